@@ -1,0 +1,59 @@
+# `make` or `make help` says what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Where rustup puts cargo, for shells that haven't read its environment yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+# Instances, images and the journal. Kept from run to run.
+TALLYMAN_DATA ?= $(CURDIR)/.tallyman
+run demo image: export TALLYMAN_DATA := $(TALLYMAN_DATA)
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+TALLYMAN := $(TARGET)/release/tallyman
+SWAP := --swap-policy $(TARGET)/policies/coarse.wasm
+
+.PHONY: help
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: image ## Set up, build, walk a Linux guest through its life, then keep serving on 127.0.0.1:8080
+	@exec $(TALLYMAN) tour --keep $(SWAP)
+
+.PHONY: demo
+demo: image ## The same walk, then stop; the exit status says whether the times add up
+	@exec $(TALLYMAN) tour $(SWAP)
+
+.PHONY: image
+image: build ## Build the Linux image debian-busybox, if it isn't there
+	@test -d "$(TALLYMAN_DATA)/images/debian-busybox" || $(TALLYMAN) image build debian-busybox
+
+.PHONY: build
+build: ## Set up and build the program: target/release/tallyman
+	@scripts/setup run
+	@cargo build --release --locked -p tallyman
+
+.PHONY: test
+test: ## Set up and run all tests, real virtual machines included
+	@scripts/setup test
+	@scripts/test
+
+.PHONY: bench
+bench: ## Set up and run the benchmarks
+	@scripts/setup bench
+	@cargo bench --locked -p tallyman-tests
+
+.PHONY: fmt
+fmt: ## Format the code
+	@cargo fmt --all
+
+.PHONY: lint
+lint: ## Check the format and the lints
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets --locked -- -D warnings
+
+.PHONY: doc
+doc: ## Build the documentation of the code; warnings are errors
+	@RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked

@@ -1,0 +1,88 @@
+//! The memory of a component that lives for one call.
+//!
+//! Memory is handed out upwards and taken back only from the top: the whole instance is gone after the call, so a real allocator would
+//! be half of the component's code for nothing. The first pieces come from the initial memory behind the stack, which
+//! costs no growth.
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::arch::wasm32::{memory_grow, memory_size};
+use core::ptr::{self, null_mut};
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+const PAGE: usize = 65_536;
+
+unsafe extern "C" {
+    /// Where the linker has put the end of everything else. Only its address has a meaning.
+    static __heap_base: u8;
+}
+
+/// The allocator of a policy; [`crate::policy!`] installs it.
+#[derive(Debug)]
+pub struct Heap {
+    /// First free address; 0 before the first request.
+    top: AtomicUsize,
+}
+
+impl Heap {
+    /// Nothing handed out yet.
+    pub const fn new() -> Self {
+        Self { top: AtomicUsize::new(0) }
+    }
+
+    fn top(&self) -> usize {
+        match self.top.load(Ordering::Relaxed) {
+            0 => (&raw const __heap_base).addr(),
+            top => top,
+        }
+    }
+
+    /// Makes `end` the first free address, growing the memory if need be.
+    fn raise(&self, end: usize) -> bool {
+        let missing = end.saturating_sub(memory_size(0) * PAGE).div_ceil(PAGE);
+        if missing > 0 && memory_grow(0, missing) == usize::MAX {
+            return false;
+        }
+        self.top.store(end, Ordering::Relaxed);
+        true
+    }
+}
+
+impl Default for Heap {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// SAFETY: a component has one thread, so `top` is never contended. Pieces never overlap: each begins at or after `top`, which then
+// moves to its end, and `top` moves back only over the piece that was handed out last and is given back.
+unsafe impl GlobalAlloc for Heap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let start = self.top().next_multiple_of(layout.align());
+        match start.checked_add(layout.size()) {
+            Some(end) if self.raise(end) => ptr::with_exposed_provenance_mut(start),
+            _ => null_mut(),
+        }
+    }
+
+    unsafe fn dealloc(&self, piece: *mut u8, layout: Layout) {
+        if piece.addr() + layout.size() == self.top() {
+            self.top.store(piece.addr(), Ordering::Relaxed);
+        }
+    }
+
+    unsafe fn realloc(&self, piece: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if piece.addr() + layout.size() == self.top() {
+            return match piece.addr().checked_add(size) {
+                Some(end) if self.raise(end) => piece,
+                _ => null_mut(),
+            };
+        }
+        // SAFETY: the caller vouches for `size` and the alignment's being sound together, as `realloc` asks.
+        let new = unsafe { self.alloc(Layout::from_size_align_unchecked(size, layout.align())) };
+        if !new.is_null() {
+            // SAFETY: both pieces hold at least the smaller of the two sizes, and a new piece overlaps no other.
+            unsafe { ptr::copy_nonoverlapping(piece, new, layout.size().min(size)) };
+        }
+        new
+    }
+}

@@ -1,0 +1,165 @@
+//! Builds every policy under `guest-tracker/policies/` into a component in `target/policies/`, and tells the compiler where the standard
+//! one is.
+//!
+//! The guests are compiled by a cargo of their own: they are for another target, and have a profile of their own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, exit};
+use std::{env, fs, io};
+
+const TARGET: &str = "wasm32-unknown-unknown";
+const PROFILE: &str = "policy";
+const STANDARD: &str = "standard";
+/// Stack, data and a batch of a thousand items.
+const INITIAL_MEMORY_BYTES: usize = 4 << 16;
+
+/// Inputs, from the workspace's root. A folder stands for everything in it.
+const INPUTS: [&str; 5] =
+    ["guest-tracker/src", "guest-tracker/Cargo.toml", "guest-tracker/policies", "wit", "Cargo.lock"];
+
+/// What the outer cargo, clippy or a coverage tool sets for the host's compiler; it would change the guests' bytes or break their build.
+const FOREIGN: [&str; 12] = [
+    "RUSTFLAGS",
+    "CARGO_BUILD_RUSTFLAGS",
+    "CARGO_BUILD_TARGET",
+    "CARGO_BUILD_TARGET_DIR",
+    "CARGO_TARGET_DIR",
+    "RUSTC_WRAPPER",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "CARGO_BUILD_RUSTC_WRAPPER",
+    "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER",
+    "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS",
+    "CLIPPY_ARGS",
+    "CLIPPY_CONF_DIR",
+];
+
+fn main() {
+    if let Err(why) = build() {
+        for line in why.lines() {
+            println!("cargo::error={line}");
+        }
+        exit(1);
+    }
+}
+
+fn build() -> Result<(), String> {
+    let root = path("CARGO_MANIFEST_DIR")?.join("..").canonicalize().map_err(|e| format!("no workspace: {e}"))?;
+    let out = path("OUT_DIR")?;
+    for input in INPUTS {
+        println!("cargo::rerun-if-changed={}", root.join(input).display());
+    }
+    need_target()?;
+    let names = policies(&root.join("guest-tracker/policies"))?;
+    let target = target_dir(&out);
+    let built = build_guests(&root, &target.join("guest"), &names)?;
+    for name in &names {
+        let component = encode(&built.join(format!("policy_{name}.wasm")))?;
+        write(&target.join("policies").join(format!("{name}.wasm")), &component)?;
+        if name == STANDARD {
+            let standard = out.join("standard.wasm");
+            write(&standard, &component)?;
+            println!("cargo::rustc-env=TALLYMAN_STANDARD_POLICY={}", standard.display());
+        }
+    }
+    Ok(())
+}
+
+fn path(variable: &str) -> Result<PathBuf, String> {
+    env::var_os(variable)
+        .map(PathBuf::from)
+        .ok_or_else(|| format!("{variable} is not set; this script is run by cargo"))
+}
+
+/// One clear line instead of the compiler's "can't find crate for `core`".
+fn need_target() -> Result<(), String> {
+    let mut rustc = Command::new(path("RUSTC")?);
+    let output = rustc.args(["--print", "target-libdir", "--target", TARGET]).output();
+    let output = output.map_err(|e| format!("can't run rustc: {e}"))?;
+    let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    let is_core = |entry: fs::DirEntry| entry.file_name().to_string_lossy().starts_with("libcore-");
+    if fs::read_dir(folder).is_ok_and(|mut files| files.any(|entry| entry.is_ok_and(is_core))) {
+        return Ok(());
+    }
+    Err(format!("the Rust target {TARGET} is not installed for this toolchain: run `rustup target add {TARGET}`"))
+}
+
+/// The names of the folders of policies, sorted.
+fn policies(folder: &Path) -> Result<Vec<String>, String> {
+    let read = |e: io::Error| format!("can't list {}: {e}", folder.display());
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(read)? {
+        let entry = entry.map_err(read)?;
+        if entry.path().join("Cargo.toml").is_file() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The folder that cargo marks as its own; `OUT_DIR` lies four or five levels below it.
+fn target_dir(out: &Path) -> PathBuf {
+    let marked = out.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    marked.or_else(|| out.ancestors().nth(4)).unwrap_or(out).to_path_buf()
+}
+
+/// Compiles the guests and answers the folder of their core modules.
+fn build_guests(root: &Path, target: &Path, names: &[String]) -> Result<PathBuf, String> {
+    let mut cargo = Command::new(path("CARGO")?);
+    // A target folder of its own: the outer cargo holds the lock on this one until we are done.
+    cargo
+        .current_dir(root)
+        .args(["build", "--locked", "--profile", PROFILE, "--target", TARGET, "--target-dir"])
+        .arg(target);
+    for name in names {
+        cargo.args(["-p", &format!("policy-{name}")]);
+    }
+    for variable in FOREIGN {
+        cargo.env_remove(variable);
+    }
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags(root));
+    let output = cargo.output().map_err(|e| format!("can't run cargo: {e}"))?;
+    if !output.status.success() {
+        return Err(format!("the policies did not build:\n{}", String::from_utf8_lossy(&output.stderr)));
+    }
+    Ok(target.join(TARGET).join(PROFILE))
+}
+
+/// A small stack, and as much initial memory as a batch of a usual size needs: growing would cost more than the batch. Folders of this
+/// machine stay out of the bytes, so that everybody builds the same digest.
+fn flags(root: &Path) -> String {
+    let mut flags = vec!["-Clink-arg=-zstack-size=16384".to_owned()];
+    flags.push(format!("-Clink-arg=--initial-memory={INITIAL_MEMORY_BYTES}"));
+    flags.push(remap(root, "/tallyman"));
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
+    flags.extend(home.map(|home| remap(&home, "/cargo")));
+    flags.join("\u{1f}")
+}
+
+fn remap(from: &Path, to: &str) -> String {
+    format!("--remap-path-prefix={}={to}", from.display())
+}
+
+/// Wraps a core module into a component, validated.
+fn encode(module: &Path) -> Result<Vec<u8>, String> {
+    let core = fs::read(module).map_err(|e| format!("can't read {}: {e}", module.display()))?;
+    wit_component::ComponentEncoder::default()
+        .validate(true)
+        .module(&core)
+        .and_then(|mut encoder| encoder.encode())
+        .map_err(|e| format!("can't make a component of {}: {e:#}", module.display()))
+}
+
+/// Writes a file in one step, and only if it changes: its time is what a later build goes by.
+fn write(file: &Path, bytes: &[u8]) -> Result<(), String> {
+    if fs::read(file).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    let failed = |e: io::Error| format!("can't write {}: {e}", file.display());
+    let folder = file.parent().ok_or_else(|| format!("{} has no folder", file.display()))?;
+    fs::create_dir_all(folder).map_err(failed)?;
+    let new = file.with_extension(format!("{}.new", std::process::id()));
+    fs::write(&new, bytes).map_err(failed)?;
+    fs::rename(&new, file).map_err(failed)
+}

@@ -1,0 +1,85 @@
+//! Reading requests: JSON bodies and query strings, with errors that name the field.
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use super::error::ApiError;
+
+/// A JSON body. An absent one is read as `{}`, so that commands without options need none.
+#[derive(Debug)]
+pub(super) struct Body<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let bytes = Bytes::from_request(request, state).await.map_err(too_large)?;
+        parse(&bytes).map(Self)
+    }
+}
+
+/// The bytes themselves.
+pub(super) struct Raw(pub(super) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Raw {
+    type Rejection = ApiError;
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        Bytes::from_request(request, state).await.map(Self).map_err(too_large)
+    }
+}
+
+/// The query string.
+pub(super) struct Params<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let read = Query::try_from_uri(&parts.uri);
+        read.map(|Query(read)| Self(read)).map_err(|rejection| {
+            // The rejection's own text begins with "Failed to deserialize query string".
+            ApiError::unreadable("query parameter", &rejection.body_text())
+        })
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let bytes = if bytes.trim_ascii().is_empty() { b"{}" } else { bytes };
+    serde_json::from_slice(bytes).map_err(|error| ApiError::unreadable("field", &error.to_string()))
+}
+
+fn too_large(rejection: BytesRejection) -> ApiError {
+    ApiError::body(rejection.status(), &rejection.body_text())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::model::{CreateInstance, StopOptions};
+
+    #[test]
+    fn an_unknown_field_is_named_with_those_that_are_known() {
+        let error = parse::<CreateInstance>(br#"{"name":"a","image":"b","memry":1}"#).expect_err("refused");
+        let body = error.into_body();
+        assert_eq!(body.code, "unknown_field");
+        assert!(body.message.contains("`memry`"), "{}", body.message);
+        for known in ["`name`", "`image`", "`vcpus`", "`size`", "`memory_bytes`", "`stop_grace_ms`"] {
+            assert!(body.message.contains(known), "{known} is not in: {}", body.message);
+        }
+    }
+
+    #[test]
+    fn a_missing_field_is_named() {
+        let body = parse::<CreateInstance>(br#"{"name":"a"}"#).expect_err("refused").into_body();
+        assert_eq!(body.code, "invalid");
+        assert!(body.message.contains("missing field `image`"), "{}", body.message);
+    }
+
+    #[test]
+    fn no_body_is_an_empty_one() {
+        assert_eq!(parse::<StopOptions>(b"").expect("read").grace_ms, None);
+        assert_eq!(parse::<StopOptions>(b" \n").expect("read").grace_ms, None);
+        assert_eq!(parse::<StopOptions>(br#"{"grace_ms":7}"#).expect("read").grace_ms, Some(7));
+    }
+}

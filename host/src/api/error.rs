@@ -1,0 +1,353 @@
+//! The one mapping from errors to answers.
+//!
+//! A caller's mistake is 4xx and says what would be right; what may be tried again has `Retry-After`; a defect of ours is 500 and says
+//! nothing about our insides, which go to the log.
+
+use std::error::Error;
+
+use axum::Json;
+use axum::http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::driver::FleetError;
+use crate::id::IdError;
+use crate::image::ImageError;
+use crate::journal::wire::Command;
+use crate::journal::{CommitError, ReadError};
+use crate::limits;
+use crate::policy::AdmissionError;
+use crate::vm::{self, Refusal};
+
+/// What an error answer says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Error)]
+pub struct ErrorBody {
+    /// For programs: stable lower-case words joined by underscores, such as `invalid_state`.
+    pub code: String,
+    /// For people: what is wrong.
+    pub message: String,
+    /// For people: what would be right, or what to do next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// With `invalid_state`: the commands that are legal now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub legal: Option<Vec<Command>>,
+}
+
+/// An error on its way to the client.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    retry_after_s: Option<u32>,
+    body: Box<ErrorBody>,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        let body = ErrorBody { code: code.into(), message: message.into(), hint: None, legal: None };
+        Self { status, retry_after_s: None, body: Box::new(body) }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.body.hint = Some(hint.into());
+        self
+    }
+
+    fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+
+    /// The status of the answer.
+    pub fn status(&self) -> u16 {
+        self.status.as_u16()
+    }
+
+    /// The body of the answer.
+    pub fn into_body(self) -> ErrorBody {
+        *self.body
+    }
+
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid", message)
+    }
+
+    pub(super) fn not_found(code: &str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, code, message)
+    }
+
+    pub(super) fn conflict(code: &str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, message)
+    }
+
+    pub(super) fn unsupported(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
+    }
+
+    pub(super) fn unauthorized(problem: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", problem)
+            .hint("send `Authorization: Bearer <token>`; the token is in the file `token` of the daemon's data folder")
+    }
+
+    pub(super) fn stopping() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the daemon is stopping; try again when it is back")
+            .retry_after(2)
+    }
+
+    /// Too many of something that the host has a fixed number of.
+    pub(super) fn exhausted(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "exhausted", message).retry_after(5)
+    }
+
+    /// A defect of ours, or a failure that the client can do nothing about.
+    pub(super) fn bug(error: &dyn Error) -> Self {
+        tracing::error!(error = in_words(error), "a request failed");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "an internal error; the daemon's log has the details")
+    }
+
+    /// A body or query string that can't be read; `error` is what the parser says.
+    pub(super) fn unreadable(what: &str, error: &str) -> Self {
+        let error = error.strip_prefix("Failed to deserialize query string: ").unwrap_or(error);
+        match error.starts_with("unknown field") {
+            true => {
+                let error = error
+                    .replacen("unknown field", &format!("unknown {what}"), 1)
+                    .replace("expected one of", "known are");
+                Self::new(StatusCode::BAD_REQUEST, "unknown_field", error)
+            }
+            false => Self::invalid(error),
+        }
+    }
+
+    /// A body that did not arrive whole.
+    pub(super) fn body(status: StatusCode, text: &str) -> Self {
+        if status == StatusCode::PAYLOAD_TOO_LARGE {
+            let max = limits::api::BODY_BYTES_MAX;
+            return Self::new(status, "too_large", format!("the body of a request may have at most {max} bytes"));
+        }
+        Self::new(StatusCode::BAD_REQUEST, "invalid", format!("the body could not be read: {text}"))
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(&*self.body)).into_response();
+        let headers = response.headers_mut();
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// No such route.
+pub(super) async fn no_route(method: Method, uri: Uri) -> ApiError {
+    ApiError::not_found("no_such_route", format!("there is nothing at {method} {}", uri.path()))
+        .hint("GET /openapi.json lists all routes")
+}
+
+/// The route exists, for other methods.
+pub(super) async fn no_method(method: Method, uri: Uri) -> ApiError {
+    let message = format!("{} does not take {method}", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+        .hint("GET /openapi.json lists all routes")
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let mut error = Self::conflict("invalid_state", refusal.to_string());
+        error.body.legal = Some(vm::legal(refusal.state).map(Command::from).collect());
+        error
+    }
+}
+
+impl From<IdError> for ApiError {
+    fn from(error: IdError) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+impl From<FleetError> for ApiError {
+    fn from(error: FleetError) -> Self {
+        let message = error.to_string();
+        match error {
+            FleetError::NotFound { .. } => Self::not_found("not_found", message)
+                .hint("GET /instances lists them; a deleted one answers to its full id with ?deleted=true"),
+            FleetError::Ambiguous { .. } => Self::conflict("ambiguous", message),
+            FleetError::Refused(refusal) => refusal.into(),
+            FleetError::NameInUse(_) => Self::conflict("name_in_use", message),
+            FleetError::NoSuchImage { .. } => Self::not_found("no_such_image", message)
+                .hint("`tallyman image build debian-busybox` makes one; POST /images imports one"),
+            FleetError::NoSuchHypervisor { .. } => Self::new(StatusCode::BAD_REQUEST, "no_such_hypervisor", message),
+            FleetError::Invalid { .. } => Self::invalid(message),
+            FleetError::Id(error) => error.into(),
+            FleetError::NoSuchPolicy(_) => {
+                Self::not_found("no_such_policy", message).hint("GET /policies lists those that are admitted")
+            }
+            FleetError::NothingToRollBack => Self::conflict("nothing_to_roll_back", message),
+            FleetError::Busy(_) => Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", message).retry_after(1),
+            FleetError::TooMany(_) => Self::conflict("too_many_instances", message),
+            FleetError::NoSpace => Self::new(StatusCode::INSUFFICIENT_STORAGE, "no_space", message),
+            FleetError::Unrecorded => Self::new(StatusCode::INSUFFICIENT_STORAGE, "unrecorded", message),
+            FleetError::Hypervisor(_) => Self::new(StatusCode::BAD_GATEWAY, "hypervisor_failed", message),
+            FleetError::Ended { .. } => Self::conflict("ended", message),
+            FleetError::WaitTimedOut { .. } => Self::new(StatusCode::REQUEST_TIMEOUT, "timed_out", message),
+            FleetError::Stopping => Self::stopping(),
+            FleetError::Bug(details) => Self::bug(&std::io::Error::other(details)),
+        }
+    }
+}
+
+impl From<CommitError> for ApiError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::NoSpace(_) => FleetError::NoSpace.into(),
+            CommitError::Failed { .. } => Self::stopping(),
+            CommitError::NameInUse { .. } => Self::conflict("name_in_use", error.to_string()),
+            CommitError::IdInUse(_) | CommitError::NoSuchRow(_) | CommitError::Misplaced { .. } => Self::bug(&error),
+        }
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Database(_) | ReadError::Damaged(_) => Self::bug(&error),
+        }
+    }
+}
+
+impl From<ImageError> for ApiError {
+    fn from(error: ImageError) -> Self {
+        let message = in_words(&error);
+        match error {
+            ImageError::Unknown { .. } => Self::not_found("no_such_image", message),
+            ImageError::NameInUse { .. } => Self::conflict("name_in_use", message),
+            ImageError::Setting { .. } | ImageError::NotAFile { .. } | ImageError::Source { .. } => {
+                Self::invalid(message)
+            }
+            ImageError::NotAKernel { .. } => Self::new(StatusCode::BAD_REQUEST, "not_a_kernel", message),
+            ImageError::Damaged { .. } | ImageError::Manifest { .. } => Self::conflict("damaged_image", message),
+            ImageError::Store { ref source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "no_space", message)
+            }
+            ImageError::Store { .. } => Self::bug(&error),
+        }
+    }
+}
+
+impl From<AdmissionError> for ApiError {
+    fn from(error: AdmissionError) -> Self {
+        let message = error.in_words();
+        let refused = |code| Self::new(StatusCode::BAD_REQUEST, code, message.clone());
+        match error {
+            AdmissionError::TooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message.clone()),
+            AdmissionError::NotAComponent => refused("not_a_component"),
+            AdmissionError::CoreModule => refused("core_module"),
+            AdmissionError::Malformed { .. } => refused("malformed"),
+            AdmissionError::TooManyFunctions { .. } => refused("too_many_functions"),
+            AdmissionError::CustomSection { .. } => refused("custom_section"),
+            AdmissionError::Imports { .. } => refused("imports"),
+            AdmissionError::WrongVersion { .. } => refused("wrong_version"),
+            AdmissionError::WrongWorld { .. } => refused("wrong_world"),
+            AdmissionError::MissingExport { .. } => refused("missing_export"),
+            AdmissionError::WrongTypes { .. } => refused("wrong_types"),
+            AdmissionError::Compile { .. } => refused("compile"),
+            AdmissionError::SelfTest(_) => refused("self_test"),
+            AdmissionError::Digest { .. } => refused("digest"),
+        }
+    }
+}
+
+/// An error and its causes in one line.
+fn in_words(error: &dyn Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words.push_str(": ");
+        words.push_str(&error.to_string());
+        cause = error.source();
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vm::State;
+
+    fn fleet_errors() -> Vec<(FleetError, u16, &'static str)> {
+        vec![
+            (FleetError::NotFound { key: "a".into() }, 404, "not_found"),
+            (FleetError::Ambiguous { key: "a".into(), count: 2 }, 409, "ambiguous"),
+            (FleetError::NameInUse("a".parse().expect("a name")), 409, "name_in_use"),
+            (FleetError::NoSuchImage { name: "a".into(), known: "b".into() }, 404, "no_such_image"),
+            (FleetError::NoSuchHypervisor { name: "a".into(), known: "b".into() }, 400, "no_such_hypervisor"),
+            (FleetError::Invalid { field: "vcpus", problem: "too many".into() }, 400, "invalid"),
+            (FleetError::Id(IdError::Digest { text: "x".into() }), 400, "invalid"),
+            (FleetError::NoSuchPolicy("a".into()), 404, "no_such_policy"),
+            (FleetError::NothingToRollBack, 409, "nothing_to_roll_back"),
+            (FleetError::Busy(8), 429, "busy"),
+            (FleetError::TooMany(1), 409, "too_many_instances"),
+            (FleetError::NoSpace, 507, "no_space"),
+            (FleetError::Unrecorded, 507, "unrecorded"),
+            (FleetError::Hypervisor("it said no".into()), 502, "hypervisor_failed"),
+            (FleetError::Ended { wanted: "running".into(), cause: "guest".into() }, 409, "ended"),
+            (FleetError::WaitTimedOut { wanted: "running".into(), seconds: 1, state: "Created" }, 408, "timed_out"),
+            (FleetError::Stopping, 503, "stopping"),
+            (FleetError::Bug("secret".into()), 500, "internal"),
+        ]
+    }
+
+    #[test]
+    fn every_failure_of_the_fleet_has_its_status_and_code() {
+        for (error, status, code) in fleet_errors() {
+            let text = error.to_string();
+            let answer = ApiError::from(error);
+            assert_eq!((answer.status(), answer.body.code.as_str()), (status, code), "{text}");
+            assert_eq!(answer.body.message, text);
+        }
+    }
+
+    #[test]
+    fn a_refused_transition_says_what_is_legal() {
+        for state in State::ALL {
+            for command in vm::Command::ALL {
+                let vm::Decision::Deny(refusal) = vm::decide(state, command) else { continue };
+                let answer = ApiError::from(FleetError::Refused(refusal));
+                let legal: Vec<Command> = vm::legal(state).map(Command::from).collect();
+                assert_eq!((answer.status(), answer.body.code.as_str()), (409, "invalid_state"));
+                assert_eq!(answer.body.legal, Some(legal), "{state:?} {command}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_defect_of_ours_tells_nothing_of_our_insides() {
+        let answer = ApiError::from(FleetError::Bug("secret".into()));
+        let text = serde_json::to_string(&answer.body).expect("json");
+        assert!(!text.contains("secret"), "{text}");
+    }
+
+    #[test]
+    fn what_may_be_tried_again_says_when() {
+        for error in [FleetError::Busy(8), FleetError::Stopping] {
+            let response = ApiError::from(error).into_response();
+            let seconds = response.headers().get(RETRY_AFTER).expect("a header").to_str().expect("text");
+            assert!(seconds.parse::<u32>().expect("a number") > 0);
+        }
+    }
+
+    #[test]
+    fn a_policy_that_is_too_large_is_413_with_the_limit() {
+        let answer = ApiError::from(AdmissionError::TooLarge { bytes: 9_999_999 });
+        assert_eq!(answer.status(), 413);
+        assert!(answer.body.message.contains(&limits::policy::COMPONENT_BYTES_MAX.to_string()));
+    }
+}

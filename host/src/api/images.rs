@@ -1,0 +1,78 @@
+//! `/images`: what a machine boots.
+
+use axum::Json;
+use axum::extract::{Path, State as Extract};
+use axum::http::StatusCode;
+
+use super::body::Body;
+use super::error::{ApiError, ErrorBody};
+use super::{Shared, State, blocking};
+use crate::id::{ImageName, TenantId};
+use crate::image::{ImageImport, Manifest};
+
+/// List images
+#[utoipa::path(get, path = "/images", tag = "images", security(("bearer" = [])), responses(
+    (status = 200, description = "All images by name", body = [Manifest]),
+    (status = "4XX", description = "The request is wrong", body = ErrorBody),
+    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+))]
+pub(super) async fn list_images(Extract(state): Shared) -> Result<Json<Vec<Manifest>>, ApiError> {
+    let images = blocking(move || Ok(state.images.list()?)).await?;
+    Ok(Json(images.into_iter().map(|image| image.manifest).collect()))
+}
+
+/// One image
+#[utoipa::path(get, path = "/images/{name}", tag = "images", security(("bearer" = [])),
+    params(("name" = String, Path, description = "The image's name")), responses(
+    (status = 200, description = "The image", body = Manifest),
+    (status = "4XX", description = "The request is wrong", body = ErrorBody),
+    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+))]
+pub(super) async fn get_image(Extract(state): Shared, Path(name): Path<String>) -> Result<Json<Manifest>, ApiError> {
+    let name: ImageName = name.parse()?;
+    let image = blocking(move || Ok(state.images.get(&name)?)).await?;
+    Ok(Json(image.manifest))
+}
+
+/// Import an image
+///
+/// The files are copied; the paths are on the daemon's host.
+#[utoipa::path(post, path = "/images", tag = "images", security(("bearer" = [])), request_body = ImageImport, responses(
+    (status = 201, description = "The new image", body = Manifest),
+    (status = "4XX", description = "The request is wrong", body = ErrorBody),
+    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+))]
+pub(super) async fn import_image(
+    Extract(state): Shared,
+    Body(import): Body<ImageImport>,
+) -> Result<(StatusCode, Json<Manifest>), ApiError> {
+    let image = blocking(move || Ok(state.images.import(&import)?)).await?;
+    Ok((StatusCode::CREATED, Json(image.manifest)))
+}
+
+/// Remove an image
+///
+/// Refused while an instance that is not deleted was made from it: a start or restore reads the image again.
+#[utoipa::path(delete, path = "/images/{name}", tag = "images", security(("bearer" = [])),
+    params(("name" = String, Path, description = "The image's name")), responses(
+    (status = 204, description = "It is gone"),
+    (status = "4XX", description = "The request is wrong", body = ErrorBody),
+    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+))]
+pub(super) async fn remove_image(Extract(state): Shared, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
+    let name: ImageName = name.parse()?;
+    check_unused(&state, &name)?;
+    blocking(move || Ok(state.images.remove(&name)?)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn check_unused(state: &State, name: &ImageName) -> Result<(), ApiError> {
+    let views = state.fleet.list(&TenantId::default_tenant());
+    let users = views.iter().filter(|view| view.record.spec.image == name.as_str());
+    let names: Vec<_> = users.map(|view| view.record.name.as_str()).take(5).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let message = format!("the image '{name}' is used by {}; delete those instances first", names.join(", "));
+    Err(ApiError::conflict("image_in_use", message))
+}

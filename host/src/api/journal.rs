@@ -1,0 +1,77 @@
+//! `/journal`: every fact, as it was hashed.
+
+use axum::Json;
+use axum::extract::State as Extract;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::body::Params;
+use super::error::{ApiError, ErrorBody};
+use super::model::JournalHead;
+use super::{Shared, State, blocking};
+use crate::id::{InstanceId, TenantId};
+use crate::journal::wire::Kind;
+use crate::journal::{FactQuery, Page};
+
+/// Which facts.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct JournalParams {
+    /// Only facts with a greater sequence number.
+    #[serde(default)]
+    after: u64,
+    /// Most facts to answer, 1 to 1,000.
+    limit: Option<usize>,
+    /// Only those of this instance: its id (also after its deletion), name, or an id's unique prefix.
+    instance: Option<String>,
+    /// Only those of this kind.
+    #[param(inline)]
+    kind: Option<Kind>,
+}
+
+/// Facts, ascending
+///
+/// Go on with `next` as `after` until it is null.
+#[utoipa::path(get, path = "/journal", tag = "journal", security(("bearer" = [])), params(JournalParams), responses(
+    (status = 200, description = "A page of facts", body = Page),
+    (status = "4XX", description = "The request is wrong", body = ErrorBody),
+    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+))]
+pub(super) async fn list_facts(
+    Extract(state): Shared,
+    Params(params): Params<JournalParams>,
+) -> Result<Json<Page>, ApiError> {
+    let instance = params.instance.as_deref().map(|key| instance(&state, key)).transpose()?;
+    let query = FactQuery {
+        after: params.after,
+        through: None,
+        tenant: Some(TenantId::default_tenant()),
+        instance,
+        kind: params.kind,
+        limit: params.limit,
+    };
+    let page = blocking(move || Ok(state.journal.facts(&query)?)).await?;
+    Ok(Json(page))
+}
+
+/// The id behind a key. A full id is taken as it is: its facts stay readable after its deletion.
+fn instance(state: &State, key: &str) -> Result<InstanceId, ApiError> {
+    match state.fleet.find(&TenantId::default_tenant(), key) {
+        Ok(view) => Ok(view.record.id.clone()),
+        Err(crate::driver::FleetError::NotFound { .. }) => Ok(key.parse()?),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The end of the journal
+///
+/// Whoever notes it at another place can tell later whether the end was cut off.
+#[utoipa::path(get, path = "/journal/head", tag = "journal", security(("bearer" = [])), responses(
+    (status = 200, description = "The last fact's place and hash", body = JournalHead),
+    (status = "4XX", description = "The request is wrong", body = ErrorBody),
+))]
+pub(super) async fn get_journal_head(Extract(state): Shared) -> Json<JournalHead> {
+    let head = state.journal.head();
+    Json(JournalHead { seq: head.seq, hash: head.hash.to_string() })
+}

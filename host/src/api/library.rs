@@ -1,0 +1,125 @@
+//! The policies that were admitted, by digest.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::error::ApiError;
+use super::model::{Policy, SelfTest, Timestamp};
+use crate::driver::FleetError;
+use crate::id::Digest;
+use crate::journal::{Journal, StoredPolicy};
+use crate::policy::{Admitted, PolicyHost, World};
+
+/// What is noted about the embedded standard policy when it is stored with the first facts.
+pub fn standard_record() -> String {
+    record(&standard(Digest::of(PolicyHost::standard_bytes())))
+}
+
+/// Everything that was admitted, and the host that runs it.
+pub(super) struct Library {
+    host: Arc<PolicyHost>,
+    known: RwLock<BTreeMap<Digest, Policy>>,
+}
+
+impl Library {
+    pub(super) fn new(host: Arc<PolicyHost>, stored: &[StoredPolicy]) -> Self {
+        let mut known: BTreeMap<_, _> = stored.iter().map(|stored| (stored.digest, from_record(stored))).collect();
+        let digest = host.standard().digest();
+        known.insert(digest, standard(digest));
+        Self { host, known: RwLock::new(known) }
+    }
+
+    pub(super) fn host(&self) -> &Arc<PolicyHost> {
+        &self.host
+    }
+
+    /// All of them: the standard policy first, then by digest.
+    pub(super) fn list(&self) -> Vec<Policy> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let mut policies: Vec<_> = known.values().cloned().collect();
+        policies.sort_by_key(|policy| !policy.standard);
+        policies
+    }
+
+    /// The policy with this digest, the only one whose digest begins so, or `standard`.
+    pub(super) fn find(&self, key: &str) -> Result<Policy, ApiError> {
+        let digits = key.strip_prefix("sha256:").unwrap_or(key);
+        let matches: Vec<_> = self.list().into_iter().filter(|policy| answers_to(policy, digits)).collect();
+        match matches.as_slice() {
+            [] => Err(FleetError::NoSuchPolicy(format!("'{}'", key.chars().take(80).collect::<String>())).into()),
+            [only] => Ok(only.clone()),
+            several => {
+                let message = format!("'{key}' is the beginning of {} digests; give more digits", several.len());
+                Err(ApiError::conflict("ambiguous", message))
+            }
+        }
+    }
+
+    pub(super) fn keep(&self, policy: Policy) {
+        self.known.write().unwrap_or_else(PoisonError::into_inner).insert(policy.digest, policy);
+    }
+
+    /// Makes sure that a known policy is compiled, so that its activation waits for nothing. Blocking.
+    pub(super) fn make_ready(&self, journal: &Journal, digest: Digest) -> Result<(), ApiError> {
+        if self.host.get(digest).is_some() {
+            return Ok(());
+        }
+        let missing = || ApiError::from(FleetError::NoSuchPolicy(digest.to_string()));
+        let bytes = journal.policy_bytes(&digest)?.ok_or_else(missing)?;
+        self.host.load(digest, &bytes)?;
+        Ok(())
+    }
+}
+
+fn answers_to(policy: &Policy, key: &str) -> bool {
+    (policy.standard && key == "standard") || (!key.is_empty() && policy.digest.to_string().starts_with(key))
+}
+
+/// What is shown, and stored as JSON, of a policy that was just admitted.
+pub(super) fn describe(admitted: &Admitted, at: Timestamp) -> Policy {
+    let test = admitted.self_test;
+    Policy {
+        digest: admitted.digest,
+        size_bytes: admitted.size_bytes as u64,
+        world: admitted.world.as_str().into(),
+        standard: false,
+        admitted_at: Some(at),
+        compile_ms: Some(admitted.compile_ms),
+        self_test: Some(SelfTest {
+            vectors: test.vectors as u64,
+            enter_fuel: test.enter_fuel,
+            snapshot_fuel: test.snapshot_fuel,
+            enter_all_fuel: test.enter_all_fuel,
+            snapshot_all_fuel: test.snapshot_all_fuel,
+        }),
+    }
+}
+
+/// The policy as the journal stores it.
+pub(super) fn record(policy: &Policy) -> String {
+    // The type has no map with keys that aren't text, and nothing in it refuses: the fallback is never seen.
+    serde_json::to_string(policy).unwrap_or_default()
+}
+
+fn standard(digest: Digest) -> Policy {
+    Policy {
+        digest,
+        size_bytes: PolicyHost::standard_bytes().len() as u64,
+        world: World::Policy.as_str().into(),
+        standard: true,
+        admitted_at: None,
+        compile_ms: None,
+        self_test: None,
+    }
+}
+
+/// What an earlier version noted may have another form; the digest and the size are known anyway. A standard policy of an earlier
+/// version is an ordinary one now.
+fn from_record(stored: &StoredPolicy) -> Policy {
+    let noted: Option<Policy> = serde_json::from_str(&stored.record).ok();
+    let (digest, size_bytes) = (stored.digest, stored.size_bytes);
+    match noted {
+        Some(noted) => Policy { digest, size_bytes, standard: false, ..noted },
+        None => Policy { standard: false, size_bytes, ..standard(digest) },
+    }
+}

@@ -1,0 +1,100 @@
+//! What the journal says: something happened to an instance, or to the host, at an instant.
+
+use std::sync::Arc;
+
+use crate::id::{Digest, InstanceId, TenantId};
+use crate::units::Instant;
+use crate::vm::{Command, ExitCause, Phase, Shape};
+
+/// One boot of the host, as the kernel names it (`/proc/sys/kernel/random/boot_id`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BootId(pub Arc<str>);
+
+/// The four clock readings of an instant. An auditor can see from them which clock said what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// The boot in which the instant lies.
+    pub boot: BootId,
+    /// `CLOCK_BOOTTIME` in nanoseconds.
+    pub boottime_ns: u64,
+    /// `CLOCK_REALTIME` in nanoseconds since 1970, for the calendar only.
+    pub wall_ns: i64,
+    /// The meter clock, the only one that durations are made from.
+    pub meter: Instant,
+}
+
+/// An entry of the journal, before it is sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fact {
+    /// When it happened: for a phase, when the vCPUs changed, not when the bookkeeping was done.
+    pub at: Reading,
+    /// Whom it concerns.
+    pub tenant: TenantId,
+    /// The instance; none for facts about the tenant or the host.
+    pub instance: Option<InstanceId>,
+    /// What happened.
+    pub body: FactBody,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FactBody {
+    /// The daemon began to serve.
+    HostStarted {
+        /// Version of the program.
+        version: String,
+    },
+    /// Somebody stepped the wall clock. Durations do not change; the calendar is read with the new offset from here on.
+    ClockStepped {
+        /// By how much, in nanoseconds, forward if positive.
+        step_ns: i64,
+    },
+    /// A component was admitted and may be activated.
+    PolicyAdmitted {
+        /// The component.
+        digest: Digest,
+        /// Its size.
+        size_bytes: u64,
+    },
+    /// From `from` on, the tenant is under `digest`.
+    PolicyActivated {
+        /// The component.
+        digest: Digest,
+        /// Effective instant; at or after the fact's own.
+        from: Instant,
+        /// The activation undoes the one before it.
+        rollback: bool,
+    },
+    /// A policy gave no answer that could be believed. The interval is accounted by the standard policy.
+    PolicyFaulted {
+        /// The component.
+        digest: Digest,
+        /// What it did, in words.
+        reason: String,
+    },
+    /// A command was accepted and is about to be carried out.
+    Intended {
+        /// The command.
+        command: Command,
+    },
+    /// An intended command was given up: nothing changed, or what changed is told by facts of its own.
+    Abandoned {
+        /// The command.
+        command: Command,
+        /// Why, in words.
+        reason: String,
+    },
+    /// The instance entered a phase, or the same one with another shape.
+    Entered {
+        /// The phase.
+        phase: Phase,
+        /// What the instance holds from here on.
+        shape: Shape,
+        /// Number of the start that this belongs to, from 1.
+        session: u32,
+        /// Why it stopped, where it did.
+        cause: Option<ExitCause>,
+    },
+    /// The record was closed; its time ends here. Usage stays readable.
+    Deleted,
+}

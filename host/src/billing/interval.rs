@@ -1,0 +1,216 @@
+//! Intervals: the half-open time between two facts of an instance.
+
+use super::fact::{Fact, FactBody};
+use crate::id::Digest;
+use crate::units::{Instant, Nanos};
+use crate::vm::{ExitCause, Phase, Shape};
+
+/// Time in one phase, with one shape, under one policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interval {
+    /// Sequence number of the fact that opened it.
+    pub fact: u64,
+    /// The phase.
+    pub phase: Phase,
+    /// First instant inside.
+    pub start: Instant,
+    /// First instant after; for the open interval, the instant it was looked at.
+    pub end: Instant,
+    /// Whether the end is only "now".
+    pub open: bool,
+    /// What the instance held.
+    pub shape: Shape,
+    /// Number of the start it belongs to.
+    pub session: u32,
+    /// Why a stop happened.
+    pub cause: Option<ExitCause>,
+    /// The policy in force.
+    pub policy: Digest,
+}
+
+impl Interval {
+    /// How long it is.
+    pub fn length(&self) -> Nanos {
+        self.end.since(self.start).unwrap_or_default()
+    }
+}
+
+/// Which policy is in force from which instant on, ascending. The first entry holds for all time before it, too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeline(Vec<(Instant, Digest)>);
+
+impl Timeline {
+    /// A timeline that begins with `first`.
+    pub fn starting_with(first: Digest) -> Self {
+        Self(vec![(Instant(i64::MIN), first)])
+    }
+
+    /// Adds an activation; one at or after `from` that was planned before is dropped.
+    pub fn activate(&mut self, from: Instant, digest: Digest) {
+        self.0.retain(|&(at, _)| at < from);
+        self.0.push((from, digest));
+    }
+
+    /// The policy in force at `at`.
+    pub fn at(&self, at: Instant) -> Digest {
+        let next = self.0.partition_point(|&(from, _)| from <= at);
+        self.0[next.saturating_sub(1)].1
+    }
+
+    /// The policy in force before the one at `at`; none if there was no other.
+    pub fn before(&self, at: Instant) -> Option<Digest> {
+        let next = self.0.partition_point(|&(from, _)| from <= at);
+        next.checked_sub(2).map(|index| self.0[index].1)
+    }
+
+    /// The activations strictly after `start` and not after `end`, ascending.
+    pub fn between(&self, start: Instant, end: Instant) -> impl Iterator<Item = (Instant, Digest)> {
+        self.0.iter().copied().filter(move |&(from, _)| start < from && from <= end)
+    }
+}
+
+/// The intervals of one instance: every instant between its first fact and `now` (or its deletion) lies in exactly one.
+///
+/// `facts` are the instance's own, ascending, with their sequence numbers.
+pub fn intervals(facts: &[(u64, Fact)], timeline: &Timeline, now: Instant) -> Vec<Interval> {
+    let mut done = Vec::new();
+    let mut open: Option<Interval> = None;
+    for (sequence, fact) in facts {
+        let at = fact.at.meter;
+        match &fact.body {
+            FactBody::Entered { phase, shape, session, cause } => {
+                close(&mut done, open.take(), timeline, at, false);
+                open = Some(Interval {
+                    fact: *sequence,
+                    phase: *phase,
+                    start: at,
+                    end: at,
+                    open: true,
+                    shape: *shape,
+                    session: *session,
+                    cause: *cause,
+                    policy: timeline.at(at),
+                });
+            }
+            FactBody::Deleted => close(&mut done, open.take(), timeline, at, false),
+            FactBody::HostStarted { .. }
+            | FactBody::ClockStepped { .. }
+            | FactBody::PolicyAdmitted { .. }
+            | FactBody::PolicyActivated { .. }
+            | FactBody::PolicyFaulted { .. }
+            | FactBody::Intended { .. }
+            | FactBody::Abandoned { .. } => {}
+        }
+    }
+    close(&mut done, open, timeline, now, true);
+    done
+}
+
+/// Ends `interval` at `end`, in pieces where the policy changed inside.
+fn close(done: &mut Vec<Interval>, interval: Option<Interval>, timeline: &Timeline, end: Instant, open: bool) {
+    let Some(mut piece) = interval else { return };
+    for (from, digest) in timeline.between(piece.start, end).filter(|&(from, _)| from < end) {
+        done.push(Interval { end: from, open: false, ..piece.clone() });
+        piece.start = from;
+        piece.policy = digest;
+    }
+    done.push(Interval { end, open, ..piece });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::billing::{BootId, Reading};
+    use crate::id::TenantId;
+    use proptest::prelude::*;
+
+    fn entered(at: i64, phase: Phase) -> Fact {
+        Fact {
+            at: Reading { boot: BootId("b".into()), boottime_ns: 0, wall_ns: at, meter: Instant(at) },
+            tenant: TenantId::default_tenant(),
+            instance: None,
+            body: FactBody::Entered { phase, shape: Shape::default(), session: 1, cause: None },
+        }
+    }
+
+    fn digest(byte: u8) -> Digest {
+        Digest([byte; 32])
+    }
+
+    #[test]
+    fn an_interval_is_split_exactly_at_an_activation() {
+        let mut timeline = Timeline::starting_with(digest(1));
+        timeline.activate(Instant(15), digest(2));
+        let facts = [(1, entered(10, Phase::Running)), (2, entered(20, Phase::Stopped))];
+        let found = intervals(&facts, &timeline, Instant(30));
+        let rows: Vec<_> = found.iter().map(|i| (i.phase, i.start.0, i.end.0, i.policy, i.open)).collect();
+        assert_eq!(
+            rows,
+            [
+                (Phase::Running, 10, 15, digest(1), false),
+                (Phase::Running, 15, 20, digest(2), false),
+                (Phase::Stopped, 20, 30, digest(2), true),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_activation_on_a_boundary_splits_nothing() {
+        let mut timeline = Timeline::starting_with(digest(1));
+        timeline.activate(Instant(20), digest(2));
+        let facts = [(1, entered(10, Phase::Running)), (2, entered(20, Phase::Stopped))];
+        let found = intervals(&facts, &timeline, Instant(30));
+        assert_eq!(found.iter().map(|i| i.policy).collect::<Vec<_>>(), [digest(1), digest(2)]);
+    }
+
+    #[test]
+    fn a_deleted_instance_has_no_open_interval() {
+        let timeline = Timeline::starting_with(digest(1));
+        let mut gone = entered(20, Phase::Stopped);
+        gone.body = FactBody::Deleted;
+        let found = intervals(&[(1, entered(10, Phase::Stopped)), (2, gone)], &timeline, Instant(99));
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].end, found[0].open), (Instant(20), false));
+    }
+
+    #[test]
+    fn a_later_plan_is_dropped_when_an_earlier_activation_comes() {
+        let mut timeline = Timeline::starting_with(digest(1));
+        timeline.activate(Instant(50), digest(2));
+        timeline.activate(Instant(40), digest(3));
+        assert_eq!(timeline.at(Instant(60)), digest(3));
+        assert_eq!(timeline.before(Instant(60)), Some(digest(1)));
+    }
+
+    proptest! {
+        #[test]
+        fn intervals_partition_the_lifetime(
+            steps in proptest::collection::vec((0_u32..1_000, 0_u8..8), 1..40),
+            swaps in proptest::collection::vec(0_i64..40_000, 0..10),
+            tail in 0_u32..1_000,
+        ) {
+            let mut at = 0_i64;
+            let facts: Vec<_> = steps.iter().zip(1_u64..).map(|(&(step, phase), sequence)| {
+                at += i64::from(step);
+                (sequence, entered(at, Phase::from_ordinal(phase).expect("in range")))
+            }).collect();
+            let mut swaps = swaps;
+            swaps.sort_unstable();
+            let mut timeline = Timeline::starting_with(digest(0));
+            for (&swap, byte) in swaps.iter().zip(1..) {
+                timeline.activate(Instant(swap), digest(byte));
+            }
+            let now = Instant(at + i64::from(tail));
+            let found = intervals(&facts, &timeline, now);
+            prop_assert_eq!(found[0].start, facts[0].1.at.meter);
+            prop_assert_eq!(found[found.len() - 1].end, now);
+            for pair in found.windows(2) {
+                prop_assert_eq!(pair[0].end, pair[1].start);
+            }
+            for piece in &found {
+                prop_assert!(piece.start <= piece.end);
+                prop_assert_eq!(timeline.at(piece.start), piece.policy);
+            }
+        }
+    }
+}

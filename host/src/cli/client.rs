@@ -1,0 +1,193 @@
+//! Questions to the daemon.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use futures::{Stream, StreamExt, TryStreamExt};
+use reqwest::{Method, RequestBuilder, Response, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::api::ErrorBody;
+
+/// How long a connection may take. Requests themselves are bounded by the daemon.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// A daemon's API.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    http: reqwest::Client,
+    url: Url,
+    token: Option<String>,
+    token_file: PathBuf,
+}
+
+/// What the daemon answered instead of doing it.
+#[derive(Debug)]
+pub(super) struct Refused {
+    body: ErrorBody,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.body.message)?;
+        if let Some(hint) = &self.body.hint {
+            write!(f, "\n  {hint}")?;
+        }
+        write!(f, " [{}]", self.body.code)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Nobody listens there.
+#[derive(Debug, thiserror::Error)]
+#[error("no daemon answers at {url}; start one with `tallyman serve`, or name another with --url")]
+pub(super) struct NoDaemon {
+    url: Url,
+}
+
+impl Client {
+    /// A client of the daemon at `url`. Without a token, the data folder's is read when it is needed.
+    pub(super) fn new(url: &str, token: Option<&str>, data: &Path) -> anyhow::Result<Self> {
+        let parsed = Url::parse(url).ok().filter(|url| url.scheme() == "http" && !url.cannot_be_a_base());
+        let url =
+            parsed.ok_or_else(|| anyhow!("'{url}' is no URL of a daemon; write it like http://127.0.0.1:8080"))?;
+        let http =
+            reqwest::Client::builder().connect_timeout(CONNECT).no_proxy().build().context("can't set up HTTP")?;
+        Ok(Self { http, url, token: token.map(str::to_owned), token_file: data.join("token") })
+    }
+
+    pub(super) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// A request to the path made of these segments, each escaped.
+    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+        let mut url = self.url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        let request = self.http.request(method, url);
+        let read = || std::fs::read_to_string(&self.token_file).ok().map(|text| text.trim().to_owned());
+        match self.token.clone().or_else(read) {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) if error.is_connect() => return Err(NoDaemon { url: self.url.clone() }.into()),
+            Err(error) => return Err(error).context("the daemon did not answer"),
+        };
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let text = response.bytes().await.context("the daemon's answer broke off")?;
+        match serde_json::from_slice(&text) {
+            Ok(body) => Err(Refused { body }.into()),
+            Err(_) => bail!("{} answered {status}; is it a tallyman daemon?", self.url),
+        }
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
+        let response = self.send(request).await?;
+        let text = response.bytes().await.context("the daemon's answer broke off")?;
+        serde_json::from_slice(&text)
+            .with_context(|| format!("{} answered something unexpected; is it of the same version?", self.url))
+    }
+
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, &str)]) -> anyhow::Result<T> {
+        self.answer(self.request(Method::GET, path).query(query)).await
+    }
+
+    pub(super) async fn post<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> anyhow::Result<T> {
+        self.answer(self.request(Method::POST, path).json(body)).await
+    }
+
+    pub(super) async fn put<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> anyhow::Result<T> {
+        self.answer(self.request(Method::PUT, path).json(body)).await
+    }
+
+    pub(super) async fn upload<T: DeserializeOwned>(&self, path: &[&str], bytes: Vec<u8>) -> anyhow::Result<T> {
+        let request = self.request(Method::POST, path).header("content-type", "application/wasm").body(bytes);
+        self.answer(request).await
+    }
+
+    pub(super) async fn delete(&self, path: &[&str], query: &[(&str, &str)]) -> anyhow::Result<()> {
+        self.send(self.request(Method::DELETE, path).query(query)).await.map(drop)
+    }
+
+    /// The data of server-sent events, each a line as a JSON string.
+    pub(super) async fn events(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> anyhow::Result<impl Stream<Item = anyhow::Result<String>> + use<>> {
+        let response = self.send(self.request(Method::GET, path).query(query)).await?;
+        let bytes = response.bytes_stream().map_err(|error| anyhow!(error).context("the daemon's answer broke off"));
+        Ok(bytes
+            .scan(Vec::new(), |partial, bytes| {
+                let told = bytes.map(|bytes| complete_lines(partial, &bytes));
+                futures::future::ready(Some(told))
+            })
+            .map_ok(|lines| futures::stream::iter(lines.into_iter().map(Ok)))
+            .try_flatten()
+            .try_filter_map(|line: String| futures::future::ready(event_data(&line))))
+    }
+}
+
+fn complete_lines(partial: &mut Vec<u8>, bytes: &[u8]) -> Vec<String> {
+    partial.extend_from_slice(bytes);
+    let Some(end) = partial.iter().rposition(|&byte| byte == b'\n') else { return Vec::new() };
+    let rest = partial.split_off(end + 1);
+    let whole = std::mem::replace(partial, rest);
+    String::from_utf8_lossy(&whole).lines().map(str::to_owned).collect()
+}
+
+/// What an event's line says; nothing for a comment or an empty line.
+fn event_data(line: &str) -> anyhow::Result<Option<String>> {
+    let Some(data) = line.strip_prefix("data:") else { return Ok(None) };
+    serde_json::from_str(data.trim()).map(Some).context("the daemon sent an event that is no line")
+}
+
+/// Whether the daemon refused with this code.
+pub(super) fn is_refused(error: &anyhow::Error, code: &str) -> bool {
+    error.downcast_ref::<Refused>().is_some_and(|refused| refused.body.code == code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_put_together_across_pieces() {
+        let mut partial = Vec::new();
+        assert_eq!(complete_lines(&mut partial, b"data: \"a"), Vec::<String>::new());
+        assert_eq!(complete_lines(&mut partial, b"b\"\n\n: ping\ndata"), ["data: \"ab\"", "", ": ping"]);
+        assert_eq!(partial, b"data");
+        assert_eq!(event_data("data: \"ab\"").expect("data"), Some("ab".into()));
+        assert_eq!(event_data(": ping").expect("a comment"), None);
+    }
+
+    #[test]
+    fn a_url_that_is_none_is_refused_with_an_example() {
+        for url in ["127.0.0.1:8080", "ftp://x", "https://x", ""] {
+            let error = Client::new(url, None, Path::new("/")).expect_err(url);
+            assert!(error.to_string().contains("http://127.0.0.1:8080"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_there_names_the_next_step() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address");
+        let client = Client::new(&format!("http://{free}"), Some("t"), Path::new("/")).expect("a client");
+        let error = client.get::<serde_json::Value>(&["health"], &[]).await.expect_err("nobody");
+        assert!(error.to_string().contains("tallyman serve"), "{error}");
+    }
+}

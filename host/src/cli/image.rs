@@ -1,0 +1,166 @@
+//! `tallyman image`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::output::{self, Output};
+use super::progress::{during, spinner};
+use super::{Global, client::Client};
+use crate::api::{format_size, parse_size};
+use crate::image::{self, ImageImport, Images, Manifest};
+use crate::limits;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List images
+    #[command(visible_alias = "ls", after_help = "Examples:\n  tallyman image list\n  tallyman image list --json")]
+    List,
+    /// Show one image
+    #[command(after_help = "Examples:\n  tallyman image get debian-busybox")]
+    Get {
+        /// Its name
+        name: String,
+    },
+    /// Import an image from files on the daemon's host
+    #[command(
+        after_help = "Examples:\n  tallyman image import mine --kernel /boot/vmlinuz --initrd ./initrd --cmdline 'console=ttyS0'\n  tallyman image import disk --kernel ./vmlinuz --root-disk ./root.raw --memory 256MB"
+    )]
+    Import(Import),
+    /// Remove an image that no instance uses
+    #[command(visible_alias = "rm", after_help = "Examples:\n  tallyman image remove mine")]
+    Remove {
+        /// Its name
+        name: String,
+    },
+    /// Build an image from this machine's packages, into the data folder
+    #[command(
+        after_help = "Examples:\n  tallyman image build debian-busybox\n\nNeeds no daemon; a daemon with the same data folder sees the image at once."
+    )]
+    Build {
+        /// Which one
+        name: Recipe,
+    },
+}
+
+/// Images that this program knows how to build.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Recipe {
+    /// Debian's kernel and busybox
+    DebianBusybox,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Import {
+    /// What to call it
+    name: String,
+    /// The kernel: a bzImage, or an ELF file with a PVH entry
+    #[arg(long)]
+    kernel: PathBuf,
+    /// The initial RAM disk
+    #[arg(long)]
+    initrd: Option<PathBuf>,
+    /// A raw root disk; instances get copies of their own
+    #[arg(long)]
+    root_disk: Option<PathBuf>,
+    /// The kernel's command line
+    #[arg(long, default_value = "", hide_default_value = true)]
+    cmdline: String,
+    /// Least guest memory that it boots with
+    #[arg(long, value_parser = parse_size)]
+    memory: Option<u64>,
+    /// What it is, for people
+    #[arg(long, default_value = "", hide_default_value = true)]
+    description: String,
+}
+
+impl Command {
+    pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
+        let output = global.output();
+        match self {
+            Command::List => {
+                let images: Vec<Manifest> = global.client()?.get(&["images"], &[]).await?;
+                output.show(&images, |images| table(images))
+            }
+            Command::Get { name } => {
+                let image: Manifest = global.client()?.get(&["images", &name], &[]).await?;
+                output.show(&image, details)
+            }
+            Command::Import(import) => import.run(&global.client()?, output).await,
+            Command::Remove { name } => {
+                global.client()?.delete(&["images", &name], &[]).await?;
+                output.show(&name, |name| format!("{name} is removed"))
+            }
+            Command::Build { name: Recipe::DebianBusybox } => {
+                let spinner = spinner("building debian-busybox");
+                let told = spinner.clone();
+                let built = build(&global.data()?, move |what| told.set_message(what.to_owned())).await;
+                spinner.finish_and_clear();
+                output.show(&built?, |image| format!("{} is built", image.name))
+            }
+        }
+    }
+}
+
+/// Builds `debian-busybox` into the data folder. `progress` hears what comes next.
+pub(super) async fn build(data: &Path, mut progress: impl FnMut(&str) + Send + 'static) -> anyhow::Result<Manifest> {
+    let data = data.to_owned();
+    let built = tokio::task::spawn_blocking(move || {
+        let images = Images::open(&data)?;
+        let image = image::build_debian_busybox(&images, &data.join("work"), &mut progress)?;
+        anyhow::Ok(image.manifest)
+    });
+    built.await.context("the build broke off")?.context("can't build the image")
+}
+
+impl Import {
+    async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
+        let absolute =
+            |path: PathBuf| std::path::absolute(&path).with_context(|| format!("can't find {}", path.display()));
+        let import = ImageImport {
+            name: self.name.parse()?,
+            description: self.description,
+            kernel: absolute(self.kernel)?,
+            initrd: self.initrd.map(absolute).transpose()?,
+            root_disk: self.root_disk.map(absolute).transpose()?,
+            cmdline: self.cmdline,
+            memory_bytes_min: self.memory.unwrap_or(limits::image::MEMORY_BYTES_MIN_DEFAULT),
+        };
+        let image: Manifest = during("importing", client.post(&["images"], &import)).await?;
+        output.show(&image, |image| format!("{} is imported", image.name))
+    }
+}
+
+fn bytes(image: &Manifest) -> u64 {
+    let optional = [&image.initrd, &image.root_disk];
+    image.kernel.bytes + optional.into_iter().flatten().map(|file| file.bytes).sum::<u64>()
+}
+
+fn table(images: &[Manifest]) -> String {
+    let rows = images.iter().map(|image| {
+        vec![
+            image.name.to_string(),
+            bytes(image).to_string(),
+            format_size(image.memory_bytes_min),
+            image.description.clone(),
+        ]
+    });
+    output::table(&["NAME", "BYTES", "LEAST MEMORY", "DESCRIPTION"], &[1, 2], rows)
+}
+
+fn details(image: &Manifest) -> String {
+    let file =
+        |file: &Option<image::FileRecord>| file.as_ref().map(|file| format!("{} bytes, {}", file.bytes, file.sha256));
+    let rows = [
+        ("name", Some(image.name.to_string())),
+        ("description", Some(image.description.clone())),
+        ("imported", Some(image.created_at.to_rfc3339())),
+        ("least memory", Some(format_size(image.memory_bytes_min))),
+        ("cmdline", Some(image.cmdline.clone())),
+        ("kernel", file(&Some(image.kernel.clone()))),
+        ("initrd", file(&image.initrd)),
+        ("root disk", file(&image.root_disk)),
+    ];
+    output::pairs(rows.into_iter().filter_map(|(name, value)| Some((name, value?))))
+}

@@ -1,0 +1,425 @@
+//! `tallyman instance`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{anyhow, bail};
+use clap::{Args, Subcommand, ValueEnum};
+use futures::{StreamExt, pin_mut};
+
+use super::client::Client;
+use super::output::{self, Output};
+use super::progress::during;
+use super::{Global, client};
+use crate::api::model::{
+    CreateInstance, DiskRequest, Instance, InstanceState, Intervals, NoOptions, StopOptions, Waited,
+};
+use crate::api::{UnknownDuration, parse_duration, parse_size};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Create an instance and boot it
+    #[command(
+        after_help = "Examples:\n  tallyman instance create web --image debian-busybox --wait\n  tallyman instance create db --image debian-busybox --vcpus 2 --memory 512MB --tag team=blue --disk /srv/db.raw"
+    )]
+    Create(Create),
+    /// List instances
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  tallyman instance list\n  tallyman instance list --state Running --tag team=blue\n  tallyman instance list --json"
+    )]
+    List(List),
+    /// Show one instance
+    #[command(
+        after_help = "Examples:\n  tallyman instance get web\n  tallyman instance get k3v9 --json\n  tallyman instance get k3v9m2c8q1x7z5b4n6p0w2s8 --deleted"
+    )]
+    Get {
+        /// Its id, its name, or its id's unique beginning
+        id: String,
+        /// Also a deleted one, by its full id
+        #[arg(long)]
+        deleted: bool,
+    },
+    /// Start a stopped instance
+    #[command(after_help = "Examples:\n  tallyman instance start web\n  tallyman instance start web --wait")]
+    Start(Boot),
+    /// Ask the guest to stop, and end it by force after a while
+    #[command(after_help = "Examples:\n  tallyman instance stop web\n  tallyman instance stop web --grace 30s")]
+    Stop(Stop),
+    /// Write an instance's memory to disk and end its process
+    #[command(after_help = "Examples:\n  tallyman instance standby web")]
+    Standby(One),
+    /// Bring it back from standby
+    #[command(after_help = "Examples:\n  tallyman instance restore web")]
+    Restore(One),
+    /// Hold an instance's processors
+    #[command(after_help = "Examples:\n  tallyman instance pause web")]
+    Pause(One),
+    /// Let them run again
+    #[command(after_help = "Examples:\n  tallyman instance resume web")]
+    Resume(One),
+    /// Stop an instance and close its record
+    #[command(
+        visible_alias = "rm",
+        after_help = "Examples:\n  tallyman instance delete web\n  tallyman instance delete web --grace 0s\n\nIts usage stays readable by its full id."
+    )]
+    Delete(Stop),
+    /// Wait until an instance is in a state
+    #[command(
+        after_help = "Examples:\n  tallyman instance wait web\n  tallyman instance wait web --state Stopped --timeout 5m"
+    )]
+    Wait(Wait),
+    /// Show what the guest wrote to its console
+    #[command(
+        after_help = "Examples:\n  tallyman instance logs web\n  tallyman instance logs web --follow --tail 0\n  tallyman instance logs web --source vmm"
+    )]
+    Logs(Logs),
+    /// Show every interval of an instance's life, and the proof that they add up
+    #[command(
+        after_help = "Examples:\n  tallyman instance intervals web\n  tallyman instance intervals web --json\n\nA deleted instance answers to its full id. The exit status is 1 if the times do not add up."
+    )]
+    Intervals(One),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct One {
+    /// Its id, its name, or its id's unique beginning
+    id: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Boot {
+    /// Its id, its name, or its id's unique beginning
+    id: String,
+    #[command(flatten)]
+    ready: Ready,
+}
+
+#[derive(Debug, Args)]
+struct Ready {
+    /// Wait until it is ready
+    #[arg(long)]
+    wait: bool,
+    /// For how long
+    #[arg(long, default_value = "2m", value_parser = duration, requires = "wait")]
+    timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Create {
+    /// What to call it
+    name: String,
+    /// The image to boot
+    #[arg(long)]
+    image: String,
+    /// Virtual processors
+    #[arg(long, default_value_t = 1)]
+    vcpus: u32,
+    /// Guest memory, such as 512MB; the image's least if absent
+    #[arg(long, value_parser = parse_size)]
+    memory: Option<u64>,
+    /// Appended to the image's kernel command line
+    #[arg(long, default_value = "", hide_default_value = true)]
+    cmdline: String,
+    /// An extra disk: the path of a raw image on the daemon's host, with `:ro` if the guest may not write
+    #[arg(long, value_name = "PATH[:ro]")]
+    disk: Vec<String>,
+    /// A label
+    #[arg(long, value_name = "NAME=VALUE", value_parser = tag)]
+    tag: Vec<(String, String)>,
+    /// The image has no agent: it is ready when its program has started
+    #[arg(long)]
+    skip_guest_agent: bool,
+    /// How long a stop waits for the guest
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    stop_grace: Option<Duration>,
+    /// Which hypervisor, instead of the host's default
+    #[arg(long)]
+    hypervisor: Option<String>,
+    #[command(flatten)]
+    ready: Ready,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// Only those in this state
+    #[arg(long)]
+    state: Option<InstanceState>,
+    /// Only those with this label
+    #[arg(long, value_name = "NAME=VALUE", value_parser = tag)]
+    tag: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Stop {
+    /// Its id, its name, or its id's unique beginning
+    id: String,
+    /// How long to wait for the guest; the instance's own if absent
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    grace: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Wait {
+    /// Its id, its name, or its id's unique beginning
+    id: String,
+    /// For which state
+    #[arg(long, default_value = "Running")]
+    state: InstanceState,
+    /// For how long
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Logs {
+    /// Its id, its name, or its id's unique beginning
+    id: String,
+    /// Go on with new lines
+    #[arg(long, short)]
+    follow: bool,
+    /// How many lines from the end to begin with
+    #[arg(long, short = 'n', default_value_t = 100)]
+    tail: usize,
+    /// Which log
+    #[arg(long, default_value = "app")]
+    source: Source,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Source {
+    /// The guest's console
+    App,
+    /// What runs it
+    Vmm,
+}
+
+fn duration(text: &str) -> Result<Duration, UnknownDuration> {
+    parse_duration(text)
+}
+
+fn tag(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write it like team=blue")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn disk(text: &str) -> anyhow::Result<DiskRequest> {
+    let (path, read_only) = text.strip_suffix(":ro").map_or((text, false), |path| (path, true));
+    let path = std::path::absolute(path)?;
+    let path = path.to_str().ok_or_else(|| anyhow!("the path {} is not UTF-8", path.display()))?;
+    Ok(DiskRequest { path: path.to_owned(), read_only })
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Command {
+    pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
+        let (client, output) = (global.client()?, global.output());
+        match self {
+            Command::Create(create) => create.run(&client, output).await,
+            Command::List(list) => list.run(&client, output).await,
+            Command::Get { id, deleted } => {
+                let query = if deleted { &[("deleted", "true")][..] } else { &[] };
+                let instance: Instance = client.get(&["instances", &id], query).await?;
+                output.show(&instance, output::instance)
+            }
+            Command::Start(boot) => {
+                let instance = command(&client, &boot.id, "start", &NoOptions {}).await?;
+                boot.ready.then_show(&client, output, instance).await
+            }
+            Command::Stop(Stop { id, grace }) => {
+                let options = StopOptions { grace_ms: grace.map(millis) };
+                done(output, &command(&client, &id, "stop", &options).await?)
+            }
+            Command::Standby(One { id }) => done(output, &command(&client, &id, "standby", &NoOptions {}).await?),
+            Command::Restore(One { id }) => done(output, &command(&client, &id, "restore", &NoOptions {}).await?),
+            Command::Pause(One { id }) => done(output, &command(&client, &id, "pause", &NoOptions {}).await?),
+            Command::Resume(One { id }) => done(output, &command(&client, &id, "resume", &NoOptions {}).await?),
+            Command::Delete(stop) => stop.delete(&client, output).await,
+            Command::Wait(wait) => wait.run(&client, output).await,
+            Command::Logs(logs) => logs.run(&client, output).await,
+            Command::Intervals(One { id }) => show_intervals(&client, output, &id).await,
+        }
+    }
+}
+
+/// Gives an instance a command.
+pub(super) async fn command(
+    client: &Client,
+    id: &str,
+    name: &str,
+    options: &impl serde::Serialize,
+) -> anyhow::Result<Instance> {
+    during(&format!("{name} {id}"), client.post(&["instances", id, name], options)).await
+}
+
+/// Waits for a state; fails with the reason if it is not reached.
+pub(super) async fn wait(client: &Client, id: &str, state: InstanceState, timeout: Duration) -> anyhow::Result<Waited> {
+    let timeout_text = format!("{}ms", timeout.as_millis());
+    let query = [("state", state.as_str()), ("timeout", timeout_text.as_str())];
+    let path = ["instances", id, "wait"];
+    let asking = client.get(&path, &query);
+    let waited: Waited = during(&format!("waiting until {id} is {state}"), asking).await?;
+    if let Some(error) = &waited.state_error {
+        bail!("{error}; `tallyman instance logs {id}` shows what the guest said");
+    }
+    if waited.timed_out {
+        bail!(
+            "{id} is {} and not {state} after {}; `tallyman instance logs {id}` shows how far it got",
+            waited.state,
+            output::duration(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX))
+        );
+    }
+    Ok(waited)
+}
+
+pub(super) async fn intervals(client: &Client, id: &str) -> anyhow::Result<Intervals> {
+    client.get(&["instances", id, "intervals"], &[]).await
+}
+
+/// Fails if an account does not add up.
+pub(super) fn check(intervals: &Intervals) -> anyhow::Result<()> {
+    let differences = [intervals.proof.difference_ns, intervals.accounted.proof.difference_ns];
+    if differences != [0, 0] {
+        bail!("the times of {} do not add up: please keep the journal and report this", intervals.name);
+    }
+    Ok(())
+}
+
+async fn show_intervals(client: &Client, output: Output, id: &str) -> anyhow::Result<()> {
+    let found = intervals(client, id).await?;
+    output.show(&found, output::intervals)?;
+    check(&found)
+}
+
+fn done(output: Output, instance: &Instance) -> anyhow::Result<()> {
+    output.show(instance, |instance| format!("{} is {}", instance.name, instance.state))
+}
+
+impl Ready {
+    async fn then_show(self, client: &Client, output: Output, instance: Instance) -> anyhow::Result<()> {
+        if !self.wait {
+            return done(output, &instance);
+        }
+        let id = instance.id.as_str();
+        wait(client, id, InstanceState::Running, self.timeout).await?;
+        let instance: Instance = client.get(&["instances", id], &[]).await?;
+        done(output, &instance)
+    }
+}
+
+impl Create {
+    fn request(&self) -> anyhow::Result<CreateInstance> {
+        Ok(CreateInstance {
+            name: self.name.clone(),
+            image: self.image.clone(),
+            vcpus: self.vcpus,
+            size: None,
+            memory_bytes: self.memory,
+            cmdline: self.cmdline.clone(),
+            disks: self.disk.iter().map(|text| disk(text)).collect::<anyhow::Result<_>>()?,
+            tags: self.tag.iter().cloned().collect::<BTreeMap<_, _>>(),
+            skip_guest_agent: self.skip_guest_agent,
+            stop_grace_ms: self.stop_grace.map(millis),
+            hypervisor: self.hypervisor.clone(),
+        })
+    }
+
+    async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
+        let request = self.request()?;
+        let created = client.post(&["instances"], &request);
+        let instance: Instance = during(&format!("creating {}", self.name), created).await?;
+        self.ready.then_show(client, output, instance).await
+    }
+}
+
+impl List {
+    async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
+        let tags: Vec<_> = self.tag.into_iter().map(|(name, value)| (format!("tags[{name}]"), value)).collect();
+        let state = self.state.map(|state| ("state", state.as_str()));
+        let tags = tags.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let query: Vec<_> = state.into_iter().chain(tags).collect();
+        let instances: Vec<Instance> = client.get(&["instances"], &query).await?;
+        output.show(&instances, |instances| output::instances(instances))
+    }
+}
+
+impl Stop {
+    async fn delete(self, client: &Client, output: Output) -> anyhow::Result<()> {
+        let instance: Instance = client.get(&["instances", &self.id], &[]).await?;
+        let grace = self.grace.map(|grace| millis(grace).to_string());
+        let query: Vec<_> = grace.iter().map(|grace| ("grace_ms", grace.as_str())).collect();
+        let path = ["instances", instance.id.as_str()];
+        during(&format!("deleting {}", self.id), client.delete(&path, &query)).await?;
+        let closed: Instance = client.get(&path, &[("deleted", "true")]).await?;
+        output.show(&closed, |closed| {
+            format!("{} is deleted; its account: tallyman instance intervals {}", closed.name, closed.id)
+        })
+    }
+}
+
+impl Wait {
+    async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
+        let waited = match wait(client, &self.id, self.state, self.timeout).await {
+            // It was there, or the fleet would not know it: a wait for a deletion that was over before we asked.
+            Err(error) if self.state == InstanceState::Deleted && client::is_refused(&error, "not_found") => {
+                Waited { state: InstanceState::Deleted, timed_out: false, state_error: None }
+            }
+            waited => waited?,
+        };
+        output.show(&waited, |waited| format!("{} is {}", self.id, waited.state))
+    }
+}
+
+impl Logs {
+    async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
+        let tail = self.tail.to_string();
+        let source = match self.source {
+            Source::App => "app",
+            Source::Vmm => "vmm",
+        };
+        let follow = if self.follow { "true" } else { "false" };
+        let query = [("follow", follow), ("tail", tail.as_str()), ("source", source)];
+        let lines = client.events(&["instances", &self.id, "logs"], &query).await?;
+        pin_mut!(lines);
+        while let Some(line) = lines.next().await {
+            let line = line?;
+            match output.json {
+                true => output::line(&serde_json::to_string(&line)?)?,
+                false => output::line(&printable(&line))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A guest may write anything; a terminal must not obey it.
+fn printable(line: &str) -> String {
+    line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_can_not_command_the_terminal() {
+        assert_eq!(printable("a\u{1b}[2Jb\tc\r"), "a\u{fffd}[2Jb\tc\u{fffd}");
+    }
+
+    #[test]
+    fn a_disk_is_a_path_and_perhaps_read_only() {
+        let request = disk("/srv/a.raw:ro").expect("a disk");
+        assert_eq!(request, DiskRequest { path: "/srv/a.raw".into(), read_only: true });
+        assert!(!disk("/srv/a.raw").expect("a disk").read_only);
+        assert!(disk("a.raw").expect("a disk").path.starts_with('/'));
+    }
+
+    #[test]
+    fn a_tag_is_a_name_and_a_value() {
+        assert_eq!(tag("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert!(tag("a").is_err());
+    }
+}

@@ -1,0 +1,168 @@
+//! `tallyman journal`.
+
+use std::io::{IsTerminal, stderr};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use indicatif::ProgressBar;
+use serde::Serialize;
+
+use super::Global;
+use super::client::Client;
+use super::output::{self, Output};
+use crate::api::model::{JournalHead, Timestamp};
+use crate::journal::wire::{ChainedFact, Kind, What};
+use crate::journal::{Page, Verified, verify};
+use crate::vm;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List facts, oldest first
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  tallyman journal list --limit 20\n  tallyman journal list --instance web\n  tallyman journal list --kind policy-activated --json"
+    )]
+    List(List),
+    /// Prove that the journal is whole: every link, every text, every rule
+    #[command(
+        after_help = "Examples:\n  tallyman journal verify\n  tallyman journal verify /backup/journal.db\n\nReads the file itself, beside a running daemon or without one."
+    )]
+    Verify {
+        /// The database or its folder, instead of the data folder
+        path: Option<PathBuf>,
+    },
+    /// Show the end of the journal; note it elsewhere, and nobody can cut it off unseen
+    #[command(after_help = "Examples:\n  tallyman journal head\n  tallyman journal head --json")]
+    Head,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// Only facts after this one
+    #[arg(long, default_value_t = 0)]
+    after: u64,
+    /// Most facts to list; all if absent
+    #[arg(long)]
+    limit: Option<usize>,
+    /// Only those of this instance: its id, its name, or its id's unique beginning
+    #[arg(long)]
+    instance: Option<String>,
+    /// Only those of this kind
+    #[arg(long)]
+    kind: Option<Kind>,
+}
+
+/// A journal that is whole, for programs.
+#[derive(Debug, Serialize)]
+struct Whole {
+    facts: u64,
+    hash: String,
+    instances: u64,
+}
+
+impl Command {
+    pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
+        let output = global.output();
+        match self {
+            Command::List(list) => list.run(&global.client()?, output).await,
+            Command::Verify { path } => {
+                let path = path.map_or_else(|| global.data(), Ok)?;
+                let verified = tokio::task::spawn_blocking(move || prove(&path)).await.context("it broke off")??;
+                let whole = Whole {
+                    facts: verified.head.seq,
+                    hash: verified.head.hash.to_string(),
+                    instances: verified.instances,
+                };
+                output.show(&whole, |whole| {
+                    let Whole { facts, hash, instances } = whole;
+                    format!("the journal is whole: {facts} facts, {instances} instances\nhead {hash}")
+                })
+            }
+            Command::Head => {
+                let head: JournalHead = global.client()?.get(&["journal", "head"], &[]).await?;
+                output.show(&head, |head| format!("{} {}", head.seq, head.hash))
+            }
+        }
+    }
+}
+
+fn prove(path: &std::path::Path) -> anyhow::Result<Verified> {
+    let bar = if stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
+    let verified = verify(path, |done, of| {
+        bar.set_length(of);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    verified.with_context(|| format!("can't prove {}", path.display()))
+}
+
+impl List {
+    async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
+        let mut facts: Vec<ChainedFact> = Vec::new();
+        let mut after = self.after;
+        loop {
+            let wanted = self.limit.map(|limit| limit.saturating_sub(facts.len()));
+            if wanted == Some(0) {
+                break;
+            }
+            let page = self.page(client, after, wanted).await?;
+            facts.extend(page.facts);
+            match page.next {
+                Some(next) => after = next,
+                None => break,
+            }
+        }
+        output.show(&facts, |facts| table(facts))
+    }
+
+    async fn page(&self, client: &Client, after: u64, limit: Option<usize>) -> anyhow::Result<Page> {
+        let after = after.to_string();
+        let limit = limit.map(|limit| limit.to_string());
+        let query: Vec<(&str, &str)> = [
+            ("after", Some(after.as_str())),
+            ("limit", limit.as_deref()),
+            ("instance", self.instance.as_deref()),
+            ("kind", self.kind.map(Kind::as_str)),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect();
+        client.get(&["journal"], &query).await
+    }
+}
+
+fn table(facts: &[ChainedFact]) -> String {
+    let rows = facts.iter().map(|fact| {
+        let record = &fact.fact;
+        vec![
+            record.seq.to_string(),
+            Timestamp(record.wall_ns).to_string(),
+            record.instance.clone().unwrap_or_else(|| "-".into()),
+            record.what.kind().to_string(),
+            details(&record.what),
+            fact.hash.chars().take(12).collect(),
+        ]
+    });
+    output::table(&["FACT", "WALL CLOCK", "INSTANCE", "KIND", "", "HASH"], &[0], rows)
+}
+
+fn details(what: &What) -> String {
+    let short = |digest: &str| digest.chars().take(12).collect::<String>();
+    match what {
+        What::HostStarted { version } => format!("version {version}"),
+        What::ClockStepped { step_ns } => format!("by {step_ns} ns"),
+        What::PolicyAdmitted { digest, size_bytes } => format!("{} ({size_bytes} bytes)", short(digest)),
+        What::PolicyActivated { digest, rollback, .. } => {
+            format!("{}{}", short(digest), if *rollback { " (rollback)" } else { "" })
+        }
+        What::PolicyFaulted { digest, reason } => format!("{}: {reason}", short(digest)),
+        What::Intended { command } => vm::Command::from(*command).to_string(),
+        What::Abandoned { command, reason } => format!("{}: {reason}", vm::Command::from(*command)),
+        What::Entered { phase, cause, .. } => {
+            let cause = cause.map(|cause| format!(" ({})", vm::ExitCause::from(cause).as_str())).unwrap_or_default();
+            format!("{}{cause}", vm::Phase::from(*phase))
+        }
+        What::Deleted => String::new(),
+    }
+}

@@ -1,0 +1,275 @@
+//! What people and programs read: tables, readable durations, JSON.
+
+use std::io::{self, Write};
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+
+use crate::api::format_size;
+use crate::api::model::{Instance, Intervals, Policy, Proof, Timestamp};
+use crate::clock;
+use crate::units::Nanos;
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Output {
+    pub(super) json: bool,
+}
+
+impl Output {
+    /// Prints `value` as JSON, or as `text` puts it.
+    pub(super) fn show<T: Serialize>(self, value: &T, to_text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+        if self.json {
+            let json = serde_json::to_string_pretty(value)?;
+            return text(&format!("{json}\n"));
+        }
+        let words = to_text(value);
+        text(&format!("{}\n", words.trim_end()))
+    }
+}
+
+/// Prints text as it is.
+pub(super) fn text(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Prints one line.
+pub(super) fn line(line: &str) -> anyhow::Result<()> {
+    text(&format!("{line}\n"))
+}
+
+/// A table without lines: a head, then rows; columns in `right` are aligned to the right.
+pub(super) fn table(head: &[&str], right: &[usize], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(head.iter().copied());
+    let mut any = false;
+    for row in rows {
+        table.add_row(row);
+        any = true;
+    }
+    if !any {
+        return "none".into();
+    }
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if right.contains(&index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    trimmed(&table)
+}
+
+/// Names and values, one pair a line.
+pub(super) fn pairs(rows: impl IntoIterator<Item = (&'static str, String)>) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    for (name, value) in rows {
+        table.add_row([name.to_owned(), value]);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    trimmed(&table)
+}
+
+fn trimmed(table: &Table) -> String {
+    let text = table.to_string();
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+/// A length of time in three or four digits, truncated: `850 ns`, `12.3 ms`, `4.56 s`, `2 m 05 s`, `3 h 04 m`, `5 d 06 h`.
+pub(super) fn duration(nanos: u64) -> String {
+    const SECOND: u64 = 1_000_000_000;
+    let seconds = nanos / SECOND;
+    match nanos {
+        0..1_000 => format!("{nanos} ns"),
+        1_000..1_000_000 => format!("{}.{} µs", nanos / 1_000, nanos % 1_000 / 100),
+        1_000_000..SECOND => format!("{}.{} ms", nanos / 1_000_000, nanos % 1_000_000 / 100_000),
+        _ if seconds < 60 => format!("{seconds}.{:02} s", nanos % SECOND / 10_000_000),
+        _ if seconds < 3_600 => format!("{} m {:02} s", seconds / 60, seconds % 60),
+        _ if seconds < 86_400 => format!("{} h {:02} m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{} d {:02} h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+/// A length of time to the nanosecond.
+pub(super) fn exact(nanos: u64) -> String {
+    Nanos(nanos).to_string()
+}
+
+/// How long ago an instant was, by this machine's wall clock.
+pub(super) fn ago(at: Timestamp) -> String {
+    let passed = clock::wall_ns().saturating_sub(at.0);
+    duration(u64::try_from(passed).unwrap_or(0))
+}
+
+/// The first digits of a digest.
+pub(super) fn short(digest: &crate::id::Digest) -> String {
+    digest.short()
+}
+
+fn optional<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(|| "-".into(), |value| value.to_string())
+}
+
+/// Instances, one a line.
+pub(super) fn instances(instances: &[Instance]) -> String {
+    let head = ["NAME", "ID", "STATE", "PHASE", "SINCE", "RUNNING", "STANDBY", "IMAGE", "VCPUS", "MEMORY"];
+    let spent = |instance: &Instance, phase| {
+        let spent = instance.phase_durations_ms.as_ref();
+        let millis = spent.and_then(|spent| spent.entries().find(|(entry, _)| *entry == phase));
+        millis.map_or_else(|| "-".into(), |(_, millis)| duration(millis.saturating_mul(1_000_000)))
+    };
+    let rows = instances.iter().map(|instance| {
+        vec![
+            instance.name.to_string(),
+            instance.id.to_string(),
+            instance.state.to_string(),
+            optional(instance.current_phase.map(crate::vm::Phase::from)),
+            instance.current_phase_since.map_or_else(|| "-".into(), |since| format!("{} ago", ago(since))),
+            spent(instance, crate::vm::Phase::Running),
+            spent(instance, crate::vm::Phase::Standby),
+            instance.image.clone(),
+            instance.vcpus.to_string(),
+            format_size(instance.memory_bytes),
+        ]
+    });
+    table(&head, &[4, 5, 6, 8, 9], rows)
+}
+
+/// All of one instance.
+pub(super) fn instance(instance: &Instance) -> String {
+    let legal: Vec<_> = instance.legal.iter().map(|&command| crate::vm::Command::from(command).as_str()).collect();
+    let tags: Vec<_> = instance.tags.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let spent: Vec<_> = instance
+        .phase_durations_ms
+        .iter()
+        .flat_map(|spent| spent.entries())
+        .map(|(phase, millis)| format!("{phase} {}", duration(millis.saturating_mul(1_000_000))))
+        .collect();
+    let accounting = match &instance.accounting.reason {
+        Some(reason) => format!("degraded: {reason}"),
+        None => "ok".into(),
+    };
+    let rows = [
+        ("name", Some(instance.name.to_string())),
+        ("id", Some(instance.id.to_string())),
+        ("tenant", Some(instance.tenant.to_string())),
+        ("state", Some(instance.state.to_string())),
+        ("error", instance.state_error.clone()),
+        ("legal now", Some(if legal.is_empty() { "nothing".into() } else { legal.join(", ") })),
+        ("phase", instance.current_phase.map(|phase| crate::vm::Phase::from(phase).to_string())),
+        ("since", instance.current_phase_since.map(|since| since.to_string())),
+        ("time", (!spent.is_empty()).then(|| spent.join(", "))),
+        ("policy", Some(instance.policy.to_string())),
+        ("accounting", Some(accounting)),
+        ("created", Some(instance.created_at.to_string())),
+        ("started", instance.started_at.map(|at| at.to_string())),
+        ("stopped", instance.stopped_at.map(|at| at.to_string())),
+        ("stop cause", instance.stop_cause.map(|cause| crate::vm::ExitCause::from(cause).as_str().into())),
+        ("deleted", instance.deleted_at.map(|at| at.to_string())),
+        ("exit code", instance.exit_code.map(|code| code.to_string())),
+        ("exit message", instance.exit_message.clone()),
+        ("image", Some(instance.image.clone())),
+        ("hypervisor", Some(instance.hypervisor.clone())),
+        ("vcpus", Some(instance.vcpus.to_string())),
+        ("memory", Some(format_size(instance.memory_bytes))),
+        ("session", Some(instance.session.to_string())),
+        ("tags", (!tags.is_empty()).then(|| tags.join(", "))),
+    ];
+    pairs(rows.into_iter().filter_map(|(name, value)| Some((name, value?))))
+}
+
+/// Every interval, the totals, and the proof.
+pub(super) fn intervals(intervals: &Intervals) -> String {
+    let rows = intervals.intervals.iter().map(|interval| {
+        let cause = interval.cause.map(|cause| crate::vm::ExitCause::from(cause).as_str().to_owned());
+        vec![
+            crate::vm::Phase::from(interval.phase).to_string(),
+            interval.start.to_string(),
+            exact(interval.duration_ns) + if interval.open { " so far" } else { "" },
+            short(&interval.policy),
+            interval.session.to_string(),
+            cause.unwrap_or_default(),
+        ]
+    });
+    let each = table(&["PHASE", "START", "DURATION", "POLICY", "SESSION", "CAUSE"], &[2, 4], rows);
+    format!("{each}\n\n{}\n\n{}", totals(intervals), proofs(intervals))
+}
+
+fn totals(intervals: &Intervals) -> String {
+    let (lived, accounted) = (intervals.totals_ns.0, intervals.accounted.totals_ns.0);
+    let rows = crate::vm::Phase::ALL.into_iter().zip(lived.into_iter().zip(accounted));
+    let rows = rows.filter(|(_, (lived, accounted))| *lived != 0 || *accounted != 0);
+    let rows = rows.map(|(phase, (lived, accounted))| vec![phase.to_string(), exact(lived), exact(accounted)]);
+    table(&["TOTAL", "LIVED", "AS THE POLICIES COUNT IT"], &[1, 2], rows)
+}
+
+fn proofs(intervals: &Intervals) -> String {
+    format!("intervals: {}\naccounted: {}", proof(intervals.proof), proof(intervals.accounted.proof))
+}
+
+fn proof(proof: Proof) -> String {
+    let Proof { sum_ns, lifetime_ns, difference_ns } = proof;
+    let sign = if difference_ns == 0 { "=" } else { "is not" };
+    format!("sum {} {sign} lifetime {}, difference {difference_ns} ns", exact(sum_ns), exact(lifetime_ns))
+}
+
+/// Policies, one a line.
+pub(super) fn policies(policies: &[Policy]) -> String {
+    let rows = policies.iter().map(|policy| {
+        vec![
+            policy.digest.to_string(),
+            policy.world.clone(),
+            policy.size_bytes.to_string(),
+            optional(policy.admitted_at),
+            if policy.standard { "standard".into() } else { String::new() },
+        ]
+    });
+    table(&["DIGEST", "WORLD", "BYTES", "ADMITTED", ""], &[2], rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_short_and_never_too_long() {
+        let rows = [
+            (0, "0 ns"),
+            (999, "999 ns"),
+            (1_000, "1.0 µs"),
+            (999_999, "999.9 µs"),
+            (1_000_000, "1.0 ms"),
+            (999_999_999, "999.9 ms"),
+            (1_000_000_000, "1.00 s"),
+            (59_999_999_999, "59.99 s"),
+            (60_000_000_000, "1 m 00 s"),
+            (3_599_999_999_999, "59 m 59 s"),
+            (3_600_000_000_000, "1 h 00 m"),
+            (86_400_000_000_000, "1 d 00 h"),
+            (u64::MAX, "213503 d 23 h"),
+        ];
+        for (nanos, text) in rows {
+            assert_eq!(duration(nanos), text, "{nanos}");
+        }
+    }
+
+    #[test]
+    fn a_table_aligns_and_an_empty_one_says_so() {
+        let rows = vec![vec!["a".into(), "1".into()], vec!["long".into(), "1000".into()]];
+        assert_eq!(table(&["NAME", "N"], &[1], rows), "NAME     N\na        1\nlong  1000");
+        assert_eq!(table(&["NAME"], &[], Vec::new()), "none");
+    }
+
+    #[test]
+    fn a_proof_that_fails_does_not_look_like_one() {
+        let good = proof(Proof::new(12_345_678_901, 12_345_678_901));
+        assert_eq!(good, "sum 12.345678901 s = lifetime 12.345678901 s, difference 0 ns");
+        let bad = proof(Proof::new(12_345_678_902, 12_345_678_901));
+        assert_eq!(bad, "sum 12.345678902 s is not lifetime 12.345678901 s, difference 1 ns");
+    }
+}

@@ -1,0 +1,90 @@
+//! The command line, checked against itself.
+
+use clap::{Command, CommandFactory};
+
+use super::Cli;
+
+/// Every command that does something, with the words that lead to it.
+fn commands() -> Vec<(String, Command)> {
+    fn below(command: &Command, words: &str, found: &mut Vec<(String, Command)>) {
+        for sub in command.get_subcommands() {
+            let words = format!("{words} {}", sub.get_name());
+            match sub.has_subcommands() {
+                true => below(sub, &words, found),
+                false => found.push((words, sub.clone())),
+            }
+        }
+    }
+    let mut found = Vec::new();
+    below(&Cli::command(), "tallyman", &mut found);
+    found
+}
+
+fn examples(command: &Command) -> Vec<String> {
+    let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| line.strip_prefix("  "))
+        .map(|line| line.split("  ").next().unwrap_or_default().trim().to_owned())
+        .collect()
+}
+
+/// The words of an example; quotes hold words together.
+fn words(example: &str) -> Vec<String> {
+    let example = example.split(" > ").next().unwrap_or_default();
+    let pieces = example.split('\'').enumerate();
+    let words = pieces.flat_map(|(index, piece)| match index % 2 {
+        1 => vec![piece.to_owned()],
+        _ => piece.split_whitespace().map(str::to_owned).collect(),
+    });
+    words.skip_while(|word| word.contains('=')).collect()
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_has_an_example_of_itself() {
+    let commands = commands();
+    assert!(commands.len() > 30, "{}", commands.len());
+    for (path, command) in commands {
+        let examples = examples(&command);
+        assert!(examples.iter().any(|example| example.contains(&path)), "{path}: {examples:?}");
+        assert!(command.get_about().is_some(), "{path} says nothing of itself");
+    }
+}
+
+#[test]
+fn every_example_is_understood() {
+    let mut all = examples(&Cli::command());
+    all.extend(commands().iter().flat_map(|(_, command)| examples(command)));
+    assert!(all.len() > 40, "{}", all.len());
+    for example in all {
+        let parsed = Cli::command().try_get_matches_from(words(&example));
+        if let Err(error) = parsed {
+            panic!("{example}: {error}");
+        }
+    }
+}
+
+#[test]
+fn every_option_says_what_it_does() {
+    for (path, command) in commands() {
+        for argument in command.get_arguments() {
+            assert!(argument.get_help().is_some(), "{path}: {}", argument.get_id());
+        }
+    }
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_status_2() {
+    for line in [
+        &["tallyman"][..],
+        &["tallyman", "instance", "fly"],
+        &["tallyman", "instance", "wait", "a", "--state", "Sleeping"],
+    ] {
+        let error = Cli::command().try_get_matches_from(line).expect_err("refused");
+        assert_eq!(error.exit_code(), 2, "{line:?}");
+    }
+}

@@ -1,0 +1,159 @@
+//! [`Live`] as the journal stores it: JSON with one name for each thing, unknown keys refused.
+
+use serde::{Deserialize, Serialize};
+
+use super::record::Live;
+use crate::units::Instant;
+use crate::vm::{Command, ExitCause, Phase, Shape, State};
+
+/// Why a stored state can't be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CodecError {
+    /// Not the JSON that was written.
+    #[error("not a stored state")]
+    Json(#[from] serde_json::Error),
+    /// A word that this version does not know.
+    #[error("'{0}' is no {1}")]
+    Word(String, &'static str),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    state: String,
+    ready: bool,
+    vcpus: u32,
+    memory_bytes: u64,
+    disk_bytes: u64,
+    snapshot_bytes: u64,
+    session: u32,
+    incarnation: u32,
+    intent: Option<String>,
+    program_started: bool,
+    agent_ready: bool,
+    started_ns: Option<i64>,
+    stopped_ns: Option<i64>,
+    cause: Option<String>,
+    exit_code: Option<i32>,
+    exit_message: Option<String>,
+    error: Option<String>,
+}
+
+const DELETED: &str = "deleted";
+
+fn ready(state: State) -> bool {
+    match state {
+        State::Paused { ready } | State::Standby { ready } => ready,
+        State::Running => true,
+        State::Created | State::Initializing | State::Shutdown | State::Stopped | State::Unknown | State::Deleted => {
+            false
+        }
+    }
+}
+
+fn state(word: &str, ready: bool) -> Result<State, CodecError> {
+    if word == DELETED {
+        return Ok(State::Deleted);
+    }
+    let phase: Phase = word.parse().map_err(|_| CodecError::Word(word.into(), "state"))?;
+    Ok(match phase {
+        Phase::Created => State::Created,
+        Phase::Initializing => State::Initializing,
+        Phase::Running => State::Running,
+        Phase::Paused => State::Paused { ready },
+        Phase::Shutdown => State::Shutdown,
+        Phase::Standby => State::Standby { ready },
+        Phase::Stopped => State::Stopped,
+        Phase::Unknown => State::Unknown,
+    })
+}
+
+fn word<T: Copy>(all: &[T], name: fn(T) -> &'static str, text: &str, what: &'static str) -> Result<T, CodecError> {
+    let found = all.iter().copied().find(|&item| name(item) == text);
+    found.ok_or_else(|| CodecError::Word(text.into(), what))
+}
+
+/// The JSON text of `live`.
+pub(super) fn encode(live: &Live) -> String {
+    let stored = Stored {
+        state: live.state.phase().map_or(DELETED, Phase::as_str).into(),
+        ready: ready(live.state),
+        vcpus: live.shape.vcpus,
+        memory_bytes: live.shape.memory_bytes,
+        disk_bytes: live.shape.disk_bytes,
+        snapshot_bytes: live.shape.snapshot_bytes,
+        session: live.session,
+        incarnation: live.incarnation,
+        intent: live.intent.map(|command| command.as_str().into()),
+        program_started: live.program_started,
+        agent_ready: live.agent_ready,
+        started_ns: live.started.map(|at| at.0),
+        stopped_ns: live.stopped.map(|at| at.0),
+        cause: live.cause.map(|cause| cause.as_str().into()),
+        exit_code: live.exit_code,
+        exit_message: live.exit_message.clone(),
+        error: live.error.clone(),
+    };
+    serde_json::to_string(&stored).expect("numbers, texts and nothing else")
+}
+
+/// The value of a text that [`encode`] made.
+pub(super) fn decode(text: &str) -> Result<Live, CodecError> {
+    let stored: Stored = serde_json::from_str(text)?;
+    let intent = stored.intent.map(|text| word(&Command::ALL, Command::as_str, &text, "command")).transpose()?;
+    let cause = stored.cause.map(|text| word(&ExitCause::ALL, ExitCause::as_str, &text, "exit cause")).transpose()?;
+    Ok(Live {
+        state: state(&stored.state, stored.ready)?,
+        shape: Shape {
+            vcpus: stored.vcpus,
+            memory_bytes: stored.memory_bytes,
+            disk_bytes: stored.disk_bytes,
+            snapshot_bytes: stored.snapshot_bytes,
+        },
+        session: stored.session,
+        incarnation: stored.incarnation,
+        intent,
+        program_started: stored.program_started,
+        agent_ready: stored.agent_ready,
+        started: stored.started_ns.map(Instant),
+        stopped: stored.stopped_ns.map(Instant),
+        cause,
+        exit_code: stored.exit_code,
+        exit_message: stored.exit_message,
+        error: stored.error,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_state_survives_the_journal() {
+        for state in State::ALL {
+            let live = Live {
+                state,
+                shape: Shape { vcpus: 2, memory_bytes: 3, disk_bytes: 4, snapshot_bytes: 5 },
+                session: 6,
+                incarnation: 7,
+                intent: Some(Command::Standby),
+                program_started: true,
+                agent_ready: false,
+                started: Some(Instant(8)),
+                stopped: None,
+                cause: Some(ExitCause::Guest),
+                exit_code: Some(-1),
+                exit_message: Some("bye \"now\"".into()),
+                error: None,
+            };
+            assert_eq!(decode(&encode(&live)).unwrap(), live);
+        }
+    }
+
+    #[test]
+    fn an_unknown_word_is_named() {
+        let error = state("sleeping", false).unwrap_err();
+        assert_eq!(error.to_string(), "'sleeping' is no state");
+    }
+}

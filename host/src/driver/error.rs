@@ -1,0 +1,105 @@
+//! Why the fleet will not do something.
+
+use crate::id::{IdError, InstanceName};
+use crate::vm::Refusal;
+
+/// Why a request failed. The first group is the caller's to mend, the second the host's, the third ours.
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    /// Nothing answers to this id, name or prefix.
+    #[error("there is no instance '{key}'")]
+    NotFound {
+        /// What was looked for.
+        key: String,
+    },
+    /// Several do.
+    #[error("'{key}' is the beginning of {count} ids; give more characters")]
+    Ambiguous {
+        /// What was looked for.
+        key: String,
+        /// How many match.
+        count: usize,
+    },
+    /// The command is not legal now.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Another instance of the tenant has the name.
+    #[error("the name '{0}' is in use; choose another, or delete the instance that has it")]
+    NameInUse(InstanceName),
+    /// No such image.
+    #[error("there is no image '{name}'; there are: {known}")]
+    NoSuchImage {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// No such hypervisor.
+    #[error("there is no hypervisor '{name}' on this host; there are: {known}")]
+    NoSuchHypervisor {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// A value is out of its range.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// The field, by its JSON name.
+        field: &'static str,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+    /// A name or id is malformed.
+    #[error(transparent)]
+    Id(#[from] IdError),
+    /// No such policy is admitted.
+    #[error("no policy {0} is admitted; upload it first")]
+    NoSuchPolicy(String),
+    /// There is nothing to roll back to.
+    #[error("the tenant has had one policy only; there is none to roll back to")]
+    NothingToRollBack,
+
+    /// The instance has as many waiting commands as it takes.
+    #[error("{0} commands are waiting for this instance already; try again when they are done")]
+    Busy(usize),
+    /// The host knows as many instances as it takes.
+    #[error("this host knows {0} instances, its limit; delete some")]
+    TooMany(usize),
+    /// The disk is full: nothing was done.
+    #[error("the data folder's disk is full: nothing was done and nothing is lost; free some space and try again")]
+    NoSpace,
+    /// The act was done, its fact waits for space on the disk.
+    #[error(
+        "done, but the data folder's disk is full: the fact is kept in memory and recorded as soon as there is space"
+    )]
+    Unrecorded,
+    /// The hypervisor failed. The text is for the client.
+    #[error("the hypervisor could not do it: {0}")]
+    Hypervisor(String),
+    /// The instance ended before the state that was waited for was reached.
+    #[error("the instance stopped ({cause}) before it was {wanted}")]
+    Ended {
+        /// What was waited for.
+        wanted: String,
+        /// Why it stopped.
+        cause: String,
+    },
+    /// A wait ran out.
+    #[error("not {wanted} after {seconds} s; it is {state}")]
+    WaitTimedOut {
+        /// What was waited for.
+        wanted: String,
+        /// For how long.
+        seconds: u64,
+        /// Where it stands.
+        state: &'static str,
+    },
+    /// The daemon is going down, or its journal failed.
+    #[error("the daemon is stopping; try again when it is back")]
+    Stopping,
+
+    /// A defect of ours. Details are in the log.
+    #[error("an internal error; the daemon's log has the details")]
+    Bug(String),
+}

@@ -1,0 +1,347 @@
+//! After a restart of the daemon: what is really there decides what had happened.
+
+use super::error::FleetError;
+use super::operate::discard;
+use super::task::{Task, cause_of, failed};
+use crate::billing::{BootId, Reading};
+use crate::clock::Clock;
+use crate::hypervisor::{Adopted, Exit, Launched, Observed, Stamp, VmState};
+use crate::units::Instant;
+use crate::vm::{Command, Event, ExitCause, State};
+
+impl Task {
+    /// Takes the instance up again and then runs.
+    pub(super) async fn resume_after_restart(mut self) {
+        self.take_up_again().await;
+        self.run().await;
+    }
+
+    /// Takes the instance up; if it can't be, it says why, and is looked for again later.
+    pub(super) async fn take_up_again(&mut self) {
+        if let Err(error) = self.take_up().await {
+            tracing::error!(instance = %self.slot.record.id, %error, "could not be taken up again");
+            let told = Some(format!("after a restart of the daemon: {error}"));
+            if self.live.error == told {
+                return;
+            }
+            self.live.error = told;
+            if let Err(error) = self.keep().await {
+                tracing::error!(instance = %self.slot.record.id, %error, "could not be recorded");
+            }
+        }
+    }
+
+    /// Finds out what became of the machine, and finishes or gives up what was begun.
+    ///
+    /// # Errors
+    /// If the machine can't be found out about, nothing has changed and it may be tried again.
+    pub(super) async fn take_up(&mut self) -> Result<(), FleetError> {
+        let spec = self.machine_spec()?;
+        let adopted = self.hypervisor()?.adopt(&spec).await.map_err(failed)?;
+        let intent = self.live.intent;
+        let outcome = self.recover(adopted).await;
+        match intent {
+            Some(command) => self.settle(command, outcome).await,
+            None => outcome,
+        }
+    }
+
+    async fn recover(&mut self, adopted: Adopted) -> Result<(), FleetError> {
+        match adopted {
+            Adopted::Alive { launched, state } => self.found_alive(launched, state).await,
+            Adopted::Exited { boot, history, exit } => {
+                self.replay(&boot, history).await?;
+                self.found_dead(&boot, &exit).await
+            }
+            Adopted::Lost { boot, history } => {
+                self.replay(&boot, history).await?;
+                self.found_lost(&boot).await
+            }
+            Adopted::NeverLaunched => self.found_nothing().await,
+        }
+    }
+
+    /// Takes up what the guest had said before its end, each at the instant at which the host received it.
+    async fn replay(&mut self, boot: &BootId, history: Vec<Observed>) -> Result<(), FleetError> {
+        for seen in history {
+            match seen {
+                Observed::ProgramStarted(stamp) => {
+                    self.live.program_started = true;
+                    self.ready_in(boot, stamp).await?;
+                }
+                Observed::AgentReady(stamp) => {
+                    self.live.agent_ready = true;
+                    self.ready_in(boot, stamp).await?;
+                }
+                Observed::ProgramExited { code, message, .. } => {
+                    self.live.exit_code = Some(code);
+                    self.live.exit_message = Some(message);
+                }
+                Observed::Exited(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The guest became ready while nobody looked, if that is the marker that was missing and its instant is known.
+    async fn ready_in(&mut self, boot: &BootId, stamp: Stamp) -> Result<(), FleetError> {
+        if self.live.state != State::Initializing || !self.is_ready() {
+            return Ok(());
+        }
+        match self.reading_in(boot, stamp) {
+            Some(at) => self.enter_at(Event::Ready, at).await,
+            None => Ok(()),
+        }
+    }
+
+    /// It lives: finishes what was begun, or brings the record in line.
+    async fn found_alive(&mut self, launched: Launched, vcpus: VmState) -> Result<(), FleetError> {
+        self.machine = Some(launched);
+        let intent = self.live.intent;
+        if vcpus == VmState::Ended {
+            let exit = self.end_by_force().await?;
+            self.machine = None;
+            let at = self.reading(exit.map_or_else(Stamp::now, |exit| exit.stamp));
+            return self.found_ended(at, ExitCause::Guest).await;
+        }
+        match self.live.state {
+            State::Standby { .. } if intent == Some(Command::Restore) => self.found_restored(vcpus).await,
+            State::Standby { .. } | State::Stopped | State::Unknown | State::Deleted => {
+                self.end_by_force().await?;
+                self.machine = None;
+                self.finish_or_delete(intent).await
+            }
+            State::Created | State::Initializing | State::Running | State::Paused { .. } | State::Shutdown => {
+                self.found_running_machine(vcpus, intent).await
+            }
+        }
+    }
+
+    async fn found_running_machine(&mut self, vcpus: VmState, intent: Option<Command>) -> Result<(), FleetError> {
+        match intent {
+            Some(Command::Stop) => return self.stop(self.grace()).await,
+            Some(Command::Delete) => return self.delete().await,
+            Some(Command::Start | Command::Pause | Command::Resume | Command::Standby | Command::Restore) | None => {}
+        }
+        match self.live.state {
+            State::Created => self.found_created(vcpus).await,
+            State::Initializing | State::Running => self.found_started(vcpus, intent).await,
+            State::Paused { .. } => self.found_paused(vcpus, intent).await,
+            State::Shutdown => self.stop(self.grace()).await,
+            State::Standby { .. } | State::Stopped | State::Unknown | State::Deleted => {
+                Err(FleetError::Bug("no machine belongs to this state".into()))
+            }
+        }
+    }
+
+    async fn found_created(&mut self, vcpus: VmState) -> Result<(), FleetError> {
+        match vcpus {
+            VmState::NotStarted | VmState::Running | VmState::Paused => self.run_vcpus().await,
+            VmState::Loading | VmState::Ended => {
+                self.end_by_force().await?;
+                Err(self.stillborn(FleetError::Hypervisor("the launch was interrupted".into())).await)
+            }
+        }
+    }
+
+    async fn found_restored(&mut self, vcpus: VmState) -> Result<(), FleetError> {
+        match vcpus {
+            VmState::NotStarted | VmState::Paused | VmState::Running => self.awaken(Stamp::now()).await,
+            VmState::Loading | VmState::Ended => {
+                self.end_by_force().await?;
+                self.machine = None;
+                self.finish_intent().await
+            }
+        }
+    }
+
+    async fn found_started(&mut self, vcpus: VmState, intent: Option<Command>) -> Result<(), FleetError> {
+        if vcpus == VmState::Running {
+            return self.finish_intent().await;
+        }
+        if intent == Some(Command::Pause) {
+            self.live.intent = None;
+        }
+        self.enter(Event::Paused, Stamp::now()).await?;
+        match intent {
+            Some(Command::Pause) => Ok(()),
+            Some(Command::Standby) => self.standby().await,
+            Some(Command::Start | Command::Stop | Command::Resume | Command::Restore | Command::Delete) | None => {
+                self.undo_hold().await
+            }
+        }
+    }
+
+    async fn found_paused(&mut self, vcpus: VmState, intent: Option<Command>) -> Result<(), FleetError> {
+        match intent {
+            Some(Command::Resume) => self.resume().await,
+            Some(Command::Restore) => self.let_go(self.snapshot_bytes().unwrap_or_default()).await,
+            Some(Command::Standby) if vcpus == VmState::Running => {
+                // Once the vCPUs run, the snapshot contradicts the disks.
+                discard(&self.snapshot()).await?;
+                self.undo_hold().await
+            }
+            Some(Command::Standby) => match self.slept() {
+                Some(bytes) => self.fall_asleep(bytes).await,
+                None => self.standby().await,
+            },
+            Some(Command::Start | Command::Stop | Command::Pause | Command::Delete) | None => {
+                if vcpus == VmState::Running {
+                    self.wake().await?;
+                }
+                self.finish_intent().await
+            }
+        }
+    }
+
+    /// What was held only on the way to something else runs again.
+    async fn undo_hold(&mut self) -> Result<(), FleetError> {
+        self.wake().await?;
+        self.finish_intent().await
+    }
+
+    /// Gives up a command that the restart has interrupted, on the record.
+    async fn finish_intent(&mut self) -> Result<(), FleetError> {
+        let Some(command) = self.live.intent else { return Ok(()) };
+        let reason = FleetError::Hypervisor("the daemon was restarted in the middle of it".into());
+        // The text of the error is on the record; what may fail here is the recording.
+        match self.abandon(command, reason).await {
+            FleetError::Hypervisor(_) => Ok(()),
+            worse => Err(worse),
+        }
+    }
+
+    /// It ended while nobody looked, and its supervisor saw when.
+    async fn found_dead(&mut self, boot: &BootId, exit: &Exit) -> Result<(), FleetError> {
+        let Some(at) = self.reading_in(boot, exit.stamp) else { return self.found_lost(boot).await };
+        self.found_ended(at, cause_of(exit)).await
+    }
+
+    async fn found_ended(&mut self, at: Reading, cause: ExitCause) -> Result<(), FleetError> {
+        let intent = self.live.intent;
+        if let Some(bytes) = self.slept() {
+            return self.found_asleep(bytes, at).await;
+        }
+        if !self.live.state.has_vmm() {
+            return self.finish_or_delete(intent).await;
+        }
+        let cause = match intent {
+            Some(Command::Stop) => ExitCause::Requested,
+            Some(Command::Delete) => ExitCause::Forced,
+            Some(Command::Start) if cause != ExitCause::Guest => ExitCause::LaunchFailed,
+            Some(Command::Start | Command::Pause | Command::Resume | Command::Standby | Command::Restore) | None => {
+                cause
+            }
+        };
+        self.live.cause = Some(cause);
+        self.live.stopped = Some(at.meter);
+        self.enter_at(Event::Exited(cause), at).await?;
+        self.finish_or_delete(intent).await
+    }
+
+    /// Bytes of the snapshot, if a standby had got so far that nothing of it is missing but the last fact.
+    fn slept(&self) -> Option<u64> {
+        let held = self.live.intent == Some(Command::Standby) && matches!(self.live.state, State::Paused { .. });
+        if held { self.snapshot_bytes() } else { None }
+    }
+
+    async fn found_asleep(&mut self, snapshot_bytes: u64, at: Reading) -> Result<(), FleetError> {
+        self.live.intent = None;
+        self.live.shape.snapshot_bytes = snapshot_bytes;
+        self.live.stopped = Some(at.meter);
+        self.enter_at(Event::Slept, at).await
+    }
+
+    async fn finish_or_delete(&mut self, intent: Option<Command>) -> Result<(), FleetError> {
+        match intent {
+            Some(Command::Delete) => self.delete().await,
+            Some(Command::Stop) if self.live.state == State::Stopped => {
+                self.live.intent = None;
+                self.keep().await
+            }
+            Some(Command::Stop) => self.stop(self.grace()).await,
+            Some(Command::Start | Command::Pause | Command::Resume | Command::Standby | Command::Restore) | None => {
+                self.finish_intent().await
+            }
+        }
+    }
+
+    /// Nobody saw the end: `unknown` from the last proof of life, then `stopped`. But what was held with its memory on disk is in standby:
+    /// nothing else can have become of it.
+    async fn found_lost(&mut self, boot: &BootId) -> Result<(), FleetError> {
+        let intent = self.live.intent;
+        if !self.live.state.has_vmm() {
+            return self.finish_or_delete(intent).await;
+        }
+        let proof = self.last_proof();
+        if let Some(bytes) = self.slept() {
+            return self.found_asleep(bytes, proof).await;
+        }
+        let cause = if boot == self.host.clock.boot() { ExitCause::Crashed } else { ExitCause::HostLost };
+        let now = self.reading(Stamp::now());
+        self.live.cause = Some(cause);
+        self.live.stopped = Some(now.meter);
+        // Together: after a crash in between, nobody would look for it again, and it would be unknown for ever.
+        let mut facts = Vec::new();
+        for (event, at) in [(Event::Lost, proof), (Event::Exited(cause), now)] {
+            self.live.state = self.after(event)?;
+            facts.push(self.fact(at, self.entered(event)));
+        }
+        self.record(facts).await?;
+        self.finish_or_delete(intent).await
+    }
+
+    /// No virtual machine monitor was ever started for what is on record.
+    async fn found_nothing(&mut self) -> Result<(), FleetError> {
+        match self.live.state {
+            State::Created => {
+                let reason = FleetError::Hypervisor("the daemon was restarted before the launch".into());
+                match self.stillborn(reason).await {
+                    FleetError::Hypervisor(_) => Ok(()),
+                    worse => Err(worse),
+                }
+            }
+            State::Initializing | State::Running | State::Paused { .. } | State::Shutdown => {
+                let boot = self.host.clock.boot().clone();
+                self.found_lost(&boot).await
+            }
+            State::Standby { .. } | State::Stopped | State::Unknown | State::Deleted => {
+                let intent = self.live.intent;
+                self.finish_or_delete(intent).await
+            }
+        }
+    }
+
+    /// The last instant at which the host is known to have been alive, inside the interval under way.
+    fn last_proof(&self) -> Reading {
+        match &self.host.alive {
+            Some(alive) => {
+                let clock = clock_of(&alive.boot, alive.boottime_ns, alive.meter);
+                self.bounded(clock.reading_of(alive.boottime_ns, alive.meter.0))
+            }
+            None => self.reading(Stamp::now()),
+        }
+    }
+
+    /// The reading of a stamp of `boot`; none if that boot's clock is not known any more.
+    fn reading_in(&self, boot: &BootId, stamp: Stamp) -> Option<Reading> {
+        if boot == self.host.clock.boot() {
+            return Some(self.reading(stamp));
+        }
+        let alive = self.host.alive.as_ref().filter(|alive| alive.boot == *boot)?;
+        let clock = clock_of(boot, alive.boottime_ns, alive.meter);
+        Some(self.bounded(clock.reading_of(stamp.boottime_ns, stamp.wall_ns)))
+    }
+
+    /// Bytes of a complete snapshot; none if there is none.
+    fn snapshot_bytes(&self) -> Option<u64> {
+        let files = std::fs::read_dir(self.snapshot()).ok()?;
+        let sizes = files.map(|file| file.and_then(|file| file.metadata()).map(|data| data.len()));
+        sizes.sum::<Result<u64, _>>().ok()
+    }
+}
+
+/// The meter clock of an earlier boot, from one instant of it that both clocks saw.
+fn clock_of(boot: &BootId, boottime_ns: u64, meter: Instant) -> Clock {
+    Clock::resume(boot.clone(), meter.0.saturating_sub_unsigned(boottime_ns))
+}

@@ -1,0 +1,417 @@
+//! The task that owns one instance: it takes orders and observations one at a time and writes down what they lead to.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant as Deadline, sleep, timeout_at};
+
+use super::codec;
+use super::error::FleetError;
+use super::host::Host;
+use super::record::{Live, View};
+use super::slot::{Order, Reply, Slot};
+use crate::billing::account::Account;
+use crate::billing::{Fact, FactBody, Reading};
+use crate::hypervisor::{Exit, ExitStatus, Hypervisor, Initiator, Launched, MachineSpec, Observed, Stamp};
+use crate::journal::{CommitError, Entry, InstanceWrite};
+use crate::vm::{Command, Event, ExitCause, State, apply};
+
+/// How long a fact waits for space on the disk before it is tried again.
+const SPACE_RETRY: Duration = Duration::from_millis(500);
+
+/// How long until the end of a machine that nobody watches is tried again.
+const KILL_RETRY: Duration = Duration::from_secs(1);
+
+/// How long a machine that could not be taken up is left alone before it is looked for again.
+const ADOPT_RETRY: Duration = Duration::from_secs(5);
+
+/// One instance, owned.
+pub(super) struct Task {
+    pub(super) host: Arc<Host>,
+    pub(super) slot: Arc<Slot>,
+    pub(super) live: Live,
+    pub(super) account: Account,
+    pub(super) last_fact: u64,
+    pub(super) machine: Option<Launched>,
+    orders: mpsc::Receiver<Order>,
+    reply: Option<Reply>,
+}
+
+/// What happens first.
+enum Next {
+    Order(Option<Order>),
+    Seen(Option<Observed>),
+    Retry,
+}
+
+impl Task {
+    pub(super) fn new(host: Arc<Host>, slot: Arc<Slot>, orders: mpsc::Receiver<Order>) -> Self {
+        let view = slot.view();
+        Self {
+            host,
+            slot,
+            live: view.live.clone(),
+            account: view.account.clone(),
+            last_fact: view.last_fact,
+            machine: None,
+            orders,
+            reply: None,
+        }
+    }
+
+    /// Takes orders until nothing is left to own.
+    pub(super) async fn run(mut self) {
+        while let Some(next) = self.next().await {
+            match next {
+                Next::Order(order) => match order {
+                    Some(order) => self.serve(order).await,
+                    None => return,
+                },
+                Next::Seen(seen) => self.seen(seen).await,
+                Next::Retry => self.take_up_again().await,
+            }
+        }
+    }
+
+    /// Waits for an order or an observation; none when the task may end.
+    async fn next(&mut self) -> Option<Next> {
+        let astray = self.is_astray();
+        Some(match &mut self.machine {
+            Some(machine) => tokio::select! {
+                biased;
+                seen = machine.observed.recv() => Next::Seen(seen),
+                order = self.orders.recv() => Next::Order(order),
+            },
+            None if astray => tokio::select! {
+                order = self.orders.recv() => Next::Order(order),
+                () = sleep(ADOPT_RETRY) => Next::Retry,
+            },
+            None => Next::Order(Some(self.slot.retire(&mut self.orders)?)),
+        })
+    }
+
+    /// Whether there should be a machine, or a command be finished, and the machine could not be taken up.
+    pub(super) fn is_astray(&self) -> bool {
+        self.machine.is_none() && (self.live.state.has_vmm() || self.live.intent.is_some())
+    }
+
+    /// Takes on the duty to answer a caller.
+    pub(super) fn owe(&mut self, reply: Reply) {
+        self.reply = Some(reply);
+    }
+
+    async fn serve(&mut self, order: Order) {
+        match order {
+            Order::Carry { command, grace, reply } => {
+                self.owe(reply);
+                let outcome = self.carry_out(command, grace).await;
+                self.answer(outcome);
+            }
+            Order::Mend => {
+                if let Err(error) = self.mend().await {
+                    tracing::error!(instance = %self.slot.record.id, %error, "the account could not be mended");
+                }
+            }
+        }
+    }
+
+    /// Makes a degraded account good, if its policy answers by now or is not in force any more.
+    async fn mend(&mut self) -> Result<(), FleetError> {
+        let Some(owed) = &self.account.degraded else { return Ok(()) };
+        let (host, record, account, from) =
+            (self.host.clone(), self.slot.record.clone(), self.account.clone(), owed.from_fact);
+        let mended = tokio::task::spawn_blocking(move || host.mended(&record, &account, from));
+        self.account = mended.await.map_err(|error| FleetError::Bug(error.to_string()))??;
+        self.keep().await
+    }
+
+    /// Answers the order under way, unless it was answered before.
+    pub(super) fn answer(&mut self, outcome: Result<(), FleetError>) {
+        let Some(reply) = self.reply.take() else { return };
+        if let Err(FleetError::Bug(detail)) = &outcome {
+            tracing::error!(instance = %self.slot.record.id, detail, "defect");
+        }
+        // A caller that went away has nothing to hear; the act stands.
+        let _ = reply.send(outcome.map(|()| self.slot.view()));
+    }
+
+    async fn seen(&mut self, seen: Option<Observed>) {
+        let outcome = match seen {
+            Some(Observed::Exited(exit)) => self.ended(&exit, cause_of(&exit)).await,
+            Some(other) => self.note(other).await,
+            None => self.vanished().await,
+        };
+        if let Err(error) = outcome {
+            tracing::error!(instance = %self.slot.record.id, %error, "an observation could not be recorded");
+        }
+    }
+
+    /// Takes up what the guest said about itself.
+    pub(super) async fn note(&mut self, seen: Observed) -> Result<(), FleetError> {
+        match seen {
+            Observed::ProgramStarted(stamp) => {
+                self.live.program_started = true;
+                self.ready(stamp).await
+            }
+            Observed::AgentReady(stamp) => {
+                self.live.agent_ready = true;
+                self.ready(stamp).await
+            }
+            Observed::ProgramExited { code, message, .. } => {
+                self.live.exit_code = Some(code);
+                self.live.exit_message = Some(message);
+                self.keep().await
+            }
+            Observed::Exited(_) => Err(FleetError::Bug("an exit is no note".into())),
+        }
+    }
+
+    /// Enters `running` when the later of the markers has arrived.
+    async fn ready(&mut self, stamp: Stamp) -> Result<(), FleetError> {
+        match (self.is_ready(), self.live.state) {
+            (true, State::Initializing) => self.enter(Event::Ready, stamp).await,
+            (true, State::Paused { ready: false }) => {
+                self.live.state = self.after(Event::Ready)?;
+                self.keep().await
+            }
+            (_, _) => self.keep().await,
+        }
+    }
+
+    /// Whether the guest has said all that is waited for.
+    pub(super) fn is_ready(&self) -> bool {
+        self.live.program_started && (self.live.agent_ready || self.slot.record.spec.skip_guest_agent)
+    }
+
+    /// The virtual machine monitor has exited: closes the interval at the time of the exit.
+    pub(super) async fn ended(&mut self, exit: &Exit, cause: ExitCause) -> Result<(), FleetError> {
+        self.machine = None;
+        if !self.live.state.has_vmm() {
+            return Ok(());
+        }
+        self.live.stopped = Some(self.reading(exit.stamp).meter);
+        self.live.cause = Some(cause);
+        if cause == ExitCause::Crashed {
+            self.live.error = Some(format!("the virtual machine monitor ended by itself ({})", in_words(exit.status)));
+        }
+        self.live.intent = None;
+        self.enter(Event::Exited(cause), exit.stamp).await
+    }
+
+    /// The stream of observations ended without an exit: what can be proved is that it is gone now.
+    async fn vanished(&mut self) -> Result<(), FleetError> {
+        if let Some(machine) = &self.machine
+            && let Err(error) = machine.vm.kill()
+        {
+            sleep(KILL_RETRY).await;
+            return Err(failed(error));
+        }
+        let exit =
+            Exit { stamp: Stamp::now(), status: ExitStatus::Unknown, initiator: Initiator::Unknown, witnessed: false };
+        self.ended(&exit, ExitCause::Crashed).await
+    }
+
+    /// Waits for the exit of the virtual machine monitor; takes up what the guest says meanwhile. None if `deadline` comes first.
+    pub(super) async fn exit_until(&mut self, deadline: Deadline) -> Result<Option<Exit>, FleetError> {
+        loop {
+            let Some(machine) = &mut self.machine else { return Ok(None) };
+            match timeout_at(deadline, machine.observed.recv()).await {
+                Err(_) => return Ok(None),
+                Ok(Some(Observed::Exited(exit))) => return Ok(Some(exit)),
+                Ok(Some(other)) => self.note(other).await?,
+                Ok(None) => return Err(FleetError::Hypervisor("nothing watches the machine any more".into())),
+            }
+        }
+    }
+
+    /// The state that follows, by the one transition function.
+    pub(super) fn after(&self, event: Event) -> Result<State, FleetError> {
+        apply(self.live.state, event).map_err(|impossible| FleetError::Bug(impossible.to_string()))
+    }
+
+    /// Records that `event` happened at `stamp`.
+    pub(super) async fn enter(&mut self, event: Event, stamp: Stamp) -> Result<(), FleetError> {
+        let at = self.reading(stamp);
+        self.enter_at(event, at).await
+    }
+
+    /// Records that `event` happened at `at`.
+    pub(super) async fn enter_at(&mut self, event: Event, at: Reading) -> Result<(), FleetError> {
+        self.live.state = self.after(event)?;
+        let body = self.entered(event);
+        self.record(vec![self.fact(at, body)]).await
+    }
+
+    /// The fact of being in the present state.
+    pub(super) fn entered(&self, event: Event) -> FactBody {
+        let cause = match event {
+            Event::Exited(cause) => Some(cause),
+            Event::Created
+            | Event::Booted
+            | Event::Ready
+            | Event::Paused
+            | Event::Resumed
+            | Event::ShutdownRequested
+            | Event::Slept
+            | Event::Loaded
+            | Event::Lost
+            | Event::Deleted => None,
+        };
+        match self.live.state.phase() {
+            Some(phase) => FactBody::Entered { phase, shape: self.live.shape, session: self.live.session, cause },
+            None => FactBody::Deleted,
+        }
+    }
+
+    pub(super) fn fact(&self, at: Reading, body: FactBody) -> Fact {
+        Fact { at, tenant: self.slot.record.tenant.clone(), instance: Some(self.slot.record.id.clone()), body }
+    }
+
+    /// The reading of a stamp of this boot, never before the interval under way and never in the future.
+    pub(super) fn reading(&self, stamp: Stamp) -> Reading {
+        self.bounded(self.host.clock.reading_of(stamp.boottime_ns, stamp.wall_ns))
+    }
+
+    /// `reading` with its meter inside `[since, now]`.
+    pub(super) fn bounded(&self, mut reading: Reading) -> Reading {
+        let since = self.account.tracker.current.map_or(reading.meter, |_| self.account.tracker.since);
+        reading.meter = reading.meter.min(self.host.clock.now()).max(since);
+        reading
+    }
+
+    /// Accepts a command: its intent is durable before anything is done.
+    ///
+    /// # Errors
+    /// Nothing was done then.
+    pub(super) async fn intend(&mut self, command: Command) -> Result<(), FleetError> {
+        self.live.intent = Some(command);
+        self.live.error = None;
+        let fact = self.fact(self.reading(Stamp::now()), FactBody::Intended { command });
+        match self.commit(vec![fact]).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.live.intent = None;
+                Err(refused(error))
+            }
+        }
+    }
+
+    /// Gives a command up. What has changed meanwhile has facts of its own.
+    pub(super) async fn abandon(&mut self, command: Command, error: FleetError) -> FleetError {
+        self.live.intent = None;
+        self.live.error = Some(error.to_string());
+        let body = FactBody::Abandoned { command, reason: error.to_string() };
+        let fact = self.fact(self.reading(Stamp::now()), body);
+        match self.record(vec![fact]).await {
+            Ok(()) => error,
+            Err(worse) => worse,
+        }
+    }
+
+    /// Stores the present state without a fact.
+    pub(super) async fn keep(&mut self) -> Result<(), FleetError> {
+        self.record(Vec::new()).await
+    }
+
+    /// Writes down what has happened. A full disk delays it and can't undo it: the caller hears so, and it is tried until there is space.
+    pub(super) async fn record(&mut self, facts: Vec<Fact>) -> Result<(), FleetError> {
+        loop {
+            match self.commit(facts.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(CommitError::NoSpace(_)) => {
+                    self.answer(Err(FleetError::Unrecorded));
+                    sleep(SPACE_RETRY).await;
+                }
+                Err(error) => return Err(refused(error)),
+            }
+        }
+    }
+
+    pub(super) async fn commit(&mut self, facts: Vec<Fact>) -> Result<(), CommitError> {
+        let state = codec::encode(&self.live);
+        let write = InstanceWrite::Update {
+            row: self.slot.row,
+            name: None,
+            record: None,
+            state,
+            account: self.account.clone(),
+        };
+        let empty = facts.is_empty();
+        let receipt = self.host.journal.commit(Entry { facts, instance: Some(write), ..Entry::default() }).await?;
+        if let Some(account) = receipt.account {
+            self.account = account;
+        }
+        if !empty {
+            self.last_fact = receipt.last_seq;
+        }
+        self.publish();
+        Ok(())
+    }
+
+    fn publish(&self) {
+        self.slot.publish(View {
+            record: self.slot.record.clone(),
+            live: self.live.clone(),
+            account: self.account.clone(),
+            last_fact: self.last_fact,
+            deleted: (self.live.state == State::Deleted).then_some(self.account.tracker.since),
+        });
+    }
+
+    pub(super) fn hypervisor(&self) -> Result<Arc<dyn Hypervisor>, FleetError> {
+        self.host.hypervisor(&self.slot.record.spec.hypervisor)
+    }
+
+    /// What the hypervisor is to run.
+    pub(super) fn machine_spec(&self) -> Result<MachineSpec, FleetError> {
+        self.host.machine_spec(&self.slot.record, self.live.incarnation)
+    }
+
+    /// Where the memory of a standby lies.
+    pub(super) fn snapshot(&self) -> PathBuf {
+        self.host.folder(&self.slot.record.id).join("standby")
+    }
+}
+
+/// A failure of the hypervisor with all its causes, for the client.
+pub(super) fn failed(error: crate::hypervisor::HypervisorError) -> FleetError {
+    let mut text = error.to_string();
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    FleetError::Hypervisor(text)
+}
+
+/// What a commit that failed means to a caller for whom nothing was done.
+pub(super) fn refused(error: CommitError) -> FleetError {
+    match error {
+        CommitError::NoSpace(_) => FleetError::NoSpace,
+        CommitError::Failed { .. } => FleetError::Stopping,
+        CommitError::NameInUse { name, .. } => FleetError::NameInUse(name),
+        defect @ (CommitError::IdInUse(_) | CommitError::NoSuchRow(_) | CommitError::Misplaced { .. }) => {
+            FleetError::Bug(defect.to_string())
+        }
+    }
+}
+
+/// Why a virtual machine monitor that nobody asked to stop has stopped.
+pub(super) fn cause_of(exit: &Exit) -> ExitCause {
+    match exit.initiator {
+        Initiator::GuestPowerOff | Initiator::GuestReset => ExitCause::Guest,
+        Initiator::GuestPanic | Initiator::Unknown => ExitCause::Crashed,
+        Initiator::Host => ExitCause::Forced,
+    }
+}
+
+fn in_words(status: ExitStatus) -> String {
+    match status {
+        ExitStatus::Code(code) => format!("exit code {code}"),
+        ExitStatus::Signal(signal) => format!("signal {signal}"),
+        ExitStatus::Unknown => "nobody saw how".into(),
+    }
+}

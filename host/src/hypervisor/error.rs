@@ -1,0 +1,166 @@
+//! What can go wrong at the seam.
+
+use std::io;
+use std::path::PathBuf;
+
+/// What we were doing with a VMM when it failed.
+#[derive(Debug, thiserror::Error)]
+pub enum HypervisorError {
+    /// The hypervisor can't be used on this host.
+    #[error("can't use {program}: {reason}")]
+    Unavailable {
+        /// The program.
+        program: String,
+        /// What is missing, and what would be right.
+        reason: String,
+    },
+    /// A file or folder of the instance can't be used.
+    #[error("can't {act} {path}")]
+    File {
+        /// What was to be done, such as `create`.
+        act: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// The operating system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Something in the description of the machine can't be.
+    #[error("{what} is not possible: {reason}")]
+    Spec {
+        /// The part of the description.
+        what: &'static str,
+        /// Why not, and what would be right.
+        reason: String,
+    },
+    /// The path of a control socket would be longer than the operating system takes.
+    #[error("{path} has {len} bytes, but a unix socket's path may have {max}; use a shorter data folder")]
+    SocketPathTooLong {
+        /// The path.
+        path: PathBuf,
+        /// Its length in bytes.
+        len: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// Another process answers on the control socket of a machine that is to be launched.
+    #[error("{path} is in use: another VMM answers on it")]
+    SocketInUse {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The supervisor could not be started.
+    #[error("can't start the supervisor {program}")]
+    Supervisor {
+        /// The program.
+        program: PathBuf,
+        /// The operating system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The VMM ended before it could be used.
+    #[error("the VMM did not come up ({status}); its log ends with: {log}")]
+    Launch {
+        /// How it ended.
+        status: String,
+        /// The last lines that it wrote.
+        log: String,
+    },
+    /// A snapshot can't be used. The guest has not run.
+    #[error("the snapshot {path} can't be used: {defect}")]
+    Snapshot {
+        /// The file or folder that is wrong.
+        path: PathBuf,
+        /// What is wrong with it.
+        defect: SnapshotDefect,
+    },
+    /// Writing a snapshot failed in the VMM. The machine is held.
+    #[error("the VMM could not save its memory: {reason}")]
+    Save {
+        /// What it says.
+        reason: String,
+    },
+    /// A control call was refused by the VMM.
+    #[error("the VMM refused {call}: {reason}")]
+    Refused {
+        /// The call.
+        call: &'static str,
+        /// What it says.
+        reason: String,
+    },
+    /// The control connection broke: the VMM has ended or is ending.
+    #[error("the control connection to the VMM is gone during {call}")]
+    Disconnected {
+        /// The call.
+        call: &'static str,
+    },
+    /// No answer in time.
+    #[error("no answer to {call} in {ms} ms")]
+    Deadline {
+        /// The call.
+        call: &'static str,
+        /// How long we waited in milliseconds.
+        ms: u64,
+    },
+    /// Something answers for a machine, but it is not the machine.
+    #[error("process {pid} is not the VMM of this instance: {reason}")]
+    Identity {
+        /// The process.
+        pid: u32,
+        /// What does not match.
+        reason: String,
+    },
+    /// The operating system refused to end the VMM.
+    #[error("can't kill process {pid}")]
+    Kill {
+        /// The process.
+        pid: u32,
+        /// The operating system's answer.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What is wrong with a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotDefect {
+    /// A file of it is not there.
+    #[error("it is missing")]
+    Missing,
+    /// The manifest is not one of ours.
+    #[error("its manifest can't be read: {0}")]
+    Manifest(String),
+    /// The file is shorter or longer than it was written.
+    #[error("it has {actual} bytes, written were {expected}")]
+    Size {
+        /// Bytes as written.
+        expected: u64,
+        /// Bytes now.
+        actual: u64,
+    },
+    /// The contents are not those that were written.
+    #[error("its SHA-256 is {actual}, written was {expected}")]
+    Checksum {
+        /// As written.
+        expected: String,
+        /// Now.
+        actual: String,
+    },
+    /// It was written for another machine.
+    #[error("it was written for {what} {expected}, asked for is {actual}")]
+    Mismatch {
+        /// The part that differs.
+        what: &'static str,
+        /// As written.
+        expected: String,
+        /// As asked for.
+        actual: String,
+    },
+}
+
+impl HypervisorError {
+    pub(super) fn file(act: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { act, path, source }
+    }
+}

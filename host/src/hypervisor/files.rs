@@ -1,0 +1,66 @@
+//! What lies in an instance's folder.
+//!
+//! ```text
+//! console.log, console.log.1   what the guest wrote, newest last; together at most CONSOLE_BYTES_MAX
+//! console.in                   a FIFO: bytes written to it reach the guest's console
+//! vmm.log                      what the VMM and its supervisor wrote
+//! run/<incarnation>/           one launch: launch.json, identity.json, events.jsonl, lock, and the control socket
+//! ```
+
+use std::path::{Path, PathBuf};
+
+/// What the guest wrote to its console most recently.
+pub fn console_log(dir: &Path) -> PathBuf {
+    dir.join("console.log")
+}
+
+/// What it wrote before that.
+pub fn console_log_older(dir: &Path) -> PathBuf {
+    dir.join("console.log.1")
+}
+
+/// The FIFO into the console of the newest launch. It has a reader while that launch's supervisor lives; without one, opening it for writing
+/// blocks, or fails with `O_NONBLOCK`.
+pub fn console_input(dir: &Path) -> PathBuf {
+    dir.join("console.in")
+}
+
+/// What the VMM and its supervisor wrote.
+pub fn vmm_log(dir: &Path) -> PathBuf {
+    dir.join("vmm.log")
+}
+
+/// The folder of one launch.
+pub fn run(dir: &Path, incarnation: u32) -> PathBuf {
+    dir.join("run").join(incarnation.to_string())
+}
+
+/// What the supervisor of a launch is to run.
+pub(super) fn order(run: &Path) -> PathBuf {
+    run.join("launch.json")
+}
+
+/// Which processes belong to a launch.
+pub(super) fn identity(run: &Path) -> PathBuf {
+    run.join("identity.json")
+}
+
+/// What the supervisor saw.
+pub(super) fn events(run: &Path) -> PathBuf {
+    run.join("events.jsonl")
+}
+
+/// Locked while the supervisor lives.
+pub(super) fn lock(run: &Path) -> PathBuf {
+    run.join("lock")
+}
+
+/// The VMM's control socket. Its path has to be short.
+pub(super) fn control(run: &Path) -> PathBuf {
+    run.join("ctl")
+}
+
+/// The socket through which a snapshot goes while it is written or loaded. Its path has to be short.
+pub(super) fn transfer(run: &Path) -> PathBuf {
+    run.join("mem")
+}

@@ -1,0 +1,364 @@
+//! The seam to the programs that run virtual machines.
+//!
+//! A [`Hypervisor`] launches virtual machine monitors (VMMs), finds them again after a restart of the daemon, and hands out a [`Vm`] to
+//! control each, and a stream of what was [`Observed`] of it. Nothing here knows phases, billing or the journal; nothing outside
+//! knows QMP. Every instant is a [`Stamp`]: the raw host clocks at the moment of the act, not of the bookkeeping.
+
+mod error;
+mod events;
+pub mod files;
+mod follow;
+mod launch;
+mod process;
+mod qemu;
+pub mod supervisor;
+mod watch;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use crate::billing::BootId;
+use crate::clock;
+use crate::id::{InstanceId, InstanceName};
+
+pub use error::{HypervisorError, SnapshotDefect};
+pub use qemu::{Qemu, QemuConfig};
+
+/// The raw host clocks at the moment of an act. [`crate::clock::Clock::reading_of`] makes a reading of it, in the same boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Stamp {
+    /// `CLOCK_BOOTTIME` in nanoseconds.
+    pub boottime_ns: u64,
+    /// `CLOCK_REALTIME` in nanoseconds since 1970.
+    pub wall_ns: i64,
+}
+
+impl Stamp {
+    /// Now.
+    pub fn now() -> Self {
+        Self { boottime_ns: clock::boottime_ns(), wall_ns: clock::wall_ns() }
+    }
+}
+
+/// Everything a VMM needs to know about one machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MachineSpec {
+    /// The instance's folder; [`files`] names what lies in it. Created if it is not there.
+    pub dir: PathBuf,
+    /// The instance.
+    pub id: InstanceId,
+    /// What a person calls it.
+    pub name: InstanceName,
+    /// Which launch of this instance: a number never used before, for a boot and for a restore alike.
+    pub incarnation: u32,
+    /// Virtual processors, from 1.
+    pub vcpus: u32,
+    /// Guest memory in bytes, a multiple of 1 MiB.
+    pub memory_bytes: u64,
+    /// The kernel, or any other image that the VMM boots directly.
+    pub kernel: PathBuf,
+    /// The initial RAM disk.
+    pub initrd: Option<PathBuf>,
+    /// The kernel's command line.
+    pub cmdline: String,
+    /// Disks in the order in which the guest sees them.
+    pub disks: Vec<Disk>,
+    /// The machine type, instead of the hypervisor's default. A restore uses the snapshot's.
+    pub machine_type: Option<String>,
+    /// The processor model, instead of the hypervisor's default. A restore uses the snapshot's.
+    pub cpu_model: Option<String>,
+}
+
+/// A raw disk image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// The image.
+    pub path: PathBuf,
+    /// Whether the guest may only read it.
+    pub read_only: bool,
+}
+
+/// Where a launch starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// From nothing: the vCPUs will begin at the kernel's entry.
+    Boot,
+    /// From the snapshot in this folder, which [`Vm::save`] wrote.
+    Snapshot(PathBuf),
+}
+
+/// What runs the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accelerator {
+    /// The processor itself, through `/dev/kvm`.
+    Kvm,
+    /// An emulator.
+    Tcg,
+}
+
+impl Accelerator {
+    /// The name that QEMU and this program's configuration use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Accelerator::Kvm => "kvm",
+            Accelerator::Tcg => "tcg",
+        }
+    }
+}
+
+/// A text that names no accelerator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no accelerator; accelerators are kvm and tcg")]
+pub struct UnknownAccelerator(pub String);
+
+impl FromStr for Accelerator {
+    type Err = UnknownAccelerator;
+    fn from_str(text: &str) -> Result<Self, UnknownAccelerator> {
+        let known = [Accelerator::Kvm, Accelerator::Tcg];
+        known.into_iter().find(|known| known.as_str() == text).ok_or_else(|| UnknownAccelerator(text.into()))
+    }
+}
+
+/// What a hypervisor is and can do on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Description {
+    /// Such as `qemu`.
+    pub name: &'static str,
+    /// Such as `7.2.22`.
+    pub version: String,
+    /// The program that is run.
+    pub program: PathBuf,
+    /// What runs the guest's instructions.
+    pub accelerator: Accelerator,
+    /// Why that one, in one sentence.
+    pub accelerator_reason: String,
+    /// The machine type of a boot, with its version.
+    pub machine_type: String,
+    /// What it can do.
+    pub capabilities: Capabilities,
+}
+
+/// What a hypervisor can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Capabilities {
+    /// Memory can be saved to disk and loaded by another process.
+    pub snapshots: bool,
+    /// The guest can be asked to power itself off.
+    pub graceful_stop: bool,
+    /// Bytes can be sent to the guest's console.
+    pub console_input: bool,
+}
+
+/// A program that runs virtual machines on this host.
+pub trait Hypervisor: Send + Sync {
+    /// Its name, such as `qemu`.
+    fn name(&self) -> &'static str;
+
+    /// What it is and can do here. Found out once, when it was set up.
+    fn describe(&self) -> &Description;
+
+    /// Starts a VMM and its supervisor. Returns with the vCPUs held: at the kernel's entry, or where the snapshot left them.
+    /// Dropping the future may leave a held machine behind; [`Hypervisor::adopt`] finds it.
+    ///
+    /// # Errors
+    /// Any [`HypervisorError`]; the VMM's process is then gone, and what it said last is in the error. Only where the error is that the
+    /// supervisor did not answer in time, a held machine may come up later; [`Hypervisor::adopt`] finds it.
+    fn launch<'a>(&'a self, spec: &'a MachineSpec, origin: Origin) -> BoxFuture<'a, Result<Launched, HypervisorError>>;
+
+    /// Finds the VMM of `spec.incarnation` again after a restart of the daemon and proves that it is the same one. A VMM may serve one
+    /// client only: drop what is left of an earlier [`Launched`] first.
+    ///
+    /// # Errors
+    /// Any [`HypervisorError`] if what is there can't be read or does not answer; nothing was changed, and it may be tried again.
+    fn adopt<'a>(&'a self, spec: &'a MachineSpec) -> BoxFuture<'a, Result<Adopted, HypervisorError>>;
+}
+
+/// A live machine.
+pub struct Launched {
+    /// Its control.
+    pub vm: Arc<dyn Vm>,
+    /// What is observed of this incarnation, in order, from its beginning. The last is [`Observed::Exited`].
+    pub observed: mpsc::Receiver<Observed>,
+    /// The VMM's process id, for people.
+    pub pid: u32,
+}
+
+/// What became of a machine while nobody watched.
+pub enum Adopted {
+    /// It lives.
+    Alive {
+        /// The machine; what it did in the meantime comes first out of its stream.
+        launched: Launched,
+        /// What its vCPUs do now.
+        state: VmState,
+    },
+    /// It ended, and its supervisor saw it.
+    Exited {
+        /// The boot to which the stamps belong; it may be an earlier one.
+        boot: BootId,
+        /// Everything that was observed of the incarnation, in order; `exit` is not among it.
+        history: Vec<Observed>,
+        /// The end.
+        exit: Exit,
+    },
+    /// It is gone, and nobody saw when: the host lost power, or its supervisor was killed and then it ended too.
+    Lost {
+        /// The boot to which the stamps belong.
+        boot: BootId,
+        /// Everything that was observed of the incarnation, in order.
+        history: Vec<Observed>,
+    },
+    /// No VMM of this incarnation was ever started, and none will be any more.
+    NeverLaunched,
+}
+
+/// What the vCPUs of a live machine do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VmState {
+    /// Held since the launch; they never ran.
+    NotStarted,
+    /// They run.
+    Running,
+    /// Held.
+    Paused,
+    /// A snapshot is being loaded.
+    Loading,
+    /// The guest has powered off or broken down; the VMM is about to exit or has to be ended.
+    Ended,
+}
+
+/// Control of one live machine. Calls for one machine are made one after the other. Dropping a future does not undo its act.
+pub trait Vm: Send + Sync {
+    /// Lets the vCPUs run. The stamp is that of the VMM's acknowledgement. Does nothing if they run.
+    ///
+    /// # Errors
+    /// Any [`HypervisorError`]; the state is then that of [`Vm::state`].
+    fn resume(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>>;
+
+    /// Holds the vCPUs. The stamp is that of the VMM's acknowledgement. Does nothing if they are held.
+    ///
+    /// # Errors
+    /// Any [`HypervisorError`]; the state is then that of [`Vm::state`].
+    fn pause(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>>;
+
+    /// Writes the memory of a machine whose vCPUs are held into the new folder `to`: aside first, checksummed, durable, then renamed.
+    /// The VMM stays, held; [`Vm::quit`] ends it.
+    ///
+    /// # Errors
+    /// Any [`HypervisorError`]; `to` does not exist then, and the machine is held and usable. If the memory had left the VMM already and only
+    /// the disk failed, the VMM may refuse to save again before the machine has run.
+    fn save<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<Saved, HypervisorError>>;
+
+    /// Asks the guest to power itself off. The stamp is that of the VMM's acknowledgement; whether the guest obeys shows as
+    /// [`Observed::Exited`].
+    ///
+    /// # Errors
+    /// Any [`HypervisorError`]; the guest may not have been asked.
+    fn request_stop(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>>;
+
+    /// Ends the VMM in an orderly way without asking the guest. The end shows as [`Observed::Exited`].
+    ///
+    /// # Errors
+    /// Any [`HypervisorError`]; [`Vm::kill`] is what remains.
+    fn quit(&self) -> BoxFuture<'_, Result<(), HypervisorError>>;
+
+    /// Ends the VMM by force. Does nothing if it has ended. The end shows as [`Observed::Exited`].
+    ///
+    /// # Errors
+    /// [`HypervisorError::Kill`] if the operating system refuses.
+    fn kill(&self) -> Result<(), HypervisorError>;
+
+    /// What the vCPUs do.
+    ///
+    /// # Errors
+    /// Any [`HypervisorError`].
+    fn state(&self) -> BoxFuture<'_, Result<VmState, HypervisorError>>;
+}
+
+/// A snapshot that was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Saved {
+    /// Bytes of it on disk.
+    pub bytes: u64,
+    /// When it was durable.
+    pub stamp: Stamp,
+}
+
+/// Something that was seen of a machine, with the time at which it was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observed {
+    /// The console said that the guest's main program was started. Only the first of an incarnation.
+    ProgramStarted(Stamp),
+    /// The console said that the guest's agent answers. Only the first of an incarnation.
+    AgentReady(Stamp),
+    /// The console said that the guest's main program ended. A guest that says so often is heard
+    /// [`crate::limits::instance::EXIT_MARKERS_MAX`] times per incarnation.
+    ProgramExited {
+        /// When it was read.
+        stamp: Stamp,
+        /// The exit code.
+        code: i32,
+        /// What the guest says about it.
+        message: String,
+    },
+    /// The VMM has ended. Nothing comes after it.
+    Exited(Exit),
+}
+
+/// How and when a VMM ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// When: the true time if `witnessed`, else when it was noticed.
+    pub stamp: Stamp,
+    /// The process's status.
+    pub status: ExitStatus,
+    /// Who ended it.
+    pub initiator: Initiator,
+    /// Whether the supervisor saw it happen.
+    pub witnessed: bool,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExitStatus {
+    /// With this exit code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+    /// Nobody could ask.
+    Unknown,
+}
+
+/// Who ended a VMM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Initiator {
+    /// The guest powered itself off, asked or not.
+    GuestPowerOff,
+    /// The guest reset itself; a reset ends a VMM.
+    GuestReset,
+    /// The guest broke down.
+    GuestPanic,
+    /// The VMM was told to quit, over its control socket or by a signal it obeys.
+    Host,
+    /// The VMM did not say: it failed or was killed; `status` tells more.
+    Unknown,
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ExitStatus::Code(code) => write!(f, "exit code {code}"),
+            ExitStatus::Signal(signal) => write!(f, "signal {signal}"),
+            ExitStatus::Unknown => f.write_str("unknown status"),
+        }
+    }
+}

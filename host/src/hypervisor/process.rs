@@ -1,0 +1,131 @@
+//! One process, told apart from every other that ever had its number.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::HypervisorError;
+
+/// A process of one boot: its number, and when it started, because numbers are used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ProcessId {
+    /// The number.
+    pub(super) pid: u32,
+    /// Clock ticks since the boot; field 22 of `/proc/<pid>/stat`.
+    pub(super) start_ticks: u64,
+}
+
+impl ProcessId {
+    /// The process that has this number now; none if it has ended. A zombie has, however long nobody reaps it.
+    pub(super) fn of(pid: u32) -> io::Result<Option<Self>> {
+        match read_stat(pid) {
+            Ok(Stat { dead: true, .. }) => Ok(None),
+            Ok(Stat { dead: false, start_ticks }) => Ok(Some(Self { pid, start_ticks })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A process of ours that can't have been reaped, ended or not.
+    pub(super) fn of_child(pid: u32) -> io::Result<Self> {
+        Ok(Self { pid, start_ticks: read_stat(pid)?.start_ticks })
+    }
+}
+
+/// What we want of `/proc/<pid>/stat`.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    dead: bool,
+    start_ticks: u64,
+}
+
+fn read_stat(pid: u32) -> io::Result<Stat> {
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path)?;
+    parse_stat(&text).ok_or_else(|| io::Error::other(format!("{path} holds something else: {text}")))
+}
+
+fn parse_stat(text: &str) -> Option<Stat> {
+    // The name in parentheses may hold anything, spaces and parentheses too.
+    let (_, fields) = text.rsplit_once(") ")?;
+    let mut fields = fields.split(' ');
+    let dead = matches!(fields.next()?, "Z" | "X");
+    let start_ticks = fields.nth(18)?.parse().ok()?;
+    Some(Stat { dead, start_ticks })
+}
+
+/// A hold on a process that lived when it was opened. Its number can't be taken by another while we look at it.
+#[derive(Debug)]
+pub(super) struct Process {
+    id: ProcessId,
+    pidfd: AsyncFd<OwnedFd>,
+}
+
+impl Process {
+    /// Takes hold of the process; none if it has ended. Needs an async runtime.
+    pub(super) fn open(id: ProcessId) -> io::Result<Option<Self>> {
+        let Some(pid) = i32::try_from(id.pid).ok().and_then(Pid::from_raw) else {
+            return Ok(None);
+        };
+        let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            Err(Errno::SRCH) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        // SAFETY: an `OwnedFd` names the same open descriptor until it is dropped, and only the `AsyncFd` drops it.
+        let pidfd = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?;
+        // Only now: before, the number could have changed hands in between.
+        let same = ProcessId::of(id.pid)? == Some(id);
+        Ok(same.then_some(Self { id, pidfd }))
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.id.pid
+    }
+
+    /// Waits until it has ended.
+    pub(super) async fn ended(&self) {
+        // An error is the runtime shutting down; whoever waits is dropped with it.
+        let _ = self.pidfd.readable().await;
+    }
+
+    /// Ends it by force; does nothing if it has ended.
+    pub(super) fn kill(&self) -> Result<(), HypervisorError> {
+        match pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(error) => Err(HypervisorError::Kill { pid: self.id.pid, source: error.into() }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_spaces_and_parentheses_hides_nothing() {
+        let stat = "12 (a) b) (c) S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2";
+        assert_eq!(parse_stat(stat), Some(Stat { dead: false, start_ticks: 987_654 }));
+    }
+
+    #[test]
+    fn a_zombie_is_dead() {
+        let stat = "12 (x) Z 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2";
+        assert_eq!(parse_stat(stat), Some(Stat { dead: true, start_ticks: 987_654 }));
+    }
+
+    #[tokio::test]
+    async fn a_number_that_belongs_to_another_process_now_is_not_opened() {
+        let own = ProcessId::of(std::process::id()).expect("proc").expect("lives");
+        assert!(Process::open(own).expect("open").is_some());
+        let earlier = ProcessId { start_ticks: own.start_ticks - 1, ..own };
+        assert!(Process::open(earlier).expect("open").is_none());
+    }
+}

@@ -1,0 +1,121 @@
+//! The command line of a machine.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::hypervisor::supervisor::{CONSOLE_FD, CONTROL_FD, EVENTS_FD};
+use crate::hypervisor::{Accelerator, Disk, HypervisorError, MachineSpec};
+use crate::id::InstanceId;
+use crate::limits::instance::{CMDLINE_BYTES_MAX, DISKS_MAX, MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, VCPUS_MAX};
+
+const MIB: u64 = 1 << 20;
+
+/// What a spec leaves open, decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Choice {
+    pub(super) machine_type: String,
+    pub(super) accelerator: Accelerator,
+    /// None for the machine type's own, which every host has.
+    pub(super) cpu_model: Option<String>,
+}
+
+/// What QEMU calls the machine: the proof, with the process, that it is this launch and no other.
+pub(super) fn name(spec: &MachineSpec) -> String {
+    format!("{}.{}", spec.id, spec.incarnation)
+}
+
+/// A UUID that the guest sees, the same for every launch of an instance: the first bytes of a hash of its id, marked as such (version 8).
+pub(super) fn uuid(id: &InstanceId) -> String {
+    let mut bytes: [u8; 32] = Sha256::digest(id.as_str()).into();
+    bytes[6] = bytes[6] & 0x0f | 0x80;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let text = hex::encode(&bytes[..16]);
+    format!("{}-{}-{}-{}-{}", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..])
+}
+
+/// The arguments of a launch with its vCPUs held.
+pub(super) fn args(spec: &MachineSpec, choice: &Choice, incoming: bool) -> Result<Vec<String>, HypervisorError> {
+    check(spec)?;
+    let mut args = Args(Vec::new());
+    args.pair("-name", name(spec));
+    args.pair("-uuid", uuid(&spec.id));
+    args.pair("-machine", choice.machine_type.clone());
+    args.pair("-accel", choice.accelerator.as_str());
+    if let Some(model) = &choice.cpu_model {
+        args.pair("-cpu", model.clone());
+    }
+    args.pair("-smp", spec.vcpus.to_string());
+    args.pair("-m", format!("{}M", spec.memory_bytes / MIB));
+    args.0.extend(["-nodefaults", "-no-user-config", "-no-reboot", "-S"].map(String::from));
+    args.pair("-display", "none");
+    args.pair("-msg", "timestamp=on");
+    args.pair("-kernel", utf8("the kernel's path", &spec.kernel)?);
+    if let Some(initrd) = &spec.initrd {
+        args.pair("-initrd", utf8("the initial RAM disk's path", initrd)?);
+    }
+    args.pair("-append", spec.cmdline.clone());
+    args.pair("-chardev", format!("socket,id=console,fd={CONSOLE_FD}"));
+    args.pair("-serial", "chardev:console");
+    args.monitor("events", &format!("fd={EVENTS_FD}"));
+    args.monitor("control", &format!("fd={CONTROL_FD},server=on,wait=off"));
+    for (n, disk) in spec.disks.iter().enumerate() {
+        args.disk(n, disk)?;
+    }
+    if incoming {
+        args.pair("-incoming", "defer");
+    }
+    Ok(args.0)
+}
+
+struct Args(Vec<String>);
+
+impl Args {
+    fn pair(&mut self, option: &str, value: impl Into<String>) {
+        self.0.extend([option.into(), value.into()]);
+    }
+
+    fn monitor(&mut self, id: &str, socket: &str) {
+        self.pair("-chardev", format!("socket,id={id},{socket}"));
+        self.pair("-mon", format!("chardev={id},mode=control"));
+    }
+
+    fn disk(&mut self, n: usize, disk: &Disk) -> Result<(), HypervisorError> {
+        let file = json!({ "driver": "file", "filename": utf8("a disk's path", &disk.path)? });
+        let node =
+            json!({ "driver": "raw", "node-name": format!("disk{n}"), "read-only": disk.read_only, "file": file });
+        self.pair("-blockdev", node.to_string());
+        // The guest gets its errors itself: the VMM never holds the vCPUs behind our back.
+        let device = format!("virtio-blk-pci,drive=disk{n},id=virtio-disk{n},werror=report,rerror=report");
+        self.pair("-device", device);
+        Ok(())
+    }
+}
+
+fn utf8(what: &'static str, path: &Path) -> Result<String, HypervisorError> {
+    let absolute = std::path::absolute(path).map_err(HypervisorError::file("resolve", path))?;
+    let wrong = |path| HypervisorError::Spec { what, reason: format!("{path:?} is not UTF-8") };
+    absolute.into_os_string().into_string().map_err(wrong)
+}
+
+fn check(spec: &MachineSpec) -> Result<(), HypervisorError> {
+    let wrong = |what, reason| Err(HypervisorError::Spec { what, reason });
+    if !(1..=VCPUS_MAX).contains(&spec.vcpus) {
+        return wrong("the number of vCPUs", format!("{} is not between 1 and {VCPUS_MAX}", spec.vcpus));
+    }
+    let memory = spec.memory_bytes;
+    if !(MEMORY_BYTES_MIN..=MEMORY_BYTES_MAX).contains(&memory) || !memory.is_multiple_of(MIB) {
+        let range = format!("whole MiB from {MEMORY_BYTES_MIN} to {MEMORY_BYTES_MAX} bytes");
+        return wrong("the memory size", format!("{memory} is not {range}"));
+    }
+    if spec.disks.len() > DISKS_MAX {
+        return wrong("the number of disks", format!("{} is more than {DISKS_MAX}", spec.disks.len()));
+    }
+    if spec.cmdline.len() > CMDLINE_BYTES_MAX {
+        let reason = format!("{} bytes are more than {CMDLINE_BYTES_MAX}", spec.cmdline.len());
+        return wrong("the kernel command line", reason);
+    }
+    Ok(())
+}

@@ -1,0 +1,296 @@
+//! One live machine under QEMU.
+
+use std::io;
+use std::os::unix::net::UnixStream as BlockingStream;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::{sleep, timeout};
+
+use super::argv::{self, Choice};
+use super::qmp::Qmp;
+use super::snapshot::{Draft, Manifest, Written};
+use crate::hypervisor::launch::within;
+use crate::hypervisor::process::Process;
+use crate::hypervisor::{HypervisorError, MachineSpec, Saved, Stamp, Vm, VmState, files};
+use crate::limits::instance::{CONTROL_MS_MAX, SNAPSHOT_MS_MAX};
+
+/// Far above any disk, so that QEMU does not hold a migration back. Its default is 128 MiB a second.
+const BANDWIDTH_BYTES_PER_S: u64 = 1 << 40;
+
+/// Between two questions how far QEMU is, in milliseconds.
+const ASK_AGAIN_MS: u64 = 2;
+
+/// Control of one QEMU process.
+pub(super) struct Machine {
+    spec: MachineSpec,
+    kept: Kept,
+    vmm: Arc<Process>,
+    /// The connection, made when it is needed and taken out for each call. It is given up after one that went wrong or was dropped: an answer
+    /// that comes late would be in the way.
+    control: Mutex<Option<Qmp>>,
+}
+
+/// What has to be known of a machine for as long as it lives, also by the next daemon, whatever QEMU is installed by then.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Kept {
+    /// The version that runs it.
+    pub(super) version: String,
+    /// What it was started with.
+    pub(super) choice: Choice,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    status: String,
+}
+
+/// How far a migration is.
+#[derive(Deserialize)]
+struct Progress {
+    /// Not there before the first.
+    status: Option<String>,
+    #[serde(rename = "error-desc")]
+    reason: Option<String>,
+}
+
+impl Machine {
+    /// A machine whose QEMU runs; waits until it answers, for `ms` milliseconds at most.
+    pub(super) async fn greet(
+        spec: MachineSpec,
+        kept: Kept,
+        vmm: Arc<Process>,
+        supervisor_pid: u32,
+        ms: u64,
+    ) -> Result<Self, HypervisorError> {
+        let machine = Self { spec, kept, vmm, control: Mutex::new(None) };
+        // The supervisor listened first, and QEMU inherits that: until QEMU listens itself, the peer is the supervisor.
+        let connect = machine.connect(Some(supervisor_pid));
+        let qmp = within(ms, "connect", connect).await?;
+        machine.keep(qmp);
+        Ok(machine)
+    }
+
+    /// Connects, and proves that what answers is this machine.
+    async fn connect(&self, supervisor_pid: Option<u32>) -> Result<Qmp, HypervisorError> {
+        let (mut qmp, peer) = Qmp::connect(&files::control(&self.run())).await?;
+        let pid = self.vmm.pid();
+        let wrong = |reason| Err(HypervisorError::Identity { pid, reason });
+        if peer != pid && Some(peer) != supervisor_pid {
+            return wrong(format!("process {peer} listens on its control socket"));
+        }
+        qmp.greet().await?;
+        let (name, uuid) = (argv::name(&self.spec), argv::uuid(&self.spec.id));
+        let (named, numbered) = (qmp.call("query-name", None).await?, qmp.call("query-uuid", None).await?);
+        if named["name"] != name || numbered["UUID"] != uuid {
+            return wrong(format!("it calls itself {} {}, not {name} {uuid}", named["name"], numbered["UUID"]));
+        }
+        Ok(qmp)
+    }
+
+    fn run(&self) -> PathBuf {
+        files::run(&self.spec.dir, self.spec.incarnation)
+    }
+
+    /// Makes a call, connecting first if necessary.
+    async fn call(&self, call: &'static str, arguments: Option<Value>) -> Result<Value, HypervisorError> {
+        let kept = self.control.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let exchange = async {
+            let mut qmp = match kept {
+                Some(qmp) => qmp,
+                None => self.connect(None).await?,
+            };
+            let answer = qmp.call(call, arguments).await;
+            if matches!(answer, Ok(_) | Err(HypervisorError::Refused { .. })) {
+                self.keep(qmp);
+            }
+            answer
+        };
+        within(CONTROL_MS_MAX, call, exchange).await
+    }
+
+    fn keep(&self, qmp: Qmp) {
+        *self.control.lock().unwrap_or_else(PoisonError::into_inner) = Some(qmp);
+    }
+
+    async fn acknowledged(&self, call: &'static str) -> Result<Stamp, HypervisorError> {
+        self.call(call, None).await?;
+        Ok(Stamp::now())
+    }
+
+    async fn query_state(&self) -> Result<VmState, HypervisorError> {
+        let call = "query-status";
+        let Status { status } = parse(call, self.call(call, None).await?)?;
+        match status.as_str() {
+            "prelaunch" => Ok(VmState::NotStarted),
+            "running" => Ok(VmState::Running),
+            "inmigrate" => Ok(VmState::Loading),
+            "shutdown" | "internal-error" | "guest-panicked" => Ok(VmState::Ended),
+            "paused" | "postmigrate" | "finish-migrate" | "save-vm" | "restore-vm" | "debug" | "io-error"
+            | "suspended" | "watchdog" | "colo" => Ok(VmState::Paused),
+            _ => Err(HypervisorError::Refused { call, reason: format!("it is '{status}', which is not known") }),
+        }
+    }
+
+    async fn progress(&self) -> Result<Progress, HypervisorError> {
+        let call = "query-migrate";
+        parse(call, self.call(call, None).await?)
+    }
+
+    async fn write_snapshot(&self, to: &Path) -> Result<Saved, HypervisorError> {
+        match self.query_state().await? {
+            VmState::Paused | VmState::NotStarted => {}
+            state @ (VmState::Running | VmState::Loading | VmState::Ended) => {
+                let reason = format!("the vCPUs must be held, but the machine is {state:?}");
+                return Err(HypervisorError::Save { reason });
+            }
+        }
+        let draft = Draft::begin(to)?;
+        let (draft, written) = match within(SNAPSHOT_MS_MAX, "migrate", self.stream_out(draft)).await {
+            Ok(written) => written,
+            Err(error) => {
+                // The next attempt finds no migration under way. It fails if there is none, and if the VMM is gone.
+                let _ = self.call("migrate_cancel", None).await;
+                return Err(error);
+            }
+        };
+        let (spec, Kept { version, choice }) = (self.spec.clone(), self.kept.clone());
+        let bytes = blocking(move || draft.commit(written, &spec, &choice, &version)).await?;
+        Ok(Saved { bytes, stamp: Stamp::now() })
+    }
+
+    /// Lets QEMU stream its memory to us, and us to the disk.
+    async fn stream_out(&self, draft: Draft) -> Result<(Draft, Written), HypervisorError> {
+        let socket = files::transfer(&self.run());
+        let _ = std::fs::remove_file(&socket);
+        let listener = UnixListener::bind(&socket).map_err(HypervisorError::file("listen on", &socket))?;
+        self.call("migrate-set-parameters", Some(json!({ "max-bandwidth": BANDWIDTH_BYTES_PER_S }))).await?;
+        self.call("migrate", Some(json!({ "uri": migration_uri(&socket)? }))).await?;
+        let accepted = timeout(Duration::from_millis(CONTROL_MS_MAX), listener.accept()).await;
+        let source = match accepted {
+            Ok(accepted) => accepted.and_then(|(stream, _)| into_blocking(stream)),
+            Err(_) => return Err(self.save_failure(self.progress().await?)),
+        };
+        let source = source.map_err(HypervisorError::file("accept on", &socket))?;
+        let _ = std::fs::remove_file(&socket);
+        let streamed = blocking(move || draft.write_memory(source).map(|written| (draft, written))).await?;
+        self.await_migrated().await?;
+        Ok(streamed)
+    }
+
+    /// The stream has ended; waits for QEMU's own word that it was complete.
+    async fn await_migrated(&self) -> Result<(), HypervisorError> {
+        loop {
+            let progress = self.progress().await?;
+            match progress.status.as_deref() {
+                Some("completed") => return Ok(()),
+                Some("setup" | "active" | "device" | "pre-switchover" | "wait-unplug" | "cancelling") => {}
+                Some(_) | None => return Err(self.save_failure(progress)),
+            }
+            sleep(Duration::from_millis(ASK_AGAIN_MS)).await;
+        }
+    }
+
+    fn save_failure(&self, progress: Progress) -> HypervisorError {
+        let status = progress.status.unwrap_or_else(|| "not begun".into());
+        let reason = progress.reason.unwrap_or_else(|| format!("the migration is {status}"));
+        HypervisorError::Save { reason }
+    }
+
+    /// Loads a snapshot into a QEMU that waits for one. The vCPUs are held afterwards.
+    pub(super) async fn load(&self, folder: PathBuf, manifest: Manifest) -> Result<(), HypervisorError> {
+        let load = async {
+            let socket = files::transfer(&self.run());
+            self.call("migrate-incoming", Some(json!({ "uri": migration_uri(&socket)? }))).await?;
+            let to = UnixStream::connect(&socket).await.and_then(into_blocking);
+            let to = to.map_err(HypervisorError::file("connect to", &socket))?;
+            blocking(move || manifest.load_memory(&folder, to)).await?;
+            self.await_loaded().await?;
+            let _ = std::fs::remove_file(&socket);
+            Ok(())
+        };
+        within(SNAPSHOT_MS_MAX, "migrate-incoming", load).await
+    }
+
+    /// Waits until QEMU has taken the stream. If it can't, it exits.
+    async fn await_loaded(&self) -> Result<(), HypervisorError> {
+        loop {
+            match self.query_state().await? {
+                VmState::Paused | VmState::NotStarted => return Ok(()),
+                VmState::Loading => sleep(Duration::from_millis(ASK_AGAIN_MS)).await,
+                state @ (VmState::Running | VmState::Ended) => {
+                    let reason = format!("it is {state:?} after the load");
+                    return Err(HypervisorError::Refused { call: "migrate-incoming", reason });
+                }
+            }
+        }
+    }
+}
+
+impl Vm for Machine {
+    fn resume(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>> {
+        self.acknowledged("cont").boxed()
+    }
+
+    fn pause(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>> {
+        self.acknowledged("stop").boxed()
+    }
+
+    fn save<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<Saved, HypervisorError>> {
+        self.write_snapshot(to).boxed()
+    }
+
+    fn request_stop(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>> {
+        self.acknowledged("system_powerdown").boxed()
+    }
+
+    fn quit(&self) -> BoxFuture<'_, Result<(), HypervisorError>> {
+        self.call("quit", None).map(|answer| answer.map(|_| ())).boxed()
+    }
+
+    fn kill(&self) -> Result<(), HypervisorError> {
+        self.vmm.kill()
+    }
+
+    fn state(&self) -> BoxFuture<'_, Result<VmState, HypervisorError>> {
+        self.query_state().boxed()
+    }
+}
+
+fn parse<T: for<'a> Deserialize<'a>>(call: &'static str, answer: Value) -> Result<T, HypervisorError> {
+    serde_json::from_value(answer)
+        .map_err(|error| HypervisorError::Refused { call, reason: format!("an answer that can't be read: {error}") })
+}
+
+fn migration_uri(socket: &Path) -> Result<String, HypervisorError> {
+    match socket.to_str() {
+        Some(path) => Ok(format!("unix:{path}")),
+        None => {
+            Err(HypervisorError::Spec { what: "the instance's folder", reason: format!("{socket:?} is not UTF-8") })
+        }
+    }
+}
+
+/// A stream for a thread that does nothing else. A peer that says nothing for so long is taken for dead.
+fn into_blocking(stream: UnixStream) -> io::Result<BlockingStream> {
+    let stream = stream.into_std()?;
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(Duration::from_millis(CONTROL_MS_MAX)))?;
+    stream.set_write_timeout(Some(Duration::from_millis(CONTROL_MS_MAX)))?;
+    Ok(stream)
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, HypervisorError> + Send + 'static,
+) -> Result<T, HypervisorError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}

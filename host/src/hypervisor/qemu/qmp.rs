@@ -1,0 +1,167 @@
+//! The control protocol: one JSON object a line.
+
+use std::io;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+
+use crate::hypervisor::HypervisorError;
+
+/// Longest answer in bytes. Ours are a few hundred; a VMM that its guest has taken over must not fill our memory.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+
+/// A connection. QEMU serves one at a time.
+#[derive(Debug)]
+pub(super) struct Qmp {
+    stream: BufReader<UnixStream>,
+    /// What has been read of a line; kept here so that a call that was given up loses nothing.
+    line: Vec<u8>,
+    last_id: u64,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    id: Option<u64>,
+    #[serde(rename = "return")]
+    value: Option<Value>,
+    error: Option<Refusal>,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    desc: String,
+}
+
+impl Qmp {
+    /// Connects. Answers with the process that listens, too.
+    pub(super) async fn connect(socket: &Path) -> Result<(Self, u32), HypervisorError> {
+        let gone = |_| HypervisorError::Disconnected { call: "connect" };
+        let stream = UnixStream::connect(socket).await.map_err(gone)?;
+        let peer = stream.peer_cred().map_err(gone)?.pid().unwrap_or_default().unsigned_abs();
+        Ok((Self { stream: BufReader::new(stream), line: Vec::new(), last_id: 0 }, peer))
+    }
+
+    /// Waits for the greeting. QEMU greets when it has set the machine up and serves nobody else.
+    pub(super) async fn greet(&mut self) -> Result<(), HypervisorError> {
+        let gone = |_| HypervisorError::Disconnected { call: "connect" };
+        while !self.read_line().await.map_err(gone)?.contains_key("QMP") {}
+        self.call("qmp_capabilities", None).await.map(|_| ())
+    }
+
+    /// Makes one call and waits for its answer. Events in between are left to the supervisor.
+    pub(super) async fn call(
+        &mut self,
+        call: &'static str,
+        arguments: Option<Value>,
+    ) -> Result<Value, HypervisorError> {
+        let gone = |_| HypervisorError::Disconnected { call };
+        self.last_id += 1;
+        let mut request = json!({ "execute": call, "id": self.last_id });
+        if let Some(arguments) = arguments {
+            request["arguments"] = arguments;
+        }
+        let mut bytes = request.to_string().into_bytes();
+        bytes.push(b'\n');
+        self.stream.write_all(&bytes).await.map_err(gone)?;
+        loop {
+            let line = self.read_line().await.map_err(gone)?;
+            let answer: Answer = serde_json::from_value(Value::Object(line)).map_err(|error| {
+                HypervisorError::Refused { call, reason: format!("an answer that can't be read: {error}") }
+            })?;
+            // An error without an id is about a line that QEMU could not read at all.
+            match (answer.id, answer.error, answer.value) {
+                (id, Some(Refusal { desc: reason }), _) if id.is_none_or(|id| id == self.last_id) => {
+                    return Err(HypervisorError::Refused { call, reason });
+                }
+                (Some(id), None, Some(value)) if id == self.last_id => return Ok(value),
+                _ => {}
+            }
+        }
+    }
+
+    async fn read_line(&mut self) -> io::Result<serde_json::Map<String, Value>> {
+        loop {
+            let bytes = self.stream.fill_buf().await?;
+            if bytes.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let end = bytes.iter().position(|&byte| byte == b'\n');
+            let taken = end.map_or(bytes.len(), |end| end + 1);
+            self.line.extend_from_slice(&bytes[..taken]);
+            self.stream.consume(taken);
+            if self.line.len() > ANSWER_BYTES_MAX {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
+            if end.is_some() {
+                let parsed = serde_json::from_slice(&self.line);
+                self.line.clear();
+                return Ok(parsed?);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::UnixListener;
+    use tokio::task::JoinHandle;
+
+    use super::*;
+
+    const GREETING: &str = "{\"QMP\": {}}\r\n{\"return\": {}, \"id\": 1}\r\n";
+
+    /// A VMM that says `text`, whatever it is asked, and hangs up when we do.
+    async fn vmm(text: String) -> (Qmp, JoinHandle<()>) {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("ctl");
+        let listener = UnixListener::bind(&path).expect("bind");
+        let (qmp, peer) = Qmp::connect(&path).await.expect("connect");
+        assert_eq!(peer, std::process::id());
+        let (mut stream, _) = listener.accept().await.expect("accept");
+        let says = tokio::spawn(async move {
+            let _ = stream.write_all(text.as_bytes()).await;
+            let _ = stream.shutdown().await;
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        });
+        (qmp, says)
+    }
+
+    /// The answer to the first call after the greeting.
+    async fn answer(text: &str) -> Result<Value, HypervisorError> {
+        let (mut qmp, _says) = vmm(format!("{GREETING}{text}")).await;
+        qmp.greet().await.expect("greeting");
+        qmp.call("query-status", None).await
+    }
+
+    #[tokio::test]
+    async fn events_and_answers_to_earlier_calls_are_passed_over() {
+        let text = "{\"event\": \"STOP\"}\n{\"return\": 1, \"id\": 1}\n{\"error\": {\"desc\": \"late\"}, \"id\": 1}\n\
+            {\"return\": {\"status\": \"paused\"}, \"id\": 2}\n";
+        assert_eq!(answer(text).await.expect("answer"), json!({ "status": "paused" }));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_says_what_the_vmm_says() {
+        for id in ["", ", \"id\": 2"] {
+            let refused =
+                answer(&format!("{{\"error\": {{\"class\": \"E\", \"desc\": \"no such thing\"}}{id}}}\n")).await;
+            assert!(
+                matches!(&refused, Err(HypervisorError::Refused { call: "query-status", reason }) if reason == "no such thing"),
+                "{refused:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_or_nonsense_or_too_much_is_a_broken_connection() {
+        let endless = "x".repeat(ANSWER_BYTES_MAX + 1);
+        for text in ["", "{\"return\": {}, \"id\": 2}", "nonsense\n", "[1]\n", &endless] {
+            let broken = answer(text).await;
+            assert!(matches!(broken, Err(HypervisorError::Disconnected { call: "query-status" })), "{broken:?}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Names that can't be confused with each other.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use rand::Rng;
+
+/// Why a text is no identifier. `Display` says what would be right.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// The text is empty or too long.
+    #[error("{what} must have 1 to {max} characters, got {len}")]
+    Length {
+        /// What was being named.
+        what: &'static str,
+        /// The longest that is accepted.
+        max: usize,
+        /// What came.
+        len: usize,
+    },
+    /// The text has a character that is not allowed.
+    #[error("{what} may hold a-z, 0-9 and '-', and must begin and end with a letter or digit; '{text}' does not")]
+    Alphabet {
+        /// What was being named.
+        what: &'static str,
+        /// What came.
+        text: String,
+    },
+    /// Not 64 lower-case hexadecimal digits.
+    #[error("a digest is 64 lower-case hexadecimal digits, optionally after 'sha256:'; '{text}' is not")]
+    Digest {
+        /// What came.
+        text: String,
+    },
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $type(Arc<str>);
+
+        impl $type {
+            /// The text itself.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                check_name($what, text)?;
+                Ok(Self(text.into()))
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({})", stringify!($type), self.0)
+            }
+        }
+    };
+}
+
+/// Longest name in characters; fits a DNS label.
+pub const NAME_CHARS_MAX: usize = 63;
+
+fn check_name(what: &'static str, text: &str) -> Result<(), IdError> {
+    if text.is_empty() || text.len() > NAME_CHARS_MAX {
+        return Err(IdError::Length { what, max: NAME_CHARS_MAX, len: text.chars().count() });
+    }
+    let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let bytes = text.as_bytes();
+    let ends = inner(bytes[0]) && inner(bytes[bytes.len() - 1]);
+    if !ends || !bytes.iter().all(|&c| inner(c) || c == b'-') {
+        return Err(IdError::Alphabet { what, text: text.chars().take(80).collect() });
+    }
+    Ok(())
+}
+
+name!(
+    /// Who is billed. The first tenant of a host is [`TenantId::default_tenant`].
+    TenantId, "a tenant's id"
+);
+name!(
+    /// One virtual machine's id: 24 characters, chosen by the host.
+    InstanceId, "an instance's id"
+);
+name!(
+    /// What a person calls an instance; unique within its tenant among those not deleted.
+    InstanceName, "an instance's name"
+);
+name!(
+    /// What an image is called.
+    ImageName, "an image's name"
+);
+
+impl TenantId {
+    /// The tenant that exists from the first day.
+    pub fn default_tenant() -> Self {
+        Self("default".into())
+    }
+}
+
+impl InstanceId {
+    /// A fresh random id: a letter, then 23 letters or digits (124 bits).
+    pub fn random() -> Self {
+        const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+        let mut rng = rand::rng();
+        let mut text = String::with_capacity(24);
+        text.push(char::from(ALPHABET[rng.random_range(0..26)]));
+        text.extend((1..24).map(|_| char::from(ALPHABET[rng.random_range(0..36)])));
+        Self(text.into())
+    }
+}
+
+/// SHA-256 of a component's bytes: the name of a policy.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// The digest of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        use sha2::Digest as _;
+        Self(sha2::Sha256::digest(bytes).into())
+    }
+
+    /// The first twelve digits, for tables.
+    pub fn short(&self) -> String {
+        hex::encode(&self.0[..6])
+    }
+}
+
+impl FromStr for Digest {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let digits = text.strip_prefix("sha256:").unwrap_or(text);
+        let mut bytes = [0; 32];
+        let lower = !digits.bytes().any(|c| c.is_ascii_uppercase());
+        match hex::decode_to_slice(digits, &mut bytes) {
+            Ok(()) if lower => Ok(Self(bytes)),
+            _ => Err(IdError::Digest { text: text.chars().take(80).collect() }),
+        }
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digest({})", self.short())
+    }
+}

@@ -1,0 +1,64 @@
+//! The hash chain, link by link.
+
+use super::entry::{FactHash, Head};
+use super::error::{Damage, Flaw, Place};
+use super::wire::FactRecord;
+use super::writer::encode_body;
+
+/// Walks the chain; every fact must follow from the one before.
+#[derive(Debug)]
+pub(super) struct Chain {
+    head: Head,
+    recorded_ns: i64,
+    again: Vec<u8>,
+}
+
+impl Chain {
+    /// The chain after `head`, which is trusted.
+    pub(super) fn after(head: Head) -> Self {
+        Self { head, recorded_ns: i64::MIN, again: Vec::new() }
+    }
+
+    /// The last link that was checked.
+    pub(super) fn head(&self) -> Head {
+        self.head
+    }
+
+    /// Checks the next link and answers its fact.
+    pub(super) fn step(&mut self, seq: u64, hash: &[u8], body: &str) -> Result<FactRecord, Damage> {
+        let wrong = |flaw| Damage { place: Place::Fact(seq), flaw };
+        if seq != self.head.seq + 1 {
+            return Err(wrong(Flaw::Gap { after: self.head.seq }));
+        }
+        let expected = self.head.hash.next(body.as_bytes());
+        if hash != expected.0 {
+            return Err(wrong(Flaw::Hash));
+        }
+        let record = self.parse(body).map_err(wrong)?;
+        if record.seq != seq {
+            return Err(wrong(Flaw::Seq(record.seq)));
+        }
+        if record.recorded_ns < self.recorded_ns {
+            return Err(wrong(Flaw::RecordedBackwards {
+                recorded_ns: record.recorded_ns,
+                before_ns: self.recorded_ns,
+            }));
+        }
+        self.head = Head { seq, hash: expected };
+        self.recorded_ns = record.recorded_ns;
+        Ok(record)
+    }
+
+    /// A second form of the same fact would be a second fact to whoever reads only the text.
+    fn parse(&mut self, body: &str) -> Result<FactRecord, Flaw> {
+        let record: FactRecord = serde_json::from_str(body).map_err(|error| Flaw::Text(error.to_string()))?;
+        self.again.clear();
+        encode_body(&record, &mut self.again).map_err(|error| Flaw::Text(error.to_string()))?;
+        if self.again == body.as_bytes() { Ok(record) } else { Err(Flaw::NotCanonical) }
+    }
+}
+
+/// A link as the database has it.
+pub(super) fn link(hash: &[u8]) -> Option<FactHash> {
+    hash.try_into().ok().map(FactHash)
+}

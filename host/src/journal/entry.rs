@@ -1,0 +1,224 @@
+//! What goes into the journal at once, and what comes back.
+
+use std::fmt;
+
+use crate::billing::Fact;
+use crate::billing::account::Account;
+use crate::clock::Clock;
+use crate::id::{Digest, InstanceId, InstanceName, TenantId};
+use crate::units::Instant;
+
+/// Where an instance's record lies in the database. Stable for its whole life, never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Row(pub u64);
+
+/// A link of the hash chain: SHA-256 of the link before and the fact's JSON.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FactHash(pub [u8; 32]);
+
+impl FactHash {
+    /// The link before the first fact.
+    pub const GENESIS: FactHash = FactHash([0; 32]);
+
+    /// The link that follows this one.
+    pub fn next(&self, body: &[u8]) -> FactHash {
+        use sha2::Digest as _;
+        FactHash(sha2::Sha256::new().chain_update(self.0).chain_update(body).finalize().into())
+    }
+}
+
+impl fmt::Display for FactHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for FactHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FactHash({})", hex::encode(&self.0[..6]))
+    }
+}
+
+/// The end of the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Sequence number of the last fact; 0 while there is none.
+    pub seq: u64,
+    /// Its link.
+    pub hash: FactHash,
+}
+
+impl Head {
+    /// The end of an empty journal.
+    pub const EMPTY: Head = Head { seq: 0, hash: FactHash::GENESIS };
+}
+
+/// What is committed together or not at all.
+///
+/// The facts of one entry that name an instance must all name the one of `instance`. They are in the order in which they happened.
+#[derive(Debug, Clone, Default)]
+pub struct Entry {
+    /// What happened.
+    pub facts: Vec<Fact>,
+    /// The instance's record as it is from here on; needed as soon as a fact names an instance.
+    pub instance: Option<InstanceWrite>,
+    /// A change of a tenant's rules. The writer adds the fact.
+    pub activation: Option<NewActivation>,
+    /// A component that was admitted. The writer adds the fact.
+    pub policy: Option<NewPolicy>,
+}
+
+/// How the record of an instance changes.
+///
+/// `account` is the one *before* the facts of the entry; the receipt has the one after. Only the task that owns the instance may write it.
+#[derive(Debug, Clone)]
+pub enum InstanceWrite {
+    /// A new instance.
+    Insert {
+        /// Its id.
+        id: InstanceId,
+        /// Its tenant.
+        tenant: TenantId,
+        /// Its name, unique among the tenant's instances that are not deleted.
+        name: InstanceName,
+        /// What does not change with each transition, opaque to the journal.
+        record: String,
+        /// What does, opaque to the journal.
+        state: String,
+        /// The account before the first fact.
+        account: Account,
+    },
+    /// An instance that is known and not deleted. A fact [`crate::billing::FactBody::Deleted`] in the entry closes it.
+    Update {
+        /// Which one.
+        row: Row,
+        /// Its new name, if it changes.
+        name: Option<InstanceName>,
+        /// Its new record, if it changes.
+        record: Option<String>,
+        /// The driver's state from here on.
+        state: String,
+        /// The account before the entry's facts; stored as it is when there are none that count time.
+        account: Account,
+    },
+}
+
+/// A change of a tenant's rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewActivation {
+    /// Whose rules.
+    pub tenant: TenantId,
+    /// The component.
+    pub digest: Digest,
+    /// When it takes effect; now, if none or past.
+    pub requested: Option<Instant>,
+    /// It undoes the activation before it.
+    pub rollback: bool,
+}
+
+/// A component that was admitted. To admit one again replaces what is noted about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewPolicy {
+    /// Who brought it.
+    pub tenant: TenantId,
+    /// Its name.
+    pub digest: Digest,
+    /// The component itself.
+    pub bytes: Vec<u8>,
+    /// What is noted about it, opaque to the journal.
+    pub record: String,
+}
+
+/// Proof that an entry is on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Sequence number of the entry's first fact; the head's plus one if the entry has none.
+    pub first_seq: u64,
+    /// Sequence number of its last fact; `first_seq - 1` if the entry has none.
+    pub last_seq: u64,
+    /// The end of the journal after the commit that the entry was part of.
+    pub head: Head,
+    /// The instance's account after the entry; none without an instance.
+    pub account: Option<Account>,
+    /// Where the instance's record lies; none without an instance.
+    pub row: Option<Row>,
+    /// When the entry's activation takes effect; none without one.
+    pub activated_from: Option<Instant>,
+}
+
+/// What an earlier run has left.
+#[derive(Debug)]
+pub struct Opened {
+    /// The meter clock, anchored for this boot.
+    pub clock: Clock,
+    /// The instances that are not deleted, by row.
+    pub instances: Vec<StoredInstance>,
+    /// All activations, in the order of their facts.
+    pub activations: Vec<Activation>,
+    /// All components, without their bytes; see [`super::Journal::policy_bytes`].
+    pub policies: Vec<StoredPolicy>,
+    /// Where the wall clock stood, in nanoseconds since 1970, at each start of the daemon and after each step, ascending.
+    pub calendar: Vec<(Instant, i64)>,
+    /// The last proof that the host was alive before this start; none on the very first one.
+    pub alive: Option<Alive>,
+    /// The end of the journal.
+    pub head: Head,
+}
+
+/// An instance as it was last committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredInstance {
+    /// Where it lies.
+    pub row: Row,
+    /// Its id.
+    pub id: InstanceId,
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Its name.
+    pub name: InstanceName,
+    /// The opaque record.
+    pub record: String,
+    /// The opaque state.
+    pub state: String,
+    /// Its account.
+    pub account: Account,
+    /// Sequence number of its last fact; none before the first.
+    pub last_fact: Option<u64>,
+    /// Sequence number of the fact that closed it; none while it lives.
+    pub deleted: Option<u64>,
+}
+
+/// A change of a tenant's rules that is in the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Activation {
+    /// Whose rules.
+    pub tenant: TenantId,
+    /// From when on.
+    pub from: Instant,
+    /// The component.
+    pub digest: Digest,
+    /// Sequence number of its fact.
+    pub fact: u64,
+}
+
+/// A component in the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPolicy {
+    /// Its name.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size_bytes: u64,
+    /// The opaque record.
+    pub record: String,
+}
+
+/// The last moment at which the host is proved to have been alive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alive {
+    /// The boot it was in.
+    pub boot: crate::billing::BootId,
+    /// `CLOCK_BOOTTIME` then, in nanoseconds.
+    pub boottime_ns: u64,
+    /// The meter clock then.
+    pub meter: Instant,
+}

@@ -1,0 +1,335 @@
+//! Opening: the lock, the file, its end, and what an earlier run has left.
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension};
+use tokio::sync::{mpsc, watch};
+
+use super::chain::{self, Chain};
+use super::entry::{Activation, Alive, FactHash, Head, Opened, Row, StoredInstance, StoredPolicy};
+use super::error::{Damage, Flaw, OpenError, Place};
+use super::log;
+use super::read::{INSTANCE_COLUMNS, Readers, stored_instance};
+use super::schema::{self, int, uint};
+use super::wire::FactRecord;
+use super::writer::{Scratch, Tail, Writer, write_alive};
+use super::{Journal, Options};
+use crate::billing::BootId;
+use crate::billing::account::Accountant;
+use crate::clock::{self, Clock};
+use crate::limits::queue::JOURNAL_ENTRIES_MAX;
+use crate::units::Instant;
+
+/// Facts at the end of the chain that are checked at each opening.
+const TAIL_FACTS: u64 = 1_000;
+
+pub(super) fn open(
+    folder: &Path,
+    options: Options,
+    accountant: Arc<dyn Accountant>,
+) -> Result<(Journal, Opened), OpenError> {
+    let lock = lock(folder)?;
+    let path = folder.join(schema::FILE);
+    let db = open_database(&path, options)?;
+    let tail = check_tail(&db)?;
+    let opened = load(&db, &tail)?;
+
+    let (head_seen, head) = watch::channel(opened.head);
+    let (failed, failure) = watch::channel(None);
+    let (requests, queue) = mpsc::channel(JOURNAL_ENTRIES_MAX);
+    let writer = Writer {
+        tails: tails(&db, &opened.instances).map_err(|source| refused("read the instances", source))?,
+        db,
+        clock: opened.clock.clone(),
+        accountant,
+        head: opened.head,
+        recorded: tail.recorded,
+        requests: queue,
+        head_seen,
+        failure: failed,
+        commits: Arc::default(),
+        log_load: 0,
+        last_batch_len: 0,
+        last_commit_ns: 0,
+        scratch: Scratch::default(),
+        _lock: lock,
+    };
+    let commits = writer.commits.clone();
+    let thread = std::thread::Builder::new().name("journal".into());
+    let writer = thread.spawn(|| writer.run()).map_err(OpenError::Thread)?;
+    let readers = Readers::new(path.clone());
+    let journal = Journal { requests: Some(requests), writer: Some(writer), head, failure, commits, readers, path };
+    Ok((journal, opened))
+}
+
+/// Takes the data folder for this process, for as long as the answer lives.
+fn lock(folder: &Path) -> Result<File, OpenError> {
+    let failed = |doing, path: &Path| {
+        let path = path.to_owned();
+        move |source| OpenError::Folder { doing, path, source }
+    };
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed("create", folder))?;
+    let path = folder.join("lock");
+    let mut file = private_file(&path).map_err(failed("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            let _ = file.read_to_string(&mut pid);
+            return Err(OpenError::InUse { folder: folder.to_owned(), pid: pid.trim().parse().ok() });
+        }
+        Err(TryLockError::Error(source)) => return Err(failed("lock", &path)(source)),
+    }
+    sign(&mut file).map_err(failed("write", &path))?;
+    Ok(file)
+}
+
+fn sign(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())
+}
+
+fn private_file(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
+fn open_database(path: &Path, options: Options) -> Result<Connection, OpenError> {
+    let failed = |doing| {
+        let path = path.to_owned();
+        move |source| OpenError::Folder { doing, path, source }
+    };
+    let length = private_file(path).and_then(|file| file.metadata()).map_err(failed("create"))?.len();
+    check_length(path, length).map_err(OpenError::Damaged)?;
+    if let Some(frame) = log::first_altered_frame(&log_of(path)).map_err(failed("read the log of"))? {
+        let flaw = Flaw::Malformed("it is not as it was written, and commits follow".into());
+        return Err(OpenError::Damaged(Damage { place: Place::Log(frame), flaw }));
+    }
+    let db = schema::open_writer(path).map_err(|source| refused("open the file", source))?;
+    let header = schema::header(&db).map_err(|source| refused("read the header", source))?;
+    let is_new = header.empty && header.application_id == 0 && header.version == 0;
+    if !is_new && header.application_id != schema::APPLICATION_ID {
+        return Err(OpenError::Foreign { path: path.to_owned() });
+    }
+    if header.version > schema::VERSION {
+        let (path, found, known) = (path.to_owned(), header.version, schema::VERSION);
+        return Err(OpenError::NewerVersion { path, found, known });
+    }
+    schema::tune(&db).map_err(|source| refused("set up durability", source))?;
+    if let Some(pages) = options.pages_max {
+        db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
+            .map_err(|source| refused("limit the size", source))?;
+    }
+    if is_new {
+        schema::create(&db).map_err(|source| refused("create the tables", source))?;
+        let folder = path.parent().unwrap_or(path);
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync"))?;
+    }
+    Ok(db)
+}
+
+fn log_of(path: &Path) -> PathBuf {
+    path.with_extension("db-wal")
+}
+
+/// The engine takes a file that is shorter than its header for a new one, and a page that is cut off for one that ends in zeros.
+fn check_length(path: &Path, length: u64) -> Result<(), Damage> {
+    let has_log = fs::metadata(log_of(path)).is_ok_and(|log| log.len() > 0);
+    let is_torn =
+        if has_log { (1..schema::HEADER_BYTES).contains(&length) } else { !length.is_multiple_of(schema::PAGE_BYTES) };
+    if !is_torn {
+        return Ok(());
+    }
+    Err(Damage {
+        place: Place::File,
+        flaw: Flaw::Malformed(format!("it ends in the middle of a page, after {length} bytes")),
+    })
+}
+
+/// Tells a damaged file from one that can't be reached.
+fn refused(doing: &'static str, source: rusqlite::Error) -> OpenError {
+    match schema::damage(&source) {
+        Some(damage) => OpenError::Damaged(damage),
+        None => OpenError::Database { doing, source },
+    }
+}
+
+/// What the end of the chain says.
+struct ChainTail {
+    head: Head,
+    recorded: Instant,
+    /// For each instance that occurs in the facts that were checked, its last one.
+    last_facts: HashMap<String, u64>,
+}
+
+/// Checks the last facts: each must follow from the one before.
+fn check_tail(db: &Connection) -> Result<ChainTail, OpenError> {
+    let reading = |source| refused("read the facts", source);
+    let last: i64 = db.query_row("SELECT coalesce(max(seq), 0) FROM fact", [], |row| row.get(0)).map_err(reading)?;
+    let trusted = trusted_link(db, last.unsigned_abs().saturating_sub(TAIL_FACTS))?;
+    let mut chain = Chain::after(trusted);
+    let mut tail = ChainTail { head: trusted, recorded: Instant(i64::MIN), last_facts: HashMap::new() };
+    let mut statement = db.prepare("SELECT seq, hash, body FROM fact WHERE seq > ?1 ORDER BY seq").map_err(reading)?;
+    let mut rows = statement.query([int(trusted.seq)]).map_err(reading)?;
+    while let Some(row) = rows.next().map_err(reading)? {
+        let record = step(&mut chain, row).map_err(reading)?.map_err(OpenError::Damaged)?;
+        tail.recorded = Instant(record.recorded_ns);
+        if let Some(instance) = record.instance {
+            tail.last_facts.insert(instance, record.seq);
+        }
+    }
+    Ok(ChainTail { head: chain.head(), ..tail })
+}
+
+/// Checks the link in a row of `seq, hash, body`.
+pub(super) fn step(chain: &mut Chain, row: &rusqlite::Row<'_>) -> rusqlite::Result<Result<FactRecord, Damage>> {
+    let seq = uint(row, 0)?;
+    let Ok(body) = row.get_ref(2)?.as_str() else {
+        return Ok(Err(Damage { place: Place::Fact(seq), flaw: Flaw::Text("not UTF-8".into()) }));
+    };
+    Ok(chain.step(seq, row.get_ref(1)?.as_blob()?, body))
+}
+
+fn trusted_link(db: &Connection, seq: u64) -> Result<Head, OpenError> {
+    if seq == 0 {
+        return Ok(Head::EMPTY);
+    }
+    let hash: Option<Vec<u8>> = db
+        .query_row("SELECT hash FROM fact WHERE seq = ?1", [int(seq)], |row| row.get(0))
+        .optional()
+        .map_err(|source| refused("read the facts", source))?;
+    let gap = Damage { place: Place::Fact(seq + 1), flaw: Flaw::Gap { after: seq.saturating_sub(1) } };
+    let hash: FactHash = hash.and_then(|hash| chain::link(&hash)).ok_or(OpenError::Damaged(gap))?;
+    Ok(Head { seq, hash })
+}
+
+/// Reads what an earlier run has left. Only when all of that is in order, the clock is anchored, which writes.
+fn load(db: &Connection, tail: &ChainTail) -> Result<Opened, OpenError> {
+    let instances = load_instances(db, tail)?;
+    let activations =
+        rows(db, "SELECT tenant, from_ns, digest, fact FROM activation ORDER BY fact", "activation", |row| {
+            Ok(Activation {
+                tenant: parsed(row, 0)?,
+                from: Instant(row.get(1)?),
+                digest: parsed(row, 2)?,
+                fact: uint(row, 3)?,
+            })
+        })?;
+    let policies = rows(db, "SELECT digest, length(bytes), record FROM policy ORDER BY rowid", "policy", |row| {
+        Ok(StoredPolicy { digest: parsed(row, 0)?, size_bytes: uint(row, 1)?, record: row.get(2)? })
+    })?;
+    let alive = rows(db, "SELECT boot_id, boottime_ns, meter_ns FROM alive", "alive", |row| {
+        let boot: String = row.get(0)?;
+        Ok(Alive { boot: BootId(boot.into()), boottime_ns: uint(row, 1)?, meter: Instant(row.get(2)?) })
+    })?;
+    let calendar = rows(db, "SELECT meter_ns, wall_ns FROM calendar ORDER BY fact", "calendar", |row| {
+        Ok((Instant(row.get(0)?), row.get(1)?))
+    })?;
+    let alive = alive.into_iter().next().map(|alive| later(alive, tail.recorded));
+    let clock = anchor(db, alive.as_ref().map(|alive| alive.meter))?;
+    Ok(Opened { clock, instances, activations, policies, calendar, alive, head: tail.head })
+}
+
+/// A fact proves life as well as a note does. Each opening leaves a note, so both are of the same boot.
+fn later(alive: Alive, recorded: Instant) -> Alive {
+    match recorded.since(alive.meter) {
+        Some(more) => {
+            Alive { boottime_ns: alive.boottime_ns.saturating_add(more.0), meter: recorded, boot: alive.boot }
+        }
+        None => alive,
+    }
+}
+
+fn load_instances(db: &Connection, tail: &ChainTail) -> Result<Vec<StoredInstance>, OpenError> {
+    let sql = format!("{INSTANCE_COLUMNS} WHERE deleted IS NULL ORDER BY row");
+    let found = rows(db, &sql, "instance", stored_instance)?;
+    let instances = found.into_iter().collect::<Result<Vec<_>, _>>().map_err(OpenError::Damaged)?;
+    for instance in &instances {
+        check_last_fact(instance, tail).map_err(OpenError::Damaged)?;
+    }
+    Ok(instances)
+}
+
+/// The record of an instance must name the last of its facts.
+fn check_last_fact(instance: &StoredInstance, tail: &ChainTail) -> Result<(), Damage> {
+    let wrong = |expected| {
+        let flaw = Flaw::LastFact { found: instance.last_fact, expected };
+        Err(Damage { place: Place::Instance(instance.row), flaw })
+    };
+    match tail.last_facts.get(instance.id.as_str()) {
+        Some(&last) if instance.last_fact != Some(last) => wrong(Some(last)),
+        Some(_) => Ok(()),
+        None if instance.last_fact.is_some_and(|last| last > tail.head.seq.saturating_sub(TAIL_FACTS)) => wrong(None),
+        None => Ok(()),
+    }
+}
+
+fn rows<T>(
+    db: &Connection,
+    sql: &str,
+    table: &'static str,
+    read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, OpenError> {
+    let read = || db.prepare(sql)?.query_map([], read)?.collect::<rusqlite::Result<Vec<T>>>();
+    read().map_err(|source| match schema::damage(&source) {
+        Some(Damage { flaw, .. }) => {
+            OpenError::Damaged(Damage { place: Place::Table { table, key: "*".into() }, flaw })
+        }
+        None => OpenError::Database { doing: table, source },
+    })
+}
+
+fn parsed<T: std::str::FromStr<Err = crate::id::IdError>>(
+    row: &rusqlite::Row<'_>,
+    column: usize,
+) -> rusqlite::Result<T> {
+    row.get_ref(column)?.as_str()?.parse().map_err(|error: crate::id::IdError| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error.into())
+    })
+}
+
+fn tails(db: &Connection, instances: &[StoredInstance]) -> rusqlite::Result<HashMap<Row, Tail>> {
+    let mut tails = HashMap::with_capacity(instances.len());
+    let mut last_ns = db.prepare("SELECT last_ns FROM live WHERE row = ?1")?;
+    for instance in instances {
+        let last: Option<i64> = last_ns.query_row([int(instance.row.0)], |row| row.get(0))?;
+        let tail = Tail {
+            id: instance.id.clone(),
+            tenant: instance.tenant.clone(),
+            last_fact: instance.last_fact,
+            last: last.map(Instant),
+        };
+        tails.insert(instance.row, tail);
+    }
+    Ok(tails)
+}
+
+/// The meter clock of this boot. The first start in a boot fixes the offset, durably.
+fn anchor(db: &Connection, last: Option<Instant>) -> Result<Clock, OpenError> {
+    let boot = clock::boot_id()?;
+    let anchored = || {
+        let known = db
+            .query_row("SELECT offset_ns FROM boot WHERE boot_id = ?1", [boot.0.as_ref()], |row| row.get(0))
+            .optional()?;
+        let clock = match known {
+            Some(offset_ns) => Clock::resume(boot.clone(), offset_ns),
+            None => Clock::first_in_boot(boot.clone(), last),
+        };
+        let transaction = db.unchecked_transaction()?;
+        db.execute(
+            "INSERT OR IGNORE INTO boot (boot_id, offset_ns) VALUES (?1, ?2)",
+            (boot.0.as_ref(), clock.offset_ns()),
+        )?;
+        write_alive(db, &clock.reading())?;
+        transaction.commit()?;
+        Ok(clock)
+    };
+    anchored().map_err(|source| refused("anchor the clock", source))
+}

@@ -1,0 +1,220 @@
+//! Questions to the journal, answered from connections that can't write.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::account;
+use super::entry::{Row, StoredInstance};
+use super::error::{Damage, Flaw, Place, ReadError};
+use super::schema::{self, int, uint, uint_or_null};
+use super::wire::{ChainedFact, FactRecord, Kind};
+use crate::billing::Fact;
+use crate::id::{Digest, InstanceId, TenantId};
+use crate::limits::api::JOURNAL_PAGE_MAX;
+
+/// Facts that one question looks at before it answers with what it has.
+const SCAN_MAX: u64 = 100_000;
+
+/// Connections kept for the next question.
+const READERS_KEPT: usize = 4;
+
+/// Which facts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FactQuery {
+    /// Only facts with a greater sequence number.
+    pub after: u64,
+    /// Only facts up to this one; none for no end.
+    pub through: Option<u64>,
+    /// Only this tenant's.
+    pub tenant: Option<TenantId>,
+    /// Only this instance's.
+    pub instance: Option<InstanceId>,
+    /// Only of this kind.
+    pub kind: Option<Kind>,
+    /// Most facts to answer; [`JOURNAL_PAGE_MAX`] at most, and if none.
+    pub limit: Option<usize>,
+}
+
+/// Some facts, ascending, and where to go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Page {
+    /// The facts.
+    pub facts: Vec<ChainedFact>,
+    /// Where to go on (`after` of the next question); null if there was nothing more at this time. A page may be short, or empty, and still
+    /// have a next one.
+    pub next: Option<u64>,
+}
+
+/// A few connections for readers.
+#[derive(Debug)]
+pub(super) struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Readers {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, idle: Mutex::default() }
+    }
+
+    /// Runs `question` on a connection. One that failed is not kept.
+    pub(super) fn with<T>(&self, question: impl FnOnce(&Connection) -> Result<T, ReadError>) -> Result<T, ReadError> {
+        let kept = self.idle().pop();
+        let db = match kept {
+            Some(db) => db,
+            None => schema::open_reader(&self.path)?,
+        };
+        let answer = question(&db)?;
+        let mut idle = self.idle();
+        if idle.len() < READERS_KEPT {
+            idle.push(db);
+        }
+        Ok(answer)
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+pub(super) fn facts(db: &Connection, query: &FactQuery) -> Result<Page, ReadError> {
+    match &query.instance {
+        Some(instance) => facts_of(db, query, instance),
+        None => facts_within(db, query, SCAN_MAX),
+    }
+}
+
+/// Facts of one instance, by its own chain.
+fn facts_of(db: &Connection, query: &FactQuery, instance: &InstanceId) -> Result<Page, ReadError> {
+    let through = int(query.through.unwrap_or(u64::MAX));
+    let (tenant, kind, limit) = (query.tenant_text(), query.kind_text(), query.page_limit());
+    let mut statement = db.prepare_cached(OF_INSTANCE)?;
+    let found = params![instance.as_str(), int(query.after), through, tenant, kind, int(limit as u64 + 1)];
+    let facts = statement.query_map(found, chained_fact)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    page(facts, limit, None)
+}
+
+/// Facts of all instances; looks at no more than `scan_max`.
+pub(super) fn facts_within(db: &Connection, query: &FactQuery, scan_max: u64) -> Result<Page, ReadError> {
+    let last: u64 = db.query_row("SELECT coalesce(max(seq), 0) FROM fact", [], |row| uint(row, 0))?;
+    let through = query.through.unwrap_or(u64::MAX).min(last);
+    let end = through.min(query.after.saturating_add(scan_max));
+    let (tenant, kind, limit) = (query.tenant_text(), query.kind_text(), query.page_limit());
+    let mut statement = db.prepare_cached(OF_ALL)?;
+    let found = params![int(query.after), int(end), tenant, kind, int(limit as u64 + 1)];
+    let facts = statement.query_map(found, chained_fact)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    page(facts, limit, (end < through).then_some(end))
+}
+
+impl FactQuery {
+    fn page_limit(&self) -> usize {
+        self.limit.unwrap_or(JOURNAL_PAGE_MAX).clamp(1, JOURNAL_PAGE_MAX)
+    }
+
+    fn tenant_text(&self) -> Option<&str> {
+        self.tenant.as_ref().map(TenantId::as_str)
+    }
+
+    fn kind_text(&self) -> Option<&'static str> {
+        self.kind.map(Kind::as_str)
+    }
+}
+
+/// A page of what was found, which is one fact more than asked for if there is more: that one is cut off. `scanned` is where the search ended
+/// before its time.
+fn page(facts: Vec<Result<ChainedFact, Damage>>, limit: usize, scanned: Option<u64>) -> Result<Page, ReadError> {
+    let mut facts = facts.into_iter().collect::<Result<Vec<_>, _>>().map_err(ReadError::Damaged)?;
+    if facts.len() <= limit {
+        return Ok(Page { facts, next: scanned });
+    }
+    facts.truncate(limit);
+    let next = facts.last().map(|last| last.fact.seq);
+    Ok(Page { facts, next })
+}
+
+const OF_ALL: &str = "
+    SELECT seq, hash, body FROM fact
+    WHERE seq > ?1 AND seq <= ?2 AND (?3 IS NULL OR body ->> '$.tenant' = ?3) AND (?4 IS NULL OR body ->> '$.kind' = ?4)
+    ORDER BY seq LIMIT ?5";
+
+/// Walks from the instance's last fact back along `previous`: no index is written for it on the hot path.
+const OF_INSTANCE: &str = "
+    WITH RECURSIVE own (seq) AS (
+      SELECT last_fact FROM live JOIN instance USING (row) WHERE id = ?1
+      UNION ALL
+      SELECT body ->> '$.previous' FROM own JOIN fact USING (seq) WHERE own.seq > ?2
+    )
+    SELECT seq, hash, body FROM own JOIN fact USING (seq)
+    WHERE seq > ?2 AND seq <= ?3 AND (?4 IS NULL OR body ->> '$.tenant' = ?4) AND (?5 IS NULL OR body ->> '$.kind' = ?5)
+    ORDER BY seq LIMIT ?6";
+
+fn chained_fact(row: &SqlRow<'_>) -> rusqlite::Result<Result<ChainedFact, Damage>> {
+    let (seq, hash) = (uint(row, 0)?, row.get_ref(1)?.as_blob()?);
+    let body = row.get_ref(2)?.as_str()?;
+    Ok(record(seq, body).map(|fact| ChainedFact { fact, hash: hex::encode(hash) }))
+}
+
+fn record(seq: u64, body: &str) -> Result<FactRecord, Damage> {
+    serde_json::from_str(body).map_err(|error| Damage { place: Place::Fact(seq), flaw: Flaw::Text(error.to_string()) })
+}
+
+pub(super) fn history(db: &Connection, instance: &InstanceId) -> Result<Vec<(u64, Fact)>, ReadError> {
+    let mut statement = db.prepare_cached(OF_INSTANCE)?;
+    let none = None::<&str>;
+    let rows = statement.query_map(params![instance.as_str(), 0, i64::MAX, none, none, -1], chained_fact)?;
+    let mut history = Vec::new();
+    for row in rows {
+        let record = row?.map_err(ReadError::Damaged)?.fact;
+        let fact = Fact::try_from(&record).map_err(|error| {
+            ReadError::Damaged(Damage { place: Place::Fact(record.seq), flaw: Flaw::Text(error.to_string()) })
+        })?;
+        history.push((record.seq, fact));
+    }
+    Ok(history)
+}
+
+/// The columns that [`stored_instance`] reads.
+pub(super) const INSTANCE_COLUMNS: &str =
+    "SELECT row, id, tenant, name, record, state, account, last_fact, deleted FROM instance JOIN live USING (row)";
+
+pub(super) fn instance(db: &Connection, instance: &InstanceId) -> Result<Option<StoredInstance>, ReadError> {
+    let found = db
+        .prepare_cached(&format!("{INSTANCE_COLUMNS} WHERE id = ?1"))?
+        .query_row([instance.as_str()], stored_instance)
+        .optional()?;
+    found.transpose().map_err(ReadError::Damaged)
+}
+
+pub(super) fn stored_instance(row: &SqlRow<'_>) -> rusqlite::Result<Result<StoredInstance, Damage>> {
+    let place = Row(uint(row, 0)?);
+    let wrong = |what: String| Damage { place: Place::Instance(place), flaw: Flaw::Malformed(what) };
+    let (id, tenant, name) = (row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?, row.get_ref(3)?.as_str()?);
+    let account = row.get_ref(6)?.as_blob()?;
+    let (record, state) = (row.get(4)?, row.get(5)?);
+    let (last_fact, deleted) = (uint_or_null(row, 7)?, uint_or_null(row, 8)?);
+    let parsed = || {
+        Ok(StoredInstance {
+            row: place,
+            id: id.parse().map_err(|error: crate::id::IdError| wrong(error.to_string()))?,
+            tenant: tenant.parse().map_err(|error: crate::id::IdError| wrong(error.to_string()))?,
+            name: name.parse().map_err(|error: crate::id::IdError| wrong(error.to_string()))?,
+            record,
+            state,
+            account: account::decode(account).map_err(|error| wrong(error.to_string()))?,
+            last_fact,
+            deleted,
+        })
+    };
+    Ok(parsed())
+}
+
+pub(super) fn policy_bytes(db: &Connection, digest: &Digest) -> Result<Option<Vec<u8>>, ReadError> {
+    Ok(db
+        .prepare_cached("SELECT bytes FROM policy WHERE digest = ?1")?
+        .query_row([digest.to_string()], |row| row.get(0))
+        .optional()?)
+}

@@ -1,0 +1,177 @@
+//! The database file: its tables, and whether a file is one of ours.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::error::{Damage, Flaw, Place};
+
+/// Name of the file in the data folder.
+pub(super) const FILE: &str = "tallyman.db";
+
+/// "TALY", in the file's header.
+pub(super) const APPLICATION_ID: i64 = 0x5441_4c59;
+
+/// Length of the header that every database file begins with.
+pub(super) const HEADER_BYTES: u64 = 100;
+
+/// Length of a page; the engine's default, and a power of two that disks write at once.
+pub(super) const PAGE_BYTES: u64 = 4_096;
+
+/// Version of the tables below.
+pub(super) const VERSION: i64 = 1;
+
+/// The columns that people ask for are a view on the facts' text: they can't disagree with what was hashed, and cost nothing when a fact is
+/// written. (Generated columns, virtual ones too, are computed with every insert: seven times the text would be parsed.)
+///
+/// `live` has what changes with each transition, `instance` what does not: the hot row stays small, and a transition writes no index.
+const TABLES: &str = "
+CREATE TABLE fact (
+  seq INTEGER PRIMARY KEY,
+  hash BLOB NOT NULL,
+  body TEXT NOT NULL
+) STRICT;
+CREATE VIEW history AS SELECT
+  seq,
+  body ->> '$.tenant' AS tenant,
+  body ->> '$.instance' AS instance,
+  body ->> '$.previous' AS previous,
+  body ->> '$.meter_ns' AS meter_ns,
+  body ->> '$.recorded_ns' AS recorded_ns,
+  body ->> '$.kind' AS kind,
+  body ->> '$.phase' AS phase,
+  hex(hash) AS hash,
+  body
+FROM fact;
+CREATE TABLE instance (
+  row INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  tenant TEXT NOT NULL,
+  name TEXT NOT NULL,
+  record TEXT NOT NULL,
+  deleted INTEGER
+) STRICT;
+CREATE UNIQUE INDEX instance_name ON instance (tenant, name) WHERE deleted IS NULL;
+CREATE TABLE live (
+  row INTEGER PRIMARY KEY,
+  last_fact INTEGER,
+  last_ns INTEGER,
+  account BLOB NOT NULL,
+  state TEXT NOT NULL
+) STRICT;
+CREATE TABLE activation (
+  fact INTEGER PRIMARY KEY,
+  tenant TEXT NOT NULL,
+  from_ns INTEGER NOT NULL,
+  digest TEXT NOT NULL
+) STRICT;
+CREATE TABLE policy (
+  digest TEXT PRIMARY KEY,
+  bytes BLOB NOT NULL,
+  record TEXT NOT NULL
+) STRICT;
+CREATE TABLE calendar (
+  fact INTEGER PRIMARY KEY,
+  meter_ns INTEGER NOT NULL,
+  wall_ns INTEGER NOT NULL
+) STRICT;
+CREATE TABLE boot (
+  boot_id TEXT PRIMARY KEY,
+  offset_ns INTEGER NOT NULL
+) STRICT;
+CREATE TABLE alive (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  boot_id TEXT NOT NULL,
+  boottime_ns INTEGER NOT NULL,
+  meter_ns INTEGER NOT NULL
+) STRICT;
+";
+
+/// What a file says about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) application_id: i64,
+    pub(super) version: i64,
+    pub(super) empty: bool,
+}
+
+pub(super) fn header(db: &Connection) -> rusqlite::Result<Header> {
+    let number = |pragma| db.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    Ok(Header {
+        application_id: number("application_id")?,
+        version: number("user_version")?,
+        empty: db.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))?,
+    })
+}
+
+/// A connection for the one writer. Checkpoints are the writer's own affair: an automatic one hides a failed sync.
+pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
+    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    db.busy_timeout(BUSY)?;
+    db.set_prepared_statement_cache_capacity(32);
+    Ok(db)
+}
+
+/// Makes the connection durable and fast. After the header was checked: this may write to the file.
+///
+/// After a failed sync nothing may be synced again as if nothing had happened, so that closing must not move the log either.
+pub(super) fn tune(db: &Connection) -> rusqlite::Result<()> {
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    db.execute_batch("PRAGMA synchronous = FULL; PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY")?;
+    db.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))
+}
+
+/// A connection that can't write.
+pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    db.busy_timeout(BUSY)?;
+    Ok(db)
+}
+
+/// How long somebody else, such as an auditor's tool, may hold the file.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// Makes the tables in an empty file, all or none.
+pub(super) fn create(db: &Connection) -> rusqlite::Result<()> {
+    db.execute_batch(&format!(
+        "BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; {TABLES} COMMIT"
+    ))
+}
+
+/// The damage that an error of the engine tells of, if it does.
+pub(super) fn damage(error: &rusqlite::Error) -> Option<Damage> {
+    let malformed = || Some(Damage { place: Place::File, flaw: Flaw::Malformed(error.to_string()) });
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => malformed(),
+        Some(_) => None,
+        None => match error {
+            rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::Utf8Error(..) => malformed(),
+            _ => None,
+        },
+    }
+}
+
+/// As SQLite stores it. Sequence numbers and rows never come near 2^63.
+pub(super) fn int(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A column that was stored with [`int`].
+pub(super) fn uint(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    let number: i64 = row.get(column)?;
+    u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
+}
+
+/// A column that was stored with [`int`], or is null.
+pub(super) fn uint_or_null(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Option<u64>> {
+    match row.get_ref(column)? {
+        rusqlite::types::ValueRef::Null => Ok(None),
+        _ => uint(row, column).map(Some),
+    }
+}

@@ -1,0 +1,523 @@
+//! The journal under ordinary and extraordinary circumstances.
+#![allow(clippy::unwrap_used)]
+
+mod crash;
+mod damage;
+mod random;
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Mutex;
+use std::sync::mpsc as blocking;
+
+use futures::future::join_all;
+use futures::poll;
+use tempfile::TempDir;
+
+use super::wire::{Kind, What};
+use super::*;
+use crate::billing::account::{Account, Entering, Fault};
+use crate::billing::{BootId, FactBody, Reading};
+use crate::clock::Clock;
+use crate::id::{InstanceName, TenantId};
+use crate::vm::{Command, Phase, Shape};
+
+/// Counts time under the phase itself, and notes in which order it was asked.
+#[derive(Default)]
+struct Ledger {
+    asked: Mutex<Vec<Asked>>,
+    /// Faults to answer at the next question.
+    faults: Mutex<Vec<Fault>>,
+    /// Where the ledger says that it was asked, and then waits for permission.
+    gate: Mutex<Option<(blocking::Sender<()>, blocking::Receiver<()>)>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Asked {
+    Enter(Vec<(Option<Phase>, Instant, u64)>),
+    Activate(TenantId, Instant, Digest),
+}
+
+impl Accountant for Ledger {
+    fn enter(&self, batch: &mut [Entering]) -> Vec<Fault> {
+        if let Some((reached, go)) = &*self.gate.lock().unwrap() {
+            reached.send(()).unwrap();
+            go.recv().unwrap();
+        }
+        for item in batch.iter_mut() {
+            let tracker = &mut item.account.tracker;
+            if let Some(current) = tracker.current {
+                tracker.totals.0[current as usize] += item.at.since(tracker.since).expect("never backwards").0;
+            }
+            (tracker.current, tracker.since) = (item.to, item.at);
+            item.account.phase = item.to;
+        }
+        let asked = batch.iter().map(|item| (item.to, item.at, item.fact)).collect();
+        self.asked.lock().unwrap().push(Asked::Enter(asked));
+        std::mem::take(&mut self.faults.lock().unwrap())
+    }
+
+    fn activate(&self, tenant: &TenantId, from: Instant, policy: Digest) {
+        self.asked.lock().unwrap().push(Asked::Activate(tenant.clone(), from, policy));
+    }
+}
+
+fn open(folder: &Path) -> (Journal, Opened) {
+    Journal::open(folder, Options::default(), Arc::new(Ledger::default())).unwrap()
+}
+
+fn tenant() -> TenantId {
+    TenantId::default_tenant()
+}
+
+/// An instance as its driver sees it.
+struct Driver {
+    id: InstanceId,
+    row: Option<Row>,
+    account: Account,
+    clock: Clock,
+}
+
+impl Driver {
+    fn new(id: &str, clock: &Clock) -> Self {
+        Self { id: id.parse().unwrap(), row: None, account: Account::default(), clock: clock.clone() }
+    }
+
+    fn fact(&self, body: FactBody) -> Fact {
+        Fact { at: self.clock.reading(), tenant: tenant(), instance: Some(self.id.clone()), body }
+    }
+
+    fn write(&self) -> InstanceWrite {
+        let (state, account) = ("{}".into(), self.account.clone());
+        match self.row {
+            Some(row) => InstanceWrite::Update { row, name: None, record: None, state, account },
+            None => InstanceWrite::Insert {
+                id: self.id.clone(),
+                tenant: tenant(),
+                name: self.id.as_str().parse().unwrap(),
+                record: format!("record of {}", self.id),
+                state,
+                account,
+            },
+        }
+    }
+
+    fn entry(&self, bodies: impl IntoIterator<Item = FactBody>) -> Entry {
+        let facts = bodies.into_iter().map(|body| self.fact(body)).collect();
+        Entry { facts, instance: Some(self.write()), ..Entry::default() }
+    }
+
+    fn take(&mut self, receipt: &Receipt) {
+        self.row = receipt.row;
+        self.account = receipt.account.clone().unwrap();
+    }
+
+    async fn commit(&mut self, journal: &Journal, bodies: impl IntoIterator<Item = FactBody>) -> Receipt {
+        let receipt = journal.commit(self.entry(bodies)).await.unwrap();
+        self.take(&receipt);
+        receipt
+    }
+}
+
+fn entered(phase: Phase) -> FactBody {
+    FactBody::Entered { phase, shape: Shape { vcpus: 1, ..Shape::default() }, session: 1, cause: None }
+}
+
+fn host_started() -> FactBody {
+    FactBody::HostStarted { version: "1".into() }
+}
+
+fn host_fact(clock: &Clock) -> Entry {
+    let fact = Fact { at: clock.reading(), tenant: tenant(), instance: None, body: host_started() };
+    Entry { facts: vec![fact], ..Entry::default() }
+}
+
+fn kinds(journal: &Journal, query: &FactQuery) -> Vec<Kind> {
+    journal.facts(query).unwrap().facts.iter().map(|fact| fact.fact.what.kind()).collect()
+}
+
+#[tokio::test]
+async fn everything_committed_is_there_after_reopening() {
+    let folder = TempDir::new().unwrap();
+    let (journal, opened) = open(folder.path());
+    assert_eq!((opened.head, opened.instances.len(), opened.alive), (Head::EMPTY, 0, None));
+    let mut driver = Driver::new("a", &opened.clock);
+    driver.commit(&journal, [FactBody::Intended { command: Command::Start }, entered(Phase::Created)]).await;
+    let receipt = driver.commit(&journal, [entered(Phase::Initializing), entered(Phase::Running)]).await;
+    assert_eq!((receipt.first_seq, receipt.last_seq, receipt.head.seq), (3, 4, 4));
+    drop(journal);
+
+    let (journal, again) = open(folder.path());
+    assert_eq!(again.head, receipt.head);
+    let [stored] = &again.instances[..] else { panic!("{:?}", again.instances) };
+    assert_eq!((stored.row, stored.last_fact, stored.deleted), (receipt.row.unwrap(), Some(4), None));
+    assert_eq!((&stored.account, stored.record.as_str()), (&driver.account, "record of a"));
+    assert_eq!(again.clock.offset_ns(), opened.clock.offset_ns());
+    assert!(again.alive.unwrap().meter >= driver.account.tracker.since);
+    assert_eq!(verify(folder.path(), |_, _| {}).unwrap(), Verified { head: receipt.head, instances: 1 });
+
+    let next = Driver { row: Some(stored.row), account: stored.account.clone(), ..driver };
+    let receipt = journal.commit(next.entry([entered(Phase::Paused)])).await.unwrap();
+    assert_eq!(receipt.last_seq, 5);
+    let history = journal.history(&next.id).unwrap();
+    assert_eq!(history.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn a_fact_read_back_is_the_fact_written() {
+    let folder = TempDir::new().unwrap();
+    let (journal, opened) = open(folder.path());
+    let mut driver = Driver::new("a", &opened.clock);
+    let shape = Shape { vcpus: 3, memory_bytes: u64::MAX, disk_bytes: 1 << 63, snapshot_bytes: 7 };
+    let cause = Some(crate::vm::ExitCause::HostLost);
+    let bodies = [
+        entered(Phase::Created),
+        FactBody::Entered { phase: Phase::Stopped, shape, session: 4_000_000_000, cause },
+        FactBody::Abandoned { command: Command::Restore, reason: "quote \" newline \n é \u{0}".into() },
+        FactBody::Deleted,
+    ];
+    let entry = driver.entry(bodies);
+    let written = entry.facts.clone();
+    let receipt = journal.commit(entry).await.unwrap();
+    driver.take(&receipt);
+    let read: Vec<_> = journal.history(&driver.id).unwrap().into_iter().map(|(_, fact)| fact).collect();
+    assert_eq!(read, written);
+    verify(folder.path(), |_, _| {}).unwrap();
+}
+
+#[tokio::test]
+async fn the_account_in_the_receipt_and_on_disk_is_the_one_after_the_facts() {
+    let folder = TempDir::new().unwrap();
+    let (journal, opened) = open(folder.path());
+    let mut driver = Driver::new("a", &opened.clock);
+    let at = |back: i64, body| Fact {
+        at: Reading { meter: Instant(opened.clock.now().0 - back), ..opened.clock.reading() },
+        ..driver.fact(body)
+    };
+    let facts = vec![at(2_000_000_000, entered(Phase::Created)), at(1_000_000_000, entered(Phase::Initializing))];
+    let lived = facts[1].at.meter.since(facts[0].at.meter).unwrap();
+    let receipt = journal.commit(Entry { facts, instance: Some(driver.write()), ..Entry::default() }).await.unwrap();
+    driver.take(&receipt);
+    assert_eq!(driver.account.tracker.totals.get(Phase::Created), lived);
+    assert_eq!(driver.account.phase, Some(Phase::Initializing));
+    assert_eq!(journal.instance(&driver.id).unwrap().unwrap().account, driver.account);
+}
+
+#[tokio::test]
+async fn entries_that_wait_share_one_transaction() {
+    let folder = TempDir::new().unwrap();
+    let ledger = Arc::new(Ledger::default());
+    let (journal, opened) = Journal::open(folder.path(), Options::default(), ledger.clone()).unwrap();
+    let (reached, is_reached) = blocking::channel();
+    let (go, may_go) = blocking::channel();
+    *ledger.gate.lock().unwrap() = Some((reached, may_go));
+
+    let first = Driver::new("first", &opened.clock);
+    let mut first = Box::pin(journal.commit(first.entry([entered(Phase::Created)])));
+    assert!(poll!(&mut first).is_pending());
+    is_reached.recv().unwrap();
+    let others: Vec<_> = (0..100).map(|n| Driver::new(&format!("i{n}"), &opened.clock)).collect();
+    let mut others: Vec<_> =
+        others.iter().map(|one| Box::pin(journal.commit(one.entry([entered(Phase::Created)])))).collect();
+    for other in &mut others {
+        assert!(poll!(other).is_pending());
+    }
+    go.send(()).unwrap();
+    go.send(()).unwrap();
+    first.await.unwrap();
+    let receipts: Vec<_> = join_all(others).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(journal.commits(), 2);
+    assert!(receipts.iter().all(|receipt| receipt.head == journal.head()));
+    assert_eq!(receipts.iter().map(|receipt| receipt.last_seq).collect::<Vec<_>>(), (2..=101).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_name_is_refused_while_in_use_and_free_after_deletion() {
+    let folder = TempDir::new().unwrap();
+    let (journal, opened) = open(folder.path());
+    let named = |id: &str, name: &str| {
+        let driver = Driver::new(id, &opened.clock);
+        let mut entry = driver.entry([entered(Phase::Created)]);
+        if let Some(InstanceWrite::Insert { name: own, .. }) = &mut entry.instance {
+            *own = name.parse().unwrap();
+        }
+        entry
+    };
+    let row = journal.commit(named("a", "web")).await.unwrap().row.unwrap();
+    let before = journal.head();
+    let refused = journal.commit(named("b", "web")).await.unwrap_err();
+    assert!(matches!(&refused, CommitError::NameInUse { name, .. } if name.as_str() == "web"), "{refused}");
+    let refused = journal.commit(named("a", "other")).await.unwrap_err();
+    assert!(matches!(&refused, CommitError::IdInUse(id) if id.as_str() == "a"), "{refused}");
+    assert_eq!(journal.head(), before, "a refused entry leaves no fact");
+
+    let other = journal.commit(named("c", "db")).await.unwrap().row.unwrap();
+    let rename = |row, name: &str| {
+        let (name, state) = (Some(name.parse::<InstanceName>().unwrap()), "s".into());
+        Entry {
+            instance: Some(InstanceWrite::Update { row, name, record: None, state, account: Account::default() }),
+            ..Entry::default()
+        }
+    };
+    let refused = journal.commit(rename(other, "web")).await.unwrap_err();
+    assert!(matches!(refused, CommitError::NameInUse { .. }), "{refused}");
+    journal.commit(rename(other, "cache")).await.unwrap();
+    assert_eq!(journal.instance(&"c".parse().unwrap()).unwrap().unwrap().name.as_str(), "cache");
+
+    let owner = Driver { row: Some(row), ..Driver::new("a", &opened.clock) };
+    let deletion = owner.entry([entered(Phase::Stopped), FactBody::Deleted]);
+    let (deleted, reused) = tokio::join!(journal.commit(deletion), journal.commit(named("d", "web")));
+    assert!(deleted.is_ok() && reused.is_ok(), "{deleted:?} {reused:?}");
+    let refused = journal.commit(owner.entry([entered(Phase::Created)])).await.unwrap_err();
+    assert!(matches!(refused, CommitError::NoSuchRow(gone) if gone == row), "{refused}");
+    assert!(journal.instance(&owner.id).unwrap().unwrap().deleted.is_some());
+    verify(folder.path(), |_, _| {}).unwrap();
+}
+
+#[tokio::test]
+async fn a_fact_that_is_not_the_entrys_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let (journal, opened) = open(folder.path());
+    let (mut a, b) = (Driver::new("a", &opened.clock), Driver::new("b", &opened.clock));
+    a.commit(&journal, [entered(Phase::Created)]).await;
+    let mut of_another = a.entry([]);
+    of_another.facts = vec![host_fact(&opened.clock).facts.remove(0), b.fact(entered(Phase::Created))];
+    let without_record = Entry { facts: vec![a.fact(entered(Phase::Initializing))], ..Entry::default() };
+    let after_the_end = a.entry([entered(Phase::Stopped), FactBody::Deleted, entered(Phase::Created)]);
+    for (entry, bad) in [(of_another, 1), (without_record, 0), (after_the_end, 2)] {
+        let refused = journal.commit(entry).await.unwrap_err();
+        assert!(matches!(refused, CommitError::Misplaced { index } if index == bad), "{refused}");
+    }
+    assert_eq!(journal.head().seq, 1);
+}
+
+#[tokio::test]
+async fn an_instant_lies_neither_before_the_instances_last_fact_nor_in_the_future() {
+    let folder = TempDir::new().unwrap();
+    let (journal, opened) = open(folder.path());
+    let driver = Driver::new("a", &opened.clock);
+    let now = opened.clock.now();
+    let at = |meter, body| Fact { at: Reading { meter, ..opened.clock.reading() }, ..driver.fact(body) };
+    let facts = vec![
+        at(now, entered(Phase::Created)),
+        at(Instant(now.0 - 1), entered(Phase::Initializing)),
+        at(Instant(i64::MAX), entered(Phase::Running)),
+    ];
+    journal.commit(Entry { facts, instance: Some(driver.write()), ..Entry::default() }).await.unwrap();
+    let page = journal.facts(&FactQuery::default()).unwrap().facts;
+    assert_eq!(page[1].fact.meter_ns, now.0);
+    assert_eq!(page[2].fact.meter_ns, page[2].fact.recorded_ns);
+    verify(folder.path(), |_, _| {}).unwrap();
+}
+
+#[tokio::test]
+async fn an_activation_is_in_force_for_what_is_counted_after_it_and_never_in_the_past() {
+    let folder = TempDir::new().unwrap();
+    let ledger = Arc::new(Ledger::default());
+    let (journal, opened) = Journal::open(folder.path(), Options::default(), ledger.clone()).unwrap();
+    let digest = Digest::of(b"component");
+    let (before, after) = (Driver::new("a", &opened.clock), Driver::new("b", &opened.clock));
+    let activation = |requested| Entry {
+        activation: Some(NewActivation { tenant: tenant(), digest, requested, rollback: false }),
+        ..Entry::default()
+    };
+    let asked_at = opened.clock.now();
+    let (_, past, _, future) = tokio::join!(
+        journal.commit(before.entry([entered(Phase::Created)])),
+        journal.commit(activation(Some(Instant(1)))),
+        journal.commit(after.entry([entered(Phase::Created)])),
+        journal.commit(activation(Some(Instant(i64::MAX)))),
+    );
+    let (past, future) = (past.unwrap(), future.unwrap());
+    let from = past.activated_from.unwrap();
+    assert!(from >= asked_at && from <= opened.clock.now());
+    assert_eq!(future.activated_from, Some(Instant(i64::MAX)));
+    let asked = ledger.asked.lock().unwrap().clone();
+    let facts: Vec<_> = asked
+        .iter()
+        .map(|asked| match asked {
+            Asked::Enter(items) => items.iter().map(|item| item.2).collect::<Vec<_>>(),
+            Asked::Activate(..) => vec![],
+        })
+        .collect();
+    assert_eq!(facts, [vec![1], vec![], vec![3], vec![]], "{asked:?}");
+    assert_eq!(asked[1], Asked::Activate(tenant(), from, digest));
+    drop(journal);
+    let (_journal, again) = open(folder.path());
+    let told: Vec<_> = again.activations.iter().map(|one| (one.from, one.fact)).collect();
+    assert_eq!(told, [(from, 2), (Instant(i64::MAX), 4)]);
+}
+
+#[tokio::test]
+async fn a_policy_that_failed_is_told_in_the_journal() {
+    let folder = TempDir::new().unwrap();
+    let ledger = Arc::new(Ledger::default());
+    let (journal, opened) = Journal::open(folder.path(), Options::default(), ledger.clone()).unwrap();
+    let policy = Digest::of(b"bad");
+    ledger.faults.lock().unwrap().push(Fault { tenant: tenant(), policy, reason: "loops".into() });
+    let receipt = Driver::new("a", &opened.clock).commit(&journal, [entered(Phase::Created)]).await;
+    assert_eq!((receipt.last_seq, receipt.head.seq), (1, 2));
+    let told = journal.facts(&FactQuery { after: 1, ..FactQuery::default() }).unwrap().facts;
+    assert_eq!(told[0].fact.what, What::PolicyFaulted { digest: policy.to_string(), reason: "loops".into() });
+    verify(folder.path(), |_, _| {}).unwrap();
+}
+
+#[tokio::test]
+async fn a_component_is_kept_with_its_bytes() {
+    let folder = TempDir::new().unwrap();
+    let (journal, opened) = open(folder.path());
+    let (digest, bytes) = (Digest::of(b"wasm"), b"wasm".to_vec());
+    let policy = NewPolicy { tenant: tenant(), digest, bytes: bytes.clone(), record: "one".into() };
+    for record in ["one", "two"] {
+        let policy = Some(NewPolicy { record: record.into(), ..policy.clone() });
+        journal.commit(Entry { policy, ..host_fact(&opened.clock) }).await.unwrap();
+    }
+    assert_eq!(journal.policy_bytes(&digest).unwrap(), Some(bytes));
+    assert_eq!(journal.policy_bytes(&Digest::of(b"")).unwrap(), None);
+    let admitted = kinds(&journal, &FactQuery { kind: Some(Kind::PolicyAdmitted), ..FactQuery::default() });
+    assert_eq!(admitted.len(), 2);
+    verify(folder.path(), |_, _| {}).unwrap();
+    drop(journal);
+    let (_journal, again) = open(folder.path());
+    assert_eq!(again.policies, [StoredPolicy { digest, size_bytes: 4, record: "two".into() }]);
+}
+
+#[tokio::test]
+async fn pages_give_every_fact_once_in_order() {
+    let folder = TempDir::new().unwrap();
+    let (journal, opened) = open(folder.path());
+    let (mut a, mut b) = (Driver::new("a", &opened.clock), Driver::new("b", &opened.clock));
+    for phase in [Phase::Created, Phase::Initializing, Phase::Running, Phase::Paused] {
+        a.commit(&journal, [entered(phase)]).await;
+        journal.commit(host_fact(&opened.clock)).await.unwrap();
+        b.commit(&journal, [entered(phase)]).await;
+    }
+    let all = |query: FactQuery| {
+        let (mut seqs, mut after) = (Vec::new(), Some(query.after));
+        while let Some(from) = after {
+            let page = journal.facts(&FactQuery { after: from, ..query.clone() }).unwrap();
+            seqs.extend(page.facts.iter().map(|fact| fact.fact.seq));
+            after = page.next;
+        }
+        seqs
+    };
+    for limit in [Some(1), Some(2), Some(3), Some(12), None] {
+        let query = FactQuery { limit, ..FactQuery::default() };
+        assert_eq!(all(query.clone()), (1..=12).collect::<Vec<_>>());
+        assert_eq!(all(FactQuery { instance: Some(b.id.clone()), ..query.clone() }), [3, 6, 9, 12]);
+        let kind = Some(Kind::HostStarted);
+        assert_eq!(all(FactQuery { kind, after: 2, through: Some(8), ..query.clone() }), [5, 8]);
+        assert!(all(FactQuery { tenant: Some("nobody".parse().unwrap()), ..query }).is_empty());
+    }
+    let rare = FactQuery { kind: Some(Kind::HostStarted), after: 2, through: Some(11), ..FactQuery::default() };
+    let (mut seqs, mut pages, mut after) = (Vec::new(), 0, Some(rare.after));
+    while let Some(from) = after {
+        let query = FactQuery { after: from, ..rare.clone() };
+        let page = journal.readers.with(|db| read::facts_within(db, &query, 2)).unwrap();
+        seqs.extend(page.facts.iter().map(|fact| fact.fact.seq));
+        (pages, after) = (pages + 1, page.next);
+    }
+    assert_eq!((seqs, pages), (vec![5, 8, 11], 5), "a search that ends before its time goes on from there");
+
+    let page = journal.facts(&FactQuery::default()).unwrap();
+    let mut hash = FactHash::GENESIS;
+    for fact in &page.facts {
+        hash = hash.next(&serde_json::to_vec(&fact.fact).unwrap());
+        assert_eq!(fact.hash, hash.to_string());
+    }
+    assert_eq!(serde_json::from_str::<Page>(&serde_json::to_string(&page).unwrap()).unwrap(), page);
+}
+
+#[tokio::test]
+async fn a_proof_of_life_is_found_at_the_next_opening() {
+    let folder = TempDir::new().unwrap();
+    let (journal, opened) = open(folder.path());
+    let noted = journal.prove_alive().await.unwrap();
+    drop(journal);
+    let (journal, again) = open(folder.path());
+    let alive = again.alive.unwrap();
+    assert_eq!((alive.meter, &alive.boot), (noted, opened.clock.boot()));
+    assert_eq!(opened.clock.meter(alive.boottime_ns), noted);
+    journal.commit(host_fact(&opened.clock)).await.unwrap();
+    let recorded = journal.facts(&FactQuery::default()).unwrap().facts[0].fact.recorded_ns;
+    drop(journal);
+    let (_journal, third) = open(folder.path());
+    assert!(third.alive.unwrap().meter >= Instant(recorded), "a fact proves life, too");
+}
+
+#[tokio::test]
+async fn after_a_new_boot_the_meter_goes_on_from_the_last_proof_of_life() {
+    let folder = TempDir::new().unwrap();
+    let (journal, _) = open(folder.path());
+    let far = journal.prove_alive().await.unwrap().0 + (1 << 60);
+    drop(journal);
+    let db = rusqlite::Connection::open(folder.path().join(schema::FILE)).unwrap();
+    db.execute("UPDATE boot SET boot_id = 'another'", []).unwrap();
+    db.execute("UPDATE alive SET boot_id = 'another', meter_ns = ?1", [far]).unwrap();
+    drop(db);
+    let (_journal, opened) = open(folder.path());
+    assert!(opened.clock.now() >= Instant(far));
+    assert_eq!(opened.alive.unwrap().boot, BootId("another".into()));
+}
+
+#[test]
+fn a_folder_in_use_is_refused_with_the_process_that_has_it() {
+    let folder = TempDir::new().unwrap();
+    let (journal, _) = open(folder.path());
+    let again = || Journal::open(folder.path(), Options::default(), Arc::new(Ledger::default()));
+    match again() {
+        Err(OpenError::InUse { pid, .. }) => assert_eq!(pid, Some(std::process::id())),
+        other => panic!("{other:?}"),
+    }
+    drop(journal);
+    again().unwrap();
+}
+
+#[test]
+fn only_the_owner_can_read_the_files() {
+    let parent = TempDir::new().unwrap();
+    let folder = parent.path().join("data");
+    let (_journal, _) = open(&folder);
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder), 0o700);
+    let files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
+    assert_eq!(files.len(), 4, "database, log, index of the log, lock: {files:?}");
+    assert!(files.iter().all(|file| mode(file) == 0o600), "{files:?}");
+}
+
+#[tokio::test]
+async fn a_journal_that_can_not_write_says_so_to_everybody_and_takes_nothing_more() {
+    let folder = TempDir::new().unwrap();
+    let (journal, opened) = open(folder.path());
+    journal.commit(host_fact(&opened.clock)).await.unwrap();
+    let db = rusqlite::Connection::open(journal.path()).unwrap();
+    db.execute("ALTER TABLE fact RENAME TO gone", []).unwrap();
+    let mut failed = Box::pin(journal.failed());
+    assert!(poll!(&mut failed).is_pending());
+    let first = journal.commit(host_fact(&opened.clock)).await.unwrap_err();
+    assert!(matches!(first, CommitError::Failed { .. }), "{first}");
+    assert!(failed.await.contains("no such table"));
+    db.execute("ALTER TABLE gone RENAME TO fact", []).unwrap();
+    let later = journal.commit(host_fact(&opened.clock)).await.unwrap_err();
+    assert!(matches!(later, CommitError::Failed { .. }), "{later}");
+    assert!(matches!(journal.prove_alive().await, Err(CommitError::Failed { .. })));
+    drop(journal);
+    assert_eq!(open(folder.path()).1.head.seq, 1);
+}
+
+#[tokio::test]
+async fn an_accountant_that_panics_ends_the_journal_and_leaves_nothing() {
+    let folder = TempDir::new().unwrap();
+    let ledger = Arc::new(Ledger::default());
+    let (journal, opened) = Journal::open(folder.path(), Options::default(), ledger.clone()).unwrap();
+    let (reached, _is_reached) = blocking::channel();
+    let (_, nobody_gives_permission) = blocking::channel();
+    *ledger.gate.lock().unwrap() = Some((reached, nobody_gives_permission));
+    let created = Driver::new("a", &opened.clock).entry([entered(Phase::Created)]);
+    let (first, second) = tokio::join!(journal.commit(created.clone()), journal.commit(created));
+    assert!(matches!(first, Err(CommitError::Failed { .. })), "{first:?}");
+    assert!(matches!(second, Err(CommitError::Failed { .. })), "{second:?}");
+    assert_eq!(&*journal.failed().await, WRITER_GONE);
+    drop(journal);
+    let (_journal, again) = open(folder.path());
+    assert_eq!((again.head, again.instances.len()), (Head::EMPTY, 0));
+}

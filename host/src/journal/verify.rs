@@ -1,0 +1,247 @@
+//! Proof that a journal is whole: every link, every text, every rule.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::chain::Chain;
+use super::entry::{Head, Row};
+use super::error::{Damage, Flaw, Place, VerifyError};
+use super::schema::{self, uint_or_null};
+use super::wire::{FactRecord, What};
+use crate::vm::{self, Event, Phase, State};
+
+/// A journal that is whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verified {
+    /// Its end. Whoever has noted this at another place can tell later whether the end was cut off.
+    pub head: Head,
+    /// Instances, deleted ones included.
+    pub instances: u64,
+}
+
+/// Facts between two calls of `progress`.
+const PROGRESS_FACTS: u64 = 10_000;
+
+/// Proves a journal, given its data folder or file: beside a running daemon or without one. Blocking; memory grows with the instances that
+/// are not deleted, not with the facts.
+///
+/// `progress` hears how many facts of how many are checked.
+///
+/// # Errors
+/// [`VerifyError::Damaged`] with the first place that is wrong.
+pub fn verify(path: &Path, mut progress: impl FnMut(u64, u64)) -> Result<Verified, VerifyError> {
+    let path = if path.is_dir() { path.join(schema::FILE) } else { path.to_owned() };
+    let mut checked = || {
+        let db = schema::open_reader(&path)?;
+        let header = schema::header(&db)?;
+        if header.application_id != schema::APPLICATION_ID || header.version != schema::VERSION {
+            let (application_id, version) = (header.application_id, header.version);
+            return Err(VerifyError::NotAJournal { path: path.clone(), application_id, version });
+        }
+        // One snapshot for all questions.
+        let snapshot = db.unchecked_transaction()?;
+        let verified = verify_facts(&snapshot, &mut progress)?;
+        Ok(verified)
+    };
+    checked().map_err(|error| match error {
+        VerifyError::Database(source) => match schema::damage(&source) {
+            Some(damage) => VerifyError::Damaged(damage),
+            None => VerifyError::Database(source),
+        },
+        VerifyError::Damaged(_) | VerifyError::NotAJournal { .. } => error,
+    })
+}
+
+fn verify_facts(db: &Connection, progress: &mut impl FnMut(u64, u64)) -> Result<Verified, VerifyError> {
+    let total: u64 = db.query_row("SELECT coalesce(max(seq), 0) FROM fact", [], |row| schema::uint(row, 0))?;
+    let mut chain = Chain::after(Head::EMPTY);
+    let mut lives = Lives::default();
+    let mut statement = db.prepare("SELECT seq, hash, body FROM fact ORDER BY seq")?;
+    let mut rows = statement.query([])?;
+    loop {
+        let at = chain.head().seq;
+        let next = rows.next().map_err(|error| place_of(error, at + 1))?;
+        let Some(row) = next else { break };
+        let record = super::open::step(&mut chain, row)?.map_err(VerifyError::Damaged)?;
+        lives.step(db, &record)?;
+        if record.seq % PROGRESS_FACTS == 0 {
+            progress(record.seq, total);
+        }
+    }
+    progress(total, total);
+    let instances = lives.finish(db)?;
+    Ok(Verified { head: chain.head(), instances })
+}
+
+/// An engine that can't read on has at least said after which fact.
+fn place_of(error: rusqlite::Error, seq: u64) -> VerifyError {
+    match schema::damage(&error) {
+        Some(Damage { flaw, .. }) => VerifyError::Damaged(Damage { place: Place::Fact(seq), flaw }),
+        None => VerifyError::Database(error),
+    }
+}
+
+/// What is known of one instance while its facts pass by.
+#[derive(Debug)]
+struct Life {
+    last_fact: u64,
+    last_ns: i64,
+    phase: Option<Phase>,
+}
+
+/// The instances that are not deleted.
+#[derive(Debug)]
+struct Lives {
+    open: HashMap<String, Life>,
+    deleted: u64,
+    lawful: Lawful,
+}
+
+impl Default for Lives {
+    fn default() -> Self {
+        Self { open: HashMap::new(), deleted: 0, lawful: Lawful::new() }
+    }
+}
+
+impl Lives {
+    fn step(&mut self, db: &Connection, record: &FactRecord) -> Result<(), VerifyError> {
+        let wrong = |flaw| VerifyError::Damaged(Damage { place: Place::Fact(record.seq), flaw });
+        if record.meter_ns > record.recorded_ns {
+            let (meter_ns, recorded_ns) = (record.meter_ns, record.recorded_ns);
+            return Err(wrong(Flaw::FromTheFuture { meter_ns, recorded_ns }));
+        }
+        check_row_of(db, record)?;
+        let Some(instance) = &record.instance else {
+            return match record.previous {
+                None => Ok(()),
+                found => Err(wrong(Flaw::Previous { found, expected: None })),
+            };
+        };
+        let life = self.open.remove(instance);
+        let phase = self.next(life.as_ref(), record).map_err(wrong)?;
+        if record.what == What::Deleted {
+            self.deleted += 1;
+            return check_record(db, instance, record.seq, Some(record.seq));
+        }
+        let life = Life { last_fact: record.seq, last_ns: record.meter_ns, phase };
+        self.open.insert(instance.clone(), life);
+        Ok(())
+    }
+
+    /// The phase after a fact.
+    fn next(&self, life: Option<&Life>, record: &FactRecord) -> Result<Option<Phase>, Flaw> {
+        let expected = life.map(|life| life.last_fact);
+        if record.previous != expected {
+            return Err(Flaw::Previous { found: record.previous, expected });
+        }
+        if let Some(life) = life.filter(|life| record.meter_ns < life.last_ns) {
+            return Err(Flaw::MeterBackwards { meter_ns: record.meter_ns, before_ns: life.last_ns });
+        }
+        let from = life.and_then(|life| life.phase);
+        match &record.what {
+            What::Entered { phase, .. } => {
+                let to = Phase::from(*phase);
+                if self.lawful.allows(from, to) { Ok(Some(to)) } else { Err(Flaw::Phase { from, to }) }
+            }
+            What::HostStarted { .. }
+            | What::ClockStepped { .. }
+            | What::PolicyAdmitted { .. }
+            | What::PolicyActivated { .. }
+            | What::PolicyFaulted { .. }
+            | What::Intended { .. }
+            | What::Abandoned { .. }
+            | What::Deleted => Ok(from),
+        }
+    }
+
+    /// Each record must have its facts, as each fact had its record. Answers how many instances there are.
+    fn finish(self, db: &Connection) -> Result<u64, VerifyError> {
+        for (instance, life) in &self.open {
+            check_record(db, instance, life.last_fact, None)?;
+        }
+        let sql = "SELECT count(*) FROM instance JOIN live USING (row) WHERE last_fact IS NOT NULL";
+        let instances = db.query_row(sql, [], |row| schema::uint(row, 0))?;
+        let known = self.open.len() as u64 + self.deleted;
+        if instances == known {
+            return Ok(instances);
+        }
+        let flaw = Flaw::Disagrees(format!("{instances} records have facts, {known} instances occur in facts"));
+        Err(VerifyError::Damaged(Damage { place: Place::Table { table: "instance", key: "*".into() }, flaw }))
+    }
+}
+
+/// The record of an instance must name its last fact, and its deletion.
+fn check_record(db: &Connection, id: &str, last: u64, deleted: Option<u64>) -> Result<(), VerifyError> {
+    let found = db
+        .prepare_cached("SELECT row, last_fact, deleted FROM instance JOIN live USING (row) WHERE id = ?1")?
+        .query_row([id], |row| Ok((schema::uint(row, 0)?, uint_or_null(row, 1)?, uint_or_null(row, 2)?)))
+        .optional()?;
+    let wrong = |place, flaw| Err(VerifyError::Damaged(Damage { place, flaw }));
+    let Some((row, found_last, found_deleted)) = found else {
+        let flaw = Flaw::Disagrees("the instance has no record".into());
+        return wrong(Place::Table { table: "instance", key: id.into() }, flaw);
+    };
+    if found_last != Some(last) {
+        return wrong(Place::Instance(Row(row)), Flaw::LastFact { found: found_last, expected: Some(last) });
+    }
+    if found_deleted != deleted {
+        return wrong(Place::Instance(Row(row)), Flaw::Deletion { found: found_deleted, expected: deleted });
+    }
+    Ok(())
+}
+
+/// A fact about a policy must have its row in the table that the host reads.
+fn check_row_of(db: &Connection, record: &FactRecord) -> Result<(), VerifyError> {
+    let (table, key, found) = match &record.what {
+        What::PolicyActivated { digest, from_ns, .. } => {
+            let sql = "SELECT 1 FROM activation WHERE fact = ?1 AND tenant = ?2 AND from_ns = ?3 AND digest = ?4";
+            let key = (schema::int(record.seq), &record.tenant, from_ns, digest);
+            ("activation", record.seq.to_string(), db.prepare_cached(sql)?.exists(key)?)
+        }
+        What::PolicyAdmitted { digest, size_bytes } => {
+            let sql = "SELECT 1 FROM policy WHERE digest = ?1 AND length(bytes) = ?2";
+            ("policy", digest.clone(), db.prepare_cached(sql)?.exists((digest, schema::int(*size_bytes)))?)
+        }
+        What::HostStarted { .. }
+        | What::ClockStepped { .. }
+        | What::PolicyFaulted { .. }
+        | What::Intended { .. }
+        | What::Abandoned { .. }
+        | What::Entered { .. }
+        | What::Deleted => return Ok(()),
+    };
+    if found {
+        return Ok(());
+    }
+    let flaw = Flaw::Disagrees(format!("fact {} has no such row", record.seq));
+    Err(VerifyError::Damaged(Damage { place: Place::Table { table, key }, flaw }))
+}
+
+/// Which phase can follow which: some event leads from a state of the one to a state of the other, or only the shape changed.
+#[derive(Debug)]
+struct Lawful([[bool; Phase::ALL.len()]; Phase::ALL.len()]);
+
+impl Lawful {
+    fn new() -> Self {
+        let mut table = [[false; Phase::ALL.len()]; Phase::ALL.len()];
+        for phase in Phase::ALL {
+            table[phase as usize][phase as usize] = true;
+        }
+        for (state, event) in State::ALL.into_iter().flat_map(|state| Event::ALL.map(|event| (state, event))) {
+            let to = vm::apply(state, event).ok().and_then(State::phase);
+            if let (Some(from), Some(to)) = (state.phase(), to) {
+                table[from as usize][to as usize] = true;
+            }
+        }
+        Self(table)
+    }
+
+    fn allows(&self, from: Option<Phase>, to: Phase) -> bool {
+        match from {
+            None => to == Phase::Created,
+            Some(from) => self.0[from as usize][to as usize],
+        }
+    }
+}

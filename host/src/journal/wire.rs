@@ -1,0 +1,416 @@
+//! Facts as JSON: the body that the hash chain covers, and what the API and the command line show.
+//!
+//! One form serves both, so what an auditor reads is what was hashed. The order of the fields is the order of declaration here, numbers are
+//! integers, absent values are `null`: the bytes are canonical.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::billing::{BootId, Fact, FactBody, Reading};
+use crate::id::{Digest, IdError};
+use crate::units::Instant;
+use crate::vm;
+
+/// A sealed fact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FactRecord {
+    /// Position in the journal, from 1, without gaps.
+    pub seq: u64,
+    /// Boot of the host in which the fact happened.
+    pub boot: String,
+    /// `CLOCK_BOOTTIME` then, in nanoseconds.
+    pub boottime_ns: u64,
+    /// `CLOCK_REALTIME` then, in nanoseconds since 1970; for the calendar only.
+    pub wall_ns: i64,
+    /// The meter clock then, in nanoseconds since 1970; all durations are differences of this one.
+    pub meter_ns: i64,
+    /// The meter clock when the fact was written to disk.
+    pub recorded_ns: i64,
+    /// Whom it concerns.
+    pub tenant: String,
+    /// The instance; null for facts about the tenant or the host.
+    pub instance: Option<String>,
+    /// Position of the fact before this one of the same instance; null for its first, and without an instance.
+    pub previous: Option<u64>,
+    /// What happened.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// A sealed fact and its link in the hash chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChainedFact {
+    /// The fact.
+    #[serde(flatten)]
+    pub fact: FactRecord,
+    /// SHA-256 of the hash before (32 bytes) and the fact's JSON, as 64 hexadecimal digits.
+    pub hash: String,
+}
+
+/// What happened: `kind` and the fields of that kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum What {
+    /// The daemon began to serve.
+    HostStarted {
+        /// Version of the program.
+        version: String,
+    },
+    /// Somebody stepped the wall clock.
+    ClockStepped {
+        /// By how much in nanoseconds, forward if positive.
+        step_ns: i64,
+    },
+    /// A component was admitted.
+    PolicyAdmitted {
+        /// The component's SHA-256.
+        digest: String,
+        /// Its size in bytes.
+        size_bytes: u64,
+    },
+    /// From `from_ns` on, the tenant is under `digest`.
+    PolicyActivated {
+        /// The component's SHA-256.
+        digest: String,
+        /// Effective instant on the meter clock.
+        from_ns: i64,
+        /// It undoes the activation before it.
+        rollback: bool,
+    },
+    /// A policy gave no answer that could be believed.
+    PolicyFaulted {
+        /// The component's SHA-256.
+        digest: String,
+        /// What it did, in words.
+        reason: String,
+    },
+    /// A command is about to be carried out.
+    Intended {
+        /// The command.
+        command: Command,
+    },
+    /// An intended command was given up.
+    Abandoned {
+        /// The command.
+        command: Command,
+        /// Why, in words.
+        reason: String,
+    },
+    /// The instance entered a phase, or the same one with another shape.
+    Entered {
+        /// The phase.
+        phase: Phase,
+        /// Virtual processors from here on.
+        vcpus: u32,
+        /// Guest memory in bytes.
+        memory_bytes: u64,
+        /// Writable disks in bytes.
+        disk_bytes: u64,
+        /// Bytes on disk for the memory of a standby.
+        snapshot_bytes: u64,
+        /// Number of the start that this belongs to, from 1.
+        session: u32,
+        /// Why it stopped, where it did.
+        cause: Option<ExitCause>,
+    },
+    /// The record was closed; its time ends here.
+    Deleted,
+}
+
+/// Gives a closed set of the core its JSON names. The compiler checks that no member is missing on either side.
+macro_rules! mirror {
+    ($(#[$doc:meta])* $name:ident { $($member:ident),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+        #[serde(rename_all = "kebab-case")]
+        #[allow(missing_docs, reason = "each member is documented where it comes from")]
+        pub enum $name { $($member),+ }
+
+        impl From<vm::$name> for $name {
+            fn from(core: vm::$name) -> Self {
+                match core { $(vm::$name::$member => Self::$member),+ }
+            }
+        }
+
+        impl From<$name> for vm::$name {
+            fn from(wire: $name) -> Self {
+                match wire { $($name::$member => Self::$member),+ }
+            }
+        }
+    };
+}
+
+mirror!(
+    /// What an instance is doing.
+    Phase { Created, Initializing, Running, Paused, Shutdown, Standby, Stopped, Unknown }
+);
+mirror!(
+    /// What was asked of an instance.
+    Command { Start, Stop, Pause, Resume, Standby, Restore, Delete }
+);
+mirror!(
+    /// Why an instance stopped.
+    ExitCause { Requested, Forced, Guest, Crashed, HostLost, LaunchFailed, Discarded }
+);
+
+/// The kinds of facts, to ask for one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// See [`What::HostStarted`].
+    HostStarted,
+    /// See [`What::ClockStepped`].
+    ClockStepped,
+    /// See [`What::PolicyAdmitted`].
+    PolicyAdmitted,
+    /// See [`What::PolicyActivated`].
+    PolicyActivated,
+    /// See [`What::PolicyFaulted`].
+    PolicyFaulted,
+    /// See [`What::Intended`].
+    Intended,
+    /// See [`What::Abandoned`].
+    Abandoned,
+    /// See [`What::Entered`].
+    Entered,
+    /// See [`What::Deleted`].
+    Deleted,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Kind; 9] = [
+        Kind::HostStarted,
+        Kind::ClockStepped,
+        Kind::PolicyAdmitted,
+        Kind::PolicyActivated,
+        Kind::PolicyFaulted,
+        Kind::Intended,
+        Kind::Abandoned,
+        Kind::Entered,
+        Kind::Deleted,
+    ];
+
+    /// The name in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::HostStarted => "host-started",
+            Kind::ClockStepped => "clock-stepped",
+            Kind::PolicyAdmitted => "policy-admitted",
+            Kind::PolicyActivated => "policy-activated",
+            Kind::PolicyFaulted => "policy-faulted",
+            Kind::Intended => "intended",
+            Kind::Abandoned => "abandoned",
+            Kind::Entered => "entered",
+            Kind::Deleted => "deleted",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A text that names no kind of fact.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "'{0}' is no kind of fact; kinds are {list}",
+    list = Kind::ALL.map(Kind::as_str).join(", ")
+)]
+pub struct UnknownKind(pub String);
+
+impl FromStr for Kind {
+    type Err = UnknownKind;
+    fn from_str(text: &str) -> Result<Self, UnknownKind> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| UnknownKind(text.into()))
+    }
+}
+
+impl What {
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            What::HostStarted { .. } => Kind::HostStarted,
+            What::ClockStepped { .. } => Kind::ClockStepped,
+            What::PolicyAdmitted { .. } => Kind::PolicyAdmitted,
+            What::PolicyActivated { .. } => Kind::PolicyActivated,
+            What::PolicyFaulted { .. } => Kind::PolicyFaulted,
+            What::Intended { .. } => Kind::Intended,
+            What::Abandoned { .. } => Kind::Abandoned,
+            What::Entered { .. } => Kind::Entered,
+            What::Deleted => Kind::Deleted,
+        }
+    }
+}
+
+impl FactRecord {
+    /// The record of a fact that has no place yet: `seq`, `previous` and `recorded_ns` are for the writer to fill in.
+    pub(super) fn unsealed(fact: &Fact) -> Self {
+        Self {
+            seq: 0,
+            boot: fact.at.boot.0.as_ref().into(),
+            boottime_ns: fact.at.boottime_ns,
+            wall_ns: fact.at.wall_ns,
+            meter_ns: fact.at.meter.0,
+            recorded_ns: 0,
+            tenant: fact.tenant.as_str().into(),
+            instance: fact.instance.as_ref().map(|id| id.as_str().into()),
+            previous: None,
+            what: What::from(&fact.body),
+        }
+    }
+
+    /// The instant on the meter clock.
+    pub fn meter(&self) -> Instant {
+        Instant(self.meter_ns)
+    }
+}
+
+impl From<&FactBody> for What {
+    fn from(body: &FactBody) -> Self {
+        match body {
+            FactBody::HostStarted { version } => What::HostStarted { version: version.clone() },
+            FactBody::ClockStepped { step_ns } => What::ClockStepped { step_ns: *step_ns },
+            FactBody::PolicyAdmitted { digest, size_bytes } => {
+                What::PolicyAdmitted { digest: digest.to_string(), size_bytes: *size_bytes }
+            }
+            FactBody::PolicyActivated { digest, from, rollback } => {
+                What::PolicyActivated { digest: digest.to_string(), from_ns: from.0, rollback: *rollback }
+            }
+            FactBody::PolicyFaulted { digest, reason } => {
+                What::PolicyFaulted { digest: digest.to_string(), reason: reason.clone() }
+            }
+            FactBody::Intended { command } => What::Intended { command: (*command).into() },
+            FactBody::Abandoned { command, reason } => {
+                What::Abandoned { command: (*command).into(), reason: reason.clone() }
+            }
+            FactBody::Entered { phase, shape, session, cause } => What::Entered {
+                phase: (*phase).into(),
+                vcpus: shape.vcpus,
+                memory_bytes: shape.memory_bytes,
+                disk_bytes: shape.disk_bytes,
+                snapshot_bytes: shape.snapshot_bytes,
+                session: *session,
+                cause: cause.map(ExitCause::from),
+            },
+            FactBody::Deleted => What::Deleted,
+        }
+    }
+}
+
+impl TryFrom<&What> for FactBody {
+    type Error = IdError;
+    fn try_from(what: &What) -> Result<Self, IdError> {
+        Ok(match what {
+            What::HostStarted { version } => FactBody::HostStarted { version: version.clone() },
+            What::ClockStepped { step_ns } => FactBody::ClockStepped { step_ns: *step_ns },
+            What::PolicyAdmitted { digest, size_bytes } => {
+                FactBody::PolicyAdmitted { digest: digest.parse::<Digest>()?, size_bytes: *size_bytes }
+            }
+            What::PolicyActivated { digest, from_ns, rollback } => {
+                FactBody::PolicyActivated { digest: digest.parse()?, from: Instant(*from_ns), rollback: *rollback }
+            }
+            What::PolicyFaulted { digest, reason } => {
+                FactBody::PolicyFaulted { digest: digest.parse()?, reason: reason.clone() }
+            }
+            What::Intended { command } => FactBody::Intended { command: (*command).into() },
+            What::Abandoned { command, reason } => {
+                FactBody::Abandoned { command: (*command).into(), reason: reason.clone() }
+            }
+            What::Entered { phase, vcpus, memory_bytes, disk_bytes, snapshot_bytes, session, cause } => {
+                FactBody::Entered {
+                    phase: (*phase).into(),
+                    shape: vm::Shape {
+                        vcpus: *vcpus,
+                        memory_bytes: *memory_bytes,
+                        disk_bytes: *disk_bytes,
+                        snapshot_bytes: *snapshot_bytes,
+                    },
+                    session: *session,
+                    cause: cause.map(vm::ExitCause::from),
+                }
+            }
+            What::Deleted => FactBody::Deleted,
+        })
+    }
+}
+
+/// The fact itself, without its place in the journal.
+///
+/// # Errors
+/// [`IdError`] if a name in it is none.
+impl TryFrom<&FactRecord> for Fact {
+    type Error = IdError;
+    fn try_from(record: &FactRecord) -> Result<Self, IdError> {
+        Ok(Fact {
+            at: Reading {
+                boot: BootId(record.boot.as_str().into()),
+                boottime_ns: record.boottime_ns,
+                wall_ns: record.wall_ns,
+                meter: record.meter(),
+            },
+            tenant: record.tenant.parse()?,
+            instance: record.instance.as_deref().map(str::parse).transpose()?,
+            body: FactBody::try_from(&record.what)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// One fact of each kind, as it has been hashed since the first version.
+    const TEXTS: [&str; 9] = [
+        r#""kind":"host-started","version":"0.1.0"}"#,
+        r#""kind":"clock-stepped","step_ns":-9223372036854775808}"#,
+        r#""kind":"policy-admitted","digest":"0a00000000000000000000000000000000000000000000000000000000000000","size_bytes":7}"#,
+        r#""kind":"policy-activated","digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":5,"rollback":true}"#,
+        r#""kind":"policy-faulted","digest":"0a00000000000000000000000000000000000000000000000000000000000000","reason":"\"loops\""}"#,
+        r#""kind":"intended","command":"standby"}"#,
+        r#""kind":"abandoned","command":"start","reason":"no image"}"#,
+        r#""kind":"entered","phase":"stopped","vcpus":2,"memory_bytes":18446744073709551615,"disk_bytes":0,"snapshot_bytes":1,"session":3,"cause":"host-lost"}"#,
+        r#""kind":"deleted"}"#,
+    ];
+
+    const HEAD: &str = r#"{"seq":9,"boot":"b","boottime_ns":18446744073709551615,"wall_ns":-1,"meter_ns":2,"recorded_ns":3,"tenant":"default","instance":"i","previous":8,"#;
+
+    #[test]
+    fn the_text_of_a_fact_never_changes() {
+        for (text, kind) in TEXTS.into_iter().zip(Kind::ALL) {
+            let text = format!("{HEAD}{text}");
+            let record: FactRecord = serde_json::from_str(&text).unwrap();
+            assert_eq!(serde_json::to_string(&record).unwrap(), text);
+            assert_eq!(record.what.kind(), kind);
+            let fact = Fact::try_from(&record).unwrap();
+            let again = FactRecord { seq: 9, recorded_ns: 3, previous: Some(8), ..FactRecord::unsealed(&fact) };
+            assert_eq!(again, record);
+        }
+    }
+
+    #[test]
+    fn names_in_json_are_the_names_of_the_core() {
+        for phase in vm::Phase::ALL {
+            assert_eq!(serde_json::to_value(Phase::from(phase)).unwrap(), phase.as_str());
+        }
+        for command in vm::Command::ALL {
+            assert_eq!(serde_json::to_value(Command::from(command)).unwrap(), command.as_str());
+        }
+        for event in vm::Event::ALL {
+            if let vm::Event::Exited(cause) = event {
+                assert_eq!(serde_json::to_value(ExitCause::from(cause)).unwrap(), cause.as_str());
+            }
+        }
+        for kind in Kind::ALL {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+            assert_eq!(kind.as_str().parse(), Ok(kind));
+        }
+        assert!("paid".parse::<Kind>().unwrap_err().to_string().contains("clock-stepped"));
+    }
+}

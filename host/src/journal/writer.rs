@@ -1,0 +1,662 @@
+//! The one writer: a thread that makes whatever has queued up durable with one transaction.
+//!
+//! Order within a batch: give each fact its place, let the accountant count, link and insert, commit, answer. Nothing outside this thread
+//! changes the file, and a batch that fails leaves nothing behind, on disk or here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rusqlite::{Connection, ErrorCode, params};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::account;
+use super::entry::{Entry, Head, InstanceWrite, NewActivation, NewPolicy, Receipt, Row};
+use super::error::CommitError;
+use super::schema::int;
+use super::wire::{FactRecord, What};
+use crate::billing::account::{Account, Accountant, Entering, Fault};
+use crate::billing::{Fact, FactBody, Reading};
+use crate::clock::{self, Clock};
+use crate::id::{InstanceId, InstanceName, TenantId};
+use crate::limits::queue::JOURNAL_BATCH_MAX;
+use crate::units::Instant;
+use crate::vm::Phase;
+
+/// Load of the log at which it is moved into the main file: some 8 to 16 MiB.
+const CHECKPOINT_LOAD: u64 = 8_192;
+
+/// What a commit adds to the log beside its facts, in facts: the pages that hold the changed records.
+const COMMIT_LOAD: u64 = 8;
+
+/// Longest that the writer waits for company, in nanoseconds.
+const GATHER_NS_MAX: u64 = 250_000;
+
+/// The answer to a request.
+pub(super) type Answer<T> = oneshot::Sender<Result<T, CommitError>>;
+
+/// What callers send.
+pub(super) enum Request {
+    /// Commit an entry.
+    Commit(Box<Pending>),
+    /// Note that the host is alive.
+    Alive(Answer<Instant>),
+}
+
+/// An entry on its way to the disk.
+pub(super) struct Pending {
+    entry: Entry,
+    records: Vec<FactRecord>,
+    answer: Answer<Receipt>,
+}
+
+impl Pending {
+    /// Does in the caller's task what needs no order.
+    pub(super) fn new(entry: Entry, answer: Answer<Receipt>) -> Self {
+        let records = entry.facts.iter().map(FactRecord::unsealed).collect();
+        Self { entry, records, answer }
+    }
+}
+
+/// The end of one instance's own chain.
+#[derive(Debug, Clone)]
+pub(super) struct Tail {
+    pub(super) id: InstanceId,
+    pub(super) tenant: TenantId,
+    pub(super) last_fact: Option<u64>,
+    pub(super) last: Option<Instant>,
+}
+
+/// What the writer's thread owns.
+pub(super) struct Writer {
+    pub(super) db: Connection,
+    pub(super) clock: Clock,
+    pub(super) accountant: Arc<dyn Accountant>,
+    pub(super) tails: HashMap<Row, Tail>,
+    pub(super) head: Head,
+    pub(super) recorded: Instant,
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) head_seen: watch::Sender<Head>,
+    pub(super) failure: watch::Sender<Option<Arc<str>>>,
+    pub(super) commits: Arc<AtomicU64>,
+    /// Roughly what stands in the log alone, in facts.
+    pub(super) log_load: u64,
+    pub(super) last_batch_len: usize,
+    pub(super) last_commit_ns: u64,
+    pub(super) scratch: Scratch,
+    /// Held as long as the file may be written.
+    pub(super) _lock: std::fs::File,
+}
+
+/// Buffers that every row uses again.
+#[derive(Default)]
+pub(super) struct Scratch {
+    body: Vec<u8>,
+    account: Vec<u8>,
+}
+
+/// Requests that share a transaction.
+#[derive(Default)]
+struct Batch {
+    entries: Vec<Pending>,
+    alive: Vec<Answer<Instant>>,
+}
+
+impl Batch {
+    fn push(&mut self, request: Request) {
+        match request {
+            Request::Commit(pending) => self.entries.push(*pending),
+            Request::Alive(answer) => self.alive.push(answer),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.entries.len() + self.alive.len()
+    }
+
+    /// Nothing may be counted in the same batch after a change of rules.
+    fn is_closed(&self) -> bool {
+        self.len() >= JOURNAL_BATCH_MAX || self.entries.last().is_some_and(|pending| pending.entry.activation.is_some())
+    }
+
+    fn refuse(self, error: &CommitError) {
+        for pending in self.entries {
+            let _ = pending.answer.send(Err(error.clone()));
+        }
+        for answer in self.alive {
+            let _ = answer.send(Err(error.clone()));
+        }
+    }
+}
+
+/// An entry inside the transaction.
+struct Draft {
+    /// Whose record, and what it says from here on; none for an entry without an instance.
+    hot: Option<Hot>,
+    first_seq: u64,
+    last_seq: u64,
+    activated_from: Option<Instant>,
+}
+
+/// What an entry writes to the hot row of its instance.
+struct Hot {
+    row: Row,
+    is_new: bool,
+    /// Its chain after the entry.
+    tail: Option<Tail>,
+    account: Account,
+    state: String,
+}
+
+/// A transaction under way: what is planned in it, and what must be taken back if it fails.
+struct Plan {
+    /// When the facts of this transaction are recorded; also when the facts of the writer's own happen.
+    now: Reading,
+    /// Sequence number of the last fact that has its place.
+    seq: u64,
+    head: Head,
+    recorded: Instant,
+    /// What each tail was before a change, in the order of the changes.
+    tails: Vec<(Row, Option<Tail>)>,
+}
+
+/// For each entry of a committed transaction, what was done, or why it was refused on its own.
+type Outcomes = Vec<Result<Draft, CommitError>>;
+
+impl Writer {
+    /// Works until every sender is gone.
+    pub(super) fn run(mut self) {
+        while let Some(first) = self.requests.blocking_recv() {
+            let batch = self.gather(first);
+            if let Err(reason) = self.handle(batch) {
+                return self.refuse_everything(&reason);
+            }
+        }
+        // Only tidiness: what stays in the log is found there at the next opening.
+        let _ = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    }
+
+    /// Takes what waits. Whoever was answered a moment ago is likely to come again at once: the writer gives as many as it answered last a
+    /// fraction of a commit's time to do so, since one more small transaction would cost all of them a whole one.
+    ///
+    /// It yields: spinning was tried and gathered fewer, as it keeps the callers off the processor.
+    fn gather(&mut self, first: Request) -> Batch {
+        let mut batch = Batch::default();
+        batch.push(first);
+        let until = clock::boottime_ns() + (self.last_commit_ns / 4).min(GATHER_NS_MAX);
+        while !batch.is_closed() {
+            match self.requests.try_recv() {
+                Ok(request) => batch.push(request),
+                Err(_) if batch.len() < self.last_batch_len && clock::boottime_ns() < until => std::thread::yield_now(),
+                Err(_) => break,
+            }
+        }
+        self.last_batch_len = batch.len();
+        batch
+    }
+
+    /// Commits and answers.
+    ///
+    /// # Errors
+    /// In words, if the journal must not go on.
+    fn handle(&mut self, mut batch: Batch) -> Result<(), Arc<str>> {
+        let mut plan = self.plan();
+        let began = clock::boottime_ns();
+        match self.transact(&mut batch, &mut plan) {
+            Ok(outcomes) => {
+                self.last_commit_ns = clock::boottime_ns().saturating_sub(began);
+                self.commits.fetch_add(1, Ordering::Relaxed);
+                self.head_seen.send_replace(self.head);
+                self.answer(batch, outcomes);
+                self.checkpoint()
+            }
+            Err(error) => {
+                let rolled_back = self.take_back(plan);
+                if is_no_space(&error) && rolled_back.is_ok() {
+                    batch.refuse(&CommitError::NoSpace(Arc::new(error)));
+                    return Ok(());
+                }
+                let reason: Arc<str> = format!("can't write: {error}").into();
+                batch.refuse(&CommitError::Failed { reason: reason.clone() });
+                Err(reason)
+            }
+        }
+    }
+
+    fn plan(&self) -> Plan {
+        let now = self.clock.reading();
+        Plan { now, seq: self.head.seq, head: self.head, recorded: self.recorded, tails: Vec::new() }
+    }
+
+    fn transact(&mut self, batch: &mut Batch, plan: &mut Plan) -> rusqlite::Result<Outcomes> {
+        self.execute("BEGIN IMMEDIATE")?;
+        self.recorded = self.recorded.max(plan.now.meter);
+        let mut outcomes = Vec::with_capacity(batch.entries.len());
+        for pending in &mut batch.entries {
+            outcomes.push(self.place(pending, plan)?);
+        }
+        let faults = self.account(&batch.entries, &mut outcomes, plan);
+        for (pending, outcome) in batch.entries.iter().zip(&outcomes) {
+            if let Ok(draft) = outcome {
+                self.write(pending, draft)?;
+            }
+        }
+        for fault in &faults {
+            self.append(fault)?;
+        }
+        if !batch.alive.is_empty() {
+            write_alive(&self.db, &plan.now)?;
+        }
+        self.execute("COMMIT")?;
+        Ok(outcomes)
+    }
+
+    fn take_back(&mut self, plan: Plan) -> rusqlite::Result<()> {
+        self.head = plan.head;
+        self.recorded = plan.recorded;
+        for (row, tail) in plan.tails.into_iter().rev() {
+            match tail {
+                Some(tail) => self.tails.insert(row, tail),
+                None => self.tails.remove(&row),
+            };
+        }
+        // Some errors have ended the transaction already.
+        if self.db.is_autocommit() { Ok(()) } else { self.execute("ROLLBACK") }
+    }
+
+    fn answer(&self, batch: Batch, outcomes: Outcomes) {
+        for (pending, outcome) in batch.entries.into_iter().zip(outcomes) {
+            if let (Ok(Draft { activated_from: Some(from), .. }), Some(new)) = (&outcome, &pending.entry.activation) {
+                self.accountant.activate(&new.tenant, *from, new.digest);
+            }
+            let _ = pending.answer.send(outcome.map(|draft| draft.receipt(self.head)));
+        }
+        for answer in batch.alive {
+            let _ = answer.send(Ok(self.recorded));
+        }
+    }
+
+    fn refuse_everything(&mut self, reason: &Arc<str>) {
+        tracing::error!(%reason, "the journal has failed");
+        self.failure.send_replace(Some(reason.clone()));
+        while let Some(request) = self.requests.blocking_recv() {
+            let mut batch = Batch::default();
+            batch.push(request);
+            batch.refuse(&CommitError::Failed { reason: reason.clone() });
+        }
+    }
+
+    /// Moves the log into the main file now and then, after everybody has been answered. A failed sync here must not be tried again either.
+    fn checkpoint(&mut self) -> Result<(), Arc<str>> {
+        self.log_load += COMMIT_LOAD;
+        if self.log_load < CHECKPOINT_LOAD {
+            return Ok(());
+        }
+        self.log_load = 0;
+        match self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+            Ok(()) => Ok(()),
+            Err(error) if is_no_space(&error) => Ok(()),
+            Err(error) => Err(format!("can't move the log into the database: {error}").into()),
+        }
+    }
+
+    fn execute(&self, sql: &str) -> rusqlite::Result<()> {
+        self.db.prepare_cached(sql)?.execute([]).map(drop)
+    }
+}
+
+/// First: who is meant, is it allowed, and which numbers and instants do the facts get.
+impl Writer {
+    fn place(&mut self, pending: &mut Pending, plan: &mut Plan) -> rusqlite::Result<Result<Draft, CommitError>> {
+        if let Err(error) = self.check(&pending.entry) {
+            return Ok(Err(error));
+        }
+        let mut hot = match pending.entry.instance.take() {
+            None => None,
+            Some(write) => match self.admit(write, plan)? {
+                Ok(hot) => Some(hot),
+                Err(error) => return Ok(Err(error)),
+            },
+        };
+        let activated_from = pending.entry.activation.as_ref().map(|new| self.effective(new));
+        pending.records.extend(own_facts(&pending.entry, activated_from, &plan.now));
+        let first_seq = plan.seq + 1;
+        for record in &mut pending.records {
+            self.seal_place(record, hot.as_ref().map(|hot| hot.row), plan);
+        }
+        if let Some(hot) = &mut hot {
+            hot.tail = self.tails.get(&hot.row).cloned();
+            self.close_if_deleted(&pending.records, hot.row, plan)?;
+        }
+        Ok(Ok(Draft { hot, first_seq, last_seq: plan.seq, activated_from }))
+    }
+
+    /// Every fact that names an instance names the entry's, and none comes after its deletion.
+    fn check(&self, entry: &Entry) -> Result<(), CommitError> {
+        let id = match &entry.instance {
+            None => None,
+            Some(InstanceWrite::Insert { id, .. }) => Some(id),
+            Some(InstanceWrite::Update { row, .. }) => {
+                Some(&self.tails.get(row).ok_or(CommitError::NoSuchRow(*row))?.id)
+            }
+        };
+        let mut deleted = false;
+        for (index, fact) in entry.facts.iter().enumerate() {
+            let belongs = fact.instance.is_none() || (fact.instance.as_ref() == id && !deleted);
+            if !belongs || (needs_instance(&fact.body) && fact.instance.is_none()) {
+                return Err(CommitError::Misplaced { index });
+            }
+            deleted |= matches!(fact.body, FactBody::Deleted);
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, write: InstanceWrite, plan: &mut Plan) -> rusqlite::Result<Result<Hot, CommitError>> {
+        match write {
+            InstanceWrite::Insert { id, tenant, name, record, state, account } => {
+                let inserted = self
+                    .db
+                    .prepare_cached("INSERT INTO instance (id, tenant, name, record) VALUES (?1, ?2, ?3, ?4)")?
+                    .execute(params![id.as_str(), tenant.as_str(), name.as_str(), record]);
+                if let Err(error) = inserted {
+                    return taken(error, &id, &tenant, &name).map(Err);
+                }
+                let row = Row(self.db.last_insert_rowid().unsigned_abs());
+                plan.tails.push((row, None));
+                self.tails.insert(row, Tail { id, tenant, last_fact: None, last: None });
+                Ok(Ok(Hot { row, is_new: true, tail: None, account, state }))
+            }
+            InstanceWrite::Update { row, name, record, state, account } => {
+                if name.is_some() || record.is_some() {
+                    let updated = self.rewrite(row, name.as_ref(), record.as_deref());
+                    if let (Err(error), Some(tail), Some(name)) = (updated?, self.tails.get(&row), &name) {
+                        return taken(error, &tail.id, &tail.tenant, name).map(Err);
+                    }
+                }
+                Ok(Ok(Hot { row, is_new: false, tail: None, account, state }))
+            }
+        }
+    }
+
+    /// The outer result is the database's, the inner one that of its unique index.
+    fn rewrite(
+        &self,
+        row: Row,
+        name: Option<&InstanceName>,
+        record: Option<&str>,
+    ) -> rusqlite::Result<Result<usize, rusqlite::Error>> {
+        let updated = self
+            .db
+            .prepare_cached(
+                "UPDATE instance SET name = coalesce(?2, name), record = coalesce(?3, record) WHERE row = ?1",
+            )?
+            .execute(params![int(row.0), name.map(InstanceName::as_str), record]);
+        match updated {
+            Err(error) if name.is_none() => Err(error),
+            other => Ok(other),
+        }
+    }
+
+    /// An activation never begins in the past: what was counted stays counted.
+    fn effective(&self, new: &NewActivation) -> Instant {
+        new.requested.map_or(self.recorded, |requested| requested.max(self.recorded))
+    }
+
+    /// Gives a fact its number, its link to the instance's fact before, and an instant neither before that nor after now.
+    fn seal_place(&mut self, record: &mut FactRecord, row: Option<Row>, plan: &mut Plan) {
+        plan.seq += 1;
+        record.seq = plan.seq;
+        record.recorded_ns = self.recorded.0;
+        record.meter_ns = record.meter_ns.min(self.recorded.0);
+        if record.instance.is_none() {
+            return;
+        }
+        if let Some((row, tail)) = row.and_then(|row| Some((row, self.tails.get_mut(&row)?))) {
+            plan.tails.push((row, Some(tail.clone())));
+            record.previous = tail.last_fact;
+            record.meter_ns = tail.last.map_or(record.meter_ns, |last| record.meter_ns.max(last.0));
+            tail.last_fact = Some(record.seq);
+            tail.last = Some(record.meter());
+        }
+    }
+
+    /// Sets the name free before the next entry is looked at, and lets nothing follow.
+    fn close_if_deleted(&mut self, records: &[FactRecord], row: Row, plan: &mut Plan) -> rusqlite::Result<()> {
+        let Some(record) = records.iter().find(|record| record.what == What::Deleted) else { return Ok(()) };
+        plan.tails.push((row, self.tails.remove(&row)));
+        self.db
+            .prepare_cached("UPDATE instance SET deleted = ?2 WHERE row = ?1")?
+            .execute(params![int(row.0), int(record.seq)])
+            .map(drop)
+    }
+}
+
+/// Second: what does the time count as.
+impl Writer {
+    /// Asks the accountant for the account after each fact that counts time, and answers the facts about policies that failed at it.
+    ///
+    /// The k-th such facts of all entries go together, so that an instance is in a call once and finds its account as the last call left it.
+    fn account(&self, entries: &[Pending], outcomes: &mut Outcomes, plan: &mut Plan) -> Vec<FactRecord> {
+        let mut faults = Vec::new();
+        for round in 0.. {
+            let (mut batch, mut whose) = (Vec::new(), Vec::new());
+            for (index, (pending, outcome)) in entries.iter().zip(outcomes.iter_mut()).enumerate() {
+                let Ok(Draft { hot: Some(hot), .. }) = outcome else { continue };
+                if let Some((fact, record, to)) = pending.counted().nth(round) {
+                    let account = std::mem::take(&mut hot.account);
+                    let tenant = fact.tenant.clone();
+                    batch.push(Entering { tenant, account, to, at: record.meter(), fact: record.seq });
+                    whose.push(index);
+                }
+            }
+            if batch.is_empty() {
+                break;
+            }
+            faults.extend(self.accountant.enter(&mut batch));
+            for (index, entering) in whose.into_iter().zip(batch) {
+                if let Ok(Draft { hot: Some(hot), .. }) = &mut outcomes[index] {
+                    hot.account = entering.account;
+                }
+            }
+        }
+        faults.into_iter().map(|fault| self.fault(fault, plan)).collect()
+    }
+
+    fn fault(&self, fault: Fault, plan: &mut Plan) -> FactRecord {
+        let body = FactBody::PolicyFaulted { digest: fault.policy, reason: fault.reason };
+        let mut record = own_fact(fault.tenant, body, &plan.now);
+        plan.seq += 1;
+        record.seq = plan.seq;
+        record.recorded_ns = self.recorded.0;
+        record
+    }
+}
+
+impl Pending {
+    /// The facts that count time, each with its record and the phase that it enters.
+    fn counted(&self) -> impl Iterator<Item = (&Fact, &FactRecord, Option<Phase>)> {
+        let counted = |fact: &Fact| match &fact.body {
+            FactBody::Entered { phase, .. } => Some(Some(*phase)),
+            FactBody::Deleted => Some(None),
+            FactBody::HostStarted { .. }
+            | FactBody::ClockStepped { .. }
+            | FactBody::PolicyAdmitted { .. }
+            | FactBody::PolicyActivated { .. }
+            | FactBody::PolicyFaulted { .. }
+            | FactBody::Intended { .. }
+            | FactBody::Abandoned { .. } => None,
+        };
+        let pairs = self.entry.facts.iter().zip(&self.records);
+        pairs.filter_map(move |(fact, record)| counted(fact).map(|to| (fact, record, to)))
+    }
+}
+
+/// Third: to the disk.
+impl Writer {
+    fn write(&mut self, pending: &Pending, draft: &Draft) -> rusqlite::Result<()> {
+        for record in &pending.records {
+            self.append(record)?;
+            self.note_calendar(record)?;
+        }
+        if let Some(hot) = &draft.hot {
+            self.write_hot(hot)?;
+        }
+        if let Some(policy) = &pending.entry.policy {
+            self.write_policy(policy)?;
+        }
+        if let (Some(new), Some(from)) = (&pending.entry.activation, draft.activated_from) {
+            self.write_activation(new, from, draft.last_seq)?;
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, record: &FactRecord) -> rusqlite::Result<()> {
+        let body = &mut self.scratch.body;
+        body.clear();
+        encode_body(record, body)?;
+        let hash = self.head.hash.next(body);
+        self.db.prepare_cached("INSERT INTO fact (seq, hash, body) VALUES (?1, ?2, ?3)")?.execute(params![
+            int(record.seq),
+            hash.0,
+            str::from_utf8(body)?
+        ])?;
+        self.head = Head { seq: record.seq, hash };
+        self.log_load += 1;
+        Ok(())
+    }
+
+    /// Keeps apart, for a quick start, what says where the wall clock stood.
+    fn note_calendar(&self, record: &FactRecord) -> rusqlite::Result<()> {
+        match record.what {
+            What::HostStarted { .. } | What::ClockStepped { .. } => self
+                .db
+                .prepare_cached("INSERT INTO calendar (fact, meter_ns, wall_ns) VALUES (?1, ?2, ?3)")?
+                .execute(params![int(record.seq), record.meter_ns, record.wall_ns])
+                .map(drop),
+            What::PolicyAdmitted { .. }
+            | What::PolicyActivated { .. }
+            | What::PolicyFaulted { .. }
+            | What::Intended { .. }
+            | What::Abandoned { .. }
+            | What::Entered { .. }
+            | What::Deleted => Ok(()),
+        }
+    }
+
+    fn write_hot(&mut self, hot: &Hot) -> rusqlite::Result<()> {
+        account::encode(&hot.account, &mut self.scratch.account);
+        let tail = hot.tail.as_ref();
+        let sql = if hot.is_new {
+            "INSERT INTO live (row, last_fact, last_ns, account, state) VALUES (?1, ?2, ?3, ?4, ?5)"
+        } else {
+            "UPDATE live SET last_fact = ?2, last_ns = ?3, account = ?4, state = ?5 WHERE row = ?1"
+        };
+        self.db
+            .prepare_cached(sql)?
+            .execute(params![
+                int(hot.row.0),
+                tail.and_then(|tail| tail.last_fact).map(int),
+                tail.and_then(|tail| tail.last).map(|last| last.0),
+                self.scratch.account,
+                hot.state
+            ])
+            .map(drop)
+    }
+
+    fn write_policy(&self, policy: &NewPolicy) -> rusqlite::Result<()> {
+        self.db
+            .prepare_cached(
+                "INSERT INTO policy (digest, bytes, record) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (digest) DO UPDATE SET record = excluded.record",
+            )?
+            .execute(params![policy.digest.to_string(), policy.bytes, policy.record])
+            .map(drop)
+    }
+
+    fn write_activation(&self, new: &NewActivation, from: Instant, fact: u64) -> rusqlite::Result<()> {
+        self.db
+            .prepare_cached("INSERT INTO activation (fact, tenant, from_ns, digest) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![int(fact), new.tenant.as_str(), from.0, new.digest.to_string()])
+            .map(drop)
+    }
+}
+
+/// Replaces the last proof of life.
+pub(super) fn write_alive(db: &Connection, now: &Reading) -> rusqlite::Result<()> {
+    db.prepare_cached("INSERT OR REPLACE INTO alive (one, boot_id, boottime_ns, meter_ns) VALUES (1, ?1, ?2, ?3)")?
+        .execute(params![now.boot.0.as_ref(), int(now.boottime_ns), now.meter.0])
+        .map(drop)
+}
+
+/// The bytes that are hashed and stored.
+pub(super) fn encode_body(record: &FactRecord, out: &mut Vec<u8>) -> rusqlite::Result<()> {
+    serde_json::to_writer(out, record).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+/// The facts that the writer adds to an entry. The one about an activation is the last.
+fn own_facts(entry: &Entry, activated_from: Option<Instant>, now: &Reading) -> impl Iterator<Item = FactRecord> {
+    let admitted = entry.policy.as_ref().map(|new| {
+        let size_bytes = new.bytes.len() as u64;
+        own_fact(new.tenant.clone(), FactBody::PolicyAdmitted { digest: new.digest, size_bytes }, now)
+    });
+    let activated = entry.activation.as_ref().zip(activated_from).map(|(new, from)| {
+        let body = FactBody::PolicyActivated { digest: new.digest, from, rollback: new.rollback };
+        own_fact(new.tenant.clone(), body, now)
+    });
+    admitted.into_iter().chain(activated)
+}
+
+fn own_fact(tenant: TenantId, body: FactBody, now: &Reading) -> FactRecord {
+    FactRecord::unsealed(&Fact { at: now.clone(), tenant, instance: None, body })
+}
+
+/// Whether a fact makes no sense without an instance.
+fn needs_instance(body: &FactBody) -> bool {
+    match body {
+        FactBody::Intended { .. } | FactBody::Abandoned { .. } | FactBody::Entered { .. } | FactBody::Deleted => true,
+        FactBody::HostStarted { .. }
+        | FactBody::ClockStepped { .. }
+        | FactBody::PolicyAdmitted { .. }
+        | FactBody::PolicyActivated { .. }
+        | FactBody::PolicyFaulted { .. } => false,
+    }
+}
+
+/// Which unique index refused a record; any other error is the database's.
+fn taken(
+    error: rusqlite::Error,
+    id: &InstanceId,
+    tenant: &TenantId,
+    name: &InstanceName,
+) -> rusqlite::Result<CommitError> {
+    match &error {
+        rusqlite::Error::SqliteFailure(cause, Some(text)) if cause.code == ErrorCode::ConstraintViolation => {
+            if text.contains("instance.id") {
+                Ok(CommitError::IdInUse(id.clone()))
+            } else {
+                Ok(CommitError::NameInUse { tenant: tenant.clone(), name: name.clone() })
+            }
+        }
+        _ => Err(error),
+    }
+}
+
+/// Nothing was written because there is no room; it may be tried again. Growing the log's index reports a full disk in its own way.
+fn is_no_space(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|cause| {
+        cause.code == ErrorCode::DiskFull || cause.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+    })
+}
+
+impl Draft {
+    fn receipt(self, head: Head) -> Receipt {
+        Receipt {
+            first_seq: self.first_seq,
+            last_seq: self.last_seq,
+            head,
+            row: self.hot.as_ref().map(|hot| hot.row),
+            account: self.hot.map(|hot| hot.account),
+            activated_from: self.activated_from,
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Tallyman runs virtual machines on one host and accounts every millisecond of their life exactly once.
+//!
+//! `ARCHITECTURE.md` has the bird's eye view. Dependencies point one way:
+//! `units, id, limits <- vm, billing <- driver, policy, journal, hypervisor <- api <- runtime <- cli`.
+
+pub mod api;
+pub mod billing;
+pub mod cli;
+pub mod clock;
+pub mod driver;
+pub mod hypervisor;
+pub mod id;
+pub mod image;
+pub mod journal;
+pub mod limits;
+pub mod policy;
+pub mod runtime;
+pub mod units;
+pub mod vm;

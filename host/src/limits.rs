@@ -1,0 +1,132 @@
+//! Every bound of the program, in one place, each with its unit and its reason.
+
+/// What a policy may cost the host.
+pub mod policy {
+    /// Largest component in bytes. Compile time grows with it and can't be interrupted: 1 MiB stays near two seconds.
+    pub const COMPONENT_BYTES_MAX: usize = 1 << 20;
+    /// Most functions in a component, before anything is compiled.
+    pub const FUNCTIONS_MAX: u32 = 3_000;
+    /// Largest custom section in bytes.
+    pub const CUSTOM_SECTION_BYTES_MAX: usize = 64 << 10;
+    /// Linear memory of one call in bytes.
+    pub const MEMORY_BYTES_MAX: usize = 16 << 20;
+    /// Table elements of one call.
+    pub const TABLE_ELEMENTS_MAX: usize = 1_000;
+    /// Stack of one call in bytes.
+    pub const STACK_BYTES_MAX: usize = 256 << 10;
+    /// Fuel of an accounting call before its items.
+    pub const FUEL_BASE: u64 = 50_000;
+    /// Fuel for each item of an accounting call.
+    pub const FUEL_PER_ITEM: u64 = 2_000;
+    /// Fuel of a rating call before its intervals.
+    pub const RATING_FUEL_BASE: u64 = 1_000_000;
+    /// Fuel for each interval of a rating call.
+    pub const RATING_FUEL_PER_INTERVAL: u64 = 20_000;
+    /// Most items in one batched call.
+    pub const BATCH_ITEMS_MAX: usize = 10_000;
+    /// Items the host puts into one call: argument and answer then stay in the processor's cache.
+    pub const BATCH_ITEMS: usize = 1_000;
+    /// Wall clock of one call in ticks. A backstop only: its verdict is "try again", never a price. Fuel stops a call within
+    /// milliseconds, so this is passed only where the host itself stands still.
+    pub const DEADLINE_TICKS: u64 = 100;
+    /// Length of a tick in milliseconds. A shorter one would wake an idle host for nothing.
+    pub const TICK_MS: u64 = 10;
+    /// Bytes that the answer of an accounting call may hold, before its items.
+    pub const ANSWER_BYTES_BASE: usize = 64 << 10;
+    /// Bytes for each item on top.
+    pub const ANSWER_BYTES_PER_ITEM: usize = 256;
+    /// Bytes that the answer of a rating call may hold.
+    pub const RATING_ANSWER_BYTES_MAX: usize = 64 << 20;
+    /// Calls under way at once.
+    pub const INSTANCES_MAX: u32 = 64;
+    /// Core instances inside a component: the module itself, and what adapters put around it.
+    pub const CORE_INSTANCES_MAX: u32 = 4;
+    /// Tables inside a component.
+    pub const TABLES_MAX: u32 = 4;
+    /// Frames of a trap's backtrace that its author gets to see.
+    pub const BACKTRACE_FRAMES_MAX: usize = 8;
+    /// Bytes kept of a text that a policy explains itself with.
+    pub const REASON_BYTES_MAX: usize = 1_024;
+    /// Bytes of a slot that stay resident between calls.
+    pub const KEEP_RESIDENT_BYTES: usize = 512 << 10;
+    /// Faults in a row after which a policy is no longer asked for a tenant.
+    pub const FAULTS_IN_A_ROW_MAX: u32 = 2;
+}
+
+/// Queues: each answers when it is full.
+pub mod queue {
+    /// Commands that wait for one instance.
+    pub const INSTANCE_COMMANDS_MAX: usize = 8;
+    /// Entries that wait for the journal.
+    pub const JOURNAL_ENTRIES_MAX: usize = 4_096;
+    /// Entries in one commit of the journal.
+    pub const JOURNAL_BATCH_MAX: usize = 512;
+}
+
+/// Instances.
+pub mod instance {
+    /// Instances known to a host, deleted ones not counted.
+    pub const KNOWN_MAX: usize = 100_000;
+    /// Virtual processors.
+    pub const VCPUS_MAX: u32 = 64;
+    /// Least guest memory in bytes that any supported guest boots with.
+    pub const MEMORY_BYTES_MIN: u64 = 4 << 20;
+    /// Most guest memory in bytes.
+    pub const MEMORY_BYTES_MAX: u64 = 1 << 40;
+    /// Extra disks.
+    pub const DISKS_MAX: usize = 16;
+    /// Kernel command line in bytes; Linux on x86 takes 2,048.
+    pub const CMDLINE_BYTES_MAX: usize = 2_047;
+    /// Tags.
+    pub const TAGS_MAX: usize = 64;
+    /// A tag's name or value in bytes.
+    pub const TAG_BYTES_MAX: usize = 256;
+    /// Console log kept of one instance in bytes; the older half is dropped when it is full.
+    pub const CONSOLE_BYTES_MAX: u64 = 16 << 20;
+    /// Longest line that is searched for a boot marker, in bytes.
+    pub const MARKER_LINE_BYTES_MAX: usize = 64 << 10;
+    /// Lines about the end of the guest's program that are noted in one incarnation; the guest may print any number.
+    pub const EXIT_MARKERS_MAX: usize = 16;
+    /// How long a stop waits for the guest before it ends it by force, in milliseconds.
+    pub const STOP_GRACE_MS: u64 = 5_000;
+    /// How long a virtual machine monitor may take to answer after its launch, in milliseconds.
+    pub const LAUNCH_MS_MAX: u64 = 30_000;
+    /// How long one control call may take, in milliseconds.
+    pub const CONTROL_MS_MAX: u64 = 10_000;
+    /// How long writing or loading a snapshot may take, in milliseconds.
+    pub const SNAPSHOT_MS_MAX: u64 = 600_000;
+    /// Longest path of a unix socket in bytes.
+    pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+}
+
+/// Images.
+pub mod image {
+    /// A description in bytes.
+    pub const DESCRIPTION_BYTES_MAX: usize = 1_024;
+    /// Least guest memory in bytes of an image that doesn't say: what a small Linux boots with.
+    pub const MEMORY_BYTES_MIN_DEFAULT: u64 = 128 << 20;
+    /// Least guest memory in bytes of `debian-busybox`. It boots with 72 MiB and fails with 64 MiB.
+    pub const DEBIAN_BUSYBOX_MEMORY_BYTES_MIN: u64 = 96 << 20;
+}
+
+/// The API.
+pub mod api {
+    /// Body of a request in bytes, except a policy's.
+    pub const BODY_BYTES_MAX: usize = 1 << 20;
+    /// Longest wait of `wait` in seconds.
+    pub const WAIT_S_MAX: u64 = 3_600;
+    /// Facts on one page of the journal.
+    pub const JOURNAL_PAGE_MAX: usize = 1_000;
+    /// Longest wait of `wait` in seconds if the client does not say.
+    pub const WAIT_S_DEFAULT: u64 = 60;
+    /// Lines of a log that are answered if the client does not say.
+    pub const LOG_LINES_DEFAULT: usize = 100;
+    /// Lines of a log that may be asked for.
+    pub const LOG_LINES_MAX: usize = 1_000_000;
+    /// Longest line of a log that is answered in one piece, in bytes.
+    pub const LOG_LINE_BYTES_MAX: usize = 64 << 10;
+    /// Lines that wait for a client that reads slowly.
+    pub const LOG_QUEUE_LINES_MAX: usize = 256;
+    /// How long requests may take to end when the daemon stops, in milliseconds.
+    pub const DRAIN_MS: u64 = 5_000;
+}

@@ -1,0 +1,447 @@
+//! Applies to every fact the policies that were in force, and carries on without one that fails.
+//!
+//! A fact's time is cut at each activation: the old policy closes the visit there, the new one opens the next. Facts that need the same
+//! policy for the same tenant go to it in one call. Rules are published by swapping a pointer; nobody waits for an activation.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use arc_swap::ArcSwap;
+
+use super::component::Policy;
+use super::fault::Fault;
+use super::wire::Step;
+use super::{PolicyHost, standard};
+use crate::billing::account::{self, Account, Accountant, Degraded, Entering, Usage};
+use crate::billing::interval::Timeline;
+use crate::billing::{Totals, Tracker};
+use crate::id::{Digest, TenantId};
+use crate::limits::policy as limits;
+use crate::units::Instant;
+use crate::vm::Phase;
+
+/// The rules of all tenants.
+pub struct Accounting {
+    policies: Arc<PolicyHost>,
+    rules: ArcSwap<HashMap<TenantId, Arc<Rules>>>,
+    /// For tenants that never chose.
+    default: Arc<Rules>,
+}
+
+/// The rules of one tenant. Replaced as a whole by an activation.
+#[derive(Clone)]
+struct Rules {
+    timeline: Timeline,
+    health: HashMap<Digest, Arc<Health>>,
+}
+
+/// How a policy has been doing for a tenant.
+#[derive(Default)]
+struct Health {
+    faults_in_a_row: AtomicU32,
+    reported: AtomicBool,
+}
+
+/// A policy that is not asked any more for a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantined {
+    /// Which.
+    pub policy: Digest,
+    /// How often it failed, one time after the other.
+    pub faults: u32,
+}
+
+/// Why history can't be told again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecoverError {
+    /// A policy in force at the time is not loaded.
+    #[error("policy {0} is not loaded")]
+    Missing(Digest),
+    /// A policy failed again.
+    #[error("policy {policy} failed again")]
+    Fault {
+        /// Which.
+        policy: Digest,
+        /// How.
+        #[source]
+        fault: Fault,
+    },
+}
+
+impl Health {
+    fn is_quarantined(&self) -> bool {
+        self.faults_in_a_row.load(Ordering::Relaxed) >= limits::FAULTS_IN_A_ROW_MAX
+    }
+
+    fn succeeded(&self) {
+        self.faults_in_a_row.store(0, Ordering::Relaxed);
+    }
+
+    fn failed(&self) {
+        self.faults_in_a_row.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether this is the first fault to be told since the policy was activated or retried.
+    fn is_news(&self) -> bool {
+        !self.reported.swap(true, Ordering::Relaxed)
+    }
+}
+
+impl Rules {
+    fn starting_with(policy: Digest) -> Self {
+        Self { timeline: Timeline::starting_with(policy), health: HashMap::from([(policy, Arc::default())]) }
+    }
+
+    fn health(&self, policy: Digest) -> Option<&Arc<Health>> {
+        self.health.get(&policy)
+    }
+
+    /// The activations that cut a visit which began at `since` and is looked at `at`. One at `since` itself counts: it may have become known
+    /// after the fact at that instant.
+    fn cuts(&self, since: Instant, at: Instant) -> impl Iterator<Item = (Instant, Digest)> {
+        self.timeline.between(Instant(since.0.saturating_sub(1)), at)
+    }
+}
+
+/// One thing to ask a policy about an instance.
+#[derive(Clone, Copy)]
+struct Ask {
+    policy: Digest,
+    to: Phase,
+    at: Instant,
+}
+
+/// What is to be asked about one instance, in order, and how far that has got.
+struct Journey {
+    rules: Arc<Rules>,
+    tracker: Tracker,
+    asks: std::vec::IntoIter<Ask>,
+    failed: Option<(Digest, String)>,
+}
+
+/// The questions of a visit: at each cut the old policy closes and the new one opens; then the phase that is entered, if any.
+fn asks(rules: &Rules, tracker: &Tracker, phase: Option<Phase>, to: Option<Phase>, at: Instant) -> Vec<Ask> {
+    let mut asks = Vec::with_capacity(1);
+    if let (Some(_), Some(phase)) = (tracker.current, phase) {
+        let mut old = rules.timeline.at(Instant(tracker.since.0.saturating_sub(1)));
+        for (cut, new) in rules.cuts(tracker.since, at) {
+            if cut > tracker.since {
+                asks.push(Ask { policy: old, to: phase, at: cut });
+            }
+            asks.push(Ask { policy: new, to: phase, at: cut });
+            old = new;
+        }
+    }
+    asks.extend(to.map(|to| Ask { policy: rules.timeline.at(at), to, at }));
+    asks
+}
+
+impl Accounting {
+    /// Accounting in which every tenant is under the standard policy.
+    pub fn new(policies: Arc<PolicyHost>) -> Self {
+        let default = Arc::new(Rules::starting_with(policies.standard().digest()));
+        Self { policies, rules: ArcSwap::default(), default }
+    }
+
+    /// Which policy is in force when for a tenant.
+    pub fn timeline(&self, tenant: &TenantId) -> Timeline {
+        self.rules(tenant).timeline.clone()
+    }
+
+    /// The policies that failed too often in a row to be asked for a tenant, by digest.
+    pub fn quarantined(&self, tenant: &TenantId) -> Vec<Quarantined> {
+        let rules = self.rules(tenant);
+        let ill = rules.health.iter().filter(|(_, health)| health.is_quarantined());
+        let mut ill: Vec<_> = ill
+            .map(|(&policy, health)| Quarantined { policy, faults: health.faults_in_a_row.load(Ordering::Relaxed) })
+            .collect();
+        ill.sort_by_key(|quarantined| quarantined.policy);
+        ill
+    }
+
+    /// Asks a quarantined policy again from now on.
+    pub fn retry(&self, tenant: &TenantId, policy: Digest) {
+        self.change(tenant, |rules| {
+            rules.health.insert(policy, Arc::default());
+        });
+    }
+
+    /// Tells the history of an instance again from where its policy failed: `facts` are the phases entered since, the failed one first,
+    /// `None` for its end.
+    ///
+    /// # Errors
+    /// The first fault; the account stays as it is then.
+    pub fn recover(
+        &self,
+        tenant: &TenantId,
+        from: &Degraded,
+        facts: &[(Option<Phase>, Instant)],
+    ) -> Result<Tracker, RecoverError> {
+        let rules = self.rules(tenant);
+        let (mut tracker, mut phase) = (from.tracker, from.phase);
+        for &(to, at) in facts {
+            for ask in asks(&rules, &tracker, phase, to.or(phase), at) {
+                let policy = self.policies.get(ask.policy).ok_or(RecoverError::Missing(ask.policy))?;
+                let failed = |fault| RecoverError::Fault { policy: ask.policy, fault };
+                tracker = policy.enter(&tracker, ask.to, ask.at).map_err(failed)?;
+            }
+            if to.is_none() {
+                tracker.current = None;
+            }
+            phase = to;
+        }
+        Ok(tracker)
+    }
+
+    /// The totals of many accounts at one instant, the visit under way included, in the order asked: one call for each tenant and
+    /// policy. An account whose `since` is after `at` has nothing under way.
+    ///
+    /// It changes nothing, and it always answers: where a policy fails, with the standard figures, and says so.
+    pub fn usage(&self, accounts: &[(&TenantId, &Account)], at: Instant) -> Vec<Usage> {
+        let mut journeys: Vec<Journey> =
+            accounts.iter().map(|&(tenant, account)| self.journey(tenant, account, None, at)).collect();
+        self.travel(&mut journeys);
+        let totals = self.look(accounts, &mut journeys, at);
+        let finished = accounts.iter().zip(journeys).zip(totals);
+        finished.map(|((&(_, account), journey), totals)| usage(account, &journey, totals, at)).collect()
+    }
+
+    fn rules(&self, tenant: &TenantId) -> Arc<Rules> {
+        self.rules.load().get(tenant).unwrap_or(&self.default).clone()
+    }
+
+    fn change(&self, tenant: &TenantId, change: impl Fn(&mut Rules)) {
+        self.rules.rcu(|all| {
+            let mut all = HashMap::clone(all);
+            let mut rules = Rules::clone(all.get(tenant).unwrap_or(&self.default));
+            change(&mut rules);
+            all.insert(tenant.clone(), Arc::new(rules));
+            all
+        });
+    }
+
+    /// A degraded account asks nobody: it goes on under the standard accounting until it is recovered.
+    fn journey(&self, tenant: &TenantId, account: &Account, to: Option<Phase>, at: Instant) -> Journey {
+        let rules = self.rules(tenant);
+        let asks = match account.degraded {
+            Some(_) => Vec::new(),
+            None => asks(&rules, &account.tracker, account.phase, to, at),
+        };
+        Journey { rules, tracker: account.tracker, asks: asks.into_iter(), failed: None }
+    }
+
+    /// Asks everything, in rounds: each takes the next question of every journey, and puts those for one policy and one tenant into one
+    /// call. Without an activation in between there is one round.
+    fn travel(&self, journeys: &mut [Journey]) {
+        loop {
+            let mut groups: BTreeMap<(Digest, *const Rules), Vec<(usize, Step)>> = BTreeMap::new();
+            for (index, journey) in journeys.iter_mut().enumerate() {
+                if let Some(ask) = journey.asks.next() {
+                    let group = (ask.policy, Arc::as_ptr(&journey.rules));
+                    groups.entry(group).or_default().push((index, (journey.tracker, ask.to, ask.at)));
+                }
+            }
+            if groups.is_empty() {
+                return;
+            }
+            for ((policy, _), group) in groups {
+                self.ask(policy, &group, journeys);
+            }
+        }
+    }
+
+    /// Asks one policy about a group of one tenant's instances: together, and one by one if that fails, so that one bad item does not
+    /// spoil the others.
+    fn ask(&self, digest: Digest, group: &[(usize, Step)], journeys: &mut [Journey]) {
+        let Some(&(first, _)) = group.first() else { return };
+        let rules = Arc::clone(&journeys[first].rules);
+        let steps: Vec<Step> = group.iter().map(|&(_, step)| step).collect();
+        let together = |policy: &Policy| match steps.as_slice() {
+            [(before, to, at)] => policy.enter(before, *to, *at).map(|after| vec![after]),
+            steps => policy.enter_all(steps),
+        };
+        let single = |policy: &Policy, item: usize| {
+            let (before, to, at) = &steps[item];
+            policy.enter(before, *to, *at)
+        };
+        for (&(index, _), answer) in group.iter().zip(self.consult(&rules, digest, steps.len(), together, single)) {
+            match answer {
+                Ok(after) => journeys[index].tracker = after,
+                Err(reason) => journeys[index].fail(digest, reason),
+            }
+        }
+    }
+
+    /// The totals of every journey at its end; none where the policy failed.
+    fn look(&self, accounts: &[(&TenantId, &Account)], journeys: &mut [Journey], at: Instant) -> Vec<Option<Totals>> {
+        let mut totals = vec![None; journeys.len()];
+        let mut groups: BTreeMap<(Digest, *const Rules), Vec<usize>> = BTreeMap::new();
+        for (index, journey) in journeys.iter().enumerate() {
+            let asked = accounts[index].1.degraded.is_none() && journey.failed.is_none();
+            // A fact that was committed after `at` was read has nothing under way yet: that is no question for a policy.
+            let under_way = journey.tracker.current.is_some() && journey.tracker.since <= at;
+            if asked && under_way {
+                let group = (journey.rules.timeline.at(at), Arc::as_ptr(&journey.rules));
+                groups.entry(group).or_default().push(index);
+            }
+        }
+        for ((digest, _), group) in groups {
+            let rules = Arc::clone(&journeys[group[0]].rules);
+            let trackers: Vec<Tracker> = group.iter().map(|&index| journeys[index].tracker).collect();
+            let together = |policy: &Policy| match trackers.as_slice() {
+                [tracker] => policy.snapshot(tracker, at).map(|totals| vec![totals]),
+                trackers => policy.snapshot_all(trackers, at),
+            };
+            let single = |policy: &Policy, item: usize| policy.snapshot(&trackers[item], at);
+            for (&index, answer) in group.iter().zip(self.consult(&rules, digest, trackers.len(), together, single)) {
+                match answer {
+                    Ok(answer) => totals[index] = Some(answer),
+                    Err(reason) => journeys[index].fail(digest, reason),
+                }
+            }
+        }
+        totals
+    }
+
+    /// One answer for each item, or why there is none.
+    fn consult<T>(
+        &self,
+        rules: &Rules,
+        digest: Digest,
+        items: usize,
+        together: impl Fn(&Policy) -> Result<Vec<T>, Fault>,
+        single: impl Fn(&Policy, usize) -> Result<T, Fault>,
+    ) -> Vec<Result<T, String>> {
+        let none = |why: &str| (0..items).map(|_| Err(why.to_owned())).collect();
+        let (Some(policy), Some(health)) = (self.policies.get(digest), rules.health(digest)) else {
+            return none("it is not loaded on this host");
+        };
+        if health.is_quarantined() {
+            return none("it failed too often in a row and is not asked until somebody says so");
+        }
+        match together(&policy) {
+            Ok(answers) => {
+                health.succeeded();
+                answers.into_iter().map(Ok).collect()
+            }
+            Err(fault) if items == 1 => {
+                health.failed();
+                vec![Err(fault.in_words())]
+            }
+            Err(fault) => {
+                tracing::warn!(policy = %digest, fault = fault.in_words(), items, "a policy failed on a batch; asking item by item");
+                (0..items).map(|item| ask_one(health, || single(&policy, item))).collect()
+            }
+        }
+    }
+}
+
+fn ask_one<T>(health: &Health, ask: impl FnOnce() -> Result<T, Fault>) -> Result<T, String> {
+    if health.is_quarantined() {
+        return Err("it failed too often in a row and is not asked until somebody says so".into());
+    }
+    match ask() {
+        Ok(answer) => {
+            health.succeeded();
+            Ok(answer)
+        }
+        Err(fault) => {
+            health.failed();
+            Err(fault.in_words())
+        }
+    }
+}
+
+impl Journey {
+    fn fail(&mut self, policy: Digest, reason: String) {
+        self.failed = Some((policy, reason));
+        self.asks = Vec::new().into_iter();
+    }
+}
+
+/// An answer to a question about usage. Where the policy failed, it is told from the account as it was, not from half a journey.
+fn usage(account: &Account, journey: &Journey, totals: Option<Totals>, at: Instant) -> Usage {
+    let degraded = account.degraded.is_some() || journey.failed.is_some();
+    let tracker = if degraded { &account.tracker } else { &journey.tracker };
+    let totals = totals.filter(|_| !degraded).unwrap_or_else(|| standard::snapshot(tracker, at));
+    Usage { current: tracker.current, since: tracker.since, totals, degraded }
+}
+
+/// Puts the end of a journey into the account. Closing is entering the phase that is under way once more, and then having none.
+fn arrive(entering: &mut Entering, journey: Journey) -> Option<account::Fault> {
+    let before = entering.account.clone();
+    let mut news = None;
+    let asked = entering.to.or(before.phase);
+    let after = match (&before.degraded, journey.failed) {
+        (None, None) => journey.tracker,
+        (degraded, failed) => {
+            if let (None, Some((policy, reason))) = (degraded, failed) {
+                if journey.rules.health(policy).is_none_or(|health| health.is_news()) {
+                    news = Some(account::Fault { tenant: entering.tenant.clone(), policy, reason: reason.clone() });
+                }
+                entering.account.degraded = Some(Degraded {
+                    tracker: before.tracker,
+                    phase: before.phase,
+                    from_fact: entering.fact,
+                    policy,
+                    reason,
+                });
+            }
+            asked.map_or(before.tracker, |to| standard::enter(&before.tracker, to, entering.at))
+        }
+    };
+    let current = after.current.filter(|_| entering.to.is_some());
+    entering.account.tracker = Tracker { current, ..after };
+    entering.account.phase = entering.to;
+    news
+}
+
+impl account::Reader for Accounting {
+    fn usage(&self, accounts: &[(&TenantId, &Account)], at: Instant) -> Vec<Usage> {
+        Accounting::usage(self, accounts, at)
+    }
+
+    fn timeline(&self, tenant: &TenantId) -> Timeline {
+        Accounting::timeline(self, tenant)
+    }
+
+    fn mend(
+        &self,
+        tenant: &TenantId,
+        account: &Account,
+        history: &[(Option<Phase>, Instant)],
+        now: Instant,
+    ) -> Account {
+        let Some(owed) = &account.degraded else { return account.clone() };
+        let tracker = match self.recover(tenant, owed, history) {
+            Ok(tracker) => tracker,
+            Err(RecoverError::Missing(policy) | RecoverError::Fault { policy, .. })
+                if policy == self.timeline(tenant).at(now) =>
+            {
+                return account.clone();
+            }
+            Err(_) => account.tracker,
+        };
+        Account { tracker, phase: account.phase, degraded: None }
+    }
+}
+
+impl Accountant for Accounting {
+    fn enter(&self, batch: &mut [Entering]) -> Vec<account::Fault> {
+        let start = |entering: &Entering| {
+            let to = entering.to.or(entering.account.phase);
+            self.journey(&entering.tenant, &entering.account, to, entering.at)
+        };
+        let mut journeys: Vec<Journey> = batch.iter().map(start).collect();
+        self.travel(&mut journeys);
+        batch.iter_mut().zip(journeys).filter_map(|(entering, journey)| arrive(entering, journey)).collect()
+    }
+
+    fn activate(&self, tenant: &TenantId, from: Instant, policy: Digest) {
+        self.change(tenant, |rules| {
+            rules.timeline.activate(from, policy);
+            rules.health.insert(policy, Arc::default());
+        });
+    }
+}

@@ -1,0 +1,273 @@
+//! What a component must show before it may account for anybody: the cheap questions first, and nothing is compiled before all are answered.
+
+use wasmparser::{Encoding, Parser, Payload};
+use wit_parser::{Resolve, SourceMap};
+
+use super::component::World;
+use super::selftest::{SelfTest, SelfTestError};
+use crate::id::Digest;
+use crate::limits::policy as limits;
+
+/// The version of `tallyman:policy` that this host serves.
+const VERSION: &str = "0.1.0";
+const PACKAGE: &str = "tallyman:policy/";
+const TYPES: &str = "tallyman:policy/types@0.1.0";
+const ACCOUNTING: &str = "tallyman:policy/accounting@0.1.0";
+const RATING: &str = "tallyman:policy/rating@0.1.0";
+
+/// The contract itself, to compare a component's types with.
+const CONTRACT: [(&str, &str); 4] = [
+    ("types.wit", include_str!("../../../wit/types.wit")),
+    ("accounting.wit", include_str!("../../../wit/accounting.wit")),
+    ("rating.wit", include_str!("../../../wit/rating.wit")),
+    ("world.wit", include_str!("../../../wit/world.wit")),
+];
+
+/// What admission found out about a component.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admitted {
+    /// SHA-256 of its bytes: its name from here on.
+    pub digest: Digest,
+    /// Which world it is for.
+    pub world: World,
+    /// Its size.
+    pub size_bytes: usize,
+    /// How it did on the golden vectors.
+    pub self_test: SelfTest,
+    /// How long the compiler took, in milliseconds; 0 if it was known already.
+    pub compile_ms: u64,
+}
+
+/// Why a component is not admitted. Nothing of it stays on the host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AdmissionError {
+    /// Too many bytes to be compiled in a bounded time.
+    #[error("the component has {bytes} bytes; at most {} are admitted", limits::COMPONENT_BYTES_MAX)]
+    TooLarge {
+        /// How many it has.
+        bytes: usize,
+    },
+    /// Not WebAssembly at all.
+    #[error("not a WebAssembly component: it does not begin with the bytes 00 61 73 6d 0d 00 01 00")]
+    NotAComponent,
+    /// WebAssembly, but not a component.
+    #[error("this is a core module, not a component: wrap it with `wasm-tools component new`")]
+    CoreModule,
+    /// It begins like a component and goes on as something else.
+    #[error("the component can't be read: {reason}")]
+    Malformed {
+        /// What the parser says, with the place.
+        reason: String,
+    },
+    /// So many functions that compiling takes too long.
+    #[error("the component has {functions} functions; at most {} are admitted", limits::FUNCTIONS_MAX)]
+    TooManyFunctions {
+        /// How many it has.
+        functions: u32,
+    },
+    /// A custom section that is large for no good reason.
+    #[error("custom section '{name}' has {bytes} bytes; at most {} are admitted", limits::CUSTOM_SECTION_BYTES_MAX)]
+    CustomSection {
+        /// Its name.
+        name: String,
+        /// Its size.
+        bytes: usize,
+    },
+    /// It wants something from the host. A policy gets all it needs as arguments.
+    #[error("the component imports {}; a policy may import nothing but {TYPES}", names.join(", "))]
+    Imports {
+        /// What it wants.
+        names: Vec<String>,
+    },
+    /// It was built for another version of the contract.
+    #[error("the component exports {has}; this host serves {wants}")]
+    WrongVersion {
+        /// What this host has.
+        wants: String,
+        /// What the component has.
+        has: String,
+    },
+    /// It was built for something else altogether.
+    #[error(
+        "the component is for another world: it exports {}; world `policy` exports {ACCOUNTING} and {RATING}, world `rater` {RATING} alone",
+        or_nothing(exports)
+    )]
+    WrongWorld {
+        /// What it exports.
+        exports: Vec<String>,
+    },
+    /// Half of the contract is missing.
+    #[error(
+        "the component does not export {missing}; world `policy` exports {ACCOUNTING} and {RATING}, world `rater` {RATING} alone"
+    )]
+    MissingExport {
+        /// What is missing.
+        missing: String,
+    },
+    /// Names and version are right, but the functions' types differ.
+    #[error(
+        "the component's types differ from those of {PACKAGE}*@{VERSION}; build it against this host's wit/: {reason}"
+    )]
+    WrongTypes {
+        /// Where they differ.
+        reason: String,
+    },
+    /// The engine will not have it.
+    #[error("the component does not compile under this host's limits: {reason}")]
+    Compile {
+        /// What the engine says.
+        reason: String,
+    },
+    /// It answered the golden vectors wrongly, or not at all.
+    #[error("the component failed its self-test")]
+    SelfTest(#[source] SelfTestError),
+    /// The bytes are not those that were named.
+    #[error("the component's digest is {is}, not {named}")]
+    Digest {
+        /// The digest asked for.
+        named: Digest,
+        /// The digest of the bytes.
+        is: Digest,
+    },
+}
+
+impl AdmissionError {
+    /// The refusal and its causes in one line, for the person who sent the component.
+    pub fn in_words(&self) -> String {
+        let mut words = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            words.push_str(": ");
+            words.push_str(&error.to_string());
+            cause = error.source();
+        }
+        words
+    }
+}
+
+fn or_nothing(names: &[String]) -> String {
+    if names.is_empty() { "nothing".into() } else { names.join(", ") }
+}
+
+/// Everything that can be asked without compiling or running the component.
+pub(super) fn inspect(bytes: &[u8]) -> Result<World, AdmissionError> {
+    if bytes.len() > limits::COMPONENT_BYTES_MAX {
+        return Err(AdmissionError::TooLarge { bytes: bytes.len() });
+    }
+    check_preamble(bytes)?;
+    let outline = Outline::read(bytes)?;
+    if outline.functions > limits::FUNCTIONS_MAX {
+        return Err(AdmissionError::TooManyFunctions { functions: outline.functions });
+    }
+    // Another version has other types and so another import, too; the version is what its author needs to hear.
+    let world = world(&outline.exports)?;
+    check_imports(outline.imports)?;
+    check_types(world, bytes)?;
+    Ok(world)
+}
+
+fn check_preamble(bytes: &[u8]) -> Result<(), AdmissionError> {
+    if Parser::is_component(bytes) {
+        Ok(())
+    } else if Parser::is_core_wasm(bytes) {
+        Err(AdmissionError::CoreModule)
+    } else {
+        Err(AdmissionError::NotAComponent)
+    }
+}
+
+/// What the sections of a component say about it.
+#[derive(Default)]
+struct Outline {
+    imports: Vec<String>,
+    exports: Vec<String>,
+    functions: u32,
+}
+
+impl Outline {
+    fn read(bytes: &[u8]) -> Result<Self, AdmissionError> {
+        let malformed = |error: wasmparser::BinaryReaderError| AdmissionError::Malformed { reason: error.to_string() };
+        let mut outline = Self::default();
+        let mut nested = Vec::new();
+        for payload in Parser::new(0).parse_all(bytes) {
+            let payload = payload.map_err(malformed)?;
+            match &payload {
+                Payload::Version { encoding, .. } => nested.push(*encoding),
+                Payload::End(_) => {
+                    nested.pop();
+                }
+                _ => outline.note(&payload, nested.as_slice() == [Encoding::Component]).map_err(malformed)?,
+            }
+            check_custom(&payload)?;
+        }
+        Ok(outline)
+    }
+
+    /// Only the outermost component's imports and exports are the host's business: what is nested gets nothing from outside but through them.
+    fn note(&mut self, payload: &Payload<'_>, outermost: bool) -> Result<(), wasmparser::BinaryReaderError> {
+        match payload {
+            Payload::FunctionSection(functions) => self.functions = self.functions.saturating_add(functions.count()),
+            Payload::ComponentCanonicalSection(adapters) => {
+                self.functions = self.functions.saturating_add(adapters.count());
+            }
+            Payload::ComponentImportSection(imports) if outermost => {
+                for import in imports.clone() {
+                    self.imports.push(import?.name.name.to_owned());
+                }
+            }
+            Payload::ComponentExportSection(exports) if outermost => {
+                for export in exports.clone() {
+                    self.exports.push(export?.name.name.to_owned());
+                }
+            }
+            // The other sections say nothing that is asked here; the compiler validates them.
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn check_custom(payload: &Payload<'_>) -> Result<(), AdmissionError> {
+    match payload {
+        Payload::CustomSection(section) if section.data().len() > limits::CUSTOM_SECTION_BYTES_MAX => {
+            Err(AdmissionError::CustomSection { name: section.name().into(), bytes: section.data().len() })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_imports(mut names: Vec<String>) -> Result<(), AdmissionError> {
+    names.retain(|name| name != TYPES);
+    if names.is_empty() { Ok(()) } else { Err(AdmissionError::Imports { names }) }
+}
+
+fn world(exports: &[String]) -> Result<World, AdmissionError> {
+    let exported = |name: &str| exports.iter().any(|export| export == name);
+    for wants in [ACCOUNTING, RATING] {
+        let unversioned = wants.split('@').next().unwrap_or(wants);
+        let other = exports.iter().find(|name| *name != wants && name.split('@').next() == Some(unversioned));
+        if let Some(has) = other.filter(|_| !exported(wants)) {
+            return Err(AdmissionError::WrongVersion { wants: wants.into(), has: has.clone() });
+        }
+    }
+    match (exported(ACCOUNTING), exported(RATING)) {
+        (true, true) => Ok(World::Policy),
+        (false, true) => Ok(World::Rater),
+        (true, false) => Err(AdmissionError::MissingExport { missing: RATING.into() }),
+        (false, false) => Err(AdmissionError::WrongWorld { exports: exports.to_vec() }),
+    }
+}
+
+/// Holds the component against the contract, type by type. Without this a difference inside a record would show at the first call only.
+fn check_types(world: World, bytes: &[u8]) -> Result<(), AdmissionError> {
+    let differ = |error: anyhow::Error| AdmissionError::WrongTypes { reason: format!("{:#}", error) };
+    let mut sources = SourceMap::new();
+    for (name, text) in CONTRACT {
+        sources.push_str(name, text);
+    }
+    let mut resolve = Resolve::default();
+    let contract = sources.parse().map_err(|(_, error)| differ(error.into()))?;
+    let package = resolve.push_group(contract).map_err(|error| differ(error.into()))?;
+    let id = resolve.select_world(&[package], Some(world.as_str())).map_err(differ)?;
+    wit_component::targets(&resolve, id, bytes).map_err(differ)
+}

@@ -1,0 +1,100 @@
+//! Compiled policies on disk, so that a start compiles nothing.
+//!
+//! A file is a SHA-256 and the artifact that it is of. The folder is ours alone (mode 0700): whoever can write to it can already replace
+//! the program. The checksum guards against what does happen, a torn or rotten file; it is compiled anew then.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+use crate::id::Digest;
+
+const CHECKSUM_BYTES: usize = 32;
+
+/// Why the folder can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// It can't be made or looked at.
+    #[error("can't use {folder} for compiled policies")]
+    Folder {
+        /// Which folder.
+        folder: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Somebody else could put machine code into it.
+    #[error(
+        "{folder} holds machine code and must be this user's with mode 0700; it has mode {mode:04o} and owner {owner}"
+    )]
+    Open {
+        /// Which folder.
+        folder: PathBuf,
+        /// Its mode.
+        mode: u32,
+        /// Its owner.
+        owner: u32,
+    },
+}
+
+pub(super) struct Cache {
+    folder: PathBuf,
+}
+
+impl Cache {
+    pub(super) fn open(folder: &Path) -> Result<Self, CacheError> {
+        let failed = |source| CacheError::Folder { folder: folder.into(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+        let found = fs::symlink_metadata(folder).map_err(failed)?;
+        let (mode, owner) = (found.permissions().mode() & 0o7777, found.uid());
+        if !found.is_dir() || mode & 0o077 != 0 || owner != rustix::process::geteuid().as_raw() {
+            return Err(CacheError::Open { folder: folder.into(), mode, owner });
+        }
+        Ok(Self { folder: folder.into() })
+    }
+
+    /// The compiled policy, if there is a sound one that this engine takes.
+    pub(super) fn get(&self, engine: &Engine, digest: Digest) -> Option<Component> {
+        let file = fs::read(self.file(digest)).ok()?;
+        let (checksum, artifact) = file.split_at_checked(CHECKSUM_BYTES)?;
+        if checksum != seal(digest, artifact) {
+            tracing::warn!(policy = %digest, "the compiled policy is damaged; compiling it again");
+            return None;
+        }
+        // SAFETY: the artifact was written by `put` of this user's program, into a folder that nobody else can write to, and has not
+        // changed since. The engine itself refuses what another version or other settings have made.
+        let component = unsafe { Component::deserialize(engine, artifact) };
+        component.inspect_err(|why| tracing::info!(policy = %digest, %why, "compiling a policy for this engine")).ok()
+    }
+
+    /// Keeps a compiled policy. Failing to is no error: it costs the next start a compilation.
+    pub(super) fn put(&self, digest: Digest, component: &Component) {
+        if let Err(error) = self.write(digest, component) {
+            tracing::warn!(policy = %digest, %error, "can't keep the compiled policy");
+        }
+    }
+
+    fn write(&self, digest: Digest, component: &Component) -> io::Result<()> {
+        let artifact = component.serialize().map_err(io::Error::other)?;
+        let mut new = tempfile::NamedTempFile::new_in(&self.folder)?;
+        new.write_all(&seal(digest, &artifact))?;
+        new.write_all(&artifact)?;
+        new.as_file().sync_data()?;
+        new.persist(self.file(digest)).map_err(|failed| failed.error)?;
+        File::open(&self.folder)?.sync_all()
+    }
+
+    fn file(&self, digest: Digest) -> PathBuf {
+        self.folder.join(format!("{digest}.compiled"))
+    }
+}
+
+/// Binds the artifact to the component that it was made of, so that a renamed file is a damaged one.
+fn seal(digest: Digest, artifact: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    use sha2::Digest as _;
+    sha2::Sha256::new().chain_update(digest.0).chain_update(artifact).finalize().into()
+}

@@ -1,0 +1,284 @@
+//! A policy that is ready to be asked.
+
+use std::sync::Arc;
+
+use wasmtime::component::{Component, InstancePre};
+
+use super::bindings::exports::tallyman::policy::{accounting, rating as rates};
+use super::bindings::tallyman::policy::types::{TotalsColumns, TrackerColumns};
+use super::engine::{Answer, Budget, Limiter, Runtime};
+use super::fault::Fault;
+use super::rating::{self, Request, Statement};
+use super::wire::{self, Step};
+use crate::billing::conservation::{check_enter, check_snapshot};
+use crate::billing::{Totals, Tracker};
+use crate::id::Digest;
+use crate::limits::policy as limits;
+use crate::units::Instant;
+use crate::vm::Phase;
+
+/// Which world of the contract a component is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum World {
+    /// Accounting and rating.
+    Policy,
+    /// Rating alone; accounting is the standard policy's.
+    Rater,
+}
+
+impl World {
+    /// Its name in the contract.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            World::Policy => "policy",
+            World::Rater => "rater",
+        }
+    }
+}
+
+/// A compiled policy. Every call runs in a fresh instance with a budget of its own, and no answer is given out unchecked.
+pub struct Policy {
+    digest: Digest,
+    runtime: Arc<Runtime>,
+    instance: InstancePre<Limiter>,
+    accounting: Accounting,
+    rating: rates::GuestIndices,
+}
+
+enum Accounting {
+    Own(accounting::GuestIndices),
+    Standard(Arc<Policy>),
+}
+
+impl std::fmt::Debug for Policy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Policy").field("digest", &self.digest).field("world", &self.world()).finish_non_exhaustive()
+    }
+}
+
+impl Policy {
+    /// Takes a compiled component into use. `standard` accounts for a component that only rates.
+    pub(super) fn new(
+        digest: Digest,
+        runtime: Arc<Runtime>,
+        component: &Component,
+        standard: Option<&Arc<Policy>>,
+    ) -> wasmtime::Result<Self> {
+        let instance = runtime.prepare(component)?;
+        let rating = rates::GuestIndices::new(&instance)?;
+        let accounting = match (accounting::GuestIndices::new(&instance), standard) {
+            (Ok(own), _) => Accounting::Own(own),
+            (Err(_), Some(standard)) => Accounting::Standard(Arc::clone(standard)),
+            (Err(missing), None) => return Err(missing),
+        };
+        Ok(Self { digest, runtime, instance, accounting, rating })
+    }
+
+    /// Its name.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Its world.
+    pub fn world(&self) -> World {
+        match self.accounting {
+            Accounting::Own(_) => World::Policy,
+            Accounting::Standard(_) => World::Rater,
+        }
+    }
+
+    /// An instance enters a phase.
+    ///
+    /// # Errors
+    /// What the policy did wrong; conservation included.
+    pub fn enter(&self, before: &Tracker, to: Phase, at: Instant) -> Result<Tracker, Fault> {
+        self.enter_metered(before, to, at).map(|answer| answer.value)
+    }
+
+    pub(super) fn enter_metered(&self, before: &Tracker, to: Phase, at: Instant) -> Result<Answer<Tracker>, Fault> {
+        let state = wire::tracker(before);
+        let answer = self.account(1, |guest, store| guest.call_enter(store, state, wire::phase(to), at.0))?;
+        let after = wire::host_tracker(answer.value);
+        check_enter(before, at, &after).map_err(|violation| Fault::Violation { item: 0, violation })?;
+        Ok(Answer { value: after, fuel: answer.fuel })
+    }
+
+    /// The totals of an instance at an instant.
+    ///
+    /// # Errors
+    /// What the policy did wrong; conservation included.
+    pub fn snapshot(&self, before: &Tracker, at: Instant) -> Result<Totals, Fault> {
+        self.snapshot_metered(before, at).map(|answer| answer.value)
+    }
+
+    pub(super) fn snapshot_metered(&self, before: &Tracker, at: Instant) -> Result<Answer<Totals>, Fault> {
+        let state = wire::tracker(before);
+        let answer = self.account(1, |guest, store| guest.call_snapshot(store, state, at.0))?;
+        let totals = wire::host_totals(answer.value);
+        check_snapshot(before, at, &totals).map_err(|violation| Fault::Violation { item: 0, violation })?;
+        Ok(Answer { value: totals, fuel: answer.fuel })
+    }
+
+    /// Many instances enter phases, in calls of [`limits::BATCH_ITEMS`] items.
+    ///
+    /// # Errors
+    /// The first thing that the policy did wrong, with the item's number.
+    pub fn enter_all(&self, steps: &[(Tracker, Phase, Instant)]) -> Result<Vec<Tracker>, Fault> {
+        let mut after = Vec::with_capacity(steps.len());
+        for chunk in steps.chunks(limits::BATCH_ITEMS) {
+            let first = after.len();
+            self.enter_batch(chunk, &mut after).map_err(|fault| fault.in_batch(first))?;
+        }
+        Ok(after)
+    }
+
+    /// Adds the trackers after `steps` to `after`, and answers the fuel that it took. In one call, so for a chunk at a time.
+    pub(super) fn enter_batch(&self, steps: &[Step], after: &mut Vec<Tracker>) -> Result<u64, Fault> {
+        let states = wire::columns(steps.iter().map(|step| &step.0));
+        let to: Vec<u8> = steps.iter().map(|step| step.1 as u8).collect();
+        let at: Vec<i64> = steps.iter().map(|step| step.2.0).collect();
+        let answer = self.account(steps.len(), |guest, store| guest.call_enter_all(store, &states, &to, &at))?;
+        wire::check_entered(steps, &answer.value, after)?;
+        Ok(answer.fuel)
+    }
+
+    /// The totals of many instances at one instant, in calls of [`limits::BATCH_ITEMS`] items.
+    ///
+    /// # Errors
+    /// The first thing that the policy did wrong, with the item's number.
+    pub fn snapshot_all(&self, trackers: &[Tracker], at: Instant) -> Result<Vec<Totals>, Fault> {
+        let mut totals = Vec::with_capacity(trackers.len());
+        for chunk in trackers.chunks(limits::BATCH_ITEMS) {
+            let first = totals.len();
+            self.snapshot_batch(chunk, at, &mut totals).map_err(|fault| fault.in_batch(first))?;
+        }
+        Ok(totals)
+    }
+
+    /// Adds the totals of `trackers` to `totals`, and answers the fuel that it took. In one call, so for a chunk at a time.
+    pub(super) fn snapshot_batch(
+        &self,
+        trackers: &[Tracker],
+        at: Instant,
+        totals: &mut Vec<Totals>,
+    ) -> Result<u64, Fault> {
+        let states = wire::columns(trackers.iter());
+        let answer = self.account(trackers.len(), |guest, store| guest.call_snapshot_all(store, &states, at.0))?;
+        wire::check_looked(trackers, at, &answer.value, totals)?;
+        Ok(answer.fuel)
+    }
+
+    /// What the component itself answers to `enter-all`, columns for columns and unchecked: the boundary alone, to be measured. Whoever
+    /// wants to believe an answer calls [`Policy::enter_all`].
+    ///
+    /// # Errors
+    /// What the policy did wrong; conservation is not looked at.
+    pub fn answer_enter_all(&self, states: &TrackerColumns, to: &[u8], at: &[i64]) -> Result<TrackerColumns, Fault> {
+        self.account(to.len(), |guest, store| guest.call_enter_all(store, states, to, at)).map(|answer| answer.value)
+    }
+
+    /// What the component itself answers to `snapshot-all`; see [`Policy::answer_enter_all`].
+    ///
+    /// # Errors
+    /// What the policy did wrong; conservation is not looked at.
+    pub fn answer_snapshot_all(&self, states: &TrackerColumns, at: i64) -> Result<TotalsColumns, Fault> {
+        let items = states.current.len();
+        self.account(items, |guest, store| guest.call_snapshot_all(store, states, at)).map(|answer| answer.value)
+    }
+
+    /// Rates one period of one tenant.
+    ///
+    /// # Errors
+    /// What the policy did wrong; a statement that does not add up included.
+    pub fn rate(&self, request: &Request) -> Result<Statement, Fault> {
+        let budget = Budget::rating(request.intervals.subject.len());
+        let answer = self.runtime.call(&self.instance, budget, |store, instance| {
+            let guest = self.rating.load(&mut *store, instance)?;
+            guest.call_rate(store, request)
+        })?;
+        let statement = answer.value?;
+        rating::check(request, &statement)?;
+        Ok(statement)
+    }
+
+    /// Asks the accounting half, be it the component's own or the standard one.
+    fn account<T, E>(
+        &self,
+        items: usize,
+        ask: impl FnOnce(&accounting::Guest, &mut wasmtime::Store<Limiter>) -> wasmtime::Result<Result<T, E>>,
+    ) -> Result<Answer<T>, Fault>
+    where
+        Fault: From<E>,
+    {
+        let indices = match &self.accounting {
+            Accounting::Own(indices) => indices,
+            Accounting::Standard(standard) => return standard.account(items, ask),
+        };
+        let answer = self.runtime.call(&self.instance, Budget::accounting(items), |store, instance| {
+            let guest = indices.load(&mut *store, instance)?;
+            ask(&guest, store)
+        })?;
+        Ok(Answer { value: answer.value?, fuel: answer.fuel })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{PolicyHost, standard};
+    use super::*;
+
+    fn host() -> (PolicyHost, tempfile::TempDir) {
+        let folder = tempfile::tempdir().expect("a folder");
+        (PolicyHost::open(&folder.path().join("compiled")).expect("a host"), folder)
+    }
+
+    #[test]
+    fn a_call_past_its_deadline_is_stopped_and_the_next_is_not() {
+        let (host, _folder) = host();
+        let policy = host.standard();
+        let Accounting::Own(indices) = &policy.accounting else { panic!("the standard accounts itself") };
+        let before = wire::tracker(&Tracker::default());
+        let ask = |late: bool| {
+            let budget = Budget { ticks: 1_000, ..Budget::accounting(1) };
+            policy.runtime.call(&policy.instance, budget, |store, instance| {
+                let guest = indices.load(&mut *store, instance)?;
+                // The host stands still for a thousand ticks.
+                (0..if late { 1_000 } else { 0 }).for_each(|_| policy.runtime.engine().increment_epoch());
+                guest.call_snapshot(store, before, 7)
+            })
+        };
+        assert_eq!(ask(true).map(|_| ()), Err(Fault::Deadline { ms: 1_000 * limits::TICK_MS }));
+        assert!(ask(false).is_ok_and(|answer| answer.value.is_ok()));
+    }
+
+    #[test]
+    fn a_call_takes_the_same_fuel_every_time() {
+        let (host, _folder) = host();
+        let steps = vec![(Tracker::default(), Phase::Running, Instant(3)); 257];
+        let fuel = || host.standard().enter_batch(&steps, &mut Vec::new()).expect("legal");
+        let first = fuel();
+        assert!((0..20).all(|_| fuel() == first));
+    }
+
+    fn tracker() -> impl Strategy<Value = Tracker> {
+        let current = prop::option::of(prop::sample::select(Phase::ALL.as_slice()));
+        (current, -1_000_000..1_000_000_i64, prop::array::uniform8(0..1_u64 << 60))
+            .prop_map(|(current, since, totals)| Tracker { current, since: Instant(since), totals: Totals(totals) })
+    }
+
+    #[test]
+    fn the_standard_policy_never_fails_and_its_understudy_plays_the_same() {
+        let (host, _folder) = host();
+        let steps = (tracker(), prop::sample::select(Phase::ALL.as_slice()), 0..i64::MAX);
+        proptest!(|(steps in prop::collection::vec(steps, 1..60))| {
+            let later = |(before, to, passed): (Tracker, Phase, i64)| {
+                (before, to, Instant(before.since.0.saturating_add(passed)))
+            };
+            let steps: Vec<Step> = steps.into_iter().map(later).collect();
+            let expected: Vec<_> = steps.iter().map(|(before, to, at)| standard::enter(before, *to, *at)).collect();
+            prop_assert_eq!(host.standard().enter_all(&steps), Ok(expected));
+        });
+    }
+}

@@ -1,0 +1,215 @@
+//! The engine that all policies share: its settings, its slots, and the tick behind the deadline.
+
+use std::num::NonZeroUsize;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter, Store, Strategy,
+};
+
+use super::fault::{Exceeded, Fault};
+use crate::limits::policy as limits;
+
+/// Where policies run.
+pub(super) struct Runtime {
+    engine: Engine,
+    slots: Slots,
+}
+
+/// What one call may use.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Budget {
+    pub(super) fuel: u64,
+    pub(super) answer_bytes: usize,
+    pub(super) ticks: u64,
+}
+
+impl Budget {
+    /// For an accounting call with this many items.
+    pub(super) fn accounting(items: usize) -> Self {
+        let fuel = limits::FUEL_PER_ITEM.saturating_mul(items as u64).saturating_add(limits::FUEL_BASE);
+        let answer_bytes = limits::ANSWER_BYTES_BASE + limits::ANSWER_BYTES_PER_ITEM.saturating_mul(items);
+        Self { fuel, answer_bytes, ticks: limits::DEADLINE_TICKS }
+    }
+
+    /// For a rating call with this many intervals.
+    pub(super) fn rating(intervals: usize) -> Self {
+        let fuel = limits::RATING_FUEL_PER_INTERVAL.saturating_mul(intervals as u64);
+        Self {
+            fuel: fuel.saturating_add(limits::RATING_FUEL_BASE),
+            answer_bytes: limits::RATING_ANSWER_BYTES_MAX,
+            ticks: limits::DEADLINE_TICKS,
+        }
+    }
+}
+
+/// An answer, and the fuel that it took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Answer<T> {
+    pub(super) value: T,
+    pub(super) fuel: u64,
+}
+
+impl Runtime {
+    pub(super) fn new() -> wasmtime::Result<Self> {
+        let engine = Engine::new(&config())?;
+        start_ticking(&engine)?;
+        Ok(Self { engine, slots: Slots::new(limits::INSTANCES_MAX) })
+    }
+
+    pub(super) fn compile(&self, bytes: &[u8]) -> wasmtime::Result<Component> {
+        Component::from_binary(&self.engine, bytes)
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Prepares a component to be instantiated. It gets nothing to import.
+    pub(super) fn prepare(&self, component: &Component) -> wasmtime::Result<InstancePre<Limiter>> {
+        Linker::new(&self.engine).instantiate_pre(component)
+    }
+
+    /// Asks a fresh instance. Nothing is left of it afterwards.
+    pub(super) fn call<T>(
+        &self,
+        policy: &InstancePre<Limiter>,
+        budget: Budget,
+        ask: impl FnOnce(&mut Store<Limiter>, &wasmtime::component::Instance) -> wasmtime::Result<T>,
+    ) -> Result<Answer<T>, Fault> {
+        let _slot = self.slots.take();
+        let mut store = Store::new(&self.engine, Limiter);
+        let run = || -> wasmtime::Result<Answer<T>> {
+            store.limiter(|limiter| limiter);
+            store.set_fuel(budget.fuel)?;
+            store.set_epoch_deadline(budget.ticks);
+            store.set_hostcall_fuel(budget.answer_bytes);
+            let instance = policy.instantiate(&mut store)?;
+            let value = ask(&mut store, &instance)?;
+            Ok(Answer { value, fuel: budget.fuel.saturating_sub(store.get_fuel()?) })
+        };
+        run().map_err(|error| Fault::of(&error, budget))
+    }
+}
+
+/// Every setting decides a result, a bound, or the speed; each says which.
+fn config() -> Config {
+    let mut config = Config::new();
+    config
+        // One compiler only: another one charges fuel differently.
+        .strategy(Strategy::Cranelift)
+        // The same bytes everywhere.
+        .cranelift_nan_canonicalization(true)
+        .wasm_relaxed_simd(false)
+        .relaxed_simd_deterministic(true)
+        // One small memory, so that the pool's layout fits all.
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        // Fuel decides; the epoch is the backstop.
+        .consume_fuel(true)
+        .epoch_interruption(true)
+        .max_wasm_stack(limits::STACK_BYTES_MAX)
+        .wasm_backtrace_max_frames(NonZeroUsize::new(limits::BACKTRACE_FRAMES_MAX))
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
+    config
+}
+
+/// The pool. Memory reservation and guard keep their defaults: with less than 4 GiB reserved the compiler checks every access, which
+/// doubles the cost of a batch.
+fn pool() -> PoolingAllocationConfig {
+    let slots = limits::INSTANCES_MAX;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(slots)
+        .total_core_instances(slots * limits::CORE_INSTANCES_MAX)
+        .total_memories(slots)
+        .total_tables(slots * limits::TABLES_MAX)
+        .max_memories_per_component(1)
+        .max_core_instances_per_component(limits::CORE_INSTANCES_MAX)
+        .max_tables_per_component(limits::TABLES_MAX)
+        .max_memory_size(limits::MEMORY_BYTES_MAX)
+        .table_elements(limits::TABLE_ELEMENTS_MAX)
+        .linear_memory_keep_resident(limits::KEEP_RESIDENT_BYTES)
+        .table_keep_resident(limits::TABLE_ELEMENTS_MAX * size_of::<usize>())
+        .pagemap_scan(Enabled::Auto)
+        .max_unused_warm_slots(slots);
+    pool
+}
+
+/// Counts epochs for as long as the engine lives.
+fn start_ticking(engine: &Engine) -> wasmtime::Result<()> {
+    let engine = engine.weak();
+    let tick = move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            thread::sleep(Duration::from_millis(limits::TICK_MS));
+        }
+    };
+    thread::Builder::new().name("policy-tick".into()).spawn(tick)?;
+    Ok(())
+}
+
+/// Refuses growth with an error of its own, which ends the call: a guest that sees `memory.grow` fail could answer differently
+/// under other limits.
+#[derive(Debug)]
+pub(super) struct Limiter;
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(&mut self, _current: usize, wanted: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+        if wanted > limits::MEMORY_BYTES_MAX {
+            return Err(Exceeded::Memory { wanted }.into());
+        }
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _current: usize, wanted: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+        if wanted > limits::TABLE_ELEMENTS_MAX {
+            return Err(Exceeded::Table { wanted }.into());
+        }
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        limits::CORE_INSTANCES_MAX as usize
+    }
+
+    fn tables(&self) -> usize {
+        limits::TABLES_MAX as usize
+    }
+
+    fn memories(&self) -> usize {
+        1
+    }
+}
+
+/// As many permits as the pool has slots. A caller waits for one rather than being told that the pool is empty, which would look like a
+/// policy's fault; the wait is bounded by the calls under way.
+struct Slots {
+    free: Mutex<u32>,
+    freed: Condvar,
+}
+
+struct Slot<'a>(&'a Slots);
+
+impl Slots {
+    fn new(free: u32) -> Self {
+        Self { free: Mutex::new(free), freed: Condvar::new() }
+    }
+
+    fn take(&self) -> Slot<'_> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+        *free -= 1;
+        Slot(self)
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.freed.notify_one();
+    }
+}

@@ -1,0 +1,224 @@
+//! What a policy did wrong during a call.
+
+use std::error::Error;
+
+use wasmtime::Trap;
+
+use super::bindings::exports::tallyman::policy::accounting::AccountingError;
+use super::bindings::exports::tallyman::policy::rating::RatingError;
+use super::engine::Budget;
+use crate::billing::conservation::Violation;
+use crate::limits::policy as limits;
+
+/// Why an answer of a policy was not given, or not believed. The host itself is unharmed by each.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// It computed for too long.
+    #[error("used up its fuel of {allowed}")]
+    OutOfFuel {
+        /// The fuel it had.
+        allowed: u64,
+    },
+    /// It asked for too much memory or too large a table.
+    #[error("{0}")]
+    Exceeded(Exceeded),
+    /// It recursed too deeply.
+    #[error("overflowed its stack of {} bytes", limits::STACK_BYTES_MAX)]
+    StackOverflow,
+    /// The wall clock ran out, which says more about the host than about the policy: ask again.
+    #[error("gave no answer within {ms} ms; try again")]
+    Deadline {
+        /// The time it had, in milliseconds.
+        ms: u64,
+    },
+    /// The answer holds too many bytes.
+    #[error("answered with more than {allowed} bytes")]
+    AnswerTooLarge {
+        /// The bytes it could have had.
+        allowed: usize,
+    },
+    /// It crashed.
+    #[error("trapped: {reason}")]
+    Trap {
+        /// What the engine says.
+        reason: String,
+    },
+    /// What it returned is no value of the contract's types.
+    #[error("answered with something that is no value of the contract: {reason}")]
+    Malformed {
+        /// What the engine says.
+        reason: String,
+    },
+    /// It said that it will not answer a question that is legal.
+    #[error("refused to answer")]
+    Refused(#[source] Refused),
+    /// A list of the answer has not the length of the question's.
+    #[error("answered {got} values of `{list}` for {expected} items")]
+    WrongLength {
+        /// Which list.
+        list: &'static str,
+        /// Its length in the question.
+        expected: usize,
+        /// Its length in the answer.
+        got: usize,
+    },
+    /// A phase of the answer is none.
+    #[error("answered phase {ordinal} for item {item}; phases are 0 to 7")]
+    InvalidPhase {
+        /// Which item.
+        item: usize,
+        /// What it said.
+        ordinal: u8,
+    },
+    /// The answer breaks a rule of conservation.
+    #[error("broke conservation in item {item}")]
+    Violation {
+        /// Which item; 0 in a single call.
+        item: usize,
+        /// Which rule.
+        #[source]
+        violation: Violation,
+    },
+    /// A statement breaks a rule of rating.
+    #[error("stated an impossible charge in line {line}")]
+    Charge {
+        /// Which line.
+        line: usize,
+        /// Which rule.
+        #[source]
+        violation: super::rating::Violation,
+    },
+}
+
+/// A bound on space that was passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Exceeded {
+    /// Linear memory.
+    #[error("asked for {wanted} bytes of memory; {} are allowed", limits::MEMORY_BYTES_MAX)]
+    Memory {
+        /// Bytes asked for.
+        wanted: usize,
+    },
+    /// A table.
+    #[error("asked for {wanted} table elements; {} are allowed", limits::TABLE_ELEMENTS_MAX)]
+    Table {
+        /// Elements asked for.
+        wanted: usize,
+    },
+}
+
+/// What a policy said instead of an answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It found an instant before its `since`. The host never asks so.
+    #[error("item {0}: time went back")]
+    TimeWentBack(u32),
+    /// It can't count that far.
+    #[error("item {0}: a total would overflow")]
+    Overflow(u32),
+    /// It can't continue from that state.
+    #[error("item {0}: the state is invalid")]
+    InvalidState(u32),
+    /// It can't rate the period.
+    #[error("rating: {0}")]
+    Rating(String),
+    /// In its own words.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Fault {
+    pub(super) fn of(error: &wasmtime::Error, budget: Budget) -> Self {
+        if let Some(&exceeded) = error.downcast_ref::<Exceeded>() {
+            return Fault::Exceeded(exceeded);
+        }
+        match error.downcast_ref::<Trap>() {
+            Some(Trap::OutOfFuel) => Fault::OutOfFuel { allowed: budget.fuel },
+            Some(Trap::Interrupt) => Fault::Deadline { ms: budget.ticks * limits::TICK_MS },
+            Some(Trap::StackOverflow) => Fault::StackOverflow,
+            // The engine's list is open, and the rest is one thing to us.
+            Some(trap) => Fault::Trap { reason: trap.to_string() },
+            None => Self::untyped(error, budget),
+        }
+    }
+
+    /// The engine has no public type for these; its root cause is a text.
+    fn untyped(error: &wasmtime::Error, budget: Budget) -> Self {
+        let reason = clipped(error.root_cause().to_string());
+        if reason.contains("fuel allocated for hostcalls") {
+            return Fault::AnswerTooLarge { allowed: budget.answer_bytes };
+        }
+        Fault::Malformed { reason }
+    }
+
+    /// The fault and its causes in one line, for an operator.
+    pub fn in_words(&self) -> String {
+        let mut words = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            words.push_str(": ");
+            words.push_str(&error.to_string());
+            cause = error.source();
+        }
+        words
+    }
+
+    /// The same fault, told with the numbers of the whole batch instead of the chunk's.
+    pub(super) fn in_batch(self, first: usize) -> Self {
+        match self {
+            Fault::Violation { item, violation } => Fault::Violation { item: item + first, violation },
+            Fault::InvalidPhase { item, ordinal } => Fault::InvalidPhase { item: item + first, ordinal },
+            Fault::Refused(refused) => Fault::Refused(refused.in_batch(first)),
+            Fault::OutOfFuel { .. }
+            | Fault::Exceeded(_)
+            | Fault::StackOverflow
+            | Fault::Deadline { .. }
+            | Fault::AnswerTooLarge { .. }
+            | Fault::Trap { .. }
+            | Fault::Malformed { .. }
+            | Fault::WrongLength { .. }
+            | Fault::Charge { .. } => self,
+        }
+    }
+}
+
+impl Refused {
+    fn in_batch(self, first: usize) -> Self {
+        let moved = |item: u32| item.saturating_add(u32::try_from(first).unwrap_or(u32::MAX));
+        match self {
+            Refused::TimeWentBack(item) => Refused::TimeWentBack(moved(item)),
+            Refused::Overflow(item) => Refused::Overflow(moved(item)),
+            Refused::InvalidState(item) => Refused::InvalidState(moved(item)),
+            Refused::Rating(_) | Refused::Other(_) => self,
+        }
+    }
+}
+
+impl From<AccountingError> for Fault {
+    fn from(error: AccountingError) -> Self {
+        Fault::Refused(match error {
+            AccountingError::TimeWentBack(item) => Refused::TimeWentBack(item),
+            AccountingError::Overflow(item) => Refused::Overflow(item),
+            AccountingError::InvalidState(item) => Refused::InvalidState(item),
+            AccountingError::Other(text) => Refused::Other(clipped(text)),
+        })
+    }
+}
+
+impl From<RatingError> for Fault {
+    fn from(error: RatingError) -> Self {
+        Fault::Refused(match error {
+            RatingError::MissingPrice(what) => Refused::Rating(clipped(format!("no price for {what}"))),
+            RatingError::InvalidOption(what) => Refused::Rating(clipped(format!("invalid option {what}"))),
+            RatingError::Overflow => Refused::Rating("a number would overflow".into()),
+            RatingError::InvalidCarried => Refused::Rating("the carried state is not this policy's".into()),
+            RatingError::Other(text) => Refused::Other(clipped(text)),
+        })
+    }
+}
+
+/// At most [`limits::REASON_BYTES_MAX`] bytes of a text, cut between characters.
+pub(super) fn clipped(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(limits::REASON_BYTES_MAX));
+    text
+}

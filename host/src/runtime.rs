@@ -1,0 +1,301 @@
+//! The composition root: the only place that names concrete implementations and ties them together.
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngCore;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::api;
+use crate::billing::account::{Accountant, Reader};
+use crate::billing::{Fact, FactBody};
+use crate::clock::{self, Clock};
+use crate::driver::{Fleet, FleetError, Parts};
+use crate::hypervisor::{Accelerator, Hypervisor, HypervisorError};
+use crate::hypervisor::{Qemu, QemuConfig};
+use crate::id::{Digest, TenantId};
+use crate::image::{ImageError, Images};
+use crate::journal::{self, CommitError, Entry, Journal, NewActivation, NewPolicy, OpenError, Opened};
+use crate::policy::{Accounting, PolicyHost};
+
+/// How often the host notes that it is alive. After a loss of power, up to this much time is `unknown`.
+const ALIVE_EVERY: Duration = Duration::from_secs(5);
+
+/// How often the wall clock is compared with the meter clock.
+const WALL_EVERY: Duration = Duration::from_secs(1);
+
+/// Differences below this are the noise of reading two clocks one after the other, not a step.
+const STEP_NS_MIN: u64 = 2_000_000;
+
+/// How the daemon is to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The data folder.
+    pub data: PathBuf,
+    /// Where the API listens.
+    pub listen: SocketAddr,
+    /// QEMU: a path, or a name on `PATH`.
+    pub qemu: PathBuf,
+    /// What runs guests, instead of what the processor suggests.
+    pub accelerator: Option<Accelerator>,
+    /// The bearer token; none reads the data folder's `token`, or makes one.
+    pub token: Option<String>,
+    /// This program, to be run as the supervisor of each virtual machine; none for the running executable.
+    pub supervisor: Option<PathBuf>,
+    /// Most pages of the database; for tests of a full disk.
+    pub journal: journal::Options,
+}
+
+/// Why the daemon can't run, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// A file of the data folder.
+    #[error("can't {doing} {}", path.display())]
+    File {
+        /// What was tried.
+        doing: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// The operating system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The journal.
+    #[error("can't open the journal")]
+    Journal(#[from] OpenError),
+    /// The policy host.
+    #[error("can't set up the policy host")]
+    Policies(#[from] crate::policy::OpenError),
+    /// The images.
+    #[error("can't open the images")]
+    Images(#[from] ImageError),
+    /// No hypervisor.
+    #[error("no hypervisor can be used here; install QEMU (Debian: apt-get install qemu-system-x86)")]
+    Hypervisor(#[from] HypervisorError),
+    /// The instances of an earlier run.
+    #[error("can't take up the instances")]
+    Fleet(#[from] FleetError),
+    /// The first facts.
+    #[error("can't write the journal's first facts")]
+    Commit(#[from] CommitError),
+    /// The address.
+    #[error("can't listen on {address}; is another daemon running there? Choose another with --listen")]
+    Listen {
+        /// What was asked for.
+        address: SocketAddr,
+        /// The operating system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The journal failed while serving: what is durable is known at the next start.
+    #[error(
+        "the journal failed ({0}); the daemon ends so that nothing is acknowledged that may not be on disk. Check the disk and start again"
+    )]
+    JournalFailed(Arc<str>),
+    /// The server failed.
+    #[error("the server failed")]
+    Serve(#[source] io::Error),
+}
+
+/// A daemon that is ready to serve.
+pub struct Daemon {
+    state: api::State,
+    fleet: Fleet,
+    journal: Arc<Journal>,
+    clock: Clock,
+    listener: TcpListener,
+}
+
+impl Daemon {
+    /// Opens everything, takes up earlier instances, and binds the address.
+    ///
+    /// # Errors
+    /// See [`RuntimeError`]; each says what to do.
+    pub async fn start(options: Options) -> Result<Daemon, RuntimeError> {
+        let policies = Arc::new(PolicyHost::open(&options.data.join("cache"))?);
+        let accounting = Arc::new(Accounting::new(policies.clone()));
+        let accountant: Arc<dyn Accountant> = accounting.clone();
+        let (journal, opened) = Journal::open(&options.data, options.journal, accountant)?;
+        let journal = Arc::new(journal);
+        load_policies(&journal, &policies, &accounting, &opened);
+        let images = Arc::new(Images::open(&options.data)?);
+        let hypervisor: Arc<dyn Hypervisor> = Arc::new(Qemu::detect(qemu_config(&options)?).await?);
+        let token = match &options.token {
+            Some(token) => token.clone(),
+            None => token(&options.data)?,
+        };
+        let listener = TcpListener::bind(options.listen)
+            .await
+            .map_err(|source| RuntimeError::Listen { address: options.listen, source })?;
+        let calendar = opened.calendar;
+        let clock = opened.clock;
+        let reader: Arc<dyn Reader> = accounting.clone();
+        let parts = Parts {
+            journal: journal.clone(),
+            clock: clock.clone(),
+            accounts: reader,
+            hypervisors: vec![hypervisor],
+            images: images.clone(),
+            instances: options.data.join("instances"),
+            alive: opened.alive,
+        };
+        first_facts(&journal, &policies, &clock, opened.activations.is_empty()).await?;
+        let fleet = Fleet::open(parts, opened.instances)?;
+        for (at, wall_ns) in calendar {
+            fleet.learn_calendar(at, wall_ns);
+        }
+        let now = clock.reading();
+        fleet.learn_calendar(now.meter, now.wall_ns);
+        let state =
+            api::State::new(fleet.clone(), images, journal.clone(), policies, accounting, &opened.policies, &token);
+        Ok(Daemon { state, fleet, journal, clock, listener })
+    }
+
+    /// Where the API listens.
+    pub fn address(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)))
+    }
+
+    /// Serves until `stop` is set or the journal fails. Instances go on.
+    ///
+    /// # Errors
+    /// [`RuntimeError::JournalFailed`], [`RuntimeError::Serve`].
+    pub async fn serve(self, stop: watch::Receiver<bool>) -> Result<(), RuntimeError> {
+        let Daemon { state, fleet, journal, clock, listener } = self;
+        let alive = tokio::spawn(prove_alive(journal.clone()));
+        let wall = tokio::spawn(watch_wall(journal.clone(), clock, fleet));
+        let served = tokio::select! {
+            served = api::serve(listener, state, stop) => served.map_err(RuntimeError::Serve),
+            reason = journal.failed() => Err(RuntimeError::JournalFailed(reason)),
+        };
+        alive.abort();
+        wall.abort();
+        served
+    }
+}
+
+fn qemu_config(options: &Options) -> Result<QemuConfig, RuntimeError> {
+    let own = || {
+        std::env::current_exe().map_err(|source| RuntimeError::File {
+            doing: "find",
+            path: "this program".into(),
+            source,
+        })
+    };
+    Ok(QemuConfig {
+        program: options.qemu.clone(),
+        supervisor: options.supervisor.clone().map_or_else(own, Ok)?,
+        accelerator: options.accelerator,
+    })
+}
+
+/// Loads every policy that some tenant is or was under, and puts the timelines in force. A policy that can't be loaded any more
+/// counts as one that fails: its tenants are accounted by the standard one, and say so.
+fn load_policies(journal: &Journal, policies: &PolicyHost, accounting: &Accounting, opened: &Opened) {
+    for activation in &opened.activations {
+        if policies.get(activation.digest).is_none()
+            && let Err(error) = load_policy(journal, policies, activation.digest)
+        {
+            tracing::error!(digest = %activation.digest, error, "a policy can't be loaded");
+        }
+        accounting.activate(&activation.tenant, activation.from, activation.digest);
+    }
+}
+
+fn load_policy(journal: &Journal, policies: &PolicyHost, digest: Digest) -> Result<(), String> {
+    let bytes = journal.policy_bytes(&digest).map_err(|error| error.to_string())?;
+    let bytes = bytes.ok_or("its bytes are not in the journal")?;
+    policies.load(digest, &bytes).map(drop).map_err(|error| error.in_words())
+}
+
+/// The daemon has started; on the very first start, the default tenant comes under the standard policy, whose bytes are kept.
+async fn first_facts(
+    journal: &Journal,
+    policies: &PolicyHost,
+    clock: &Clock,
+    is_first: bool,
+) -> Result<(), CommitError> {
+    let tenant = TenantId::default_tenant();
+    let body = FactBody::HostStarted { version: env!("CARGO_PKG_VERSION").into() };
+    let started = Fact { at: clock.reading(), tenant: tenant.clone(), instance: None, body };
+    let digest = policies.standard().digest();
+    let standard = NewPolicy {
+        tenant: tenant.clone(),
+        digest,
+        bytes: PolicyHost::standard_bytes().to_vec(),
+        record: api::standard_record(),
+    };
+    let activation = NewActivation { tenant, digest, requested: None, rollback: false };
+    let entry = Entry {
+        facts: vec![started],
+        policy: is_first.then_some(standard),
+        activation: is_first.then_some(activation),
+        ..Entry::default()
+    };
+    journal.commit(entry).await.map(drop)
+}
+
+async fn prove_alive(journal: Arc<Journal>) {
+    loop {
+        if let Err(error) = journal.prove_alive().await {
+            tracing::warn!(%error, "could not note that the host is alive");
+        }
+        tokio::time::sleep(ALIVE_EVERY).await;
+    }
+}
+
+/// Records every step of the wall clock. The kernel slews both clocks together, so that they part only when somebody steps one.
+async fn watch_wall(journal: Arc<Journal>, clock: Clock, fleet: Fleet) {
+    let mut offset = wall_offset();
+    loop {
+        tokio::time::sleep(WALL_EVERY).await;
+        let now = wall_offset();
+        let step_ns = now.saturating_sub(offset);
+        if step_ns.unsigned_abs() < STEP_NS_MIN {
+            continue;
+        }
+        let at = clock.reading();
+        fleet.learn_calendar(at.meter, at.wall_ns);
+        let body = FactBody::ClockStepped { step_ns };
+        let fact = Fact { at, tenant: TenantId::default_tenant(), instance: None, body };
+        match journal.commit(Entry { facts: vec![fact], ..Entry::default() }).await {
+            Ok(_) => offset = now,
+            Err(error) => tracing::warn!(%error, "a step of the wall clock could not be recorded; trying again"),
+        }
+    }
+}
+
+/// How far the wall clock is ahead of the time since boot.
+fn wall_offset() -> i64 {
+    clock::wall_ns().saturating_sub_unsigned(clock::boottime_ns())
+}
+
+/// The data folder's token, made if there is none.
+fn token(data: &Path) -> Result<String, RuntimeError> {
+    let path = data.join("token");
+    let failed = |doing| {
+        let path = path.clone();
+        move |source| RuntimeError::File { doing, path, source }
+    };
+    match fs::read_to_string(&path) {
+        Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("read")(error)),
+        Ok(_) | Err(_) => {}
+    }
+    let mut bytes = [0_u8; 32];
+    rand::rng().fill_bytes(&mut bytes);
+    let text = hex::encode(bytes);
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+    file.and_then(|mut file| {
+        writeln!(file, "{text}")?;
+        file.sync_all()
+    })
+    .map_err(failed("write"))?;
+    Ok(text)
+}

@@ -1,0 +1,14 @@
+//! What an instance holds.
+
+/// The resources of an instance during an interval. Every interval carries one, so that a price can depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub struct Shape {
+    /// Virtual processors.
+    pub vcpus: u32,
+    /// Guest memory in bytes.
+    pub memory_bytes: u64,
+    /// Sum of the sizes of all writable disks in bytes.
+    pub disk_bytes: u64,
+    /// Bytes on disk for the memory of a standby; zero in all other phases.
+    pub snapshot_bytes: u64,
+}

@@ -1,0 +1,237 @@
+//! Durable transitions a second, against the disk itself and against the usual way.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant as Timer};
+
+use tallyman::billing::account::{Account, Accountant};
+use tallyman::billing::{Fact, FactBody};
+use tallyman::clock::Clock;
+use tallyman::id::{InstanceId, TenantId};
+use tallyman::journal::{Entry, InstanceWrite, Journal, Options, Row};
+use tallyman::policy::{Accounting, PolicyHost};
+use tallyman::vm::{Phase, Shape};
+
+use crate::measure::{Line, Report, median};
+use crate::peer;
+
+const LENGTH: Duration = Duration::from_millis(700);
+const ROUNDS: usize = 5;
+
+/// The driver's state as text, of its usual length.
+pub(crate) const STATE: &str = concat!(
+    r#"{"state":"standby","ready":true,"vcpus":1,"memory_bytes":134217728,"disk_bytes":0,"snapshot_bytes":0,"session":12,"#,
+    r#""incarnation":24,"intent":null,"program_started":true,"agent_ready":true,"started_ns":1790000000000000000,"#,
+    r#""stopped_ns":1790000000000000000,"cause":null,"exit_code":null,"exit_message":null,"error":null}"#
+);
+
+/// What does not change of an instance, as the driver stores it.
+const SPEC: &str = concat!(
+    r#"{"image":"tiny","vcpus":1,"memory_bytes":134217728,"cmdline":"","disks":[],"tags":{"team":"bench"},"#,
+    r#""skip_guest_agent":false,"stop_grace_ms":5000,"hypervisor":"qemu","created_ns":1790000000000000000}"#
+);
+
+/// A journal with real accounting in a folder.
+pub(crate) struct Rig {
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) clock: Clock,
+    pub(crate) policies: Arc<PolicyHost>,
+}
+
+impl Rig {
+    pub(crate) fn open(folder: &Path) -> Self {
+        let policies = Arc::new(PolicyHost::open(&folder.join("cache")).unwrap());
+        let accounting = Arc::new(Accounting::new(policies.clone()));
+        let accountant: Arc<dyn Accountant> = accounting;
+        let (journal, opened) = Journal::open(folder, Options::default(), accountant).unwrap();
+        Self { journal: Arc::new(journal), clock: opened.clock, policies }
+    }
+
+    /// An instance with its first fact.
+    pub(crate) async fn instance(&self, number: usize) -> Moving {
+        let id: InstanceId = format!("instance-{number:06}").parse().unwrap();
+        let write = InstanceWrite::Insert {
+            id: id.clone(),
+            tenant: TenantId::default_tenant(),
+            name: format!("vm-{number}").parse().unwrap(),
+            record: SPEC.into(),
+            state: STATE.into(),
+            account: Account::default(),
+        };
+        let mut moving = Moving { id, row: Row(0), account: Account::default(), step: 0 };
+        let receipt = self.journal.commit(moving.entry(self, write)).await.unwrap();
+        moving.row = receipt.row.unwrap();
+        moving.account = receipt.account.unwrap();
+        moving
+    }
+}
+
+/// Fills a data folder with instances that have lived a little.
+pub(crate) fn populate(folder: &Path, count: usize) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let rig = Arc::new(Rig::open(folder));
+    runtime.block_on(async {
+        let mut tasks = tokio::task::JoinSet::new();
+        for part in 0..256 {
+            let rig = rig.clone();
+            tasks.spawn(async move {
+                for number in (part..count).step_by(256) {
+                    let mut instance = rig.instance(number).await;
+                    instance.transition(&rig).await;
+                }
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap();
+        }
+    });
+}
+
+/// An instance that does nothing but change its phase.
+pub(crate) struct Moving {
+    id: InstanceId,
+    row: Row,
+    account: Account,
+    step: u64,
+}
+
+impl Moving {
+    fn entry(&mut self, rig: &Rig, write: InstanceWrite) -> Entry {
+        self.step += 1;
+        let phase = if self.step.is_multiple_of(2) { Phase::Standby } else { Phase::Running };
+        let shape = Shape { vcpus: 1, memory_bytes: 128 << 20, disk_bytes: 0, snapshot_bytes: 0 };
+        let body = FactBody::Entered { phase, shape, session: 1, cause: None };
+        let fact =
+            Fact { at: rig.clock.reading(), tenant: TenantId::default_tenant(), instance: Some(self.id.clone()), body };
+        Entry { facts: vec![fact], instance: Some(write), ..Entry::default() }
+    }
+
+    pub(crate) async fn transition(&mut self, rig: &Rig) {
+        let write = InstanceWrite::Update {
+            row: self.row,
+            name: None,
+            record: None,
+            state: STATE.into(),
+            account: self.account.clone(),
+        };
+        let entry = self.entry(rig, write);
+        let receipt = rig.journal.commit(entry).await.unwrap();
+        self.account = receipt.account.unwrap();
+    }
+}
+
+/// Transitions a second, and how many went into one commit.
+async fn ours(rig: &Arc<Rig>, moving: Vec<Moving>) -> (f64, f64, Vec<Moving>) {
+    let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let commits = rig.journal.commits();
+    let begin = Timer::now();
+    let tasks: Vec<_> = moving
+        .into_iter()
+        .map(|mut instance| {
+            let (rig, stop, count) = (rig.clone(), stop.clone(), count.clone());
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    instance.transition(&rig).await;
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+                instance
+            })
+        })
+        .collect();
+    tokio::time::sleep(LENGTH).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut back = Vec::new();
+    for task in tasks {
+        back.push(task.await.unwrap());
+    }
+    let total = count.load(Ordering::Relaxed) as f64;
+    let batch = total / (rig.journal.commits() - commits) as f64;
+    (total / begin.elapsed().as_secs_f64(), batch, back)
+}
+
+/// Records a second that a bare loop appends, `batch` of them with one `fdatasync`.
+fn bare(folder: &Path, batch: f64, record_bytes: usize) -> f64 {
+    let mut file = OpenOptions::new().create(true).append(true).open(folder.join("bare")).unwrap();
+    let bytes = vec![b'x'; (batch * record_bytes as f64).round() as usize];
+    let (begin, mut syncs) = (Timer::now(), 0.0);
+    while begin.elapsed() < LENGTH {
+        file.write_all(&bytes).unwrap();
+        file.sync_data().unwrap();
+        syncs += 1.0;
+    }
+    let rate = syncs * batch / begin.elapsed().as_secs_f64();
+    drop(file);
+    std::fs::remove_file(folder.join("bare")).unwrap();
+    rate
+}
+
+/// Bytes that a transition writes: its fact, its hash, its account and the driver's state.
+fn record_bytes(rig: &Rig) -> usize {
+    let head = rig.journal.head().seq;
+    let query = tallyman::journal::FactQuery { after: head - 1, ..Default::default() };
+    let page = rig.journal.facts(&query).unwrap();
+    let body = serde_json::to_vec(&page.facts[0].fact).unwrap().len();
+    body + 32 + 82 + STATE.len()
+}
+
+pub(crate) fn run(report: &mut Report) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let folder = tempfile::tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")).unwrap();
+    let rig = Arc::new(Rig::open(&folder.path().join("data")));
+    let go = peer::build(folder.path());
+    let mut lines = Vec::new();
+    for instances in [1, 16, 64, 256] {
+        let mut moving = runtime.block_on(async {
+            let mut moving = Vec::new();
+            for number in 0..instances {
+                moving.push(rig.instance(instances * 1_000 + number).await);
+            }
+            moving
+        });
+        let record_bytes = record_bytes(&rig);
+        let (mut rates, mut batches, mut bares, mut ratios) = (vec![], vec![], vec![], vec![]);
+        for _ in 0..ROUNDS {
+            let (rate, batch, back) = runtime.block_on(ours(&rig, moving));
+            moving = back;
+            let bare = bare(folder.path(), batch, record_bytes);
+            ratios.push(rate / bare);
+            rates.push(rate);
+            batches.push(batch);
+            bares.push(bare);
+        }
+        let (rate, batch) = (median(&mut rates), median(&mut batches));
+        let ratio = median(&mut ratios);
+        lines.push(Line {
+            what: format!(
+                "{instances} instances, {batch:.0} a commit; peer: bare append and fdatasync of the same batches"
+            ),
+            ours: format!("{rate:.0}/s"),
+            peer: format!("{:.0}/s", median(&mut bares)),
+            ratio: format!("{:.0} %", ratio * 100.0),
+            goal: "at least 80 %".into(),
+            holds: Some(ratio >= 0.8),
+        });
+        if instances == 64
+            && let Some(program) = &go
+        {
+            for (flag, what) in [("-in-place=true", "in place"), ("-in-place=false", "aside and renamed")] {
+                let target = folder.path().join(format!("go{flag}"));
+                std::fs::create_dir_all(&target).unwrap();
+                let peer = peer::run(program, &["-folder", target.to_str().unwrap(), "-instances", "64", flag]);
+                let peer = peer["transitions_per_second"].as_f64().unwrap();
+                lines.push(Line {
+                    what: format!("64 instances; peer: JSON for each transition in Go, written {what}, not synced"),
+                    ours: format!("{rate:.0}/s"),
+                    peer: format!("{peer:.0}/s"),
+                    ratio: format!("{:.1}x", rate / peer),
+                    goal: "at least 20x".into(),
+                    holds: Some(rate >= 20.0 * peer),
+                });
+            }
+        }
+    }
+    report.table("Durable transitions: policy asked, fact sealed, record and account stored, synced", lines);
+}

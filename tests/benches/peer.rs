@@ -1,0 +1,28 @@
+//! The peer in Go: a tracker with a map, its record written as JSON at every transition.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peer");
+
+/// The peer's program, built if Go is there.
+pub(crate) fn build(folder: &Path) -> Option<PathBuf> {
+    let program = folder.join("peer");
+    let built = Command::new("go").args(["build", "-o"]).arg(&program).arg(".").current_dir(SOURCE).status();
+    match built {
+        Ok(status) if status.success() => Some(program),
+        _ => {
+            println!("NOT MEASURED: the peer in Go; install Go (Debian: apt-get install golang-go)");
+            None
+        }
+    }
+}
+
+/// What it measures.
+pub(crate) fn run(program: &Path, arguments: &[&str]) -> Value {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}

@@ -1,0 +1,104 @@
+//! What a daemon with many instances needs: memory, time to start, time to answer. A real daemon on a real folder, over HTTP.
+
+use std::path::Path;
+use std::time::{Duration, Instant as Timer};
+
+use tallyman::runtime::{Daemon, Options};
+
+use crate::durable::populate;
+use crate::measure::{Line, Report, median, nanos};
+
+const TOKEN: &str = "bench";
+
+fn options(data: &Path) -> Options {
+    Options {
+        data: data.into(),
+        listen: ([127, 0, 0, 1], 0).into(),
+        qemu: "qemu-system-x86_64".into(),
+        accelerator: None,
+        token: Some(TOKEN.into()),
+        supervisor: None,
+        journal: tallyman::journal::Options::default(),
+    }
+}
+
+fn resident_bytes() -> f64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: f64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096.0
+}
+
+fn goal(what: String, ours: String, goal: &str, holds: bool) -> Line {
+    Line { what, ours, peer: String::new(), ratio: String::new(), goal: goal.into(), holds: Some(holds) }
+}
+
+/// Median time of a request, in nanoseconds; the body is read to its end.
+async fn ask(client: &reqwest::Client, url: &str, times: usize) -> f64 {
+    let mut lengths = Vec::new();
+    for _ in 0..times {
+        let begin = Timer::now();
+        let answer = client.get(url).bearer_auth(TOKEN).send().await.unwrap().error_for_status().unwrap();
+        let body = answer.bytes().await.unwrap();
+        assert!(body.len() > 100);
+        lengths.push(begin.elapsed().as_nanos() as f64);
+    }
+    median(&mut lengths)
+}
+
+fn answers(report: &mut Report, runtime: &tokio::runtime::Runtime) {
+    let folder = tempfile::tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")).unwrap();
+    let data = folder.path().join("data");
+    populate(&data, 10_000);
+    let (all, one) = runtime.block_on(async {
+        let daemon = Daemon::start(options(&data)).await.unwrap();
+        let url = format!("http://{}", daemon.address());
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let serving = tokio::spawn(daemon.serve(stopped));
+        let client = reqwest::Client::new();
+        let all = ask(&client, &format!("{url}/instances"), 21).await;
+        let one = ask(&client, &format!("{url}/instances/vm-5000"), 201).await;
+        stop.send(true).unwrap();
+        serving.await.unwrap().unwrap();
+        (all, one)
+    });
+    report.table(
+        "Answers over HTTP, 10,000 instances",
+        vec![
+            goal("GET /instances, all of them, one component call".into(), nanos(all), "under 50 ms", all < 50e6),
+            goal("GET /instances/{id}".into(), nanos(one), "under 1 ms", one < 1e6),
+        ],
+    );
+}
+
+fn many(report: &mut Report, runtime: &tokio::runtime::Runtime) {
+    const COUNT: usize = 100_000;
+    let folder = tempfile::tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")).unwrap();
+    let data = folder.path().join("data");
+    populate(&data, COUNT);
+    let (length, bytes) = runtime.block_on(async {
+        let before = resident_bytes();
+        let begin = Timer::now();
+        let daemon = Daemon::start(options(&data)).await.unwrap();
+        let length = begin.elapsed();
+        (length, (resident_bytes() - before) / COUNT as f64 + f64::from(u8::from(daemon.address().port() == 0)))
+    });
+    report.table(
+        "A daemon that knows 100,000 instances",
+        vec![
+            goal(
+                "start to listening".into(),
+                nanos(length.as_nanos() as f64),
+                "under 2 s",
+                length < Duration::from_secs(2),
+            ),
+            goal("memory for each instance".into(), format!("{bytes:.0} B"), "under 4 kB", bytes < 4_000.0),
+        ],
+    );
+}
+
+pub(crate) fn run(report: &mut Report) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    // First, while the process's memory is small.
+    many(report, &runtime);
+    answers(report, &runtime);
+}

@@ -1,0 +1,141 @@
+//! What a change of rules costs those who are at work, and what an admission takes.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant as Timer};
+
+use tallyman::id::{Digest, TenantId};
+use tallyman::journal::{Entry, NewActivation};
+use tallyman::policy::PolicyHost;
+
+use crate::durable::Rig;
+use crate::measure::{Line, Report, median, nanos, percentile};
+
+const LOAD: usize = 64;
+const SWAPS: usize = 200;
+
+fn goal(what: &str, ours: f64, goal: &str, limit: f64) -> Line {
+    Line {
+        what: what.into(),
+        ours: nanos(ours),
+        peer: String::new(),
+        ratio: String::new(),
+        goal: goal.into(),
+        holds: Some(ours < limit),
+    }
+}
+
+/// A transition under way at a swap, against one under way at a write that changes no rules.
+fn added(which: &str, (swap, note): (f64, f64)) -> Line {
+    Line {
+        what: format!("a transition under way at a swap, {which}; peer: at another write"),
+        ours: nanos(swap),
+        peer: nanos(note),
+        ratio: format!("{:+.2} ms", (swap - note) / 1e6),
+        goal: "adds under 1 ms".into(),
+        holds: Some(swap - note < 1e6),
+    }
+}
+
+fn coarse() -> Vec<u8> {
+    std::fs::read(tallyman_tests::policies::folder().join("coarse.wasm")).unwrap()
+}
+
+type Span = (Timer, Timer);
+
+/// When everything began and ended, under full load.
+struct Spans {
+    transitions: Vec<Span>,
+    swaps: Vec<Span>,
+    /// Writes that change no rules, made in turn with the swaps: whoever is under way at one waits as long as at a swap, but for the swap.
+    notes: Vec<Span>,
+}
+
+/// The lengths of the transitions that were under way at one of `events`, in nanoseconds.
+fn lengths_at(transitions: &[Span], events: &[Span]) -> Vec<f64> {
+    let mut lengths = Vec::new();
+    for &(begin, end) in transitions {
+        let next = events.partition_point(|event| event.1 <= begin);
+        if events.get(next).is_some_and(|event| event.0 < end) {
+            lengths.push(end.duration_since(begin).as_nanos() as f64);
+        }
+    }
+    lengths
+}
+
+async fn under_load(rig: &Arc<Rig>, other: Digest) -> Spans {
+    let stop = Arc::new(AtomicBool::new(false));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..LOAD {
+        let mut instance = rig.instance(number).await;
+        let (rig, stop, seen) = (rig.clone(), stop.clone(), seen.clone());
+        tasks.spawn(async move {
+            let mut own = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                let begin = Timer::now();
+                instance.transition(&rig).await;
+                own.push((begin, Timer::now()));
+            }
+            seen.lock().unwrap().extend(own);
+        });
+    }
+    let standard = rig.policies.standard().digest();
+    let (mut swaps, mut notes) = (Vec::new(), Vec::new());
+    for swap in 0..SWAPS {
+        let digest = if swap % 2 == 0 { other } else { standard };
+        let activation = NewActivation { tenant: TenantId::default_tenant(), digest, requested: None, rollback: false };
+        let begin = Timer::now();
+        rig.journal.commit(Entry { activation: Some(activation), ..Entry::default() }).await.unwrap();
+        swaps.push((begin, Timer::now()));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let begin = Timer::now();
+        rig.journal.prove_alive().await.unwrap();
+        notes.push((begin, Timer::now()));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    let seen = std::mem::take(&mut *seen.lock().unwrap());
+    Spans { transitions: seen, swaps, notes }
+}
+
+pub(crate) fn run(report: &mut Report) {
+    let folder = tempfile::tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")).unwrap();
+    let (standard, coarse) = (PolicyHost::standard_bytes(), coarse());
+    let mut admissions: Vec<f64> = (0..7)
+        .map(|round| {
+            // A host of its own each time, so that the component is compiled anew; that of the standard policy at its opening.
+            let begin = Timer::now();
+            let host = PolicyHost::open(&folder.path().join(format!("cache{round}"))).unwrap();
+            let length = begin.elapsed().as_nanos() as f64;
+            host.admit(standard).unwrap();
+            length
+        })
+        .collect();
+    let admission = median(&mut admissions);
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let rig = Arc::new(Rig::open(&folder.path().join("data")));
+    let other = rig.policies.admit(&coarse).unwrap().digest;
+    let spans = runtime.block_on(under_load(&rig, other));
+    let mut swap = lengths_at(&spans.transitions, &spans.swaps);
+    let mut note = lengths_at(&spans.transitions, &spans.notes);
+    let tail = (percentile(&mut swap, 99), percentile(&mut note, 99));
+    let middle = (median(&mut swap), median(&mut note));
+    report.table(
+        &format!("{SWAPS} swaps while {LOAD} instances move as fast as they can"),
+        vec![
+            added("99th percentile", tail),
+            added("median", middle),
+            goal(
+                "admission of the standard policy: examined, compiled, engine started",
+                admission,
+                "under 150 ms",
+                150e6,
+            ),
+        ],
+    );
+}

@@ -1,0 +1,243 @@
+//! Components that misbehave, each in one way, and otherwise keep the contract.
+
+use std::path::Path;
+
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::abi::{AbiVariant, WasmType};
+use wit_parser::{Function, IndexMap, Resolve, SourceMap, WorldItem, WorldKey};
+
+const TEMPLATE: &str = include_str!("policy.wat");
+
+/// An evil question is one about an instant before this: long before every golden vector.
+pub(crate) const EVIL_BEFORE: i64 = 1_000_000;
+
+/// When a component shows what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum When {
+    /// At once, so also in the self-test.
+    Always,
+    /// Only when asked about an instant before [`EVIL_BEFORE`].
+    AskedAboutEarlyInstants,
+    /// Never: the template as it is.
+    Never,
+}
+
+/// A misbehaviour as code, in a single call and in a batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Evil {
+    /// Runs in `enter`; the answer is at 1024.
+    pub(crate) enter: &'static str,
+    /// Runs in `enter-all`; the answer is at 1024.
+    pub(crate) columns: &'static str,
+}
+
+impl Evil {
+    /// The same in both.
+    pub(crate) const fn both(code: &'static str) -> Self {
+        Self { enter: code, columns: code }
+    }
+
+    /// The component.
+    pub(crate) fn component(self, when: When) -> Vec<u8> {
+        self.component_with(when, "", "")
+    }
+
+    /// The component, with one more change to the template.
+    pub(crate) fn component_with(self, when: When, from: &str, to: &str) -> Vec<u8> {
+        assert!(TEMPLATE.contains(from), "the template has no '{from}'");
+        let decide = match when {
+            When::Always => "(i32.const 1)".to_owned(),
+            When::Never => "(i32.const 0)".to_owned(),
+            When::AskedAboutEarlyInstants => format!("(i64.lt_s (local.get $at) (i64.const {EVIL_BEFORE}))"),
+        };
+        let text = TEMPLATE
+            .replace(if from.is_empty() { "\0" } else { from }, to)
+            .replace("{evil}", &decide)
+            .replace("{enter}", self.enter)
+            .replace("{columns}", self.columns)
+            .replace("{accounting}", "tallyman:policy/accounting@0.1.0")
+            .replace("{rating}", "tallyman:policy/rating@0.1.0");
+        let mut module = wat::parse_str(text).expect("the template is text");
+        Contract::served().embed("policy", &mut module);
+        encode(&module)
+    }
+}
+
+pub(crate) const LOOPS: Evil = Evil::both("(loop $for_ever (br $for_ever))");
+pub(crate) const EATS_MEMORY: Evil = Evil::both("(loop $more (drop (memory.grow (i32.const 16))) (br $more))");
+pub(crate) const RECURSES: Evil = Evil::both("(drop (call $recurse (i64.const 0)))");
+pub(crate) const TRAPS: Evil = Evil::both("unreachable");
+pub(crate) const REFUSES: Evil = Evil {
+    enter: "(i32.store8 (i32.const 1024) (i32.const 1)) (i32.store8 (i32.const 1032) (i32.const 2)) (i32.store (i32.const 1036) (i32.const 0))",
+    columns: "(i32.store8 (i32.const 1024) (i32.const 1)) (i32.store8 (i32.const 1028) (i32.const 2)) (i32.store (i32.const 1032) (i32.const 1))",
+};
+/// Claims a text of a gigabyte, which its memory can't hold.
+pub(crate) const CLAIMS_A_GIGABYTE: Evil = Evil {
+    enter: "(i32.store8 (i32.const 1024) (i32.const 1)) (i32.store8 (i32.const 1032) (i32.const 3)) (i32.store (i32.const 1036) (i32.const 0)) (i32.store (i32.const 1040) (i32.const 1073741824))",
+    columns: "(i32.store (i32.const 1032) (i32.const 1073741824))",
+};
+/// Returns as much as its memory can hold.
+pub(crate) const RETURNS_MEGABYTES: Evil = Evil {
+    enter: "(drop (memory.grow (i32.const 200))) (i32.store8 (i32.const 1024) (i32.const 1)) (i32.store8 (i32.const 1032) (i32.const 3)) (i32.store (i32.const 1036) (i32.const 0)) (i32.store (i32.const 1040) (i32.const 12000000))",
+    columns: "(drop (memory.grow (i32.const 200))) (i32.store (i32.const 1028) (i32.const 0)) (i32.store (i32.const 1032) (i32.const 12000000))",
+};
+/// A second more in `created`.
+pub(crate) const INVENTS_A_SECOND: Evil = Evil {
+    enter: "(i64.store (i32.const 1048) (i64.add (i64.load (i32.const 1048)) (i64.const 1000000000)))",
+    columns: "(i64.store (i32.load (i32.const 1044)) (i64.add (i64.load (i32.load (i32.const 1044))) (i64.const 1000000000)))",
+};
+/// A nanosecond less in `running`.
+pub(crate) const LOSES_A_NANOSECOND: Evil = Evil {
+    enter: "(i64.store (i32.const 1064) (i64.sub (i64.load (i32.const 1064)) (i64.const 1)))",
+    columns: "(i64.store (i32.load (i32.const 1060)) (i64.sub (i64.load (i32.load (i32.const 1060))) (i64.const 1)))",
+};
+/// Takes away from `stopped` what it adds to `created`.
+pub(crate) const SHRINKS_A_TOTAL: Evil = Evil {
+    enter: "(i64.store (i32.const 1096) (i64.const 0)) (i64.store (i32.const 1048) (i64.const 77))",
+    columns: "(i64.store (i32.load (i32.const 1092)) (i64.const 0)) (i64.store (i32.load (i32.const 1044)) (i64.const 77))",
+};
+/// Begins the new visit a nanosecond early.
+pub(crate) const MOVES_SINCE_BACK: Evil = Evil {
+    enter: "(i64.store (i32.const 1040) (i64.sub (i64.load (i32.const 1040)) (i64.const 1)))",
+    columns: "(i64.store (i32.load (i32.const 1036)) (i64.sub (i64.load (i32.load (i32.const 1036))) (i64.const 1)))",
+};
+pub(crate) const FORGETS_THE_PHASE: Evil = Evil {
+    enter: "(i32.store8 (i32.const 1032) (i32.const 0))",
+    columns: "(i32.store8 (i32.load (i32.const 1028)) (i32.const 255))",
+};
+pub(crate) const MAKES_UP_A_PHASE: Evil = Evil {
+    enter: "(i32.store8 (i32.const 1033) (i32.const 9))",
+    columns: "(i32.store8 (i32.load (i32.const 1028)) (i32.const 9))",
+};
+/// One `since` too few.
+pub(crate) const SHORTENS_A_LIST: Evil =
+    Evil { enter: "", columns: "(i32.store (i32.const 1040) (i32.sub (i32.load (i32.const 1040)) (i32.const 1)))" };
+/// Correct single calls, but nothing in a batch.
+pub(crate) const BREAKS_BATCHES: Evil = Evil { enter: "", columns: "unreachable" };
+pub(crate) const HONEST: Evil = Evil::both("");
+
+/// The texts of the contract, to be changed.
+#[derive(Debug, Clone)]
+pub(crate) struct Contract {
+    files: Vec<(&'static str, String)>,
+    others: Vec<(&'static str, &'static str)>,
+}
+
+impl Contract {
+    /// As this host serves it.
+    pub(crate) fn served() -> Self {
+        let file = |name: &'static str| {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit").join(name);
+            (name, std::fs::read_to_string(path).expect("the contract is in wit/"))
+        };
+        Self { files: ["types.wit", "accounting.wit", "rating.wit", "world.wit"].map(file).into(), others: Vec::new() }
+    }
+
+    /// With every `from` replaced.
+    ///
+    /// # Panics
+    /// If there is none: the test would test nothing.
+    #[must_use]
+    pub(crate) fn with(mut self, from: &str, to: &str) -> Self {
+        assert!(self.files.iter().any(|(_, text)| text.contains(from)), "the contract has no '{from}'");
+        for (_, text) in &mut self.files {
+            *text = text.replace(from, to);
+        }
+        self
+    }
+
+    /// Beside a package of somebody else's.
+    #[must_use]
+    pub(crate) fn beside(mut self, name: &'static str, package: &'static str) -> Self {
+        self.others.push((name, package));
+        self
+    }
+
+    fn resolve(&self, world: &str) -> (Resolve, wit_parser::WorldId) {
+        let mut resolve = Resolve::default();
+        for (name, text) in &self.others {
+            resolve.push_source(name, text).expect("a package");
+        }
+        let mut sources = SourceMap::new();
+        for (name, text) in &self.files {
+            sources.push_str(name, text.as_str());
+        }
+        let group = sources.parse().unwrap_or_else(|(_, why)| panic!("{why}"));
+        let package = resolve.push_group(group).expect("a package");
+        let world = resolve.select_world(&[package], Some(world)).expect("a world");
+        (resolve, world)
+    }
+
+    /// Adds to a core module what an encoder needs to know about `world`.
+    pub(crate) fn embed(&self, world: &str, module: &mut Vec<u8>) {
+        let (resolve, world) = self.resolve(world);
+        embed_component_metadata(module, &resolve, world, StringEncoding::UTF8).expect("a world");
+    }
+
+    /// A component of the right shape, each of whose functions traps.
+    pub(crate) fn dummy(&self, world: &str) -> Vec<u8> {
+        encode(&self.dummy_module(world))
+    }
+
+    /// The core module in [`Contract::dummy`].
+    pub(crate) fn dummy_module(&self, world: &str) -> Vec<u8> {
+        let (resolve, id) = self.resolve(world);
+        let (mut imports, mut exports) = (String::new(), String::new());
+        for (interface, function) in functions(&resolve, &resolve.worlds[id].imports) {
+            let signature = signature(&resolve, AbiVariant::GuestImport, function);
+            imports += &format!("(import \"{interface}\" \"{}\" (func {signature}))", function.name);
+        }
+        for (interface, function) in functions(&resolve, &resolve.worlds[id].exports) {
+            let name =
+                if interface.is_empty() { function.name.clone() } else { format!("{interface}#{}", function.name) };
+            let signature = signature(&resolve, AbiVariant::GuestExport, function);
+            exports += &format!("(func (export \"{name}\") {signature} unreachable)");
+        }
+        let text = format!(
+            "(module {imports} (memory (export \"memory\") 1) {exports}
+               (func (export \"cabi_realloc\") (param i32 i32 i32 i32) (result i32) unreachable))"
+        );
+        let mut module = wat::parse_str(text).expect("text");
+        self.embed(world, &mut module);
+        module
+    }
+}
+
+type Items = IndexMap<WorldKey, WorldItem>;
+
+/// Every function of these items with the name of its interface, which is empty for a function of the world itself.
+fn functions<'a>(resolve: &'a Resolve, items: &'a Items) -> Vec<(String, &'a Function)> {
+    let mut found = Vec::new();
+    for item in items.values() {
+        match item {
+            WorldItem::Interface { id, .. } => {
+                let interface = resolve.id_of(*id).expect("interfaces here have names");
+                found.extend(resolve.interfaces[*id].functions.values().map(|function| (interface.clone(), function)));
+            }
+            WorldItem::Function(function) => found.push((String::new(), function)),
+            WorldItem::Type { .. } => {}
+        }
+    }
+    found
+}
+
+fn signature(resolve: &Resolve, variant: AbiVariant, function: &Function) -> String {
+    let signature = resolve.wasm_signature(variant, function);
+    let types = |types: &[WasmType]| types.iter().map(|&of| name(of)).collect::<Vec<_>>().join(" ");
+    format!("(param {}) (result {})", types(&signature.params), types(&signature.results))
+}
+
+fn name(of: WasmType) -> &'static str {
+    match of {
+        WasmType::I32 | WasmType::Pointer | WasmType::Length => "i32",
+        WasmType::I64 | WasmType::PointerOrI64 => "i64",
+        WasmType::F32 => "f32",
+        WasmType::F64 => "f64",
+    }
+}
+
+/// Wraps a module.
+pub(crate) fn encode(module: &[u8]) -> Vec<u8> {
+    let encoder = ComponentEncoder::default().validate(true).module(module);
+    encoder.and_then(|mut encoder| encoder.encode()).expect("the module fits its world")
+}

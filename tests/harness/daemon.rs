@@ -1,0 +1,497 @@
+//! The real program on a data folder of its own: started, killed, started again, and asked over HTTP and by its own command line.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use reqwest::Method;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use serde_json::{Value, json};
+use tallyman::hypervisor::files;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::guest;
+
+/// What must be over soon is over in a minute, or the test fails.
+const SOON: Duration = Duration::from_secs(60);
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    runtime.expect("a runtime for the client")
+});
+
+/// A data folder and the daemon on it. Nothing of it survives the value: neither the daemon nor a machine.
+pub struct Daemon {
+    program: PathBuf,
+    folder: Arc<TempDir>,
+    child: Option<Child>,
+    api: Option<Api>,
+}
+
+impl Daemon {
+    /// Starts `program` on a new data folder and imports the tiny guest as the image `tiny`.
+    pub fn start(program: &str) -> Self {
+        let daemon = Self::on(program, tempfile::tempdir().expect("a folder"));
+        daemon.import_tiny();
+        daemon
+    }
+
+    /// Starts `program` on `folder` as it is.
+    pub fn on(program: &str, folder: TempDir) -> Self {
+        let mut daemon = Self { program: program.into(), folder: folder.into(), child: None, api: None };
+        daemon.start_again();
+        daemon
+    }
+
+    fn import_tiny(&self) {
+        let import = json!({"name": "tiny", "kernel": guest::tiny(), "memory_bytes_min": 16 << 20});
+        self.api().post("/images", &import).done();
+    }
+
+    /// The data folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The client. It stays the one of the present start.
+    pub fn api(&self) -> &Api {
+        self.api.as_ref().expect("the daemon is up")
+    }
+
+    /// Starts the daemon and waits until it listens.
+    pub fn start_again(&mut self) {
+        assert!(self.child.is_none(), "it is up");
+        let log = File::options().append(true).create(true).open(self.log()).expect("a log");
+        let mut command = self.command(&["serve", "--listen", "127.0.0.1:0", "--accelerator", "tcg"]);
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().expect("start the daemon");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+        self.child = Some(child);
+        let url = line.split_whitespace().find_map(|word| word.strip_prefix("http://"));
+        let address = url.unwrap_or_else(|| panic!("it does not listen: {line}{}", self.said())).trim_end_matches(',');
+        let token = fs::read_to_string(self.folder().join("token")).expect("a token");
+        self.api = Some(Api::new(format!("http://{address}"), token.trim().into()));
+    }
+
+    /// Ends the daemon in the middle of whatever it does.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("it is up");
+        child.kill().and_then(|()| child.wait()).expect("a child of ours");
+        self.api = None;
+    }
+
+    /// Asks the daemon to end, and waits for it.
+    ///
+    /// # Panics
+    /// If it fails on the way.
+    pub fn stop(&mut self) {
+        let mut child = self.child.take().expect("it is up");
+        kill_process(pid_of(&child), Signal::TERM).expect("a child of ours");
+        let status = child.wait().expect("a child of ours");
+        assert!(status.success(), "{status}: {}", self.said());
+        self.api = None;
+    }
+
+    /// The program with these arguments and this data folder, and nothing from the environment.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = program(&self.program, arguments);
+        command.arg("--data").arg(self.folder());
+        command
+    }
+
+    /// Runs the command line against the daemon.
+    pub fn cli(&self, arguments: &[&str]) -> Output {
+        let mut command = self.command(arguments);
+        command.args(["--url", &self.api().url]).output().expect("run the program")
+    }
+
+    /// What the daemon has written to its log.
+    pub fn said(&self) -> String {
+        fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder().join("daemon.log")
+    }
+
+    /// The folder of an instance.
+    pub fn instance(&self, id: &str) -> PathBuf {
+        self.folder().join("instances").join(id)
+    }
+
+    /// Types a byte on the console of a guest.
+    pub fn type_to(&self, id: &str, byte: char) {
+        let path = files::console_input(&self.instance(id));
+        let input = File::options().write(true).custom_flags(libc_nonblock()).open(&path);
+        let mut input = input.unwrap_or_else(|error| panic!("{} has no reader: {error}", path.display()));
+        write!(input, "{byte}").expect("the supervisor reads");
+    }
+
+    /// The numbers of the heartbeats on the console, in order.
+    pub fn heartbeats(&self, id: &str) -> Vec<u64> {
+        let log = fs::read_to_string(files::console_log(&self.instance(id))).expect("a console");
+        let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().filter_map(|line| line.trim_end().strip_prefix("HB ")?.parse().ok()).collect()
+    }
+
+    /// The processes of machines on this data folder: supervisors and virtual machine monitors, by id.
+    pub fn machines(&self) -> Vec<Pid> {
+        let daemon = self.child.as_ref().map(pid_of);
+        processes_of(self.folder()).into_iter().filter(|&pid| Some(pid) != daemon).collect()
+    }
+
+    /// Those of one instance.
+    pub fn machines_of(&self, id: &str) -> Vec<Pid> {
+        processes_of(&self.instance(id))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the daemon said:\n{}", self.said());
+        }
+        if self.child.is_some() {
+            self.kill();
+        }
+        for pid in self.machines() {
+            // It may end by itself in this moment.
+            let handle = Handle::of(pid);
+            let _ = kill_process(pid, Signal::KILL);
+            handle.wait();
+        }
+    }
+}
+
+/// A process that is waited for without being its parent.
+pub struct Handle(Option<OwnedFd>);
+
+impl Handle {
+    /// A handle of a process; of one that is gone there is nothing to wait for.
+    pub fn of(pid: Pid) -> Self {
+        Self(pidfd_open(pid, PidfdFlags::empty()).ok())
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Panics
+    /// If it hasn't after a minute.
+    pub fn wait(&self) {
+        let Some(handle) = &self.0 else { return };
+        let ended = poll(&mut [PollFd::new(handle, PollFlags::IN)], Some(&SOON.try_into().expect("a minute")));
+        assert_eq!(ended, Ok(1), "it goes on");
+    }
+}
+
+fn pid_of(child: &Child) -> Pid {
+    Pid::from_child(child)
+}
+
+const fn libc_nonblock() -> i32 {
+    rustix::fs::OFlags::NONBLOCK.bits() as i32
+}
+
+/// The living processes that name a path inside `folder` in their command line.
+fn processes_of(folder: &Path) -> Vec<Pid> {
+    let mine = folder.as_os_str().as_encoded_bytes();
+    let pids = fs::read_dir("/proc").expect("this is Linux").filter_map(|entry| {
+        let pid: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        line.windows(mine.len()).any(|window| window == mine).then(|| Pid::from_raw(pid)).flatten()
+    });
+    let mut pids: Vec<_> = pids.collect();
+    pids.sort_by_key(|pid| pid.as_raw_nonzero());
+    pids
+}
+
+/// `program` with these arguments, and nothing of ours from the environment.
+pub fn program(program: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"TALLYMAN_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// A client of a daemon.
+#[derive(Clone)]
+pub struct Api {
+    /// Where the daemon listens.
+    pub url: String,
+    token: String,
+    http: reqwest::Client,
+}
+
+/// What the daemon answered.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// What was asked.
+    pub question: String,
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body; null if it is empty.
+    pub body: Value,
+}
+
+/// A request in all its parts.
+#[derive(Debug, Clone)]
+pub struct Request<'a> {
+    /// `GET` and so on.
+    pub method: &'a str,
+    /// Path and query.
+    pub path: &'a str,
+    /// The whole header `Authorization`; none sends the daemon's token.
+    pub authorization: Option<&'a str>,
+    /// The header `Content-Type`, if any.
+    pub content_type: Option<&'a str>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Api {
+    fn new(url: String, token: String) -> Self {
+        let http = reqwest::Client::builder().no_proxy().timeout(SOON).build().expect("a client");
+        Self { url, token, http }
+    }
+
+    /// Sends a request and reads the whole answer. None if the daemon went away meanwhile.
+    pub fn try_send(&self, request: &Request<'_>) -> Option<Answer> {
+        let question = format!("{} {}", request.method, request.path);
+        let method = Method::from_bytes(request.method.as_bytes()).expect("a method");
+        let bearer = format!("Bearer {}", self.token);
+        let mut asking = self.http.request(method, format!("{}{}", self.url, request.path));
+        asking = asking.header(AUTHORIZATION, request.authorization.unwrap_or(&bearer)).body(request.body.clone());
+        if let Some(content_type) = request.content_type {
+            asking = asking.header(CONTENT_TYPE, content_type);
+        }
+        RUNTIME.block_on(async {
+            let answer = asking.send().await.ok()?;
+            let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+            let text = answer.bytes().await.ok()?;
+            let body = match text.is_empty() {
+                true => Value::Null,
+                false => serde_json::from_slice(&text)
+                    .unwrap_or_else(|_| panic!("{question}: not JSON: {}", String::from_utf8_lossy(&text))),
+            };
+            Some(Answer { question, status, headers, body })
+        })
+    }
+
+    /// Sends a request.
+    ///
+    /// # Panics
+    /// If no answer comes.
+    pub fn send(&self, request: &Request<'_>) -> Answer {
+        self.try_send(request).unwrap_or_else(|| panic!("no answer to {} {}", request.method, request.path))
+    }
+
+    fn plain<'a>(method: &'a str, path: &'a str) -> Request<'a> {
+        Request { method, path, authorization: None, content_type: None, body: Vec::new() }
+    }
+
+    /// `GET`.
+    pub fn get(&self, path: &str) -> Answer {
+        self.send(&Self::plain("GET", path))
+    }
+
+    /// `DELETE`.
+    pub fn delete(&self, path: &str) -> Answer {
+        self.send(&Self::plain("DELETE", path))
+    }
+
+    /// `POST` without a body.
+    pub fn act(&self, path: &str) -> Answer {
+        self.send(&Self::plain("POST", path))
+    }
+
+    /// `POST` of JSON.
+    pub fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send(&Request {
+            content_type: Some("application/json"),
+            body: body.to_string().into(),
+            ..Self::plain("POST", path)
+        })
+    }
+
+    /// `PUT` of JSON.
+    pub fn put(&self, path: &str, body: &Value) -> Answer {
+        self.send(&Request {
+            content_type: Some("application/json"),
+            body: body.to_string().into(),
+            ..Self::plain("PUT", path)
+        })
+    }
+
+    /// `POST` of a component.
+    pub fn upload(&self, component: Vec<u8>) -> Answer {
+        self.send(&Request {
+            content_type: Some("application/wasm"),
+            body: component,
+            ..Self::plain("POST", "/policies")
+        })
+    }
+
+    /// Creates an instance of the tiny guest and answers its id.
+    pub fn create(&self, name: &str) -> String {
+        self.create_with(name, "")
+    }
+
+    /// Creates an instance of the tiny guest with words on its kernel's command line, and answers its id.
+    pub fn create_with(&self, name: &str, cmdline: &str) -> String {
+        let created =
+            self.post("/instances", &json!({"name": name, "image": "tiny", "cmdline": cmdline, "stop_grace_ms": 2000}));
+        created.done()["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Waits for a state of an instance.
+    ///
+    /// # Panics
+    /// If it is not reached in a minute.
+    pub fn wait(&self, id: &str, state: &str) {
+        let waited = self.get(&format!("/instances/{id}/wait?state={state}&timeout=50s")).done();
+        assert_eq!((&waited["state"], &waited["timed_out"]), (&json!(state), &json!(false)), "{waited}");
+    }
+
+    /// Creates an instance and waits until it runs.
+    pub fn create_running(&self, name: &str) -> String {
+        let id = self.create(name);
+        self.wait(&id, "Running");
+        id
+    }
+
+    /// Gives an instance a command that must succeed; answers the instance.
+    pub fn command(&self, id: &str, command: &str) -> Value {
+        self.act(&format!("/instances/{id}/{command}")).done()
+    }
+
+    /// An instance, also a deleted one.
+    pub fn instance(&self, id: &str) -> Value {
+        self.get(&format!("/instances/{id}?deleted=true")).done()
+    }
+
+    /// All facts of an instance.
+    pub fn facts(&self, id: &str) -> Vec<Value> {
+        let page = self.get(&format!("/journal?instance={id}&limit=1000")).done();
+        assert_eq!(page["next"], Value::Null, "more than a page");
+        page["facts"].as_array().expect("facts").clone()
+    }
+
+    /// The phases that an instance has entered, in order.
+    pub fn phases(&self, id: &str) -> Vec<String> {
+        let facts = self.facts(id);
+        facts.iter().filter_map(|fact| Some(fact["phase"].as_str()?.to_owned())).collect()
+    }
+
+    /// Checks that the intervals of an instance partition its lifetime and that all totals are those of the intervals, to the nanosecond;
+    /// answers the intervals.
+    ///
+    /// # Panics
+    /// If they don't.
+    pub fn check_time(&self, id: &str) -> Vec<Value> {
+        let account = self.get(&format!("/instances/{id}/intervals")).done();
+        let pieces = account["intervals"].as_array().expect("intervals").clone();
+        let number = |value: &Value| value.as_i64().unwrap_or_else(|| panic!("no number: {value} in {account}"));
+        for pair in pieces.windows(2) {
+            assert_eq!(pair[0]["end_ns"], pair[1]["start_ns"], "the intervals must touch: {account}");
+            assert_eq!(pair[0]["open"], json!(false), "only the last may be open: {account}");
+        }
+        let mut totals = serde_json::Map::new();
+        let mut sum = 0;
+        for piece in &pieces {
+            let length = number(&piece["end_ns"]) - number(&piece["start_ns"]);
+            assert!(length >= 0 && length == number(&piece["duration_ns"]), "{piece}");
+            sum += length;
+            if length > 0 {
+                let phase = piece["phase"].as_str().expect("a phase").to_owned();
+                let total = totals.entry(phase).or_insert(json!(0));
+                *total = json!(number(total) + length);
+            }
+        }
+        assert_eq!(account["totals_ns"], Value::Object(totals), "{account}");
+        let lifetime = match (pieces.first(), pieces.last()) {
+            (Some(first), Some(last)) => number(&last["end_ns"]) - number(&first["start_ns"]),
+            _ => 0,
+        };
+        assert_eq!(sum, lifetime, "{account}");
+        assert_eq!(account["proof"], json!({"sum_ns": sum, "lifetime_ns": sum, "difference_ns": 0}), "{account}");
+        assert_eq!(account["accounted"]["proof"]["difference_ns"], json!(0), "{account}");
+        pieces
+    }
+
+    /// Follows server-sent events until a line satisfies `last`; answers all lines heard.
+    ///
+    /// # Panics
+    /// If they end before.
+    pub fn follow(&self, path: &str, last: impl Fn(&str) -> bool) -> Vec<String> {
+        self.follow_then(path, || (), last)
+    }
+
+    /// The same; `then` runs once the first line has arrived.
+    pub fn follow_then(&self, path: &str, then: impl FnOnce(), last: impl Fn(&str) -> bool) -> Vec<String> {
+        let asking = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token);
+        let mut answer = RUNTIME.block_on(asking.send()).expect("an answer");
+        assert_eq!(answer.status().as_u16(), 200);
+        let (mut partial, mut lines, mut then) = (String::new(), Vec::new(), Some(then));
+        while let Some(bytes) = RUNTIME.block_on(answer.chunk()).expect("it goes on") {
+            partial.push_str(std::str::from_utf8(&bytes).expect("text"));
+            while let Some((line, rest)) = partial.split_once('\n') {
+                let line = line.strip_prefix("data:").map(|data| serde_json::from_str::<String>(data).expect("a line"));
+                partial = rest.to_owned();
+                let Some(line) = line else { continue };
+                lines.push(line);
+                if let Some(then) = then.take() {
+                    then();
+                }
+                if last(&lines[lines.len() - 1]) {
+                    return lines;
+                }
+            }
+        }
+        panic!("the lines ended before the last: {lines:?}");
+    }
+
+    /// All lines of a log that is not followed.
+    pub fn lines(&self, path: &str) -> Vec<String> {
+        let asking = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token);
+        let text = RUNTIME.block_on(async { asking.send().await?.text().await }).expect("an answer");
+        let data = text.lines().filter_map(|line| line.strip_prefix("data:"));
+        data.map(|data| serde_json::from_str(data).expect("a line")).collect()
+    }
+}
+
+impl Answer {
+    /// The body of an answer that says it is done.
+    ///
+    /// # Panics
+    /// If it says anything else.
+    pub fn done(self) -> Value {
+        assert!((200..300).contains(&self.status), "{}: {} {}", self.question, self.status, self.body);
+        self.body
+    }
+
+    /// Checks that it is a refusal with this status and code, whose message contains `words`; answers the body.
+    ///
+    /// # Panics
+    /// If it isn't.
+    pub fn refused(self, status: u16, code: &str, words: &str) -> Value {
+        let told = format!("{}: {} {}", self.question, self.status, self.body);
+        assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)), "{told}");
+        let message = self.body["message"].as_str().unwrap_or_else(|| panic!("no message: {told}"));
+        assert!(message.contains(words), "'{words}' is not in the message of {told}");
+        self.body
+    }
+}

@@ -1,0 +1,471 @@
+//! A hypervisor without machines: it keeps what a real one would run in memory, does as it is told, and remembers what was asked of it.
+//!
+//! It outlives every fleet that uses it, as real machines outlive the daemon.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::future::{BoxFuture, FutureExt};
+use tallyman::billing::BootId;
+use tallyman::clock;
+use tallyman::hypervisor::{
+    Accelerator, Adopted, Capabilities, Description, Exit, ExitStatus, Hypervisor, HypervisorError, Initiator,
+    Launched, MachineSpec, Observed, Origin, Saved, SnapshotDefect, Stamp, Vm, VmState,
+};
+use tallyman::id::InstanceId;
+use tokio::sync::{Semaphore, mpsc};
+
+/// Something that a driver asks of a hypervisor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Call {
+    /// [`Hypervisor::launch`].
+    Launch,
+    /// [`Hypervisor::adopt`].
+    Adopt,
+    /// [`Vm::resume`].
+    Resume,
+    /// [`Vm::pause`].
+    Pause,
+    /// [`Vm::save`].
+    Save,
+    /// [`Vm::request_stop`].
+    RequestStop,
+    /// [`Vm::quit`].
+    Quit,
+    /// [`Vm::kill`].
+    Kill,
+}
+
+impl Call {
+    /// Every call.
+    pub const ALL: [Call; 8] =
+        [Call::Launch, Call::Adopt, Call::Resume, Call::Pause, Call::Save, Call::RequestStop, Call::Quit, Call::Kill];
+}
+
+/// What happens to the next call of a kind instead of plain success.
+#[derive(Debug, Clone)]
+pub enum Plan {
+    /// It is refused and does nothing.
+    Fail,
+    /// It waits before it acts.
+    HoldBefore(Gate),
+    /// It acts and then waits before it answers.
+    HoldAfter(Gate),
+}
+
+/// Where a call waits: a test sees that it has come and lets it go on.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    reached: Arc<Semaphore>,
+    opened: Arc<Semaphore>,
+}
+
+impl Gate {
+    fn new() -> Self {
+        Self { reached: Arc::new(Semaphore::new(0)), opened: Arc::new(Semaphore::new(0)) }
+    }
+
+    /// Waits until a call is held here.
+    pub async fn reached(&self) {
+        self.reached.acquire().await.expect("never closed").forget();
+    }
+
+    /// Lets it go on.
+    pub fn open(&self) {
+        self.opened.add_permits(1);
+    }
+
+    async fn pass(&self) {
+        self.reached.add_permits(1);
+        self.opened.acquire().await.expect("never closed").forget();
+    }
+}
+
+/// One machine's place in the world.
+struct Machine {
+    /// None when it has ended or is lost.
+    state: Option<VmState>,
+    boot: BootId,
+    history: Vec<Observed>,
+    exit: Option<Exit>,
+    watcher: Option<mpsc::Sender<Observed>>,
+    asked_to_stop: bool,
+}
+
+#[derive(Default)]
+struct World {
+    machines: BTreeMap<(InstanceId, u32), Machine>,
+    plans: HashMap<InstanceId, VecDeque<(Call, Plan)>>,
+    /// For an instance whose id is not known yet: the next launch of anything that has no plan.
+    next_launch: VecDeque<Plan>,
+    calls: HashMap<InstanceId, Vec<(Call, Stamp)>>,
+    deaf: bool,
+}
+
+/// The hypervisor. Clones share their machines.
+#[derive(Clone)]
+pub struct DoubleHypervisor {
+    description: Description,
+    world: Arc<Mutex<World>>,
+}
+
+impl Default for DoubleHypervisor {
+    fn default() -> Self {
+        let description = Description {
+            name: "double",
+            version: "1".into(),
+            program: PathBuf::from("/nonexistent"),
+            accelerator: Accelerator::Tcg,
+            accelerator_reason: "there is no guest".into(),
+            machine_type: "none".into(),
+            capabilities: Capabilities { snapshots: true, graceful_stop: true, console_input: false },
+        };
+        Self { description, world: Arc::default() }
+    }
+}
+
+/// What a test says and asks.
+impl DoubleHypervisor {
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next `call` for `id` follows `plan`. Plans of one kind of call are used up in order.
+    pub fn plan(&self, id: &InstanceId, call: Call, plan: Plan) {
+        self.world().plans.entry(id.clone()).or_default().push_back((call, plan));
+    }
+
+    /// The next `call` for `id` is held before it acts.
+    pub fn hold_before(&self, id: &InstanceId, call: Call) -> Gate {
+        let gate = Gate::new();
+        self.plan(id, call, Plan::HoldBefore(gate.clone()));
+        gate
+    }
+
+    /// The next `call` for `id` is held after it has acted.
+    pub fn hold_after(&self, id: &InstanceId, call: Call) -> Gate {
+        let gate = Gate::new();
+        self.plan(id, call, Plan::HoldAfter(gate.clone()));
+        gate
+    }
+
+    /// The next launch of an instance without plans follows `plan`.
+    pub fn plan_next_launch(&self, plan: Plan) {
+        self.world().next_launch.push_back(plan);
+    }
+
+    /// The next launch of an instance without plans is held before it acts.
+    pub fn hold_next_launch(&self) -> Gate {
+        let gate = Gate::new();
+        self.plan_next_launch(Plan::HoldBefore(gate.clone()));
+        gate
+    }
+
+    /// Drops what is planned for `id` and was not used up.
+    pub fn forget_plans(&self, id: &InstanceId) {
+        self.world().plans.remove(id);
+    }
+
+    /// From now on guests do not hear that they are asked to stop.
+    pub fn make_guests_deaf(&self) {
+        self.world().deaf = true;
+    }
+
+    /// What was asked for `id` so far, each with the stamp that the double gave it.
+    pub fn calls(&self, id: &InstanceId) -> Vec<(Call, Stamp)> {
+        self.world().calls.get(id).cloned().unwrap_or_default()
+    }
+
+    /// The stamp of the last `call` for `id`.
+    pub fn last(&self, id: &InstanceId, call: Call) -> Stamp {
+        let calls = self.calls(id);
+        let last = calls.iter().rev().find(|&&(called, _)| called == call);
+        last.unwrap_or_else(|| panic!("{call:?} was not called")).1
+    }
+
+    /// What the vCPUs of the newest machine of `id` do; none if it has ended.
+    pub fn state(&self, id: &InstanceId) -> Option<VmState> {
+        newest(&mut self.world(), id).and_then(|machine| machine.state)
+    }
+
+    /// How many machines of `id` live.
+    pub fn living(&self, id: &InstanceId) -> usize {
+        let world = self.world();
+        world.machines.iter().filter(|((of, _), machine)| of == id && machine.state.is_some()).count()
+    }
+
+    /// The guest says something on its console.
+    pub fn observe(&self, id: &InstanceId, seen: Observed) {
+        let mut world = self.world();
+        newest(&mut world, id).expect("a machine").see(seen);
+    }
+
+    /// The newest machine of `id` ends by itself. Answers how.
+    pub fn end(&self, id: &InstanceId, initiator: Initiator) -> Exit {
+        let mut world = self.world();
+        newest(&mut world, id).expect("a machine").end(initiator)
+    }
+
+    /// The host loses power, or the supervisor and then the machine are killed: nobody knows how it ended.
+    pub fn lose(&self, id: &InstanceId, boot: &BootId) {
+        let mut world = self.world();
+        let machine = newest(&mut world, id).expect("a machine");
+        machine.state = None;
+        machine.exit = None;
+        machine.watcher = None;
+        machine.boot = boot.clone();
+    }
+
+    /// What was seen of the newest machine belongs to another boot.
+    pub fn move_to_boot(&self, id: &InstanceId, boot: &BootId) {
+        let mut world = self.world();
+        newest(&mut world, id).expect("a machine").boot = boot.clone();
+    }
+
+    /// The newest machine of `id` is in `state`, whatever was asked of it.
+    pub fn put(&self, id: &InstanceId, state: VmState) {
+        let mut world = self.world();
+        if let Some(machine) = newest(&mut world, id) {
+            machine.state = Some(state);
+        }
+    }
+
+    /// Whether there ever was a machine of `id`.
+    pub fn knows(&self, id: &InstanceId) -> bool {
+        newest(&mut self.world(), id).is_some()
+    }
+
+    /// There never was a machine of `id`.
+    pub fn unmake(&self, id: &InstanceId) {
+        self.world().machines.retain(|(of, _), _| of != id);
+    }
+}
+
+fn newest<'a>(world: &'a mut World, id: &InstanceId) -> Option<&'a mut Machine> {
+    let all = (id.clone(), 0)..=(id.clone(), u32::MAX);
+    world.machines.range_mut(all).next_back().map(|(_, machine)| machine)
+}
+
+impl Machine {
+    fn see(&mut self, seen: Observed) {
+        self.history.push(seen.clone());
+        if let Some(watcher) = &self.watcher {
+            // A daemon that is down hears it when it is back.
+            let _ = watcher.try_send(seen);
+        }
+    }
+
+    fn end(&mut self, initiator: Initiator) -> Exit {
+        if let Some(exit) = &self.exit {
+            return exit.clone();
+        }
+        let status = if initiator == Initiator::Unknown { ExitStatus::Signal(9) } else { ExitStatus::Code(0) };
+        let exit = Exit { stamp: Stamp::now(), status, initiator, witnessed: true };
+        self.state = None;
+        self.exit = Some(exit.clone());
+        if let Some(watcher) = self.watcher.take() {
+            let _ = watcher.try_send(Observed::Exited(exit.clone()));
+        }
+        exit
+    }
+
+    /// A new listener hears everything from the beginning.
+    fn watch(&mut self) -> mpsc::Receiver<Observed> {
+        let (watcher, observed) = mpsc::channel(256);
+        for seen in &self.history {
+            watcher.try_send(seen.clone()).expect("room");
+        }
+        self.watcher = Some(watcher);
+        observed
+    }
+}
+
+/// How calls are answered.
+impl DoubleHypervisor {
+    fn planned(&self, id: &InstanceId, call: Call) -> Option<Plan> {
+        let mut world = self.world();
+        let plans = world.plans.entry(id.clone()).or_default();
+        match plans.iter().position(|&(planned, _)| planned == call) {
+            Some(at) => plans.remove(at).map(|(_, plan)| plan),
+            None if call == Call::Launch && plans.is_empty() => world.next_launch.pop_front(),
+            None => None,
+        }
+    }
+
+    fn note(&self, id: &InstanceId, call: Call) -> Stamp {
+        let stamp = Stamp::now();
+        self.world().calls.entry(id.clone()).or_default().push((call, stamp));
+        stamp
+    }
+
+    async fn answer<T>(
+        &self,
+        id: &InstanceId,
+        call: Call,
+        act: impl FnOnce(&mut World, Stamp) -> Result<T, HypervisorError>,
+    ) -> Result<T, HypervisorError> {
+        let plan = self.planned(id, call);
+        if let Some(Plan::HoldBefore(gate)) = &plan {
+            gate.pass().await;
+        }
+        let stamp = self.note(id, call);
+        if matches!(plan, Some(Plan::Fail)) {
+            return Err(HypervisorError::Refused { call: "call", reason: format!("{call:?} is planned to fail") });
+        }
+        let outcome = act(&mut self.world(), stamp);
+        if let Some(Plan::HoldAfter(gate)) = &plan {
+            gate.pass().await;
+        }
+        outcome
+    }
+}
+
+impl Hypervisor for DoubleHypervisor {
+    fn name(&self) -> &'static str {
+        self.description.name
+    }
+
+    fn describe(&self) -> &Description {
+        &self.description
+    }
+
+    fn launch<'a>(&'a self, spec: &'a MachineSpec, origin: Origin) -> BoxFuture<'a, Result<Launched, HypervisorError>> {
+        let key = (spec.id.clone(), spec.incarnation);
+        let launch = move |world: &mut World, _| {
+            let state = match origin {
+                Origin::Boot => VmState::NotStarted,
+                Origin::Snapshot(folder) if folder.join(MEMORY).is_file() => VmState::Paused,
+                Origin::Snapshot(path) => {
+                    return Err(HypervisorError::Snapshot { path, defect: SnapshotDefect::Missing });
+                }
+            };
+            assert!(!world.machines.contains_key(&key), "incarnation {} is used twice", key.1);
+            let boot = clock::boot_id().expect("this is Linux");
+            let mut machine = Machine {
+                state: Some(state),
+                boot,
+                history: Vec::new(),
+                exit: None,
+                watcher: None,
+                asked_to_stop: false,
+            };
+            let observed = machine.watch();
+            world.machines.insert(key.clone(), machine);
+            Ok(Launched { vm: self.vm(key), observed, pid: 1 })
+        };
+        self.answer(&spec.id, Call::Launch, launch).boxed()
+    }
+
+    fn adopt<'a>(&'a self, spec: &'a MachineSpec) -> BoxFuture<'a, Result<Adopted, HypervisorError>> {
+        let key = (spec.id.clone(), spec.incarnation);
+        let adopt = move |world: &mut World, _| {
+            let Some(machine) = world.machines.get_mut(&key) else { return Ok(Adopted::NeverLaunched) };
+            let (boot, history) = (machine.boot.clone(), machine.history.clone());
+            Ok(match (machine.state, machine.exit.clone()) {
+                (Some(state), _) => {
+                    let observed = machine.watch();
+                    Adopted::Alive { launched: Launched { vm: self.vm(key), observed, pid: 1 }, state }
+                }
+                (None, Some(exit)) => Adopted::Exited { boot, history, exit },
+                (None, None) => Adopted::Lost { boot, history },
+            })
+        };
+        self.answer(&spec.id, Call::Adopt, adopt).boxed()
+    }
+}
+
+impl DoubleHypervisor {
+    fn vm(&self, key: (InstanceId, u32)) -> Arc<dyn Vm> {
+        Arc::new(DoubleVm { double: self.clone(), key })
+    }
+}
+
+/// The file that stands for a guest's memory.
+const MEMORY: &str = "memory";
+
+struct DoubleVm {
+    double: DoubleHypervisor,
+    key: (InstanceId, u32),
+}
+
+impl DoubleVm {
+    /// Answers `call` by `act` on the machine if it lives.
+    fn ask<'a, T: Send + 'a>(
+        &'a self,
+        call: Call,
+        act: impl FnOnce(&mut Machine, bool, Stamp) -> Result<T, HypervisorError> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, HypervisorError>> {
+        let act = |world: &mut World, stamp| {
+            let deaf = world.deaf;
+            let machine = world.machines.get_mut(&self.key).filter(|machine| machine.state.is_some());
+            act(machine.ok_or(HypervisorError::Disconnected { call: "call" })?, deaf, stamp)
+        };
+        self.double.answer(&self.key.0, call, act).boxed()
+    }
+}
+
+impl Vm for DoubleVm {
+    fn resume(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>> {
+        self.ask(Call::Resume, |machine, _, stamp| {
+            machine.state = Some(VmState::Running);
+            if machine.asked_to_stop {
+                machine.end(Initiator::GuestPowerOff);
+            }
+            Ok(stamp)
+        })
+    }
+
+    fn pause(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>> {
+        self.ask(Call::Pause, |machine, _, stamp| {
+            machine.state = Some(VmState::Paused);
+            Ok(stamp)
+        })
+    }
+
+    fn save<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<Saved, HypervisorError>> {
+        self.ask(Call::Save, move |machine, _, stamp| {
+            assert_ne!(machine.state, Some(VmState::Running), "memory of a machine that runs can't be saved");
+            let written = fs::create_dir_all(to).and_then(|()| fs::write(to.join(MEMORY), b"all of it"));
+            written.map_err(|source| HypervisorError::File { act: "write", path: to.into(), source })?;
+            Ok(Saved { bytes: 9, stamp })
+        })
+    }
+
+    fn request_stop(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>> {
+        self.ask(Call::RequestStop, |machine, deaf, stamp| {
+            machine.asked_to_stop = !deaf;
+            if !deaf && machine.state == Some(VmState::Running) {
+                machine.end(Initiator::GuestPowerOff);
+            }
+            Ok(stamp)
+        })
+    }
+
+    fn quit(&self) -> BoxFuture<'_, Result<(), HypervisorError>> {
+        self.ask(Call::Quit, |machine, _, _| {
+            machine.end(Initiator::Host);
+            Ok(())
+        })
+    }
+
+    fn kill(&self) -> Result<(), HypervisorError> {
+        let plan = self.double.planned(&self.key.0, Call::Kill);
+        self.double.note(&self.key.0, Call::Kill);
+        if plan.is_some() {
+            let source = std::io::ErrorKind::PermissionDenied.into();
+            return Err(HypervisorError::Kill { pid: 1, source });
+        }
+        if let Some(machine) = self.double.world().machines.get_mut(&self.key) {
+            machine.end(Initiator::Host);
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> BoxFuture<'_, Result<VmState, HypervisorError>> {
+        let mut world = self.double.world();
+        let state = world.machines.get_mut(&self.key).and_then(|machine| machine.state);
+        std::future::ready(state.ok_or(HypervisorError::Disconnected { call: "state" })).boxed()
+    }
+}

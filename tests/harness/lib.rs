@@ -1,0 +1,10 @@
+//! What tests share.
+
+pub mod daemon;
+pub mod double;
+pub mod guest;
+pub mod linux;
+pub mod machine;
+pub mod parity;
+pub mod policies;
+pub mod rig;

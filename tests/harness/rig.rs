@@ -1,0 +1,318 @@
+//! A daemon's inside on a folder of its own, with the double for a hypervisor: it can crash and start again as often as a test likes.
+
+use std::fs;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use tallyman::billing::interval::{Interval, intervals};
+use tallyman::billing::{BootId, Fact, FactBody, Totals};
+use tallyman::driver::{Fleet, FleetError, NewInstance, Parts, View};
+use tallyman::id::{InstanceId, TenantId};
+use tallyman::image::{ImageImport, Images};
+use tallyman::journal::{self, Journal, Options};
+use tallyman::policy::{Accounting, PolicyHost};
+use tallyman::units::Instant;
+use tallyman::vm::{Command, Phase};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::double::DoubleHypervisor;
+use crate::linux::guests;
+
+/// Guest memory of the image that every rig has, in bytes.
+pub const MEMORY_BYTES: u64 = 16 << 20;
+
+/// One for all rigs of a process: only its start is slow.
+static POLICIES: LazyLock<Arc<PolicyHost>> = LazyLock::new(|| {
+    let folder = guests().join("compiled");
+    Arc::new(PolicyHost::open(&folder).expect("a policy host"))
+});
+
+/// A data folder, the machines of its host, and the daemon while it is up.
+pub struct Rig {
+    /// The machines.
+    pub double: DoubleHypervisor,
+    /// Whose instances [`Rig::create`] makes.
+    pub tenant: TenantId,
+    folder: TempDir,
+    options: Options,
+    daemon: Option<Daemon>,
+}
+
+/// What ends with a crash. The order of the fields is that of their end.
+struct Daemon {
+    fleet: Fleet,
+    journal: Arc<Journal>,
+    runtime: Runtime,
+}
+
+/// What happened to the host between two starts of the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Host {
+    /// Nothing.
+    StayedUp,
+    /// It lost power.
+    Rebooted,
+}
+
+impl Host {
+    /// The boot in which the machines ran until then.
+    pub fn boot_before(self) -> BootId {
+        match self {
+            Host::StayedUp => tallyman::clock::boot_id().expect("this is Linux"),
+            Host::Rebooted => BootId("00000000-0000-4000-8000-000000000000".into()),
+        }
+    }
+}
+
+impl Default for Rig {
+    fn default() -> Self {
+        let mut rig = Self::down(Options::default());
+        rig.start(Host::StayedUp);
+        rig
+    }
+}
+
+impl Rig {
+    /// A rig whose daemon was never started.
+    pub fn down(options: Options) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let rig = Self {
+            double: DoubleHypervisor::default(),
+            tenant: TenantId::default_tenant(),
+            folder,
+            options,
+            daemon: None,
+        };
+        rig.import("tiny", None);
+        rig
+    }
+
+    /// Imports an image of a file that looks like a kernel.
+    pub fn import(&self, name: &str, root_disk: Option<PathBuf>) {
+        let kernel = self.folder.path().join("kernel");
+        fs::write(&kernel, b"\x7fELF and nothing else").expect("a file");
+        let import = ImageImport {
+            name: name.parse().expect("a name"),
+            description: String::new(),
+            kernel,
+            initrd: None,
+            root_disk,
+            cmdline: "console=ttyS0".into(),
+            memory_bytes_min: MEMORY_BYTES,
+        };
+        self.images().import(&import).expect("an image");
+    }
+
+    /// The images.
+    pub fn images(&self) -> Images {
+        Images::open(self.folder.path()).expect("images")
+    }
+
+    /// The data folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// From the next start on, the database is bounded otherwise.
+    pub fn set_options(&mut self, options: Options) {
+        self.options = options;
+    }
+
+    /// Starts the daemon.
+    pub fn start(&mut self, host: Host) {
+        assert!(self.daemon.is_none(), "it is up");
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let accounting = Arc::new(Accounting::new(POLICIES.clone()));
+        let (journal, mut opened) =
+            Journal::open(self.folder.path(), self.options, accounting.clone()).expect("a journal");
+        if let Some(alive) = &mut opened.alive {
+            alive.boot = host.boot_before();
+        }
+        let journal = Arc::new(journal);
+        let parts = Parts {
+            journal: journal.clone(),
+            clock: opened.clock,
+            accounts: accounting,
+            hypervisors: vec![Arc::new(self.double.clone())],
+            images: Arc::new(self.images()),
+            instances: self.folder.path().join("instances"),
+            alive: opened.alive,
+        };
+        let fleet = {
+            let _inside = runtime.enter();
+            Fleet::open(parts, opened.instances).expect("a fleet")
+        };
+        self.daemon = Some(Daemon { fleet, journal, runtime });
+    }
+
+    /// Ends the daemon as `kill -9` would: nothing that was under way goes on, the machines do.
+    pub fn crash(&mut self) {
+        let Daemon { fleet, journal, runtime } = self.daemon.take().expect("it is down");
+        drop(runtime);
+        drop(fleet);
+        drop(journal);
+    }
+
+    /// The data folder, to be used otherwise. The daemon is down then.
+    pub fn into_folder(self) -> TempDir {
+        self.folder
+    }
+
+    fn daemon(&self) -> &Daemon {
+        self.daemon.as_ref().expect("the daemon is down")
+    }
+
+    /// The instances.
+    pub fn fleet(&self) -> &Fleet {
+        &self.daemon().fleet
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> &Journal {
+        &self.daemon().journal
+    }
+
+    /// Runs `future` in the daemon's runtime. What must be over soon is over in a minute, or the test fails.
+    pub fn run<T>(&self, future: impl Future<Output = T>) -> T {
+        let limited = async { tokio::time::timeout(Duration::from_secs(60), future).await };
+        self.daemon().runtime.block_on(limited).expect("it hangs")
+    }
+
+    /// Runs `future` in the background.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.daemon().runtime.spawn(future)
+    }
+
+    /// What every test asks for, by another name.
+    pub fn new_instance(&self, name: &str) -> NewInstance {
+        NewInstance {
+            name: name.parse().expect("a name"),
+            image: "tiny".parse().expect("a name"),
+            vcpus: 1,
+            memory_bytes: None,
+            cmdline: String::new(),
+            disks: Vec::new(),
+            tags: Default::default(),
+            skip_guest_agent: false,
+            stop_grace_ms: 0,
+            hypervisor: None,
+        }
+    }
+
+    /// Creates an instance.
+    ///
+    /// # Errors
+    /// The fleet's.
+    pub fn try_create(&self, new: NewInstance) -> Result<Arc<View>, FleetError> {
+        self.run(self.fleet().create(&self.tenant, new))
+    }
+
+    /// Creates an instance whose vCPUs run then.
+    pub fn create(&self, name: &str) -> InstanceId {
+        self.try_create(self.new_instance(name)).expect("created").record.id.clone()
+    }
+
+    /// Carries out a command.
+    ///
+    /// # Errors
+    /// The fleet's.
+    pub fn command(&self, id: &InstanceId, command: Command) -> Result<Arc<View>, FleetError> {
+        self.run(self.fleet().command(&self.tenant, id, command, None))
+    }
+
+    /// Carries out a command in the background.
+    pub fn commanded(
+        &self,
+        id: &InstanceId,
+        command: Command,
+    ) -> tokio::task::JoinHandle<Result<Arc<View>, FleetError>> {
+        let (fleet, tenant, id) = (self.fleet().clone(), self.tenant.clone(), id.clone());
+        self.spawn(async move { fleet.command(&tenant, &id, command, None).await })
+    }
+
+    /// The instance as it is published, deleted or not.
+    pub fn view(&self, id: &InstanceId) -> Arc<View> {
+        self.fleet().find_closed(&self.tenant, id).expect("it is known")
+    }
+
+    /// All facts of an instance.
+    pub fn history(&self, id: &InstanceId) -> Vec<(u64, Fact)> {
+        self.journal().history(id).expect("readable")
+    }
+
+    /// The facts of an instance in words, such as `intended stop`, `shutdown`, `stopped requested`.
+    pub fn story(&self, id: &InstanceId) -> Vec<String> {
+        self.history(id).iter().map(|(_, fact)| in_words(fact)).collect()
+    }
+
+    /// The facts that came after the first `count`, in words.
+    pub fn story_after(&self, id: &InstanceId, count: usize) -> Vec<String> {
+        self.story(id).split_off(count)
+    }
+
+    /// The last fact of an instance that is `words`.
+    pub fn fact(&self, id: &InstanceId, words: &str) -> Fact {
+        let found = self.history(id).into_iter().rev().find(|(_, fact)| in_words(fact) == words);
+        found.unwrap_or_else(|| panic!("no fact '{words}' in {:?}", self.story(id))).1
+    }
+
+    /// Checks that every nanosecond of the instance's life is in one interval and in one total, and answers the intervals.
+    pub fn check_time(&self, id: &InstanceId) -> Vec<Interval> {
+        let view = self.view(id);
+        // The instance may go on meanwhile: both are looked at as of the view's last fact.
+        let mut history = self.history(id);
+        history.retain(|&(fact, _)| fact <= view.last_fact);
+        let (now, usage) = self.fleet().usage(std::slice::from_ref(&view));
+        let pieces = intervals(&history, &self.fleet().timeline(&view.record.tenant), now);
+        let end = view.deleted.unwrap_or(now);
+        let first = history.iter().find(|(_, fact)| matches!(fact.body, FactBody::Entered { .. })).expect("a phase");
+        assert_eq!(pieces[0].start, first.1.at.meter);
+        assert_eq!(pieces[pieces.len() - 1].end, end);
+        for pair in pieces.windows(2) {
+            assert_eq!(pair[0].end, pair[1].start, "the intervals must touch");
+        }
+        let totals = usage[0].totals;
+        assert_eq!(totals, summed(&pieces), "the totals must be those of the intervals: {:?}", self.story(id));
+        let lifetime = end.since(first.1.at.meter).expect("time goes on");
+        assert_eq!(totals.sum(), u128::from(lifetime.0));
+        let instants: Vec<Instant> = history.iter().map(|(_, fact)| fact.at.meter).collect();
+        assert!(instants.is_sorted(), "an instance's facts never go back");
+        pieces
+    }
+
+    /// Checks the chain and the records of the whole journal.
+    pub fn check_journal(&self) {
+        journal::verify(self.journal().path(), |_, _| ()).expect("a sound journal");
+    }
+}
+
+fn summed(pieces: &[Interval]) -> Totals {
+    let mut totals = Totals::default();
+    for piece in pieces {
+        totals.0[piece.phase as usize] += piece.length().0;
+    }
+    totals
+}
+
+/// A fact in words: `intended stop`, `abandoned save`, `running`, `stopped guest`, `deleted`.
+pub fn in_words(fact: &Fact) -> String {
+    match &fact.body {
+        FactBody::Intended { command } => format!("intended {command}"),
+        FactBody::Abandoned { command, .. } => format!("abandoned {command}"),
+        FactBody::Entered { phase, cause: Some(cause), .. } => format!("{} {}", Phase::as_str(*phase), cause.as_str()),
+        FactBody::Entered { phase, cause: None, .. } => phase.as_str().into(),
+        FactBody::Deleted => "deleted".into(),
+        FactBody::HostStarted { .. }
+        | FactBody::ClockStepped { .. }
+        | FactBody::PolicyAdmitted { .. }
+        | FactBody::PolicyActivated { .. }
+        | FactBody::PolicyFaulted { .. } => "about something else".into(),
+    }
+}

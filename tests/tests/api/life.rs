@@ -1,0 +1,81 @@
+//! One real Linux guest, all the way around.
+
+use serde_json::{Value, json};
+use tallyman_tests::{linux, policies};
+
+use crate::daemon;
+
+#[test]
+fn a_linux_guest_lives_through_everything_and_every_nanosecond_is_accounted_for() {
+    let image = linux::debian_busybox();
+    let mut daemon = daemon();
+    let api = daemon.api();
+    let manifest = &image.manifest;
+    let import = json!({
+        "name": "linux", "kernel": image.folder.join("kernel"), "initrd": image.folder.join("initrd"),
+        "cmdline": manifest.cmdline, "memory_bytes_min": manifest.memory_bytes_min,
+    });
+    api.post("/images", &import).done();
+    let id = api.post("/instances", &json!({"name": "around", "image": "linux"})).done()["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    let standard = api.instance(&id)["policy"].clone();
+    api.get(&format!("/instances/{id}/wait?state=Running&timeout=55s")).done();
+    api.wait(&id, "Running");
+    api.check_time(&id);
+    let step = |command: &str, state: &str| {
+        api.command(&id, command);
+        api.wait(&id, state);
+        api.check_time(&id);
+    };
+    step("standby", "Standby");
+    step("restore", "Running");
+    let coarse = api.upload(policies::component("coarse")).done()["digest"].clone();
+    let swap = api.put("/tenants/default/policy", &json!({"digest": coarse})).done();
+    api.check_time(&id);
+    step("pause", "Paused");
+    step("resume", "Running");
+    step("stop", "Stopped");
+    assert_eq!(api.instance(&id)["stop_cause"], json!("requested"));
+    step("start", "Running");
+    assert_eq!(api.instance(&id)["session"], json!(2));
+    api.delete(&format!("/instances/{id}?grace_ms=0")).done();
+
+    let pieces = api.check_time(&id);
+    for piece in &pieces {
+        let before = piece["end_ns"].as_i64() <= swap["from_ns"].as_i64();
+        assert_eq!(piece["policy"], if before { standard.clone() } else { coarse.clone() }, "{piece}");
+        assert_eq!(piece["open"], json!(false));
+    }
+    let phases: Vec<_> = pieces.iter().filter_map(|piece| piece["phase"].as_str()).collect();
+    let expected = [
+        "created",
+        "initializing",
+        "running",
+        "paused",
+        "standby",
+        "paused",
+        "running",
+        "running",
+        "paused",
+        "running",
+        "shutdown",
+        "stopped",
+        "created",
+        "initializing",
+        "running",
+    ];
+    assert_eq!(&phases[..expected.len()], expected, "{phases:?}");
+    let closed = api.instance(&id);
+    assert_eq!(closed["state"], json!("Deleted"));
+    api.get(&format!("/instances/{id}")).refused(404, "not_found", &id);
+    assert!(api.phases(&id).len() >= expected.len() - 1, "the record stays readable");
+    assert_eq!(daemon.machines(), [], "a machine is left");
+    let head = api.get("/journal/head").done();
+    daemon.stop();
+    let verified = daemon.command(&["journal", "verify", "--json"]).output().expect("run");
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+    let verified: Value = serde_json::from_slice(&verified.stdout).expect("JSON");
+    assert_eq!(verified["hash"], head["hash"]);
+}

@@ -1,0 +1,24 @@
+//! The whole, from outside: the real program, its HTTP API, its command line, and real machines.
+
+#[allow(dead_code, reason = "shared with the tests of the policy host, which use all of it")]
+#[path = "../../guests/hostile/mod.rs"]
+mod hostile;
+
+mod cli;
+mod life;
+mod logs;
+mod parity;
+mod policies;
+mod requests;
+mod restart;
+mod startup;
+mod states;
+
+use tallyman_tests::daemon::Daemon;
+
+/// The program.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_daemon");
+
+fn daemon() -> Daemon {
+    Daemon::start(PROGRAM)
+}

@@ -1,0 +1,221 @@
+//! The daemon dies at any moment. What it acknowledged is there afterwards, and the machines have not noticed.
+
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use proptest::prelude::Rng as _;
+use proptest::test_runner::{RngAlgorithm, TestRng};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use tallyman::clock;
+use tallyman_tests::daemon::{Api, Daemon, Handle, Request};
+
+use crate::daemon;
+
+fn verify(daemon: &Daemon) -> Value {
+    let verified = daemon.command(&["journal", "verify", "--json"]).output().expect("run");
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+    serde_json::from_slice(&verified.stdout).expect("JSON")
+}
+
+fn follow(api: &Api, id: &str, last: impl Fn(&str) -> bool) {
+    api.follow(&format!("/instances/{id}/logs?follow=true&tail=1"), last);
+}
+
+#[test]
+fn a_killed_daemon_finds_every_instance_again_and_the_guests_notice_nothing() {
+    let mut daemon = daemon();
+    let api = daemon.api();
+    let ids: Vec<_> =
+        ["runs", "is-paused", "sleeps", "is-stopped"].iter().map(|name| api.create_running(name)).collect();
+    for (id, command) in ids[1..].iter().zip(["pause", "standby", "stop"]) {
+        api.command(id, command);
+    }
+    let states = ["Running", "Paused", "Standby", "Stopped"];
+    let before: Vec<_> = ids.iter().map(|id| (api.instance(id), api.phases(id), daemon.machines_of(id))).collect();
+    assert_eq!(before.iter().map(|(_, _, machines)| machines.len()).collect::<Vec<_>>(), [2, 2, 0, 0]);
+    let seen = daemon.heartbeats(&ids[0]).len() as u64;
+    daemon.kill();
+    daemon.start_again();
+    let api = daemon.api();
+    for ((id, state), (was, phases, machines)) in ids.iter().zip(states).zip(&before) {
+        api.wait(id, state);
+        let is = api.instance(id);
+        for field in ["state", "current_phase", "current_phase_since", "session", "started_at", "stopped_at", "policy"]
+        {
+            assert_eq!(is[field], was[field], "{field} of {is}");
+        }
+        assert_eq!((&api.phases(id), &daemon.machines_of(id)), (phases, machines), "{state}");
+        api.check_time(id);
+    }
+    // It goes on printing, and nothing of what it printed in between is missing.
+    follow(api, &ids[0], |line| {
+        line.strip_prefix("HB ").is_some_and(|beat| beat.parse::<u64>().expect("a number") > seen + 3)
+    });
+    let beats = daemon.heartbeats(&ids[0]);
+    assert!(beats.iter().copied().eq(1..=beats.len() as u64), "{beats:?}");
+    // Each can be moved on.
+    for (id, command, state) in
+        [(0, "pause", "Paused"), (1, "resume", "Running"), (2, "restore", "Running"), (3, "start", "Running")]
+    {
+        api.command(&ids[id], command);
+        api.wait(&ids[id], state);
+        api.check_time(&ids[id]);
+    }
+    daemon.stop();
+    verify(&daemon);
+}
+
+#[test]
+fn a_guest_that_ends_while_the_daemon_is_down_has_stopped_when_it_did() {
+    let mut daemon = daemon();
+    let id = daemon.api().create_running("leaves");
+    let handles: Vec<_> = daemon.machines_of(&id).into_iter().map(Handle::of).collect();
+    daemon.kill();
+    let before = clock::boottime_ns();
+    daemon.type_to(&id, 'q');
+    handles.iter().for_each(Handle::wait);
+    let after = clock::boottime_ns();
+    daemon.start_again();
+    let api = daemon.api();
+    api.wait(&id, "Stopped");
+    let instance = api.instance(&id);
+    assert_eq!((&instance["stop_cause"], &instance["current_phase"]), (&json!("guest"), &json!("stopped")));
+    let facts = api.facts(&id);
+    let stopped = facts.last().expect("facts");
+    assert_eq!((&stopped["phase"], &stopped["cause"]), (&json!("stopped"), &json!("guest")));
+    let at = stopped["boottime_ns"].as_u64().expect("a number");
+    assert!((before..=after).contains(&at), "{before} <= {at} <= {after}");
+    api.check_time(&id);
+}
+
+#[test]
+fn a_machine_that_is_killed_while_the_daemon_is_down_has_crashed_when_it_did() {
+    let mut daemon = daemon();
+    let id = daemon.api().create_running("crashes");
+    daemon.kill();
+    let identity = daemon.instance(&id).join("run/1/identity.json");
+    let identity: Value = serde_json::from_slice(&std::fs::read(identity).expect("an identity")).expect("JSON");
+    let pid = identity["vmm"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("a pid");
+    let handles: Vec<_> = daemon.machines_of(&id).into_iter().map(Handle::of).collect();
+    let before = clock::boottime_ns();
+    let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it lives");
+    handles.iter().for_each(Handle::wait);
+    let after = clock::boottime_ns();
+    daemon.start_again();
+    let api = daemon.api();
+    api.wait(&id, "Stopped");
+    let stopped = api.facts(&id).pop().expect("facts");
+    assert_eq!((&stopped["phase"], &stopped["cause"]), (&json!("stopped"), &json!("crashed")));
+    let at = stopped["boottime_ns"].as_u64().expect("a number");
+    assert!((before..=after).contains(&at), "{before} <= {at} <= {after}");
+    api.check_time(&id);
+    api.command(&id, "start");
+    api.wait(&id, "Running");
+}
+
+/// What one client was told is done: an instance and the phases that it was seen to enter.
+#[derive(Debug, Default)]
+struct Acknowledged {
+    phases: Vec<(String, &'static str)>,
+}
+
+/// Walks an instance through its life until the daemon goes away; notes what was acknowledged.
+fn live(api: &Api, name: &str, acknowledged: &Mutex<Acknowledged>) {
+    let note = |id: &str, phase| acknowledged.lock().expect("no panic").phases.push((id.into(), phase));
+    let ask = |method, path: &str, body: &Value| {
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let content_type = Some("application/json");
+        api.try_send(&Request { method, path, authorization: None, content_type, body })
+    };
+    for life in 0.. {
+        let new = json!({"name": format!("{name}-{life}"), "image": "tiny", "stop_grace_ms": 0});
+        let Some(created) = ask("POST", "/instances", &new) else { return };
+        let id = created.done()["id"].as_str().expect("an id").to_owned();
+        note(&id, "initializing");
+        for (command, phase) in [
+            ("pause", "paused"),
+            ("resume", ""),
+            ("standby", "standby"),
+            ("restore", ""),
+            ("stop", "stopped"),
+            ("start", "initializing"),
+        ] {
+            let Some(answer) = ask("POST", &format!("/instances/{id}/{command}"), &Value::Null) else { return };
+            answer.done();
+            if !phase.is_empty() {
+                note(&id, phase);
+            }
+        }
+        if life % 2 == 0 {
+            let Some(answer) = ask("DELETE", &format!("/instances/{id}"), &Value::Null) else { return };
+            answer.done();
+            note(&id, "deleted");
+        }
+    }
+}
+
+/// The commands that are under way by the records on disk. The daemon has to be down.
+fn intents(daemon: &Daemon) -> Vec<String> {
+    let db = Connection::open(daemon.folder().join("tallyman.db")).expect("a database");
+    let mut rows = db.prepare("SELECT state FROM instance").expect("a table");
+    let states = rows.query_map([], |row| row.get::<_, String>(0)).expect("rows");
+    let states = states.map(|state| serde_json::from_str::<Value>(&state.expect("text")).expect("JSON"));
+    states.filter(|state| state["intent"] != Value::Null).map(|state| state.to_string()).collect()
+}
+
+#[test]
+fn a_daemon_killed_at_any_moment_keeps_what_it_acknowledged_and_settles_the_rest() {
+    const SEED: [u8; 32] = [41; 32];
+    let mut rng = TestRng::from_seed(RngAlgorithm::ChaCha, &SEED);
+    let mut daemon = daemon();
+    let acknowledged = Mutex::new(Acknowledged::default());
+    for round in 0..10 {
+        let moment = Duration::from_millis(u64::from(rng.next_u32() % 900));
+        let api = daemon.api().clone();
+        thread::scope(|scope| {
+            for client in ["a", "b"] {
+                let (api, acknowledged) = (&api, &acknowledged);
+                scope.spawn(move || live(api, &format!("{client}-{round}"), acknowledged));
+            }
+            // The moment of the blow, not a wait for anything.
+            thread::sleep(moment);
+            daemon.kill();
+        });
+        daemon.start_again();
+        let api = daemon.api();
+        let living = api.get("/instances").done();
+        for instance in living.as_array().expect("instances") {
+            let id = instance["id"].as_str().expect("an id");
+            // Comes after whatever the restart has to settle.
+            api.post(&format!("/instances/{id}/stop"), &json!({"grace_ms": 0})).done();
+            api.check_time(id);
+        }
+    }
+    let api = daemon.api();
+    let mut told = 0;
+    let Acknowledged { phases } = acknowledged.into_inner().expect("no panic");
+    let mut ids: Vec<_> = phases.iter().map(|(id, _)| id.clone()).collect();
+    ids.dedup();
+    ids.sort();
+    ids.dedup();
+    for id in &ids {
+        let facts = api.facts(id);
+        let mut recorded = facts.iter().filter_map(|fact| match fact["kind"].as_str() {
+            Some("deleted") => Some("deleted"),
+            _ => fact["phase"].as_str(),
+        });
+        for (_, phase) in phases.iter().filter(|(of, _)| of == id) {
+            assert!(recorded.any(|recorded| recorded == *phase), "'{phase}' was acknowledged and is not in {facts:?}");
+            told += 1;
+        }
+        api.check_time(id);
+    }
+    assert!(told >= 20, "too little was done to be lost: {told}");
+    daemon.stop();
+    assert_eq!(intents(&daemon), Vec::<String>::new());
+    assert_eq!(daemon.machines(), [], "a machine is left");
+    verify(&daemon);
+}

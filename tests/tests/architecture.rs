@@ -1,0 +1,193 @@
+//! The dependency rules of the program, read off its own source text.
+//!
+//! `units, id, limits <- vm, billing <- driver, policy, journal, hypervisor <- api <- runtime <- cli`, pure cores stay pure, and each
+//! heavy crate has one home.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").into()
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The code of a file: comments and its unit tests left out.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).expect("readable");
+    let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// The top-level module of `host/src` that a file belongs to.
+fn module(path: &Path, host: &Path) -> String {
+    let inside = path.strip_prefix(host).expect("inside");
+    let first = inside.components().next().expect("a component").as_os_str().to_string_lossy().into_owned();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// What each module of the host may use of the others.
+fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
+    const WORDS: &[&str] = &["units", "id", "limits"];
+    BTreeMap::from([
+        ("units", &[][..]),
+        ("id", &[]),
+        ("limits", &[]),
+        ("vm", WORDS),
+        ("billing", &["units", "id", "limits", "vm"]),
+        ("clock", &["units", "billing"]),
+        ("image", &["id", "limits", "clock"]),
+        ("journal", &["units", "id", "limits", "vm", "billing", "clock"]),
+        ("policy", &["units", "id", "limits", "vm", "billing", "clock"]),
+        ("hypervisor", &["units", "id", "limits", "vm", "billing", "clock"]),
+        ("driver", &["units", "id", "limits", "vm", "billing", "clock", "journal", "hypervisor", "image"]),
+        (
+            "api",
+            &["units", "id", "limits", "vm", "billing", "clock", "journal", "hypervisor", "image", "policy", "driver"],
+        ),
+        (
+            "runtime",
+            &[
+                "units",
+                "id",
+                "limits",
+                "vm",
+                "billing",
+                "clock",
+                "journal",
+                "hypervisor",
+                "image",
+                "policy",
+                "driver",
+                "api",
+            ],
+        ),
+        (
+            "cli",
+            &[
+                "units",
+                "id",
+                "limits",
+                "vm",
+                "billing",
+                "clock",
+                "journal",
+                "hypervisor",
+                "image",
+                "policy",
+                "driver",
+                "api",
+                "runtime",
+            ],
+        ),
+    ])
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    let host = root().join("host/src");
+    let allowed = allowed();
+    let mut wrong = Vec::new();
+    for path in sources(&host) {
+        let from = module(&path, &host);
+        if from == "lib" || from == "main" {
+            continue;
+        }
+        let may =
+            allowed.get(from.as_str()).unwrap_or_else(|| panic!("the module `{from}` needs a place in the order"));
+        let text = code(&path);
+        for to in allowed.keys() {
+            let names = [format!("crate::{to}::"), format!("crate::{to};"), format!("crate::{to},")];
+            if *to != from && !may.contains(to) && names.iter().any(|name| text.contains(name)) {
+                wrong.push(format!("{} uses crate::{to}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn each_heavy_crate_has_one_home() {
+    let host = root().join("host/src");
+    let homes: [(&str, &[&str]); 8] = [
+        ("wasmtime", &["policy"]),
+        ("wasmparser", &["policy"]),
+        ("wit_component", &["policy"]),
+        ("rusqlite", &["journal"]),
+        ("axum", &["api"]),
+        ("clap", &["cli", "main"]),
+        ("reqwest", &["cli"]),
+        ("indicatif", &["cli"]),
+    ];
+    let mut wrong = Vec::new();
+    for path in sources(&host) {
+        let from = module(&path, &host);
+        let text = code(&path);
+        for (name, home) in homes {
+            if !home.contains(&from.as_str()) && text.contains(&format!("{name}::")) {
+                wrong.push(format!("{} uses {name}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_pure_modules_wait_for_nothing_and_ask_nobody() {
+    let host = root().join("host/src");
+    let forbidden =
+        ["async ", "tokio", "std::fs", "std::net", "std::io", "std::time", "std::thread", "serde", "rustix"];
+    let mut wrong = Vec::new();
+    for folder in ["vm", "billing"] {
+        for path in sources(&host.join(folder)) {
+            let text = code(&path);
+            wrong.extend(
+                forbidden.iter().filter(|word| text.contains(**word)).map(|word| format!("{}: {word}", path.display())),
+            );
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn only_the_clock_asks_for_the_time() {
+    let host = root().join("host/src");
+    let asks = ["SystemTime::now", "Utc::now", "Local::now", "clock_gettime"];
+    let mut wrong = Vec::new();
+    for path in sources(&host) {
+        if module(&path, &host) == "clock" {
+            continue;
+        }
+        let text = code(&path);
+        wrong.extend(asks.iter().filter(|ask| text.contains(**ask)).map(|ask| format!("{}: {ask}", path.display())));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn host_and_guest_meet_only_in_the_contract() {
+    let manifest = |path: &str| fs::read_to_string(root().join(path)).expect("a manifest");
+    assert!(!manifest("host/Cargo.toml").contains("guest-tracker"));
+    assert!(!manifest("guest-tracker/Cargo.toml").contains("tallyman"));
+}
+
+#[test]
+fn states_are_matched_without_a_wildcard() {
+    let host = root().join("host/src/vm");
+    for file in ["decide.rs", "event.rs", "state.rs"] {
+        let text = code(&host.join(file));
+        assert!(!text.contains("_ =>"), "{file} has a wildcard arm");
+    }
+}

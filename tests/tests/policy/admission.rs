@@ -1,0 +1,265 @@
+//! What is not a policy is told so, and why.
+
+use tallyman::id::Digest;
+use tallyman::limits::policy as limits;
+use tallyman::policy::{AdmissionError, Fault, PolicyHost, SelfTestError, World};
+use tallyman_tests::policies;
+
+use crate::Host;
+use crate::hostile::{self, Contract, Evil, When};
+
+const MONOTONIC_CLOCK: &str = "package wasi:clocks@0.2.6; interface monotonic-clock { now: func() -> u64; }";
+
+/// What admission says; afterwards the standard policy must still answer.
+fn refused(bytes: &[u8]) -> AdmissionError {
+    let host = Host::open();
+    let refused = host.policies.admit(bytes).expect_err("not a policy");
+    assert_eq!(host.policies.get(Digest::of(bytes)).map(|policy| policy.digest()), None, "it was kept");
+    host.policies.admit(PolicyHost::standard_bytes()).expect("the standard policy still answers");
+    refused
+}
+
+#[test]
+fn what_the_build_leaves_is_admitted_and_small() {
+    let host = Host::open();
+    for name in ["standard", "coarse"] {
+        let bytes = policies::component(name);
+        let admitted = host.policies.admit(&bytes).unwrap_or_else(|why| panic!("{name}: {}", why.in_words()));
+        assert_eq!((admitted.world, admitted.digest), (World::Policy, Digest::of(&bytes)));
+        assert!(bytes.len() < 64 << 10, "{name} has {} bytes", bytes.len());
+    }
+    assert_eq!(policies::component("standard"), PolicyHost::standard_bytes());
+}
+
+#[test]
+fn a_rater_is_admitted_and_accounts_by_the_standard() {
+    let host = Host::open();
+    let text = r#"(module (memory (export "memory") 1)
+        (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096))
+        (func (export "tallyman:policy/rating@0.1.0#rate") (param i32) (result i32) (i32.const 1024)))"#;
+    let mut module = wat::parse_str(text).expect("text");
+    Contract::served().embed("rater", &mut module);
+    let rater = hostile::encode(&module);
+    let admitted = host.policies.admit(&rater).unwrap_or_else(|why| panic!("{}", why.in_words()));
+    assert_eq!(admitted.world, World::Rater);
+    let policy = host.policies.get(admitted.digest).expect("kept");
+    let before = tallyman::billing::Tracker::default();
+    let at = tallyman::units::Instant(7);
+    let phase = tallyman::vm::Phase::Running;
+    assert_eq!(policy.enter(&before, phase, at), host.policies.standard().enter(&before, phase, at));
+}
+
+#[test]
+fn bytes_that_are_no_webassembly_are_no_component() {
+    for bytes in [&b""[..], b"\0", b"#!/bin/sh\n", &[0xff; 4096]] {
+        assert_eq!(refused(bytes), AdmissionError::NotAComponent, "{bytes:?}");
+    }
+}
+
+#[test]
+fn a_truncated_component_is_malformed_wherever_it_ends() {
+    let whole = policies::component("standard");
+    for end in [8, 9, 100, whole.len() / 2, whole.len() - 1] {
+        let refused = refused(&whole[..end]);
+        let expected = match end {
+            // Only the preamble: a component, and an empty one.
+            8 => matches!(refused, AdmissionError::WrongWorld { ref exports } if exports.is_empty()),
+            _ => matches!(refused, AdmissionError::Malformed { .. }),
+        };
+        assert!(expected, "cut at {end}: {refused:?}");
+    }
+}
+
+#[test]
+fn a_component_with_a_flipped_byte_never_harms_the_host() {
+    let host = Host::open();
+    let whole = policies::component("coarse");
+    for place in (8..whole.len()).step_by(whole.len() / 60) {
+        let mut bytes = whole.clone();
+        bytes[place] ^= 0x15;
+        // It may still be a policy: a changed name or constant need not matter. Then it has passed the self-test.
+        if let Err(refused) = host.policies.admit(&bytes) {
+            assert!(!refused.in_words().is_empty());
+        }
+    }
+    host.policies.admit(&whole).expect("the good one is admitted");
+}
+
+#[test]
+fn a_core_module_is_named_as_such() {
+    assert_eq!(refused(&Contract::served().dummy_module("policy")), AdmissionError::CoreModule);
+}
+
+#[test]
+fn an_import_is_refused_by_name() {
+    let contract = Contract::served()
+        .beside("clocks.wit", MONOTONIC_CLOCK)
+        .with("world policy {", "world policy {\n  import wasi:clocks/monotonic-clock@0.2.6;");
+    let names = vec!["wasi:clocks/monotonic-clock@0.2.6".to_owned()];
+    let refused = refused(&contract.dummy("policy"));
+    assert_eq!(refused, AdmissionError::Imports { names });
+    assert!(refused.to_string().contains("may import nothing but tallyman:policy/types@0.1.0"));
+}
+
+#[test]
+fn a_function_smuggled_into_the_types_is_refused() {
+    let contract = Contract::served()
+        .with("interface types {", "interface types {\n  @since(version = 0.1.0)\n  now: func() -> s64;");
+    let refused = refused(&contract.dummy("policy"));
+    assert!(matches!(refused, AdmissionError::WrongTypes { .. }), "{refused:?}");
+}
+
+#[test]
+fn another_version_is_refused_with_both_versions() {
+    let refused = refused(&Contract::served().with("0.1.0", "0.2.0").dummy("policy"));
+    // The types come first: they are an import.
+    let names = vec!["tallyman:policy/types@0.2.0".to_owned()];
+    let version = AdmissionError::WrongVersion {
+        wants: "tallyman:policy/accounting@0.1.0".into(),
+        has: "tallyman:policy/accounting@0.2.0".into(),
+    };
+    assert_ne!(refused, AdmissionError::Imports { names }, "the version is the reason, not the import");
+    assert_eq!(refused, version);
+}
+
+#[test]
+fn another_world_is_refused_with_what_it_exports() {
+    let contract = Contract::served().with(
+        "world rater {\n  @since(version = 0.1.0)\n  export rating;",
+        "world rater {\n  @since(version = 0.1.0)\n  export run: func();",
+    );
+    assert_eq!(refused(&contract.dummy("rater")), AdmissionError::WrongWorld { exports: vec!["run".into()] });
+}
+
+#[test]
+fn accounting_without_rating_is_half_a_policy() {
+    let contract = Contract::served().with(
+        "world rater {\n  @since(version = 0.1.0)\n  export rating;",
+        "world rater {\n  @since(version = 0.1.0)\n  export accounting;",
+    );
+    let missing = "tallyman:policy/rating@0.1.0".to_owned();
+    assert_eq!(refused(&contract.dummy("rater")), AdmissionError::MissingExport { missing });
+}
+
+#[test]
+fn a_changed_field_is_found_before_anything_is_compiled() {
+    for (from, to) in [
+        ("type duration = u64;", "type duration = u32;"),
+        ("since: instant,\n    /// Completed", "since: option<instant>,\n    /// Completed"),
+        ("running: duration,", "active: duration,"),
+    ] {
+        let refused = refused(&Contract::served().with(from, to).dummy("policy"));
+        assert!(matches!(refused, AdmissionError::WrongTypes { .. }), "{to}: {refused:?}");
+    }
+}
+
+#[test]
+fn a_component_that_is_too_large_is_not_even_read() {
+    let bytes = vec![0; limits::COMPONENT_BYTES_MAX + 1];
+    assert_eq!(refused(&bytes), AdmissionError::TooLarge { bytes: bytes.len() });
+}
+
+#[test]
+fn too_many_functions_are_counted_before_compiling() {
+    let functions = "(func)".repeat(limits::FUNCTIONS_MAX as usize + 1);
+    let bytes = wat::parse_str(format!("(component (core module {functions}))")).expect("text");
+    assert_eq!(refused(&bytes), AdmissionError::TooManyFunctions { functions: limits::FUNCTIONS_MAX + 1 });
+}
+
+#[test]
+fn a_large_custom_section_is_refused_by_name() {
+    let bytes = limits::CUSTOM_SECTION_BYTES_MAX + 1;
+    let text = format!("(component (@custom \"ballast\" \"{}\"))", "x".repeat(bytes));
+    let refused = refused(&wat::parse_str(text).expect("text"));
+    assert_eq!(refused, AdmissionError::CustomSection { name: "ballast".into(), bytes });
+}
+
+#[test]
+fn a_memory_larger_than_a_call_may_have_is_refused() {
+    let pages = limits::MEMORY_BYTES_MAX / 65_536 + 1;
+    let evil =
+        Evil::both("").component_with(When::Never, "(export \"memory\") 1)", &format!("(export \"memory\") {pages})"));
+    let refused = refused(&evil);
+    assert!(matches!(refused, AdmissionError::Compile { .. }), "{refused:?}");
+}
+
+#[test]
+fn misbehaviour_in_the_self_test_is_refused_with_the_fault() {
+    for (evil, fits) in [
+        (hostile::TRAPS, (|fault| matches!(fault, Fault::Trap { .. })) as fn(&Fault) -> bool),
+        (hostile::LOOPS, |fault| matches!(fault, Fault::OutOfFuel { .. })),
+        (hostile::INVENTS_A_SECOND, |fault| matches!(fault, Fault::Violation { .. })),
+        (hostile::REFUSES, |fault| matches!(fault, Fault::Refused(_))),
+    ] {
+        let refused = refused(&evil.component(When::Always));
+        let AdmissionError::SelfTest(SelfTestError::Fault { function: "enter", vector: 0, fault }) = &refused else {
+            panic!("{refused:?}")
+        };
+        assert!(fits(fault), "{fault:?}");
+    }
+}
+
+#[test]
+fn a_batch_that_answers_differently_is_refused() {
+    // Item 0 counts as created in a batch only.
+    let differs = Evil { enter: "", columns: "(i32.store8 (i32.load (i32.const 1028)) (i32.const 7))" };
+    let refused = refused(&differs.component(When::Always));
+    let differs = SelfTestError::Differs { function: "enter-all", item: 0 };
+    assert_eq!(refused, AdmissionError::SelfTest(differs));
+}
+
+#[test]
+fn the_honest_template_is_admitted() {
+    let host = Host::open();
+    host.policies.admit(&hostile::HONEST.component(When::Never)).unwrap_or_else(|why| panic!("{}", why.in_words()));
+}
+
+#[test]
+fn a_start_takes_compiled_policies_and_distrusts_damaged_ones() {
+    let cache = tempfile::tempdir().expect("a folder");
+    let folder = cache.path().join("compiled");
+    let bytes = policies::component("coarse");
+    let digest = PolicyHost::open(&folder).expect("a host").admit(&bytes).expect("a policy").digest;
+    let file = folder.join(format!("{digest}.compiled"));
+    let good = std::fs::read(&file).expect("the compiled policy");
+    for end in [0, 31, 32, good.len() - 1] {
+        std::fs::write(&file, &good[..end]).expect("a torn file");
+        let host = PolicyHost::open(&folder).expect("a host");
+        assert_eq!(host.load(digest, &bytes).expect("compiled again").digest(), digest);
+        assert_eq!(std::fs::read(&file).expect("the compiled policy"), good, "cut at {end}");
+    }
+    let mut rotten = good.clone();
+    rotten[good.len() / 2] ^= 1;
+    std::fs::write(&file, &rotten).expect("a rotten file");
+    PolicyHost::open(&folder).expect("a host").load(digest, &bytes).expect("compiled again");
+    assert_eq!(std::fs::read(&file).expect("the compiled policy"), good);
+}
+
+#[test]
+fn a_cache_that_others_can_write_to_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let cache = tempfile::tempdir().expect("a folder");
+    std::fs::set_permissions(cache.path(), std::fs::Permissions::from_mode(0o770)).expect("our folder");
+    let refused = PolicyHost::open(cache.path()).err().expect("refused");
+    let tallyman::policy::OpenError::Cache(tallyman::policy::CacheError::Open { mode, .. }) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(mode, 0o770);
+}
+
+#[test]
+fn other_bytes_than_those_named_are_refused() {
+    let host = Host::open();
+    let bytes = policies::component("coarse");
+    let named = Digest([7; 32]);
+    let refused = host.policies.load(named, &bytes).expect_err("other bytes");
+    assert_eq!(refused, AdmissionError::Digest { named, is: Digest::of(&bytes) });
+}
+
+#[test]
+fn the_same_question_takes_the_same_fuel_on_every_host() {
+    let once = |_| Host::open().policies.admit(PolicyHost::standard_bytes()).expect("the standard").self_test;
+    let reports: Vec<_> = (0..3).map(once).collect();
+    assert_eq!(reports[0], reports[1]);
+    assert_eq!(reports[0], reports[2]);
+}

@@ -1,0 +1,25 @@
+//! The policy host from outside: what it admits, what it survives, and that it counts right.
+
+#[path = "../../guests/hostile/mod.rs"]
+mod hostile;
+
+mod admission;
+mod faults;
+mod parity;
+mod swap;
+
+use tallyman::policy::PolicyHost;
+
+/// A host with a cache of its own, gone with the value.
+struct Host {
+    policies: std::sync::Arc<PolicyHost>,
+    _cache: tempfile::TempDir,
+}
+
+impl Host {
+    fn open() -> Self {
+        let cache = tempfile::tempdir().expect("a folder");
+        let policies = PolicyHost::open(&cache.path().join("compiled")).expect("a policy host");
+        Self { policies: policies.into(), _cache: cache }
+    }
+}
