@@ -75,7 +75,7 @@ fn a_database_of_a_newer_version_is_refused_and_left_alone() {
     let journal = folder.path().join("tallyman.db");
     Connection::open(&journal).and_then(|db| db.pragma_update(None, "user_version", 9_999)).expect("a database");
     let before = fs::read(&journal).expect("a file");
-    assert_says(&refused(folder.path(), "127.0.0.1:0"), &["9999", "newer"]);
+    assert_says(&refused(folder.path()), &["9999", "newer"]);
     assert_eq!(fs::read(&journal).expect("a file"), before);
 }
 
@@ -85,7 +85,7 @@ fn a_database_of_another_program_is_refused_and_left_alone() {
     let journal = folder.path().join("tallyman.db");
     Connection::open(&journal).and_then(|db| db.execute_batch("CREATE TABLE theirs (a)")).expect("a database");
     let before = fs::read(&journal).expect("a file");
-    assert_says(&refused(folder.path(), "127.0.0.1:0"), &["tallyman.db", "another program"]);
+    assert_says(&refused(folder.path()), &["tallyman.db", "another program"]);
     assert_eq!(fs::read(&journal).expect("a file"), before);
 }
 
@@ -94,7 +94,7 @@ fn a_file_that_is_no_database_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = folder.path().join("tallyman.db");
     fs::write(&journal, "dear diary, ".repeat(1000)).expect("a file");
-    assert_says(&refused(folder.path(), "127.0.0.1:0"), &["damaged"]);
+    assert_says(&refused(folder.path()), &["damaged"]);
     assert!(fs::read_to_string(&journal).expect("a file").starts_with("dear diary"));
 }
 
@@ -107,7 +107,7 @@ fn an_altered_fact_is_refused_with_its_place() {
     let place = bytes.windows(12).position(|window| window == b"host-started").expect("the first fact");
     file.seek(SeekFrom::Start(place as u64)).expect("seek");
     file.write_all(b"h0st").expect("write");
-    assert_says(&refused(folder.path(), "127.0.0.1:0"), &["damaged", "fact 1"]);
+    assert_says(&refused(folder.path()), &["damaged", "fact 1"]);
 }
 
 #[test]
