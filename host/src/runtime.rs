@@ -14,9 +14,9 @@ use tokio::sync::watch;
 
 use crate::api;
 use crate::billing::account::{Accountant, Reader};
-use crate::billing::{Fact, FactBody};
+use crate::billing::{Fact, FactBody, Reading};
 use crate::clock::{self, Clock};
-use crate::driver::{Fleet, FleetError, Parts};
+use crate::driver::{Fleet, FleetError, Parts, STEP_NS_MIN};
 use crate::hypervisor::{Accelerator, Hypervisor, HypervisorError};
 use crate::hypervisor::{Qemu, QemuConfig};
 use crate::id::{Digest, TenantId};
@@ -29,9 +29,6 @@ const ALIVE_EVERY: Duration = Duration::from_secs(5);
 
 /// How often the wall clock is compared with the meter clock.
 const WALL_EVERY: Duration = Duration::from_secs(1);
-
-/// Differences below this are the noise of reading two clocks one after the other, not a step.
-const STEP_NS_MIN: u64 = 2_000_000;
 
 /// How the daemon is to run.
 #[derive(Debug, Clone)]
@@ -145,13 +142,11 @@ impl Daemon {
             instances: options.data.join("instances"),
             alive: opened.alive,
         };
-        first_facts(&journal, &policies, &clock, opened.activations.is_empty()).await?;
+        let started = first_facts(&journal, &policies, &clock, opened.activations.is_empty()).await?;
         let fleet = Fleet::open(parts, opened.instances)?;
-        for (at, wall_ns) in calendar {
+        for (at, wall_ns) in calendar.into_iter().chain([(started.meter, started.wall_ns)]) {
             fleet.learn_calendar(at, wall_ns);
         }
-        let now = clock.reading();
-        fleet.learn_calendar(now.meter, now.wall_ns);
         let state =
             api::State::new(fleet.clone(), images, journal.clone(), policies, accounting, &opened.policies, &token);
         Ok(Daemon { state, fleet, journal, clock, listener })
@@ -214,16 +209,18 @@ fn load_policy(journal: &Journal, policies: &PolicyHost, digest: Digest) -> Resu
     policies.load(digest, &bytes).map(drop).map_err(|error| error.in_words())
 }
 
-/// The daemon has started; on the very first start, the default tenant comes under the standard policy, whose bytes are kept.
+/// The daemon has started; on the very first start, the default tenant comes under the standard policy, whose bytes are kept. Answers the
+/// instant of the start.
 async fn first_facts(
     journal: &Journal,
     policies: &PolicyHost,
     clock: &Clock,
     is_first: bool,
-) -> Result<(), CommitError> {
+) -> Result<Reading, CommitError> {
     let tenant = TenantId::default_tenant();
     let body = FactBody::HostStarted { version: env!("CARGO_PKG_VERSION").into() };
-    let started = Fact { at: clock.reading(), tenant: tenant.clone(), instance: None, body };
+    let at = clock.reading();
+    let started = Fact { at: at.clone(), tenant: tenant.clone(), instance: None, body };
     let digest = policies.standard().digest();
     let standard = NewPolicy {
         tenant: tenant.clone(),
@@ -238,7 +235,7 @@ async fn first_facts(
         activation: is_first.then_some(activation),
         ..Entry::default()
     };
-    journal.commit(entry).await.map(drop)
+    journal.commit(entry).await.map(|_| at)
 }
 
 async fn prove_alive(journal: Arc<Journal>) {

@@ -145,13 +145,24 @@ impl Daemon {
 
     /// The processes of machines on this data folder: supervisors and virtual machine monitors, by id.
     pub fn machines(&self) -> Vec<Pid> {
-        let daemon = self.child.as_ref().map(pid_of);
-        processes_of(self.folder()).into_iter().filter(|&pid| Some(pid) != daemon).collect()
+        self.processes_of(self.folder())
     }
 
     /// Those of one instance.
     pub fn machines_of(&self, id: &str) -> Vec<Pid> {
-        processes_of(&self.instance(id))
+        self.processes_of(&self.instance(id))
+    }
+
+    /// The living processes that name a path inside `folder` in their command line or have one open; not the daemon, nor this one.
+    fn processes_of(&self, folder: &Path) -> Vec<Pid> {
+        let ours = [self.child.as_ref().map(pid_of), Some(rustix::process::getpid())];
+        let pids = fs::read_dir("/proc").expect("this is Linux").filter_map(|entry| {
+            let pid: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            (names(pid, folder) || has_open(pid, folder)).then(|| Pid::from_raw(pid)).flatten()
+        });
+        let mut pids: Vec<_> = pids.filter(|&pid| !ours.contains(&Some(pid))).collect();
+        pids.sort_by_key(|pid| pid.as_raw_nonzero());
+        pids
     }
 }
 
@@ -200,17 +211,15 @@ const fn libc_nonblock() -> i32 {
     rustix::fs::OFlags::NONBLOCK.bits() as i32
 }
 
-/// The living processes that name a path inside `folder` in their command line.
-fn processes_of(folder: &Path) -> Vec<Pid> {
-    let mine = folder.as_os_str().as_encoded_bytes();
-    let pids = fs::read_dir("/proc").expect("this is Linux").filter_map(|entry| {
-        let pid: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
-        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        line.windows(mine.len()).any(|window| window == mine).then(|| Pid::from_raw(pid)).flatten()
-    });
-    let mut pids: Vec<_> = pids.collect();
-    pids.sort_by_key(|pid| pid.as_raw_nonzero());
-    pids
+fn names(pid: i32, folder: &Path) -> bool {
+    let folder = folder.as_os_str().as_encoded_bytes();
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.windows(folder.len()).any(|window| window == folder)
+}
+
+fn has_open(pid: i32, folder: &Path) -> bool {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    open.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|target| target.starts_with(folder))
 }
 
 /// `program` with these arguments, and nothing of ours from the environment.
@@ -443,7 +452,7 @@ impl Api {
     /// The same; `then` runs once the first line has arrived.
     pub fn follow_then(&self, path: &str, then: impl FnOnce(), last: impl Fn(&str) -> bool) -> Vec<String> {
         let asking = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token);
-        let mut answer = RUNTIME.block_on(asking.send()).expect("an answer");
+        let mut answer = RUNTIME.block_on(async { asking.send().await }).expect("an answer");
         assert_eq!(answer.status().as_u16(), 200);
         let (mut partial, mut lines, mut then) = (String::new(), Vec::new(), Some(then));
         while let Some(bytes) = RUNTIME.block_on(answer.chunk()).expect("it goes on") {

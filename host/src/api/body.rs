@@ -3,6 +3,7 @@
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
@@ -15,7 +16,14 @@ pub(super) struct Body<T>(pub(super) T);
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let content_type = request.headers().get(CONTENT_TYPE).cloned();
         let bytes = Bytes::from_request(request, state).await.map_err(too_large)?;
+        if let (Some(other), false) = (content_type, bytes.is_empty())
+            && !is_json(other.as_bytes())
+        {
+            let other = String::from_utf8_lossy(other.as_bytes()).into_owned();
+            return Err(ApiError::unsupported(format!("a body is sent as application/json; this is {other}")));
+        }
         parse(&bytes).map(Self)
     }
 }
@@ -49,6 +57,12 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(bytes).map_err(|error| ApiError::unreadable("field", &error.to_string()))
 }
 
+/// Whether a content type is JSON's, whatever parameters follow it.
+fn is_json(content_type: &[u8]) -> bool {
+    let essence = content_type.split(|&byte| byte == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
+}
+
 fn too_large(rejection: BytesRejection) -> ApiError {
     ApiError::body(rejection.status(), &rejection.body_text())
 }
@@ -74,6 +88,16 @@ mod tests {
         let body = parse::<CreateInstance>(br#"{"name":"a"}"#).expect_err("refused").into_body();
         assert_eq!(body.code, "invalid");
         assert!(body.message.contains("missing field `image`"), "{}", body.message);
+    }
+
+    #[test]
+    fn json_is_json_in_any_case_and_with_any_parameters() {
+        for right in ["application/json", "Application/JSON", "application/json; charset=utf-8"] {
+            assert!(is_json(right.as_bytes()), "{right}");
+        }
+        for wrong in ["", "text/plain", "application/json5", "application/x-www-form-urlencoded"] {
+            assert!(!is_json(wrong.as_bytes()), "{wrong}");
+        }
     }
 
     #[test]

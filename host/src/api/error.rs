@@ -111,7 +111,9 @@ impl ApiError {
     /// A body or query string that can't be read; `error` is what the parser says.
     pub(super) fn unreadable(what: &str, error: &str) -> Self {
         let error = error.strip_prefix("Failed to deserialize query string: ").unwrap_or(error);
-        match error.starts_with("unknown field") {
+        // A query's error begins with the place at which it was found.
+        let error = error.split_once(": ").map_or(error, |(_, told)| if is_unknown_field(told) { told } else { error });
+        match is_unknown_field(error) {
             true => {
                 let error = error
                     .replacen("unknown field", &format!("unknown {what}"), 1)
@@ -263,6 +265,10 @@ impl From<AdmissionError> for ApiError {
             AdmissionError::Digest { .. } => refused("digest"),
         }
     }
+}
+
+fn is_unknown_field(error: &str) -> bool {
+    error.starts_with("unknown field")
 }
 
 /// An error and its causes in one line.

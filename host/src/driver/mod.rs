@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+pub(crate) use calendar::STEP_NS_MIN;
 pub use error::FleetError;
 pub use record::{Disk, Live, NewInstance, Record, Spec, View};
 

@@ -43,7 +43,7 @@ pub enum OpenError {
     },
     /// The database was written by a later version of this program.
     #[error(
-        "the database {} has version {found}, this program knows {known}; run the program that wrote it, or a later one",
+        "the database {} was written by a newer version of this program: its format is {found}, this one knows {known}; run the program that wrote it, or a later one",
         .path.display()
     )]
     NewerVersion {

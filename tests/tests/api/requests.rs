@@ -39,7 +39,7 @@ const ROWS: &[Row<'_>] = &[
     ("POST", "/instances", JSON, r#"{"name":"a","image":"tiny","vcpus":65}"#, 400, "invalid", "64"),
     ("POST", "/instances", JSON, r#"{"name":"a","image":"tiny","vcpus":-1}"#, 400, "invalid", "-1"),
     ("POST", "/instances", JSON, r#"{"name":"a","image":"tiny","size":"much"}"#, 400, "invalid", "size"),
-    ("POST", "/instances", JSON, r#"{"name":"a","image":"tiny","size":"1KB"}"#, 400, "invalid", "memory"),
+    ("POST", "/instances", JSON, r#"{"name":"a","image":"tiny","size":"1KB"}"#, 400, "invalid", "16777216"),
     ("POST", "/instances", JSON, r#"{"name":"Not A Name","image":"tiny"}"#, 400, "invalid", "Not A Name"),
     ("POST", "/instances", JSON, r#"{"name":"","image":"tiny"}"#, 400, "invalid", "1 to 63"),
     ("POST", "/instances", JSON, r#"{"name":"taken","image":"tiny"}"#, 409, "name_in_use", "'taken'"),
@@ -188,7 +188,7 @@ fn a_full_queue_answers_at_once_and_says_when_to_come_again() {
             answer.refused(429, "busy", "8 commands");
         }
         for answer in waited {
-            answer.refused(409, "invalid_state", "stopped");
+            answer.refused(409, "invalid_state", "Stopped");
         }
         assert_eq!(stopping.join().expect("an answer").done()["stop_cause"], json!("forced"));
     });

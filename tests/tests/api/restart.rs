@@ -160,7 +160,7 @@ fn live(api: &Api, name: &str, acknowledged: &Mutex<Acknowledged>) {
 /// The commands that are under way by the records on disk. The daemon has to be down.
 fn intents(daemon: &Daemon) -> Vec<String> {
     let db = Connection::open(daemon.folder().join("tallyman.db")).expect("a database");
-    let mut rows = db.prepare("SELECT state FROM instance").expect("a table");
+    let mut rows = db.prepare("SELECT state FROM live").expect("a table");
     let states = rows.query_map([], |row| row.get::<_, String>(0)).expect("rows");
     let states = states.map(|state| serde_json::from_str::<Value>(&state.expect("text")).expect("JSON"));
     states.filter(|state| state["intent"] != Value::Null).map(|state| state.to_string()).collect()

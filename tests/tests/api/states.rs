@@ -16,7 +16,7 @@ const STATES: [(State, &[&str]); 5] = [
 ];
 
 fn in_state(api: &Api, state: State, way: &[&str]) -> String {
-    let name = format!("in-{}", state.as_str());
+    let name = format!("in-{}", state.as_str().to_lowercase());
     let id = match state {
         State::Initializing => api.create_with(&name, "noready"),
         _ => api.create_running(&name),
