@@ -530,9 +530,17 @@ fn a_create_that_nobody_waits_for_any_more_is_found_and_carried_through() {
         });
         // Accepted or not at all: either way the name says which, and nothing is in between.
         let again = rig.try_create(rig.new_instance(&name));
-        let found = rig.fleet().find(&rig.tenant, &name);
-        assert!(found.is_ok(), "{again:?}");
-        reach(&rig, &found.expect("there").record.id.clone(), Phase::Initializing);
+        assert!(matches!(again, Ok(_) | Err(FleetError::NameInUse(_))), "{again:?}");
+        let found = rig.run(async {
+            // Durable a moment before it can be found.
+            loop {
+                match rig.fleet().find(&rig.tenant, &name) {
+                    Ok(view) => break view,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        });
+        reach(&rig, &found.record.id, Phase::Initializing);
     }
 }
 

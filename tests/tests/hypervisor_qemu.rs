@@ -675,12 +675,12 @@ async fn what_is_not_possible_is_refused_before_anything_starts() {
 async fn a_live_control_socket_and_a_used_incarnation_are_refused() {
     let host = Host::new().await;
     let spec = host.spec();
-    let launched = host.ready(&spec).await;
+    let mut launched = host.ready(&spec).await;
     let again = host.qemu.launch(&spec, Origin::Boot).await.err();
     assert!(matches!(again, Some(HypervisorError::SocketInUse { .. })), "{again:?}");
     assert_eq!(launched.vm.state().await.expect("the first one is untouched"), VmState::Running);
     launched.vm.kill().expect("kill");
-    gone(launched.pid).await;
+    exit(&mut launched).await;
     let again = host.qemu.launch(&spec, Origin::Boot).await.err();
     assert!(matches!(again, Some(HypervisorError::Spec { what: "this incarnation", .. })), "{again:?}");
 }
