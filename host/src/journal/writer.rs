@@ -29,8 +29,8 @@ const CHECKPOINT_LOAD: u64 = 8_192;
 /// What a commit adds to the log beside its facts, in facts: the pages that hold the changed records.
 const COMMIT_LOAD: u64 = 8;
 
-/// Longest that the writer waits for company, in nanoseconds.
-const GATHER_NS_MAX: u64 = 250_000;
+/// Longest that the writer waits for company, in nanoseconds: a quarter of what a slow disk takes to sync.
+const GATHER_NS_MAX: u64 = 1_000_000;
 
 /// The answer to a request.
 pub(super) type Answer<T> = oneshot::Sender<Result<T, CommitError>>;
