@@ -78,7 +78,7 @@ pub trait Accountant: Send + Sync {
 pub struct Usage {
     /// The phase as the policy sees it; none before the first fact.
     pub current: Option<Phase>,
-    /// Since when.
+    /// Since when the instance has been in it: the instant of its last fact. A change of rules in between does not move it.
     pub since: Instant,
     /// The visit under way included.
     pub totals: Totals,

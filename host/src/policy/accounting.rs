@@ -365,7 +365,7 @@ fn usage(account: &Account, journey: &Journey, totals: Option<Totals>, at: Insta
     let degraded = account.degraded.is_some() || journey.failed.is_some();
     let tracker = if degraded { &account.tracker } else { &journey.tracker };
     let totals = totals.filter(|_| !degraded).unwrap_or_else(|| standard::snapshot(tracker, at));
-    Usage { current: tracker.current, since: tracker.since, totals, degraded }
+    Usage { current: tracker.current, since: account.tracker.since, totals, degraded }
 }
 
 /// Puts the end of a journey into the account. Closing is entering the phase that is under way once more, and then having none.

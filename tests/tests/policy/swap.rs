@@ -120,6 +120,7 @@ fn a_look_across_an_activation_changes_nothing() {
     assert_eq!(one[0].totals.get(Phase::Initializing).0, 10);
     assert_eq!(one[0].totals.get(Phase::Running).0, 20);
     assert!(!one[0].degraded);
+    assert_eq!(one[0].since, Instant(0), "the guest has been in it since then, whatever it counts as");
 }
 
 #[test]
