@@ -11,8 +11,8 @@ use futures::future::{BoxFuture, FutureExt};
 use tallyman::billing::BootId;
 use tallyman::clock;
 use tallyman::hypervisor::{
-    Accelerator, Adopted, Capabilities, Description, Exit, ExitStatus, Hypervisor, HypervisorError, Initiator,
-    Launched, MachineSpec, Observed, Origin, Saved, SnapshotDefect, Stamp, Vm, VmState,
+    Accelerator, Adopted, Capabilities, Capability, Description, Exit, ExitStatus, Hypervisor, HypervisorError,
+    Initiator, Launched, MachineSpec, Observed, Origin, Saved, SnapshotDefect, Stamp, Vm, VmState,
 };
 use tallyman::id::InstanceId;
 use tokio::sync::{Semaphore, mpsc};
@@ -30,6 +30,8 @@ pub enum Call {
     Pause,
     /// [`Vm::save`].
     Save,
+    /// [`Vm::resize_memory`].
+    ResizeMemory,
     /// [`Vm::request_stop`].
     RequestStop,
     /// [`Vm::quit`].
@@ -40,8 +42,17 @@ pub enum Call {
 
 impl Call {
     /// Every call.
-    pub const ALL: [Call; 8] =
-        [Call::Launch, Call::Adopt, Call::Resume, Call::Pause, Call::Save, Call::RequestStop, Call::Quit, Call::Kill];
+    pub const ALL: [Call; 9] = [
+        Call::Launch,
+        Call::Adopt,
+        Call::Resume,
+        Call::Pause,
+        Call::Save,
+        Call::ResizeMemory,
+        Call::RequestStop,
+        Call::Quit,
+        Call::Kill,
+    ];
 }
 
 /// What happens to the next call of a kind instead of plain success.
@@ -92,6 +103,7 @@ struct Machine {
     exit: Option<Exit>,
     watcher: Option<mpsc::Sender<Observed>>,
     asked_to_stop: bool,
+    memory_bytes: u64,
 }
 
 #[derive(Default)]
@@ -120,7 +132,12 @@ impl Default for DoubleHypervisor {
             accelerator: Accelerator::Tcg,
             accelerator_reason: "there is no guest".into(),
             machine_type: "none".into(),
-            capabilities: Capabilities { snapshots: true, graceful_stop: true, console_input: false },
+            capabilities: Capabilities::of(&[
+                Capability::Snapshots,
+                Capability::GracefulStop,
+                Capability::MemoryResize,
+                Capability::Disks,
+            ]),
         };
         Self { description, world: Arc::default() }
     }
@@ -188,6 +205,11 @@ impl DoubleHypervisor {
     /// What the vCPUs of the newest machine of `id` do; none if it has ended.
     pub fn state(&self, id: &InstanceId) -> Option<VmState> {
         newest(&mut self.world(), id).and_then(|machine| machine.state)
+    }
+
+    /// How much memory the newest machine of `id` has, in bytes.
+    pub fn memory_bytes(&self, id: &InstanceId) -> Option<u64> {
+        newest(&mut self.world(), id).map(|machine| machine.memory_bytes)
     }
 
     /// How many machines of `id` live.
@@ -332,7 +354,7 @@ impl Hypervisor for DoubleHypervisor {
     }
 
     fn launch<'a>(&'a self, spec: &'a MachineSpec, origin: Origin) -> BoxFuture<'a, Result<Launched, HypervisorError>> {
-        let key = (spec.id.clone(), spec.incarnation);
+        let (key, memory_bytes) = ((spec.id.clone(), spec.incarnation), spec.memory_bytes);
         let launch = move |world: &mut World, _| {
             let state = match origin {
                 Origin::Boot => VmState::NotStarted,
@@ -350,6 +372,7 @@ impl Hypervisor for DoubleHypervisor {
                 exit: None,
                 watcher: None,
                 asked_to_stop: false,
+                memory_bytes,
             };
             let observed = machine.watch();
             world.machines.insert(key.clone(), machine);
@@ -430,6 +453,13 @@ impl Vm for DoubleVm {
             let written = fs::create_dir_all(to).and_then(|()| fs::write(to.join(MEMORY), b"all of it"));
             written.map_err(|source| HypervisorError::File { act: "write", path: to.into(), source })?;
             Ok(Saved { bytes: 9, stamp })
+        })
+    }
+
+    fn resize_memory(&self, bytes: u64) -> BoxFuture<'_, Result<Stamp, HypervisorError>> {
+        self.ask(Call::ResizeMemory, move |machine, _, stamp| {
+            machine.memory_bytes = bytes;
+            Ok(stamp)
         })
     }
 

@@ -16,6 +16,7 @@ pub fn spec(dir: &Path) -> MachineSpec {
         incarnation: 1,
         vcpus: 1,
         memory_bytes: 16 << 20,
+        memory_bytes_max: None,
         kernel: guest::tiny().into(),
         initrd: None,
         cmdline: String::new(),

@@ -114,6 +114,7 @@ impl Host {
             incarnation,
             vcpus: record.spec.vcpus,
             memory_bytes: record.spec.memory_bytes,
+            memory_bytes_max: None,
             kernel: image.kernel(),
             initrd: image.initrd(),
             cmdline,

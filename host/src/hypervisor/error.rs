@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::capability::{Capability, Kind};
+
 /// What we were doing with a VMM when it failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HypervisorError {
@@ -13,6 +15,14 @@ pub enum HypervisorError {
         program: String,
         /// What is missing, and what would be right.
         reason: String,
+    },
+    /// The hypervisor can't do this at all.
+    #[error("{hypervisor} can't {}; these can: {}", capability.describe(), Kind::that_can(*capability))]
+    Unsupported {
+        /// The hypervisor that was asked.
+        hypervisor: &'static str,
+        /// What it lacks.
+        capability: Capability,
     },
     /// A file or folder of the instance can't be used.
     #[error("can't {act} {path}")]

@@ -4,6 +4,7 @@
 //! control each, and a stream of what was [`Observed`] of it. Nothing here knows phases, billing or the journal; nothing outside
 //! knows QMP. Every instant is a [`Stamp`]: the raw host clocks at the moment of the act, not of the bookkeeping.
 
+mod capability;
 mod error;
 mod events;
 pub mod files;
@@ -27,6 +28,7 @@ use crate::billing::BootId;
 use crate::clock;
 use crate::id::{InstanceId, InstanceName};
 
+pub use capability::{Capabilities, Capability, Kind};
 pub use error::{HypervisorError, SnapshotDefect};
 pub use qemu::{Qemu, QemuConfig};
 
@@ -59,8 +61,10 @@ pub struct MachineSpec {
     pub incarnation: u32,
     /// Virtual processors, from 1.
     pub vcpus: u32,
-    /// Guest memory in bytes, a multiple of 1 MiB.
+    /// Guest memory at the boot in bytes, a multiple of 1 MiB. A restore gets what it had when it was saved.
     pub memory_bytes: u64,
+    /// Up to which [`Vm::resize_memory`] may go, in bytes, a multiple of 1 MiB; none for a machine whose memory stays as it is.
+    pub memory_bytes_max: Option<u64>,
     /// The kernel, or any other image that the VMM boots directly.
     pub kernel: PathBuf,
     /// The initial RAM disk.
@@ -89,7 +93,9 @@ pub struct Disk {
 pub enum Origin {
     /// From nothing: the vCPUs will begin at the kernel's entry.
     Boot,
-    /// From the snapshot in this folder, which [`Vm::save`] wrote.
+    /// From the snapshot in this folder, which [`Vm::save`] wrote: of this instance, or of another one whose fork this one is to be. Id, name,
+    /// folder, console and the files behind the disks may differ; vCPUs, memory and the disks' number and kind may not. The folder may be
+    /// removed once the machine has been launched, but nothing in it may be changed while any machine that was loaded from it lives.
     Snapshot(PathBuf),
 }
 
@@ -145,15 +151,17 @@ pub struct Description {
     pub capabilities: Capabilities,
 }
 
-/// What a hypervisor can do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Capabilities {
-    /// Memory can be saved to disk and loaded by another process.
-    pub snapshots: bool,
-    /// The guest can be asked to power itself off.
-    pub graceful_stop: bool,
-    /// Bytes can be sent to the guest's console.
-    pub console_input: bool,
+impl Description {
+    /// That it can do this.
+    ///
+    /// # Errors
+    /// [`HypervisorError::Unsupported`], which says who can.
+    pub fn require(&self, capability: Capability) -> Result<(), HypervisorError> {
+        if self.capabilities.has(capability) {
+            return Ok(());
+        }
+        Err(HypervisorError::Unsupported { hypervisor: self.name, capability })
+    }
 }
 
 /// A program that runs virtual machines on this host.
@@ -255,6 +263,13 @@ pub trait Vm: Send + Sync {
     /// Any [`HypervisorError`]; `to` does not exist then, and the machine is held and usable. If the memory had left the VMM already and only
     /// the disk failed, the VMM may refuse to save again before the machine has run.
     fn save<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<Saved, HypervisorError>>;
+
+    /// Gives the machine, whose vCPUs run, this much memory: a multiple of 1 MiB, from what it booted with up to
+    /// [`MachineSpec::memory_bytes_max`]. The stamp is that of the VMM's acknowledgement. Does nothing if it has so much.
+    ///
+    /// # Errors
+    /// [`HypervisorError::Unsupported`] without [`Capability::MemoryResize`], and any other; the machine goes on with what it had.
+    fn resize_memory(&self, bytes: u64) -> BoxFuture<'_, Result<Stamp, HypervisorError>>;
 
     /// Asks the guest to power itself off. The stamp is that of the VMM's acknowledgement; whether the guest obeys shows as
     /// [`Observed::Exited`].

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
@@ -18,7 +18,7 @@ use super::qmp::Qmp;
 use super::snapshot::{Draft, Manifest, Written};
 use crate::hypervisor::launch::within;
 use crate::hypervisor::process::Process;
-use crate::hypervisor::{HypervisorError, MachineSpec, Saved, Stamp, Vm, VmState, files};
+use crate::hypervisor::{Capability, HypervisorError, Kind, MachineSpec, Saved, Stamp, Vm, VmState, files};
 use crate::limits::instance::{CONTROL_MS_MAX, SNAPSHOT_MS_MAX};
 
 /// Far above any disk, so that QEMU does not hold a migration back. Its default is 128 MiB a second.
@@ -244,6 +244,11 @@ impl Vm for Machine {
 
     fn save<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<Saved, HypervisorError>> {
         self.write_snapshot(to).boxed()
+    }
+
+    fn resize_memory(&self, _bytes: u64) -> BoxFuture<'_, Result<Stamp, HypervisorError>> {
+        let (hypervisor, capability) = (Kind::Qemu.as_str(), Capability::MemoryResize);
+        ready(Err(HypervisorError::Unsupported { hypervisor, capability })).boxed()
     }
 
     fn request_stop(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>> {

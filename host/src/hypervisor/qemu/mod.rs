@@ -18,9 +18,7 @@ use self::argv::Choice;
 use self::machine::{Kept, Machine};
 use self::snapshot::Manifest;
 use super::launch::{Found, Launcher, Started};
-use super::{
-    Accelerator, Adopted, Capabilities, Description, Hypervisor, HypervisorError, Launched, MachineSpec, Origin, Vm,
-};
+use super::{Accelerator, Adopted, Description, Hypervisor, HypervisorError, Kind, Launched, MachineSpec, Origin, Vm};
 use crate::limits::instance::{CONTROL_MS_MAX, LAUNCH_MS_MAX};
 
 /// How QEMU is to be used.
@@ -51,12 +49,12 @@ impl Qemu {
         let answered = |what: &str| unavailable(&program, format!("it does not tell its {what}"));
         let (accelerator, accelerator_reason) = choose_accelerator(accelerator);
         let description = Description {
-            name: "qemu",
+            name: Kind::Qemu.as_str(),
             version: parse_version(&version).ok_or_else(|| answered("version"))?,
             accelerator,
             accelerator_reason,
             machine_type: resolve_alias("q35", &machines).ok_or_else(|| answered("version of the machine type q35"))?,
-            capabilities: Capabilities { snapshots: true, graceful_stop: true, console_input: true },
+            capabilities: Kind::Qemu.capabilities(),
             program,
         };
         Ok(Self { description, launcher: Launcher::new(supervisor)? })

@@ -305,6 +305,7 @@ mod tests {
             incarnation: 1,
             vcpus: 1,
             memory_bytes: 1 << 30,
+            memory_bytes_max: None,
             kernel: "/kernel".into(),
             initrd: None,
             cmdline: String::new(),

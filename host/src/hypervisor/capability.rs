@@ -1,0 +1,210 @@
+//! What the hypervisors differ in, as data.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// A hypervisor that this program can drive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// QEMU with the machine type q35, through QMP.
+    Qemu,
+    /// QEMU with the machine type microvm, through QMP.
+    QemuMicrovm,
+    /// Cloud Hypervisor, through its REST interface.
+    CloudHypervisor,
+    /// Firecracker, through its REST interface.
+    Firecracker,
+}
+
+impl Kind {
+    /// Every one. The first that is there is a host's default.
+    pub const ALL: [Kind; 4] = [Kind::Qemu, Kind::QemuMicrovm, Kind::CloudHypervisor, Kind::Firecracker];
+
+    /// The name that clients use.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Kind::Qemu => "qemu",
+            Kind::QemuMicrovm => "qemu-microvm",
+            Kind::CloudHypervisor => "cloud-hypervisor",
+            Kind::Firecracker => "firecracker",
+        }
+    }
+
+    /// What it can do on a host on which it works.
+    pub const fn capabilities(self) -> Capabilities {
+        use Capability::*;
+        match self {
+            Kind::Qemu => Capabilities::of(&[
+                Emulation,
+                Snapshots,
+                PortableSnapshots,
+                GracefulStop,
+                PowerOffCause,
+                ConsoleInput,
+                Disks,
+                MachineTypes,
+            ]),
+            Kind::QemuMicrovm => Capabilities::of(&[
+                Emulation,
+                Snapshots,
+                GracefulStop,
+                PowerOffCause,
+                ConsoleInput,
+                Disks,
+                MachineTypes,
+            ]),
+            Kind::CloudHypervisor => {
+                Capabilities::of(&[Snapshots, GracefulStop, PowerOffCause, ConsoleInput, MemoryResize, Disks])
+            }
+            Kind::Firecracker => Capabilities::of(&[Snapshots, SharedMemory, GracefulStop, ConsoleInput, Disks]),
+        }
+    }
+
+    /// The names of all that can do this, for people.
+    pub(super) fn that_can(capability: Capability) -> String {
+        let able = Kind::ALL.into_iter().filter(|kind| kind.capabilities().has(capability));
+        able.map(Kind::as_str).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Something that one hypervisor can do and another can't.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Capability {
+    /// Guests run without `/dev/kvm`.
+    Emulation,
+    /// Memory can be saved to disk and loaded by another process, for the same instance or a fork of it.
+    Snapshots,
+    /// A snapshot can be loaded by another version than the one that wrote it.
+    PortableSnapshots,
+    /// Machines that were loaded from one snapshot share its memory until they write to it.
+    SharedMemory,
+    /// The guest can be asked to power itself off.
+    GracefulStop,
+    /// A guest that powered itself off can be told from one that reset itself.
+    PowerOffCause,
+    /// Bytes can be sent to the guest's console.
+    ConsoleInput,
+    /// The memory of a machine that runs can be made larger and smaller.
+    MemoryResize,
+    /// The guest can have disks.
+    Disks,
+    /// The machine type and the processor model can be chosen.
+    MachineTypes,
+}
+
+impl Capability {
+    /// Every one, in the order of the documentation.
+    pub const ALL: [Capability; 10] = [
+        Capability::Emulation,
+        Capability::Snapshots,
+        Capability::PortableSnapshots,
+        Capability::SharedMemory,
+        Capability::GracefulStop,
+        Capability::PowerOffCause,
+        Capability::ConsoleInput,
+        Capability::MemoryResize,
+        Capability::Disks,
+        Capability::MachineTypes,
+    ];
+
+    /// The name that clients see.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Capability::Emulation => "emulation",
+            Capability::Snapshots => "snapshots",
+            Capability::PortableSnapshots => "portable_snapshots",
+            Capability::SharedMemory => "shared_memory",
+            Capability::GracefulStop => "graceful_stop",
+            Capability::PowerOffCause => "power_off_cause",
+            Capability::ConsoleInput => "console_input",
+            Capability::MemoryResize => "memory_resize",
+            Capability::Disks => "disks",
+            Capability::MachineTypes => "machine_types",
+        }
+    }
+
+    /// What whoever has it can do, to follow the word "can".
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Capability::Emulation => "run guests without /dev/kvm",
+            Capability::Snapshots => "save memory to disk and load it again",
+            Capability::PortableSnapshots => "load a snapshot that another version wrote",
+            Capability::SharedMemory => "share a snapshot's memory among the machines that were loaded from it",
+            Capability::GracefulStop => "ask the guest to power itself off",
+            Capability::PowerOffCause => "tell a guest's power-off from its reset",
+            Capability::ConsoleInput => "send bytes to the guest's console",
+            Capability::MemoryResize => "resize the memory of a machine that runs",
+            Capability::Disks => "give the guest disks",
+            Capability::MachineTypes => "choose the machine type and the processor model",
+        }
+    }
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A set of them. Serialised as an object with a boolean for each one there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities(u32);
+
+impl Capabilities {
+    /// These and no others.
+    pub const fn of(these: &[Capability]) -> Self {
+        let (mut set, mut n) = (0, 0);
+        while n < these.len() {
+            set |= 1 << these[n] as u32;
+            n += 1;
+        }
+        Self(set)
+    }
+
+    /// Whether this one is among them.
+    pub const fn has(self, capability: Capability) -> bool {
+        self.0 & 1 << capability as u32 != 0
+    }
+}
+
+impl Serialize for Capabilities {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let all = Capability::ALL.into_iter().map(|capability| (capability.as_str(), self.has(capability)));
+        serializer.collect_map(all.collect::<BTreeMap<_, _>>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_has_what_it_was_made_of_and_nothing_else() {
+        for one in Capability::ALL {
+            let set = Capabilities::of(&[one]);
+            assert!(Capability::ALL.into_iter().all(|other| set.has(other) == (one == other)), "{one}");
+        }
+    }
+
+    #[test]
+    fn whoever_lacks_a_capability_is_told_who_has_it() {
+        assert_eq!(Kind::that_can(Capability::MemoryResize), "cloud-hypervisor");
+        assert_eq!(Kind::that_can(Capability::Emulation), "qemu, qemu-microvm");
+        assert!(Capability::ALL.into_iter().all(|capability| !Kind::that_can(capability).is_empty()));
+    }
+
+    #[test]
+    fn clients_see_every_capability_by_name() {
+        let set = serde_json::to_value(Kind::Firecracker.capabilities()).expect("plain data");
+        assert_eq!(set.as_object().map(|set| set.len()), Some(Capability::ALL.len()));
+        assert_eq!((&set["shared_memory"], &set["memory_resize"]), (&true.into(), &false.into()));
+    }
+}
