@@ -83,6 +83,8 @@ pub mod instance {
     pub const TAG_BYTES_MAX: usize = 256;
     /// Console log kept of one instance in bytes; the older half is dropped when it is full.
     pub const CONSOLE_BYTES_MAX: u64 = 16 << 20;
+    /// Log kept of one instance's virtual machine monitor in bytes; the older half is dropped when it is full.
+    pub const VMM_LOG_BYTES_MAX: u64 = 4 << 20;
     /// Longest line that is searched for a boot marker, in bytes.
     pub const MARKER_LINE_BYTES_MAX: usize = 64 << 10;
     /// Lines about the end of the guest's program that are noted in one incarnation; the guest may print any number.

@@ -131,7 +131,8 @@ impl Default for DoubleHypervisor {
             program: PathBuf::from("/nonexistent"),
             accelerator: Accelerator::Tcg,
             accelerator_reason: "there is no guest".into(),
-            machine_type: "none".into(),
+            machine_type: None,
+            vcpus_max: 64,
             capabilities: Capabilities::of(&[
                 Capability::Snapshots,
                 Capability::GracefulStop,

@@ -1,56 +1,51 @@
 //! The hypervisor seam over real QEMU processes: every promise of `tallyman::hypervisor`, with the tiny guest and without hardware help.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, getsid, kill_process};
+use rustix::process::{Pid, Signal, getsid};
 use tallyman::hypervisor::{
-    Accelerator, Adopted, Disk, Exit, ExitStatus, Hypervisor, HypervisorError, Initiator, Launched, MachineSpec,
+    Accelerator, Adopted, Disk, ExitStatus, Hypervisor, HypervisorError, Initiator, Kind, Launched, MachineSpec,
     Observed, Origin, Qemu, QemuConfig, SnapshotDefect, Stamp, VmState, files,
 };
-use tallyman_tests::machine;
-use tempfile::TempDir;
+use tallyman_tests::machine::{
+    self, Bed, console, console_has, exit, gone, heartbeat_after, heartbeats, kill, next, pid_of, type_on_console,
+    until,
+};
 
 /// This run's stand-in for the daemon's program.
 const STAND_IN: &str = env!("CARGO_BIN_EXE_stand-in");
 
-/// How long anything may take before a test says so instead of hanging.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A folder of instances and a hypervisor. Ends whatever still runs when the test is over, however it ends.
+/// A bed with QEMU.
 struct Host {
-    folder: TempDir,
-    qemu: Qemu,
+    bed: Bed,
+    qemu: Arc<dyn Hypervisor>,
 }
 
 impl Host {
     async fn new() -> Self {
-        Self { folder: TempDir::new().expect("folder"), qemu: machine::qemu(Path::new(STAND_IN)).await }
+        let qemu: Arc<dyn Hypervisor> = Arc::new(machine::qemu(Path::new(STAND_IN)).await);
+        Self { bed: Bed::new(Kind::Qemu, qemu.clone()), qemu }
     }
 
     fn spec(&self) -> MachineSpec {
-        self.spec_of("first")
+        self.bed.spec("first")
     }
 
     fn spec_of(&self, name: &str) -> MachineSpec {
-        machine::spec(&self.folder.path().join(name))
+        self.bed.spec(name)
     }
 
     fn snapshot(&self) -> PathBuf {
-        self.folder.path().join("snapshot")
+        self.bed.path("snapshot")
     }
 
-    /// A machine at work: booted, ready, and with its first heartbeats on the console.
     async fn ready(&self, spec: &MachineSpec) -> Launched {
-        let mut launched = self.qemu.launch(spec, Origin::Boot).await.expect("launch");
-        launched.vm.resume().await.expect("resume");
-        assert!(matches!(next(&mut launched).await, Observed::ProgramStarted(_)));
-        assert!(matches!(next(&mut launched).await, Observed::AgentReady(_)));
-        console_has(spec, "HB 2").await;
-        launched
+        self.bed.ready(spec).await
     }
 
     /// A snapshot of a machine that has ended, and the number of its last heartbeat.
@@ -66,107 +61,6 @@ impl Host {
     async fn adopt(&self, spec: &MachineSpec) -> Adopted {
         self.qemu.adopt(spec).await.expect("adopt")
     }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        let Ok(instances) = fs::read_dir(self.folder.path()) else { return };
-        for run in instances
-            .flatten()
-            .filter_map(|instance| fs::read_dir(instance.path().join("run")).ok())
-            .flatten()
-            .flatten()
-        {
-            for process in ["vmm", "supervisor"] {
-                if let Some(pid) = pid_of(&run.path(), process) {
-                    kill_if_ours(pid, self.folder.path());
-                }
-            }
-        }
-    }
-}
-
-/// A process out of a launch's identity.
-fn pid_of(run: &Path, process: &str) -> Option<u32> {
-    let identity: serde_json::Value = serde_json::from_slice(&fs::read(run.join("identity.json")).ok()?).ok()?;
-    identity[process]["pid"].as_u64()?.try_into().ok()
-}
-
-/// Kills a process that has our folder among its open files: numbers are used again.
-fn kill_if_ours(pid: u32, folder: &Path) {
-    let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) else { return };
-    if open.flatten().any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target.starts_with(folder))) {
-        kill(pid, Signal::KILL);
-    }
-}
-
-fn kill(pid: u32, signal: Signal) {
-    let pid = Pid::from_raw(pid.cast_signed()).expect("a process id");
-    kill_process(pid, signal).expect("kill");
-}
-
-async fn patiently<T>(what: &str, work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("still no {what} after {PATIENCE:?}"))
-}
-
-async fn next(launched: &mut Launched) -> Observed {
-    patiently("observation", launched.observed.recv()).await.expect("the stream ends only with an exit")
-}
-
-/// Takes what comes until the exit, and makes sure that nothing comes after it.
-async fn exit(launched: &mut Launched) -> Exit {
-    loop {
-        if let Observed::Exited(exit) = next(launched).await {
-            assert_eq!(patiently("end of the stream", launched.observed.recv()).await, None);
-            return exit;
-        }
-    }
-}
-
-fn console(spec: &MachineSpec) -> String {
-    fs::read(files::console_log(&spec.dir))
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default()
-}
-
-async fn console_has(spec: &MachineSpec, text: &str) {
-    patiently(text, async {
-        while !console(spec).contains(text) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
-}
-
-/// The numbers of all heartbeats in the console log that are complete.
-fn heartbeats(spec: &MachineSpec) -> Vec<u64> {
-    let console = console(spec);
-    let complete = console.rsplit_once('\n').map_or("", |(lines, _)| lines);
-    complete.lines().filter_map(|line| line.trim().strip_prefix("HB ")?.parse().ok()).collect()
-}
-
-async fn heartbeat_after(spec: &MachineSpec, count: usize) {
-    patiently("heartbeat", async {
-        while heartbeats(spec).len() <= count {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
-}
-
-fn type_on_console(spec: &MachineSpec, text: &str) {
-    let mut input = fs::OpenOptions::new().write(true).open(files::console_input(&spec.dir)).expect("console.in");
-    input.write_all(text.as_bytes()).expect("type");
-}
-
-/// Waits until a process is gone that is not our child, or only a zombie of somebody else's.
-async fn gone(pid: u32) {
-    patiently("end of the process", async {
-        while fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -245,7 +139,7 @@ async fn a_machine_that_never_ran_and_one_that_was_restored_can_be_saved_too() {
     exit(&mut launched).await;
     let spec = MachineSpec { incarnation: 2, ..spec };
     let mut launched = host.qemu.launch(&spec, Origin::Snapshot(host.snapshot())).await.expect("restore");
-    let second = host.folder.path().join("second");
+    let second = host.bed.path("second");
     launched.vm.save(&second).await.expect("save what was restored");
     launched.vm.quit().await.expect("quit");
     exit(&mut launched).await;
@@ -347,7 +241,7 @@ async fn a_save_that_fails_leaves_nothing_behind_and_a_machine_that_goes_on() {
     let running = launched.vm.save(&host.snapshot()).await;
     assert!(matches!(running, Err(HypervisorError::Save { .. })), "a running machine is not saved");
     launched.vm.pause().await.expect("pause");
-    let occupied = launched.vm.save(host.folder.path()).await;
+    let occupied = launched.vm.save(&host.bed.path("")).await;
     assert!(matches!(occupied, Err(HypervisorError::Spec { .. })), "nothing is overwritten");
     let unwritable = launched.vm.save(Path::new("/proc/no/snapshot")).await;
     assert!(matches!(unwritable, Err(HypervisorError::File { .. })));
@@ -451,7 +345,7 @@ async fn a_machine_is_adopted_with_everything_that_was_seen_of_it() {
 
 /// A machine whose daemon was another process, which has been killed.
 async fn orphan(spec: &MachineSpec) {
-    let launcher = Command::new(STAND_IN).arg("launch").arg(&spec.dir).stdout(Stdio::piped()).spawn();
+    let launcher = Command::new(STAND_IN).args(["launch", "qemu"]).arg(&spec.dir).stdout(Stdio::piped()).spawn();
     let mut launcher = launcher.expect("spawn the launcher");
     let mut line = String::new();
     BufReader::new(launcher.stdout.take().expect("its output")).read_line(&mut line).expect("read");
@@ -539,7 +433,8 @@ async fn a_launch_that_was_ordered_and_never_begun_can_not_begin_any_more() {
     let spec = host.spec();
     let run = files::run(&spec.dir, spec.incarnation);
     fs::create_dir_all(&run).expect("create");
-    let order = format!(r#"{{"dir":{:?},"program":"/bin/true","args":[],"kept":null}}"#, spec.dir);
+    let order =
+        format!(r#"{{"dir":{:?},"program":"/bin/true","args":[],"wiring":"qemu","disks":[],"kept":null}}"#, spec.dir);
     fs::write(run.join("launch.json"), order).expect("order");
     assert!(matches!(host.adopt(&spec).await, Adopted::NeverLaunched));
     let late = Command::new(STAND_IN).arg("supervise").arg(&run).output().expect("run a late supervisor");
@@ -629,11 +524,12 @@ async fn an_answer_that_never_comes_ends_at_its_deadline_and_the_next_call_works
 #[tokio::test]
 async fn a_launch_that_fails_says_why_and_leaves_no_process() {
     let host = Host::new().await;
-    let no_kernel = MachineSpec { kernel: "/nowhere/kernel".into(), ..host.spec_of("kernel") };
-    let no_disk = Disk { path: "/nowhere/disk".into(), read_only: false };
-    let no_disk = MachineSpec { disks: vec![no_disk], ..host.spec_of("disk") };
+    let junk = host.bed.path("junk");
+    fs::write(&junk, "this is no kernel").expect("write");
+    let no_kernel = MachineSpec { kernel: junk, ..host.spec_of("kernel") };
+    let no_cpu = MachineSpec { cpu_model: Some("abacus".into()), ..host.spec_of("cpu") };
     let no_type = MachineSpec { machine_type: Some("abacus".into()), ..host.spec_of("type") };
-    let rows = [(no_kernel, "/nowhere/kernel"), (no_disk, "/nowhere/disk"), (no_type, "unsupported machine type")];
+    let rows = [(no_kernel, "kernel"), (no_cpu, "abacus"), (no_type, "unsupported machine type")];
     for (spec, named) in rows {
         match host.qemu.launch(&spec, Origin::Boot).await.err() {
             Some(HypervisorError::Launch { status, log }) => {
@@ -669,6 +565,12 @@ async fn what_is_not_possible_is_refused_before_anything_starts() {
         other => panic!("{other:?}"),
     }
     assert!(!spec.dir.exists());
+    let no_disk = Disk { path: "/nowhere/disk".into(), read_only: false };
+    let no_disk = MachineSpec { disks: vec![no_disk], ..spec };
+    match host.qemu.launch(&no_disk, Origin::Boot).await.err() {
+        Some(HypervisorError::File { act: "open", path, .. }) => assert_eq!(path, Path::new("/nowhere/disk")),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test]
@@ -692,12 +594,7 @@ async fn a_flooded_console_holds_nothing_up() {
     let mut launched = host.qemu.launch(&spec, Origin::Boot).await.expect("launch");
     launched.vm.resume().await.expect("resume");
     assert!(matches!(next(&mut launched).await, Observed::ProgramStarted(_)));
-    patiently("flood", async {
-        while fs::metadata(files::console_log(&spec.dir)).is_ok_and(|log| log.len() < 256 << 10) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    until("flood", || fs::metadata(files::console_log(&spec.dir)).is_ok_and(|log| log.len() > 256 << 10)).await;
     launched.vm.pause().await.expect("pause");
     launched.vm.resume().await.expect("resume");
     launched.vm.kill().expect("kill");
@@ -709,10 +606,10 @@ async fn a_flooded_console_holds_nothing_up() {
 async fn a_folder_with_unusual_characters_and_disks_work() {
     let host = Host::new().await;
     let mut spec = host.spec();
-    spec.dir = host.folder.path().join("a b,c=\"d\"{console}");
-    let kernel = host.folder.path().join("kernel, with=commas");
+    spec.dir = host.bed.path("a b,c=\"d\"{console}");
+    let kernel = host.bed.path("kernel, with=commas");
     fs::copy(&spec.kernel, &kernel).expect("copy");
-    let disk = host.folder.path().join("disk, one");
+    let disk = host.bed.path("disk, one");
     fs::write(&disk, vec![0; 1 << 20]).expect("disk");
     let disks = vec![Disk { path: disk.clone(), read_only: false }, Disk { path: kernel.clone(), read_only: true }];
     let spec = MachineSpec { kernel, disks, cmdline: "fd={control},x=\"y\" %s".into(), ..spec };
@@ -727,6 +624,7 @@ async fn the_description_says_what_runs_and_why() {
     let description = host.qemu.describe();
     assert_eq!((host.qemu.name(), description.name), ("qemu", "qemu"));
     assert!(description.version.starts_with(|c: char| c.is_ascii_digit()), "{}", description.version);
-    assert!(description.machine_type.starts_with("pc-q35-"), "{}", description.machine_type);
+    let machine_type = description.machine_type.as_deref().expect("a machine type");
+    assert!(machine_type.starts_with("pc-q35-"), "{machine_type}");
     assert_eq!(description.accelerator_reason, "the configuration says so");
 }

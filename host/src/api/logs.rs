@@ -90,7 +90,7 @@ impl Log {
     fn new(folder: PathBuf, source: Source) -> Self {
         let (newest, older) = match source {
             Source::App => (files::console_log(&folder), Some(files::console_log_older(&folder))),
-            Source::Vmm => (files::vmm_log(&folder), None),
+            Source::Vmm => (files::vmm_log(&folder), Some(files::vmm_log_older(&folder))),
         };
         Self { folder, newest, older }
     }

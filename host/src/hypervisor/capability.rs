@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::limits::instance::VCPUS_MAX;
 
 /// A hypervisor that this program can drive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// QEMU with the machine type q35, through QMP.
     Qemu,
@@ -62,6 +65,14 @@ impl Kind {
         }
     }
 
+    /// Most virtual processors that it gives one machine.
+    pub const fn vcpus_max(self) -> u32 {
+        match self {
+            Kind::Qemu | Kind::QemuMicrovm | Kind::CloudHypervisor => VCPUS_MAX,
+            Kind::Firecracker => 32,
+        }
+    }
+
     /// The names of all that can do this, for people.
     pub(super) fn that_can(capability: Capability) -> String {
         let able = Kind::ALL.into_iter().filter(|kind| kind.capabilities().has(capability));
@@ -92,7 +103,7 @@ pub enum Capability {
     PowerOffCause,
     /// Bytes can be sent to the guest's console.
     ConsoleInput,
-    /// The memory of a machine that runs can be made larger and smaller.
+    /// The memory of a machine that runs can be made larger.
     MemoryResize,
     /// The guest can have disks.
     Disks,
@@ -141,7 +152,7 @@ impl Capability {
             Capability::GracefulStop => "ask the guest to power itself off",
             Capability::PowerOffCause => "tell a guest's power-off from its reset",
             Capability::ConsoleInput => "send bytes to the guest's console",
-            Capability::MemoryResize => "resize the memory of a machine that runs",
+            Capability::MemoryResize => "make the memory of a machine that runs larger",
             Capability::Disks => "give the guest disks",
             Capability::MachineTypes => "choose the machine type and the processor model",
         }

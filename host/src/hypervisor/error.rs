@@ -59,6 +59,12 @@ pub enum HypervisorError {
         /// The socket.
         path: PathBuf,
     },
+    /// Another machine uses the disk.
+    #[error("the disk {path} is in use by another machine; give each its own copy, or let all of them only read it")]
+    DiskInUse {
+        /// The disk.
+        path: PathBuf,
+    },
     /// The supervisor could not be started.
     #[error("can't start the supervisor {program}")]
     Supervisor {
@@ -154,6 +160,16 @@ pub enum SnapshotDefect {
         /// As written.
         expected: String,
         /// Now.
+        actual: String,
+    },
+    /// It was written by another version of the hypervisor, and this one does not load those.
+    #[error("{hypervisor} {expected} wrote it and only that version can load it, here is {actual}")]
+    Version {
+        /// The hypervisor.
+        hypervisor: &'static str,
+        /// The version that wrote it.
+        expected: String,
+        /// The version that is here.
         actual: String,
     },
     /// It was written for another machine.

@@ -3,8 +3,8 @@
 //! ```text
 //! console.log, console.log.1   what the guest wrote, newest last; together at most CONSOLE_BYTES_MAX
 //! console.in                   a FIFO: bytes written to it reach the guest's console
-//! vmm.log                      what the VMM and its supervisor wrote
-//! run/<incarnation>/           one launch: launch.json, identity.json, events.jsonl, lock, and the control socket
+//! vmm.log, vmm.log.1           what the VMM and its supervisor wrote, newest last; together at most VMM_LOG_BYTES_MAX
+//! run/<incarnation>/           one launch: launch.json, identity.json, events.jsonl, lock, the control socket, and a link to each disk
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -28,6 +28,11 @@ pub fn console_input(dir: &Path) -> PathBuf {
 /// What the VMM and its supervisor wrote.
 pub fn vmm_log(dir: &Path) -> PathBuf {
     dir.join("vmm.log")
+}
+
+/// What they wrote before that.
+pub fn vmm_log_older(dir: &Path) -> PathBuf {
+    dir.join("vmm.log.1")
 }
 
 /// The folder of one launch.
@@ -55,9 +60,18 @@ pub(super) fn lock(run: &Path) -> PathBuf {
     run.join("lock")
 }
 
+/// The name of the VMM's control socket in the folder of the launch.
+pub(super) const CONTROL: &str = "ctl";
+
 /// The VMM's control socket. Its path has to be short.
 pub(super) fn control(run: &Path) -> PathBuf {
-    run.join("ctl")
+    run.join(CONTROL)
+}
+
+/// A link to the disk with this number, as seen from the folder of the launch. A VMM that stores paths in its snapshots stores this one, so that
+/// a fork's disks can lie elsewhere.
+pub(super) fn disk(number: usize) -> String {
+    format!("disk{number}")
 }
 
 /// The socket through which a snapshot goes while it is written or loaded. Its path has to be short.

@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -18,12 +18,13 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
+use super::disks;
 use super::events::Tail;
 use super::follow::{Followed, follow};
 use super::process::{Process, ProcessId};
-use super::supervisor::{Identity, Order, SUBCOMMAND};
+use super::supervisor::{Identity, Order, SUBCOMMAND, Wiring};
 use super::watch::{Changes, Folders};
-use super::{Exit, ExitStatus, HypervisorError, MachineSpec, Observed, files};
+use super::{Adopted, Exit, ExitStatus, HypervisorError, Launched, MachineSpec, Observed, Vm, VmState, files};
 use crate::billing::BootId;
 use crate::clock;
 use crate::limits::instance::{CONTROL_MS_MAX, LAUNCH_MS_MAX, SOCKET_PATH_BYTES_MAX};
@@ -35,6 +36,13 @@ const LOG_TAIL_BYTES: u64 = 2_048;
 pub(super) struct Launcher {
     supervisor: PathBuf,
     folders: Folders,
+}
+
+/// What a supervisor is to run.
+pub(super) struct Program<'a> {
+    pub(super) path: &'a Path,
+    pub(super) args: Vec<String>,
+    pub(super) wiring: Wiring,
 }
 
 /// A VMM that runs, and its supervisor.
@@ -63,14 +71,15 @@ impl Launcher {
     pub(super) async fn start(
         &self,
         spec: &MachineSpec,
-        program: &Path,
-        args: Vec<String>,
+        program: Program<'_>,
         kept: &impl Serialize,
     ) -> Result<Started, HypervisorError> {
         let run = prepare(spec)?;
         let kept =
             serde_json::to_value(kept).map_err(io::Error::from).map_err(HypervisorError::file("describe", &run))?;
-        let order = Order { dir: spec.dir.clone(), program: program.into(), args, kept };
+        let Program { path, args, wiring } = program;
+        let (dir, disks) = (spec.dir.clone(), spec.disks.clone());
+        let order = Order { dir, program: path.into(), args, wiring, disks, kept };
         order.write(&run)?;
         let mut changes = self.watch(&run)?;
         let log = LogTail::here(&spec.dir);
@@ -152,8 +161,23 @@ impl Launcher {
 }
 
 impl Started {
+    /// The machine, once `control` of it is there; otherwise its end.
+    pub(super) async fn under<V: Vm + 'static>(
+        self,
+        control: Result<V, HypervisorError>,
+    ) -> Result<Launched, HypervisorError> {
+        match control {
+            Ok(vm) => Ok(self.launched(vm)),
+            Err(error) => Err(self.give_up(error).await),
+        }
+    }
+
+    fn launched<V: Vm + 'static>(self, vm: V) -> Launched {
+        Launched { pid: self.vmm.pid(), vm: Arc::new(vm), observed: self.observed }
+    }
+
     /// Ends a VMM that can't be used and says how it ended.
-    pub(super) async fn give_up(mut self, error: HypervisorError) -> HypervisorError {
+    async fn give_up(mut self, error: HypervisorError) -> HypervisorError {
         let hung_up = matches!(error, HypervisorError::Disconnected { .. });
         if hung_up {
             // It is exiting, most likely, and its own status says more than our signal would.
@@ -176,6 +200,25 @@ impl Started {
                 return Some(status);
             }
         }
+    }
+}
+
+impl Found {
+    /// What was found, once `control` of what lives is there.
+    pub(super) async fn adopted<V: Vm + 'static>(
+        self,
+        control: impl AsyncFnOnce(&Started) -> Result<V, HypervisorError>,
+    ) -> Result<Adopted, HypervisorError> {
+        Ok(match self {
+            Found::NeverLaunched => Adopted::NeverLaunched,
+            Found::Lost { boot, history } => Adopted::Lost { boot, history },
+            Found::Exited { boot, history, exit } => Adopted::Exited { boot, history, exit },
+            Found::Alive(started) => {
+                let vm = control(&started).await?;
+                let state: VmState = vm.state().await?;
+                Adopted::Alive { launched: started.launched(vm), state }
+            }
+        })
     }
 }
 
@@ -224,7 +267,8 @@ fn hold(identity: &Identity) -> Result<Option<Held>, HypervisorError> {
     Ok(Some(Held { vmm, supervisor, supervisor_pid: identity.supervisor.pid }))
 }
 
-/// The folder of a launch, new and empty, where nobody listens.
+/// The folder of a launch, new, where nobody listens, with a link to each disk. No other machine uses the disks: that is for the supervisor to see to,
+/// but here it can be said in so many words.
 fn prepare(spec: &MachineSpec) -> Result<PathBuf, HypervisorError> {
     let run = files::run(&spec.dir, spec.incarnation);
     for socket in [files::control(&run), files::transfer(&run)] {
@@ -235,8 +279,21 @@ fn prepare(spec: &MachineSpec) -> Result<PathBuf, HypervisorError> {
         let reason = format!("{} was used before; count on", run.display());
         return Err(HypervisorError::Spec { what: "this incarnation", reason });
     }
+    for disk in &spec.disks {
+        disks::lock(disk)?;
+    }
     DirBuilder::new().recursive(true).mode(0o700).create(&run).map_err(HypervisorError::file("create", &run))?;
+    for (n, disk) in spec.disks.iter().enumerate() {
+        link(&disk.path, &run.join(files::disk(n)))?;
+    }
     Ok(run)
+}
+
+/// Makes a link to `path`, instead of what an order that was never carried out may have left.
+fn link(path: &Path, at: &Path) -> Result<(), HypervisorError> {
+    let path = std::path::absolute(path).map_err(HypervisorError::file("resolve", path))?;
+    let _ = fs::remove_file(at);
+    symlink(path, at).map_err(HypervisorError::file("create", at))
 }
 
 fn check_socket_path(socket: &Path) -> Result<(), HypervisorError> {
@@ -349,7 +406,9 @@ impl LogTail {
         let mut text = Vec::new();
         let read = File::open(&self.path).and_then(|mut file| {
             let len = file.metadata()?.len();
-            file.seek(SeekFrom::Start(self.from.max(len.saturating_sub(LOG_TAIL_BYTES))))?;
+            // It was full and begun anew if it is shorter than it was.
+            let from = if len < self.from { 0 } else { self.from };
+            file.seek(SeekFrom::Start(from.max(len.saturating_sub(LOG_TAIL_BYTES))))?;
             file.read_to_end(&mut text)
         });
         let text = String::from_utf8_lossy(&text);

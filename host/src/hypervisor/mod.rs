@@ -5,13 +5,20 @@
 //! knows QMP. Every instant is a [`Stamp`]: the raw host clocks at the moment of the act, not of the bookkeeping.
 
 mod capability;
+mod check;
+mod cloud_hypervisor;
+mod detect;
+mod disks;
 mod error;
 mod events;
 pub mod files;
+mod firecracker;
 mod follow;
 mod launch;
 mod process;
 mod qemu;
+mod rest;
+mod snapshot;
 pub mod supervisor;
 mod watch;
 
@@ -29,7 +36,9 @@ use crate::clock;
 use crate::id::{InstanceId, InstanceName};
 
 pub use capability::{Capabilities, Capability, Kind};
+pub use cloud_hypervisor::{CloudHypervisor, CloudHypervisorConfig};
 pub use error::{HypervisorError, SnapshotDefect};
+pub use firecracker::{Firecracker, FirecrackerConfig};
 pub use qemu::{Qemu, QemuConfig};
 
 /// The raw host clocks at the moment of an act. [`crate::clock::Clock::reading_of`] makes a reading of it, in the same boot.
@@ -145,8 +154,10 @@ pub struct Description {
     pub accelerator: Accelerator,
     /// Why that one, in one sentence.
     pub accelerator_reason: String,
-    /// The machine type of a boot, with its version.
-    pub machine_type: String,
+    /// The machine type of a boot, with its version; none where there is only one.
+    pub machine_type: Option<String>,
+    /// Most virtual processors of one machine.
+    pub vcpus_max: u32,
     /// What it can do.
     pub capabilities: Capabilities,
 }
@@ -236,7 +247,7 @@ pub enum VmState {
     Running,
     /// Held.
     Paused,
-    /// A snapshot is being loaded.
+    /// A snapshot is being loaded, or was to be when the daemon ended.
     Loading,
     /// The guest has powered off or broken down; the VMM is about to exit or has to be ended.
     Ended,
@@ -256,7 +267,7 @@ pub trait Vm: Send + Sync {
     /// Any [`HypervisorError`]; the state is then that of [`Vm::state`].
     fn pause(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>>;
 
-    /// Writes the memory of a machine whose vCPUs are held into the new folder `to`: aside first, checksummed, durable, then renamed.
+    /// Writes the memory of a machine whose vCPUs ran and are held into the new folder `to`: aside first, checksummed, durable, then renamed.
     /// The VMM stays, held; [`Vm::quit`] ends it.
     ///
     /// # Errors
@@ -264,8 +275,8 @@ pub trait Vm: Send + Sync {
     /// the disk failed, the VMM may refuse to save again before the machine has run.
     fn save<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<Saved, HypervisorError>>;
 
-    /// Gives the machine, whose vCPUs run, this much memory: a multiple of 1 MiB, from what it booted with up to
-    /// [`MachineSpec::memory_bytes_max`]. The stamp is that of the VMM's acknowledgement. Does nothing if it has so much.
+    /// Gives the machine, whose vCPUs run, this much memory: from what it has up to [`MachineSpec::memory_bytes_max`], in the steps that the
+    /// hypervisor has. The stamp is that of the VMM's acknowledgement. Does nothing if it has so much.
     ///
     /// # Errors
     /// [`HypervisorError::Unsupported`] without [`Capability::MemoryResize`], and any other; the machine goes on with what it had.

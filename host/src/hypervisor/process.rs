@@ -98,7 +98,16 @@ impl Process {
 
     /// Ends it by force; does nothing if it has ended.
     pub(super) fn kill(&self) -> Result<(), HypervisorError> {
-        match pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL) {
+        self.signal(Signal::KILL)
+    }
+
+    /// Asks it to end; does nothing if it has ended.
+    pub(super) fn terminate(&self) -> Result<(), HypervisorError> {
+        self.signal(Signal::TERM)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), HypervisorError> {
+        match pidfd_send_signal(self.pidfd.get_ref(), signal) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(error) => Err(HypervisorError::Kill { pid: self.id.pid, source: error.into() }),
         }

@@ -4,11 +4,13 @@
 //   p  answer PONG                      q  power off        x  hang: hear nothing more, not even the power button
 //   a  print AGENT-READY                r  reset            l  print the rest of the line
 //   e  print an exit marker             t  triple fault     f  print for ever
+//   m  run into where no memory is: nothing that a VMM can go on with
 // The power button powers it off. Words on the kernel command line:
 //   vmm=NAME    whose power button, power-off and reset to use: qemu (if absent), qemu-microvm, cloud-hypervisor, firecracker
 //   start=MS    print PROGRAM-START so long after the boot instead of at once
 //   ready=MS    print AGENT-READY so long after the boot, instead of after 40 ms
 //   noready     print AGENT-READY only on `a`
+//   nobutton    hear no power button, nor what a hypervisor tells on the same line, such as new memory
 //   flood       after 20 ms, as on `f`
 
 typedef unsigned char u8;
@@ -42,7 +44,9 @@ extern const u8 timer_interrupt[], button_interrupt[];
 static struct gate gates[BUTTON_VECTOR + 1];
 static enum vmm vmm;
 static u32 ticks, beats, start_tick = 0, ready_tick = 2;
-static int no_ready, flooding, line_begun;
+static int no_ready, no_button, flooding, line_begun;
+static char line[256];
+static u32 line_length;
 
 static void out8(u16 port, u8 value) { asm volatile("outb %0, %1" : : "a"(value), "Nd"(port)); }
 static void out16(u16 port, u16 value) { asm volatile("outw %0, %1" : : "a"(value), "Nd"(port)); }
@@ -115,6 +119,11 @@ static void triple_fault(void) {
     asm volatile("lidt %0; ud2" : : "m"(nothing));
 }
 
+static void leave_memory(void) {
+    print("NO MEMORY\r\n");
+    asm volatile("jmp *%0" : : "r"(0xd0000000UL));
+}
+
 static void flood(void) {
     for (;;) print("flood flood flood flood flood flood flood flood flood flood flood flood\r\n");
 }
@@ -134,9 +143,14 @@ static int button_is_pressed(void) {
 
 static void command(u8 byte) {
     if (line_begun) {
-        line_begun = byte != '\n';
-        if (byte == '\n') print_byte('\r');
-        print_byte(byte);
+        if (byte != '\n' && line_length < sizeof line - 1) {
+            line[line_length++] = byte;
+            return;
+        }
+        line[line_length] = 0;
+        print(line);
+        print("\r\n");
+        line_begun = line_length = 0;
         return;
     }
     switch (byte) {
@@ -148,6 +162,7 @@ static void command(u8 byte) {
     case 'q': power_off(); break;
     case 'r': reset(); break;
     case 't': triple_fault(); break;
+    case 'm': leave_memory(); break;
     case 'x': print("HANG\r\n"); hang(); break;
     }
 }
@@ -157,7 +172,7 @@ void button(void) { power_off(); }
 void tick(void) {
     poke32(LOCAL_APIC + 0xb0, 0); // end of interrupt
     ticks++;
-    if (button_is_pressed()) power_off();
+    if (!no_button && button_is_pressed()) power_off();
     if (flooding) flood();
     if (ticks == start_tick) print_started();
     if (ticks == ready_tick && !no_ready) print_ready();
@@ -197,6 +212,7 @@ static void obey(const char *word) {
     if ((rest = after(word, "start="))) start_tick = ticks_of(rest);
     if ((rest = after(word, "ready="))) ready_tick = ticks_of(rest);
     no_ready |= is(word, "noready");
+    no_button |= is(word, "nobutton");
     flooding |= is(word, "flood");
 }
 
@@ -220,7 +236,7 @@ static void set_up_interrupts(void) {
 
 static void set_up_button(void) {
     if (vmm == QEMU) out16(0x602, 0x100); // PM1 enable
-    if (vmm != CLOUD_HYPERVISOR) return;
+    if (vmm != CLOUD_HYPERVISOR || no_button) return;
     // Which line the button is on only ACPI code tells. Nothing else has its interrupts on.
     for (u32 line = 5; line < 24; line++) {
         poke32(IO_APIC, 0x10 + 2 * line);

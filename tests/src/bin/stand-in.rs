@@ -1,28 +1,32 @@
 //! Stands in for the daemon's program in tests that kill processes.
 //!
-//! `supervise <folder>` is the supervisor. `launch <folder>` launches the tiny guest in the folder, prints `ready` when it is, and
-//! waits to be killed.
+//! `supervise <folder>` is the supervisor. `launch <hypervisor> <folder>` launches the tiny guest in the folder, prints `ready` when it is,
+//! and waits to be killed.
 
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use tallyman::hypervisor::{Hypervisor, Observed, Origin, supervisor};
+use tallyman::hypervisor::{Kind, Observed, Origin, supervisor};
 use tallyman_tests::machine;
 
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args().collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [_, supervisor::SUBCOMMAND, run] => supervisor::supervise(Path::new(run)),
-        [_, "launch", dir] => launch(Path::new(dir)),
-        _ => panic!("stand-in supervise <folder> | launch <folder>, not {args:?}"),
+        [_, "launch", name, dir] => {
+            let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == name).expect("a hypervisor");
+            launch(kind, Path::new(dir))
+        }
+        _ => panic!("stand-in supervise <folder> | launch <hypervisor> <folder>, not {args:?}"),
     }
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn launch(dir: &Path) -> ExitCode {
-    let qemu = machine::qemu(&std::env::current_exe().expect("our own path")).await;
-    let mut launched = qemu.launch(&machine::spec(dir), Origin::Boot).await.expect("launch");
+async fn launch(kind: Kind, dir: &Path) -> ExitCode {
+    let hypervisor =
+        machine::detect(kind, &std::env::current_exe().expect("our own path")).await.expect("it works here");
+    let mut launched = hypervisor.launch(&machine::spec(kind, dir), Origin::Boot).await.expect("launch");
     launched.vm.resume().await.expect("resume");
     while !matches!(launched.observed.recv().await.expect("ready"), Observed::AgentReady(_)) {}
     println!("ready");

@@ -1,26 +1,14 @@
 //! The command line of a machine.
 
-use std::path::Path;
-
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::board::Board;
+use crate::hypervisor::check::{MIB, utf8};
+use crate::hypervisor::snapshot::Choice;
 use crate::hypervisor::supervisor::{CONSOLE_FD, CONTROL_FD, EVENTS_FD};
-use crate::hypervisor::{Accelerator, Disk, HypervisorError, MachineSpec};
+use crate::hypervisor::{Disk, HypervisorError, MachineSpec};
 use crate::id::InstanceId;
-use crate::limits::instance::{CMDLINE_BYTES_MAX, DISKS_MAX, MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, VCPUS_MAX};
-
-const MIB: u64 = 1 << 20;
-
-/// What a spec leaves open, decided.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Choice {
-    pub(super) machine_type: String,
-    pub(super) accelerator: Accelerator,
-    /// None for the machine type's own, which every host has.
-    pub(super) cpu_model: Option<String>,
-}
 
 /// What QEMU calls the machine: the proof, with the process, that it is this launch and no other.
 pub(super) fn name(spec: &MachineSpec) -> String {
@@ -37,12 +25,16 @@ pub(super) fn uuid(id: &InstanceId) -> String {
 }
 
 /// The arguments of a launch with its vCPUs held.
-pub(super) fn args(spec: &MachineSpec, choice: &Choice, incoming: bool) -> Result<Vec<String>, HypervisorError> {
-    check(spec)?;
+pub(super) fn args(
+    board: &Board,
+    spec: &MachineSpec,
+    choice: &Choice,
+    incoming: bool,
+) -> Result<Vec<String>, HypervisorError> {
     let mut args = Args(Vec::new());
     args.pair("-name", name(spec));
     args.pair("-uuid", uuid(&spec.id));
-    args.pair("-machine", choice.machine_type.clone());
+    args.pair("-machine", choice.machine_type.as_deref().unwrap_or(board.machine_type()));
     args.pair("-accel", choice.accelerator.as_str());
     if let Some(model) = &choice.cpu_model {
         args.pair("-cpu", model.clone());
@@ -56,14 +48,15 @@ pub(super) fn args(spec: &MachineSpec, choice: &Choice, incoming: bool) -> Resul
     if let Some(initrd) = &spec.initrd {
         args.pair("-initrd", utf8("the initial RAM disk's path", initrd)?);
     }
-    args.pair("-append", spec.cmdline.clone());
+    args.pair("-append", board.cmdline(&spec.cmdline, choice.accelerator));
     args.pair("-chardev", format!("socket,id=console,fd={CONSOLE_FD}"));
     args.pair("-serial", "chardev:console");
     args.monitor("events", &format!("fd={EVENTS_FD}"));
     args.monitor("control", &format!("fd={CONTROL_FD},server=on,wait=off"));
     for (n, disk) in spec.disks.iter().enumerate() {
-        args.disk(n, disk)?;
+        args.disk(board, n, disk)?;
     }
+    args.0.extend(board.firmware());
     if incoming {
         args.pair("-incoming", "defer");
     }
@@ -82,40 +75,15 @@ impl Args {
         self.pair("-mon", format!("chardev={id},mode=control"));
     }
 
-    fn disk(&mut self, n: usize, disk: &Disk) -> Result<(), HypervisorError> {
+    fn disk(&mut self, board: &Board, n: usize, disk: &Disk) -> Result<(), HypervisorError> {
         let file = json!({ "driver": "file", "filename": utf8("a disk's path", &disk.path)? });
         let node =
             json!({ "driver": "raw", "node-name": format!("disk{n}"), "read-only": disk.read_only, "file": file });
         self.pair("-blockdev", node.to_string());
         // The guest gets its errors itself: the VMM never holds the vCPUs behind our back.
-        let device = format!("virtio-blk-pci,drive=disk{n},id=virtio-disk{n},werror=report,rerror=report");
+        let model = board.disk_model();
+        let device = format!("{model},drive=disk{n},id=virtio-disk{n},werror=report,rerror=report");
         self.pair("-device", device);
         Ok(())
     }
-}
-
-fn utf8(what: &'static str, path: &Path) -> Result<String, HypervisorError> {
-    let absolute = std::path::absolute(path).map_err(HypervisorError::file("resolve", path))?;
-    let wrong = |path| HypervisorError::Spec { what, reason: format!("{path:?} is not UTF-8") };
-    absolute.into_os_string().into_string().map_err(wrong)
-}
-
-fn check(spec: &MachineSpec) -> Result<(), HypervisorError> {
-    let wrong = |what, reason| Err(HypervisorError::Spec { what, reason });
-    if !(1..=VCPUS_MAX).contains(&spec.vcpus) {
-        return wrong("the number of vCPUs", format!("{} is not between 1 and {VCPUS_MAX}", spec.vcpus));
-    }
-    let memory = spec.memory_bytes;
-    if !(MEMORY_BYTES_MIN..=MEMORY_BYTES_MAX).contains(&memory) || !memory.is_multiple_of(MIB) {
-        let range = format!("whole MiB from {MEMORY_BYTES_MIN} to {MEMORY_BYTES_MAX} bytes");
-        return wrong("the memory size", format!("{memory} is not {range}"));
-    }
-    if spec.disks.len() > DISKS_MAX {
-        return wrong("the number of disks", format!("{} is more than {DISKS_MAX}", spec.disks.len()));
-    }
-    if spec.cmdline.len() > CMDLINE_BYTES_MAX {
-        let reason = format!("{} bytes are more than {CMDLINE_BYTES_MAX}", spec.cmdline.len());
-        return wrong("the kernel command line", reason);
-    }
-    Ok(())
 }

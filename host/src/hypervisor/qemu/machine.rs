@@ -13,12 +13,13 @@ use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
-use super::argv::{self, Choice};
+use super::argv;
+use super::board::Board;
 use super::qmp::Qmp;
-use super::snapshot::{Draft, Manifest, Written};
 use crate::hypervisor::launch::within;
 use crate::hypervisor::process::Process;
-use crate::hypervisor::{Capability, HypervisorError, Kind, MachineSpec, Saved, Stamp, Vm, VmState, files};
+use crate::hypervisor::snapshot::{Choice, Draft, Manifest, Writer, blocking};
+use crate::hypervisor::{Capability, HypervisorError, MachineSpec, Saved, Stamp, Vm, VmState, files};
 use crate::limits::instance::{CONTROL_MS_MAX, SNAPSHOT_MS_MAX};
 
 /// Far above any disk, so that QEMU does not hold a migration back. Its default is 128 MiB a second.
@@ -29,6 +30,7 @@ const ASK_AGAIN_MS: u64 = 2;
 
 /// Control of one QEMU process.
 pub(super) struct Machine {
+    board: Arc<Board>,
     spec: MachineSpec,
     kept: Kept,
     vmm: Arc<Process>,
@@ -37,11 +39,9 @@ pub(super) struct Machine {
     control: Mutex<Option<Qmp>>,
 }
 
-/// What has to be known of a machine for as long as it lives, also by the next daemon, whatever QEMU is installed by then.
+/// What has to be known of a machine for as long as it lives, also by the next daemon.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Kept {
-    /// The version that runs it.
-    pub(super) version: String,
     /// What it was started with.
     pub(super) choice: Choice,
 }
@@ -49,6 +49,18 @@ pub(super) struct Kept {
 #[derive(Deserialize)]
 struct Status {
     status: String,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    qemu: Triple,
+}
+
+#[derive(Deserialize)]
+struct Triple {
+    major: u32,
+    minor: u32,
+    micro: u32,
 }
 
 /// How far a migration is.
@@ -63,13 +75,14 @@ struct Progress {
 impl Machine {
     /// A machine whose QEMU runs; waits until it answers, for `ms` milliseconds at most.
     pub(super) async fn greet(
+        board: Arc<Board>,
         spec: MachineSpec,
         kept: Kept,
         vmm: Arc<Process>,
         supervisor_pid: u32,
         ms: u64,
     ) -> Result<Self, HypervisorError> {
-        let machine = Self { spec, kept, vmm, control: Mutex::new(None) };
+        let machine = Self { board, spec, kept, vmm, control: Mutex::new(None) };
         // The supervisor listened first, and QEMU inherits that: until QEMU listens itself, the peer is the supervisor.
         let connect = machine.connect(Some(supervisor_pid));
         let qmp = within(ms, "connect", connect).await?;
@@ -152,21 +165,29 @@ impl Machine {
             }
         }
         let draft = Draft::begin(to)?;
-        let (draft, written) = match within(SNAPSHOT_MS_MAX, "migrate", self.stream_out(draft)).await {
-            Ok(written) => written,
+        let draft = match within(SNAPSHOT_MS_MAX, "migrate", self.stream_out(draft)).await {
+            Ok(draft) => draft,
             Err(error) => {
                 // The next attempt finds no migration under way. It fails if there is none, and if the VMM is gone.
                 let _ = self.call("migrate_cancel", None).await;
                 return Err(error);
             }
         };
-        let (spec, Kept { version, choice }) = (self.spec.clone(), self.kept.clone());
-        let bytes = blocking(move || draft.commit(written, &spec, &choice, &version)).await?;
+        let (spec, choice) = (self.spec.clone(), self.kept.choice.clone());
+        let writer = Writer { kind: self.board.kind, version: self.version().await? };
+        let bytes = blocking(move || draft.commit(&spec, &choice, &writer)).await?;
         Ok(Saved { bytes, stamp: Stamp::now() })
     }
 
+    /// The version that runs, which need not be the one that is installed by now.
+    async fn version(&self) -> Result<String, HypervisorError> {
+        let call = "query-version";
+        let Version { qemu } = parse(call, self.call(call, None).await?)?;
+        Ok(format!("{}.{}.{}", qemu.major, qemu.minor, qemu.micro))
+    }
+
     /// Lets QEMU stream its memory to us, and us to the disk.
-    async fn stream_out(&self, draft: Draft) -> Result<(Draft, Written), HypervisorError> {
+    async fn stream_out(&self, mut draft: Draft) -> Result<Draft, HypervisorError> {
         let socket = files::transfer(&self.run());
         let _ = std::fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket).map_err(HypervisorError::file("listen on", &socket))?;
@@ -179,9 +200,9 @@ impl Machine {
         };
         let source = source.map_err(HypervisorError::file("accept on", &socket))?;
         let _ = std::fs::remove_file(&socket);
-        let streamed = blocking(move || draft.write_memory(source).map(|written| (draft, written))).await?;
+        let draft = blocking(move || draft.write_memory(source).map(|()| draft)).await?;
         self.await_migrated().await?;
-        Ok(streamed)
+        Ok(draft)
     }
 
     /// The stream has ended; waits for QEMU's own word that it was complete.
@@ -247,7 +268,7 @@ impl Vm for Machine {
     }
 
     fn resize_memory(&self, _bytes: u64) -> BoxFuture<'_, Result<Stamp, HypervisorError>> {
-        let (hypervisor, capability) = (Kind::Qemu.as_str(), Capability::MemoryResize);
+        let (hypervisor, capability) = (self.board.kind.as_str(), Capability::MemoryResize);
         ready(Err(HypervisorError::Unsupported { hypervisor, capability })).boxed()
     }
 
@@ -289,13 +310,4 @@ fn into_blocking(stream: UnixStream) -> io::Result<BlockingStream> {
     stream.set_read_timeout(Some(Duration::from_millis(CONTROL_MS_MAX)))?;
     stream.set_write_timeout(Some(Duration::from_millis(CONTROL_MS_MAX)))?;
     Ok(stream)
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, HypervisorError> + Send + 'static,
-) -> Result<T, HypervisorError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    }
 }

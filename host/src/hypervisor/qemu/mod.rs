@@ -1,24 +1,25 @@
-//! QEMU, through QMP. Versions 7.2 to 10 are the ones that were tried.
+//! QEMU, through QMP, as two hypervisors: with the machine q35 and with microvm. Versions 7.2 to 10 are the ones that were tried.
 
 mod argv;
+mod board;
 mod machine;
 mod qmp;
-mod snapshot;
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::time::timeout;
 
-use self::argv::Choice;
+use self::board::{Board, QBOOT};
 use self::machine::{Kept, Machine};
-use self::snapshot::Manifest;
-use super::launch::{Found, Launcher, Started};
-use super::{Accelerator, Adopted, Description, Hypervisor, HypervisorError, Kind, Launched, MachineSpec, Origin, Vm};
+use super::check::{check_boot, checked, in_place};
+use super::detect::{self, ask, unavailable};
+use super::launch::{Launcher, Program, Started};
+use super::snapshot::{Choice, Manifest, Writer};
+use super::supervisor::Wiring;
+use super::{Accelerator, Adopted, Description, Hypervisor, HypervisorError, Kind, Launched, MachineSpec, Origin};
 use crate::limits::instance::{CONTROL_MS_MAX, LAUNCH_MS_MAX};
 
 /// How QEMU is to be used.
@@ -32,90 +33,124 @@ pub struct QemuConfig {
     pub accelerator: Option<Accelerator>,
 }
 
-/// QEMU on this host.
+/// QEMU on this host, with one of its machines.
 pub struct Qemu {
     description: Description,
+    board: Arc<Board>,
     launcher: Launcher,
 }
 
 impl Qemu {
-    /// Finds out what QEMU can do here. Needs an async runtime, which has to live as long as the machines are followed.
+    /// Finds out what QEMU can do here with the machine q35. Needs an async runtime, which has to live as long as the machines are followed.
     ///
     /// # Errors
     /// [`HypervisorError::Unavailable`] if it is not installed or does not work.
     pub async fn detect(config: QemuConfig) -> Result<Self, HypervisorError> {
+        let (program, machines) = (&config.program, machine_types(Kind::Qemu, &config.program).await?);
+        let missing = || unavailable(program, "it does not tell its version of the machine type q35".into());
+        let board = Board::q35(resolve_alias("q35", &machines).ok_or_else(missing)?);
+        Self::with(board, config).await
+    }
+
+    /// Finds out what QEMU can do here with the machine microvm. Needs an async runtime, as [`Qemu::detect`] does.
+    ///
+    /// # Errors
+    /// [`HypervisorError::Unavailable`] if it is not installed, does not work, or has no such machine.
+    pub async fn detect_microvm(config: QemuConfig) -> Result<Self, HypervisorError> {
+        let (program, machines) = (&config.program, machine_types(Kind::QemuMicrovm, &config.program).await?);
+        if !machines.lines().any(|line| line.starts_with("microvm ")) {
+            return Err(unavailable(program, "it has no machine type microvm".into()));
+        }
+        let folders = ask(Kind::QemuMicrovm, program, &["-L", "help"]).await?;
+        let has_qboot = folders.lines().any(|folder| Path::new(folder).join(QBOOT).is_file());
+        Self::with(Board::microvm(has_qboot), config).await
+    }
+
+    async fn with(board: Board, config: QemuConfig) -> Result<Self, HypervisorError> {
         let QemuConfig { program, supervisor, accelerator } = config;
-        let (version, machines) = (ask(&program, &["--version"]).await?, ask(&program, &["-machine", "help"]).await?);
-        let answered = |what: &str| unavailable(&program, format!("it does not tell its {what}"));
+        let program = detect::program(&program)?;
+        let kind = board.kind;
+        let version = detect::version(&ask(kind, &program, &["--version"]).await?, "version ");
         let (accelerator, accelerator_reason) = choose_accelerator(accelerator);
         let description = Description {
-            name: Kind::Qemu.as_str(),
-            version: parse_version(&version).ok_or_else(|| answered("version"))?,
+            name: kind.as_str(),
+            version: version.ok_or_else(|| unavailable(&program, "it does not tell its version".into()))?,
             accelerator,
             accelerator_reason,
-            machine_type: resolve_alias("q35", &machines).ok_or_else(|| answered("version of the machine type q35"))?,
-            capabilities: Kind::Qemu.capabilities(),
+            machine_type: Some(board.machine_type().into()),
+            vcpus_max: kind.vcpus_max(),
+            capabilities: kind.capabilities(),
             program,
         };
-        Ok(Self { description, launcher: Launcher::new(supervisor)? })
+        Ok(Self { description, board: Arc::new(board), launcher: Launcher::new(supervisor)? })
     }
 
     async fn launch_machine(&self, spec: &MachineSpec, origin: Origin) -> Result<Launched, HypervisorError> {
-        let spec = &in_place(spec)?;
+        let spec = &checked(spec, &self.description)?;
         let snapshot = match origin {
             Origin::Boot => None,
-            Origin::Snapshot(folder) => Some((Manifest::read(&folder)?, folder)),
+            Origin::Snapshot(folder) => Some((Manifest::read(&folder, self.board.kind)?, folder)),
         };
         let choice = match &snapshot {
-            None => self.choose(spec),
-            Some((manifest, folder)) => {
-                let choice = manifest.choice();
-                manifest.check(
-                    folder,
-                    spec,
-                    &Choice { accelerator: self.description.accelerator, ..choice.clone() },
-                )?;
-                choice
+            None => {
+                check_boot(spec)?;
+                self.choose(spec)
             }
+            Some((manifest, folder)) => self.choose_again(spec, manifest, folder)?,
         };
-        let args = argv::args(spec, &choice, snapshot.is_some())?;
-        let kept = Kept { version: self.description.version.clone(), choice };
-        let started = self.launcher.start(spec, &self.description.program, args, &kept).await?;
-        let up = async {
-            let machine = greet(spec, kept, &started, LAUNCH_MS_MAX).await?;
+        let args = argv::args(&self.board, spec, &choice, snapshot.is_some())?;
+        let kept = Kept { choice };
+        let program = Program { path: &self.description.program, args, wiring: Wiring::Qemu };
+        let started = self.launcher.start(spec, program, &kept).await?;
+        let control = async {
+            let machine = self.greet(spec, kept, &started, LAUNCH_MS_MAX).await?;
             if let Some((manifest, folder)) = snapshot {
                 machine.load(folder, manifest).await?;
             }
             Ok(machine)
         };
-        match up.await {
-            Ok(machine) => Ok(launched(machine, started)),
-            Err(error) => Err(started.give_up(error).await),
-        }
+        let control = control.await;
+        started.under(control).await
     }
 
     async fn adopt_machine(&self, spec: &MachineSpec) -> Result<Adopted, HypervisorError> {
         let spec = &in_place(spec)?;
-        match self.launcher.find(spec).await? {
-            Found::NeverLaunched => Ok(Adopted::NeverLaunched),
-            Found::Lost { boot, history } => Ok(Adopted::Lost { boot, history }),
-            Found::Exited { boot, history, exit } => Ok(Adopted::Exited { boot, history, exit }),
-            Found::Alive(started) => {
-                let machine = greet(spec, self.launcher.kept(spec)?, &started, CONTROL_MS_MAX).await?;
-                let state = machine.state().await?;
-                Ok(Adopted::Alive { launched: launched(machine, started), state })
-            }
-        }
+        let found = self.launcher.find(spec).await?;
+        let control = async |started: &Started| {
+            let kept = self.launcher.kept(spec)?;
+            self.greet(spec, kept, started, CONTROL_MS_MAX).await
+        };
+        found.adopted(control).await
+    }
+
+    async fn greet(
+        &self,
+        spec: &MachineSpec,
+        kept: Kept,
+        started: &Started,
+        ms: u64,
+    ) -> Result<Machine, HypervisorError> {
+        let vmm = started.vmm.clone();
+        Machine::greet(self.board.clone(), spec.clone(), kept, vmm, started.supervisor_pid, ms).await
     }
 
     /// What a boot is started with.
     fn choose(&self, spec: &MachineSpec) -> Choice {
         let Description { accelerator, machine_type, .. } = &self.description;
         Choice {
-            machine_type: spec.machine_type.clone().unwrap_or_else(|| machine_type.clone()),
+            machine_type: spec.machine_type.clone().or_else(|| machine_type.clone()),
             accelerator: *accelerator,
             cpu_model: spec.cpu_model.clone(),
         }
+    }
+
+    /// What a restore is started with: the snapshot's, if it fits.
+    fn choose_again(&self, spec: &MachineSpec, manifest: &Manifest, folder: &Path) -> Result<Choice, HypervisorError> {
+        let choice = manifest.choice();
+        let here = Choice { accelerator: self.description.accelerator, ..choice.clone() };
+        let writer = Writer { kind: self.board.kind, version: self.description.version.clone() };
+        manifest.check(folder, spec, &here, &writer)?;
+        Ok(choice)
     }
 }
 
@@ -137,42 +172,9 @@ impl Hypervisor for Qemu {
     }
 }
 
-/// The spec with its folder independent of where this process stands: the next one may stand elsewhere.
-fn in_place(spec: &MachineSpec) -> Result<MachineSpec, HypervisorError> {
-    let dir = std::path::absolute(&spec.dir).map_err(HypervisorError::file("resolve", &spec.dir))?;
-    Ok(MachineSpec { dir, ..spec.clone() })
-}
-
-async fn greet(spec: &MachineSpec, kept: Kept, started: &Started, ms: u64) -> Result<Machine, HypervisorError> {
-    Machine::greet(spec.clone(), kept, started.vmm.clone(), started.supervisor_pid, ms).await
-}
-
-fn launched(machine: Machine, started: Started) -> Launched {
-    Launched { pid: started.vmm.pid(), vm: Arc::new(machine), observed: started.observed }
-}
-
-fn unavailable(program: &Path, reason: String) -> HypervisorError {
-    HypervisorError::Unavailable { program: program.display().to_string(), reason }
-}
-
-/// What the program prints when it is run with these arguments.
-async fn ask(program: &Path, args: &[&str]) -> Result<String, HypervisorError> {
-    let output = tokio::process::Command::new(program).args(args).kill_on_drop(true).output();
-    let output = timeout(Duration::from_millis(CONTROL_MS_MAX), output).await;
-    let output = output.map_err(|_| unavailable(program, format!("no answer in {CONTROL_MS_MAX} ms")))?;
-    let hint = "is it installed? Debian: apt install qemu-system-x86";
-    let output = output.map_err(|error| unavailable(program, format!("{error}; {hint}")))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(unavailable(program, format!("{}: {said}", output.status)));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// `7.2.22` out of `QEMU emulator version 7.2.22 (Debian ...)`.
-fn parse_version(text: &str) -> Option<String> {
-    let (_, rest) = text.split_once("version ")?;
-    rest.split_whitespace().next().map(String::from)
+/// The list of machine types that QEMU has.
+async fn machine_types(kind: Kind, program: &Path) -> Result<String, HypervisorError> {
+    ask(kind, program, &["-machine", "help"]).await
 }
 
 /// The machine type with a version for which `alias` stands: a snapshot must not depend on what the alias means tomorrow.
@@ -193,9 +195,9 @@ fn choose_accelerator(wanted: Option<Accelerator>) -> (Accelerator, String) {
     if !has_virtualisation(&cpuinfo) {
         return (Accelerator::Tcg, "the processor has neither vmx nor svm".into());
     }
-    match OpenOptions::new().read(true).write(true).open("/dev/kvm") {
-        Ok(_) => (Accelerator::Kvm, "the processor has hardware virtualisation and /dev/kvm can be opened".into()),
-        Err(error) => (Accelerator::Tcg, format!("/dev/kvm can't be opened: {error}")),
+    match detect::kvm() {
+        Ok(()) => (Accelerator::Kvm, "the processor has hardware virtualisation and /dev/kvm can be opened".into()),
+        Err(reason) => (Accelerator::Tcg, reason),
     }
 }
 
@@ -207,14 +209,6 @@ fn has_virtualisation(cpuinfo: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_version_is_the_number_alone() {
-        let debian = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\nCopyright (c) 2003-2022";
-        assert_eq!(parse_version(debian).as_deref(), Some("7.2.22"));
-        assert_eq!(parse_version("QEMU emulator version 10.0.13\n").as_deref(), Some("10.0.13"));
-        assert_eq!(parse_version("something else"), None);
-    }
 
     #[test]
     fn an_alias_is_resolved_to_its_version() {

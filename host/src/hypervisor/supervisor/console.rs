@@ -1,10 +1,9 @@
 //! The guest's console: kept, bounded, and searched for boot markers as it arrives.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
+use super::bounded::BoundedLog;
 use super::lines::Lines;
 use crate::hypervisor::events::Log;
 use crate::hypervisor::{Observed, Stamp, files};
@@ -14,7 +13,7 @@ use crate::vm::marker::{self, Marker};
 /// The console of one incarnation.
 #[derive(Debug)]
 pub(super) struct Console {
-    log: ConsoleLog,
+    log: BoundedLog,
     lines: Lines,
     heard: Heard,
 }
@@ -29,7 +28,8 @@ struct Heard {
 
 impl Console {
     pub(super) fn open(dir: &Path) -> io::Result<Self> {
-        Ok(Self { log: ConsoleLog::open(dir)?, lines: Lines::default(), heard: Heard::default() })
+        let log = BoundedLog::open(files::console_log(dir), files::console_log_older(dir), CONSOLE_BYTES_MAX)?;
+        Ok(Self { log, lines: Lines::default(), heard: Heard::default() })
     }
 
     /// Takes the next bytes, which have just arrived.
@@ -70,50 +70,6 @@ impl Heard {
     }
 }
 
-/// Two files of at most half the limit each; the older one is dropped when the newer one is full.
-#[derive(Debug)]
-struct ConsoleLog {
-    path: PathBuf,
-    older: PathBuf,
-    file: File,
-    len: u64,
-    /// Whether the last write failed, so that a full disk is reported once and not for every byte.
-    failing: bool,
-}
-
-impl ConsoleLog {
-    fn open(dir: &Path) -> io::Result<Self> {
-        let path = files::console_log(dir);
-        let file = open_log(&path)?;
-        let len = file.metadata()?.len();
-        Ok(Self { path, older: files::console_log_older(dir), file, len, failing: false })
-    }
-
-    /// Appends what fits on the disk. The guest goes on either way.
-    fn append(&mut self, bytes: &[u8]) {
-        match self.try_append(bytes) {
-            Ok(()) => self.failing = false,
-            Err(error) if !std::mem::replace(&mut self.failing, true) => eprintln!("can't log the console: {error}"),
-            Err(_) => {}
-        }
-    }
-
-    fn try_append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.len + bytes.len() as u64 > CONSOLE_BYTES_MAX / 2 {
-            fs::rename(&self.path, &self.older)?;
-            self.file = open_log(&self.path)?;
-            self.len = 0;
-        }
-        self.file.write_all(bytes)?;
-        self.len += bytes.len() as u64;
-        Ok(())
-    }
-}
-
-fn open_log(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,21 +104,5 @@ mod tests {
         console.finish(stamp, &mut events);
         let expected = Observed::ProgramExited { stamp, code: 7, message: String::new() };
         assert_eq!(Tail::new(path).read().expect("read"), [expected]);
-    }
-
-    #[test]
-    fn the_log_stays_within_its_limit_and_keeps_the_newest() {
-        let dir = tempfile::tempdir().expect("dir");
-        let mut log = ConsoleLog::open(dir.path()).expect("open");
-        let chunk = vec![b'x'; 64 << 10];
-        for _ in 0..2 * CONSOLE_BYTES_MAX / chunk.len() as u64 {
-            log.append(&chunk);
-        }
-        log.append(b"the end");
-        let newest = fs::read(files::console_log(dir.path())).expect("newest");
-        let older = fs::metadata(files::console_log_older(dir.path())).expect("older").len();
-        assert!(newest.ends_with(b"the end"));
-        assert!(newest.len() as u64 + older <= CONSOLE_BYTES_MAX);
-        assert!(newest.len() as u64 + older > CONSOLE_BYTES_MAX / 2);
     }
 }

@@ -7,45 +7,44 @@
 //!
 //! It is one thread around one `poll`, and starts before any async runtime.
 
+mod bounded;
 mod console;
 mod identity;
 mod lines;
 mod monitor;
+mod wiring;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FlockOperation, Mode, flock};
-use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open, setsid};
 use serde::{Deserialize, Serialize};
 
+use self::bounded::BoundedLog;
 use self::console::Console;
 use self::monitor::Monitor;
+use self::wiring::{Ends, Wires};
+use super::disks;
 use super::events::Log;
-use super::{Exit, ExitStatus, HypervisorError, Observed, Stamp, files};
+use super::{Disk, Exit, ExitStatus, HypervisorError, Observed, Stamp, files};
+use crate::limits::instance::VMM_LOG_BYTES_MAX;
 
 pub(super) use identity::Identity;
+pub(super) use wiring::{CONSOLE_FD, CONTROL_FD, EVENTS_FD, LOG_FD, Wiring};
 
 /// The word after the program's name that makes it a supervisor; the folder of the launch follows.
 pub const SUBCOMMAND: &str = "supervise";
 
-/// The descriptor on which the VMM finds the guest's console: a connected socket, both directions.
-pub(super) const CONSOLE_FD: i32 = 100;
-/// The descriptor of a connected socket on which the VMM reports its events.
-pub(super) const EVENTS_FD: i32 = 101;
-/// The descriptor of the listening socket on which the VMM takes control calls.
-pub(super) const CONTROL_FD: i32 = 102;
-
-/// Chunks that are read from one socket before the others get their turn: a flooded console must not hide the end of the VMM.
+/// Chunks that are read from one wire before the others get their turn: a flooded console must not hide the end of the VMM.
 const CHUNKS_AT_ONCE_MAX: usize = 16;
 
 /// Seconds for which a supervisor tries to write the end of its VMM to a full disk.
@@ -60,6 +59,10 @@ pub(super) struct Order {
     pub(super) program: PathBuf,
     /// Its arguments.
     pub(super) args: Vec<String>,
+    /// How it is connected.
+    pub(super) wiring: Wiring,
+    /// What nobody else may use while it lives.
+    pub(super) disks: Vec<Disk>,
     /// What whoever drives the VMM wants to know again when it is adopted. Means nothing to a supervisor.
     pub(super) kept: serde_json::Value,
 }
@@ -122,11 +125,11 @@ fn lock(run: &Path) -> Result<File, HypervisorError> {
 struct Supervised {
     vmm: Child,
     pidfd: OwnedFd,
+    wires: Wires,
     console: Console,
-    console_socket: Option<UnixStream>,
     console_input: File,
     monitor: Monitor,
-    monitor_socket: Option<UnixStream>,
+    log: BoundedLog,
     events: Log,
 }
 
@@ -135,22 +138,15 @@ impl Supervised {
         let events = files::events(run);
         let events = Log::create(&events).map_err(HypervisorError::file("create", &events))?;
         let console = Console::open(&order.dir).map_err(HypervisorError::file("open", &order.dir))?;
+        let log = files::vmm_log(&order.dir);
+        let log = BoundedLog::open(log.clone(), files::vmm_log_older(&order.dir), VMM_LOG_BYTES_MAX)
+            .map_err(HypervisorError::file("open", log))?;
         let input = files::console_input(&order.dir);
         let console_input = open_input(&input).map_err(HypervisorError::file("create", &input))?;
-        let (console_socket, console_end) = pair(run)?;
-        let (monitor_socket, monitor_end) = pair(run)?;
-        let control = files::control(run);
-        let control = UnixListener::bind(&control).map_err(HypervisorError::file("listen on", &control))?;
-
-        let handed_down = [
-            hand_down(console_end.as_fd(), CONSOLE_FD),
-            hand_down(monitor_end.as_fd(), EVENTS_FD),
-            hand_down(control.as_fd(), CONTROL_FD),
-        ];
-        let handed_down =
-            handed_down.into_iter().collect::<io::Result<Vec<_>>>().map_err(HypervisorError::file("prepare", run))?;
-        let mut vmm = spawn(order)?;
-        drop((handed_down, console_end, monitor_end, control));
+        // The VMM inherits them: they are free again when it has ended, whatever became of us.
+        let locks = order.disks.iter().map(disks::lock).collect::<Result<Vec<_>, _>>()?;
+        let (wires, ends) = wiring::lay(order.wiring, run, &locks).map_err(HypervisorError::file("wire", run))?;
+        let mut vmm = spawn(run, order, ends)?;
         let pidfd = match write_down(run, &vmm) {
             Ok(pidfd) => pidfd,
             Err(error) => {
@@ -159,23 +155,21 @@ impl Supervised {
                 return Err(HypervisorError::file("identify the VMM in", run)(error));
             }
         };
-        let monitor = Monitor::greet(&monitor_socket);
-        Ok(Self {
-            vmm,
-            pidfd,
-            console,
-            console_socket: Some(console_socket),
-            console_input,
-            monitor,
-            monitor_socket: Some(monitor_socket),
-            events,
-        })
+        let monitor = Monitor::new(order.wiring);
+        if let Some(events) = &wires.events {
+            // If this fails the VMM is gone already, and has nothing to say.
+            let _ = rustix::io::write(events, monitor.greeting());
+        }
+        Ok(Self { vmm, pidfd, wires, console, console_input, monitor, log, events })
     }
 
     /// Reads what comes until the VMM has ended, and everything that it said before.
     fn watch(&mut self) -> io::Result<Exit> {
         while !self.wait()? {
             self.read(CHUNKS_AT_ONCE_MAX);
+            if self.monitor.must_end() {
+                self.vmm.kill()?;
+            }
         }
         let stamp = Stamp::now();
         let status = self.vmm.wait()?;
@@ -186,17 +180,17 @@ impl Supervised {
             (None, Some(signal)) => ExitStatus::Signal(signal),
             (None, None) => ExitStatus::Unknown,
         };
-        Ok(Exit { stamp, status, initiator: self.monitor.initiator(), witnessed: true })
+        Ok(Exit { stamp, status, initiator: self.monitor.initiator(status), witnessed: true })
     }
 
     /// Waits until there is something to do; true once the VMM has ended.
     fn wait(&self) -> io::Result<bool> {
-        let pidfd = self.pidfd.as_fd();
-        let sockets = [&self.console_socket, &self.monitor_socket];
-        let sources = sockets.into_iter().flatten().map(AsFd::as_fd).chain([self.console_input.as_fd(), pidfd]);
+        let wires = [&self.wires.output, &self.wires.events, &self.wires.log];
+        let wires = wires.into_iter().flatten().map(AsFd::as_fd);
+        let sources = wires.chain([self.console_input.as_fd(), self.pidfd.as_fd()]);
         let mut polled: Vec<_> = sources.map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN)).collect();
         match poll(&mut polled, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         Ok(polled.last().is_some_and(|pidfd| !pidfd.revents().is_empty()))
@@ -204,18 +198,22 @@ impl Supervised {
 
     /// Takes what is there, without waiting.
     fn read(&mut self, chunks_max: usize) {
-        let (console, events) = (&mut self.console, &mut self.events);
-        drain(&mut self.console_socket, chunks_max, |bytes| console.take(bytes, events));
-        let monitor = &mut self.monitor;
-        drain(&mut self.monitor_socket, chunks_max, |bytes| monitor.take(bytes));
+        let (wires, monitor) = (&mut self.wires, &mut self.monitor);
+        let (console, events, log) = (&mut self.console, &mut self.events, &mut self.log);
+        drain(&mut wires.output, chunks_max, |bytes| console.take(bytes, events));
+        drain(&mut wires.events, chunks_max, |bytes| monitor.take_events(bytes));
+        drain(&mut wires.log, chunks_max, |bytes| {
+            log.append(bytes);
+            monitor.take_log(bytes);
+        });
         self.forward_input();
     }
 
     /// Passes input on. What the guest does not take in time is dropped: a guest that does not listen can't hold us up.
     fn forward_input(&mut self) {
         let mut bytes = [0; 4096];
-        if let (Ok(n @ 1..), Some(socket)) = (self.console_input.read(&mut bytes), &mut self.console_socket) {
-            let _ = io::Write::write(socket, &bytes[..n]);
+        if let Ok(n @ 1..) = self.console_input.read(&mut bytes) {
+            let _ = rustix::io::write(&self.wires.input, &bytes[..n]);
         }
     }
 
@@ -238,24 +236,19 @@ fn write_down(run: &Path, vmm: &Child) -> io::Result<OwnedFd> {
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }
 
-/// Hands on what `socket` holds now, and closes it at its end.
-fn drain(socket: &mut Option<UnixStream>, chunks_max: usize, mut take: impl FnMut(&[u8])) {
+/// Hands on what `wire` holds now, and closes it at its end.
+fn drain(wire: &mut Option<OwnedFd>, chunks_max: usize, mut take: impl FnMut(&[u8])) {
     let mut bytes = [0; 64 << 10];
     for _ in 0..chunks_max {
-        let Some(open) = socket else { return };
-        match open.read(&mut bytes) {
-            Ok(0) => *socket = None,
+        let Some(open) = wire else { return };
+        match rustix::io::read(open, &mut bytes) {
+            Ok(0) => *wire = None,
             Ok(n) => take(&bytes[..n]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            Err(_) => *socket = None,
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return,
+            Err(_) => *wire = None,
         }
     }
-}
-
-fn pair(run: &Path) -> Result<(UnixStream, UnixStream), HypervisorError> {
-    let pair = UnixStream::pair().and_then(|(ours, theirs)| ours.set_nonblocking(true).map(|()| (ours, theirs)));
-    pair.map_err(HypervisorError::file("create sockets for", run))
 }
 
 /// A FIFO that never ends, because we hold its writing end too.
@@ -266,25 +259,15 @@ fn open_input(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).custom_flags(nonblocking).open(path)
 }
 
-/// A copy of `source` with this number, for the child to inherit.
-fn hand_down(source: BorrowedFd<'_>, number: i32) -> io::Result<OwnedFd> {
-    let copy = fcntl_dupfd_cloexec(source, number)?;
-    if copy.as_raw_fd() != number {
-        return Err(io::Error::other(format!("descriptor {number} is in use")));
-    }
-    fcntl_setfd(&copy, FdFlags::empty())?;
-    Ok(copy)
-}
-
-fn spawn(order: &Order) -> Result<Child, HypervisorError> {
-    let log = files::vmm_log(&order.dir);
-    let open = || OpenOptions::new().create(true).append(true).mode(0o600).open(&log);
-    let (out, err) = open().and_then(|out| Ok((out, open()?))).map_err(HypervisorError::file("open", &log))?;
-    Command::new(&order.program)
+/// Starts the VMM in the folder of its launch: what it is told by a relative path, it looks for there.
+fn spawn(run: &Path, order: &Order, ends: Ends) -> Result<Child, HypervisorError> {
+    let vmm = Command::new(&order.program)
         .args(&order.args)
-        .stdin(Stdio::null())
-        .stdout(out)
-        .stderr(err)
-        .spawn()
-        .map_err(HypervisorError::file("run", &order.program))
+        .current_dir(run)
+        .stdin(ends.stdin)
+        .stdout(ends.stdout)
+        .stderr(ends.stderr)
+        .spawn();
+    drop(ends.handed_down);
+    vmm.map_err(HypervisorError::file("run", &order.program))
 }

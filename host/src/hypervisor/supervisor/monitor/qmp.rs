@@ -1,19 +1,11 @@
-//! What the VMM itself says about its end. The only place where a supervisor knows QEMU.
-
-use std::io::Write;
-use std::os::unix::net::UnixStream;
+//! QEMU's events.
 
 use serde::Deserialize;
 
-use super::lines::Lines;
 use crate::hypervisor::Initiator;
 
-/// Listens to QMP events.
-#[derive(Debug)]
-pub(super) struct Monitor {
-    lines: Lines,
-    initiator: Initiator,
-}
+/// Asks for events.
+pub(super) const GREETING: &[u8] = b"{\"execute\":\"qmp_capabilities\"}\n";
 
 #[derive(Deserialize)]
 struct Shutdown {
@@ -26,30 +18,8 @@ struct Reason {
     reason: String,
 }
 
-impl Monitor {
-    /// Asks for events.
-    pub(super) fn greet(mut socket: &UnixStream) -> Self {
-        // If this fails the VMM is gone already, and has nothing to say.
-        let _ = socket.write_all(b"{\"execute\":\"qmp_capabilities\"}\n");
-        Self { lines: Lines::default(), initiator: Initiator::Unknown }
-    }
-
-    pub(super) fn take(&mut self, bytes: &[u8]) {
-        self.lines.take(bytes, |line| {
-            if let Some(initiator) = parse(line) {
-                self.initiator = initiator;
-            }
-        });
-    }
-
-    /// Who ended the VMM, as far as it said.
-    pub(super) fn initiator(&self) -> Initiator {
-        self.initiator
-    }
-}
-
-/// Who shuts the VMM down, if this is what the line says.
-fn parse(line: &[u8]) -> Option<Initiator> {
+/// Who shuts the VMM down, if this is what the event says.
+pub(super) fn event(line: &[u8]) -> Option<Initiator> {
     let shutdown: Shutdown = serde_json::from_slice(line).ok()?;
     (shutdown.event == "SHUTDOWN").then(|| match shutdown.data.reason.as_str() {
         "guest-shutdown" => Initiator::GuestPowerOff,
@@ -84,7 +54,7 @@ mod tests {
             ("not json", None),
         ];
         for (line, expected) in rows {
-            assert_eq!(parse(line.as_bytes()), *expected, "{line}");
+            assert_eq!(event(line.as_bytes()), *expected, "{line}");
         }
     }
 }

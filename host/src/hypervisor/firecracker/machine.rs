@@ -1,0 +1,216 @@
+//! One live machine under Firecracker.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::CHOICE;
+use crate::hypervisor::check::utf8;
+use crate::hypervisor::launch::within;
+use crate::hypervisor::process::Process;
+use crate::hypervisor::rest::{Rest, peer};
+use crate::hypervisor::snapshot::{Draft, MEMORY, Writer, blocking};
+use crate::hypervisor::{Capability, HypervisorError, Kind, MachineSpec, Saved, Stamp, Vm, VmState, files};
+use crate::limits::instance::{CONTROL_MS_MAX, SNAPSHOT_MS_MAX};
+
+/// Between two looks whether the control socket is there, in milliseconds.
+const LOOK_AGAIN_MS: u64 = 1;
+
+/// The file with what is not memory.
+const STATE: &str = "state";
+
+/// Control of one Firecracker process.
+pub(super) struct Machine {
+    spec: MachineSpec,
+    vmm: Arc<Process>,
+    rest: Rest,
+    /// The version that runs, which need not be the one that is installed by now.
+    version: String,
+}
+
+/// What it says about itself.
+#[derive(Deserialize)]
+struct About {
+    id: String,
+    state: String,
+    vmm_version: String,
+}
+
+impl Machine {
+    /// A machine whose process runs; waits until it answers, for `ms` milliseconds at most, and proves that it is `name`.
+    pub(super) async fn greet(
+        spec: MachineSpec,
+        name: String,
+        vmm: Arc<Process>,
+        ms: u64,
+    ) -> Result<Self, HypervisorError> {
+        let socket = files::control(&files::run(&spec.dir, spec.incarnation));
+        let rest = Rest::new(&socket, "")?;
+        let about = async {
+            let peer = listening(&socket, &vmm).await?;
+            if peer != vmm.pid() {
+                return Ok(Err(format!("process {peer} listens on its control socket")));
+            }
+            let about = about(&rest).await?;
+            Ok(if about.id == name { Ok(about) } else { Err(format!("it calls itself {}, not {name}", about.id)) })
+        };
+        match within(ms, "connect", about).await? {
+            Ok(about) => Ok(Self { spec, vmm, rest, version: about.vmm_version }),
+            Err(reason) => Err(HypervisorError::Identity { pid: vmm.pid(), reason }),
+        }
+    }
+
+    /// Describes the machine that is to be booted.
+    pub(super) async fn set_up(&self, calls: Vec<(&'static str, String, Value)>) -> Result<(), HypervisorError> {
+        for (call, path, body) in calls {
+            self.rest.tell(Method::PUT, &path, call, Some(body), CONTROL_MS_MAX).await?;
+        }
+        Ok(())
+    }
+
+    /// Loads a snapshot. The vCPUs are held afterwards.
+    pub(super) async fn load(&self, folder: &Path) -> Result<(), HypervisorError> {
+        let body = json!({
+            "snapshot_path": snapshot_file(folder, STATE)?,
+            "mem_backend": { "backend_type": "File", "backend_path": snapshot_file(folder, MEMORY)? },
+            "resume_vm": false,
+        });
+        let call = "/snapshot/load";
+        self.rest.tell(Method::PUT, call, call, Some(body), SNAPSHOT_MS_MAX).await
+    }
+
+    async fn query_state(&self) -> Result<VmState, HypervisorError> {
+        match about(&self.rest).await?.state.as_str() {
+            "Not started" => Ok(VmState::NotStarted),
+            "Running" => Ok(VmState::Running),
+            "Paused" => Ok(VmState::Paused),
+            state => {
+                Err(HypervisorError::Refused { call: "/", reason: format!("it is '{state}', which is not known") })
+            }
+        }
+    }
+
+    /// It takes both calls in either state and says nothing about the one before, so that is asked first.
+    async fn run_vcpus(&self) -> Result<Stamp, HypervisorError> {
+        match self.query_state().await? {
+            VmState::NotStarted => self.act("InstanceStart").await,
+            VmState::Running | VmState::Paused | VmState::Loading | VmState::Ended => self.put_into("Resumed").await,
+        }
+    }
+
+    async fn hold_vcpus(&self) -> Result<Stamp, HypervisorError> {
+        match self.query_state().await? {
+            VmState::NotStarted => Ok(Stamp::now()),
+            VmState::Running | VmState::Paused | VmState::Loading | VmState::Ended => self.put_into("Paused").await,
+        }
+    }
+
+    async fn act(&self, action: &'static str) -> Result<Stamp, HypervisorError> {
+        let body = json!({ "action_type": action });
+        self.rest.tell(Method::PUT, "/actions", action, Some(body), CONTROL_MS_MAX).await?;
+        Ok(Stamp::now())
+    }
+
+    async fn put_into(&self, state: &'static str) -> Result<Stamp, HypervisorError> {
+        self.rest.tell(Method::PATCH, "/vm", state, Some(json!({ "state": state })), CONTROL_MS_MAX).await?;
+        Ok(Stamp::now())
+    }
+
+    async fn write_snapshot(&self, to: &Path) -> Result<Saved, HypervisorError> {
+        let state = self.query_state().await?;
+        if state != VmState::Paused {
+            let reason = format!("the vCPUs must have run and be held, but the machine is {state:?}");
+            return Err(HypervisorError::Save { reason });
+        }
+        let draft = Draft::begin(to)?;
+        let call = "/snapshot/create";
+        let body = json!({
+            "snapshot_type": "Full",
+            "snapshot_path": snapshot_file(draft.folder(), STATE)?,
+            "mem_file_path": snapshot_file(draft.folder(), MEMORY)?,
+        });
+        match self.rest.tell(Method::PUT, call, call, Some(body), SNAPSHOT_MS_MAX).await {
+            Err(HypervisorError::Refused { reason, .. }) => return Err(HypervisorError::Save { reason }),
+            told => told?,
+        }
+        let writer = Writer { kind: Kind::Firecracker, version: self.version.clone() };
+        let spec = self.spec.clone();
+        let bytes = blocking(move || {
+            let mut draft = draft;
+            draft.take_up()?;
+            draft.commit(&spec, &CHOICE, &writer)
+        });
+        Ok(Saved { bytes: bytes.await?, stamp: Stamp::now() })
+    }
+}
+
+impl Vm for Machine {
+    fn resume(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>> {
+        self.run_vcpus().boxed()
+    }
+
+    fn pause(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>> {
+        self.hold_vcpus().boxed()
+    }
+
+    fn save<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<Saved, HypervisorError>> {
+        self.write_snapshot(to).boxed()
+    }
+
+    fn resize_memory(&self, _bytes: u64) -> BoxFuture<'_, Result<Stamp, HypervisorError>> {
+        let (hypervisor, capability) = (Kind::Firecracker.as_str(), Capability::MemoryResize);
+        ready(Err(HypervisorError::Unsupported { hypervisor, capability })).boxed()
+    }
+
+    fn request_stop(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>> {
+        self.act("SendCtrlAltDel").boxed()
+    }
+
+    fn quit(&self) -> BoxFuture<'_, Result<(), HypervisorError>> {
+        // There is no call for it.
+        ready(self.vmm.terminate()).boxed()
+    }
+
+    fn kill(&self) -> Result<(), HypervisorError> {
+        self.vmm.kill()
+    }
+
+    fn state(&self) -> BoxFuture<'_, Result<VmState, HypervisorError>> {
+        self.query_state().boxed()
+    }
+}
+
+/// Waits until somebody listens on the control socket, or the VMM has ended. Answers who.
+async fn listening(socket: &Path, vmm: &Process) -> Result<u32, HypervisorError> {
+    let look = async {
+        loop {
+            match peer(socket).await {
+                Ok(pid) => return Ok(pid),
+                Err(_) => sleep(Duration::from_millis(LOOK_AGAIN_MS)).await,
+            }
+        }
+    };
+    tokio::select! {
+        pid = look => pid,
+        () = vmm.ended() => Err(HypervisorError::Disconnected { call: "connect" }),
+    }
+}
+
+async fn about(rest: &Rest) -> Result<About, HypervisorError> {
+    let call = "/";
+    let answer = rest.get(call, CONTROL_MS_MAX).await?;
+    let answer = answer.map_err(|refusal| HypervisorError::Refused { call, reason: refusal.reason })?;
+    serde_json::from_value(answer)
+        .map_err(|error| HypervisorError::Refused { call, reason: format!("an answer that can't be read: {error}") })
+}
+
+fn snapshot_file(folder: &Path, name: &str) -> Result<String, HypervisorError> {
+    utf8("the snapshot's folder", &folder.join(name))
+}

@@ -1,0 +1,108 @@
+//! The machines that QEMU can be: what differs between them.
+
+use crate::clock;
+use crate::hypervisor::{Accelerator, Kind};
+
+/// How long the processor's time-stamp counter is watched to learn its frequency, in nanoseconds.
+const TSC_WATCH_NS: u64 = 20_000_000;
+
+/// One of them, as it is on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Board {
+    pub(super) kind: Kind,
+    machine_type: String,
+    /// Instead of the board's own.
+    firmware: Option<&'static str>,
+    /// The frequency of the host's time-stamp counter, where a guest can't find it out itself.
+    tsc_khz: Option<u64>,
+}
+
+impl Board {
+    /// q35 in this version: a snapshot must not depend on what the alias means tomorrow.
+    pub(super) fn q35(machine_type: String) -> Self {
+        Self { kind: Kind::Qemu, machine_type, firmware: None, tsc_khz: None }
+    }
+
+    /// microvm, with the firmware made for it if it is installed: the general one takes seconds where each instruction is emulated.
+    pub(super) fn microvm(has_qboot: bool) -> Self {
+        let firmware = has_qboot.then_some(QBOOT);
+        Self { kind: Kind::QemuMicrovm, machine_type: "microvm".into(), firmware, tsc_khz: measure_tsc_khz() }
+    }
+
+    pub(super) fn machine_type(&self) -> &str {
+        &self.machine_type
+    }
+
+    pub(super) fn firmware(&self) -> Vec<String> {
+        self.firmware.map_or_else(Vec::new, |firmware| vec!["-bios".into(), firmware.into()])
+    }
+
+    /// The device model of a disk.
+    pub(super) fn disk_model(&self) -> &'static str {
+        match self.kind {
+            Kind::QemuMicrovm => "virtio-blk-device",
+            Kind::Qemu | Kind::CloudHypervisor | Kind::Firecracker => "virtio-blk-pci",
+        }
+    }
+
+    /// The guest's command line. microvm has no timer by which Linux could calibrate the emulated time-stamp counter, so it is told; without that it
+    /// hangs early in its boot.
+    pub(super) fn cmdline(&self, given: &str, accelerator: Accelerator) -> String {
+        match (accelerator, self.tsc_khz) {
+            (Accelerator::Tcg, Some(khz)) if !given.contains("tsc_early_khz=") => {
+                format!("{given} tsc_early_khz={khz}").trim_start().into()
+            }
+            (Accelerator::Tcg | Accelerator::Kvm, _) => given.into(),
+        }
+    }
+}
+
+/// The file name of the firmware that was made for microvm.
+pub(super) const QBOOT: &str = "qboot.rom";
+
+/// The frequency of the time-stamp counter in kHz: QEMU's emulator shows its guests the host's. None where there is none.
+#[cfg(target_arch = "x86_64")]
+fn measure_tsc_khz() -> Option<u64> {
+    let read = || {
+        // SAFETY: the instruction reads a counter and touches nothing else; every x86-64 processor has it.
+        let ticks = unsafe { std::arch::x86_64::_rdtsc() };
+        (ticks, clock::boottime_ns())
+    };
+    let (first_ticks, first_ns) = read();
+    std::thread::sleep(std::time::Duration::from_nanos(TSC_WATCH_NS));
+    let (last_ticks, last_ns) = read();
+    // Ticks in a nanosecond times a million; rounded down.
+    let (ticks, ns) = (last_ticks.checked_sub(first_ticks)?, last_ns.checked_sub(first_ns)?);
+    u64::try_from(u128::from(ticks) * 1_000_000 / u128::from(ns.max(1))).ok()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn measure_tsc_khz() -> Option<u64> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_emulated_microvm_is_told_how_fast_time_goes_unless_it_was() {
+        let microvm = Board { tsc_khz: Some(2_000_000), ..Board::microvm(true) };
+        let rows = [
+            ("", Accelerator::Tcg, "tsc_early_khz=2000000"),
+            ("quiet", Accelerator::Tcg, "quiet tsc_early_khz=2000000"),
+            ("tsc_early_khz=7 quiet", Accelerator::Tcg, "tsc_early_khz=7 quiet"),
+            ("quiet", Accelerator::Kvm, "quiet"),
+        ];
+        for (given, accelerator, expected) in rows {
+            assert_eq!(microvm.cmdline(given, accelerator), expected);
+        }
+        assert_eq!(Board::q35("pc-q35-7.2".into()).cmdline("quiet", Accelerator::Tcg), "quiet");
+    }
+
+    #[test]
+    fn the_firmware_is_named_only_where_it_is() {
+        assert_eq!(Board::microvm(true).firmware(), ["-bios", "qboot.rom"]);
+        assert_eq!(Board::microvm(false).firmware(), [""; 0]);
+    }
+}

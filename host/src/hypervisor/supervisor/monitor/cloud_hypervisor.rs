@@ -1,0 +1,102 @@
+//! Cloud Hypervisor's events, and its log, which tells more.
+
+use serde::Deserialize;
+
+use crate::hypervisor::Initiator;
+
+/// Longest event that is understood, in bytes. They have about two hundred.
+const EVENT_BYTES_MAX: usize = 4_096;
+
+/// The events, each of which takes several lines.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    begun: Vec<u8>,
+}
+
+#[derive(Deserialize)]
+struct Event<'a> {
+    source: &'a str,
+    event: &'a str,
+}
+
+impl Events {
+    /// Takes the next line. Answers who ends the machine, if it completes an event that says so. A shutdown of the VMM may be the guest's doing
+    /// too; then the log says so.
+    pub(super) fn line(&mut self, line: &[u8]) -> Option<Initiator> {
+        self.begun.extend_from_slice(line);
+        if line.trim_ascii().is_empty() || self.begun.len() > EVENT_BYTES_MAX {
+            self.begun.clear();
+        }
+        let event: Event<'_> = serde_json::from_slice(&self.begun).ok()?;
+        let initiator = match (event.source, event.event) {
+            ("vm", "rebooting") => Some(Initiator::GuestReset),
+            ("guest", "panic") => Some(Initiator::GuestPanic),
+            ("vmm", "shutdown") => Some(Initiator::Host),
+            _ => None,
+        };
+        self.begun.clear();
+        initiator
+    }
+}
+
+/// What the log says about the end.
+const WORDS: [(&str, Initiator); 2] = [
+    ("ACPI Shutdown signalled", Initiator::GuestPowerOff),
+    // It exits with code 0 after that too, as if it had been told to.
+    ("VCPU generated error", Initiator::Unknown),
+];
+
+/// Who ends the machine, if this is what the line says.
+pub(super) fn log(line: &[u8]) -> Option<Initiator> {
+    let line = String::from_utf8_lossy(line);
+    WORDS.into_iter().find(|(word, _)| line.contains(word)).map(|(_, initiator)| initiator)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is heard of `text`.
+    fn heard(text: &str) -> Vec<Initiator> {
+        let mut events = Events::default();
+        text.lines().filter_map(|line| events.line(line.as_bytes())).collect()
+    }
+
+    fn event(source: &str, event: &str) -> String {
+        format!(
+            "{{\n  \"timestamp\": {{\n    \"secs\": 0,\n    \"nanos\": 106300\n  }},\n  \"source\": \"{source}\",\n  \
+             \"event\": \"{event}\",\n  \"properties\": null\n}}\n\n"
+        )
+    }
+
+    #[test]
+    fn events_tell_a_reset_from_an_end() {
+        let text = [
+            event("vmm", "starting"),
+            event("vm", "rebooting"),
+            event("vm", "shutdown"),
+            event("guest", "panic"),
+            event("vmm", "shutdown"),
+        ];
+        assert_eq!(heard(&text.concat()), [Initiator::GuestReset, Initiator::GuestPanic, Initiator::Host]);
+        assert_eq!(heard(&text.concat().replace('\n', "")), [], "all on one line is no event");
+        assert_eq!(heard(r#"{"source":"vm","event":"rebooting"}"#), [Initiator::GuestReset]);
+    }
+
+    #[test]
+    fn nonsense_hides_no_event_after_it() {
+        let text = format!("nonsense\n{{\n\n{}", event("vm", "rebooting"));
+        assert_eq!(heard(&text), [Initiator::GuestReset]);
+        let text = format!("{}\n{}\n{}", "x".repeat(EVENT_BYTES_MAX), "y", event("vm", "rebooting"));
+        assert_eq!(heard(&text), [Initiator::GuestReset]);
+    }
+
+    #[test]
+    fn the_log_tells_of_a_power_off_and_of_a_failure() {
+        let line = b"cloud-hypervisor:  0.120s: <vcpu0> INFO:devices/src/acpi.rs:77 -- ACPI Shutdown signalled";
+        assert_eq!(log(line), Some(Initiator::GuestPowerOff));
+        let line = b"cloud-hypervisor:  0.230s: <vcpu0> ERROR:vmm/src/cpu.rs:1487 -- VCPU generated error: VcpuRun(..)";
+        assert_eq!(log(line), Some(Initiator::Unknown));
+        assert_eq!(log(b"cloud-hypervisor:  0.120s: <vmm> INFO -- API request event: VmInfo"), None);
+    }
+}
