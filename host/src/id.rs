@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use rand::Rng;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Why a text is no identifier. `Display` says what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +68,19 @@ macro_rules! name {
                 write!(f, "{}({})", stringify!($type), self.0)
             }
         }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(&self.0)
+            }
+        }
+
+        impl<'a> Deserialize<'a> for $type {
+            fn deserialize<D: Deserializer<'a>>(from: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<str>::deserialize(from)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
     };
 }
 
@@ -102,6 +116,10 @@ name!(
     /// What an image is called.
     ImageName, "an image's name"
 );
+name!(
+    /// What a snapshot is called; unique within its instance.
+    SnapshotName, "a snapshot's name"
+);
 
 impl TenantId {
     /// The tenant that exists from the first day.
@@ -115,10 +133,18 @@ impl InstanceId {
     pub fn random() -> Self {
         const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
         let mut rng = rand::rng();
-        let mut text = String::with_capacity(24);
+        let mut text = String::with_capacity(Self::CHARS);
         text.push(char::from(ALPHABET[rng.random_range(0..26)]));
-        text.extend((1..24).map(|_| char::from(ALPHABET[rng.random_range(0..36)])));
+        text.extend((1..Self::CHARS).map(|_| char::from(ALPHABET[rng.random_range(0..36)])));
         Self(text.into())
+    }
+
+    /// How long a random id is, in characters.
+    const CHARS: usize = 24;
+
+    /// Whether it is as long as those of [`InstanceId::random`]; a name is seldom.
+    pub fn is_of_ours(&self) -> bool {
+        self.0.len() == Self::CHARS
     }
 }
 

@@ -101,6 +101,38 @@ pub mod instance {
     pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 }
 
+/// Snapshots that are kept.
+pub mod snapshot {
+    /// Of one instance.
+    pub const KEPT_MAX: usize = 256;
+    /// Shortest time between two snapshots of a schedule, in milliseconds.
+    pub const INTERVAL_MS_MIN: u64 = 60_000;
+    /// Longest time between two snapshots of a schedule, in milliseconds: a year.
+    pub const INTERVAL_MS_MAX: u64 = 366 * 86_400_000;
+    /// Longest beginning of the names of scheduled snapshots, in characters. The date takes the rest.
+    pub const PREFIX_CHARS_MAX: usize = 44;
+}
+
+/// Forks.
+pub mod fork {
+    /// Forks that wait for one instance.
+    pub const WAITING_MAX: usize = 128;
+}
+
+/// How an instance that ended is started again.
+pub mod restart {
+    /// How long the first attempt waits if the client does not say, in milliseconds.
+    pub const BACKOFF_MS: u64 = 1_000;
+    /// How long any attempt waits at most, in milliseconds, unless the first one waits longer.
+    pub const BACKOFF_MS_MAX: u64 = 300_000;
+    /// Longest wait of a first attempt that may be asked for, in milliseconds: a day.
+    pub const FIRST_BACKOFF_MS_MAX: u64 = 86_400_000;
+    /// How long a guest has to run to be stable, if the client does not say, in milliseconds.
+    pub const STABLE_AFTER_MS: u64 = 60_000;
+    /// Longest such time that may be asked for, in milliseconds: a day.
+    pub const STABLE_AFTER_MS_MAX: u64 = 86_400_000;
+}
+
 /// Images.
 pub mod image {
     /// A description in bytes.

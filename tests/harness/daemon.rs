@@ -345,6 +345,15 @@ impl Api {
         })
     }
 
+    /// `PATCH` of JSON.
+    pub fn patch(&self, path: &str, body: &Value) -> Answer {
+        self.send(&Request {
+            content_type: Some("application/json"),
+            body: body.to_string().into(),
+            ..Self::plain("PATCH", path)
+        })
+    }
+
     /// `POST` of a component.
     pub fn upload(&self, component: Vec<u8>) -> Answer {
         self.send(&Request {

@@ -15,6 +15,7 @@ use tallyman::hypervisor::{
     Initiator, Launched, MachineSpec, Observed, Origin, Saved, SnapshotDefect, Stamp, Vm, VmState,
 };
 use tallyman::id::InstanceId;
+use tallyman::units::Nanos;
 use tokio::sync::{Semaphore, mpsc};
 
 /// Something that a driver asks of a hypervisor.
@@ -104,6 +105,8 @@ struct Machine {
     watcher: Option<mpsc::Sender<Observed>>,
     asked_to_stop: bool,
     memory_bytes: u64,
+    /// Its memory was saved since its vCPUs ran last: like some real ones, it does not do that twice.
+    saved: bool,
 }
 
 #[derive(Default)]
@@ -114,6 +117,15 @@ struct World {
     next_launch: VecDeque<Plan>,
     calls: HashMap<InstanceId, Vec<(Call, Stamp)>>,
     deaf: bool,
+    /// Time that was let pass at once, in nanoseconds.
+    skipped_ns: u64,
+}
+
+impl World {
+    fn now(&self) -> Stamp {
+        let Stamp { boottime_ns, wall_ns } = Stamp::now();
+        Stamp { boottime_ns: boottime_ns + self.skipped_ns, wall_ns: wall_ns.saturating_add_unsigned(self.skipped_ns) }
+    }
 }
 
 /// The hypervisor. Clones share their machines.
@@ -186,6 +198,16 @@ impl DoubleHypervisor {
         self.world().plans.remove(id);
     }
 
+    /// Lets time pass at once.
+    pub fn skip(&self, time: Nanos) {
+        self.world().skipped_ns += time.0;
+    }
+
+    /// Now, as the double stamps it.
+    pub fn now(&self) -> Stamp {
+        self.world().now()
+    }
+
     /// From now on guests do not hear that they are asked to stop.
     pub fn make_guests_deaf(&self) {
         self.world().deaf = true;
@@ -228,7 +250,8 @@ impl DoubleHypervisor {
     /// The newest machine of `id` ends by itself. Answers how.
     pub fn end(&self, id: &InstanceId, initiator: Initiator) -> Exit {
         let mut world = self.world();
-        newest(&mut world, id).expect("a machine").end(initiator)
+        let now = world.now();
+        newest(&mut world, id).expect("a machine").end(initiator, now)
     }
 
     /// The host loses power, or the supervisor and then the machine are killed: nobody knows how it ended.
@@ -280,12 +303,12 @@ impl Machine {
         }
     }
 
-    fn end(&mut self, initiator: Initiator) -> Exit {
+    fn end(&mut self, initiator: Initiator, stamp: Stamp) -> Exit {
         if let Some(exit) = &self.exit {
             return exit.clone();
         }
         let status = if initiator == Initiator::Unknown { ExitStatus::Signal(9) } else { ExitStatus::Code(0) };
-        let exit = Exit { stamp: Stamp::now(), status, initiator, witnessed: true };
+        let exit = Exit { stamp, status, initiator, witnessed: true };
         self.state = None;
         self.exit = Some(exit.clone());
         if let Some(watcher) = self.watcher.take() {
@@ -318,8 +341,9 @@ impl DoubleHypervisor {
     }
 
     fn note(&self, id: &InstanceId, call: Call) -> Stamp {
-        let stamp = Stamp::now();
-        self.world().calls.entry(id.clone()).or_default().push((call, stamp));
+        let mut world = self.world();
+        let stamp = world.now();
+        world.calls.entry(id.clone()).or_default().push((call, stamp));
         stamp
     }
 
@@ -374,6 +398,7 @@ impl Hypervisor for DoubleHypervisor {
                 watcher: None,
                 asked_to_stop: false,
                 memory_bytes,
+                saved: false,
             };
             let observed = machine.watch();
             world.machines.insert(key.clone(), machine);
@@ -433,9 +458,9 @@ impl DoubleVm {
 impl Vm for DoubleVm {
     fn resume(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>> {
         self.ask(Call::Resume, |machine, _, stamp| {
-            machine.state = Some(VmState::Running);
+            (machine.state, machine.saved) = (Some(VmState::Running), false);
             if machine.asked_to_stop {
-                machine.end(Initiator::GuestPowerOff);
+                machine.end(Initiator::GuestPowerOff, stamp);
             }
             Ok(stamp)
         })
@@ -451,6 +476,9 @@ impl Vm for DoubleVm {
     fn save<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<Saved, HypervisorError>> {
         self.ask(Call::Save, move |machine, _, stamp| {
             assert_ne!(machine.state, Some(VmState::Running), "memory of a machine that runs can't be saved");
+            if std::mem::replace(&mut machine.saved, true) {
+                return Err(HypervisorError::Save { reason: "it was saved, and has not run since".into() });
+            }
             let written = fs::create_dir_all(to).and_then(|()| fs::write(to.join(MEMORY), b"all of it"));
             written.map_err(|source| HypervisorError::File { act: "write", path: to.into(), source })?;
             Ok(Saved { bytes: 9, stamp })
@@ -468,28 +496,28 @@ impl Vm for DoubleVm {
         self.ask(Call::RequestStop, |machine, deaf, stamp| {
             machine.asked_to_stop = !deaf;
             if !deaf && machine.state == Some(VmState::Running) {
-                machine.end(Initiator::GuestPowerOff);
+                machine.end(Initiator::GuestPowerOff, stamp);
             }
             Ok(stamp)
         })
     }
 
     fn quit(&self) -> BoxFuture<'_, Result<(), HypervisorError>> {
-        self.ask(Call::Quit, |machine, _, _| {
-            machine.end(Initiator::Host);
+        self.ask(Call::Quit, |machine, _, stamp| {
+            machine.end(Initiator::Host, stamp);
             Ok(())
         })
     }
 
     fn kill(&self) -> Result<(), HypervisorError> {
         let plan = self.double.planned(&self.key.0, Call::Kill);
-        self.double.note(&self.key.0, Call::Kill);
+        let stamp = self.double.note(&self.key.0, Call::Kill);
         if plan.is_some() {
             let source = std::io::ErrorKind::PermissionDenied.into();
             return Err(HypervisorError::Kill { pid: 1, source });
         }
         if let Some(machine) = self.double.world().machines.get_mut(&self.key) {
-            machine.end(Initiator::Host);
+            machine.end(Initiator::Host, stamp);
         }
         Ok(())
     }

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use tallyman::billing::interval::{Interval, intervals};
 use tallyman::billing::{BootId, Fact, FactBody, Totals};
-use tallyman::driver::{Fleet, FleetError, NewInstance, Parts, View};
+use tallyman::clock::Clock;
+use tallyman::driver::{Amendment, Fleet, FleetError, NewFork, NewInstance, NewSnapshot, Parts, Request, View};
 use tallyman::id::{InstanceId, TenantId};
 use tallyman::image::{ImageImport, Images};
 use tallyman::journal::{self, Journal, Options};
 use tallyman::policy::{Accounting, PolicyHost};
-use tallyman::units::Instant;
-use tallyman::vm::{Command, Phase};
+use tallyman::units::{Instant, Nanos};
+use tallyman::vm::{Asker, Command, Phase};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -39,12 +40,15 @@ pub struct Rig {
     folder: TempDir,
     options: Options,
     daemon: Option<Daemon>,
+    /// Time that was let pass at once.
+    skipped: Duration,
 }
 
 /// What ends with a crash. The order of the fields is that of their end.
 struct Daemon {
     fleet: Fleet,
     journal: Arc<Journal>,
+    clock: Clock,
     runtime: Runtime,
 }
 
@@ -85,6 +89,7 @@ impl Rig {
             folder,
             options,
             daemon: None,
+            skipped: Duration::ZERO,
         };
         rig.import("tiny", None);
         rig
@@ -132,10 +137,11 @@ impl Rig {
         if let Some(alive) = &mut opened.alive {
             alive.boot = host.boot_before();
         }
-        let journal = Arc::new(journal);
+        let (journal, clock) = (Arc::new(journal), opened.clock);
+        clock.skip(nanos(self.skipped));
         let parts = Parts {
             journal: journal.clone(),
-            clock: opened.clock,
+            clock: clock.clone(),
             accounts: accounting,
             hypervisors: vec![Arc::new(self.double.clone())],
             images: Arc::new(self.images()),
@@ -146,12 +152,21 @@ impl Rig {
             let _inside = runtime.enter();
             Fleet::open(parts, opened.instances).expect("a fleet")
         };
-        self.daemon = Some(Daemon { fleet, journal, runtime });
+        self.daemon = Some(Daemon { fleet, journal, clock, runtime });
+    }
+
+    /// Lets time pass at once, for the daemon and the machines.
+    pub fn pass(&mut self, time: Duration) {
+        self.skipped += time;
+        self.double.skip(nanos(time));
+        if let Some(daemon) = &self.daemon {
+            daemon.clock.skip(nanos(time));
+        }
     }
 
     /// Ends the daemon as `kill -9` would: nothing that was under way goes on, the machines do.
     pub fn crash(&mut self) {
-        let Daemon { fleet, journal, runtime } = self.daemon.take().expect("it is down");
+        let Daemon { fleet, journal, clock: _, runtime } = self.daemon.take().expect("it is down");
         drop(runtime);
         drop(fleet);
         drop(journal);
@@ -203,6 +218,9 @@ impl Rig {
             skip_guest_agent: false,
             stop_grace_ms: 0,
             hypervisor: None,
+            memory_bytes_max: Some(4 * MEMORY_BYTES),
+            restart: Default::default(),
+            expiry: None,
         }
     }
 
@@ -219,12 +237,78 @@ impl Rig {
         self.try_create(self.new_instance(name)).expect("created").record.id.clone()
     }
 
+    /// What a client would ask for, in the plainest way. A snapshot has a new name; what is about an earlier one is about [`KEPT`].
+    pub fn request(&self, command: Command) -> Request {
+        let snapshot = KEPT.parse().expect("a name");
+        match command {
+            Command::Start => Request::Start,
+            Command::Stop => Request::Stop { grace_ms: None },
+            Command::Pause => Request::Pause,
+            Command::Resume => Request::Resume,
+            Command::Standby => Request::Standby,
+            Command::Restore => Request::Restore,
+            Command::Delete => Request::Delete,
+            Command::Snapshot => Request::Snapshot(NewSnapshot {
+                name: fresh().parse().expect("a name"),
+                tags: Default::default(),
+                keep: None,
+            }),
+            Command::Discard => Request::Discard { snapshot },
+            Command::Revert => Request::Revert { snapshot },
+            Command::Fork => unreachable!("a fork has an answer of its own"),
+            Command::Resize => Request::Resize { memory_bytes: 2 * MEMORY_BYTES },
+        }
+    }
+
+    /// Takes the snapshot [`KEPT`] of an instance.
+    pub fn keep(&self, id: &InstanceId) {
+        self.snapshot(id, KEPT, None).expect("kept");
+    }
+
+    /// Takes a snapshot of an instance.
+    ///
+    /// # Errors
+    /// The fleet's.
+    pub fn snapshot(&self, id: &InstanceId, name: &str, keep: Option<u32>) -> Result<Arc<View>, FleetError> {
+        let new = NewSnapshot { name: name.parse().expect("a name"), tags: Default::default(), keep };
+        self.ask(id, Request::Snapshot(new))
+    }
+
+    /// A fork as a client would ask for it, by a new name.
+    pub fn new_fork(&self) -> NewFork {
+        NewFork { name: fresh().parse().expect("a name"), from_running: true, target: None, snapshot: None }
+    }
+
+    /// Forks an instance.
+    ///
+    /// # Errors
+    /// The fleet's.
+    pub fn fork(&self, id: &InstanceId, new: NewFork) -> Result<Arc<View>, FleetError> {
+        self.run(self.fleet().fork(&self.tenant, id, new))
+    }
+
+    /// Carries out a request.
+    ///
+    /// # Errors
+    /// The fleet's.
+    pub fn ask(&self, id: &InstanceId, request: Request) -> Result<Arc<View>, FleetError> {
+        self.run(self.fleet().request(&self.tenant, id, request))
+    }
+
+    /// Changes what is on record.
+    ///
+    /// # Errors
+    /// The fleet's.
+    pub fn amend(&self, id: &InstanceId, amendment: Amendment) -> Result<Arc<View>, FleetError> {
+        self.run(self.fleet().amend(&self.tenant, id, amendment))
+    }
+
     /// Carries out a command.
     ///
     /// # Errors
     /// The fleet's.
     pub fn command(&self, id: &InstanceId, command: Command) -> Result<Arc<View>, FleetError> {
-        self.run(self.fleet().command(&self.tenant, id, command, None))
+        self.run(self.commanding(id, command))
     }
 
     /// Carries out a command in the background.
@@ -233,8 +317,25 @@ impl Rig {
         id: &InstanceId,
         command: Command,
     ) -> tokio::task::JoinHandle<Result<Arc<View>, FleetError>> {
+        self.spawn(self.commanding(id, command))
+    }
+
+    fn commanding(
+        &self,
+        id: &InstanceId,
+        command: Command,
+    ) -> impl Future<Output = Result<Arc<View>, FleetError>> + Send + use<> {
         let (fleet, tenant, id) = (self.fleet().clone(), self.tenant.clone(), id.clone());
-        self.spawn(async move { fleet.command(&tenant, &id, command, None).await })
+        let request = match command {
+            Command::Fork => Err(self.new_fork()),
+            other => Ok(self.request(other)),
+        };
+        async move {
+            match request {
+                Ok(request) => fleet.request(&tenant, &id, request).await,
+                Err(fork) => fleet.fork(&tenant, &id, fork).await,
+            }
+        }
     }
 
     /// The instance as it is published, deleted or not.
@@ -293,6 +394,20 @@ impl Rig {
     }
 }
 
+/// The name of the snapshot that [`Rig::keep`] takes.
+pub const KEPT: &str = "kept";
+
+/// A name that no other call gets.
+pub fn fresh() -> String {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    format!("vm-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn nanos(time: Duration) -> Nanos {
+    Nanos(u64::try_from(time.as_nanos()).expect("less than centuries"))
+}
+
 fn summed(pieces: &[Interval]) -> Totals {
     let mut totals = Totals::default();
     for piece in pieces {
@@ -304,10 +419,13 @@ fn summed(pieces: &[Interval]) -> Totals {
 /// A fact in words: `intended stop`, `abandoned save`, `running`, `stopped guest`, `deleted`.
 pub fn in_words(fact: &Fact) -> String {
     match &fact.body {
-        FactBody::Intended { command } => format!("intended {command}"),
+        FactBody::Intended { command, by: Asker::Client, .. } => format!("intended {command}"),
+        FactBody::Intended { command, by, .. } => format!("intended {command} by {}", by.as_str()),
         FactBody::Abandoned { command, .. } => format!("abandoned {command}"),
         FactBody::Entered { phase, cause: Some(cause), .. } => format!("{} {}", Phase::as_str(*phase), cause.as_str()),
         FactBody::Entered { phase, cause: None, .. } => phase.as_str().into(),
+        FactBody::Forked { .. } => "forked".into(),
+        FactBody::Amended { field, .. } => format!("amended {field}"),
         FactBody::Deleted => "deleted".into(),
         FactBody::HostStarted { .. }
         | FactBody::ClockStepped { .. }

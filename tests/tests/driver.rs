@@ -6,15 +6,14 @@ use std::fs;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tallyman::billing::FactBody;
-use tallyman::driver::{Disk, FleetError, NewInstance, Waiting};
+use tallyman::driver::{Disk, FleetError, NewInstance, Request, Waiting};
 use tallyman::hypervisor::{Initiator, Observed, Stamp, VmState};
 use tallyman::id::{InstanceId, TenantId};
 use tallyman::journal::Options;
 use tallyman::limits;
 use tallyman::vm::{Command, Decision, ExitCause, Phase, State, decide};
 use tallyman_tests::double::{Call, DoubleHypervisor, Gate, Plan};
-use tallyman_tests::rig::{Host, MEMORY_BYTES, Rig};
+use tallyman_tests::rig::{Host, KEPT, MEMORY_BYTES, Rig, fresh, in_words};
 
 /// The guest says both markers; answers the stamp of the later one.
 fn boot(rig: &Rig, id: &InstanceId) -> Stamp {
@@ -41,9 +40,31 @@ fn state(rig: &Rig, id: &InstanceId) -> State {
     rig.view(id).live.state
 }
 
+/// Brings a new instance into `state`, with a snapshot that `command` can be about.
+fn driven_for(rig: &Rig, state: State, command: Command) -> Option<InstanceId> {
+    driven_by(rig, &fresh(), state, |id| match command {
+        Command::Discard | Command::Revert => rig.keep(id),
+        Command::Start
+        | Command::Stop
+        | Command::Pause
+        | Command::Resume
+        | Command::Standby
+        | Command::Restore
+        | Command::Delete
+        | Command::Snapshot
+        | Command::Fork
+        | Command::Resize => {}
+    })
+}
+
 /// Brings a new instance into `state` as a client would. `Shutdown` takes a stop that fails, `Unknown` and `Created` are states on the way:
 /// nobody finds them with a task that takes orders.
 fn driven_into(rig: &Rig, name: &str, state: State) -> Option<InstanceId> {
+    driven_by(rig, name, state, |_| ())
+}
+
+/// The same, with something that is done while it runs.
+fn driven_by(rig: &Rig, name: &str, state: State, then: impl FnOnce(&InstanceId)) -> Option<InstanceId> {
     let id = match state {
         State::Created | State::Unknown => return None,
         State::Initializing | State::Paused { ready: false } | State::Standby { ready: false } => rig.create(name),
@@ -54,6 +75,7 @@ fn driven_into(rig: &Rig, name: &str, state: State) -> Option<InstanceId> {
         | State::Stopped
         | State::Deleted => running(rig, name),
     };
+    then(&id);
     match state {
         State::Created | State::Unknown | State::Initializing | State::Running => {}
         State::Paused { .. } => drop(rig.command(&id, Command::Pause).expect("paused")),
@@ -68,13 +90,6 @@ fn driven_into(rig: &Rig, name: &str, state: State) -> Option<InstanceId> {
     }
     assert_eq!(self::state(rig, &id), state);
     Some(id)
-}
-
-/// A name that no other call gets.
-fn fresh() -> String {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    format!("vm-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 // What is recorded of each operation.
@@ -300,7 +315,7 @@ fn every_command_in_every_state_does_what_the_table_says() {
     let rig = Rig::default();
     for state in State::ALL {
         for command in Command::ALL {
-            let Some(id) = driven_into(&rig, &fresh(), state) else { continue };
+            let Some(id) = driven_for(&rig, state, command) else { continue };
             if state == State::Deleted {
                 let error = rig.command(&id, command).expect_err("it is gone");
                 assert!(matches!(error, FleetError::NotFound { .. }), "{error}");
@@ -313,8 +328,9 @@ fn every_command_in_every_state_does_what_the_table_says() {
                 Decision::Act => {
                     assert!(outcome.is_ok(), "{command} in {state:?}: {outcome:?}");
                     assert!(after.len() > before.len());
-                    let intent = after[before.len()].1.body.clone();
-                    assert_eq!(intent, FactBody::Intended { command }, "the intent comes first");
+                    let intent = in_words(&after[before.len()].1);
+                    assert_eq!(intent, format!("intended {command}"), "the intent comes first");
+                    assert!(after.len() > before.len() + 1, "and a fact that it was carried out follows");
                 }
                 Decision::Ignore(_) => {
                     assert!(outcome.is_ok(), "{command} in {state:?}: {outcome:?}");
@@ -342,7 +358,7 @@ fn commands_are_taken_one_after_the_other_and_a_full_queue_answers() {
     let mut waiting = Vec::new();
     let error = loop {
         assert!(waiting.len() <= limits::queue::INSTANCE_COMMANDS_MAX, "the queue has no end");
-        let mut next = Box::pin(rig.fleet().command(&rig.tenant, &id, Command::Pause, None));
+        let mut next = Box::pin(rig.fleet().request(&rig.tenant, &id, Request::Pause));
         match rig.run(async { futures::future::poll_immediate(&mut next).await }) {
             Some(answer) => break answer.expect_err("only a full queue answers now"),
             None => waiting.push(next),
@@ -463,7 +479,7 @@ fn a_delete_that_can_not_kill_leaves_the_instance_as_it_was() {
     rig.double.plan(&id, Call::Kill, Plan::Fail);
     rig.command(&id, Command::Delete).expect_err("not killed");
     assert_eq!(rig.story_after(&id, 4), ["intended delete", "abandoned delete"]);
-    assert_eq!((rig.view(&id).live.intent, state(&rig, &id)), (None, State::Running));
+    assert_eq!((rig.view(&id).live.command(), state(&rig, &id)), (None, State::Running));
     rig.command(&id, Command::Delete).expect("deleted");
     assert_eq!(rig.double.living(&id), 0);
 }
@@ -637,7 +653,7 @@ fn an_instance_is_found_by_id_name_and_unique_prefix_within_its_tenant() {
         for key in [id.as_str(), &id.as_str()[..20]] {
             assert!(matches!(rig.fleet().find(&other, key), Err(FleetError::NotFound { .. })));
         }
-        let refused = rig.run(rig.fleet().command(&other, id, Command::Delete, None));
+        let refused = rig.run(rig.fleet().request(&other, id, Request::Delete));
         assert!(matches!(refused, Err(FleetError::NotFound { .. })));
         assert!(matches!(rig.fleet().find_closed(&other, id), Err(FleetError::NotFound { .. })));
     }
@@ -672,7 +688,7 @@ fn a_wait_ends_when_what_it_waits_for_can_not_come_any_more() {
     let error = rig.run(wait(Waiting::For(Phase::Standby), 30_000)).expect_err("not any more");
     assert_eq!(error.to_string(), "the instance stopped (guest) before it was standby");
     let waiting = wait(Waiting::ForDeletion, 30_000);
-    let delete = rig.fleet().command(&rig.tenant, &id, Command::Delete, None);
+    let delete = rig.fleet().request(&rig.tenant, &id, Request::Delete);
     let (waited, _) = rig.run(async { futures::join!(waiting, delete) });
     assert!(waited.expect("deleted").deleted.is_some(), "a stop is not what was waited for, and not the end of it");
 }
@@ -726,6 +742,20 @@ impl Found {
     }
 }
 
+/// What a command in a state asks of the hypervisor, as a look at one that is carried out shows; and what it would ask if that failed.
+fn calls_of(rig: &Rig, state: State, command: Command) -> Vec<Call> {
+    let Some(id) = driven_for(rig, state, command) else { return Vec::new() };
+    let before = rig.double.calls(&id).len();
+    rig.command(&id, command).expect("legal");
+    let mut calls: Vec<_> = rig.double.calls(&id).split_off(before).into_iter().map(|(call, _)| call).collect();
+    if command == Command::Stop && !calls.is_empty() {
+        calls.push(Call::Kill);
+    }
+    calls.sort();
+    calls.dedup();
+    calls
+}
+
 /// A place at which the daemon may be killed: while `call` of `command` in `state` waits, before or after it has acted; without a command,
 /// at rest.
 #[derive(Debug, Clone, Copy)]
@@ -735,12 +765,12 @@ struct Crash {
 }
 
 impl Crash {
-    fn all() -> Vec<Crash> {
+    fn all(rig: &Rig) -> Vec<Crash> {
         let mut all = Vec::new();
         for state in State::ALL {
             all.push(Crash { state, command: None });
             for command in Command::ALL.into_iter().filter(|&command| decide(state, command) == Decision::Act) {
-                for call in Call::ALL {
+                for call in calls_of(rig, state, command) {
                     all.extend([false, true].map(|after| Crash { state, command: Some((command, call, after)) }));
                 }
             }
@@ -750,8 +780,8 @@ impl Crash {
 
     /// Leads a new instance there; none if `command` makes no such call.
     fn reach(self, rig: &Rig) -> Option<InstanceId> {
-        let id = driven_into(rig, &fresh(), self.state)?;
-        let Some((command, call, after)) = self.command else { return Some(id) };
+        let Some((command, call, after)) = self.command else { return driven_into(rig, &fresh(), self.state) };
+        let id = driven_for(rig, self.state, command)?;
         let gate = if after { rig.double.hold_after(&id, call) } else { rig.double.hold_before(&id, call) };
         let mut answer = rig.commanded(&id, command);
         let held = rig.run(async {
@@ -762,6 +792,11 @@ impl Crash {
         });
         held.then_some(id)
     }
+}
+
+/// How many files and folders there are in a folder.
+fn files_of(folder: &std::path::Path) -> usize {
+    fs::read_dir(folder).map_or(0, Iterator::count)
 }
 
 /// The record says what is really there.
@@ -777,19 +812,28 @@ fn check_settled(rig: &Rig, id: &InstanceId, context: &str) {
     let really = rig.double.state(id).map(|state| state == VmState::Running);
     assert_eq!(really, runs, "{context}: {:?}", rig.story(id));
     assert!(rig.double.living(id) <= 1, "{context}");
-    if let State::Standby { .. } = live.state {
-        assert_eq!(live.shape.snapshot_bytes, 9, "{context}");
-        assert!(rig.fleet().folder(id).join("standby/memory").exists(), "{context}");
-    } else {
-        assert_eq!(live.shape.snapshot_bytes, 0, "{context}");
+    let asleep = matches!(live.state, State::Standby { .. });
+    let kept = &rig.view(id).record.snapshots;
+    let bytes: u64 = kept.iter().map(|snapshot| snapshot.bytes).sum();
+    let expected = if live.state == State::Deleted { 0 } else { bytes + if asleep { 9 } else { 0 } };
+    assert_eq!(live.shape.snapshot_bytes, expected, "{context}");
+    let folder = rig.fleet().folder(id);
+    assert_eq!(folder.join("standby/memory").exists(), asleep, "{context}: {:?}", rig.story(id));
+    for snapshot in kept.iter().filter(|_| live.state != State::Deleted) {
+        assert!(folder.join("snapshots").join(snapshot.name.as_str()).join("snapshot.json").exists(), "{context}");
     }
+    assert_eq!(
+        files_of(&folder.join("snapshots")),
+        if live.state == State::Deleted { 0 } else { kept.len() },
+        "{context}"
+    );
     rig.check_time(id);
 }
 
 fn every_crash_is_recovered_from(host: Host) {
     let mut rig = Rig::default();
     let mut cases = Vec::new();
-    for crash in Crash::all() {
+    for crash in Crash::all(&rig) {
         for found in Found::ALL.into_iter().filter(|found| host == Host::StayedUp || found.survives_a_reboot()) {
             match crash.reach(&rig) {
                 Some(id) => cases.push((id, format!("{crash:?}, {found:?}, {host:?}"), found)),
@@ -804,6 +848,7 @@ fn every_crash_is_recovered_from(host: Host) {
         found.arrange(&rig, id, host);
     }
     rig.start(host);
+    let born: Vec<_> = rig.fleet().list(&rig.tenant).iter().map(|view| view.record.id.clone()).collect();
     for (id, context, _) in &cases {
         // Comes after the recovery, as one task owns the instance.
         match rig.command(id, Command::Pause) {
@@ -817,7 +862,22 @@ fn every_crash_is_recovered_from(host: Host) {
         }
         check_settled(&rig, id, context);
     }
+    // The forks that were made are whole, and of the others nothing is left.
+    let forks = born.iter().filter(|id| !cases.iter().any(|(case, _, _)| case == *id));
+    for id in forks {
+        rig.command(id, Command::Pause).map(drop).or_else(refused).expect("a fork like any instance");
+        check_settled(&rig, id, "a fork");
+        rig.command(id, Command::Delete).expect("deletable");
+    }
+    assert_eq!(rig.fleet().count(), 0);
     rig.check_journal();
+}
+
+fn refused(error: FleetError) -> Result<(), FleetError> {
+    match error {
+        FleetError::Refused(_) => Ok(()),
+        other => Err(other),
+    }
 }
 
 #[test]
@@ -1088,6 +1148,7 @@ fn on_a_full_disk_nothing_is_done_and_what_was_done_is_recorded_as_soon_as_there
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Command(Command),
+    Keep,
     FailOnce(Call),
     ProgramStarts,
     AgentAnswers,
@@ -1096,7 +1157,9 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let command = prop::sample::select(Command::ALL.to_vec());
+    // What is about a snapshot finds it or not; what makes another instance is a matter of its own.
+    let commands: Vec<_> = Command::ALL.into_iter().filter(|&command| command != Command::Fork).collect();
+    let command = prop::sample::select(commands);
     // A machine that can be neither adopted nor killed is a matter of its own.
     let call =
         prop::sample::select(vec![Call::Launch, Call::Resume, Call::Pause, Call::Save, Call::RequestStop, Call::Quit]);
@@ -1110,6 +1173,7 @@ fn step() -> impl Strategy<Value = Step> {
     let at = prop::option::of((command.clone(), call.clone()));
     prop_oneof![
         12 => command.prop_map(Step::Command),
+        2 => Just(Step::Keep),
         2 => call.prop_map(Step::FailOnce),
         2 => Just(Step::ProgramStarts),
         2 => Just(Step::AgentAnswers),
@@ -1143,7 +1207,13 @@ fn take(rig: &mut Rig, id: &InstanceId, step: Step) {
         Step::Command(command) => match rig.command(id, command) {
             Ok(_) | Err(FleetError::Refused(_) | FleetError::Hypervisor(_)) => {}
             Err(FleetError::NotFound { .. }) => assert!(rig.view(id).deleted.is_some()),
+            Err(FleetError::NoSuchSnapshot { .. }) => {}
             Err(other) => panic!("{command}: {other}"),
+        },
+        Step::Keep => match rig.snapshot(id, KEPT, None) {
+            Ok(_) | Err(FleetError::Refused(_) | FleetError::Hypervisor(_) | FleetError::SnapshotExists(_)) => {}
+            Err(FleetError::NotFound { .. }) => assert!(rig.view(id).deleted.is_some()),
+            Err(other) => panic!("{other}"),
         },
         Step::FailOnce(call) => rig.double.plan(id, call, Plan::Fail),
         Step::ProgramStarts if rig.double.state(id).is_some() => {

@@ -20,19 +20,19 @@ use super::model::{
     PerPhase, Proof, StopOptions, Timestamp, Waited,
 };
 use super::size::{format_size, parse_size};
-use super::{Shared, State, blocking, parse_duration};
+use super::{Shared, State, blocking, parse_duration, settings};
 use crate::billing::Totals;
 use crate::billing::account::Usage;
 use crate::billing::interval;
-use crate::driver::{Disk, FleetError, NewInstance, View, Waiting};
+use crate::driver::{Disk, FleetError, NewInstance, Request, View, Waiting};
 use crate::id::{Digest, InstanceId, TenantId};
 use crate::journal::wire;
 use crate::limits;
 use crate::units::Instant;
-use crate::vm::{self, Command};
+use crate::vm;
 
 /// Every request is the default tenant's, for now.
-fn tenant() -> TenantId {
+pub(super) fn tenant() -> TenantId {
     TenantId::default_tenant()
 }
 
@@ -48,11 +48,12 @@ pub(super) async fn create_instance(
     Extract(state): Shared,
     Body(request): Body<CreateInstance>,
 ) -> Result<(StatusCode, Json<Instance>), ApiError> {
-    let view = state.fleet.create(&tenant(), new_instance(request)?).await?;
+    let new = new_instance(&state, request)?;
+    let view = state.fleet.create(&tenant(), new).await?;
     Ok((StatusCode::CREATED, Json(present(&state, view))))
 }
 
-fn new_instance(request: CreateInstance) -> Result<NewInstance, ApiError> {
+fn new_instance(state: &State, request: CreateInstance) -> Result<NewInstance, ApiError> {
     let disk = |disk: super::model::DiskRequest| Disk {
         path: PathBuf::from(disk.path),
         read_only: disk.read_only,
@@ -69,10 +70,19 @@ fn new_instance(request: CreateInstance) -> Result<NewInstance, ApiError> {
         skip_guest_agent: request.skip_guest_agent,
         stop_grace_ms: request.stop_grace_ms.unwrap_or(limits::instance::STOP_GRACE_MS),
         hypervisor: request.hypervisor,
+        memory_bytes_max: request.memory_bytes_max,
+        restart: request.restart_policy.map_or(Ok(Default::default()), |policy| settings::restart(&policy))?,
+        expiry: settings::expiry(state, request.ttl.as_deref(), request.expires_at, request.expiry_action)?,
     })
 }
 
-fn memory_bytes(size: Option<&str>, bytes: Option<u64>) -> Result<Option<u64>, ApiError> {
+/// A length of time as people write it, in milliseconds; `field` is whose it is.
+pub(super) fn duration_ms(field: &str, text: &str) -> Result<u64, ApiError> {
+    let duration = parse_duration(text).map_err(|error| ApiError::invalid(format!("{field}: {error}")))?;
+    Ok(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+pub(super) fn memory_bytes(size: Option<&str>, bytes: Option<u64>) -> Result<Option<u64>, ApiError> {
     match (size, bytes) {
         (Some(_), Some(_)) => {
             Err(ApiError::invalid("size and memory_bytes both say how much memory; give one of them"))
@@ -88,6 +98,7 @@ fn memory_bytes(size: Option<&str>, bytes: Option<u64>) -> Result<Option<u64>, A
 #[utoipa::path(get, path = "/instances", tag = "instances", security(("bearer" = [])),
     params(
         ("state" = Option<InstanceState>, Query, description = "Only those in this state"),
+        ("tag" = Option<Vec<String>>, Query, description = "Only those with this label: `tag=team=blue`; may be given several times"),
         ("tags" = Option<std::collections::HashMap<String, String>>, Query, style = DeepObject, explode, description = "Only those with all of these labels: `tags[team]=blue`"),
     ), responses(
     (status = 200, description = "The instances", body = [Instance]),
@@ -126,9 +137,15 @@ impl Filter {
                     let state = value.parse().map_err(|error| ApiError::invalid(format!("state: {error}")))?;
                     filter.state = Some(state);
                 }
+                ("tag", _) => {
+                    let (name, value) = value.split_once('=').ok_or_else(|| {
+                        ApiError::invalid(format!("tag: '{value}' has no `=`; write it like `tag=team=blue`"))
+                    })?;
+                    filter.tags.push((name.to_owned(), value.to_owned()));
+                }
                 (_, Some(tag)) => filter.tags.push((tag.to_owned(), value)),
                 (_, None) => {
-                    let error = format!("unknown field `{name}`, expected one of `state`, `tags[<name>]`");
+                    let error = format!("unknown field `{name}`, expected one of `state`, `tag`, `tags[<name>]`");
                     return Err(ApiError::unreadable("query parameter", &error));
                 }
             }
@@ -187,10 +204,9 @@ async fn find_any(state: &Arc<State>, key: String) -> Result<Arc<View>, ApiError
     }
 }
 
-async fn command(state: &State, key: &str, command: Command, options: &StopOptions) -> Result<Arc<View>, ApiError> {
+async fn command(state: &State, key: &str, request: Request) -> Result<Arc<View>, ApiError> {
     let id = state.fleet.find(&tenant(), key)?.record.id.clone();
-    let grace = options.grace_ms.map(Duration::from_millis);
-    Ok(state.fleet.command(&tenant(), &id, command, grace).await?)
+    Ok(state.fleet.request(&tenant(), &id, request).await?)
 }
 
 /// The commands without options differ in nothing but their name and what is said about them.
@@ -209,7 +225,7 @@ macro_rules! commands {
             Path(key): Path<String>,
             Body(NoOptions {}): Body<NoOptions>,
         ) -> Result<Json<Instance>, ApiError> {
-            let view = command(&state, &key, $command, &StopOptions::default()).await?;
+            let view = command(&state, &key, $command).await?;
             Ok(Json(present(&state, view)))
         }
     )+};
@@ -219,17 +235,17 @@ commands! {
     /// Start a stopped instance
     ///
     /// Boots from nothing; answers when the vCPUs run.
-    start_instance, "/instances/{id}/start", Command::Start;
+    start_instance, "/instances/{id}/start", Request::Start;
     /// Put an instance to standby
     ///
     /// Holds its vCPUs, writes its memory to disk and ends its process.
-    standby_instance, "/instances/{id}/standby", Command::Standby;
+    standby_instance, "/instances/{id}/standby", Request::Standby;
     /// Restore an instance from standby
-    restore_instance, "/instances/{id}/restore", Command::Restore;
+    restore_instance, "/instances/{id}/restore", Request::Restore;
     /// Hold an instance's vCPUs
-    pause_instance, "/instances/{id}/pause", Command::Pause;
+    pause_instance, "/instances/{id}/pause", Request::Pause;
     /// Let them run again
-    resume_instance, "/instances/{id}/resume", Command::Resume;
+    resume_instance, "/instances/{id}/resume", Request::Resume;
 }
 
 /// Stop an instance
@@ -248,7 +264,7 @@ pub(super) async fn stop_instance(
     Path(key): Path<String>,
     Body(options): Body<StopOptions>,
 ) -> Result<Json<Instance>, ApiError> {
-    let view = command(&state, &key, Command::Stop, &options).await?;
+    let view = command(&state, &key, Request::Stop { grace_ms: options.grace_ms }).await?;
     Ok(Json(present(&state, view)))
 }
 
@@ -266,7 +282,8 @@ pub(super) async fn delete_instance(
     Path(key): Path<String>,
     Params(options): Params<StopOptions>,
 ) -> Result<StatusCode, ApiError> {
-    command(&state, &key, Command::Delete, &options).await?;
+    let StopOptions { grace_ms: _ } = options;
+    command(&state, &key, Request::Delete).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -393,7 +410,7 @@ fn present_interval(state: &State, interval: &interval::Interval) -> Interval {
     }
 }
 
-fn timestamp(state: &State, at: Instant) -> Timestamp {
+pub(super) fn timestamp(state: &State, at: Instant) -> Timestamp {
     Timestamp(state.fleet.calendar_ns(at))
 }
 
@@ -404,7 +421,7 @@ fn usage(state: &State, view: &Arc<View>) -> (Instant, Usage) {
     (now, usage.first().copied().unwrap_or(unknown))
 }
 
-fn present(state: &State, view: Arc<View>) -> Instance {
+pub(super) fn present(state: &State, view: Arc<View>) -> Instance {
     let (now, usage) = usage(state, &view);
     let policy = state.fleet.timeline(&view.record.tenant).at(now);
     present_one(state, &view, &usage, policy)
@@ -439,9 +456,14 @@ fn present_one(state: &State, view: &View, usage: &Usage, policy: Digest) -> Ins
         has_snapshot: matches!(live.state, vm::State::Standby { .. }),
         hypervisor: spec.hypervisor.clone(),
         vcpus: spec.vcpus,
-        size: format_size(spec.memory_bytes),
-        memory_bytes: spec.memory_bytes,
+        size: format_size(live.shape.memory_bytes),
+        memory_bytes: live.shape.memory_bytes,
         disk_bytes: live.shape.disk_bytes,
+        snapshot_bytes: live.shape.snapshot_bytes,
+        restart_policy: settings::present_restart(&spec.restart),
+        restart_status: settings::restart_status(state, view),
+        expires_at: spec.expiry.map(|expiry| timestamp(state, Instant(expiry.at_ns))),
+        expiry_action: spec.expiry.map(|expiry| expiry.action.into()),
         session: live.session,
         tags: spec.tags.clone(),
         current_phase: usage.current.map(wire::Phase::from),
@@ -471,9 +493,11 @@ mod tests {
 
     #[test]
     fn lists_are_filtered_by_state_and_tags() {
-        let filter = Filter::new(pairs(&[("state", "Running"), ("tags[team]", "blue")])).expect("a filter");
+        let filter = [("state", "Running"), ("tags[team]", "blue"), ("tag", "a=b=c")];
+        let filter = Filter::new(pairs(&filter)).expect("a filter");
         assert_eq!(filter.state, Some(InstanceState::Running));
-        assert_eq!(filter.tags, pairs(&[("team", "blue")]));
+        assert_eq!(filter.tags, pairs(&[("team", "blue"), ("a", "b=c")]));
+        assert_eq!(Filter::new(pairs(&[("tag", "team")])).expect_err("refused").status(), 400);
         assert_eq!(Filter::new(Vec::new()).ok(), Some(Filter::default()));
     }
 

@@ -16,7 +16,9 @@ pub mod model;
 mod policies;
 mod routes;
 mod serve;
+mod settings;
 mod size;
+mod snapshots;
 mod tenants;
 mod time;
 
@@ -32,7 +34,7 @@ pub use library::standard_record;
 pub use routes::{OPEN_PATHS, openapi, openapi_text, router};
 pub use serve::serve;
 pub use size::{UnknownSize, format_size, parse_size};
-pub use time::{UnknownDuration, parse_duration};
+pub use time::{UnknownDuration, format_millis, parse_duration};
 
 use crate::driver::Fleet;
 use crate::image::Images;

@@ -1,5 +1,11 @@
 //! What goes over the wire, in both directions. The command line reads with the same types that the daemon writes with.
 
+mod settings;
+mod snapshot;
+
+pub use settings::*;
+pub use snapshot::*;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -304,6 +310,21 @@ pub struct CreateInstance {
     /// Which hypervisor; the host's default if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hypervisor: Option<String>,
+    /// Up to which its memory may be resized while it runs, in bytes; not at all if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes_max: Option<u64>,
+    /// How it is started again after an end that nobody asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_policy: Option<RestartPolicy>,
+    /// Its time is over so long from now, such as `1h30m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<String>,
+    /// Its time is over then, instead of `ttl`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// What happens when its time is over; it is deleted if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiry_action: Option<ExpiryAction>,
 }
 
 fn one() -> u32 {
@@ -380,7 +401,7 @@ pub struct Instance {
     /// What it said about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_message: Option<String>,
-    /// Whether there is a snapshot to restore.
+    /// Whether its memory is on disk, to be restored.
     pub has_snapshot: bool,
     /// Which hypervisor runs it.
     pub hypervisor: String,
@@ -392,7 +413,20 @@ pub struct Instance {
     pub memory_bytes: u64,
     /// Sum of its writable disks in bytes.
     pub disk_bytes: u64,
-    /// Number of the start under way or last, from 1.
+    /// Bytes on disk for the memory of a standby and for the snapshots that are kept.
+    pub snapshot_bytes: u64,
+    /// How it is started again after an end that nobody asked for.
+    pub restart_policy: RestartPolicy,
+    /// Where that stands; absent without such a policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_status: Option<RestartStatus>,
+    /// When its time is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// What happens then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiry_action: Option<ExpiryAction>,
+    /// Number of the start under way or last, from 1; 0 for a fork that was never started.
     pub session: u32,
     /// Free labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -455,7 +489,7 @@ pub struct Shape {
     pub memory_bytes: u64,
     /// Writable disks in bytes.
     pub disk_bytes: u64,
-    /// Bytes on disk for the memory of a standby.
+    /// Bytes on disk for the memory of a standby and for the snapshots that are kept.
     pub snapshot_bytes: u64,
 }
 

@@ -13,7 +13,7 @@ use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
-use super::{State, auth, error, health, images, instances, journal, logs, policies, tenants};
+use super::{State, auth, error, health, images, instances, journal, logs, policies, settings, snapshots, tenants};
 use crate::limits;
 
 /// The paths that need no token.
@@ -29,6 +29,7 @@ pub const OPEN_PATHS: [&str; 2] = ["/health", "/openapi.json"];
     ),
     tags(
         (name = "instances", description = "Virtual machines and their time"),
+        (name = "snapshots", description = "What machines were, kept and copied"),
         (name = "images", description = "What a machine boots"),
         (name = "policies", description = "How time counts, and for whom"),
         (name = "journal", description = "Every fact"),
@@ -60,7 +61,7 @@ fn guarded() -> OpenApiRouter<Arc<State>> {
     let component_bytes_max = DefaultBodyLimit::max(limits::policy::COMPONENT_BYTES_MAX);
     OpenApiRouter::new()
         .routes(routes!(instances::list_instances, instances::create_instance))
-        .routes(routes!(instances::get_instance, instances::delete_instance))
+        .routes(routes!(instances::get_instance, instances::delete_instance, settings::update_instance))
         .routes(routes!(instances::start_instance))
         .routes(routes!(instances::stop_instance))
         .routes(routes!(instances::standby_instance))
@@ -70,6 +71,18 @@ fn guarded() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(instances::wait_for_instance))
         .routes(routes!(logs::stream_logs))
         .routes(routes!(instances::list_intervals))
+        .routes(routes!(settings::resize_instance))
+        .routes(routes!(settings::get_stats))
+        .routes(routes!(snapshots::list_snapshots, snapshots::create_snapshot))
+        .routes(routes!(snapshots::get_snapshot, snapshots::delete_snapshot))
+        .routes(routes!(snapshots::restore_snapshot))
+        .routes(routes!(snapshots::fork_snapshot))
+        .routes(routes!(snapshots::fork_instance))
+        .routes(routes!(
+            snapshots::get_snapshot_schedule,
+            snapshots::set_snapshot_schedule,
+            snapshots::delete_snapshot_schedule
+        ))
         .routes(routes!(images::list_images, images::import_image))
         .routes(routes!(images::get_image, images::remove_image))
         .routes(routes!(policies::list_policies, policies::upload_policy).layer(component_bytes_max))

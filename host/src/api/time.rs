@@ -38,6 +38,20 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnknownDuration> {
     if text.is_empty() { Err(unknown()) } else { Ok(Duration::from_nanos(nanos)) }
 }
 
+/// Writes milliseconds so that [`parse_duration`] reads them back exactly.
+pub fn format_millis(millis: u64) -> String {
+    let parts = [(3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
+    let mut rest = millis;
+    let mut text = String::new();
+    for (unit, name) in parts {
+        if rest >= unit {
+            text.push_str(&format!("{}{name}", rest / unit));
+            rest %= unit;
+        }
+    }
+    if text.is_empty() { "0s".into() } else { text }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +70,15 @@ mod tests {
         for (text, millis) in rows {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
+    }
+
+    #[test]
+    fn a_written_duration_is_read_back_exactly() {
+        for millis in [0, 1, 999, 1_000, 60_001, 5_400_000, u64::from(u32::MAX)] {
+            let text = format_millis(millis);
+            assert_eq!(parse_duration(&text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        assert_eq!(format_millis(5_400_000), "1h30m");
     }
 
     #[test]

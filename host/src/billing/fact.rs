@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::id::{Digest, InstanceId, TenantId};
+use crate::id::{Digest, InstanceId, SnapshotName, TenantId};
 use crate::units::Instant;
-use crate::vm::{Command, ExitCause, Phase, Shape};
+use crate::vm::{Asker, Command, ExitCause, Phase, Shape};
 
 /// One boot of the host, as the kernel names it (`/proc/sys/kernel/random/boot_id`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,6 +76,10 @@ pub enum FactBody {
     Intended {
         /// The command.
         command: Command,
+        /// Who asked for it.
+        by: Asker,
+        /// What it is about beside the instance: a snapshot's name, the ids of forks, a number of bytes.
+        about: Option<String>,
     },
     /// An intended command was given up: nothing changed, or what changed is told by facts of its own.
     Abandoned {
@@ -94,6 +98,22 @@ pub enum FactBody {
         session: u32,
         /// Why it stopped, where it did.
         cause: Option<ExitCause>,
+    },
+    /// A new instance was made of another one. Both have this fact, each in its own history; the new one's time begins with the fact after.
+    Forked {
+        /// The instance that was copied.
+        parent: InstanceId,
+        /// The new one.
+        child: InstanceId,
+        /// The snapshot that was copied; none for the parent as it was.
+        snapshot: Option<SnapshotName>,
+    },
+    /// Something that is on record of the instance was changed, which changes no phase.
+    Amended {
+        /// What, by its name in JSON.
+        field: String,
+        /// What it is from here on, as JSON.
+        value: String,
     },
     /// The record was closed; its time ends here. Usage stays readable.
     Deleted,

@@ -99,7 +99,9 @@ pub fn intervals(facts: &[(u64, Fact)], timeline: &Timeline, now: Instant) -> Ve
             | FactBody::PolicyActivated { .. }
             | FactBody::PolicyFaulted { .. }
             | FactBody::Intended { .. }
-            | FactBody::Abandoned { .. } => {}
+            | FactBody::Abandoned { .. }
+            | FactBody::Forked { .. }
+            | FactBody::Amended { .. } => {}
         }
     }
     close(&mut done, open, timeline, now, true);

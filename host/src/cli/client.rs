@@ -114,6 +114,10 @@ impl Client {
         self.answer(self.request(Method::PUT, path).json(body)).await
     }
 
+    pub(super) async fn patch<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> anyhow::Result<T> {
+        self.answer(self.request(Method::PATCH, path).json(body)).await
+    }
+
     pub(super) async fn upload<T: DeserializeOwned>(&self, path: &[&str], bytes: Vec<u8>) -> anyhow::Result<T> {
         let request = self.request(Method::POST, path).header("content-type", "application/wasm").body(bytes);
         self.answer(request).await

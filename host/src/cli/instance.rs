@@ -10,7 +10,7 @@ use futures::{StreamExt, pin_mut};
 use super::client::Client;
 use super::output::{self, Output};
 use super::progress::during;
-use super::{Global, client};
+use super::{Global, client, settings, snapshot};
 use crate::api::model::{
     CreateInstance, DiskRequest, Instance, InstanceState, Intervals, NoOptions, StopOptions, Waited,
 };
@@ -64,6 +64,24 @@ pub(super) enum Command {
         after_help = "Examples:\n  tallyman instance delete web\n  tallyman instance delete web --grace 0s\n\nIts usage stays readable by its full id."
     )]
     Delete(Stop),
+    /// Make a new instance of another one
+    #[command(
+        after_help = "Examples:\n  tallyman instance fork web web-2 --from-running\n  tallyman instance fork web web-2 --to standby\n\nIts history begins with nothing."
+    )]
+    Fork(snapshot::Fork),
+    /// Change labels, the restart policy, or the end of its time
+    #[command(
+        after_help = "Examples:\n  tallyman instance update web --restart on-failure --restart-attempts 5\n  tallyman instance update web --ttl 2h --at-expiry stop\n  tallyman instance update web --tag team=blue"
+    )]
+    Update(settings::Update),
+    /// Give an instance more or less memory
+    #[command(
+        after_help = "Examples:\n  tallyman instance resize web 1GB\n\nA stopped instance boots with it; one that runs gets it at once, where its hypervisor can do that."
+    )]
+    Resize(settings::Resize),
+    /// Show what an instance uses of the host
+    #[command(after_help = "Examples:\n  tallyman instance stats web")]
+    Stats(One),
     /// Wait until an instance is in a state
     #[command(
         after_help = "Examples:\n  tallyman instance wait web\n  tallyman instance wait web --state Stopped --timeout 5m"
@@ -136,6 +154,11 @@ pub(super) struct Create {
     /// Which hypervisor, instead of the host's default
     #[arg(long)]
     hypervisor: Option<String>,
+    /// Up to which its memory may be resized while it runs
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    memory_max: Option<u64>,
+    #[command(flatten)]
+    by_itself: settings::ByItself,
     #[command(flatten)]
     ready: Ready,
 }
@@ -194,11 +217,11 @@ enum Source {
     Vmm,
 }
 
-fn duration(text: &str) -> Result<Duration, UnknownDuration> {
+pub(super) fn duration(text: &str) -> Result<Duration, UnknownDuration> {
     parse_duration(text)
 }
 
-fn tag(text: &str) -> Result<(String, String), String> {
+pub(super) fn tag(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write it like team=blue")?;
     Ok((name.to_owned(), value.to_owned()))
 }
@@ -238,6 +261,10 @@ impl Command {
             Command::Pause(One { id }) => done(output, &command(&client, &id, "pause", &NoOptions {}).await?),
             Command::Resume(One { id }) => done(output, &command(&client, &id, "resume", &NoOptions {}).await?),
             Command::Delete(stop) => stop.delete(&client, output).await,
+            Command::Fork(fork) => fork.run(&client, output).await,
+            Command::Update(update) => update.run(&client, output).await,
+            Command::Resize(resize) => resize.run(&client, output).await,
+            Command::Stats(One { id }) => settings::stats(&client, output, &id).await,
             Command::Wait(wait) => wait.run(&client, output).await,
             Command::Logs(logs) => logs.run(&client, output).await,
             Command::Intervals(One { id }) => show_intervals(&client, output, &id).await,
@@ -294,7 +321,7 @@ async fn show_intervals(client: &Client, output: Output, id: &str) -> anyhow::Re
     check(&found)
 }
 
-fn done(output: Output, instance: &Instance) -> anyhow::Result<()> {
+pub(super) fn done(output: Output, instance: &Instance) -> anyhow::Result<()> {
     output.show(instance, |instance| format!("{} is {}", instance.name, instance.state))
 }
 
@@ -324,6 +351,11 @@ impl Create {
             skip_guest_agent: self.skip_guest_agent,
             stop_grace_ms: self.stop_grace.map(millis),
             hypervisor: self.hypervisor.clone(),
+            memory_bytes_max: self.memory_max,
+            restart_policy: self.by_itself.restart_policy(),
+            ttl: self.by_itself.ttl(),
+            expires_at: None,
+            expiry_action: self.by_itself.expiry_action(),
         })
     }
 

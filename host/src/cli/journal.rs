@@ -157,12 +157,24 @@ fn details(what: &What) -> String {
             format!("{}{}", short(digest), if *rollback { " (rollback)" } else { "" })
         }
         What::PolicyFaulted { digest, reason } => format!("{}: {reason}", short(digest)),
-        What::Intended { command } => vm::Command::from(*command).to_string(),
+        What::Intended { command, by, about } => {
+            let about = about.as_ref().map(|about| format!(" {about}")).unwrap_or_default();
+            let by = match vm::Asker::from(*by) {
+                vm::Asker::Client => String::new(),
+                other => format!(" (by {})", other.as_str()),
+            };
+            format!("{}{about}{by}", vm::Command::from(*command))
+        }
         What::Abandoned { command, reason } => format!("{}: {reason}", vm::Command::from(*command)),
         What::Entered { phase, cause, .. } => {
             let cause = cause.map(|cause| format!(" ({})", vm::ExitCause::from(cause).as_str())).unwrap_or_default();
             format!("{}{cause}", vm::Phase::from(*phase))
         }
+        What::Forked { parent, child, snapshot } => match snapshot {
+            Some(snapshot) => format!("{child} of {parent}'s {snapshot}"),
+            None => format!("{child} of {parent}"),
+        },
+        What::Amended { field, value } => format!("{field} = {value}"),
         What::Deleted => String::new(),
     }
 }

@@ -12,6 +12,8 @@ mod output;
 mod policy;
 mod progress;
 mod serve;
+mod settings;
+mod snapshot;
 mod tour;
 
 #[cfg(test)]
@@ -90,6 +92,9 @@ enum Command {
     /// Virtual machines
     #[command(subcommand, visible_alias = "i")]
     Instance(instance::Command),
+    /// What machines were, kept and copied
+    #[command(subcommand)]
+    Snapshot(snapshot::Command),
     /// What a machine boots
     #[command(subcommand)]
     Image(image::Command),
@@ -140,6 +145,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Serve(serve) => serve.run(&global).await,
         Command::Tour(tour) => tour.run(&global).await,
         Command::Instance(command) => command.run(&global).await,
+        Command::Snapshot(command) => command.run(&global).await,
         Command::Image(command) => command.run(&global).await,
         Command::Policy(command) => command.run(&global).await,
         Command::Journal(command) => command.run(&global).await,

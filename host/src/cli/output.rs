@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 use crate::api::format_size;
-use crate::api::model::{Instance, Intervals, Policy, Proof, Timestamp};
+use crate::api::model::{ExpiryAction, Instance, Intervals, Policy, Proof, RestartBlock, RestartMode, Timestamp};
 use crate::clock;
 use crate::units::Nanos;
 
@@ -177,10 +177,38 @@ pub(super) fn instance(instance: &Instance) -> String {
         ("hypervisor", Some(instance.hypervisor.clone())),
         ("vcpus", Some(instance.vcpus.to_string())),
         ("memory", Some(format_size(instance.memory_bytes))),
+        ("snapshots", (instance.snapshot_bytes > 0).then(|| format!("{} bytes", instance.snapshot_bytes))),
+        ("restart", restart(instance)),
+        ("expires", expiry(instance)),
         ("session", Some(instance.session.to_string())),
         ("tags", (!tags.is_empty()).then(|| tags.join(", "))),
     ];
     pairs(rows.into_iter().filter_map(|(name, value)| Some((name, value?))))
+}
+
+/// When an instance is started again, and what comes next; nothing if it never is.
+fn restart(instance: &Instance) -> Option<String> {
+    let status = instance.restart_status.as_ref()?;
+    let when = match instance.restart_policy.policy {
+        RestartMode::Never => "never",
+        RestartMode::Always => "always",
+        RestartMode::OnFailure => "on failure",
+    };
+    let next = match (status.next_attempt_at, status.blocked_reason) {
+        (Some(at), _) => format!(", next at {at}"),
+        (None, Some(RestartBlock::ManualStop)) => ", not after a stop that was asked for".into(),
+        (None, Some(RestartBlock::MaxAttemptsExceeded)) => ", no attempts left".into(),
+        (None, None) => String::new(),
+    };
+    Some(format!("{when}, {} attempts in a row{next}", status.attempts))
+}
+
+fn expiry(instance: &Instance) -> Option<String> {
+    let action = match instance.expiry_action.unwrap_or_default() {
+        ExpiryAction::Delete => "deleted",
+        ExpiryAction::Stop => "stopped",
+    };
+    instance.expires_at.map(|at| format!("{at}, then it is {action}"))
 }
 
 /// Every interval, the totals, and the proof.

@@ -1,10 +1,11 @@
-//! [`Live`] as the journal stores it: JSON with one name for each thing, unknown keys refused.
+//! Records and [`Live`] as the journal stores them: JSON with one name for each thing, unknown keys refused.
 
 use serde::{Deserialize, Serialize};
 
-use super::record::Live;
+use super::record::{Live, Record, Restarts, Snapshot, Spec};
+use super::request::Intent;
 use crate::units::Instant;
-use crate::vm::{Command, ExitCause, Phase, Shape, State};
+use crate::vm::{ExitCause, Phase, Shape, State};
 
 /// Why a stored state can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +29,7 @@ struct Stored {
     snapshot_bytes: u64,
     session: u32,
     incarnation: u32,
-    intent: Option<String>,
+    intent: Option<Intent>,
     program_started: bool,
     agent_ready: bool,
     started_ns: Option<i64>,
@@ -37,6 +38,21 @@ struct Stored {
     exit_code: Option<i32>,
     exit_message: Option<String>,
     error: Option<String>,
+    restarts: Restarts,
+    snapshot_due_ns: Option<i64>,
+}
+
+#[derive(Serialize)]
+struct RecordOut<'a> {
+    spec: &'a Spec,
+    snapshots: &'a [Snapshot],
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecordIn {
+    spec: Spec,
+    snapshots: Vec<Snapshot>,
 }
 
 const DELETED: &str = "deleted";
@@ -84,7 +100,7 @@ pub(super) fn encode(live: &Live) -> String {
         snapshot_bytes: live.shape.snapshot_bytes,
         session: live.session,
         incarnation: live.incarnation,
-        intent: live.intent.map(|command| command.as_str().into()),
+        intent: live.intent.clone(),
         program_started: live.program_started,
         agent_ready: live.agent_ready,
         started_ns: live.started.map(|at| at.0),
@@ -93,6 +109,8 @@ pub(super) fn encode(live: &Live) -> String {
         exit_code: live.exit_code,
         exit_message: live.exit_message.clone(),
         error: live.error.clone(),
+        restarts: live.restarts,
+        snapshot_due_ns: live.snapshot_due_ns,
     };
     serde_json::to_string(&stored).expect("numbers, texts and nothing else")
 }
@@ -100,7 +118,6 @@ pub(super) fn encode(live: &Live) -> String {
 /// The value of a text that [`encode`] made.
 pub(super) fn decode(text: &str) -> Result<Live, CodecError> {
     let stored: Stored = serde_json::from_str(text)?;
-    let intent = stored.intent.map(|text| word(&Command::ALL, Command::as_str, &text, "command")).transpose()?;
     let cause = stored.cause.map(|text| word(&ExitCause::ALL, ExitCause::as_str, &text, "exit cause")).transpose()?;
     Ok(Live {
         state: state(&stored.state, stored.ready)?,
@@ -112,7 +129,7 @@ pub(super) fn decode(text: &str) -> Result<Live, CodecError> {
         },
         session: stored.session,
         incarnation: stored.incarnation,
-        intent,
+        intent: stored.intent,
         program_started: stored.program_started,
         agent_ready: stored.agent_ready,
         started: stored.started_ns.map(Instant),
@@ -121,13 +138,62 @@ pub(super) fn decode(text: &str) -> Result<Live, CodecError> {
         exit_code: stored.exit_code,
         exit_message: stored.exit_message,
         error: stored.error,
+        restarts: stored.restarts,
+        snapshot_due_ns: stored.snapshot_due_ns,
     })
+}
+
+/// The JSON text of a record, without what the journal keeps beside it.
+pub(super) fn encode_record(record: &Record) -> String {
+    let Record { id: _, tenant: _, name: _, spec, snapshots } = record;
+    serde_json::to_string(&RecordOut { spec, snapshots }).expect("numbers, texts and nothing else")
+}
+
+/// The parts of a record whose text [`encode_record`] made.
+pub(super) fn decode_record(text: &str) -> Result<(Spec, Vec<Snapshot>), CodecError> {
+    let RecordIn { spec, snapshots } = serde_json::from_str(text)?;
+    Ok((spec, snapshots))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::request::{Child, NewSnapshot, Request, Target};
     use super::*;
+    use crate::vm::{Asker, Command};
+
+    /// One of each kind.
+    fn requests() -> Vec<Request> {
+        let name: crate::id::SnapshotName = "kept".parse().unwrap();
+        let new =
+            NewSnapshot { name: name.clone(), tags: [("a".into(), "b".into())].into_iter().collect(), keep: Some(3) };
+        let child = Child { id: "c".parse().unwrap(), name: "d".parse().unwrap(), target: Target::Standby };
+        vec![
+            Request::Start,
+            Request::Stop { grace_ms: Some(7) },
+            Request::Pause,
+            Request::Resume,
+            Request::Standby,
+            Request::Restore,
+            Request::Delete,
+            Request::Snapshot(new),
+            Request::Discard { snapshot: name.clone() },
+            Request::Revert { snapshot: name.clone() },
+            Request::Fork { children: vec![child], snapshot: Some(name) },
+            Request::Resize { memory_bytes: u64::MAX },
+        ]
+    }
+
+    #[test]
+    fn every_request_survives_the_journal() {
+        let commands: Vec<_> = requests().iter().map(Request::command).collect();
+        assert_eq!(commands, Command::ALL);
+        for (request, by) in requests().into_iter().zip(Asker::ALL.into_iter().cycle()) {
+            let intent = Intent { request, by, ran: true };
+            let text = serde_json::to_string(&intent).unwrap();
+            assert_eq!(serde_json::from_str::<Intent>(&text).unwrap(), intent, "{text}");
+        }
+    }
 
     #[test]
     fn every_state_survives_the_journal() {
@@ -137,7 +203,7 @@ mod tests {
                 shape: Shape { vcpus: 2, memory_bytes: 3, disk_bytes: 4, snapshot_bytes: 5 },
                 session: 6,
                 incarnation: 7,
-                intent: Some(Command::Standby),
+                intent: Some(Intent { request: Request::Standby, by: Asker::Client, ran: false }),
                 program_started: true,
                 agent_ready: false,
                 started: Some(Instant(8)),
@@ -146,6 +212,8 @@ mod tests {
                 exit_code: Some(-1),
                 exit_message: Some("bye \"now\"".into()),
                 error: None,
+                restarts: Restarts { attempts: 9, last_ns: Some(10), due_ns: None },
+                snapshot_due_ns: Some(11),
             };
             assert_eq!(decode(&encode(&live)).unwrap(), live);
         }

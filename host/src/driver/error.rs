@@ -1,10 +1,11 @@
 //! Why the fleet will not do something.
 
-use crate::id::{IdError, InstanceName};
+use crate::id::{IdError, InstanceName, SnapshotName};
+use crate::limits;
 use crate::vm::Refusal;
 
 /// Why a request failed. The first group is the caller's to mend, the second the host's, the third ours.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum FleetError {
     /// Nothing answers to this id, name or prefix.
     #[error("there is no instance '{key}'")]
@@ -26,6 +27,29 @@ pub enum FleetError {
     /// Another instance of the tenant has the name.
     #[error("the name '{0}' is in use; choose another, or delete the instance that has it")]
     NameInUse(InstanceName),
+    /// The instance has no such snapshot.
+    #[error("there is no snapshot '{name}' of this instance; there are: {known}")]
+    NoSuchSnapshot {
+        /// What was asked for.
+        name: SnapshotName,
+        /// What there is.
+        known: String,
+    },
+    /// The instance has a snapshot of this name.
+    #[error("the instance has a snapshot '{0}' already; choose another name, or delete it first")]
+    SnapshotExists(SnapshotName),
+    /// The instance has as many snapshots as it may.
+    #[error("the instance has {max} snapshots, as many as one may have; delete some", max = limits::snapshot::KEPT_MAX)]
+    TooManySnapshots,
+    /// There is no memory that could be in standby.
+    #[error("nothing ran there, so that there is no memory to be in Standby with; choose Stopped or Running")]
+    NoMemory,
+    /// A fork of an instance that runs, without leave to pause it.
+    #[error("the instance runs, and a fork would pause it for a moment; say so with from_running, or stop it first")]
+    SourceRuns,
+    /// The instance's hypervisor can't do this.
+    #[error("{0}")]
+    Unsupported(String),
     /// No such image.
     #[error("there is no image '{name}'; there are: {known}")]
     NoSuchImage {
@@ -74,6 +98,9 @@ pub enum FleetError {
         "done, but the data folder's disk is full: the fact is kept in memory and recorded as soon as there is space"
     )]
     Unrecorded,
+    /// A file of the host could not be read or written. The text is for the client.
+    #[error("the host could not do it: {0}")]
+    Files(String),
     /// The hypervisor failed. The text is for the client.
     #[error("the hypervisor could not do it: {0}")]
     Hypervisor(String),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::alarm::Alarms;
 use super::calendar::Calendar;
 use super::error::FleetError;
 use super::record::Record;
@@ -26,6 +27,7 @@ pub(super) struct Host {
     pub(super) instances: PathBuf,
     pub(super) alive: Option<Alive>,
     pub(super) calendar: Calendar,
+    pub(super) alarms: Alarms,
     pub(super) directory: RwLock<Directory>,
 }
 
@@ -39,20 +41,18 @@ pub(super) struct Directory {
 
 impl Directory {
     pub(super) fn insert(&mut self, slot: Arc<Slot>) {
-        let record = &slot.record;
-        self.by_name.insert((record.tenant.clone(), record.name.clone()), slot.clone());
-        self.by_id.insert(record.id.clone(), slot.clone());
+        self.by_name.insert((slot.tenant.clone(), slot.name.clone()), slot.clone());
+        self.by_id.insert(slot.id.clone(), slot.clone());
         self.by_row.insert(slot.row, slot);
     }
 
     fn remove(&mut self, slot: &Slot) {
-        let record = &slot.record;
-        let name = (record.tenant.clone(), record.name.clone());
+        let name = (slot.tenant.clone(), slot.name.clone());
         // The name is free since the fact is durable; it may be another's by now.
         if self.by_name.get(&name).is_some_and(|named| named.row == slot.row) {
             self.by_name.remove(&name);
         }
-        self.by_id.remove(&record.id);
+        self.by_id.remove(&slot.id);
         self.by_row.remove(&slot.row);
     }
 
@@ -61,14 +61,14 @@ impl Directory {
         let not_found = || FleetError::NotFound { key: key.chars().take(80).collect() };
         let name: InstanceName = key.parse().map_err(|_| not_found())?;
         let first: InstanceId = key.parse().map_err(|_| not_found())?;
-        if let Some(slot) = self.by_id.get(&first).filter(|slot| slot.record.tenant == *tenant) {
+        if let Some(slot) = self.by_id.get(&first).filter(|slot| slot.tenant == *tenant) {
             return Ok(slot.clone());
         }
         if let Some(slot) = self.by_name.get(&(tenant.clone(), name)) {
             return Ok(slot.clone());
         }
         let begins = self.by_id.range(first..).take_while(|(id, _)| id.as_str().starts_with(key));
-        let matches: Vec<_> = begins.filter(|(_, slot)| slot.record.tenant == *tenant).map(|(_, slot)| slot).collect();
+        let matches: Vec<_> = begins.filter(|(_, slot)| slot.tenant == *tenant).map(|(_, slot)| slot).collect();
         match matches.as_slice() {
             [] => Err(not_found()),
             [only] => Ok(Arc::clone(only)),
@@ -88,6 +88,7 @@ impl Host {
 
     /// Takes a deleted instance out of the directory. The journal keeps it.
     pub(super) fn forget(&self, slot: &Slot) {
+        self.alarms.set(slot.row, None);
         self.directory_mut().remove(slot);
     }
 
@@ -114,7 +115,7 @@ impl Host {
             incarnation,
             vcpus: record.spec.vcpus,
             memory_bytes: record.spec.memory_bytes,
-            memory_bytes_max: None,
+            memory_bytes_max: record.spec.memory_bytes_max,
             kernel: image.kernel(),
             initrd: image.initrd(),
             cmdline,

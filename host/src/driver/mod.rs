@@ -2,41 +2,52 @@
 //!
 //! The driver knows no hypervisor, no policy and no wire format: it works on the seams of `hypervisor`, `billing` and `journal`.
 
+mod agenda;
+mod alarm;
+mod amend;
 mod calendar;
 mod codec;
+mod copy;
+mod create;
 mod error;
+mod fork;
 mod host;
 mod operate;
 mod record;
 mod recover;
+mod request;
 mod slot;
+mod snapshot;
 mod task;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+pub use amend::Amendment;
 pub(crate) use calendar::STEP_NS_MIN;
 pub use error::FleetError;
-pub use record::{Disk, Live, NewInstance, Record, Spec, View};
+pub use fork::NewFork;
+pub use record::{
+    Disk, Expiry, ExpiryAction, Live, NewInstance, Record, Restarts, SavedMemory, Schedule, Snapshot, Spec, View,
+};
+pub use request::{Child, Intent, NewSnapshot, Request, Target};
 
 use self::host::{Directory, Host};
 use self::slot::{Order, Slot};
 use self::task::{Task, refused};
+use crate::billing::FactBody;
 use crate::billing::account::{Account, Reader, Usage};
 use crate::billing::interval::{self, Interval, Timeline};
-use crate::billing::{Fact, FactBody};
 use crate::clock::Clock;
-use crate::hypervisor::{Description, Hypervisor};
-use crate::id::{Digest, InstanceId, TenantId};
-use crate::image::{Image, ImageError, Images};
-use crate::journal::{Alive, Entry, InstanceWrite, Journal, NewActivation, StoredInstance};
-use crate::limits::instance as limits;
+use crate::hypervisor::{self, Description, Hypervisor, ProcessUsage};
+use crate::id::{Digest, InstanceId, SnapshotName, TenantId};
+use crate::image::Images;
+use crate::journal::{Alive, Entry, Journal, NewActivation, StoredInstance};
 use crate::units::Instant;
-use crate::vm::{Command, Phase, Shape, State};
+use crate::vm::{Phase, State};
 
 /// All instances of a host.
 #[derive(Clone)]
@@ -93,122 +104,96 @@ impl Fleet {
             instances: parts.instances,
             alive: parts.alive,
             calendar: calendar::Calendar::default(),
+            alarms: alarm::Alarms::default(),
             directory: RwLock::new(directory),
         }));
+        fleet.sweep();
         fleet.take_up();
+        let (host, alarms, clock) = (Arc::downgrade(&fleet.0), fleet.0.alarms.clone(), fleet.0.clock.clone());
+        tokio::spawn(alarm::wake(host, alarms, clock));
         Ok(fleet)
+    }
+
+    /// Removes the folders of instances that were never put on record, or whose deletion a crash has interrupted. In the background.
+    fn sweep(&self) {
+        let Ok(folders) = std::fs::read_dir(&self.0.instances) else { return };
+        let directory = self.0.directory();
+        let unknown = folders.flatten().filter(|folder| {
+            let id = folder.file_name().to_str().and_then(|name| name.parse::<InstanceId>().ok());
+            id.is_some_and(|id| id.is_of_ours() && !directory.by_id.contains_key(&id))
+        });
+        let unknown: Vec<_> = unknown.map(|folder| folder.path()).collect();
+        tokio::task::spawn_blocking(move || {
+            for folder in unknown {
+                if let Err(error) = copy::remove(&folder) {
+                    tracing::warn!(folder = %folder.display(), %error, "a folder that belongs to no instance is left");
+                }
+            }
+        });
     }
 
     fn take_up(&self) {
         for slot in self.0.directory().by_row.values() {
+            let (host, owned) = (self.0.clone(), slot.clone());
             let live = &slot.view().live;
             if live.state.has_vmm() || live.intent.is_some() {
-                let (host, owned) = (self.0.clone(), slot.clone());
                 slot.wake(|orders| {
                     tokio::spawn(Task::new(host, owned, orders).resume_after_restart());
                 });
+            } else {
+                agenda::plan(&host, slot.row, &slot.view());
             }
         }
     }
 
-    /// Accepts an instance and boots it; answers when its vCPUs run.
-    ///
-    /// # Errors
-    /// See [`FleetError`]. If the launch failed the instance exists, is stopped, and says why.
-    pub async fn create(&self, tenant: &TenantId, new: NewInstance) -> Result<Arc<View>, FleetError> {
-        if self.0.directory().by_row.len() >= limits::KNOWN_MAX {
-            return Err(FleetError::TooMany(limits::KNOWN_MAX));
-        }
-        let host = self.0.clone();
-        let (tenant, named) = (tenant.clone(), new.name.clone());
-        let record = tokio::task::spawn_blocking(move || host.prepare(tenant, new))
-            .await
-            .map_err(|error| FleetError::Bug(error.to_string()))??;
-        tracing::debug!(name = %named, id = %record.id, "prepared");
-        let (reply, answer) = oneshot::channel();
-        // What is durable must be in the directory and boot, even if the caller goes away in between.
-        tokio::spawn(self.clone().accept(record, reply));
-        answer.await.map_err(|_| FleetError::Stopping)?
-    }
-
-    /// Makes an instance durable and starts its task, which answers.
-    async fn accept(self, record: Record, reply: slot::Reply) {
-        let folder = self.0.folder(&record.id);
-        match self.insert(record).await {
-            Ok(slot) => {
-                let (host, owned) = (self.0.clone(), slot.clone());
-                slot.wake(|orders| {
-                    tokio::spawn(Task::new(host, owned, orders).first_boot(reply));
-                });
-            }
-            Err(error) => {
-                if let Err(left) = operate::discard(&folder).await {
-                    tracing::warn!(error = %left, "the folder of an instance that was refused is left");
-                }
-                // A caller that went away has nothing to hear.
-                let _ = reply.send(Err(error));
-            }
-        }
-    }
-
-    /// Makes the record durable, with its first fact.
-    async fn insert(&self, record: Record) -> Result<Arc<Slot>, FleetError> {
-        let live = first_state(&record.spec);
-        let at = self.0.clock.reading();
-        let fact =
-            |body| Fact { at: at.clone(), tenant: record.tenant.clone(), instance: Some(record.id.clone()), body };
-        let created =
-            FactBody::Entered { phase: Phase::Created, shape: live.shape, session: live.session, cause: None };
-        let spec = serde_json::to_string(&record.spec).map_err(|error| FleetError::Bug(error.to_string()))?;
-        let entry = Entry {
-            facts: vec![fact(FactBody::Intended { command: Command::Start }), fact(created)],
-            instance: Some(InstanceWrite::Insert {
-                id: record.id.clone(),
-                tenant: record.tenant.clone(),
-                name: record.name.clone(),
-                record: spec,
-                state: codec::encode(&live),
-                account: Default::default(),
-            }),
-            ..Entry::default()
-        };
-        let receipt = self.0.journal.commit(entry).await.map_err(refused)?;
-        let missing = || FleetError::Bug("a receipt without an account".into());
-        let view = View {
-            record: Arc::new(record),
-            live,
-            account: receipt.account.ok_or_else(missing)?,
-            last_fact: receipt.last_seq,
-            deleted: None,
-        };
-        let slot = Arc::new(Slot::new(receipt.row.ok_or_else(missing)?, view));
-        self.0.directory_mut().insert(slot.clone());
-        Ok(slot)
-    }
-
-    /// Carries out a command; answers when it is done and recorded, or why not. A command that is already fulfilled answers success.
+    /// Carries out a request; answers when it is done and recorded, or why not. A command that is already fulfilled answers success.
     ///
     /// # Errors
     /// See [`FleetError`].
-    pub async fn command(
-        &self,
-        tenant: &TenantId,
-        id: &InstanceId,
-        command: Command,
-        grace: Option<Duration>,
-    ) -> Result<Arc<View>, FleetError> {
+    pub async fn request(&self, tenant: &TenantId, id: &InstanceId, request: Request) -> Result<Arc<View>, FleetError> {
         let slot = self.slot(tenant, id)?;
         let (reply, answer) = oneshot::channel();
         let (host, owned) = (self.0.clone(), slot.clone());
-        slot.send(Order::Carry { command, grace, reply }, |orders| {
+        slot.send(Order::Carry { request, reply }, |orders| {
             tokio::spawn(Task::new(host, owned, orders).run());
         })?;
         answer.await.map_err(|_| FleetError::Stopping)?
     }
 
+    /// Puts a snapshot in the place of what the instance is, and brings it to where it is to stand: if there is no word of it, it runs if the
+    /// snapshot holds memory, and is stopped if not.
+    ///
+    /// # Errors
+    /// See [`FleetError`]. If it could not be brought there, it is where [`Request::Revert`] alone leads.
+    pub async fn revert(
+        &self,
+        tenant: &TenantId,
+        id: &InstanceId,
+        name: SnapshotName,
+        target: Option<Target>,
+    ) -> Result<Arc<View>, FleetError> {
+        let view = self.slot(tenant, id)?.view();
+        let known = &view.record.snapshots;
+        let kept =
+            known.iter().find(|snapshot| snapshot.name == name).ok_or_else(|| snapshot::no_such(&name, known))?;
+        let default = if kept.memory.is_some() { Target::Running } else { Target::Stopped };
+        let next = match (target.unwrap_or(default), kept.memory) {
+            (Target::Standby, None) => return Err(FleetError::NoMemory),
+            (Target::Standby, Some(_)) | (Target::Stopped, None) => None,
+            (Target::Stopped, Some(_)) => Some(Request::Stop { grace_ms: None }),
+            (Target::Running, Some(_)) => Some(Request::Restore),
+            (Target::Running, None) => Some(Request::Start),
+        };
+        let reverted = self.request(tenant, id, Request::Revert { snapshot: name }).await?;
+        match next {
+            Some(next) => self.request(tenant, id, next).await,
+            None => Ok(reverted),
+        }
+    }
+
     fn slot(&self, tenant: &TenantId, id: &InstanceId) -> Result<Arc<Slot>, FleetError> {
         let directory = self.0.directory();
-        let slot = directory.by_id.get(id).filter(|slot| slot.record.tenant == *tenant);
+        let slot = directory.by_id.get(id).filter(|slot| slot.tenant == *tenant);
         slot.cloned().ok_or_else(|| FleetError::NotFound { key: id.to_string() })
     }
 
@@ -237,7 +222,7 @@ impl Fleet {
     /// The instances of a tenant that are not deleted, oldest first.
     pub fn list(&self, tenant: &TenantId) -> Vec<Arc<View>> {
         let directory = self.0.directory();
-        directory.by_row.values().filter(|slot| slot.record.tenant == *tenant).map(|slot| slot.view()).collect()
+        directory.by_row.values().filter(|slot| slot.tenant == *tenant).map(|slot| slot.view()).collect()
     }
 
     /// The totals of these instances now: one component call for all that are under one policy.
@@ -362,20 +347,17 @@ impl Fleet {
         self.0.hypervisors.values().map(|hypervisor| hypervisor.describe())
     }
 
+    /// What the virtual machine monitor of an instance uses; none if there is none. Blocking.
+    ///
+    /// # Errors
+    /// [`FleetError::Hypervisor`] if it can't be found out.
+    pub fn process(&self, view: &View) -> Result<Option<ProcessUsage>, FleetError> {
+        hypervisor::usage(&self.0.folder(&view.record.id), view.live.incarnation).map_err(task::failed)
+    }
+
     /// The folder of an instance, where its console log is.
     pub fn folder(&self, id: &InstanceId) -> PathBuf {
         self.0.folder(id)
-    }
-}
-
-impl Task {
-    /// Boots an instance that was just accepted, answers, and runs.
-    async fn first_boot(mut self, reply: slot::Reply) {
-        self.owe(reply);
-        let outcome = self.boot().await;
-        let outcome = self.settle(Command::Start, outcome).await;
-        self.answer(outcome);
-        self.run().await;
     }
 }
 
@@ -383,36 +365,21 @@ impl Task {
 fn opened(stored: StoredInstance) -> Result<Slot, FleetError> {
     let unreadable = |error: String| FleetError::Bug(format!("instance {}: {error}", stored.id));
     let live = codec::decode(&stored.state).map_err(|error| unreadable(error.to_string()))?;
-    let spec = serde_json::from_str(&stored.record).map_err(|error| unreadable(error.to_string()))?;
+    let (spec, snapshots) = codec::decode_record(&stored.record).map_err(|error| unreadable(error.to_string()))?;
     let deleted = stored.deleted.map(|_| stored.account.tracker.since);
-    let record = Arc::new(Record { id: stored.id, tenant: stored.tenant, name: stored.name, spec });
+    let record = Arc::new(Record { id: stored.id, tenant: stored.tenant, name: stored.name, spec, snapshots });
     let last_fact = stored.last_fact.unwrap_or_default();
     Ok(Slot::new(stored.row, View { record, live, account: stored.account, last_fact, deleted }))
-}
-
-fn first_state(spec: &Spec) -> Live {
-    let disk_bytes = spec.disks.iter().filter(|disk| !disk.read_only).map(|disk| disk.size_bytes).sum();
-    Live {
-        state: State::Created,
-        shape: Shape { vcpus: spec.vcpus, memory_bytes: spec.memory_bytes, disk_bytes, snapshot_bytes: 0 },
-        session: 1,
-        incarnation: 1,
-        intent: Some(Command::Start),
-        program_started: false,
-        agent_ready: false,
-        started: None,
-        stopped: None,
-        cause: None,
-        exit_code: None,
-        exit_message: None,
-        error: None,
-    }
 }
 
 /// Whether a wait is over: reached, or never to be reached.
 fn reached(view: &View, waiting: Waiting) -> Option<()> {
     let over = match waiting {
-        Waiting::For(_) => matches!(view.live.state, State::Stopped | State::Deleted) && view.live.intent.is_none(),
+        Waiting::For(_) => {
+            let live = &view.live;
+            let rests = live.intent.is_none() && live.restarts.due_ns.is_none();
+            matches!(live.state, State::Stopped | State::Deleted) && rests
+        }
         Waiting::ForDeletion => false,
     };
     (reached_fully(view, waiting) || over).then_some(())
@@ -433,51 +400,6 @@ fn wanted(waiting: Waiting) -> String {
 }
 
 impl Host {
-    /// Checks what is asked for and lays out the instance's folder. Blocking.
-    fn prepare(&self, tenant: TenantId, new: NewInstance) -> Result<Record, FleetError> {
-        let image = self.image(new.image.as_str())?;
-        let hypervisor = new.hypervisor.as_deref().unwrap_or(self.default_hypervisor);
-        self.hypervisor(hypervisor)?;
-        let memory_bytes = new.memory_bytes.unwrap_or(image.manifest.memory_bytes_min);
-        check(&new, memory_bytes, &image)?;
-        let id = InstanceId::random();
-        let extra = new.disks.iter().map(measured).collect::<Result<Vec<_>, _>>()?;
-        let mut disks = self.root_disk(&id, &image)?;
-        disks.extend(extra);
-        let spec = Spec {
-            image: new.image.to_string(),
-            vcpus: new.vcpus,
-            memory_bytes,
-            cmdline: new.cmdline,
-            disks,
-            tags: new.tags,
-            skip_guest_agent: new.skip_guest_agent,
-            stop_grace_ms: new.stop_grace_ms,
-            hypervisor: hypervisor.to_owned(),
-            created_ns: self.clock.now().0,
-        };
-        Ok(Record { id, tenant, name: new.name, spec })
-    }
-
-    /// The instance's own copy of its image's root disk.
-    fn root_disk(&self, id: &InstanceId, image: &Image) -> Result<Vec<Disk>, FleetError> {
-        let Some(from) = image.root_disk() else { return Ok(Vec::new()) };
-        let folder = self.folder(id);
-        let path = folder.join("root.raw");
-        let copied = std::fs::create_dir_all(&folder).and_then(|()| std::fs::copy(&from, &path));
-        match copied {
-            Ok(size_bytes) => Ok(vec![Disk { path, read_only: false, size_bytes }]),
-            Err(error) => {
-                // Half a copy only takes space; if it can't be removed either, the first error tells more.
-                let _ = std::fs::remove_dir_all(&folder);
-                Err(match error.kind() {
-                    std::io::ErrorKind::StorageFull => FleetError::NoSpace,
-                    _ => FleetError::Bug(format!("can't copy {}: {error}", from.display())),
-                })
-            }
-        }
-    }
-
     /// `account` with what its policy owed since `from`, as far as it can be had. Blocking.
     fn mended(&self, record: &Record, account: &Account, from: u64) -> Result<Account, FleetError> {
         let history = self.journal.history(&record.id).map_err(|error| FleetError::Bug(error.to_string()))?;
@@ -487,17 +409,6 @@ impl Host {
             .filter_map(|(_, fact)| Some((counted(&fact.body)?, fact.at.meter)))
             .collect();
         Ok(self.accounts.mend(&record.tenant, account, &owed, self.clock.now()))
-    }
-
-    fn image(&self, name: &str) -> Result<Image, FleetError> {
-        let parsed = name.parse()?;
-        self.images.get(&parsed).map_err(|error| match error {
-            ImageError::Unknown { known, .. } => FleetError::NoSuchImage {
-                name: name.into(),
-                known: known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-            },
-            other => FleetError::Bug(other.to_string()),
-        })
     }
 }
 
@@ -512,61 +423,8 @@ fn counted(body: &FactBody) -> Option<Option<Phase>> {
         | FactBody::PolicyActivated { .. }
         | FactBody::PolicyFaulted { .. }
         | FactBody::Intended { .. }
-        | FactBody::Abandoned { .. } => None,
+        | FactBody::Abandoned { .. }
+        | FactBody::Forked { .. }
+        | FactBody::Amended { .. } => None,
     }
-}
-
-fn check(new: &NewInstance, memory_bytes: u64, image: &Image) -> Result<(), FleetError> {
-    let invalid = |field, problem| Err(FleetError::Invalid { field, problem });
-    if !(1..=limits::VCPUS_MAX).contains(&new.vcpus) {
-        return invalid("vcpus", format!("must be 1 to {}, is {}", limits::VCPUS_MAX, new.vcpus));
-    }
-    let least = image.manifest.memory_bytes_min.max(limits::MEMORY_BYTES_MIN);
-    if !(least..=limits::MEMORY_BYTES_MAX).contains(&memory_bytes) || !memory_bytes.is_multiple_of(1 << 20) {
-        let most = limits::MEMORY_BYTES_MAX;
-        return invalid(
-            "size",
-            format!("must be {least} to {most} bytes in whole MiB for this image, is {memory_bytes}"),
-        );
-    }
-    if new.cmdline.len() + image.manifest.cmdline.len() >= limits::CMDLINE_BYTES_MAX {
-        return invalid("cmdline", format!("is longer than {} bytes with the image's", limits::CMDLINE_BYTES_MAX));
-    }
-    if new.cmdline.bytes().any(|byte| byte.is_ascii_control()) {
-        return invalid("cmdline", "may not hold control characters".into());
-    }
-    if new.disks.len() > limits::DISKS_MAX {
-        return invalid("disks", format!("at most {}, are {}", limits::DISKS_MAX, new.disks.len()));
-    }
-    check_tags(&new.tags)
-}
-
-fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), FleetError> {
-    let invalid = |problem| Err(FleetError::Invalid { field: "tags", problem });
-    if tags.len() > limits::TAGS_MAX {
-        return invalid(format!("at most {}, are {}", limits::TAGS_MAX, tags.len()));
-    }
-    let long = tags.iter().find(|(name, value)| name.len().max(value.len()) > limits::TAG_BYTES_MAX || name.is_empty());
-    match long {
-        Some((name, _)) => invalid(format!(
-            "a name has 1 to {0} bytes and a value at most {0}; '{1}' has not",
-            limits::TAG_BYTES_MAX,
-            name.chars().take(80).collect::<String>()
-        )),
-        None => Ok(()),
-    }
-}
-
-/// A disk with its size, if it is one.
-fn measured(disk: &Disk) -> Result<Disk, FleetError> {
-    let invalid = |problem: String| FleetError::Invalid { field: "disks", problem };
-    let path: &Path = &disk.path;
-    if !path.is_absolute() {
-        return Err(invalid(format!("'{}' must be an absolute path", path.display())));
-    }
-    let data = std::fs::metadata(path).map_err(|error| invalid(format!("'{}': {error}", path.display())))?;
-    if !data.is_file() {
-        return Err(invalid(format!("'{}' is no regular file", path.display())));
-    }
-    Ok(Disk { size_bytes: data.len(), ..disk.clone() })
 }

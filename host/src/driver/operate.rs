@@ -1,69 +1,129 @@
 //! The operations: each is `intent -> act -> fact -> answer`.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant as Deadline;
 
+use super::create::check_memory;
 use super::error::FleetError;
-use super::task::{Task, failed, refused};
-use crate::billing::FactBody;
-use crate::hypervisor::{Exit, HypervisorError, Origin, Stamp, Vm, VmState};
+use super::record::Restarts;
+use super::request::{Intent, Request};
+use super::task::{Task, failed, intended, refused};
+use crate::hypervisor::{Capability, Exit, HypervisorError, Origin, Stamp, Vm, VmState};
 use crate::limits::instance::CONTROL_MS_MAX;
-use crate::vm::{Command, Decision, Event, ExitCause, State, decide};
-use std::sync::Arc;
+use crate::vm::{Asker, Decision, Event, ExitCause, Ignored, State, decide};
 
 impl Task {
-    /// Carries out a command, or says why not.
-    pub(super) async fn carry_out(&mut self, command: Command, grace: Option<Duration>) -> Result<(), FleetError> {
-        if self.is_astray() {
-            let taken_up = self.take_up().await;
-            // What became of an earlier command is on the record; it is not this one's outcome.
-            if self.is_astray() {
-                taken_up?;
-            }
-        }
-        match decide(self.live.state, command) {
-            Decision::Ignore(_) => return Ok(()),
+    /// Carries out a request, or says why not.
+    pub(super) async fn carry_out(&mut self, request: Request, by: Asker) -> Result<(), FleetError> {
+        self.find_again().await?;
+        match decide(self.live.state, request.command()) {
+            Decision::Ignore(ignored) => return self.leave(ignored).await,
             Decision::Deny(refusal) => return Err(refusal.into()),
             Decision::Act => {}
         }
-        self.accept(command).await?;
-        let outcome = match command {
-            Command::Start => self.boot().await,
-            Command::Stop => self.stop(grace.unwrap_or(self.grace())).await,
-            Command::Pause => self.pause().await,
-            Command::Resume => self.resume().await,
-            Command::Standby => self.standby().await,
-            Command::Restore => self.restore().await,
-            Command::Delete => self.delete().await,
-        };
-        self.settle(command, outcome).await
+        self.check(&request)?;
+        self.accept(&request, by).await?;
+        let outcome = self.act(request).await;
+        self.settle(outcome).await
+    }
+
+    /// Takes a machine up that could not be taken up so far.
+    pub(super) async fn find_again(&mut self) -> Result<(), FleetError> {
+        if !self.is_astray() {
+            return Ok(());
+        }
+        let taken_up = self.take_up().await;
+        // What became of an earlier command is on the record; it is not the next one's outcome.
+        if self.is_astray() { taken_up } else { Ok(()) }
+    }
+
+    /// What a command that is fulfilled already still means: whoever stops what has stopped wants it to stay so.
+    async fn leave(&mut self, ignored: Ignored) -> Result<(), FleetError> {
+        match ignored {
+            Ignored::AlreadyStopped if self.live.restarts.due_ns.is_some() => {
+                self.live.restarts.due_ns = None;
+                self.keep().await
+            }
+            Ignored::AlreadyStopped
+            | Ignored::AlreadyRunning
+            | Ignored::NotPaused
+            | Ignored::AlreadyPaused
+            | Ignored::AlreadyInStandby
+            | Ignored::AlreadyDeleted => Ok(()),
+        }
+    }
+
+    /// Whether a request that is legal can be carried out by this instance.
+    fn check(&self, request: &Request) -> Result<(), FleetError> {
+        match request {
+            Request::Standby => self.require(Capability::Snapshots),
+            Request::Snapshot(new) => self.check_snapshot(new),
+            Request::Discard { snapshot } | Request::Revert { snapshot } => self.kept(snapshot).map(drop),
+            Request::Resize { memory_bytes } => self.check_resize(*memory_bytes),
+            Request::Start
+            | Request::Stop { .. }
+            | Request::Pause
+            | Request::Resume
+            | Request::Restore
+            | Request::Delete
+            | Request::Fork { .. } => Ok(()),
+        }
+    }
+
+    pub(super) fn require(&self, capability: Capability) -> Result<(), FleetError> {
+        self.hypervisor()?.describe().require(capability).map_err(failed)
     }
 
     /// Makes the intent durable, after what must be out of the way by then.
-    async fn accept(&mut self, command: Command) -> Result<(), FleetError> {
-        match command {
-            Command::Start => return self.intend_start().await,
+    async fn accept(&mut self, request: &Request, by: Asker) -> Result<(), FleetError> {
+        match request {
+            Request::Start => return self.intend_start(by).await,
             // After a crash, a snapshot that is there must be the one of this standby.
-            Command::Standby => discard(&self.snapshot()).await?,
-            Command::Restore => self.live.incarnation += 1,
-            Command::Stop | Command::Pause | Command::Resume | Command::Delete => {}
+            Request::Standby => discard(&self.standby_folder()).await?,
+            Request::Restore => self.live.incarnation += 1,
+            Request::Stop { .. }
+            | Request::Pause
+            | Request::Resume
+            | Request::Delete
+            | Request::Snapshot(_)
+            | Request::Discard { .. }
+            | Request::Revert { .. }
+            | Request::Fork { .. }
+            | Request::Resize { .. } => {}
         }
-        self.intend(command).await
+        self.intend(request.clone(), by).await
+    }
+
+    async fn act(&mut self, request: Request) -> Result<(), FleetError> {
+        match request {
+            Request::Start => self.boot().await,
+            Request::Stop { grace_ms } => self.stop(self.grace(grace_ms)).await,
+            Request::Pause => self.pause().await,
+            Request::Resume => self.resume().await,
+            Request::Standby => self.standby().await,
+            Request::Restore => self.restore().await,
+            Request::Delete => self.delete().await,
+            Request::Snapshot(new) => self.take_snapshot(new).await,
+            Request::Discard { snapshot } => self.discard_snapshot(&snapshot).await,
+            Request::Revert { snapshot } => self.revert(&snapshot).await,
+            Request::Fork { children, snapshot } => self.fork(children, snapshot).await,
+            Request::Resize { memory_bytes } => self.resize(memory_bytes).await,
+        }
     }
 
     /// How long a stop waits for the guest, unless the client says otherwise.
-    pub(super) fn grace(&self) -> Duration {
-        Duration::from_millis(self.slot.record.spec.stop_grace_ms)
+    pub(super) fn grace(&self, grace_ms: Option<u64>) -> Duration {
+        Duration::from_millis(grace_ms.unwrap_or(self.record.spec.stop_grace_ms))
     }
 
     /// Gives up an intended command that failed.
-    pub(super) async fn settle(&mut self, command: Command, outcome: Result<(), FleetError>) -> Result<(), FleetError> {
-        match outcome {
-            Ok(()) => Ok(()),
-            Err(error) if self.live.intent == Some(command) => Err(self.abandon(command, error).await),
-            Err(error) => Err(error),
+    pub(super) async fn settle(&mut self, outcome: Result<(), FleetError>) -> Result<(), FleetError> {
+        match (outcome, self.live.command()) {
+            (Err(error), Some(command)) => Err(self.abandon(command, error).await),
+            (outcome, _) => outcome,
         }
     }
 
@@ -73,13 +133,23 @@ impl Task {
     }
 
     /// A new session from nothing: `created` with the intent, then as for a create.
-    async fn intend_start(&mut self) -> Result<(), FleetError> {
-        let at = self.reading(Stamp::now());
-        let before = self.live.clone();
+    async fn intend_start(&mut self, by: Asker) -> Result<(), FleetError> {
+        let at = self.reading(self.now());
+        let before = (self.live.clone(), self.record.clone());
+        let intent = Intent { request: Request::Start, by, ran: false };
+        let intended = self.fact(at.clone(), intended(&intent));
         self.live.state = self.after(Event::Created)?;
         self.live.session += 1;
         self.live.incarnation += 1;
-        self.live.intent = Some(Command::Start);
+        self.live.intent = Some(intent);
+        self.live.restarts = match by {
+            Asker::RestartPolicy => Restarts {
+                attempts: self.live.restarts.attempts.saturating_add(1),
+                last_ns: Some(at.meter.0),
+                due_ns: None,
+            },
+            Asker::Client | Asker::Expiry | Asker::Schedule => Restarts::default(),
+        };
         self.live.error = None;
         self.live.cause = None;
         self.live.exit_code = None;
@@ -87,10 +157,10 @@ impl Task {
         self.live.started = None;
         self.live.program_started = false;
         self.live.agent_ready = false;
-        let intent = self.fact(at.clone(), FactBody::Intended { command: Command::Start });
+        self.boot_with_what_it_had();
         let created = self.fact(at, self.entered(Event::Created));
-        if let Err(error) = self.commit(vec![intent, created]).await {
-            self.live = before;
+        if let Err(error) = self.commit(vec![intended, created]).await {
+            (self.live, self.record) = before;
             return Err(refused(error));
         }
         Ok(())
@@ -125,7 +195,7 @@ impl Task {
         self.live.intent = None;
         self.live.error = Some(error.to_string());
         self.live.cause = Some(ExitCause::LaunchFailed);
-        let stamp = Stamp::now();
+        let stamp = self.now();
         self.live.stopped = Some(self.reading(stamp).meter);
         match self.enter(Event::Exited(ExitCause::LaunchFailed), stamp).await {
             Ok(()) => error,
@@ -147,33 +217,34 @@ impl Task {
     }
 
     pub(super) async fn resume(&mut self) -> Result<(), FleetError> {
-        let stamp = self.vm()?.resume().await.map_err(failed)?;
+        let stamp = self.let_run().await?;
         self.live.intent = None;
         self.enter(Event::Resumed, stamp).await
     }
 
+    /// Lets held vCPUs run. What was saved of them is not what they are any more.
+    pub(super) async fn let_run(&self) -> Result<Stamp, FleetError> {
+        discard(&self.held_folder()).await?;
+        self.vm()?.resume().await.map_err(failed)
+    }
+
     /// Memory to disk, then the virtual machine monitor's end. If memory can't be saved, what ran before runs again.
     pub(super) async fn standby(&mut self) -> Result<(), FleetError> {
-        let vm = self.vm()?;
-        let running = matches!(self.live.state, State::Initializing | State::Running);
-        if running {
-            let stamp = vm.pause().await.map_err(failed)?;
-            self.enter(Event::Paused, stamp).await?;
-        }
-        match vm.save(&self.snapshot()).await {
-            Ok(saved) => self.fall_asleep(saved.bytes).await,
+        let held = self.hold().await?;
+        match self.save_to(&self.standby_folder()).await {
+            Ok(bytes) => self.fall_asleep(bytes).await,
             Err(error) => {
-                if running {
+                if held {
                     self.wake().await?;
                 }
-                Err(failed(error))
+                Err(error)
             }
         }
     }
 
-    /// After a standby that failed: the vCPUs run again. The command is still to be given up.
+    /// What was held only for a request that is still under way runs again.
     pub(super) async fn wake(&mut self) -> Result<(), FleetError> {
-        let stamp = self.vm()?.resume().await.map_err(failed)?;
+        let stamp = self.let_run().await?;
         self.enter(Event::Resumed, stamp).await
     }
 
@@ -185,26 +256,28 @@ impl Task {
         }
         let exit = self.exited().await?;
         self.live.intent = None;
-        self.asleep(snapshot_bytes, exit.stamp).await
+        self.asleep(snapshot_bytes, exit.stamp).await?;
+        discard(&self.held_folder()).await
     }
 
     /// The virtual machine monitor is gone and its memory is on disk.
     async fn asleep(&mut self, snapshot_bytes: u64, stamp: Stamp) -> Result<(), FleetError> {
         self.machine = None;
-        self.live.shape.snapshot_bytes = snapshot_bytes;
+        self.live.shape.snapshot_bytes = self.kept_bytes() + snapshot_bytes;
         self.live.stopped = Some(self.reading(stamp).meter);
         self.enter(Event::Slept, stamp).await
     }
 
     async fn restore(&mut self) -> Result<(), FleetError> {
-        self.launch(Origin::Snapshot(self.snapshot())).await?;
-        self.awaken(Stamp::now()).await
+        self.launch(Origin::Snapshot(self.standby_folder())).await?;
+        self.awaken(self.now()).await
     }
 
     /// A new virtual machine monitor has loaded the snapshot: lets it run, and drops the snapshot, which the disks will soon contradict.
     pub(super) async fn awaken(&mut self, loaded: Stamp) -> Result<(), FleetError> {
-        let snapshot_bytes = self.live.shape.snapshot_bytes;
-        self.live.shape.snapshot_bytes = 0;
+        let kept_bytes = self.kept_bytes();
+        let snapshot_bytes = self.live.shape.snapshot_bytes.saturating_sub(kept_bytes);
+        self.live.shape.snapshot_bytes = kept_bytes;
         self.enter(Event::Loaded, loaded).await?;
         self.let_go(snapshot_bytes).await
     }
@@ -215,23 +288,23 @@ impl Task {
         let stamp = match vm.resume().await {
             Ok(stamp) => stamp,
             // The answer was lost, the act was not: its snapshot must not be used again.
-            Err(_) if matches!(vm.state().await, Ok(VmState::Running)) => Stamp::now(),
+            Err(_) if matches!(vm.state().await, Ok(VmState::Running)) => self.now(),
             Err(error) => {
                 let exit = self.end_by_force().await?;
-                self.asleep(snapshot_bytes, exit.map_or_else(Stamp::now, |exit| exit.stamp)).await?;
+                self.asleep(snapshot_bytes, exit.map_or_else(|| self.now(), |exit| exit.stamp)).await?;
                 return Err(failed(error));
             }
         };
         self.live.intent = None;
         self.enter(Event::Resumed, stamp).await?;
-        discard(&self.snapshot()).await
+        discard(&self.standby_folder()).await
     }
 
     /// Asks the guest, waits, then ends it by force.
     pub(super) async fn stop(&mut self, grace: Duration) -> Result<(), FleetError> {
         match self.live.state {
             State::Standby { .. } => self.drop_standby().await,
-            State::Unknown => self.give_up(Stamp::now()).await,
+            State::Unknown => self.give_up(self.now()).await,
             State::Created
             | State::Initializing
             | State::Running
@@ -243,9 +316,8 @@ impl Task {
     }
 
     async fn drop_standby(&mut self) -> Result<(), FleetError> {
-        self.live.shape.snapshot_bytes = 0;
-        self.gone(ExitCause::Discarded, Stamp::now()).await?;
-        discard(&self.snapshot()).await
+        self.live.shape.snapshot_bytes = self.kept_bytes();
+        self.gone(ExitCause::Discarded, self.now()).await
     }
 
     async fn give_up(&mut self, stamp: Stamp) -> Result<(), FleetError> {
@@ -258,7 +330,14 @@ impl Task {
         self.live.intent = None;
         self.live.cause = Some(cause);
         self.live.stopped = Some(self.reading(stamp).meter);
-        self.enter(Event::Exited(cause), stamp).await
+        self.enter(Event::Exited(cause), stamp).await?;
+        self.drop_memory().await
+    }
+
+    /// Removes what is left of the memory of a machine that has ended.
+    pub(super) async fn drop_memory(&self) -> Result<(), FleetError> {
+        discard(&self.standby_folder()).await?;
+        discard(&self.held_folder()).await
     }
 
     async fn shut_down(&mut self, grace: Duration) -> Result<(), FleetError> {
@@ -268,7 +347,7 @@ impl Task {
             Some(exit) => self.gone(ExitCause::Requested, exit.stamp).await,
             None => {
                 let exit = self.end_by_force().await?;
-                self.gone(ExitCause::Forced, exit.map_or_else(Stamp::now, |exit| exit.stamp)).await
+                self.gone(ExitCause::Forced, exit.map_or_else(|| self.now(), |exit| exit.stamp)).await
             }
         }
     }
@@ -279,7 +358,7 @@ impl Task {
         let vm = self.vm()?;
         match self.live.state {
             State::Paused { .. } => {
-                self.enter(Event::ShutdownRequested, Stamp::now()).await?;
+                self.enter(Event::ShutdownRequested, self.now()).await?;
                 Ok(ask(vm.resume().await) && ask(vm.request_stop().await))
             }
             State::Shutdown => Ok(ask(vm.request_stop().await)),
@@ -291,10 +370,58 @@ impl Task {
             | State::Unknown
             | State::Deleted => {
                 let answer = vm.request_stop().await;
-                let stamp = *answer.as_ref().unwrap_or(&Stamp::now());
+                let stamp = *answer.as_ref().unwrap_or(&self.now());
                 self.enter(Event::ShutdownRequested, stamp).await?;
                 Ok(ask(answer))
             }
+        }
+    }
+
+    pub(super) fn check_resize(&self, bytes: u64) -> Result<(), FleetError> {
+        let image = self.host.image(&self.record.spec.image)?;
+        check_memory("size", bytes, &image)?;
+        let (least, max) = (self.record.spec.memory_bytes, self.record.spec.memory_bytes_max);
+        let invalid = |problem| Err(FleetError::Invalid { field: "size", problem });
+        if let Some(max) = max.filter(|&max| bytes > max) {
+            return invalid(format!("must be at most {max} bytes, the memory_bytes_max of this instance; is {bytes}"));
+        }
+        if self.live.state == State::Stopped {
+            return Ok(());
+        }
+        self.require(Capability::MemoryResize)?;
+        match max {
+            None => invalid("this instance was created without memory_bytes_max; stop it first".into()),
+            Some(_) if bytes < least => invalid(format!("must be {least} or more, what it booted with; is {bytes}")),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Gives it more or less memory: at once if it runs, else from the next start on. May be done again after a crash.
+    pub(super) async fn resize(&mut self, bytes: u64) -> Result<(), FleetError> {
+        let stamp = match self.live.state {
+            State::Stopped => {
+                self.change_record(|record| record.spec.memory_bytes = bytes);
+                self.now()
+            }
+            State::Created
+            | State::Initializing
+            | State::Running
+            | State::Paused { .. }
+            | State::Shutdown
+            | State::Standby { .. }
+            | State::Unknown
+            | State::Deleted => self.vm()?.resize_memory(bytes).await.map_err(failed)?,
+        };
+        self.live.intent = None;
+        self.live.shape.memory_bytes = bytes;
+        self.enter(Event::Reshaped, stamp).await
+    }
+
+    /// A guest that was given more or less memory while it ran boots with that.
+    fn boot_with_what_it_had(&mut self) {
+        let bytes = self.live.shape.memory_bytes;
+        if self.record.spec.memory_bytes != bytes {
+            self.change_record(|record| record.spec.memory_bytes = bytes);
         }
     }
 
@@ -321,9 +448,9 @@ impl Task {
         }
         self.live.intent = None;
         self.live.shape.snapshot_bytes = 0;
-        self.enter(Event::Deleted, Stamp::now()).await?;
+        self.enter(Event::Deleted, self.now()).await?;
         self.host.forget(&self.slot);
-        discard(&self.host.folder(&self.slot.record.id)).await
+        discard(&self.host.folder(&self.record.id)).await
     }
 }
 

@@ -2,12 +2,13 @@
 
 use super::error::FleetError;
 use super::operate::discard;
+use super::request::Request;
 use super::task::{Task, cause_of, failed};
 use crate::billing::{BootId, Reading};
 use crate::clock::Clock;
 use crate::hypervisor::{Adopted, Exit, Launched, Observed, Stamp, VmState};
 use crate::units::Instant;
-use crate::vm::{Command, Event, ExitCause, State};
+use crate::vm::{Command, Decision, Event, ExitCause, State, decide};
 
 impl Task {
     /// Takes the instance up again and then runs.
@@ -19,14 +20,14 @@ impl Task {
     /// Takes the instance up; if it can't be, it says why, and is looked for again later.
     pub(super) async fn take_up_again(&mut self) {
         if let Err(error) = self.take_up().await {
-            tracing::error!(instance = %self.slot.record.id, %error, "could not be taken up again");
+            tracing::error!(instance = %self.record.id, %error, "could not be taken up again");
             let told = Some(format!("after a restart of the daemon: {error}"));
             if self.live.error == told {
                 return;
             }
             self.live.error = told;
             if let Err(error) = self.keep().await {
-                tracing::error!(instance = %self.slot.record.id, %error, "could not be recorded");
+                tracing::error!(instance = %self.record.id, %error, "could not be recorded");
             }
         }
     }
@@ -38,12 +39,8 @@ impl Task {
     pub(super) async fn take_up(&mut self) -> Result<(), FleetError> {
         let spec = self.machine_spec()?;
         let adopted = self.hypervisor()?.adopt(&spec).await.map_err(failed)?;
-        let intent = self.live.intent;
         let outcome = self.recover(adopted).await;
-        match intent {
-            Some(command) => self.settle(command, outcome).await,
-            None => outcome,
-        }
+        self.settle(outcome).await
     }
 
     async fn recover(&mut self, adopted: Adopted) -> Result<(), FleetError> {
@@ -97,37 +94,47 @@ impl Task {
     /// It lives: finishes what was begun, or brings the record in line.
     async fn found_alive(&mut self, launched: Launched, vcpus: VmState) -> Result<(), FleetError> {
         self.machine = Some(launched);
-        let intent = self.live.intent;
         if vcpus == VmState::Ended {
             let exit = self.end_by_force().await?;
             self.machine = None;
-            let at = self.reading(exit.map_or_else(Stamp::now, |exit| exit.stamp));
+            let at = self.reading(exit.map_or_else(|| self.now(), |exit| exit.stamp));
             return self.found_ended(at, ExitCause::Guest).await;
         }
         match self.live.state {
-            State::Standby { .. } if intent == Some(Command::Restore) => self.found_restored(vcpus).await,
+            State::Standby { .. } if self.live.command() == Some(Command::Restore) => self.found_restored(vcpus).await,
             State::Standby { .. } | State::Stopped | State::Unknown | State::Deleted => {
                 self.end_by_force().await?;
                 self.machine = None;
-                self.finish_or_delete(intent).await
+                self.finish().await
             }
             State::Created | State::Initializing | State::Running | State::Paused { .. } | State::Shutdown => {
-                self.found_running_machine(vcpus, intent).await
+                self.found_running_machine(vcpus).await
             }
         }
     }
 
-    async fn found_running_machine(&mut self, vcpus: VmState, intent: Option<Command>) -> Result<(), FleetError> {
-        match intent {
-            Some(Command::Stop) => return self.stop(self.grace()).await,
-            Some(Command::Delete) => return self.delete().await,
-            Some(Command::Start | Command::Pause | Command::Resume | Command::Standby | Command::Restore) | None => {}
+    async fn found_running_machine(&mut self, vcpus: VmState) -> Result<(), FleetError> {
+        match self.live.command() {
+            Some(Command::Stop | Command::Delete) => return self.finish().await,
+            Some(
+                Command::Start
+                | Command::Pause
+                | Command::Resume
+                | Command::Standby
+                | Command::Restore
+                | Command::Snapshot
+                | Command::Discard
+                | Command::Revert
+                | Command::Fork
+                | Command::Resize,
+            )
+            | None => {}
         }
         match self.live.state {
             State::Created => self.found_created(vcpus).await,
-            State::Initializing | State::Running => self.found_started(vcpus, intent).await,
-            State::Paused { .. } => self.found_paused(vcpus, intent).await,
-            State::Shutdown => self.stop(self.grace()).await,
+            State::Initializing | State::Running => self.found_started(vcpus).await,
+            State::Paused { .. } => self.found_paused(vcpus).await,
+            State::Shutdown => self.stop(self.grace(None)).await,
             State::Standby { .. } | State::Stopped | State::Unknown | State::Deleted => {
                 Err(FleetError::Bug("no machine belongs to this state".into()))
             }
@@ -146,63 +153,117 @@ impl Task {
 
     async fn found_restored(&mut self, vcpus: VmState) -> Result<(), FleetError> {
         match vcpus {
-            VmState::NotStarted | VmState::Paused | VmState::Running => self.awaken(Stamp::now()).await,
+            VmState::NotStarted | VmState::Paused | VmState::Running => self.awaken(self.now()).await,
             VmState::Loading | VmState::Ended => {
                 self.end_by_force().await?;
                 self.machine = None;
-                self.finish_intent().await
+                self.finish().await
             }
         }
     }
 
-    async fn found_started(&mut self, vcpus: VmState, intent: Option<Command>) -> Result<(), FleetError> {
+    async fn found_started(&mut self, vcpus: VmState) -> Result<(), FleetError> {
         if vcpus == VmState::Running {
-            return self.finish_intent().await;
+            return self.finish().await;
         }
-        if intent == Some(Command::Pause) {
+        let command = self.live.command();
+        if command == Some(Command::Pause) {
             self.live.intent = None;
         }
-        self.enter(Event::Paused, Stamp::now()).await?;
-        match intent {
+        self.enter(Event::Paused, self.now()).await?;
+        match command {
             Some(Command::Pause) => Ok(()),
             Some(Command::Standby) => self.standby().await,
-            Some(Command::Start | Command::Stop | Command::Resume | Command::Restore | Command::Delete) | None => {
-                self.undo_hold().await
+            Some(Command::Snapshot | Command::Fork) => self.finish().await,
+            Some(
+                Command::Start
+                | Command::Stop
+                | Command::Resume
+                | Command::Restore
+                | Command::Delete
+                | Command::Discard
+                | Command::Revert
+                | Command::Resize,
+            )
+            | None => {
+                self.wake().await?;
+                self.finish().await
             }
         }
     }
 
-    async fn found_paused(&mut self, vcpus: VmState, intent: Option<Command>) -> Result<(), FleetError> {
-        match intent {
+    async fn found_paused(&mut self, vcpus: VmState) -> Result<(), FleetError> {
+        match self.live.command() {
             Some(Command::Resume) => self.resume().await,
             Some(Command::Restore) => self.let_go(self.snapshot_bytes().unwrap_or_default()).await,
             Some(Command::Standby) if vcpus == VmState::Running => {
                 // Once the vCPUs run, the snapshot contradicts the disks.
-                discard(&self.snapshot()).await?;
-                self.undo_hold().await
+                discard(&self.standby_folder()).await?;
+                self.wake().await?;
+                self.finish().await
             }
             Some(Command::Standby) => match self.slept() {
                 Some(bytes) => self.fall_asleep(bytes).await,
                 None => self.standby().await,
             },
-            Some(Command::Start | Command::Stop | Command::Pause | Command::Delete) | None => {
+            Some(
+                Command::Start
+                | Command::Stop
+                | Command::Pause
+                | Command::Delete
+                | Command::Snapshot
+                | Command::Discard
+                | Command::Revert
+                | Command::Fork
+                | Command::Resize,
+            )
+            | None => {
                 if vcpus == VmState::Running {
                     self.wake().await?;
                 }
-                self.finish_intent().await
+                self.finish().await
             }
         }
     }
 
-    /// What was held only on the way to something else runs again.
-    async fn undo_hold(&mut self) -> Result<(), FleetError> {
-        self.wake().await?;
-        self.finish_intent().await
+    /// Gives up a request whose outcome is that nothing has changed: what was held only for it runs again.
+    pub(super) async fn undo_hold(&mut self) -> Result<(), FleetError> {
+        let ran = self.live.intent.as_ref().is_some_and(|intent| intent.ran);
+        if ran && matches!(self.live.state, State::Paused { .. }) {
+            self.wake().await?;
+        }
+        self.interrupted().await
     }
 
-    /// Gives up a command that the restart has interrupted, on the record.
-    async fn finish_intent(&mut self) -> Result<(), FleetError> {
-        let Some(command) = self.live.intent else { return Ok(()) };
+    /// Finishes a request that the restart has interrupted, or gives it up, on the record.
+    async fn finish(&mut self) -> Result<(), FleetError> {
+        let Some(intent) = self.live.intent.clone() else { return Ok(()) };
+        match intent.request {
+            Request::Delete => self.delete().await,
+            Request::Stop { .. } if self.live.state == State::Stopped => {
+                self.live.intent = None;
+                self.keep().await
+            }
+            Request::Stop { grace_ms } => self.stop(self.grace(grace_ms)).await,
+            Request::Snapshot(new) => self.finish_snapshot(new).await,
+            Request::Discard { snapshot } => self.discard_snapshot(&snapshot).await,
+            Request::Revert { snapshot } => self.revert(&snapshot).await,
+            Request::Fork { children, snapshot } => self.finish_fork(children, snapshot).await,
+            Request::Resize { memory_bytes } if decide(self.live.state, Command::Resize) == Decision::Act => {
+                self.resize(memory_bytes).await
+            }
+            Request::Resize { .. }
+            | Request::Start
+            | Request::Pause
+            | Request::Resume
+            | Request::Standby
+            | Request::Restore => self.interrupted().await,
+        }
+    }
+
+    /// Gives up a request that the restart has interrupted, on the record.
+    async fn interrupted(&mut self) -> Result<(), FleetError> {
+        let Some(command) = self.live.command() else { return Ok(()) };
         let reason = FleetError::Hypervisor("the daemon was restarted in the middle of it".into());
         // The text of the error is on the record; what may fail here is the recording.
         match self.abandon(command, reason).await {
@@ -218,77 +279,73 @@ impl Task {
     }
 
     async fn found_ended(&mut self, at: Reading, cause: ExitCause) -> Result<(), FleetError> {
-        let intent = self.live.intent;
         if let Some(bytes) = self.slept() {
             return self.found_asleep(bytes, at).await;
         }
         if !self.live.state.has_vmm() {
-            return self.finish_or_delete(intent).await;
+            return self.finish().await;
         }
-        let cause = match intent {
+        let cause = match self.live.command() {
             Some(Command::Stop) => ExitCause::Requested,
             Some(Command::Delete) => ExitCause::Forced,
             Some(Command::Start) if cause != ExitCause::Guest => ExitCause::LaunchFailed,
-            Some(Command::Start | Command::Pause | Command::Resume | Command::Standby | Command::Restore) | None => {
-                cause
-            }
+            Some(
+                Command::Start
+                | Command::Pause
+                | Command::Resume
+                | Command::Standby
+                | Command::Restore
+                | Command::Snapshot
+                | Command::Discard
+                | Command::Revert
+                | Command::Fork
+                | Command::Resize,
+            )
+            | None => cause,
         };
         self.live.cause = Some(cause);
         self.live.stopped = Some(at.meter);
         self.enter_at(Event::Exited(cause), at).await?;
-        self.finish_or_delete(intent).await
+        self.drop_memory().await?;
+        self.finish().await
     }
 
     /// Bytes of the snapshot, if a standby had got so far that nothing of it is missing but the last fact.
     fn slept(&self) -> Option<u64> {
-        let held = self.live.intent == Some(Command::Standby) && matches!(self.live.state, State::Paused { .. });
+        let held = self.live.command() == Some(Command::Standby) && matches!(self.live.state, State::Paused { .. });
         if held { self.snapshot_bytes() } else { None }
     }
 
     async fn found_asleep(&mut self, snapshot_bytes: u64, at: Reading) -> Result<(), FleetError> {
         self.live.intent = None;
-        self.live.shape.snapshot_bytes = snapshot_bytes;
+        self.live.shape.snapshot_bytes = self.kept_bytes() + snapshot_bytes;
         self.live.stopped = Some(at.meter);
         self.enter_at(Event::Slept, at).await
-    }
-
-    async fn finish_or_delete(&mut self, intent: Option<Command>) -> Result<(), FleetError> {
-        match intent {
-            Some(Command::Delete) => self.delete().await,
-            Some(Command::Stop) if self.live.state == State::Stopped => {
-                self.live.intent = None;
-                self.keep().await
-            }
-            Some(Command::Stop) => self.stop(self.grace()).await,
-            Some(Command::Start | Command::Pause | Command::Resume | Command::Standby | Command::Restore) | None => {
-                self.finish_intent().await
-            }
-        }
     }
 
     /// Nobody saw the end: `unknown` from the last proof of life, then `stopped`. But what was held with its memory on disk is in standby:
     /// nothing else can have become of it.
     async fn found_lost(&mut self, boot: &BootId) -> Result<(), FleetError> {
-        let intent = self.live.intent;
         if !self.live.state.has_vmm() {
-            return self.finish_or_delete(intent).await;
+            return self.finish().await;
         }
         let proof = self.last_proof();
         if let Some(bytes) = self.slept() {
             return self.found_asleep(bytes, proof).await;
         }
         let cause = if boot == self.host.clock.boot() { ExitCause::Crashed } else { ExitCause::HostLost };
-        let now = self.reading(Stamp::now());
+        let now = self.reading(self.now());
         self.live.cause = Some(cause);
         self.live.stopped = Some(now.meter);
         // Together: after a crash in between, nobody would look for it again, and it would be unknown for ever.
         let mut facts = Vec::new();
         for (event, at) in [(Event::Lost, proof), (Event::Exited(cause), now)] {
-            self.live.state = self.after(event)?;
+            self.step(event, at.meter)?;
             facts.push(self.fact(at, self.entered(event)));
         }
         self.record(facts).await?;
-        self.finish_or_delete(intent).await
+        self.drop_memory().await?;
+        self.finish().await
     }
 
     /// No virtual machine monitor was ever started for what is on record.
@@ -305,10 +362,7 @@ impl Task {
                 let boot = self.host.clock.boot().clone();
                 self.found_lost(&boot).await
             }
-            State::Standby { .. } | State::Stopped | State::Unknown | State::Deleted => {
-                let intent = self.live.intent;
-                self.finish_or_delete(intent).await
-            }
+            State::Standby { .. } | State::Stopped | State::Unknown | State::Deleted => self.finish().await,
         }
     }
 
@@ -319,7 +373,7 @@ impl Task {
                 let clock = clock_of(&alive.boot, alive.boottime_ns, alive.meter);
                 self.bounded(clock.reading_of(alive.boottime_ns, alive.meter.0))
             }
-            None => self.reading(Stamp::now()),
+            None => self.reading(self.now()),
         }
     }
 
@@ -335,7 +389,7 @@ impl Task {
 
     /// Bytes of a complete snapshot; none if there is none.
     fn snapshot_bytes(&self) -> Option<u64> {
-        let files = std::fs::read_dir(self.snapshot()).ok()?;
+        let files = std::fs::read_dir(self.standby_folder()).ok()?;
         let sizes = files.map(|file| file.and_then(|file| file.metadata()).map(|data| data.len()));
         sizes.sum::<Result<u64, _>>().ok()
     }

@@ -1,20 +1,28 @@
 //! Where an instance is found: its last published view, and the mailbox of its task.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::amend::Amendment;
 use super::error::FleetError;
-use super::record::{Record, View};
+use super::fork::ForkOrder;
+use super::record::View;
+use super::request::Request;
+use crate::id::{InstanceId, InstanceName, TenantId};
 use crate::journal::Row;
-use crate::limits::queue;
-use crate::vm::Command;
+use crate::limits::{fork, queue};
 
 /// Something for the task that owns the instance to do.
 pub(super) enum Order {
-    /// Carry out a command, and answer.
-    Carry { command: Command, grace: Option<Duration>, reply: Reply },
+    /// Carry out a request, and answer.
+    Carry { request: Request, reply: Reply },
+    /// Make the forks that wait in the slot.
+    Fork,
+    /// Change what is on record, and answer.
+    Amend { amendment: Box<Amendment>, reply: Reply },
+    /// Something of its own is due.
+    Alarm,
     /// Ask again for what a failed policy owes.
     Mend,
 }
@@ -23,15 +31,28 @@ pub(super) type Reply = oneshot::Sender<Result<Arc<View>, FleetError>>;
 
 /// An instance that the host knows. It costs no task while nothing happens to it.
 pub(super) struct Slot {
-    pub(super) record: Arc<Record>,
+    pub(super) id: InstanceId,
+    pub(super) tenant: TenantId,
+    pub(super) name: InstanceName,
     pub(super) row: Row,
     view: watch::Sender<Arc<View>>,
     mailbox: Mutex<Option<mpsc::Sender<Order>>>,
+    /// Forks that wait. They are made together: whatever comes while some are made shares the next copy.
+    forks: Mutex<Vec<ForkOrder>>,
 }
 
 impl Slot {
     pub(super) fn new(row: Row, view: View) -> Self {
-        Self { record: view.record.clone(), row, view: watch::Sender::new(Arc::new(view)), mailbox: Mutex::new(None) }
+        let record = &view.record;
+        Self {
+            id: record.id.clone(),
+            tenant: record.tenant.clone(),
+            name: record.name.clone(),
+            row,
+            view: watch::Sender::new(Arc::new(view)),
+            mailbox: Mutex::default(),
+            forks: Mutex::default(),
+        }
     }
 
     /// The last published view.
@@ -54,6 +75,33 @@ impl Slot {
         let mut mailbox = self.mailbox();
         let sender = mailbox.get_or_insert_with(|| open(spawn));
         sender.try_send(order).map_err(|_| FleetError::Busy(queue::INSTANCE_COMMANDS_MAX))
+    }
+
+    /// Hands in a fork, which waits until the instance's task comes to it.
+    pub(super) fn send_fork(
+        &self,
+        order: ForkOrder,
+        spawn: impl FnOnce(mpsc::Receiver<Order>),
+    ) -> Result<(), FleetError> {
+        let mut forks = self.forks();
+        if forks.len() >= fork::WAITING_MAX {
+            return Err(FleetError::Busy(fork::WAITING_MAX));
+        }
+        // With one that waits, the order is in the mailbox already.
+        if forks.is_empty() {
+            self.send(Order::Fork, spawn)?;
+        }
+        forks.push(order);
+        Ok(())
+    }
+
+    /// The forks that wait.
+    pub(super) fn take_forks(&self) -> Vec<ForkOrder> {
+        std::mem::take(&mut self.forks())
+    }
+
+    fn forks(&self) -> MutexGuard<'_, Vec<ForkOrder>> {
+        self.forks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts the instance's task without an order, if there is none.

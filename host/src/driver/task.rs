@@ -1,6 +1,6 @@
 //! The task that owns one instance: it takes orders and observations one at a time and writes down what they lead to.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,14 +9,19 @@ use tokio::time::{Instant as Deadline, sleep, timeout_at};
 
 use super::codec;
 use super::error::FleetError;
+use super::fork::Expecting;
 use super::host::Host;
-use super::record::{Live, View};
+use super::record::{Live, Record, View};
+use super::request::{Intent, Request};
 use super::slot::{Order, Reply, Slot};
 use crate::billing::account::Account;
 use crate::billing::{Fact, FactBody, Reading};
-use crate::hypervisor::{Exit, ExitStatus, Hypervisor, Initiator, Launched, MachineSpec, Observed, Stamp};
+use crate::hypervisor::{
+    Exit, ExitStatus, Hypervisor, HypervisorError, Initiator, Launched, MachineSpec, Observed, Stamp,
+};
 use crate::journal::{CommitError, Entry, InstanceWrite};
-use crate::vm::{Command, Event, ExitCause, State, apply};
+use crate::units::Instant;
+use crate::vm::{Asker, Command, Event, ExitCause, State, apply};
 
 /// How long a fact waits for space on the disk before it is tried again.
 const SPACE_RETRY: Duration = Duration::from_millis(500);
@@ -31,10 +36,16 @@ const ADOPT_RETRY: Duration = Duration::from_secs(5);
 pub(super) struct Task {
     pub(super) host: Arc<Host>,
     pub(super) slot: Arc<Slot>,
+    /// What it is. One that differs from the published one is stored with the next commit.
+    pub(super) record: Arc<Record>,
     pub(super) live: Live,
     pub(super) account: Account,
     pub(super) last_fact: u64,
     pub(super) machine: Option<Launched>,
+    /// Before this instant, nothing of its own is tried again.
+    pub(super) not_before: Option<Instant>,
+    /// Forks under way, each with whoever waits for it.
+    pub(super) expecting: Vec<Expecting>,
     orders: mpsc::Receiver<Order>,
     reply: Option<Reply>,
 }
@@ -52,10 +63,13 @@ impl Task {
         Self {
             host,
             slot,
+            record: view.record.clone(),
             live: view.live.clone(),
             account: view.account.clone(),
             last_fact: view.last_fact,
             machine: None,
+            not_before: None,
+            expecting: Vec::new(),
             orders,
             reply: None,
         }
@@ -104,14 +118,21 @@ impl Task {
 
     async fn serve(&mut self, order: Order) {
         match order {
-            Order::Carry { command, grace, reply } => {
+            Order::Carry { request, reply } => {
                 self.owe(reply);
-                let outcome = self.carry_out(command, grace).await;
+                let outcome = self.carry_out(request, Asker::Client).await;
                 self.answer(outcome);
             }
+            Order::Fork => self.make_forks().await,
+            Order::Amend { amendment, reply } => {
+                self.owe(reply);
+                let outcome = self.amend(*amendment).await;
+                self.answer(outcome);
+            }
+            Order::Alarm => self.attend().await,
             Order::Mend => {
                 if let Err(error) = self.mend().await {
-                    tracing::error!(instance = %self.slot.record.id, %error, "the account could not be mended");
+                    tracing::error!(instance = %self.record.id, %error, "the account could not be mended");
                 }
             }
         }
@@ -121,9 +142,8 @@ impl Task {
     async fn mend(&mut self) -> Result<(), FleetError> {
         let Some(owed) = &self.account.degraded else { return Ok(()) };
         let (host, record, account, from) =
-            (self.host.clone(), self.slot.record.clone(), self.account.clone(), owed.from_fact);
-        let mended = tokio::task::spawn_blocking(move || host.mended(&record, &account, from));
-        self.account = mended.await.map_err(|error| FleetError::Bug(error.to_string()))??;
+            (self.host.clone(), self.record.clone(), self.account.clone(), owed.from_fact);
+        self.account = blocking(move || host.mended(&record, &account, from)).await?;
         self.keep().await
     }
 
@@ -131,7 +151,7 @@ impl Task {
     pub(super) fn answer(&mut self, outcome: Result<(), FleetError>) {
         let Some(reply) = self.reply.take() else { return };
         if let Err(FleetError::Bug(detail)) = &outcome {
-            tracing::error!(instance = %self.slot.record.id, detail, "defect");
+            tracing::error!(instance = %self.record.id, detail, "defect");
         }
         // A caller that went away has nothing to hear; the act stands.
         let _ = reply.send(outcome.map(|()| self.slot.view()));
@@ -144,7 +164,7 @@ impl Task {
             None => self.vanished().await,
         };
         if let Err(error) = outcome {
-            tracing::error!(instance = %self.slot.record.id, %error, "an observation could not be recorded");
+            tracing::error!(instance = %self.record.id, %error, "an observation could not be recorded");
         }
     }
 
@@ -182,7 +202,7 @@ impl Task {
 
     /// Whether the guest has said all that is waited for.
     pub(super) fn is_ready(&self) -> bool {
-        self.live.program_started && (self.live.agent_ready || self.slot.record.spec.skip_guest_agent)
+        self.live.program_started && (self.live.agent_ready || self.record.spec.skip_guest_agent)
     }
 
     /// The virtual machine monitor has exited: closes the interval at the time of the exit.
@@ -197,7 +217,8 @@ impl Task {
             self.live.error = Some(format!("the virtual machine monitor ended by itself ({})", in_words(exit.status)));
         }
         self.live.intent = None;
-        self.enter(Event::Exited(cause), exit.stamp).await
+        self.enter(Event::Exited(cause), exit.stamp).await?;
+        self.drop_memory().await
     }
 
     /// The stream of observations ended without an exit: what can be proved is that it is gone now.
@@ -209,7 +230,7 @@ impl Task {
             return Err(failed(error));
         }
         let exit =
-            Exit { stamp: Stamp::now(), status: ExitStatus::Unknown, initiator: Initiator::Unknown, witnessed: false };
+            Exit { stamp: self.now(), status: ExitStatus::Unknown, initiator: Initiator::Unknown, witnessed: false };
         self.ended(&exit, ExitCause::Crashed).await
     }
 
@@ -239,9 +260,16 @@ impl Task {
 
     /// Records that `event` happened at `at`.
     pub(super) async fn enter_at(&mut self, event: Event, at: Reading) -> Result<(), FleetError> {
-        self.live.state = self.after(event)?;
+        self.step(event, at.meter)?;
         let body = self.entered(event);
         self.record(vec![self.fact(at, body)]).await
+    }
+
+    /// Takes the step that `event` is, without recording it yet.
+    pub(super) fn step(&mut self, event: Event, at: Instant) -> Result<(), FleetError> {
+        self.live.state = self.after(event)?;
+        self.plan_restart(event, at);
+        Ok(())
     }
 
     /// The fact of being in the present state.
@@ -256,6 +284,8 @@ impl Task {
             | Event::ShutdownRequested
             | Event::Slept
             | Event::Loaded
+            | Event::Reverted { .. }
+            | Event::Reshaped
             | Event::Lost
             | Event::Deleted => None,
         };
@@ -265,8 +295,14 @@ impl Task {
         }
     }
 
+    /// Now, as a hypervisor would stamp it.
+    pub(super) fn now(&self) -> Stamp {
+        let Reading { boottime_ns, wall_ns, .. } = self.host.clock.reading();
+        Stamp { boottime_ns, wall_ns }
+    }
+
     pub(super) fn fact(&self, at: Reading, body: FactBody) -> Fact {
-        Fact { at, tenant: self.slot.record.tenant.clone(), instance: Some(self.slot.record.id.clone()), body }
+        Fact { at, tenant: self.record.tenant.clone(), instance: Some(self.record.id.clone()), body }
     }
 
     /// The reading of a stamp of this boot, never before the interval under way and never in the future.
@@ -281,14 +317,16 @@ impl Task {
         reading
     }
 
-    /// Accepts a command: its intent is durable before anything is done.
+    /// Accepts a request: its intent is durable before anything is done.
     ///
     /// # Errors
     /// Nothing was done then.
-    pub(super) async fn intend(&mut self, command: Command) -> Result<(), FleetError> {
-        self.live.intent = Some(command);
+    pub(super) async fn intend(&mut self, request: Request, by: Asker) -> Result<(), FleetError> {
+        let ran = matches!(self.live.state, State::Initializing | State::Running);
+        let intent = Intent { request, by, ran };
+        let fact = self.fact(self.reading(self.now()), intended(&intent));
+        self.live.intent = Some(intent);
         self.live.error = None;
-        let fact = self.fact(self.reading(Stamp::now()), FactBody::Intended { command });
         match self.commit(vec![fact]).await {
             Ok(()) => Ok(()),
             Err(error) => {
@@ -303,7 +341,7 @@ impl Task {
         self.live.intent = None;
         self.live.error = Some(error.to_string());
         let body = FactBody::Abandoned { command, reason: error.to_string() };
-        let fact = self.fact(self.reading(Stamp::now()), body);
+        let fact = self.fact(self.reading(self.now()), body);
         match self.record(vec![fact]).await {
             Ok(()) => error,
             Err(worse) => worse,
@@ -331,10 +369,11 @@ impl Task {
 
     pub(super) async fn commit(&mut self, facts: Vec<Fact>) -> Result<(), CommitError> {
         let state = codec::encode(&self.live);
+        let changed = !Arc::ptr_eq(&self.record, &self.slot.view().record);
         let write = InstanceWrite::Update {
             row: self.slot.row,
             name: None,
-            record: None,
+            record: changed.then(|| codec::encode_record(&self.record)),
             state,
             account: self.account.clone(),
         };
@@ -352,31 +391,53 @@ impl Task {
 
     fn publish(&self) {
         self.slot.publish(View {
-            record: self.slot.record.clone(),
+            record: self.record.clone(),
             live: self.live.clone(),
             account: self.account.clone(),
             last_fact: self.last_fact,
             deleted: (self.live.state == State::Deleted).then_some(self.account.tracker.since),
         });
+        self.set_alarm();
     }
 
     pub(super) fn hypervisor(&self) -> Result<Arc<dyn Hypervisor>, FleetError> {
-        self.host.hypervisor(&self.slot.record.spec.hypervisor)
+        self.host.hypervisor(&self.record.spec.hypervisor)
     }
 
     /// What the hypervisor is to run.
     pub(super) fn machine_spec(&self) -> Result<MachineSpec, FleetError> {
-        self.host.machine_spec(&self.slot.record, self.live.incarnation)
+        self.host.machine_spec(&self.record, self.live.incarnation)
     }
 
     /// Where the memory of a standby lies.
-    pub(super) fn snapshot(&self) -> PathBuf {
-        self.host.folder(&self.slot.record.id).join("standby")
+    pub(super) fn standby_folder(&self) -> PathBuf {
+        standby_folder(&self.host.folder(&self.record.id))
     }
 }
 
+/// Runs what blocks where it holds nobody up.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, FleetError> + Send + 'static,
+) -> Result<T, FleetError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| FleetError::Bug(error.to_string()))?
+}
+
+/// Where the memory of a standby lies in the folder of an instance.
+pub(super) fn standby_folder(instance: &Path) -> PathBuf {
+    instance.join("standby")
+}
+
+/// The fact that a request was accepted.
+pub(super) fn intended(intent: &Intent) -> FactBody {
+    let Intent { request, by, ran: _ } = intent;
+    FactBody::Intended { command: request.command(), by: *by, about: request.about() }
+}
+
 /// A failure of the hypervisor with all its causes, for the client.
-pub(super) fn failed(error: crate::hypervisor::HypervisorError) -> FleetError {
+pub(super) fn failed(error: HypervisorError) -> FleetError {
+    if let HypervisorError::Unsupported { .. } = error {
+        return FleetError::Unsupported(error.to_string());
+    }
     let mut text = error.to_string();
     let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(&error);
     while let Some(error) = cause {

@@ -20,6 +20,7 @@ mod qemu;
 mod rest;
 mod snapshot;
 pub mod supervisor;
+mod usage;
 mod watch;
 
 use std::fmt;
@@ -40,6 +41,7 @@ pub use cloud_hypervisor::{CloudHypervisor, CloudHypervisorConfig};
 pub use error::{HypervisorError, SnapshotDefect};
 pub use firecracker::{Firecracker, FirecrackerConfig};
 pub use qemu::{Qemu, QemuConfig};
+pub use usage::{Usage as ProcessUsage, usage};
 
 /// The raw host clocks at the moment of an act. [`crate::clock::Clock::reading_of`] makes a reading of it, in the same boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

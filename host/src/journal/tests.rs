@@ -19,7 +19,7 @@ use crate::billing::account::{Account, Entering, Fault};
 use crate::billing::{BootId, FactBody, Reading};
 use crate::clock::Clock;
 use crate::id::{InstanceName, TenantId};
-use crate::vm::{Command, Phase, Shape};
+use crate::vm::{Asker, Command, Phase, Shape};
 
 /// Counts time under the phase itself, and notes in which order it was asked.
 #[derive(Default)]
@@ -141,7 +141,12 @@ async fn everything_committed_is_there_after_reopening() {
     let (journal, opened) = open(folder.path());
     assert_eq!((opened.head, opened.instances.len(), opened.alive), (Head::EMPTY, 0, None));
     let mut driver = Driver::new("a", &opened.clock);
-    driver.commit(&journal, [FactBody::Intended { command: Command::Start }, entered(Phase::Created)]).await;
+    driver
+        .commit(
+            &journal,
+            [FactBody::Intended { command: Command::Start, by: Asker::Client, about: None }, entered(Phase::Created)],
+        )
+        .await;
     let receipt = driver.commit(&journal, [entered(Phase::Initializing), entered(Phase::Running)]).await;
     assert_eq!((receipt.first_seq, receipt.last_seq, receipt.head.seq), (3, 4, 4));
     drop(journal);

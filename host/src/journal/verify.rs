@@ -152,6 +152,8 @@ impl Lives {
             | What::PolicyFaulted { .. }
             | What::Intended { .. }
             | What::Abandoned { .. }
+            | What::Forked { .. }
+            | What::Amended { .. }
             | What::Deleted => Ok(from),
         }
     }
@@ -210,6 +212,8 @@ fn check_row_of(db: &Connection, record: &FactRecord) -> Result<(), VerifyError>
         | What::Intended { .. }
         | What::Abandoned { .. }
         | What::Entered { .. }
+        | What::Forked { .. }
+        | What::Amended { .. }
         | What::Deleted => return Ok(()),
     };
     if found {
@@ -240,7 +244,8 @@ impl Lawful {
 
     fn allows(&self, from: Option<Phase>, to: Phase) -> bool {
         match from {
-            None => to == Phase::Created,
+            // A fork begins as what it is a copy of.
+            None => matches!(to, Phase::Created | Phase::Standby | Phase::Stopped),
             Some(from) => self.0[from as usize][to as usize],
         }
     }

@@ -91,6 +91,10 @@ pub enum What {
     Intended {
         /// The command.
         command: Command,
+        /// Who asked for it.
+        by: Asker,
+        /// What it is about beside the instance: a snapshot's name, the ids of forks, a number of bytes.
+        about: Option<String>,
     },
     /// An intended command was given up.
     Abandoned {
@@ -109,12 +113,28 @@ pub enum What {
         memory_bytes: u64,
         /// Writable disks in bytes.
         disk_bytes: u64,
-        /// Bytes on disk for the memory of a standby.
+        /// Bytes on disk for the memory of a standby and for the snapshots that are kept.
         snapshot_bytes: u64,
         /// Number of the start that this belongs to, from 1.
         session: u32,
         /// Why it stopped, where it did.
         cause: Option<ExitCause>,
+    },
+    /// A new instance was made of another one; both have this fact.
+    Forked {
+        /// The instance that was copied.
+        parent: String,
+        /// The new one.
+        child: String,
+        /// The snapshot that was copied; null for the parent as it was.
+        snapshot: Option<String>,
+    },
+    /// Something that is on record of the instance was changed, which changes no phase.
+    Amended {
+        /// What, by its name in JSON.
+        field: String,
+        /// What it is from here on, as JSON.
+        value: String,
     },
     /// The record was closed; its time ends here.
     Deleted,
@@ -149,7 +169,24 @@ mirror!(
 );
 mirror!(
     /// What was asked of an instance.
-    Command { Start, Stop, Pause, Resume, Standby, Restore, Delete }
+    Command {
+        Start,
+        Stop,
+        Pause,
+        Resume,
+        Standby,
+        Restore,
+        Delete,
+        Snapshot,
+        Discard,
+        Revert,
+        Fork,
+        Resize,
+    }
+);
+mirror!(
+    /// Who asked for a command.
+    Asker { Client, RestartPolicy, Expiry, Schedule }
 );
 mirror!(
     /// Why an instance stopped.
@@ -176,13 +213,17 @@ pub enum Kind {
     Abandoned,
     /// See [`What::Entered`].
     Entered,
+    /// See [`What::Forked`].
+    Forked,
+    /// See [`What::Amended`].
+    Amended,
     /// See [`What::Deleted`].
     Deleted,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 11] = [
         Kind::HostStarted,
         Kind::ClockStepped,
         Kind::PolicyAdmitted,
@@ -191,6 +232,8 @@ impl Kind {
         Kind::Intended,
         Kind::Abandoned,
         Kind::Entered,
+        Kind::Forked,
+        Kind::Amended,
         Kind::Deleted,
     ];
 
@@ -205,6 +248,8 @@ impl Kind {
             Kind::Intended => "intended",
             Kind::Abandoned => "abandoned",
             Kind::Entered => "entered",
+            Kind::Forked => "forked",
+            Kind::Amended => "amended",
             Kind::Deleted => "deleted",
         }
     }
@@ -243,6 +288,8 @@ impl What {
             What::Intended { .. } => Kind::Intended,
             What::Abandoned { .. } => Kind::Abandoned,
             What::Entered { .. } => Kind::Entered,
+            What::Forked { .. } => Kind::Forked,
+            What::Amended { .. } => Kind::Amended,
             What::Deleted => Kind::Deleted,
         }
     }
@@ -285,7 +332,9 @@ impl From<&FactBody> for What {
             FactBody::PolicyFaulted { digest, reason } => {
                 What::PolicyFaulted { digest: digest.to_string(), reason: reason.clone() }
             }
-            FactBody::Intended { command } => What::Intended { command: (*command).into() },
+            FactBody::Intended { command, by, about } => {
+                What::Intended { command: (*command).into(), by: (*by).into(), about: about.clone() }
+            }
             FactBody::Abandoned { command, reason } => {
                 What::Abandoned { command: (*command).into(), reason: reason.clone() }
             }
@@ -298,6 +347,12 @@ impl From<&FactBody> for What {
                 session: *session,
                 cause: cause.map(ExitCause::from),
             },
+            FactBody::Forked { parent, child, snapshot } => What::Forked {
+                parent: parent.to_string(),
+                child: child.to_string(),
+                snapshot: snapshot.as_ref().map(ToString::to_string),
+            },
+            FactBody::Amended { field, value } => What::Amended { field: field.clone(), value: value.clone() },
             FactBody::Deleted => What::Deleted,
         }
     }
@@ -318,7 +373,9 @@ impl TryFrom<&What> for FactBody {
             What::PolicyFaulted { digest, reason } => {
                 FactBody::PolicyFaulted { digest: digest.parse()?, reason: reason.clone() }
             }
-            What::Intended { command } => FactBody::Intended { command: (*command).into() },
+            What::Intended { command, by, about } => {
+                FactBody::Intended { command: (*command).into(), by: (*by).into(), about: about.clone() }
+            }
             What::Abandoned { command, reason } => {
                 FactBody::Abandoned { command: (*command).into(), reason: reason.clone() }
             }
@@ -335,6 +392,12 @@ impl TryFrom<&What> for FactBody {
                     cause: cause.map(vm::ExitCause::from),
                 }
             }
+            What::Forked { parent, child, snapshot } => FactBody::Forked {
+                parent: parent.parse()?,
+                child: child.parse()?,
+                snapshot: snapshot.as_deref().map(str::parse).transpose()?,
+            },
+            What::Amended { field, value } => FactBody::Amended { field: field.clone(), value: value.clone() },
             What::Deleted => FactBody::Deleted,
         })
     }
@@ -367,15 +430,17 @@ mod tests {
     use super::*;
 
     /// One fact of each kind, as it has been hashed since the first version.
-    const TEXTS: [&str; 9] = [
+    const TEXTS: [&str; 11] = [
         r#""kind":"host-started","version":"0.1.0"}"#,
         r#""kind":"clock-stepped","step_ns":-9223372036854775808}"#,
         r#""kind":"policy-admitted","digest":"0a00000000000000000000000000000000000000000000000000000000000000","size_bytes":7}"#,
         r#""kind":"policy-activated","digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":5,"rollback":true}"#,
         r#""kind":"policy-faulted","digest":"0a00000000000000000000000000000000000000000000000000000000000000","reason":"\"loops\""}"#,
-        r#""kind":"intended","command":"standby"}"#,
+        r#""kind":"intended","command":"snapshot","by":"schedule","about":"daily-1"}"#,
         r#""kind":"abandoned","command":"start","reason":"no image"}"#,
         r#""kind":"entered","phase":"stopped","vcpus":2,"memory_bytes":18446744073709551615,"disk_bytes":0,"snapshot_bytes":1,"session":3,"cause":"host-lost"}"#,
+        r#""kind":"forked","parent":"p","child":"c","snapshot":null}"#,
+        r#""kind":"amended","field":"tags","value":"{\"a\":\"b\"}"}"#,
         r#""kind":"deleted"}"#,
     ];
 
@@ -401,6 +466,9 @@ mod tests {
         }
         for command in vm::Command::ALL {
             assert_eq!(serde_json::to_value(Command::from(command)).unwrap(), command.as_str());
+        }
+        for asker in vm::Asker::ALL {
+            assert_eq!(serde_json::to_value(Asker::from(asker)).unwrap(), asker.as_str());
         }
         for event in vm::Event::ALL {
             if let vm::Event::Exited(cause) = event {

@@ -484,7 +484,9 @@ impl Pending {
             | FactBody::PolicyActivated { .. }
             | FactBody::PolicyFaulted { .. }
             | FactBody::Intended { .. }
-            | FactBody::Abandoned { .. } => None,
+            | FactBody::Abandoned { .. }
+            | FactBody::Forked { .. }
+            | FactBody::Amended { .. } => None,
         };
         let pairs = self.entry.facts.iter().zip(&self.records);
         pairs.filter_map(move |(fact, record)| counted(fact).map(|to| (fact, record, to)))
@@ -539,6 +541,8 @@ impl Writer {
             | What::Intended { .. }
             | What::Abandoned { .. }
             | What::Entered { .. }
+            | What::Forked { .. }
+            | What::Amended { .. }
             | What::Deleted => Ok(()),
         }
     }
@@ -613,7 +617,12 @@ fn own_fact(tenant: TenantId, body: FactBody, now: &Reading) -> FactRecord {
 /// Whether a fact makes no sense without an instance.
 fn needs_instance(body: &FactBody) -> bool {
     match body {
-        FactBody::Intended { .. } | FactBody::Abandoned { .. } | FactBody::Entered { .. } | FactBody::Deleted => true,
+        FactBody::Intended { .. }
+        | FactBody::Abandoned { .. }
+        | FactBody::Entered { .. }
+        | FactBody::Forked { .. }
+        | FactBody::Amended { .. }
+        | FactBody::Deleted => true,
         FactBody::HostStarted { .. }
         | FactBody::ClockStepped { .. }
         | FactBody::PolicyAdmitted { .. }

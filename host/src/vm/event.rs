@@ -23,6 +23,13 @@ pub enum Event {
     Loaded,
     /// The virtual machine monitor is gone, or a standby's snapshot was discarded.
     Exited(ExitCause),
+    /// A kept copy took the place of what it was: memory on disk.
+    Reverted {
+        /// The guest was ready when the copy was made.
+        ready: bool,
+    },
+    /// It holds more or less than before.
+    Reshaped,
     /// There is no proof of what happened from here on.
     Lost,
     /// The record was closed.
@@ -31,7 +38,7 @@ pub enum Event {
 
 impl Event {
     /// Every event; each cause once.
-    pub const ALL: [Event; 17] = [
+    pub const ALL: [Event; 20] = [
         Event::Created,
         Event::Booted,
         Event::Ready,
@@ -47,6 +54,9 @@ impl Event {
         Event::Exited(ExitCause::HostLost),
         Event::Exited(ExitCause::LaunchFailed),
         Event::Exited(ExitCause::Discarded),
+        Event::Reverted { ready: false },
+        Event::Reverted { ready: true },
+        Event::Reshaped,
         Event::Lost,
         Event::Deleted,
     ];
@@ -206,6 +216,27 @@ pub fn apply(state: State, event: Event) -> Result<State, Impossible> {
             | State::Standby { .. }
             | State::Unknown => Ok(State::Stopped),
             State::Stopped | State::Deleted => impossible,
+        },
+        Event::Reverted { ready } => match state {
+            State::Standby { .. } | State::Stopped => Ok(State::Standby { ready }),
+            State::Created
+            | State::Initializing
+            | State::Running
+            | State::Paused { .. }
+            | State::Shutdown
+            | State::Unknown
+            | State::Deleted => impossible,
+        },
+        Event::Reshaped => match state {
+            State::Created
+            | State::Initializing
+            | State::Running
+            | State::Paused { .. }
+            | State::Shutdown
+            | State::Standby { .. }
+            | State::Stopped
+            | State::Unknown => Ok(state),
+            State::Deleted => impossible,
         },
         Event::Lost => match state {
             State::Created | State::Initializing | State::Running | State::Paused { .. } | State::Shutdown => {

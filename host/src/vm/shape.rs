@@ -9,6 +9,6 @@ pub struct Shape {
     pub memory_bytes: u64,
     /// Sum of the sizes of all writable disks in bytes.
     pub disk_bytes: u64,
-    /// Bytes on disk for the memory of a standby; zero in all other phases.
+    /// Bytes on disk for the memory of a standby and for the snapshots that are kept.
     pub snapshot_bytes: u64,
 }

@@ -5,6 +5,7 @@
 mod hostile;
 
 mod cli;
+mod copies;
 mod life;
 mod logs;
 mod parity;

@@ -6,7 +6,7 @@ use tallyman::clock;
 use tallyman::id::InstanceId;
 use tallyman::journal::{Entry, InstanceWrite, Options};
 use tallyman::units::Instant;
-use tallyman::vm::{Command, Phase, Shape};
+use tallyman::vm::{Asker, Command, Phase, Shape};
 use tallyman_tests::daemon::Daemon;
 use tallyman_tests::parity::{ROWS, Row, millis};
 use tallyman_tests::rig::{Host, Rig};
@@ -42,7 +42,7 @@ fn write(rows: &[(InstanceId, String, Row)]) -> tempfile::TempDir {
             .entered
             .iter()
             .map(|&(phase, at)| fact(at, FactBody::Entered { phase, shape: SHAPE, session: 1, cause: None }));
-        let intended = fact(0, FactBody::Intended { command: Command::Start });
+        let intended = fact(0, FactBody::Intended { command: Command::Start, by: Asker::Client, about: None });
         let instance = InstanceWrite::Insert {
             id: id.clone(),
             tenant: rig.tenant.clone(),

@@ -1,0 +1,306 @@
+//! `/instances/{id}/snapshots`: what an instance was, kept; and the forks that are made of it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State as Extract};
+use axum::http::StatusCode;
+
+use super::body::Body;
+use super::error::{ApiError, ErrorBody};
+use super::instances::{duration_ms, present, tenant, timestamp};
+use super::model::{
+    CreateSnapshot, ForkInstance, ForkSnapshot, Instance, NoOptions, RestoreSnapshot, Retention, SetSnapshotSchedule,
+    Snapshot, SnapshotKind, SnapshotSchedule,
+};
+use super::time::format_millis;
+use super::{Shared, State};
+use crate::driver::{self, Amendment, FleetError, NewFork, NewSnapshot, Request, Schedule, View};
+use crate::id::SnapshotName;
+use crate::units::Instant;
+use crate::vm;
+
+/// What the names of scheduled snapshots begin with if the client does not say.
+const PREFIX: &str = "scheduled";
+
+/// Take a snapshot
+///
+/// Of an instance that runs, is paused or in standby, with its memory; of a stopped one, its writable disks. What runs is paused for it.
+#[utoipa::path(post, path = "/instances/{id}/snapshots", tag = "snapshots", security(("bearer" = [])),
+    params(("id" = String, Path, description = "Its id, its name, or its id's unique beginning")),
+    request_body = Option<CreateSnapshot>, responses(
+    (status = 201, description = "The snapshot", body = Snapshot),
+    (status = 409, description = "Not legal now, or the name is in use", body = ErrorBody),
+    (status = "4XX", description = "The request is wrong", body = ErrorBody),
+    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+))]
+pub(super) async fn create_snapshot(
+    Extract(state): Shared,
+    Path(key): Path<String>,
+    Body(request): Body<CreateSnapshot>,
+) -> Result<(StatusCode, Json<Snapshot>), ApiError> {
+    let view = state.fleet.find(&tenant(), &key)?;
+    let CreateSnapshot { name, kind, tags, keep } = request;
+    check_kind(&view, kind)?;
+    let name = match name {
+        Some(name) => name.parse()?,
+        None => name_of_now(&state)?,
+    };
+    let new = NewSnapshot { name, tags, keep };
+    let name = new.name.clone();
+    let view = state.fleet.request(&tenant(), &view.record.id, Request::Snapshot(new)).await?;
+    Ok((StatusCode::CREATED, Json(snapshot(&state, &view, &name)?)))
+}
+
+fn check_kind(view: &View, kind: Option<SnapshotKind>) -> Result<(), ApiError> {
+    let is = match view.live.state {
+        vm::State::Stopped => SnapshotKind::Stopped,
+        _ => SnapshotKind::Standby,
+    };
+    match kind {
+        Some(kind) if kind != is => Err(ApiError::conflict(
+            "wrong_kind",
+            format!(
+                "the instance is {}, so that its snapshot would be of the kind {}; leave kind out, or bring the instance there first",
+                view.live.state.as_str(),
+                is.as_str()
+            ),
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// A name out of the calendar's time, to the microsecond.
+fn name_of_now(state: &State) -> Result<SnapshotName, ApiError> {
+    let utc_ns = state.fleet.calendar_ns(state.fleet.now());
+    let time = chrono::DateTime::from_timestamp_nanos(utc_ns).format("%Y%m%d-%H%M%S-%6f");
+    Ok(format!("snapshot-{time}").parse()?)
+}
+
+fn snapshot(state: &State, view: &View, name: &SnapshotName) -> Result<Snapshot, ApiError> {
+    let kept = &view.record.snapshots;
+    let found = kept.iter().find(|snapshot| snapshot.name == *name);
+    found.map(|found| present_snapshot(state, view, found)).ok_or_else(|| {
+        let known = kept.iter().map(|snapshot| snapshot.name.as_str()).collect::<Vec<_>>().join(", ");
+        let known = if known.is_empty() { "none".into() } else { known };
+        FleetError::NoSuchSnapshot { name: name.clone(), known }.into()
+    })
+}
+
+fn present_snapshot(state: &State, view: &View, kept: &driver::Snapshot) -> Snapshot {
+    Snapshot {
+        name: kept.name.clone(),
+        source_instance_id: view.record.id.clone(),
+        source_instance_name: view.record.name.to_string(),
+        source_hypervisor: view.record.spec.hypervisor.clone(),
+        kind: if kept.memory.is_some() { SnapshotKind::Standby } else { SnapshotKind::Stopped },
+        created_at: timestamp(state, Instant(kept.created_ns)),
+        size_bytes: kept.bytes,
+        vcpus: kept.vcpus,
+        memory_bytes: kept.memory.map_or(kept.memory_bytes, |memory| memory.guest_bytes),
+        scheduled: kept.scheduled,
+        tags: kept.tags.clone(),
+    }
+}
+
+/// List an instance's snapshots
+///
+/// Oldest first.
+#[utoipa::path(get, path = "/instances/{id}/snapshots", tag = "snapshots", security(("bearer" = [])),
+    params(("id" = String, Path, description = "Its id, its name, or its id's unique beginning")), responses(
+    (status = 200, description = "The snapshots", body = [Snapshot]),
+    (status = "4XX", description = "The request is wrong", body = ErrorBody),
+))]
+pub(super) async fn list_snapshots(
+    Extract(state): Shared,
+    Path(key): Path<String>,
+) -> Result<Json<Vec<Snapshot>>, ApiError> {
+    let view = state.fleet.find(&tenant(), &key)?;
+    Ok(Json(view.record.snapshots.iter().map(|kept| present_snapshot(&state, &view, kept)).collect()))
+}
+
+/// One snapshot
+#[utoipa::path(get, path = "/instances/{id}/snapshots/{name}", tag = "snapshots", security(("bearer" = [])),
+    params(
+        ("id" = String, Path, description = "Its id, its name, or its id's unique beginning"),
+        ("name" = String, Path, description = "The snapshot's name"),
+    ), responses(
+    (status = 200, description = "The snapshot", body = Snapshot),
+    (status = "4XX", description = "The request is wrong", body = ErrorBody),
+))]
+pub(super) async fn get_snapshot(
+    Extract(state): Shared,
+    Path((key, name)): Path<(String, String)>,
+) -> Result<Json<Snapshot>, ApiError> {
+    let view = state.fleet.find(&tenant(), &key)?;
+    Ok(Json(snapshot(&state, &view, &name.parse()?)?))
+}
+
+/// Delete a snapshot
+#[utoipa::path(delete, path = "/instances/{id}/snapshots/{name}", tag = "snapshots", security(("bearer" = [])),
+    params(
+        ("id" = String, Path, description = "Its id, its name, or its id's unique beginning"),
+        ("name" = String, Path, description = "The snapshot's name"),
+    ), responses(
+    (status = 204, description = "It is deleted"),
+    (status = "4XX", description = "The request is wrong", body = ErrorBody),
+    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+))]
+pub(super) async fn delete_snapshot(
+    Extract(state): Shared,
+    Path((key, name)): Path<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let id = state.fleet.find(&tenant(), &key)?.record.id.clone();
+    state.fleet.request(&tenant(), &id, Request::Discard { snapshot: name.parse()? }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Go back to a snapshot
+///
+/// The instance, which has to be stopped or in standby, becomes what it was then. Its history goes on: no time is taken back.
+#[utoipa::path(post, path = "/instances/{id}/snapshots/{name}/restore", tag = "snapshots", security(("bearer" = [])),
+    params(
+        ("id" = String, Path, description = "Its id, its name, or its id's unique beginning"),
+        ("name" = String, Path, description = "The snapshot's name"),
+    ), request_body = Option<RestoreSnapshot>, responses(
+    (status = 200, description = "Done and recorded", body = Instance),
+    (status = 409, description = "Not legal now; `legal` says what is", body = ErrorBody),
+    (status = "4XX", description = "The request is wrong", body = ErrorBody),
+    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+))]
+pub(super) async fn restore_snapshot(
+    Extract(state): Shared,
+    Path((key, name)): Path<(String, String)>,
+    Body(request): Body<RestoreSnapshot>,
+) -> Result<Json<Instance>, ApiError> {
+    let id = state.fleet.find(&tenant(), &key)?.record.id.clone();
+    let target = request.target_state.map(Into::into);
+    let view = state.fleet.revert(&tenant(), &id, name.parse()?, target).await?;
+    Ok(Json(present(&state, view)))
+}
+
+/// Fork an instance
+///
+/// Makes a new instance of another one as it is. The new one has its own history, which begins with nothing; its source's history shows its
+/// own pause, if it ran, and nothing else.
+#[utoipa::path(post, path = "/instances/{id}/fork", tag = "snapshots", security(("bearer" = [])),
+    params(("id" = String, Path, description = "Its id, its name, or its id's unique beginning")),
+    request_body = ForkInstance, responses(
+    (status = 201, description = "The new instance", body = Instance),
+    (status = 409, description = "Not legal now, or the name is in use", body = ErrorBody),
+    (status = "4XX", description = "The request is wrong", body = ErrorBody),
+    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+))]
+pub(super) async fn fork_instance(
+    Extract(state): Shared,
+    Path(key): Path<String>,
+    Body(request): Body<ForkInstance>,
+) -> Result<(StatusCode, Json<Instance>), ApiError> {
+    let ForkInstance { name, from_running, target_state } = request;
+    let new = NewFork { name: name.parse()?, from_running, target: target_state.map(Into::into), snapshot: None };
+    fork(&state, &key, new).await
+}
+
+/// Fork a snapshot
+///
+/// Makes a new instance of what another one was. Its history begins with nothing.
+#[utoipa::path(post, path = "/instances/{id}/snapshots/{name}/fork", tag = "snapshots", security(("bearer" = [])),
+    params(
+        ("id" = String, Path, description = "Its id, its name, or its id's unique beginning"),
+        ("name" = String, Path, description = "The snapshot's name"),
+    ), request_body = ForkSnapshot, responses(
+    (status = 201, description = "The new instance", body = Instance),
+    (status = 409, description = "The name is in use", body = ErrorBody),
+    (status = "4XX", description = "The request is wrong", body = ErrorBody),
+    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+))]
+pub(super) async fn fork_snapshot(
+    Extract(state): Shared,
+    Path((key, snapshot)): Path<(String, String)>,
+    Body(request): Body<ForkSnapshot>,
+) -> Result<(StatusCode, Json<Instance>), ApiError> {
+    let ForkSnapshot { name, target_state } = request;
+    let target = target_state.map(Into::into);
+    let new = NewFork { name: name.parse()?, from_running: true, target, snapshot: Some(snapshot.parse()?) };
+    fork(&state, &key, new).await
+}
+
+async fn fork(state: &Arc<State>, key: &str, new: NewFork) -> Result<(StatusCode, Json<Instance>), ApiError> {
+    let id = state.fleet.find(&tenant(), key)?.record.id.clone();
+    let view = state.fleet.fork(&tenant(), &id, new).await?;
+    Ok((StatusCode::CREATED, Json(present(state, view))))
+}
+
+/// When an instance's snapshots are taken by themselves
+#[utoipa::path(get, path = "/instances/{id}/snapshot-schedule", tag = "snapshots", security(("bearer" = [])),
+    params(("id" = String, Path, description = "Its id, its name, or its id's unique beginning")), responses(
+    (status = 200, description = "The schedule", body = SnapshotSchedule),
+    (status = "4XX", description = "The request is wrong, or there is none", body = ErrorBody),
+))]
+pub(super) async fn get_snapshot_schedule(
+    Extract(state): Shared,
+    Path(key): Path<String>,
+) -> Result<Json<SnapshotSchedule>, ApiError> {
+    let view = state.fleet.find(&tenant(), &key)?;
+    Ok(Json(present_schedule(&state, &view)?))
+}
+
+fn present_schedule(state: &State, view: &View) -> Result<SnapshotSchedule, ApiError> {
+    let none = || ApiError::not_found("no_snapshot_schedule", "the instance has no snapshot schedule");
+    let schedule = view.record.spec.schedule.as_ref().ok_or_else(none)?;
+    Ok(SnapshotSchedule {
+        instance_id: view.record.id.clone(),
+        interval: format_millis(schedule.interval_ms),
+        jitter: format_millis(schedule.jitter_ms),
+        retention: Retention { max_count: schedule.keep },
+        name_prefix: schedule.prefix.clone(),
+        next_run_at: view.live.snapshot_due_ns.map(|at| timestamp(state, Instant(at))),
+    })
+}
+
+/// Have an instance's snapshots taken by themselves
+///
+/// One that nothing has run since is not taken again.
+#[utoipa::path(put, path = "/instances/{id}/snapshot-schedule", tag = "snapshots", security(("bearer" = [])),
+    params(("id" = String, Path, description = "Its id, its name, or its id's unique beginning")),
+    request_body = SetSnapshotSchedule, responses(
+    (status = 200, description = "The schedule", body = SnapshotSchedule),
+    (status = "4XX", description = "The request is wrong", body = ErrorBody),
+    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+))]
+pub(super) async fn set_snapshot_schedule(
+    Extract(state): Shared,
+    Path(key): Path<String>,
+    Body(request): Body<SetSnapshotSchedule>,
+) -> Result<Json<SnapshotSchedule>, ApiError> {
+    let SetSnapshotSchedule { interval, jitter, retention, name_prefix } = request;
+    let schedule = Schedule {
+        interval_ms: duration_ms("interval", &interval)?,
+        jitter_ms: jitter.map_or(Ok(0), |jitter| duration_ms("jitter", &jitter))?,
+        keep: retention.max_count,
+        prefix: name_prefix.unwrap_or_else(|| PREFIX.into()),
+    };
+    let id = state.fleet.find(&tenant(), &key)?.record.id.clone();
+    let amendment = Amendment { schedule: Some(Some(schedule)), ..Amendment::default() };
+    let view = state.fleet.amend(&tenant(), &id, amendment).await?;
+    Ok(Json(present_schedule(&state, &view)?))
+}
+
+/// Have no more snapshots taken by themselves
+///
+/// Those that were taken stay.
+#[utoipa::path(delete, path = "/instances/{id}/snapshot-schedule", tag = "snapshots", security(("bearer" = [])),
+    params(("id" = String, Path, description = "Its id, its name, or its id's unique beginning")), responses(
+    (status = 204, description = "There is none any more"),
+    (status = "4XX", description = "The request is wrong", body = ErrorBody),
+    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+))]
+pub(super) async fn delete_snapshot_schedule(
+    Extract(state): Shared,
+    Path(key): Path<String>,
+    Body(NoOptions {}): Body<NoOptions>,
+) -> Result<StatusCode, ApiError> {
+    let id = state.fleet.find(&tenant(), &key)?.record.id.clone();
+    state.fleet.amend(&tenant(), &id, Amendment { schedule: Some(None), ..Amendment::default() }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

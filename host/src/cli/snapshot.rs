@@ -1,0 +1,258 @@
+//! `tallyman snapshot`, and the forks that are made of instances and snapshots.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::Global;
+use super::client::Client;
+use super::instance::{done, duration, tag};
+use super::output::{self, Output};
+use super::progress::during;
+use crate::api::model::{
+    CreateSnapshot, ForkInstance, ForkSnapshot, Instance, NoOptions, RestoreSnapshot, Retention, SetSnapshotSchedule,
+    Snapshot, SnapshotSchedule, TargetState,
+};
+use crate::api::{format_millis, format_size};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Keep a copy of what an instance is now
+    #[command(
+        after_help = "Examples:\n  tallyman snapshot create web before-upgrade\n  tallyman snapshot create web --keep 5\n\nWhat runs is paused for it."
+    )]
+    Create(Create),
+    /// List an instance's snapshots
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  tallyman snapshot list web\n  tallyman snapshot list web --json"
+    )]
+    List {
+        /// The instance: its id, its name, or its id's unique beginning
+        id: String,
+    },
+    /// Show one snapshot
+    #[command(after_help = "Examples:\n  tallyman snapshot get web before-upgrade")]
+    Get(One),
+    /// Delete a snapshot
+    #[command(visible_alias = "rm", after_help = "Examples:\n  tallyman snapshot delete web before-upgrade")]
+    Delete(One),
+    /// Make the instance what it was; its history goes on
+    #[command(
+        after_help = "Examples:\n  tallyman snapshot restore web before-upgrade\n  tallyman snapshot restore web before-upgrade --to standby\n\nThe instance has to be stopped or in standby."
+    )]
+    Restore(Restore),
+    /// Make a new instance of a snapshot
+    #[command(after_help = "Examples:\n  tallyman snapshot fork web before-upgrade web-2")]
+    Fork(ForkOne),
+    /// Have snapshots taken by themselves
+    #[command(
+        after_help = "Examples:\n  tallyman snapshot schedule web --every 1h --keep 24\n  tallyman snapshot schedule web\n  tallyman snapshot schedule web --off"
+    )]
+    Schedule(Schedule),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct One {
+    /// The instance: its id, its name, or its id's unique beginning
+    id: String,
+    /// The snapshot
+    name: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Create {
+    /// The instance: its id, its name, or its id's unique beginning
+    id: String,
+    /// What to call the snapshot; made of the time if absent
+    name: Option<String>,
+    /// A label
+    #[arg(long, value_name = "NAME=VALUE", value_parser = tag)]
+    tag: Vec<(String, String)>,
+    /// Delete the oldest, so that only so many remain
+    #[arg(long)]
+    keep: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum To {
+    /// Nothing runs
+    Stopped,
+    /// The memory is on disk
+    Standby,
+    /// It runs
+    Running,
+}
+
+impl From<To> for TargetState {
+    fn from(to: To) -> Self {
+        match to {
+            To::Stopped => TargetState::Stopped,
+            To::Standby => TargetState::Standby,
+            To::Running => TargetState::Running,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Restore {
+    #[command(flatten)]
+    one: One,
+    /// Where the instance is to stand; running if the snapshot holds memory
+    #[arg(long)]
+    to: Option<To>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ForkOne {
+    #[command(flatten)]
+    one: One,
+    /// What to call the new instance
+    fork: String,
+    /// Where it is to stand; running if the snapshot holds memory
+    #[arg(long)]
+    to: Option<To>,
+}
+
+/// `tallyman instance fork`.
+#[derive(Debug, Args)]
+pub(super) struct Fork {
+    /// Its id, its name, or its id's unique beginning
+    id: String,
+    /// What to call the new instance
+    name: String,
+    /// It runs and may be paused for a moment
+    #[arg(long)]
+    from_running: bool,
+    /// Where the new instance is to stand; where this one stands if absent
+    #[arg(long)]
+    to: Option<To>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Schedule {
+    /// The instance: its id, its name, or its id's unique beginning
+    id: String,
+    /// How often
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "keep")]
+    every: Option<Duration>,
+    /// Up to how much later, at random
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "every")]
+    jitter: Option<Duration>,
+    /// How many stay
+    #[arg(long, requires = "every")]
+    keep: Option<u32>,
+    /// What their names begin with
+    #[arg(long, requires = "every")]
+    prefix: Option<String>,
+    /// Not any more
+    #[arg(long, conflicts_with = "every")]
+    off: bool,
+}
+
+impl Command {
+    pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
+        let (client, output) = (global.client()?, global.output());
+        match self {
+            Command::Create(create) => create.run(&client, output).await,
+            Command::List { id } => {
+                let snapshots: Vec<Snapshot> = client.get(&["instances", &id, "snapshots"], &[]).await?;
+                output.show(&snapshots, |snapshots| table(snapshots))
+            }
+            Command::Get(One { id, name }) => {
+                let snapshot: Snapshot = client.get(&["instances", &id, "snapshots", &name], &[]).await?;
+                output.show(&snapshot, |snapshot| table(std::slice::from_ref(snapshot)))
+            }
+            Command::Delete(One { id, name }) => {
+                client.delete(&["instances", &id, "snapshots", &name], &[]).await?;
+                output.show(&NoOptions {}, |_| format!("{name} of {id} is deleted"))
+            }
+            Command::Restore(Restore { one: One { id, name }, to }) => {
+                let (path, body) = (
+                    ["instances", &id, "snapshots", &name, "restore"],
+                    RestoreSnapshot { target_state: to.map(Into::into) },
+                );
+                let instance: Instance =
+                    during(&format!("restoring {id} to {name}"), client.post(&path, &body)).await?;
+                done(output, &instance)
+            }
+            Command::Fork(ForkOne { one: One { id, name }, fork, to }) => {
+                let path = ["instances", &id, "snapshots", &name, "fork"];
+                let body = ForkSnapshot { name: fork, target_state: to.map(Into::into) };
+                let instance: Instance = during(&format!("forking {name} of {id}"), client.post(&path, &body)).await?;
+                done(output, &instance)
+            }
+            Command::Schedule(schedule) => schedule.run(&client, output).await,
+        }
+    }
+}
+
+impl Create {
+    async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
+        let Create { id, name, tag, keep } = self;
+        let body = CreateSnapshot { name, kind: None, tags: tag.into_iter().collect(), keep };
+        let path = ["instances", id.as_str(), "snapshots"];
+        let snapshot: Snapshot = during(&format!("taking a snapshot of {id}"), client.post(&path, &body)).await?;
+        output.show(&snapshot, |snapshot| format!("{} of {id} is kept, {}", snapshot.name, bytes(snapshot.size_bytes)))
+    }
+}
+
+impl Fork {
+    pub(super) async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
+        let Fork { id, name, from_running, to } = self;
+        let body = ForkInstance { name, from_running, target_state: to.map(Into::into) };
+        let path = ["instances", id.as_str(), "fork"];
+        let instance: Instance = during(&format!("forking {id}"), client.post(&path, &body)).await?;
+        done(output, &instance)
+    }
+}
+
+impl Schedule {
+    async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
+        let path = ["instances", self.id.as_str(), "snapshot-schedule"];
+        if self.off {
+            client.delete(&path, &[]).await?;
+            return output.show(&NoOptions {}, |_| format!("{} has no snapshot schedule any more", self.id));
+        }
+        let text = |duration: Duration| format_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
+        let schedule: SnapshotSchedule = match self.every.zip(self.keep) {
+            Some((every, max_count)) => {
+                let body = SetSnapshotSchedule {
+                    interval: text(every),
+                    jitter: self.jitter.map(text),
+                    retention: Retention { max_count },
+                    name_prefix: self.prefix.clone(),
+                };
+                client.put(&path, &body).await?
+            }
+            None => client.get(&path, &[]).await?,
+        };
+        output.show(&schedule, |schedule| {
+            let next = schedule.next_run_at.map_or_else(|| "never".into(), |at| at.to_string());
+            let SnapshotSchedule { interval, retention, name_prefix, .. } = schedule;
+            format!(
+                "{}: every {interval}, the newest {} stay as {name_prefix}-*; next {next}",
+                self.id, retention.max_count
+            )
+        })
+    }
+}
+
+/// A size for people: whole units, truncated.
+fn bytes(bytes: u64) -> String {
+    let shift = [40, 30, 20, 10].into_iter().find(|shift| bytes >> shift >= 10).unwrap_or(0);
+    format_size(bytes >> shift << shift)
+}
+
+fn table(snapshots: &[Snapshot]) -> String {
+    let rows = snapshots.iter().map(|snapshot| {
+        vec![
+            snapshot.name.to_string(),
+            snapshot.kind.as_str().into(),
+            snapshot.created_at.to_string(),
+            bytes(snapshot.size_bytes),
+            if snapshot.scheduled { "schedule".into() } else { "client".into() },
+        ]
+    });
+    output::table(&["NAME", "KIND", "CREATED", "ON DISK", "BY"], &[3], rows)
+}

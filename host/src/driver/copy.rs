@@ -1,0 +1,183 @@
+//! Copies of files and folders, as cheap as the file system allows. Everything here blocks, and what it wrote is durable when it returns.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{SeekFrom, copy_file_range, ioctl_ficlone, seek};
+use rustix::io::Errno;
+
+/// What a path is called while it is being written.
+pub(super) fn aside(path: &Path) -> PathBuf {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".partial");
+    aside.into()
+}
+
+/// Makes an empty folder that only its owner can look into, in the place of whatever was there.
+pub(super) fn fresh_folder(path: &Path) -> io::Result<()> {
+    remove(path)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Removes a folder and all in it, if it is there.
+pub(super) fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Gives what was written aside its name, in the place of whatever had it.
+pub(super) fn publish(path: &Path) -> io::Result<()> {
+    sync(&aside(path))?;
+    match fs::rename(aside(path), path) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+            fs::remove_dir_all(path)?;
+            fs::rename(aside(path), path)?;
+        }
+        done => done?,
+    }
+    sync(path.parent().unwrap_or(Path::new("/")))
+}
+
+/// Makes a file's contents, or a folder's entries, durable.
+pub(super) fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Copies a file, which must not change meanwhile, to `to`, which must not exist: the two share their blocks where the file system can do so;
+/// elsewhere holes stay holes.
+pub(super) fn file(from: &Path, to: &Path) -> io::Result<()> {
+    let source = File::open(from)?;
+    let mode = source.metadata()?.permissions().mode();
+    let target = OpenOptions::new().write(true).create_new(true).mode(mode).open(to)?;
+    if ioctl_ficlone(&target, &source).is_err() {
+        copy_data(&source, &target)?;
+    }
+    target.sync_all()
+}
+
+/// Copies what is not a hole.
+fn copy_data(source: &File, target: &File) -> io::Result<()> {
+    let len = source.metadata()?.len();
+    target.set_len(len)?;
+    let mut at = 0;
+    while at < len {
+        let data = match seek(source, SeekFrom::Data(at)) {
+            Ok(data) => data,
+            Err(Errno::NXIO) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let end = seek(source, SeekFrom::Hole(data))?;
+        copy_range(source, target, data, end)?;
+        at = end;
+    }
+    Ok(())
+}
+
+fn copy_range(source: &File, target: &File, from: u64, to: u64) -> io::Result<()> {
+    let (mut read, mut written) = (from, from);
+    while read < to {
+        let rest = usize::try_from(to - read).unwrap_or(usize::MAX);
+        match copy_file_range(source, Some(&mut read), target, Some(&mut written), rest) {
+            // It was cut off while we looked.
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => {}
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Makes a folder with the files of another one, which nobody changes any more: the same files under a second name, or copies where that
+/// is not possible.
+pub(super) fn link_folder(from: &Path, to: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            link_folder(&entry.path(), &target)?;
+            continue;
+        }
+        match fs::hard_link(entry.path(), &target) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::TooManyLinks) => {
+                file(&entry.path(), &target)?;
+            }
+            done => done?,
+        }
+    }
+    sync(to)
+}
+
+/// Bytes on disk of a file, or of all files in a folder: what they hold, without their holes.
+pub(super) fn bytes(path: &Path) -> io::Result<u64> {
+    let data = fs::symlink_metadata(path)?;
+    if !data.is_dir() {
+        // A small file may lie beside its blocks, and a hole may lie in its last one.
+        return Ok(data.len().min(if data.blocks() == 0 { data.len() } else { data.blocks().saturating_mul(512) }));
+    }
+    fs::read_dir(path)?.map(|entry| bytes(&entry?.path())).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    #[test]
+    fn a_copy_has_the_same_bytes_and_the_same_holes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        let sparse = File::create(&from).unwrap();
+        sparse.set_len(64 << 20).unwrap();
+        sparse.write_all_at(b"begin", 0).unwrap();
+        sparse.write_all_at(b"middle", 33 << 20).unwrap();
+        file(&from, &to).unwrap();
+        assert!(fs::read(&from).unwrap() == fs::read(&to).unwrap());
+        assert!(bytes(&to).unwrap() < 8 << 20, "the holes were filled");
+        file(&from, &to).unwrap_err();
+    }
+
+    #[test]
+    fn a_copy_of_nothing_and_one_of_a_hole_are_what_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        for len in [0, 1, 4_096, 1 << 20] {
+            let (from, to) = (dir.path().join(format!("from{len}")), dir.path().join(format!("to{len}")));
+            File::create(&from).unwrap().set_len(len).unwrap();
+            file(&from, &to).unwrap();
+            assert_eq!(fs::metadata(&to).unwrap().len(), len);
+        }
+    }
+
+    #[test]
+    fn a_linked_folder_outlives_the_one_that_it_was_made_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::create_dir_all(from.join("inner")).unwrap();
+        fs::write(from.join("memory"), b"all of it").unwrap();
+        fs::write(from.join("inner/more"), b"and more").unwrap();
+        link_folder(&from, &to).unwrap();
+        remove(&from).unwrap();
+        assert_eq!(fs::read(to.join("memory")).unwrap(), b"all of it");
+        assert_eq!(fs::read(to.join("inner/more")).unwrap(), b"and more");
+    }
+
+    #[test]
+    fn what_is_published_takes_the_place_of_what_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("folder");
+        for text in ["one", "two"] {
+            fresh_folder(&aside(&path)).unwrap();
+            fs::write(aside(&path).join("file"), text).unwrap();
+            publish(&path).unwrap();
+            assert_eq!(fs::read_to_string(path.join("file")).unwrap(), text);
+            assert!(!aside(&path).exists());
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What may be asked of an instance, with all that it takes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{InstanceId, InstanceName, SnapshotName};
+use crate::vm::{Asker, Command};
+
+/// A command and what it is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// [`Command::Start`].
+    Start,
+    /// [`Command::Stop`].
+    Stop {
+        /// How long to wait for the guest, in milliseconds; none takes the instance's own.
+        grace_ms: Option<u64>,
+    },
+    /// [`Command::Pause`].
+    Pause,
+    /// [`Command::Resume`].
+    Resume,
+    /// [`Command::Standby`].
+    Standby,
+    /// [`Command::Restore`].
+    Restore,
+    /// [`Command::Delete`].
+    Delete,
+    /// [`Command::Snapshot`].
+    Snapshot(NewSnapshot),
+    /// [`Command::Discard`].
+    Discard {
+        /// Which one.
+        snapshot: SnapshotName,
+    },
+    /// [`Command::Revert`].
+    Revert {
+        /// To which one.
+        snapshot: SnapshotName,
+    },
+    /// [`Command::Fork`].
+    Fork {
+        /// The new instances.
+        children: Vec<Child>,
+        /// What they are made of; none for the instance as it is.
+        snapshot: Option<SnapshotName>,
+    },
+    /// [`Command::Resize`].
+    Resize {
+        /// Guest memory from now on, in bytes.
+        memory_bytes: u64,
+    },
+}
+
+/// A snapshot to be taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewSnapshot {
+    /// Unique within the instance.
+    pub name: SnapshotName,
+    /// Free labels.
+    pub tags: BTreeMap<String, String>,
+    /// Of the snapshots that were asked for in the same way, by clients or by the schedule, only so many newest stay.
+    pub keep: Option<u32>,
+}
+
+/// A new instance that is being made of another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Child {
+    /// Chosen by the host.
+    pub id: InstanceId,
+    /// Chosen by the client.
+    pub name: InstanceName,
+    /// Where it is to stand.
+    pub target: Target,
+}
+
+/// Where an instance is to stand after a fork, or after it went back to a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Target {
+    /// Nothing runs; the memory, if there was any, is dropped.
+    Stopped,
+    /// The memory is on disk.
+    Standby,
+    /// It runs: from the memory if there is any, else it boots.
+    Running,
+}
+
+/// A request that was accepted and is not finished. It is on record before anything is done, so that it is finished or undone after a crash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Intent {
+    /// What is under way.
+    pub request: Request,
+    /// For whom.
+    #[serde(with = "AskerText")]
+    pub by: Asker,
+    /// The vCPUs ran when it was accepted.
+    pub ran: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Asker", rename_all = "kebab-case")]
+enum AskerText {
+    Client,
+    RestartPolicy,
+    Expiry,
+    Schedule,
+}
+
+impl Request {
+    /// The command alone.
+    pub fn command(&self) -> Command {
+        match self {
+            Request::Start => Command::Start,
+            Request::Stop { .. } => Command::Stop,
+            Request::Pause => Command::Pause,
+            Request::Resume => Command::Resume,
+            Request::Standby => Command::Standby,
+            Request::Restore => Command::Restore,
+            Request::Delete => Command::Delete,
+            Request::Snapshot(_) => Command::Snapshot,
+            Request::Discard { .. } => Command::Discard,
+            Request::Revert { .. } => Command::Revert,
+            Request::Fork { .. } => Command::Fork,
+            Request::Resize { .. } => Command::Resize,
+        }
+    }
+
+    /// What it is about beside the instance, for the journal.
+    pub(super) fn about(&self) -> Option<String> {
+        match self {
+            Request::Start
+            | Request::Stop { .. }
+            | Request::Pause
+            | Request::Resume
+            | Request::Standby
+            | Request::Restore
+            | Request::Delete => None,
+            Request::Snapshot(new) => Some(new.name.to_string()),
+            Request::Discard { snapshot } | Request::Revert { snapshot } => Some(snapshot.to_string()),
+            Request::Fork { children, .. } => {
+                Some(children.iter().map(|child| child.id.as_str()).collect::<Vec<_>>().join(" "))
+            }
+            Request::Resize { memory_bytes } => Some(memory_bytes.to_string()),
+        }
+    }
+}

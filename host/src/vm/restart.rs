@@ -1,0 +1,166 @@
+//! Whether an instance that ended is started again, and when.
+
+use super::ExitCause;
+use crate::limits::restart::{BACKOFF_MS, BACKOFF_MS_MAX, STABLE_AFTER_MS};
+
+/// After which ends an instance is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum RestartMode {
+    /// After none.
+    #[default]
+    Never,
+    /// After every end that nobody asked for.
+    Always,
+    /// After a failure: the machine died, or the guest's program reported an exit code other than zero.
+    OnFailure,
+}
+
+impl RestartMode {
+    /// Every mode.
+    pub const ALL: [RestartMode; 3] = [RestartMode::Never, RestartMode::Always, RestartMode::OnFailure];
+
+    /// Lower-case words joined by underscores, as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RestartMode::Never => "never",
+            RestartMode::Always => "always",
+            RestartMode::OnFailure => "on_failure",
+        }
+    }
+}
+
+/// How an instance is started again after an end that nobody asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RestartPolicy {
+    /// After which ends.
+    pub mode: RestartMode,
+    /// How long the first attempt waits, in milliseconds; each one after it waits twice as long as the one before, up to
+    /// [`BACKOFF_MS_MAX`].
+    pub backoff_ms: u64,
+    /// Most attempts in a row; none for no limit.
+    pub attempts_max: Option<u32>,
+    /// How long the guest has to run, in milliseconds, for the next attempt to be a first one again.
+    pub stable_after_ms: u64,
+}
+
+impl Default for RestartPolicy {
+    fn default() -> Self {
+        Self { mode: RestartMode::Never, backoff_ms: BACKOFF_MS, attempts_max: None, stable_after_ms: STABLE_AFTER_MS }
+    }
+}
+
+/// What follows an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterExit {
+    /// Nothing: somebody asked for the end, or the policy is not concerned.
+    Rest,
+    /// Nothing: there were as many attempts in a row as the policy allows.
+    Exhausted,
+    /// It is started again.
+    Restart {
+        /// The number of the attempt in its row, from 1.
+        attempt: u32,
+        /// After so many milliseconds.
+        wait_ms: u64,
+    },
+}
+
+impl RestartPolicy {
+    /// What follows an end because of `cause`, after the guest had run for `ran_ms` milliseconds and `attempts` attempts had been made in
+    /// a row. `exit_code` is what the guest's program reported.
+    pub fn after(&self, cause: ExitCause, exit_code: Option<i32>, ran_ms: u64, attempts: u32) -> AfterExit {
+        if !self.concerns(cause, exit_code) {
+            return AfterExit::Rest;
+        }
+        let attempts = if ran_ms >= self.stable_after_ms { 0 } else { attempts };
+        match self.attempts_max {
+            Some(max) if attempts >= max => AfterExit::Exhausted,
+            Some(_) | None => {
+                AfterExit::Restart { attempt: attempts.saturating_add(1), wait_ms: self.wait_ms(attempts) }
+            }
+        }
+    }
+
+    fn concerns(&self, cause: ExitCause, exit_code: Option<i32>) -> bool {
+        let failed = match cause {
+            ExitCause::Requested | ExitCause::Forced | ExitCause::Discarded => return false,
+            ExitCause::Guest => exit_code.is_some_and(|code| code != 0),
+            ExitCause::Crashed | ExitCause::HostLost | ExitCause::LaunchFailed => true,
+        };
+        match self.mode {
+            RestartMode::Never => false,
+            RestartMode::Always => true,
+            RestartMode::OnFailure => failed,
+        }
+    }
+
+    fn wait_ms(&self, attempts: u32) -> u64 {
+        let factor = 1_u64.checked_shl(attempts).unwrap_or(u64::MAX);
+        self.backoff_ms.saturating_mul(factor).min(BACKOFF_MS_MAX.max(self.backoff_ms))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(mode: RestartMode) -> RestartPolicy {
+        RestartPolicy { mode, backoff_ms: 1_000, attempts_max: Some(3), stable_after_ms: 60_000 }
+    }
+
+    #[test]
+    fn an_end_that_somebody_asked_for_is_final_under_every_policy() {
+        for mode in RestartMode::ALL {
+            for cause in [ExitCause::Requested, ExitCause::Forced, ExitCause::Discarded] {
+                assert_eq!(policy(mode).after(cause, Some(1), 0, 0), AfterExit::Rest, "{mode:?} {cause:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_cause_has_its_answer_in_every_mode() {
+        for cause in ExitCause::ALL {
+            for exit_code in [None, Some(0), Some(1)] {
+                let asked = matches!(cause, ExitCause::Requested | ExitCause::Forced | ExitCause::Discarded);
+                let failed = !asked && (cause != ExitCause::Guest || exit_code == Some(1));
+                for mode in RestartMode::ALL {
+                    let expected = match mode {
+                        RestartMode::Never => false,
+                        RestartMode::Always => !asked,
+                        RestartMode::OnFailure => failed,
+                    };
+                    let found = policy(mode).after(cause, exit_code, 0, 0);
+                    assert_eq!(found != AfterExit::Rest, expected, "{mode:?} {cause:?} {exit_code:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_attempt_waits_twice_as_long_until_there_are_no_more() {
+        let waits = [1_000, 2_000, 4_000];
+        for (attempts, wait_ms) in (0..).zip(waits) {
+            let expected = AfterExit::Restart { attempt: attempts + 1, wait_ms };
+            assert_eq!(policy(RestartMode::Always).after(ExitCause::Crashed, None, 59_999, attempts), expected);
+        }
+        let exhausted = policy(RestartMode::Always).after(ExitCause::Crashed, None, 59_999, 3);
+        assert_eq!(exhausted, AfterExit::Exhausted);
+    }
+
+    #[test]
+    fn a_guest_that_ran_long_enough_begins_a_new_row() {
+        let found = policy(RestartMode::Always).after(ExitCause::Crashed, None, 60_000, 3);
+        assert_eq!(found, AfterExit::Restart { attempt: 1, wait_ms: 1_000 });
+    }
+
+    #[test]
+    fn the_wait_has_an_end() {
+        let endless = RestartPolicy { attempts_max: None, ..policy(RestartMode::Always) };
+        for attempts in [9, 63, 64, u32::MAX] {
+            let AfterExit::Restart { attempt, wait_ms } = endless.after(ExitCause::Crashed, None, 0, attempts) else {
+                panic!("there is no limit");
+            };
+            assert_eq!((attempt, wait_ms), (attempts.saturating_add(1), BACKOFF_MS_MAX));
+        }
+    }
+}
