@@ -145,20 +145,26 @@ impl Daemon {
 
     /// The processes of machines on this data folder: supervisors and virtual machine monitors, by id.
     pub fn machines(&self) -> Vec<Pid> {
-        self.processes_of(self.folder())
+        let instances = fs::read_dir(self.folder().join("instances")).into_iter().flatten().flatten();
+        let identified = instances.flat_map(|instance| identified(&instance.path())).collect();
+        self.processes_of(self.folder(), identified)
     }
 
     /// Those of one instance.
     pub fn machines_of(&self, id: &str) -> Vec<Pid> {
-        self.processes_of(&self.instance(id))
+        let instance = self.instance(id);
+        self.processes_of(&instance, identified(&instance))
     }
 
-    /// The living processes that name a path inside `folder` in their command line or have one open; not the daemon, nor this one.
-    fn processes_of(&self, folder: &Path) -> Vec<Pid> {
+    /// The processes that were `identified`, and those that name a path inside `folder` in their command line or have one open; not the
+    /// daemon, nor this one.
+    fn processes_of(&self, folder: &Path, identified: Vec<i32>) -> Vec<Pid> {
         let ours = [self.child.as_ref().map(pid_of), Some(rustix::process::getpid())];
         let pids = fs::read_dir("/proc").expect("this is Linux").filter_map(|entry| {
             let pid: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
-            (names(pid, folder) || has_open(pid, folder)).then(|| Pid::from_raw(pid)).flatten()
+            (identified.contains(&pid) || names(pid, folder) || has_open(pid, folder))
+                .then(|| Pid::from_raw(pid))
+                .flatten()
         });
         let mut pids: Vec<_> = pids.filter(|&pid| !ours.contains(&Some(pid))).collect();
         pids.sort_by_key(|pid| pid.as_raw_nonzero());
@@ -209,6 +215,28 @@ fn pid_of(child: &Child) -> Pid {
 
 const fn libc_nonblock() -> i32 {
     rustix::fs::OFlags::NONBLOCK.bits() as i32
+}
+
+/// The living processes that the launches of an instance have written down.
+fn identified(instance: &Path) -> Vec<i32> {
+    let runs = fs::read_dir(instance.join("run")).into_iter().flatten().flatten();
+    let identities = runs.filter_map(|run| fs::read(run.path().join("identity.json")).ok());
+    let identities = identities.filter_map(|text| serde_json::from_slice::<Value>(&text).ok());
+    let of = |identity: &Value, role: &str| -> Option<i32> {
+        let pid = i32::try_from(identity[role]["pid"].as_i64()?).ok()?;
+        (started(pid)? == identity[role]["start_ticks"].as_u64()?).then_some(pid)
+    };
+    identities.flat_map(|identity| ["supervisor", "vmm"].map(|role| of(&identity, role))).flatten().collect()
+}
+
+/// When a living process was started, in the kernel's ticks.
+fn started(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
 }
 
 fn names(pid: i32, folder: &Path) -> bool {

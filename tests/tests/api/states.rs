@@ -41,10 +41,10 @@ fn ask(api: &Api, id: &str, command: Command) -> Answer {
         Command::Delete => api.delete(&format!("{instance}?grace_ms=0")),
         Command::Snapshot => api.act(&format!("{instance}/snapshots")),
         Command::Discard => api.delete(&format!("{instance}/snapshots/{KEPT}")),
-        Command::Revert => api.post(&format!("{instance}/snapshots/{KEPT}/restore"), &json!({"target_state": "Standby"})),
-        Command::Fork => {
-            api.post(&format!("{instance}/fork"), &json!({"name": fresh(), "from_running": true}))
+        Command::Revert => {
+            api.post(&format!("{instance}/snapshots/{KEPT}/restore"), &json!({"target_state": "Standby"}))
         }
+        Command::Fork => api.post(&format!("{instance}/fork"), &json!({"name": fresh(), "from_running": true})),
         Command::Resize => api.post(&format!("{instance}/resize"), &json!({"size": "32MB"})),
     }
 }
