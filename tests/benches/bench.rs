@@ -1,6 +1,6 @@
 //! `make bench`: what Tallyman costs, against named peers, in one run. Ratios are what counts; the machine is printed.
 //!
-//! Arguments after `--`: names of sections (`accounting durable swap scale`), and `--write` to put the report into
+//! Arguments after `--`: names of sections (`accounting durable swap lifecycle scale`), and `--write` to put the report into
 //! `docs/benchmarks.md`.
 
 // Rates and ratios for people; nothing here is money or billed time.
@@ -8,6 +8,7 @@
 
 mod accounting;
 mod durable;
+mod lifecycle;
 mod machine;
 mod measure;
 mod peer;
@@ -35,6 +36,9 @@ fn main() {
     }
     if wanted("swap") {
         swap::run(&mut report);
+    }
+    if wanted("lifecycle") {
+        lifecycle::run(&mut report);
     }
     if wanted("scale") {
         scale::run(&mut report);

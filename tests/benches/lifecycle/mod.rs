@@ -1,0 +1,267 @@
+//! What Tallyman adds to the hypervisor's own calls, over HTTP, with every intent and fact durable. Real machines on both sides.
+
+mod bare;
+
+use std::path::Path;
+use std::time::Instant as Timer;
+
+use serde_json::{Value, json};
+use tallyman::runtime::{Daemon, Options};
+use tallyman_tests::{guest, machine};
+use tokio::task::JoinSet;
+
+use self::bare::{Bare, From};
+use crate::measure::{Line, Report, median, nanos};
+
+const TOKEN: &str = "bench";
+const ROUNDS: usize = 15;
+/// Machines that are created, and how many at a time.
+const MACHINES: usize = 200;
+const AT_ONCE: usize = 8;
+const FORKS: usize = 25;
+
+/// A daemon in this process, and a client.
+struct Served {
+    url: String,
+    http: reqwest::Client,
+}
+
+impl Served {
+    async fn ask(&self, method: reqwest::Method, path: &str, body: Value) -> Value {
+        let asked = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(TOKEN).json(&body);
+        let answer = asked.send().await.unwrap();
+        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        assert!(status.is_success(), "{path}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Value {
+        self.ask(reqwest::Method::POST, path, body).await
+    }
+
+    async fn create(&self, name: &str) {
+        self.post("/instances", json!({"name": name, "image": "tiny"})).await;
+    }
+
+    async fn command(&self, name: &str, command: &str) {
+        self.post(&format!("/instances/{name}/{command}"), json!({})).await;
+    }
+
+    async fn delete(&self, name: &str) {
+        self.ask(reqwest::Method::DELETE, &format!("/instances/{name}?grace_ms=0"), json!({})).await;
+    }
+}
+
+/// Nanoseconds of `work`.
+async fn timed<T>(work: impl Future<Output = T>) -> (f64, T) {
+    let begin = Timer::now();
+    let done = work.await;
+    (begin.elapsed().as_nanos() as f64, done)
+}
+
+/// Nanoseconds of blocking `work`, off the threads that serve.
+async fn timed_bare<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> (f64, T) {
+    timed(async { tokio::task::spawn_blocking(work).await.unwrap() }).await
+}
+
+/// One operation: ours and the peer's times, round by round.
+#[derive(Default)]
+struct Pair {
+    ours: Vec<f64>,
+    bare: Vec<f64>,
+}
+
+impl Pair {
+    fn line(mut self, what: &str, commits: usize, commit: f64) -> Line {
+        let (ours, bare) = (median(&mut self.ours), median(&mut self.bare));
+        let limit = bare + 1e6 + commit;
+        Line {
+            what: format!("{what}; {commits} commits"),
+            ours: nanos(ours),
+            peer: nanos(bare),
+            ratio: format!("{:+.2} ms", (ours - bare) / 1e6),
+            goal: format!("adds under {}", nanos(1e6 + commit)),
+            holds: Some(ours <= limit),
+        }
+    }
+
+    fn times(mut self, what: String, goal: f64) -> Line {
+        let (ours, bare) = (median(&mut self.ours), median(&mut self.bare));
+        Line {
+            what,
+            ours: nanos(ours),
+            peer: nanos(bare),
+            ratio: format!("{:.2}x", ours / bare),
+            goal: format!("at most {goal}x"),
+            holds: Some(ours <= goal * bare),
+        }
+    }
+}
+
+/// Median of appending what a commit writes and syncing it.
+fn bare_commit(folder: &Path) -> f64 {
+    use std::io::Write as _;
+    let mut file = std::fs::File::create(folder.join("commit")).unwrap();
+    let mut times: Vec<f64> = (0..41)
+        .map(|_| {
+            let begin = Timer::now();
+            file.write_all(&[7; 1024]).unwrap();
+            file.sync_data().unwrap();
+            begin.elapsed().as_nanos() as f64
+        })
+        .collect();
+    median(&mut times)
+}
+
+async fn operations(served: &Served, folder: &Path) -> [Pair; 4] {
+    let [mut pause, mut resume, mut standby, mut restore]: [Pair; 4] = Default::default();
+    served.create("one").await;
+    let mut peer = Bare::start(folder, "peer", From::Boot);
+    peer.cont();
+    for _ in 0..ROUNDS {
+        pause.ours.push(timed(served.command("one", "pause")).await.0);
+        let (took, stopped) = timed_bare(move || {
+            peer.stop();
+            peer
+        })
+        .await;
+        pause.bare.push(took);
+        resume.ours.push(timed(served.command("one", "resume")).await.0);
+        let mut held = stopped;
+        let (took, going) = timed_bare(move || {
+            held.cont();
+            held
+        })
+        .await;
+        resume.bare.push(took);
+
+        standby.ours.push(timed(served.command("one", "standby")).await.0);
+        let (place, mut asleep) = (bare::memory_file(folder), going);
+        let (took, ()) = timed_bare(move || {
+            asleep.stop();
+            asleep.save(&place);
+            asleep.quit();
+        })
+        .await;
+        standby.bare.push(took);
+        restore.ours.push(timed(served.command("one", "restore")).await.0);
+        let place = folder.to_path_buf();
+        let load = move || {
+            let mut machine = Bare::start(&place, "peer", From::Memory(&bare::memory_file(&place)));
+            machine.cont();
+            machine
+        };
+        let (took, again) = timed_bare(load).await;
+        restore.bare.push(took);
+        peer = again;
+    }
+    served.delete("one").await;
+    [pause, resume, standby, restore]
+}
+
+async fn fan_out(served: &Served, folder: &Path) -> Pair {
+    let mut pair = Pair::default();
+    served.create("source").await;
+    let mut source = Bare::start(folder, "source", From::Boot);
+    source.cont();
+    for round in 0..3 {
+        let fork = |n: usize| {
+            served.post("/instances/source/fork", json!({"name": format!("child-{round}-{n}"), "from_running": true}))
+        };
+        pair.ours.push(timed(futures::future::join_all((0..FORKS).map(fork))).await.0);
+        for n in 0..FORKS {
+            served.delete(&format!("child-{round}-{n}")).await;
+        }
+        let place = folder.to_path_buf();
+        let work = move || {
+            let children = bare::fan_out(&place, &mut source, FORKS);
+            (children, source)
+        };
+        let (took, (children, back)) = timed_bare(work).await;
+        drop(children);
+        source = back;
+        pair.bare.push(took);
+    }
+    served.delete("source").await;
+    pair
+}
+
+async fn many(served: &Served, folder: &Path) -> Pair {
+    let mut pair = Pair::default();
+    let names: Vec<_> = (0..MACHINES).map(|n| format!("many-{n}")).collect();
+    let creating = async {
+        for part in names.chunks(AT_ONCE) {
+            futures::future::join_all(part.iter().map(|name| served.create(name))).await;
+        }
+    };
+    pair.ours.push(timed(creating).await.0);
+    for name in &names {
+        served.delete(name).await;
+    }
+    let begin = Timer::now();
+    let mut machines = Vec::new();
+    for part in names.chunks(AT_ONCE) {
+        let mut starting = JoinSet::new();
+        for name in part {
+            let (place, name) = (folder.to_path_buf(), name.clone());
+            starting.spawn_blocking(move || {
+                let mut machine = Bare::start(&place, &name, From::Boot);
+                machine.cont();
+                machine
+            });
+        }
+        machines.extend(starting.join_all().await);
+    }
+    pair.bare.push(begin.elapsed().as_nanos() as f64);
+    pair
+}
+
+pub(crate) fn run(report: &mut Report) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let folder = tempfile::tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")).unwrap();
+    let commit = bare_commit(folder.path());
+    let (operations, fan_out, many) = runtime.block_on(async {
+        let daemon = Daemon::start(Options {
+            data: folder.path().join("data"),
+            listen: ([127, 0, 0, 1], 0).into(),
+            qemu: machine::program(tallyman::hypervisor::Kind::Qemu),
+            accelerator: Some(tallyman::hypervisor::Accelerator::Tcg),
+            token: Some(TOKEN.into()),
+            supervisor: Some(env!("CARGO_BIN_EXE_daemon").into()),
+            journal: tallyman::journal::Options::default(),
+        });
+        let daemon = daemon.await.unwrap();
+        let served = Served { url: format!("http://{}", daemon.address()), http: reqwest::Client::new() };
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let serving = tokio::spawn(daemon.serve(stopped));
+        served
+            .post(
+                "/images",
+                json!({"name": "tiny", "kernel": guest::tiny(), "memory_bytes_min": machine::MEMORY_BYTES}),
+            )
+            .await;
+        let measured = (
+            operations(&served, folder.path()).await,
+            fan_out(&served, folder.path()).await,
+            many(&served, folder.path()).await,
+        );
+        stop.send(true).unwrap();
+        serving.await.unwrap().unwrap();
+        measured
+    });
+    let [pause, resume, standby, restore] = operations;
+    report.table(
+        &format!(
+            "Operations over HTTP; peer: QEMU's own calls, nothing written down. One bare commit takes {}",
+            nanos(commit)
+        ),
+        vec![
+            pause.line("pause", 2, commit),
+            resume.line("resume", 2, commit),
+            standby.line("standby, 16 MiB", 3, commit),
+            restore.line("restore, 16 MiB", 3, commit),
+            fan_out.times(format!("{FORKS} forks of one running source at once"), 1.5),
+            many.times(format!("{MACHINES} machines created, {AT_ONCE} at a time"), 1.5),
+        ],
+    );
+}
