@@ -16,7 +16,7 @@ SWAP := --swap-policy $(TARGET)/policies/coarse.wasm
 
 .PHONY: help
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: image ## Set up, build, walk a Linux guest through its life, then keep serving on 127.0.0.1:8080
@@ -39,6 +39,11 @@ build: ## Set up and build the program: target/release/tallyman
 test: ## Set up and run all tests, real virtual machines included
 	@scripts/setup test
 	@scripts/test
+
+.PHONY: conformance
+conformance: ## Set up and try every operation on every hypervisor of this host
+	@scripts/setup test
+	@cargo test --locked -p tallyman-tests --test conformance
 
 .PHONY: bench
 bench: ## Set up and run the benchmarks

@@ -17,8 +17,10 @@ use crate::billing::account::{Accountant, Reader};
 use crate::billing::{Fact, FactBody, Reading};
 use crate::clock::{self, Clock};
 use crate::driver::{Fleet, FleetError, Parts, STEP_NS_MIN};
-use crate::hypervisor::{Accelerator, Hypervisor, HypervisorError};
-use crate::hypervisor::{Qemu, QemuConfig};
+use crate::hypervisor::{
+    Accelerator, CloudHypervisor, CloudHypervisorConfig, Firecracker, FirecrackerConfig, Hypervisor, HypervisorError,
+    Kind, Qemu, QemuConfig,
+};
 use crate::id::{Digest, TenantId};
 use crate::image::{ImageError, Images};
 use crate::journal::{self, CommitError, Entry, Journal, NewActivation, NewPolicy, OpenError, Opened};
@@ -39,7 +41,11 @@ pub struct Options {
     pub listen: SocketAddr,
     /// QEMU: a path, or a name on `PATH`.
     pub qemu: PathBuf,
-    /// What runs guests, instead of what the processor suggests.
+    /// Cloud Hypervisor: a path, or a name on `PATH`.
+    pub cloud_hypervisor: PathBuf,
+    /// Firecracker: a path, or a name on `PATH`.
+    pub firecracker: PathBuf,
+    /// What runs QEMU's guests, instead of what the processor suggests.
     pub accelerator: Option<Accelerator>,
     /// The bearer token; none reads the data folder's `token`, or makes one.
     pub token: Option<String>,
@@ -122,7 +128,7 @@ impl Daemon {
         let journal = Arc::new(journal);
         load_policies(&journal, &policies, &accounting, &opened);
         let images = Arc::new(Images::open(&options.data)?);
-        let hypervisor: Arc<dyn Hypervisor> = Arc::new(Qemu::detect(qemu_config(&options)?).await?);
+        let (hypervisors, statuses) = hypervisors(&options).await?;
         let token = match &options.token {
             Some(token) => token.clone(),
             None => token(&options.data)?,
@@ -137,7 +143,7 @@ impl Daemon {
             journal: journal.clone(),
             clock: clock.clone(),
             accounts: reader,
-            hypervisors: vec![hypervisor],
+            hypervisors,
             images: images.clone(),
             instances: options.data.join("instances"),
             alive: opened.alive,
@@ -148,7 +154,8 @@ impl Daemon {
             fleet.learn_calendar(at, wall_ns);
         }
         let state =
-            api::State::new(fleet.clone(), images, journal.clone(), policies, accounting, &opened.policies, &token);
+            api::State::new(fleet.clone(), images, journal.clone(), policies, accounting, &opened.policies, &token)
+                .with_hypervisors(statuses);
         Ok(Daemon { state, fleet, journal, clock, listener })
     }
 
@@ -175,7 +182,10 @@ impl Daemon {
     }
 }
 
-fn qemu_config(options: &Options) -> Result<QemuConfig, RuntimeError> {
+/// The hypervisors that work here, the default first, and what is to be told of all that there could be.
+async fn hypervisors(
+    options: &Options,
+) -> Result<(Vec<Arc<dyn Hypervisor>>, Vec<api::HypervisorStatus>), RuntimeError> {
     let own = || {
         std::env::current_exe().map_err(|source| RuntimeError::File {
             doing: "find",
@@ -183,10 +193,40 @@ fn qemu_config(options: &Options) -> Result<QemuConfig, RuntimeError> {
             source,
         })
     };
-    Ok(QemuConfig {
-        program: options.qemu.clone(),
-        supervisor: options.supervisor.clone().map_or_else(own, Ok)?,
-        accelerator: options.accelerator,
+    let supervisor = options.supervisor.clone().map_or_else(own, Ok)?;
+    let (mut usable, mut statuses, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+    for kind in Kind::ALL {
+        match detect(kind, options, supervisor.clone()).await {
+            Ok(hypervisor) => {
+                statuses.push(api::HypervisorStatus::available(hypervisor.describe(), usable.is_empty()));
+                usable.push(hypervisor);
+            }
+            Err(error) => {
+                tracing::info!(hypervisor = %kind, %error, "not here");
+                statuses.push(api::HypervisorStatus::unavailable(kind, &error));
+                missing.push(error);
+            }
+        }
+    }
+    match missing.into_iter().next() {
+        Some(first) if usable.is_empty() => Err(RuntimeError::Hypervisor(first)),
+        Some(_) | None => Ok((usable, statuses)),
+    }
+}
+
+async fn detect(kind: Kind, options: &Options, supervisor: PathBuf) -> Result<Arc<dyn Hypervisor>, HypervisorError> {
+    let qemu = |supervisor| QemuConfig { program: options.qemu.clone(), supervisor, accelerator: options.accelerator };
+    Ok(match kind {
+        Kind::Qemu => Arc::new(Qemu::detect(qemu(supervisor)).await?),
+        Kind::QemuMicrovm => Arc::new(Qemu::detect_microvm(qemu(supervisor)).await?),
+        Kind::CloudHypervisor => {
+            let program = options.cloud_hypervisor.clone();
+            Arc::new(CloudHypervisor::detect(CloudHypervisorConfig { program, supervisor }).await?)
+        }
+        Kind::Firecracker => {
+            let program = options.firecracker.clone();
+            Arc::new(Firecracker::detect(FirecrackerConfig { program, supervisor }).await?)
+        }
     })
 }
 

@@ -15,6 +15,8 @@ fn options(data: &Path) -> Options {
         data: data.into(),
         listen: ([127, 0, 0, 1], 0).into(),
         qemu: "qemu-system-x86_64".into(),
+        cloud_hypervisor: "cloud-hypervisor".into(),
+        firecracker: "firecracker".into(),
         accelerator: None,
         token: Some(TOKEN.into()),
         supervisor: None,

@@ -6,6 +6,7 @@ use std::path::Path;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use tallyman::api;
+use tallyman::hypervisor::Kind;
 use tallyman::journal;
 use tallyman::runtime::{Daemon, Options};
 use tempfile::TempDir;
@@ -30,6 +31,8 @@ impl Server {
             data: data.path().into(),
             listen: "127.0.0.1:0".parse().expect("an address"),
             qemu: "qemu-system-x86_64".into(),
+            cloud_hypervisor: "/nowhere/cloud-hypervisor".into(),
+            firecracker: "/nowhere/firecracker".into(),
             accelerator: None,
             token: Some(TOKEN.into()),
             supervisor: None,
@@ -208,4 +211,29 @@ async fn a_daemon_that_stops_answers_what_it_has_begun() {
     let url = server.url.clone();
     server.stop().await;
     assert!(reqwest::get(format!("{url}/health")).await.is_err_and(|error| error.is_connect()));
+}
+
+#[tokio::test]
+async fn hypervisors_are_listed_with_what_they_can_do_or_why_they_are_not_there() {
+    let server = Server::start().await;
+    let (status, body) = server.get("/capabilities").await;
+    assert_eq!(status, StatusCode::OK);
+    let listed = body["hypervisors"].as_array().expect("a list");
+    assert_eq!(listed.len(), Kind::ALL.len());
+    for (kind, one) in Kind::ALL.into_iter().zip(listed) {
+        assert_eq!(one["name"], kind.as_str());
+        assert_eq!(one["default"], kind == Kind::Qemu);
+        assert_eq!(one["capabilities"]["memory_resize"], kind == Kind::CloudHypervisor);
+        match kind {
+            Kind::Qemu | Kind::QemuMicrovm => {
+                assert_eq!((&one["available"], &one["reason"]), (&json!(true), &Value::Null));
+                assert!(one["version"].as_str().expect("a version").starts_with(|c: char| c.is_ascii_digit()));
+            }
+            Kind::CloudHypervisor | Kind::Firecracker => {
+                assert_eq!((&one["available"], &one["version"]), (&json!(false), &Value::Null));
+                assert!(one["reason"].as_str().expect("a reason").contains("/nowhere/"), "{one}");
+            }
+        }
+    }
+    server.stop().await;
 }

@@ -5,6 +5,7 @@
 
 mod auth;
 mod body;
+mod capabilities;
 mod error;
 mod health;
 mod images;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+pub use capabilities::{HostCapabilities, HypervisorStatus};
 pub use error::{ApiError, ErrorBody};
 pub use library::standard_record;
 pub use routes::{OPEN_PATHS, openapi, openapi_text, router};
@@ -50,6 +52,7 @@ pub struct State {
     journal: Arc<Journal>,
     library: Library,
     accounting: Arc<Accounting>,
+    hypervisors: Vec<HypervisorStatus>,
     token: Token,
     /// Cancelled when the daemon is going down: whoever waits or follows is let go.
     closing: CancellationToken,
@@ -68,7 +71,13 @@ impl State {
         token: &str,
     ) -> Self {
         let library = Library::new(policies, stored);
-        Self { fleet, images, journal, library, accounting, token: Token::of(token), closing: CancellationToken::new() }
+        let (token, closing) = (Token::of(token), CancellationToken::new());
+        Self { fleet, images, journal, library, accounting, hypervisors: Vec::new(), token, closing }
+    }
+
+    /// Also tells of these hypervisors.
+    pub fn with_hypervisors(self, hypervisors: Vec<HypervisorStatus>) -> Self {
+        Self { hypervisors, ..self }
     }
 }
 

@@ -13,7 +13,9 @@ use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
-use super::{State, auth, error, health, images, instances, journal, logs, policies, settings, snapshots, tenants};
+use super::{
+    State, auth, capabilities, error, health, images, instances, journal, logs, policies, settings, snapshots, tenants,
+};
 use crate::limits;
 
 /// The paths that need no token.
@@ -91,6 +93,7 @@ fn guarded() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(tenants::roll_back_policy))
         .routes(routes!(journal::list_facts))
         .routes(routes!(journal::get_journal_head))
+        .routes(routes!(capabilities::get_capabilities))
 }
 
 /// The whole service.

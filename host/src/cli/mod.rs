@@ -3,6 +3,7 @@
 //!
 //! Exit status: 0 done, 1 failed, 2 the command line is wrong.
 
+mod capabilities;
 mod client;
 mod daemon;
 mod image;
@@ -104,6 +105,8 @@ enum Command {
     /// The record of everything that happened
     #[command(subcommand)]
     Journal(journal::Command),
+    /// Show the host's hypervisors and what each can do
+    Capabilities(capabilities::Capabilities),
     /// Print the description of the API
     #[command(after_help = "Examples:\n  tallyman openapi > openapi.json")]
     Openapi,
@@ -149,6 +152,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Image(command) => command.run(&global).await,
         Command::Policy(command) => command.run(&global).await,
         Command::Journal(command) => command.run(&global).await,
+        Command::Capabilities(capabilities) => capabilities.run(&global).await,
         Command::Openapi => output::text(api::openapi_text()),
         Command::Health => {
             let health: api::model::Health = global.client()?.get(&["health"], &[]).await?;

@@ -32,7 +32,13 @@ pub(super) struct Serve {
     /// QEMU: a path, or a name on PATH
     #[arg(long, env = "TALLYMAN_QEMU", default_value = "qemu-system-x86_64")]
     qemu: PathBuf,
-    /// What runs guests, kvm or tcg, instead of what the processor suggests
+    /// Cloud Hypervisor: a path, or a name on PATH
+    #[arg(long, env = "TALLYMAN_CLOUD_HYPERVISOR", default_value = "cloud-hypervisor")]
+    cloud_hypervisor: PathBuf,
+    /// Firecracker: a path, or a name on PATH
+    #[arg(long, env = "TALLYMAN_FIRECRACKER", default_value = "firecracker")]
+    firecracker: PathBuf,
+    /// What runs QEMU's guests, kvm or tcg, instead of what the processor suggests
     #[arg(long, env = "TALLYMAN_ACCELERATOR")]
     accelerator: Option<Accelerator>,
 }
@@ -47,6 +53,8 @@ impl Serve {
             data: data.clone(),
             listen: self.listen,
             qemu: self.qemu,
+            cloud_hypervisor: self.cloud_hypervisor,
+            firecracker: self.firecracker,
             accelerator: self.accelerator,
             token: global.token.clone(),
             supervisor: None,

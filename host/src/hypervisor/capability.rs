@@ -218,4 +218,27 @@ mod tests {
         assert_eq!(set.as_object().map(|set| set.len()), Some(Capability::ALL.len()));
         assert_eq!((&set["shared_memory"], &set["memory_resize"]), (&true.into(), &false.into()));
     }
+
+    /// The table of the documentation.
+    fn table() -> String {
+        let row = |head: String, cells: [String; Kind::ALL.len()]| format!("| {head} | {} |", cells.join(" | "));
+        let names = row(String::new(), Kind::ALL.map(|kind| format!("`{kind}`"))).replacen("|  |", "| |", 1);
+        let rows = Capability::ALL.into_iter().map(|capability| {
+            let cell = |kind: Kind| if kind.capabilities().has(capability) { "yes" } else { "-" }.to_owned();
+            row(format!("`{capability}`: {}", capability.describe()), Kind::ALL.map(cell))
+        });
+        let vcpus = row("most virtual processors".into(), Kind::ALL.map(|kind| kind.vcpus_max().to_string()));
+        let line = "|---".repeat(Kind::ALL.len() + 1) + "|";
+        let lines: Vec<_> = [names, line].into_iter().chain(rows).chain([vcpus]).collect();
+        lines.join("\n")
+    }
+
+    #[test]
+    fn the_documentation_has_this_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/hypervisors.md");
+        let text = std::fs::read_to_string(path).expect("the documentation");
+        let (_, rest) = text.split_once("<!-- capabilities -->\n").expect("a beginning");
+        let (documented, _) = rest.split_once("\n<!-- /capabilities -->").expect("an end");
+        assert_eq!(documented, table());
+    }
 }

@@ -29,7 +29,7 @@ impl Rest {
     /// Calls go to `socket`, below the path `base`.
     pub(super) fn new(socket: &Path, base: &'static str) -> Result<Self, HypervisorError> {
         // Connections are not kept: a VMM serves few, and ends the ones that it does not like.
-        let client = Client::builder().unix_socket(socket).pool_max_idle_per_host(0).build();
+        let client = Client::builder().unix_socket(socket).no_proxy().pool_max_idle_per_host(0).build();
         let client = client.map_err(std::io::Error::other).map_err(HypervisorError::file("use", socket))?;
         Ok(Self { client, base })
     }
