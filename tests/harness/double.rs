@@ -119,12 +119,17 @@ struct World {
     deaf: bool,
     /// Time that was let pass at once, in nanoseconds.
     skipped_ns: u64,
+    /// By how much the wall clock was stepped, in nanoseconds.
+    stepped_ns: i64,
 }
 
 impl World {
     fn now(&self) -> Stamp {
         let Stamp { boottime_ns, wall_ns } = Stamp::now();
-        Stamp { boottime_ns: boottime_ns + self.skipped_ns, wall_ns: wall_ns.saturating_add_unsigned(self.skipped_ns) }
+        Stamp {
+            boottime_ns: boottime_ns + self.skipped_ns,
+            wall_ns: wall_ns.saturating_add_unsigned(self.skipped_ns) + self.stepped_ns,
+        }
     }
 }
 
@@ -201,6 +206,11 @@ impl DoubleHypervisor {
     /// Lets time pass at once.
     pub fn skip(&self, time: Nanos) {
         self.world().skipped_ns += time.0;
+    }
+
+    /// Somebody steps the wall clock.
+    pub fn step_wall(&self, step_ns: i64) {
+        self.world().stepped_ns += step_ns;
     }
 
     /// Now, as the double stamps it.

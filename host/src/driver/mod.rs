@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 pub use amend::Amendment;
 pub(crate) use calendar::STEP_NS_MIN;
@@ -230,6 +230,14 @@ impl Fleet {
         let accounts: Vec<_> = views.iter().map(|view| (&view.record.tenant, &view.account)).collect();
         let now = self.0.clock.now();
         (now, self.0.accounts.usage(&accounts, now))
+    }
+
+    /// Follows what is published of an instance. It tells the last view only: a phase that was over at once may never be seen.
+    ///
+    /// # Errors
+    /// [`FleetError::NotFound`].
+    pub fn views(&self, tenant: &TenantId, id: &InstanceId) -> Result<watch::Receiver<Arc<View>>, FleetError> {
+        Ok(self.slot(tenant, id)?.subscribe())
     }
 
     /// Waits until an instance is in a state.
