@@ -225,6 +225,8 @@ pub(crate) fn run(report: &mut Report) {
             data: folder.path().join("data"),
             listen: ([127, 0, 0, 1], 0).into(),
             qemu: machine::program(tallyman::hypervisor::Kind::Qemu),
+            cloud_hypervisor: "/nonexistent".into(),
+            firecracker: "/nonexistent".into(),
             accelerator: Some(tallyman::hypervisor::Accelerator::Tcg),
             token: Some(TOKEN.into()),
             supervisor: Some(env!("CARGO_BIN_EXE_daemon").into()),
