@@ -179,14 +179,12 @@ impl Task {
     /// Copies the instance as it is, and lets it run again if it ran.
     async fn cast(&mut self, memory: bool) -> Result<Mould, FleetError> {
         let folder = self.mould_folder();
-        let held = self.hold().await?;
+        self.hold().await?;
         let captured = self.capture(&folder, memory).await;
         if captured.is_err() {
             discard(&folder).await?;
         }
-        if held {
-            self.wake().await?;
-        }
+        self.wake_if_it_ran().await?;
         let memory = captured?;
         let mut spec = self.record.spec.clone();
         if memory.is_none() {
@@ -276,10 +274,7 @@ impl Task {
         if born.is_empty() {
             return self.undo_hold().await;
         }
-        let ran = self.live.intent.as_ref().is_some_and(|intent| intent.ran);
-        if ran && matches!(self.live.state, State::Paused { .. }) {
-            self.wake().await?;
-        }
+        self.wake_if_it_ran().await?;
         self.forked(born.into_iter(), snapshot).await
     }
 }

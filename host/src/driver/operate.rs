@@ -230,19 +230,23 @@ impl Task {
 
     /// Memory to disk, then the virtual machine monitor's end. If memory can't be saved, what ran before runs again.
     pub(super) async fn standby(&mut self) -> Result<(), FleetError> {
-        let held = self.hold().await?;
+        self.hold().await?;
         match self.save_to(&self.standby_folder()).await {
             Ok(bytes) => self.fall_asleep(bytes).await,
             Err(error) => {
-                if held {
-                    self.wake().await?;
-                }
+                self.wake_if_it_ran().await?;
                 Err(error)
             }
         }
     }
 
-    /// What was held only for a request that is still under way runs again.
+    /// What was held only for the request under way runs again, also if another daemon has held it.
+    pub(super) async fn wake_if_it_ran(&mut self) -> Result<(), FleetError> {
+        let ran = self.live.intent.as_ref().is_some_and(|intent| intent.ran);
+        if ran && matches!(self.live.state, State::Paused { .. }) { self.wake().await } else { Ok(()) }
+    }
+
+    /// Held vCPUs run again, while a request is still under way.
     pub(super) async fn wake(&mut self) -> Result<(), FleetError> {
         let stamp = self.let_run().await?;
         self.enter(Event::Resumed, stamp).await

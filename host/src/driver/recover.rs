@@ -228,10 +228,7 @@ impl Task {
 
     /// Gives up a request whose outcome is that nothing has changed: what was held only for it runs again.
     pub(super) async fn undo_hold(&mut self) -> Result<(), FleetError> {
-        let ran = self.live.intent.as_ref().is_some_and(|intent| intent.ran);
-        if ran && matches!(self.live.state, State::Paused { .. }) {
-            self.wake().await?;
-        }
+        self.wake_if_it_ran().await?;
         self.interrupted().await
     }
 

@@ -72,28 +72,33 @@ impl Task {
 
     /// Holds what runs, copies it, lets it run again. That it was held is on record like every pause.
     pub(super) async fn take_snapshot(&mut self, new: NewSnapshot) -> Result<(), FleetError> {
-        let held = self.hold().await?;
+        self.hold().await?;
         let folder = self.snapshot_folder(&new.name);
         match self.capture_as(&folder, &new).await {
             Ok(snapshot) => self.keep_snapshot(Some(snapshot), new.keep).await,
             Err(error) => {
                 discard(&copy::aside(&folder)).await?;
-                if held {
-                    self.wake().await?;
-                }
+                self.wake_if_it_ran().await?;
                 Err(error)
             }
         }
     }
 
-    /// Holds the vCPUs if they run. Answers whether they did.
-    pub(super) async fn hold(&mut self) -> Result<bool, FleetError> {
-        let runs = matches!(self.live.state, State::Initializing | State::Running);
-        if runs {
-            let stamp = self.vm()?.pause().await.map_err(failed)?;
-            self.enter(Event::Paused, stamp).await?;
+    /// Holds the vCPUs if they run.
+    pub(super) async fn hold(&mut self) -> Result<(), FleetError> {
+        match self.live.state {
+            State::Initializing | State::Running => {
+                let stamp = self.vm()?.pause().await.map_err(failed)?;
+                self.enter(Event::Paused, stamp).await
+            }
+            State::Created
+            | State::Paused { .. }
+            | State::Shutdown
+            | State::Standby { .. }
+            | State::Stopped
+            | State::Unknown
+            | State::Deleted => Ok(()),
         }
-        Ok(runs)
     }
 
     async fn capture_as(&mut self, folder: &Path, new: &NewSnapshot) -> Result<Snapshot, FleetError> {
