@@ -60,8 +60,14 @@ impl Bare {
     /// Writes the memory of a held machine to a file.
     pub(super) fn save(&mut self, file: &Path) {
         self.call("migrate-set-parameters", json!({"max-bandwidth": u64::MAX >> 1}));
-        self.call("migrate", json!({"uri": format!("exec:cat > {}", file.display())}));
+        let _ = std::fs::remove_file(file);
+        // QEMU says that it is done when the pipe has taken all; the file has it when it gets its name.
+        let file = file.display();
+        self.call("migrate", json!({"uri": format!("exec:cat > {file}.part && mv {file}.part {file}")}));
         self.until("query-migrate", "status", |status| status == "completed");
+        while !Path::new(&file.to_string()).exists() {
+            std::thread::yield_now();
+        }
     }
 
     /// Ends the process.
