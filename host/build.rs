@@ -53,7 +53,7 @@ fn build() -> Result<(), String> {
     let target = target_dir(&out);
     let built = build_guests(&root, &target.join("guest"), &names)?;
     for name in &names {
-        let component = encode(&built.join(format!("policy_{name}.wasm")))?;
+        let component = encode(&built.join(format!("policy_{}.wasm", name.replace('-', "_"))))?;
         write(&target.join("policies").join(format!("{name}.wasm")), &component)?;
         if name == STANDARD {
             let standard = out.join("standard.wasm");

@@ -53,9 +53,12 @@ impl Default for Heap {
     }
 }
 
+// None of these is copied into its callers: at each of them it would be longer than the call.
+//
 // SAFETY: a component has one thread, so `top` is never contended. Pieces never overlap: each begins at or after `top`, which then
 // moves to its end, and `top` moves back only over the piece that was handed out last and is given back.
 unsafe impl GlobalAlloc for Heap {
+    #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let start = self.top().next_multiple_of(layout.align());
         match start.checked_add(layout.size()) {
@@ -64,12 +67,14 @@ unsafe impl GlobalAlloc for Heap {
         }
     }
 
+    #[inline(never)]
     unsafe fn dealloc(&self, piece: *mut u8, layout: Layout) {
         if piece.addr() + layout.size() == self.top() {
             self.top.store(piece.addr(), Ordering::Relaxed);
         }
     }
 
+    #[inline(never)]
     unsafe fn realloc(&self, piece: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         if piece.addr() + layout.size() == self.top() {
             return match piece.addr().checked_add(size) {

@@ -32,8 +32,9 @@ mod columns;
 mod heap;
 #[cfg(test)]
 mod properties;
-mod rating;
+pub mod rating;
 mod tracker;
+mod words;
 
 /// What `wit/` says, as Rust.
 #[allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
@@ -50,10 +51,11 @@ use std::marker::PhantomData;
 
 pub use bindings::exports::tallyman::policy::accounting::AccountingError;
 pub use bindings::exports::tallyman::policy::rating::{
-    ChargeLine, Dimension, IntervalColumns, PriceBook, RatingError, Request, Statement, Subject,
+    Adjustment, CalendarOffset, ChargeLine, Dimension, IntervalColumns, Price, PriceBook, RatingError, Request,
+    Statement, Subject, Tier, Window, Zone, ZoneTransition,
 };
 pub use bindings::tallyman::policy::types::{
-    Instant, Phase, Ratio, S128Words, Span, Totals, TotalsColumns, Tracker, TrackerColumns, U128Words,
+    Instant, Phase, Ratio, S128Words, Setting, Span, Totals, TotalsColumns, Tracker, TrackerColumns, U128Words,
 };
 
 #[cfg(target_arch = "wasm32")]
@@ -69,12 +71,13 @@ pub trait Policy {
         phase
     }
 
-    /// Rates one period of one tenant. By default it states quantities and charges nothing.
+    /// Rates one period of one tenant. By default it charges what the price book says, by the meters of [`rating::standard`]; without prices it
+    /// states quantities.
     ///
     /// # Errors
     /// Whatever keeps the period from being rated, for the policy's author to read.
     fn rate(request: Request) -> Result<Statement, RatingError> {
-        rating::quantities::<Self>(request)
+        rating::standard::rate::<Self>(&request)
     }
 }
 

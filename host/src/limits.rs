@@ -37,6 +37,12 @@ pub mod policy {
     pub const ANSWER_BYTES_PER_ITEM: usize = 256;
     /// Bytes that the answer of a rating call may hold.
     pub const RATING_ANSWER_BYTES_MAX: usize = 64 << 20;
+    /// Bytes that a policy may hand from one rating call to the next: some 80,000 instances with a start under way.
+    pub const CARRIED_BYTES_MAX: usize = 4 << 20;
+    /// Bytes of a rule, a meter, a unit or a price's id.
+    pub const WORD_BYTES_MAX: usize = 128;
+    /// Bytes of a charge line's description.
+    pub const DESCRIPTION_BYTES_MAX: usize = 512;
     /// Calls under way at once.
     pub const INSTANCES_MAX: u32 = 64;
     /// Core instances inside a component: the module itself, and what adapters put around it.

@@ -2,6 +2,7 @@
 //!
 //! - `admission` looks at a component before anything of it runs; `selftest` asks it what every policy must get right;
 //! - `engine` holds the bounds of a call, `component` makes the calls, `wire` checks the answers, `fault` names what went wrong;
+//! - `rating` checks charge lines, `hours` which price holds when;
 //! - `cache` keeps compiled policies on disk;
 //! - `accounting` applies the policies in force to facts, and carries on without one that fails.
 //!
@@ -15,6 +16,7 @@ mod cache;
 mod component;
 mod engine;
 mod fault;
+mod hours;
 pub mod rating;
 mod selftest;
 mod standard;

@@ -132,7 +132,9 @@ fn rate_nothing(policy: &Policy) -> Result<(), SelfTestError> {
 fn request() -> Request {
     Request {
         tenant: "self-test".into(),
+        invoice: Span { start: AT.0, end: AT_END.0 },
         period: Span { start: AT.0, end: AT_END.0 },
+        last: true,
         subjects: vec![Subject { id: "one".into(), name: "one".into(), tags: Vec::new() }],
         intervals: IntervalColumns {
             subject: vec![0],
@@ -149,8 +151,10 @@ fn request() -> Request {
             digest: String::new(),
             currency: "EUR".into(),
             minor_digits: 2,
+            line_digits: 9,
             rounding: "half-even".into(),
             prices: Vec::new(),
+            adjustments: Vec::new(),
         },
         options: Vec::new(),
         carried: Vec::new(),

@@ -1,7 +1,8 @@
 //! Quantities without a price: how long each instance was in each phase, and how much of what it held.
 
-use crate::bindings::tallyman::policy::types::Phase;
-use crate::{ChargeLine, IntervalColumns, Policy, RatingError, Ratio, Request, S128Words, Statement, U128Words};
+use super::meter::{phase, phase_name};
+use super::text::join;
+use crate::{ChargeLine, IntervalColumns, Phase, Policy, RatingError, Ratio, Request, Statement};
 
 /// What is measured: the meter's name, its unit, and the dimension that time is multiplied with.
 const METERS: [(&str, &str, Option<&str>); 3] = [
@@ -20,22 +21,20 @@ struct Sum {
 }
 
 /// One line for each subject, meter and counted phase, at no price.
-pub(crate) fn quantities<P: Policy + ?Sized>(request: Request) -> Result<Statement, RatingError> {
+pub(crate) fn quantities<P: Policy + ?Sized>(request: &Request) -> Result<Statement, RatingError> {
     let mut sums: Vec<(Key, Sum)> = Vec::new();
     for (meter, unit, dimension) in METERS {
         let Some(amounts) = amounts(&request.intervals, dimension) else { continue };
         for index in 0..request.intervals.subject.len() {
             let (subject, phase, length) = interval(&request.intervals, index)?;
-            let sum = entry(&mut sums, (subject, meter, name(P::counts_as(phase))), unit);
+            let sum = entry(&mut sums, (subject, meter, phase_name(P::counts_as(phase))), unit);
             sum.intervals.push(u32::try_from(index).map_err(|_| RatingError::Overflow)?);
             let amount = amounts.map_or(Ok(1), |values| values.get(index).copied().ok_or_else(malformed))?;
-            sum.quantity = u128::from(length)
-                .checked_mul(u128::from(amount))
-                .and_then(|quantity| quantity.checked_add(sum.quantity))
-                .ok_or(RatingError::Overflow)?;
+            let quantity = u128::from(length) * u128::from(amount);
+            sum.quantity = sum.quantity.checked_add(quantity).ok_or(RatingError::Overflow)?;
         }
     }
-    Ok(Statement { lines: sums.into_iter().map(line).collect(), carried: request.carried })
+    Ok(Statement { lines: sums.into_iter().map(line).collect(), carried: request.carried.clone() })
 }
 
 /// The sum of that key; the list stays sorted.
@@ -66,56 +65,27 @@ fn interval(intervals: &IntervalColumns, index: usize) -> Result<(u32, Phase, u6
 }
 
 fn line(((subject, meter, rule), sum): (Key, Sum)) -> ChargeLine {
-    let quantity = words(sum.quantity);
     ChargeLine {
+        kind: "usage".into(),
         rule: rule.into(),
         meter: meter.into(),
         subject: Some(subject),
         intervals: sum.intervals,
+        starts: Vec::new(),
+        ends: Vec::new(),
         sessions: Vec::new(),
-        quantity,
-        billed: quantity,
+        quantity: sum.quantity.into(),
+        billed: sum.quantity.into(),
         unit: sum.unit.into(),
         price_id: String::new(),
-        price: Ratio { numerator: S128Words { lower: 0, upper: 0 }, denominator: words(1) },
-        amount: S128Words { lower: 0, upper: 0 },
-        remainder: S128Words { lower: 0, upper: 0 },
-        description: [rule, ", in ", sum.unit].concat(),
+        tier: 0,
+        price: Ratio::new(0, 1),
+        amount: 0.into(),
+        remainder: 0.into(),
+        description: join(&[rule, ", in ", sum.unit]),
     }
-}
-
-/// Splits a number into the contract's two words.
-fn words(value: u128) -> U128Words {
-    U128Words { lower: (value & u128::from(u64::MAX)) as u64, upper: (value >> 64) as u64 }
 }
 
 fn malformed() -> RatingError {
     RatingError::Other("the columns of the intervals do not fit together".into())
-}
-
-fn phase(ordinal: u8) -> Option<Phase> {
-    Some(match ordinal {
-        0 => Phase::Created,
-        1 => Phase::Initializing,
-        2 => Phase::Running,
-        3 => Phase::Paused,
-        4 => Phase::Shutdown,
-        5 => Phase::Standby,
-        6 => Phase::Stopped,
-        7 => Phase::Unknown,
-        _ => return None,
-    })
-}
-
-fn name(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Created => "created",
-        Phase::Initializing => "initializing",
-        Phase::Running => "running",
-        Phase::Paused => "paused",
-        Phase::Shutdown => "shutdown",
-        Phase::Standby => "standby",
-        Phase::Stopped => "stopped",
-        Phase::Unknown => "unknown",
-    }
 }
