@@ -8,3 +8,4 @@ pub mod machine;
 pub mod parity;
 pub mod policies;
 pub mod rig;
+pub mod vectors;

@@ -7,6 +7,7 @@ mod admission;
 mod faults;
 mod parity;
 mod swap;
+mod vectors;
 
 use tallyman::policy::PolicyHost;
 

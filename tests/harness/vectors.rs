@@ -1,0 +1,842 @@
+//! What vendors charge for known lives, as plain data with the public source of each figure. The same rows run through the policies natively
+//! and through the finished components.
+//!
+//! Rows marked *printed* carry a figure that stands in the source; the others follow from the rule that the source states.
+
+use tallyman::vm::Phase;
+use tallyman::vm::Phase::{Created, Initializing, Paused, Running, Shutdown, Standby, Stopped};
+
+/// A phase, how long it lasts in milliseconds, the session it belongs to, and what the instance holds.
+pub type Visit = (Phase, i64, u32, Held);
+
+/// Dimensions and their values; those that are not listed are 0.
+pub type Held = &'static [(&'static str, u64)];
+
+/// A price of a row's book: nano-units of the currency for so many units.
+#[derive(Debug, Clone, Copy)]
+pub struct Priced {
+    /// Rule, and the price's id.
+    pub rule: &'static str,
+    /// The meter that it prices.
+    pub meter: &'static str,
+    /// The unit of quantity.
+    pub unit: &'static str,
+    /// `instance` or `tenant`.
+    pub scope: &'static str,
+    /// `flat` or `graduated`.
+    pub model: &'static str,
+    /// Up to which quantity, and how many nano-units.
+    pub tiers: &'static [(Option<u128>, i128)],
+    /// Units that the nano-units are for.
+    pub per: u128,
+}
+
+/// What must come out.
+#[derive(Debug, Clone, Copy)]
+pub enum Expected {
+    /// Milliseconds that a meter is charged for, no price being given.
+    Millis(&'static str, u128),
+    /// Nano-units of the currency, in all.
+    Nanos(i128),
+    /// The quantity charged for under a rule, in its unit.
+    Billed(&'static str, u128),
+}
+
+/// A life and what it costs.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// What it shows.
+    pub name: &'static str,
+    /// Where the figure or the rule is published.
+    pub source: &'static str,
+    /// The policy, by the name of its component.
+    pub policy: &'static str,
+    /// Its options.
+    pub options: &'static [(&'static str, &'static str)],
+    /// The instances, each with its visits from the beginning of the period on.
+    pub lives: &'static [&'static [Visit]],
+    /// How often each life is lived, one time after the other.
+    pub times: u32,
+    /// Prices; none to look at quantities.
+    pub prices: &'static [Priced],
+    /// Digits after the point that a line is rounded to.
+    pub digits: u8,
+    /// What must come out.
+    pub expected: Expected,
+}
+
+const SECOND: i64 = 1_000;
+const MINUTE: i64 = 60 * SECOND;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
+const NS_PER_SECOND: u128 = 1_000_000_000;
+const NS_PER_HOUR: u128 = 3_600 * NS_PER_SECOND;
+const GB: u64 = 1_000_000_000;
+const GIB: u64 = 1 << 30;
+const NOTHING: Held = &[];
+
+const EC2: &str = "https://github.com/awsdocs/amazon-ec2-user-guide, ec2-instance-lifecycle.md";
+const GCP: &str = "https://cloud.google.com/compute/vm-instance-pricing";
+const AZURE: &str = "https://github.com/MicrosoftDocs/azure-compute-docs, states-billing.md";
+const FLY: &str = "https://github.com/superfly/docs, about/billing and about/pricing";
+const CLOUDFLARE: &str = "https://github.com/cloudflare/cloudflare-docs, containers/pricing.mdx";
+const EBS: &str = "Amazon EBS pricing, worked example";
+
+const BASE: Row = Row {
+    name: "",
+    source: "",
+    policy: "standard",
+    options: &[],
+    lives: &[],
+    times: 1,
+    prices: &[],
+    digits: 9,
+    expected: Expected::Nanos(0),
+};
+
+const FLAT: Priced = Priced {
+    rule: "rule",
+    meter: "active",
+    unit: "ns",
+    scope: "instance",
+    model: "flat",
+    tiers: &[],
+    per: NS_PER_HOUR,
+};
+
+/// A dollar for an hour of whatever the unit counts.
+const fn a_dollar_an_hour(meter: &'static str, unit: &'static str) -> Priced {
+    Priced { meter, unit, tiers: &[(None, 1_000_000_000)], ..FLAT }
+}
+
+/// The discount of sustained use: each quarter of a month of 730 hours is cheaper than the one before.
+const SUSTAINED: [Priced; 1] = [Priced {
+    model: "graduated",
+    tiers: &[
+        (Some(NS_PER_HOUR * 365 / 2), 47_500_000),
+        (Some(NS_PER_HOUR * 365), 38_000_000),
+        (Some(NS_PER_HOUR * 1_095 / 2), 28_500_000),
+        (None, 19_000_000),
+    ],
+    ..FLAT
+}];
+
+/// Every row.
+pub const ROWS: &[Row] = &[
+    Row {
+        name: "half a minute on GCP is charged as a minute (printed)",
+        source: GCP,
+        policy: "gcp",
+        lives: &[&[(Running, 30 * SECOND, 1, NOTHING)]],
+        expected: Expected::Millis("active", 60_000),
+        ..BASE
+    },
+    Row {
+        name: "past the minimum GCP charges by the second",
+        source: GCP,
+        policy: "gcp",
+        lives: &[&[(Running, 61 * SECOND, 1, NOTHING)]],
+        expected: Expected::Millis("active", 61_000),
+        ..BASE
+    },
+    Row {
+        name: "past the minimum EC2 charges by the second",
+        source: EC2,
+        policy: "ec2",
+        lives: &[&[(Running, 61 * SECOND, 1, NOTHING)]],
+        expected: Expected::Millis("active", 61_000),
+        ..BASE
+    },
+    Row {
+        name: "a second that has begun counts whole",
+        source: EC2,
+        policy: "ec2",
+        lives: &[&[(Running, 60 * SECOND + 1, 1, NOTHING)]],
+        expected: Expected::Millis("active", 61_000),
+        ..BASE
+    },
+    Row {
+        name: "on EC2 each start has its minute",
+        source: EC2,
+        policy: "ec2",
+        lives: &[&[
+            (Running, 10 * SECOND, 1, NOTHING),
+            (Stopped, MINUTE, 1, NOTHING),
+            (Running, 10 * SECOND, 2, NOTHING),
+            (Stopped, MINUTE, 2, NOTHING),
+            (Running, 10 * SECOND, 3, NOTHING),
+        ]],
+        expected: Expected::Millis("active", 180_000),
+        ..BASE
+    },
+    Row {
+        name: "on EC2 a reboot begins no further minute",
+        source: EC2,
+        policy: "ec2",
+        lives: &[&[(Running, 30 * SECOND, 1, NOTHING), (Initializing, 20 * SECOND, 1, NOTHING)]],
+        expected: Expected::Millis("active", 60_000),
+        ..BASE
+    },
+    Row {
+        name: "EC2 charges neither pending nor stopping nor stopped",
+        source: EC2,
+        policy: "ec2",
+        lives: &[&[
+            (Created, 20 * SECOND, 1, NOTHING),
+            (Running, 600 * SECOND, 1, NOTHING),
+            (Shutdown, 30 * SECOND, 1, NOTHING),
+            (Stopped, 3_000 * SECOND, 1, NOTHING),
+        ]],
+        expected: Expected::Millis("active", 600_000),
+        ..BASE
+    },
+    Row {
+        name: "EC2 charges the way into hibernation, and not the hibernation",
+        source: EC2,
+        policy: "ec2",
+        lives: &[&[
+            (Created, 20 * SECOND, 1, NOTHING),
+            (Running, 600 * SECOND, 1, NOTHING),
+            (Paused, 30 * SECOND, 1, NOTHING),
+            (Standby, 3_000 * SECOND, 1, NOTHING),
+        ]],
+        expected: Expected::Millis("active", 630_000),
+        ..BASE
+    },
+    Row {
+        name: "by whole hours, five starts in one hour are five hours (printed)",
+        source: "https://serverfault.com/questions/245816, EC2 before 2017",
+        policy: "ec2",
+        options: &[("granularity", "1h"), ("minimum", "0s")],
+        lives: &[&[
+            (Running, 5 * MINUTE, 1, NOTHING),
+            (Stopped, 5 * MINUTE, 1, NOTHING),
+            (Running, 5 * MINUTE, 2, NOTHING),
+            (Stopped, 5 * MINUTE, 2, NOTHING),
+            (Running, 5 * MINUTE, 3, NOTHING),
+            (Stopped, 5 * MINUTE, 3, NOTHING),
+            (Running, 5 * MINUTE, 4, NOTHING),
+            (Stopped, 5 * MINUTE, 4, NOTHING),
+            (Running, 5 * MINUTE, 5, NOTHING),
+        ]],
+        expected: Expected::Millis("active", 5 * 3_600_000),
+        ..BASE
+    },
+    Row {
+        name: "waking from hibernation is a start on EC2",
+        source: EC2,
+        policy: "ec2",
+        lives: &[&[
+            (Running, 10 * SECOND, 1, NOTHING),
+            (Standby, MINUTE, 1, NOTHING),
+            (Running, 10 * SECOND, 1, NOTHING),
+        ]],
+        expected: Expected::Millis("active", 120_000),
+        ..BASE
+    },
+    Row {
+        name: "and goes on with the one before where so chosen",
+        source: EC2,
+        policy: "ec2",
+        options: &[("wake", "continues")],
+        lives: &[&[
+            (Running, 10 * SECOND, 1, NOTHING),
+            (Standby, MINUTE, 1, NOTHING),
+            (Running, 10 * SECOND, 1, NOTHING),
+        ]],
+        expected: Expected::Millis("active", 60_000),
+        ..BASE
+    },
+    Row {
+        name: "Azure charges from starting to stopping, and a host that is kept",
+        source: AZURE,
+        policy: "azure",
+        lives: &[&[
+            (Created, 20 * SECOND, 1, NOTHING),
+            (Initializing, 40 * SECOND, 1, NOTHING),
+            (Running, 600 * SECOND, 1, NOTHING),
+            (Shutdown, 10 * SECOND, 1, NOTHING),
+            (Paused, 3_600 * SECOND, 1, NOTHING),
+            (Stopped, 15 * SECOND + 7_200 * SECOND, 1, NOTHING),
+        ]],
+        expected: Expected::Millis("active", 4_250_000),
+        ..BASE
+    },
+    Row {
+        name: "6 minutes and 45 seconds were 6 minutes on Azure (printed)",
+        source: "https://azure.microsoft.com/nb-no/resources/knowledge-center/if-my-virtual-machine-ran-for-6-minutes-and-45/",
+        policy: "azure",
+        options: &[("granularity", "1m"), ("granularity-rounding", "down")],
+        lives: &[&[(Running, 405 * SECOND, 1, NOTHING)]],
+        expected: Expected::Millis("active", 360_000),
+        ..BASE
+    },
+    Row {
+        name: "less than a minute costs nothing on Azure China",
+        source: "https://docs.azure.cn/en-us/billing/billing-azure-core-services-billing-instructions",
+        policy: "azure",
+        options: &[("granularity", "1m"), ("granularity-rounding", "down")],
+        lives: &[&[(Running, 59 * SECOND, 1, NOTHING)]],
+        expected: Expected::Millis("active", 0),
+        ..BASE
+    },
+    Row {
+        name: "five minutes at least on Azure, as one reading of a notice has it",
+        source: "https://learn.microsoft.com/en-us/answers/questions/2259765/",
+        policy: "azure",
+        options: &[("minimum", "300s")],
+        lives: &[&[(Running, 59 * SECOND, 1, NOTHING)]],
+        expected: Expected::Millis("active", 300_000),
+        ..BASE
+    },
+    Row {
+        name: "a stopped Machine with 1 GB, 10 days of 30, is 5 cents on Fly (printed)",
+        source: FLY,
+        policy: "fly",
+        lives: &[&[(Running, 20 * DAY, 1, &[("disk-bytes", GB)]), (Stopped, 10 * DAY, 1, &[("disk-bytes", GB)])]],
+        prices: &[Priced {
+            meter: "stopped",
+            unit: "disk-byte-ns",
+            tiers: &[(None, 150_000_000)],
+            per: GB as u128 * 30 * 24 * NS_PER_HOUR,
+            ..FLAT
+        }],
+        expected: Expected::Nanos(50_000_000),
+        ..BASE
+    },
+    Row {
+        name: "three volumes of 1 GB for 30 days are 45 cents on Fly (printed)",
+        source: FLY,
+        policy: "fly",
+        lives: &[
+            &[(Running, 30 * DAY, 1, &[("disk-bytes", GB)])],
+            &[(Stopped, 30 * DAY, 1, &[("disk-bytes", GB)])],
+            &[(Standby, 30 * DAY, 1, &[("disk-bytes", GB)])],
+        ],
+        prices: &[Priced {
+            meter: "volume",
+            unit: "disk-byte-ns",
+            tiers: &[(None, 150_000_000)],
+            per: GB as u128 * 30 * 24 * NS_PER_HOUR,
+            ..FLAT
+        }],
+        expected: Expected::Nanos(450_000_000),
+        ..BASE
+    },
+    Row {
+        name: "a volume on Fly is charged by the hour",
+        source: FLY,
+        policy: "fly",
+        lives: &[&[(Running, HOUR + 1, 1, NOTHING)]],
+        expected: Expected::Millis("volume", 2 * 3_600_000),
+        ..BASE
+    },
+    Row {
+        name: "a plan of 29 dollars for 15 of 30 days is 14.50 (printed)",
+        source: FLY,
+        policy: "standard",
+        lives: &[&[(Stopped, 15 * DAY, 1, NOTHING)]],
+        prices: &[Priced { meter: "allocated", tiers: &[(None, 29_000_000_000)], per: 30 * 24 * NS_PER_HOUR, ..FLAT }],
+        digits: 2,
+        expected: Expected::Nanos(14_500_000_000),
+        ..BASE
+    },
+    Row {
+        name: "and 15.47 if the day on which it begins is counted, too",
+        source: FLY,
+        policy: "standard",
+        lives: &[&[(Stopped, 16 * DAY, 1, NOTHING)]],
+        prices: &[Priced { meter: "allocated", tiers: &[(None, 29_000_000_000)], per: 30 * 24 * NS_PER_HOUR, ..FLAT }],
+        digits: 2,
+        expected: Expected::Nanos(15_470_000_000),
+        ..BASE
+    },
+    Row {
+        name: "552,960 GB-s with 400,000 included are 1.91 dollars (printed)",
+        source: "https://github.com/cloudflare/cloudflare-docs/issues/24138, Durable Objects",
+        policy: "cloudflare-containers",
+        lives: &[
+            &[(Running, 2_160_000 * SECOND, 1, &[("memory-bytes", 128_000_000)])],
+            &[(Running, 2_160_000 * SECOND, 1, &[("memory-bytes", 128_000_000)])],
+        ],
+        prices: &[Priced {
+            unit: "memory-byte-ns",
+            scope: "tenant",
+            model: "graduated",
+            tiers: &[(Some(400_000 * GB as u128 * NS_PER_SECOND), 0), (None, 12_500_000_000)],
+            per: 1_000_000 * GB as u128 * NS_PER_SECOND,
+            ..FLAT
+        }],
+        digits: 2,
+        expected: Expected::Nanos(1_910_000_000),
+        ..BASE
+    },
+    Row {
+        name: "an hour of a basic container, processor at work, is 2.8008 cents",
+        source: CLOUDFLARE,
+        policy: "cloudflare-containers",
+        lives: &[&[(Running, HOUR, 1, &[("memory-bytes", GIB), ("vcpus", 1), ("disk-bytes", 4 * GB)])]],
+        prices: &[
+            Priced {
+                rule: "disk",
+                unit: "disk-byte-ns",
+                tiers: &[(None, 70)],
+                per: GB as u128 * NS_PER_SECOND,
+                ..FLAT
+            },
+            Priced {
+                rule: "memory",
+                unit: "memory-byte-ns",
+                tiers: &[(None, 2_500)],
+                per: GIB as u128 * NS_PER_SECOND,
+                ..FLAT
+            },
+            // A quarter of a processor at 0.000020 a second.
+            Priced { rule: "processor", unit: "vcpu-ns", tiers: &[(None, 5_000)], per: NS_PER_SECOND, ..FLAT },
+        ],
+        expected: Expected::Nanos(28_008_000),
+        ..BASE
+    },
+    Row {
+        name: "a container is charged in steps of 10 ms",
+        source: CLOUDFLARE,
+        policy: "cloudflare-containers",
+        lives: &[&[
+            (Initializing, 1, 1, NOTHING),
+            (Running, 10, 1, NOTHING),
+            (Standby, SECOND, 1, NOTHING),
+            (Running, 3, 1, NOTHING),
+        ]],
+        expected: Expected::Millis("active", 20 + 10),
+        ..BASE
+    },
+    Row {
+        name: "sustained use of half a month is 10 % off (printed)",
+        source: "https://easycloud.company/2018/07/google-cloud-sustained-use-discounts/",
+        policy: "gcp",
+        lives: &[&[(Running, 365 * HOUR, 1, NOTHING)]],
+        prices: &SUSTAINED,
+        expected: Expected::Nanos(15_603_750_000),
+        ..BASE
+    },
+    Row {
+        name: "sustained use of three quarters is 20 % off (printed)",
+        source: "https://easycloud.company/2018/07/google-cloud-sustained-use-discounts/",
+        policy: "gcp",
+        lives: &[&[(Running, 547 * HOUR + 30 * MINUTE, 1, NOTHING)]],
+        prices: &SUSTAINED,
+        expected: Expected::Nanos(20_805_000_000),
+        ..BASE
+    },
+    Row {
+        name: "sustained use of a whole month is 30 % off (printed)",
+        source: "https://easycloud.company/2018/07/google-cloud-sustained-use-discounts/",
+        policy: "gcp",
+        lives: &[&[(Running, 730 * HOUR, 1, NOTHING)]],
+        prices: &SUSTAINED,
+        expected: Expected::Nanos(24_272_500_000),
+        ..BASE
+    },
+    Row {
+        name: "a suspended machine on GCP is charged for its memory on disk, and for no time",
+        source: "https://cloud.google.com/compute/docs/reference/rest/v1/instances/suspend",
+        policy: "gcp",
+        lives: &[&[(Running, HOUR, 1, NOTHING), (Standby, 10 * HOUR, 1, &[("snapshot-bytes", 8 * GIB)])]],
+        prices: &[
+            a_dollar_an_hour("active", "ns"),
+            Priced {
+                rule: "suspended",
+                meter: "suspended",
+                unit: "snapshot-byte-ns",
+                tiers: &[(None, 170_000_000)],
+                per: GIB as u128 * 730 * NS_PER_HOUR,
+                ..FLAT
+            },
+        ],
+        digits: 6,
+        expected: Expected::Nanos(1_000_000_000 + 18_630_000),
+        ..BASE
+    },
+    Row {
+        name: "30 GB for a day of a month of 730 hours are 10 cents (printed)",
+        source: EBS,
+        policy: "ec2",
+        lives: &[&[(Stopped, 24 * HOUR, 1, &[("disk-bytes", 30 * GB)])]],
+        prices: &[GB_MONTH],
+        digits: 2,
+        expected: Expected::Nanos(100_000_000),
+        ..BASE
+    },
+    Row {
+        name: "three volumes for different times are 61 cents (printed)",
+        source: EBS,
+        policy: "ec2",
+        lives: &[
+            &[(Running, 24 * HOUR, 1, &[("disk-bytes", 30 * GB)])],
+            &[(Running, 5 * HOUR, 1, &[("disk-bytes", 10 * GB)])],
+            &[(Running, 730 * HOUR, 1, &[("disk-bytes", 5 * GB)])],
+        ],
+        prices: &[Priced { scope: "tenant", ..GB_MONTH }],
+        digits: 2,
+        expected: Expected::Nanos(610_000_000),
+        ..BASE
+    },
+    Row {
+        name: "1000 provisioned operations for 15 of 30 days are 50 dollars (printed)",
+        source: EBS,
+        policy: "ec2",
+        lives: &[&[(Running, 15 * DAY, 1, &[("iops", 1_000)])]],
+        prices: &[Priced {
+            meter: "allocated",
+            unit: "iop-ns",
+            tiers: &[(None, 100_000_000)],
+            per: 30 * 24 * NS_PER_HOUR,
+            ..FLAT
+        }],
+        expected: Expected::Nanos(50_000_000_000),
+        ..BASE
+    },
+    Row {
+        name: "half an hour with 4 and a third with 1 are 7/3 hours (printed)",
+        source: "https://github.com/gpustack/gpustack/issues/6054",
+        lives: &[&[(Running, 30 * MINUTE, 1, &[("gpus", 4)]), (Running, 20 * MINUTE, 1, &[("gpus", 1)])]],
+        prices: &[a_dollar_an_hour("active", "gpu-ns")],
+        expected: Expected::Nanos(2_333_333_333),
+        ..BASE
+    },
+    Row {
+        name: "half an hour with 1 and a third with 4 are 11/6 hours (printed)",
+        source: "https://github.com/gpustack/gpustack/issues/6054",
+        lives: &[&[(Running, 30 * MINUTE, 1, &[("gpus", 1)]), (Running, 20 * MINUTE, 1, &[("gpus", 4)])]],
+        prices: &[a_dollar_an_hour("active", "gpu-ns")],
+        expected: Expected::Nanos(1_833_333_333),
+        ..BASE
+    },
+    Row {
+        name: "a full hour is 3600 seconds (printed)",
+        source: "https://github.com/gpustack/gpustack/issues/5710",
+        lives: &[&[(Running, HOUR, 1, NOTHING)]],
+        prices: &[a_dollar_an_hour("running", "ns")],
+        expected: Expected::Billed("rule", NS_PER_HOUR),
+        ..BASE
+    },
+    Row {
+        name: "an hour in 3600 pieces costs what an hour costs",
+        source: "0.0475 an hour, charged by the second and rounded each time, loses 1.47 %",
+        lives: &[&[(Running, SECOND, 1, NOTHING)]],
+        times: 3_600,
+        prices: &[Priced { tiers: &[(None, 47_500_000)], ..FLAT }],
+        expected: Expected::Nanos(47_500_000),
+        ..BASE
+    },
+    Row {
+        name: "nine tenths of a second are nine tenths",
+        source: "https://github.com/openstack/nova, commit 74e96f4387: they were nine seconds once",
+        lives: &[&[(Running, 900, 1, NOTHING)]],
+        prices: &[a_dollar_an_hour("active", "ns")],
+        expected: Expected::Billed("rule", 900_000_000),
+        ..BASE
+    },
+    Row {
+        name: "a unit from the 11th on of a month of 30 days is 0.6466 (printed)",
+        source: "https://github.com/getlago/lago/issues/339",
+        lives: &[&[(Running, 1_676_111 * SECOND, 1, NOTHING)]],
+        prices: &[Priced { tiers: &[(None, 1_000_000_000)], per: 30 * 24 * NS_PER_HOUR, ..FLAT }],
+        expected: Expected::Nanos(646_647_762),
+        ..BASE
+    },
+    Row {
+        name: "stopped time is allocated",
+        source: "https://github.com/osac-project/docs, metering: allocation and consumption",
+        lives: &[&[(Running, HOUR, 1, NOTHING), (Stopped, 2 * HOUR, 1, NOTHING), (Running, HOUR, 2, NOTHING)]],
+        prices: &[a_dollar_an_hour("allocated", "ns")],
+        expected: Expected::Billed("rule", 4 * NS_PER_HOUR),
+        ..BASE
+    },
+    Row {
+        name: "and not consumed",
+        source: "https://github.com/osac-project/docs, metering: allocation and consumption",
+        lives: &[&[(Running, HOUR, 1, NOTHING), (Stopped, 2 * HOUR, 1, NOTHING), (Running, HOUR, 2, NOTHING)]],
+        prices: &[a_dollar_an_hour("active", "ns")],
+        expected: Expected::Billed("rule", 2 * NS_PER_HOUR),
+        ..BASE
+    },
+    Row {
+        name: "of an hour with 50 minutes in standby ten minutes ran",
+        source: "https://github.com/kernel/hypeman/pull/223",
+        lives: &[&[
+            (Running, 5 * MINUTE, 1, NOTHING),
+            (Standby, 50 * MINUTE, 1, NOTHING),
+            (Running, 5 * MINUTE, 1, NOTHING),
+        ]],
+        prices: &[a_dollar_an_hour("running", "ns")],
+        expected: Expected::Billed("rule", NS_PER_HOUR / 6),
+        ..BASE
+    },
+    Row {
+        name: "hypeman counts a pause on the way to standby, and a shutdown, as running",
+        source: "https://github.com/kernel/hypeman/pull/223",
+        policy: "hypeman-parity",
+        lives: &[&[
+            (Running, 5 * MINUTE, 1, NOTHING),
+            (Paused, MINUTE, 1, NOTHING),
+            (Standby, 50 * MINUTE, 1, NOTHING),
+            (Running, 5 * MINUTE, 1, NOTHING),
+            (Shutdown, MINUTE, 1, NOTHING),
+            (Stopped, HOUR, 1, NOTHING),
+        ]],
+        prices: &[a_dollar_an_hour("running", "ns")],
+        expected: Expected::Billed("rule", 12 * 60 * NS_PER_SECOND),
+        ..BASE
+    },
+    Row {
+        name: "a resize closes one interval and opens the next",
+        source: "https://github.com/osac-project/docs, metering: resource.updated",
+        lives: &[&[(Running, HOUR, 1, &[("nodes", 3)]), (Running, HOUR, 1, &[("nodes", 5)])]],
+        prices: &[a_dollar_an_hour("active", "node-ns")],
+        expected: Expected::Nanos(8_000_000_000),
+        ..BASE
+    },
+    Row {
+        name: "what sleeps is charged by the bytes it keeps",
+        source: "2 GiB for 5 hours and 1 GiB for 3 at 10 cents per GiB and month of 730 hours",
+        policy: "snapshot-storage",
+        lives: &[&[
+            (Running, HOUR, 1, &[("memory-bytes", 4 * GIB)]),
+            (Standby, 5 * HOUR, 1, &[("snapshot-bytes", 2 * GIB)]),
+            (Running, HOUR, 1, &[("memory-bytes", 4 * GIB)]),
+            (Standby, 3 * HOUR, 1, &[("snapshot-bytes", GIB)]),
+        ]],
+        prices: &[Priced {
+            meter: "standby",
+            unit: "snapshot-byte-ns",
+            tiers: &[(None, 100_000_000)],
+            per: GIB as u128 * 730 * NS_PER_HOUR,
+            ..FLAT
+        }],
+        expected: Expected::Nanos(1_780_822),
+        ..BASE
+    },
+    Row {
+        name: "and by the hour, if so chosen, each time it sleeps",
+        source: "two visits of a minute are two hours",
+        policy: "snapshot-storage",
+        options: &[("standby-granularity", "1h")],
+        lives: &[&[(Standby, MINUTE, 1, NOTHING), (Running, MINUTE, 1, NOTHING), (Standby, MINUTE, 1, NOTHING)]],
+        expected: Expected::Millis("standby", 2 * 3_600_000),
+        ..BASE
+    },
+];
+
+/// Ten cents for a GB and a month of 730 hours.
+const GB_MONTH: Priced = Priced {
+    meter: "allocated",
+    unit: "disk-byte-ns",
+    tiers: &[(None, 100_000_000)],
+    per: GB as u128 * 730 * NS_PER_HOUR,
+    ..FLAT
+};
+
+/// A line of a statement without the types of either side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Kind, rule, meter, unit, price, description.
+    pub texts: [String; 6],
+    /// The subject.
+    pub subject: Option<u32>,
+    /// Intervals, and sessions at the minimum.
+    pub indexes: [Vec<u32>; 2],
+    /// Where pieces begin and end.
+    pub pieces: [Vec<i64>; 2],
+    /// Quantity, billed, denominator.
+    pub quantities: [u128; 3],
+    /// Numerator, amount, remainder.
+    pub amounts: [i128; 3],
+    /// The tier.
+    pub tier: u32,
+}
+
+/// Whether lines are what a row expects; what they are instead, if not.
+///
+/// # Errors
+/// What came out.
+pub fn compare(row: &Row, lines: &[Line]) -> Result<(), String> {
+    let billed = |name: &str, place: usize| -> u128 {
+        lines.iter().filter(|line| line.texts[place] == name).map(|line| line.quantities[1]).sum()
+    };
+    let total = || lines.iter().map(|line| line.amounts[1]).sum::<i128>();
+    let is_right = match row.expected {
+        Expected::Millis(meter, millis) => billed(meter, 2) == millis * 1_000_000,
+        Expected::Nanos(nanos) => total() == nanos,
+        Expected::Billed(rule, quantity) => billed(rule, 1) == quantity,
+    };
+    if is_right { Ok(()) } else { Err(format!("{:?}, but {} nanos in {lines:#?}", row.expected, total())) }
+}
+
+/// Makes a module that builds requests and reads statements with one side's types.
+macro_rules! side {
+    ($(#[$doc:meta])* $name:ident, $($types:tt)*) => {
+        $(#[$doc])*
+        pub mod $name {
+            use $($types)*::{
+                CalendarOffset, Dimension, IntervalColumns, Price, PriceBook, Ratio, Request, S128Words, Setting, Span,
+                Statement, Subject, Tier, U128Words,
+            };
+
+            use super::{Line, Priced, Row};
+
+            /// One number as two words.
+            pub fn words(value: u128) -> U128Words {
+                U128Words { lower: (value & u128::from(u64::MAX)) as u64, upper: (value >> 64) as u64 }
+            }
+
+            /// One number with a sign as two words.
+            pub fn signed_words(value: i128) -> S128Words {
+                let words = words(value.cast_unsigned());
+                S128Words { lower: words.lower, upper: words.upper.cast_signed() }
+            }
+
+            fn number(words: U128Words) -> u128 {
+                (u128::from(words.upper) << 64) | u128::from(words.lower)
+            }
+
+            fn signed(words: S128Words) -> i128 {
+                (i128::from(words.upper) << 64) | i128::from(words.lower)
+            }
+
+            /// The request of a row.
+            pub fn request(row: &Row) -> Request {
+                let period = Span { start: super::BEGIN, end: super::BEGIN + super::PERIOD };
+                let lives = super::lives(row);
+                let names: Vec<&str> = super::dimensions(row);
+                let column = |name: &&str| Dimension {
+                    name: (*name).into(),
+                    values: lives.iter().map(|life| super::held(life.held, name)).collect(),
+                };
+                let subject = |number: usize| {
+                    let id = format!("i{number:03}");
+                    Subject { name: id.clone(), id, tags: Vec::new() }
+                };
+                Request {
+                    tenant: "default".into(),
+                    invoice: period,
+                    period,
+                    last: true,
+                    subjects: (0..row.lives.len()).map(subject).collect(),
+                    intervals: IntervalColumns {
+                        subject: lives.iter().map(|life| life.subject).collect(),
+                        phase: lives.iter().map(|life| life.phase as u8).collect(),
+                        start: lives.iter().map(|life| life.start).collect(),
+                        end: lives.iter().map(|life| life.end).collect(),
+                        session: lives.iter().map(|life| life.session).collect(),
+                        fact: (1..=lives.len() as u64).collect(),
+                        dimensions: names.iter().map(column).collect(),
+                    },
+                    calendar: vec![CalendarOffset { since: 0, offset: 0 }],
+                    zones: Vec::new(),
+                    book: PriceBook {
+                        digest: String::new(),
+                        currency: "USD".into(),
+                        minor_digits: 2,
+                        line_digits: row.digits,
+                        rounding: "half-even".into(),
+                        prices: row.prices.iter().map(price).collect(),
+                        adjustments: Vec::new(),
+                    },
+                    options: row.options.iter().map(|&(name, value)| Setting { name: name.into(), value: value.into() }).collect(),
+                    carried: Vec::new(),
+                }
+            }
+
+            fn price(priced: &Priced) -> Price {
+                let tier = |&(up_to, nanos): &(Option<u128>, i128)| Tier {
+                    up_to: up_to.map(words),
+                    price: Ratio { numerator: signed_words(nanos), denominator: words(priced.per) },
+                    once: signed_words(0),
+                };
+                Price {
+                    rule: priced.rule.into(),
+                    id: priced.rule.into(),
+                    meter: priced.meter.into(),
+                    unit: priced.unit.into(),
+                    per: "test".into(),
+                    measure: "units".into(),
+                    measure_units: words(super::NS_PER_SECOND),
+                    valid: Span { start: i64::MIN, end: i64::MAX },
+                    windows: Vec::new(),
+                    scope: priced.scope.into(),
+                    resets: "period".into(),
+                    model: priced.model.into(),
+                    tiers: priced.tiers.iter().map(tier).collect(),
+                }
+            }
+
+            /// The lines of a statement.
+            pub fn lines(statement: &Statement) -> Vec<Line> {
+                let plain = |line: &$($types)*::ChargeLine| Line {
+                    texts: [&line.kind, &line.rule, &line.meter, &line.unit, &line.price_id, &line.description].map(String::clone),
+                    subject: line.subject,
+                    indexes: [line.intervals.clone(), line.sessions.clone()],
+                    pieces: [line.starts.clone(), line.ends.clone()],
+                    quantities: [line.quantity, line.billed, line.price.denominator].map(number),
+                    amounts: [line.price.numerator, line.amount, line.remainder].map(signed),
+                    tier: line.tier,
+                };
+                statement.lines.iter().map(plain).collect()
+            }
+        }
+    };
+}
+
+side!(
+    /// With the types that policies are written with.
+    guest, guest_tracker
+);
+side!(
+    /// With the types that the host calls components with.
+    host, tallyman::policy::rating
+);
+
+/// When every row's period begins: in 2023, at no round number.
+pub const BEGIN: i64 = 1_700_000_000_123_456_789;
+/// How long it is: 31 days.
+pub const PERIOD: i64 = 31 * DAY * 1_000_000;
+
+/// One interval of a row.
+struct Life {
+    subject: u32,
+    phase: Phase,
+    start: i64,
+    end: i64,
+    session: u32,
+    held: Held,
+}
+
+fn lives(row: &Row) -> Vec<Life> {
+    let mut lives = Vec::new();
+    for (subject, visits) in (0..).zip(row.lives) {
+        let mut start = BEGIN;
+        for &(phase, millis, session, held) in visits.iter().cycle().take(visits.len() * row.times as usize) {
+            let end = start + millis * 1_000_000;
+            lives.push(Life { subject, phase, start, end, session, held });
+            start = end;
+        }
+        assert!(start <= BEGIN + PERIOD, "{} lasts longer than the period", row.name);
+    }
+    lives
+}
+
+/// The dimensions that a row names, and those that every request has.
+fn dimensions(row: &Row) -> Vec<&'static str> {
+    let mut names = vec!["vcpus", "memory-bytes", "disk-bytes", "snapshot-bytes"];
+    for (name, _) in row.lives.iter().flat_map(|life| life.iter()).flat_map(|visit| visit.3.iter()) {
+        if !names.contains(name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn held(held: Held, name: &str) -> u64 {
+    held.iter().find(|(of, _)| *of == name).map_or(0, |&(_, value)| value)
+}
