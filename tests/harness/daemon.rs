@@ -14,11 +14,11 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::{Value, json};
-use tallyman::hypervisor::files;
+use tallyman::hypervisor::{Kind, files};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::guest;
+use crate::{guest, machine};
 
 /// What must be over soon is over in a minute, or the test fails.
 const SOON: Duration = Duration::from_secs(60);
@@ -71,6 +71,9 @@ impl Daemon {
         assert!(self.child.is_none(), "it is up");
         let log = File::options().append(true).create(true).open(self.log()).expect("a log");
         let mut command = self.command(&["serve", "--listen", "127.0.0.1:0", "--accelerator", "tcg"]);
+        command.arg("--qemu").arg(machine::program(Kind::Qemu));
+        command.arg("--cloud-hypervisor").arg(machine::program(Kind::CloudHypervisor));
+        command.arg("--firecracker").arg(machine::program(Kind::Firecracker));
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().expect("start the daemon");
         let mut line = String::new();

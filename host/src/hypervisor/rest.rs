@@ -105,8 +105,9 @@ fn reason(text: &[u8]) -> String {
             None => plain(),
         },
         Ok(Value::Array(causes)) => {
-            let causes = causes.iter().map(|cause| cause.as_str().map_or_else(|| cause.to_string(), String::from));
-            causes.collect::<Vec<_>>().join(": ")
+            // A cause may have a backtrace after its first line.
+            let causes = causes.iter().map(|cause| cause.as_str().and_then(|cause| cause.lines().next()));
+            causes.flatten().collect::<Vec<_>>().join(": ")
         }
         Ok(_) | Err(_) => plain(),
     }
@@ -152,7 +153,11 @@ mod tests {
     async fn a_refusal_says_what_the_vmm_says_in_each_ones_form() {
         let rows = [
             ("400 Bad Request", r#"{"fault_message": "no such thing"}"#, "no such thing"),
-            ("500 Internal Server Error", r#"["it failed","because of that"]"#, "it failed: because of that"),
+            (
+                "500 Internal Server Error",
+                r#"["it failed","because of that\n\nBacktrace: 0"]"#,
+                "it failed: because of that",
+            ),
             ("404 Not Found", "plain words\n", "plain words"),
             ("500 Internal Server Error", "{}", "{}"),
         ];

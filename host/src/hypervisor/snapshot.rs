@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Accelerator, Capability, HypervisorError, Kind, MachineSpec, SnapshotDefect};
 
-/// Bytes that are read, hashed and written at a time.
+/// Bytes that are read, hashed and written at a time: 256 KiB.
 const CHUNK_BYTES: usize = 256 << 10;
 
 const FORMAT: u32 = 1;

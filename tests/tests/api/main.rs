@@ -6,6 +6,7 @@ mod hostile;
 
 mod cli;
 mod copies;
+mod hypervisors;
 mod life;
 mod logs;
 mod parity;

@@ -7,6 +7,7 @@
 mod adopt;
 mod console;
 mod ends;
+mod hazards;
 mod launch;
 mod report;
 mod run;
@@ -22,7 +23,8 @@ use tallyman::hypervisor::{Hypervisor, Kind};
 use tallyman_tests::machine::{self, Bed};
 use tokio::runtime::Runtime;
 
-use report::Report;
+use hazards::Hazard;
+use report::{Cell, Report};
 
 /// This run's stand-in for the daemon's program.
 const STAND_IN: &str = env!("CARGO_BIN_EXE_stand-in");
@@ -187,14 +189,21 @@ fn main() -> ExitCode {
 
 fn trials_of(kind: Kind, hypervisor: &Arc<dyn Hypervisor>, runtime: &Arc<Runtime>, report: &Arc<Report>) -> Vec<Trial> {
     let cells = Operation::ALL.into_iter().flat_map(|operation| Case::ALL.map(|case| (operation, case)));
-    let tried = cells.filter_map(|(operation, case)| Some((operation, case, trial(operation, case).ok()?)));
-    let made = tried.map(|(operation, case, attempt)| {
+    let operations = cells.filter_map(|(operation, case)| {
+        let name = format!("{}::{}", operation.name(), case.name());
+        Some((Cell::Operation(operation, case), name, trial(operation, case).ok()?))
+    });
+    let here = hazards::ALL.iter().filter(|hazard| hazard.kinds.contains(&kind));
+    let hazards = here.filter_map(|hazard: &Hazard| {
+        let name = format!("hazard::{}", hazard.name.replace(' ', "_"));
+        Some((Cell::Hazard(hazard.name), name, hazard.attempt()?))
+    });
+    let made = operations.chain(hazards).map(|(cell, name, attempt)| {
         let (hypervisor, runtime, report) = (hypervisor.clone(), runtime.clone(), report.clone());
-        let name = format!("{kind}::{}::{}", operation.name(), case.name());
-        Trial::test(name, move || {
-            report.began(kind, operation, case);
+        Trial::test(format!("{kind}::{name}"), move || {
+            report.began(kind, cell);
             let outcome = runtime.block_on(attempt(Arc::new(Bed::new(kind, hypervisor))));
-            report.ended(kind, operation, case, outcome);
+            report.ended(kind, cell, outcome);
             Ok(())
         })
     });

@@ -6,10 +6,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tallyman::hypervisor::{Description, Kind};
 
-use super::{Case, Operation, Outcome, trial};
+use super::{Case, Operation, Outcome, hazards, trial};
+
+/// Width of the column of what is tried.
+const WHAT: usize = 34;
 
 /// Width of a hypervisor's column.
-const COLUMN: usize = 18;
+const COLUMN: usize = 16;
+
+/// A place in the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Cell {
+    Operation(Operation, Case),
+    Hazard(&'static str),
+}
 
 /// What is known so far.
 #[derive(Default)]
@@ -18,7 +28,7 @@ pub(crate) struct Report(Mutex<Known>);
 #[derive(Default)]
 struct Known {
     hypervisors: BTreeMap<Kind, Result<String, String>>,
-    trials: BTreeMap<(Kind, Operation, Case), Option<Outcome>>,
+    trials: BTreeMap<(Kind, Cell), Option<Outcome>>,
 }
 
 impl Report {
@@ -36,27 +46,38 @@ impl Report {
         self.known().hypervisors.insert(kind, Err(why));
     }
 
-    pub(crate) fn began(&self, kind: Kind, operation: Operation, case: Case) {
-        self.known().trials.insert((kind, operation, case), None);
+    pub(crate) fn began(&self, kind: Kind, cell: Cell) {
+        self.known().trials.insert((kind, cell), None);
     }
 
-    pub(crate) fn ended(&self, kind: Kind, operation: Operation, case: Case, outcome: Outcome) {
-        self.known().trials.insert((kind, operation, case), Some(outcome));
+    pub(crate) fn ended(&self, kind: Kind, cell: Cell, outcome: Outcome) {
+        self.known().trials.insert((kind, cell), Some(outcome));
     }
 }
 
 impl Known {
-    fn mark(&self, kind: Kind, operation: Operation, case: Case) -> char {
-        if trial(operation, case).is_err() {
+    fn mark(&self, kind: Kind, cell: Cell) -> char {
+        let any = match cell {
+            Cell::Operation(operation, case) => trial(operation, case).is_ok(),
+            Cell::Hazard(name) => hazards::ALL.iter().any(|hazard| hazard.name == name && hazard.kinds.contains(&kind)),
+        };
+        if !any {
             return '.';
         }
-        match self.trials.get(&(kind, operation, case)) {
+        match self.trials.get(&(kind, cell)) {
             None => '-',
             Some(None) => '!',
             Some(Some(Outcome::Passed)) => '+',
             Some(Some(Outcome::Refused)) => 'r',
             Some(Some(Outcome::NotHere(_))) => '?',
         }
+    }
+
+    /// A line of the table: the marks of these cells for each hypervisor.
+    fn row(&self, f: &mut fmt::Formatter<'_>, what: &str, cells: &[Cell]) -> fmt::Result {
+        let marks = |kind| cells.iter().map(|&cell| self.mark(kind, cell).to_string()).collect::<Vec<_>>().join(" ");
+        let columns = Kind::ALL.map(|kind| format!("{:COLUMN$}", marks(kind))).join("  ");
+        writeln!(f, "{}", format!("  {what:WHAT$}  {columns}").trim_end())
     }
 }
 
@@ -71,18 +92,13 @@ impl fmt::Display for Report {
             f,
             "  + as it must be   ! not   r can't, and says who can   ? can't be tried here   - not run   . nothing to try\n"
         )?;
-        write!(f, "  {:18}", "")?;
-        for kind in Kind::ALL {
-            write!(f, "  {:COLUMN$}", kind.as_str())?;
-        }
-        writeln!(f)?;
+        let names = Kind::ALL.map(|kind| format!("{:COLUMN$}", kind.as_str())).join("  ");
+        writeln!(f, "{}", format!("  {:WHAT$}  {names}", "").trim_end())?;
         for operation in Operation::ALL {
-            write!(f, "  {:18}", operation.name())?;
-            for kind in Kind::ALL {
-                let marks = Case::ALL.map(|case| known.mark(kind, operation, case).to_string()).join(" ");
-                write!(f, "  {marks:COLUMN$}")?;
-            }
-            writeln!(f)?;
+            known.row(f, operation.name(), &Case::ALL.map(|case| Cell::Operation(operation, case)))?;
+        }
+        for hazard in hazards::ALL {
+            known.row(f, hazard.name, &[Cell::Hazard(hazard.name)])?;
         }
         writeln!(f)?;
         for (kind, hypervisor) in &known.hypervisors {
@@ -91,7 +107,7 @@ impl fmt::Display for Report {
                 Err(why) => writeln!(f, "  {:COLUMN$}NOT RUN: {why}", kind.as_str())?,
             }
         }
-        let untried = known.trials.iter().filter_map(|(&(kind, _, _), outcome)| match outcome {
+        let untried = known.trials.iter().filter_map(|(&(kind, _), outcome)| match outcome {
             Some(Outcome::NotHere(why)) => Some((kind, why)),
             Some(Outcome::Passed | Outcome::Refused) | None => None,
         });

@@ -46,7 +46,7 @@ pub(crate) fn fork(case: Case) -> Result<Try, &'static str> {
 }
 
 /// What this host's virtualisation can't do, in the words of the VMM. Every other failure to save is one of ours.
-const NO_NESTED_STATE: &str = "GetNestedState";
+pub(crate) const NO_NESTED_STATE: &str = "GetNestedState";
 
 /// Saves a machine that is held; where that can't be had on this host, checks that nothing is left of it and that the machine goes on.
 async fn saved(bed: &Bed, spec: &MachineSpec, launched: &Launched, to: &Path) -> Result<(), Outcome> {
@@ -61,13 +61,17 @@ async fn saved(bed: &Bed, spec: &MachineSpec, launched: &Launched, to: &Path) ->
             launched.vm.resume().await.expect("it goes on");
             heartbeat_after(spec, heartbeats(spec).len()).await;
             assert_no_gap(spec);
-            let said = reason.lines().next().unwrap_or_default();
-            return Err(Outcome::NotHere(format!("{} can't save on this host, and says so: {said}", bed.kind)));
+            return Err(unsaved(bed, &reason));
         }
         Err(error) => panic!("{error:?}"),
     }
     assert_eq!(launched.vm.state().await.expect("state"), VmState::Paused);
     Ok(())
+}
+
+/// The outcome of what needs a snapshot where none can be had.
+pub(crate) fn unsaved(bed: &Bed, reason: &str) -> Outcome {
+    Outcome::NotHere(format!("{} can't save on this host, and says so: {reason}", bed.kind))
 }
 
 fn check_unsaved(to: &Path) {

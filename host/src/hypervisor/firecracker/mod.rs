@@ -12,7 +12,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-use self::machine::Machine;
+use self::machine::{Kept, Machine};
 use super::check::{MIB, check_boot, checked, in_place, utf8};
 use super::detect::{self, ask, unavailable};
 use super::launch::{Launcher, Program, Started};
@@ -73,9 +73,10 @@ impl Firecracker {
         match origin {
             Origin::Boot => {
                 let set_up = set_up(spec)?;
-                let started = self.start(spec).await?;
+                let kept = Kept { booted: true };
+                let started = self.start(spec, kept).await?;
                 let control = async {
-                    let machine = greet(spec, &started, LAUNCH_MS_MAX).await?;
+                    let machine = greet(spec, kept, &started, LAUNCH_MS_MAX).await?;
                     machine.set_up(set_up).await?;
                     Ok(machine)
                 };
@@ -86,13 +87,14 @@ impl Firecracker {
                 let here = Writer { kind: Kind::Firecracker, version: self.description.version.clone() };
                 let manifest = Manifest::read(&folder, Kind::Firecracker)?;
                 manifest.check(&folder, spec, &CHOICE, &here)?;
-                let started = self.start(spec).await?;
+                let kept = Kept { booted: false };
+                let started = self.start(spec, kept).await?;
                 let control = async {
                     let sound = {
                         let folder = folder.clone();
                         blocking(move || manifest.verify(&folder))
                     };
-                    let (machine, ()) = futures::try_join!(greet(spec, &started, LAUNCH_MS_MAX), sound)?;
+                    let (machine, ()) = futures::try_join!(greet(spec, kept, &started, LAUNCH_MS_MAX), sound)?;
                     machine.load(&folder).await?;
                     Ok(machine)
                 };
@@ -102,18 +104,21 @@ impl Firecracker {
         }
     }
 
-    async fn start(&self, spec: &MachineSpec) -> Result<Started, HypervisorError> {
+    async fn start(&self, spec: &MachineSpec, kept: Kept) -> Result<Started, HypervisorError> {
         let name = name(spec)?;
         let log = format!("/proc/self/fd/{LOG_FD}");
         let args = ["--api-sock", files::CONTROL, "--id", &name, "--log-path", &log, "--level", "Info"];
         let args = args.map(String::from).into();
         let program = Program { path: &self.description.program, args, wiring: Wiring::Firecracker };
-        self.launcher.start(spec, program, &Value::Null).await
+        self.launcher.start(spec, program, &kept).await
     }
 
     async fn adopt_machine(&self, spec: &MachineSpec) -> Result<Adopted, HypervisorError> {
         let spec = &in_place(spec)?;
-        let control = async |started: &Started| greet(spec, started, CONTROL_MS_MAX).await;
+        let control = async |started: &Started| {
+            let kept = self.launcher.kept(spec)?;
+            greet(spec, kept, started, CONTROL_MS_MAX).await
+        };
         self.launcher.find(spec).await?.adopted(control).await
     }
 }
@@ -136,8 +141,8 @@ impl Hypervisor for Firecracker {
     }
 }
 
-async fn greet(spec: &MachineSpec, started: &Started, ms: u64) -> Result<Machine, HypervisorError> {
-    Machine::greet(spec.clone(), name(spec)?, started.vmm.clone(), ms).await
+async fn greet(spec: &MachineSpec, kept: Kept, started: &Started, ms: u64) -> Result<Machine, HypervisorError> {
+    Machine::greet(spec.clone(), name(spec)?, kept, started.vmm.clone(), ms).await
 }
 
 /// What Firecracker calls the machine: the proof, with the process, that it is this launch and no other.

@@ -40,10 +40,12 @@ impl Events {
 }
 
 /// What the log says about the end.
-const WORDS: [(&str, Initiator); 2] = [
+const WORDS: [(&str, Initiator); 3] = [
     ("ACPI Shutdown signalled", Initiator::GuestPowerOff),
     // It exits with code 0 after that too, as if it had been told to.
     ("VCPU generated error", Initiator::Unknown),
+    // It may exit before it has sent this as an event.
+    ("source = vmm event = shutdown", Initiator::Host),
 ];
 
 /// Who ends the machine, if this is what the line says.
@@ -97,6 +99,8 @@ mod tests {
         assert_eq!(log(line), Some(Initiator::GuestPowerOff));
         let line = b"cloud-hypervisor:  0.230s: <vcpu0> ERROR:vmm/src/cpu.rs:1487 -- VCPU generated error: VcpuRun(..)";
         assert_eq!(log(line), Some(Initiator::Unknown));
+        let line = b"cloud-hypervisor:  0.1s: <vmm> INFO:event_monitor/src/lib.rs:113 -- Event: source = vmm event = shutdown ";
+        assert_eq!(log(line), Some(Initiator::Host));
         assert_eq!(log(b"cloud-hypervisor:  0.120s: <vmm> INFO -- API request event: VmInfo"), None);
     }
 }

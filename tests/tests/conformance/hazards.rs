@@ -1,0 +1,175 @@
+//! What hypervisors are known to do wrong, and what guards against it.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tallyman::hypervisor::{HypervisorError, Kind, MachineSpec, Origin, VmState, files};
+use tallyman_tests::machine::{Bed, exit, gone, heartbeat_after, heartbeats};
+
+use super::snapshots::{NO_NESTED_STATE, unsaved};
+use super::{Outcome, Try, attempt};
+
+/// One of them.
+pub(crate) struct Hazard {
+    /// What is guarded.
+    pub(crate) name: &'static str,
+    /// Where it could happen.
+    pub(crate) kinds: &'static [Kind],
+    attempt: fn() -> Result<Try, &'static str>,
+}
+
+impl Hazard {
+    /// The trial.
+    pub(crate) fn attempt(&self) -> Option<Try> {
+        (self.attempt)().ok()
+    }
+}
+
+/// All that are not part of an operation.
+pub(crate) const ALL: [Hazard; 4] = [
+    Hazard {
+        name: "a snapshot that the vmm refuses",
+        kinds: &Kind::ALL,
+        attempt: || attempt!(a_snapshot_that_the_vmm_itself_refuses_leaves_no_process_and_says_why),
+    },
+    Hazard {
+        name: "a stranger on the control socket",
+        kinds: &[Kind::Qemu, Kind::QemuMicrovm],
+        attempt: || attempt!(a_stranger_that_holds_a_control_connection_does_not_hold_us_up),
+    },
+    Hazard {
+        name: "memory that was left out",
+        kinds: &[Kind::Firecracker],
+        attempt: || attempt!(what_is_written_in_a_hundredth_of_the_time_is_all_of_the_memory),
+    },
+    Hazard {
+        name: "a kernel without the note",
+        kinds: &[Kind::Firecracker],
+        attempt: || attempt!(a_kernel_without_the_note_is_booted_by_its_64_bit_entry),
+    },
+];
+
+/// The checksum of a snapshot's file, as the program's documentation has it.
+fn checksum(bytes: &[u8]) -> String {
+    let mut whole = Sha256::new();
+    for (number, chunk) in (0_u64..).zip(bytes.chunks(256 << 10)) {
+        if chunk.iter().any(|&byte| byte != 0) {
+            whole.update(number.to_le_bytes());
+            whole.update(Sha256::digest(chunk));
+        }
+    }
+    whole.update((bytes.len() as u64).to_le_bytes());
+    hex::encode(whole.finalize())
+}
+
+/// Replaces a file of a snapshot so that its manifest vouches for it.
+fn replace(snapshot: &Path, name: &str, bytes: &[u8]) {
+    let path = snapshot.join("manifest.json");
+    let mut manifest: Value = serde_json::from_slice(&fs::read(&path).expect("manifest")).expect("JSON");
+    assert_eq!(manifest["files"][name]["sha256"], checksum(&fs::read(snapshot.join(name)).expect("read")), "{name}");
+    manifest["files"][name] = json!({ "bytes": bytes.len(), "sha256": checksum(bytes) });
+    fs::write(snapshot.join(name), bytes).expect("replace");
+    fs::write(path, manifest.to_string()).expect("vouch");
+}
+
+/// A snapshot of a machine that has ended; why not, where the VMM can't write one on this host.
+async fn snapshot(bed: &Bed, spec: &MachineSpec) -> Result<PathBuf, Outcome> {
+    let (mut launched, to) = (bed.ready(spec).await, bed.path("snapshot"));
+    launched.vm.pause().await.expect("pause");
+    let saved = launched.vm.save(&to).await;
+    launched.vm.quit().await.expect("quit");
+    exit(&mut launched).await;
+    match saved {
+        Ok(_) => Ok(to),
+        Err(HypervisorError::Save { reason }) if reason.contains(NO_NESTED_STATE) => Err(unsaved(bed, &reason)),
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+async fn a_snapshot_that_the_vmm_itself_refuses_leaves_no_process_and_says_why(bed: Arc<Bed>) -> Outcome {
+    let spec = bed.spec("one");
+    let snapshot = match snapshot(&bed, &spec).await {
+        Ok(snapshot) => snapshot,
+        Err(outcome) => return outcome,
+    };
+    let beats = heartbeats(&spec);
+    let victim = match bed.kind {
+        Kind::Qemu | Kind::QemuMicrovm => "memory",
+        Kind::CloudHypervisor => "state.json",
+        Kind::Firecracker => "state",
+    };
+    let whole = fs::read(snapshot.join(victim)).expect("read");
+    for (n, nonsense) in [vec![0x5a; whole.len()], whole[..whole.len() / 2].to_vec()].into_iter().enumerate() {
+        replace(&snapshot, victim, &nonsense);
+        let spec = MachineSpec { incarnation: 2 + u32::try_from(n).expect("small"), ..spec.clone() };
+        let error = bed.hypervisor.launch(&spec, Origin::Snapshot(snapshot.clone())).await.err();
+        let told = matches!(error, Some(HypervisorError::Refused { .. } | HypervisorError::Launch { .. }));
+        assert!(told, "{error:?}");
+        gone(bed.process(&spec, "vmm")).await;
+    }
+    assert_eq!(heartbeats(&spec), beats, "a guest ran");
+    Outcome::Passed
+}
+
+async fn a_stranger_that_holds_a_control_connection_does_not_hold_us_up(bed: Arc<Bed>) -> Outcome {
+    let spec = bed.spec("one");
+    let launched = bed.ready(&spec).await;
+    let control = files::run(&spec.dir, spec.incarnation).join("ctl");
+    let stranger = UnixStream::connect(control).expect("connect");
+    launched.vm.pause().await.expect("pause");
+    launched.vm.resume().await.expect("resume");
+    assert_eq!(launched.vm.state().await.expect("state"), VmState::Running);
+    stranger.set_nonblocking(true).expect("a socket");
+    assert!((&stranger).read(&mut [0; 1]).is_err(), "it is not served");
+    heartbeat_after(&spec, heartbeats(&spec).len()).await;
+    Outcome::Passed
+}
+
+async fn what_is_written_in_a_hundredth_of_the_time_is_all_of_the_memory(bed: Arc<Bed>) -> Outcome {
+    let large = |name| MachineSpec { memory_bytes: 64 << 20, ..bed.spec(name) };
+    let spec = large("one");
+    let launched = bed.ready(&spec).await;
+    let control = files::run(&spec.dir, spec.incarnation).join("ctl");
+    let vmm = reqwest::Client::builder().unix_socket(control).build().expect("a client");
+    for round in ["first", "second"] {
+        heartbeat_after(&spec, heartbeats(&spec).len() + 1).await;
+        launched.vm.pause().await.expect("pause");
+        let ours = bed.path(round);
+        launched.vm.save(&ours).await.expect("save");
+        let (state, memory) = (bed.path("full-state"), bed.path(&format!("full-{round}")));
+        let body = json!({ "snapshot_type": "Full", "snapshot_path": state, "mem_file_path": memory });
+        let answer = vmm.put("http://localhost/snapshot/create").json(&body).send().await.expect("an answer");
+        assert!(answer.status().is_success());
+        let (ours, full) = (fs::read(ours.join("memory")).expect("ours"), fs::read(memory).expect("full"));
+        assert_eq!(full.len() as u64, spec.memory_bytes);
+        assert!(ours == full, "{round}: it left something out");
+        launched.vm.resume().await.expect("resume");
+    }
+    // A machine that lives on a snapshot's memory has not all of its own present.
+    let (child, grandchild) = (large("child"), large("grandchild"));
+    let launched = bed.hypervisor.launch(&child, Origin::Snapshot(bed.path("second"))).await.expect("fork");
+    launched.vm.resume().await.expect("resume");
+    heartbeat_after(&child, 1).await;
+    launched.vm.pause().await.expect("pause");
+    launched.vm.save(&bed.path("third")).await.expect("save");
+    let launched = bed.hypervisor.launch(&grandchild, Origin::Snapshot(bed.path("third"))).await.expect("fork");
+    launched.vm.resume().await.expect("resume");
+    heartbeat_after(&grandchild, 0).await;
+    assert!(heartbeats(&grandchild)[0] > heartbeats(&child)[0]);
+    Outcome::Passed
+}
+
+async fn a_kernel_without_the_note_is_booted_by_its_64_bit_entry(bed: Arc<Bed>) -> Outcome {
+    let (spec, kernel) = (bed.spec("one"), bed.path("kernel"));
+    let mut bytes = fs::read(&spec.kernel).expect("the guest");
+    let note = bytes.windows(4).position(|window| window == b"Xen\0").expect("a note");
+    bytes[note] = b'Y';
+    fs::write(&kernel, bytes).expect("write");
+    bed.ready(&MachineSpec { kernel, ..spec }).await;
+    Outcome::Passed
+}
