@@ -361,14 +361,22 @@ pub(super) async fn list_intervals(
 ) -> Result<Json<Intervals>, ApiError> {
     let view = find_any(&state, key).await?;
     let intervals = blocking(move || {
-        let intervals = state.fleet.intervals(&view)?;
-        Ok(present_intervals(&state, &view, &intervals))
+        // One instant for both: what they say must be the same.
+        let (now, usage) = usage(&state, &view);
+        let intervals = state.fleet.intervals(&view, now)?;
+        Ok(present_intervals(&state, &view, &intervals, view.deleted.unwrap_or(now), &usage))
     })
     .await?;
     Ok(Json(intervals))
 }
 
-fn present_intervals(state: &State, view: &Arc<View>, intervals: &[interval::Interval]) -> Intervals {
+fn present_intervals(
+    state: &State,
+    view: &View,
+    intervals: &[interval::Interval],
+    at: Instant,
+    usage: &Usage,
+) -> Intervals {
     let mut totals = Totals::default();
     for interval in intervals {
         totals.0[interval.phase as usize] += interval.length().0;
@@ -376,8 +384,6 @@ fn present_intervals(state: &State, view: &Arc<View>, intervals: &[interval::Int
     let first = intervals.first().map(|first| first.start);
     let last = intervals.last().map(|last| last.end);
     let until = |end: Option<Instant>| end.zip(first).and_then(|(end, first)| end.since(first)).unwrap_or_default().0;
-    let (now, usage) = usage(state, view);
-    let at = view.deleted.unwrap_or(now);
     Intervals {
         instance: view.record.id.clone(),
         name: view.record.name.clone(),

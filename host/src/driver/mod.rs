@@ -270,13 +270,15 @@ impl Fleet {
         }
     }
 
-    /// The intervals of an instance up to now. Reads the journal; blocking.
+    /// The intervals of an instance up to `at`, as far as the view knows its facts: they agree with its account. Reads the journal; blocking.
     ///
     /// # Errors
     /// [`FleetError::Bug`] if the journal can't be read.
-    pub fn intervals(&self, view: &View) -> Result<Vec<Interval>, FleetError> {
-        let history = self.0.journal.history(&view.record.id).map_err(|error| FleetError::Bug(error.to_string()))?;
-        Ok(interval::intervals(&history, &self.timeline(&view.record.tenant), self.0.clock.now()))
+    pub fn intervals(&self, view: &View, at: Instant) -> Result<Vec<Interval>, FleetError> {
+        let history = self.0.journal.history(&view.record.id);
+        let mut history = history.map_err(|error| FleetError::Bug(error.to_string()))?;
+        history.retain(|&(seq, _)| seq <= view.last_fact);
+        Ok(interval::intervals(&history, &self.timeline(&view.record.tenant), at))
     }
 
     /// Which policies are in force for a tenant.

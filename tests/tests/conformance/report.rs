@@ -12,7 +12,7 @@ use super::{Case, Operation, Outcome, hazards, trial};
 const WHAT: usize = 34;
 
 /// Width of a hypervisor's column.
-const COLUMN: usize = 16;
+const COLUMN: usize = 18;
 
 /// A place in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
