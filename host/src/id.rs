@@ -34,6 +34,22 @@ pub enum IdError {
         /// What came.
         text: String,
     },
+    /// Not 24 lower-case hexadecimal digits.
+    #[error("a token's id is {} lower-case hexadecimal digits; '{text}' is not", 2 * TOKEN_ID_BYTES)]
+    Token {
+        /// What came.
+        text: String,
+    },
+    /// None of a closed set of words.
+    #[error("'{text}' is not {what}; there are: {known}")]
+    Word {
+        /// What was being named, with its article.
+        what: &'static str,
+        /// What came.
+        text: String,
+        /// What would be right.
+        known: String,
+    },
 }
 
 macro_rules! name {
@@ -169,13 +185,15 @@ impl FromStr for Digest {
     type Err = IdError;
     fn from_str(text: &str) -> Result<Self, IdError> {
         let digits = text.strip_prefix("sha256:").unwrap_or(text);
-        let mut bytes = [0; 32];
-        let lower = !digits.bytes().any(|c| c.is_ascii_uppercase());
-        match hex::decode_to_slice(digits, &mut bytes) {
-            Ok(()) if lower => Ok(Self(bytes)),
-            _ => Err(IdError::Digest { text: text.chars().take(80).collect() }),
-        }
+        lower_hex(digits).map(Self).ok_or_else(|| IdError::Digest { text: text.chars().take(80).collect() })
     }
+}
+
+/// Exactly so many bytes, in lower case.
+fn lower_hex<const N: usize>(digits: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    let lower = !digits.bytes().any(|c| c.is_ascii_uppercase());
+    (lower && hex::decode_to_slice(digits, &mut bytes).is_ok()).then_some(bytes)
 }
 
 impl fmt::Display for Digest {
@@ -187,5 +205,40 @@ impl fmt::Display for Digest {
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Digest({})", self.short())
+    }
+}
+
+const TOKEN_ID_BYTES: usize = 12;
+
+/// What an API token is called: the first 96 bits of its secret's SHA-256. It tells nothing about the secret, and nobody can find another
+/// secret for it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TokenId([u8; TOKEN_ID_BYTES]);
+
+impl TokenId {
+    /// The id of the token whose secret has this hash.
+    pub fn of(secret: &Digest) -> Self {
+        let mut bytes = [0; TOKEN_ID_BYTES];
+        bytes.copy_from_slice(&secret.0[..TOKEN_ID_BYTES]);
+        Self(bytes)
+    }
+}
+
+impl FromStr for TokenId {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        lower_hex(text).map(Self).ok_or_else(|| IdError::Token { text: text.chars().take(80).collect() })
+    }
+}
+
+impl fmt::Display for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenId({self})")
     }
 }

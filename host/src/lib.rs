@@ -1,7 +1,7 @@
 //! Tallyman runs virtual machines on one host and accounts every millisecond of their life exactly once.
 //!
 //! `ARCHITECTURE.md` has the bird's eye view. Dependencies point one way:
-//! `units, id, limits <- vm, billing <- driver, policy, journal, hypervisor <- api <- runtime <- cli`.
+//! `units, id, limits <- vm, tenant, billing <- driver, policy, journal, hypervisor <- tenancy <- keeper <- api <- runtime <- cli`.
 
 pub mod api;
 pub mod billing;
@@ -12,8 +12,11 @@ pub mod hypervisor;
 pub mod id;
 pub mod image;
 pub mod journal;
+pub mod keeper;
 pub mod limits;
 pub mod policy;
 pub mod runtime;
+pub mod tenancy;
+pub mod tenant;
 pub mod units;
 pub mod vm;

@@ -139,6 +139,46 @@ pub mod restart {
     pub const STABLE_AFTER_MS_MAX: u64 = 86_400_000;
 }
 
+/// What a tenant may have unless an operator says otherwise.
+pub mod tenant {
+    /// Tenants known to a host.
+    pub const KNOWN_MAX: usize = 10_000;
+    /// Instances that are not deleted: a tenth of what a host knows.
+    pub const INSTANCES_MAX: u64 = 10_000;
+    /// Virtual processors of all its instances.
+    pub const VCPUS_MAX: u64 = 16_384;
+    /// Memory of all its instances in bytes.
+    pub const MEMORY_BYTES_MAX: u64 = 16 << 40;
+    /// Policies that it has uploaded.
+    pub const POLICIES_MAX: u64 = 100;
+    /// Requests in a second, on average; twice as many may come at once.
+    pub const REQUESTS_PER_S_MAX: u64 = 100;
+    /// Fuel that its policies burn in a minute, on average: some seconds of one processor. Accounting of facts is counted and never refused.
+    pub const FUEL_PER_MINUTE_MAX: u64 = 6_000_000_000;
+}
+
+/// Tokens.
+pub mod token {
+    /// Tokens of one tenant that are neither revoked nor expired.
+    pub const KNOWN_MAX: usize = 1_000;
+    /// A token's name in characters.
+    pub const NAME_CHARS_MAX: usize = 63;
+    /// How long a token lasts if nobody says, in seconds: 90 days.
+    pub const LIFETIME_S_DEFAULT: u64 = 90 * 86_400;
+    /// How long a token may last, in seconds: 366 days.
+    pub const LIFETIME_S_MAX: u64 = 366 * 86_400;
+    /// A signed token from elsewhere in bytes.
+    pub const JWT_BYTES_MAX: usize = 4_096;
+    /// How far ahead a signed token's `exp` may lie, in seconds: it can't be revoked, so it must end soon.
+    pub const JWT_LIFETIME_S_MAX: u64 = 86_400;
+    /// How far the clock of whoever signed a token may differ from ours, in seconds.
+    pub const JWT_LEEWAY_S: u64 = 30;
+    /// Least bytes of a shared secret for HS256 (RFC 7518, section 3.2).
+    pub const HS256_SECRET_BYTES_MIN: usize = 32;
+    /// A signed token's subject in bytes.
+    pub const JWT_SUBJECT_BYTES_MAX: usize = 128;
+}
+
 /// Images.
 pub mod image {
     /// A description in bytes.
@@ -157,6 +197,8 @@ pub mod api {
     pub const WAIT_S_MAX: u64 = 3_600;
     /// Facts on one page of the journal.
     pub const JOURNAL_PAGE_MAX: usize = 1_000;
+    /// Facts about a policy that are shown with it.
+    pub const POLICY_HISTORY_MAX: usize = 100;
     /// Longest wait of `wait` in seconds if the client does not say.
     pub const WAIT_S_DEFAULT: u64 = 60;
     /// Lines of a log that are answered if the client does not say.

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::api;
 use crate::billing::account::{Accountant, Reader};
-use crate::billing::{Fact, FactBody, Reading};
+use crate::billing::{Fact, FactBody};
 use crate::clock::{self, Clock};
 use crate::driver::{Fleet, FleetError, Parts, STEP_NS_MIN};
 use crate::hypervisor::{
@@ -23,8 +23,13 @@ use crate::hypervisor::{
 };
 use crate::id::{Digest, TenantId};
 use crate::image::{ImageError, Images};
-use crate::journal::{self, CommitError, Entry, Journal, NewActivation, NewPolicy, OpenError, Opened};
+use crate::journal::{
+    self, CommitError, Entry, Journal, NewActivation, NewPolicy, OpenError, Opened, StoredStanding, StoredTenant,
+};
+use crate::keeper::Keeper;
 use crate::policy::{Accounting, PolicyHost};
+use crate::tenancy::{Jwt, JwtConfig, JwtConfigError, Tenancy};
+use crate::tenant::{Actor, Settings, Standing};
 
 /// How often the host notes that it is alive. After a loss of power, up to this much time is `unknown`.
 const ALIVE_EVERY: Duration = Duration::from_secs(5);
@@ -47,7 +52,9 @@ pub struct Options {
     pub firecracker: PathBuf,
     /// What runs QEMU's guests, instead of what the processor suggests.
     pub accelerator: Option<Accelerator>,
-    /// The bearer token; none reads the data folder's `token`, or makes one.
+    /// Whose signed tokens are accepted; none accepts none.
+    pub jwt: Option<JwtConfig>,
+    /// The operator's token; none reads the data folder's `token`, or makes one.
     pub token: Option<String>,
     /// This program, to be run as the supervisor of each virtual machine; none for the running executable.
     pub supervisor: Option<PathBuf>,
@@ -84,6 +91,9 @@ pub enum RuntimeError {
     /// The instances of an earlier run.
     #[error("can't take up the instances")]
     Fleet(#[from] FleetError),
+    /// Signed tokens.
+    #[error("can't accept signed tokens")]
+    Jwt(#[from] JwtConfigError),
     /// The first facts.
     #[error("can't write the journal's first facts")]
     Commit(#[from] CommitError),
@@ -112,6 +122,7 @@ pub struct Daemon {
     fleet: Fleet,
     journal: Arc<Journal>,
     clock: Clock,
+    keeper: Arc<Keeper>,
     listener: TcpListener,
 }
 
@@ -120,7 +131,8 @@ impl Daemon {
     ///
     /// # Errors
     /// See [`RuntimeError`]; each says what to do.
-    pub async fn start(options: Options) -> Result<Daemon, RuntimeError> {
+    pub async fn start(mut options: Options) -> Result<Daemon, RuntimeError> {
+        let jwt = options.jwt.take().map(Jwt::new).transpose()?;
         let policies = Arc::new(PolicyHost::open(&options.data.join("cache"))?);
         let accounting = Arc::new(Accounting::new(policies.clone()));
         let accountant: Arc<dyn Accountant> = accounting.clone();
@@ -136,8 +148,9 @@ impl Daemon {
         let listener = TcpListener::bind(options.listen)
             .await
             .map_err(|source| RuntimeError::Listen { address: options.listen, source })?;
+        let clock = opened.clock.clone();
+        let opened = first_facts(&journal, &policies, &clock, opened).await?;
         let calendar = opened.calendar;
-        let clock = opened.clock;
         let reader: Arc<dyn Reader> = accounting.clone();
         let parts = Parts {
             journal: journal.clone(),
@@ -148,15 +161,28 @@ impl Daemon {
             instances: options.data.join("instances"),
             alive: opened.alive,
         };
-        let started = first_facts(&journal, &policies, &clock, opened.activations.is_empty()).await?;
         let fleet = Fleet::open(parts, opened.instances)?;
-        for (at, wall_ns) in calendar.into_iter().chain([(started.meter, started.wall_ns)]) {
+        for (at, wall_ns) in calendar {
             fleet.learn_calendar(at, wall_ns);
         }
-        let state =
-            api::State::new(fleet.clone(), images, journal.clone(), policies, accounting, &opened.policies, &token)
-                .with_hypervisors(statuses);
-        Ok(Daemon { state, fleet, journal, clock, listener })
+        let tenancy =
+            Arc::new(Tenancy::new(journal.clone(), clock.clone(), opened.tenants, opened.tokens, opened.standings));
+        let keeper = Keeper::new(fleet.clone(), tenancy.clone(), accounting.clone(), policies.clone());
+        let keeper = Arc::new(keeper);
+        let state = api::State::new(api::Parts {
+            fleet: fleet.clone(),
+            images,
+            journal: journal.clone(),
+            policies,
+            accounting,
+            tenancy,
+            keeper: keeper.clone(),
+            jwt,
+            stored: opened.policies,
+            token,
+            hypervisors: statuses,
+        });
+        Ok(Daemon { state, fleet, journal, clock, keeper, listener })
     }
 
     /// Where the API listens.
@@ -169,15 +195,17 @@ impl Daemon {
     /// # Errors
     /// [`RuntimeError::JournalFailed`], [`RuntimeError::Serve`].
     pub async fn serve(self, stop: watch::Receiver<bool>) -> Result<(), RuntimeError> {
-        let Daemon { state, fleet, journal, clock, listener } = self;
+        let Daemon { state, fleet, journal, clock, keeper, listener } = self;
         let alive = tokio::spawn(prove_alive(journal.clone()));
         let wall = tokio::spawn(watch_wall(journal.clone(), clock, fleet));
+        let keeping = tokio::spawn(async move { keeper.run().await });
         let served = tokio::select! {
             served = api::serve(listener, state, stop) => served.map_err(RuntimeError::Serve),
             reason = journal.failed() => Err(RuntimeError::JournalFailed(reason)),
         };
         alive.abort();
         wall.abort();
+        keeping.abort();
         served
     }
 }
@@ -241,6 +269,9 @@ fn load_policies(journal: &Journal, policies: &PolicyHost, accounting: &Accounti
         }
         accounting.activate(&activation.tenant, activation.from, activation.digest);
     }
+    for stood in opened.standings.iter().filter(|stood| stood.standing == Standing::Quarantined) {
+        accounting.quarantine(&stood.tenant, stood.digest, stood.stand_in);
+    }
 }
 
 fn load_policy(journal: &Journal, policies: &PolicyHost, digest: Digest) -> Result<(), String> {
@@ -249,33 +280,44 @@ fn load_policy(journal: &Journal, policies: &PolicyHost, digest: Digest) -> Resu
     policies.load(digest, &bytes).map(drop).map_err(|error| error.in_words())
 }
 
-/// The daemon has started; on the very first start, the default tenant comes under the standard policy, whose bytes are kept. Answers the
-/// instant of the start.
+/// The daemon has started; on the very first start, the default tenant is made and comes under the standard policy, whose bytes are kept.
 async fn first_facts(
     journal: &Journal,
     policies: &PolicyHost,
     clock: &Clock,
-    is_first: bool,
-) -> Result<Reading, CommitError> {
-    let tenant = TenantId::default_tenant();
-    let body = FactBody::HostStarted { version: env!("CARGO_PKG_VERSION").into() };
-    let at = clock.reading();
-    let started = Fact { at: at.clone(), tenant: tenant.clone(), instance: None, body };
+    mut opened: Opened,
+) -> Result<Opened, CommitError> {
+    let (tenant, at) = (TenantId::default_tenant(), clock.reading());
+    let fact = |body| Fact { at: at.clone(), tenant: tenant.clone(), instance: None, body };
+    let mut facts = vec![fact(FactBody::HostStarted { version: env!("CARGO_PKG_VERSION").into() })];
+    opened.calendar.push((at.meter, at.wall_ns));
+    if !opened.tenants.iter().any(|known| known.id == tenant) {
+        facts.push(fact(FactBody::TenantCreated { by: Actor::Host }));
+        let (id, created) = (tenant.clone(), at.meter);
+        opened.tenants.push(StoredTenant { id, created, settings: Settings::default() });
+    }
+    let is_first = opened.activations.is_empty();
     let digest = policies.standard().digest();
     let standard = NewPolicy {
         tenant: tenant.clone(),
         digest,
         bytes: PolicyHost::standard_bytes().to_vec(),
         record: api::standard_record(),
+        by: Actor::Host,
     };
-    let activation = NewActivation { tenant, digest, requested: None, rollback: false };
+    if is_first {
+        let (tenant, by) = (tenant.clone(), Some(Actor::Host));
+        opened.standings.push(StoredStanding { tenant, digest, standing: Standing::Active, by, stand_in: None });
+    }
+    let activation = NewActivation::now(tenant, digest, Actor::Host);
     let entry = Entry {
-        facts: vec![started],
+        facts,
         policy: is_first.then_some(standard),
         activation: is_first.then_some(activation),
         ..Entry::default()
     };
-    journal.commit(entry).await.map(|_| at)
+    journal.commit(entry).await?;
+    Ok(opened)
 }
 
 async fn prove_alive(journal: Arc<Journal>) {

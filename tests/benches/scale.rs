@@ -19,6 +19,7 @@ fn options(data: &Path) -> Options {
         firecracker: "firecracker".into(),
         accelerator: None,
         token: Some(TOKEN.into()),
+        jwt: None,
         supervisor: None,
         journal: tallyman::journal::Options::default(),
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant as Timer};
 use tallyman::id::{Digest, TenantId};
 use tallyman::journal::{Entry, NewActivation};
 use tallyman::policy::PolicyHost;
+use tallyman::tenant::Actor;
 
 use crate::durable::Rig;
 use crate::measure::{Line, Report, median, nanos, percentile};
@@ -84,7 +85,7 @@ async fn under_load(rig: &Arc<Rig>, other: Digest) -> Spans {
     let (mut swaps, mut notes) = (Vec::new(), Vec::new());
     for swap in 0..SWAPS {
         let digest = if swap % 2 == 0 { other } else { standard };
-        let activation = NewActivation { tenant: TenantId::default_tenant(), digest, requested: None, rollback: false };
+        let activation = NewActivation::now(TenantId::default_tenant(), digest, Actor::Operator);
         let begin = Timer::now();
         rig.journal.commit(Entry { activation: Some(activation), ..Entry::default() }).await.unwrap();
         swaps.push((begin, Timer::now()));

@@ -308,6 +308,31 @@ impl Api {
         Self { url, token, http }
     }
 
+    /// The same daemon, asked with another token.
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: token.into(), ..self.clone() }
+    }
+
+    /// Makes a tenant and answers a client that speaks for it, with the role `role`.
+    pub fn tenant(&self, id: &str, role: &str) -> Self {
+        self.post("/tenants", &json!({"id": id})).done();
+        self.let_ask_freely(id);
+        let made = self.post("/tokens", &json!({"name": "a test's", "role": role, "tenant": id})).done();
+        self.with_token(made["secret"].as_str().expect("a secret"))
+    }
+
+    /// Lets a tenant ask as often as a test does. Takes the operator's token.
+    fn let_ask_freely(&self, id: &str) {
+        let (path, body) = (format!("/tenants/{id}/limits"), json!({"requests_per_s": 1_000_000}).to_string());
+        let request = Request {
+            method: "PATCH",
+            content_type: Some("application/json"),
+            body: body.into(),
+            ..Self::plain("PATCH", &path)
+        };
+        self.send(&request).done();
+    }
+
     /// Sends a request and reads the whole answer. None if the daemon went away meanwhile.
     pub fn try_send(&self, request: &Request<'_>) -> Option<Answer> {
         let question = format!("{} {}", request.method, request.path);

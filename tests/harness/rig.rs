@@ -431,6 +431,11 @@ pub fn in_words(fact: &Fact) -> String {
         | FactBody::ClockStepped { .. }
         | FactBody::PolicyAdmitted { .. }
         | FactBody::PolicyActivated { .. }
-        | FactBody::PolicyFaulted { .. } => "about something else".into(),
+        | FactBody::PolicyFaulted { .. }
+        | FactBody::PolicyMoved(_)
+        | FactBody::TenantCreated { .. }
+        | FactBody::TenantChanged { .. }
+        | FactBody::TokenCreated { .. }
+        | FactBody::TokenRevoked { .. } => "about something else".into(),
     }
 }

@@ -2,13 +2,18 @@
 //! What needs a running guest is tested elsewhere.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use base64::Engine as _;
+use hmac::Mac as _;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use tallyman::api;
 use tallyman::hypervisor::Kind;
 use tallyman::journal;
 use tallyman::runtime::{Daemon, Options};
+use tallyman::tenancy::JwtConfig;
+use tallyman::tenant::Role;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -21,12 +26,15 @@ struct Server {
     http: Client,
     stop: watch::Sender<bool>,
     served: JoinHandle<()>,
-    _data: TempDir,
+    data: Arc<TempDir>,
 }
 
 impl Server {
     async fn start() -> Self {
-        let data = TempDir::new().expect("a folder");
+        Self::on(Arc::new(TempDir::new().expect("a folder")), None).await
+    }
+
+    async fn on(data: Arc<TempDir>, jwt: Option<JwtConfig>) -> Self {
         let options = Options {
             data: data.path().into(),
             listen: "127.0.0.1:0".parse().expect("an address"),
@@ -34,6 +42,7 @@ impl Server {
             cloud_hypervisor: "/nowhere/cloud-hypervisor".into(),
             firecracker: "/nowhere/firecracker".into(),
             accelerator: None,
+            jwt,
             token: Some(TOKEN.into()),
             supervisor: None,
             journal: journal::Options::default(),
@@ -42,7 +51,14 @@ impl Server {
         let url = format!("http://{}", daemon.address());
         let (stop, stopped) = watch::channel(false);
         let served = tokio::spawn(async move { daemon.serve(stopped).await.expect("served") });
-        Self { url, http: Client::new(), stop, served, _data: data }
+        Self { url, http: Client::new(), stop, served, data }
+    }
+
+    /// The same data folder under another daemon.
+    async fn again(self) -> Self {
+        let data = self.data.clone();
+        self.stop().await;
+        Self::on(data, None).await
     }
 
     async fn stop(self) {
@@ -55,7 +71,11 @@ impl Server {
     }
 
     async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
-        let request = self.bare(method, path).bearer_auth(TOKEN);
+        self.ask_as(TOKEN, method, path, body).await
+    }
+
+    async fn ask_as(&self, token: &str, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+        let request = self.bare(method, path).bearer_auth(token);
         answer(body.map_or(request.try_clone().expect("a request"), |body| request.json(&body))).await
     }
 
@@ -63,8 +83,30 @@ impl Server {
         self.ask(Method::GET, path, None).await
     }
 
+    /// Makes a tenant that may ask as often as a test does.
+    async fn tenant(&self, id: &str) {
+        let (status, made) = self.ask(Method::POST, "/tenants", Some(json!({"id": id}))).await;
+        assert_eq!(status, StatusCode::CREATED, "{made}");
+        let limits = json!({"requests_per_s": 1_000_000});
+        let (status, set) = self.ask(Method::PATCH, &format!("/tenants/{id}/limits"), Some(limits)).await;
+        assert_eq!(status, StatusCode::OK, "{set}");
+    }
+
+    /// Makes a token and answers its secret and its id.
+    async fn token(&self, tenant: &str, role: Role) -> (String, String) {
+        let wanted = json!({"name": "a test's", "role": role.as_str(), "tenant": tenant});
+        let (status, made) = self.ask(Method::POST, "/tokens", Some(wanted)).await;
+        assert_eq!(status, StatusCode::CREATED, "{made}");
+        let text = |name: &str| made[name].as_str().expect("a text").to_owned();
+        (text("secret"), text("id"))
+    }
+
     async fn upload(&self, bytes: Vec<u8>) -> (StatusCode, Value) {
-        let request = self.bare(Method::POST, "/policies").bearer_auth(TOKEN);
+        self.upload_as(TOKEN, bytes).await
+    }
+
+    async fn upload_as(&self, token: &str, bytes: Vec<u8>) -> (StatusCode, Value) {
+        let request = self.bare(Method::POST, "/policies").bearer_auth(token);
         answer(request.header("content-type", "application/wasm").body(bytes)).await
     }
 }
@@ -74,6 +116,12 @@ async fn answer(request: RequestBuilder) -> (StatusCode, Value) {
     let status = response.status();
     let text = response.bytes().await.expect("a body");
     (status, serde_json::from_slice(&text).unwrap_or(Value::Null))
+}
+
+/// A path with names that nobody has.
+fn concrete(path: &str) -> String {
+    let names = ["{id}", "{name}", "{digest}"];
+    names.into_iter().fold(path.to_owned(), |path, name| path.replace(name, "x"))
 }
 
 fn coarse() -> Vec<u8> {
@@ -89,7 +137,7 @@ async fn every_route_needs_the_token_except_the_listed_ones() {
     for (path, item) in document["paths"].as_object().expect("paths") {
         for method in item.as_object().expect("methods").keys() {
             let method: Method = method.to_uppercase().parse().expect("a method");
-            let concrete = path.replace("{id}", "x").replace("{name}", "x").replace("{digest}", "x");
+            let concrete = concrete(path);
             let status = |request: RequestBuilder| async move { answer(request).await };
             let (none, body) = status(server.bare(method.clone(), &concrete)).await;
             let (wrong, _) = status(server.bare(method.clone(), &concrete).bearer_auth("the wrong one")).await;
@@ -133,7 +181,41 @@ async fn bad_input_is_told_what_would_be_right() {
         (Method::GET, "/images/nothing", None, 404, "no_such_image", "nothing"),
         (Method::GET, "/policies/ffff", None, 404, "no_such_policy", "ffff"),
         (Method::PUT, "/tenants/default/policy", Some(json!({"digest": "ffff"})), 404, "no_such_policy", "ffff"),
-        (Method::PUT, "/tenants/other/policy", Some(json!({"digest": "ffff"})), 404, "no_such_tenant", "default"),
+        (Method::PUT, "/tenants/other/policy", Some(json!({"digest": "ffff"})), 404, "no_such_tenant", "'other'"),
+        (Method::POST, "/tenants", Some(json!({"id": "default"})), 409, "tenant_exists", "'default'"),
+        (Method::POST, "/tenants", Some(json!({"id": "self"})), 400, "reserved", "'self'"),
+        (Method::POST, "/tenants", Some(json!({"id": "Not A Name"})), 400, "invalid", "a-z"),
+        (Method::PATCH, "/tenants/default/limits", Some(json!({"disks": 1})), 400, "invalid", "memory_bytes"),
+        (Method::PUT, "/tenants/default/fallback", Some(json!({"ladder": []})), 400, "invalid", "last-good"),
+        (
+            Method::PUT,
+            "/tenants/default/fallback",
+            Some(json!({"ladder": ["hold", "standard"]})),
+            400,
+            "invalid",
+            "put it last",
+        ),
+        (Method::POST, "/tokens", Some(json!({"name": "a", "role": "root"})), 400, "invalid", "tenant-admin"),
+        (Method::POST, "/tokens", Some(json!({"name": "", "role": "operator"})), 400, "invalid", "1 to 63"),
+        (
+            Method::POST,
+            "/tokens",
+            Some(json!({"name": "a", "role": "operator", "expires_in_s": 1_000_000_000})),
+            400,
+            "invalid",
+            "31622400",
+        ),
+        (
+            Method::POST,
+            "/tokens",
+            Some(json!({"name": "a", "role": "operator", "tenant": "b"})),
+            404,
+            "no_such_tenant",
+            "'b'",
+        ),
+        (Method::DELETE, "/tokens/ffff", None, 404, "no_such_token", "'ffff'"),
+        (Method::POST, "/tenants/default/shadows", Some(json!({"digest": "standard"})), 409, "in_force", "in force"),
+        (Method::DELETE, "/tenants/default/shadows/standard", None, 404, "no_such_shadow", "not tried"),
         (Method::POST, "/tenants/default/policy/rollback", None, 409, "nothing_to_roll_back", ""),
         (Method::GET, "/journal?kind=gossip", None, 400, "invalid", "policy-activated"),
         (Method::GET, "/nowhere", None, 404, "no_such_route", "/nowhere"),
@@ -178,6 +260,7 @@ async fn a_policy_is_uploaded_activated_and_rolled_back_and_the_journal_tells_it
     let request = json!({"digest": &digest[..12]});
     let (status, activated) = server.ask(Method::PUT, "/tenants/default/policy", Some(request)).await;
     assert_eq!((status, activated["digest"].as_str()), (StatusCode::OK, Some(digest.as_str())), "{activated}");
+    assert_eq!(activated["answered_by"], activated["digest"], "a probe is answered by the new policy");
     let (_, during) = server.get("/tenants/default/policy").await;
     assert_eq!((&during["digest"], &during["previous"]), (&uploaded["digest"], &before["digest"]));
 
@@ -185,7 +268,11 @@ async fn a_policy_is_uploaded_activated_and_rolled_back_and_the_journal_tells_it
     assert_eq!((status, &back["digest"]), (StatusCode::OK, &before["digest"]), "{back}");
 
     let later = json!({"digest": digest, "at": "2100-01-01T00:00:00Z"});
-    let (status, _) = server.ask(Method::PUT, "/tenants/default/policy", Some(later)).await;
+    let (status, refused) = server.ask(Method::PUT, "/tenants/default/policy", Some(later.clone())).await;
+    assert_eq!((status, refused["code"].as_str()), (StatusCode::CONFLICT, Some("older_policy")), "{refused}");
+    let mut meant = later;
+    meant["again"] = json!(true);
+    let (status, _) = server.ask(Method::PUT, "/tenants/default/policy", Some(meant)).await;
     let (_, planned) = server.get("/tenants/default/policy").await;
     assert_eq!((status, &planned["digest"]), (StatusCode::OK, &before["digest"]));
     assert_eq!(planned["planned"][0]["digest"].as_str(), Some(digest.as_str()));
@@ -197,6 +284,7 @@ async fn a_policy_is_uploaded_activated_and_rolled_back_and_the_journal_tells_it
     let standard = before["digest"].as_str().expect("a digest");
     assert_eq!(told, [standard, &digest, standard, &digest]);
     assert_eq!(facts[2]["rollback"], true);
+    assert_eq!(facts.iter().map(|fact| &fact["by"]).collect::<Vec<_>>(), ["host", "operator", "operator", "operator"]);
     let (_, head) = server.get("/journal/head").await;
     let (_, last) = server.get(&format!("/journal?after={}", head["seq"].as_u64().expect("a number") - 1)).await;
     assert_eq!(last["facts"][0]["hash"], head["hash"]);
@@ -234,6 +322,299 @@ async fn hypervisors_are_listed_with_what_they_can_do_or_why_they_are_not_there(
                 assert!(one["reason"].as_str().expect("a reason").contains("/nowhere/"), "{one}");
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn every_route_is_decided_for_every_role_and_keeps_to_it() {
+    let server = Server::start().await;
+    server.tenant("acme").await;
+    let document: Value = serde_json::from_str(api::openapi_text()).expect("JSON");
+    let mut tokens = Vec::new();
+    for role in Role::ALL {
+        tokens.push((role, server.token("acme", role).await.0));
+    }
+    let mut asked = 0;
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("methods") {
+            if api::OPEN_PATHS.contains(&path.as_str()) {
+                continue;
+            }
+            let decided = operation["x-roles"].as_array();
+            let decided = decided.unwrap_or_else(|| panic!("nobody has decided who may use {method} {path}"));
+            assert!(decided.contains(&json!("operator")));
+            for (role, token) in &tokens {
+                let method: Method = method.to_uppercase().parse().expect("a method");
+                let (status, body) = server.ask_as(token, method.clone(), &concrete(path), None).await;
+                let refused = (status, body["code"].as_str()) == (StatusCode::FORBIDDEN, Some("forbidden"));
+                assert_eq!(refused, !decided.contains(&json!(role.as_str())), "{role}: {method} {path}: {body}");
+                assert!(!status.is_server_error(), "{role}: {method} {path}: {body}");
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked > 4 * 25, "{asked}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_is_shown_once_is_good_for_its_tenant_and_role_and_ends_when_it_is_revoked() {
+    let server = Server::start().await;
+    server.tenant("acme").await;
+    let (secret, id) = server.token("acme", Role::TenantReader).await;
+    let (status, tenants) = server.ask_as(&secret, Method::GET, "/tenants", None).await;
+    assert_eq!(
+        (status, tenants.as_array().map(Vec::len), &tenants[0]["id"]),
+        (StatusCode::OK, Some(1), &json!("acme"))
+    );
+    let (_, listed) = server.get("/tokens").await;
+    assert_eq!(
+        (&listed[0]["id"], &listed[0]["status"], &listed[0]["created_by"]),
+        (&json!(id), &json!("good"), &json!("operator"))
+    );
+    assert!(!listed.to_string().contains(&secret));
+
+    let server = server.again().await;
+    let (status, _) = server.ask_as(&secret, Method::GET, "/instances", None).await;
+    assert_eq!(status, StatusCode::OK, "a token outlives the daemon");
+    let (status, listed_again) = server.get("/tokens").await;
+    assert_eq!((status, listed_again), (StatusCode::OK, listed));
+
+    let path = format!("/tokens/{}", &id[..6]);
+    assert_eq!(server.ask(Method::DELETE, &path, None).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(server.ask(Method::DELETE, &path, None).await.0, StatusCode::NO_CONTENT, "again changes nothing");
+    let (status, refused) = server.ask_as(&secret, Method::GET, "/instances", None).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert!(refused["message"].as_str().expect("a message").contains("revoked"), "{refused}");
+    let server = server.again().await;
+    assert_eq!(server.ask_as(&secret, Method::GET, "/instances", None).await.0, StatusCode::UNAUTHORIZED);
+    let (_, journal) = server.get("/journal?limit=1000").await;
+    let told = journal.to_string();
+    assert!(told.contains("token-created") && told.contains("token-revoked") && !told.contains(&secret), "{told}");
+    use sha2::Digest as _;
+    assert!(!told.contains(&hex::encode(sha2::Sha256::digest(&secret))), "not even its hash");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn no_tenant_sees_or_touches_what_is_anothers() {
+    let server = Server::start().await;
+    server.tenant("acme").await;
+    server.tenant("evil").await;
+    let (ours, our_id) = server.token("acme", Role::TenantAdmin).await;
+    let (theirs, _) = server.token("evil", Role::TenantAdmin).await;
+    let (_, operators) = server.token("evil", Role::Operator).await;
+    let (status, policy) = server.upload_as(&ours, coarse()).await;
+    assert_eq!(status, StatusCode::CREATED, "{policy}");
+    let digest = policy["digest"].as_str().expect("a digest");
+    let activate = json!({"digest": digest});
+    let (status, done) = server.ask_as(&ours, Method::PUT, "/tenants/self/policy", Some(activate.clone())).await;
+    assert_eq!((status, &done["tenant"]), (StatusCode::OK, &json!("acme")), "{done}");
+
+    let rows = [
+        (Method::GET, "/tenants/acme".to_owned(), None, "no_such_tenant"),
+        (Method::GET, "/tenants/acme/policy".into(), None, "no_such_tenant"),
+        (Method::PUT, "/tenants/acme/policy".into(), Some(activate.clone()), "no_such_tenant"),
+        (Method::POST, "/tenants/acme/policy/rollback".into(), None, "no_such_tenant"),
+        (Method::PUT, "/tenants/acme/fallback".into(), Some(json!({"ladder": ["hold"]})), "no_such_tenant"),
+        (Method::POST, "/tenants/acme/shadows".into(), Some(activate.clone()), "no_such_tenant"),
+        (Method::DELETE, format!("/tenants/acme/shadows/{digest}"), None, "no_such_tenant"),
+        (Method::PUT, "/tenants/self/policy".into(), Some(activate.clone()), "no_such_policy"),
+        (Method::POST, "/tenants/self/shadows".into(), Some(activate), "no_such_policy"),
+        (Method::GET, format!("/policies/{digest}"), None, "no_such_policy"),
+        (Method::DELETE, format!("/tokens/{our_id}"), None, "no_such_token"),
+        (Method::DELETE, format!("/tokens/{operators}"), None, "no_such_token"),
+        (
+            Method::POST,
+            "/tokens".into(),
+            Some(json!({"name": "a", "role": "tenant-reader", "tenant": "acme"})),
+            "no_such_tenant",
+        ),
+    ];
+    for (method, path, body, code) in rows {
+        let (status, answer) = server.ask_as(&theirs, method.clone(), &path, body).await;
+        assert_eq!((status.as_u16(), answer["code"].as_str()), (404, Some(code)), "{method} {path}: {answer}");
+        assert!(!answer.to_string().contains("operator"), "{answer}");
+    }
+    let header = server.bare(Method::GET, "/tenants").bearer_auth(&theirs).header("tallyman-tenant", "acme");
+    assert_eq!(answer(header).await.0, StatusCode::NOT_FOUND);
+    let (status, refused) =
+        server.ask_as(&theirs, Method::POST, "/tokens", Some(json!({"name": "a", "role": "operator"}))).await;
+    assert_eq!((status, refused["code"].as_str()), (StatusCode::FORBIDDEN, Some("forbidden")));
+
+    for path in ["/tenants", "/tokens", "/policies", "/journal?limit=1000"] {
+        let (status, seen) = server.ask_as(&theirs, Method::GET, path, None).await;
+        assert_eq!(status, StatusCode::OK);
+        let told = seen.to_string();
+        assert!(!told.contains("acme") && !told.contains(&our_id) && !told.contains(digest), "{path}: {told}");
+    }
+    let (_, own) = server.ask_as(&ours, Method::GET, "/journal?limit=1000", None).await;
+    let tenants: Vec<_> = own["facts"].as_array().expect("facts").iter().map(|fact| &fact["tenant"]).collect();
+    assert!(tenants.len() > 4 && tenants.iter().all(|tenant| *tenant == "acme"), "{tenants:?}");
+    // The operator sees the whole chain, or one tenant's part of it.
+    let (_, all) = server.get("/journal?limit=1000").await;
+    let seqs: Vec<_> = all["facts"].as_array().expect("facts").iter().map(|fact| fact["seq"].as_u64()).collect();
+    assert_eq!(seqs, (1..=seqs.len() as u64).map(Some).collect::<Vec<_>>());
+    let part = server.bare(Method::GET, "/journal?limit=1000").bearer_auth(TOKEN).header("tallyman-tenant", "acme");
+    assert_eq!(answer(part).await.1, own);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_policy_author_brings_and_tries_policies_and_puts_none_in_force() {
+    let server = Server::start().await;
+    server.tenant("acme").await;
+    let (author, id) = server.token("acme", Role::PolicyAuthor).await;
+    let (status, policy) = server.upload_as(&author, coarse()).await;
+    assert_eq!((status, &policy["state"]), (StatusCode::CREATED, &json!("admitted")), "{policy}");
+    let request = json!({"digest": policy["digest"], "reason": "closer to the contract"});
+    let (status, tried) = server.ask_as(&author, Method::POST, "/tenants/self/shadows", Some(request)).await;
+    assert_eq!((status, &tried["state"]), (StatusCode::OK, &json!("shadow")), "{tried}");
+    let request = json!({"digest": policy["digest"]});
+    let (status, refused) = server.ask_as(&author, Method::PUT, "/tenants/self/policy", Some(request.clone())).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(refused["hint"].as_str().expect("a hint").contains("tenant-admin"), "{refused}");
+
+    let (admin, _) = server.token("acme", Role::TenantAdmin).await;
+    let (status, _) = server.ask_as(&admin, Method::PUT, "/tenants/self/policy", Some(request)).await;
+    assert_eq!(status, StatusCode::OK);
+    let path = format!("/policies/{}", policy["digest"].as_str().expect("a digest"));
+    let (_, shown) = server.ask_as(&author, Method::GET, &path, None).await;
+    assert_eq!(shown["state"], "active");
+    let history = shown["history"].as_array().expect("facts");
+    let told: Vec<_> = history.iter().rev().map(|fact| fact["to"].as_str().or(fact["kind"].as_str())).collect();
+    assert_eq!(told, [Some("uploaded"), Some("policy-admitted"), Some("shadow"), Some("policy-activated")]);
+    assert!(history[1..].iter().all(|fact| fact["by"] == json!(format!("token:{id}"))), "{history:?}");
+    assert_eq!(history[1]["reason"], "closer to the contract");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn over_a_limit_the_answer_says_which_and_when_to_come_again() {
+    let server = Server::start().await;
+    server.tenant("acme").await;
+    let (admin, _) = server.token("acme", Role::TenantAdmin).await;
+    let set = |limits: Value| server.ask(Method::PATCH, "/tenants/acme/limits", Some(limits));
+
+    assert_eq!(set(json!({"policies": 0})).await.0, StatusCode::OK);
+    let (status, refused) = server.upload_as(&admin, coarse()).await;
+    assert_eq!((status, refused["code"].as_str()), (StatusCode::FORBIDDEN, Some("quota_exceeded")), "{refused}");
+    assert!(refused["hint"].as_str().expect("a hint").contains("`policies`"), "{refused}");
+
+    assert_eq!(set(json!({"fuel_per_minute": 0})).await.0, StatusCode::OK);
+    let request = server.bare(Method::GET, "/instances").bearer_auth(&admin);
+    let response = request.send().await.expect("an answer");
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["retry-after"]),
+        (429, &"60".parse().expect("a value"))
+    );
+    let refused: Value = response.json().await.expect("JSON");
+    assert_eq!(refused["code"], "fuel_exhausted");
+    assert_eq!(server.get("/instances").await.0, StatusCode::OK, "the operator's looks are nobody's");
+
+    let (status, tenant) = set(json!({"requests_per_s": 1, "fuel_per_minute": null, "policies": null})).await;
+    assert_eq!((status, &tenant["limits"]["requests_per_s"]), (StatusCode::OK, &json!(1)));
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        statuses.push(server.ask_as(&admin, Method::GET, "/tenants", None).await.0.as_u16());
+    }
+    assert!(statuses.contains(&429), "{statuses:?}");
+    let server = server.again().await;
+    let (_, tenant) = server.get("/tenants/acme").await;
+    assert_eq!((&tenant["limits"]["requests_per_s"], &tenant["limits"]["policies"]), (&json!(1), &json!(100)));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_activation_that_is_sent_again_is_done_once() {
+    let server = Server::start().await;
+    let (_, uploaded) = server.upload(coarse()).await;
+    let put = |key: &str, digest: &Value, path: &str| {
+        let method = if path.ends_with("rollback") { Method::POST } else { Method::PUT };
+        let body = if path.ends_with("rollback") { json!({}) } else { json!({"digest": digest}) };
+        let request = server.bare(method, path).bearer_auth(TOKEN).header("idempotency-key", key);
+        answer(request.json(&body))
+    };
+    let policy = "/tenants/default/policy";
+    let (status, first) = put("one", &uploaded["digest"], policy).await;
+    assert_eq!((status, &first["repeated"]), (StatusCode::OK, &json!(false)), "{first}");
+    let (_, back) = put("two", &Value::Null, "/tenants/default/policy/rollback").await;
+    assert_ne!(back["digest"], uploaded["digest"]);
+    // Something else is in force by now; the second try answers what the first one did, and changes nothing.
+    let (status, again) = put("one", &uploaded["digest"], policy).await;
+    assert_eq!((status, &again["repeated"]), (StatusCode::OK, &json!(true)), "{again}");
+    for field in ["digest", "from", "from_ns", "fact", "tenant"] {
+        assert_eq!(again[field], first[field]);
+    }
+    assert_eq!(put("two", &Value::Null, "/tenants/default/policy/rollback").await.1["fact"], back["fact"]);
+    let (status, reused) = put("one", &back["digest"], policy).await;
+    assert_eq!((status, reused["code"].as_str()), (StatusCode::CONFLICT, Some("idempotency_key_reused")), "{reused}");
+    let server = server.again().await;
+    let (_, now) = server.get(policy).await;
+    assert_eq!(now["digest"], back["digest"]);
+    let request = server.bare(Method::PUT, policy).bearer_auth(TOKEN).header("idempotency-key", "one");
+    let (_, later) = answer(request.json(&json!({"digest": uploaded["digest"]}))).await;
+    assert_eq!((&later["fact"], &later["repeated"]), (&first["fact"], &json!(true)), "also after a restart");
+    let (_, facts) = server.get("/journal?kind=policy-activated").await;
+    assert_eq!(facts["facts"].as_array().map(Vec::len), Some(3));
+    server.stop().await;
+}
+
+/// A token as somebody else's service would sign it.
+fn signed(secret: &[u8], header: &Value, claims: &Value) -> String {
+    let base64 = base64::prelude::BASE64_URL_SAFE_NO_PAD;
+    let message = format!("{}.{}", base64.encode(header.to_string()), base64.encode(claims.to_string()));
+    let mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(secret).expect("any length");
+    format!("{message}.{}", base64.encode(mac.chain_update(&message).finalize().into_bytes()))
+}
+
+#[tokio::test]
+async fn a_signed_token_speaks_for_its_tenant_only_where_it_is_accepted() {
+    let secret = b"a secret of 32 bytes, at the least";
+    let now_s = u64::try_from(tallyman::clock::wall_ns()).expect("after 1970") / 1_000_000_000;
+    let claims = json!({
+        "iss": "https://id.example", "aud": "tallyman", "sub": "ci", "exp": now_s + 600, "tenant": "acme", "role": "tenant-admin",
+    });
+    let header = json!({"alg": "HS256", "typ": "JWT"});
+    let good = signed(secret, &header, &claims);
+    let server = Server::start().await;
+    let (status, refused) = server.ask_as(&good, Method::GET, "/tenants", None).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED, "not configured: {refused}");
+    let data = server.data.clone();
+    server.stop().await;
+
+    let config = JwtConfig {
+        hs256_secret: Some(secret.to_vec()),
+        eddsa_public_key: None,
+        issuer: "https://id.example".into(),
+        audience: "tallyman".into(),
+    };
+    let server = Server::on(data, Some(config)).await;
+    let (status, refused) = server.ask_as(&good, Method::GET, "/tenants", None).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED, "no such tenant yet: {refused}");
+    server.tenant("acme").await;
+    let (status, seen) = server.ask_as(&good, Method::GET, "/tenants", None).await;
+    assert_eq!((status, &seen[0]["id"]), (StatusCode::OK, &json!("acme")), "{seen}");
+    let wanted = json!({"name": "from elsewhere", "role": "tenant-reader"});
+    let (status, made) = server.ask_as(&good, Method::POST, "/tokens", Some(wanted)).await;
+    assert_eq!((status, &made["created_by"]), (StatusCode::CREATED, &json!("jwt:ci")), "{made}");
+    let with = |name: &str, value: Value| {
+        let mut other = claims.clone();
+        other[name] = value;
+        signed(secret, &header, &other)
+    };
+    let rows = [
+        with("role", json!("operator")),
+        with("tenant", json!("nobody")),
+        with("exp", json!(now_s - 600)),
+        with("exp", json!(now_s + 1_000_000)),
+        with("aud", json!("else")),
+        signed(b"another secret of 32 bytes, at the least", &header, &claims),
+        signed(secret, &json!({"alg": "none"}), &claims),
+    ];
+    for bad in rows {
+        let (status, refused) = server.ask_as(&bad, Method::GET, "/tenants", None).await;
+        assert_eq!((status, refused["code"].as_str()), (StatusCode::UNAUTHORIZED, Some("unauthorized")), "{refused}");
     }
     server.stop().await;
 }

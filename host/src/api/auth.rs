@@ -1,46 +1,175 @@
-//! Who may ask: whoever knows the token.
+//! Who asks, for whom, and whether they may.
 
-use axum::extract::{Request, State as Extract};
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, MatchedPath, Request, State as Extract};
+use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::Response;
-use sha2::{Digest as _, Sha256};
 
 use super::error::ApiError;
-use super::{Shared, State};
+use super::{Shared, State, access};
+use crate::clock;
+use crate::id::{Digest, TenantId};
+use crate::tenancy::{SELF, Tenancy, Tenant, same};
+use crate::tenant::{Actor, Role};
 
-/// A secret, kept as its hash. Comparing hashes takes the same time wherever they differ, and tells nothing about the length.
-pub(super) struct Token([u8; 32]);
+/// Names the tenant that a request is about; for whoever may choose.
+pub(super) const TENANT_HEADER: &str = "tallyman-tenant";
 
-impl Token {
+/// The operator's token, kept as its hash.
+pub(super) struct OperatorToken(Digest);
+
+impl OperatorToken {
     pub(super) fn of(text: &str) -> Self {
-        Self(Sha256::digest(text.as_bytes()).into())
+        Self(Digest::of(text.as_bytes()))
     }
 
     fn is(&self, shown: &str) -> bool {
-        let shown = Token::of(shown);
-        let differing = self.0.iter().zip(shown.0).fold(0, |differing, (ours, theirs)| differing | (ours ^ theirs));
-        std::hint::black_box(differing) == 0
+        same(&self.0, &Digest::of(shown.as_bytes()))
     }
 }
 
-/// Lets requests pass that show the token.
-pub(super) async fn require(Extract(state): Shared, request: Request, next: Next) -> Result<Response, ApiError> {
-    check(&state, &request)?;
+/// Who asks, and for whom.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    role: Role,
+    actor: Actor,
+    /// The one tenant that the request is about; none for an operator who names none.
+    scope: Option<TenantId>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        // Every guarded route has passed `require`.
+        let caller = parts.extensions.get::<Caller>().cloned();
+        caller.ok_or_else(|| ApiError::unauthorized("nobody has asked"))
+    }
+}
+
+impl Caller {
+    /// Whoever it is, for the journal.
+    pub(super) fn actor(&self) -> Actor {
+        self.actor.clone()
+    }
+
+    /// Whether every tenant is theirs.
+    pub(super) fn is_operator(&self) -> bool {
+        self.role == Role::Operator
+    }
+
+    /// The one tenant whose things are shown; none shows everybody's.
+    pub(super) fn scope(&self) -> Option<&TenantId> {
+        self.scope.as_ref()
+    }
+
+    /// The tenant whose things are made and changed.
+    pub(super) fn tenant(&self) -> TenantId {
+        self.scope.clone().unwrap_or_else(TenantId::default_tenant)
+    }
+
+    /// The tenant that a path names. To whoever may not know of it, it does not exist.
+    pub(super) fn tenant_at(&self, state: &State, id: &str) -> Result<Arc<Tenant>, ApiError> {
+        let id: TenantId = if id == SELF { self.tenant() } else { id.parse()? };
+        let theirs = self.is_operator() || self.scope.as_ref() == Some(&id);
+        let found = state.tenancy.tenant(&id).filter(|_| theirs);
+        found.ok_or_else(|| ApiError::no_such_tenant(&id, self.scope.as_ref()))
+    }
+
+    /// Refuses a tenant whose policies burn more fuel than they may.
+    pub(super) fn check_fuel(&self, state: &State) -> Result<(), ApiError> {
+        match state.tenancy.tenant(&self.tenant()).filter(|_| !self.is_operator()) {
+            Some(tenant) => Ok(tenant.check_fuel(clock::boottime_ns(), state.accounting.fuel(tenant.id()))?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Lets requests pass that show a token which is good for the route.
+pub(super) async fn require(
+    Extract(state): Shared,
+    path: MatchedPath,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let caller = caller(&state, request.headers())?;
+    if let Some(tenant) = caller.scope.as_ref().filter(|_| !caller.is_operator()) {
+        let tenant = state.tenancy.tenant(tenant).ok_or_else(|| ApiError::no_such_tenant(tenant, None))?;
+        tenant.count_request(clock::boottime_ns())?;
+    }
+    if !access::may(caller.role, request.method().as_str(), path.as_str()) {
+        let allowed = access::roles(request.method().as_str(), path.as_str());
+        return Err(ApiError::forbidden(caller.role, allowed.into_iter().flatten()));
+    }
+    request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
 }
 
-fn check(state: &State, request: &Request) -> Result<(), ApiError> {
-    let header = request.headers().get(AUTHORIZATION);
-    let header = header.ok_or_else(|| ApiError::unauthorized("no token was sent"))?;
-    let shown = header.to_str().ok().and_then(bearer);
-    let shown = shown.ok_or_else(|| ApiError::unauthorized("the Authorization header holds no bearer token"))?;
-    if state.token.is(shown) { Ok(()) } else { Err(ApiError::unauthorized("the token is not the right one")) }
+fn caller(state: &State, headers: &HeaderMap) -> Result<Caller, ApiError> {
+    let shown = bearer(headers)?;
+    let caller = authenticate(state, shown)?;
+    let Some(named) = tenant_named(headers)? else { return Ok(caller) };
+    let known = state.tenancy.tenant(&named).is_some();
+    match known && (caller.is_operator() || caller.scope.as_ref() == Some(&named)) {
+        true => Ok(Caller { scope: Some(named), ..caller }),
+        false => Err(ApiError::no_such_tenant(&named, caller.scope.as_ref())),
+    }
 }
 
-fn bearer(header: &str) -> Option<&str> {
+/// The one token that a request shows. Two are one too many: it would not be clear which was believed.
+fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
+    let mut sent = headers.get_all(AUTHORIZATION).iter();
+    let header = sent.next().ok_or_else(|| ApiError::unauthorized("no token was sent"))?;
+    if sent.next().is_some() {
+        return Err(ApiError::unauthorized("the Authorization header was sent twice"));
+    }
+    let shown = header.to_str().ok().and_then(token_of);
+    shown.ok_or_else(|| ApiError::unauthorized("the Authorization header holds no bearer token"))
+}
+
+fn token_of(header: &str) -> Option<&str> {
     let (scheme, token) = header.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn tenant_named(headers: &HeaderMap) -> Result<Option<TenantId>, ApiError> {
+    let mut sent = headers.get_all(TENANT_HEADER).iter();
+    let Some(header) = sent.next() else { return Ok(None) };
+    match (header.to_str(), sent.next()) {
+        (Ok(id), None) => Ok(Some(id.parse()?)),
+        _ => Err(ApiError::invalid(format!("the header {TENANT_HEADER} must hold one tenant's id"))),
+    }
+}
+
+/// What a token is is decided by its form, so that no kind of token is ever tried as another.
+fn authenticate(state: &State, shown: &str) -> Result<Caller, ApiError> {
+    if state.token.is(shown) {
+        return Ok(Caller { role: Role::Operator, actor: Actor::Operator, scope: None });
+    }
+    if Tenancy::is_secret(shown) {
+        let token = state.tenancy.authenticate(shown).map_err(|error| ApiError::unauthorized(&error.to_string()))?;
+        let scope = (token.role != Role::Operator).then(|| token.tenant.clone());
+        return Ok(Caller { role: token.role, actor: Actor::Token(token.id), scope });
+    }
+    if shown.split('.').count() == 3 {
+        return signed(state, shown).map_err(|error| ApiError::unauthorized(&error.to_string()));
+    }
+    Err(ApiError::unauthorized("the token is not the right one"))
+}
+
+fn signed(state: &State, shown: &str) -> Result<Caller, crate::tenancy::JwtError> {
+    use crate::tenancy::JwtError;
+    let jwt = state.jwt.as_ref().ok_or(JwtError::NotConfigured)?;
+    // Before 1970 nothing is valid yet.
+    let now_s = u64::try_from(clock::wall_ns()).unwrap_or_default() / 1_000_000_000;
+    let bearer = jwt.check(shown, now_s)?;
+    if state.tenancy.tenant(&bearer.tenant).is_none() {
+        return Err(JwtError::Claim { claim: "tenant", problem: "is not a tenant of this host".into() });
+    }
+    Ok(Caller { role: bearer.role, actor: Actor::Subject(bearer.subject), scope: Some(bearer.tenant) })
 }
 
 #[cfg(test)]
@@ -49,7 +178,7 @@ mod tests {
 
     #[test]
     fn only_the_same_token_is_the_right_one() {
-        let token = Token::of("secret");
+        let token = OperatorToken::of("secret");
         assert!(token.is("secret"));
         for wrong in ["", "secre", "secret ", "Secret", "secrets"] {
             assert!(!token.is(wrong), "{wrong:?}");
@@ -58,9 +187,22 @@ mod tests {
 
     #[test]
     fn the_scheme_is_bearer_in_any_case() {
-        assert_eq!(bearer("Bearer abc"), Some("abc"));
-        assert_eq!(bearer("bearer  abc "), Some("abc"));
-        assert_eq!(bearer("Basic abc"), None);
-        assert_eq!(bearer("abc"), None);
+        assert_eq!(token_of("Bearer abc"), Some("abc"));
+        assert_eq!(token_of("bearer  abc "), Some("abc"));
+        assert_eq!(token_of("Basic abc"), None);
+        assert_eq!(token_of("abc"), None);
+    }
+
+    #[test]
+    fn a_header_that_is_sent_twice_is_refused() {
+        let mut headers = HeaderMap::new();
+        headers.append(AUTHORIZATION, "Bearer a".parse().expect("a value"));
+        assert_eq!(bearer(&headers).ok(), Some("a"));
+        headers.append(AUTHORIZATION, "Bearer b".parse().expect("a value"));
+        assert_eq!(bearer(&headers).expect_err("two").status(), 401);
+        headers.append(TENANT_HEADER, "acme".parse().expect("a value"));
+        assert_eq!(tenant_named(&headers).ok().flatten().map(|id| id.to_string()), Some("acme".into()));
+        headers.append(TENANT_HEADER, "other".parse().expect("a value"));
+        assert_eq!(tenant_named(&headers).expect_err("two").status(), 400);
     }
 }

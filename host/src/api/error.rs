@@ -13,12 +13,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::driver::FleetError;
-use crate::id::IdError;
+use crate::id::{IdError, TenantId};
 use crate::image::ImageError;
 use crate::journal::wire::Command;
 use crate::journal::{CommitError, ReadError};
 use crate::limits;
 use crate::policy::AdmissionError;
+use crate::tenancy::{Exceeded, TenancyError, TooFast};
+use crate::tenant::{Limit, Role};
 use crate::vm::{self, Refusal};
 
 /// What an error answer says.
@@ -51,7 +53,7 @@ impl ApiError {
         Self { status, retry_after_s: None, body: Box::new(body) }
     }
 
-    fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.body.hint = Some(hint.into());
         self
     }
@@ -89,7 +91,29 @@ impl ApiError {
 
     pub(super) fn unauthorized(problem: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", problem)
-            .hint("send `Authorization: Bearer <token>`; the token is in the file `token` of the daemon's data folder")
+            .hint("send `Authorization: Bearer <token>`; the operator's token is in the file `token` of the daemon's data folder, `tallyman token create` makes others")
+    }
+
+    /// The token is good, but not for this.
+    pub(super) fn forbidden(role: Role, allowed: impl Iterator<Item = Role>) -> Self {
+        let allowed = allowed.map(Role::as_str).collect::<Vec<_>>().join(", ");
+        let allowed = if allowed.is_empty() { Role::Operator.as_str().to_owned() } else { allowed };
+        Self::new(StatusCode::FORBIDDEN, "forbidden", format!("a token with the role {role} is no good for this"))
+            .hint(format!("it takes one of these roles: {allowed}"))
+    }
+
+    /// Something that may be done, but not with these values by this role.
+    pub(super) fn operators_alone(what: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", what).hint(format!("it takes the role {}", Role::Operator))
+    }
+
+    /// There is none, or none for whoever asks: the answer is the same.
+    pub(super) fn no_such_tenant(id: &TenantId, theirs: Option<&TenantId>) -> Self {
+        let error = Self::not_found("no_such_tenant", format!("there is no tenant '{id}'"));
+        match theirs {
+            Some(theirs) => error.hint(format!("this token is for '{theirs}'")),
+            None => error.hint("GET /tenants lists them"),
+        }
     }
 
     pub(super) fn stopping() -> Self {
@@ -100,6 +124,13 @@ impl ApiError {
     /// Too many of something that the host has a fixed number of.
     pub(super) fn exhausted(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "exhausted", message).retry_after(5)
+    }
+
+    /// A policy was put in force and does not answer as it should.
+    pub(super) fn probe_failed(problem: &str) -> Self {
+        tracing::error!(problem, "a probe failed");
+        Self::new(StatusCode::BAD_GATEWAY, "probe_failed", problem)
+            .hint("POST /tenants/{id}/policy/rollback puts the policy before it in force again")
     }
 
     /// A defect of ours, or a failure that the client can do nothing about.
@@ -219,7 +250,54 @@ impl From<CommitError> for ApiError {
             CommitError::NoSpace(_) => FleetError::NoSpace.into(),
             CommitError::Failed { .. } => Self::stopping(),
             CommitError::NameInUse { .. } => Self::conflict("name_in_use", error.to_string()),
-            CommitError::IdInUse(_) | CommitError::NoSuchRow(_) | CommitError::Misplaced { .. } => Self::bug(&error),
+            CommitError::Repeated { same: false, .. } => {
+                Self::conflict("idempotency_key_reused", "this Idempotency-Key was used for another request")
+                    .hint("use a fresh key for each thing that is asked for, and the same one only to ask for it again")
+            }
+            CommitError::IdInUse(_)
+            | CommitError::NoSuchRow(_)
+            | CommitError::Misplaced { .. }
+            | CommitError::Repeated { same: true, .. } => Self::bug(&error),
+        }
+    }
+}
+
+impl From<Exceeded> for ApiError {
+    fn from(error: Exceeded) -> Self {
+        let hint = format!("remove what is not needed, or have an operator raise the limit `{}`", error.limit);
+        Self::new(StatusCode::FORBIDDEN, "quota_exceeded", error.to_string()).hint(hint)
+    }
+}
+
+impl From<TooFast> for ApiError {
+    fn from(error: TooFast) -> Self {
+        let code = match error.limit {
+            Limit::FuelPerMinute => "fuel_exhausted",
+            Limit::RequestsPerS | Limit::Instances | Limit::Vcpus | Limit::MemoryBytes | Limit::Policies => {
+                "too_many_requests"
+            }
+        };
+        let hint =
+            format!("come again in {} s, or have an operator raise the limit `{}`", error.retry_after_s, error.limit);
+        Self::new(StatusCode::TOO_MANY_REQUESTS, code, error.to_string()).hint(hint).retry_after(error.retry_after_s)
+    }
+}
+
+impl From<TenancyError> for ApiError {
+    fn from(error: TenancyError) -> Self {
+        let message = error.to_string();
+        match error {
+            TenancyError::Exists(_) => Self::conflict("tenant_exists", message),
+            TenancyError::Reserved => Self::new(StatusCode::BAD_REQUEST, "reserved", message),
+            TenancyError::TooManyTenants => Self::conflict("too_many_tenants", message),
+            TenancyError::NoSuchTenant(_) => Self::not_found("no_such_tenant", message).hint("GET /tenants lists them"),
+            TenancyError::NoSuchToken(_) => Self::not_found("no_such_token", message).hint("GET /tokens lists them"),
+            TenancyError::Ambiguous { .. } => Self::conflict("ambiguous", message),
+            TenancyError::TooManyTokens { .. } => {
+                Self::new(StatusCode::FORBIDDEN, "quota_exceeded", message).hint("DELETE /tokens/{id} revokes one")
+            }
+            TenancyError::Exceeded(error) => error.into(),
+            TenancyError::Commit(error) => error.into(),
         }
     }
 }

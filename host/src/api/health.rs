@@ -1,13 +1,16 @@
 //! `/health`.
 
 use axum::Json;
+use axum::extract::State as Extract;
 
+use super::Shared;
 use super::model::Health;
 
 /// Whether the daemon serves
 ///
 /// Needs no token.
 #[utoipa::path(get, path = "/health", tag = "host", responses((status = 200, description = "It does", body = Health)))]
-pub(super) async fn get_health() -> Json<Health> {
-    Json(Health { status: "ok".into(), version: env!("CARGO_PKG_VERSION").into() })
+pub(super) async fn get_health(Extract(state): Shared) -> Json<Health> {
+    let alerts = state.tenancy.tenants().iter().map(|tenant| state.keeper.alerts(tenant.id()).len() as u64).sum();
+    Json(Health { status: "ok".into(), version: env!("CARGO_PKG_VERSION").into(), alerts })
 }

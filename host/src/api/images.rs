@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use super::body::Body;
 use super::error::{ApiError, ErrorBody};
 use super::{Shared, State, blocking};
-use crate::id::{ImageName, TenantId};
+use crate::id::ImageName;
 use crate::image::{ImageImport, Manifest};
 
 /// List images
@@ -67,7 +67,7 @@ pub(super) async fn remove_image(Extract(state): Shared, Path(name): Path<String
 }
 
 fn check_unused(state: &State, name: &ImageName) -> Result<(), ApiError> {
-    let views = state.fleet.list(&TenantId::default_tenant());
+    let views: Vec<_> = state.tenancy.tenants().iter().flat_map(|tenant| state.fleet.list(tenant.id())).collect();
     let users = views.iter().filter(|view| view.record.spec.image == name.as_str());
     let names: Vec<_> = users.map(|view| view.record.name.as_str()).take(5).collect();
     if names.is_empty() {

@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use super::auth::Caller;
 use super::body::{Body, Params};
 use super::error::{ApiError, ErrorBody};
 use super::model::{
@@ -20,6 +21,7 @@ use super::model::{
     PerPhase, Proof, StopOptions, Timestamp, Waited,
 };
 use super::size::{format_size, parse_size};
+use super::tenants::reserve;
 use super::{Shared, State, blocking, parse_duration, settings};
 use crate::billing::Totals;
 use crate::billing::account::Usage;
@@ -28,13 +30,9 @@ use crate::driver::{Disk, FleetError, NewInstance, Request, View, Waiting};
 use crate::id::{Digest, InstanceId, TenantId};
 use crate::journal::wire;
 use crate::limits;
+use crate::tenancy::Share;
 use crate::units::Instant;
 use crate::vm;
-
-/// Every request is the default tenant's, for now.
-pub(super) fn tenant() -> TenantId {
-    TenantId::default_tenant()
-}
 
 /// Create an instance and boot it
 ///
@@ -46,11 +44,29 @@ pub(super) fn tenant() -> TenantId {
 ))]
 pub(super) async fn create_instance(
     Extract(state): Shared,
+    caller: Caller,
     Body(request): Body<CreateInstance>,
 ) -> Result<(StatusCode, Json<Instance>), ApiError> {
-    let new = new_instance(&state, request)?;
-    let view = state.fleet.create(&tenant(), new).await?;
+    let (tenant, new) = (caller.tenant(), new_instance(&state, request)?);
+    if !new.disks.is_empty() && !caller.is_operator() {
+        return Err(ApiError::operators_alone("disks: a path on the host may be named by an operator only"));
+    }
+    let _kept = reserve(&state, &tenant, &new.name, share(&state, &new).await?)?;
+    let view = state.fleet.create(&tenant, new).await?;
     Ok((StatusCode::CREATED, Json(present(&state, view))))
+}
+
+/// What a new instance will take of its tenant's limits.
+async fn share(state: &Arc<State>, new: &NewInstance) -> Result<Share, ApiError> {
+    let memory_bytes = match new.memory_bytes {
+        Some(bytes) => bytes,
+        None => {
+            let (state, image) = (state.clone(), new.image.clone());
+            // An image that isn't there is refused in a moment, with what there is.
+            blocking(move || Ok(state.images.get(&image).map_or(0, |image| image.manifest.memory_bytes_min))).await?
+        }
+    };
+    Ok(Share { vcpus: new.vcpus, memory_bytes })
 }
 
 fn new_instance(state: &State, request: CreateInstance) -> Result<NewInstance, ApiError> {
@@ -107,13 +123,16 @@ pub(super) fn memory_bytes(size: Option<&str>, bytes: Option<u64>) -> Result<Opt
 ))]
 pub(super) async fn list_instances(
     Extract(state): Shared,
+    caller: Caller,
     Params(params): Params<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
     let filter = Filter::new(params)?;
+    caller.check_fuel(&state)?;
     let json = blocking(move || {
-        let mut views = state.fleet.list(&tenant());
+        let tenant = caller.tenant();
+        let mut views = state.fleet.list(&tenant);
         views.retain(|view| filter.admits(view));
-        let instances = present_all(&state, &views);
+        let instances = present_all(&state, &tenant, &views);
         serde_json::to_vec(&instances).map_err(|error| ApiError::bug(&error))
     })
     .await?;
@@ -179,34 +198,38 @@ pub(super) struct GetParams {
 ))]
 pub(super) async fn get_instance(
     Extract(state): Shared,
+    caller: Caller,
     Path(key): Path<String>,
     Params(params): Params<GetParams>,
 ) -> Result<Json<Instance>, ApiError> {
+    caller.check_fuel(&state)?;
     let view = match params.deleted {
-        true => find_any(&state, key).await?,
-        false => state.fleet.find(&tenant(), &key)?,
+        true => find_any(&state, &caller, key).await?,
+        false => state.fleet.find(&caller.tenant(), &key)?,
     };
     Ok(Json(present(&state, view)))
 }
 
 /// The instance behind a key, or the closed record behind a full id.
-async fn find_any(state: &Arc<State>, key: String) -> Result<Arc<View>, ApiError> {
-    let missing = match state.fleet.find(&tenant(), &key) {
+async fn find_any(state: &Arc<State>, caller: &Caller, key: String) -> Result<Arc<View>, ApiError> {
+    let tenant = caller.tenant();
+    let missing = match state.fleet.find(&tenant, &key) {
         Ok(view) => return Ok(view),
         Err(error) => error,
     };
     match (missing, key.parse::<InstanceId>()) {
         (FleetError::NotFound { .. }, Ok(id)) => {
             let state = state.clone();
-            blocking(move || Ok(state.fleet.find_closed(&tenant(), &id)?)).await
+            blocking(move || Ok(state.fleet.find_closed(&tenant, &id)?)).await
         }
         (error, _) => Err(error.into()),
     }
 }
 
-async fn command(state: &State, key: &str, request: Request) -> Result<Arc<View>, ApiError> {
-    let id = state.fleet.find(&tenant(), key)?.record.id.clone();
-    Ok(state.fleet.request(&tenant(), &id, request).await?)
+async fn command(state: &State, caller: &Caller, key: &str, request: Request) -> Result<Arc<View>, ApiError> {
+    let tenant = caller.tenant();
+    let id = state.fleet.find(&tenant, key)?.record.id.clone();
+    Ok(state.fleet.request(&tenant, &id, request).await?)
 }
 
 /// The commands without options differ in nothing but their name and what is said about them.
@@ -222,10 +245,11 @@ macro_rules! commands {
         ))]
         pub(super) async fn $name(
             Extract(state): Shared,
+            caller: Caller,
             Path(key): Path<String>,
             Body(NoOptions {}): Body<NoOptions>,
         ) -> Result<Json<Instance>, ApiError> {
-            let view = command(&state, &key, $command).await?;
+            let view = command(&state, &caller, &key, $command).await?;
             Ok(Json(present(&state, view)))
         }
     )+};
@@ -261,10 +285,11 @@ commands! {
 ))]
 pub(super) async fn stop_instance(
     Extract(state): Shared,
+    caller: Caller,
     Path(key): Path<String>,
     Body(options): Body<StopOptions>,
 ) -> Result<Json<Instance>, ApiError> {
-    let view = command(&state, &key, Request::Stop { grace_ms: options.grace_ms }).await?;
+    let view = command(&state, &caller, &key, Request::Stop { grace_ms: options.grace_ms }).await?;
     Ok(Json(present(&state, view)))
 }
 
@@ -279,11 +304,12 @@ pub(super) async fn stop_instance(
 ))]
 pub(super) async fn delete_instance(
     Extract(state): Shared,
+    caller: Caller,
     Path(key): Path<String>,
     Params(options): Params<StopOptions>,
 ) -> Result<StatusCode, ApiError> {
     let StopOptions { grace_ms: _ } = options;
-    command(&state, &key, Request::Delete).await?;
+    command(&state, &caller, &key, Request::Delete).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -310,14 +336,15 @@ pub(super) struct WaitParams {
 ))]
 pub(super) async fn wait_for_instance(
     Extract(state): Shared,
+    caller: Caller,
     Path(key): Path<String>,
     Params(params): Params<WaitParams>,
 ) -> Result<Json<Waited>, ApiError> {
     let target: InstanceState = params.state.parse().map_err(|error| ApiError::invalid(format!("state: {error}")))?;
     let timeout = wait_timeout(params.timeout.as_deref())?;
-    let id = state.fleet.find(&tenant(), &key)?.record.id.clone();
+    let tenant = caller.tenant();
+    let id = state.fleet.find(&tenant, &key)?.record.id.clone();
     let waiting = target.phase().map_or(Waiting::ForDeletion, Waiting::For);
-    let tenant = tenant();
     let outcome = tokio::select! {
         outcome = state.fleet.wait(&tenant, &id, waiting, timeout) => outcome,
         () = state.closing.cancelled() => return Err(ApiError::stopping()),
@@ -357,9 +384,11 @@ fn wait_timeout(text: Option<&str>) -> Result<Duration, ApiError> {
 ))]
 pub(super) async fn list_intervals(
     Extract(state): Shared,
+    caller: Caller,
     Path(key): Path<String>,
 ) -> Result<Json<Intervals>, ApiError> {
-    let view = find_any(&state, key).await?;
+    caller.check_fuel(&state)?;
+    let view = find_any(&state, &caller, key).await?;
     let intervals = blocking(move || {
         // One instant for both: what they say must be the same.
         let (now, usage) = usage(&state, &view);
@@ -434,9 +463,9 @@ pub(super) fn present(state: &State, view: Arc<View>) -> Instance {
 }
 
 /// All at one instant: one call for all totals. The views are those of one tenant.
-fn present_all(state: &State, views: &[Arc<View>]) -> Vec<Instance> {
+fn present_all(state: &State, tenant: &TenantId, views: &[Arc<View>]) -> Vec<Instance> {
     let (now, usages) = state.fleet.usage(views);
-    let policy = state.fleet.timeline(&tenant()).at(now);
+    let policy = state.fleet.timeline(tenant).at(now);
     views.iter().zip(&usages).map(|(view, usage)| present_one(state, view, usage, policy)).collect()
 }
 

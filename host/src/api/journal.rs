@@ -5,11 +5,12 @@ use axum::extract::State as Extract;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use super::auth::Caller;
 use super::body::Params;
 use super::error::{ApiError, ErrorBody};
 use super::model::JournalHead;
 use super::{Shared, State, blocking};
-use crate::id::{InstanceId, TenantId};
+use crate::id::InstanceId;
 use crate::journal::wire::Kind;
 use crate::journal::{FactQuery, Page};
 
@@ -32,7 +33,7 @@ pub(super) struct JournalParams {
 
 /// Facts, ascending
 ///
-/// Go on with `next` as `after` until it is null.
+/// Those of the tenant, or all for an operator who names none. Go on with `next` as `after` until it is null.
 #[utoipa::path(get, path = "/journal", tag = "journal", security(("bearer" = [])), params(JournalParams), responses(
     (status = 200, description = "A page of facts", body = Page),
     (status = "4XX", description = "The request is wrong", body = ErrorBody),
@@ -40,13 +41,14 @@ pub(super) struct JournalParams {
 ))]
 pub(super) async fn list_facts(
     Extract(state): Shared,
+    caller: Caller,
     Params(params): Params<JournalParams>,
 ) -> Result<Json<Page>, ApiError> {
-    let instance = params.instance.as_deref().map(|key| instance(&state, key)).transpose()?;
+    let instance = params.instance.as_deref().map(|key| instance(&state, &caller, key)).transpose()?;
     let query = FactQuery {
         after: params.after,
         through: None,
-        tenant: Some(TenantId::default_tenant()),
+        tenant: caller.scope().cloned(),
         instance,
         kind: params.kind,
         limit: params.limit,
@@ -56,8 +58,8 @@ pub(super) async fn list_facts(
 }
 
 /// The id behind a key. A full id is taken as it is: its facts stay readable after its deletion.
-fn instance(state: &State, key: &str) -> Result<InstanceId, ApiError> {
-    match state.fleet.find(&TenantId::default_tenant(), key) {
+fn instance(state: &State, caller: &Caller, key: &str) -> Result<InstanceId, ApiError> {
+    match state.fleet.find(&caller.tenant(), key) {
         Ok(view) => Ok(view.record.id.clone()),
         Err(crate::driver::FleetError::NotFound { .. }) => Ok(key.parse()?),
         Err(error) => Err(error.into()),

@@ -41,17 +41,21 @@ impl Library {
         policies
     }
 
-    /// The policy with this digest, the only one whose digest begins so, or `standard`.
-    pub(super) fn find(&self, key: &str) -> Result<Policy, ApiError> {
-        let digits = key.strip_prefix("sha256:").unwrap_or(key);
-        let matches: Vec<_> = self.list().into_iter().filter(|policy| answers_to(policy, digits)).collect();
-        match matches.as_slice() {
-            [] => Err(FleetError::NoSuchPolicy(format!("'{}'", key.chars().take(80).collect::<String>())).into()),
-            [only] => Ok(only.clone()),
-            several => {
-                let message = format!("'{key}' is the beginning of {} digests; give more digits", several.len());
-                Err(ApiError::conflict("ambiguous", message))
-            }
+    /// The policy with this digest.
+    pub(super) fn get(&self, digest: &Digest) -> Option<Policy> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+    }
+
+    /// Shows a policy that is being examined, unless it is known.
+    pub(super) fn arrive(&self, policy: Policy) {
+        self.known.write().unwrap_or_else(PoisonError::into_inner).entry(policy.digest).or_insert(policy);
+    }
+
+    /// Shows a policy no more that was not admitted.
+    pub(super) fn refuse(&self, digest: &Digest) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.get(digest).is_some_and(|policy| policy.world.is_empty()) {
+            known.remove(digest);
         }
     }
 
@@ -71,6 +75,21 @@ impl Library {
     }
 }
 
+/// The one of `policies` with this digest, the only one whose digest begins so, or `standard`.
+pub(super) fn find(policies: Vec<Policy>, key: &str) -> Result<Policy, ApiError> {
+    let digits = key.strip_prefix("sha256:").unwrap_or(key);
+    let mut matches = policies.into_iter().filter(|policy| answers_to(policy, digits));
+    let key: String = key.chars().take(80).collect();
+    match (matches.next(), matches.count()) {
+        (None, _) => Err(FleetError::NoSuchPolicy(format!("'{key}'")).into()),
+        (Some(only), 0) => Ok(only),
+        (Some(_), more) => {
+            let message = format!("'{key}' is the beginning of {} digests; give more digits", more + 1);
+            Err(ApiError::conflict("ambiguous", message))
+        }
+    }
+}
+
 fn answers_to(policy: &Policy, key: &str) -> bool {
     (policy.standard && key == "standard") || (!key.is_empty() && policy.digest.to_string().starts_with(key))
 }
@@ -83,6 +102,7 @@ pub(super) fn describe(admitted: &Admitted, at: Timestamp) -> Policy {
         size_bytes: admitted.size_bytes as u64,
         world: admitted.world.as_str().into(),
         standard: false,
+        state: None,
         admitted_at: Some(at),
         compile_ms: Some(admitted.compile_ms),
         self_test: Some(SelfTest {
@@ -93,6 +113,12 @@ pub(super) fn describe(admitted: &Admitted, at: Timestamp) -> Policy {
             snapshot_all_fuel: test.snapshot_all_fuel,
         }),
     }
+}
+
+/// What is shown of a component before it was examined: it has no world yet.
+pub(super) fn arrived(digest: Digest, size_bytes: usize) -> Policy {
+    let (world, size_bytes) = (String::new(), size_bytes as u64);
+    Policy { standard: false, world, size_bytes, ..standard(digest) }
 }
 
 /// The policy as the journal stores it.
@@ -107,6 +133,7 @@ fn standard(digest: Digest) -> Policy {
         size_bytes: PolicyHost::standard_bytes().len() as u64,
         world: World::Policy.as_str().into(),
         standard: true,
+        state: None,
         admitted_at: None,
         compile_ms: None,
         self_test: None,

@@ -20,10 +20,10 @@ use tokio_util::sync::CancellationToken;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Shared;
+use super::auth::Caller;
 use super::body::Params;
 use super::error::{ApiError, ErrorBody};
 use crate::hypervisor::files;
-use crate::id::TenantId;
 use crate::limits::api as limits;
 
 /// Which log.
@@ -64,10 +64,11 @@ pub(super) struct LogParams {
 ))]
 pub(super) async fn stream_logs(
     Extract(state): Shared,
+    caller: Caller,
     Path(key): Path<String>,
     Params(params): Params<LogParams>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, axum::Error>>>, ApiError> {
-    let view = state.fleet.find(&TenantId::default_tenant(), &key)?;
+    let view = state.fleet.find(&caller.tenant(), &key)?;
     let log = Log::new(state.fleet.folder(&view.record.id), params.source);
     let tail = params.tail.unwrap_or(limits::LOG_LINES_DEFAULT).min(limits::LOG_LINES_MAX);
     // The watch comes before the first read: what is written in between is then noticed.

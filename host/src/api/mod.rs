@@ -3,6 +3,7 @@
 //! Nothing is decided here. A handler reads the request, asks the fleet, the images, the policies or the journal, and presents what
 //! they answer. What is presented is a projection of the journal, taken at the instant of the response.
 
+mod access;
 mod auth;
 mod body;
 mod capabilities;
@@ -22,6 +23,7 @@ mod size;
 mod snapshots;
 mod tenants;
 mod time;
+mod tokens;
 
 #[cfg(test)]
 mod tests;
@@ -41,8 +43,10 @@ pub use time::{UnknownDuration, format_millis, parse_duration};
 use crate::driver::Fleet;
 use crate::image::Images;
 use crate::journal::{Journal, StoredPolicy};
+use crate::keeper::Keeper;
 use crate::policy::{Accounting, PolicyHost};
-use auth::Token;
+use crate::tenancy::{Jwt, Tenancy};
+use auth::OperatorToken;
 use library::Library;
 
 /// Everything that the API answers from.
@@ -52,32 +56,59 @@ pub struct State {
     journal: Arc<Journal>,
     library: Library,
     accounting: Arc<Accounting>,
+    tenancy: Arc<Tenancy>,
+    keeper: Arc<Keeper>,
+    jwt: Option<Jwt>,
+    token: OperatorToken,
     hypervisors: Vec<HypervisorStatus>,
-    token: Token,
     /// Cancelled when the daemon is going down: whoever waits or follows is let go.
     closing: CancellationToken,
 }
 
-impl State {
-    /// Puts the parts together. `stored` are the policies that the journal knew when it was opened; `token` is what a client has to
-    /// show.
-    pub fn new(
-        fleet: Fleet,
-        images: Arc<Images>,
-        journal: Arc<Journal>,
-        policies: Arc<PolicyHost>,
-        accounting: Arc<Accounting>,
-        stored: &[StoredPolicy],
-        token: &str,
-    ) -> Self {
-        let library = Library::new(policies, stored);
-        let (token, closing) = (Token::of(token), CancellationToken::new());
-        Self { fleet, images, journal, library, accounting, hypervisors: Vec::new(), token, closing }
-    }
+/// What the API answers from. The composition root puts it together.
+pub struct Parts {
+    /// The instances.
+    pub fleet: Fleet,
+    /// What they boot.
+    pub images: Arc<Images>,
+    /// Every fact.
+    pub journal: Arc<Journal>,
+    /// Where policies run.
+    pub policies: Arc<PolicyHost>,
+    /// Which are in force.
+    pub accounting: Arc<Accounting>,
+    /// Who is served.
+    pub tenancy: Arc<Tenancy>,
+    /// Where policies stand.
+    pub keeper: Arc<Keeper>,
+    /// Checks signed tokens, if they are accepted.
+    pub jwt: Option<Jwt>,
+    /// The policies that the journal knew when it was opened.
+    pub stored: Vec<StoredPolicy>,
+    /// The operator's token.
+    pub token: String,
+    /// What runs machines, whether it is there or not.
+    pub hypervisors: Vec<HypervisorStatus>,
+}
 
-    /// Also tells of these hypervisors.
-    pub fn with_hypervisors(self, hypervisors: Vec<HypervisorStatus>) -> Self {
-        Self { hypervisors, ..self }
+impl State {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { fleet, images, journal, policies, accounting, tenancy, keeper, jwt, stored, token, hypervisors } =
+            parts;
+        Self {
+            fleet,
+            images,
+            journal,
+            library: Library::new(policies, &stored),
+            accounting,
+            tenancy,
+            keeper,
+            jwt,
+            token: OperatorToken::of(&token),
+            hypervisors,
+            closing: CancellationToken::new(),
+        }
     }
 }
 

@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::billing::Totals;
-use crate::id::{Digest, InstanceId, InstanceName, TenantId};
-use crate::journal::wire::{Command, ExitCause, Phase};
+use crate::id::{Digest, InstanceId, InstanceName, TenantId, TokenId};
+use crate::journal::wire::{ChainedFact, Command, ExitCause, Phase, Role, Rung, Standing};
 use crate::limits;
 use crate::units::Nanos;
 use crate::vm;
@@ -598,10 +598,13 @@ pub struct Policy {
     pub digest: Digest,
     /// Its size in bytes.
     pub size_bytes: u64,
-    /// `policy` if it accounts and rates, `rater` if it rates only.
+    /// `policy` if it accounts and rates, `rater` if it rates only; empty while it is examined.
     pub world: String,
     /// It is the one inside this program.
     pub standard: bool,
+    /// Where it stands with the tenant; absent if they have nothing to do with each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Standing>,
     /// When it was admitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admitted_at: Option<Timestamp>,
@@ -693,6 +696,8 @@ pub struct PolicyDetails {
     /// The policy.
     #[serde(flatten)]
     pub policy: Policy,
+    /// The last facts about it and the tenant, newest first: by whom, when and why.
+    pub history: Vec<ChainedFact>,
     /// What it may cost.
     pub limits: PolicyLimits,
 }
@@ -706,6 +711,47 @@ pub struct Activate {
     /// From when on; now if absent or past.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
+    /// Whether it is meant that a policy comes back which was in force before, or was quarantined.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub again: bool,
+    /// Why, for the journal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// A request to put the policy before the present one in force again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rollback {
+    /// Why, for the journal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A request to try a policy beside the one in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ShadowRequest {
+    /// The policy's digest, the digest's unique beginning, or `standard`.
+    pub digest: String,
+    /// Why, for the journal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Where a policy stands with a tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PolicyStanding {
+    /// The policy.
+    #[serde(with = "text")]
+    #[schema(value_type = String)]
+    pub digest: Digest,
+    /// Where it stands.
+    pub state: Standing,
 }
 
 /// A tenant was put under a policy.
@@ -725,6 +771,13 @@ pub struct Activated {
     pub from_ns: i64,
     /// Sequence number of the journal's fact.
     pub fact: u64,
+    /// Whether this was done before, by an earlier try of the same request.
+    #[serde(default)]
+    pub repeated: bool,
+    /// The policy that answered a probe after the change; absent for one that is to come.
+    #[serde(default, with = "text_option", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub answered_by: Option<Digest>,
 }
 
 /// A policy and the instant from which on it is in force.
@@ -749,6 +802,15 @@ pub struct Quarantined {
     pub digest: Digest,
     /// How often it failed, one time after the other.
     pub faults: u32,
+    /// Whether somebody should look at it: it is in force still, or another one was put in its place without anybody's doing.
+    pub alert: bool,
+    /// What it did last, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The policy that accounts what this one owes; absent while it is held.
+    #[serde(default, with = "text_option", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub stand_in: Option<Digest>,
 }
 
 /// Under which policy a tenant's time counts.
@@ -772,6 +834,142 @@ pub struct TenantPolicy {
     pub planned: Vec<Activation>,
     /// Policies that are not asked any more because they failed.
     pub quarantined: Vec<Quarantined>,
+    /// What is tried when the policy in force is quarantined, in this order.
+    pub fallback: Vec<Rung>,
+    /// Where every policy stands that the tenant has to do with.
+    pub policies: Vec<PolicyStanding>,
+}
+
+/// What to make.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateTenant {
+    /// 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit.
+    #[schema(example = "acme")]
+    pub id: String,
+}
+
+/// How much a tenant may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TenantLimits {
+    /// Instances that are not deleted.
+    pub instances: u64,
+    /// Their virtual processors, added up.
+    pub vcpus: u64,
+    /// Their memory in bytes, added up.
+    pub memory_bytes: u64,
+    /// Policies that it has.
+    pub policies: u64,
+    /// Requests in a second, on average; twice as many may come at once.
+    pub requests_per_s: u64,
+    /// Fuel that its policies burn in a minute, on average.
+    pub fuel_per_minute: u64,
+}
+
+/// Who is served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Tenant {
+    /// Its id.
+    #[serde(with = "text")]
+    #[schema(value_type = String)]
+    pub id: TenantId,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// How much it may have.
+    pub limits: TenantLimits,
+    /// Instances that it has.
+    pub instances: u64,
+    /// Their virtual processors, added up.
+    pub vcpus: u64,
+    /// Their memory in bytes, added up.
+    pub memory_bytes: u64,
+    /// Policies that it has, the standard one included.
+    pub policies: u64,
+    /// Fuel that its policies have burned since the daemon's start.
+    pub fuel: u64,
+    /// What is tried when its policy is quarantined, in this order.
+    pub fallback: Vec<Rung>,
+    /// Digest of the policy in force.
+    #[serde(with = "text")]
+    #[schema(value_type = String)]
+    pub policy: Digest,
+    /// Quarantined policies that somebody should look at.
+    pub alerts: u64,
+}
+
+/// What is done when a tenant's policy fails.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Fallback {
+    /// What is tried, in this order; the first that can be done is.
+    pub ladder: Vec<Rung>,
+}
+
+/// A token to make.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateToken {
+    /// For people, 1 to 63 characters.
+    #[schema(example = "ci")]
+    pub name: String,
+    /// What it will be good for.
+    pub role: Role,
+    /// Whose it will be; the asker's own if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// For how long, in seconds, at most 366 days; 90 days if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_s: Option<u64>,
+}
+
+/// A token, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Token {
+    /// 24 hexadecimal digits.
+    #[serde(with = "text")]
+    #[schema(value_type = String)]
+    pub id: TokenId,
+    /// Whose it is.
+    #[serde(with = "text")]
+    #[schema(value_type = String)]
+    pub tenant: TenantId,
+    /// What a person calls it.
+    pub name: String,
+    /// What it is good for.
+    pub role: Role,
+    /// Whether it is good.
+    pub status: TokenStatus,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// By whom: `host`, `operator`, `token:<id>` or `jwt:<subject>`.
+    pub created_by: String,
+    /// First instant at which it is no good any more.
+    pub expires_at: Timestamp,
+    /// When it was revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// Whether a token is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenStatus {
+    /// It is.
+    Good,
+    /// Its time is over.
+    Expired,
+    /// It was taken back.
+    Revoked,
+}
+
+/// A token that was just made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CreatedToken {
+    /// What is sent as `Authorization: Bearer <secret>`. Shown this once.
+    pub secret: String,
+    /// The token.
+    #[serde(flatten)]
+    pub token: Token,
 }
 
 /// The end of the journal.
@@ -790,6 +988,8 @@ pub struct Health {
     pub status: String,
     /// Version of the program.
     pub version: String,
+    /// Quarantined policies that somebody should look at, of all tenants; `GET /tenants/{id}/policy` says which.
+    pub alerts: u64,
 }
 
 #[cfg(test)]

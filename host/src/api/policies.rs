@@ -1,30 +1,66 @@
 //! `/policies`: the components that were admitted.
 
+use std::sync::Arc;
+
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{Path, State as Extract};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 
+use super::auth::Caller;
 use super::body::Raw;
 use super::error::{ApiError, ErrorBody};
-use super::library::{describe, record};
+use super::library::{arrived, describe, record};
 use super::model::{Policies, Policy, PolicyDetails, PolicyLimits, Timestamp};
-use super::{Shared, blocking};
-use crate::id::TenantId;
-use crate::journal::{Entry, NewPolicy};
+use super::{Shared, State, blocking};
+use crate::id::{Digest, TenantId};
+use crate::journal::NewPolicy;
+use crate::limits;
+use crate::policy::{AdmissionError, Admitted};
+use crate::tenant::{Actor, Move, Standing};
+
+impl State {
+    /// The policies that a tenant has to do with, or all; the standard one is everybody's, and comes first.
+    pub(super) fn policies_of(&self, tenant: Option<&TenantId>) -> Vec<Policy> {
+        let mut policies = self.library.list();
+        if let Some(tenant) = tenant {
+            policies.retain(|policy| policy.standard || self.tenancy.standing(tenant, &policy.digest).is_some());
+        }
+        policies
+    }
+
+    /// The policy behind a digest, its beginning or a name, among those that whoever asks may use.
+    pub(super) fn find_policy(&self, caller: &Caller, key: &str) -> Result<Policy, ApiError> {
+        let tenant = caller.scope().filter(|_| !caller.is_operator());
+        super::library::find(self.policies_of(tenant), key)
+    }
+
+    /// The policy as it stands with a tenant.
+    fn as_it_stands(&self, tenant: &TenantId, policy: Policy) -> Policy {
+        let stood = self.tenancy.standing(tenant, &policy.digest);
+        Policy { state: stood.map(|stood| self.keeper.standing(&stood).into()), ..policy }
+    }
+}
 
 /// List policies
 ///
-/// The standard policy comes first. `limits` is what every policy may cost.
+/// Those of the tenant, or of all tenants for an operator who names none; the standard policy comes first. `state` is where each stands with the
+/// tenant. `limits` is what every policy may cost.
 #[utoipa::path(get, path = "/policies", tag = "policies", security(("bearer" = [])), responses(
-    (status = 200, description = "All admitted policies", body = Policies),
+    (status = 200, description = "All policies", body = Policies),
     (status = "4XX", description = "The request is wrong", body = ErrorBody),
 ))]
-pub(super) async fn list_policies(Extract(state): Shared) -> Json<Policies> {
-    Json(Policies { policies: state.library.list(), limits: PolicyLimits::CURRENT })
+pub(super) async fn list_policies(Extract(state): Shared, caller: Caller) -> Json<Policies> {
+    let tenant = caller.tenant();
+    let policies = state.policies_of(caller.scope()).into_iter();
+    let policies = policies.map(|policy| state.as_it_stands(&tenant, policy)).collect();
+    Json(Policies { policies, limits: PolicyLimits::CURRENT })
 }
 
 /// One policy
+///
+/// With what it has been through with the tenant: by whom, when and why, newest first.
 #[utoipa::path(get, path = "/policies/{digest}", tag = "policies", security(("bearer" = [])),
     params(("digest" = String, Path, description = "Its digest, the digest's unique beginning, or `standard`")), responses(
     (status = 200, description = "The policy", body = PolicyDetails),
@@ -32,10 +68,15 @@ pub(super) async fn list_policies(Extract(state): Shared) -> Json<Policies> {
 ))]
 pub(super) async fn get_policy(
     Extract(state): Shared,
+    caller: Caller,
     Path(key): Path<String>,
 ) -> Result<Json<PolicyDetails>, ApiError> {
-    let policy = state.library.find(&key)?;
-    Ok(Json(PolicyDetails { policy, limits: PolicyLimits::CURRENT }))
+    let tenant = caller.tenant();
+    let policy = state.as_it_stands(&tenant, state.find_policy(&caller, &key)?);
+    let (reading, digest) = (state.clone(), policy.digest);
+    let history =
+        blocking(move || Ok(reading.journal.policy_facts(&tenant, &digest, limits::api::POLICY_HISTORY_MAX)?));
+    Ok(Json(PolicyDetails { policy, history: history.await?, limits: PolicyLimits::CURRENT }))
 }
 
 /// Upload a policy
@@ -51,25 +92,57 @@ pub(super) async fn get_policy(
 ))]
 pub(super) async fn upload_policy(
     Extract(state): Shared,
+    caller: Caller,
     headers: HeaderMap,
     Raw(bytes): Raw,
 ) -> Result<(StatusCode, Json<Policy>), ApiError> {
     check_content_type(&headers)?;
-    let host = state.library.host().clone();
-    let (admitted, bytes) = blocking(move || Ok((host.admit(&bytes)?, bytes))).await?;
-    if admitted.digest == state.library.host().standard().digest() {
-        return Ok((StatusCode::CREATED, Json(state.library.find("standard")?)));
+    caller.check_fuel(&state)?;
+    let (host, inspected) = (state.library.host().clone(), bytes.clone());
+    let digest = blocking(move || Ok(host.inspect(&inspected)?)).await?;
+    let tenant = caller.tenant();
+    if let Some(known) = known(&state, &tenant, digest) {
+        return Ok((StatusCode::CREATED, Json(known)));
     }
+    state.tenancy.check_policies(&tenant, &digest)?;
+    let admitted = examine(&state, &tenant, caller.actor(), digest, bytes.clone()).await?;
     let policy = describe(&admitted, Timestamp(state.fleet.calendar_ns(state.fleet.now())));
-    let new = NewPolicy {
-        tenant: TenantId::default_tenant(),
-        digest: policy.digest,
-        bytes: bytes.to_vec(),
-        record: record(&policy),
-    };
-    state.journal.commit(Entry { policy: Some(new), ..Entry::default() }).await?;
+    let (bytes, record, by) = (bytes.to_vec(), record(&policy), caller.actor());
+    state.tenancy.admit(NewPolicy { tenant: tenant.clone(), digest, bytes, record, by }).await?;
     state.library.keep(policy.clone());
-    Ok((StatusCode::CREATED, Json(policy)))
+    Ok((StatusCode::CREATED, Json(state.as_it_stands(&tenant, policy))))
+}
+
+/// A policy that the tenant has already, or that everybody has.
+fn known(state: &State, tenant: &TenantId, digest: Digest) -> Option<Policy> {
+    let has = match state.tenancy.standing(tenant, &digest).map(|stood| stood.standing) {
+        Some(Standing::Uploaded | Standing::Refused) => false,
+        Some(_) => true,
+        None => digest == state.library.host().standard().digest(),
+    };
+    state.library.get(&digest).filter(|_| has).map(|policy| state.as_it_stands(tenant, policy))
+}
+
+/// Compiles and tests a component that looks like a policy. Who brought it and how it went is written down.
+async fn examine(
+    state: &Arc<State>,
+    tenant: &TenantId,
+    by: Actor,
+    digest: Digest,
+    bytes: Bytes,
+) -> Result<Admitted, ApiError> {
+    let moved = |to, by, reason| Move { digest, to, by, reason, stand_in: None };
+    let uploaded = moved(Standing::Uploaded, by, format!("{} bytes", bytes.len()));
+    state.tenancy.move_policy(tenant, uploaded, None).await?;
+    state.library.arrive(arrived(digest, bytes.len()));
+    let host = state.library.host().clone();
+    let examined: Result<Admitted, AdmissionError> = blocking(move || Ok(host.admit(&bytes))).await?;
+    if let Err(refusal) = &examined {
+        let refused = moved(Standing::Refused, Actor::Host, refusal.in_words());
+        state.tenancy.move_policy(tenant, refused, None).await?;
+        state.library.refuse(&digest);
+    }
+    Ok(examined?)
 }
 
 fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {

@@ -7,14 +7,16 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
-use utoipa::openapi::OpenApi as Document;
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{OpenApi as Document, PathItem};
 use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::{
-    State, auth, capabilities, error, health, images, instances, journal, logs, policies, settings, snapshots, tenants,
+    State, access, auth, capabilities, error, health, images, instances, journal, logs, policies, settings, snapshots,
+    tenants, tokens,
 };
 use crate::limits;
 
@@ -33,6 +35,7 @@ pub const OPEN_PATHS: [&str; 2] = ["/health", "/openapi.json"];
         (name = "instances", description = "Virtual machines and their time"),
         (name = "snapshots", description = "What machines were, kept and copied"),
         (name = "images", description = "What a machine boots"),
+        (name = "tenants", description = "Who is served, and who may speak for them"),
         (name = "policies", description = "How time counts, and for whom"),
         (name = "journal", description = "Every fact"),
         (name = "host", description = "The daemon"),
@@ -47,10 +50,36 @@ impl Modify for Bearer {
     fn modify(&self, document: &mut Document) {
         let scheme = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
-            .description(Some("The content of the file `token` in the daemon's data folder"))
+            .description(Some(
+                "The operator's token, which is the content of the file `token` in the daemon's data folder; a token of `POST /tokens`; or a \
+                 signed token (JWT), if the daemon accepts them. An operator names the tenant that a request is about with the header \
+                 `Tallyman-Tenant`; without it that is `default`, and lists are of everybody's.",
+            ))
             .build();
         document.components.get_or_insert_default().add_security_scheme("bearer", SecurityScheme::Http(scheme));
     }
+}
+
+/// Says with each operation who may use it.
+struct Roles;
+
+impl Modify for Roles {
+    fn modify(&self, document: &mut Document) {
+        for (path, item) in &mut document.paths.paths {
+            for (method, operation) in operations(item) {
+                if let Some(roles) = access::roles(method, path) {
+                    let roles: Vec<_> = roles.map(|role| role.as_str()).collect();
+                    operation.extensions.get_or_insert_default().insert("x-roles".into(), roles.into());
+                }
+            }
+        }
+    }
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
+    let PathItem { get, put, post, delete, patch, .. } = item;
+    let all = [("GET", get), ("PUT", put), ("POST", post), ("DELETE", delete), ("PATCH", patch)];
+    all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
 }
 
 /// Those that anybody may ask.
@@ -89,8 +118,16 @@ fn guarded() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(images::get_image, images::remove_image))
         .routes(routes!(policies::list_policies, policies::upload_policy).layer(component_bytes_max))
         .routes(routes!(policies::get_policy))
+        .routes(routes!(tenants::list_tenants, tenants::create_tenant))
+        .routes(routes!(tenants::get_tenant))
+        .routes(routes!(tenants::set_limits))
+        .routes(routes!(tenants::set_fallback))
         .routes(routes!(tenants::get_tenant_policy, tenants::activate_policy))
         .routes(routes!(tenants::roll_back_policy))
+        .routes(routes!(tenants::start_shadow))
+        .routes(routes!(tenants::end_shadow))
+        .routes(routes!(tokens::list_tokens, tokens::create_token))
+        .routes(routes!(tokens::revoke_token))
         .routes(routes!(journal::list_facts))
         .routes(routes!(journal::get_journal_head))
         .routes(routes!(capabilities::get_capabilities))
@@ -112,7 +149,9 @@ pub fn router(state: Arc<State>) -> Router {
 /// The description of all routes.
 pub fn openapi() -> Document {
     let (_, routes) = open().merge(guarded()).split_for_parts();
-    Description::openapi().merge_from(routes)
+    let mut document = Description::openapi().merge_from(routes);
+    Roles.modify(&mut document);
+    document
 }
 
 /// The description as it is served and committed: JSON with a line break at its end.

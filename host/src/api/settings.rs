@@ -3,16 +3,19 @@
 use axum::Json;
 use axum::extract::{Path, State as Extract};
 
+use super::auth::Caller;
 use super::body::Body;
 use super::error::{ApiError, ErrorBody};
-use super::instances::{duration_ms, memory_bytes, present, tenant, timestamp};
+use super::instances::{duration_ms, memory_bytes, present, timestamp};
 use super::model::{
     ExpiryAction, Instance, InstanceStats, ResizeInstance, RestartBlock, RestartPolicy, RestartStatus, Timestamp,
     UpdateInstance,
 };
+use super::tenants::{reserve, share_of};
 use super::time::format_millis;
 use super::{Shared, State, blocking};
 use crate::driver::{Amendment, Expiry, Request, View};
+use crate::tenancy::Share;
 use crate::units::{Instant, Nanos};
 use crate::vm;
 
@@ -28,10 +31,11 @@ use crate::vm;
 ))]
 pub(super) async fn update_instance(
     Extract(state): Shared,
+    caller: Caller,
     Path(key): Path<String>,
     Body(request): Body<UpdateInstance>,
 ) -> Result<Json<Instance>, ApiError> {
-    let view = state.fleet.find(&tenant(), &key)?;
+    let view = state.fleet.find(&caller.tenant(), &key)?;
     let UpdateInstance { tags, restart_policy, ttl, expires_at, expiry_action } = request;
     let expiry = match (ttl, expires_at) {
         (None, Some(None)) => Some(None),
@@ -40,7 +44,7 @@ pub(super) async fn update_instance(
     };
     let restart = restart_policy.map(|policy| restart(&policy)).transpose()?;
     let amendment = Amendment { tags, restart, expiry, schedule: None };
-    let view = state.fleet.amend(&tenant(), &view.record.id, amendment).await?;
+    let view = state.fleet.amend(&caller.tenant(), &view.record.id, amendment).await?;
     Ok(Json(present(&state, view)))
 }
 
@@ -132,13 +136,17 @@ pub(super) fn restart_status(state: &State, view: &View) -> Option<RestartStatus
 ))]
 pub(super) async fn resize_instance(
     Extract(state): Shared,
+    caller: Caller,
     Path(key): Path<String>,
     Body(request): Body<ResizeInstance>,
 ) -> Result<Json<Instance>, ApiError> {
-    let id = state.fleet.find(&tenant(), &key)?.record.id.clone();
+    let tenant = caller.tenant();
+    let before = state.fleet.find(&tenant, &key)?;
     let missing = || ApiError::invalid("size: say how much memory, as in `512MB`");
     let memory_bytes = memory_bytes(request.size.as_deref(), request.memory_bytes)?.ok_or_else(missing)?;
-    let view = state.fleet.request(&tenant(), &id, Request::Resize { memory_bytes }).await?;
+    let share = Share { memory_bytes, ..share_of(&before) };
+    let _reserved = reserve(&state, &tenant, &before.record.name, share)?;
+    let view = state.fleet.request(&tenant, &before.record.id, Request::Resize { memory_bytes }).await?;
     Ok(Json(present(&state, view)))
 }
 
@@ -153,9 +161,10 @@ pub(super) async fn resize_instance(
 ))]
 pub(super) async fn get_stats(
     Extract(state): Shared,
+    caller: Caller,
     Path(key): Path<String>,
 ) -> Result<Json<InstanceStats>, ApiError> {
-    let view = state.fleet.find(&tenant(), &key)?;
+    let view = state.fleet.find(&caller.tenant(), &key)?;
     let stats = blocking(move || {
         let usage = state.fleet.process(&view)?.unwrap_or_default();
         Ok(InstanceStats {

@@ -6,17 +6,20 @@ use axum::Json;
 use axum::extract::{Path, State as Extract};
 use axum::http::StatusCode;
 
+use super::auth::Caller;
 use super::body::Body;
 use super::error::{ApiError, ErrorBody};
-use super::instances::{duration_ms, present, tenant, timestamp};
+use super::instances::{duration_ms, present, timestamp};
 use super::model::{
     CreateSnapshot, ForkInstance, ForkSnapshot, Instance, NoOptions, RestoreSnapshot, Retention, SetSnapshotSchedule,
     Snapshot, SnapshotKind, SnapshotSchedule,
 };
+use super::tenants::{reserve, share_of};
 use super::time::format_millis;
 use super::{Shared, State};
 use crate::driver::{self, Amendment, FleetError, NewFork, NewSnapshot, Request, Schedule, View};
 use crate::id::SnapshotName;
+use crate::tenancy::Share;
 use crate::units::Instant;
 use crate::vm;
 
@@ -36,10 +39,11 @@ const PREFIX: &str = "scheduled";
 ))]
 pub(super) async fn create_snapshot(
     Extract(state): Shared,
+    caller: Caller,
     Path(key): Path<String>,
     Body(request): Body<CreateSnapshot>,
 ) -> Result<(StatusCode, Json<Snapshot>), ApiError> {
-    let view = state.fleet.find(&tenant(), &key)?;
+    let view = state.fleet.find(&caller.tenant(), &key)?;
     let CreateSnapshot { name, kind, tags, keep } = request;
     check_kind(&view, kind)?;
     let name = match name {
@@ -48,7 +52,7 @@ pub(super) async fn create_snapshot(
     };
     let new = NewSnapshot { name, tags, keep };
     let name = new.name.clone();
-    let view = state.fleet.request(&tenant(), &view.record.id, Request::Snapshot(new)).await?;
+    let view = state.fleet.request(&caller.tenant(), &view.record.id, Request::Snapshot(new)).await?;
     Ok((StatusCode::CREATED, Json(snapshot(&state, &view, &name)?)))
 }
 
@@ -113,9 +117,10 @@ fn present_snapshot(state: &State, view: &View, kept: &driver::Snapshot) -> Snap
 ))]
 pub(super) async fn list_snapshots(
     Extract(state): Shared,
+    caller: Caller,
     Path(key): Path<String>,
 ) -> Result<Json<Vec<Snapshot>>, ApiError> {
-    let view = state.fleet.find(&tenant(), &key)?;
+    let view = state.fleet.find(&caller.tenant(), &key)?;
     Ok(Json(view.record.snapshots.iter().map(|kept| present_snapshot(&state, &view, kept)).collect()))
 }
 
@@ -130,9 +135,10 @@ pub(super) async fn list_snapshots(
 ))]
 pub(super) async fn get_snapshot(
     Extract(state): Shared,
+    caller: Caller,
     Path((key, name)): Path<(String, String)>,
 ) -> Result<Json<Snapshot>, ApiError> {
-    let view = state.fleet.find(&tenant(), &key)?;
+    let view = state.fleet.find(&caller.tenant(), &key)?;
     Ok(Json(snapshot(&state, &view, &name.parse()?)?))
 }
 
@@ -148,10 +154,11 @@ pub(super) async fn get_snapshot(
 ))]
 pub(super) async fn delete_snapshot(
     Extract(state): Shared,
+    caller: Caller,
     Path((key, name)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
-    let id = state.fleet.find(&tenant(), &key)?.record.id.clone();
-    state.fleet.request(&tenant(), &id, Request::Discard { snapshot: name.parse()? }).await?;
+    let id = state.fleet.find(&caller.tenant(), &key)?.record.id.clone();
+    state.fleet.request(&caller.tenant(), &id, Request::Discard { snapshot: name.parse()? }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -170,12 +177,13 @@ pub(super) async fn delete_snapshot(
 ))]
 pub(super) async fn restore_snapshot(
     Extract(state): Shared,
+    caller: Caller,
     Path((key, name)): Path<(String, String)>,
     Body(request): Body<RestoreSnapshot>,
 ) -> Result<Json<Instance>, ApiError> {
-    let id = state.fleet.find(&tenant(), &key)?.record.id.clone();
+    let id = state.fleet.find(&caller.tenant(), &key)?.record.id.clone();
     let target = request.target_state.map(Into::into);
-    let view = state.fleet.revert(&tenant(), &id, name.parse()?, target).await?;
+    let view = state.fleet.revert(&caller.tenant(), &id, name.parse()?, target).await?;
     Ok(Json(present(&state, view)))
 }
 
@@ -193,12 +201,13 @@ pub(super) async fn restore_snapshot(
 ))]
 pub(super) async fn fork_instance(
     Extract(state): Shared,
+    caller: Caller,
     Path(key): Path<String>,
     Body(request): Body<ForkInstance>,
 ) -> Result<(StatusCode, Json<Instance>), ApiError> {
     let ForkInstance { name, from_running, target_state } = request;
     let new = NewFork { name: name.parse()?, from_running, target: target_state.map(Into::into), snapshot: None };
-    fork(&state, &key, new).await
+    fork(&state, &caller, &key, new).await
 }
 
 /// Fork a snapshot
@@ -216,18 +225,29 @@ pub(super) async fn fork_instance(
 ))]
 pub(super) async fn fork_snapshot(
     Extract(state): Shared,
+    caller: Caller,
     Path((key, snapshot)): Path<(String, String)>,
     Body(request): Body<ForkSnapshot>,
 ) -> Result<(StatusCode, Json<Instance>), ApiError> {
     let ForkSnapshot { name, target_state } = request;
     let target = target_state.map(Into::into);
     let new = NewFork { name: name.parse()?, from_running: true, target, snapshot: Some(snapshot.parse()?) };
-    fork(&state, &key, new).await
+    fork(&state, &caller, &key, new).await
 }
 
-async fn fork(state: &Arc<State>, key: &str, new: NewFork) -> Result<(StatusCode, Json<Instance>), ApiError> {
-    let id = state.fleet.find(&tenant(), key)?.record.id.clone();
-    let view = state.fleet.fork(&tenant(), &id, new).await?;
+async fn fork(
+    state: &Arc<State>,
+    caller: &Caller,
+    key: &str,
+    new: NewFork,
+) -> Result<(StatusCode, Json<Instance>), ApiError> {
+    let tenant = caller.tenant();
+    let parent = state.fleet.find(&tenant, key)?;
+    let kept = new.snapshot.as_ref().and_then(|name| parent.record.snapshots.iter().find(|kept| kept.name == *name));
+    let share =
+        kept.map_or_else(|| share_of(&parent), |kept| Share { vcpus: kept.vcpus, memory_bytes: kept.memory_bytes });
+    let _reserved = reserve(state, &tenant, &new.name, share)?;
+    let view = state.fleet.fork(&tenant, &parent.record.id, new).await?;
     Ok((StatusCode::CREATED, Json(present(state, view))))
 }
 
@@ -239,9 +259,10 @@ async fn fork(state: &Arc<State>, key: &str, new: NewFork) -> Result<(StatusCode
 ))]
 pub(super) async fn get_snapshot_schedule(
     Extract(state): Shared,
+    caller: Caller,
     Path(key): Path<String>,
 ) -> Result<Json<SnapshotSchedule>, ApiError> {
-    let view = state.fleet.find(&tenant(), &key)?;
+    let view = state.fleet.find(&caller.tenant(), &key)?;
     Ok(Json(present_schedule(&state, &view)?))
 }
 
@@ -270,6 +291,7 @@ fn present_schedule(state: &State, view: &View) -> Result<SnapshotSchedule, ApiE
 ))]
 pub(super) async fn set_snapshot_schedule(
     Extract(state): Shared,
+    caller: Caller,
     Path(key): Path<String>,
     Body(request): Body<SetSnapshotSchedule>,
 ) -> Result<Json<SnapshotSchedule>, ApiError> {
@@ -280,9 +302,9 @@ pub(super) async fn set_snapshot_schedule(
         keep: retention.max_count,
         prefix: name_prefix.unwrap_or_else(|| PREFIX.into()),
     };
-    let id = state.fleet.find(&tenant(), &key)?.record.id.clone();
+    let id = state.fleet.find(&caller.tenant(), &key)?.record.id.clone();
     let amendment = Amendment { schedule: Some(Some(schedule)), ..Amendment::default() };
-    let view = state.fleet.amend(&tenant(), &id, amendment).await?;
+    let view = state.fleet.amend(&caller.tenant(), &id, amendment).await?;
     Ok(Json(present_schedule(&state, &view)?))
 }
 
@@ -297,10 +319,11 @@ pub(super) async fn set_snapshot_schedule(
 ))]
 pub(super) async fn delete_snapshot_schedule(
     Extract(state): Shared,
+    caller: Caller,
     Path(key): Path<String>,
     Body(NoOptions {}): Body<NoOptions>,
 ) -> Result<StatusCode, ApiError> {
-    let id = state.fleet.find(&tenant(), &key)?.record.id.clone();
-    state.fleet.amend(&tenant(), &id, Amendment { schedule: Some(None), ..Amendment::default() }).await?;
+    let id = state.fleet.find(&caller.tenant(), &key)?.record.id.clone();
+    state.fleet.amend(&caller.tenant(), &id, Amendment { schedule: Some(None), ..Amendment::default() }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

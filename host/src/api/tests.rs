@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::access::DECISIONS;
 use super::{OPEN_PATHS, openapi_text};
 
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../openapi.json");
@@ -47,6 +48,18 @@ fn every_operation_needs_the_token_except_the_listed_ones() {
     let mut found = open;
     found.sort();
     assert_eq!(found, listed);
+}
+
+#[test]
+fn every_guarded_route_has_one_decision_and_every_decision_has_a_route() {
+    let document = document();
+    let guarded = operations(&document).into_iter().filter(|(path, _, _)| !OPEN_PATHS.contains(&path.as_str()));
+    let mut routes: Vec<_> = guarded.map(|(path, method, _)| (method.to_uppercase(), path)).collect();
+    let mut decided: Vec<_> =
+        DECISIONS.iter().map(|(method, path, _)| (method.to_string(), path.to_string())).collect();
+    routes.sort();
+    decided.sort();
+    assert_eq!(decided, routes);
 }
 
 #[test]

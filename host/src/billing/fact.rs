@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::id::{Digest, InstanceId, SnapshotName, TenantId};
+use crate::id::{Digest, InstanceId, SnapshotName, TenantId, TokenId};
+use crate::tenant::{Actor, Move, Role, Settings};
 use crate::units::Instant;
 use crate::vm::{Asker, Command, ExitCause, Phase, Shape};
 
@@ -55,6 +56,8 @@ pub enum FactBody {
         digest: Digest,
         /// Its size.
         size_bytes: u64,
+        /// Who brought it; none before this was recorded.
+        by: Option<Actor>,
     },
     /// From `from` on, the tenant is under `digest`.
     PolicyActivated {
@@ -64,13 +67,51 @@ pub enum FactBody {
         from: Instant,
         /// The activation undoes the one before it.
         rollback: bool,
+        /// Who asked for it; none before this was recorded.
+        by: Option<Actor>,
+        /// Why, in words; none if nobody said.
+        reason: Option<String>,
     },
+    /// A policy stands elsewhere with the tenant, other than by admission or activation.
+    PolicyMoved(Move),
     /// A policy gave no answer that could be believed. The interval is accounted by the standard policy.
     PolicyFaulted {
         /// The component.
         digest: Digest,
         /// What it did, in words.
         reason: String,
+    },
+    /// The tenant exists from here on.
+    TenantCreated {
+        /// Who made it.
+        by: Actor,
+    },
+    /// The tenant has these settings from here on.
+    TenantChanged {
+        /// All of them.
+        settings: Settings,
+        /// Who changed them.
+        by: Actor,
+    },
+    /// A token was made. Its secret was shown once, to whoever asked, and is written nowhere.
+    TokenCreated {
+        /// The token.
+        token: TokenId,
+        /// What a person calls it.
+        name: String,
+        /// What it is good for.
+        role: Role,
+        /// First instant at which it is no good any more.
+        expires: Instant,
+        /// Who made it.
+        by: Actor,
+    },
+    /// A token is no good any more.
+    TokenRevoked {
+        /// The token.
+        token: TokenId,
+        /// Who revoked it.
+        by: Actor,
     },
     /// A command was accepted and is about to be carried out.
     Intended {

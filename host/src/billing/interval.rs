@@ -1,5 +1,7 @@
 //! Intervals: the half-open time between two facts of an instance.
 
+use std::sync::Arc;
+
 use super::fact::{Fact, FactBody};
 use crate::id::Digest;
 use crate::units::{Instant, Nanos};
@@ -35,37 +37,38 @@ impl Interval {
     }
 }
 
-/// Which policy is in force from which instant on, ascending. The first entry holds for all time before it, too.
+/// Which policy is in force from which instant on, ascending. The first entry holds for all time before it, too. A clone shares the entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Timeline(Vec<(Instant, Digest)>);
+pub struct Timeline(Arc<Vec<(Instant, Digest)>>);
 
 impl Timeline {
     /// A timeline that begins with `first`.
     pub fn starting_with(first: Digest) -> Self {
-        Self(vec![(Instant(i64::MIN), first)])
+        Self(Arc::new(vec![(Instant(i64::MIN), first)]))
     }
 
     /// Adds an activation; one at or after `from` that was planned before is dropped.
     pub fn activate(&mut self, from: Instant, digest: Digest) {
-        self.0.retain(|&(at, _)| at < from);
-        self.0.push((from, digest));
+        let entries = Arc::make_mut(&mut self.0);
+        entries.truncate(entries.partition_point(|&(at, _)| at < from));
+        entries.push((from, digest));
     }
 
     /// The policy in force at `at`.
     pub fn at(&self, at: Instant) -> Digest {
-        let next = self.0.partition_point(|&(from, _)| from <= at);
-        self.0[next.saturating_sub(1)].1
+        let until = self.until(at);
+        until[until.len() - 1].1
     }
 
-    /// The policy in force before the one at `at`; none if there was no other.
-    pub fn before(&self, at: Instant) -> Option<Digest> {
-        let next = self.0.partition_point(|&(from, _)| from <= at);
-        next.checked_sub(2).map(|index| self.0[index].1)
+    /// The policies that were in force up to `at`, the one at `at` last.
+    pub fn until(&self, at: Instant) -> &[(Instant, Digest)] {
+        &self.0[..self.0.partition_point(|&(from, _)| from <= at).max(1)]
     }
 
     /// The activations strictly after `start` and not after `end`, ascending.
     pub fn between(&self, start: Instant, end: Instant) -> impl Iterator<Item = (Instant, Digest)> {
-        self.0.iter().copied().filter(move |&(from, _)| start < from && from <= end)
+        let first = self.0.partition_point(|&(from, _)| from <= start);
+        self.0[first..].iter().copied().take_while(move |&(from, _)| from <= end)
     }
 }
 
@@ -98,6 +101,11 @@ pub fn intervals(facts: &[(u64, Fact)], timeline: &Timeline, now: Instant) -> Ve
             | FactBody::PolicyAdmitted { .. }
             | FactBody::PolicyActivated { .. }
             | FactBody::PolicyFaulted { .. }
+            | FactBody::PolicyMoved(_)
+            | FactBody::TenantCreated { .. }
+            | FactBody::TenantChanged { .. }
+            | FactBody::TokenCreated { .. }
+            | FactBody::TokenRevoked { .. }
             | FactBody::Intended { .. }
             | FactBody::Abandoned { .. }
             | FactBody::Forked { .. }
@@ -181,7 +189,9 @@ mod tests {
         timeline.activate(Instant(50), digest(2));
         timeline.activate(Instant(40), digest(3));
         assert_eq!(timeline.at(Instant(60)), digest(3));
-        assert_eq!(timeline.before(Instant(60)), Some(digest(1)));
+        let told: Vec<_> = timeline.until(Instant(60)).iter().map(|&(_, digest)| digest).collect();
+        assert_eq!(told, [digest(1), digest(3)]);
+        assert_eq!(timeline.until(Instant(39)).len(), 1);
     }
 
     proptest! {

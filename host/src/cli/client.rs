@@ -22,6 +22,8 @@ pub(super) struct Client {
     url: Url,
     token: Option<String>,
     token_file: PathBuf,
+    /// The tenant that requests are about; the token's own if none.
+    tenant: Option<String>,
 }
 
 /// What the daemon answered instead of doing it.
@@ -51,13 +53,14 @@ pub(super) struct NoDaemon {
 
 impl Client {
     /// A client of the daemon at `url`. Without a token, the data folder's is read when it is needed.
-    pub(super) fn new(url: &str, token: Option<&str>, data: &Path) -> anyhow::Result<Self> {
+    pub(super) fn new(url: &str, token: Option<&str>, data: &Path, tenant: Option<&str>) -> anyhow::Result<Self> {
         let parsed = Url::parse(url).ok().filter(|url| url.scheme() == "http" && !url.cannot_be_a_base());
         let url =
             parsed.ok_or_else(|| anyhow!("'{url}' is no URL of a daemon; write it like http://127.0.0.1:8080"))?;
         let http =
             reqwest::Client::builder().connect_timeout(CONNECT).no_proxy().build().context("can't set up HTTP")?;
-        Ok(Self { http, url, token: token.map(str::to_owned), token_file: data.join("token") })
+        let (token, tenant) = (token.map(str::to_owned), tenant.map(str::to_owned));
+        Ok(Self { http, url, token, token_file: data.join("token"), tenant })
     }
 
     pub(super) fn url(&self) -> &Url {
@@ -70,7 +73,10 @@ impl Client {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
-        let request = self.http.request(method, url);
+        let mut request = self.http.request(method, url);
+        if let Some(tenant) = &self.tenant {
+            request = request.header("tallyman-tenant", tenant);
+        }
         let read = || std::fs::read_to_string(&self.token_file).ok().map(|text| text.trim().to_owned());
         match self.token.clone().or_else(read) {
             Some(token) => request.bearer_auth(token),
@@ -118,6 +124,31 @@ impl Client {
         self.answer(self.request(Method::PATCH, path).json(body)).await
     }
 
+    /// `put` and `post` of what must be done once, however often it is sent: `key` makes it the same request again.
+    pub(super) async fn put_once<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+        key: Option<&str>,
+    ) -> anyhow::Result<T> {
+        self.answer(with_key(self.request(Method::PUT, path), key).json(body)).await
+    }
+
+    /// See [`Client::put_once`].
+    pub(super) async fn post_once<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+        key: Option<&str>,
+    ) -> anyhow::Result<T> {
+        self.answer(with_key(self.request(Method::POST, path), key).json(body)).await
+    }
+
+    /// `DELETE` that answers with what is left.
+    pub(super) async fn remove<T: DeserializeOwned>(&self, path: &[&str]) -> anyhow::Result<T> {
+        self.answer(self.request(Method::DELETE, path)).await
+    }
+
     pub(super) async fn upload<T: DeserializeOwned>(&self, path: &[&str], bytes: Vec<u8>) -> anyhow::Result<T> {
         let request = self.request(Method::POST, path).header("content-type", "application/wasm").body(bytes);
         self.answer(request).await
@@ -143,6 +174,13 @@ impl Client {
             .map_ok(|lines| futures::stream::iter(lines.into_iter().map(Ok)))
             .try_flatten()
             .try_filter_map(|line: String| futures::future::ready(event_data(&line))))
+    }
+}
+
+fn with_key(request: RequestBuilder, key: Option<&str>) -> RequestBuilder {
+    match key {
+        Some(key) => request.header("idempotency-key", key),
+        None => request,
     }
 }
 
@@ -182,7 +220,7 @@ mod tests {
     #[test]
     fn a_url_that_is_none_is_refused_with_an_example() {
         for url in ["127.0.0.1:8080", "ftp://x", "https://x", ""] {
-            let error = Client::new(url, None, Path::new("/")).expect_err(url);
+            let error = Client::new(url, None, Path::new("/"), None).expect_err(url);
             assert!(error.to_string().contains("http://127.0.0.1:8080"), "{error}");
         }
     }
@@ -190,7 +228,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_there_names_the_next_step() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address");
-        let client = Client::new(&format!("http://{free}"), Some("t"), Path::new("/")).expect("a client");
+        let client = Client::new(&format!("http://{free}"), Some("t"), Path::new("/"), None).expect("a client");
         let error = client.get::<serde_json::Value>(&["health"], &[]).await.expect_err("nobody");
         assert!(error.to_string().contains("tallyman serve"), "{error}");
     }

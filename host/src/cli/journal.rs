@@ -14,7 +14,7 @@ use super::output::{self, Output};
 use crate::api::model::{JournalHead, Timestamp};
 use crate::journal::wire::{ChainedFact, Kind, What};
 use crate::journal::{Page, Verified, verify};
-use crate::vm;
+use crate::{tenant, vm};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -132,7 +132,7 @@ impl List {
     }
 }
 
-fn table(facts: &[ChainedFact]) -> String {
+pub(super) fn table(facts: &[ChainedFact]) -> String {
     let rows = facts.iter().map(|fact| {
         let record = &fact.fact;
         vec![
@@ -147,16 +147,34 @@ fn table(facts: &[ChainedFact]) -> String {
     output::table(&["FACT", "WALL CLOCK", "INSTANCE", "KIND", "", "HASH"], &[0], rows)
 }
 
+fn who(by: Option<&str>) -> String {
+    by.map(|by| format!(" by {by}")).unwrap_or_default()
+}
+
 fn details(what: &What) -> String {
     let short = |digest: &str| digest.chars().take(12).collect::<String>();
     match what {
         What::HostStarted { version } => format!("version {version}"),
         What::ClockStepped { step_ns } => format!("by {step_ns} ns"),
-        What::PolicyAdmitted { digest, size_bytes } => format!("{} ({size_bytes} bytes)", short(digest)),
-        What::PolicyActivated { digest, rollback, .. } => {
-            format!("{}{}", short(digest), if *rollback { " (rollback)" } else { "" })
+        What::PolicyAdmitted { digest, size_bytes, by } => {
+            format!("{} ({size_bytes} bytes){}", short(digest), who(by.as_deref()))
+        }
+        What::PolicyActivated { digest, rollback, by, reason, .. } => {
+            let rollback = if *rollback { " (rollback)" } else { "" };
+            let reason = reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            format!("{}{rollback}{}{reason}", short(digest), who(by.as_deref()))
         }
         What::PolicyFaulted { digest, reason } => format!("{}: {reason}", short(digest)),
+        What::PolicyMoved { digest, to, by, reason, .. } => {
+            let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+            format!("{} is {}{}{reason}", short(digest), tenant::Standing::from(*to), who(Some(by)))
+        }
+        What::TenantCreated { by } => format!("by {by}"),
+        What::TenantChanged { by, .. } => format!("by {by}"),
+        What::TokenCreated { token, name, role, by, .. } => {
+            format!("{} '{name}' as {}{}", short(token), tenant::Role::from(*role), who(Some(by)))
+        }
+        What::TokenRevoked { token, by } => format!("{}{}", short(token), who(Some(by))),
         What::Intended { command, by, about } => {
             let about = about.as_ref().map(|about| format!(" {about}")).unwrap_or_default();
             let by = match vm::Asker::from(*by) {

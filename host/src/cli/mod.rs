@@ -15,6 +15,8 @@ mod progress;
 mod serve;
 mod settings;
 mod snapshot;
+mod tenant;
+mod token;
 mod tour;
 
 #[cfg(test)]
@@ -64,6 +66,9 @@ struct Global {
     /// The data folder
     #[arg(long, global = true, env = "TALLYMAN_DATA", default_value = "./.tallyman")]
     data: PathBuf,
+    /// The tenant that it is about; the token's own if absent, `default` for the operator's
+    #[arg(long, global = true, env = "TALLYMAN_TENANT")]
+    tenant: Option<String>,
     /// Print JSON, as the API answers it
     #[arg(long, global = true)]
     json: bool,
@@ -71,7 +76,7 @@ struct Global {
 
 impl Global {
     fn client(&self) -> anyhow::Result<Client> {
-        Client::new(&self.url, self.token.as_deref(), &self.data)
+        Client::new(&self.url, self.token.as_deref(), &self.data, self.tenant.as_deref())
     }
 
     fn output(&self) -> Output {
@@ -102,6 +107,12 @@ enum Command {
     /// How time counts
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Who is served, and how much each may have
+    #[command(subcommand)]
+    Tenant(tenant::Command),
+    /// Who may speak for a tenant
+    #[command(subcommand)]
+    Token(token::Command),
     /// The record of everything that happened
     #[command(subcommand)]
     Journal(journal::Command),
@@ -142,6 +153,14 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
+fn health_text(health: &api::model::Health) -> String {
+    let alerts = match health.alerts {
+        0 => String::new(),
+        alerts => format!("; {alerts} quarantined policies need somebody: see `tallyman tenant list`"),
+    };
+    format!("{} (version {}){alerts}", health.status, health.version)
+}
+
 async fn run(cli: Cli) -> anyhow::Result<()> {
     let global = cli.global;
     match cli.command {
@@ -151,12 +170,14 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Snapshot(command) => command.run(&global).await,
         Command::Image(command) => command.run(&global).await,
         Command::Policy(command) => command.run(&global).await,
+        Command::Tenant(command) => command.run(&global).await,
+        Command::Token(command) => command.run(&global).await,
         Command::Journal(command) => command.run(&global).await,
         Command::Capabilities(capabilities) => capabilities.run(&global).await,
         Command::Openapi => output::text(api::openapi_text()),
         Command::Health => {
             let health: api::model::Health = global.client()?.get(&["health"], &[]).await?;
-            global.output().show(&health, |health| format!("{} (version {})", health.status, health.version))
+            global.output().show(&health, health_text)
         }
     }
 }

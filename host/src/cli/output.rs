@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::api::format_size;
 use crate::api::model::{ExpiryAction, Instance, Intervals, Policy, Proof, RestartBlock, RestartMode, Timestamp};
 use crate::clock;
+use crate::tenant::Standing;
 use crate::units::Nanos;
 
 /// How results are printed.
@@ -254,10 +255,11 @@ pub(super) fn policies(policies: &[Policy]) -> String {
             policy.world.clone(),
             policy.size_bytes.to_string(),
             optional(policy.admitted_at),
+            policy.state.map_or_else(String::new, |state| Standing::from(state).to_string()),
             if policy.standard { "standard".into() } else { String::new() },
         ]
     });
-    table(&["DIGEST", "WORLD", "BYTES", "ADMITTED", ""], &[2], rows)
+    table(&["DIGEST", "WORLD", "BYTES", "ADMITTED", "STATE", ""], &[2], rows)
 }
 
 #[cfg(test)]

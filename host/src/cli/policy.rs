@@ -7,11 +7,14 @@ use clap::{Args, Subcommand};
 
 use super::Global;
 use super::client::Client;
-use super::output;
 use super::progress::during;
+use super::{journal, output};
 use crate::api::model::{
-    Activate, Activated, NoOptions, Policies, Policy, PolicyDetails, PolicyLimits, TenantPolicy, Timestamp,
+    Activate, Activated, Policies, Policy, PolicyDetails, PolicyLimits, PolicyStanding, Rollback, ShadowRequest,
+    TenantPolicy, Timestamp,
 };
+use crate::tenancy::SELF;
+use crate::tenant::Standing;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -32,7 +35,7 @@ pub(super) enum Command {
     },
     /// Put a tenant under a policy
     #[command(
-        after_help = "Examples:\n  tallyman policy activate 3f9a1c\n  tallyman policy activate 3f9a1c --at 2026-02-01T00:00:00Z\n  tallyman policy activate standard"
+        after_help = "Examples:\n  tallyman policy activate 3f9a1c\n  tallyman policy activate 3f9a1c --at 2026-02-01T00:00:00Z\n  tallyman policy activate standard --again --reason 'the new one is too dear'"
     )]
     Activate {
         /// Its digest, the digest's unique beginning, or `standard`
@@ -40,31 +43,58 @@ pub(super) enum Command {
         /// From when on; now if absent
         #[arg(long, value_name = "INSTANT")]
         at: Option<Timestamp>,
+        /// It is meant that a policy comes back which was in force before, or was quarantined
+        #[arg(long)]
+        again: bool,
         #[command(flatten)]
-        tenant: Tenant,
+        why: Why,
     },
     /// Put the policy before the present one in force again
-    #[command(after_help = "Examples:\n  tallyman policy rollback")]
+    #[command(
+        after_help = "Examples:\n  tallyman policy rollback\n  tallyman policy rollback --tenant acme --reason 'wrong totals'"
+    )]
     Rollback {
         #[command(flatten)]
-        tenant: Tenant,
+        why: Why,
     },
+    /// Try a policy beside the one in force; it changes nothing
+    #[command(subcommand)]
+    Shadow(Shadow),
     /// Show under which policy a tenant is, was and will be
     #[command(after_help = "Examples:\n  tallyman policy status\n  tallyman policy status --json")]
-    Status {
-        #[command(flatten)]
-        tenant: Tenant,
-    },
+    Status,
     /// Show what every policy may cost
     #[command(after_help = "Examples:\n  tallyman policy limits")]
     Limits,
 }
 
+#[derive(Debug, Subcommand)]
+pub(super) enum Shadow {
+    /// Begin to try a policy
+    #[command(after_help = "Examples:\n  tallyman policy shadow start 3f9a1c")]
+    Start {
+        /// Its digest, the digest's unique beginning, or `standard`
+        digest: String,
+        /// Why, for the journal
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Try a policy no more
+    #[command(after_help = "Examples:\n  tallyman policy shadow stop 3f9a1c")]
+    Stop {
+        /// Its digest, or the digest's unique beginning
+        digest: String,
+    },
+}
+
 #[derive(Debug, Args)]
-pub(super) struct Tenant {
-    /// Whose rules
-    #[arg(long = "tenant", default_value = "default")]
-    id: String,
+pub(super) struct Why {
+    /// Why, for the journal
+    #[arg(long)]
+    reason: Option<String>,
+    /// Makes it the same request when it is sent again: it is done once
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
 }
 
 impl Command {
@@ -81,15 +111,31 @@ impl Command {
             }
             Command::Get { digest } => {
                 let policy: PolicyDetails = client.get(&["policies", &digest], &[]).await?;
-                output.show(&policy, |policy| details(&policy.policy))
+                output.show(&policy, |policy| {
+                    format!("{}\n\n{}", details(&policy.policy), journal::table(&policy.history))
+                })
             }
-            Command::Activate { digest, at, tenant } => {
-                let activated = activate(&client, &tenant.id, &digest, at).await?;
+            Command::Activate { digest, at, again, why } => {
+                let request = Activate { digest, at, again, reason: why.reason };
+                let activated = activate(&client, &request, why.idempotency_key.as_deref()).await?;
                 output.show(&activated, in_force)
             }
-            Command::Rollback { tenant } => output.show(&roll_back(&client, &tenant.id).await?, in_force),
-            Command::Status { tenant } => {
-                let status: TenantPolicy = client.get(&["tenants", &tenant.id, "policy"], &[]).await?;
+            Command::Rollback { why } => {
+                let request = Rollback { reason: why.reason };
+                let activated = roll_back(&client, &request, why.idempotency_key.as_deref()).await?;
+                output.show(&activated, in_force)
+            }
+            Command::Shadow(Shadow::Start { digest, reason }) => {
+                let stands: PolicyStanding =
+                    client.post(&["tenants", SELF, "shadows"], &ShadowRequest { digest, reason }).await?;
+                output.show(&stands, stands_text)
+            }
+            Command::Shadow(Shadow::Stop { digest }) => {
+                let stands: PolicyStanding = client.remove(&["tenants", SELF, "shadows", &digest]).await?;
+                output.show(&stands, stands_text)
+            }
+            Command::Status => {
+                let status: TenantPolicy = client.get(&["tenants", SELF, "policy"], &[]).await?;
                 output.show(&status, status_text)
             }
             Command::Limits => {
@@ -108,23 +154,23 @@ pub(super) async fn upload(client: &Client, file: &Path) -> anyhow::Result<Polic
         .with_context(|| format!("{} is not admitted", file.display()))
 }
 
-/// Puts a tenant under a policy.
-pub(super) async fn activate(
-    client: &Client,
-    tenant: &str,
-    digest: &str,
-    at: Option<Timestamp>,
-) -> anyhow::Result<Activated> {
-    client.put(&["tenants", tenant, "policy"], &Activate { digest: digest.into(), at }).await
+/// Puts the tenant under a policy.
+pub(super) async fn activate(client: &Client, request: &Activate, key: Option<&str>) -> anyhow::Result<Activated> {
+    client.put_once(&["tenants", SELF, "policy"], request, key).await
 }
 
 /// Puts the policy before the present one in force again.
-pub(super) async fn roll_back(client: &Client, tenant: &str) -> anyhow::Result<Activated> {
-    client.post(&["tenants", tenant, "policy", "rollback"], &NoOptions {}).await
+pub(super) async fn roll_back(client: &Client, request: &Rollback, key: Option<&str>) -> anyhow::Result<Activated> {
+    client.post_once(&["tenants", SELF, "policy", "rollback"], request, key).await
+}
+
+fn stands_text(stands: &PolicyStanding) -> String {
+    format!("policy {} is {}", stands.digest, Standing::from(stands.state))
 }
 
 fn in_force(activated: &Activated) -> String {
-    format!("tenant {} is under {} from {} on", activated.tenant, activated.digest, activated.from)
+    let before = if activated.repeated { " (done by an earlier try)" } else { "" };
+    format!("tenant {} is under {} from {} on{before}", activated.tenant, activated.digest, activated.from)
 }
 
 fn details(policy: &Policy) -> String {
@@ -132,6 +178,7 @@ fn details(policy: &Policy) -> String {
         ("digest", Some(policy.digest.to_string())),
         ("world", Some(policy.world.clone())),
         ("bytes", Some(policy.size_bytes.to_string())),
+        ("state", policy.state.map(|state| Standing::from(state).to_string())),
         ("standard", policy.standard.then(|| "yes, it is part of this program".into())),
         ("admitted", policy.admitted_at.map(|at| at.to_string())),
         ("compiled in", policy.compile_ms.map(|millis| format!("{millis} ms"))),
@@ -154,8 +201,15 @@ fn status_text(status: &TenantPolicy) -> String {
         .map(|(one, note)| vec![one.from.to_string(), one.digest.to_string(), note.to_owned()]);
     let mut text = format!("tenant {} is under {}\n\n", status.tenant, status.digest);
     text.push_str(&output::table(&["FROM", "POLICY", ""], &[], rows));
+    let stands = status.policies.iter().map(|one| vec![one.digest.to_string(), Standing::from(one.state).to_string()]);
+    text.push_str(&format!("\n\n{}", output::table(&["POLICY", "STATE"], &[], stands)));
     for ill in &status.quarantined {
-        text.push_str(&format!("\nnot asked any more: {} failed {} times in a row", ill.digest, ill.faults));
+        let reason = ill.reason.as_deref().unwrap_or("it failed before the daemon's start");
+        let owed = match ill.stand_in {
+            Some(stand_in) => format!("{stand_in} accounts what it owes"),
+            None => "what it owes waits for another policy".into(),
+        };
+        text.push_str(&format!("\n\nquarantined: {}\n  {reason}; {owed}", ill.digest));
     }
     text
 }

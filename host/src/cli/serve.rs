@@ -13,11 +13,13 @@ use super::{Global, output};
 use crate::hypervisor::Accelerator;
 use crate::journal;
 use crate::runtime::{Daemon, Options};
+use crate::tenancy::JwtConfig;
 
 const EXAMPLES: &str = "\
 Examples:
   tallyman serve
   tallyman serve --data /var/lib/tallyman --listen 127.0.0.1:8081
+  tallyman serve --jwt-eddsa-key ./issuer.pem --jwt-issuer https://id.example --jwt-audience tallyman
   TALLYMAN_LOG=debug tallyman serve --accelerator tcg
 
 Ctrl-C ends the daemon; the instances go on and are found again at the next start.";
@@ -41,6 +43,54 @@ pub(super) struct Serve {
     /// What runs QEMU's guests, kvm or tcg, instead of what the processor suggests
     #[arg(long, env = "TALLYMAN_ACCELERATOR")]
     accelerator: Option<Accelerator>,
+    #[command(flatten)]
+    jwt: SignedTokens,
+}
+
+/// Whose signed tokens (JWT) are accepted. Without a key none is.
+#[derive(Debug, Args)]
+struct SignedTokens {
+    /// File with the secret, of 32 bytes or more, of whoever signs tokens with HS256
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "TALLYMAN_JWT_HS256_SECRET",
+        requires = "jwt_issuer",
+        requires = "jwt_audience"
+    )]
+    jwt_hs256_secret: Option<PathBuf>,
+    /// File with the Ed25519 public key, in PEM, of whoever signs tokens with EdDSA
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "TALLYMAN_JWT_EDDSA_KEY",
+        requires = "jwt_issuer",
+        requires = "jwt_audience"
+    )]
+    jwt_eddsa_key: Option<PathBuf>,
+    /// What `iss` of a signed token must be
+    #[arg(long, value_name = "TEXT", env = "TALLYMAN_JWT_ISSUER")]
+    jwt_issuer: Option<String>,
+    /// What `aud` of a signed token must be, or name among others
+    #[arg(long, value_name = "TEXT", env = "TALLYMAN_JWT_AUDIENCE")]
+    jwt_audience: Option<String>,
+}
+
+impl SignedTokens {
+    fn config(self) -> anyhow::Result<Option<JwtConfig>> {
+        let SignedTokens { jwt_hs256_secret, jwt_eddsa_key, jwt_issuer, jwt_audience } = self;
+        let (Some(issuer), Some(audience)) = (jwt_issuer, jwt_audience) else { return Ok(None) };
+        let read = |file: &PathBuf| std::fs::read(file).with_context(|| format!("can't read {}", file.display()));
+        let hs256_secret = jwt_hs256_secret.as_ref().map(read).transpose()?;
+        let eddsa_public_key = jwt_eddsa_key.as_ref().map(read).transpose()?;
+        Ok(Some(JwtConfig {
+            // A line break at the end of a file is an editor's, not a secret's.
+            hs256_secret: hs256_secret.map(|secret| secret.trim_ascii_end().to_vec()),
+            eddsa_public_key: eddsa_public_key.map(|pem| String::from_utf8_lossy(&pem).into_owned()),
+            issuer,
+            audience,
+        }))
+    }
 }
 
 impl Serve {
@@ -56,6 +106,7 @@ impl Serve {
             cloud_hypervisor: self.cloud_hypervisor,
             firecracker: self.firecracker,
             accelerator: self.accelerator,
+            jwt: self.jwt.config()?,
             token: global.token.clone(),
             supervisor: None,
             journal: journal::Options::default(),

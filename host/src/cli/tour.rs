@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::daemon::{self, Daemon};
 use super::output;
 use super::{Global, client::Client, image, instance, policy};
-use crate::api::model::{CreateInstance, Instance, InstanceState, NoOptions};
+use crate::api::model::{Activate, CreateInstance, Instance, InstanceState, NoOptions, Rollback};
 use crate::clock;
 use crate::image::Manifest;
 
@@ -85,7 +85,7 @@ impl Tour {
         step("pause", command(client, name, "pause")).await?;
         step("resume", command(client, name, "resume")).await?;
         if swapped.is_some() {
-            step("roll the policy back", policy::roll_back(client, "default")).await?;
+            step("roll the policy back", policy::roll_back(client, &Rollback::default(), None)).await?;
         }
         step("stop", command(client, name, "stop")).await?;
         Ok(())
@@ -135,9 +135,11 @@ async fn command(client: &Client, name: &str, command: &str) -> anyhow::Result<I
 
 async fn swap(client: &Client, file: &std::path::Path) -> anyhow::Result<()> {
     let uploaded = step(&format!("upload the policy {}", file.display()), policy::upload(client, file)).await?;
-    let digest = uploaded.digest.to_string();
+    // An earlier tour may have had it in force.
+    let request =
+        Activate { digest: uploaded.digest.to_string(), at: None, again: true, reason: Some("a tour".into()) };
     let what = format!("put it in force ({})", output::short(&uploaded.digest));
-    step(&what, policy::activate(client, "default", &digest, None)).await?;
+    step(&what, policy::activate(client, &request, None)).await?;
     Ok(())
 }
 

@@ -37,15 +37,15 @@ pub use request::{Child, Intent, NewSnapshot, Request, Target};
 
 use self::host::{Directory, Host};
 use self::slot::{Order, Slot};
-use self::task::{Task, refused};
+use self::task::Task;
 use crate::billing::FactBody;
 use crate::billing::account::{Account, Reader, Usage};
 use crate::billing::interval::{self, Interval, Timeline};
 use crate::clock::Clock;
 use crate::hypervisor::{self, Description, Hypervisor, ProcessUsage};
-use crate::id::{Digest, InstanceId, SnapshotName, TenantId};
+use crate::id::{InstanceId, SnapshotName, TenantId};
 use crate::image::Images;
-use crate::journal::{Alive, Entry, Journal, NewActivation, StoredInstance};
+use crate::journal::{Alive, CommitError, Entry, Journal, NewActivation, StoredInstance};
 use crate::units::Instant;
 use crate::vm::{Phase, State};
 
@@ -286,24 +286,18 @@ impl Fleet {
         self.0.accounts.timeline(tenant)
     }
 
-    /// Puts a tenant under a policy from an instant on (now, if none or in the past). Answers the effective instant and the fact's
-    /// sequence number. The caller knows that the policy is admitted.
+    /// Puts a tenant under a policy. Answers the effective instant and the fact's sequence number. The caller knows that the policy is
+    /// admitted.
     ///
     /// # Errors
-    /// [`FleetError::NoSpace`], [`FleetError::Stopping`].
-    pub async fn activate(
-        &self,
-        tenant: &TenantId,
-        digest: Digest,
-        from: Option<Instant>,
-        rollback: bool,
-    ) -> Result<(Instant, u64), FleetError> {
-        let activation = NewActivation { tenant: tenant.clone(), digest, requested: from, rollback };
+    /// Those of [`Journal::commit`], with [`CommitError::Repeated`] for what was asked for before.
+    pub async fn activate(&self, activation: NewActivation) -> Result<(Instant, u64), CommitError> {
+        let tenant = activation.tenant.clone();
         let entry = Entry { activation: Some(activation), ..Entry::default() };
-        let receipt = self.0.journal.commit(entry).await.map_err(refused)?;
-        let from = receipt.activated_from.ok_or_else(|| FleetError::Bug("a receipt without an instant".into()))?;
-        self.mend(tenant);
-        Ok((from, receipt.last_seq))
+        let receipt = self.0.journal.commit(entry).await?;
+        self.mend(&tenant);
+        // The writer gives every activation its instant.
+        Ok((receipt.activated_from.unwrap_or_else(|| self.now()), receipt.last_seq))
     }
 
     /// Asks again for what failed policies owe to the instances of a tenant; in the background.
@@ -318,18 +312,6 @@ impl Fleet {
                 tracing::warn!(instance = %view.record.id, %error, "not mended now");
             }
         }
-    }
-
-    /// Puts the policy in force before the present one in force again. Answers it, with the effective instant and the fact's sequence number.
-    ///
-    /// # Errors
-    /// [`FleetError::NothingToRollBack`], and those of [`Fleet::activate`].
-    pub async fn roll_back(&self, tenant: &TenantId) -> Result<(Digest, Instant, u64), FleetError> {
-        let before = self.timeline(tenant).before(self.now());
-        let now_in_force = self.timeline(tenant).at(self.now());
-        let digest = before.filter(|&before| before != now_in_force).ok_or(FleetError::NothingToRollBack)?;
-        let (from, fact) = self.activate(tenant, digest, None, true).await?;
-        Ok((digest, from, fact))
     }
 
     /// Takes up where the wall clock stands from `at` on, for what people read.
@@ -432,6 +414,11 @@ fn counted(body: &FactBody) -> Option<Option<Phase>> {
         | FactBody::PolicyAdmitted { .. }
         | FactBody::PolicyActivated { .. }
         | FactBody::PolicyFaulted { .. }
+        | FactBody::PolicyMoved(_)
+        | FactBody::TenantCreated { .. }
+        | FactBody::TenantChanged { .. }
+        | FactBody::TokenCreated { .. }
+        | FactBody::TokenRevoked { .. }
         | FactBody::Intended { .. }
         | FactBody::Abandoned { .. }
         | FactBody::Forked { .. }

@@ -454,9 +454,10 @@ pub(super) fn refused(error: CommitError) -> FleetError {
         CommitError::NoSpace(_) => FleetError::NoSpace,
         CommitError::Failed { .. } => FleetError::Stopping,
         CommitError::NameInUse { name, .. } => FleetError::NameInUse(name),
-        defect @ (CommitError::IdInUse(_) | CommitError::NoSuchRow(_) | CommitError::Misplaced { .. }) => {
-            FleetError::Bug(defect.to_string())
-        }
+        defect @ (CommitError::IdInUse(_)
+        | CommitError::NoSuchRow(_)
+        | CommitError::Misplaced { .. }
+        | CommitError::Repeated { .. }) => FleetError::Bug(defect.to_string()),
     }
 }
 

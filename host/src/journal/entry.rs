@@ -5,7 +5,8 @@ use std::fmt;
 use crate::billing::Fact;
 use crate::billing::account::Account;
 use crate::clock::Clock;
-use crate::id::{Digest, InstanceId, InstanceName, TenantId};
+use crate::id::{Digest, InstanceId, InstanceName, TenantId, TokenId};
+use crate::tenant::{Actor, Role, Settings, Standing};
 use crate::units::Instant;
 
 /// Where an instance's record lies in the database. Stable for its whole life, never used again.
@@ -66,6 +67,8 @@ pub struct Entry {
     pub activation: Option<NewActivation>,
     /// A component that was admitted. The writer adds the fact.
     pub policy: Option<NewPolicy>,
+    /// SHA-256 of the secret of the token that a fact of this entry creates. It stays out of the facts.
+    pub secret: Option<Digest>,
 }
 
 /// How the record of an instance changes.
@@ -114,6 +117,28 @@ pub struct NewActivation {
     pub requested: Option<Instant>,
     /// It undoes the activation before it.
     pub rollback: bool,
+    /// Who asked for it.
+    pub by: Actor,
+    /// Why, in words.
+    pub reason: Option<String>,
+    /// By what it is known again if it is asked for a second time.
+    pub request: Option<RequestKey>,
+}
+
+impl NewActivation {
+    /// An activation that takes effect now.
+    pub fn now(tenant: TenantId, digest: Digest, by: Actor) -> Self {
+        Self { tenant, digest, requested: None, rollback: false, by, reason: None, request: None }
+    }
+}
+
+/// What makes a request the same one when it is sent again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestKey {
+    /// Chosen by the client, unique among the tenant's activations.
+    pub key: String,
+    /// SHA-256 of what was asked for, so that one key is not used for two things.
+    pub asked: Digest,
 }
 
 /// A component that was admitted. To admit one again replaces what is noted about it.
@@ -127,6 +152,8 @@ pub struct NewPolicy {
     pub bytes: Vec<u8>,
     /// What is noted about it, opaque to the journal.
     pub record: String,
+    /// Who admitted it.
+    pub by: Actor,
 }
 
 /// Proof that an entry is on disk.
@@ -157,6 +184,12 @@ pub struct Opened {
     pub activations: Vec<Activation>,
     /// All components, without their bytes; see [`super::Journal::policy_bytes`].
     pub policies: Vec<StoredPolicy>,
+    /// All tenants.
+    pub tenants: Vec<StoredTenant>,
+    /// All tokens, those that are no good any more included.
+    pub tokens: Vec<StoredToken>,
+    /// Where each policy stands with each tenant that has to do with it.
+    pub standings: Vec<StoredStanding>,
     /// Where the wall clock stood, in nanoseconds since 1970, at each start of the daemon and after each step, ascending.
     pub calendar: Vec<(Instant, i64)>,
     /// The last proof that the host was alive before this start; none on the very first one.
@@ -210,6 +243,55 @@ pub struct StoredPolicy {
     pub size_bytes: u64,
     /// The opaque record.
     pub record: String,
+}
+
+/// A tenant in the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredTenant {
+    /// Its id.
+    pub id: TenantId,
+    /// When it was made.
+    pub created: Instant,
+    /// What is settled for it.
+    pub settings: Settings,
+}
+
+/// A token in the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredToken {
+    /// Its id.
+    pub id: TokenId,
+    /// SHA-256 of its secret.
+    pub secret: Digest,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What a person calls it.
+    pub name: String,
+    /// What it is good for.
+    pub role: Role,
+    /// When it was made.
+    pub created: Instant,
+    /// First instant at which it is no good any more.
+    pub expires: Instant,
+    /// When it was revoked, if it was.
+    pub revoked: Option<Instant>,
+    /// Who made it.
+    pub by: Actor,
+}
+
+/// Where a policy stands with a tenant, by the last fact about the two.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredStanding {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The component.
+    pub digest: Digest,
+    /// Where it stands.
+    pub standing: Standing,
+    /// Who put it there; none before this was recorded.
+    pub by: Option<Actor>,
+    /// The policy that accounts what it owes while it is quarantined.
+    pub stand_in: Option<Digest>,
 }
 
 /// The last moment at which the host is proved to have been alive.

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::entry::Row;
+use super::entry::{Activation, Row};
 use crate::clock::NoBootId;
 use crate::id::{InstanceId, InstanceName, TenantId};
 use crate::vm::Phase;
@@ -101,6 +101,14 @@ pub enum CommitError {
     /// The id was given before.
     #[error("the id '{0}' is in use")]
     IdInUse(InstanceId),
+    /// The activation was asked for before, under the same key. Nothing was done again.
+    #[error("this was asked for before, and done with fact {}", .first.fact)]
+    Repeated {
+        /// What was done then.
+        first: Activation,
+        /// Whether it is what is asked for now; otherwise the key was used for two things.
+        same: bool,
+    },
     /// There is no such instance, or it is deleted. A defect of the caller.
     #[error("no instance that is not deleted lies in row {}", .0.0)]
     NoSuchRow(Row),

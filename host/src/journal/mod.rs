@@ -14,6 +14,7 @@ mod log;
 mod open;
 mod read;
 mod schema;
+mod tenants;
 mod verify;
 pub mod wire;
 mod writer;
@@ -29,8 +30,8 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use entry::{
-    Activation, Alive, Entry, FactHash, Head, InstanceWrite, NewActivation, NewPolicy, Opened, Receipt, Row,
-    StoredInstance, StoredPolicy,
+    Activation, Alive, Entry, FactHash, Head, InstanceWrite, NewActivation, NewPolicy, Opened, Receipt, RequestKey,
+    Row, StoredInstance, StoredPolicy, StoredStanding, StoredTenant, StoredToken,
 };
 pub use error::{CommitError, Damage, Flaw, OpenError, Place, ReadError, VerifyError};
 pub use read::{FactQuery, Page};
@@ -38,9 +39,10 @@ pub use verify::{Verified, verify};
 
 use crate::billing::Fact;
 use crate::billing::account::Accountant;
-use crate::id::{Digest, InstanceId};
+use crate::id::{Digest, InstanceId, TenantId};
 use crate::units::Instant;
 use read::Readers;
+use wire::ChainedFact;
 use writer::{Pending, Request};
 
 /// What may be chosen at opening. Limits that matter to tests only.
@@ -161,6 +163,27 @@ impl Journal {
     /// See [`ReadError`].
     pub fn instance(&self, instance: &InstanceId) -> Result<Option<StoredInstance>, ReadError> {
         self.readers.with(|db| read::instance(db, instance))
+    }
+
+    /// The activation that a tenant asked for with this key, and whether it is the same that is asked for now. Blocking.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn first_try(&self, tenant: &TenantId, request: &RequestKey) -> Result<Option<(Activation, bool)>, ReadError> {
+        self.readers.with(|db| Ok(read::first_try(db, tenant, request)?))
+    }
+
+    /// The last `limit` facts about a policy and a tenant, newest first: what it has been through, by whom, when and why. Blocking.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn policy_facts(
+        &self,
+        tenant: &TenantId,
+        digest: &Digest,
+        limit: usize,
+    ) -> Result<Vec<ChainedFact>, ReadError> {
+        self.readers.with(|db| read::policy_facts(db, tenant, digest, limit))
     }
 
     /// The bytes of a component. Blocking.

@@ -16,6 +16,7 @@ use super::error::{Damage, Flaw, OpenError, Place};
 use super::log;
 use super::read::{INSTANCE_COLUMNS, Readers, stored_instance};
 use super::schema::{self, int, uint};
+use super::tenants;
 use super::wire::FactRecord;
 use super::writer::{Scratch, Tail, Writer, write_alive};
 use super::{Journal, Options};
@@ -127,8 +128,9 @@ fn open_database(path: &Path, options: Options) -> Result<Connection, OpenError>
         db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
             .map_err(|source| refused("limit the size", source))?;
     }
+    schema::upgrade(&db, if is_new { 0 } else { header.version })
+        .map_err(|source| refused("make the tables", source))?;
     if is_new {
-        schema::create(&db).map_err(|source| refused("create the tables", source))?;
         let folder = path.parent().unwrap_or(path);
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync"))?;
     }
@@ -225,6 +227,9 @@ fn load(db: &Connection, tail: &ChainTail) -> Result<Opened, OpenError> {
     let policies = rows(db, "SELECT digest, length(bytes), record FROM policy ORDER BY rowid", "policy", |row| {
         Ok(StoredPolicy { digest: parsed(row, 0)?, size_bytes: uint(row, 1)?, record: row.get(2)? })
     })?;
+    let tenants = facts(db, tenants::TENANTS, "tenant", tenants::tenant)?;
+    let tokens = facts(db, tenants::TOKENS, "token", tenants::token)?;
+    let standings = facts(db, tenants::STANDINGS, "policy_fact", tenants::standing)?;
     let alive = rows(db, "SELECT boot_id, boottime_ns, meter_ns FROM alive", "alive", |row| {
         let boot: String = row.get(0)?;
         Ok(Alive { boot: BootId(boot.into()), boottime_ns: uint(row, 1)?, meter: Instant(row.get(2)?) })
@@ -234,7 +239,7 @@ fn load(db: &Connection, tail: &ChainTail) -> Result<Opened, OpenError> {
     })?;
     let alive = alive.into_iter().next().map(|alive| later(alive, tail.recorded));
     let clock = anchor(db, alive.as_ref().map(|alive| alive.meter))?;
-    Ok(Opened { clock, instances, activations, policies, calendar, alive, head: tail.head })
+    Ok(Opened { clock, instances, activations, policies, tenants, tokens, standings, calendar, alive, head: tail.head })
 }
 
 /// A fact proves life as well as a note does. Each opening leaves a note, so both are of the same boot.
@@ -284,6 +289,16 @@ fn rows<T>(
         }
         None => OpenError::Database { doing: table, source },
     })
+}
+
+/// What rows of an index to facts say, by their facts.
+fn facts<T>(
+    db: &Connection,
+    sql: &str,
+    table: &'static str,
+    read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<Result<T, Damage>>,
+) -> Result<Vec<T>, OpenError> {
+    rows(db, sql, table, read)?.into_iter().collect::<Result<_, _>>().map_err(OpenError::Damaged)
 }
 
 fn parsed<T: std::str::FromStr<Err = crate::id::IdError>>(

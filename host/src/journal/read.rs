@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::account;
-use super::entry::{Row, StoredInstance};
+use super::entry::{Activation, RequestKey, Row, StoredInstance};
 use super::error::{Damage, Flaw, Place, ReadError};
 use super::schema::{self, int, uint, uint_or_null};
 use super::wire::{ChainedFact, FactRecord, Kind};
 use crate::billing::Fact;
 use crate::id::{Digest, InstanceId, TenantId};
 use crate::limits::api::JOURNAL_PAGE_MAX;
+use crate::units::Instant;
 
 /// Facts that one question looks at before it answers with what it has.
 const SCAN_MAX: u64 = 100_000;
@@ -158,7 +159,7 @@ fn chained_fact(row: &SqlRow<'_>) -> rusqlite::Result<Result<ChainedFact, Damage
     Ok(record(seq, body).map(|fact| ChainedFact { fact, hash: hex::encode(hash) }))
 }
 
-fn record(seq: u64, body: &str) -> Result<FactRecord, Damage> {
+pub(super) fn record(seq: u64, body: &str) -> Result<FactRecord, Damage> {
     serde_json::from_str(body).map_err(|error| Damage { place: Place::Fact(seq), flaw: Flaw::Text(error.to_string()) })
 }
 
@@ -210,6 +211,39 @@ pub(super) fn stored_instance(row: &SqlRow<'_>) -> rusqlite::Result<Result<Store
         })
     };
     Ok(parsed())
+}
+
+/// The activation that was asked for with this key, and whether it was the same that is asked for now.
+pub(super) fn first_try(
+    db: &Connection,
+    tenant: &TenantId,
+    request: &RequestKey,
+) -> rusqlite::Result<Option<(Activation, bool)>> {
+    let sql = "SELECT fact, from_ns, digest, asked FROM activation WHERE tenant = ?1 AND request = ?2";
+    let first = |row: &SqlRow<'_>| {
+        let digest = row.get_ref(2)?.as_str()?.parse();
+        let digest = digest.map_err(|error: crate::id::IdError| {
+            rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, error.into())
+        })?;
+        let same = row.get_ref(3)?.as_str()? == request.asked.to_string();
+        let (from, fact) = (Instant(row.get(1)?), uint(row, 0)?);
+        Ok((Activation { tenant: tenant.clone(), from, digest, fact }, same))
+    };
+    db.prepare_cached(sql)?.query_row(params![tenant.as_str(), request.key], first).optional()
+}
+
+/// The last facts about a policy and a tenant, newest first.
+pub(super) fn policy_facts(
+    db: &Connection,
+    tenant: &TenantId,
+    digest: &Digest,
+    limit: usize,
+) -> Result<Vec<ChainedFact>, ReadError> {
+    let sql = "SELECT seq, hash, body FROM policy_fact JOIN fact ON seq = policy_fact.fact
+               WHERE tenant = ?1 AND digest = ?2 ORDER BY seq DESC LIMIT ?3";
+    let asked = params![tenant.as_str(), digest.to_string(), int(limit as u64)];
+    let facts = db.prepare_cached(sql)?.query_map(asked, chained_fact)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    facts.into_iter().collect::<Result<_, _>>().map_err(ReadError::Damaged)
 }
 
 pub(super) fn policy_bytes(db: &Connection, digest: &Digest) -> Result<Option<Vec<u8>>, ReadError> {

@@ -20,14 +20,17 @@ pub(super) const HEADER_BYTES: u64 = 100;
 /// Length of a page; the engine's default, and a power of two that disks write at once.
 pub(super) const PAGE_BYTES: u64 = 4_096;
 
-/// Version of the tables below.
-pub(super) const VERSION: i64 = 1;
+/// Version of the tables below: how many steps have been taken.
+pub(super) const VERSION: i64 = STEPS.len() as i64;
+
+/// What makes the tables, step by step. A step that was published is never changed: a database of an earlier version takes those that it lacks.
+const STEPS: [&str; 2] = [FACTS, TENANTS];
 
 /// The columns that people ask for are a view on the facts' text: they can't disagree with what was hashed, and cost nothing when a fact is
 /// written. (Generated columns, virtual ones too, are computed with every insert: seven times the text would be parsed.)
 ///
 /// `live` has what changes with each transition, `instance` what does not: the hot row stays small, and a transition writes no index.
-const TABLES: &str = "
+const FACTS: &str = "
 CREATE TABLE fact (
   seq INTEGER PRIMARY KEY,
   hash BLOB NOT NULL,
@@ -89,6 +92,33 @@ CREATE TABLE alive (
 ) STRICT;
 ";
 
+/// Who is served, and what a policy has been through with whom. All but the hash of a token's secret and a request's key is an index to facts,
+/// which say the rest: nobody can add a token or a tenant here without a fact.
+const TENANTS: &str = "
+CREATE TABLE tenant (
+  id TEXT PRIMARY KEY,
+  created INTEGER NOT NULL,
+  changed INTEGER
+) STRICT;
+CREATE TABLE token (
+  id TEXT PRIMARY KEY,
+  secret BLOB NOT NULL,
+  created INTEGER NOT NULL,
+  revoked INTEGER
+) STRICT;
+CREATE TABLE policy_fact (
+  tenant TEXT NOT NULL,
+  digest TEXT NOT NULL,
+  fact INTEGER NOT NULL,
+  PRIMARY KEY (tenant, digest, fact)
+) STRICT, WITHOUT ROWID;
+INSERT INTO policy_fact SELECT body ->> '$.tenant', body ->> '$.digest', seq FROM fact
+  WHERE body ->> '$.kind' IN ('policy-admitted', 'policy-activated', 'policy-faulted');
+ALTER TABLE activation ADD COLUMN request TEXT;
+ALTER TABLE activation ADD COLUMN asked TEXT;
+CREATE UNIQUE INDEX activation_request ON activation (tenant, request) WHERE request IS NOT NULL;
+";
+
 /// What a file says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
@@ -134,10 +164,13 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
 /// How long somebody else, such as an auditor's tool, may hold the file.
 const BUSY: Duration = Duration::from_secs(10);
 
-/// Makes the tables in an empty file, all or none.
-pub(super) fn create(db: &Connection) -> rusqlite::Result<()> {
+/// Takes the steps that a database of version `from` lacks, all or none; an empty file has version 0.
+pub(super) fn upgrade(db: &Connection, from: i64) -> rusqlite::Result<()> {
+    let taken = usize::try_from(from).unwrap_or_default();
+    let Some(steps) = STEPS.get(taken..).filter(|steps| !steps.is_empty()) else { return Ok(()) };
+    let steps = steps.concat();
     db.execute_batch(&format!(
-        "BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; {TABLES} COMMIT"
+        "BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; {steps} COMMIT"
     ))
 }
 

@@ -18,7 +18,8 @@ use super::*;
 use crate::billing::account::{Account, Entering, Fault};
 use crate::billing::{BootId, FactBody, Reading};
 use crate::clock::Clock;
-use crate::id::{InstanceName, TenantId};
+use crate::id::{InstanceName, TenantId, TokenId};
+use crate::tenant::{Actor, Move, Role, Settings, Standing};
 use crate::vm::{Asker, Command, Phase, Shape};
 
 /// Counts time under the phase itself, and notes in which order it was asked.
@@ -322,7 +323,7 @@ async fn an_activation_is_in_force_for_what_is_counted_after_it_and_never_in_the
     let digest = Digest::of(b"component");
     let (before, after) = (Driver::new("a", &opened.clock), Driver::new("b", &opened.clock));
     let activation = |requested| Entry {
-        activation: Some(NewActivation { tenant: tenant(), digest, requested, rollback: false }),
+        activation: Some(NewActivation { requested, ..NewActivation::now(tenant(), digest, Actor::Host) }),
         ..Entry::default()
     };
     let asked_at = opened.clock.now();
@@ -367,11 +368,89 @@ async fn a_policy_that_failed_is_told_in_the_journal() {
 }
 
 #[tokio::test]
+async fn an_activation_with_a_key_is_done_once_however_often_it_is_asked_for() {
+    let folder = TempDir::new().unwrap();
+    let (journal, _) = open(folder.path());
+    let entry = |key: &str, digest: Digest| {
+        let request = Some(RequestKey { key: key.into(), asked: digest });
+        let activation = NewActivation { request, ..NewActivation::now(tenant(), digest, Actor::Operator) };
+        Entry { activation: Some(activation), ..Entry::default() }
+    };
+    let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
+    // Sent at once, in one batch or in several: one of them is first.
+    let sent = join_all((0..5).map(|_| journal.commit(entry("a", one)))).await;
+    let done = sent.iter().filter(|outcome| outcome.is_ok()).count();
+    let first =
+        Activation { tenant: tenant(), from: sent[0].as_ref().unwrap().activated_from.unwrap(), digest: one, fact: 1 };
+    assert_eq!(done, 1);
+    for again in &sent[1..] {
+        assert!(matches!(again, Err(CommitError::Repeated { first: told, same: true }) if *told == first), "{again:?}");
+    }
+    let other = journal.commit(entry("a", two)).await;
+    assert!(matches!(other, Err(CommitError::Repeated { same: false, .. })), "{other:?}");
+    journal.commit(entry("b", one)).await.unwrap();
+    let known = journal.first_try(&tenant(), &RequestKey { key: "a".into(), asked: one }).unwrap();
+    assert_eq!(known, Some((first, true)));
+    assert_eq!(journal.first_try(&tenant(), &RequestKey { key: "c".into(), asked: one }).unwrap(), None);
+    assert_eq!(journal.head().seq, 2);
+    verify(folder.path(), |_, _| {}).unwrap();
+}
+
+#[tokio::test]
+async fn where_a_policy_stands_is_told_by_the_last_fact_about_it() {
+    let folder = TempDir::new().unwrap();
+    let (journal, opened) = open(folder.path());
+    let digest = Digest::of(b"policy");
+    let moved = |to, stand_in| {
+        let moved = Move { digest, to, by: Actor::Host, reason: "loops".into(), stand_in };
+        let body = FactBody::PolicyMoved(moved);
+        let fact = Fact { at: opened.clock.reading(), tenant: tenant(), instance: None, body };
+        Entry { facts: vec![fact], ..Entry::default() }
+    };
+    let activation = NewActivation::now(tenant(), digest, Actor::Operator);
+    journal.commit(Entry { activation: Some(activation), ..Entry::default() }).await.unwrap();
+    journal.commit(moved(Standing::Draining, None)).await.unwrap();
+    journal.commit(moved(Standing::Quarantined, Some(Digest::of(b"other")))).await.unwrap();
+    let told = journal.policy_facts(&tenant(), &digest, 2).unwrap();
+    assert_eq!(told.iter().map(|fact| fact.fact.seq).collect::<Vec<_>>(), [3, 2], "newest first");
+    drop(journal);
+    let (_journal, again) = open(folder.path());
+    let stood = StoredStanding {
+        tenant: tenant(),
+        digest,
+        standing: Standing::Quarantined,
+        by: Some(Actor::Host),
+        stand_in: Some(Digest::of(b"other")),
+    };
+    assert_eq!(again.standings, [stood]);
+}
+
+#[tokio::test]
+async fn a_database_of_the_first_version_takes_the_steps_it_lacks() {
+    let folder = TempDir::new().unwrap();
+    let (journal, _) = open(folder.path());
+    let digest = Digest::of(b"policy");
+    let activation = NewActivation::now(tenant(), digest, Actor::Operator);
+    journal.commit(Entry { activation: Some(activation), ..Entry::default() }).await.unwrap();
+    drop(journal);
+    let back = "DROP TABLE tenant; DROP TABLE token; DROP TABLE policy_fact; DROP INDEX activation_request;
+                ALTER TABLE activation DROP COLUMN request; ALTER TABLE activation DROP COLUMN asked; PRAGMA user_version = 1";
+    rusqlite::Connection::open(folder.path().join(schema::FILE)).unwrap().execute_batch(back).unwrap();
+    let (journal, again) = open(folder.path());
+    assert_eq!(
+        again.standings.iter().map(|stood| (stood.digest, stood.standing)).collect::<Vec<_>>(),
+        [(digest, Standing::Active)]
+    );
+    drop(journal);
+    verify(folder.path(), |_, _| {}).unwrap();
+}
+
+#[tokio::test]
 async fn a_component_is_kept_with_its_bytes() {
     let folder = TempDir::new().unwrap();
     let (journal, opened) = open(folder.path());
     let (digest, bytes) = (Digest::of(b"wasm"), b"wasm".to_vec());
-    let policy = NewPolicy { tenant: tenant(), digest, bytes: bytes.clone(), record: "one".into() };
+    let policy = NewPolicy { tenant: tenant(), digest, bytes: bytes.clone(), record: "one".into(), by: Actor::Host };
     for record in ["one", "two"] {
         let policy = Some(NewPolicy { record: record.into(), ..policy.clone() });
         journal.commit(Entry { policy, ..host_fact(&opened.clock) }).await.unwrap();

@@ -58,6 +58,7 @@ fn verify_facts(db: &Connection, progress: &mut impl FnMut(u64, u64)) -> Result<
     let total: u64 = db.query_row("SELECT coalesce(max(seq), 0) FROM fact", [], |row| schema::uint(row, 0))?;
     let mut chain = Chain::after(Head::EMPTY);
     let mut lives = Lives::default();
+    let mut counted = Counted::default();
     let mut statement = db.prepare("SELECT seq, hash, body FROM fact ORDER BY seq")?;
     let mut rows = statement.query([])?;
     loop {
@@ -66,12 +67,14 @@ fn verify_facts(db: &Connection, progress: &mut impl FnMut(u64, u64)) -> Result<
         let Some(row) = next else { break };
         let record = super::open::step(&mut chain, row)?.map_err(VerifyError::Damaged)?;
         lives.step(db, &record)?;
+        counted.step(&record);
         if record.seq % PROGRESS_FACTS == 0 {
             progress(record.seq, total);
         }
     }
     progress(total, total);
     let instances = lives.finish(db)?;
+    counted.finish(db)?;
     Ok(Verified { head: chain.head(), instances })
 }
 
@@ -150,6 +153,11 @@ impl Lives {
             | What::PolicyAdmitted { .. }
             | What::PolicyActivated { .. }
             | What::PolicyFaulted { .. }
+            | What::PolicyMoved { .. }
+            | What::TenantCreated { .. }
+            | What::TenantChanged { .. }
+            | What::TokenCreated { .. }
+            | What::TokenRevoked { .. }
             | What::Intended { .. }
             | What::Abandoned { .. }
             | What::Forked { .. }
@@ -194,21 +202,51 @@ fn check_record(db: &Connection, id: &str, last: u64, deleted: Option<u64>) -> R
     Ok(())
 }
 
-/// A fact about a policy must have its row in the table that the host reads.
+/// A fact about a policy, a tenant or a token must have its row in the table that the host reads.
 fn check_row_of(db: &Connection, record: &FactRecord) -> Result<(), VerifyError> {
+    let (seq, tenant) = (schema::int(record.seq), &record.tenant);
+    let exists = |sql, values: &[&dyn rusqlite::ToSql]| db.prepare_cached(sql)?.exists(values);
+    if let What::PolicyAdmitted { digest, .. }
+    | What::PolicyActivated { digest, .. }
+    | What::PolicyFaulted { digest, .. }
+    | What::PolicyMoved { digest, .. } = &record.what
+        && !exists(
+            "SELECT 1 FROM policy_fact WHERE tenant = ?1 AND digest = ?2 AND fact = ?3",
+            &[tenant, digest, &seq],
+        )?
+    {
+        return Err(no_row("policy_fact", digest.clone(), record.seq));
+    }
     let (table, key, found) = match &record.what {
         What::PolicyActivated { digest, from_ns, .. } => {
             let sql = "SELECT 1 FROM activation WHERE fact = ?1 AND tenant = ?2 AND from_ns = ?3 AND digest = ?4";
-            let key = (schema::int(record.seq), &record.tenant, from_ns, digest);
-            ("activation", record.seq.to_string(), db.prepare_cached(sql)?.exists(key)?)
+            ("activation", record.seq.to_string(), exists(sql, &[&seq, tenant, from_ns, digest])?)
         }
-        What::PolicyAdmitted { digest, size_bytes } => {
+        What::PolicyAdmitted { digest, size_bytes, .. } => {
             let sql = "SELECT 1 FROM policy WHERE digest = ?1 AND length(bytes) = ?2";
-            ("policy", digest.clone(), db.prepare_cached(sql)?.exists((digest, schema::int(*size_bytes)))?)
+            ("policy", digest.clone(), exists(sql, &[digest, &schema::int(*size_bytes)])?)
+        }
+        What::TenantCreated { .. } => {
+            let sql = "SELECT 1 FROM tenant WHERE id = ?1 AND created = ?2";
+            ("tenant", tenant.clone(), exists(sql, &[tenant, &seq])?)
+        }
+        What::TenantChanged { .. } => {
+            let sql = "SELECT 1 FROM tenant WHERE id = ?1 AND changed >= ?2";
+            ("tenant", tenant.clone(), exists(sql, &[tenant, &seq])?)
+        }
+        What::TokenCreated { token, .. } => {
+            // The id is the beginning of the hash, so that another secret can't be put in its place.
+            let sql = "SELECT 1 FROM token WHERE id = ?1 AND created = ?2 AND lower(hex(substr(secret, 1, 12))) = id";
+            ("token", token.clone(), exists(sql, &[token, &seq])?)
+        }
+        What::TokenRevoked { token, .. } => {
+            let sql = "SELECT 1 FROM token WHERE id = ?1 AND revoked <= ?2";
+            ("token", token.clone(), exists(sql, &[token, &seq])?)
         }
         What::HostStarted { .. }
         | What::ClockStepped { .. }
         | What::PolicyFaulted { .. }
+        | What::PolicyMoved { .. }
         | What::Intended { .. }
         | What::Abandoned { .. }
         | What::Entered { .. }
@@ -216,11 +254,63 @@ fn check_row_of(db: &Connection, record: &FactRecord) -> Result<(), VerifyError>
         | What::Amended { .. }
         | What::Deleted => return Ok(()),
     };
-    if found {
-        return Ok(());
+    if found { Ok(()) } else { Err(no_row(table, key, record.seq)) }
+}
+
+fn no_row(table: &'static str, key: String, fact: u64) -> VerifyError {
+    let flaw = Flaw::Disagrees(format!("fact {fact} has no such row"));
+    VerifyError::Damaged(Damage { place: Place::Table { table, key }, flaw })
+}
+
+/// How many facts there are of those that a table has one row for each.
+#[derive(Debug, Default)]
+struct Counted {
+    tenants: u64,
+    tokens: u64,
+    revoked: u64,
+    activations: u64,
+}
+
+impl Counted {
+    fn step(&mut self, record: &FactRecord) {
+        let count = match &record.what {
+            What::TenantCreated { .. } => &mut self.tenants,
+            What::TokenCreated { .. } => &mut self.tokens,
+            What::TokenRevoked { .. } => &mut self.revoked,
+            What::PolicyActivated { .. } => &mut self.activations,
+            What::HostStarted { .. }
+            | What::ClockStepped { .. }
+            | What::PolicyAdmitted { .. }
+            | What::PolicyFaulted { .. }
+            | What::PolicyMoved { .. }
+            | What::TenantChanged { .. }
+            | What::Intended { .. }
+            | What::Abandoned { .. }
+            | What::Entered { .. }
+            | What::Forked { .. }
+            | What::Amended { .. }
+            | What::Deleted => return,
+        };
+        *count += 1;
     }
-    let flaw = Flaw::Disagrees(format!("fact {} has no such row", record.seq));
-    Err(VerifyError::Damaged(Damage { place: Place::Table { table, key }, flaw }))
+
+    /// Each fact has its row, so that a row more has no fact: somebody gave a token, a tenant or rules to the host behind the journal's back.
+    fn finish(self, db: &Connection) -> Result<(), VerifyError> {
+        let rows = [
+            ("tenant", "SELECT count(*) FROM tenant", self.tenants),
+            ("token", "SELECT count(*) FROM token", self.tokens),
+            ("token", "SELECT count(*) FROM token WHERE revoked IS NOT NULL", self.revoked),
+            ("activation", "SELECT count(*) FROM activation", self.activations),
+        ];
+        for (table, sql, facts) in rows {
+            let rows = db.query_row(sql, [], |row| schema::uint(row, 0))?;
+            if rows != facts {
+                let flaw = Flaw::Disagrees(format!("{rows} rows, {facts} facts"));
+                return Err(VerifyError::Damaged(Damage { place: Place::Table { table, key: "*".into() }, flaw }));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Which phase can follow which: some event leads from a state of the one to a state of the other, or only the shape changed.

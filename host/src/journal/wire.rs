@@ -1,8 +1,10 @@
 //! Facts as JSON: the body that the hash chain covers, and what the API and the command line show.
 //!
 //! One form serves both, so what an auditor reads is what was hashed. The order of the fields is the order of declaration here, numbers are
-//! integers, absent values are `null`: the bytes are canonical.
+//! integers, absent values are `null`: the bytes are canonical. A field that came to a kind later is left out where it is absent, so that the
+//! facts from before keep their bytes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -11,6 +13,7 @@ use utoipa::ToSchema;
 
 use crate::billing::{BootId, Fact, FactBody, Reading};
 use crate::id::{Digest, IdError};
+use crate::tenant::{self, Ladder, Limit, Move, Quota, Settings};
 use crate::units::Instant;
 use crate::vm;
 
@@ -70,6 +73,9 @@ pub enum What {
         digest: String,
         /// Its size in bytes.
         size_bytes: u64,
+        /// Who brought it: `host`, `operator`, `token:<id>` or `jwt:<subject>`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
     },
     /// From `from_ns` on, the tenant is under `digest`.
     PolicyActivated {
@@ -79,6 +85,12 @@ pub enum What {
         from_ns: i64,
         /// It undoes the activation before it.
         rollback: bool,
+        /// Who asked for it, as in `policy-admitted`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+        /// Why, in words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     },
     /// A policy gave no answer that could be believed.
     PolicyFaulted {
@@ -86,6 +98,53 @@ pub enum What {
         digest: String,
         /// What it did, in words.
         reason: String,
+    },
+    /// A policy stands elsewhere with the tenant.
+    PolicyMoved {
+        /// The component's SHA-256.
+        digest: String,
+        /// Where it stands from here on.
+        to: Standing,
+        /// Who moved it, as in `policy-admitted`.
+        by: String,
+        /// Why, in words.
+        reason: String,
+        /// With `quarantined`: the policy that accounts what this one owes; null while it is held.
+        stand_in: Option<String>,
+    },
+    /// The tenant exists from here on.
+    TenantCreated {
+        /// Who made it, as in `policy-admitted`.
+        by: String,
+    },
+    /// The tenant has these settings from here on.
+    TenantChanged {
+        /// The limits that an operator has set, by name; the program's defaults hold for the others.
+        limits: BTreeMap<String, u64>,
+        /// What is tried when its policy is quarantined, in this order.
+        fallback: Vec<Rung>,
+        /// Who changed them, as in `policy-admitted`.
+        by: String,
+    },
+    /// A token was made; its secret is written nowhere.
+    TokenCreated {
+        /// The token's id.
+        token: String,
+        /// What a person calls it.
+        name: String,
+        /// What it is good for.
+        role: Role,
+        /// First instant on the meter clock at which it is no good any more.
+        expires_ns: i64,
+        /// Who made it, as in `policy-admitted`.
+        by: String,
+    },
+    /// A token is no good any more.
+    TokenRevoked {
+        /// The token's id.
+        token: String,
+        /// Who revoked it, as in `policy-admitted`.
+        by: String,
     },
     /// A command is about to be carried out.
     Intended {
@@ -142,20 +201,20 @@ pub enum What {
 
 /// Gives a closed set of the core its JSON names. The compiler checks that no member is missing on either side.
 macro_rules! mirror {
-    ($(#[$doc:meta])* $name:ident { $($member:ident),+ $(,)? }) => {
+    ($(#[$doc:meta])* $home:ident::$name:ident { $($member:ident),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
         #[serde(rename_all = "kebab-case")]
         #[allow(missing_docs, reason = "each member is documented where it comes from")]
         pub enum $name { $($member),+ }
 
-        impl From<vm::$name> for $name {
-            fn from(core: vm::$name) -> Self {
-                match core { $(vm::$name::$member => Self::$member),+ }
+        impl From<$home::$name> for $name {
+            fn from(core: $home::$name) -> Self {
+                match core { $($home::$name::$member => Self::$member),+ }
             }
         }
 
-        impl From<$name> for vm::$name {
+        impl From<$name> for $home::$name {
             fn from(wire: $name) -> Self {
                 match wire { $($name::$member => Self::$member),+ }
             }
@@ -165,11 +224,11 @@ macro_rules! mirror {
 
 mirror!(
     /// What an instance is doing.
-    Phase { Created, Initializing, Running, Paused, Shutdown, Standby, Stopped, Unknown }
+    vm::Phase { Created, Initializing, Running, Paused, Shutdown, Standby, Stopped, Unknown }
 );
 mirror!(
     /// What was asked of an instance.
-    Command {
+    vm::Command {
         Start,
         Stop,
         Pause,
@@ -186,11 +245,24 @@ mirror!(
 );
 mirror!(
     /// Who asked for a command.
-    Asker { Client, RestartPolicy, Expiry, Schedule }
+    vm::Asker { Client, RestartPolicy, Expiry, Schedule }
 );
 mirror!(
     /// Why an instance stopped.
-    ExitCause { Requested, Forced, Guest, Crashed, HostLost, LaunchFailed, Discarded }
+    vm::ExitCause { Requested, Forced, Guest, Crashed, HostLost, LaunchFailed, Discarded }
+);
+
+mirror!(
+    /// What the holder of a token may do.
+    tenant::Role { Operator, TenantAdmin, TenantReader, PolicyAuthor }
+);
+mirror!(
+    /// Where a policy stands with a tenant.
+    tenant::Standing { Uploaded, Refused, Admitted, Shadow, Active, Draining, Retired, Quarantined }
+);
+mirror!(
+    /// What is done when the policy in force is quarantined.
+    tenant::Rung { Hold, LastGood, Standard }
 );
 
 /// The kinds of facts, to ask for one of them.
@@ -207,6 +279,16 @@ pub enum Kind {
     PolicyActivated,
     /// See [`What::PolicyFaulted`].
     PolicyFaulted,
+    /// See [`What::PolicyMoved`].
+    PolicyMoved,
+    /// See [`What::TenantCreated`].
+    TenantCreated,
+    /// See [`What::TenantChanged`].
+    TenantChanged,
+    /// See [`What::TokenCreated`].
+    TokenCreated,
+    /// See [`What::TokenRevoked`].
+    TokenRevoked,
     /// See [`What::Intended`].
     Intended,
     /// See [`What::Abandoned`].
@@ -223,12 +305,17 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 16] = [
         Kind::HostStarted,
         Kind::ClockStepped,
         Kind::PolicyAdmitted,
         Kind::PolicyActivated,
         Kind::PolicyFaulted,
+        Kind::PolicyMoved,
+        Kind::TenantCreated,
+        Kind::TenantChanged,
+        Kind::TokenCreated,
+        Kind::TokenRevoked,
         Kind::Intended,
         Kind::Abandoned,
         Kind::Entered,
@@ -245,6 +332,11 @@ impl Kind {
             Kind::PolicyAdmitted => "policy-admitted",
             Kind::PolicyActivated => "policy-activated",
             Kind::PolicyFaulted => "policy-faulted",
+            Kind::PolicyMoved => "policy-moved",
+            Kind::TenantCreated => "tenant-created",
+            Kind::TenantChanged => "tenant-changed",
+            Kind::TokenCreated => "token-created",
+            Kind::TokenRevoked => "token-revoked",
             Kind::Intended => "intended",
             Kind::Abandoned => "abandoned",
             Kind::Entered => "entered",
@@ -285,6 +377,11 @@ impl What {
             What::PolicyAdmitted { .. } => Kind::PolicyAdmitted,
             What::PolicyActivated { .. } => Kind::PolicyActivated,
             What::PolicyFaulted { .. } => Kind::PolicyFaulted,
+            What::PolicyMoved { .. } => Kind::PolicyMoved,
+            What::TenantCreated { .. } => Kind::TenantCreated,
+            What::TenantChanged { .. } => Kind::TenantChanged,
+            What::TokenCreated { .. } => Kind::TokenCreated,
+            What::TokenRevoked { .. } => Kind::TokenRevoked,
             What::Intended { .. } => Kind::Intended,
             What::Abandoned { .. } => Kind::Abandoned,
             What::Entered { .. } => Kind::Entered,
@@ -323,15 +420,42 @@ impl From<&FactBody> for What {
         match body {
             FactBody::HostStarted { version } => What::HostStarted { version: version.clone() },
             FactBody::ClockStepped { step_ns } => What::ClockStepped { step_ns: *step_ns },
-            FactBody::PolicyAdmitted { digest, size_bytes } => {
-                What::PolicyAdmitted { digest: digest.to_string(), size_bytes: *size_bytes }
-            }
-            FactBody::PolicyActivated { digest, from, rollback } => {
-                What::PolicyActivated { digest: digest.to_string(), from_ns: from.0, rollback: *rollback }
-            }
+            FactBody::PolicyAdmitted { digest, size_bytes, by } => What::PolicyAdmitted {
+                digest: digest.to_string(),
+                size_bytes: *size_bytes,
+                by: by.as_ref().map(ToString::to_string),
+            },
+            FactBody::PolicyActivated { digest, from, rollback, by, reason } => What::PolicyActivated {
+                digest: digest.to_string(),
+                from_ns: from.0,
+                rollback: *rollback,
+                by: by.as_ref().map(ToString::to_string),
+                reason: reason.clone(),
+            },
             FactBody::PolicyFaulted { digest, reason } => {
                 What::PolicyFaulted { digest: digest.to_string(), reason: reason.clone() }
             }
+            FactBody::PolicyMoved(Move { digest, to, by, reason, stand_in }) => What::PolicyMoved {
+                digest: digest.to_string(),
+                to: (*to).into(),
+                by: by.to_string(),
+                reason: reason.clone(),
+                stand_in: stand_in.as_ref().map(ToString::to_string),
+            },
+            FactBody::TenantCreated { by } => What::TenantCreated { by: by.to_string() },
+            FactBody::TenantChanged { settings: Settings { quota, ladder }, by } => What::TenantChanged {
+                limits: limits(quota),
+                fallback: ladder.rungs().iter().map(|&rung| rung.into()).collect(),
+                by: by.to_string(),
+            },
+            FactBody::TokenCreated { token, name, role, expires, by } => What::TokenCreated {
+                token: token.to_string(),
+                name: name.clone(),
+                role: (*role).into(),
+                expires_ns: expires.0,
+                by: by.to_string(),
+            },
+            FactBody::TokenRevoked { token, by } => What::TokenRevoked { token: token.to_string(), by: by.to_string() },
             FactBody::Intended { command, by, about } => {
                 What::Intended { command: (*command).into(), by: (*by).into(), about: about.clone() }
             }
@@ -364,15 +488,40 @@ impl TryFrom<&What> for FactBody {
         Ok(match what {
             What::HostStarted { version } => FactBody::HostStarted { version: version.clone() },
             What::ClockStepped { step_ns } => FactBody::ClockStepped { step_ns: *step_ns },
-            What::PolicyAdmitted { digest, size_bytes } => {
-                FactBody::PolicyAdmitted { digest: digest.parse::<Digest>()?, size_bytes: *size_bytes }
-            }
-            What::PolicyActivated { digest, from_ns, rollback } => {
-                FactBody::PolicyActivated { digest: digest.parse()?, from: Instant(*from_ns), rollback: *rollback }
-            }
+            What::PolicyAdmitted { digest, size_bytes, by } => FactBody::PolicyAdmitted {
+                digest: digest.parse::<Digest>()?,
+                size_bytes: *size_bytes,
+                by: by.as_deref().map(str::parse).transpose()?,
+            },
+            What::PolicyActivated { digest, from_ns, rollback, by, reason } => FactBody::PolicyActivated {
+                digest: digest.parse()?,
+                from: Instant(*from_ns),
+                rollback: *rollback,
+                by: by.as_deref().map(str::parse).transpose()?,
+                reason: reason.clone(),
+            },
             What::PolicyFaulted { digest, reason } => {
                 FactBody::PolicyFaulted { digest: digest.parse()?, reason: reason.clone() }
             }
+            What::PolicyMoved { digest, to, by, reason, stand_in } => FactBody::PolicyMoved(Move {
+                digest: digest.parse()?,
+                to: (*to).into(),
+                by: by.parse()?,
+                reason: reason.clone(),
+                stand_in: stand_in.as_deref().map(str::parse).transpose()?,
+            }),
+            What::TenantCreated { by } => FactBody::TenantCreated { by: by.parse()? },
+            What::TenantChanged { limits, fallback, by } => {
+                FactBody::TenantChanged { settings: settings(limits, fallback)?, by: by.parse()? }
+            }
+            What::TokenCreated { token, name, role, expires_ns, by } => FactBody::TokenCreated {
+                token: token.parse()?,
+                name: name.clone(),
+                role: (*role).into(),
+                expires: Instant(*expires_ns),
+                by: by.parse()?,
+            },
+            What::TokenRevoked { token, by } => FactBody::TokenRevoked { token: token.parse()?, by: by.parse()? },
             What::Intended { command, by, about } => {
                 FactBody::Intended { command: (*command).into(), by: (*by).into(), about: about.clone() }
             }
@@ -403,6 +552,26 @@ impl TryFrom<&What> for FactBody {
     }
 }
 
+/// The limits that were set, by name.
+pub fn limits(quota: &Quota) -> BTreeMap<String, u64> {
+    Limit::ALL.into_iter().filter_map(|limit| Some((limit.to_string(), quota.own(limit)?))).collect()
+}
+
+/// The settings that a fact tells.
+fn settings(limits: &BTreeMap<String, u64>, fallback: &[Rung]) -> Result<Settings, IdError> {
+    let mut quota = Quota::default();
+    for (name, value) in limits {
+        quota.set(name.parse()?, Some(*value));
+    }
+    let ladder = Ladder::new(fallback.iter().map(|&rung| rung.into()).collect());
+    let ladder = ladder.map_err(|error| IdError::Word {
+        what: "a ladder",
+        text: error.to_string(),
+        known: tenant::Rung::ALL.map(tenant::Rung::as_str).join(", "),
+    })?;
+    Ok(Settings { quota, ladder })
+}
+
 /// The fact itself, without its place in the journal.
 ///
 /// # Errors
@@ -430,12 +599,17 @@ mod tests {
     use super::*;
 
     /// One fact of each kind, as it has been hashed since the first version.
-    const TEXTS: [&str; 11] = [
+    const TEXTS: [&str; 16] = [
         r#""kind":"host-started","version":"0.1.0"}"#,
         r#""kind":"clock-stepped","step_ns":-9223372036854775808}"#,
         r#""kind":"policy-admitted","digest":"0a00000000000000000000000000000000000000000000000000000000000000","size_bytes":7}"#,
         r#""kind":"policy-activated","digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":5,"rollback":true}"#,
         r#""kind":"policy-faulted","digest":"0a00000000000000000000000000000000000000000000000000000000000000","reason":"\"loops\""}"#,
+        r#""kind":"policy-moved","digest":"0a00000000000000000000000000000000000000000000000000000000000000","to":"quarantined","by":"host","reason":"loops","stand_in":null}"#,
+        r#""kind":"tenant-created","by":"operator"}"#,
+        r#""kind":"tenant-changed","limits":{"memory_bytes":1073741824,"vcpus":4},"fallback":["last-good","hold"],"by":"token:0a0000000000000000000000"}"#,
+        r#""kind":"token-created","token":"0a0000000000000000000000","name":"ci","role":"policy-author","expires_ns":-1,"by":"jwt:someone"}"#,
+        r#""kind":"token-revoked","token":"0a0000000000000000000000","by":"operator"}"#,
         r#""kind":"intended","command":"snapshot","by":"schedule","about":"daily-1"}"#,
         r#""kind":"abandoned","command":"start","reason":"no image"}"#,
         r#""kind":"entered","phase":"stopped","vcpus":2,"memory_bytes":18446744073709551615,"disk_bytes":0,"snapshot_bytes":1,"session":3,"cause":"host-lost"}"#,
@@ -444,11 +618,18 @@ mod tests {
         r#""kind":"deleted"}"#,
     ];
 
+    /// What two kinds have told since a later one.
+    const LATER: [&str; 2] = [
+        r#""kind":"policy-admitted","digest":"0a00000000000000000000000000000000000000000000000000000000000000","size_bytes":7,"by":"operator"}"#,
+        r#""kind":"policy-activated","digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":5,"rollback":false,"by":"host","reason":"why"}"#,
+    ];
+
     const HEAD: &str = r#"{"seq":9,"boot":"b","boottime_ns":18446744073709551615,"wall_ns":-1,"meter_ns":2,"recorded_ns":3,"tenant":"default","instance":"i","previous":8,"#;
 
     #[test]
     fn the_text_of_a_fact_never_changes() {
-        for (text, kind) in TEXTS.into_iter().zip(Kind::ALL) {
+        let later = [Kind::PolicyAdmitted, Kind::PolicyActivated];
+        for (text, kind) in TEXTS.into_iter().zip(Kind::ALL).chain(LATER.into_iter().zip(later)) {
             let text = format!("{HEAD}{text}");
             let record: FactRecord = serde_json::from_str(&text).unwrap();
             assert_eq!(serde_json::to_string(&record).unwrap(), text);
@@ -474,6 +655,15 @@ mod tests {
             if let vm::Event::Exited(cause) = event {
                 assert_eq!(serde_json::to_value(ExitCause::from(cause)).unwrap(), cause.as_str());
             }
+        }
+        for role in tenant::Role::ALL {
+            assert_eq!(serde_json::to_value(Role::from(role)).unwrap(), role.as_str());
+        }
+        for standing in tenant::Standing::ALL {
+            assert_eq!(serde_json::to_value(Standing::from(standing)).unwrap(), standing.as_str());
+        }
+        for rung in tenant::Rung::ALL {
+            assert_eq!(serde_json::to_value(Rung::from(rung)).unwrap(), rung.as_str());
         }
         for kind in Kind::ALL {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());

@@ -13,12 +13,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::account;
 use super::entry::{Entry, Head, InstanceWrite, NewActivation, NewPolicy, Receipt, Row};
 use super::error::CommitError;
+use super::read;
 use super::schema::int;
 use super::wire::{FactRecord, What};
 use crate::billing::account::{Account, Accountant, Entering, Fault};
 use crate::billing::{Fact, FactBody, Reading};
 use crate::clock::{self, Clock};
-use crate::id::{InstanceId, InstanceName, TenantId};
+use crate::id::{Digest, InstanceId, InstanceName, TenantId, TokenId};
 use crate::limits::queue::JOURNAL_BATCH_MAX;
 use crate::units::Instant;
 use crate::vm::Phase;
@@ -311,6 +312,9 @@ impl Writer {
         if let Err(error) = self.check(&pending.entry) {
             return Ok(Err(error));
         }
+        if let Some(error) = self.repeated(&pending.entry)? {
+            return Ok(Err(error));
+        }
         let mut hot = match pending.entry.instance.take() {
             None => None,
             Some(write) => match self.admit(write, plan)? {
@@ -349,6 +353,15 @@ impl Writer {
             deleted |= matches!(fact.body, FactBody::Deleted);
         }
         Ok(())
+    }
+
+    /// Whether the entry's activation was asked for before, and what came of it.
+    fn repeated(&self, entry: &Entry) -> rusqlite::Result<Option<CommitError>> {
+        let Some((new, request)) = entry.activation.as_ref().and_then(|new| Some((new, new.request.as_ref()?))) else {
+            return Ok(None);
+        };
+        let first = read::first_try(&self.db, &new.tenant, request)?;
+        Ok(first.map(|(first, same)| CommitError::Repeated { first, same }))
     }
 
     fn admit(&mut self, write: InstanceWrite, plan: &mut Plan) -> rusqlite::Result<Result<Hot, CommitError>> {
@@ -483,6 +496,11 @@ impl Pending {
             | FactBody::PolicyAdmitted { .. }
             | FactBody::PolicyActivated { .. }
             | FactBody::PolicyFaulted { .. }
+            | FactBody::PolicyMoved(_)
+            | FactBody::TenantCreated { .. }
+            | FactBody::TenantChanged { .. }
+            | FactBody::TokenCreated { .. }
+            | FactBody::TokenRevoked { .. }
             | FactBody::Intended { .. }
             | FactBody::Abandoned { .. }
             | FactBody::Forked { .. }
@@ -498,13 +516,15 @@ impl Writer {
     fn write(&mut self, pending: &Pending, draft: &Draft) -> rusqlite::Result<()> {
         for record in &pending.records {
             self.append(record)?;
-            self.note_calendar(record)?;
         }
         if let Some(hot) = &draft.hot {
             self.write_hot(hot)?;
         }
         if let Some(policy) = &pending.entry.policy {
             self.write_policy(policy)?;
+        }
+        if let Some(secret) = &pending.entry.secret {
+            self.write_secret(secret, &pending.records)?;
         }
         if let (Some(new), Some(from)) = (&pending.entry.activation, draft.activated_from) {
             self.write_activation(new, from, draft.last_seq)?;
@@ -524,20 +544,32 @@ impl Writer {
         ])?;
         self.head = Head { seq: record.seq, hash };
         self.log_load += 1;
-        Ok(())
+        self.index(record)
     }
 
-    /// Keeps apart, for a quick start, what says where the wall clock stood.
-    fn note_calendar(&self, record: &FactRecord) -> rusqlite::Result<()> {
-        match record.what {
-            What::HostStarted { .. } | What::ClockStepped { .. } => self
-                .db
-                .prepare_cached("INSERT INTO calendar (fact, meter_ns, wall_ns) VALUES (?1, ?2, ?3)")?
-                .execute(params![int(record.seq), record.meter_ns, record.wall_ns])
-                .map(drop),
-            What::PolicyAdmitted { .. }
-            | What::PolicyActivated { .. }
-            | What::PolicyFaulted { .. }
+    /// Keeps apart, for a quick start, where the facts stand that are needed before all are read.
+    fn index(&self, record: &FactRecord) -> rusqlite::Result<()> {
+        let (seq, tenant) = (int(record.seq), &record.tenant);
+        let run = |sql, values: &[&dyn rusqlite::ToSql]| self.db.prepare_cached(sql)?.execute(values).map(drop);
+        match &record.what {
+            What::HostStarted { .. } | What::ClockStepped { .. } => run(
+                "INSERT INTO calendar (fact, meter_ns, wall_ns) VALUES (?1, ?2, ?3)",
+                &[&seq, &record.meter_ns, &record.wall_ns],
+            ),
+            What::PolicyAdmitted { digest, .. }
+            | What::PolicyActivated { digest, .. }
+            | What::PolicyFaulted { digest, .. }
+            | What::PolicyMoved { digest, .. } => {
+                run("INSERT INTO policy_fact (tenant, digest, fact) VALUES (?1, ?2, ?3)", &[tenant, digest, &seq])
+            }
+            What::TenantCreated { .. } => {
+                run("INSERT OR IGNORE INTO tenant (id, created) VALUES (?1, ?2)", &[tenant, &seq])
+            }
+            What::TenantChanged { .. } => run("UPDATE tenant SET changed = ?2 WHERE id = ?1", &[tenant, &seq]),
+            What::TokenRevoked { token, .. } => {
+                run("UPDATE token SET revoked = ?2 WHERE id = ?1 AND revoked IS NULL", &[token, &seq])
+            }
+            What::TokenCreated { .. }
             | What::Intended { .. }
             | What::Abandoned { .. }
             | What::Entered { .. }
@@ -577,10 +609,24 @@ impl Writer {
             .map(drop)
     }
 
-    fn write_activation(&self, new: &NewActivation, from: Instant, fact: u64) -> rusqlite::Result<()> {
+    fn write_secret(&self, secret: &Digest, records: &[FactRecord]) -> rusqlite::Result<()> {
+        let made = records.iter().find(|record| matches!(record.what, What::TokenCreated { .. }));
         self.db
-            .prepare_cached("INSERT INTO activation (fact, tenant, from_ns, digest) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![int(fact), new.tenant.as_str(), from.0, new.digest.to_string()])
+            .prepare_cached("INSERT INTO token (id, secret, created) VALUES (?1, ?2, ?3)")?
+            .execute(params![TokenId::of(secret).to_string(), secret.0, made.map(|record| int(record.seq))])
+            .map(drop)
+    }
+
+    fn write_activation(&self, new: &NewActivation, from: Instant, fact: u64) -> rusqlite::Result<()> {
+        let (tenant, digest) = (new.tenant.as_str(), new.digest.to_string());
+        let key = new.request.as_ref().map(|request| &request.key);
+        let asked = new.request.as_ref().map(|request| request.asked.to_string());
+        self.db
+            .prepare_cached(
+                "INSERT INTO activation (fact, tenant, from_ns, digest, request, asked)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute(params![int(fact), tenant, from.0, digest, key, asked])
             .map(drop)
     }
 }
@@ -600,12 +646,12 @@ pub(super) fn encode_body(record: &FactRecord, out: &mut Vec<u8>) -> rusqlite::R
 /// The facts that the writer adds to an entry. The one about an activation is the last.
 fn own_facts(entry: &Entry, activated_from: Option<Instant>, now: &Reading) -> impl Iterator<Item = FactRecord> {
     let admitted = entry.policy.as_ref().map(|new| {
-        let size_bytes = new.bytes.len() as u64;
-        own_fact(new.tenant.clone(), FactBody::PolicyAdmitted { digest: new.digest, size_bytes }, now)
+        let (size_bytes, by) = (new.bytes.len() as u64, Some(new.by.clone()));
+        own_fact(new.tenant.clone(), FactBody::PolicyAdmitted { digest: new.digest, size_bytes, by }, now)
     });
     let activated = entry.activation.as_ref().zip(activated_from).map(|(new, from)| {
-        let body = FactBody::PolicyActivated { digest: new.digest, from, rollback: new.rollback };
-        own_fact(new.tenant.clone(), body, now)
+        let NewActivation { tenant, digest, rollback, by, reason, .. } = new.clone();
+        own_fact(tenant, FactBody::PolicyActivated { digest, from, rollback, by: Some(by), reason }, now)
     });
     admitted.into_iter().chain(activated)
 }
@@ -627,7 +673,12 @@ fn needs_instance(body: &FactBody) -> bool {
         | FactBody::ClockStepped { .. }
         | FactBody::PolicyAdmitted { .. }
         | FactBody::PolicyActivated { .. }
-        | FactBody::PolicyFaulted { .. } => false,
+        | FactBody::PolicyFaulted { .. }
+        | FactBody::PolicyMoved(_)
+        | FactBody::TenantCreated { .. }
+        | FactBody::TenantChanged { .. }
+        | FactBody::TokenCreated { .. }
+        | FactBody::TokenRevoked { .. } => false,
     }
 }
 

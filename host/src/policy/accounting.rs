@@ -5,11 +5,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::Notify;
 
 use super::component::Policy;
+use super::engine::{Answer, Budget};
 use super::fault::Fault;
 use super::wire::Step;
 use super::{PolicyHost, standard};
@@ -27,6 +29,8 @@ pub struct Accounting {
     rules: ArcSwap<HashMap<TenantId, Arc<Rules>>>,
     /// For tenants that never chose.
     default: Arc<Rules>,
+    /// Told when a policy has failed too often in a row.
+    fell_ill: Notify,
 }
 
 /// The rules of one tenant. Replaced as a whole by an activation.
@@ -34,6 +38,10 @@ pub struct Accounting {
 struct Rules {
     timeline: Timeline,
     health: HashMap<Digest, Arc<Health>>,
+    /// Which policy accounts what a quarantined one owes.
+    stand_ins: HashMap<Digest, Digest>,
+    /// Fuel that was burned for the tenant since the start.
+    fuel: Arc<AtomicU64>,
 }
 
 /// How a policy has been doing for a tenant.
@@ -41,6 +49,8 @@ struct Rules {
 struct Health {
     faults_in_a_row: AtomicU32,
     reported: AtomicBool,
+    /// What it did last.
+    reason: ArcSwapOption<String>,
 }
 
 /// A policy that is not asked any more for a tenant.
@@ -50,6 +60,27 @@ pub struct Quarantined {
     pub policy: Digest,
     /// How often it failed, one time after the other.
     pub faults: u32,
+    /// What it did last, in words; none if that was before the start.
+    pub reason: Option<String>,
+    /// The policy that accounts what this one owes; none while it is held.
+    pub stand_in: Option<Digest>,
+}
+
+/// Why a tenant's policy did not answer a probe.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProbeError {
+    /// It is not loaded.
+    #[error("policy {0} is not loaded")]
+    Missing(Digest),
+    /// It gave no answer.
+    #[error("policy {policy} did not answer")]
+    Fault {
+        /// Which.
+        policy: Digest,
+        /// What it did instead.
+        #[source]
+        fault: Fault,
+    },
 }
 
 /// Why history can't be told again.
@@ -70,6 +101,11 @@ pub enum RecoverError {
 }
 
 impl Health {
+    fn quarantined() -> Self {
+        let faults_in_a_row = AtomicU32::new(limits::FAULTS_IN_A_ROW_MAX);
+        Self { faults_in_a_row, reported: AtomicBool::new(true), reason: ArcSwapOption::empty() }
+    }
+
     fn is_quarantined(&self) -> bool {
         self.faults_in_a_row.load(Ordering::Relaxed) >= limits::FAULTS_IN_A_ROW_MAX
     }
@@ -78,8 +114,9 @@ impl Health {
         self.faults_in_a_row.store(0, Ordering::Relaxed);
     }
 
-    fn failed(&self) {
-        self.faults_in_a_row.fetch_add(1, Ordering::Relaxed);
+    /// Answers whether it was one time too many.
+    fn failed(&self) -> bool {
+        self.faults_in_a_row.fetch_add(1, Ordering::Relaxed) + 1 == limits::FAULTS_IN_A_ROW_MAX
     }
 
     /// Whether this is the first fault to be told since the policy was activated or retried.
@@ -90,7 +127,21 @@ impl Health {
 
 impl Rules {
     fn starting_with(policy: Digest) -> Self {
-        Self { timeline: Timeline::starting_with(policy), health: HashMap::from([(policy, Arc::default())]) }
+        Self {
+            timeline: Timeline::starting_with(policy),
+            health: HashMap::from([(policy, Arc::default())]),
+            stand_ins: HashMap::new(),
+            fuel: Arc::default(),
+        }
+    }
+
+    /// The policy that answers where `policy` was in force.
+    fn answering(&self, policy: Digest) -> Digest {
+        self.stand_ins.get(&policy).copied().unwrap_or(policy)
+    }
+
+    fn burn(&self, fuel: u64) {
+        self.fuel.fetch_add(fuel, Ordering::Relaxed);
     }
 
     fn health(&self, policy: Digest) -> Option<&Arc<Health>> {
@@ -141,7 +192,7 @@ impl Accounting {
     /// Accounting in which every tenant is under the standard policy.
     pub fn new(policies: Arc<PolicyHost>) -> Self {
         let default = Arc::new(Rules::starting_with(policies.standard().digest()));
-        Self { policies, rules: ArcSwap::default(), default }
+        Self { policies, rules: ArcSwap::default(), default, fell_ill: Notify::new() }
     }
 
     /// Which policy is in force when for a tenant.
@@ -154,17 +205,64 @@ impl Accounting {
         let rules = self.rules(tenant);
         let ill = rules.health.iter().filter(|(_, health)| health.is_quarantined());
         let mut ill: Vec<_> = ill
-            .map(|(&policy, health)| Quarantined { policy, faults: health.faults_in_a_row.load(Ordering::Relaxed) })
+            .map(|(&policy, health)| Quarantined {
+                policy,
+                faults: health.faults_in_a_row.load(Ordering::Relaxed),
+                reason: health.reason.load().as_deref().cloned(),
+                stand_in: rules.stand_ins.get(&policy).copied(),
+            })
             .collect();
         ill.sort_by_key(|quarantined| quarantined.policy);
         ill
+    }
+
+    /// Waits until some policy has failed too often in a row since this was last asked.
+    pub async fn fell_ill(&self) {
+        self.fell_ill.notified().await;
+    }
+
+    /// Asks `policy` no more for a tenant; `stand_in`, which must be loaded, accounts what it owes.
+    pub fn quarantine(&self, tenant: &TenantId, policy: Digest, stand_in: Option<Digest>) {
+        self.change(tenant, |rules| {
+            if !rules.health(policy).is_some_and(|health| health.is_quarantined()) {
+                rules.health.insert(policy, Arc::new(Health::quarantined()));
+            }
+            match stand_in {
+                Some(stand_in) => {
+                    rules.health.entry(stand_in).or_default();
+                    rules.stand_ins.insert(policy, stand_in);
+                }
+                None => drop(rules.stand_ins.remove(&policy)),
+            }
+        });
     }
 
     /// Asks a quarantined policy again from now on.
     pub fn retry(&self, tenant: &TenantId, policy: Digest) {
         self.change(tenant, |rules| {
             rules.health.insert(policy, Arc::default());
+            rules.stand_ins.remove(&policy);
         });
+    }
+
+    /// Fuel that was burned for a tenant since the start.
+    pub fn fuel(&self, tenant: &TenantId) -> u64 {
+        self.rules(tenant).fuel.load(Ordering::Relaxed)
+    }
+
+    /// Asks whoever accounts for a tenant at `at` a question of no consequence, and answers who that was.
+    ///
+    /// # Errors
+    /// [`ProbeError`]; the policy's record is not touched.
+    pub fn probe(&self, tenant: &TenantId, at: Instant) -> Result<Digest, ProbeError> {
+        let rules = self.rules(tenant);
+        let digest = rules.timeline.at(at);
+        let policy = self.policies.get(digest).ok_or(ProbeError::Missing(digest))?;
+        let tracker = Tracker { current: Some(Phase::Running), since: at, totals: Totals::default() };
+        let answer = policy.snapshot_metered(&tracker, at);
+        let answer = answer.map_err(|fault| ProbeError::Fault { policy: digest, fault })?;
+        rules.burn(answer.fuel);
+        Ok(policy.digest())
     }
 
     /// Tells the history of an instance again from where its policy failed: `facts` are the phases entered since, the failed one first,
@@ -182,8 +280,9 @@ impl Accounting {
         let (mut tracker, mut phase) = (from.tracker, from.phase);
         for &(to, at) in facts {
             for ask in asks(&rules, &tracker, phase, to.or(phase), at) {
-                let policy = self.policies.get(ask.policy).ok_or(RecoverError::Missing(ask.policy))?;
-                let failed = |fault| RecoverError::Fault { policy: ask.policy, fault };
+                let asked = rules.answering(ask.policy);
+                let policy = self.policies.get(asked).ok_or(RecoverError::Missing(asked))?;
+                let failed = |fault| RecoverError::Fault { policy: asked, fault };
                 tracker = policy.enter(&tracker, ask.to, ask.at).map_err(failed)?;
             }
             if to.is_none() {
@@ -258,12 +357,12 @@ impl Accounting {
         let rules = Arc::clone(&journeys[first].rules);
         let steps: Vec<Step> = group.iter().map(|&(_, step)| step).collect();
         let together = |policy: &Policy| match steps.as_slice() {
-            [(before, to, at)] => policy.enter(before, *to, *at).map(|after| vec![after]),
-            steps => policy.enter_all(steps),
+            [(before, to, at)] => policy.enter_metered(before, *to, *at).map(one),
+            steps => policy.enter_all_metered(steps),
         };
         let single = |policy: &Policy, item: usize| {
             let (before, to, at) = &steps[item];
-            policy.enter(before, *to, *at)
+            policy.enter_metered(before, *to, *at)
         };
         for (&(index, _), answer) in group.iter().zip(self.consult(&rules, digest, steps.len(), together, single)) {
             match answer {
@@ -290,10 +389,10 @@ impl Accounting {
             let rules = Arc::clone(&journeys[group[0]].rules);
             let trackers: Vec<Tracker> = group.iter().map(|&index| journeys[index].tracker).collect();
             let together = |policy: &Policy| match trackers.as_slice() {
-                [tracker] => policy.snapshot(tracker, at).map(|totals| vec![totals]),
-                trackers => policy.snapshot_all(trackers, at),
+                [tracker] => policy.snapshot_metered(tracker, at).map(one),
+                trackers => policy.snapshot_all_metered(trackers, at),
             };
-            let single = |policy: &Policy, item: usize| policy.snapshot(&trackers[item], at);
+            let single = |policy: &Policy, item: usize| policy.snapshot_metered(&trackers[item], at);
             for (&index, answer) in group.iter().zip(self.consult(&rules, digest, trackers.len(), together, single)) {
                 match answer {
                     Ok(answer) => totals[index] = Some(answer),
@@ -310,47 +409,69 @@ impl Accounting {
         rules: &Rules,
         digest: Digest,
         items: usize,
-        together: impl Fn(&Policy) -> Result<Vec<T>, Fault>,
-        single: impl Fn(&Policy, usize) -> Result<T, Fault>,
+        together: impl Fn(&Policy) -> Result<Answer<Vec<T>>, Fault>,
+        single: impl Fn(&Policy, usize) -> Result<Answer<T>, Fault>,
     ) -> Vec<Result<T, String>> {
         let none = |why: &str| (0..items).map(|_| Err(why.to_owned())).collect();
-        let (Some(policy), Some(health)) = (self.policies.get(digest), rules.health(digest)) else {
+        let asked = rules.answering(digest);
+        let (Some(policy), Some(health)) = (self.policies.get(asked), rules.health(asked)) else {
             return none("it is not loaded on this host");
         };
         if health.is_quarantined() {
-            return none("it failed too often in a row and is not asked until somebody says so");
+            return none(QUARANTINED);
         }
         match together(&policy) {
-            Ok(answers) => {
+            Ok(answer) => {
                 health.succeeded();
-                answers.into_iter().map(Ok).collect()
+                rules.burn(answer.fuel);
+                answer.value.into_iter().map(Ok).collect()
             }
-            Err(fault) if items == 1 => {
-                health.failed();
-                vec![Err(fault.in_words())]
-            }
+            Err(fault) if items == 1 => vec![Err(self.failed(rules, health, &fault))],
             Err(fault) => {
-                tracing::warn!(policy = %digest, fault = fault.in_words(), items, "a policy failed on a batch; asking item by item");
-                (0..items).map(|item| ask_one(health, || single(&policy, item))).collect()
+                rules.burn(Budget::accounting(items).fuel);
+                tracing::warn!(policy = %asked, fault = fault.in_words(), items, "a policy failed on a batch; asking item by item");
+                (0..items).map(|item| self.ask_one(rules, health, || single(&policy, item))).collect()
             }
         }
+    }
+
+    fn ask_one<T>(
+        &self,
+        rules: &Rules,
+        health: &Health,
+        ask: impl FnOnce() -> Result<Answer<T>, Fault>,
+    ) -> Result<T, String> {
+        if health.is_quarantined() {
+            return Err(QUARANTINED.into());
+        }
+        match ask() {
+            Ok(answer) => {
+                health.succeeded();
+                rules.burn(answer.fuel);
+                Ok(answer.value)
+            }
+            Err(fault) => Err(self.failed(rules, health, &fault)),
+        }
+    }
+
+    /// Notes a fault, and answers it in words. It costs the whole budget: what a call that failed has burned is not known.
+    fn failed(&self, rules: &Rules, health: &Health, fault: &Fault) -> String {
+        rules.burn(Budget::accounting(1).fuel);
+        let reason = fault.in_words();
+        if fault.is_the_policys() {
+            health.reason.store(Some(Arc::new(reason.clone())));
+            if health.failed() {
+                self.fell_ill.notify_one();
+            }
+        }
+        reason
     }
 }
 
-fn ask_one<T>(health: &Health, ask: impl FnOnce() -> Result<T, Fault>) -> Result<T, String> {
-    if health.is_quarantined() {
-        return Err("it failed too often in a row and is not asked until somebody says so".into());
-    }
-    match ask() {
-        Ok(answer) => {
-            health.succeeded();
-            Ok(answer)
-        }
-        Err(fault) => {
-            health.failed();
-            Err(fault.in_words())
-        }
-    }
+const QUARANTINED: &str = "it failed too often in a row and is not asked until somebody says so";
+
+fn one<T>(answer: Answer<T>) -> Answer<Vec<T>> {
+    Answer { value: vec![answer.value], fuel: answer.fuel }
 }
 
 impl Journey {
@@ -442,6 +563,7 @@ impl Accountant for Accounting {
         self.change(tenant, |rules| {
             rules.timeline.activate(from, policy);
             rules.health.insert(policy, Arc::default());
+            rules.stand_ins.remove(&policy);
         });
     }
 }

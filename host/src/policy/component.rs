@@ -124,12 +124,16 @@ impl Policy {
     /// # Errors
     /// The first thing that the policy did wrong, with the item's number.
     pub fn enter_all(&self, steps: &[(Tracker, Phase, Instant)]) -> Result<Vec<Tracker>, Fault> {
-        let mut after = Vec::with_capacity(steps.len());
+        self.enter_all_metered(steps).map(|answer| answer.value)
+    }
+
+    pub(super) fn enter_all_metered(&self, steps: &[Step]) -> Result<Answer<Vec<Tracker>>, Fault> {
+        let (mut after, mut fuel) = (Vec::with_capacity(steps.len()), 0);
         for chunk in steps.chunks(limits::BATCH_ITEMS) {
             let first = after.len();
-            self.enter_batch(chunk, &mut after).map_err(|fault| fault.in_batch(first))?;
+            fuel += self.enter_batch(chunk, &mut after).map_err(|fault| fault.in_batch(first))?;
         }
-        Ok(after)
+        Ok(Answer { value: after, fuel })
     }
 
     /// Adds the trackers after `steps` to `after`, and answers the fuel that it took. In one call, so for a chunk at a time.
@@ -147,12 +151,16 @@ impl Policy {
     /// # Errors
     /// The first thing that the policy did wrong, with the item's number.
     pub fn snapshot_all(&self, trackers: &[Tracker], at: Instant) -> Result<Vec<Totals>, Fault> {
-        let mut totals = Vec::with_capacity(trackers.len());
+        self.snapshot_all_metered(trackers, at).map(|answer| answer.value)
+    }
+
+    pub(super) fn snapshot_all_metered(&self, trackers: &[Tracker], at: Instant) -> Result<Answer<Vec<Totals>>, Fault> {
+        let (mut totals, mut fuel) = (Vec::with_capacity(trackers.len()), 0);
         for chunk in trackers.chunks(limits::BATCH_ITEMS) {
             let first = totals.len();
-            self.snapshot_batch(chunk, at, &mut totals).map_err(|fault| fault.in_batch(first))?;
+            fuel += self.snapshot_batch(chunk, at, &mut totals).map_err(|fault| fault.in_batch(first))?;
         }
-        Ok(totals)
+        Ok(Answer { value: totals, fuel })
     }
 
     /// Adds the totals of `trackers` to `totals`, and answers the fuel that it took. In one call, so for a chunk at a time.

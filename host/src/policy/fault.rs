@@ -151,6 +151,11 @@ impl Fault {
         Fault::Malformed { reason }
     }
 
+    /// Whether it says something about the policy, and not about a host that stood still.
+    pub(super) fn is_the_policys(&self) -> bool {
+        !matches!(self, Fault::Deadline { .. })
+    }
+
     /// The fault and its causes in one line, for an operator.
     pub fn in_words(&self) -> String {
         let mut words = self.to_string();

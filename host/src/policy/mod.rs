@@ -101,6 +101,14 @@ impl PolicyHost {
         standard::COMPONENT
     }
 
+    /// Asks a component everything that can be asked without compiling it, and answers its name.
+    ///
+    /// # Errors
+    /// [`AdmissionError`], with what would be right.
+    pub fn inspect(&self, bytes: &[u8]) -> Result<Digest, AdmissionError> {
+        admission::inspect(bytes).map(|_| Digest::of(bytes))
+    }
+
     /// Examines a component and keeps it ready. Blocks for as long as a compilation takes, and for those before it; call it where
     /// waiting does no harm.
     ///

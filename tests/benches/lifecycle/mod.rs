@@ -228,6 +228,7 @@ pub(crate) fn run(report: &mut Report) {
             cloud_hypervisor: "/nonexistent".into(),
             firecracker: "/nonexistent".into(),
             accelerator: Some(tallyman::hypervisor::Accelerator::Tcg),
+            jwt: None,
             token: Some(TOKEN.into()),
             supervisor: Some(env!("CARGO_BIN_EXE_daemon").into()),
             journal: tallyman::journal::Options::default(),

@@ -69,7 +69,7 @@ fn admit(api: &tallyman_tests::daemon::Api, component: Vec<u8>) -> String {
 }
 
 /// Honest in the self-test; from the year 2024 on it traps when an instance is paused.
-fn breaks_at_a_pause() -> Vec<u8> {
+pub(crate) fn breaks_at_a_pause() -> Vec<u8> {
     let enter = "(if (i32.eq (local.get $to) (i32.const 3)) (then unreachable))";
     assert_eq!(Phase::ALL[3], Phase::Paused);
     let since_2024 = "(i64.gt_s (local.get $at) (i64.const 1704067200000000000))";

@@ -192,11 +192,74 @@ async fn a_record_that_disagrees_with_the_facts_is_found() {
 async fn an_activation_without_its_row_is_found() {
     let folder = TempDir::new().unwrap();
     let (journal, _) = open(folder.path());
-    let activation = NewActivation { tenant: tenant(), digest: Digest::of(b""), requested: None, rollback: false };
+    let activation = NewActivation::now(tenant(), Digest::of(b""), Actor::Host);
     journal.commit(Entry { activation: Some(activation), ..Entry::default() }).await.unwrap();
     drop(journal);
     database(&folder).execute("UPDATE activation SET from_ns = from_ns - 1", []).unwrap();
     assert_eq!(damage(folder.path()).place, Place::Table { table: "activation", key: "1".into() });
+}
+
+/// A journal with a tenant that was changed, a token and a revoked one.
+async fn folder_with_tenants() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let (journal, opened) = open(folder.path());
+    let fact = |body| Fact { at: opened.clock.reading(), tenant: tenant(), instance: None, body };
+    let by = || Actor::Operator;
+    let token = |text: &[u8]| {
+        let secret = Digest::of(text);
+        let expires = Instant(i64::MAX);
+        let (token, name, role) = (TokenId::of(&secret), "ci".into(), Role::TenantReader);
+        let facts = vec![fact(FactBody::TokenCreated { token, name, role, expires, by: by() })];
+        Entry { facts, secret: Some(secret), ..Entry::default() }
+    };
+    let settings = Settings::default();
+    let facts = vec![fact(FactBody::TenantCreated { by: by() }), fact(FactBody::TenantChanged { settings, by: by() })];
+    journal.commit(Entry { facts, ..Entry::default() }).await.unwrap();
+    journal.commit(token(b"one")).await.unwrap();
+    journal.commit(token(b"two")).await.unwrap();
+    let revoked = FactBody::TokenRevoked { token: TokenId::of(&Digest::of(b"two")), by: by() };
+    journal.commit(Entry { facts: vec![fact(revoked)], ..Entry::default() }).await.unwrap();
+    let activation = NewActivation::now(tenant(), Digest::of(b""), by());
+    journal.commit(Entry { activation: Some(activation), ..Entry::default() }).await.unwrap();
+    verify(folder.path(), |_, _| {}).unwrap();
+    folder
+}
+
+#[tokio::test]
+async fn nobody_gets_a_token_or_a_tenant_behind_the_journals_back() {
+    let any = "00112233445566778899aabb";
+    let one = TokenId::of(&Digest::of(b"one")).to_string();
+    let two = TokenId::of(&Digest::of(b"two")).to_string();
+    let cases = [
+        (format!("INSERT INTO token VALUES ('{any}', x'{any}', 3, NULL)"), "token", "*"),
+        (format!("UPDATE token SET secret = x'{any}{any}' WHERE id = '{one}'"), "token", one.as_str()),
+        (format!("UPDATE token SET revoked = NULL WHERE id = '{two}'"), "token", two.as_str()),
+        (format!("UPDATE token SET revoked = 6 WHERE id = '{one}'"), "token", "*"),
+        (format!("DELETE FROM token WHERE id = '{two}'"), "token", two.as_str()),
+        ("INSERT INTO tenant VALUES ('evil', 1, NULL)".into(), "tenant", "*"),
+        ("UPDATE tenant SET changed = NULL".into(), "tenant", "default"),
+        ("INSERT INTO activation (fact, tenant, from_ns, digest) VALUES (99, 'a', 0, '')".into(), "activation", "*"),
+        (
+            "DELETE FROM policy_fact".into(),
+            "policy_fact",
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        ),
+    ];
+    for (sql, table, key) in cases {
+        let folder = folder_with_tenants().await;
+        database(&folder).execute_batch(&sql).unwrap();
+        assert_eq!(damage(folder.path()).place, Place::Table { table, key: key.into() }, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_points_at_another_kind_of_fact_is_refused_at_the_opening() {
+    for sql in ["UPDATE token SET created = 1", "UPDATE tenant SET changed = 1", "UPDATE policy_fact SET fact = 1"] {
+        let folder = folder_with_tenants().await;
+        database(&folder).execute_batch(sql).unwrap();
+        let refused = opening(folder.path());
+        assert!(matches!(refused, Err(OpenError::Damaged(Damage { place: Place::Fact(1), .. }))), "{sql}: {refused:?}");
+    }
 }
 
 #[tokio::test]
@@ -296,11 +359,14 @@ async fn the_log_is_moved_into_the_database_before_it_grows_large() {
 fn a_later_version_is_refused_with_advice() {
     let folder = TempDir::new().unwrap();
     drop(open(folder.path()));
-    database(&folder).pragma_update(None, "user_version", 2).unwrap();
+    let later = schema::VERSION + 1;
+    database(&folder).pragma_update(None, "user_version", later).unwrap();
     let refused = opening(folder.path()).unwrap_err();
-    assert!(matches!(refused, OpenError::NewerVersion { found: 2, known: 1, .. }), "{refused:?}");
+    let told = matches!(refused, OpenError::NewerVersion { found, known: schema::VERSION, .. } if found == later);
+    assert!(told, "{refused:?}");
     assert!(refused.to_string().contains("run the program that wrote it"), "{refused}");
-    assert!(matches!(verify(folder.path(), |_, _| {}), Err(VerifyError::NotAJournal { version: 2, .. })));
+    let verified = verify(folder.path(), |_, _| {});
+    assert!(matches!(verified, Err(VerifyError::NotAJournal { version, .. }) if version == later));
 }
 
 #[test]

@@ -1,0 +1,82 @@
+//! The one table of decisions: which role may use which route. The operator may use all.
+//!
+//! It is published with each operation of the API's description as `x-roles`, so that a change of it shows. A route without a decision is
+//! refused to everybody but the operator, and fails the tests.
+
+use crate::tenant::Role;
+
+const READERS: &[Role] = &[Role::TenantAdmin, Role::TenantReader];
+const ADMINS: &[Role] = &[Role::TenantAdmin];
+/// Those who may know how a tenant's time counts.
+const EVERYBODY: &[Role] = &[Role::TenantAdmin, Role::TenantReader, Role::PolicyAuthor];
+/// Those who may bring policies and try them.
+const AUTHORS: &[Role] = &[Role::TenantAdmin, Role::PolicyAuthor];
+/// What concerns the host, or all tenants.
+const NOBODY_ELSE: &[Role] = &[];
+
+/// Method, path, and who beside the operator.
+pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
+    ("GET", "/instances", READERS),
+    ("POST", "/instances", ADMINS),
+    ("GET", "/instances/{id}", READERS),
+    ("DELETE", "/instances/{id}", ADMINS),
+    ("PATCH", "/instances/{id}", ADMINS),
+    ("POST", "/instances/{id}/start", ADMINS),
+    ("POST", "/instances/{id}/stop", ADMINS),
+    ("POST", "/instances/{id}/standby", ADMINS),
+    ("POST", "/instances/{id}/restore", ADMINS),
+    ("POST", "/instances/{id}/pause", ADMINS),
+    ("POST", "/instances/{id}/resume", ADMINS),
+    ("GET", "/instances/{id}/wait", READERS),
+    ("GET", "/instances/{id}/logs", READERS),
+    ("GET", "/instances/{id}/intervals", READERS),
+    ("POST", "/instances/{id}/resize", ADMINS),
+    ("GET", "/instances/{id}/stats", READERS),
+    ("POST", "/instances/{id}/fork", ADMINS),
+    ("GET", "/instances/{id}/snapshots", READERS),
+    ("POST", "/instances/{id}/snapshots", ADMINS),
+    ("GET", "/instances/{id}/snapshots/{name}", READERS),
+    ("DELETE", "/instances/{id}/snapshots/{name}", ADMINS),
+    ("POST", "/instances/{id}/snapshots/{name}/restore", ADMINS),
+    ("POST", "/instances/{id}/snapshots/{name}/fork", ADMINS),
+    ("GET", "/instances/{id}/snapshot-schedule", READERS),
+    ("PUT", "/instances/{id}/snapshot-schedule", ADMINS),
+    ("DELETE", "/instances/{id}/snapshot-schedule", ADMINS),
+    ("GET", "/capabilities", EVERYBODY),
+    ("GET", "/images", READERS),
+    ("GET", "/images/{name}", READERS),
+    // An image is made of files of the host.
+    ("POST", "/images", NOBODY_ELSE),
+    ("DELETE", "/images/{name}", NOBODY_ELSE),
+    ("GET", "/policies", EVERYBODY),
+    ("POST", "/policies", AUTHORS),
+    ("GET", "/policies/{digest}", EVERYBODY),
+    ("GET", "/tenants", EVERYBODY),
+    ("POST", "/tenants", NOBODY_ELSE),
+    ("GET", "/tenants/{id}", EVERYBODY),
+    ("PATCH", "/tenants/{id}/limits", NOBODY_ELSE),
+    ("PUT", "/tenants/{id}/fallback", ADMINS),
+    ("GET", "/tenants/{id}/policy", EVERYBODY),
+    ("PUT", "/tenants/{id}/policy", ADMINS),
+    ("POST", "/tenants/{id}/policy/rollback", ADMINS),
+    ("POST", "/tenants/{id}/shadows", AUTHORS),
+    ("DELETE", "/tenants/{id}/shadows/{digest}", AUTHORS),
+    ("GET", "/tokens", ADMINS),
+    ("POST", "/tokens", ADMINS),
+    ("DELETE", "/tokens/{id}", ADMINS),
+    ("GET", "/journal", READERS),
+    ("GET", "/journal/head", EVERYBODY),
+];
+
+/// The roles that may use a route; none if nobody has decided.
+pub(super) fn roles(method: &str, path: &str) -> Option<impl Iterator<Item = Role> + Clone + use<>> {
+    // Whoever may read a thing may ask for its headers.
+    let method = if method == "HEAD" { "GET" } else { method };
+    let found = DECISIONS.iter().find(|(of, at, _)| *of == method && *at == path);
+    found.map(|(_, _, roles)| std::iter::once(Role::Operator).chain(roles.iter().copied()))
+}
+
+/// Whether a role may use a route.
+pub(super) fn may(role: Role, method: &str, path: &str) -> bool {
+    role == Role::Operator || roles(method, path).is_some_and(|mut roles| roles.any(|allowed| allowed == role))
+}

@@ -1,0 +1,152 @@
+//! `tallyman tenant`.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, Subcommand};
+
+use super::output;
+use super::{Global, client::Client};
+use crate::api::model::{CreateTenant, Fallback, Tenant};
+use crate::api::{format_size, parse_size};
+use crate::tenancy::SELF;
+use crate::tenant::{Limit, Rung};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make a tenant
+    #[command(after_help = "Examples:\n  tallyman tenant create acme")]
+    Create {
+        /// Its id: a-z, 0-9 and '-'
+        id: String,
+    },
+    /// List tenants
+    #[command(visible_alias = "ls", after_help = "Examples:\n  tallyman tenant list\n  tallyman tenant list --json")]
+    List,
+    /// Show one tenant
+    #[command(after_help = "Examples:\n  tallyman tenant get acme\n  tallyman tenant get")]
+    Get {
+        /// Its id; the token's own if absent
+        #[arg(default_value = SELF)]
+        id: String,
+    },
+    /// Set limits of a tenant; those that are not named stay
+    #[command(
+        after_help = "Examples:\n  tallyman tenant limit acme --instances 20 --vcpus 40 --memory 64GB\n  tallyman tenant limit acme --requests-per-s 10\n  tallyman tenant limit acme --default vcpus"
+    )]
+    Limit(SetLimits),
+    /// Set what is done when a tenant's policy fails twice in a row
+    #[command(
+        after_help = "Examples:\n  tallyman tenant fallback acme hold\n  tallyman tenant fallback acme last-good standard"
+    )]
+    Fallback {
+        /// Its id
+        id: String,
+        /// What is tried, in this order: hold, last-good, standard
+        #[arg(required = true)]
+        ladder: Vec<Rung>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SetLimits {
+    /// Its id
+    id: String,
+    /// Instances that are not deleted
+    #[arg(long)]
+    instances: Option<u64>,
+    /// Their virtual processors, added up
+    #[arg(long)]
+    vcpus: Option<u64>,
+    /// Their memory, added up, such as 64GB
+    #[arg(long, value_parser = parse_size)]
+    memory: Option<u64>,
+    /// Policies
+    #[arg(long)]
+    policies: Option<u64>,
+    /// Requests in a second, on average
+    #[arg(long)]
+    requests_per_s: Option<u64>,
+    /// Fuel that its policies burn in a minute, on average
+    #[arg(long)]
+    fuel_per_minute: Option<u64>,
+    /// A limit to set back to the program's default, by its name in JSON
+    #[arg(long = "default", value_name = "LIMIT")]
+    defaults: Vec<Limit>,
+}
+
+impl Command {
+    pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
+        let (client, output) = (global.client()?, global.output());
+        match self {
+            Command::Create { id } => {
+                let tenant: Tenant = client.post(&["tenants"], &CreateTenant { id }).await?;
+                output.show(&tenant, |tenant| format!("tenant {} is there, under the standard policy", tenant.id))
+            }
+            Command::List => {
+                let tenants: Vec<Tenant> = client.get(&["tenants"], &[]).await?;
+                output.show(&tenants, |tenants| table(tenants))
+            }
+            Command::Get { id } => {
+                let tenant: Tenant = client.get(&["tenants", &id], &[]).await?;
+                output.show(&tenant, details)
+            }
+            Command::Limit(limits) => output.show(&limits.set(&client).await?, details),
+            Command::Fallback { id, ladder } => {
+                let fallback = Fallback { ladder: ladder.into_iter().map(Into::into).collect() };
+                let tenant: Tenant = client.put(&["tenants", &id, "fallback"], &fallback).await?;
+                output.show(&tenant, details)
+            }
+        }
+    }
+}
+
+impl SetLimits {
+    async fn set(&self, client: &Client) -> anyhow::Result<Tenant> {
+        let given = |limit| match limit {
+            Limit::Instances => self.instances,
+            Limit::Vcpus => self.vcpus,
+            Limit::MemoryBytes => self.memory,
+            Limit::Policies => self.policies,
+            Limit::RequestsPerS => self.requests_per_s,
+            Limit::FuelPerMinute => self.fuel_per_minute,
+        };
+        let named = Limit::ALL.into_iter().filter(|&limit| given(limit).is_some() || self.defaults.contains(&limit));
+        let limits: BTreeMap<&str, Option<u64>> = named.map(|limit| (limit.as_str(), given(limit))).collect();
+        client.patch(&["tenants", &self.id, "limits"], &limits).await
+    }
+}
+
+fn table(tenants: &[Tenant]) -> String {
+    let rows = tenants.iter().map(|tenant| {
+        vec![
+            tenant.id.to_string(),
+            tenant.instances.to_string(),
+            tenant.vcpus.to_string(),
+            format_size(tenant.memory_bytes),
+            output::short(&tenant.policy),
+            tenant.created_at.to_string(),
+            if tenant.alerts == 0 { String::new() } else { format!("{} quarantined", tenant.alerts) },
+        ]
+    });
+    output::table(&["ID", "INSTANCES", "VCPUS", "MEMORY", "POLICY", "CREATED", ""], &[1, 2, 3], rows)
+}
+
+fn details(tenant: &Tenant) -> String {
+    let limits = &tenant.limits;
+    let of = |has: String, most: String| Some(format!("{has} of {most}"));
+    let ladder = tenant.fallback.iter().map(|&rung| Rung::from(rung).as_str()).collect::<Vec<_>>().join(", then ");
+    let rows = [
+        ("tenant", Some(tenant.id.to_string())),
+        ("created", Some(tenant.created_at.to_string())),
+        ("policy", Some(tenant.policy.to_string())),
+        ("if it fails", Some(ladder)),
+        ("quarantined", (tenant.alerts > 0).then(|| format!("{}; see `tallyman policy status`", tenant.alerts))),
+        ("instances", of(tenant.instances.to_string(), limits.instances.to_string())),
+        ("vcpus", of(tenant.vcpus.to_string(), limits.vcpus.to_string())),
+        ("memory", of(format_size(tenant.memory_bytes), format_size(limits.memory_bytes))),
+        ("policies", of(tenant.policies.to_string(), limits.policies.to_string())),
+        ("requests", Some(format!("{} a second", limits.requests_per_s))),
+        ("fuel", Some(format!("{} a minute; {} since the daemon's start", limits.fuel_per_minute, tenant.fuel))),
+    ];
+    output::pairs(rows.into_iter().filter_map(|(name, value)| Some((name, value?))))
+}

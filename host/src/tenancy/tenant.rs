@@ -1,0 +1,237 @@
+//! One tenant: what it may have, and what it has used of that.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use super::bucket::{Bucket, Rate};
+use crate::id::{InstanceName, TenantId};
+use crate::tenant::{Limit, Settings};
+use crate::units::Instant;
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// A tenant.
+#[derive(Debug)]
+pub struct Tenant {
+    id: TenantId,
+    created: Instant,
+    settings: ArcSwap<Settings>,
+    requests: Bucket,
+    fuel: Bucket,
+    /// Of the fuel that was burned since the start, what is in the bucket already.
+    fuel_seen: AtomicU64,
+    /// What is being made or changed: it counts already, though it is not there yet.
+    reserved: Mutex<HashMap<InstanceName, Share>>,
+}
+
+/// What one instance takes of its tenant's limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Share {
+    /// Virtual processors.
+    pub vcpus: u32,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+}
+
+/// A limit that would be passed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("tenant '{tenant}' would have {wanted} {limit}; its limit is {most}")]
+pub struct Exceeded {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which limit.
+    pub limit: Limit,
+    /// What there would be.
+    pub wanted: u64,
+    /// What there may be.
+    pub most: u64,
+}
+
+/// A rate that is passed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("tenant '{tenant}' is over its limit of {most} {limit}")]
+pub struct TooFast {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which limit.
+    pub limit: Limit,
+    /// What it is.
+    pub most: u64,
+    /// Seconds after which it may go on, 1 or more.
+    pub retry_after_s: u32,
+}
+
+/// Keeps a share for an instance that is being made or changed, for as long as it lives.
+#[derive(Debug)]
+pub struct Reservation {
+    tenant: Arc<Tenant>,
+    name: InstanceName,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.tenant.reserved.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+    }
+}
+
+impl Tenant {
+    pub(super) fn new(id: TenantId, created: Instant, settings: Settings) -> Self {
+        Self {
+            id,
+            created,
+            settings: ArcSwap::from_pointee(settings),
+            requests: Bucket::default(),
+            fuel: Bucket::default(),
+            fuel_seen: AtomicU64::new(0),
+            reserved: Mutex::default(),
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &TenantId {
+        &self.id
+    }
+
+    /// When it was made.
+    pub fn created(&self) -> Instant {
+        self.created
+    }
+
+    /// What is settled for it.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    pub(super) fn settle(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// Counts a request at `now_ns` of `CLOCK_BOOTTIME`.
+    ///
+    /// # Errors
+    /// [`TooFast`]; the request is not counted.
+    pub fn count_request(&self, now_ns: u64) -> Result<(), TooFast> {
+        let most = self.settings.load().quota.get(Limit::RequestsPerS);
+        let rate = Rate { units: most, window_ns: SECOND_NS, burst: 2 };
+        self.requests.take(now_ns, rate).map_err(|wait_ns| self.too_fast(Limit::RequestsPerS, most, wait_ns))
+    }
+
+    /// Takes note of the fuel that was `burned` since the start, and says whether more may be.
+    ///
+    /// # Errors
+    /// [`TooFast`], until enough time has passed.
+    pub fn check_fuel(&self, now_ns: u64, burned: u64) -> Result<(), TooFast> {
+        let most = self.settings.load().quota.get(Limit::FuelPerMinute);
+        let rate = Rate { units: most, window_ns: 60 * SECOND_NS, burst: 1 };
+        let seen = self.fuel_seen.fetch_max(burned, Ordering::Relaxed);
+        self.fuel.spend(now_ns, rate, burned.saturating_sub(seen));
+        self.fuel.check(now_ns, rate).map_err(|wait_ns| self.too_fast(Limit::FuelPerMinute, most, wait_ns))
+    }
+
+    fn too_fast(&self, limit: Limit, most: u64, wait_ns: u64) -> TooFast {
+        let retry_after_s = u32::try_from(wait_ns.div_ceil(SECOND_NS)).unwrap_or(u32::MAX).max(1);
+        TooFast { tenant: self.id.clone(), limit, most, retry_after_s }
+    }
+
+    /// Keeps `share` for the instance `name`, new or not, if the tenant may have that much. `there` answers what its instances have.
+    ///
+    /// # Errors
+    /// The first limit that would be passed.
+    pub fn reserve(
+        self: &Arc<Self>,
+        name: &InstanceName,
+        share: Share,
+        there: impl FnOnce() -> Vec<(InstanceName, Share)>,
+    ) -> Result<Reservation, Exceeded> {
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read while nothing can come or go unseen: what is reserved stays so until it is there.
+        let mut all: HashMap<_, _> = there().into_iter().collect();
+        all.extend(reserved.iter().map(|(name, share)| (name.clone(), *share)));
+        all.insert(name.clone(), share);
+        self.check_count(Limit::Instances, all.len() as u64)?;
+        self.check_count(Limit::Vcpus, all.values().map(|share| u64::from(share.vcpus)).sum())?;
+        let memory = all.values().fold(0_u64, |sum, share| sum.saturating_add(share.memory_bytes));
+        self.check_count(Limit::MemoryBytes, memory)?;
+        reserved.insert(name.clone(), share);
+        Ok(Reservation { tenant: self.clone(), name: name.clone() })
+    }
+
+    /// Whether there may be `wanted` of something.
+    ///
+    /// # Errors
+    /// [`Exceeded`] if that is too many.
+    pub fn check_count(&self, limit: Limit, wanted: u64) -> Result<(), Exceeded> {
+        let most = self.settings.load().quota.get(limit);
+        if wanted <= most { Ok(()) } else { Err(Exceeded { tenant: self.id.clone(), limit, wanted, most }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tenant::{Ladder, Quota};
+
+    fn tenant(limits: &[(Limit, u64)]) -> Arc<Tenant> {
+        let mut quota = Quota::default();
+        for &(limit, most) in limits {
+            quota.set(limit, Some(most));
+        }
+        let settings = Settings { quota, ladder: Ladder::default() };
+        Arc::new(Tenant::new("acme".parse().expect("a name"), Instant(0), settings))
+    }
+
+    fn name(text: &str) -> InstanceName {
+        text.parse().expect("a name")
+    }
+
+    const SMALL: Share = Share { vcpus: 1, memory_bytes: 10 };
+
+    #[test]
+    fn what_is_being_made_counts_until_it_is_there_and_not_twice() {
+        let tenant = tenant(&[(Limit::Instances, 2)]);
+        let first = tenant.reserve(&name("a"), SMALL, Vec::new).expect("one");
+        let _second = tenant.reserve(&name("b"), SMALL, || vec![(name("a"), SMALL)]).expect("two");
+        let third = tenant.reserve(&name("c"), SMALL, || vec![(name("a"), SMALL)]).expect_err("three");
+        assert_eq!((third.limit, third.wanted, third.most), (Limit::Instances, 3, 2));
+        // The first was given up: it is neither there nor being made.
+        drop(first);
+        tenant.reserve(&name("c"), SMALL, Vec::new).expect("two again");
+    }
+
+    #[test]
+    fn each_limit_is_checked_and_a_change_counts_as_what_it_will_be() {
+        let tenant = tenant(&[(Limit::Vcpus, 4), (Limit::MemoryBytes, 100)]);
+        let there = || vec![(name("a"), Share { vcpus: 2, memory_bytes: 60 })];
+        let try_one = |name_text: &str, vcpus, memory_bytes| {
+            tenant.reserve(&name(name_text), Share { vcpus, memory_bytes }, there).map(drop).map_err(|no| no.limit)
+        };
+        assert_eq!(try_one("b", 2, 40), Ok(()));
+        assert_eq!(try_one("b", 3, 40), Err(Limit::Vcpus));
+        assert_eq!(try_one("b", 2, 41), Err(Limit::MemoryBytes));
+        assert_eq!(try_one("b", 0, u64::MAX), Err(Limit::MemoryBytes));
+        assert_eq!(try_one("a", 4, 100), Ok(()), "it grows, and is not counted twice");
+        assert_eq!(try_one("a", 5, 100), Err(Limit::Vcpus));
+    }
+
+    #[test]
+    fn fuel_that_was_burned_once_is_counted_once() {
+        let tenant = tenant(&[(Limit::FuelPerMinute, 60)]);
+        assert_eq!(tenant.check_fuel(0, 60), Ok(()));
+        let refused = tenant.check_fuel(0, 150).expect_err("too much");
+        assert_eq!((refused.limit, refused.retry_after_s), (Limit::FuelPerMinute, 90));
+        assert_eq!(tenant.check_fuel(90 * SECOND_NS, 150), Ok(()));
+        assert_eq!(tenant.check_fuel(90 * SECOND_NS, 150), Ok(()));
+    }
+
+    #[test]
+    fn a_refused_request_says_when_to_come_again() {
+        let tenant = tenant(&[(Limit::RequestsPerS, 1)]);
+        assert_eq!((tenant.count_request(0), tenant.count_request(0)), (Ok(()), Ok(())));
+        let refused = tenant.count_request(0).expect_err("the third at once");
+        assert_eq!(refused.retry_after_s, 1);
+        assert_eq!(tenant.count_request(SECOND_NS), Ok(()));
+    }
+}
