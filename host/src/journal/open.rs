@@ -6,6 +6,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::{mpsc, watch};
@@ -77,17 +78,37 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed("create", folder))?;
     let path = folder.join("lock");
     let mut file = private_file(&path).map_err(failed("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            let _ = file.read_to_string(&mut pid);
-            return Err(OpenError::InUse { folder: folder.to_owned(), pid: pid.trim().parse().ok() });
+    let mut waits = 0;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(source)) => return Err(failed("lock", &path)(source)),
         }
-        Err(TryLockError::Error(source)) => return Err(failed("lock", &path)(source)),
+        let pid = owner(&mut file);
+        if waits == ORPHAN_WAITS_MAX || pid.is_none_or(is_there) {
+            return Err(OpenError::InUse { folder: folder.to_owned(), pid });
+        }
+        waits += 1;
+        std::thread::sleep(ORPHAN_WAIT);
     }
     sign(&mut file).map_err(failed("write", &path))?;
     Ok(file)
+}
+
+/// A daemon that was killed while it started a process leaves a child that holds the lock until it has become that process.
+const ORPHAN_WAIT: Duration = Duration::from_millis(10);
+const ORPHAN_WAITS_MAX: u32 = 200;
+
+/// The process that has signed the lock.
+fn owner(file: &mut File) -> Option<u32> {
+    let mut pid = String::new();
+    file.rewind().and_then(|()| file.read_to_string(&mut pid)).ok()?;
+    pid.trim().parse().ok()
+}
+
+fn is_there(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
 }
 
 fn sign(file: &mut File) -> io::Result<()> {
