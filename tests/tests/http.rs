@@ -1,7 +1,6 @@
 //! The API over HTTP, against a daemon in this process: who may ask, what is refused and how, policies and their activation.
 //! What needs a running guest is tested elsewhere.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -125,8 +124,7 @@ fn concrete(path: &str) -> String {
 }
 
 fn coarse() -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/policies/coarse.wasm");
-    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; building the daemon makes it", path.display()))
+    tallyman_tests::policies::component("coarse")
 }
 
 #[tokio::test]
