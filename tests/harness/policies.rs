@@ -5,11 +5,12 @@ use std::path::PathBuf;
 /// The folder.
 ///
 /// # Panics
-/// If the running test is not inside a target folder.
+/// If the running test does not lie below the target folder that they were built into.
 pub fn folder() -> PathBuf {
     let test = std::env::current_exe().expect("a running test has a path");
-    let target = test.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
-    target.expect("tests run from cargo's target folder").join("policies")
+    let mut folders = test.ancestors().map(|folder| folder.join("policies"));
+    let found = folders.find(|folder| folder.join("standard.wasm").is_file());
+    found.unwrap_or_else(|| panic!("no policies were built beside {}; run `cargo build`", test.display()))
 }
 
 /// The component of that name.
