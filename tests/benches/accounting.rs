@@ -106,6 +106,13 @@ pub(crate) fn run(report: &mut Report) {
     let folder = tempfile::tempdir().unwrap();
     let host = PolicyHost::open(&folder.path().join("cache")).unwrap();
     let policy = host.standard();
+    let one = lived(3)[2];
+    let at = Instant(1_900_000_000_000_000_000);
+    let mut single = [
+        Candidate::new(1, || policy.enter(black_box(&one), Phase::Standby, at).unwrap()),
+        Candidate::new(1, || policy.snapshot(black_box(&one), at).unwrap()),
+    ];
+    let alone = side_by_side(ROUNDS, &mut single);
     let mut lines = Vec::new();
     let mut snapshot_1k = 0.0;
     for size in SIZES {
@@ -159,18 +166,11 @@ pub(crate) fn run(report: &mut Report) {
     }
     report.table("Accounting in the component, per item; peer: the same code native", lines);
 
-    let one = lived(3)[2];
-    let at = Instant(1_900_000_000_000_000_000);
-    let mut single = [
-        Candidate::new(1, || policy.enter(black_box(&one), Phase::Standby, at).unwrap()),
-        Candidate::new(1, || policy.snapshot(black_box(&one), at).unwrap()),
-    ];
-    let times = side_by_side(ROUNDS, &mut single);
     let mut lines: Vec<_> = ["transition", "snapshot"]
         .iter()
-        .zip(&times)
+        .zip(&alone)
         .map(|(what, &time)| Line {
-            what: format!("one {what}, in a fresh store and instance, checked"),
+            what: format!("one {what}, in a fresh store and instance, checked; before any large batch"),
             ours: nanos(time),
             peer: String::new(),
             ratio: String::new(),

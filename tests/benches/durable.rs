@@ -10,10 +10,12 @@ use std::time::{Duration, Instant as Timer};
 use tallyman::billing::account::{Account, Accountant};
 use tallyman::billing::{Fact, FactBody};
 use tallyman::clock::Clock;
-use tallyman::id::{InstanceId, TenantId};
+use tallyman::driver::{Live, Record, Restarts, Spec};
+use tallyman::id::{InstanceId, InstanceName, TenantId};
 use tallyman::journal::{Entry, InstanceWrite, Journal, Options, Row};
 use tallyman::policy::{Accounting, PolicyHost};
-use tallyman::vm::{Phase, Shape};
+use tallyman::units::Instant;
+use tallyman::vm::{Phase, RestartPolicy, Shape, State};
 
 use crate::measure::{Line, Report, median};
 use crate::peer;
@@ -21,18 +23,51 @@ use crate::peer;
 const LENGTH: Duration = Duration::from_millis(700);
 const ROUNDS: usize = 5;
 
-/// The driver's state as text, of its usual length.
-pub(crate) const STATE: &str = concat!(
-    r#"{"state":"standby","ready":true,"vcpus":1,"memory_bytes":134217728,"disk_bytes":0,"snapshot_bytes":0,"session":12,"#,
-    r#""incarnation":24,"intent":null,"program_started":true,"agent_ready":true,"started_ns":1790000000000000000,"#,
-    r#""stopped_ns":1790000000000000000,"cause":null,"exit_code":null,"exit_message":null,"error":null}"#
-);
+/// Where an instance stands that sleeps, not for the first time.
+pub(crate) fn state() -> String {
+    let live = Live {
+        state: State::Standby { ready: true },
+        shape: SHAPE,
+        session: 12,
+        incarnation: 24,
+        intent: None,
+        program_started: true,
+        agent_ready: true,
+        started: Some(Instant(1_790_000_000_000_000_000)),
+        stopped: Some(Instant(1_790_000_000_000_000_000)),
+        cause: None,
+        exit_code: None,
+        exit_message: None,
+        error: None,
+        restarts: Restarts::default(),
+        snapshot_due_ns: None,
+    };
+    live.stored()
+}
 
-/// What does not change of an instance, as the driver stores it.
-const SPEC: &str = concat!(
-    r#"{"image":"tiny","vcpus":1,"memory_bytes":134217728,"cmdline":"","disks":[],"tags":{"team":"bench"},"#,
-    r#""skip_guest_agent":false,"stop_grace_ms":5000,"hypervisor":"qemu","created_ns":1790000000000000000}"#
-);
+/// What does not change of an instance.
+fn record(id: &InstanceId, name: &InstanceName) -> String {
+    let spec = Spec {
+        image: "tiny".into(),
+        vcpus: SHAPE.vcpus,
+        memory_bytes: SHAPE.memory_bytes,
+        memory_bytes_max: None,
+        cmdline: String::new(),
+        disks: Vec::new(),
+        tags: [("team".into(), "bench".into())].into(),
+        skip_guest_agent: false,
+        stop_grace_ms: 5_000,
+        hypervisor: "qemu".into(),
+        created_ns: 1_790_000_000_000_000_000,
+        restart: RestartPolicy::default(),
+        expiry: None,
+        schedule: None,
+    };
+    let (id, name) = (id.clone(), name.clone());
+    Record { id, tenant: TenantId::default_tenant(), name, spec, snapshots: Vec::new() }.stored()
+}
+
+const SHAPE: Shape = Shape { vcpus: 1, memory_bytes: 128 << 20, disk_bytes: 0, snapshot_bytes: 0 };
 
 /// A journal with real accounting in a folder.
 pub(crate) struct Rig {
@@ -53,12 +88,13 @@ impl Rig {
     /// An instance with its first fact.
     pub(crate) async fn instance(&self, number: usize) -> Moving {
         let id: InstanceId = format!("instance-{number:06}").parse().unwrap();
+        let name = format!("vm-{number}").parse().unwrap();
         let write = InstanceWrite::Insert {
             id: id.clone(),
             tenant: TenantId::default_tenant(),
-            name: format!("vm-{number}").parse().unwrap(),
-            record: SPEC.into(),
-            state: STATE.into(),
+            record: record(&id, &name),
+            name,
+            state: state(),
             account: Account::default(),
         };
         let mut moving = Moving { id, row: Row(0), account: Account::default(), step: 0 };
@@ -102,8 +138,7 @@ impl Moving {
     fn entry(&mut self, rig: &Rig, write: InstanceWrite) -> Entry {
         self.step += 1;
         let phase = if self.step.is_multiple_of(2) { Phase::Standby } else { Phase::Running };
-        let shape = Shape { vcpus: 1, memory_bytes: 128 << 20, disk_bytes: 0, snapshot_bytes: 0 };
-        let body = FactBody::Entered { phase, shape, session: 1, cause: None };
+        let body = FactBody::Entered { phase, shape: SHAPE, session: 1, cause: None };
         let fact =
             Fact { at: rig.clock.reading(), tenant: TenantId::default_tenant(), instance: Some(self.id.clone()), body };
         Entry { facts: vec![fact], instance: Some(write), ..Entry::default() }
@@ -114,7 +149,7 @@ impl Moving {
             row: self.row,
             name: None,
             record: None,
-            state: STATE.into(),
+            state: state(),
             account: self.account.clone(),
         };
         let entry = self.entry(rig, write);
@@ -174,7 +209,7 @@ fn record_bytes(rig: &Rig) -> usize {
     let query = tallyman::journal::FactQuery { after: head - 1, ..Default::default() };
     let page = rig.journal.facts(&query).unwrap();
     let body = serde_json::to_vec(&page.facts[0].fact).unwrap().len();
-    body + 32 + 82 + STATE.len()
+    body + 32 + 82 + state().len()
 }
 
 pub(crate) fn run(report: &mut Report) {

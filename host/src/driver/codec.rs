@@ -29,16 +29,24 @@ struct Stored {
     snapshot_bytes: u64,
     session: u32,
     incarnation: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
     intent: Option<Intent>,
     program_started: bool,
     agent_ready: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
     started_ns: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     stopped_ns: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     exit_code: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     exit_message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     restarts: Restarts,
+    #[serde(skip_serializing_if = "Option::is_none")]
     snapshot_due_ns: Option<i64>,
 }
 
@@ -89,33 +97,35 @@ fn word<T: Copy>(all: &[T], name: fn(T) -> &'static str, text: &str, what: &'sta
     found.ok_or_else(|| CodecError::Word(text.into(), what))
 }
 
-/// The JSON text of `live`.
-pub(super) fn encode(live: &Live) -> String {
-    let stored = Stored {
-        state: live.state.phase().map_or(DELETED, Phase::as_str).into(),
-        ready: ready(live.state),
-        vcpus: live.shape.vcpus,
-        memory_bytes: live.shape.memory_bytes,
-        disk_bytes: live.shape.disk_bytes,
-        snapshot_bytes: live.shape.snapshot_bytes,
-        session: live.session,
-        incarnation: live.incarnation,
-        intent: live.intent.clone(),
-        program_started: live.program_started,
-        agent_ready: live.agent_ready,
-        started_ns: live.started.map(|at| at.0),
-        stopped_ns: live.stopped.map(|at| at.0),
-        cause: live.cause.map(|cause| cause.as_str().into()),
-        exit_code: live.exit_code,
-        exit_message: live.exit_message.clone(),
-        error: live.error.clone(),
-        restarts: live.restarts,
-        snapshot_due_ns: live.snapshot_due_ns,
-    };
-    serde_json::to_string(&stored).expect("numbers, texts and nothing else")
+impl Live {
+    /// As the journal stores it: JSON, absent values left out.
+    pub fn stored(&self) -> String {
+        let stored = Stored {
+            state: self.state.phase().map_or(DELETED, Phase::as_str).into(),
+            ready: ready(self.state),
+            vcpus: self.shape.vcpus,
+            memory_bytes: self.shape.memory_bytes,
+            disk_bytes: self.shape.disk_bytes,
+            snapshot_bytes: self.shape.snapshot_bytes,
+            session: self.session,
+            incarnation: self.incarnation,
+            intent: self.intent.clone(),
+            program_started: self.program_started,
+            agent_ready: self.agent_ready,
+            started_ns: self.started.map(|at| at.0),
+            stopped_ns: self.stopped.map(|at| at.0),
+            cause: self.cause.map(|cause| cause.as_str().into()),
+            exit_code: self.exit_code,
+            exit_message: self.exit_message.clone(),
+            error: self.error.clone(),
+            restarts: self.restarts,
+            snapshot_due_ns: self.snapshot_due_ns,
+        };
+        serde_json::to_string(&stored).expect("numbers, texts and nothing else")
+    }
 }
 
-/// The value of a text that [`encode`] made.
+/// The value of a text that [`Live::stored`] made.
 pub(super) fn decode(text: &str) -> Result<Live, CodecError> {
     let stored: Stored = serde_json::from_str(text)?;
     let cause = stored.cause.map(|text| word(&ExitCause::ALL, ExitCause::as_str, &text, "exit cause")).transpose()?;
@@ -143,13 +153,15 @@ pub(super) fn decode(text: &str) -> Result<Live, CodecError> {
     })
 }
 
-/// The JSON text of a record, without what the journal keeps beside it.
-pub(super) fn encode_record(record: &Record) -> String {
-    let Record { id: _, tenant: _, name: _, spec, snapshots } = record;
-    serde_json::to_string(&RecordOut { spec, snapshots }).expect("numbers, texts and nothing else")
+impl Record {
+    /// As the journal stores it: JSON, without what the journal keeps beside it.
+    pub fn stored(&self) -> String {
+        let Record { id: _, tenant: _, name: _, spec, snapshots } = self;
+        serde_json::to_string(&RecordOut { spec, snapshots }).expect("numbers, texts and nothing else")
+    }
 }
 
-/// The parts of a record whose text [`encode_record`] made.
+/// The parts of a record whose text [`Record::stored`] made.
 pub(super) fn decode_record(text: &str) -> Result<(Spec, Vec<Snapshot>), CodecError> {
     let RecordIn { spec, snapshots } = serde_json::from_str(text)?;
     Ok((spec, snapshots))
@@ -215,7 +227,7 @@ mod tests {
                 restarts: Restarts { attempts: 9, last_ns: Some(10), due_ns: None },
                 snapshot_due_ns: Some(11),
             };
-            assert_eq!(decode(&encode(&live)).unwrap(), live);
+            assert_eq!(decode(&live.stored()).unwrap(), live);
         }
     }
 

@@ -15,7 +15,7 @@ use super::request::{Intent, Request};
 use super::slot::{Reply, Slot};
 use super::snapshot::on_disk;
 use super::task::{Task, blocking, intended, refused};
-use super::{Fleet, amend, codec};
+use super::{Fleet, amend};
 use crate::billing::{Fact, FactBody};
 use crate::hypervisor::Capability;
 use crate::id::{InstanceId, TenantId};
@@ -128,8 +128,8 @@ impl Host {
                 id: record.id.clone(),
                 tenant: record.tenant.clone(),
                 name: record.name.clone(),
-                record: codec::encode_record(&record),
-                state: codec::encode(&live),
+                record: record.stored(),
+                state: live.stored(),
                 account: Default::default(),
             }),
             ..Entry::default()

@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant as Deadline, sleep, timeout_at};
 
-use super::codec;
 use super::error::FleetError;
 use super::fork::Expecting;
 use super::host::Host;
@@ -368,12 +367,12 @@ impl Task {
     }
 
     pub(super) async fn commit(&mut self, facts: Vec<Fact>) -> Result<(), CommitError> {
-        let state = codec::encode(&self.live);
+        let state = self.live.stored();
         let changed = !Arc::ptr_eq(&self.record, &self.slot.view().record);
         let write = InstanceWrite::Update {
             row: self.slot.row,
             name: None,
-            record: changed.then(|| codec::encode_record(&self.record)),
+            record: changed.then(|| self.record.stored()),
             state,
             account: self.account.clone(),
         };
