@@ -197,6 +197,8 @@ pub mod api {
     pub const WAIT_S_MAX: u64 = 3_600;
     /// Facts on one page of the journal.
     pub const JOURNAL_PAGE_MAX: usize = 1_000;
+    /// Instances whose time is counted twice in the report of a policy that is tried.
+    pub const SHADOW_INSTANCES_MAX: usize = 1_000;
     /// Facts about a policy that are shown with it.
     pub const POLICY_HISTORY_MAX: usize = 100;
     /// Longest wait of `wait` in seconds if the client does not say.

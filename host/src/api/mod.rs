@@ -19,6 +19,7 @@ mod policies;
 mod routes;
 mod serve;
 mod settings;
+mod shadows;
 mod size;
 mod snapshots;
 mod tenants;

@@ -743,6 +743,62 @@ pub struct ShadowRequest {
     pub reason: Option<String>,
 }
 
+/// The time of a tenant's instances since a trial began, counted twice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ShadowReport {
+    /// The policy that is tried.
+    #[serde(with = "text")]
+    #[schema(value_type = String)]
+    pub digest: Digest,
+    /// The policy in force.
+    #[serde(with = "text")]
+    #[schema(value_type = String)]
+    pub active: Digest,
+    /// When the trial began.
+    pub since: Timestamp,
+    /// Up to when was counted.
+    pub until: Timestamp,
+    /// Instances of the tenant that are not deleted.
+    pub instances: u64,
+    /// Those whose time both have counted.
+    pub compared: u64,
+    /// Those for which they differ.
+    pub differing: u64,
+    /// Nanoseconds in each phase by the policies in force, of all that were compared.
+    pub active_ns: PerPhase,
+    /// The same by the policy that is tried.
+    pub candidate_ns: PerPhase,
+    /// Where they differ most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worst: Option<ShadowWorst>,
+    /// Fuel that the policy that is tried took.
+    pub fuel: u64,
+    /// Instances at which it failed.
+    pub faults: u64,
+    /// The first failure, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+}
+
+/// The instance for which two policies differ most.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ShadowWorst {
+    /// Its id.
+    #[serde(with = "text")]
+    #[schema(value_type = String)]
+    pub instance: InstanceId,
+    /// What a person calls it.
+    #[serde(with = "text")]
+    #[schema(value_type = String)]
+    pub name: InstanceName,
+    /// Nanoseconds that stand under another phase.
+    pub moved_ns: u64,
+    /// Nanoseconds in each phase by the policies in force.
+    pub active_ns: PerPhase,
+    /// The same by the policy that is tried.
+    pub candidate_ns: PerPhase,
+}
+
 /// Where a policy stands with a tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PolicyStanding {

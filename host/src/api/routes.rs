@@ -15,8 +15,8 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::{
-    State, access, auth, capabilities, error, health, images, instances, journal, logs, policies, settings, snapshots,
-    tenants, tokens,
+    State, access, auth, capabilities, error, health, images, instances, journal, logs, policies, settings, shadows,
+    snapshots, tenants, tokens,
 };
 use crate::limits;
 
@@ -124,8 +124,8 @@ fn guarded() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(tenants::set_fallback))
         .routes(routes!(tenants::get_tenant_policy, tenants::activate_policy))
         .routes(routes!(tenants::roll_back_policy))
-        .routes(routes!(tenants::start_shadow))
-        .routes(routes!(tenants::end_shadow))
+        .routes(routes!(shadows::start_shadow))
+        .routes(routes!(shadows::get_shadow, shadows::end_shadow))
         .routes(routes!(tokens::list_tokens, tokens::create_token))
         .routes(routes!(tokens::revoke_token))
         .routes(routes!(journal::list_facts))

@@ -11,8 +11,8 @@ use super::auth::Caller;
 use super::body::Body;
 use super::error::{ApiError, ErrorBody};
 use super::model::{
-    Activate, Activated, Activation, CreateTenant, Fallback, PolicyStanding, Quarantined, Rollback, ShadowRequest,
-    Tenant, TenantLimits, TenantPolicy, Timestamp,
+    Activate, Activated, Activation, CreateTenant, Fallback, PolicyStanding, Quarantined, Rollback, Tenant,
+    TenantLimits, TenantPolicy, Timestamp,
 };
 use super::{Shared, State, blocking};
 use crate::billing::interval::Timeline;
@@ -20,7 +20,7 @@ use crate::driver::{FleetError, View};
 use crate::id::{Digest, InstanceName, TenantId};
 use crate::journal::{self, CommitError, NewActivation, RequestKey, StoredStanding};
 use crate::tenancy::{self, Reservation, Share};
-use crate::tenant::{Ladder, Limit, Move, Standing};
+use crate::tenant::{Ladder, Limit, Standing};
 use crate::units::Instant;
 
 /// List tenants
@@ -318,8 +318,8 @@ fn request_key(headers: &HeaderMap, asked: &impl serde::Serialize) -> Result<Opt
     }
 }
 
-/// Only what was examined may be put in force.
-fn check_standing(state: &State, tenant: &TenantId, digest: Digest) -> Result<(), ApiError> {
+/// Only what was examined may be put in force, or tried.
+pub(super) fn check_standing(state: &State, tenant: &TenantId, digest: Digest) -> Result<(), ApiError> {
     match state.tenancy.standing(tenant, &digest).map(|stood| stood.standing) {
         Some(standing @ (Standing::Uploaded | Standing::Refused)) => {
             Err(ApiError::conflict("not_admitted", format!("policy {digest} is {standing}, not admitted")))
@@ -391,69 +391,4 @@ pub(super) async fn roll_back_policy(
         ..NewActivation::now(tenant, digest, caller.actor())
     };
     put_in_force(&state, activation).await.map(Json)
-}
-
-/// Try a policy beside the one in force
-///
-/// It changes nothing for the tenant.
-#[utoipa::path(post, path = "/tenants/{id}/shadows", tag = "policies", security(("bearer" = [])),
-    params(("id" = String, Path, description = "The tenant's id, or `self`")), request_body = ShadowRequest, responses(
-    (status = 200, description = "It is tried, or was already", body = PolicyStanding),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
-    (status = "5XX", description = "The host could not do it", body = ErrorBody),
-))]
-pub(super) async fn start_shadow(
-    Extract(state): Shared,
-    caller: Caller,
-    Path(id): Path<String>,
-    Body(request): Body<ShadowRequest>,
-) -> Result<Json<PolicyStanding>, ApiError> {
-    let tenant = caller.tenant_at(&state, &id)?.id().clone();
-    let digest = state.find_policy(&caller, &request.digest)?.digest;
-    check_standing(&state, &tenant, digest)?;
-    if state.fleet.timeline(&tenant).at(state.fleet.now()) == digest {
-        return Err(ApiError::conflict("in_force", format!("policy {digest} is in force; there is nothing to try")));
-    }
-    let ready = state.clone();
-    blocking(move || ready.library.make_ready(&ready.journal, digest)).await?;
-    stand(&state, &caller, &tenant, digest, Standing::Shadow, request.reason).await
-}
-
-/// Try a policy no more
-#[utoipa::path(delete, path = "/tenants/{id}/shadows/{digest}", tag = "policies", security(("bearer" = [])),
-    params(("id" = String, Path, description = "The tenant's id, or `self`"),
-        ("digest" = String, Path, description = "The policy's digest, or the digest's unique beginning")), responses(
-    (status = 200, description = "It is not tried any more", body = PolicyStanding),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
-    (status = "5XX", description = "The host could not do it", body = ErrorBody),
-))]
-pub(super) async fn end_shadow(
-    Extract(state): Shared,
-    caller: Caller,
-    Path((id, key)): Path<(String, String)>,
-) -> Result<Json<PolicyStanding>, ApiError> {
-    let tenant = caller.tenant_at(&state, &id)?.id().clone();
-    let digest = state.find_policy(&caller, &key)?.digest;
-    let known = state.tenancy.standing(&tenant, &digest).filter(|stood| stood.standing == Standing::Shadow);
-    if known.is_none() {
-        return Err(ApiError::not_found("no_such_shadow", format!("policy {digest} is not tried for '{tenant}'"))
-            .hint("GET /tenants/{id}/policy says where each policy stands"));
-    }
-    stand(&state, &caller, &tenant, digest, Standing::Admitted, None).await
-}
-
-async fn stand(
-    state: &State,
-    caller: &Caller,
-    tenant: &TenantId,
-    digest: Digest,
-    to: Standing,
-    reason: Option<String>,
-) -> Result<Json<PolicyStanding>, ApiError> {
-    let stands = state.tenancy.standing(tenant, &digest).is_some_and(|stood| stood.standing == to);
-    if !stands {
-        let moved = Move { digest, to, by: caller.actor(), reason: reason.unwrap_or_default(), stand_in: None };
-        state.tenancy.move_policy(tenant, moved, None).await?;
-    }
-    Ok(Json(PolicyStanding { digest, state: to.into() }))
 }

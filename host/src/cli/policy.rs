@@ -10,11 +10,12 @@ use super::client::Client;
 use super::progress::during;
 use super::{journal, output};
 use crate::api::model::{
-    Activate, Activated, Policies, Policy, PolicyDetails, PolicyLimits, PolicyStanding, Rollback, ShadowRequest,
-    TenantPolicy, Timestamp,
+    Activate, Activated, PerPhase, Policies, Policy, PolicyDetails, PolicyLimits, PolicyStanding, Rollback,
+    ShadowReport, ShadowRequest, TenantPolicy, Timestamp,
 };
 use crate::tenancy::SELF;
 use crate::tenant::Standing;
+use crate::vm;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -79,6 +80,14 @@ pub(super) enum Shadow {
         #[arg(long)]
         reason: Option<String>,
     },
+    /// Show what a policy that is tried would have counted
+    #[command(
+        after_help = "Examples:\n  tallyman policy shadow report 3f9a1c\n  tallyman policy shadow report 3f9a1c --json"
+    )]
+    Report {
+        /// Its digest, or the digest's unique beginning
+        digest: String,
+    },
     /// Try a policy no more
     #[command(after_help = "Examples:\n  tallyman policy shadow stop 3f9a1c")]
     Stop {
@@ -130,6 +139,10 @@ impl Command {
                     client.post(&["tenants", SELF, "shadows"], &ShadowRequest { digest, reason }).await?;
                 output.show(&stands, stands_text)
             }
+            Command::Shadow(Shadow::Report { digest }) => {
+                let report: ShadowReport = client.get(&["tenants", SELF, "shadows", &digest], &[]).await?;
+                output.show(&report, report_text)
+            }
             Command::Shadow(Shadow::Stop { digest }) => {
                 let stands: PolicyStanding = client.remove(&["tenants", SELF, "shadows", &digest]).await?;
                 output.show(&stands, stands_text)
@@ -166,6 +179,27 @@ pub(super) async fn roll_back(client: &Client, request: &Rollback, key: Option<&
 
 fn stands_text(stands: &PolicyStanding) -> String {
     format!("policy {} is {}", stands.digest, Standing::from(stands.state))
+}
+
+fn report_text(report: &ShadowReport) -> String {
+    let of = |totals: &PerPhase, phase| totals.0[phase as usize];
+    let rows = vm::Phase::ALL.into_iter().filter_map(|phase| {
+        let (active, candidate) = (of(&report.active_ns, phase), of(&report.candidate_ns, phase));
+        let row = vec![phase.to_string(), output::exact(active), output::exact(candidate)];
+        (active != 0 || candidate != 0).then_some(row)
+    });
+    let mut text = output::table(&["PHASE", "IN FORCE", "TRIED"], &[1, 2], rows);
+    text.push_str(&format!(
+        "\n\n{} of {} instances compared since {}; {} differ; {} fuel",
+        report.compared, report.instances, report.since, report.differing, report.fuel
+    ));
+    if let Some(worst) = &report.worst {
+        text.push_str(&format!("\nmost: {} ({}), {}", worst.name, worst.instance, output::exact(worst.moved_ns)));
+    }
+    if let Some(fault) = &report.fault {
+        text.push_str(&format!("\nit failed at {} instances: {fault}", report.faults));
+    }
+    text
 }
 
 fn in_force(activated: &Activated) -> String {

@@ -250,6 +250,11 @@ impl Accounting {
         self.rules(tenant).fuel.load(Ordering::Relaxed)
     }
 
+    /// Notes fuel that was burned for a tenant elsewhere.
+    pub fn charge(&self, tenant: &TenantId, fuel: u64) {
+        self.rules(tenant).burn(fuel);
+    }
+
     /// Asks whoever accounts for a tenant at `at` a question of no consequence, and answers who that was.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 //! - `engine` holds the bounds of a call, `component` makes the calls, `wire` checks the answers, `fault` names what went wrong;
 //! - `rating` checks charge lines, `hours` which price holds when;
 //! - `cache` keeps compiled policies on disk;
-//! - `accounting` applies the policies in force to facts, and carries on without one that fails.
+//! - `accounting` applies the policies in force to facts, and carries on without one that fails; `shadow` counts the same beside it.
 //!
 //! No call can reach a clock, a file, the network or another call: a component gets nothing to import, every call has a fresh
 //! instance, and its fuel, memory, stack, answer and time are bounded by [`crate::limits::policy`].
@@ -19,6 +19,7 @@ mod fault;
 mod hours;
 pub mod rating;
 mod selftest;
+pub mod shadow;
 mod standard;
 mod wire;
 

@@ -135,14 +135,15 @@ fn under_a_policy_that_breaks(api: &Api, ladder: Value) -> (Api, [String; 2], Va
     (tenant, ids, good, bad)
 }
 
-/// Waits until the keeper has written down that `bad` is quarantined.
-fn quarantined(tenant: &Api, bad: &Value) -> Value {
+/// Waits until the keeper has written down that `bad` is quarantined, and `in_force` is in force.
+fn quarantined(tenant: &Api, bad: &Value, in_force: &Value) -> Value {
     for _ in 0..10_000 {
-        let status = tenant.get("/tenants/self/policy").done();
-        let stands = status["policies"].as_array().expect("policies").iter().find(|one| one["digest"] == *bad);
         let facts = tenant.get("/journal?kind=policy-moved").done();
         let told = facts["facts"].as_array().expect("facts").iter().any(|fact| fact["to"] == "quarantined");
-        if told && stands.is_some_and(|one| one["state"] == "quarantined") {
+        let status = tenant.get("/tenants/self/policy").done();
+        let mut stands = status["policies"].as_array().expect("policies").iter();
+        let ill = stands.any(|one| one["digest"] == *bad && one["state"] == "quarantined");
+        if told && ill && status["digest"] == *in_force {
             return status;
         }
         std::thread::yield_now();
@@ -154,8 +155,7 @@ fn quarantined(tenant: &Api, bad: &Value) -> Value {
 fn two_faults_quarantine_a_policy_and_the_last_good_one_accounts_what_it_owes_once() {
     let mut daemon = daemon();
     let (tenant, ids, good, bad) = under_a_policy_that_breaks(daemon.api(), json!(["last-good", "standard"]));
-    let status = quarantined(&tenant, &bad);
-    assert_eq!(status["digest"], good, "the last good one is in force: {status}");
+    let status = quarantined(&tenant, &bad, &good);
     let ill = &status["quarantined"][0];
     assert_eq!((&ill["digest"], &ill["stand_in"], &ill["alert"]), (&bad, &good, &json!(true)), "{ill}");
     assert!(ill["reason"].as_str().expect("a reason").contains("unreachable"), "{ill}");
@@ -201,8 +201,8 @@ fn two_faults_quarantine_a_policy_and_the_last_good_one_accounts_what_it_owes_on
 fn what_is_held_is_owed_until_somebody_acts() {
     let daemon = daemon();
     let (tenant, [id, _], good, bad) = under_a_policy_that_breaks(daemon.api(), json!(["hold"]));
-    let status = quarantined(&tenant, &bad);
-    assert_eq!((&status["digest"], &status["quarantined"][0]["stand_in"]), (&bad, &Value::Null), "{status}");
+    let status = quarantined(&tenant, &bad, &bad);
+    assert_eq!(status["quarantined"][0]["stand_in"], Value::Null, "{status}");
     assert_eq!(tenant.instance(&id)["accounting"]["status"], json!("degraded"));
     assert_eq!((&tenant.get("/health").done()["alerts"], &status["previous"]), (&json!(1), &good));
     // Another ladder is stood on at once: what is owed is accounted by what it says.
@@ -243,4 +243,42 @@ fn a_policy_drains_while_a_visit_waits_for_it_and_is_retired_then() {
     };
     assert!((0..10_000).any(|_| told("retired")), "it is written down");
     api.check_time(&id);
+}
+
+#[test]
+fn a_policy_that_is_tried_tells_what_it_would_have_counted_and_changes_nothing() {
+    let daemon = daemon();
+    let author = daemon.api().tenant("acme", "policy-author");
+    let made = daemon.api().post("/tokens", &json!({"name": "a", "role": "tenant-admin", "tenant": "acme"})).done();
+    let admin = author.with_token(made["secret"].as_str().expect("a secret"));
+    let (paused, stays) = (admin.create_running("paused"), admin.create_running("stays"));
+    let tried = author.upload(policies::component("coarse")).done()["digest"].as_str().expect("a digest").to_owned();
+    let broken = author.upload(breaks_at_a_pause()).done()["digest"].as_str().expect("a digest").to_owned();
+    for digest in [&tried, &broken] {
+        author.post("/tenants/self/shadows", &json!({"digest": digest, "reason": "a trial"})).done();
+    }
+    admin.command(&paused, "pause");
+    admin.command(&paused, "resume");
+    let before = admin.get(&format!("/instances/{paused}/intervals")).done();
+    let report = author.get(&format!("/tenants/self/shadows/{tried}")).done();
+    assert_eq!((&report["instances"], &report["compared"], &report["differing"]), (&json!(2), &json!(2), &json!(1)));
+    let (active, candidate) = (&report["active_ns"], &report["candidate_ns"]);
+    assert_eq!((&candidate["standby"], &candidate["running"]), (&active["paused"], &active["running"]), "{report}");
+    assert_eq!((&report["worst"]["instance"], &report["worst"]["moved_ns"]), (&json!(paused), &active["paused"]));
+    assert!(report["fuel"].as_u64().is_some_and(|fuel| fuel > 0) && report["faults"] == json!(0), "{report}");
+    let report = author.get(&format!("/tenants/self/shadows/{broken}")).done();
+    assert_eq!((&report["compared"], &report["faults"]), (&json!(1), &json!(1)), "{report}");
+    assert!(report["fault"].as_str().expect("a reason").contains("unreachable"), "{report}");
+    // Nothing has changed for the tenant: no fault counts, no account is degraded.
+    let status = admin.get("/tenants/self/policy").done();
+    assert_eq!(status["quarantined"], json!([]));
+    for id in [&paused, &stays] {
+        assert_eq!(admin.instance(id)["accounting"]["status"], json!("ok"));
+        admin.check_time(id);
+    }
+    let after = admin.get(&format!("/instances/{paused}/intervals")).done();
+    assert_eq!(before["intervals"].as_array().map(Vec::len), after["intervals"].as_array().map(Vec::len));
+    let stopped = author.delete(&format!("/tenants/self/shadows/{broken}")).done();
+    assert_eq!(stopped["state"], json!("admitted"));
+    author.get(&format!("/tenants/self/shadows/{broken}")).refused(404, "no_such_shadow", "not tried");
 }

@@ -1,6 +1,6 @@
 //! Which policy accounts for which time: exactly the one in force, whatever else is going on.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
 use proptest::prelude::*;
@@ -178,18 +178,28 @@ proptest! {
 
 #[test]
 fn a_swap_under_load_loses_nothing_and_mixes_nothing() {
+    assert!(swap_under_load(150, 500) > 10, "no load");
+}
+
+/// Every visit is cut by dozens of swaps; none is left out, and what is kept of each is its instant and its digest.
+#[test]
+fn a_thousand_swaps_under_load_lose_nothing_and_mix_nothing() {
+    assert!(swap_under_load(40, 8) > 1_000, "no load");
+}
+
+/// Folds `rounds` facts of each of some instances on some threads while the rules change after every so many facts, and holds the result
+/// against the definition. Answers the number of swaps.
+fn swap_under_load(rounds: usize, facts_per_swap: usize) -> u32 {
     const THREADS: usize = 4;
     const INSTANCES: usize = 64;
-    const ROUNDS: usize = 150;
     const JUMP: i64 = 1_000_000_000;
-    const FACTS_PER_SWAP: usize = 500;
     let world = world();
 
     let clock = AtomicI64::new(1_000_000);
     let folding = AtomicBool::new(true);
     let told = AtomicUsize::new(0);
     // Instants are handed out in order; an activation lies ahead of all that were, and is known before any behind it is.
-    let due = |swaps: u32| swaps as usize * FACTS_PER_SWAP;
+    let due = |swaps: u32| swaps as usize * facts_per_swap;
     let activate = || {
         let mut timeline = Timeline::starting_with(world.standard);
         let mut swaps = 0_u32;
@@ -211,7 +221,7 @@ fn a_swap_under_load_loses_nothing_and_mixes_nothing() {
     let fold = |seed: usize| {
         let mut accounts = vec![Account::default(); INSTANCES];
         let mut facts = vec![Vec::new(); INSTANCES];
-        for round in 0..ROUNDS {
+        for round in 0..rounds {
             let mut batch = Vec::new();
             for (instance, account) in accounts.iter().enumerate() {
                 let to = Phase::ALL[(seed + instance * 3 + round * 5 + instance * round) % 8];
@@ -232,19 +242,17 @@ fn a_swap_under_load_loses_nothing_and_mixes_nothing() {
         folding.store(false, Ordering::SeqCst);
         (folded, swapping.join().expect("swaps"))
     });
-    assert!(swaps > 10, "only {swaps} swaps: no load");
     assert_eq!(world.accounting.timeline(&tenant()), timeline);
-    let mut pieces = HashMap::new();
+    let mut at_work = HashSet::new();
     for (facts, account) in folded.iter().flat_map(|(facts, accounts)| facts.iter().zip(accounts)) {
         let end = facts.last().expect("facts").1;
         assert_eq!(account.tracker.totals, by_definition(facts, end, &timeline, world.coarse));
         assert_eq!(account.tracker.totals.sum(), u128::from((end - facts[0].1).unsigned_abs()));
         assert_eq!(account.degraded, None);
-        for &(_, at) in facts {
-            *pieces.entry(timeline.at(Instant(at))).or_insert(0) += 1;
-        }
+        at_work.extend(timeline.between(Instant(facts[0].1), Instant(end)).map(|(_, policy)| policy));
     }
-    assert_eq!(pieces.len(), 2, "both policies have been at work");
+    assert_eq!(at_work.len(), 2, "both policies have been at work");
+    swaps
 }
 
 /// An accounting in which a policy that is evil about early instants is in force.

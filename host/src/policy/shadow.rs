@@ -1,0 +1,96 @@
+//! A candidate beside the policies in force: the same facts under both. It changes nothing for anybody.
+
+use super::accounting::Accounting;
+use super::component::Policy;
+use super::fault::Fault;
+use crate::billing::account::Degraded;
+use crate::billing::{Totals, Tracker};
+use crate::id::{Digest, TenantId};
+use crate::units::Instant;
+use crate::vm::Phase;
+
+/// What an instance has lived through: the phases that it entered, in order; none for its end.
+pub type Lived = [(Option<Phase>, Instant)];
+
+/// The time of one instance, counted twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compared {
+    /// By the policies in force.
+    pub active: Totals,
+    /// By the candidate.
+    pub candidate: Totals,
+    /// Fuel that the candidate took.
+    pub fuel: u64,
+}
+
+impl Compared {
+    /// Nanoseconds that stand under another phase with the candidate. The two agree on the sum: neither can lose or make time.
+    pub fn moved_ns(&self) -> u128 {
+        let each = self.active.0.iter().zip(self.candidate.0);
+        each.map(|(active, candidate)| u128::from(active.abs_diff(candidate))).sum::<u128>() / 2
+    }
+}
+
+/// Why the time of an instance was not counted twice.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompareError {
+    /// The candidate failed: whoever put it in force would have a fault here.
+    #[error("the candidate failed")]
+    Candidate(#[source] Fault),
+    /// A policy in force failed, or is not loaded: there is nothing to compare with.
+    #[error("the policy in force did not answer: {0}")]
+    Active(String),
+}
+
+impl Accounting {
+    /// Counts the time of an instance up to `until` by the policies in force and by `candidate` alone.
+    ///
+    /// # Errors
+    /// See [`CompareError`].
+    pub fn compare(
+        &self,
+        tenant: &TenantId,
+        candidate: &Policy,
+        lived: &Lived,
+        until: Instant,
+    ) -> Result<Compared, CompareError> {
+        let active = self.active(tenant, lived, until)?;
+        let (candidate, fuel) = alone(candidate, lived, until).map_err(CompareError::Candidate)?;
+        Ok(Compared { active, candidate, fuel })
+    }
+
+    fn active(&self, tenant: &TenantId, lived: &Lived, until: Instant) -> Result<Totals, CompareError> {
+        let nothing = Degraded {
+            tracker: Tracker::default(),
+            phase: None,
+            from_fact: 0,
+            policy: Digest([0; 32]),
+            reason: String::new(),
+        };
+        // To look is to enter the phase under way once more.
+        let under_way = lived.last().and_then(|&(phase, _)| phase);
+        let facts: Vec<_> = lived.iter().copied().chain(under_way.map(|phase| (Some(phase), until))).collect();
+        let told = self.recover(tenant, &nothing, &facts);
+        told.map(|tracker| tracker.totals).map_err(|error| CompareError::Active(error.to_string()))
+    }
+}
+
+fn alone(policy: &Policy, lived: &Lived, until: Instant) -> Result<(Totals, u64), Fault> {
+    let (mut tracker, mut under_way, mut fuel) = (Tracker::default(), None, 0);
+    for &(to, at) in lived {
+        // An end is the phase under way once more, and then none.
+        let Some(phase) = to.or(under_way) else { continue };
+        let answer = policy.enter_metered(&tracker, phase, at)?;
+        fuel += answer.fuel;
+        tracker = answer.value;
+        if to.is_none() {
+            tracker.current = None;
+        }
+        under_way = to;
+    }
+    if tracker.current.is_none() {
+        return Ok((tracker.totals, fuel));
+    }
+    let answer = policy.snapshot_metered(&tracker, until)?;
+    Ok((answer.value, fuel + answer.fuel))
+}
