@@ -10,7 +10,7 @@ use axum::extract::{Path, State as Extract};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serializer as _};
 use utoipa::IntoParams;
 
 use super::auth::Caller;
@@ -132,8 +132,9 @@ pub(super) async fn list_instances(
         let tenant = caller.tenant();
         let mut views = state.fleet.list(&tenant);
         views.retain(|view| filter.admits(view));
-        let instances = present_all(&state, &tenant, &views);
-        serde_json::to_vec(&instances).map_err(|error| ApiError::bug(&error))
+        let (mut json, instances) = (Vec::new(), present_all(&state, &tenant, &views));
+        serde_json::Serializer::new(&mut json).collect_seq(instances).map_err(|error| ApiError::bug(&error))?;
+        Ok(json)
     })
     .await?;
     Ok(([(CONTENT_TYPE, "application/json")], Bytes::from(json)).into_response())
@@ -462,11 +463,15 @@ pub(super) fn present(state: &State, view: Arc<View>) -> Instance {
     present_one(state, &view, &usage, policy)
 }
 
-/// All at one instant: one call for all totals. The views are those of one tenant.
-fn present_all(state: &State, tenant: &TenantId, views: &[Arc<View>]) -> Vec<Instance> {
+/// All at one instant: one call for all totals, then one after the other. The views are those of one tenant.
+fn present_all<'a>(
+    state: &'a State,
+    tenant: &TenantId,
+    views: &'a [Arc<View>],
+) -> impl Iterator<Item = Instance> + use<'a> {
     let (now, usages) = state.fleet.usage(views);
     let policy = state.fleet.timeline(tenant).at(now);
-    views.iter().zip(&usages).map(|(view, usage)| present_one(state, view, usage, policy)).collect()
+    views.iter().zip(usages).map(move |(view, usage)| present_one(state, view, &usage, policy))
 }
 
 fn present_one(state: &State, view: &View, usage: &Usage, policy: Digest) -> Instance {
