@@ -24,6 +24,9 @@ Examples:
 
 Ctrl-C ends the daemon; the instances go on and are found again at the next start.";
 
+/// The last word of a daemon.
+pub(super) const STOPPED: &str = "stopped; instances that run go on, and are found again at the next start";
+
 /// How the daemon is to run.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -114,7 +117,7 @@ impl Serve {
         .await?;
         output::line(&format!("tallyman serves on http://{}, data in {}", daemon.address(), data.display()))?;
         daemon.serve(stop).await?;
-        Ok(())
+        output::line(STOPPED)
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::daemon::{self, Daemon};
 use super::output;
-use super::{Global, client::Client, image, instance, policy};
+use super::{Global, client::Client, image, instance, policy, serve};
 use crate::api::model::{Activate, CreateInstance, Instance, InstanceState, NoOptions, Rollback};
 use crate::clock;
 use crate::image::Manifest;
@@ -54,7 +54,8 @@ impl Tour {
             }
         }
         let stopped = daemon.stop().await;
-        walked.and(stopped)
+        walked.and(stopped)?;
+        output::line(serve::STOPPED)
     }
 
     async fn walk(&self, client: &Client, global: &Global) -> anyhow::Result<()> {
