@@ -45,6 +45,11 @@ conformance: ## Set up and try every operation on every hypervisor of this host
 	@scripts/setup test
 	@cargo test --locked -p tallyman-tests --test conformance
 
+.PHONY: interpreted
+interpreted: build ## Set up and build policies in Python and JavaScript with their own tools, and hold them against the kit
+	@scripts/setup interpreted
+	@scripts/interpreted $(TALLYMAN)
+
 .PHONY: bench
 bench: ## Set up and run the benchmarks
 	@scripts/setup bench

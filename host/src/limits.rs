@@ -57,6 +57,35 @@ pub mod policy {
     pub const KEEP_RESIDENT_BYTES: usize = 512 << 10;
     /// Faults in a row after which a policy is no longer asked for a tenant.
     pub const FAULTS_IN_A_ROW_MAX: u32 = 2;
+
+    /// The profile `large`, for interpreted languages, where it differs: such a component brings its interpreter along. It rates and
+    /// doesn't account, so that no transition of anybody ever waits for it.
+    pub mod large {
+        /// Largest component in bytes; those of Python and JavaScript have 12 to 19 MB, and take the compiler 10 to 60 seconds, once.
+        pub const COMPONENT_BYTES_MAX: usize = 32 << 20;
+        /// Most functions in a component.
+        pub const FUNCTIONS_MAX: u32 = 100_000;
+        /// Largest custom section in bytes.
+        pub const CUSTOM_SECTION_BYTES_MAX: usize = 4 << 20;
+        /// Linear memory of one call in bytes.
+        pub const MEMORY_BYTES_MAX: usize = 256 << 20;
+        /// Table elements of one call.
+        pub const TABLE_ELEMENTS_MAX: usize = 100_000;
+        /// Stack of one call in bytes.
+        pub const STACK_BYTES_MAX: usize = 1 << 20;
+        /// Fuel of a rating call before its intervals: some seconds.
+        pub const RATING_FUEL_BASE: u64 = 2_000_000_000;
+        /// Fuel for each interval of a rating call.
+        pub const RATING_FUEL_PER_INTERVAL: u64 = 2_000_000;
+        /// Wall clock of one call in ticks: five minutes.
+        pub const DEADLINE_TICKS: u64 = 30_000;
+        /// Calls under way at once.
+        pub const INSTANCES_MAX: u32 = 2;
+        /// Core instances inside a component: interpreters come as several modules.
+        pub const CORE_INSTANCES_MAX: u32 = 128;
+        /// Tables inside a component.
+        pub const TABLES_MAX: u32 = 32;
+    }
 }
 
 /// Queues: each answers when it is full.

@@ -27,7 +27,7 @@ use crate::journal::{
     self, CommitError, Entry, Journal, NewActivation, NewPolicy, OpenError, Opened, StoredStanding, StoredTenant,
 };
 use crate::keeper::Keeper;
-use crate::policy::{Accounting, PolicyHost};
+use crate::policy::{Accounting, PolicyHost, Profile};
 use crate::tenancy::{Jwt, JwtConfig, JwtConfigError, Tenancy};
 use crate::tenant::{Actor, Settings, Standing};
 
@@ -263,7 +263,7 @@ async fn detect(kind: Kind, options: &Options, supervisor: PathBuf) -> Result<Ar
 fn load_policies(journal: &Journal, policies: &PolicyHost, accounting: &Accounting, opened: &Opened) {
     for activation in &opened.activations {
         if policies.get(activation.digest).is_none()
-            && let Err(error) = load_policy(journal, policies, activation.digest)
+            && let Err(error) = load_policy(journal, policies, opened, activation.digest)
         {
             tracing::error!(digest = %activation.digest, error, "a policy can't be loaded");
         }
@@ -274,10 +274,12 @@ fn load_policies(journal: &Journal, policies: &PolicyHost, accounting: &Accounti
     }
 }
 
-fn load_policy(journal: &Journal, policies: &PolicyHost, digest: Digest) -> Result<(), String> {
+fn load_policy(journal: &Journal, policies: &PolicyHost, opened: &Opened, digest: Digest) -> Result<(), String> {
     let bytes = journal.policy_bytes(&digest).map_err(|error| error.to_string())?;
     let bytes = bytes.ok_or("its bytes are not in the journal")?;
-    policies.load(digest, &bytes).map(drop).map_err(|error| error.in_words())
+    let stored = opened.policies.iter().find(|stored| stored.digest == digest);
+    let profile = stored.map_or(Profile::default(), api::noted_profile);
+    policies.load(profile, digest, &bytes).map(drop).map_err(|error| error.in_words())
 }
 
 /// The daemon has started; on the very first start, the default tenant is made and comes under the standard policy, whose bytes are kept.

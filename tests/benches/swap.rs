@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant as Timer};
 
 use tallyman::id::{Digest, TenantId};
-use tallyman::journal::{Entry, NewActivation};
+use tallyman::journal::wire::Kind;
+use tallyman::journal::{Entry, FactQuery, NewActivation};
 use tallyman::policy::PolicyHost;
 use tallyman::tenant::Actor;
 
@@ -14,6 +15,9 @@ use crate::measure::{Line, Report, median, nanos, percentile};
 
 const LOAD: usize = 64;
 const SWAPS: usize = 200;
+const MANY: usize = 10_000;
+/// What ten thousand swaps may add to the memory: their instants and digests are some hundred kilobytes, the rest is the allocator's.
+const GROWTH_BYTES_MAX: u64 = 16 << 20;
 
 fn goal(what: &str, ours: f64, goal: &str, limit: f64) -> Line {
     Line {
@@ -103,6 +107,52 @@ async fn under_load(rig: &Arc<Rig>, other: Digest) -> Spans {
     Spans { transitions: seen, swaps, notes }
 }
 
+/// Memory of this process in bytes.
+fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4_096
+}
+
+/// Changes the rules as fast as the journal takes it while instances move. Answers the memory after a tenth and after all of it, how long a
+/// swap took, and how many faults were told.
+async fn many(rig: &Arc<Rig>, other: Digest) -> (u64, u64, f64, usize) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in LOAD..2 * LOAD {
+        let mut instance = rig.instance(number).await;
+        let (rig, stop) = (rig.clone(), stop.clone());
+        tasks.spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                instance.transition(&rig).await;
+            }
+        });
+    }
+    let standard = rig.policies.standard().digest();
+    let mut early = 0;
+    let begin = Timer::now();
+    for swap in 0..MANY {
+        let digest = if swap % 2 == 0 { other } else { standard };
+        let activation = NewActivation::now(TenantId::default_tenant(), digest, Actor::Operator);
+        rig.journal.commit(Entry { activation: Some(activation), ..Entry::default() }).await.unwrap();
+        if swap == MANY / 10 {
+            early = resident_bytes();
+        }
+    }
+    let each = begin.elapsed().as_nanos() as f64 / MANY as f64;
+    stop.store(true, Ordering::Relaxed);
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    let query = FactQuery { kind: Some(Kind::PolicyFaulted), ..FactQuery::default() };
+    let (mut faults, mut after) = (0, Some(0));
+    while let Some(from) = after {
+        let page = rig.journal.facts(&FactQuery { after: from, ..query.clone() }).unwrap();
+        faults += page.facts.len();
+        after = page.next;
+    }
+    (early, resident_bytes(), each, faults)
+}
+
 pub(crate) fn run(report: &mut Report) {
     let folder = tempfile::tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")).unwrap();
     let (standard, coarse) = (PolicyHost::standard_bytes(), coarse());
@@ -137,6 +187,30 @@ pub(crate) fn run(report: &mut Report) {
                 "under 150 ms",
                 150e6,
             ),
+        ],
+    );
+
+    let (early, late, each, faults) = runtime.block_on(many(&rig, other));
+    let grown = late.saturating_sub(early);
+    report.table(
+        &format!("{MANY} swaps one after the other while {LOAD} instances move as fast as they can"),
+        vec![
+            Line {
+                what: format!("memory: after all of them; peer: after a tenth; {faults} faults"),
+                ours: format!("{} MiB", late >> 20),
+                peer: format!("{} MiB", early >> 20),
+                ratio: format!("{:+.1} MiB", (late as f64 - early as f64) / f64::from(1 << 20)),
+                goal: "grows less than 16 MiB, no fault".into(),
+                holds: Some(grown < GROWTH_BYTES_MAX && faults == 0),
+            },
+            Line {
+                what: "a swap, durable, under load".into(),
+                ours: nanos(each),
+                peer: String::new(),
+                ratio: String::new(),
+                goal: String::new(),
+                holds: None,
+            },
         ],
     );
 }

@@ -538,10 +538,15 @@ impl Api {
         panic!("the lines ended before the last: {lines:?}");
     }
 
+    /// An answer that is no JSON.
+    pub fn text(&self, path: &str) -> String {
+        let asking = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token);
+        RUNTIME.block_on(async { asking.send().await?.text().await }).expect("an answer")
+    }
+
     /// All lines of a log that is not followed.
     pub fn lines(&self, path: &str) -> Vec<String> {
-        let asking = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token);
-        let text = RUNTIME.block_on(async { asking.send().await?.text().await }).expect("an answer");
+        let text = self.text(path);
         let data = text.lines().filter_map(|line| line.strip_prefix("data:"));
         data.map(|data| serde_json::from_str(data).expect("a line")).collect()
     }

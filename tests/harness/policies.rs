@@ -21,3 +21,15 @@ pub fn component(name: &str) -> Vec<u8> {
     let file = folder().join(format!("{name}.wasm"));
     std::fs::read(&file).unwrap_or_else(|why| panic!("can't read {}: {why}", file.display()))
 }
+
+/// The names of all of them, sorted.
+///
+/// # Panics
+/// If the folder can't be listed.
+pub fn names() -> Vec<String> {
+    let entries = std::fs::read_dir(folder()).expect("the build has left policies");
+    let name = |entry: std::fs::DirEntry| entry.file_name().to_str()?.strip_suffix(".wasm").map(str::to_owned);
+    let mut names: Vec<_> = entries.filter_map(|entry| name(entry.expect("an entry"))).collect();
+    names.sort();
+    names
+}

@@ -454,7 +454,10 @@ async fn no_tenant_sees_or_touches_what_is_anothers() {
     let seqs: Vec<_> = all["facts"].as_array().expect("facts").iter().map(|fact| fact["seq"].as_u64()).collect();
     assert_eq!(seqs, (1..=seqs.len() as u64).map(Some).collect::<Vec<_>>());
     let part = server.bare(Method::GET, "/journal?limit=1000").bearer_auth(TOKEN).header("tallyman-tenant", "acme");
-    assert_eq!(answer(part).await.1, own);
+    // The host may have written more facts of the tenant meanwhile.
+    let (part, own) = (answer(part).await.1["facts"].clone(), own["facts"].clone());
+    let (part, own) = (part.as_array().expect("facts"), own.as_array().expect("facts"));
+    assert_eq!(part.get(..own.len()), Some(own.as_slice()));
     server.stop().await;
 }
 

@@ -66,6 +66,7 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     ("GET", "/tokens", ADMINS),
     ("POST", "/tokens", ADMINS),
     ("DELETE", "/tokens/{id}", ADMINS),
+    ("GET", "/metrics", READERS),
     ("GET", "/journal", READERS),
     ("GET", "/journal/head", EVERYBODY),
 ];

@@ -340,6 +340,7 @@ impl From<AdmissionError> for ApiError {
             AdmissionError::Malformed { .. } => refused("malformed"),
             AdmissionError::TooManyFunctions { .. } => refused("too_many_functions"),
             AdmissionError::CustomSection { .. } => refused("custom_section"),
+            AdmissionError::LargeAccounts => refused("large_accounts"),
             AdmissionError::Imports { .. } => refused("imports"),
             AdmissionError::WrongVersion { .. } => refused("wrong_version"),
             AdmissionError::WrongWorld { .. } => refused("wrong_world"),
@@ -371,6 +372,7 @@ fn in_words(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Profile;
     use crate::vm::State;
 
     fn fleet_errors() -> Vec<(FleetError, u16, &'static str)> {
@@ -448,7 +450,7 @@ mod tests {
 
     #[test]
     fn a_policy_that_is_too_large_is_413_with_the_limit() {
-        let answer = ApiError::from(AdmissionError::TooLarge { bytes: 9_999_999 });
+        let answer = ApiError::from(AdmissionError::TooLarge { bytes: 9_999_999, profile: Profile::Compact });
         assert_eq!(answer.status(), 413);
         assert!(answer.body.message.contains(&limits::policy::COMPONENT_BYTES_MAX.to_string()));
     }

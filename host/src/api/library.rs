@@ -8,7 +8,7 @@ use super::model::{Policy, SelfTest, Timestamp};
 use crate::driver::FleetError;
 use crate::id::Digest;
 use crate::journal::{Journal, StoredPolicy};
-use crate::policy::{Admitted, PolicyHost, World};
+use crate::policy::{Admitted, PolicyHost, Profile, World};
 
 /// What is noted about the embedded standard policy when it is stored with the first facts.
 pub fn standard_record() -> String {
@@ -70,7 +70,8 @@ impl Library {
         }
         let missing = || ApiError::from(FleetError::NoSuchPolicy(digest.to_string()));
         let bytes = journal.policy_bytes(&digest)?.ok_or_else(missing)?;
-        self.host.load(digest, &bytes)?;
+        let profile = self.get(&digest).map_or(Profile::default(), |policy| profile_of(&policy));
+        self.host.load(profile, digest, &bytes)?;
         Ok(())
     }
 }
@@ -101,6 +102,7 @@ pub(super) fn describe(admitted: &Admitted, at: Timestamp) -> Policy {
         digest: admitted.digest,
         size_bytes: admitted.size_bytes as u64,
         world: admitted.world.as_str().into(),
+        profile: admitted.profile.to_string(),
         standard: false,
         state: None,
         admitted_at: Some(at),
@@ -116,9 +118,19 @@ pub(super) fn describe(admitted: &Admitted, at: Timestamp) -> Policy {
 }
 
 /// What is shown of a component before it was examined: it has no world yet.
-pub(super) fn arrived(digest: Digest, size_bytes: usize) -> Policy {
+pub(super) fn arrived(digest: Digest, size_bytes: usize, profile: Profile) -> Policy {
     let (world, size_bytes) = (String::new(), size_bytes as u64);
-    Policy { standard: false, world, size_bytes, ..standard(digest) }
+    Policy { standard: false, world, profile: profile.to_string(), size_bytes, ..standard(digest) }
+}
+
+/// The bounds that a policy runs under.
+pub(super) fn profile_of(policy: &Policy) -> Profile {
+    policy.profile.parse().unwrap_or_default()
+}
+
+/// The bounds that a stored policy runs under.
+pub fn noted_profile(stored: &StoredPolicy) -> Profile {
+    profile_of(&from_record(stored))
 }
 
 /// The policy as the journal stores it.
@@ -132,6 +144,7 @@ fn standard(digest: Digest) -> Policy {
         digest,
         size_bytes: PolicyHost::standard_bytes().len() as u64,
         world: World::Policy.as_str().into(),
+        profile: Profile::Compact.to_string(),
         standard: true,
         state: None,
         admitted_at: None,

@@ -14,6 +14,7 @@ mod instances;
 mod journal;
 mod library;
 mod logs;
+mod metrics;
 pub mod model;
 mod policies;
 mod routes;
@@ -35,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use capabilities::{HostCapabilities, HypervisorStatus};
 pub use error::{ApiError, ErrorBody};
-pub use library::standard_record;
+pub use library::{noted_profile, standard_record};
 pub use routes::{OPEN_PATHS, openapi, openapi_text, router};
 pub use serve::serve;
 pub use size::{UnknownSize, format_size, parse_size};

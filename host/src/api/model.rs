@@ -20,6 +20,7 @@ use crate::billing::Totals;
 use crate::id::{Digest, InstanceId, InstanceName, TenantId, TokenId};
 use crate::journal::wire::{ChainedFact, Command, ExitCause, Phase, Role, Rung, Standing};
 use crate::limits;
+use crate::policy::Profile;
 use crate::units::Nanos;
 use crate::vm;
 
@@ -600,6 +601,9 @@ pub struct Policy {
     pub size_bytes: u64,
     /// `policy` if it accounts and rates, `rater` if it rates only; empty while it is examined.
     pub world: String,
+    /// Which bounds it runs under: `compact` or `large`.
+    #[serde(default = "compact")]
+    pub profile: String,
     /// It is the one inside this program.
     pub standard: bool,
     /// Where it stands with the tenant; absent if they have nothing to do with each other.
@@ -614,6 +618,10 @@ pub struct Policy {
     /// How it did on the golden vectors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_test: Option<SelfTest>,
+}
+
+fn compact() -> String {
+    Profile::Compact.to_string()
 }
 
 /// How a policy did on the golden vectors.
@@ -663,22 +671,25 @@ pub struct PolicyLimits {
 }
 
 impl PolicyLimits {
-    /// Those of this program.
-    pub const CURRENT: PolicyLimits = PolicyLimits {
-        component_bytes_max: limits::policy::COMPONENT_BYTES_MAX as u64,
-        functions_max: limits::policy::FUNCTIONS_MAX as u64,
-        custom_section_bytes_max: limits::policy::CUSTOM_SECTION_BYTES_MAX as u64,
-        memory_bytes_max: limits::policy::MEMORY_BYTES_MAX as u64,
-        table_elements_max: limits::policy::TABLE_ELEMENTS_MAX as u64,
-        stack_bytes_max: limits::policy::STACK_BYTES_MAX as u64,
-        fuel_base: limits::policy::FUEL_BASE,
-        fuel_per_item: limits::policy::FUEL_PER_ITEM,
-        rating_fuel_base: limits::policy::RATING_FUEL_BASE,
-        rating_fuel_per_interval: limits::policy::RATING_FUEL_PER_INTERVAL,
-        batch_items_max: limits::policy::BATCH_ITEMS_MAX as u64,
-        deadline_ms: limits::policy::DEADLINE_TICKS * limits::policy::TICK_MS,
-        faults_in_a_row_max: limits::policy::FAULTS_IN_A_ROW_MAX as u64,
-    };
+    /// Those of a profile. Accounting calls have the same in both: in profile large there are none.
+    pub fn of(profile: Profile) -> PolicyLimits {
+        let bounds = profile.bounds();
+        PolicyLimits {
+            component_bytes_max: bounds.component_bytes_max as u64,
+            functions_max: bounds.functions_max.into(),
+            custom_section_bytes_max: bounds.custom_section_bytes_max as u64,
+            memory_bytes_max: bounds.memory_bytes_max as u64,
+            table_elements_max: bounds.table_elements_max as u64,
+            stack_bytes_max: bounds.stack_bytes_max as u64,
+            fuel_base: limits::policy::FUEL_BASE,
+            fuel_per_item: limits::policy::FUEL_PER_ITEM,
+            rating_fuel_base: bounds.rating_fuel_base,
+            rating_fuel_per_interval: bounds.rating_fuel_per_interval,
+            batch_items_max: limits::policy::BATCH_ITEMS_MAX as u64,
+            deadline_ms: bounds.deadline_ticks * limits::policy::TICK_MS,
+            faults_in_a_row_max: limits::policy::FAULTS_IN_A_ROW_MAX.into(),
+        }
+    }
 }
 
 /// All policies.
@@ -686,8 +697,10 @@ impl PolicyLimits {
 pub struct Policies {
     /// The standard policy first.
     pub policies: Vec<Policy>,
-    /// What each may cost.
+    /// What each of profile compact may cost.
     pub limits: PolicyLimits,
+    /// What each of profile large may cost.
+    pub large: PolicyLimits,
 }
 
 /// One policy.

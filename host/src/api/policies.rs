@@ -7,17 +7,19 @@ use axum::body::Bytes;
 use axum::extract::{Path, State as Extract};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::auth::Caller;
-use super::body::Raw;
+use super::body::{Params, Raw};
 use super::error::{ApiError, ErrorBody};
-use super::library::{arrived, describe, record};
+use super::library::{arrived, describe, profile_of, record};
 use super::model::{Policies, Policy, PolicyDetails, PolicyLimits, Timestamp};
 use super::{Shared, State, blocking};
 use crate::id::{Digest, TenantId};
 use crate::journal::NewPolicy;
 use crate::limits;
-use crate::policy::{AdmissionError, Admitted};
+use crate::policy::{AdmissionError, Admitted, Profile};
 use crate::tenant::{Actor, Move, Standing};
 
 impl State {
@@ -46,7 +48,8 @@ impl State {
 /// List policies
 ///
 /// Those of the tenant, or of all tenants for an operator who names none; the standard policy comes first. `state` is where each stands with the
-/// tenant. `limits` is what every policy may cost.
+/// tenant. `limits` is what every policy may cost, `large` what one of that
+/// profile may.
 #[utoipa::path(get, path = "/policies", tag = "policies", security(("bearer" = [])), responses(
     (status = 200, description = "All policies", body = Policies),
     (status = "4XX", description = "The request is wrong", body = ErrorBody),
@@ -55,7 +58,8 @@ pub(super) async fn list_policies(Extract(state): Shared, caller: Caller) -> Jso
     let tenant = caller.tenant();
     let policies = state.policies_of(caller.scope()).into_iter();
     let policies = policies.map(|policy| state.as_it_stands(&tenant, policy)).collect();
-    Json(Policies { policies, limits: PolicyLimits::CURRENT })
+    let (limits, large) = (PolicyLimits::of(Profile::Compact), PolicyLimits::of(Profile::Large));
+    Json(Policies { policies, limits, large })
 }
 
 /// One policy
@@ -76,15 +80,25 @@ pub(super) async fn get_policy(
     let (reading, digest) = (state.clone(), policy.digest);
     let history =
         blocking(move || Ok(reading.journal.policy_facts(&tenant, &digest, limits::api::POLICY_HISTORY_MAX)?));
-    Ok(Json(PolicyDetails { policy, history: history.await?, limits: PolicyLimits::CURRENT }))
+    let limits = PolicyLimits::of(profile_of(&policy));
+    Ok(Json(PolicyDetails { policy, history: history.await?, limits }))
+}
+
+/// How a component is to be examined.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct UploadParams {
+    /// Which bounds hold for it: `compact`, or `large` for raters in interpreted languages; `compact` if absent.
+    profile: Option<String>,
 }
 
 /// Upload a policy
 ///
 /// The component is examined, compiled off the path of any request, and tested; after that it can be activated for a tenant. To upload one again
 /// changes nothing.
-#[utoipa::path(post, path = "/policies", tag = "policies", security(("bearer" = [])),
-    request_body(content = Vec<u8>, content_type = "application/wasm", description = "The component's bytes, at most 1 MiB"), responses(
+#[utoipa::path(post, path = "/policies", tag = "policies", security(("bearer" = [])), params(UploadParams),
+    request_body(content = Vec<u8>, content_type = "application/wasm", description = "The component's bytes, at most 1 MiB, or 32 MiB in profile large"), responses(
     (status = 201, description = "It is admitted", body = Policy),
     (status = 413, description = "It is too large", body = ErrorBody),
     (status = "4XX", description = "It is refused; `code` and `message` say why", body = ErrorBody),
@@ -94,18 +108,21 @@ pub(super) async fn upload_policy(
     Extract(state): Shared,
     caller: Caller,
     headers: HeaderMap,
+    Params(UploadParams { profile }): Params<UploadParams>,
     Raw(bytes): Raw,
 ) -> Result<(StatusCode, Json<Policy>), ApiError> {
     check_content_type(&headers)?;
     caller.check_fuel(&state)?;
+    let profile = profile.map_or(Ok(Profile::default()), |profile| profile.parse())?;
     let (host, inspected) = (state.library.host().clone(), bytes.clone());
-    let digest = blocking(move || Ok(host.inspect(&inspected)?)).await?;
+    let digest = blocking(move || Ok(host.inspect(&inspected, profile)?)).await?;
     let tenant = caller.tenant();
     if let Some(known) = known(&state, &tenant, digest) {
         return Ok((StatusCode::CREATED, Json(known)));
     }
     state.tenancy.check_policies(&tenant, &digest)?;
-    let admitted = examine(&state, &tenant, caller.actor(), digest, bytes.clone()).await?;
+    let arrived = arrived(digest, bytes.len(), profile);
+    let admitted = examine(&state, &tenant, caller.actor(), arrived, bytes.clone()).await?;
     let policy = describe(&admitted, Timestamp(state.fleet.calendar_ns(state.fleet.now())));
     let (bytes, record, by) = (bytes.to_vec(), record(&policy), caller.actor());
     state.tenancy.admit(NewPolicy { tenant: tenant.clone(), digest, bytes, record, by }).await?;
@@ -128,15 +145,16 @@ async fn examine(
     state: &Arc<State>,
     tenant: &TenantId,
     by: Actor,
-    digest: Digest,
+    arrived: Policy,
     bytes: Bytes,
 ) -> Result<Admitted, ApiError> {
+    let (digest, profile) = (arrived.digest, profile_of(&arrived));
     let moved = |to, by, reason| Move { digest, to, by, reason, stand_in: None };
-    let uploaded = moved(Standing::Uploaded, by, format!("{} bytes", bytes.len()));
+    let uploaded = moved(Standing::Uploaded, by, format!("{} bytes, profile {profile}", bytes.len()));
     state.tenancy.move_policy(tenant, uploaded, None).await?;
-    state.library.arrive(arrived(digest, bytes.len()));
+    state.library.arrive(arrived);
     let host = state.library.host().clone();
-    let examined: Result<Admitted, AdmissionError> = blocking(move || Ok(host.admit(&bytes))).await?;
+    let examined: Result<Admitted, AdmissionError> = blocking(move || Ok(host.admit_in(profile, &bytes))).await?;
     if let Err(refusal) = &examined {
         let refused = moved(Standing::Refused, Actor::Host, refusal.in_words());
         state.tenancy.move_policy(tenant, refused, None).await?;

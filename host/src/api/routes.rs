@@ -15,8 +15,8 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::{
-    State, access, auth, capabilities, error, health, images, instances, journal, logs, policies, settings, shadows,
-    snapshots, tenants, tokens,
+    State, access, auth, capabilities, error, health, images, instances, journal, logs, metrics, policies, settings,
+    shadows, snapshots, tenants, tokens,
 };
 use crate::limits;
 
@@ -89,7 +89,7 @@ fn open() -> OpenApiRouter<Arc<State>> {
 
 /// Those that need the token.
 fn guarded() -> OpenApiRouter<Arc<State>> {
-    let component_bytes_max = DefaultBodyLimit::max(limits::policy::COMPONENT_BYTES_MAX);
+    let component_bytes_max = DefaultBodyLimit::max(limits::policy::large::COMPONENT_BYTES_MAX);
     OpenApiRouter::new()
         .routes(routes!(instances::list_instances, instances::create_instance))
         .routes(routes!(instances::get_instance, instances::delete_instance, settings::update_instance))
@@ -131,6 +131,7 @@ fn guarded() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(journal::list_facts))
         .routes(routes!(journal::get_journal_head))
         .routes(routes!(capabilities::get_capabilities))
+        .routes(routes!(metrics::get_metrics))
 }
 
 /// The whole service.

@@ -149,8 +149,14 @@ impl Client {
         self.answer(self.request(Method::DELETE, path)).await
     }
 
-    pub(super) async fn upload<T: DeserializeOwned>(&self, path: &[&str], bytes: Vec<u8>) -> anyhow::Result<T> {
-        let request = self.request(Method::POST, path).header("content-type", "application/wasm").body(bytes);
+    pub(super) async fn upload<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        bytes: Vec<u8>,
+    ) -> anyhow::Result<T> {
+        let request = self.request(Method::POST, path).query(query);
+        let request = request.header("content-type", "application/wasm").body(bytes);
         self.answer(request).await
     }
 

@@ -1,9 +1,13 @@
 //! `tallyman policy`.
 
+mod new;
+mod test;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use serde::Serialize;
 
 use super::Global;
 use super::client::Client;
@@ -13,6 +17,7 @@ use crate::api::model::{
     Activate, Activated, PerPhase, Policies, Policy, PolicyDetails, PolicyLimits, PolicyStanding, Rollback,
     ShadowReport, ShadowRequest, TenantPolicy, Timestamp,
 };
+use crate::policy::Profile;
 use crate::tenancy::SELF;
 use crate::tenant::Standing;
 use crate::vm;
@@ -20,11 +25,36 @@ use crate::vm;
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Upload a component; it is examined, compiled and tested
-    #[command(after_help = "Examples:\n  tallyman policy upload target/policies/coarse.wasm")]
+    #[command(
+        after_help = "Examples:\n  tallyman policy upload target/policies/coarse.wasm\n  tallyman policy upload mine.wasm --profile large"
+    )]
     Upload {
         /// The component
         file: PathBuf,
+        /// Which bounds hold for it: compact, or large for raters in interpreted languages
+        #[arg(long, default_value = "compact")]
+        profile: Profile,
     },
+    /// Write the beginnings of a policy of your own
+    #[command(
+        after_help = "Examples:\n  tallyman policy new mine --lang rust\n  tallyman policy new mine --lang python --into ./policies\n\nIts README.md says how to build it with the language's own tools."
+    )]
+    New(new::New),
+    /// Make a component of a core module that was built for the contract
+    #[command(
+        after_help = "Examples:\n  tallyman policy wrap target/wasm32-unknown-unknown/release/mine.wasm mine.wasm\n\n`wasm-tools component new` does the same."
+    )]
+    Wrap {
+        /// The core module
+        module: PathBuf,
+        /// The component to write
+        component: PathBuf,
+    },
+    /// Ask a component everything that must hold, and show what it costs; needs no daemon
+    #[command(
+        after_help = "Examples:\n  tallyman policy test mine.wasm\n  tallyman policy test mine.wasm --profile large --json"
+    )]
+    Test(test::Test),
     /// List policies
     #[command(visible_alias = "ls", after_help = "Examples:\n  tallyman policy list\n  tallyman policy list --json")]
     List,
@@ -110,8 +140,11 @@ impl Command {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
         let (client, output) = (global.client()?, global.output());
         match self {
-            Command::Upload { file } => {
-                let policy = upload(&client, &file).await?;
+            Command::New(new) => new.run(output),
+            Command::Wrap { module, component } => new::wrap(&module, &component, output),
+            Command::Test(test) => test.run(output).await,
+            Command::Upload { file, profile } => {
+                let policy = upload(&client, &file, profile).await?;
                 output.show(&policy, details)
             }
             Command::List => {
@@ -153,16 +186,17 @@ impl Command {
             }
             Command::Limits => {
                 let policies: Policies = client.get(&["policies"], &[]).await?;
-                output.show(&policies.limits, limits)
+                let both = Limits { compact: policies.limits, large: policies.large };
+                output.show(&both, limits)
             }
         }
     }
 }
 
 /// Uploads the component in a file.
-pub(super) async fn upload(client: &Client, file: &Path) -> anyhow::Result<Policy> {
+pub(super) async fn upload(client: &Client, file: &Path, profile: Profile) -> anyhow::Result<Policy> {
     let bytes = std::fs::read(file).with_context(|| format!("can't read {}", file.display()))?;
-    during("examining and compiling", client.upload(&["policies"], bytes))
+    during("examining and compiling", client.upload(&["policies"], &[("profile", profile.as_str())], bytes))
         .await
         .with_context(|| format!("{} is not admitted", file.display()))
 }
@@ -211,6 +245,7 @@ fn details(policy: &Policy) -> String {
     let rows = [
         ("digest", Some(policy.digest.to_string())),
         ("world", Some(policy.world.clone())),
+        ("profile", Some(policy.profile.clone())),
         ("bytes", Some(policy.size_bytes.to_string())),
         ("state", policy.state.map(|state| Standing::from(state).to_string())),
         ("standard", policy.standard.then(|| "yes, it is part of this program".into())),
@@ -248,22 +283,32 @@ fn status_text(status: &TenantPolicy) -> String {
     text
 }
 
-fn limits(limits: &PolicyLimits) -> String {
-    let rows = [
-        ("component", limits.component_bytes_max, "bytes"),
-        ("functions", limits.functions_max, ""),
-        ("custom section", limits.custom_section_bytes_max, "bytes"),
-        ("memory of a call", limits.memory_bytes_max, "bytes"),
-        ("table of a call", limits.table_elements_max, "elements"),
-        ("stack of a call", limits.stack_bytes_max, "bytes"),
-        ("fuel of an accounting call", limits.fuel_base, "units"),
-        ("and for each item", limits.fuel_per_item, "units"),
-        ("fuel of a rating call", limits.rating_fuel_base, "units"),
-        ("and for each interval", limits.rating_fuel_per_interval, "units"),
-        ("items of a call", limits.batch_items_max, ""),
-        ("wall clock of a call", limits.deadline_ms, "ms"),
-        ("faults in a row", limits.faults_in_a_row_max, ""),
+/// What a policy of either profile may cost.
+#[derive(Debug, Serialize)]
+struct Limits {
+    compact: PolicyLimits,
+    large: PolicyLimits,
+}
+
+fn limits(limits: &Limits) -> String {
+    type Of = fn(&PolicyLimits) -> u64;
+    let rows: [(&str, Of, &str); 13] = [
+        ("component", |limits| limits.component_bytes_max, "bytes"),
+        ("functions", |limits| limits.functions_max, ""),
+        ("custom section", |limits| limits.custom_section_bytes_max, "bytes"),
+        ("memory of a call", |limits| limits.memory_bytes_max, "bytes"),
+        ("table of a call", |limits| limits.table_elements_max, "elements"),
+        ("stack of a call", |limits| limits.stack_bytes_max, "bytes"),
+        ("fuel of an accounting call", |limits| limits.fuel_base, "units"),
+        ("and for each item", |limits| limits.fuel_per_item, "units"),
+        ("fuel of a rating call", |limits| limits.rating_fuel_base, "units"),
+        ("and for each interval", |limits| limits.rating_fuel_per_interval, "units"),
+        ("items of a call", |limits| limits.batch_items_max, ""),
+        ("wall clock of a call", |limits| limits.deadline_ms, "ms"),
+        ("faults in a row", |limits| limits.faults_in_a_row_max, ""),
     ];
-    let rows = rows.map(|(what, value, unit)| vec![what.to_owned(), value.to_string(), unit.to_owned()]);
-    output::table(&["AT MOST", "", ""], &[1], rows)
+    let row = |(what, of, unit): (&str, Of, &str)| {
+        vec![what.to_owned(), of(&limits.compact).to_string(), of(&limits.large).to_string(), unit.to_owned()]
+    };
+    output::table(&["AT MOST", "COMPACT", "LARGE", ""], &[1, 2], rows.map(row))
 }

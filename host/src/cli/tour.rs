@@ -13,6 +13,7 @@ use super::{Global, client::Client, image, instance, policy, serve};
 use crate::api::model::{Activate, CreateInstance, Instance, InstanceState, NoOptions, Rollback};
 use crate::clock;
 use crate::image::Manifest;
+use crate::policy::Profile;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -135,7 +136,8 @@ async fn command(client: &Client, name: &str, command: &str) -> anyhow::Result<I
 }
 
 async fn swap(client: &Client, file: &std::path::Path) -> anyhow::Result<()> {
-    let uploaded = step(&format!("upload the policy {}", file.display()), policy::upload(client, file)).await?;
+    let uploaded =
+        step(&format!("upload the policy {}", file.display()), policy::upload(client, file, Profile::Compact)).await?;
     // An earlier tour may have had it in force.
     let request =
         Activate { digest: uploaded.digest.to_string(), at: None, again: true, reason: Some("a tour".into()) };

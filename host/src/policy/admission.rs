@@ -1,12 +1,13 @@
 //! What a component must show before it may account for anybody: the cheap questions first, and nothing is compiled before all are answered.
 
 use wasmparser::{Encoding, Parser, Payload};
-use wit_parser::{Resolve, SourceMap};
+use wit_parser::{Resolve, SourceMap, WorldId};
 
 use super::component::World;
+use super::difference;
+use super::profile::Profile;
 use super::selftest::{SelfTest, SelfTestError};
 use crate::id::Digest;
-use crate::limits::policy as limits;
 
 /// The version of `tallyman:policy` that this host serves.
 const VERSION: &str = "0.1.0";
@@ -15,8 +16,8 @@ const TYPES: &str = "tallyman:policy/types@0.1.0";
 const ACCOUNTING: &str = "tallyman:policy/accounting@0.1.0";
 const RATING: &str = "tallyman:policy/rating@0.1.0";
 
-/// The contract itself, to compare a component's types with.
-const CONTRACT: [(&str, &str); 4] = [
+/// The contract itself, by the names of its files: to compare a component's types with, and to hand out.
+pub const CONTRACT: [(&str, &str); 4] = [
     ("types.wit", include_str!("../../../wit/types.wit")),
     ("accounting.wit", include_str!("../../../wit/accounting.wit")),
     ("rating.wit", include_str!("../../../wit/rating.wit")),
@@ -30,6 +31,8 @@ pub struct Admitted {
     pub digest: Digest,
     /// Which world it is for.
     pub world: World,
+    /// Which bounds it runs under.
+    pub profile: Profile,
     /// Its size.
     pub size_bytes: usize,
     /// How it did on the golden vectors.
@@ -42,10 +45,15 @@ pub struct Admitted {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AdmissionError {
     /// Too many bytes to be compiled in a bounded time.
-    #[error("the component has {bytes} bytes; at most {} are admitted", limits::COMPONENT_BYTES_MAX)]
+    #[error(
+        "the component has {bytes} bytes; at most {} are admitted in profile {profile}{}",
+        profile.bounds().component_bytes_max, larger(*profile)
+    )]
     TooLarge {
         /// How many it has.
         bytes: usize,
+        /// Under which bounds.
+        profile: Profile,
     },
     /// Not WebAssembly at all.
     #[error("not a WebAssembly component: it does not begin with the bytes 00 61 73 6d 0d 00 01 00")]
@@ -60,19 +68,34 @@ pub enum AdmissionError {
         reason: String,
     },
     /// So many functions that compiling takes too long.
-    #[error("the component has {functions} functions; at most {} are admitted", limits::FUNCTIONS_MAX)]
+    #[error(
+        "the component has {functions} functions; at most {} are admitted in profile {profile}{}",
+        profile.bounds().functions_max, larger(*profile)
+    )]
     TooManyFunctions {
         /// How many it has.
         functions: u32,
+        /// Under which bounds.
+        profile: Profile,
     },
     /// A custom section that is large for no good reason.
-    #[error("custom section '{name}' has {bytes} bytes; at most {} are admitted", limits::CUSTOM_SECTION_BYTES_MAX)]
+    #[error(
+        "custom section '{name}' has {bytes} bytes; at most {} are admitted in profile {profile}",
+        profile.bounds().custom_section_bytes_max
+    )]
     CustomSection {
         /// Its name.
         name: String,
         /// Its size.
         bytes: usize,
+        /// Under which bounds.
+        profile: Profile,
     },
+    /// It would account, slowly, on the path of everybody's transitions.
+    #[error(
+        "profile large is for world `rater`, which exports {RATING} alone: accounting is on the path of every transition; build this one for profile compact, or leave {ACCOUNTING} out"
+    )]
+    LargeAccounts,
     /// It wants something from the host. A policy gets all it needs as arguments.
     #[error("the component imports {}; a policy may import nothing but {TYPES}", names.join(", "))]
     Imports {
@@ -80,12 +103,14 @@ pub enum AdmissionError {
         names: Vec<String>,
     },
     /// It was built for another version of the contract.
-    #[error("the component exports {has}; this host serves {wants}")]
+    #[error("the component exports {has}; this host serves {wants}{}", listed(differs))]
     WrongVersion {
         /// What this host has.
         wants: String,
         /// What the component has.
         has: String,
+        /// Where the two versions differ, function by function.
+        differs: Vec<String>,
     },
     /// It was built for something else altogether.
     #[error(
@@ -106,11 +131,14 @@ pub enum AdmissionError {
     },
     /// Names and version are right, but the functions' types differ.
     #[error(
-        "the component's types differ from those of {PACKAGE}*@{VERSION}; build it against this host's wit/: {reason}"
+        "the component's types differ from those of {PACKAGE}*@{VERSION}; build it against this host's wit/: {reason}{}",
+        listed(differs)
     )]
     WrongTypes {
-        /// Where they differ.
+        /// What the first difference is, as the type checker says it.
         reason: String,
+        /// Where they differ, function by function.
+        differs: Vec<String>,
     },
     /// The engine will not have it.
     #[error("the component does not compile under this host's limits: {reason}")]
@@ -145,25 +173,47 @@ impl AdmissionError {
     }
 }
 
+/// Where to go with what is too much for a profile.
+fn larger(profile: Profile) -> &'static str {
+    match profile {
+        Profile::Compact => "; profile large takes more, for raters in interpreted languages",
+        Profile::Large => "",
+    }
+}
+
+/// What differs, after a colon; nothing if it is not known.
+fn listed(differs: &[String]) -> String {
+    if differs.is_empty() { String::new() } else { format!("; what differs: {}", differs.join("; ")) }
+}
+
 fn or_nothing(names: &[String]) -> String {
     if names.is_empty() { "nothing".into() } else { names.join(", ") }
 }
 
 /// Everything that can be asked without compiling or running the component.
-pub(super) fn inspect(bytes: &[u8]) -> Result<World, AdmissionError> {
-    if bytes.len() > limits::COMPONENT_BYTES_MAX {
-        return Err(AdmissionError::TooLarge { bytes: bytes.len() });
+pub(super) fn inspect(bytes: &[u8], profile: Profile) -> Result<World, AdmissionError> {
+    let bounds = profile.bounds();
+    if bytes.len() > bounds.component_bytes_max {
+        return Err(AdmissionError::TooLarge { bytes: bytes.len(), profile });
     }
     check_preamble(bytes)?;
-    let outline = Outline::read(bytes)?;
-    if outline.functions > limits::FUNCTIONS_MAX {
-        return Err(AdmissionError::TooManyFunctions { functions: outline.functions });
+    let outline = Outline::read(bytes, profile)?;
+    if outline.functions > bounds.functions_max {
+        return Err(AdmissionError::TooManyFunctions { functions: outline.functions, profile });
     }
     // Another version has other types and so another import, too; the version is what its author needs to hear.
-    let world = world(&outline.exports)?;
+    let world = world(&outline.exports, bytes)?;
     check_imports(outline.imports)?;
     check_types(world, bytes)?;
-    Ok(world)
+    match (world, profile) {
+        (World::Policy, Profile::Large) => Err(AdmissionError::LargeAccounts),
+        (World::Policy, Profile::Compact) | (World::Rater, _) => Ok(world),
+    }
+}
+
+/// Which world a component is for.
+pub(super) fn world_of(bytes: &[u8]) -> Result<World, AdmissionError> {
+    world(&Outline::read(bytes, Profile::Large)?.exports, bytes)
 }
 
 fn check_preamble(bytes: &[u8]) -> Result<(), AdmissionError> {
@@ -185,7 +235,7 @@ struct Outline {
 }
 
 impl Outline {
-    fn read(bytes: &[u8]) -> Result<Self, AdmissionError> {
+    fn read(bytes: &[u8], profile: Profile) -> Result<Self, AdmissionError> {
         let malformed = |error: wasmparser::BinaryReaderError| AdmissionError::Malformed { reason: error.to_string() };
         let mut outline = Self::default();
         let mut nested = Vec::new();
@@ -198,7 +248,7 @@ impl Outline {
                 }
                 _ => outline.note(&payload, nested.as_slice() == [Encoding::Component]).map_err(malformed)?,
             }
-            check_custom(&payload)?;
+            check_custom(&payload, profile)?;
         }
         Ok(outline)
     }
@@ -227,13 +277,13 @@ impl Outline {
     }
 }
 
-fn check_custom(payload: &Payload<'_>) -> Result<(), AdmissionError> {
-    match payload {
-        Payload::CustomSection(section) if section.data().len() > limits::CUSTOM_SECTION_BYTES_MAX => {
-            Err(AdmissionError::CustomSection { name: section.name().into(), bytes: section.data().len() })
-        }
-        _ => Ok(()),
+fn check_custom(payload: &Payload<'_>, profile: Profile) -> Result<(), AdmissionError> {
+    let Payload::CustomSection(section) = payload else { return Ok(()) };
+    let bytes = section.data().len();
+    if bytes <= profile.bounds().custom_section_bytes_max {
+        return Ok(());
     }
+    Err(AdmissionError::CustomSection { name: section.name().into(), bytes, profile })
 }
 
 fn check_imports(mut names: Vec<String>) -> Result<(), AdmissionError> {
@@ -241,13 +291,17 @@ fn check_imports(mut names: Vec<String>) -> Result<(), AdmissionError> {
     if names.is_empty() { Ok(()) } else { Err(AdmissionError::Imports { names }) }
 }
 
-fn world(exports: &[String]) -> Result<World, AdmissionError> {
+fn world(exports: &[String], bytes: &[u8]) -> Result<World, AdmissionError> {
     let exported = |name: &str| exports.iter().any(|export| export == name);
     for wants in [ACCOUNTING, RATING] {
         let unversioned = wants.split('@').next().unwrap_or(wants);
         let other = exports.iter().find(|name| *name != wants && name.split('@').next() == Some(unversioned));
         if let Some(has) = other.filter(|_| !exported(wants)) {
-            return Err(AdmissionError::WrongVersion { wants: wants.into(), has: has.clone() });
+            return Err(AdmissionError::WrongVersion {
+                wants: wants.into(),
+                has: has.clone(),
+                differs: difference::of(bytes),
+            });
         }
     }
     match (exported(ACCOUNTING), exported(RATING)) {
@@ -260,14 +314,23 @@ fn world(exports: &[String]) -> Result<World, AdmissionError> {
 
 /// Holds the component against the contract, type by type. Without this a difference inside a record would show at the first call only.
 fn check_types(world: World, bytes: &[u8]) -> Result<(), AdmissionError> {
-    let differ = |error: anyhow::Error| AdmissionError::WrongTypes { reason: format!("{:#}", error) };
+    let differ = |error: anyhow::Error| AdmissionError::WrongTypes {
+        reason: format!("{:#}", error),
+        differs: difference::of(bytes),
+    };
+    let (resolve, id) = contract(world).map_err(differ)?;
+    wit_component::targets(&resolve, id, bytes).map_err(differ)
+}
+
+/// A world of the contract that this host serves.
+pub(super) fn contract(world: World) -> anyhow::Result<(Resolve, WorldId)> {
     let mut sources = SourceMap::new();
     for (name, text) in CONTRACT {
         sources.push_str(name, text);
     }
     let mut resolve = Resolve::default();
-    let contract = sources.parse().map_err(|(_, error)| differ(error.into()))?;
-    let package = resolve.push_group(contract).map_err(|error| differ(error.into()))?;
-    let id = resolve.select_world(&[package], Some(world.as_str())).map_err(differ)?;
-    wit_component::targets(&resolve, id, bytes).map_err(differ)
+    let contract = sources.parse().map_err(|(_, error)| error)?;
+    let package = resolve.push_group(contract)?;
+    let id = resolve.select_world(&[package], Some(world.as_str()))?;
+    Ok((resolve, id))
 }

@@ -8,6 +8,7 @@ use super::bindings::exports::tallyman::policy::{accounting, rating as rates};
 use super::bindings::tallyman::policy::types::{TotalsColumns, TrackerColumns};
 use super::engine::{Answer, Budget, Limiter, Runtime};
 use super::fault::Fault;
+use super::profile::Profile;
 use super::rating::{self, Request, Statement};
 use super::wire::{self, Step};
 use crate::billing::conservation::{check_enter, check_snapshot};
@@ -85,6 +86,16 @@ impl Policy {
             Accounting::Own(_) => World::Policy,
             Accounting::Standard(_) => World::Rater,
         }
+    }
+
+    /// The bounds that it runs under.
+    pub fn profile(&self) -> Profile {
+        self.runtime.profile()
+    }
+
+    /// What a rating call with this many intervals may use.
+    pub(super) fn rating_budget(&self, intervals: usize) -> Budget {
+        self.runtime.rating(intervals)
     }
 
     /// An instance enters a phase.
@@ -199,14 +210,18 @@ impl Policy {
     /// # Errors
     /// What the policy did wrong; a statement that does not add up included.
     pub fn rate(&self, request: &Request) -> Result<Statement, Fault> {
-        let budget = Budget::rating(request.intervals.subject.len());
+        self.rate_metered(request).map(|answer| answer.value)
+    }
+
+    pub(super) fn rate_metered(&self, request: &Request) -> Result<Answer<Statement>, Fault> {
+        let budget = self.runtime.rating(request.intervals.subject.len());
         let answer = self.runtime.call(&self.instance, budget, |store, instance| {
             let guest = self.rating.load(&mut *store, instance)?;
             guest.call_rate(store, request)
         })?;
         let statement = answer.value?;
         rating::check(request, &statement)?;
-        Ok(statement)
+        Ok(Answer { value: statement, fuel: answer.fuel })
     }
 
     /// Asks the accounting half, be it the component's own or the standard one.

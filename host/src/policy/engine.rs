@@ -11,12 +11,14 @@ use wasmtime::{
 };
 
 use super::fault::{Exceeded, Fault};
+use super::profile::{Bounds, Profile};
 use crate::limits::policy as limits;
 
-/// Where policies run.
+/// Where policies of one profile run.
 pub(super) struct Runtime {
     engine: Engine,
     slots: Slots,
+    profile: Profile,
 }
 
 /// What one call may use.
@@ -34,16 +36,6 @@ impl Budget {
         let answer_bytes = limits::ANSWER_BYTES_BASE + limits::ANSWER_BYTES_PER_ITEM.saturating_mul(items);
         Self { fuel, answer_bytes, ticks: limits::DEADLINE_TICKS }
     }
-
-    /// For a rating call with this many intervals.
-    pub(super) fn rating(intervals: usize) -> Self {
-        let fuel = limits::RATING_FUEL_PER_INTERVAL.saturating_mul(intervals as u64);
-        Self {
-            fuel: fuel.saturating_add(limits::RATING_FUEL_BASE),
-            answer_bytes: limits::RATING_ANSWER_BYTES_MAX,
-            ticks: limits::DEADLINE_TICKS,
-        }
-    }
 }
 
 /// An answer, and the fuel that it took.
@@ -54,10 +46,25 @@ pub(super) struct Answer<T> {
 }
 
 impl Runtime {
-    pub(super) fn new() -> wasmtime::Result<Self> {
-        let engine = Engine::new(&config())?;
+    pub(super) fn new(profile: Profile) -> wasmtime::Result<Self> {
+        let engine = Engine::new(&config(profile))?;
         start_ticking(&engine)?;
-        Ok(Self { engine, slots: Slots::new(limits::INSTANCES_MAX) })
+        Ok(Self { engine, slots: Slots::new(profile.bounds().instances_max), profile })
+    }
+
+    pub(super) fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    /// What a rating call with this many intervals may use.
+    pub(super) fn rating(&self, intervals: usize) -> Budget {
+        let bounds = self.profile.bounds();
+        let fuel = bounds.rating_fuel_per_interval.saturating_mul(intervals as u64);
+        Budget {
+            fuel: fuel.saturating_add(bounds.rating_fuel_base),
+            answer_bytes: limits::RATING_ANSWER_BYTES_MAX,
+            ticks: bounds.deadline_ticks,
+        }
     }
 
     pub(super) fn compile(&self, bytes: &[u8]) -> wasmtime::Result<Component> {
@@ -81,7 +88,7 @@ impl Runtime {
         ask: impl FnOnce(&mut Store<Limiter>, &wasmtime::component::Instance) -> wasmtime::Result<T>,
     ) -> Result<Answer<T>, Fault> {
         let _slot = self.slots.take();
-        let mut store = Store::new(&self.engine, Limiter);
+        let mut store = Store::new(&self.engine, Limiter(self.profile.bounds()));
         let run = || -> wasmtime::Result<Answer<T>> {
             store.limiter(|limiter| limiter);
             store.set_fuel(budget.fuel)?;
@@ -96,7 +103,12 @@ impl Runtime {
 }
 
 /// Every setting decides a result, a bound, or the speed; each says which.
-fn config() -> Config {
+fn config(profile: Profile) -> Config {
+    let allocation = match profile {
+        Profile::Compact => InstanceAllocationStrategy::Pooling(pool(profile.bounds())),
+        // Rare and long calls: a pool of large slots would hold memory for nothing.
+        Profile::Large => InstanceAllocationStrategy::OnDemand,
+    };
     let mut config = Config::new();
     config
         // One compiler only: another one charges fuel differently.
@@ -111,28 +123,28 @@ fn config() -> Config {
         // Fuel decides; the epoch is the backstop.
         .consume_fuel(true)
         .epoch_interruption(true)
-        .max_wasm_stack(limits::STACK_BYTES_MAX)
+        .max_wasm_stack(profile.bounds().stack_bytes_max)
         .wasm_backtrace_max_frames(NonZeroUsize::new(limits::BACKTRACE_FRAMES_MAX))
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
+        .allocation_strategy(allocation);
     config
 }
 
 /// The pool. Memory reservation and guard keep their defaults: with less than 4 GiB reserved the compiler checks every access, which
 /// doubles the cost of a batch.
-fn pool() -> PoolingAllocationConfig {
-    let slots = limits::INSTANCES_MAX;
+fn pool(bounds: &Bounds) -> PoolingAllocationConfig {
+    let slots = bounds.instances_max;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)
-        .total_core_instances(slots * limits::CORE_INSTANCES_MAX)
+        .total_core_instances(slots * bounds.core_instances_max)
         .total_memories(slots)
-        .total_tables(slots * limits::TABLES_MAX)
+        .total_tables(slots * bounds.tables_max)
         .max_memories_per_component(1)
-        .max_core_instances_per_component(limits::CORE_INSTANCES_MAX)
-        .max_tables_per_component(limits::TABLES_MAX)
-        .max_memory_size(limits::MEMORY_BYTES_MAX)
-        .table_elements(limits::TABLE_ELEMENTS_MAX)
+        .max_core_instances_per_component(bounds.core_instances_max)
+        .max_tables_per_component(bounds.tables_max)
+        .max_memory_size(bounds.memory_bytes_max)
+        .table_elements(bounds.table_elements_max)
         .linear_memory_keep_resident(limits::KEEP_RESIDENT_BYTES)
-        .table_keep_resident(limits::TABLE_ELEMENTS_MAX * size_of::<usize>())
+        .table_keep_resident(bounds.table_elements_max * size_of::<usize>())
         .pagemap_scan(Enabled::Auto)
         .max_unused_warm_slots(slots);
     pool
@@ -155,29 +167,31 @@ fn start_ticking(engine: &Engine) -> wasmtime::Result<()> {
 /// Refuses growth with an error of its own, which ends the call: a guest that sees `memory.grow` fail could answer differently
 /// under other limits.
 #[derive(Debug)]
-pub(super) struct Limiter;
+pub(super) struct Limiter(&'static Bounds);
 
 impl ResourceLimiter for Limiter {
     fn memory_growing(&mut self, _current: usize, wanted: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
-        if wanted > limits::MEMORY_BYTES_MAX {
-            return Err(Exceeded::Memory { wanted }.into());
+        let allowed = self.0.memory_bytes_max;
+        if wanted > allowed {
+            return Err(Exceeded::Memory { wanted, allowed }.into());
         }
         Ok(true)
     }
 
     fn table_growing(&mut self, _current: usize, wanted: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
-        if wanted > limits::TABLE_ELEMENTS_MAX {
-            return Err(Exceeded::Table { wanted }.into());
+        let allowed = self.0.table_elements_max;
+        if wanted > allowed {
+            return Err(Exceeded::Table { wanted, allowed }.into());
         }
         Ok(true)
     }
 
     fn instances(&self) -> usize {
-        limits::CORE_INSTANCES_MAX as usize
+        self.0.core_instances_max as usize
     }
 
     fn tables(&self) -> usize {
-        limits::TABLES_MAX as usize
+        self.0.tables_max as usize
     }
 
     fn memories(&self) -> usize {

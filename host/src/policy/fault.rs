@@ -23,7 +23,7 @@ pub enum Fault {
     #[error("{0}")]
     Exceeded(Exceeded),
     /// It recursed too deeply.
-    #[error("overflowed its stack of {} bytes", limits::STACK_BYTES_MAX)]
+    #[error("overflowed its stack")]
     StackOverflow,
     /// The wall clock ran out, which says more about the host than about the policy: ask again.
     #[error("gave no answer within {ms} ms; try again")]
@@ -94,16 +94,20 @@ pub enum Fault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Exceeded {
     /// Linear memory.
-    #[error("asked for {wanted} bytes of memory; {} are allowed", limits::MEMORY_BYTES_MAX)]
+    #[error("asked for {wanted} bytes of memory; {allowed} are allowed")]
     Memory {
         /// Bytes asked for.
         wanted: usize,
+        /// Most that it may have.
+        allowed: usize,
     },
     /// A table.
-    #[error("asked for {wanted} table elements; {} are allowed", limits::TABLE_ELEMENTS_MAX)]
+    #[error("asked for {wanted} table elements; {allowed} are allowed")]
     Table {
         /// Elements asked for.
         wanted: usize,
+        /// Most that it may have.
+        allowed: usize,
     },
 }
 

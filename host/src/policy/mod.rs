@@ -1,7 +1,8 @@
 //! Policies: components that say how time counts and what it costs. The only user of the WebAssembly engine.
 //!
 //! - `admission` looks at a component before anything of it runs; `selftest` asks it what every policy must get right;
-//! - `engine` holds the bounds of a call, `component` makes the calls, `wire` checks the answers, `fault` names what went wrong;
+//! - `profile` holds the bounds, `difference` says how another contract differs, `conformance` asks everything at once, without a daemon;
+//! - `engine` holds a call to its bounds, `component` makes the calls, `wire` checks the answers, `fault` names what went wrong;
 //! - `rating` checks charge lines, `hours` which price holds when;
 //! - `cache` keeps compiled policies on disk;
 //! - `accounting` applies the policies in force to facts, and carries on without one that fails; `shadow` counts the same beside it.
@@ -14,9 +15,12 @@ mod admission;
 mod bindings;
 mod cache;
 mod component;
+pub mod conformance;
+mod difference;
 mod engine;
 mod fault;
 mod hours;
+mod profile;
 pub mod rating;
 mod selftest;
 pub mod shadow;
@@ -25,17 +29,18 @@ mod wire;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use wasmtime::component::Component;
 
 pub use accounting::Accounting;
-pub use admission::{AdmissionError, Admitted};
+pub use admission::{AdmissionError, Admitted, CONTRACT};
 pub use bindings::tallyman::policy::types as contract;
 pub use cache::CacheError;
 pub use component::{Policy, World};
 pub use fault::{Exceeded, Fault, Refused};
+pub use profile::{Bounds, Profile};
 pub use selftest::{SelfTest, SelfTestError};
 
 use crate::clock;
@@ -60,9 +65,32 @@ pub enum OpenError {
     Standard(#[source] AdmissionError),
 }
 
+/// Why a core module can't be made a component.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("it was not built for a world of the contract: {reason}")]
+pub struct WrapError {
+    reason: String,
+}
+
+/// Makes a component of a core module that was built for a world of the contract.
+///
+/// # Errors
+/// [`WrapError`] with what is missing.
+pub fn wrap(module: &[u8]) -> Result<Vec<u8>, WrapError> {
+    let encoder = wit_component::ComponentEncoder::default().validate(true).module(module);
+    let encoded = encoder.and_then(|mut encoder| encoder.encode());
+    let component = encoded.map_err(|error| WrapError { reason: fault::clipped(format!("{error:#}")) })?;
+    match admission::world_of(&component) {
+        Ok(_) => Ok(component),
+        Err(error) => Err(WrapError { reason: error.in_words() }),
+    }
+}
+
 /// All policies of this host.
 pub struct PolicyHost {
-    runtime: Arc<Runtime>,
+    compact: Arc<Runtime>,
+    /// Made when the first policy needs it.
+    large: OnceLock<Arc<Runtime>>,
     cache: Cache,
     standard: Arc<Policy>,
     loaded: ArcSwap<HashMap<Digest, Arc<Policy>>>,
@@ -77,8 +105,8 @@ impl PolicyHost {
     /// [`OpenError`], each with what to do about it.
     pub fn open(cache_dir: &Path) -> Result<PolicyHost, OpenError> {
         let cache = Cache::open(cache_dir)?;
-        let runtime = Runtime::new().map_err(|error| OpenError::Engine { reason: format!("{error:#}") })?;
-        let runtime = Arc::new(runtime);
+        let runtime = Runtime::new(Profile::Compact);
+        let runtime = Arc::new(runtime.map_err(|error| OpenError::Engine { reason: format!("{error:#}") })?);
         let digest = Digest::of(standard::COMPONENT);
         let standard = match from_cache(&runtime, &cache, digest, None) {
             Some(policy) => Arc::new(policy),
@@ -89,7 +117,21 @@ impl PolicyHost {
             }
         };
         let loaded = ArcSwap::from_pointee(HashMap::from([(digest, Arc::clone(&standard))]));
-        Ok(Self { runtime, cache, standard, loaded, compiling: Mutex::new(()) })
+        Ok(Self { compact: runtime, large: OnceLock::new(), cache, standard, loaded, compiling: Mutex::new(()) })
+    }
+
+    /// Where policies of a profile run.
+    fn runtime(&self, profile: Profile) -> Result<Arc<Runtime>, AdmissionError> {
+        if profile == Profile::Compact {
+            return Ok(self.compact.clone());
+        }
+        if let Some(large) = self.large.get() {
+            return Ok(large.clone());
+        }
+        let made = Runtime::new(profile);
+        let made = made.map_err(|error| AdmissionError::Compile { reason: fault::clipped(format!("{error:#}")) })?;
+        // Somebody else may have been quicker; one of the two is kept.
+        Ok(self.large.get_or_init(|| Arc::new(made)).clone())
     }
 
     /// The policy that holds where no other does.
@@ -106,28 +148,44 @@ impl PolicyHost {
     ///
     /// # Errors
     /// [`AdmissionError`], with what would be right.
-    pub fn inspect(&self, bytes: &[u8]) -> Result<Digest, AdmissionError> {
-        admission::inspect(bytes).map(|_| Digest::of(bytes))
+    pub fn inspect(&self, bytes: &[u8], profile: Profile) -> Result<Digest, AdmissionError> {
+        admission::inspect(bytes, profile).map(|_| Digest::of(bytes))
     }
 
-    /// Examines a component and keeps it ready. Blocks for as long as a compilation takes, and for those before it; call it where
-    /// waiting does no harm.
+    /// Examines a component under the bounds of profile compact; see [`PolicyHost::admit_in`].
     ///
     /// # Errors
     /// [`AdmissionError`], with what would be right.
     pub fn admit(&self, bytes: &[u8]) -> Result<Admitted, AdmissionError> {
-        let world = admission::inspect(bytes)?;
-        let digest = Digest::of(bytes);
-        let (self_test, compile_ms) = match self.get(digest) {
-            Some(policy) => (selftest::run(&policy).map_err(AdmissionError::SelfTest)?, 0),
-            None => self.compile_and_test(digest, bytes)?,
-        };
-        Ok(Admitted { digest, world, size_bytes: bytes.len(), self_test, compile_ms })
+        self.admit_in(Profile::Compact, bytes)
     }
 
-    fn compile_and_test(&self, digest: Digest, bytes: &[u8]) -> Result<(SelfTest, u64), AdmissionError> {
+    /// Examines a component and keeps it ready. Blocks for as long as a compilation takes, and for those before it; call it where
+    /// waiting does no harm. One that is loaded keeps the profile that it has.
+    ///
+    /// # Errors
+    /// [`AdmissionError`], with what would be right.
+    pub fn admit_in(&self, profile: Profile, bytes: &[u8]) -> Result<Admitted, AdmissionError> {
+        let digest = Digest::of(bytes);
+        let known = self.get(digest);
+        let profile = known.as_ref().map_or(profile, |policy| policy.profile());
+        let world = admission::inspect(bytes, profile)?;
+        let (self_test, compile_ms) = match known {
+            Some(policy) => (selftest::run(&policy).map_err(AdmissionError::SelfTest)?, 0),
+            None => self.compile_and_test(profile, digest, bytes)?,
+        };
+        Ok(Admitted { digest, world, profile, size_bytes: bytes.len(), self_test, compile_ms })
+    }
+
+    fn compile_and_test(
+        &self,
+        profile: Profile,
+        digest: Digest,
+        bytes: &[u8],
+    ) -> Result<(SelfTest, u64), AdmissionError> {
+        let runtime = self.runtime(profile)?;
         let _one = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
-        let compiled = compile(&self.runtime, digest, bytes, Some(&self.standard))?;
+        let compiled = compile(&runtime, digest, bytes, Some(&self.standard))?;
         let self_test = selftest::run(&compiled.policy).map_err(AdmissionError::SelfTest)?;
         self.cache.put(digest, &compiled.component);
         self.keep(compiled.policy);
@@ -139,7 +197,7 @@ impl PolicyHost {
     ///
     /// # Errors
     /// [`AdmissionError`] if the bytes are not those of `digest`, or are no longer admitted by this version.
-    pub fn load(&self, digest: Digest, bytes: &[u8]) -> Result<Arc<Policy>, AdmissionError> {
+    pub fn load(&self, profile: Profile, digest: Digest, bytes: &[u8]) -> Result<Arc<Policy>, AdmissionError> {
         let is = Digest::of(bytes);
         if is != digest {
             return Err(AdmissionError::Digest { named: digest, is });
@@ -147,10 +205,11 @@ impl PolicyHost {
         if let Some(policy) = self.get(digest) {
             return Ok(policy);
         }
-        if let Some(policy) = from_cache(&self.runtime, &self.cache, digest, Some(&self.standard)) {
+        let runtime = self.runtime(profile)?;
+        if let Some(policy) = from_cache(&runtime, &self.cache, digest, Some(&self.standard)) {
             return Ok(self.keep(Arc::new(policy)));
         }
-        self.admit(bytes)?;
+        self.admit_in(profile, bytes)?;
         self.get(digest).ok_or(AdmissionError::Compile { reason: "it was unloaded meanwhile".into() })
     }
 

@@ -129,7 +129,7 @@ fn rate_nothing(policy: &Policy) -> Result<(), SelfTestError> {
     }
 }
 
-fn request() -> Request {
+pub(super) fn request() -> Request {
     Request {
         tenant: "self-test".into(),
         invoice: Span { start: AT.0, end: AT_END.0 },

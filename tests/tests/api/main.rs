@@ -15,6 +15,7 @@ mod requests;
 mod restart;
 mod startup;
 mod states;
+mod strangers;
 mod tenants;
 
 use tallyman_tests::daemon::Daemon;

@@ -159,6 +159,11 @@ fn two_faults_quarantine_a_policy_and_the_last_good_one_accounts_what_it_owes_on
     let ill = &status["quarantined"][0];
     assert_eq!((&ill["digest"], &ill["stand_in"], &ill["alert"]), (&bad, &good, &json!(true)), "{ill}");
     assert!(ill["reason"].as_str().expect("a reason").contains("unreachable"), "{ill}");
+    for api in [&tenant, daemon.api()] {
+        let watched = api.text("/metrics");
+        assert!(watched.lines().any(|line| line == r#"tallyman_policy_alerts{tenant="acme"} 1"#), "{watched}");
+    }
+    assert!(!tenant.text("/metrics").contains("default"), "another tenant's figures");
     assert_eq!(tenant.get("/health").done()["alerts"], json!(1));
     let facts = tenant.get("/journal?kind=policy-activated").done();
     let last = facts["facts"].as_array().expect("facts").last().expect("one").clone();

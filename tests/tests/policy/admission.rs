@@ -2,7 +2,7 @@
 
 use tallyman::id::Digest;
 use tallyman::limits::policy as limits;
-use tallyman::policy::{AdmissionError, Fault, PolicyHost, SelfTestError, World};
+use tallyman::policy::{AdmissionError, Fault, PolicyHost, Profile, SelfTestError, World};
 use tallyman_tests::policies;
 
 use crate::Host;
@@ -117,9 +117,80 @@ fn another_version_is_refused_with_both_versions() {
     let version = AdmissionError::WrongVersion {
         wants: "tallyman:policy/accounting@0.1.0".into(),
         has: "tallyman:policy/accounting@0.2.0".into(),
+        differs: Vec::new(),
     };
     assert_ne!(refused, AdmissionError::Imports { names }, "the version is the reason, not the import");
     assert_eq!(refused, version);
+}
+
+#[test]
+fn another_version_is_told_what_differs_function_by_function() {
+    let told = |contract: Contract| {
+        let refused = refused(&contract.with("0.1.0", "0.2.0").dummy("policy"));
+        let AdmissionError::WrongVersion { differs, .. } = &refused else { panic!("{refused:?}") };
+        assert!(differs.iter().all(|one| refused.to_string().contains(one)), "{refused}");
+        differs.clone()
+    };
+    let renamed = told(
+        Contract::served()
+            .with("snapshot: func(state: tracker, at: instant)", "look: func(state: tracker, at: instant)"),
+    );
+    assert_eq!(renamed, ["accounting.snapshot is missing", "accounting.look is unknown here"]);
+    let retyped =
+        told(Contract::served().with("enter: func(state: tracker, to: phase,", "enter: func(state: tracker, to: u8,"));
+    let [retyped] = retyped.as_slice() else { panic!("{retyped:?}") };
+    assert!(retyped.starts_with("accounting.enter has `to: u8, at: s64"), "{retyped}");
+    assert!(retyped.contains("this host `to: enum {created, initializing, running"), "{retyped}");
+}
+
+#[test]
+fn a_changed_type_is_told_where_it_parts() {
+    let refused = refused(&Contract::served().with("running: duration,", "active: duration,").dummy("policy"));
+    let AdmissionError::WrongTypes { differs, .. } = &refused else { panic!("{refused:?}") };
+    assert!(differs.iter().any(|one| one.starts_with("accounting.enter has `active: u64")), "{differs:?}");
+    assert!(differs[0].contains("this host `running: u64"), "{differs:?}");
+}
+
+#[test]
+fn profile_large_takes_more_and_lets_nobody_account() {
+    let host = Host::open();
+    let policy = policies::component("standard");
+    assert_eq!(Host::open().policies.admit_in(Profile::Large, &policy).err(), None, "the standard is loaded already");
+    let other = policies::component("coarse");
+    assert_eq!(host.policies.admit_in(Profile::Large, &other).expect_err("it accounts"), AdmissionError::LargeAccounts);
+    let huge = vec![0; Profile::Large.bounds().component_bytes_max + 1];
+    let refused = host.policies.admit_in(Profile::Large, &huge).expect_err("too large");
+    assert_eq!(refused, AdmissionError::TooLarge { bytes: huge.len(), profile: Profile::Large });
+    let refused = host.policies.admit(&huge).expect_err("too large");
+    assert!(refused.to_string().contains("profile large takes more"), "{refused}");
+    for (compact, large) in [
+        (Profile::Compact.bounds().memory_bytes_max, Profile::Large.bounds().memory_bytes_max),
+        (Profile::Compact.bounds().stack_bytes_max, Profile::Large.bounds().stack_bytes_max),
+    ] {
+        assert!(compact < large);
+    }
+}
+
+#[test]
+fn a_rater_runs_under_the_profile_that_it_was_admitted_in() {
+    let text = r#"(module (memory (export "memory") 300)
+        (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096))
+        (func (export "tallyman:policy/rating@0.1.0#rate") (param i32) (result i32) (i32.const 1024)))"#;
+    let mut module = wat::parse_str(text).expect("text");
+    Contract::served().embed("rater", &mut module);
+    let rater = hostile::encode(&module);
+    let host = Host::open();
+    let refused = host.policies.admit(&rater).expect_err("its memory is too large for profile compact");
+    assert!(matches!(refused, AdmissionError::Compile { .. }), "{refused:?}");
+    let admitted = host.policies.admit_in(Profile::Large, &rater).unwrap_or_else(|why| panic!("{}", why.in_words()));
+    assert_eq!((admitted.profile, admitted.world), (Profile::Large, World::Rater));
+    let policy = host.policies.get(admitted.digest).expect("kept");
+    assert_eq!(policy.profile(), Profile::Large);
+    // At the next start it comes from the cache, under the same bounds.
+    let folder = host._cache.path().join("compiled");
+    let again = PolicyHost::open(&folder).expect("a host");
+    let loaded = again.load(Profile::Large, admitted.digest, &rater).expect("compiled before");
+    assert_eq!(loaded.profile(), Profile::Large);
 }
 
 #[test]
@@ -156,14 +227,15 @@ fn a_changed_field_is_found_before_anything_is_compiled() {
 #[test]
 fn a_component_that_is_too_large_is_not_even_read() {
     let bytes = vec![0; limits::COMPONENT_BYTES_MAX + 1];
-    assert_eq!(refused(&bytes), AdmissionError::TooLarge { bytes: bytes.len() });
+    assert_eq!(refused(&bytes), AdmissionError::TooLarge { bytes: bytes.len(), profile: Profile::Compact });
 }
 
 #[test]
 fn too_many_functions_are_counted_before_compiling() {
     let functions = "(func)".repeat(limits::FUNCTIONS_MAX as usize + 1);
     let bytes = wat::parse_str(format!("(component (core module {functions}))")).expect("text");
-    assert_eq!(refused(&bytes), AdmissionError::TooManyFunctions { functions: limits::FUNCTIONS_MAX + 1 });
+    let functions = limits::FUNCTIONS_MAX + 1;
+    assert_eq!(refused(&bytes), AdmissionError::TooManyFunctions { functions, profile: Profile::Compact });
 }
 
 #[test]
@@ -171,7 +243,7 @@ fn a_large_custom_section_is_refused_by_name() {
     let bytes = limits::CUSTOM_SECTION_BYTES_MAX + 1;
     let text = format!("(component (@custom \"ballast\" \"{}\"))", "x".repeat(bytes));
     let refused = refused(&wat::parse_str(text).expect("text"));
-    assert_eq!(refused, AdmissionError::CustomSection { name: "ballast".into(), bytes });
+    assert_eq!(refused, AdmissionError::CustomSection { name: "ballast".into(), bytes, profile: Profile::Compact });
 }
 
 #[test]
@@ -225,13 +297,13 @@ fn a_start_takes_compiled_policies_and_distrusts_damaged_ones() {
     for end in [0, 31, 32, good.len() - 1] {
         std::fs::write(&file, &good[..end]).expect("a torn file");
         let host = PolicyHost::open(&folder).expect("a host");
-        assert_eq!(host.load(digest, &bytes).expect("compiled again").digest(), digest);
+        assert_eq!(host.load(Profile::Compact, digest, &bytes).expect("compiled again").digest(), digest);
         assert_eq!(std::fs::read(&file).expect("the compiled policy"), good, "cut at {end}");
     }
     let mut rotten = good.clone();
     rotten[good.len() / 2] ^= 1;
     std::fs::write(&file, &rotten).expect("a rotten file");
-    PolicyHost::open(&folder).expect("a host").load(digest, &bytes).expect("compiled again");
+    PolicyHost::open(&folder).expect("a host").load(Profile::Compact, digest, &bytes).expect("compiled again");
     assert_eq!(std::fs::read(&file).expect("the compiled policy"), good);
 }
 
@@ -252,7 +324,7 @@ fn other_bytes_than_those_named_are_refused() {
     let host = Host::open();
     let bytes = policies::component("coarse");
     let named = Digest([7; 32]);
-    let refused = host.policies.load(named, &bytes).expect_err("other bytes");
+    let refused = host.policies.load(Profile::Compact, named, &bytes).expect_err("other bytes");
     assert_eq!(refused, AdmissionError::Digest { named, is: Digest::of(&bytes) });
 }
 

@@ -65,8 +65,8 @@ fn an_endless_loop_runs_out_of_fuel() {
 fn memory_without_end_is_refused() {
     let pages = |wanted: usize| wanted.is_multiple_of(65_536) && wanted > limits::MEMORY_BYTES_MAX;
     let (single, batch) = faults_of(hostile::EATS_MEMORY);
-    assert!(matches!(single, Err(Fault::Exceeded(Exceeded::Memory { wanted })) if pages(wanted)), "{single:?}");
-    assert!(matches!(batch, Err(Fault::Exceeded(Exceeded::Memory { wanted })) if pages(wanted)), "{batch:?}");
+    assert!(matches!(single, Err(Fault::Exceeded(Exceeded::Memory { wanted, .. })) if pages(wanted)), "{single:?}");
+    assert!(matches!(batch, Err(Fault::Exceeded(Exceeded::Memory { wanted, .. })) if pages(wanted)), "{batch:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod hostile;
 
 mod admission;
+mod conformance;
 mod faults;
 mod parity;
 mod swap;

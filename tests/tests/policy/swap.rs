@@ -98,6 +98,22 @@ fn an_activation_at_the_instant_of_a_fact_that_came_first_counts_from_there() {
 }
 
 #[test]
+fn a_late_fact_counts_by_the_policy_in_force_at_its_own_time() {
+    let world = world();
+    let account = live(&world.accounting, &[(Some(Phase::Running), 100)]);
+    world.accounting.activate(&tenant(), Instant(1_000), world.coarse);
+    // What happened at 500 is told only now.
+    let mut late = [entering(account, Some(Phase::Paused), 500, 2)];
+    assert_eq!(world.accounting.enter(&mut late), []);
+    let [late] = late;
+    let mut last = [entering(late.account, Some(Phase::Stopped), 2_000, 3)];
+    assert_eq!(world.accounting.enter(&mut last), []);
+    let totals = last[0].account.tracker.totals;
+    let counted = [Phase::Running, Phase::Paused, Phase::Standby].map(|phase| totals.get(phase).0);
+    assert_eq!(counted, [400, 500, 1_000], "a pause is one until 1,000, and counts as standby from there");
+}
+
+#[test]
 fn a_rollback_is_an_activation_of_the_policy_before() {
     let world = world();
     world.accounting.activate(&tenant(), Instant(1_000), world.coarse);

@@ -1,0 +1,153 @@
+//! `tallyman policy new`: the beginnings of a policy, in a language of one's own; and `wrap`, which makes a component of a core module.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use crate::cli::output::Output;
+use crate::policy::{self, CONTRACT};
+
+/// A language that there is a template for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum Lang {
+    /// Rust; accounts and rates
+    Rust,
+    /// C; accounts and rates
+    C,
+    /// Python, by componentize-py; rates
+    Python,
+    /// JavaScript, by componentize-js; rates
+    Js,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct New {
+    /// What to call it: a-z, 0-9 and '-', beginning with a letter
+    name: String,
+    /// In which language
+    #[arg(long)]
+    lang: Lang,
+    /// The folder to make it in; it must not be there yet; its name if absent
+    #[arg(long)]
+    into: Option<PathBuf>,
+}
+
+/// What was written, for programs.
+#[derive(Debug, Serialize)]
+struct Written {
+    folder: PathBuf,
+    files: Vec<PathBuf>,
+}
+
+/// A file of a template: where it goes, and its text, in which `{{name}}` stands for the policy's name and `{{crate}}` for Rust's form of it.
+type File = (&'static str, &'static str);
+
+const RUST: &[File] = &[
+    ("Cargo.toml", include_str!("templates/rust/Cargo.toml.txt")),
+    ("src/lib.rs", include_str!("templates/rust/lib.rs.txt")),
+    ("README.md", include_str!("templates/rust/README.md")),
+];
+const C: &[File] = &[
+    ("rules.c", include_str!("templates/c/rules.c")),
+    ("Makefile", include_str!("templates/c/Makefile.txt")),
+    ("README.md", include_str!("templates/c/README.md")),
+];
+const PYTHON: &[File] = &[
+    ("app.py", include_str!("templates/python/app.py")),
+    ("requirements.txt", include_str!("templates/python/requirements.txt")),
+    ("README.md", include_str!("templates/python/README.md")),
+];
+const JS: &[File] = &[
+    ("policy.js", include_str!("templates/js/policy.js")),
+    ("build.mjs", include_str!("templates/js/build.mjs")),
+    ("package.json", include_str!("templates/js/package.json")),
+    ("README.md", include_str!("templates/js/README.md")),
+];
+
+impl Lang {
+    fn files(self) -> &'static [File] {
+        match self {
+            Lang::Rust => RUST,
+            Lang::C => C,
+            Lang::Python => PYTHON,
+            Lang::Js => JS,
+        }
+    }
+}
+
+impl New {
+    pub(in crate::cli) fn run(self, output: Output) -> anyhow::Result<()> {
+        let name = &self.name;
+        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        ensure!(
+            name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(inner) && name.len() <= 63,
+            "'{name}' is no name for a policy; use a-z, 0-9 and '-', beginning with a letter"
+        );
+        let folder = self.into.unwrap_or_else(|| PathBuf::from(name));
+        if folder.exists() {
+            bail!("{} is there already; choose another folder with --into", folder.display());
+        }
+        let mut files = Vec::new();
+        for (path, text) in self.lang.files() {
+            let text = text.replace("{{name}}", name).replace("{{crate}}", &name.replace('-', "_"));
+            files.push(write(&folder, path, text.as_bytes())?);
+        }
+        for (file, text) in CONTRACT {
+            files.push(write(&folder, &format!("wit/{file}"), text.as_bytes())?);
+        }
+        if self.lang == Lang::C {
+            for (file, bytes) in bindings::of_the_contract()? {
+                files.push(write(&folder, &format!("bindings/{file}"), &bytes)?);
+            }
+        }
+        output.show(&Written { folder, files }, |written| {
+            format!("{} is written; its README.md says how to build it", written.folder.display())
+        })
+    }
+}
+
+fn write(folder: &Path, path: &str, bytes: &[u8]) -> anyhow::Result<PathBuf> {
+    let file = folder.join(path);
+    let parent = file.parent().unwrap_or(folder);
+    fs::create_dir_all(parent).with_context(|| format!("can't make {}", parent.display()))?;
+    fs::write(&file, bytes).with_context(|| format!("can't write {}", file.display()))?;
+    Ok(file)
+}
+
+/// Makes a component of a core module.
+pub(in crate::cli) fn wrap(module: &Path, component: &Path, output: Output) -> anyhow::Result<()> {
+    let core = fs::read(module).with_context(|| format!("can't read {}", module.display()))?;
+    let bytes = policy::wrap(&core).with_context(|| format!("{} can't be made a component", module.display()))?;
+    fs::write(component, &bytes).with_context(|| format!("can't write {}", component.display()))?;
+    let written = serde_json::json!({"component": component, "size_bytes": bytes.len()});
+    output.show(&written, |_| format!("{} has {} bytes", component.display(), bytes.len()))
+}
+
+/// What C needs to know of the contract.
+mod bindings {
+    use anyhow::Context;
+    use wit_bindgen_core::Files;
+    use wit_bindgen_core::wit_parser::{Resolve, SourceMap};
+
+    use crate::policy::CONTRACT;
+
+    /// The generated files with their names.
+    pub(super) fn of_the_contract() -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+        let mut sources = SourceMap::new();
+        for (name, text) in CONTRACT {
+            sources.push_str(name, text);
+        }
+        let mut resolve = Resolve::default();
+        let group = sources.parse().map_err(|(_, error)| error).context("can't read the contract")?;
+        let package = resolve.push_group(group).context("can't read the contract")?;
+        let world = resolve.select_world(&[package], Some("policy")).context("the contract has no such world")?;
+        let mut files = Files::default();
+        let mut generator = wit_bindgen_c::Opts::default().build();
+        wit_bindgen_core::WorldGenerator::generate(&mut *generator, &mut resolve, world, &mut files)
+            .context("can't write the contract down for C")?;
+        Ok(files.iter().map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).collect())
+    }
+}

@@ -1,0 +1,229 @@
+//! The conformance kit: asks a policy everything that must hold under any rules, and reports what it costs. Needs no daemon.
+//!
+//! The golden vectors of `selftest` come first, then histories and requests that are made from a fixed seed, so that two runs ask the same.
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::component::{Policy, World};
+use super::engine::Budget;
+use super::fault::{Fault, Refused};
+use super::rating::{IntervalColumns, Request, Subject};
+use super::selftest;
+use super::wire::Step;
+use super::{AdmissionError, Admitted, PolicyHost, Profile};
+use crate::billing::{Totals, Tracker};
+use crate::units::Instant;
+use crate::vm::Phase;
+
+/// Histories that are told.
+const HISTORIES: usize = 64;
+
+/// Most steps of a history.
+const STEPS_MAX: usize = 40;
+
+/// Intervals of the requests that are rated.
+const REQUESTS: [usize; 4] = [0, 1, 30, 1_000];
+
+const SEED: u64 = 0x7a11_7a11_7a11_7a11;
+
+/// Where histories begin: early in 2024.
+const BEGIN_NS: i64 = 1_704_067_200_000_000_000;
+
+/// What the kit found out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// What admission found out.
+    pub admitted: Admitted,
+    /// What was checked, in order.
+    pub checks: Vec<Check>,
+    /// What calls cost, and what they may.
+    pub fuel: Vec<FuelUse>,
+}
+
+/// One thing that must hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What must hold.
+    pub claim: &'static str,
+    /// How often it was asked.
+    pub cases: u64,
+    /// What was found instead, if it does not hold.
+    pub failed: Option<String>,
+}
+
+/// What the dearest call of a kind cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FuelUse {
+    /// Which kind.
+    pub what: &'static str,
+    /// Fuel that it took.
+    pub fuel: u64,
+    /// Fuel that it had.
+    pub allowed: u64,
+}
+
+impl Report {
+    /// Whether everything holds.
+    pub fn holds(&self) -> bool {
+        self.checks.iter().all(|check| check.failed.is_none())
+    }
+}
+
+/// Asks a component everything. Blocking, for seconds.
+///
+/// # Errors
+/// [`AdmissionError`] if it would not even be admitted.
+pub fn run(host: &PolicyHost, bytes: &[u8], profile: Profile) -> Result<Report, AdmissionError> {
+    let admitted = host.admit_in(profile, bytes)?;
+    let policy = host.get(admitted.digest).ok_or(AdmissionError::Compile { reason: "it is gone".into() })?;
+    let test = admitted.self_test;
+    let accounting = |items| Budget::accounting(items).fuel;
+    let mut checks = vec![Check { claim: "the golden vectors are answered", cases: test.vectors as u64, failed: None }];
+    let mut fuel = Vec::new();
+    if admitted.world == World::Policy {
+        checks.extend(histories(&policy));
+        checks.push(overflow(&policy));
+        let rows = [
+            ("a transition", test.enter_fuel, accounting(1)),
+            ("a look", test.snapshot_fuel, accounting(1)),
+            ("a batch of transitions", test.enter_all_fuel, accounting(test.vectors)),
+            ("a batch of looks", test.snapshot_all_fuel, accounting(test.vectors)),
+        ];
+        fuel.extend(rows.map(|(what, fuel, allowed)| FuelUse { what, fuel, allowed }));
+    }
+    let (rated, burned) = requests(&policy);
+    checks.extend(rated);
+    fuel.push(burned);
+    Ok(Report { admitted, checks, fuel })
+}
+
+/// Tells histories of many instances, item by item and in batches, and looks in between. The host's own checks of every answer are that of
+/// conservation: totals add up, never shrink, and nothing moves back.
+fn histories(policy: &Policy) -> [Check; 2] {
+    let mut random = StdRng::seed_from_u64(SEED);
+    let mut conserved = Check { claim: "no time is lost or made in any history", cases: 0, failed: None };
+    let mut batched = Check { claim: "a batch answers what single calls answer", cases: 0, failed: None };
+    let mut trackers = vec![Tracker::default(); HISTORIES];
+    let mut now = vec![Instant(BEGIN_NS); HISTORIES];
+    for step in 0..STEPS_MAX {
+        let steps: Vec<Step> =
+            trackers.iter().zip(&mut now).map(|(tracker, now)| next(&mut random, *tracker, now)).collect();
+        let single: Result<Vec<Tracker>, Fault> =
+            steps.iter().map(|(before, to, at)| policy.enter(before, *to, *at)).collect();
+        conserved.cases += steps.len() as u64;
+        batched.cases += 1;
+        let (single, batch) = match (single, policy.enter_all(&steps)) {
+            (Ok(single), Ok(batch)) => (single, batch),
+            (Err(fault), _) => {
+                conserved.failed = Some(format!("transition {step}: {}", fault.in_words()));
+                break;
+            }
+            (Ok(_), Err(fault)) => {
+                batched.failed = Some(format!("transition {step}: {}", fault.in_words()));
+                break;
+            }
+        };
+        if let Some(item) = single.iter().zip(&batch).position(|(one, other)| one != other) {
+            batched.failed = Some(format!("transition {step}: item {item} differs"));
+            break;
+        }
+        trackers = single;
+        if let Some(problem) = look(policy, &trackers, &now) {
+            conserved.failed = Some(problem);
+            break;
+        }
+    }
+    [conserved, batched]
+}
+
+/// A transition after a while that may be nothing, a nanosecond, or months.
+fn next(random: &mut StdRng, before: Tracker, now: &mut Instant) -> Step {
+    let passed = match random.random_range(0..4) {
+        0 => 0,
+        1 => 1,
+        2 => random.random_range(0..1_000_000_000),
+        _ => random.random_range(0..10_000_000_000_000_000_i64),
+    };
+    *now = Instant(now.0 + passed);
+    (before, Phase::ALL[random.random_range(0..Phase::ALL.len())], *now)
+}
+
+/// Looks at all of them at the latest instant of any.
+fn look(policy: &Policy, trackers: &[Tracker], now: &[Instant]) -> Option<String> {
+    let at = now.iter().copied().max()?;
+    let single: Result<Vec<Totals>, Fault> = trackers.iter().map(|tracker| policy.snapshot(tracker, at)).collect();
+    match (single, policy.snapshot_all(trackers, at)) {
+        (Ok(single), Ok(batch)) if single == batch => None,
+        (Ok(_), Ok(_)) => Some("a look at many answers something else than a look at each".into()),
+        (Err(fault), _) | (_, Err(fault)) => Some(format!("a look: {}", fault.in_words())),
+    }
+}
+
+/// A total that would pass 64 bits must be refused, not wrapped or held.
+fn overflow(policy: &Policy) -> Check {
+    let before = Tracker { current: Some(Phase::Running), since: Instant(0), totals: Totals([u64::MAX - 1; 8]) };
+    let failed = match policy.enter(&before, Phase::Stopped, Instant(2)) {
+        Err(Fault::Refused(Refused::Overflow(_))) => None,
+        Err(fault) => Some(format!("it must answer `overflow`; instead it {}", fault.in_words())),
+        Ok(_) => Some("it must answer `overflow`; instead it answers".into()),
+    };
+    Check { claim: "a total that would overflow is refused", cases: 1, failed }
+}
+
+/// Rates requests of several sizes, each twice. To refuse one in words is an answer; the host checks every statement: no interval is charged
+/// twice by one meter, amounts follow from quantity and price.
+fn requests(policy: &Policy) -> ([Check; 2], FuelUse) {
+    let mut random = StdRng::seed_from_u64(SEED);
+    let mut rated = Check { claim: "every statement adds up", cases: 0, failed: None };
+    let mut steady = Check { claim: "the same request gets the same statement", cases: 0, failed: None };
+    let mut dearest = FuelUse { what: "rating a thousand intervals", fuel: 0, allowed: 0 };
+    for intervals in REQUESTS {
+        let request = request(&mut random, intervals);
+        let (once, again) = (policy.rate_metered(&request), policy.rate_metered(&request));
+        rated.cases += 1;
+        steady.cases += 1;
+        match (once, again) {
+            (Ok(once), Ok(again)) => {
+                if once != again {
+                    steady.failed = Some(format!("{intervals} intervals: another statement, or other fuel"));
+                }
+                dearest = FuelUse { fuel: once.fuel, allowed: policy.rating_budget(intervals).fuel, ..dearest };
+            }
+            (Err(Fault::Refused(_)), Err(Fault::Refused(_))) => {}
+            (Err(fault), _) | (_, Err(fault)) => {
+                rated.failed = Some(format!("{intervals} intervals: {}", fault.in_words()));
+            }
+        }
+    }
+    ([rated, steady], dearest)
+}
+
+/// A month of one instance in so many intervals.
+fn request(random: &mut StdRng, intervals: usize) -> Request {
+    let mut request = selftest::request();
+    let begin = request.period.start;
+    request.subjects = vec![Subject { id: "one".into(), name: "one".into(), tags: Vec::new() }];
+    let mut columns = IntervalColumns {
+        subject: vec![0; intervals],
+        phase: Vec::new(),
+        start: Vec::new(),
+        end: Vec::new(),
+        session: Vec::new(),
+        fact: Vec::new(),
+        dimensions: Vec::new(),
+    };
+    let mut at = begin;
+    for number in 0..intervals {
+        columns.start.push(at);
+        at += random.random_range(1..2_000_000_000_i64);
+        columns.end.push(at);
+        columns.phase.push(Phase::ALL[random.random_range(0..Phase::ALL.len())] as u8);
+        columns.session.push(1 + number as u32 / 50);
+        columns.fact.push(1 + number as u64);
+    }
+    request.period.end = at.max(begin + 1);
+    request.invoice = request.period;
+    request.intervals = columns;
+    request
+}

@@ -1,0 +1,114 @@
+//! The two sets of bounds that a policy is admitted and run under.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::id::IdError;
+use crate::limits::policy::{self as compact, large};
+
+/// Which bounds hold for a policy. Its author says so at the upload, and it stays so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Profile {
+    /// For compiled languages. Both worlds.
+    #[default]
+    Compact,
+    /// For languages that bring an interpreter along. World `rater` alone.
+    Large,
+}
+
+/// Bounds of a component and of its calls; see [`crate::limits::policy`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Largest component in bytes.
+    pub component_bytes_max: usize,
+    /// Most functions in a component.
+    pub functions_max: u32,
+    /// Largest custom section in bytes.
+    pub custom_section_bytes_max: usize,
+    /// Linear memory of one call in bytes.
+    pub memory_bytes_max: usize,
+    /// Table elements of one call.
+    pub table_elements_max: usize,
+    /// Stack of one call in bytes.
+    pub stack_bytes_max: usize,
+    /// Fuel of a rating call before its intervals.
+    pub rating_fuel_base: u64,
+    /// Fuel for each interval of a rating call.
+    pub rating_fuel_per_interval: u64,
+    /// Wall clock of one call in ticks.
+    pub deadline_ticks: u64,
+    /// Calls under way at once.
+    pub instances_max: u32,
+    /// Core instances inside a component.
+    pub core_instances_max: u32,
+    /// Tables inside a component.
+    pub tables_max: u32,
+}
+
+const COMPACT: Bounds = Bounds {
+    component_bytes_max: compact::COMPONENT_BYTES_MAX,
+    functions_max: compact::FUNCTIONS_MAX,
+    custom_section_bytes_max: compact::CUSTOM_SECTION_BYTES_MAX,
+    memory_bytes_max: compact::MEMORY_BYTES_MAX,
+    table_elements_max: compact::TABLE_ELEMENTS_MAX,
+    stack_bytes_max: compact::STACK_BYTES_MAX,
+    rating_fuel_base: compact::RATING_FUEL_BASE,
+    rating_fuel_per_interval: compact::RATING_FUEL_PER_INTERVAL,
+    deadline_ticks: compact::DEADLINE_TICKS,
+    instances_max: compact::INSTANCES_MAX,
+    core_instances_max: compact::CORE_INSTANCES_MAX,
+    tables_max: compact::TABLES_MAX,
+};
+
+const LARGE: Bounds = Bounds {
+    component_bytes_max: large::COMPONENT_BYTES_MAX,
+    functions_max: large::FUNCTIONS_MAX,
+    custom_section_bytes_max: large::CUSTOM_SECTION_BYTES_MAX,
+    memory_bytes_max: large::MEMORY_BYTES_MAX,
+    table_elements_max: large::TABLE_ELEMENTS_MAX,
+    stack_bytes_max: large::STACK_BYTES_MAX,
+    rating_fuel_base: large::RATING_FUEL_BASE,
+    rating_fuel_per_interval: large::RATING_FUEL_PER_INTERVAL,
+    deadline_ticks: large::DEADLINE_TICKS,
+    instances_max: large::INSTANCES_MAX,
+    core_instances_max: large::CORE_INSTANCES_MAX,
+    tables_max: large::TABLES_MAX,
+};
+
+impl Profile {
+    /// Every profile.
+    pub const ALL: [Profile; 2] = [Profile::Compact, Profile::Large];
+
+    /// Its name in JSON and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Profile::Compact => "compact",
+            Profile::Large => "large",
+        }
+    }
+
+    /// Its bounds.
+    pub fn bounds(self) -> &'static Bounds {
+        match self {
+            Profile::Compact => &COMPACT,
+            Profile::Large => &LARGE,
+        }
+    }
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Profile {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        Self::ALL.into_iter().find(|profile| profile.as_str() == text).ok_or_else(|| IdError::Word {
+            what: "a profile",
+            text: text.chars().take(80).collect(),
+            known: Self::ALL.map(Self::as_str).join(", "),
+        })
+    }
+}

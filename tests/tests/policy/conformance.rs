@@ -1,0 +1,62 @@
+//! The conformance kit says yes to what keeps the contract, and names what doesn't.
+
+use tallyman::policy::conformance::{self, Report};
+use tallyman::policy::{AdmissionError, Profile};
+use tallyman_tests::policies;
+
+use crate::Host;
+use crate::hostile::{Evil, When};
+
+fn report(bytes: &[u8]) -> Report {
+    let host = Host::open();
+    conformance::run(&host.policies, bytes, Profile::Compact).unwrap_or_else(|why| panic!("{}", why.in_words()))
+}
+
+fn failed(report: &Report) -> Vec<&'static str> {
+    report.checks.iter().filter(|check| check.failed.is_some()).map(|check| check.claim).collect()
+}
+
+#[test]
+fn every_policy_that_comes_with_the_program_conforms() {
+    for name in policies::names() {
+        let report = report(&policies::component(&name));
+        assert!(report.holds(), "{name}: {:?}", report.checks);
+        for burned in &report.fuel {
+            assert!(burned.fuel <= burned.allowed, "{name}: {burned:?}");
+        }
+        assert!(report.checks.iter().all(|check| check.cases > 0), "{name}: {:?}", report.checks);
+    }
+}
+
+#[test]
+fn two_runs_ask_and_find_the_same() {
+    let component = policies::component("coarse");
+    let (mut one, mut other) = (report(&component), report(&component));
+    (one.admitted.compile_ms, other.admitted.compile_ms) = (0, 0);
+    assert_eq!(one, other);
+}
+
+/// Honest about the golden vectors, which are about a minute in 2023; from 2024 on it is not.
+fn evil_later(evil: Evil) -> Vec<u8> {
+    let since_2024 = "(i64.gt_s (local.get $at) (i64.const 1704067200000000000))";
+    evil.component_with(When::Never, "{evil}", since_2024)
+}
+
+#[test]
+fn what_the_golden_vectors_do_not_show_is_found_in_histories() {
+    use crate::hostile::{INVENTS_A_SECOND, LOSES_A_NANOSECOND, TRAPS};
+    for evil in [INVENTS_A_SECOND, LOSES_A_NANOSECOND, TRAPS] {
+        // In single calls only: a batch is made of other code here.
+        let report = report(&evil_later(Evil { columns: "", ..evil }));
+        // The hostile ones, and the honest one that they are made of, wrap around where a total would overflow.
+        let expected = ["no time is lost or made in any history", "a total that would overflow is refused"];
+        assert_eq!(failed(&report), expected, "{:?}", report.checks);
+    }
+}
+
+#[test]
+fn what_would_not_be_admitted_is_told_why() {
+    let host = Host::open();
+    let refused = conformance::run(&host.policies, b"no component", Profile::Compact);
+    assert_eq!(refused, Err(AdmissionError::NotAComponent));
+}
