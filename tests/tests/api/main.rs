@@ -6,6 +6,7 @@ mod hostile;
 
 mod cli;
 mod copies;
+mod guide;
 mod hypervisors;
 mod life;
 mod logs;
