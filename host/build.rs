@@ -48,6 +48,7 @@ fn build() -> Result<(), String> {
     for input in INPUTS {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
+    println!("cargo::rustc-env=TALLYMAN_WASMTIME_VERSION={}", locked_version(&root, "wasmtime")?);
     need_target()?;
     let names = policies(&root.join("guest-tracker/policies"))?;
     let target = target_dir(&out);
@@ -68,6 +69,15 @@ fn path(variable: &str) -> Result<PathBuf, String> {
     env::var_os(variable)
         .map(PathBuf::from)
         .ok_or_else(|| format!("{variable} is not set; this script is run by cargo"))
+}
+
+/// The version of a crate that the lock file pins.
+fn locked_version(root: &Path, name: &str) -> Result<String, String> {
+    let file = root.join("Cargo.lock");
+    let lock = fs::read_to_string(&file).map_err(|e| format!("can't read {}: {e}", file.display()))?;
+    let mut after = lock.lines().skip_while(|line| *line != format!("name = \"{name}\""));
+    let version = after.nth(1).and_then(|line| line.strip_prefix("version = \"")?.strip_suffix('"'));
+    version.map(str::to_owned).ok_or_else(|| format!("{} does not pin {name}", file.display()))
 }
 
 /// One clear line instead of the compiler's "can't find crate for `core`".

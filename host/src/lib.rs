@@ -1,7 +1,7 @@
 //! Tallyman runs virtual machines on one host and accounts every millisecond of their life exactly once.
 //!
 //! `ARCHITECTURE.md` has the bird's eye view. Dependencies point one way:
-//! `units, id, limits <- vm, tenant, billing <- driver, policy, journal, hypervisor <- tenancy <- keeper <- api <- runtime <- cli`.
+//! `units, id, limits <- vm, tenant, billing <- driver, policy, journal, hypervisor <- tenancy <- keeper, invoice <- api <- runtime <- cli`.
 
 pub mod api;
 pub mod billing;
@@ -11,6 +11,7 @@ pub mod driver;
 pub mod hypervisor;
 pub mod id;
 pub mod image;
+pub mod invoice;
 pub mod journal;
 pub mod keeper;
 pub mod limits;

@@ -37,12 +37,25 @@ pub mod policy {
     pub const ANSWER_BYTES_PER_ITEM: usize = 256;
     /// Bytes that the answer of a rating call may hold.
     pub const RATING_ANSWER_BYTES_MAX: usize = 64 << 20;
+    /// Pieces of intervals that the host puts into one rating call, over one more than the book's rules, unless one instance has more: each
+    /// rule names its pieces, and the call's memory has to hold them all.
+    pub const RATING_PIECES: usize = 60_000;
     /// Bytes that a policy may hand from one rating call to the next: some 80,000 instances with a start under way.
     pub const CARRIED_BYTES_MAX: usize = 4 << 20;
     /// Bytes of a rule, a meter, a unit or a price's id.
     pub const WORD_BYTES_MAX: usize = 128;
     /// Bytes of a charge line's description.
     pub const DESCRIPTION_BYTES_MAX: usize = 512;
+    /// Bytes of a price book.
+    pub const BOOK_BYTES_MAX: usize = 1 << 20;
+    /// Prices of a book. Each is compared with each.
+    pub const PRICES_MAX: usize = 1_000;
+    /// Tiers of a price.
+    pub const TIERS_MAX: usize = 100;
+    /// Adjustments of a book.
+    pub const ADJUSTMENTS_MAX: usize = 100;
+    /// Bytes of an option's value.
+    pub const OPTION_BYTES_MAX: usize = 4_096;
     /// Calls under way at once.
     pub const INSTANCES_MAX: u32 = 64;
     /// Core instances inside a component: the module itself, and what adapters put around it.

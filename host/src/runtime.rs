@@ -14,9 +14,10 @@ use tokio::sync::watch;
 
 use crate::api;
 use crate::billing::account::{Accountant, Reader};
+use crate::billing::calendar::STEP_NS_MIN;
 use crate::billing::{Fact, FactBody};
 use crate::clock::{self, Clock};
-use crate::driver::{Fleet, FleetError, Parts, STEP_NS_MIN};
+use crate::driver::{Fleet, FleetError, Parts};
 use crate::hypervisor::{
     Accelerator, CloudHypervisor, CloudHypervisorConfig, Firecracker, FirecrackerConfig, Hypervisor, HypervisorError,
     Kind, Qemu, QemuConfig,

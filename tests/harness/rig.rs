@@ -436,6 +436,8 @@ pub fn in_words(fact: &Fact) -> String {
         | FactBody::TenantCreated { .. }
         | FactBody::TenantChanged { .. }
         | FactBody::TokenCreated { .. }
-        | FactBody::TokenRevoked { .. } => "about something else".into(),
+        | FactBody::TokenRevoked { .. }
+        | FactBody::PricesActivated { .. }
+        | FactBody::Invoiced { .. } => "about something else".into(),
     }
 }

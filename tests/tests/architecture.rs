@@ -1,6 +1,6 @@
 //! The dependency rules of the program, read off its own source text.
 //!
-//! `units, id, limits <- vm, tenant, billing <- driver, policy, journal, hypervisor <- tenancy <- keeper <- api <- runtime <- cli`, pure cores stay pure, and each
+//! `units, id, limits <- vm, tenant, billing <- driver, policy, journal, hypervisor <- tenancy <- keeper, invoice <- api <- runtime <- cli`, pure cores stay pure, and each
 //! heavy crate has one home.
 
 use std::collections::BTreeMap;
@@ -58,11 +58,12 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         "driver",
         "tenancy",
         "keeper",
+        "invoice",
         "api",
         "runtime",
     ];
-    const API: &[&str] = ALL.split_at(14).0;
-    const RUNTIME: &[&str] = ALL.split_at(15).0;
+    const API: &[&str] = ALL.split_at(15).0;
+    const RUNTIME: &[&str] = ALL.split_at(16).0;
     const CLI: &[&str] = ALL;
     BTreeMap::from([
         ("units", &[][..]),
@@ -79,6 +80,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("driver", DRIVER),
         ("tenancy", &["units", "id", "limits", "tenant", "billing", "clock", "journal"]),
         ("keeper", &["units", "id", "limits", "tenant", "billing", "journal", "policy", "driver", "tenancy"]),
+        ("invoice", &["units", "id", "limits", "vm", "tenant", "billing", "journal", "policy"]),
         ("api", API),
         ("runtime", RUNTIME),
         ("cli", CLI),

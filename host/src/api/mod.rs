@@ -11,6 +11,7 @@ mod error;
 mod health;
 mod images;
 mod instances;
+mod invoices;
 mod journal;
 mod library;
 mod logs;
@@ -36,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use capabilities::{HostCapabilities, HypervisorStatus};
 pub use error::{ApiError, ErrorBody};
+pub use invoices::{CloseInvoice, CorrectInvoice, InvoiceSummary, Invoices, Prices, PricesHistory};
 pub use library::{noted_profile, standard_record};
 pub use routes::{OPEN_PATHS, openapi, openapi_text, router};
 pub use serve::serve;
@@ -63,6 +65,8 @@ pub struct State {
     jwt: Option<Jwt>,
     token: OperatorToken,
     hypervisors: Vec<HypervisorStatus>,
+    /// Held while a document is made final: documents of a tenant have one order.
+    invoicing: tokio::sync::Mutex<()>,
     /// Cancelled when the daemon is going down: whoever waits or follows is let go.
     closing: CancellationToken,
 }
@@ -109,6 +113,7 @@ impl State {
             jwt,
             token: OperatorToken::of(&token),
             hypervisors,
+            invoicing: tokio::sync::Mutex::default(),
             closing: CancellationToken::new(),
         }
     }

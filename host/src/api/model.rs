@@ -730,6 +730,12 @@ pub struct Activate {
     /// Why, for the journal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Refuse if its trial differs by more than this in all, up or down, over all tenants it is tried for: an amount in the currency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_net: Option<String>,
+    /// Refuse if its trial differs by more than this for any one of those tenants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tenant: Option<String>,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -791,6 +797,40 @@ pub struct ShadowReport {
     /// The first failure, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
+    /// What both would charge by the tenant's prices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub money: Option<ShadowMoney>,
+    /// Why there is nothing about money, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unrated: Option<String>,
+}
+
+/// What two policies charge for the same time. Amounts are exact, and in `currency`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ShadowMoney {
+    /// ISO 4217 code; `XXX` without prices.
+    pub currency: String,
+    /// What the policies in force come to.
+    pub active: String,
+    /// What the policy that is tried comes to.
+    pub candidate: String,
+    /// How much more that is; less than nothing if it charges less.
+    pub net: String,
+    /// Where they differ, the largest difference first: the worst case is the first one. At most 1,000.
+    pub instances: Vec<ShadowWorth>,
+    /// Fuel that the policy that is tried took to rate.
+    pub fuel: u64,
+}
+
+/// What two policies charge for one instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ShadowWorth {
+    /// Its id; null for what is charged to the tenant as a whole.
+    pub instance: Option<String>,
+    /// What the policies in force come to.
+    pub active: String,
+    /// What the policy that is tried comes to.
+    pub candidate: String,
 }
 
 /// The instance for which two policies differ most.

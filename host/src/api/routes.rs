@@ -15,8 +15,8 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::{
-    State, access, auth, capabilities, error, health, images, instances, journal, logs, metrics, policies, settings,
-    shadows, snapshots, tenants, tokens,
+    State, access, auth, capabilities, error, health, images, instances, invoices, journal, logs, metrics, policies,
+    settings, shadows, snapshots, tenants, tokens,
 };
 use crate::limits;
 
@@ -37,6 +37,7 @@ pub const OPEN_PATHS: [&str; 2] = ["/health", "/openapi.json"];
         (name = "images", description = "What a machine boots"),
         (name = "tenants", description = "Who is served, and who may speak for them"),
         (name = "policies", description = "How time counts, and for whom"),
+        (name = "invoices", description = "What it costs"),
         (name = "journal", description = "Every fact"),
         (name = "host", description = "The daemon"),
     ),
@@ -128,6 +129,13 @@ fn guarded() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(shadows::get_shadow, shadows::end_shadow))
         .routes(routes!(tokens::list_tokens, tokens::create_token))
         .routes(routes!(tokens::revoke_token))
+        .routes(routes!(invoices::get_prices, invoices::set_prices))
+        .routes(routes!(invoices::preview_invoice))
+        .routes(routes!(invoices::close_invoice))
+        .routes(routes!(invoices::list_invoices))
+        .routes(routes!(invoices::get_invoice))
+        .routes(routes!(invoices::correct_invoice))
+        .routes(routes!(invoices::get_bundle))
         .routes(routes!(journal::list_facts))
         .routes(routes!(journal::get_journal_head))
         .routes(routes!(capabilities::get_capabilities))

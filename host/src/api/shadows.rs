@@ -1,19 +1,23 @@
 //! `/tenants/{id}/shadows`: policies that are tried beside the one in force.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::{Path, State as Extract};
 
 use super::auth::Caller;
 use super::body::Body;
 use super::error::{ApiError, ErrorBody};
-use super::model::{PolicyStanding, ShadowReport, ShadowRequest, ShadowWorst, Timestamp};
+use super::invoices::compare;
+use super::model::{
+    Activate, PolicyStanding, ShadowMoney, ShadowReport, ShadowRequest, ShadowWorst, ShadowWorth, Timestamp,
+};
 use super::tenants::check_standing;
 use super::{Shared, State, blocking};
+use crate::billing::currency::Currency;
+use crate::billing::decimal::Decimal;
 use crate::billing::{Fact, FactBody, Totals};
 use crate::driver::View;
 use crate::id::{Digest, TenantId};
+use crate::invoice::{Comparison, InvoiceError, Worth};
 use crate::limits::api as limits;
 use crate::policy::Policy;
 use crate::policy::shadow::{CompareError, Compared};
@@ -112,9 +116,8 @@ pub(super) async fn get_shadow(
     blocking(move || report(&state, &tenant, digest)).await.map(Json)
 }
 
-fn report(state: &Arc<State>, tenant: &TenantId, digest: Digest) -> Result<ShadowReport, ApiError> {
-    let began = state.journal.policy_facts(tenant, &digest, 1)?;
-    let since = began.first().map_or_else(|| state.fleet.now(), |fact| fact.fact.meter());
+fn report(state: &State, tenant: &TenantId, digest: Digest) -> Result<ShadowReport, ApiError> {
+    let since = began(state, tenant, digest)?;
     let missing = || ApiError::from(crate::driver::FleetError::NoSuchPolicy(digest.to_string()));
     let candidate = state.library.host().get(digest).ok_or_else(missing)?;
     let views = state.fleet.list(tenant);
@@ -124,7 +127,12 @@ fn report(state: &Arc<State>, tenant: &TenantId, digest: Digest) -> Result<Shado
         let history = state.journal.history(&view.record.id)?;
         sums.add(view, state.compare(tenant, &candidate, &history, since, until));
     }
-    state.accounting.charge(tenant, sums.fuel);
+    let (money, unrated) = match compare(state, tenant, digest, since, until) {
+        Ok((currency, compared)) => (Some(money(currency, &compared)?), None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let rating = money.as_ref().map_or(0, |money| money.fuel);
+    state.accounting.charge(tenant, sums.fuel.saturating_add(rating));
     let at = |at| Timestamp(state.fleet.calendar_ns(at));
     Ok(ShadowReport {
         digest,
@@ -140,7 +148,95 @@ fn report(state: &Arc<State>, tenant: &TenantId, digest: Digest) -> Result<Shado
         fuel: sums.fuel,
         faults: sums.faults,
         fault: sums.fault,
+        money,
+        unrated,
     })
+}
+
+fn money(currency: Currency, compared: &Comparison) -> Result<ShadowMoney, ApiError> {
+    let text = |nanos| Decimal::nanos(nanos).to_string();
+    let worth = |worth: &Worth| ShadowWorth {
+        instance: worth.instance.clone(),
+        active: text(worth.active),
+        candidate: text(worth.candidate),
+    };
+    Ok(ShadowMoney {
+        currency: currency.code().into(),
+        active: text(compared.active),
+        candidate: text(compared.candidate),
+        net: text(compared.net()?),
+        instances: compared.differences.iter().take(limits::SHADOW_INSTANCES_MAX).map(worth).collect(),
+        fuel: compared.fuel,
+    })
+}
+
+/// Refuses a policy whose trial differs by more money than is let pass. Without a trial nothing is known, and nothing passes.
+pub(super) fn check_gates(
+    state: &State,
+    caller: &Caller,
+    tenant: &TenantId,
+    digest: Digest,
+    gates: Gates,
+) -> Result<(), ApiError> {
+    let tried = |tenant: &TenantId| {
+        let stood = state.tenancy.standing(tenant, &digest);
+        stood.is_some_and(|stood| stood.standing == Standing::Shadow)
+    };
+    if !tried(tenant) {
+        let message = format!("policy {digest} is not tried for '{tenant}', so that nobody knows what would change");
+        return Err(ApiError::conflict("not_tried", message).hint("POST /tenants/{id}/shadows begins a trial"));
+    }
+    let mut tenants = vec![tenant.clone()];
+    if caller.is_operator() {
+        let others = state.tenancy.tenants().into_iter().map(|other| other.id().clone());
+        tenants.extend(others.filter(|other| other != tenant && tried(other)));
+    }
+    let mut net = 0_i128;
+    for tenant in &tenants {
+        let (since, until) = (began(state, tenant, digest)?, state.fleet.now());
+        let more = compare(state, tenant, digest, since, until)?.1.net()?;
+        check_gate("max_tenant", gates.tenant, more, &format!("for '{tenant}'"))?;
+        net = net.checked_add(more).ok_or(InvoiceError::Overflow)?;
+    }
+    check_gate("max_net", gates.net, net, "in all")
+}
+
+/// How much money may change, in nano-units; none is no bound.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Gates {
+    net: Option<i128>,
+    tenant: Option<i128>,
+}
+
+impl Gates {
+    /// Those of a request; none if it has none.
+    pub(super) fn of(request: &Activate) -> Result<Option<Self>, ApiError> {
+        let gate = |field: &str, text: &Option<String>| {
+            let Some(text) = text else { return Ok(None) };
+            let nanos = text.parse::<Decimal>().ok().and_then(|amount| amount.scaled(9)).filter(|&nanos| nanos >= 0);
+            let unknown = || ApiError::invalid(format!("{field}: must be an amount of 0 or more, such as 12.50"));
+            nanos.map(Some).ok_or_else(unknown)
+        };
+        let gates = Self { net: gate("max_net", &request.max_net)?, tenant: gate("max_tenant", &request.max_tenant)? };
+        Ok(Some(gates).filter(|gates| gates.net.is_some() || gates.tenant.is_some()))
+    }
+}
+
+fn check_gate(name: &str, most: Option<i128>, more: i128, whose: &str) -> Result<(), ApiError> {
+    match most {
+        Some(most) if more.unsigned_abs() > most.unsigned_abs() => {
+            let (more, most) = (Decimal::nanos(more), Decimal::nanos(most));
+            let message = format!("the trial differs by {more} {whose}; `{name}` lets {most} pass");
+            Err(ApiError::conflict("gate", message).hint("GET /tenants/{id}/shadows/{digest} shows where"))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// When the trial of a policy began.
+fn began(state: &State, tenant: &TenantId, digest: Digest) -> Result<Instant, ApiError> {
+    let began = state.journal.policy_facts(tenant, &digest, 1)?;
+    Ok(began.first().map_or_else(|| state.fleet.now(), |fact| fact.fact.meter()))
 }
 
 impl State {

@@ -14,6 +14,7 @@ use super::model::{
     Activate, Activated, Activation, CreateTenant, Fallback, PolicyStanding, Quarantined, Rollback, Tenant,
     TenantLimits, TenantPolicy, Timestamp,
 };
+use super::shadows::{Gates, check_gates};
 use super::{Shared, State, blocking};
 use crate::billing::interval::Timeline;
 use crate::driver::{FleetError, View};
@@ -244,8 +245,12 @@ pub(super) async fn activate_policy(
     let at = request.at.map(|at| meter(&state, at)).transpose()?;
     check_standing(&state, &tenant, digest)?;
     check_again(&state, &tenant, digest, at, request.again)?;
-    let ready = state.clone();
-    blocking(move || ready.library.make_ready(&ready.journal, digest)).await?;
+    let (ready, asking, whose, gates) = (state.clone(), caller.clone(), tenant.clone(), Gates::of(&request)?);
+    let make_ready = move || {
+        ready.library.make_ready(&ready.journal, digest)?;
+        gates.map_or(Ok(()), |gates| check_gates(&ready, &asking, &whose, digest, gates))
+    };
+    blocking(make_ready).await?;
     let activation = NewActivation {
         requested: at,
         reason: request.reason,

@@ -113,6 +113,30 @@ pub enum FactBody {
         /// Who revoked it.
         by: Actor,
     },
+    /// From `from` on, the tenant is charged by the price book `digest`.
+    PricesActivated {
+        /// The book.
+        digest: Digest,
+        /// Effective instant; at or after the fact's own.
+        from: Instant,
+        /// Who asked for it.
+        by: Actor,
+    },
+    /// A period of the tenant was charged, or charged anew.
+    Invoiced {
+        /// Number among the tenant's documents, from 1.
+        number: u64,
+        /// The document, by its SHA-256.
+        digest: Digest,
+        /// First instant of the period.
+        from: Instant,
+        /// First instant after it.
+        until: Instant,
+        /// The document that this one corrects.
+        corrects: Option<u64>,
+        /// Who made it final.
+        by: Actor,
+    },
     /// A command was accepted and is about to be carried out.
     Intended {
         /// The command.

@@ -106,6 +106,8 @@ pub fn intervals(facts: &[(u64, Fact)], timeline: &Timeline, now: Instant) -> Ve
             | FactBody::TenantChanged { .. }
             | FactBody::TokenCreated { .. }
             | FactBody::TokenRevoked { .. }
+            | FactBody::PricesActivated { .. }
+            | FactBody::Invoiced { .. }
             | FactBody::Intended { .. }
             | FactBody::Abandoned { .. }
             | FactBody::Forked { .. }

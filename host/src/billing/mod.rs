@@ -1,9 +1,13 @@
 //! From facts to money, pure: trackers, intervals, conservation. No clock, IO or wire format.
 
 pub mod account;
+pub mod calendar;
 pub mod conservation;
+pub mod currency;
+pub mod decimal;
 pub mod fact;
 pub mod interval;
+pub mod per;
 mod tracker;
 
 pub use fact::{BootId, Fact, FactBody, Reading};

@@ -120,6 +120,17 @@ impl Client {
         self.answer(self.request(Method::PUT, path).json(body)).await
     }
 
+    /// Puts a JSON text as it is.
+    pub(super) async fn put_text<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        text: Vec<u8>,
+    ) -> anyhow::Result<T> {
+        let request = self.request(Method::PUT, path).query(query).header("content-type", "application/json");
+        self.answer(request.body(text)).await
+    }
+
     pub(super) async fn patch<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> anyhow::Result<T> {
         self.answer(self.request(Method::PATCH, path).json(body)).await
     }

@@ -175,6 +175,11 @@ fn details(what: &What) -> String {
             format!("{} '{name}' as {}{}", short(token), tenant::Role::from(*role), who(Some(by)))
         }
         What::TokenRevoked { token, by } => format!("{}{}", short(token), who(Some(by))),
+        What::PricesActivated { digest, by, .. } => format!("{}{}", short(digest), who(Some(by))),
+        What::Invoiced { number, digest, corrects, by, .. } => {
+            let corrects = corrects.map(|number| format!(" (corrects {number})")).unwrap_or_default();
+            format!("number {number}, {}{corrects}{}", short(digest), who(Some(by)))
+        }
         What::Intended { command, by, about } => {
             let about = about.as_ref().map(|about| format!(" {about}")).unwrap_or_default();
             let by = match vm::Asker::from(*by) {

@@ -1,5 +1,5 @@
 //! The command line. It talks to the daemon through the API alone, except where there is no daemon to talk to: `serve`, `openapi`,
-//! `image build`, `journal verify`.
+//! `image build`, `journal verify`, `prices check`, `verify`.
 //!
 //! Exit status: 0 done, 1 failed, 2 the command line is wrong.
 
@@ -8,6 +8,7 @@ mod client;
 mod daemon;
 mod image;
 mod instance;
+mod invoice;
 mod journal;
 mod output;
 mod policy;
@@ -18,6 +19,7 @@ mod snapshot;
 mod tenant;
 mod token;
 mod tour;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -113,9 +115,17 @@ enum Command {
     /// Who may speak for a tenant
     #[command(subcommand)]
     Token(token::Command),
+    /// What time costs
+    #[command(subcommand)]
+    Prices(invoice::PricesCommand),
+    /// What a tenant is charged
+    #[command(subcommand)]
+    Invoice(invoice::Command),
     /// The record of everything that happened
     #[command(subcommand)]
     Journal(journal::Command),
+    /// Prove what was charged
+    Verify(verify::Verify),
     /// Show the host's hypervisors and what each can do
     Capabilities(capabilities::Capabilities),
     /// Print the description of the API
@@ -172,7 +182,10 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Policy(command) => command.run(&global).await,
         Command::Tenant(command) => command.run(&global).await,
         Command::Token(command) => command.run(&global).await,
+        Command::Prices(command) => command.run(&global).await,
+        Command::Invoice(command) => command.run(&global).await,
         Command::Journal(command) => command.run(&global).await,
+        Command::Verify(verify) => verify.run(&global).await,
         Command::Capabilities(capabilities) => capabilities.run(&global).await,
         Command::Openapi => output::text(api::openapi_text()),
         Command::Health => {

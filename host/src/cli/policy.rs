@@ -15,7 +15,7 @@ use super::progress::during;
 use super::{journal, output};
 use crate::api::model::{
     Activate, Activated, PerPhase, Policies, Policy, PolicyDetails, PolicyLimits, PolicyStanding, Rollback,
-    ShadowReport, ShadowRequest, TenantPolicy, Timestamp,
+    ShadowMoney, ShadowReport, ShadowRequest, TenantPolicy, Timestamp,
 };
 use crate::policy::Profile;
 use crate::tenancy::SELF;
@@ -77,6 +77,12 @@ pub(super) enum Command {
         /// It is meant that a policy comes back which was in force before, or was quarantined
         #[arg(long)]
         again: bool,
+        /// Refuse if its trial differs by more than this in all, up or down: an amount in the currency
+        #[arg(long, value_name = "AMOUNT")]
+        max_net: Option<String>,
+        /// Refuse if its trial differs by more than this for any one tenant
+        #[arg(long, value_name = "AMOUNT")]
+        max_tenant: Option<String>,
         #[command(flatten)]
         why: Why,
     },
@@ -157,8 +163,8 @@ impl Command {
                     format!("{}\n\n{}", details(&policy.policy), journal::table(&policy.history))
                 })
             }
-            Command::Activate { digest, at, again, why } => {
-                let request = Activate { digest, at, again, reason: why.reason };
+            Command::Activate { digest, at, again, max_net, max_tenant, why } => {
+                let request = Activate { digest, at, again, reason: why.reason, max_net, max_tenant };
                 let activated = activate(&client, &request, why.idempotency_key.as_deref()).await?;
                 output.show(&activated, in_force)
             }
@@ -233,7 +239,24 @@ fn report_text(report: &ShadowReport) -> String {
     if let Some(fault) = &report.fault {
         text.push_str(&format!("\nit failed at {} instances: {fault}", report.faults));
     }
+    if let Some(money) = &report.money {
+        text.push_str(&format!("\n\n{}", money_text(money)));
+    }
+    if let Some(unrated) = &report.unrated {
+        text.push_str(&format!("\nnothing is known about money: {unrated}"));
+    }
     text
+}
+
+fn money_text(money: &ShadowMoney) -> String {
+    let row = |whose: String, active: &str, candidate: &str| vec![whose, active.to_owned(), candidate.to_owned()];
+    let differing = money.instances.iter().map(|worth| {
+        let whose = worth.instance.clone().unwrap_or_else(|| "the tenant as a whole".into());
+        row(whose, &worth.active, &worth.candidate)
+    });
+    let rows = std::iter::once(row("in all".into(), &money.active, &money.candidate)).chain(differing);
+    let table = output::table(&["MONEY", "IN FORCE", "TRIED"], &[1, 2], rows);
+    format!("{table}\n\n{} {} more, if it had been in force; {} fuel", money.net, money.currency, money.fuel)
 }
 
 fn in_force(activated: &Activated) -> String {

@@ -139,8 +139,14 @@ async fn swap(client: &Client, file: &std::path::Path) -> anyhow::Result<()> {
     let uploaded =
         step(&format!("upload the policy {}", file.display()), policy::upload(client, file, Profile::Compact)).await?;
     // An earlier tour may have had it in force.
-    let request =
-        Activate { digest: uploaded.digest.to_string(), at: None, again: true, reason: Some("a tour".into()) };
+    let request = Activate {
+        digest: uploaded.digest.to_string(),
+        at: None,
+        again: true,
+        reason: Some("a tour".into()),
+        max_net: None,
+        max_tenant: None,
+    };
     let what = format!("put it in force ({})", output::short(&uploaded.digest));
     step(&what, policy::activate(client, &request, None)).await?;
     Ok(())

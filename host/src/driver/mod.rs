@@ -27,7 +27,6 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 pub use amend::Amendment;
-pub(crate) use calendar::STEP_NS_MIN;
 pub use error::FleetError;
 pub use fork::NewFork;
 pub use record::{
@@ -324,6 +323,11 @@ impl Fleet {
         self.0.calendar.utc_ns(at)
     }
 
+    /// The first meter instant at which the calendar shows this instant (UTC, nanoseconds since 1970) or a later one.
+    pub fn meter(&self, utc_ns: i64) -> Instant {
+        self.0.calendar.meter(utc_ns)
+    }
+
     /// Now, on the meter clock.
     pub fn now(&self) -> Instant {
         self.0.clock.now()
@@ -419,6 +423,8 @@ fn counted(body: &FactBody) -> Option<Option<Phase>> {
         | FactBody::TenantChanged { .. }
         | FactBody::TokenCreated { .. }
         | FactBody::TokenRevoked { .. }
+        | FactBody::PricesActivated { .. }
+        | FactBody::Invoiced { .. }
         | FactBody::Intended { .. }
         | FactBody::Abandoned { .. }
         | FactBody::Forked { .. }

@@ -456,6 +456,7 @@ pub(super) fn refused(error: CommitError) -> FleetError {
         defect @ (CommitError::IdInUse(_)
         | CommitError::NoSuchRow(_)
         | CommitError::Misplaced { .. }
+        | CommitError::NumberInUse { .. }
         | CommitError::Repeated { .. }) => FleetError::Bug(defect.to_string()),
     }
 }

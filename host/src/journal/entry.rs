@@ -69,6 +69,10 @@ pub struct Entry {
     pub policy: Option<NewPolicy>,
     /// SHA-256 of the secret of the token that a fact of this entry creates. It stays out of the facts.
     pub secret: Option<Digest>,
+    /// A price book for a tenant, in an entry without an activation. The writer adds the fact.
+    pub prices: Option<NewPrices>,
+    /// A document that charges a period, in an entry without the others. The writer adds the fact.
+    pub invoice: Option<NewInvoice>,
 }
 
 /// How the record of an instance changes.
@@ -156,6 +160,42 @@ pub struct NewPolicy {
     pub by: Actor,
 }
 
+/// A price book for a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewPrices {
+    /// Whose.
+    pub tenant: TenantId,
+    /// The book's name.
+    pub digest: Digest,
+    /// The book itself.
+    pub bytes: Vec<u8>,
+    /// When it takes effect; now, if none or past.
+    pub requested: Option<Instant>,
+    /// Who asks.
+    pub by: Actor,
+}
+
+/// A document that charges a period of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewInvoice {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Its number: that of the tenant's last document, and one.
+    pub number: u64,
+    /// Its name.
+    pub digest: Digest,
+    /// The document itself.
+    pub bytes: Vec<u8>,
+    /// First instant of the period.
+    pub from: Instant,
+    /// First instant after it.
+    pub until: Instant,
+    /// The document that it corrects.
+    pub corrects: Option<u64>,
+    /// Who makes it final.
+    pub by: Actor,
+}
+
 /// Proof that an entry is on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
@@ -169,7 +209,7 @@ pub struct Receipt {
     pub account: Option<Account>,
     /// Where the instance's record lies; none without an instance.
     pub row: Option<Row>,
-    /// When the entry's activation takes effect; none without one.
+    /// When the entry's activation, or its prices, take effect; none without one.
     pub activated_from: Option<Instant>,
 }
 
@@ -230,6 +270,34 @@ pub struct Activation {
     pub from: Instant,
     /// The component.
     pub digest: Digest,
+    /// Sequence number of its fact.
+    pub fact: u64,
+}
+
+/// A change of a tenant's prices that is in the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPrices {
+    /// From when on.
+    pub from: Instant,
+    /// The book.
+    pub digest: Digest,
+    /// Sequence number of its fact.
+    pub fact: u64,
+}
+
+/// A document that charges a period, as its fact tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredInvoice {
+    /// Number among the tenant's documents.
+    pub number: u64,
+    /// The document.
+    pub digest: Digest,
+    /// First instant of the period.
+    pub from: Instant,
+    /// First instant after it.
+    pub until: Instant,
+    /// The document that it corrects.
+    pub corrects: Option<u64>,
     /// Sequence number of its fact.
     pub fact: u64,
 }

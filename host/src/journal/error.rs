@@ -112,6 +112,14 @@ pub enum CommitError {
     /// There is no such instance, or it is deleted. A defect of the caller.
     #[error("no instance that is not deleted lies in row {}", .0.0)]
     NoSuchRow(Row),
+    /// The tenant's next document has another number. Somebody else was faster.
+    #[error("the tenant's next document is number {next}, not {number}")]
+    NumberInUse {
+        /// What was asked for.
+        number: u64,
+        /// What would be right.
+        next: u64,
+    },
     /// A fact names another instance than the entry, or one after the fact that deleted it. A defect of the caller.
     #[error("fact number {index} of the entry does not belong to the entry's instance")]
     Misplaced {

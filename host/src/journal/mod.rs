@@ -7,6 +7,7 @@
 //! The journal knows no hypervisor, no component and no HTTP: records and states are opaque text here.
 
 mod account;
+mod archive;
 mod chain;
 mod entry;
 mod error;
@@ -29,9 +30,11 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use archive::Archive;
 pub use entry::{
-    Activation, Alive, Entry, FactHash, Head, InstanceWrite, NewActivation, NewPolicy, Opened, Receipt, RequestKey,
-    Row, StoredInstance, StoredPolicy, StoredStanding, StoredTenant, StoredToken,
+    Activation, Alive, Entry, FactHash, Head, InstanceWrite, NewActivation, NewInvoice, NewPolicy, NewPrices, Opened,
+    Receipt, RequestKey, Row, StoredInstance, StoredInvoice, StoredPolicy, StoredPrices, StoredStanding, StoredTenant,
+    StoredToken,
 };
 pub use error::{CommitError, Damage, Flaw, OpenError, Place, ReadError, VerifyError};
 pub use read::{FactQuery, Page};
@@ -60,7 +63,7 @@ pub struct Journal {
     head: watch::Receiver<Head>,
     failure: watch::Receiver<Option<Arc<str>>>,
     commits: Arc<AtomicU64>,
-    readers: Readers,
+    readers: Arc<Readers>,
     path: PathBuf,
 }
 
@@ -184,6 +187,11 @@ impl Journal {
         limit: usize,
     ) -> Result<Vec<ChainedFact>, ReadError> {
         self.readers.with(|db| read::policy_facts(db, tenant, digest, limit))
+    }
+
+    /// A reader for those who prove what the journal says.
+    pub fn archive(&self) -> Archive {
+        Archive::of(self.readers.clone())
     }
 
     /// The bytes of a component. Blocking.

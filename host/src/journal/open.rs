@@ -64,7 +64,7 @@ pub(super) fn open(
     let commits = writer.commits.clone();
     let thread = std::thread::Builder::new().name("journal".into());
     let writer = thread.spawn(|| writer.run()).map_err(OpenError::Thread)?;
-    let readers = Readers::new(path.clone());
+    let readers = Arc::new(Readers::new(path.clone()));
     let journal = Journal { requests: Some(requests), writer: Some(writer), head, failure, commits, readers, path };
     Ok((journal, opened))
 }

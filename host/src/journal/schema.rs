@@ -70,6 +70,23 @@ CREATE TABLE activation (
   from_ns INTEGER NOT NULL,
   digest TEXT NOT NULL
 ) STRICT;
+CREATE TABLE document (
+  digest TEXT PRIMARY KEY,
+  bytes BLOB NOT NULL
+) STRICT;
+CREATE TABLE prices (
+  fact INTEGER PRIMARY KEY,
+  tenant TEXT NOT NULL,
+  from_ns INTEGER NOT NULL,
+  digest TEXT NOT NULL
+) STRICT;
+CREATE TABLE invoice (
+  fact INTEGER PRIMARY KEY,
+  tenant TEXT NOT NULL,
+  number INTEGER NOT NULL,
+  digest TEXT NOT NULL,
+  UNIQUE (tenant, number)
+) STRICT;
 CREATE TABLE policy (
   digest TEXT PRIMARY KEY,
   bytes BLOB NOT NULL,

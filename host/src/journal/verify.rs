@@ -1,7 +1,7 @@
 //! Proof that a journal is whole: every link, every text, every rule.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -32,14 +32,8 @@ const PROGRESS_FACTS: u64 = 10_000;
 /// # Errors
 /// [`VerifyError::Damaged`] with the first place that is wrong.
 pub fn verify(path: &Path, mut progress: impl FnMut(u64, u64)) -> Result<Verified, VerifyError> {
-    let path = if path.is_dir() { path.join(schema::FILE) } else { path.to_owned() };
     let mut checked = || {
-        let db = schema::open_reader(&path)?;
-        let header = schema::header(&db)?;
-        if header.application_id != schema::APPLICATION_ID || header.version != schema::VERSION {
-            let (application_id, version) = (header.application_id, header.version);
-            return Err(VerifyError::NotAJournal { path: path.clone(), application_id, version });
-        }
+        let (_, db) = database(path)?;
         // One snapshot for all questions.
         let snapshot = db.unchecked_transaction()?;
         let verified = verify_facts(&snapshot, &mut progress)?;
@@ -52,6 +46,18 @@ pub fn verify(path: &Path, mut progress: impl FnMut(u64, u64)) -> Result<Verifie
         },
         VerifyError::Damaged(_) | VerifyError::NotAJournal { .. } => error,
     })
+}
+
+/// Opens the database at a path, or in a folder, for reading.
+pub(super) fn database(path: &Path) -> Result<(PathBuf, Connection), VerifyError> {
+    let path = if path.is_dir() { path.join(schema::FILE) } else { path.to_owned() };
+    let db = schema::open_reader(&path)?;
+    let header = schema::header(&db)?;
+    if header.application_id != schema::APPLICATION_ID || header.version != schema::VERSION {
+        let (application_id, version) = (header.application_id, header.version);
+        return Err(VerifyError::NotAJournal { path, application_id, version });
+    }
+    Ok((path, db))
 }
 
 fn verify_facts(db: &Connection, progress: &mut impl FnMut(u64, u64)) -> Result<Verified, VerifyError> {
@@ -158,6 +164,8 @@ impl Lives {
             | What::TenantChanged { .. }
             | What::TokenCreated { .. }
             | What::TokenRevoked { .. }
+            | What::PricesActivated { .. }
+            | What::Invoiced { .. }
             | What::Intended { .. }
             | What::Abandoned { .. }
             | What::Forked { .. }
@@ -243,6 +251,16 @@ fn check_row_of(db: &Connection, record: &FactRecord) -> Result<(), VerifyError>
             let sql = "SELECT 1 FROM token WHERE id = ?1 AND revoked <= ?2";
             ("token", token.clone(), exists(sql, &[token, &seq])?)
         }
+        What::PricesActivated { digest, from_ns, .. } => {
+            let sql = "SELECT 1 FROM prices JOIN document USING (digest)
+                       WHERE fact = ?1 AND tenant = ?2 AND from_ns = ?3 AND digest = ?4";
+            ("prices", record.seq.to_string(), exists(sql, &[&seq, tenant, from_ns, digest])?)
+        }
+        What::Invoiced { number, digest, .. } => {
+            let sql = "SELECT 1 FROM invoice JOIN document USING (digest)
+                       WHERE fact = ?1 AND tenant = ?2 AND number = ?3 AND digest = ?4";
+            ("invoice", record.seq.to_string(), exists(sql, &[&seq, tenant, &schema::int(*number), digest])?)
+        }
         What::HostStarted { .. }
         | What::ClockStepped { .. }
         | What::PolicyFaulted { .. }
@@ -269,6 +287,8 @@ struct Counted {
     tokens: u64,
     revoked: u64,
     activations: u64,
+    prices: u64,
+    invoices: u64,
 }
 
 impl Counted {
@@ -278,6 +298,8 @@ impl Counted {
             What::TokenCreated { .. } => &mut self.tokens,
             What::TokenRevoked { .. } => &mut self.revoked,
             What::PolicyActivated { .. } => &mut self.activations,
+            What::PricesActivated { .. } => &mut self.prices,
+            What::Invoiced { .. } => &mut self.invoices,
             What::HostStarted { .. }
             | What::ClockStepped { .. }
             | What::PolicyAdmitted { .. }
@@ -294,13 +316,15 @@ impl Counted {
         *count += 1;
     }
 
-    /// Each fact has its row, so that a row more has no fact: somebody gave a token, a tenant or rules to the host behind the journal's back.
+    /// Each fact has its row, so that a row more has no fact: somebody gave a token, a tenant, rules, prices or an invoice to the host behind the journal's back.
     fn finish(self, db: &Connection) -> Result<(), VerifyError> {
         let rows = [
             ("tenant", "SELECT count(*) FROM tenant", self.tenants),
             ("token", "SELECT count(*) FROM token", self.tokens),
             ("token", "SELECT count(*) FROM token WHERE revoked IS NOT NULL", self.revoked),
             ("activation", "SELECT count(*) FROM activation", self.activations),
+            ("prices", "SELECT count(*) FROM prices", self.prices),
+            ("invoice", "SELECT count(*) FROM invoice", self.invoices),
         ];
         for (table, sql, facts) in rows {
             let rows = db.query_row(sql, [], |row| schema::uint(row, 0))?;

@@ -146,6 +146,30 @@ pub enum What {
         /// Who revoked it, as in `policy-admitted`.
         by: String,
     },
+    /// From `from_ns` on, the tenant is charged by the price book `digest`.
+    PricesActivated {
+        /// The book's SHA-256.
+        digest: String,
+        /// Effective instant on the meter clock.
+        from_ns: i64,
+        /// Who asked for it, as in `policy-admitted`.
+        by: String,
+    },
+    /// A period of the tenant was charged, or charged anew.
+    Invoiced {
+        /// Number among the tenant's documents, from 1.
+        number: u64,
+        /// The document's SHA-256.
+        digest: String,
+        /// First instant of the period on the meter clock.
+        from_ns: i64,
+        /// First instant after it.
+        until_ns: i64,
+        /// Number of the document that this one corrects.
+        corrects: Option<u64>,
+        /// Who made it final, as in `policy-admitted`.
+        by: String,
+    },
     /// A command is about to be carried out.
     Intended {
         /// The command.
@@ -289,6 +313,10 @@ pub enum Kind {
     TokenCreated,
     /// See [`What::TokenRevoked`].
     TokenRevoked,
+    /// See [`What::PricesActivated`].
+    PricesActivated,
+    /// See [`What::Invoiced`].
+    Invoiced,
     /// See [`What::Intended`].
     Intended,
     /// See [`What::Abandoned`].
@@ -305,7 +333,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 16] = [
+    pub const ALL: [Kind; 18] = [
         Kind::HostStarted,
         Kind::ClockStepped,
         Kind::PolicyAdmitted,
@@ -316,6 +344,8 @@ impl Kind {
         Kind::TenantChanged,
         Kind::TokenCreated,
         Kind::TokenRevoked,
+        Kind::PricesActivated,
+        Kind::Invoiced,
         Kind::Intended,
         Kind::Abandoned,
         Kind::Entered,
@@ -337,6 +367,8 @@ impl Kind {
             Kind::TenantChanged => "tenant-changed",
             Kind::TokenCreated => "token-created",
             Kind::TokenRevoked => "token-revoked",
+            Kind::PricesActivated => "prices-activated",
+            Kind::Invoiced => "invoiced",
             Kind::Intended => "intended",
             Kind::Abandoned => "abandoned",
             Kind::Entered => "entered",
@@ -382,6 +414,8 @@ impl What {
             What::TenantChanged { .. } => Kind::TenantChanged,
             What::TokenCreated { .. } => Kind::TokenCreated,
             What::TokenRevoked { .. } => Kind::TokenRevoked,
+            What::PricesActivated { .. } => Kind::PricesActivated,
+            What::Invoiced { .. } => Kind::Invoiced,
             What::Intended { .. } => Kind::Intended,
             What::Abandoned { .. } => Kind::Abandoned,
             What::Entered { .. } => Kind::Entered,
@@ -456,6 +490,17 @@ impl From<&FactBody> for What {
                 by: by.to_string(),
             },
             FactBody::TokenRevoked { token, by } => What::TokenRevoked { token: token.to_string(), by: by.to_string() },
+            FactBody::PricesActivated { digest, from, by } => {
+                What::PricesActivated { digest: digest.to_string(), from_ns: from.0, by: by.to_string() }
+            }
+            FactBody::Invoiced { number, digest, from, until, corrects, by } => What::Invoiced {
+                number: *number,
+                digest: digest.to_string(),
+                from_ns: from.0,
+                until_ns: until.0,
+                corrects: *corrects,
+                by: by.to_string(),
+            },
             FactBody::Intended { command, by, about } => {
                 What::Intended { command: (*command).into(), by: (*by).into(), about: about.clone() }
             }
@@ -522,6 +567,17 @@ impl TryFrom<&What> for FactBody {
                 by: by.parse()?,
             },
             What::TokenRevoked { token, by } => FactBody::TokenRevoked { token: token.parse()?, by: by.parse()? },
+            What::PricesActivated { digest, from_ns, by } => {
+                FactBody::PricesActivated { digest: digest.parse()?, from: Instant(*from_ns), by: by.parse()? }
+            }
+            What::Invoiced { number, digest, from_ns, until_ns, corrects, by } => FactBody::Invoiced {
+                number: *number,
+                digest: digest.parse()?,
+                from: Instant(*from_ns),
+                until: Instant(*until_ns),
+                corrects: *corrects,
+                by: by.parse()?,
+            },
             What::Intended { command, by, about } => {
                 FactBody::Intended { command: (*command).into(), by: (*by).into(), about: about.clone() }
             }
@@ -599,7 +655,7 @@ mod tests {
     use super::*;
 
     /// One fact of each kind, as it has been hashed since the first version.
-    const TEXTS: [&str; 16] = [
+    const TEXTS: [&str; 18] = [
         r#""kind":"host-started","version":"0.1.0"}"#,
         r#""kind":"clock-stepped","step_ns":-9223372036854775808}"#,
         r#""kind":"policy-admitted","digest":"0a00000000000000000000000000000000000000000000000000000000000000","size_bytes":7}"#,
@@ -610,6 +666,8 @@ mod tests {
         r#""kind":"tenant-changed","limits":{"memory_bytes":1073741824,"vcpus":4},"fallback":["last-good","hold"],"by":"token:0a0000000000000000000000"}"#,
         r#""kind":"token-created","token":"0a0000000000000000000000","name":"ci","role":"policy-author","expires_ns":-1,"by":"jwt:someone"}"#,
         r#""kind":"token-revoked","token":"0a0000000000000000000000","by":"operator"}"#,
+        r#""kind":"prices-activated","digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":5,"by":"operator"}"#,
+        r#""kind":"invoiced","number":3,"digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":-5,"until_ns":7,"corrects":2,"by":"operator"}"#,
         r#""kind":"intended","command":"snapshot","by":"schedule","about":"daily-1"}"#,
         r#""kind":"abandoned","command":"start","reason":"no image"}"#,
         r#""kind":"entered","phase":"stopped","vcpus":2,"memory_bytes":18446744073709551615,"disk_bytes":0,"snapshot_bytes":1,"session":3,"cause":"host-lost"}"#,

@@ -11,10 +11,10 @@ use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::account;
-use super::entry::{Entry, Head, InstanceWrite, NewActivation, NewPolicy, Receipt, Row};
+use super::entry::{Entry, Head, InstanceWrite, NewActivation, NewInvoice, NewPolicy, NewPrices, Receipt, Row};
 use super::error::CommitError;
 use super::read;
-use super::schema::int;
+use super::schema::{int, uint};
 use super::wire::{FactRecord, What};
 use crate::billing::account::{Account, Accountant, Entering, Fault};
 use crate::billing::{Fact, FactBody, Reading};
@@ -322,7 +322,12 @@ impl Writer {
                 Err(error) => return Ok(Err(error)),
             },
         };
-        let activated_from = pending.entry.activation.as_ref().map(|new| self.effective(new));
+        if let Some(refused) = self.check_number(&pending.entry)? {
+            return Ok(Err(refused));
+        }
+        let (activation, prices) = (&pending.entry.activation, &pending.entry.prices);
+        let requested = activation.as_ref().map(|new| new.requested).or(prices.as_ref().map(|new| new.requested));
+        let activated_from = requested.map(|requested| self.effective(requested));
         pending.records.extend(own_facts(&pending.entry, activated_from, &plan.now));
         let first_seq = plan.seq + 1;
         for record in &mut pending.records {
@@ -411,8 +416,16 @@ impl Writer {
     }
 
     /// An activation never begins in the past: what was counted stays counted.
-    fn effective(&self, new: &NewActivation) -> Instant {
-        new.requested.map_or(self.recorded, |requested| requested.max(self.recorded))
+    fn effective(&self, requested: Option<Instant>) -> Instant {
+        requested.map_or(self.recorded, |requested| requested.max(self.recorded))
+    }
+
+    /// A tenant's documents are numbered without a gap.
+    fn check_number(&self, entry: &Entry) -> rusqlite::Result<Option<CommitError>> {
+        let Some(new) = &entry.invoice else { return Ok(None) };
+        let sql = "SELECT coalesce(max(number), 0) + 1 FROM invoice WHERE tenant = ?1";
+        let next = self.db.prepare_cached(sql)?.query_row([new.tenant.as_str()], |row| uint(row, 0))?;
+        Ok((next != new.number).then_some(CommitError::NumberInUse { number: new.number, next }))
     }
 
     /// Gives a fact its number, its link to the instance's fact before, and an instant neither before that nor after now.
@@ -501,6 +514,8 @@ impl Pending {
             | FactBody::TenantChanged { .. }
             | FactBody::TokenCreated { .. }
             | FactBody::TokenRevoked { .. }
+            | FactBody::PricesActivated { .. }
+            | FactBody::Invoiced { .. }
             | FactBody::Intended { .. }
             | FactBody::Abandoned { .. }
             | FactBody::Forked { .. }
@@ -528,6 +543,12 @@ impl Writer {
         }
         if let (Some(new), Some(from)) = (&pending.entry.activation, draft.activated_from) {
             self.write_activation(new, from, draft.last_seq)?;
+        }
+        if let (Some(new), Some(from)) = (&pending.entry.prices, draft.activated_from) {
+            self.write_prices(new, from, draft.last_seq)?;
+        }
+        if let Some(new) = &pending.entry.invoice {
+            self.write_invoice(new, draft.last_seq)?;
         }
         Ok(())
     }
@@ -570,6 +591,8 @@ impl Writer {
                 run("UPDATE token SET revoked = ?2 WHERE id = ?1 AND revoked IS NULL", &[token, &seq])
             }
             What::TokenCreated { .. }
+            | What::PricesActivated { .. }
+            | What::Invoiced { .. }
             | What::Intended { .. }
             | What::Abandoned { .. }
             | What::Entered { .. }
@@ -617,6 +640,29 @@ impl Writer {
             .map(drop)
     }
 
+    fn write_document(&self, digest: &Digest, bytes: &[u8]) -> rusqlite::Result<()> {
+        self.db
+            .prepare_cached("INSERT OR IGNORE INTO document (digest, bytes) VALUES (?1, ?2)")?
+            .execute(params![digest.to_string(), bytes])
+            .map(drop)
+    }
+
+    fn write_prices(&self, new: &NewPrices, from: Instant, fact: u64) -> rusqlite::Result<()> {
+        self.write_document(&new.digest, &new.bytes)?;
+        self.db
+            .prepare_cached("INSERT INTO prices (fact, tenant, from_ns, digest) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![int(fact), new.tenant.as_str(), from.0, new.digest.to_string()])
+            .map(drop)
+    }
+
+    fn write_invoice(&self, new: &NewInvoice, fact: u64) -> rusqlite::Result<()> {
+        self.write_document(&new.digest, &new.bytes)?;
+        self.db
+            .prepare_cached("INSERT INTO invoice (fact, tenant, number, digest) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![int(fact), new.tenant.as_str(), int(new.number), new.digest.to_string()])
+            .map(drop)
+    }
+
     fn write_activation(&self, new: &NewActivation, from: Instant, fact: u64) -> rusqlite::Result<()> {
         let (tenant, digest) = (new.tenant.as_str(), new.digest.to_string());
         let key = new.request.as_ref().map(|request| &request.key);
@@ -643,7 +689,7 @@ pub(super) fn encode_body(record: &FactRecord, out: &mut Vec<u8>) -> rusqlite::R
     serde_json::to_writer(out, record).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
-/// The facts that the writer adds to an entry. The one about an activation is the last.
+/// The facts that the writer adds to an entry. The one about an activation, prices or an invoice is the last; an entry has one of them.
 fn own_facts(entry: &Entry, activated_from: Option<Instant>, now: &Reading) -> impl Iterator<Item = FactRecord> {
     let admitted = entry.policy.as_ref().map(|new| {
         let (size_bytes, by) = (new.bytes.len() as u64, Some(new.by.clone()));
@@ -653,7 +699,16 @@ fn own_facts(entry: &Entry, activated_from: Option<Instant>, now: &Reading) -> i
         let NewActivation { tenant, digest, rollback, by, reason, .. } = new.clone();
         own_fact(tenant, FactBody::PolicyActivated { digest, from, rollback, by: Some(by), reason }, now)
     });
-    admitted.into_iter().chain(activated)
+    let prices = entry.prices.as_ref().zip(activated_from).map(|(new, from)| {
+        let body = FactBody::PricesActivated { digest: new.digest, from, by: new.by.clone() };
+        own_fact(new.tenant.clone(), body, now)
+    });
+    let invoiced = entry.invoice.as_ref().map(|new| {
+        let (number, digest, corrects, by) = (new.number, new.digest, new.corrects, new.by.clone());
+        let body = FactBody::Invoiced { number, digest, from: new.from, until: new.until, corrects, by };
+        own_fact(new.tenant.clone(), body, now)
+    });
+    admitted.into_iter().chain(activated).chain(prices).chain(invoiced)
 }
 
 fn own_fact(tenant: TenantId, body: FactBody, now: &Reading) -> FactRecord {
@@ -678,7 +733,9 @@ fn needs_instance(body: &FactBody) -> bool {
         | FactBody::TenantCreated { .. }
         | FactBody::TenantChanged { .. }
         | FactBody::TokenCreated { .. }
-        | FactBody::TokenRevoked { .. } => false,
+        | FactBody::TokenRevoked { .. }
+        | FactBody::PricesActivated { .. }
+        | FactBody::Invoiced { .. } => false,
     }
 }
 

@@ -5,5 +5,5 @@
 wasmtime::component::bindgen!({
     path: "../wit",
     world: "policy",
-    additional_derives: [PartialEq, Eq],
+    additional_derives: [PartialEq, Eq, serde::Serialize],
 });

@@ -205,7 +205,7 @@ impl Policy {
         self.account(items, |guest, store| guest.call_snapshot_all(store, states, at)).map(|answer| answer.value)
     }
 
-    /// Rates one period of one tenant.
+    /// Rates one request.
     ///
     /// # Errors
     /// What the policy did wrong; a statement that does not add up included.
@@ -213,7 +213,11 @@ impl Policy {
         self.rate_metered(request).map(|answer| answer.value)
     }
 
-    pub(super) fn rate_metered(&self, request: &Request) -> Result<Answer<Statement>, Fault> {
+    /// Rates one request, and answers the fuel that it took.
+    ///
+    /// # Errors
+    /// What the policy did wrong; a statement that does not add up included.
+    pub fn rate_metered(&self, request: &Request) -> Result<Answer<Statement>, Fault> {
         let budget = self.runtime.rating(request.intervals.subject.len());
         let answer = self.runtime.call(&self.instance, budget, |store, instance| {
             let guest = self.rating.load(&mut *store, instance)?;

@@ -14,6 +14,9 @@ use super::fault::{Exceeded, Fault};
 use super::profile::{Bounds, Profile};
 use crate::limits::policy as limits;
 
+/// The engine and its version, for receipts.
+pub const ENGINE: &str = concat!("wasmtime ", env!("TALLYMAN_WASMTIME_VERSION"));
+
 /// Where policies of one profile run.
 pub(super) struct Runtime {
     engine: Engine,
@@ -40,14 +43,29 @@ impl Budget {
 
 /// An answer, and the fuel that it took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Answer<T> {
-    pub(super) value: T,
-    pub(super) fuel: u64,
+pub struct Answer<T> {
+    /// The answer.
+    pub value: T,
+    /// Fuel.
+    pub fuel: u64,
+}
+
+/// What runs a component's code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// The processor, by code that is compiled for it.
+    Native,
+    /// The engine's own interpreter: slower, and another way to the same answers.
+    Interpreter,
 }
 
 impl Runtime {
-    pub(super) fn new(profile: Profile) -> wasmtime::Result<Self> {
-        let engine = Engine::new(&config(profile))?;
+    pub(super) fn new(profile: Profile, backend: Backend) -> wasmtime::Result<Self> {
+        let mut config = config(profile);
+        if backend == Backend::Interpreter {
+            config.target("pulley64")?;
+        }
+        let engine = Engine::new(&config)?;
         start_ticking(&engine)?;
         Ok(Self { engine, slots: Slots::new(profile.bounds().instances_max), profile })
     }

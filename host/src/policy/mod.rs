@@ -3,7 +3,7 @@
 //! - `admission` looks at a component before anything of it runs; `selftest` asks it what every policy must get right;
 //! - `profile` holds the bounds, `difference` says how another contract differs, `conformance` asks everything at once, without a daemon;
 //! - `engine` holds a call to its bounds, `component` makes the calls, `wire` checks the answers, `fault` names what went wrong;
-//! - `rating` checks charge lines, `hours` which price holds when;
+//! - `book` reads price books, `zones` looks up time zones, `rating` checks charge lines, `hours` which price holds when;
 //! - `cache` keeps compiled policies on disk;
 //! - `accounting` applies the policies in force to facts, and carries on without one that fails; `shadow` counts the same beside it.
 //!
@@ -13,6 +13,7 @@
 pub mod accounting;
 mod admission;
 mod bindings;
+pub mod book;
 mod cache;
 mod component;
 pub mod conformance;
@@ -26,6 +27,7 @@ mod selftest;
 pub mod shadow;
 mod standard;
 mod wire;
+pub mod zones;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -39,6 +41,7 @@ pub use admission::{AdmissionError, Admitted, CONTRACT};
 pub use bindings::tallyman::policy::types as contract;
 pub use cache::CacheError;
 pub use component::{Policy, World};
+pub use engine::{Answer, Backend, ENGINE};
 pub use fault::{Exceeded, Fault, Refused};
 pub use profile::{Bounds, Profile};
 pub use selftest::{SelfTest, SelfTestError};
@@ -89,6 +92,7 @@ pub fn wrap(module: &[u8]) -> Result<Vec<u8>, WrapError> {
 /// All policies of this host.
 pub struct PolicyHost {
     compact: Arc<Runtime>,
+    backend: Backend,
     /// Made when the first policy needs it.
     large: OnceLock<Arc<Runtime>>,
     cache: Cache,
@@ -104,8 +108,16 @@ impl PolicyHost {
     /// # Errors
     /// [`OpenError`], each with what to do about it.
     pub fn open(cache_dir: &Path) -> Result<PolicyHost, OpenError> {
+        Self::open_with(cache_dir, Backend::Native)
+    }
+
+    /// The same on another backend, which needs a folder of its own.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_with(cache_dir: &Path, backend: Backend) -> Result<PolicyHost, OpenError> {
         let cache = Cache::open(cache_dir)?;
-        let runtime = Runtime::new(Profile::Compact);
+        let runtime = Runtime::new(Profile::Compact, backend);
         let runtime = Arc::new(runtime.map_err(|error| OpenError::Engine { reason: format!("{error:#}") })?);
         let digest = Digest::of(standard::COMPONENT);
         let standard = match from_cache(&runtime, &cache, digest, None) {
@@ -117,7 +129,8 @@ impl PolicyHost {
             }
         };
         let loaded = ArcSwap::from_pointee(HashMap::from([(digest, Arc::clone(&standard))]));
-        Ok(Self { compact: runtime, large: OnceLock::new(), cache, standard, loaded, compiling: Mutex::new(()) })
+        let (large, compiling) = (OnceLock::new(), Mutex::new(()));
+        Ok(Self { compact: runtime, backend, large, cache, standard, loaded, compiling })
     }
 
     /// Where policies of a profile run.
@@ -128,7 +141,7 @@ impl PolicyHost {
         if let Some(large) = self.large.get() {
             return Ok(large.clone());
         }
-        let made = Runtime::new(profile);
+        let made = Runtime::new(profile, self.backend);
         let made = made.map_err(|error| AdmissionError::Compile { reason: fault::clipped(format!("{error:#}")) })?;
         // Somebody else may have been quicker; one of the two is kept.
         Ok(self.large.get_or_init(|| Arc::new(made)).clone())

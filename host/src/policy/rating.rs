@@ -406,6 +406,12 @@ fn rounded(dividend: &BigInt, divisor: &BigInt, mode: &str) -> Option<BigInt> {
     Some(if up { down + 1 } else { down })
 }
 
+/// Nano-units as whole coins of `minor_digits` digits after the point, rounded once. None for an unknown mode, and past 128 bits.
+pub fn to_coins(nanos: i128, minor_digits: u8, rounding: &str) -> Option<i128> {
+    let coin = BigInt::from(10_u32.pow(NANO_DIGITS.saturating_sub(minor_digits).into()));
+    i128::try_from(rounded(&BigInt::from(nanos), &coin, rounding)?).ok()
+}
+
 /// Two words as one number.
 pub fn unsigned(words: U128Words) -> u128 {
     (u128::from(words.upper) << 64) | u128::from(words.lower)

@@ -8,6 +8,7 @@ mod cli;
 mod copies;
 mod guide;
 mod hypervisors;
+mod invoices;
 mod life;
 mod logs;
 mod parity;

@@ -1,0 +1,120 @@
+//! Where the calendar (UTC) lies relative to the meter clock.
+
+use super::fact::{Fact, FactBody};
+use crate::units::Instant;
+
+/// Differences below this, in nanoseconds, are the noise of reading two clocks one after the other, not a step.
+pub const STEP_NS_MIN: u64 = 2_000_000;
+
+/// The offsets of the wall clock, from each start of the daemon and each step on. Only what people read depends on it, and which month or
+/// hour of the week an instant belongs to; no duration does.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Calendar(Vec<(Instant, i64)>);
+
+impl Calendar {
+    /// The calendar that these facts tell of, in their order.
+    pub fn told_by<'a>(facts: impl IntoIterator<Item = &'a Fact>) -> Self {
+        let mut calendar = Self::default();
+        for fact in facts {
+            if matches!(fact.body, FactBody::HostStarted { .. } | FactBody::ClockStepped { .. }) {
+                calendar.learn(fact.at.meter, fact.at.wall_ns);
+            }
+        }
+        calendar
+    }
+
+    /// From `at` on, the wall clock reads `wall_ns` and goes on with the meter. What is no step changes nothing: an instant that was shown
+    /// once is shown the same after every restart.
+    pub fn learn(&mut self, at: Instant, wall_ns: i64) {
+        let offset = wall_ns.saturating_sub(at.0);
+        if self.0.last().is_none_or(|&(_, last)| last.abs_diff(offset) >= STEP_NS_MIN) {
+            self.0.push((at, offset));
+        }
+    }
+
+    /// From when on which offset holds, ascending. The first holds for all time before the second; there is one at least.
+    pub fn offsets(&self) -> Vec<(Instant, i64)> {
+        if self.0.is_empty() { vec![(Instant(i64::MIN), 0)] } else { self.0.clone() }
+    }
+
+    /// Nanoseconds since 1970 in UTC for a meter instant. The first offset holds for all time before it, too.
+    pub fn utc_ns(&self, at: Instant) -> i64 {
+        let next = self.0.partition_point(|&(from, _)| from <= at);
+        let offset = self.0.get(next.saturating_sub(1)).map_or(0, |&(_, offset)| offset);
+        at.0.saturating_add(offset)
+    }
+
+    /// The first meter instant at which the calendar shows `utc_ns` or later.
+    ///
+    /// An hour that the wall clock showed twice is taken the first time; one that it jumped over is taken at the jump.
+    pub fn meter(&self, utc_ns: i64) -> Instant {
+        let offsets = self.offsets();
+        for (place, &(from, offset)) in offsets.iter().enumerate() {
+            let from = if place == 0 { Instant(i64::MIN) } else { from };
+            let at = Instant(utc_ns.saturating_sub(offset)).max(from);
+            if offsets.get(place + 1).is_none_or(|&(next, _)| at < next) {
+                return at;
+            }
+        }
+        Instant(utc_ns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const STEP: i64 = STEP_NS_MIN as i64;
+
+    #[test]
+    fn a_step_of_the_wall_clock_moves_the_calendar_and_nothing_before_it() {
+        let mut calendar = Calendar::default();
+        assert_eq!(calendar.utc_ns(Instant(7)), 7);
+        calendar.learn(Instant(1_000), 1_000);
+        calendar.learn(Instant(2_000), 2_000 - STEP);
+        assert_eq!(calendar.utc_ns(Instant(500)), 500);
+        assert_eq!(calendar.utc_ns(Instant(1_999)), 1_999);
+        assert_eq!(calendar.utc_ns(Instant(2_000)), 2_000 - STEP);
+        assert_eq!(calendar.utc_ns(Instant(3_000)), 3_000 - STEP);
+    }
+
+    #[test]
+    fn the_noise_of_a_reading_moves_nothing() {
+        let mut calendar = Calendar::default();
+        calendar.learn(Instant(1_000), 5_000);
+        calendar.learn(Instant(2_000), 6_221);
+        assert_eq!(calendar.utc_ns(Instant(2_500)), 6_500);
+        assert_eq!(calendar.offsets(), [(Instant(1_000), 4_000)]);
+    }
+
+    #[test]
+    fn an_instant_of_the_calendar_is_the_first_that_shows_it() {
+        let mut calendar = Calendar::default();
+        calendar.learn(Instant(0), 0);
+        // Back by one step at 10 steps, forward by three at 20.
+        calendar.learn(Instant(10 * STEP), 9 * STEP);
+        calendar.learn(Instant(20 * STEP), 22 * STEP);
+        let rows = [(5, 5), (9, 9), (10, 11), (18, 19), (19, 20), (21, 20), (22, 20), (23, 21)];
+        for (utc, meter) in rows {
+            assert_eq!(calendar.meter(utc * STEP), Instant(meter * STEP), "{utc}");
+        }
+        assert_eq!(Calendar::default().meter(5), Instant(5));
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_calendar_shows_is_found_no_later(steps in prop::collection::vec((1..1_000_i64, -2_000..2_000_i64), 0..6), at in 0..8_000_i64) {
+            let mut calendar = Calendar::default();
+            let mut meter = 0;
+            for (after, by) in steps {
+                meter += after;
+                calendar.learn(Instant(meter * STEP), (meter + by) * STEP);
+            }
+            let at = Instant(at * STEP);
+            let found = calendar.meter(calendar.utc_ns(at));
+            prop_assert!(found <= at);
+            prop_assert!(calendar.utc_ns(found) >= calendar.utc_ns(at));
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! `tallyman verify`: invoices and their lines are made again and compared, byte for byte, without a daemon.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail};
+use chrono::NaiveDate;
+use clap::Args;
+use serde::Serialize;
+
+use super::Global;
+use super::output;
+use super::progress::during;
+use crate::id::TenantId;
+use crate::invoice::{Evidence, Line, Proved, Receipt, Watched, prove, time_of};
+use crate::journal::{Archive, verify};
+use crate::policy::{Backend, PolicyHost};
+
+const EXAMPLES: &str = "\
+Examples:
+  tallyman verify                        Every document of the tenant
+  tallyman verify 3                      One invoice or correction
+  tallyman verify 3/12                   One of its lines, and the time that it covers
+  tallyman verify 2026-01                All that was charged for a month
+  tallyman verify --bundle invoice.json  On another machine, from a bundle alone
+
+Reads the journal's file itself, beside a running daemon or without one. Components run on the processor and, as a second witness, on
+the engine's interpreter.";
+
+/// Prove what was charged: make it again from the facts and compare
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Verify {
+    /// A document (3), a line (3/12) or a month (2026-01); everything, if absent
+    what: Option<String>,
+    /// A bundle instead of the data folder's journal
+    #[arg(long, value_name = "FILE")]
+    bundle: Option<PathBuf>,
+    /// Ask the processor alone, not the interpreter
+    #[arg(long)]
+    one_witness: bool,
+}
+
+/// What is to be proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    All,
+    Document(u64),
+    Line(u64, u64),
+    Month(i32, u32),
+}
+
+/// What is proved, for programs.
+#[derive(Debug, Serialize)]
+struct Report {
+    tenant: String,
+    documents: Vec<Document>,
+    line: Option<LineReport>,
+    witnesses: Vec<String>,
+    journal: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Document {
+    number: u64,
+    digest: String,
+    lines: usize,
+    calls: usize,
+    facts: u64,
+    payable: String,
+    currency: String,
+    same_engine: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct LineReport {
+    line: Line,
+    receipt: Option<Receipt>,
+    time: Vec<Watched>,
+}
+
+impl Verify {
+    pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
+        let (output, data, tenant) = (global.output(), global.data()?, tenant(global)?);
+        let work = tokio::task::spawn_blocking(move || self.prove(&data, &tenant));
+        let report = during("proving", work).await.context("it broke off")??;
+        output.show(&report, text)
+    }
+
+    fn prove(self, data: &Path, tenant: &TenantId) -> anyhow::Result<Report> {
+        let what = self.what.as_deref().map_or(Ok(What::All), parse)?;
+        match &self.bundle {
+            Some(file) => {
+                let bytes = std::fs::read(file).with_context(|| format!("can't read {}", file.display()))?;
+                let proofs = crate::invoice::Bundle::read(&bytes)
+                    .with_context(|| format!("{} proves nothing", file.display()))?;
+                let tenant: TenantId = proofs.tenant().parse()?;
+                let what = if what == What::All { What::Document(proofs.number()) } else { what };
+                self.of(&proofs, &tenant, what, None)
+            }
+            None => {
+                let whole = verify(data, |_, _| ()).with_context(|| format!("can't prove {}", data.display()))?;
+                let archive = Archive::open(data).with_context(|| format!("can't read {}", data.display()))?;
+                self.of(&archive, tenant, what, Some(whole.head.seq))
+            }
+        }
+    }
+
+    fn of<E: Evidence>(
+        &self,
+        evidence: &E,
+        tenant: &TenantId,
+        what: What,
+        journal: Option<u64>,
+    ) -> anyhow::Result<Report> {
+        let folder = tempfile::tempdir().context("no place for compiled policies")?;
+        let host = |backend, name: &str| PolicyHost::open_with(&folder.path().join(name), backend);
+        let native = host(Backend::Native, "native").context("the policy engine does not start")?;
+        let mut witnesses = vec![crate::policy::ENGINE.to_owned()];
+        let numbers = numbers(evidence, tenant, what)?;
+        let mut proved = Vec::new();
+        for &number in &numbers {
+            proved.push(prove(evidence, &native, tenant, number)?);
+        }
+        if !self.one_witness {
+            let interpreter = host(Backend::Interpreter, "interpreter").context("the interpreter does not start")?;
+            for &number in &numbers {
+                prove(evidence, &interpreter, tenant, number).context("the interpreter says otherwise")?;
+            }
+            witnesses.push(format!("{}, interpreted", crate::policy::ENGINE));
+        }
+        let line = match (what, proved.first()) {
+            (What::Line(_, line), Some(proved)) => Some(line_of(evidence, &native, proved, line)?),
+            _ => None,
+        };
+        let documents = proved.iter().map(document).collect();
+        Ok(Report { tenant: tenant.to_string(), documents, line, witnesses, journal })
+    }
+}
+
+fn tenant(global: &Global) -> anyhow::Result<TenantId> {
+    Ok(global.tenant.as_deref().map(str::parse).transpose()?.unwrap_or_else(TenantId::default_tenant))
+}
+
+fn document(proved: &Proved) -> Document {
+    let invoice = &proved.invoice;
+    Document {
+        number: invoice.number.unwrap_or_default(),
+        digest: proved.digest.to_string(),
+        lines: invoice.lines.len(),
+        calls: proved.calls,
+        facts: proved.facts,
+        payable: invoice.payable.clone(),
+        currency: invoice.currency.clone(),
+        same_engine: proved.same_engine,
+    }
+}
+
+fn line_of<E: Evidence>(
+    evidence: &E,
+    policies: &PolicyHost,
+    proved: &Proved,
+    number: u64,
+) -> anyhow::Result<LineReport> {
+    let invoice = &proved.invoice;
+    let line = invoice.lines.iter().find(|line| line.number == number).cloned();
+    let line = line.ok_or_else(|| anyhow!("it has lines 1 to {}, not {number}", invoice.lines.len()))?;
+    let receipt = line.receipt.and_then(|index| invoice.receipts.get(usize::try_from(index).ok()?)).cloned();
+    let time = time_of(evidence, policies, invoice, number)?;
+    Ok(LineReport { line, receipt, time })
+}
+
+fn numbers<E: Evidence>(evidence: &E, tenant: &TenantId, what: What) -> anyhow::Result<Vec<u64>> {
+    let stored = evidence.invoices(tenant, u64::MAX)?;
+    let all = || stored.iter().map(|stored| stored.number);
+    let calendar = evidence.calendar(u64::MAX)?;
+    let numbers: Vec<u64> = match what {
+        What::All => all().collect(),
+        What::Document(number) | What::Line(number, _) => vec![number],
+        What::Month(year, month) => {
+            let (start, end) = month_ns(year, month).ok_or_else(|| anyhow!("there is no such month"))?;
+            let (start, end) = (calendar.meter(start), calendar.meter(end));
+            stored
+                .iter()
+                .filter(|stored| stored.from < end && start < stored.until)
+                .map(|stored| stored.number)
+                .collect()
+        }
+    };
+    if numbers.is_empty() {
+        bail!("tenant {tenant} was charged nothing then");
+    }
+    Ok(numbers)
+}
+
+fn month_ns(year: i32, month: u32) -> Option<(i64, i64)> {
+    let midnight = |date: NaiveDate| date.and_hms_opt(0, 0, 0)?.and_utc().timestamp_nanos_opt();
+    let first = NaiveDate::from_ymd_opt(year, month, 1)?;
+    Some((midnight(first)?, midnight(first.checked_add_months(chrono::Months::new(1))?)?))
+}
+
+fn parse(text: &str) -> anyhow::Result<What> {
+    let read = || {
+        if let Some((document, line)) = text.split_once('/') {
+            return Some(What::Line(document.parse().ok()?, line.parse().ok()?));
+        }
+        if let Some((year, month)) = text.split_once('-') {
+            return Some(What::Month(year.parse().ok()?, month.parse().ok()?));
+        }
+        text.parse().ok().map(What::Document)
+    };
+    read().ok_or_else(|| anyhow!("'{text}' is no document (3), no line (3/12) and no month (2026-01)"))
+}
+
+fn text(report: &Report) -> String {
+    let rows = report.documents.iter().map(|document| {
+        vec![
+            document.number.to_string(),
+            document.lines.to_string(),
+            document.calls.to_string(),
+            document.facts.to_string(),
+            format!("{} {}", document.payable, document.currency),
+            document.digest.clone(),
+        ]
+    });
+    let head = ["DOCUMENT", "LINES", "CALLS", "AS OF FACT", "PAYABLE", "DIGEST"];
+    let mut text = output::table(&head, &[0, 1, 2, 3, 4], rows);
+    if let Some(line) = &report.line {
+        text.push_str(&format!("\n\n{}", line_text(line)));
+    }
+    if let Some(facts) = report.journal {
+        text.push_str(&format!("\n\nthe journal is whole: {facts} facts"));
+    }
+    for witness in &report.witnesses {
+        text.push_str(&format!("\nproved byte for byte by {witness}"));
+    }
+    text
+}
+
+fn line_text(report: &LineReport) -> String {
+    let LineReport { line, receipt, time } = report;
+    let rows = time.iter().map(|piece| {
+        let lasts = piece.end_ns.abs_diff(piece.start_ns);
+        vec![piece.fact.to_string(), piece.phase.into(), piece.start_ns.to_string(), output::exact(lasts)]
+    });
+    let pieces = output::table(&["FACT", "PHASE", "METER NS", "DURATION"], &[0, 2, 3], rows);
+    let mut text = format!("line {}: {}\namount {}\n\n{pieces}", line.number, line.description, line.amount);
+    if let Some(receipt) = receipt {
+        let rows = [
+            ("policy", receipt.policy.clone()),
+            ("price book", receipt.book.clone()),
+            ("engine", receipt.engine.clone()),
+            ("time zones", receipt.tzdata.clone()),
+            ("fuel", receipt.fuel.to_string()),
+            ("input", receipt.input.clone()),
+            ("output", receipt.output.clone()),
+            ("chain", receipt.chain.clone()),
+        ];
+        text.push_str(&format!("\n\n{}", output::pairs(rows)));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_lines_and_months_are_told_apart() {
+        assert_eq!(parse("3").ok(), Some(What::Document(3)));
+        assert_eq!(parse("3/12").ok(), Some(What::Line(3, 12)));
+        assert_eq!(parse("2026-01").ok(), Some(What::Month(2026, 1)));
+        for text in ["", "x", "3/", "/3", "2026-", "-1", "1.5"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_month_ends_where_the_next_begins() {
+        assert_eq!(month_ns(2026, 1), Some((1_767_225_600_000_000_000, 1_769_904_000_000_000_000)));
+        assert_eq!(month_ns(2026, 13), None);
+    }
+}

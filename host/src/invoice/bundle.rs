@@ -1,0 +1,256 @@
+//! An invoice with its evidence in one file: what a tenant takes to another machine to prove what it was charged.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::document::Invoice;
+use super::evidence::{Evidence, EvidenceError, InForce, sound};
+use crate::billing::calendar::Calendar;
+use crate::billing::{Fact, FactBody};
+use crate::id::{Digest, InstanceId, TenantId};
+use crate::journal::wire::FactRecord;
+use crate::journal::{Archive, FactHash, Head, StoredInvoice};
+
+/// Version of the bundle's form.
+const FORM: u32 = 1;
+
+/// An invoice with all that it depends on, as far as it is the tenant's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Bundle {
+    /// Version of this form.
+    pub form: u32,
+    /// Whose.
+    pub tenant: String,
+    /// The invoice that it proves.
+    pub number: u64,
+    /// The facts, by their place.
+    pub facts: Vec<BundledFact>,
+    /// Links of the chain that documents name, by the number of their facts: of facts that may be another tenant's.
+    pub places: BTreeMap<u64, String>,
+    /// Price books and documents in base64, by digest.
+    pub documents: BTreeMap<String, String>,
+    /// Components in base64, by digest.
+    pub components: BTreeMap<String, String>,
+}
+
+/// A fact as it was hashed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BundledFact {
+    /// The link before it: 64 hexadecimal digits.
+    pub before: String,
+    /// Its own link.
+    pub hash: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// Takes a document of a tenant with its evidence from a journal. Blocking.
+///
+/// # Errors
+/// [`EvidenceError`].
+pub fn bundle(archive: &Archive, tenant: &TenantId, number: u64) -> Result<Bundle, EvidenceError> {
+    let documents = archive.invoices_of(tenant)?;
+    if !documents.iter().any(|stored| stored.number == number) {
+        return Err(EvidenceError::Missing(format!("document {number} of tenant {tenant}")));
+    }
+    let mut bundle = Bundle {
+        form: FORM,
+        tenant: tenant.to_string(),
+        number,
+        facts: Vec::new(),
+        places: BTreeMap::new(),
+        documents: BTreeMap::new(),
+        components: BTreeMap::new(),
+    };
+    let mut seqs: Vec<u64> = archive.calendar()?.into_iter().map(|(seq, _, _)| seq).collect();
+    for stored in documents.iter().filter(|stored| stored.number <= number) {
+        seqs.push(stored.fact);
+        let bytes = Evidence::document(archive, stored.digest)?;
+        bundle.add_document(archive, stored.digest, &bytes)?;
+    }
+    seqs.extend(archive.activations_of(tenant)?.iter().map(|one| one.fact));
+    for prices in archive.books_of(tenant)? {
+        seqs.push(prices.fact);
+        let bytes = Evidence::document(archive, prices.digest)?;
+        bundle.documents.insert(prices.digest.to_string(), BASE64.encode(bytes));
+    }
+    for instance in archive.instances_of(tenant)? {
+        seqs.extend(archive.history(&instance.id)?.iter().map(|(seq, _)| *seq));
+    }
+    seqs.sort_unstable();
+    seqs.dedup();
+    for seq in seqs {
+        bundle.facts.push(bundled(archive, seq)?);
+    }
+    Ok(bundle)
+}
+
+fn bundled(archive: &Archive, seq: u64) -> Result<BundledFact, EvidenceError> {
+    let missing = || EvidenceError::Missing(format!("fact {seq}"));
+    let fact = archive.fact(seq)?.ok_or_else(missing)?;
+    let before = archive.place(seq.saturating_sub(1))?.hash.to_string();
+    let text = serde_json::to_string(&fact.fact).map_err(|error| EvidenceError::Altered(error.to_string()))?;
+    Ok(BundledFact { before, hash: fact.hash, text })
+}
+
+impl Bundle {
+    /// Adds a document, the components that made it, and the place that it names.
+    fn add_document(&mut self, archive: &Archive, digest: Digest, bytes: &[u8]) -> Result<(), EvidenceError> {
+        let altered = |error: &dyn std::fmt::Display| EvidenceError::Altered(format!("document {digest}: {error}"));
+        let invoice = Invoice::from_bytes(bytes).map_err(|error| altered(&error))?;
+        self.documents.insert(digest.to_string(), BASE64.encode(bytes));
+        self.places.insert(invoice.as_of.seq, archive.place(invoice.as_of.seq)?.hash.to_string());
+        for receipt in &invoice.receipts {
+            let component: Digest = receipt.policy.parse().map_err(|error| altered(&error))?;
+            if !self.components.contains_key(&receipt.policy) {
+                let bytes = archive.component(component)?;
+                self.components.insert(receipt.policy.clone(), BASE64.encode(bytes));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a bundle, and checks that each fact is the one of its link, and that no fact of an instance is missing before its last.
+    ///
+    /// # Errors
+    /// [`EvidenceError::Altered`] with the first thing that is not as it was.
+    pub fn read(bytes: &[u8]) -> Result<Proofs, EvidenceError> {
+        let bundle: Bundle = serde_json::from_slice(bytes)
+            .map_err(|error| EvidenceError::Altered(format!("this is no bundle: {error}")))?;
+        if bundle.form != FORM {
+            return Err(EvidenceError::Altered(format!(
+                "the bundle has form {}; this program reads {FORM}",
+                bundle.form
+            )));
+        }
+        let mut facts = Vec::with_capacity(bundle.facts.len());
+        let mut last: Option<(u64, FactHash)> = None;
+        let mut tails: BTreeMap<InstanceId, u64> = BTreeMap::new();
+        for bundled in &bundle.facts {
+            let (record, fact, hash) = bundled.check(last)?;
+            if let Some(instance) = &fact.instance {
+                let before = tails.insert(instance.clone(), record.seq);
+                if before != record.previous {
+                    let missing = record.previous.map_or_else(|| "none".into(), |seq| format!("fact {seq}"));
+                    let text = format!("fact {} follows on {missing} of its instance, which is not here", record.seq);
+                    return Err(EvidenceError::Altered(text));
+                }
+            }
+            last = Some((record.seq, hash));
+            facts.push((record.seq, fact, hash));
+        }
+        Ok(Proofs { bundle, facts })
+    }
+}
+
+impl BundledFact {
+    /// The fact, as it is and as it was written, and its link; the link before must be that of the fact before, if that is here.
+    fn check(&self, last: Option<(u64, FactHash)>) -> Result<(FactRecord, Fact, FactHash), EvidenceError> {
+        let altered = |text: String| EvidenceError::Altered(text);
+        let record: FactRecord =
+            serde_json::from_str(&self.text).map_err(|error| altered(format!("a fact can't be read: {error}")))?;
+        let link = |text: &str| hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok()).map(FactHash);
+        let before = link(&self.before).ok_or_else(|| altered(format!("fact {}: no link before it", record.seq)))?;
+        let hash = before.next(self.text.as_bytes());
+        if hash.to_string() != self.hash {
+            return Err(altered(format!("fact {} was altered: its link does not follow from its text", record.seq)));
+        }
+        let follows = last.is_none_or(|(seq, link)| seq < record.seq && (seq + 1 != record.seq || link == before));
+        if !follows {
+            return Err(altered(format!("fact {} does not follow on the fact before it", record.seq)));
+        }
+        let fact = Fact::try_from(&record).map_err(|error| altered(format!("fact {}: {error}", record.seq)))?;
+        Ok((record, fact, hash))
+    }
+}
+
+/// A bundle that is whole in itself: evidence without a host.
+pub struct Proofs {
+    bundle: Bundle,
+    facts: Vec<(u64, Fact, FactHash)>,
+}
+
+impl Proofs {
+    /// Whose invoice it proves.
+    pub fn tenant(&self) -> &str {
+        &self.bundle.tenant
+    }
+
+    /// Which.
+    pub fn number(&self) -> u64 {
+        self.bundle.number
+    }
+
+    fn told<T>(&self, tenant: &TenantId, through: u64, tell: impl Fn(u64, &FactBody) -> Option<T>) -> Vec<T> {
+        let facts = self.facts.iter().filter(|(seq, fact, _)| *seq <= through && fact.tenant == *tenant);
+        facts.filter_map(|(seq, fact, _)| tell(*seq, &fact.body)).collect()
+    }
+}
+
+impl Evidence for Proofs {
+    fn instances(&self, tenant: &TenantId, through: u64) -> Result<Vec<InstanceId>, EvidenceError> {
+        let of_tenant = self.facts.iter().filter(|(seq, fact, _)| *seq <= through && fact.tenant == *tenant);
+        let mut ids: Vec<_> = of_tenant.filter_map(|(_, fact, _)| fact.instance.clone()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
+    }
+
+    fn history(&self, instance: &InstanceId, through: u64) -> Result<Vec<(u64, Fact)>, EvidenceError> {
+        let own =
+            self.facts.iter().filter(|(seq, fact, _)| *seq <= through && fact.instance.as_ref() == Some(instance));
+        Ok(own.map(|(seq, fact, _)| (*seq, fact.clone())).collect())
+    }
+
+    fn policies(&self, tenant: &TenantId, through: u64) -> Result<Vec<InForce>, EvidenceError> {
+        Ok(self.told(tenant, through, |fact, body| match body {
+            FactBody::PolicyActivated { digest, from, .. } => Some(InForce { from: *from, digest: *digest, fact }),
+            _ => None,
+        }))
+    }
+
+    fn books(&self, tenant: &TenantId, through: u64) -> Result<Vec<InForce>, EvidenceError> {
+        Ok(self.told(tenant, through, |fact, body| match body {
+            FactBody::PricesActivated { digest, from, .. } => Some(InForce { from: *from, digest: *digest, fact }),
+            _ => None,
+        }))
+    }
+
+    fn invoices(&self, tenant: &TenantId, through: u64) -> Result<Vec<StoredInvoice>, EvidenceError> {
+        Ok(self.told(tenant, through, |fact, body| match body {
+            FactBody::Invoiced { number, digest, from, until, corrects, .. } => {
+                let (number, digest, from, until, corrects) = (*number, *digest, *from, *until, *corrects);
+                Some(StoredInvoice { number, digest, from, until, corrects, fact })
+            }
+            _ => None,
+        }))
+    }
+
+    fn calendar(&self, through: u64) -> Result<Calendar, EvidenceError> {
+        let facts = self.facts.iter().filter(|(seq, _, _)| *seq <= through);
+        Ok(Calendar::told_by(facts.map(|(_, fact, _)| fact)))
+    }
+
+    fn document(&self, digest: Digest) -> Result<Vec<u8>, EvidenceError> {
+        let found = self.bundle.documents.get(&digest.to_string());
+        sound("document", digest, found.and_then(|text| BASE64.decode(text).ok()))
+    }
+
+    fn component(&self, digest: Digest) -> Result<Vec<u8>, EvidenceError> {
+        let found = self.bundle.components.get(&digest.to_string());
+        sound("component", digest, found.and_then(|text| BASE64.decode(text).ok()))
+    }
+
+    fn place(&self, seq: u64) -> Result<Head, EvidenceError> {
+        let own = self.facts.iter().find(|(own, _, _)| *own == seq).map(|(_, _, hash)| *hash);
+        let link = |text: &String| hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok()).map(FactHash);
+        let hash = own.or_else(|| self.bundle.places.get(&seq).and_then(link));
+        hash.map(|hash| Head { seq, hash }).ok_or_else(|| EvidenceError::Missing(format!("fact {seq}")))
+    }
+}

@@ -1,0 +1,202 @@
+use super::*;
+use crate::policy::rating::{signed, unsigned};
+
+const HOUR_NS: u128 = 3_600_000_000_000;
+
+/// One of everything.
+const RICH: &str = r#"{
+  "currency": "EUR",
+  "rounding": "half-up",
+  "line_digits": 6,
+  "options": {"minimum": "60s"},
+  "prices": [
+    {"id": "night", "rule": "compute", "meter": "active", "per": "vcpu-hour", "price": "0.02", "from": "2026-01-01T00:00:00+01:00",
+     "windows": [{"zone": "Europe/Berlin", "days": ["mon", "fri"], "from": "22:00", "until": "06:00"}]},
+    {"id": "day", "rule": "compute", "meter": "active", "per": "vcpu-hour", "price": "0.0475"},
+    {"id": "memory", "rule": "memory", "meter": "active", "per": "memory-GiB-hour", "included": "100", "price": "1/3"},
+    {"id": "sleep", "rule": "sleep", "meter": "standby", "per": "snapshot-GB-30days", "scope": "tenant", "resets": "never",
+     "tiers": [{"up_to": "0.5", "price": 1, "once": "0.10"}, {"price": "0.000000000125"}]},
+    {"id": "calls", "rule": "calls", "meter": "allocated", "per": "gpu-second", "model": "package", "package": 100, "price": "5"}
+  ],
+  "adjustments": [
+    {"id": "commit", "kind": "minimum", "amount": "50.00"},
+    {"id": "gift", "kind": "credit", "amount": 10, "rules": ["sleep"], "until": "2027-01-01T00:00:00Z"}
+  ]
+}"#;
+
+fn rich() -> Book {
+    Book::parse(RICH.as_bytes()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn price(book: &PriceBook, id: &str) -> Price {
+    book.prices.iter().find(|price| price.id == id).expect(id).clone()
+}
+
+fn ratio(ratio: Ratio) -> (i128, u128) {
+    (signed(ratio.numerator), unsigned(ratio.denominator))
+}
+
+#[test]
+fn a_book_is_read_exactly() {
+    let book = rich();
+    assert_eq!(book.digest(), Digest::of(RICH.as_bytes()));
+    assert_eq!((book.currency().code(), book.rounding(), book.zones()), ("EUR", "half-up", vec!["Europe/Berlin"]));
+    let book = book.on_meter(&Calendar::default());
+    assert_eq!((book.minor_digits, book.line_digits), (2, 6));
+    let ids: Vec<_> = book.prices.iter().map(|price| price.id.as_str()).collect();
+    assert_eq!(ids, ["calls", "day", "memory", "night", "sleep"]);
+
+    let night = price(&book, "night");
+    assert_eq!(ratio(night.tiers[0].price), (20_000_000, HOUR_NS));
+    assert_eq!(
+        (night.windows[0].days, night.windows[0].from_minute, night.windows[0].until_minute),
+        (0b001_0001, 1_320, 360)
+    );
+    assert_eq!((night.valid.start, night.valid.end), (1_767_222_000_000_000_000, i64::MAX));
+
+    let memory = price(&book, "memory");
+    assert_eq!(
+        (memory.unit.as_str(), memory.measure.as_str(), memory.model.as_str()),
+        ("memory-byte-ns", "GiB*s", "graduated")
+    );
+    assert_eq!(memory.tiers[0].up_to.map(unsigned), Some(100 * (1 << 30) * HOUR_NS));
+    assert_eq!(ratio(memory.tiers[0].price), (0, 3 * (1 << 30) * HOUR_NS));
+    assert_eq!(ratio(memory.tiers[1].price), (1_000_000_000, 3 * (1 << 30) * HOUR_NS));
+
+    let sleep = price(&book, "sleep");
+    let gb_month = 1_000_000_000 * 30 * 24 * HOUR_NS;
+    assert_eq!((sleep.scope.as_str(), sleep.resets.as_str()), ("tenant", "never"));
+    assert_eq!((sleep.tiers[0].up_to.map(unsigned), signed(sleep.tiers[0].once)), (Some(gb_month / 2), 100_000_000));
+    assert_eq!(ratio(sleep.tiers[0].price), (1_000_000_000, gb_month));
+    assert_eq!(ratio(sleep.tiers[1].price), (125, gb_month * 1_000), "an eighth of a nano-unit");
+
+    let calls = price(&book, "calls");
+    assert_eq!((calls.model.as_str(), ratio(calls.tiers[0].price)), ("package", (5_000_000_000, 100 * 1_000_000_000)));
+    assert_eq!(signed(book.adjustments[0].amount), 50_000_000_000);
+    assert_eq!(book.adjustments[1].valid.end, 1_798_761_600_000_000_000);
+}
+
+#[test]
+fn validity_follows_the_calendar_onto_the_meter() {
+    let mut calendar = Calendar::default();
+    let hour = 3_600_000_000_000;
+    calendar.learn(crate::units::Instant(0), hour);
+    let night = price(&rich().on_meter(&calendar), "night");
+    assert_eq!((night.valid.start, night.valid.end), (1_767_222_000_000_000_000 - hour, i64::MAX));
+}
+
+#[test]
+fn currencies_have_their_coins() {
+    for (code, digits) in [("JPY", 0), ("USD", 2), ("KWD", 3)] {
+        let book = Book::parse(format!(r#"{{"currency": "{code}"}}"#).as_bytes()).expect("a book");
+        assert_eq!(book.on_meter(&Calendar::default()).minor_digits, digits);
+        assert!(book.is_empty());
+    }
+}
+
+/// The rich book with one thing replaced.
+fn spoilt(from: &str, to: &str) -> String {
+    assert!(RICH.contains(from), "{from}");
+    RICH.replacen(from, to, 1)
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_its_place() {
+    let rows = [
+        (r#""EUR""#, r#""euro""#, "currency", "ISO 4217"),
+        (r#""line_digits": 6"#, r#""line_digits": 10"#, "line_digits", "9"),
+        (r#""rounding": "half-up""#, r#""rounding": "banker""#, "unknown variant", "half-even"),
+        (r#""per": "vcpu-hour", "price": "0.02""#, r#""per": "vcpu-hour", "price": 0.02"#, "data did not match", ""),
+        (r#""price": "0.02""#, r#""price": "-0.02""#, "prices[0].price", "negative"),
+        (r#""price": "0.02""#, r#""price": "2e-2""#, "prices[0].price", "0.0475"),
+        (r#""price": "0.02""#, r#""preis": "0.02""#, "unknown field `preis`", "`price`"),
+        (r#""price": "1/3""#, r#""price": "1/0""#, "prices[2].price", "over 0"),
+        (
+            r#""per": "vcpu-hour", "price": "0.02""#,
+            r#""per": "vcpu-month", "price": "0.02""#,
+            "prices[0].per",
+            "disk-GB-30days",
+        ),
+        (r#""id": "day""#, r#""id": "night""#, "id", "'night' stands twice"),
+        (r#""id": "day""#, r#""id": """#, "prices[1].id", "1 to 128"),
+        (r#""id": "gift""#, r#""id": "day""#, "id", "'day' stands twice"),
+        (r#""zone": "Europe/Berlin""#, r#""zone": "Berlin""#, "prices[0].windows[0].zone", "Europe/Berlin"),
+        (r#""from": "22:00""#, r#""from": "24:00""#, "prices[0].windows[0].from", "00:00 to 23:59"),
+        (r#""until": "06:00""#, r#""until": "6:00""#, "prices[0].windows[0].until", "HH:MM"),
+        (r#"["mon", "fri"]"#, "[]", "prices[0].windows[0].days", "at least one"),
+        (r#""from": "2026-01-01T00:00:00+01:00""#, r#""from": "2026-01-01""#, "prices[0].from", "2026-02-01T00:00:00Z"),
+        (
+            r#""until": "2027-01-01T00:00:00Z""#,
+            r#""from": "2027-01-01T00:00:00Z", "until": "2026-01-01T00:00:00Z""#,
+            "adjustments[1].until",
+            "after",
+        ),
+        (r#"{"up_to": "0.5", "#, r#"{"up_to": "0", "#, "prices[3].tiers[0].up_to", "more than"),
+        (r#"{"up_to": "0.5", "#, "{", "prices[3].tiers[0].up_to", "only the last"),
+        (r#"{"price": "0.000000000125"}"#, r#"{"up_to": 9, "price": 1}"#, "prices[3].tiers[1].up_to", "no end"),
+        (r#""package": 100, "#, "", "prices[4].package", "missing"),
+        (r#""package": 100, "#, r#""package": 0, "#, "prices[4].package", "more than 0"),
+        (r#""included": "100", "#, r#""included": "0.0000000000000000001", "#, "prices[2].included", "decimal"),
+        (r#""model": "package", "#, r#""model": "graduated", "#, "prices[4].tiers", "`tiers` and no `price`"),
+        (
+            r#""rule": "memory", "meter": "active", "per": "memory-GiB-hour""#,
+            r#""rule": "memory", "meter": "active", "per": "vcpu-hour""#,
+            "prices[2]",
+            "twice on one meter",
+        ),
+        (
+            r#""rule": "compute", "meter": "active", "per": "vcpu-hour", "price": "0.0475""#,
+            r#""rule": "compute", "meter": "resident", "per": "vcpu-hour", "price": "0.0475""#,
+            "prices[1]",
+            "differs from price 'night'",
+        ),
+        (
+            r#""id": "sleep", "rule": "sleep", "meter": "standby", "per": "snapshot-GB-30days", "scope": "tenant", "resets": "never""#,
+            r#""id": "sleep", "rule": "compute", "meter": "active", "per": "vcpu-hour""#,
+            "prices[3]",
+            "holds at the same time",
+        ),
+        (r#""amount": "50.00""#, r#""amount": "0""#, "adjustments[0].amount", "more than 0"),
+        (r#""amount": "50.00""#, r#""amount": "0.0000000001""#, "adjustments[0].amount", "9 digits"),
+        (r#""rules": ["sleep"]"#, r#""rules": ["slep"]"#, "adjustments[1].rules", "'slep'"),
+        (r#"{"minimum": "60s"}"#, r#"{"": "60s"}"#, "options.", "1 to 128"),
+    ];
+    for (from, to, place, words) in rows {
+        let error = Book::parse(spoilt(from, to).as_bytes()).expect_err(to).to_string();
+        assert!(error.contains(place) && error.contains(words), "{to}: {error}");
+    }
+    let long = format!(r#"{{"currency": "EUR"{}}}"#, " ".repeat(limits::BOOK_BYTES_MAX));
+    assert_eq!(Book::parse(long.as_bytes()), Err(BookError::TooLarge(long.len())));
+    assert!(Book::parse(b"").is_err());
+}
+
+#[test]
+fn windows_that_meet_anywhere_in_the_week_are_refused() {
+    let two = |one: &str, other: &str| {
+        let price = |id: &str, window: &str| {
+            format!(
+                r#"{{"id": "{id}", "rule": "r", "meter": "active", "per": "vcpu-hour", "price": 1, "windows": [{window}]}}"#
+            )
+        };
+        let text = format!(r#"{{"currency": "EUR", "prices": [{}, {}]}}"#, price("a", one), price("b", other));
+        Book::parse(text.as_bytes()).map(drop)
+    };
+    let window = |days: &str, from: &str, until: &str| {
+        format!(r#"{{"zone": "UTC", "days": [{days}], "from": "{from}", "until": "{until}"}}"#)
+    };
+    let day = window(r#""mon""#, "08:00", "20:00");
+    assert!(two(&day, &window(r#""mon""#, "20:00", "08:00")).is_ok());
+    assert!(two(&day, &window(r#""mon""#, "19:59", "20:00")).is_err());
+    // Sunday night reaches into Monday.
+    assert!(two(&day, &window(r#""sun""#, "20:00", "08:01")).is_err());
+    assert!(two(&day, &window(r#""tue""#, "08:00", "20:00")).is_ok());
+    assert!(two(&day, &window(r#""tue""#, "08:00", "20:00").replace("UTC", "Asia/Tokyo")).is_err());
+}
+
+#[test]
+fn the_book_of_the_documentation_is_one() {
+    let document = include_str!("../../../../docs/prices.md");
+    let book = document.split("```json").nth(1).and_then(|rest| rest.split("```").next()).expect("a book");
+    let book = Book::parse(book.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((book.len(), book.currency().code()), (4, "EUR"));
+}

@@ -1,0 +1,465 @@
+//! What a tenant is charged, from the price book to the proof on another machine, over HTTP and by the command line.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tallyman::id::Digest;
+use tallyman_tests::daemon::{Api, Daemon, Request, program};
+use tallyman_tests::policies;
+
+use crate::{PROGRAM, daemon};
+
+/// Two rules: running time by the second of a processor, and sleeping bytes.
+const BOOK: &str = r#"{
+  "currency": "EUR",
+  "prices": [
+    {"id": "compute-1", "rule": "compute", "meter": "active", "per": "vcpu-hour", "price": "36"},
+    {"id": "sleep-1", "rule": "sleep", "meter": "standby", "per": "snapshot-MiB-hour", "price": "3600"}
+  ]
+}"#;
+
+/// Where periods are made final.
+const CLOSE: &str = "/tenants/default/invoice/close";
+
+fn put_prices(api: &Api, book: &str) -> Value {
+    let path = "/tenants/default/prices";
+    let content_type = Some("application/json");
+    api.send(&Request { method: "PUT", path, authorization: None, content_type, body: book.into() }).done()
+}
+
+/// A machine that ran, slept, woke and stopped; answers its id.
+fn lived(api: &Api, name: &str) -> String {
+    let id = api.create_running(name);
+    api.command(&id, "standby");
+    api.command(&id, "restore");
+    api.command(&id, "stop");
+    id
+}
+
+fn close(api: &Api) -> Value {
+    let now = api.get("/tenants/default/invoice").done()["until"].as_str().expect("an instant").to_owned();
+    api.post(CLOSE, &json!({"to": now})).done()
+}
+
+fn nanos(text: &Value) -> i128 {
+    let text = text.as_str().expect("a number as text");
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    format!("{whole}{fraction:0<9}").parse().expect("digits")
+}
+
+fn lines(invoice: &Value) -> &[Value] {
+    invoice["lines"].as_array().expect("lines")
+}
+
+fn sum(invoice: &Value) -> i128 {
+    lines(invoice).iter().map(|line| nanos(&line["amount"])).sum()
+}
+
+/// A document without what makes it this document.
+fn plain(invoice: &Value) -> Value {
+    let mut plain = invoice.clone();
+    for field in ["number", "kind", "previous", "as_of"] {
+        plain[field] = Value::Null;
+    }
+    plain
+}
+
+/// Runs a command that needs no daemon on a data folder.
+fn offline(arguments: &[&str], data: &Path) -> std::process::Output {
+    program(Path::new(PROGRAM), arguments).arg("--data").arg(data).output().expect("run")
+}
+
+fn proves(arguments: &[&str], data: &Path) -> Value {
+    let output = offline(&[arguments, &["--json"]].concat(), data);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+fn fails(arguments: &[&str], data: &Path, words: &str) {
+    let output = offline(arguments, data);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains(words), "'{words}' is not in: {said}");
+}
+
+#[test]
+fn a_preview_is_what_closing_makes_final() {
+    let mut daemon = daemon();
+    put_prices(daemon.api(), BOOK);
+    let id = lived(daemon.api(), "web");
+    let api = daemon.api();
+    let preview = api.get("/tenants/default/invoice").done();
+    assert_eq!((&preview["number"], &preview["kind"]), (&Value::Null, &json!("preview")));
+    let span = json!({"from": preview["from"], "to": preview["until"]});
+    let invoice = api.post(CLOSE, &span).done();
+    assert_eq!((&invoice["number"], &invoice["kind"]), (&json!(1), &json!("invoice")));
+    // The chain and the inputs of the receipts are the same, too: nothing but the heading differs.
+    assert_eq!(plain(&invoice), plain(&preview));
+    assert_eq!(sum(&invoice), nanos(&invoice["total"]));
+
+    // Quantities are those of the journal, to the nanosecond.
+    let pieces = api.check_time(&id);
+    let spent = |phases: &[&str]| -> u64 {
+        let in_phase = pieces.iter().filter(|piece| phases.contains(&piece["phase"].as_str().expect("a phase")));
+        in_phase.map(|piece| piece["duration_ns"].as_u64().expect("nanoseconds")).sum()
+    };
+    let of = |rule: &str| lines(&invoice).iter().find(|line| line["rule"] == rule).expect("a line").clone();
+    let compute = of("compute");
+    assert_eq!(compute["quantity"], json!(spent(&["initializing", "running"]).to_string()));
+    // 36 an hour is 0.01 a second.
+    let cents = i128::from(spent(&["initializing", "running"]));
+    assert!((nanos(&compute["amount"]) - cents / 100).abs() <= 1, "{compute}");
+    assert!(nanos(&of("sleep")["amount"]) > 0);
+    assert_eq!(invoice["instances"], json!([{"id": id, "name": "web", "tags": []}]));
+
+    // Stored, listed and answered are the same bytes, and the journal has their hash.
+    let listed = api.get("/tenants/default/invoices").done()["invoices"].clone();
+    let facts = api.get("/journal?kind=invoiced").done()["facts"].clone();
+    assert_eq!(listed.as_array().map(Vec::len), Some(1));
+    assert_eq!(listed[0]["digest"], facts[0]["digest"]);
+    assert_eq!(api.get("/tenants/default/invoices/1").done(), invoice);
+
+    daemon.stop();
+    let proved = proves(&["verify"], daemon.folder());
+    assert_eq!(proved["documents"][0]["digest"], facts[0]["digest"]);
+    assert_eq!(proved["witnesses"].as_array().map(Vec::len), Some(2), "{proved}");
+    let line = compute["number"].as_u64().expect("a number");
+    let proved = proves(&["verify", &format!("1/{line}")], daemon.folder());
+    let time = proved["line"]["time"].as_array().expect("pieces").clone();
+    let covered: u64 =
+        time.iter().map(|piece| piece["end_ns"].as_u64().expect("ns") - piece["start_ns"].as_u64().expect("ns")).sum();
+    assert_eq!(covered, spent(&["initializing", "running"]));
+}
+
+#[test]
+fn a_period_is_closed_once_and_the_future_is_not_charged() {
+    let daemon = daemon();
+    let api = daemon.api();
+    put_prices(api, BOOK);
+    lived(api, "web");
+    let first = close(api);
+    let again = api.post(CLOSE, &json!({"from": first["from"], "to": first["until"]}));
+    assert_eq!((again.status, again.done()), (200, first.clone()));
+    api.post(CLOSE, &json!({"from": "2026-01-01", "to": first["until"]})).refused(409, "period_closed", "invoice 1");
+    api.post(CLOSE, &json!({"to": "2199-01-01"})).refused(400, "invalid", "not over yet");
+    api.post(CLOSE, &json!({"to": "soon"})).refused(400, "invalid", "2026-01-31");
+    api.post(CLOSE, &json!({"from": "2026-01-02", "to": "2026-01-01"})).refused(400, "invalid", "after it begins");
+    assert_eq!(api.get("/journal?kind=invoiced").done()["facts"].as_array().map(Vec::len), Some(1));
+    api.get("/tenants/default/invoices/7").refused(404, "no_such_invoice", "1 to 1");
+    api.get("/tenants/default/invoice?policy=abc").refused(404, "no_such_policy", "'abc'");
+    api.get("/tenants/default/invoice?prices=abc").refused(404, "no_such_prices", "'abc'");
+    // The next period begins where the last one ended, and nothing ran in it.
+    let second = close(api);
+    assert_eq!((&second["number"], &second["from"]), (&json!(2), &first["until"]));
+    assert_eq!(sum(&second), 0);
+    assert_ne!(second["previous"], Value::Null);
+}
+
+#[test]
+fn prices_that_are_none_are_refused_with_the_place() {
+    let daemon = daemon();
+    let api = daemon.api();
+    let refused = |book: &str, words: &str| {
+        let (path, content_type) = ("/tenants/default/prices", Some("application/json"));
+        let request = Request { method: "PUT", path, authorization: None, content_type, body: book.into() };
+        api.send(&request).refused(400, "invalid", words);
+    };
+    refused("{}", "missing field `currency`");
+    refused(r#"{"currency": "euro"}"#, "ISO 4217");
+    refused(&BOOK.replace("vcpu-hour", "vcpu-month"), "prices[0].per");
+    refused(&BOOK.replace(r#""36""#, "36.5"), "data did not match");
+    assert_eq!(api.get("/tenants/default/prices").done(), json!({"current": null, "history": []}));
+    let set = put_prices(api, BOOK);
+    assert_eq!((&set["currency"], &set["prices"]), (&json!("EUR"), &json!(2)));
+    assert_eq!(set["digest"], json!(Digest::of(BOOK.as_bytes()).to_string()));
+    let shown = api.get("/tenants/default/prices").done();
+    assert_eq!((&shown["current"]["text"], &shown["current"]["digest"]), (&json!(BOOK), &set["digest"]));
+    // A price for something that the policy does not measure is found when it is asked.
+    put_prices(api, &BOOK.replace("\"active\"", "\"passive\""));
+    lived(api, "web");
+    api.get("/tenants/default/invoice").refused(409, "unrated", "passive");
+}
+
+#[test]
+fn a_correction_takes_back_what_was_wrong_and_leaves_the_invoice_as_it_is() {
+    let mut daemon = daemon();
+    let api = daemon.api();
+    put_prices(api, BOOK);
+    lived(api, "web");
+    let invoice = close(api);
+    let path = "/tenants/default/invoices/1/corrections";
+    api.post(path, &json!({"reason": "for nothing"})).refused(409, "nothing_to_correct", "the same again");
+    api.post(path, &json!({"reason": ""})).refused(400, "invalid", "reason");
+
+    // Half the price for processors, from now on; the invoice is charged anew with it.
+    let half = put_prices(api, &BOOK.replace("\"36\"", "\"18\"").replace("compute-1", "compute-2"));
+    let correction = api.post(path, &json!({"reason": "it was too dear", "prices": half["digest"]})).done();
+    assert_eq!((&correction["number"], &correction["corrects"]), (&json!(2), &json!(1)));
+    let compute = lines(&invoice).iter().find(|line| line["rule"] == "compute").expect("a line");
+    let rows: Vec<_> =
+        lines(&correction).iter().map(|line| (line["kind"].as_str(), line["reverses"].as_str())).collect();
+    let reversed = format!("1/{}", compute["number"]);
+    assert_eq!(rows, [(Some("reversal"), Some(reversed.as_str())), (Some("usage"), None)]);
+    let (was, is) = (nanos(&compute["amount"]), nanos(&lines(&correction)[1]["amount"]));
+    assert_eq!(nanos(&lines(&correction)[0]["amount"]), -was);
+    assert!((2 * is - was).abs() <= 1, "{was} {is}");
+    assert_eq!(nanos(&correction["total"]), is - was);
+    assert_eq!(api.get("/tenants/default/invoices/1").done(), invoice);
+    api.post("/tenants/default/invoices/2/corrections", &json!({"reason": "x"})).refused(409, "is_correction", "1");
+    let again = json!({"reason": "the same again", "prices": half["digest"]});
+    api.post(path, &again).refused(409, "nothing_to_correct", "the same again");
+    // Back to what was in force: the first line comes back, and the second goes.
+    let back = api.post(path, &json!({"reason": "it was right after all"})).done();
+    assert_eq!(nanos(&back["total"]), was - is);
+
+    daemon.stop();
+    let proved = proves(&["verify"], daemon.folder());
+    assert_eq!(proved["documents"].as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+fn a_change_of_prices_and_of_policy_splits_what_goes_on_exactly_there() {
+    let mut daemon = daemon();
+    let api = daemon.api();
+    put_prices(api, BOOK);
+    let id = api.create_running("web");
+    let ec2 = api.upload(policies::component("ec2")).done()["digest"].clone();
+    let dearer = put_prices(
+        api,
+        &BOOK.replace("\"36\"", "\"72\"").replace("compute-1", "compute-2").replace("standby", "allocated"),
+    );
+    let swap = api.put("/tenants/default/policy", &json!({"digest": ec2})).done();
+    api.command(&id, "stop");
+    let invoice = close(api);
+    let receipts = invoice["receipts"].as_array().expect("receipts");
+    let parts: Vec<_> = receipts
+        .iter()
+        .map(|receipt| (receipt["from_ns"].clone(), receipt["policy"].clone(), receipt["book"].clone()))
+        .collect();
+    assert_eq!(parts.len(), 3, "{receipts:?}");
+    assert_eq!((&parts[1].0, &parts[1].2), (&dearer["from_ns"], &dearer["digest"]));
+    assert_eq!((&parts[2].0, &parts[2].1), (&swap["from_ns"], &ec2));
+    assert_ne!(parts[1].1, ec2);
+    let compute: Vec<_> = lines(&invoice).iter().filter(|line| line["rule"] == "compute").collect();
+    let prices: Vec<_> = compute.iter().map(|line| line["price_id"].as_str().expect("a price")).collect();
+    assert_eq!(prices, ["compute-1", "compute-2", "compute-2"]);
+    // Under EC2's rules the part is a start of its own, and charged as a minute at least.
+    assert_eq!(compute[2]["billed"], json!("60000000000"));
+    let total: u128 =
+        compute.iter().map(|line| line["quantity"].as_str().expect("digits").parse::<u128>().expect("digits")).sum();
+    let pieces = api.check_time(&id);
+    let running =
+        pieces.iter().filter(|piece| ["initializing", "running"].contains(&piece["phase"].as_str().expect("a phase")));
+    assert_eq!(total, running.map(|piece| u128::from(piece["duration_ns"].as_u64().expect("ns"))).sum());
+    daemon.stop();
+    proves(&["verify", "1"], daemon.folder());
+}
+
+#[test]
+fn what_a_policy_left_unrated_is_charged_later_and_once() {
+    let mut daemon = daemon();
+    let api = daemon.api();
+    // EC2 has no meter for sleeping bytes, so its rules can't charge by this book.
+    let ec2 = api.upload(policies::component("ec2")).done()["digest"].clone();
+    api.put("/tenants/default/policy", &json!({"digest": ec2})).done();
+    put_prices(api, BOOK);
+    lived(api, "web");
+    let until = api.get("/tenants/default/invoice?policy=standard").done()["until"].clone();
+    api.get("/tenants/default/invoice").refused(409, "unrated", "standby");
+    api.post(CLOSE, &json!({"to": until})).refused(409, "unrated", "standby");
+    assert_eq!(api.get("/tenants/default/invoices").done()["invoices"], json!([]));
+
+    let request = json!({"to": until, "policy": "standard"});
+    let invoice = api.post(CLOSE, &request).done();
+    assert!(sum(&invoice) > 0);
+    let period = json!({"from": invoice["from"], "to": until});
+    assert_eq!(api.post(CLOSE, &period).done(), invoice);
+    assert_eq!(api.get("/tenants/default/invoices").done()["invoices"].as_array().map(Vec::len), Some(1));
+    daemon.stop();
+    proves(&["verify", "1"], daemon.folder());
+}
+
+#[test]
+fn a_trial_says_what_it_would_change_in_money_and_a_gate_holds_it_back() {
+    let daemon = daemon();
+    let api = daemon.api();
+    put_prices(api, &BOOK.replace("standby", "allocated"));
+    let ec2 = api.upload(policies::component("ec2")).done()["digest"].clone();
+    let activate = |gate: Value| {
+        let mut request = json!({"digest": ec2, "reason": "a trial"});
+        request.as_object_mut().expect("an object").extend(gate.as_object().expect("a gate").clone());
+        api.put("/tenants/default/policy", &request)
+    };
+    activate(json!({"max_net": "1"})).refused(409, "not_tried", "not tried");
+    api.post("/tenants/default/shadows", &json!({"digest": ec2})).done();
+    let id = lived(api, "web");
+    let report = api.get(&format!("/tenants/default/shadows/{}", ec2.as_str().expect("a digest"))).done();
+    let money = &report["money"];
+    // By EC2's rules a start and a waking are charged as a minute each, at 0.01 a second.
+    let (active, candidate) = (nanos(&money["active"]), nanos(&money["candidate"]));
+    assert_eq!(nanos(&money["net"]), candidate - active);
+    assert!(candidate - active > 0 && candidate >= 1_200_000_000, "{money}");
+    let [worst] = money["instances"].as_array().expect("instances").as_slice() else { panic!("{money}") };
+    assert_eq!(worst["instance"], json!(id));
+    assert_eq!(nanos(&worst["candidate"]) - nanos(&worst["active"]), candidate - active);
+    assert!(money["fuel"].as_u64() > Some(0));
+
+    activate(json!({"max_net": "lots"})).refused(400, "invalid", "max_net");
+    activate(json!({"max_net": "0.10"})).refused(409, "gate", "in all");
+    activate(json!({"max_tenant": "0.10"})).refused(409, "gate", "'default'");
+    activate(json!({"max_net": "1000", "max_tenant": "1000"})).done();
+}
+
+#[test]
+fn a_tenant_reads_its_own_invoices_and_no_others() {
+    let daemon = daemon();
+    let api = daemon.api();
+    put_prices(api, BOOK);
+    lived(api, "web");
+    close(api);
+    let reader = api.tenant("acme", "tenant-reader");
+    reader.get("/tenants/self/invoice").done();
+    assert_eq!(reader.get("/tenants/acme/invoices").done()["invoices"], json!([]));
+    reader.get("/tenants/default/invoices/1").refused(404, "no_such_tenant", "default");
+    reader.get("/tenants/default/invoices/1/bundle").refused(404, "no_such_tenant", "default");
+    reader.get("/tenants/default/prices").refused(404, "no_such_tenant", "default");
+    let path = "/tenants/acme/invoice/close";
+    reader.post(path, &json!({"to": "2026-01-01"})).refused(403, "forbidden", "tenant-reader");
+}
+
+/// Changes a row of the database behind everybody's back.
+fn tamper(daemon: &Daemon, sql: &str) {
+    let db = rusqlite::Connection::open(daemon.folder().join("tallyman.db")).expect("the journal");
+    let changed = db.execute(sql, []).expect(sql);
+    assert!(changed > 0, "nothing to change: {sql}");
+}
+
+#[test]
+fn whatever_is_changed_behind_an_invoice_is_found() {
+    let mut daemon = daemon();
+    put_prices(daemon.api(), BOOK);
+    lived(daemon.api(), "web");
+    close(daemon.api());
+    daemon.stop();
+    proves(&["verify"], daemon.folder());
+    let files = ["tallyman.db", "tallyman.db-wal"].map(|name| daemon.folder().join(name));
+    let good = files.each_ref().map(std::fs::read);
+    let rows = [
+        ("UPDATE document SET bytes = CAST(replace(CAST(bytes AS TEXT), 'EUR', 'USD') AS BLOB)", "altered"),
+        ("DELETE FROM document", "row"),
+        ("UPDATE policy SET bytes = zeroblob(length(bytes))", "altered"),
+        (
+            "UPDATE fact SET body = replace(body, '\"running\"', '\"paused\"') WHERE body LIKE '%entered%running%'",
+            "hash",
+        ),
+        ("DELETE FROM invoice", "row"),
+        ("UPDATE invoice SET number = 2", "row"),
+    ];
+    for (sql, words) in rows {
+        tamper(&daemon, sql);
+        fails(&["verify"], daemon.folder(), words);
+        // The log and its index are there only if the engine left them.
+        let _ = std::fs::remove_file(daemon.folder().join("tallyman.db-shm"));
+        for (file, good) in files.iter().zip(&good) {
+            match good {
+                Ok(bytes) => std::fs::write(file, bytes).expect("put back"),
+                Err(_) => drop(std::fs::remove_file(file)),
+            }
+        }
+    }
+    proves(&["verify"], daemon.folder());
+}
+
+#[test]
+fn a_bundle_proves_itself_on_another_machine_and_no_part_of_it_can_be_changed() {
+    let mut daemon = daemon();
+    put_prices(daemon.api(), BOOK);
+    lived(daemon.api(), "web");
+    close(daemon.api());
+    lived(daemon.api(), "later");
+    close(daemon.api());
+    let file = daemon.folder().join("bundle.json");
+    let saved = daemon.cli(&["invoice", "bundle", "2", file.to_str().expect("text")]);
+    assert!(saved.status.success(), "{}", String::from_utf8_lossy(&saved.stderr));
+    daemon.stop();
+
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let path = file.to_str().expect("text");
+    let proved = proves(&["verify", "--bundle", path], elsewhere.path());
+    assert_eq!(proved["documents"][0]["number"], json!(2));
+    assert_eq!(proved["journal"], Value::Null);
+    proves(&["verify", "1", "--bundle", path], elsewhere.path());
+
+    let good: Value = serde_json::from_slice(&std::fs::read(&file).expect("a bundle")).expect("JSON");
+    type Spoil = fn(&mut Value);
+    let lies: [(Spoil, &str); 6] = [
+        (|bundle| replace(&mut bundle["facts"], "running", "stopped"), "altered"),
+        (|bundle| remove(&mut bundle["facts"], "\"running\""), "which is not here"),
+        (|bundle| first(&mut bundle["documents"]), "altered"),
+        (|bundle| first(&mut bundle["components"]), "altered"),
+        (|bundle| bundle["components"] = json!({}), "missing"),
+        (|bundle| bundle["form"] = json!(9), "form 9"),
+    ];
+    for (spoil, words) in lies {
+        let mut bundle = good.clone();
+        spoil(&mut bundle);
+        std::fs::write(&file, bundle.to_string()).expect("a bundle");
+        fails(&["verify", "--bundle", path], elsewhere.path(), words);
+    }
+}
+
+/// Replaces a word in the first fact that has it.
+fn replace(facts: &mut Value, from: &str, to: &str) {
+    let facts = facts.as_array_mut().expect("facts");
+    let fact = facts.iter_mut().find(|fact| fact["text"].as_str().expect("a text").contains(from)).expect(from);
+    fact["text"] = json!(fact["text"].as_str().expect("a text").replace(from, to));
+}
+
+/// Takes out the first fact that has a word.
+fn remove(facts: &mut Value, word: &str) {
+    let facts = facts.as_array_mut().expect("facts");
+    let place = facts.iter().position(|fact| fact["text"].as_str().expect("a text").contains(word)).expect(word);
+    facts.remove(place);
+}
+
+/// Changes the last bytes of the first entry.
+fn first(entries: &mut Value) {
+    let entries = entries.as_object_mut().expect("entries");
+    let entry = entries.values_mut().next().expect("one");
+    let text = entry.as_str().expect("base64");
+    *entry = json!(format!("{}AAAA", &text[..text.len() - 4]));
+}
+
+#[test]
+fn the_command_line_says_what_was_charged_and_for_what() {
+    let mut daemon = daemon();
+    let book = daemon.folder().join("book.json");
+    std::fs::write(&book, BOOK).expect("a book");
+    let said = |daemon: &Daemon, arguments: &[&str]| {
+        let output = daemon.cli(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let path = book.to_str().expect("text");
+    assert!(said(&daemon, &["prices", "check", path]).contains("2 prices in EUR"));
+    assert!(said(&daemon, &["prices", "set", path]).contains("2 prices in EUR"));
+    assert!(said(&daemon, &["prices", "show"]).contains("in force"));
+    lived(daemon.api(), "web");
+    let preview = said(&daemon, &["invoice", "preview"]);
+    assert!(
+        preview.contains("preview, not final") && preview.contains("EUR per 3,600 vcpu*s (vcpu-hour)"),
+        "{preview}"
+    );
+    let until = daemon.api().get("/tenants/default/invoice").done()["until"].clone();
+    let closed = said(&daemon, &["invoice", "close", "--to", until.as_str().expect("an instant")]);
+    assert!(closed.contains("invoice 1") && closed.contains("web") && closed.contains("to be paid"), "{closed}");
+    assert_eq!(said(&daemon, &["invoice", "show", "1"]), closed);
+    assert!(said(&daemon, &["invoice", "list"]).contains("invoice"));
+    let proved = said(&daemon, &["verify", "1/1"]);
+    assert!(
+        proved.contains("the journal is whole") && proved.contains("interpreted") && proved.contains("running"),
+        "{proved}"
+    );
+    let refused = daemon.cli(&["invoice", "close", "--to", "2199-01-01"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("not over yet"));
+    daemon.stop();
+}
