@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 use super::component::{Policy, World};
 use super::engine::Budget;
 use super::fault::{Fault, Refused};
-use super::rating::{IntervalColumns, Request, Subject};
+use super::rating::{Dimension, IntervalColumns, Price, Ratio, Request, Span, Subject, Tier, signed_words, words};
 use super::selftest;
 use super::wire::Step;
 use super::{AdmissionError, Admitted, PolicyHost, Profile};
@@ -25,6 +25,17 @@ const STEPS_MAX: usize = 40;
 /// Intervals of the requests that are rated.
 const REQUESTS: [usize; 4] = [0, 1, 30, 1_000];
 
+/// Intervals of one instance in them.
+const INTERVALS_EACH: usize = 100;
+
+/// What their books price: meters and units. Whoever measures them charges; whoever doesn't refuses, which is an answer.
+const BOOKS: [&[(&str, &str)]; 4] = [
+    &[],
+    &[("active", "ns")],
+    &[("active", "ns"), ("active", "vcpu-ns")],
+    &[("active", "ns"), ("active", "vcpu-ns"), ("allocated", "ns"), ("allocated", "vcpu-ns")],
+];
+
 const SEED: u64 = 0x7a11_7a11_7a11_7a11;
 
 /// Where histories begin: early in 2024.
@@ -39,6 +50,8 @@ pub struct Report {
     pub checks: Vec<Check>,
     /// What calls cost, and what they may.
     pub fuel: Vec<FuelUse>,
+    /// Charge lines that were stated, all of which were checked; none if it charged for nothing that was asked.
+    pub lines: u64,
 }
 
 /// One thing that must hold.
@@ -92,10 +105,10 @@ pub fn run(host: &PolicyHost, bytes: &[u8], profile: Profile) -> Result<Report, 
         ];
         fuel.extend(rows.map(|(what, fuel, allowed)| FuelUse { what, fuel, allowed }));
     }
-    let (rated, burned) = requests(&policy);
+    let (rated, burned, lines) = requests(&policy);
     checks.extend(rated);
     fuel.push(burned);
-    Ok(Report { admitted, checks, fuel })
+    Ok(Report { admitted, checks, fuel, lines })
 }
 
 /// Tells histories of many instances, item by item and in batches, and looks in between. The host's own checks of every answer are that of
@@ -171,41 +184,44 @@ fn overflow(policy: &Policy) -> Check {
     Check { claim: "a total that would overflow is refused", cases: 1, failed }
 }
 
-/// Rates requests of several sizes, each twice. To refuse one in words is an answer; the host checks every statement: no interval is charged
-/// twice by one meter, amounts follow from quantity and price.
-fn requests(policy: &Policy) -> ([Check; 2], FuelUse) {
+/// Rates requests of several sizes under several books, each twice. To refuse one in words is an answer; the host checks every statement: no
+/// interval is charged twice by one meter, quantities are what the intervals held, amounts follow from quantity and price.
+fn requests(policy: &Policy) -> ([Check; 2], FuelUse, u64) {
     let mut random = StdRng::seed_from_u64(SEED);
     let mut rated = Check { claim: "every statement adds up", cases: 0, failed: None };
     let mut steady = Check { claim: "the same request gets the same statement", cases: 0, failed: None };
+    let mut lines = 0;
     let mut dearest = FuelUse { what: "rating a thousand intervals", fuel: 0, allowed: 0 };
-    for intervals in REQUESTS {
-        let request = request(&mut random, intervals);
+    for (intervals, priced) in REQUESTS.into_iter().flat_map(|size| BOOKS.map(|priced| (size, priced))) {
+        let request = request(&mut random, intervals, priced);
         let (once, again) = (policy.rate_metered(&request), policy.rate_metered(&request));
         rated.cases += 1;
         steady.cases += 1;
+        let found = |what: &str| Some(format!("{intervals} intervals, {} prices: {what}", priced.len()));
         match (once, again) {
             (Ok(once), Ok(again)) => {
                 if once != again {
-                    steady.failed = Some(format!("{intervals} intervals: another statement, or other fuel"));
+                    steady.failed = found("another statement, or other fuel");
                 }
-                dearest = FuelUse { fuel: once.fuel, allowed: policy.rating_budget(intervals).fuel, ..dearest };
+                lines += once.value.lines.len() as u64;
+                if once.fuel > dearest.fuel {
+                    dearest = FuelUse { fuel: once.fuel, allowed: policy.rating_budget(intervals).fuel, ..dearest };
+                }
             }
             (Err(Fault::Refused(_)), Err(Fault::Refused(_))) => {}
-            (Err(fault), _) | (_, Err(fault)) => {
-                rated.failed = Some(format!("{intervals} intervals: {}", fault.in_words()));
-            }
+            (Err(fault), _) | (_, Err(fault)) => rated.failed = found(&fault.in_words()),
         }
     }
-    ([rated, steady], dearest)
+    ([rated, steady], dearest, lines)
 }
 
-/// A month of one instance in so many intervals.
-fn request(random: &mut StdRng, intervals: usize) -> Request {
+/// Some time of a few instances in so many intervals, and what is priced of it.
+fn request(random: &mut StdRng, intervals: usize, priced: &[(&str, &str)]) -> Request {
     let mut request = selftest::request();
     let begin = request.period.start;
-    request.subjects = vec![Subject { id: "one".into(), name: "one".into(), tags: Vec::new() }];
+    let (mut subjects, mut vcpus) = (Vec::new(), Vec::new());
     let mut columns = IntervalColumns {
-        subject: vec![0; intervals],
+        subject: Vec::new(),
         phase: Vec::new(),
         start: Vec::new(),
         end: Vec::new(),
@@ -213,17 +229,57 @@ fn request(random: &mut StdRng, intervals: usize) -> Request {
         fact: Vec::new(),
         dimensions: Vec::new(),
     };
-    let mut at = begin;
+    let (mut at, mut until) = (begin, begin + 1);
     for number in 0..intervals {
+        if number % INTERVALS_EACH == 0 {
+            let id = format!("instance-{:04}", subjects.len());
+            subjects.push(Subject { name: id.clone(), id, tags: Vec::new() });
+            at = begin;
+        }
+        columns.subject.push(subjects.len() as u32 - 1);
         columns.start.push(at);
-        at += random.random_range(1..2_000_000_000_i64);
+        at += random.random_range(1..20_000_000_000_i64);
+        until = until.max(at);
         columns.end.push(at);
         columns.phase.push(Phase::ALL[random.random_range(0..Phase::ALL.len())] as u8);
-        columns.session.push(1 + number as u32 / 50);
+        columns.session.push(1 + (number % INTERVALS_EACH) as u32 / 10);
         columns.fact.push(1 + number as u64);
+        vcpus.push(random.random_range(1..9_u64));
     }
-    request.period.end = at.max(begin + 1);
+    columns.dimensions.push(Dimension { name: "vcpus".into(), values: vcpus });
+    request.period.end = until;
     request.invoice = request.period;
+    request.book.prices = priced.iter().map(|(meter, unit)| price(meter, unit, request.period)).collect();
+    request.subjects = subjects;
     request.intervals = columns;
     request
+}
+
+/// A flat price for time; for all else a graduated one, whose tiers count all instances together.
+fn price(meter: &str, unit: &str, valid: Span) -> Price {
+    const HOUR_NS: u128 = 3_600_000_000_000;
+    let tier = |up_to: Option<u128>, nanos_an_hour: i128| Tier {
+        up_to: up_to.map(words),
+        price: Ratio { numerator: signed_words(nanos_an_hour), denominator: words(HOUR_NS) },
+        once: signed_words(0),
+    };
+    let (scope, model, tiers) = match unit {
+        "ns" => ("instance", "flat", vec![tier(None, 46_400_000)]),
+        _ => ("tenant", "graduated", vec![tier(Some(HOUR_NS / 7), 33_333_333), tier(None, 10_000_001)]),
+    };
+    Price {
+        rule: format!("{meter}-{unit}"),
+        id: format!("{meter}-{unit}-1"),
+        meter: meter.into(),
+        unit: unit.into(),
+        per: "hour".into(),
+        measure: "s".into(),
+        measure_units: words(1_000_000_000),
+        valid,
+        windows: Vec::new(),
+        scope: scope.into(),
+        resets: "period".into(),
+        model: model.into(),
+        tiers,
+    }
 }

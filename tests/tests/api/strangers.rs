@@ -45,6 +45,7 @@ fn tested(file: &Path) -> Value {
 fn conforms_and_counts(file: &Path) {
     let report = tested(file);
     assert_eq!((&report["holds"], &report["world"]), (&json!(true), &json!("policy")), "{report}");
+    assert!(report["lines"].as_u64() > Some(0), "it charges nothing: {report}");
     for burned in report["fuel"].as_array().expect("rows") {
         assert!(burned["fuel"].as_u64() <= burned["allowed"].as_u64(), "{burned}");
     }

@@ -29,6 +29,14 @@ fn every_policy_that_comes_with_the_program_conforms() {
 }
 
 #[test]
+fn rating_is_tried_with_prices() {
+    for name in ["ec2", "gcp", "standard"] {
+        let lines = report(&policies::component(name)).lines;
+        assert!(lines > 10, "{name} stated {lines} lines");
+    }
+}
+
+#[test]
 fn two_runs_ask_and_find_the_same() {
     let component = policies::component("coarse");
     let (mut one, mut other) = (report(&component), report(&component));

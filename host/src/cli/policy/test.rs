@@ -32,6 +32,7 @@ struct Found {
     holds: bool,
     checks: Vec<Checked>,
     fuel: Vec<Burned>,
+    lines: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -93,6 +94,7 @@ fn found(report: &Report) -> Found {
             .iter()
             .map(|burned| Burned { what: burned.what, fuel: burned.fuel, allowed: burned.allowed })
             .collect(),
+        lines: report.lines,
     }
 }
 
@@ -114,9 +116,10 @@ fn text(found: &Found) -> String {
         .iter()
         .map(|burned| vec![burned.what.to_owned(), burned.fuel.to_string(), burned.allowed.to_string()]);
     format!(
-        "{}\n\n{}\n\n{}",
+        "{}\n\n{}\n\n{}\n\n{} charge lines were stated and checked",
         output::pairs(facts),
         output::table(&["MUST HOLD", "CASES", "", ""], &[1], checks),
-        output::table(&["FUEL OF", "TOOK", "MAY TAKE"], &[1, 2], fuel)
+        output::table(&["FUEL OF", "TOOK", "MAY TAKE"], &[1, 2], fuel),
+        found.lines
     )
 }

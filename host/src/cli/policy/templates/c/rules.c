@@ -3,6 +3,7 @@
 // `counts_as` is what you will want to change first. Everything else keeps the promises of wit/: no time is lost or made.
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "policy.h"
 
@@ -114,13 +115,168 @@ bool exports_tallyman_policy_accounting_snapshot_all(tracker_columns_t *states, 
   return true;
 }
 
-// States nothing yet: a charge line for each thing that costs something goes in here.
-bool exports_tallyman_policy_rating_rate(exports_tallyman_policy_rating_request_t *request,
-                                         exports_tallyman_policy_rating_statement_t *ret,
-                                         exports_tallyman_policy_rating_rating_error_t *err) {
-  (void)err;
-  ret->lines.ptr = NULL;
-  ret->lines.len = 0;
+typedef exports_tallyman_policy_rating_request_t request_t;
+typedef exports_tallyman_policy_rating_price_t price_t;
+typedef exports_tallyman_policy_rating_charge_line_t line_t;
+typedef exports_tallyman_policy_rating_rating_error_t rating_error_t;
+typedef unsigned __int128 u128;
+
+static bool is(policy_string_t text, const char *word) {
+  return text.len == strlen(word) && memcmp(text.ptr, word, text.len) == 0;
+}
+
+static void copy(policy_string_t *to, policy_string_t from) {
+  policy_string_dup_n(to, (const char *)from.ptr, from.len);
+}
+
+// Memory, or the end of this call: the host says then that the policy failed.
+static void *memory(size_t count, size_t bytes) {
+  void *room = calloc(count, bytes);
+  if (room == NULL && count != 0) {
+    __builtin_trap();
+  }
+  return room;
+}
+
+static bool unknown(rating_error_t *error, const char *what) {
+  error->tag = EXPORTS_TALLYMAN_POLICY_RATING_RATING_ERROR_OTHER;
+  policy_string_dup(&error->val.other, what);
+  return false;
+}
+
+// The one price that this policy knows how to use; NULL if nothing is priced. What it doesn't know it refuses, so that nobody is charged
+// wrongly.
+static bool the_price(const request_t *request, const price_t **price, rating_error_t *error) {
+  const exports_tallyman_policy_rating_price_book_t *book = &request->book;
+  *price = book->prices.len == 0 ? NULL : book->prices.ptr;
+  if (!is(book->rounding, "half-even") || book->line_digits != 9) {
+    return unknown(error, "this policy knows no rounding but half to even, to nano-units");
+  }
+  if (book->adjustments.len != 0) {
+    return unknown(error, "this policy knows no minimums, caps and credits");
+  }
+  if (book->prices.len > 1) {
+    return unknown(error, "this policy knows no more than one price");
+  }
+  if (*price == NULL) {
+    return true;
+  }
+  if (!is((*price)->meter, "active") || !is((*price)->unit, "ns")) {
+    error->tag = EXPORTS_TALLYMAN_POLICY_RATING_RATING_ERROR_MISSING_PRICE;
+    copy(&error->val.missing_price, (*price)->rule);
+    return false;
+  }
+  if (!is((*price)->model, "flat") || (*price)->windows.len != 0) {
+    return unknown(error, "this policy knows no tiers, packages and hours");
+  }
+  if ((*price)->valid.start > request->period.start || (*price)->valid.end < request->period.end) {
+    return unknown(error, "this policy knows no prices that change within a period");
+  }
+  return true;
+}
+
+// A line without an interval yet, with room for so many.
+static void begin(line_t *line, const price_t *price, uint32_t subject, size_t room) {
+  policy_string_dup(&line->kind, "usage");
+  copy(&line->rule, price->rule);
+  copy(&line->meter, price->meter);
+  copy(&line->unit, price->unit);
+  copy(&line->price_id, price->id);
+  line->subject.is_some = true;
+  line->subject.val = subject;
+  line->intervals.ptr = memory(room, sizeof(uint32_t));
+  line->price = price->tiers.ptr[0].price;
+}
+
+// Writes a number behind a text.
+static void append(policy_string_t *text, u128 number) {
+  char digits[40];
+  size_t first = sizeof digits;
+  do {
+    digits[--first] = (char)('0' + (int)(number % 10));
+    number /= 10;
+  } while (number != 0);
+  for (; first < sizeof digits; first++) {
+    text->ptr[text->len++] = (uint8_t)digits[first];
+  }
+}
+
+static void append_words(policy_string_t *text, const char *words) {
+  memcpy(text->ptr + text->len, words, strlen(words));
+  text->len += strlen(words);
+}
+
+// Puts quantity times price on the line, rounded once, half to even.
+static bool charge(line_t *line, policy_string_t name, rating_error_t *error) {
+  const u128 limit = (u128)1 << 126;
+  u128 ns = (u128)line->quantity.upper << 64 | line->quantity.lower;
+  u128 nanos = (u128)line->price.numerator.upper << 64 | line->price.numerator.lower;
+  u128 per = (u128)line->price.denominator.upper << 64 | line->price.denominator.lower;
+  u128 exact;
+  if (__builtin_mul_overflow(ns, nanos, &exact) || exact >= limit || per >= limit) {
+    error->tag = EXPORTS_TALLYMAN_POLICY_RATING_RATING_ERROR_OVERFLOW;
+    return false;
+  }
+  u128 amount = exact / per, rest = exact % per;
+  bool up = rest > per - rest || (rest == per - rest && amount % 2 == 1);
+  amount += up ? 1 : 0;
+  __int128 left = (__int128)rest - (up ? (__int128)per : 0);
+  line->billed = line->quantity;
+  line->amount.lower = (uint64_t)amount;
+  line->amount.upper = (int64_t)(amount >> 64);
+  line->remainder.lower = (uint64_t)left;
+  line->remainder.upper = (int64_t)(left >> 64);
+
+  line->description.ptr = memory(name.len + 256, 1);
+  memcpy(line->description.ptr, name.ptr, name.len);
+  line->description.len = name.len;
+  append_words(&line->description, " ran for ");
+  append(&line->description, ns);
+  append_words(&line->description, " ns, at ");
+  append(&line->description, nanos);
+  append_words(&line->description, " nano-units for ");
+  append(&line->description, per);
+  append_words(&line->description, " ns");
+  return true;
+}
+
+// A line for each instance that ran, at the book's price for meter `active`.
+bool exports_tallyman_policy_rating_rate(request_t *request, exports_tallyman_policy_rating_statement_t *ret,
+                                         rating_error_t *err) {
+  const exports_tallyman_policy_rating_interval_columns_t *columns = &request->intervals;
+  const price_t *price;
+  if (!the_price(request, &price, err)) {
+    return false;
+  }
+  size_t items = price == NULL ? 0 : columns->phase.len;
+  line_t *lines = memory(request->subjects.len, sizeof(line_t));
+  size_t count = 0;
+  for (size_t item = 0; item < items; item++) {
+    if (counts_as(columns->phase.ptr[item]) != TALLYMAN_POLICY_TYPES_PHASE_RUNNING) {
+      continue;
+    }
+    uint32_t subject = columns->subject.ptr[item];
+    if (count == 0 || lines[count - 1].subject.val != subject) {
+      size_t end = item;
+      while (end < items && columns->subject.ptr[end] == subject) {
+        end++;
+      }
+      begin(&lines[count++], price, subject, end - item);
+    }
+    line_t *line = &lines[count - 1];
+    line->intervals.ptr[line->intervals.len++] = (uint32_t)item;
+    u128 ns = (u128)line->quantity.upper << 64 | line->quantity.lower;
+    ns += (uint64_t)columns->end.ptr[item] - (uint64_t)columns->start.ptr[item];
+    line->quantity.lower = (uint64_t)ns;
+    line->quantity.upper = (uint64_t)(ns >> 64);
+  }
+  for (size_t number = 0; number < count; number++) {
+    if (!charge(&lines[number], request->subjects.ptr[lines[number].subject.val].name, err)) {
+      return false;
+    }
+  }
+  ret->lines.ptr = lines;
+  ret->lines.len = count;
   ret->carried = request->carried;
   return true;
 }
