@@ -68,6 +68,9 @@ fn every_command_of_the_guide_to_policies_does_what_it_says() {
     let facts = daemon.api().get("/journal?kind=policy-activated&limit=1000").done();
     let of_acme = facts["facts"].as_array().expect("facts").iter().filter(|fact| fact["tenant"] == "acme").count();
     assert_eq!(of_acme, 5, "the first, planned, now, back, again: {facts}");
+    let invoices = daemon.api().get("/tenants/acme/invoices").done()["invoices"].clone();
+    assert_eq!((&invoices[0]["corrects"], &invoices[1]["corrects"]), (&Value::Null, &json!(1)), "{invoices}");
+    assert_ne!((&invoices[0]["total"], &invoices[1]["total"]), (&json!("0.00"), &json!("0.00")), "{invoices}");
 }
 
 #[test]
