@@ -34,6 +34,25 @@ pub struct Daemon {
     folder: Arc<TempDir>,
     child: Option<Child>,
     api: Option<Api>,
+    /// Where it listened last.
+    address: Option<String>,
+}
+
+/// What a program that goes on says, line by line.
+pub struct Told(std::io::Lines<BufReader<std::process::ChildStdout>>);
+
+impl Told {
+    /// The lines up to the one that is `last`.
+    ///
+    /// # Panics
+    /// If it ends before.
+    pub fn until(&mut self, last: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        while lines.last().is_none_or(|line| line != last) {
+            lines.push(self.0.next().unwrap_or_else(|| panic!("'{last}' did not come: {lines:?}")).expect("text"));
+        }
+        lines
+    }
 }
 
 impl Daemon {
@@ -46,7 +65,7 @@ impl Daemon {
 
     /// Starts `program` on `folder` as it is.
     pub fn on(program: &str, folder: TempDir) -> Self {
-        let mut daemon = Self { program: program.into(), folder: folder.into(), child: None, api: None };
+        let mut daemon = Self { program: program.into(), folder: folder.into(), child: None, api: None, address: None };
         daemon.start_again();
         daemon
     }
@@ -68,9 +87,19 @@ impl Daemon {
 
     /// Starts the daemon and waits until it listens.
     pub fn start_again(&mut self) {
+        self.start_on("127.0.0.1:0");
+    }
+
+    /// Starts the daemon on the address that it had before, and waits until it listens there.
+    pub fn start_where_it_was(&mut self) {
+        let address = self.address.clone().expect("it was up");
+        self.start_on(&address);
+    }
+
+    fn start_on(&mut self, address: &str) {
         assert!(self.child.is_none(), "it is up");
         let log = File::options().append(true).create(true).open(self.log()).expect("a log");
-        let mut command = self.command(&["serve", "--listen", "127.0.0.1:0", "--accelerator", "tcg"]);
+        let mut command = self.command(&["serve", "--listen", address, "--accelerator", "tcg"]);
         command.arg("--qemu").arg(machine::program(Kind::Qemu));
         command.arg("--cloud-hypervisor").arg(machine::program(Kind::CloudHypervisor));
         command.arg("--firecracker").arg(machine::program(Kind::Firecracker));
@@ -82,6 +111,7 @@ impl Daemon {
         let url = line.split_whitespace().find_map(|word| word.strip_prefix("http://"));
         let address = url.unwrap_or_else(|| panic!("it does not listen: {line}{}", self.said())).trim_end_matches(',');
         let token = fs::read_to_string(self.folder().join("token")).expect("a token");
+        self.address = Some(address.to_owned());
         self.api = Some(Api::new(format!("http://{address}"), token.trim().into()));
     }
 
@@ -115,6 +145,15 @@ impl Daemon {
     pub fn cli(&self, arguments: &[&str]) -> Output {
         let mut command = self.command(arguments);
         command.args(["--url", &self.api().url]).output().expect("run the program")
+    }
+
+    /// Starts the command line against the daemon; answers it and what it says.
+    pub fn follower(&self, arguments: &[&str]) -> (Child, Told) {
+        let mut command = self.command(arguments);
+        let mut child =
+            command.args(["--url", &self.api().url]).stdout(Stdio::piped()).spawn().expect("run the program");
+        let out = child.stdout.take().expect("a pipe");
+        (child, Told(BufReader::new(out).lines()))
     }
 
     /// What the daemon has written to its log.
@@ -542,6 +581,34 @@ impl Api {
     pub fn text(&self, path: &str) -> String {
         let asking = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token);
         RUNTIME.block_on(async { asking.send().await?.text().await }).expect("an answer")
+    }
+
+    /// Follows a log up to the line that `last` recognises, from the event after `after` on if there is one; answers each line with its event's
+    /// id. Ends early where the daemon does.
+    pub fn events(&self, path: &str, after: Option<&str>, last: impl Fn(&str) -> bool) -> Vec<(String, String)> {
+        let mut asking = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token);
+        if let Some(after) = after {
+            asking = asking.header("last-event-id", after);
+        }
+        let mut answer = RUNTIME.block_on(async { asking.send().await }).expect("an answer");
+        assert_eq!(answer.status().as_u16(), 200);
+        let (mut partial, mut id, mut events) = (String::new(), String::new(), Vec::new());
+        while let Ok(Some(bytes)) = RUNTIME.block_on(answer.chunk()) {
+            partial.push_str(std::str::from_utf8(&bytes).expect("text"));
+            while let Some((line, rest)) = partial.split_once('\n') {
+                if let Some(told) = line.strip_prefix("id:") {
+                    told.trim().clone_into(&mut id);
+                }
+                let data = line.strip_prefix("data:").map(|data| serde_json::from_str::<String>(data).expect("a line"));
+                partial = rest.to_owned();
+                let Some(data) = data else { continue };
+                events.push((id.clone(), data));
+                if last(&events[events.len() - 1].1) {
+                    return events;
+                }
+            }
+        }
+        events
     }
 
     /// All lines of a log that is not followed.

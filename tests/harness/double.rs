@@ -25,6 +25,8 @@ pub enum Call {
     Launch,
     /// [`Hypervisor::adopt`].
     Adopt,
+    /// [`Hypervisor::end`].
+    End,
     /// [`Vm::resume`].
     Resume,
     /// [`Vm::pause`].
@@ -43,9 +45,10 @@ pub enum Call {
 
 impl Call {
     /// Every call.
-    pub const ALL: [Call; 9] = [
+    pub const ALL: [Call; 10] = [
         Call::Launch,
         Call::Adopt,
+        Call::End,
         Call::Resume,
         Call::Pause,
         Call::Save,
@@ -432,6 +435,17 @@ impl Hypervisor for DoubleHypervisor {
             })
         };
         self.answer(&spec.id, Call::Adopt, adopt).boxed()
+    }
+
+    fn end<'a>(&'a self, spec: &'a MachineSpec) -> BoxFuture<'a, Result<(), HypervisorError>> {
+        let key = (spec.id.clone(), spec.incarnation);
+        let end = move |world: &mut World, stamp| {
+            if let Some(machine) = world.machines.get_mut(&key).filter(|machine| machine.state.is_some()) {
+                machine.end(Initiator::Unknown, stamp);
+            }
+            Ok(())
+        };
+        self.answer(&spec.id, Call::End, end).boxed()
     }
 }
 

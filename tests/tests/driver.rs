@@ -1042,7 +1042,7 @@ fn a_machine_that_can_not_be_taken_up_is_looked_for_again_and_never_given_up() {
     rig.double.plan(&id, Call::Adopt, Plan::Fail);
     rig.double.plan(&id, Call::Adopt, Plan::Fail);
     rig.start(Host::StayedUp);
-    let error = rig.command(&id, Command::Delete).expect_err("nobody knows whether it runs");
+    let error = rig.command(&id, Command::Resume).expect_err("nobody knows whether it runs");
     assert!(matches!(error, FleetError::Hypervisor(_)), "{error}");
     assert_eq!((rig.double.living(&id), state(&rig, &id)), (1, State::Running));
     assert_eq!(rig.story_after(&id, 4), [""; 0]);
@@ -1050,6 +1050,35 @@ fn a_machine_that_can_not_be_taken_up_is_looked_for_again_and_never_given_up() {
     rig.command(&id, Command::Delete).expect("deleted");
     assert_eq!(rig.double.living(&id), 0);
     rig.check_time(&id);
+}
+
+#[test]
+fn a_machine_that_lives_and_does_not_answer_can_be_stopped_and_deleted_and_nothing_else() {
+    for (command, story) in [
+        (Command::Stop, &["intended stop", "stopped forced"][..]),
+        (Command::Delete, &["intended delete", "stopped forced", "deleted"]),
+    ] {
+        let mut rig = Rig::default();
+        let id = running(&rig, "a");
+        rig.crash();
+        for _ in 0..Command::ALL.len() + 2 {
+            rig.double.plan(&id, Call::Adopt, Plan::Fail);
+        }
+        rig.start(Host::StayedUp);
+        for other in [Command::Pause, Command::Standby, Command::Snapshot, Command::Fork, Command::Resume] {
+            let error = rig.command(&id, other).expect_err("it does not answer");
+            assert!(matches!(error, FleetError::Hypervisor(_)), "{other}: {error}");
+        }
+        assert!(rig.view(&id).live.error.as_ref().is_some_and(|error| error.contains("after a restart")));
+        assert_eq!((rig.double.living(&id), rig.story_after(&id, 4)), (1, Vec::new()));
+        rig.double.forget_plans(&id);
+        rig.double.plan(&id, Call::Adopt, Plan::Fail);
+        rig.command(&id, command).expect("there is a way out");
+        assert_eq!(rig.double.living(&id), 0);
+        assert_eq!(rig.story_after(&id, 4), story);
+        assert_eq!(rig.fact(&id, "stopped forced").at.boottime_ns, rig.double.last(&id, Call::End).boottime_ns);
+        rig.check_time(&id);
+    }
 }
 
 // A full disk.

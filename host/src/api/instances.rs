@@ -75,6 +75,7 @@ fn new_instance(state: &State, request: CreateInstance) -> Result<NewInstance, A
         read_only: disk.read_only,
         size_bytes: 0, // Measured when the instance is prepared.
     };
+    settings::check_health(request.health_check.as_ref())?;
     Ok(NewInstance {
         name: request.name.parse()?,
         image: request.image.parse()?,

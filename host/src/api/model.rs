@@ -317,6 +317,9 @@ pub struct CreateInstance {
     /// How it is started again after an end that nobody asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_policy: Option<RestartPolicy>,
+    /// How to find out whether its workload is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
     /// Its time is over so long from now, such as `1h30m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<String>,

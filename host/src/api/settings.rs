@@ -8,8 +8,8 @@ use super::body::Body;
 use super::error::{ApiError, ErrorBody};
 use super::instances::{duration_ms, memory_bytes, present, timestamp};
 use super::model::{
-    ExpiryAction, Instance, InstanceStats, ResizeInstance, RestartBlock, RestartPolicy, RestartStatus, Timestamp,
-    UpdateInstance,
+    ExpiryAction, HealthCheck, HealthCheckKind, Instance, InstanceStats, ResizeInstance, RestartBlock, RestartPolicy,
+    RestartStatus, Timestamp, UpdateInstance,
 };
 use super::tenants::{reserve, share_of};
 use super::time::format_millis;
@@ -36,7 +36,8 @@ pub(super) async fn update_instance(
     Body(request): Body<UpdateInstance>,
 ) -> Result<Json<Instance>, ApiError> {
     let view = state.fleet.find(&caller.tenant(), &key)?;
-    let UpdateInstance { tags, restart_policy, ttl, expires_at, expiry_action } = request;
+    let UpdateInstance { tags, restart_policy, health_check, ttl, expires_at, expiry_action } = request;
+    check_health(health_check.as_ref())?;
     let expiry = match (ttl, expires_at) {
         (None, Some(None)) => Some(None),
         (None, None) => expiry_action.map(|action| with_action(&view, action)).transpose()?,
@@ -46,6 +47,20 @@ pub(super) async fn update_instance(
     let amendment = Amendment { tags, restart, expiry, schedule: None };
     let view = state.fleet.amend(&caller.tenant(), &view.record.id, amendment).await?;
     Ok(Json(present(&state, view)))
+}
+
+/// Refuses what can't be found out honestly.
+pub(super) fn check_health(check: Option<&HealthCheck>) -> Result<(), ApiError> {
+    let why = match check.map_or(HealthCheckKind::None, |check| check.kind) {
+        HealthCheckKind::None => return Ok(()),
+        HealthCheckKind::Http => "guests of this host have no network, so that no HTTP server in them can be asked",
+        HealthCheckKind::Tcp => "guests of this host have no network, so that no port of theirs can be asked",
+        HealthCheckKind::Exec => "no agent is known that would run a program in a guest",
+    };
+    let message = format!(
+        "health_check: {why}; leave it out or make its type `none`. A restart_policy acts when a guest's program fails or its machine dies"
+    );
+    Err(ApiError::conflict("unsupported", message))
 }
 
 fn with_action(view: &View, action: ExpiryAction) -> Result<Option<Expiry>, ApiError> {
@@ -180,4 +195,41 @@ pub(super) async fn get_stats(
     })
     .await?;
     Ok(Json(stats))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_not_be_found_out_is_refused_with_what_can() {
+        for (json, words) in [
+            (r#"{"type":"http","http":{"port":80}}"#, "no network"),
+            (r#"{"type":"tcp","tcp":{"port":80}}"#, "no network"),
+            (r#"{"type":"exec","exec":{"command":["true"]}}"#, "no agent"),
+        ] {
+            let check = serde_json::from_str(json).expect("a check");
+            let body = check_health(Some(&check)).expect_err(json).into_body();
+            assert_eq!(body.code, "unsupported");
+            assert!(body.message.contains(words) && body.message.contains("restart_policy"), "{}", body.message);
+        }
+        let none = serde_json::from_str(r#"{"type":"none","interval":"5s"}"#).expect("a check");
+        assert!(check_health(Some(&none)).is_ok() && check_health(None).is_ok());
+    }
+
+    #[test]
+    fn a_restart_policy_is_presented_as_it_was_asked_for() {
+        let asked = RestartPolicy {
+            policy: super::super::model::RestartMode::OnFailure,
+            backoff: Some("1500ms".into()),
+            max_attempts: Some(0),
+            stable_after: None,
+        };
+        let policy = restart(&asked).expect("a policy");
+        assert_eq!((policy.backoff_ms, policy.attempts_max), (1_500, None));
+        let shown = present_restart(&policy);
+        assert_eq!(restart(&shown).expect("read back"), policy);
+        let wrong = RestartPolicy { backoff: Some("soon".into()), ..asked };
+        assert!(restart(&wrong).expect_err("refused").into_body().message.contains("restart_policy.backoff"));
+    }
 }

@@ -175,13 +175,16 @@ impl Client {
         self.send(self.request(Method::DELETE, path).query(query)).await.map(drop)
     }
 
-    /// The data of server-sent events, each a line as a JSON string.
+    /// Server-sent events, each with a text as its data; those that came after the one with the id `last`, if there was one.
     pub(super) async fn events(
         &self,
         path: &[&str],
         query: &[(&str, &str)],
-    ) -> anyhow::Result<impl Stream<Item = anyhow::Result<String>> + use<>> {
-        let response = self.send(self.request(Method::GET, path).query(query)).await?;
+        last: Option<&str>,
+    ) -> anyhow::Result<impl Stream<Item = anyhow::Result<Event>> + use<>> {
+        let request = self.request(Method::GET, path).query(query);
+        let request = last.into_iter().fold(request, |request, last| request.header("last-event-id", last));
+        let response = self.send(request).await?;
         let bytes = response.bytes_stream().map_err(|error| anyhow!(error).context("the daemon's answer broke off"));
         Ok(bytes
             .scan(Vec::new(), |partial, bytes| {
@@ -190,7 +193,11 @@ impl Client {
             })
             .map_ok(|lines| futures::stream::iter(lines.into_iter().map(Ok)))
             .try_flatten()
-            .try_filter_map(|line: String| futures::future::ready(event_data(&line))))
+            .scan(None, |id, line| {
+                let event = line.and_then(|line: String| event(id, &line));
+                futures::future::ready(Some(event))
+            })
+            .try_filter_map(|event| futures::future::ready(Ok(event))))
     }
 }
 
@@ -201,6 +208,15 @@ fn with_key(request: RequestBuilder, key: Option<&str>) -> RequestBuilder {
     }
 }
 
+/// Something that the daemon told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Event {
+    /// Where to go on after it.
+    pub(super) id: Option<String>,
+    /// What.
+    pub(super) text: String,
+}
+
 fn complete_lines(partial: &mut Vec<u8>, bytes: &[u8]) -> Vec<String> {
     partial.extend_from_slice(bytes);
     let Some(end) = partial.iter().rposition(|&byte| byte == b'\n') else { return Vec::new() };
@@ -209,10 +225,20 @@ fn complete_lines(partial: &mut Vec<u8>, bytes: &[u8]) -> Vec<String> {
     String::from_utf8_lossy(&whole).lines().map(str::to_owned).collect()
 }
 
-/// What an event's line says; nothing for a comment or an empty line.
-fn event_data(line: &str) -> anyhow::Result<Option<String>> {
+/// The event that a line ends, if it does. `id` is the one that was told before it.
+fn event(id: &mut Option<String>, line: &str) -> anyhow::Result<Option<Event>> {
+    if let Some(told) = line.strip_prefix("id:") {
+        *id = Some(told.trim().to_owned());
+        return Ok(None);
+    }
     let Some(data) = line.strip_prefix("data:") else { return Ok(None) };
-    serde_json::from_str(data.trim()).map(Some).context("the daemon sent an event that is no line")
+    let text = serde_json::from_str(data.trim()).context("the daemon sent an event that is no line")?;
+    Ok(Some(Event { id: id.clone(), text }))
+}
+
+/// Whether nobody listens there.
+pub(super) fn is_nobody(error: &anyhow::Error) -> bool {
+    error.is::<NoDaemon>()
 }
 
 /// Whether the daemon refused with this code.
@@ -230,8 +256,11 @@ mod tests {
         assert_eq!(complete_lines(&mut partial, b"data: \"a"), Vec::<String>::new());
         assert_eq!(complete_lines(&mut partial, b"b\"\n\n: ping\ndata"), ["data: \"ab\"", "", ": ping"]);
         assert_eq!(partial, b"data");
-        assert_eq!(event_data("data: \"ab\"").expect("data"), Some("ab".into()));
-        assert_eq!(event_data(": ping").expect("a comment"), None);
+        let mut id = None;
+        let mut told = |line| event(&mut id, line).expect("an event").map(|event| (event.id, event.text));
+        assert_eq!(told("data: \"ab\""), Some((None, "ab".into())));
+        assert_eq!((told(": ping"), told("id: 1-2-3"), told("event: gap")), (None, None, None));
+        assert_eq!(told("data: \"cd\""), Some((Some("1-2-3".into()), "cd".into())));
     }
 
     #[test]

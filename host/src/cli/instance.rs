@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{anyhow, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use futures::{StreamExt, pin_mut};
 
@@ -353,6 +353,7 @@ impl Create {
             hypervisor: self.hypervisor.clone(),
             memory_bytes_max: self.memory_max,
             restart_policy: self.by_itself.restart_policy(),
+            health_check: None,
             ttl: self.by_itself.ttl(),
             expires_at: None,
             expiry_action: self.by_itself.expiry_action(),
@@ -405,8 +406,26 @@ impl Wait {
     }
 }
 
+/// How long a daemon that is gone is left alone before it is asked again.
+const DAEMON_RETRY: Duration = Duration::from_millis(500);
+
 impl Logs {
     async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
+        let mut last = None;
+        loop {
+            match self.tell(client, output, &mut last).await {
+                Ok(()) if !self.follow => return Ok(()),
+                // The instance is gone, and its log with it.
+                Err(error) if self.follow && last.is_some() && client::is_refused(&error, "not_found") => return Ok(()),
+                // A daemon that comes back tells what it owes.
+                Err(error) if !self.follow || last.is_none() || !is_gone(&error) => return Err(error),
+                Ok(()) | Err(_) => tokio::time::sleep(DAEMON_RETRY).await,
+            }
+        }
+    }
+
+    /// Tells lines until there are no more. `last` is the id of the last one.
+    async fn tell(&self, client: &Client, output: Output, last: &mut Option<String>) -> anyhow::Result<()> {
         let tail = self.tail.to_string();
         let source = match self.source {
             Source::App => "app",
@@ -414,17 +433,25 @@ impl Logs {
         };
         let follow = if self.follow { "true" } else { "false" };
         let query = [("follow", follow), ("tail", tail.as_str()), ("source", source)];
-        let lines = client.events(&["instances", &self.id, "logs"], &query).await?;
+        let lines = client.events(&["instances", &self.id, "logs"], &query, last.as_deref()).await?;
         pin_mut!(lines);
         while let Some(line) = lines.next().await {
-            let line = line?;
+            let line = line.context(BROKEN)?;
             match output.json {
-                true => output::line(&serde_json::to_string(&line)?)?,
-                false => output::line(&printable(&line))?,
+                true => output::line(&serde_json::to_string(&line.text)?)?,
+                false => output::line(&printable(&line.text))?,
             }
+            *last = line.id.or(last.take());
         }
         Ok(())
     }
+}
+
+const BROKEN: &str = "the log broke off";
+
+/// Whether the daemon went away, as opposed to having refused.
+fn is_gone(error: &anyhow::Error) -> bool {
+    client::is_nobody(error) || error.to_string() == BROKEN
 }
 
 /// A guest may write anything; a terminal must not obey it.

@@ -108,6 +108,7 @@ impl Update {
         let body = UpdateInstance {
             tags,
             restart_policy: self.by_itself.restart_policy(),
+            health_check: None,
             ttl: self.by_itself.ttl(),
             expires_at: self.no_expiry.then_some(None),
             expiry_action: self.by_itself.expiry_action(),

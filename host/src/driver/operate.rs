@@ -18,16 +18,39 @@ use crate::vm::{Asker, Decision, Event, ExitCause, Ignored, State, decide};
 impl Task {
     /// Carries out a request, or says why not.
     pub(super) async fn carry_out(&mut self, request: Request, by: Asker) -> Result<(), FleetError> {
-        self.find_again().await?;
+        let lost = self.find_again().await.err();
         match decide(self.live.state, request.command()) {
-            Decision::Ignore(ignored) => return self.leave(ignored).await,
-            Decision::Deny(refusal) => return Err(refusal.into()),
+            Decision::Ignore(ignored) => return lost.map_or(self.leave(ignored).await, Err),
+            Decision::Deny(refusal) => return Err(lost.unwrap_or_else(|| refusal.into())),
             Decision::Act => {}
+        }
+        match lost {
+            None => {}
+            Some(error) if matches!(request, Request::Stop { .. } | Request::Delete) => {
+                return self.cut_off(request, by, error).await;
+            }
+            Some(error) => return Err(error),
         }
         self.check(&request)?;
         self.accept(&request, by).await?;
         let outcome = self.act(request).await;
         self.settle(outcome).await
+    }
+
+    /// Ends a machine that lives and does not answer, and then does what that leaves to be done. There is always a way out.
+    async fn cut_off(&mut self, request: Request, by: Asker, lost: FleetError) -> Result<(), FleetError> {
+        if let Some(command) = self.live.command() {
+            self.give_up_on(command, &lost).await?;
+        }
+        self.intend(request, by).await?;
+        let ended = match self.machine_spec() {
+            Ok(spec) => self.hypervisor()?.end(&spec).await.map_err(failed),
+            Err(error) => Err(error),
+        };
+        match ended {
+            Ok(()) => self.take_up().await,
+            Err(error) => self.settle(Err(error)).await,
+        }
     }
 
     /// Takes a machine up that could not be taken up so far.

@@ -262,11 +262,7 @@ impl Task {
     async fn interrupted(&mut self) -> Result<(), FleetError> {
         let Some(command) = self.live.command() else { return Ok(()) };
         let reason = FleetError::Hypervisor("the daemon was restarted in the middle of it".into());
-        // The text of the error is on the record; what may fail here is the recording.
-        match self.abandon(command, reason).await {
-            FleetError::Hypervisor(_) => Ok(()),
-            worse => Err(worse),
-        }
+        self.give_up_on(command, &reason).await
     }
 
     /// It ended while nobody looked, and its supervisor saw when.
@@ -283,8 +279,8 @@ impl Task {
             return self.finish().await;
         }
         let cause = match self.live.command() {
-            Some(Command::Stop) => ExitCause::Requested,
-            Some(Command::Delete) => ExitCause::Forced,
+            Some(Command::Stop) if cause == ExitCause::Guest => ExitCause::Requested,
+            Some(Command::Stop | Command::Delete) => ExitCause::Forced,
             Some(Command::Start) if cause != ExitCause::Guest => ExitCause::LaunchFailed,
             Some(
                 Command::Start

@@ -337,14 +337,16 @@ impl Task {
 
     /// Gives a command up. What has changed meanwhile has facts of its own.
     pub(super) async fn abandon(&mut self, command: Command, error: FleetError) -> FleetError {
+        self.give_up_on(command, &error).await.err().unwrap_or(error)
+    }
+
+    /// Records that a command was given up.
+    pub(super) async fn give_up_on(&mut self, command: Command, error: &FleetError) -> Result<(), FleetError> {
         self.live.intent = None;
         self.live.error = Some(error.to_string());
         let body = FactBody::Abandoned { command, reason: error.to_string() };
         let fact = self.fact(self.reading(self.now()), body);
-        match self.record(vec![fact]).await {
-            Ok(()) => error,
-            Err(worse) => worse,
-        }
+        self.record(vec![fact]).await
     }
 
     /// Stores the present state without a fact.

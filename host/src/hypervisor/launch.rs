@@ -148,6 +148,17 @@ impl Launcher {
         read_history(&run, BootId(identity.boot.as_str().into()))
     }
 
+    /// Ends the VMM of the launch `spec.incarnation` by force, known by its identity alone; does nothing if it has ended.
+    pub(super) async fn end(&self, spec: &MachineSpec) -> Result<(), HypervisorError> {
+        match self.find(spec).await? {
+            Found::Alive(started) => {
+                started.vmm.kill()?;
+                within(CONTROL_MS_MAX, "kill", started.vmm.ended().map(Ok)).await
+            }
+            Found::Exited { .. } | Found::Lost { .. } | Found::NeverLaunched => Ok(()),
+        }
+    }
+
     /// What was kept for whoever adopts the launch `spec.incarnation`.
     pub(super) fn kept<T: DeserializeOwned>(&self, spec: &MachineSpec) -> Result<T, HypervisorError> {
         let run = files::run(&spec.dir, spec.incarnation);

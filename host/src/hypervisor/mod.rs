@@ -199,6 +199,13 @@ pub trait Hypervisor: Send + Sync {
     /// # Errors
     /// Any [`HypervisorError`] if what is there can't be read or does not answer; nothing was changed, and it may be tried again.
     fn adopt<'a>(&'a self, spec: &'a MachineSpec) -> BoxFuture<'a, Result<Adopted, HypervisorError>>;
+
+    /// Ends the VMM of `spec.incarnation` by force without asking it anything: the way out for one that hangs and can't be adopted. Does nothing if
+    /// there is none. What became of it is for [`Hypervisor::adopt`] to say.
+    ///
+    /// # Errors
+    /// Any [`HypervisorError`]; it may live on then.
+    fn end<'a>(&'a self, spec: &'a MachineSpec) -> BoxFuture<'a, Result<(), HypervisorError>>;
 }
 
 /// A live machine.

@@ -51,3 +51,46 @@ fn the_log_of_what_runs_the_guest_can_be_read() {
     assert_eq!(daemon.api().get(&format!("/instances/{id}/logs?source=guest")).status, 400);
     assert_eq!(daemon.api().lines(&format!("/instances/{id}/logs?source=vmm&tail=0")), Vec::<String>::new());
 }
+
+#[test]
+fn whoever_follows_goes_on_after_a_restart_of_the_daemon_and_misses_nothing() {
+    let mut daemon = daemon();
+    let id = daemon.api().create_running("is-followed");
+    let path = format!("/instances/{id}/logs?follow=true&tail=1000");
+    let mut heard = daemon.api().events(&path, None, |line| line == "HB 4");
+    for killed in [true, false] {
+        if killed {
+            daemon.kill();
+        } else {
+            daemon.stop();
+        }
+        daemon.start_again();
+        let (after, line) = heard.last().cloned().expect("something was heard");
+        let seen: u64 = line.strip_prefix("HB ").expect("a heartbeat").parse().expect("a number");
+        // The console was written on while nobody listened.
+        let until = format!("HB {}", seen + 5);
+        heard.extend(daemon.api().events(&path, Some(&after), |line| line == until));
+    }
+    let beats: Vec<u64> = heard
+        .iter()
+        .filter_map(|(_, line)| line.strip_prefix("HB "))
+        .map(|beat| beat.parse().expect("a number"))
+        .collect();
+    assert!(beats.iter().copied().eq(1..=14), "{beats:?}");
+}
+
+#[test]
+fn the_command_line_goes_on_following_when_the_daemon_is_back() {
+    let mut daemon = daemon();
+    let id = daemon.api().create_running("is-followed");
+    // A port of its own, so that the daemon comes back where it was.
+    let (mut follower, mut lines) = daemon.follower(&["instance", "logs", &id, "--follow", "--tail", "1000"]);
+    let mut heard = lines.until("HB 4");
+    daemon.kill();
+    daemon.start_where_it_was();
+    heard.extend(lines.until("HB 12"));
+    let beats: Vec<u64> = heard.iter().filter_map(|line| line.strip_prefix("HB ")?.parse().ok()).collect();
+    assert!(beats.iter().copied().eq(1..=12), "{beats:?}");
+    daemon.api().delete(&format!("/instances/{id}?grace_ms=0")).done();
+    assert!(follower.wait().expect("a child of ours").success(), "the log ends with the instance");
+}

@@ -116,7 +116,7 @@ impl From<driver::ExpiryAction> for ExpiryAction {
 }
 
 /// What to change of an instance; what is absent stays.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateInstance {
     /// All labels from now on; at most 64.
@@ -125,6 +125,9 @@ pub struct UpdateInstance {
     /// How it is started again after an end that nobody asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_policy: Option<RestartPolicy>,
+    /// How to find out whether its workload is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
     /// Its time is over so long from now, such as `1h30m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<String>,
@@ -140,6 +143,33 @@ pub struct UpdateInstance {
 /// Tells null from absent.
 fn present<'a, T: Deserialize<'a>, D: Deserializer<'a>>(from: D) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(from).map(Some)
+}
+
+/// How to find out whether a workload is well.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HealthCheck {
+    /// What to ask. Nothing can be asked of guests so far: only `none` is accepted.
+    #[serde(rename = "type", default)]
+    pub kind: HealthCheckKind,
+    /// The rest, which means nothing without a way to ask.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    pub rest: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What a health check asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthCheckKind {
+    /// Nothing.
+    #[default]
+    None,
+    /// An HTTP server in the guest.
+    Http,
+    /// A TCP port of the guest.
+    Tcp,
+    /// A program in the guest.
+    Exec,
 }
 
 /// How much memory an instance is to have.

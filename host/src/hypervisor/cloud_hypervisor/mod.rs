@@ -130,6 +130,10 @@ impl Hypervisor for CloudHypervisor {
     fn adopt<'a>(&'a self, spec: &'a MachineSpec) -> BoxFuture<'a, Result<Adopted, HypervisorError>> {
         self.adopt_machine(spec).boxed()
     }
+
+    fn end<'a>(&'a self, spec: &'a MachineSpec) -> BoxFuture<'a, Result<(), HypervisorError>> {
+        self.launcher.end(spec).boxed()
+    }
 }
 
 async fn greet(spec: &MachineSpec, started: &Started, ms: u64) -> Result<Machine, HypervisorError> {

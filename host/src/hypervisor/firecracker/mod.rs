@@ -139,6 +139,10 @@ impl Hypervisor for Firecracker {
     fn adopt<'a>(&'a self, spec: &'a MachineSpec) -> BoxFuture<'a, Result<Adopted, HypervisorError>> {
         self.adopt_machine(spec).boxed()
     }
+
+    fn end<'a>(&'a self, spec: &'a MachineSpec) -> BoxFuture<'a, Result<(), HypervisorError>> {
+        self.launcher.end(spec).boxed()
+    }
 }
 
 async fn greet(spec: &MachineSpec, kept: Kept, started: &Started, ms: u64) -> Result<Machine, HypervisorError> {

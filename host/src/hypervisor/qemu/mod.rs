@@ -170,6 +170,10 @@ impl Hypervisor for Qemu {
     fn adopt<'a>(&'a self, spec: &'a MachineSpec) -> BoxFuture<'a, Result<Adopted, HypervisorError>> {
         self.adopt_machine(spec).boxed()
     }
+
+    fn end<'a>(&'a self, spec: &'a MachineSpec) -> BoxFuture<'a, Result<(), HypervisorError>> {
+        self.launcher.end(spec).boxed()
+    }
 }
 
 /// The list of machine types that QEMU has.

@@ -1,0 +1,120 @@
+//! A restart of the daemon with many guests running.
+
+use std::fs;
+use std::io;
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tallyman::clock;
+use tallyman_tests::daemon::{Api, Daemon, Handle};
+
+use crate::daemon;
+
+/// How many guests, unless the environment says otherwise: what a small machine bears.
+const GUESTS: usize = 40;
+
+/// What the environment says.
+const VARIABLE: &str = "TALLYMAN_TEST_GUESTS";
+
+/// Most that may be asked for.
+const GUESTS_MAX: usize = 200;
+
+fn guests() -> usize {
+    match std::env::var(VARIABLE) {
+        Ok(text) => {
+            let count = text.parse().unwrap_or_else(|_| panic!("{VARIABLE} is '{text}', no number"));
+            assert!((8..=GUESTS_MAX).contains(&count), "{VARIABLE} has to be 8 to {GUESTS_MAX}, is {count}");
+            count
+        }
+        Err(_) => GUESTS,
+    }
+}
+
+/// The process of the virtual machine monitor of an instance's launch.
+fn vmm_of(daemon: &Daemon, id: &str) -> Pid {
+    let identity = daemon.instance(id).join("run/1/identity.json");
+    let identity: Value = serde_json::from_slice(&fs::read(identity).expect("an identity")).expect("JSON");
+    let pid = identity["vmm"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+    pid.and_then(Pid::from_raw).expect("a pid")
+}
+
+fn follow_beat(api: &Api, id: &str, seen: u64) {
+    api.follow(&format!("/instances/{id}/logs?follow=true&tail=1"), |line| {
+        line.strip_prefix("HB ").is_some_and(|beat| beat.trim_end().parse::<u64>().is_ok_and(|beat| beat > seen))
+    });
+}
+
+#[test]
+fn many_guests_are_found_again_and_none_has_noticed_but_those_that_ended_did_so_when_they_did() {
+    let count = guests();
+    let mut daemon = daemon();
+    let api = daemon.api();
+    let began = Instant::now();
+    let ids: Vec<String> = (0..count).map(|n| api.create(&format!("guest-{n}"))).collect();
+    ids.iter().for_each(|id| api.wait(id, "Running"));
+    let created = began.elapsed();
+    // One of each kind that is not plain running, and those that end or hang meanwhile.
+    let [paused, asleep, stopped, leaves, crashes, hangs] = [0, 1, 2, 3, 4, 5].map(|n| ids[n].as_str());
+    for (id, command) in [(paused, "pause"), (asleep, "standby"), (stopped, "stop")] {
+        api.command(id, command);
+    }
+    let before: Vec<_> = ids.iter().map(|id| (api.instance(id), api.phases(id), daemon.machines_of(id))).collect();
+    let beats: Vec<u64> = ids.iter().map(|id| daemon.heartbeats(id).len() as u64).collect();
+
+    daemon.kill();
+    let outage = clock::boottime_ns();
+    let ended: Vec<_> = [leaves, crashes].iter().flat_map(|id| daemon.machines_of(id)).map(Handle::of).collect();
+    daemon.type_to(leaves, 'q');
+    kill_process(vmm_of(&daemon, crashes), Signal::KILL).expect("it lives");
+    ended.iter().for_each(Handle::wait);
+    let over = clock::boottime_ns();
+    kill_process(vmm_of(&daemon, hangs), Signal::STOP).expect("it lives");
+    let began = Instant::now();
+    daemon.start_again();
+    let api = daemon.api();
+
+    let gone = [leaves, crashes, hangs];
+    for ((id, (was, phases, machines)), seen) in ids.iter().zip(&before).zip(&beats) {
+        if gone.contains(&id.as_str()) {
+            continue;
+        }
+        let is = api.instance(id);
+        for field in ["state", "current_phase", "current_phase_since", "session", "started_at", "stopped_at"] {
+            assert_eq!(is[field], was[field], "{field} of {is}");
+        }
+        assert_eq!((&api.phases(id), &daemon.machines_of(id)), (phases, machines), "{is}");
+        if is["state"] == json!("Running") {
+            follow_beat(api, id, *seen);
+        }
+        let beats = daemon.heartbeats(id);
+        assert!(beats.iter().copied().eq(1..=beats.len() as u64), "a beat is missing: {beats:?}");
+        api.check_time(id);
+    }
+    let found = began.elapsed();
+
+    for (id, cause) in [(leaves, "guest"), (crashes, "crashed")] {
+        api.wait(id, "Stopped");
+        let fact = api.facts(id).pop().expect("facts");
+        assert_eq!((&fact["phase"], &fact["cause"]), (&json!("stopped"), &json!(cause)));
+        let at = fact["boottime_ns"].as_u64().expect("a number");
+        assert!((outage..=over).contains(&at), "{outage} <= {at} <= {over}");
+        api.check_time(id);
+    }
+
+    // One that hangs is neither dead nor forgotten, and there is a way out.
+    let refused = api.act(&format!("/instances/{hangs}/pause")).refused(502, "hypervisor_failed", "no answer");
+    let is = api.instance(hangs);
+    assert_eq!((&is["state"], is["state_error"].is_string()), (&json!("Running"), true), "{refused} {is}");
+    api.post(&format!("/instances/{hangs}/stop"), &json!({"grace_ms": 0})).done();
+    let is = api.instance(hangs);
+    assert_eq!((&is["state"], &is["stop_cause"]), (&json!("Stopped"), &json!("forced")), "{is}");
+    assert_eq!(daemon.machines_of(hangs), []);
+    api.command(hangs, "start");
+    api.wait(hangs, "Running");
+    api.check_time(hangs);
+    let told = format!(
+        "{count} guests ({VARIABLE} asks for another number, up to {GUESTS_MAX}): created in {created:?}, found and looked at in {found:?}\n"
+    );
+    io::Write::write_all(&mut io::stderr(), told.as_bytes()).expect("a place to say it");
+}
