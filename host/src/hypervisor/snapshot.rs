@@ -332,8 +332,13 @@ impl Hash {
             self.whole.update(self.chunks.to_le_bytes());
             self.whole.update(Sha256::digest(chunk));
         }
+        self.zeros(chunk.len());
+    }
+
+    /// The next chunk, which is all zeros.
+    fn zeros(&mut self, len: usize) {
         self.chunks += 1;
-        self.bytes += chunk.len() as u64;
+        self.bytes += len as u64;
     }
 
     fn finish(mut self) -> Contents {
@@ -380,17 +385,18 @@ fn digest(file: &File, zeros: impl Fn(u64) -> io::Result<()>) -> io::Result<Cont
     while hash.bytes < len {
         let offset = hash.bytes;
         let wanted = usize::try_from(len - offset).map_or(CHUNK_BYTES, |rest| rest.min(CHUNK_BYTES));
+        let end = offset + wanted as u64;
+        if data >= end {
+            hash.zeros(wanted);
+            continue;
+        }
         let part = &mut chunk[..wanted];
-        if data >= offset + wanted as u64 {
-            part.fill(0);
-        } else {
-            file.read_exact_at(part, offset)?;
-            if is_zero(part) {
-                zeros(offset)?;
-            }
-            data = next_data(file, offset + wanted as u64, len)?;
+        file.read_exact_at(part, offset)?;
+        if is_zero(part) {
+            zeros(offset)?;
         }
         hash.chunk(part);
+        data = next_data(file, end, len)?;
     }
     Ok(hash.finish())
 }

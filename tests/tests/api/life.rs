@@ -1,4 +1,4 @@
-//! One real Linux guest, all the way around.
+//! A real Linux guest, all the way around.
 
 use serde_json::{Value, json};
 use tallyman_tests::{linux, policies};
@@ -7,6 +7,16 @@ use crate::daemon;
 
 #[test]
 fn a_linux_guest_lives_through_everything_and_every_nanosecond_is_accounted_for() {
+    live("qemu");
+}
+
+/// Under emulation it has to be told how fast its clock goes, or it hangs early.
+#[test]
+fn a_linux_guest_lives_through_everything_on_microvm_too() {
+    live("qemu-microvm");
+}
+
+fn live(hypervisor: &str) {
     let image = linux::debian_busybox();
     let mut daemon = daemon();
     let api = daemon.api();
@@ -16,10 +26,11 @@ fn a_linux_guest_lives_through_everything_and_every_nanosecond_is_accounted_for(
         "cmdline": manifest.cmdline, "memory_bytes_min": manifest.memory_bytes_min,
     });
     api.post("/images", &import).done();
-    let id = api.post("/instances", &json!({"name": "around", "image": "linux"})).done()["id"]
-        .as_str()
-        .expect("an id")
-        .to_owned();
+    let id =
+        api.post("/instances", &json!({"name": "around", "image": "linux", "hypervisor": hypervisor})).done()["id"]
+            .as_str()
+            .expect("an id")
+            .to_owned();
     let standard = api.instance(&id)["policy"].clone();
     api.get(&format!("/instances/{id}/wait?state=Running&timeout=55s")).done();
     api.wait(&id, "Running");

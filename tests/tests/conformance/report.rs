@@ -103,8 +103,8 @@ impl fmt::Display for Report {
         writeln!(f)?;
         for (kind, hypervisor) in &known.hypervisors {
             match hypervisor {
-                Ok(words) => writeln!(f, "  {:COLUMN$}{words}", kind.as_str())?,
-                Err(why) => writeln!(f, "  {:COLUMN$}NOT RUN: {why}", kind.as_str())?,
+                Ok(words) => writeln!(f, "  {:COLUMN$}  {words}", kind.as_str())?,
+                Err(why) => writeln!(f, "  {:COLUMN$}  NOT RUN: {why}", kind.as_str())?,
             }
         }
         let untried = known.trials.iter().filter_map(|(&(kind, _), outcome)| match outcome {
@@ -112,7 +112,7 @@ impl fmt::Display for Report {
             Some(Outcome::Passed | Outcome::Refused) | None => None,
         });
         for (kind, why) in untried.collect::<BTreeSet<_>>() {
-            writeln!(f, "  {:COLUMN$}NOT TRIED: {why}", kind.as_str())?;
+            writeln!(f, "  {:COLUMN$}  NOT TRIED: {why}", kind.as_str())?;
         }
         Ok(())
     }
