@@ -107,21 +107,6 @@ async fn a_launch_that_was_ordered_and_never_begun_can_not_begin_any_more() {
 }
 
 #[tokio::test]
-async fn a_vmm_that_nobody_wrote_down_is_ended_before_it_counts_as_never_launched() {
-    let host = Host::new().await;
-    let spec = host.spec();
-    let launched = host.qemu.launch(&spec, Origin::Boot).await.expect("launch");
-    let (run, pid) = (files::run(&spec.dir, spec.incarnation), launched.pid);
-    drop(launched);
-    let supervisor = pid_of(&run, "supervisor").expect("identity");
-    kill(supervisor, Signal::KILL);
-    gone(supervisor).await;
-    fs::remove_file(run.join("identity.json")).expect("as if it had been killed earlier");
-    assert!(matches!(host.adopt(&spec).await, Adopted::NeverLaunched));
-    gone(pid).await;
-}
-
-#[tokio::test]
 async fn a_missing_program_is_named() {
     let host = Host::new().await;
     let config = |program: &str, supervisor: &str| QemuConfig {

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use rustix::fs::{FlockOperation, flock};
-use rustix::net::sockopt::socket_peercred;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -21,7 +20,7 @@ use tokio::time::{sleep, timeout};
 use super::disks;
 use super::events::Tail;
 use super::follow::{Followed, follow};
-use super::process::{Process, ProcessId};
+use super::process::Process;
 use super::supervisor::{Identity, Order, SUBCOMMAND, Wiring};
 use super::watch::{Changes, Folders};
 use super::{Adopted, Exit, ExitStatus, HypervisorError, Launched, MachineSpec, Observed, Vm, VmState, files};
@@ -353,17 +352,10 @@ async fn await_identity(run: &Path) -> Result<Option<Identity>, HypervisorError>
     within(CONTROL_MS_MAX, "the supervisor", wait).await
 }
 
-/// Ends a VMM whose supervisor was killed before it could write down that it had started it. Its vCPUs never ran.
+/// Ends a VMM whose supervisor was killed before it could write down that it had started it: it stands in the folder of the launch. Its vCPUs
+/// never ran.
 async fn end_orphan(run: &Path) -> Result<(), HypervisorError> {
-    let Ok(socket) = UnixStream::connect(files::control(run)) else {
-        return Ok(());
-    };
-    let look = HypervisorError::file("look at", "/proc");
-    let orphan = socket_peercred(&socket).map_err(io::Error::from).and_then(|peer| {
-        let id = ProcessId::of(peer.pid.as_raw_nonzero().get().unsigned_abs())?;
-        id.map_or(Ok(None), Process::open)
-    });
-    if let Some(orphan) = orphan.map_err(look)? {
+    for orphan in Process::standing_in(run).map_err(HypervisorError::file("look for processes in", run))? {
         orphan.kill()?;
         orphan.ended().await;
     }

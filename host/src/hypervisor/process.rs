@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -86,6 +87,22 @@ impl Process {
         Ok(same.then_some(Self { id, pidfd }))
     }
 
+    /// Every process whose working folder this is.
+    pub(super) fn standing_in(folder: &Path) -> io::Result<Vec<Self>> {
+        let folder = folder.canonicalize()?;
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc")? {
+            let entry = entry?;
+            // Whoever has ended meanwhile, or is somebody else's, stands elsewhere.
+            let stands = fs::read_link(entry.path().join("cwd")).is_ok_and(|stands| stands == folder);
+            let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            if let (true, Some(pid)) = (stands, pid) {
+                found.extend(ProcessId::of(pid)?.map_or(Ok(None), Self::open)?);
+            }
+        }
+        Ok(found)
+    }
+
     pub(super) fn pid(&self) -> u32 {
         self.id.pid
     }
@@ -128,6 +145,19 @@ mod tests {
     fn a_zombie_is_dead() {
         let stat = "12 (x) Z 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2";
         assert_eq!(parse_stat(stat), Some(Stat { dead: true, start_ticks: 987_654 }));
+    }
+
+    #[tokio::test]
+    async fn a_process_is_found_by_where_it_stands() {
+        let dir = tempfile::tempdir().expect("dir");
+        assert_eq!(Process::standing_in(dir.path()).expect("proc").len(), 0);
+        let mut child = std::process::Command::new("sleep").arg("60").current_dir(dir.path()).spawn().expect("spawn");
+        let found = Process::standing_in(dir.path()).expect("proc");
+        assert_eq!(found.iter().map(Process::pid).collect::<Vec<_>>(), [child.id()]);
+        found[0].kill().expect("kill");
+        found[0].ended().await;
+        assert_eq!(Process::standing_in(dir.path()).expect("proc").len(), 0);
+        child.wait().expect("reap");
     }
 
     #[tokio::test]

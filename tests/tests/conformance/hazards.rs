@@ -6,10 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tallyman::hypervisor::{HypervisorError, Kind, MachineSpec, Origin, VmState, files};
-use tallyman_tests::machine::{Bed, exit, gone, heartbeat_after, heartbeats};
+use tallyman::hypervisor::{Adopted, HypervisorError, Kind, MachineSpec, Origin, VmState, files};
+use tallyman_tests::machine::{Bed, exit, gone, heartbeat_after, heartbeats, kill};
 
 use super::snapshots::{NO_NESTED_STATE, unsaved};
 use super::{Outcome, Try, attempt};
@@ -31,7 +32,12 @@ impl Hazard {
 }
 
 /// All that are not part of an operation.
-pub(crate) const ALL: [Hazard; 4] = [
+pub(crate) const ALL: [Hazard; 5] = [
+    Hazard {
+        name: "a vmm that nobody wrote down",
+        kinds: &Kind::ALL,
+        attempt: || attempt!(a_vmm_that_nobody_wrote_down_is_ended_before_it_counts_as_never_launched),
+    },
     Hazard {
         name: "a snapshot that the vmm refuses",
         kinds: &Kind::ALL,
@@ -89,6 +95,21 @@ async fn snapshot(bed: &Bed, spec: &MachineSpec) -> Result<PathBuf, Outcome> {
         Err(HypervisorError::Save { reason }) if reason.contains(NO_NESTED_STATE) => Err(unsaved(bed, &reason)),
         Err(error) => panic!("{error:?}"),
     }
+}
+
+async fn a_vmm_that_nobody_wrote_down_is_ended_before_it_counts_as_never_launched(bed: Arc<Bed>) -> Outcome {
+    let spec = bed.spec("one");
+    let launched = bed.hypervisor.launch(&spec, Origin::Boot).await.expect("launch");
+    let (pid, supervisor) = (launched.pid, bed.process(&spec, "supervisor"));
+    drop(launched);
+    kill(supervisor, Signal::KILL);
+    gone(supervisor).await;
+    let identity = files::run(&spec.dir, spec.incarnation).join("identity.json");
+    fs::remove_file(identity).expect("as if it had been killed earlier");
+    assert!(matches!(bed.hypervisor.adopt(&spec).await.expect("adopt"), Adopted::NeverLaunched));
+    gone(pid).await;
+    assert!(matches!(bed.hypervisor.adopt(&spec).await.expect("adopt"), Adopted::NeverLaunched));
+    Outcome::Passed
 }
 
 async fn a_snapshot_that_the_vmm_itself_refuses_leaves_no_process_and_says_why(bed: Arc<Bed>) -> Outcome {
