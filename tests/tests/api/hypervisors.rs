@@ -12,7 +12,7 @@ use tallyman_tests::daemon::{Daemon, Handle};
 use crate::daemon;
 
 /// The hypervisors that are here, by name.
-fn here(daemon: &Daemon) -> Vec<String> {
+pub(crate) fn here(daemon: &Daemon) -> Vec<String> {
     let all = daemon.api().get("/capabilities").done()["hypervisors"].as_array().expect("a list").clone();
     let available = all.iter().filter(|one| one["available"] == json!(true));
     let names: Vec<_> = available.map(|one| one["name"].as_str().expect("a name").to_owned()).collect();
@@ -21,7 +21,7 @@ fn here(daemon: &Daemon) -> Vec<String> {
 }
 
 /// Creates an instance with a hypervisor and waits until it runs.
-fn create(daemon: &Daemon, hypervisor: &str) -> String {
+pub(crate) fn create(daemon: &Daemon, hypervisor: &str) -> String {
     let new = json!({
         "name": format!("on-{hypervisor}"), "image": "tiny", "cmdline": format!("vmm={hypervisor}"),
         "hypervisor": hypervisor, "stop_grace_ms": 5000,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tallyman::clock;
 use tallyman_tests::daemon::{Api, Daemon, Handle};
 
-use crate::daemon;
+use crate::{daemon, hypervisors};
 
 /// How many guests, unless the environment says otherwise: what a small machine bears.
 const GUESTS: usize = 40;
@@ -39,6 +39,13 @@ fn vmm_of(daemon: &Daemon, id: &str) -> Pid {
     pid.and_then(Pid::from_raw).expect("a pid")
 }
 
+fn create(api: &Api, hypervisor: &str, name: &str) -> String {
+    let cmdline = format!("vmm={hypervisor}");
+    let new =
+        json!({"name": name, "image": "tiny", "cmdline": cmdline, "hypervisor": hypervisor, "stop_grace_ms": 2000});
+    api.post("/instances", &new).done()["id"].as_str().expect("an id").to_owned()
+}
+
 fn follow_beat(api: &Api, id: &str, seen: u64) {
     api.follow(&format!("/instances/{id}/logs?follow=true&tail=1"), |line| {
         line.strip_prefix("HB ").is_some_and(|beat| beat.trim_end().parse::<u64>().is_ok_and(|beat| beat > seen))
@@ -51,7 +58,9 @@ fn many_guests_are_found_again_and_none_has_noticed_but_those_that_ended_did_so_
     let mut daemon = daemon();
     let api = daemon.api();
     let began = Instant::now();
-    let ids: Vec<String> = (0..count).map(|n| api.create(&format!("guest-{n}"))).collect();
+    let hypervisors = hypervisors::here(&daemon);
+    let kinds = hypervisors.iter().cycle();
+    let ids: Vec<String> = kinds.zip(0..count).map(|(kind, n)| create(api, kind, &format!("guest-{n}"))).collect();
     ids.iter().for_each(|id| api.wait(id, "Running"));
     let created = began.elapsed();
     // One of each kind that is not plain running, and those that end or hang meanwhile.
@@ -114,7 +123,8 @@ fn many_guests_are_found_again_and_none_has_noticed_but_those_that_ended_did_so_
     api.wait(hangs, "Running");
     api.check_time(hangs);
     let told = format!(
-        "{count} guests ({VARIABLE} asks for another number, up to {GUESTS_MAX}): created in {created:?}, found and looked at in {found:?}\n"
+        "{count} guests of {} ({VARIABLE} asks for another number, up to {GUESTS_MAX}): created in {created:?}, found and looked at in {found:?}\n",
+        hypervisors.join(", ")
     );
     io::Write::write_all(&mut io::stderr(), told.as_bytes()).expect("a place to say it");
 }
