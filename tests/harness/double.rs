@@ -501,7 +501,7 @@ impl Vm for DoubleVm {
         self.ask(Call::Save, move |machine, _, stamp| {
             assert_ne!(machine.state, Some(VmState::Running), "memory of a machine that runs can't be saved");
             if std::mem::replace(&mut machine.saved, true) {
-                return Err(HypervisorError::Save { reason: "it was saved, and has not run since".into() });
+                return Err(HypervisorError::SavedBefore);
             }
             let written = fs::create_dir_all(to).and_then(|()| fs::write(to.join(MEMORY), b"all of it"));
             written.map_err(|source| HypervisorError::File { act: "write", path: to.into(), source })?;

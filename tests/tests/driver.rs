@@ -956,6 +956,43 @@ fn a_standby_that_lacked_only_its_last_fact_is_one_since_the_exit() {
 }
 
 #[test]
+fn what_was_saved_for_a_daemon_that_could_not_keep_it_is_saved_again() {
+    let rows: [(&[Command], Command, &[&str]); 4] = [
+        (&[], Command::Standby, &["intended standby", "paused", "running", "paused", "standby"]),
+        (&[Command::Pause], Command::Standby, &["intended standby", "running", "paused", "standby"]),
+        (&[], Command::Snapshot, &["intended snapshot", "paused", "running", "abandoned snapshot"]),
+        (&[Command::Pause], Command::Snapshot, &["intended snapshot", "abandoned snapshot"]),
+    ];
+    for (before, command, story) in rows {
+        let mut rig = Rig::default();
+        let id = running(&rig, "a");
+        for &command in before {
+            rig.command(&id, command).expect("legal");
+        }
+        let count = rig.story(&id).len();
+        let gate = rig.double.hold_after(&id, Call::Save);
+        drop(rig.commanded(&id, command));
+        rig.run(gate.reached());
+        rig.crash();
+        for folder in ["standby", "snapshots"] {
+            drop(fs::remove_dir_all(rig.folder().join("instances").join(id.as_str()).join(folder)));
+        }
+        rig.start(Host::StayedUp);
+        if command == Command::Snapshot {
+            // Comes after what the restart has to settle, and finds memory that was given away before.
+            rig.keep(&id);
+            assert_eq!(rig.story_after(&id, count)[..story.len()], *story, "{before:?} {command}");
+            rig.command(&id, Command::Standby).expect("once more");
+        } else {
+            reach(&rig, &id, Phase::Standby);
+            assert_eq!(rig.story_after(&id, count), story, "{before:?} {command}");
+        }
+        rig.command(&id, Command::Restore).expect("its memory is there");
+        rig.check_time(&id);
+    }
+}
+
+#[test]
 fn a_snapshot_of_an_earlier_standby_is_never_taken_for_that_of_a_later_one() {
     let mut rig = Rig::default();
     let id = running(&rig, "a");

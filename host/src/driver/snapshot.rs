@@ -21,7 +21,7 @@ use super::record::{Disk, Record, SavedMemory, Schedule, Snapshot};
 use super::request::{NewSnapshot, Request};
 use super::task::{Task, blocking, failed, standby_folder};
 use crate::billing::Fact;
-use crate::hypervisor::Capability;
+use crate::hypervisor::{Capability, HypervisorError};
 use crate::id::SnapshotName;
 use crate::limits::snapshot as limits;
 use crate::units::{Instant, Nanos};
@@ -169,11 +169,20 @@ impl Task {
     }
 
     /// Saves the memory of a held machine into the new folder `to`. Answers its bytes on disk. What stays held does not change: it is written
-    /// once, and a hypervisor that saves only once between two runs is not asked twice.
+    /// once, and a hypervisor that saves only once between two runs is not asked twice. If what it saved was lost, with the daemon that received
+    /// it or by a full disk, the vCPUs run for a moment, on record like every run.
     pub(super) async fn save_to(&mut self, to: &Path) -> Result<u64, FleetError> {
         let held = self.held_folder();
         if !held.exists() {
-            return Ok(self.vm()?.save(to).await.map_err(failed)?.bytes);
+            let saved = match self.vm()?.save(to).await {
+                Err(HypervisorError::SavedBefore) => {
+                    self.wake().await?;
+                    self.hold().await?;
+                    self.vm()?.save(to).await
+                }
+                saved => saved,
+            };
+            return Ok(saved.map_err(failed)?.bytes);
         }
         link(&held, to).await?;
         copy::bytes(to).map_err(on_disk("look at", to))

@@ -96,6 +96,9 @@ pub enum HypervisorError {
         /// What it says.
         reason: String,
     },
+    /// The VMM gives its memory away only once between two runs of the vCPUs, and has done so. The machine is held.
+    #[error("the VMM saves its memory only once between two runs of its vCPUs, and has done so")]
+    SavedBefore,
     /// A control call was refused by the VMM.
     #[error("the VMM refused {call}: {reason}")]
     Refused {

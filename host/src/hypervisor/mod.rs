@@ -280,8 +280,8 @@ pub trait Vm: Send + Sync {
     /// The VMM stays, held; [`Vm::quit`] ends it.
     ///
     /// # Errors
-    /// Any [`HypervisorError`]; `to` does not exist then, and the machine is held and usable. If the memory had left the VMM already and only
-    /// the disk failed, the VMM may refuse to save again before the machine has run.
+    /// Any [`HypervisorError`]; `to` does not exist then, and the machine is held and usable. [`HypervisorError::SavedBefore`] if the memory has
+    /// left the VMM already, whatever became of it, and this VMM saves only once between two runs.
     fn save<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<Saved, HypervisorError>>;
 
     /// Gives the machine, whose vCPUs run, this much memory: from what it has up to [`MachineSpec::memory_bytes_max`], in the steps that the

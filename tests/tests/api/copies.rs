@@ -1,13 +1,16 @@
 //! Snapshots and forks of real machines: what they remember, and what they have of their own.
 
 use std::collections::BTreeSet;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Mutex;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tallyman_tests::daemon::{Api, Daemon};
+use tallyman_tests::daemon::{Api, Daemon, Request};
 
-use crate::daemon;
+use crate::{daemon, hypervisors};
 
 /// Follows the console until the guest has printed a heartbeat after `seen`; answers its number.
 fn beat_after(api: &Api, id: &str, seen: u64) -> u64 {
@@ -224,4 +227,194 @@ fn a_paused_machine_can_be_copied_again_and_again_and_then_sleep() {
     assert!(beats.iter().copied().eq(1..=beats.len() as u64), "{beats:?}");
     api.command(&id, "standby");
     api.check_time(&id);
+}
+
+/// Has QEMU send its memory away, as for a daemon that ends before it has kept it.
+fn send_memory_away(daemon: &Daemon, id: &str) {
+    let socket = daemon.folder().join("away");
+    let listener = UnixListener::bind(&socket).expect("a socket");
+    let control = UnixStream::connect(daemon.instance(id).join("run/1/ctl")).expect("QEMU's control socket");
+    let mut lines = BufReader::new(&control).lines().map(|line| line.expect("a line"));
+    let mut answer = |call: Value| {
+        writeln!(&control, "{call}").expect("sent");
+        lines.find(|line| line.contains("\"return\"")).expect("an answer")
+    };
+    answer(json!({"execute": "qmp_capabilities"}));
+    answer(json!({"execute": "migrate", "arguments": {"uri": format!("unix:{}", socket.display())}}));
+    io::copy(&mut listener.accept().expect("a connection").0, &mut io::sink()).expect("all of it");
+    while !answer(json!({"execute": "query-status"})).contains("postmigrate") {}
+}
+
+#[test]
+fn a_machine_whose_memory_left_it_in_vain_goes_to_standby_after_it_has_run_for_a_moment() {
+    let mut daemon = daemon();
+    let id = daemon.api().create_running("saved");
+    let seen = beat_after(daemon.api(), &id, 2);
+    daemon.api().command(&id, "pause");
+    daemon.kill();
+    send_memory_away(&daemon, &id);
+    daemon.start_again();
+    let api = daemon.api();
+    let before = api.phases(&id).len();
+    api.command(&id, "standby");
+    assert_eq!(api.phases(&id)[before..], ["running", "paused", "standby"]);
+    api.command(&id, "restore");
+    assert!(beat_after(api, &id, seen) > seen);
+    let beats = daemon.heartbeats(&id);
+    assert!(beats.iter().copied().eq(1..=beats.len() as u64), "{beats:?}");
+    api.check_time(&id);
+}
+
+/// Whether the hypervisor can save memory on this host; if not, that is said aloud, and the guest has to run on.
+fn can_save(daemon: &Daemon, id: &str, hypervisor: &str) -> bool {
+    let api = daemon.api();
+    let answer = api.post(&format!("/instances/{id}/snapshots"), &json!({"name": "first"}));
+    if answer.status == 201 {
+        return true;
+    }
+    let body = answer.refused(502, "hypervisor_failed", "");
+    eprintln!("NOT RUN for {hypervisor}: it can't save memory on this host: {}", body["message"]);
+    beat_after(api, id, last_beat(daemon, id));
+    assert_eq!(api.get(&format!("/instances/{id}/snapshots")).done(), json!([]));
+    false
+}
+
+#[test]
+fn every_hypervisor_here_keeps_forks_and_puts_back() {
+    let daemon = daemon();
+    let api = daemon.api();
+    for hypervisor in hypervisors::here(&daemon) {
+        let id = hypervisors::create(&daemon, &hypervisor);
+        if !can_save(&daemon, &id, &hypervisor) {
+            continue;
+        }
+        let seen = beat_after(api, &id, 2);
+        let snapshots = format!("/instances/{id}/snapshots");
+        api.command(&id, "pause");
+        for name in ["second", "third"] {
+            api.post(&snapshots, &json!({"name": name})).done();
+        }
+        api.command(&id, "resume");
+        let forks: Vec<String> = thread::scope(|scope| {
+            let forks: Vec<_> = (0..5)
+                .map(|n| {
+                    let (hypervisor, id) = (&hypervisor, &id);
+                    scope.spawn(move || {
+                        let body = json!({"name": format!("{hypervisor}-{n}"), "from_running": true});
+                        id_of(&api.post(&format!("/instances/{id}/fork"), &body).done())
+                    })
+                })
+                .collect();
+            forks.into_iter().map(|fork| fork.join().expect("no panic")).collect()
+        });
+        for fork in &forks {
+            assert!(beat_after(api, fork, seen) > seen, "{hypervisor}");
+            assert_eq!(api.phases(fork), ["standby", "paused", "running"], "{hypervisor}");
+            api.check_time(fork);
+        }
+        let beats = daemon.heartbeats(&id);
+        assert!(beats.iter().copied().eq(1..=beats.len() as u64), "{hypervisor} has lost a beat: {beats:?}");
+        let later = beat_after(api, &id, seen + 10);
+        api.command(&id, "standby");
+        let restored = api.post(&format!("{snapshots}/third/restore"), &json!({})).done();
+        assert_eq!(restored["state"], json!("Running"), "{hypervisor}");
+        let before = daemon.heartbeats(&id).len();
+        api.follow(&format!("/instances/{id}/logs?follow=true&tail=0"), |line| line.starts_with("HB "));
+        let beats = daemon.heartbeats(&id);
+        let back = beats.windows(2).find(|pair| pair[1] <= pair[0]).map(|pair| pair[1]);
+        assert!(back.is_some_and(|back| back < later), "{hypervisor} did not go back: {before} {beats:?}");
+        let fork = api.post(&format!("{snapshots}/first/fork"), &json!({"name": format!("{hypervisor}-kept")})).done();
+        assert_eq!(fork["state"], json!("Running"), "{hypervisor}");
+        api.check_time(&id);
+        for instance in api.get("/instances").done().as_array().expect("instances") {
+            api.delete(&format!("/instances/{}?grace_ms=0", instance["id"].as_str().expect("an id"))).done();
+        }
+    }
+    assert_eq!(daemon.machines(), [], "a machine is left");
+}
+
+/// Takes snapshots and forks until the daemon goes away; notes what was acknowledged.
+fn copy(api: &Api, source: &str, round: usize, acknowledged: &Mutex<Vec<(&'static str, String)>>) {
+    let note = |what, name: String| acknowledged.lock().expect("no panic").push((what, name));
+    let ask = |path: String, body: Value| {
+        api.try_send(&Request {
+            method: "POST",
+            path: &path,
+            authorization: None,
+            content_type: Some("application/json"),
+            body: body.to_string().into_bytes(),
+        })
+    };
+    for n in 0.. {
+        let name = format!("copy-{round}-{n}");
+        let Some(answer) = ask(format!("/instances/{source}/snapshots"), json!({"name": name})) else { return };
+        answer.done();
+        note("snapshot", name.clone());
+        let fork = json!({"name": name, "from_running": true, "target_state": "Standby"});
+        let Some(answer) = ask(format!("/instances/{source}/fork"), fork) else { return };
+        note("fork", id_of(&answer.done()));
+    }
+}
+
+#[test]
+fn copies_of_a_daemon_that_is_killed_at_any_moment_are_whole_or_not_there() {
+    let mut daemon = daemon();
+    let source = daemon.api().create_running("source");
+    let acknowledged = Mutex::new(Vec::new());
+    for (round, millis) in [90, 240, 410, 560, 730].into_iter().enumerate() {
+        let api = daemon.api().clone();
+        thread::scope(|scope| {
+            scope.spawn(|| copy(&api, &source, round, &acknowledged));
+            // The moment of the blow, not a wait for anything.
+            thread::sleep(Duration::from_millis(millis));
+            daemon.kill();
+        });
+        daemon.start_again();
+    }
+    let api = daemon.api();
+    // Comes after whatever the restart has to settle.
+    api.command(&source, "pause");
+    api.command(&source, "resume");
+    let kept = api.get(&format!("/instances/{source}/snapshots")).done();
+    let kept: BTreeSet<String> = kept
+        .as_array()
+        .expect("snapshots")
+        .iter()
+        .map(|snapshot| snapshot["name"].as_str().expect("a name").to_owned())
+        .collect();
+    let folders = std::fs::read_dir(daemon.instance(&source).join("snapshots")).expect("a folder");
+    let folders: BTreeSet<String> =
+        folders.map(|entry| entry.expect("an entry").file_name().into_string().expect("text")).collect();
+    assert_eq!(folders, kept, "what is not on record is not there");
+    let living = api.get("/instances").done();
+    let living: BTreeSet<String> = living.as_array().expect("instances").iter().map(id_of).collect();
+    let acknowledged = acknowledged.into_inner().expect("no panic");
+    for (what, name) in &acknowledged {
+        let there = if *what == "snapshot" { kept.contains(name) } else { living.contains(name) };
+        assert!(there, "{what} {name} was acknowledged and is not there");
+    }
+    eprintln!(
+        "{} copies were acknowledged, {} snapshots and {} instances are there",
+        acknowledged.len(),
+        kept.len(),
+        living.len()
+    );
+    // Each that is there is whole, the last that was begun too.
+    let forks: Vec<_> = living.iter().filter(|id| **id != source).collect();
+    for id in forks.iter().rev().take(5) {
+        api.command(id, "restore");
+        assert!(beat_after(api, id, 0) > 0);
+        api.check_time(id);
+    }
+    for name in kept.iter().rev().take(3) {
+        let body = json!({"name": format!("of-{name}")});
+        let fork = api.post(&format!("/instances/{source}/snapshots/{name}/fork"), &body).done();
+        assert!(beat_after(api, &id_of(&fork), 0) > 0);
+    }
+    let beats = daemon.heartbeats(&source);
+    assert!(beats.iter().copied().eq(1..=beats.len() as u64), "the source has lost a beat: {beats:?}");
+    api.check_time(&source);
+    daemon.stop();
+    let verified = daemon.command(&["journal", "verify", "--json"]).output().expect("run");
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
 }

@@ -133,6 +133,8 @@ async fn a_machine_is_saved_as_often_as_one_likes_but_nothing_is_overwritten(bed
     here!(saved(&bed, &spec, &launched, &first).await);
     let occupied = launched.vm.save(&first).await;
     assert!(matches!(occupied, Err(HypervisorError::Spec { .. })), "{occupied:?}");
+    let again = launched.vm.save(&bed.path("again")).await;
+    assert!(matches!(again, Ok(_) | Err(HypervisorError::SavedBefore)), "{again:?}");
     launched.vm.resume().await.expect("resume");
     heartbeat_after(&spec, heartbeats(&spec).len()).await;
     launched.vm.pause().await.expect("pause");

@@ -28,6 +28,9 @@ const BANDWIDTH_BYTES_PER_S: u64 = 1 << 40;
 /// Between two questions how far QEMU is, in milliseconds.
 const ASK_AGAIN_MS: u64 = 2;
 
+/// What QEMU is once its memory has left it: it refuses to let it go again before the vCPUs have run.
+const POSTMIGRATE: &str = "postmigrate";
+
 /// Control of one QEMU process.
 pub(super) struct Machine {
     board: Arc<Board>,
@@ -138,17 +141,13 @@ impl Machine {
     }
 
     async fn query_state(&self) -> Result<VmState, HypervisorError> {
+        state_of(&self.query_status().await?)
+    }
+
+    async fn query_status(&self) -> Result<String, HypervisorError> {
         let call = "query-status";
         let Status { status } = parse(call, self.call(call, None).await?)?;
-        match status.as_str() {
-            "prelaunch" => Ok(VmState::NotStarted),
-            "running" => Ok(VmState::Running),
-            "inmigrate" => Ok(VmState::Loading),
-            "shutdown" | "internal-error" | "guest-panicked" => Ok(VmState::Ended),
-            "paused" | "postmigrate" | "finish-migrate" | "save-vm" | "restore-vm" | "debug" | "io-error"
-            | "suspended" | "watchdog" | "colo" => Ok(VmState::Paused),
-            _ => Err(HypervisorError::Refused { call, reason: format!("it is '{status}', which is not known") }),
-        }
+        Ok(status)
     }
 
     async fn progress(&self) -> Result<Progress, HypervisorError> {
@@ -157,7 +156,8 @@ impl Machine {
     }
 
     async fn write_snapshot(&self, to: &Path) -> Result<Saved, HypervisorError> {
-        match self.query_state().await? {
+        let status = self.query_status().await?;
+        match state_of(&status)? {
             VmState::Paused | VmState::NotStarted => {}
             state @ (VmState::Running | VmState::Loading | VmState::Ended) => {
                 let reason = format!("the vCPUs must be held, but the machine is {state:?}");
@@ -165,6 +165,9 @@ impl Machine {
             }
         }
         let draft = Draft::begin(to)?;
+        if status == POSTMIGRATE {
+            return Err(HypervisorError::SavedBefore);
+        }
         let draft = match within(SNAPSHOT_MS_MAX, "migrate", self.stream_out(draft)).await {
             Ok(draft) => draft,
             Err(error) => {
@@ -286,6 +289,21 @@ impl Vm for Machine {
 
     fn state(&self) -> BoxFuture<'_, Result<VmState, HypervisorError>> {
         self.query_state().boxed()
+    }
+}
+
+fn state_of(status: &str) -> Result<VmState, HypervisorError> {
+    match status {
+        "prelaunch" => Ok(VmState::NotStarted),
+        "running" => Ok(VmState::Running),
+        "inmigrate" => Ok(VmState::Loading),
+        "shutdown" | "internal-error" | "guest-panicked" => Ok(VmState::Ended),
+        "paused" | POSTMIGRATE | "finish-migrate" | "save-vm" | "restore-vm" | "debug" | "io-error" | "suspended"
+        | "watchdog" | "colo" => Ok(VmState::Paused),
+        _ => {
+            let reason = format!("it is '{status}', which is not known");
+            Err(HypervisorError::Refused { call: "query-status", reason })
+        }
     }
 }
 
