@@ -622,7 +622,7 @@ impl From<InvoiceError> for ApiError {
             InvoiceError::Currencies(..) => Self::conflict("two_currencies", message),
             InvoiceError::Period(_) => Self::invalid(message),
             InvoiceError::Overflow => Self::conflict("too_large_a_sum", message),
-            InvoiceError::Policy { source, .. } => source.into(),
+            InvoiceError::Policy { source, .. } => (*source).into(),
             InvoiceError::Book { .. } => Self::bug(&error),
         }
     }

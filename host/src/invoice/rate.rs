@@ -40,7 +40,7 @@ pub enum InvoiceError {
         digest: Digest,
         /// Why.
         #[source]
-        source: AdmissionError,
+        source: Box<AdmissionError>,
     },
     /// A policy gave no statement that could be believed. The facts are safe; the period stays unrated.
     #[error("policy {policy} did not rate the period: {}", fault.in_words())]
@@ -298,7 +298,7 @@ impl<'a, E: Evidence> Rater<'a, E> {
         // What it answers does not depend on the bounds; the wider ones are open to those that leave the accounting to the standard policy.
         let load = |profile| self.policies.load(profile, digest, &bytes);
         let loaded = load(Profile::Large).or_else(|_| load(Profile::Compact));
-        loaded.map_err(|source| InvoiceError::Policy { digest, source })
+        loaded.map_err(|source| InvoiceError::Policy { digest, source: Box::new(source) })
     }
 
     /// Rates a segment in as many calls as its instances need.

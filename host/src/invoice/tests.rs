@@ -264,7 +264,8 @@ fn a_document_that_states_anything_else_is_not_proved() {
         shelf.prove(1)
     };
     shelf(|_| ()).expect("a proof");
-    let lies: [(fn(&mut Invoice), &str); 7] = [
+    type Lie = fn(&mut Invoice);
+    let lies: [(Lie, &str); 7] = [
         (|invoice| invoice.lines[1].amount = "79".into(), "line 2"),
         (|invoice| drop(invoice.lines.pop()), "the number of lines"),
         (|invoice| invoice.total = "99.00".into(), "the total"),
