@@ -5,13 +5,15 @@
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::book::Book;
 use super::component::{Policy, World};
 use super::engine::Budget;
 use super::fault::{Fault, Refused};
 use super::rating::{Dimension, IntervalColumns, Price, Ratio, Request, Span, Subject, Tier, signed_words, words};
 use super::selftest;
 use super::wire::Step;
-use super::{AdmissionError, Admitted, PolicyHost, Profile};
+use super::{AdmissionError, Admitted, PolicyHost, Profile, zones};
+use crate::billing::calendar::Calendar;
 use crate::billing::{Totals, Tracker};
 use crate::units::Instant;
 use crate::vm::Phase;
@@ -27,6 +29,10 @@ const REQUESTS: [usize; 4] = [0, 1, 30, 1_000];
 
 /// Intervals of one instance in them.
 const INTERVALS_EACH: usize = 100;
+
+/// What an instance holds in them, and most of it.
+const DIMENSIONS: [(&str, u64); 4] =
+    [("disk-bytes", 1 << 40), ("memory-bytes", 1 << 36), ("snapshot-bytes", 1 << 36), ("vcpus", 8)];
 
 /// What their books price: meters and units. Whoever measures them charges; whoever doesn't refuses, which is an answer.
 const BOOKS: [&[(&str, &str)]; 4] = [
@@ -83,11 +89,11 @@ impl Report {
     }
 }
 
-/// Asks a component everything. Blocking, for seconds.
+/// Asks a component everything; with `prices`, also that it charges by them. Blocking, for seconds.
 ///
 /// # Errors
 /// [`AdmissionError`] if it would not even be admitted.
-pub fn run(host: &PolicyHost, bytes: &[u8], profile: Profile) -> Result<Report, AdmissionError> {
+pub fn run(host: &PolicyHost, bytes: &[u8], profile: Profile, prices: Option<&Book>) -> Result<Report, AdmissionError> {
     let admitted = host.admit_in(profile, bytes)?;
     let policy = host.get(admitted.digest).ok_or(AdmissionError::Compile { reason: "it is gone".into() })?;
     let test = admitted.self_test;
@@ -105,9 +111,14 @@ pub fn run(host: &PolicyHost, bytes: &[u8], profile: Profile) -> Result<Report, 
         ];
         fuel.extend(rows.map(|(what, fuel, allowed)| FuelUse { what, fuel, allowed }));
     }
-    let (rated, burned, lines) = requests(&policy);
+    let (rated, burned, mut lines) = requests(&policy);
     checks.extend(rated);
     fuel.push(burned);
+    if let Some(book) = prices {
+        let (charged, more) = charged(&policy, book);
+        checks.push(charged);
+        lines += more;
+    }
     Ok(Report { admitted, checks, fuel, lines })
 }
 
@@ -215,11 +226,39 @@ fn requests(policy: &Policy) -> ([Check; 2], FuelUse, u64) {
     ([rated, steady], dearest, lines)
 }
 
+/// Rates requests of several sizes under a price book. It is there to be charged by: to refuse it is no answer here.
+fn charged(policy: &Policy, book: &Book) -> (Check, u64) {
+    let mut random = StdRng::seed_from_u64(SEED);
+    let mut charged = Check { claim: "the given prices are charged", cases: 0, failed: None };
+    let mut lines = 0;
+    for intervals in REQUESTS {
+        charged.cases += 1;
+        match policy.rate(&under(book, request(&mut random, intervals, &[]))) {
+            Ok(statement) => lines += statement.lines.len() as u64,
+            Err(fault) => charged.failed = Some(format!("{intervals} intervals: {}", fault.in_words())),
+        }
+    }
+    if lines == 0 && charged.failed.is_none() {
+        charged.failed = Some("no line was stated".into());
+    }
+    (charged, lines)
+}
+
+/// The request under a price book, by a calendar that is the meter clock.
+fn under(book: &Book, mut request: Request) -> Request {
+    request.book = book.on_meter(&Calendar::default());
+    request.options = book.options().to_vec();
+    // A book names known zones only.
+    request.zones = book.zones().into_iter().filter_map(|name| zones::resolve(name, request.period)).collect();
+    request
+}
+
 /// Some time of a few instances in so many intervals, and what is priced of it.
 fn request(random: &mut StdRng, intervals: usize, priced: &[(&str, &str)]) -> Request {
     let mut request = selftest::request();
     let begin = request.period.start;
-    let (mut subjects, mut vcpus) = (Vec::new(), Vec::new());
+    let mut subjects: Vec<Subject> = Vec::new();
+    let mut dimensions = DIMENSIONS.map(|(name, _)| Dimension { name: name.into(), values: Vec::new() });
     let mut columns = IntervalColumns {
         subject: Vec::new(),
         phase: Vec::new(),
@@ -244,9 +283,11 @@ fn request(random: &mut StdRng, intervals: usize, priced: &[(&str, &str)]) -> Re
         columns.phase.push(Phase::ALL[random.random_range(0..Phase::ALL.len())] as u8);
         columns.session.push(1 + (number % INTERVALS_EACH) as u32 / 10);
         columns.fact.push(1 + number as u64);
-        vcpus.push(random.random_range(1..9_u64));
+        for (dimension, (_, most)) in dimensions.iter_mut().zip(DIMENSIONS) {
+            dimension.values.push(random.random_range(1..=most));
+        }
     }
-    columns.dimensions.push(Dimension { name: "vcpus".into(), values: vcpus });
+    columns.dimensions = dimensions.into();
     request.period.end = until;
     request.invoice = request.period;
     request.book.prices = priced.iter().map(|(meter, unit)| price(meter, unit, request.period)).collect();

@@ -1,5 +1,6 @@
 //! The conformance kit says yes to what keeps the contract, and names what doesn't.
 
+use tallyman::policy::book::Book;
 use tallyman::policy::conformance::{self, Report};
 use tallyman::policy::{AdmissionError, Profile};
 use tallyman_tests::policies;
@@ -9,7 +10,7 @@ use crate::hostile::{Evil, When};
 
 fn report(bytes: &[u8]) -> Report {
     let host = Host::open();
-    conformance::run(&host.policies, bytes, Profile::Compact).unwrap_or_else(|why| panic!("{}", why.in_words()))
+    conformance::run(&host.policies, bytes, Profile::Compact, None).unwrap_or_else(|why| panic!("{}", why.in_words()))
 }
 
 fn failed(report: &Report) -> Vec<&'static str> {
@@ -33,6 +34,26 @@ fn rating_is_tried_with_prices() {
     for name in ["ec2", "gcp", "standard"] {
         let lines = report(&policies::component(name)).lines;
         assert!(lines > 10, "{name} stated {lines} lines");
+    }
+}
+
+#[test]
+fn given_prices_must_be_charged() {
+    let book = |meter: &str| {
+        let price = format!(r#"{{"id": "a-1", "rule": "a", "meter": "{meter}", "per": "vcpu-hour", "price": "0.04"}}"#);
+        Book::parse(format!(r#"{{"currency": "EUR", "prices": [{price}]}}"#).as_bytes()).expect("a book")
+    };
+    let host = Host::open();
+    let component = policies::component("ec2");
+    for (meter, fails) in [("active", None), ("moonlight", Some("moonlight"))] {
+        let report = conformance::run(&host.policies, &component, Profile::Compact, Some(&book(meter)));
+        let report = report.unwrap_or_else(|why| panic!("{}", why.in_words()));
+        let last = report.checks.last().expect("a check");
+        assert_eq!((last.claim, last.cases), ("the given prices are charged", 4));
+        match fails {
+            None => assert_eq!(last.failed, None),
+            Some(words) => assert!(last.failed.as_ref().is_some_and(|why| why.contains(words)), "{last:?}"),
+        }
     }
 }
 
@@ -65,6 +86,6 @@ fn what_the_golden_vectors_do_not_show_is_found_in_histories() {
 #[test]
 fn what_would_not_be_admitted_is_told_why() {
     let host = Host::open();
-    let refused = conformance::run(&host.policies, b"no component", Profile::Compact);
+    let refused = conformance::run(&host.policies, b"no component", Profile::Compact, None);
     assert_eq!(refused, Err(AdmissionError::NotAComponent));
 }

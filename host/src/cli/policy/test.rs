@@ -1,6 +1,6 @@
 //! `tallyman policy test`: the conformance kit, without a daemon.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::during;
 use crate::cli::output::{self, Output};
+use crate::policy::book::Book;
 use crate::policy::conformance::{self, Report};
 use crate::policy::{PolicyHost, Profile};
 
@@ -18,6 +19,9 @@ pub(in crate::cli) struct Test {
     /// Which bounds hold for it: compact, or large for raters in interpreted languages
     #[arg(long, default_value = "compact")]
     profile: Profile,
+    /// A price book that it must charge by, too
+    #[arg(long, value_name = "FILE")]
+    prices: Option<PathBuf>,
 }
 
 /// What the kit found out, for programs.
@@ -54,8 +58,8 @@ struct Burned {
 impl Test {
     pub(in crate::cli) async fn run(self, output: Output) -> anyhow::Result<()> {
         let bytes = std::fs::read(&self.file).with_context(|| format!("can't read {}", self.file.display()))?;
-        let profile = self.profile;
-        let asked = tokio::task::spawn_blocking(move || ask(&bytes, profile));
+        let (profile, prices) = (self.profile, self.prices.as_deref().map(book).transpose()?);
+        let asked = tokio::task::spawn_blocking(move || ask(&bytes, profile, prices.as_ref()));
         let asked = during("compiling and asking", async { asked.await.context("it broke off")? });
         let report = asked.await.with_context(|| format!("{} is not admitted", self.file.display()))?;
         output.show(&found(&report), text)?;
@@ -66,10 +70,15 @@ impl Test {
     }
 }
 
-fn ask(bytes: &[u8], profile: Profile) -> anyhow::Result<Report> {
+fn book(file: &Path) -> anyhow::Result<Book> {
+    let bytes = std::fs::read(file).with_context(|| format!("can't read {}", file.display()))?;
+    Book::parse(&bytes).with_context(|| format!("{} is no price book", file.display()))
+}
+
+fn ask(bytes: &[u8], profile: Profile, prices: Option<&Book>) -> anyhow::Result<Report> {
     let folder = tempfile::tempdir().context("can't make a folder for compiled code")?;
     let host = PolicyHost::open(&folder.path().join("compiled"))?;
-    Ok(conformance::run(&host, bytes, profile)?)
+    Ok(conformance::run(&host, bytes, profile, prices)?)
 }
 
 fn found(report: &Report) -> Found {
