@@ -24,7 +24,7 @@ pub(super) const PAGE_BYTES: u64 = 4_096;
 pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// What makes the tables, step by step. A step that was published is never changed: a database of an earlier version takes those that it lacks.
-const STEPS: [&str; 2] = [FACTS, TENANTS];
+const STEPS: [&str; 3] = [FACTS, TENANTS, INVOICES];
 
 /// The columns that people ask for are a view on the facts' text: they can't disagree with what was hashed, and cost nothing when a fact is
 /// written. (Generated columns, virtual ones too, are computed with every insert: seven times the text would be parsed.)
@@ -69,23 +69,6 @@ CREATE TABLE activation (
   tenant TEXT NOT NULL,
   from_ns INTEGER NOT NULL,
   digest TEXT NOT NULL
-) STRICT;
-CREATE TABLE document (
-  digest TEXT PRIMARY KEY,
-  bytes BLOB NOT NULL
-) STRICT;
-CREATE TABLE prices (
-  fact INTEGER PRIMARY KEY,
-  tenant TEXT NOT NULL,
-  from_ns INTEGER NOT NULL,
-  digest TEXT NOT NULL
-) STRICT;
-CREATE TABLE invoice (
-  fact INTEGER PRIMARY KEY,
-  tenant TEXT NOT NULL,
-  number INTEGER NOT NULL,
-  digest TEXT NOT NULL,
-  UNIQUE (tenant, number)
 ) STRICT;
 CREATE TABLE policy (
   digest TEXT PRIMARY KEY,
@@ -134,6 +117,27 @@ INSERT INTO policy_fact SELECT body ->> '$.tenant', body ->> '$.digest', seq FRO
 ALTER TABLE activation ADD COLUMN request TEXT;
 ALTER TABLE activation ADD COLUMN asked TEXT;
 CREATE UNIQUE INDEX activation_request ON activation (tenant, request) WHERE request IS NOT NULL;
+";
+
+/// Price books and invoices, whole, and where the facts stand that put them in force and made them final.
+const INVOICES: &str = "
+CREATE TABLE document (
+  digest TEXT PRIMARY KEY,
+  bytes BLOB NOT NULL
+) STRICT;
+CREATE TABLE prices (
+  fact INTEGER PRIMARY KEY,
+  tenant TEXT NOT NULL,
+  from_ns INTEGER NOT NULL,
+  digest TEXT NOT NULL
+) STRICT;
+CREATE TABLE invoice (
+  fact INTEGER PRIMARY KEY,
+  tenant TEXT NOT NULL,
+  number INTEGER NOT NULL,
+  digest TEXT NOT NULL,
+  UNIQUE (tenant, number)
+) STRICT;
 ";
 
 /// What a file says about itself.

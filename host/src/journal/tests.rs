@@ -433,7 +433,8 @@ async fn a_database_of_the_first_version_takes_the_steps_it_lacks() {
     let activation = NewActivation::now(tenant(), digest, Actor::Operator);
     journal.commit(Entry { activation: Some(activation), ..Entry::default() }).await.unwrap();
     drop(journal);
-    let back = "DROP TABLE tenant; DROP TABLE token; DROP TABLE policy_fact; DROP INDEX activation_request;
+    let back = "DROP TABLE document; DROP TABLE prices; DROP TABLE invoice;
+                DROP TABLE tenant; DROP TABLE token; DROP TABLE policy_fact; DROP INDEX activation_request;
                 ALTER TABLE activation DROP COLUMN request; ALTER TABLE activation DROP COLUMN asked; PRAGMA user_version = 1";
     rusqlite::Connection::open(folder.path().join(schema::FILE)).unwrap().execute_batch(back).unwrap();
     let (journal, again) = open(folder.path());
