@@ -199,10 +199,12 @@ fn a_flipped_byte_in_a_snapshot_is_found_before_a_guest_runs_on_it() {
     bytes[middle] ^= 1;
     std::fs::write(&memory, bytes).expect("damaged");
     api.command(&id, "stop");
+    // The stopped machine's supervisor may still be about to end.
+    let ending = daemon.machines_of(&id);
     let path = format!("/instances/{id}/snapshots/kept/restore");
     api.post(&path, &json!({})).refused(502, "hypervisor_failed", "SHA-256");
     assert_eq!(api.instance(&id)["state"], json!("Standby"));
-    assert_eq!(daemon.machines_of(&id), []);
+    assert!(daemon.machines_of(&id).iter().all(|pid| ending.contains(pid)), "a machine was started");
     api.command(&id, "stop");
     api.command(&id, "start");
     api.wait(&id, "Running");
