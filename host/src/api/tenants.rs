@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, StatusCode};
 use super::auth::Caller;
 use super::body::Body;
 use super::error::{ApiError, ErrorBody};
+use super::instances::timestamp;
 use super::model::{
     Activate, Activated, Activation, CreateTenant, Fallback, PolicyStanding, Quarantined, Rollback, Tenant,
     TenantLimits, TenantPolicy, Timestamp,
@@ -206,10 +207,6 @@ fn describe(state: &State, tenant: &tenancy::Tenant) -> TenantPolicy {
         fallback: tenant.settings().ladder.rungs().iter().map(|&rung| rung.into()).collect(),
         policies: state.tenancy.standings(id).into_iter().map(standing).collect(),
     }
-}
-
-fn timestamp(state: &State, at: Instant) -> Timestamp {
-    Timestamp(state.fleet.calendar_ns(at))
 }
 
 /// The policy that a rollback puts in force again: the last one before the present one that is well.

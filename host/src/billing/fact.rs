@@ -183,3 +183,29 @@ pub enum FactBody {
     /// The record was closed; its time ends here. Usage stays readable.
     Deleted,
 }
+
+impl FactBody {
+    /// The phase that a fact opens, `None` inside for the end; none for a fact that counts no time.
+    pub fn counted(&self) -> Option<Option<Phase>> {
+        match self {
+            FactBody::Entered { phase, .. } => Some(Some(*phase)),
+            FactBody::Deleted => Some(None),
+            FactBody::HostStarted { .. }
+            | FactBody::ClockStepped { .. }
+            | FactBody::PolicyAdmitted { .. }
+            | FactBody::PolicyActivated { .. }
+            | FactBody::PolicyFaulted { .. }
+            | FactBody::PolicyMoved(_)
+            | FactBody::TenantCreated { .. }
+            | FactBody::TenantChanged { .. }
+            | FactBody::TokenCreated { .. }
+            | FactBody::TokenRevoked { .. }
+            | FactBody::PricesActivated { .. }
+            | FactBody::Invoiced { .. }
+            | FactBody::Intended { .. }
+            | FactBody::Abandoned { .. }
+            | FactBody::Forked { .. }
+            | FactBody::Amended { .. } => None,
+        }
+    }
+}

@@ -37,7 +37,6 @@ pub use request::{Child, Intent, NewSnapshot, Request, Target};
 use self::host::{Directory, Host};
 use self::slot::{Order, Slot};
 use self::task::Task;
-use crate::billing::FactBody;
 use crate::billing::account::{Account, Reader, Usage};
 use crate::billing::interval::{self, Interval, Timeline};
 use crate::clock::Clock;
@@ -402,32 +401,8 @@ impl Host {
         let owed: Vec<_> = history
             .iter()
             .filter(|(fact, _)| *fact >= from)
-            .filter_map(|(_, fact)| Some((counted(&fact.body)?, fact.at.meter)))
+            .filter_map(|(_, fact)| Some((fact.body.counted()?, fact.at.meter)))
             .collect();
         Ok(self.accounts.mend(&record.tenant, account, &owed, self.clock.now()))
-    }
-}
-
-/// The phase that a fact opens, `None` inside for the end; none for a fact that counts no time.
-fn counted(body: &FactBody) -> Option<Option<Phase>> {
-    match body {
-        FactBody::Entered { phase, .. } => Some(Some(*phase)),
-        FactBody::Deleted => Some(None),
-        FactBody::HostStarted { .. }
-        | FactBody::ClockStepped { .. }
-        | FactBody::PolicyAdmitted { .. }
-        | FactBody::PolicyActivated { .. }
-        | FactBody::PolicyFaulted { .. }
-        | FactBody::PolicyMoved(_)
-        | FactBody::TenantCreated { .. }
-        | FactBody::TenantChanged { .. }
-        | FactBody::TokenCreated { .. }
-        | FactBody::TokenRevoked { .. }
-        | FactBody::PricesActivated { .. }
-        | FactBody::Invoiced { .. }
-        | FactBody::Intended { .. }
-        | FactBody::Abandoned { .. }
-        | FactBody::Forked { .. }
-        | FactBody::Amended { .. } => None,
     }
 }

@@ -501,28 +501,8 @@ impl Writer {
 impl Pending {
     /// The facts that count time, each with its record and the phase that it enters.
     fn counted(&self) -> impl Iterator<Item = (&Fact, &FactRecord, Option<Phase>)> {
-        let counted = |fact: &Fact| match &fact.body {
-            FactBody::Entered { phase, .. } => Some(Some(*phase)),
-            FactBody::Deleted => Some(None),
-            FactBody::HostStarted { .. }
-            | FactBody::ClockStepped { .. }
-            | FactBody::PolicyAdmitted { .. }
-            | FactBody::PolicyActivated { .. }
-            | FactBody::PolicyFaulted { .. }
-            | FactBody::PolicyMoved(_)
-            | FactBody::TenantCreated { .. }
-            | FactBody::TenantChanged { .. }
-            | FactBody::TokenCreated { .. }
-            | FactBody::TokenRevoked { .. }
-            | FactBody::PricesActivated { .. }
-            | FactBody::Invoiced { .. }
-            | FactBody::Intended { .. }
-            | FactBody::Abandoned { .. }
-            | FactBody::Forked { .. }
-            | FactBody::Amended { .. } => None,
-        };
         let pairs = self.entry.facts.iter().zip(&self.records);
-        pairs.filter_map(move |(fact, record)| counted(fact).map(|to| (fact, record, to)))
+        pairs.filter_map(|(fact, record)| fact.body.counted().map(|to| (fact, record, to)))
     }
 }
 
