@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{InstanceId, InstanceName, SnapshotName};
+use crate::journal::Durability;
 use crate::vm::{Asker, Command};
 
 /// A command and what it is about.
@@ -128,6 +129,26 @@ impl Request {
             Request::Revert { .. } => Command::Revert,
             Request::Fork { .. } => Command::Fork,
             Request::Resize { .. } => Command::Resize,
+        }
+    }
+
+    /// How durable its intent must be. What begins in a running machine and changes nothing on disk before its first fact is void after
+    /// a loss of power, and so is its intent.
+    pub(super) fn durability(&self, runs: bool) -> Durability {
+        match self {
+            Request::Pause | Request::Resume => Durability::Written,
+            // It is held first, which is a fact of its own.
+            Request::Standby if runs => Durability::Written,
+            Request::Standby
+            | Request::Start
+            | Request::Stop { .. }
+            | Request::Restore
+            | Request::Delete
+            | Request::Snapshot(_)
+            | Request::Discard { .. }
+            | Request::Revert { .. }
+            | Request::Fork { .. }
+            | Request::Resize { .. } => Durability::Synced,
         }
     }
 

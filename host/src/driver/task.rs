@@ -18,7 +18,7 @@ use crate::billing::{Fact, FactBody, Reading};
 use crate::hypervisor::{
     Exit, ExitStatus, Hypervisor, HypervisorError, Initiator, Launched, MachineSpec, Observed, Stamp,
 };
-use crate::journal::{CommitError, Entry, InstanceWrite};
+use crate::journal::{CommitError, Durability, Entry, InstanceWrite};
 use crate::units::Instant;
 use crate::vm::{Asker, Command, Event, ExitCause, State, apply};
 
@@ -316,17 +316,18 @@ impl Task {
         reading
     }
 
-    /// Accepts a request: its intent is durable before anything is done.
+    /// Accepts a request: its intent is written before anything is done, and durable as far as it matters.
     ///
     /// # Errors
     /// Nothing was done then.
     pub(super) async fn intend(&mut self, request: Request, by: Asker) -> Result<(), FleetError> {
         let ran = matches!(self.live.state, State::Initializing | State::Running);
+        let durability = request.durability(ran);
         let intent = Intent { request, by, ran };
         let fact = self.fact(self.reading(self.now()), intended(&intent));
         self.live.intent = Some(intent);
         self.live.error = None;
-        match self.commit(vec![fact]).await {
+        match self.commit_as(durability, vec![fact]).await {
             Ok(()) => Ok(()),
             Err(error) => {
                 self.live.intent = None;
@@ -369,6 +370,10 @@ impl Task {
     }
 
     pub(super) async fn commit(&mut self, facts: Vec<Fact>) -> Result<(), CommitError> {
+        self.commit_as(Durability::Synced, facts).await
+    }
+
+    async fn commit_as(&mut self, durability: Durability, facts: Vec<Fact>) -> Result<(), CommitError> {
         let state = self.live.stored();
         let changed = !Arc::ptr_eq(&self.record, &self.slot.view().record);
         let write = InstanceWrite::Update {
@@ -379,7 +384,8 @@ impl Task {
             account: self.account.clone(),
         };
         let empty = facts.is_empty();
-        let receipt = self.host.journal.commit(Entry { facts, instance: Some(write), ..Entry::default() }).await?;
+        let receipt =
+            self.host.journal.commit(Entry { facts, instance: Some(write), durability, ..Entry::default() }).await?;
         if let Some(account) = receipt.account {
             self.account = account;
         }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow};
+use tokio::sync::watch;
 
 use super::entry::{Activation, FactHash, Head, StoredInstance, StoredInvoice, StoredPrices};
 use super::error::{Damage, Flaw, Place, ReadError, VerifyError};
@@ -19,6 +20,8 @@ use crate::units::Instant;
 #[derive(Debug, Clone)]
 pub struct Archive {
     readers: Arc<Readers>,
+    /// The end that is durable, where a writer of this process tells it.
+    durable: Option<watch::Receiver<Head>>,
 }
 
 /// A row of `seq, body`.
@@ -35,8 +38,8 @@ fn read_fact(seq: u64, body: &str) -> Result<(u64, Fact), ReadError> {
 }
 
 impl Archive {
-    pub(super) fn of(readers: Arc<Readers>) -> Self {
-        Self { readers }
+    pub(super) fn of(readers: Arc<Readers>, durable: watch::Receiver<Head>) -> Self {
+        Self { readers, durable: Some(durable) }
     }
 
     /// Opens a database, or that of a folder, for reading. A daemon may be writing to it.
@@ -45,7 +48,7 @@ impl Archive {
     /// [`VerifyError::NotAJournal`], [`VerifyError::Database`].
     pub fn open(path: &Path) -> Result<Self, VerifyError> {
         let (path, _) = database(path)?;
-        Ok(Self { readers: Arc::new(Readers::new(path)) })
+        Ok(Self { readers: Arc::new(Readers::new(path)), durable: None })
     }
 
     /// The end of the journal now.
@@ -53,6 +56,9 @@ impl Archive {
     /// # Errors
     /// See [`ReadError`].
     pub fn head(&self) -> Result<Head, ReadError> {
+        if let Some(durable) = &self.durable {
+            return Ok(*durable.borrow());
+        }
         let last = self.readers.with(|db| {
             let last = db.query_row("SELECT coalesce(max(seq), 0) FROM fact", [], |row| uint(row, 0))?;
             Ok(last)

@@ -73,6 +73,19 @@ pub struct Entry {
     pub prices: Option<NewPrices>,
     /// A document that charges a period, in an entry without the others. The writer adds the fact.
     pub invoice: Option<NewInvoice>,
+    /// What it has survived when it is answered.
+    pub durability: Durability,
+}
+
+/// What an entry has survived when it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// A loss of power: the disk has confirmed it.
+    #[default]
+    Synced,
+    /// The end of this process. A loss of power may take it, and nothing else with it, until a later entry is synced: for what has no
+    /// meaning after a loss of power.
+    Written,
 }
 
 /// How the record of an instance changes.

@@ -1,12 +1,14 @@
 //! Whether the write-ahead log was altered.
 //!
 //! The engine reads the log up to the first frame whose checksum is wrong and takes the rest for the debris of a sudden end, in silence. But
-//! each commit is synced before the next begins: where whole commits follow on a bad frame, that frame was good once, and what the engine
-//! would drop was acknowledged. The format is at <https://www.sqlite.org/fileformat2.html#walformat>.
+//! all but a few commits are synced before the next begins: where more whole commits follow on a bad frame, that frame was good once, and what
+//! the engine would drop was acknowledged. The format is at <https://www.sqlite.org/fileformat2.html#walformat>.
 
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
 use std::path::Path;
+
+use super::writer::UNSYNCED_MAX;
 
 const HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 24;
@@ -14,7 +16,7 @@ const MAGIC: u32 = 0x377f_0682;
 
 /// The first frame, from 1, that acknowledged commits depend on and that is not as it was written; 0 is the log's header.
 ///
-/// A bad frame in the very last commit can't be told from a sudden end, and is not reported.
+/// A bad frame in the last commits, [`UNSYNCED_MAX`] and one, can't be told from a sudden end, and is not reported.
 ///
 /// # Errors
 /// If the log can't be read. One that is not there is whole.
@@ -32,21 +34,21 @@ pub(super) fn first_altered_frame(path: &Path) -> io::Result<Option<u64>> {
     let Some(mut sum) = Sum::of_header(&header) else { return Ok(Some(0)) };
     let page_bytes = word(&header, 8) as usize;
     let mut frame = vec![0; FRAME_HEADER_BYTES + page_bytes];
-    let (mut bad, mut commit_after_bad) = (None, false);
+    let (mut bad, mut commits_since) = (None, 0);
     for number in 1.. {
         if !read_whole(&mut log, &mut frame)? {
             break;
         }
         // Frames of an earlier turn through the file carry another salt.
         let is_of_this_turn = frame[8..16] == header[16..24];
-        if is_of_this_turn && commit_after_bad {
+        if is_of_this_turn && commits_since > UNSYNCED_MAX {
             return Ok(bad);
         }
         if bad.is_none() && !(is_of_this_turn && sum.follows(&frame)) {
             bad = Some(number);
         }
         // The size of the database stands in the last frame of a commit, and only there.
-        commit_after_bad |= bad.is_some() && is_of_this_turn && word(&frame, 4) != 0;
+        commits_since += u32::from(bad.is_some() && is_of_this_turn && word(&frame, 4) != 0);
     }
     Ok(None)
 }

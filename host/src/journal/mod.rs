@@ -32,9 +32,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use archive::Archive;
 pub use entry::{
-    Activation, Alive, Entry, FactHash, Head, InstanceWrite, NewActivation, NewInvoice, NewPolicy, NewPrices, Opened,
-    Receipt, RequestKey, Row, StoredInstance, StoredInvoice, StoredPolicy, StoredPrices, StoredStanding, StoredTenant,
-    StoredToken,
+    Activation, Alive, Durability, Entry, FactHash, Head, InstanceWrite, NewActivation, NewInvoice, NewPolicy,
+    NewPrices, Opened, Receipt, RequestKey, Row, StoredInstance, StoredInvoice, StoredPolicy, StoredPrices,
+    StoredStanding, StoredTenant, StoredToken,
 };
 pub use error::{CommitError, Damage, Flaw, OpenError, Place, ReadError, VerifyError};
 pub use read::{FactQuery, Page};
@@ -82,7 +82,7 @@ impl Journal {
         open::open(folder, options, accountant)
     }
 
-    /// Commits an entry; answers when it is durable. Waits while the queue is full.
+    /// Commits an entry; answers when it is as durable as it asks to be. Waits while the queue is full.
     ///
     /// The accountant has counted the facts, and an activation of the entry is in force, when this answers. Cancel-safe in the sense that
     /// an entry is committed wholly or not at all; which of both is not known to a caller that stopped waiting.
@@ -144,12 +144,14 @@ impl Journal {
         &self.path
     }
 
-    /// A page of facts, ascending. Blocking.
+    /// A page of facts, ascending; none that is not durable. Blocking.
     ///
     /// # Errors
     /// See [`ReadError`].
     pub fn facts(&self, query: &FactQuery) -> Result<Page, ReadError> {
-        self.readers.with(|db| read::facts(db, query))
+        let durable = self.head().seq;
+        let through = Some(query.through.map_or(durable, |through| through.min(durable)));
+        self.readers.with(|db| read::facts(db, &FactQuery { through, ..query.clone() }))
     }
 
     /// All facts of one instance, ascending, with their sequence numbers; empty for one that is not known. Blocking.
@@ -191,7 +193,7 @@ impl Journal {
 
     /// A reader for those who prove what the journal says.
     pub fn archive(&self) -> Archive {
-        Archive::of(self.readers.clone())
+        Archive::of(self.readers.clone(), self.head.clone())
     }
 
     /// The bytes of a component. Blocking.

@@ -56,6 +56,8 @@ pub(super) fn open(
         failure: failed,
         commits: Arc::default(),
         log_load: 0,
+        unsynced: 0,
+        syncs: true,
         last_batch_len: 0,
         last_commit_ns: 0,
         scratch: Scratch::default(),

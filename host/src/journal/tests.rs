@@ -14,6 +14,7 @@ use futures::poll;
 use tempfile::TempDir;
 
 use super::wire::{Kind, What};
+use super::writer::UNSYNCED_MAX;
 use super::*;
 use crate::billing::account::{Account, Entering, Fault};
 use crate::billing::{BootId, FactBody, Reading};
@@ -166,6 +167,40 @@ async fn everything_committed_is_there_after_reopening() {
     assert_eq!(receipt.last_seq, 5);
     let history = journal.history(&next.id).unwrap();
     assert_eq!(history.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn what_is_only_written_is_told_to_nobody_until_it_is_synced() {
+    let folder = TempDir::new().unwrap();
+    let (journal, opened) = open(folder.path());
+    let mut driver = Driver::new("a", &opened.clock);
+    let durable = driver.commit(&journal, [entered(Phase::Created)]).await.head;
+    for (n, phase) in (1..=u64::from(UNSYNCED_MAX)).zip([Phase::Initializing, Phase::Running].into_iter().cycle()) {
+        let written = Entry { durability: Durability::Written, ..driver.entry([entered(phase)]) };
+        let receipt = journal.commit(written).await.unwrap();
+        driver.take(&receipt);
+        assert_eq!(receipt.last_seq, durable.seq + n);
+        assert_eq!((journal.head(), journal.archive().head().unwrap()), (durable, durable));
+        assert_eq!(journal.facts(&FactQuery::default()).unwrap().facts.len(), 1);
+    }
+    let synced = driver.commit(&journal, [entered(Phase::Paused)]).await.head;
+    assert_eq!((journal.head(), synced.seq), (synced, durable.seq + u64::from(UNSYNCED_MAX) + 1));
+    assert_eq!(journal.facts(&FactQuery::default()).unwrap().facts.len() as u64, synced.seq);
+}
+
+#[tokio::test]
+async fn no_more_transactions_in_a_row_than_allowed_go_unsynced() {
+    let folder = TempDir::new().unwrap();
+    let (journal, opened) = open(folder.path());
+    let mut driver = Driver::new("a", &opened.clock);
+    driver.commit(&journal, [entered(Phase::Created)]).await;
+    for n in 0..4 * u64::from(UNSYNCED_MAX + 1) {
+        let written = Entry { durability: Durability::Written, ..driver.entry([entered(Phase::Running)]) };
+        let receipt = journal.commit(written).await.unwrap();
+        driver.take(&receipt);
+        let behind = receipt.last_seq - journal.head().seq;
+        assert_eq!(behind, (n + 1) % u64::from(UNSYNCED_MAX + 1), "after {n}");
+    }
 }
 
 #[tokio::test]

@@ -11,7 +11,9 @@ use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::account;
-use super::entry::{Entry, Head, InstanceWrite, NewActivation, NewInvoice, NewPolicy, NewPrices, Receipt, Row};
+use super::entry::{
+    Durability, Entry, Head, InstanceWrite, NewActivation, NewInvoice, NewPolicy, NewPrices, Receipt, Row,
+};
 use super::error::CommitError;
 use super::read;
 use super::schema::{int, uint};
@@ -29,6 +31,9 @@ const CHECKPOINT_LOAD: u64 = 8_192;
 
 /// What a commit adds to the log beside its facts, in facts: the pages that hold the changed records.
 const COMMIT_LOAD: u64 = 8;
+
+/// Most transactions in a row that are written and not synced. A loss of power may tear as many and one more, see [`super::log`].
+pub(super) const UNSYNCED_MAX: u32 = 1;
 
 /// Longest that the writer waits for company, in nanoseconds: a quarter of what a slow disk takes to sync.
 const GATHER_NS_MAX: u64 = 1_000_000;
@@ -82,6 +87,10 @@ pub(super) struct Writer {
     pub(super) commits: Arc<AtomicU64>,
     /// Roughly what stands in the log alone, in facts.
     pub(super) log_load: u64,
+    /// Transactions since the last one that was synced.
+    pub(super) unsynced: u32,
+    /// Whether the connection syncs what it commits.
+    pub(super) syncs: bool,
     pub(super) last_batch_len: usize,
     pub(super) last_commit_ns: u64,
     pub(super) scratch: Scratch,
@@ -118,6 +127,11 @@ impl Batch {
     /// Nothing may be counted in the same batch after a change of rules.
     fn is_closed(&self) -> bool {
         self.len() >= JOURNAL_BATCH_MAX || self.entries.last().is_some_and(|pending| pending.entry.activation.is_some())
+    }
+
+    /// Whether somebody waits for the disk.
+    fn must_be_synced(&self) -> bool {
+        !self.alive.is_empty() || self.entries.iter().any(|pending| pending.entry.durability == Durability::Synced)
     }
 
     fn refuse(self, error: &CommitError) {
@@ -192,7 +206,6 @@ impl Writer {
                 Err(_) => break,
             }
         }
-        self.last_batch_len = batch.len();
         batch
     }
 
@@ -203,11 +216,18 @@ impl Writer {
     fn handle(&mut self, mut batch: Batch) -> Result<(), Arc<str>> {
         let mut plan = self.plan();
         let began = clock::boottime_ns();
-        match self.transact(&mut batch, &mut plan) {
+        let syncs = batch.must_be_synced() || self.unsynced == UNSYNCED_MAX;
+        match self.set_syncs(syncs).and_then(|()| self.transact(&mut batch, &mut plan)) {
             Ok(outcomes) => {
-                self.last_commit_ns = clock::boottime_ns().saturating_sub(began);
                 self.commits.fetch_add(1, Ordering::Relaxed);
-                self.head_seen.send_replace(self.head);
+                if syncs {
+                    self.unsynced = 0;
+                    self.last_batch_len = batch.len();
+                    self.last_commit_ns = clock::boottime_ns().saturating_sub(began);
+                    self.head_seen.send_replace(self.head);
+                } else {
+                    self.unsynced += 1;
+                }
                 self.answer(batch, outcomes);
                 self.checkpoint()
             }
@@ -222,6 +242,15 @@ impl Writer {
                 Err(reason)
             }
         }
+    }
+
+    /// Chooses whether the next commit is synced, and all before it that were not.
+    fn set_syncs(&mut self, syncs: bool) -> rusqlite::Result<()> {
+        if self.syncs != syncs {
+            self.db.pragma_update(None, "synchronous", if syncs { "FULL" } else { "NORMAL" })?;
+            self.syncs = syncs;
+        }
+        Ok(())
     }
 
     fn plan(&self) -> Plan {

@@ -28,8 +28,10 @@ async fn commit_for_ever(folder: &Path) {
         async move {
             driver.commit(journal, [entered(Phase::Created), entered(Phase::Initializing)]).await;
             loop {
-                for phase in [Phase::Running, Phase::Paused] {
-                    let receipt = driver.commit(journal, [entered(phase)]).await;
+                for (phase, durability) in [(Phase::Running, Durability::Written), (Phase::Paused, Durability::Synced)]
+                {
+                    let receipt = journal.commit(Entry { durability, ..driver.entry([entered(phase)]) }).await.unwrap();
+                    driver.take(&receipt);
                     let line = format!("acknowledged {} {}\n", receipt.head.seq, receipt.head.hash);
                     std::io::stdout().write_all(line.as_bytes()).unwrap();
                 }
