@@ -79,7 +79,13 @@ pub struct Timestamp(pub i64);
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&DateTime::from_timestamp_nanos(self.0).to_rfc3339_opts(SecondsFormat::Nanos, true))
+        f.pad(&self.to_rfc3339())
+    }
+}
+
+impl Timestamp {
+    fn to_rfc3339(self) -> String {
+        DateTime::from_timestamp_nanos(self.0).to_rfc3339_opts(SecondsFormat::Nanos, true)
     }
 }
 
@@ -104,7 +110,7 @@ impl FromStr for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        text::serialize(self, to)
+        to.serialize_str(&self.to_rfc3339())
     }
 }
 
