@@ -16,6 +16,7 @@ pub mod journal;
 pub mod keeper;
 pub mod limits;
 pub mod policy;
+pub mod probe;
 pub mod runtime;
 pub mod tenancy;
 pub mod tenant;

@@ -181,6 +181,36 @@ pub mod restart {
     pub const STABLE_AFTER_MS_MAX: u64 = 86_400_000;
 }
 
+/// Health checks.
+pub mod health {
+    /// From an answer to the next question if the client does not say, in milliseconds.
+    pub const INTERVAL_MS: u64 = 10_000;
+    /// Least of that, and least time for an answer, in milliseconds.
+    pub const INTERVAL_MS_MIN: u64 = 100;
+    /// Longest of that, in milliseconds: a day.
+    pub const INTERVAL_MS_MAX: u64 = 86_400_000;
+    /// How long an answer may take if the client does not say, in milliseconds.
+    pub const TIMEOUT_MS: u64 = 2_000;
+    /// Longest time for an answer that may be asked for, in milliseconds.
+    pub const TIMEOUT_MS_MAX: u64 = 60_000;
+    /// Failures in a row that make unhealthy if the client does not say.
+    pub const FAILURES_MAX: u32 = 3;
+    /// What is typed on a console, what is expected there, and a path: each in bytes. A FIFO takes 4,096 in one piece.
+    pub const TEXT_BYTES_MAX: usize = 1_024;
+}
+
+/// Standby of what has nothing to do.
+pub mod idle {
+    /// Least time without anything to do, in milliseconds. The kernel counts processor time in steps of 10 ms.
+    pub const AFTER_MS_MIN: u64 = 1_000;
+    /// Longest such time, in milliseconds: 30 days.
+    pub const AFTER_MS_MAX: u64 = 30 * 86_400_000;
+    /// Use of one processor that is little if the client does not say, in thousandths. An idle Linux guest under QEMU uses 10 to 20.
+    pub const CPU_PERMILLE: u32 = 50;
+    /// Most of that: all of one processor.
+    pub const CPU_PERMILLE_MAX: u32 = 1_000;
+}
+
 /// What a tenant may have unless an operator says otherwise.
 pub mod tenant {
     /// Tenants known to a host.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use rand::RngCore;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -29,6 +30,7 @@ use crate::journal::{
 };
 use crate::keeper::Keeper;
 use crate::policy::{Accounting, PolicyHost, Profile};
+use crate::probe::HostProber;
 use crate::tenancy::{Jwt, JwtConfig, JwtConfigError, Tenancy};
 use crate::tenant::{Actor, Settings, Standing};
 
@@ -57,6 +59,8 @@ pub struct Options {
     pub jwt: Option<JwtConfig>,
     /// The operator's token; none reads the data folder's `token`, or makes one.
     pub token: Option<String>,
+    /// Networks in which the workloads of guests may be asked whether they are well.
+    pub probe_networks: Vec<IpNet>,
     /// This program, to be run as the supervisor of each virtual machine; none for the running executable.
     pub supervisor: Option<PathBuf>,
     /// Most pages of the database; for tests of a full disk.
@@ -92,6 +96,9 @@ pub enum RuntimeError {
     /// The instances of an earlier run.
     #[error("can't take up the instances")]
     Fleet(#[from] FleetError),
+    /// What asks workloads.
+    #[error(transparent)]
+    Prober(#[from] crate::probe::SetupError),
     /// Signed tokens.
     #[error("can't accept signed tokens")]
     Jwt(#[from] JwtConfigError),
@@ -161,6 +168,7 @@ impl Daemon {
             images: images.clone(),
             instances: options.data.join("instances"),
             alive: opened.alive,
+            prober: Arc::new(HostProber::new(std::mem::take(&mut options.probe_networks))?),
         };
         let fleet = Fleet::open(parts, opened.instances)?;
         for (at, wall_ns) in calendar {

@@ -62,6 +62,8 @@ fn record(id: &InstanceId, name: &InstanceName) -> String {
         restart: RestartPolicy::default(),
         expiry: None,
         schedule: None,
+        health: None,
+        auto_standby: None,
     };
     let (id, name) = (id.clone(), name.clone());
     Record { id, tenant: TenantId::default_tenant(), name, spec, snapshots: Vec::new() }.stored()

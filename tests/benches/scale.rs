@@ -20,6 +20,7 @@ fn options(data: &Path) -> Options {
         accelerator: None,
         token: Some(TOKEN.into()),
         jwt: None,
+        probe_networks: Vec::new(),
         supervisor: None,
         journal: tallyman::journal::Options::default(),
     }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::future::{BoxFuture, FutureExt};
 use tallyman::billing::BootId;
 use tallyman::clock;
+use tallyman::driver::{Probe, Prober};
 use tallyman::hypervisor::{
     Accelerator, Adopted, Capabilities, Capability, Description, Exit, ExitStatus, Hypervisor, HypervisorError,
     Initiator, Launched, MachineSpec, Observed, Origin, Saved, SnapshotDefect, Stamp, Vm, VmState,
@@ -95,6 +96,47 @@ impl Gate {
     async fn pass(&self) {
         self.reached.add_permits(1);
         self.opened.acquire().await.expect("never closed").forget();
+    }
+}
+
+/// Workloads without guests: all are well until a test says otherwise, and each question waits until it is answered.
+#[derive(Clone)]
+pub struct DoubleProber {
+    asked: Arc<Semaphore>,
+    answers: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Result<(), String>>>>,
+    answer: mpsc::UnboundedSender<Result<(), String>>,
+}
+
+impl Default for DoubleProber {
+    fn default() -> Self {
+        let (answer, answers) = mpsc::unbounded_channel();
+        Self { asked: Arc::new(Semaphore::new(0)), answers: Arc::new(tokio::sync::Mutex::new(answers)), answer }
+    }
+}
+
+impl DoubleProber {
+    /// Waits until a workload is asked.
+    pub async fn asked(&self) {
+        self.asked.acquire().await.expect("never closed").forget();
+    }
+
+    /// Answers the next question.
+    pub fn answer(&self, answer: Result<(), &str>) {
+        self.answer.send(answer.map_err(str::to_owned)).expect("never closed");
+    }
+}
+
+impl Prober for DoubleProber {
+    fn admits(&self, probe: &Probe) -> Result<(), String> {
+        match probe {
+            Probe::Console { .. } => Ok(()),
+            Probe::Tcp { .. } | Probe::Http { .. } => Err("there is no network".into()),
+        }
+    }
+
+    fn ask<'a>(&'a self, _: &'a Path, _: &'a Probe) -> BoxFuture<'a, Result<(), String>> {
+        self.asked.add_permits(1);
+        async { self.answers.lock().await.recv().await.expect("never closed") }.boxed()
     }
 }
 

@@ -19,7 +19,7 @@ use tallyman::vm::{Asker, Command, Phase};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::double::DoubleHypervisor;
+use crate::double::{DoubleHypervisor, DoubleProber};
 use crate::linux::guests;
 
 /// Guest memory of the image that every rig has, in bytes.
@@ -35,6 +35,8 @@ static POLICIES: LazyLock<Arc<PolicyHost>> = LazyLock::new(|| {
 pub struct Rig {
     /// The machines.
     pub double: DoubleHypervisor,
+    /// Their workloads.
+    pub prober: DoubleProber,
     /// Whose instances [`Rig::create`] makes.
     pub tenant: TenantId,
     folder: TempDir,
@@ -85,6 +87,7 @@ impl Rig {
         let folder = tempfile::tempdir().expect("a folder");
         let rig = Self {
             double: DoubleHypervisor::default(),
+            prober: DoubleProber::default(),
             tenant: TenantId::default_tenant(),
             folder,
             options,
@@ -147,6 +150,7 @@ impl Rig {
             images: Arc::new(self.images()),
             instances: self.folder.path().join("instances"),
             alive: opened.alive,
+            prober: Arc::new(self.prober.clone()),
         };
         let fleet = {
             let _inside = runtime.enter();
@@ -221,6 +225,8 @@ impl Rig {
             memory_bytes_max: Some(4 * MEMORY_BYTES),
             restart: Default::default(),
             expiry: None,
+            health: None,
+            auto_standby: None,
         }
     }
 

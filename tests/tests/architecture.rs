@@ -59,11 +59,12 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         "tenancy",
         "keeper",
         "invoice",
+        "probe",
         "api",
         "runtime",
     ];
     const API: &[&str] = ALL.split_at(15).0;
-    const RUNTIME: &[&str] = ALL.split_at(16).0;
+    const RUNTIME: &[&str] = ALL.split_at(17).0;
     const CLI: &[&str] = ALL;
     BTreeMap::from([
         ("units", &[][..]),
@@ -78,6 +79,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("policy", &["units", "id", "limits", "vm", "tenant", "billing", "clock"]),
         ("hypervisor", &["units", "id", "limits", "vm", "tenant", "billing", "clock"]),
         ("driver", DRIVER),
+        ("probe", &["driver", "hypervisor"]),
         ("tenancy", &["units", "id", "limits", "tenant", "billing", "clock", "journal"]),
         ("keeper", &["units", "id", "limits", "tenant", "billing", "journal", "policy", "driver", "tenancy"]),
         ("invoice", &["units", "id", "limits", "vm", "tenant", "billing", "journal", "policy"]),
@@ -122,7 +124,7 @@ fn each_heavy_crate_has_one_home() {
         ("jsonwebtoken", &["tenancy"]),
         ("ed25519_dalek", &["tenancy"]),
         ("clap", &["cli", "main"]),
-        ("reqwest", &["cli", "hypervisor"]),
+        ("reqwest", &["cli", "hypervisor", "probe"]),
         ("indicatif", &["cli"]),
     ];
     let mut wrong = Vec::new();

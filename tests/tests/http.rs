@@ -43,6 +43,7 @@ impl Server {
             accelerator: None,
             jwt,
             token: Some(TOKEN.into()),
+            probe_networks: Vec::new(),
             supervisor: None,
             journal: journal::Options::default(),
         };

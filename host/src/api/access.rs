@@ -32,6 +32,7 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     ("GET", "/instances/{id}/intervals", READERS),
     ("POST", "/instances/{id}/resize", ADMINS),
     ("GET", "/instances/{id}/stats", READERS),
+    ("POST", "/instances/{id}/activity", ADMINS),
     ("POST", "/instances/{id}/fork", ADMINS),
     ("GET", "/instances/{id}/snapshots", READERS),
     ("POST", "/instances/{id}/snapshots", ADMINS),

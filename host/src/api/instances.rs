@@ -76,7 +76,6 @@ fn new_instance(state: &State, request: CreateInstance) -> Result<NewInstance, A
         read_only: disk.read_only,
         size_bytes: 0, // Measured when the instance is prepared.
     };
-    settings::check_health(request.health_check.as_ref())?;
     Ok(NewInstance {
         name: request.name.parse()?,
         image: request.image.parse()?,
@@ -90,6 +89,8 @@ fn new_instance(state: &State, request: CreateInstance) -> Result<NewInstance, A
         hypervisor: request.hypervisor,
         memory_bytes_max: request.memory_bytes_max,
         restart: request.restart_policy.map_or(Ok(Default::default()), |policy| settings::restart(&policy))?,
+        health: request.health_check.as_ref().map_or(Ok(None), settings::health)?,
+        auto_standby: request.auto_standby.as_ref().map(settings::auto_standby).transpose()?,
         expiry: settings::expiry(state, request.ttl.as_deref(), request.expires_at, request.expiry_action)?,
     })
 }
@@ -527,6 +528,10 @@ fn present_one(state: &State, view: &View, usage: &Usage, policy: Digest) -> Ins
         snapshot_bytes: live.shape.snapshot_bytes,
         restart_policy: settings::present_restart(&spec.restart),
         restart_status: settings::restart_status(state, view),
+        health_check: spec.health.as_ref().map(settings::present_health),
+        health: view.health.as_ref().map(|health| settings::health_status(state, health)),
+        auto_standby: spec.auto_standby.as_ref().map(settings::present_auto_standby),
+        idle_since: at(view.idle_since),
         expires_at: spec.expiry.map(|expiry| timestamp(state, Instant(expiry.at_ns))),
         expiry_action: spec.expiry.map(|expiry| expiry.action.into()),
         session: live.session,

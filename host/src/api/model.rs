@@ -326,6 +326,9 @@ pub struct CreateInstance {
     /// How to find out whether its workload is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
+    /// When it goes to standby by itself; never if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_standby: Option<AutoStandby>,
     /// Its time is over so long from now, such as `1h30m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<String>,
@@ -430,6 +433,18 @@ pub struct Instance {
     /// Where that stands; absent without such a policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_status: Option<RestartStatus>,
+    /// How it is found out whether its workload is well; absent if it is not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
+    /// What is known of its workload; absent if it is not asked, or nothing runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthStatus>,
+    /// When it goes to standby by itself; never if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_standby: Option<AutoStandby>,
+    /// Since when it may turn out to have been idle; absent if nobody looks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_since: Option<Timestamp>,
     /// When its time is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,

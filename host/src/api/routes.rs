@@ -105,6 +105,7 @@ fn guarded() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(instances::list_intervals))
         .routes(routes!(settings::resize_instance))
         .routes(routes!(settings::get_stats))
+        .routes(routes!(settings::report_activity))
         .routes(routes!(snapshots::list_snapshots, snapshots::create_snapshot))
         .routes(routes!(snapshots::get_snapshot, snapshots::delete_snapshot))
         .routes(routes!(snapshots::restore_snapshot))

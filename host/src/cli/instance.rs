@@ -69,9 +69,9 @@ pub(super) enum Command {
         after_help = "Examples:\n  tallyman instance fork web web-2 --from-running\n  tallyman instance fork web web-2 --to standby\n\nIts history begins with nothing."
     )]
     Fork(snapshot::Fork),
-    /// Change labels, the restart policy, or the end of its time
+    /// Change labels, and what an instance does by itself
     #[command(
-        after_help = "Examples:\n  tallyman instance update web --restart on-failure --restart-attempts 5\n  tallyman instance update web --ttl 2h --at-expiry stop\n  tallyman instance update web --tag team=blue"
+        after_help = "Examples:\n  tallyman instance update web --restart on-failure --restart-attempts 5\n  tallyman instance update web --ttl 2h --at-expiry stop\n  tallyman instance update web --tag team=blue\n  tallyman instance update web --health-send p --health-expect PONG --health-interval 5s\n  tallyman instance update web --auto-standby 10m"
     )]
     Update(settings::Update),
     /// Give an instance more or less memory
@@ -82,6 +82,9 @@ pub(super) enum Command {
     /// Show what an instance uses of the host
     #[command(after_help = "Examples:\n  tallyman instance stats web")]
     Stats(One),
+    /// Say that something came in for an instance, as a network in front of it does
+    #[command(after_help = "Examples:\n  tallyman instance activity web\n  tallyman instance activity web --wake")]
+    Activity(settings::Activity),
     /// Wait until an instance is in a state
     #[command(
         after_help = "Examples:\n  tallyman instance wait web\n  tallyman instance wait web --state Stopped --timeout 5m"
@@ -264,6 +267,7 @@ impl Command {
             Command::Fork(fork) => fork.run(&client, output).await,
             Command::Update(update) => update.run(&client, output).await,
             Command::Resize(resize) => resize.run(&client, output).await,
+            Command::Activity(activity) => activity.run(&client, output).await,
             Command::Stats(One { id }) => settings::stats(&client, output, &id).await,
             Command::Wait(wait) => wait.run(&client, output).await,
             Command::Logs(logs) => logs.run(&client, output).await,
@@ -353,7 +357,8 @@ impl Create {
             hypervisor: self.hypervisor.clone(),
             memory_bytes_max: self.memory_max,
             restart_policy: self.by_itself.restart_policy(),
-            health_check: None,
+            health_check: self.by_itself.health_check(),
+            auto_standby: self.by_itself.auto_standby(),
             ttl: self.by_itself.ttl(),
             expires_at: None,
             expiry_action: self.by_itself.expiry_action(),

@@ -99,7 +99,7 @@ enum Command {
     Tour(tour::Tour),
     /// Virtual machines
     #[command(subcommand, visible_alias = "i")]
-    Instance(instance::Command),
+    Instance(Box<instance::Command>),
     /// What machines were, kept and copied
     #[command(subcommand)]
     Snapshot(snapshot::Command),

@@ -6,7 +6,9 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 use crate::api::format_size;
-use crate::api::model::{ExpiryAction, Instance, Intervals, Policy, Proof, RestartBlock, RestartMode, Timestamp};
+use crate::api::model::{
+    ExpiryAction, Instance, Intervals, Policy, Proof, RestartBlock, RestartMode, Timestamp, WorkloadHealth,
+};
 use crate::clock;
 use crate::tenant::Standing;
 use crate::units::Nanos;
@@ -180,11 +182,34 @@ pub(super) fn instance(instance: &Instance) -> String {
         ("memory", Some(format_size(instance.memory_bytes))),
         ("snapshots", (instance.snapshot_bytes > 0).then(|| format!("{} bytes", instance.snapshot_bytes))),
         ("restart", restart(instance)),
+        ("health", health(instance)),
+        ("standby", auto_standby(instance)),
         ("expires", expiry(instance)),
         ("session", Some(instance.session.to_string())),
         ("tags", (!tags.is_empty()).then(|| tags.join(", "))),
     ];
     pairs(rows.into_iter().filter_map(|(name, value)| Some((name, value?))))
+}
+
+/// What is known of a workload that is asked.
+fn health(instance: &Instance) -> Option<String> {
+    let health = instance.health.as_ref()?;
+    let status = match health.status {
+        WorkloadHealth::Starting => "starting",
+        WorkloadHealth::Healthy => "healthy",
+        WorkloadHealth::Unhealthy => "unhealthy",
+    };
+    Some(match &health.problem {
+        Some(problem) => format!("{status}, {} failures in a row: {problem}", health.failures),
+        None => status.into(),
+    })
+}
+
+/// When it goes to standby by itself.
+fn auto_standby(instance: &Instance) -> Option<String> {
+    let auto = instance.auto_standby.as_ref()?;
+    let since = instance.idle_since.map(|since| format!("; counted since {since}")).unwrap_or_default();
+    Some(format!("by itself after {} without activity{since}", auto.idle_after))
 }
 
 /// When an instance is started again, and what comes next; nothing if it never is.

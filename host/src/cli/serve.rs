@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
+use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -19,6 +20,7 @@ const EXAMPLES: &str = "\
 Examples:
   tallyman serve
   tallyman serve --data /var/lib/tallyman --listen 127.0.0.1:8081
+  tallyman serve --probe-network 10.0.0.0/8
   tallyman serve --jwt-eddsa-key ./issuer.pem --jwt-issuer https://id.example --jwt-audience tallyman
   TALLYMAN_LOG=debug tallyman serve --accelerator tcg
 
@@ -46,6 +48,9 @@ pub(super) struct Serve {
     /// What runs QEMU's guests, kvm or tcg, instead of what the processor suggests
     #[arg(long, env = "TALLYMAN_ACCELERATOR")]
     accelerator: Option<Accelerator>,
+    /// A network, such as 10.0.0.0/8, in which health checks may look for the workloads of guests; may be given several times
+    #[arg(long, value_name = "NETWORK", env = "TALLYMAN_PROBE_NETWORKS", value_delimiter = ',')]
+    probe_network: Vec<IpNet>,
     #[command(flatten)]
     jwt: SignedTokens,
 }
@@ -111,6 +116,7 @@ impl Serve {
             accelerator: self.accelerator,
             jwt: self.jwt.config()?,
             token: global.token.clone(),
+            probe_networks: self.probe_network,
             supervisor: None,
             journal: journal::Options::default(),
         })

@@ -9,7 +9,8 @@ use super::instance::{done, duration, tag};
 use super::output::{self, Output};
 use super::progress::during;
 use crate::api::model::{
-    ExpiryAction, Instance, InstanceStats, ResizeInstance, RestartMode, RestartPolicy, UpdateInstance,
+    AutoStandby, ConsoleCheck, ExpiryAction, HealthCheck, HealthCheckKind, Instance, InstanceStats, NetworkCheck,
+    ReportActivity, ResizeInstance, RestartMode, RestartPolicy, UpdateInstance,
 };
 use crate::api::{format_millis, format_size, parse_size};
 
@@ -34,6 +35,65 @@ pub(super) struct ByItself {
     /// What happens when its time is over
     #[arg(long, value_name = "ACTION", requires = "ttl")]
     at_expiry: Option<AtExpiry>,
+    #[command(flatten)]
+    health: HealthArgs,
+    /// It goes to standby after so long without activity
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    auto_standby: Option<Duration>,
+    /// Use of one processor that is no activity, in thousandths
+    #[arg(long, value_name = "PERMILLE", requires = "auto_standby")]
+    auto_standby_cpu: Option<u32>,
+}
+
+/// How to find out whether a workload is well.
+#[derive(Debug, Args)]
+struct HealthArgs {
+    /// Its workload is well if the guest writes this on its console
+    #[arg(long, value_name = "TEXT", group = "health")]
+    health_expect: Option<String>,
+    /// What is typed on the console for that
+    #[arg(long, value_name = "TEXT", requires = "health_expect")]
+    health_send: Option<String>,
+    /// Its workload is well if a connection is accepted here, such as 10.0.0.2:5432
+    #[arg(long, value_name = "ADDRESS", group = "health")]
+    health_tcp: Option<String>,
+    /// Its workload is well if an HTTP server answers here, such as 10.0.0.2:8080/well
+    #[arg(long, value_name = "ADDRESS", group = "health")]
+    health_http: Option<String>,
+    /// From an answer to the next question
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "health")]
+    health_interval: Option<Duration>,
+    /// How long an answer may take
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "health")]
+    health_timeout: Option<Duration>,
+    /// So many failures in a row make it unhealthy
+    #[arg(long, value_name = "COUNT", requires = "health")]
+    health_failures: Option<u32>,
+    /// Failures so soon after the launch do not count
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "health")]
+    health_start_period: Option<Duration>,
+}
+
+impl HealthArgs {
+    fn check(&self) -> Option<HealthCheck> {
+        let shared = HealthCheck {
+            interval: self.health_interval.map(text),
+            timeout: self.health_timeout.map(text),
+            failure_threshold: self.health_failures,
+            start_period: self.health_start_period.map(text),
+            ..HealthCheck::default()
+        };
+        let at = |address: &str, path| NetworkCheck { address: Some(address.to_owned()), port: None, path };
+        if let Some(expect) = self.health_expect.clone() {
+            let console = ConsoleCheck { send: self.health_send.clone().unwrap_or_default(), expect };
+            return Some(HealthCheck { kind: HealthCheckKind::Console, console: Some(console), ..shared });
+        }
+        if let Some(address) = &self.health_tcp {
+            return Some(HealthCheck { kind: HealthCheckKind::Tcp, tcp: Some(at(address, None)), ..shared });
+        }
+        let (address, path) = self.health_http.as_ref().map(|at| at.split_once('/').unwrap_or((at, "")))?;
+        Some(HealthCheck { kind: HealthCheckKind::Http, http: Some(at(address, Some(format!("/{path}")))), ..shared })
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -73,6 +133,15 @@ impl ByItself {
         })
     }
 
+    pub(super) fn health_check(&self) -> Option<HealthCheck> {
+        self.health.check()
+    }
+
+    pub(super) fn auto_standby(&self) -> Option<AutoStandby> {
+        let idle_after = self.auto_standby.map(text)?;
+        Some(AutoStandby { idle_after, cpu_permille: self.auto_standby_cpu })
+    }
+
     pub(super) fn ttl(&self) -> Option<String> {
         self.ttl.map(text)
     }
@@ -98,6 +167,12 @@ pub(super) struct Update {
     /// Its time is never over
     #[arg(long, conflicts_with = "ttl")]
     no_expiry: bool,
+    /// Its workload is not asked any more
+    #[arg(long, conflicts_with = "health")]
+    no_health_check: bool,
+    /// It does not go to standby by itself any more
+    #[arg(long, conflicts_with = "auto_standby")]
+    no_auto_standby: bool,
     #[command(flatten)]
     by_itself: ByItself,
 }
@@ -108,7 +183,12 @@ impl Update {
         let body = UpdateInstance {
             tags,
             restart_policy: self.by_itself.restart_policy(),
-            health_check: None,
+            health_check: if self.no_health_check {
+                Some(HealthCheck::default())
+            } else {
+                self.by_itself.health_check()
+            },
+            auto_standby: if self.no_auto_standby { Some(None) } else { self.by_itself.auto_standby().map(Some) },
             ttl: self.by_itself.ttl(),
             expires_at: self.no_expiry.then_some(None),
             expiry_action: self.by_itself.expiry_action(),
@@ -133,6 +213,23 @@ impl Resize {
         let path = ["instances", self.id.as_str(), "resize"];
         let resized = client.post(&path, &body);
         let instance: Instance = during(&format!("resizing {}", self.id), resized).await?;
+        done(output, &instance)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Activity {
+    /// Its id, its name, or its id's unique beginning
+    id: String,
+    /// Restore it if it is in standby
+    #[arg(long)]
+    wake: bool,
+}
+
+impl Activity {
+    pub(super) async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
+        let path = ["instances", self.id.as_str(), "activity"];
+        let instance: Instance = client.post(&path, &ReportActivity { wake: self.wake }).await?;
         done(output, &instance)
     }
 }

@@ -1,4 +1,5 @@
-//! What an instance does by itself: it is started again after an end, ends when its time is over, and has its snapshots taken.
+//! What an instance does by itself: it is started again after an end, ends when its time is over, has its snapshots taken, is asked whether it is
+//! well, and goes to standby when it has nothing to do.
 
 use super::error::FleetError;
 use super::host::Host;
@@ -18,6 +19,8 @@ enum Due {
     Expiry(ExpiryAction),
     Restart,
     Snapshot,
+    Probe,
+    Idle,
 }
 
 impl Task {
@@ -40,6 +43,11 @@ impl Task {
             Due::Expiry(ExpiryAction::Stop) => self.stop_for_good().await,
             Due::Restart => self.carry_out(Request::Start, Asker::RestartPolicy).await,
             Due::Snapshot => self.take_scheduled_snapshot().await,
+            Due::Probe => {
+                self.ask_workload();
+                Ok(())
+            }
+            Due::Idle => self.look_for_idleness().await,
         }
     }
 
@@ -60,7 +68,9 @@ impl Task {
     }
 
     fn agenda(&self) -> Vec<(Instant, Due)> {
-        agenda(&self.record, &self.live)
+        let probe = self.probe_due().map(|at| (at, Due::Probe));
+        let idle = self.idle_due().map(|at| (at, Due::Idle));
+        agenda(&self.record, &self.live).into_iter().chain(probe).chain(idle).collect()
     }
 
     /// Decides, with the fact of an end and in the same commit, whether and when the instance is started again.

@@ -1,4 +1,4 @@
-//! Changes of what is on record of an instance and moves no phase: its labels, its restart policy, the end of its time, its snapshot schedule.
+//! Changes of what is on record of an instance and moves no phase: its labels, what it does by itself, and when.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,6 +9,8 @@ use tokio::sync::oneshot;
 use super::Fleet;
 use super::create::check_tags;
 use super::error::FleetError;
+use super::health::{self, HealthCheck};
+use super::idle::{self, AutoStandby};
 use super::record::{Expiry, Record, Schedule, StoredRestartPolicy, View};
 use super::slot::Order;
 use super::snapshot::next_due;
@@ -30,6 +32,10 @@ pub struct Amendment {
     pub expiry: Option<Option<Expiry>>,
     /// When its snapshots are taken by themselves; `Some(None)` for never.
     pub schedule: Option<Option<Schedule>>,
+    /// How it is found out whether its workload is well; `Some(None)` for not at all.
+    pub health: Option<Option<HealthCheck>>,
+    /// When it goes to standby by itself; `Some(None)` for never.
+    pub auto_standby: Option<Option<AutoStandby>>,
 }
 
 impl Fleet {
@@ -54,8 +60,9 @@ impl Fleet {
     }
 }
 
+/// Whether all is inside its limits that does not depend on the instance.
 fn check(amendment: &Amendment, now: Instant) -> Result<(), FleetError> {
-    let Amendment { tags, restart, expiry, schedule } = amendment;
+    let Amendment { tags, restart, expiry, schedule, health: _, auto_standby: _ } = amendment;
     tags.as_ref().map_or(Ok(()), check_tags)?;
     restart.as_ref().map_or(Ok(()), check_restart)?;
     expiry.flatten().map_or(Ok(()), |expiry| check_expiry(expiry, now))?;
@@ -98,7 +105,7 @@ fn check_schedule(schedule: &Schedule) -> Result<(), FleetError> {
     prefix.parse::<SnapshotName>().map(drop).map_err(FleetError::from)
 }
 
-fn within((field, value, least, most): (&'static str, u64, u64, u64)) -> Result<(), FleetError> {
+pub(super) fn within((field, value, least, most): (&'static str, u64, u64, u64)) -> Result<(), FleetError> {
     if (least..=most).contains(&value) {
         return Ok(());
     }
@@ -111,6 +118,9 @@ impl Task {
         if self.live.state == State::Deleted {
             return Err(FleetError::NotFound { key: self.record.id.to_string() });
         }
+        amendment.health.iter().flatten().try_for_each(|check| health::check(check, &*self.host.prober))?;
+        let hypervisor = self.hypervisor()?;
+        amendment.auto_standby.iter().flatten().try_for_each(|auto| idle::check(auto, hypervisor.describe()))?;
         let before = (self.live.clone(), self.record.clone());
         let changes = self.take_over(amendment)?;
         if changes.is_empty() {
@@ -126,7 +136,7 @@ impl Task {
     }
 
     fn take_over(&mut self, amendment: Amendment) -> Result<Vec<FactBody>, FleetError> {
-        let Amendment { tags, restart, expiry, schedule } = amendment;
+        let Amendment { tags, restart, expiry, schedule, health, auto_standby } = amendment;
         let mut changes = Vec::new();
         if let Some(tags) = tags {
             changes.push(amended("tags", &tags)?);
@@ -148,6 +158,16 @@ impl Task {
             self.live.snapshot_due_ns =
                 schedule.as_ref().and_then(|schedule| next_due(schedule, self.host.clock.now()));
             self.change_record(|record| record.spec.schedule = schedule);
+        }
+        if let Some(health) = health {
+            changes.push(amended("health_check", &health)?);
+            self.watched = None;
+            self.change_record(|record| record.spec.health = health);
+        }
+        if let Some(auto_standby) = auto_standby {
+            changes.push(amended("auto_standby", &auto_standby)?);
+            self.idle = None;
+            self.change_record(|record| record.spec.auto_standby = auto_standby);
         }
         Ok(changes)
     }

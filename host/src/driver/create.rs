@@ -15,7 +15,7 @@ use super::request::{Intent, Request};
 use super::slot::{Reply, Slot};
 use super::snapshot::on_disk;
 use super::task::{Task, blocking, intended, refused};
-use super::{Fleet, amend};
+use super::{Fleet, amend, health, idle};
 use crate::billing::{Fact, FactBody};
 use crate::hypervisor::Capability;
 use crate::id::{InstanceId, TenantId};
@@ -141,6 +141,8 @@ impl Host {
             account: receipt.account.ok_or_else(|| missing("the account of a receipt"))?,
             last_fact: receipt.last_seq,
             deleted: None,
+            health: None,
+            idle_since: None,
         };
         let slot = Arc::new(Slot::new(receipt.row.ok_or_else(|| missing("the row of a receipt"))?, view));
         self.directory_mut().insert(slot.clone());
@@ -173,6 +175,8 @@ impl Host {
             restart: new.restart,
             expiry: new.expiry,
             schedule: None,
+            health: new.health,
+            auto_standby: new.auto_standby,
         };
         Ok(Record { id, tenant, name: new.name, spec, snapshots: Vec::new() })
     }
@@ -230,7 +234,10 @@ impl Host {
         }
         check_tags(&new.tags)?;
         amend::check_restart(&new.restart)?;
-        new.expiry.map_or(Ok(()), |expiry| amend::check_expiry(expiry, self.clock.now()))
+        new.expiry.map_or(Ok(()), |expiry| amend::check_expiry(expiry, self.clock.now()))?;
+        new.health.as_ref().map_or(Ok(()), |check| health::check(check, &*self.prober))?;
+        let hypervisor = self.hypervisor(new.hypervisor.as_deref().unwrap_or(self.default_hypervisor))?;
+        new.auto_standby.map_or(Ok(()), |auto| idle::check(&auto, hypervisor.describe()))
     }
 }
 

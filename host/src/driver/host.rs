@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use super::alarm::Alarms;
 use super::calendar::Calendar;
 use super::error::FleetError;
+use super::health::Prober;
 use super::record::Record;
 use super::slot::Slot;
 use crate::billing::account::Reader;
@@ -26,6 +27,7 @@ pub(super) struct Host {
     pub(super) images: Arc<Images>,
     pub(super) instances: PathBuf,
     pub(super) alive: Option<Alive>,
+    pub(super) prober: Arc<dyn Prober>,
     pub(super) calendar: Calendar,
     pub(super) alarms: Alarms,
     pub(super) directory: RwLock<Directory>,

@@ -11,7 +11,9 @@ mod copy;
 mod create;
 mod error;
 mod fork;
+mod health;
 mod host;
+mod idle;
 mod operate;
 mod record;
 mod recover;
@@ -29,6 +31,8 @@ use tokio::sync::{oneshot, watch};
 pub use amend::Amendment;
 pub use error::FleetError;
 pub use fork::NewFork;
+pub use health::{Health, HealthCheck, HealthStatus, Probe, Prober};
+pub use idle::AutoStandby;
 pub use record::{
     Disk, Expiry, ExpiryAction, Live, NewInstance, Record, Restarts, SavedMemory, Schedule, Snapshot, Spec, View,
 };
@@ -67,6 +71,8 @@ pub struct Parts {
     pub instances: PathBuf,
     /// The last proof that the host was alive before this start.
     pub alive: Option<Alive>,
+    /// Asks workloads whether they are well.
+    pub prober: Arc<dyn Prober>,
 }
 
 /// What to wait for.
@@ -101,6 +107,7 @@ impl Fleet {
             images: parts.images,
             instances: parts.instances,
             alive: parts.alive,
+            prober: parts.prober,
             calendar: calendar::Calendar::default(),
             alarms: alarm::Alarms::default(),
             directory: RwLock::new(directory),
@@ -364,7 +371,9 @@ fn opened(stored: StoredInstance) -> Result<Slot, FleetError> {
     let deleted = stored.deleted.map(|_| stored.account.tracker.since);
     let record = Arc::new(Record { id: stored.id, tenant: stored.tenant, name: stored.name, spec, snapshots });
     let last_fact = stored.last_fact.unwrap_or_default();
-    Ok(Slot::new(stored.row, View { record, live, account: stored.account, last_fact, deleted }))
+    let account = stored.account;
+    let view = View { record, live, account, last_fact, deleted, health: None, idle_since: None };
+    Ok(Slot::new(stored.row, view))
 }
 
 /// Whether a wait is over: reached, or never to be reached.

@@ -171,7 +171,9 @@ impl Task {
                 last_ns: Some(at.meter.0),
                 due_ns: None,
             },
-            Asker::Client | Asker::Expiry | Asker::Schedule => Restarts::default(),
+            Asker::Client | Asker::Expiry | Asker::Schedule | Asker::HealthCheck | Asker::AutoStandby => {
+                Restarts::default()
+            }
         };
         self.live.error = None;
         self.live.cause = None;
@@ -353,12 +355,23 @@ impl Task {
 
     /// Nothing runs any more: closes the interval.
     pub(super) async fn gone(&mut self, cause: ExitCause, stamp: Stamp) -> Result<(), FleetError> {
+        let cause = self.cause_of_stop(cause);
+        if cause == ExitCause::Unhealthy {
+            let problem = self.health().and_then(|health| health.problem).unwrap_or_default();
+            self.live.error = Some(format!("its workload was unhealthy: {problem}"));
+        }
         self.machine = None;
         self.live.intent = None;
         self.live.cause = Some(cause);
         self.live.stopped = Some(self.reading(stamp).meter);
         self.enter(Event::Exited(cause), stamp).await?;
         self.drop_memory().await
+    }
+
+    /// Why it stopped, if it did so because of the stop under way: what was unhealthy was not asked to stay so.
+    pub(super) fn cause_of_stop(&self, cause: ExitCause) -> ExitCause {
+        let by = self.live.intent.as_ref().map(|intent| intent.by);
+        if by == Some(Asker::HealthCheck) { ExitCause::Unhealthy } else { cause }
     }
 
     /// Removes what is left of the memory of a machine that has ended.

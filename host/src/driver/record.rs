@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::health::{Health, HealthCheck};
+use super::idle::AutoStandby;
 use super::request::Intent;
 use crate::billing::account::Account;
 use crate::id::{ImageName, InstanceId, InstanceName, SnapshotName, TenantId};
@@ -41,6 +43,10 @@ pub struct NewInstance {
     pub restart: RestartPolicy,
     /// When its time is over.
     pub expiry: Option<Expiry>,
+    /// How it is found out whether its workload is well.
+    pub health: Option<HealthCheck>,
+    /// When it goes to standby by itself.
+    pub auto_standby: Option<AutoStandby>,
 }
 
 /// The end of an instance's time.
@@ -178,6 +184,12 @@ pub struct Spec {
     pub expiry: Option<Expiry>,
     /// When its snapshots are taken by themselves.
     pub schedule: Option<Schedule>,
+    /// How it is found out whether its workload is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthCheck>,
+    /// When it goes to standby by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_standby: Option<AutoStandby>,
 }
 
 impl Spec {
@@ -276,4 +288,8 @@ pub struct View {
     pub last_fact: u64,
     /// When the record was closed.
     pub deleted: Option<Instant>,
+    /// What is known of its workload; none if it is not asked. Only what happens since the start of the daemon.
+    pub health: Option<Health>,
+    /// Since when it may turn out to be idle; none if that is of no interest.
+    pub idle_since: Option<Instant>,
 }

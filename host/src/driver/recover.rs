@@ -279,8 +279,8 @@ impl Task {
             return self.finish().await;
         }
         let cause = match self.live.command() {
-            Some(Command::Stop) if cause == ExitCause::Guest => ExitCause::Requested,
-            Some(Command::Stop | Command::Delete) => ExitCause::Forced,
+            Some(Command::Stop) if cause == ExitCause::Guest => self.cause_of_stop(ExitCause::Requested),
+            Some(Command::Stop | Command::Delete) => self.cause_of_stop(ExitCause::Forced),
             Some(Command::Start) if cause != ExitCause::Guest => ExitCause::LaunchFailed,
             Some(
                 Command::Start

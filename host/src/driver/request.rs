@@ -111,6 +111,8 @@ enum AskerText {
     RestartPolicy,
     Expiry,
     Schedule,
+    HealthCheck,
+    AutoStandby,
 }
 
 impl Request {

@@ -21,6 +21,10 @@ pub(super) enum Order {
     Fork,
     /// Change what is on record, and answer.
     Amend { amendment: Box<Amendment>, reply: Reply },
+    /// Something came in for it; wake it if that is wanted, and answer.
+    Activity { wake: bool, reply: Reply },
+    /// What its workload has answered in this launch.
+    Probed { incarnation: u32, answer: Result<(), String> },
     /// Something of its own is due.
     Alarm,
     /// Ask again for what a failed policy owes.

@@ -9,7 +9,9 @@ use tokio::time::{Instant as Deadline, sleep, timeout_at};
 
 use super::error::FleetError;
 use super::fork::Expecting;
+use super::health::Watched;
 use super::host::Host;
+use super::idle::Idle;
 use super::record::{Live, Record, View};
 use super::request::{Intent, Request};
 use super::slot::{Order, Reply, Slot};
@@ -45,6 +47,10 @@ pub(super) struct Task {
     pub(super) not_before: Option<Instant>,
     /// Forks under way, each with whoever waits for it.
     pub(super) expecting: Vec<Expecting>,
+    /// The probes of its workload.
+    pub(super) watched: Option<Watched>,
+    /// The time in which it may turn out to be idle.
+    pub(super) idle: Option<Idle>,
     orders: mpsc::Receiver<Order>,
     reply: Option<Reply>,
 }
@@ -69,6 +75,8 @@ impl Task {
             machine: None,
             not_before: None,
             expecting: Vec::new(),
+            watched: None,
+            idle: None,
             orders,
             reply: None,
         }
@@ -119,8 +127,19 @@ impl Task {
         match order {
             Order::Carry { request, reply } => {
                 self.owe(reply);
+                self.idle = None;
                 let outcome = self.carry_out(request, Asker::Client).await;
                 self.answer(outcome);
+            }
+            Order::Activity { wake, reply } => {
+                self.owe(reply);
+                let outcome = self.take_up_activity(wake).await;
+                self.answer(outcome);
+            }
+            Order::Probed { incarnation, answer } => {
+                if let Err(error) = self.probed(incarnation, answer).await {
+                    tracing::warn!(instance = %self.record.id, %error, "what is unhealthy could not be stopped");
+                }
             }
             Order::Fork => self.make_forks().await,
             Order::Amend { amendment, reply } => {
@@ -396,13 +415,15 @@ impl Task {
         Ok(())
     }
 
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         self.slot.publish(View {
             record: self.record.clone(),
             live: self.live.clone(),
             account: self.account.clone(),
             last_fact: self.last_fact,
             deleted: (self.live.state == State::Deleted).then_some(self.account.tracker.since),
+            health: self.health(),
+            idle_since: self.idle_since(),
         });
         self.set_alarm();
     }

@@ -4,6 +4,7 @@
 //! control each, and a stream of what was [`Observed`] of it. Nothing here knows phases, billing or the journal; nothing outside
 //! knows QMP. Every instant is a [`Stamp`]: the raw host clocks at the moment of the act, not of the bookkeeping.
 
+mod ask;
 mod capability;
 mod check;
 mod cloud_hypervisor;
@@ -36,6 +37,7 @@ use crate::billing::BootId;
 use crate::clock;
 use crate::id::{InstanceId, InstanceName};
 
+pub use ask::ask_console;
 pub use capability::{Capabilities, Capability, Kind};
 pub use cloud_hypervisor::{CloudHypervisor, CloudHypervisorConfig};
 pub use error::{HypervisorError, SnapshotDefect};

@@ -269,11 +269,11 @@ mirror!(
 );
 mirror!(
     /// Who asked for a command.
-    vm::Asker { Client, RestartPolicy, Expiry, Schedule }
+    vm::Asker { Client, RestartPolicy, Expiry, Schedule, HealthCheck, AutoStandby }
 );
 mirror!(
     /// Why an instance stopped.
-    vm::ExitCause { Requested, Forced, Guest, Crashed, HostLost, LaunchFailed, Discarded }
+    vm::ExitCause { Requested, Forced, Guest, Crashed, HostLost, LaunchFailed, Discarded, Unhealthy }
 );
 
 mirror!(

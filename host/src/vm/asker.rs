@@ -11,11 +11,16 @@ pub enum Asker {
     Expiry,
     /// The instance's snapshot schedule.
     Schedule,
+    /// Its workload was found unhealthy.
+    HealthCheck,
+    /// It had nothing to do.
+    AutoStandby,
 }
 
 impl Asker {
     /// Every one.
-    pub const ALL: [Asker; 4] = [Asker::Client, Asker::RestartPolicy, Asker::Expiry, Asker::Schedule];
+    pub const ALL: [Asker; 6] =
+        [Asker::Client, Asker::RestartPolicy, Asker::Expiry, Asker::Schedule, Asker::HealthCheck, Asker::AutoStandby];
 
     /// Lower-case words joined by hyphens, as in the journal.
     pub fn as_str(self) -> &'static str {
@@ -24,6 +29,8 @@ impl Asker {
             Asker::RestartPolicy => "restart-policy",
             Asker::Expiry => "expiry",
             Asker::Schedule => "schedule",
+            Asker::HealthCheck => "health-check",
+            Asker::AutoStandby => "auto-standby",
         }
     }
 }

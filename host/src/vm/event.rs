@@ -79,11 +79,13 @@ pub enum ExitCause {
     LaunchFailed,
     /// A standby was stopped: its snapshot is gone.
     Discarded,
+    /// Its workload failed its health check, and it was ended to be started again.
+    Unhealthy,
 }
 
 impl ExitCause {
     /// Every cause.
-    pub const ALL: [ExitCause; 7] = [
+    pub const ALL: [ExitCause; 8] = [
         ExitCause::Requested,
         ExitCause::Forced,
         ExitCause::Guest,
@@ -91,6 +93,7 @@ impl ExitCause {
         ExitCause::HostLost,
         ExitCause::LaunchFailed,
         ExitCause::Discarded,
+        ExitCause::Unhealthy,
     ];
 
     /// Lower-case words joined by hyphens, as in the journal.
@@ -103,6 +106,7 @@ impl ExitCause {
             ExitCause::HostLost => "host-lost",
             ExitCause::LaunchFailed => "launch-failed",
             ExitCause::Discarded => "discarded",
+            ExitCause::Unhealthy => "unhealthy",
         }
     }
 }

@@ -85,7 +85,7 @@ impl RestartPolicy {
         let failed = match cause {
             ExitCause::Requested | ExitCause::Forced | ExitCause::Discarded => return false,
             ExitCause::Guest => exit_code.is_some_and(|code| code != 0),
-            ExitCause::Crashed | ExitCause::HostLost | ExitCause::LaunchFailed => true,
+            ExitCause::Crashed | ExitCause::HostLost | ExitCause::LaunchFailed | ExitCause::Unhealthy => true,
         };
         match self.mode {
             RestartMode::Never => false,

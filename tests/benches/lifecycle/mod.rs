@@ -230,6 +230,7 @@ pub(crate) fn run(report: &mut Report) {
             accelerator: Some(tallyman::hypervisor::Accelerator::Tcg),
             jwt: None,
             token: Some(TOKEN.into()),
+            probe_networks: Vec::new(),
             supervisor: Some(env!("CARGO_BIN_EXE_daemon").into()),
             journal: tallyman::journal::Options::default(),
         });

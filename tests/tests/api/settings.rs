@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tallyman_tests::daemon::{Api, Daemon};
 
-use crate::daemon;
+use crate::{daemon, hypervisors};
 
 fn id_of(instance: &Value) -> String {
     instance["id"].as_str().expect("an id").to_owned()
@@ -101,6 +101,14 @@ fn what_is_on_record_can_be_changed_and_what_can_not_be_is_refused() {
         (json!({"restart_policy": {"policy": "sometimes"}}), 400, "invalid", "on_failure"),
         (json!({"restart_policy": {"policy": "always", "backoff": "48h"}}), 400, "invalid", "restart_policy.backoff"),
         (json!({"health_check": {"type": "tcp", "tcp": {"port": 80}}}), 409, "unsupported", "no network"),
+        (
+            json!({"health_check": {"type": "tcp", "tcp": {"address": "127.0.0.1:80"}}}),
+            409,
+            "unsupported",
+            "--probe-network",
+        ),
+        (json!({"health_check": {"type": "exec", "exec": {"command": ["true"]}}}), 409, "unsupported", "console"),
+        (json!({"auto_standby": {"idle_after": "1ms"}}), 400, "invalid", "auto_standby.idle_after"),
         (json!({"colour": "blue"}), 400, "unknown_field", "colour"),
     ];
     for (change, status, code, words) in rows {
@@ -186,4 +194,120 @@ fn snapshots_and_forks_by_command_line() {
     for arguments in [&["snapshot", "list", "web-3"][..], &["instance", "get", "web"], &["snapshot", "list", "web"]] {
         assert!(daemon.cli(arguments).status.success(), "{arguments:?}");
     }
+}
+
+#[test]
+fn a_guest_that_hangs_is_found_on_its_console_and_started_again_under_every_hypervisor() {
+    let daemon = daemon();
+    let api = daemon.api();
+    for hypervisor in hypervisors::here(&daemon) {
+        let check = json!({
+            "type": "console", "console": {"send": "p", "expect": "PONG"},
+            "interval": "100ms", "timeout": "5s", "failure_threshold": 1, "start_period": "0s",
+        });
+        let new = json!({
+            "name": format!("well-{hypervisor}"), "image": "tiny", "hypervisor": hypervisor, "cmdline": format!("vmm={hypervisor}"),
+            "stop_grace_ms": 0, "health_check": check, "restart_policy": {"policy": "on_failure", "backoff": "50ms"},
+        });
+        let id = id_of(&api.post("/instances", &new).done());
+        let is_well = |is: &Value| is["health"]["status"] == json!("healthy");
+        until(api, &id, is_well);
+        api.patch(
+            &format!("/instances/{id}"),
+            &json!({"health_check": {
+                "type": "console", "console": {"send": "p", "expect": "PONG"}, "interval": "100ms", "timeout": "500ms",
+            }}),
+        )
+        .done();
+        daemon.type_to(&id, 'x');
+        until(api, &id, |is| is["session"] == json!(2) && is_well(is));
+        let kinds = kinds(api, &id);
+        let at = kinds.iter().position(|kind| kind == "stop by health-check").expect("a stop");
+        assert_eq!(
+            kinds[at + 1..at + 4],
+            ["shutdown", "stopped", "start by restart-policy"],
+            "{hypervisor}: {kinds:?}"
+        );
+        api.check_time(&id);
+        api.delete(&format!("/instances/{id}?grace_ms=0")).done();
+    }
+}
+
+#[test]
+fn what_has_nothing_to_do_goes_to_standby_and_activity_keeps_it_awake_or_wakes_it() {
+    let daemon = daemon();
+    let api = daemon.api();
+    for hypervisor in hypervisors::here(&daemon) {
+        // The guest sleeps between its heartbeats; how much of a processor that takes depends on who runs it.
+        let new = json!({
+            "name": format!("idle-{hypervisor}"), "image": "tiny", "hypervisor": hypervisor, "cmdline": format!("vmm={hypervisor}"),
+            "auto_standby": {"idle_after": "2s", "cpu_permille": 900},
+        });
+        let answer = api.post("/instances", &new);
+        let id = id_of(&answer.done());
+        api.wait(&id, "Running");
+        let activity = format!("/instances/{id}/activity");
+        for beat in [10, 20, 30, 40] {
+            let line = format!("HB {beat}");
+            api.follow(&format!("/instances/{id}/logs?follow=true&tail=1000"), |said| said == line);
+            api.post(&activity, &json!({})).done();
+        }
+        let before = kinds(api, &id).len();
+        if !goes_to_standby(&daemon, &id, &hypervisor) {
+            continue;
+        }
+        assert_eq!(kinds(api, &id)[before..], ["standby by auto-standby", "paused", "standby"], "{hypervisor}");
+        assert_eq!(daemon.machines_of(&id), []);
+        assert_eq!(api.post(&activity, &json!({})).done()["state"], json!("Standby"), "it is told, not woken");
+        assert_eq!(api.post(&activity, &json!({"wake": true})).done()["state"], json!("Running"));
+        api.patch(&format!("/instances/{id}"), &json!({"auto_standby": null})).done();
+        let beats = daemon.heartbeats(&id);
+        assert!(beats.iter().copied().eq(1..=beats.len() as u64), "{hypervisor}: {beats:?}");
+        api.check_time(&id);
+        api.delete(&format!("/instances/{id}?grace_ms=0")).done();
+    }
+}
+
+/// Looks at an instance until it is so.
+fn until(api: &Api, id: &str, so: impl Fn(&Value) -> bool) -> Value {
+    loop {
+        let is = api.instance(id);
+        if so(&is) {
+            return is;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+/// Waits until it does; where its monitor can't save on this host, checks that it was tried, that it runs on, and says so.
+fn goes_to_standby(daemon: &Daemon, id: &str, hypervisor: &str) -> bool {
+    let api = daemon.api();
+    let error = |is: &Value| is["state_error"].as_str().unwrap_or_default().to_owned();
+    let is = until(api, id, |is| {
+        is["state"] == json!("Standby") || (is["state"] == json!("Running") && !error(is).is_empty())
+    });
+    if is["state"] == json!("Standby") {
+        return true;
+    }
+    assert!(error(&is).contains("GetNestedState"), "{hypervisor}: {}", error(&is));
+    eprintln!("NOT RUN for {hypervisor}: it can't save memory on this host: {}", error(&is));
+    api.delete(&format!("/instances/{id}?grace_ms=0")).done();
+    false
+}
+
+#[test]
+fn a_guest_that_works_is_not_idle() {
+    let daemon = daemon();
+    let api = daemon.api();
+    let new = json!({
+        "name": "busy", "image": "tiny", "cmdline": "flood", "skip_guest_agent": true,
+        "auto_standby": {"idle_after": "1s", "cpu_permille": 20},
+    });
+    let id = id_of(&api.post("/instances", &new).done());
+    api.wait(&id, "Running");
+    let begun = until(api, &id, |is| is["idle_since"].is_string())["idle_since"].clone();
+    // A second has passed, and it was looked at, when another one begins.
+    until(api, &id, |is| is["idle_since"] != begun);
+    assert_eq!(api.instance(&id)["state"], json!("Running"));
+    assert!(kinds(api, &id).iter().all(|kind| !kind.contains("auto-standby")));
 }

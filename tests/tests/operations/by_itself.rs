@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tallyman::billing::FactBody;
-use tallyman::driver::{Amendment, Expiry, ExpiryAction, FleetError};
+use tallyman::driver::{Amendment, AutoStandby, Expiry, ExpiryAction, FleetError, HealthCheck, HealthStatus, Probe};
 use tallyman::hypervisor::{Initiator, Observed};
 use tallyman::id::InstanceId;
 use tallyman::units::{Instant, Nanos};
@@ -287,6 +287,156 @@ fn memory_is_resized_where_that_is_possible_and_the_new_shape_is_a_fact() {
     assert_eq!(rig.double.memory_bytes(&id), Some(48 * mib));
     let shapes: Vec<_> = rig.check_time(&id).iter().map(|piece| piece.shape.memory_bytes / mib).collect();
     assert_eq!((shapes[0], shapes[3], shapes[shapes.len() - 1]), (16, 32, 48), "{shapes:?}");
+}
+
+fn health_check(start_period_ms: u64) -> HealthCheck {
+    HealthCheck {
+        probe: Probe::Console { send: "p".into(), expect: "PONG".into() },
+        interval_ms: 10_000,
+        timeout_ms: 60_000,
+        failures_max: 2,
+        start_period_ms,
+    }
+}
+
+/// An instance whose workload is asked, and is started again if it has to be.
+fn asked(rig: &Rig, mode: RestartMode, start_period_ms: u64) -> InstanceId {
+    let mut new = rig.new_instance("a");
+    new.restart = RestartPolicy { mode, backoff_ms: 10_000, attempts_max: Some(1), stable_after_ms: 600_000 };
+    new.health = Some(health_check(start_period_ms));
+    let id = rig.try_create(new).expect("created").record.id.clone();
+    boot(rig, &id);
+    id
+}
+
+/// Waits until the workload is asked, answers, and waits until that is taken up.
+fn answer(rig: &Rig, id: &InstanceId, answer: Result<(), &str>) -> HealthStatus {
+    rig.run(rig.prober.asked());
+    let mut views = rig.fleet().views(&rig.tenant, id).expect("known");
+    let checked = |view: &tallyman::driver::View| view.health.as_ref().and_then(|health| health.checked_ns);
+    let before = checked(&views.borrow_and_update());
+    rig.prober.answer(answer);
+    let view = rig.run(async { views.wait_for(|view| checked(view) != before).await.expect("it goes on").clone() });
+    view.health.as_ref().expect("it is asked").status
+}
+
+#[test]
+fn what_is_unhealthy_is_stopped_and_started_again_as_often_as_its_policy_allows() {
+    let mut rig = Rig::default();
+    let id = asked(&rig, RestartMode::OnFailure, 0);
+    assert_eq!(answer(&rig, &id, Ok(())), HealthStatus::Healthy);
+    rig.pass(10 * SECOND);
+    assert_eq!(answer(&rig, &id, Err("it is silent")), HealthStatus::Healthy);
+    rig.pass(10 * SECOND);
+    rig.run(rig.prober.asked());
+    rig.prober.answer(Err("it is silent"));
+    reach(&rig, &id, Phase::Stopped);
+    let story = ["intended stop by health-check", "shutdown", "stopped unhealthy"];
+    assert_eq!(rig.story_after(&id, 4), story);
+    let view = rig.view(&id);
+    assert_eq!(view.live.error.as_deref(), Some("its workload was unhealthy: it is silent"));
+    assert_eq!((&view.health, view.live.restarts.due_ns.is_some()), (&None, true));
+    rig.pass(10 * SECOND);
+    reach(&rig, &id, Phase::Initializing);
+    boot(&rig, &id);
+    // There is no second attempt: it is left to run, and to be looked at.
+    assert_eq!(answer(&rig, &id, Err("it is silent")), HealthStatus::Starting);
+    rig.pass(10 * SECOND);
+    assert_eq!(answer(&rig, &id, Err("it is silent")), HealthStatus::Unhealthy);
+    rig.pass(10 * SECOND);
+    assert_eq!(answer(&rig, &id, Ok(())), HealthStatus::Healthy);
+    assert_eq!(rig.view(&id).live.state.phase(), Some(Phase::Running));
+    let stopped = rig.check_time(&id).into_iter().find(|piece| piece.phase == Phase::Stopped).expect("a stop");
+    assert!(stopped.length() >= Nanos(10_000_000_000), "downtime is stopped: {:?}", stopped.length());
+}
+
+#[test]
+fn what_is_unhealthy_and_has_no_policy_runs_on_and_says_so() {
+    let mut rig = Rig::default();
+    let id = asked(&rig, RestartMode::Never, 15_000);
+    for (wait, status) in [
+        (0, HealthStatus::Starting),
+        (10, HealthStatus::Starting),
+        (10, HealthStatus::Starting),
+        (10, HealthStatus::Unhealthy),
+    ] {
+        rig.pass(wait * SECOND);
+        assert_eq!(answer(&rig, &id, Err("no")), status);
+    }
+    assert_eq!(rig.story(&id).len(), 4, "an answer is no fact");
+    let health = rig.view(&id).health.clone().expect("it is asked");
+    assert_eq!((health.failures, health.problem.as_deref()), (2, Some("no")));
+    rig.amend(&id, Amendment { health: Some(None), ..Amendment::default() }).expect("amended");
+    assert_eq!(rig.view(&id).health, None);
+    rig.pass(3_600 * SECOND);
+    rig.amend(&id, Amendment { health: Some(Some(health_check(0))), ..Amendment::default() }).expect("amended");
+    assert_eq!(answer(&rig, &id, Ok(())), HealthStatus::Healthy);
+}
+
+#[test]
+fn an_answer_of_an_earlier_launch_and_of_a_held_guest_counts_for_nothing() {
+    let rig = Rig::default();
+    let id = asked(&rig, RestartMode::Never, 0);
+    rig.run(rig.prober.asked());
+    rig.command(&id, Command::Stop).expect("stopped");
+    rig.command(&id, Command::Start).expect("started");
+    rig.run(rig.prober.asked());
+    rig.prober.answer(Err("of the first launch"));
+    rig.prober.answer(Ok(()));
+    let mut views = rig.fleet().views(&rig.tenant, &id).expect("known");
+    let well = |view: &std::sync::Arc<tallyman::driver::View>| {
+        view.health.as_ref().is_some_and(|health| health.checked_ns.is_some())
+    };
+    let view = rig.run(async { views.wait_for(well).await.expect("it goes on").clone() });
+    let health = view.health.clone().expect("it is asked");
+    assert_eq!((health.status, health.problem), (HealthStatus::Healthy, None));
+}
+
+#[test]
+fn a_daemon_that_dies_while_it_stops_what_is_unhealthy_still_says_why_it_stopped() {
+    let mut rig = Rig::default();
+    let id = asked(&rig, RestartMode::Always, 0);
+    assert_eq!(answer(&rig, &id, Err("no")), HealthStatus::Starting);
+    rig.pass(10 * SECOND);
+    let gate = rig.double.hold_after(&id, Call::RequestStop);
+    rig.run(rig.prober.asked());
+    rig.prober.answer(Err("no"));
+    rig.run(gate.reached());
+    rig.crash();
+    rig.start(Host::StayedUp);
+    reach(&rig, &id, Phase::Stopped);
+    assert_eq!(rig.story(&id).last().map(String::as_str), Some("stopped unhealthy"));
+    assert!(rig.view(&id).live.restarts.due_ns.is_some());
+    rig.check_time(&id);
+}
+
+#[test]
+fn a_check_that_can_not_be_made_is_refused_with_what_is_wrong() {
+    let rig = Rig::default();
+    let tcp = Probe::Tcp { address: "127.0.0.1:1".parse().expect("an address") };
+    let rows = [
+        (HealthCheck { interval_ms: 99, ..health_check(0) }, "health_check.interval"),
+        (HealthCheck { timeout_ms: 60_001, ..health_check(0) }, "health_check.timeout"),
+        (HealthCheck { failures_max: 0, ..health_check(0) }, "health_check.failure_threshold"),
+        (
+            HealthCheck { probe: Probe::Console { send: String::new(), expect: String::new() }, ..health_check(0) },
+            "expect",
+        ),
+        (HealthCheck { probe: tcp, ..health_check(0) }, "there is no network"),
+    ];
+    for (check, words) in rows {
+        let mut new = rig.new_instance("refused");
+        new.health = Some(check);
+        let error = rig.try_create(new).expect_err("refused").to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    for (idle_after_ms, cpu_permille_max, words) in [(999, 0, "idle_after"), (1_000, 1_001, "cpu_permille")] {
+        let auto = AutoStandby { idle_after_ms, cpu_permille_max };
+        let mut new = rig.new_instance("refused");
+        new.auto_standby = Some(auto);
+        let error = rig.try_create(new).expect_err("refused").to_string();
+        assert!(error.contains(words), "{error}");
+    }
 }
 
 #[test]

@@ -128,6 +128,10 @@ pub struct UpdateInstance {
     /// How to find out whether its workload is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
+    /// When it goes to standby by itself; null for never.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<AutoStandby>)]
+    pub auto_standby: Option<Option<AutoStandby>>,
     /// Its time is over so long from now, such as `1h30m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<String>,
@@ -146,15 +150,71 @@ fn present<'a, T: Deserialize<'a>, D: Deserializer<'a>>(from: D) -> Result<Optio
 }
 
 /// How to find out whether a workload is well.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct HealthCheck {
-    /// What to ask. Nothing can be asked of guests so far: only `none` is accepted.
+    /// What to ask; the field of the same name says the rest.
     #[serde(rename = "type", default)]
     pub kind: HealthCheckKind,
-    /// The rest, which means nothing without a way to ask.
-    #[serde(flatten)]
-    #[schema(ignore)]
-    pub rest: serde_json::Map<String, serde_json::Value>,
+    /// A question on the guest's console.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console: Option<ConsoleCheck>,
+    /// A request to an HTTP server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<NetworkCheck>,
+    /// A connection to a TCP port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<NetworkCheck>,
+    /// A program in the guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec: Option<ExecCheck>,
+    /// From an answer to the next question, such as `10s`, which it is if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<String>,
+    /// How long an answer may take, such as `2s`, which it is if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    /// So many failures in a row make it unhealthy; 3 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_threshold: Option<u32>,
+    /// Failures so soon after the launch do not count, such as `30s`; all count if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_period: Option<String>,
+}
+
+/// A question on the guest's console.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConsoleCheck {
+    /// What is typed, as it is; nothing if absent: then the guest has to write by itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub send: String,
+    /// What the guest has to write after that.
+    pub expect: String,
+}
+
+/// A question at an address.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkCheck {
+    /// Where the daemon reaches the workload, such as `10.0.0.2:8080`, in a network that the operator has opened for health checks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// A port alone says nothing here: guests have no network of the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Path and query of an HTTP request; `/` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+/// A program in the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExecCheck {
+    /// The program and its arguments.
+    #[serde(default)]
+    pub command: Vec<String>,
 }
 
 /// What a health check asks.
@@ -164,12 +224,71 @@ pub enum HealthCheckKind {
     /// Nothing.
     #[default]
     None,
-    /// An HTTP server in the guest.
+    /// The guest, on its console.
+    Console,
+    /// An HTTP server: well is a status of 200 to 399.
     Http,
-    /// A TCP port of the guest.
+    /// A TCP port: well is a connection.
     Tcp,
-    /// A program in the guest.
+    /// A program in the guest; no guest has an agent that would run it, so this is refused.
     Exec,
+}
+
+/// What is known of a workload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HealthStatus {
+    /// The verdict.
+    pub status: WorkloadHealth,
+    /// Failures in a row that count.
+    pub failures: u32,
+    /// When it was asked last, in this launch and since the start of the daemon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked_at: Option<Timestamp>,
+    /// What was wrong then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// A verdict about a workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkloadHealth {
+    /// It was not well yet, and may still be starting.
+    Starting,
+    /// It was well when it was asked last, or has not failed often enough to be called otherwise.
+    Healthy,
+    /// It failed as often in a row as its check allows. A restart policy that acts on failures stops it and starts it again.
+    Unhealthy,
+}
+
+impl From<driver::HealthStatus> for WorkloadHealth {
+    fn from(status: driver::HealthStatus) -> Self {
+        match status {
+            driver::HealthStatus::Starting => WorkloadHealth::Starting,
+            driver::HealthStatus::Healthy => WorkloadHealth::Healthy,
+            driver::HealthStatus::Unhealthy => WorkloadHealth::Unhealthy,
+        }
+    }
+}
+
+/// When an instance goes to standby by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AutoStandby {
+    /// After so long in which nobody has commanded it or reported activity, and its process has used little of a processor, such as `10m`.
+    pub idle_after: String,
+    /// So much of one processor is little, in thousandths, on average over that time; 50 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_permille: Option<u32>,
+}
+
+/// Something came in for an instance.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReportActivity {
+    /// Restore it if it is in standby, and answer when it runs.
+    #[serde(default)]
+    pub wake: bool,
 }
 
 /// How much memory an instance is to have.

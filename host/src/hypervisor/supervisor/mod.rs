@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, Mode, flock};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open, setsid};
@@ -46,6 +46,10 @@ pub const SUBCOMMAND: &str = "supervise";
 
 /// Chunks that are read from one wire before the others get their turn: a flooded console must not hide the end of the VMM.
 const CHUNKS_AT_ONCE_MAX: usize = 16;
+
+/// How long a console that has just spoken is left alone: a serial port hands over one byte at a time, and to be woken for each would cost more than
+/// the guest does. A marker is received so much later at most.
+const GATHER: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 
 /// Seconds for which a supervisor tries to write the end of its VMM to a full disk.
 const FULL_DISK_S_MAX: u32 = 3_600;
@@ -127,6 +131,8 @@ struct Supervised {
     pidfd: OwnedFd,
     wires: Wires,
     console: Console,
+    /// It has just said something, and may go on.
+    console_spoke: bool,
     console_input: File,
     monitor: Monitor,
     log: BoundedLog,
@@ -160,7 +166,7 @@ impl Supervised {
             // If this fails the VMM is gone already, and has nothing to say.
             let _ = rustix::io::write(events, monitor.greeting());
         }
-        Ok(Self { vmm, pidfd, wires, console, console_input, monitor, log, events })
+        Ok(Self { vmm, pidfd, wires, console, console_spoke: false, console_input, monitor, log, events })
     }
 
     /// Reads what comes until the VMM has ended, and everything that it said before.
@@ -185,11 +191,11 @@ impl Supervised {
 
     /// Waits until there is something to do; true once the VMM has ended.
     fn wait(&self) -> io::Result<bool> {
-        let wires = [&self.wires.output, &self.wires.events, &self.wires.log];
-        let wires = wires.into_iter().flatten().map(AsFd::as_fd);
+        let console = self.wires.output.as_ref().filter(|_| !self.console_spoke);
+        let wires = [&self.wires.events, &self.wires.log].into_iter().flatten().chain(console).map(AsFd::as_fd);
         let sources = wires.chain([self.console_input.as_fd(), self.pidfd.as_fd()]);
         let mut polled: Vec<_> = sources.map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN)).collect();
-        match poll(&mut polled, None) {
+        match poll(&mut polled, self.console_spoke.then_some(&GATHER)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -200,7 +206,12 @@ impl Supervised {
     fn read(&mut self, chunks_max: usize) {
         let (wires, monitor) = (&mut self.wires, &mut self.monitor);
         let (console, events, log) = (&mut self.console, &mut self.events, &mut self.log);
-        drain(&mut wires.output, chunks_max, |bytes| console.take(bytes, events));
+        let spoke = &mut self.console_spoke;
+        *spoke = false;
+        drain(&mut wires.output, chunks_max, |bytes| {
+            *spoke = true;
+            console.take(bytes, events);
+        });
         drain(&mut wires.events, chunks_max, |bytes| monitor.take_events(bytes));
         drain(&mut wires.log, chunks_max, |bytes| {
             log.append(bytes);
