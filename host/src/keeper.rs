@@ -77,8 +77,9 @@ impl Keeper {
             let in_force = timeline.at(self.fleet.now()) == ill.policy;
             let stand_in = ill.stand_in.or_else(|| self.stand_in(tenant, &timeline, ill.policy));
             let known = self.tenancy.standing(tenant.id(), &ill.policy);
-            let recorded = known.as_ref().is_some_and(|known| known.standing == Standing::Quarantined);
-            if recorded && (stand_in.is_none() || !in_force) {
+            let is_recorded =
+                |known: &StoredStanding| known.standing == Standing::Quarantined && known.stand_in == stand_in;
+            if known.as_ref().is_some_and(is_recorded) && (stand_in.is_none() || !in_force) {
                 continue;
             }
             let reason = ill.reason.clone().unwrap_or_else(|| "it failed again and again".into());

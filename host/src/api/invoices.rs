@@ -546,9 +546,23 @@ fn heading(documents: &[StoredInvoice], kind: Kind, corrects: Option<u64>, reaso
 fn make(state: &State, archive: &Archive, order: &Order, heading: Heading) -> Result<Invoice, ApiError> {
     make_ready(state, archive, order)?;
     let named = |id: &InstanceId| named(state, &order.tenant, id);
-    let invoice = Rater::new(archive, state.library.host(), &named).invoice(order, heading)?;
-    state.accounting.charge(&order.tenant, invoice.fuel());
-    Ok(invoice)
+    let made = Rater::new(archive, state.library.host(), &named).invoice(order, heading);
+    // What is named for once is not what the tenant is under: it says nothing about that.
+    let is_in_force = order.policy.is_none() && order.book.is_none();
+    match &made {
+        Ok(invoice) => {
+            state.accounting.charge(&order.tenant, invoice.fuel());
+            if is_in_force {
+                let asked = invoice.receipts.iter().filter_map(|receipt| receipt.policy.parse().ok());
+                asked.for_each(|policy| state.accounting.rated(&order.tenant, policy));
+            }
+        }
+        Err(InvoiceError::Fault { policy, fault }) if is_in_force => {
+            state.accounting.failed_to_rate(&order.tenant, *policy, fault);
+        }
+        Err(_) => {}
+    }
+    Ok(made?)
 }
 
 /// What a candidate would have charged for a time, beside what the policies in force come to.
@@ -619,6 +633,10 @@ impl From<InvoiceError> for ApiError {
             InvoiceError::Evidence(error) => error.into(),
             InvoiceError::Fault { .. } => Self::conflict("unrated", message)
                 .hint("nothing was charged; `policy` names another one for this period, which is charged then, once"),
+            InvoiceError::Held { .. } => Self::conflict("held", message).hint(
+                "PUT /tenants/{id}/fallback with `last-good` or `standard` has another policy stand in for it; PUT \
+                 /tenants/{id}/policy with `again` trusts it again; `policy` names one for this period alone",
+            ),
             InvoiceError::Currencies(..) => Self::conflict("two_currencies", message),
             InvoiceError::Period(_) => Self::invalid(message),
             InvoiceError::Overflow => Self::conflict("too_large_a_sum", message),

@@ -191,14 +191,23 @@ pub(super) fn check_gates(
         let others = state.tenancy.tenants().into_iter().map(|other| other.id().clone());
         tenants.extend(others.filter(|other| other != tenant && tried(other)));
     }
-    let mut net = 0_i128;
+    let (mut net, mut currencies) = (0_i128, Vec::new());
     for tenant in &tenants {
         let (since, until) = (began(state, tenant, digest)?, state.fleet.now());
-        let more = compare(state, tenant, digest, since, until)?.1.net()?;
-        check_gate("max_tenant", gates.tenant, more, &format!("for '{tenant}'"))?;
+        let (currency, compared) = compare(state, tenant, digest, since, until)?;
+        let more = compared.net()?;
+        check_gate("max_tenant", gates.tenant, more, currency, &format!("for '{tenant}'"))?;
         net = net.checked_add(more).ok_or(InvoiceError::Overflow)?;
+        currencies.extend(Some(currency).filter(|&currency| currency != Currency::NONE));
     }
-    check_gate("max_net", gates.net, net, "in all")
+    let currency = currencies.first().copied().unwrap_or(Currency::NONE);
+    match currencies.iter().find(|&&other| other != currency) {
+        Some(other) if gates.net.is_some() => {
+            let message = format!("the trials are charged in {currency} and in {other}, which `max_net` can't add up");
+            Err(ApiError::conflict("two_currencies", message).hint("`max_tenant` is a bound for each tenant alone"))
+        }
+        Some(_) | None => check_gate("max_net", gates.net, net, currency, "in all"),
+    }
 }
 
 /// How much money may change, in nano-units; none is no bound.
@@ -222,12 +231,19 @@ impl Gates {
     }
 }
 
-fn check_gate(name: &str, most: Option<i128>, more: i128, whose: &str) -> Result<(), ApiError> {
+/// The policy in force stays where money goes over a bound.
+fn check_gate(name: &str, most: Option<i128>, more: i128, currency: Currency, whose: &str) -> Result<(), ApiError> {
     match most {
         Some(most) if more.unsigned_abs() > most.unsigned_abs() => {
-            let (more, most) = (Decimal::nanos(more), Decimal::nanos(most));
-            let message = format!("the trial differs by {more} {whose}; `{name}` lets {most} pass");
-            Err(ApiError::conflict("gate", message).hint("GET /tenants/{id}/shadows/{digest} shows where"))
+            let over = Decimal::nanos(more.saturating_abs().saturating_sub(most));
+            let (differs, most) = (Decimal::nanos(more), Decimal::nanos(most));
+            let message = format!(
+                "the trial differs by {differs} {currency} {whose}, and `{name}` lets {most} pass: {over} too much"
+            );
+            let needed = Decimal::nanos(more.saturating_abs());
+            Err(ApiError::conflict("gate", message).hint(format!(
+                "nothing was put in force; GET /tenants/{{id}}/shadows/{{digest}} shows where it differs, and `{name}` of {needed} or more lets it pass"
+            )))
         }
         Some(_) | None => Ok(()),
     }

@@ -270,5 +270,19 @@ pub(super) fn text(invoice: &Invoice) -> String {
     let Invoice { total, currency, payable, as_of, receipts, .. } = invoice;
     let sum = format!("total {total} {currency}, to be paid {payable} {currency}");
     let proof = format!("as of fact {}; {} calls, each with a receipt", as_of.seq, receipts.len());
-    format!("{head}\n{lines}\n\n{sum}\n{proof}")
+    format!("{head}\n{lines}\n\n{sum}\n{proof}{}", stood_in(invoice))
+}
+
+/// Which time was rated by another policy than the one that was in force, a line each.
+fn stood_in(invoice: &Invoice) -> String {
+    let mut said: Vec<String> = Vec::new();
+    for receipt in &invoice.receipts {
+        let Some(ill) = &receipt.stands_in_for else { continue };
+        let short = |digest: &String| digest.chars().take(12).collect::<String>();
+        let line = format!("\npolicy {} was quarantined; {} rated its time", short(ill), short(&receipt.policy));
+        if !said.contains(&line) {
+            said.push(line);
+        }
+    }
+    said.concat()
 }

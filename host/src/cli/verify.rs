@@ -245,8 +245,12 @@ fn line_text(report: &LineReport) -> String {
     let pieces = output::table(&["FACT", "PHASE", "METER NS", "DURATION"], &[0, 2, 3], rows);
     let mut text = format!("line {}: {}\namount {}\n\n{pieces}", line.number, line.description, line.amount);
     if let Some(receipt) = receipt {
+        let policy = match &receipt.stands_in_for {
+            Some(ill) => format!("{}, in the place of {ill}", receipt.policy),
+            None => receipt.policy.clone(),
+        };
         let rows = [
-            ("policy", receipt.policy.clone()),
+            ("policy", policy),
             ("price book", receipt.book.clone()),
             ("engine", receipt.engine.clone()),
             ("time zones", receipt.tzdata.clone()),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::document::Invoice;
-use super::evidence::{Evidence, EvidenceError, InForce, sound};
+use super::evidence::{Evidence, EvidenceError, InForce, Quarantine, sound};
 use crate::billing::calendar::Calendar;
 use crate::billing::{Fact, FactBody};
 use crate::id::{Digest, InstanceId, TenantId};
@@ -75,6 +75,7 @@ pub fn bundle(archive: &Archive, tenant: &TenantId, number: u64) -> Result<Bundl
         bundle.add_document(archive, stored.digest, &bytes)?;
     }
     seqs.extend(archive.activations_of(tenant)?.iter().map(|one| one.fact));
+    seqs.extend(Evidence::quarantines(archive, tenant, u64::MAX)?.iter().map(|one| one.fact));
     for prices in archive.books_of(tenant)? {
         seqs.push(prices.fact);
         let bytes = Evidence::document(archive, prices.digest)?;
@@ -213,6 +214,10 @@ impl Evidence for Proofs {
             FactBody::PolicyActivated { digest, from, .. } => Some(InForce { from: *from, digest: *digest, fact }),
             _ => None,
         }))
+    }
+
+    fn quarantines(&self, tenant: &TenantId, through: u64) -> Result<Vec<Quarantine>, EvidenceError> {
+        Ok(self.told(tenant, through, Quarantine::told))
     }
 
     fn books(&self, tenant: &TenantId, through: u64) -> Result<Vec<InForce>, EvidenceError> {

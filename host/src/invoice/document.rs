@@ -156,8 +156,11 @@ pub struct Receipt {
     pub from_ns: i64,
     /// First instant after it.
     pub until_ns: i64,
-    /// The component, by its SHA-256.
+    /// The component that ran, by its SHA-256.
     pub policy: String,
+    /// The policy in whose place it ran: it was in force, and was quarantined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stands_in_for: Option<String>,
     /// The price book, by its SHA-256.
     pub book: String,
     /// Edition of the time zone database.

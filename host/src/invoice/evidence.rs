@@ -1,9 +1,10 @@
 //! Where an invoice's inputs come from: the journal of this host, or a bundle that was taken from it.
 
-use crate::billing::Fact;
 use crate::billing::calendar::Calendar;
+use crate::billing::{Fact, FactBody};
 use crate::id::{Digest, InstanceId, TenantId};
 use crate::journal::{Archive, Head, ReadError, StoredInvoice};
+use crate::tenant::Standing;
 use crate::units::Instant;
 
 /// From `from` on, `digest` is in force; written by fact number `fact`.
@@ -15,6 +16,29 @@ pub struct InForce {
     pub digest: Digest,
     /// Sequence number of the fact.
     pub fact: u64,
+}
+
+/// A policy is not asked any more for a tenant; written by fact number `fact`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quarantine {
+    /// Which.
+    pub policy: Digest,
+    /// Who answers in its place; none while its time is held.
+    pub stand_in: Option<Digest>,
+    /// Sequence number of the fact.
+    pub fact: u64,
+}
+
+impl Quarantine {
+    /// What a fact says about it; none if that is about something else.
+    pub(super) fn told(fact: u64, body: &FactBody) -> Option<Self> {
+        match body {
+            FactBody::PolicyMoved(moved) if moved.to == Standing::Quarantined => {
+                Some(Self { policy: moved.digest, stand_in: moved.stand_in, fact })
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Why evidence can't be had.
@@ -50,6 +74,12 @@ pub trait Evidence {
     /// # Errors
     /// [`EvidenceError`].
     fn policies(&self, tenant: &TenantId, through: u64) -> Result<Vec<InForce>, EvidenceError>;
+
+    /// Which policies of a tenant were quarantined, in the order of the facts.
+    ///
+    /// # Errors
+    /// [`EvidenceError`].
+    fn quarantines(&self, tenant: &TenantId, through: u64) -> Result<Vec<Quarantine>, EvidenceError>;
 
     /// Which price books a tenant was charged by, in the order of the facts.
     ///
@@ -115,6 +145,11 @@ impl Evidence for Archive {
     fn policies(&self, tenant: &TenantId, through: u64) -> Result<Vec<InForce>, EvidenceError> {
         let activations = self.activations_of(tenant)?.into_iter().filter(|one| one.fact <= through);
         Ok(activations.map(|one| InForce { from: one.from, digest: one.digest, fact: one.fact }).collect())
+    }
+
+    fn quarantines(&self, tenant: &TenantId, through: u64) -> Result<Vec<Quarantine>, EvidenceError> {
+        let facts = self.policy_facts_of(tenant)?.into_iter().filter(|(seq, _)| *seq <= through);
+        Ok(facts.filter_map(|(seq, fact)| Quarantine::told(seq, &fact.body)).collect())
     }
 
     fn books(&self, tenant: &TenantId, through: u64) -> Result<Vec<InForce>, EvidenceError> {

@@ -1,6 +1,6 @@
 //! Invoices: what a tenant's period comes to, made final, corrected and proved.
 //!
-//! - `evidence` is what invoices are made from, in the journal or in a bundle; `lives` cuts it to a period;
+//! - `evidence` is what invoices are made from, in the journal or in a bundle; `lives` cuts it to a period; `stand_ins` says who is asked for whom;
 //! - `rate` is the one path from evidence to charges; `document` is what comes of it, `delta` what a correction changes;
 //! - `proof` makes a document again and compares; `bundle` is an invoice with its evidence, to be proved elsewhere.
 //!
@@ -14,19 +14,21 @@ mod evidence;
 mod lives;
 mod proof;
 mod rate;
+mod stand_ins;
 
 use base64::Engine as _;
 
 pub use bundle::{Bundle, BundledFact, Proofs, bundle};
 pub use comparison::{Comparison, Worth};
 pub use document::{FORM, Invoice, Kind, Line, Named, Place, Receipt};
-pub use evidence::{Evidence, EvidenceError, InForce};
+pub use evidence::{Evidence, EvidenceError, InForce, Quarantine};
 pub use proof::{Difference, ProofError, Proved, prove, time_of};
 pub use rate::{InvoiceError, Order, Rated, Rater, Watched};
 
 use crate::billing::calendar::Calendar;
 use crate::billing::decimal::Decimal;
 use crate::policy::rating::to_coins;
+use crate::units::Instant;
 use chrono::{DateTime, SecondsFormat};
 
 /// What a document says about itself before its charges.
@@ -63,7 +65,7 @@ pub fn document(order: &Order, heading: Heading, rated: Rated, calendar: &Calend
     }
     let payable = to_coins(total, minor_digits, rated.rounding).ok_or(InvoiceError::Overflow)?;
     let payable = Decimal { units: payable, digits: minor_digits.into() };
-    let utc = |at| DateTime::from_timestamp_nanos(calendar.utc_ns(at)).to_rfc3339_opts(SecondsFormat::Nanos, true);
+    let utc = |at| utc_text(calendar, at);
     Ok(Invoice {
         form: FORM,
         tenant: order.tenant.to_string(),
@@ -89,6 +91,11 @@ pub fn document(order: &Order, heading: Heading, rated: Rated, calendar: &Calend
         receipts: rated.receipts,
         carried: base64::engine::general_purpose::STANDARD.encode(rated.carried),
     })
+}
+
+/// An instant by the calendar, to the nanosecond.
+fn utc_text(calendar: &Calendar, at: Instant) -> String {
+    DateTime::from_timestamp_nanos(calendar.utc_ns(at)).to_rfc3339_opts(SecondsFormat::Nanos, true)
 }
 
 impl<E: Evidence> Rater<'_, E> {

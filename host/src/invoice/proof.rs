@@ -247,6 +247,7 @@ fn first_difference(stated: &Invoice, found: &Invoice) -> Option<Difference> {
 fn receipt_difference(number: usize, stated: &Receipt, found: &Receipt) -> Option<Difference> {
     let text =
         |facts: Option<(u64, u64)>| facts.map_or_else(|| "none".into(), |(first, last)| format!("{first} to {last}"));
+    let other = |policy: &Option<String>| policy.clone().unwrap_or_else(|| "none".into());
     let fields = [
         (
             "period",
@@ -254,6 +255,7 @@ fn receipt_difference(number: usize, stated: &Receipt, found: &Receipt) -> Optio
             format!("{} to {}", found.from_ns, found.until_ns),
         ),
         ("policy", stated.policy.clone(), found.policy.clone()),
+        ("the policy in whose place it ran", other(&stated.stands_in_for), other(&found.stands_in_for)),
         ("book", stated.book.clone(), found.book.clone()),
         ("facts", text(stated.facts), text(found.facts)),
         ("intervals", stated.intervals.to_string(), found.intervals.to_string()),

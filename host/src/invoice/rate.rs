@@ -7,6 +7,7 @@ use sha2::Digest as _;
 use super::document::{FIRST_LINK, Line, Named, Receipt};
 use super::evidence::{Evidence, EvidenceError, InForce};
 use super::lives::{Life, columns, subjects};
+use super::stand_ins::StandIns;
 use crate::billing::calendar::Calendar;
 use crate::billing::currency::Currency;
 use crate::billing::decimal::Decimal;
@@ -49,6 +50,16 @@ pub enum InvoiceError {
         policy: Digest,
         /// What it did.
         fault: Fault,
+    },
+    /// A policy was quarantined, and the tenant's ladder holds its time. The facts are safe; the period stays unrated.
+    #[error("policy {policy} was quarantined, and what it owes is held: its time from {from} to {until} is not rated")]
+    Held {
+        /// Which.
+        policy: Digest,
+        /// First instant of the time, by the calendar.
+        from: String,
+        /// First instant after it.
+        until: String,
     },
     /// Prices in two currencies.
     #[error("the period has prices in {0} and in {1}; close it up to the change first")]
@@ -123,7 +134,10 @@ pub struct Rater<'a, E> {
 #[derive(Debug, Clone)]
 struct Segment {
     span: Span,
+    /// Who is asked.
     policy: Digest,
+    /// In whose place, if that was quarantined.
+    stands_in_for: Option<Digest>,
     book: Arc<Book>,
 }
 
@@ -182,7 +196,7 @@ impl<'a, E: Evidence> Rater<'a, E> {
         let calendar = self.evidence.calendar(order.as_of.seq)?;
         let mut making = Making::new(self.last_link(order)?, self.watching);
         let mut carried = self.before(order, &calendar, &mut making.ids)?;
-        let segments = self.segments(order, whole)?;
+        let segments = self.segments(order, whole, &calendar)?;
         making.currency = currency(&segments)?;
         for segment in &segments {
             making.rounding = segment.book.rounding();
@@ -224,7 +238,7 @@ impl<'a, E: Evidence> Rater<'a, E> {
         };
         if since < order.from {
             let gap = Span { start: since.0, end: order.from.0 };
-            for segment in &self.segments(order, gap)? {
+            for segment in &self.segments(order, gap, calendar)? {
                 self.segment(order, segment, gap, calendar, &mut carried, &mut |call| {
                     ids.extend(call.lives.iter().map(|life| life.id.clone()));
                     Ok(())
@@ -250,13 +264,17 @@ impl<'a, E: Evidence> Rater<'a, E> {
         Ok(super::Invoice::from_bytes(&bytes).map_err(altered)?)
     }
 
-    /// The period cut wherever another policy or another book comes into force.
-    fn segments(&self, order: &Order, span: Span) -> Result<Vec<Segment>, InvoiceError> {
+    /// The period cut wherever another policy or another book comes into force. A policy that is named is asked, whatever became of it.
+    fn segments(&self, order: &Order, span: Span, calendar: &Calendar) -> Result<Vec<Segment>, InvoiceError> {
         let seq = order.as_of.seq;
         let standard = self.policies.standard().digest();
-        let policies = match order.policy {
-            Some(digest) => vec![(i64::MIN, digest)],
-            None => timeline(standard, self.evidence.policies(&order.tenant, seq)?),
+        let (policies, stand_ins) = match order.policy {
+            Some(digest) => (vec![(i64::MIN, digest)], StandIns::default()),
+            None => {
+                let activations = self.evidence.policies(&order.tenant, seq)?;
+                let stand_ins = StandIns::of(&self.evidence.quarantines(&order.tenant, seq)?, &activations);
+                (timeline(standard, activations), stand_ins)
+            }
         };
         let none = Digest::of(b"");
         let books = match order.book {
@@ -268,18 +286,20 @@ impl<'a, E: Evidence> Rater<'a, E> {
         bounds.retain(|&at| span.start <= at && at <= span.end);
         bounds.sort_unstable();
         bounds.dedup();
-        let mut segments: Vec<Segment> = Vec::new();
+        let mut stretches: Vec<(Span, Digest, Digest)> = Vec::new();
         for pair in bounds.windows(2) {
             let (policy, book) = (in_force(&policies, pair[0]), in_force(&books, pair[0]));
-            match segments.last_mut() {
-                Some(last) if (last.policy, last.book.digest()) == (policy, book) => last.span.end = pair[1],
-                _ => {
-                    let span = Span { start: pair[0], end: pair[1] };
-                    segments.push(Segment { span, policy, book: self.book(book)? });
-                }
+            match stretches.last_mut() {
+                Some((span, last, of)) if (*last, *of) == (policy, book) => span.end = pair[1],
+                _ => stretches.push((Span { start: pair[0], end: pair[1] }, policy, book)),
             }
         }
-        Ok(segments)
+        let segment = |(span, policy, book): (Span, Digest, Digest)| {
+            let answering = stand_ins.answering(policy).ok_or_else(|| held(policy, span, calendar))?;
+            let stands_in_for = Some(policy).filter(|&policy| policy != answering);
+            Ok(Segment { span, policy: answering, stands_in_for, book: self.book(book)? })
+        };
+        stretches.into_iter().map(segment).collect()
     }
 
     fn book(&self, digest: Digest) -> Result<Arc<Book>, InvoiceError> {
@@ -363,6 +383,11 @@ fn timeline(first: Digest, changes: Vec<InForce>) -> Vec<(i64, Digest)> {
 fn in_force(timeline: &[(i64, Digest)], at: i64) -> Digest {
     let next = timeline.partition_point(|&(from, _)| from <= at);
     timeline[next.saturating_sub(1)].1
+}
+
+fn held(policy: Digest, span: Span, calendar: &Calendar) -> InvoiceError {
+    let utc = |at| super::utc_text(calendar, Instant(at));
+    InvoiceError::Held { policy, from: utc(span.start), until: utc(span.end) }
 }
 
 /// The one currency of all segments that have prices.
@@ -469,6 +494,7 @@ fn receipt(call: &Call<'_>) -> Receipt {
         from_ns: call.segment.span.start,
         until_ns: call.segment.span.end,
         policy: call.segment.policy.to_string(),
+        stands_in_for: call.segment.stands_in_for.map(|policy| policy.to_string()),
         book: call.segment.book.digest().to_string(),
         tzdata: zones::edition().into(),
         engine: ENGINE.into(),

@@ -8,7 +8,6 @@ use crate::id::{Digest, InstanceId, TenantId};
 use crate::journal::{FactHash, Head, StoredInvoice};
 use crate::policy::PolicyHost;
 use crate::tenant::Actor;
-use crate::units::Instant;
 use crate::vm::{Phase, Shape};
 
 const SECOND: i64 = 1_000_000_000;
@@ -116,6 +115,11 @@ impl Evidence for Shelf {
 
     fn policies(&self, _: &TenantId, _: u64) -> Result<Vec<InForce>, EvidenceError> {
         Ok(Vec::new())
+    }
+
+    fn quarantines(&self, _: &TenantId, through: u64) -> Result<Vec<Quarantine>, EvidenceError> {
+        let told = (1..=through).zip(&self.facts).filter_map(|(fact, told)| Quarantine::told(fact, &told.body));
+        Ok(told.collect())
     }
 
     fn books(&self, _: &TenantId, through: u64) -> Result<Vec<InForce>, EvidenceError> {

@@ -141,6 +141,14 @@ impl Archive {
         Ok(told.collect())
     }
 
+    /// What a tenant's policies have been through, in the order of the facts.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn policy_facts_of(&self, tenant: &TenantId) -> Result<Vec<(u64, Fact)>, ReadError> {
+        self.readers.with(|db| facts_of(db, "policy_fact", tenant))
+    }
+
     /// The price books that a tenant was charged by, in the order of their facts.
     ///
     /// # Errors

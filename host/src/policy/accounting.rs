@@ -48,6 +48,8 @@ struct Rules {
 #[derive(Default)]
 struct Health {
     faults_in_a_row: AtomicU32,
+    /// The same for rating, which an accounting that goes well says nothing about.
+    unrated_in_a_row: AtomicU32,
     reported: AtomicBool,
     /// What it did last.
     reason: ArcSwapOption<String>,
@@ -103,11 +105,17 @@ pub enum RecoverError {
 impl Health {
     fn quarantined() -> Self {
         let faults_in_a_row = AtomicU32::new(limits::FAULTS_IN_A_ROW_MAX);
-        Self { faults_in_a_row, reported: AtomicBool::new(true), reason: ArcSwapOption::empty() }
+        let (unrated_in_a_row, reason) = (AtomicU32::new(0), ArcSwapOption::empty());
+        Self { faults_in_a_row, unrated_in_a_row, reported: AtomicBool::new(true), reason }
     }
 
     fn is_quarantined(&self) -> bool {
-        self.faults_in_a_row.load(Ordering::Relaxed) >= limits::FAULTS_IN_A_ROW_MAX
+        self.faults() >= limits::FAULTS_IN_A_ROW_MAX
+    }
+
+    /// How often it failed, one time after the other, at what it does worse.
+    fn faults(&self) -> u32 {
+        self.faults_in_a_row.load(Ordering::Relaxed).max(self.unrated_in_a_row.load(Ordering::Relaxed))
     }
 
     fn succeeded(&self) {
@@ -207,7 +215,7 @@ impl Accounting {
         let mut ill: Vec<_> = ill
             .map(|(&policy, health)| Quarantined {
                 policy,
-                faults: health.faults_in_a_row.load(Ordering::Relaxed),
+                faults: health.faults(),
                 reason: health.reason.load().as_deref().cloned(),
                 stand_in: rules.stand_ins.get(&policy).copied(),
             })
@@ -253,6 +261,25 @@ impl Accounting {
     /// Notes fuel that was burned for a tenant elsewhere.
     pub fn charge(&self, tenant: &TenantId, fuel: u64) {
         self.rules(tenant).burn(fuel);
+    }
+
+    /// Notes that a policy rated a tenant's time.
+    pub fn rated(&self, tenant: &TenantId, policy: Digest) {
+        if let Some(health) = self.rules(tenant).health(policy).filter(|health| !health.is_quarantined()) {
+            health.unrated_in_a_row.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that a policy failed to rate a tenant's time; one time too many quarantines it. That it refuses to, such as for a price book that it does
+    /// not understand, is an answer and no failure.
+    pub fn failed_to_rate(&self, tenant: &TenantId, policy: Digest, fault: &Fault) {
+        let rules = self.rules(tenant);
+        let failed = fault.is_the_policys() && !matches!(fault, Fault::Refused(_));
+        let Some(health) = rules.health(policy).filter(|_| failed) else { return };
+        health.reason.store(Some(Arc::new(fault.in_words())));
+        if health.unrated_in_a_row.fetch_add(1, Ordering::Relaxed) + 1 == limits::FAULTS_IN_A_ROW_MAX {
+            self.fell_ill.notify_one();
+        }
     }
 
     /// Asks whoever accounts for a tenant at `at` a question of no consequence, and answers who that was.

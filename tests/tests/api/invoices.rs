@@ -10,7 +10,7 @@ use tallyman_tests::policies;
 use crate::{PROGRAM, daemon};
 
 /// Two rules: running time by the second of a processor, and sleeping bytes.
-const BOOK: &str = r#"{
+pub(crate) const BOOK: &str = r#"{
   "currency": "EUR",
   "prices": [
     {"id": "compute-1", "rule": "compute", "meter": "active", "per": "vcpu-hour", "price": "36"},
@@ -21,14 +21,14 @@ const BOOK: &str = r#"{
 /// Where periods are made final.
 const CLOSE: &str = "/tenants/default/invoice/close";
 
-fn put_prices(api: &Api, book: &str) -> Value {
-    let path = "/tenants/default/prices";
+pub(crate) fn put_prices(api: &Api, book: &str) -> Value {
+    let path = "/tenants/self/prices";
     let content_type = Some("application/json");
     api.send(&Request { method: "PUT", path, authorization: None, content_type, body: book.into() }).done()
 }
 
 /// A machine that ran, slept, woke and stopped; answers its id.
-fn lived(api: &Api, name: &str) -> String {
+pub(crate) fn lived(api: &Api, name: &str) -> String {
     let id = api.create_running(name);
     api.command(&id, "standby");
     api.command(&id, "restore");
@@ -36,22 +36,22 @@ fn lived(api: &Api, name: &str) -> String {
     id
 }
 
-fn close(api: &Api) -> Value {
+pub(crate) fn close(api: &Api) -> Value {
     let now = api.get("/tenants/default/invoice").done()["until"].as_str().expect("an instant").to_owned();
     api.post(CLOSE, &json!({"to": now})).done()
 }
 
-fn nanos(text: &Value) -> i128 {
+pub(crate) fn nanos(text: &Value) -> i128 {
     let text = text.as_str().expect("a number as text");
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     format!("{whole}{fraction:0<9}").parse().expect("digits")
 }
 
-fn lines(invoice: &Value) -> &[Value] {
+pub(crate) fn lines(invoice: &Value) -> &[Value] {
     invoice["lines"].as_array().expect("lines")
 }
 
-fn sum(invoice: &Value) -> i128 {
+pub(crate) fn sum(invoice: &Value) -> i128 {
     lines(invoice).iter().map(|line| nanos(&line["amount"])).sum()
 }
 
@@ -69,13 +69,13 @@ fn offline(arguments: &[&str], data: &Path) -> std::process::Output {
     program(Path::new(PROGRAM), arguments).arg("--data").arg(data).output().expect("run")
 }
 
-fn proves(arguments: &[&str], data: &Path) -> Value {
+pub(crate) fn proves(arguments: &[&str], data: &Path) -> Value {
     let output = offline(&[arguments, &["--json"]].concat(), data);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-fn fails(arguments: &[&str], data: &Path, words: &str) {
+pub(crate) fn fails(arguments: &[&str], data: &Path, words: &str) {
     let output = offline(arguments, data);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains(words), "'{words}' is not in: {said}");
@@ -304,9 +304,55 @@ fn a_trial_says_what_it_would_change_in_money_and_a_gate_holds_it_back() {
     assert!(money["fuel"].as_u64() > Some(0));
 
     activate(json!({"max_net": "lots"})).refused(400, "invalid", "max_net");
-    activate(json!({"max_net": "0.10"})).refused(409, "gate", "in all");
-    activate(json!({"max_tenant": "0.10"})).refused(409, "gate", "'default'");
+    let standard = api.get("/tenants/default/policy").done()["digest"].clone();
+    for (gate, whose) in [("max_net", "EUR in all"), ("max_tenant", "EUR for 'default'")] {
+        let refused = activate(json!({gate: "0.10"})).refused(409, "gate", whose);
+        // What differs, what passes, by how much it is over; and what would pass.
+        let said = refused["message"].as_str().expect("a message");
+        let differs = said.split(' ').nth(4).expect("an amount");
+        let over = said.split(' ').rev().nth(2).expect("an amount");
+        assert_eq!(nanos(&json!(differs)) - nanos(&json!("0.10")), nanos(&json!(over)), "{said}");
+        assert!(
+            nanos(&json!(differs)) >= candidate - active && said.contains(&format!("`{gate}` lets 0.1 pass")),
+            "{said}"
+        );
+        let hint = refused["hint"].as_str().expect("a hint");
+        assert!(hint.contains(&format!("`{gate}` of {differs} or more")), "{hint}");
+        assert_eq!(api.get("/tenants/default/policy").done()["digest"], standard, "the policy in force stays");
+    }
+    let digest = ec2.as_str().expect("a digest");
+    let refused = daemon.cli(&["policy", "activate", digest, "--max-net", "0.10", "--max-tenant", "1000"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && said.contains("`max_net` lets 0.1 pass") && said.contains("or more"),
+        "{said}"
+    );
+    assert_eq!(api.get("/tenants/default/policy").done()["digest"], standard);
+    let planned = api.get("/journal?kind=policy-activated").done()["facts"].clone();
+    assert!(planned.as_array().expect("facts").iter().all(|fact| fact["digest"] == standard), "{planned}");
     activate(json!({"max_net": "1000", "max_tenant": "1000"})).done();
+    assert_eq!(api.get("/tenants/default/policy").done()["digest"], ec2);
+}
+
+#[test]
+fn a_gate_does_not_add_up_two_currencies() {
+    let daemon = daemon();
+    let api = daemon.api();
+    let acme = api.tenant("acme", "tenant-admin");
+    let ec2 = acme.upload(policies::component("ec2")).done()["digest"].clone();
+    let book = BOOK.replace("standby", "allocated");
+    for (tenant, book) in [(api, book.clone()), (&acme, book.replace("EUR", "USD"))] {
+        put_prices(tenant, &book);
+        tenant.post("/tenants/self/shadows", &json!({"digest": ec2})).done();
+        lived(tenant, "web");
+    }
+    let activate = |gates: Value| {
+        let mut request = json!({"digest": ec2});
+        request.as_object_mut().expect("an object").extend(gates.as_object().expect("gates").clone());
+        api.put("/tenants/default/policy", &request)
+    };
+    activate(json!({"max_net": "1000"})).refused(409, "two_currencies", "EUR and in USD");
+    activate(json!({"max_tenant": "1000"})).done();
 }
 
 #[test]

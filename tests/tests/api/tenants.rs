@@ -136,7 +136,7 @@ fn under_a_policy_that_breaks(api: &Api, ladder: Value) -> (Api, [String; 2], Va
 }
 
 /// Waits until the keeper has written down that `bad` is quarantined, and `in_force` is in force.
-fn quarantined(tenant: &Api, bad: &Value, in_force: &Value) -> Value {
+pub(crate) fn quarantined(tenant: &Api, bad: &Value, in_force: &Value) -> Value {
     for _ in 0..10_000 {
         let facts = tenant.get("/journal?kind=policy-moved").done();
         let told = facts["facts"].as_array().expect("facts").iter().any(|fact| fact["to"] == "quarantined");

@@ -1,0 +1,72 @@
+//! Who is asked to rate the time of a policy that was quarantined.
+
+use std::collections::BTreeMap;
+
+use super::evidence::{InForce, Quarantine};
+use crate::id::Digest;
+
+/// The policies that are not asked, and who is in their place; none where their time is held.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct StandIns(BTreeMap<Digest, Option<Digest>>);
+
+impl StandIns {
+    /// As the facts have it, both in their order: an activation after a quarantine says that the policy is trusted again.
+    pub(super) fn of(quarantines: &[Quarantine], activations: &[InForce]) -> Self {
+        let again = |ill: &Quarantine| activations.iter().any(|one| one.digest == ill.policy && one.fact > ill.fact);
+        let ill = quarantines.iter().filter(|ill| !again(ill));
+        Self(ill.map(|ill| (ill.policy, ill.stand_in)).collect())
+    }
+
+    /// Who rates the time that `policy` was in force; none while it is held. A stand-in may have one of its own.
+    pub(super) fn answering(&self, policy: Digest) -> Option<Digest> {
+        let mut asked = policy;
+        // One that stands in for itself in the end is nobody's help.
+        for _ in 0..=self.0.len() {
+            match self.0.get(&asked) {
+                None => return Some(asked),
+                Some(stand_in) => asked = (*stand_in)?,
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Instant;
+
+    fn digest(number: u8) -> Digest {
+        Digest([number; 32])
+    }
+
+    fn ill(policy: u8, stand_in: Option<u8>, fact: u64) -> Quarantine {
+        Quarantine { policy: digest(policy), stand_in: stand_in.map(digest), fact }
+    }
+
+    fn activated(policy: u8, fact: u64) -> InForce {
+        InForce { from: Instant(0), digest: digest(policy), fact }
+    }
+
+    fn answering(quarantines: &[Quarantine], activations: &[InForce]) -> Option<Digest> {
+        StandIns::of(quarantines, activations).answering(digest(1))
+    }
+
+    #[test]
+    fn a_policy_answers_for_itself_until_it_is_quarantined_and_again_when_it_is_trusted_again() {
+        let stands_in = ill(1, Some(2), 5);
+        let rows: [(&[Quarantine], &[InForce], Option<u8>); 8] = [
+            (&[], &[activated(1, 1)], Some(1)),
+            (&[ill(1, None, 5)], &[activated(1, 1)], None),
+            (&[stands_in], &[activated(1, 1), activated(2, 6)], Some(2)),
+            (&[stands_in], &[activated(1, 1), activated(1, 7)], Some(1)),
+            (&[ill(1, None, 5), ill(1, Some(3), 8)], &[activated(1, 1)], Some(3)),
+            (&[stands_in, ill(2, Some(3), 9)], &[], Some(3)),
+            (&[stands_in, ill(2, None, 9)], &[], None),
+            (&[stands_in, ill(2, Some(1), 9)], &[], None),
+        ];
+        for (quarantines, activations, expected) in rows {
+            assert_eq!(answering(quarantines, activations), expected.map(digest), "{quarantines:?} {activations:?}");
+        }
+    }
+}
