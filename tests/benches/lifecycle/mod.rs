@@ -72,11 +72,11 @@ struct Pair {
 }
 
 impl Pair {
-    fn line(mut self, what: &str, commits: usize, commit: f64) -> Line {
+    fn line(mut self, what: &str, syncs: &str, commit: f64) -> Line {
         let (ours, bare) = (median(&mut self.ours), median(&mut self.bare));
         let limit = bare + 1e6 + commit;
         Line {
-            what: format!("{what}; {commits} commits"),
+            what: format!("{what}; {syncs}"),
             ours: nanos(ours),
             peer: nanos(bare),
             ratio: format!("{:+.2} ms", (ours - bare) / 1e6),
@@ -260,10 +260,10 @@ pub(crate) fn run(report: &mut Report) {
             nanos(commit)
         ),
         vec![
-            pause.line("pause", 2, commit),
-            resume.line("resume", 2, commit),
-            standby.line("standby, 16 MiB", 3, commit),
-            restore.line("restore, 16 MiB", 3, commit),
+            pause.line("pause", "1 sync", commit),
+            resume.line("resume", "1 sync", commit),
+            standby.line("standby, 16 MiB", "2 syncs", commit),
+            restore.line("restore, 16 MiB", "3 syncs", commit),
             fan_out.times(format!("{FORKS} forks of one running source at once"), 1.5),
             many.times(format!("{MACHINES} machines created, {AT_ONCE} at a time"), 1.5),
         ],
