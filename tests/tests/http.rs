@@ -562,35 +562,64 @@ async fn an_activation_that_is_sent_again_is_done_once() {
     server.stop().await;
 }
 
+const JWT_SECRET: &[u8] = b"a secret of 32 bytes, at the least";
+
+/// Signs a message with a key that is made of `seed`.
+type Sign = fn(seed: u8, message: &str) -> Vec<u8>;
+
+fn ed25519(seed: u8) -> ed25519_dalek::SigningKey {
+    ed25519_dalek::SigningKey::from_bytes(&[seed; 32])
+}
+
+fn sign_hs256(seed: u8, message: &str) -> Vec<u8> {
+    let secret = [&[seed], JWT_SECRET].concat();
+    let mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(&secret).expect("any length");
+    mac.chain_update(message).finalize().into_bytes().to_vec()
+}
+
+fn sign_eddsa(seed: u8, message: &str) -> Vec<u8> {
+    use ed25519_dalek::Signer as _;
+    ed25519(seed).sign(message.as_bytes()).to_vec()
+}
+
 /// A token as somebody else's service would sign it.
-fn signed(secret: &[u8], header: &Value, claims: &Value) -> String {
+fn signed(sign: Sign, seed: u8, header: &Value, claims: &Value) -> String {
     let base64 = base64::prelude::BASE64_URL_SAFE_NO_PAD;
     let message = format!("{}.{}", base64.encode(header.to_string()), base64.encode(claims.to_string()));
-    let mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(secret).expect("any length");
-    format!("{message}.{}", base64.encode(mac.chain_update(&message).finalize().into_bytes()))
+    format!("{message}.{}", base64.encode(sign(seed, &message)))
+}
+
+fn accepting(hs256_secret: Option<Vec<u8>>, eddsa_public_key: Option<String>) -> JwtConfig {
+    JwtConfig { hs256_secret, eddsa_public_key, issuer: "https://id.example".into(), audience: "tallyman".into() }
 }
 
 #[tokio::test]
-async fn a_signed_token_speaks_for_its_tenant_only_where_it_is_accepted() {
-    let secret = b"a secret of 32 bytes, at the least";
+async fn a_token_signed_with_hs256_speaks_for_its_tenant_only_where_it_is_accepted() {
+    let secret = [&[7], JWT_SECRET].concat();
+    signed_tokens_are_kept_to("HS256", sign_hs256, accepting(Some(secret), None), (sign_eddsa, "EdDSA")).await;
+}
+
+#[tokio::test]
+async fn a_token_signed_with_eddsa_speaks_for_its_tenant_only_where_it_is_accepted() {
+    use ed25519_dalek::pkcs8::{EncodePublicKey as _, spki::der::pem::LineEnding};
+    let public = ed25519(7).verifying_key().to_public_key_pem(LineEnding::LF).expect("a key");
+    signed_tokens_are_kept_to("EdDSA", sign_eddsa, accepting(None, Some(public)), (sign_hs256, "HS256")).await;
+}
+
+/// Walks a token through everything that may be wrong with it; `other` is an algorithm that there is no key for.
+async fn signed_tokens_are_kept_to(algorithm: &str, sign: Sign, config: JwtConfig, other: (Sign, &str)) {
     let now_s = u64::try_from(tallyman::clock::wall_ns()).expect("after 1970") / 1_000_000_000;
     let claims = json!({
         "iss": "https://id.example", "aud": "tallyman", "sub": "ci", "exp": now_s + 600, "tenant": "acme", "role": "tenant-admin",
     });
-    let header = json!({"alg": "HS256", "typ": "JWT"});
-    let good = signed(secret, &header, &claims);
+    let header = json!({"alg": algorithm, "typ": "JWT"});
+    let good = signed(sign, 7, &header, &claims);
     let server = Server::start().await;
     let (status, refused) = server.ask_as(&good, Method::GET, "/tenants", None).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED, "not configured: {refused}");
     let data = server.data.clone();
     server.stop().await;
 
-    let config = JwtConfig {
-        hs256_secret: Some(secret.to_vec()),
-        eddsa_public_key: None,
-        issuer: "https://id.example".into(),
-        audience: "tallyman".into(),
-    };
     let server = Server::on(data, Some(config)).await;
     let (status, refused) = server.ask_as(&good, Method::GET, "/tenants", None).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED, "no such tenant yet: {refused}");
@@ -603,7 +632,7 @@ async fn a_signed_token_speaks_for_its_tenant_only_where_it_is_accepted() {
     let with = |name: &str, value: Value| {
         let mut other = claims.clone();
         other[name] = value;
-        signed(secret, &header, &other)
+        signed(sign, 7, &header, &other)
     };
     let rows = [
         with("role", json!("operator")),
@@ -611,8 +640,10 @@ async fn a_signed_token_speaks_for_its_tenant_only_where_it_is_accepted() {
         with("exp", json!(now_s - 600)),
         with("exp", json!(now_s + 1_000_000)),
         with("aud", json!("else")),
-        signed(b"another secret of 32 bytes, at the least", &header, &claims),
-        signed(secret, &json!({"alg": "none"}), &claims),
+        signed(sign, 8, &header, &claims),
+        signed(sign, 7, &json!({"alg": "none"}), &claims),
+        signed(other.0, 7, &json!({"alg": other.1}), &claims),
+        signed(other.0, 7, &header, &claims),
     ];
     for bad in rows {
         let (status, refused) = server.ask_as(&bad, Method::GET, "/tenants", None).await;

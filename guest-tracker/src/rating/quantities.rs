@@ -1,15 +1,15 @@
 //! Quantities without a price: how long each instance was in each phase, and how much of what it held.
 
 use super::meter::{phase, phase_name};
-use super::text::join;
+use super::text::{bytes, clock_time, decimal, fraction, join};
 use crate::{ChargeLine, IntervalColumns, Phase, Policy, RatingError, Ratio, Request, Statement};
 
 /// What is measured: the meter's name, its unit, and the dimension that time is multiplied with.
-const METERS: [(&str, &str, Option<&str>); 3] = [
-    ("memory-time", "memory-byte-ns", Some("memory-bytes")),
-    ("time", "ns", None),
-    ("vcpu-time", "vcpu-ns", Some("vcpus")),
-];
+const METERS: [(&str, &str, Option<&str>); 3] =
+    [(MEMORY, "memory-byte-ns", Some("memory-bytes")), ("time", "ns", None), ("vcpu-time", "vcpu-ns", Some("vcpus"))];
+const MEMORY: &str = "memory-time";
+const SECOND_NS: u128 = 1_000_000_000;
+const HOUR_S: u128 = 3_600;
 
 /// Charge lines come sorted by this.
 type Key = (u32, &'static str, &'static str);
@@ -18,6 +18,25 @@ struct Sum {
     unit: &'static str,
     intervals: Vec<u32>,
     quantity: u128,
+    time_ns: u128,
+    held: Held,
+}
+
+/// How much of a dimension was held.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Held {
+    /// Time alone is measured.
+    Nothing,
+    /// The same all the time.
+    Always(u64),
+    /// Now this much, now that.
+    Changing,
+}
+
+impl Held {
+    fn and(self, more: Self) -> Self {
+        if self == more { self } else { Self::Changing }
+    }
 }
 
 /// One line for each subject, meter and counted phase, at no price.
@@ -27,10 +46,14 @@ pub(crate) fn quantities<P: Policy + ?Sized>(request: &Request) -> Result<Statem
         let Some(amounts) = amounts(&request.intervals, dimension) else { continue };
         for index in 0..request.intervals.subject.len() {
             let (subject, phase, length) = interval(&request.intervals, index)?;
-            let sum = entry(&mut sums, (subject, meter, phase_name(P::counts_as(phase))), unit);
+            let amount = amounts.map(|values| values.get(index).copied().ok_or_else(malformed)).transpose()?;
+            let held = amount.map_or(Held::Nothing, Held::Always);
+            let sum = entry(&mut sums, (subject, meter, phase_name(P::counts_as(phase))), unit, held);
             sum.intervals.push(u32::try_from(index).map_err(|_| RatingError::Overflow)?);
-            let amount = amounts.map_or(Ok(1), |values| values.get(index).copied().ok_or_else(malformed))?;
-            let quantity = u128::from(length) * u128::from(amount);
+            sum.held = sum.held.and(held);
+            // A request has less than 2^32 intervals, each shorter than 2^64 ns: it fits.
+            sum.time_ns += u128::from(length);
+            let quantity = u128::from(length) * u128::from(amount.unwrap_or(1));
             sum.quantity = sum.quantity.checked_add(quantity).ok_or(RatingError::Overflow)?;
         }
     }
@@ -38,9 +61,9 @@ pub(crate) fn quantities<P: Policy + ?Sized>(request: &Request) -> Result<Statem
 }
 
 /// The sum of that key; the list stays sorted.
-fn entry<'a>(sums: &'a mut Vec<(Key, Sum)>, key: Key, unit: &'static str) -> &'a mut Sum {
+fn entry<'a>(sums: &'a mut Vec<(Key, Sum)>, key: Key, unit: &'static str, held: Held) -> &'a mut Sum {
     let place = sums.binary_search_by(|(of, _)| of.cmp(&key)).unwrap_or_else(|place| {
-        sums.insert(place, (key, Sum { unit, intervals: Vec::new(), quantity: 0 }));
+        sums.insert(place, (key, Sum { unit, intervals: Vec::new(), quantity: 0, time_ns: 0, held }));
         place
     });
     &mut sums[place].1
@@ -64,7 +87,27 @@ fn interval(intervals: &IntervalColumns, index: usize) -> Result<(u32, Phase, u6
     Ok((subject, phase(ordinal).ok_or_else(malformed)?, length))
 }
 
+/// What was measured, as a person reads it: what was held for how long, that by the second, and that by the hour.
+#[inline(never)]
+fn explain(meter: &str, phase: &str, sum: &Sum) -> String {
+    const UNPRICED: &str = ", not priced (no price book)";
+    let time = clock_time(sum.time_ns);
+    let memory = meter == MEMORY;
+    let held = match sum.held {
+        Held::Nothing => return join(&[phase, ": ", &time, UNPRICED]),
+        Held::Always(amount) if memory => bytes(amount),
+        Held::Always(amount) => decimal(amount.into(), 0),
+        Held::Changing => String::from("changing"),
+    };
+    let (what, second, hour) =
+        if memory { ("memory", " GiB*s, / 3,600 = ", " GiB*h") } else { ("vcpus", " vcpu*s, / 3,600 = ", " vcpu*h") };
+    let per_second = if memory { SECOND_NS << 30 } else { SECOND_NS };
+    let (seconds, hours) = (fraction(sum.quantity, per_second), fraction(sum.quantity, per_second * HOUR_S));
+    join(&[what, " while ", phase, ": ", &held, " for ", &time, " = ", &seconds, second, &hours, hour, UNPRICED])
+}
+
 fn line(((subject, meter, rule), sum): (Key, Sum)) -> ChargeLine {
+    let description = explain(meter, rule, &sum);
     ChargeLine {
         kind: "usage".into(),
         rule: rule.into(),
@@ -82,10 +125,55 @@ fn line(((subject, meter, rule), sum): (Key, Sum)) -> ChargeLine {
         price: Ratio::new(0, 1),
         amount: 0.into(),
         remainder: 0.into(),
-        description: join(&[rule, ", in ", sum.unit]),
+        description,
     }
 }
 
 fn malformed() -> RatingError {
     RatingError::Other("the columns of the intervals do not fit together".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_price_is_told_in_units_that_people_know() {
+        let hour = 3_600 * SECOND_NS;
+        let rows = [
+            (
+                MEMORY,
+                128 << 20,
+                Held::Always(128 << 20),
+                3 * hour + 2 * 60 * SECOND_NS,
+                "memory while running: 128 MiB for 3 h 2 min = 1,365 GiB*s, / 3,600 = 0.379166666... GiB*h, not priced (no price book)",
+            ),
+            (
+                MEMORY,
+                1 << 30,
+                Held::Changing,
+                hour,
+                "memory while running: changing for 1 h = 3,600 GiB*s, / 3,600 = 1 GiB*h, not priced (no price book)",
+            ),
+            (
+                "vcpu-time",
+                2,
+                Held::Always(2),
+                hour / 2,
+                "vcpus while running: 2 for 30 min = 3,600 vcpu*s, / 3,600 = 1 vcpu*h, not priced (no price book)",
+            ),
+            ("time", 1, Held::Nothing, hour + 1_500_000_000, "running: 1 h 1.5 s, not priced (no price book)"),
+        ];
+        for (meter, amount, held, time_ns, expected) in rows {
+            let sum = Sum { unit: "", intervals: Vec::new(), quantity: amount * time_ns, time_ns, held };
+            assert_eq!(explain(meter, "running", &sum), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_held_is_told_as_long_as_it_stays_the_same() {
+        let (one, two) = (Held::Always(1), Held::Always(2));
+        assert!(one.and(one) == one && one.and(two) == Held::Changing && Held::Changing.and(one) == Held::Changing);
+        assert!(Held::Nothing.and(Held::Nothing) == Held::Nothing);
+    }
 }

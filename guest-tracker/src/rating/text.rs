@@ -49,6 +49,30 @@ pub fn fraction(numerator: u128, denominator: u128) -> String {
     if scaled % denominator == 0 { text } else { join(&[&text, "..."]) }
 }
 
+/// A length of time in nanoseconds, such as `3 h 2 min 0.5 s`.
+#[inline(never)]
+pub(crate) fn clock_time(ns: u128) -> String {
+    const UNITS: [(u128, u32, &str); 3] = [(3_600_000_000_000, 0, " h"), (60_000_000_000, 0, " min"), (1, 9, " s")];
+    let (mut text, mut rest) = (String::new(), ns);
+    for (size, digits, unit) in UNITS {
+        let count = rest / size;
+        rest %= size;
+        if count > 0 || (text.is_empty() && size == 1) {
+            let space = if text.is_empty() { "" } else { " " };
+            text = join(&[&text, space, &decimal(count, digits), unit]);
+        }
+    }
+    text
+}
+
+/// A number of bytes in the largest unit that is not larger, such as `1.5 GiB`.
+#[inline(never)]
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 4] = [" B", " KiB", " MiB", " GiB"];
+    let place = count.max(1).ilog2().min(39) / 10;
+    join(&[&fraction(count.into(), 1 << (10 * place)), UNITS[place as usize]])
+}
+
 fn thousands(mut value: u128) -> String {
     let mut reversed = Vec::new();
     loop {
@@ -101,6 +125,17 @@ mod tests {
             (fraction(5, 0), "5"),
             (fraction(u128::MAX, 1), "340,282,366,920,938,463,463,374,607,431,768,211,455"),
             (fraction(1, u128::MAX), "0..."),
+            (clock_time(0), "0 s"),
+            (clock_time(1), "0.000000001 s"),
+            (clock_time(60_000_000_000), "1 min"),
+            (clock_time(3_600_000_000_000), "1 h"),
+            (clock_time(7_200_000_000_000_000 + 61_250_000_000), "2,000 h 1 min 1.25 s"),
+            (bytes(0), "0 B"),
+            (bytes(1_023), "1,023 B"),
+            (bytes(1_536), "1.5 KiB"),
+            (bytes(128 << 20), "128 MiB"),
+            (bytes(3 << 29), "1.5 GiB"),
+            (bytes(u64::MAX), "17,179,869,183.999999999... GiB"),
         ];
         for (found, expected) in rows {
             assert_eq!(found, expected);

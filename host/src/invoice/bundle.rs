@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::document::Invoice;
+use super::document::{Invoice, Place};
 use super::evidence::{Evidence, EvidenceError, InForce, Quarantine, sound};
 use crate::billing::calendar::Calendar;
 use crate::billing::{Fact, FactBody};
@@ -117,7 +117,8 @@ impl Bundle {
         Ok(())
     }
 
-    /// Reads a bundle, and checks that each fact is the one of its link, and that no fact of an instance is missing before its last.
+    /// Reads a bundle, and checks every part of it: that each fact is the one of its link, that no fact of an instance is missing before its last, that
+    /// documents and components are what they are called, and that places are those that the documents name.
     ///
     /// # Errors
     /// [`EvidenceError::Altered`] with the first thing that is not as it was.
@@ -146,7 +147,9 @@ impl Bundle {
             last = Some((record.seq, hash));
             facts.push((record.seq, fact, hash));
         }
-        Ok(Proofs { bundle, facts })
+        let proofs = Proofs { bundle, facts };
+        proofs.check_parts()?;
+        Ok(proofs)
     }
 }
 
@@ -157,7 +160,8 @@ impl BundledFact {
         let record: FactRecord =
             serde_json::from_str(&self.text).map_err(|error| altered(format!("a fact can't be read: {error}")))?;
         let link = |text: &str| hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok()).map(FactHash);
-        let before = link(&self.before).ok_or_else(|| altered(format!("fact {}: no link before it", record.seq)))?;
+        let before = link(&self.before).filter(|before| before.to_string() == self.before);
+        let before = before.ok_or_else(|| altered(format!("fact {}: the link before it is none", record.seq)))?;
         let hash = before.next(self.text.as_bytes());
         if hash.to_string() != self.hash {
             return Err(altered(format!("fact {} was altered: its link does not follow from its text", record.seq)));
@@ -186,6 +190,46 @@ impl Proofs {
     /// Which.
     pub fn number(&self) -> u64 {
         self.bundle.number
+    }
+
+    /// Also what no proof of this one invoice would ask for.
+    fn check_parts(&self) -> Result<(), EvidenceError> {
+        let altered = |text: String| Err(EvidenceError::Altered(text));
+        for (what, parts) in [("document", &self.bundle.documents), ("component", &self.bundle.components)] {
+            for (name, text) in parts {
+                let Ok(digest) = name.parse::<Digest>() else {
+                    return altered(format!("{what} '{name}' has a name that is no SHA-256"));
+                };
+                let bytes = sound(what, digest, BASE64.decode(text).ok())?;
+                if digest.to_string() != *name || BASE64.encode(bytes) != *text {
+                    return altered(format!("{what} {name} was altered: it is not written as it was"));
+                }
+            }
+        }
+        let stated = self.stated_places()?;
+        for (seq, hash) in &self.bundle.places {
+            if !stated.iter().any(|place| (place.seq, &place.hash) == (*seq, hash)) {
+                return altered(format!(
+                    "the place of fact {seq} was altered: no document names fact {seq} with {hash}"
+                ));
+            }
+        }
+        match stated.iter().find(|place| !self.bundle.places.contains_key(&place.seq)) {
+            Some(place) => Err(EvidenceError::Missing(format!("the place of fact {}", place.seq))),
+            None => Ok(()),
+        }
+    }
+
+    /// The places in the journal that the documents name.
+    fn stated_places(&self) -> Result<Vec<Place>, EvidenceError> {
+        let mut places = Vec::new();
+        for (_, fact, _) in &self.facts {
+            let FactBody::Invoiced { digest, .. } = &fact.body else { continue };
+            let bytes = self.document(*digest)?;
+            let unreadable = |error| EvidenceError::Altered(format!("document {digest} can't be read: {error}"));
+            places.push(Invoice::from_bytes(&bytes).map_err(unreadable)?.as_of);
+        }
+        Ok(places)
     }
 
     fn told<T>(&self, tenant: &TenantId, through: u64, tell: impl Fn(u64, &FactBody) -> Option<T>) -> Vec<T> {

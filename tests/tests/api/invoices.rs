@@ -453,6 +453,57 @@ fn a_bundle_proves_itself_on_another_machine_and_no_part_of_it_can_be_changed() 
     }
 }
 
+/// Which part of a bundle's text each byte lies in, by the words that a failure names it with. The bundle is written in the order of its form.
+fn parts(text: &str) -> Vec<(usize, &'static [&'static str])> {
+    let begin = |key: &str| text.find(&format!("\"{key}\":")).unwrap_or_else(|| panic!("no {key}"));
+    vec![
+        (0, &["form", "tenant", "document", "bundle", "id"]),
+        (begin("facts"), &["fact", "bundle"]),
+        (begin("places"), &["place", "bundle"]),
+        (begin("documents"), &["document", "bundle"]),
+        (begin("components"), &["component", "bundle"]),
+        (text.len(), &[]),
+    ]
+}
+
+#[test]
+fn every_byte_of_a_bundle_that_is_changed_is_found_and_named() {
+    /// Bytes that are tried in each part.
+    const TRIED: usize = 24;
+    let mut daemon = daemon();
+    put_prices(daemon.api(), BOOK);
+    lived(daemon.api(), "web");
+    close(daemon.api());
+    // Prices that no invoice depends on are in it, too.
+    put_prices(daemon.api(), &BOOK.replace("\"36\"", "\"72\"").replace("compute-1", "compute-2"));
+    lived(daemon.api(), "later");
+    close(daemon.api());
+    let file = daemon.folder().join("bundle.json");
+    let path = file.to_str().expect("text");
+    assert!(daemon.cli(&["invoice", "bundle", "2", path]).status.success());
+    daemon.stop();
+    let good = std::fs::read(&file).expect("a bundle");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    proves(&["verify", "--bundle", path], elsewhere.path());
+    let parts = parts(std::str::from_utf8(&good).expect("text"));
+    for pair in parts.windows(2) {
+        let ((start, words), (end, _)) = (pair[0], pair[1]);
+        let step = ((end - start) / TRIED).max(1);
+        for (round, place) in (start..end).step_by(step).enumerate() {
+            // One bit of each byte, not always the same; the last round also of a letter's case.
+            let mut bad = good.clone();
+            bad[place] ^= [1, 0x20, 2, 4][round % 4];
+            std::fs::write(&file, &bad).expect("a bundle");
+            let output = offline(&["verify", "--bundle", path], elsewhere.path());
+            let said = String::from_utf8_lossy(&output.stderr);
+            let around =
+                String::from_utf8_lossy(&bad[place.saturating_sub(30)..(place + 30).min(bad.len())]).into_owned();
+            assert!(!output.status.success(), "byte {place} was changed and nobody noticed: {around}");
+            assert!(words.iter().any(|word| said.contains(word)), "byte {place} ({around}) is not named: {said}");
+        }
+    }
+}
+
 /// Replaces a word in the first fact that has it.
 fn replace(facts: &mut Value, from: &str, to: &str) {
     let facts = facts.as_array_mut().expect("facts");
@@ -508,4 +559,16 @@ fn the_command_line_says_what_was_charged_and_for_what() {
     let refused = daemon.cli(&["invoice", "close", "--to", "2199-01-01"]);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("not over yet"));
     daemon.stop();
+}
+
+#[test]
+fn what_has_no_price_yet_is_told_in_units_that_people_know() {
+    let daemon = daemon();
+    lived(daemon.api(), "web");
+    let output = daemon.cli(&["invoice", "preview"]);
+    let told = String::from_utf8(output.stdout).expect("text");
+    let of_memory =
+        ["memory while running: 16 MiB for ", " s = ", " GiB*s, / 3,600 = 0.", " GiB*h, not priced (no price book)"];
+    assert!(of_memory.iter().all(|words| told.contains(words)), "{told}");
+    assert!(told.contains("standby: ") && !told.contains("byte-ns"), "{told}");
 }
