@@ -198,6 +198,24 @@ impl Daemon {
         self.processes_of(&instance, identified(&instance))
     }
 
+    /// Checks that none is left. A supervisor ends after it has written its machine's end down, which may be a moment after that is known.
+    ///
+    /// # Panics
+    /// If one goes on.
+    pub fn check_no_machines(&self) {
+        wait_for_all(self.machines());
+        assert_eq!(self.machines(), [], "a machine is left");
+    }
+
+    /// The same of one instance.
+    ///
+    /// # Panics
+    /// If one goes on.
+    pub fn check_no_machines_of(&self, id: &str) {
+        wait_for_all(self.machines_of(id));
+        assert_eq!(self.machines_of(id), [], "a machine is left of {id}");
+    }
+
     /// The processes that were `identified`, and those that name a path inside `folder` in their command line or have one open; not the
     /// daemon, nor this one.
     fn processes_of(&self, folder: &Path, identified: Vec<i32>) -> Vec<Pid> {
@@ -249,6 +267,11 @@ impl Handle {
         let ended = poll(&mut [PollFd::new(handle, PollFlags::IN)], Some(&SOON.try_into().expect("a minute")));
         assert_eq!(ended, Ok(1), "it goes on");
     }
+}
+
+fn wait_for_all(pids: Vec<Pid>) {
+    let handles: Vec<_> = pids.into_iter().map(Handle::of).collect();
+    handles.iter().for_each(Handle::wait);
 }
 
 fn pid_of(child: &Child) -> Pid {

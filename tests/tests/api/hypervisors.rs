@@ -69,7 +69,7 @@ fn every_fact_of_every_hypervisor_is_at_its_instant() {
     for hypervisor in here(&daemon) {
         live(&daemon, &hypervisor);
     }
-    assert_eq!(daemon.machines(), [], "a machine is left");
+    daemon.check_no_machines();
 }
 
 fn live(daemon: &Daemon, hypervisor: &str) {

@@ -118,7 +118,7 @@ fn many_guests_are_found_again_and_none_has_noticed_but_those_that_ended_did_so_
     api.post(&format!("/instances/{hangs}/stop"), &json!({"grace_ms": 0})).done();
     let is = api.instance(hangs);
     assert_eq!((&is["state"], &is["stop_cause"]), (&json!("Stopped"), &json!("forced")), "{is}");
-    assert_eq!(daemon.machines_of(hangs), []);
+    daemon.check_no_machines_of(hangs);
     api.command(hangs, "start");
     api.wait(hangs, "Running");
     api.check_time(hangs);

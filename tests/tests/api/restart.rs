@@ -217,6 +217,6 @@ fn a_daemon_killed_at_any_moment_keeps_what_it_acknowledged_and_settles_the_rest
     assert!(told >= 5, "too little was done to be lost: {told}");
     daemon.stop();
     assert_eq!(intents(&daemon), Vec::<String>::new());
-    assert_eq!(daemon.machines(), [], "a machine is left");
+    daemon.check_no_machines();
     verify(&daemon);
 }

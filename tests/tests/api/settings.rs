@@ -68,7 +68,7 @@ fn an_instance_whose_time_is_over_is_gone_and_says_why() {
     let pieces = api.check_time(&id);
     let lived: u64 = pieces.iter().map(|piece| piece["duration_ns"].as_u64().expect("a number")).sum();
     assert!(lived >= 250_000_000, "{lived}");
-    assert_eq!(daemon.machines_of(&id), []);
+    daemon.check_no_machines_of(&id);
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn what_has_nothing_to_do_goes_to_standby_and_activity_keeps_it_awake_or_wakes_i
             continue;
         }
         assert_eq!(kinds(api, &id)[before..], ["standby by auto-standby", "paused", "standby"], "{hypervisor}");
-        assert_eq!(daemon.machines_of(&id), []);
+        daemon.check_no_machines_of(&id);
         assert_eq!(api.post(&activity, &json!({})).done()["state"], json!("Standby"), "it is told, not woken");
         assert_eq!(api.post(&activity, &json!({"wake": true})).done()["state"], json!("Running"));
         api.patch(&format!("/instances/{id}"), &json!({"auto_standby": null})).done();
