@@ -1,6 +1,6 @@
 //! `make bench`: what Tallyman costs, against named peers, in one run. Ratios are what counts; the machine is printed.
 //!
-//! Arguments after `--`: names of sections (`accounting durable swap lifecycle scale`), and `--write` to put the report into
+//! Arguments after `--`: names of sections (`accounting durable swap lifecycle scale rating`), and `--write` to put the report into
 //! `docs/benchmarks.md`.
 
 // Rates and ratios for people; nothing here is money or billed time.
@@ -12,6 +12,7 @@ mod lifecycle;
 mod machine;
 mod measure;
 mod peer;
+mod rating;
 mod scale;
 mod swap;
 
@@ -42,6 +43,9 @@ fn main() {
     }
     if wanted("scale") {
         scale::run(&mut report);
+    }
+    if wanted("rating") {
+        rating::run(&mut report);
     }
     report.say(&format!("\n{} goals missed", report.missed));
     if write {

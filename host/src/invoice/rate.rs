@@ -510,10 +510,16 @@ fn receipt(call: &Call<'_>) -> Receipt {
 /// SHA-256 of a value as JSON.
 fn hash<T: serde::Serialize>(value: &T) -> String {
     let mut hasher = Hasher(sha2::Sha256::new());
-    // Neither the types nor the writer refuse anything.
-    let _ = serde_json::to_writer(&mut hasher, value);
+    // Number by number it would be hashed a few bytes at a time. Neither the types nor the writers refuse anything.
+    let mut buffered = std::io::BufWriter::with_capacity(HASHED_BYTES, &mut hasher);
+    let _ = serde_json::to_writer(&mut buffered, value);
+    let _ = std::io::Write::flush(&mut buffered);
+    drop(buffered);
     hex::encode(hasher.0.finalize())
 }
+
+/// How much is hashed at once.
+const HASHED_BYTES: usize = 64 << 10;
 
 struct Hasher(sha2::Sha256);
 

@@ -1,0 +1,257 @@
+//! A month of a large tenant rated again: the whole way from facts to charge lines, and the rules alone beside the same rules as scripts.
+
+mod scripts;
+
+use std::hint::black_box;
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant as Timer;
+
+use tallyman::billing::calendar::Calendar;
+use tallyman::billing::{BootId, Fact, FactBody, Reading};
+use tallyman::id::{Digest, InstanceId, TenantId};
+use tallyman::invoice::{Evidence, EvidenceError, InForce, Named, Order, Quarantine, Rater};
+use tallyman::journal::{FactHash, Head, StoredInvoice};
+use tallyman::policy::book::Book;
+use tallyman::policy::rating::{CalendarOffset, IntervalColumns, Request, Span, Subject, unsigned};
+use tallyman::policy::{Policy, PolicyHost};
+use tallyman::units::Instant;
+use tallyman::vm::{Phase, Shape};
+use tallyman_tests::policies;
+
+use crate::measure::{Candidate, Line, Report, nanos, side_by_side};
+
+const INSTANCES: usize = 10_000;
+const TRANSITIONS_A_DAY: usize = 100;
+const DAYS: usize = 30;
+const TRANSITIONS: usize = TRANSITIONS_A_DAY * DAYS;
+/// Instances of one call, about as many as the host puts into one.
+const INSTANCES_A_CALL: usize = 10;
+const ROUNDS: usize = 9;
+
+const BEGIN: i64 = 1_767_225_600_000_000_000;
+const STEP_NS: i64 = 86_400_000_000_000 / TRANSITIONS_A_DAY as i64;
+const END: i64 = BEGIN + STEP_NS * TRANSITIONS as i64;
+
+const BOOK: &str = r#"{"currency": "USD", "prices": [
+    {"id": "t3.medium", "rule": "compute", "meter": "active", "per": "instance-hour", "price": "0.0416"}]}"#;
+
+/// What a machine does again and again: a start, work, sleep, waking, an end.
+const LIFE: [Phase; 5] = [Phase::Initializing, Phase::Running, Phase::Standby, Phase::Running, Phase::Stopped];
+
+/// When the transition happens: no two instances at once, and not by whole seconds.
+fn at(instance: usize, transition: usize) -> i64 {
+    BEGIN + STEP_NS * transition as i64 + (instance * 7_919 + transition * 104_729) as i64 % STEP_NS
+}
+
+fn phase(transition: usize) -> Phase {
+    LIFE[transition % LIFE.len()]
+}
+
+fn session(transition: usize) -> u32 {
+    (transition / LIFE.len() + 1) as u32
+}
+
+/// A tenant whose facts are made as they are asked for, so that the memory measured is the rating's.
+struct Month {
+    tenant: TenantId,
+    instances: Vec<InstanceId>,
+    boot: BootId,
+    policy: Digest,
+    component: Vec<u8>,
+}
+
+impl Month {
+    fn new(component: Vec<u8>) -> Self {
+        let instances = (0..INSTANCES).map(|number| format!("i{number:05}").parse().unwrap()).collect();
+        let (tenant, boot) = (TenantId::default_tenant(), BootId("boot".into()));
+        Self { tenant, instances, boot, policy: Digest::of(&component), component }
+    }
+
+    fn fact(&self, instance: usize, transition: usize) -> Fact {
+        let meter = Instant(at(instance, transition));
+        let reading = Reading { boot: self.boot.clone(), boottime_ns: 0, wall_ns: meter.0, meter };
+        let shape = Shape { vcpus: 2, memory_bytes: 4 << 30, disk_bytes: 8 << 30, snapshot_bytes: 0 };
+        let body = FactBody::Entered { phase: phase(transition), shape, session: session(transition), cause: None };
+        Fact { at: reading, tenant: self.tenant.clone(), instance: Some(self.instances[instance].clone()), body }
+    }
+
+    fn order(&self) -> Order {
+        let as_of = Head { seq: (INSTANCES * TRANSITIONS) as u64, hash: FactHash([0; 32]) };
+        let (from, until) = (Instant(BEGIN), Instant(END));
+        Order { tenant: self.tenant.clone(), from, until, as_of, policy: None, book: None }
+    }
+}
+
+impl Evidence for Month {
+    fn instances(&self, _: &TenantId, _: u64) -> Result<Vec<InstanceId>, EvidenceError> {
+        Ok(self.instances.clone())
+    }
+
+    fn history(&self, instance: &InstanceId, _: u64) -> Result<Vec<(u64, Fact)>, EvidenceError> {
+        let number: usize = instance.as_str()[1..].parse().unwrap();
+        let seq = |transition: usize| (number * TRANSITIONS + transition) as u64 + 1;
+        Ok((0..TRANSITIONS).map(|transition| (seq(transition), self.fact(number, transition))).collect())
+    }
+
+    fn policies(&self, _: &TenantId, _: u64) -> Result<Vec<InForce>, EvidenceError> {
+        Ok(vec![InForce { from: Instant(0), digest: self.policy, fact: 1 }])
+    }
+
+    fn books(&self, _: &TenantId, _: u64) -> Result<Vec<InForce>, EvidenceError> {
+        Ok(vec![InForce { from: Instant(0), digest: Digest::of(BOOK.as_bytes()), fact: 1 }])
+    }
+
+    fn quarantines(&self, _: &TenantId, _: u64) -> Result<Vec<Quarantine>, EvidenceError> {
+        Ok(Vec::new())
+    }
+
+    fn invoices(&self, _: &TenantId, _: u64) -> Result<Vec<StoredInvoice>, EvidenceError> {
+        Ok(Vec::new())
+    }
+
+    fn calendar(&self, _: u64) -> Result<Calendar, EvidenceError> {
+        Ok(Calendar::default())
+    }
+
+    fn document(&self, _: Digest) -> Result<Vec<u8>, EvidenceError> {
+        Ok(BOOK.into())
+    }
+
+    fn component(&self, _: Digest) -> Result<Vec<u8>, EvidenceError> {
+        Ok(self.component.clone())
+    }
+
+    fn place(&self, seq: u64) -> Result<Head, EvidenceError> {
+        Ok(Head { seq, hash: FactHash([0; 32]) })
+    }
+}
+
+/// The intervals of some instances as one request.
+fn request(instances: usize) -> Request {
+    let all = || (0..instances).flat_map(|instance| (0..TRANSITIONS).map(move |transition| (instance, transition)));
+    let end = |(instance, transition): (usize, usize)| {
+        if transition + 1 == TRANSITIONS { END } else { at(instance, transition + 1) }
+    };
+    let subject = |number: usize| Subject { id: format!("i{number:05}"), name: String::new(), tags: Vec::new() };
+    let period = Span { start: BEGIN, end: END };
+    Request {
+        tenant: "default".into(),
+        invoice: period,
+        period,
+        last: true,
+        subjects: (0..instances).map(subject).collect(),
+        intervals: IntervalColumns {
+            subject: all().map(|(instance, _)| instance as u32).collect(),
+            phase: all().map(|(_, transition)| phase(transition) as u8).collect(),
+            start: all().map(|(instance, transition)| at(instance, transition)).collect(),
+            end: all().map(end).collect(),
+            session: all().map(|(_, transition)| session(transition)).collect(),
+            fact: (1..).take(instances * TRANSITIONS).collect(),
+            dimensions: Vec::new(),
+        },
+        calendar: vec![CalendarOffset { since: i64::MIN, offset: 0 }],
+        zones: Vec::new(),
+        book: Book::parse(BOOK.as_bytes()).unwrap().on_meter(&Calendar::default()),
+        options: Vec::new(),
+        carried: Vec::new(),
+    }
+}
+
+fn policy(host: &PolicyHost) -> (Arc<Policy>, Vec<u8>) {
+    let component = policies::component("ec2");
+    let digest = host.admit(&component).unwrap().digest;
+    (host.get(digest).unwrap(), component)
+}
+
+pub(crate) fn run(report: &mut Report) {
+    let folder = tempfile::tempdir().unwrap();
+    let host = PolicyHost::open(&folder.path().join("cache")).unwrap();
+    let (policy, component) = policy(&host);
+    beside_scripts(report, &policy);
+    month(report, &host, component);
+}
+
+/// Nanoseconds that are billed to each instance.
+fn billed(policy: &Policy, request: &Request) -> Vec<i64> {
+    let lines = policy.rate(request).unwrap().lines;
+    lines.iter().map(|line| i64::try_from(unsigned(line.billed)).unwrap()).collect()
+}
+
+fn beside_scripts(report: &mut Report, policy: &Policy) {
+    let request = request(INSTANCES_A_CALL);
+    let columns = scripts::columns(&request.intervals, TRANSITIONS);
+    let (lua, rhai) = (scripts::Lua::new(), scripts::Rhai::new());
+    let by_lua = || columns.iter().map(|one| lua.rate(one)).collect::<Vec<_>>();
+    let by_rhai = || columns.iter().map(|one| rhai.rate(one)).collect::<Vec<_>>();
+    let ours = billed(policy, &request);
+    assert_eq!((&ours, &ours), (&by_lua(), &by_rhai()), "the scripts state other rules");
+    let items = INSTANCES_A_CALL * TRANSITIONS;
+    let mut candidates = [
+        Candidate::new(items, || policy.rate(black_box(&request)).unwrap()),
+        Candidate::new(items, by_lua),
+        Candidate::new(items, by_rhai),
+    ];
+    let times = side_by_side(ROUNDS, &mut candidates);
+    let line = |what: &str, peer: f64| Line {
+        what: what.into(),
+        ours: nanos(times[0]),
+        peer: nanos(peer),
+        ratio: format!("{:.1}x faster", peer / times[0]),
+        goal: "at least 10x faster".into(),
+        holds: Some(peer >= 10.0 * times[0]),
+    };
+    let lines = vec![
+        line("component, its lines checked by the host; peer: Lua 5.4 (mlua)", times[1]),
+        line("component, its lines checked by the host; peer: Rhai", times[2]),
+    ];
+    report.table("EC2's rules over 30,000 intervals of 10 instances, per interval; peers: the same rules as scripts, time alone, without money, lines and checks", lines);
+}
+
+/// Peak of the process's memory since it was last forgotten, in bytes.
+fn peak_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1_024
+}
+
+fn month(report: &mut Report, host: &PolicyHost, component: Vec<u8>) {
+    let month = Month::new(component);
+    let named = |id: &InstanceId| Ok(Named { id: id.to_string(), name: id.to_string(), tags: Vec::new() });
+    let (done, all) = (AtomicU64::new(0), (INSTANCES * TRANSITIONS) as u64);
+    let tell = |intervals: u64| {
+        let done = done.fetch_add(intervals, Ordering::Relaxed) + intervals;
+        if std::io::stderr().is_terminal() {
+            eprint!("\rrating a month: {:>3} %", done * 100 / all);
+            let _ = std::io::stderr().flush();
+        }
+    };
+    // The peak so far is another section's.
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+    let before = peak_bytes();
+    let begin = Timer::now();
+    let rated = Rater::new(&month, host, &named).telling(&tell).rate(&month.order()).unwrap();
+    let seconds = begin.elapsed().as_secs_f64();
+    let bytes = peak_bytes().saturating_sub(before);
+    assert_eq!((rated.lines.len(), done.load(Ordering::Relaxed)), (INSTANCES, all));
+    let each = 1e9 * seconds / all as f64;
+    let goal = |what: &str, ours: String, goal: &str, holds| Line {
+        what: what.into(),
+        ours,
+        peer: String::new(),
+        ratio: String::new(),
+        goal: goal.into(),
+        holds: Some(holds),
+    };
+    let lines = vec![
+        goal(
+            "30,000,000 intervals, one core: from facts to lines, checked and hashed",
+            format!("{:.2} M/s, {:.0} s", 1e3 / each, seconds),
+            "2 M/s",
+            each <= 500.0,
+        ),
+        goal("memory that it takes at most", format!("{} MiB", bytes >> 20), "under 256 MiB", bytes < 256 << 20),
+    ];
+    report.table("A month of 10,000 instances with 100 transitions a day each, rated again under EC2's rules", lines);
+}
