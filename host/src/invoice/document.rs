@@ -173,9 +173,10 @@ pub struct Receipt {
     pub facts: Option<(u64, u64)>,
     /// How many intervals went in.
     pub intervals: u64,
-    /// SHA-256 of the request as JSON.
+    /// SHA-256 of the request: of all but its columns and what is carried as JSON, then of these, each as its length and its values in
+    /// little-endian bytes.
     pub input: String,
-    /// SHA-256 of the statement as JSON.
+    /// SHA-256 of the statement: of its lines as JSON, then of what is carried as for the request.
     pub output: String,
     /// SHA-256 of the receipt before and of this one without this field: the chain.
     pub chain: String,

@@ -11,6 +11,7 @@ mod comparison;
 mod delta;
 mod document;
 mod evidence;
+mod hash;
 mod lives;
 mod proof;
 mod rate;

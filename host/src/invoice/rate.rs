@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use sha2::Digest as _;
-
 use super::document::{FIRST_LINK, Line, Named, Receipt};
 use super::evidence::{Evidence, EvidenceError, InForce};
+use super::hash;
 use super::lives::{Life, columns, subjects};
 use super::stand_ins::StandIns;
 use crate::billing::calendar::Calendar;
@@ -501,36 +500,9 @@ fn receipt(call: &Call<'_>) -> Receipt {
         fuel: call.fuel,
         facts: facts.iter().min().copied().zip(facts.iter().max().copied()),
         intervals: facts.len() as u64,
-        input: hash(call.request),
-        output: hash(call.statement),
+        input: hash::of_request(call.request),
+        output: hash::of_statement(call.statement),
         chain: String::new(),
-    }
-}
-
-/// SHA-256 of a value as JSON.
-fn hash<T: serde::Serialize>(value: &T) -> String {
-    let mut hasher = Hasher(sha2::Sha256::new());
-    // Number by number it would be hashed a few bytes at a time. Neither the types nor the writers refuse anything.
-    let mut buffered = std::io::BufWriter::with_capacity(HASHED_BYTES, &mut hasher);
-    let _ = serde_json::to_writer(&mut buffered, value);
-    let _ = std::io::Write::flush(&mut buffered);
-    drop(buffered);
-    hex::encode(hasher.0.finalize())
-}
-
-/// How much is hashed at once.
-const HASHED_BYTES: usize = 64 << 10;
-
-struct Hasher(sha2::Sha256);
-
-impl std::io::Write for Hasher {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }
 
