@@ -1,16 +1,18 @@
 //! What hypervisors are known to do wrong, and what guards against it.
 
-use std::fs;
-use std::io::Read;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::OFlags;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tallyman::hypervisor::{Adopted, HypervisorError, Kind, MachineSpec, Origin, VmState, files};
-use tallyman_tests::machine::{Bed, exit, gone, heartbeat_after, heartbeats, kill};
+use tallyman::hypervisor::{Adopted, HypervisorError, Kind, MachineSpec, Observed, Origin, VmState, files};
+use tallyman_tests::machine::{Bed, console_has, exit, gone, heartbeat_after, heartbeats, kill, next, type_on_console};
 
 use super::snapshots::{NO_NESTED_STATE, unsaved};
 use super::{Outcome, Try, attempt};
@@ -32,7 +34,7 @@ impl Hazard {
 }
 
 /// All that are not part of an operation.
-pub(crate) const ALL: [Hazard; 5] = [
+pub(crate) const ALL: [Hazard; 7] = [
     Hazard {
         name: "a vmm that nobody wrote down",
         kinds: &Kind::ALL,
@@ -58,7 +60,28 @@ pub(crate) const ALL: [Hazard; 5] = [
         kinds: &[Kind::Firecracker],
         attempt: || attempt!(a_kernel_without_the_note_is_booted_by_its_64_bit_entry),
     },
+    Hazard {
+        name: "death by broken pipe",
+        kinds: &[Kind::Firecracker],
+        attempt: || attempt!(what_nobody_reads_any_more_neither_ends_the_vmm_nor_holds_it_up),
+    },
+    Hazard {
+        name: "an old log keeps its tail",
+        kinds: &Kind::ALL,
+        attempt: || attempt!(a_short_launch_adds_to_the_logs_of_a_long_one_and_overwrites_nothing),
+    },
 ];
+
+/// What a pipe holds in bytes.
+const PIPE_BYTES: usize = 64 << 10;
+
+/// What Firecracker logs of a call in bytes, at least.
+const CALL_LOG_BYTES_MIN: usize = 64;
+
+/// The descriptor on which a VMM finds its log.
+const LOG_FD: i32 = 103;
+
+const NONBLOCK: i32 = OFlags::NONBLOCK.bits().cast_signed();
 
 /// The checksum of a snapshot's file, as the program's documentation has it.
 fn checksum(bytes: &[u8]) -> String {
@@ -192,5 +215,63 @@ async fn a_kernel_without_the_note_is_booted_by_its_64_bit_entry(bed: Arc<Bed>) 
     bytes[note] = b'Y';
     fs::write(&kernel, bytes).expect("write");
     bed.ready(&MachineSpec { kernel, ..spec }).await;
+    Outcome::Passed
+}
+
+async fn what_nobody_reads_any_more_neither_ends_the_vmm_nor_holds_it_up(bed: Arc<Bed>) -> Outcome {
+    let spec = bed.spec_with("one", "flood");
+    let mut launched = bed.running(&spec).await;
+    assert!(matches!(next(&mut launched).await, Observed::ProgramStarted(_)));
+    console_has(&spec, "flood").await;
+    let supervisor = bed.process(&spec, "supervisor");
+    kill(supervisor, Signal::KILL);
+    gone(supervisor).await;
+    // Each call is logged.
+    for _ in 0..PIPE_BYTES / CALL_LOG_BYTES_MIN {
+        assert_eq!(launched.vm.state().await.expect("state"), VmState::Running);
+    }
+    let wire = format!("/proc/{}/fd/{LOG_FD}", launched.pid);
+    let mut log = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(wire).expect("the log");
+    let (mut bytes, end) = (Vec::new(), io::ErrorKind::WouldBlock);
+    assert_eq!(log.read_to_end(&mut bytes).map_err(|error| error.kind()), Err(end), "the VMM holds its end");
+    assert!(bytes.len() > PIPE_BYTES - 4_096, "it is not full: {}", bytes.len());
+    launched.vm.pause().await.expect("pause");
+    launched.vm.resume().await.expect("resume");
+    launched.vm.kill().expect("kill");
+    exit(&mut launched).await;
+    Outcome::Passed
+}
+
+async fn a_short_launch_adds_to_the_logs_of_a_long_one_and_overwrites_nothing(bed: Arc<Bed>) -> Outcome {
+    let first = bed.spec("one");
+    let second = MachineSpec { incarnation: 2, ..first.clone() };
+    let mut launched = bed.ready(&first).await;
+    type_on_console(&first, "lonly in the first\n");
+    console_has(&first, "only in the first\r\n").await;
+    heartbeat_after(&first, heartbeats(&first).len() + 5).await;
+    launched.vm.kill().expect("kill");
+    exit(&mut launched).await;
+    let logs = [
+        files::console_log(&first.dir),
+        files::vmm_log(&first.dir),
+        files::run(&first.dir, first.incarnation).join("events.jsonl"),
+    ];
+    let before = logs.each_ref().map(|log| fs::read(log).expect("a log"));
+
+    let mut launched = bed.running(&second).await;
+    assert!(matches!(next(&mut launched).await, Observed::ProgramStarted(_)));
+    assert!(matches!(next(&mut launched).await, Observed::AgentReady(_)));
+    launched.vm.kill().expect("kill");
+    exit(&mut launched).await;
+    let [console, log, events] = logs.each_ref().map(|log| fs::read(log).expect("a log"));
+    assert_eq!(events, before[2], "the folder of a launch is its own");
+    let added = |log: &[u8], before: &[u8]| {
+        let added = log.strip_prefix(before).unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(log)));
+        String::from_utf8_lossy(added).into_owned()
+    };
+    let (console, log) = (added(&console, &before[0]), added(&log, &before[1]));
+    assert_eq!(console.matches("PROGRAM-START").count(), 1, "{console}");
+    assert!(console.len() < before[0].len() && !console.contains("only in the first"), "{console}");
+    assert!(!log.contains("one-1"), "a name of the first launch: {log}");
     Outcome::Passed
 }

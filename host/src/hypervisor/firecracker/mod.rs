@@ -106,6 +106,7 @@ impl Firecracker {
 
     async fn start(&self, spec: &MachineSpec, kept: Kept) -> Result<Started, HypervisorError> {
         let name = name(spec)?;
+        // It opens what it is named for reading too, and never waits: the pipe neither breaks nor holds it up when nobody else reads it.
         let log = format!("/proc/self/fd/{LOG_FD}");
         let args = ["--api-sock", files::CONTROL, "--id", &name, "--log-path", &log, "--level", "Info"];
         let args = args.map(String::from).into();
