@@ -503,7 +503,6 @@ pub(super) fn present(state: &State, view: Arc<View>) -> Instance {
 fn present_one(state: &State, view: &View, usage: &Usage, policy: Digest) -> Instance {
     let (record, live, spec) = (&view.record, &view.live, &view.record.spec);
     let at = |at: Option<Instant>| at.map(|at| timestamp(state, at));
-    let has_facts = usage.current.is_some() || usage.totals.sum() != 0;
     Instance {
         id: record.id.clone(),
         name: record.name.clone(),
@@ -538,10 +537,16 @@ fn present_one(state: &State, view: &View, usage: &Usage, policy: Digest) -> Ins
         tags: spec.tags.clone(),
         current_phase: usage.current.map(wire::Phase::from),
         current_phase_since: usage.current.map(|_| timestamp(state, usage.since)),
-        phase_durations_ms: has_facts.then(|| PerPhase::millis(&usage.totals)),
+        phase_durations_ms: phase_durations(usage),
         policy,
         accounting: accounting(view, usage),
     }
+}
+
+/// The totals; none before the first fact.
+fn phase_durations(usage: &Usage) -> Option<PerPhase> {
+    let has_facts = usage.current.is_some() || usage.totals.sum() != 0;
+    has_facts.then(|| PerPhase::millis(&usage.totals))
 }
 
 fn accounting(view: &View, usage: &Usage) -> Accounting {
@@ -578,6 +583,19 @@ mod tests {
         assert!(body.message.contains("`stat`") && body.message.contains("`state`"), "{}", body.message);
         let body = Filter::new(pairs(&[("state", "Sleeping")])).expect_err("refused").into_body();
         assert!(body.message.contains("Sleeping") && body.message.contains("Standby"), "{}", body.message);
+    }
+
+    #[test]
+    fn there_are_no_durations_before_the_first_fact_and_all_of_them_from_then_on() {
+        let told = |current, totals: Totals| {
+            let usage = Usage { current, since: Instant(0), totals, degraded: false };
+            phase_durations(&usage)
+        };
+        let (none, mut some) = (Totals::default(), Totals::default());
+        some.0[vm::Phase::Running as usize] = 7_000_000;
+        assert_eq!(told(None, none), None);
+        assert_eq!(told(Some(vm::Phase::Created), none), Some(PerPhase::millis(&none)), "it has just begun");
+        assert_eq!(told(None, some), Some(PerPhase::millis(&some)), "it was deleted");
     }
 
     #[test]

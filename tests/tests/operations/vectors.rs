@@ -1,8 +1,11 @@
 //! Histories whose figures are known beforehand, to the millisecond: what a tenant is told after hours of a life that a test lets pass at once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tallyman::driver::{NewFork, Target};
+use tallyman::billing::Totals;
+use tallyman::billing::account::Account;
+use tallyman::driver::{NewFork, Target, View};
 use tallyman::hypervisor::{Initiator, Observed, Stamp};
 use tallyman::id::InstanceId;
 use tallyman::vm::{Command, Phase};
@@ -42,6 +45,26 @@ fn check(rig: &Rig, id: &InstanceId, expected: &[(Phase, u64)]) {
 }
 
 const MS: u64 = 1_000;
+
+#[test]
+fn an_account_without_a_fact_tells_no_phase_and_no_time() {
+    let mut rig = Rig::default();
+    let id = running(&rig, "a");
+    rig.pass(100 * HOUR);
+    let empty = View { account: Account::default(), ..(*rig.view(&id)).clone() };
+    let (_, told) = rig.fleet().usage(&[Arc::new(empty)]);
+    assert_eq!((told[0].current, told[0].totals, told[0].degraded), (None, Totals::default(), false));
+}
+
+#[test]
+fn time_from_before_the_first_transition_is_in_no_total() {
+    let mut rig = Rig::default();
+    rig.pass(100 * HOUR);
+    let id = running(&rig, "a");
+    check(&rig, &id, &[]);
+    rig.pass(HOUR);
+    check(&rig, &id, &[(Phase::Running, 3_600 * MS)]);
+}
 
 #[test]
 fn a_visit_counts_up_to_the_moment_of_the_question_and_not_before_it_began() {

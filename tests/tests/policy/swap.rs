@@ -88,6 +88,22 @@ fn an_open_visit_is_cut_exactly_at_the_activation() {
 }
 
 #[test]
+fn an_account_without_figures_counts_from_its_first_fact_on_and_nothing_before_it() {
+    let world = world();
+    let policies = [(1_000, world.coarse), (2_000, world.standard), (3_000, world.coarse)];
+    policies.into_iter().for_each(|(at, policy)| world.accounting.activate(&tenant(), Instant(at), policy));
+    let look = |account: &Account, at| world.accounting.usage(&[(&tenant(), account)], Instant(at))[0];
+    let seen = look(&Account::default(), 4_000);
+    assert_eq!((seen.current, seen.totals, seen.degraded), (None, Totals::default(), false));
+    let account = live(&world.accounting, &[(Some(Phase::Paused), 4_000)]);
+    let tracker = Tracker { current: Some(Phase::Standby), since: Instant(4_000), totals: Totals::default() };
+    assert_eq!(account, Account { tracker, phase: Some(Phase::Paused), degraded: None });
+    let mut totals = Totals::default();
+    totals.0[Phase::Standby as usize] = 500;
+    assert_eq!(look(&account, 4_500).totals, totals);
+}
+
+#[test]
 fn an_activation_at_the_instant_of_a_fact_that_came_first_counts_from_there() {
     let world = world();
     let account = live(&world.accounting, &[(Some(Phase::Paused), 1_000)]);
