@@ -186,6 +186,37 @@ fn machines_of_every_hypervisor_outlive_the_daemon_and_their_ends_are_on_record(
 }
 
 #[test]
+fn who_can_not_give_a_machine_memory_names_who_can_and_nobody_takes_any_away() {
+    let daemon = daemon();
+    let api = daemon.api();
+    let all = api.get("/capabilities").done()["hypervisors"].as_array().expect("a list").clone();
+    let able = all.iter().filter(|one| one["capabilities"]["memory_resize"] == json!(true));
+    let able: Vec<_> = able.map(|one| one["name"].as_str().expect("a name")).collect();
+    for hypervisor in here(&daemon) {
+        let can = able.contains(&hypervisor.as_str());
+        let new = json!({
+            "name": hypervisor, "image": "tiny", "cmdline": format!("vmm={hypervisor}"), "hypervisor": hypervisor,
+            "size": "32MB", "memory_bytes_max": can.then_some(160 << 20),
+        });
+        let id = api.post("/instances", &new).done()["id"].as_str().expect("an id").to_owned();
+        api.wait(&id, "Running");
+        let told = || (api.instance(&id)["memory_bytes"].clone(), api.facts(&id));
+        let before = told();
+        let resize = |size: &str| api.post(&format!("/instances/{id}/resize"), &json!({"size": size}));
+        if can {
+            resize("16MB").refused(400, "invalid", "or more, what it booted with");
+        } else {
+            for size in ["16MB", "160MB"] {
+                let refused = resize(size).refused(409, "unsupported", &format!("{hypervisor} can't make the memory"));
+                let named = refused["message"].as_str().expect("a message");
+                assert!(able.iter().all(|one| named.contains(one)), "{named}");
+            }
+        }
+        assert_eq!(told(), before, "{hypervisor}");
+    }
+}
+
+#[test]
 fn an_unknown_hypervisor_is_answered_with_those_that_are_here() {
     let daemon = daemon();
     let new = json!({"name": "a", "image": "tiny", "hypervisor": "abacus"});
