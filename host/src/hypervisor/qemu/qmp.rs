@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -12,6 +13,9 @@ use crate::hypervisor::HypervisorError;
 
 /// Longest answer in bytes. Ours are a few hundred; a VMM that its guest has taken over must not fill our memory.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
+
+/// Between two attempts to connect to one whose queue is full.
+const DIAL_AGAIN: Duration = Duration::from_millis(50);
 
 /// A connection. QEMU serves one at a time.
 #[derive(Debug)]
@@ -39,7 +43,7 @@ impl Qmp {
     /// Connects. Answers with the process that listens, too.
     pub(super) async fn connect(socket: &Path) -> Result<(Self, u32), HypervisorError> {
         let gone = |_| HypervisorError::Disconnected { call: "connect" };
-        let stream = UnixStream::connect(socket).await.map_err(gone)?;
+        let stream = dial(socket).await.map_err(gone)?;
         let peer = stream.peer_cred().map_err(gone)?.pid().unwrap_or_default().unsigned_abs();
         Ok((Self { stream: BufReader::new(stream), line: Vec::new(), last_id: 0 }, peer))
     }
@@ -104,6 +108,16 @@ impl Qmp {
     }
 }
 
+/// Connects. One that hangs serves nobody, and its queue is short: where that is full it has not answered yet. The caller says how long to wait.
+async fn dial(socket: &Path) -> io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(socket).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(DIAL_AGAIN).await,
+            answer => return answer,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncReadExt;
@@ -163,5 +177,20 @@ mod tests {
             let broken = answer(text).await;
             assert!(matches!(broken, Err(HypervisorError::Disconnected { call: "query-status" })), "{broken:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_is_full_is_waited_for_and_not_taken_for_an_end() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("ctl");
+        let listener = std::os::unix::net::UnixListener::bind(&path).expect("bind");
+        rustix::net::listen(&listener, 0).expect("a short queue");
+        let _waiting = UnixStream::connect(&path).await.expect("the only place");
+        let full = UnixStream::connect(&path).await.expect_err("no place");
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        let accept = tokio::task::spawn_blocking(move || listener.accept().map(|_| listener));
+        let (connected, accepted) = tokio::join!(Qmp::connect(&path), accept);
+        connected.expect("a place");
+        accepted.expect("no panic").expect("accept");
     }
 }
