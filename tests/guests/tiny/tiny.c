@@ -9,6 +9,7 @@
 //   vmm=NAME    whose power button, power-off and reset to use: qemu (if absent), qemu-microvm, cloud-hypervisor, firecracker
 //   start=MS    print PROGRAM-START so long after the boot instead of at once
 //   ready=MS    print AGENT-READY so long after the boot, instead of after 40 ms
+//   beat=MS     beat so often, instead of every 40 ms
 //   noready     print AGENT-READY only on `a`
 //   nobutton    hear no power button, nor what a hypervisor tells on the same line, such as new memory
 //   flood       after 20 ms, as on `f`
@@ -26,7 +27,6 @@ enum {
     TIMER_VECTOR = 32,
     BUTTON_VECTOR = 33,
     TICK_MS = 20,
-    BEAT_TICKS = 2,
 };
 
 static const u64 LOCAL_APIC = 0xfee00000, IO_APIC = 0xfec00000;
@@ -43,7 +43,7 @@ extern const u8 timer_interrupt[], button_interrupt[];
 
 static struct gate gates[BUTTON_VECTOR + 1];
 static enum vmm vmm;
-static u32 ticks, beats, start_tick = 0, ready_tick = 2;
+static u32 ticks, beats, start_tick = 0, ready_tick = 2, beat_ticks = 2;
 static int no_ready, no_button, flooding, line_begun;
 static char line[256];
 static u32 line_length;
@@ -176,7 +176,7 @@ void tick(void) {
     if (flooding) flood();
     if (ticks == start_tick) print_started();
     if (ticks == ready_tick && !no_ready) print_ready();
-    if (ticks % BEAT_TICKS == 0) {
+    if (ticks % beat_ticks == 0) {
         print("HB ");
         print_number(++beats);
         print("\r\n");
@@ -211,6 +211,7 @@ static void obey(const char *word) {
     }
     if ((rest = after(word, "start="))) start_tick = ticks_of(rest);
     if ((rest = after(word, "ready="))) ready_tick = ticks_of(rest);
+    if ((rest = after(word, "beat=")) && ticks_of(rest)) beat_ticks = ticks_of(rest);
     no_ready |= is(word, "noready");
     no_button |= is(word, "nobutton");
     flooding |= is(word, "flood");
