@@ -169,13 +169,9 @@ pub(crate) fn run(report: &mut Report) {
     let mut lines: Vec<_> = ["transition", "snapshot"]
         .iter()
         .zip(&alone)
-        .map(|(what, &time)| Line {
-            what: format!("one {what}, in a fresh store and instance, checked; before any large batch"),
-            ours: nanos(time),
-            peer: String::new(),
-            ratio: String::new(),
-            goal: "under 10 us".into(),
-            holds: Some(time < 10_000.0),
+        .map(|(what, &time)| {
+            let what = format!("one {what}, in a fresh store and instance, checked; before any large batch");
+            Line::alone(what, nanos(time), "under 10 us", time < 10_000.0)
         })
         .collect();
     if let Some(program) = peer::build(folder.path()) {

@@ -11,6 +11,7 @@ mod durable;
 mod lifecycle;
 mod machine;
 mod measure;
+mod memory;
 mod peer;
 mod rating;
 mod scale;

@@ -65,6 +65,14 @@ pub(crate) struct Line {
     pub(crate) holds: Option<bool>,
 }
 
+impl Line {
+    /// What is held against a goal and no peer.
+    pub(crate) fn alone(what: impl Into<String>, ours: String, goal: &str, holds: bool) -> Self {
+        let (peer, ratio) = (String::new(), String::new());
+        Self { what: what.into(), ours, peer, ratio, goal: goal.into(), holds: Some(holds) }
+    }
+}
+
 /// The report: tables that go to the screen as they come, and into the docs when asked for.
 #[derive(Default)]
 pub(crate) struct Report {

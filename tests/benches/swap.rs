@@ -12,6 +12,7 @@ use tallyman::tenant::Actor;
 
 use crate::durable::Rig;
 use crate::measure::{Line, Report, median, nanos, percentile};
+use crate::memory::resident_bytes;
 
 const LOAD: usize = 64;
 const SWAPS: usize = 200;
@@ -20,14 +21,7 @@ const MANY: usize = 10_000;
 const GROWTH_BYTES_MAX: u64 = 16 << 20;
 
 fn goal(what: &str, ours: f64, goal: &str, limit: f64) -> Line {
-    Line {
-        what: what.into(),
-        ours: nanos(ours),
-        peer: String::new(),
-        ratio: String::new(),
-        goal: goal.into(),
-        holds: Some(ours < limit),
-    }
+    Line::alone(what, nanos(ours), goal, ours < limit)
 }
 
 /// A transition under way at a swap, against one under way at a write that changes no rules.
@@ -105,12 +99,6 @@ async fn under_load(rig: &Arc<Rig>, other: Digest) -> Spans {
     }
     let seen = std::mem::take(&mut *seen.lock().unwrap());
     Spans { transitions: seen, swaps, notes }
-}
-
-/// Memory of this process in bytes.
-fn resident_bytes() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-    pages.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4_096
 }
 
 /// Changes the rules as fast as the journal takes it while instances move. Answers the memory after a tenth and after all of it, how long a

@@ -23,6 +23,9 @@ use crate::{guest, machine};
 /// What must be over soon is over in a minute, or the test fails.
 const SOON: Duration = Duration::from_secs(60);
 
+/// For `custom_flags`: does not wait for the other end.
+pub const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     runtime.expect("a runtime for the client")
@@ -173,7 +176,7 @@ impl Daemon {
     /// Types a byte on the console of a guest.
     pub fn type_to(&self, id: &str, byte: char) {
         let path = files::console_input(&self.instance(id));
-        let input = File::options().write(true).custom_flags(libc_nonblock()).open(&path);
+        let input = File::options().write(true).custom_flags(NONBLOCK).open(&path);
         let mut input = input.unwrap_or_else(|error| panic!("{} has no reader: {error}", path.display()));
         write!(input, "{byte}").expect("the supervisor reads");
     }
@@ -203,8 +206,7 @@ impl Daemon {
     /// # Panics
     /// If one goes on.
     pub fn check_no_machines(&self) {
-        wait_for_all(self.machines());
-        assert_eq!(self.machines(), [], "a machine is left");
+        check_none(|| self.machines());
     }
 
     /// The same of one instance.
@@ -212,8 +214,7 @@ impl Daemon {
     /// # Panics
     /// If one goes on.
     pub fn check_no_machines_of(&self, id: &str) {
-        wait_for_all(self.machines_of(id));
-        assert_eq!(self.machines_of(id), [], "a machine is left of {id}");
+        check_none(|| self.machines_of(id));
     }
 
     /// The processes that were `identified`, and those that name a path inside `folder` in their command line or have one open; not the
@@ -269,17 +270,14 @@ impl Handle {
     }
 }
 
-fn wait_for_all(pids: Vec<Pid>) {
-    let handles: Vec<_> = pids.into_iter().map(Handle::of).collect();
-    handles.iter().for_each(Handle::wait);
+fn check_none(machines: impl Fn() -> Vec<Pid>) {
+    let ending: Vec<_> = machines().into_iter().map(Handle::of).collect();
+    ending.iter().for_each(Handle::wait);
+    assert_eq!(machines(), [], "a machine is left");
 }
 
 fn pid_of(child: &Child) -> Pid {
     Pid::from_child(child)
-}
-
-const fn libc_nonblock() -> i32 {
-    rustix::fs::OFlags::NONBLOCK.bits() as i32
 }
 
 /// The living processes that the launches of an instance have written down.

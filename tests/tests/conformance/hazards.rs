@@ -7,11 +7,11 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::OFlags;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tallyman::hypervisor::{Adopted, HypervisorError, Kind, MachineSpec, Observed, Origin, VmState, files};
+use tallyman_tests::daemon::NONBLOCK;
 use tallyman_tests::machine::{Bed, console_has, exit, gone, heartbeat_after, heartbeats, kill, next, type_on_console};
 
 use super::snapshots::{NO_NESTED_STATE, unsaved};
@@ -80,8 +80,6 @@ const CALL_LOG_BYTES_MIN: usize = 64;
 
 /// The descriptor on which a VMM finds its log.
 const LOG_FD: i32 = 103;
-
-const NONBLOCK: i32 = OFlags::NONBLOCK.bits().cast_signed();
 
 /// The checksum of a snapshot's file, as the program's documentation has it.
 fn checksum(bytes: &[u8]) -> String {
