@@ -1,5 +1,6 @@
 //! What tests share.
 
+pub mod aloud;
 pub mod daemon;
 pub mod double;
 pub mod guest;

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tallyman_tests::aloud::saves_not;
 use tallyman_tests::daemon::{Api, Daemon, Request};
 
 use crate::{daemon, hypervisors};
@@ -275,7 +276,7 @@ fn can_save(daemon: &Daemon, id: &str, hypervisor: &str) -> bool {
         return true;
     }
     let body = answer.refused(502, "hypervisor_failed", "");
-    eprintln!("NOT RUN for {hypervisor}: it can't save memory on this host: {}", body["message"]);
+    saves_not(hypervisor, body["message"].as_str().expect("a message"));
     beat_after(api, id, last_beat(daemon, id));
     assert_eq!(api.get(&format!("/instances/{id}/snapshots")).done(), json!([]));
     false

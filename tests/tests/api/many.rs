@@ -1,12 +1,12 @@
 //! A restart of the daemon with many guests running.
 
 use std::fs;
-use std::io;
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tallyman::clock;
+use tallyman_tests::aloud::say;
 use tallyman_tests::daemon::{Api, Daemon, Handle};
 
 use crate::{daemon, hypervisors};
@@ -125,8 +125,8 @@ fn many_guests_are_found_again_and_none_has_noticed_but_those_that_ended_did_so_
     api.wait(hangs, "Running");
     api.check_time(hangs);
     let told = format!(
-        "{count} guests of {} ({VARIABLE} asks for another number, up to {GUESTS_MAX}): created in {created:?}, found and looked at in {found:?}\n",
+        "{count} guests of {} ({VARIABLE} asks for another number, up to {GUESTS_MAX}): created in {created:?}, found and looked at in {found:?}",
         hypervisors.join(", ")
     );
-    io::Write::write_all(&mut io::stderr(), told.as_bytes()).expect("a place to say it");
+    say(&told);
 }

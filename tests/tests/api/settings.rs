@@ -1,6 +1,7 @@
 //! What instances do by themselves and what they use, from outside and with real machines.
 
 use serde_json::{Value, json};
+use tallyman_tests::aloud::saves_not;
 use tallyman_tests::daemon::{Api, Daemon};
 
 use crate::{daemon, hypervisors};
@@ -290,7 +291,7 @@ fn goes_to_standby(daemon: &Daemon, id: &str, hypervisor: &str) -> bool {
         return true;
     }
     assert!(error(&is).contains("GetNestedState"), "{hypervisor}: {}", error(&is));
-    eprintln!("NOT RUN for {hypervisor}: it can't save memory on this host: {}", error(&is));
+    saves_not(hypervisor, &error(&is));
     api.delete(&format!("/instances/{id}?grace_ms=0")).done();
     false
 }
