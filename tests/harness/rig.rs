@@ -258,6 +258,7 @@ impl Rig {
                 name: fresh().parse().expect("a name"),
                 tags: Default::default(),
                 keep: None,
+                compress: false,
             }),
             Command::Discard => Request::Discard { snapshot },
             Command::Revert => Request::Revert { snapshot },
@@ -276,7 +277,7 @@ impl Rig {
     /// # Errors
     /// The fleet's.
     pub fn snapshot(&self, id: &InstanceId, name: &str, keep: Option<u32>) -> Result<Arc<View>, FleetError> {
-        let new = NewSnapshot { name: name.parse().expect("a name"), tags: Default::default(), keep };
+        let new = NewSnapshot { name: name.parse().expect("a name"), tags: Default::default(), keep, compress: false };
         self.ask(id, Request::Snapshot(new))
     }
 

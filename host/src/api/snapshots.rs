@@ -11,8 +11,8 @@ use super::body::Body;
 use super::error::{ApiError, ErrorBody};
 use super::instances::{duration_ms, present, timestamp};
 use super::model::{
-    CreateSnapshot, ForkInstance, ForkSnapshot, Instance, NoOptions, RestoreSnapshot, Retention, SetSnapshotSchedule,
-    Snapshot, SnapshotKind, SnapshotSchedule,
+    Compression, CreateSnapshot, ForkInstance, ForkSnapshot, Instance, NoOptions, RestoreSnapshot, Retention,
+    SetSnapshotSchedule, Snapshot, SnapshotKind, SnapshotSchedule,
 };
 use super::tenants::{reserve, share_of};
 use super::time::format_millis;
@@ -44,13 +44,13 @@ pub(super) async fn create_snapshot(
     Body(request): Body<CreateSnapshot>,
 ) -> Result<(StatusCode, Json<Snapshot>), ApiError> {
     let view = state.fleet.find(&caller.tenant(), &key)?;
-    let CreateSnapshot { name, kind, tags, keep } = request;
+    let CreateSnapshot { name, kind, tags, keep, compress } = request;
     check_kind(&view, kind)?;
     let name = match name {
         Some(name) => name.parse()?,
         None => name_of_now(&state)?,
     };
-    let new = NewSnapshot { name, tags, keep };
+    let new = NewSnapshot { name, tags, keep, compress };
     let name = new.name.clone();
     let view = state.fleet.request(&caller.tenant(), &view.record.id, Request::Snapshot(new)).await?;
     Ok((StatusCode::CREATED, Json(snapshot(&state, &view, &name)?)))
@@ -100,6 +100,8 @@ fn present_snapshot(state: &State, view: &View, kept: &driver::Snapshot) -> Snap
         kind: if kept.memory.is_some() { SnapshotKind::Standby } else { SnapshotKind::Stopped },
         created_at: timestamp(state, Instant(kept.created_ns)),
         size_bytes: kept.bytes,
+        compression: if kept.compressed_bytes.is_some() { Compression::Zstd } else { Compression::None },
+        stored_bytes: kept.stored_bytes(),
         vcpus: kept.vcpus,
         memory_bytes: kept.memory.map_or(kept.memory_bytes, |memory| memory.guest_bytes),
         scheduled: kept.scheduled,
@@ -275,6 +277,7 @@ fn present_schedule(state: &State, view: &View) -> Result<SnapshotSchedule, ApiE
         jitter: format_millis(schedule.jitter_ms),
         retention: Retention { max_count: schedule.keep },
         name_prefix: schedule.prefix.clone(),
+        compress: schedule.compress,
         next_run_at: view.live.snapshot_due_ns.map(|at| timestamp(state, Instant(at))),
     })
 }
@@ -295,12 +298,13 @@ pub(super) async fn set_snapshot_schedule(
     Path(key): Path<String>,
     Body(request): Body<SetSnapshotSchedule>,
 ) -> Result<Json<SnapshotSchedule>, ApiError> {
-    let SetSnapshotSchedule { interval, jitter, retention, name_prefix } = request;
+    let SetSnapshotSchedule { interval, jitter, retention, name_prefix, compress } = request;
     let schedule = Schedule {
         interval_ms: duration_ms("interval", &interval)?,
         jitter_ms: jitter.map_or(Ok(0), |jitter| duration_ms("jitter", &jitter))?,
         keep: retention.max_count,
         prefix: name_prefix.unwrap_or_else(|| PREFIX.into()),
+        compress,
     };
     let id = state.fleet.find(&caller.tenant(), &key)?.record.id.clone();
     let amendment = Amendment { schedule: Some(Some(schedule)), ..Amendment::default() };

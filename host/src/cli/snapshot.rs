@@ -19,7 +19,7 @@ use crate::api::{format_millis, format_size};
 pub(super) enum Command {
     /// Keep a copy of what an instance is now
     #[command(
-        after_help = "Examples:\n  tallyman snapshot create web before-upgrade\n  tallyman snapshot create web --keep 5\n\nWhat runs is paused for it."
+        after_help = "Examples:\n  tallyman snapshot create web before-upgrade\n  tallyman snapshot create web --keep 5\n  tallyman snapshot create web for-long --compress\n\nWhat runs is paused for it."
     )]
     Create(Create),
     /// List an instance's snapshots
@@ -47,7 +47,7 @@ pub(super) enum Command {
     Fork(ForkOne),
     /// Have snapshots taken by themselves
     #[command(
-        after_help = "Examples:\n  tallyman snapshot schedule web --every 1h --keep 24\n  tallyman snapshot schedule web\n  tallyman snapshot schedule web --off"
+        after_help = "Examples:\n  tallyman snapshot schedule web --every 1h --keep 24\n  tallyman snapshot schedule web --every 24h --keep 7 --compress\n  tallyman snapshot schedule web\n  tallyman snapshot schedule web --off"
     )]
     Schedule(Schedule),
 }
@@ -72,6 +72,9 @@ pub(super) struct Create {
     /// Delete the oldest, so that only so many remain
     #[arg(long)]
     keep: Option<u32>,
+    /// Compress its memory afterwards, in the background
+    #[arg(long)]
+    compress: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -145,6 +148,9 @@ pub(super) struct Schedule {
     /// What their names begin with
     #[arg(long, requires = "every")]
     prefix: Option<String>,
+    /// Compress the memory of each afterwards, in the background
+    #[arg(long, requires = "every")]
+    compress: bool,
     /// Not any more
     #[arg(long, conflicts_with = "every")]
     off: bool,
@@ -189,8 +195,8 @@ impl Command {
 
 impl Create {
     async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
-        let Create { id, name, tag, keep } = self;
-        let body = CreateSnapshot { name, kind: None, tags: tag.into_iter().collect(), keep };
+        let Create { id, name, tag, keep, compress } = self;
+        let body = CreateSnapshot { name, kind: None, tags: tag.into_iter().collect(), keep, compress };
         let path = ["instances", id.as_str(), "snapshots"];
         let snapshot: Snapshot = during(&format!("taking a snapshot of {id}"), client.post(&path, &body)).await?;
         output.show(&snapshot, |snapshot| format!("{} of {id} is kept, {}", snapshot.name, bytes(snapshot.size_bytes)))
@@ -222,6 +228,7 @@ impl Schedule {
                     jitter: self.jitter.map(text),
                     retention: Retention { max_count },
                     name_prefix: self.prefix.clone(),
+                    compress: self.compress,
                 };
                 client.put(&path, &body).await?
             }
@@ -250,7 +257,7 @@ fn table(snapshots: &[Snapshot]) -> String {
             snapshot.name.to_string(),
             snapshot.kind.as_str().into(),
             snapshot.created_at.to_string(),
-            bytes(snapshot.size_bytes),
+            bytes(snapshot.stored_bytes),
             if snapshot.scheduled { "schedule".into() } else { "client".into() },
         ]
     });

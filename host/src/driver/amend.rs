@@ -87,7 +87,7 @@ pub(super) fn check_expiry(expiry: Expiry, now: Instant) -> Result<(), FleetErro
 }
 
 fn check_schedule(schedule: &Schedule) -> Result<(), FleetError> {
-    let Schedule { interval_ms, jitter_ms, keep, prefix } = schedule;
+    let Schedule { interval_ms, jitter_ms, keep, prefix, compress: _ } = schedule;
     let kept_max = u64::try_from(snapshot::KEPT_MAX).unwrap_or(u64::MAX);
     let rows = [
         ("interval", *interval_ms, snapshot::INTERVAL_MS_MIN, snapshot::INTERVAL_MS_MAX),

@@ -177,8 +177,12 @@ mod tests {
     /// One of each kind.
     fn requests() -> Vec<Request> {
         let name: crate::id::SnapshotName = "kept".parse().unwrap();
-        let new =
-            NewSnapshot { name: name.clone(), tags: [("a".into(), "b".into())].into_iter().collect(), keep: Some(3) };
+        let new = NewSnapshot {
+            name: name.clone(),
+            tags: [("a".into(), "b".into())].into_iter().collect(),
+            keep: Some(3),
+            compress: true,
+        };
         let child = Child { id: "c".parse().unwrap(), name: "d".parse().unwrap(), target: Target::Standby };
         vec![
             Request::Start,

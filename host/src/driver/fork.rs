@@ -17,7 +17,7 @@ use super::operate::discard;
 use super::record::{Live, Record, SavedMemory, Spec, View};
 use super::request::{Child, Request, Target};
 use super::slot::Slot;
-use super::snapshot::{disk_file, memory_folder, on_disk, writable};
+use super::snapshot::{disk_file, lay_memory, memory_folder, on_disk, writable};
 use super::task::{Task, blocking, standby_folder};
 use super::{Fleet, create};
 use crate::billing::FactBody;
@@ -154,12 +154,17 @@ impl Task {
         snapshot: Option<SnapshotName>,
     ) -> Result<(), FleetError> {
         let mould = match &snapshot {
-            Some(name) => self.mould_of(name)?,
+            Some(name) => {
+                let mould = self.mould_of(name)?;
+                self.interrupt_compression().await?;
+                mould
+            }
             None => self.cast(children.iter().any(|child| child.target != Target::Stopped)).await?,
         };
         let born = self.bear(children, &mould).await;
-        if snapshot.is_none() {
-            discard(&mould.folder).await?;
+        match &snapshot {
+            Some(_) => self.plan_compression(),
+            None => discard(&mould.folder).await?,
         }
         let born = born?;
         self.forked(born.iter().map(|(child, _)| child.id.clone()), snapshot).await?;
@@ -330,8 +335,7 @@ fn lay_out(mould: &Path, folder: &Path, disks: &[super::record::Disk], memory: b
         copy::file(&from, &disk.path).map_err(on_disk("copy", &from))?;
     }
     if memory {
-        let from = memory_folder(mould);
-        copy::link_folder(&from, &standby_folder(folder)).map_err(on_disk("link", &from))?;
+        lay_memory(&memory_folder(mould), &standby_folder(folder))?;
     }
     let parent = folder.parent().unwrap_or(Path::new("/"));
     copy::sync(folder).and_then(|()| copy::sync(parent)).map_err(on_disk("sync", folder))

@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use tokio::sync::mpsc::UnboundedSender;
+
 use super::alarm::Alarms;
 use super::calendar::Calendar;
+use super::compress::Job;
 use super::error::FleetError;
 use super::health::Prober;
 use super::record::Record;
@@ -28,6 +31,7 @@ pub(super) struct Host {
     pub(super) instances: PathBuf,
     pub(super) alive: Option<Alive>,
     pub(super) prober: Arc<dyn Prober>,
+    pub(super) compressor: UnboundedSender<Job>,
     pub(super) calendar: Calendar,
     pub(super) alarms: Alarms,
     pub(super) directory: RwLock<Directory>,

@@ -7,6 +7,7 @@ mod alarm;
 mod amend;
 mod calendar;
 mod codec;
+mod compress;
 mod copy;
 mod create;
 mod error;
@@ -26,7 +27,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use amend::Amendment;
 pub use error::FleetError;
@@ -98,6 +99,7 @@ impl Fleet {
         for instance in stored {
             directory.insert(Arc::new(opened(instance)?));
         }
+        let (compressor, jobs) = mpsc::unbounded_channel();
         let fleet = Fleet(Arc::new(Host {
             journal: parts.journal,
             clock: parts.clock,
@@ -108,6 +110,7 @@ impl Fleet {
             instances: parts.instances,
             alive: parts.alive,
             prober: parts.prober,
+            compressor,
             calendar: calendar::Calendar::default(),
             alarms: alarm::Alarms::default(),
             directory: RwLock::new(directory),
@@ -115,7 +118,8 @@ impl Fleet {
         fleet.sweep();
         fleet.take_up();
         let (host, alarms, clock) = (Arc::downgrade(&fleet.0), fleet.0.alarms.clone(), fleet.0.clock.clone());
-        tokio::spawn(alarm::wake(host, alarms, clock));
+        tokio::spawn(alarm::wake(host.clone(), alarms, clock));
+        tokio::spawn(compress::work(host, jobs));
         Ok(fleet)
     }
 
@@ -140,6 +144,8 @@ impl Fleet {
     fn take_up(&self) {
         for slot in self.0.directory().by_row.values() {
             let (host, owned) = (self.0.clone(), slot.clone());
+            // Before a task may have it left alone.
+            compress::plan(&host.compressor, slot, &slot.view().record.snapshots);
             let live = &slot.view().live;
             if live.state.has_vmm() || live.intent.is_some() {
                 slot.wake(|orders| {

@@ -490,6 +490,7 @@ impl Task {
         self.live.shape.snapshot_bytes = 0;
         self.enter(Event::Deleted, self.now()).await?;
         self.host.forget(&self.slot);
+        self.interrupt_compression().await?;
         discard(&self.host.folder(&self.record.id)).await
     }
 }

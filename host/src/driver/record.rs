@@ -82,6 +82,9 @@ pub struct Schedule {
     pub keep: u32,
     /// What their names begin with.
     pub prefix: String,
+    /// Their memory is compressed afterwards.
+    #[serde(default)]
+    pub compress: bool,
 }
 
 /// A disk of an instance: a raw image file.
@@ -123,8 +126,14 @@ pub struct Snapshot {
     pub scheduled: bool,
     /// When what it holds was so: meter nanoseconds.
     pub created_ns: i64,
-    /// Bytes on disk.
+    /// Bytes on disk as it was taken.
     pub bytes: u64,
+    /// The memory is to be compressed.
+    #[serde(default)]
+    pub compress: bool,
+    /// Bytes on disk of the memory since it is compressed; none if it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compressed_bytes: Option<u64>,
     /// The memory; none if nothing ran and nothing was in standby.
     pub memory: Option<SavedMemory>,
     /// Virtual processors.
@@ -133,6 +142,20 @@ pub struct Snapshot {
     pub memory_bytes: u64,
     /// The disks, in the order the guest sees them.
     pub disks: Vec<Disk>,
+}
+
+impl Snapshot {
+    /// Bytes on disk now.
+    pub fn stored_bytes(&self) -> u64 {
+        match (self.memory, self.compressed_bytes) {
+            (Some(memory), Some(bytes)) => self.bytes.saturating_sub(memory.bytes).saturating_add(bytes),
+            (_, _) => self.bytes,
+        }
+    }
+
+    pub(super) fn waits_for_compression(&self) -> bool {
+        self.compress && self.memory.is_some() && self.compressed_bytes.is_none()
+    }
 }
 
 /// Memory on disk, and how far the guest was.

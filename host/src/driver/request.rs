@@ -65,6 +65,9 @@ pub struct NewSnapshot {
     pub tags: BTreeMap<String, String>,
     /// Of the snapshots that were asked for in the same way, by clients or by the schedule, only so many newest stay.
     pub keep: Option<u32>,
+    /// Its memory is compressed afterwards.
+    #[serde(default)]
+    pub compress: bool,
 }
 
 /// A new instance that is being made of another one.

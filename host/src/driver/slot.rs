@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::amend::Amendment;
+use super::compress::Packed;
 use super::error::FleetError;
 use super::fork::ForkOrder;
 use super::record::View;
 use super::request::Request;
+use crate::hypervisor::Leave;
 use crate::id::{InstanceId, InstanceName, TenantId};
 use crate::journal::Row;
 use crate::limits::{fork, queue};
@@ -25,6 +27,8 @@ pub(super) enum Order {
     Activity { wake: bool, reply: Reply },
     /// What its workload has answered in this launch.
     Probed { incarnation: u32, answer: Result<(), String> },
+    /// A snapshot was compressed.
+    Packed(Packed),
     /// Something of its own is due.
     Alarm,
     /// Ask again for what a failed policy owes.
@@ -43,6 +47,8 @@ pub(super) struct Slot {
     mailbox: Mutex<Option<mpsc::Sender<Order>>>,
     /// Forks that wait. They are made together: whatever comes while some are made shares the next copy.
     forks: Mutex<Vec<ForkOrder>>,
+    /// What tells the compression of its snapshots to leave them alone.
+    leave: Mutex<Leave>,
 }
 
 impl Slot {
@@ -56,6 +62,7 @@ impl Slot {
             view: watch::Sender::new(Arc::new(view)),
             mailbox: Mutex::default(),
             forks: Mutex::default(),
+            leave: Mutex::default(),
         }
     }
 
@@ -102,6 +109,10 @@ impl Slot {
     /// The forks that wait.
     pub(super) fn take_forks(&self) -> Vec<ForkOrder> {
         std::mem::take(&mut self.forks())
+    }
+
+    pub(super) fn leave(&self) -> MutexGuard<'_, Leave> {
+        self.leave.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn forks(&self) -> MutexGuard<'_, Vec<ForkOrder>> {

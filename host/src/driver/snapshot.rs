@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! snapshots/<name>/snapshot.json   what it is
-//!                  memory/         as the hypervisor saved it; not there if nothing ran
+//!                  memory/         as the hypervisor saved it, or compressed; not there if nothing ran
 //!                  disk-<n>.raw    the n-th disk, where the guest may write to it
 //! ```
 
@@ -21,7 +21,7 @@ use super::record::{Disk, Record, SavedMemory, Schedule, Snapshot};
 use super::request::{NewSnapshot, Request};
 use super::task::{Task, blocking, failed, standby_folder};
 use crate::billing::Fact;
-use crate::hypervisor::{Capability, HypervisorError};
+use crate::hypervisor::{Capability, HypervisorError, unpack};
 use crate::id::SnapshotName;
 use crate::limits::snapshot as limits;
 use crate::units::{Instant, Nanos};
@@ -37,6 +37,20 @@ pub(super) fn memory_folder(snapshot: &Path) -> PathBuf {
 /// Where the copy of a disk lies in a snapshot.
 pub(super) fn disk_file(snapshot: &Path, index: usize) -> PathBuf {
     snapshot.join(format!("disk-{index}.raw"))
+}
+
+/// Where a snapshot lies in the folder of an instance.
+pub(super) fn snapshot_folder(instance: &Path, name: &SnapshotName) -> PathBuf {
+    instance.join("snapshots").join(name.as_str())
+}
+
+/// Makes the new folder `to` with the memory in `from`, as a hypervisor takes it.
+pub(super) fn lay_memory(from: &Path, to: &Path) -> Result<(), FleetError> {
+    let unpacked = unpack(from, to).map_err(|error| match error {
+        HypervisorError::File { act, path, source } => on_disk(act, &path)(source),
+        damaged => failed(damaged),
+    })?;
+    if unpacked { Ok(()) } else { copy::link_folder(from, to).map_err(on_disk("link", from)) }
 }
 
 /// The disks that are part of a snapshot, each with its number.
@@ -111,6 +125,8 @@ impl Task {
             scheduled: self.live.intent.as_ref().is_some_and(|intent| intent.by == Asker::Schedule),
             created_ns,
             bytes: 0,
+            compress: new.compress,
+            compressed_bytes: None,
             memory,
             vcpus: spec.vcpus,
             memory_bytes: spec.memory_bytes,
@@ -229,7 +245,7 @@ fn copy_disks(disks: &[Disk], to: &Path) -> Result<(), FleetError> {
 impl Task {
     /// Where a snapshot lies.
     pub(super) fn snapshot_folder(&self, name: &SnapshotName) -> PathBuf {
-        self.host.folder(&self.record.id).join("snapshots").join(name.as_str())
+        snapshot_folder(&self.host.folder(&self.record.id), name)
     }
 
     /// The snapshot of this name.
@@ -259,6 +275,7 @@ impl Task {
             self.live.intent = None;
         }
         self.record(facts).await?;
+        self.plan_compression();
         if doomed.is_empty() { Ok(()) } else { self.drop_snapshots(&doomed).await }
     }
 
@@ -297,11 +314,13 @@ impl Task {
 
     /// Removes snapshots, then takes them off the record; after a crash in between, it is done again.
     async fn drop_snapshots(&mut self, names: &[SnapshotName]) -> Result<(), FleetError> {
+        self.interrupt_compression().await?;
         for name in names {
             discard(&self.snapshot_folder(name)).await?;
         }
         self.live.intent = None;
         let fact = self.reshape(|kept| kept.retain(|snapshot| !names.contains(&snapshot.name)))?;
+        self.plan_compression();
         self.record(vec![fact]).await
     }
 
@@ -347,7 +366,10 @@ impl Task {
         let (snapshot, from) = (self.kept(name)?.clone(), self.snapshot_folder(name));
         let (instance, disks) = (self.host.folder(&self.record.id), self.record.spec.disks.clone());
         let with_memory = snapshot.memory.is_some();
-        blocking(move || install(&from, &instance, &disks, with_memory)).await?;
+        self.interrupt_compression().await?;
+        let installed = blocking(move || install(&from, &instance, &disks, with_memory)).await;
+        self.plan_compression();
+        installed?;
         self.reverted(snapshot).await
     }
 
@@ -383,6 +405,12 @@ impl Task {
 /// Puts the files of a snapshot in the place of an instance's own, each at once.
 fn install(snapshot: &Path, instance: &Path, disks: &[Disk], with_memory: bool) -> Result<(), FleetError> {
     let standby = standby_folder(instance);
+    let partial = copy::aside(&standby);
+    if with_memory {
+        // First: if it is damaged, nothing has changed.
+        copy::remove(&partial).map_err(on_disk("remove", &partial))?;
+        lay_memory(&memory_folder(snapshot), &partial)?;
+    }
     copy::remove(&standby).map_err(on_disk("remove", &standby))?;
     for (index, disk) in writable(disks) {
         let replace = || {
@@ -395,14 +423,7 @@ fn install(snapshot: &Path, instance: &Path, disks: &[Disk], with_memory: bool) 
         };
         replace().map_err(on_disk("replace", &disk.path))?;
     }
-    if !with_memory {
-        return Ok(());
-    }
-    let partial = copy::aside(&standby);
-    copy::remove(&partial)
-        .and_then(|()| copy::link_folder(&memory_folder(snapshot), &partial))
-        .and_then(|()| copy::publish(&standby))
-        .map_err(on_disk("write", &standby))
+    if with_memory { copy::publish(&standby).map_err(on_disk("write", &standby)) } else { Ok(()) }
 }
 
 /// By itself.
@@ -418,7 +439,8 @@ impl Task {
             return self.keep().await;
         }
         let name = self.scheduled_name(&schedule.prefix)?;
-        let new = NewSnapshot { name, tags: Default::default(), keep: Some(schedule.keep) };
+        let new =
+            NewSnapshot { name, tags: Default::default(), keep: Some(schedule.keep), compress: schedule.compress };
         let outcome = self.carry_out(Request::Snapshot(new), Asker::Schedule).await;
         if outcome.is_err() {
             // The plan may have been stored with the intent, or not at all.
@@ -465,6 +487,8 @@ mod tests {
             scheduled,
             created_ns: 0,
             bytes: 1,
+            compress: false,
+            compressed_bytes: None,
             memory: None,
             vcpus: 1,
             memory_bytes: 1,
@@ -485,7 +509,8 @@ mod tests {
 
     #[test]
     fn a_schedule_is_late_by_its_jitter_at_most_and_never_early() {
-        let schedule = Schedule { interval_ms: 60_000, jitter_ms: 5_000, keep: 1, prefix: "daily".into() };
+        let schedule =
+            Schedule { interval_ms: 60_000, jitter_ms: 5_000, keep: 1, prefix: "daily".into(), compress: false };
         for _ in 0..1_000 {
             let due = next_due(&schedule, Instant(7)).unwrap();
             assert!((60_000_000_007..=65_000_000_007).contains(&due), "{due}");

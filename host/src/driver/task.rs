@@ -141,6 +141,11 @@ impl Task {
                     tracing::warn!(instance = %self.record.id, %error, "what is unhealthy could not be stopped");
                 }
             }
+            Order::Packed(packed) => {
+                if let Err(error) = self.packed(packed).await {
+                    tracing::warn!(instance = %self.record.id, %error, "that a snapshot was compressed is not on record");
+                }
+            }
             Order::Fork => self.make_forks().await,
             Order::Amend { amendment, reply } => {
                 self.owe(reply);

@@ -21,11 +21,11 @@ use sha2::{Digest, Sha256};
 use super::{Accelerator, Capability, HypervisorError, Kind, MachineSpec, SnapshotDefect};
 
 /// Bytes that are read, hashed and written at a time: 256 KiB.
-const CHUNK_BYTES: usize = 256 << 10;
+pub(super) const CHUNK_BYTES: usize = 256 << 10;
 
 const FORMAT: u32 = 1;
 
-const MANIFEST: &str = "manifest.json";
+pub(super) const MANIFEST: &str = "manifest.json";
 
 /// The file with the guest's memory.
 pub(super) const MEMORY: &str = "memory";
@@ -56,7 +56,7 @@ pub(super) struct Manifest {
     hypervisor: String,
     version: String,
     machine: Machine,
-    files: BTreeMap<String, Contents>,
+    pub(super) files: BTreeMap<String, Contents>,
 }
 
 /// What has to be the same for the memory to fit.
@@ -80,8 +80,11 @@ struct Machine {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Contents {
-    bytes: u64,
+    pub(super) bytes: u64,
     sha256: String,
+    /// Bytes of the compressed file that holds it instead, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) zstd_bytes: Option<u64>,
 }
 
 /// A snapshot that is being written, aside. Dropped before its end, it leaves nothing behind.
@@ -155,13 +158,10 @@ impl Draft {
             machine: Machine::of(spec, choice),
             files: std::mem::take(&mut self.files),
         };
-        let (path, text) = (self.aside.join(MANIFEST), serde_json::to_vec_pretty(&manifest));
-        let write = text.map_err(io::Error::from).and_then(|text| {
-            let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path)?;
-            file.write_all(&text)?;
-            file.sync_all()?;
+        let path = self.aside.join(MANIFEST);
+        let write = write_new(&path, &manifest).and_then(|bytes| {
             File::open(&self.aside)?.sync_all()?;
-            Ok(text.len() as u64)
+            Ok(bytes)
         });
         let manifest_bytes = write.map_err(HypervisorError::file("write", &path))?;
         self.publish().map_err(HypervisorError::file("publish", &self.to))?;
@@ -190,17 +190,10 @@ impl Drop for Draft {
 impl Manifest {
     /// Reads a snapshot's manifest and checks that it is one of `kind`, and that its files are there with the right sizes.
     pub(super) fn read(folder: &Path, kind: Kind) -> Result<Self, HypervisorError> {
-        let path = folder.join(MANIFEST);
-        let text = fs::read(&path).map_err(missing_or("read", &path))?;
-        let defect =
-            |why: String| HypervisorError::Snapshot { path: path.clone(), defect: SnapshotDefect::Manifest(why) };
-        let manifest: Self = serde_json::from_slice(&text).map_err(|error| defect(error.to_string()))?;
-        if manifest.format != FORMAT || manifest.hypervisor != kind.as_str() {
-            let (format, hypervisor) = (manifest.format, &manifest.hypervisor);
-            return Err(defect(format!("format {format} of {hypervisor}, known is format {FORMAT} of {kind}")));
-        }
-        if let Some(name) = manifest.files.keys().find(|name| name.contains('/') || name.starts_with('.')) {
-            return Err(defect(format!("{name:?} is no name of a file")));
+        let manifest = Self::open(folder)?;
+        if manifest.hypervisor != kind.as_str() {
+            let why = format!("it is one of {}, asked for is one of {kind}", manifest.hypervisor);
+            return Err(no_manifest(folder, why));
         }
         for (name, &Contents { bytes: expected, .. }) in &manifest.files {
             let path = folder.join(name);
@@ -210,6 +203,20 @@ impl Manifest {
             }
         }
         Ok(manifest)
+    }
+
+    /// Reads the manifest of a snapshot of any hypervisor.
+    pub(super) fn open(folder: &Path) -> Result<Self, HypervisorError> {
+        let path = folder.join(MANIFEST);
+        let text = fs::read(&path).map_err(missing_or("read", &path))?;
+        let manifest: Self = serde_json::from_slice(&text).map_err(|error| no_manifest(folder, error.to_string()))?;
+        if manifest.format != FORMAT {
+            return Err(no_manifest(folder, format!("it has format {}, known is {FORMAT}", manifest.format)));
+        }
+        match manifest.files.keys().find(|name| name.contains('/') || name.starts_with('.')) {
+            Some(name) => Err(no_manifest(folder, format!("{name:?} is no name of a file"))),
+            None => Ok(manifest),
+        }
     }
 
     /// What the machine has to be started with.
@@ -308,8 +315,9 @@ impl Machine {
 }
 
 impl Contents {
-    fn compare(&self, actual: Contents, path: PathBuf) -> Result<(), HypervisorError> {
-        if actual == *self {
+    /// Whether a file that was read holds this.
+    pub(super) fn compare(&self, actual: Contents, path: PathBuf) -> Result<(), HypervisorError> {
+        if (actual.bytes, &actual.sha256) == (self.bytes, &self.sha256) {
             return Ok(());
         }
         let (expected, actual) = (self.sha256.clone(), actual.sha256);
@@ -319,7 +327,7 @@ impl Contents {
 
 /// The checksum of a file that is being read chunk by chunk.
 #[derive(Default)]
-struct Hash {
+pub(super) struct Hash {
     whole: Sha256,
     chunks: u64,
     bytes: u64,
@@ -327,7 +335,7 @@ struct Hash {
 
 impl Hash {
     /// The next chunk: a full one, except for the last.
-    fn chunk(&mut self, chunk: &[u8]) {
+    pub(super) fn chunk(&mut self, chunk: &[u8]) {
         if !is_zero(chunk) {
             self.whole.update(self.chunks.to_le_bytes());
             self.whole.update(Sha256::digest(chunk));
@@ -341,9 +349,9 @@ impl Hash {
         self.bytes += len as u64;
     }
 
-    fn finish(mut self) -> Contents {
+    pub(super) fn finish(mut self) -> Contents {
         self.whole.update(self.bytes.to_le_bytes());
-        Contents { bytes: self.bytes, sha256: hex::encode(self.whole.finalize()) }
+        Contents { bytes: self.bytes, sha256: hex::encode(self.whole.finalize()), zstd_bytes: None }
     }
 }
 
@@ -362,6 +370,23 @@ fn copy(mut source: impl Read, mut to: impl Write) -> io::Result<Contents> {
                 to.write_all(&chunk[..n])?;
             }
         }
+    }
+}
+
+/// Copies into a new file, in which zeros are holes.
+pub(super) fn copy_sparse(mut source: impl Read, to: &File) -> io::Result<Contents> {
+    let (mut chunk, mut hash) = (vec![0; CHUNK_BYTES], Hash::default());
+    loop {
+        let offset = hash.bytes;
+        let n = fill(&mut source, &mut chunk)?;
+        if n == 0 {
+            to.set_len(offset)?;
+            return Ok(hash.finish());
+        }
+        if !is_zero(&chunk[..n]) {
+            to.write_all_at(&chunk[..n], offset)?;
+        }
+        hash.chunk(&chunk[..n]);
     }
 }
 
@@ -412,6 +437,19 @@ fn next_data(file: &File, offset: u64, len: u64) -> io::Result<u64> {
     }
 }
 
+/// Writes a manifest into a new file. Answers its bytes.
+pub(super) fn write_new(path: &Path, manifest: &Manifest) -> io::Result<u64> {
+    let text = serde_json::to_vec_pretty(manifest)?;
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
+    file.write_all(&text)?;
+    file.sync_all()?;
+    Ok(text.len() as u64)
+}
+
+fn no_manifest(folder: &Path, why: String) -> HypervisorError {
+    HypervisorError::Snapshot { path: folder.join(MANIFEST), defect: SnapshotDefect::Manifest(why) }
+}
+
 /// Does what blocks, elsewhere.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, HypervisorError> + Send + 'static,
@@ -423,7 +461,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 }
 
 /// Reads until the chunk is full or the source has ended.
-fn fill(source: &mut impl Read, chunk: &mut [u8]) -> io::Result<usize> {
+pub(super) fn fill(source: &mut impl Read, chunk: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < chunk.len() {
         match source.read(&mut chunk[filled..]) {
@@ -436,7 +474,7 @@ fn fill(source: &mut impl Read, chunk: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-fn missing_or(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HypervisorError {
+pub(super) fn missing_or(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HypervisorError {
     move |source| match source.kind() {
         io::ErrorKind::NotFound => HypervisorError::Snapshot { path: path.into(), defect: SnapshotDefect::Missing },
         _ => HypervisorError::file(act, path)(source),
@@ -444,7 +482,7 @@ fn missing_or(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Hyper
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     const SIZES: [usize; 7] =
@@ -619,7 +657,7 @@ mod tests {
     }
 
     /// A snapshot of files that a VMM wrote itself.
-    fn adopted(dir: &Path, files: &[(&str, &[u8])]) -> PathBuf {
+    pub(in super::super) fn adopted(dir: &Path, files: &[(&str, &[u8])]) -> PathBuf {
         let folder = dir.join("snapshot");
         let mut draft = Draft::begin(&folder).expect("begin");
         for (name, bytes) in files {

@@ -421,3 +421,134 @@ fn copies_of_a_daemon_that_is_killed_at_any_moment_are_whole_or_not_there() {
     let verified = daemon.command(&["journal", "verify", "--json"]).output().expect("run");
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
 }
+
+/// Asks until a snapshot is compressed.
+fn compressed(api: &Api, path: &str) -> Value {
+    loop {
+        let snapshot = api.get(path).done();
+        if snapshot["compression"] == json!("zstd") {
+            return snapshot;
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_that_is_compressed_goes_back_and_forks_as_any_other() {
+    let daemon = daemon();
+    let api = daemon.api();
+    for hypervisor in hypervisors::here(&daemon) {
+        let id = hypervisors::create(&daemon, &hypervisor);
+        if !can_save(&daemon, &id, &hypervisor) {
+            continue;
+        }
+        let then = beat_after(api, &id, 3);
+        let path = format!("/instances/{id}/snapshots");
+        let taken = api.post(&path, &json!({"name": "small", "compress": true})).done();
+        let billed = api.instance(&id)["snapshot_bytes"].clone();
+        let facts = api.facts(&id).len();
+        let small = compressed(api, &format!("{path}/small"));
+        assert_eq!(small["size_bytes"], taken["size_bytes"], "{hypervisor}");
+        let bytes = |of: &Value, what: &str| of[what].as_u64().expect("a number");
+        assert!(bytes(&small, "stored_bytes") < bytes(&taken, "stored_bytes"), "{hypervisor}: {small}");
+        assert_eq!(api.instance(&id)["snapshot_bytes"], billed, "what is billed does not change");
+        assert_eq!(api.facts(&id).len(), facts, "{hypervisor}");
+        assert_eq!(api.get(&format!("{path}/first")).done()["compression"], json!("none"));
+        let later = beat_after(api, &id, then + 10);
+        let body = json!({"name": format!("{hypervisor}-small")});
+        let fork = id_of(&api.post(&format!("{path}/small/fork"), &body).done());
+        assert!(beat_after(api, &fork, then) > then, "{hypervisor}");
+        api.command(&id, "stop");
+        let restored = api.post(&format!("{path}/small/restore"), &json!({})).done();
+        assert_eq!(restored["state"], json!("Running"), "{hypervisor}: {restored}");
+        api.follow(&format!("/instances/{id}/logs?follow=true&tail=0"), |line| line.starts_with("HB "));
+        let beats = daemon.heartbeats(&id);
+        let back = beats.windows(2).find(|pair| pair[1] <= pair[0]).map(|pair| pair[1]).expect("it went back");
+        assert!(then <= back && back < later, "{hypervisor}: {then} <= {back} < {later}: {beats:?}");
+        for id in [&id, &fork] {
+            api.check_time(id);
+            api.delete(&format!("/instances/{id}?grace_ms=0")).done();
+        }
+    }
+    daemon.check_no_machines();
+}
+
+#[test]
+fn a_flipped_byte_in_a_compressed_snapshot_is_found_before_a_guest_runs_on_it_and_nothing_has_changed() {
+    let daemon = daemon();
+    let api = daemon.api();
+    let id = api.create_running("flipped");
+    let path = format!("/instances/{id}/snapshots");
+    api.post(&path, &json!({"name": "kept", "compress": true})).done();
+    compressed(api, &format!("{path}/kept"));
+    let memory = daemon.instance(&id).join("snapshots/kept/memory/memory.zst");
+    let mut bytes = std::fs::read(&memory).expect("its memory");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&memory, bytes).expect("damaged");
+    api.command(&id, "stop");
+    // The stopped machine's supervisor may still be about to end.
+    let ending = daemon.machines_of(&id);
+    api.post(&format!("{path}/kept/restore"), &json!({})).refused(502, "hypervisor_failed", "SHA-256");
+    api.post(&format!("{path}/kept/fork"), &json!({"name": "child"})).refused(502, "hypervisor_failed", "SHA-256");
+    assert_eq!(api.instance(&id)["state"], json!("Stopped"));
+    assert!(daemon.machines_of(&id).iter().all(|pid| ending.contains(pid)), "a machine was started");
+    assert_eq!(api.get("/instances").done().as_array().map(Vec::len), Some(1), "no fork was made");
+    api.command(&id, "start");
+    api.wait(&id, "Running");
+    api.check_time(&id);
+}
+
+#[test]
+fn whoever_needs_a_snapshot_does_not_wait_for_its_compression() {
+    let daemon = daemon();
+    let api = daemon.api();
+    let id = api.create_running("needed");
+    let seen = beat_after(api, &id, 3);
+    let path = format!("/instances/{id}/snapshots");
+    for n in 0..5 {
+        let name = format!("needed-{n}");
+        api.post(&path, &json!({"name": name, "compress": true})).done();
+        let fork = id_of(&api.post(&format!("{path}/{name}/fork"), &json!({"name": name})).done());
+        assert!(beat_after(api, &fork, seen) > seen);
+        // The next one is gone while it waits, or in the middle of it.
+        api.post(&path, &json!({"name": "gone", "compress": true})).done();
+        api.delete(&format!("{path}/gone")).done();
+        api.delete(&format!("/instances/{fork}?grace_ms=0")).done();
+    }
+    for n in 0..5 {
+        compressed(api, &format!("{path}/needed-{n}"));
+    }
+    assert!(!daemon.said().contains("is not compressed"), "{}", daemon.said());
+    api.command(&id, "standby");
+    api.post(&format!("{path}/needed-4/restore"), &json!({})).done();
+    api.check_time(&id);
+}
+
+#[test]
+fn a_daemon_that_is_killed_while_it_compresses_has_one_whole_copy() {
+    let mut daemon = daemon();
+    let id = daemon.api().create_running("packed");
+    let seen = beat_after(daemon.api(), &id, 2);
+    let path = format!("/instances/{id}/snapshots");
+    let blows = [0, 10, 25, 50, 90, 150];
+    for millis in blows {
+        let name = format!("after-{millis}");
+        daemon.api().post(&path, &json!({"name": name, "compress": true})).done();
+        // The moment of the blow, not a wait for anything.
+        thread::sleep(Duration::from_millis(millis));
+        daemon.kill();
+        daemon.start_again();
+        let api = daemon.api();
+        let fork = id_of(&api.post(&format!("{path}/{name}/fork"), &json!({"name": name})).done());
+        assert!(beat_after(api, &fork, seen) > seen, "after {millis} ms");
+        api.delete(&format!("/instances/{fork}?grace_ms=0")).done();
+    }
+    // What was not done is done after the restart, and nothing is left of what was begun.
+    for millis in blows {
+        let name = format!("after-{millis}");
+        compressed(daemon.api(), &format!("{path}/{name}"));
+        let folder = daemon.instance(&id).join("snapshots").join(name);
+        assert!(!folder.join("memory.packing").exists() && !folder.join("memory/memory").exists());
+    }
+    daemon.api().check_time(&id);
+}

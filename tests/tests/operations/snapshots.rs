@@ -244,7 +244,8 @@ fn disks_of_the_hosts_own_are_part_of_a_snapshot_too() {
 fn a_schedule_takes_snapshots_keeps_the_newest_and_rests_while_nothing_changes() {
     let mut rig = Rig::default();
     let id = running(&rig, "a");
-    let schedule = Schedule { interval_ms: 3_600_000, jitter_ms: 60_000, keep: 2, prefix: "hourly".into() };
+    let schedule =
+        Schedule { interval_ms: 3_600_000, jitter_ms: 60_000, keep: 2, prefix: "hourly".into(), compress: false };
     rig.amend(&id, Amendment { schedule: Some(Some(schedule)), ..Amendment::default() }).expect("amended");
     rig.snapshot(&id, "by-hand", None).expect("kept");
     let taken = |rig: &Rig| names(rig, &id).into_iter().filter(|name| name.starts_with("hourly-")).count();

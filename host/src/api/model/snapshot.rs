@@ -25,6 +25,9 @@ pub struct CreateSnapshot {
     /// Of the snapshots that clients have asked for, only so many newest stay; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<u32>,
+    /// The memory is compressed afterwards, in the background.
+    #[serde(default)]
+    pub compress: bool,
 }
 
 /// What a snapshot holds.
@@ -46,6 +49,16 @@ impl SnapshotKind {
     }
 }
 
+/// How the memory of a snapshot lies on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// As the hypervisor saved it.
+    None,
+    /// Compressed with Zstandard.
+    Zstd,
+}
+
 /// What an instance was at an instant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Snapshot {
@@ -65,8 +78,12 @@ pub struct Snapshot {
     pub kind: SnapshotKind,
     /// When the instance was so.
     pub created_at: Timestamp,
-    /// Bytes on disk. Files that it shares with other snapshots count in each.
+    /// Bytes on disk as it was taken: they are billed. Files that it shares with other snapshots count in each.
     pub size_bytes: u64,
+    /// How its memory lies on disk now.
+    pub compression: Compression,
+    /// Bytes on disk now: fewer if it is compressed.
+    pub stored_bytes: u64,
     /// Virtual processors.
     pub vcpus: u32,
     /// Guest memory in bytes.
@@ -150,6 +167,9 @@ pub struct SetSnapshotSchedule {
     /// What their names begin with, at most 44 characters; `scheduled` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name_prefix: Option<String>,
+    /// The memory of each is compressed afterwards, in the background.
+    #[serde(default)]
+    pub compress: bool,
 }
 
 /// Which snapshots of a schedule stay.
@@ -175,6 +195,8 @@ pub struct SnapshotSchedule {
     pub retention: Retention,
     /// What their names begin with.
     pub name_prefix: String,
+    /// The memory of each is compressed afterwards.
+    pub compress: bool,
     /// When the next one is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_run_at: Option<Timestamp>,

@@ -1,0 +1,419 @@
+//! Compression of snapshots that lie at rest, and what makes plain ones of them again.
+//!
+//! A compressed file is `<name>.zst`. Everything is written beside the snapshot's folder; the folder itself changes only at the end, in three
+//! steps of which each leaves one whole copy: the compressed files are moved in, the manifest that speaks of them takes the place of the one that
+//! does not, the plain files go. The manifest's checksums stay those of what a guest runs on.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use zstd::{Decoder, Encoder};
+
+use super::snapshot::{CHUNK_BYTES, Contents, Hash, MANIFEST, Manifest, copy_sparse, fill, missing_or, write_new};
+use super::{HypervisorError, SnapshotDefect};
+
+/// Beyond this, a few percent less cost several times as long.
+const LEVEL: i32 = 3;
+
+/// Tells a compression to leave a snapshot alone. Clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Leave(Arc<Mutex<bool>>);
+
+impl Leave {
+    /// From the moment at which this returns, no snapshot's folder is touched. Waits for a compression only where it puts in place what it has
+    /// done; blocks then.
+    pub fn now(&self) {
+        *self.lock() = true;
+    }
+
+    /// Does what changes a folder, unless it was told: then none.
+    fn unless_told<T>(&self, change: impl FnOnce() -> io::Result<T>) -> io::Result<Option<T>> {
+        let told = self.lock();
+        if *told { Ok(None) } else { change().map(Some) }
+    }
+
+    fn is_told(&self) -> bool {
+        *self.lock()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Compresses the snapshot in `folder`, unless that is done already; what an earlier attempt has left is removed. Blocks for as long as it takes,
+/// or until `leave` is told. Answers the snapshot's bytes on disk afterwards; none if it was told to leave.
+///
+/// # Errors
+/// Any [`HypervisorError`]; the snapshot is what it was. One that is damaged is left for the restore to find.
+pub fn compress(folder: &Path, leave: &Leave) -> Result<Option<u64>, HypervisorError> {
+    let aside = aside(folder);
+    let done = try_compress(folder, &aside, leave);
+    match done {
+        // Whoever told it may have removed the snapshot.
+        Err(_) if leave.is_told() => Ok(None),
+        Err(error) => {
+            // What is left is removed by the next attempt, or with the snapshot.
+            let _ = leave.unless_told(|| fs::remove_dir_all(&aside));
+            Err(error)
+        }
+        done => done,
+    }
+}
+
+fn try_compress(folder: &Path, aside: &Path, leave: &Leave) -> Result<Option<u64>, HypervisorError> {
+    let failed = |act| HypervisorError::file(act, aside);
+    let mut manifest = Manifest::open(folder)?;
+    if leave.unless_told(|| fresh(aside)).map_err(failed("create"))?.is_none() {
+        return Ok(None);
+    }
+    for (name, contents) in manifest.files.iter_mut().filter(|(_, contents)| contents.zstd_bytes.is_none()) {
+        let (from, to) = (folder.join(name), aside.join(packed(name)));
+        let Some((found, bytes)) = pack(&from, &to, leave).map_err(HypervisorError::file("compress", &from))? else {
+            return Ok(None);
+        };
+        contents.compare(found, from)?;
+        contents.zstd_bytes = Some(bytes);
+    }
+    let written = leave.unless_told(|| write_new(&aside.join(MANIFEST), &manifest));
+    let Some(manifest_bytes) = written.map_err(failed("write in"))? else { return Ok(None) };
+    let installed = leave.unless_told(|| install(folder, aside, &manifest));
+    let installed = installed.map_err(HypervisorError::file("change", folder))?;
+    let bytes: u64 = manifest.files.values().filter_map(|contents| contents.zstd_bytes).sum();
+    Ok(installed.map(|()| bytes + manifest_bytes))
+}
+
+/// Where a compression of the snapshot in `folder` works.
+fn aside(folder: &Path) -> PathBuf {
+    let mut aside = folder.as_os_str().to_owned();
+    aside.push(".packing");
+    aside.into()
+}
+
+/// What a file is called once it is compressed.
+fn packed(name: &str) -> String {
+    format!("{name}.zst")
+}
+
+fn fresh(folder: &Path) -> io::Result<()> {
+    absent(fs::remove_dir_all(folder))?;
+    DirBuilder::new().mode(0o700).create(folder)
+}
+
+/// What is to be gone may be so already.
+fn absent(removed: io::Result<()>) -> io::Result<()> {
+    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
+/// Compresses one file. Answers what it holds, and the bytes that it has become; none if it was told to leave.
+fn pack(from: &Path, to: &Path, leave: &Leave) -> io::Result<Option<(Contents, u64)>> {
+    let mut source = File::open(from)?;
+    let created = leave.unless_told(|| OpenOptions::new().create_new(true).write(true).mode(0o600).open(to))?;
+    let Some(target) = created else { return Ok(None) };
+    let (mut encoder, mut hash, mut chunk) = (Encoder::new(&target, LEVEL)?, Hash::default(), vec![0; CHUNK_BYTES]);
+    while !leave.is_told() {
+        match fill(&mut source, &mut chunk)? {
+            0 => {
+                encoder.finish()?;
+                target.sync_all()?;
+                return Ok(Some((hash.finish(), target.metadata()?.len())));
+            }
+            n => {
+                hash.chunk(&chunk[..n]);
+                encoder.write_all(&chunk[..n])?;
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Puts compressed files in the place of plain ones.
+fn install(folder: &Path, aside: &Path, manifest: &Manifest) -> io::Result<()> {
+    let sync = || File::open(folder)?.sync_all();
+    for name in manifest.files.keys() {
+        // Not there if it was compressed before.
+        absent(fs::rename(aside.join(packed(name)), folder.join(packed(name))))?;
+    }
+    sync()?;
+    fs::rename(aside.join(MANIFEST), folder.join(MANIFEST))?;
+    sync()?;
+    for name in manifest.files.keys() {
+        absent(fs::remove_file(folder.join(name)))?;
+    }
+    absent(fs::remove_dir_all(aside))?;
+    sync()
+}
+
+/// Makes a plain snapshot of the compressed one in `folder`, in the new folder `to`. Every byte is compared with its checksum on the way. Blocks.
+/// Answers whether it was compressed; if not, nothing was done.
+///
+/// # Errors
+/// [`HypervisorError::Snapshot`] if it is damaged; what was written until then is removed.
+pub fn unpack(folder: &Path, to: &Path) -> Result<bool, HypervisorError> {
+    let manifest = match Manifest::open(folder) {
+        Ok(manifest) if manifest.files.values().any(|contents| contents.zstd_bytes.is_some()) => manifest,
+        // What is wrong with a plain one, its restore says.
+        Ok(_) | Err(HypervisorError::Snapshot { .. }) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let unpacked = unpack_all(folder, to, manifest);
+    if unpacked.is_err() {
+        absent(fs::remove_dir_all(to)).map_err(HypervisorError::file("remove", to))?;
+    }
+    unpacked.map(|()| true)
+}
+
+fn unpack_all(folder: &Path, to: &Path, mut manifest: Manifest) -> Result<(), HypervisorError> {
+    DirBuilder::new().mode(0o700).create(to).map_err(HypervisorError::file("create", to))?;
+    for (name, contents) in &mut manifest.files {
+        let plain = to.join(name);
+        match contents.zstd_bytes.take() {
+            Some(bytes) => unpack_one(&folder.join(packed(name)), bytes, contents, &plain)?,
+            None => fs::hard_link(folder.join(name), &plain).map_err(HypervisorError::file("link", &plain))?,
+        }
+    }
+    let path = to.join(MANIFEST);
+    write_new(&path, &manifest).map_err(HypervisorError::file("write", &path))?;
+    File::open(to).and_then(|folder| folder.sync_all()).map_err(HypervisorError::file("sync", to))
+}
+
+/// Decompresses a file of so many bytes, but not beyond what it is to hold.
+fn unpack_one(from: &Path, expected: u64, contents: &Contents, to: &Path) -> Result<(), HypervisorError> {
+    let source = File::open(from).map_err(missing_or("open", from))?;
+    let actual = source.metadata().map_err(HypervisorError::file("look at", from))?.len();
+    if actual != expected {
+        let defect = SnapshotDefect::Size { expected, actual };
+        return Err(HypervisorError::Snapshot { path: from.into(), defect });
+    }
+    let target = OpenOptions::new().create_new(true).write(true).mode(0o600).open(to);
+    let target = target.map_err(HypervisorError::file("create", to))?;
+    let mut source = Undamaged { source: Decoder::new(source).map_err(HypervisorError::file("read", from))? };
+    let limited = source.by_ref().take(contents.bytes.saturating_add(1));
+    let found = copy_sparse(limited, &target).map_err(HypervisorError::file("decompress", from))?;
+    contents.compare(found, from.into())?;
+    target.sync_all().map_err(HypervisorError::file("sync", to))
+}
+
+/// Reads what can be decompressed: where that ends, so does it. The checksum tells what is missing.
+struct Undamaged<R> {
+    source: R,
+}
+
+impl<R: Read> Read for Undamaged<R> {
+    fn read(&mut self, chunk: &mut [u8]) -> io::Result<usize> {
+        match self.source.read(chunk) {
+            // What the operating system says is no damage, and neither is what can be read again.
+            Err(error) if error.raw_os_error().is_none() && error.kind() != io::ErrorKind::Interrupted => Ok(0),
+            read => read,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::super::Kind;
+    use super::super::snapshot::MEMORY;
+    use super::super::snapshot::tests::adopted;
+    use super::*;
+
+    /// Memory that is like a guest's: mostly zeros, some text, and a part that does not get smaller.
+    fn memory() -> Vec<u8> {
+        let mut memory = vec![0; 9 * CHUNK_BYTES + 17];
+        let mut seed = 1_u32;
+        for (n, byte) in memory.iter_mut().enumerate().skip(CHUNK_BYTES).take(3 * CHUNK_BYTES) {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            *byte = if n < 2 * CHUNK_BYTES { b"tallyman"[n % 8] } else { (seed >> 24) as u8 };
+        }
+        memory
+    }
+
+    /// A snapshot, and where it is to be unpacked.
+    fn snapshot(dir: &Path, memory: &[u8]) -> (PathBuf, PathBuf) {
+        (adopted(dir, &[(MEMORY, memory), ("state", b"small")]), dir.join("plain"))
+    }
+
+    fn compressed(folder: &Path) -> u64 {
+        compress(folder, &Leave::default()).expect("compressed").expect("not told to leave")
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+        let mut names: Vec<_> = entries.map(|name| name.into_string().expect("text")).collect();
+        names.sort();
+        names
+    }
+
+    /// Whether `folder` is a plain snapshot of `memory`.
+    fn check_plain(folder: &Path, memory: &[u8]) {
+        let manifest = Manifest::read(folder, Kind::Qemu).expect("a manifest");
+        manifest.verify(folder).expect("whole");
+        assert!(fs::read(folder.join(MEMORY)).expect("its memory") == memory);
+        assert_eq!(fs::read(folder.join("state")).expect("its state"), b"small");
+    }
+
+    #[test]
+    fn what_was_compressed_is_smaller_and_unpacks_as_it_was() {
+        for memory in [memory(), Vec::new(), vec![7]] {
+            let dir = tempfile::tempdir().expect("dir");
+            let (folder, to) = snapshot(dir.path(), &memory);
+            assert!(!unpack(&folder, &to).expect("plain"));
+            let bytes = compressed(&folder);
+            let files = names(&folder);
+            assert_eq!(files, ["manifest.json", "memory.zst", "state.zst"]);
+            let on_disk: u64 = files.iter().map(|name| fs::metadata(folder.join(name)).expect("a file").len()).sum();
+            assert_eq!(bytes, on_disk);
+            assert!(memory.is_empty() || memory.len() == 1 || bytes < memory.len() as u64 / 3, "{bytes}");
+            assert_eq!(compressed(&folder), bytes, "nothing to do");
+            assert_eq!(names(dir.path()), ["snapshot"]);
+            assert!(unpack(&folder, &to).expect("unpacked"));
+            check_plain(&to, &memory);
+        }
+    }
+
+    #[test]
+    fn zeros_take_no_space_when_they_were_unpacked() {
+        let (dir, memory) = (tempfile::tempdir().expect("dir"), memory());
+        let (folder, to) = snapshot(dir.path(), &memory);
+        compressed(&folder);
+        unpack(&folder, &to).expect("unpacked");
+        let blocks = std::os::unix::fs::MetadataExt::blocks(&fs::metadata(to.join(MEMORY)).expect("metadata"));
+        assert!(blocks * 512 <= 4 * CHUNK_BYTES as u64, "{blocks} blocks");
+    }
+
+    #[test]
+    fn whoever_was_told_to_leave_touches_nothing() {
+        let (dir, memory) = (tempfile::tempdir().expect("dir"), memory());
+        let (folder, leave) = (snapshot(dir.path(), &memory).0, Leave::default());
+        leave.now();
+        assert_eq!(compress(&folder, &leave).expect("left"), None);
+        assert_eq!(names(dir.path()), ["snapshot"]);
+        fs::remove_dir_all(&folder).expect("removed");
+        assert_eq!(compress(&folder, &leave).expect("left, although it is not there any more"), None);
+    }
+
+    #[test]
+    fn whoever_is_told_in_the_middle_of_a_file_leaves_the_snapshot_as_it_was() {
+        let dir = tempfile::tempdir().expect("dir");
+        let (folder, _) = snapshot(dir.path(), &memory());
+        let (path, leave) = (folder.join(MEMORY), Leave::default());
+        fs::remove_file(&path).expect("removed");
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+        let before = names(&folder);
+        thread::scope(|scope| {
+            let compressing = scope.spawn(|| compress(&folder, &leave));
+            let mut pipe = OpenOptions::new().write(true).open(&path).expect("it is being read");
+            pipe.write_all(&vec![1; CHUNK_BYTES]).expect("the first chunk");
+            leave.now();
+            // It reads no further than to the end of a chunk.
+            let rest = pipe.write_all(&vec![1; 64 * CHUNK_BYTES]).expect_err("it has left");
+            assert_eq!(rest.kind(), io::ErrorKind::BrokenPipe);
+            assert_eq!(compressing.join().expect("no panic").expect("left"), None);
+        });
+        assert_eq!(names(&folder), before);
+    }
+
+    #[test]
+    fn a_damaged_snapshot_is_not_made_to_look_sound() {
+        let (dir, mut memory) = (tempfile::tempdir().expect("dir"), memory());
+        let (folder, _) = snapshot(dir.path(), &memory);
+        memory[7] ^= 1;
+        fs::write(folder.join(MEMORY), &memory).expect("damage");
+        let error = compress(&folder, &Leave::default()).expect_err("damaged").to_string();
+        assert!(error.contains("SHA-256"), "{error}");
+        assert_eq!(
+            (names(&folder), names(dir.path())),
+            (vec!["manifest.json".into(), MEMORY.into(), "state".into()], vec!["snapshot".into()])
+        );
+    }
+
+    #[test]
+    fn a_flipped_byte_a_cut_and_a_missing_file_are_found_and_leave_nothing() {
+        let dir = tempfile::tempdir().expect("dir");
+        let (folder, to) = snapshot(dir.path(), &memory());
+        compressed(&folder);
+        let path = folder.join(packed(MEMORY));
+        let whole = fs::read(&path).expect("read");
+        let flipped = |at: usize| {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x10;
+            damaged
+        };
+        let last = whole.len() - 1;
+        let rows = [
+            (flipped(0), "SHA-256"),
+            (flipped(last / 2), "SHA-256"),
+            (flipped(last), "SHA-256"),
+            (whole[..last].to_vec(), "written were"),
+        ];
+        for (damaged, words) in rows {
+            fs::write(&path, damaged).expect("damage");
+            let error = unpack(&folder, &to).expect_err("damaged").to_string();
+            assert!(error.contains(words) && error.contains("memory.zst"), "{error}");
+            assert!(!to.exists());
+        }
+        fs::remove_file(&path).expect("removed");
+        let error = unpack(&folder, &to).expect_err("missing").to_string();
+        assert!(error.contains("missing"), "{error}");
+    }
+
+    #[test]
+    fn nothing_is_inflated_beyond_what_it_is_to_hold() {
+        let dir = tempfile::tempdir().expect("dir");
+        let (folder, to) = snapshot(dir.path(), &memory());
+        let contents = Manifest::open(&folder).expect("a manifest").files[MEMORY].clone();
+        let bomb = zstd::encode_all(io::repeat(0).take(1 << 30), LEVEL).expect("compressed");
+        let from = dir.path().join("bomb");
+        fs::write(&from, &bomb).expect("written");
+        let error = unpack_one(&from, bomb.len() as u64, &contents, &to).expect_err("too much").to_string();
+        assert!(error.contains("SHA-256"), "{error}");
+        assert_eq!(fs::metadata(&to).expect("a file").len(), contents.bytes + 1);
+    }
+
+    #[test]
+    fn a_death_between_any_two_steps_leaves_one_whole_copy() {
+        let memory = memory();
+        for step in 0..4 {
+            let dir = tempfile::tempdir().expect("dir");
+            let (folder, to) = snapshot(dir.path(), &memory);
+            let was = dir.path().join("was");
+            fs::create_dir(&was).expect("a folder");
+            for name in names(&folder) {
+                fs::hard_link(folder.join(&name), was.join(&name)).expect("a link");
+            }
+            compressed(&folder);
+            // Back to what was there after so many of its steps.
+            let back = |name: &str| {
+                absent(fs::remove_file(folder.join(name))).expect("removed");
+                fs::hard_link(was.join(name), folder.join(name)).expect("a link");
+            };
+            if step < 3 {
+                back(MEMORY);
+                back("state");
+            }
+            if step < 2 {
+                back(MANIFEST);
+            }
+            if step < 1 {
+                fresh(&aside(&folder)).expect("a folder");
+                fs::rename(folder.join(packed(MEMORY)), aside(&folder).join(packed(MEMORY))).expect("moved");
+            }
+            match unpack(&folder, &to).expect("whole") {
+                true => check_plain(&to, &memory),
+                false => check_plain(&folder, &memory),
+            }
+            absent(fs::remove_dir_all(&to)).expect("removed");
+            compressed(&folder);
+            assert_eq!(names(&folder), ["manifest.json", "memory.zst", "state.zst"], "after step {step}");
+            assert_eq!(names(dir.path()), ["snapshot", "was"], "after step {step}");
+            assert!(unpack(&folder, &to).expect("unpacked"));
+            check_plain(&to, &memory);
+        }
+    }
+}
