@@ -52,10 +52,13 @@ pub(super) struct Expecting {
     reply: oneshot::Sender<Result<Arc<View>, FleetError>>,
 }
 
-/// What forks are made of: a folder as a snapshot has it, and what is known of the source at that instant.
+/// What forks are made of: files of the source as it was at an instant, and what is known of it.
 #[derive(Clone)]
 struct Mould {
-    folder: PathBuf,
+    /// The folder with the disks, as a snapshot has it.
+    disks: PathBuf,
+    /// Of whatever has memory: the folder that a hypervisor restores from.
+    memory_folder: PathBuf,
     memory: Option<SavedMemory>,
     spec: Spec,
     snapshot: Option<SnapshotName>,
@@ -153,19 +156,13 @@ impl Task {
         children: Vec<Child>,
         snapshot: Option<SnapshotName>,
     ) -> Result<(), FleetError> {
+        let memory = children.iter().any(|child| child.target != Target::Stopped);
         let mould = match &snapshot {
-            Some(name) => {
-                let mould = self.mould_of(name)?;
-                self.interrupt_compression().await?;
-                mould
-            }
-            None => self.cast(children.iter().any(|child| child.target != Target::Stopped)).await?,
+            Some(name) => self.mould_of(name, memory).await?,
+            None => self.cast(memory).await?,
         };
         let born = self.bear(children, &mould).await;
-        match &snapshot {
-            Some(_) => self.plan_compression(),
-            None => discard(&mould.folder).await?,
-        }
+        discard(&self.mould_folder()).await?;
         let born = born?;
         self.forked(born.iter().map(|(child, _)| child.id.clone()), snapshot).await?;
         for (child, slot) in born {
@@ -174,11 +171,28 @@ impl Task {
         Ok(())
     }
 
-    fn mould_of(&self, name: &SnapshotName) -> Result<Mould, FleetError> {
+    /// What a snapshot holds. If its memory is compressed, it is decompressed once for all forks.
+    async fn mould_of(&self, name: &SnapshotName, memory: bool) -> Result<Mould, FleetError> {
         let kept = self.kept(name)?;
         let mut spec = self.record.spec.clone();
         (spec.vcpus, spec.memory_bytes, spec.disks) = (kept.vcpus, kept.memory_bytes, kept.disks.clone());
-        Ok(Mould { folder: self.snapshot_folder(name), memory: kept.memory, spec, snapshot: Some(name.clone()) })
+        let memory = kept.memory.filter(|_| memory);
+        let (disks, folder) = (self.snapshot_folder(name), self.mould_folder());
+        if memory.is_some() {
+            let (from, to) = (memory_folder(&disks), folder.clone());
+            self.interrupt_compression().await?;
+            let laid = blocking(move || {
+                copy::fresh_folder(&to).map_err(on_disk("make the folder", &to))?;
+                lay_memory(&from, &memory_folder(&to))
+            })
+            .await;
+            self.plan_compression();
+            if laid.is_err() {
+                discard(&folder).await?;
+            }
+            laid?;
+        }
+        Ok(Mould { memory_folder: memory_folder(&folder), disks, memory, spec, snapshot: Some(name.clone()) })
     }
 
     /// Copies the instance as it is, and lets it run again if it ran.
@@ -195,7 +209,7 @@ impl Task {
         if memory.is_none() {
             spec.memory_bytes = self.live.shape.memory_bytes;
         }
-        Ok(Mould { folder, memory, spec, snapshot: None })
+        Ok(Mould { memory_folder: memory_folder(&folder), disks: folder, memory, spec, snapshot: None })
     }
 
     fn mould_folder(&self) -> PathBuf {
@@ -302,7 +316,7 @@ async fn bear_one(host: &Arc<Host>, parent: &Record, child: &Child, mould: Mould
     let memory = mould.memory.filter(|_| child.target != Target::Stopped);
     let mut spec = mould.spec.clone();
     create::own_disks(&mut spec.disks, &host.folder(&parent.id), &folder);
-    let (from, to, disks) = (mould.folder.clone(), folder.clone(), spec.disks.clone());
+    let (from, to, disks) = (mould.clone(), folder.clone(), spec.disks.clone());
     let laid_out = blocking(move || lay_out(&from, &to, &disks, memory.is_some())).await;
     spec.created_ns = host.clock.now().0;
     (spec.expiry, spec.schedule) = (None, None);
@@ -328,14 +342,15 @@ async fn bear_one(host: &Arc<Host>, parent: &Record, child: &Child, mould: Mould
     born
 }
 
-fn lay_out(mould: &Path, folder: &Path, disks: &[super::record::Disk], memory: bool) -> Result<(), FleetError> {
+fn lay_out(mould: &Mould, folder: &Path, disks: &[super::record::Disk], memory: bool) -> Result<(), FleetError> {
     copy::fresh_folder(folder).map_err(on_disk("make the folder", folder))?;
     for (index, disk) in writable(disks) {
-        let from = disk_file(mould, index);
+        let from = disk_file(&mould.disks, index);
         copy::file(&from, &disk.path).map_err(on_disk("copy", &from))?;
     }
     if memory {
-        lay_memory(&memory_folder(mould), &standby_folder(folder))?;
+        let from = &mould.memory_folder;
+        copy::link_folder(from, &standby_folder(folder)).map_err(on_disk("link", from))?;
     }
     let parent = folder.parent().unwrap_or(Path::new("/"));
     copy::sync(folder).and_then(|()| copy::sync(parent)).map_err(on_disk("sync", folder))

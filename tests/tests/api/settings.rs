@@ -176,9 +176,13 @@ fn snapshots_and_forks_by_command_line() {
     assert_eq!(fork["state"], json!("Running"));
     json_of(&daemon, &["instance", "stop", "web"]);
     assert_eq!(json_of(&daemon, &["snapshot", "restore", "web", "two", "--to", "standby"])["state"], json!("Standby"));
-    let schedule = json_of(&daemon, &["snapshot", "schedule", "web", "--every", "1h", "--keep", "3", "--jitter", "5m"]);
+    let schedule = json_of(
+        &daemon,
+        &["snapshot", "schedule", "web", "--every", "1h", "--keep", "3", "--jitter", "5m", "--compress"],
+    );
     assert_eq!((&schedule["interval"], &schedule["retention"]["max_count"]), (&json!("1h"), &json!(3)), "{schedule}");
     assert!(schedule["next_run_at"].is_string());
+    assert_eq!(schedule["compress"], json!(true));
     assert_eq!(json_of(&daemon, &["snapshot", "schedule", "web"]), schedule);
     json_of(&daemon, &["snapshot", "schedule", "web", "--off"]);
     let output = daemon.cli(&["snapshot", "schedule", "web"]);

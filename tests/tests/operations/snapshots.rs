@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
-use tallyman::driver::{Amendment, Disk, FleetError, Request, Schedule, Target};
+use tallyman::driver::{Amendment, Disk, FleetError, Request, Schedule, Snapshot, Target};
 use tallyman::id::InstanceId;
 use tallyman::vm::{Command, Phase, State};
 use tallyman_tests::double::{Call, Plan};
@@ -245,7 +245,7 @@ fn a_schedule_takes_snapshots_keeps_the_newest_and_rests_while_nothing_changes()
     let mut rig = Rig::default();
     let id = running(&rig, "a");
     let schedule =
-        Schedule { interval_ms: 3_600_000, jitter_ms: 60_000, keep: 2, prefix: "hourly".into(), compress: false };
+        Schedule { interval_ms: 3_600_000, jitter_ms: 60_000, keep: 2, prefix: "hourly".into(), compress: true };
     rig.amend(&id, Amendment { schedule: Some(Some(schedule)), ..Amendment::default() }).expect("amended");
     rig.snapshot(&id, "by-hand", None).expect("kept");
     let taken = |rig: &Rig| names(rig, &id).into_iter().filter(|name| name.starts_with("hourly-")).count();
@@ -256,6 +256,8 @@ fn a_schedule_takes_snapshots_keeps_the_newest_and_rests_while_nothing_changes()
         assert!(rig.story_after(&id, count).contains(&"intended snapshot by schedule".into()), "hour {hour}");
         assert_eq!(rig.view(&id).live.state, State::Running);
     }
+    let is_asked = |snapshot: &Snapshot| snapshot.compress == snapshot.name.as_str().starts_with("hourly-");
+    assert!(rig.view(&id).record.snapshots.iter().all(is_asked), "those of the schedule are compressed");
     assert!(names(&rig, &id).contains(&"by-hand".into()), "what a client asked for is the client's");
     // A daemon that was down takes one, not all that it has missed.
     rig.crash();
