@@ -66,8 +66,11 @@ pub mod policy {
     pub const BACKTRACE_FRAMES_MAX: usize = 8;
     /// Bytes kept of a text that a policy explains itself with.
     pub const REASON_BYTES_MAX: usize = 1_024;
-    /// Bytes of a slot that stay resident between calls.
-    pub const KEEP_RESIDENT_BYTES: usize = 512 << 10;
+    /// Bytes of a slot that stay resident between calls, where the kernel tells which of them were used (Linux 6.7 and later): a rating call
+    /// uses about as much.
+    pub const KEEP_RESIDENT_BYTES: usize = 4 << 20;
+    /// The same where it does not: as much is zeroed after each call.
+    pub const KEEP_RESIDENT_BLINDLY_BYTES: usize = 512 << 10;
     /// Faults in a row after which a policy is no longer asked for a tenant.
     pub const FAULTS_IN_A_ROW_MAX: u32 = 2;
 

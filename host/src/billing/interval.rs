@@ -76,7 +76,7 @@ impl Timeline {
 ///
 /// `facts` are the instance's own, ascending, with their sequence numbers.
 pub fn intervals(facts: &[(u64, Fact)], timeline: &Timeline, now: Instant) -> Vec<Interval> {
-    let mut done = Vec::new();
+    let mut done = Vec::with_capacity(facts.len());
     let mut open: Option<Interval> = None;
     for (sequence, fact) in facts {
         let at = fact.at.meter;

@@ -14,6 +14,7 @@ use crate::billing::{Fact, FactBody};
 use crate::id::{Digest, InstanceId, TenantId};
 use crate::journal::wire::FactRecord;
 use crate::journal::{Archive, FactHash, Head, StoredInvoice};
+use crate::units::Instant;
 
 /// Version of the bundle's form.
 const FORM: u32 = 1;
@@ -232,6 +233,11 @@ impl Proofs {
         Ok(places)
     }
 
+    /// The facts of an instance.
+    fn own(&self, instance: &InstanceId, through: u64) -> impl Iterator<Item = &(u64, Fact, FactHash)> {
+        self.facts.iter().filter(move |(seq, fact, _)| *seq <= through && fact.instance.as_ref() == Some(instance))
+    }
+
     fn told<T>(&self, tenant: &TenantId, through: u64, tell: impl Fn(u64, &FactBody) -> Option<T>) -> Vec<T> {
         let facts = self.facts.iter().filter(|(seq, fact, _)| *seq <= through && fact.tenant == *tenant);
         facts.filter_map(|(seq, fact, _)| tell(*seq, &fact.body)).collect()
@@ -248,9 +254,11 @@ impl Evidence for Proofs {
     }
 
     fn history(&self, instance: &InstanceId, through: u64) -> Result<Vec<(u64, Fact)>, EvidenceError> {
-        let own =
-            self.facts.iter().filter(|(seq, fact, _)| *seq <= through && fact.instance.as_ref() == Some(instance));
-        Ok(own.map(|(seq, fact, _)| (*seq, fact.clone())).collect())
+        Ok(self.own(instance, through).map(|(seq, fact, _)| (*seq, fact.clone())).collect())
+    }
+
+    fn began(&self, instance: &InstanceId, through: u64) -> Result<Option<Instant>, EvidenceError> {
+        Ok(self.own(instance, through).next().map(|(_, fact, _)| fact.at.meter))
     }
 
     fn policies(&self, tenant: &TenantId, through: u64) -> Result<Vec<InForce>, EvidenceError> {

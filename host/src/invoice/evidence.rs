@@ -69,6 +69,12 @@ pub trait Evidence {
     /// [`EvidenceError`].
     fn history(&self, instance: &InstanceId, through: u64) -> Result<Vec<(u64, Fact)>, EvidenceError>;
 
+    /// When an instance began: its first fact. None if it has none yet.
+    ///
+    /// # Errors
+    /// [`EvidenceError`].
+    fn began(&self, instance: &InstanceId, through: u64) -> Result<Option<Instant>, EvidenceError>;
+
     /// Which policies a tenant was put under, in the order of the facts.
     ///
     /// # Errors
@@ -140,6 +146,10 @@ impl Evidence for Archive {
         let mut history = Archive::history(self, instance)?;
         history.retain(|(seq, _)| *seq <= through);
         Ok(history)
+    }
+
+    fn began(&self, instance: &InstanceId, through: u64) -> Result<Option<Instant>, EvidenceError> {
+        Ok(self.first(instance)?.filter(|(seq, _)| *seq <= through).map(|(_, fact)| fact.at.meter))
     }
 
     fn policies(&self, tenant: &TenantId, through: u64) -> Result<Vec<InForce>, EvidenceError> {

@@ -42,8 +42,9 @@ impl Life {
         // Which policy is in force is the period's affair: it lies under one.
         let rules = Timeline::starting_with(Digest([0; 32]));
         let (start, end) = (Instant(period.start), Instant(period.end));
-        let mut pieces = Vec::new();
-        for interval in intervals(history, &rules, end.max(last(history))) {
+        let intervals = intervals(history, &rules, end.max(last(history)));
+        let mut pieces = Vec::with_capacity(intervals.len());
+        for interval in intervals {
             let piece = Piece {
                 fact: interval.fact,
                 phase: interval.phase,

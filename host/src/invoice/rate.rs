@@ -251,8 +251,8 @@ impl<'a, E: Evidence> Rater<'a, E> {
     fn first_instant(&self, order: &Order) -> Result<Instant, InvoiceError> {
         let mut first = order.from;
         for id in self.evidence.instances(&order.tenant, order.as_of.seq)? {
-            let history = self.evidence.history(&id, order.as_of.seq)?;
-            first = history.first().map_or(first, |(_, fact)| first.min(fact.at.meter));
+            let began = self.evidence.began(&id, order.as_of.seq)?;
+            first = began.map_or(first, |began| first.min(began));
         }
         Ok(first)
     }

@@ -113,6 +113,10 @@ impl Evidence for Shelf {
             .collect())
     }
 
+    fn began(&self, instance: &InstanceId, through: u64) -> Result<Option<Instant>, EvidenceError> {
+        Ok(self.history(instance, through)?.first().map(|(_, fact)| fact.at.meter))
+    }
+
     fn policies(&self, _: &TenantId, _: u64) -> Result<Vec<InForce>, EvidenceError> {
         Ok(Vec::new())
     }

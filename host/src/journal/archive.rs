@@ -126,6 +126,14 @@ impl Archive {
         self.readers.with(|db| read::history(db, instance))
     }
 
+    /// The first fact of an instance.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn first(&self, instance: &InstanceId) -> Result<Option<(u64, Fact)>, ReadError> {
+        self.readers.with(|db| Ok(read::beginning(db, instance, 1)?.pop()))
+    }
+
     /// The policies that a tenant was put under, in the order of their facts.
     ///
     /// # Errors

@@ -164,9 +164,14 @@ pub(super) fn record(seq: u64, body: &str) -> Result<FactRecord, Damage> {
 }
 
 pub(super) fn history(db: &Connection, instance: &InstanceId) -> Result<Vec<(u64, Fact)>, ReadError> {
+    beginning(db, instance, -1)
+}
+
+/// The first facts of an instance, at most so many; all if negative.
+pub(super) fn beginning(db: &Connection, instance: &InstanceId, most: i64) -> Result<Vec<(u64, Fact)>, ReadError> {
     let mut statement = db.prepare_cached(OF_INSTANCE)?;
     let none = None::<&str>;
-    let rows = statement.query_map(params![instance.as_str(), 0, i64::MAX, none, none, -1], chained_fact)?;
+    let rows = statement.query_map(params![instance.as_str(), 0, i64::MAX, none, none, most], chained_fact)?;
     let mut history = Vec::new();
     for row in rows {
         let record = row?.map_err(ReadError::Damaged)?.fact;

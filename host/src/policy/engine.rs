@@ -151,6 +151,10 @@ fn config(profile: Profile) -> Config {
 /// doubles the cost of a batch.
 fn pool(bounds: &Bounds) -> PoolingAllocationConfig {
     let slots = bounds.instances_max;
+    let resident_bytes = match PoolingAllocationConfig::is_pagemap_scan_available() {
+        true => limits::KEEP_RESIDENT_BYTES,
+        false => limits::KEEP_RESIDENT_BLINDLY_BYTES,
+    };
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)
         .total_core_instances(slots * bounds.core_instances_max)
@@ -161,7 +165,7 @@ fn pool(bounds: &Bounds) -> PoolingAllocationConfig {
         .max_tables_per_component(bounds.tables_max)
         .max_memory_size(bounds.memory_bytes_max)
         .table_elements(bounds.table_elements_max)
-        .linear_memory_keep_resident(limits::KEEP_RESIDENT_BYTES)
+        .linear_memory_keep_resident(resident_bytes)
         .table_keep_resident(bounds.table_elements_max * size_of::<usize>())
         .pagemap_scan(Enabled::Auto)
         .max_unused_warm_slots(slots);

@@ -239,8 +239,16 @@ impl<'a> Checker<'a> {
     /// Adds to the group what a line states and what its pieces held.
     fn usage(&mut self, line: &'a ChargeLine) -> Result<(), Violation> {
         let amounts = self.amounts(&line.unit);
+        let covered = self.covered.entry((&line.meter, &line.unit)).or_default();
         for (place, &interval) in line.intervals.iter().enumerate() {
-            let piece = self.piece(line, place, interval)?;
+            let (piece, is_whole) = piece(&self.request.intervals, line, place, interval)?;
+            if !covered.take(interval, piece, is_whole) {
+                let (meter, unit) = (line.meter.clone(), line.unit.clone());
+                return Err(Violation::Twice { meter, unit, interval });
+            }
+            if let Some(at) = self.hours.first_instant_under_another(&line.rule, &line.price_id, piece) {
+                return Err(Violation::NotInForce { price: line.price_id.clone(), at });
+            }
             let length = u128::from(piece.end.abs_diff(piece.start));
             let held = amounts.map_or(1, |amounts| amounts[interval as usize].into());
             self.group.measured = self.group.measured.saturating_add(length.saturating_mul(held));
@@ -250,33 +258,6 @@ impl<'a> Checker<'a> {
             self.group.unit = Some(&line.unit);
         }
         Ok(())
-    }
-
-    /// The piece of an interval that a line covers, if it may.
-    fn piece(&mut self, line: &'a ChargeLine, place: usize, interval: u32) -> Result<Span, Violation> {
-        let columns = &self.request.intervals;
-        let index = interval as usize;
-        let subject = columns.subject.get(index).ok_or(Violation::Interval(interval))?;
-        if line.subject.is_some_and(|of| of != *subject) {
-            return Err(Violation::ForeignInterval(interval));
-        }
-        let whole = Span { start: columns.start[index], end: columns.end[index] };
-        let piece = match (line.starts.get(place), line.ends.get(place)) {
-            (Some(&start), Some(&end)) => Span { start, end },
-            _ => whole,
-        };
-        if piece.start < whole.start || piece.end > whole.end || piece.start >= piece.end {
-            return Err(Violation::Pieces(interval));
-        }
-        let is_whole = piece == whole;
-        if !self.covered.entry((&line.meter, &line.unit)).or_default().take(interval, piece, is_whole) {
-            let (meter, unit) = (line.meter.clone(), line.unit.clone());
-            return Err(Violation::Twice { meter, unit, interval });
-        }
-        match self.hours.first_instant_under_another(&line.rule, &line.price_id, piece) {
-            Some(at) => Err(Violation::NotInForce { price: line.price_id.clone(), at }),
-            None => Ok(piece),
-        }
     }
 
     /// How much each interval held of what a unit counts.
@@ -337,9 +318,29 @@ impl<'a> Checker<'a> {
     }
 }
 
+/// The piece of an interval that a line covers, if it may, and whether it is the whole interval.
+fn piece(columns: &IntervalColumns, line: &ChargeLine, place: usize, interval: u32) -> Result<(Span, bool), Violation> {
+    let index = interval as usize;
+    let subject = columns.subject.get(index).ok_or(Violation::Interval(interval))?;
+    if line.subject.is_some_and(|of| of != *subject) {
+        return Err(Violation::ForeignInterval(interval));
+    }
+    let whole = Span { start: columns.start[index], end: columns.end[index] };
+    let piece = match (line.starts.get(place), line.ends.get(place)) {
+        (Some(&start), Some(&end)) => Span { start, end },
+        _ => whole,
+    };
+    if piece.start < whole.start || piece.end > whole.end || piece.start >= piece.end {
+        return Err(Violation::Pieces(interval));
+    }
+    Ok((piece, piece == whole))
+}
+
 /// Lines that divide one charge among tiers.
 fn belong_together(one: &ChargeLine, other: &ChargeLine) -> bool {
-    let key = |line: &ChargeLine| (line.subject, line.meter.clone(), line.rule.clone(), line.price_id.clone());
+    fn key(line: &ChargeLine) -> (Option<u32>, &str, &str, &str) {
+        (line.subject, &line.meter, &line.rule, &line.price_id)
+    }
     !matches!(other.kind.as_str(), "minimum" | "cap" | "credit") && key(one) == key(other)
 }
 

@@ -1,48 +1,126 @@
-//! The same rules as scripts, in the languages that are usually embedded for it.
+//! The same rules as scripts, in the languages that are usually embedded for it, called in the way that their crates' documentation shows.
 
-use mlua::Function;
-use rhai::{Dynamic, Engine, Scope};
-use tallyman::policy::rating::IntervalColumns;
+use mlua::{Function, LuaSerdeExt as _};
+use rhai::serde::{from_dynamic, to_dynamic};
+use rhai::{Engine, Scope};
+use serde::{Deserialize, Serialize};
+use tallyman::policy::rating::{IntervalColumns, Request, Statement, signed, unsigned};
+use tallyman::vm::Phase;
 
-/// The intervals of one instance, as numbers that a script knows.
-pub(crate) struct Columns {
-    phase: Vec<i64>,
-    start: Vec<i64>,
-    end: Vec<i64>,
-    session: Vec<i64>,
+/// What an hour costs, in nano-units of the currency.
+const HOUR: Price = Price { rule: "compute", nanos: 41_600_000, seconds: 3_600, text: "0.0416 USD" };
+
+#[derive(Serialize)]
+struct Price {
+    rule: &'static str,
+    nanos: i64,
+    seconds: i64,
+    text: &'static str,
 }
 
-/// Each instance's own columns; each has `count` intervals.
-pub(crate) fn columns(all: &IntervalColumns, count: usize) -> Vec<Columns> {
-    let of = |begin: usize| {
+/// An interval as a script gets it.
+#[derive(Serialize)]
+struct Row {
+    phase: &'static str,
+    start: i64,
+    stop: i64,
+    session: i64,
+    fact: i64,
+}
+
+/// The intervals of one instance.
+pub(crate) struct Life {
+    instance: String,
+    rows: Vec<Row>,
+    columns: [Vec<i64>; 4],
+}
+
+/// What one instance is charged.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Line {
+    rule: String,
+    meter: String,
+    instance: String,
+    /// The facts that began the intervals that it covers.
+    facts: Vec<i64>,
+    /// Sessions that were charged their minimum.
+    minimums: Vec<i64>,
+    quantity: i64,
+    pub(crate) billed: i64,
+    amount: i64,
+    /// What was rounded off, in shares of the price's seconds.
+    rest: i64,
+}
+
+/// Each instance's own intervals; each has `count`.
+pub(crate) fn lives(request: &Request, count: usize) -> Vec<Life> {
+    let IntervalColumns { phase, start, end, session, fact, .. } = &request.intervals;
+    let row = |n: usize| Row {
+        phase: Phase::from_ordinal(phase[n]).unwrap().as_str(),
+        start: start[n],
+        stop: end[n],
+        session: session[n].into(),
+        fact: fact[n].try_into().unwrap(),
+    };
+    let life = |(place, begin): (usize, usize)| {
         let range = begin..begin + count;
-        Columns {
-            phase: all.phase[range.clone()].iter().map(|&phase| phase.into()).collect(),
-            start: all.start[range.clone()].to_vec(),
-            end: all.end[range.clone()].to_vec(),
-            session: all.session[range].iter().map(|&session| session.into()).collect(),
+        Life {
+            instance: request.subjects[place].id.clone(),
+            rows: range.clone().map(row).collect(),
+            columns: [
+                phase[range.clone()].iter().map(|&phase| phase.into()).collect(),
+                start[range.clone()].to_vec(),
+                end[range.clone()].to_vec(),
+                session[range].iter().map(|&session| session.into()).collect(),
+            ],
         }
     };
-    (0..all.subject.len()).step_by(count).map(of).collect()
+    (0..phase.len()).step_by(count).enumerate().map(life).collect()
+}
+
+/// A component's lines in a script's words.
+pub(crate) fn in_their_words(request: &Request, statement: &Statement) -> Vec<Line> {
+    let narrow = |wide: u128| i64::try_from(wide).unwrap();
+    let line = |line: &tallyman::policy::rating::ChargeLine| Line {
+        rule: line.rule.clone(),
+        meter: line.meter.clone(),
+        instance: request.subjects[line.subject.unwrap() as usize].id.clone(),
+        facts: line.intervals.iter().map(|&place| request.intervals.fact[place as usize].try_into().unwrap()).collect(),
+        minimums: line.sessions.iter().map(|&session| session.into()).collect(),
+        quantity: narrow(unsigned(line.quantity)),
+        billed: narrow(unsigned(line.billed)),
+        amount: signed(line.amount).try_into().unwrap(),
+        rest: (signed(line.remainder) * i128::from(HOUR.seconds) / unsigned(line.price.denominator).cast_signed())
+            .try_into()
+            .unwrap(),
+    };
+    statement.lines.iter().map(line).collect()
 }
 
 pub(crate) struct Lua {
     lua: mlua::Lua,
-    rate: Function,
+    line: Function,
+    time: Function,
 }
 
 impl Lua {
     pub(crate) fn new() -> Self {
         let lua = mlua::Lua::new();
         lua.load(include_str!("ec2.lua")).exec().unwrap();
-        let rate = lua.globals().get("rate").unwrap();
-        Self { lua, rate }
+        let function = |name: &str| lua.globals().get(name).unwrap();
+        Self { line: function("line"), time: function("time"), lua }
     }
 
-    pub(crate) fn rate(&self, columns: &Columns) -> i64 {
-        let table = |column: &[i64]| self.lua.create_sequence_from(column.iter().copied()).unwrap();
-        let Columns { phase, start, end, session } = columns;
-        self.rate.call((table(phase), table(start), table(end), table(session))).unwrap()
+    pub(crate) fn rate(&self, life: &Life) -> Line {
+        let given = (life.instance.as_str(), self.lua.to_value(&life.rows).unwrap(), self.lua.to_value(&HOUR).unwrap());
+        self.lua.from_value(self.line.call(given).unwrap()).unwrap()
+    }
+
+    /// The billed time and nothing else.
+    pub(crate) fn time(&self, life: &Life) -> i64 {
+        let [phase, start, end, session] =
+            life.columns.each_ref().map(|column| self.lua.create_sequence_from(column.iter().copied()).unwrap());
+        self.time.call((phase, start, end, session)).unwrap()
     }
 }
 
@@ -58,10 +136,9 @@ impl Rhai {
         Self { engine, script }
     }
 
-    pub(crate) fn rate(&self, columns: &Columns) -> i64 {
-        let array = |column: &[i64]| Dynamic::from_array(column.iter().copied().map(Dynamic::from_int).collect());
-        let Columns { phase, start, end, session } = columns;
-        let arguments = (array(phase), array(start), array(end), array(session));
-        self.engine.call_fn(&mut Scope::new(), &self.script, "rate", arguments).unwrap()
+    pub(crate) fn rate(&self, life: &Life) -> Line {
+        let given = (life.instance.clone(), to_dynamic(&life.rows).unwrap(), to_dynamic(&HOUR).unwrap());
+        let line = self.engine.call_fn(&mut Scope::new(), &self.script, "line", given).unwrap();
+        from_dynamic(&line).unwrap()
     }
 }
