@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -31,6 +32,8 @@ pub async fn serve(listener: TcpListener, state: State, mut stop: watch::Receive
         closing.cancelled().await;
         tokio::time::sleep(Duration::from_millis(limits::api::DRAIN_MS)).await;
     };
+    // The end of an answer is not held back until its beginning has arrived. A connection that can't is already gone.
+    let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
     tokio::select! {
         served = axum::serve(listener, app).with_graceful_shutdown(stopped).into_future() => served,
         () = drained => Ok(()),

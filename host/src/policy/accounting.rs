@@ -181,7 +181,7 @@ struct Journey {
 
 /// The questions of a visit: at each cut the old policy closes and the new one opens; then the phase that is entered, if any.
 fn asks(rules: &Rules, tracker: &Tracker, phase: Option<Phase>, to: Option<Phase>, at: Instant) -> Vec<Ask> {
-    let mut asks = Vec::with_capacity(1);
+    let mut asks = Vec::with_capacity(usize::from(to.is_some()));
     if let (Some(_), Some(phase)) = (tracker.current, phase) {
         let mut old = rules.timeline.at(Instant(tracker.since.0.saturating_sub(1)));
         for (cut, new) in rules.cuts(tracker.since, at) {

@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 use tallyman_tests::{guest, machine};
 
+use super::CMDLINE;
+
 /// A process of QEMU's and its monitor.
 pub(super) struct Bare {
     child: Child,
@@ -28,7 +30,8 @@ impl Bare {
         let (memory, kernel) = (format!("{}M", machine::MEMORY_BYTES >> 20), guest::tiny().to_str().unwrap());
         let mut command = Command::new(machine::program(tallyman::hypervisor::Kind::Qemu));
         command.args(["-machine", "q35", "-accel", "tcg", "-m", &memory, "-nodefaults", "-no-user-config"]);
-        command.args(["-no-reboot", "-S", "-display", "none", "-kernel", kernel, "-serial", "null"]);
+        command.args(["-no-reboot", "-S", "-display", "none", "-kernel", kernel, "-append", CMDLINE]);
+        command.args(["-serial", "null"]);
         command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", socket.display()));
         if let From::Memory(file) = from {
             command.arg("-incoming").arg(format!("exec:cat {}", file.display()));
@@ -87,7 +90,8 @@ impl Bare {
             Value::Null => json!({ "execute": execute }),
             arguments => json!({ "execute": execute, "arguments": arguments }),
         };
-        writeln!(self.monitor.get_mut(), "{call}").unwrap();
+        // In one piece: QEMU is waked by each.
+        self.monitor.get_mut().write_all(format!("{call}\n").as_bytes()).unwrap();
         loop {
             let answer = self.line();
             assert!(answer["error"].is_null(), "{execute}: {answer}");
