@@ -11,7 +11,7 @@ use super::error::FleetError;
 use super::record::Restarts;
 use super::request::{Intent, Request};
 use super::task::{Task, failed, intended, refused};
-use crate::hypervisor::{Capability, Exit, HypervisorError, Origin, Stamp, Vm, VmState};
+use crate::hypervisor::{Capability, Exit, HypervisorError, Origin, Stamp, Vm, VmState, files};
 use crate::limits::instance::CONTROL_MS_MAX;
 use crate::vm::{Asker, Decision, Event, ExitCause, Ignored, State, decide};
 
@@ -106,7 +106,7 @@ impl Task {
             Request::Start => return self.intend_start(by).await,
             // After a crash, a snapshot that is there must be the one of this standby.
             Request::Standby => discard(&self.standby_folder()).await?,
-            Request::Restore => self.live.incarnation += 1,
+            Request::Restore => self.live.incarnation = self.unused_incarnation(),
             Request::Stop { .. }
             | Request::Pause
             | Request::Resume
@@ -118,6 +118,13 @@ impl Task {
             | Request::Resize { .. } => {}
         }
         self.intend(request.clone(), by).await
+    }
+
+    /// The number of the next launch. One that was begun may have been forgotten by a loss of power, and left its folder.
+    fn unused_incarnation(&self) -> u32 {
+        let folder = self.host.folder(&self.record.id);
+        let next = self.live.incarnation.saturating_add(1);
+        (next..).find(|&incarnation| !files::is_used(&folder, incarnation)).unwrap_or(next)
     }
 
     async fn act(&mut self, request: Request) -> Result<(), FleetError> {

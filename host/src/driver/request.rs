@@ -144,10 +144,11 @@ impl Request {
             Request::Pause | Request::Resume => Durability::Written,
             // It is held first, which is a fact of its own.
             Request::Standby if runs => Durability::Written,
+            // No vCPU runs before the fact that the memory is loaded; until then the snapshot is good.
+            Request::Restore => Durability::Written,
             Request::Standby
             | Request::Start
             | Request::Stop { .. }
-            | Request::Restore
             | Request::Delete
             | Request::Snapshot(_)
             | Request::Discard { .. }

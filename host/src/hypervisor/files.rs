@@ -40,6 +40,11 @@ pub fn run(dir: &Path, incarnation: u32) -> PathBuf {
     dir.join("run").join(incarnation.to_string())
 }
 
+/// Whether a launch of this number was begun.
+pub fn is_used(dir: &Path, incarnation: u32) -> bool {
+    order(&run(dir, incarnation)).exists()
+}
+
 /// What the supervisor of a launch is to run.
 pub(super) fn order(run: &Path) -> PathBuf {
     run.join("launch.json")

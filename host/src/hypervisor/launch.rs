@@ -285,7 +285,7 @@ fn prepare(spec: &MachineSpec) -> Result<PathBuf, HypervisorError> {
         check_socket_path(&socket)?;
         refuse_live_socket(&socket)?;
     }
-    if files::order(&run).exists() {
+    if files::is_used(&spec.dir, spec.incarnation) {
         let reason = format!("{} was used before; count on", run.display());
         return Err(HypervisorError::Spec { what: "this incarnation", reason });
     }

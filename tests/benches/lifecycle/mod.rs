@@ -233,7 +233,7 @@ pub(crate) fn run(report: &mut Report) {
             pause.line("pause", "1 sync", commit),
             resume.line("resume", "1 sync", commit),
             standby.line("standby, 16 MiB", "2 syncs", commit),
-            restore.line("restore, 16 MiB", "3 syncs", commit),
+            restore.line("restore, 16 MiB", "2 syncs", commit),
             fan_out.times(format!("{FORKS} forks of one running source at once"), 1.5),
             many.times(format!("{MACHINES} machines created, {AT_ONCE} at a time"), 1.5),
         ],
