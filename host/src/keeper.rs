@@ -80,6 +80,10 @@ impl Keeper {
             let is_recorded =
                 |known: &StoredStanding| known.standing == Standing::Quarantined && known.stand_in == stand_in;
             if known.as_ref().is_some_and(is_recorded) && (stand_in.is_none() || !in_force) {
+                // Whoever was counted under it just then may have come to owe time after debtors were looked for.
+                if stand_in.is_some() {
+                    self.fleet.mend(tenant.id(), |owed| owed.policy == ill.policy);
+                }
                 continue;
             }
             let reason = ill.reason.clone().unwrap_or_else(|| "it failed again and again".into());
@@ -91,7 +95,7 @@ impl Keeper {
             tracing::error!(tenant = %tenant.id(), policy = %ill.policy, reason = moved.reason, "a policy is quarantined");
             self.tenancy.move_policy(tenant.id(), moved, activation).await?;
             self.accounting.quarantine(tenant.id(), ill.policy, stand_in);
-            self.fleet.mend(tenant.id());
+            self.fleet.mend(tenant.id(), |_| true);
         }
         Ok(())
     }

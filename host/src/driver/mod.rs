@@ -42,7 +42,7 @@ pub use request::{Child, Intent, NewSnapshot, Request, Target};
 use self::host::{Directory, Host};
 use self::slot::{Order, Slot};
 use self::task::Task;
-use crate::billing::account::{Account, Reader, Usage};
+use crate::billing::account::{Account, Degraded, Reader, Usage};
 use crate::billing::interval::{self, Interval, Timeline};
 use crate::clock::Clock;
 use crate::hypervisor::{self, Description, Hypervisor, ProcessUsage};
@@ -306,14 +306,16 @@ impl Fleet {
         let tenant = activation.tenant.clone();
         let entry = Entry { activation: Some(activation), ..Entry::default() };
         let receipt = self.0.journal.commit(entry).await?;
-        self.mend(&tenant);
+        self.mend(&tenant, |_| true);
         // The writer gives every activation its instant.
         Ok((receipt.activated_from.unwrap_or_else(|| self.now()), receipt.last_seq))
     }
 
-    /// Asks again for what failed policies owe to the instances of a tenant; in the background.
-    pub fn mend(&self, tenant: &TenantId) {
-        for view in self.list(tenant).into_iter().filter(|view| view.account.degraded.is_some()) {
+    /// Asks again for what failed policies owe to the instances of a tenant, as far as it is `due`; in the background.
+    pub fn mend(&self, tenant: &TenantId, due: impl Fn(&Degraded) -> bool) {
+        let mut views = self.list(tenant);
+        views.retain(|view| view.account.degraded.as_ref().is_some_and(&due));
+        for view in views {
             let Ok(slot) = self.slot(tenant, &view.record.id) else { continue };
             let (host, owned) = (self.0.clone(), slot.clone());
             let sent = slot.send(Order::Mend, |orders| {

@@ -131,6 +131,8 @@ fn config(profile: Profile) -> Config {
     config
         // One compiler only: another one charges fuel differently.
         .strategy(Strategy::Cranelift)
+        // A small component is compiled at once, by all processors; the seconds of a large one are spent by one, so that the others go on.
+        .parallel_compilation(profile == Profile::Compact)
         // The same bytes everywhere.
         .cranelift_nan_canonicalization(true)
         .wasm_relaxed_simd(false)

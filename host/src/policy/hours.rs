@@ -39,6 +39,14 @@ impl<'a> Hours<'a> {
         Self { request, rules }
     }
 
+    /// Whether a rule has this price, or none for an empty id, for all of the period.
+    pub(super) fn is_always(&self, rule: &str, id: &str) -> bool {
+        match self.rules.iter().find(|known| known.name == rule) {
+            Some(rule) => rule.only == Some(id),
+            None => id.is_empty(),
+        }
+    }
+
     /// The first instant of a span, which is not empty, at which a rule has another price than `id`; an empty id stands for none.
     pub(super) fn first_instant_under_another(&self, rule: &str, id: &str, span: Span) -> Option<i64> {
         let Some(rule) = self.rules.iter().find(|known| known.name == rule) else {

@@ -239,6 +239,8 @@ impl<'a> Checker<'a> {
     /// Adds to the group what a line states and what its pieces held.
     fn usage(&mut self, line: &'a ChargeLine) -> Result<(), Violation> {
         let amounts = self.amounts(&line.unit);
+        let is_always = self.hours.is_always(&line.rule, &line.price_id);
+        let mut measured = 0_u128;
         let covered = self.covered.entry((&line.meter, &line.unit)).or_default();
         for (place, &interval) in line.intervals.iter().enumerate() {
             let (piece, is_whole) = piece(&self.request.intervals, line, place, interval)?;
@@ -246,13 +248,15 @@ impl<'a> Checker<'a> {
                 let (meter, unit) = (line.meter.clone(), line.unit.clone());
                 return Err(Violation::Twice { meter, unit, interval });
             }
-            if let Some(at) = self.hours.first_instant_under_another(&line.rule, &line.price_id, piece) {
+            if !is_always && let Some(at) = self.hours.first_instant_under_another(&line.rule, &line.price_id, piece) {
                 return Err(Violation::NotInForce { price: line.price_id.clone(), at });
             }
             let length = u128::from(piece.end.abs_diff(piece.start));
-            let held = amounts.map_or(1, |amounts| amounts[interval as usize].into());
-            self.group.measured = self.group.measured.saturating_add(length.saturating_mul(held));
+            // Two of 64 bits never outgrow 128.
+            let held = amounts.map_or(length, |amounts| length.wrapping_mul(amounts[interval as usize].into()));
+            measured = measured.saturating_add(held);
         }
+        self.group.measured = self.group.measured.saturating_add(measured);
         self.group.stated = self.group.stated.saturating_add(unsigned(line.quantity));
         if line.unit == TIME || amounts.is_some() {
             self.group.unit = Some(&line.unit);
