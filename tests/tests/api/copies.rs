@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,6 +20,14 @@ fn beat_after(api: &Api, id: &str, seen: u64) -> u64 {
     let path = format!("/instances/{id}/logs?follow=true&tail=1000");
     let lines = api.follow(&path, |line| number(line).is_some_and(|beat| beat > seen));
     lines.iter().filter_map(|line| number(line)).max().expect("a heartbeat")
+}
+
+/// In the middle of a file.
+fn flip_a_bit(path: &Path) {
+    let mut bytes = std::fs::read(path).expect("a file");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(path, bytes).expect("damaged");
 }
 
 fn last_beat(daemon: &Daemon, id: &str) -> u64 {
@@ -195,10 +204,7 @@ fn a_flipped_byte_in_a_snapshot_is_found_before_a_guest_runs_on_it() {
     let id = api.create_running("flipped");
     api.post(&format!("/instances/{id}/snapshots"), &json!({"name": "kept"})).done();
     let memory = daemon.instance(&id).join("snapshots/kept/memory/memory");
-    let mut bytes = std::fs::read(&memory).expect("its memory");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(&memory, bytes).expect("damaged");
+    flip_a_bit(&memory);
     api.command(&id, "stop");
     // The stopped machine's supervisor may still be about to end.
     let ending = daemon.machines_of(&id);
@@ -481,10 +487,7 @@ fn a_flipped_byte_in_a_compressed_snapshot_is_found_before_a_guest_runs_on_it_an
     api.post(&path, &json!({"name": "kept", "compress": true})).done();
     compressed(api, &format!("{path}/kept"));
     let memory = daemon.instance(&id).join("snapshots/kept/memory/memory.zst");
-    let mut bytes = std::fs::read(&memory).expect("its memory");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(&memory, bytes).expect("damaged");
+    flip_a_bit(&memory);
     api.command(&id, "stop");
     // The stopped machine's supervisor may still be about to end.
     let ending = daemon.machines_of(&id);
