@@ -170,7 +170,7 @@ impl Task {
         let intended = self.fact(at.clone(), intended(&intent));
         self.live.state = self.after(Event::Created)?;
         self.live.session += 1;
-        self.live.incarnation += 1;
+        self.live.incarnation = self.unused_incarnation();
         self.live.intent = Some(intent);
         self.live.restarts = match by {
             Asker::RestartPolicy => Restarts {

@@ -72,20 +72,24 @@ fn a_killed_daemon_finds_every_instance_again_and_the_guests_notice_nothing() {
 fn a_launch_that_a_loss_of_power_has_made_forgotten_is_in_nobodys_way() {
     let daemon = daemon();
     let api = daemon.api();
-    let id = api.create_running("sleeper");
-    api.command(&id, "standby");
-    let runs = daemon.instance(&id).join("run");
-    let last = || {
-        let names = fs::read_dir(&runs).expect("its launches").map(|entry| entry.expect("a launch").file_name());
-        names.map(|name| name.to_str().and_then(|name| name.parse::<u32>().ok()).expect("a number")).max()
-    };
-    let forgotten = last().expect("a launch") + 1;
-    fs::create_dir(runs.join(forgotten.to_string())).expect("a folder");
-    fs::write(runs.join(forgotten.to_string()).join("launch.json"), "{").expect("what was left of it");
-    api.command(&id, "restore");
-    api.wait(&id, "Running");
-    assert_eq!(last(), Some(forgotten + 1));
-    api.check_time(&id);
+    for (name, commands) in [("restored", &["restore"][..]), ("started", &["stop", "start"])] {
+        let id = api.create_running(name);
+        api.command(&id, "standby");
+        let runs = daemon.instance(&id).join("run");
+        let last = || {
+            let names = fs::read_dir(&runs).expect("its launches").map(|entry| entry.expect("a launch").file_name());
+            names.map(|name| name.to_str().and_then(|name| name.parse::<u32>().ok()).expect("a number")).max()
+        };
+        let forgotten = last().expect("a launch") + 1;
+        fs::create_dir(runs.join(forgotten.to_string())).expect("a folder");
+        fs::write(runs.join(forgotten.to_string()).join("launch.json"), "{").expect("what was left of it");
+        for command in commands {
+            api.command(&id, command);
+        }
+        api.wait(&id, "Running");
+        assert_eq!(last(), Some(forgotten + 1), "{name}");
+        api.check_time(&id);
+    }
 }
 
 #[test]
