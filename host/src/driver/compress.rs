@@ -82,9 +82,9 @@ impl Task {
         .await
     }
 
-    /// Has the snapshots compressed that are to be, when there is time.
-    pub(super) fn plan_compression(&self) {
-        plan(&self.host.compressor, &self.slot, &self.record.snapshots);
+    /// Has those of `snapshots` compressed that are to be, when there is time.
+    pub(super) fn plan_compression(&self, snapshots: &[Snapshot]) {
+        plan(&self.host.compressor, &self.slot, snapshots);
     }
 
     /// Puts on record what a snapshot has become.

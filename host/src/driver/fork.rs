@@ -186,7 +186,7 @@ impl Task {
                 lay_memory(&from, &memory_folder(&to))
             })
             .await;
-            self.plan_compression();
+            self.plan_compression(&self.record.snapshots);
             if laid.is_err() {
                 discard(&folder).await?;
             }

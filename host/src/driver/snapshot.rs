@@ -261,7 +261,7 @@ impl Task {
 
     /// Puts a snapshot that is complete on record, if it is new, lets what was held for it run again, and drops the oldest beyond `keep`.
     async fn keep_snapshot(&mut self, new: Option<Snapshot>, keep: Option<u32>) -> Result<(), FleetError> {
-        let mut facts = Vec::new();
+        let (mut facts, known) = (Vec::new(), self.record.snapshots.len());
         if let Some(snapshot) = new {
             facts.push(self.reshape(|kept| kept.push(snapshot))?);
         }
@@ -275,7 +275,7 @@ impl Task {
             self.live.intent = None;
         }
         self.record(facts).await?;
-        self.plan_compression();
+        self.plan_compression(&self.record.snapshots[known..]);
         if doomed.is_empty() { Ok(()) } else { self.drop_snapshots(&doomed).await }
     }
 
@@ -320,7 +320,7 @@ impl Task {
         }
         self.live.intent = None;
         let fact = self.reshape(|kept| kept.retain(|snapshot| !names.contains(&snapshot.name)))?;
-        self.plan_compression();
+        self.plan_compression(&self.record.snapshots);
         self.record(vec![fact]).await
     }
 
@@ -368,7 +368,7 @@ impl Task {
         let with_memory = snapshot.memory.is_some();
         self.interrupt_compression().await?;
         let installed = blocking(move || install(&from, &instance, &disks, with_memory)).await;
-        self.plan_compression();
+        self.plan_compression(&self.record.snapshots);
         installed?;
         self.reverted(snapshot).await
     }

@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use zstd::{Decoder, Encoder};
 
-use super::snapshot::{CHUNK_BYTES, Contents, Hash, MANIFEST, Manifest, copy_sparse, fill, missing_or, write_new};
+use super::snapshot::{
+    CHUNK_BYTES, Contents, Hash, MANIFEST, Manifest, absent, beside, copy_sparse, fill, missing_or, write_new,
+};
 use super::{HypervisorError, SnapshotDefect};
 
 /// Beyond this, a few percent less cost several times as long.
@@ -88,9 +90,7 @@ fn try_compress(folder: &Path, aside: &Path, leave: &Leave) -> Result<Option<u64
 
 /// Where a compression of the snapshot in `folder` works.
 fn aside(folder: &Path) -> PathBuf {
-    let mut aside = folder.as_os_str().to_owned();
-    aside.push(".packing");
-    aside.into()
+    beside(folder, ".packing")
 }
 
 /// What a file is called once it is compressed.
@@ -101,11 +101,6 @@ fn packed(name: &str) -> String {
 fn fresh(folder: &Path) -> io::Result<()> {
     absent(fs::remove_dir_all(folder))?;
     DirBuilder::new().mode(0o700).create(folder)
-}
-
-/// What is to be gone may be so already.
-fn absent(removed: io::Result<()>) -> io::Result<()> {
-    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 /// Compresses one file. Answers what it holds, and the bytes that it has become; none if it was told to leave.

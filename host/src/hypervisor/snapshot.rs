@@ -102,12 +102,8 @@ impl Draft {
             let reason = format!("{} is there already", to.display());
             return Err(HypervisorError::Spec { what: "the snapshot's folder", reason });
         }
-        let mut aside = to.as_os_str().to_owned();
-        aside.push(".partial");
-        let aside = PathBuf::from(aside);
-        if aside.exists() {
-            fs::remove_dir_all(&aside).map_err(HypervisorError::file("remove", &aside))?;
-        }
+        let aside = beside(to, ".partial");
+        absent(fs::remove_dir_all(&aside)).map_err(HypervisorError::file("remove", &aside))?;
         let created = DirBuilder::new().recursive(true).mode(0o700).create(&aside);
         created.map_err(HypervisorError::file("create", &aside))?;
         Ok(Self { to: to.into(), aside, files: BTreeMap::new() })
@@ -435,6 +431,18 @@ fn next_data(file: &File, offset: u64, len: u64) -> io::Result<u64> {
         Err(Errno::INVAL) => Ok(offset),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Where what is to come to `path` is prepared.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(suffix);
+    beside.into()
+}
+
+/// What is to be gone may be so already.
+pub(super) fn absent(removed: io::Result<()>) -> io::Result<()> {
+    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 /// Writes a manifest into a new file. Answers its bytes.

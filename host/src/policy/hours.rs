@@ -41,20 +41,22 @@ impl<'a> Hours<'a> {
 
     /// Whether a rule has this price, or none for an empty id, for all of the period.
     pub(super) fn is_always(&self, rule: &str, id: &str) -> bool {
-        match self.rules.iter().find(|known| known.name == rule) {
+        match self.rule(rule) {
             Some(rule) => rule.only == Some(id),
             None => id.is_empty(),
         }
     }
 
+    fn rule(&self, name: &str) -> Option<&Rule<'a>> {
+        self.rules.iter().find(|known| known.name == name)
+    }
+
     /// The first instant of a span, which is not empty, at which a rule has another price than `id`; an empty id stands for none.
     pub(super) fn first_instant_under_another(&self, rule: &str, id: &str, span: Span) -> Option<i64> {
-        let Some(rule) = self.rules.iter().find(|known| known.name == rule) else {
-            return (!id.is_empty()).then_some(span.start);
-        };
-        if let Some(only) = rule.only {
-            return (only != id).then_some(span.start);
+        if self.is_always(rule, id) {
+            return None;
         }
+        let Some(rule) = self.rule(rule) else { return Some(span.start) };
         let mut at = span.start;
         while at < span.end {
             let (holding, until) = self.holding(rule, at);

@@ -34,6 +34,14 @@ fn last_beat(daemon: &Daemon, id: &str) -> u64 {
     daemon.heartbeats(id).last().copied().unwrap_or(0)
 }
 
+/// Waits for another heartbeat; answers the first one that did not count on.
+fn beat_gone_back_to(daemon: &Daemon, id: &str) -> u64 {
+    daemon.api().follow(&format!("/instances/{id}/logs?follow=true&tail=0"), |line| line.starts_with("HB "));
+    let beats = daemon.heartbeats(id);
+    let back = beats.windows(2).find(|pair| pair[1] <= pair[0]).map(|pair| pair[1]);
+    back.unwrap_or_else(|| panic!("{id} did not go back: {beats:?}"))
+}
+
 fn id_of(instance: &Value) -> String {
     instance["id"].as_str().expect("an id").to_owned()
 }
@@ -180,10 +188,8 @@ fn an_instance_goes_back_to_a_snapshot_and_its_history_goes_on() {
     assert_eq!(api.phases(&id)[before.1.len()..], ["standby", "paused", "running"]);
     assert!(millis(&restored, "running") >= millis(&before.0, "running"));
     // The guest is where it was then: it counts on from there.
-    api.follow(&format!("/instances/{id}/logs?follow=true&tail=0"), |line| line.starts_with("HB "));
-    let beats = daemon.heartbeats(&id);
-    let back = beats.windows(2).find(|pair| pair[1] <= pair[0]).map(|pair| pair[1]).expect("it went back");
-    assert!(then <= back && back < later, "{then} <= {back} < {later}: {beats:?}");
+    let back = beat_gone_back_to(&daemon, &id);
+    assert!(then <= back && back < later, "{then} <= {back} < {later}");
     api.check_time(&id);
 
     // The snapshot is still there, and may be forked, as often as wanted.
@@ -288,15 +294,20 @@ fn can_save(daemon: &Daemon, id: &str, hypervisor: &str) -> bool {
     false
 }
 
+/// The hypervisors that can save memory on this host, each with an instance that runs under it and has a snapshot `first`.
+fn savers(daemon: &Daemon) -> impl Iterator<Item = (String, String)> {
+    let created = hypervisors::here(daemon).into_iter().map(|hypervisor| {
+        let id = hypervisors::create(daemon, &hypervisor);
+        (hypervisor, id)
+    });
+    created.filter(|(hypervisor, id)| can_save(daemon, id, hypervisor))
+}
+
 #[test]
 fn every_hypervisor_here_keeps_forks_and_puts_back() {
     let daemon = daemon();
     let api = daemon.api();
-    for hypervisor in hypervisors::here(&daemon) {
-        let id = hypervisors::create(&daemon, &hypervisor);
-        if !can_save(&daemon, &id, &hypervisor) {
-            continue;
-        }
+    for (hypervisor, id) in savers(&daemon) {
         let seen = beat_after(api, &id, 2);
         let snapshots = format!("/instances/{id}/snapshots");
         api.command(&id, "pause");
@@ -327,11 +338,8 @@ fn every_hypervisor_here_keeps_forks_and_puts_back() {
         api.command(&id, "standby");
         let restored = api.post(&format!("{snapshots}/third/restore"), &json!({})).done();
         assert_eq!(restored["state"], json!("Running"), "{hypervisor}");
-        let before = daemon.heartbeats(&id).len();
-        api.follow(&format!("/instances/{id}/logs?follow=true&tail=0"), |line| line.starts_with("HB "));
-        let beats = daemon.heartbeats(&id);
-        let back = beats.windows(2).find(|pair| pair[1] <= pair[0]).map(|pair| pair[1]);
-        assert!(back.is_some_and(|back| back < later), "{hypervisor} did not go back: {before} {beats:?}");
+        let back = beat_gone_back_to(&daemon, &id);
+        assert!(back < later, "{hypervisor}: {back} < {later}");
         let fork = api.post(&format!("{snapshots}/first/fork"), &json!({"name": format!("{hypervisor}-kept")})).done();
         assert_eq!(fork["state"], json!("Running"), "{hypervisor}");
         api.check_time(&id);
@@ -442,11 +450,7 @@ fn compressed(api: &Api, path: &str) -> Value {
 fn a_snapshot_that_is_compressed_goes_back_and_forks_as_any_other() {
     let daemon = daemon();
     let api = daemon.api();
-    for hypervisor in hypervisors::here(&daemon) {
-        let id = hypervisors::create(&daemon, &hypervisor);
-        if !can_save(&daemon, &id, &hypervisor) {
-            continue;
-        }
+    for (hypervisor, id) in savers(&daemon) {
         let then = beat_after(api, &id, 3);
         let path = format!("/instances/{id}/snapshots");
         let taken = api.post(&path, &json!({"name": "small", "compress": true})).done();
@@ -466,10 +470,8 @@ fn a_snapshot_that_is_compressed_goes_back_and_forks_as_any_other() {
         api.command(&id, "stop");
         let restored = api.post(&format!("{path}/small/restore"), &json!({})).done();
         assert_eq!(restored["state"], json!("Running"), "{hypervisor}: {restored}");
-        api.follow(&format!("/instances/{id}/logs?follow=true&tail=0"), |line| line.starts_with("HB "));
-        let beats = daemon.heartbeats(&id);
-        let back = beats.windows(2).find(|pair| pair[1] <= pair[0]).map(|pair| pair[1]).expect("it went back");
-        assert!(then <= back && back < later, "{hypervisor}: {then} <= {back} < {later}: {beats:?}");
+        let back = beat_gone_back_to(&daemon, &id);
+        assert!(then <= back && back < later, "{hypervisor}: {then} <= {back} < {later}");
         for id in [&id, &fork] {
             api.check_time(id);
             api.delete(&format!("/instances/{id}?grace_ms=0")).done();
