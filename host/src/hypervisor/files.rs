@@ -79,7 +79,10 @@ pub(super) fn disk(number: usize) -> String {
     format!("disk{number}")
 }
 
+/// The name of the socket through which a snapshot goes while it is written or loaded, in the folder of the launch.
+pub(super) const TRANSFER: &str = "mem";
+
 /// The socket through which a snapshot goes while it is written or loaded. Its path has to be short.
 pub(super) fn transfer(run: &Path) -> PathBuf {
-    run.join("mem")
+    run.join(TRANSFER)
 }

@@ -19,7 +19,7 @@ use super::read::{INSTANCE_COLUMNS, Readers, stored_instance};
 use super::schema::{self, int, uint};
 use super::tenants;
 use super::wire::FactRecord;
-use super::writer::{Scratch, Tail, Writer, write_alive};
+use super::writer::{Request, Scratch, Tail, Writer, write_alive};
 use super::{Journal, Options};
 use crate::billing::BootId;
 use crate::billing::account::Accountant;
@@ -35,40 +35,55 @@ pub(super) fn open(
     options: Options,
     accountant: Arc<dyn Accountant>,
 ) -> Result<(Journal, Opened), OpenError> {
+    let (writer, requests, opened) = writer(folder, options, accountant)?;
+    Ok((start(writer, requests, folder)?, opened))
+}
+
+/// A writer that is ready to work, and what hands it its work.
+pub(super) fn writer(
+    folder: &Path,
+    options: Options,
+    accountant: Arc<dyn Accountant>,
+) -> Result<(Writer, mpsc::Sender<Request>, Opened), OpenError> {
     let lock = lock(folder)?;
     let path = folder.join(schema::FILE);
     let db = open_database(&path, options)?;
     let tail = check_tail(&db)?;
     let opened = load(&db, &tail)?;
-
-    let (head_seen, head) = watch::channel(opened.head);
-    let (failed, failure) = watch::channel(None);
+    let log = log_of(&path);
+    let log = File::open(&log).map_err(|source| OpenError::Folder { doing: "open", path: log, source })?;
+    schema::leave_syncs(&db).map_err(|source| refused("set up durability", source))?;
     let (requests, queue) = mpsc::channel(JOURNAL_ENTRIES_MAX);
     let writer = Writer {
         tails: tails(&db, &opened.instances).map_err(|source| refused("read the instances", source))?,
         db,
+        log,
         clock: opened.clock.clone(),
         accountant,
         head: opened.head,
         recorded: tail.recorded,
         requests: queue,
-        head_seen,
-        failure: failed,
+        head_seen: watch::Sender::new(opened.head),
+        failure: watch::Sender::new(None),
         commits: Arc::default(),
         log_load: 0,
         unsynced: 0,
-        syncs: true,
         last_batch_len: 0,
         last_commit_ns: 0,
         scratch: Scratch::default(),
         _lock: lock,
     };
-    let commits = writer.commits.clone();
+    Ok((writer, requests, opened))
+}
+
+/// Sets the writer of a data folder to work.
+pub(super) fn start(writer: Writer, requests: mpsc::Sender<Request>, folder: &Path) -> Result<Journal, OpenError> {
+    let path = folder.join(schema::FILE);
+    let (head, failure) = (writer.head_seen.subscribe(), writer.failure.subscribe());
+    let (commits, readers) = (writer.commits.clone(), Arc::new(Readers::new(path.clone())));
     let thread = std::thread::Builder::new().name("journal".into());
     let writer = thread.spawn(|| writer.run()).map_err(OpenError::Thread)?;
-    let readers = Arc::new(Readers::new(path.clone()));
-    let journal = Journal { requests: Some(requests), writer: Some(writer), head, failure, commits, readers, path };
-    Ok((journal, opened))
+    Ok(Journal { requests: Some(requests), writer: Some(writer), head, failure, commits, readers, path })
 }
 
 /// Takes the data folder for this process, for as long as the answer lives.

@@ -175,6 +175,11 @@ pub(super) fn tune(db: &Connection) -> rusqlite::Result<()> {
     db.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))
 }
 
+/// Leaves it to the writer from here on when to sync what was committed. What moves the log into the main file still syncs both.
+pub(super) fn leave_syncs(db: &Connection) -> rusqlite::Result<()> {
+    db.pragma_update(None, "synchronous", "NORMAL")
+}
+
 /// A connection that can't write.
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;

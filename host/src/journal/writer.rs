@@ -4,6 +4,7 @@
 //! changes the file, and a batch that fails leaves nothing behind, on disk or here.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -89,13 +90,13 @@ pub(super) struct Writer {
     pub(super) log_load: u64,
     /// Transactions since the last one that was synced.
     pub(super) unsynced: u32,
-    /// Whether the connection syncs what it commits.
-    pub(super) syncs: bool,
+    /// The write-ahead log. The connection does not sync what it commits; this does.
+    pub(super) log: File,
     pub(super) last_batch_len: usize,
     pub(super) last_commit_ns: u64,
     pub(super) scratch: Scratch,
     /// Held as long as the file may be written.
-    pub(super) _lock: std::fs::File,
+    pub(super) _lock: File,
 }
 
 /// Buffers that every row uses again.
@@ -141,6 +142,13 @@ impl Batch {
         for answer in self.alive {
             let _ = answer.send(Err(error.clone()));
         }
+    }
+
+    /// Refuses all of it: the journal must not go on.
+    fn fail(self, reason: String) -> Arc<str> {
+        let reason: Arc<str> = reason.into();
+        self.refuse(&CommitError::Failed { reason: reason.clone() });
+        reason
     }
 }
 
@@ -214,43 +222,32 @@ impl Writer {
     /// # Errors
     /// In words, if the journal must not go on.
     fn handle(&mut self, mut batch: Batch) -> Result<(), Arc<str>> {
-        let mut plan = self.plan();
-        let began = clock::boottime_ns();
-        let syncs = batch.must_be_synced() || self.unsynced == UNSYNCED_MAX;
-        match self.set_syncs(syncs).and_then(|()| self.transact(&mut batch, &mut plan)) {
-            Ok(outcomes) => {
-                self.commits.fetch_add(1, Ordering::Relaxed);
-                if syncs {
-                    self.unsynced = 0;
-                    self.last_batch_len = batch.len();
-                    self.last_commit_ns = clock::boottime_ns().saturating_sub(began);
-                    self.head_seen.send_replace(self.head);
-                } else {
-                    self.unsynced += 1;
-                }
-                self.answer(batch, outcomes);
-                self.checkpoint()
-            }
+        let (mut plan, began) = (self.plan(), clock::boottime_ns());
+        let outcomes = match self.transact(&mut batch, &mut plan) {
+            Ok(outcomes) => outcomes,
             Err(error) => {
                 let rolled_back = self.take_back(plan);
                 if is_no_space(&error) && rolled_back.is_ok() {
                     batch.refuse(&CommitError::NoSpace(Arc::new(error)));
                     return Ok(());
                 }
-                let reason: Arc<str> = format!("can't write: {error}").into();
-                batch.refuse(&CommitError::Failed { reason: reason.clone() });
-                Err(reason)
+                return Err(batch.fail(format!("can't write: {error}")));
             }
+        };
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        if batch.must_be_synced() || self.unsynced == UNSYNCED_MAX {
+            if let Err(error) = self.log.sync_data() {
+                return Err(batch.fail(format!("can't sync: {error}")));
+            }
+            self.unsynced = 0;
+            self.last_batch_len = batch.len();
+            self.last_commit_ns = clock::boottime_ns().saturating_sub(began);
+            self.head_seen.send_replace(self.head);
+        } else {
+            self.unsynced += 1;
         }
-    }
-
-    /// Chooses whether the next commit is synced, and all before it that were not.
-    fn set_syncs(&mut self, syncs: bool) -> rusqlite::Result<()> {
-        if self.syncs != syncs {
-            self.db.pragma_update(None, "synchronous", if syncs { "FULL" } else { "NORMAL" })?;
-            self.syncs = syncs;
-        }
-        Ok(())
+        self.answer(batch, outcomes);
+        self.checkpoint()
     }
 
     fn plan(&self) -> Plan {

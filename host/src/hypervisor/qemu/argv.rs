@@ -7,7 +7,7 @@ use super::board::Board;
 use crate::hypervisor::check::{MIB, utf8};
 use crate::hypervisor::snapshot::Choice;
 use crate::hypervisor::supervisor::{CONSOLE_FD, CONTROL_FD, EVENTS_FD};
-use crate::hypervisor::{Disk, HypervisorError, MachineSpec};
+use crate::hypervisor::{Disk, HypervisorError, MachineSpec, files};
 use crate::id::InstanceId;
 
 /// What QEMU calls the machine: the proof, with the process, that it is this launch and no other.
@@ -58,9 +58,14 @@ pub(super) fn args(
     }
     args.0.extend(board.firmware());
     if incoming {
-        args.pair("-incoming", "defer");
+        args.pair("-incoming", migration_uri());
     }
     Ok(args.0)
+}
+
+/// Where memory goes out and comes in, from the folder of the launch, in which QEMU stands.
+pub(super) fn migration_uri() -> String {
+    format!("unix:{}", files::TRANSFER)
 }
 
 struct Args(Vec<String>);

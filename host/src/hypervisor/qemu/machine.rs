@@ -25,7 +25,10 @@ use crate::limits::instance::{CONTROL_MS_MAX, SNAPSHOT_MS_MAX};
 /// Far above any disk, so that QEMU does not hold a migration back. Its default is 128 MiB a second.
 const BANDWIDTH_BYTES_PER_S: u64 = 1 << 40;
 
-/// Between two questions how far QEMU is, in milliseconds.
+/// Questions how far QEMU is that follow on each other: there is little left to do when the first is asked, and each takes some tenths of a millisecond.
+const ASK_AT_ONCE: u32 = 10;
+
+/// Between two later ones, in milliseconds.
 const ASK_AGAIN_MS: u64 = 2;
 
 /// What QEMU is once its memory has left it: it refuses to let it go again before the vCPUs have run.
@@ -93,42 +96,64 @@ impl Machine {
         Ok(machine)
     }
 
-    /// Connects, and proves that what answers is this machine.
+    /// Connects to what listens here, if that is this machine's process or its supervisor.
     async fn connect(&self, supervisor_pid: Option<u32>) -> Result<Qmp, HypervisorError> {
         let (mut qmp, peer) = Qmp::connect(&files::control(&self.run())).await?;
-        let pid = self.vmm.pid();
-        let wrong = |reason| Err(HypervisorError::Identity { pid, reason });
-        if peer != pid && Some(peer) != supervisor_pid {
-            return wrong(format!("process {peer} listens on its control socket"));
+        if peer != self.vmm.pid() && Some(peer) != supervisor_pid {
+            return Err(self.stranger(format!("process {peer} listens on its control socket")));
         }
         qmp.greet().await?;
+        Ok(qmp)
+    }
+
+    /// Proves that what answers on the connection is this machine. Whoever has just started it, and was connected by its supervisor, knows.
+    pub(super) async fn identify(&self) -> Result<(), HypervisorError> {
+        let identify = self.converse(async |qmp| self.prove(qmp).await);
+        within(CONTROL_MS_MAX, "query-name", identify).await
+    }
+
+    async fn prove(&self, qmp: &mut Qmp) -> Result<(), HypervisorError> {
         let (name, uuid) = (argv::name(&self.spec), argv::uuid(&self.spec.id));
         let (named, numbered) = (qmp.call("query-name", None).await?, qmp.call("query-uuid", None).await?);
         if named["name"] != name || numbered["UUID"] != uuid {
-            return wrong(format!("it calls itself {} {}, not {name} {uuid}", named["name"], numbered["UUID"]));
+            let other = format!("it calls itself {} {}, not {name} {uuid}", named["name"], numbered["UUID"]);
+            return Err(self.stranger(other));
         }
-        Ok(qmp)
+        Ok(())
+    }
+
+    fn stranger(&self, reason: String) -> HypervisorError {
+        HypervisorError::Identity { pid: self.vmm.pid(), reason }
     }
 
     fn run(&self) -> PathBuf {
         files::run(&self.spec.dir, self.spec.incarnation)
     }
 
-    /// Makes a call, connecting first if necessary.
+    /// Makes a call.
     async fn call(&self, call: &'static str, arguments: Option<Value>) -> Result<Value, HypervisorError> {
+        within(CONTROL_MS_MAX, call, self.converse(async |qmp| qmp.call(call, arguments).await)).await
+    }
+
+    /// Talks to QEMU, connecting again if necessary.
+    async fn converse<T>(
+        &self,
+        talk: impl AsyncFnOnce(&mut Qmp) -> Result<T, HypervisorError>,
+    ) -> Result<T, HypervisorError> {
         let kept = self.control.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let exchange = async {
-            let mut qmp = match kept {
-                Some(qmp) => qmp,
-                None => self.connect(None).await?,
-            };
-            let answer = qmp.call(call, arguments).await;
-            if matches!(answer, Ok(_) | Err(HypervisorError::Refused { .. })) {
-                self.keep(qmp);
+        let mut qmp = match kept {
+            Some(qmp) => qmp,
+            None => {
+                let mut qmp = self.connect(None).await?;
+                self.prove(&mut qmp).await?;
+                qmp
             }
-            answer
         };
-        within(CONTROL_MS_MAX, call, exchange).await
+        let said = talk(&mut qmp).await;
+        if matches!(said, Ok(_) | Err(HypervisorError::Refused { .. })) {
+            self.keep(qmp);
+        }
+        said
     }
 
     fn keep(&self, qmp: Qmp) {
@@ -195,7 +220,7 @@ impl Machine {
         let _ = std::fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket).map_err(HypervisorError::file("listen on", &socket))?;
         self.call("migrate-set-parameters", Some(json!({ "max-bandwidth": BANDWIDTH_BYTES_PER_S }))).await?;
-        self.call("migrate", Some(json!({ "uri": migration_uri(&socket)? }))).await?;
+        self.call("migrate", Some(json!({ "uri": argv::migration_uri() }))).await?;
         let accepted = timeout(Duration::from_millis(CONTROL_MS_MAX), listener.accept()).await;
         let source = match accepted {
             Ok(accepted) => accepted.and_then(|(stream, _)| into_blocking(stream)),
@@ -210,6 +235,7 @@ impl Machine {
 
     /// The stream has ended; waits for QEMU's own word that it was complete.
     async fn await_migrated(&self) -> Result<(), HypervisorError> {
+        let mut asked = 0;
         loop {
             let progress = self.progress().await?;
             match progress.status.as_deref() {
@@ -217,7 +243,7 @@ impl Machine {
                 Some("setup" | "active" | "device" | "pre-switchover" | "wait-unplug" | "cancelling") => {}
                 Some(_) | None => return Err(self.save_failure(progress)),
             }
-            sleep(Duration::from_millis(ASK_AGAIN_MS)).await;
+            ask_again(&mut asked).await;
         }
     }
 
@@ -231,7 +257,6 @@ impl Machine {
     pub(super) async fn load(&self, folder: PathBuf, manifest: Manifest) -> Result<(), HypervisorError> {
         let load = async {
             let socket = files::transfer(&self.run());
-            self.call("migrate-incoming", Some(json!({ "uri": migration_uri(&socket)? }))).await?;
             let to = UnixStream::connect(&socket).await.and_then(into_blocking);
             let to = to.map_err(HypervisorError::file("connect to", &socket))?;
             blocking(move || manifest.load_memory(&folder, to)).await?;
@@ -244,10 +269,11 @@ impl Machine {
 
     /// Waits until QEMU has taken the stream. If it can't, it exits.
     async fn await_loaded(&self) -> Result<(), HypervisorError> {
+        let mut asked = 0;
         loop {
             match self.query_state().await? {
                 VmState::Paused | VmState::NotStarted => return Ok(()),
-                VmState::Loading => sleep(Duration::from_millis(ASK_AGAIN_MS)).await,
+                VmState::Loading => ask_again(&mut asked).await,
                 state @ (VmState::Running | VmState::Ended) => {
                     let reason = format!("it is {state:?} after the load");
                     return Err(HypervisorError::Refused { call: "migrate-incoming", reason });
@@ -312,12 +338,11 @@ fn parse<T: for<'a> Deserialize<'a>>(call: &'static str, answer: Value) -> Resul
         .map_err(|error| HypervisorError::Refused { call, reason: format!("an answer that can't be read: {error}") })
 }
 
-fn migration_uri(socket: &Path) -> Result<String, HypervisorError> {
-    match socket.to_str() {
-        Some(path) => Ok(format!("unix:{path}")),
-        None => {
-            Err(HypervisorError::Spec { what: "the instance's folder", reason: format!("{socket:?} is not UTF-8") })
-        }
+/// Waits before the next question of several.
+async fn ask_again(asked: &mut u32) {
+    *asked += 1;
+    if *asked >= ASK_AT_ONCE {
+        sleep(Duration::from_millis(ASK_AGAIN_MS)).await;
     }
 }
 

@@ -118,7 +118,9 @@ impl Qemu {
         let found = self.launcher.find(spec).await?;
         let control = async |started: &Started| {
             let kept = self.launcher.kept(spec)?;
-            self.greet(spec, kept, started, CONTROL_MS_MAX).await
+            let machine = self.greet(spec, kept, started, CONTROL_MS_MAX).await?;
+            machine.identify().await?;
+            Ok(machine)
         };
         found.adopted(control).await
     }

@@ -15,7 +15,7 @@ mod monitor;
 mod wiring;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
@@ -78,14 +78,13 @@ impl Order {
         serde_json::from_slice(&text).map_err(io::Error::from).map_err(HypervisorError::file("parse", &path))
     }
 
-    /// Writes it, whole or not at all.
+    /// Writes it, whole or not at all. It is not synced: after a loss of power nobody carries it out, and nobody reads it.
     pub(super) fn write(&self, run: &Path) -> Result<(), HypervisorError> {
         let path = files::order(run);
         let aside = path.with_extension("new");
-        let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&aside);
-        let written = file.and_then(|file| {
-            serde_json::to_writer(&file, self)?;
-            file.sync_all()?;
+        let written = serde_json::to_vec(self).map_err(io::Error::from).and_then(|text| {
+            let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&aside)?;
+            file.write_all(&text)?;
             fs::rename(&aside, &path)
         });
         written.map_err(HypervisorError::file("write", &path))

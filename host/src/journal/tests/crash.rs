@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command as Process, Stdio};
 
+use super::super::open;
 use super::*;
 
 const PART: &str = "TALLYMAN_TEST_JOURNAL_FOLDER";
@@ -78,6 +79,22 @@ async fn what_was_acknowledged_survives_a_kill_at_any_moment() {
         assert_eq!(journal.facts(&query).unwrap().facts[0].hash, *hash);
         assert_eq!(verify(folder.path(), |_, _| {}).unwrap().head, opened.head);
     }
+}
+
+#[tokio::test]
+async fn a_sync_that_fails_is_not_tried_again_and_nothing_is_acknowledged_after_it() {
+    let folder = TempDir::new().unwrap();
+    let (mut writer, requests, opened) =
+        open::writer(folder.path(), Options::default(), Arc::new(Ledger::default())).unwrap();
+    // What can't be synced at all.
+    writer.log = std::fs::File::open("/dev/null").unwrap();
+    let journal = open::start(writer, requests, folder.path()).unwrap();
+    for _ in 0..2 {
+        let refused = journal.commit(host_fact(&opened.clock)).await.unwrap_err();
+        assert!(matches!(&refused, CommitError::Failed { reason } if reason.contains("can't sync")), "{refused:?}");
+    }
+    assert_eq!(journal.head(), opened.head);
+    assert!(journal.failed().await.contains("can't sync"));
 }
 
 #[tokio::test]
