@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use ipnet::IpNet;
 use rand::RngCore;
 use tokio::net::TcpListener;
@@ -141,14 +142,14 @@ impl Daemon {
     /// See [`RuntimeError`]; each says what to do.
     pub async fn start(mut options: Options) -> Result<Daemon, RuntimeError> {
         let jwt = options.jwt.take().map(Jwt::new).transpose()?;
-        let policies = Arc::new(PolicyHost::open(&options.data.join("cache"))?);
-        let accounting = Arc::new(Accounting::new(policies.clone()));
-        let accountant: Arc<dyn Accountant> = accounting.clone();
-        let (journal, opened) = Journal::open(&options.data, options.journal, accountant)?;
-        let journal = Arc::new(journal);
-        load_policies(&journal, &policies, &accounting, &opened);
+        let (data, limits) = (options.data.clone(), options.journal);
+        let opening = tokio::task::spawn_blocking(move || Records::open(&data, limits));
+        // Whoever asks the hypervisors waits for them, most of the time.
+        let (records, found) = tokio::join!(opening, hypervisors(&options));
+        let records = records.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        let Records { policies, accounting, journal, opened } = records?;
+        let (hypervisors, statuses) = found?;
         let images = Arc::new(Images::open(&options.data)?);
-        let (hypervisors, statuses) = hypervisors(&options).await?;
         let token = match &options.token {
             Some(token) => token.clone(),
             None => token(&options.data)?,
@@ -219,6 +220,26 @@ impl Daemon {
     }
 }
 
+/// What an earlier run has left.
+struct Records {
+    policies: Arc<PolicyHost>,
+    accounting: Arc<Accounting>,
+    journal: Arc<Journal>,
+    opened: Opened,
+}
+
+impl Records {
+    /// Opens the journal, with the policies that it names in force. Blocking.
+    fn open(data: &Path, options: journal::Options) -> Result<Self, RuntimeError> {
+        let policies = Arc::new(PolicyHost::open(&data.join("cache"))?);
+        let accounting = Arc::new(Accounting::new(policies.clone()));
+        let accountant: Arc<dyn Accountant> = accounting.clone();
+        let (journal, opened) = Journal::open(data, options, accountant)?;
+        load_policies(&journal, &policies, &accounting, &opened);
+        Ok(Self { policies, accounting, journal: Arc::new(journal), opened })
+    }
+}
+
 /// The hypervisors that work here, the default first, and what is to be told of all that there could be.
 async fn hypervisors(
     options: &Options,
@@ -232,8 +253,9 @@ async fn hypervisors(
     };
     let supervisor = options.supervisor.clone().map_or_else(own, Ok)?;
     let (mut usable, mut statuses, mut missing) = (Vec::new(), Vec::new(), Vec::new());
-    for kind in Kind::ALL {
-        match detect(kind, options, supervisor.clone()).await {
+    let detected = join_all(Kind::ALL.map(|kind| detect(kind, options, supervisor.clone()))).await;
+    for (kind, detected) in Kind::ALL.into_iter().zip(detected) {
+        match detected {
             Ok(hypervisor) => {
                 statuses.push(api::HypervisorStatus::available(hypervisor.describe(), usable.is_empty()));
                 usable.push(hypervisor);

@@ -26,7 +26,10 @@ pub fn parse_size(text: &str) -> Result<u64, UnknownSize> {
 pub fn format_size(bytes: u64) -> String {
     let whole = |&(_, shift): &(&str, u32)| bytes != 0 && bytes.trailing_zeros() >= shift;
     let (unit, shift) = UNITS.into_iter().find(whole).unwrap_or(("", 0));
-    format!("{}{unit}B", bytes >> shift)
+    let mut text = (bytes >> shift).to_string();
+    text.push_str(unit);
+    text.push('B');
+    text
 }
 
 #[cfg(test)]

@@ -45,7 +45,8 @@ pub fn format_millis(millis: u64) -> String {
     let mut text = String::new();
     for (unit, name) in parts {
         if rest >= unit {
-            text.push_str(&format!("{}{name}", rest / unit));
+            text.push_str(&(rest / unit).to_string());
+            text.push_str(name);
             rest %= unit;
         }
     }

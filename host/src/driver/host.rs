@@ -38,7 +38,6 @@ pub(super) struct Host {
 }
 
 /// Instances that are not deleted, by each thing they are looked up by.
-#[derive(Default)]
 pub(super) struct Directory {
     pub(super) by_row: BTreeMap<Row, Arc<Slot>>,
     pub(super) by_id: BTreeMap<InstanceId, Arc<Slot>>,
@@ -46,6 +45,15 @@ pub(super) struct Directory {
 }
 
 impl Directory {
+    /// A directory of these.
+    pub(super) fn of(slots: Vec<Arc<Slot>>) -> Self {
+        Self {
+            by_name: slots.iter().map(|slot| ((slot.tenant.clone(), slot.name.clone()), slot.clone())).collect(),
+            by_id: slots.iter().map(|slot| (slot.id.clone(), slot.clone())).collect(),
+            by_row: slots.into_iter().map(|slot| (slot.row, slot)).collect(),
+        }
+    }
+
     pub(super) fn insert(&mut self, slot: Arc<Slot>) {
         self.by_name.insert((slot.tenant.clone(), slot.name.clone()), slot.clone());
         self.by_id.insert(slot.id.clone(), slot.clone());

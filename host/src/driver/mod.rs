@@ -23,8 +23,11 @@ mod slot;
 mod snapshot;
 mod task;
 
+use std::num::NonZero;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
+use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -95,10 +98,7 @@ impl Fleet {
         let default = parts.hypervisors.first().map(|hypervisor| hypervisor.name());
         let default_hypervisor =
             default.ok_or_else(|| FleetError::NoSuchHypervisor { name: "default".into(), known: "none".into() })?;
-        let mut directory = Directory::default();
-        for instance in stored {
-            directory.insert(Arc::new(opened(instance)?));
-        }
+        let directory = Directory::of(all_opened(stored)?);
         let (compressor, jobs) = mpsc::unbounded_channel();
         let fleet = Fleet(Arc::new(Host {
             journal: parts.journal,
@@ -143,16 +143,16 @@ impl Fleet {
 
     fn take_up(&self) {
         for slot in self.0.directory().by_row.values() {
-            let (host, owned) = (self.0.clone(), slot.clone());
+            let view = slot.view();
             // Before a task may have it left alone.
-            compress::plan(&host.compressor, slot, &slot.view().record.snapshots);
-            let live = &slot.view().live;
-            if live.state.has_vmm() || live.intent.is_some() {
+            compress::plan(&self.0.compressor, slot, &view.record.snapshots);
+            if view.live.state.has_vmm() || view.live.intent.is_some() {
+                let (host, owned) = (self.0.clone(), slot.clone());
                 slot.wake(|orders| {
                     tokio::spawn(Task::new(host, owned, orders).resume_after_restart());
                 });
             } else {
-                agenda::plan(&host, slot.row, &slot.view());
+                agenda::plan(&self.0, slot.row, &view);
             }
         }
     }
@@ -371,8 +371,26 @@ impl Fleet {
     }
 }
 
+/// The slots of stored instances, in the same order. All processors read.
+fn all_opened(mut stored: Vec<StoredInstance>) -> Result<Vec<Arc<Slot>>, FleetError> {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let share = stored.len().div_ceil(processors);
+    thread::scope(|scope| {
+        let mut readers = Vec::new();
+        while !stored.is_empty() {
+            let part = stored.split_off(stored.len().saturating_sub(share));
+            readers.push(scope.spawn(|| part.into_iter().map(opened).collect::<Result<Vec<_>, _>>()));
+        }
+        let mut slots = Vec::new();
+        for reader in readers.into_iter().rev() {
+            slots.extend(reader.join().unwrap_or_else(|panic| resume_unwind(panic))?);
+        }
+        Ok(slots)
+    })
+}
+
 /// The slot of a stored instance.
-fn opened(stored: StoredInstance) -> Result<Slot, FleetError> {
+fn opened(stored: StoredInstance) -> Result<Arc<Slot>, FleetError> {
     let unreadable = |error: String| FleetError::Bug(format!("instance {}: {error}", stored.id));
     let live = codec::decode(&stored.state).map_err(|error| unreadable(error.to_string()))?;
     let (spec, snapshots) = codec::decode_record(&stored.record).map_err(|error| unreadable(error.to_string()))?;
@@ -381,7 +399,7 @@ fn opened(stored: StoredInstance) -> Result<Slot, FleetError> {
     let last_fact = stored.last_fact.unwrap_or_default();
     let account = stored.account;
     let view = View { record, live, account, last_fact, deleted, health: None, idle_since: None };
-    Ok(Slot::new(stored.row, view))
+    Ok(Arc::new(Slot::new(stored.row, view)))
 }
 
 /// Whether a wait is over: reached, or never to be reached.

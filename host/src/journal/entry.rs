@@ -270,6 +270,8 @@ pub struct StoredInstance {
     pub account: Account,
     /// Sequence number of its last fact; none before the first.
     pub last_fact: Option<u64>,
+    /// When that happened.
+    pub last: Option<Instant>,
     /// Sequence number of the fact that closed it; none while it lives.
     pub deleted: Option<u64>,
 }

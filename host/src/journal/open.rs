@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::{mpsc, watch};
 
 use super::chain::{self, Chain};
-use super::entry::{Activation, Alive, FactHash, Head, Opened, Row, StoredInstance, StoredPolicy};
+use super::entry::{Activation, Alive, FactHash, Head, Opened, StoredInstance, StoredPolicy};
 use super::error::{Damage, Flaw, OpenError, Place};
 use super::log;
 use super::read::{INSTANCE_COLUMNS, Readers, stored_instance};
@@ -55,7 +55,7 @@ pub(super) fn writer(
     schema::leave_syncs(&db).map_err(|source| refused("set up durability", source))?;
     let (requests, queue) = mpsc::channel(JOURNAL_ENTRIES_MAX);
     let writer = Writer {
-        tails: tails(&db, &opened.instances).map_err(|source| refused("read the instances", source))?,
+        tails: opened.instances.iter().map(|instance| (instance.row, tail_of(instance))).collect(),
         db,
         log,
         clock: opened.clock.clone(),
@@ -348,20 +348,10 @@ fn parsed<T: std::str::FromStr<Err = crate::id::IdError>>(
     })
 }
 
-fn tails(db: &Connection, instances: &[StoredInstance]) -> rusqlite::Result<HashMap<Row, Tail>> {
-    let mut tails = HashMap::with_capacity(instances.len());
-    let mut last_ns = db.prepare("SELECT last_ns FROM live WHERE row = ?1")?;
-    for instance in instances {
-        let last: Option<i64> = last_ns.query_row([int(instance.row.0)], |row| row.get(0))?;
-        let tail = Tail {
-            id: instance.id.clone(),
-            tenant: instance.tenant.clone(),
-            last_fact: instance.last_fact,
-            last: last.map(Instant),
-        };
-        tails.insert(instance.row, tail);
-    }
-    Ok(tails)
+/// The end of an instance's own chain.
+fn tail_of(instance: &StoredInstance) -> Tail {
+    let StoredInstance { id, tenant, last_fact, last, .. } = instance;
+    Tail { id: id.clone(), tenant: tenant.clone(), last_fact: *last_fact, last: *last }
 }
 
 /// The meter clock of this boot. The first start in a boot fixes the offset, durably.

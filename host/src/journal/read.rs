@@ -184,8 +184,9 @@ pub(super) fn beginning(db: &Connection, instance: &InstanceId, most: i64) -> Re
 }
 
 /// The columns that [`stored_instance`] reads.
-pub(super) const INSTANCE_COLUMNS: &str =
-    "SELECT row, id, tenant, name, record, state, account, last_fact, deleted FROM instance JOIN live USING (row)";
+pub(super) const INSTANCE_COLUMNS: &str = "
+    SELECT row, id, tenant, name, record, state, account, last_fact, last_ns, deleted
+    FROM instance JOIN live USING (row)";
 
 pub(super) fn instance(db: &Connection, instance: &InstanceId) -> Result<Option<StoredInstance>, ReadError> {
     let found = db
@@ -201,7 +202,7 @@ pub(super) fn stored_instance(row: &SqlRow<'_>) -> rusqlite::Result<Result<Store
     let (id, tenant, name) = (row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?, row.get_ref(3)?.as_str()?);
     let account = row.get_ref(6)?.as_blob()?;
     let (record, state) = (row.get(4)?, row.get(5)?);
-    let (last_fact, deleted) = (uint_or_null(row, 7)?, uint_or_null(row, 8)?);
+    let (last_fact, last_ns, deleted) = (uint_or_null(row, 7)?, row.get::<_, Option<i64>>(8)?, uint_or_null(row, 9)?);
     let parsed = || {
         Ok(StoredInstance {
             row: place,
@@ -212,6 +213,7 @@ pub(super) fn stored_instance(row: &SqlRow<'_>) -> rusqlite::Result<Result<Store
             state,
             account: account::decode(account).map_err(|error| wrong(error.to_string()))?,
             last_fact,
+            last: last_ns.map(Instant),
             deleted,
         })
     };

@@ -330,8 +330,13 @@ impl Accounting {
     ///
     /// It changes nothing, and it always answers: where a policy fails, with the standard figures, and says so.
     pub fn usage(&self, accounts: &[(&TenantId, &Account)], at: Instant) -> Vec<Usage> {
-        let mut journeys: Vec<Journey> =
-            accounts.iter().map(|&(tenant, account)| self.journey(tenant, account, None, at)).collect();
+        let of_one_tenant = accounts.chunk_by(|(one, _), (next, _)| one == next);
+        let mut journeys: Vec<Journey> = of_one_tenant
+            .flat_map(|accounts| {
+                let rules = self.rules(accounts[0].0);
+                accounts.iter().map(move |(_, account)| Journey::new(rules.clone(), account, None, at))
+            })
+            .collect();
         self.travel(&mut journeys);
         let totals = self.look(accounts, &mut journeys, at);
         let finished = accounts.iter().zip(journeys).zip(totals);
@@ -350,16 +355,6 @@ impl Accounting {
             all.insert(tenant.clone(), Arc::new(rules));
             all
         });
-    }
-
-    /// A degraded account asks nobody: it goes on under the standard accounting until it is recovered.
-    fn journey(&self, tenant: &TenantId, account: &Account, to: Option<Phase>, at: Instant) -> Journey {
-        let rules = self.rules(tenant);
-        let asks = match account.degraded {
-            Some(_) => Vec::new(),
-            None => asks(&rules, &account.tracker, account.phase, to, at),
-        };
-        Journey { rules, tracker: account.tracker, asks: asks.into_iter(), failed: None }
     }
 
     /// Asks everything, in rounds: each takes the next question of every journey, and puts those for one policy and one tenant into one
@@ -507,6 +502,15 @@ fn one<T>(answer: Answer<T>) -> Answer<Vec<T>> {
 }
 
 impl Journey {
+    /// A degraded account asks nobody: it goes on under the standard accounting until it is recovered.
+    fn new(rules: Arc<Rules>, account: &Account, to: Option<Phase>, at: Instant) -> Self {
+        let asks = match account.degraded {
+            Some(_) => Vec::new(),
+            None => asks(&rules, &account.tracker, account.phase, to, at),
+        };
+        Self { rules, tracker: account.tracker, asks: asks.into_iter(), failed: None }
+    }
+
     fn fail(&mut self, policy: Digest, reason: String) {
         self.failed = Some((policy, reason));
         self.asks = Vec::new().into_iter();
@@ -584,7 +588,7 @@ impl Accountant for Accounting {
     fn enter(&self, batch: &mut [Entering]) -> Vec<account::Fault> {
         let start = |entering: &Entering| {
             let to = entering.to.or(entering.account.phase);
-            self.journey(&entering.tenant, &entering.account, to, entering.at)
+            Journey::new(self.rules(&entering.tenant), &entering.account, to, entering.at)
         };
         let mut journeys: Vec<Journey> = batch.iter().map(start).collect();
         self.travel(&mut journeys);
