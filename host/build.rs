@@ -156,6 +156,7 @@ fn encode(module: &Path) -> Result<Vec<u8>, String> {
     let core = fs::read(module).map_err(|e| format!("can't read {}: {e}", module.display()))?;
     wit_component::ComponentEncoder::default()
         .validate(true)
+        .debug_names(false)
         .module(&core)
         .and_then(|mut encoder| encoder.encode())
         .map_err(|e| format!("can't make a component of {}: {e:#}", module.display()))
