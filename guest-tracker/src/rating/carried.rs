@@ -65,7 +65,7 @@ impl Carried {
     pub(crate) fn of(request: &Request) -> Result<Self, RatingError> {
         let mut carried = Self::read(&request.carried).ok_or(RatingError::InvalidCarried)?;
         let (invoice, period) = (request.invoice, request.period);
-        carried.keep(|kind, note| match kind {
+        carried.keep(&|kind, note| match kind {
             Kind::Stretch => note.at == period.start || note.at == period.end,
             Kind::Count => note.session == 0 || note.at == invoice.start,
             Kind::Sum => note.at == period.start,
@@ -128,7 +128,7 @@ impl Carried {
     /// The bytes for the next request. With the last of a period, what only this period needed is dropped.
     pub(crate) fn left(mut self, request: &Request) -> Vec<u8> {
         let ends_invoice = request.last && request.period.end >= request.invoice.end;
-        self.keep(|kind, note| match kind {
+        self.keep(&|kind, note| match kind {
             Kind::Stretch => !request.last || note.at == request.period.end,
             Kind::Count => note.one > 0 && !(ends_invoice && note.session != 0),
             Kind::Sum => !request.last,
@@ -153,7 +153,7 @@ impl Carried {
         &mut group.notes[place].1
     }
 
-    fn keep(&mut self, keeps: impl Fn(Kind, &Note) -> bool) {
+    fn keep(&mut self, keeps: &dyn Fn(Kind, &Note) -> bool) {
         for group in &mut self.0 {
             group.notes.retain(|(_, note)| keeps(group.kind, note));
         }

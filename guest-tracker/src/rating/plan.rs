@@ -103,11 +103,10 @@ impl Rating<'_> {
                 true => self.left.count(rule.name, id, rule.resets, bill.billed)?,
                 false => 0,
             };
-            for line in self.terms.lines(rule, subject, bill, before)? {
-                if has_adjustments {
-                    self.left.add(rule.name, self.request.period.start, line.amount.into())?;
-                }
-                self.lines.push(line);
+            let first = self.lines.len();
+            self.terms.add_lines(rule, subject, bill, before, &mut self.lines)?;
+            for line in self.lines[first..].iter().filter(|_| has_adjustments) {
+                self.left.add(rule.name, self.request.period.start, line.amount.into())?;
             }
         }
         Ok(())

@@ -1,8 +1,9 @@
 //! Quantities without a price: how long each instance was in each phase, and how much of what it held.
 
+use super::line::{USAGE, blank};
 use super::meter::{phase, phase_name};
-use super::text::{bytes, clock_time, decimal, fraction, join};
-use crate::{ChargeLine, IntervalColumns, Phase, Policy, RatingError, Ratio, Request, Statement};
+use super::text::{Text, bytes, decimal, join};
+use crate::{ChargeLine, IntervalColumns, Phase, Policy, RatingError, Request, Statement};
 
 /// What is measured: the meter's name, its unit, and the dimension that time is multiplied with.
 const METERS: [(&str, &str, Option<&str>); 3] =
@@ -87,46 +88,42 @@ fn interval(intervals: &IntervalColumns, index: usize) -> Result<(u32, Phase, u6
     Ok((subject, phase(ordinal).ok_or_else(malformed)?, length))
 }
 
+const UNPRICED: &str = ", not priced (no price book)";
+
 /// What was measured, as a person reads it: what was held for how long, that by the second, and that by the hour.
 #[inline(never)]
 fn explain(meter: &str, phase: &str, sum: &Sum) -> String {
-    const UNPRICED: &str = ", not priced (no price book)";
-    let time = clock_time(sum.time_ns);
-    let memory = meter == MEMORY;
+    let mut text = Text::default();
+    let is_memory = meter == MEMORY;
     let held = match sum.held {
-        Held::Nothing => return join(&[phase, ": ", &time, UNPRICED]),
-        Held::Always(amount) if memory => bytes(amount),
+        Held::Nothing => {
+            text.add(phase).add(": ").clock_time(sum.time_ns).add(UNPRICED);
+            return text.into_string();
+        }
+        Held::Always(amount) if is_memory => bytes(amount),
         Held::Always(amount) => decimal(amount.into(), 0),
-        Held::Changing => String::from("changing"),
+        Held::Changing => join(&["changing"]),
     };
-    let (what, second, hour) =
-        if memory { ("memory", " GiB*s, / 3,600 = ", " GiB*h") } else { ("vcpus", " vcpu*s, / 3,600 = ", " vcpu*h") };
-    let per_second = if memory { SECOND_NS << 30 } else { SECOND_NS };
-    let (seconds, hours) = (fraction(sum.quantity, per_second), fraction(sum.quantity, per_second * HOUR_S));
-    join(&[what, " while ", phase, ": ", &held, " for ", &time, " = ", &seconds, second, &hours, hour, UNPRICED])
+    let (what, second, hour) = if is_memory {
+        ("memory", " GiB*s, / 3,600 = ", " GiB*h")
+    } else {
+        ("vcpus", " vcpu*s, / 3,600 = ", " vcpu*h")
+    };
+    let per_second = if is_memory { SECOND_NS << 30 } else { SECOND_NS };
+    text.add(what).add(" while ").add(phase).add(": ").add(&held).add(" for ").clock_time(sum.time_ns).add(" = ");
+    text.fraction(sum.quantity, per_second).add(second).fraction(sum.quantity, per_second * HOUR_S).add(hour);
+    text.add(UNPRICED);
+    text.into_string()
 }
 
 fn line(((subject, meter, rule), sum): (Key, Sum)) -> ChargeLine {
-    let description = explain(meter, rule, &sum);
-    ChargeLine {
-        kind: "usage".into(),
-        rule: rule.into(),
-        meter: meter.into(),
-        subject: Some(subject),
-        intervals: sum.intervals,
-        starts: Vec::new(),
-        ends: Vec::new(),
-        sessions: Vec::new(),
-        quantity: sum.quantity.into(),
-        billed: sum.quantity.into(),
-        unit: sum.unit.into(),
-        price_id: String::new(),
-        tier: 0,
-        price: Ratio::new(0, 1),
-        amount: 0.into(),
-        remainder: 0.into(),
-        description,
-    }
+    let mut line = blank(USAGE, rule, meter, sum.unit);
+    line.subject = Some(subject);
+    line.quantity = sum.quantity.into();
+    line.billed = line.quantity;
+    line.description = explain(meter, rule, &sum);
+    line.intervals = sum.intervals;
+    line
 }
 
 fn malformed() -> RatingError {

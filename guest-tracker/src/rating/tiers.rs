@@ -54,6 +54,12 @@ pub enum Kind {
     OnceReversal,
 }
 
+impl Kind {
+    pub(crate) fn is_fee(self) -> bool {
+        matches!(self, Self::Once | Self::OnceReversal)
+    }
+}
+
 /// The bands of `billed`, given that `before` was charged under the same rule already.
 ///
 /// # Errors
