@@ -1,5 +1,6 @@
 //! What one request leaves to the next: stretches under way, tiers, sums and credits.
 
+use super::text::join;
 use crate::{Instant, RatingError, Request};
 
 /// First bytes of every carried state that is not empty: name and version of its form.
@@ -142,12 +143,12 @@ impl Carried {
         let key = |group: &Group| group.kind < kind || (group.kind == kind && group.name.as_str() < name);
         let place = self.0.partition_point(key);
         if self.0.get(place).is_none_or(|group| group.kind != kind || group.name != name) {
-            self.0.insert(place, Group { kind, name: name.to_owned(), notes: Vec::new() });
+            self.0.insert(place, Group { kind, name: join(&[name]), notes: Vec::new() });
         }
         let group = &mut self.0[place];
         let place = group.place(subject).unwrap_or_else(|place| {
             let fresh = Note { at: 0, session: 0, one: 0, other: 0 };
-            group.notes.insert(place, (subject.to_owned(), fresh));
+            group.notes.insert(place, (join(&[subject]), fresh));
             place
         });
         &mut group.notes[place].1
@@ -228,6 +229,7 @@ fn unzigzag(value: u128) -> i128 {
 }
 
 /// Seven bits a byte, the low ones first; the high bit says that more follow.
+#[inline(never)]
 fn number(out: &mut Vec<u8>, mut value: u128) {
     while value >= 0x80 {
         out.push((value & 0x7f) as u8 | 0x80);
@@ -236,6 +238,7 @@ fn number(out: &mut Vec<u8>, mut value: u128) {
     out.push(value as u8);
 }
 
+#[inline(never)]
 fn text(out: &mut Vec<u8>, text: &str) {
     number(out, text.len() as u128);
     out.extend_from_slice(text.as_bytes());
@@ -250,6 +253,7 @@ impl Reader<'_> {
         Some(byte)
     }
 
+    #[inline(never)]
     fn number(&mut self) -> Option<u128> {
         let mut value = 0;
         for shift in (0..128).step_by(7) {
@@ -262,11 +266,12 @@ impl Reader<'_> {
         None
     }
 
+    #[inline(never)]
     fn text(&mut self) -> Option<String> {
         let length = usize::try_from(self.number()?).ok()?;
         let (bytes, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
-        str::from_utf8(bytes).ok().map(str::to_owned)
+        str::from_utf8(bytes).ok().map(|text| join(&[text]))
     }
 }
 

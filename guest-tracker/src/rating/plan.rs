@@ -1,5 +1,7 @@
 //! Rating by meters: every rule of the book over every instance, in one pass each.
 
+use std::mem::take;
+
 use super::adjustments::adjust;
 use super::bill::Bills;
 use super::carried::Carried;
@@ -98,7 +100,8 @@ impl Rating<'_> {
     fn emit(&mut self, rule: &Rule<'_>, subject: Option<u32>, bills: &mut Bills) -> Result<(), RatingError> {
         let id = subject.map_or("", |subject| self.request.subjects[subject as usize].id.as_str());
         let has_adjustments = !self.request.book.adjustments.is_empty();
-        for bill in bills.0.drain(..) {
+        for bill in &mut bills.0 {
+            let bill = take(bill);
             let before = match rule.remembers() {
                 true => self.left.count(rule.name, id, rule.resets, bill.billed)?,
                 false => 0,
@@ -109,6 +112,7 @@ impl Rating<'_> {
                 self.left.add(rule.name, self.request.period.start, line.amount.into())?;
             }
         }
+        bills.0.clear();
         Ok(())
     }
 

@@ -58,7 +58,11 @@ pub(crate) fn quantities<P: Policy + ?Sized>(request: &Request) -> Result<Statem
             sum.quantity = sum.quantity.checked_add(quantity).ok_or(RatingError::Overflow)?;
         }
     }
-    Ok(Statement { lines: sums.into_iter().map(line).collect(), carried: request.carried.clone() })
+    let mut lines = Vec::new();
+    for (key, sum) in sums {
+        lines.push(line(key, sum));
+    }
+    Ok(Statement { lines, carried: request.carried.clone() })
 }
 
 /// The sum of that key; the list stays sorted.
@@ -116,7 +120,7 @@ fn explain(meter: &str, phase: &str, sum: &Sum) -> String {
     text.into_string()
 }
 
-fn line(((subject, meter, rule), sum): (Key, Sum)) -> ChargeLine {
+fn line((subject, meter, rule): Key, sum: Sum) -> ChargeLine {
     let mut line = blank(USAGE, rule, meter, sum.unit);
     line.subject = Some(subject);
     line.quantity = sum.quantity.into();

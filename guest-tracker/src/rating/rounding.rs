@@ -35,6 +35,7 @@ impl Rounding {
     }
 
     /// `dividend / divisor` as a whole number. `None` for a divisor of 0, and past 128 bits.
+    #[inline(never)]
     pub fn divide(self, dividend: u128, divisor: u128) -> Option<u128> {
         let quotient = dividend.checked_div(divisor)?;
         let rest = dividend % divisor;

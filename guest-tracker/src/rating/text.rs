@@ -12,6 +12,16 @@ pub(crate) fn join(parts: &[&str]) -> String {
     text
 }
 
+/// The words with something between them.
+#[inline(never)]
+pub(crate) fn list(words: &[&str], between: &str) -> String {
+    let mut text = Text::default();
+    for (index, word) in words.iter().enumerate() {
+        text.add(if index == 0 { "" } else { between }).add(word);
+    }
+    text.into_string()
+}
+
 /// `value / 10^digits`, with commas between thousands and without zeros at the end: `1,234.5`.
 pub fn decimal(value: u128, digits: u32) -> String {
     let mut text = Text::default();

@@ -79,6 +79,8 @@ pub fn bands(price: &Price, before: u128, billed: u128) -> Result<Vec<Band>, Rat
     }
 }
 
+#[cold]
+#[inline(never)]
 fn wrong(price: &Price, what: &str) -> RatingError {
     RatingError::Other(join(&["the price ", &price.id, " has ", what]))
 }
@@ -92,14 +94,22 @@ fn has_fee(price: &Price, tier: usize) -> bool {
     price.tiers.get(tier).is_some_and(|tier| i128::from(tier.once) != 0)
 }
 
+#[inline(never)]
 fn fee(price: &Price, tier: usize, kind: Kind) -> Option<Band> {
     has_fee(price, tier).then_some(Band { tier, billed: 1, kind })
 }
 
+#[inline(never)]
 fn flat(price: &Price, before: u128, billed: u128) -> Vec<Band> {
     let usage = Band { tier: 0, billed, kind: Kind::Usage };
     let fee = fee(price, 0, Kind::Once).filter(|_| before == 0 && billed > 0);
-    std::iter::once(usage).chain(fee).collect()
+    one_and(usage, fee)
+}
+
+fn one_and(band: Band, more: Option<Band>) -> Vec<Band> {
+    let mut bands = vec![band];
+    bands.extend(more);
+    bands
 }
 
 /// Packages that were begun before are paid.
@@ -137,7 +147,7 @@ fn volume(price: &Price, before: u128, after: u128) -> Result<Vec<Band>, RatingE
     let (old, new) = (tier_of(price, before)?, tier_of(price, after)?);
     let same = Band { tier: new, billed: after - before, kind: Kind::Usage };
     if before == 0 {
-        return Ok(std::iter::once(same).chain(fee(price, new, Kind::Once).filter(|_| after > 0)).collect());
+        return Ok(one_and(same, fee(price, new, Kind::Once).filter(|_| after > 0)));
     }
     if old == new {
         return Ok(vec![same]);
@@ -150,6 +160,7 @@ fn volume(price: &Price, before: u128, after: u128) -> Result<Vec<Band>, RatingE
 }
 
 /// The tier in which a quantity lies.
+#[inline(never)]
 fn tier_of(price: &Price, quantity: u128) -> Result<usize, RatingError> {
     let found = (0..price.tiers.len()).find(|&tier| end(price, tier).is_none_or(|end| quantity <= end));
     found.ok_or_else(|| wrong(price, "no tier for more"))
