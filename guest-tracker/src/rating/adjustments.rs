@@ -59,7 +59,7 @@ pub(crate) fn adjust(
     terms: Terms<'_>,
     carried: &mut Carried,
 ) -> Result<Vec<ChargeLine>, RatingError> {
-    let mut sums: Vec<(String, i128)> = carried.sums().map(|(rule, sum)| (rule.to_owned(), sum)).collect();
+    let mut sums = carried.sums();
     let mut lines = Vec::new();
     let start = request.period.start;
     for adjustment in &request.book.adjustments {
@@ -122,15 +122,20 @@ fn spread(
     covers: impl Fn(&str) -> bool,
     id: &str,
 ) -> Result<(), RatingError> {
-    if !sums.iter().any(|(rule, _)| covers(rule)) {
-        sums.push((id.to_owned(), by));
+    let (mut covered, mut weights) = (Vec::new(), Vec::new());
+    for (rule, sum) in sums.iter_mut() {
+        if covers(rule) {
+            weights.push(u128::try_from(*sum).unwrap_or(0));
+            covered.push(sum);
+        }
+    }
+    if covered.is_empty() {
+        sums.push((join(&[id]), by));
         return Ok(());
     }
-    let covered: Vec<usize> = (0..sums.len()).filter(|&index| covers(&sums[index].0)).collect();
-    let weights: Vec<u128> = covered.iter().map(|&index| u128::try_from(sums[index].1).unwrap_or(0)).collect();
     let parts = shares(by, &weights, 1).ok_or(RatingError::Overflow)?;
-    for (index, part) in covered.into_iter().zip(parts) {
-        sums[index].1 = sums[index].1.checked_add(part).ok_or(RatingError::Overflow)?;
+    for (sum, part) in covered.into_iter().zip(parts) {
+        *sum = sum.checked_add(part).ok_or(RatingError::Overflow)?;
     }
     Ok(())
 }

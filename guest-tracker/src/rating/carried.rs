@@ -116,9 +116,14 @@ impl Carried {
     }
 
     /// What each rule has charged in the period, by name.
-    pub(crate) fn sums(&self) -> impl Iterator<Item = (&str, i128)> {
-        let sums = self.0.iter().filter(|group| group.kind == Kind::Sum);
-        sums.flat_map(|group| group.notes.iter().map(|(_, note)| (group.name.as_str(), note.one)))
+    pub(crate) fn sums(&self) -> Vec<(String, i128)> {
+        let mut sums = Vec::new();
+        for group in self.0.iter().filter(|group| group.kind == Kind::Sum) {
+            for (_, note) in &group.notes {
+                sums.push((join(&[&group.name]), note.one));
+            }
+        }
+        sums
     }
 
     /// What of a credit is used.
@@ -340,7 +345,7 @@ mod tests {
         let mut later = Carried::of(&next).expect("ours");
         assert_eq!(later.count("for-ever", "i", None, 0), Ok(7));
         assert_eq!(later.count("monthly", "i", Some(20), 0), Ok(0));
-        assert_eq!(later.sums().count(), 0);
+        assert_eq!(later.sums().len(), 0);
         assert_eq!(*later.used("gift"), 3);
         assert_eq!(later.under_way("active", "lives", 20), Some(under(20)));
         assert_eq!(later.under_way("active", "gone", 20), None);

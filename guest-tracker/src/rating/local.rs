@@ -75,6 +75,7 @@ impl Piece {
 }
 
 /// Cuts a span in which UTC is `utc_ahead` of the meter at the transitions of a zone.
+#[inline(never)]
 fn zone_pieces(zone: &Zone, span: Span, utc_ahead: i64, pieces: &mut Vec<Piece>) {
     let mut start = span.start;
     for (index, transition) in zone.transitions.iter().enumerate() {

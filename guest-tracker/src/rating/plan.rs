@@ -9,6 +9,7 @@ use super::line::Terms;
 use super::meter::Meter;
 use super::rule::Rule;
 use super::stretch::Stretches;
+use super::text::join;
 use crate::{ChargeLine, IntervalColumns, RatingError, Request, Span, Statement};
 
 /// The meters of a policy.
@@ -21,10 +22,10 @@ pub struct Plan {
 
 /// The intervals of one instance in the request.
 #[derive(Debug, Clone, Copy)]
-struct Run {
-    subject: u32,
-    start: usize,
-    end: usize,
+pub(super) struct Run {
+    pub(super) subject: u32,
+    pub(super) start: usize,
+    pub(super) end: usize,
 }
 
 impl Plan {
@@ -147,8 +148,8 @@ fn cover(
 }
 
 /// Where each instance's intervals lie. What the host vouches for is checked, so that no index can fail later.
-fn runs(request: &Request) -> Result<Vec<Run>, RatingError> {
-    let malformed = || RatingError::Other("the columns of the intervals do not fit together".into());
+#[inline(never)]
+pub(super) fn runs(request: &Request) -> Result<Vec<Run>, RatingError> {
     let columns = &request.intervals;
     let count = columns.subject.len();
     let lengths = [columns.phase.len(), columns.start.len(), columns.end.len(), columns.session.len()];
@@ -172,4 +173,10 @@ fn runs(request: &Request) -> Result<Vec<Run>, RatingError> {
         }
     }
     Ok(runs)
+}
+
+#[cold]
+#[inline(never)]
+pub(super) fn malformed() -> RatingError {
+    RatingError::Other(join(&["the columns of the intervals do not fit together"]))
 }
