@@ -58,16 +58,16 @@ pub(crate) fn adjust(
     request: &Request,
     terms: Terms<'_>,
     carried: &mut Carried,
-) -> Result<Vec<ChargeLine>, RatingError> {
+    lines: &mut Vec<ChargeLine>,
+) -> Result<(), RatingError> {
     let mut sums = carried.sums();
-    let mut lines = Vec::new();
     let start = request.period.start;
     for adjustment in &request.book.adjustments {
         if adjustment.valid.start <= start && start < adjustment.valid.end {
-            lines.extend(apply(adjustment, request, terms, carried, &mut sums)?);
+            apply(adjustment, request, terms, carried, &mut sums, lines)?;
         }
     }
-    Ok(lines)
+    Ok(())
 }
 
 fn apply(
@@ -76,7 +76,8 @@ fn apply(
     terms: Terms<'_>,
     carried: &mut Carried,
     sums: &mut Vec<(String, i128)>,
-) -> Result<Option<ChargeLine>, RatingError> {
+    lines: &mut Vec<ChargeLine>,
+) -> Result<(), RatingError> {
     let unknown = || RatingError::Other(join(&["the adjustment ", &adjustment.id, " has no known kind"]));
     let change = Change::named(&adjustment.kind).ok_or_else(unknown)?;
     let covers = |rule: &str| adjustment.rules.is_empty() || adjustment.rules.iter().any(|name| name == rule);
@@ -87,13 +88,14 @@ fn apply(
     let amount = amount(adjustment, change, request, terms, carried)?;
     let by = change.of(sum, amount).ok_or(RatingError::Overflow)?;
     if by == 0 {
-        return Ok(None);
+        return Ok(());
     }
     if change == Change::Credit {
         *carried.used(&adjustment.id) -= by;
     }
     spread(by, sums, covers, &adjustment.id)?;
-    Ok(Some(terms.adjustment(adjustment, by, sum, amount)))
+    terms.add_adjustment(adjustment, (by, sum, amount), lines);
+    Ok(())
 }
 
 /// What an adjustment comes to in this period: its part of a minimum or a cap, what is left of a credit.

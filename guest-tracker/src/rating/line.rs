@@ -1,5 +1,7 @@
 //! Charge lines, each rounded once and explained.
 
+use std::mem::take;
+
 use super::amounts::amount;
 use super::bill::Bill;
 use super::rounding::Rounding;
@@ -34,44 +36,42 @@ impl<'a> Terms<'a> {
         &self,
         rule: &Rule<'_>,
         subject: Option<u32>,
-        bill: Bill,
+        bill: &mut Bill,
         before: u128,
         lines: &mut Vec<ChargeLine>,
     ) -> Result<(), RatingError> {
         let Some(price) = bill.price.and_then(|index| rule.prices.get(index)) else {
-            lines.push(unpriced(rule, subject, bill));
+            add_unpriced(rule, subject, bill, lines);
             return Ok(());
         };
         let bands = bands(price, before, bill.billed)?;
         let mut usage_left = bands.iter().filter(|band| band.kind == Kind::Usage).count();
         let mut quantity_left = bill.quantity;
-        let mut covered = Some(bill);
         for band in bands {
-            let mut line = self.line(rule, price, subject, band)?;
+            let line = self.add_line(rule, price, subject, band, lines)?;
             if band.kind == Kind::Usage {
                 usage_left -= 1;
                 let part = if usage_left == 0 { quantity_left } else { quantity_left.min(band.billed) };
                 quantity_left -= part;
                 line.quantity = part.into();
-                if let Some(bill) = covered.take() {
-                    cover(&mut line, bill);
-                }
+                cover(line, bill);
             }
-            line.description = self.explain(price, band, &line);
-            lines.push(line);
+            line.description = self.explain(price, band, line);
         }
         Ok(())
     }
 
-    fn line(
+    fn add_line<'l>(
         &self,
         rule: &Rule<'_>,
         price: &Price,
         subject: Option<u32>,
         band: Band,
-    ) -> Result<ChargeLine, RatingError> {
+        lines: &'l mut Vec<ChargeLine>,
+    ) -> Result<&'l mut ChargeLine, RatingError> {
         let tier = &price.tiers[band.tier];
-        let charged = if band.kind.is_fee() { Ratio::new(tier.once.into(), 1) } else { tier.price };
+        let is_fee = band.kind.is_fee();
+        let charged = if is_fee { Ratio::new(tier.once.into(), 1) } else { tier.price };
         let (kind, unit_price) = match band.kind {
             Kind::Usage => (USAGE, charged),
             Kind::Once => (ONCE, charged),
@@ -79,10 +79,10 @@ impl<'a> Terms<'a> {
         };
         let amount = amount(band.billed, unit_price, self.rounding, self.book.line_digits);
         let amount = amount.ok_or(RatingError::Overflow)?;
-        let mut line = blank(kind, rule.name, rule.meter.name, if band.kind.is_fee() { ONCE } else { rule.unit });
+        let line = add(lines, kind, rule.name, rule.meter.name, if is_fee { ONCE } else { rule.unit });
         line.subject = subject;
         line.billed = band.billed.into();
-        if band.kind.is_fee() {
+        if is_fee {
             line.quantity = line.billed;
         }
         line.price_id = join(&[&price.id]);
@@ -128,9 +128,14 @@ impl<'a> Terms<'a> {
         text.signed_decimal(nanos, NANO_DIGITS).add(" ").add(&self.book.currency);
     }
 
-    /// The line of an adjustment that changes a sum by `change` nano-units, from `sum`.
-    pub(crate) fn adjustment(&self, adjustment: &Adjustment, change: i128, sum: i128, amount: i128) -> ChargeLine {
-        let mut line = blank(&adjustment.kind, &adjustment.id, "", "nano");
+    /// Adds the line of an adjustment that changes a sum by `change` nano-units, from `sum`.
+    pub(crate) fn add_adjustment(
+        &self,
+        adjustment: &Adjustment,
+        (change, sum, amount): (i128, i128, i128),
+        lines: &mut Vec<ChargeLine>,
+    ) {
+        let line = add(lines, &adjustment.kind, &adjustment.id, "", "nano");
         line.quantity = change.unsigned_abs().into();
         line.billed = line.quantity;
         line.price_id = join(&[&adjustment.id]);
@@ -149,14 +154,19 @@ impl<'a> Terms<'a> {
         self.add_money(text.add(between), amount);
         text.add(after);
         line.description = text.clipped(DESCRIPTION_BYTES_MAX);
-        line
     }
 }
 
-/// A line without time, that states nothing and costs nothing. It stands in a component once.
+/// Adds a line without time, that states nothing and costs nothing yet. It stands in a component once.
 #[inline(never)]
-pub(crate) fn blank(kind: &str, rule: &str, meter: &str, unit: &str) -> ChargeLine {
-    ChargeLine {
+pub(crate) fn add<'l>(
+    lines: &'l mut Vec<ChargeLine>,
+    kind: &str,
+    rule: &str,
+    meter: &str,
+    unit: &str,
+) -> &'l mut ChargeLine {
+    lines.push_mut(ChargeLine {
         kind: join(&[kind]),
         rule: join(&[rule]),
         meter: join(&[meter]),
@@ -174,14 +184,16 @@ pub(crate) fn blank(kind: &str, rule: &str, meter: &str, unit: &str) -> ChargeLi
         amount: 0.into(),
         remainder: 0.into(),
         description: String::new(),
-    }
+    })
 }
 
-/// Names the time that a bill is of; sessions only where they are those of one instance.
-fn cover(line: &mut ChargeLine, bill: Bill) {
-    (line.intervals, line.starts, line.ends) = (bill.intervals, bill.starts, bill.ends);
+/// Gives a line the time that a bill is of, once; sessions only where they are those of one instance.
+fn cover(line: &mut ChargeLine, bill: &mut Bill) {
+    line.intervals = take(&mut bill.intervals);
+    line.starts = take(&mut bill.starts);
+    line.ends = take(&mut bill.ends);
     if line.subject.is_some() {
-        line.sessions = bill.sessions;
+        line.sessions = take(&mut bill.sessions);
     }
 }
 
@@ -194,17 +206,16 @@ fn negated(price: Ratio) -> Result<Ratio, RatingError> {
     Ok(Ratio { numerator: numerator.into(), ..price })
 }
 
-/// A line that states a quantity and costs nothing.
-fn unpriced(rule: &Rule<'_>, subject: Option<u32>, bill: Bill) -> ChargeLine {
+/// Adds a line that states a quantity and costs nothing.
+fn add_unpriced(rule: &Rule<'_>, subject: Option<u32>, bill: &mut Bill, lines: &mut Vec<ChargeLine>) {
     let dimension = rule.unit.strip_suffix(TIME).unwrap_or_default().trim_end_matches('-');
     let mut text = Text::default();
     text.add(rule.name).add(": ").fraction(bill.billed, SECOND_NS).add(" ");
     text.add(dimension).add(if dimension.is_empty() { "s" } else { "*s" });
     text.add(if rule.prices.is_empty() { "" } else { ", at a time without a price" });
-    let mut line = blank(USAGE, rule.name, rule.meter.name, rule.unit);
+    let line = add(lines, USAGE, rule.name, rule.meter.name, rule.unit);
     line.subject = subject;
     (line.quantity, line.billed) = (bill.quantity.into(), bill.billed.into());
     line.description = text.clipped(DESCRIPTION_BYTES_MAX);
-    cover(&mut line, bill);
-    line
+    cover(line, bill);
 }

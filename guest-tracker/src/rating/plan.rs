@@ -1,7 +1,5 @@
 //! Rating by meters: every rule of the book over every instance, in one pass each.
 
-use std::mem::take;
-
 use super::adjustments::adjust;
 use super::bill::Bills;
 use super::carried::Carried;
@@ -41,8 +39,9 @@ impl Plan {
     pub fn rate(&self, request: &Request) -> Result<Statement, RatingError> {
         let runs = runs(request)?;
         let rules = Rule::all(&self.meters, request)?;
-        let carried = Carried::of(request)?;
-        let (terms, left) = (Terms::of(&request.book)?, carried.clone());
+        let terms = Terms::of(&request.book)?;
+        // Read twice: the code of a copy would be as long again.
+        let (carried, left) = (Carried::of(request)?, Carried::of(request)?);
         let mut rating = Rating { request, terms, carried, lines: Vec::new(), left };
         let mut bills: Vec<Bills> = rules.iter().map(|_| Bills::default()).collect();
         for run in runs {
@@ -102,7 +101,6 @@ impl Rating<'_> {
         let id = subject.map_or("", |subject| self.request.subjects[subject as usize].id.as_str());
         let has_adjustments = !self.request.book.adjustments.is_empty();
         for bill in &mut bills.0 {
-            let bill = take(bill);
             let before = match rule.remembers() {
                 true => self.left.count(rule.name, id, rule.resets, bill.billed)?,
                 false => 0,
@@ -119,7 +117,7 @@ impl Rating<'_> {
 
     fn finish(mut self) -> Result<Statement, RatingError> {
         if self.request.last {
-            self.lines.extend(adjust(self.request, self.terms, &mut self.left)?);
+            adjust(self.request, self.terms, &mut self.left, &mut self.lines)?;
         }
         Ok(Statement { lines: self.lines, carried: self.left.left(self.request) })
     }

@@ -1,11 +1,11 @@
 //! Quantities without a price: how long each instance was in each phase, and how much of what it held.
 
-use super::line::{USAGE, blank};
+use super::line::{USAGE, add};
 use super::meter::phase_name;
 use super::plan::{Run, malformed, runs};
 use super::text::{Text, bytes, decimal, join};
 use crate::columns::counted_as;
-use crate::{ChargeLine, IntervalColumns, Phase, Policy, RatingError, Request, Statement};
+use crate::{IntervalColumns, Phase, Policy, RatingError, Request, Statement};
 
 /// What is measured: the meter's name, its unit, and the dimension that time is multiplied with.
 const METERS: [(&str, &str, Option<&str>); 3] =
@@ -67,7 +67,12 @@ fn stated(request: &Request, counted: &[u8; 8]) -> Result<Statement, RatingError
             for phase in BY_NAME {
                 let sum = sum(&request.intervals, run, amounts, counted, phase)?;
                 if !sum.intervals.is_empty() {
-                    lines.push(line(run.subject, meter, unit, phase_name(phase), sum));
+                    let line = add(&mut lines, USAGE, phase_name(phase), meter, unit);
+                    line.subject = Some(run.subject);
+                    line.quantity = sum.quantity.into();
+                    line.billed = line.quantity;
+                    line.description = explain(meter, phase_name(phase), &sum);
+                    line.intervals = sum.intervals;
                 }
             }
         }
@@ -128,16 +133,6 @@ fn explain(meter: &str, phase: &str, sum: &Sum) -> String {
     text.fraction(sum.quantity, per_second).add(second).fraction(sum.quantity, per_second * HOUR_S).add(hour);
     text.add(UNPRICED);
     text.into_string()
-}
-
-fn line(subject: u32, meter: &str, unit: &str, rule: &str, sum: Sum) -> ChargeLine {
-    let mut line = blank(USAGE, rule, meter, unit);
-    line.subject = Some(subject);
-    line.quantity = sum.quantity.into();
-    line.billed = line.quantity;
-    line.description = explain(meter, rule, &sum);
-    line.intervals = sum.intervals;
-    line
 }
 
 #[cfg(test)]

@@ -62,16 +62,18 @@ impl Text {
         let mut place = 0;
         while value > 0 || place <= digits {
             if place >= digits && (place - digits).is_multiple_of(3) && !reversed.is_empty() {
-                reversed.push(if place == digits { '.' } else { ',' });
+                reversed.push(if place == digits { b'.' } else { b',' });
             }
             let rest = value / 10;
             let digit = b'0' + (value - rest * 10) as u8;
             if place >= digits || digit > b'0' || !reversed.is_empty() {
-                reversed.push(char::from(digit));
+                reversed.push(digit);
             }
             (value, place) = (rest, place + 1);
         }
-        self.0.extend(reversed.iter().rev());
+        for &byte in reversed.iter().rev() {
+            self.0.push(char::from(byte));
+        }
         self
     }
 
