@@ -52,7 +52,6 @@ pub(crate) fn enter(state: Tracker, counted: Phase, at: Instant) -> Result<Track
 }
 
 /// The totals at `at`, the visit under way included.
-#[inline(never)]
 pub(crate) fn snapshot(state: Tracker, at: Instant) -> Result<Totals, AccountingError> {
     let mut totals = state.totals;
     let Some(phase) = state.current else { return Ok(totals) };

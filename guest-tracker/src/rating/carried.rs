@@ -63,7 +63,6 @@ impl Carried {
     ///
     /// # Errors
     /// [`RatingError::InvalidCarried`] for bytes of another policy or version.
-    #[inline(never)]
     pub(crate) fn of(request: &Request) -> Result<Self, RatingError> {
         let mut carried = Self::read(&request.carried).ok_or(RatingError::InvalidCarried)?;
         let (invoice, period) = (request.invoice, request.period);

@@ -48,11 +48,10 @@ impl<'a> Options<'a> {
         for (word, _) in choices {
             words.push(*word);
         }
-        Ok(self.word(name, &words)?.map_or(default, |place| choices[place].1))
+        Ok(self.word(name, &words)?.and_then(|place| choices.get(place)).map_or(default, |&(_, choice)| choice))
     }
 
     /// Which of some words was said.
-    #[inline(never)]
     fn word(&self, name: &str, words: &[&str]) -> Result<Option<usize>, RatingError> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let place = words.iter().position(|word| *word == text);

@@ -72,6 +72,7 @@ struct Rating<'a> {
 
 impl Rating<'_> {
     /// Puts the time of one instance on the bills.
+    #[inline(never)]
     fn run(&mut self, rule: &Rule<'_>, run: Run, bills: &mut Bills) -> Result<(), RatingError> {
         let columns = &self.request.intervals;
         let (id, period) = (&self.request.subjects[run.subject as usize].id, self.request.period);

@@ -58,13 +58,13 @@ pub(crate) fn quantities<P: Policy + ?Sized>(request: &Request) -> Result<Statem
 fn stated(request: &Request, counted: &[u8; 8]) -> Result<Statement, RatingError> {
     let mut lines = Vec::new();
     for run in runs(request)? {
-        for (meter, unit, dimension) in METERS {
+        for &(meter, unit, dimension) in &METERS {
             let held = request.intervals.dimensions.iter().find(|held| Some(held.name.as_str()) == dimension);
             if held.is_none() && dimension.is_some() {
                 continue;
             }
             let amounts = held.map(|held| held.values.as_slice());
-            for phase in BY_NAME {
+            for &phase in &BY_NAME {
                 let sum = sum(&request.intervals, run, amounts, counted, phase)?;
                 if !sum.intervals.is_empty() {
                     let line = add(&mut lines, USAGE, phase_name(phase), meter, unit);
@@ -110,7 +110,6 @@ fn sum(
 const UNPRICED: &str = ", not priced (no price book)";
 
 /// What was measured, as a person reads it: what was held for how long, that by the second, and that by the hour.
-#[inline(never)]
 fn explain(meter: &str, phase: &str, sum: &Sum) -> String {
     let mut text = Text::default();
     let is_memory = meter == MEMORY;

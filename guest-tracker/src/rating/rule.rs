@@ -105,7 +105,6 @@ fn by_rule(prices: &[Price]) -> Vec<Vec<&Price>> {
 }
 
 #[cold]
-#[inline(never)]
 fn other(rule: &str, what: &str) -> RatingError {
     RatingError::Other(join(&["the rule ", rule, ": ", what]))
 }

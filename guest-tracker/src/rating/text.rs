@@ -13,7 +13,6 @@ pub(crate) fn join(parts: &[&str]) -> String {
 }
 
 /// The words with something between them.
-#[inline(never)]
 pub(crate) fn list(words: &[&str], between: &str) -> String {
     let mut text = Text::default();
     for (index, word) in words.iter().enumerate() {
@@ -56,7 +55,6 @@ impl Text {
     }
 
     /// Adds what [`decimal`] writes.
-    #[inline(never)]
     pub(crate) fn decimal(&mut self, mut value: u128, digits: u32) -> &mut Self {
         let mut reversed = Vec::new();
         let mut place = 0;
@@ -92,7 +90,6 @@ impl Text {
     }
 
     /// Adds what [`fraction`] writes.
-    #[inline(never)]
     pub(crate) fn fraction(&mut self, numerator: u128, denominator: u128) -> &mut Self {
         const DIGITS: u32 = 9;
         const SCALE: u128 = 10_u128.pow(DIGITS);
@@ -109,11 +106,10 @@ impl Text {
     }
 
     /// Adds a length of time in nanoseconds, such as `3 h 2 min 0.5 s`.
-    #[inline(never)]
     pub(crate) fn clock_time(&mut self, ns: u128) -> &mut Self {
         const UNITS: [(u128, u32, &str); 3] = [(3_600_000_000_000, 0, " h"), (60_000_000_000, 0, " min"), (1, 9, " s")];
         let (mut rest, mut space) = (ns, "");
-        for (size, digits, unit) in UNITS {
+        for &(size, digits, unit) in &UNITS {
             let count = rest / size;
             rest -= count * size;
             if count > 0 || (space.is_empty() && size == 1) {
@@ -137,7 +133,6 @@ impl Text {
 }
 
 /// A number of bytes in the largest unit that is not larger, such as `1.5 GiB`.
-#[inline(never)]
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = [" B", " KiB", " MiB", " GiB"];
     let place = count.max(1).ilog2().min(39) / 10;

@@ -112,7 +112,6 @@ impl Bands<'_> {
         }
     }
 
-    #[inline(never)]
     fn flat(&mut self, before: u128, billed: u128) {
         self.push(0, billed, Kind::Usage);
         if before == 0 && billed > 0 {
