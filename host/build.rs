@@ -7,11 +7,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 use std::{env, fs, io};
 
+use wasmparser::{BinaryReader, BinaryReaderError};
+
 const TARGET: &str = "wasm32-unknown-unknown";
 const PROFILE: &str = "policy";
 const STANDARD: &str = "standard";
 /// Stack, data and a batch of a thousand items.
 const INITIAL_MEMORY_BYTES: usize = 4 << 16;
+
+/// Magic number and version of a component.
+const HEADER_BYTES: usize = 8;
+/// Id of custom sections.
+const CUSTOM: u8 = 0;
 
 /// Inputs, from the workspace's root. A folder stands for everything in it.
 const INPUTS: [&str; 5] =
@@ -135,11 +142,13 @@ fn build_guests(root: &Path, target: &Path, names: &[String]) -> Result<PathBuf,
     Ok(target.join(TARGET).join(PROFILE))
 }
 
-/// A small stack, and as much initial memory as a batch of a usual size needs: growing would cost more than the batch. Folders of this
-/// machine stay out of the bytes, so that everybody builds the same digest.
+/// A small stack, and as much initial memory as a batch of a usual size needs: growing would cost more than the batch. Addresses and
+/// numbers of functions take the bytes that they need and not always five. Folders of this machine stay out of the bytes, so that everybody
+/// builds the same digest.
 fn flags(root: &Path) -> String {
     let mut flags = vec!["-Clink-arg=-zstack-size=16384".to_owned()];
     flags.push(format!("-Clink-arg=--initial-memory={INITIAL_MEMORY_BYTES}"));
+    flags.push("-Clink-arg=--compress-relocations".to_owned());
     flags.push(remap(root, "/tallyman"));
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
@@ -151,14 +160,30 @@ fn remap(from: &Path, to: &str) -> String {
     format!("--remap-path-prefix={}={to}", from.display())
 }
 
-/// Wraps a core module into a component, validated.
+/// Wraps a core module into a component, validated, without the names of its parts.
 fn encode(module: &Path) -> Result<Vec<u8>, String> {
     let core = fs::read(module).map_err(|e| format!("can't read {}: {e}", module.display()))?;
     wit_component::ComponentEncoder::default()
         .validate(true)
         .module(&core)
         .and_then(|mut encoder| encoder.encode())
+        .and_then(|component| Ok(without_names(&component)?))
         .map_err(|e| format!("can't make a component of {}: {e:#}", module.display()))
+}
+
+/// Leaves out the section of names, which only debuggers read.
+fn without_names(component: &[u8]) -> Result<Vec<u8>, BinaryReaderError> {
+    let mut reader = BinaryReader::new(component, 0);
+    let mut kept = reader.read_bytes(HEADER_BYTES)?.to_vec();
+    while !reader.eof() {
+        let start = reader.original_position();
+        let (id, size) = (reader.read_u8()?, reader.read_var_u32()?);
+        let content = reader.read_bytes(size as usize)?;
+        if id != CUSTOM || BinaryReader::new(content, 0).read_string()? != "component-name" {
+            kept.extend_from_slice(&component[start..reader.original_position()]);
+        }
+    }
+    Ok(kept)
 }
 
 /// Writes a file in one step, and only if it changes: its time is what a later build goes by.

@@ -59,7 +59,7 @@ fn add(
 }
 
 /// For each ordinal, the ordinal under which it counts. Looked up once a batch, so the loop holds no call of the policy.
-fn counted_as<P: Policy + ?Sized>() -> [u8; PHASES] {
+pub(crate) fn counted_as<P: Policy + ?Sized>() -> [u8; PHASES] {
     [
         Phase::Created,
         Phase::Initializing,

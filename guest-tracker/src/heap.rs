@@ -1,8 +1,8 @@
 //! The memory of a component that lives for one call.
 //!
-//! Memory is handed out upwards and taken back only from the top: the whole instance is gone after the call, so a real allocator would
-//! be half of the component's code for nothing. The first pieces come from the initial memory behind the stack, which
-//! costs no growth.
+//! Memory is handed out upwards and never taken back, only the last piece grows in place: the whole instance is gone after the call, so
+//! a real allocator would be half of the component's code for nothing. Giving back is nothing at all, so the compiler leaves out the
+//! code that would walk every list to do so. The first pieces come from the initial memory behind the stack, which costs no growth.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::arch::wasm32::{memory_grow, memory_size};
@@ -53,10 +53,10 @@ impl Default for Heap {
     }
 }
 
-// None of these is copied into its callers: at each of them it would be longer than the call.
+// What does something is not copied into its callers: at each of them it would be longer than the call.
 //
 // SAFETY: a component has one thread, so `top` is never contended. Pieces never overlap: each begins at or after `top`, which then
-// moves to its end, and `top` moves back only over the piece that was handed out last and is given back.
+// moves to its end, and `top` moves back only when the piece that was handed out last shrinks.
 unsafe impl GlobalAlloc for Heap {
     #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -67,12 +67,8 @@ unsafe impl GlobalAlloc for Heap {
         }
     }
 
-    #[inline(never)]
-    unsafe fn dealloc(&self, piece: *mut u8, layout: Layout) {
-        if piece.addr() + layout.size() == self.top() {
-            self.top.store(piece.addr(), Ordering::Relaxed);
-        }
-    }
+    #[inline(always)]
+    unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
 
     #[inline(never)]
     unsafe fn realloc(&self, piece: *mut u8, layout: Layout, size: usize) -> *mut u8 {

@@ -58,16 +58,16 @@ pub(crate) fn adjust(
     request: &Request,
     terms: Terms<'_>,
     carried: &mut Carried,
-) -> Result<Vec<ChargeLine>, RatingError> {
-    let mut sums: Vec<(String, i128)> = carried.sums().map(|(rule, sum)| (rule.to_owned(), sum)).collect();
-    let mut lines = Vec::new();
+    lines: &mut Vec<ChargeLine>,
+) -> Result<(), RatingError> {
+    let mut sums = carried.sums();
     let start = request.period.start;
     for adjustment in &request.book.adjustments {
         if adjustment.valid.start <= start && start < adjustment.valid.end {
-            lines.extend(apply(adjustment, request, terms, carried, &mut sums)?);
+            apply(adjustment, request, terms, carried, &mut sums, lines)?;
         }
     }
-    Ok(lines)
+    Ok(())
 }
 
 fn apply(
@@ -76,7 +76,8 @@ fn apply(
     terms: Terms<'_>,
     carried: &mut Carried,
     sums: &mut Vec<(String, i128)>,
-) -> Result<Option<ChargeLine>, RatingError> {
+    lines: &mut Vec<ChargeLine>,
+) -> Result<(), RatingError> {
     let unknown = || RatingError::Other(join(&["the adjustment ", &adjustment.id, " has no known kind"]));
     let change = Change::named(&adjustment.kind).ok_or_else(unknown)?;
     let covers = |rule: &str| adjustment.rules.is_empty() || adjustment.rules.iter().any(|name| name == rule);
@@ -87,13 +88,14 @@ fn apply(
     let amount = amount(adjustment, change, request, terms, carried)?;
     let by = change.of(sum, amount).ok_or(RatingError::Overflow)?;
     if by == 0 {
-        return Ok(None);
+        return Ok(());
     }
     if change == Change::Credit {
         *carried.used(&adjustment.id) -= by;
     }
     spread(by, sums, covers, &adjustment.id)?;
-    Ok(Some(terms.adjustment(adjustment, by, sum, amount)))
+    terms.add_adjustment(adjustment, (by, sum, amount), lines);
+    Ok(())
 }
 
 /// What an adjustment comes to in this period: its part of a minimum or a cap, what is left of a credit.
@@ -122,15 +124,20 @@ fn spread(
     covers: impl Fn(&str) -> bool,
     id: &str,
 ) -> Result<(), RatingError> {
-    if !sums.iter().any(|(rule, _)| covers(rule)) {
-        sums.push((id.to_owned(), by));
+    let (mut covered, mut weights) = (Vec::new(), Vec::new());
+    for (rule, sum) in sums.iter_mut() {
+        if covers(rule) {
+            weights.push(u128::try_from(*sum).unwrap_or(0));
+            covered.push(sum);
+        }
+    }
+    if covered.is_empty() {
+        sums.push((join(&[id]), by));
         return Ok(());
     }
-    let covered: Vec<usize> = (0..sums.len()).filter(|&index| covers(&sums[index].0)).collect();
-    let weights: Vec<u128> = covered.iter().map(|&index| u128::try_from(sums[index].1).unwrap_or(0)).collect();
     let parts = shares(by, &weights, 1).ok_or(RatingError::Overflow)?;
-    for (index, part) in covered.into_iter().zip(parts) {
-        sums[index].1 = sums[index].1.checked_add(part).ok_or(RatingError::Overflow)?;
+    for (sum, part) in covered.into_iter().zip(parts) {
+        *sum = sum.checked_add(part).ok_or(RatingError::Overflow)?;
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ pub struct Amount {
 }
 
 /// Nano-units in a coin of `digits` digits after the point; a nano-unit for 9 and more.
+#[inline(never)]
 pub fn coin(digits: u8) -> u128 {
     10_u128.pow(u32::from(NANO_DIGITS.saturating_sub(digits)))
 }
@@ -44,6 +45,7 @@ fn signed(value: u128) -> Option<i128> {
 }
 
 /// Euclid's. With 0 it is the other number.
+#[inline(never)]
 fn greatest_common_divisor(mut one: u128, mut other: u128) -> u128 {
     while other != 0 {
         (one, other) = (other, one % other);

@@ -1,5 +1,6 @@
 //! What one request leaves to the next: stretches under way, tiers, sums and credits.
 
+use super::text::join;
 use crate::{Instant, RatingError, Request};
 
 /// First bytes of every carried state that is not empty: name and version of its form.
@@ -65,7 +66,7 @@ impl Carried {
     pub(crate) fn of(request: &Request) -> Result<Self, RatingError> {
         let mut carried = Self::read(&request.carried).ok_or(RatingError::InvalidCarried)?;
         let (invoice, period) = (request.invoice, request.period);
-        carried.keep(|kind, note| match kind {
+        carried.keep(&|kind, note| match kind {
             Kind::Stretch => note.at == period.start || note.at == period.end,
             Kind::Count => note.session == 0 || note.at == invoice.start,
             Kind::Sum => note.at == period.start,
@@ -115,9 +116,14 @@ impl Carried {
     }
 
     /// What each rule has charged in the period, by name.
-    pub(crate) fn sums(&self) -> impl Iterator<Item = (&str, i128)> {
-        let sums = self.0.iter().filter(|group| group.kind == Kind::Sum);
-        sums.flat_map(|group| group.notes.iter().map(|(_, note)| (group.name.as_str(), note.one)))
+    pub(crate) fn sums(&self) -> Vec<(String, i128)> {
+        let mut sums = Vec::new();
+        for group in self.0.iter().filter(|group| group.kind == Kind::Sum) {
+            for (_, note) in &group.notes {
+                sums.push((join(&[&group.name]), note.one));
+            }
+        }
+        sums
     }
 
     /// What of a credit is used.
@@ -128,7 +134,7 @@ impl Carried {
     /// The bytes for the next request. With the last of a period, what only this period needed is dropped.
     pub(crate) fn left(mut self, request: &Request) -> Vec<u8> {
         let ends_invoice = request.last && request.period.end >= request.invoice.end;
-        self.keep(|kind, note| match kind {
+        self.keep(&|kind, note| match kind {
             Kind::Stretch => !request.last || note.at == request.period.end,
             Kind::Count => note.one > 0 && !(ends_invoice && note.session != 0),
             Kind::Sum => !request.last,
@@ -142,18 +148,18 @@ impl Carried {
         let key = |group: &Group| group.kind < kind || (group.kind == kind && group.name.as_str() < name);
         let place = self.0.partition_point(key);
         if self.0.get(place).is_none_or(|group| group.kind != kind || group.name != name) {
-            self.0.insert(place, Group { kind, name: name.to_owned(), notes: Vec::new() });
+            self.0.insert(place, Group { kind, name: join(&[name]), notes: Vec::new() });
         }
         let group = &mut self.0[place];
         let place = group.place(subject).unwrap_or_else(|place| {
             let fresh = Note { at: 0, session: 0, one: 0, other: 0 };
-            group.notes.insert(place, (subject.to_owned(), fresh));
+            group.notes.insert(place, (join(&[subject]), fresh));
             place
         });
         &mut group.notes[place].1
     }
 
-    fn keep(&mut self, keeps: impl Fn(Kind, &Note) -> bool) {
+    fn keep(&mut self, keeps: &dyn Fn(Kind, &Note) -> bool) {
         for group in &mut self.0 {
             group.notes.retain(|(_, note)| keeps(group.kind, note));
         }
@@ -228,6 +234,7 @@ fn unzigzag(value: u128) -> i128 {
 }
 
 /// Seven bits a byte, the low ones first; the high bit says that more follow.
+#[inline(never)]
 fn number(out: &mut Vec<u8>, mut value: u128) {
     while value >= 0x80 {
         out.push((value & 0x7f) as u8 | 0x80);
@@ -236,6 +243,7 @@ fn number(out: &mut Vec<u8>, mut value: u128) {
     out.push(value as u8);
 }
 
+#[inline(never)]
 fn text(out: &mut Vec<u8>, text: &str) {
     number(out, text.len() as u128);
     out.extend_from_slice(text.as_bytes());
@@ -250,6 +258,7 @@ impl Reader<'_> {
         Some(byte)
     }
 
+    #[inline(never)]
     fn number(&mut self) -> Option<u128> {
         let mut value = 0;
         for shift in (0..128).step_by(7) {
@@ -262,11 +271,12 @@ impl Reader<'_> {
         None
     }
 
+    #[inline(never)]
     fn text(&mut self) -> Option<String> {
         let length = usize::try_from(self.number()?).ok()?;
         let (bytes, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
-        str::from_utf8(bytes).ok().map(str::to_owned)
+        str::from_utf8(bytes).ok().map(|text| join(&[text]))
     }
 }
 
@@ -335,7 +345,7 @@ mod tests {
         let mut later = Carried::of(&next).expect("ours");
         assert_eq!(later.count("for-ever", "i", None, 0), Ok(7));
         assert_eq!(later.count("monthly", "i", Some(20), 0), Ok(0));
-        assert_eq!(later.sums().count(), 0);
+        assert_eq!(later.sums().len(), 0);
         assert_eq!(*later.used("gift"), 3);
         assert_eq!(later.under_way("active", "lives", 20), Some(under(20)));
         assert_eq!(later.under_way("active", "gone", 20), None);

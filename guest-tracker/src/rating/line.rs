@@ -1,10 +1,12 @@
 //! Charge lines, each rounded once and explained.
 
+use std::mem::take;
+
 use super::amounts::amount;
 use super::bill::Bill;
 use super::rounding::Rounding;
 use super::rule::{Rule, TIME};
-use super::text::{clipped, decimal, fraction, join, signed_decimal};
+use super::text::{Text, join};
 use super::tiers::{Band, Kind, bands};
 use crate::{Adjustment, ChargeLine, Price, PriceBook, RatingError, Ratio};
 
@@ -12,6 +14,9 @@ use crate::{Adjustment, ChargeLine, Price, PriceBook, RatingError, Ratio};
 const DESCRIPTION_BYTES_MAX: usize = 512;
 const NANO_DIGITS: u32 = 9;
 const SECOND_NS: u128 = 1_000_000_000;
+/// Kinds of lines.
+pub(crate) const USAGE: &str = "usage";
+const ONCE: &str = "once";
 
 /// How a book wants amounts.
 #[derive(Debug, Clone, Copy)]
@@ -26,157 +31,174 @@ impl<'a> Terms<'a> {
         Ok(Self { book, rounding: Rounding::named(&book.rounding).ok_or_else(unknown)? })
     }
 
-    /// The lines of a bill. `before` is what was charged under the rule before it.
-    pub(crate) fn lines(
+    /// Adds the lines of a bill. `before` is what was charged under the rule before it.
+    pub(crate) fn add_lines(
         &self,
         rule: &Rule<'_>,
         subject: Option<u32>,
-        bill: Bill,
+        bill: &mut Bill,
         before: u128,
-    ) -> Result<Vec<ChargeLine>, RatingError> {
+        lines: &mut Vec<ChargeLine>,
+    ) -> Result<(), RatingError> {
         let Some(price) = bill.price.and_then(|index| rule.prices.get(index)) else {
-            return Ok(vec![unpriced(rule, subject, bill)]);
+            add_unpriced(rule, subject, bill, lines);
+            return Ok(());
         };
         let bands = bands(price, before, bill.billed)?;
         let mut usage_left = bands.iter().filter(|band| band.kind == Kind::Usage).count();
         let mut quantity_left = bill.quantity;
-        let mut covered = Some(bill);
-        let mut lines = Vec::with_capacity(bands.len());
         for band in bands {
-            let mut line = self.line(rule, price, subject, band)?;
+            let line = self.add_line(rule, price, subject, band, lines)?;
             if band.kind == Kind::Usage {
                 usage_left -= 1;
                 let part = if usage_left == 0 { quantity_left } else { quantity_left.min(band.billed) };
                 quantity_left -= part;
                 line.quantity = part.into();
-                if let Some(bill) = covered.take() {
-                    (line.intervals, line.starts, line.ends) = (bill.intervals, bill.starts, bill.ends);
-                    line.sessions = if subject.is_some() { bill.sessions } else { Vec::new() };
-                }
+                cover(line, bill);
             }
-            line.description = clipped(self.explain(price, band, &line), DESCRIPTION_BYTES_MAX);
-            lines.push(line);
+            line.description = self.explain(price, band, line);
         }
-        Ok(lines)
+        Ok(())
     }
 
-    fn line(
+    fn add_line<'l>(
         &self,
         rule: &Rule<'_>,
         price: &Price,
         subject: Option<u32>,
         band: Band,
-    ) -> Result<ChargeLine, RatingError> {
+        lines: &'l mut Vec<ChargeLine>,
+    ) -> Result<&'l mut ChargeLine, RatingError> {
         let tier = &price.tiers[band.tier];
-        let once = i128::from(tier.once);
-        let (unit, unit_price) = match band.kind {
-            Kind::Usage => (rule.unit, tier.price),
-            Kind::Reversal => (rule.unit, negated(tier.price)?),
-            Kind::Once => ("once", Ratio::new(once, 1)),
-            Kind::OnceReversal => ("once", negated(Ratio::new(once, 1))?),
+        let is_fee = band.kind.is_fee();
+        let charged = if is_fee { Ratio::new(tier.once.into(), 1) } else { tier.price };
+        let (kind, unit_price) = match band.kind {
+            Kind::Usage => (USAGE, charged),
+            Kind::Once => (ONCE, charged),
+            Kind::Reversal | Kind::OnceReversal => ("reversal", negated(charged)?),
         };
         let amount = amount(band.billed, unit_price, self.rounding, self.book.line_digits);
         let amount = amount.ok_or(RatingError::Overflow)?;
-        Ok(ChargeLine {
-            kind: kind(band.kind).into(),
-            rule: rule.name.into(),
-            meter: rule.meter.name.into(),
-            subject,
-            intervals: Vec::new(),
-            starts: Vec::new(),
-            ends: Vec::new(),
-            sessions: Vec::new(),
-            quantity: if unit == "once" { band.billed.into() } else { 0.into() },
-            billed: band.billed.into(),
-            unit: unit.into(),
-            price_id: price.id.clone(),
-            tier: u32::try_from(band.tier).map_err(|_| RatingError::Overflow)?,
-            price: unit_price,
-            amount: amount.nanos.into(),
-            remainder: amount.remainder.into(),
-            description: String::new(),
-        })
+        let line = add(lines, kind, rule.name, rule.meter.name, if is_fee { ONCE } else { rule.unit });
+        line.subject = subject;
+        line.billed = band.billed.into();
+        if is_fee {
+            line.quantity = line.billed;
+        }
+        line.price_id = join(&[&price.id]);
+        line.tier = u32::try_from(band.tier).map_err(|_| RatingError::Overflow)?;
+        line.price = unit_price;
+        line.amount = amount.nanos.into();
+        line.remainder = amount.remainder.into();
+        Ok(line)
     }
 
     fn explain(&self, price: &Price, band: Band, line: &ChargeLine) -> String {
-        let mut text = String::from(&*price.rule);
-        text.push_str(": ");
-        match band.kind {
-            Kind::Usage => {}
-            Kind::Reversal => text.push_str("taken back, for the whole now has another price: "),
-            Kind::Once | Kind::OnceReversal => {
-                let fee = signed_decimal(line.price.numerator.into(), NANO_DIGITS);
-                return join(&[
-                    &text,
-                    "fee of tier ",
-                    &number(band.tier + 1),
-                    ", once ",
-                    &fee,
-                    " ",
-                    &self.book.currency,
-                ]);
-            }
+        let mut text = Text::default();
+        text.add(&price.rule).add(": ");
+        if band.kind.is_fee() {
+            text.add("fee of tier ").number(band.tier + 1).add(", once ");
+            self.add_money(&mut text, line.price.numerator.into());
+            return text.clipped(DESCRIPTION_BYTES_MAX);
         }
-        let units = u128::from(price.measure_units);
-        let measured = |quantity: u128| join(&[&fraction(quantity, units), " ", &price.measure]);
-        text.push_str(&measured(band.billed));
+        if band.kind == Kind::Reversal {
+            text.add("taken back, for the whole now has another price: ");
+        }
+        add_measured(&mut text, price, band.billed);
         let quantity = u128::from(line.quantity);
         if band.kind == Kind::Usage && quantity != band.billed {
-            text.push_str(&join(&[" for ", &measured(quantity), " used"]));
+            add_measured(text.add(" for "), price, quantity);
+            text.add(" used");
         }
-        let unit_price = signed_decimal(line.price.numerator.into(), NANO_DIGITS);
-        let divisor = measured(line.price.denominator.into());
-        text.push_str(&join(&[" at ", &unit_price, " ", &self.book.currency, " per ", &divisor]));
-        text.push_str(&join(&[" (", &price.per, ")"]));
+        self.add_money(text.add(" at "), line.price.numerator.into());
+        add_measured(text.add(" per "), price, line.price.denominator.into());
+        text.add(" (").add(&price.per).add(")");
         if price.tiers.len() > 1 {
-            text.push_str(&join(&[", tier ", &number(band.tier + 1), " of ", &number(price.tiers.len())]));
+            text.add(", tier ").number(band.tier + 1).add(" of ").number(price.tiers.len());
         }
-        match line.sessions.len() {
-            0 => {}
-            1 => text.push_str(", at the minimum in 1 session"),
-            sessions => text.push_str(&join(&[", at the minimum in ", &number(sessions), " sessions"])),
+        let sessions = line.sessions.len();
+        if sessions > 0 {
+            let noun = if sessions == 1 { " session" } else { " sessions" };
+            text.add(", at the minimum in ").number(sessions).add(noun);
         }
-        text
+        text.clipped(DESCRIPTION_BYTES_MAX)
     }
 
-    /// The line of an adjustment that changes a sum by `change` nano-units, from `sum`.
-    pub(crate) fn adjustment(&self, adjustment: &Adjustment, change: i128, sum: i128, amount: i128) -> ChargeLine {
-        let size = change.unsigned_abs();
-        let currency = &self.book.currency;
-        let money = |nanos: i128| join(&[&signed_decimal(nanos, NANO_DIGITS), " ", currency]);
-        let how = match adjustment.kind.as_str() {
-            "minimum" => join(&["raised from ", &money(sum), " to the minimum of ", &money(amount)]),
-            "cap" => join(&["lowered from ", &money(sum), " to the cap of ", &money(amount)]),
-            _ => join(&["paid from a credit; ", &money(amount), " of it were left"]),
+    fn add_money(&self, text: &mut Text, nanos: i128) {
+        text.signed_decimal(nanos, NANO_DIGITS).add(" ").add(&self.book.currency);
+    }
+
+    /// Adds the line of an adjustment that changes a sum by `change` nano-units, from `sum`.
+    pub(crate) fn add_adjustment(
+        &self,
+        adjustment: &Adjustment,
+        (change, sum, amount): (i128, i128, i128),
+        lines: &mut Vec<ChargeLine>,
+    ) {
+        let line = add(lines, &adjustment.kind, &adjustment.id, "", "nano");
+        line.quantity = change.unsigned_abs().into();
+        line.billed = line.quantity;
+        line.price_id = join(&[&adjustment.id]);
+        line.price = Ratio::new(change.signum(), 1);
+        line.amount = change.into();
+        let mut text = Text::default();
+        text.add(&adjustment.id);
+        let (before, between, after) = match adjustment.kind.as_str() {
+            "minimum" => (": raised from ", " to the minimum of ", ""),
+            "cap" => (": lowered from ", " to the cap of ", ""),
+            _ => ("", ": paid from a credit; ", " of it were left"),
         };
-        ChargeLine {
-            kind: adjustment.kind.clone(),
-            rule: adjustment.id.clone(),
-            meter: String::new(),
-            subject: None,
-            intervals: Vec::new(),
-            starts: Vec::new(),
-            ends: Vec::new(),
-            sessions: Vec::new(),
-            quantity: size.into(),
-            billed: size.into(),
-            unit: "nano".into(),
-            price_id: adjustment.id.clone(),
-            tier: 0,
-            price: Ratio::new(change.signum(), 1),
-            amount: change.into(),
-            remainder: 0.into(),
-            description: clipped(join(&[&adjustment.id, ": ", &how]), DESCRIPTION_BYTES_MAX),
+        if !before.is_empty() {
+            self.add_money(text.add(before), sum);
         }
+        self.add_money(text.add(between), amount);
+        text.add(after);
+        line.description = text.clipped(DESCRIPTION_BYTES_MAX);
     }
 }
 
-fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Usage => "usage",
-        Kind::Reversal | Kind::OnceReversal => "reversal",
-        Kind::Once => "once",
+/// Adds a line without time, that states nothing and costs nothing yet. It stands in a component once.
+#[inline(never)]
+pub(crate) fn add<'l>(
+    lines: &'l mut Vec<ChargeLine>,
+    kind: &str,
+    rule: &str,
+    meter: &str,
+    unit: &str,
+) -> &'l mut ChargeLine {
+    lines.push_mut(ChargeLine {
+        kind: join(&[kind]),
+        rule: join(&[rule]),
+        meter: join(&[meter]),
+        subject: None,
+        intervals: Vec::new(),
+        starts: Vec::new(),
+        ends: Vec::new(),
+        sessions: Vec::new(),
+        quantity: 0.into(),
+        billed: 0.into(),
+        unit: join(&[unit]),
+        price_id: String::new(),
+        tier: 0,
+        price: Ratio::new(0, 1),
+        amount: 0.into(),
+        remainder: 0.into(),
+        description: String::new(),
+    })
+}
+
+/// Gives a line the time that a bill is of, once; sessions only where they are those of one instance.
+fn cover(line: &mut ChargeLine, bill: &mut Bill) {
+    line.intervals = take(&mut bill.intervals);
+    line.starts = take(&mut bill.starts);
+    line.ends = take(&mut bill.ends);
+    if line.subject.is_some() {
+        line.sessions = take(&mut bill.sessions);
     }
+}
+
+fn add_measured(text: &mut Text, price: &Price, quantity: u128) {
+    text.fraction(quantity, price.measure_units.into()).add(" ").add(&price.measure);
 }
 
 fn negated(price: Ratio) -> Result<Ratio, RatingError> {
@@ -184,33 +206,16 @@ fn negated(price: Ratio) -> Result<Ratio, RatingError> {
     Ok(Ratio { numerator: numerator.into(), ..price })
 }
 
-fn number(value: usize) -> String {
-    decimal(value as u128, 0)
-}
-
-/// A line that states a quantity and costs nothing.
-fn unpriced(rule: &Rule<'_>, subject: Option<u32>, bill: Bill) -> ChargeLine {
+/// Adds a line that states a quantity and costs nothing.
+fn add_unpriced(rule: &Rule<'_>, subject: Option<u32>, bill: &mut Bill, lines: &mut Vec<ChargeLine>) {
     let dimension = rule.unit.strip_suffix(TIME).unwrap_or_default().trim_end_matches('-');
-    let measure = if dimension.is_empty() { String::from("s") } else { join(&[dimension, "*s"]) };
-    let why = if rule.prices.is_empty() { "" } else { ", at a time without a price" };
-    let description = join(&[rule.name, ": ", &fraction(bill.billed, SECOND_NS), " ", &measure, why]);
-    ChargeLine {
-        kind: "usage".into(),
-        rule: rule.name.into(),
-        meter: rule.meter.name.into(),
-        subject,
-        intervals: bill.intervals,
-        starts: bill.starts,
-        ends: bill.ends,
-        sessions: if subject.is_some() { bill.sessions } else { Vec::new() },
-        quantity: bill.quantity.into(),
-        billed: bill.billed.into(),
-        unit: rule.unit.into(),
-        price_id: String::new(),
-        tier: 0,
-        price: Ratio::new(0, 1),
-        amount: 0.into(),
-        remainder: 0.into(),
-        description: clipped(description, DESCRIPTION_BYTES_MAX),
-    }
+    let mut text = Text::default();
+    text.add(rule.name).add(": ").fraction(bill.billed, SECOND_NS).add(" ");
+    text.add(dimension).add(if dimension.is_empty() { "s" } else { "*s" });
+    text.add(if rule.prices.is_empty() { "" } else { ", at a time without a price" });
+    let line = add(lines, USAGE, rule.name, rule.meter.name, rule.unit);
+    line.subject = subject;
+    (line.quantity, line.billed) = (bill.quantity.into(), bill.billed.into());
+    line.description = text.clipped(DESCRIPTION_BYTES_MAX);
+    cover(line, bill);
 }

@@ -66,7 +66,7 @@ impl Piece {
         let start = midnight + i128::from(window.from_minute) * MINUTE_NS;
         let end = midnight + i128::from(window.until_minute) * MINUTE_NS + overnight;
         let inside = |at: i128| {
-            let at = at.clamp(self.span.start.into(), self.span.end.into());
+            let at = at.max(self.span.start.into()).min(self.span.end.into());
             Instant::try_from(at).unwrap_or(self.span.end)
         };
         let span = Span { start: inside(start), end: inside(end) };
@@ -75,12 +75,13 @@ impl Piece {
 }
 
 /// Cuts a span in which UTC is `utc_ahead` of the meter at the transitions of a zone.
+#[inline(never)]
 fn zone_pieces(zone: &Zone, span: Span, utc_ahead: i64, pieces: &mut Vec<Piece>) {
     let mut start = span.start;
     for (index, transition) in zone.transitions.iter().enumerate() {
         let next = zone.transitions.get(index + 1).map(|next| i128::from(next.since) - i128::from(utc_ahead));
-        let end = next
-            .map_or(span.end, |next| Instant::try_from(next.clamp(start.into(), span.end.into())).unwrap_or(span.end));
+        let inside = |at: i128| Instant::try_from(at.max(start.into()).min(span.end.into())).unwrap_or(span.end);
+        let end = next.map_or(span.end, inside);
         if start < end {
             let ahead = i128::from(utc_ahead) + i128::from(transition.offset_seconds) * SECOND_NS;
             pieces.push(Piece { span: Span { start, end }, ahead });

@@ -67,7 +67,7 @@ impl Granularity {
         if self.unit_ns == 1 {
             return Some(nanos);
         }
-        u64::try_from(self.rounding.to_multiple(nanos.into(), self.unit_ns.into())?).ok()
+        self.rounding.to_multiple_u64(nanos, self.unit_ns)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::meter::{Granularity, HOUR_NS, MINUTE_NS, SECOND_NS};
 use super::rounding::Rounding;
-use super::text::join;
+use super::text::{join, list};
 use crate::{RatingError, Setting};
 
 /// Options by name. Every one must be known to the policy: a misspelt option would be charged by its default in silence.
@@ -20,8 +20,8 @@ impl<'a> Options<'a> {
         match settings.iter().find(|setting| !known.contains(&setting.name.as_str())) {
             None => Ok(Self(settings)),
             Some(other) => {
-                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                Err(RatingError::InvalidOption(join(&[&other.name, ": unknown; known are: ", &known])))
+                let known = if known.is_empty() { "none" } else { &list(known, ", ") };
+                Err(RatingError::InvalidOption(join(&[&other.name, ": unknown; known are: ", known])))
             }
         }
     }
@@ -44,12 +44,18 @@ impl<'a> Options<'a> {
     /// # Errors
     /// [`RatingError::InvalidOption`] for another word, with those that are known.
     pub fn choice<T: Copy>(&self, name: &str, choices: &[(&str, T)], default: T) -> Result<T, RatingError> {
-        let Some(text) = self.get(name) else { return Ok(default) };
-        let found = choices.iter().find(|(word, _)| *word == text).map(|&(_, choice)| choice);
-        found.ok_or_else(|| {
-            let words: Vec<&str> = choices.iter().map(|&(word, _)| word).collect();
-            invalid(name, text, &words.join(" or "))
-        })
+        let mut words = Vec::new();
+        for (word, _) in choices {
+            words.push(*word);
+        }
+        Ok(self.word(name, &words)?.and_then(|place| choices.get(place)).map_or(default, |&(_, choice)| choice))
+    }
+
+    /// Which of some words was said.
+    fn word(&self, name: &str, words: &[&str]) -> Result<Option<usize>, RatingError> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let place = words.iter().position(|word| *word == text);
+        place.map(Some).ok_or_else(|| invalid(name, text, &list(words, " or ")))
     }
 
     /// Whether something is `billed` or `free`.
@@ -79,9 +85,15 @@ fn duration_ns(text: &str) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
     let &(_, unit_ns) = UNITS.iter().find(|(name, _)| *name == unit)?;
-    number.parse::<u64>().ok()?.checked_mul(unit_ns)
+    let mut value = (digits > 0).then_some(0_u64)?;
+    for digit in number.bytes() {
+        value = value.checked_mul(10)?.checked_add((digit - b'0').into())?;
+    }
+    value.checked_mul(unit_ns)
 }
 
+#[cold]
+#[inline(never)]
 fn invalid(name: &str, text: &str, wanted: &str) -> RatingError {
     RatingError::InvalidOption(join(&[name, ": '", text, "' is not ", wanted]))
 }

@@ -7,6 +7,7 @@ use super::line::Terms;
 use super::meter::Meter;
 use super::rule::Rule;
 use super::stretch::Stretches;
+use super::text::join;
 use crate::{ChargeLine, IntervalColumns, RatingError, Request, Span, Statement};
 
 /// The meters of a policy.
@@ -19,10 +20,10 @@ pub struct Plan {
 
 /// The intervals of one instance in the request.
 #[derive(Debug, Clone, Copy)]
-struct Run {
-    subject: u32,
-    start: usize,
-    end: usize,
+pub(super) struct Run {
+    pub(super) subject: u32,
+    pub(super) start: usize,
+    pub(super) end: usize,
 }
 
 impl Plan {
@@ -38,8 +39,9 @@ impl Plan {
     pub fn rate(&self, request: &Request) -> Result<Statement, RatingError> {
         let runs = runs(request)?;
         let rules = Rule::all(&self.meters, request)?;
-        let carried = Carried::of(request)?;
-        let (terms, left) = (Terms::of(&request.book)?, carried.clone());
+        let terms = Terms::of(&request.book)?;
+        // Read twice: the code of a copy would be as long again.
+        let (carried, left) = (Carried::of(request)?, Carried::of(request)?);
         let mut rating = Rating { request, terms, carried, lines: Vec::new(), left };
         let mut bills: Vec<Bills> = rules.iter().map(|_| Bills::default()).collect();
         for run in runs {
@@ -70,6 +72,7 @@ struct Rating<'a> {
 
 impl Rating<'_> {
     /// Puts the time of one instance on the bills.
+    #[inline(never)]
     fn run(&mut self, rule: &Rule<'_>, run: Run, bills: &mut Bills) -> Result<(), RatingError> {
         let columns = &self.request.intervals;
         let (id, period) = (&self.request.subjects[run.subject as usize].id, self.request.period);
@@ -98,24 +101,24 @@ impl Rating<'_> {
     fn emit(&mut self, rule: &Rule<'_>, subject: Option<u32>, bills: &mut Bills) -> Result<(), RatingError> {
         let id = subject.map_or("", |subject| self.request.subjects[subject as usize].id.as_str());
         let has_adjustments = !self.request.book.adjustments.is_empty();
-        for bill in bills.0.drain(..) {
+        for bill in &mut bills.0 {
             let before = match rule.remembers() {
                 true => self.left.count(rule.name, id, rule.resets, bill.billed)?,
                 false => 0,
             };
-            for line in self.terms.lines(rule, subject, bill, before)? {
-                if has_adjustments {
-                    self.left.add(rule.name, self.request.period.start, line.amount.into())?;
-                }
-                self.lines.push(line);
+            let first = self.lines.len();
+            self.terms.add_lines(rule, subject, bill, before, &mut self.lines)?;
+            for line in self.lines[first..].iter().filter(|_| has_adjustments) {
+                self.left.add(rule.name, self.request.period.start, line.amount.into())?;
             }
         }
+        bills.0.clear();
         Ok(())
     }
 
     fn finish(mut self) -> Result<Statement, RatingError> {
         if self.request.last {
-            self.lines.extend(adjust(self.request, self.terms, &mut self.left)?);
+            adjust(self.request, self.terms, &mut self.left, &mut self.lines)?;
         }
         Ok(Statement { lines: self.lines, carried: self.left.left(self.request) })
     }
@@ -144,8 +147,8 @@ fn cover(
 }
 
 /// Where each instance's intervals lie. What the host vouches for is checked, so that no index can fail later.
-fn runs(request: &Request) -> Result<Vec<Run>, RatingError> {
-    let malformed = || RatingError::Other("the columns of the intervals do not fit together".into());
+#[inline(never)]
+pub(super) fn runs(request: &Request) -> Result<Vec<Run>, RatingError> {
     let columns = &request.intervals;
     let count = columns.subject.len();
     let lengths = [columns.phase.len(), columns.start.len(), columns.end.len(), columns.session.len()];
@@ -169,4 +172,10 @@ fn runs(request: &Request) -> Result<Vec<Run>, RatingError> {
         }
     }
     Ok(runs)
+}
+
+#[cold]
+#[inline(never)]
+pub(super) fn malformed() -> RatingError {
+    RatingError::Other(join(&["the columns of the intervals do not fit together"]))
 }

@@ -1,8 +1,11 @@
 //! Quantities without a price: how long each instance was in each phase, and how much of what it held.
 
-use super::meter::{phase, phase_name};
-use super::text::{bytes, clock_time, decimal, fraction, join};
-use crate::{ChargeLine, IntervalColumns, Phase, Policy, RatingError, Ratio, Request, Statement};
+use super::line::{USAGE, add};
+use super::meter::phase_name;
+use super::plan::{Run, malformed, runs};
+use super::text::{Text, bytes, decimal, join};
+use crate::columns::counted_as;
+use crate::{IntervalColumns, Phase, Policy, RatingError, Request, Statement};
 
 /// What is measured: the meter's name, its unit, and the dimension that time is multiplied with.
 const METERS: [(&str, &str, Option<&str>); 3] =
@@ -11,11 +14,19 @@ const MEMORY: &str = "memory-time";
 const SECOND_NS: u128 = 1_000_000_000;
 const HOUR_S: u128 = 3_600;
 
-/// Charge lines come sorted by this.
-type Key = (u32, &'static str, &'static str);
+/// The phases by their names, as the lines of a meter come.
+const BY_NAME: [Phase; 8] = [
+    Phase::Created,
+    Phase::Initializing,
+    Phase::Paused,
+    Phase::Running,
+    Phase::Shutdown,
+    Phase::Standby,
+    Phase::Stopped,
+    Phase::Unknown,
+];
 
 struct Sum {
-    unit: &'static str,
     intervals: Vec<u32>,
     quantity: u128,
     time_ns: u128,
@@ -41,96 +52,86 @@ impl Held {
 
 /// One line for each subject, meter and counted phase, at no price.
 pub(crate) fn quantities<P: Policy + ?Sized>(request: &Request) -> Result<Statement, RatingError> {
-    let mut sums: Vec<(Key, Sum)> = Vec::new();
-    for (meter, unit, dimension) in METERS {
-        let Some(amounts) = amounts(&request.intervals, dimension) else { continue };
-        for index in 0..request.intervals.subject.len() {
-            let (subject, phase, length) = interval(&request.intervals, index)?;
-            let amount = amounts.map(|values| values.get(index).copied().ok_or_else(malformed)).transpose()?;
-            let held = amount.map_or(Held::Nothing, Held::Always);
-            let sum = entry(&mut sums, (subject, meter, phase_name(P::counts_as(phase))), unit, held);
-            sum.intervals.push(u32::try_from(index).map_err(|_| RatingError::Overflow)?);
-            sum.held = sum.held.and(held);
-            // A request has less than 2^32 intervals, each shorter than 2^64 ns: it fits.
-            sum.time_ns += u128::from(length);
-            let quantity = u128::from(length) * u128::from(amount.unwrap_or(1));
-            sum.quantity = sum.quantity.checked_add(quantity).ok_or(RatingError::Overflow)?;
+    stated(request, &counted_as::<P>())
+}
+
+fn stated(request: &Request, counted: &[u8; 8]) -> Result<Statement, RatingError> {
+    let mut lines = Vec::new();
+    for run in runs(request)? {
+        for &(meter, unit, dimension) in &METERS {
+            let held = request.intervals.dimensions.iter().find(|held| Some(held.name.as_str()) == dimension);
+            if held.is_none() && dimension.is_some() {
+                continue;
+            }
+            let amounts = held.map(|held| held.values.as_slice());
+            for &phase in &BY_NAME {
+                let sum = sum(&request.intervals, run, amounts, counted, phase)?;
+                if !sum.intervals.is_empty() {
+                    let line = add(&mut lines, USAGE, phase_name(phase), meter, unit);
+                    line.subject = Some(run.subject);
+                    line.quantity = sum.quantity.into();
+                    line.billed = line.quantity;
+                    line.description = explain(meter, phase_name(phase), &sum);
+                    line.intervals = sum.intervals;
+                }
+            }
         }
     }
-    Ok(Statement { lines: sums.into_iter().map(line).collect(), carried: request.carried.clone() })
+    Ok(Statement { lines, carried: request.carried.clone() })
 }
 
-/// The sum of that key; the list stays sorted.
-fn entry<'a>(sums: &'a mut Vec<(Key, Sum)>, key: Key, unit: &'static str, held: Held) -> &'a mut Sum {
-    let place = sums.binary_search_by(|(of, _)| of.cmp(&key)).unwrap_or_else(|place| {
-        sums.insert(place, (key, Sum { unit, intervals: Vec::new(), quantity: 0, time_ns: 0, held }));
-        place
-    });
-    &mut sums[place].1
-}
-
-/// `Some(None)` where every interval counts once, `None` where the dimension is not in the request.
-fn amounts<'a>(intervals: &'a IntervalColumns, dimension: Option<&str>) -> Option<Option<&'a [u64]>> {
-    match dimension {
-        None => Some(None),
-        Some(name) => {
-            intervals.dimensions.iter().find(|held| held.name == name).map(|held| Some(held.values.as_slice()))
+/// What an instance has used in a phase; `amounts` is how much each interval held, none where time alone is measured.
+fn sum(
+    columns: &IntervalColumns,
+    run: Run,
+    amounts: Option<&[u64]>,
+    counted: &[u8; 8],
+    phase: Phase,
+) -> Result<Sum, RatingError> {
+    let mut sum = Sum { intervals: Vec::new(), quantity: 0, time_ns: 0, held: Held::Nothing };
+    for index in run.start..run.end {
+        let counts_as = *counted.get(usize::from(columns.phase[index])).ok_or_else(malformed)?;
+        if counts_as != phase as u8 {
+            continue;
         }
+        let amount = amounts.map(|amounts| amounts[index]);
+        let held = amount.map_or(Held::Nothing, Held::Always);
+        sum.held = if sum.intervals.is_empty() { held } else { sum.held.and(held) };
+        sum.intervals.push(u32::try_from(index).map_err(|_| RatingError::Overflow)?);
+        let length = u128::from(columns.end[index].wrapping_sub(columns.start[index]).cast_unsigned());
+        // A request has less than 2^32 intervals, each shorter than 2^64 ns: it fits.
+        sum.time_ns += length;
+        let quantity = length * u128::from(amount.unwrap_or(1));
+        sum.quantity = sum.quantity.checked_add(quantity).ok_or(RatingError::Overflow)?;
     }
+    Ok(sum)
 }
 
-fn interval(intervals: &IntervalColumns, index: usize) -> Result<(u32, Phase, u64), RatingError> {
-    let at = |list: &[i64]| list.get(index).copied().ok_or_else(malformed);
-    let length = crate::tracker::elapsed(at(&intervals.start)?, at(&intervals.end)?).ok_or_else(malformed)?;
-    let subject = intervals.subject.get(index).copied().ok_or_else(malformed)?;
-    let ordinal = intervals.phase.get(index).copied().ok_or_else(malformed)?;
-    Ok((subject, phase(ordinal).ok_or_else(malformed)?, length))
-}
+const UNPRICED: &str = ", not priced (no price book)";
 
 /// What was measured, as a person reads it: what was held for how long, that by the second, and that by the hour.
-#[inline(never)]
 fn explain(meter: &str, phase: &str, sum: &Sum) -> String {
-    const UNPRICED: &str = ", not priced (no price book)";
-    let time = clock_time(sum.time_ns);
-    let memory = meter == MEMORY;
+    let mut text = Text::default();
+    let is_memory = meter == MEMORY;
     let held = match sum.held {
-        Held::Nothing => return join(&[phase, ": ", &time, UNPRICED]),
-        Held::Always(amount) if memory => bytes(amount),
+        Held::Nothing => {
+            text.add(phase).add(": ").clock_time(sum.time_ns).add(UNPRICED);
+            return text.into_string();
+        }
+        Held::Always(amount) if is_memory => bytes(amount),
         Held::Always(amount) => decimal(amount.into(), 0),
-        Held::Changing => String::from("changing"),
+        Held::Changing => join(&["changing"]),
     };
-    let (what, second, hour) =
-        if memory { ("memory", " GiB*s, / 3,600 = ", " GiB*h") } else { ("vcpus", " vcpu*s, / 3,600 = ", " vcpu*h") };
-    let per_second = if memory { SECOND_NS << 30 } else { SECOND_NS };
-    let (seconds, hours) = (fraction(sum.quantity, per_second), fraction(sum.quantity, per_second * HOUR_S));
-    join(&[what, " while ", phase, ": ", &held, " for ", &time, " = ", &seconds, second, &hours, hour, UNPRICED])
-}
-
-fn line(((subject, meter, rule), sum): (Key, Sum)) -> ChargeLine {
-    let description = explain(meter, rule, &sum);
-    ChargeLine {
-        kind: "usage".into(),
-        rule: rule.into(),
-        meter: meter.into(),
-        subject: Some(subject),
-        intervals: sum.intervals,
-        starts: Vec::new(),
-        ends: Vec::new(),
-        sessions: Vec::new(),
-        quantity: sum.quantity.into(),
-        billed: sum.quantity.into(),
-        unit: sum.unit.into(),
-        price_id: String::new(),
-        tier: 0,
-        price: Ratio::new(0, 1),
-        amount: 0.into(),
-        remainder: 0.into(),
-        description,
-    }
-}
-
-fn malformed() -> RatingError {
-    RatingError::Other("the columns of the intervals do not fit together".into())
+    let (what, second, hour) = if is_memory {
+        ("memory", " GiB*s, / 3,600 = ", " GiB*h")
+    } else {
+        ("vcpus", " vcpu*s, / 3,600 = ", " vcpu*h")
+    };
+    let per_second = if is_memory { SECOND_NS << 30 } else { SECOND_NS };
+    text.add(what).add(" while ").add(phase).add(": ").add(&held).add(" for ").clock_time(sum.time_ns).add(" = ");
+    text.fraction(sum.quantity, per_second).add(second).fraction(sum.quantity, per_second * HOUR_S).add(hour);
+    text.add(UNPRICED);
+    text.into_string()
 }
 
 #[cfg(test)]
@@ -165,7 +166,7 @@ mod tests {
             ("time", 1, Held::Nothing, hour + 1_500_000_000, "running: 1 h 1.5 s, not priced (no price book)"),
         ];
         for (meter, amount, held, time_ns, expected) in rows {
-            let sum = Sum { unit: "", intervals: Vec::new(), quantity: amount * time_ns, time_ns, held };
+            let sum = Sum { intervals: Vec::new(), quantity: amount * time_ns, time_ns, held };
             assert_eq!(explain(meter, "running", &sum), expected);
         }
     }

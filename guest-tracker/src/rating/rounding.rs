@@ -31,22 +31,37 @@ impl Rounding {
 
     /// The one of that name.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|rounding| rounding.as_str() == name)
+        Self::ALL.iter().copied().find(|rounding| rounding.as_str() == name)
     }
 
     /// `dividend / divisor` as a whole number. `None` for a divisor of 0, and past 128 bits.
+    #[inline(never)]
     pub fn divide(self, dividend: u128, divisor: u128) -> Option<u128> {
         let quotient = dividend.checked_div(divisor)?;
         let rest = dividend % divisor;
         // The rest is compared with what is missing to the next whole: doubling it could overflow.
-        let missing = divisor - rest;
-        let up = match self {
-            Rounding::Down => false,
-            Rounding::Up => rest > 0,
-            Rounding::HalfUp => rest >= missing,
-            Rounding::HalfEven => rest > missing || (rest == missing && quotient % 2 == 1),
-        };
+        let up = self.goes_up(rest, divisor - rest, quotient % 2 == 1);
         quotient.checked_add(u128::from(up))
+    }
+
+    /// Whether a rest goes up to the next whole, to which so much is missing.
+    #[inline]
+    fn goes_up<T: Ord + Default>(self, rest: T, missing: T, is_odd: bool) -> bool {
+        match self {
+            Rounding::Down => false,
+            Rounding::Up => rest > T::default(),
+            Rounding::HalfUp => rest >= missing,
+            Rounding::HalfEven => rest > missing || (rest == missing && is_odd),
+        }
+    }
+
+    /// [`Rounding::to_multiple`] in 64 bits, for every stretch of time is brought to its grain.
+    #[inline]
+    pub(crate) fn to_multiple_u64(self, value: u64, step: u64) -> Option<u64> {
+        let quotient = value.checked_div(step)?;
+        let rest = value % step;
+        let up = self.goes_up(rest, step - rest, quotient % 2 == 1);
+        (value - rest).checked_add(if up { step } else { 0 })
     }
 
     /// `value` as a multiple of `step`. `None` for a step of 0, and past 128 bits.
@@ -101,6 +116,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_multiple_is_the_same_in_64_bits(value: u64, step: u64, small in 0..5_u64) {
+            for (rounding, step) in Rounding::ALL.into_iter().flat_map(|rounding| [(rounding, step), (rounding, small)]) {
+                let wide = rounding.to_multiple(value.into(), step.into());
+                let wide = wide.and_then(|multiple| u64::try_from(multiple).ok());
+                prop_assert_eq!(rounding.to_multiple_u64(value, step), wide);
+            }
+        }
+
         #[test]
         fn no_mode_is_off_by_a_whole_and_the_near_ones_by_more_than_a_half(dividend: u64, divisor in 1..=u64::MAX) {
             let (dividend, divisor) = (u128::from(dividend), u128::from(divisor));

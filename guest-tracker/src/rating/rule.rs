@@ -2,7 +2,7 @@
 
 use super::meter::Meter;
 use super::schedule::Schedule;
-use super::text::join;
+use super::text::{join, list};
 use super::tiers::Model;
 use crate::{Instant, Price, RatingError, Request};
 
@@ -104,13 +104,15 @@ fn by_rule(prices: &[Price]) -> Vec<Vec<&Price>> {
     rules
 }
 
+#[cold]
 fn other(rule: &str, what: &str) -> RatingError {
     RatingError::Other(join(&["the rule ", rule, ": ", what]))
 }
 
+#[cold]
 fn no_meter(price: &Price, meters: &[Meter]) -> RatingError {
     let known: Vec<&str> = meters.iter().map(|meter| meter.name).collect();
-    let known = known.join(", ");
+    let known = list(&known, ", ");
     let what = join(&["meter ", &price.meter, " of price ", &price.id, "; this policy has: ", &known]);
     RatingError::MissingPrice(what)
 }

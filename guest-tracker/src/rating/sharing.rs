@@ -2,9 +2,6 @@
 
 use crate::words::times;
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 /// Splits `total` in proportion to `weights`, in multiples of `coin`, by largest remainder: each gets its share rounded down, and the coins that
 /// are left go one each to those that lost most by that. Of equal losses the first in the list is served first.
 ///
@@ -20,18 +17,21 @@ pub fn shares(total: i128, weights: &[u128], coin: u128) -> Option<Vec<i128>> {
         sum = sum.checked_add(weight)?;
     }
     let mut whole = Vec::with_capacity(weights.len());
-    let mut losses = BinaryHeap::with_capacity(weights.len());
+    let mut losses = Vec::with_capacity(weights.len());
     let mut left = coins;
-    for (index, &weight) in weights.iter().enumerate() {
+    for &weight in weights {
         let exact = times(coins, weight)?;
         let share = exact.checked_div(sum)?;
         left = left.checked_sub(share)?;
         whole.push(share);
-        losses.push((exact % sum, Reverse(index)));
+        losses.push(exact - times(share, sum)?);
     }
+    // Fewer coins are left than weights have lost a part of one.
     for _ in 0..left {
-        let (_, Reverse(index)) = losses.pop()?;
+        let largest = losses.iter().max()?;
+        let index = losses.iter().position(|loss| loss == largest)?;
         whole[index] = whole[index].checked_add(1)?;
+        losses[index] = 0;
     }
     let first = weights.iter().position(|&weight| weight > 0)?;
     let mut split = Vec::with_capacity(whole.len());

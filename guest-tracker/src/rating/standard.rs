@@ -26,9 +26,9 @@ pub fn rate<P: Policy + ?Sized>(request: &Request) -> Result<Statement, RatingEr
     let resident = [Phase::Initializing, Phase::Running, Phase::Paused, Phase::Shutdown];
     let mut meters =
         vec![active, Meter::new("resident", counted::<P>(&resident)), Meter::new("allocated", Phases::ALL)];
-    meters.extend(
-        (0..8).filter_map(phase).map(|phase| Meter::new(phase_name(phase), counted::<P>(std::slice::from_ref(&phase)))),
-    );
+    for phase in (0..8).filter_map(phase) {
+        meters.push(Meter::new(phase_name(phase), counted::<P>(&[phase])));
+    }
     Plan::new(meters).rate(request)
 }
 

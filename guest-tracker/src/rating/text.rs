@@ -12,99 +12,142 @@ pub(crate) fn join(parts: &[&str]) -> String {
     text
 }
 
+/// The words with something between them.
+pub(crate) fn list(words: &[&str], between: &str) -> String {
+    let mut text = Text::default();
+    for (index, word) in words.iter().enumerate() {
+        text.add(if index == 0 { "" } else { between }).add(word);
+    }
+    text.into_string()
+}
+
 /// `value / 10^digits`, with commas between thousands and without zeros at the end: `1,234.5`.
 pub fn decimal(value: u128, digits: u32) -> String {
-    let mut fraction = Vec::new();
-    let mut whole = value;
-    for _ in 0..digits {
-        fraction.push(digit(whole));
-        whole /= 10;
-    }
-    let mut text = thousands(whole);
-    let significant = fraction.iter().position(|&digit| digit != '0');
-    if let Some(first) = significant {
-        text.push('.');
-        text.extend(fraction[first..].iter().rev());
-    }
-    text
+    let mut text = Text::default();
+    text.decimal(value, digits);
+    text.into_string()
 }
 
 /// The same with a sign.
 pub fn signed_decimal(value: i128, digits: u32) -> String {
-    let text = decimal(value.unsigned_abs(), digits);
-    if value < 0 { join(&["-", &text]) } else { text }
+    let mut text = Text::default();
+    text.signed_decimal(value, digits);
+    text.into_string()
 }
 
 /// `numerator / denominator` to at most nine decimals; what is cut off shows as `...`. A denominator of 0 reads as 1.
 pub fn fraction(numerator: u128, denominator: u128) -> String {
-    const DIGITS: u32 = 9;
-    let denominator = denominator.max(1);
-    let (whole, rest) = (numerator / denominator, numerator % denominator);
-    let scale = 10_u128.pow(DIGITS);
-    let Some(scaled) = times(rest, scale) else { return join(&[&thousands(whole), "..."]) };
-    let text = match times(whole, scale).and_then(|whole| whole.checked_add(scaled / denominator)) {
-        Some(value) => decimal(value, DIGITS),
-        None => thousands(whole),
-    };
-    if scaled % denominator == 0 { text } else { join(&[&text, "..."]) }
+    let mut text = Text::default();
+    text.fraction(numerator, denominator);
+    text.into_string()
 }
 
-/// A length of time in nanoseconds, such as `3 h 2 min 0.5 s`.
-#[inline(never)]
-pub(crate) fn clock_time(ns: u128) -> String {
-    const UNITS: [(u128, u32, &str); 3] = [(3_600_000_000_000, 0, " h"), (60_000_000_000, 0, " min"), (1, 9, " s")];
-    let (mut text, mut rest) = (String::new(), ns);
-    for (size, digits, unit) in UNITS {
-        let count = rest / size;
-        rest %= size;
-        if count > 0 || (text.is_empty() && size == 1) {
-            let space = if text.is_empty() { "" } else { " " };
-            text = join(&[&text, space, &decimal(count, digits), unit]);
-        }
+/// A text under way, part by part.
+#[derive(Debug, Default)]
+pub(crate) struct Text(String);
+
+// Each stands in a component once, for the same reason as `join`.
+impl Text {
+    #[inline(never)]
+    pub(crate) fn add(&mut self, part: &str) -> &mut Self {
+        self.0.push_str(part);
+        self
     }
-    text
+
+    /// Adds what [`decimal`] writes.
+    pub(crate) fn decimal(&mut self, mut value: u128, digits: u32) -> &mut Self {
+        let mut reversed = Vec::new();
+        let mut place = 0;
+        while value > 0 || place <= digits {
+            if place >= digits && (place - digits).is_multiple_of(3) && !reversed.is_empty() {
+                reversed.push(if place == digits { b'.' } else { b',' });
+            }
+            let rest = value / 10;
+            let digit = b'0' + (value - rest * 10) as u8;
+            if place >= digits || digit > b'0' || !reversed.is_empty() {
+                reversed.push(digit);
+            }
+            (value, place) = (rest, place + 1);
+        }
+        for &byte in reversed.iter().rev() {
+            self.0.push(char::from(byte));
+        }
+        self
+    }
+
+    /// Adds a whole number.
+    pub(crate) fn number(&mut self, value: usize) -> &mut Self {
+        self.decimal(value as u128, 0)
+    }
+
+    /// Adds what [`signed_decimal`] writes.
+    #[inline(never)]
+    pub(crate) fn signed_decimal(&mut self, value: i128, digits: u32) -> &mut Self {
+        if value < 0 {
+            self.add("-");
+        }
+        self.decimal(value.unsigned_abs(), digits)
+    }
+
+    /// Adds what [`fraction`] writes.
+    pub(crate) fn fraction(&mut self, numerator: u128, denominator: u128) -> &mut Self {
+        const DIGITS: u32 = 9;
+        const SCALE: u128 = 10_u128.pow(DIGITS);
+        let denominator = denominator.max(1);
+        let whole = numerator / denominator;
+        let rest = numerator - whole * denominator;
+        let scaled = times(rest, SCALE);
+        let decimals = scaled.map_or(0, |scaled| scaled / denominator);
+        match times(whole, SCALE).and_then(|whole| whole.checked_add(decimals)) {
+            Some(value) => self.decimal(value, DIGITS),
+            None => self.decimal(whole, 0),
+        };
+        if scaled.is_some_and(|scaled| scaled == decimals * denominator) { self } else { self.add("...") }
+    }
+
+    /// Adds a length of time in nanoseconds, such as `3 h 2 min 0.5 s`.
+    pub(crate) fn clock_time(&mut self, ns: u128) -> &mut Self {
+        const UNITS: [(u128, u32, &str); 3] = [(3_600_000_000_000, 0, " h"), (60_000_000_000, 0, " min"), (1, 9, " s")];
+        let (mut rest, mut space) = (ns, "");
+        for &(size, digits, unit) in &UNITS {
+            let count = rest / size;
+            rest -= count * size;
+            if count > 0 || (space.is_empty() && size == 1) {
+                self.add(space).decimal(count, digits).add(unit);
+                space = " ";
+            }
+        }
+        self
+    }
+
+    pub(crate) fn into_string(self) -> String {
+        self.0
+    }
+
+    /// The beginning of it that fits so many bytes.
+    pub(crate) fn clipped(self, bytes: usize) -> String {
+        let mut text = self.0;
+        text.truncate(text.floor_char_boundary(bytes));
+        text
+    }
 }
 
 /// A number of bytes in the largest unit that is not larger, such as `1.5 GiB`.
-#[inline(never)]
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = [" B", " KiB", " MiB", " GiB"];
     let place = count.max(1).ilog2().min(39) / 10;
     join(&[&fraction(count.into(), 1 << (10 * place)), UNITS[place as usize]])
 }
 
-fn thousands(mut value: u128) -> String {
-    let mut reversed = Vec::new();
-    loop {
-        if reversed.len() % 4 == 3 {
-            reversed.push(',');
-        }
-        reversed.push(digit(value));
-        value /= 10;
-        if value == 0 {
-            return reversed.iter().rev().collect();
-        }
-    }
-}
-
-/// The last digit.
-fn digit(value: u128) -> char {
-    char::from(b'0' + (value % 10) as u8)
-}
-
-/// The beginning of a text that fits so many bytes.
-pub(super) fn clipped(mut text: String, bytes: usize) -> String {
-    let mut end = bytes.min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn clock_time(ns: u128) -> String {
+        let mut text = Text::default();
+        text.clock_time(ns);
+        text.into_string()
+    }
 
     #[test]
     fn numbers_read_as_people_write_them() {
@@ -144,8 +187,8 @@ mod tests {
 
     #[test]
     fn a_text_is_cut_between_characters() {
-        assert_eq!(clipped("a€b".into(), 2), "a");
-        assert_eq!(clipped("a€b".into(), 4), "a€");
-        assert_eq!(clipped("ab".into(), 9), "ab");
+        for (text, bytes, expected) in [("a€b", 2, "a"), ("a€b", 4, "a€"), ("ab", 9, "ab")] {
+            assert_eq!(Text(text.into()).clipped(bytes), expected);
+        }
     }
 }

@@ -54,6 +54,12 @@ pub enum Kind {
     OnceReversal,
 }
 
+impl Kind {
+    pub(crate) fn is_fee(self) -> bool {
+        matches!(self, Self::Once | Self::OnceReversal)
+    }
+}
+
 /// The bands of `billed`, given that `before` was charged under the same rule already.
 ///
 /// # Errors
@@ -65,85 +71,105 @@ pub fn bands(price: &Price, before: u128, billed: u128) -> Result<Vec<Band>, Rat
         return Err(wrong(price, "no tier"));
     }
     let after = before.checked_add(billed).ok_or(RatingError::Overflow)?;
+    let mut bands = Bands { price, list: Vec::new() };
     match model {
-        Model::Flat => Ok(flat(price, before, billed)),
-        Model::Package => package(price, before, after),
-        Model::Graduated => graduated(price, before, after),
-        Model::Volume => volume(price, before, after),
+        Model::Flat => bands.flat(before, billed),
+        Model::Package => bands.package(before, after)?,
+        Model::Graduated => bands.graduated(before, after)?,
+        Model::Volume => bands.volume(before, after)?,
     }
+    Ok(bands.list)
 }
 
+#[cold]
+#[inline(never)]
 fn wrong(price: &Price, what: &str) -> RatingError {
     RatingError::Other(join(&["the price ", &price.id, " has ", what]))
 }
 
-/// Where the tier ends, and whether there is a fee for reaching it.
+/// Where the tier ends.
 fn end(price: &Price, tier: usize) -> Option<u128> {
     price.tiers.get(tier).and_then(|tier| tier.up_to).map(u128::from)
 }
 
-fn has_fee(price: &Price, tier: usize) -> bool {
-    price.tiers.get(tier).is_some_and(|tier| i128::from(tier.once) != 0)
+/// The bands of a price, as they are found.
+struct Bands<'a> {
+    price: &'a Price,
+    list: Vec<Band>,
 }
 
-fn fee(price: &Price, tier: usize, kind: Kind) -> Option<Band> {
-    has_fee(price, tier).then_some(Band { tier, billed: 1, kind })
-}
+impl Bands<'_> {
+    #[inline(never)]
+    fn push(&mut self, tier: usize, billed: u128, kind: Kind) {
+        self.list.push(Band { tier, billed, kind });
+    }
 
-fn flat(price: &Price, before: u128, billed: u128) -> Vec<Band> {
-    let usage = Band { tier: 0, billed, kind: Kind::Usage };
-    let fee = fee(price, 0, Kind::Once).filter(|_| before == 0 && billed > 0);
-    std::iter::once(usage).chain(fee).collect()
-}
-
-/// Packages that were begun before are paid.
-fn package(price: &Price, before: u128, after: u128) -> Result<Vec<Band>, RatingError> {
-    let size = end(price, 0).filter(|&size| size > 0).ok_or_else(|| wrong(price, "no size of a package"))?;
-    let whole = |quantity| Rounding::Up.to_multiple(quantity, size).ok_or(RatingError::Overflow);
-    Ok(flat(price, before, whole(after)? - whole(before)?))
-}
-
-fn graduated(price: &Price, before: u128, after: u128) -> Result<Vec<Band>, RatingError> {
-    let mut bands = Vec::new();
-    let mut start = 0;
-    for tier in 0..price.tiers.len() {
-        let end = end(price, tier).unwrap_or(u128::MAX);
-        if end < start {
-            return Err(wrong(price, "tiers out of order"));
+    /// Adds the fee of a tier that has one.
+    #[inline(never)]
+    fn fee(&mut self, tier: usize, kind: Kind) {
+        if self.price.tiers.get(tier).is_some_and(|tier| i128::from(tier.once) != 0) {
+            self.push(tier, 1, kind);
         }
-        let (from, to) = (before.max(start), after.min(end));
-        if from < to {
-            bands.push(Band { tier, billed: to - from, kind: Kind::Usage });
-            bands.extend(fee(price, tier, Kind::Once).filter(|_| before <= start));
-        }
-        start = end;
     }
-    if after > start {
-        return Err(wrong(price, "no tier for more"));
-    }
-    if bands.is_empty() {
-        bands.push(Band { tier: tier_of(price, before)?, billed: 0, kind: Kind::Usage });
-    }
-    Ok(bands)
-}
 
-fn volume(price: &Price, before: u128, after: u128) -> Result<Vec<Band>, RatingError> {
-    let (old, new) = (tier_of(price, before)?, tier_of(price, after)?);
-    let same = Band { tier: new, billed: after - before, kind: Kind::Usage };
-    if before == 0 {
-        return Ok(std::iter::once(same).chain(fee(price, new, Kind::Once).filter(|_| after > 0)).collect());
+    fn flat(&mut self, before: u128, billed: u128) {
+        self.push(0, billed, Kind::Usage);
+        if before == 0 && billed > 0 {
+            self.fee(0, Kind::Once);
+        }
     }
-    if old == new {
-        return Ok(vec![same]);
+
+    /// Packages that were begun before are paid.
+    fn package(&mut self, before: u128, after: u128) -> Result<(), RatingError> {
+        let size = end(self.price, 0).filter(|&size| size > 0);
+        let size = size.ok_or_else(|| wrong(self.price, "no size of a package"))?;
+        let whole = |quantity| Rounding::Up.to_multiple(quantity, size).ok_or(RatingError::Overflow);
+        self.flat(before, whole(after)? - whole(before)?);
+        Ok(())
     }
-    let mut bands = vec![Band { tier: old, billed: before, kind: Kind::Reversal }];
-    bands.extend(fee(price, old, Kind::OnceReversal));
-    bands.push(Band { tier: new, billed: after, kind: Kind::Usage });
-    bands.extend(fee(price, new, Kind::Once));
-    Ok(bands)
+
+    fn graduated(&mut self, before: u128, after: u128) -> Result<(), RatingError> {
+        let mut start = 0;
+        for tier in 0..self.price.tiers.len() {
+            let end = end(self.price, tier).unwrap_or(u128::MAX);
+            if end < start {
+                return Err(wrong(self.price, "tiers out of order"));
+            }
+            let (from, to) = (before.max(start), after.min(end));
+            if from < to {
+                self.push(tier, to - from, Kind::Usage);
+                if before <= start {
+                    self.fee(tier, Kind::Once);
+                }
+            }
+            start = end;
+        }
+        if after > start {
+            return Err(wrong(self.price, "no tier for more"));
+        }
+        if self.list.is_empty() {
+            self.push(tier_of(self.price, before)?, 0, Kind::Usage);
+        }
+        Ok(())
+    }
+
+    fn volume(&mut self, before: u128, after: u128) -> Result<(), RatingError> {
+        let (old, new) = (tier_of(self.price, before)?, tier_of(self.price, after)?);
+        let moves = before > 0 && old != new;
+        if moves {
+            self.push(old, before, Kind::Reversal);
+            self.fee(old, Kind::OnceReversal);
+        }
+        self.push(new, if moves { after } else { after - before }, Kind::Usage);
+        if moves || (before == 0 && after > 0) {
+            self.fee(new, Kind::Once);
+        }
+        Ok(())
+    }
 }
 
 /// The tier in which a quantity lies.
+#[inline(never)]
 fn tier_of(price: &Price, quantity: u128) -> Result<usize, RatingError> {
     let found = (0..price.tiers.len()).find(|&tier| end(price, tier).is_none_or(|end| quantity <= end));
     found.ok_or_else(|| wrong(price, "no tier for more"))

@@ -7,6 +7,7 @@ mod admission;
 mod conformance;
 mod faults;
 mod parity;
+mod size;
 mod swap;
 mod vectors;
 
