@@ -1,7 +1,7 @@
-//! The control protocol: one JSON object a line.
+//! The control protocol: JSON objects, those that come one a line.
 //!
-//! QEMU reads a request byte by byte, and takes ten microseconds and more for each: what is not needed is not sent. So a request has no id. Answers come
-//! in the order of the requests, one is under way at a time, and a connection on which one was given up is not used again.
+//! QEMU reads a request byte by byte, and takes ten microseconds and more for each: what is not needed is not sent. So a request has no id and no end of a line: an object
+//! ends with its brace. Answers come in the order of the requests, one is under way at a time, and a connection on which one was given up is not used again.
 
 use std::io;
 use std::path::Path;
@@ -67,9 +67,7 @@ impl Qmp {
         if let Some(arguments) = arguments {
             request["arguments"] = arguments;
         }
-        let mut bytes = request.to_string().into_bytes();
-        bytes.push(b'\n');
-        self.stream.write_all(&bytes).await.map_err(gone)?;
+        self.stream.write_all(request.to_string().as_bytes()).await.map_err(gone)?;
         loop {
             let line = self.read_line().await.map_err(gone)?;
             let answer: Answer = serde_json::from_value(Value::Object(line)).map_err(|error| {
