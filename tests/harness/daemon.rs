@@ -125,6 +125,19 @@ impl Daemon {
         self.api = None;
     }
 
+    /// Stops the daemon, has its journal verified, and proves that what it had told of is still there. It is up again afterwards.
+    pub fn prove_journal(&mut self) {
+        let head = self.api().get("/journal/head").done();
+        self.stop();
+        let verified = self.command(&["journal", "verify"]).output().expect("run");
+        assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+        self.start_again();
+        // Facts of the host's own may have followed.
+        let before = head["seq"].as_u64().expect("a number") - 1;
+        let told = self.api().get(&format!("/journal?after={before}&limit=1")).done();
+        assert_eq!(told["facts"][0]["hash"], head["hash"], "{told}");
+    }
+
     /// Asks the daemon to end, and waits for it.
     ///
     /// # Panics
