@@ -65,6 +65,7 @@ impl Piece {
         let midnight = day * DAY_NS - self.ahead;
         let start = midnight + i128::from(window.from_minute) * MINUTE_NS;
         let end = midnight + i128::from(window.until_minute) * MINUTE_NS + overnight;
+        // Not `clamp`, here and below: the words of its panic would be two kilobytes of a component.
         let inside = |at: i128| {
             let at = at.max(self.span.start.into()).min(self.span.end.into());
             Instant::try_from(at).unwrap_or(self.span.end)

@@ -85,11 +85,7 @@ fn duration_ns(text: &str) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
     let &(_, unit_ns) = UNITS.iter().find(|(name, _)| *name == unit)?;
-    let mut value = (digits > 0).then_some(0_u64)?;
-    for digit in number.bytes() {
-        value = value.checked_mul(10)?.checked_add((digit - b'0').into())?;
-    }
-    value.checked_mul(unit_ns)
+    number.parse::<u64>().ok()?.checked_mul(unit_ns)
 }
 
 #[cold]

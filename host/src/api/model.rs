@@ -1145,7 +1145,18 @@ pub struct Health {
 
 #[cfg(test)]
 mod tests {
+    use chrono::SecondsFormat;
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn an_instant_is_written_as_the_calendar_writes_it(nanos: i64) {
+            let written = DateTime::from_timestamp_nanos(nanos).to_rfc3339_opts(SecondsFormat::Nanos, true);
+            prop_assert_eq!(Timestamp(nanos).to_string(), written);
+        }
+    }
 
     #[test]
     fn instants_have_nine_decimals_and_are_read_back_exactly() {

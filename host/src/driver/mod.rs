@@ -23,13 +23,11 @@ mod slot;
 mod snapshot;
 mod task;
 
-use std::num::NonZero;
-use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
-use std::thread;
 use std::time::Duration;
 
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use amend::Amendment;
@@ -98,7 +96,8 @@ impl Fleet {
         let default = parts.hypervisors.first().map(|hypervisor| hypervisor.name());
         let default_hypervisor =
             default.ok_or_else(|| FleetError::NoSuchHypervisor { name: "default".into(), known: "none".into() })?;
-        let directory = Directory::of(all_opened(stored)?);
+        let slots: Result<Vec<_>, _> = stored.into_par_iter().map(opened).collect();
+        let directory = Directory::of(slots?);
         let (compressor, jobs) = mpsc::unbounded_channel();
         let fleet = Fleet(Arc::new(Host {
             journal: parts.journal,
@@ -369,24 +368,6 @@ impl Fleet {
     pub fn folder(&self, id: &InstanceId) -> PathBuf {
         self.0.folder(id)
     }
-}
-
-/// The slots of stored instances, in the same order. All processors read.
-fn all_opened(mut stored: Vec<StoredInstance>) -> Result<Vec<Arc<Slot>>, FleetError> {
-    let processors = thread::available_parallelism().map_or(1, NonZero::get);
-    let share = stored.len().div_ceil(processors);
-    thread::scope(|scope| {
-        let mut readers = Vec::new();
-        while !stored.is_empty() {
-            let part = stored.split_off(stored.len().saturating_sub(share));
-            readers.push(scope.spawn(|| part.into_iter().map(opened).collect::<Result<Vec<_>, _>>()));
-        }
-        let mut slots = Vec::new();
-        for reader in readers.into_iter().rev() {
-            slots.extend(reader.join().unwrap_or_else(|panic| resume_unwind(panic))?);
-        }
-        Ok(slots)
-    })
 }
 
 /// The slot of a stored instance.

@@ -1,6 +1,6 @@
 //! The one writer: a thread that makes whatever has queued up durable with one transaction.
 //!
-//! Order within a batch: give each fact its place, let the accountant count, link and insert, commit, answer. Nothing outside this thread
+//! Order within a batch: give each fact its place, let the accountant count, link and insert, commit, sync, answer. Nothing outside this thread
 //! changes the file, and a batch that fails leaves nothing behind, on disk or here.
 
 use std::collections::HashMap;

@@ -25,7 +25,11 @@ use crate::limits::instance::{CONTROL_MS_MAX, SNAPSHOT_MS_MAX};
 /// Far above any disk, so that QEMU does not hold a migration back. Its default is 128 MiB a second.
 const BANDWIDTH_BYTES_PER_S: u64 = 1 << 40;
 
-/// Questions how far QEMU is that follow on each other: there is little left to do when the first is asked, and each takes some tenths of a millisecond.
+/// What QEMU is told to do by its command line, when it is to load a snapshot.
+const INCOMING: &str = "-incoming";
+
+/// Questions how far QEMU is that follow on each other: there is little left to do when the first is asked, and each takes some tenths
+/// of a millisecond.
 const ASK_AT_ONCE: u32 = 10;
 
 /// Between two later ones, in milliseconds.
@@ -264,7 +268,7 @@ impl Machine {
             let _ = std::fs::remove_file(&socket);
             Ok(())
         };
-        within(SNAPSHOT_MS_MAX, "migrate-incoming", load).await
+        within(SNAPSHOT_MS_MAX, INCOMING, load).await
     }
 
     /// Waits until QEMU has taken the stream. If it can't, it exits.
@@ -276,7 +280,7 @@ impl Machine {
                 VmState::Loading => ask_again(&mut asked).await,
                 state @ (VmState::Running | VmState::Ended) => {
                     let reason = format!("it is {state:?} after the load");
-                    return Err(HypervisorError::Refused { call: "migrate-incoming", reason });
+                    return Err(HypervisorError::Refused { call: INCOMING, reason });
                 }
             }
         }

@@ -1,7 +1,8 @@
 //! The control protocol: JSON objects, those that come one a line.
 //!
-//! QEMU reads a request byte by byte, and takes ten microseconds and more for each: what is not needed is not sent. So a request has no id and no end of a line: an object
-//! ends with its brace. Answers come in the order of the requests, one is under way at a time, and a connection on which one was given up is not used again.
+//! QEMU reads a request byte by byte, and takes ten microseconds and more for each: what is not needed is not sent. So a request has no
+//! id and no end of a line: an object ends with its brace. Answers come in the order of the requests, one is under way at a time, and a
+//! connection on which one was given up is not used again.
 
 use std::io;
 use std::path::Path;
