@@ -512,6 +512,10 @@ fn ask(answer: Result<Stamp, HypervisorError>) -> bool {
 
 /// Removes a folder and all in it, if it is there.
 pub(super) async fn discard(folder: &Path) -> Result<(), FleetError> {
+    // A look costs less than the way to a thread that may block.
+    if matches!(folder.try_exists(), Ok(false)) {
+        return Ok(());
+    }
     match tokio::fs::remove_dir_all(folder).await {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(FleetError::Bug(format!("can't remove {}: {error}", folder.display())))

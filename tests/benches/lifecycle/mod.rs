@@ -1,22 +1,25 @@
 //! What Tallyman adds to the hypervisor's own calls, over HTTP, with every intent and fact durable. Real machines on both sides.
 
 mod bare;
+mod client;
 
 use std::fs::File;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Instant as Timer;
 
 use serde_json::{Value, json};
 use tallyman::runtime::{Daemon, Options};
 use tallyman_tests::{guest, machine};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 
 use self::bare::{Bare, From};
+use self::client::Client;
 use crate::measure::{Line, Report, median, nanos};
 
 const TOKEN: &str = "bench";
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 40;
 /// Machines that are created, and how many at a time.
 const MACHINES: usize = 200;
 const AT_ONCE: usize = 8;
@@ -24,15 +27,15 @@ const FORKS: usize = 25;
 /// Guests that are nearly idle, so that what is measured is not what they say.
 const CMDLINE: &str = "beat=1000";
 
-/// A daemon in this process, and a client.
+/// A daemon in this process, and a client for what is not measured by the microsecond.
 struct Served {
-    url: String,
+    address: SocketAddr,
     http: reqwest::Client,
 }
 
 impl Served {
     async fn ask(&self, method: reqwest::Method, path: &str, body: Value) -> Value {
-        let asked = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(TOKEN).json(&body);
+        let asked = self.http.request(method, format!("http://{}{path}", self.address)).bearer_auth(TOKEN).json(&body);
         let answer = asked.send().await.unwrap();
         let (status, text) = (answer.status(), answer.text().await.unwrap());
         assert!(status.is_success(), "{path}: {status} {text}");
@@ -47,10 +50,6 @@ impl Served {
         self.post("/instances", json!({"name": name, "image": "tiny", "cmdline": CMDLINE})).await;
     }
 
-    async fn command(&self, name: &str, command: &str) {
-        self.post(&format!("/instances/{name}/{command}"), json!({})).await;
-    }
-
     async fn delete(&self, name: &str) {
         self.ask(reqwest::Method::DELETE, &format!("/instances/{name}?grace_ms=0"), json!({})).await;
     }
@@ -63,9 +62,11 @@ async fn timed<T>(work: impl Future<Output = T>) -> (f64, T) {
     (begin.elapsed().as_nanos() as f64, done)
 }
 
-/// Nanoseconds of blocking `work`, off the threads that serve.
-async fn timed_bare<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> (f64, T) {
-    timed(async { tokio::task::spawn_blocking(work).await.unwrap() }).await
+/// Nanoseconds of blocking `work`.
+fn timed_blocking<T>(work: impl FnOnce() -> T) -> (f64, T) {
+    let begin = Timer::now();
+    let done = work();
+    (begin.elapsed().as_nanos() as f64, done)
 }
 
 /// One operation: ours and the peer's times, round by round.
@@ -110,53 +111,39 @@ fn bare_commit(file: &mut File) -> f64 {
     begin.elapsed().as_nanos() as f64
 }
 
-/// The operations round by round, and the median of a commit in the same rhythm: a disk that was left alone for a while answers later.
-async fn operations(served: &Served, folder: &Path) -> ([Pair; 4], f64) {
+/// The operations of the instance that `client` asks for, round by round, and the median of a commit in the same rhythm: a disk that was left
+/// alone for a while answers later.
+fn operations(mut client: Client, folder: &Path) -> ([Pair; 4], f64) {
     let (mut file, mut commits) = (File::create(folder.join("commit")).unwrap(), Vec::new());
     let [mut pause, mut resume, mut standby, mut restore]: [Pair; 4] = Default::default();
-    served.create("one").await;
+    let memory = bare::memory_file(folder);
     let mut peer = Bare::start(folder, "peer", From::Boot);
     peer.cont();
     for _ in 0..ROUNDS {
         commits.push(bare_commit(&mut file));
-        pause.ours.push(timed(served.command("one", "pause")).await.0);
-        let (took, stopped) = timed_bare(move || {
-            peer.stop();
-            peer
-        })
-        .await;
-        pause.bare.push(took);
-        resume.ours.push(timed(served.command("one", "resume")).await.0);
-        let mut held = stopped;
-        let (took, going) = timed_bare(move || {
-            held.cont();
-            held
-        })
-        .await;
-        resume.bare.push(took);
+        pause.ours.push(timed_blocking(|| client.ask("pause")).0);
+        pause.bare.push(timed_blocking(|| peer.stop()).0);
+        resume.ours.push(timed_blocking(|| client.ask("resume")).0);
+        resume.bare.push(timed_blocking(|| peer.cont()).0);
         commits.push(bare_commit(&mut file));
 
-        standby.ours.push(timed(served.command("one", "standby")).await.0);
-        let (place, mut asleep) = (bare::memory_file(folder), going);
-        let (took, ()) = timed_bare(move || {
-            asleep.stop();
-            asleep.save(&place);
-            asleep.quit();
-        })
-        .await;
-        standby.bare.push(took);
-        restore.ours.push(timed(served.command("one", "restore")).await.0);
-        let place = folder.to_path_buf();
-        let load = move || {
-            let mut machine = Bare::start(&place, "peer", From::Memory(&bare::memory_file(&place)));
+        standby.ours.push(timed_blocking(|| client.ask("standby")).0);
+        let sleep = || {
+            peer.stop();
+            peer.save(&memory);
+            peer.quit();
+        };
+        standby.bare.push(timed_blocking(sleep).0);
+        restore.ours.push(timed_blocking(|| client.ask("restore")).0);
+        let load = || {
+            let mut machine = Bare::start(folder, "peer", From::Memory(&memory));
             machine.cont();
             machine
         };
-        let (took, again) = timed_bare(load).await;
+        let (took, again) = timed_blocking(load);
         restore.bare.push(took);
         peer = again;
     }
-    served.delete("one").await;
     ([pause, resume, standby, restore], median(&mut commits))
 }
 
@@ -174,12 +161,12 @@ async fn fan_out(served: &Served, folder: &Path) -> Pair {
             served.delete(&format!("child-{round}-{n}")).await;
         }
         let place = folder.to_path_buf();
-        let work = move || {
-            let children = bare::fan_out(&place, &mut source, FORKS);
-            (children, source)
+        let by_hand = move || {
+            let (took, children) = timed_blocking(|| bare::fan_out(&place, &mut source, FORKS));
+            drop(children);
+            (took, source)
         };
-        let (took, (children, back)) = timed_bare(work).await;
-        drop(children);
+        let (took, back) = spawn_blocking(by_hand).await.unwrap();
         source = back;
         pair.bare.push(took);
     }
@@ -255,13 +242,17 @@ async fn measure(folder: PathBuf) -> (([Pair; 4], f64), Pair, Pair) {
         journal: tallyman::journal::Options::default(),
     });
     let daemon = daemon.await.unwrap();
-    let served = Served { url: format!("http://{}", daemon.address()), http: reqwest::Client::new() };
+    let served = Served { address: daemon.address(), http: reqwest::Client::new() };
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let serving = tokio::spawn(daemon.serve(stopped));
     served
         .post("/images", json!({"name": "tiny", "kernel": guest::tiny(), "memory_bytes_min": machine::MEMORY_BYTES}))
         .await;
-    let measured = (operations(&served, &folder).await, fan_out(&served, &folder).await, many(&served, &folder).await);
+    served.create("one").await;
+    let (client, place) = (Client::connect(served.address, "one", TOKEN), folder.clone());
+    let operations = spawn_blocking(move || operations(client, &place)).await.unwrap();
+    served.delete("one").await;
+    let measured = (operations, fan_out(&served, &folder).await, many(&served, &folder).await);
     stop.send(true).unwrap();
     serving.await.unwrap().unwrap();
     measured

@@ -44,6 +44,9 @@ pub(super) use wiring::{CONSOLE_FD, CONTROL_FD, EVENTS_FD, LOG_FD, Wiring};
 /// The word after the program's name that makes it a supervisor; the folder of the launch follows.
 pub const SUBCOMMAND: &str = "supervise";
 
+/// Most bytes that are read at once.
+const CHUNK_BYTES: usize = 64 << 10;
+
 /// Chunks that are read from one wire before the others get their turn: a flooded console must not hide the end of the VMM.
 const CHUNKS_AT_ONCE_MAX: usize = 16;
 
@@ -132,6 +135,8 @@ struct Supervised {
     console: Console,
     /// It has just said something, and may go on.
     console_spoke: bool,
+    /// What is read passes through here.
+    buffer: Vec<u8>,
     console_input: File,
     monitor: Monitor,
     log: BoundedLog,
@@ -165,7 +170,8 @@ impl Supervised {
             // If this fails the VMM is gone already, and has nothing to say.
             let _ = rustix::io::write(events, monitor.greeting());
         }
-        Ok(Self { vmm, pidfd, wires, console, console_spoke: false, console_input, monitor, log, events })
+        let (console_spoke, buffer) = (false, vec![0; CHUNK_BYTES]);
+        Ok(Self { vmm, pidfd, wires, console, console_spoke, buffer, console_input, monitor, log, events })
     }
 
     /// Reads what comes until the VMM has ended, and everything that it said before.
@@ -205,14 +211,14 @@ impl Supervised {
     fn read(&mut self, chunks_max: usize) {
         let (wires, monitor) = (&mut self.wires, &mut self.monitor);
         let (console, events, log) = (&mut self.console, &mut self.events, &mut self.log);
-        let spoke = &mut self.console_spoke;
+        let (buffer, spoke) = (&mut self.buffer, &mut self.console_spoke);
         *spoke = false;
-        drain(&mut wires.output, chunks_max, |bytes| {
+        drain(&mut wires.output, buffer, chunks_max, |bytes| {
             *spoke = true;
             console.take(bytes, events);
         });
-        drain(&mut wires.events, chunks_max, |bytes| monitor.take_events(bytes));
-        drain(&mut wires.log, chunks_max, |bytes| {
+        drain(&mut wires.events, buffer, chunks_max, |bytes| monitor.take_events(bytes));
+        drain(&mut wires.log, buffer, chunks_max, |bytes| {
             log.append(bytes);
             monitor.take_log(bytes);
         });
@@ -246,14 +252,13 @@ fn write_down(run: &Path, vmm: &Child) -> io::Result<OwnedFd> {
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }
 
-/// Hands on what `wire` holds now, and closes it at its end.
-fn drain(wire: &mut Option<OwnedFd>, chunks_max: usize, mut take: impl FnMut(&[u8])) {
-    let mut bytes = [0; 64 << 10];
+/// Hands on what `wire` holds now, by way of `buffer`, and closes it at its end.
+fn drain(wire: &mut Option<OwnedFd>, buffer: &mut [u8], chunks_max: usize, mut take: impl FnMut(&[u8])) {
     for _ in 0..chunks_max {
         let Some(open) = wire else { return };
-        match rustix::io::read(open, &mut bytes) {
+        match rustix::io::read(open, &mut *buffer) {
             Ok(0) => *wire = None,
-            Ok(n) => take(&bytes[..n]),
+            Ok(n) => take(&buffer[..n]),
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => return,
             Err(_) => *wire = None,

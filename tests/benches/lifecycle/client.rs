@@ -1,0 +1,49 @@
+//! A client that costs as little as the peer's: one connection, one write, and the answer read to its end.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
+/// Asks for operations of one instance over a connection that stays open.
+pub(super) struct Client {
+    connection: BufReader<TcpStream>,
+    instance: String,
+    token: String,
+}
+
+impl Client {
+    pub(super) fn connect(address: SocketAddr, instance: &str, token: &str) -> Self {
+        let connection = TcpStream::connect(address).unwrap();
+        connection.set_nodelay(true).unwrap();
+        Self { connection: BufReader::new(connection), instance: instance.into(), token: token.into() }
+    }
+
+    /// Returns when all of the answer is there.
+    pub(super) fn ask(&mut self, operation: &str) {
+        let (instance, token) = (&self.instance, &self.token);
+        let request = format!(
+            "POST /instances/{instance}/{operation} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {token}\r\n\
+             content-type: application/json\r\ncontent-length: 2\r\n\r\n{{}}"
+        );
+        self.connection.get_mut().write_all(request.as_bytes()).unwrap();
+        let status = self.line();
+        assert!(status.starts_with("HTTP/1.1 200 "), "{operation}: {status}");
+        let mut length = None;
+        loop {
+            let header = self.line();
+            match header.split_once(": ") {
+                None => break,
+                Some(("content-length", value)) => length = value.parse().ok(),
+                Some(_) => {}
+            }
+        }
+        let mut answer = vec![0; length.unwrap()];
+        self.connection.read_exact(&mut answer).unwrap();
+        assert!(answer.starts_with(b"{\"id\":"), "{operation}: {}", String::from_utf8_lossy(&answer));
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.connection.read_line(&mut line).unwrap();
+        line.trim_end().into()
+    }
+}
