@@ -2,14 +2,15 @@
 //!
 //! QEMU reads a request byte by byte, and takes ten microseconds and more for each: what is not needed is not sent. So a request has no
 //! id and no end of a line: an object ends with its brace. Answers come in the order of the requests, one is under way at a time, and a
-//! connection on which one was given up is not used again.
+//! connection on which one was given up is not used again. How all requests begin is sent ahead, as soon as the answer before is there; QEMU
+//! forgets it with the connection.
 
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
@@ -17,6 +18,9 @@ use crate::hypervisor::HypervisorError;
 
 /// Longest answer in bytes. Ours are a few hundred; a VMM that its guest has taken over must not fill our memory.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
+
+/// How all requests begin.
+const BEGINNING: &str = "{\"execute\":\"";
 
 /// Between two attempts to connect to one whose queue is full.
 const DIAL_AGAIN: Duration = Duration::from_millis(50);
@@ -27,6 +31,8 @@ pub(super) struct Qmp {
     stream: BufReader<UnixStream>,
     /// What has been read of a line; kept here so that a call that was given up loses nothing.
     line: Vec<u8>,
+    /// How many bytes of the next request QEMU has.
+    ahead: usize,
 }
 
 #[derive(Deserialize)]
@@ -47,7 +53,7 @@ impl Qmp {
         let gone = |_| HypervisorError::Disconnected { call: "connect" };
         let stream = dial(socket).await.map_err(gone)?;
         let peer = stream.peer_cred().map_err(gone)?.pid().unwrap_or_default().unsigned_abs();
-        Ok((Self { stream: BufReader::new(stream), line: Vec::new() }, peer))
+        Ok((Self { stream: BufReader::new(stream), line: Vec::new(), ahead: 0 }, peer))
     }
 
     /// Waits for the greeting. QEMU greets when it has set the machine up and serves nobody else.
@@ -64,13 +70,21 @@ impl Qmp {
         arguments: Option<Value>,
     ) -> Result<Value, HypervisorError> {
         let gone = |_| HypervisorError::Disconnected { call };
-        let mut request = json!({ "execute": call });
-        if let Some(arguments) = arguments {
-            request["arguments"] = arguments;
-        }
-        self.stream.write_all(request.to_string().as_bytes()).await.map_err(gone)?;
+        let request = match arguments {
+            None => format!("{BEGINNING}{call}\"}}"),
+            Some(arguments) => format!("{BEGINNING}{call}\",\"arguments\":{arguments}}}"),
+        };
+        let rest = &request.as_bytes()[std::mem::take(&mut self.ahead)..];
+        self.stream.write_all(rest).await.map_err(gone)?;
+        let answer = self.answer(call).await;
+        // One that is gone is found out by the next request.
+        self.ahead = self.stream.get_ref().try_write(BEGINNING.as_bytes()).unwrap_or_default();
+        answer
+    }
+
+    async fn answer(&mut self, call: &'static str) -> Result<Value, HypervisorError> {
         loop {
-            let line = self.read_line().await.map_err(gone)?;
+            let line = self.read_line().await.map_err(|_| HypervisorError::Disconnected { call })?;
             let answer: Answer = serde_json::from_value(Value::Object(line)).map_err(|error| {
                 HypervisorError::Refused { call, reason: format!("an answer that can't be read: {error}") }
             })?;
@@ -116,6 +130,7 @@ async fn dial(socket: &Path) -> io::Result<UnixStream> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
     use tokio::io::AsyncReadExt;
     use tokio::net::UnixListener;
     use tokio::task::JoinHandle;
@@ -152,6 +167,30 @@ mod tests {
         let text =
             "{\"event\": \"STOP\"}\n{\"event\": \"RESUME\", \"data\": {}}\n{\"return\": {\"status\": \"paused\"}}\n";
         assert_eq!(answer(text).await.expect("answer"), json!({ "status": "paused" }));
+    }
+
+    #[tokio::test]
+    async fn requests_arrive_whole_and_each_is_begun_ahead() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("ctl");
+        let listener = UnixListener::bind(&path).expect("bind");
+        let (mut qmp, _) = Qmp::connect(&path).await.expect("connect");
+        let (mut stream, _) = listener.accept().await.expect("accept");
+        stream.write_all(GREETING.as_bytes()).await.expect("greeting");
+        stream.write_all(b"{\"error\": {\"desc\": \"no\"}}\n{\"return\": {}}\n").await.expect("answers");
+        qmp.greet().await.expect("greeting");
+        qmp.call("query-status", None).await.expect_err("refused");
+        qmp.call("migrate", Some(json!({ "uri": "unix:x" }))).await.expect("answer");
+        drop(qmp);
+        let mut heard = String::new();
+        stream.read_to_string(&mut heard).await.expect("requests");
+        let requests = [
+            r#"{"execute":"qmp_capabilities"}"#,
+            r#"{"execute":"query-status"}"#,
+            r#"{"execute":"migrate","arguments":{"uri":"unix:x"}}"#,
+            BEGINNING,
+        ];
+        assert_eq!(heard, requests.concat());
     }
 
     #[tokio::test]
