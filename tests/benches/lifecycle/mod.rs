@@ -105,10 +105,8 @@ impl Pair {
 
 /// Appends what a commit writes and syncs it: nanoseconds.
 fn bare_commit(file: &mut File) -> f64 {
-    let begin = Timer::now();
-    file.write_all(&[7; 2 * 4_120]).unwrap();
-    file.sync_data().unwrap();
-    begin.elapsed().as_nanos() as f64
+    let append = || file.write_all(&[7; 2 * 4_120]).and_then(|()| file.sync_data()).unwrap();
+    timed_blocking(append).0
 }
 
 /// The operations of the instance that `client` asks for, round by round, and the median of a commit in the same rhythm: a disk that was left
@@ -166,8 +164,8 @@ async fn fan_out(served: &Served, folder: &Path) -> Pair {
             drop(children);
             (took, source)
         };
-        let (took, back) = spawn_blocking(by_hand).await.unwrap();
-        source = back;
+        let took;
+        (took, source) = spawn_blocking(by_hand).await.unwrap();
         pair.bare.push(took);
     }
     served.delete("source").await;
