@@ -2,9 +2,12 @@
 //! conformance suite.
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getsid};
 use tallyman::hypervisor::{
@@ -12,6 +15,7 @@ use tallyman::hypervisor::{
     QemuConfig, VmState, files,
 };
 use tallyman_tests::machine::{self, Bed, exit, gone, kill, next, pid_of};
+use tokio::time::sleep;
 
 /// This run's stand-in for the daemon's program.
 const STAND_IN: &str = env!("CARGO_BIN_EXE_stand-in");
@@ -100,10 +104,55 @@ async fn a_launch_that_was_ordered_and_never_begun_can_not_begin_any_more() {
         format!(r#"{{"dir":{:?},"program":"/bin/true","args":[],"wiring":"qemu","disks":[],"kept":null}}"#, spec.dir);
     fs::write(run.join("launch.json"), order).expect("order");
     assert!(matches!(host.adopt(&spec).await, Adopted::NeverLaunched));
-    let late = Command::new(STAND_IN).arg("supervise").arg(&run).output().expect("run a late supervisor");
-    assert!(!late.status.success());
+    assert!(!told(run.as_os_str().as_bytes()).success(), "a late supervisor found something to do");
     assert!(!run.join("identity.json").exists());
     assert!(matches!(host.adopt(&spec).await, Adopted::NeverLaunched));
+}
+
+/// How a supervisor ends that is told this and nothing more.
+fn told(launch: &[u8]) -> ExitStatus {
+    let mut supervisor = Command::new(STAND_IN).arg("supervise").stdin(Stdio::piped()).spawn().expect("start");
+    supervisor.stdin.take().expect("piped").write_all(launch).expect("tell");
+    supervisor.wait().expect("wait")
+}
+
+#[test]
+fn a_supervisor_that_nobody_needed_has_nothing_to_do() {
+    assert!(told(b"").success());
+}
+
+#[tokio::test]
+async fn a_supervisor_that_waits_ends_with_whoever_launches_and_those_that_work_go_on() {
+    let host = Host::new().await;
+    let spec = host.spec();
+    let mut daemon = Command::new(STAND_IN).args(["launch", "qemu"]).arg(&spec.dir).spawn().expect("start");
+    let waiting = |besides| {
+        let children = processes().filter(|&(_, parent)| parent == daemon.id());
+        children.map(|(pid, _)| pid).find(|&pid| Some(pid) != besides)
+    };
+    let (mut at_work, mut waits) = (None, None);
+    while waits.is_none() {
+        sleep(Duration::from_millis(10)).await;
+        at_work = pid_of(&files::run(&spec.dir, spec.incarnation), "supervisor");
+        waits = at_work.and_then(|_| waiting(at_work));
+    }
+    daemon.kill().and_then(|()| daemon.wait()).expect("kill");
+    gone(waits.expect("one that waits")).await;
+    assert!(matches!(host.adopt(&spec).await, Adopted::Alive { .. }));
+    let at_work = at_work.expect("one at work");
+    assert!(processes().any(|(pid, _)| pid == at_work), "the supervisor of a machine ended too");
+}
+
+/// All processes, each with its parent.
+fn processes() -> impl Iterator<Item = (u32, u32)> {
+    let found = fs::read_dir("/proc").expect("/proc").flatten();
+    found.filter_map(|process| {
+        let pid = process.file_name().to_str()?.parse().ok()?;
+        let stat = fs::read_to_string(process.path().join("stat")).ok()?;
+        // After the name, which may hold anything: the state and the parent.
+        let parent = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?;
+        Some((pid, parent))
+    })
 }
 
 #[tokio::test]

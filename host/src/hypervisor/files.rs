@@ -42,6 +42,11 @@ pub fn run(dir: &Path, incarnation: u32) -> PathBuf {
 
 /// Whether a launch of this number was begun.
 pub fn is_used(dir: &Path, incarnation: u32) -> bool {
+/// The folder of the instance that a launch is of.
+pub(super) fn of_run(run: &Path) -> &Path {
+    run.ancestors().nth(2).unwrap_or(run)
+}
+
     order(&run(dir, incarnation)).exists()
 }
 

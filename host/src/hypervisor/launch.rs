@@ -1,12 +1,11 @@
 //! Launches and finds supervisors and their VMMs, whatever the VMM is.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +20,8 @@ use super::disks;
 use super::events::Tail;
 use super::follow::{Followed, follow};
 use super::process::Process;
-use super::supervisor::{Identity, Order, SUBCOMMAND, Wiring};
+use super::spare::Supervisors;
+use super::supervisor::{Identity, Order, Wiring};
 use super::watch::{Changes, Folders};
 use super::{Adopted, Exit, ExitStatus, HypervisorError, Launched, MachineSpec, Observed, Vm, VmState, files};
 use crate::billing::BootId;
@@ -31,9 +31,9 @@ use crate::limits::instance::{CONTROL_MS_MAX, LAUNCH_MS_MAX, SOCKET_PATH_BYTES_M
 /// What is shown of a VMM's log when it fails, in bytes.
 const LOG_TAIL_BYTES: u64 = 2_048;
 
-/// Starts supervisors.
+/// Launches machines, and finds them again.
 pub(super) struct Launcher {
-    supervisor: PathBuf,
+    supervisors: Supervisors,
     folders: Folders,
 }
 
@@ -63,7 +63,7 @@ pub(super) enum Found {
 impl Launcher {
     pub(super) fn new(supervisor: PathBuf) -> Result<Self, HypervisorError> {
         let folders = Folders::new().map_err(HypervisorError::file("watch", "/"))?;
-        Ok(Self { supervisor, folders })
+        Ok(Self { supervisors: Supervisors::new(supervisor), folders })
     }
 
     /// Starts a supervisor that runs `program`. Returns when both processes are known.
@@ -82,32 +82,17 @@ impl Launcher {
         order.write(&run)?;
         let mut changes = self.watch(&run)?;
         let log = LogTail::here(&spec.dir);
-        let spawn = self.spawn(&run, &order, &mut changes, &log);
+        let spawn = self.spawn(&run, &mut changes, &log);
         let identity = within(LAUNCH_MS_MAX, "the supervisor", spawn).await?;
+        self.supervisors.replace();
         match hold(&identity)? {
             Some(held) => Ok(held.follow(&run, changes, log)),
             None => Err(ended_at_once(&run, &identity, &log).await),
         }
     }
 
-    async fn spawn(
-        &self,
-        run: &Path,
-        order: &Order,
-        changes: &mut Changes,
-        log: &LogTail,
-    ) -> Result<Identity, HypervisorError> {
-        let vmm_log = files::vmm_log(&order.dir);
-        let out = OpenOptions::new().create(true).append(true).mode(0o600).open(&vmm_log);
-        let out = out.and_then(|out| Ok((out.try_clone()?, out))).map_err(HypervisorError::file("open", &vmm_log))?;
-        let mut child = tokio::process::Command::new(&self.supervisor)
-            .arg(SUBCOMMAND)
-            .arg(run)
-            .stdin(Stdio::null())
-            .stdout(out.0)
-            .stderr(out.1)
-            .spawn()
-            .map_err(|source| HypervisorError::Supervisor { program: self.supervisor.clone(), source })?;
+    async fn spawn(&self, run: &Path, changes: &mut Changes, log: &LogTail) -> Result<Identity, HypervisorError> {
+        let mut child = self.supervisors.send(run)?;
         // It outlives us, or is reaped here.
         let mut ended = tokio::spawn(async move { child.wait().await });
         loop {

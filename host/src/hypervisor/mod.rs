@@ -21,6 +21,7 @@ mod process;
 mod qemu;
 mod rest;
 mod snapshot;
+mod spare;
 pub mod supervisor;
 mod usage;
 mod watch;

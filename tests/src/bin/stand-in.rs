@@ -1,6 +1,6 @@
 //! Stands in for the daemon's program in tests that kill processes.
 //!
-//! `supervise <folder>` is the supervisor. `launch <hypervisor> <folder>` launches the tiny guest in the folder, prints `ready` when it is,
+//! `supervise` is the supervisor. `launch <hypervisor> <folder>` launches the tiny guest in the folder, prints `ready` when it is,
 //! and waits to be killed.
 
 use std::io::Write;
@@ -13,12 +13,12 @@ use tallyman_tests::machine;
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args().collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [_, supervisor::SUBCOMMAND, run] => supervisor::supervise(Path::new(run)),
+        [_, supervisor::SUBCOMMAND] => supervisor::supervise(),
         [_, "launch", name, dir] => {
             let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == name).expect("a hypervisor");
             launch(kind, Path::new(dir))
         }
-        _ => panic!("stand-in supervise <folder> | launch <hypervisor> <folder>, not {args:?}"),
+        _ => panic!("stand-in supervise | launch <hypervisor> <folder>, not {args:?}"),
     }
 }
 

@@ -34,7 +34,7 @@ const CHOICE: Choice = Choice { accelerator: Accelerator::Kvm, machine_type: Non
 pub struct FirecrackerConfig {
     /// Firecracker: a path, or a name on `PATH`.
     pub program: PathBuf,
-    /// This program itself: run as `<supervisor> supervise <folder>` beside every VMM.
+    /// This program itself: run as `<supervisor> supervise` beside every VMM.
     pub supervisor: PathBuf,
 }
 

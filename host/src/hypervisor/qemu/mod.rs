@@ -27,7 +27,7 @@ use crate::limits::instance::{CONTROL_MS_MAX, LAUNCH_MS_MAX};
 pub struct QemuConfig {
     /// QEMU: a path, or a name on `PATH`.
     pub program: PathBuf,
-    /// This program itself: run as `<supervisor> supervise <folder>` beside every VMM.
+    /// This program itself: run as `<supervisor> supervise` beside every VMM.
     pub supervisor: PathBuf,
     /// What runs the guest's instructions, instead of what the processor's capabilities suggest.
     pub accelerator: Option<Accelerator>,

@@ -14,9 +14,11 @@ mod lines;
 mod monitor;
 mod wiring;
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -27,6 +29,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, Mode, flock};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open, setsid};
+use rustix::stdio::dup2_stderr;
 use serde::{Deserialize, Serialize};
 
 use self::bounded::BoundedLog;
@@ -41,7 +44,7 @@ use crate::limits::instance::VMM_LOG_BYTES_MAX;
 pub(super) use identity::Identity;
 pub(super) use wiring::{CONSOLE_FD, CONTROL_FD, EVENTS_FD, LOG_FD, Wiring};
 
-/// The word after the program's name that makes it a supervisor; the folder of the launch follows.
+/// The word after the program's name that makes it a supervisor.
 pub const SUBCOMMAND: &str = "supervise";
 
 /// Most bytes that are read at once.
@@ -94,12 +97,15 @@ impl Order {
     }
 }
 
-/// Runs one VMM until it ends, as `launch.json` in the folder `run` says. To be called before any thread or async runtime exists.
-pub fn supervise(run: &Path) -> ExitCode {
-    match run_to_the_end(run) {
+/// Waits for the folder of a launch, a path on standard input up to its end, and runs one VMM until it ends, as `launch.json` there says. Without
+/// a path there is nothing to do. To be called before any thread or async runtime exists.
+pub fn supervise() -> ExitCode {
+    // Fails only for the leader of a process group, which then is no target for the daemon's signals either.
+    let _ = setsid();
+    match await_launch().and_then(|run| run.as_deref().map_or(Ok(()), run_to_the_end)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Standard error is the VMM's log.
+            // To the VMM's log, once it is known.
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
             eprintln!("{error}{cause}");
             ExitCode::FAILURE
@@ -108,14 +114,27 @@ pub fn supervise(run: &Path) -> ExitCode {
 }
 
 fn run_to_the_end(run: &Path) -> Result<(), HypervisorError> {
-    // Fails only for the leader of a process group, which then is no target for the daemon's signals either.
-    let _ = setsid();
+    complain_to(&files::vmm_log(files::of_run(run)))?;
     let _lock = lock(run)?;
     let order = Order::read(run)?;
     let mut supervised = Supervised::start(run, &order)?;
     let exit = supervised.watch().map_err(HypervisorError::file("poll", run))?;
     // The last act: the next launch may begin as soon as this one's end is known.
     supervised.record(exit).map_err(HypervisorError::file("write", files::events(run)))
+}
+
+/// The folder of the launch that this process is for; none if there is to be none.
+fn await_launch() -> Result<Option<PathBuf>, HypervisorError> {
+    let mut run = Vec::new();
+    io::stdin().lock().read_to_end(&mut run).map_err(HypervisorError::file("read", "standard input"))?;
+    Ok((!run.is_empty()).then(|| OsString::from_vec(run).into()))
+}
+
+/// Makes the file at `log` standard error.
+fn complain_to(log: &Path) -> Result<(), HypervisorError> {
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(log);
+    let instead = file.and_then(|file| Ok(dup2_stderr(file)?));
+    instead.map_err(HypervisorError::file("open", log))
 }
 
 /// Held as long as this supervisor lives; whoever gets it knows that there is none.

@@ -1,0 +1,138 @@
+//! The supervisor of the next launch, started before there is one: to start it takes longer than to tell it what to do.
+
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+
+use tokio::process::{Child, Command};
+use tokio::task::spawn_blocking;
+
+use super::HypervisorError;
+use super::supervisor::SUBCOMMAND;
+
+/// Starts supervisors, and keeps one that waits.
+pub(super) struct Supervisors {
+    program: PathBuf,
+    spare: Arc<Mutex<Option<Waiting>>>,
+}
+
+/// A supervisor that has not been told yet which launch it is for. Without us it ends.
+struct Waiting {
+    process: Child,
+    launch: io::PipeWriter,
+}
+
+impl Supervisors {
+    pub(super) fn new(program: PathBuf) -> Self {
+        Self { program, spare: Arc::default() }
+    }
+
+    /// Lets a supervisor carry out the order in the folder `run`.
+    pub(super) fn send(&self, run: &Path) -> Result<Child, HypervisorError> {
+        let spare = self.spare.try_lock().ok().and_then(|mut spare| spare.take());
+        // One that was killed while it waited hears nothing.
+        match spare.and_then(|spare| spare.send(run).ok()) {
+            Some(process) => Ok(process),
+            None => Waiting::start(&self.program)
+                .and_then(|new| new.send(run))
+                .map_err(|source| HypervisorError::Supervisor { program: self.program.clone(), source }),
+        }
+    }
+
+    /// Sees to it that one waits for the next launch, where that holds nobody up.
+    pub(super) fn replace(&self) {
+        let (program, spare) = (self.program.clone(), self.spare.clone());
+        spawn_blocking(move || {
+            // Whoever has the lock does the same already.
+            let Ok(mut spare) = spare.try_lock() else { return };
+            if spare.is_none() {
+                match Waiting::start(&program) {
+                    Ok(waiting) => *spare = Some(waiting),
+                    Err(error) => tracing::warn!(%error, "no supervisor could be started for the next launch"),
+                }
+            }
+        });
+    }
+}
+
+impl Waiting {
+    fn start(program: &Path) -> io::Result<Self> {
+        let (stdin, launch) = io::pipe()?;
+        let process =
+            Command::new(program).arg(SUBCOMMAND).stdin(stdin).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        Ok(Self { process, launch })
+    }
+
+    fn send(mut self, run: &Path) -> io::Result<Child> {
+        // A path is shorter than a pipe is deep: this waits for nobody.
+        self.launch.write_all(run.as_os_str().as_bytes())?;
+        Ok(self.process)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
+
+    use rustix::process::{Pid, Signal, kill_process};
+
+    use super::*;
+
+    /// Supervisors that write down what they are told, each in a file of its own in the folder.
+    fn scribes(folder: &Path) -> Supervisors {
+        let program = folder.join("scribe");
+        let script = format!("#!/bin/sh\nexec cat > {}/$$\n", folder.display());
+        fs::write(&program, script)
+            .and_then(|()| fs::set_permissions(&program, Permissions::from_mode(0o700)))
+            .expect("a script");
+        Supervisors::new(program)
+    }
+
+    /// Waits until one waits: its process.
+    async fn waiting(supervisors: &Supervisors) -> u32 {
+        supervisors.replace();
+        loop {
+            if let Some(waiting) = supervisors.spare.lock().expect("not poisoned").as_ref() {
+                return waiting.process.id().expect("not waited for");
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn is_told(folder: &Path, mut supervisor: Child, run: &str) {
+        let pid = supervisor.id().expect("not waited for");
+        assert!(supervisor.wait().await.expect("wait").success());
+        assert_eq!(fs::read_to_string(folder.join(pid.to_string())).expect("what it was told"), run);
+    }
+
+    #[tokio::test]
+    async fn the_one_that_waits_gets_the_next_launch_and_only_that() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let supervisors = scribes(folder.path());
+        let waits = waiting(&supervisors).await;
+        assert_eq!(waiting(&supervisors).await, waits, "another one was started");
+        let [first, second] = ["first", "second"].map(|run| supervisors.send(Path::new(run)).expect("send"));
+        assert_eq!(first.id(), Some(waits));
+        assert_ne!(second.id(), Some(waits));
+        is_told(folder.path(), first, "first").await;
+        is_told(folder.path(), second, "second").await;
+    }
+
+    #[tokio::test]
+    async fn one_that_was_killed_while_it_waited_gets_none() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let supervisors = scribes(folder.path());
+        let waits = waiting(&supervisors).await;
+        kill_process(Pid::from_raw(waits.cast_signed()).expect("a process id"), Signal::KILL).expect("kill");
+        let mut killed = supervisors.spare.lock().expect("not poisoned").take().expect("it");
+        killed.process.wait().await.expect("its end");
+        *supervisors.spare.lock().expect("not poisoned") = Some(killed);
+        let other = supervisors.send(Path::new("run")).expect("send");
+        assert_ne!(other.id(), Some(waits));
+        is_told(folder.path(), other, "run").await;
+    }
+}
