@@ -209,6 +209,19 @@ impl Daemon {
         whole.lines().filter_map(|line| line.trim_end().strip_prefix("HB ")?.parse().ok()).collect()
     }
 
+    /// The numbers of the launches of which there is a folder, in order.
+    ///
+    /// # Panics
+    /// If one has no number, or there are none.
+    pub fn launches(&self, id: &str) -> Vec<u32> {
+        let folders = fs::read_dir(self.instance(id).join("run")).expect("its launches");
+        let number = |name: &str| name.parse().expect("a number");
+        let mut numbers: Vec<_> =
+            folders.map(|folder| number(&folder.expect("a launch").file_name().to_string_lossy())).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
     /// The processes of machines on this data folder: supervisors and virtual machine monitors, by id.
     pub fn machines(&self) -> Vec<Pid> {
         let instances = fs::read_dir(self.folder().join("instances")).into_iter().flatten().flatten();

@@ -239,6 +239,12 @@ impl Task {
         let spec = self.machine_spec()?;
         let launched = self.hypervisor()?.launch(&spec, origin).await.map_err(failed)?;
         self.machine = Some(launched);
+        // What became of all earlier ones is on record.
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = files::forget_before(&spec.dir, spec.incarnation) {
+                tracing::warn!(instance = %spec.id, %error, "an earlier launch's folder is left");
+            }
+        });
         Ok(())
     }
 

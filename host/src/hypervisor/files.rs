@@ -4,9 +4,11 @@
 //! console.log, console.log.1   what the guest wrote, newest last; together at most CONSOLE_BYTES_MAX
 //! console.in                   a FIFO: bytes written to it reach the guest's console
 //! vmm.log, vmm.log.1           what the VMM and its supervisor wrote, newest last; together at most VMM_LOG_BYTES_MAX
-//! run/<incarnation>/           one launch: launch.json, identity.json, events.jsonl, lock, the control socket, and a link to each disk
+//! run/<incarnation>/           one launch, of which the newest stays: launch.json, identity.json, events.jsonl, lock, the control socket, and a link to each disk
 //! ```
 
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// What the guest wrote to its console most recently.
@@ -40,14 +42,33 @@ pub fn run(dir: &Path, incarnation: u32) -> PathBuf {
     dir.join("run").join(incarnation.to_string())
 }
 
-/// Whether a launch of this number was begun.
-pub fn is_used(dir: &Path, incarnation: u32) -> bool {
 /// The folder of the instance that a launch is of.
 pub(super) fn of_run(run: &Path) -> &Path {
     run.ancestors().nth(2).unwrap_or(run)
 }
 
+/// Whether a launch of this number was begun.
+pub fn is_used(dir: &Path, incarnation: u32) -> bool {
     order(&run(dir, incarnation)).exists()
+}
+
+/// Removes the folders of all launches before this one, which must have ended.
+///
+/// # Errors
+/// What can't be read or removed; the next launch tries again.
+pub fn forget_before(dir: &Path, incarnation: u32) -> io::Result<()> {
+    let launches = match fs::read_dir(dir.join("run")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        launches => launches?,
+    };
+    for launch in launches {
+        let launch = launch?;
+        let number = launch.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+        if number.is_some_and(|number| number < incarnation) {
+            fs::remove_dir_all(launch.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// What the supervisor of a launch is to run.
@@ -90,4 +111,22 @@ pub(super) const TRANSFER: &str = "mem";
 /// The socket through which a snapshot goes while it is written or loaded. Its path has to be short.
 pub(super) fn transfer(run: &Path) -> PathBuf {
     run.join(TRANSFER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn launches_before_one_are_forgotten_and_nothing_else() {
+        let dir = tempfile::tempdir().expect("dir");
+        for launch in ["1", "2", "9", "10", "11", "notes"] {
+            fs::create_dir_all(dir.path().join("run").join(launch).join("deep")).expect("create");
+        }
+        forget_before(dir.path(), 10).expect("forget");
+        let left = fs::read_dir(dir.path().join("run")).expect("list").flatten().map(|launch| launch.file_name());
+        let mut left: Vec<_> = left.collect();
+        left.sort();
+        assert_eq!(left, ["10", "11", "notes"]);
+    }
 }

@@ -137,8 +137,8 @@ fn type_key(daemon: &Daemon, id: &str, key: char) {
 
 /// Kills the virtual machine monitor of an instance; its supervisor sees it.
 fn kill_vmm(daemon: &Daemon, id: &str) {
-    let incarnation = std::fs::read_dir(daemon.instance(id).join("run")).expect("launches").count();
-    let run = tallyman::hypervisor::files::run(&daemon.instance(id), u32::try_from(incarnation).expect("few"));
+    let newest = daemon.launches(id).pop().expect("a launch");
+    let run = tallyman::hypervisor::files::run(&daemon.instance(id), newest);
     let pid = tallyman_tests::machine::pid_of(&run, "vmm").expect("identity");
     tallyman_tests::machine::kill(pid, Signal::KILL);
 }
