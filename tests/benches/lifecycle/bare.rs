@@ -17,6 +17,7 @@ pub(super) struct Bare {
 }
 
 /// Where a machine begins.
+#[derive(Clone, Copy)]
 pub(super) enum From<'a> {
     Boot,
     Memory(&'a Path),
@@ -121,17 +122,20 @@ pub(super) fn fan_out(folder: &Path, source: &mut Bare, children: usize) -> Vec<
     source.stop();
     source.save(&memory);
     source.cont();
+    let names: Vec<_> = (0..children).map(|n| format!("child-{n}")).collect();
+    all_at_once(folder, &names, From::Memory(&memory))
+}
+
+/// As many running machines as there are names, all started at once.
+pub(super) fn all_at_once(folder: &Path, names: &[String], from: From<'_>) -> Vec<Bare> {
+    let start = |name: &String| {
+        let mut machine = Bare::start(folder, name, from);
+        machine.cont();
+        machine
+    };
     std::thread::scope(|scope| {
-        let start = |n: usize| {
-            let memory = &memory;
-            scope.spawn(move || {
-                let mut child = Bare::start(folder, &format!("child-{n}"), From::Memory(memory));
-                child.cont();
-                child
-            })
-        };
-        let starting: Vec<_> = (0..children).map(start).collect();
-        starting.into_iter().map(|child| child.join().unwrap()).collect()
+        let starting: Vec<_> = names.iter().map(|name| scope.spawn(move || start(name))).collect();
+        starting.into_iter().map(|machine| machine.join().unwrap()).collect()
     })
 }
 

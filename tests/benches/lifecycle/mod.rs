@@ -9,21 +9,26 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Instant as Timer;
 
+use futures::future::join_all;
 use serde_json::{Value, json};
 use tallyman::runtime::{Daemon, Options};
 use tallyman_tests::{guest, machine};
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
 
 use self::bare::{Bare, From};
 use self::client::Client;
 use crate::measure::{Line, Report, median, nanos};
 
 const TOKEN: &str = "bench";
-const ROUNDS: usize = 40;
+const ROUNDS: usize = 100;
 /// Machines that are created, and how many at a time.
 const MACHINES: usize = 200;
 const AT_ONCE: usize = 8;
 const FORKS: usize = 25;
+/// How often that many are forked, and created.
+const FAN_OUTS: usize = 5;
+const CREATIONS: usize = 3;
 /// Guests that are nearly idle, so that what is measured is not what they say.
 const CMDLINE: &str = "beat=1000";
 
@@ -50,23 +55,37 @@ impl Served {
         self.post("/instances", json!({"name": name, "image": "tiny", "cmdline": CMDLINE})).await;
     }
 
+    fn delete_all(&self, names: &[String]) {
+        names.chunks(AT_ONCE).for_each(|names| drop(wait(join_all(names.iter().map(|name| self.delete(name))))));
+    }
+
     async fn delete(&self, name: &str) {
         self.ask(reqwest::Method::DELETE, &format!("/instances/{name}?grace_ms=0"), json!({})).await;
     }
 }
 
 /// Nanoseconds of `work`.
-async fn timed<T>(work: impl Future<Output = T>) -> (f64, T) {
-    let begin = Timer::now();
-    let done = work.await;
-    (begin.elapsed().as_nanos() as f64, done)
-}
-
-/// Nanoseconds of blocking `work`.
-fn timed_blocking<T>(work: impl FnOnce() -> T) -> (f64, T) {
+fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
     let begin = Timer::now();
     let done = work();
     (begin.elapsed().as_nanos() as f64, done)
+}
+
+/// Lets both do their part, in changing order: whoever comes second finds the hypervisor's code warm. Answers what the peer does.
+fn in_turn<T>(round: usize, ours: impl FnOnce(), bare: impl FnOnce() -> T) -> T {
+    if round.is_multiple_of(2) {
+        ours();
+        bare()
+    } else {
+        let done = bare();
+        ours();
+        done
+    }
+}
+
+/// Waits for what the daemon does, on a thread that may block.
+fn wait<T>(work: impl Future<Output = T>) -> T {
+    Handle::current().block_on(work)
 }
 
 /// One operation: ours and the peer's times, round by round.
@@ -77,6 +96,17 @@ struct Pair {
 }
 
 impl Pair {
+    /// Measures both once; answers what the peer does.
+    fn measure<T>(&mut self, round: usize, ours: impl FnOnce(), bare: impl FnOnce() -> T) -> T {
+        let ours = || self.ours.push(timed(ours).0);
+        let bare = || {
+            let (took, done) = timed(bare);
+            self.bare.push(took);
+            done
+        };
+        in_turn(round, ours, bare)
+    }
+
     fn line(mut self, what: &str, syncs: &str, commit: f64) -> Line {
         let (ours, bare) = (median(&mut self.ours), median(&mut self.bare));
         let limit = bare + 1e6 + commit;
@@ -106,7 +136,7 @@ impl Pair {
 /// Appends what a commit writes and syncs it: nanoseconds.
 fn bare_commit(file: &mut File) -> f64 {
     let append = || file.write_all(&[7; 2 * 4_120]).and_then(|()| file.sync_data()).unwrap();
-    timed_blocking(append).0
+    timed(append).0
 }
 
 /// The operations of the instance that `client` asks for, round by round, and the median of a commit in the same rhythm: a disk that was left
@@ -117,97 +147,69 @@ fn operations(mut client: Client, folder: &Path) -> ([Pair; 4], f64) {
     let memory = bare::memory_file(folder);
     let mut peer = Bare::start(folder, "peer", From::Boot);
     peer.cont();
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         commits.push(bare_commit(&mut file));
-        pause.ours.push(timed_blocking(|| client.ask("pause")).0);
-        pause.bare.push(timed_blocking(|| peer.stop()).0);
-        resume.ours.push(timed_blocking(|| client.ask("resume")).0);
-        resume.bare.push(timed_blocking(|| peer.cont()).0);
+        pause.measure(round, || client.ask("pause"), || peer.stop());
+        resume.measure(round, || client.ask("resume"), || peer.cont());
         commits.push(bare_commit(&mut file));
 
-        standby.ours.push(timed_blocking(|| client.ask("standby")).0);
         let sleep = || {
             peer.stop();
             peer.save(&memory);
             peer.quit();
         };
-        standby.bare.push(timed_blocking(sleep).0);
-        restore.ours.push(timed_blocking(|| client.ask("restore")).0);
+        standby.measure(round, || client.ask("standby"), sleep);
         let load = || {
             let mut machine = Bare::start(folder, "peer", From::Memory(&memory));
             machine.cont();
             machine
         };
-        let (took, again) = timed_blocking(load);
-        restore.bare.push(took);
-        peer = again;
+        peer = restore.measure(round, || client.ask("restore"), load);
     }
     ([pause, resume, standby, restore], median(&mut commits))
 }
 
-async fn fan_out(served: &Served, folder: &Path) -> Pair {
-    let mut pair = Pair::default();
-    served.create("source").await;
+fn fan_out(served: &Served, folder: &Path) -> Pair {
+    let Pair { mut ours, mut bare } = Pair::default();
+    wait(served.create("source"));
     let mut source = Bare::start(folder, "source", From::Boot);
     source.cont();
-    for round in 0..3 {
-        let fork = |n: usize| {
-            served.post("/instances/source/fork", json!({"name": format!("child-{round}-{n}"), "from_running": true}))
+    for round in 0..FAN_OUTS {
+        let names: Vec<_> = (0..FORKS).map(|n| format!("child-{round}-{n}")).collect();
+        let fork = |name| served.post("/instances/source/fork", json!({"name": name, "from_running": true}));
+        let ours = || {
+            ours.push(timed(|| wait(join_all(names.iter().map(fork)))).0);
+            served.delete_all(&names);
         };
-        pair.ours.push(timed(futures::future::join_all((0..FORKS).map(fork))).await.0);
-        for n in 0..FORKS {
-            served.delete(&format!("child-{round}-{n}")).await;
-        }
-        let place = folder.to_path_buf();
-        let by_hand = move || {
-            let (took, children) = timed_blocking(|| bare::fan_out(&place, &mut source, FORKS));
-            drop(children);
-            (took, source)
-        };
-        let took;
-        (took, source) = spawn_blocking(by_hand).await.unwrap();
-        pair.bare.push(took);
+        let bare = || bare.push(timed(|| bare::fan_out(folder, &mut source, FORKS)).0);
+        in_turn(round, ours, bare);
     }
-    served.delete("source").await;
-    pair
+    wait(served.delete("source"));
+    Pair { ours, bare }
 }
 
-async fn many(served: &Served, folder: &Path) -> Pair {
-    let mut pair = Pair::default();
-    let names: Vec<_> = (0..MACHINES).map(|n| format!("many-{n}")).collect();
-    let creating = async {
-        for part in names.chunks(AT_ONCE) {
-            futures::future::join_all(part.iter().map(|name| served.create(name))).await;
-        }
-    };
-    pair.ours.push(timed(creating).await.0);
-    for name in &names {
-        served.delete(name).await;
+fn many(served: &Served, folder: &Path) -> Pair {
+    let Pair { mut ours, mut bare } = Pair::default();
+    for round in 0..CREATIONS {
+        let names: Vec<_> = (0..MACHINES).map(|n| format!("many-{round}-{n}")).collect();
+        let ours = || {
+            let create = |names: &[String]| drop(wait(join_all(names.iter().map(|name| served.create(name)))));
+            ours.push(timed(|| names.chunks(AT_ONCE).for_each(create)).0);
+            served.delete_all(&names);
+        };
+        let bare = || {
+            let start = |names: &[String]| bare::all_at_once(folder, names, From::Boot);
+            bare.push(timed(|| names.chunks(AT_ONCE).flat_map(start).collect::<Vec<_>>()).0);
+        };
+        in_turn(round, ours, bare);
     }
-    let begin = Timer::now();
-    let mut machines = Vec::new();
-    for part in names.chunks(AT_ONCE) {
-        let mut starting = JoinSet::new();
-        for name in part {
-            let (place, name) = (folder.to_path_buf(), name.clone());
-            starting.spawn_blocking(move || {
-                let mut machine = Bare::start(&place, &name, From::Boot);
-                machine.cont();
-                machine
-            });
-        }
-        machines.extend(starting.join_all().await);
-    }
-    pair.bare.push(begin.elapsed().as_nanos() as f64);
-    pair
+    Pair { ours, bare }
 }
 
 pub(crate) fn run(report: &mut Report) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let folder = tempfile::tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")).unwrap();
-    // On the threads that serve: one hop less for whoever asks.
-    let measuring = runtime.spawn(measure(folder.path().to_path_buf()));
-    let ((operations, commit), fan_out, many) = runtime.block_on(measuring).unwrap();
+    let ((operations, commit), fan_out, many) = runtime.block_on(measure(folder.path().to_path_buf()));
     let [pause, resume, standby, restore] = operations;
     report.table(
         &format!(
@@ -246,11 +248,13 @@ async fn measure(folder: PathBuf) -> (([Pair; 4], f64), Pair, Pair) {
     served
         .post("/images", json!({"name": "tiny", "kernel": guest::tiny(), "memory_bytes_min": machine::MEMORY_BYTES}))
         .await;
-    served.create("one").await;
-    let (client, place) = (Client::connect(served.address, "one", TOKEN), folder.clone());
-    let operations = spawn_blocking(move || operations(client, &place)).await.unwrap();
-    served.delete("one").await;
-    let measured = (operations, fan_out(&served, &folder).await, many(&served, &folder).await);
+    let measured = spawn_blocking(move || {
+        wait(served.create("one"));
+        let operations = operations(Client::connect(served.address, "one", TOKEN), &folder);
+        wait(served.delete("one"));
+        (operations, fan_out(&served, &folder), many(&served, &folder))
+    });
+    let measured = measured.await.unwrap();
     stop.send(true).unwrap();
     serving.await.unwrap().unwrap();
     measured
