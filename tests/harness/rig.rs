@@ -377,7 +377,8 @@ impl Rig {
         // The instance may go on meanwhile: both are looked at as of the view's last fact.
         let mut history = self.history(id);
         history.retain(|&(fact, _)| fact <= view.last_fact);
-        let (now, usage) = self.fleet().usage(std::slice::from_ref(&view));
+        let now = self.fleet().now();
+        let usage = self.fleet().usage(std::slice::from_ref(&view), now);
         let pieces = intervals(&history, &self.fleet().timeline(&view.record.tenant), now);
         let end = view.deleted.unwrap_or(now);
         let first = history.iter().find(|(_, fact)| matches!(fact.body, FactBody::Entered { .. })).expect("a phase");

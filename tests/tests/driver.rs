@@ -13,6 +13,7 @@ use tallyman::journal::Options;
 use tallyman::limits;
 use tallyman::vm::{Command, Decision, ExitCause, Phase, State, decide};
 use tallyman_tests::double::{Call, DoubleHypervisor, Gate, Plan};
+use tallyman_tests::machine::until;
 use tallyman_tests::rig::{Host, KEPT, MEMORY_BYTES, Rig, fresh, in_words};
 
 /// The guest says both markers; answers the stamp of the later one.
@@ -195,7 +196,9 @@ fn a_standby_has_the_size_of_its_snapshot_and_only_then() {
         (Phase::Running, 0),
     ];
     assert_eq!(sizes, expected);
-    assert!(!rig.fleet().folder(&id).join("standby").exists(), "a snapshot that was used contradicts the disks");
+    // It contradicts the disks.
+    let used = rig.fleet().folder(&id).join("standby");
+    rig.run(until("end of a snapshot that was used", || !used.exists()));
 }
 
 #[test]
@@ -1002,6 +1005,7 @@ fn a_snapshot_of_an_earlier_standby_is_never_taken_for_that_of_a_later_one() {
     fs::rename(&saved, &kept).and_then(|()| fs::create_dir(&saved)).expect("moved away");
     fs::copy(kept.join("memory"), saved.join("memory")).expect("a copy");
     rig.command(&id, Command::Restore).expect("restored");
+    rig.run(until("room", || !saved.exists()));
     // As after a crash between the resume and the removal of the snapshot.
     fs::rename(&kept, &saved).expect("moved back");
     let gate = rig.double.hold_before(&id, Call::Save);

@@ -54,8 +54,9 @@ pub(super) async fn create_instance(
         return Err(ApiError::operators_alone("disks: a path on the host may be named by an operator only"));
     }
     let _kept = reserve(&state, &tenant, &new.name, share(&state, &new).await?)?;
+    let asked = state.fleet.now();
     let view = state.fleet.create(&tenant, new).await?;
-    Ok((StatusCode::CREATED, Json(present(&state, view))))
+    Ok((StatusCode::CREATED, Json(present_done(&state, view, asked))))
 }
 
 /// What a new instance will take of its tenant's limits.
@@ -157,7 +158,8 @@ impl Listing {
     fn new(state: Arc<State>, tenant: &TenantId, filter: &Filter) -> Self {
         let mut views = state.fleet.list(tenant);
         views.retain(|view| filter.admits(view));
-        let (now, usages) = state.fleet.usage(&views);
+        let now = state.fleet.now();
+        let usages = state.fleet.usage(&views, now);
         let policy = state.fleet.timeline(tenant).at(now);
         Self { state, views, usages, policy }
     }
@@ -283,6 +285,12 @@ async fn command(state: &State, caller: &Caller, key: &str, request: Request) ->
     Ok(state.fleet.request(&tenant, &id, request).await?)
 }
 
+async fn answered(state: &State, caller: &Caller, key: &str, request: Request) -> Result<Json<Instance>, ApiError> {
+    let asked = state.fleet.now();
+    let view = command(state, caller, key, request).await?;
+    Ok(Json(present_done(state, view, asked)))
+}
+
 /// The commands without options differ in nothing but their name and what is said about them.
 macro_rules! commands {
     ($($(#[$doc:meta])* $name:ident, $path:literal, $command:expr;)+) => {$(
@@ -300,8 +308,7 @@ macro_rules! commands {
             Path(key): Path<String>,
             Body(NoOptions {}): Body<NoOptions>,
         ) -> Result<Json<Instance>, ApiError> {
-            let view = command(&state, &caller, &key, $command).await?;
-            Ok(Json(present(&state, view)))
+            answered(&state, &caller, &key, $command).await
         }
     )+};
 }
@@ -340,8 +347,7 @@ pub(super) async fn stop_instance(
     Path(key): Path<String>,
     Body(options): Body<StopOptions>,
 ) -> Result<Json<Instance>, ApiError> {
-    let view = command(&state, &caller, &key, Request::Stop { grace_ms: options.grace_ms }).await?;
-    Ok(Json(present(&state, view)))
+    answered(&state, &caller, &key, Request::Stop { grace_ms: options.grace_ms }).await
 }
 
 /// Delete an instance
@@ -442,7 +448,8 @@ pub(super) async fn list_intervals(
     let view = find_any(&state, &caller, key).await?;
     let intervals = blocking(move || {
         // One instant for both: what they say must be the same.
-        let (now, usage) = usage(&state, &view);
+        let now = state.fleet.now();
+        let usage = usage(&state, &view, now);
         let intervals = state.fleet.intervals(&view, now)?;
         Ok(present_intervals(&state, &view, &intervals, view.deleted.unwrap_or(now), &usage))
     })
@@ -500,16 +507,22 @@ pub(super) fn timestamp(state: &State, at: Instant) -> Timestamp {
     Timestamp(state.fleet.calendar_ns(at))
 }
 
-/// The account of one instance, now.
-fn usage(state: &State, view: &Arc<View>) -> (Instant, Usage) {
-    let (now, usage) = state.fleet.usage(std::slice::from_ref(view));
-    let unknown = Usage { current: None, since: now, totals: Totals::default(), degraded: true };
-    (now, usage.first().copied().unwrap_or(unknown))
+/// The account of one instance at an instant.
+fn usage(state: &State, view: &Arc<View>, at: Instant) -> Usage {
+    let unknown = Usage { current: None, since: at, totals: Totals::default(), degraded: true };
+    state.fleet.usage(std::slice::from_ref(view), at).first().copied().unwrap_or(unknown)
 }
 
+/// An instance as it is now.
 pub(super) fn present(state: &State, view: Arc<View>) -> Instance {
-    let (now, usage) = usage(state, &view);
-    let policy = state.fleet.timeline(&view.record.tenant).at(now);
+    present_done(state, view, state.fleet.now())
+}
+
+/// An instance as a command left it that was asked for at `asked`: with its time up to its last fact, or up to `asked` if there was none since. What
+/// the command has begun has no length yet, so that the answer need not wait for a policy's figures.
+pub(super) fn present_done(state: &State, view: Arc<View>, asked: Instant) -> Instance {
+    let usage = usage(state, &view, asked);
+    let policy = state.fleet.timeline(&view.record.tenant).at(asked.max(usage.since));
     present_one(state, &view, &usage, policy)
 }
 

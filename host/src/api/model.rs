@@ -480,7 +480,7 @@ pub struct Instance {
     /// Since when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_phase_since: Option<Timestamp>,
-    /// Milliseconds in each phase up to this response; absent before the first fact.
+    /// Milliseconds in each phase up to now, or in the answer of a command up to what it did; absent before the first fact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase_durations_ms: Option<PerPhase>,
     /// Digest of the policy in force.

@@ -235,11 +235,10 @@ impl Fleet {
         directory.by_row.values().filter(|slot| slot.tenant == *tenant).map(|slot| slot.view()).collect()
     }
 
-    /// The totals of these instances now: one component call for all that are under one policy.
-    pub fn usage(&self, views: &[Arc<View>]) -> (Instant, Vec<Usage>) {
+    /// The totals of these instances at an instant: one component call for all that are under one policy.
+    pub fn usage(&self, views: &[Arc<View>], at: Instant) -> Vec<Usage> {
         let accounts: Vec<_> = views.iter().map(|view| (&view.record.tenant, &view.account)).collect();
-        let now = self.0.clock.now();
-        (now, self.0.accounts.usage(&accounts, now))
+        self.0.accounts.usage(&accounts, at)
     }
 
     /// Follows what is published of an instance. It tells the last view only: a phase that was over at once may never be seen.

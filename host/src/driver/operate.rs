@@ -339,6 +339,8 @@ impl Task {
         };
         self.live.intent = None;
         self.enter(Event::Resumed, stamp).await?;
+        // All that was asked for is done; to give the memory's pages back takes a while.
+        self.answer(Ok(()));
         discard(&self.standby_folder()).await
     }
 

@@ -172,10 +172,10 @@ impl Task {
 
     /// Answers the order under way, unless it was answered before.
     pub(super) fn answer(&mut self, outcome: Result<(), FleetError>) {
-        let Some(reply) = self.reply.take() else { return };
         if let Err(FleetError::Bug(detail)) = &outcome {
             tracing::error!(instance = %self.record.id, detail, "defect");
         }
+        let Some(reply) = self.reply.take() else { return };
         // A caller that went away has nothing to hear; the act stands.
         let _ = reply.send(outcome.map(|()| self.slot.view()));
     }

@@ -23,7 +23,7 @@ const REAL_MS_MAX: u64 = 50_000;
 /// The totals that the policy in force tells now, in milliseconds.
 fn told(rig: &Rig, id: &InstanceId) -> [u64; Phase::ALL.len()] {
     let view = rig.view(id);
-    let (_, usage) = rig.fleet().usage(std::slice::from_ref(&view));
+    let usage = rig.fleet().usage(std::slice::from_ref(&view), rig.fleet().now());
     usage[0].totals.0.map(|nanos| nanos / 1_000_000)
 }
 
@@ -52,7 +52,7 @@ fn an_account_without_a_fact_tells_no_phase_and_no_time() {
     let id = running(&rig, "a");
     rig.pass(100 * HOUR);
     let empty = View { account: Account::default(), ..(*rig.view(&id)).clone() };
-    let (_, told) = rig.fleet().usage(&[Arc::new(empty)]);
+    let told = rig.fleet().usage(&[Arc::new(empty)], rig.fleet().now());
     assert_eq!((told[0].current, told[0].totals, told[0].degraded), (None, Totals::default(), false));
 }
 
