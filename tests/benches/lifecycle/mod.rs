@@ -21,7 +21,7 @@ use self::client::Client;
 use crate::measure::{Line, Report, median, nanos};
 
 const TOKEN: &str = "bench";
-const ROUNDS: usize = 100;
+const ROUNDS: usize = 300;
 /// Machines that are created, and how many at a time.
 const MACHINES: usize = 200;
 const AT_ONCE: usize = 8;
