@@ -19,14 +19,20 @@ impl Client {
 
     /// Returns when all of the answer is there.
     pub(super) fn ask(&mut self, operation: &str) {
+        self.ask_with(operation, "{}");
+    }
+
+    /// The same, with a body.
+    pub(super) fn ask_with(&mut self, operation: &str, body: &str) {
         let (instance, token) = (&self.instance, &self.token);
         let request = format!(
             "POST /instances/{instance}/{operation} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {token}\r\n\
-             content-type: application/json\r\ncontent-length: 2\r\n\r\n{{}}"
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
         );
         self.connection.get_mut().write_all(request.as_bytes()).unwrap();
         let status = self.line();
-        assert!(status.starts_with("HTTP/1.1 200 "), "{operation}: {status}");
+        assert!(status.starts_with("HTTP/1.1 20"), "{operation}: {status}");
         let mut length = None;
         loop {
             let header = self.line();

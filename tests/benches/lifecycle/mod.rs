@@ -26,7 +26,8 @@ const ROUNDS: usize = 300;
 const MACHINES: usize = 200;
 const AT_ONCE: usize = 8;
 const FORKS: usize = 25;
-/// How often that many are forked, and created.
+/// How often one is forked, and that many, and how often all are created.
+const SINGLE_FORKS: usize = 100;
 const FAN_OUTS: usize = 5;
 const CREATIONS: usize = 3;
 /// Guests that are nearly idle, so that what is measured is not what they say.
@@ -169,11 +170,26 @@ fn operations(mut client: Client, folder: &Path) -> ([Pair; 4], f64) {
     ([pause, resume, standby, restore], median(&mut commits))
 }
 
-fn fan_out(served: &Served, folder: &Path) -> Pair {
-    let Pair { mut ours, mut bare } = Pair::default();
+/// One child of a running source, and then as many at once as there are forks.
+fn forks(served: &Served, folder: &Path) -> [Pair; 2] {
     wait(served.create("source"));
+    let mut client = Client::connect(served.address, "source", TOKEN);
     let mut source = Bare::start(folder, "source", From::Boot);
     source.cont();
+    let mut single = Pair::default();
+    for round in 0..SINGLE_FORKS {
+        let name = format!("single-{round}");
+        let fork = || client.ask_with("fork", &json!({"name": name, "from_running": true}).to_string());
+        single.measure(round, fork, || bare::fan_out(folder, &mut source, 1));
+        wait(served.delete(&name));
+    }
+    let many = fan_out(served, folder, source);
+    wait(served.delete("source"));
+    [single, many]
+}
+
+fn fan_out(served: &Served, folder: &Path, mut source: Bare) -> Pair {
+    let Pair { mut ours, mut bare } = Pair::default();
     for round in 0..FAN_OUTS {
         let names: Vec<_> = (0..FORKS).map(|n| format!("child-{round}-{n}")).collect();
         let fork = |name| served.post("/instances/source/fork", json!({"name": name, "from_running": true}));
@@ -184,7 +200,6 @@ fn fan_out(served: &Served, folder: &Path) -> Pair {
         let bare = || bare.push(timed(|| bare::fan_out(folder, &mut source, FORKS)).0);
         in_turn(round, ours, bare);
     }
-    wait(served.delete("source"));
     Pair { ours, bare }
 }
 
@@ -209,7 +224,7 @@ fn many(served: &Served, folder: &Path) -> Pair {
 pub(crate) fn run(report: &mut Report) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let folder = tempfile::tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")).unwrap();
-    let ((operations, commit), fan_out, many) = runtime.block_on(measure(folder.path().to_path_buf()));
+    let ((operations, commit), [fork, fan_out], many) = runtime.block_on(measure(folder.path().to_path_buf()));
     let [pause, resume, standby, restore] = operations;
     report.table(
         &format!(
@@ -221,13 +236,14 @@ pub(crate) fn run(report: &mut Report) {
             resume.line("resume", "1 sync", commit),
             standby.line("standby, 16 MiB", "2 syncs", commit),
             restore.line("restore, 16 MiB", "2 syncs", commit),
+            fork.line("fork of a running source, 16 MiB", "memory and facts synced", commit),
             fan_out.times(format!("{FORKS} forks of one running source at once"), 1.5),
             many.times(format!("{MACHINES} machines created, {AT_ONCE} at a time"), 1.5),
         ],
     );
 }
 
-async fn measure(folder: PathBuf) -> (([Pair; 4], f64), Pair, Pair) {
+async fn measure(folder: PathBuf) -> (([Pair; 4], f64), [Pair; 2], Pair) {
     let daemon = Daemon::start(Options {
         data: folder.join("data"),
         listen: ([127, 0, 0, 1], 0).into(),
@@ -252,7 +268,7 @@ async fn measure(folder: PathBuf) -> (([Pair; 4], f64), Pair, Pair) {
         wait(served.create("one"));
         let operations = operations(Client::connect(served.address, "one", TOKEN), &folder);
         wait(served.delete("one"));
-        (operations, fan_out(&served, &folder), many(&served, &folder))
+        (operations, forks(&served, &folder), many(&served, &folder))
     });
     let measured = measured.await.unwrap();
     stop.send(true).unwrap();
