@@ -7,15 +7,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getsid};
 use tallyman::hypervisor::{
     Accelerator, Adopted, Disk, Hypervisor, HypervisorError, Kind, Launched, MachineSpec, Observed, Origin, Qemu,
     QemuConfig, VmState, files,
 };
-use tallyman_tests::machine::{self, Bed, exit, gone, kill, next, pid_of};
-use tokio::time::sleep;
+use tallyman_tests::machine::{self, Bed, exit, gone, kill, next, pid_of, until};
 
 /// This run's stand-in for the daemon's program.
 const STAND_IN: &str = env!("CARGO_BIN_EXE_stand-in");
@@ -126,20 +124,22 @@ async fn a_supervisor_that_waits_ends_with_whoever_launches_and_those_that_work_
     let host = Host::new().await;
     let spec = host.spec();
     let mut daemon = Command::new(STAND_IN).args(["launch", "qemu"]).arg(&spec.dir).spawn().expect("start");
-    let waiting = |besides| {
-        let children = processes().filter(|&(_, parent)| parent == daemon.id());
-        children.map(|(pid, _)| pid).find(|&pid| Some(pid) != besides)
+    let parent = daemon.id();
+    let both = || {
+        let at_work = pid_of(&files::run(&spec.dir, spec.incarnation), "supervisor")?;
+        let others = processes().filter(|&(pid, of)| of == parent && pid != at_work);
+        others.map(|(waits, _)| (at_work, waits)).next()
     };
-    let (mut at_work, mut waits) = (None, None);
-    while waits.is_none() {
-        sleep(Duration::from_millis(10)).await;
-        at_work = pid_of(&files::run(&spec.dir, spec.incarnation), "supervisor");
-        waits = at_work.and_then(|_| waiting(at_work));
-    }
+    let mut seen = None;
+    until("supervisor that waits", || {
+        seen = both();
+        seen.is_some()
+    })
+    .await;
+    let (at_work, waits) = seen.expect("both");
     daemon.kill().and_then(|()| daemon.wait()).expect("kill");
-    gone(waits.expect("one that waits")).await;
+    gone(waits).await;
     assert!(matches!(host.adopt(&spec).await, Adopted::Alive { .. }));
-    let at_work = at_work.expect("one at work");
     assert!(processes().any(|(pid, _)| pid == at_work), "the supervisor of a machine ended too");
 }
 

@@ -32,13 +32,17 @@ impl Supervisors {
     /// Lets a supervisor carry out the order in the folder `run`.
     pub(super) fn send(&self, run: &Path) -> Result<Child, HypervisorError> {
         let spare = self.spare.try_lock().ok().and_then(|mut spare| spare.take());
-        // One that was killed while it waited hears nothing.
-        match spare.and_then(|spare| spare.send(run).ok()) {
-            Some(process) => Ok(process),
-            None => Waiting::start(&self.program)
-                .and_then(|new| new.send(run))
-                .map_err(|source| HypervisorError::Supervisor { program: self.program.clone(), source }),
+        if let Some(mut spare) = spare
+            && spare.tell(run).is_ok()
+        {
+            return Ok(spare.process);
         }
+        // There was none, or it was killed while it waited.
+        let new = Waiting::start(&self.program);
+        let mut new = new.map_err(|source| HypervisorError::Supervisor { program: self.program.clone(), source })?;
+        // If it does not hear this it has ended, and its status says why.
+        let _ = new.tell(run);
+        Ok(new.process)
     }
 
     /// Sees to it that one waits for the next launch, where that holds nobody up.
@@ -65,17 +69,16 @@ impl Waiting {
         Ok(Self { process, launch })
     }
 
-    fn send(mut self, run: &Path) -> io::Result<Child> {
+    /// Tells it which launch it is for, which it believes once the pipe is closed.
+    fn tell(&mut self, run: &Path) -> io::Result<()> {
         // A path is shorter than a pipe is deep: this waits for nobody.
-        self.launch.write_all(run.as_os_str().as_bytes())?;
-        Ok(self.process)
+        self.launch.write_all(run.as_os_str().as_bytes())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, Permissions};
-    use std::os::unix::fs::PermissionsExt;
+    use std::fs;
     use std::time::Duration;
 
     use rustix::process::{Pid, Signal, kill_process};
@@ -84,12 +87,11 @@ mod tests {
 
     /// Supervisors that write down what they are told, each in a file of its own in the folder.
     fn scribes(folder: &Path) -> Supervisors {
-        let program = folder.join("scribe");
-        let script = format!("#!/bin/sh\nexec cat > {}/$$\n", folder.display());
-        fs::write(&program, script)
-            .and_then(|()| fs::set_permissions(&program, Permissions::from_mode(0o700)))
-            .expect("a script");
-        Supervisors::new(program)
+        // Another process writes the script: what a fork of ours may hold open for writing, be it for a moment, can't be run.
+        let write = r#"printf '#!/bin/sh\nexec cat > "%s"/$$\n' "$0" > "$0"/scribe && chmod 700 "$0"/scribe"#;
+        let written = std::process::Command::new("sh").arg("-c").arg(write).arg(folder).status();
+        assert!(written.expect("a shell").success());
+        Supervisors::new(folder.join("scribe"))
     }
 
     /// Waits until one waits: its process.
