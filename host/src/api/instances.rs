@@ -56,7 +56,7 @@ pub(super) async fn create_instance(
     let _kept = reserve(&state, &tenant, &new.name, share(&state, &new).await?)?;
     let asked = state.fleet.now();
     let view = state.fleet.create(&tenant, new).await?;
-    Ok((StatusCode::CREATED, Json(present_done(&state, view, asked))))
+    Ok((StatusCode::CREATED, Json(present(&state, view, asked))))
 }
 
 /// What a new instance will take of its tenant's limits.
@@ -260,7 +260,8 @@ pub(super) async fn get_instance(
         true => find_any(&state, &caller, key).await?,
         false => state.fleet.find(&caller.tenant(), &key)?,
     };
-    Ok(Json(present(&state, view)))
+    let now = state.fleet.now();
+    Ok(Json(present(&state, view, now)))
 }
 
 /// The instance behind a key, or the closed record behind a full id.
@@ -288,7 +289,7 @@ async fn command(state: &State, caller: &Caller, key: &str, request: Request) ->
 async fn answered(state: &State, caller: &Caller, key: &str, request: Request) -> Result<Json<Instance>, ApiError> {
     let asked = state.fleet.now();
     let view = command(state, caller, key, request).await?;
-    Ok(Json(present_done(state, view, asked)))
+    Ok(Json(present(state, view, asked)))
 }
 
 /// The commands without options differ in nothing but their name and what is said about them.
@@ -513,14 +514,9 @@ fn usage(state: &State, view: &Arc<View>, at: Instant) -> Usage {
     state.fleet.usage(std::slice::from_ref(view), at).first().copied().unwrap_or(unknown)
 }
 
-/// An instance as it is now.
-pub(super) fn present(state: &State, view: Arc<View>) -> Instance {
-    present_done(state, view, state.fleet.now())
-}
-
-/// An instance as a command left it that was asked for at `asked`: with its time up to its last fact, or up to `asked` if there was none since. What
-/// the command has begun has no length yet, so that the answer need not wait for a policy's figures.
-pub(super) fn present_done(state: &State, view: Arc<View>, asked: Instant) -> Instance {
+/// An instance for whoever asked at `asked`: with its time up to then, or up to its last fact if that came later. What a command has begun has no
+/// length yet, so that its answer need not wait for a policy's figures.
+pub(super) fn present(state: &State, view: Arc<View>, asked: Instant) -> Instance {
     let usage = usage(state, &view, asked);
     let policy = state.fleet.timeline(&view.record.tenant).at(asked.max(usage.since));
     present_one(state, &view, &usage, policy)

@@ -51,8 +51,9 @@ pub(super) async fn update_instance(
     };
     let restart = restart_policy.map(|policy| restart(&policy)).transpose()?;
     let amendment = Amendment { tags, restart, expiry, schedule: None, health, auto_standby };
+    let asked = state.fleet.now();
     let view = state.fleet.amend(&caller.tenant(), &view.record.id, amendment).await?;
-    Ok(Json(present(&state, view)))
+    Ok(Json(present(&state, view, asked)))
 }
 
 /// A health check as it was asked for; none for none.
@@ -169,10 +170,10 @@ pub(super) async fn report_activity(
     Path(key): Path<String>,
     Body(ReportActivity { wake }): Body<ReportActivity>,
 ) -> Result<Json<Instance>, ApiError> {
-    let tenant = caller.tenant();
+    let (tenant, asked) = (caller.tenant(), state.fleet.now());
     let id = state.fleet.find(&tenant, &key)?.record.id.clone();
     let view = state.fleet.report_activity(&tenant, &id, wake).await?;
-    Ok(Json(present(&state, view)))
+    Ok(Json(present(&state, view, asked)))
 }
 
 fn with_action(view: &View, action: ExpiryAction) -> Result<Option<Expiry>, ApiError> {
@@ -273,14 +274,14 @@ pub(super) async fn resize_instance(
     Path(key): Path<String>,
     Body(request): Body<ResizeInstance>,
 ) -> Result<Json<Instance>, ApiError> {
-    let tenant = caller.tenant();
+    let (tenant, asked) = (caller.tenant(), state.fleet.now());
     let before = state.fleet.find(&tenant, &key)?;
     let missing = || ApiError::invalid("size: say how much memory, as in `512MB`");
     let memory_bytes = memory_bytes(request.size.as_deref(), request.memory_bytes)?.ok_or_else(missing)?;
     let share = Share { memory_bytes, ..share_of(&before) };
     let _reserved = reserve(&state, &tenant, &before.record.name, share)?;
     let view = state.fleet.request(&tenant, &before.record.id, Request::Resize { memory_bytes }).await?;
-    Ok(Json(present(&state, view)))
+    Ok(Json(present(&state, view, asked)))
 }
 
 /// What an instance uses of the host

@@ -183,10 +183,11 @@ pub(super) async fn restore_snapshot(
     Path((key, name)): Path<(String, String)>,
     Body(request): Body<RestoreSnapshot>,
 ) -> Result<Json<Instance>, ApiError> {
+    let asked = state.fleet.now();
     let id = state.fleet.find(&caller.tenant(), &key)?.record.id.clone();
     let target = request.target_state.map(Into::into);
     let view = state.fleet.revert(&caller.tenant(), &id, name.parse()?, target).await?;
-    Ok(Json(present(&state, view)))
+    Ok(Json(present(&state, view, asked)))
 }
 
 /// Fork an instance
@@ -243,14 +244,14 @@ async fn fork(
     key: &str,
     new: NewFork,
 ) -> Result<(StatusCode, Json<Instance>), ApiError> {
-    let tenant = caller.tenant();
+    let (tenant, asked) = (caller.tenant(), state.fleet.now());
     let parent = state.fleet.find(&tenant, key)?;
     let kept = new.snapshot.as_ref().and_then(|name| parent.record.snapshots.iter().find(|kept| kept.name == *name));
     let share =
         kept.map_or_else(|| share_of(&parent), |kept| Share { vcpus: kept.vcpus, memory_bytes: kept.memory_bytes });
     let _reserved = reserve(state, &tenant, &new.name, share)?;
     let view = state.fleet.fork(&tenant, &parent.record.id, new).await?;
-    Ok((StatusCode::CREATED, Json(present(state, view))))
+    Ok((StatusCode::CREATED, Json(present(state, view, asked))))
 }
 
 /// When an instance's snapshots are taken by themselves
