@@ -13,6 +13,7 @@ use super::HypervisorError;
 use super::supervisor::SUBCOMMAND;
 
 /// Starts supervisors, and keeps one that waits.
+#[derive(Clone)]
 pub(super) struct Supervisors {
     program: PathBuf,
     spare: Arc<Mutex<Option<Waiting>>>,
@@ -47,17 +48,21 @@ impl Supervisors {
 
     /// Sees to it that one waits for the next launch, where that holds nobody up.
     pub(super) fn replace(&self) {
-        let (program, spare) = (self.program.clone(), self.spare.clone());
+        let supervisors = self.clone();
         spawn_blocking(move || {
-            // Whoever has the lock does the same already.
-            let Ok(mut spare) = spare.try_lock() else { return };
-            if spare.is_none() {
-                match Waiting::start(&program) {
-                    Ok(waiting) => *spare = Some(waiting),
-                    Err(error) => tracing::warn!(%error, "no supervisor could be started for the next launch"),
-                }
+            if let Err(error) = supervisors.keep_one() {
+                tracing::warn!(%error, "no supervisor could be started for the next launch");
             }
         });
+    }
+
+    fn keep_one(&self) -> io::Result<()> {
+        // Whoever has the lock does the same already.
+        let Ok(mut spare) = self.spare.try_lock() else { return Ok(()) };
+        if spare.is_none() {
+            *spare = Some(Waiting::start(&self.program)?);
+        }
+        Ok(())
     }
 }
 
@@ -79,7 +84,6 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::time::Duration;
 
     use rustix::process::{Pid, Signal, kill_process};
 
@@ -94,15 +98,11 @@ mod tests {
         Supervisors::new(folder.join("scribe"))
     }
 
-    /// Waits until one waits: its process.
-    async fn waiting(supervisors: &Supervisors) -> u32 {
-        supervisors.replace();
-        loop {
-            if let Some(waiting) = supervisors.spare.lock().expect("not poisoned").as_ref() {
-                return waiting.process.id().expect("not waited for");
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+    /// The process of the one that waits.
+    fn waiting(supervisors: &Supervisors) -> u32 {
+        supervisors.keep_one().expect("start");
+        let spare = supervisors.spare.lock().expect("not poisoned");
+        spare.as_ref().and_then(|waiting| waiting.process.id()).expect("one that was not waited for")
     }
 
     async fn is_told(folder: &Path, mut supervisor: Child, run: &str) {
@@ -115,8 +115,8 @@ mod tests {
     async fn the_one_that_waits_gets_the_next_launch_and_only_that() {
         let folder = tempfile::tempdir().expect("a folder");
         let supervisors = scribes(folder.path());
-        let waits = waiting(&supervisors).await;
-        assert_eq!(waiting(&supervisors).await, waits, "another one was started");
+        let waits = waiting(&supervisors);
+        assert_eq!(waiting(&supervisors), waits, "another one was started");
         let [first, second] = ["first", "second"].map(|run| supervisors.send(Path::new(run)).expect("send"));
         assert_eq!(first.id(), Some(waits));
         assert_ne!(second.id(), Some(waits));
@@ -128,7 +128,7 @@ mod tests {
     async fn one_that_was_killed_while_it_waited_gets_none() {
         let folder = tempfile::tempdir().expect("a folder");
         let supervisors = scribes(folder.path());
-        let waits = waiting(&supervisors).await;
+        let waits = waiting(&supervisors);
         kill_process(Pid::from_raw(waits.cast_signed()).expect("a process id"), Signal::KILL).expect("kill");
         let mut killed = supervisors.spare.lock().expect("not poisoned").take().expect("it");
         killed.process.wait().await.expect("its end");

@@ -19,11 +19,11 @@ impl Client {
 
     /// Returns when all of the answer is there.
     pub(super) fn ask(&mut self, operation: &str) {
-        self.ask_with(operation, "{}");
+        self.ask_with(operation, "{}", 200);
     }
 
-    /// The same, with a body.
-    pub(super) fn ask_with(&mut self, operation: &str, body: &str) {
+    /// The same, with a body; `expected` is the status of the answer.
+    pub(super) fn ask_with(&mut self, operation: &str, body: &str, expected: u16) {
         let (instance, token) = (&self.instance, &self.token);
         let request = format!(
             "POST /instances/{instance}/{operation} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {token}\r\n\
@@ -32,7 +32,7 @@ impl Client {
         );
         self.connection.get_mut().write_all(request.as_bytes()).unwrap();
         let status = self.line();
-        assert!(status.starts_with("HTTP/1.1 20"), "{operation}: {status}");
+        assert!(status.starts_with(&format!("HTTP/1.1 {expected} ")), "{operation}: {status}");
         let mut length = None;
         loop {
             let header = self.line();

@@ -179,7 +179,8 @@ fn forks(served: &Served, folder: &Path) -> [Pair; 2] {
     let mut single = Pair::default();
     for round in 0..SINGLE_FORKS {
         let name = format!("single-{round}");
-        let fork = || client.ask_with("fork", &json!({"name": name, "from_running": true}).to_string());
+        let body = json!({"name": name, "from_running": true}).to_string();
+        let fork = || client.ask_with("fork", &body, 201);
         single.measure(round, fork, || bare::fan_out(folder, &mut source, 1));
         wait(served.delete(&name));
     }
