@@ -52,6 +52,46 @@ pub enum IdError {
     },
 }
 
+/// A closed set of words, given once: the enum, [`ALL`], its names, reading and writing them.
+///
+/// [`ALL`]: crate::tenant::Role::ALL
+macro_rules! words {
+    ($(#[$doc:meta])* $type:ident, $what:literal { $($(#[$of:meta])* $member:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $type { $($(#[$of])* $member,)+ }
+
+        impl $type {
+            /// Every one.
+            pub const ALL: [$type; [$($text),+].len()] = [$($type::$member),+];
+
+            /// Its name in JSON and on the command line.
+            pub fn as_str(self) -> &'static str {
+                match self { $($type::$member => $text,)+ }
+            }
+        }
+
+        impl ::std::fmt::Display for $type {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl ::std::str::FromStr for $type {
+            type Err = $crate::id::IdError;
+            fn from_str(text: &str) -> Result<Self, $crate::id::IdError> {
+                Self::ALL.into_iter().find(|word| word.as_str() == text).ok_or_else(|| $crate::id::IdError::Word {
+                    what: $what,
+                    text: text.chars().take(80).collect(),
+                    known: Self::ALL.map(Self::as_str).join(", "),
+                })
+            }
+        }
+    };
+}
+
+pub(crate) use words;
+
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $what:literal) => {
         $(#[$doc])*

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::api;
 use crate::billing::account::{Accountant, Reader};
 use crate::billing::calendar::STEP_NS_MIN;
-use crate::billing::{Fact, FactBody};
+use crate::billing::{HostFact, TenantFact};
 use crate::clock::{self, Clock};
 use crate::driver::{Fleet, FleetError, Parts};
 use crate::hypervisor::{
@@ -321,11 +321,11 @@ async fn first_facts(
     mut opened: Opened,
 ) -> Result<Opened, CommitError> {
     let (tenant, at) = (TenantId::default_tenant(), clock.reading());
-    let fact = |body| Fact { at: at.clone(), tenant: tenant.clone(), instance: None, body };
-    let mut facts = vec![fact(FactBody::HostStarted { version: env!("CARGO_PKG_VERSION").into() })];
+    let started = HostFact::Started { version: env!("CARGO_PKG_VERSION").into() };
+    let mut entry = Entry::of_host(at.clone(), started);
     opened.calendar.push((at.meter, at.wall_ns));
     if !opened.tenants.iter().any(|known| known.id == tenant) {
-        facts.push(fact(FactBody::TenantCreated { by: Actor::Host }));
+        entry.tenants.push((tenant.clone(), (at.clone(), TenantFact::Created { by: Actor::Host })));
         let (id, created) = (tenant.clone(), at.meter);
         opened.tenants.push(StoredTenant { id, created, settings: Settings::default() });
     }
@@ -343,12 +343,8 @@ async fn first_facts(
         opened.standings.push(StoredStanding { tenant, digest, standing: Standing::Active, by, stand_in: None });
     }
     let activation = NewActivation::now(tenant, digest, Actor::Host);
-    let entry = Entry {
-        facts,
-        policy: is_first.then_some(standard),
-        activation: is_first.then_some(activation),
-        ..Entry::default()
-    };
+    entry.policy = is_first.then_some(standard);
+    entry.activation = is_first.then_some(activation);
     journal.commit(entry).await?;
     Ok(opened)
 }
@@ -374,9 +370,7 @@ async fn watch_wall(journal: Arc<Journal>, clock: Clock, fleet: Fleet) {
         }
         let at = clock.reading();
         fleet.learn_calendar(at.meter, at.wall_ns);
-        let body = FactBody::ClockStepped { step_ns };
-        let fact = Fact { at, tenant: TenantId::default_tenant(), instance: None, body };
-        match journal.commit(Entry { facts: vec![fact], ..Entry::default() }).await {
+        match journal.commit(Entry::of_host(at, HostFact::ClockStepped { step_ns })).await {
             Ok(_) => offset = now,
             Err(error) => tracing::warn!(%error, "a step of the wall clock could not be recorded; trying again"),
         }

@@ -4,44 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::id::{Digest, IdError, TokenId};
+use crate::id::{Digest, IdError, TokenId, words};
 use crate::limits::tenant as limits;
-
-/// A closed set of words: what each is called, and which there are.
-macro_rules! words {
-    ($(#[$doc:meta])* $type:ident, $what:literal { $($(#[$of:meta])* $member:ident = $text:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum $type { $($(#[$of])* $member,)+ }
-
-        impl $type {
-            /// Every one.
-            pub const ALL: [$type; [$($text),+].len()] = [$($type::$member),+];
-
-            /// Its name in JSON and on the command line.
-            pub fn as_str(self) -> &'static str {
-                match self { $($type::$member => $text,)+ }
-            }
-        }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.as_str())
-            }
-        }
-
-        impl FromStr for $type {
-            type Err = IdError;
-            fn from_str(text: &str) -> Result<Self, IdError> {
-                Self::ALL.into_iter().find(|word| word.as_str() == text).ok_or_else(|| IdError::Word {
-                    what: $what,
-                    text: text.chars().take(80).collect(),
-                    known: Self::ALL.map(Self::as_str).join(", "),
-                })
-            }
-        }
-    };
-}
 
 words!(
     /// What the holder of a token may do. Which route that is in particular stands in the API's one table of decisions.

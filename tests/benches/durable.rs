@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant as Timer};
 
 use tallyman::billing::account::{Account, Accountant};
-use tallyman::billing::{Fact, FactBody};
+use tallyman::billing::{Entered, InstanceFact};
 use tallyman::clock::Clock;
 use tallyman::driver::{Live, Record, Restarts, Spec};
 use tallyman::id::{InstanceId, InstanceName, TenantId};
@@ -92,14 +92,14 @@ impl Rig {
         let id: InstanceId = format!("instance-{number:06}").parse().unwrap();
         let name = format!("vm-{number}").parse().unwrap();
         let write = InstanceWrite::Insert {
-            id: id.clone(),
-            tenant: TenantId::default_tenant(),
             record: record(&id, &name),
+            id,
+            tenant: TenantId::default_tenant(),
             name,
             state: state(),
             account: Account::default(),
         };
-        let mut moving = Moving { id, row: Row(0), account: Account::default(), step: 0 };
+        let mut moving = Moving { row: Row(0), account: Account::default(), step: 0 };
         let receipt = self.journal.commit(moving.entry(self, write)).await.unwrap();
         moving.row = receipt.row.unwrap();
         moving.account = receipt.account.unwrap();
@@ -130,7 +130,6 @@ pub(crate) fn populate(folder: &Path, count: usize) {
 
 /// An instance that does nothing but change its phase.
 pub(crate) struct Moving {
-    id: InstanceId,
     row: Row,
     account: Account,
     step: u64,
@@ -140,10 +139,8 @@ impl Moving {
     fn entry(&mut self, rig: &Rig, write: InstanceWrite) -> Entry {
         self.step += 1;
         let phase = if self.step.is_multiple_of(2) { Phase::Standby } else { Phase::Running };
-        let body = FactBody::Entered { phase, shape: SHAPE, session: 1, cause: None };
-        let fact =
-            Fact { at: rig.clock.reading(), tenant: TenantId::default_tenant(), instance: Some(self.id.clone()), body };
-        Entry { facts: vec![fact], instance: Some(write), ..Entry::default() }
+        let entered = Entered { phase, shape: SHAPE, session: 1, cause: None };
+        Entry::of_instance(write, vec![(rig.clock.reading(), InstanceFact::Entered(entered))])
     }
 
     pub(crate) async fn transition(&mut self, rig: &Rig) {

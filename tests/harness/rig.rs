@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tallyman::billing::interval::{Interval, intervals};
-use tallyman::billing::{BootId, Fact, FactBody, Totals};
+use tallyman::billing::{About, BootId, Counted, Entered, Fact, InstanceFact, Totals};
 use tallyman::clock::Clock;
 use tallyman::driver::{Amendment, Fleet, FleetError, NewFork, NewInstance, NewSnapshot, Parts, Request, View};
 use tallyman::id::{InstanceId, TenantId};
@@ -381,7 +381,8 @@ impl Rig {
         let usage = self.fleet().usage(std::slice::from_ref(&view), now);
         let pieces = intervals(&history, &self.fleet().timeline(&view.record.tenant), now);
         let end = view.deleted.unwrap_or(now);
-        let first = history.iter().find(|(_, fact)| matches!(fact.body, FactBody::Entered { .. })).expect("a phase");
+        let first =
+            history.iter().find(|(_, fact)| matches!(fact.counts(), Some(Counted::Enters(_)))).expect("a phase");
         assert_eq!(pieces[0].start, first.1.at.meter);
         assert_eq!(pieces[pieces.len() - 1].end, end);
         for pair in pieces.windows(2) {
@@ -426,26 +427,23 @@ fn summed(pieces: &[Interval]) -> Totals {
 
 /// A fact in words: `intended stop`, `abandoned save`, `running`, `stopped guest`, `deleted`.
 pub fn in_words(fact: &Fact) -> String {
-    match &fact.body {
-        FactBody::Intended { command, by: Asker::Client, .. } => format!("intended {command}"),
-        FactBody::Intended { command, by, .. } => format!("intended {command} by {}", by.as_str()),
-        FactBody::Abandoned { command, .. } => format!("abandoned {command}"),
-        FactBody::Entered { phase, cause: Some(cause), .. } => format!("{} {}", Phase::as_str(*phase), cause.as_str()),
-        FactBody::Entered { phase, cause: None, .. } => phase.as_str().into(),
-        FactBody::Forked { .. } => "forked".into(),
-        FactBody::Amended { field, .. } => format!("amended {field}"),
-        FactBody::Deleted => "deleted".into(),
-        FactBody::HostStarted { .. }
-        | FactBody::ClockStepped { .. }
-        | FactBody::PolicyAdmitted { .. }
-        | FactBody::PolicyActivated { .. }
-        | FactBody::PolicyFaulted { .. }
-        | FactBody::PolicyMoved(_)
-        | FactBody::TenantCreated { .. }
-        | FactBody::TenantChanged { .. }
-        | FactBody::TokenCreated { .. }
-        | FactBody::TokenRevoked { .. }
-        | FactBody::PricesActivated { .. }
-        | FactBody::Invoiced { .. } => "about something else".into(),
+    match &fact.about {
+        About::Instance(_, fact) => instance_in_words(fact),
+        About::Host(_) | About::Tenant(_) => "about something else".into(),
+    }
+}
+
+fn instance_in_words(fact: &InstanceFact) -> String {
+    match fact {
+        InstanceFact::Intended { command, by: Asker::Client, .. } => format!("intended {command}"),
+        InstanceFact::Intended { command, by, .. } => format!("intended {command} by {}", by.as_str()),
+        InstanceFact::Abandoned { command, .. } => format!("abandoned {command}"),
+        InstanceFact::Entered(Entered { phase, cause: Some(cause), .. }) => {
+            format!("{} {}", Phase::as_str(*phase), cause.as_str())
+        }
+        InstanceFact::Entered(Entered { phase, cause: None, .. }) => phase.as_str().into(),
+        InstanceFact::Forked { .. } => "forked".into(),
+        InstanceFact::Amended { field, .. } => format!("amended {field}"),
+        InstanceFact::Deleted => "deleted".into(),
     }
 }

@@ -257,7 +257,7 @@ impl From<CommitError> for ApiError {
             }
             CommitError::IdInUse(_)
             | CommitError::NoSuchRow(_)
-            | CommitError::Misplaced { .. }
+            | CommitError::AfterDeletion
             | CommitError::Repeated { same: true, .. } => Self::bug(&error),
         }
     }

@@ -14,7 +14,7 @@ use super::tenants::check_standing;
 use super::{Shared, State, blocking};
 use crate::billing::currency::Currency;
 use crate::billing::decimal::Decimal;
-use crate::billing::{Fact, FactBody, Totals};
+use crate::billing::{Fact, Totals};
 use crate::driver::View;
 use crate::id::{Digest, TenantId};
 use crate::invoice::{Comparison, InvoiceError, Worth};
@@ -273,15 +273,11 @@ impl State {
 fn lived(history: &[(u64, Fact)], since: Instant) -> Vec<(Option<Phase>, Instant)> {
     let mut lived: Vec<(Option<Phase>, Instant)> = Vec::new();
     for (_, fact) in history {
-        let to = match &fact.body {
-            FactBody::Entered { phase, .. } => Some(*phase),
-            FactBody::Deleted => None,
-            _ => continue,
-        };
+        let Some(counted) = fact.counts() else { continue };
         if fact.at.meter <= since {
             lived.clear();
         }
-        lived.push((to, fact.at.meter.max(since)));
+        lived.push((counted.phase(), fact.at.meter.max(since)));
     }
     lived
 }
@@ -336,21 +332,25 @@ impl Sums {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::billing::{BootId, Reading};
+    use crate::billing::{About, BootId, Entered, InstanceFact, Reading};
     use crate::vm::Shape;
 
     #[test]
     fn a_trial_begins_with_the_phase_that_is_under_way() {
-        let fact = |at, body| {
+        let fact = |at, fact| {
             let at = Reading { boot: BootId("b".into()), boottime_ns: 0, wall_ns: 0, meter: Instant(at) };
-            (0, Fact { at, tenant: TenantId::default_tenant(), instance: None, body })
+            let about = About::Instance("i".parse().expect("an id"), fact);
+            (0, Fact { at, tenant: TenantId::default_tenant(), about })
         };
-        let entered = |phase| FactBody::Entered { phase, shape: Shape::default(), session: 1, cause: None };
+        let entered = |phase| {
+            let shape = Shape::default();
+            InstanceFact::Entered(Entered { phase, shape, session: 1, cause: None })
+        };
         let history = [
             fact(10, entered(Phase::Created)),
             fact(20, entered(Phase::Running)),
             fact(30, entered(Phase::Stopped)),
-            fact(40, FactBody::Deleted),
+            fact(40, InstanceFact::Deleted),
         ];
         let told = |since| lived(&history, Instant(since)).iter().map(|&(to, at)| (to, at.0)).collect::<Vec<_>>();
         let (running, stopped) = (Some(Phase::Running), Some(Phase::Stopped));

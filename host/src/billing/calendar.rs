@@ -1,6 +1,6 @@
 //! Where the calendar (UTC) lies relative to the meter clock.
 
-use super::fact::{Fact, FactBody};
+use super::fact::Fact;
 use crate::units::Instant;
 
 /// Differences below this, in nanoseconds, are the noise of reading two clocks one after the other, not a step.
@@ -16,7 +16,7 @@ impl Calendar {
     pub fn told_by<'a>(facts: impl IntoIterator<Item = &'a Fact>) -> Self {
         let mut calendar = Self::default();
         for fact in facts {
-            if matches!(fact.body, FactBody::HostStarted { .. } | FactBody::ClockStepped { .. }) {
+            if fact.of_host().is_some() {
                 calendar.learn(fact.at.meter, fact.at.wall_ns);
             }
         }

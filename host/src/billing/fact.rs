@@ -1,4 +1,8 @@
-//! What the journal says: something happened to an instance, or to the host, at an instant.
+//! The facts that the journal keeps: something happened to the host, to a tenant or to an instance, at
+//! an instant.
+//!
+//! Each family has a type of its own, so that a fact of an instance can't be written without an
+//! instance, nor one of the host with one.
 
 use std::sync::Arc;
 
@@ -24,24 +28,70 @@ pub struct Reading {
     pub meter: Instant,
 }
 
-/// An entry of the journal, before it is sealed.
+/// A fact as it is read from the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fact {
     /// When it happened: for a phase, when the vCPUs changed, not when the bookkeeping was done.
     pub at: Reading,
-    /// Whom it concerns.
+    /// Whom it concerns; the default tenant for a fact of the host.
     pub tenant: TenantId,
-    /// The instance; none for facts about the tenant or the host.
-    pub instance: Option<InstanceId>,
-    /// What happened.
-    pub body: FactBody,
+    /// The subject and the event.
+    pub about: About,
 }
 
-/// What happened.
+/// The subject of a fact, and what happened to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FactBody {
+pub enum About {
+    /// The host.
+    Host(HostFact),
+    /// The fact's tenant.
+    Tenant(TenantFact),
+    /// An instance of the fact's tenant.
+    Instance(InstanceId, InstanceFact),
+}
+
+impl Fact {
+    /// The event of the host, if it is one.
+    pub fn of_host(&self) -> Option<&HostFact> {
+        match &self.about {
+            About::Host(fact) => Some(fact),
+            About::Tenant(_) | About::Instance(..) => None,
+        }
+    }
+
+    /// The event of a tenant, if it is one.
+    pub fn of_tenant(&self) -> Option<&TenantFact> {
+        match &self.about {
+            About::Tenant(fact) => Some(fact),
+            About::Host(_) | About::Instance(..) => None,
+        }
+    }
+
+    /// The event of an instance, if it is one.
+    pub fn of_instance(&self) -> Option<&InstanceFact> {
+        match &self.about {
+            About::Instance(_, fact) => Some(fact),
+            About::Host(_) | About::Tenant(_) => None,
+        }
+    }
+
+    /// The instance, if it is about one.
+    pub fn instance(&self) -> Option<&InstanceId> {
+        match &self.about {
+            About::Instance(id, _) => Some(id),
+            About::Host(_) | About::Tenant(_) => None,
+        }
+    }
+}
+
+/// An event that is not yet in the journal, and when it happened.
+pub type Dated<F> = (Reading, F);
+
+/// An event of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostFact {
     /// The daemon began to serve.
-    HostStarted {
+    Started {
         /// Version of the program.
         version: String,
     },
@@ -50,6 +100,11 @@ pub enum FactBody {
         /// By how much, in nanoseconds, forward if positive.
         step_ns: i64,
     },
+}
+
+/// An event of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TenantFact {
     /// A component was admitted and may be activated.
     PolicyAdmitted {
         /// The component.
@@ -82,12 +137,12 @@ pub enum FactBody {
         reason: String,
     },
     /// The tenant exists from here on.
-    TenantCreated {
+    Created {
         /// Who made it.
         by: Actor,
     },
     /// The tenant has these settings from here on.
-    TenantChanged {
+    Changed {
         /// All of them.
         settings: Settings,
         /// Who changed them.
@@ -137,6 +192,11 @@ pub enum FactBody {
         /// Who made it final.
         by: Actor,
     },
+}
+
+/// An event of an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InstanceFact {
     /// A command was accepted and is about to be carried out.
     Intended {
         /// The command.
@@ -154,16 +214,7 @@ pub enum FactBody {
         reason: String,
     },
     /// The instance entered a phase, or the same one with another shape.
-    Entered {
-        /// The phase.
-        phase: Phase,
-        /// What the instance holds from here on.
-        shape: Shape,
-        /// Number of the start that this belongs to, from 1.
-        session: u32,
-        /// Why it stopped, where it did.
-        cause: Option<ExitCause>,
-    },
+    Entered(Entered),
     /// A new instance was made of another one. Both have this fact, each in its own history; the new one's time begins with the fact after.
     Forked {
         /// The instance that was copied.
@@ -184,28 +235,55 @@ pub enum FactBody {
     Deleted,
 }
 
-impl FactBody {
-    /// The phase that a fact opens, `None` inside for the end; none for a fact that counts no time.
-    pub fn counted(&self) -> Option<Option<Phase>> {
+/// The phase that an instance entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entered {
+    /// The phase.
+    pub phase: Phase,
+    /// The resources that the instance holds from here on.
+    pub shape: Shape,
+    /// Number of the start that this belongs to, from 1.
+    pub session: u32,
+    /// Why it stopped, where it did.
+    pub cause: Option<ExitCause>,
+}
+
+/// The meaning of a fact for the time of its instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// An interval begins; one that was open ends.
+    Enters(Entered),
+    /// The instance's time ends.
+    Ends,
+}
+
+impl Counted {
+    /// The phase that begins; none at the end.
+    pub fn phase(self) -> Option<Phase> {
         match self {
-            FactBody::Entered { phase, .. } => Some(Some(*phase)),
-            FactBody::Deleted => Some(None),
-            FactBody::HostStarted { .. }
-            | FactBody::ClockStepped { .. }
-            | FactBody::PolicyAdmitted { .. }
-            | FactBody::PolicyActivated { .. }
-            | FactBody::PolicyFaulted { .. }
-            | FactBody::PolicyMoved(_)
-            | FactBody::TenantCreated { .. }
-            | FactBody::TenantChanged { .. }
-            | FactBody::TokenCreated { .. }
-            | FactBody::TokenRevoked { .. }
-            | FactBody::PricesActivated { .. }
-            | FactBody::Invoiced { .. }
-            | FactBody::Intended { .. }
-            | FactBody::Abandoned { .. }
-            | FactBody::Forked { .. }
-            | FactBody::Amended { .. } => None,
+            Counted::Enters(entered) => Some(entered.phase),
+            Counted::Ends => None,
         }
+    }
+}
+
+impl InstanceFact {
+    /// The meaning for the instance's time; none for a fact that counts no time.
+    pub fn counts(&self) -> Option<Counted> {
+        match self {
+            InstanceFact::Entered(entered) => Some(Counted::Enters(*entered)),
+            InstanceFact::Deleted => Some(Counted::Ends),
+            InstanceFact::Intended { .. }
+            | InstanceFact::Abandoned { .. }
+            | InstanceFact::Forked { .. }
+            | InstanceFact::Amended { .. } => None,
+        }
+    }
+}
+
+impl Fact {
+    /// See [`InstanceFact::counts`]; none for a fact that is not about an instance.
+    pub fn counts(&self) -> Option<Counted> {
+        self.of_instance()?.counts()
     }
 }

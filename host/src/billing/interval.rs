@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::fact::{Fact, FactBody};
+use super::fact::{Counted, Entered, Fact};
 use crate::id::Digest;
 use crate::units::{Instant, Nanos};
 use crate::vm::{ExitCause, Phase, Shape};
@@ -79,40 +79,23 @@ pub fn intervals(facts: &[(u64, Fact)], timeline: &Timeline, now: Instant) -> Ve
     let mut done = Vec::with_capacity(facts.len());
     let mut open: Option<Interval> = None;
     for (sequence, fact) in facts {
+        let Some(counted) = fact.counts() else { continue };
         let at = fact.at.meter;
-        match &fact.body {
-            FactBody::Entered { phase, shape, session, cause } => {
-                close(&mut done, open.take(), timeline, at, false);
-                open = Some(Interval {
-                    fact: *sequence,
-                    phase: *phase,
-                    start: at,
-                    end: at,
-                    open: true,
-                    shape: *shape,
-                    session: *session,
-                    cause: *cause,
-                    policy: timeline.at(at),
-                });
-            }
-            FactBody::Deleted => close(&mut done, open.take(), timeline, at, false),
-            FactBody::HostStarted { .. }
-            | FactBody::ClockStepped { .. }
-            | FactBody::PolicyAdmitted { .. }
-            | FactBody::PolicyActivated { .. }
-            | FactBody::PolicyFaulted { .. }
-            | FactBody::PolicyMoved(_)
-            | FactBody::TenantCreated { .. }
-            | FactBody::TenantChanged { .. }
-            | FactBody::TokenCreated { .. }
-            | FactBody::TokenRevoked { .. }
-            | FactBody::PricesActivated { .. }
-            | FactBody::Invoiced { .. }
-            | FactBody::Intended { .. }
-            | FactBody::Abandoned { .. }
-            | FactBody::Forked { .. }
-            | FactBody::Amended { .. } => {}
-        }
+        close(&mut done, open.take(), timeline, at, false);
+        open = match counted {
+            Counted::Ends => None,
+            Counted::Enters(Entered { phase, shape, session, cause }) => Some(Interval {
+                fact: *sequence,
+                phase,
+                start: at,
+                end: at,
+                open: true,
+                shape,
+                session,
+                cause,
+                policy: timeline.at(at),
+            }),
+        };
     }
     close(&mut done, open, timeline, now, true);
     done
@@ -132,17 +115,22 @@ fn close(done: &mut Vec<Interval>, interval: Option<Interval>, timeline: &Timeli
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::billing::{BootId, Reading};
-    use crate::id::TenantId;
+    use crate::billing::{About, BootId, InstanceFact, Reading};
+    use crate::id::{InstanceId, TenantId};
     use proptest::prelude::*;
 
-    fn entered(at: i64, phase: Phase) -> Fact {
+    fn fact(at: i64, fact: InstanceFact) -> Fact {
+        let id: InstanceId = "i".parse().expect("an id");
         Fact {
             at: Reading { boot: BootId("b".into()), boottime_ns: 0, wall_ns: at, meter: Instant(at) },
             tenant: TenantId::default_tenant(),
-            instance: None,
-            body: FactBody::Entered { phase, shape: Shape::default(), session: 1, cause: None },
+            about: About::Instance(id, fact),
         }
+    }
+
+    fn entered(at: i64, phase: Phase) -> Fact {
+        let shape = Shape::default();
+        fact(at, InstanceFact::Entered(Entered { phase, shape, session: 1, cause: None }))
     }
 
     fn digest(byte: u8) -> Digest {
@@ -178,8 +166,7 @@ mod tests {
     #[test]
     fn a_deleted_instance_has_no_open_interval() {
         let timeline = Timeline::starting_with(digest(1));
-        let mut gone = entered(20, Phase::Stopped);
-        gone.body = FactBody::Deleted;
+        let gone = fact(20, InstanceFact::Deleted);
         let found = intervals(&[(1, entered(10, Phase::Stopped)), (2, gone)], &timeline, Instant(99));
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].end, found[0].open), (Instant(20), false));

@@ -10,5 +10,5 @@ pub mod interval;
 pub mod per;
 mod tracker;
 
-pub use fact::{BootId, Fact, FactBody, Reading};
+pub use fact::{About, BootId, Counted, Dated, Entered, Fact, HostFact, InstanceFact, Reading, TenantFact};
 pub use tracker::{Totals, Tracker};

@@ -15,7 +15,7 @@ use super::record::{Expiry, Record, Schedule, StoredRestartPolicy, View};
 use super::slot::Order;
 use super::snapshot::next_due;
 use super::task::{Task, refused};
-use crate::billing::FactBody;
+use crate::billing::InstanceFact;
 use crate::id::{InstanceId, SnapshotName, TenantId};
 use crate::limits::{restart, snapshot};
 use crate::units::Instant;
@@ -127,7 +127,7 @@ impl Task {
             return Ok(());
         }
         let at = self.reading(self.now());
-        let facts = changes.into_iter().map(|body| self.fact(at.clone(), body)).collect();
+        let facts = changes.into_iter().map(|change| (at.clone(), change)).collect();
         if let Err(error) = self.commit(facts).await {
             (self.live, self.record) = before;
             return Err(refused(error));
@@ -135,7 +135,7 @@ impl Task {
         Ok(())
     }
 
-    fn take_over(&mut self, amendment: Amendment) -> Result<Vec<FactBody>, FleetError> {
+    fn take_over(&mut self, amendment: Amendment) -> Result<Vec<InstanceFact>, FleetError> {
         let Amendment { tags, restart, expiry, schedule, health, auto_standby } = amendment;
         let mut changes = Vec::new();
         if let Some(tags) = tags {
@@ -178,7 +178,7 @@ impl Task {
     }
 }
 
-fn amended(field: &str, value: &impl Serialize) -> Result<FactBody, FleetError> {
+fn amended(field: &str, value: &impl Serialize) -> Result<InstanceFact, FleetError> {
     let value = serde_json::to_string(value).map_err(|error| FleetError::Bug(error.to_string()))?;
-    Ok(FactBody::Amended { field: field.into(), value })
+    Ok(InstanceFact::Amended { field: field.into(), value })
 }

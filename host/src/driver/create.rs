@@ -16,7 +16,7 @@ use super::slot::{Reply, Slot};
 use super::snapshot::on_disk;
 use super::task::{Task, blocking, intended, refused};
 use super::{Fleet, amend, health, idle};
-use crate::billing::{Fact, FactBody};
+use crate::billing::{Entered, InstanceFact};
 use crate::hypervisor::Capability;
 use crate::id::{InstanceId, TenantId};
 use crate::image::{Image, ImageError};
@@ -114,26 +114,23 @@ impl Host {
         &self,
         record: Record,
         live: Live,
-        before: Vec<FactBody>,
+        before: Vec<InstanceFact>,
     ) -> Result<Arc<Slot>, FleetError> {
         let missing = |what: &str| FleetError::Bug(format!("{what} is missing"));
         let at = self.clock.reading();
         let phase = live.state.phase().ok_or_else(|| missing("the first phase"))?;
-        let entered = FactBody::Entered { phase, shape: live.shape, session: live.session, cause: None };
-        let fact =
-            |body| Fact { at: at.clone(), tenant: record.tenant.clone(), instance: Some(record.id.clone()), body };
-        let entry = Entry {
-            facts: before.into_iter().chain([entered]).map(fact).collect(),
-            instance: Some(InstanceWrite::Insert {
-                id: record.id.clone(),
-                tenant: record.tenant.clone(),
-                name: record.name.clone(),
-                record: record.stored(),
-                state: live.stored(),
-                account: Default::default(),
-            }),
-            ..Entry::default()
+        let Live { shape, session, .. } = live;
+        let entered = InstanceFact::Entered(Entered { phase, shape, session, cause: None });
+        let facts = before.into_iter().chain([entered]).map(|fact| (at.clone(), fact)).collect();
+        let write = InstanceWrite::Insert {
+            id: record.id.clone(),
+            tenant: record.tenant.clone(),
+            name: record.name.clone(),
+            record: record.stored(),
+            state: live.stored(),
+            account: Default::default(),
         };
+        let entry = Entry::of_instance(write, facts);
         let receipt = self.journal.commit(entry).await.map_err(refused)?;
         let view = View {
             record: Arc::new(record),

@@ -20,7 +20,7 @@ use super::slot::Slot;
 use super::snapshot::{disk_file, lay_memory, memory_folder, on_disk, writable};
 use super::task::{Task, blocking, standby_folder};
 use super::{Fleet, create};
-use crate::billing::FactBody;
+use crate::billing::InstanceFact;
 use crate::hypervisor::Capability;
 use crate::id::{InstanceId, InstanceName, SnapshotName, TenantId};
 use crate::limits::instance::KNOWN_MAX;
@@ -274,8 +274,8 @@ impl Task {
         self.live.intent = None;
         let at = self.reading(self.now());
         let parent = self.record.id.clone();
-        let body = |child| FactBody::Forked { parent: parent.clone(), child, snapshot: snapshot.clone() };
-        let facts = born.map(|child| self.fact(at.clone(), body(child))).collect();
+        let forked = |child| InstanceFact::Forked { parent: parent.clone(), child, snapshot: snapshot.clone() };
+        let facts = born.map(|child| (at.clone(), forked(child))).collect();
         self.record(facts).await
     }
 
@@ -328,7 +328,7 @@ async fn bear_one(host: &Arc<Host>, parent: &Record, child: &Child, mould: Mould
         snapshots: Vec::new(),
     };
     let forked =
-        FactBody::Forked { parent: parent.id.clone(), child: child.id.clone(), snapshot: mould.snapshot.clone() };
+        InstanceFact::Forked { parent: parent.id.clone(), child: child.id.clone(), snapshot: mould.snapshot.clone() };
     let live = fork_state(&record.spec, memory);
     let born = match laid_out {
         Ok(()) => host.insert(record, live, vec![forked]).await,

@@ -416,7 +416,7 @@ impl Host {
         let owed: Vec<_> = history
             .iter()
             .filter(|(fact, _)| *fact >= from)
-            .filter_map(|(_, fact)| Some((fact.body.counted()?, fact.at.meter)))
+            .filter_map(|(_, fact)| Some((fact.counts()?.phase(), fact.at.meter)))
             .collect();
         Ok(self.accounts.mend(&record.tenant, account, &owed, self.clock.now()))
     }

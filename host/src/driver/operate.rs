@@ -167,7 +167,7 @@ impl Task {
         let at = self.reading(self.now());
         let before = (self.live.clone(), self.record.clone());
         let intent = Intent { request: Request::Start, by, ran: false };
-        let intended = self.fact(at.clone(), intended(&intent));
+        let intended = (at.clone(), intended(&intent));
         self.live.state = self.after(Event::Created)?;
         self.live.session += 1;
         self.live.incarnation = self.unused_incarnation();
@@ -190,7 +190,7 @@ impl Task {
         self.live.program_started = false;
         self.live.agent_ready = false;
         self.boot_with_what_it_had();
-        let created = self.fact(at, self.entered(Event::Created));
+        let created = (at, self.entered(Event::Created));
         if let Err(error) = self.commit(vec![intended, created]).await {
             (self.live, self.record) = before;
             return Err(refused(error));

@@ -334,7 +334,7 @@ impl Task {
         let mut facts = Vec::new();
         for (event, at) in [(Event::Lost, proof), (Event::Exited(cause), now)] {
             self.step(event, at.meter)?;
-            facts.push(self.fact(at, self.entered(event)));
+            facts.push((at, self.entered(event)));
         }
         self.record(facts).await?;
         self.drop_memory().await?;

@@ -20,7 +20,7 @@ use super::operate::discard;
 use super::record::{Disk, Record, SavedMemory, Schedule, Snapshot};
 use super::request::{NewSnapshot, Request};
 use super::task::{Task, blocking, failed, standby_folder};
-use crate::billing::Fact;
+use crate::billing::{Dated, InstanceFact};
 use crate::hypervisor::{Capability, HypervisorError, unpack};
 use crate::id::SnapshotName;
 use crate::limits::snapshot as limits;
@@ -280,7 +280,7 @@ impl Task {
     }
 
     /// Lets vCPUs that were held only for the request under way run again.
-    async fn run_again(&mut self, facts: &mut Vec<Fact>) -> Result<(), FleetError> {
+    async fn run_again(&mut self, facts: &mut Vec<Dated<InstanceFact>>) -> Result<(), FleetError> {
         let ran = self.live.intent.as_ref().is_some_and(|intent| intent.ran);
         if !ran || !matches!(self.live.state, State::Paused { .. }) {
             return Ok(());
@@ -288,7 +288,7 @@ impl Task {
         let at = self.let_run().await?;
         let at = self.reading(at);
         self.step(Event::Resumed, at.meter)?;
-        facts.push(self.fact(at, self.entered(Event::Resumed)));
+        facts.push((at, self.entered(Event::Resumed)));
         Ok(())
     }
 
@@ -298,13 +298,13 @@ impl Task {
     }
 
     /// Changes what is kept. Answers the fact that the instance holds more or less from now on.
-    fn reshape(&mut self, change: impl FnOnce(&mut Vec<Snapshot>)) -> Result<Fact, FleetError> {
+    fn reshape(&mut self, change: impl FnOnce(&mut Vec<Snapshot>)) -> Result<Dated<InstanceFact>, FleetError> {
         let standby_bytes = self.standby_bytes();
         self.change_record(|record| change(&mut record.snapshots));
         self.live.shape.snapshot_bytes = self.kept_bytes() + standby_bytes;
         let at = self.reading(self.now());
         self.step(Event::Reshaped, at.meter)?;
-        Ok(self.fact(at, self.entered(Event::Reshaped)))
+        Ok((at, self.entered(Event::Reshaped)))
     }
 
     /// Drops a snapshot that a client does not want any more.

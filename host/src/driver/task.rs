@@ -16,7 +16,7 @@ use super::record::{Live, Record, View};
 use super::request::{Intent, Request};
 use super::slot::{Order, Reply, Slot};
 use crate::billing::account::Account;
-use crate::billing::{Fact, FactBody, Reading};
+use crate::billing::{Dated, Entered, InstanceFact, Reading};
 use crate::hypervisor::{
     Exit, ExitStatus, Hypervisor, HypervisorError, Initiator, Launched, MachineSpec, Observed, Stamp,
 };
@@ -284,8 +284,7 @@ impl Task {
     /// Records that `event` happened at `at`.
     pub(super) async fn enter_at(&mut self, event: Event, at: Reading) -> Result<(), FleetError> {
         self.step(event, at.meter)?;
-        let body = self.entered(event);
-        self.record(vec![self.fact(at, body)]).await
+        self.record(vec![(at, self.entered(event))]).await
     }
 
     /// Takes the step that `event` is, without recording it yet.
@@ -296,7 +295,7 @@ impl Task {
     }
 
     /// The fact of being in the present state.
-    pub(super) fn entered(&self, event: Event) -> FactBody {
+    pub(super) fn entered(&self, event: Event) -> InstanceFact {
         let cause = match event {
             Event::Exited(cause) => Some(cause),
             Event::Created
@@ -313,8 +312,11 @@ impl Task {
             | Event::Deleted => None,
         };
         match self.live.state.phase() {
-            Some(phase) => FactBody::Entered { phase, shape: self.live.shape, session: self.live.session, cause },
-            None => FactBody::Deleted,
+            Some(phase) => {
+                let Live { shape, session, .. } = self.live;
+                InstanceFact::Entered(Entered { phase, shape, session, cause })
+            }
+            None => InstanceFact::Deleted,
         }
     }
 
@@ -322,10 +324,6 @@ impl Task {
     pub(super) fn now(&self) -> Stamp {
         let Reading { boottime_ns, wall_ns, .. } = self.host.clock.reading();
         Stamp { boottime_ns, wall_ns }
-    }
-
-    pub(super) fn fact(&self, at: Reading, body: FactBody) -> Fact {
-        Fact { at, tenant: self.record.tenant.clone(), instance: Some(self.record.id.clone()), body }
     }
 
     /// The reading of a stamp of this boot, never before the interval under way and never in the future.
@@ -348,7 +346,7 @@ impl Task {
         let ran = matches!(self.live.state, State::Initializing | State::Running);
         let durability = request.durability(ran);
         let intent = Intent { request, by, ran };
-        let fact = self.fact(self.reading(self.now()), intended(&intent));
+        let fact = (self.reading(self.now()), intended(&intent));
         self.live.intent = Some(intent);
         self.live.error = None;
         match self.commit_as(durability, vec![fact]).await {
@@ -369,9 +367,8 @@ impl Task {
     pub(super) async fn give_up_on(&mut self, command: Command, error: &FleetError) -> Result<(), FleetError> {
         self.live.intent = None;
         self.live.error = Some(error.to_string());
-        let body = FactBody::Abandoned { command, reason: error.to_string() };
-        let fact = self.fact(self.reading(self.now()), body);
-        self.record(vec![fact]).await
+        let fact = InstanceFact::Abandoned { command, reason: error.to_string() };
+        self.record(vec![(self.reading(self.now()), fact)]).await
     }
 
     /// Stores the present state without a fact.
@@ -380,7 +377,7 @@ impl Task {
     }
 
     /// Writes down what has happened. A full disk delays it and can't undo it: the caller hears so, and it is tried until there is space.
-    pub(super) async fn record(&mut self, facts: Vec<Fact>) -> Result<(), FleetError> {
+    pub(super) async fn record(&mut self, facts: Vec<Dated<InstanceFact>>) -> Result<(), FleetError> {
         loop {
             match self.commit(facts.clone()).await {
                 Ok(()) => return Ok(()),
@@ -393,11 +390,11 @@ impl Task {
         }
     }
 
-    pub(super) async fn commit(&mut self, facts: Vec<Fact>) -> Result<(), CommitError> {
+    pub(super) async fn commit(&mut self, facts: Vec<Dated<InstanceFact>>) -> Result<(), CommitError> {
         self.commit_as(Durability::Synced, facts).await
     }
 
-    async fn commit_as(&mut self, durability: Durability, facts: Vec<Fact>) -> Result<(), CommitError> {
+    async fn commit_as(&mut self, durability: Durability, facts: Vec<Dated<InstanceFact>>) -> Result<(), CommitError> {
         let state = self.live.stored();
         let changed = !Arc::ptr_eq(&self.record, &self.slot.view().record);
         let write = InstanceWrite::Update {
@@ -408,8 +405,8 @@ impl Task {
             account: self.account.clone(),
         };
         let empty = facts.is_empty();
-        let receipt =
-            self.host.journal.commit(Entry { facts, instance: Some(write), durability, ..Entry::default() }).await?;
+        let entry = Entry { durability, ..Entry::of_instance(write, facts) };
+        let receipt = self.host.journal.commit(entry).await?;
         if let Some(account) = receipt.account {
             self.account = account;
         }
@@ -461,9 +458,9 @@ pub(super) fn standby_folder(instance: &Path) -> PathBuf {
 }
 
 /// The fact that a request was accepted.
-pub(super) fn intended(intent: &Intent) -> FactBody {
+pub(super) fn intended(intent: &Intent) -> InstanceFact {
     let Intent { request, by, ran: _ } = intent;
-    FactBody::Intended { command: request.command(), by: *by, about: request.about() }
+    InstanceFact::Intended { command: request.command(), by: *by, about: request.about() }
 }
 
 /// A failure of the hypervisor with all its causes, for the client.
@@ -489,7 +486,7 @@ pub(super) fn refused(error: CommitError) -> FleetError {
         CommitError::NameInUse { name, .. } => FleetError::NameInUse(name),
         defect @ (CommitError::IdInUse(_)
         | CommitError::NoSuchRow(_)
-        | CommitError::Misplaced { .. }
+        | CommitError::AfterDeletion
         | CommitError::NumberInUse { .. }
         | CommitError::Repeated { .. }) => FleetError::Bug(defect.to_string()),
     }

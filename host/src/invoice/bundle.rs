@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::document::{Invoice, Place};
 use super::evidence::{Evidence, EvidenceError, InForce, Quarantine, sound};
 use crate::billing::calendar::Calendar;
-use crate::billing::{Fact, FactBody};
+use crate::billing::{Fact, TenantFact};
 use crate::id::{Digest, InstanceId, TenantId};
 use crate::journal::wire::FactRecord;
 use crate::journal::{Archive, FactHash, Head, StoredInvoice};
@@ -137,7 +137,7 @@ impl Bundle {
         let mut tails: BTreeMap<InstanceId, u64> = BTreeMap::new();
         for bundled in &bundle.facts {
             let (record, fact, hash) = bundled.check(last)?;
-            if let Some(instance) = &fact.instance {
+            if let Some(instance) = fact.instance() {
                 let before = tails.insert(instance.clone(), record.seq);
                 if before != record.previous {
                     let missing = record.previous.map_or_else(|| "none".into(), |seq| format!("fact {seq}"));
@@ -225,7 +225,7 @@ impl Proofs {
     fn stated_places(&self) -> Result<Vec<Place>, EvidenceError> {
         let mut places = Vec::new();
         for (_, fact, _) in &self.facts {
-            let FactBody::Invoiced { digest, .. } = &fact.body else { continue };
+            let Some(TenantFact::Invoiced { digest, .. }) = fact.of_tenant() else { continue };
             let bytes = self.document(*digest)?;
             let unreadable = |error| EvidenceError::Altered(format!("document {digest} can't be read: {error}"));
             places.push(Invoice::from_bytes(&bytes).map_err(unreadable)?.as_of);
@@ -235,19 +235,19 @@ impl Proofs {
 
     /// The facts of an instance.
     fn own(&self, instance: &InstanceId, through: u64) -> impl Iterator<Item = &(u64, Fact, FactHash)> {
-        self.facts.iter().filter(move |(seq, fact, _)| *seq <= through && fact.instance.as_ref() == Some(instance))
+        self.facts.iter().filter(move |(seq, fact, _)| *seq <= through && fact.instance() == Some(instance))
     }
 
-    fn told<T>(&self, tenant: &TenantId, through: u64, tell: impl Fn(u64, &FactBody) -> Option<T>) -> Vec<T> {
+    fn told<T>(&self, tenant: &TenantId, through: u64, tell: impl Fn(u64, &TenantFact) -> Option<T>) -> Vec<T> {
         let facts = self.facts.iter().filter(|(seq, fact, _)| *seq <= through && fact.tenant == *tenant);
-        facts.filter_map(|(seq, fact, _)| tell(*seq, &fact.body)).collect()
+        facts.filter_map(|(seq, fact, _)| tell(*seq, fact.of_tenant()?)).collect()
     }
 }
 
 impl Evidence for Proofs {
     fn instances(&self, tenant: &TenantId, through: u64) -> Result<Vec<InstanceId>, EvidenceError> {
         let of_tenant = self.facts.iter().filter(|(seq, fact, _)| *seq <= through && fact.tenant == *tenant);
-        let mut ids: Vec<_> = of_tenant.filter_map(|(_, fact, _)| fact.instance.clone()).collect();
+        let mut ids: Vec<_> = of_tenant.filter_map(|(_, fact, _)| fact.instance().cloned()).collect();
         ids.sort_unstable();
         ids.dedup();
         Ok(ids)
@@ -263,7 +263,7 @@ impl Evidence for Proofs {
 
     fn policies(&self, tenant: &TenantId, through: u64) -> Result<Vec<InForce>, EvidenceError> {
         Ok(self.told(tenant, through, |fact, body| match body {
-            FactBody::PolicyActivated { digest, from, .. } => Some(InForce { from: *from, digest: *digest, fact }),
+            TenantFact::PolicyActivated { digest, from, .. } => Some(InForce { from: *from, digest: *digest, fact }),
             _ => None,
         }))
     }
@@ -274,14 +274,14 @@ impl Evidence for Proofs {
 
     fn books(&self, tenant: &TenantId, through: u64) -> Result<Vec<InForce>, EvidenceError> {
         Ok(self.told(tenant, through, |fact, body| match body {
-            FactBody::PricesActivated { digest, from, .. } => Some(InForce { from: *from, digest: *digest, fact }),
+            TenantFact::PricesActivated { digest, from, .. } => Some(InForce { from: *from, digest: *digest, fact }),
             _ => None,
         }))
     }
 
     fn invoices(&self, tenant: &TenantId, through: u64) -> Result<Vec<StoredInvoice>, EvidenceError> {
         Ok(self.told(tenant, through, |fact, body| match body {
-            FactBody::Invoiced { number, digest, from, until, corrects, .. } => {
+            TenantFact::Invoiced { number, digest, from, until, corrects, .. } => {
                 let (number, digest, from, until, corrects) = (*number, *digest, *from, *until, *corrects);
                 Some(StoredInvoice { number, digest, from, until, corrects, fact })
             }

@@ -1,7 +1,7 @@
 //! Where an invoice's inputs come from: the journal of this host, or a bundle that was taken from it.
 
 use crate::billing::calendar::Calendar;
-use crate::billing::{Fact, FactBody};
+use crate::billing::{Fact, TenantFact};
 use crate::id::{Digest, InstanceId, TenantId};
 use crate::journal::{Archive, Head, ReadError, StoredInvoice};
 use crate::tenant::Standing;
@@ -31,9 +31,9 @@ pub struct Quarantine {
 
 impl Quarantine {
     /// What a fact says about it; none if that is about something else.
-    pub(super) fn told(fact: u64, body: &FactBody) -> Option<Self> {
-        match body {
-            FactBody::PolicyMoved(moved) if moved.to == Standing::Quarantined => {
+    pub(super) fn told(fact: u64, told: &TenantFact) -> Option<Self> {
+        match told {
+            TenantFact::PolicyMoved(moved) if moved.to == Standing::Quarantined => {
                 Some(Self { policy: moved.digest, stand_in: moved.stand_in, fact })
             }
             _ => None,
@@ -159,7 +159,7 @@ impl Evidence for Archive {
 
     fn quarantines(&self, tenant: &TenantId, through: u64) -> Result<Vec<Quarantine>, EvidenceError> {
         let facts = self.policy_facts_of(tenant)?.into_iter().filter(|(seq, _)| *seq <= through);
-        Ok(facts.filter_map(|(seq, fact)| Quarantine::told(seq, &fact.body)).collect())
+        Ok(facts.filter_map(|(seq, fact)| Quarantine::told(seq, fact.of_tenant()?)).collect())
     }
 
     fn books(&self, tenant: &TenantId, through: u64) -> Result<Vec<InForce>, EvidenceError> {

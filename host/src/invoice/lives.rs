@@ -106,17 +106,18 @@ pub(super) fn subjects(lives: &[Life], named: &[Named]) -> Vec<Subject> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::billing::{BootId, FactBody, Reading};
+    use crate::billing::{About, BootId, Entered, InstanceFact, Reading};
     use crate::id::TenantId;
 
-    fn fact(at: i64, body: FactBody) -> Fact {
+    fn fact(at: i64, fact: InstanceFact) -> Fact {
         let at = Reading { boot: BootId("b".into()), boottime_ns: 0, wall_ns: at, meter: Instant(at) };
-        Fact { at, tenant: TenantId::default_tenant(), instance: None, body }
+        let about = About::Instance("i".parse().expect("an id"), fact);
+        Fact { at, tenant: TenantId::default_tenant(), about }
     }
 
     fn entered(at: i64, phase: Phase, vcpus: u32) -> Fact {
         let shape = Shape { vcpus, ..Shape::default() };
-        fact(at, FactBody::Entered { phase, shape, session: 1, cause: None })
+        fact(at, InstanceFact::Entered(Entered { phase, shape, session: 1, cause: None }))
     }
 
     fn history() -> Vec<(u64, Fact)> {
@@ -141,7 +142,7 @@ mod tests {
         assert_eq!(within(25, 30), [(8, 25, 30)]);
         assert_eq!(within(0, 10), []);
         let mut gone = history();
-        gone.push((11, fact(50, FactBody::Deleted)));
+        gone.push((11, fact(50, InstanceFact::Deleted)));
         assert_eq!(rows(Life::within(&id, &gone, Span { start: 45, end: 100 })), [(9, 45, 50)]);
         assert_eq!(rows(Life::within(&id, &gone, Span { start: 50, end: 100 })), []);
     }

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use super::*;
-use crate::billing::{BootId, Fact, FactBody, Reading};
+use crate::billing::{About, BootId, Entered, Fact, InstanceFact, Reading, TenantFact};
 use crate::id::{Digest, InstanceId, TenantId};
 use crate::journal::{FactHash, Head, StoredInvoice};
 use crate::policy::PolicyHost;
@@ -47,21 +47,22 @@ impl Shelf {
         shelf
     }
 
-    fn record(&mut self, instance: Option<&str>, at: i64, body: FactBody) {
+    fn record(&mut self, at: i64, about: About) {
         let at = Reading { boot: BootId("b".into()), boottime_ns: 0, wall_ns: at * SECOND, meter: seconds(at) };
-        let instance = instance.map(|id| id.parse().expect("an id"));
-        self.facts.push(Fact { at, tenant: tenant(), instance, body });
+        self.facts.push(Fact { at, tenant: tenant(), about });
     }
 
     fn entered(&mut self, instance: &str, at: i64, phase: Phase) {
-        let body = FactBody::Entered { phase, shape: Shape::default(), session: 1, cause: None };
-        self.record(Some(instance), at, body);
+        let entered = Entered { phase, shape: Shape::default(), session: 1, cause: None };
+        let id = instance.parse().expect("an id");
+        self.record(at, About::Instance(id, InstanceFact::Entered(entered)));
     }
 
     fn put_prices(&mut self, book: &str, at: i64) {
         self.documents.push(book.into());
         let digest = Digest::of(book.as_bytes());
-        self.record(None, at, FactBody::PricesActivated { digest, from: seconds(at), by: Actor::Operator });
+        let told = TenantFact::PricesActivated { digest, from: seconds(at), by: Actor::Operator };
+        self.record(at, About::Tenant(told));
     }
 
     fn order(&self, from: i64, until: i64) -> Order {
@@ -87,7 +88,8 @@ impl Shelf {
         self.documents.push(invoice.to_bytes());
         let (number, digest) = (invoice.number.expect("a number"), invoice.digest());
         let (from, until, by) = (order.from, order.until, Actor::Operator);
-        self.record(None, 1_000, FactBody::Invoiced { number, digest, from, until, corrects, by });
+        let told = TenantFact::Invoiced { number, digest, from, until, corrects, by };
+        self.record(1_000, About::Tenant(told));
         invoice
     }
 
@@ -99,7 +101,7 @@ impl Shelf {
 impl Evidence for Shelf {
     fn instances(&self, _: &TenantId, through: u64) -> Result<Vec<InstanceId>, EvidenceError> {
         let known = self.facts.iter().take(usize::try_from(through).unwrap_or(usize::MAX));
-        let mut ids: Vec<_> = known.filter_map(|fact| fact.instance.clone()).collect();
+        let mut ids: Vec<_> = known.filter_map(|fact| fact.instance().cloned()).collect();
         ids.sort_unstable();
         ids.dedup();
         Ok(ids)
@@ -107,10 +109,7 @@ impl Evidence for Shelf {
 
     fn history(&self, instance: &InstanceId, through: u64) -> Result<Vec<(u64, Fact)>, EvidenceError> {
         let facts = (1..=through).zip(&self.facts);
-        Ok(facts
-            .filter(|(_, fact)| fact.instance.as_ref() == Some(instance))
-            .map(|(seq, fact)| (seq, fact.clone()))
-            .collect())
+        Ok(facts.filter(|(_, fact)| fact.instance() == Some(instance)).map(|(seq, fact)| (seq, fact.clone())).collect())
     }
 
     fn began(&self, instance: &InstanceId, through: u64) -> Result<Option<Instant>, EvidenceError> {
@@ -122,21 +121,21 @@ impl Evidence for Shelf {
     }
 
     fn quarantines(&self, _: &TenantId, through: u64) -> Result<Vec<Quarantine>, EvidenceError> {
-        let told = (1..=through).zip(&self.facts).filter_map(|(fact, told)| Quarantine::told(fact, &told.body));
+        let told = (1..=through).zip(&self.facts).filter_map(|(fact, told)| Quarantine::told(fact, told.of_tenant()?));
         Ok(told.collect())
     }
 
     fn books(&self, _: &TenantId, through: u64) -> Result<Vec<InForce>, EvidenceError> {
-        let told = (1..=through).zip(&self.facts).filter_map(|(fact, told)| match &told.body {
-            FactBody::PricesActivated { digest, from, .. } => Some(InForce { from: *from, digest: *digest, fact }),
+        let told = (1..=through).zip(&self.facts).filter_map(|(fact, told)| match told.of_tenant()? {
+            TenantFact::PricesActivated { digest, from, .. } => Some(InForce { from: *from, digest: *digest, fact }),
             _ => None,
         });
         Ok(told.collect())
     }
 
     fn invoices(&self, _: &TenantId, through: u64) -> Result<Vec<StoredInvoice>, EvidenceError> {
-        let told = (1..=through).zip(&self.facts).filter_map(|(fact, told)| match &told.body {
-            FactBody::Invoiced { number, digest, from, until, corrects, .. } => {
+        let told = (1..=through).zip(&self.facts).filter_map(|(fact, told)| match told.of_tenant()? {
+            TenantFact::Invoiced { number, digest, from, until, corrects, .. } => {
                 let (number, digest, from, until, corrects) = (*number, *digest, *from, *until, *corrects);
                 Some(StoredInvoice { number, digest, from, until, corrects, fact })
             }
@@ -267,8 +266,8 @@ fn a_document_that_states_anything_else_is_not_proved() {
         spoil(&mut invoice);
         shelf.documents.push(invoice.to_bytes());
         let (digest, from, until) = (invoice.digest(), order.from, order.until);
-        let body = FactBody::Invoiced { number: 1, digest, from, until, corrects: None, by: Actor::Operator };
-        shelf.record(None, 1_000, body);
+        let told = TenantFact::Invoiced { number: 1, digest, from, until, corrects: None, by: Actor::Operator };
+        shelf.record(1_000, About::Tenant(told));
         shelf.prove(1)
     };
     shelf(|_| ()).expect("a proof");

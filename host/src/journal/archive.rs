@@ -12,7 +12,7 @@ use super::read::{self, INSTANCE_COLUMNS, Readers, stored_instance};
 use super::schema::{int, uint};
 use super::verify::database;
 use super::wire::{ChainedFact, FactRecord};
-use crate::billing::{Fact, FactBody};
+use crate::billing::{About, Fact, TenantFact};
 use crate::id::{Digest, InstanceId, TenantId};
 use crate::units::Instant;
 
@@ -140,8 +140,8 @@ impl Archive {
     /// See [`ReadError`].
     pub fn activations_of(&self, tenant: &TenantId) -> Result<Vec<Activation>, ReadError> {
         let facts = self.readers.with(|db| facts_of(db, "activation", tenant))?;
-        let told = facts.into_iter().filter_map(|(seq, fact)| match fact.body {
-            FactBody::PolicyActivated { digest, from, .. } => {
+        let told = facts.into_iter().filter_map(|(seq, fact)| match fact.about {
+            About::Tenant(TenantFact::PolicyActivated { digest, from, .. }) => {
                 Some(Activation { tenant: fact.tenant, from, digest, fact: seq })
             }
             _ => None,
@@ -163,8 +163,10 @@ impl Archive {
     /// See [`ReadError`].
     pub fn books_of(&self, tenant: &TenantId) -> Result<Vec<StoredPrices>, ReadError> {
         let facts = self.readers.with(|db| facts_of(db, "prices", tenant))?;
-        let told = facts.into_iter().filter_map(|(seq, fact)| match fact.body {
-            FactBody::PricesActivated { digest, from, .. } => Some(StoredPrices { from, digest, fact: seq }),
+        let told = facts.into_iter().filter_map(|(seq, fact)| match fact.about {
+            About::Tenant(TenantFact::PricesActivated { digest, from, .. }) => {
+                Some(StoredPrices { from, digest, fact: seq })
+            }
             _ => None,
         });
         Ok(told.collect())
@@ -176,8 +178,8 @@ impl Archive {
     /// See [`ReadError`].
     pub fn invoices_of(&self, tenant: &TenantId) -> Result<Vec<StoredInvoice>, ReadError> {
         let facts = self.readers.with(|db| facts_of(db, "invoice", tenant))?;
-        let told = facts.into_iter().filter_map(|(seq, fact)| match fact.body {
-            FactBody::Invoiced { number, digest, from, until, corrects, .. } => {
+        let told = facts.into_iter().filter_map(|(seq, fact)| match fact.about {
+            About::Tenant(TenantFact::Invoiced { number, digest, from, until, corrects, .. }) => {
                 Some(StoredInvoice { number, digest, from, until, corrects, fact: seq })
             }
             _ => None,

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::billing::Fact;
 use crate::billing::account::Account;
+use crate::billing::{Dated, HostFact, InstanceFact, Reading, TenantFact};
 use crate::clock::Clock;
 use crate::id::{Digest, InstanceId, InstanceName, TenantId, TokenId};
 use crate::tenant::{Actor, Role, Settings, Standing};
@@ -54,15 +54,17 @@ impl Head {
     pub const EMPTY: Head = Head { seq: 0, hash: FactHash::GENESIS };
 }
 
-/// What is committed together or not at all.
+/// The facts that are committed together or not at all, and what comes with them.
 ///
-/// The facts of one entry that name an instance must all name the one of `instance`. They are in the order in which they happened.
+/// The journal has them in the order of the fields here.
 #[derive(Debug, Clone, Default)]
 pub struct Entry {
-    /// What happened.
-    pub facts: Vec<Fact>,
-    /// The instance's record as it is from here on; needed as soon as a fact names an instance.
-    pub instance: Option<InstanceWrite>,
+    /// Facts of the host, in the order in which they happened.
+    pub host: Vec<Dated<HostFact>>,
+    /// Facts of tenants, in the order in which they happened.
+    pub tenants: Vec<(TenantId, Dated<TenantFact>)>,
+    /// An instance's record as it is from here on, with its facts.
+    pub instance: Option<InstanceEntry>,
     /// A change of a tenant's rules. The writer adds the fact.
     pub activation: Option<NewActivation>,
     /// A component that was admitted. The writer adds the fact.
@@ -75,6 +77,32 @@ pub struct Entry {
     pub invoice: Option<NewInvoice>,
     /// What it has survived when it is answered.
     pub durability: Durability,
+}
+
+impl Entry {
+    /// One fact of the host.
+    pub fn of_host(at: Reading, fact: HostFact) -> Self {
+        Self { host: vec![(at, fact)], ..Self::default() }
+    }
+
+    /// One fact of a tenant.
+    pub fn of_tenant(tenant: TenantId, at: Reading, fact: TenantFact) -> Self {
+        Self { tenants: vec![(tenant, (at, fact))], ..Self::default() }
+    }
+
+    /// The record of an instance from here on, with its facts.
+    pub fn of_instance(write: InstanceWrite, facts: Vec<Dated<InstanceFact>>) -> Self {
+        Self { instance: Some(InstanceEntry { write, facts }), ..Self::default() }
+    }
+}
+
+/// The part of an entry that is about an instance.
+#[derive(Debug, Clone)]
+pub struct InstanceEntry {
+    /// Which instance, and its record.
+    pub write: InstanceWrite,
+    /// Its facts, in the order in which they happened. None follows its deletion.
+    pub facts: Vec<Dated<InstanceFact>>,
 }
 
 /// What an entry has survived when it is answered.
@@ -108,7 +136,8 @@ pub enum InstanceWrite {
         /// The account before the first fact.
         account: Account,
     },
-    /// An instance that is known and not deleted. A fact [`crate::billing::FactBody::Deleted`] in the entry closes it.
+    /// An instance that is known and not deleted. A fact [`InstanceFact::Deleted`] in the entry
+    /// closes it.
     Update {
         /// Which one.
         row: Row,

@@ -120,12 +120,9 @@ pub enum CommitError {
         /// What would be right.
         next: u64,
     },
-    /// A fact names another instance than the entry, or one after the fact that deleted it. A defect of the caller.
-    #[error("fact number {index} of the entry does not belong to the entry's instance")]
-    Misplaced {
-        /// Which fact, from 0.
-        index: usize,
-    },
+    /// A fact follows the one that deletes its instance. A defect of the caller.
+    #[error("a deleted instance has no more facts, and the entry has one after the deletion")]
+    AfterDeletion,
 }
 
 /// Why facts can't be read.

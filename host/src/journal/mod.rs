@@ -32,8 +32,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use archive::Archive;
 pub use entry::{
-    Activation, Alive, Durability, Entry, FactHash, Head, InstanceWrite, NewActivation, NewInvoice, NewPolicy,
-    NewPrices, Opened, Receipt, RequestKey, Row, StoredInstance, StoredInvoice, StoredPolicy, StoredPrices,
+    Activation, Alive, Durability, Entry, FactHash, Head, InstanceEntry, InstanceWrite, NewActivation, NewInvoice,
+    NewPolicy, NewPrices, Opened, Receipt, RequestKey, Row, StoredInstance, StoredInvoice, StoredPolicy, StoredPrices,
     StoredStanding, StoredTenant, StoredToken,
 };
 pub use error::{CommitError, Damage, Flaw, OpenError, Place, ReadError, VerifyError};

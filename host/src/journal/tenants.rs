@@ -7,7 +7,7 @@ use super::error::{Damage, Flaw, Place};
 use super::read::record;
 use super::schema::uint;
 use super::wire::FactRecord;
-use crate::billing::{Fact, FactBody};
+use crate::billing::{About, Fact, TenantFact};
 use crate::id::Digest;
 use crate::tenant::{Settings, Standing};
 
@@ -34,7 +34,7 @@ pub(super) fn tenant(row: &SqlRow<'_>) -> rusqlite::Result<Result<StoredTenant, 
         let (record, made) = made?;
         let settings = match changed.transpose()? {
             None => Settings::default(),
-            Some((_, Fact { body: FactBody::TenantChanged { settings, .. }, .. })) => settings,
+            Some((_, Fact { about: About::Tenant(TenantFact::Changed { settings, .. }), .. })) => settings,
             Some((record, _)) => return Err(another(&record)),
         };
         Ok(StoredTenant { id: made.tenant, created: record.meter(), settings })
@@ -47,7 +47,7 @@ pub(super) fn token(row: &SqlRow<'_>) -> rusqlite::Result<Result<StoredToken, Da
     let secret = row.get_ref(4)?.as_blob()?.try_into().ok().map(Digest);
     let read = || {
         let (record, made) = made?;
-        let FactBody::TokenCreated { token: id, name, role, expires, by } = made.body else {
+        let About::Tenant(TenantFact::TokenCreated { token: id, name, role, expires, by }) = made.about else {
             return Err(another(&record));
         };
         let secret = secret.ok_or_else(|| Damage {
@@ -62,10 +62,11 @@ pub(super) fn token(row: &SqlRow<'_>) -> rusqlite::Result<Result<StoredToken, Da
 
 pub(super) fn standing(row: &SqlRow<'_>) -> rusqlite::Result<Result<StoredStanding, Damage>> {
     let read = |(record, fact): (FactRecord, Fact)| {
-        let (digest, standing, by, stand_in) = match fact.body {
-            FactBody::PolicyAdmitted { digest, by, .. } => (digest, Standing::Admitted, by, None),
-            FactBody::PolicyActivated { digest, by, .. } => (digest, Standing::Active, by, None),
-            FactBody::PolicyMoved(moved) => (moved.digest, moved.to, Some(moved.by), moved.stand_in),
+        let About::Tenant(about) = fact.about else { return Err(another(&record)) };
+        let (digest, standing, by, stand_in) = match about {
+            TenantFact::PolicyAdmitted { digest, by, .. } => (digest, Standing::Admitted, by, None),
+            TenantFact::PolicyActivated { digest, by, .. } => (digest, Standing::Active, by, None),
+            TenantFact::PolicyMoved(moved) => (moved.digest, moved.to, Some(moved.by), moved.stand_in),
             _ => return Err(another(&record)),
         };
         Ok(StoredStanding { tenant: fact.tenant, digest, standing, by, stand_in })

@@ -17,7 +17,7 @@ use super::wire::{Kind, What};
 use super::writer::UNSYNCED_MAX;
 use super::*;
 use crate::billing::account::{Account, Entering, Fault};
-use crate::billing::{BootId, FactBody, Reading};
+use crate::billing::{BootId, Dated, Entered, HostFact, InstanceFact, Reading, TenantFact};
 use crate::clock::Clock;
 use crate::id::{InstanceName, TenantId, TokenId};
 use crate::tenant::{Actor, Move, Role, Settings, Standing};
@@ -84,10 +84,6 @@ impl Driver {
         Self { id: id.parse().unwrap(), row: None, account: Account::default(), clock: clock.clone() }
     }
 
-    fn fact(&self, body: FactBody) -> Fact {
-        Fact { at: self.clock.reading(), tenant: tenant(), instance: Some(self.id.clone()), body }
-    }
-
     fn write(&self) -> InstanceWrite {
         let (state, account) = ("{}".into(), self.account.clone());
         match self.row {
@@ -103,9 +99,9 @@ impl Driver {
         }
     }
 
-    fn entry(&self, bodies: impl IntoIterator<Item = FactBody>) -> Entry {
-        let facts = bodies.into_iter().map(|body| self.fact(body)).collect();
-        Entry { facts, instance: Some(self.write()), ..Entry::default() }
+    fn entry(&self, facts: impl IntoIterator<Item = InstanceFact>) -> Entry {
+        let facts = facts.into_iter().map(|fact| (self.clock.reading(), fact)).collect();
+        Entry::of_instance(self.write(), facts)
     }
 
     fn take(&mut self, receipt: &Receipt) {
@@ -113,24 +109,25 @@ impl Driver {
         self.account = receipt.account.clone().unwrap();
     }
 
-    async fn commit(&mut self, journal: &Journal, bodies: impl IntoIterator<Item = FactBody>) -> Receipt {
-        let receipt = journal.commit(self.entry(bodies)).await.unwrap();
+    async fn commit(&mut self, journal: &Journal, facts: impl IntoIterator<Item = InstanceFact>) -> Receipt {
+        let receipt = journal.commit(self.entry(facts)).await.unwrap();
         self.take(&receipt);
         receipt
     }
 }
 
-fn entered(phase: Phase) -> FactBody {
-    FactBody::Entered { phase, shape: Shape { vcpus: 1, ..Shape::default() }, session: 1, cause: None }
-}
-
-fn host_started() -> FactBody {
-    FactBody::HostStarted { version: "1".into() }
+fn entered(phase: Phase) -> InstanceFact {
+    let shape = Shape { vcpus: 1, ..Shape::default() };
+    InstanceFact::Entered(Entered { phase, shape, session: 1, cause: None })
 }
 
 fn host_fact(clock: &Clock) -> Entry {
-    let fact = Fact { at: clock.reading(), tenant: tenant(), instance: None, body: host_started() };
-    Entry { facts: vec![fact], ..Entry::default() }
+    Entry::of_host(clock.reading(), HostFact::Started { version: "1".into() })
+}
+
+/// The facts of an entry's instance.
+fn own(entry: &Entry) -> &[Dated<InstanceFact>] {
+    &entry.instance.as_ref().unwrap().facts
 }
 
 fn kinds(journal: &Journal, query: &FactQuery) -> Vec<Kind> {
@@ -146,7 +143,10 @@ async fn everything_committed_is_there_after_reopening() {
     driver
         .commit(
             &journal,
-            [FactBody::Intended { command: Command::Start, by: Asker::Client, about: None }, entered(Phase::Created)],
+            [
+                InstanceFact::Intended { command: Command::Start, by: Asker::Client, about: None },
+                entered(Phase::Created),
+            ],
         )
         .await;
     let receipt = driver.commit(&journal, [entered(Phase::Initializing), entered(Phase::Running)]).await;
@@ -212,15 +212,17 @@ async fn a_fact_read_back_is_the_fact_written() {
     let cause = Some(crate::vm::ExitCause::HostLost);
     let bodies = [
         entered(Phase::Created),
-        FactBody::Entered { phase: Phase::Stopped, shape, session: 4_000_000_000, cause },
-        FactBody::Abandoned { command: Command::Restore, reason: "quote \" newline \n é \u{0}".into() },
-        FactBody::Deleted,
+        InstanceFact::Entered(Entered { phase: Phase::Stopped, shape, session: 4_000_000_000, cause }),
+        InstanceFact::Abandoned { command: Command::Restore, reason: "quote \" newline \n é \u{0}".into() },
+        InstanceFact::Deleted,
     ];
     let entry = driver.entry(bodies);
-    let written = entry.facts.clone();
+    let written = own(&entry).to_vec();
     let receipt = journal.commit(entry).await.unwrap();
     driver.take(&receipt);
-    let read: Vec<_> = journal.history(&driver.id).unwrap().into_iter().map(|(_, fact)| fact).collect();
+    let history = journal.history(&driver.id).unwrap();
+    assert!(history.iter().all(|(_, fact)| (&fact.tenant, fact.instance()) == (&tenant(), Some(&driver.id))));
+    let read: Vec<_> = history.iter().map(|(_, fact)| (fact.at.clone(), fact.of_instance().unwrap().clone())).collect();
     assert_eq!(read, written);
     verify(folder.path(), |_, _| {}).unwrap();
 }
@@ -230,13 +232,11 @@ async fn the_account_in_the_receipt_and_on_disk_is_the_one_after_the_facts() {
     let folder = TempDir::new().unwrap();
     let (journal, opened) = open(folder.path());
     let mut driver = Driver::new("a", &opened.clock);
-    let at = |back: i64, body| Fact {
-        at: Reading { meter: Instant(opened.clock.now().0 - back), ..opened.clock.reading() },
-        ..driver.fact(body)
-    };
+    let at =
+        |back: i64, fact| (Reading { meter: Instant(opened.clock.now().0 - back), ..opened.clock.reading() }, fact);
     let facts = vec![at(2_000_000_000, entered(Phase::Created)), at(1_000_000_000, entered(Phase::Initializing))];
-    let lived = facts[1].at.meter.since(facts[0].at.meter).unwrap();
-    let receipt = journal.commit(Entry { facts, instance: Some(driver.write()), ..Entry::default() }).await.unwrap();
+    let lived = facts[1].0.meter.since(facts[0].0.meter).unwrap();
+    let receipt = journal.commit(Entry::of_instance(driver.write(), facts)).await.unwrap();
     driver.take(&receipt);
     assert_eq!(driver.account.tracker.totals.get(Phase::Created), lived);
     assert_eq!(driver.account.phase, Some(Phase::Initializing));
@@ -278,7 +278,7 @@ async fn a_name_is_refused_while_in_use_and_free_after_deletion() {
     let named = |id: &str, name: &str| {
         let driver = Driver::new(id, &opened.clock);
         let mut entry = driver.entry([entered(Phase::Created)]);
-        if let Some(InstanceWrite::Insert { name: own, .. }) = &mut entry.instance {
+        if let InstanceWrite::Insert { name: own, .. } = &mut entry.instance.as_mut().unwrap().write {
             *own = name.parse().unwrap();
         }
         entry
@@ -294,10 +294,8 @@ async fn a_name_is_refused_while_in_use_and_free_after_deletion() {
     let other = journal.commit(named("c", "db")).await.unwrap().row.unwrap();
     let rename = |row, name: &str| {
         let (name, state) = (Some(name.parse::<InstanceName>().unwrap()), "s".into());
-        Entry {
-            instance: Some(InstanceWrite::Update { row, name, record: None, state, account: Account::default() }),
-            ..Entry::default()
-        }
+        let write = InstanceWrite::Update { row, name, record: None, state, account: Account::default() };
+        Entry::of_instance(write, Vec::new())
     };
     let refused = journal.commit(rename(other, "web")).await.unwrap_err();
     assert!(matches!(refused, CommitError::NameInUse { .. }), "{refused}");
@@ -305,7 +303,7 @@ async fn a_name_is_refused_while_in_use_and_free_after_deletion() {
     assert_eq!(journal.instance(&"c".parse().unwrap()).unwrap().unwrap().name.as_str(), "cache");
 
     let owner = Driver { row: Some(row), ..Driver::new("a", &opened.clock) };
-    let deletion = owner.entry([entered(Phase::Stopped), FactBody::Deleted]);
+    let deletion = owner.entry([entered(Phase::Stopped), InstanceFact::Deleted]);
     let (deleted, reused) = tokio::join!(journal.commit(deletion), journal.commit(named("d", "web")));
     assert!(deleted.is_ok() && reused.is_ok(), "{deleted:?} {reused:?}");
     let refused = journal.commit(owner.entry([entered(Phase::Created)])).await.unwrap_err();
@@ -315,19 +313,16 @@ async fn a_name_is_refused_while_in_use_and_free_after_deletion() {
 }
 
 #[tokio::test]
-async fn a_fact_that_is_not_the_entrys_is_refused() {
+async fn a_fact_after_the_deletion_of_its_instance_is_refused() {
     let folder = TempDir::new().unwrap();
     let (journal, opened) = open(folder.path());
-    let (mut a, b) = (Driver::new("a", &opened.clock), Driver::new("b", &opened.clock));
+    let mut a = Driver::new("a", &opened.clock);
+    let story = [entered(Phase::Created), InstanceFact::Deleted, entered(Phase::Created)];
+    let refused = journal.commit(a.entry(story.clone())).await.unwrap_err();
+    assert!(matches!(refused, CommitError::AfterDeletion), "{refused}");
     a.commit(&journal, [entered(Phase::Created)]).await;
-    let mut of_another = a.entry([]);
-    of_another.facts = vec![host_fact(&opened.clock).facts.remove(0), b.fact(entered(Phase::Created))];
-    let without_record = Entry { facts: vec![a.fact(entered(Phase::Initializing))], ..Entry::default() };
-    let after_the_end = a.entry([entered(Phase::Stopped), FactBody::Deleted, entered(Phase::Created)]);
-    for (entry, bad) in [(of_another, 1), (without_record, 0), (after_the_end, 2)] {
-        let refused = journal.commit(entry).await.unwrap_err();
-        assert!(matches!(refused, CommitError::Misplaced { index } if index == bad), "{refused}");
-    }
+    let refused = journal.commit(a.entry(story)).await.unwrap_err();
+    assert!(matches!(refused, CommitError::AfterDeletion), "{refused}");
     assert_eq!(journal.head().seq, 1);
 }
 
@@ -337,13 +332,13 @@ async fn an_instant_lies_neither_before_the_instances_last_fact_nor_in_the_futur
     let (journal, opened) = open(folder.path());
     let driver = Driver::new("a", &opened.clock);
     let now = opened.clock.now();
-    let at = |meter, body| Fact { at: Reading { meter, ..opened.clock.reading() }, ..driver.fact(body) };
+    let at = |meter, fact| (Reading { meter, ..opened.clock.reading() }, fact);
     let facts = vec![
         at(now, entered(Phase::Created)),
         at(Instant(now.0 - 1), entered(Phase::Initializing)),
         at(Instant(i64::MAX), entered(Phase::Running)),
     ];
-    journal.commit(Entry { facts, instance: Some(driver.write()), ..Entry::default() }).await.unwrap();
+    journal.commit(Entry::of_instance(driver.write(), facts)).await.unwrap();
     let page = journal.facts(&FactQuery::default()).unwrap().facts;
     assert_eq!(page[1].fact.meter_ns, now.0);
     assert_eq!(page[2].fact.meter_ns, page[2].fact.recorded_ns);
@@ -438,9 +433,7 @@ async fn where_a_policy_stands_is_told_by_the_last_fact_about_it() {
     let digest = Digest::of(b"policy");
     let moved = |to, stand_in| {
         let moved = Move { digest, to, by: Actor::Host, reason: "loops".into(), stand_in };
-        let body = FactBody::PolicyMoved(moved);
-        let fact = Fact { at: opened.clock.reading(), tenant: tenant(), instance: None, body };
-        Entry { facts: vec![fact], ..Entry::default() }
+        Entry::of_tenant(tenant(), opened.clock.reading(), TenantFact::PolicyMoved(moved))
     };
     let activation = NewActivation::now(tenant(), digest, Actor::Operator);
     journal.commit(Entry { activation: Some(activation), ..Entry::default() }).await.unwrap();

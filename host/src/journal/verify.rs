@@ -8,8 +8,11 @@ use rusqlite::{Connection, OptionalExtension};
 use super::chain::Chain;
 use super::entry::{Head, Row};
 use super::error::{Damage, Flaw, Place, VerifyError};
-use super::schema::{self, uint_or_null};
-use super::wire::{FactRecord, What};
+use super::schema::{self, int, uint_or_null};
+use super::wire::FactRecord;
+use crate::billing::{About, Counted, Entered, Fact, TenantFact};
+use crate::id::{InstanceId, TenantId};
+use crate::tenant::Move;
 use crate::vm::{self, Event, Phase, State};
 
 /// A journal that is whole.
@@ -64,7 +67,7 @@ fn verify_facts(db: &Connection, progress: &mut impl FnMut(u64, u64)) -> Result<
     let total: u64 = db.query_row("SELECT coalesce(max(seq), 0) FROM fact", [], |row| schema::uint(row, 0))?;
     let mut chain = Chain::after(Head::EMPTY);
     let mut lives = Lives::default();
-    let mut counted = Counted::default();
+    let mut tally = Tally::default();
     let mut statement = db.prepare("SELECT seq, hash, body FROM fact ORDER BY seq")?;
     let mut rows = statement.query([])?;
     loop {
@@ -72,15 +75,22 @@ fn verify_facts(db: &Connection, progress: &mut impl FnMut(u64, u64)) -> Result<
         let next = rows.next().map_err(|error| place_of(error, at + 1))?;
         let Some(row) = next else { break };
         let record = super::open::step(&mut chain, row)?.map_err(VerifyError::Damaged)?;
-        lives.step(db, &record)?;
-        counted.step(&record);
+        let fact = Fact::try_from(&record).map_err(|error| {
+            let flaw = Flaw::Text(error.to_string());
+            VerifyError::Damaged(Damage { place: Place::Fact(record.seq), flaw })
+        })?;
+        if let About::Tenant(about) = &fact.about {
+            check_row_of(db, about, &fact.tenant, record.seq)?;
+            tally.step(about);
+        }
+        lives.step(db, &record, &fact.about)?;
         if record.seq % PROGRESS_FACTS == 0 {
             progress(record.seq, total);
         }
     }
     progress(total, total);
     let instances = lives.finish(db)?;
-    counted.finish(db)?;
+    tally.finish(db)?;
     Ok(Verified { head: chain.head(), instances })
 }
 
@@ -103,7 +113,7 @@ struct Life {
 /// The instances that are not deleted.
 #[derive(Debug)]
 struct Lives {
-    open: HashMap<String, Life>,
+    open: HashMap<InstanceId, Life>,
     deleted: u64,
     lawful: Lawful,
 }
@@ -115,32 +125,32 @@ impl Default for Lives {
 }
 
 impl Lives {
-    fn step(&mut self, db: &Connection, record: &FactRecord) -> Result<(), VerifyError> {
+    fn step(&mut self, db: &Connection, record: &FactRecord, about: &About) -> Result<(), VerifyError> {
         let wrong = |flaw| VerifyError::Damaged(Damage { place: Place::Fact(record.seq), flaw });
         if record.meter_ns > record.recorded_ns {
             let (meter_ns, recorded_ns) = (record.meter_ns, record.recorded_ns);
             return Err(wrong(Flaw::FromTheFuture { meter_ns, recorded_ns }));
         }
-        check_row_of(db, record)?;
-        let Some(instance) = &record.instance else {
+        let About::Instance(id, fact) = about else {
             return match record.previous {
                 None => Ok(()),
                 found => Err(wrong(Flaw::Previous { found, expected: None })),
             };
         };
-        let life = self.open.remove(instance);
-        let phase = self.next(life.as_ref(), record).map_err(wrong)?;
-        if record.what == What::Deleted {
+        let life = self.open.remove(id);
+        let counted = fact.counts();
+        let phase = self.next(life.as_ref(), record, counted).map_err(wrong)?;
+        if counted == Some(Counted::Ends) {
             self.deleted += 1;
-            return check_record(db, instance, record.seq, Some(record.seq));
+            return check_record(db, id.as_str(), record.seq, Some(record.seq));
         }
         let life = Life { last_fact: record.seq, last_ns: record.meter_ns, phase };
-        self.open.insert(instance.clone(), life);
+        self.open.insert(id.clone(), life);
         Ok(())
     }
 
     /// The phase after a fact.
-    fn next(&self, life: Option<&Life>, record: &FactRecord) -> Result<Option<Phase>, Flaw> {
+    fn next(&self, life: Option<&Life>, record: &FactRecord, counted: Option<Counted>) -> Result<Option<Phase>, Flaw> {
         let expected = life.map(|life| life.last_fact);
         if record.previous != expected {
             return Err(Flaw::Previous { found: record.previous, expected });
@@ -149,35 +159,17 @@ impl Lives {
             return Err(Flaw::MeterBackwards { meter_ns: record.meter_ns, before_ns: life.last_ns });
         }
         let from = life.and_then(|life| life.phase);
-        match &record.what {
-            What::Entered { phase, .. } => {
-                let to = Phase::from(*phase);
-                if self.lawful.allows(from, to) { Ok(Some(to)) } else { Err(Flaw::Phase { from, to }) }
-            }
-            What::HostStarted { .. }
-            | What::ClockStepped { .. }
-            | What::PolicyAdmitted { .. }
-            | What::PolicyActivated { .. }
-            | What::PolicyFaulted { .. }
-            | What::PolicyMoved { .. }
-            | What::TenantCreated { .. }
-            | What::TenantChanged { .. }
-            | What::TokenCreated { .. }
-            | What::TokenRevoked { .. }
-            | What::PricesActivated { .. }
-            | What::Invoiced { .. }
-            | What::Intended { .. }
-            | What::Abandoned { .. }
-            | What::Forked { .. }
-            | What::Amended { .. }
-            | What::Deleted => Ok(from),
+        match counted {
+            Some(Counted::Enters(Entered { phase: to, .. })) if self.lawful.allows(from, to) => Ok(Some(to)),
+            Some(Counted::Enters(Entered { phase: to, .. })) => Err(Flaw::Phase { from, to }),
+            Some(Counted::Ends) | None => Ok(from),
         }
     }
 
     /// Each record must have its facts, as each fact had its record. Answers how many instances there are.
     fn finish(self, db: &Connection) -> Result<u64, VerifyError> {
         for (instance, life) in &self.open {
-            check_record(db, instance, life.last_fact, None)?;
+            check_record(db, instance.as_str(), life.last_fact, None)?;
         }
         let sql = "SELECT count(*) FROM instance JOIN live USING (row) WHERE last_fact IS NOT NULL";
         let instances = db.query_row(sql, [], |row| schema::uint(row, 0))?;
@@ -211,68 +203,59 @@ fn check_record(db: &Connection, id: &str, last: u64, deleted: Option<u64>) -> R
 }
 
 /// A fact about a policy, a tenant or a token must have its row in the table that the host reads.
-fn check_row_of(db: &Connection, record: &FactRecord) -> Result<(), VerifyError> {
-    let (seq, tenant) = (schema::int(record.seq), &record.tenant);
+fn check_row_of(db: &Connection, fact: &TenantFact, tenant: &TenantId, seq: u64) -> Result<(), VerifyError> {
+    let tenant = tenant.as_str();
+    let row = int(seq);
     let exists = |sql, values: &[&dyn rusqlite::ToSql]| db.prepare_cached(sql)?.exists(values);
-    if let What::PolicyAdmitted { digest, .. }
-    | What::PolicyActivated { digest, .. }
-    | What::PolicyFaulted { digest, .. }
-    | What::PolicyMoved { digest, .. } = &record.what
-        && !exists(
-            "SELECT 1 FROM policy_fact WHERE tenant = ?1 AND digest = ?2 AND fact = ?3",
-            &[tenant, digest, &seq],
-        )?
+    if let TenantFact::PolicyAdmitted { digest, .. }
+    | TenantFact::PolicyActivated { digest, .. }
+    | TenantFact::PolicyFaulted { digest, .. }
+    | TenantFact::PolicyMoved(Move { digest, .. }) = fact
     {
-        return Err(no_row("policy_fact", digest.clone(), record.seq));
+        let sql = "SELECT 1 FROM policy_fact WHERE tenant = ?1 AND digest = ?2 AND fact = ?3";
+        if !exists(sql, &[&tenant, &digest.to_string(), &row])? {
+            return Err(no_row("policy_fact", digest.to_string(), seq));
+        }
     }
-    let (table, key, found) = match &record.what {
-        What::PolicyActivated { digest, from_ns, .. } => {
+    let (table, key, found) = match fact {
+        TenantFact::PolicyActivated { digest, from, .. } => {
             let sql = "SELECT 1 FROM activation WHERE fact = ?1 AND tenant = ?2 AND from_ns = ?3 AND digest = ?4";
-            ("activation", record.seq.to_string(), exists(sql, &[&seq, tenant, from_ns, digest])?)
+            ("activation", seq.to_string(), exists(sql, &[&row, &tenant, &from.0, &digest.to_string()])?)
         }
-        What::PolicyAdmitted { digest, size_bytes, .. } => {
+        TenantFact::PolicyAdmitted { digest, size_bytes, .. } => {
             let sql = "SELECT 1 FROM policy WHERE digest = ?1 AND length(bytes) = ?2";
-            ("policy", digest.clone(), exists(sql, &[digest, &schema::int(*size_bytes)])?)
+            ("policy", digest.to_string(), exists(sql, &[&digest.to_string(), &int(*size_bytes)])?)
         }
-        What::TenantCreated { .. } => {
+        TenantFact::Created { .. } => {
             let sql = "SELECT 1 FROM tenant WHERE id = ?1 AND created = ?2";
-            ("tenant", tenant.clone(), exists(sql, &[tenant, &seq])?)
+            ("tenant", tenant.to_owned(), exists(sql, &[&tenant, &row])?)
         }
-        What::TenantChanged { .. } => {
+        TenantFact::Changed { .. } => {
             let sql = "SELECT 1 FROM tenant WHERE id = ?1 AND changed >= ?2";
-            ("tenant", tenant.clone(), exists(sql, &[tenant, &seq])?)
+            ("tenant", tenant.to_owned(), exists(sql, &[&tenant, &row])?)
         }
-        What::TokenCreated { token, .. } => {
+        TenantFact::TokenCreated { token, .. } => {
             // The id is the beginning of the hash, so that another secret can't be put in its place.
             let sql = "SELECT 1 FROM token WHERE id = ?1 AND created = ?2 AND lower(hex(substr(secret, 1, 12))) = id";
-            ("token", token.clone(), exists(sql, &[token, &seq])?)
+            ("token", token.to_string(), exists(sql, &[&token.to_string(), &row])?)
         }
-        What::TokenRevoked { token, .. } => {
+        TenantFact::TokenRevoked { token, .. } => {
             let sql = "SELECT 1 FROM token WHERE id = ?1 AND revoked <= ?2";
-            ("token", token.clone(), exists(sql, &[token, &seq])?)
+            ("token", token.to_string(), exists(sql, &[&token.to_string(), &row])?)
         }
-        What::PricesActivated { digest, from_ns, .. } => {
+        TenantFact::PricesActivated { digest, from, .. } => {
             let sql = "SELECT 1 FROM prices JOIN document USING (digest)
                        WHERE fact = ?1 AND tenant = ?2 AND from_ns = ?3 AND digest = ?4";
-            ("prices", record.seq.to_string(), exists(sql, &[&seq, tenant, from_ns, digest])?)
+            ("prices", seq.to_string(), exists(sql, &[&row, &tenant, &from.0, &digest.to_string()])?)
         }
-        What::Invoiced { number, digest, .. } => {
+        TenantFact::Invoiced { number, digest, .. } => {
             let sql = "SELECT 1 FROM invoice JOIN document USING (digest)
                        WHERE fact = ?1 AND tenant = ?2 AND number = ?3 AND digest = ?4";
-            ("invoice", record.seq.to_string(), exists(sql, &[&seq, tenant, &schema::int(*number), digest])?)
+            ("invoice", seq.to_string(), exists(sql, &[&row, &tenant, &int(*number), &digest.to_string()])?)
         }
-        What::HostStarted { .. }
-        | What::ClockStepped { .. }
-        | What::PolicyFaulted { .. }
-        | What::PolicyMoved { .. }
-        | What::Intended { .. }
-        | What::Abandoned { .. }
-        | What::Entered { .. }
-        | What::Forked { .. }
-        | What::Amended { .. }
-        | What::Deleted => return Ok(()),
+        TenantFact::PolicyFaulted { .. } | TenantFact::PolicyMoved(_) => return Ok(()),
     };
-    if found { Ok(()) } else { Err(no_row(table, key, record.seq)) }
+    if found { Ok(()) } else { Err(no_row(table, key, seq)) }
 }
 
 fn no_row(table: &'static str, key: String, fact: u64) -> VerifyError {
@@ -282,7 +265,7 @@ fn no_row(table: &'static str, key: String, fact: u64) -> VerifyError {
 
 /// How many facts there are of those that a table has one row for each.
 #[derive(Debug, Default)]
-struct Counted {
+struct Tally {
     tenants: u64,
     tokens: u64,
     revoked: u64,
@@ -291,27 +274,19 @@ struct Counted {
     invoices: u64,
 }
 
-impl Counted {
-    fn step(&mut self, record: &FactRecord) {
-        let count = match &record.what {
-            What::TenantCreated { .. } => &mut self.tenants,
-            What::TokenCreated { .. } => &mut self.tokens,
-            What::TokenRevoked { .. } => &mut self.revoked,
-            What::PolicyActivated { .. } => &mut self.activations,
-            What::PricesActivated { .. } => &mut self.prices,
-            What::Invoiced { .. } => &mut self.invoices,
-            What::HostStarted { .. }
-            | What::ClockStepped { .. }
-            | What::PolicyAdmitted { .. }
-            | What::PolicyFaulted { .. }
-            | What::PolicyMoved { .. }
-            | What::TenantChanged { .. }
-            | What::Intended { .. }
-            | What::Abandoned { .. }
-            | What::Entered { .. }
-            | What::Forked { .. }
-            | What::Amended { .. }
-            | What::Deleted => return,
+impl Tally {
+    fn step(&mut self, fact: &TenantFact) {
+        let count = match fact {
+            TenantFact::Created { .. } => &mut self.tenants,
+            TenantFact::TokenCreated { .. } => &mut self.tokens,
+            TenantFact::TokenRevoked { .. } => &mut self.revoked,
+            TenantFact::PolicyActivated { .. } => &mut self.activations,
+            TenantFact::PricesActivated { .. } => &mut self.prices,
+            TenantFact::Invoiced { .. } => &mut self.invoices,
+            TenantFact::PolicyAdmitted { .. }
+            | TenantFact::PolicyFaulted { .. }
+            | TenantFact::PolicyMoved(_)
+            | TenantFact::Changed { .. } => return,
         };
         *count += 1;
     }

@@ -5,14 +5,12 @@
 //! facts from before keep their bytes.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::billing::{BootId, Fact, FactBody, Reading};
-use crate::id::{Digest, IdError};
+use crate::billing::{About, BootId, Entered, Fact, HostFact, InstanceFact, Reading, TenantFact};
+use crate::id::{IdError, InstanceId, words};
 use crate::tenant::{self, Ladder, Limit, Move, Quota, Settings};
 use crate::units::Instant;
 use crate::vm;
@@ -289,157 +287,63 @@ mirror!(
     tenant::Rung { Hold, LastGood, Standard }
 );
 
-/// The kinds of facts, to ask for one of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// See [`What::HostStarted`].
-    HostStarted,
-    /// See [`What::ClockStepped`].
-    ClockStepped,
-    /// See [`What::PolicyAdmitted`].
-    PolicyAdmitted,
-    /// See [`What::PolicyActivated`].
-    PolicyActivated,
-    /// See [`What::PolicyFaulted`].
-    PolicyFaulted,
-    /// See [`What::PolicyMoved`].
-    PolicyMoved,
-    /// See [`What::TenantCreated`].
-    TenantCreated,
-    /// See [`What::TenantChanged`].
-    TenantChanged,
-    /// See [`What::TokenCreated`].
-    TokenCreated,
-    /// See [`What::TokenRevoked`].
-    TokenRevoked,
-    /// See [`What::PricesActivated`].
-    PricesActivated,
-    /// See [`What::Invoiced`].
-    Invoiced,
-    /// See [`What::Intended`].
-    Intended,
-    /// See [`What::Abandoned`].
-    Abandoned,
-    /// See [`What::Entered`].
-    Entered,
-    /// See [`What::Forked`].
-    Forked,
-    /// See [`What::Amended`].
-    Amended,
-    /// See [`What::Deleted`].
-    Deleted,
-}
+/// Makes [`Kind`] of the one list of kinds, and finds the kind of a fact.
+macro_rules! kinds {
+    ($($member:ident = $text:literal,)+) => {
+        words!(
+            /// The kinds of facts, to ask for one of them.
+            #[derive(Serialize, Deserialize, ToSchema)]
+            #[serde(rename_all = "kebab-case")]
+            Kind, "a kind of fact" {
+                $(#[doc = concat!("See [`What::", stringify!($member), "`].")] $member = $text,)+
+            }
+        );
 
-impl Kind {
-    /// Every kind.
-    pub const ALL: [Kind; 18] = [
-        Kind::HostStarted,
-        Kind::ClockStepped,
-        Kind::PolicyAdmitted,
-        Kind::PolicyActivated,
-        Kind::PolicyFaulted,
-        Kind::PolicyMoved,
-        Kind::TenantCreated,
-        Kind::TenantChanged,
-        Kind::TokenCreated,
-        Kind::TokenRevoked,
-        Kind::PricesActivated,
-        Kind::Invoiced,
-        Kind::Intended,
-        Kind::Abandoned,
-        Kind::Entered,
-        Kind::Forked,
-        Kind::Amended,
-        Kind::Deleted,
-    ];
-
-    /// The name in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Kind::HostStarted => "host-started",
-            Kind::ClockStepped => "clock-stepped",
-            Kind::PolicyAdmitted => "policy-admitted",
-            Kind::PolicyActivated => "policy-activated",
-            Kind::PolicyFaulted => "policy-faulted",
-            Kind::PolicyMoved => "policy-moved",
-            Kind::TenantCreated => "tenant-created",
-            Kind::TenantChanged => "tenant-changed",
-            Kind::TokenCreated => "token-created",
-            Kind::TokenRevoked => "token-revoked",
-            Kind::PricesActivated => "prices-activated",
-            Kind::Invoiced => "invoiced",
-            Kind::Intended => "intended",
-            Kind::Abandoned => "abandoned",
-            Kind::Entered => "entered",
-            Kind::Forked => "forked",
-            Kind::Amended => "amended",
-            Kind::Deleted => "deleted",
+        impl What {
+            /// Its kind.
+            pub fn kind(&self) -> Kind {
+                match self { $(What::$member { .. } => Kind::$member,)+ }
+            }
         }
-    }
+    };
 }
 
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// A text that names no kind of fact.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "'{0}' is no kind of fact; kinds are {list}",
-    list = Kind::ALL.map(Kind::as_str).join(", ")
-)]
-pub struct UnknownKind(pub String);
-
-impl FromStr for Kind {
-    type Err = UnknownKind;
-    fn from_str(text: &str) -> Result<Self, UnknownKind> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| UnknownKind(text.into()))
-    }
-}
-
-impl What {
-    /// Its kind.
-    pub fn kind(&self) -> Kind {
-        match self {
-            What::HostStarted { .. } => Kind::HostStarted,
-            What::ClockStepped { .. } => Kind::ClockStepped,
-            What::PolicyAdmitted { .. } => Kind::PolicyAdmitted,
-            What::PolicyActivated { .. } => Kind::PolicyActivated,
-            What::PolicyFaulted { .. } => Kind::PolicyFaulted,
-            What::PolicyMoved { .. } => Kind::PolicyMoved,
-            What::TenantCreated { .. } => Kind::TenantCreated,
-            What::TenantChanged { .. } => Kind::TenantChanged,
-            What::TokenCreated { .. } => Kind::TokenCreated,
-            What::TokenRevoked { .. } => Kind::TokenRevoked,
-            What::PricesActivated { .. } => Kind::PricesActivated,
-            What::Invoiced { .. } => Kind::Invoiced,
-            What::Intended { .. } => Kind::Intended,
-            What::Abandoned { .. } => Kind::Abandoned,
-            What::Entered { .. } => Kind::Entered,
-            What::Forked { .. } => Kind::Forked,
-            What::Amended { .. } => Kind::Amended,
-            What::Deleted => Kind::Deleted,
-        }
-    }
-}
+kinds!(
+    HostStarted = "host-started",
+    ClockStepped = "clock-stepped",
+    PolicyAdmitted = "policy-admitted",
+    PolicyActivated = "policy-activated",
+    PolicyFaulted = "policy-faulted",
+    PolicyMoved = "policy-moved",
+    TenantCreated = "tenant-created",
+    TenantChanged = "tenant-changed",
+    TokenCreated = "token-created",
+    TokenRevoked = "token-revoked",
+    PricesActivated = "prices-activated",
+    Invoiced = "invoiced",
+    Intended = "intended",
+    Abandoned = "abandoned",
+    Entered = "entered",
+    Forked = "forked",
+    Amended = "amended",
+    Deleted = "deleted",
+);
 
 impl FactRecord {
-    /// The record of a fact that has no place yet: `seq`, `previous` and `recorded_ns` are for the writer to fill in.
-    pub(super) fn unsealed(fact: &Fact) -> Self {
+    /// The record of an event that has no place yet: `seq`, `previous`, `recorded_ns` and the instance
+    /// are for the writer to fill in, and the tenant where the instance tells it.
+    pub(super) fn unsealed(at: &Reading, what: What) -> Self {
         Self {
             seq: 0,
-            boot: fact.at.boot.0.as_ref().into(),
-            boottime_ns: fact.at.boottime_ns,
-            wall_ns: fact.at.wall_ns,
-            meter_ns: fact.at.meter.0,
+            boot: at.boot.0.as_ref().into(),
+            boottime_ns: at.boottime_ns,
+            wall_ns: at.wall_ns,
+            meter_ns: at.meter.0,
             recorded_ns: 0,
-            tenant: fact.tenant.as_str().into(),
-            instance: fact.instance.as_ref().map(|id| id.as_str().into()),
+            tenant: String::new(),
+            instance: None,
             previous: None,
-            what: What::from(&fact.body),
+            what,
         }
     }
 
@@ -449,51 +353,78 @@ impl FactRecord {
     }
 }
 
-impl From<&FactBody> for What {
-    fn from(body: &FactBody) -> Self {
-        match body {
-            FactBody::HostStarted { version } => What::HostStarted { version: version.clone() },
-            FactBody::ClockStepped { step_ns } => What::ClockStepped { step_ns: *step_ns },
-            FactBody::PolicyAdmitted { digest, size_bytes, by } => What::PolicyAdmitted {
+/// An event of one of the three families, without its subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Family {
+    Host(HostFact),
+    Tenant(TenantFact),
+    Instance(InstanceFact),
+}
+
+impl From<&Family> for What {
+    fn from(family: &Family) -> Self {
+        match family {
+            Family::Host(fact) => fact.into(),
+            Family::Tenant(fact) => fact.into(),
+            Family::Instance(fact) => fact.into(),
+        }
+    }
+}
+
+impl From<&HostFact> for What {
+    fn from(fact: &HostFact) -> Self {
+        match fact {
+            HostFact::Started { version } => What::HostStarted { version: version.clone() },
+            HostFact::ClockStepped { step_ns } => What::ClockStepped { step_ns: *step_ns },
+        }
+    }
+}
+
+impl From<&TenantFact> for What {
+    fn from(fact: &TenantFact) -> Self {
+        match fact {
+            TenantFact::PolicyAdmitted { digest, size_bytes, by } => What::PolicyAdmitted {
                 digest: digest.to_string(),
                 size_bytes: *size_bytes,
                 by: by.as_ref().map(ToString::to_string),
             },
-            FactBody::PolicyActivated { digest, from, rollback, by, reason } => What::PolicyActivated {
+            TenantFact::PolicyActivated { digest, from, rollback, by, reason } => What::PolicyActivated {
                 digest: digest.to_string(),
                 from_ns: from.0,
                 rollback: *rollback,
                 by: by.as_ref().map(ToString::to_string),
                 reason: reason.clone(),
             },
-            FactBody::PolicyFaulted { digest, reason } => {
+            TenantFact::PolicyFaulted { digest, reason } => {
                 What::PolicyFaulted { digest: digest.to_string(), reason: reason.clone() }
             }
-            FactBody::PolicyMoved(Move { digest, to, by, reason, stand_in }) => What::PolicyMoved {
+            TenantFact::PolicyMoved(Move { digest, to, by, reason, stand_in }) => What::PolicyMoved {
                 digest: digest.to_string(),
                 to: (*to).into(),
                 by: by.to_string(),
                 reason: reason.clone(),
                 stand_in: stand_in.as_ref().map(ToString::to_string),
             },
-            FactBody::TenantCreated { by } => What::TenantCreated { by: by.to_string() },
-            FactBody::TenantChanged { settings: Settings { quota, ladder }, by } => What::TenantChanged {
+            TenantFact::Created { by } => What::TenantCreated { by: by.to_string() },
+            TenantFact::Changed { settings: Settings { quota, ladder }, by } => What::TenantChanged {
                 limits: limits(quota),
                 fallback: ladder.rungs().iter().map(|&rung| rung.into()).collect(),
                 by: by.to_string(),
             },
-            FactBody::TokenCreated { token, name, role, expires, by } => What::TokenCreated {
+            TenantFact::TokenCreated { token, name, role, expires, by } => What::TokenCreated {
                 token: token.to_string(),
                 name: name.clone(),
                 role: (*role).into(),
                 expires_ns: expires.0,
                 by: by.to_string(),
             },
-            FactBody::TokenRevoked { token, by } => What::TokenRevoked { token: token.to_string(), by: by.to_string() },
-            FactBody::PricesActivated { digest, from, by } => {
+            TenantFact::TokenRevoked { token, by } => {
+                What::TokenRevoked { token: token.to_string(), by: by.to_string() }
+            }
+            TenantFact::PricesActivated { digest, from, by } => {
                 What::PricesActivated { digest: digest.to_string(), from_ns: from.0, by: by.to_string() }
             }
-            FactBody::Invoiced { number, digest, from, until, corrects, by } => What::Invoiced {
+            TenantFact::Invoiced { number, digest, from, until, corrects, by } => What::Invoiced {
                 number: *number,
                 digest: digest.to_string(),
                 from_ns: from.0,
@@ -501,13 +432,20 @@ impl From<&FactBody> for What {
                 corrects: *corrects,
                 by: by.to_string(),
             },
-            FactBody::Intended { command, by, about } => {
+        }
+    }
+}
+
+impl From<&InstanceFact> for What {
+    fn from(fact: &InstanceFact) -> Self {
+        match fact {
+            InstanceFact::Intended { command, by, about } => {
                 What::Intended { command: (*command).into(), by: (*by).into(), about: about.clone() }
             }
-            FactBody::Abandoned { command, reason } => {
+            InstanceFact::Abandoned { command, reason } => {
                 What::Abandoned { command: (*command).into(), reason: reason.clone() }
             }
-            FactBody::Entered { phase, shape, session, cause } => What::Entered {
+            InstanceFact::Entered(Entered { phase, shape, session, cause }) => What::Entered {
                 phase: (*phase).into(),
                 vcpus: shape.vcpus,
                 memory_bytes: shape.memory_bytes,
@@ -516,76 +454,83 @@ impl From<&FactBody> for What {
                 session: *session,
                 cause: cause.map(ExitCause::from),
             },
-            FactBody::Forked { parent, child, snapshot } => What::Forked {
+            InstanceFact::Forked { parent, child, snapshot } => What::Forked {
                 parent: parent.to_string(),
                 child: child.to_string(),
                 snapshot: snapshot.as_ref().map(ToString::to_string),
             },
-            FactBody::Amended { field, value } => What::Amended { field: field.clone(), value: value.clone() },
-            FactBody::Deleted => What::Deleted,
+            InstanceFact::Amended { field, value } => What::Amended { field: field.clone(), value: value.clone() },
+            InstanceFact::Deleted => What::Deleted,
         }
     }
 }
 
-impl TryFrom<&What> for FactBody {
+impl TryFrom<&What> for Family {
     type Error = IdError;
     fn try_from(what: &What) -> Result<Self, IdError> {
-        Ok(match what {
-            What::HostStarted { version } => FactBody::HostStarted { version: version.clone() },
-            What::ClockStepped { step_ns } => FactBody::ClockStepped { step_ns: *step_ns },
-            What::PolicyAdmitted { digest, size_bytes, by } => FactBody::PolicyAdmitted {
-                digest: digest.parse::<Digest>()?,
+        let host = |fact| Ok(Family::Host(fact));
+        let tenant = |fact| Ok(Family::Tenant(fact));
+        let instance = |fact| Ok(Family::Instance(fact));
+        match what {
+            What::HostStarted { version } => host(HostFact::Started { version: version.clone() }),
+            What::ClockStepped { step_ns } => host(HostFact::ClockStepped { step_ns: *step_ns }),
+            What::PolicyAdmitted { digest, size_bytes, by } => tenant(TenantFact::PolicyAdmitted {
+                digest: digest.parse()?,
                 size_bytes: *size_bytes,
                 by: by.as_deref().map(str::parse).transpose()?,
-            },
-            What::PolicyActivated { digest, from_ns, rollback, by, reason } => FactBody::PolicyActivated {
+            }),
+            What::PolicyActivated { digest, from_ns, rollback, by, reason } => tenant(TenantFact::PolicyActivated {
                 digest: digest.parse()?,
                 from: Instant(*from_ns),
                 rollback: *rollback,
                 by: by.as_deref().map(str::parse).transpose()?,
                 reason: reason.clone(),
-            },
+            }),
             What::PolicyFaulted { digest, reason } => {
-                FactBody::PolicyFaulted { digest: digest.parse()?, reason: reason.clone() }
+                tenant(TenantFact::PolicyFaulted { digest: digest.parse()?, reason: reason.clone() })
             }
-            What::PolicyMoved { digest, to, by, reason, stand_in } => FactBody::PolicyMoved(Move {
+            What::PolicyMoved { digest, to, by, reason, stand_in } => tenant(TenantFact::PolicyMoved(Move {
                 digest: digest.parse()?,
                 to: (*to).into(),
                 by: by.parse()?,
                 reason: reason.clone(),
                 stand_in: stand_in.as_deref().map(str::parse).transpose()?,
-            }),
-            What::TenantCreated { by } => FactBody::TenantCreated { by: by.parse()? },
+            })),
+            What::TenantCreated { by } => tenant(TenantFact::Created { by: by.parse()? }),
             What::TenantChanged { limits, fallback, by } => {
-                FactBody::TenantChanged { settings: settings(limits, fallback)?, by: by.parse()? }
+                tenant(TenantFact::Changed { settings: settings(limits, fallback)?, by: by.parse()? })
             }
-            What::TokenCreated { token, name, role, expires_ns, by } => FactBody::TokenCreated {
+            What::TokenCreated { token, name, role, expires_ns, by } => tenant(TenantFact::TokenCreated {
                 token: token.parse()?,
                 name: name.clone(),
                 role: (*role).into(),
                 expires: Instant(*expires_ns),
                 by: by.parse()?,
-            },
-            What::TokenRevoked { token, by } => FactBody::TokenRevoked { token: token.parse()?, by: by.parse()? },
-            What::PricesActivated { digest, from_ns, by } => {
-                FactBody::PricesActivated { digest: digest.parse()?, from: Instant(*from_ns), by: by.parse()? }
+            }),
+            What::TokenRevoked { token, by } => {
+                tenant(TenantFact::TokenRevoked { token: token.parse()?, by: by.parse()? })
             }
-            What::Invoiced { number, digest, from_ns, until_ns, corrects, by } => FactBody::Invoiced {
+            What::PricesActivated { digest, from_ns, by } => tenant(TenantFact::PricesActivated {
+                digest: digest.parse()?,
+                from: Instant(*from_ns),
+                by: by.parse()?,
+            }),
+            What::Invoiced { number, digest, from_ns, until_ns, corrects, by } => tenant(TenantFact::Invoiced {
                 number: *number,
                 digest: digest.parse()?,
                 from: Instant(*from_ns),
                 until: Instant(*until_ns),
                 corrects: *corrects,
                 by: by.parse()?,
-            },
+            }),
             What::Intended { command, by, about } => {
-                FactBody::Intended { command: (*command).into(), by: (*by).into(), about: about.clone() }
+                instance(InstanceFact::Intended { command: (*command).into(), by: (*by).into(), about: about.clone() })
             }
             What::Abandoned { command, reason } => {
-                FactBody::Abandoned { command: (*command).into(), reason: reason.clone() }
+                instance(InstanceFact::Abandoned { command: (*command).into(), reason: reason.clone() })
             }
             What::Entered { phase, vcpus, memory_bytes, disk_bytes, snapshot_bytes, session, cause } => {
-                FactBody::Entered {
+                instance(InstanceFact::Entered(Entered {
                     phase: (*phase).into(),
                     shape: vm::Shape {
                         vcpus: *vcpus,
@@ -595,16 +540,18 @@ impl TryFrom<&What> for FactBody {
                     },
                     session: *session,
                     cause: cause.map(vm::ExitCause::from),
-                }
+                }))
             }
-            What::Forked { parent, child, snapshot } => FactBody::Forked {
+            What::Forked { parent, child, snapshot } => instance(InstanceFact::Forked {
                 parent: parent.parse()?,
                 child: child.parse()?,
                 snapshot: snapshot.as_deref().map(str::parse).transpose()?,
-            },
-            What::Amended { field, value } => FactBody::Amended { field: field.clone(), value: value.clone() },
-            What::Deleted => FactBody::Deleted,
-        })
+            }),
+            What::Amended { field, value } => {
+                instance(InstanceFact::Amended { field: field.clone(), value: value.clone() })
+            }
+            What::Deleted => instance(InstanceFact::Deleted),
+        }
     }
 }
 
@@ -628,13 +575,35 @@ fn settings(limits: &BTreeMap<String, u64>, fallback: &[Rung]) -> Result<Setting
     Ok(Settings { quota, ladder })
 }
 
+/// A record whose text is a fact's, and that can't be one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoFact {
+    /// A name in it is malformed.
+    #[error(transparent)]
+    Name(#[from] IdError),
+    /// A fact of an instance that names none.
+    #[error("a fact of kind {0} is about an instance, and this one names none")]
+    NoInstance(Kind),
+    /// A fact of the host or of a tenant that names an instance.
+    #[error("a fact of kind {0} is about no instance, and this one names one")]
+    Instance(Kind),
+}
+
 /// The fact itself, without its place in the journal.
 ///
 /// # Errors
-/// [`IdError`] if a name in it is none.
+/// See [`NoFact`].
 impl TryFrom<&FactRecord> for Fact {
-    type Error = IdError;
-    fn try_from(record: &FactRecord) -> Result<Self, IdError> {
+    type Error = NoFact;
+    fn try_from(record: &FactRecord) -> Result<Self, NoFact> {
+        let instance = record.instance.as_deref().map(str::parse::<InstanceId>).transpose()?;
+        let about = match (Family::try_from(&record.what)?, instance) {
+            (Family::Host(fact), None) => About::Host(fact),
+            (Family::Tenant(fact), None) => About::Tenant(fact),
+            (Family::Instance(fact), Some(id)) => About::Instance(id, fact),
+            (Family::Instance(_), None) => return Err(NoFact::NoInstance(record.what.kind())),
+            (Family::Host(_) | Family::Tenant(_), Some(_)) => return Err(NoFact::Instance(record.what.kind())),
+        };
         Ok(Fact {
             at: Reading {
                 boot: BootId(record.boot.as_str().into()),
@@ -643,8 +612,7 @@ impl TryFrom<&FactRecord> for Fact {
                 meter: record.meter(),
             },
             tenant: record.tenant.parse()?,
-            instance: record.instance.as_deref().map(str::parse).transpose()?,
-            body: FactBody::try_from(&record.what)?,
+            about,
         })
     }
 }
@@ -682,19 +650,45 @@ mod tests {
         r#""kind":"policy-activated","digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":5,"rollback":false,"by":"host","reason":"why"}"#,
     ];
 
-    const HEAD: &str = r#"{"seq":9,"boot":"b","boottime_ns":18446744073709551615,"wall_ns":-1,"meter_ns":2,"recorded_ns":3,"tenant":"default","instance":"i","previous":8,"#;
+    const HEAD: &str = r#"{"seq":9,"boot":"b","boottime_ns":18446744073709551615,"wall_ns":-1,"meter_ns":2,"recorded_ns":3,"tenant":"default","instance":"#;
+
+    /// The first kind that is about an instance, by its place in [`Kind::ALL`]: the others name none.
+    const OF_INSTANCES: Kind = Kind::Intended;
 
     #[test]
     fn the_text_of_a_fact_never_changes() {
         let later = [Kind::PolicyAdmitted, Kind::PolicyActivated];
         for (text, kind) in TEXTS.into_iter().zip(Kind::ALL).chain(LATER.into_iter().zip(later)) {
-            let text = format!("{HEAD}{text}");
+            let whose = if kind < OF_INSTANCES { r#"null,"previous":null"# } else { r#""i","previous":8"# };
+            let text = format!("{HEAD}{whose},{text}");
             let record: FactRecord = serde_json::from_str(&text).unwrap();
             assert_eq!(serde_json::to_string(&record).unwrap(), text);
             assert_eq!(record.what.kind(), kind);
             let fact = Fact::try_from(&record).unwrap();
-            let again = FactRecord { seq: 9, recorded_ns: 3, previous: Some(8), ..FactRecord::unsealed(&fact) };
-            assert_eq!(again, record);
+            let what = match &fact.about {
+                About::Host(fact) => fact.into(),
+                About::Tenant(fact) => fact.into(),
+                About::Instance(_, fact) => What::from(fact),
+            };
+            let (tenant, instance) = (fact.tenant.to_string(), fact.instance().map(ToString::to_string));
+            let place = FactRecord {
+                seq: 9,
+                recorded_ns: 3,
+                previous: record.previous,
+                ..FactRecord::unsealed(&fact.at, what)
+            };
+            assert_eq!(FactRecord { tenant, instance, ..place }, record);
+        }
+    }
+
+    #[test]
+    fn a_fact_names_an_instance_exactly_if_it_is_about_one() {
+        for (text, kind) in TEXTS.into_iter().zip(Kind::ALL) {
+            let of_instance = kind >= OF_INSTANCES;
+            let whose = if of_instance { "null" } else { r#""i""# };
+            let record: FactRecord = serde_json::from_str(&format!("{HEAD}{whose},\"previous\":null,{text}")).unwrap();
+            let expected = if of_instance { NoFact::NoInstance(kind) } else { NoFact::Instance(kind) };
+            assert_eq!(Fact::try_from(&record), Err(expected));
         }
     }
 

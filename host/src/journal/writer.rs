@@ -18,14 +18,14 @@ use super::entry::{
 use super::error::CommitError;
 use super::read;
 use super::schema::{int, uint};
-use super::wire::{FactRecord, What};
+use super::wire::{FactRecord, Family, What};
 use crate::billing::account::{Account, Accountant, Entering, Fault};
-use crate::billing::{Fact, FactBody, Reading};
+use crate::billing::{Counted, InstanceFact, Reading, TenantFact};
 use crate::clock::{self, Clock};
 use crate::id::{Digest, InstanceId, InstanceName, TenantId, TokenId};
 use crate::limits::queue::JOURNAL_BATCH_MAX;
+use crate::tenant::Move;
 use crate::units::Instant;
-use crate::vm::Phase;
 
 /// Load of the log at which it is moved into the main file: some 8 to 16 MiB.
 const CHECKPOINT_LOAD: u64 = 8_192;
@@ -53,15 +53,53 @@ pub(super) enum Request {
 /// An entry on its way to the disk.
 pub(super) struct Pending {
     entry: Entry,
-    records: Vec<FactRecord>,
+    /// The entry's facts, in the order of the journal. The writer adds its own at the end.
+    facts: Vec<Unsealed>,
     answer: Answer<Receipt>,
+}
+
+/// A fact on its way into the chain.
+struct Unsealed {
+    family: Family,
+    record: FactRecord,
 }
 
 impl Pending {
     /// Does in the caller's task what needs no order.
-    pub(super) fn new(entry: Entry, answer: Answer<Receipt>) -> Self {
-        let records = entry.facts.iter().map(FactRecord::unsealed).collect();
-        Self { entry, records, answer }
+    pub(super) fn new(mut entry: Entry, answer: Answer<Receipt>) -> Self {
+        let mut facts: Vec<Unsealed> = Vec::new();
+        for (at, fact) in std::mem::take(&mut entry.host) {
+            facts.push(Unsealed::of_tenant(&TenantId::default_tenant(), &at, Family::Host(fact)));
+        }
+        for (tenant, (at, fact)) in std::mem::take(&mut entry.tenants) {
+            facts.push(Unsealed::of_tenant(&tenant, &at, Family::Tenant(fact)));
+        }
+        for (at, fact) in entry.instance.iter_mut().flat_map(|of| std::mem::take(&mut of.facts)) {
+            // Its subject is the entry's, which the writer knows by the row.
+            facts.push(Unsealed::new(&at, Family::Instance(fact)));
+        }
+        Self { entry, facts, answer }
+    }
+}
+
+impl Unsealed {
+    fn new(at: &Reading, family: Family) -> Self {
+        let record = FactRecord::unsealed(at, What::from(&family));
+        Self { family, record }
+    }
+
+    fn of_tenant(tenant: &TenantId, at: &Reading, family: Family) -> Self {
+        let mut fact = Self::new(at, family);
+        fact.record.tenant = tenant.as_str().into();
+        fact
+    }
+
+    fn is_of_instance(&self) -> bool {
+        matches!(self.family, Family::Instance(_))
+    }
+
+    fn deletes(&self) -> bool {
+        matches!(self.family, Family::Instance(InstanceFact::Deleted))
     }
 }
 
@@ -335,7 +373,7 @@ impl Writer {
 /// First: who is meant, is it allowed, and which numbers and instants do the facts get.
 impl Writer {
     fn place(&mut self, pending: &mut Pending, plan: &mut Plan) -> rusqlite::Result<Result<Draft, CommitError>> {
-        if let Err(error) = self.check(&pending.entry) {
+        if let Err(error) = self.check(pending) {
             return Ok(Err(error));
         }
         if let Some(error) = self.repeated(&pending.entry)? {
@@ -343,7 +381,7 @@ impl Writer {
         }
         let mut hot = match pending.entry.instance.take() {
             None => None,
-            Some(write) => match self.admit(write, plan)? {
+            Some(of) => match self.admit(of.write, plan)? {
                 Ok(hot) => Some(hot),
                 Err(error) => return Ok(Err(error)),
             },
@@ -354,36 +392,31 @@ impl Writer {
         let (activation, prices) = (&pending.entry.activation, &pending.entry.prices);
         let requested = activation.as_ref().map(|new| new.requested).or(prices.as_ref().map(|new| new.requested));
         let activated_from = requested.map(|requested| self.effective(requested));
-        pending.records.extend(own_facts(&pending.entry, activated_from, &plan.now));
+        pending.facts.extend(own_facts(&pending.entry, activated_from, &plan.now));
         let first_seq = plan.seq + 1;
-        for record in &mut pending.records {
-            self.seal_place(record, hot.as_ref().map(|hot| hot.row), plan);
+        for fact in &mut pending.facts {
+            self.seal_place(fact, hot.as_ref().map(|hot| hot.row), plan);
         }
         if let Some(hot) = &mut hot {
             hot.tail = self.tails.get(&hot.row).cloned();
-            self.close_if_deleted(&pending.records, hot.row, plan)?;
+            self.close_if_deleted(&pending.facts, hot.row, plan)?;
         }
         Ok(Ok(Draft { hot, first_seq, last_seq: plan.seq, activated_from }))
     }
 
-    /// Every fact that names an instance names the entry's, and none comes after its deletion.
-    fn check(&self, entry: &Entry) -> Result<(), CommitError> {
-        let id = match &entry.instance {
-            None => None,
-            Some(InstanceWrite::Insert { id, .. }) => Some(id),
-            Some(InstanceWrite::Update { row, .. }) => {
-                Some(&self.tails.get(row).ok_or(CommitError::NoSuchRow(*row))?.id)
-            }
-        };
-        let mut deleted = false;
-        for (index, fact) in entry.facts.iter().enumerate() {
-            let belongs = fact.instance.is_none() || (fact.instance.as_ref() == id && !deleted);
-            if !belongs || (needs_instance(&fact.body) && fact.instance.is_none()) {
-                return Err(CommitError::Misplaced { index });
-            }
-            deleted |= matches!(fact.body, FactBody::Deleted);
+    /// The instance is there, and none of its facts comes after its deletion.
+    fn check(&self, pending: &Pending) -> Result<(), CommitError> {
+        let Some(of) = &pending.entry.instance else { return Ok(()) };
+        if let InstanceWrite::Update { row, .. } = &of.write
+            && !self.tails.contains_key(row)
+        {
+            return Err(CommitError::NoSuchRow(*row));
         }
-        Ok(())
+        let mut from_deletion = pending.facts.iter().skip_while(|fact| !fact.deletes());
+        match from_deletion.nth(1) {
+            Some(_) => Err(CommitError::AfterDeletion),
+            None => Ok(()),
+        }
     }
 
     /// Whether the entry's activation was asked for before, and what came of it.
@@ -454,17 +487,22 @@ impl Writer {
         Ok((next != new.number).then_some(CommitError::NumberInUse { number: new.number, next }))
     }
 
-    /// Gives a fact its number, its link to the instance's fact before, and an instant neither before that nor after now.
-    fn seal_place(&mut self, record: &mut FactRecord, row: Option<Row>, plan: &mut Plan) {
+    /// Gives a fact its number and an instant that is not in the future; one of an instance its
+    /// subject, its link to the instance's fact before, and an instant that is not before that one.
+    fn seal_place(&mut self, fact: &mut Unsealed, row: Option<Row>, plan: &mut Plan) {
+        let is_of_instance = fact.is_of_instance();
+        let record = &mut fact.record;
         plan.seq += 1;
         record.seq = plan.seq;
         record.recorded_ns = self.recorded.0;
         record.meter_ns = record.meter_ns.min(self.recorded.0);
-        if record.instance.is_none() {
+        if !is_of_instance {
             return;
         }
         if let Some((row, tail)) = row.and_then(|row| Some((row, self.tails.get_mut(&row)?))) {
             plan.tails.push((row, Some(tail.clone())));
+            record.tenant = tail.tenant.as_str().into();
+            record.instance = Some(tail.id.as_str().into());
             record.previous = tail.last_fact;
             record.meter_ns = tail.last.map_or(record.meter_ns, |last| record.meter_ns.max(last.0));
             tail.last_fact = Some(record.seq);
@@ -473,8 +511,8 @@ impl Writer {
     }
 
     /// Sets the name free before the next entry is looked at, and lets nothing follow.
-    fn close_if_deleted(&mut self, records: &[FactRecord], row: Row, plan: &mut Plan) -> rusqlite::Result<()> {
-        let Some(record) = records.iter().find(|record| record.what == What::Deleted) else { return Ok(()) };
+    fn close_if_deleted(&mut self, facts: &[Unsealed], row: Row, plan: &mut Plan) -> rusqlite::Result<()> {
+        let Some(Unsealed { record, .. }) = facts.iter().find(|fact| fact.deletes()) else { return Ok(()) };
         plan.tails.push((row, self.tails.remove(&row)));
         self.db
             .prepare_cached("UPDATE instance SET deleted = ?2 WHERE row = ?1")?
@@ -488,16 +526,21 @@ impl Writer {
     /// Asks the accountant for the account after each fact that counts time, and answers the facts about policies that failed at it.
     ///
     /// The k-th such facts of all entries go together, so that an instance is in a call once and finds its account as the last call left it.
-    fn account(&self, entries: &[Pending], outcomes: &mut Outcomes, plan: &mut Plan) -> Vec<FactRecord> {
+    fn account(&self, entries: &[Pending], outcomes: &mut Outcomes, plan: &mut Plan) -> Vec<Unsealed> {
         let mut faults = Vec::new();
         for round in 0.. {
             let (mut batch, mut whose) = (Vec::new(), Vec::new());
             for (index, (pending, outcome)) in entries.iter().zip(outcomes.iter_mut()).enumerate() {
                 let Ok(Draft { hot: Some(hot), .. }) = outcome else { continue };
-                if let Some((fact, record, to)) = pending.counted().nth(round) {
-                    let account = std::mem::take(&mut hot.account);
-                    let tenant = fact.tenant.clone();
-                    batch.push(Entering { tenant, account, to, at: record.meter(), fact: record.seq });
+                let Some(tail) = &hot.tail else { continue };
+                if let Some((record, counted)) = pending.counted().nth(round) {
+                    batch.push(Entering {
+                        tenant: tail.tenant.clone(),
+                        account: std::mem::take(&mut hot.account),
+                        to: counted.phase(),
+                        at: record.meter(),
+                        fact: record.seq,
+                    });
                     whose.push(index);
                 }
             }
@@ -514,29 +557,31 @@ impl Writer {
         faults.into_iter().map(|fault| self.fault(fault, plan)).collect()
     }
 
-    fn fault(&self, fault: Fault, plan: &mut Plan) -> FactRecord {
-        let body = FactBody::PolicyFaulted { digest: fault.policy, reason: fault.reason };
-        let mut record = own_fact(fault.tenant, body, &plan.now);
+    fn fault(&self, fault: Fault, plan: &mut Plan) -> Unsealed {
+        let told = TenantFact::PolicyFaulted { digest: fault.policy, reason: fault.reason };
+        let mut told = Unsealed::of_tenant(&fault.tenant, &plan.now, Family::Tenant(told));
         plan.seq += 1;
-        record.seq = plan.seq;
-        record.recorded_ns = self.recorded.0;
-        record
+        told.record.seq = plan.seq;
+        told.record.recorded_ns = self.recorded.0;
+        told
     }
 }
 
 impl Pending {
-    /// The facts that count time, each with its record and the phase that it enters.
-    fn counted(&self) -> impl Iterator<Item = (&Fact, &FactRecord, Option<Phase>)> {
-        let pairs = self.entry.facts.iter().zip(&self.records);
-        pairs.filter_map(|(fact, record)| fact.body.counted().map(|to| (fact, record, to)))
+    /// The facts that count time, each with its record.
+    fn counted(&self) -> impl Iterator<Item = (&FactRecord, Counted)> {
+        self.facts.iter().filter_map(|Unsealed { family, record }| match family {
+            Family::Instance(fact) => fact.counts().map(|counted| (record, counted)),
+            Family::Host(_) | Family::Tenant(_) => None,
+        })
     }
 }
 
 /// Third: to the disk.
 impl Writer {
     fn write(&mut self, pending: &Pending, draft: &Draft) -> rusqlite::Result<()> {
-        for record in &pending.records {
-            self.append(record)?;
+        for fact in &pending.facts {
+            self.append(fact)?;
         }
         if let Some(hot) = &draft.hot {
             self.write_hot(hot)?;
@@ -545,7 +590,7 @@ impl Writer {
             self.write_policy(policy)?;
         }
         if let Some(secret) = &pending.entry.secret {
-            self.write_secret(secret, &pending.records)?;
+            self.write_secret(secret, &pending.facts)?;
         }
         if let (Some(new), Some(from)) = (&pending.entry.activation, draft.activated_from) {
             self.write_activation(new, from, draft.last_seq)?;
@@ -559,7 +604,8 @@ impl Writer {
         Ok(())
     }
 
-    fn append(&mut self, record: &FactRecord) -> rusqlite::Result<()> {
+    fn append(&mut self, fact: &Unsealed) -> rusqlite::Result<()> {
+        let record = &fact.record;
         let body = &mut self.scratch.body;
         body.clear();
         encode_body(record, body)?;
@@ -571,41 +617,49 @@ impl Writer {
         ])?;
         self.head = Head { seq: record.seq, hash };
         self.log_load += 1;
-        self.index(record)
+        self.index(fact)
     }
 
     /// Keeps apart, for a quick start, where the facts stand that are needed before all are read.
-    fn index(&self, record: &FactRecord) -> rusqlite::Result<()> {
-        let (seq, tenant) = (int(record.seq), &record.tenant);
-        let run = |sql, values: &[&dyn rusqlite::ToSql]| self.db.prepare_cached(sql)?.execute(values).map(drop);
-        match &record.what {
-            What::HostStarted { .. } | What::ClockStepped { .. } => run(
+    fn index(&self, Unsealed { family, record }: &Unsealed) -> rusqlite::Result<()> {
+        match family {
+            Family::Host(_) => self.write_row(
                 "INSERT INTO calendar (fact, meter_ns, wall_ns) VALUES (?1, ?2, ?3)",
-                &[&seq, &record.meter_ns, &record.wall_ns],
+                &[&int(record.seq), &record.meter_ns, &record.wall_ns],
             ),
-            What::PolicyAdmitted { digest, .. }
-            | What::PolicyActivated { digest, .. }
-            | What::PolicyFaulted { digest, .. }
-            | What::PolicyMoved { digest, .. } => {
-                run("INSERT INTO policy_fact (tenant, digest, fact) VALUES (?1, ?2, ?3)", &[tenant, digest, &seq])
-            }
-            What::TenantCreated { .. } => {
-                run("INSERT OR IGNORE INTO tenant (id, created) VALUES (?1, ?2)", &[tenant, &seq])
-            }
-            What::TenantChanged { .. } => run("UPDATE tenant SET changed = ?2 WHERE id = ?1", &[tenant, &seq]),
-            What::TokenRevoked { token, .. } => {
-                run("UPDATE token SET revoked = ?2 WHERE id = ?1 AND revoked IS NULL", &[token, &seq])
-            }
-            What::TokenCreated { .. }
-            | What::PricesActivated { .. }
-            | What::Invoiced { .. }
-            | What::Intended { .. }
-            | What::Abandoned { .. }
-            | What::Entered { .. }
-            | What::Forked { .. }
-            | What::Amended { .. }
-            | What::Deleted => Ok(()),
+            Family::Tenant(fact) => self.index_tenant(fact, &record.tenant, int(record.seq)),
+            Family::Instance(_) => Ok(()),
         }
+    }
+
+    fn index_tenant(&self, fact: &TenantFact, tenant: &str, seq: i64) -> rusqlite::Result<()> {
+        match fact {
+            TenantFact::PolicyAdmitted { digest, .. }
+            | TenantFact::PolicyActivated { digest, .. }
+            | TenantFact::PolicyFaulted { digest, .. }
+            | TenantFact::PolicyMoved(Move { digest, .. }) => self.write_row(
+                "INSERT INTO policy_fact (tenant, digest, fact) VALUES (?1, ?2, ?3)",
+                &[&tenant, &digest.to_string(), &seq],
+            ),
+            TenantFact::Created { .. } => {
+                self.write_row("INSERT OR IGNORE INTO tenant (id, created) VALUES (?1, ?2)", &[&tenant, &seq])
+            }
+            TenantFact::Changed { .. } => {
+                self.write_row("UPDATE tenant SET changed = ?2 WHERE id = ?1", &[&tenant, &seq])
+            }
+            TenantFact::TokenRevoked { token, .. } => self.write_row(
+                "UPDATE token SET revoked = ?2 WHERE id = ?1 AND revoked IS NULL",
+                &[&token.to_string(), &seq],
+            ),
+            // Their rows hold more than the fact tells: they are written with the entry.
+            TenantFact::TokenCreated { .. } | TenantFact::PricesActivated { .. } | TenantFact::Invoiced { .. } => {
+                Ok(())
+            }
+        }
+    }
+
+    fn write_row(&self, sql: &str, values: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<()> {
+        self.db.prepare_cached(sql)?.execute(values).map(drop)
     }
 
     fn write_hot(&mut self, hot: &Hot) -> rusqlite::Result<()> {
@@ -638,11 +692,12 @@ impl Writer {
             .map(drop)
     }
 
-    fn write_secret(&self, secret: &Digest, records: &[FactRecord]) -> rusqlite::Result<()> {
-        let made = records.iter().find(|record| matches!(record.what, What::TokenCreated { .. }));
+    fn write_secret(&self, secret: &Digest, facts: &[Unsealed]) -> rusqlite::Result<()> {
+        let creates = |fact: &&Unsealed| matches!(fact.family, Family::Tenant(TenantFact::TokenCreated { .. }));
+        let made = facts.iter().find(creates).map(|fact| int(fact.record.seq));
         self.db
             .prepare_cached("INSERT INTO token (id, secret, created) VALUES (?1, ?2, ?3)")?
-            .execute(params![TokenId::of(secret).to_string(), secret.0, made.map(|record| int(record.seq))])
+            .execute(params![TokenId::of(secret).to_string(), secret.0, made])
             .map(drop)
     }
 
@@ -696,53 +751,35 @@ pub(super) fn encode_body(record: &FactRecord, out: &mut Vec<u8>) -> rusqlite::R
 }
 
 /// The facts that the writer adds to an entry. The one about an activation, prices or an invoice is the last; an entry has one of them.
-fn own_facts(entry: &Entry, activated_from: Option<Instant>, now: &Reading) -> impl Iterator<Item = FactRecord> {
+fn own_facts(entry: &Entry, activated_from: Option<Instant>, now: &Reading) -> impl Iterator<Item = Unsealed> {
+    let own = |tenant: &TenantId, fact| Unsealed::of_tenant(tenant, now, Family::Tenant(fact));
     let admitted = entry.policy.as_ref().map(|new| {
-        let (size_bytes, by) = (new.bytes.len() as u64, Some(new.by.clone()));
-        own_fact(new.tenant.clone(), FactBody::PolicyAdmitted { digest: new.digest, size_bytes, by }, now)
+        let size_bytes = new.bytes.len() as u64;
+        let by = Some(new.by.clone());
+        own(&new.tenant, TenantFact::PolicyAdmitted { digest: new.digest, size_bytes, by })
     });
     let activated = entry.activation.as_ref().zip(activated_from).map(|(new, from)| {
         let NewActivation { tenant, digest, rollback, by, reason, .. } = new.clone();
-        own_fact(tenant, FactBody::PolicyActivated { digest, from, rollback, by: Some(by), reason }, now)
+        own(&tenant, TenantFact::PolicyActivated { digest, from, rollback, by: Some(by), reason })
     });
     let prices = entry.prices.as_ref().zip(activated_from).map(|(new, from)| {
-        let body = FactBody::PricesActivated { digest: new.digest, from, by: new.by.clone() };
-        own_fact(new.tenant.clone(), body, now)
+        own(&new.tenant, TenantFact::PricesActivated { digest: new.digest, from, by: new.by.clone() })
     });
     let invoiced = entry.invoice.as_ref().map(|new| {
-        let (number, digest, corrects, by) = (new.number, new.digest, new.corrects, new.by.clone());
-        let body = FactBody::Invoiced { number, digest, from: new.from, until: new.until, corrects, by };
-        own_fact(new.tenant.clone(), body, now)
+        let NewInvoice { tenant, number, digest, from, until, corrects, by, bytes: _ } = new;
+        own(
+            tenant,
+            TenantFact::Invoiced {
+                number: *number,
+                digest: *digest,
+                from: *from,
+                until: *until,
+                corrects: *corrects,
+                by: by.clone(),
+            },
+        )
     });
     admitted.into_iter().chain(activated).chain(prices).chain(invoiced)
-}
-
-fn own_fact(tenant: TenantId, body: FactBody, now: &Reading) -> FactRecord {
-    FactRecord::unsealed(&Fact { at: now.clone(), tenant, instance: None, body })
-}
-
-/// Whether a fact makes no sense without an instance.
-fn needs_instance(body: &FactBody) -> bool {
-    match body {
-        FactBody::Intended { .. }
-        | FactBody::Abandoned { .. }
-        | FactBody::Entered { .. }
-        | FactBody::Forked { .. }
-        | FactBody::Amended { .. }
-        | FactBody::Deleted => true,
-        FactBody::HostStarted { .. }
-        | FactBody::ClockStepped { .. }
-        | FactBody::PolicyAdmitted { .. }
-        | FactBody::PolicyActivated { .. }
-        | FactBody::PolicyFaulted { .. }
-        | FactBody::PolicyMoved(_)
-        | FactBody::TenantCreated { .. }
-        | FactBody::TenantChanged { .. }
-        | FactBody::TokenCreated { .. }
-        | FactBody::TokenRevoked { .. }
-        | FactBody::PricesActivated { .. }
-        | FactBody::Invoiced { .. } => false,
-    }
 }
 
 /// Which unique index refused a record; any other error is the database's.

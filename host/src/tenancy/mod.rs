@@ -16,7 +16,7 @@ use rand::RngCore;
 pub use jwt::{Bearer, Jwt, JwtConfig, JwtConfigError, JwtError};
 pub use tenant::{Exceeded, Reservation, Share, Tenant, TooFast};
 
-use crate::billing::{Fact, FactBody};
+use crate::billing::TenantFact;
 use crate::clock::Clock;
 use crate::id::{Digest, TenantId, TokenId};
 use crate::journal::{
@@ -163,10 +163,11 @@ impl Tenancy {
         if self.tenants().len() >= limits::tenant::KNOWN_MAX {
             return Err(TenancyError::TooManyTenants);
         }
-        let fact = self.fact(&id, FactBody::TenantCreated { by: by.clone() });
-        let created = fact.at.meter;
+        let at = self.clock.reading();
+        let created = at.meter;
+        let entry = Entry::of_tenant(id.clone(), at, TenantFact::Created { by: by.clone() });
         let activation = NewActivation::now(id.clone(), policy, by);
-        self.journal.commit(Entry { facts: vec![fact], activation: Some(activation), ..Entry::default() }).await?;
+        self.journal.commit(Entry { activation: Some(activation), ..entry }).await?;
         let tenant = Arc::new(Tenant::new(id.clone(), created, Settings::default()));
         self.tenants.write().unwrap_or_else(PoisonError::into_inner).insert(id, tenant.clone());
         Ok(tenant)
@@ -186,8 +187,7 @@ impl Tenancy {
         let tenant = self.tenant(id).ok_or_else(|| TenancyError::NoSuchTenant(id.to_string()))?;
         let mut settings = Settings::clone(&tenant.settings());
         change(&mut settings);
-        let fact = self.fact(id, FactBody::TenantChanged { settings: settings.clone(), by });
-        self.journal.commit(Entry { facts: vec![fact], ..Entry::default() }).await?;
+        self.journal.commit(self.entry(id, TenantFact::Changed { settings: settings.clone(), by })).await?;
         tenant.settle(settings);
         Ok(tenant)
     }
@@ -212,9 +212,9 @@ impl Tenancy {
         moved: Move,
         activation: Option<NewActivation>,
     ) -> Result<(), CommitError> {
-        let fact = self.fact(tenant, FactBody::PolicyMoved(moved.clone()));
+        let entry = self.entry(tenant, TenantFact::PolicyMoved(moved.clone()));
         let activated = activation.clone();
-        self.journal.commit(Entry { facts: vec![fact], activation, ..Entry::default() }).await?;
+        self.journal.commit(Entry { activation, ..entry }).await?;
         self.standings.moved(tenant, moved);
         if let Some(new) = activated {
             self.note_activated(tenant, new.digest, new.by);
@@ -252,8 +252,9 @@ impl Tenancy {
         tenant.check_count(Limit::Policies, self.standings(id).iter().filter(counts).count() as u64 + 1)
     }
 
-    fn fact(&self, tenant: &TenantId, body: FactBody) -> Fact {
-        Fact { at: self.clock.reading(), tenant: tenant.clone(), instance: None, body }
+    /// An event of a tenant that happens now.
+    fn entry(&self, tenant: &TenantId, fact: TenantFact) -> Entry {
+        Entry::of_tenant(tenant.clone(), self.clock.reading(), fact)
     }
 
     /// Makes a token. Answers its secret, which nobody can ever ask for again.
@@ -276,10 +277,11 @@ impl Tenancy {
         let id = TokenId::of(&secret);
         let lifetime = Nanos(lifetime_s.saturating_mul(1_000_000_000));
         let expires = now.after(lifetime).unwrap_or(Instant(i64::MAX));
-        let body = FactBody::TokenCreated { token: id, name: name.clone(), role, expires, by: by.clone() };
-        let fact = self.fact(&tenant, body);
-        let created = fact.at.meter;
-        self.journal.commit(Entry { facts: vec![fact], secret: Some(secret), ..Entry::default() }).await?;
+        let fact = TenantFact::TokenCreated { token: id, name: name.clone(), role, expires, by: by.clone() };
+        let at = self.clock.reading();
+        let created = at.meter;
+        let entry = Entry::of_tenant(tenant.clone(), at, fact);
+        self.journal.commit(Entry { secret: Some(secret), ..entry }).await?;
         let token = Arc::new(StoredToken { id, secret, tenant, name, role, created, expires, revoked: None, by });
         self.tokens.write().unwrap_or_else(PoisonError::into_inner).insert(token.id, token.clone());
         Ok((shown, token))
@@ -320,9 +322,10 @@ impl Tenancy {
         if token.revoked.is_some() {
             return Ok(());
         }
-        let fact = self.fact(&token.tenant, FactBody::TokenRevoked { token: id, by });
-        let revoked = StoredToken { revoked: Some(fact.at.meter), ..StoredToken::clone(&token) };
-        self.journal.commit(Entry { facts: vec![fact], ..Entry::default() }).await?;
+        let at = self.clock.reading();
+        let revoked = StoredToken { revoked: Some(at.meter), ..StoredToken::clone(&token) };
+        let entry = Entry::of_tenant(token.tenant.clone(), at, TenantFact::TokenRevoked { token: id, by });
+        self.journal.commit(entry).await?;
         self.tokens.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(revoked));
         Ok(())
     }

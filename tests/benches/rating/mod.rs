@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant as Timer;
 
 use tallyman::billing::calendar::Calendar;
-use tallyman::billing::{BootId, Fact, FactBody, Reading};
+use tallyman::billing::{About, BootId, Entered, Fact, InstanceFact, Reading};
 use tallyman::id::{Digest, InstanceId, TenantId};
 use tallyman::invoice::{Evidence, EvidenceError, InForce, Named, Order, Quarantine, Rater};
 use tallyman::journal::{FactHash, Head, StoredInvoice};
@@ -74,8 +74,9 @@ impl Month {
         let meter = Instant(at(instance, transition));
         let reading = Reading { boot: self.boot.clone(), boottime_ns: 0, wall_ns: meter.0, meter };
         let shape = Shape { vcpus: 2, memory_bytes: 4 << 30, disk_bytes: 8 << 30, snapshot_bytes: 0 };
-        let body = FactBody::Entered { phase: phase(transition), shape, session: session(transition), cause: None };
-        Fact { at: reading, tenant: self.tenant.clone(), instance: Some(self.instances[instance].clone()), body }
+        let entered = Entered { phase: phase(transition), shape, session: session(transition), cause: None };
+        let about = About::Instance(self.instances[instance].clone(), InstanceFact::Entered(entered));
+        Fact { at: reading, tenant: self.tenant.clone(), about }
     }
 
     fn order(&self) -> Order {

@@ -1,7 +1,7 @@
 //! The shared table of histories, through the journal and what the API makes of it.
 
 use serde_json::Value;
-use tallyman::billing::{Fact, FactBody, Reading};
+use tallyman::billing::{Entered, InstanceFact, Reading};
 use tallyman::clock;
 use tallyman::id::InstanceId;
 use tallyman::journal::{Entry, InstanceWrite, Options};
@@ -27,22 +27,17 @@ fn write(rows: &[(InstanceId, String, Row)]) -> tempfile::TempDir {
     let now = rig.fleet().now();
     for (id, name, row) in rows {
         let begin = now.0 - row.looked_at * MILLI;
-        let fact = |millis: i64, body| Fact {
-            at: Reading {
-                boot: clock::boot_id().expect("this is Linux"),
-                boottime_ns: clock::boottime_ns(),
-                wall_ns: begin + millis * MILLI,
-                meter: Instant(begin + millis * MILLI),
-            },
-            tenant: rig.tenant.clone(),
-            instance: Some(id.clone()),
-            body,
+        let reading = |millis: i64| Reading {
+            boot: clock::boot_id().expect("this is Linux"),
+            boottime_ns: clock::boottime_ns(),
+            wall_ns: begin + millis * MILLI,
+            meter: Instant(begin + millis * MILLI),
         };
-        let entered = row
-            .entered
-            .iter()
-            .map(|&(phase, at)| fact(at, FactBody::Entered { phase, shape: SHAPE, session: 1, cause: None }));
-        let intended = fact(0, FactBody::Intended { command: Command::Start, by: Asker::Client, about: None });
+        let entered = row.entered.iter().map(|&(phase, at)| {
+            let entered = Entered { phase, shape: SHAPE, session: 1, cause: None };
+            (reading(at), InstanceFact::Entered(entered))
+        });
+        let intended = InstanceFact::Intended { command: Command::Start, by: Asker::Client, about: None };
         let instance = InstanceWrite::Insert {
             id: id.clone(),
             tenant: rig.tenant.clone(),
@@ -51,9 +46,8 @@ fn write(rows: &[(InstanceId, String, Row)]) -> tempfile::TempDir {
             state: stored.state.clone(),
             account: Default::default(),
         };
-        let facts = std::iter::once(intended).chain(entered).collect();
-        rig.run(rig.journal().commit(Entry { facts, instance: Some(instance), ..Entry::default() }))
-            .expect("committed");
+        let facts = std::iter::once((reading(0), intended)).chain(entered).collect();
+        rig.run(rig.journal().commit(Entry::of_instance(instance, facts))).expect("committed");
     }
     rig.crash();
     rig.into_folder()

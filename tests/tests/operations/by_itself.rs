@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tallyman::billing::FactBody;
+use tallyman::billing::{Counted, InstanceFact};
 use tallyman::driver::{Amendment, AutoStandby, Expiry, ExpiryAction, FleetError, HealthCheck, HealthStatus, Probe};
 use tallyman::hypervisor::{Initiator, Observed};
 use tallyman::id::InstanceId;
@@ -163,7 +163,7 @@ fn a_restart_that_is_due_while_the_daemon_is_down_is_made_when_it_is_back() {
         .history(&id)
         .into_iter()
         .rev()
-        .find(|(_, fact)| matches!(fact.body, FactBody::Entered { phase: Phase::Created, .. }));
+        .find(|(_, fact)| fact.counts().and_then(Counted::phase) == Some(Phase::Created));
     let down = created.expect("started again").1.at.meter.since(stopped.meter).expect("later");
     assert!(down >= Nanos(3_600_000_000_000), "{down:?}");
     rig.check_time(&id);
@@ -194,8 +194,9 @@ fn time_that_is_over_ends_an_instance_with_its_cause_on_record() {
         assert_eq!(story.last().map(String::as_str), Some(last));
         let intended = format!("intended {} by expiry", if action == ExpiryAction::Delete { "delete" } else { "stop" });
         assert_eq!(story[0], intended);
-        let FactBody::Intended { by, .. } = rig.fact(&id, &intended).body else { panic!("an intent") };
-        assert_eq!(by, Asker::Expiry);
+        let intended = rig.fact(&id, &intended);
+        let by_expiry = matches!(intended.of_instance(), Some(InstanceFact::Intended { by: Asker::Expiry, .. }));
+        assert!(by_expiry, "{intended:?}");
         if action == ExpiryAction::Stop {
             rig.pass(3_600 * SECOND);
             rig.command(&id, Command::Start).expect("a client may start it again");
@@ -242,8 +243,8 @@ fn what_is_changed_is_on_record_with_its_value_and_survives_a_restart() {
     };
     rig.amend(&id, amendment).expect("amended");
     assert_eq!(rig.story_after(&id, 4), ["amended tags", "amended restart_policy"]);
-    let FactBody::Amended { value, .. } = rig.fact(&id, "amended tags").body else { panic!("a change") };
-    assert_eq!(value, r#"{"team":"blue"}"#);
+    let amended = InstanceFact::Amended { field: "tags".into(), value: r#"{"team":"blue"}"#.into() };
+    assert_eq!(rig.fact(&id, "amended tags").of_instance(), Some(&amended));
     rig.amend(&id, Amendment::default()).expect("nothing to do");
     assert_eq!(rig.check_time(&id).len(), before, "no time is cut by it");
     rig.crash();

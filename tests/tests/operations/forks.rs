@@ -3,7 +3,7 @@
 use std::fs;
 
 use futures::future::join_all;
-use tallyman::billing::{FactBody, Totals};
+use tallyman::billing::{InstanceFact, Totals};
 use tallyman::driver::{FleetError, NewFork, Target};
 use tallyman::hypervisor::VmState;
 use tallyman::id::InstanceId;
@@ -55,9 +55,9 @@ fn each_source_and_target_has_its_stories() {
         assert_eq!(rig.story_after(&source, count), source_story, "{before:?} {target:?}");
         assert_eq!(rig.story(&id), child_story, "{before:?} {target:?}");
         assert_eq!(rig.view(&source).live.state, state);
-        let FactBody::Forked { parent, child, snapshot } = rig.fact(&id, "forked").body else { panic!("a fork") };
-        assert_eq!((&parent, &child, snapshot), (&source, &id, None));
-        assert_eq!(rig.fact(&source, "forked").body, rig.fact(&id, "forked").body);
+        let forked = InstanceFact::Forked { parent: source.clone(), child: id.clone(), snapshot: None };
+        assert_eq!(rig.fact(&id, "forked").of_instance(), Some(&forked));
+        assert_eq!(rig.fact(&source, "forked").of_instance(), Some(&forked));
         rig.check_time(&id);
         rig.check_time(&source);
     }

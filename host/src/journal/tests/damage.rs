@@ -203,22 +203,21 @@ async fn an_activation_without_its_row_is_found() {
 async fn folder_with_tenants() -> TempDir {
     let folder = TempDir::new().unwrap();
     let (journal, opened) = open(folder.path());
-    let fact = |body| Fact { at: opened.clock.reading(), tenant: tenant(), instance: None, body };
+    let fact = |fact| Entry::of_tenant(tenant(), opened.clock.reading(), fact);
     let by = || Actor::Operator;
     let token = |text: &[u8]| {
         let secret = Digest::of(text);
         let expires = Instant(i64::MAX);
         let (token, name, role) = (TokenId::of(&secret), "ci".into(), Role::TenantReader);
-        let facts = vec![fact(FactBody::TokenCreated { token, name, role, expires, by: by() })];
-        Entry { facts, secret: Some(secret), ..Entry::default() }
+        Entry { secret: Some(secret), ..fact(TenantFact::TokenCreated { token, name, role, expires, by: by() }) }
     };
     let settings = Settings::default();
-    let facts = vec![fact(FactBody::TenantCreated { by: by() }), fact(FactBody::TenantChanged { settings, by: by() })];
-    journal.commit(Entry { facts, ..Entry::default() }).await.unwrap();
+    journal.commit(fact(TenantFact::Created { by: by() })).await.unwrap();
+    journal.commit(fact(TenantFact::Changed { settings, by: by() })).await.unwrap();
     journal.commit(token(b"one")).await.unwrap();
     journal.commit(token(b"two")).await.unwrap();
-    let revoked = FactBody::TokenRevoked { token: TokenId::of(&Digest::of(b"two")), by: by() };
-    journal.commit(Entry { facts: vec![fact(revoked)], ..Entry::default() }).await.unwrap();
+    let revoked = TenantFact::TokenRevoked { token: TokenId::of(&Digest::of(b"two")), by: by() };
+    journal.commit(fact(revoked)).await.unwrap();
     let activation = NewActivation::now(tenant(), Digest::of(b""), by());
     journal.commit(Entry { activation: Some(activation), ..Entry::default() }).await.unwrap();
     verify(folder.path(), |_, _| {}).unwrap();
@@ -352,9 +351,9 @@ async fn an_altered_log_is_refused_wherever_more_commits_follow_than_a_loss_of_p
 async fn the_log_is_moved_into_the_database_before_it_grows_large() {
     let folder = TempDir::new().unwrap();
     let (journal, opened) = open(folder.path());
-    let fact = host_fact(&opened.clock).facts.remove(0);
+    let fact = host_fact(&opened.clock).host.remove(0);
     for _ in 0..60 {
-        journal.commit(Entry { facts: vec![fact.clone(); 500], ..Entry::default() }).await.unwrap();
+        journal.commit(Entry { host: vec![fact.clone(); 500], ..Entry::default() }).await.unwrap();
     }
     let log = fs::metadata(folder.path().join("tallyman.db-wal")).unwrap().len();
     let main = fs::metadata(journal.path()).unwrap().len();

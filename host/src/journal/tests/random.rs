@@ -29,8 +29,8 @@ struct Modelled {
     first: Option<Instant>,
 }
 
-fn body_of(state: State) -> FactBody {
-    state.phase().map_or(FactBody::Deleted, entered)
+fn fact_of(state: State) -> InstanceFact {
+    state.phase().map_or(InstanceFact::Deleted, entered)
 }
 
 fn lawful(state: State, choice: u8) -> Option<State> {
@@ -54,7 +54,7 @@ async fn tell(folder: &Path, story: Vec<Step>) {
                 journal = again;
             }
             Step::Events(events) => {
-                let mut by_instance: BTreeMap<u8, Vec<FactBody>> = BTreeMap::new();
+                let mut by_instance: BTreeMap<u8, Vec<InstanceFact>> = BTreeMap::new();
                 for (who, choice) in events {
                     let modelled = instances.entry(who).or_insert_with(|| Modelled {
                         driver: Driver::new(&format!("i{who}"), &clock),
@@ -66,7 +66,7 @@ async fn tell(folder: &Path, story: Vec<Step>) {
                         bodies.push(entered(Phase::Created));
                     } else if let Some(next) = lawful(modelled.state, choice) {
                         modelled.state = next;
-                        bodies.push(body_of(next));
+                        bodies.push(fact_of(next));
                     }
                 }
                 by_instance.retain(|_, bodies| !bodies.is_empty());
@@ -74,7 +74,7 @@ async fn tell(folder: &Path, story: Vec<Step>) {
                 let entries = by_instance.into_iter().map(|(who, bodies)| (who, instances[&who].driver.entry(bodies)));
                 let entries: Vec<_> = entries.collect();
                 let commits = entries.into_iter().map(|(who, entry)| {
-                    let first = entry.facts[0].at.meter;
+                    let first = own(&entry)[0].0.meter;
                     let journal = &journal;
                     async move { (who, first, journal.commit(entry).await.unwrap()) }
                 });
