@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::billing::interval::Timeline;
+use crate::billing::Timeline;
 use crate::driver::{Fleet, View};
 use crate::id::{Digest, TenantId};
 use crate::journal::{CommitError, NewActivation, StoredStanding};

@@ -62,6 +62,16 @@ words!(
 );
 
 words!(
+    /// The rules of a tenant that can be changed for an instant to come.
+    Plan, "a kind of plan" {
+        /// The policy, which measures.
+        Policy = "policy",
+        /// The price book.
+        Prices = "prices",
+    }
+);
+
+words!(
     /// What is done when the policy in force is quarantined.
     Rung, "a rung of the ladder" {
         /// Nothing: the time is owed until somebody puts another policy in force.

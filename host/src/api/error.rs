@@ -251,6 +251,7 @@ impl From<CommitError> for ApiError {
             CommitError::Failed { .. } => Self::stopping(),
             CommitError::NameInUse { .. } => Self::conflict("name_in_use", error.to_string()),
             CommitError::NumberInUse { .. } => Self::conflict("number_in_use", error.to_string()),
+            CommitError::NotPlanned { .. } => Self::conflict("not_planned", error.to_string()),
             CommitError::Repeated { same: false, .. } => {
                 Self::conflict("idempotency_key_reused", "this Idempotency-Key was used for another request")
                     .hint("use a fresh key for each thing that is asked for, and the same one only to ask for it again")

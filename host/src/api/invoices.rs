@@ -208,14 +208,17 @@ fn prices_history(state: &State, tenant: &TenantId) -> Result<PricesHistory, Api
     let archive = state.journal.archive();
     let now = state.fleet.now();
     let (mut history, mut current): (Vec<Prices>, Option<Prices>) = (Vec::new(), None);
-    for stored in archive.books_of(tenant)? {
+    let mut books = archive.books_of(tenant)?;
+    books.sort_by_key(|stored| (stored.from, stored.fact));
+    for stored in books {
         let bytes = Evidence::document(&archive, stored.digest)?;
         let book = Book::parse(&bytes).map_err(|error| ApiError::bug(&error))?;
         let shown = prices(state, tenant, &book, stored.from, stored.fact);
         if stored.from <= now {
             current = Some(Prices { text: Some(String::from_utf8_lossy(&bytes).into_owned()), ..shown.clone() });
         }
-        history.retain(|planned| planned.from_ns < stored.from.0);
+        // Of two for one instant, the later set holds.
+        history.retain(|planned| planned.from_ns != stored.from.0);
         history.push(shown);
     }
     Ok(PricesHistory { current, history })

@@ -17,7 +17,7 @@ use super::model::{
 };
 use super::shadows::{Gates, check_gates};
 use super::{Shared, State, blocking};
-use crate::billing::interval::Timeline;
+use crate::billing::Timeline;
 use crate::driver::{FleetError, View};
 use crate::id::{Digest, InstanceName, TenantId};
 use crate::journal::{self, CommitError, NewActivation, RequestKey, StoredStanding};
@@ -202,7 +202,7 @@ fn describe(state: &State, tenant: &tenancy::Tenant) -> TenantPolicy {
         digest: timeline.at(now),
         previous: previous(state, id, &timeline),
         activations: timeline.between(Instant(i64::MIN), now).map(activation).collect(),
-        planned: timeline.between(now, Instant(i64::MAX)).map(activation).collect(),
+        planned: timeline.planned(now).map(activation).collect(),
         quarantined: quarantined.collect(),
         fallback: tenant.settings().ladder.rungs().iter().map(|&rung| rung.into()).collect(),
         policies: state.tenancy.standings(id).into_iter().map(standing).collect(),

@@ -3,7 +3,7 @@
 //! An account is a value. The driver owns it between facts; the journal hands it to an [`Accountant`] when a fact is committed
 //! and stores what comes back in the same transaction.
 
-use super::interval::Timeline;
+use super::timeline::{Change, Timeline};
 use super::tracker::{Totals, Tracker};
 use crate::id::{Digest, TenantId};
 use crate::units::Instant;
@@ -69,8 +69,9 @@ pub trait Accountant: Send + Sync {
     /// each activation. Answers the faults that are new, at most one for each tenant and policy, for the journal.
     fn enter(&self, batch: &mut [Entering]) -> Vec<Fault>;
 
-    /// From `from` on, `tenant` is under `policy`. Called after the activation is durable and before anything later is accounted.
-    fn activate(&self, tenant: &TenantId, from: Instant, policy: Digest);
+    /// Changes the policies of `tenant`. Called after the change is durable and before anything later
+    /// is accounted.
+    fn change(&self, tenant: &TenantId, change: Change);
 }
 
 /// The totals of an account at an instant, and under which phase time counts.

@@ -6,8 +6,9 @@
 
 use std::sync::Arc;
 
+use super::timeline::Change;
 use crate::id::{Digest, InstanceId, SnapshotName, TenantId, TokenId};
-use crate::tenant::{Actor, Move, Role, Settings};
+use crate::tenant::{Actor, Move, Plan, Role, Settings};
 use crate::units::Instant;
 use crate::vm::{Asker, Command, ExitCause, Phase, Shape};
 
@@ -177,6 +178,19 @@ pub enum TenantFact {
         /// Who asked for it.
         by: Actor,
     },
+    /// A change that was planned for `from` does not come about.
+    PlanWithdrawn {
+        /// Policy or prices.
+        plan: Plan,
+        /// The component or the price book.
+        digest: Digest,
+        /// The instant for which it was planned, after the fact's own.
+        from: Instant,
+        /// Who withdrew it.
+        by: Actor,
+        /// Why, in words; none if nobody said.
+        reason: Option<String>,
+    },
     /// A period of the tenant was charged, or charged anew.
     Invoiced {
         /// Number among the tenant's documents, from 1.
@@ -264,6 +278,26 @@ impl Counted {
             Counted::Enters(entered) => Some(entered.phase),
             Counted::Ends => None,
         }
+    }
+}
+
+impl TenantFact {
+    /// The change of the policy, or of the prices, in force; none for a fact that changes neither.
+    pub fn changes(&self, of: Plan) -> Option<Change> {
+        let (plan, change) = match *self {
+            TenantFact::PolicyActivated { from, digest, .. } => (Plan::Policy, Change::Set { from, digest }),
+            TenantFact::PricesActivated { from, digest, .. } => (Plan::Prices, Change::Set { from, digest }),
+            TenantFact::PlanWithdrawn { plan, from, digest, .. } => (plan, Change::Withdrawn { from, digest }),
+            TenantFact::PolicyAdmitted { .. }
+            | TenantFact::PolicyMoved(_)
+            | TenantFact::PolicyFaulted { .. }
+            | TenantFact::Created { .. }
+            | TenantFact::Changed { .. }
+            | TenantFact::TokenCreated { .. }
+            | TenantFact::TokenRevoked { .. }
+            | TenantFact::Invoiced { .. } => return None,
+        };
+        (plan == of).then_some(change)
     }
 }
 

@@ -1,8 +1,7 @@
 //! Intervals: the half-open time between two facts of an instance.
 
-use std::sync::Arc;
-
 use super::fact::{Counted, Entered, Fact};
+use super::timeline::Timeline;
 use crate::id::Digest;
 use crate::units::{Instant, Nanos};
 use crate::vm::{ExitCause, Phase, Shape};
@@ -34,41 +33,6 @@ impl Interval {
     /// How long it is.
     pub fn length(&self) -> Nanos {
         self.end.since(self.start).unwrap_or_default()
-    }
-}
-
-/// Which policy is in force from which instant on, ascending. The first entry holds for all time before it, too. A clone shares the entries.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Timeline(Arc<Vec<(Instant, Digest)>>);
-
-impl Timeline {
-    /// A timeline that begins with `first`.
-    pub fn starting_with(first: Digest) -> Self {
-        Self(Arc::new(vec![(Instant(i64::MIN), first)]))
-    }
-
-    /// Adds an activation; one at or after `from` that was planned before is dropped.
-    pub fn activate(&mut self, from: Instant, digest: Digest) {
-        let entries = Arc::make_mut(&mut self.0);
-        entries.truncate(entries.partition_point(|&(at, _)| at < from));
-        entries.push((from, digest));
-    }
-
-    /// The policy in force at `at`.
-    pub fn at(&self, at: Instant) -> Digest {
-        let until = self.until(at);
-        until[until.len() - 1].1
-    }
-
-    /// The policies that were in force up to `at`, the one at `at` last.
-    pub fn until(&self, at: Instant) -> &[(Instant, Digest)] {
-        &self.0[..self.0.partition_point(|&(from, _)| from <= at).max(1)]
-    }
-
-    /// The activations strictly after `start` and not after `end`, ascending.
-    pub fn between(&self, start: Instant, end: Instant) -> impl Iterator<Item = (Instant, Digest)> {
-        let first = self.0.partition_point(|&(from, _)| from <= start);
-        self.0[first..].iter().copied().take_while(move |&(from, _)| from <= end)
     }
 }
 
@@ -140,7 +104,7 @@ mod tests {
     #[test]
     fn an_interval_is_split_exactly_at_an_activation() {
         let mut timeline = Timeline::starting_with(digest(1));
-        timeline.activate(Instant(15), digest(2));
+        timeline.set(Instant(15), digest(2));
         let facts = [(1, entered(10, Phase::Running)), (2, entered(20, Phase::Stopped))];
         let found = intervals(&facts, &timeline, Instant(30));
         let rows: Vec<_> = found.iter().map(|i| (i.phase, i.start.0, i.end.0, i.policy, i.open)).collect();
@@ -157,7 +121,7 @@ mod tests {
     #[test]
     fn an_activation_on_a_boundary_splits_nothing() {
         let mut timeline = Timeline::starting_with(digest(1));
-        timeline.activate(Instant(20), digest(2));
+        timeline.set(Instant(20), digest(2));
         let facts = [(1, entered(10, Phase::Running)), (2, entered(20, Phase::Stopped))];
         let found = intervals(&facts, &timeline, Instant(30));
         assert_eq!(found.iter().map(|i| i.policy).collect::<Vec<_>>(), [digest(1), digest(2)]);
@@ -170,17 +134,6 @@ mod tests {
         let found = intervals(&[(1, entered(10, Phase::Stopped)), (2, gone)], &timeline, Instant(99));
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].end, found[0].open), (Instant(20), false));
-    }
-
-    #[test]
-    fn a_later_plan_is_dropped_when_an_earlier_activation_comes() {
-        let mut timeline = Timeline::starting_with(digest(1));
-        timeline.activate(Instant(50), digest(2));
-        timeline.activate(Instant(40), digest(3));
-        assert_eq!(timeline.at(Instant(60)), digest(3));
-        let told: Vec<_> = timeline.until(Instant(60)).iter().map(|&(_, digest)| digest).collect();
-        assert_eq!(told, [digest(1), digest(3)]);
-        assert_eq!(timeline.until(Instant(39)).len(), 1);
     }
 
     proptest! {
@@ -199,7 +152,7 @@ mod tests {
             swaps.sort_unstable();
             let mut timeline = Timeline::starting_with(digest(0));
             for (&swap, byte) in swaps.iter().zip(1..) {
-                timeline.activate(Instant(swap), digest(byte));
+                timeline.set(Instant(swap), digest(byte));
             }
             let now = Instant(at + i64::from(tail));
             let found = intervals(&facts, &timeline, now);

@@ -176,6 +176,10 @@ fn details(what: &What) -> String {
         }
         What::TokenRevoked { token, by } => format!("{}{}", short(token), who(Some(by))),
         What::PricesActivated { digest, by, .. } => format!("{}{}", short(digest), who(Some(by))),
+        What::PlanWithdrawn { plan, digest, by, reason, .. } => {
+            let reason = reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            format!("{} {}{}{reason}", tenant::Plan::from(*plan), short(digest), who(Some(by)))
+        }
         What::Invoiced { number, digest, corrects, by, .. } => {
             let corrects = corrects.map(|number| format!(" (corrects {number})")).unwrap_or_default();
             format!("number {number}, {}{corrects}{}", short(digest), who(Some(by)))

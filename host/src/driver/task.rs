@@ -487,6 +487,7 @@ pub(super) fn refused(error: CommitError) -> FleetError {
         defect @ (CommitError::IdInUse(_)
         | CommitError::NoSuchRow(_)
         | CommitError::AfterDeletion
+        | CommitError::NotPlanned { .. }
         | CommitError::NumberInUse { .. }
         | CommitError::Repeated { .. }) => FleetError::Bug(defect.to_string()),
     }

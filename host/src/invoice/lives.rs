@@ -1,8 +1,8 @@
 //! The time of a tenant's instances as a policy gets it: clipped to a period, in columns.
 
 use super::document::Named;
-use crate::billing::Fact;
-use crate::billing::interval::{Timeline, intervals};
+use crate::billing::interval::intervals;
+use crate::billing::{Fact, Timeline};
 use crate::id::{Digest, InstanceId};
 use crate::policy::rating::{Dimension, IntervalColumns, Setting, Span, Subject};
 use crate::units::Instant;

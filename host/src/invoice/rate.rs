@@ -10,6 +10,7 @@ use super::stand_ins::StandIns;
 use crate::billing::calendar::Calendar;
 use crate::billing::currency::Currency;
 use crate::billing::decimal::Decimal;
+use crate::billing::{Change, Timeline};
 use crate::id::{Digest, InstanceId, TenantId};
 use crate::journal::Head;
 use crate::limits::policy::RATING_PIECES;
@@ -268,7 +269,7 @@ impl<'a, E: Evidence> Rater<'a, E> {
         let seq = order.as_of.seq;
         let standard = self.policies.standard().digest();
         let (policies, stand_ins) = match order.policy {
-            Some(digest) => (vec![(i64::MIN, digest)], StandIns::default()),
+            Some(digest) => (Timeline::starting_with(digest), StandIns::default()),
             None => {
                 let activations = self.evidence.policies(&order.tenant, seq)?;
                 let stand_ins = StandIns::of(&self.evidence.quarantines(&order.tenant, seq)?, &activations);
@@ -277,17 +278,18 @@ impl<'a, E: Evidence> Rater<'a, E> {
         };
         let none = Digest::of(b"");
         let books = match order.book {
-            Some(digest) => vec![(i64::MIN, digest)],
+            Some(digest) => Timeline::starting_with(digest),
             None => timeline(none, self.evidence.books(&order.tenant, seq)?),
         };
-        let mut bounds: Vec<i64> = policies.iter().chain(&books).map(|&(from, _)| from).collect();
+        let (start, end) = (Instant(span.start), Instant(span.end));
+        let changes = policies.between(start, end).chain(books.between(start, end));
+        let mut bounds: Vec<i64> = changes.map(|(from, _)| from.0).collect();
         bounds.extend([span.start, span.end]);
-        bounds.retain(|&at| span.start <= at && at <= span.end);
         bounds.sort_unstable();
         bounds.dedup();
         let mut stretches: Vec<(Span, Digest, Digest)> = Vec::new();
         for pair in bounds.windows(2) {
-            let (policy, book) = (in_force(&policies, pair[0]), in_force(&books, pair[0]));
+            let (policy, book) = (policies.at(Instant(pair[0])), books.at(Instant(pair[0])));
             match stretches.last_mut() {
                 Some((span, last, of)) if (*last, *of) == (policy, book) => span.end = pair[1],
                 _ => stretches.push((Span { start: pair[0], end: pair[1] }, policy, book)),
@@ -368,20 +370,10 @@ impl<'a, E: Evidence> Rater<'a, E> {
     }
 }
 
-/// From when on which digest holds, the first one for all time before the others.
-fn timeline(first: Digest, changes: Vec<InForce>) -> Vec<(i64, Digest)> {
-    let mut timeline = vec![(i64::MIN, first)];
-    for change in changes {
-        // A change that was planned for later is dropped by one that comes into force before it.
-        timeline.retain(|&(from, _)| from == i64::MIN || from < change.from.0);
-        timeline.push((change.from.0, change.digest));
-    }
-    timeline
-}
-
-fn in_force(timeline: &[(i64, Digest)], at: i64) -> Digest {
-    let next = timeline.partition_point(|&(from, _)| from <= at);
-    timeline[next.saturating_sub(1)].1
+/// The changes as a timeline that begins with `first`.
+fn timeline(first: Digest, changes: Vec<InForce>) -> Timeline {
+    let set = |InForce { from, digest, .. }| Change::Set { from, digest };
+    Timeline::starting_with(first).with(changes.into_iter().map(set))
 }
 
 fn held(policy: Digest, span: Span, calendar: &Calendar) -> InvoiceError {

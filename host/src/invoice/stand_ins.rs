@@ -1,33 +1,27 @@
 //! Who is asked to rate the time of a policy that was quarantined.
 
-use std::collections::BTreeMap;
-
 use super::evidence::{InForce, Quarantine};
+use crate::billing::Substitutes;
 use crate::id::Digest;
 
-/// The policies that are not asked, and who is in their place; none where their time is held.
+/// The policies that are not asked, and their substitutes.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct StandIns(BTreeMap<Digest, Option<Digest>>);
+pub(super) struct StandIns(Substitutes);
 
 impl StandIns {
     /// As the facts have it, both in their order: an activation after a quarantine says that the policy is trusted again.
     pub(super) fn of(quarantines: &[Quarantine], activations: &[InForce]) -> Self {
         let again = |ill: &Quarantine| activations.iter().any(|one| one.digest == ill.policy && one.fact > ill.fact);
-        let ill = quarantines.iter().filter(|ill| !again(ill));
-        Self(ill.map(|ill| (ill.policy, ill.stand_in)).collect())
+        let mut substitutes = Substitutes::default();
+        for ill in quarantines.iter().filter(|ill| !again(ill)) {
+            substitutes.quarantine(ill.policy, ill.stand_in);
+        }
+        Self(substitutes)
     }
 
-    /// Who rates the time that `policy` was in force; none while it is held. A stand-in may have one of its own.
+    /// Who rates the time that `policy` was in force; none while it is held.
     pub(super) fn answering(&self, policy: Digest) -> Option<Digest> {
-        let mut asked = policy;
-        // One that stands in for itself in the end is nobody's help.
-        for _ in 0..=self.0.len() {
-            match self.0.get(&asked) {
-                None => return Some(asked),
-                Some(stand_in) => asked = (*stand_in)?,
-            }
-        }
-        None
+        self.0.answering(policy)
     }
 }
 

@@ -12,8 +12,9 @@ use super::read::{self, INSTANCE_COLUMNS, Readers, stored_instance};
 use super::schema::{int, uint};
 use super::verify::database;
 use super::wire::{ChainedFact, FactRecord};
-use crate::billing::{About, Fact, TenantFact};
+use crate::billing::{About, Change, Fact, TenantFact};
 use crate::id::{Digest, InstanceId, TenantId};
+use crate::tenant::Plan;
 use crate::units::Instant;
 
 /// A reader of a journal. What it tells of prices, policies and documents, it takes from the facts themselves.
@@ -170,6 +171,22 @@ impl Archive {
             _ => None,
         });
         Ok(told.collect())
+    }
+
+    /// The changes of a tenant's policy, or of its prices, in the order of their facts: what was set,
+    /// and what was withdrawn. [`Timeline::with`](crate::billing::Timeline::with) says what they come to.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn changes_of(&self, tenant: &TenantId, plan: Plan) -> Result<Vec<(u64, Change)>, ReadError> {
+        let set = match plan {
+            Plan::Policy => "activation",
+            Plan::Prices => "prices",
+        };
+        let mut facts = self.readers.with(|db| facts_of(db, set, tenant))?;
+        facts.extend(self.readers.with(|db| facts_of(db, "withdrawal", tenant))?);
+        facts.sort_unstable_by_key(|&(seq, _)| seq);
+        Ok(facts.iter().filter_map(|(seq, fact)| Some((*seq, fact.of_tenant()?.changes(plan)?))).collect())
     }
 
     /// The documents that a tenant was charged with, in the order of their facts.

@@ -6,7 +6,7 @@ use crate::billing::account::Account;
 use crate::billing::{Dated, HostFact, InstanceFact, Reading, TenantFact};
 use crate::clock::Clock;
 use crate::id::{Digest, InstanceId, InstanceName, TenantId, TokenId};
-use crate::tenant::{Actor, Role, Settings, Standing};
+use crate::tenant::{Actor, Plan, Role, Settings, Standing};
 use crate::units::Instant;
 
 /// Where an instance's record lies in the database. Stable for its whole life, never used again.
@@ -73,6 +73,9 @@ pub struct Entry {
     pub secret: Option<Digest>,
     /// A price book for a tenant, in an entry without an activation. The writer adds the fact.
     pub prices: Option<NewPrices>,
+    /// A planned change that does not come about, in an entry without the others. The writer adds the
+    /// fact.
+    pub withdrawal: Option<NewWithdrawal>,
     /// A document that charges a period, in an entry without the others. The writer adds the fact.
     pub invoice: Option<NewInvoice>,
     /// What it has survived when it is answered.
@@ -217,6 +220,23 @@ pub struct NewPrices {
     pub by: Actor,
 }
 
+/// A planned change of a tenant's policy or prices that is withdrawn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewWithdrawal {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Policy or prices.
+    pub plan: Plan,
+    /// The component or the price book.
+    pub digest: Digest,
+    /// The instant for which it was planned.
+    pub from: Instant,
+    /// Who withdraws it.
+    pub by: Actor,
+    /// Why, in words.
+    pub reason: Option<String>,
+}
+
 /// A document that charges a period of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewInvoice {
@@ -262,7 +282,7 @@ pub struct Opened {
     pub clock: Clock,
     /// The instances that are not deleted, by row.
     pub instances: Vec<StoredInstance>,
-    /// All activations, in the order of their facts.
+    /// The activations that were not withdrawn, in the order of their facts.
     pub activations: Vec<Activation>,
     /// All components, without their bytes; see [`super::Journal::policy_bytes`].
     pub policies: Vec<StoredPolicy>,

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::entry::{Activation, Row};
 use crate::clock::NoBootId;
-use crate::id::{InstanceId, InstanceName, TenantId};
+use crate::id::{Digest, InstanceId, InstanceName, TenantId};
+use crate::tenant::Plan;
 use crate::vm::Phase;
 
 /// Why the journal can't be opened. Nothing was changed.
@@ -112,6 +113,14 @@ pub enum CommitError {
     /// There is no such instance, or it is deleted. A defect of the caller.
     #[error("no instance that is not deleted lies in row {}", .0.0)]
     NoSuchRow(Row),
+    /// There is nothing to withdraw: no such change is planned, or its instant has come.
+    #[error("no change of the {plan} to {digest} is planned for this instant, or it has come about")]
+    NotPlanned {
+        /// Policy or prices.
+        plan: Plan,
+        /// The component or the price book.
+        digest: Digest,
+    },
     /// The tenant's next document has another number. Somebody else was faster.
     #[error("the tenant's next document is number {next}, not {number}")]
     NumberInUse {

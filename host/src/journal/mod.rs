@@ -33,8 +33,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use archive::Archive;
 pub use entry::{
     Activation, Alive, Durability, Entry, FactHash, Head, InstanceEntry, InstanceWrite, NewActivation, NewInvoice,
-    NewPolicy, NewPrices, Opened, Receipt, RequestKey, Row, StoredInstance, StoredInvoice, StoredPolicy, StoredPrices,
-    StoredStanding, StoredTenant, StoredToken,
+    NewPolicy, NewPrices, NewWithdrawal, Opened, Receipt, RequestKey, Row, StoredInstance, StoredInvoice, StoredPolicy,
+    StoredPrices, StoredStanding, StoredTenant, StoredToken,
 };
 pub use error::{CommitError, Damage, Flaw, OpenError, Place, ReadError, VerifyError};
 pub use read::{FactQuery, Page};

@@ -16,7 +16,7 @@ use super::entry::{Activation, Alive, FactHash, Head, Opened, StoredInstance, St
 use super::error::{Damage, Flaw, OpenError, Place};
 use super::log;
 use super::read::{INSTANCE_COLUMNS, Readers, stored_instance};
-use super::schema::{self, int, uint};
+use super::schema::{self, WITHDRAWN, int, uint};
 use super::tenants;
 use super::wire::FactRecord;
 use super::writer::{Request, Scratch, Tail, Writer, write_alive};
@@ -253,15 +253,14 @@ fn trusted_link(db: &Connection, seq: u64) -> Result<Head, OpenError> {
 /// Reads what an earlier run has left. Only when all of that is in order, the clock is anchored, which writes.
 fn load(db: &Connection, tail: &ChainTail) -> Result<Opened, OpenError> {
     let instances = load_instances(db, tail)?;
-    let activations =
-        rows(db, "SELECT tenant, from_ns, digest, fact FROM activation ORDER BY fact", "activation", |row| {
-            Ok(Activation {
-                tenant: parsed(row, 0)?,
-                from: Instant(row.get(1)?),
-                digest: parsed(row, 2)?,
-                fact: uint(row, 3)?,
-            })
-        })?;
+    let activations = rows(db, &activations(), "activation", |row| {
+        Ok(Activation {
+            tenant: parsed(row, 0)?,
+            from: Instant(row.get(1)?),
+            digest: parsed(row, 2)?,
+            fact: uint(row, 3)?,
+        })
+    })?;
     let policies = rows(db, "SELECT digest, length(bytes), record FROM policy ORDER BY rowid", "policy", |row| {
         Ok(StoredPolicy { digest: parsed(row, 0)?, size_bytes: uint(row, 1)?, record: row.get(2)? })
     })?;
@@ -278,6 +277,12 @@ fn load(db: &Connection, tail: &ChainTail) -> Result<Opened, OpenError> {
     let alive = alive.into_iter().next().map(|alive| later(alive, tail.recorded));
     let clock = anchor(db, alive.as_ref().map(|alive| alive.meter))?;
     Ok(Opened { clock, instances, activations, policies, tenants, tokens, standings, calendar, alive, head: tail.head })
+}
+
+/// The activations that were not withdrawn.
+fn activations() -> String {
+    let withdrawn = WITHDRAWN.replace("?4", "'policy'");
+    format!("SELECT tenant, from_ns, digest, fact FROM activation AS one WHERE NOT EXISTS {withdrawn} ORDER BY fact")
 }
 
 /// A fact proves life as well as a note does. Each opening leaves a note, so both are of the same boot.

@@ -24,7 +24,7 @@ pub(super) const PAGE_BYTES: u64 = 4_096;
 pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// What makes the tables, step by step. A step that was published is never changed: a database of an earlier version takes those that it lacks.
-const STEPS: [&str; 3] = [FACTS, TENANTS, INVOICES];
+const STEPS: [&str; 4] = [FACTS, TENANTS, INVOICES, WITHDRAWALS];
 
 /// The columns that people ask for are a view on the facts' text: they can't disagree with what was hashed, and cost nothing when a fact is
 /// written. (Generated columns, virtual ones too, are computed with every insert: seven times the text would be parsed.)
@@ -139,6 +139,23 @@ CREATE TABLE invoice (
   UNIQUE (tenant, number)
 ) STRICT;
 ";
+
+/// The planned changes that do not come about.
+const WITHDRAWALS: &str = "
+CREATE TABLE withdrawal (
+  fact INTEGER PRIMARY KEY,
+  tenant TEXT NOT NULL,
+  plan TEXT NOT NULL,
+  from_ns INTEGER NOT NULL,
+  digest TEXT NOT NULL
+) STRICT;
+CREATE INDEX withdrawal_of ON withdrawal (tenant, plan, from_ns);
+";
+
+/// The withdrawals of `one`, a row of `activation` or `prices`; `?4` is the kind of plan.
+pub(super) const WITHDRAWN: &str = "(
+  SELECT 1 FROM withdrawal AS ended WHERE ended.tenant = one.tenant AND ended.plan = ?4
+  AND ended.from_ns = one.from_ns AND ended.digest = one.digest AND ended.fact > one.fact)";
 
 /// What a file says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,10 +17,10 @@ use super::wire::{Kind, What};
 use super::writer::UNSYNCED_MAX;
 use super::*;
 use crate::billing::account::{Account, Entering, Fault};
-use crate::billing::{BootId, Dated, Entered, HostFact, InstanceFact, Reading, TenantFact};
+use crate::billing::{BootId, Change, Dated, Entered, HostFact, InstanceFact, Reading, TenantFact};
 use crate::clock::Clock;
 use crate::id::{InstanceName, TenantId, TokenId};
-use crate::tenant::{Actor, Move, Role, Settings, Standing};
+use crate::tenant::{Actor, Move, Plan, Role, Settings, Standing};
 use crate::vm::{Asker, Command, Phase, Shape};
 
 /// Counts time under the phase itself, and notes in which order it was asked.
@@ -36,7 +36,7 @@ struct Ledger {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Asked {
     Enter(Vec<(Option<Phase>, Instant, u64)>),
-    Activate(TenantId, Instant, Digest),
+    Change(TenantId, Change),
 }
 
 impl Accountant for Ledger {
@@ -58,8 +58,8 @@ impl Accountant for Ledger {
         std::mem::take(&mut self.faults.lock().unwrap())
     }
 
-    fn activate(&self, tenant: &TenantId, from: Instant, policy: Digest) {
-        self.asked.lock().unwrap().push(Asked::Activate(tenant.clone(), from, policy));
+    fn change(&self, tenant: &TenantId, change: Change) {
+        self.asked.lock().unwrap().push(Asked::Change(tenant.clone(), change));
     }
 }
 
@@ -372,15 +372,67 @@ async fn an_activation_is_in_force_for_what_is_counted_after_it_and_never_in_the
         .iter()
         .map(|asked| match asked {
             Asked::Enter(items) => items.iter().map(|item| item.2).collect::<Vec<_>>(),
-            Asked::Activate(..) => vec![],
+            Asked::Change(..) => vec![],
         })
         .collect();
     assert_eq!(facts, [vec![1], vec![], vec![3], vec![]], "{asked:?}");
-    assert_eq!(asked[1], Asked::Activate(tenant(), from, digest));
+    assert_eq!(asked[1], Asked::Change(tenant(), Change::Set { from, digest }));
     drop(journal);
     let (_journal, again) = open(folder.path());
     let told: Vec<_> = again.activations.iter().map(|one| (one.from, one.fact)).collect();
     assert_eq!(told, [(from, 2), (Instant(i64::MAX), 4)]);
+}
+
+#[tokio::test]
+async fn only_a_plan_that_has_not_come_about_can_be_withdrawn() {
+    let folder = TempDir::new().unwrap();
+    let ledger = Arc::new(Ledger::default());
+    let (journal, opened) = Journal::open(folder.path(), Options::default(), ledger.clone()).unwrap();
+    let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
+    let later = Instant(opened.clock.now().0 + (1 << 50));
+    let set = |requested, digest| Entry {
+        activation: Some(NewActivation { requested, ..NewActivation::now(tenant(), digest, Actor::Operator) }),
+        ..Entry::default()
+    };
+    let withdraw = |plan, from, digest| {
+        let (tenant, by, reason) = (tenant(), Actor::Operator, Some("a mistake".into()));
+        Entry { withdrawal: Some(NewWithdrawal { tenant, plan, digest, from, by, reason }), ..Entry::default() }
+    };
+    let now = journal.commit(set(None, one)).await.unwrap().activated_from.unwrap();
+    journal.commit(set(Some(later), one)).await.unwrap();
+    journal.commit(set(Some(later), two)).await.unwrap();
+    let refused = [
+        withdraw(Plan::Policy, now, one),
+        withdraw(Plan::Policy, Instant(later.0 + 1), one),
+        withdraw(Plan::Policy, later, Digest::of(b"three")),
+        withdraw(Plan::Prices, later, one),
+    ];
+    for entry in refused {
+        let error = journal.commit(entry).await.unwrap_err();
+        assert!(matches!(error, CommitError::NotPlanned { .. }), "{error}");
+    }
+    let (first, second) = tokio::join!(
+        journal.commit(withdraw(Plan::Policy, later, two)),
+        journal.commit(withdraw(Plan::Policy, later, two))
+    );
+    let outcomes = [first.is_ok(), matches!(second, Err(CommitError::NotPlanned { .. }))];
+    assert_eq!(outcomes, [true, true], "{second:?}");
+    let asked = ledger.asked.lock().unwrap().last().cloned();
+    assert_eq!(asked, Some(Asked::Change(tenant(), Change::Withdrawn { from: later, digest: two })));
+    let changes = journal.archive().changes_of(&tenant(), Plan::Policy).unwrap();
+    let expected = [
+        (1, Change::Set { from: now, digest: one }),
+        (2, Change::Set { from: later, digest: one }),
+        (3, Change::Set { from: later, digest: two }),
+        (4, Change::Withdrawn { from: later, digest: two }),
+    ];
+    assert_eq!(changes, expected);
+    assert_eq!(journal.archive().changes_of(&tenant(), Plan::Prices).unwrap(), []);
+    verify(folder.path(), |_, _| {}).unwrap();
+    drop(journal);
+    let (_journal, again) = open(folder.path());
+    let left: Vec<_> = again.activations.iter().map(|one| one.fact).collect();
+    assert_eq!(left, [1, 2], "the other one for the same instant holds again");
 }
 
 #[tokio::test]
@@ -461,7 +513,7 @@ async fn a_database_of_the_first_version_takes_the_steps_it_lacks() {
     let activation = NewActivation::now(tenant(), digest, Actor::Operator);
     journal.commit(Entry { activation: Some(activation), ..Entry::default() }).await.unwrap();
     drop(journal);
-    let back = "DROP TABLE document; DROP TABLE prices; DROP TABLE invoice;
+    let back = "DROP TABLE withdrawal; DROP TABLE document; DROP TABLE prices; DROP TABLE invoice;
                 DROP TABLE tenant; DROP TABLE token; DROP TABLE policy_fact; DROP INDEX activation_request;
                 ALTER TABLE activation DROP COLUMN request; ALTER TABLE activation DROP COLUMN asked; PRAGMA user_version = 1";
     rusqlite::Connection::open(folder.path().join(schema::FILE)).unwrap().execute_batch(back).unwrap();

@@ -248,6 +248,12 @@ fn check_row_of(db: &Connection, fact: &TenantFact, tenant: &TenantId, seq: u64)
                        WHERE fact = ?1 AND tenant = ?2 AND from_ns = ?3 AND digest = ?4";
             ("prices", seq.to_string(), exists(sql, &[&row, &tenant, &from.0, &digest.to_string()])?)
         }
+        TenantFact::PlanWithdrawn { plan, digest, from, .. } => {
+            let sql = "SELECT 1 FROM withdrawal
+                       WHERE fact = ?1 AND tenant = ?2 AND plan = ?3 AND from_ns = ?4 AND digest = ?5";
+            let values: [&dyn rusqlite::ToSql; 5] = [&row, &tenant, &plan.as_str(), &from.0, &digest.to_string()];
+            ("withdrawal", seq.to_string(), exists(sql, &values)?)
+        }
         TenantFact::Invoiced { number, digest, .. } => {
             let sql = "SELECT 1 FROM invoice JOIN document USING (digest)
                        WHERE fact = ?1 AND tenant = ?2 AND number = ?3 AND digest = ?4";
@@ -271,6 +277,7 @@ struct Tally {
     revoked: u64,
     activations: u64,
     prices: u64,
+    withdrawals: u64,
     invoices: u64,
 }
 
@@ -282,6 +289,7 @@ impl Tally {
             TenantFact::TokenRevoked { .. } => &mut self.revoked,
             TenantFact::PolicyActivated { .. } => &mut self.activations,
             TenantFact::PricesActivated { .. } => &mut self.prices,
+            TenantFact::PlanWithdrawn { .. } => &mut self.withdrawals,
             TenantFact::Invoiced { .. } => &mut self.invoices,
             TenantFact::PolicyAdmitted { .. }
             | TenantFact::PolicyFaulted { .. }
@@ -299,6 +307,7 @@ impl Tally {
             ("token", "SELECT count(*) FROM token WHERE revoked IS NOT NULL", self.revoked),
             ("activation", "SELECT count(*) FROM activation", self.activations),
             ("prices", "SELECT count(*) FROM prices", self.prices),
+            ("withdrawal", "SELECT count(*) FROM withdrawal", self.withdrawals),
             ("invoice", "SELECT count(*) FROM invoice", self.invoices),
         ];
         for (table, sql, facts) in rows {

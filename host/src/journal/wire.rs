@@ -153,6 +153,19 @@ pub enum What {
         /// Who asked for it, as in `policy-admitted`.
         by: String,
     },
+    /// A change that was planned for `from_ns` does not come about.
+    PlanWithdrawn {
+        /// Policy or prices.
+        plan: Plan,
+        /// The SHA-256 of the component or of the price book.
+        digest: String,
+        /// The instant on the meter clock for which it was planned.
+        from_ns: i64,
+        /// Who withdrew it, as in `policy-admitted`.
+        by: String,
+        /// Why, in words.
+        reason: Option<String>,
+    },
     /// A period of the tenant was charged, or charged anew.
     Invoiced {
         /// Number among the tenant's documents, from 1.
@@ -283,6 +296,10 @@ mirror!(
     tenant::Standing { Uploaded, Refused, Admitted, Shadow, Active, Draining, Retired, Quarantined }
 );
 mirror!(
+    /// The rules of a tenant that can be changed for an instant to come.
+    tenant::Plan { Policy, Prices }
+);
+mirror!(
     /// What is done when the policy in force is quarantined.
     tenant::Rung { Hold, LastGood, Standard }
 );
@@ -320,6 +337,7 @@ kinds!(
     TokenCreated = "token-created",
     TokenRevoked = "token-revoked",
     PricesActivated = "prices-activated",
+    PlanWithdrawn = "plan-withdrawn",
     Invoiced = "invoiced",
     Intended = "intended",
     Abandoned = "abandoned",
@@ -424,6 +442,13 @@ impl From<&TenantFact> for What {
             TenantFact::PricesActivated { digest, from, by } => {
                 What::PricesActivated { digest: digest.to_string(), from_ns: from.0, by: by.to_string() }
             }
+            TenantFact::PlanWithdrawn { plan, digest, from, by, reason } => What::PlanWithdrawn {
+                plan: (*plan).into(),
+                digest: digest.to_string(),
+                from_ns: from.0,
+                by: by.to_string(),
+                reason: reason.clone(),
+            },
             TenantFact::Invoiced { number, digest, from, until, corrects, by } => What::Invoiced {
                 number: *number,
                 digest: digest.to_string(),
@@ -514,6 +539,13 @@ impl TryFrom<&What> for Family {
                 digest: digest.parse()?,
                 from: Instant(*from_ns),
                 by: by.parse()?,
+            }),
+            What::PlanWithdrawn { plan, digest, from_ns, by, reason } => tenant(TenantFact::PlanWithdrawn {
+                plan: (*plan).into(),
+                digest: digest.parse()?,
+                from: Instant(*from_ns),
+                by: by.parse()?,
+                reason: reason.clone(),
             }),
             What::Invoiced { number, digest, from_ns, until_ns, corrects, by } => tenant(TenantFact::Invoiced {
                 number: *number,
@@ -623,7 +655,7 @@ mod tests {
     use super::*;
 
     /// One fact of each kind, as it has been hashed since the first version.
-    const TEXTS: [&str; 18] = [
+    const TEXTS: [&str; 19] = [
         r#""kind":"host-started","version":"0.1.0"}"#,
         r#""kind":"clock-stepped","step_ns":-9223372036854775808}"#,
         r#""kind":"policy-admitted","digest":"0a00000000000000000000000000000000000000000000000000000000000000","size_bytes":7}"#,
@@ -635,6 +667,7 @@ mod tests {
         r#""kind":"token-created","token":"0a0000000000000000000000","name":"ci","role":"policy-author","expires_ns":-1,"by":"jwt:someone"}"#,
         r#""kind":"token-revoked","token":"0a0000000000000000000000","by":"operator"}"#,
         r#""kind":"prices-activated","digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":5,"by":"operator"}"#,
+        r#""kind":"plan-withdrawn","plan":"prices","digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":5,"by":"operator","reason":null}"#,
         r#""kind":"invoiced","number":3,"digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":-5,"until_ns":7,"corrects":2,"by":"operator"}"#,
         r#""kind":"intended","command":"snapshot","by":"schedule","about":"daily-1"}"#,
         r#""kind":"abandoned","command":"start","reason":"no image"}"#,
@@ -716,6 +749,9 @@ mod tests {
         }
         for rung in tenant::Rung::ALL {
             assert_eq!(serde_json::to_value(Rung::from(rung)).unwrap(), rung.as_str());
+        }
+        for plan in tenant::Plan::ALL {
+            assert_eq!(serde_json::to_value(Plan::from(plan)).unwrap(), plan.as_str());
         }
         for kind in Kind::ALL {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());

@@ -13,18 +13,19 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::account;
 use super::entry::{
-    Durability, Entry, Head, InstanceWrite, NewActivation, NewInvoice, NewPolicy, NewPrices, Receipt, Row,
+    Durability, Entry, Head, InstanceWrite, NewActivation, NewInvoice, NewPolicy, NewPrices, NewWithdrawal, Receipt,
+    Row,
 };
 use super::error::CommitError;
 use super::read;
-use super::schema::{int, uint};
+use super::schema::{WITHDRAWN, int, uint};
 use super::wire::{FactRecord, Family, What};
 use crate::billing::account::{Account, Accountant, Entering, Fault};
-use crate::billing::{Counted, InstanceFact, Reading, TenantFact};
+use crate::billing::{Change, Counted, InstanceFact, Reading, TenantFact};
 use crate::clock::{self, Clock};
 use crate::id::{Digest, InstanceId, InstanceName, TenantId, TokenId};
 use crate::limits::queue::JOURNAL_BATCH_MAX;
-use crate::tenant::Move;
+use crate::tenant::{self, Move};
 use crate::units::Instant;
 
 /// Load of the log at which it is moved into the main file: some 8 to 16 MiB.
@@ -165,7 +166,8 @@ impl Batch {
 
     /// Nothing may be counted in the same batch after a change of rules.
     fn is_closed(&self) -> bool {
-        self.len() >= JOURNAL_BATCH_MAX || self.entries.last().is_some_and(|pending| pending.entry.activation.is_some())
+        let changes = |entry: &Entry| entry.activation.is_some() || entry.withdrawal.is_some();
+        self.len() >= JOURNAL_BATCH_MAX || self.entries.last().is_some_and(|pending| changes(&pending.entry))
     }
 
     /// Whether somebody waits for the disk.
@@ -331,8 +333,10 @@ impl Writer {
 
     fn answer(&self, batch: Batch, outcomes: Outcomes) {
         for (pending, outcome) in batch.entries.into_iter().zip(outcomes) {
-            if let (Ok(Draft { activated_from: Some(from), .. }), Some(new)) = (&outcome, &pending.entry.activation) {
-                self.accountant.activate(&new.tenant, *from, new.digest);
+            if let Ok(draft) = &outcome
+                && let Some((tenant, change)) = draft.change(&pending.entry)
+            {
+                self.accountant.change(tenant, change);
             }
             let _ = pending.answer.send(outcome.map(|draft| draft.receipt(self.head)));
         }
@@ -387,6 +391,9 @@ impl Writer {
             },
         };
         if let Some(refused) = self.check_number(&pending.entry)? {
+            return Ok(Err(refused));
+        }
+        if let Some(refused) = self.check_planned(&pending.entry)? {
             return Ok(Err(refused));
         }
         let (activation, prices) = (&pending.entry.activation, &pending.entry.prices);
@@ -485,6 +492,21 @@ impl Writer {
         let sql = "SELECT coalesce(max(number), 0) + 1 FROM invoice WHERE tenant = ?1";
         let next = self.db.prepare_cached(sql)?.query_row([new.tenant.as_str()], |row| uint(row, 0))?;
         Ok((next != new.number).then_some(CommitError::NumberInUse { number: new.number, next }))
+    }
+
+    /// Only what has not come about yet can be withdrawn.
+    fn check_planned(&self, entry: &Entry) -> rusqlite::Result<Option<CommitError>> {
+        let Some(NewWithdrawal { tenant, plan, digest, from, .. }) = &entry.withdrawal else { return Ok(None) };
+        let table = match plan {
+            tenant::Plan::Policy => "activation",
+            tenant::Plan::Prices => "prices",
+        };
+        let sql = format!(
+            "SELECT 1 FROM {table} AS one WHERE tenant = ?1 AND from_ns = ?2 AND digest = ?3 AND NOT EXISTS {WITHDRAWN}"
+        );
+        let values = params![tenant.as_str(), from.0, digest.to_string(), plan.as_str()];
+        let is_planned = *from > self.recorded && self.db.prepare_cached(&sql)?.exists(values)?;
+        Ok((!is_planned).then_some(CommitError::NotPlanned { plan: *plan, digest: *digest }))
     }
 
     /// Gives a fact its number and an instant that is not in the future; one of an instance its
@@ -641,6 +663,10 @@ impl Writer {
                 "INSERT INTO policy_fact (tenant, digest, fact) VALUES (?1, ?2, ?3)",
                 &[&tenant, &digest.to_string(), &seq],
             ),
+            TenantFact::PlanWithdrawn { plan, digest, from, .. } => self.write_row(
+                "INSERT INTO withdrawal (fact, tenant, plan, from_ns, digest) VALUES (?1, ?2, ?3, ?4, ?5)",
+                &[&seq, &tenant, &plan.as_str(), &from.0, &digest.to_string()],
+            ),
             TenantFact::Created { .. } => {
                 self.write_row("INSERT OR IGNORE INTO tenant (id, created) VALUES (?1, ?2)", &[&tenant, &seq])
             }
@@ -779,7 +805,11 @@ fn own_facts(entry: &Entry, activated_from: Option<Instant>, now: &Reading) -> i
             },
         )
     });
-    admitted.into_iter().chain(activated).chain(prices).chain(invoiced)
+    let withdrawn = entry.withdrawal.as_ref().map(|new| {
+        let NewWithdrawal { tenant, plan, digest, from, by, reason } = new.clone();
+        own(&tenant, TenantFact::PlanWithdrawn { plan, digest, from, by, reason })
+    });
+    admitted.into_iter().chain(activated).chain(prices).chain(withdrawn).chain(invoiced)
 }
 
 /// Which unique index refused a record; any other error is the database's.
@@ -809,6 +839,20 @@ fn is_no_space(error: &rusqlite::Error) -> bool {
 }
 
 impl Draft {
+    /// The change of the tenant's policies that the accountant is to hear of.
+    fn change<'a>(&self, entry: &'a Entry) -> Option<(&'a TenantId, Change)> {
+        match (&entry.activation, &entry.withdrawal) {
+            (Some(new), _) => {
+                let from = self.activated_from?;
+                Some((&new.tenant, Change::Set { from, digest: new.digest }))
+            }
+            (None, Some(NewWithdrawal { tenant, plan: tenant::Plan::Policy, digest, from, .. })) => {
+                Some((tenant, Change::Withdrawn { from: *from, digest: *digest }))
+            }
+            (None, Some(NewWithdrawal { plan: tenant::Plan::Prices, .. }) | None) => None,
+        }
+    }
+
     fn receipt(self, head: Head) -> Receipt {
         Receipt {
             first_seq: self.first_seq,

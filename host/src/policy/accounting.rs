@@ -16,8 +16,7 @@ use super::fault::Fault;
 use super::wire::Step;
 use super::{PolicyHost, standard};
 use crate::billing::account::{self, Account, Accountant, Degraded, Entering, Usage};
-use crate::billing::interval::Timeline;
-use crate::billing::{Totals, Tracker};
+use crate::billing::{Change, Substitutes, Timeline, Totals, Tracker};
 use crate::id::{Digest, TenantId};
 use crate::limits::policy as limits;
 use crate::units::Instant;
@@ -38,8 +37,7 @@ pub struct Accounting {
 struct Rules {
     timeline: Timeline,
     health: HashMap<Digest, Arc<Health>>,
-    /// Which policy accounts what a quarantined one owes.
-    stand_ins: HashMap<Digest, Digest>,
+    substitutes: Substitutes,
     /// Fuel that was burned for the tenant since the start.
     fuel: Arc<AtomicU64>,
 }
@@ -88,6 +86,9 @@ pub enum ProbeError {
 /// Why history can't be told again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecoverError {
+    /// A policy in force at the time is quarantined, and nobody answers for it.
+    #[error("policy {0} is quarantined, and its time is held")]
+    Held(Digest),
     /// A policy in force at the time is not loaded.
     #[error("policy {0} is not loaded")]
     Missing(Digest),
@@ -138,14 +139,14 @@ impl Rules {
         Self {
             timeline: Timeline::starting_with(policy),
             health: HashMap::from([(policy, Arc::default())]),
-            stand_ins: HashMap::new(),
+            substitutes: Substitutes::default(),
             fuel: Arc::default(),
         }
     }
 
-    /// The policy that answers where `policy` was in force.
-    fn answering(&self, policy: Digest) -> Digest {
-        self.stand_ins.get(&policy).copied().unwrap_or(policy)
+    /// The policy that answers where `policy` was in force; none while its time is held.
+    fn answering(&self, policy: Digest) -> Option<Digest> {
+        self.substitutes.answering(policy)
     }
 
     fn burn(&self, fuel: u64) {
@@ -217,7 +218,7 @@ impl Accounting {
                 policy,
                 faults: health.faults(),
                 reason: health.reason.load().as_deref().cloned(),
-                stand_in: rules.stand_ins.get(&policy).copied(),
+                stand_in: rules.substitutes.named_for(&policy),
             })
             .collect();
         ill.sort_by_key(|quarantined| quarantined.policy);
@@ -231,25 +232,27 @@ impl Accounting {
 
     /// Asks `policy` no more for a tenant; `stand_in`, which must be loaded, accounts what it owes.
     pub fn quarantine(&self, tenant: &TenantId, policy: Digest, stand_in: Option<Digest>) {
-        self.change(tenant, |rules| {
+        self.update(tenant, |rules| {
             if !rules.health(policy).is_some_and(|health| health.is_quarantined()) {
                 rules.health.insert(policy, Arc::new(Health::quarantined()));
             }
-            match stand_in {
-                Some(stand_in) => {
-                    rules.health.entry(stand_in).or_default();
-                    rules.stand_ins.insert(policy, stand_in);
-                }
-                None => drop(rules.stand_ins.remove(&policy)),
+            if let Some(stand_in) = stand_in {
+                rules.health.entry(stand_in).or_default();
             }
+            rules.substitutes.quarantine(policy, stand_in);
         });
+    }
+
+    /// Puts a tenant under a policy from an instant on. The policy is trusted again.
+    pub fn activate(&self, tenant: &TenantId, from: Instant, digest: Digest) {
+        self.change(tenant, Change::Set { from, digest });
     }
 
     /// Asks a quarantined policy again from now on.
     pub fn retry(&self, tenant: &TenantId, policy: Digest) {
-        self.change(tenant, |rules| {
+        self.update(tenant, |rules| {
             rules.health.insert(policy, Arc::default());
-            rules.stand_ins.remove(&policy);
+            rules.substitutes.trust(&policy);
         });
     }
 
@@ -312,7 +315,7 @@ impl Accounting {
         let (mut tracker, mut phase) = (from.tracker, from.phase);
         for &(to, at) in facts {
             for ask in asks(&rules, &tracker, phase, to.or(phase), at) {
-                let asked = rules.answering(ask.policy);
+                let asked = rules.answering(ask.policy).ok_or(RecoverError::Held(ask.policy))?;
                 let policy = self.policies.get(asked).ok_or(RecoverError::Missing(asked))?;
                 let failed = |fault| RecoverError::Fault { policy: asked, fault };
                 tracker = policy.enter(&tracker, ask.to, ask.at).map_err(failed)?;
@@ -347,7 +350,7 @@ impl Accounting {
         self.rules.load().get(tenant).unwrap_or(&self.default).clone()
     }
 
-    fn change(&self, tenant: &TenantId, change: impl Fn(&mut Rules)) {
+    fn update(&self, tenant: &TenantId, change: impl Fn(&mut Rules)) {
         self.rules.rcu(|all| {
             let mut all = HashMap::clone(all);
             let mut rules = Rules::clone(all.get(tenant).unwrap_or(&self.default));
@@ -440,7 +443,7 @@ impl Accounting {
         single: impl Fn(&Policy, usize) -> Result<Answer<T>, Fault>,
     ) -> Vec<Result<T, String>> {
         let none = |why: &str| (0..items).map(|_| Err(why.to_owned())).collect();
-        let asked = rules.answering(digest);
+        let Some(asked) = rules.answering(digest) else { return none(QUARANTINED) };
         let (Some(policy), Some(health)) = (self.policies.get(asked), rules.health(asked)) else {
             return none("it is not loaded on this host");
         };
@@ -573,7 +576,7 @@ impl account::Reader for Accounting {
         let Some(owed) = &account.degraded else { return account.clone() };
         let tracker = match self.recover(tenant, owed, history) {
             Ok(tracker) => tracker,
-            Err(RecoverError::Missing(policy) | RecoverError::Fault { policy, .. })
+            Err(RecoverError::Held(policy) | RecoverError::Missing(policy) | RecoverError::Fault { policy, .. })
                 if policy == self.timeline(tenant).at(now) =>
             {
                 return account.clone();
@@ -595,11 +598,13 @@ impl Accountant for Accounting {
         batch.iter_mut().zip(journeys).filter_map(|(entering, journey)| arrive(entering, journey)).collect()
     }
 
-    fn activate(&self, tenant: &TenantId, from: Instant, policy: Digest) {
-        self.change(tenant, |rules| {
-            rules.timeline.activate(from, policy);
-            rules.health.insert(policy, Arc::default());
-            rules.stand_ins.remove(&policy);
+    fn change(&self, tenant: &TenantId, change: Change) {
+        self.update(tenant, |rules| {
+            rules.timeline.apply(change);
+            if let Change::Set { digest, .. } = change {
+                rules.health.insert(digest, Arc::default());
+                rules.substitutes.trust(&digest);
+            }
         });
     }
 }

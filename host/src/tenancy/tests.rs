@@ -6,6 +6,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::*;
+use crate::billing::Change;
 use crate::billing::account::{Accountant, Entering, Fault};
 use crate::journal::{FactQuery, Options, verify};
 use crate::tenant::{Ladder, Rung};
@@ -18,7 +19,7 @@ impl Accountant for Idle {
         Vec::new()
     }
 
-    fn activate(&self, _: &TenantId, _: Instant, _: Digest) {}
+    fn change(&self, _: &TenantId, _: Change) {}
 }
 
 fn open(folder: &Path) -> Tenancy {

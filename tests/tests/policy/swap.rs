@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
 use proptest::prelude::*;
+use tallyman::billing::Timeline;
 use tallyman::billing::account::{Account, Accountant, Entering};
-use tallyman::billing::interval::Timeline;
 use tallyman::billing::{Totals, Tracker};
 use tallyman::id::{Digest, TenantId};
 use tallyman::policy::Accounting;
@@ -195,7 +195,7 @@ proptest! {
             for &(coarse, at) in &planned {
                 let digest = if coarse { world.coarse } else { world.standard };
                 accounting.activate(&tenant(), Instant(at), digest);
-                timeline.activate(Instant(at), digest);
+                timeline.set(Instant(at), digest);
             }
             let mut at = 0;
             let facts: Vec<_> = steps.iter().map(|&(phase, lasts)| { let start = at; at += lasts; (Some(phase), start) }).collect();
@@ -243,7 +243,7 @@ fn swap_under_load(rounds: usize, facts_per_swap: usize) -> u32 {
             let from = clock.load(Ordering::SeqCst) + JUMP;
             let digest = if swaps.is_multiple_of(2) { world.coarse } else { world.standard };
             world.accounting.activate(&tenant(), Instant(from), digest);
-            timeline.activate(Instant(from), digest);
+            timeline.set(Instant(from), digest);
             clock.fetch_add(JUMP, Ordering::SeqCst);
             clock.fetch_max(from, Ordering::SeqCst);
             swaps += 1;
