@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{Live, Record, Restarts, Snapshot, Spec};
+use super::live::{Live, Restarts};
+use super::record::{Record, Snapshot, Spec};
 use super::request::Intent;
 use crate::units::Instant;
 use crate::vm::{ExitCause, Phase, Shape, State};

@@ -1,6 +1,8 @@
 //! Why the fleet will not do something.
 
+use crate::hypervisor::HypervisorError;
 use crate::id::{IdError, InstanceName, SnapshotName};
+use crate::journal::CommitError;
 use crate::limits;
 use crate::vm::Refusal;
 
@@ -129,4 +131,34 @@ pub enum FleetError {
     /// A defect of ours. Details are in the log.
     #[error("an internal error; the daemon's log has the details")]
     Bug(String),
+}
+
+/// A failure of the hypervisor with all its causes, for the client.
+pub(super) fn failed(error: HypervisorError) -> FleetError {
+    if let HypervisorError::Unsupported { .. } = error {
+        return FleetError::Unsupported(error.to_string());
+    }
+    let mut text = error.to_string();
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    FleetError::Hypervisor(text)
+}
+
+/// The answer to a caller for whom nothing was done because a commit failed.
+pub(super) fn refused(error: CommitError) -> FleetError {
+    match error {
+        CommitError::NoSpace(_) => FleetError::NoSpace,
+        CommitError::Failed { .. } => FleetError::Stopping,
+        CommitError::NameInUse { name, .. } => FleetError::NameInUse(name),
+        defect @ (CommitError::IdInUse(_)
+        | CommitError::NoSuchRow(_)
+        | CommitError::AfterDeletion
+        | CommitError::NotPlanned { .. }
+        | CommitError::NumberInUse { .. }
+        | CommitError::Repeated { .. }) => FleetError::Bug(defect.to_string()),
+    }
 }

@@ -4,21 +4,24 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{Receiver, UnboundedSender};
+use tokio::sync::oneshot;
 
-use super::alarm::Alarms;
 use super::calendar::Calendar;
-use super::compress::Job;
-use super::error::FleetError;
-use super::health::Prober;
-use super::record::Record;
-use super::slot::Slot;
-use crate::billing::account::Reader;
+use super::error::{FleetError, refused};
+use super::live::{Live, View};
+use super::mailbox::{CompressionJob, ForkOrder, NewFork, Order, Reply, Slot};
+use super::record::{Record, Snapshot};
+use super::request::Request;
+use super::settings::Prober;
+use super::timers::Timers;
+use crate::billing::account::{Account, Reader};
+use crate::billing::{Entered, InstanceFact};
 use crate::clock::Clock;
 use crate::hypervisor::{Disk, Hypervisor, MachineSpec};
 use crate::id::{InstanceId, InstanceName, TenantId};
-use crate::image::Images;
-use crate::journal::{Alive, Journal, Row};
+use crate::image::{Image, ImageError, Images};
+use crate::journal::{Alive, Entry, InstanceWrite, Journal, Row};
 
 /// What every task needs.
 pub(super) struct Host {
@@ -31,11 +34,16 @@ pub(super) struct Host {
     pub(super) instances: PathBuf,
     pub(super) alive: Option<Alive>,
     pub(super) prober: Arc<dyn Prober>,
-    pub(super) compressor: UnboundedSender<Job>,
+    pub(super) compressor: UnboundedSender<CompressionJob>,
     pub(super) calendar: Calendar,
-    pub(super) alarms: Alarms,
+    pub(super) timers: Timers,
     pub(super) directory: RwLock<Directory>,
+    /// Starts the task of an instance. The fleet gives it, so that nothing here knows tasks.
+    pub(super) start_task: StartTask,
 }
+
+/// Starts the task of an instance, which takes its orders from then on.
+pub(super) type StartTask = fn(Arc<Host>, Arc<Slot>, Receiver<Order>);
 
 /// Instances that are not deleted, by each thing they are looked up by.
 pub(super) struct Directory {
@@ -100,9 +108,111 @@ impl Host {
         self.directory.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Hands an order to the task of an instance. The one place where tasks are started: an instance
+    /// at rest has none.
+    pub(super) fn order(self: &Arc<Self>, slot: &Arc<Slot>, order: Order) -> Result<(), FleetError> {
+        slot.post(order, |orders| (self.start_task)(self.clone(), slot.clone(), orders))
+    }
+
+    /// Hands in the order that `order` makes of a reply, and waits for that.
+    pub(super) async fn ask(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        order: impl FnOnce(Reply) -> Order,
+    ) -> Result<Arc<View>, FleetError> {
+        let (reply, answer) = oneshot::channel();
+        self.order(slot, order(reply))?;
+        answer.await.map_err(|_| FleetError::Stopping)?
+    }
+
+    /// Has a request carried out.
+    pub(super) async fn request(self: &Arc<Self>, slot: &Arc<Slot>, request: Request) -> Result<Arc<View>, FleetError> {
+        self.ask(slot, |reply| Order::Carry { request, reply }).await
+    }
+
+    /// Has a fork made.
+    pub(super) async fn fork(self: &Arc<Self>, slot: &Arc<Slot>, new: NewFork) -> Result<Arc<View>, FleetError> {
+        let (reply, answer) = oneshot::channel();
+        let fork = ForkOrder { new, id: InstanceId::random(), reply };
+        slot.add_fork(fork, || self.order(slot, Order::Fork))?;
+        answer.await.map_err(|_| FleetError::Stopping)?
+    }
+
+    /// Has those of `snapshots` compressed that are to be, when there is time.
+    pub(super) fn plan_compression(&self, slot: &Arc<Slot>, snapshots: &[Snapshot]) {
+        for job in slot.compression_jobs(snapshots) {
+            // The receiver lives as long as the host.
+            let _ = self.compressor.send(job);
+        }
+    }
+
+    /// Makes a record durable, with the facts that come before its first phase, and that one. Nobody
+    /// finds it yet.
+    pub(super) async fn insert(
+        &self,
+        record: Record,
+        live: Live,
+        before: Vec<InstanceFact>,
+    ) -> Result<Arc<Slot>, FleetError> {
+        let missing = |what: &str| FleetError::Bug(format!("{what} is missing"));
+        let at = self.clock.reading();
+        let phase = live.state.phase().ok_or_else(|| missing("the first phase"))?;
+        let entered = {
+            let Live { shape, session, .. } = live;
+            InstanceFact::Entered(Entered { phase, shape, session, cause: None })
+        };
+        let facts = before.into_iter().chain([entered]).map(|fact| (at.clone(), fact)).collect();
+        let write = InstanceWrite::Insert {
+            id: record.id.clone(),
+            tenant: record.tenant.clone(),
+            name: record.name.clone(),
+            record: record.stored(),
+            state: live.stored(),
+            account: Default::default(),
+        };
+        let entry = Entry::of_instance(write, facts);
+        let receipt = self.journal.commit(entry).await.map_err(refused)?;
+        let view = View {
+            record: Arc::new(record),
+            live,
+            account: receipt.account.ok_or_else(|| missing("the account of a receipt"))?,
+            last_fact: receipt.last_seq,
+            deleted: None,
+            health: None,
+            idle_since: None,
+        };
+        let row = receipt.row.ok_or_else(|| missing("the row of a receipt"))?;
+        Ok(Arc::new(Slot::new(row, view)))
+    }
+
+    /// The image of this name.
+    pub(super) fn image(&self, name: &str) -> Result<Image, FleetError> {
+        let parsed = name.parse()?;
+        self.images.get(&parsed).map_err(|error| match error {
+            ImageError::Unknown { known, .. } => FleetError::NoSuchImage {
+                name: name.into(),
+                known: known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            },
+            other => FleetError::Bug(other.to_string()),
+        })
+    }
+
+    /// `account` with what its policy has not given since the fact `from`, as far as it can be had.
+    /// Blocking.
+    pub(super) fn reaccounted(&self, record: &Record, account: &Account, from: u64) -> Result<Account, FleetError> {
+        let history = self.journal.history(&record.id);
+        let history = history.map_err(|error| FleetError::Bug(error.to_string()))?;
+        let unaccounted: Vec<_> = history
+            .iter()
+            .filter(|(fact, _)| *fact >= from)
+            .filter_map(|(_, fact)| Some((fact.counts()?.phase(), fact.at.meter)))
+            .collect();
+        Ok(self.accounts.mend(&record.tenant, account, &unaccounted, self.clock.now()))
+    }
+
     /// Takes a deleted instance out of the directory. The journal keeps it.
     pub(super) fn forget(&self, slot: &Slot) {
-        self.alarms.set(slot.row, None);
+        self.timers.set(slot.row, None);
         self.directory_mut().remove(slot);
     }
 

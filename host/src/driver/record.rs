@@ -1,18 +1,14 @@
-//! What is written down of one instance: what it is, and where it stands.
+//! The record of one instance: what it is, as opposed to where it stands.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::health::{Health, HealthCheck};
-use super::idle::AutoStandby;
-use super::request::Intent;
-use crate::billing::account::Account;
+use super::error::FleetError;
+use super::settings::{AutoStandby, Expiry, HealthCheck, RestartPolicyFields, Schedule};
 use crate::id::{ImageName, InstanceId, InstanceName, SnapshotName, TenantId};
-use crate::units::Instant;
-use crate::vm::{Command, ExitCause, RestartMode, RestartPolicy, Shape, State};
+use crate::vm::RestartPolicy;
 
 /// What a client asks for.
 #[derive(Debug, Clone)]
@@ -47,44 +43,6 @@ pub struct NewInstance {
     pub health: Option<HealthCheck>,
     /// When it goes to standby by itself.
     pub auto_standby: Option<AutoStandby>,
-}
-
-/// The end of an instance's time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Expiry {
-    /// When: meter nanoseconds.
-    pub at_ns: i64,
-    /// What happens then.
-    pub action: ExpiryAction,
-}
-
-/// What happens to an instance whose time is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ExpiryAction {
-    /// It is deleted.
-    #[default]
-    Delete,
-    /// It is stopped.
-    Stop,
-}
-
-/// When an instance's snapshots are taken by themselves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Schedule {
-    /// Between two of them, in milliseconds.
-    pub interval_ms: u64,
-    /// Each comes up to so many milliseconds later, at random, so that not all instances of a host do it at once.
-    pub jitter_ms: u64,
-    /// Only so many newest stay.
-    pub keep: u32,
-    /// What their names begin with.
-    pub prefix: String,
-    /// Their memory is compressed afterwards.
-    #[serde(default)]
-    pub compress: bool,
 }
 
 /// A disk of an instance: a raw image file.
@@ -158,6 +116,16 @@ impl Snapshot {
     }
 }
 
+/// The snapshot of this name.
+pub(super) fn find_snapshot<'a>(known: &'a [Snapshot], name: &SnapshotName) -> Result<&'a Snapshot, FleetError> {
+    let found = known.iter().find(|snapshot| snapshot.name == *name);
+    found.ok_or_else(|| {
+        let known: Vec<_> = known.iter().map(|snapshot| snapshot.name.as_str()).collect();
+        let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+        FleetError::NoSuchSnapshot { name: name.clone(), known }
+    })
+}
+
 /// Memory on disk, and how far the guest was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -216,103 +184,17 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// Becomes what it was when the snapshot was taken, as far as that is part of one.
+    pub(super) fn put_back(&mut self, snapshot: &Snapshot) {
+        self.vcpus = snapshot.vcpus;
+        self.memory_bytes = snapshot.memory_bytes;
+        for (now, then) in self.disks.iter_mut().zip(&snapshot.disks) {
+            now.size_bytes = then.size_bytes;
+        }
+    }
+
     /// Sum of the sizes of all writable disks in bytes.
     pub(super) fn disk_bytes(&self) -> u64 {
         self.disks.iter().filter(|disk| !disk.read_only).map(|disk| disk.size_bytes).sum()
     }
-}
-
-/// A restart policy as JSON.
-#[derive(Serialize)]
-pub(super) struct StoredRestartPolicy(#[serde(with = "RestartPolicyFields")] pub(super) RestartPolicy);
-
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "RestartPolicy", deny_unknown_fields)]
-struct RestartPolicyFields {
-    #[serde(with = "RestartModeText")]
-    mode: RestartMode,
-    backoff_ms: u64,
-    attempts_max: Option<u32>,
-    stable_after_ms: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "RestartMode", rename_all = "snake_case")]
-enum RestartModeText {
-    Never,
-    Always,
-    OnFailure,
-}
-
-/// Attempts to start an instance again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Restarts {
-    /// How many were made in a row.
-    pub attempts: u32,
-    /// When the last one was made: meter nanoseconds.
-    pub last_ns: Option<i64>,
-    /// When the next one is due: meter nanoseconds; none if there is none to come.
-    pub due_ns: Option<i64>,
-}
-
-/// Where an instance stands, beside its account. Written with every fact.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Live {
-    /// The state.
-    pub state: State,
-    /// What it holds.
-    pub shape: Shape,
-    /// Number of the start under way or last, from 1.
-    pub session: u32,
-    /// Number of the virtual machine monitor's process, from 1; grows with each launch.
-    pub incarnation: u32,
-    /// What was accepted and is not finished.
-    pub intent: Option<Intent>,
-    /// The guest's program has started.
-    pub program_started: bool,
-    /// The guest's agent answers.
-    pub agent_ready: bool,
-    /// When the vCPUs ran first in this session.
-    pub started: Option<Instant>,
-    /// When it stopped or went to standby last.
-    pub stopped: Option<Instant>,
-    /// Why it stopped last.
-    pub cause: Option<ExitCause>,
-    /// The exit code that the guest's program reported.
-    pub exit_code: Option<i32>,
-    /// What it said about it.
-    pub exit_message: Option<String>,
-    /// What went wrong last, in words for the client.
-    pub error: Option<String>,
-    /// Attempts to start it again.
-    pub restarts: Restarts,
-    /// When the schedule's next snapshot is due: meter nanoseconds.
-    pub snapshot_due_ns: Option<i64>,
-}
-
-impl Live {
-    /// The command that was accepted and is not finished.
-    pub fn command(&self) -> Option<Command> {
-        self.intent.as_ref().map(|intent| intent.request.command())
-    }
-}
-
-/// An instance as it is published to readers: one consistent value.
-#[derive(Debug, Clone)]
-pub struct View {
-    /// What it is.
-    pub record: Arc<Record>,
-    /// Where it stands.
-    pub live: Live,
-    /// Its time.
-    pub account: Account,
-    /// Sequence number of its last fact.
-    pub last_fact: u64,
-    /// When the record was closed.
-    pub deleted: Option<Instant>,
-    /// What is known of its workload; none if it is not asked. Only what happens since the start of the daemon.
-    pub health: Option<Health>,
-    /// Since when it may turn out to be idle; none if that is of no interest.
-    pub idle_since: Option<Instant>,
 }

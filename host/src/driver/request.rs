@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::billing::InstanceFact;
 use crate::id::{InstanceId, InstanceName, SnapshotName};
 use crate::journal::Durability;
 use crate::vm::{Asker, Command};
@@ -107,6 +108,14 @@ pub struct Intent {
     pub ran: bool,
 }
 
+impl Intent {
+    /// The fact that it was accepted.
+    pub(super) fn fact(&self) -> InstanceFact {
+        let Intent { request, by, ran: _ } = self;
+        InstanceFact::Intended { command: request.command(), by: *by, about: request.about() }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Asker", rename_all = "kebab-case")]
 enum AskerText {
@@ -159,7 +168,7 @@ impl Request {
     }
 
     /// What it is about beside the instance, for the journal.
-    pub(super) fn about(&self) -> Option<String> {
+    fn about(&self) -> Option<String> {
         match self {
             Request::Start
             | Request::Stop { .. }

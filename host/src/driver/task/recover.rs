@@ -1,51 +1,47 @@
 //! After a restart of the daemon: what is really there decides what had happened.
 
-use super::error::FleetError;
-use super::operate::discard;
-use super::request::Request;
-use super::task::{Task, cause_of, failed};
+use super::Task;
+use super::lifecycle::cause_of;
 use crate::billing::{BootId, Reading};
 use crate::clock::Clock;
-use crate::hypervisor::{Adopted, Exit, Launched, Observed, Stamp, VmState};
+use crate::driver::error::{FleetError, failed};
+use crate::driver::files::discard;
+use crate::driver::machine::Machine;
+use crate::driver::request::Request;
+use crate::hypervisor::{Adopted, Exit, Launched, MachineSpec, Observed, Stamp, VmState};
 use crate::units::Instant;
 use crate::vm::{Command, Decision, Event, ExitCause, State, decide};
 
 impl Task {
-    /// Takes the instance up again and then runs.
-    pub(super) async fn resume_after_restart(mut self) {
-        self.take_up_again().await;
-        self.run().await;
-    }
-
-    /// Takes the instance up; if it can't be, it says why, and is looked for again later.
-    pub(super) async fn take_up_again(&mut self) {
-        if let Err(error) = self.take_up().await {
-            tracing::error!(instance = %self.record.id, %error, "could not be taken up again");
-            let told = Some(format!("after a restart of the daemon: {error}"));
-            if self.live.error == told {
-                return;
-            }
-            self.live.error = told;
-            if let Err(error) = self.keep().await {
-                tracing::error!(instance = %self.record.id, %error, "could not be recorded");
-            }
+    /// Recovers the instance; if it can't be, it says why, and is tried again later.
+    pub(super) async fn recover_or_retry(&mut self) {
+        let Err(error) = self.recover().await else { return };
+        let instance = &self.recorder.record.id;
+        tracing::error!(%instance, %error, "could not be recovered");
+        let text = Some(format!("after a restart of the daemon: {error}"));
+        if self.live().error == text {
+            return;
         }
+        self.recorder.live.error = text;
+        let stored = self.recorder.store().await;
+        self.warn(stored, "an error could not be recorded");
     }
 
     /// Finds out what became of the machine, and finishes or gives up what was begun.
     ///
     /// # Errors
     /// If the machine can't be found out about, nothing has changed and it may be tried again.
-    pub(super) async fn take_up(&mut self) -> Result<(), FleetError> {
-        let spec = self.machine_spec()?;
-        let adopted = self.hypervisor()?.adopt(&spec).await.map_err(failed)?;
-        let outcome = self.recover(adopted).await;
+    pub(super) async fn recover(&mut self) -> Result<(), FleetError> {
+        let spec = self.recorder.machine_spec()?;
+        let hypervisor = self.recorder.hypervisor()?;
+        let adopted = hypervisor.adopt(&spec).await.map_err(failed)?;
+        let outcome = self.found(adopted, &spec).await;
         self.settle(outcome).await
     }
 
-    async fn recover(&mut self, adopted: Adopted) -> Result<(), FleetError> {
+    async fn found(&mut self, adopted: Adopted, spec: &MachineSpec) -> Result<(), FleetError> {
         match adopted {
-            Adopted::Alive { launched, state } => self.found_alive(launched, state).await,
+            Adopted::Alive { launched, state } => self.found_alive(launched, spec, state).await,
             Adopted::Exited { boot, history, exit } => {
                 self.replay(&boot, history).await?;
                 self.found_dead(&boot, &exit).await
@@ -63,16 +59,16 @@ impl Task {
         for seen in history {
             match seen {
                 Observed::ProgramStarted(stamp) => {
-                    self.live.program_started = true;
+                    self.recorder.live.program_started = true;
                     self.ready_in(boot, stamp).await?;
                 }
                 Observed::AgentReady(stamp) => {
-                    self.live.agent_ready = true;
+                    self.recorder.live.agent_ready = true;
                     self.ready_in(boot, stamp).await?;
                 }
                 Observed::ProgramExited { code, message, .. } => {
-                    self.live.exit_code = Some(code);
-                    self.live.exit_message = Some(message);
+                    self.recorder.live.exit_code = Some(code);
+                    self.recorder.live.exit_message = Some(message);
                 }
                 Observed::Exited(_) => {}
             }
@@ -82,26 +78,29 @@ impl Task {
 
     /// The guest became ready while nobody looked, if that is the marker that was missing and its instant is known.
     async fn ready_in(&mut self, boot: &BootId, stamp: Stamp) -> Result<(), FleetError> {
-        if self.live.state != State::Initializing || !self.is_ready() {
+        if self.state() != State::Initializing || !self.recorder.is_ready() {
             return Ok(());
         }
         match self.reading_in(boot, stamp) {
-            Some(at) => self.enter_at(Event::Ready, at).await,
+            Some(at) => self.recorder.enter_at(Event::Ready, at).await,
             None => Ok(()),
         }
     }
 
     /// It lives: finishes what was begun, or brings the record in line.
-    async fn found_alive(&mut self, launched: Launched, vcpus: VmState) -> Result<(), FleetError> {
-        self.machine = Some(launched);
+    async fn found_alive(&mut self, launched: Launched, spec: &MachineSpec, vcpus: VmState) -> Result<(), FleetError> {
+        self.machine = Some(Machine::of(launched, spec));
         if vcpus == VmState::Ended {
             let exit = self.end_by_force().await?;
             self.machine = None;
-            let at = self.reading(exit.map_or_else(|| self.now(), |exit| exit.stamp));
+            let stamp = exit.map_or_else(|| self.recorder.now(), |exit| exit.stamp);
+            let at = self.recorder.reading(stamp);
             return self.found_ended(at, ExitCause::Guest).await;
         }
-        match self.live.state {
-            State::Standby { .. } if self.live.command() == Some(Command::Restore) => self.found_restored(vcpus).await,
+        match self.state() {
+            State::Standby { .. } if self.live().command() == Some(Command::Restore) => {
+                self.found_restored(vcpus).await
+            }
             State::Standby { .. } | State::Stopped | State::Unknown | State::Deleted => {
                 self.end_by_force().await?;
                 self.machine = None;
@@ -114,7 +113,7 @@ impl Task {
     }
 
     async fn found_running_machine(&mut self, vcpus: VmState) -> Result<(), FleetError> {
-        match self.live.command() {
+        match self.live().command() {
             Some(Command::Stop | Command::Delete) => return self.finish().await,
             Some(
                 Command::Start
@@ -130,11 +129,14 @@ impl Task {
             )
             | None => {}
         }
-        match self.live.state {
+        match self.state() {
             State::Created => self.found_created(vcpus).await,
             State::Initializing | State::Running => self.found_started(vcpus).await,
             State::Paused { .. } => self.found_paused(vcpus).await,
-            State::Shutdown => self.stop(self.grace(None)).await,
+            State::Shutdown => {
+                self.stop(self.grace(None)).await?;
+                self.finish().await
+            }
             State::Standby { .. } | State::Stopped | State::Unknown | State::Deleted => {
                 Err(FleetError::Bug("no machine belongs to this state".into()))
             }
@@ -146,14 +148,16 @@ impl Task {
             VmState::NotStarted | VmState::Running | VmState::Paused => self.run_vcpus().await,
             VmState::Loading | VmState::Ended => {
                 self.end_by_force().await?;
-                Err(self.stillborn(FleetError::Hypervisor("the launch was interrupted".into())).await)
+                let error = FleetError::Hypervisor("the launch was interrupted".into());
+                self.launch_failed(&error).await?;
+                Err(error)
             }
         }
     }
 
     async fn found_restored(&mut self, vcpus: VmState) -> Result<(), FleetError> {
         match vcpus {
-            VmState::NotStarted | VmState::Paused | VmState::Running => self.awaken(self.now()).await,
+            VmState::NotStarted | VmState::Paused | VmState::Running => self.finish_restore(self.recorder.now()).await,
             VmState::Loading | VmState::Ended => {
                 self.end_by_force().await?;
                 self.machine = None;
@@ -166,11 +170,9 @@ impl Task {
         if vcpus == VmState::Running {
             return self.finish().await;
         }
-        let command = self.live.command();
-        if command == Some(Command::Pause) {
-            self.live.intent = None;
-        }
-        self.enter(Event::Paused, self.now()).await?;
+        let command = self.live().command();
+        let now = self.recorder.now();
+        self.recorder.enter(Event::Paused, now).await?;
         match command {
             Some(Command::Pause) => Ok(()),
             Some(Command::Standby) => self.standby().await,
@@ -186,24 +188,24 @@ impl Task {
                 | Command::Resize,
             )
             | None => {
-                self.wake().await?;
+                self.resume().await?;
                 self.finish().await
             }
         }
     }
 
     async fn found_paused(&mut self, vcpus: VmState) -> Result<(), FleetError> {
-        match self.live.command() {
+        match self.live().command() {
             Some(Command::Resume) => self.resume().await,
-            Some(Command::Restore) => self.let_go(self.snapshot_bytes().unwrap_or_default()).await,
+            Some(Command::Restore) => self.resume_restored(self.saved_bytes().unwrap_or_default()).await,
             Some(Command::Standby) if vcpus == VmState::Running => {
                 // Once the vCPUs run, the snapshot contradicts the disks.
-                discard(&self.standby_folder()).await?;
-                self.wake().await?;
+                discard(&self.recorder.standby_folder()).await?;
+                self.resume().await?;
                 self.finish().await
             }
-            Some(Command::Standby) => match self.slept() {
-                Some(bytes) => self.fall_asleep(bytes).await,
+            Some(Command::Standby) => match self.standby_complete() {
+                Some(bytes) => self.finish_standby(bytes).await,
                 None => self.standby().await,
             },
             Some(
@@ -219,34 +221,35 @@ impl Task {
             )
             | None => {
                 if vcpus == VmState::Running {
-                    self.wake().await?;
+                    self.resume().await?;
                 }
                 self.finish().await
             }
         }
     }
 
-    /// Gives up a request whose outcome is that nothing has changed: what was held only for it runs again.
-    pub(super) async fn undo_hold(&mut self) -> Result<(), FleetError> {
-        self.wake_if_it_ran().await?;
+    /// Gives up a request whose outcome is that nothing has changed: what was paused only for it runs
+    /// again.
+    pub(super) async fn undo_pause(&mut self) -> Result<(), FleetError> {
+        self.resume_if_paused_for_request().await?;
         self.interrupted().await
     }
 
     /// Finishes a request that the restart has interrupted, or gives it up, on the record.
     async fn finish(&mut self) -> Result<(), FleetError> {
-        let Some(intent) = self.live.intent.clone() else { return Ok(()) };
+        let Some(intent) = self.live().intent.clone() else { return Ok(()) };
         match intent.request {
             Request::Delete => self.delete().await,
-            Request::Stop { .. } if self.live.state == State::Stopped => {
-                self.live.intent = None;
-                self.keep().await
+            Request::Stop { .. } if self.state() == State::Stopped => {
+                self.recorder.live.complete();
+                self.recorder.store().await
             }
             Request::Stop { grace_ms } => self.stop(self.grace(grace_ms)).await,
             Request::Snapshot(new) => self.finish_snapshot(new).await,
             Request::Discard { snapshot } => self.discard_snapshot(&snapshot).await,
             Request::Revert { snapshot } => self.revert(&snapshot).await,
             Request::Fork { children, snapshot } => self.finish_fork(children, snapshot).await,
-            Request::Resize { memory_bytes } if decide(self.live.state, Command::Resize) == Decision::Act => {
+            Request::Resize { memory_bytes } if decide(self.state(), Command::Resize) == Decision::Act => {
                 self.resize(memory_bytes).await
             }
             Request::Resize { .. }
@@ -260,9 +263,9 @@ impl Task {
 
     /// Gives up a request that the restart has interrupted, on the record.
     async fn interrupted(&mut self) -> Result<(), FleetError> {
-        let Some(command) = self.live.command() else { return Ok(()) };
+        let Some(command) = self.live().command() else { return Ok(()) };
         let reason = FleetError::Hypervisor("the daemon was restarted in the middle of it".into());
-        self.give_up_on(command, &reason).await
+        self.recorder.give_up(command, &reason).await
     }
 
     /// It ended while nobody looked, and its supervisor saw when.
@@ -272,13 +275,13 @@ impl Task {
     }
 
     async fn found_ended(&mut self, at: Reading, cause: ExitCause) -> Result<(), FleetError> {
-        if let Some(bytes) = self.slept() {
-            return self.found_asleep(bytes, at).await;
+        if let Some(bytes) = self.standby_complete() {
+            return self.found_in_standby(bytes, at).await;
         }
-        if !self.live.state.has_vmm() {
+        if !self.state().has_vmm() {
             return self.finish().await;
         }
-        let cause = match self.live.command() {
+        let cause = match self.live().command() {
             Some(Command::Stop) if cause == ExitCause::Guest => self.cause_of_stop(ExitCause::Requested),
             Some(Command::Stop | Command::Delete) => self.cause_of_stop(ExitCause::Forced),
             Some(Command::Start) if cause != ExitCause::Guest => ExitCause::LaunchFailed,
@@ -296,60 +299,44 @@ impl Task {
             )
             | None => cause,
         };
-        self.live.cause = Some(cause);
-        self.live.stopped = Some(at.meter);
-        self.enter_at(Event::Exited(cause), at).await?;
+        self.recorder.enter_at(Event::Exited(cause), at).await?;
         self.drop_memory().await?;
         self.finish().await
     }
 
-    /// Bytes of the snapshot, if a standby had got so far that nothing of it is missing but the last fact.
-    fn slept(&self) -> Option<u64> {
-        let held = self.live.command() == Some(Command::Standby) && matches!(self.live.state, State::Paused { .. });
-        if held { self.snapshot_bytes() } else { None }
-    }
-
-    async fn found_asleep(&mut self, snapshot_bytes: u64, at: Reading) -> Result<(), FleetError> {
-        self.live.intent = None;
-        self.live.shape.snapshot_bytes = self.kept_bytes() + snapshot_bytes;
-        self.live.stopped = Some(at.meter);
-        self.enter_at(Event::Slept, at).await
+    async fn found_in_standby(&mut self, snapshot_bytes: u64, at: Reading) -> Result<(), FleetError> {
+        self.recorder.live.shape.snapshot_bytes = self.recorder.kept_bytes() + snapshot_bytes;
+        self.recorder.enter_at(Event::Slept, at).await
     }
 
     /// Nobody saw the end: `unknown` from the last proof of life, then `stopped`. But what was held with its memory on disk is in standby:
     /// nothing else can have become of it.
     async fn found_lost(&mut self, boot: &BootId) -> Result<(), FleetError> {
-        if !self.live.state.has_vmm() {
+        if !self.state().has_vmm() {
             return self.finish().await;
         }
         let proof = self.last_proof();
-        if let Some(bytes) = self.slept() {
-            return self.found_asleep(bytes, proof).await;
+        if let Some(bytes) = self.standby_complete() {
+            return self.found_in_standby(bytes, proof).await;
         }
         let cause = if boot == self.host.clock.boot() { ExitCause::Crashed } else { ExitCause::HostLost };
-        let now = self.reading(self.now());
-        self.live.cause = Some(cause);
-        self.live.stopped = Some(now.meter);
+        let now = self.recorder.reading(self.recorder.now());
         // Together: after a crash in between, nobody would look for it again, and it would be unknown for ever.
         let mut facts = Vec::new();
         for (event, at) in [(Event::Lost, proof), (Event::Exited(cause), now)] {
-            self.step(event, at.meter)?;
-            facts.push((at, self.entered(event)));
+            facts.push(self.recorder.step(event, at)?);
         }
-        self.record(facts).await?;
+        self.recorder.write(facts).await?;
         self.drop_memory().await?;
         self.finish().await
     }
 
     /// No virtual machine monitor was ever started for what is on record.
     async fn found_nothing(&mut self) -> Result<(), FleetError> {
-        match self.live.state {
+        match self.state() {
             State::Created => {
                 let reason = FleetError::Hypervisor("the daemon was restarted before the launch".into());
-                match self.stillborn(reason).await {
-                    FleetError::Hypervisor(_) => Ok(()),
-                    worse => Err(worse),
-                }
+                self.launch_failed(&reason).await
             }
             State::Initializing | State::Running | State::Paused { .. } | State::Shutdown => {
                 let boot = self.host.clock.boot().clone();
@@ -364,27 +351,20 @@ impl Task {
         match &self.host.alive {
             Some(alive) => {
                 let clock = clock_of(&alive.boot, alive.boottime_ns, alive.meter);
-                self.bounded(clock.reading_of(alive.boottime_ns, alive.meter.0))
+                self.recorder.bounded(clock.reading_of(alive.boottime_ns, alive.meter.0))
             }
-            None => self.reading(self.now()),
+            None => self.recorder.reading(self.recorder.now()),
         }
     }
 
     /// The reading of a stamp of `boot`; none if that boot's clock is not known any more.
     fn reading_in(&self, boot: &BootId, stamp: Stamp) -> Option<Reading> {
         if boot == self.host.clock.boot() {
-            return Some(self.reading(stamp));
+            return Some(self.recorder.reading(stamp));
         }
         let alive = self.host.alive.as_ref().filter(|alive| alive.boot == *boot)?;
         let clock = clock_of(boot, alive.boottime_ns, alive.meter);
-        Some(self.bounded(clock.reading_of(stamp.boottime_ns, stamp.wall_ns)))
-    }
-
-    /// Bytes of a complete snapshot; none if there is none.
-    fn snapshot_bytes(&self) -> Option<u64> {
-        let files = std::fs::read_dir(self.standby_folder()).ok()?;
-        let sizes = files.map(|file| file.and_then(|file| file.metadata()).map(|data| data.len()));
-        sizes.sum::<Result<u64, _>>().ok()
+        Some(self.recorder.bounded(clock.reading_of(stamp.boottime_ns, stamp.wall_ns)))
     }
 }
 

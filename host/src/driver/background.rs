@@ -1,0 +1,69 @@
+//! What goes on beside the tasks: timers wake instances, and snapshots are compressed, one at a time,
+//! while nobody needs them.
+
+use std::sync::Weak;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::sleep;
+
+use super::error::{FleetError, failed};
+use super::files::{blocking, memory_folder, snapshot_folder};
+use super::host::Host;
+use super::mailbox::{Compressed, CompressionJob, Order};
+use super::timers::Timers;
+use crate::clock::Clock;
+use crate::hypervisor::compress;
+use crate::units::Nanos;
+
+/// How long an instance that takes no more orders is left alone by its timer.
+const BUSY_TIMER: Nanos = Nanos(1_000_000_000);
+
+/// How long it is left alone before it is told of a compression again.
+const BUSY_RETRY: Duration = Duration::from_millis(100);
+
+/// Wakes instances for as long as their host is there.
+pub(super) async fn run_timers(host: Weak<Host>, timers: Timers, clock: Clock) {
+    loop {
+        let row = timers.next(&clock).await;
+        let Some(host) = host.upgrade() else { return };
+        let slot = host.directory().by_row.get(&row).cloned();
+        if let Some(slot) = slot
+            && host.order(&slot, Order::Due).is_err()
+        {
+            timers.set(row, clock.now().after(BUSY_TIMER));
+        }
+    }
+}
+
+/// Compresses one snapshot after the other, for as long as the host is there.
+pub(super) async fn compress_snapshots(host: Weak<Host>, mut jobs: UnboundedReceiver<CompressionJob>) {
+    while let Some(job) = jobs.recv().await {
+        let CompressionJob { slot, compressed, leave } = &job;
+        let Some(folder) = host.upgrade().map(|host| host.folder(&slot.id)) else { return };
+        let folder = memory_folder(&snapshot_folder(&folder, &compressed.name));
+        let leave = leave.clone();
+        match blocking(move || compress(&folder, &leave).map_err(failed)).await {
+            Ok(None) => {}
+            Ok(Some(bytes)) => report_compressed(&host, &job, bytes).await,
+            Err(error) => {
+                let snapshot = &compressed.name;
+                tracing::warn!(instance = %slot.id, %snapshot, %error, "a snapshot is not compressed");
+            }
+        }
+    }
+}
+
+/// Has the instance's task put it on record.
+async fn report_compressed(host: &Weak<Host>, job: &CompressionJob, bytes: u64) {
+    while let Some(host) = host.upgrade() {
+        let compressed = Compressed { bytes, ..job.compressed.clone() };
+        match host.order(&job.slot, Order::Compressed(compressed)) {
+            Err(FleetError::Busy(_)) => {
+                drop(host);
+                sleep(BUSY_RETRY).await;
+            }
+            Ok(()) | Err(_) => return,
+        }
+    }
+}

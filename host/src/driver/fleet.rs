@@ -1,0 +1,437 @@
+//! The instances of a host, as the rest of the program sees them.
+
+use std::path::PathBuf;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use tokio::sync::{mpsc, watch};
+
+use super::background;
+use super::calendar::Calendar;
+use super::codec;
+use super::copy;
+use super::error::{FleetError, failed};
+use super::host::{Directory, Host};
+use super::live::View;
+use super::mailbox::{NewFork, Order, Slot};
+use super::record::{NewInstance, Record, find_snapshot};
+use super::request::{Request, Target};
+use super::settings::{Amendment, Prober, check_amendment};
+use super::task::Task;
+use super::timers::{self, Timers};
+use super::watch::Watch;
+use crate::billing::Timeline;
+use crate::billing::account::{Degraded, Reader, Usage};
+use crate::billing::interval::{self, Interval};
+use crate::clock::Clock;
+use crate::hypervisor::{self, Description, Hypervisor, ProcessUsage};
+use crate::id::{InstanceId, SnapshotName, TenantId};
+use crate::image::Images;
+use crate::journal::{Alive, CommitError, Entry, Journal, NewActivation, StoredInstance};
+use crate::limits::instance::KNOWN_MAX;
+use crate::units::Instant;
+use crate::vm::{Phase, State};
+
+/// All instances of a host.
+#[derive(Clone)]
+pub struct Fleet(Arc<Host>);
+
+/// What a fleet is made of. The composition root chooses.
+pub struct Parts {
+    /// Where facts go.
+    pub journal: Arc<Journal>,
+    /// The meter clock.
+    pub clock: Clock,
+    /// Reads accounts off.
+    pub accounts: Arc<dyn Reader>,
+    /// The hypervisors of this host; the first is the default.
+    pub hypervisors: Vec<Arc<dyn Hypervisor>>,
+    /// What can be booted.
+    pub images: Arc<Images>,
+    /// The folder that holds one folder for each instance.
+    pub instances: PathBuf,
+    /// The last proof that the host was alive before this start.
+    pub alive: Option<Alive>,
+    /// Asks workloads whether they are well.
+    pub prober: Arc<dyn Prober>,
+}
+
+/// What to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// A phase by its state's name.
+    For(Phase),
+    /// The record is closed.
+    ForDeletion,
+}
+
+impl Fleet {
+    /// Takes up the instances of an earlier run: those that had a virtual machine monitor, or a command under way, are looked for at
+    /// once and in the background.
+    ///
+    /// # Errors
+    /// [`FleetError::Bug`] if a stored record can't be read; [`FleetError::NoSuchHypervisor`] without any hypervisor.
+    pub fn open(parts: Parts, stored: Vec<StoredInstance>) -> Result<Fleet, FleetError> {
+        let default = parts.hypervisors.first().map(|hypervisor| hypervisor.name());
+        let default_hypervisor =
+            default.ok_or_else(|| FleetError::NoSuchHypervisor { name: "default".into(), known: "none".into() })?;
+        let slots: Result<Vec<_>, _> = stored.into_par_iter().map(opened).collect();
+        let directory = Directory::of(slots?);
+        let (compressor, jobs) = mpsc::unbounded_channel();
+        let fleet = Fleet(Arc::new(Host {
+            journal: parts.journal,
+            clock: parts.clock,
+            accounts: parts.accounts,
+            hypervisors: parts.hypervisors.into_iter().map(|hypervisor| (hypervisor.name(), hypervisor)).collect(),
+            default_hypervisor,
+            images: parts.images,
+            instances: parts.instances,
+            alive: parts.alive,
+            prober: parts.prober,
+            compressor,
+            calendar: Calendar::default(),
+            timers: Timers::default(),
+            directory: RwLock::new(directory),
+            start_task: Task::start,
+        }));
+        fleet.sweep();
+        fleet.recover()?;
+        let host = Arc::downgrade(&fleet.0);
+        let timers = fleet.0.timers.clone();
+        let clock = fleet.0.clock.clone();
+        tokio::spawn(background::run_timers(host.clone(), timers, clock));
+        tokio::spawn(background::compress_snapshots(host, jobs));
+        Ok(fleet)
+    }
+
+    /// Removes the folders of instances that were never put on record, or whose deletion a crash has interrupted. In the background.
+    fn sweep(&self) {
+        let Ok(folders) = std::fs::read_dir(&self.0.instances) else { return };
+        let directory = self.0.directory();
+        let unknown = folders.flatten().filter(|folder| {
+            let id = folder.file_name().to_str().and_then(|name| name.parse::<InstanceId>().ok());
+            id.is_some_and(|id| id.is_of_ours() && !directory.by_id.contains_key(&id))
+        });
+        let unknown: Vec<_> = unknown.map(|folder| folder.path()).collect();
+        tokio::task::spawn_blocking(move || {
+            for folder in unknown {
+                if let Err(error) = copy::remove(&folder) {
+                    tracing::warn!(folder = %folder.display(), %error, "a folder that belongs to no instance is left");
+                }
+            }
+        });
+    }
+
+    fn recover(&self) -> Result<(), FleetError> {
+        for slot in self.0.directory().by_row.values() {
+            let View { record, live, .. } = &*slot.view();
+            // Before a task may have it left alone.
+            self.0.plan_compression(slot, &record.snapshots);
+            if live.state.has_vmm() || live.intent.is_some() {
+                self.0.order(slot, Order::Recover)?;
+            } else {
+                let next = timers::next_due(record, live, &Watch::default());
+                self.0.timers.set(slot.row, next);
+            }
+        }
+        Ok(())
+    }
+
+    /// Accepts an instance and boots it; answers when its vCPUs run.
+    ///
+    /// # Errors
+    /// See [`FleetError`]. If the launch failed the instance exists, is stopped, and says why.
+    pub async fn create(&self, tenant: &TenantId, new: NewInstance) -> Result<Arc<View>, FleetError> {
+        self.0.create(tenant.clone(), new).await
+    }
+
+    /// Makes a new instance of another one; answers when it stands where it is to stand.
+    ///
+    /// # Errors
+    /// See [`FleetError`]. If it was made and could not be brought there, it exists and says why.
+    pub async fn fork(&self, tenant: &TenantId, id: &InstanceId, new: NewFork) -> Result<Arc<View>, FleetError> {
+        let slot = self.slot(tenant, id)?;
+        {
+            let directory = self.0.directory();
+            if directory.by_row.len() >= KNOWN_MAX {
+                return Err(FleetError::TooMany(KNOWN_MAX));
+            }
+            if directory.by_name.contains_key(&(tenant.clone(), new.name.clone())) {
+                return Err(FleetError::NameInUse(new.name));
+            }
+        }
+        self.0.fork(&slot, new).await
+    }
+
+    /// Changes the settings of an instance; answers when the change is durable.
+    ///
+    /// # Errors
+    /// See [`FleetError`].
+    pub async fn amend(
+        &self,
+        tenant: &TenantId,
+        id: &InstanceId,
+        amendment: Amendment,
+    ) -> Result<Arc<View>, FleetError> {
+        check_amendment(&amendment, self.now())?;
+        let slot = self.slot(tenant, id)?;
+        let amendment = Box::new(amendment);
+        self.0.ask(&slot, |reply| Order::Amend { amendment, reply }).await
+    }
+
+    /// Takes up a report of activity, and restores the instance from standby if `wake`.
+    ///
+    /// # Errors
+    /// See [`FleetError`].
+    pub async fn report_activity(
+        &self,
+        tenant: &TenantId,
+        id: &InstanceId,
+        wake: bool,
+    ) -> Result<Arc<View>, FleetError> {
+        let slot = self.slot(tenant, id)?;
+        self.0.ask(&slot, |reply| Order::Activity { wake, reply }).await
+    }
+
+    /// Carries out a request; answers when it is done and recorded, or why not. A command that is
+    /// already fulfilled answers success.
+    ///
+    /// # Errors
+    /// See [`FleetError`].
+    pub async fn request(&self, tenant: &TenantId, id: &InstanceId, request: Request) -> Result<Arc<View>, FleetError> {
+        self.0.request(&self.slot(tenant, id)?, request).await
+    }
+
+    /// Puts a snapshot in the place of what the instance is, and brings it to where it is to stand: if there is no word of it, it runs if the
+    /// snapshot holds memory, and is stopped if not.
+    ///
+    /// # Errors
+    /// See [`FleetError`]. If it could not be brought there, it is where [`Request::Revert`] alone leads.
+    pub async fn revert(
+        &self,
+        tenant: &TenantId,
+        id: &InstanceId,
+        name: SnapshotName,
+        target: Option<Target>,
+    ) -> Result<Arc<View>, FleetError> {
+        let view = self.slot(tenant, id)?.view();
+        let kept = find_snapshot(&view.record.snapshots, &name)?;
+        let default = if kept.memory.is_some() { Target::Running } else { Target::Stopped };
+        let next = match (target.unwrap_or(default), kept.memory) {
+            (Target::Standby, None) => return Err(FleetError::NoMemory),
+            (Target::Standby, Some(_)) | (Target::Stopped, None) => None,
+            (Target::Stopped, Some(_)) => Some(Request::Stop { grace_ms: None }),
+            (Target::Running, Some(_)) => Some(Request::Restore),
+            (Target::Running, None) => Some(Request::Start),
+        };
+        let reverted = self.request(tenant, id, Request::Revert { snapshot: name }).await?;
+        match next {
+            Some(next) => self.request(tenant, id, next).await,
+            None => Ok(reverted),
+        }
+    }
+
+    fn slot(&self, tenant: &TenantId, id: &InstanceId) -> Result<Arc<Slot>, FleetError> {
+        let directory = self.0.directory();
+        let slot = directory.by_id.get(id).filter(|slot| slot.tenant == *tenant);
+        slot.cloned().ok_or_else(|| FleetError::NotFound { key: id.to_string() })
+    }
+
+    /// The instance behind an id, a name, or an id's unique prefix; not a deleted one.
+    ///
+    /// # Errors
+    /// [`FleetError::NotFound`], [`FleetError::Ambiguous`].
+    pub fn find(&self, tenant: &TenantId, key: &str) -> Result<Arc<View>, FleetError> {
+        self.0.directory().find(tenant, key).map(|slot| slot.view())
+    }
+
+    /// The record of an instance by its full id, also if it is deleted. Reads the journal; blocking.
+    ///
+    /// # Errors
+    /// [`FleetError::NotFound`], and the journal's.
+    pub fn find_closed(&self, tenant: &TenantId, id: &InstanceId) -> Result<Arc<View>, FleetError> {
+        if let Ok(slot) = self.slot(tenant, id) {
+            return Ok(slot.view());
+        }
+        let stored = self.0.journal.instance(id).map_err(|error| FleetError::Bug(error.to_string()))?;
+        let stored = stored.filter(|stored| stored.tenant == *tenant);
+        let stored = stored.ok_or_else(|| FleetError::NotFound { key: id.to_string() })?;
+        opened(stored).map(|slot| slot.view())
+    }
+
+    /// The instances of a tenant that are not deleted, oldest first.
+    pub fn list(&self, tenant: &TenantId) -> Vec<Arc<View>> {
+        let directory = self.0.directory();
+        directory.by_row.values().filter(|slot| slot.tenant == *tenant).map(|slot| slot.view()).collect()
+    }
+
+    /// The totals of these instances at an instant: one component call for all that are under one policy.
+    pub fn usage(&self, views: &[Arc<View>], at: Instant) -> Vec<Usage> {
+        let accounts: Vec<_> = views.iter().map(|view| (&view.record.tenant, &view.account)).collect();
+        self.0.accounts.usage(&accounts, at)
+    }
+
+    /// Follows what is published of an instance. It tells the last view only: a phase that was over at once may never be seen.
+    ///
+    /// # Errors
+    /// [`FleetError::NotFound`].
+    pub fn views(&self, tenant: &TenantId, id: &InstanceId) -> Result<watch::Receiver<Arc<View>>, FleetError> {
+        Ok(self.slot(tenant, id)?.subscribe())
+    }
+
+    /// Waits until an instance is in a state.
+    ///
+    /// # Errors
+    /// [`FleetError::WaitTimedOut`]; [`FleetError::Ended`] if it stopped or was deleted meanwhile and that was not waited for.
+    pub async fn wait(
+        &self,
+        tenant: &TenantId,
+        id: &InstanceId,
+        waiting: Waiting,
+        timeout: Duration,
+    ) -> Result<Arc<View>, FleetError> {
+        let slot = self.slot(tenant, id)?;
+        let mut views = slot.subscribe();
+        let reached = views.wait_for(|view| reached(view, waiting).is_some());
+        let view = match tokio::time::timeout(timeout, reached).await {
+            Ok(view) => view.map_err(|_| FleetError::Stopping)?.clone(),
+            Err(_) => {
+                let state = slot.view().live.state.as_str();
+                return Err(FleetError::WaitTimedOut { wanted: wanted(waiting), seconds: timeout.as_secs(), state });
+            }
+        };
+        match reached_fully(&view, waiting) {
+            true => Ok(view),
+            false => Err(FleetError::Ended {
+                wanted: wanted(waiting),
+                cause: view.live.cause.map_or("deleted", |cause| cause.as_str()).into(),
+            }),
+        }
+    }
+
+    /// The intervals of an instance up to `at`, as far as the view knows its facts: they agree with its account. Reads the journal; blocking.
+    ///
+    /// # Errors
+    /// [`FleetError::Bug`] if the journal can't be read.
+    pub fn intervals(&self, view: &View, at: Instant) -> Result<Vec<Interval>, FleetError> {
+        let history = self.0.journal.history(&view.record.id);
+        let mut history = history.map_err(|error| FleetError::Bug(error.to_string()))?;
+        history.retain(|&(seq, _)| seq <= view.last_fact);
+        Ok(interval::intervals(&history, &self.timeline(&view.record.tenant), at))
+    }
+
+    /// Which policies are in force for a tenant.
+    pub fn timeline(&self, tenant: &TenantId) -> Timeline {
+        self.0.accounts.timeline(tenant)
+    }
+
+    /// Puts a tenant under a policy. Answers the effective instant and the fact's sequence number. The caller knows that the policy is
+    /// admitted.
+    ///
+    /// # Errors
+    /// Those of [`Journal::commit`], with [`CommitError::Repeated`] for what was asked for before.
+    pub async fn activate(&self, activation: NewActivation) -> Result<(Instant, u64), CommitError> {
+        let tenant = activation.tenant.clone();
+        let entry = Entry { activation: Some(activation), ..Entry::default() };
+        let receipt = self.0.journal.commit(entry).await?;
+        self.mend(&tenant, |_| true);
+        // The writer gives every activation its instant.
+        Ok((receipt.activated_from.unwrap_or_else(|| self.now()), receipt.last_seq))
+    }
+
+    /// Asks again for what failed policies owe to the instances of a tenant, as far as it is `due`; in the background.
+    pub fn mend(&self, tenant: &TenantId, due: impl Fn(&Degraded) -> bool) {
+        let mut views = self.list(tenant);
+        views.retain(|view| view.account.degraded.as_ref().is_some_and(&due));
+        for view in views {
+            let Ok(slot) = self.slot(tenant, &view.record.id) else { continue };
+            if let Err(error) = self.0.order(&slot, Order::Reaccount) {
+                tracing::warn!(instance = %view.record.id, %error, "not accounted again now");
+            }
+        }
+    }
+
+    /// Takes up where the wall clock stands from `at` on, for what people read.
+    pub fn learn_calendar(&self, at: Instant, wall_ns: i64) {
+        self.0.calendar.learn(at, wall_ns);
+    }
+
+    /// The calendar's (UTC) nanoseconds since 1970 for a meter instant.
+    pub fn calendar_ns(&self, at: Instant) -> i64 {
+        self.0.calendar.utc_ns(at)
+    }
+
+    /// The first meter instant at which the calendar shows this instant (UTC, nanoseconds since 1970) or a later one.
+    pub fn meter(&self, utc_ns: i64) -> Instant {
+        self.0.calendar.meter(utc_ns)
+    }
+
+    /// Now, on the meter clock.
+    pub fn now(&self) -> Instant {
+        self.0.clock.now()
+    }
+
+    /// How many instances are known, deleted ones not counted.
+    pub fn count(&self) -> usize {
+        self.0.directory().by_row.len()
+    }
+
+    /// What the hypervisors of this host are and can do.
+    pub fn hypervisors(&self) -> impl Iterator<Item = &Description> {
+        self.0.hypervisors.values().map(|hypervisor| hypervisor.describe())
+    }
+
+    /// What the virtual machine monitor of an instance uses; none if there is none. Blocking.
+    ///
+    /// # Errors
+    /// [`FleetError::Hypervisor`] if it can't be found out.
+    pub fn process(&self, view: &View) -> Result<Option<ProcessUsage>, FleetError> {
+        hypervisor::usage(&self.0.folder(&view.record.id), view.live.incarnation).map_err(failed)
+    }
+
+    /// The folder of an instance, where its console log is.
+    pub fn folder(&self, id: &InstanceId) -> PathBuf {
+        self.0.folder(id)
+    }
+}
+
+/// The slot of a stored instance.
+fn opened(stored: StoredInstance) -> Result<Arc<Slot>, FleetError> {
+    let unreadable = |error: String| FleetError::Bug(format!("instance {}: {error}", stored.id));
+    let live = codec::decode(&stored.state).map_err(|error| unreadable(error.to_string()))?;
+    let (spec, snapshots) = codec::decode_record(&stored.record).map_err(|error| unreadable(error.to_string()))?;
+    let deleted = stored.deleted.map(|_| stored.account.tracker.since);
+    let record = Arc::new(Record { id: stored.id, tenant: stored.tenant, name: stored.name, spec, snapshots });
+    let last_fact = stored.last_fact.unwrap_or_default();
+    let account = stored.account;
+    let view = View { record, live, account, last_fact, deleted, health: None, idle_since: None };
+    Ok(Arc::new(Slot::new(stored.row, view)))
+}
+
+/// Whether a wait is over: reached, or never to be reached.
+fn reached(view: &View, waiting: Waiting) -> Option<()> {
+    let over = match waiting {
+        Waiting::For(_) => {
+            let live = &view.live;
+            let rests = live.intent.is_none() && live.restarts.due_ns.is_none();
+            matches!(live.state, State::Stopped | State::Deleted) && rests
+        }
+        Waiting::ForDeletion => false,
+    };
+    (reached_fully(view, waiting) || over).then_some(())
+}
+
+fn reached_fully(view: &View, waiting: Waiting) -> bool {
+    match waiting {
+        Waiting::For(phase) => view.live.state.phase() == Some(phase),
+        Waiting::ForDeletion => view.live.state == State::Deleted,
+    }
+}
+
+fn wanted(waiting: Waiting) -> String {
+    match waiting {
+        Waiting::For(phase) => phase.as_str().into(),
+        Waiting::ForDeletion => "deleted".into(),
+    }
+}

@@ -1,0 +1,151 @@
+//! The launched machine of one instance: its control, and the stream of what is observed of it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant as Deadline, timeout_at};
+
+use super::copy;
+use super::error::{FleetError, failed};
+use super::files::{blocking, discard, held_folder, link, on_disk};
+use super::recorder::Recorder;
+use crate::hypervisor::{
+    Exit, Hypervisor, HypervisorError, Launched, MachineSpec, Observed, Origin, Stamp, Vm, VmState, files,
+};
+
+/// A machine that lives, as far as is known.
+pub(super) struct Machine {
+    vm: Arc<dyn Vm>,
+    observed: mpsc::Receiver<Observed>,
+    /// Where its memory lies, if it was saved since it is held.
+    held: PathBuf,
+}
+
+/// The outcome of saving memory.
+pub(super) enum Save {
+    /// It lies on disk, in so many bytes.
+    Saved(u64),
+    /// The hypervisor has given it away before, and saves only once between two runs of the vCPUs.
+    SavedBefore,
+}
+
+impl Machine {
+    /// Launches a machine. Its vCPUs are held.
+    pub(super) async fn launch(
+        hypervisor: Arc<dyn Hypervisor>,
+        spec: MachineSpec,
+        origin: Origin,
+    ) -> Result<Self, FleetError> {
+        let launched = hypervisor.launch(&spec, origin).await.map_err(failed)?;
+        let machine = Self::of(launched, &spec);
+        // What became of all earlier ones is on record.
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = files::forget_before(&spec.dir, spec.incarnation) {
+                tracing::warn!(instance = %spec.id, %error, "an earlier launch's folder is left");
+            }
+        });
+        Ok(machine)
+    }
+
+    /// The machine of `spec` that was launched or found.
+    pub(super) fn of(launched: Launched, spec: &MachineSpec) -> Self {
+        let Launched { vm, observed, pid: _ } = launched;
+        Self { vm, observed, held: held_folder(&spec.dir, spec.incarnation) }
+    }
+
+    /// The next observation; none if nothing watches it any more. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Option<Observed> {
+        self.observed.recv().await
+    }
+
+    /// Holds the vCPUs.
+    pub(super) async fn pause(&self) -> Result<Stamp, FleetError> {
+        self.vm.pause().await.map_err(failed)
+    }
+
+    /// Lets the vCPUs run. What was saved of them is not what they are any more.
+    pub(super) async fn resume(&self) -> Result<Stamp, FleetError> {
+        discard(&self.held).await?;
+        self.vm.resume().await.map_err(failed)
+    }
+
+    /// The vCPUs run, and the machine says so.
+    pub(super) async fn is_running(&self) -> bool {
+        matches!(self.vm.state().await, Ok(VmState::Running))
+    }
+
+    /// Saves the memory of a held machine into the new folder `to`. What stays held does not change:
+    /// it is written once and linked from then on, until its vCPUs run.
+    pub(super) async fn save(&self, to: &Path) -> Result<Save, FleetError> {
+        if self.held.exists() {
+            link(&self.held, to).await?;
+            return copy::bytes(to).map(Save::Saved).map_err(on_disk("look at", to));
+        }
+        match self.vm.save(to).await {
+            Ok(saved) => Ok(Save::Saved(saved.bytes)),
+            Err(HypervisorError::SavedBefore) => Ok(Save::SavedBefore),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Keeps what was just saved of a machine that stays held, for the next time.
+    pub(super) async fn keep_saved(&self, saved: &Path) -> Result<(), FleetError> {
+        let from = saved.to_owned();
+        let held = self.held.clone();
+        if held.exists() {
+            return Ok(());
+        }
+        blocking(move || {
+            let partial = copy::aside(&held);
+            copy::remove(&partial)
+                .and_then(|()| copy::link_folder(&from, &partial))
+                .and_then(|()| copy::publish(&held))
+                .map_err(on_disk("write", &held))
+        })
+        .await
+    }
+
+    /// Gives the guest so much memory.
+    pub(super) async fn resize_memory(&self, bytes: u64) -> Result<Stamp, FleetError> {
+        self.vm.resize_memory(bytes).await.map_err(failed)
+    }
+
+    /// Asks the guest to power itself off.
+    pub(super) async fn request_stop(&self) -> Result<Stamp, FleetError> {
+        self.vm.request_stop().await.map_err(failed)
+    }
+
+    /// Ends the virtual machine monitor in an orderly way, or by force if it does not take that.
+    pub(super) async fn quit(&self) -> Result<(), FleetError> {
+        match self.vm.quit().await {
+            Ok(()) => Ok(()),
+            Err(_) => self.kill(),
+        }
+    }
+
+    /// Ends the virtual machine monitor by force.
+    pub(super) fn kill(&self) -> Result<(), FleetError> {
+        self.vm.kill().map_err(failed)
+    }
+
+    /// Waits for the exit of the virtual machine monitor; takes up what the guest says meanwhile.
+    /// None if `deadline` comes first.
+    pub(super) async fn exit_until(
+        &mut self,
+        recorder: &mut Recorder,
+        deadline: Deadline,
+    ) -> Result<Option<Exit>, FleetError> {
+        loop {
+            match timeout_at(deadline, self.observed.recv()).await {
+                Err(_) => return Ok(None),
+                Ok(Some(Observed::Exited(exit))) => return Ok(Some(exit)),
+                Ok(Some(other)) => recorder.note(other).await?,
+                Ok(None) => {
+                    let text = "nothing watches the machine any more";
+                    return Err(FleetError::Hypervisor(text.into()));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! The memory of one instance: what it is, where it stands, and the journal to which every change of
+//! either goes before anybody hears of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::error::{FleetError, refused};
+use super::files::standby_folder;
+use super::host::Host;
+use super::live::{Health, Live, View};
+use super::mailbox::{Reply, Slot};
+use super::record::Record;
+use super::request::{Intent, Request};
+use super::timers;
+use super::watch::Watch;
+use crate::billing::account::Account;
+use crate::billing::{Dated, Entered, InstanceFact, Reading};
+use crate::hypervisor::{Hypervisor, MachineSpec, Observed, Stamp};
+use crate::journal::{CommitError, Durability, Entry, InstanceWrite};
+use crate::vm::{Asker, Command, Event, State};
+
+/// How long a fact waits for space on the disk before it is tried again.
+const SPACE_RETRY: Duration = Duration::from_millis(500);
+
+/// One instance as its task knows it. What differs from the published view is stored with the next
+/// commit and published after it.
+pub(super) struct Recorder {
+    pub(super) host: Arc<Host>,
+    pub(super) slot: Arc<Slot>,
+    pub(super) record: Arc<Record>,
+    pub(super) live: Live,
+    pub(super) account: Account,
+    pub(super) watch: Watch,
+    last_fact: u64,
+    /// Where the caller of the order under way waits; none once it is answered.
+    reply: Option<Reply>,
+}
+
+impl Recorder {
+    /// The recorder of an instance as it was published last.
+    pub(super) fn new(host: Arc<Host>, slot: Arc<Slot>) -> Self {
+        let view = slot.view();
+        Self {
+            host,
+            slot,
+            record: view.record.clone(),
+            live: view.live.clone(),
+            account: view.account.clone(),
+            watch: Watch::default(),
+            last_fact: view.last_fact,
+            reply: None,
+        }
+    }
+
+    /// Takes on the duty to answer a caller.
+    pub(super) fn set_reply(&mut self, reply: Reply) {
+        self.reply = Some(reply);
+    }
+
+    /// Answers the order under way, unless it was answered before.
+    pub(super) fn answer(&mut self, outcome: Result<(), FleetError>) {
+        if let Err(FleetError::Bug(detail)) = &outcome {
+            tracing::error!(instance = %self.record.id, detail, "defect");
+        }
+        let Some(reply) = self.reply.take() else { return };
+        // A caller that went away has nothing to hear; the act stands.
+        let _ = reply.send(outcome.map(|()| self.slot.view()));
+    }
+
+    /// Now, as a hypervisor would stamp it.
+    pub(super) fn now(&self) -> Stamp {
+        let Reading { boottime_ns, wall_ns, .. } = self.host.clock.reading();
+        Stamp { boottime_ns, wall_ns }
+    }
+
+    /// The reading of a stamp of this boot, never before the interval under way and never in the
+    /// future.
+    pub(super) fn reading(&self, stamp: Stamp) -> Reading {
+        self.bounded(self.host.clock.reading_of(stamp.boottime_ns, stamp.wall_ns))
+    }
+
+    /// `reading` with its meter inside `[since, now]`: the intervals of an instance touch and never
+    /// go back, whatever another clock says.
+    pub(super) fn bounded(&self, mut reading: Reading) -> Reading {
+        let tracker = &self.account.tracker;
+        let since = tracker.current.map_or(reading.meter, |_| tracker.since);
+        reading.meter = reading.meter.min(self.host.clock.now()).max(since);
+        reading
+    }
+
+    /// Takes the step that `event` is at `at`. Answers its fact, which is not recorded yet.
+    pub(super) fn step(&mut self, event: Event, at: Reading) -> Result<Dated<InstanceFact>, FleetError> {
+        let policy = self.record.spec.restart;
+        let stepped = self.live.enter(event, at.meter, &policy);
+        stepped.map_err(|impossible| FleetError::Bug(impossible.to_string()))?;
+        let body = self.entered(event);
+        Ok((at, body))
+    }
+
+    /// Records that `event` happened at `stamp`.
+    pub(super) async fn enter(&mut self, event: Event, stamp: Stamp) -> Result<(), FleetError> {
+        let at = self.reading(stamp);
+        self.enter_at(event, at).await
+    }
+
+    /// Records that `event` happened at `at`.
+    pub(super) async fn enter_at(&mut self, event: Event, at: Reading) -> Result<(), FleetError> {
+        let fact = self.step(event, at)?;
+        self.write(vec![fact]).await
+    }
+
+    /// The fact of being in the present state since `event`.
+    fn entered(&self, event: Event) -> InstanceFact {
+        let cause = match event {
+            Event::Exited(cause) => Some(cause),
+            Event::Created
+            | Event::Booted
+            | Event::Ready
+            | Event::Paused
+            | Event::Resumed
+            | Event::ShutdownRequested
+            | Event::Slept
+            | Event::Loaded
+            | Event::Reverted { .. }
+            | Event::Reshaped
+            | Event::Lost
+            | Event::Deleted => None,
+        };
+        let Live { shape, session, .. } = self.live;
+        match self.live.state.phase() {
+            Some(phase) => InstanceFact::Entered(Entered { phase, shape, session, cause }),
+            None => InstanceFact::Deleted,
+        }
+    }
+
+    /// Accepts a request: its intent is written before anything is done, so that it is finished or
+    /// undone after a crash, and it is durable as far as that matters.
+    ///
+    /// # Errors
+    /// Nothing was done then.
+    pub(super) async fn intend(&mut self, request: Request, by: Asker) -> Result<(), FleetError> {
+        let ran = self.live.runs();
+        let durability = request.durability(ran);
+        let intent = Intent { request, by, ran };
+        let fact = (self.reading(self.now()), intent.fact());
+        self.live.intent = Some(intent);
+        self.live.error = None;
+        let committed = self.commit_as(durability, vec![fact]).await;
+        if committed.is_err() {
+            self.live.complete();
+        }
+        committed.map_err(refused)
+    }
+
+    /// Gives up a request that failed. What has changed meanwhile has facts of its own.
+    pub(super) async fn give_up(&mut self, command: Command, error: &FleetError) -> Result<(), FleetError> {
+        self.live.complete();
+        self.live.error = Some(error.to_string());
+        let body = InstanceFact::Abandoned { command, reason: error.to_string() };
+        let fact = (self.reading(self.now()), body);
+        self.write(vec![fact]).await
+    }
+
+    /// Stores the present state without a fact.
+    pub(super) async fn store(&mut self) -> Result<(), FleetError> {
+        self.write(Vec::new()).await
+    }
+
+    /// Writes down what has happened. A full disk delays it and can't undo it: the caller hears so,
+    /// and it is tried until there is space.
+    pub(super) async fn write(&mut self, facts: Vec<Dated<InstanceFact>>) -> Result<(), FleetError> {
+        loop {
+            match self.commit(facts.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(CommitError::NoSpace(_)) => {
+                    self.answer(Err(FleetError::Unrecorded));
+                    sleep(SPACE_RETRY).await;
+                }
+                Err(error) => return Err(refused(error)),
+            }
+        }
+    }
+
+    /// Commits facts with the present state and record, durably, and publishes them.
+    pub(super) async fn commit(&mut self, facts: Vec<Dated<InstanceFact>>) -> Result<(), CommitError> {
+        self.commit_as(Durability::Synced, facts).await
+    }
+
+    async fn commit_as(&mut self, durability: Durability, facts: Vec<Dated<InstanceFact>>) -> Result<(), CommitError> {
+        let state = self.live.stored();
+        let changed = !Arc::ptr_eq(&self.record, &self.slot.view().record);
+        let write = InstanceWrite::Update {
+            row: self.slot.row,
+            name: None,
+            record: changed.then(|| self.record.stored()),
+            state,
+            account: self.account.clone(),
+        };
+        let empty = facts.is_empty();
+        let entry = Entry { durability, ..Entry::of_instance(write, facts) };
+        let receipt = self.host.journal.commit(entry).await?;
+        if let Some(account) = receipt.account {
+            self.account = account;
+        }
+        if !empty {
+            self.last_fact = receipt.last_seq;
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Shows readers the present state, and sets the timer of what is to come.
+    pub(super) fn publish(&self) {
+        let Self { record, live, watch, .. } = self;
+        self.slot.publish(View {
+            record: record.clone(),
+            live: live.clone(),
+            account: self.account.clone(),
+            last_fact: self.last_fact,
+            deleted: (live.state == State::Deleted).then_some(self.account.tracker.since),
+            health: self.health(),
+            idle_since: watch.idle_since(record, live),
+        });
+        self.set_timer();
+    }
+
+    /// Asks to be woken for what comes next.
+    pub(super) fn set_timer(&self) {
+        if self.live.state != State::Deleted {
+            let next = timers::next_due(&self.record, &self.live, &self.watch);
+            self.host.timers.set(self.slot.row, next);
+        }
+    }
+
+    /// The health of the workload that runs; none if it is not probed.
+    pub(super) fn health(&self) -> Option<Health> {
+        self.watch.health(&self.record, &self.live)
+    }
+
+    /// Takes up what the guest said about itself.
+    pub(super) async fn note(&mut self, seen: Observed) -> Result<(), FleetError> {
+        match seen {
+            Observed::ProgramStarted(stamp) => {
+                self.live.program_started = true;
+                self.ready(stamp).await
+            }
+            Observed::AgentReady(stamp) => {
+                self.live.agent_ready = true;
+                self.ready(stamp).await
+            }
+            Observed::ProgramExited { code, message, .. } => {
+                self.live.exit_code = Some(code);
+                self.live.exit_message = Some(message);
+                self.store().await
+            }
+            Observed::Exited(_) => Err(FleetError::Bug("an exit is no note".into())),
+        }
+    }
+
+    /// Enters `running` when the later of the markers has arrived.
+    async fn ready(&mut self, stamp: Stamp) -> Result<(), FleetError> {
+        match (self.is_ready(), self.live.state) {
+            (true, State::Initializing) => self.enter(Event::Ready, stamp).await,
+            // A guest that is held has a phase of its own: nothing begins now, and the resume goes
+            // on as `running`.
+            (true, State::Paused { ready: false }) => {
+                let at = self.reading(stamp);
+                self.step(Event::Ready, at)?;
+                self.store().await
+            }
+            (_, _) => self.store().await,
+        }
+    }
+
+    /// The guest has said all that is waited for.
+    pub(super) fn is_ready(&self) -> bool {
+        let Live { program_started, agent_ready, .. } = self.live;
+        program_started && (agent_ready || self.record.spec.skip_guest_agent)
+    }
+
+    /// Changes the record; the next commit stores it.
+    pub(super) fn change_record(&mut self, change: impl FnOnce(&mut Record)) {
+        change(Arc::make_mut(&mut self.record));
+    }
+
+    /// Bytes on disk of all snapshots that are kept.
+    pub(super) fn kept_bytes(&self) -> u64 {
+        self.record.snapshots.iter().map(|snapshot| snapshot.bytes).sum()
+    }
+
+    /// Bytes on disk of the memory of a standby.
+    pub(super) fn standby_bytes(&self) -> u64 {
+        self.live.shape.snapshot_bytes.saturating_sub(self.kept_bytes())
+    }
+
+    /// Changes the record, which then holds more or less on disk beside the memory of a standby.
+    /// Answers the fact of that.
+    pub(super) fn reshape(&mut self, change: impl FnOnce(&mut Record)) -> Result<Dated<InstanceFact>, FleetError> {
+        let standby_bytes = self.standby_bytes();
+        self.change_record(change);
+        self.live.shape.snapshot_bytes = self.kept_bytes() + standby_bytes;
+        let at = self.reading(self.now());
+        self.step(Event::Reshaped, at)
+    }
+
+    /// The hypervisor of this instance.
+    pub(super) fn hypervisor(&self) -> Result<Arc<dyn Hypervisor>, FleetError> {
+        self.host.hypervisor(&self.record.spec.hypervisor)
+    }
+
+    /// The machine that the hypervisor is to run.
+    pub(super) fn machine_spec(&self) -> Result<MachineSpec, FleetError> {
+        self.host.machine_spec(&self.record, self.live.incarnation)
+    }
+
+    /// The instance's folder.
+    pub(super) fn folder(&self) -> PathBuf {
+        self.host.folder(&self.record.id)
+    }
+
+    /// Where the memory of a standby lies.
+    pub(super) fn standby_folder(&self) -> PathBuf {
+        standby_folder(&self.folder())
+    }
+}

@@ -1,0 +1,319 @@
+//! The settings of an instance that move no phase, as the journal stores them, and their limits.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use futures::future::BoxFuture;
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use super::error::{FleetError, failed};
+use crate::hypervisor::{Capability, Description};
+use crate::id::SnapshotName;
+use crate::image::Image;
+use crate::limits::{health, idle, instance, restart, snapshot};
+use crate::units::{Instant, Nanos};
+use crate::vm::{RestartMode, RestartPolicy};
+
+/// The end of an instance's time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expiry {
+    /// When: meter nanoseconds.
+    pub at_ns: i64,
+    /// The act that follows.
+    pub action: ExpiryAction,
+}
+
+/// The act that ends an instance's time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExpiryAction {
+    /// It is deleted.
+    #[default]
+    Delete,
+    /// It is stopped.
+    Stop,
+}
+
+/// The schedule of an instance's automatic snapshots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// Time between two of them, in milliseconds.
+    pub interval_ms: u64,
+    /// Upper bound of the random delay of each, in milliseconds, so that not all instances of a host
+    /// take theirs at once.
+    pub jitter_ms: u64,
+    /// The number of newest ones that stay, 1 to [`snapshot::KEPT_MAX`].
+    pub keep: u32,
+    /// The beginning of their names.
+    pub prefix: String,
+    /// Their memory is compressed afterwards.
+    #[serde(default)]
+    pub compress: bool,
+}
+
+impl Schedule {
+    /// When the next snapshot is due after one at `now`, in meter nanoseconds; none past the end of
+    /// the meter.
+    pub(super) fn next_due(&self, now: Instant) -> Option<i64> {
+        let jitter_ms = rand::rng().random_range(0..=self.jitter_ms);
+        let wait_ms = self.interval_ms.saturating_add(jitter_ms);
+        now.after(Nanos(wait_ms.saturating_mul(1_000_000))).map(|at| at.0)
+    }
+}
+
+/// A restart policy as JSON.
+#[derive(Serialize)]
+pub(super) struct StoredRestartPolicy(#[serde(with = "RestartPolicyFields")] pub(super) RestartPolicy);
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "RestartPolicy", deny_unknown_fields)]
+pub(super) struct RestartPolicyFields {
+    #[serde(with = "RestartModeText")]
+    mode: RestartMode,
+    backoff_ms: u64,
+    attempts_max: Option<u32>,
+    stable_after_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "RestartMode", rename_all = "snake_case")]
+enum RestartModeText {
+    Never,
+    Always,
+    OnFailure,
+}
+
+/// The check of an instance's workload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthCheck {
+    /// The question.
+    pub probe: Probe,
+    /// Time from an answer to the next probe, in milliseconds.
+    pub interval_ms: u64,
+    /// How long an answer may take, in milliseconds.
+    pub timeout_ms: u64,
+    /// Failures in a row that make it unhealthy, 1 or more.
+    pub failures_max: u32,
+    /// Time after the launch in which failures do not count, in milliseconds.
+    pub start_period_ms: u64,
+}
+
+/// A question to a workload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Probe {
+    /// The guest, on its console.
+    Console {
+        /// Text that is typed; may be empty.
+        send: String,
+        /// Text that the guest has to write after that.
+        expect: String,
+    },
+    /// A TCP connection, which has to be accepted.
+    Tcp {
+        /// Where the workload is reached from this host.
+        address: SocketAddr,
+    },
+    /// An HTTP server, with GET; healthy is a status of 200 to 399.
+    Http {
+        /// Where the workload is reached from this host.
+        address: SocketAddr,
+        /// Path and query.
+        path: String,
+    },
+}
+
+/// The seam to workloads. The composition root chooses.
+pub trait Prober: Send + Sync {
+    /// Says that this can be asked from here.
+    ///
+    /// # Errors
+    /// Why not, and what would be right.
+    fn admits(&self, probe: &Probe) -> Result<(), String>;
+
+    /// Asks; `folder` is the instance's. Has no deadline of its own: the caller drops the future.
+    ///
+    /// # Errors
+    /// What was wrong with the answer.
+    fn ask<'a>(&'a self, folder: &'a Path, probe: &'a Probe) -> BoxFuture<'a, Result<(), String>>;
+}
+
+/// The condition under which an instance goes to standby by itself: nobody has reported activity for
+/// a time, and its virtual machine monitor has used little of a processor in that time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AutoStandby {
+    /// That time, in milliseconds.
+    pub idle_after_ms: u64,
+    /// The use of one processor that is little, in thousandths, on average over that time.
+    pub cpu_permille_max: u32,
+}
+
+/// A change of settings; what is `None` stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Amendment {
+    /// All labels from now on.
+    pub tags: Option<BTreeMap<String, String>>,
+    /// How it is started again after an end that nobody asked for.
+    pub restart: Option<RestartPolicy>,
+    /// The end of its time; `Some(None)` for never.
+    pub expiry: Option<Option<Expiry>>,
+    /// The schedule of its snapshots; `Some(None)` for none.
+    pub schedule: Option<Option<Schedule>>,
+    /// The check of its workload; `Some(None)` for none.
+    pub health: Option<Option<HealthCheck>>,
+    /// When it goes to standby by itself; `Some(None)` for never.
+    pub auto_standby: Option<Option<AutoStandby>>,
+}
+
+/// Checks all limits of an amendment that do not depend on the instance.
+pub(super) fn check_amendment(amendment: &Amendment, now: Instant) -> Result<(), FleetError> {
+    let Amendment { tags, restart, expiry, schedule, health: _, auto_standby: _ } = amendment;
+    tags.as_ref().map_or(Ok(()), check_tags)?;
+    restart.as_ref().map_or(Ok(()), check_restart)?;
+    expiry.flatten().map_or(Ok(()), |expiry| check_expiry(expiry, now))?;
+    schedule.as_ref().and_then(Option::as_ref).map_or(Ok(()), check_schedule)
+}
+
+/// Checks the limits of labels.
+pub(super) fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), FleetError> {
+    let invalid = |problem| Err(FleetError::Invalid { field: "tags", problem });
+    if tags.len() > instance::TAGS_MAX {
+        return invalid(format!("at most {} labels are possible, not {}", instance::TAGS_MAX, tags.len()));
+    }
+    let wrong =
+        tags.iter().find(|(name, value)| name.is_empty() || name.len().max(value.len()) > instance::TAG_BYTES_MAX);
+    match wrong {
+        Some((name, _)) => invalid(format!(
+            "a name must have 1 to {0} bytes and a value at most {0}; that of '{1}' is longer or empty",
+            instance::TAG_BYTES_MAX,
+            name.chars().take(80).collect::<String>()
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Checks the limits of a restart policy.
+pub(super) fn check_restart(policy: &RestartPolicy) -> Result<(), FleetError> {
+    let rows = [
+        ("restart_policy.backoff", policy.backoff_ms, 1, restart::FIRST_BACKOFF_MS_MAX),
+        ("restart_policy.stable_after", policy.stable_after_ms, 1, restart::STABLE_AFTER_MS_MAX),
+    ];
+    rows.into_iter().try_for_each(within)
+}
+
+/// Checks that an expiry is still to come.
+pub(super) fn check_expiry(expiry: Expiry, now: Instant) -> Result<(), FleetError> {
+    if expiry.at_ns > now.0 {
+        return Ok(());
+    }
+    let problem = "is past; give an instant to come, or a ttl".into();
+    Err(FleetError::Invalid { field: "expires_at", problem })
+}
+
+fn check_schedule(schedule: &Schedule) -> Result<(), FleetError> {
+    let Schedule { interval_ms, jitter_ms, keep, prefix, compress: _ } = schedule;
+    let rows = [
+        ("interval", *interval_ms, snapshot::INTERVAL_MS_MIN, snapshot::INTERVAL_MS_MAX),
+        ("jitter", *jitter_ms, 0, *interval_ms),
+    ];
+    rows.into_iter().try_for_each(within)?;
+    check_keep("retention.max_count", *keep)?;
+    if prefix.len() > snapshot::PREFIX_CHARS_MAX {
+        let max = snapshot::PREFIX_CHARS_MAX;
+        let problem = format!("must have at most {max} characters, not {}", prefix.len());
+        return Err(FleetError::Invalid { field: "name_prefix", problem });
+    }
+    prefix.parse::<SnapshotName>().map(drop).map_err(FleetError::from)
+}
+
+/// Checks how many snapshots of one kind are to stay.
+pub(super) fn check_keep(field: &'static str, keep: u32) -> Result<(), FleetError> {
+    let kept_max = u64::try_from(snapshot::KEPT_MAX).unwrap_or(u64::MAX);
+    if (1..=kept_max).contains(&u64::from(keep)) {
+        return Ok(());
+    }
+    Err(FleetError::Invalid { field, problem: format!("must be 1 to {kept_max}, is {keep}") })
+}
+
+/// Checks that a health check is inside its limits and can be made from here.
+pub(super) fn check_health(check: &HealthCheck, prober: &dyn Prober) -> Result<(), FleetError> {
+    let HealthCheck { probe, interval_ms, timeout_ms, failures_max, start_period_ms } = check;
+    let rows = [
+        ("health_check.interval", *interval_ms, health::INTERVAL_MS_MIN, health::INTERVAL_MS_MAX),
+        ("health_check.timeout", *timeout_ms, health::INTERVAL_MS_MIN, health::TIMEOUT_MS_MAX),
+        ("health_check.start_period", *start_period_ms, 0, health::INTERVAL_MS_MAX),
+    ];
+    rows.into_iter().try_for_each(within)?;
+    let invalid = |field, problem: &str| Err(FleetError::Invalid { field, problem: problem.into() });
+    if *failures_max == 0 {
+        return invalid("health_check.failure_threshold", "must be 1 or more");
+    }
+    match probe {
+        Probe::Console { expect, .. } if expect.is_empty() => {
+            return invalid("health_check.console.expect", "say what the guest has to write");
+        }
+        Probe::Console { send, expect } if send.len().max(expect.len()) > health::TEXT_BYTES_MAX => {
+            return invalid("health_check.console", "send and expect may have 1024 bytes each");
+        }
+        Probe::Http { path, .. } if !path.starts_with('/') || path.len() > health::TEXT_BYTES_MAX => {
+            let problem = "must begin with '/' and have at most 1024 bytes";
+            return invalid("health_check.http.path", problem);
+        }
+        Probe::Console { .. } | Probe::Tcp { .. } | Probe::Http { .. } => {}
+    }
+    prober.admits(probe).map_err(|why| FleetError::Unsupported(format!("health_check: {why}")))
+}
+
+/// Checks that auto-standby is inside its limits and that the hypervisor can do it.
+pub(super) fn check_auto_standby(auto: &AutoStandby, hypervisor: &Description) -> Result<(), FleetError> {
+    hypervisor.require(Capability::Snapshots).map_err(failed)?;
+    within(("auto_standby.idle_after", auto.idle_after_ms, idle::AFTER_MS_MIN, idle::AFTER_MS_MAX))?;
+    if auto.cpu_permille_max <= idle::CPU_PERMILLE_MAX {
+        return Ok(());
+    }
+    let problem = format!("must be 0 to {}, is {}", idle::CPU_PERMILLE_MAX, auto.cpu_permille_max);
+    Err(FleetError::Invalid { field: "auto_standby.cpu_permille", problem })
+}
+
+/// Checks that a guest of this image can have so much memory.
+pub(super) fn check_memory(field: &'static str, bytes: u64, image: &Image) -> Result<(), FleetError> {
+    let least = image.manifest.memory_bytes_min.max(instance::MEMORY_BYTES_MIN);
+    let most = instance::MEMORY_BYTES_MAX;
+    if (least..=most).contains(&bytes) && bytes.is_multiple_of(1 << 20) {
+        return Ok(());
+    }
+    let problem = format!("must be {least} to {most} bytes in whole MiB for this image, is {bytes}");
+    Err(FleetError::Invalid { field, problem })
+}
+
+fn within((field, value, least, most): (&'static str, u64, u64, u64)) -> Result<(), FleetError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    let problem = format!("must be {least} to {most} ms, is {value} ms");
+    Err(FleetError::Invalid { field, problem })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_schedule_is_late_by_its_jitter_at_most_and_never_early() {
+        let schedule =
+            Schedule { interval_ms: 60_000, jitter_ms: 5_000, keep: 1, prefix: "daily".into(), compress: false };
+        for _ in 0..1_000 {
+            let due = schedule.next_due(Instant(7)).unwrap();
+            assert!((60_000_000_007..=65_000_000_007).contains(&due), "{due}");
+        }
+        let never = Schedule { interval_ms: u64::MAX, ..schedule };
+        assert_eq!(never.next_due(Instant(i64::MAX)), None);
+    }
+}

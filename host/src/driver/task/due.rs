@@ -1,0 +1,53 @@
+//! The acts that are due: an instance is started again after an end, ends when its time is over, has
+//! its snapshots taken, is probed, and goes to standby when it is idle.
+
+use super::Task;
+use crate::driver::error::FleetError;
+use crate::driver::request::Request;
+use crate::driver::settings::ExpiryAction;
+use crate::driver::timers::{Due, upcoming};
+use crate::units::Nanos;
+use crate::vm::Asker;
+
+/// How long something that failed is left alone before it is tried again.
+const RETRY: Nanos = Nanos(5_000_000_000);
+
+impl Task {
+    /// Does what is due, one thing at a time: the timer comes again for the next.
+    pub(super) async fn run_due(&mut self) {
+        let now = self.host.clock.now();
+        let recorder = &self.recorder;
+        let due = upcoming(&recorder.record, &recorder.live, &recorder.watch).into_iter();
+        let due = due.filter(|&(at, _)| at <= now).min_by_key(|&(at, _)| at);
+        if let Some((_, due)) = due
+            && let Err(error) = self.run_one(due).await
+        {
+            let instance = &self.recorder.record.id;
+            tracing::warn!(%instance, ?due, %error, "an act that was due has failed");
+            self.recorder.watch.not_before = self.host.clock.now().after(RETRY);
+        }
+        self.recorder.set_timer();
+    }
+
+    async fn run_one(&mut self, due: Due) -> Result<(), FleetError> {
+        match due {
+            Due::Expiry(ExpiryAction::Delete) => self.carry_out(Request::Delete, Asker::Expiry).await,
+            Due::Expiry(ExpiryAction::Stop) => self.stop_for_good().await,
+            Due::Restart => self.carry_out(Request::Start, Asker::RestartPolicy).await,
+            Due::Snapshot => self.take_scheduled_snapshot().await,
+            Due::Probe => {
+                self.probe();
+                Ok(())
+            }
+            Due::Idle => self.standby_if_idle().await,
+        }
+    }
+
+    /// Its time is over: it stops, nothing starts it again by itself, and what a client does from here
+    /// on is the client's own affair.
+    async fn stop_for_good(&mut self) -> Result<(), FleetError> {
+        self.carry_out(Request::Stop { grace_ms: None }, Asker::Expiry).await?;
+        self.recorder.change_record(|record| record.spec.expiry = None);
+        self.recorder.store().await
+    }
+}

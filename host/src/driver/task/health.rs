@@ -1,0 +1,75 @@
+//! The health of an instance's workload, and what follows if it fails its check.
+
+use std::time::Duration;
+
+use super::Task;
+use crate::driver::error::FleetError;
+use crate::driver::live::{Health, HealthStatus};
+use crate::driver::mailbox::Order;
+use crate::driver::request::Request;
+use crate::driver::watch::{Probes, after};
+use crate::units::{Instant, Nanos};
+use crate::vm::{AfterExit, Asker, ExitCause};
+
+impl Task {
+    /// Probes the workload in the background; the answer comes as an order.
+    pub(super) fn probe(&mut self) {
+        let Some(check) = self.recorder.record.spec.health.clone() else { return };
+        let now = self.host.clock.now();
+        let incarnation = self.live().incarnation;
+        let known = self.recorder.watch.probes.take();
+        let probes = known.filter(|probes| probes.incarnation == incarnation);
+        let first = Probes { incarnation, since: now, due: now, health: Health::UNKNOWN };
+        // If the answer finds the mailbox full, it is asked again then.
+        let due = after(now, check.timeout_ms.saturating_add(check.interval_ms));
+        self.recorder.watch.probes = Some(Probes { due, ..probes.unwrap_or(first) });
+        let host = self.host.clone();
+        let slot = self.slot.clone();
+        tokio::spawn(async move {
+            let folder = host.folder(&slot.id);
+            let limit = Duration::from_millis(check.timeout_ms);
+            let asked = host.prober.ask(&folder, &check.probe);
+            let answer = match tokio::time::timeout(limit, asked).await {
+                Ok(answer) => answer,
+                Err(_) => Err(format!("no answer in {} ms", check.timeout_ms)),
+            };
+            if let Err(error) = host.order(&slot, Order::Probed { incarnation, answer }) {
+                tracing::warn!(instance = %slot.id, %error, "an answer about its health was lost");
+            }
+        });
+    }
+
+    /// Takes up an answer. What is unhealthy is stopped, if its restart policy starts it again after
+    /// that.
+    pub(super) async fn probed(&mut self, incarnation: u32, answer: Result<(), String>) -> Result<(), FleetError> {
+        let check = self.recorder.record.spec.health.clone().filter(|_| self.live().runs());
+        let Some(check) = check else { return Ok(()) };
+        let now = self.host.clock.now();
+        let current = self.live().incarnation;
+        let probes = self.recorder.watch.probes.as_mut();
+        let probes = probes.filter(|probes| probes.incarnation == current);
+        let Some(probes) = probes.filter(|probes| probes.incarnation == incarnation) else {
+            return Ok(());
+        };
+        let starting = now < after(probes.since, check.start_period_ms);
+        probes.due = after(now, check.interval_ms);
+        probes.health.take(answer, starting, check.failures_max, now);
+        let health = probes.health.clone();
+        self.recorder.publish();
+        if health.status != HealthStatus::Unhealthy || !self.is_restarted_after_failure(now) {
+            return Ok(());
+        }
+        let instance = &self.recorder.record.id;
+        tracing::warn!(%instance, problem = health.problem, "unhealthy; it is started again");
+        self.carry_out(Request::Stop { grace_ms: None }, Asker::HealthCheck).await
+    }
+
+    fn is_restarted_after_failure(&self, now: Instant) -> bool {
+        let live = self.live();
+        let ran = live.started.and_then(|started| now.since(started));
+        let ran_ms = ran.map_or(0, Nanos::as_millis_truncated);
+        let policy = self.recorder.record.spec.restart;
+        let next = policy.after(ExitCause::Unhealthy, None, ran_ms, live.restarts.attempts);
+        matches!(next, AfterExit::Restart { .. })
+    }
+}

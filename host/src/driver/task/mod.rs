@@ -1,0 +1,177 @@
+//! The task that owns one instance: it takes orders and observations one at a time and writes down
+//! what they lead to.
+
+mod amend;
+mod due;
+mod fork;
+mod health;
+mod idle;
+mod lifecycle;
+mod recover;
+mod snapshot;
+mod standby;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use super::error::FleetError;
+use super::files::blocking;
+use super::host::Host;
+use super::live::Live;
+use super::machine::Machine;
+use super::mailbox::{Order, PendingFork, Slot};
+use super::recorder::Recorder;
+use crate::billing::account::Account;
+use crate::hypervisor::Observed;
+use crate::vm::{Asker, State};
+
+/// How long a machine that could not be recovered is left alone before it is looked for again.
+const RECOVERY_RETRY: Duration = Duration::from_secs(5);
+
+/// One instance, owned.
+pub(super) struct Task {
+    host: Arc<Host>,
+    slot: Arc<Slot>,
+    recorder: Recorder,
+    machine: Option<Machine>,
+    /// Forks under way.
+    forks: Vec<PendingFork>,
+    orders: mpsc::Receiver<Order>,
+}
+
+/// The first thing to happen.
+enum Next {
+    Order(Option<Order>),
+    Seen(Option<Observed>),
+    Retry,
+}
+
+impl Task {
+    /// Starts the task of an instance. It ends by itself when nothing is left to own.
+    pub(super) fn start(host: Arc<Host>, slot: Arc<Slot>, orders: mpsc::Receiver<Order>) {
+        let recorder = Recorder::new(host.clone(), slot.clone());
+        let task = Self { host, slot, recorder, machine: None, forks: Vec::new(), orders };
+        tokio::spawn(task.run());
+    }
+
+    /// Takes orders until nothing is left to own.
+    async fn run(mut self) {
+        while let Some(next) = self.next().await {
+            match next {
+                Next::Order(Some(order)) => self.serve(order).await,
+                Next::Order(None) => return,
+                Next::Seen(seen) => self.seen(seen).await,
+                Next::Retry => self.recover_or_retry().await,
+            }
+        }
+    }
+
+    /// Waits for an order or an observation; none when the task may end.
+    async fn next(&mut self) -> Option<Next> {
+        let retry = self.needs_recovery();
+        Some(match &mut self.machine {
+            // What has happened comes before what is asked for: an order finds the state that is.
+            Some(machine) => tokio::select! {
+                biased;
+                seen = machine.next() => Next::Seen(seen),
+                order = self.orders.recv() => Next::Order(order),
+            },
+            None if retry => tokio::select! {
+                order = self.orders.recv() => Next::Order(order),
+                () = sleep(RECOVERY_RETRY) => Next::Retry,
+            },
+            None => Next::Order(Some(self.slot.retire(&mut self.orders)?)),
+        })
+    }
+
+    fn live(&self) -> &Live {
+        &self.recorder.live
+    }
+
+    fn state(&self) -> State {
+        self.recorder.live.state
+    }
+
+    /// The machine of an instance that has one.
+    fn machine(&self) -> Result<&Machine, FleetError> {
+        self.machine.as_ref().ok_or_else(|| FleetError::Hypervisor("nothing runs".into()))
+    }
+
+    /// There should be a machine, or a request be finished, and the machine could not be found.
+    fn needs_recovery(&self) -> bool {
+        let Live { state, intent, .. } = self.live();
+        self.machine.is_none() && (state.has_vmm() || intent.is_some())
+    }
+
+    async fn serve(&mut self, order: Order) {
+        match order {
+            Order::Boot { reply } => {
+                self.recorder.set_reply(reply);
+                let outcome = self.boot().await;
+                let outcome = self.settle(outcome).await;
+                self.recorder.answer(outcome);
+            }
+            Order::Recover => self.recover_or_retry().await,
+            Order::Carry { request, reply } => {
+                self.recorder.set_reply(reply);
+                self.recorder.watch.idle = None;
+                let outcome = self.carry_out(request, Asker::Client).await;
+                self.recorder.answer(outcome);
+            }
+            Order::Activity { wake, reply } => {
+                self.recorder.set_reply(reply);
+                let outcome = self.take_activity(wake).await;
+                self.recorder.answer(outcome);
+            }
+            Order::Amend { amendment, reply } => {
+                self.recorder.set_reply(reply);
+                let outcome = self.amend(*amendment).await;
+                self.recorder.answer(outcome);
+            }
+            Order::Fork => self.make_forks().await,
+            Order::Due => self.run_due().await,
+            Order::Probed { incarnation, answer } => {
+                let outcome = self.probed(incarnation, answer).await;
+                self.warn(outcome, "an unhealthy workload could not be stopped");
+            }
+            Order::Compressed(compressed) => {
+                let outcome = self.compressed(compressed).await;
+                self.warn(outcome, "the compression of a snapshot is not on record");
+            }
+            Order::Reaccount => {
+                let outcome = self.reaccount().await;
+                self.warn(outcome, "the account could not be made good");
+            }
+        }
+    }
+
+    fn warn(&self, outcome: Result<(), FleetError>, what: &'static str) {
+        if let Err(error) = outcome {
+            tracing::warn!(instance = %self.recorder.record.id, %error, what);
+        }
+    }
+
+    async fn seen(&mut self, seen: Option<Observed>) {
+        let outcome = match seen {
+            Some(Observed::Exited(exit)) => self.exited(&exit).await,
+            Some(other) => self.recorder.note(other).await,
+            None => self.vanished().await,
+        };
+        self.warn(outcome, "an observation could not be recorded");
+    }
+
+    /// Makes a degraded account good, if its policy answers by now or is not in force any more.
+    async fn reaccount(&mut self) -> Result<(), FleetError> {
+        let account = self.recorder.account.clone();
+        let Some(degraded) = &account.degraded else { return Ok(()) };
+        let from = degraded.from_fact;
+        let host = self.host.clone();
+        let record = self.recorder.record.clone();
+        let reaccounted: Account = blocking(move || host.reaccounted(&record, &account, from)).await?;
+        self.recorder.account = reaccounted;
+        self.recorder.store().await
+    }
+}

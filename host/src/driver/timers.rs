@@ -1,0 +1,159 @@
+//! When instances have something of their own to do: a restart, the end of their time, a snapshot that is due.
+//!
+//! An instance at rest costs no task, and may still have plans. Its next instant lies here, and one
+//! task for all of them wakes it; the clock that it waits for is the meter, which a simulation can let
+//! run ahead. Plans are stored with the facts they follow from, so a restart of the daemon forgets
+//! none.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::live::Live;
+use super::record::Record;
+use super::settings::ExpiryAction;
+use super::watch::Watch;
+use crate::clock::Clock;
+use crate::journal::Row;
+use crate::units::Instant;
+
+/// Something that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// The end of its time.
+    Expiry(ExpiryAction),
+    /// The next attempt to start it again.
+    Restart,
+    /// The next snapshot of its schedule.
+    Snapshot,
+    /// The next probe of its workload.
+    Probe,
+    /// The next look whether it was idle.
+    Idle,
+}
+
+/// Everything that is to come of an instance, each with its instant.
+pub(super) fn upcoming(record: &Record, live: &Live, watch: &Watch) -> Vec<(Instant, Due)> {
+    let expiry = record.spec.expiry.map(|at| (Instant(at.at_ns), Due::Expiry(at.action)));
+    let restart = live.restarts.due_ns.map(|at| (Instant(at), Due::Restart));
+    let snapshot = live.snapshot_due_ns.map(|at| (Instant(at), Due::Snapshot));
+    let probe = watch.probe_due(record, live).map(|at| (at, Due::Probe));
+    let idle = watch.idle_due(record, live).map(|at| (at, Due::Idle));
+    [expiry, restart, snapshot, probe, idle].into_iter().flatten().collect()
+}
+
+/// When an instance has to be woken for the first of what is to come; none if there is nothing.
+pub(super) fn next_due(record: &Record, live: &Live, watch: &Watch) -> Option<Instant> {
+    let next = upcoming(record, live, watch).into_iter().map(|(at, _)| at).min();
+    next.map(|next| watch.not_before.map_or(next, |earliest| next.max(earliest)))
+}
+
+/// The instants at which instances want to be woken, at most one each. Clones are one.
+#[derive(Clone, Default)]
+pub(super) struct Timers(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    plan: Mutex<Plan>,
+    sooner: Notify,
+}
+
+#[derive(Default)]
+struct Plan {
+    by_row: HashMap<Row, Instant>,
+    by_time: BTreeSet<(Instant, Row)>,
+}
+
+impl Plan {
+    fn set(&mut self, row: Row, at: Option<Instant>) {
+        if let Some(before) = self.by_row.remove(&row) {
+            self.by_time.remove(&(before, row));
+        }
+        if let Some(at) = at {
+            self.by_row.insert(row, at);
+            self.by_time.insert((at, row));
+        }
+    }
+}
+
+impl Timers {
+    /// From now on, the instance wants to be woken at `at`, or not at all.
+    pub(super) fn set(&self, row: Row, at: Option<Instant>) {
+        let mut plan = self.plan();
+        if plan.by_row.get(&row).copied() == at {
+            return;
+        }
+        let first = plan.by_time.first().copied();
+        plan.set(row, at);
+        if plan.by_time.first().copied() != first {
+            self.0.sooner.notify_one();
+        }
+    }
+
+    /// Waits for the first timer and takes it. Cancel-safe.
+    pub(super) async fn next(&self, clock: &Clock) -> Row {
+        loop {
+            let first = self.plan().by_time.first().copied();
+            let Some((at, row)) = first else {
+                self.0.sooner.notified().await;
+                continue;
+            };
+            tokio::select! {
+                () = clock.reaches(at) => {
+                    let mut plan = self.plan();
+                    if plan.by_time.contains(&(at, row)) {
+                        plan.set(row, None);
+                        return row;
+                    }
+                }
+                () = self.0.sooner.notified() => {}
+            }
+        }
+    }
+
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.0.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::boot_id;
+    use crate::units::Nanos;
+
+    fn clock() -> Clock {
+        Clock::first_in_boot(boot_id().expect("proc"), None)
+    }
+
+    fn in_s(clock: &Clock, seconds: u64) -> Option<Instant> {
+        clock.now().after(Nanos(seconds * 1_000_000_000))
+    }
+
+    #[tokio::test]
+    async fn timers_come_in_the_order_of_their_instants_and_each_once() {
+        let (timers, clock) = (Timers::default(), clock());
+        for (row, seconds) in [(1, 300), (2, 100), (3, 200)] {
+            timers.set(Row(row), in_s(&clock, seconds));
+        }
+        clock.skip(Nanos(400_000_000_000));
+        let rows = [timers.next(&clock).await, timers.next(&clock).await, timers.next(&clock).await];
+        assert_eq!(rows, [Row(2), Row(3), Row(1)]);
+        assert!(timers.plan().by_row.is_empty() && timers.plan().by_time.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_timer_can_be_moved_and_taken_back_while_it_is_waited_for() {
+        let (timers, clock) = (Timers::default(), clock());
+        timers.set(Row(1), in_s(&clock, 100));
+        timers.set(Row(2), in_s(&clock, 200));
+        let change = async {
+            timers.set(Row(1), None);
+            timers.set(Row(2), in_s(&clock, 50));
+            clock.skip(Nanos(60_000_000_000));
+        };
+        let (row, ()) = tokio::join!(timers.next(&clock), change);
+        assert_eq!(row, Row(2));
+    }
+}
