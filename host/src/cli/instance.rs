@@ -7,14 +7,15 @@ use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use futures::{StreamExt, pin_mut};
 
+use super::args::{done, duration, tag};
 use super::client::Client;
 use super::output::{self, Output};
 use super::progress::during;
-use super::{Global, client, settings, snapshot};
+use super::{Global, automation, client, snapshot};
 use crate::api::model::{
     CreateInstance, DiskRequest, Instance, InstanceState, Intervals, NoOptions, StopOptions, Waited,
 };
-use crate::api::{UnknownDuration, parse_duration, parse_size};
+use crate::api::parse_size;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -73,18 +74,18 @@ pub(super) enum Command {
     #[command(
         after_help = "Examples:\n  tallyman instance update web --restart on-failure --restart-attempts 5\n  tallyman instance update web --ttl 2h --at-expiry stop\n  tallyman instance update web --tag team=blue\n  tallyman instance update web --health-send p --health-expect PONG --health-interval 5s\n  tallyman instance update web --auto-standby 10m"
     )]
-    Update(settings::Update),
+    Update(automation::Update),
     /// Give an instance more or less memory
     #[command(
         after_help = "Examples:\n  tallyman instance resize web 1GB\n\nA stopped instance boots with it; one that runs gets it at once, where its hypervisor can do that."
     )]
-    Resize(settings::Resize),
+    Resize(automation::Resize),
     /// Show what an instance uses of the host
     #[command(after_help = "Examples:\n  tallyman instance stats web")]
     Stats(One),
     /// Say that something came in for an instance, as a network in front of it does
     #[command(after_help = "Examples:\n  tallyman instance activity web\n  tallyman instance activity web --wake")]
-    Activity(settings::Activity),
+    Activity(automation::Activity),
     /// Wait until an instance is in a state
     #[command(
         after_help = "Examples:\n  tallyman instance wait web\n  tallyman instance wait web --state Stopped --timeout 5m"
@@ -161,7 +162,7 @@ pub(super) struct Create {
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     memory_max: Option<u64>,
     #[command(flatten)]
-    by_itself: settings::ByItself,
+    automation: automation::Automation,
     #[command(flatten)]
     ready: Ready,
 }
@@ -220,15 +221,6 @@ enum Source {
     Vmm,
 }
 
-pub(super) fn duration(text: &str) -> Result<Duration, UnknownDuration> {
-    parse_duration(text)
-}
-
-pub(super) fn tag(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("write it like team=blue")?;
-    Ok((name.to_owned(), value.to_owned()))
-}
-
 fn disk(text: &str) -> anyhow::Result<DiskRequest> {
     let (path, read_only) = text.strip_suffix(":ro").map_or((text, false), |path| (path, true));
     let path = std::path::absolute(path)?;
@@ -268,7 +260,7 @@ impl Command {
             Command::Update(update) => update.run(&client, output).await,
             Command::Resize(resize) => resize.run(&client, output).await,
             Command::Activity(activity) => activity.run(&client, output).await,
-            Command::Stats(One { id }) => settings::stats(&client, output, &id).await,
+            Command::Stats(One { id }) => automation::stats(&client, output, &id).await,
             Command::Wait(wait) => wait.run(&client, output).await,
             Command::Logs(logs) => logs.run(&client, output).await,
             Command::Intervals(One { id }) => show_intervals(&client, output, &id).await,
@@ -325,10 +317,6 @@ async fn show_intervals(client: &Client, output: Output, id: &str) -> anyhow::Re
     check(&found)
 }
 
-pub(super) fn done(output: Output, instance: &Instance) -> anyhow::Result<()> {
-    output.show(instance, |instance| format!("{} is {}", instance.name, instance.state))
-}
-
 impl Ready {
     async fn then_show(self, client: &Client, output: Output, instance: Instance) -> anyhow::Result<()> {
         if !self.wait {
@@ -356,12 +344,12 @@ impl Create {
             stop_grace_ms: self.stop_grace.map(millis),
             hypervisor: self.hypervisor.clone(),
             memory_bytes_max: self.memory_max,
-            restart_policy: self.by_itself.restart_policy(),
-            health_check: self.by_itself.health_check(),
-            auto_standby: self.by_itself.auto_standby(),
-            ttl: self.by_itself.ttl(),
+            restart_policy: self.automation.restart_policy(),
+            health_check: self.automation.health_check(),
+            auto_standby: self.automation.auto_standby(),
+            ttl: self.automation.ttl(),
             expires_at: None,
-            expiry_action: self.by_itself.expiry_action(),
+            expiry_action: self.automation.expiry_action(),
         })
     }
 

@@ -3,6 +3,8 @@
 //!
 //! Exit status: 0 done, 1 failed, 2 the command line is wrong.
 
+mod args;
+mod automation;
 mod capabilities;
 mod client;
 mod daemon;
@@ -14,7 +16,6 @@ mod output;
 mod policy;
 mod progress;
 mod serve;
-mod settings;
 mod snapshot;
 mod tenant;
 mod token;

@@ -5,15 +5,15 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Global;
+use super::args::{done, duration, duration_text, tag};
 use super::client::Client;
-use super::instance::{done, duration, tag};
 use super::output::{self, Output};
 use super::progress::during;
+use crate::api::format_size;
 use crate::api::model::{
     CreateSnapshot, ForkInstance, ForkSnapshot, Instance, NoOptions, RestoreSnapshot, Retention, SetSnapshotSchedule,
     Snapshot, SnapshotSchedule, TargetState,
 };
-use crate::api::{format_millis, format_size};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -220,12 +220,11 @@ impl Schedule {
             client.delete(&path, &[]).await?;
             return output.show(&NoOptions {}, |_| format!("{} has no snapshot schedule any more", self.id));
         }
-        let text = |duration: Duration| format_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
         let schedule: SnapshotSchedule = match self.every.zip(self.keep) {
             Some((every, max_count)) => {
                 let body = SetSnapshotSchedule {
-                    interval: text(every),
-                    jitter: self.jitter.map(text),
+                    interval: duration_text(every),
+                    jitter: self.jitter.map(duration_text),
                     retention: Retention { max_count },
                     name_prefix: self.prefix.clone(),
                     compress: self.compress,

@@ -4,11 +4,23 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
-use super::{FileRecord, ImageError};
+use super::ImageError;
 
 const CHUNK_BYTES: usize = 1 << 20;
+
+/// A file of an image as it was imported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileRecord {
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// SHA-256 of its content: 64 lower-case hexadecimal digits.
+    pub sha256: String,
+}
 
 /// Copies `source` to `target`, which must not exist.
 pub(super) fn copy(what: &'static str, source: &Path, target: &Path) -> Result<FileRecord, ImageError> {

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::copy::FileRecord;
 use super::{INITRD, ImageError, KERNEL, MANIFEST, ROOT_DISK, copy, limits};
 use crate::id::ImageName;
 
@@ -66,16 +67,6 @@ pub struct Manifest {
     /// The root disk, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root_disk: Option<FileRecord>,
-}
-
-/// A file of an image as it was imported.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct FileRecord {
-    /// Its length in bytes.
-    pub bytes: u64,
-    /// SHA-256 of its content: 64 lower-case hexadecimal digits.
-    pub sha256: String,
 }
 
 /// An image on this host.

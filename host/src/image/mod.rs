@@ -16,9 +16,10 @@ use std::path::{Path, PathBuf};
 
 use chrono::DateTime;
 
+pub use copy::FileRecord;
 pub use debian::{BuildError, build_debian_busybox};
 pub use error::ImageError;
-pub use manifest::{FileRecord, Image, ImageImport, Manifest};
+pub use manifest::{Image, ImageImport, Manifest};
 
 use crate::id::ImageName;
 use crate::{clock, limits};

@@ -1,28 +1,13 @@
 //! What a component must show before it may account for anybody: the cheap questions first, and nothing is compiled before all are answered.
 
 use wasmparser::{Encoding, Parser, Payload};
-use wit_parser::{Resolve, SourceMap, WorldId};
 
 use super::component::World;
 use super::difference;
 use super::profile::Profile;
 use super::selftest::{SelfTest, SelfTestError};
+use super::wit::{ACCOUNTING, PACKAGE, RATING, TYPES, VERSION, contract};
 use crate::id::Digest;
-
-/// The version of `tallyman:policy` that this host serves.
-const VERSION: &str = "0.1.0";
-const PACKAGE: &str = "tallyman:policy/";
-const TYPES: &str = "tallyman:policy/types@0.1.0";
-const ACCOUNTING: &str = "tallyman:policy/accounting@0.1.0";
-const RATING: &str = "tallyman:policy/rating@0.1.0";
-
-/// The contract itself, by the names of its files: to compare a component's types with, and to hand out.
-pub const CONTRACT: [(&str, &str); 4] = [
-    ("types.wit", include_str!("../../../wit/types.wit")),
-    ("accounting.wit", include_str!("../../../wit/accounting.wit")),
-    ("rating.wit", include_str!("../../../wit/rating.wit")),
-    ("world.wit", include_str!("../../../wit/world.wit")),
-];
 
 /// What admission found out about a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -320,17 +305,4 @@ fn check_types(world: World, bytes: &[u8]) -> Result<(), AdmissionError> {
     };
     let (resolve, id) = contract(world).map_err(differ)?;
     wit_component::targets(&resolve, id, bytes).map_err(differ)
-}
-
-/// A world of the contract that this host serves.
-pub(super) fn contract(world: World) -> anyhow::Result<(Resolve, WorldId)> {
-    let mut sources = SourceMap::new();
-    for (name, text) in CONTRACT {
-        sources.push_str(name, text);
-    }
-    let mut resolve = Resolve::default();
-    let contract = sources.parse().map_err(|(_, error)| error)?;
-    let package = resolve.push_group(contract)?;
-    let id = resolve.select_world(&[package], Some(world.as_str()))?;
-    Ok((resolve, id))
 }

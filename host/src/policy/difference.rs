@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use wit_component::DecodedWasm;
 use wit_parser::{Function, Handle, Resolve, Type, TypeDefKind, TypeId, WorldId, WorldItem, WorldKey};
 
-use super::admission::contract;
 use super::component::World;
+use super::wit::contract;
 
 /// Most differences that are told.
 const TOLD_MAX: usize = 8;

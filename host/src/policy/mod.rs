@@ -27,6 +27,7 @@ mod selftest;
 pub mod shadow;
 mod standard;
 mod wire;
+mod wit;
 pub mod zones;
 
 use std::collections::HashMap;
@@ -37,7 +38,7 @@ use arc_swap::ArcSwap;
 use wasmtime::component::Component;
 
 pub use accounting::Accounting;
-pub use admission::{AdmissionError, Admitted, CONTRACT};
+pub use admission::{AdmissionError, Admitted};
 pub use bindings::tallyman::policy::types as contract;
 pub use cache::CacheError;
 pub use component::{Policy, World};
@@ -45,6 +46,7 @@ pub use engine::{Answer, Backend, ENGINE};
 pub use fault::{Exceeded, Fault, Refused};
 pub use profile::{Bounds, Profile};
 pub use selftest::{SelfTest, SelfTestError};
+pub use wit::CONTRACT;
 
 use crate::clock;
 use crate::id::Digest;

@@ -1,7 +1,35 @@
 //! The lifecycle of one virtual machine, pure: states, commands, and the one transition function.
 //!
-//! Nothing here waits, reads a clock or knows a hypervisor. [`decide`] says what a command means in a state; [`apply`] says where an
-//! event leads. The driver does the rest.
+//! Nothing here waits, reads a clock or knows a hypervisor. [`decide`] says what a command means in a
+//! state; [`apply`] says where an event leads. The driver does the rest.
+//!
+//! Each arrow is one [`Event`]; each state but the last is a phase of the same name, in which time
+//! counts:
+//!
+//! ```text
+//!             Created               Booted
+//!   Stopped ──────────▶ Created ──────────▶ Initializing ──Ready──▶ Running
+//!      ▲                   │                   │      ▲               │  ▲
+//!      │                   │             Paused│      │Resumed  Paused│  │Resumed
+//!      │                   │                   ▼      │               ▼  │
+//!      │                   │                 ┌──────────────────────────────┐
+//!      │                   │                 │ Paused, ready or not yet     │
+//!      │                   │                 └──────────────────────────────┘
+//!      │                   │ Shutdown-         │      ▲
+//!      │                   │ Requested    Slept│      │Loaded
+//!      │                   ▼                   ▼      │
+//!      │ Exited   ┌──────────┐      ┌──────────────────────────────┐
+//!      ├──────────│ Shutdown │      │ Standby, ready or not yet    │──┐
+//!      │          └──────────┘      └──────────────────────────────┘  │
+//!      │                                       ▲                      │ Exited
+//!      │                               Reverted│ (also from Stopped)  │ (its memory is dropped)
+//!      └──────────────────────────────────────────────────────────────┘
+//!
+//!   Created, Initializing, Running, Paused ──ShutdownRequested──▶ Shutdown
+//!   every state with a virtual machine monitor ──Exited──▶ Stopped
+//!   every state with a virtual machine monitor ──Lost──▶ Unknown ──Exited──▶ Stopped
+//!   Standby, Stopped, Unknown ──Deleted──▶ Deleted, whose time no longer counts
+//! ```
 
 mod asker;
 mod decide;

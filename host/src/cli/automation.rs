@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::args::{done, duration, duration_text, tag};
 use super::client::Client;
-use super::instance::{done, duration, tag};
 use super::output::{self, Output};
 use super::progress::during;
 use crate::api::model::{
     AutoStandby, ConsoleCheck, ExpiryAction, HealthCheck, HealthCheckKind, Instance, InstanceStats, NetworkCheck,
     ReportActivity, ResizeInstance, RestartMode, RestartPolicy, UpdateInstance,
 };
-use crate::api::{format_millis, format_size, parse_size};
+use crate::api::{format_size, parse_size};
 
-/// What an instance does by itself, as it is asked for.
+/// The automation of an instance, as it is asked for.
 #[derive(Debug, Args)]
-pub(super) struct ByItself {
+pub(super) struct Automation {
     /// After which ends it is started again
     #[arg(long, value_name = "WHEN")]
     restart: Option<Restart>,
@@ -77,10 +77,10 @@ struct HealthArgs {
 impl HealthArgs {
     fn check(&self) -> Option<HealthCheck> {
         let shared = HealthCheck {
-            interval: self.health_interval.map(text),
-            timeout: self.health_timeout.map(text),
+            interval: self.health_interval.map(duration_text),
+            timeout: self.health_timeout.map(duration_text),
             failure_threshold: self.health_failures,
-            start_period: self.health_start_period.map(text),
+            start_period: self.health_start_period.map(duration_text),
             ..HealthCheck::default()
         };
         let at = |address: &str, path| NetworkCheck { address: Some(address.to_owned()), port: None, path };
@@ -114,11 +114,7 @@ enum AtExpiry {
     Stop,
 }
 
-fn text(duration: Duration) -> String {
-    format_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-}
-
-impl ByItself {
+impl Automation {
     pub(super) fn restart_policy(&self) -> Option<RestartPolicy> {
         let policy = match self.restart? {
             Restart::Never => RestartMode::Never,
@@ -127,9 +123,9 @@ impl ByItself {
         };
         Some(RestartPolicy {
             policy,
-            backoff: self.restart_backoff.map(text),
+            backoff: self.restart_backoff.map(duration_text),
             max_attempts: self.restart_attempts,
-            stable_after: self.restart_stable_after.map(text),
+            stable_after: self.restart_stable_after.map(duration_text),
         })
     }
 
@@ -138,12 +134,12 @@ impl ByItself {
     }
 
     pub(super) fn auto_standby(&self) -> Option<AutoStandby> {
-        let idle_after = self.auto_standby.map(text)?;
+        let idle_after = self.auto_standby.map(duration_text)?;
         Some(AutoStandby { idle_after, cpu_permille: self.auto_standby_cpu })
     }
 
     pub(super) fn ttl(&self) -> Option<String> {
-        self.ttl.map(text)
+        self.ttl.map(duration_text)
     }
 
     pub(super) fn expiry_action(&self) -> Option<ExpiryAction> {
@@ -174,7 +170,7 @@ pub(super) struct Update {
     #[arg(long, conflicts_with = "auto_standby")]
     no_auto_standby: bool,
     #[command(flatten)]
-    by_itself: ByItself,
+    automation: Automation,
 }
 
 impl Update {
@@ -182,16 +178,16 @@ impl Update {
         let tags = (self.no_tags || !self.tag.is_empty()).then(|| self.tag.iter().cloned().collect());
         let body = UpdateInstance {
             tags,
-            restart_policy: self.by_itself.restart_policy(),
+            restart_policy: self.automation.restart_policy(),
             health_check: if self.no_health_check {
                 Some(HealthCheck::default())
             } else {
-                self.by_itself.health_check()
+                self.automation.health_check()
             },
-            auto_standby: if self.no_auto_standby { Some(None) } else { self.by_itself.auto_standby().map(Some) },
-            ttl: self.by_itself.ttl(),
+            auto_standby: if self.no_auto_standby { Some(None) } else { self.automation.auto_standby().map(Some) },
+            ttl: self.automation.ttl(),
             expires_at: self.no_expiry.then_some(None),
-            expiry_action: self.by_itself.expiry_action(),
+            expiry_action: self.automation.expiry_action(),
         };
         let instance: Instance = client.patch(&["instances", &self.id], &body).await?;
         output.show(&instance, output::instance)

@@ -1,0 +1,33 @@
+//! The contract that this host serves: its text, and the names in it.
+
+use wit_parser::{Resolve, SourceMap, WorldId};
+
+use super::component::World;
+
+/// The version of `tallyman:policy` that this host serves.
+pub(super) const VERSION: &str = "0.1.0";
+pub(super) const PACKAGE: &str = "tallyman:policy/";
+pub(super) const TYPES: &str = "tallyman:policy/types@0.1.0";
+pub(super) const ACCOUNTING: &str = "tallyman:policy/accounting@0.1.0";
+pub(super) const RATING: &str = "tallyman:policy/rating@0.1.0";
+
+/// The contract itself, by the names of its files: to compare a component's types with, and to hand out.
+pub const CONTRACT: [(&str, &str); 4] = [
+    ("types.wit", include_str!("../../../wit/types.wit")),
+    ("accounting.wit", include_str!("../../../wit/accounting.wit")),
+    ("rating.wit", include_str!("../../../wit/rating.wit")),
+    ("world.wit", include_str!("../../../wit/world.wit")),
+];
+
+/// A world of the contract that this host serves.
+pub(super) fn contract(world: World) -> anyhow::Result<(Resolve, WorldId)> {
+    let mut sources = SourceMap::new();
+    for (name, text) in CONTRACT {
+        sources.push_str(name, text);
+    }
+    let mut resolve = Resolve::default();
+    let contract = sources.parse().map_err(|(_, error)| error)?;
+    let package = resolve.push_group(contract)?;
+    let id = resolve.select_world(&[package], Some(world.as_str()))?;
+    Ok((resolve, id))
+}
