@@ -174,10 +174,15 @@ pub mod fork {
 pub mod restart {
     /// How long the first attempt waits if the client does not say, in milliseconds.
     pub const BACKOFF_MS: u64 = 1_000;
+    /// Least such wait, in milliseconds: each session writes four facts, and a guest may end at once.
+    pub const BACKOFF_MS_MIN: u64 = 50;
     /// How long any attempt waits at most, in milliseconds, unless the first one waits longer.
     pub const BACKOFF_MS_MAX: u64 = 300_000;
     /// Longest wait of a first attempt that may be asked for, in milliseconds: a day.
     pub const FIRST_BACKOFF_MS_MAX: u64 = 86_400_000;
+    /// Least time that a guest has to run to be stable, in milliseconds: the waits of one that ends
+    /// sooner grow.
+    pub const STABLE_AFTER_MS_MIN: u64 = 10_000;
     /// How long a guest has to run to be stable, if the client does not say, in milliseconds.
     pub const STABLE_AFTER_MS: u64 = 60_000;
     /// Longest such time that may be asked for, in milliseconds: a day.
@@ -212,6 +217,10 @@ pub mod idle {
     pub const CPU_PERMILLE: u32 = 50;
     /// Most of that: all of one processor.
     pub const CPU_PERMILLE_MAX: u32 = 1_000;
+    /// Attempts in a row that fail before auto-standby is given up, until something changes.
+    pub const ATTEMPTS_MAX: u32 = 5;
+    /// How long the second attempt waits, in milliseconds; each one after it waits four times as long.
+    pub const RETRY_MS: u64 = 30_000;
 }
 
 /// What a tenant may have unless an operator says otherwise.

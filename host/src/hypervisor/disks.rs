@@ -15,7 +15,7 @@ use super::{Disk, HypervisorError};
 ///
 /// # Errors
 /// [`HypervisorError::DiskInUse`]; [`HypervisorError::File`] if it can't be opened.
-pub(super) fn lock(disk: &Disk) -> Result<OwnedFd, HypervisorError> {
+pub fn lock(disk: &Disk) -> Result<OwnedFd, HypervisorError> {
     let file = File::open(&disk.path).map_err(HypervisorError::file("open", &disk.path))?;
     let operation = match disk.read_only {
         true => FlockOperation::NonBlockingLockShared,

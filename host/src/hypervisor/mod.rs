@@ -19,6 +19,7 @@ mod follow;
 mod launch;
 mod process;
 mod qemu;
+mod remains;
 mod rest;
 mod snapshot;
 mod spare;
@@ -43,9 +44,11 @@ pub use ask::ask_console;
 pub use capability::{Capabilities, Capability, Kind};
 pub use cloud_hypervisor::{CloudHypervisor, CloudHypervisorConfig};
 pub use compress::{Leave, compress, unpack};
+pub use disks::lock as lock_disk;
 pub use error::{HypervisorError, SnapshotDefect};
 pub use firecracker::{Firecracker, FirecrackerConfig};
 pub use qemu::{Qemu, QemuConfig};
+pub use remains::{HostLaunches, Launches};
 pub use usage::{Usage as ProcessUsage, usage};
 
 /// The raw host clocks at the moment of an act. [`crate::clock::Clock::reading_of`] makes a reading of it, in the same boot.

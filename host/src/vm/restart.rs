@@ -1,7 +1,7 @@
 //! Whether an instance that ended is started again, and when.
 
 use super::ExitCause;
-use crate::limits::restart::{BACKOFF_MS, BACKOFF_MS_MAX, STABLE_AFTER_MS};
+use crate::limits::restart::{BACKOFF_MS, BACKOFF_MS_MAX, BACKOFF_MS_MIN, STABLE_AFTER_MS, STABLE_AFTER_MS_MIN};
 
 /// After which ends an instance is started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -72,7 +72,8 @@ impl RestartPolicy {
         if !self.concerns(cause, exit_code) {
             return AfterExit::Rest;
         }
-        let attempts = if ran_ms >= self.stable_after_ms { 0 } else { attempts };
+        let stable = ran_ms >= self.stable_after_ms.max(STABLE_AFTER_MS_MIN);
+        let attempts = if stable { 0 } else { attempts };
         match self.attempts_max {
             Some(max) if attempts >= max => AfterExit::Exhausted,
             Some(_) | None => {
@@ -96,7 +97,9 @@ impl RestartPolicy {
 
     fn wait_ms(&self, attempts: u32) -> u64 {
         let factor = 1_u64.checked_shl(attempts).unwrap_or(u64::MAX);
-        self.backoff_ms.saturating_mul(factor).min(BACKOFF_MS_MAX.max(self.backoff_ms))
+        // A record of an earlier version may hold less.
+        let first = self.backoff_ms.max(BACKOFF_MS_MIN);
+        first.saturating_mul(factor).min(BACKOFF_MS_MAX.max(first))
     }
 }
 
@@ -151,6 +154,19 @@ mod tests {
     fn a_guest_that_ran_long_enough_begins_a_new_row() {
         let found = policy(RestartMode::Always).after(ExitCause::Crashed, None, 60_000, 3);
         assert_eq!(found, AfterExit::Restart { attempt: 1, wait_ms: 1_000 });
+    }
+
+    #[test]
+    fn no_policy_starts_a_guest_that_ends_at_once_without_a_pause() {
+        let hasty =
+            RestartPolicy { backoff_ms: 1, stable_after_ms: 1, attempts_max: None, ..policy(RestartMode::Always) };
+        for (ran_ms, attempts, wait_ms) in [(50, 0, 50), (50, 1, 100), (50, 4, 800), (10_000, 4, 50)] {
+            let AfterExit::Restart { wait_ms: found, .. } = hasty.after(ExitCause::Guest, None, ran_ms, attempts)
+            else {
+                panic!("there is no limit");
+            };
+            assert_eq!(found, wait_ms, "after {ran_ms} ms and {attempts} attempts");
+        }
     }
 
     #[test]

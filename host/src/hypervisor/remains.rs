@@ -1,0 +1,116 @@
+//! What is left of a launch, whatever hypervisor made it: known to the kernel, whoever else is missing.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use tokio::time::timeout;
+
+use super::process::Process;
+use super::supervisor::Identity;
+use super::{HypervisorError, files};
+use crate::clock;
+use crate::limits::instance::CONTROL_MS_MAX;
+
+/// The seam to the processes of launches. A hypervisor that can't be asked, because it is not on this
+/// host any more or can't read what it wrote, must not keep what is dead from being called so.
+pub trait Launches: Send + Sync {
+    /// Says whether a process of the launch lives: its VMM, or a supervisor that will say how that
+    /// ended.
+    ///
+    /// # Errors
+    /// [`HypervisorError::File`] if the kernel does not say.
+    fn lives<'a>(&'a self, dir: &'a Path, incarnation: u32) -> BoxFuture<'a, Result<bool, HypervisorError>>;
+
+    /// Ends the VMM of the launch by force, and waits until it is gone. Does nothing if there is none.
+    ///
+    /// # Errors
+    /// [`HypervisorError::Kill`], [`HypervisorError::Deadline`]; it may live on then.
+    fn end<'a>(&'a self, dir: &'a Path, incarnation: u32) -> BoxFuture<'a, Result<(), HypervisorError>>;
+}
+
+/// The launches of this host.
+pub struct HostLaunches;
+
+impl Launches for HostLaunches {
+    fn lives<'a>(&'a self, dir: &'a Path, incarnation: u32) -> BoxFuture<'a, Result<bool, HypervisorError>> {
+        let run = files::run(dir, incarnation);
+        async move { Ok(has_supervisor(&run)? || !monitors(&run)?.is_empty()) }.boxed()
+    }
+
+    fn end<'a>(&'a self, dir: &'a Path, incarnation: u32) -> BoxFuture<'a, Result<(), HypervisorError>> {
+        let run = files::run(dir, incarnation);
+        async move {
+            for monitor in monitors(&run)? {
+                monitor.kill()?;
+                let ended = timeout(Duration::from_millis(CONTROL_MS_MAX), monitor.ended()).await;
+                ended.map_err(|_| HypervisorError::Deadline { call: "kill", ms: CONTROL_MS_MAX })?;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+/// A supervisor holds the lock of its launch for as long as it lives.
+fn has_supervisor(run: &Path) -> Result<bool, HypervisorError> {
+    let path = files::lock(run);
+    let lock = match File::open(&path) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(HypervisorError::file("open", path)(error)),
+    };
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(false),
+        Err(Errno::WOULDBLOCK) => Ok(true),
+        Err(error) => Err(HypervisorError::file("lock", path)(error.into())),
+    }
+}
+
+/// The VMM of a launch stands in its folder, and is named by its identity if that can be read.
+fn monitors(run: &Path) -> Result<Vec<Process>, HypervisorError> {
+    if !run.exists() {
+        return Ok(Vec::new());
+    }
+    let looked = HypervisorError::file("look for processes in", run);
+    let mut found = Process::standing_in(run).map_err(looked)?;
+    let this_boot = clock::boot_id().ok();
+    let named = Identity::read(run).ok().flatten();
+    let named = named.filter(|named| this_boot.is_some_and(|boot| *boot.0 == *named.boot));
+    if let Some(identity) = named {
+        found.extend(Process::open(identity.vmm).map_err(HypervisorError::file("look at", "/proc"))?);
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::process::Command;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_launch_is_alive_as_long_as_one_of_its_processes() {
+        let dir = tempfile::tempdir().expect("dir");
+        let run = files::run(dir.path(), 1);
+        assert!(!HostLaunches.lives(dir.path(), 1).await.expect("looked"), "there never was one");
+        fs::create_dir_all(&run).expect("a folder");
+        // What nobody can read says nothing, and keeps nobody from looking.
+        fs::write(files::identity(&run), b"{").expect("a file");
+        let mut monitor = Command::new("sleep").arg("60").current_dir(&run).spawn().expect("spawn");
+        let supervisor = File::create(files::lock(&run)).expect("a lock");
+        flock(&supervisor, FlockOperation::LockExclusive).expect("free");
+        assert!(HostLaunches.lives(dir.path(), 1).await.expect("looked"));
+        HostLaunches.end(dir.path(), 1).await.expect("ended");
+        monitor.wait().expect("reaped");
+        assert!(HostLaunches.lives(dir.path(), 1).await.expect("looked"), "its supervisor knows how it ended");
+        drop(supervisor);
+        assert!(!HostLaunches.lives(dir.path(), 1).await.expect("looked"));
+    }
+}
