@@ -19,20 +19,21 @@ use crate::billing::account::{Accountant, Reader};
 use crate::billing::calendar::STEP_NS_MIN;
 use crate::billing::{HostFact, TenantFact};
 use crate::clock::{self, Clock};
-use crate::driver::{Fleet, FleetError, Parts};
+use crate::driver::{self, Fleet, FleetError, Parts};
 use crate::hypervisor::{
-    Accelerator, CloudHypervisor, CloudHypervisorConfig, Firecracker, FirecrackerConfig, Hypervisor, HypervisorError,
-    Kind, Qemu, QemuConfig,
+    Accelerator, CloudHypervisor, CloudHypervisorConfig, Firecracker, FirecrackerConfig, HostLaunches, Hypervisor,
+    HypervisorError, Kind, Qemu, QemuConfig,
 };
-use crate::id::{Digest, TenantId};
+use crate::id::{Digest, InstanceName, TenantId};
 use crate::image::{ImageError, Images};
 use crate::journal::{
     self, CommitError, Entry, Journal, NewActivation, NewPolicy, OpenError, Opened, StoredStanding, StoredTenant,
 };
 use crate::keeper::Keeper;
+use crate::limits::instance::CONTROL_MS_MAX;
 use crate::policy::{Accounting, PolicyHost, Profile};
 use crate::probe::HostProber;
-use crate::tenancy::{Jwt, JwtConfig, JwtConfigError, Tenancy};
+use crate::tenancy::{self, Jwt, JwtConfig, JwtConfigError, Tenancy};
 use crate::tenant::{Actor, Settings, Standing};
 
 /// How often the host notes that it is alive. After a loss of power, up to this much time is `unknown`.
@@ -135,6 +136,32 @@ pub struct Daemon {
     listener: TcpListener,
 }
 
+/// The limits of tenants, as the driver asks for them.
+struct TenantLimits(Arc<Tenancy>);
+
+impl driver::Quota for TenantLimits {
+    fn reserve(
+        &self,
+        tenant: &TenantId,
+        name: &InstanceName,
+        asked: driver::Share,
+        there: &dyn Fn() -> Vec<(InstanceName, driver::Share)>,
+    ) -> Result<driver::Reservation, FleetError> {
+        let share = |share: driver::Share| tenancy::Share { vcpus: share.vcpus, memory_bytes: share.memory_bytes };
+        let unknown = || FleetError::Bug(format!("there is no tenant '{tenant}'"));
+        let tenant = self.0.tenant(tenant).ok_or_else(unknown)?;
+        let there = || there().into_iter().map(|(name, has)| (name, share(has))).collect();
+        let reserved = tenant.reserve(name, share(asked), there);
+        let reserved = reserved.map_err(|passed| FleetError::OverLimit {
+            tenant: passed.tenant,
+            limit: passed.limit,
+            wanted: passed.wanted,
+            most: passed.most,
+        })?;
+        Ok(Box::new(reserved))
+    }
+}
+
 impl Daemon {
     /// Opens everything, takes up earlier instances, and binds the address.
     ///
@@ -161,6 +188,8 @@ impl Daemon {
         let opened = first_facts(&journal, &policies, &clock, opened).await?;
         let calendar = opened.calendar;
         let reader: Arc<dyn Reader> = accounting.clone();
+        let tenancy =
+            Arc::new(Tenancy::new(journal.clone(), clock.clone(), opened.tenants, opened.tokens, opened.standings));
         let parts = Parts {
             journal: journal.clone(),
             clock: clock.clone(),
@@ -170,13 +199,14 @@ impl Daemon {
             instances: options.data.join("instances"),
             alive: opened.alive,
             prober: Arc::new(HostProber::new(std::mem::take(&mut options.probe_networks))?),
+            launches: Arc::new(HostLaunches),
+            quota: Arc::new(TenantLimits(tenancy.clone())),
+            exit_patience: Duration::from_millis(CONTROL_MS_MAX),
         };
         let fleet = Fleet::open(parts, opened.instances)?;
         for (at, wall_ns) in calendar {
             fleet.learn_calendar(at, wall_ns);
         }
-        let tenancy =
-            Arc::new(Tenancy::new(journal.clone(), clock.clone(), opened.tenants, opened.tokens, opened.standings));
         let keeper = Keeper::new(fleet.clone(), tenancy.clone(), accounting.clone(), policies.clone());
         let keeper = Arc::new(keeper);
         let state = api::State::new(api::Parts {

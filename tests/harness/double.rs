@@ -13,7 +13,7 @@ use tallyman::clock;
 use tallyman::driver::{Probe, Prober};
 use tallyman::hypervisor::{
     Accelerator, Adopted, Capabilities, Capability, Description, Exit, ExitStatus, Hypervisor, HypervisorError,
-    Initiator, Launched, MachineSpec, Observed, Origin, Saved, SnapshotDefect, Stamp, Vm, VmState,
+    Initiator, Launched, Launches, MachineSpec, Observed, Origin, Saved, SnapshotDefect, Stamp, Vm, VmState,
 };
 use tallyman::id::InstanceId;
 use tallyman::units::Nanos;
@@ -148,6 +148,8 @@ struct Machine {
     history: Vec<Observed>,
     exit: Option<Exit>,
     watcher: Option<mpsc::Sender<Observed>>,
+    /// Its end is seen by nobody until it is let out.
+    silent: bool,
     asked_to_stop: bool,
     memory_bytes: u64,
     /// Its memory was saved since its vCPUs ran last: like some real ones, it does not do that twice.
@@ -309,6 +311,26 @@ impl DoubleHypervisor {
         newest(&mut world, id).expect("a machine").end(initiator, now)
     }
 
+    /// From now on nobody hears when the newest machine of `id` ends: its supervisor is stopped.
+    pub fn silence(&self, id: &InstanceId) {
+        newest(&mut self.world(), id).expect("a machine").silent = true;
+    }
+
+    /// The supervisor of the newest machine of `id` goes on, and says how that has ended if it has.
+    pub fn let_speak(&self, id: &InstanceId) {
+        let mut world = self.world();
+        let machine = newest(&mut world, id).expect("a machine");
+        machine.silent = false;
+        if let (Some(exit), Some(watcher)) = (machine.exit.clone(), machine.watcher.take()) {
+            let _ = watcher.try_send(Observed::Exited(exit));
+        }
+    }
+
+    /// From its next start on, a daemon knows this hypervisor by another name, and none by its old one.
+    pub fn rename(&mut self, name: &'static str) {
+        self.description.name = name;
+    }
+
     /// The host loses power, or the supervisor and then the machine are killed: nobody knows how it ended.
     pub fn lose(&self, id: &InstanceId, boot: &BootId) {
         let mut world = self.world();
@@ -366,6 +388,9 @@ impl Machine {
         let exit = Exit { stamp, status, initiator, witnessed: true };
         self.state = None;
         self.exit = Some(exit.clone());
+        if self.silent {
+            return exit;
+        }
         if let Some(watcher) = self.watcher.take() {
             let _ = watcher.try_send(Observed::Exited(exit.clone()));
         }
@@ -451,6 +476,7 @@ impl Hypervisor for DoubleHypervisor {
                 history: Vec::new(),
                 exit: None,
                 watcher: None,
+                silent: false,
                 asked_to_stop: false,
                 memory_bytes,
                 saved: false,
@@ -489,6 +515,29 @@ impl Hypervisor for DoubleHypervisor {
         };
         self.answer(&spec.id, Call::End, end).boxed()
     }
+}
+
+impl Launches for DoubleHypervisor {
+    fn lives<'a>(&'a self, dir: &'a Path, incarnation: u32) -> BoxFuture<'a, Result<bool, HypervisorError>> {
+        let world = self.world();
+        let lives = world.machines.get(&launch_of(dir, incarnation)).is_some_and(|machine| machine.state.is_some());
+        std::future::ready(Ok(lives)).boxed()
+    }
+
+    fn end<'a>(&'a self, dir: &'a Path, incarnation: u32) -> BoxFuture<'a, Result<(), HypervisorError>> {
+        let mut world = self.world();
+        let now = world.now();
+        if let Some(machine) = world.machines.get_mut(&launch_of(dir, incarnation)) {
+            machine.end(Initiator::Unknown, now);
+        }
+        std::future::ready(Ok(())).boxed()
+    }
+}
+
+/// The machine whose instance has this folder.
+fn launch_of(dir: &Path, incarnation: u32) -> (InstanceId, u32) {
+    let id = dir.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+    (id.expect("the folder of an instance"), incarnation)
 }
 
 impl DoubleHypervisor {

@@ -9,11 +9,14 @@ use std::time::Duration;
 use tallyman::billing::interval::{Interval, intervals};
 use tallyman::billing::{About, BootId, Counted, Entered, Fact, InstanceFact, Totals};
 use tallyman::clock::Clock;
-use tallyman::driver::{Amendment, Fleet, FleetError, NewFork, NewInstance, NewSnapshot, Parts, Request, View};
-use tallyman::id::{InstanceId, TenantId};
+use tallyman::driver::{
+    Amendment, Fleet, FleetError, NewFork, NewInstance, NewSnapshot, Parts, Quota, Request, Reservation, Share, View,
+};
+use tallyman::id::{InstanceId, InstanceName, TenantId};
 use tallyman::image::{ImageImport, Images};
 use tallyman::journal::{self, Journal, Options};
 use tallyman::policy::{Accounting, PolicyHost};
+use tallyman::tenant::Limit;
 use tallyman::units::{Instant, Nanos};
 use tallyman::vm::{Asker, Command, Phase};
 use tempfile::TempDir;
@@ -44,6 +47,30 @@ pub struct Rig {
     daemon: Option<Daemon>,
     /// Time that was let pass at once.
     skipped: Duration,
+    /// What every tenant may have from the next start on, in bytes of memory.
+    pub memory_bytes_max: u64,
+    /// How long the end of a machine is waited for from the next start on.
+    pub exit_patience: Duration,
+}
+
+/// One limit for every tenant.
+struct MemoryLimit(u64);
+
+impl Quota for MemoryLimit {
+    fn reserve(
+        &self,
+        tenant: &TenantId,
+        name: &InstanceName,
+        share: Share,
+        there: &dyn Fn() -> Vec<(InstanceName, Share)>,
+    ) -> Result<Reservation, FleetError> {
+        let others = there().into_iter().filter(|(other, _)| other != name).map(|(_, has)| has.memory_bytes);
+        let (wanted, most) = (others.sum::<u64>() + share.memory_bytes, self.0);
+        if wanted <= most {
+            return Ok(Box::new(()));
+        }
+        Err(FleetError::OverLimit { tenant: tenant.clone(), limit: Limit::MemoryBytes, wanted, most })
+    }
 }
 
 /// What ends with a crash. The order of the fields is that of their end.
@@ -93,6 +120,8 @@ impl Rig {
             options,
             daemon: None,
             skipped: Duration::ZERO,
+            memory_bytes_max: u64::MAX,
+            exit_patience: Duration::from_secs(10),
         };
         rig.import("tiny", None);
         rig
@@ -151,6 +180,9 @@ impl Rig {
             instances: self.folder.path().join("instances"),
             alive: opened.alive,
             prober: Arc::new(self.prober.clone()),
+            launches: Arc::new(self.double.clone()),
+            quota: Arc::new(MemoryLimit(self.memory_bytes_max)),
+            exit_patience: self.exit_patience,
         };
         let fleet = {
             let _inside = runtime.enter();

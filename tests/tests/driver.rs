@@ -447,17 +447,15 @@ fn a_machine_that_can_not_be_run_after_its_memory_was_loaded_goes_back_to_standb
 #[test]
 fn an_instance_that_can_not_be_launched_is_stopped_and_says_why() {
     let rig = Rig::default();
-    rig.double.plan_next_launch(Plan::Fail);
-    let error = rig.try_create(rig.new_instance("a")).expect_err("not launched");
-    assert!(matches!(error, FleetError::Hypervisor(_)), "{error}");
-    let id = rig.fleet().find(&rig.tenant, "a").expect("it exists").record.id.clone();
-    assert_eq!(rig.story(&id), ["intended start", "created", "stopped launch-failed"]);
-    assert_eq!(rig.view(&id).live.error, Some(error.to_string()));
+    let id = running(&rig, "a");
+    rig.command(&id, Command::Stop).expect("stopped");
     for call in [Call::Launch, Call::Resume] {
         let count = rig.story(&id).len();
         rig.double.plan(&id, call, Plan::Fail);
-        rig.command(&id, Command::Start).expect_err("not started");
+        let error = rig.command(&id, Command::Start).expect_err("not started");
+        assert!(matches!(error, FleetError::Hypervisor(_)), "{error}");
         assert_eq!(rig.story_after(&id, count), ["intended start", "created", "stopped launch-failed"]);
+        assert_eq!(rig.view(&id).live.error, Some(error.to_string()));
         assert_eq!(rig.double.living(&id), 0);
         assert_eq!(rig.view(&id).live.intent, None);
     }
@@ -1172,10 +1170,13 @@ impl Cramped {
 fn on_a_full_disk_nothing_is_done_and_what_was_done_is_recorded_as_soon_as_there_is_room() {
     let cramped = Cramped::new();
     let rig = &cramped.rig;
-    let [done, others @ ..] = &cramped.ids[..] else { panic!("there are some") };
+    let [done, failed, others @ ..] = &cramped.ids[..] else { panic!("there are some") };
     let gate = rig.double.hold_before(done, Call::Pause);
     let answer = rig.commanded(done, Command::Pause);
     rig.run(gate.reached());
+    let failing = rig.double.hold_before(failed, Call::Pause);
+    let refusal = rig.commanded(failed, Command::Pause);
+    rig.run(failing.reached());
     // Until there is no room for an intent, which is smaller than the fact of a phase.
     let refused = others.iter().find(|id| match cramped.fill(id) {
         FleetError::NoSpace => true,
@@ -1200,6 +1201,12 @@ fn on_a_full_disk_nothing_is_done_and_what_was_done_is_recorded_as_soon_as_there
     assert!(matches!(error, FleetError::Unrecorded), "{error}");
     assert_eq!(rig.double.state(done), Some(VmState::Paused));
     assert_eq!(rig.story_after(done, 4), ["intended pause"]);
+
+    // What has failed is not done, whatever waits to be recorded.
+    rig.double.end(failed, Initiator::Unknown);
+    failing.open();
+    let error = rig.run(refusal).expect("no panic").expect_err("it has ended");
+    assert!(matches!(error, FleetError::Hypervisor(_)), "{error}");
 
     cramped.make_room();
     reach(rig, done, Phase::Paused);
@@ -1275,7 +1282,7 @@ fn crash(rig: &mut Rig, id: &InstanceId, host: Host, at: Option<(Command, Call)>
 fn take(rig: &mut Rig, id: &InstanceId, step: Step) {
     match step {
         Step::Command(command) => match rig.command(id, command) {
-            Ok(_) | Err(FleetError::Refused(_) | FleetError::Hypervisor(_)) => {}
+            Ok(_) | Err(FleetError::Refused(_) | FleetError::Hypervisor(_) | FleetError::NoMachine) => {}
             Err(FleetError::NotFound { .. }) => assert!(rig.view(id).deleted.is_some()),
             Err(FleetError::NoSuchSnapshot { .. }) => {}
             Err(other) => panic!("{command}: {other}"),

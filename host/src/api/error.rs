@@ -219,6 +219,19 @@ impl From<FleetError> for ApiError {
             FleetError::SnapshotExists(_) => Self::conflict("name_in_use", message),
             FleetError::TooManySnapshots => Self::conflict("too_many_snapshots", message),
             FleetError::NoMemory => Self::conflict("no_memory", message),
+            FleetError::DiskInUse(_) => Self::conflict("disk_in_use", message),
+            FleetError::OverLimit { tenant, limit, wanted, most } => Exceeded { tenant, limit, wanted, most }.into(),
+            FleetError::Interrupted => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "interrupted", message).retry_after(1)
+            }
+            FleetError::Unfinished(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "unfinished", message).retry_after(5)
+            }
+            FleetError::NoMachine => Self::conflict("no_machine", message),
+            FleetError::MachineEnded => Self::conflict("machine_ended", message),
+            FleetError::StillEnding => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "still_ending", message).retry_after(5)
+            }
             FleetError::SourceRuns => Self::conflict("source_runs", message),
             FleetError::Unsupported(_) => Self::conflict("unsupported", message),
             FleetError::Files(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "files_failed", message),
@@ -390,6 +403,22 @@ mod tests {
             (FleetError::SnapshotExists("a".parse().expect("a name")), 409, "name_in_use"),
             (FleetError::TooManySnapshots, 409, "too_many_snapshots"),
             (FleetError::NoMemory, 409, "no_memory"),
+            (FleetError::DiskInUse("/a".into()), 409, "disk_in_use"),
+            (
+                FleetError::OverLimit {
+                    tenant: "a".parse().expect("a tenant"),
+                    limit: Limit::MemoryBytes,
+                    wanted: 2,
+                    most: 1,
+                },
+                403,
+                "quota_exceeded",
+            ),
+            (FleetError::Interrupted, 503, "interrupted"),
+            (FleetError::Unfinished(Box::new(FleetError::NoMemory)), 503, "unfinished"),
+            (FleetError::NoMachine, 409, "no_machine"),
+            (FleetError::MachineEnded, 409, "machine_ended"),
+            (FleetError::StillEnding, 503, "still_ending"),
             (FleetError::SourceRuns, 409, "source_runs"),
             (FleetError::Unsupported("it can't".into()), 409, "unsupported"),
             (FleetError::Files("can't copy".into()), 500, "files_failed"),

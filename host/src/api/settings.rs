@@ -74,7 +74,11 @@ pub(super) fn health(check: &HealthCheck) -> Result<Option<driver::HealthCheck>,
 fn probe(check: &HealthCheck) -> Result<Option<Probe>, ApiError> {
     let missing = |field| ApiError::invalid(format!("health_check.{field}: say what to ask"));
     Ok(Some(match check.kind {
-        HealthCheckKind::None => return Ok(None),
+        HealthCheckKind::None if *check == HealthCheck::default() => return Ok(None),
+        HealthCheckKind::None => {
+            let message = "health_check.type: say console, http or tcp; none takes no other field";
+            return Err(ApiError::invalid(message));
+        }
         HealthCheckKind::Console => {
             let ConsoleCheck { send, expect } = check.console.clone().ok_or_else(|| missing("console"))?;
             Probe::Console { send, expect }

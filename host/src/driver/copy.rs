@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{SeekFrom, copy_file_range, ioctl_ficlone, seek};
+use rustix::fs::{SeekFrom, copy_file_range, ioctl_ficlone, seek, statvfs};
 use rustix::io::Errno;
 
 /// What a path is called while it is being written.
@@ -54,9 +54,25 @@ pub(super) fn file(from: &Path, to: &Path) -> io::Result<()> {
     let mode = source.metadata()?.permissions().mode();
     let target = OpenOptions::new().write(true).create_new(true).mode(mode).open(to)?;
     if ioctl_ficlone(&target, &source).is_err() {
-        copy_data(&source, &target)?;
+        let copied = require_space(to, bytes(from)?).and_then(|()| copy_data(&source, &target));
+        if copied.is_err() {
+            // Half a copy only takes space; the first error tells more than one about that.
+            let _ = fs::remove_file(to);
+        }
+        copied?;
     }
     target.sync_all()
+}
+
+/// Checks that a file system has room for so many bytes before they are written: a copy that does not
+/// fit fails without taking the last of it from everybody else. `at` lies on it, or would.
+pub(super) fn require_space(at: &Path, bytes: u64) -> io::Result<()> {
+    let folder = at.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    let there = statvfs(folder)?;
+    if bytes <= there.f_bavail.saturating_mul(there.f_frsize) {
+        return Ok(());
+    }
+    Err(io::ErrorKind::StorageFull.into())
 }
 
 /// Copies what is not a hole.
@@ -152,6 +168,16 @@ mod tests {
             File::create(&from).unwrap().set_len(len).unwrap();
             file(&from, &to).unwrap();
             assert_eq!(fs::metadata(&to).unwrap().len(), len);
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_before_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        for at in [dir.path().to_owned(), dir.path().join("not/there/yet")] {
+            require_space(&at, 1).unwrap();
+            let error = require_space(&at, u64::MAX).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         }
     }
 

@@ -13,8 +13,8 @@ use super::live::{Live, View};
 use super::mailbox::{Order, Reply};
 use super::record::{Disk, NewInstance, Record, Spec};
 use super::request::Intent;
-use super::settings::{check_auto_standby, check_expiry, check_health, check_memory, check_restart, check_tags};
-use crate::hypervisor::Capability;
+use super::settings::{Share, check_auto_standby, check_expiry, check_health, check_memory, check_restart, check_tags};
+use crate::hypervisor::{self, Capability};
 use crate::id::{InstanceId, TenantId};
 use crate::image::Image;
 use crate::limits::instance as limits;
@@ -39,8 +39,14 @@ impl Host {
     async fn accept(self: Arc<Self>, record: Record, reply: Reply) {
         let folder = self.folder(&record.id);
         let live = Live::first(&record.spec);
+        let share = Share::of(live.shape);
+        let reserved = self.reserve(&record.tenant, &record.name, Share::default(), share);
         let intended = live.intent.iter().map(Intent::fact).collect();
-        match self.insert(record, live, intended).await {
+        let inserted = match &reserved {
+            Ok(_) => self.insert(record, live, intended).await,
+            Err(error) => Err(error.clone()),
+        };
+        match inserted {
             Ok(slot) => {
                 // Under one lock: whoever finds it finds it with its boot ahead in the mailbox.
                 let mut directory = self.directory_mut();
@@ -68,6 +74,11 @@ impl Host {
         self.check(&new, memory_bytes, &image)?;
         let id = InstanceId::random();
         let extra = new.disks.iter().map(measured).collect::<Result<Vec<_>, _>>()?;
+        for Disk { path, read_only, .. } in &extra {
+            let disk = hypervisor::Disk { path: path.clone(), read_only: *read_only };
+            // Let go at once: the launch takes it again. A disk that is in use is in use for long.
+            drop(hypervisor::lock_disk(&disk).map_err(failed)?);
+        }
         let mut disks = self.root_disk(&id, &image)?;
         disks.extend(extra);
         let spec = Spec {

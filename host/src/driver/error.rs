@@ -1,9 +1,12 @@
 //! Why the fleet will not do something.
 
+use std::path::PathBuf;
+
 use crate::hypervisor::HypervisorError;
-use crate::id::{IdError, InstanceName, SnapshotName};
+use crate::id::{IdError, InstanceName, SnapshotName, TenantId};
 use crate::journal::CommitError;
 use crate::limits;
+use crate::tenant::Limit;
 use crate::vm::Refusal;
 
 /// Why a request failed. The first group is the caller's to mend, the second the host's, the third ours.
@@ -49,6 +52,21 @@ pub enum FleetError {
     /// A fork of an instance that runs, without leave to pause it.
     #[error("the instance runs, and a fork would pause it for a moment; say so with from_running, or stop it first")]
     SourceRuns,
+    /// Another machine uses a disk.
+    #[error("the disk {0} is in use by another machine; stop that first, or give each its own copy")]
+    DiskInUse(PathBuf),
+    /// The tenant may not have so much.
+    #[error("tenant '{tenant}' would have {wanted} {limit}; its limit is {most}")]
+    OverLimit {
+        /// The tenant.
+        tenant: TenantId,
+        /// The limit that would be passed.
+        limit: Limit,
+        /// The amount that there would be.
+        wanted: u64,
+        /// The amount that there may be.
+        most: u64,
+    },
     /// The instance's hypervisor can't do this.
     #[error("{0}")]
     Unsupported(String),
@@ -106,6 +124,21 @@ pub enum FleetError {
     /// The hypervisor failed. The text is for the client.
     #[error("the hypervisor could not do it: {0}")]
     Hypervisor(String),
+    /// A restart of the daemon interrupted it, and it can't be finished.
+    #[error("the daemon was restarted in the middle of it; ask for it again")]
+    Interrupted,
+    /// There is no machine that could do it.
+    #[error("the instance has no machine that runs")]
+    NoMachine,
+    /// The virtual machine monitor ended in the middle of it.
+    #[error("the virtual machine monitor ended before it was done")]
+    MachineEnded,
+    /// It has begun, can't be undone, and can't be finished now.
+    #[error("it is not finished yet, and nothing else can be done until it is; it is tried again: {0}")]
+    Unfinished(Box<FleetError>),
+    /// The virtual machine monitor was told to end, which can't be taken back, and has not ended yet.
+    #[error("the virtual machine monitor was told to end and has not ended yet; the command is finished when it has")]
+    StillEnding,
     /// The instance ended before the state that was waited for was reached.
     #[error("the instance stopped ({cause}) before it was {wanted}")]
     Ended {
@@ -133,10 +166,19 @@ pub enum FleetError {
     Bug(String),
 }
 
+impl FleetError {
+    /// Says whether the act can't be undone and its end is not known: its intent stays on record.
+    pub(super) fn leaves_intent(&self) -> bool {
+        matches!(self, FleetError::StillEnding | FleetError::Unfinished(_))
+    }
+}
+
 /// A failure of the hypervisor with all its causes, for the client.
 pub(super) fn failed(error: HypervisorError) -> FleetError {
-    if let HypervisorError::Unsupported { .. } = error {
-        return FleetError::Unsupported(error.to_string());
+    match error {
+        HypervisorError::Unsupported { .. } => return FleetError::Unsupported(error.to_string()),
+        HypervisorError::DiskInUse { path } => return FleetError::DiskInUse(path),
+        _ => {}
     }
     let mut text = error.to_string();
     let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(&error);

@@ -3,6 +3,7 @@
 //! ```text
 //! <instance>/root.raw, disk-<n>.raw   its own disks
 //!            standby/                 the memory of a standby
+//!            put-back                 a snapshot is being put back: its files lie beside these
 //!            held-<incarnation>/      the memory of a paused machine, once it was saved
 //!            snapshots/<name>/        a snapshot that is complete:
 //!                snapshot.json          its description
@@ -12,12 +13,14 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::copy;
 use super::error::{FleetError, failed};
 use super::record::{Disk, Snapshot};
-use crate::hypervisor::{HypervisorError, unpack};
+use crate::hypervisor::{self, HypervisorError, lock_disk, unpack};
 use crate::id::SnapshotName;
 
 const DESCRIPTION: &str = "snapshot.json";
@@ -107,9 +110,16 @@ pub(super) fn lay_memory(from: &Path, to: &Path) -> Result<(), FleetError> {
     if unpacked { Ok(()) } else { copy::link_folder(from, to).map_err(on_disk("link", from)) }
 }
 
-/// Makes the folder `to` with copies of the writable disks. Blocking.
+/// Locks the writable disks of an instance without a machine, until the answer is dropped: nobody may
+/// write to what is copied, and nobody may use what is replaced. Blocking.
+pub(super) fn lock_disks(disks: &[Disk], only_read: bool) -> Result<Vec<OwnedFd>, FleetError> {
+    let lock =
+        |disk: &Disk| lock_disk(&hypervisor::Disk { path: disk.path.clone(), read_only: only_read }).map_err(failed);
+    writable(disks).map(|(_, disk)| lock(disk)).collect()
+}
+
+/// Copies the writable disks into the folder `to`. Blocking.
 pub(super) fn copy_disks(disks: &[Disk], to: &Path) -> Result<(), FleetError> {
-    copy::fresh_folder(to).map_err(on_disk("make the folder", to))?;
     for (index, disk) in writable(disks) {
         copy::file(&disk.path, &disk_file(to, index)).map_err(on_disk("copy", &disk.path))?;
     }
@@ -138,29 +148,159 @@ pub(super) fn read_snapshot(folder: &Path) -> io::Result<Snapshot> {
     Ok(serde_json::from_slice(&fs::read(folder.join(DESCRIPTION))?)?)
 }
 
-/// Puts the files of a snapshot in the place of an instance's own, each at once. Blocking.
-pub(super) fn install(snapshot: &Path, instance: &Path, disks: &[Disk], with_memory: bool) -> Result<(), FleetError> {
-    let standby = standby_folder(instance);
-    let partial = copy::aside(&standby);
-    if with_memory {
-        // First: if it is damaged, nothing has changed.
-        copy::remove(&partial).map_err(on_disk("remove", &partial))?;
-        lay_memory(&memory_folder(snapshot), &partial)?;
+/// Putting the files of a snapshot in the place of an instance's own: all of them or none.
+///
+/// First everything is laid beside what it is to replace, which may fail for want of space and changes
+/// nothing. Then a file says so, durably. From there on there are only renames, which a crash may
+/// interrupt and the next start finishes: what still lies beside has not been renamed yet.
+pub(super) struct PutBack {
+    /// The folder of the snapshot.
+    pub(super) snapshot: PathBuf,
+    /// The folder of the instance.
+    pub(super) instance: PathBuf,
+    /// Its disks.
+    pub(super) disks: Vec<Disk>,
+    /// The snapshot holds memory.
+    pub(super) with_memory: bool,
+    /// Bytes that its memory takes when it is decompressed; 0 if it is not compressed.
+    pub(super) unpacked_bytes: u64,
+}
+
+impl PutBack {
+    /// Blocking.
+    pub(super) fn run(&self) -> Result<(), FleetError> {
+        let laid = self.is_laid()?;
+        let locked = lock_disks(&self.disks, false);
+        if !laid && let Err(error) = locked.as_ref().map_err(Clone::clone).and_then(|_| self.lay()) {
+            self.clear();
+            return Err(error);
+        }
+        // From here on it is neither what it was nor what it is to be, until it is done.
+        let done = locked.and_then(|_locked| self.replace());
+        done.map_err(|error| FleetError::Unfinished(Box::new(error)))
     }
-    copy::remove(&standby).map_err(on_disk("remove", &standby))?;
-    for (index, disk) in writable(disks) {
-        let replace = || {
-            let partial = copy::aside(&disk.path);
-            if partial.exists() {
-                fs::remove_file(&partial)?;
-            }
-            copy::file(&disk_file(snapshot, index), &partial)?;
-            copy::publish(&disk.path)
+
+    fn marker(&self) -> PathBuf {
+        self.instance.join("put-back")
+    }
+
+    /// Says whether all files of this snapshot lie beside, from before a crash.
+    fn is_laid(&self) -> Result<bool, FleetError> {
+        let marker = self.marker();
+        match fs::read(&marker) {
+            Ok(name) => Ok(name == self.snapshot.as_os_str().as_bytes()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(on_disk("read", &marker)(error)),
+        }
+    }
+
+    fn lay(&self) -> Result<(), FleetError> {
+        self.clear();
+        if self.with_memory {
+            let partial = copy::aside(&standby_folder(&self.instance));
+            let space = copy::require_space(&self.instance, self.unpacked_bytes);
+            space.map_err(on_disk("decompress the memory in", &self.instance))?;
+            lay_memory(&memory_folder(&self.snapshot), &partial)?;
+        }
+        for (index, disk) in writable(&self.disks) {
+            let from = disk_file(&self.snapshot, index);
+            copy::file(&from, &copy::aside(&disk.path)).map_err(on_disk("copy", &from))?;
+        }
+        let marker = self.marker();
+        let write = || {
+            fs::write(copy::aside(&marker), self.snapshot.as_os_str().as_bytes())?;
+            copy::publish(&marker)
         };
-        replace().map_err(on_disk("replace", &disk.path))?;
+        write().map_err(on_disk("write", &marker))
     }
-    if !with_memory {
-        return Ok(());
+
+    fn replace(&self) -> Result<(), FleetError> {
+        let standby = standby_folder(&self.instance);
+        if !self.with_memory {
+            copy::remove(&standby).map_err(on_disk("remove", &standby))?;
+        }
+        let memory = self.with_memory.then_some(&standby);
+        let disks = writable(&self.disks).map(|(_, disk)| &disk.path);
+        for path in memory.into_iter().chain(disks).filter(|path| copy::aside(path).exists()) {
+            copy::publish(path).map_err(on_disk("replace", path))?;
+        }
+        let marker = self.marker();
+        let remove = || {
+            fs::remove_file(&marker)?;
+            copy::sync(&self.instance)
+        };
+        remove().map_err(on_disk("remove", &marker))
     }
-    copy::publish(&standby).map_err(on_disk("write", &standby))
+
+    /// Removes what an attempt has laid beside. It is only in the way, and the next one removes it too.
+    fn clear(&self) {
+        let _ = fs::remove_file(self.marker());
+        let _ = copy::remove(&copy::aside(&standby_folder(&self.instance)));
+        for (_, disk) in writable(&self.disks) {
+            let _ = fs::remove_file(copy::aside(&disk.path));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// An instance with memory and two disks of 1, and a snapshot of it with memory and disks of 2.
+    fn put_back(dir: &Path) -> PutBack {
+        let instance = dir.join("instance");
+        let snapshot = dir.join("snapshot");
+        let paths = ["a", "b"].map(|name| dir.join(name));
+        for folder in [standby_folder(&instance), memory_folder(&snapshot)] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        fs::write(standby_folder(&instance).join("memory"), b"1").unwrap();
+        fs::write(memory_folder(&snapshot).join("memory"), b"2").unwrap();
+        for (index, path) in paths.iter().enumerate() {
+            fs::write(path, b"1").unwrap();
+            fs::write(disk_file(&snapshot, index), b"2").unwrap();
+        }
+        let disks = paths.map(|path| Disk { path, read_only: false, size_bytes: 1 }).into();
+        PutBack { snapshot, instance, disks, with_memory: true, unpacked_bytes: 0 }
+    }
+
+    fn contents(put_back: &PutBack) -> Vec<String> {
+        let memory = standby_folder(&put_back.instance).join("memory");
+        let disks = put_back.disks.iter().map(|disk| disk.path.clone());
+        std::iter::once(memory).chain(disks).map(|path| fs::read_to_string(path).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_can_not_be_laid_beside_replaces_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let put_back = put_back(dir.path());
+        fs::remove_file(disk_file(&put_back.snapshot, 1)).unwrap();
+        put_back.run().unwrap_err();
+        assert_eq!(contents(&put_back), ["1", "1", "1"]);
+        let full = PutBack { unpacked_bytes: u64::MAX, ..put_back };
+        assert!(matches!(full.run(), Err(FleetError::NoSpace)));
+        assert_eq!(contents(&full), ["1", "1", "1"]);
+    }
+
+    #[test]
+    fn a_crash_between_the_renames_is_finished_without_the_snapshot() {
+        let dir = tempfile::tempdir().unwrap();
+        for renamed in 0..3 {
+            let dir = dir.path().join(renamed.to_string());
+            fs::create_dir(&dir).unwrap();
+            let put_back = put_back(&dir);
+            put_back.lay().unwrap();
+            let all = [standby_folder(&put_back.instance), dir.join("a"), dir.join("b")];
+            for path in all.iter().take(renamed) {
+                copy::publish(path).unwrap();
+            }
+            for index in 0..2 {
+                fs::remove_file(disk_file(&put_back.snapshot, index)).unwrap();
+            }
+            put_back.run().unwrap();
+            assert_eq!(contents(&put_back), ["2", "2", "2"], "after {renamed}");
+            assert!(!put_back.marker().exists());
+        }
+    }
 }

@@ -17,7 +17,7 @@ use super::live::View;
 use super::mailbox::{NewFork, Order, Slot};
 use super::record::{NewInstance, Record, find_snapshot};
 use super::request::{Request, Target};
-use super::settings::{Amendment, Prober, check_amendment};
+use super::settings::{Amendment, Prober, Quota, check_amendment};
 use super::task::Task;
 use super::timers::{self, Timers};
 use super::watch::Watch;
@@ -25,7 +25,7 @@ use crate::billing::Timeline;
 use crate::billing::account::{Degraded, Reader, Usage};
 use crate::billing::interval::{self, Interval};
 use crate::clock::Clock;
-use crate::hypervisor::{self, Description, Hypervisor, ProcessUsage};
+use crate::hypervisor::{self, Description, Hypervisor, Launches, ProcessUsage};
 use crate::id::{InstanceId, SnapshotName, TenantId};
 use crate::image::Images;
 use crate::journal::{Alive, CommitError, Entry, Journal, NewActivation, StoredInstance};
@@ -53,8 +53,15 @@ pub struct Parts {
     pub instances: PathBuf,
     /// The last proof that the host was alive before this start.
     pub alive: Option<Alive>,
-    /// Asks workloads whether they are well.
+    /// Probes workloads.
     pub prober: Arc<dyn Prober>,
+    /// The processes of launches, whatever hypervisor made them.
+    pub launches: Arc<dyn Launches>,
+    /// What tenants may have.
+    pub quota: Arc<dyn Quota>,
+    /// How long the end of a virtual machine monitor that was told to end is waited for before the
+    /// caller hears that it has not ended yet.
+    pub exit_patience: Duration,
 }
 
 /// What to wait for.
@@ -89,6 +96,9 @@ impl Fleet {
             instances: parts.instances,
             alive: parts.alive,
             prober: parts.prober,
+            launches: parts.launches,
+            quota: parts.quota,
+            exit_patience: parts.exit_patience,
             compressor,
             calendar: Calendar::default(),
             timers: Timers::default(),
@@ -141,7 +151,7 @@ impl Fleet {
     /// Accepts an instance and boots it; answers when its vCPUs run.
     ///
     /// # Errors
-    /// See [`FleetError`]. If the launch failed the instance exists, is stopped, and says why.
+    /// See [`FleetError`]. If the launch failed, nothing is left of the instance.
     pub async fn create(&self, tenant: &TenantId, new: NewInstance) -> Result<Arc<View>, FleetError> {
         self.0.create(tenant.clone(), new).await
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use tokio::sync::mpsc::{Receiver, UnboundedSender};
 use tokio::sync::oneshot;
@@ -13,12 +14,12 @@ use super::live::{Live, View};
 use super::mailbox::{CompressionJob, ForkOrder, NewFork, Order, Reply, Slot};
 use super::record::{Record, Snapshot};
 use super::request::Request;
-use super::settings::Prober;
+use super::settings::{Prober, Quota, Reservation, Share};
 use super::timers::Timers;
 use crate::billing::account::{Account, Reader};
 use crate::billing::{Entered, InstanceFact};
 use crate::clock::Clock;
-use crate::hypervisor::{Disk, Hypervisor, MachineSpec};
+use crate::hypervisor::{Disk, Hypervisor, Launches, MachineSpec};
 use crate::id::{InstanceId, InstanceName, TenantId};
 use crate::image::{Image, ImageError, Images};
 use crate::journal::{Alive, Entry, InstanceWrite, Journal, Row};
@@ -34,6 +35,9 @@ pub(super) struct Host {
     pub(super) instances: PathBuf,
     pub(super) alive: Option<Alive>,
     pub(super) prober: Arc<dyn Prober>,
+    pub(super) launches: Arc<dyn Launches>,
+    pub(super) quota: Arc<dyn Quota>,
+    pub(super) exit_patience: Duration,
     pub(super) compressor: UnboundedSender<CompressionJob>,
     pub(super) calendar: Calendar,
     pub(super) timers: Timers,
@@ -183,6 +187,27 @@ impl Host {
         };
         let row = receipt.row.ok_or_else(|| missing("the row of a receipt"))?;
         Ok(Arc::new(Slot::new(row, view)))
+    }
+
+    /// Keeps what an instance grows by until the answer is dropped: what it is to be must be published
+    /// by then. The one place where growth meets the tenant's limits; what shrinks passes, also where
+    /// a limit was lowered.
+    pub(super) fn reserve(
+        &self,
+        tenant: &TenantId,
+        name: &InstanceName,
+        before: Share,
+        after: Share,
+    ) -> Result<Option<Reservation>, FleetError> {
+        if after.vcpus <= before.vcpus && after.memory_bytes <= before.memory_bytes {
+            return Ok(None);
+        }
+        let there = || {
+            let directory = self.directory();
+            let slots = directory.by_row.values().filter(|slot| slot.tenant == *tenant);
+            slots.map(|slot| (slot.name.clone(), Share::of(slot.view().live.shape))).collect()
+        };
+        self.quota.reserve(tenant, name, after, &there).map(Some)
     }
 
     /// The image of this name.

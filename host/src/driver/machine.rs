@@ -20,6 +20,9 @@ pub(super) struct Machine {
     observed: mpsc::Receiver<Observed>,
     /// Where its memory lies, if it was saved since it is held.
     held: PathBuf,
+    /// Bytes on disk of the memory that it was loaded from, if its vCPUs can't be run and never were:
+    /// then that memory is still what it is.
+    pub(super) unrestored: Option<u64>,
 }
 
 /// The outcome of saving memory.
@@ -51,7 +54,7 @@ impl Machine {
     /// The machine of `spec` that was launched or found.
     pub(super) fn of(launched: Launched, spec: &MachineSpec) -> Self {
         let Launched { vm, observed, pid: _ } = launched;
-        Self { vm, observed, held: held_folder(&spec.dir, spec.incarnation) }
+        Self { vm, observed, held: held_folder(&spec.dir, spec.incarnation), unrestored: None }
     }
 
     /// The next observation; none if nothing watches it any more. Cancel-safe.
@@ -65,7 +68,8 @@ impl Machine {
     }
 
     /// Lets the vCPUs run. What was saved of them is not what they are any more.
-    pub(super) async fn resume(&self) -> Result<Stamp, FleetError> {
+    pub(super) async fn resume(&mut self) -> Result<Stamp, FleetError> {
+        self.unrestored = None;
         discard(&self.held).await?;
         self.vm.resume().await.map_err(failed)
     }
@@ -141,10 +145,8 @@ impl Machine {
                 Err(_) => return Ok(None),
                 Ok(Some(Observed::Exited(exit))) => return Ok(Some(exit)),
                 Ok(Some(other)) => recorder.note(other).await?,
-                Ok(None) => {
-                    let text = "nothing watches the machine any more";
-                    return Err(FleetError::Hypervisor(text.into()));
-                }
+                // Nobody watches it any more; that is found out about by whoever looks next.
+                Ok(None) => return Ok(None),
             }
         }
     }

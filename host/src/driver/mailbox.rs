@@ -28,8 +28,8 @@ pub(super) enum Order {
     Amend { amendment: Box<Amendment>, reply: Reply },
     /// Activity was reported; restore it from standby if `wake`, and answer.
     Activity { wake: bool, reply: Reply },
-    /// The answer of its workload to a probe of this launch.
-    Probed { incarnation: u32, answer: Result<(), String> },
+    /// The answer of its workload to a probe of this launch, which was made after so many pauses.
+    Probed { incarnation: u32, pauses: u64, answer: Result<(), String> },
     /// A snapshot was compressed.
     Compressed(Compressed),
     /// Something of its own is due.

@@ -58,4 +58,6 @@ pub use live::{Health, HealthStatus, Live, Restarts, View};
 pub use mailbox::NewFork;
 pub use record::{Disk, NewInstance, Record, SavedMemory, Snapshot, Spec};
 pub use request::{Child, Intent, NewSnapshot, Request, Target};
-pub use settings::{Amendment, AutoStandby, Expiry, ExpiryAction, HealthCheck, Probe, Prober, Schedule};
+pub use settings::{
+    Amendment, AutoStandby, Expiry, ExpiryAction, HealthCheck, Probe, Prober, Quota, Reservation, Schedule, Share,
+};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::error::FleetError;
-use super::settings::{AutoStandby, Expiry, HealthCheck, RestartPolicyFields, Schedule};
+use super::settings::{AutoStandby, Expiry, HealthCheck, RestartPolicyFields, Schedule, Share};
 use crate::id::{ImageName, InstanceId, InstanceName, SnapshotName, TenantId};
 use crate::vm::RestartPolicy;
 
@@ -103,6 +103,12 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// What an instance takes of its tenant's limits once this is put back.
+    pub(super) fn share(&self) -> Share {
+        let memory_bytes = self.memory.map_or(self.memory_bytes, |memory| memory.guest_bytes);
+        Share { vcpus: self.vcpus, memory_bytes }
+    }
+
     /// Bytes on disk now.
     pub fn stored_bytes(&self) -> u64 {
         match (self.memory, self.compressed_bytes) {

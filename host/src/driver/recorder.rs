@@ -82,6 +82,17 @@ impl Recorder {
         self.bounded(self.host.clock.reading_of(stamp.boottime_ns, stamp.wall_ns))
     }
 
+    /// The reading of the instant at which the interval under way began.
+    pub(super) fn reading_since(&self) -> Reading {
+        let mut reading = self.host.clock.reading();
+        let since = self.account.tracker.since;
+        let elapsed_ns = reading.meter.since(since).unwrap_or_default().0;
+        reading.boottime_ns = reading.boottime_ns.saturating_sub(elapsed_ns);
+        reading.wall_ns = reading.wall_ns.saturating_sub_unsigned(elapsed_ns);
+        reading.meter = since;
+        reading
+    }
+
     /// `reading` with its meter inside `[since, now]`: the intervals of an instance touch and never
     /// go back, whatever another clock says.
     pub(super) fn bounded(&self, mut reading: Reading) -> Reading {
@@ -96,6 +107,9 @@ impl Recorder {
         let policy = self.record.spec.restart;
         let stepped = self.live.enter(event, at.meter, &policy);
         stepped.map_err(|impossible| FleetError::Bug(impossible.to_string()))?;
+        if event == Event::Paused {
+            self.watch.pauses += 1;
+        }
         let body = self.entered(event);
         Ok((at, body))
     }
@@ -161,7 +175,7 @@ impl Recorder {
         self.live.error = Some(error.to_string());
         let body = InstanceFact::Abandoned { command, reason: error.to_string() };
         let fact = (self.reading(self.now()), body);
-        self.write(vec![fact]).await
+        self.write_failure(vec![fact], error).await
     }
 
     /// Stores the present state without a fact.
@@ -169,14 +183,24 @@ impl Recorder {
         self.write(Vec::new()).await
     }
 
-    /// Writes down what has happened. A full disk delays it and can't undo it: the caller hears so,
-    /// and it is tried until there is space.
+    /// Writes down what was done. A full disk delays it and can't undo it: the caller hears so, and it
+    /// is tried until there is space.
     pub(super) async fn write(&mut self, facts: Vec<Dated<InstanceFact>>) -> Result<(), FleetError> {
+        self.write_failure(facts, &FleetError::Unrecorded).await
+    }
+
+    /// Writes down what has failed because of `error`, which is what the caller hears if that has to
+    /// wait for space: not that it was done.
+    pub(super) async fn write_failure(
+        &mut self,
+        facts: Vec<Dated<InstanceFact>>,
+        error: &FleetError,
+    ) -> Result<(), FleetError> {
         loop {
             match self.commit(facts.clone()).await {
                 Ok(()) => return Ok(()),
                 Err(CommitError::NoSpace(_)) => {
-                    self.answer(Err(FleetError::Unrecorded));
+                    self.answer(Err(error.clone()));
                     sleep(SPACE_RETRY).await;
                 }
                 Err(error) => return Err(refused(error)),

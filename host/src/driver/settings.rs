@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{FleetError, failed};
 use crate::hypervisor::{Capability, Description};
-use crate::id::SnapshotName;
+use crate::id::{InstanceName, SnapshotName, TenantId};
 use crate::image::Image;
 use crate::limits::{health, idle, instance, restart, snapshot};
 use crate::units::{Instant, Nanos};
-use crate::vm::{RestartMode, RestartPolicy};
+use crate::vm::{RestartMode, RestartPolicy, Shape};
 
 /// The end of an instance's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,6 +143,41 @@ pub trait Prober: Send + Sync {
     fn ask<'a>(&'a self, folder: &'a Path, probe: &'a Probe) -> BoxFuture<'a, Result<(), String>>;
 }
 
+/// What an instance takes of its tenant's limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Share {
+    /// Virtual processors.
+    pub vcpus: u32,
+    /// Guest memory in bytes.
+    pub memory_bytes: u64,
+}
+
+impl Share {
+    /// That of an instance of this shape.
+    pub fn of(shape: Shape) -> Self {
+        Self { vcpus: shape.vcpus, memory_bytes: shape.memory_bytes }
+    }
+}
+
+/// A share that is kept for an instance until this is dropped.
+pub type Reservation = Box<dyn Send + Sync>;
+
+/// The seam to the limits of tenants. The composition root chooses.
+pub trait Quota: Send + Sync {
+    /// Keeps `share` for the instance `name`, new or not, if its tenant may have that much. `there`
+    /// answers what the tenant's instances have now; what is reserved is not asked for again.
+    ///
+    /// # Errors
+    /// [`FleetError::OverLimit`], with the limit that would be passed.
+    fn reserve(
+        &self,
+        tenant: &TenantId,
+        name: &InstanceName,
+        share: Share,
+        there: &dyn Fn() -> Vec<(InstanceName, Share)>,
+    ) -> Result<Reservation, FleetError>;
+}
+
 /// The condition under which an instance goes to standby by itself: nobody has reported activity for
 /// a time, and its virtual machine monitor has used little of a processor in that time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -201,8 +236,13 @@ pub(super) fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), FleetErr
 /// Checks the limits of a restart policy.
 pub(super) fn check_restart(policy: &RestartPolicy) -> Result<(), FleetError> {
     let rows = [
-        ("restart_policy.backoff", policy.backoff_ms, 1, restart::FIRST_BACKOFF_MS_MAX),
-        ("restart_policy.stable_after", policy.stable_after_ms, 1, restart::STABLE_AFTER_MS_MAX),
+        ("restart_policy.backoff", policy.backoff_ms, restart::BACKOFF_MS_MIN, restart::FIRST_BACKOFF_MS_MAX),
+        (
+            "restart_policy.stable_after",
+            policy.stable_after_ms,
+            restart::STABLE_AFTER_MS_MIN,
+            restart::STABLE_AFTER_MS_MAX,
+        ),
     ];
     rows.into_iter().try_for_each(within)
 }
@@ -260,6 +300,11 @@ pub(super) fn check_health(check: &HealthCheck, prober: &dyn Prober) -> Result<(
         }
         Probe::Console { send, expect } if send.len().max(expect.len()) > health::TEXT_BYTES_MAX => {
             return invalid("health_check.console", "send and expect may have 1024 bytes each");
+        }
+        // A terminal may echo what is typed: a guest that hangs would be healthy.
+        Probe::Console { send, expect } if send.contains(expect.as_str()) => {
+            let problem = "may not be part of send, which a terminal may echo; expect what only the guest says";
+            return invalid("health_check.console.expect", problem);
         }
         Probe::Http { path, .. } if !path.starts_with('/') || path.len() > health::TEXT_BYTES_MAX => {
             let problem = "must begin with '/' and have at most 1024 bytes";

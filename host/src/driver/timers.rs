@@ -12,26 +12,10 @@ use tokio::sync::Notify;
 
 use super::live::Live;
 use super::record::Record;
-use super::settings::ExpiryAction;
-use super::watch::Watch;
+use super::watch::{Due, Watch};
 use crate::clock::Clock;
 use crate::journal::Row;
 use crate::units::Instant;
-
-/// Something that is due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Due {
-    /// The end of its time.
-    Expiry(ExpiryAction),
-    /// The next attempt to start it again.
-    Restart,
-    /// The next snapshot of its schedule.
-    Snapshot,
-    /// The next probe of its workload.
-    Probe,
-    /// The next look whether it was idle.
-    Idle,
-}
 
 /// Everything that is to come of an instance, each with its instant.
 pub(super) fn upcoming(record: &Record, live: &Live, watch: &Watch) -> Vec<(Instant, Due)> {
@@ -40,13 +24,13 @@ pub(super) fn upcoming(record: &Record, live: &Live, watch: &Watch) -> Vec<(Inst
     let snapshot = live.snapshot_due_ns.map(|at| (Instant(at), Due::Snapshot));
     let probe = watch.probe_due(record, live).map(|at| (at, Due::Probe));
     let idle = watch.idle_due(record, live).map(|at| (at, Due::Idle));
-    [expiry, restart, snapshot, probe, idle].into_iter().flatten().collect()
+    let all = [expiry, restart, snapshot, probe, idle].into_iter().flatten();
+    all.map(|(at, due)| (watch.not_before(at, due), due)).collect()
 }
 
 /// When an instance has to be woken for the first of what is to come; none if there is nothing.
 pub(super) fn next_due(record: &Record, live: &Live, watch: &Watch) -> Option<Instant> {
-    let next = upcoming(record, live, watch).into_iter().map(|(at, _)| at).min();
-    next.map(|next| watch.not_before.map_or(next, |earliest| next.max(earliest)))
+    upcoming(record, live, watch).into_iter().map(|(at, _)| at).min()
 }
 
 /// The instants at which instances want to be woken, at most one each. Clones are one.

@@ -130,9 +130,10 @@ fn a_launch_that_fails_is_tried_again_if_the_policy_asked_for_it_and_not_if_a_cl
     let mut rig = Rig::default();
     let mut new = rig.new_instance("b");
     new.restart = RestartPolicy { mode: RestartMode::Always, ..RestartPolicy::default() };
-    rig.double.plan_next_launch(Plan::Fail);
-    rig.try_create(new).expect_err("not launched");
-    let refused = rig.fleet().find(&rig.tenant, "b").expect("it exists").record.id.clone();
+    let refused = rig.try_create(new).expect("created").record.id.clone();
+    rig.command(&refused, Command::Stop).expect("stopped");
+    rig.double.plan(&refused, Call::Launch, Plan::Fail);
+    rig.command(&refused, Command::Start).expect_err("not launched");
     assert_eq!(rig.view(&refused).live.restarts.due_ns, None, "the client knows");
     let id = restarting(&rig, RestartMode::Always, None);
     rig.double.plan(&id, Call::Launch, Plan::Fail);

@@ -2,6 +2,7 @@
 //! that runs as fast as a test likes.
 
 mod by_itself;
+mod faults;
 mod forks;
 mod snapshots;
 mod vectors;

@@ -65,7 +65,7 @@ impl Task {
         }
         if let Some(auto_standby) = auto_standby {
             changes.push(amended("auto_standby", &auto_standby)?);
-            self.recorder.watch.idle = None;
+            self.recorder.watch.active();
             self.recorder.change_record(|record| record.spec.auto_standby = auto_standby);
         }
         Ok(changes)

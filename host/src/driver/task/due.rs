@@ -5,7 +5,8 @@ use super::Task;
 use crate::driver::error::FleetError;
 use crate::driver::request::Request;
 use crate::driver::settings::ExpiryAction;
-use crate::driver::timers::{Due, upcoming};
+use crate::driver::timers::upcoming;
+use crate::driver::watch::Due;
 use crate::units::Nanos;
 use crate::vm::Asker;
 
@@ -24,7 +25,8 @@ impl Task {
         {
             let instance = &self.recorder.record.id;
             tracing::warn!(%instance, ?due, %error, "an act that was due has failed");
-            self.recorder.watch.not_before = self.host.clock.now().after(RETRY);
+            let until = self.host.clock.now().after(RETRY);
+            self.recorder.watch.postpone(due, until);
         }
         self.recorder.set_timer();
     }

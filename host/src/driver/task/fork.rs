@@ -20,6 +20,7 @@ use crate::driver::live::{Live, View};
 use crate::driver::mailbox::{ForkOrder, NewFork, PendingFork, Slot};
 use crate::driver::record::{Disk, Record, SavedMemory, Spec};
 use crate::driver::request::{Child, Request, Target};
+use crate::driver::settings::Share;
 use crate::hypervisor::Capability;
 use crate::id::{InstanceId, SnapshotName};
 use crate::vm::{Asker, Command, Decision, State, decide};
@@ -307,17 +308,20 @@ async fn create_fork(
     };
     let forked = InstanceFact::Forked { parent: parent.id.clone(), child: child.id.clone(), snapshot };
     let live = fork_state(&record.spec, memory);
-    let created = match laid_out {
-        Ok(()) => host.insert(record, live, vec![forked]).await,
+    let share = Share::of(live.shape);
+    let reserved = host.reserve(&record.tenant, &record.name, Share::default(), share);
+    let created = match laid_out.and(reserved) {
+        Ok(reserved) => host.insert(record, live, vec![forked]).await.map(|slot| (slot, reserved)),
         Err(error) => Err(error),
     };
-    match &created {
-        Ok(slot) => host.directory_mut().insert(slot.clone()),
-        Err(_) => {
-            if let Err(left) = discard(&folder).await {
-                tracing::warn!(error = %left, "the folder of a fork that was not made is left");
-            }
-        }
+    let created = created.map(|(slot, _until_found)| {
+        host.directory_mut().insert(slot.clone());
+        slot
+    });
+    if created.is_err()
+        && let Err(left) = discard(&folder).await
+    {
+        tracing::warn!(error = %left, "the folder of a fork that was not made is left");
     }
     created
 }

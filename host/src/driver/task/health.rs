@@ -23,6 +23,7 @@ impl Task {
         // If the answer finds the mailbox full, it is asked again then.
         let due = after(now, check.timeout_ms.saturating_add(check.interval_ms));
         self.recorder.watch.probes = Some(Probes { due, ..probes.unwrap_or(first) });
+        let pauses = self.recorder.watch.pauses;
         let host = self.host.clone();
         let slot = self.slot.clone();
         tokio::spawn(async move {
@@ -33,7 +34,7 @@ impl Task {
                 Ok(answer) => answer,
                 Err(_) => Err(format!("no answer in {} ms", check.timeout_ms)),
             };
-            if let Err(error) = host.order(&slot, Order::Probed { incarnation, answer }) {
+            if let Err(error) = host.order(&slot, Order::Probed { incarnation, pauses, answer }) {
                 tracing::warn!(instance = %slot.id, %error, "an answer about its health was lost");
             }
         });
@@ -41,11 +42,18 @@ impl Task {
 
     /// Takes up an answer. What is unhealthy is stopped, if its restart policy starts it again after
     /// that.
-    pub(super) async fn probed(&mut self, incarnation: u32, answer: Result<(), String>) -> Result<(), FleetError> {
+    pub(super) async fn probed(
+        &mut self,
+        incarnation: u32,
+        pauses: u64,
+        answer: Result<(), String>,
+    ) -> Result<(), FleetError> {
         let check = self.recorder.record.spec.health.clone().filter(|_| self.live().runs());
         let Some(check) = check else { return Ok(()) };
         let now = self.host.clock.now();
         let current = self.live().incarnation;
+        // A guest that was held can't answer in time: only that it did says anything.
+        let was_held = pauses != self.recorder.watch.pauses;
         let probes = self.recorder.watch.probes.as_mut();
         let probes = probes.filter(|probes| probes.incarnation == current);
         let Some(probes) = probes.filter(|probes| probes.incarnation == incarnation) else {
@@ -53,6 +61,10 @@ impl Task {
         };
         let starting = now < after(probes.since, check.start_period_ms);
         probes.due = after(now, check.interval_ms);
+        if answer.is_err() && was_held {
+            self.recorder.set_timer();
+            return Ok(());
+        }
         probes.health.take(answer, starting, check.failures_max, now);
         let health = probes.health.clone();
         self.recorder.publish();

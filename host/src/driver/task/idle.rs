@@ -1,43 +1,86 @@
 //! Auto-standby: an instance that is idle goes to standby by itself.
 
 use super::Task;
+use crate::driver::copy;
 use crate::driver::error::{FleetError, failed};
-use crate::driver::files::blocking;
+use crate::driver::files::{blocking, on_disk};
 use crate::driver::request::Request;
-use crate::driver::watch::Idle;
+use crate::driver::watch::{Due, Idle, after};
 use crate::hypervisor;
+use crate::limits::idle as limits;
 use crate::vm::{Asker, State};
 
 impl Task {
-    /// Puts it to standby if it was idle. Either way, what happens from now on counts for the next
+    /// Brings it to standby if it was idle. Either way, what happens from now on counts for the next
     /// look.
     pub(super) async fn standby_if_idle(&mut self) -> Result<(), FleetError> {
         let Some(auto) = self.recorder.record.spec.auto_standby else { return Ok(()) };
         let folder = self.recorder.folder();
         let incarnation = self.live().incarnation;
-        let used = blocking(move || hypervisor::usage(&folder, incarnation).map_err(failed)).await?;
+        let used = blocking(move || hypervisor::usage(&folder, incarnation).map_err(failed)).await;
+        // Without a number for its monitor, nothing is known but that it was looked at.
+        let cpu_ns = used.as_ref().ok().and_then(|used| used.map(|used| used.cpu_ns));
         let now = self.host.clock.now();
         let before = self.recorder.watch.idle.take();
         let before = before.filter(|idle| idle.incarnation == incarnation);
-        // Without a number for its monitor, that is about to be known to have ended.
-        let Some(cpu_ns) = used.map(|used| used.cpu_ns) else { return Ok(()) };
-        self.recorder.watch.idle = Some(Idle { incarnation, since: now, cpu_ns });
-        let idle = before.is_some_and(|before| {
-            let elapsed_ns = now.since(before.since).unwrap_or_default().0;
-            let used_ns = cpu_ns.saturating_sub(before.cpu_ns);
-            is_little(used_ns, elapsed_ns, auto.cpu_permille_max)
-        });
+        let failures = before.as_ref().map_or(0, |idle| idle.failures);
+        self.recorder.watch.idle = Some(Idle { incarnation, since: now, cpu_ns, failures });
         self.recorder.publish();
+        let span = before.and_then(|before| {
+            let elapsed_ns = now.since(before.since).unwrap_or_default().0;
+            Some((cpu_ns?.saturating_sub(before.cpu_ns?), elapsed_ns))
+        });
+        let idle = span.is_some_and(|(used_ns, elapsed_ns)| is_little(used_ns, elapsed_ns, auto.cpu_permille_max));
+        used?;
         if !idle {
             return Ok(());
         }
-        self.carry_out(Request::Standby, Asker::AutoStandby).await
+        match self.require_space_for_memory().await {
+            Ok(()) => {}
+            Err(error) => return self.auto_standby_failed(error).await,
+        }
+        match self.carry_out(Request::Standby, Asker::AutoStandby).await {
+            Ok(()) => Ok(()),
+            Err(error) => self.auto_standby_failed(error).await,
+        }
+    }
+
+    /// Nobody waits for this standby, so it fills no disk for others: all of the memory has to fit.
+    async fn require_space_for_memory(&self) -> Result<(), FleetError> {
+        let bytes = self.live().shape.memory_bytes;
+        let folder = self.recorder.folder();
+        let enough = move || copy::require_space(&folder, bytes).map_err(on_disk("save", &folder));
+        blocking(enough).await
+    }
+
+    /// An attempt that nobody asked for has failed: the next one waits longer, and there are only so
+    /// many until something changes. The instance says so.
+    async fn auto_standby_failed(&mut self, error: FleetError) -> Result<(), FleetError> {
+        let now = self.host.clock.now();
+        let Some(idle) = &mut self.recorder.watch.idle else { return Err(error) };
+        idle.failures += 1;
+        if let FleetError::Unsupported(_) = error {
+            idle.failures = limits::ATTEMPTS_MAX;
+        }
+        let failures = idle.failures;
+        let next = if failures >= limits::ATTEMPTS_MAX {
+            "it is given up until the instance is used or changed".to_owned()
+        } else {
+            let wait_ms = limits::RETRY_MS.saturating_mul(4_u64.saturating_pow(failures - 1));
+            self.recorder.watch.postpone(Due::Idle, Some(after(now, wait_ms)));
+            format!("it is tried again in {} s", wait_ms / 1_000)
+        };
+        let text = format!("auto-standby has failed {failures} times; {next}: {error}");
+        let instance = &self.recorder.record.id;
+        tracing::warn!(%instance, %error, failures, "auto-standby has failed; {next}");
+        self.recorder.live.error = Some(text);
+        self.recorder.store().await
     }
 
     /// Takes up a report of activity; restores the instance from standby if `wake`.
     pub(super) async fn take_activity(&mut self, wake: bool) -> Result<(), FleetError> {
         self.ensure_recovered().await?;
-        self.recorder.watch.idle = None;
+        self.recorder.watch.active();
         self.recorder.publish();
         match self.state() {
             State::Standby { .. } if wake => self.carry_out(Request::Restore, Asker::Client).await,

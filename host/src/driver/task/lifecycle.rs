@@ -5,14 +5,14 @@ use std::time::Duration;
 use tokio::time::{Instant as Deadline, sleep};
 
 use super::Task;
+use crate::billing::Reading;
 use crate::driver::error::{FleetError, failed, refused};
 use crate::driver::files::{discard, held_folder};
 use crate::driver::machine::Machine;
 use crate::driver::request::{Intent, Request};
-use crate::driver::settings::check_memory;
+use crate::driver::settings::{Reservation, Share, check_memory};
 use crate::hypervisor::{Capability, Exit, ExitStatus, Initiator, Origin, Stamp, files};
-use crate::limits::instance::CONTROL_MS_MAX;
-use crate::vm::{Asker, Decision, Event, ExitCause, Ignored, State, decide};
+use crate::vm::{Asker, Command, Decision, Event, ExitCause, Ignored, State, decide};
 
 /// How long until the end of a machine that nobody watches is tried again.
 const KILL_RETRY: Duration = Duration::from_secs(1);
@@ -21,6 +21,7 @@ const KILL_RETRY: Duration = Duration::from_secs(1);
 impl Task {
     /// Carries out a request, or says why not.
     pub(super) async fn carry_out(&mut self, request: Request, by: Asker) -> Result<(), FleetError> {
+        self.await_end(&request).await?;
         let lost = self.ensure_recovered().await.err();
         match (decide(self.state(), request.command()), lost) {
             (Decision::Ignore(ignored), None) => return self.ignore(ignored).await,
@@ -33,10 +34,48 @@ impl Task {
             }
             (Decision::Act, None) => {}
         }
-        self.check(&request)?;
+        self.check(&request, by)?;
+        // Kept until what it grows to is published.
+        let _reserved = self.reserve_growth(&request)?;
         self.accept(&request, by).await?;
         let outcome = self.act(request).await;
         self.settle(outcome).await
+    }
+
+    /// Waits for the end of a machine that was told to end for an earlier request. Until it is known,
+    /// nothing else can be done; a stop and a deletion tell it once more.
+    async fn await_end(&mut self, request: &Request) -> Result<(), FleetError> {
+        if self.live().intent.is_none() {
+            return Ok(());
+        }
+        let Some(machine) = &self.machine else { return Ok(()) };
+        if matches!(request, Request::Stop { .. } | Request::Delete) {
+            machine.kill()?;
+        }
+        let exit = self.exit().await?;
+        self.exited(&exit).await
+    }
+
+    /// Keeps what the instance will grow by when the request is carried out.
+    fn reserve_growth(&self, request: &Request) -> Result<Option<Reservation>, FleetError> {
+        let before = Share::of(self.live().shape);
+        let after = match request {
+            Request::Resize { memory_bytes } => Share { memory_bytes: *memory_bytes, ..before },
+            Request::Revert { snapshot } => self.kept(snapshot)?.share(),
+            Request::Start
+            | Request::Stop { .. }
+            | Request::Pause
+            | Request::Resume
+            | Request::Standby
+            | Request::Restore
+            | Request::Delete
+            | Request::Snapshot(_)
+            | Request::Discard { .. }
+            // Each of the new instances is reserved for when it is made.
+            | Request::Fork { .. } => before,
+        };
+        let record = &self.recorder.record;
+        self.host.reserve(&record.tenant, &record.name, before, after)
     }
 
     /// Finds a machine that could not be found so far.
@@ -57,16 +96,22 @@ impl Task {
             self.recorder.give_up(command, &lost).await?;
         }
         self.recorder.intend(request, by).await?;
-        match self.end_by_identity().await {
-            Ok(()) => self.recover().await,
-            Err(error) => self.settle(Err(error)).await,
-        }
+        let outcome = match self.end_by_identity().await {
+            Ok(()) => self.recover_ended().await,
+            Err(error) => Err(error),
+        };
+        self.settle(outcome).await
     }
 
+    /// Ends the machine by its hypervisor, or as what the kernel knows of it where that can't be asked.
     async fn end_by_identity(&self) -> Result<(), FleetError> {
-        let spec = self.recorder.machine_spec()?;
-        let hypervisor = self.recorder.hypervisor()?;
-        hypervisor.end(&spec).await.map_err(failed)
+        if let (Ok(spec), Ok(hypervisor)) = (self.recorder.machine_spec(), self.recorder.hypervisor())
+            && hypervisor.end(&spec).await.is_ok()
+        {
+            return Ok(());
+        }
+        let folder = self.recorder.folder();
+        self.host.launches.end(&folder, self.live().incarnation).await.map_err(failed)
     }
 
     /// The meaning that a fulfilled command still has: whoever stops what has stopped wants it to stay
@@ -87,10 +132,10 @@ impl Task {
     }
 
     /// Checks that a request that is legal can be carried out by this instance.
-    fn check(&self, request: &Request) -> Result<(), FleetError> {
+    fn check(&self, request: &Request, by: Asker) -> Result<(), FleetError> {
         match request {
             Request::Standby => self.require(Capability::Snapshots),
-            Request::Snapshot(new) => self.check_snapshot(new),
+            Request::Snapshot(new) => self.check_snapshot(new, by),
             Request::Discard { snapshot } | Request::Revert { snapshot } => self.kept(snapshot).map(drop),
             Request::Resize { memory_bytes } => self.check_resize(*memory_bytes),
             Request::Start
@@ -154,10 +199,11 @@ impl Task {
         }
     }
 
-    /// Gives up an intended command that failed.
+    /// Gives up an intended command that failed. One whose act can't be undone, because a machine was
+    /// told to end, keeps its intent until that end is known: what follows depends on it.
     pub(super) async fn settle(&mut self, outcome: Result<(), FleetError>) -> Result<(), FleetError> {
         let Err(error) = outcome else { return Ok(()) };
-        if let Some(command) = self.live().command() {
+        if let (Some(command), false) = (self.live().command(), error.leaves_intent()) {
             self.recorder.give_up(command, &error).await?;
         }
         Err(error)
@@ -191,35 +237,66 @@ impl Task {
         }
     }
 
-    /// Launches the machine of an instance that is `created`, and lets its vCPUs run.
-    pub(super) async fn boot(&mut self) -> Result<(), FleetError> {
-        match self.launch(Origin::Boot).await {
-            Ok(()) => self.run_vcpus().await,
+    /// Launches the machine of an instance that is `created`, and lets its vCPUs run. If that fails, it
+    /// is stopped and says why.
+    async fn boot(&mut self) -> Result<(), FleetError> {
+        let Err(error) = self.try_boot().await else { return Ok(()) };
+        if !error.leaves_intent() {
+            self.launch_failed(&error).await?;
+        }
+        Err(error)
+    }
+
+    /// The same for an instance that was just accepted. If that fails, nothing is left of it.
+    pub(super) async fn boot_new(&mut self) -> Result<(), FleetError> {
+        let Err(error) = self.try_boot().await else { return Ok(()) };
+        if !error.leaves_intent() {
+            self.undo_create(&error).await?;
+        }
+        Err(error)
+    }
+
+    async fn try_boot(&mut self) -> Result<(), FleetError> {
+        if let Err(error) = self.launch(Origin::Boot).await {
+            // A monitor that came up too late is on no record: nobody would look for it again.
+            let folder = self.recorder.folder();
+            let ended = self.host.launches.end(&folder, self.live().incarnation).await;
+            self.warn(ended.map_err(failed), "a launch that failed may have left a process");
+            return Err(error);
+        }
+        self.run_vcpus().await
+    }
+
+    /// Lets the vCPUs of a launched machine run for the first time, or ends it.
+    pub(super) async fn run_vcpus(&mut self) -> Result<(), FleetError> {
+        match self.machine_mut()?.resume().await {
+            Ok(stamp) => self.recorder.enter(Event::Booted, stamp).await,
             Err(error) => {
-                self.launch_failed(&error).await?;
+                self.end_by_force().await?;
                 Err(error)
             }
         }
     }
 
-    /// Lets the vCPUs of a launched machine run for the first time.
-    pub(super) async fn run_vcpus(&mut self) -> Result<(), FleetError> {
-        match self.machine()?.resume().await {
-            Ok(stamp) => self.recorder.enter(Event::Booted, stamp).await,
-            Err(error) => {
-                self.end_by_force().await?;
-                self.launch_failed(&error).await?;
-                Err(error)
-            }
-        }
+    /// A create has failed. Its caller hears why, and has nothing that keeps a name or that time could
+    /// be charged for: the record is closed at the instant at which it was accepted.
+    async fn undo_create(&mut self, error: &FleetError) -> Result<(), FleetError> {
+        self.machine = None;
+        self.recorder.live.error = Some(error.to_string());
+        let at = self.recorder.reading_since();
+        let failed = self.recorder.step(Event::Exited(ExitCause::LaunchFailed), at.clone())?;
+        let deleted = self.recorder.step(Event::Deleted, at)?;
+        self.recorder.write_failure(vec![failed, deleted], error).await?;
+        self.forget().await
     }
 
     /// A launch failed: the instance is stopped, and says why.
     pub(super) async fn launch_failed(&mut self, error: &FleetError) -> Result<(), FleetError> {
         self.machine = None;
         self.recorder.live.error = Some(error.to_string());
-        let stamp = self.recorder.now();
-        self.recorder.enter(Event::Exited(ExitCause::LaunchFailed), stamp).await
+        let at = self.recorder.reading(self.recorder.now());
+        let fact = self.recorder.step(Event::Exited(ExitCause::LaunchFailed), at)?;
+        self.recorder.write_failure(vec![fact], error).await
     }
 
     /// Launches the machine. Its vCPUs are held.
@@ -246,7 +323,7 @@ impl Task {
 
     /// Lets held vCPUs run.
     pub(super) async fn resume(&mut self) -> Result<(), FleetError> {
-        let stamp = self.machine()?.resume().await?;
+        let stamp = self.machine_mut()?.resume().await?;
         self.recorder.enter(Event::Resumed, stamp).await
     }
 
@@ -347,7 +424,7 @@ impl Task {
             let now = self.recorder.now();
             self.recorder.enter(Event::ShutdownRequested, now).await?;
         }
-        let machine = self.machine()?;
+        let machine = self.machine_mut()?;
         let answer = match paused {
             true => match machine.resume().await {
                 Ok(_) => machine.request_stop().await,
@@ -402,35 +479,68 @@ impl Task {
     }
 
     /// Waits for the exit of a virtual machine monitor that was told to end.
+    ///
+    /// # Errors
+    /// [`FleetError::StillEnding`] if it takes longer than a caller should wait. It ends all the same.
     pub(super) async fn exit(&mut self) -> Result<Exit, FleetError> {
-        let deadline = Deadline::now() + Duration::from_millis(CONTROL_MS_MAX);
+        let deadline = Deadline::now() + self.host.exit_patience;
         let exit = match &mut self.machine {
             Some(machine) => machine.exit_until(&mut self.recorder, deadline).await?,
             None => None,
         };
-        exit.ok_or_else(|| {
-            let text = "the virtual machine monitor does not end; stop it again";
-            FleetError::Hypervisor(text.into())
-        })
+        exit.ok_or(FleetError::StillEnding)
     }
 
-    /// The virtual machine monitor has exited by itself: closes the interval at the time of the exit.
+    /// The virtual machine monitor has exited: closes the interval at the time of the exit.
     pub(super) async fn exited(&mut self, exit: &Exit) -> Result<(), FleetError> {
-        self.ended(exit, cause_of(exit)).await
-    }
-
-    async fn ended(&mut self, exit: &Exit, cause: ExitCause) -> Result<(), FleetError> {
-        self.machine = None;
-        if !self.state().has_vmm() {
-            return Ok(());
-        }
-        if cause == ExitCause::Crashed {
+        let cause = cause_of(exit);
+        if cause == ExitCause::Crashed && self.live().intent.is_none() {
             let how = in_words(exit.status);
             let text = format!("the virtual machine monitor ended by itself ({how})");
             self.recorder.live.error = Some(text);
         }
-        self.recorder.live.complete();
-        self.recorder.enter(Event::Exited(cause), exit.stamp).await?;
+        let at = self.recorder.reading(exit.stamp);
+        self.machine_ended(at, cause).await?;
+        match self.live().command() {
+            None => Ok(()),
+            Some(Command::Delete) => self.delete().await,
+            Some(command) => self.recorder.give_up(command, &FleetError::MachineEnded).await,
+        }
+    }
+
+    /// The machine has ended, for `cause` as far as the exit tells. The same question for a live
+    /// machine and one that a restarted daemon finds dead: what was under way decides what its end
+    /// means, and what lies complete on disk is never thrown away.
+    pub(super) async fn machine_ended(&mut self, at: Reading, cause: ExitCause) -> Result<(), FleetError> {
+        if let Some(bytes) = self.standby_complete() {
+            return self.enter_standby_at(bytes, at).await;
+        }
+        let never_ran = self.machine.take().and_then(|machine| machine.unrestored);
+        if let Some(bytes) = never_ran {
+            return self.enter_standby_at(bytes, at).await;
+        }
+        if !self.state().has_vmm() {
+            return Ok(());
+        }
+        let cause = match self.live().command() {
+            Some(Command::Stop) if cause == ExitCause::Guest => self.cause_of_stop(ExitCause::Requested),
+            Some(Command::Stop | Command::Delete) => self.cause_of_stop(ExitCause::Forced),
+            Some(Command::Start) if cause != ExitCause::Guest => ExitCause::LaunchFailed,
+            Some(
+                Command::Start
+                | Command::Pause
+                | Command::Resume
+                | Command::Standby
+                | Command::Restore
+                | Command::Snapshot
+                | Command::Discard
+                | Command::Revert
+                | Command::Fork
+                | Command::Resize,
+            )
+            | None => cause,
+        };
+        self.recorder.enter_at(Event::Exited(cause), at).await?;
         self.drop_memory().await
     }
 
@@ -448,7 +558,7 @@ impl Task {
             initiator: Initiator::Unknown,
             witnessed: false,
         };
-        self.ended(&exit, ExitCause::Crashed).await
+        self.exited(&exit).await
     }
 
     /// Ends whatever runs, closes the record, and removes the instance's files.
@@ -460,6 +570,11 @@ impl Task {
         self.recorder.live.shape.snapshot_bytes = 0;
         let now = self.recorder.now();
         self.recorder.enter(Event::Deleted, now).await?;
+        self.forget().await
+    }
+
+    /// Removes the files of an instance whose record is closed.
+    async fn forget(&mut self) -> Result<(), FleetError> {
         self.host.forget(&self.slot);
         self.interrupt_compression().await?;
         discard(&self.recorder.folder()).await

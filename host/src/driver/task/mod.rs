@@ -97,7 +97,11 @@ impl Task {
 
     /// The machine of an instance that has one.
     fn machine(&self) -> Result<&Machine, FleetError> {
-        self.machine.as_ref().ok_or_else(|| FleetError::Hypervisor("nothing runs".into()))
+        self.machine.as_ref().ok_or(FleetError::NoMachine)
+    }
+
+    fn machine_mut(&mut self) -> Result<&mut Machine, FleetError> {
+        self.machine.as_mut().ok_or(FleetError::NoMachine)
     }
 
     /// There should be a machine, or a request be finished, and the machine could not be found.
@@ -110,14 +114,14 @@ impl Task {
         match order {
             Order::Boot { reply } => {
                 self.recorder.set_reply(reply);
-                let outcome = self.boot().await;
+                let outcome = self.boot_new().await;
                 let outcome = self.settle(outcome).await;
                 self.recorder.answer(outcome);
             }
             Order::Recover => self.recover_or_retry().await,
             Order::Carry { request, reply } => {
                 self.recorder.set_reply(reply);
-                self.recorder.watch.idle = None;
+                self.recorder.watch.active();
                 let outcome = self.carry_out(request, Asker::Client).await;
                 self.recorder.answer(outcome);
             }
@@ -133,8 +137,8 @@ impl Task {
             }
             Order::Fork => self.make_forks().await,
             Order::Due => self.run_due().await,
-            Order::Probed { incarnation, answer } => {
-                let outcome = self.probed(incarnation, answer).await;
+            Order::Probed { incarnation, pauses, answer } => {
+                let outcome = self.probed(incarnation, pauses, answer).await;
                 self.warn(outcome, "an unhealthy workload could not be stopped");
             }
             Order::Compressed(compressed) => {

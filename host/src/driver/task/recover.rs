@@ -32,11 +32,57 @@ impl Task {
     /// # Errors
     /// If the machine can't be found out about, nothing has changed and it may be tried again.
     pub(super) async fn recover(&mut self) -> Result<(), FleetError> {
+        let outcome = match self.adopt().await {
+            Ok((adopted, spec)) => self.found(adopted, &spec).await,
+            Err(error) => {
+                self.require_gone(error).await?;
+                let boot = self.last_boot();
+                self.found_lost(&boot).await
+            }
+        };
+        self.settle(outcome).await
+    }
+
+    /// The same for a machine that was just ended by its identity, for the stop or deletion under way.
+    pub(super) async fn recover_ended(&mut self) -> Result<(), FleetError> {
+        match self.adopt().await {
+            Ok((adopted, spec)) => self.found(adopted, &spec).await,
+            Err(error) => {
+                self.require_gone(error).await?;
+                let now = self.recorder.reading(self.recorder.now());
+                self.found_ended(now, ExitCause::Forced).await
+            }
+        }
+    }
+
+    async fn adopt(&self) -> Result<(Adopted, MachineSpec), FleetError> {
         let spec = self.recorder.machine_spec()?;
         let hypervisor = self.recorder.hypervisor()?;
         let adopted = hypervisor.adopt(&spec).await.map_err(failed)?;
-        let outcome = self.found(adopted, &spec).await;
-        self.settle(outcome).await
+        Ok((adopted, spec))
+    }
+
+    /// What is dead is dead, also where nobody can say how it ended: its hypervisor is missing, or what
+    /// was written of the launch can't be read.
+    ///
+    /// # Errors
+    /// `error`, unless nothing of the launch lives.
+    async fn require_gone(&self, error: FleetError) -> Result<(), FleetError> {
+        let folder = self.recorder.folder();
+        match self.host.launches.lives(&folder, self.live().incarnation).await {
+            Ok(false) => {
+                let instance = &self.recorder.record.id;
+                tracing::warn!(%instance, %error, "nothing of it lives; how it ended is not known");
+                Ok(())
+            }
+            Ok(true) | Err(_) => Err(error),
+        }
+    }
+
+    /// The boot in which the host is known to have been alive last.
+    fn last_boot(&self) -> BootId {
+        let alive = self.host.alive.as_ref().map(|alive| &alive.boot);
+        alive.unwrap_or_else(|| self.host.clock.boot()).clone()
     }
 
     async fn found(&mut self, adopted: Adopted, spec: &MachineSpec) -> Result<(), FleetError> {
@@ -92,7 +138,6 @@ impl Task {
         self.machine = Some(Machine::of(launched, spec));
         if vcpus == VmState::Ended {
             let exit = self.end_by_force().await?;
-            self.machine = None;
             let stamp = exit.map_or_else(|| self.recorder.now(), |exit| exit.stamp);
             let at = self.recorder.reading(stamp);
             return self.found_ended(at, ExitCause::Guest).await;
@@ -145,10 +190,16 @@ impl Task {
 
     async fn found_created(&mut self, vcpus: VmState) -> Result<(), FleetError> {
         match vcpus {
-            VmState::NotStarted | VmState::Running | VmState::Paused => self.run_vcpus().await,
+            VmState::NotStarted | VmState::Running | VmState::Paused => {
+                let Err(error) = self.run_vcpus().await else { return Ok(()) };
+                if !error.leaves_intent() {
+                    self.launch_failed(&error).await?;
+                }
+                Err(error)
+            }
             VmState::Loading | VmState::Ended => {
                 self.end_by_force().await?;
-                let error = FleetError::Hypervisor("the launch was interrupted".into());
+                let error = FleetError::Interrupted;
                 self.launch_failed(&error).await?;
                 Err(error)
             }
@@ -264,7 +315,7 @@ impl Task {
     /// Gives up a request that the restart has interrupted, on the record.
     async fn interrupted(&mut self) -> Result<(), FleetError> {
         let Some(command) = self.live().command() else { return Ok(()) };
-        let reason = FleetError::Hypervisor("the daemon was restarted in the middle of it".into());
+        let reason = FleetError::Interrupted;
         self.recorder.give_up(command, &reason).await
     }
 
@@ -275,38 +326,8 @@ impl Task {
     }
 
     async fn found_ended(&mut self, at: Reading, cause: ExitCause) -> Result<(), FleetError> {
-        if let Some(bytes) = self.standby_complete() {
-            return self.found_in_standby(bytes, at).await;
-        }
-        if !self.state().has_vmm() {
-            return self.finish().await;
-        }
-        let cause = match self.live().command() {
-            Some(Command::Stop) if cause == ExitCause::Guest => self.cause_of_stop(ExitCause::Requested),
-            Some(Command::Stop | Command::Delete) => self.cause_of_stop(ExitCause::Forced),
-            Some(Command::Start) if cause != ExitCause::Guest => ExitCause::LaunchFailed,
-            Some(
-                Command::Start
-                | Command::Pause
-                | Command::Resume
-                | Command::Standby
-                | Command::Restore
-                | Command::Snapshot
-                | Command::Discard
-                | Command::Revert
-                | Command::Fork
-                | Command::Resize,
-            )
-            | None => cause,
-        };
-        self.recorder.enter_at(Event::Exited(cause), at).await?;
-        self.drop_memory().await?;
+        self.machine_ended(at, cause).await?;
         self.finish().await
-    }
-
-    async fn found_in_standby(&mut self, snapshot_bytes: u64, at: Reading) -> Result<(), FleetError> {
-        self.recorder.live.shape.snapshot_bytes = self.recorder.kept_bytes() + snapshot_bytes;
-        self.recorder.enter_at(Event::Slept, at).await
     }
 
     /// Nobody saw the end: `unknown` from the last proof of life, then `stopped`. But what was held with its memory on disk is in standby:
@@ -317,7 +338,7 @@ impl Task {
         }
         let proof = self.last_proof();
         if let Some(bytes) = self.standby_complete() {
-            return self.found_in_standby(bytes, proof).await;
+            return self.enter_standby_at(bytes, proof).await;
         }
         let cause = if boot == self.host.clock.boot() { ExitCause::Crashed } else { ExitCause::HostLost };
         let now = self.recorder.reading(self.recorder.now());
@@ -335,7 +356,7 @@ impl Task {
     async fn found_nothing(&mut self) -> Result<(), FleetError> {
         match self.state() {
             State::Created => {
-                let reason = FleetError::Hypervisor("the daemon was restarted before the launch".into());
+                let reason = FleetError::Interrupted;
                 self.launch_failed(&reason).await
             }
             State::Initializing | State::Running | State::Paused { .. } | State::Shutdown => {

@@ -11,11 +11,13 @@ use crate::billing::{Dated, InstanceFact};
 use crate::driver::copy;
 use crate::driver::error::FleetError;
 use crate::driver::files::{
-    blocking, copy_disks, discard, install, link, memory_folder, publish_snapshot, read_snapshot, snapshot_folder,
+    PutBack, blocking, copy_disks, discard, link, lock_disks, memory_folder, on_disk, publish_snapshot, read_snapshot,
+    snapshot_folder,
 };
 use crate::driver::mailbox::Compressed;
 use crate::driver::record::{SavedMemory, Snapshot, find_snapshot};
 use crate::driver::request::{NewSnapshot, Request};
+use crate::driver::settings::check_keep;
 use crate::hypervisor::Capability;
 use crate::id::SnapshotName;
 use crate::limits::snapshot as limits;
@@ -24,16 +26,17 @@ use crate::vm::{Asker, Command, Decision, Event, ExitCause, State, decide};
 /// Taking.
 impl Task {
     /// Checks that such a snapshot can be taken now.
-    pub(super) fn check_snapshot(&self, new: &NewSnapshot) -> Result<(), FleetError> {
+    pub(super) fn check_snapshot(&self, new: &NewSnapshot, by: Asker) -> Result<(), FleetError> {
         let kept = &self.recorder.record.snapshots;
         if kept.iter().any(|snapshot| snapshot.name == new.name) {
             return Err(FleetError::SnapshotExists(new.name.clone()));
         }
-        if new.keep == Some(0) {
-            let problem = "must be 1 or more: the snapshot itself is among them".into();
-            return Err(FleetError::Invalid { field: "keep", problem });
-        }
-        if kept.len() >= limits::KEPT_MAX && new.keep.is_none() {
+        new.keep.map_or(Ok(()), |keep| check_keep("keep", keep))?;
+        // Those that go because of `keep` are only of the kind that this one is.
+        let scheduled = by == Asker::Schedule;
+        let of_kind = kept.iter().filter(|snapshot| snapshot.scheduled == scheduled).count();
+        let stay = new.keep.map_or(usize::MAX, |keep| usize::try_from(keep).unwrap_or(usize::MAX));
+        if kept.len() - of_kind + stay.min(of_kind + 1) > limits::KEPT_MAX {
             return Err(FleetError::TooManySnapshots);
         }
         if self.state().has_vmm() { self.require(Capability::Snapshots) } else { Ok(()) }
@@ -74,25 +77,39 @@ impl Task {
         blocking(move || publish_snapshot(&folder, snapshot)).await
     }
 
-    /// Copies what the instance is now into the new folder `to`: its writable disks, and its memory if
-    /// it has one and it is wanted. What runs is held.
+    /// Copies what the instance is now into the new folder `to`: its memory if it has one and it is
+    /// wanted, and its writable disks. What runs is held.
+    ///
+    /// Memory first: saving it may let the vCPUs run for a moment, and memory and disks have to be of
+    /// one instant. From the save on they are held, so the disks are what that memory knows.
     pub(super) async fn capture(&mut self, to: &Path, memory: bool) -> Result<Option<SavedMemory>, FleetError> {
+        let target = to.to_owned();
+        blocking(move || copy::fresh_folder(&target).map_err(on_disk("make the folder", &target))).await?;
+        let memory = if memory { self.capture_memory(&memory_folder(to)).await? } else { None };
         let disks = self.recorder.record.spec.disks.clone();
         let target = to.to_owned();
-        blocking(move || copy_disks(&disks, &target)).await?;
+        // A machine of ours holds its disks itself; without one, another may be using them.
+        let unused = !self.state().has_vmm();
+        blocking(move || {
+            let _locked = if unused { lock_disks(&disks, true)? } else { Vec::new() };
+            copy_disks(&disks, &target)
+        })
+        .await?;
+        Ok(memory)
+    }
+
+    async fn capture_memory(&mut self, folder: &Path) -> Result<Option<SavedMemory>, FleetError> {
         let ready = match self.state() {
-            State::Paused { ready } | State::Standby { ready } if memory => ready,
+            State::Paused { ready } | State::Standby { ready } => ready,
             State::Created
             | State::Initializing
             | State::Running
-            | State::Paused { .. }
             | State::Shutdown
-            | State::Standby { .. }
             | State::Stopped
             | State::Unknown
             | State::Deleted => return Ok(None),
         };
-        let bytes = self.capture_memory(&memory_folder(to)).await?;
+        let bytes = self.copy_memory(folder).await?;
         let live = self.live();
         Ok(Some(SavedMemory {
             bytes,
@@ -103,7 +120,7 @@ impl Task {
         }))
     }
 
-    async fn capture_memory(&mut self, folder: &Path) -> Result<u64, FleetError> {
+    async fn copy_memory(&mut self, folder: &Path) -> Result<u64, FleetError> {
         if !self.state().has_vmm() {
             link(&self.recorder.standby_folder(), folder).await?;
             return Ok(self.recorder.standby_bytes());
@@ -158,7 +175,7 @@ impl Task {
         if !self.live().is_paused_for_request() {
             return Ok(());
         }
-        let stamp = self.machine()?.resume().await?;
+        let stamp = self.machine_mut()?.resume().await?;
         let at = self.recorder.reading(stamp);
         facts.push(self.recorder.step(Event::Resumed, at)?);
         Ok(())
@@ -240,18 +257,21 @@ fn superfluous(snapshots: &[Snapshot], scheduled: bool, keep: u32) -> Vec<Snapsh
 
 /// Putting back.
 impl Task {
-    /// Puts a snapshot in the place of what the instance is. Its history goes on; it is not part of a
-    /// snapshot. May be done again after a crash at any point.
+    /// Puts a snapshot in the place of what the instance is, all of it or nothing. Its history goes on;
+    /// it is not part of a snapshot. May be done again after a crash at any point.
     pub(super) async fn revert(&mut self, name: &SnapshotName) -> Result<(), FleetError> {
         let snapshot = self.kept(name)?.clone();
-        let from = self.snapshot_folder(name);
-        let instance = self.recorder.folder();
-        let disks = self.recorder.record.spec.disks.clone();
-        let with_memory = snapshot.memory.is_some();
+        let put_back = PutBack {
+            snapshot: self.snapshot_folder(name),
+            instance: self.recorder.folder(),
+            disks: self.recorder.record.spec.disks.clone(),
+            with_memory: snapshot.memory.is_some(),
+            unpacked_bytes: snapshot.compressed_bytes.and(snapshot.memory).map_or(0, |memory| memory.bytes),
+        };
         self.interrupt_compression().await?;
-        let installed = blocking(move || install(&from, &instance, &disks, with_memory)).await;
+        let done = blocking(move || put_back.run()).await;
         self.plan_compression();
-        installed?;
+        done?;
         self.reverted(snapshot).await
     }
 

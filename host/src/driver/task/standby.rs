@@ -1,6 +1,7 @@
 //! Standby and restore: memory to disk and back.
 
 use super::Task;
+use crate::billing::Reading;
 use crate::driver::error::FleetError;
 use crate::driver::files::{discard, held_folder};
 use crate::driver::machine::Save;
@@ -40,19 +41,24 @@ impl Task {
         }
     }
 
-    /// The memory is durable: ends the virtual machine monitor and records the standby at its exit.
+    /// The memory is durable: ends the virtual machine monitor and records the standby at its exit,
+    /// which may come late. From here on the standby can't be undone.
     pub(super) async fn finish_standby(&mut self, snapshot_bytes: u64) -> Result<(), FleetError> {
         self.machine()?.quit().await?;
-        let exit = self.exit().await?;
-        self.enter_standby(snapshot_bytes, exit.stamp).await?;
-        discard(&held_folder(&self.recorder.folder(), self.live().incarnation)).await
+        let exit = match self.exit().await {
+            Err(FleetError::StillEnding) => self.end_by_force().await?,
+            exit => Some(exit?),
+        };
+        let stamp = exit.map_or_else(|| self.recorder.now(), |exit| exit.stamp);
+        self.enter_standby_at(snapshot_bytes, self.recorder.reading(stamp)).await
     }
 
     /// The virtual machine monitor is gone and its memory is on disk.
-    async fn enter_standby(&mut self, snapshot_bytes: u64, stamp: Stamp) -> Result<(), FleetError> {
+    pub(super) async fn enter_standby_at(&mut self, snapshot_bytes: u64, at: Reading) -> Result<(), FleetError> {
         self.machine = None;
         self.recorder.live.shape.snapshot_bytes = self.recorder.kept_bytes() + snapshot_bytes;
-        self.recorder.enter(Event::Slept, stamp).await
+        self.recorder.enter_at(Event::Slept, at).await?;
+        discard(&held_folder(&self.recorder.folder(), self.live().incarnation)).await
     }
 
     /// Bytes of the memory, if a standby had got so far that nothing of it is missing but the last
@@ -88,15 +94,16 @@ impl Task {
     /// Lets a machine run that was loaded from so many bytes; if it can't, the instance is in standby
     /// again.
     pub(super) async fn resume_restored(&mut self, standby_bytes: u64) -> Result<(), FleetError> {
-        let machine = self.machine()?;
+        let machine = self.machine_mut()?;
         let stamp = match machine.resume().await {
             Ok(stamp) => stamp,
             // The answer was lost, the act was not: its snapshot must not be used again.
             Err(_) if machine.is_running().await => self.recorder.now(),
             Err(error) => {
+                machine.unrestored = Some(standby_bytes);
                 let exit = self.end_by_force().await?;
                 let stamp = exit.map_or_else(|| self.recorder.now(), |exit| exit.stamp);
-                self.enter_standby(standby_bytes, stamp).await?;
+                self.enter_standby_at(standby_bytes, self.recorder.reading(stamp)).await?;
                 return Err(error);
             }
         };
