@@ -27,7 +27,7 @@ use crate::hypervisor::{
 use crate::id::{Digest, InstanceName, TenantId};
 use crate::image::{ImageError, Images};
 use crate::journal::{
-    self, CommitError, Entry, Journal, NewActivation, NewPolicy, OpenError, Opened, StoredStanding, StoredTenant,
+    self, CommitError, Entry, Head, Journal, NewActivation, NewPolicy, OpenError, Opened, StoredStanding, StoredTenant,
 };
 use crate::keeper::Keeper;
 use crate::limits::instance::CONTROL_MS_MAX;
@@ -230,6 +230,11 @@ impl Daemon {
         self.listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)))
     }
 
+    /// The end of the journal: whoever notes it elsewhere can tell later whether the end was cut off.
+    pub fn head(&self) -> Head {
+        self.journal.head()
+    }
+
     /// Serves until `stop` is set or the journal fails. Instances go on.
     ///
     /// # Errors
@@ -246,6 +251,11 @@ impl Daemon {
         alive.abort();
         wall.abort();
         keeping.abort();
+        if !matches!(served, Err(RuntimeError::JournalFailed(_)))
+            && let Err(error) = journal.close().await
+        {
+            tracing::warn!(%error, "the journal could not be closed");
+        }
         served
     }
 }

@@ -1145,7 +1145,7 @@ impl Cramped {
         drop(db);
         rig = this.rig;
         rig.crash();
-        rig.set_options(Options { pages_max: Some(pages) });
+        rig.set_options(Options { pages_max: Some(pages), ..Options::default() });
         rig.start(Host::StayedUp);
         this = Self { rig, ids: this.ids };
         this

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State as Extract;
 
 use super::Shared;
-use super::model::Health;
+use super::model::{Health, JournalHead};
 
 /// Whether the daemon serves
 ///
@@ -12,5 +12,12 @@ use super::model::Health;
 #[utoipa::path(get, path = "/health", tag = "host", responses((status = 200, description = "It does", body = Health)))]
 pub(super) async fn get_health(Extract(state): Shared) -> Json<Health> {
     let alerts = state.tenancy.tenants().iter().map(|tenant| state.keeper.alerts(tenant.id()).len() as u64).sum();
-    Json(Health { status: "ok".into(), version: env!("CARGO_PKG_VERSION").into(), alerts })
+    let head = state.journal.head();
+    Json(Health {
+        status: "ok".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        alerts,
+        journal: JournalHead { seq: head.seq, hash: head.hash.to_string() },
+        set_aside: state.fleet.set_aside(),
+    })
 }

@@ -75,6 +75,18 @@ fn families(state: &State, tenants: &[Arc<Tenant>]) -> Vec<Family> {
             state.accounting.fuel(tenant.id())
         }),
         Family {
+            name: "tallyman_folders_set_aside",
+            kind: "gauge",
+            help: "Folders of instances that the journal did not know, moved aside.",
+            samples: vec![(String::new(), state.fleet.set_aside())],
+        },
+        Family {
+            name: "tallyman_journal_waiting",
+            kind: "gauge",
+            help: "1 while another program holds the database and nothing is recorded.",
+            samples: vec![(String::new(), state.journal.is_waiting().into())],
+        },
+        Family {
             name: "tallyman_journal_facts_total",
             kind: "counter",
             help: "Facts of the journal.",

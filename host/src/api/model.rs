@@ -1141,6 +1141,11 @@ pub struct Health {
     pub version: String,
     /// Quarantined policies that somebody should look at, of all tenants; `GET /tenants/{id}/policy` says which.
     pub alerts: u64,
+    /// The end of the journal.
+    pub journal: JournalHead,
+    /// Folders of instances that the journal did not know: they were moved into the data folder's
+    /// `set-aside`, and lie there until an operator removes them.
+    pub set_aside: u64,
 }
 
 #[cfg(test)]

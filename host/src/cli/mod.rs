@@ -1,10 +1,11 @@
 //! The command line. It talks to the daemon through the API alone, except where there is no daemon to talk to: `serve`, `openapi`,
-//! `image build`, `journal verify`, `prices check`, `verify`.
+//! `image build`, `journal verify`, `backup`, `restore`, `prices check`, `verify`.
 //!
 //! Exit status: 0 done, 1 failed, 2 the command line is wrong.
 
 mod args;
 mod automation;
+mod backup;
 mod capabilities;
 mod client;
 mod daemon;
@@ -125,6 +126,10 @@ enum Command {
     /// The record of everything that happened
     #[command(subcommand)]
     Journal(journal::Command),
+    /// Copy the journal into one file, beside a running daemon or without one
+    Backup(backup::Backup),
+    /// Put a copy of the journal into an empty data folder
+    Restore(backup::Restore),
     /// Prove what was charged
     Verify(verify::Verify),
     /// Show the host's hypervisors and what each can do
@@ -169,7 +174,12 @@ fn health_text(health: &api::model::Health) -> String {
         0 => String::new(),
         alerts => format!("; {alerts} quarantined policies need somebody: see `tallyman tenant list`"),
     };
-    format!("{} (version {}){alerts}", health.status, health.version)
+    let aside = match health.set_aside {
+        0 => String::new(),
+        folders => format!("; {folders} folders of unknown instances lie in the data folder's `set-aside`"),
+    };
+    let head = &health.journal;
+    format!("{} (version {}){alerts}{aside}\njournal: fact {}, {}", health.status, health.version, head.seq, head.hash)
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
@@ -186,6 +196,8 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Prices(command) => command.run(&global).await,
         Command::Invoice(command) => command.run(&global).await,
         Command::Journal(command) => command.run(&global).await,
+        Command::Backup(backup) => backup.run(&global).await,
+        Command::Restore(restore) => restore.run(&global).await,
         Command::Verify(verify) => verify.run(&global).await,
         Command::Capabilities(capabilities) => capabilities.run(&global).await,
         Command::Openapi => output::text(api::openapi_text()),

@@ -121,7 +121,14 @@ impl Serve {
             journal: journal::Options::default(),
         })
         .await?;
-        output::line(&format!("tallyman serves on http://{}, data in {}", daemon.address(), data.display()))?;
+        let head = daemon.head();
+        output::line(&format!(
+            "tallyman serves on http://{}, data in {}; the journal ends with fact {}, {}",
+            daemon.address(),
+            data.display(),
+            head.seq,
+            head.hash
+        ))?;
         daemon.serve(stop).await?;
         output::line(STOPPED)
     }

@@ -1,12 +1,13 @@
 //! The instances of a host, as the rest of the program sees them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use tokio::sync::{mpsc, watch};
 
+use super::aside;
 use super::background;
 use super::calendar::Calendar;
 use super::codec;
@@ -32,6 +33,26 @@ use crate::journal::{Alive, CommitError, Entry, Journal, NewActivation, StoredIn
 use crate::limits::instance::KNOWN_MAX;
 use crate::units::Instant;
 use crate::vm::{Phase, State};
+
+/// Removes the folder of an instance that is on record as deleted, and moves aside that of an unknown
+/// one. Blocking.
+fn clear(journal: &Journal, id: &InstanceId, folder: &Path) {
+    let known = match journal.instance(id) {
+        Ok(known) => known,
+        Err(error) => return tracing::warn!(instance = %id, %error, "whose a folder is can't be read"),
+    };
+    let cleared = match known {
+        Some(_) => copy::remove(folder),
+        None => aside::set_aside(folder).map(|place| {
+            let place = place.display();
+            tracing::warn!(instance = %id, folder = %place, "on no record: its folder was moved aside");
+        }),
+    };
+    if let Err(error) = cleared {
+        let folder = folder.display();
+        tracing::warn!(%folder, %error, "a folder that belongs to no instance is left");
+    }
+}
 
 /// All instances of a host.
 #[derive(Clone)]
@@ -115,22 +136,29 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Removes the folders of instances that were never put on record, or whose deletion a crash has interrupted. In the background.
+    /// Removes the folders of instances whose deletion a crash has interrupted, and moves those aside
+    /// that are on no record: of an instance that was never made, or that a journal which was put back
+    /// does not know. In the background.
     fn sweep(&self) {
         let Ok(folders) = std::fs::read_dir(&self.0.instances) else { return };
         let directory = self.0.directory();
-        let unknown = folders.flatten().filter(|folder| {
-            let id = folder.file_name().to_str().and_then(|name| name.parse::<InstanceId>().ok());
-            id.is_some_and(|id| id.is_of_ours() && !directory.by_id.contains_key(&id))
+        let id_of = |folder: &std::fs::DirEntry| folder.file_name().to_str()?.parse::<InstanceId>().ok();
+        let unknown = folders.flatten().filter_map(|folder| {
+            let id = id_of(&folder).filter(InstanceId::is_of_ours)?;
+            (!directory.by_id.contains_key(&id)).then(|| (id, folder.path()))
         });
-        let unknown: Vec<_> = unknown.map(|folder| folder.path()).collect();
+        let unknown: Vec<_> = unknown.collect();
+        let journal = self.0.journal.clone();
         tokio::task::spawn_blocking(move || {
-            for folder in unknown {
-                if let Err(error) = copy::remove(&folder) {
-                    tracing::warn!(folder = %folder.display(), %error, "a folder that belongs to no instance is left");
-                }
+            for (id, folder) in unknown {
+                clear(&journal, &id, &folder);
             }
         });
+    }
+
+    /// The number of folders of unknown instances that were moved aside.
+    pub fn set_aside(&self) -> u64 {
+        aside::count(&self.0.instances)
     }
 
     fn recover(&self) -> Result<(), FleetError> {

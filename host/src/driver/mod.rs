@@ -17,7 +17,7 @@
 //!
 //! ```text
 //! values    settings  record  live  request  error  codec  calendar     no task, no hypervisor call
-//!           files, copy                                                 the folder of an instance
+//!           files, copy, aside                                          the folder of an instance
 //! middle    mailbox   the slot of an instance: its last view, its orders
 //!           watch     what is observed of a launch and lies in no record
 //!           timers    what is due of an instance, and when
@@ -32,6 +32,7 @@
 //! No file imports one that stands above it. The driver knows no hypervisor, no policy and no wire
 //! format: it works on the seams of `hypervisor`, `billing` and `journal`.
 
+mod aside;
 mod background;
 mod calendar;
 mod codec;

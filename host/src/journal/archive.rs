@@ -10,7 +10,7 @@ use super::entry::{Activation, FactHash, Head, StoredInstance, StoredInvoice, St
 use super::error::{Damage, Flaw, Place, ReadError, VerifyError};
 use super::read::{self, INSTANCE_COLUMNS, Readers, stored_instance};
 use super::schema::{int, uint};
-use super::verify::database;
+use super::verify::{LostLog, database};
 use super::wire::{ChainedFact, FactRecord};
 use crate::billing::{About, Change, Fact, TenantFact};
 use crate::id::{Digest, InstanceId, TenantId};
@@ -48,7 +48,7 @@ impl Archive {
     /// # Errors
     /// [`VerifyError::NotAJournal`], [`VerifyError::Database`].
     pub fn open(path: &Path) -> Result<Self, VerifyError> {
-        let (path, _) = database(path)?;
+        let (path, _) = database(path, LostLog::Refused)?;
         Ok(Self { readers: Arc::new(Readers::new(path)), durable: None })
     }
 
@@ -132,7 +132,7 @@ impl Archive {
     /// # Errors
     /// See [`ReadError`].
     pub fn first(&self, instance: &InstanceId) -> Result<Option<(u64, Fact)>, ReadError> {
-        self.readers.with(|db| Ok(read::beginning(db, instance, 1)?.pop()))
+        self.readers.with(|db| Ok(read::beginning(db, instance, Some(1))?.pop()))
     }
 
     /// The policies that a tenant was put under, in the order of their facts.

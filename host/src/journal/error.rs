@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::entry::{Activation, Row};
@@ -54,6 +54,25 @@ pub enum OpenError {
         found: i64,
         /// Ours.
         known: i64,
+    },
+    /// The file holds no journal, and is not one that was just begun.
+    #[error(
+        "{} {problem}: it holds no journal; restore a backup with `tallyman restore`, or move it away to begin anew",
+        .path.display()
+    )]
+    NoJournal {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The daemon was not stopped cleanly, or the file was copied while it ran: its last facts are in the log.
+    #[error("{}", log_missing(.path, .log))]
+    LogMissing {
+        /// The file.
+        path: PathBuf,
+        /// Its log.
+        log: PathBuf,
     },
     /// The file is torn or was altered.
     #[error(
@@ -161,9 +180,38 @@ pub enum VerifyError {
         /// Its version.
         version: i64,
     },
+    /// The daemon was not stopped cleanly, or the file was copied while it ran: its last facts are in the log.
+    #[error("{}", log_missing(.path, .log))]
+    LogMissing {
+        /// The file.
+        path: PathBuf,
+        /// Its log.
+        log: PathBuf,
+    },
     /// It could not be read to the end.
     #[error("can't read the journal")]
     Database(#[from] rusqlite::Error),
+}
+
+/// A fact that is wrong.
+pub(super) fn wrong(seq: u64, flaw: Flaw) -> VerifyError {
+    VerifyError::Damaged(Damage { place: Place::Fact(seq), flaw })
+}
+
+/// A row that does not agree with the facts.
+pub(super) fn wrong_row(table: &'static str, key: impl Into<String>, text: impl Into<String>) -> VerifyError {
+    let place = Place::Table { table, key: key.into() };
+    VerifyError::Damaged(Damage { place, flaw: Flaw::Disagrees(text.into()) })
+}
+
+fn log_missing(path: &Path, log: &Path) -> String {
+    format!(
+        "{} needs its log, and {} is missing or empty; put both back as they were, or take a backup with \
+         `tallyman backup`. If the log is lost, `tallyman restore --accept-lost-log` says how far the journal goes \
+         without it",
+        path.display(),
+        log.display()
+    )
 }
 
 /// The first thing found wrong, and where.

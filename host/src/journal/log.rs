@@ -6,9 +6,21 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::writer::UNSYNCED_MAX;
+
+/// The log of a database.
+pub(super) fn path_of(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
+}
+
+/// Whether a database has a log with anything in it.
+pub(super) fn is_there(database: &Path) -> bool {
+    std::fs::metadata(path_of(database)).is_ok_and(|log| log.len() > 0)
+}
 
 const HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 24;

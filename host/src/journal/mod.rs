@@ -8,13 +8,16 @@
 
 mod account;
 mod archive;
+mod backup;
 mod chain;
 mod entry;
 mod error;
 mod log;
+mod migrate;
 mod open;
 mod read;
 mod schema;
+mod tables;
 mod tenants;
 mod verify;
 pub mod wire;
@@ -25,12 +28,14 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use archive::Archive;
+pub use backup::{BackupError, Loss, backup, loss, restore};
 pub use entry::{
     Activation, Alive, Durability, Entry, FactHash, Head, InstanceEntry, InstanceWrite, NewActivation, NewInvoice,
     NewPolicy, NewPrices, NewWithdrawal, Opened, Receipt, RequestKey, Row, StoredInstance, StoredInvoice, StoredPolicy,
@@ -38,7 +43,7 @@ pub use entry::{
 };
 pub use error::{CommitError, Damage, Flaw, OpenError, Place, ReadError, VerifyError};
 pub use read::{FactQuery, Page};
-pub use verify::{Verified, verify};
+pub use verify::{LostLog, UNCOVERED, Verified, verify, verify_accounts};
 
 use crate::billing::Fact;
 use crate::billing::account::Accountant;
@@ -53,6 +58,8 @@ use writer::{Pending, Request};
 pub struct Options {
     /// Most pages of 4,096 bytes that the database may have; none for no limit but the disk's.
     pub pages_max: Option<u32>,
+    /// How long another program may hold the database before that is worth a word; 10 s if none.
+    pub busy: Option<Duration>,
 }
 
 /// The open journal. Dropping it ends the writer after what has queued up, and lets go of the data folder.
@@ -63,6 +70,8 @@ pub struct Journal {
     head: watch::Receiver<Head>,
     failure: watch::Receiver<Option<Arc<str>>>,
     commits: Arc<AtomicU64>,
+    closing: Arc<AtomicBool>,
+    waiting: Arc<AtomicBool>,
     readers: Arc<Readers>,
     path: PathBuf,
 }
@@ -113,6 +122,22 @@ impl Journal {
             let _ = requests.send(request).await;
         }
         answered.await.unwrap_or_else(|_| Err(CommitError::Failed { reason: WRITER_GONE.into() }))
+    }
+
+    /// Commits what has queued up and moves the log into the database, so that the one file holds it all. What comes
+    /// later is refused.
+    ///
+    /// # Errors
+    /// [`CommitError::Failed`]: what is in the log stays there, and is found at the next opening.
+    pub async fn close(&self) -> Result<(), CommitError> {
+        self.closing.store(true, Ordering::Relaxed);
+        let (answer, answered) = oneshot::channel();
+        self.request(Request::Close(answer), answered).await
+    }
+
+    /// Whether the writer waits for another program that holds the database.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// The end of the journal: the last commit that is durable.
@@ -209,6 +234,7 @@ const WRITER_GONE: &str = "the journal's writer has ended";
 
 impl Drop for Journal {
     fn drop(&mut self) {
+        self.closing.store(true, Ordering::Relaxed);
         drop(self.requests.take());
         if let Some(writer) = self.writer.take() {
             // Its panic was reported when it happened.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use super::chain::{self, Chain};
 use super::entry::{Activation, Alive, FactHash, Head, Opened, StoredInstance, StoredPolicy};
 use super::error::{Damage, Flaw, OpenError, Place};
 use super::log;
+use super::migrate;
 use super::read::{INSTANCE_COLUMNS, Readers, stored_instance};
 use super::schema::{self, WITHDRAWN, int, uint};
 use super::tenants;
@@ -50,7 +51,8 @@ pub(super) fn writer(
     let db = open_database(&path, options)?;
     let tail = check_tail(&db)?;
     let opened = load(&db, &tail)?;
-    let log = log_of(&path);
+    schema::mark_open(&db).map_err(|source| refused("mark the file as open", source))?;
+    let log = log::path_of(&path);
     let log = File::open(&log).map_err(|source| OpenError::Folder { doing: "open", path: log, source })?;
     schema::leave_syncs(&db).map_err(|source| refused("set up durability", source))?;
     let (requests, queue) = mpsc::channel(JOURNAL_ENTRIES_MAX);
@@ -66,6 +68,8 @@ pub(super) fn writer(
         head_seen: watch::Sender::new(opened.head),
         failure: watch::Sender::new(None),
         commits: Arc::default(),
+        closing: Arc::default(),
+        waiting: Arc::default(),
         log_load: 0,
         unsynced: 0,
         last_batch_len: 0,
@@ -81,13 +85,24 @@ pub(super) fn start(writer: Writer, requests: mpsc::Sender<Request>, folder: &Pa
     let path = folder.join(schema::FILE);
     let (head, failure) = (writer.head_seen.subscribe(), writer.failure.subscribe());
     let (commits, readers) = (writer.commits.clone(), Arc::new(Readers::new(path.clone())));
+    let (closing, waiting) = (writer.closing.clone(), writer.waiting.clone());
     let thread = std::thread::Builder::new().name("journal".into());
     let writer = thread.spawn(|| writer.run()).map_err(OpenError::Thread)?;
-    Ok(Journal { requests: Some(requests), writer: Some(writer), head, failure, commits, readers, path })
+    Ok(Journal {
+        requests: Some(requests),
+        writer: Some(writer),
+        head,
+        failure,
+        commits,
+        closing,
+        waiting,
+        readers,
+        path,
+    })
 }
 
 /// Takes the data folder for this process, for as long as the answer lives.
-fn lock(folder: &Path) -> Result<File, OpenError> {
+pub(super) fn lock(folder: &Path) -> Result<File, OpenError> {
     let failed = |doing, path: &Path| {
         let path = path.to_owned();
         move |source| OpenError::Folder { doing, path, source }
@@ -134,7 +149,7 @@ fn sign(file: &mut File) -> io::Result<()> {
     writeln!(file, "{}", std::process::id())
 }
 
-fn private_file(path: &Path) -> io::Result<File> {
+pub(super) fn private_file(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     fs::set_permissions(path, Permissions::from_mode(0o600))?;
     Ok(file)
@@ -145,16 +160,28 @@ fn open_database(path: &Path, options: Options) -> Result<Connection, OpenError>
         let path = path.to_owned();
         move |source| OpenError::Folder { doing, path, source }
     };
-    let length = private_file(path).and_then(|file| file.metadata()).map_err(failed("create"))?.len();
+    let has_log = log::is_there(path);
+    if !path.try_exists().map_err(failed("look for"))? {
+        if has_log {
+            return Err(no_journal(path, "is missing, and its log is there"));
+        }
+        begin(path)?;
+    }
+    let length = private_file(path).and_then(|file| file.metadata()).map_err(failed("open"))?.len();
+    if length == 0 {
+        return Err(no_journal(path, "is empty"));
+    }
     check_length(path, length).map_err(OpenError::Damaged)?;
-    if let Some(frame) = log::first_altered_frame(&log_of(path)).map_err(failed("read the log of"))? {
+    if let Some(frame) = log::first_altered_frame(&log::path_of(path)).map_err(failed("read the log of"))? {
         let flaw = Flaw::Malformed("it is not as it was written, and commits follow".into());
         return Err(OpenError::Damaged(Damage { place: Place::Log(frame), flaw }));
     }
-    let db = schema::open_writer(path).map_err(|source| refused("open the file", source))?;
+    let db = schema::open_writer(path, options.busy).map_err(|source| refused("open the file", source))?;
     let header = schema::header(&db).map_err(|source| refused("read the header", source))?;
-    let is_new = header.empty && header.application_id == 0 && header.version == 0;
-    if !is_new && header.application_id != schema::APPLICATION_ID {
+    if header.empty {
+        return Err(no_journal(path, "is a database without tables"));
+    }
+    if header.application_id != schema::APPLICATION_ID {
         return Err(OpenError::Foreign { path: path.to_owned() });
     }
     if header.version > schema::VERSION {
@@ -166,22 +193,47 @@ fn open_database(path: &Path, options: Options) -> Result<Connection, OpenError>
         db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
             .map_err(|source| refused("limit the size", source))?;
     }
-    schema::upgrade(&db, if is_new { 0 } else { header.version })
-        .map_err(|source| refused("make the tables", source))?;
-    if is_new {
-        let folder = path.parent().unwrap_or(path);
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync"))?;
+    let take_over = |db: &Connection| migrate::take_over(db, header.version);
+    schema::upgrade(&db, header.version, take_over).map_err(|source| refused("make the tables", source))?;
+    if !has_log && schema::is_open(&db).map_err(|source| refused("read the header", source))? {
+        return Err(OpenError::LogMissing { path: path.to_owned(), log: log::path_of(path) });
     }
     Ok(db)
 }
 
-fn log_of(path: &Path) -> PathBuf {
-    path.with_extension("db-wal")
+fn no_journal(path: &Path, problem: &'static str) -> OpenError {
+    OpenError::NoJournal { path: path.to_owned(), problem }
+}
+
+/// Makes a journal without facts. It gets its name when it is whole: a file with that name always holds a journal.
+fn begin(path: &Path) -> Result<(), OpenError> {
+    let failed = |doing| {
+        let path = path.to_owned();
+        move |source| OpenError::Folder { doing, path, source }
+    };
+    let new = path.with_extension("db.new");
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("make")(error)),
+        Ok(()) | Err(_) => {}
+    }
+    private_file(&new).map_err(failed("create"))?;
+    let making = |source| refused("make the tables", source);
+    let db = schema::open_writer(&new, None).map_err(making)?;
+    schema::upgrade(&db, 0, |_| Ok(())).map_err(making)?;
+    drop(db);
+    publish(&new, path).map_err(failed("create"))
+}
+
+/// Gives a file that is whole its name, durably.
+pub(super) fn publish(new: &Path, path: &Path) -> io::Result<()> {
+    File::open(new)?.sync_all()?;
+    fs::rename(new, path)?;
+    File::open(path.parent().unwrap_or(path))?.sync_all()
 }
 
 /// The engine takes a file that is shorter than its header for a new one, and a page that is cut off for one that ends in zeros.
 fn check_length(path: &Path, length: u64) -> Result<(), Damage> {
-    let has_log = fs::metadata(log_of(path)).is_ok_and(|log| log.len() > 0);
+    let has_log = log::is_there(path);
     let is_torn =
         if has_log { (1..schema::HEADER_BYTES).contains(&length) } else { !length.is_multiple_of(schema::PAGE_BYTES) };
     if !is_torn {
@@ -356,7 +408,7 @@ fn parsed<T: std::str::FromStr<Err = crate::id::IdError>>(
 /// The end of an instance's own chain.
 fn tail_of(instance: &StoredInstance) -> Tail {
     let StoredInstance { id, tenant, last_fact, last, .. } = instance;
-    Tail { id: id.clone(), tenant: tenant.clone(), last_fact: *last_fact, last: *last }
+    Tail { id: id.clone(), tenant: tenant.clone(), last_fact: *last_fact, last: *last, since_milestone: None }
 }
 
 /// The meter clock of this boot. The first start in a boot fixes the offset, durably.

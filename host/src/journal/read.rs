@@ -11,6 +11,7 @@ use super::account;
 use super::entry::{Activation, RequestKey, Row, StoredInstance};
 use super::error::{Damage, Flaw, Place, ReadError};
 use super::schema::{self, int, uint, uint_or_null};
+use super::tables::MILESTONE_FACTS;
 use super::wire::{ChainedFact, FactRecord, Kind};
 use crate::billing::Fact;
 use crate::id::{Digest, InstanceId, TenantId};
@@ -89,14 +90,59 @@ pub(super) fn facts(db: &Connection, query: &FactQuery) -> Result<Page, ReadErro
     }
 }
 
-/// Facts of one instance, by its own chain.
+/// Facts of one instance, by its own chain: as many are looked at as a page holds, wherever it begins.
 fn facts_of(db: &Connection, query: &FactQuery, instance: &InstanceId) -> Result<Page, ReadError> {
-    let through = int(query.through.unwrap_or(u64::MAX));
-    let (tenant, kind, limit) = (query.tenant_text(), query.kind_text(), query.page_limit());
+    let limit = query.page_limit();
+    let anchor = anchor(db, instance, query.after, limit)?;
+    let through = query.through.unwrap_or(u64::MAX);
     let mut statement = db.prepare_cached(OF_INSTANCE)?;
-    let found = params![instance.as_str(), int(query.after), through, tenant, kind, int(limit as u64 + 1)];
+    let found = params![
+        instance.as_str(),
+        int(query.after),
+        int(through),
+        query.tenant_text(),
+        query.kind_text(),
+        int(limit as u64 + 1),
+        anchor.map(int)
+    ];
     let facts = statement.query_map(found, chained_fact)?.collect::<rusqlite::Result<Vec<_>>>()?;
-    page(facts, limit, None)
+    page(facts, limit, anchor.filter(|&anchor| anchor < through))
+}
+
+/// The steps of the engine that a page takes.
+#[cfg(test)]
+pub(super) fn steps_of_a_page(db: &Connection, query: &FactQuery, instance: &InstanceId) -> rusqlite::Result<i32> {
+    let limit = query.page_limit();
+    let anchor = anchor(db, instance, query.after, limit)?.map(int);
+    let mut statement = db.prepare(OF_INSTANCE)?;
+    let none = None::<&str>;
+    let values = params![instance.as_str(), int(query.after), i64::MAX, none, none, int(limit as u64 + 1), anchor];
+    let _ = statement.query_map(values, |_| Ok(()))?.count();
+    Ok(statement.get_status(rusqlite::StatementStatus::VmStep))
+}
+
+/// A milestone of an instance behind which one finds `limit` facts and one more after `after`; none if the last fact
+/// of the instance is as near.
+fn anchor(db: &Connection, instance: &InstanceId, after: u64, limit: usize) -> rusqlite::Result<Option<u64>> {
+    let sql = "SELECT fact FROM milestone JOIN instance USING (row)
+               WHERE id = ?1 AND fact > ?2 ORDER BY fact LIMIT 1 OFFSET ?3";
+    let skipped = limit as u64 / MILESTONE_FACTS + 1;
+    let values = params![instance.as_str(), int(after), int(skipped)];
+    db.prepare_cached(sql)?.query_row(values, |row| uint(row, 0)).optional()
+}
+
+/// The facts of an instance since its last milestone, up to `last`, its last one.
+pub(super) fn since_milestone(db: &Connection, row: Row, last: u64) -> rusqlite::Result<u64> {
+    let sql = "WITH RECURSIVE
+                 stop (seq) AS (SELECT coalesce(max(fact), 0) FROM milestone WHERE row = ?1),
+                 own (seq) AS (
+                   SELECT ?2 WHERE ?2 > (SELECT seq FROM stop)
+                   UNION ALL
+                   SELECT body ->> '$.previous' FROM own JOIN fact USING (seq)
+                   WHERE body ->> '$.previous' > (SELECT seq FROM stop)
+                 )
+               SELECT count(*) FROM own";
+    db.prepare_cached(sql)?.query_row(params![int(row.0), int(last)], |row| uint(row, 0))
 }
 
 /// Facts of all instances; looks at no more than `scan_max`.
@@ -142,10 +188,11 @@ const OF_ALL: &str = "
     WHERE seq > ?1 AND seq <= ?2 AND (?3 IS NULL OR body ->> '$.tenant' = ?3) AND (?4 IS NULL OR body ->> '$.kind' = ?4)
     ORDER BY seq LIMIT ?5";
 
-/// Walks from the instance's last fact back along `previous`: no index is written for it on the hot path.
+/// Walks from a milestone of the instance (`?7`), or from its last fact, back along `previous`: no index of all facts is
+/// written for it on the hot path.
 const OF_INSTANCE: &str = "
     WITH RECURSIVE own (seq) AS (
-      SELECT last_fact FROM live JOIN instance USING (row) WHERE id = ?1
+      SELECT coalesce(?7, last_fact) FROM live JOIN instance USING (row) WHERE id = ?1
       UNION ALL
       SELECT body ->> '$.previous' FROM own JOIN fact USING (seq) WHERE own.seq > ?2
     )
@@ -164,14 +211,21 @@ pub(super) fn record(seq: u64, body: &str) -> Result<FactRecord, Damage> {
 }
 
 pub(super) fn history(db: &Connection, instance: &InstanceId) -> Result<Vec<(u64, Fact)>, ReadError> {
-    beginning(db, instance, -1)
+    beginning(db, instance, None)
 }
 
-/// The first facts of an instance, at most so many; all if negative.
-pub(super) fn beginning(db: &Connection, instance: &InstanceId, most: i64) -> Result<Vec<(u64, Fact)>, ReadError> {
+/// The first facts of an instance, at most so many; all if none.
+pub(super) fn beginning(
+    db: &Connection,
+    instance: &InstanceId,
+    most: Option<usize>,
+) -> Result<Vec<(u64, Fact)>, ReadError> {
+    let anchor = most.map(|most| anchor(db, instance, 0, most)).transpose()?.flatten().map(int);
+    let most = most.map_or(-1, |most| int(most as u64));
     let mut statement = db.prepare_cached(OF_INSTANCE)?;
     let none = None::<&str>;
-    let rows = statement.query_map(params![instance.as_str(), 0, i64::MAX, none, none, most], chained_fact)?;
+    let values = params![instance.as_str(), 0, i64::MAX, none, none, most, anchor];
+    let rows = statement.query_map(values, chained_fact)?;
     let mut history = Vec::new();
     for row in rows {
         let record = row?.map_err(ReadError::Damaged)?.fact;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::error::{Damage, Flaw, Place};
 
@@ -24,7 +24,7 @@ pub(super) const PAGE_BYTES: u64 = 4_096;
 pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// What makes the tables, step by step. A step that was published is never changed: a database of an earlier version takes those that it lacks.
-const STEPS: [&str; 4] = [FACTS, TENANTS, INVOICES, WITHDRAWALS];
+const STEPS: [&str; 5] = [FACTS, TENANTS, INVOICES, WITHDRAWALS, MILESTONES];
 
 /// The columns that people ask for are a view on the facts' text: they can't disagree with what was hashed, and cost nothing when a fact is
 /// written. (Generated columns, virtual ones too, are computed with every insert: seven times the text would be parsed.)
@@ -152,6 +152,25 @@ CREATE TABLE withdrawal (
 CREATE INDEX withdrawal_of ON withdrawal (tenant, plan, from_ns);
 ";
 
+/// Every 64th fact of each instance, so that a page of its history is found without walking back over
+/// all of it. Whether the log is needed to read the file: see [`mark_open`].
+const MILESTONES: &str = "
+CREATE TABLE milestone (
+  row INTEGER NOT NULL,
+  fact INTEGER NOT NULL,
+  PRIMARY KEY (row, fact)
+) STRICT, WITHOUT ROWID;
+INSERT INTO milestone SELECT row, seq FROM (
+  SELECT row, seq, row_number() OVER (PARTITION BY row ORDER BY seq) AS nth
+  FROM fact JOIN instance ON id = body ->> '$.instance'
+) WHERE nth % 64 = 0;
+CREATE TABLE session (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  is_open INTEGER NOT NULL
+) STRICT;
+INSERT INTO session VALUES (1, 0);
+";
+
 /// The withdrawals of `one`, a row of `activation` or `prices`; `?4` is the kind of plan.
 pub(super) const WITHDRAWN: &str = "(
   SELECT 1 FROM withdrawal AS ended WHERE ended.tenant = one.tenant AND ended.plan = ?4
@@ -175,9 +194,9 @@ pub(super) fn header(db: &Connection) -> rusqlite::Result<Header> {
 }
 
 /// A connection for the one writer. Checkpoints are the writer's own affair: an automatic one hides a failed sync.
-pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn open_writer(path: &Path, busy: Option<Duration>) -> rusqlite::Result<Connection> {
     let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    db.busy_timeout(BUSY)?;
+    db.busy_timeout(busy.unwrap_or(BUSY))?;
     db.set_prepared_statement_cache_capacity(32);
     Ok(db)
 }
@@ -204,17 +223,46 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     Ok(db)
 }
 
-/// How long somebody else, such as an auditor's tool, may hold the file.
+/// How long somebody else, such as an auditor's tool, may hold the file before that is worth a word.
 const BUSY: Duration = Duration::from_secs(10);
 
-/// Takes the steps that a database of version `from` lacks, all or none; an empty file has version 0.
-pub(super) fn upgrade(db: &Connection, from: i64) -> rusqlite::Result<()> {
+/// Whether the last facts may be in the log alone: from the opening until a clean stop has moved them into the file.
+pub(super) fn is_open(db: &Connection) -> rusqlite::Result<bool> {
+    db.query_row("SELECT is_open FROM session", [], |row| row.get(0))
+}
+
+/// Writes down that the file needs its log from now on. Whenever this is in the file, the log is not empty: it is
+/// written there first, and nothing but [`mark_closed`] makes it empty.
+pub(super) fn mark_open(db: &Connection) -> rusqlite::Result<()> {
+    db.execute("UPDATE session SET is_open = 1", [])?;
+    checkpoint(db, "PASSIVE").map(drop)
+}
+
+/// Moves all of the log into the file. Answers whether the log is empty now: somebody may be reading from it.
+pub(super) fn mark_closed(db: &Connection) -> rusqlite::Result<bool> {
+    db.execute("UPDATE session SET is_open = 0", [])?;
+    checkpoint(db, "TRUNCATE")
+}
+
+/// Moves the log into the file, as far as nobody hinders it. Answers whether nobody did.
+pub(super) fn checkpoint(db: &Connection, mode: &str) -> rusqlite::Result<bool> {
+    db.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get::<_, i64>(0)).map(|busy| busy == 0)
+}
+
+/// Takes the steps that a database of version `from` lacks, and does `then`, all or none; an empty file
+/// has version 0.
+pub(super) fn upgrade(
+    db: &Connection,
+    from: i64,
+    then: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+) -> rusqlite::Result<()> {
     let taken = usize::try_from(from).unwrap_or_default();
     let Some(steps) = STEPS.get(taken..).filter(|steps| !steps.is_empty()) else { return Ok(()) };
-    let steps = steps.concat();
-    db.execute_batch(&format!(
-        "BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; {steps} COMMIT"
-    ))
+    let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
+    let header = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};");
+    transaction.execute_batch(&(header + &steps.concat()))?;
+    then(&transaction)?;
+    transaction.commit()
 }
 
 /// The damage that an error of the engine tells of, if it does.

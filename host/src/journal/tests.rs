@@ -1,6 +1,8 @@
 //! The journal under ordinary and extraordinary circumstances.
 #![allow(clippy::unwrap_used)]
 
+mod columns;
+mod copies;
 mod crash;
 mod damage;
 mod random;
@@ -283,7 +285,8 @@ async fn a_name_is_refused_while_in_use_and_free_after_deletion() {
         }
         entry
     };
-    let row = journal.commit(named("a", "web")).await.unwrap().row.unwrap();
+    let web = journal.commit(named("a", "web")).await.unwrap();
+    let row = web.row.unwrap();
     let before = journal.head();
     let refused = journal.commit(named("b", "web")).await.unwrap_err();
     assert!(matches!(&refused, CommitError::NameInUse { name, .. } if name.as_str() == "web"), "{refused}");
@@ -291,10 +294,12 @@ async fn a_name_is_refused_while_in_use_and_free_after_deletion() {
     assert!(matches!(&refused, CommitError::IdInUse(id) if id.as_str() == "a"), "{refused}");
     assert_eq!(journal.head(), before, "a refused entry leaves no fact");
 
-    let other = journal.commit(named("c", "db")).await.unwrap().row.unwrap();
+    let db = journal.commit(named("c", "db")).await.unwrap();
+    let other = db.row.unwrap();
     let rename = |row, name: &str| {
         let (name, state) = (Some(name.parse::<InstanceName>().unwrap()), "s".into());
-        let write = InstanceWrite::Update { row, name, record: None, state, account: Account::default() };
+        let account = db.account.clone().unwrap();
+        let write = InstanceWrite::Update { row, name, record: None, state, account };
         Entry::of_instance(write, Vec::new())
     };
     let refused = journal.commit(rename(other, "web")).await.unwrap_err();
@@ -302,7 +307,8 @@ async fn a_name_is_refused_while_in_use_and_free_after_deletion() {
     journal.commit(rename(other, "cache")).await.unwrap();
     assert_eq!(journal.instance(&"c".parse().unwrap()).unwrap().unwrap().name.as_str(), "cache");
 
-    let owner = Driver { row: Some(row), ..Driver::new("a", &opened.clock) };
+    let account = web.account.unwrap();
+    let owner = Driver { row: Some(row), account, ..Driver::new("a", &opened.clock) };
     let deletion = owner.entry([entered(Phase::Stopped), InstanceFact::Deleted]);
     let (deleted, reused) = tokio::join!(journal.commit(deletion), journal.commit(named("d", "web")));
     assert!(deleted.is_ok() && reused.is_ok(), "{deleted:?} {reused:?}");
@@ -505,6 +511,40 @@ async fn where_a_policy_stands_is_told_by_the_last_fact_about_it() {
     assert_eq!(again.standings, [stood]);
 }
 
+/// Makes a database of the version before plans stayed.
+const TO_VERSION_3: &str = "DROP TABLE session; DROP TABLE milestone; DROP TABLE withdrawal; PRAGMA user_version = 3;";
+
+/// And of that one, the first.
+const TO_VERSION_1: &str = "
+    DROP TABLE document; DROP TABLE prices; DROP TABLE invoice;
+    DROP TABLE tenant; DROP TABLE token; DROP TABLE policy_fact; DROP INDEX activation_request;
+    ALTER TABLE activation DROP COLUMN request; ALTER TABLE activation DROP COLUMN asked;
+    PRAGMA user_version = 1;";
+
+#[tokio::test]
+async fn a_plan_that_an_earlier_version_dropped_stays_dropped() {
+    let folder = TempDir::new().unwrap();
+    let (journal, opened) = open(folder.path());
+    let (one, two, three) = (Digest::of(b"one"), Digest::of(b"two"), Digest::of(b"three"));
+    let later = |nanos: i64| Some(Instant(opened.clock.now().0 + (1 << 50) + nanos));
+    let (far, near) = (later(2_000_000_000_000), later(0));
+    journal.commit(host_fact(&opened.clock)).await.unwrap();
+    // The second drops the first; the fourth drops the third, which is set again.
+    for (requested, digest) in [(far, one), (near, two), (far, three), (near, one), (far, three)] {
+        let activation = NewActivation { requested, ..NewActivation::now(tenant(), digest, Actor::Operator) };
+        journal.commit(Entry { activation: Some(activation), ..Entry::default() }).await.unwrap();
+    }
+    drop(journal);
+    rusqlite::Connection::open(folder.path().join(schema::FILE)).unwrap().execute_batch(TO_VERSION_3).unwrap();
+    let (journal, again) = open(folder.path());
+    let held: Vec<_> = again.activations.iter().map(|held| held.fact).collect();
+    assert_eq!(held, [3, 4, 5, 6], "of two for one instant, the later set holds");
+    let changes = journal.archive().changes_of(&tenant(), Plan::Policy).unwrap();
+    assert_eq!(changes.last(), Some(&(7, Change::Withdrawn { from: far.unwrap(), digest: one })));
+    drop(journal);
+    verify(folder.path(), |_, _| {}).unwrap();
+}
+
 #[tokio::test]
 async fn a_database_of_the_first_version_takes_the_steps_it_lacks() {
     let folder = TempDir::new().unwrap();
@@ -513,10 +553,8 @@ async fn a_database_of_the_first_version_takes_the_steps_it_lacks() {
     let activation = NewActivation::now(tenant(), digest, Actor::Operator);
     journal.commit(Entry { activation: Some(activation), ..Entry::default() }).await.unwrap();
     drop(journal);
-    let back = "DROP TABLE withdrawal; DROP TABLE document; DROP TABLE prices; DROP TABLE invoice;
-                DROP TABLE tenant; DROP TABLE token; DROP TABLE policy_fact; DROP INDEX activation_request;
-                ALTER TABLE activation DROP COLUMN request; ALTER TABLE activation DROP COLUMN asked; PRAGMA user_version = 1";
-    rusqlite::Connection::open(folder.path().join(schema::FILE)).unwrap().execute_batch(back).unwrap();
+    let older = [TO_VERSION_3, TO_VERSION_1].concat();
+    rusqlite::Connection::open(folder.path().join(schema::FILE)).unwrap().execute_batch(&older).unwrap();
     let (journal, again) = open(folder.path());
     assert_eq!(
         again.standings.iter().map(|stood| (stood.digest, stood.standing)).collect::<Vec<_>>(),

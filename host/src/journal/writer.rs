@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -14,18 +14,19 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::account;
 use super::entry::{
     Durability, Entry, Head, InstanceWrite, NewActivation, NewInvoice, NewPolicy, NewPrices, NewWithdrawal, Receipt,
-    Row,
+    RequestKey, Row,
 };
 use super::error::CommitError;
 use super::read;
-use super::schema::{WITHDRAWN, int, uint};
+use super::schema::{self, WITHDRAWN, int, uint};
+use super::tables::{self, MILESTONE_FACTS};
 use super::wire::{FactRecord, Family, What};
 use crate::billing::account::{Account, Accountant, Entering, Fault};
 use crate::billing::{Change, Counted, InstanceFact, Reading, TenantFact};
 use crate::clock::{self, Clock};
 use crate::id::{Digest, InstanceId, InstanceName, TenantId, TokenId};
 use crate::limits::queue::JOURNAL_BATCH_MAX;
-use crate::tenant::{self, Move};
+use crate::tenant;
 use crate::units::Instant;
 
 /// Load of the log at which it is moved into the main file: some 8 to 16 MiB.
@@ -49,6 +50,8 @@ pub(super) enum Request {
     Commit(Box<Pending>),
     /// Note that the host is alive.
     Alive(Answer<Instant>),
+    /// Move the log into the database, and take nothing more.
+    Close(Answer<()>),
 }
 
 /// An entry on its way to the disk.
@@ -63,6 +66,8 @@ pub(super) struct Pending {
 struct Unsealed {
     family: Family,
     record: FactRecord,
+    /// The row of its instance, if it is a milestone of the instance's history.
+    milestone: Option<Row>,
 }
 
 impl Pending {
@@ -86,7 +91,7 @@ impl Pending {
 impl Unsealed {
     fn new(at: &Reading, family: Family) -> Self {
         let record = FactRecord::unsealed(at, What::from(&family));
-        Self { family, record }
+        Self { family, record, milestone: None }
     }
 
     fn of_tenant(tenant: &TenantId, at: &Reading, family: Family) -> Self {
@@ -111,6 +116,8 @@ pub(super) struct Tail {
     pub(super) tenant: TenantId,
     pub(super) last_fact: Option<u64>,
     pub(super) last: Option<Instant>,
+    /// Its facts since the last milestone; none before the first fact of this run.
+    pub(super) since_milestone: Option<u64>,
 }
 
 /// What the writer's thread owns.
@@ -125,6 +132,10 @@ pub(super) struct Writer {
     pub(super) head_seen: watch::Sender<Head>,
     pub(super) failure: watch::Sender<Option<Arc<str>>>,
     pub(super) commits: Arc<AtomicU64>,
+    /// Nobody waits any more for another program to let go of the database.
+    pub(super) closing: Arc<AtomicBool>,
+    /// Another program holds the database.
+    pub(super) waiting: Arc<AtomicBool>,
     /// Roughly what stands in the log alone, in facts.
     pub(super) log_load: u64,
     /// Transactions since the last one that was synced.
@@ -150,6 +161,8 @@ pub(super) struct Scratch {
 struct Batch {
     entries: Vec<Pending>,
     alive: Vec<Answer<Instant>>,
+    /// It is the last one.
+    close: Option<Answer<()>>,
 }
 
 impl Batch {
@@ -157,6 +170,7 @@ impl Batch {
         match request {
             Request::Commit(pending) => self.entries.push(*pending),
             Request::Alive(answer) => self.alive.push(answer),
+            Request::Close(answer) => self.close = Some(answer),
         }
     }
 
@@ -167,7 +181,8 @@ impl Batch {
     /// Nothing may be counted in the same batch after a change of rules.
     fn is_closed(&self) -> bool {
         let changes = |entry: &Entry| entry.activation.is_some() || entry.withdrawal.is_some();
-        self.len() >= JOURNAL_BATCH_MAX || self.entries.last().is_some_and(|pending| changes(&pending.entry))
+        let is_full = self.len() >= JOURNAL_BATCH_MAX || self.close.is_some();
+        is_full || self.entries.last().is_some_and(|pending| changes(&pending.entry))
     }
 
     /// Whether somebody waits for the disk.
@@ -180,6 +195,9 @@ impl Batch {
             let _ = pending.answer.send(Err(error.clone()));
         }
         for answer in self.alive {
+            let _ = answer.send(Err(error.clone()));
+        }
+        if let Some(answer) = self.close {
             let _ = answer.send(Err(error.clone()));
         }
     }
@@ -230,13 +248,30 @@ impl Writer {
     /// Works until every sender is gone.
     pub(super) fn run(mut self) {
         while let Some(first) = self.requests.blocking_recv() {
-            let batch = self.gather(first);
-            if let Err(reason) = self.handle(batch) {
+            let mut batch = self.gather(first);
+            let close = batch.close.take();
+            if batch.len() > 0
+                && let Err(reason) = self.handle(batch)
+            {
+                drop(close);
                 return self.refuse_everything(&reason);
             }
+            if let Some(answer) = close {
+                self.close();
+                let _ = answer.send(Ok(()));
+                return self.refuse_the_rest(&CLOSED.into());
+            }
         }
-        // Only tidiness: what stays in the log is found there at the next opening.
-        let _ = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        self.close();
+    }
+
+    /// Only tidiness: what stays in the log is found there at the next opening.
+    fn close(&self) {
+        match schema::mark_closed(&self.db) {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!("somebody reads the database: what is in its log stays there, keep both"),
+            Err(error) => tracing::warn!(%error, "the log could not be moved into the database: keep both"),
+        }
     }
 
     /// Takes what waits. Whoever was answered a moment ago is likely to come again at once: the writer gives as many as it answered last a
@@ -296,7 +331,7 @@ impl Writer {
     }
 
     fn transact(&mut self, batch: &mut Batch, plan: &mut Plan) -> rusqlite::Result<Outcomes> {
-        self.execute("BEGIN IMMEDIATE")?;
+        self.begin()?;
         self.recorded = self.recorded.max(plan.now.meter);
         let mut outcomes = Vec::with_capacity(batch.entries.len());
         for pending in &mut batch.entries {
@@ -316,6 +351,25 @@ impl Writer {
         }
         self.execute("COMMIT")?;
         Ok(outcomes)
+    }
+
+    /// Another program may hold the database for as long as it likes: an auditor's shell must not end the daemon.
+    fn begin(&self) -> rusqlite::Result<()> {
+        let begun = loop {
+            match self.execute("BEGIN IMMEDIATE") {
+                Err(error) if is_busy(&error) && !self.closing.load(Ordering::Relaxed) => {
+                    self.waiting.store(true, Ordering::Relaxed);
+                    tracing::warn!(
+                        "another program holds a write transaction on the database; nothing is recorded until it ends"
+                    );
+                }
+                other => break other,
+            }
+        };
+        if self.waiting.swap(false, Ordering::Relaxed) {
+            tracing::info!("the database is free again");
+        }
+        begun
     }
 
     fn take_back(&mut self, plan: Plan) -> rusqlite::Result<()> {
@@ -348,6 +402,10 @@ impl Writer {
     fn refuse_everything(&mut self, reason: &Arc<str>) {
         tracing::error!(%reason, "the journal has failed");
         self.failure.send_replace(Some(reason.clone()));
+        self.refuse_the_rest(reason);
+    }
+
+    fn refuse_the_rest(&mut self, reason: &Arc<str>) {
         while let Some(request) = self.requests.blocking_recv() {
             let mut batch = Batch::default();
             batch.push(request);
@@ -362,8 +420,8 @@ impl Writer {
             return Ok(());
         }
         self.log_load = 0;
-        match self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
-            Ok(()) => Ok(()),
+        match schema::checkpoint(&self.db, "PASSIVE") {
+            Ok(_) => Ok(()),
             Err(error) if is_no_space(&error) => Ok(()),
             Err(error) => Err(format!("can't move the log into the database: {error}").into()),
         }
@@ -402,7 +460,7 @@ impl Writer {
         pending.facts.extend(own_facts(&pending.entry, activated_from, &plan.now));
         let first_seq = plan.seq + 1;
         for fact in &mut pending.facts {
-            self.seal_place(fact, hot.as_ref().map(|hot| hot.row), plan);
+            self.seal_place(fact, hot.as_ref().map(|hot| hot.row), plan)?;
         }
         if let Some(hot) = &mut hot {
             hot.tail = self.tails.get(&hot.row).cloned();
@@ -447,7 +505,7 @@ impl Writer {
                 }
                 let row = Row(self.db.last_insert_rowid().unsigned_abs());
                 plan.tails.push((row, None));
-                self.tails.insert(row, Tail { id, tenant, last_fact: None, last: None });
+                self.tails.insert(row, Tail { id, tenant, last_fact: None, last: None, since_milestone: None });
                 Ok(Ok(Hot { row, is_new: true, tail: None, account, state }))
             }
             InstanceWrite::Update { row, name, record, state, account } => {
@@ -511,25 +569,30 @@ impl Writer {
 
     /// Gives a fact its number and an instant that is not in the future; one of an instance its
     /// subject, its link to the instance's fact before, and an instant that is not before that one.
-    fn seal_place(&mut self, fact: &mut Unsealed, row: Option<Row>, plan: &mut Plan) {
+    fn seal_place(&mut self, fact: &mut Unsealed, row: Option<Row>, plan: &mut Plan) -> rusqlite::Result<()> {
         let is_of_instance = fact.is_of_instance();
         let record = &mut fact.record;
         plan.seq += 1;
         record.seq = plan.seq;
         record.recorded_ns = self.recorded.0;
         record.meter_ns = record.meter_ns.min(self.recorded.0);
-        if !is_of_instance {
-            return;
-        }
-        if let Some((row, tail)) = row.and_then(|row| Some((row, self.tails.get_mut(&row)?))) {
-            plan.tails.push((row, Some(tail.clone())));
-            record.tenant = tail.tenant.as_str().into();
-            record.instance = Some(tail.id.as_str().into());
-            record.previous = tail.last_fact;
-            record.meter_ns = tail.last.map_or(record.meter_ns, |last| record.meter_ns.max(last.0));
-            tail.last_fact = Some(record.seq);
-            tail.last = Some(record.meter());
-        }
+        let Some(row) = row.filter(|_| is_of_instance) else { return Ok(()) };
+        let Some(tail) = self.tails.get_mut(&row) else { return Ok(()) };
+        plan.tails.push((row, Some(tail.clone())));
+        let since = match (tail.since_milestone, tail.last_fact) {
+            (Some(since), _) => since,
+            (None, None) => 0,
+            (None, Some(last)) => read::since_milestone(&self.db, row, last)?,
+        } + 1;
+        fact.milestone = (since >= MILESTONE_FACTS).then_some(row);
+        tail.since_milestone = Some(if since >= MILESTONE_FACTS { 0 } else { since });
+        record.tenant = tail.tenant.as_str().into();
+        record.instance = Some(tail.id.as_str().into());
+        record.previous = tail.last_fact;
+        record.meter_ns = tail.last.map_or(record.meter_ns, |last| record.meter_ns.max(last.0));
+        tail.last_fact = Some(record.seq);
+        tail.last = Some(record.meter());
+        Ok(())
     }
 
     /// Sets the name free before the next entry is looked at, and lets nothing follow.
@@ -592,7 +655,7 @@ impl Writer {
 impl Pending {
     /// The facts that count time, each with its record.
     fn counted(&self) -> impl Iterator<Item = (&FactRecord, Counted)> {
-        self.facts.iter().filter_map(|Unsealed { family, record }| match family {
+        self.facts.iter().filter_map(|Unsealed { family, record, .. }| match family {
             Family::Instance(fact) => fact.counts().map(|counted| (record, counted)),
             Family::Host(_) | Family::Tenant(_) => None,
         })
@@ -612,16 +675,16 @@ impl Writer {
             self.write_policy(policy)?;
         }
         if let Some(secret) = &pending.entry.secret {
-            self.write_secret(secret, &pending.facts)?;
+            self.write_secret(secret)?;
         }
-        if let (Some(new), Some(from)) = (&pending.entry.activation, draft.activated_from) {
-            self.write_activation(new, from, draft.last_seq)?;
+        if let Some(request) = pending.entry.activation.as_ref().and_then(|new| new.request.as_ref()) {
+            self.write_request(request, draft.last_seq)?;
         }
-        if let (Some(new), Some(from)) = (&pending.entry.prices, draft.activated_from) {
-            self.write_prices(new, from, draft.last_seq)?;
+        if let Some(NewPrices { digest, bytes, .. }) = &pending.entry.prices {
+            self.write_document(digest, bytes)?;
         }
-        if let Some(new) = &pending.entry.invoice {
-            self.write_invoice(new, draft.last_seq)?;
+        if let Some(NewInvoice { digest, bytes, .. }) = &pending.entry.invoice {
+            self.write_document(digest, bytes)?;
         }
         Ok(())
     }
@@ -639,53 +702,14 @@ impl Writer {
         ])?;
         self.head = Head { seq: record.seq, hash };
         self.log_load += 1;
-        self.index(fact)
-    }
-
-    /// Keeps apart, for a quick start, where the facts stand that are needed before all are read.
-    fn index(&self, Unsealed { family, record }: &Unsealed) -> rusqlite::Result<()> {
-        match family {
-            Family::Host(_) => self.write_row(
-                "INSERT INTO calendar (fact, meter_ns, wall_ns) VALUES (?1, ?2, ?3)",
-                &[&int(record.seq), &record.meter_ns, &record.wall_ns],
-            ),
-            Family::Tenant(fact) => self.index_tenant(fact, &record.tenant, int(record.seq)),
+        if let Some(row) = fact.milestone {
+            tables::write_milestone(&self.db, row, record.seq)?;
+        }
+        match &fact.family {
+            Family::Host(_) => tables::index_host(&self.db, record),
+            Family::Tenant(of) => tables::index_tenant(&self.db, of, record),
             Family::Instance(_) => Ok(()),
         }
-    }
-
-    fn index_tenant(&self, fact: &TenantFact, tenant: &str, seq: i64) -> rusqlite::Result<()> {
-        match fact {
-            TenantFact::PolicyAdmitted { digest, .. }
-            | TenantFact::PolicyActivated { digest, .. }
-            | TenantFact::PolicyFaulted { digest, .. }
-            | TenantFact::PolicyMoved(Move { digest, .. }) => self.write_row(
-                "INSERT INTO policy_fact (tenant, digest, fact) VALUES (?1, ?2, ?3)",
-                &[&tenant, &digest.to_string(), &seq],
-            ),
-            TenantFact::PlanWithdrawn { plan, digest, from, .. } => self.write_row(
-                "INSERT INTO withdrawal (fact, tenant, plan, from_ns, digest) VALUES (?1, ?2, ?3, ?4, ?5)",
-                &[&seq, &tenant, &plan.as_str(), &from.0, &digest.to_string()],
-            ),
-            TenantFact::Created { .. } => {
-                self.write_row("INSERT OR IGNORE INTO tenant (id, created) VALUES (?1, ?2)", &[&tenant, &seq])
-            }
-            TenantFact::Changed { .. } => {
-                self.write_row("UPDATE tenant SET changed = ?2 WHERE id = ?1", &[&tenant, &seq])
-            }
-            TenantFact::TokenRevoked { token, .. } => self.write_row(
-                "UPDATE token SET revoked = ?2 WHERE id = ?1 AND revoked IS NULL",
-                &[&token.to_string(), &seq],
-            ),
-            // Their rows hold more than the fact tells: they are written with the entry.
-            TenantFact::TokenCreated { .. } | TenantFact::PricesActivated { .. } | TenantFact::Invoiced { .. } => {
-                Ok(())
-            }
-        }
-    }
-
-    fn write_row(&self, sql: &str, values: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<()> {
-        self.db.prepare_cached(sql)?.execute(values).map(drop)
     }
 
     fn write_hot(&mut self, hot: &Hot) -> rusqlite::Result<()> {
@@ -718,12 +742,10 @@ impl Writer {
             .map(drop)
     }
 
-    fn write_secret(&self, secret: &Digest, facts: &[Unsealed]) -> rusqlite::Result<()> {
-        let creates = |fact: &&Unsealed| matches!(fact.family, Family::Tenant(TenantFact::TokenCreated { .. }));
-        let made = facts.iter().find(creates).map(|fact| int(fact.record.seq));
+    fn write_secret(&self, secret: &Digest) -> rusqlite::Result<()> {
         self.db
-            .prepare_cached("INSERT INTO token (id, secret, created) VALUES (?1, ?2, ?3)")?
-            .execute(params![TokenId::of(secret).to_string(), secret.0, made])
+            .prepare_cached("UPDATE token SET secret = ?2 WHERE id = ?1")?
+            .execute(params![TokenId::of(secret).to_string(), secret.0])
             .map(drop)
     }
 
@@ -734,32 +756,11 @@ impl Writer {
             .map(drop)
     }
 
-    fn write_prices(&self, new: &NewPrices, from: Instant, fact: u64) -> rusqlite::Result<()> {
-        self.write_document(&new.digest, &new.bytes)?;
+    /// By what an activation is known again.
+    fn write_request(&self, request: &RequestKey, fact: u64) -> rusqlite::Result<()> {
         self.db
-            .prepare_cached("INSERT INTO prices (fact, tenant, from_ns, digest) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![int(fact), new.tenant.as_str(), from.0, new.digest.to_string()])
-            .map(drop)
-    }
-
-    fn write_invoice(&self, new: &NewInvoice, fact: u64) -> rusqlite::Result<()> {
-        self.write_document(&new.digest, &new.bytes)?;
-        self.db
-            .prepare_cached("INSERT INTO invoice (fact, tenant, number, digest) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![int(fact), new.tenant.as_str(), int(new.number), new.digest.to_string()])
-            .map(drop)
-    }
-
-    fn write_activation(&self, new: &NewActivation, from: Instant, fact: u64) -> rusqlite::Result<()> {
-        let (tenant, digest) = (new.tenant.as_str(), new.digest.to_string());
-        let key = new.request.as_ref().map(|request| &request.key);
-        let asked = new.request.as_ref().map(|request| request.asked.to_string());
-        self.db
-            .prepare_cached(
-                "INSERT INTO activation (fact, tenant, from_ns, digest, request, asked)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?
-            .execute(params![int(fact), tenant, from.0, digest, key, asked])
+            .prepare_cached("UPDATE activation SET request = ?2, asked = ?3 WHERE fact = ?1")?
+            .execute(params![int(fact), request.key, request.asked.to_string()])
             .map(drop)
     }
 }
@@ -829,6 +830,12 @@ fn taken(
         }
         _ => Err(error),
     }
+}
+
+const CLOSED: &str = "the journal is closed";
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 /// Nothing was written because there is no room; it may be tried again. Growing the log's index reports a full disk in its own way.

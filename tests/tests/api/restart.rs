@@ -69,6 +69,49 @@ fn a_killed_daemon_finds_every_instance_again_and_the_guests_notice_nothing() {
 }
 
 #[test]
+fn an_older_journal_that_is_put_back_costs_no_disk() {
+    let mut daemon = daemon();
+    let known = daemon.api().create_running("known");
+    let copy = daemon.folder().join("copy.db");
+    let copy = copy.to_str().expect("text").to_owned();
+    let run = |daemon: &Daemon, arguments: &[&str]| {
+        let output = daemon.command(arguments).output().expect("run");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    run(&daemon, &["backup", &copy]);
+    let later = daemon.api().create_running("later");
+    daemon.api().command(&later, "stop");
+    daemon.api().wait(&later, "Stopped");
+    let told = run(&daemon, &["restore", &copy, "--dry-run"]);
+    assert!(told.contains("would be lost") && told.contains(&later), "{told}");
+
+    daemon.stop();
+    let log = fs::metadata(daemon.folder().join("tallyman.db-wal")).map_or(0, |log| log.len());
+    assert_eq!(log, 0, "a clean stop empties the log");
+    fs::rename(daemon.folder().join("tallyman.db"), daemon.folder().join("newer.db")).expect("moved away");
+    run(&daemon, &["restore", &copy]);
+    verify(&daemon);
+    let folder = daemon.instance(&later);
+    daemon.start_again();
+    let moved = (0..1_000).any(|_| {
+        thread::sleep(Duration::from_millis(10));
+        !folder.exists()
+    });
+    assert!(moved, "{}", folder.display());
+    assert!(daemon.folder().join("set-aside").join(&later).join("run").exists(), "with all that was in it");
+    let api = daemon.api();
+    let health = api.get("/health").done();
+    assert_eq!(health["set_aside"], json!(1), "{health}");
+    let head = api.get("/journal/head").done();
+    assert!(health["journal"]["seq"].as_u64() <= head["seq"].as_u64(), "{health} {head}");
+    api.wait(&known, "Running");
+    api.check_time(&known);
+    daemon.stop();
+    verify(&daemon);
+}
+
+#[test]
 fn a_launch_that_a_loss_of_power_has_made_forgotten_is_in_nobodys_way() {
     let daemon = daemon();
     let api = daemon.api();

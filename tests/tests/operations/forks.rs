@@ -215,5 +215,8 @@ fn what_a_crash_leaves_of_a_fork_is_swept() {
             tokio::task::yield_now().await;
         }
     });
+    let aside = rig.folder().join("set-aside").join(orphan.file_name().expect("a name"));
+    assert!(aside.join("standby").exists(), "what is on no record is moved aside, never removed");
+    assert_eq!(rig.fleet().set_aside(), 1);
     rig.check_time(&source);
 }

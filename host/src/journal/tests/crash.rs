@@ -100,7 +100,7 @@ async fn a_sync_that_fails_is_not_tried_again_and_nothing_is_acknowledged_after_
 #[tokio::test]
 async fn a_full_database_refuses_and_keeps_what_it_has() {
     let folder = TempDir::new().unwrap();
-    let options = Options { pages_max: Some(64) };
+    let options = Options { pages_max: Some(64), ..Options::default() };
     let (journal, opened) = Journal::open(folder.path(), options, Arc::new(Ledger::default())).unwrap();
     let mut last = Head::EMPTY;
     let refused = loop {

@@ -1,0 +1,135 @@
+//! `tallyman backup`, `tallyman restore`.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use serde::Serialize;
+
+use super::Global;
+use crate::journal::{Loss, LostLog, Verified, backup, loss, restore};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tallyman backup /backup/journal.db
+  tallyman backup - > journal.db
+
+Reads the data folder itself, beside a running daemon or without one. The copy is one file, proved to be whole. It holds
+the journal: every fact, account, policy, price book and invoice. Disks, images and snapshots are not in it.")]
+pub(super) struct Backup {
+    /// The new file, or `-` for standard output
+    file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tallyman restore /backup/journal.db --dry-run
+  tallyman restore /backup/journal.db --data ./restored
+
+The data folder must hold no journal. Folders of instances that the journal does not know are moved aside by the next
+`tallyman serve`, never removed.")]
+pub(super) struct Restore {
+    /// The copy
+    file: PathBuf,
+    /// Only say what would be lost if the copy took the place of the data folder's journal
+    #[arg(long)]
+    dry_run: bool,
+    /// Take a file that was copied without its log: what was in the log is lost
+    #[arg(long)]
+    accept_lost_log: bool,
+}
+
+/// A copy that is whole, for programs.
+#[derive(Debug, Serialize)]
+struct Copied {
+    facts: u64,
+    hash: String,
+    instances: u64,
+}
+
+impl From<Verified> for Copied {
+    fn from(Verified { head, instances }: Verified) -> Self {
+        Self { facts: head.seq, hash: head.hash.to_string(), instances }
+    }
+}
+
+impl Copied {
+    fn text(&self, what: &str) -> String {
+        format!("{what}: {} facts, {} instances\nhead {}", self.facts, self.instances, self.hash)
+    }
+}
+
+impl Backup {
+    pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
+        let data = global.data()?;
+        if self.file == Path::new("-") {
+            return tokio::task::spawn_blocking(move || stream(&data)).await.context("it broke off")?;
+        }
+        let file = self.file;
+        let copied = tokio::task::spawn_blocking(move || backup(&data, &file)).await.context("it broke off")??;
+        global.output().show(&Copied::from(copied), |copied| copied.text("a whole copy"))
+    }
+}
+
+/// Copies into a file that nobody else sees, and that one to standard output once it is proved.
+fn stream(data: &Path) -> anyhow::Result<()> {
+    let file = data.join(format!("backup-{}.db", std::process::id()));
+    let copied = backup(data, &file).map_err(anyhow::Error::from).and_then(|copied| {
+        let mut copy = File::open(&file)?;
+        io::copy(&mut copy, &mut io::stdout().lock())?;
+        Ok(copied)
+    });
+    let removed = std::fs::remove_file(&file);
+    let Verified { head, instances } = copied?;
+    removed.with_context(|| format!("can't remove {}", file.display()))?;
+    eprintln!("a whole copy: {} facts, {instances} instances, head {}", head.seq, head.hash);
+    Ok(())
+}
+
+/// What a restore would lose, for programs.
+#[derive(Debug, Serialize)]
+struct Lost {
+    facts: u64,
+    instances: Vec<String>,
+    continues: bool,
+    copy: u64,
+    place: Option<u64>,
+}
+
+impl Restore {
+    pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
+        let Restore { file, dry_run, accept_lost_log } = self;
+        let data = global.data()?;
+        let lost_log = if accept_lost_log { LostLog::Accepted } else { LostLog::Refused };
+        if dry_run {
+            let lost = move || loss(&file, &data, lost_log);
+            let lost = tokio::task::spawn_blocking(lost).await.context("it broke off")??;
+            let Loss { copy, place, continues, facts, instances } = lost;
+            let lost = Lost { facts, instances, continues, copy: copy.seq, place: place.map(|place| place.seq) };
+            return global.output().show(&lost, lost_text);
+        }
+        let work = move || restore(&file, &data, lost_log);
+        let restored = tokio::task::spawn_blocking(work).await.context("it broke off")??;
+        global.output().show(&Copied::from(restored), |copied| copied.text("restored, and whole"))
+    }
+}
+
+fn lost_text(lost: &Lost) -> String {
+    let Lost { facts, instances, continues, copy, place } = lost;
+    let Some(place) = place else {
+        return format!("nothing would be lost: the data folder holds no journal, the copy has {copy} facts");
+    };
+    let whose = match continues {
+        true => format!("the copy ends with fact {copy}, the journal in place with fact {place}"),
+        false => "the journal in place is another one than the copy's".into(),
+    };
+    let mut text = format!("{whose}: {facts} facts would be lost");
+    if !instances.is_empty() {
+        text.push_str(&format!("\n{} instances would be unknown: {}", instances.len(), instances.join(", ")));
+    }
+    text
+}

@@ -1,0 +1,90 @@
+//! The tables that are made of the facts alone: where the facts stand that are needed before all are read.
+//!
+//! The writer fills them fact by fact, and `verify` fills them anew, in a database of its own, to compare.
+
+use rusqlite::{Connection, ToSql};
+
+use super::entry::Row;
+use super::schema::int;
+use super::wire::FactRecord;
+use crate::billing::TenantFact;
+use crate::id::Digest;
+use crate::tenant::Move;
+
+/// Each table that is made of the facts alone, with the columns that are, its key first.
+pub(super) const DERIVED: [(&str, &str); 9] = [
+    ("calendar", "fact, meter_ns, wall_ns"),
+    ("policy_fact", "fact, tenant, digest"),
+    ("tenant", "id, created, changed"),
+    ("token", "id, created, revoked"),
+    ("activation", "fact, tenant, from_ns, digest"),
+    ("prices", "fact, tenant, from_ns, digest"),
+    ("withdrawal", "fact, tenant, plan, from_ns, digest"),
+    ("invoice", "fact, tenant, number, digest"),
+    ("milestone", "fact, row"),
+];
+
+/// The n-th facts of an instance that are milestones: to read its history from anywhere, one walks no further back
+/// than this.
+pub(super) const MILESTONE_FACTS: u64 = 64;
+
+/// Writes down where a fact of the host stands.
+pub(super) fn index_host(db: &Connection, record: &FactRecord) -> rusqlite::Result<()> {
+    insert(
+        db,
+        "INSERT INTO calendar (fact, meter_ns, wall_ns) VALUES (?1, ?2, ?3)",
+        &[&int(record.seq), &record.meter_ns, &record.wall_ns],
+    )
+}
+
+/// Writes down where a fact of a tenant stands.
+pub(super) fn index_tenant(db: &Connection, fact: &TenantFact, record: &FactRecord) -> rusqlite::Result<()> {
+    let tenant = &record.tenant;
+    let seq = int(record.seq);
+    let about_policy = |digest: &Digest| {
+        let sql = "INSERT INTO policy_fact (tenant, digest, fact) VALUES (?1, ?2, ?3)";
+        insert(db, sql, &[&tenant, &digest.to_string(), &seq])
+    };
+    match fact {
+        TenantFact::PolicyAdmitted { digest, .. }
+        | TenantFact::PolicyFaulted { digest, .. }
+        | TenantFact::PolicyMoved(Move { digest, .. }) => about_policy(digest),
+        TenantFact::PolicyActivated { digest, from, .. } => {
+            about_policy(digest)?;
+            let sql = "INSERT INTO activation (fact, tenant, from_ns, digest) VALUES (?1, ?2, ?3, ?4)";
+            insert(db, sql, &[&seq, &tenant, &from.0, &digest.to_string()])
+        }
+        TenantFact::PricesActivated { digest, from, .. } => {
+            let sql = "INSERT INTO prices (fact, tenant, from_ns, digest) VALUES (?1, ?2, ?3, ?4)";
+            insert(db, sql, &[&seq, &tenant, &from.0, &digest.to_string()])
+        }
+        TenantFact::PlanWithdrawn { plan, digest, from, .. } => {
+            let sql = "INSERT INTO withdrawal (fact, tenant, plan, from_ns, digest) VALUES (?1, ?2, ?3, ?4, ?5)";
+            insert(db, sql, &[&seq, &tenant, &plan.as_str(), &from.0, &digest.to_string()])
+        }
+        TenantFact::Invoiced { number, digest, .. } => {
+            let sql = "INSERT INTO invoice (fact, tenant, number, digest) VALUES (?1, ?2, ?3, ?4)";
+            insert(db, sql, &[&seq, &tenant, &int(*number), &digest.to_string()])
+        }
+        TenantFact::Created { .. } => {
+            insert(db, "INSERT OR IGNORE INTO tenant (id, created) VALUES (?1, ?2)", &[&tenant, &seq])
+        }
+        TenantFact::Changed { .. } => insert(db, "UPDATE tenant SET changed = ?2 WHERE id = ?1", &[&tenant, &seq]),
+        // The writer puts the hash of its secret there, which no fact tells.
+        TenantFact::TokenCreated { token, .. } => {
+            insert(db, "INSERT INTO token (id, secret, created) VALUES (?1, x'', ?2)", &[&token.to_string(), &seq])
+        }
+        TenantFact::TokenRevoked { token, .. } => {
+            insert(db, "UPDATE token SET revoked = ?2 WHERE id = ?1 AND revoked IS NULL", &[&token.to_string(), &seq])
+        }
+    }
+}
+
+/// Notes a fact from which the history of its instance can be read.
+pub(super) fn write_milestone(db: &Connection, row: Row, seq: u64) -> rusqlite::Result<()> {
+    insert(db, "INSERT INTO milestone (row, fact) VALUES (?1, ?2)", &[&int(row.0), &int(seq)])
+}
+
+fn insert(db: &Connection, sql: &str, values: &[&dyn ToSql]) -> rusqlite::Result<()> {
+    db.prepare_cached(sql)?.execute(values).map(drop)
+}

@@ -1,0 +1,247 @@
+//! The histories of instances, and the records that they must agree with.
+
+use std::collections::{HashMap, HashSet};
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::super::account::decode;
+use super::super::entry::Row;
+use super::super::error::{Damage, Flaw, Place, VerifyError, wrong, wrong_row};
+use super::super::schema::{self, uint_or_null};
+use super::super::tables::MILESTONE_FACTS;
+use super::super::wire::FactRecord;
+use super::account::{Recount, degraded};
+use crate::billing::account::Degraded;
+use crate::billing::{About, Change, Counted, Entered, TenantFact};
+use crate::id::{Digest, InstanceId, TenantId};
+use crate::tenant::Plan;
+use crate::units::Instant;
+use crate::vm::{self, Event, Phase, State};
+
+/// The state of one instance while its facts pass by.
+#[derive(Debug, Default)]
+struct Life {
+    tenant: String,
+    facts: u64,
+    last_fact: u64,
+    last_ns: i64,
+    phase: Option<Phase>,
+    time: Recount,
+}
+
+/// The instances that are not deleted.
+pub(super) struct Lives<'a> {
+    db: &'a Connection,
+    open: HashMap<InstanceId, Life>,
+    deleted: u64,
+    lawful: Lawful,
+    /// The accounts that a policy owes time to.
+    degraded: HashMap<String, Degraded>,
+    plain: &'a [Digest],
+    /// The tenants that were under a policy which is not plain.
+    coloured: HashSet<TenantId>,
+}
+
+impl<'a> Lives<'a> {
+    pub(super) fn new(db: &'a Connection, plain: &'a [Digest]) -> Result<Self, VerifyError> {
+        Ok(Self {
+            db,
+            open: HashMap::new(),
+            deleted: 0,
+            lawful: Lawful::new(),
+            degraded: degraded(db)?,
+            plain,
+            coloured: HashSet::new(),
+        })
+    }
+
+    /// Takes note of the policies of a tenant.
+    pub(super) fn change_rules(&mut self, tenant: &TenantId, fact: &TenantFact) {
+        if let Some(Change::Set { digest, .. }) = fact.changes(Plan::Policy)
+            && !self.plain.contains(&digest)
+        {
+            self.coloured.insert(tenant.clone());
+        }
+    }
+
+    /// Answers the row of the instance if the fact is a milestone of its history.
+    pub(super) fn step(&mut self, record: &FactRecord, about: &About) -> Result<Option<Row>, VerifyError> {
+        if record.meter_ns > record.recorded_ns {
+            let (meter_ns, recorded_ns) = (record.meter_ns, record.recorded_ns);
+            return Err(wrong(record.seq, Flaw::FromTheFuture { meter_ns, recorded_ns }));
+        }
+        let About::Instance(id, fact) = about else {
+            return match record.previous {
+                None => Ok(None),
+                found => Err(wrong(record.seq, Flaw::Previous { found, expected: None })),
+            };
+        };
+        let before = self.open.remove(id);
+        self.check_order(before.as_ref(), record).map_err(|flaw| wrong(record.seq, flaw))?;
+        let mut life = before.unwrap_or_else(|| Life { tenant: record.tenant.clone(), ..Life::default() });
+        if life.tenant != record.tenant {
+            let text = format!("it is a fact of tenant {}, the instance is {}'s", record.tenant, life.tenant);
+            return Err(wrong(record.seq, Flaw::Disagrees(text)));
+        }
+        life.facts += 1;
+        life.last_fact = record.seq;
+        life.last_ns = record.meter_ns;
+        let counted = fact.counts();
+        if let Some(counted) = counted {
+            self.check_owed(id, &life, record.seq)?;
+            life.phase = self.lawful.next(life.phase, counted).map_err(|flaw| wrong(record.seq, flaw))?;
+            life.time.step(counted, Instant(record.meter_ns));
+        }
+        let row = match life.facts % MILESTONE_FACTS {
+            0 => self.row(id)?,
+            _ => None,
+        };
+        if counted == Some(Counted::Ends) {
+            self.deleted += 1;
+            self.check_record(id, &life, Some(record.seq))?;
+        } else {
+            self.open.insert(id.clone(), life);
+        }
+        Ok(row)
+    }
+
+    fn check_order(&self, before: Option<&Life>, record: &FactRecord) -> Result<(), Flaw> {
+        let expected = before.map(|life| life.last_fact);
+        if record.previous != expected {
+            return Err(Flaw::Previous { found: record.previous, expected });
+        }
+        match before.filter(|life| record.meter_ns < life.last_ns) {
+            Some(life) => Err(Flaw::MeterBackwards { meter_ns: record.meter_ns, before_ns: life.last_ns }),
+            None => Ok(()),
+        }
+    }
+
+    /// An account to which a policy owes time from this fact on must go on from the time before it.
+    fn check_owed(&mut self, id: &InstanceId, life: &Life, seq: u64) -> Result<(), VerifyError> {
+        if self.degraded.get(id.as_str()).is_none_or(|owed| owed.from_fact != seq) {
+            return Ok(());
+        }
+        let owed = self.degraded.remove(id.as_str());
+        match owed.and_then(|owed| life.time.degraded_differs(&owed)) {
+            None => Ok(()),
+            Some(text) => Err(wrong_row("live", id.as_str(), format!("the time that is owed to its account {text}"))),
+        }
+    }
+
+    fn row(&self, id: &InstanceId) -> Result<Option<Row>, VerifyError> {
+        let sql = "SELECT row FROM instance WHERE id = ?1";
+        let row = self.db.prepare_cached(sql)?.query_row([id.as_str()], |row| schema::uint(row, 0)).optional()?;
+        Ok(row.map(Row))
+    }
+
+    /// Each record must have its facts, as each fact had its record. Answers how many instances there are.
+    pub(super) fn finish(self) -> Result<u64, VerifyError> {
+        for (instance, life) in &self.open {
+            self.check_record(instance, life, None)?;
+        }
+        if let Some((id, owed)) = self.degraded.iter().next() {
+            let text = format!("its account is owed time from fact {} on, where no phase of it begins", owed.from_fact);
+            return Err(wrong_row("live", id, text));
+        }
+        let sql = "SELECT count(*) FROM instance JOIN live USING (row) WHERE last_fact IS NOT NULL";
+        let instances = self.db.query_row(sql, [], |row| schema::uint(row, 0))?;
+        let known = self.open.len() as u64 + self.deleted;
+        if instances == known {
+            return Ok(instances);
+        }
+        let text = format!("{instances} records have facts, {known} instances occur in facts");
+        Err(wrong_row("instance", "*", text))
+    }
+
+    /// The record of an instance must name its tenant, its last fact with its instant, its deletion, and its time.
+    fn check_record(&self, id: &InstanceId, life: &Life, deleted: Option<u64>) -> Result<(), VerifyError> {
+        let sql = "SELECT row, last_fact, deleted, last_ns, tenant, account FROM instance JOIN live USING (row)
+                   WHERE id = ?1";
+        let found = self.db.prepare_cached(sql)?.query_row([id.as_str()], |row| {
+            let (last_ns, tenant, account) = (row.get(3)?, row.get(4)?, row.get(5)?);
+            Ok(Found {
+                row: Row(schema::uint(row, 0)?),
+                last_fact: uint_or_null(row, 1)?,
+                deleted: uint_or_null(row, 2)?,
+                last_ns,
+                tenant,
+                account,
+            })
+        });
+        let Some(found) = found.optional()? else {
+            return Err(wrong_row("instance", id.as_str(), "the instance has no record"));
+        };
+        let wrong = |flaw| Err(VerifyError::Damaged(Damage { place: Place::Instance(found.row), flaw }));
+        if found.last_fact != Some(life.last_fact) {
+            return wrong(Flaw::LastFact { found: found.last_fact, expected: Some(life.last_fact) });
+        }
+        if found.deleted != deleted {
+            return wrong(Flaw::Deletion { found: found.deleted, expected: deleted });
+        }
+        if found.last_ns != Some(life.last_ns) {
+            return wrong(Flaw::Disagrees("it names another instant as that of its last fact".into()));
+        }
+        if found.tenant != life.tenant {
+            return wrong(Flaw::Disagrees(format!("it is {}'s, by the facts {}'s", found.tenant, life.tenant)));
+        }
+        let Ok(account) = decode(&found.account) else {
+            return wrong(Flaw::Malformed("its account can't be read".into()));
+        };
+        let is_plain = !self.plain.is_empty() && !self.is_coloured(&life.tenant);
+        match life.time.differs(&account, is_plain) {
+            None => Ok(()),
+            Some(text) => wrong(Flaw::Disagrees(format!("its account {text}"))),
+        }
+    }
+
+    fn is_coloured(&self, tenant: &str) -> bool {
+        self.coloured.iter().any(|coloured| coloured.as_str() == tenant)
+    }
+}
+
+/// The record of an instance as it is stored.
+struct Found {
+    row: Row,
+    last_fact: Option<u64>,
+    deleted: Option<u64>,
+    last_ns: Option<i64>,
+    tenant: String,
+    account: Vec<u8>,
+}
+
+/// Which phase can follow which: some event leads from a state of the one to a state of the other, or only the shape changed.
+#[derive(Debug)]
+struct Lawful([[bool; Phase::ALL.len()]; Phase::ALL.len()]);
+
+impl Lawful {
+    fn new() -> Self {
+        let mut table = [[false; Phase::ALL.len()]; Phase::ALL.len()];
+        for phase in Phase::ALL {
+            table[phase as usize][phase as usize] = true;
+        }
+        for (state, event) in State::ALL.into_iter().flat_map(|state| Event::ALL.map(|event| (state, event))) {
+            let to = vm::apply(state, event).ok().and_then(State::phase);
+            if let (Some(from), Some(to)) = (state.phase(), to) {
+                table[from as usize][to as usize] = true;
+            }
+        }
+        Self(table)
+    }
+
+    /// The phase after a fact that counts.
+    fn next(&self, from: Option<Phase>, counted: Counted) -> Result<Option<Phase>, Flaw> {
+        match counted {
+            Counted::Enters(Entered { phase: to, .. }) if self.allows(from, to) => Ok(Some(to)),
+            Counted::Enters(Entered { phase: to, .. }) => Err(Flaw::Phase { from, to }),
+            Counted::Ends => Ok(from),
+        }
+    }
+
+    fn allows(&self, from: Option<Phase>, to: Phase) -> bool {
+        match from {
+            // A fork begins as what it is a copy of.
+            None => matches!(to, Phase::Created | Phase::Standby | Phase::Stopped),
+            Some(from) => self.0[from as usize][to as usize],
+        }
+    }
+}
