@@ -1,0 +1,267 @@
+//! Prices: what a rule charges for a unit of a meter, by tier and time.
+
+use serde::Deserialize;
+
+use super::document::{Number, PriceEntry, TierEntry};
+use super::window::Window;
+use super::{Checking, Reading, validity, word, wrong};
+use crate::input::Span;
+use crate::limits;
+use crate::per::Per;
+
+/// A price of a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Price {
+    /// Its id, unique in the book.
+    pub id: String,
+    /// The rule that it belongs to.
+    pub rule: String,
+    /// The meter that it charges.
+    pub meter: String,
+    /// What it is for, as the operator wrote it.
+    pub per_text: String,
+    /// What it is for.
+    pub per: Per,
+    /// When it is valid by the calendar, in nanoseconds since 1970 in UTC; `i64::MIN` and `i64::MAX`
+    /// where it has no such end.
+    pub valid: Span,
+    /// When it holds by local clocks; always, if empty.
+    pub windows: Vec<Window>,
+    /// Whose units fill its tiers.
+    pub scope: Scope,
+    /// When its counter starts anew.
+    pub resets: Resets,
+    /// How its tiers are read.
+    pub model: Model,
+    /// Its tiers, one at least. Only the last has no end; a package's is its size.
+    pub tiers: Vec<Tier>,
+}
+
+/// The owner of a counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// Each instance by itself.
+    #[default]
+    Instance,
+    /// All instances of the tenant together.
+    Tenant,
+}
+
+/// The time after which a counter starts anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resets {
+    /// With each period.
+    #[default]
+    Period,
+    /// Not at all.
+    Never,
+}
+
+/// The reading of tiers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Model {
+    /// One price for each unit.
+    Flat,
+    /// Each unit by the tier into which it falls.
+    Graduated,
+    /// All units by the tier that all together pick.
+    Volume,
+    /// Whole packages.
+    Package,
+}
+
+impl Model {
+    /// Whether each unit is charged by itself, and not by what all or many come to.
+    pub(crate) fn is_by_unit(self) -> bool {
+        match self {
+            Self::Flat | Self::Graduated => true,
+            Self::Volume | Self::Package => false,
+        }
+    }
+}
+
+/// A tier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tier {
+    /// The last unit inside; none for no end.
+    pub up_to: Option<u128>,
+    /// Nano-units for a unit.
+    pub price: Ratio,
+    /// Fee in nano-units when the tier is reached.
+    pub once: u128,
+}
+
+/// An exact price.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ratio {
+    /// At most `i128::MAX`.
+    pub numerator: u128,
+    /// 1 or more.
+    pub denominator: u128,
+}
+
+impl PriceEntry {
+    pub(super) fn check(&self, place: &str, reading: &Reading<'_>) -> Checking<Price> {
+        let at = |field: &str| format!("{place}.{field}");
+        let per: Per = self.per.parse().map_err(|error| wrong(at("per"), error))?;
+        let (model, tiers) = self.tiers(place, per.units)?;
+        if model == Model::Volume && self.resets == Resets::Never {
+            let problem = "a volume price picks its tier anew in each period; leave `resets` out, or use `graduated`";
+            return Err(wrong(at("resets"), problem));
+        }
+        let mut windows = Vec::with_capacity(self.windows.len());
+        for (number, window) in self.windows.iter().enumerate() {
+            windows.push(window.check(&format!("{place}.windows[{number}]"), reading.is_zone)?);
+        }
+        let price = Price {
+            id: word(&at("id"), &self.id)?,
+            rule: word(&at("rule"), &self.rule)?,
+            meter: word(&at("meter"), &self.meter)?,
+            per_text: self.per.clone(),
+            per,
+            valid: validity(place, self.from.as_deref(), self.until.as_deref())?,
+            windows,
+            scope: self.scope,
+            resets: self.resets,
+            model,
+            tiers,
+        };
+        if reading.is_new {
+            check_size(place, &price)?;
+        }
+        Ok(price)
+    }
+
+    /// The model and its tiers. `included` is a first tier for nothing.
+    fn tiers(&self, place: &str, units: u128) -> Checking<(Model, Vec<Tier>)> {
+        let implied = if self.tiers.is_some() { Model::Graduated } else { Model::Flat };
+        let model = self.model.unwrap_or(implied);
+        match (model, &self.price, &self.tiers) {
+            (Model::Flat, Some(price), None) => self.flat(place, units, price),
+            (Model::Package, Some(price), None) => self.packages(place, units, price),
+            (Model::Graduated | Model::Volume, None, Some(tiers)) => {
+                self.refuse_beside_tiers(place)?;
+                Ok((model, check_tiers(tiers, &format!("{place}.tiers"), units)?))
+            }
+            (Model::Flat | Model::Package, _, _) => {
+                let problem = "a flat or package price has `price` and no `tiers`";
+                Err(wrong(format!("{place}.price"), problem))
+            }
+            (Model::Graduated | Model::Volume, _, _) => {
+                let problem = "a graduated or volume price has `tiers` and no `price`";
+                Err(wrong(format!("{place}.tiers"), problem))
+            }
+        }
+    }
+
+    fn refuse_beside_tiers(&self, place: &str) -> Checking<()> {
+        let there =
+            [("package", &self.package), ("included", &self.included), ("once", &self.once)];
+        match there.iter().find(|(_, value)| value.is_some()) {
+            Some((field, _)) => Err(wrong(
+                format!("{place}.{field}"),
+                "does not go with tiers; say it in the tiers",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn flat(&self, place: &str, units: u128, price: &Number) -> Checking<(Model, Vec<Tier>)> {
+        let at = |field: &str| format!("{place}.{field}");
+        if self.package.is_some() {
+            return Err(wrong(at("package"), "is for the model package alone"));
+        }
+        let price = price.price(&at("price"), units)?;
+        let tier = Tier { up_to: None, price, once: once(self.once.as_ref(), &at("once"))? };
+        let Some(included) = &self.included else { return Ok((Model::Flat, vec![tier])) };
+        let up_to = Some(included.quantity(&at("included"), units)?);
+        let free = Ratio { numerator: 0, denominator: price.denominator };
+        Ok((Model::Graduated, vec![Tier { up_to, price: free, once: 0 }, tier]))
+    }
+
+    fn packages(&self, place: &str, units: u128, price: &Number) -> Checking<(Model, Vec<Tier>)> {
+        let at = |field: &str| format!("{place}.{field}");
+        let missing = || wrong(at("package"), "is missing: how much one package holds");
+        let size = self.package.as_ref().ok_or_else(missing)?.quantity(&at("package"), units)?;
+        if size == 0 {
+            return Err(wrong(at("package"), "must be more than 0"));
+        }
+        if self.included.is_some() {
+            return Err(wrong(at("included"), "does not go with packages"));
+        }
+        // The price of a package is that of one unit times its size.
+        let price = price.price(&at("price"), size)?;
+        let tier = Tier { up_to: Some(size), price, once: once(self.once.as_ref(), &at("once"))? };
+        Ok((Model::Package, vec![tier]))
+    }
+}
+
+fn once(number: Option<&Number>, place: &str) -> Checking<u128> {
+    let nanos = number.map(|number| number.nanos(place)).transpose()?;
+    Ok(nanos.unwrap_or(0).unsigned_abs())
+}
+
+fn check_tiers(entries: &[TierEntry], place: &str, units: u128) -> Checking<Vec<Tier>> {
+    if entries.is_empty() || entries.len() > limits::TIERS_MAX {
+        return Err(wrong(place, format!("a price has 1 to {} tiers", limits::TIERS_MAX)));
+    }
+    let mut tiers: Vec<Tier> = Vec::with_capacity(entries.len());
+    for (number, entry) in entries.iter().enumerate() {
+        let place = format!("{place}[{number}]");
+        let is_last = number + 1 == entries.len();
+        tiers.push(entry.check(&place, tiers.last(), is_last, units)?);
+    }
+    Ok(tiers)
+}
+
+impl TierEntry {
+    fn check(
+        &self,
+        place: &str,
+        before: Option<&Tier>,
+        is_last: bool,
+        units: u128,
+    ) -> Checking<Tier> {
+        let at = |field: &str| format!("{place}.{field}");
+        let up_to = self.up_to.as_ref().map(|up_to| up_to.quantity(&at("up_to"), units));
+        let up_to = up_to.transpose()?;
+        let floor = before.and_then(|tier| tier.up_to).unwrap_or(0);
+        match up_to {
+            Some(_) if is_last => return Err(wrong(at("up_to"), "the last tier has no end")),
+            None if !is_last => {
+                return Err(wrong(at("up_to"), "is missing: only the last tier has no end"));
+            }
+            Some(up_to) if up_to <= floor => {
+                return Err(wrong(at("up_to"), "must be more than that of the tier before"));
+            }
+            Some(_) | None => {}
+        }
+        let price = self.price.price(&at("price"), units)?;
+        Ok(Tier { up_to, price, once: once(self.once.as_ref(), &at("once"))? })
+    }
+}
+
+/// Refuses a price under which the use of a large tenant in a year could not be added up.
+fn check_size(place: &str, price: &Price) -> Checking<()> {
+    let most = price.per.units_max;
+    for (number, tier) in price.tiers.iter().enumerate() {
+        // A package is paid whole, however little of it is used.
+        let units =
+            if price.model == Model::Package { most.max(tier.up_to.unwrap_or(0)) } else { most };
+        // units * numerator / denominator <= max, without a product that could overflow.
+        let whole = (units / tier.price.denominator + 1).checked_mul(tier.price.numerator);
+        let sum = whole.and_then(|amount| amount.checked_add(tier.once));
+        if sum.is_none_or(|amount| amount > limits::AMOUNT_MAX) {
+            let problem = format!(
+                "tier {number} is too dear to be added up for {} instances over a year; the most in nano-units is {}",
+                limits::INSTANCES_MAX,
+                limits::AMOUNT_MAX
+            );
+            return Err(wrong(place, problem));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! Checks of the input, so that nothing behind them has to expect what can't be.
+
+use std::ops::Range;
+
+use crate::error::BillError;
+use crate::input::{FORM, Header, Intervals, Subject};
+use crate::limits;
+
+type Checked = Result<(), BillError>;
+
+/// Checks the header by itself.
+pub(crate) fn header(header: &Header) -> Checked {
+    if header.form != FORM {
+        let problem = format!("is of form {}; this biller takes form {FORM}", header.form);
+        return Err(BillError::input("header", problem));
+    }
+    let period = header.period;
+    let times = [period.start, header.first, header.until, header.last, period.end];
+    if !times.is_sorted() || period.start >= period.end {
+        let problem = "must have period.start <= first <= until <= last <= period.end";
+        return Err(BillError::input("header", problem));
+    }
+    let since: Vec<_> = header.calendar.iter().map(|offset| offset.since).collect();
+    ascending("calendar", &since)?;
+    for zone in &header.zones {
+        let since: Vec<_> = zone.transitions.iter().map(|&(since, _)| since).collect();
+        ascending("zones", &since)?;
+    }
+    books(header)?;
+    terms(header)
+}
+
+fn ascending(place: &str, instants: &[i64]) -> Checked {
+    let is_ascending = instants.is_sorted_by(|one, other| one < other);
+    match is_ascending && !instants.is_empty() {
+        true => Ok(()),
+        false => Err(BillError::input(place, "must have one entry at least, ascending")),
+    }
+}
+
+fn books(header: &Header) -> Checked {
+    let follow = header.books.is_sorted_by(|one, other| one.until <= other.from);
+    match follow && header.books.iter().all(|book| book.from < book.until) {
+        true => Ok(()),
+        false => Err(BillError::input("books", "must be ascending and not overlap, none empty")),
+    }
+}
+
+fn terms(header: &Header) -> Checked {
+    if header.meters.len() > limits::METERS_MAX {
+        let max = limits::METERS_MAX;
+        return Err(BillError::input("meters", format!("must be at most {max}")));
+    }
+    let wrong = |problem: &str| Err(BillError::input("terms", problem));
+    if !header.terms.is_sorted_by(|one, other| one.until == other.from) {
+        return wrong("must be ascending, without a gap");
+    }
+    let ends = header.terms.first().zip(header.terms.last());
+    let covers =
+        ends.is_some_and(|(first, last)| first.from <= header.first && header.until <= last.until);
+    if header.first < header.until && !covers {
+        return wrong("must cover the time from `first` to `until`");
+    }
+    for in_force in &header.terms {
+        if in_force.terms.len() != header.meters.len() {
+            return wrong("must have one entry for each meter");
+        }
+        if in_force.terms.iter().flatten().any(|terms| terms.granularity_ns == 0) {
+            return wrong("must have a granularity of 1 ns or more");
+        }
+    }
+    Ok(())
+}
+
+/// Checks the intervals, and answers which of them are whose, by subject.
+pub(crate) fn intervals(
+    header: &Header,
+    subjects: &[Subject],
+    intervals: &Intervals,
+) -> Result<Vec<(u32, Range<usize>)>, BillError> {
+    lengths(intervals)?;
+    let unknown = match header.meters.len() {
+        64 => 0,
+        count => u64::MAX << count,
+    };
+    let mut runs: Vec<(u32, Range<usize>)> = Vec::new();
+    for number in 0..intervals.subject.len() {
+        let wrong = |problem: &str| BillError::input(format!("interval {number}"), problem);
+        let (start, end) = (intervals.start[number], intervals.end[number]);
+        if start >= end || start < header.first || end > header.until {
+            return Err(wrong("must begin before it ends, from `first` to `until`"));
+        }
+        if intervals.meters[number] & unknown != 0 {
+            return Err(wrong("has a bit that stands for no meter"));
+        }
+        let subject = intervals.subject[number];
+        match runs.last_mut() {
+            Some((last, run)) if *last == subject => {
+                if intervals.end[number - 1] > start {
+                    return Err(wrong("overlaps the one before"));
+                }
+                run.end = number + 1;
+            }
+            Some((last, _)) if *last > subject => {
+                return Err(wrong("is out of order: intervals are sorted by subject"));
+            }
+            Some(_) | None => {
+                if subject as usize >= subjects.len() {
+                    return Err(wrong("is of a subject that was not given"));
+                }
+                runs.push((subject, number..number + 1));
+            }
+        }
+    }
+    cuts(header, intervals)?;
+    Ok(runs)
+}
+
+fn lengths(intervals: &Intervals) -> Checked {
+    let count = intervals.subject.len();
+    let columns = intervals.dimensions.iter().chain(&intervals.counts);
+    let mut lengths = columns.map(|column| column.values.len()).chain([
+        intervals.start.len(),
+        intervals.end.len(),
+        intervals.session.len(),
+        intervals.wakes.len(),
+        intervals.meters.len(),
+        intervals.fact.len(),
+    ]);
+    match lengths.all(|length| length == count) && u32::try_from(count).is_ok() {
+        true => Ok(()),
+        false => Err(BillError::input("intervals", "must be columns of one length, below 2^32")),
+    }
+}
+
+/// Refuses an interval that reaches over a change of policies.
+fn cuts(header: &Header, intervals: &Intervals) -> Checked {
+    let changes: Vec<_> = header.terms.iter().skip(1).map(|terms| terms.from).collect();
+    if changes.is_empty() {
+        return Ok(());
+    }
+    for (number, (&start, &end)) in intervals.start.iter().zip(&intervals.end).enumerate() {
+        let next = changes.partition_point(|&change| change <= start);
+        if changes.get(next).is_some_and(|&change| change < end) {
+            let problem = "must be cut where policies change";
+            return Err(BillError::input(format!("interval {number}"), problem));
+        }
+    }
+    Ok(())
+}

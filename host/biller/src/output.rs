@@ -1,0 +1,137 @@
+//! Output of a bill.
+
+use serde::{Deserialize, Serialize};
+
+use crate::input::{Balances, Rounding};
+
+/// What a period comes to, up to T.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bill {
+    /// ISO 4217 code of the books; none where no book was in force before T.
+    pub currency: Option<String>,
+    /// Digits after the point in the currency's smallest coin.
+    pub minor_digits: u8,
+    /// Digits after the point to which rules' sums are rounded.
+    pub line_digits: u8,
+    /// Rounding of sums and coins.
+    pub rounding: Rounding,
+    /// Rules' sums, sorted by rule, rounded; nano-units.
+    pub rules: Vec<RuleSum>,
+    /// Adjustments, in the order in which they act.
+    pub adjustments: Vec<Adjusted>,
+    /// Sum of rules and adjustments, in nano-units.
+    pub total: i128,
+    /// `total` in coins, in the currency's smallest coins.
+    pub payable: i128,
+    /// Tariffs of the lines, in the order in which lines of one subject have them.
+    pub tariffs: Vec<Tariff>,
+    /// Charges, sorted by rule, subject (the tenant as a whole last) and tariff. Those of a rule add
+    /// up to its sum.
+    pub lines: Vec<Line>,
+    /// What is handed on, as it is at T.
+    pub closing: Balances,
+}
+
+/// A rule's sum.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleSum {
+    /// Rule.
+    pub rule: String,
+    /// Nano-units.
+    pub amount: i128,
+}
+
+/// The kind of an adjustment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AdjustmentKind {
+    /// Raises the charges to its amount at the period's end.
+    Minimum,
+    /// Lowers the charges to its amount.
+    Cap,
+    /// Pays charges until it is used up.
+    Credit,
+}
+
+/// What an adjustment did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Adjusted {
+    /// Its id.
+    pub id: String,
+    /// Kind.
+    pub kind: AdjustmentKind,
+    /// Its amount for the period (a credit: what was left of the grant), in nano-units.
+    pub amount: i128,
+    /// Nano-units added to the sum; negative for caps and credits.
+    pub change: i128,
+    /// For a minimum before the period's end: what is still to come if nothing more is used.
+    pub to_come: i128,
+}
+
+/// What a line charges: a tier of a price, its fee, or a line of the policy's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tariff {
+    /// Kind of the lines.
+    pub kind: LineKind,
+    /// Rule.
+    pub rule: String,
+    /// Meter.
+    pub meter: String,
+    /// Price in the book.
+    pub price_id: String,
+    /// Position of the tier.
+    pub tier: u32,
+    /// Text that says what the price is for, as the operator wrote it, such as `vcpu-hour`.
+    pub per: String,
+    /// Unit of both quantities; `once` for a fee.
+    pub unit: String,
+    /// Nano-units for a unit: numerator.
+    pub price_numerator: i128,
+    /// Denominator, 1 or more.
+    pub price_denominator: u128,
+}
+
+/// The kind of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LineKind {
+    /// Units of a meter.
+    Usage,
+    /// A fee.
+    Once,
+    /// A line that the policy stated itself.
+    Own,
+}
+
+/// A charge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Line {
+    /// Index into [`Bill::tariffs`].
+    pub tariff: u32,
+    /// Index into the subjects; none for a charge of the tenant as a whole.
+    pub subject: Option<u32>,
+    /// Units used.
+    pub quantity: u128,
+    /// Units charged for.
+    pub billed: u128,
+    /// Nano-units; the line's share of the rule's rounded sum.
+    pub amount: i128,
+    /// First instant that it covers.
+    pub from: i64,
+    /// First instant after the last that it covers.
+    pub until: i64,
+    /// Sequence numbers of the first and the last fact that opened an interval in it.
+    pub facts: Option<(u64, u64)>,
+}
+
+impl Bill {
+    /// The tariff of one of its lines.
+    pub fn tariff(&self, line: &Line) -> &Tariff {
+        &self.tariffs[line.tariff as usize]
+    }
+}

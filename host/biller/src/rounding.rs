@@ -1,0 +1,142 @@
+//! Rounding: a rule's sum is rounded once, and its lines share it by largest remainder.
+
+use ethnum::U256;
+use num_bigint::BigUint;
+
+use crate::book::Ratio;
+use crate::exact::{Natural, Summing, rounded, times};
+use crate::input::Rounding;
+use crate::output::{Line, Tariff};
+
+/// How sums are rounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Digits {
+    /// Nano-units in the last digit.
+    pub(crate) unit_nanos: u128,
+    pub(crate) rounding: Rounding,
+}
+
+impl Digits {
+    /// `digits`: after the point, 0 to 9.
+    pub(crate) fn new(digits: u8, rounding: Rounding) -> Self {
+        Self { unit_nanos: 10_u128.pow(9_u32.saturating_sub(digits.into())), rounding }
+    }
+
+    /// A fraction of nano-units in units of the last digit.
+    pub(crate) fn round(self, numerator: U256, denominator: u128) -> Option<u128> {
+        let divisor = U256::from(denominator).checked_mul(U256::from(self.unit_nanos))?;
+        let (quotient, rest) = numerator.over(&divisor);
+        rounded(quotient, &rest, &divisor, self.rounding)?.narrow()
+    }
+
+    /// Units of the last digit in nano-units.
+    pub(crate) fn nanos(self, units: u128) -> Option<i128> {
+        i128::try_from(times(units, self.unit_nanos)?).ok()
+    }
+}
+
+/// The lines of a rule, whose amounts are to be found.
+pub(crate) struct Settling<'a> {
+    pub(crate) tariffs: &'a [Tariff],
+    /// Place of each subject in the order of first facts, then of ids.
+    pub(crate) ranks: &'a [u32],
+    pub(crate) digits: Digits,
+}
+
+impl Settling<'_> {
+    /// Sets the lines' amounts, and answers their sum in nano-units. None where it is too large.
+    pub(crate) fn settle(&self, lines: &mut [Line]) -> Option<i128> {
+        let sum = self.sum(lines)?;
+        self.share_in::<u128>(lines, sum)
+            .or_else(|| self.share_in::<U256>(lines, sum))
+            .or_else(|| self.share_in::<BigUint>(lines, sum))?;
+        self.digits.nanos(sum)
+    }
+
+    /// The rounded sum of all lines.
+    fn sum(&self, lines: &[Line]) -> Option<u128> {
+        let mut units = vec![0_u128; self.tariffs.len()];
+        for line in lines {
+            let sum = &mut units[line.tariff as usize];
+            *sum = sum.checked_add(line.billed)?;
+        }
+        let is_charged = |(_, units): &(&Tariff, &u128)| **units > 0;
+        let charged = self.tariffs.iter().zip(&units).filter(is_charged);
+        let (prices, units): (Vec<_>, Vec<_>) =
+            charged.map(|(tariff, &units)| (tariff.ratio(), units)).unzip();
+        let digits = self.digits;
+        Summing::of(prices, digits.unit_nanos, digits.rounding).sum(&units)
+    }
+
+    /// Shares a sum among the lines, in integers of some width; none where these are too narrow.
+    fn share_in<N: Natural>(&self, lines: &mut [Line], sum: u128) -> Option<()> {
+        let prices = self.tariffs.iter().map(|tariff| self.price(tariff));
+        let prices: Vec<(N, N)> = prices.collect::<Option<_>>()?;
+        let nothing = N::of(0);
+        let mut cut = 0_u128;
+        let mut rests = Vec::new();
+        for (place, line) in lines.iter_mut().enumerate() {
+            line.amount = 0;
+            let (numerator, denominator) = &prices[line.tariff as usize];
+            if line.billed == 0 || *numerator == nothing {
+                continue;
+            }
+            let (units, rest) = N::of(line.billed).times(numerator)?.over(denominator);
+            let units = units.narrow()?;
+            line.amount = self.digits.nanos(units)?;
+            cut = cut.checked_add(units)?;
+            if rest > nothing {
+                rests.push((rest, place));
+            }
+        }
+        self.fill(lines, rests, &prices, sum.checked_sub(cut)?)
+    }
+
+    /// A price in units of the last digit: numerator and denominator.
+    fn price<N: Natural>(&self, tariff: &Tariff) -> Option<(N, N)> {
+        let ratio = tariff.ratio();
+        let denominator = N::of(ratio.denominator).times(&N::of(self.digits.unit_nanos))?;
+        Some((N::of(ratio.numerator), denominator))
+    }
+
+    /// Adds the units that are missing to the lines with the largest remainders.
+    fn fill<N: Natural>(
+        &self,
+        lines: &mut [Line],
+        mut rests: Vec<(N, usize)>,
+        prices: &[(N, N)],
+        missing: u128,
+    ) -> Option<()> {
+        let missing = usize::try_from(missing).unwrap_or(usize::MAX).min(rests.len());
+        let order = |one: &(N, usize), other: &(N, usize)| {
+            let denominator = |place: usize| &prices[lines[place].tariff as usize].1;
+            let (below, other_below) = (denominator(one.1), denominator(other.1));
+            let rests = N::compare((&other.0, other_below), (&one.0, below));
+            rests.then_with(|| self.rank(lines, one.1).cmp(&self.rank(lines, other.1)))
+        };
+        if missing > 0 && missing < rests.len() {
+            rests.select_nth_unstable_by(missing - 1, order);
+        }
+        let unit = self.digits.nanos(1)?;
+        for &(_, place) in &rests[..missing] {
+            lines[place].amount = lines[place].amount.checked_add(unit)?;
+        }
+        Some(())
+    }
+
+    /// The place of a line among those with the same remainder.
+    fn rank(&self, lines: &[Line], place: usize) -> (u32, u32, usize) {
+        let line = &lines[place];
+        let subject = line.subject.map(|subject| self.ranks[subject as usize]);
+        (subject.unwrap_or(u32::MAX), line.tariff, place)
+    }
+}
+
+impl Tariff {
+    pub(crate) fn ratio(&self) -> Ratio {
+        Ratio {
+            numerator: self.price_numerator.unsigned_abs(),
+            denominator: self.price_denominator,
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! Stretches: the time of an instance under one meter that belongs together, and what of it is billed.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use crate::error::BillError;
+use crate::input::{
+    Header, Intervals, Rounding, Span, Stretch, StretchBalance, Subject, Terms, TermsInForce,
+};
+use crate::spans::Spans;
+use crate::steps;
+
+/// Counted time of an interval under a book.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Piece {
+    /// Number of the interval.
+    pub(crate) interval: u32,
+    pub(crate) start: i64,
+    pub(crate) end: i64,
+    /// The part that is billed where it is used; empty if both are equal.
+    pub(crate) billed_start: i64,
+    pub(crate) billed_end: i64,
+}
+
+/// Time that is billed beyond what was used.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TopUp {
+    /// Number of the interval whose shape it has.
+    pub(crate) interval: u32,
+    /// The instant to which it belongs.
+    pub(crate) at: i64,
+    pub(crate) nanos: u64,
+}
+
+/// The intervals, pieces and top-ups of a subject.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Own {
+    pub(crate) subject: u32,
+    pub(crate) intervals: Range<usize>,
+    pub(crate) pieces: Range<usize>,
+    pub(crate) top_ups: Range<usize>,
+}
+
+/// Everything that one meter counted.
+#[derive(Debug, Default)]
+pub(crate) struct Measured {
+    pub(crate) pieces: Vec<Piece>,
+    pub(crate) top_ups: Vec<TopUp>,
+    /// In the order of the input; one for each subject that has intervals.
+    pub(crate) subjects: Vec<Own>,
+    /// Stretches that may go on.
+    pub(crate) closing: Vec<StretchBalance>,
+}
+
+/// A bill's input as stretches see it.
+pub(crate) struct Measuring<'a> {
+    pub(crate) header: &'a Header,
+    pub(crate) subjects: &'a [Subject],
+    pub(crate) intervals: &'a Intervals,
+    /// Intervals of each subject that has some.
+    pub(crate) runs: &'a [(u32, Range<usize>)],
+    /// Time under a book.
+    pub(crate) booked: &'a Spans,
+}
+
+/// A stretch that is under way.
+#[derive(Debug, Clone, Copy)]
+struct Current {
+    kind: Stretch,
+    session: u32,
+    wakes: u32,
+    /// End of the last counted interval.
+    last: i64,
+    /// How often the kind had changed.
+    epoch: u32,
+    used_ns: u64,
+    /// Used before the period.
+    used_before_ns: u64,
+    /// The most that was owed at any border.
+    owed_ns: u64,
+}
+
+/// What holds for one meter in a time under a book and under one policy.
+#[derive(Debug, Clone, Copy)]
+struct Ruling {
+    start: i64,
+    end: i64,
+    terms: Terms,
+    /// How often the kind had changed.
+    epoch: u32,
+}
+
+impl Ruling {
+    /// A ruling of no time.
+    const NONE: Self = Self {
+        start: 0,
+        end: 0,
+        terms: Terms {
+            stretch: Stretch::Start,
+            minimum_ns: 0,
+            granularity_ns: 1,
+            rounding: Rounding::Up,
+        },
+        epoch: 0,
+    };
+
+    fn holds(&self, start: i64, end: i64) -> bool {
+        self.start <= start && end <= self.end
+    }
+
+    /// Whether counted time that begins at an instant belongs to a stretch.
+    fn goes_on(&self, current: &Current, session: u32, wakes: u32, start: i64) -> bool {
+        let is_session = current.session == session;
+        let is_one = match self.terms.stretch {
+            Stretch::Start => is_session,
+            Stretch::Wake => is_session && current.wakes == wakes,
+            Stretch::Visit => current.last == start,
+            Stretch::Life => true,
+        };
+        is_one && current.kind == self.terms.stretch && current.epoch == self.epoch
+    }
+
+    fn begun(&self, session: u32, wakes: u32) -> Current {
+        Current {
+            kind: self.terms.stretch,
+            session,
+            wakes,
+            last: 0,
+            epoch: self.epoch,
+            used_ns: 0,
+            used_before_ns: 0,
+            owed_ns: 0,
+        }
+    }
+}
+
+/// One meter's walk over all intervals.
+struct Walk<'a> {
+    measuring: &'a Measuring<'a>,
+    meter: usize,
+    /// How often the kind had changed, for each of the header's terms.
+    epochs: Vec<u32>,
+    /// The first kind.
+    first_kind: Option<Stretch>,
+    opening: HashMap<&'a str, &'a StretchBalance>,
+    /// What held last.
+    ruling: Ruling,
+    measured: Measured,
+}
+
+impl Measuring<'_> {
+    /// What a meter counted, and what of it is billed.
+    pub(crate) fn meter(&self, meter: usize) -> Result<Measured, BillError> {
+        let name = &self.header.meters[meter];
+        let opening = self.header.opening.stretches.iter().filter(|one| one.meter == *name);
+        let opening = opening.map(|one| (one.instance.as_str(), one)).collect();
+        let (epochs, first_kind) = epochs(&self.header.terms, meter);
+        let measured = Measured::default();
+        let ruling = Ruling::NONE;
+        let mut walk =
+            Walk { measuring: self, meter, epochs, first_kind, opening, ruling, measured };
+        walk.subjects()?;
+        walk.absent();
+        Ok(walk.measured)
+    }
+}
+
+/// How often the kind of a meter's stretches has changed in each of the terms, and its first kind.
+fn epochs(terms: &[TermsInForce], meter: usize) -> (Vec<u32>, Option<Stretch>) {
+    let mut first = None;
+    let mut last = None;
+    let mut epoch = 0;
+    let mut epochs = Vec::with_capacity(terms.len());
+    for in_force in terms {
+        if let Some(terms) = &in_force.terms[meter] {
+            epoch += u32::from(last.is_some_and(|kind| kind != terms.stretch));
+            first = first.or(Some(terms.stretch));
+            last = Some(terms.stretch);
+        }
+        epochs.push(epoch);
+    }
+    (epochs, first)
+}
+
+impl<'a> Walk<'a> {
+    fn subjects(&mut self) -> Result<(), BillError> {
+        let measuring = self.measuring;
+        let is_counted = |meters: &&u64| **meters & 1 << self.meter != 0;
+        let count = measuring.intervals.meters.iter().filter(is_counted).count();
+        // There may be millions, and growing would need half as much again.
+        self.measured.pieces.reserve_exact(count);
+        self.measured.subjects.reserve_exact(measuring.runs.len());
+        for (subject, intervals) in measuring.runs {
+            let before = match self.opening.is_empty() {
+                true => None,
+                false => self.opening.remove(measuring.subjects[*subject as usize].id.as_str()),
+            };
+            self.subject(*subject, intervals.clone(), before)?;
+        }
+        Ok(())
+    }
+
+    fn subject(
+        &mut self,
+        subject: u32,
+        intervals: Range<usize>,
+        before: Option<&'a StretchBalance>,
+    ) -> Result<(), BillError> {
+        let first = (self.measured.pieces.len(), self.measured.top_ups.len());
+        let mut stretch = first.0;
+        let mut current = before.and_then(|balance| self.resumed(balance));
+        let columns = self.measuring.intervals;
+        for interval in intervals.clone() {
+            if columns.meters[interval] & (1 << self.meter) == 0 {
+                continue;
+            }
+            let (start, end) = (columns.start[interval], columns.end[interval]);
+            let number = u32::try_from(interval).map_err(|_| self.overflow())?;
+            if !self.ruling.holds(start, end) {
+                self.ruling = self.ruling_at(start)?;
+            }
+            if self.ruling.holds(start, end) {
+                self.count(number, start, end, &mut current, &mut stretch)?;
+                continue;
+            }
+            let measuring = self.measuring;
+            for span in measuring.booked.within(start, end) {
+                self.ruling = self.ruling_at(span.start)?;
+                self.count(number, span.start, span.end, &mut current, &mut stretch)?;
+            }
+        }
+        self.end(current.as_mut(), stretch)?;
+        self.hand_on(subject, current.as_ref());
+        let pieces = first.0..self.measured.pieces.len();
+        let top_ups = first.1..self.measured.top_ups.len();
+        self.measured.subjects.push(Own { subject, intervals, pieces, top_ups });
+        Ok(())
+    }
+
+    /// The stretch that a balance hands on, unless a policy has ended it.
+    fn resumed(&self, balance: &StretchBalance) -> Option<Current> {
+        let is_kept = self.first_kind.is_none_or(|kind| kind == balance.stretch);
+        is_kept.then_some(Current {
+            kind: balance.stretch,
+            session: balance.session,
+            wakes: balance.wakes,
+            last: balance.last,
+            epoch: 0,
+            used_ns: balance.used_ns,
+            used_before_ns: balance.used_ns,
+            owed_ns: balance.owed_ns,
+        })
+    }
+
+    /// What holds at an instant of counted time.
+    fn ruling_at(&self, at: i64) -> Result<Ruling, BillError> {
+        let all = &self.measuring.header.terms;
+        let number = all.partition_point(|terms| terms.from <= at).saturating_sub(1);
+        let missing = || {
+            let name = &self.measuring.header.meters[self.meter];
+            let problem = format!("counts for '{name}' at {at} ns, which the policy does not have");
+            BillError::input("intervals", problem)
+        };
+        let terms = all.get(number).and_then(|in_force| in_force.terms[self.meter]);
+        let terms = terms.ok_or_else(missing)?;
+        let booked = self.measuring.booked.around(at).unwrap_or(Span { start: at, end: at });
+        Ok(Ruling {
+            start: booked.start.max(all[number].from),
+            end: booked.end.min(all[number].until),
+            terms,
+            epoch: self.epochs[number],
+        })
+    }
+
+    /// Counts time under a book and under one policy, at which the ruling is.
+    fn count(
+        &mut self,
+        interval: u32,
+        start: i64,
+        end: i64,
+        current: &mut Option<Current>,
+        stretch: &mut usize,
+    ) -> Result<(), BillError> {
+        steps::count();
+        let columns = self.measuring.intervals;
+        let (session, wakes) =
+            (columns.session[interval as usize], columns.wakes[interval as usize]);
+        let goes_on = |current: &Current| self.ruling.goes_on(current, session, wakes, start);
+        if !current.as_ref().is_some_and(goes_on) {
+            self.end(current.as_mut(), *stretch)?;
+            *stretch = self.measured.pieces.len();
+            *current = Some(self.ruling.begun(session, wakes));
+        }
+        if let Some(current) = current {
+            current.last = end;
+            let used = current.used_ns.checked_add(end.abs_diff(start));
+            current.used_ns = used.ok_or_else(|| self.overflow())?;
+        }
+        let (billed_start, billed_end) = (start, end);
+        self.measured.pieces.push(Piece { interval, start, end, billed_start, billed_end });
+        Ok(())
+    }
+
+    /// Marks what is billed of a stretch, whose pieces begin at a number.
+    fn end(&mut self, current: Option<&mut Current>, first: usize) -> Result<(), BillError> {
+        let (Some(current), Some(last)) = (current, self.measured.pieces[first..].last().copied())
+        else {
+            return Ok(());
+        };
+        // The stretch ended in this ruling's time or before, so that its own terms are looked for.
+        let terms = self.ruling_at(last.end - 1)?.terms;
+        let owed = terms.owed(current.used_ns).ok_or_else(|| self.overflow())?;
+        let billed = owed.saturating_sub(current.owed_ns);
+        let mut in_place = current.used_ns - current.used_before_ns;
+        if owed < current.used_ns || current.owed_ns > current.used_before_ns {
+            let pieces = &mut self.measured.pieces[first..];
+            in_place = mark(pieces, current.used_before_ns, current.owed_ns, owed);
+        }
+        let nanos = billed.saturating_sub(in_place);
+        if nanos > 0 {
+            let at = last.end - 1;
+            self.measured.top_ups.push(TopUp { interval: last.interval, at, nanos });
+        }
+        current.owed_ns = current.owed_ns.max(owed);
+        Ok(())
+    }
+
+    fn hand_on(&mut self, subject: u32, current: Option<&Current>) {
+        let subject = &self.measuring.subjects[subject as usize];
+        let Some(current) = current.filter(|_| !subject.ended) else { return };
+        let is_last = self.epochs.last().is_none_or(|&epoch| epoch == current.epoch);
+        let is_open = current.kind != Stretch::Visit || current.last == self.measuring.header.until;
+        if !is_last || !is_open {
+            return;
+        }
+        let has_session = matches!(current.kind, Stretch::Start | Stretch::Wake);
+        self.measured.closing.push(StretchBalance {
+            instance: subject.id.clone(),
+            meter: self.measuring.header.meters[self.meter].clone(),
+            stretch: current.kind,
+            session: if has_session { current.session } else { 0 },
+            wakes: if current.kind == Stretch::Wake { current.wakes } else { 0 },
+            last: if current.kind == Stretch::Visit { current.last } else { 0 },
+            used_ns: current.used_ns,
+            owed_ns: current.owed_ns,
+        });
+    }
+
+    /// Hands on what instances without an interval in the period had.
+    fn absent(&mut self) {
+        let measuring = self.measuring;
+        for (number, subject) in measuring.subjects.iter().enumerate() {
+            let Some(balance) = self.opening.remove(subject.id.as_str()) else { continue };
+            let current = self.resumed(balance);
+            self.hand_on(u32::try_from(number).unwrap_or(u32::MAX), current.as_ref());
+        }
+        let unlisted = self.opening.values().map(|&balance| balance.clone());
+        self.measured.closing.extend(unlisted);
+    }
+
+    fn overflow(&self) -> BillError {
+        BillError::overflow(&self.measuring.header.meters[self.meter])
+    }
+}
+
+/// Marks the nanoseconds of a stretch that are billed where they are used: those above `paid` and not
+/// above `owed`. Answers how many these are.
+fn mark(pieces: &mut [Piece], used_before: u64, paid: u64, owed: u64) -> u64 {
+    let mut used = used_before;
+    let mut marked = 0;
+    for piece in pieces {
+        let length = piece.end.abs_diff(piece.start);
+        let from = paid.clamp(used, used + length) - used;
+        let until = owed.clamp(used, used + length) - used;
+        piece.billed_start = piece.start.saturating_add_unsigned(from);
+        piece.billed_end = piece.start.saturating_add_unsigned(until.max(from));
+        marked += until.saturating_sub(from);
+        used += length;
+    }
+    marked
+}
+
+impl Terms {
+    /// The nanoseconds that a stretch owes that has used some; none where they are more than 64 bits.
+    pub(crate) fn owed(&self, used_ns: u64) -> Option<u64> {
+        if used_ns == 0 {
+            return Some(0);
+        }
+        let least = used_ns.max(self.minimum_ns);
+        if self.granularity_ns == 1 {
+            return Some(least);
+        }
+        let (grains, rest) = (least / self.granularity_ns, least % self.granularity_ns);
+        let half = rest.cmp(&(self.granularity_ns - rest));
+        let is_up = match self.rounding {
+            Rounding::Down => false,
+            Rounding::Up => rest > 0,
+            Rounding::HalfUp => rest > 0 && half.is_ge(),
+            Rounding::HalfEven => half.is_gt() || half.is_eq() && grains % 2 == 1,
+        };
+        grains.checked_add(u64::from(is_up))?.checked_mul(self.granularity_ns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_owed_is_a_minimum_in_grains() {
+        let owed = |minimum_ns, granularity_ns, rounding, used| {
+            Terms { stretch: Stretch::Start, minimum_ns, granularity_ns, rounding }.owed(used)
+        };
+        let rows = [
+            (60, 1, Rounding::Up, 0, Some(0)),
+            (60, 1, Rounding::Up, 4, Some(60)),
+            (60, 1, Rounding::Up, 61, Some(61)),
+            (0, 60, Rounding::Up, 1, Some(60)),
+            (0, 60, Rounding::Up, 60, Some(60)),
+            (0, 60, Rounding::Down, 59, Some(0)),
+            (0, 60, Rounding::HalfUp, 29, Some(0)),
+            (0, 60, Rounding::HalfUp, 30, Some(60)),
+            (0, 60, Rounding::HalfEven, 30, Some(0)),
+            (0, 60, Rounding::HalfEven, 90, Some(120)),
+            (61, 60, Rounding::Up, 1, Some(120)),
+            (0, 1 << 63, Rounding::Up, u64::MAX, None),
+        ];
+        for (minimum, granularity, rounding, used, expected) in rows {
+            let found = owed(minimum, granularity, rounding, used);
+            assert_eq!(found, expected, "{minimum} {granularity} {rounding:?} {used}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Acts, one after the other, and the documents that they make.
+
+use std::collections::BTreeMap;
+
+use jiff::civil::Date;
+
+use crate::clock::Periods;
+use crate::known::Known;
+use crate::period::{Handed, Span, View};
+use crate::scenario::{Act, Document, Nanos, Outcome, Scenario, Sums};
+
+/// What comes of a scenario.
+#[must_use]
+pub fn run(scenario: &Scenario) -> Outcome {
+    let mut books = Accounts::of(scenario);
+    for (number, act) in scenario.acts.iter().enumerate() {
+        books.act(number, act);
+    }
+    let credits = books.credits();
+    let number = scenario.acts.len();
+    let documents = books.documents.len();
+    books.settle(number);
+    let stale = books.documents.split_off(documents);
+    Outcome { documents: books.documents, credits, stale: stale.into_iter().map(|document| document.period).collect() }
+}
+
+/// The documents that a close up to an instant would make after all acts.
+#[must_use]
+pub fn preview(scenario: &Scenario, to: Nanos) -> Vec<Document> {
+    let mut books = Accounts::of(scenario);
+    for (number, act) in scenario.acts.iter().enumerate() {
+        books.act(number, act);
+    }
+    let documents = books.documents.len();
+    books.close(scenario.acts.len(), to);
+    books.documents.split_off(documents)
+}
+
+/// All that was made of a tenant until now.
+struct Accounts<'a> {
+    scenario: &'a Scenario,
+    known: Known<'a>,
+    periods: Periods<'a>,
+    documents: Vec<Document>,
+    /// Meter instants of the begins of periods that a document has reached.
+    borders: BTreeMap<Date, Nanos>,
+}
+
+impl<'a> Accounts<'a> {
+    fn of(scenario: &'a Scenario) -> Self {
+        Self {
+            scenario,
+            known: Known::at_first(scenario),
+            periods: Periods::of(&scenario.agreement),
+            documents: Vec::new(),
+            borders: BTreeMap::new(),
+        }
+    }
+
+    fn act(&mut self, number: usize, act: &Act) {
+        match act {
+            Act::Close(to) => self.close(number, *to),
+            Act::Settle => self.settle(number),
+            Act::Override(with) => self.known.replace(with),
+            Act::Learn(instance) => self.known.learn(instance),
+            Act::Clock(steps) => self.known.set_clock(steps),
+        }
+    }
+
+    fn close(&mut self, number: usize, to: Nanos) {
+        self.go_through(number, to, Some(to));
+    }
+
+    fn settle(&mut self, number: usize) {
+        let last = self.documents.iter().map(|document| document.up_to).max();
+        if let Some(last) = last {
+            self.go_through(number, last, None);
+        }
+    }
+
+    /// Makes right what is stale in the periods that begin before `until`; makes the documents
+    /// that are missing up to `close`.
+    fn go_through(&mut self, number: usize, until: Nanos, close: Option<Nanos>) {
+        let mut handed = Handed::default();
+        let mut period = self.first_period();
+        while self.begin(period) < until.min(self.known.ended()) {
+            let closed_to = self.last(period).map(|document| document.up_to);
+            let targets = [close, closed_to].into_iter().flatten();
+            let span = targets.max().map(|target| self.span(period, target));
+            let is_longer = span.is_some_and(|span| closed_to.is_none_or(|to| to < span.up_to));
+            let view = span.and_then(|span| View::of(&self.known, span, &handed).ok());
+            if let (Some(view), Some(span)) = (view, span) {
+                handed = self.document(number, period, span, view, is_longer);
+            } else if let Some(to) = closed_to {
+                // Only the time since then is unrated.
+                let span = self.span(period, to);
+                if let Ok(view) = View::of(&self.known, span, &handed) {
+                    handed = self.document(number, period, span, view, false);
+                }
+            }
+            period = self.periods.next(period);
+        }
+    }
+
+    fn document(&mut self, number: usize, period: Date, span: Span, view: View, is_needed: bool) -> Handed {
+        let billed = self.last(period).map(|document| document.whole.clone()).unwrap_or_default();
+        let difference = view.sums.less(&billed);
+        if !is_needed && !self.is_due(&difference) {
+            return view.handed;
+        }
+        let of_period = self.documents.iter().filter(|document| document.period == period.to_string());
+        let payable = view.coins - of_period.map(|document| document.payable).sum::<i128>();
+        self.borders.insert(period, span.begin);
+        if span.up_to == span.usual_end {
+            self.borders.insert(self.periods.next(period), span.usual_end);
+        }
+        self.documents.push(Document {
+            period: period.to_string(),
+            up_to: span.up_to,
+            act: number,
+            whole: view.sums,
+            difference,
+            payable,
+        });
+        view.handed
+    }
+
+    /// A difference needs a document, unless caps alone take up what rules differ by.
+    fn is_due(&self, difference: &Sums) -> bool {
+        let is_cap = |id: &String| self.is_of_kind(id, "cap");
+        let by_caps =
+            difference.total == 0 && !difference.adjustments.is_empty() && difference.adjustments.keys().all(is_cap);
+        !difference.is_nothing() && !by_caps
+    }
+
+    fn last(&self, period: Date) -> Option<&Document> {
+        let name = period.to_string();
+        self.documents.iter().rev().find(|document| document.period == name)
+    }
+
+    fn first_period(&self) -> Date {
+        let first = self.known.first_fact();
+        let mut period = self.periods.before(self.known.calendar.reads(first));
+        while self.begin(self.periods.next(period)) <= first {
+            period = self.periods.next(period);
+        }
+        period
+    }
+
+    fn begin(&self, period: Date) -> Nanos {
+        let fixed = self.borders.get(&period).copied();
+        fixed.unwrap_or_else(|| self.known.calendar.first_reading(self.periods.begin(period)))
+    }
+
+    fn span(&self, period: Date, up_to: Nanos) -> Span {
+        let begin = self.begin(period);
+        let usual_end = self.begin(self.periods.next(period));
+        let end = usual_end.min(self.known.ended());
+        Span { begin, usual_end, end, up_to: up_to.min(end) }
+    }
+
+    /// Used of each credit by the last documents.
+    fn credits(&self) -> BTreeMap<String, i128> {
+        let mut used = BTreeMap::new();
+        let mut period = self.first_period();
+        let last = self.documents.iter().map(|document| document.up_to).max();
+        while last.is_some_and(|last| self.begin(period) < last) {
+            for (id, amount) in self.last(period).iter().flat_map(|document| &document.whole.adjustments) {
+                *used.entry(id.clone()).or_insert(0) -= amount;
+            }
+            period = self.periods.next(period);
+        }
+        used.retain(|id, _| self.is_of_kind(id, "credit"));
+        used
+    }
+
+    fn is_of_kind(&self, id: &str, kind: &str) -> bool {
+        let is_of_kind = |book: &serde_json::Value| {
+            let adjustments = book["adjustments"].as_array().into_iter().flatten();
+            adjustments.filter(|adjustment| adjustment["id"] == *id).any(|it| it["kind"] == kind)
+        };
+        let set = self.scenario.books.iter().map(|set| &set.book);
+        let named = self.scenario.acts.iter().filter_map(|act| match act {
+            Act::Override(with) => with.book.as_ref(),
+            Act::Close(_) | Act::Settle | Act::Learn(_) | Act::Clock(_) => None,
+        });
+        set.chain(named).any(is_of_kind)
+    }
+}

@@ -1,0 +1,21 @@
+//! A second computation of the bill, written from `docs/bill.md` alone.
+//!
+//! It shares no code with the biller. It is slow and plain: exact fractions, a sweep over all
+//! instants at which anything changes, and functions of time that are evaluated anew each time.
+//! Where it and the biller disagree, `docs/bill.md` decides.
+
+mod acts;
+mod adjust;
+mod book;
+mod charge;
+mod clock;
+mod known;
+mod money;
+mod period;
+mod scenario;
+mod usage;
+
+pub mod examples;
+
+pub use acts::{preview, run};
+pub use scenario::*;

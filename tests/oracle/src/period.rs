@@ -1,0 +1,66 @@
+//! What a period comes to up to an instant, as of a head.
+
+use std::collections::BTreeMap;
+
+use crate::adjust::Ledger;
+use crate::charge::{Counter, CounterKey, Sweep};
+use crate::known::Known;
+use crate::money::{coin, rounded, whole};
+use crate::scenario::{Nanos, Sums};
+use crate::usage::{Place, Stretch, Unrated, Usage};
+
+/// The part of a period that is looked at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Span {
+    pub(crate) begin: Nanos,
+    /// The border to the next period.
+    pub(crate) usual_end: Nanos,
+    /// The border, or the tenant's end before it.
+    pub(crate) end: Nanos,
+    /// Not after `end`.
+    pub(crate) up_to: Nanos,
+}
+
+/// The things that a period hands on to the next.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Handed {
+    counters: BTreeMap<CounterKey, Counter>,
+    stretches: BTreeMap<Place, Stretch>,
+    /// Used of each credit, in nano-units.
+    pub(crate) credits: BTreeMap<String, i128>,
+}
+
+/// What a period comes to.
+pub(crate) struct View {
+    pub(crate) sums: Sums,
+    /// The total in whole coins.
+    pub(crate) coins: i128,
+    pub(crate) handed: Handed,
+}
+
+impl View {
+    pub(crate) fn of(known: &Known, span: Span, opening: &Handed) -> Result<Self, Unrated> {
+        let edges = known.edges(span.begin, span.up_to);
+        let usage = Usage::of(known, &edges, &opening.stretches)?;
+        let sweep = Sweep::of(known, &usage, &edges, &opening.counters);
+        let counters = sweep.counters.iter().filter(|(key, _)| !key.resets);
+        let counters = counters.map(|(key, counter)| (key.clone(), counter.handed_on())).collect();
+        let charges = sweep.charges;
+        let mut credits = opening.credits.clone();
+        let last_book = (span.up_to > span.begin).then(|| known.book(span.up_to - 1)).flatten();
+        let mut sums = Sums::default();
+        let mut coins = 0;
+        if let Some(book) = last_book {
+            let mut ledger = Ledger::new(known, span, book, charges);
+            let rules = ledger.rules();
+            let adjustments = ledger.adjust(&mut credits);
+            let total = rules.values().chain(adjustments.values()).sum();
+            sums = Sums { rules, adjustments, total };
+            sums.rules.retain(|_, amount| *amount != 0);
+            sums.adjustments.retain(|_, amount| *amount != 0);
+            coins = rounded(&whole(total), coin(&book.currency), book.rounding);
+        }
+        let handed = Handed { counters, stretches: usage.stretches, credits };
+        Ok(Self { sums, coins, handed })
+    }
+}
