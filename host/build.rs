@@ -1,5 +1,5 @@
 //! Builds every policy under `guest-tracker/policies/` into a component in `target/policies/`, and tells the compiler where the standard
-//! one is.
+//! one is; and the biller, which is inside the program.
 //!
 //! The guests are compiled by a cargo of their own: they are for another target, and have a profile of their own.
 
@@ -7,13 +7,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 use std::{env, fs, io};
 
+use sha2::{Digest as _, Sha256};
 use wasmparser::{BinaryReader, BinaryReaderError};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 const PROFILE: &str = "policy";
 const STANDARD: &str = "standard";
-/// Stack, data and a batch of a thousand items.
-const INITIAL_MEMORY_BYTES: usize = 4 << 16;
+const BILLER: &str = "biller-component";
+/// Stack of a policy, and its initial memory: stack, data and a batch of a thousand items.
+const POLICY_BYTES: (usize, usize) = (16 << 10, 4 << 16);
+/// Stack of the biller, which reads and sorts at any depth, and its initial memory.
+const BILLER_BYTES: (usize, usize) = (256 << 10, 32 << 16);
 
 /// Magic number and version of a component.
 const HEADER_BYTES: usize = 8;
@@ -21,8 +25,17 @@ const HEADER_BYTES: usize = 8;
 const CUSTOM: u8 = 0;
 
 /// Inputs, from the workspace's root. A folder stands for everything in it.
-const INPUTS: [&str; 5] =
-    ["guest-tracker/src", "guest-tracker/Cargo.toml", "guest-tracker/policies", "wit", "Cargo.lock"];
+const INPUTS: [&str; 9] = [
+    "guest-tracker/src",
+    "guest-tracker/Cargo.toml",
+    "guest-tracker/policies",
+    "host/biller/src",
+    "host/biller/Cargo.toml",
+    "host/biller/component",
+    "wit",
+    "Cargo.toml",
+    "Cargo.lock",
+];
 
 /// What the outer cargo, clippy or a coverage tool sets for the host's compiler; it would change the guests' bytes or break their build.
 const FOREIGN: [&str; 12] = [
@@ -59,16 +72,34 @@ fn build() -> Result<(), String> {
     need_target()?;
     let names = policies(&root.join("guest-tracker/policies"))?;
     let target = target_dir(&out);
-    let built = build_guests(&root, &target.join("guest"), &names)?;
+    let packages: Vec<_> = names.iter().map(|name| format!("policy-{name}")).collect();
+    let built = build_guests(&root, &target.join("guest"), &packages, POLICY_BYTES)?;
+    let mut shipped = Vec::new();
     for name in &names {
         let component = encode(&built.join(format!("policy_{}.wasm", name.replace('-', "_"))))?;
         write(&target.join("policies").join(format!("{name}.wasm")), &component)?;
+        shipped.push((name.as_str(), <[u8; 32]>::from(Sha256::digest(&component))));
         if name == STANDARD {
             let standard = out.join("standard.wasm");
             write(&standard, &component)?;
             println!("cargo::rustc-env=TALLYMAN_STANDARD_POLICY={}", standard.display());
         }
     }
+    // An expression, which the program includes: names and digests.
+    let file = out.join("shipped.rs");
+    write(&file, format!("&{shipped:?}").as_bytes())?;
+    println!("cargo::rustc-env=TALLYMAN_SHIPPED_POLICIES={}", file.display());
+    build_biller(&root, &out, &target)
+}
+
+/// Builds the biller, with a folder of its own: it is linked otherwise.
+fn build_biller(root: &Path, out: &Path, target: &Path) -> Result<(), String> {
+    let packages = [BILLER.to_owned()];
+    let built = build_guests(root, &target.join("guest-biller"), &packages, BILLER_BYTES)?;
+    let component = encode(&built.join(format!("{}.wasm", BILLER.replace('-', "_"))))?;
+    let file = out.join("biller.wasm");
+    write(&file, &component)?;
+    println!("cargo::rustc-env=TALLYMAN_BILLER={}", file.display());
     Ok(())
 }
 
@@ -120,24 +151,30 @@ fn target_dir(out: &Path) -> PathBuf {
     marked.or_else(|| out.ancestors().nth(4)).unwrap_or(out).to_path_buf()
 }
 
-/// Compiles the guests and answers the folder of their core modules.
-fn build_guests(root: &Path, target: &Path, names: &[String]) -> Result<PathBuf, String> {
+/// Compiles guests, with stack and initial memory in bytes, and answers the folder of their core modules.
+fn build_guests(
+    root: &Path,
+    target: &Path,
+    packages: &[String],
+    (stack, memory): (usize, usize),
+) -> Result<PathBuf, String> {
     let mut cargo = Command::new(path("CARGO")?);
     // A target folder of its own: the outer cargo holds the lock on this one until we are done.
     cargo
         .current_dir(root)
         .args(["build", "--locked", "--profile", PROFILE, "--target", TARGET, "--target-dir"])
         .arg(target);
-    for name in names {
-        cargo.args(["-p", &format!("policy-{name}")]);
+    for package in packages {
+        cargo.args(["-p", package]);
     }
     for variable in FOREIGN {
         cargo.env_remove(variable);
     }
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags(root));
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags(root, stack, memory));
     let output = cargo.output().map_err(|e| format!("can't run cargo: {e}"))?;
     if !output.status.success() {
-        return Err(format!("the policies did not build:\n{}", String::from_utf8_lossy(&output.stderr)));
+        let packages = packages.join(", ");
+        return Err(format!("{packages} did not build:\n{}", String::from_utf8_lossy(&output.stderr)));
     }
     Ok(target.join(TARGET).join(PROFILE))
 }
@@ -145,9 +182,9 @@ fn build_guests(root: &Path, target: &Path, names: &[String]) -> Result<PathBuf,
 /// A small stack, and as much initial memory as a batch of a usual size needs: growing would cost more than the batch. Addresses and
 /// numbers of functions take the bytes that they need and not always five. Folders of this machine stay out of the bytes, so that everybody
 /// builds the same digest.
-fn flags(root: &Path) -> String {
-    let mut flags = vec!["-Clink-arg=-zstack-size=16384".to_owned()];
-    flags.push(format!("-Clink-arg=--initial-memory={INITIAL_MEMORY_BYTES}"));
+fn flags(root: &Path, stack: usize, memory: usize) -> String {
+    let mut flags = vec![format!("-Clink-arg=-zstack-size={stack}")];
+    flags.push(format!("-Clink-arg=--initial-memory={memory}"));
     flags.push("-Clink-arg=--compress-relocations".to_owned());
     flags.push(remap(root, "/tallyman"));
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);

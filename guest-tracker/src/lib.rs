@@ -1,12 +1,13 @@
 //! The standard policy, and the library that other policies are written with.
 //!
-//! A policy decides under which phase time counts, and what a period costs. It is a type that implements [`Policy`]; every
-//! method has a default, and the defaults together are the standard policy:
+//! A policy decides under which phase time counts, and for which meters. It is a type that implements
+//! [`Policy`]; every method has a default, and the defaults together are the standard policy. The
+//! module [`metering`] shows a tariff.
 //!
 //! ```
 //! use guest_tracker::{Phase, Policy};
 //!
-//! /// Boot time is charged like running time.
+//! /// Boot time counts like running time.
 //! struct BootCounts;
 //!
 //! impl Policy for BootCounts {
@@ -30,11 +31,10 @@
 mod columns;
 #[cfg(target_arch = "wasm32")]
 mod heap;
+pub mod metering;
 #[cfg(test)]
 mod properties;
-pub mod rating;
 mod tracker;
-mod words;
 
 /// What `wit/` says, as Rust.
 #[allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
@@ -50,34 +50,46 @@ pub mod bindings {
 use std::marker::PhantomData;
 
 pub use bindings::exports::tallyman::policy::accounting::AccountingError;
-pub use bindings::exports::tallyman::policy::rating::{
-    Adjustment, CalendarOffset, ChargeLine, Dimension, IntervalColumns, Price, PriceBook, RatingError, Request,
-    Statement, Subject, Tier, Window, Zone, ZoneTransition,
+pub use bindings::exports::tallyman::policy::metering::{
+    Column, Description, IntervalColumns, IntervalRange, Measurement, MeterDescription, MeterTerms, MeteringError,
+    OptionDescription, OptionKind, OwnLine, Request, Rounding, Stretch, Subject,
 };
 pub use bindings::tallyman::policy::types::{
-    Instant, Phase, Ratio, S128Words, Setting, Span, Totals, TotalsColumns, Tracker, TrackerColumns, U128Words,
+    Instant, Phase, Setting, Span, Totals, TotalsColumns, Tracker, TrackerColumns, U128Words,
 };
 
 #[cfg(target_arch = "wasm32")]
 pub use heap::Heap;
+
+use metering::{Options, Plan};
 
 /// The ordinal that stands for "no phase" in columns.
 pub const NO_PHASE: u8 = 255;
 
 /// The rules of a tenant.
 pub trait Policy {
+    /// How many thousandths of a quantity the policy's own lines may bill; 1,000 is no more than was used.
+    const BILLED_RATIO: u32 = 1_000;
+
     /// The phase under which time in `phase` counts. A pure function.
     fn counts_as(phase: Phase) -> Phase {
         phase
     }
 
-    /// Rates one period of one tenant. By default it charges what the price book says, by the meters of [`rating::standard`]; without prices it
-    /// states quantities.
+    /// The meters, under these options. Without options it must not fail; see [`metering::Options`].
     ///
     /// # Errors
-    /// Whatever keeps the period from being rated, for the policy's author to read.
-    fn rate(request: Request) -> Result<Statement, RatingError> {
-        rating::standard::rate::<Self>(&request)
+    /// [`MeteringError::InvalidOption`] for a value that makes no sense.
+    fn plan(options: &mut Options<'_>) -> Result<Plan, MeteringError> {
+        metering::standard::plan::<Self>(options)
+    }
+
+    /// Measures a request. By default by the plan alone: by phases, without lines of its own.
+    ///
+    /// # Errors
+    /// Whatever keeps the request from being measured, for the policy's author to read.
+    fn measure(plan: &Plan, request: &Request) -> Result<Measurement, MeteringError> {
+        plan.measure(request)
     }
 }
 
@@ -109,9 +121,19 @@ impl<P: Policy> bindings::exports::tallyman::policy::accounting::Guest for Compo
     }
 }
 
-impl<P: Policy> bindings::exports::tallyman::policy::rating::Guest for Component<P> {
-    fn rate(request: Request) -> Result<Statement, RatingError> {
-        P::rate(request)
+impl<P: Policy> bindings::exports::tallyman::policy::metering::Guest for Component<P> {
+    fn describe() -> Description {
+        let mut options = Options::of(&[]);
+        // A plan that fails without options declares no meters, which the host refuses.
+        let meters = P::plan(&mut options).map(|plan| plan.describe()).unwrap_or_default();
+        Description { meters, options: options.finish().unwrap_or_default(), billed_ratio: P::BILLED_RATIO }
+    }
+
+    fn measure(request: Request) -> Result<Measurement, MeteringError> {
+        let mut options = Options::of(&request.options);
+        let plan = P::plan(&mut options)?;
+        options.finish()?;
+        P::measure(&plan, &request)
     }
 }
 

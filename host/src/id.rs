@@ -92,6 +92,11 @@ macro_rules! words {
 
 pub(crate) use words;
 
+/// The beginning of a text that somebody sent, for an error: at most 80 characters.
+pub fn clipped(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $what:literal) => {
         $(#[$doc])*
@@ -167,6 +172,10 @@ name!(
 name!(
     /// What a person calls an instance; unique within its tenant among those not deleted.
     InstanceName, "an instance's name"
+);
+name!(
+    /// The name of a policy; unique among those of its tenant.
+    PolicyName, "a policy's name"
 );
 name!(
     /// What an image is called.

@@ -1,7 +1,7 @@
 //! Tallyman runs virtual machines on one host and accounts every millisecond of their life exactly once.
 //!
 //! `ARCHITECTURE.md` has the bird's eye view. Dependencies point one way:
-//! `units, id, limits <- vm, tenant, billing <- driver, policy, journal, hypervisor <- tenancy <- keeper, invoice <- api <- runtime <- cli`.
+//! `units, id, limits <- vm, tenant, billing <- driver, policy, journal, hypervisor <- tenancy <- invoice <- rollout <- api <- runtime <- cli`.
 
 pub mod api;
 pub mod billing;
@@ -13,10 +13,10 @@ pub mod id;
 pub mod image;
 pub mod invoice;
 pub mod journal;
-pub mod keeper;
 pub mod limits;
 pub mod policy;
 pub mod probe;
+pub mod rollout;
 pub mod runtime;
 pub mod tenancy;
 pub mod tenant;

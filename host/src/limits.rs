@@ -1,9 +1,25 @@
 //! Every bound of the program, in one place, each with its unit and its reason.
 
-/// What a policy may cost the host.
+/// Bounds of billing.
+pub mod bill {
+    /// How long a boot counts as `initializing` where the activation does not say, in nanoseconds.
+    pub const INITIALIZING_MAX_NS: u64 = 600_000_000_000;
+    /// Instances whose use is read before policies are asked about it.
+    pub const MEASURED_INSTANCES: usize = 4_096;
+    /// How long after its end a period can be closed, in nanoseconds: what happened in it is known then.
+    pub const GRACE_NS: i64 = 60_000_000_000;
+    /// How long an operation that is under way holds a close back, in nanoseconds.
+    pub const UNSETTLED_NS: i64 = 900_000_000_000;
+}
+
+/// Bounds of policies.
 pub mod policy {
     /// Largest component in bytes. Compile time grows with it and can't be interrupted: 1 MiB stays near two seconds.
     pub const COMPONENT_BYTES_MAX: usize = 1 << 20;
+    /// Processor time for compiling one component, in seconds. 1 MiB takes some two.
+    pub const COMPILE_CPU_S_MAX: u64 = 20;
+    /// Memory for compiling one component in bytes.
+    pub const COMPILE_BYTES_MAX: u64 = 768 << 20;
     /// Most functions in a component, before anything is compiled.
     pub const FUNCTIONS_MAX: u32 = 3_000;
     /// Largest custom section in bytes.
@@ -18,10 +34,16 @@ pub mod policy {
     pub const FUEL_BASE: u64 = 50_000;
     /// Fuel for each item of an accounting call.
     pub const FUEL_PER_ITEM: u64 = 2_000;
-    /// Fuel of a rating call before its intervals.
-    pub const RATING_FUEL_BASE: u64 = 1_000_000;
-    /// Fuel for each interval of a rating call.
-    pub const RATING_FUEL_PER_INTERVAL: u64 = 20_000;
+    /// Fuel of a metering call before all that it is about.
+    pub const METERING_FUEL_BASE: u64 = 1_000_000;
+    /// Fuel for each interval of a metering call.
+    pub const METERING_FUEL_PER_INTERVAL: u64 = 4_000;
+    /// Fuel for each value of a dimension or a count.
+    pub const METERING_FUEL_PER_VALUE: u64 = 400;
+    /// Fuel for each instance.
+    pub const METERING_FUEL_PER_SUBJECT: u64 = 20_000;
+    /// Fuel for each option and each tag: they are texts.
+    pub const METERING_FUEL_PER_SETTING: u64 = 20_000;
     /// Most items in one batched call.
     pub const BATCH_ITEMS_MAX: usize = 10_000;
     /// Items the host puts into one call: argument and answer then stay in the processor's cache.
@@ -35,16 +57,27 @@ pub mod policy {
     pub const ANSWER_BYTES_BASE: usize = 64 << 10;
     /// Bytes for each item on top.
     pub const ANSWER_BYTES_PER_ITEM: usize = 256;
-    /// Bytes that the answer of a rating call may hold.
-    pub const RATING_ANSWER_BYTES_MAX: usize = 64 << 20;
-    /// Pieces of intervals that the host puts into one rating call, over one more than the book's rules, unless one instance has more: each
-    /// rule names its pieces, and the call's memory has to hold them all.
-    pub const RATING_PIECES: usize = 60_000;
-    /// Bytes that a policy may hand from one rating call to the next: some 80,000 instances with a start under way.
-    pub const CARRIED_BYTES_MAX: usize = 4 << 20;
+    /// Bytes that the answer of a metering call may hold before its intervals: descriptions and lines of the policy's own.
+    pub const METERING_ANSWER_BYTES_BASE: usize = 8 << 20;
+    /// Bytes for each interval on top.
+    pub const METERING_ANSWER_BYTES_PER_INTERVAL: usize = 64;
+    /// Intervals that the host puts into one metering call, unless one instance has more: the call's memory has to hold their columns.
+    pub const METERING_INTERVALS: usize = 50_000;
+    /// Meters of a policy: bits of a mask.
+    pub const METERS_MAX: usize = 64;
+    /// Options of a policy.
+    pub const OPTIONS_MAX: usize = 64;
+    /// Words to choose from in one option.
+    pub const CHOICES_MAX: usize = 32;
+    /// Thousandths of a quantity that a policy may declare to bill at most in lines of its own.
+    pub const BILLED_RATIO_MAX: u32 = 1_000_000;
+    /// Longest minimum and longest grain of a stretch in nanoseconds: 366 days.
+    pub const TERMS_NS_MAX: u64 = 366 * 86_400 * 1_000_000_000;
+    /// Lines of a policy's own in one answer.
+    pub const OWN_LINES_MAX: usize = 10_000;
     /// Bytes of a rule, a meter, a unit or a price's id.
     pub const WORD_BYTES_MAX: usize = 128;
-    /// Bytes of a charge line's description.
+    /// Bytes of a line's, a meter's or an option's description.
     pub const DESCRIPTION_BYTES_MAX: usize = 512;
     /// Bytes of a price book.
     pub const BOOK_BYTES_MAX: usize = 1 << 20;
@@ -66,7 +99,7 @@ pub mod policy {
     pub const BACKTRACE_FRAMES_MAX: usize = 8;
     /// Bytes kept of a text that a policy explains itself with.
     pub const REASON_BYTES_MAX: usize = 1_024;
-    /// Bytes of a slot that stay resident between calls, where the kernel tells which of them were used (Linux 6.7 and later): a rating call
+    /// Bytes of a slot that stay resident between calls, where the kernel tells which of them were used (Linux 6.7 and later): a metering call
     /// uses about as much.
     pub const KEEP_RESIDENT_BYTES: usize = 4 << 20;
     /// The same where it does not: as much is zeroed after each call.
@@ -74,11 +107,15 @@ pub mod policy {
     /// Faults in a row after which a policy is no longer asked for a tenant.
     pub const FAULTS_IN_A_ROW_MAX: u32 = 2;
 
-    /// The profile `large`, for interpreted languages, where it differs: such a component brings its interpreter along. It rates and
+    /// The profile `large`, for interpreted languages, where it differs: such a component brings its interpreter along. It measures and
     /// doesn't account, so that no transition of anybody ever waits for it.
     pub mod large {
         /// Largest component in bytes; those of Python and JavaScript have 12 to 19 MB, and take the compiler 10 to 60 seconds, once.
         pub const COMPONENT_BYTES_MAX: usize = 32 << 20;
+        /// Processor time for compiling one component, in seconds.
+        pub const COMPILE_CPU_S_MAX: u64 = 600;
+        /// Memory for compiling one component in bytes.
+        pub const COMPILE_BYTES_MAX: u64 = 8 << 30;
         /// Most functions in a component.
         pub const FUNCTIONS_MAX: u32 = 100_000;
         /// Largest custom section in bytes.
@@ -89,10 +126,16 @@ pub mod policy {
         pub const TABLE_ELEMENTS_MAX: usize = 100_000;
         /// Stack of one call in bytes.
         pub const STACK_BYTES_MAX: usize = 1 << 20;
-        /// Fuel of a rating call before its intervals: some seconds.
-        pub const RATING_FUEL_BASE: u64 = 2_000_000_000;
-        /// Fuel for each interval of a rating call.
-        pub const RATING_FUEL_PER_INTERVAL: u64 = 2_000_000;
+        /// Fuel of a metering call before all that it is about: some seconds.
+        pub const METERING_FUEL_BASE: u64 = 2_000_000_000;
+        /// Fuel for each interval of a metering call.
+        pub const METERING_FUEL_PER_INTERVAL: u64 = 1_000_000;
+        /// Fuel for each value of a dimension or a count.
+        pub const METERING_FUEL_PER_VALUE: u64 = 100_000;
+        /// Fuel for each instance.
+        pub const METERING_FUEL_PER_SUBJECT: u64 = 2_000_000;
+        /// Fuel for each option and each tag.
+        pub const METERING_FUEL_PER_SETTING: u64 = 2_000_000;
         /// Wall clock of one call in ticks: five minutes.
         pub const DEADLINE_TICKS: u64 = 30_000;
         /// Calls under way at once.
@@ -102,6 +145,26 @@ pub mod policy {
         /// Tables inside a component.
         pub const TABLES_MAX: u32 = 32;
     }
+}
+
+/// The biller, which is the host's own: its bounds guard against a defect, and not against a tenant.
+pub mod biller {
+    /// Linear memory of one bill in bytes: all that WebAssembly addresses.
+    pub const MEMORY_BYTES_MAX: usize = 4 << 30;
+    /// Fuel before all that a bill is about.
+    pub const FUEL_BASE: u64 = 10_000_000_000;
+    /// Fuel for each interval and each meter; an interval may give a line for each price and tier.
+    pub const FUEL_PER_INTERVAL_AND_METER: u64 = 100_000;
+    /// Fuel for each byte of the header, of ids and of own lines: what a period before handed on, too.
+    pub const FUEL_PER_BYTE: u64 = 10_000;
+    /// Bytes that one answer may hold: what is handed on for 100,000 instances, or a batch of lines.
+    pub const ANSWER_BYTES_MAX: usize = 1 << 30;
+    /// Wall clock of one bill in ticks: an hour, for the interpreter.
+    pub const DEADLINE_TICKS: u64 = 360_000;
+    /// Intervals in one call.
+    pub const BATCH_INTERVALS: usize = 100_000;
+    /// Lines in one call.
+    pub const BATCH_LINES: u32 = 100_000;
 }
 
 /// Queues: each answers when it is full.
@@ -295,6 +358,25 @@ pub mod api {
     pub const LOG_LINE_BYTES_MAX: usize = 64 << 10;
     /// Lines that wait for a client that reads slowly.
     pub const LOG_QUEUE_LINES_MAX: usize = 256;
+    /// Connections that are open at a time, of all peers together. Fewer where this process may open
+    /// few files.
+    pub const CONNECTIONS_MAX: usize = 4_096;
+    /// Connections of one address that are open at a time.
+    pub const CONNECTIONS_PER_PEER_MAX: usize = 1_024;
+    /// Time for the head of a request from the opening of the connection or the end of the answer
+    /// before, in milliseconds: an idle connection ends after it, too.
+    pub const HEADER_READ_MS: u64 = 30_000;
+    /// Time for the body of a request, in milliseconds. 32 MiB pass in it at 4.5 Mbit/s.
+    pub const BODY_READ_MS: u64 = 60_000;
+    /// Time that a client may take nothing of an answer, in milliseconds.
+    pub const WRITE_STALL_MS: u64 = 30_000;
+    /// Requests of one tenant that are under way at a time, those that wait for a state included.
+    pub const REQUESTS_AT_ONCE_MAX: usize = 256;
+    /// Policies of one tenant that are examined at a time. Compiling takes a processor and can't be
+    /// interrupted, so that others wait for one of each tenant at most.
+    pub const UPLOADS_MAX: usize = 1;
+    /// Logs of one tenant that are followed at a time.
+    pub const FOLLOWERS_MAX: usize = 64;
     /// How long requests may take to end when the daemon stops, in milliseconds.
     pub const DRAIN_MS: u64 = 5_000;
 }

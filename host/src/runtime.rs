@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use ipnet::IpNet;
 use rand::RngCore;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -20,6 +21,7 @@ use crate::billing::calendar::STEP_NS_MIN;
 use crate::billing::{HostFact, TenantFact};
 use crate::clock::{self, Clock};
 use crate::driver::{self, Fleet, FleetError, Parts};
+use crate::hypervisor::log::LogWatcher;
 use crate::hypervisor::{
     Accelerator, CloudHypervisor, CloudHypervisorConfig, Firecracker, FirecrackerConfig, HostLaunches, Hypervisor,
     HypervisorError, Kind, Qemu, QemuConfig,
@@ -29,15 +31,18 @@ use crate::image::{ImageError, Images};
 use crate::journal::{
     self, CommitError, Entry, Head, Journal, NewActivation, NewPolicy, OpenError, Opened, StoredStanding, StoredTenant,
 };
-use crate::keeper::Keeper;
 use crate::limits::instance::CONTROL_MS_MAX;
 use crate::policy::{Accounting, PolicyHost, Profile};
 use crate::probe::HostProber;
+use crate::rollout::{self, Rollout};
 use crate::tenancy::{self, Jwt, JwtConfig, JwtConfigError, Tenancy};
 use crate::tenant::{Actor, Settings, Standing};
 
 /// How often the host notes that it is alive. After a loss of power, up to this much time is `unknown`.
 const ALIVE_EVERY: Duration = Duration::from_secs(5);
+
+/// Open files that the program is comfortable with: 4,096 connections and 10,000 machines.
+const DESCRIPTORS_WANTED: u64 = 65_536;
 
 /// How often the wall clock is compared with the meter clock.
 const WALL_EVERY: Duration = Duration::from_secs(1);
@@ -65,6 +70,8 @@ pub struct Options {
     pub probe_networks: Vec<IpNet>,
     /// This program, to be run as the supervisor of each virtual machine; none for the running executable.
     pub supervisor: Option<PathBuf>,
+    /// This program, to be run to compile a policy; none compiles in the daemon.
+    pub compiler: Option<PathBuf>,
     /// Most pages of the database; for tests of a full disk.
     pub journal: journal::Options,
 }
@@ -101,6 +108,12 @@ pub enum RuntimeError {
     /// What asks workloads.
     #[error(transparent)]
     Prober(#[from] crate::probe::SetupError),
+    /// The watcher of logs.
+    #[error(
+        "can't watch logs; end other programs of this user that watch files, or raise \
+         fs.inotify.max_user_instances"
+    )]
+    Logs(#[source] io::Error),
     /// Signed tokens.
     #[error("can't accept signed tokens")]
     Jwt(#[from] JwtConfigError),
@@ -132,7 +145,7 @@ pub struct Daemon {
     fleet: Fleet,
     journal: Arc<Journal>,
     clock: Clock,
-    keeper: Arc<Keeper>,
+    rollout: Arc<Rollout>,
     listener: TcpListener,
 }
 
@@ -168,9 +181,11 @@ impl Daemon {
     /// # Errors
     /// See [`RuntimeError`]; each says what to do.
     pub async fn start(mut options: Options) -> Result<Daemon, RuntimeError> {
+        let descriptors = raise_descriptors();
         let jwt = options.jwt.take().map(Jwt::new).transpose()?;
         let (data, limits) = (options.data.clone(), options.journal);
-        let opening = tokio::task::spawn_blocking(move || Records::open(&data, limits));
+        let compiler = options.compiler.clone();
+        let opening = tokio::task::spawn_blocking(move || Records::open(&data, limits, compiler));
         // Whoever asks the hypervisors waits for them, most of the time.
         let (records, found) = tokio::join!(opening, hypervisors(&options));
         let records = records.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
@@ -188,8 +203,14 @@ impl Daemon {
         let opened = first_facts(&journal, &policies, &clock, opened).await?;
         let calendar = opened.calendar;
         let reader: Arc<dyn Reader> = accounting.clone();
-        let tenancy =
-            Arc::new(Tenancy::new(journal.clone(), clock.clone(), opened.tenants, opened.tokens, opened.standings));
+        let tenancy = Arc::new(Tenancy::new(
+            journal.clone(),
+            clock.clone(),
+            opened.tenants,
+            opened.tokens,
+            opened.standings,
+            opened.admissions,
+        ));
         let parts = Parts {
             journal: journal.clone(),
             clock: clock.clone(),
@@ -207,22 +228,28 @@ impl Daemon {
         for (at, wall_ns) in calendar {
             fleet.learn_calendar(at, wall_ns);
         }
-        let keeper = Keeper::new(fleet.clone(), tenancy.clone(), accounting.clone(), policies.clone());
-        let keeper = Arc::new(keeper);
+        let parts = rollout::Parts {
+            fleet: fleet.clone(),
+            journal: journal.clone(),
+            tenancy: tenancy.clone(),
+            accounting: accounting.clone(),
+            policies,
+        };
+        let rollout = Arc::new(Rollout::new(parts, &opened.policies));
         let state = api::State::new(api::Parts {
             fleet: fleet.clone(),
             images,
             journal: journal.clone(),
-            policies,
             accounting,
             tenancy,
-            keeper: keeper.clone(),
+            rollout: rollout.clone(),
             jwt,
-            stored: opened.policies,
             token,
             hypervisors: statuses,
+            logs: LogWatcher::new().map_err(RuntimeError::Logs)?,
+            connections: api::ConnectionLimits::of_descriptors(descriptors),
         });
-        Ok(Daemon { state, fleet, journal, clock, keeper, listener })
+        Ok(Daemon { state, fleet, journal, clock, rollout, listener })
     }
 
     /// Where the API listens.
@@ -240,17 +267,17 @@ impl Daemon {
     /// # Errors
     /// [`RuntimeError::JournalFailed`], [`RuntimeError::Serve`].
     pub async fn serve(self, stop: watch::Receiver<bool>) -> Result<(), RuntimeError> {
-        let Daemon { state, fleet, journal, clock, keeper, listener } = self;
+        let Daemon { state, fleet, journal, clock, rollout, listener } = self;
         let alive = tokio::spawn(prove_alive(journal.clone()));
         let wall = tokio::spawn(watch_wall(journal.clone(), clock, fleet));
-        let keeping = tokio::spawn(async move { keeper.run().await });
+        let reconciling = tokio::spawn(rollout.run());
         let served = tokio::select! {
             served = api::serve(listener, state, stop) => served.map_err(RuntimeError::Serve),
             reason = journal.failed() => Err(RuntimeError::JournalFailed(reason)),
         };
         alive.abort();
         wall.abort();
-        keeping.abort();
+        reconciling.abort();
         if !matches!(served, Err(RuntimeError::JournalFailed(_)))
             && let Err(error) = journal.close().await
         {
@@ -258,6 +285,30 @@ impl Daemon {
         }
         served
     }
+}
+
+/// Files that this process may open, after the limit was raised as far as it may raise it itself.
+fn raise_descriptors() -> u64 {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: maximum, maximum };
+    let (current, maximum) = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => (maximum, maximum),
+        Err(error) => {
+            tracing::warn!(%error, "the limit of open files could not be raised");
+            (current, maximum)
+        }
+    };
+    // No limit is answered as none.
+    let descriptors = current.unwrap_or(u64::MAX);
+    if descriptors < DESCRIPTORS_WANTED {
+        tracing::warn!(
+            descriptors,
+            ?maximum,
+            "few files may be open at a time: a machine takes 4, a connection 1; raise the limit \
+             (`ulimit -n`, LimitNOFILE=) to {DESCRIPTORS_WANTED} or more",
+        );
+    }
+    descriptors
 }
 
 /// What an earlier run has left.
@@ -270,8 +321,9 @@ struct Records {
 
 impl Records {
     /// Opens the journal, with the policies that it names in force. Blocking.
-    fn open(data: &Path, options: journal::Options) -> Result<Self, RuntimeError> {
-        let policies = Arc::new(PolicyHost::open(&data.join("cache"))?);
+    fn open(data: &Path, options: journal::Options, compiler: Option<PathBuf>) -> Result<Self, RuntimeError> {
+        let policies = PolicyHost::open(&data.join("cache"))?.compiling_with(compiler);
+        let policies = Arc::new(policies);
         let accounting = Arc::new(Accounting::new(policies.clone()));
         let accountant: Arc<dyn Accountant> = accounting.clone();
         let (journal, opened) = Journal::open(data, options, accountant)?;
@@ -283,7 +335,7 @@ impl Records {
 /// The hypervisors that work here, the default first, and what is to be told of all that there could be.
 async fn hypervisors(
     options: &Options,
-) -> Result<(Vec<Arc<dyn Hypervisor>>, Vec<api::HypervisorStatus>), RuntimeError> {
+) -> Result<(Vec<Arc<dyn Hypervisor>>, Vec<api::model::HypervisorStatus>), RuntimeError> {
     let own = || {
         std::env::current_exe().map_err(|source| RuntimeError::File {
             doing: "find",
@@ -297,12 +349,12 @@ async fn hypervisors(
     for (kind, detected) in Kind::ALL.into_iter().zip(detected) {
         match detected {
             Ok(hypervisor) => {
-                statuses.push(api::HypervisorStatus::available(hypervisor.describe(), usable.is_empty()));
+                statuses.push(api::model::HypervisorStatus::available(hypervisor.describe(), usable.is_empty()));
                 usable.push(hypervisor);
             }
             Err(error) => {
                 tracing::info!(hypervisor = %kind, %error, "not here");
-                statuses.push(api::HypervisorStatus::unavailable(kind, &error));
+                statuses.push(api::model::HypervisorStatus::unavailable(kind, &error));
                 missing.push(error);
             }
         }
@@ -349,7 +401,7 @@ fn load_policy(journal: &Journal, policies: &PolicyHost, opened: &Opened, digest
     let bytes = journal.policy_bytes(&digest).map_err(|error| error.to_string())?;
     let bytes = bytes.ok_or("its bytes are not in the journal")?;
     let stored = opened.policies.iter().find(|stored| stored.digest == digest);
-    let profile = stored.map_or(Profile::default(), api::noted_profile);
+    let profile = stored.map_or(Profile::default(), rollout::profile_of);
     policies.load(profile, digest, &bytes).map(drop).map_err(|error| error.in_words())
 }
 
@@ -374,8 +426,9 @@ async fn first_facts(
     let standard = NewPolicy {
         tenant: tenant.clone(),
         digest,
+        name: None,
         bytes: PolicyHost::standard_bytes().to_vec(),
-        record: api::standard_record(),
+        record: rollout::standard_record(),
         by: Actor::Host,
     };
     if is_first {

@@ -12,7 +12,9 @@ words!(
     Role, "a role" {
         /// Everything, for every tenant: whoever runs the host.
         Operator = "operator",
-        /// Everything that is one tenant's.
+        /// Charges one tenant: its prices, its invoices, and the policy that it is under.
+        Billing = "billing",
+        /// Everything that is one tenant's, except to charge it.
         TenantAdmin = "tenant-admin",
         /// Looks at everything that is one tenant's, changes nothing.
         TenantReader = "tenant-reader",
@@ -72,61 +74,79 @@ words!(
 );
 
 words!(
-    /// What is done when the policy in force is quarantined.
-    Rung, "a rung of the ladder" {
+    /// One step of a fallback order: what is done when the policy in force is quarantined.
+    FallbackStep, "a step of a fallback order" {
         /// Nothing: the time is owed until somebody puts another policy in force.
         Hold = "hold",
-        /// The last policy before it that is not quarantined is put in force, and accounts what is owed.
+        /// The last policy before it that is not quarantined is put in force, and accounts what is
+        /// owed.
         LastGood = "last-good",
         /// The standard policy is put in force, and accounts what is owed.
         Standard = "standard",
     }
 );
 
-/// The rungs that are tried one after the other when a policy is quarantined; the first that can be stood on holds.
+/// The steps that are tried one after the other when a policy is quarantined; the first that can be
+/// taken ends it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ladder(Vec<Rung>);
+pub struct FallbackOrder(Vec<FallbackStep>);
 
-/// Why a list of rungs is no ladder.
+/// Why a list of steps is no fallback order.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LadderError {
+pub enum FallbackError {
     /// It has none.
-    #[error("a ladder has one rung at least; there are hold, last-good, standard")]
+    #[error("a fallback order has at least one step; there are hold, last-good, standard")]
     Empty,
-    /// Nothing is ever tried after this one, since it always holds.
-    #[error("nothing is tried after '{0}', which always holds; put it last")]
-    Unreachable(Rung),
-    /// A rung stands in it twice.
-    #[error("'{0}' stands in it twice")]
-    Twice(Rung),
+    /// A step stands behind one that can always be taken.
+    #[error("no step is tried after '{0}', which can always be taken; put it last")]
+    Unreachable(FallbackStep),
+    /// A step stands in it twice.
+    #[error("'{0}' stands in it twice; name each step once")]
+    Twice(FallbackStep),
 }
 
-impl Ladder {
-    /// A ladder of these rungs.
+impl FallbackOrder {
+    /// A fallback order of these steps.
     ///
     /// # Errors
-    /// [`LadderError`], for a list of which some part could never matter.
-    pub fn new(rungs: Vec<Rung>) -> Result<Self, LadderError> {
-        let Some((last, before)) = rungs.split_last() else { return Err(LadderError::Empty) };
-        if let Some(&rung) = before.iter().find(|rung| matches!(rung, Rung::Hold | Rung::Standard)) {
-            return Err(LadderError::Unreachable(rung));
+    /// [`FallbackError`], for a list of which some part could never matter.
+    pub fn new(steps: Vec<FallbackStep>) -> Result<Self, FallbackError> {
+        let Some((last, before)) = steps.split_last() else { return Err(FallbackError::Empty) };
+        let always = |step: &&FallbackStep| match step {
+            FallbackStep::Hold | FallbackStep::Standard => true,
+            FallbackStep::LastGood => false,
+        };
+        if let Some(&step) = before.iter().find(always) {
+            return Err(FallbackError::Unreachable(step));
         }
-        match before.iter().enumerate().find(|(at, rung)| *rung == last || before[..*at].contains(rung)) {
-            Some((_, &rung)) => Err(LadderError::Twice(rung)),
-            None => Ok(Self(rungs)),
+        let mut numbered = before.iter().enumerate();
+        match numbered.find(|(at, step)| *step == last || before[..*at].contains(step)) {
+            Some((_, &step)) => Err(FallbackError::Twice(step)),
+            None => Ok(Self(steps)),
         }
     }
 
-    /// The rungs, in the order in which they are tried.
-    pub fn rungs(&self) -> &[Rung] {
+    /// The steps, in the order in which they are tried.
+    pub fn steps(&self) -> &[FallbackStep] {
         &self.0
     }
 }
 
-/// Nobody's time counts under rules that the tenant did not choose, unless it says so.
-impl Default for Ladder {
+/// No tenant's time counts under rules that it did not choose, unless it says so.
+impl Default for FallbackOrder {
     fn default() -> Self {
-        Self(vec![Rung::Hold])
+        Self(vec![FallbackStep::Hold])
+    }
+}
+
+impl Role {
+    /// Whether a token with this role belongs to those who run the host and charge for it, so that a
+    /// tenant neither makes, sees nor revokes one.
+    pub fn is_of_the_provider(self) -> bool {
+        match self {
+            Role::Operator | Role::Billing => true,
+            Role::TenantAdmin | Role::TenantReader | Role::PolicyAuthor => false,
+        }
     }
 }
 
@@ -164,7 +184,9 @@ pub struct Settings {
     /// How much it may have.
     pub quota: Quota,
     /// What is done when its policy fails.
-    pub ladder: Ladder,
+    pub fallback: FallbackOrder,
+    /// Whether its own admins may do what charges it. Otherwise whoever pays does not set the price.
+    pub billing_delegated: bool,
 }
 
 /// Who did something that is not a guest's or a virtual machine's doing.
@@ -241,24 +263,29 @@ mod tests {
             assert_eq!(limit.as_str().parse(), Ok(limit));
         }
         let refused = "root".parse::<Role>().expect_err("no role").to_string();
-        assert_eq!(refused, "'root' is not a role; there are: operator, tenant-admin, tenant-reader, policy-author");
+        assert_eq!(
+            refused,
+            "'root' is not a role; there are: operator, billing, tenant-admin, tenant-reader, policy-author"
+        );
     }
 
     #[test]
-    fn a_ladder_has_no_rung_that_could_never_matter() {
-        use Rung::{Hold, LastGood, Standard};
-        for good in [vec![Hold], vec![Standard], vec![LastGood, Hold], vec![LastGood, Standard], vec![LastGood]] {
-            assert_eq!(Ladder::new(good.clone()).map(|ladder| ladder.rungs().to_vec()), Ok(good));
+    fn a_fallback_order_has_no_step_that_could_never_matter() {
+        use FallbackStep::{Hold, LastGood, Standard};
+        let good = [vec![Hold], vec![Standard], vec![LastGood, Hold], vec![LastGood, Standard], vec![LastGood]];
+        for good in good {
+            let order = FallbackOrder::new(good.clone());
+            assert_eq!(order.map(|order| order.steps().to_vec()), Ok(good));
         }
         let rows = [
-            (vec![], LadderError::Empty),
-            (vec![Hold, Standard], LadderError::Unreachable(Hold)),
-            (vec![Standard, Hold], LadderError::Unreachable(Standard)),
-            (vec![LastGood, LastGood], LadderError::Twice(LastGood)),
-            (vec![LastGood, LastGood, Hold], LadderError::Twice(LastGood)),
+            (vec![], FallbackError::Empty),
+            (vec![Hold, Standard], FallbackError::Unreachable(Hold)),
+            (vec![Standard, Hold], FallbackError::Unreachable(Standard)),
+            (vec![LastGood, LastGood], FallbackError::Twice(LastGood)),
+            (vec![LastGood, LastGood, Hold], FallbackError::Twice(LastGood)),
         ];
         for (bad, why) in rows {
-            assert_eq!(Ladder::new(bad), Err(why));
+            assert_eq!(FallbackOrder::new(bad), Err(why));
         }
     }
 

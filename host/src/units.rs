@@ -30,6 +30,33 @@ impl Nanos {
     }
 }
 
+/// Units of lengths of time, longest names first.
+const UNITS_NS: [(&str, u64); 7] = [
+    ("ms", 1_000_000),
+    ("us", 1_000),
+    ("ns", 1),
+    ("d", 86_400_000_000_000),
+    ("h", 3_600_000_000_000),
+    ("m", 60_000_000_000),
+    ("s", 1_000_000_000),
+];
+
+/// Nanoseconds of a length of time such as `60s`, `10ms`, `1h30m`; none for anything else. A unit is
+/// obligatory.
+pub fn duration_ns(text: &str) -> Option<u64> {
+    let mut rest = text;
+    let mut nanos = 0_u64;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, after) = rest.split_at(digits);
+        let (unit, unit_ns) = UNITS_NS.into_iter().find(|(unit, _)| after.starts_with(unit))?;
+        let part = number.parse::<u64>().ok()?.checked_mul(unit_ns)?;
+        nanos = nanos.checked_add(part)?;
+        rest = &after[unit.len()..];
+    }
+    (!text.is_empty()).then_some(nanos)
+}
+
 impl fmt::Debug for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "@{}", self.0)

@@ -23,6 +23,7 @@ fn options(data: &Path) -> Options {
         jwt: None,
         probe_networks: Vec::new(),
         supervisor: None,
+        compiler: None,
         journal: tallyman::journal::Options::default(),
     }
 }

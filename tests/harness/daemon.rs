@@ -407,11 +407,18 @@ impl Api {
         Self { token: token.into(), ..self.clone() }
     }
 
-    /// Makes a tenant and answers a client that speaks for it, with the role `role`.
+    /// Makes a tenant and answers a client that speaks for it, with the role `role`. Its admins may
+    /// charge it.
     pub fn tenant(&self, id: &str, role: &str) -> Self {
         self.post("/tenants", &json!({"id": id})).done();
         self.let_ask_freely(id);
-        let made = self.post("/tokens", &json!({"name": "a test's", "role": role, "tenant": id})).done();
+        self.put(&format!("/tenants/{id}/billing"), &json!({"delegated": true})).done();
+        self.token(id, role)
+    }
+
+    /// The API for a new token of a tenant. Takes the operator's token.
+    pub fn token(&self, tenant: &str, role: &str) -> Self {
+        let made = self.post("/tokens", &json!({"name": "a test's", "role": role, "tenant": tenant})).done();
         self.with_token(made["secret"].as_str().expect("a secret"))
     }
 
@@ -630,6 +637,15 @@ impl Api {
             }
         }
         panic!("the lines ended before the last: {lines:?}");
+    }
+
+    /// An answer of which only the head was read; it goes on as long as it is kept.
+    ///
+    /// # Panics
+    /// If no answer comes.
+    pub fn open(&self, path: &str) -> reqwest::Response {
+        let asking = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token);
+        RUNTIME.block_on(async { asking.send().await }).expect("an answer")
     }
 
     /// An answer that is no JSON.

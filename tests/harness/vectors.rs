@@ -1,5 +1,6 @@
 //! What vendors charge for known lives, as plain data with the public source of each figure. The same rows run through the policies natively
-//! and through the finished components.
+//! and through the finished components. What is measured is priced here by the plainest arithmetic that these rows need: one period, one price
+//! a rule, flat or graduated.
 //!
 //! Rows marked *printed* carry a figure that stands in the source; the others follow from the rule that the source states.
 
@@ -34,7 +35,7 @@ pub struct Priced {
 /// What must come out.
 #[derive(Debug, Clone, Copy)]
 pub enum Expected {
-    /// Milliseconds that a meter is charged for, no price being given.
+    /// Milliseconds that a meter is charged for.
     Millis(&'static str, u128),
     /// Nano-units of the currency, in all.
     Nanos(i128),
@@ -59,7 +60,7 @@ pub struct Row {
     pub times: u32,
     /// Prices; none to look at quantities.
     pub prices: &'static [Priced],
-    /// Digits after the point that a line is rounded to.
+    /// Digits after the point that a rule's sum is rounded to.
     pub digits: u8,
     /// What must come out.
     pub expected: Expected,
@@ -293,7 +294,7 @@ pub const ROWS: &[Row] = &[
         name: "a stopped Machine with 1 GB, 10 days of 30, is 5 cents on Fly (printed)",
         source: FLY,
         policy: "fly",
-        lives: &[&[(Running, 20 * DAY, 1, &[("disk-bytes", GB)]), (Stopped, 10 * DAY, 1, &[("disk-bytes", GB)])]],
+        lives: &[&[(Running, 20 * DAY, 1, &[("disk-byte", GB)]), (Stopped, 10 * DAY, 1, &[("disk-byte", GB)])]],
         prices: &[Priced {
             meter: "stopped",
             unit: "disk-byte-ns",
@@ -309,9 +310,9 @@ pub const ROWS: &[Row] = &[
         source: FLY,
         policy: "fly",
         lives: &[
-            &[(Running, 30 * DAY, 1, &[("disk-bytes", GB)])],
-            &[(Stopped, 30 * DAY, 1, &[("disk-bytes", GB)])],
-            &[(Standby, 30 * DAY, 1, &[("disk-bytes", GB)])],
+            &[(Running, 30 * DAY, 1, &[("disk-byte", GB)])],
+            &[(Stopped, 30 * DAY, 1, &[("disk-byte", GB)])],
+            &[(Standby, 30 * DAY, 1, &[("disk-byte", GB)])],
         ],
         prices: &[Priced {
             meter: "volume",
@@ -321,6 +322,24 @@ pub const ROWS: &[Row] = &[
             ..FLAT
         }],
         expected: Expected::Nanos(450_000_000),
+        ..BASE
+    },
+    Row {
+        name: "a boot that never ends is charged on Fly from where the host calls it running",
+        source: FLY,
+        policy: "fly",
+        // The host hands over what is longer than ten minutes as running.
+        lives: &[&[(Initializing, 10 * MINUTE, 1, NOTHING), (Running, 20 * MINUTE, 1, NOTHING)]],
+        expected: Expected::Millis("active", 20 * 60_000),
+        ..BASE
+    },
+    Row {
+        name: "59 minutes by the hour are an hour, where nothing is said of rounding",
+        source: "clouds round up",
+        policy: "standard",
+        options: &[("granularity", "1h")],
+        lives: &[&[(Running, 59 * MINUTE, 1, NOTHING)]],
+        expected: Expected::Millis("active", 3_600_000),
         ..BASE
     },
     Row {
@@ -356,8 +375,8 @@ pub const ROWS: &[Row] = &[
         source: "https://github.com/cloudflare/cloudflare-docs/issues/24138, Durable Objects",
         policy: "cloudflare-containers",
         lives: &[
-            &[(Running, 2_160_000 * SECOND, 1, &[("memory-bytes", 128_000_000)])],
-            &[(Running, 2_160_000 * SECOND, 1, &[("memory-bytes", 128_000_000)])],
+            &[(Running, 2_160_000 * SECOND, 1, &[("memory-byte", 128_000_000)])],
+            &[(Running, 2_160_000 * SECOND, 1, &[("memory-byte", 128_000_000)])],
         ],
         prices: &[Priced {
             unit: "memory-byte-ns",
@@ -375,7 +394,7 @@ pub const ROWS: &[Row] = &[
         name: "an hour of a basic container, processor at work, is 2.8008 cents",
         source: CLOUDFLARE,
         policy: "cloudflare-containers",
-        lives: &[&[(Running, HOUR, 1, &[("memory-bytes", GIB), ("vcpus", 1), ("disk-bytes", 4 * GB)])]],
+        lives: &[&[(Running, HOUR, 1, &[("memory-byte", GIB), ("vcpu", 1), ("disk-byte", 4 * GB)])]],
         prices: &[
             Priced {
                 rule: "disk",
@@ -441,7 +460,7 @@ pub const ROWS: &[Row] = &[
         name: "a suspended machine on GCP is charged for its memory on disk, and for no time",
         source: "https://cloud.google.com/compute/docs/reference/rest/v1/instances/suspend",
         policy: "gcp",
-        lives: &[&[(Running, HOUR, 1, NOTHING), (Standby, 10 * HOUR, 1, &[("snapshot-bytes", 8 * GIB)])]],
+        lives: &[&[(Running, HOUR, 1, NOTHING), (Standby, 10 * HOUR, 1, &[("snapshot-byte", 8 * GIB)])]],
         prices: &[
             a_dollar_an_hour("active", "ns"),
             Priced {
@@ -461,7 +480,7 @@ pub const ROWS: &[Row] = &[
         name: "30 GB for a day of a month of 730 hours are 10 cents (printed)",
         source: EBS,
         policy: "ec2",
-        lives: &[&[(Stopped, 24 * HOUR, 1, &[("disk-bytes", 30 * GB)])]],
+        lives: &[&[(Stopped, 24 * HOUR, 1, &[("disk-byte", 30 * GB)])]],
         prices: &[GB_MONTH],
         digits: 2,
         expected: Expected::Nanos(100_000_000),
@@ -472,9 +491,9 @@ pub const ROWS: &[Row] = &[
         source: EBS,
         policy: "ec2",
         lives: &[
-            &[(Running, 24 * HOUR, 1, &[("disk-bytes", 30 * GB)])],
-            &[(Running, 5 * HOUR, 1, &[("disk-bytes", 10 * GB)])],
-            &[(Running, 730 * HOUR, 1, &[("disk-bytes", 5 * GB)])],
+            &[(Running, 24 * HOUR, 1, &[("disk-byte", 30 * GB)])],
+            &[(Running, 5 * HOUR, 1, &[("disk-byte", 10 * GB)])],
+            &[(Running, 730 * HOUR, 1, &[("disk-byte", 5 * GB)])],
         ],
         prices: &[Priced { scope: "tenant", ..GB_MONTH }],
         digits: 2,
@@ -485,7 +504,7 @@ pub const ROWS: &[Row] = &[
         name: "1000 provisioned operations for 15 of 30 days are 50 dollars (printed)",
         source: EBS,
         policy: "ec2",
-        lives: &[&[(Running, 15 * DAY, 1, &[("iops", 1_000)])]],
+        lives: &[&[(Running, 15 * DAY, 1, &[("iop", 1_000)])]],
         prices: &[Priced {
             meter: "allocated",
             unit: "iop-ns",
@@ -499,7 +518,7 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "half an hour with 4 and a third with 1 are 7/3 hours (printed)",
         source: "https://github.com/gpustack/gpustack/issues/6054",
-        lives: &[&[(Running, 30 * MINUTE, 1, &[("gpus", 4)]), (Running, 20 * MINUTE, 1, &[("gpus", 1)])]],
+        lives: &[&[(Running, 30 * MINUTE, 1, &[("gpu", 4)]), (Running, 20 * MINUTE, 1, &[("gpu", 1)])]],
         prices: &[a_dollar_an_hour("active", "gpu-ns")],
         expected: Expected::Nanos(2_333_333_333),
         ..BASE
@@ -507,7 +526,7 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "half an hour with 1 and a third with 4 are 11/6 hours (printed)",
         source: "https://github.com/gpustack/gpustack/issues/6054",
-        lives: &[&[(Running, 30 * MINUTE, 1, &[("gpus", 1)]), (Running, 20 * MINUTE, 1, &[("gpus", 4)])]],
+        lives: &[&[(Running, 30 * MINUTE, 1, &[("gpu", 1)]), (Running, 20 * MINUTE, 1, &[("gpu", 4)])]],
         prices: &[a_dollar_an_hour("active", "gpu-ns")],
         expected: Expected::Nanos(1_833_333_333),
         ..BASE
@@ -592,7 +611,7 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "a resize closes one interval and opens the next",
         source: "https://github.com/osac-project/docs, metering: resource.updated",
-        lives: &[&[(Running, HOUR, 1, &[("nodes", 3)]), (Running, HOUR, 1, &[("nodes", 5)])]],
+        lives: &[&[(Running, HOUR, 1, &[("node", 3)]), (Running, HOUR, 1, &[("node", 5)])]],
         prices: &[a_dollar_an_hour("active", "node-ns")],
         expected: Expected::Nanos(8_000_000_000),
         ..BASE
@@ -602,10 +621,10 @@ pub const ROWS: &[Row] = &[
         source: "2 GiB for 5 hours and 1 GiB for 3 at 10 cents per GiB and month of 730 hours",
         policy: "snapshot-storage",
         lives: &[&[
-            (Running, HOUR, 1, &[("memory-bytes", 4 * GIB)]),
-            (Standby, 5 * HOUR, 1, &[("snapshot-bytes", 2 * GIB)]),
-            (Running, HOUR, 1, &[("memory-bytes", 4 * GIB)]),
-            (Standby, 3 * HOUR, 1, &[("snapshot-bytes", GIB)]),
+            (Running, HOUR, 1, &[("memory-byte", 4 * GIB)]),
+            (Standby, 5 * HOUR, 1, &[("snapshot-byte", 2 * GIB)]),
+            (Running, HOUR, 1, &[("memory-byte", 4 * GIB)]),
+            (Standby, 3 * HOUR, 1, &[("snapshot-byte", GIB)]),
         ]],
         prices: &[Priced {
             meter: "standby",
@@ -637,79 +656,169 @@ const GB_MONTH: Priced = Priced {
     ..FLAT
 };
 
-/// A line of a statement without the types of either side.
+/// A measurement without the types of either side.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
-    /// Kind, rule, meter, unit, price, description.
-    pub texts: [String; 6],
-    /// The subject.
-    pub subject: Option<u32>,
-    /// Intervals, and sessions at the minimum.
-    pub indexes: [Vec<u32>; 2],
-    /// Where pieces begin and end.
-    pub pieces: [Vec<i64>; 2],
-    /// Quantity, billed, denominator.
-    pub quantities: [u128; 3],
-    /// Numerator, amount, remainder.
-    pub amounts: [i128; 3],
-    /// The tier.
-    pub tier: u32,
+pub struct Measured {
+    /// The terms of each meter.
+    pub terms: Vec<Terms>,
+    /// A mask for each interval.
+    pub counted: Vec<u64>,
+    /// How many lines of its own the policy stated.
+    pub own_lines: usize,
 }
 
-/// Whether lines are what a row expects; what they are instead, if not.
+/// What applies to each stretch of a meter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// The meter.
+    pub name: String,
+    /// `Start`, `Wake`, `Visit` or `Life`.
+    pub stretch: String,
+    /// Nanoseconds.
+    pub minimum_ns: u64,
+    /// Nanoseconds.
+    pub granularity_ns: u64,
+    /// `HalfEven`, `HalfUp`, `Down` or `Up`.
+    pub rounding: String,
+}
+
+impl Terms {
+    /// What a stretch owes that lasted so long.
+    fn owed_ns(&self, used_ns: u64) -> u64 {
+        if used_ns == 0 {
+            return 0;
+        }
+        let least = used_ns.max(self.minimum_ns);
+        let whole = least / self.granularity_ns;
+        let rest = least % self.granularity_ns;
+        let is_up = match self.rounding.as_str() {
+            "Up" => rest > 0,
+            "Down" => false,
+            "HalfUp" => rest * 2 >= self.granularity_ns,
+            "HalfEven" => rest * 2 > self.granularity_ns || (rest * 2 == self.granularity_ns && whole % 2 == 1),
+            other => panic!("unknown rounding {other}"),
+        };
+        (whole + u64::from(is_up)) * self.granularity_ns
+    }
+}
+
+/// Whether a measurement makes what a row expects; what it makes instead, if not.
 ///
 /// # Errors
 /// What came out.
-pub fn compare(row: &Row, lines: &[Line]) -> Result<(), String> {
-    let billed = |name: &str, place: usize| -> u128 {
-        lines.iter().filter(|line| line.texts[place] == name).map(|line| line.quantities[1]).sum()
+pub fn compare(row: &Row, measured: &Measured) -> Result<(), String> {
+    let lives = lives(row);
+    let of_meter = |meter: &str, unit: &str| billed(&lives, measured, meter, unit);
+    let of_rule = |rule: &str| {
+        let priced = row.prices.iter().find(|priced| priced.rule == rule).expect("a price of the rule");
+        of_meter(priced.meter, priced.unit).iter().sum::<u128>()
     };
-    let total = || lines.iter().map(|line| line.amounts[1]).sum::<i128>();
-    let is_right = match row.expected {
-        Expected::Millis(meter, millis) => billed(meter, 2) == millis * 1_000_000,
-        Expected::Nanos(nanos) => total() == nanos,
-        Expected::Billed(rule, quantity) => billed(rule, 1) == quantity,
+    let (wanted, found) = match row.expected {
+        Expected::Millis(meter, millis) => (millis * 1_000_000, of_meter(meter, "ns").iter().sum()),
+        Expected::Billed(rule, quantity) => (quantity, of_rule(rule)),
+        Expected::Nanos(nanos) => {
+            let sum = |priced: &Priced| amount(priced, row.digits, &of_meter(priced.meter, priced.unit));
+            (nanos.unsigned_abs(), row.prices.iter().map(sum).sum())
+        }
     };
-    if is_right { Ok(()) } else { Err(format!("{:?}, but {} nanos in {lines:#?}", row.expected, total())) }
+    if wanted == found { Ok(()) } else { Err(format!("{:?}, but {found} of {measured:#?}", row.expected)) }
 }
 
-/// Makes a module that builds requests and reads statements with one side's types.
+/// The units that each instance is charged for on a meter: what its stretches owe, each nanosecond with what the instance held then, and
+/// what is owed beyond with what it held at the end.
+fn billed(lives: &[Life], measured: &Measured, meter: &str, unit: &str) -> Vec<u128> {
+    let number = measured.terms.iter().position(|terms| terms.name == meter);
+    let number = number.unwrap_or_else(|| panic!("no meter '{meter}'"));
+    let instances = lives.last().map_or(0, |life| life.subject as usize + 1);
+    let mut units = vec![0; instances];
+    for (subject, units) in (0..).zip(&mut units) {
+        let of = lives.iter().zip(&measured.counted).filter(|(life, _)| life.subject == subject);
+        let counts: Vec<(&Life, bool)> = of.map(|(life, mask)| (life, mask >> number & 1 == 1)).collect();
+        *units = stretches(&counts, &measured.terms[number].stretch)
+            .iter()
+            .map(|stretch| charged(stretch, &measured.terms[number], unit))
+            .sum();
+    }
+    units
+}
+
+/// The counted intervals of one instance, by stretch.
+fn stretches<'a>(counts: &[(&'a Life, bool)], kind: &str) -> Vec<Vec<&'a Life>> {
+    let mut stretches: Vec<Vec<&Life>> = Vec::new();
+    let mut is_unbroken = false;
+    for &(life, is_counted) in counts {
+        if is_counted {
+            let last = stretches.last().and_then(|stretch| stretch.last());
+            let goes_on = last.is_some_and(|last| match kind {
+                "Start" => last.session == life.session,
+                "Wake" => (last.session, last.wakes) == (life.session, life.wakes),
+                "Visit" => is_unbroken,
+                "Life" => true,
+                other => panic!("unknown stretch {other}"),
+            });
+            match stretches.last_mut().filter(|_| goes_on) {
+                Some(stretch) => stretch.push(life),
+                None => stretches.push(vec![life]),
+            }
+        }
+        is_unbroken = is_counted;
+    }
+    stretches
+}
+
+/// The units that a stretch is charged for.
+fn charged(stretch: &[&Life], terms: &Terms, unit: &str) -> u128 {
+    let length = |life: &Life| life.end.abs_diff(life.start);
+    let holds = |life: &Life| match unit.strip_suffix("-ns") {
+        Some(dimension) => u128::from(held(life.held, dimension)),
+        None => 1,
+    };
+    let mut owed = terms.owed_ns(stretch.iter().map(|life| length(life)).sum());
+    let mut units = 0;
+    for life in stretch {
+        let part = owed.min(length(life));
+        units += u128::from(part) * holds(life);
+        owed -= part;
+    }
+    units + stretch.last().map_or(0, |life| u128::from(owed) * holds(life))
+}
+
+/// What a rule comes to: its tiers, filled by each instance or by all, rounded half to even to the digits.
+fn amount(priced: &Priced, digits: u8, units: &[u128]) -> u128 {
+    let scopes = if priced.scope == "tenant" { vec![units.iter().sum()] } else { units.to_vec() };
+    let mut numerator = 0;
+    for units in scopes {
+        let mut filled = 0;
+        for &(up_to, nanos) in priced.tiers {
+            let end = up_to.map_or(units, |up_to| up_to.min(units));
+            numerator += (end - filled) * nanos.unsigned_abs();
+            filled = end;
+        }
+    }
+    let step = 10_u128.pow(9 - u32::from(digits));
+    let grain = priced.per * step;
+    let whole = numerator / grain;
+    let twice = numerator % grain * 2;
+    let is_up = twice > grain || (twice == grain && whole % 2 == 1);
+    (whole + u128::from(is_up)) * step
+}
+
+/// Makes a module that builds requests and reads measurements with one side's types.
 macro_rules! side {
     ($(#[$doc:meta])* $name:ident, $($types:tt)*) => {
         $(#[$doc])*
         pub mod $name {
             use $($types)*::{
-                CalendarOffset, Dimension, IntervalColumns, Price, PriceBook, Ratio, Request, S128Words, Setting, Span,
-                Statement, Subject, Tier, U128Words,
+                Column, IntervalColumns, Measurement, MeterTerms, Request, Setting, Span, Subject,
             };
 
-            use super::{Line, Priced, Row};
-
-            /// One number as two words.
-            pub fn words(value: u128) -> U128Words {
-                U128Words { lower: (value & u128::from(u64::MAX)) as u64, upper: (value >> 64) as u64 }
-            }
-
-            /// One number with a sign as two words.
-            pub fn signed_words(value: i128) -> S128Words {
-                let words = words(value.cast_unsigned());
-                S128Words { lower: words.lower, upper: words.upper.cast_signed() }
-            }
-
-            fn number(words: U128Words) -> u128 {
-                (u128::from(words.upper) << 64) | u128::from(words.lower)
-            }
-
-            fn signed(words: S128Words) -> i128 {
-                (i128::from(words.upper) << 64) | i128::from(words.lower)
-            }
+            use super::{Measured, Row, Terms};
 
             /// The request of a row.
             pub fn request(row: &Row) -> Request {
-                let period = Span { start: super::BEGIN, end: super::BEGIN + super::PERIOD };
                 let lives = super::lives(row);
                 let names: Vec<&str> = super::dimensions(row);
-                let column = |name: &&str| Dimension {
+                let column = |name: &&str| Column {
                     name: (*name).into(),
                     values: lives.iter().map(|life| super::held(life.held, name)).collect(),
                 };
@@ -717,11 +826,10 @@ macro_rules! side {
                     let id = format!("i{number:03}");
                     Subject { name: id.clone(), id, tags: Vec::new() }
                 };
+                let setting = |&(name, value): &(&str, &str)| Setting { name: name.into(), value: value.into() };
                 Request {
                     tenant: "default".into(),
-                    invoice: period,
-                    period,
-                    last: true,
+                    span: Span { start: super::BEGIN, end: super::BEGIN + super::PERIOD },
                     subjects: (0..row.lives.len()).map(subject).collect(),
                     intervals: IntervalColumns {
                         subject: lives.iter().map(|life| life.subject).collect(),
@@ -729,60 +837,29 @@ macro_rules! side {
                         start: lives.iter().map(|life| life.start).collect(),
                         end: lives.iter().map(|life| life.end).collect(),
                         session: lives.iter().map(|life| life.session).collect(),
+                        wakes: lives.iter().map(|life| life.wakes).collect(),
                         fact: (1..=lives.len() as u64).collect(),
                         dimensions: names.iter().map(column).collect(),
+                        counts: Vec::new(),
                     },
-                    calendar: vec![CalendarOffset { since: 0, offset: 0 }],
-                    zones: Vec::new(),
-                    book: PriceBook {
-                        digest: String::new(),
-                        currency: "USD".into(),
-                        minor_digits: 2,
-                        line_digits: row.digits,
-                        rounding: "half-even".into(),
-                        prices: row.prices.iter().map(price).collect(),
-                        adjustments: Vec::new(),
-                    },
-                    options: row.options.iter().map(|&(name, value)| Setting { name: name.into(), value: value.into() }).collect(),
-                    carried: Vec::new(),
+                    options: row.options.iter().map(setting).collect(),
                 }
             }
 
-            fn price(priced: &Priced) -> Price {
-                let tier = |&(up_to, nanos): &(Option<u128>, i128)| Tier {
-                    up_to: up_to.map(words),
-                    price: Ratio { numerator: signed_words(nanos), denominator: words(priced.per) },
-                    once: signed_words(0),
+            /// What was measured.
+            pub fn measured(measurement: &Measurement) -> Measured {
+                let terms = |terms: &MeterTerms| Terms {
+                    name: terms.name.clone(),
+                    stretch: super::bare(&terms.stretch),
+                    minimum_ns: terms.minimum,
+                    granularity_ns: terms.granularity,
+                    rounding: super::bare(&terms.rounding),
                 };
-                Price {
-                    rule: priced.rule.into(),
-                    id: priced.rule.into(),
-                    meter: priced.meter.into(),
-                    unit: priced.unit.into(),
-                    per: "test".into(),
-                    measure: "units".into(),
-                    measure_units: words(super::NS_PER_SECOND),
-                    valid: Span { start: i64::MIN, end: i64::MAX },
-                    windows: Vec::new(),
-                    scope: priced.scope.into(),
-                    resets: "period".into(),
-                    model: priced.model.into(),
-                    tiers: priced.tiers.iter().map(tier).collect(),
+                Measured {
+                    terms: measurement.terms.iter().map(terms).collect(),
+                    counted: measurement.counted.clone(),
+                    own_lines: measurement.lines.len(),
                 }
-            }
-
-            /// The lines of a statement.
-            pub fn lines(statement: &Statement) -> Vec<Line> {
-                let plain = |line: &$($types)*::ChargeLine| Line {
-                    texts: [&line.kind, &line.rule, &line.meter, &line.unit, &line.price_id, &line.description].map(String::clone),
-                    subject: line.subject,
-                    indexes: [line.intervals.clone(), line.sessions.clone()],
-                    pieces: [line.starts.clone(), line.ends.clone()],
-                    quantities: [line.quantity, line.billed, line.price.denominator].map(number),
-                    amounts: [line.price.numerator, line.amount, line.remainder].map(signed),
-                    tier: line.tier,
-                };
-                statement.lines.iter().map(plain).collect()
             }
         }
     };
@@ -794,8 +871,14 @@ side!(
 );
 side!(
     /// With the types that the host calls components with.
-    host, tallyman::policy::rating
+    host, tallyman::policy::metering
 );
+
+/// The name of a case of an enum, without that of the enum, which one side's types put before it.
+fn bare(case: &impl std::fmt::Debug) -> String {
+    let text = format!("{case:?}");
+    text.rsplit("::").next().unwrap_or_default().to_owned()
+}
 
 /// When every row's period begins: in 2023, at no round number.
 pub const BEGIN: i64 = 1_700_000_000_123_456_789;
@@ -809,6 +892,7 @@ struct Life {
     start: i64,
     end: i64,
     session: u32,
+    wakes: u32,
     held: Held,
 }
 
@@ -816,10 +900,14 @@ fn lives(row: &Row) -> Vec<Life> {
     let mut lives = Vec::new();
     for (subject, visits) in (0..).zip(row.lives) {
         let mut start = BEGIN;
+        let mut wakes = 0;
+        let mut before = None;
         for &(phase, millis, session, held) in visits.iter().cycle().take(visits.len() * row.times as usize) {
             let end = start + millis * 1_000_000;
-            lives.push(Life { subject, phase, start, end, session, held });
+            wakes += u32::from(before == Some(Standby) && phase != Standby);
+            lives.push(Life { subject, phase, start, end, session, wakes, held });
             start = end;
+            before = Some(phase);
         }
         assert!(start <= BEGIN + PERIOD, "{} lasts longer than the period", row.name);
     }
@@ -828,7 +916,7 @@ fn lives(row: &Row) -> Vec<Life> {
 
 /// The dimensions that a row names, and those that every request has.
 fn dimensions(row: &Row) -> Vec<&'static str> {
-    let mut names = vec!["vcpus", "memory-bytes", "disk-bytes", "snapshot-bytes"];
+    let mut names = vec!["vcpu", "memory-byte", "disk-byte", "snapshot-byte"];
     for (name, _) in row.lives.iter().flat_map(|life| life.iter()).flat_map(|visit| visit.3.iter()) {
         if !names.contains(name) {
             names.push(name);

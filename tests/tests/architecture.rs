@@ -1,6 +1,6 @@
 //! The dependency rules of the program, read off its own source text.
 //!
-//! `units, id, limits <- vm, tenant, billing <- driver, policy, journal, hypervisor <- tenancy <- keeper, invoice <- api <- runtime <- cli`, pure cores stay pure, and each
+//! `units, id, limits <- vm, tenant, billing <- driver, policy, journal, hypervisor <- tenancy <- invoice <- rollout <- api <- runtime <- cli`, pure cores stay pure, and each
 //! heavy crate has one home.
 
 use std::collections::BTreeMap;
@@ -57,8 +57,8 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         "policy",
         "driver",
         "tenancy",
-        "keeper",
         "invoice",
+        "rollout",
         "probe",
         "api",
         "runtime",
@@ -81,8 +81,11 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("driver", DRIVER),
         ("probe", &["driver", "hypervisor"]),
         ("tenancy", &["units", "id", "limits", "tenant", "billing", "clock", "journal"]),
-        ("keeper", &["units", "id", "limits", "tenant", "billing", "journal", "policy", "driver", "tenancy"]),
         ("invoice", &["units", "id", "limits", "vm", "tenant", "billing", "journal", "policy"]),
+        (
+            "rollout",
+            &["units", "id", "limits", "vm", "tenant", "billing", "journal", "policy", "driver", "tenancy", "invoice"],
+        ),
         ("api", API),
         ("runtime", RUNTIME),
         ("cli", CLI),
@@ -189,17 +192,10 @@ fn states_are_matched_without_a_wildcard() {
 
 /// Files that still import each other in a circle. The list may only shrink.
 const KNOWN_CIRCLES: &[&str] = &[
-    "api/instances.rs",
-    "api/settings.rs",
-    "api/shadows.rs",
-    "api/tenants.rs",
     "hypervisor/cloud_hypervisor/machine.rs",
     "hypervisor/cloud_hypervisor/mod.rs",
     "hypervisor/firecracker/machine.rs",
     "hypervisor/firecracker/mod.rs",
-    "policy/engine.rs",
-    "policy/fault.rs",
-    "policy/rating.rs",
 ];
 
 #[test]

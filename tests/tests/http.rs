@@ -10,10 +10,14 @@ use serde_json::{Value, json};
 use tallyman::api;
 use tallyman::hypervisor::Kind;
 use tallyman::journal;
+use tallyman::limits::api::REQUESTS_AT_ONCE_MAX;
 use tallyman::runtime::{Daemon, Options};
 use tallyman::tenancy::JwtConfig;
 use tallyman::tenant::Role;
+use tallyman_tests::policies;
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -45,6 +49,7 @@ impl Server {
             token: Some(TOKEN.into()),
             probe_networks: Vec::new(),
             supervisor: None,
+            compiler: None,
             journal: journal::Options::default(),
         };
         let daemon = Daemon::start(options).await.expect("a daemon");
@@ -92,6 +97,13 @@ impl Server {
         assert_eq!(status, StatusCode::OK, "{set}");
     }
 
+    /// Lets the admins of a tenant do what charges it.
+    async fn delegate(&self, id: &str) {
+        let path = format!("/tenants/{id}/billing");
+        let (status, set) = self.ask(Method::PUT, &path, Some(json!({"delegated": true}))).await;
+        assert_eq!(status, StatusCode::OK, "{set}");
+    }
+
     /// Makes a token and answers its secret and its id.
     async fn token(&self, tenant: &str, role: Role) -> (String, String) {
         let wanted = json!({"name": "a test's", "role": role.as_str(), "tenant": tenant});
@@ -125,7 +137,7 @@ fn concrete(path: &str) -> String {
 }
 
 fn coarse() -> Vec<u8> {
-    tallyman_tests::policies::component("coarse")
+    policies::component("coarse")
 }
 
 #[tokio::test]
@@ -291,6 +303,206 @@ async fn a_policy_is_uploaded_activated_and_rolled_back_and_the_journal_tells_it
 }
 
 #[tokio::test]
+async fn a_second_rollback_goes_one_further_back() {
+    let server = Server::start().await;
+    let policy = "/tenants/default/policy";
+    let (_, first) = server.get(policy).await;
+    let mut digests = vec![first["digest"].clone()];
+    for component in [coarse(), policies::component("ec2")] {
+        let (_, uploaded) = server.upload(component).await;
+        let request = json!({"digest": uploaded["digest"]});
+        let (status, done) = server.ask(Method::PUT, policy, Some(request)).await;
+        assert_eq!(status, StatusCode::OK, "{done}");
+        digests.push(uploaded["digest"].clone());
+    }
+    for expected in [1, 0] {
+        let (_, before) = server.get(policy).await;
+        assert_eq!(before["previous"], digests[expected]);
+        let (_, back) = server.ask(Method::POST, &format!("{policy}/rollback"), None).await;
+        assert_eq!(back["digest"], digests[expected]);
+    }
+    let (status, none) = server.ask(Method::POST, &format!("{policy}/rollback"), None).await;
+    assert_eq!((status.as_u16(), &none["code"]), (409, &json!("nothing_to_roll_back")));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_activation_of_what_is_in_force_says_so_and_records_nothing() {
+    let server = Server::start().await;
+    let policy = "/tenants/default/policy";
+    let (_, uploaded) = server.upload(coarse()).await;
+    let request = json!({"digest": uploaded["digest"]});
+    let (_, first) = server.ask(Method::PUT, policy, Some(request.clone())).await;
+    assert_eq!(first["already"], json!(false));
+    let (_, head) = server.get("/journal/head").await;
+    let (status, again) = server.ask(Method::PUT, policy, Some(request.clone())).await;
+    assert_eq!((status, &again["already"]), (StatusCode::OK, &json!(true)), "{again}");
+    assert_eq!((&again["fact"], &again["from_ns"]), (&first["fact"], &first["from_ns"]));
+    assert_eq!(server.get("/journal/head").await.1, head, "nothing was recorded");
+    // A plan for later stays, and changes nothing about that.
+    let plan = json!({"digest": "standard", "at": "2100-01-01T00:00:00Z", "again": true});
+    server.ask(Method::PUT, policy, Some(plan)).await;
+    let (_, again) = server.ask(Method::PUT, policy, Some(request)).await;
+    assert_eq!((&again["already"], &again["fact"]), (&json!(true), &first["fact"]), "{again}");
+    assert_eq!(server.get(policy).await.1["planned"].as_array().map(Vec::len), Some(1));
+    let (status, left) = server.ask(Method::DELETE, &format!("{policy}/planned/standard"), None).await;
+    assert_eq!((status, &left["planned"]), (StatusCode::OK, &json!([])), "{left}");
+    let (status, none) = server.ask(Method::DELETE, &format!("{policy}/planned/standard"), None).await;
+    assert_eq!((status.as_u16(), &none["code"]), (404, &json!("not_planned")));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_activation_in_the_past_is_refused() {
+    let server = Server::start().await;
+    let request = json!({"digest": "standard", "at": "2020-01-01T00:00:00Z"});
+    let (status, refused) = server.ask(Method::PUT, "/tenants/default/policy", Some(request)).await;
+    assert_eq!((status.as_u16(), &refused["code"]), (400, &json!("invalid")), "{refused}");
+    assert!(refused["message"].as_str().expect("words").contains("in the past"), "{refused}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_tenant_with_every_request_under_way_holds_no_other_up() {
+    let server = Server::start().await;
+    server.tenant("busy").await;
+    server.tenant("calm").await;
+    let (busy, _) = server.token("busy", Role::TenantAdmin).await;
+    let (calm, _) = server.token("calm", Role::TenantAdmin).await;
+    // Requests whose bodies never come.
+    let head = format!(
+        "POST /instances HTTP/1.1\r\nhost: here\r\nauthorization: Bearer {busy}\r\n\
+         content-type: application/json\r\ncontent-length: 10\r\n\r\n"
+    );
+    let mut unfinished = Vec::new();
+    for _ in 0..REQUESTS_AT_ONCE_MAX {
+        let address = server.url.trim_start_matches("http://");
+        let mut stream = TcpStream::connect(address).await.expect("connected");
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        unfinished.push(stream);
+    }
+    // They are taken up one by one; from then on one more is too many.
+    let refused = loop {
+        let (status, answer) = server.ask_as(&busy, Method::GET, "/tenants", None).await;
+        if status != StatusCode::OK {
+            break answer;
+        }
+    };
+    assert_eq!(refused["code"], json!("too_many_at_once"), "{refused}");
+    assert_eq!(server.ask_as(&calm, Method::GET, "/tenants", None).await.0, StatusCode::OK);
+    drop(unfinished);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_tenant_sets_its_own_price_only_where_that_is_delegated() {
+    let server = Server::start().await;
+    server.tenant("acme").await;
+    let (admin, _) = server.token("acme", Role::TenantAdmin).await;
+    let (billing, _) = server.token("acme", Role::Billing).await;
+    let book = json!({"currency": "EUR", "prices": []});
+    let set = |token: &str| {
+        let request = server.bare(Method::PUT, "/tenants/acme/prices").bearer_auth(token);
+        answer(request.json(&book))
+    };
+    let (status, refused) = set(&admin).await;
+    assert_eq!((status.as_u16(), &refused["code"]), (403, &json!("forbidden")), "{refused}");
+    assert!(refused["hint"].as_str().expect("a hint").contains("/tenants/{id}/billing"), "{refused}");
+    assert_eq!(set(&billing).await.0, StatusCode::OK);
+    let policy = json!({"digest": "standard"});
+    let activate = |token| server.ask_as(token, Method::PUT, "/tenants/acme/policy", Some(policy.clone()));
+    assert_eq!(activate(&admin).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(activate(&billing).await.0, StatusCode::OK);
+
+    let path = "/tenants/acme/billing";
+    let delegated = Some(json!({"delegated": true}));
+    assert_eq!(server.ask_as(&admin, Method::PUT, path, delegated.clone()).await.0, StatusCode::FORBIDDEN);
+    let (status, tenant) = server.ask(Method::PUT, path, delegated).await;
+    assert_eq!((status, &tenant["billing_delegated"]), (StatusCode::OK, &json!(true)));
+    let server = server.again().await;
+    let request = server.bare(Method::PUT, "/tenants/acme/prices").bearer_auth(&admin);
+    assert_eq!(answer(request.json(&book)).await.0, StatusCode::OK, "also after a restart");
+    let (_, facts) = server.get("/journal?kind=tenant-changed").await;
+    let last = facts["facts"].as_array().expect("facts").last().expect("a fact").clone();
+    assert_eq!((&last["billing_delegated"], &last["by"]), (&json!(true), &json!("operator")));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_tenants_admin_makes_no_token_that_charges_it() {
+    let server = Server::start().await;
+    server.tenant("acme").await;
+    let (admin, _) = server.token("acme", Role::TenantAdmin).await;
+    let (_, id) = server.token("acme", Role::Billing).await;
+    for role in ["operator", "billing"] {
+        let wanted = json!({"name": "mine", "role": role});
+        let (status, refused) = server.ask_as(&admin, Method::POST, "/tokens", Some(wanted)).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{role}: {refused}");
+    }
+    let (status, _) = server.ask_as(&admin, Method::DELETE, &format!("/tokens/{id}"), None).await;
+    assert_eq!(status, StatusCode::NOT_FOUND, "nor revokes it one");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_policy_has_a_name_of_its_tenants_own() {
+    let server = Server::start().await;
+    server.tenant("acme").await;
+    let upload = |query: &str, tenant: &str, bytes: Vec<u8>| {
+        let request = server.bare(Method::POST, &format!("/policies{query}")).bearer_auth(TOKEN);
+        let request = request.header("tallyman-tenant", tenant).header("content-type", "application/wasm");
+        answer(request.body(bytes))
+    };
+    let (status, night) = upload("?name=night-v3", "acme", coarse()).await;
+    assert_eq!((status, &night["name"]), (StatusCode::CREATED, &json!("night-v3")), "{night}");
+    for (query, code) in
+        [("?name=night-v3", "name_in_use"), ("?name=standard", "name_in_use"), ("?name=a%20b", "invalid")]
+    {
+        let (_, refused) = upload(query, "acme", policies::component("ec2")).await;
+        assert_eq!(refused["code"], json!(code), "{query}: {refused}");
+    }
+    let activate = json!({"digest": "night-v3"});
+    let (status, done) = server.ask(Method::PUT, "/tenants/acme/policy", Some(activate.clone())).await;
+    assert_eq!((status, &done["digest"]), (StatusCode::OK, &night["digest"]), "{done}");
+    let (status, refused) = server.ask(Method::PUT, "/tenants/default/policy", Some(activate)).await;
+    assert_eq!((status.as_u16(), &refused["code"]), (404, &json!("no_such_policy")), "it is acme's name");
+    let (_, status) = server.get("/tenants/acme/policy").await;
+    let stands = status["policies"].as_array().expect("policies");
+    assert!(stands.iter().any(|one| one["name"] == json!("night-v3")), "{stands:?}");
+    let (status, again) = upload("?name=night-v4", "acme", coarse()).await;
+    assert_eq!((status.as_u16(), &again["code"]), (409, &json!("already_admitted")), "{again}");
+    assert_eq!(upload("?name=night-v3", "acme", coarse()).await.0, StatusCode::CREATED, "it is the same");
+    let server = server.again().await;
+    let request = server.bare(Method::GET, "/policies/night-v3").bearer_auth(TOKEN);
+    let (_, found) = answer(request.header("tallyman-tenant", "acme")).await;
+    assert_eq!(found["digest"], night["digest"], "also after a restart");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn two_tenants_with_the_same_bytes_see_nothing_of_each_other() {
+    let server = Server::start().await;
+    let mut tokens = Vec::new();
+    for tenant in ["one", "two"] {
+        server.tenant(tenant).await;
+        tokens.push(server.token(tenant, Role::PolicyAuthor).await.0);
+    }
+    let (_, first) = server.upload_as(&tokens[0], coarse()).await;
+    let path = format!("/policies/{}", first["digest"].as_str().expect("a digest"));
+    let unknown = server.ask_as(&tokens[1], Method::GET, &path, None).await;
+    assert_eq!(unknown.0, StatusCode::NOT_FOUND);
+    let (_, second) = server.upload_as(&tokens[1], coarse()).await;
+    assert_ne!(second["admitted_at"], first["admitted_at"]);
+    assert_eq!(second["compile_ms"], first["compile_ms"], "nobody hears that it was compiled before");
+    let (_, again) = server.ask_as(&tokens[0], Method::GET, &path, None).await;
+    for field in ["admitted_at", "compile_ms", "self_test"] {
+        assert_eq!(again[field], first[field], "{field}");
+    }
+    assert_eq!(again["history"].as_array().map(Vec::len), Some(2), "its own upload and admission: {again}");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_daemon_that_stops_answers_what_it_has_begun() {
     let server = Server::start().await;
     let (status, health) = server.get("/health").await;
@@ -398,8 +610,10 @@ async fn a_token_is_shown_once_is_good_for_its_tenant_and_role_and_ends_when_it_
 #[tokio::test]
 async fn no_tenant_sees_or_touches_what_is_anothers() {
     let server = Server::start().await;
-    server.tenant("acme").await;
-    server.tenant("evil").await;
+    for tenant in ["acme", "evil"] {
+        server.tenant(tenant).await;
+        server.delegate(tenant).await;
+    }
     let (ours, our_id) = server.token("acme", Role::TenantAdmin).await;
     let (theirs, _) = server.token("evil", Role::TenantAdmin).await;
     let (_, operators) = server.token("evil", Role::Operator).await;
@@ -475,8 +689,9 @@ async fn a_policy_author_brings_and_tries_policies_and_puts_none_in_force() {
     let request = json!({"digest": policy["digest"]});
     let (status, refused) = server.ask_as(&author, Method::PUT, "/tenants/self/policy", Some(request.clone())).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
-    assert!(refused["hint"].as_str().expect("a hint").contains("tenant-admin"), "{refused}");
+    assert!(refused["hint"].as_str().expect("a hint").contains("billing"), "{refused}");
 
+    server.delegate("acme").await;
     let (admin, _) = server.token("acme", Role::TenantAdmin).await;
     let (status, _) = server.ask_as(&admin, Method::PUT, "/tenants/self/policy", Some(request)).await;
     assert_eq!(status, StatusCode::OK);

@@ -8,9 +8,13 @@ use crate::tenant::Role;
 const READERS: &[Role] = &[Role::TenantAdmin, Role::TenantReader];
 const ADMINS: &[Role] = &[Role::TenantAdmin];
 /// Those who may know how a tenant's time counts.
-const EVERYBODY: &[Role] = &[Role::TenantAdmin, Role::TenantReader, Role::PolicyAuthor];
+const EVERYBODY: &[Role] = &[Role::Billing, Role::TenantAdmin, Role::TenantReader, Role::PolicyAuthor];
 /// Those who may bring policies and try them.
 const AUTHORS: &[Role] = &[Role::TenantAdmin, Role::PolicyAuthor];
+/// The roles that may see what a tenant is charged.
+const PAYERS: &[Role] = &[Role::Billing, Role::TenantAdmin, Role::TenantReader];
+/// The roles that may do what charges a tenant. Its own admins may where an operator has delegated it.
+const CHARGING: &[Role] = &[Role::Billing];
 /// What concerns the host, or all tenants.
 const NOBODY_ELSE: &[Role] = &[];
 
@@ -29,7 +33,7 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     ("POST", "/instances/{id}/resume", ADMINS),
     ("GET", "/instances/{id}/wait", READERS),
     ("GET", "/instances/{id}/logs", READERS),
-    ("GET", "/instances/{id}/intervals", READERS),
+    ("GET", "/instances/{id}/intervals", PAYERS),
     ("POST", "/instances/{id}/resize", ADMINS),
     ("GET", "/instances/{id}/stats", READERS),
     ("POST", "/instances/{id}/activity", ADMINS),
@@ -56,27 +60,35 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     ("POST", "/tenants", NOBODY_ELSE),
     ("GET", "/tenants/{id}", EVERYBODY),
     ("PATCH", "/tenants/{id}/limits", NOBODY_ELSE),
-    ("PUT", "/tenants/{id}/fallback", ADMINS),
+    ("PUT", "/tenants/{id}/billing", NOBODY_ELSE),
+    ("PUT", "/tenants/{id}/fallback", CHARGING),
     ("GET", "/tenants/{id}/policy", EVERYBODY),
-    ("PUT", "/tenants/{id}/policy", ADMINS),
-    ("POST", "/tenants/{id}/policy/rollback", ADMINS),
+    ("PUT", "/tenants/{id}/policy", CHARGING),
+    ("POST", "/tenants/{id}/policy/rollback", CHARGING),
+    ("DELETE", "/tenants/{id}/policy/planned/{digest}", CHARGING),
     ("POST", "/tenants/{id}/shadows", AUTHORS),
     // A report names instances, but nothing of them except how their time counts: that is what an author is for.
     ("GET", "/tenants/{id}/shadows/{digest}", EVERYBODY),
     ("DELETE", "/tenants/{id}/shadows/{digest}", AUTHORS),
     ("GET", "/tenants/{id}/prices", EVERYBODY),
-    ("PUT", "/tenants/{id}/prices", ADMINS),
+    ("PUT", "/tenants/{id}/prices", CHARGING),
+    ("GET", "/tenants/{id}/agreement", EVERYBODY),
+    ("PUT", "/tenants/{id}/agreement", CHARGING),
     ("GET", "/tenants/{id}/invoice", EVERYBODY),
-    ("POST", "/tenants/{id}/invoice/close", ADMINS),
-    ("GET", "/tenants/{id}/invoices", READERS),
-    ("GET", "/tenants/{id}/invoices/{number}", READERS),
-    ("POST", "/tenants/{id}/invoices/{number}/corrections", ADMINS),
-    ("GET", "/tenants/{id}/invoices/{number}/bundle", READERS),
+    ("POST", "/tenants/{id}/invoice/preview", EVERYBODY),
+    // Who charges is not who pays.
+    ("POST", "/tenants/{id}/invoice/close", CHARGING),
+    ("POST", "/tenants/{id}/invoice/settle", CHARGING),
+    ("POST", "/tenants/{id}/invoice/overrides", CHARGING),
+    ("GET", "/tenants/{id}/invoices", PAYERS),
+    ("GET", "/tenants/{id}/invoices/{number}", PAYERS),
+    ("POST", "/tenants/{id}/invoices/{number}/corrections", CHARGING),
+    ("GET", "/tenants/{id}/invoices/{number}/bundle", PAYERS),
     ("GET", "/tokens", ADMINS),
     ("POST", "/tokens", ADMINS),
     ("DELETE", "/tokens/{id}", ADMINS),
     ("GET", "/metrics", READERS),
-    ("GET", "/journal", READERS),
+    ("GET", "/journal", PAYERS),
     ("GET", "/journal/head", EVERYBODY),
 ];
 
@@ -91,4 +103,9 @@ pub(super) fn roles(method: &str, path: &str) -> Option<impl Iterator<Item = Rol
 /// Whether a role may use a route.
 pub(super) fn may(role: Role, method: &str, path: &str) -> bool {
     role == Role::Operator || roles(method, path).is_some_and(|mut roles| roles.any(|allowed| allowed == role))
+}
+
+/// Whether a route charges a tenant, so that its own admins may use it where that is delegated.
+pub(super) fn is_delegable(method: &str, path: &str) -> bool {
+    DECISIONS.iter().any(|(of, at, roles)| *of == method && *at == path && *roles == CHARGING)
 }

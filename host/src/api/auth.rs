@@ -79,6 +79,14 @@ impl Caller {
         found.ok_or_else(|| ApiError::no_such_tenant(&id, self.scope.as_ref()))
     }
 
+    /// Whether it is one of a tenant's admins, and an operator lets them do what charges the tenant.
+    fn may_as_delegate(&self, state: &State, method: &str, path: &str) -> bool {
+        let tenant = self.scope.as_ref().and_then(|tenant| state.tenancy.tenant(tenant));
+        self.role == Role::TenantAdmin
+            && access::is_delegable(method, path)
+            && tenant.is_some_and(|tenant| tenant.settings().billing_delegated)
+    }
+
     /// Refuses a tenant whose policies burn more fuel than they may.
     pub(super) fn check_fuel(&self, state: &State) -> Result<(), ApiError> {
         match state.tenancy.tenant(&self.tenant()).filter(|_| !self.is_operator()) {
@@ -96,16 +104,26 @@ pub(super) async fn require(
     next: Next,
 ) -> Result<Response, ApiError> {
     let caller = caller(&state, request.headers())?;
+    let mut seat = None;
     if let Some(tenant) = caller.scope.as_ref().filter(|_| !caller.is_operator()) {
         let tenant = state.tenancy.tenant(tenant).ok_or_else(|| ApiError::no_such_tenant(tenant, None))?;
         tenant.count_request(clock::boottime_ns())?;
+        seat = Some(
+            state
+                .requests
+                .take(tenant.id())
+                .ok_or_else(|| ApiError::too_many_at_once("requests", state.requests.most()))?,
+        );
     }
-    if !access::may(caller.role, request.method().as_str(), path.as_str()) {
-        let allowed = access::roles(request.method().as_str(), path.as_str());
-        return Err(ApiError::forbidden(caller.role, allowed.into_iter().flatten()));
+    let (method, path) = (request.method().as_str(), path.as_str());
+    if !access::may(caller.role, method, path) && !caller.may_as_delegate(&state, method, path) {
+        let allowed = access::roles(method, path).into_iter().flatten();
+        return Err(ApiError::forbidden(caller.role, allowed, access::is_delegable(method, path)));
     }
     request.extensions_mut().insert(caller);
-    Ok(next.run(request).await)
+    let response = next.run(request).await;
+    drop(seat);
+    Ok(response)
 }
 
 fn caller(state: &State, headers: &HeaderMap) -> Result<Caller, ApiError> {

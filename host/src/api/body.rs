@@ -1,5 +1,7 @@
 //! Reading requests: JSON bodies and query strings, with errors that name the field.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
@@ -8,6 +10,7 @@ use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
+use crate::limits::api as limits;
 
 /// A JSON body. An absent one is read as `{}`, so that commands without options need none.
 #[derive(Debug)]
@@ -17,7 +20,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let content_type = request.headers().get(CONTENT_TYPE).cloned();
-        let bytes = Bytes::from_request(request, state).await.map_err(too_large)?;
+        let bytes = read(request, state).await?;
         if let (Some(other), false) = (content_type, bytes.is_empty())
             && !is_json(other.as_bytes())
         {
@@ -34,7 +37,7 @@ pub(super) struct Raw(pub(super) Bytes);
 impl<S: Send + Sync> FromRequest<S> for Raw {
     type Rejection = ApiError;
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        Bytes::from_request(request, state).await.map(Self).map_err(too_large)
+        read(request, state).await.map(Self)
     }
 }
 
@@ -50,6 +53,13 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
             ApiError::unreadable("query parameter", &rejection.body_text())
         })
     }
+}
+
+/// The bytes of a body, which must come within [`limits::BODY_READ_MS`].
+async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
+    let within = Duration::from_millis(limits::BODY_READ_MS);
+    let read = tokio::time::timeout(within, Bytes::from_request(request, state)).await;
+    read.map_err(|_| ApiError::slow_body())?.map_err(too_large)
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {

@@ -1,104 +1,19 @@
 //! `/capabilities`: the hypervisors of this host and what each can do.
 
-use std::collections::BTreeMap;
-
 use axum::Json;
 use axum::extract::State as Extract;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use super::Shared;
-use super::error::{ApiError, ErrorBody};
-use crate::hypervisor::{self, Capability, Description, HypervisorError, Kind};
-
-/// What the host can do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct HostCapabilities {
-    /// All hypervisors that the daemon can drive, whether they are here or not.
-    pub hypervisors: Vec<HypervisorStatus>,
-}
-
-/// A hypervisor, and whether it is here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct HypervisorStatus {
-    /// The name to create an instance with.
-    pub name: String,
-    /// Whether instances can be created with it.
-    pub available: bool,
-    /// Whether an instance gets it that names none.
-    pub default: bool,
-    /// Why it is not available.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Its version.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
-    /// The program that is run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub program: Option<String>,
-    /// What runs a guest's instructions: `kvm` or `tcg`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub accelerator: Option<String>,
-    /// Why that one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub accelerator_reason: Option<String>,
-    /// The machine type of a boot, where there is a choice.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub machine_type: Option<String>,
-    /// Most virtual processors of one instance.
-    pub vcpus_max: u32,
-    /// Whether it can do each thing in which hypervisors differ.
-    pub capabilities: BTreeMap<String, bool>,
-}
-
-impl HypervisorStatus {
-    /// One that works here.
-    pub fn available(description: &Description, default: bool) -> Self {
-        let capabilities = described(description.capabilities);
-        Self {
-            name: description.name.into(),
-            available: true,
-            default,
-            reason: None,
-            version: Some(description.version.clone()),
-            program: Some(description.program.display().to_string()),
-            accelerator: Some(description.accelerator.as_str().into()),
-            accelerator_reason: Some(description.accelerator_reason.clone()),
-            machine_type: description.machine_type.clone(),
-            vcpus_max: description.vcpus_max,
-            capabilities,
-        }
-    }
-
-    /// One that does not work here.
-    pub fn unavailable(kind: Kind, why: &HypervisorError) -> Self {
-        Self {
-            name: kind.as_str().into(),
-            available: false,
-            default: false,
-            reason: Some(why.to_string()),
-            version: None,
-            program: None,
-            accelerator: None,
-            accelerator_reason: None,
-            machine_type: None,
-            vcpus_max: kind.vcpus_max(),
-            capabilities: described(kind.capabilities()),
-        }
-    }
-}
-
-fn described(set: hypervisor::Capabilities) -> BTreeMap<String, bool> {
-    Capability::ALL.into_iter().map(|capability| (capability.to_string(), set.has(capability))).collect()
-}
+use super::error::ApiError;
+use super::model::HostCapabilities;
+use super::shared::Failures;
 
 /// What the host can do
 ///
 /// Found out when the daemon started.
 #[utoipa::path(get, path = "/capabilities", tag = "host", security(("bearer" = [])), responses(
     (status = 200, description = "The hypervisors", body = HostCapabilities),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
-    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn get_capabilities(Extract(state): Shared) -> Result<Json<HostCapabilities>, ApiError> {
     Ok(Json(HostCapabilities { hypervisors: state.hypervisors.clone() }))

@@ -19,9 +19,13 @@ use crate::journal::wire::Command;
 use crate::journal::{CommitError, ReadError};
 use crate::limits;
 use crate::policy::AdmissionError;
+use crate::rollout::RolloutError;
 use crate::tenancy::{Exceeded, TenancyError, TooFast};
 use crate::tenant::{Limit, Role};
 use crate::vm::{self, Refusal};
+
+/// Tells client libraries whether the same request may succeed if it is sent again.
+const SHOULD_RETRY: &str = "x-should-retry";
 
 /// What an error answer says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -95,11 +99,18 @@ impl ApiError {
     }
 
     /// The token is good, but not for this.
-    pub(super) fn forbidden(role: Role, allowed: impl Iterator<Item = Role>) -> Self {
+    pub(super) fn forbidden(role: Role, allowed: impl Iterator<Item = Role>, delegable: bool) -> Self {
         let allowed = allowed.map(Role::as_str).collect::<Vec<_>>().join(", ");
         let allowed = if allowed.is_empty() { Role::Operator.as_str().to_owned() } else { allowed };
-        Self::new(StatusCode::FORBIDDEN, "forbidden", format!("a token with the role {role} is no good for this"))
-            .hint(format!("it takes one of these roles: {allowed}"))
+        Self::new(StatusCode::FORBIDDEN, "forbidden", format!("a token with the role {role} is no good for this")).hint(
+            match delegable && role == Role::TenantAdmin {
+                true => format!(
+                    "it takes one of these roles: {allowed}; an operator may let the tenant's admins do it, \
+                     too, with PUT /tenants/{{id}}/billing"
+                ),
+                false => format!("it takes one of these roles: {allowed}"),
+            },
+        )
     }
 
     /// Something that may be done, but not with these values by this role.
@@ -155,6 +166,19 @@ impl ApiError {
         }
     }
 
+    /// A body that did not arrive in time.
+    pub(super) fn slow_body() -> Self {
+        let within = limits::api::BODY_READ_MS / 1_000;
+        let message = format!("the body of the request did not arrive within {within} s");
+        Self::new(StatusCode::REQUEST_TIMEOUT, "slow_body", message)
+    }
+
+    /// The tenant has as much under way as it may.
+    pub(super) fn too_many_at_once(what: &str, most: usize) -> Self {
+        let message = format!("{most} {what} of this tenant are under way, its limit; end one first");
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_at_once", message).retry_after(1)
+    }
+
     /// A body that did not arrive whole.
     pub(super) fn body(status: StatusCode, text: &str) -> Self {
         if status == StatusCode::PAYLOAD_TOO_LARGE {
@@ -175,6 +199,9 @@ impl IntoResponse for ApiError {
         if let Some(seconds) = self.retry_after_s {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
+        // Client libraries repeat conflicts and failures unless they are told not to.
+        let repeat = if self.retry_after_s.is_some() { "true" } else { "false" };
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static(repeat));
         response
     }
 }
@@ -240,10 +267,6 @@ impl From<FleetError> for ApiError {
             FleetError::NoSuchHypervisor { .. } => Self::new(StatusCode::BAD_REQUEST, "no_such_hypervisor", message),
             FleetError::Invalid { .. } => Self::invalid(message),
             FleetError::Id(error) => error.into(),
-            FleetError::NoSuchPolicy(_) => {
-                Self::not_found("no_such_policy", message).hint("GET /policies lists those that are admitted")
-            }
-            FleetError::NothingToRollBack => Self::conflict("nothing_to_roll_back", message),
             FleetError::Busy(_) => Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", message).retry_after(1),
             FleetError::TooMany(_) => Self::conflict("too_many_instances", message),
             FleetError::NoSpace => Self::new(StatusCode::INSUFFICIENT_STORAGE, "no_space", message),
@@ -311,6 +334,8 @@ impl From<TenancyError> for ApiError {
             TenancyError::TooManyTokens { .. } => {
                 Self::new(StatusCode::FORBIDDEN, "quota_exceeded", message).hint("DELETE /tokens/{id} revokes one")
             }
+            TenancyError::PolicyNameInUse(_) => Self::conflict("name_in_use", message)
+                .hint("GET /policies lists the tenant's policies with their names"),
             TenancyError::Exceeded(error) => error.into(),
             TenancyError::Commit(error) => error.into(),
         }
@@ -344,6 +369,53 @@ impl From<ImageError> for ApiError {
     }
 }
 
+impl From<RolloutError> for ApiError {
+    fn from(error: RolloutError) -> Self {
+        let message = error.to_string();
+        match error {
+            RolloutError::NoSuchPolicy(_) => {
+                Self::not_found("no_such_policy", message).hint("GET /policies lists those that are admitted")
+            }
+            RolloutError::Ambiguous { .. } => Self::conflict("ambiguous", message),
+            RolloutError::Known { .. } => Self::conflict("already_admitted", message),
+            RolloutError::NotAdmitted { .. } => Self::conflict("not_admitted", message),
+            RolloutError::Quarantined(_) => Self::conflict("quarantined", message).hint(AGAIN),
+            RolloutError::OlderPolicy(_) => Self::conflict("older_policy", message).hint(AGAIN),
+            RolloutError::Past => Self::invalid(message).hint("leave `at` out to mean now"),
+            RolloutError::NotPlanned { .. } => {
+                Self::not_found("not_planned", message).hint("GET /tenants/{id}/policy lists what is planned")
+            }
+            RolloutError::Unbillable(error) => (*error).into(),
+            RolloutError::NothingToRollBack => Self::conflict("nothing_to_roll_back", message),
+            RolloutError::InForce(_) => Self::conflict("in_force", message),
+            RolloutError::NoSuchTrial { .. } => Self::not_found("no_such_shadow", message)
+                .hint("GET /tenants/{id}/policy says where each policy stands"),
+            RolloutError::NotTried { .. } => {
+                Self::conflict("not_tried", message).hint("POST /tenants/{id}/shadows begins a trial")
+            }
+            RolloutError::Gate(exceeded) => Self::conflict("gate", message).hint(format!(
+                "nothing was put in force; GET /tenants/{{id}}/shadows/{{digest}} shows where it differs, \
+                 and `{}` of {} or more lets it pass",
+                exceeded.gate, exceeded.needed
+            )),
+            RolloutError::TwoCurrencies { .. } => {
+                Self::conflict("two_currencies", message).hint("`max_tenant` is a bound for each tenant alone")
+            }
+            RolloutError::Unanswered { .. } | RolloutError::Probe { .. } => Self::probe_failed(&message),
+            RolloutError::Admission(error) => error.into(),
+            RolloutError::Exceeded(error) => error.into(),
+            RolloutError::Tenancy(error) => error.into(),
+            RolloutError::Invoice(error) => error.into(),
+            RolloutError::Commit(error) => error.into(),
+            RolloutError::Read(error) => error.into(),
+            RolloutError::Panicked(_) => Self::bug(&error),
+        }
+    }
+}
+
+/// The hint for a policy that comes back only if that is what is meant.
+const AGAIN: &str = "say `again: true` (`--again`) if that is what is meant; a rollback goes back one step without it";
+
 impl From<AdmissionError> for ApiError {
     fn from(error: AdmissionError) -> Self {
         let message = error.in_words();
@@ -361,6 +433,7 @@ impl From<AdmissionError> for ApiError {
             AdmissionError::WrongWorld { .. } => refused("wrong_world"),
             AdmissionError::MissingExport { .. } => refused("missing_export"),
             AdmissionError::WrongTypes { .. } => refused("wrong_types"),
+            AdmissionError::Rounds => refused("rounds"),
             AdmissionError::Compile { .. } => refused("compile"),
             AdmissionError::SelfTest(_) => refused("self_test"),
             AdmissionError::Digest { .. } => refused("digest"),
@@ -426,8 +499,6 @@ mod tests {
             (FleetError::NoSuchHypervisor { name: "a".into(), known: "b".into() }, 400, "no_such_hypervisor"),
             (FleetError::Invalid { field: "vcpus", problem: "too many".into() }, 400, "invalid"),
             (FleetError::Id(IdError::Digest { text: "x".into() }), 400, "invalid"),
-            (FleetError::NoSuchPolicy("a".into()), 404, "no_such_policy"),
-            (FleetError::NothingToRollBack, 409, "nothing_to_roll_back"),
             (FleetError::Busy(8), 429, "busy"),
             (FleetError::TooMany(1), 409, "too_many_instances"),
             (FleetError::NoSpace, 507, "no_space"),
@@ -476,6 +547,11 @@ mod tests {
             let response = ApiError::from(error).into_response();
             let seconds = response.headers().get(RETRY_AFTER).expect("a header").to_str().expect("text");
             assert!(seconds.parse::<u32>().expect("a number") > 0);
+            assert_eq!(response.headers()[SHOULD_RETRY], "true");
+        }
+        for error in [FleetError::NoMemory, FleetError::NoSpace, FleetError::Bug("x".into())] {
+            let response = ApiError::from(error).into_response();
+            assert_eq!(response.headers()[SHOULD_RETRY], "false");
         }
     }
 

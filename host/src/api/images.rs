@@ -5,7 +5,8 @@ use axum::extract::{Path, State as Extract};
 use axum::http::StatusCode;
 
 use super::body::Body;
-use super::error::{ApiError, ErrorBody};
+use super::error::ApiError;
+use super::shared::Failures;
 use super::{Shared, State, blocking};
 use crate::id::ImageName;
 use crate::image::{ImageImport, Manifest};
@@ -13,8 +14,7 @@ use crate::image::{ImageImport, Manifest};
 /// List images
 #[utoipa::path(get, path = "/images", tag = "images", security(("bearer" = [])), responses(
     (status = 200, description = "All images by name", body = [Manifest]),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
-    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn list_images(Extract(state): Shared) -> Result<Json<Vec<Manifest>>, ApiError> {
     let images = blocking(move || Ok(state.images.list()?)).await?;
@@ -22,11 +22,9 @@ pub(super) async fn list_images(Extract(state): Shared) -> Result<Json<Vec<Manif
 }
 
 /// One image
-#[utoipa::path(get, path = "/images/{name}", tag = "images", security(("bearer" = [])),
-    params(("name" = String, Path, description = "The image's name")), responses(
+#[utoipa::path(get, path = "/images/{name}", tag = "images", security(("bearer" = [])), responses(
     (status = 200, description = "The image", body = Manifest),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
-    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn get_image(Extract(state): Shared, Path(name): Path<String>) -> Result<Json<Manifest>, ApiError> {
     let name: ImageName = name.parse()?;
@@ -39,8 +37,7 @@ pub(super) async fn get_image(Extract(state): Shared, Path(name): Path<String>) 
 /// The files are copied; the paths are on the daemon's host.
 #[utoipa::path(post, path = "/images", tag = "images", security(("bearer" = [])), request_body = ImageImport, responses(
     (status = 201, description = "The new image", body = Manifest),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
-    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn import_image(
     Extract(state): Shared,
@@ -53,11 +50,9 @@ pub(super) async fn import_image(
 /// Remove an image
 ///
 /// Refused while an instance that is not deleted was made from it: a start or restore reads the image again.
-#[utoipa::path(delete, path = "/images/{name}", tag = "images", security(("bearer" = [])),
-    params(("name" = String, Path, description = "The image's name")), responses(
+#[utoipa::path(delete, path = "/images/{name}", tag = "images", security(("bearer" = [])), responses(
     (status = 204, description = "It is gone"),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
-    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn remove_image(Extract(state): Shared, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
     let name: ImageName = name.parse()?;

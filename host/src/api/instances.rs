@@ -1,6 +1,5 @@
 //! `/instances`: virtual machines and their time.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,99 +17,35 @@ use utoipa::IntoParams;
 use super::auth::Caller;
 use super::body::{Body, Params};
 use super::error::{ApiError, ErrorBody};
-use super::model::{
-    Accounted, Accounting, AccountingStatus, CreateInstance, Instance, InstanceState, Interval, Intervals, NoOptions,
-    PerPhase, Proof, StopOptions, Timestamp, Waited,
-};
-use super::size::{format_size, parse_size};
-use super::tenants::reserve;
-use super::{Shared, State, blocking, parse_duration, settings};
-use crate::billing::Totals;
+use super::model::{CreateInstance, Instance, InstanceState, Intervals, NoOptions, StopOptions, Waited};
+use super::shared::Failures;
+use super::time::parse_duration;
+use super::{Shared, State, blocking, parse, present, quota};
 use crate::billing::account::Usage;
-use crate::billing::interval;
-use crate::driver::{Disk, FleetError, NewInstance, Request, View, Waiting};
+use crate::driver::{FleetError, Request, View, Waiting};
 use crate::id::{Digest, InstanceId, TenantId};
-use crate::journal::wire;
 use crate::limits;
-use crate::tenancy::Share;
-use crate::units::Instant;
-use crate::vm;
 
 /// Create an instance and boot it
 ///
 /// Answers when its vCPUs run; `wait` tells when it is ready.
 #[utoipa::path(post, path = "/instances", tag = "instances", security(("bearer" = [])), request_body = CreateInstance, responses(
     (status = 201, description = "The new instance", body = Instance),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
-    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn create_instance(
     Extract(state): Shared,
     caller: Caller,
     Body(request): Body<CreateInstance>,
 ) -> Result<(StatusCode, Json<Instance>), ApiError> {
-    let (tenant, new) = (caller.tenant(), new_instance(&state, request)?);
+    let (tenant, new) = (caller.tenant(), parse::new_instance(&state, request)?);
     if !new.disks.is_empty() && !caller.is_operator() {
         return Err(ApiError::operators_alone("disks: a path on the host may be named by an operator only"));
     }
-    let _kept = reserve(&state, &tenant, &new.name, share(&state, &new).await?)?;
+    let _kept = quota::reserve(&state, &tenant, &new.name, quota::share_of_new(&state, &new).await?)?;
     let asked = state.fleet.now();
     let view = state.fleet.create(&tenant, new).await?;
-    Ok((StatusCode::CREATED, Json(present(&state, view, asked))))
-}
-
-/// What a new instance will take of its tenant's limits.
-async fn share(state: &Arc<State>, new: &NewInstance) -> Result<Share, ApiError> {
-    let memory_bytes = match new.memory_bytes {
-        Some(bytes) => bytes,
-        None => {
-            let (state, image) = (state.clone(), new.image.clone());
-            // An image that isn't there is refused in a moment, with what there is.
-            blocking(move || Ok(state.images.get(&image).map_or(0, |image| image.manifest.memory_bytes_min))).await?
-        }
-    };
-    Ok(Share { vcpus: new.vcpus, memory_bytes })
-}
-
-fn new_instance(state: &State, request: CreateInstance) -> Result<NewInstance, ApiError> {
-    let disk = |disk: super::model::DiskRequest| Disk {
-        path: PathBuf::from(disk.path),
-        read_only: disk.read_only,
-        size_bytes: 0, // Measured when the instance is prepared.
-    };
-    Ok(NewInstance {
-        name: request.name.parse()?,
-        image: request.image.parse()?,
-        vcpus: request.vcpus,
-        memory_bytes: memory_bytes(request.size.as_deref(), request.memory_bytes)?,
-        cmdline: request.cmdline,
-        disks: request.disks.into_iter().map(disk).collect(),
-        tags: request.tags,
-        skip_guest_agent: request.skip_guest_agent,
-        stop_grace_ms: request.stop_grace_ms.unwrap_or(limits::instance::STOP_GRACE_MS),
-        hypervisor: request.hypervisor,
-        memory_bytes_max: request.memory_bytes_max,
-        restart: request.restart_policy.map_or(Ok(Default::default()), |policy| settings::restart(&policy))?,
-        health: request.health_check.as_ref().map_or(Ok(None), settings::health)?,
-        auto_standby: request.auto_standby.as_ref().map(settings::auto_standby).transpose()?,
-        expiry: settings::expiry(state, request.ttl.as_deref(), request.expires_at, request.expiry_action)?,
-    })
-}
-
-/// A length of time as people write it, in milliseconds; `field` is whose it is.
-pub(super) fn duration_ms(field: &str, text: &str) -> Result<u64, ApiError> {
-    let duration = parse_duration(text).map_err(|error| ApiError::invalid(format!("{field}: {error}")))?;
-    Ok(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-}
-
-pub(super) fn memory_bytes(size: Option<&str>, bytes: Option<u64>) -> Result<Option<u64>, ApiError> {
-    match (size, bytes) {
-        (Some(_), Some(_)) => {
-            Err(ApiError::invalid("size and memory_bytes both say how much memory; give one of them"))
-        }
-        (Some(size), None) => parse_size(size).map(Some).map_err(|error| ApiError::invalid(format!("size: {error}"))),
-        (None, bytes) => Ok(bytes),
-    }
+    Ok((StatusCode::CREATED, Json(present::instance(&state, view, asked))))
 }
 
 /// List instances
@@ -123,8 +58,7 @@ pub(super) fn memory_bytes(size: Option<&str>, bytes: Option<u64>) -> Result<Opt
         ("tags" = Option<std::collections::HashMap<String, String>>, Query, style = DeepObject, explode, description = "Only those with all of these labels: `tags[team]=blue`"),
     ), responses(
     (status = 200, description = "The instances", body = [Instance]),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
-    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn list_instances(
     Extract(state): Shared,
@@ -183,7 +117,7 @@ impl Listing {
             if n > 0 {
                 json.push(b',');
             }
-            serde_json::to_writer(&mut json, &present_one(&self.state, view, usage, self.policy))?;
+            serde_json::to_writer(&mut json, &present::instance_at(&self.state, view, usage, self.policy))?;
         }
         if end == self.views.len() {
             json.push(b']');
@@ -244,10 +178,9 @@ pub(super) struct GetParams {
 
 /// One instance
 #[utoipa::path(get, path = "/instances/{id}", tag = "instances", security(("bearer" = [])),
-    params(("id" = String, Path, description = "Its id, its name, or its id's unique beginning"), GetParams), responses(
+    params(GetParams), responses(
     (status = 200, description = "The instance", body = Instance),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
-    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn get_instance(
     Extract(state): Shared,
@@ -261,7 +194,7 @@ pub(super) async fn get_instance(
         false => state.fleet.find(&caller.tenant(), &key)?,
     };
     let now = state.fleet.now();
-    Ok(Json(present(&state, view, now)))
+    Ok(Json(present::instance(&state, view, now)))
 }
 
 /// The instance behind a key, or the closed record behind a full id.
@@ -289,7 +222,7 @@ async fn command(state: &State, caller: &Caller, key: &str, request: Request) ->
 async fn answered(state: &State, caller: &Caller, key: &str, request: Request) -> Result<Json<Instance>, ApiError> {
     let asked = state.fleet.now();
     let view = command(state, caller, key, request).await?;
-    Ok(Json(present(state, view, asked)))
+    Ok(Json(present::instance(state, view, asked)))
 }
 
 /// The commands without options differ in nothing but their name and what is said about them.
@@ -297,11 +230,10 @@ macro_rules! commands {
     ($($(#[$doc:meta])* $name:ident, $path:literal, $command:expr;)+) => {$(
         $(#[$doc])*
         #[utoipa::path(post, path = $path, tag = "instances", security(("bearer" = [])),
-            params(("id" = String, Path, description = "Its id, its name, or its id's unique beginning")), responses(
+            responses(
             (status = 200, description = "Done and recorded, or so already", body = Instance),
             (status = 409, description = "Not legal now; `legal` says what is", body = ErrorBody),
-            (status = "4XX", description = "The request is wrong", body = ErrorBody),
-            (status = "5XX", description = "The host could not do it", body = ErrorBody),
+            Failures,
         ))]
         pub(super) async fn $name(
             Extract(state): Shared,
@@ -335,12 +267,10 @@ commands! {
 ///
 /// Asks the guest to power itself off, and ends it by force when the grace time is over.
 #[utoipa::path(post, path = "/instances/{id}/stop", tag = "instances", security(("bearer" = [])),
-    params(("id" = String, Path, description = "Its id, its name, or its id's unique beginning")),
     request_body = Option<StopOptions>, responses(
     (status = 200, description = "Done and recorded, or so already", body = Instance),
     (status = 409, description = "Not legal now; `legal` says what is", body = ErrorBody),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
-    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn stop_instance(
     Extract(state): Shared,
@@ -355,10 +285,9 @@ pub(super) async fn stop_instance(
 ///
 /// Stops it if need be. Its record is closed, its usage stays readable by its full id.
 #[utoipa::path(delete, path = "/instances/{id}", tag = "instances", security(("bearer" = [])),
-    params(("id" = String, Path, description = "Its id, its name, or its id's unique beginning"), StopOptions), responses(
+    params(StopOptions), responses(
     (status = 204, description = "It is deleted"),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
-    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn delete_instance(
     Extract(state): Shared,
@@ -387,10 +316,9 @@ pub(super) struct WaitParams {
 ///
 /// Answers at once if the instance is in the state, or can't reach it any more because it stopped or was deleted.
 #[utoipa::path(get, path = "/instances/{id}/wait", tag = "instances", security(("bearer" = [])),
-    params(("id" = String, Path, description = "Its id, its name, or its id's unique beginning"), WaitParams), responses(
+    params(WaitParams), responses(
     (status = 200, description = "Where it stands, and whether the time ran out", body = Waited),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
-    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn wait_for_instance(
     Extract(state): Shared,
@@ -434,11 +362,9 @@ fn wait_timeout(text: Option<&str>) -> Result<Duration, ApiError> {
 /// The whole time of an instance, interval by interval
 ///
 /// With the totals and the proof that they add up. A deleted instance answers to its full id.
-#[utoipa::path(get, path = "/instances/{id}/intervals", tag = "instances", security(("bearer" = [])),
-    params(("id" = String, Path, description = "Its id, its name, or its id's unique beginning")), responses(
+#[utoipa::path(get, path = "/instances/{id}/intervals", tag = "instances", security(("bearer" = [])), responses(
     (status = 200, description = "Its intervals, in order", body = Intervals),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
-    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn list_intervals(
     Extract(state): Shared,
@@ -450,134 +376,12 @@ pub(super) async fn list_intervals(
     let intervals = blocking(move || {
         // One instant for both: what they say must be the same.
         let now = state.fleet.now();
-        let usage = usage(&state, &view, now);
+        let usage = present::usage(&state, &view, now);
         let intervals = state.fleet.intervals(&view, now)?;
-        Ok(present_intervals(&state, &view, &intervals, view.deleted.unwrap_or(now), &usage))
+        Ok(present::intervals(&state, &view, &intervals, view.deleted.unwrap_or(now), &usage))
     })
     .await?;
     Ok(Json(intervals))
-}
-
-fn present_intervals(
-    state: &State,
-    view: &View,
-    intervals: &[interval::Interval],
-    at: Instant,
-    usage: &Usage,
-) -> Intervals {
-    let mut totals = Totals::default();
-    for interval in intervals {
-        totals.0[interval.phase as usize] += interval.length().0;
-    }
-    let first = intervals.first().map(|first| first.start);
-    let last = intervals.last().map(|last| last.end);
-    let until = |end: Option<Instant>| end.zip(first).and_then(|(end, first)| end.since(first)).unwrap_or_default().0;
-    Intervals {
-        instance: view.record.id.clone(),
-        name: view.record.name.clone(),
-        tenant: view.record.tenant.clone(),
-        intervals: intervals.iter().map(|interval| present_interval(state, interval)).collect(),
-        totals_ns: (&totals).into(),
-        proof: Proof::new(totals.sum(), until(last)),
-        accounted: Accounted {
-            at: timestamp(state, at),
-            totals_ns: (&usage.totals).into(),
-            proof: Proof::new(usage.totals.sum(), until(Some(at))),
-        },
-    }
-}
-
-fn present_interval(state: &State, interval: &interval::Interval) -> Interval {
-    Interval {
-        fact: interval.fact,
-        phase: interval.phase.into(),
-        start: timestamp(state, interval.start),
-        end: timestamp(state, interval.end),
-        start_ns: interval.start.0,
-        end_ns: interval.end.0,
-        duration_ns: interval.length().0,
-        open: interval.open,
-        policy: interval.policy,
-        shape: interval.shape.into(),
-        session: interval.session,
-        cause: interval.cause.map(wire::ExitCause::from),
-    }
-}
-
-pub(super) fn timestamp(state: &State, at: Instant) -> Timestamp {
-    Timestamp(state.fleet.calendar_ns(at))
-}
-
-/// The account of one instance at an instant.
-fn usage(state: &State, view: &Arc<View>, at: Instant) -> Usage {
-    let unknown = Usage { current: None, since: at, totals: Totals::default(), degraded: true };
-    state.fleet.usage(std::slice::from_ref(view), at).first().copied().unwrap_or(unknown)
-}
-
-/// An instance for whoever asked at `asked`: with its time up to then, or up to its last fact if that came later. What a command has begun has no
-/// length yet, so that its answer need not wait for a policy's figures.
-pub(super) fn present(state: &State, view: Arc<View>, asked: Instant) -> Instance {
-    let usage = usage(state, &view, asked);
-    let policy = state.fleet.timeline(&view.record.tenant).at(asked.max(usage.since));
-    present_one(state, &view, &usage, policy)
-}
-
-fn present_one(state: &State, view: &View, usage: &Usage, policy: Digest) -> Instance {
-    let (record, live, spec) = (&view.record, &view.live, &view.record.spec);
-    let at = |at: Option<Instant>| at.map(|at| timestamp(state, at));
-    Instance {
-        id: record.id.clone(),
-        name: record.name.clone(),
-        tenant: record.tenant.clone(),
-        image: spec.image.clone(),
-        state: live.state.into(),
-        state_error: live.error.clone(),
-        legal: vm::legal(live.state).map(wire::Command::from).collect(),
-        created_at: timestamp(state, Instant(spec.created_ns)),
-        started_at: at(live.started),
-        stopped_at: at(live.stopped),
-        stop_cause: live.cause.map(wire::ExitCause::from),
-        deleted_at: at(view.deleted),
-        exit_code: live.exit_code,
-        exit_message: live.exit_message.clone(),
-        has_snapshot: matches!(live.state, vm::State::Standby { .. }),
-        hypervisor: spec.hypervisor.clone(),
-        vcpus: spec.vcpus,
-        size: format_size(live.shape.memory_bytes),
-        memory_bytes: live.shape.memory_bytes,
-        disk_bytes: live.shape.disk_bytes,
-        snapshot_bytes: live.shape.snapshot_bytes,
-        restart_policy: settings::present_restart(&spec.restart),
-        restart_status: settings::restart_status(state, view),
-        health_check: spec.health.as_ref().map(settings::present_health),
-        health: view.health.as_ref().map(|health| settings::health_status(state, health)),
-        auto_standby: spec.auto_standby.as_ref().map(settings::present_auto_standby),
-        idle_since: at(view.idle_since),
-        expires_at: spec.expiry.map(|expiry| timestamp(state, Instant(expiry.at_ns))),
-        expiry_action: spec.expiry.map(|expiry| expiry.action.into()),
-        session: live.session,
-        tags: spec.tags.clone(),
-        current_phase: usage.current.map(wire::Phase::from),
-        current_phase_since: usage.current.map(|_| timestamp(state, usage.since)),
-        phase_durations_ms: phase_durations(usage),
-        policy,
-        accounting: accounting(view, usage),
-    }
-}
-
-/// The totals; none before the first fact.
-fn phase_durations(usage: &Usage) -> Option<PerPhase> {
-    let has_facts = usage.current.is_some() || usage.totals.sum() != 0;
-    has_facts.then(|| PerPhase::millis(&usage.totals))
-}
-
-fn accounting(view: &View, usage: &Usage) -> Accounting {
-    let reason = view.account.degraded.as_ref().map(|degraded| degraded.reason.clone());
-    if reason.is_none() && !usage.degraded {
-        return Accounting { status: AccountingStatus::Ok, reason: None };
-    }
-    let reason = reason.unwrap_or_else(|| "the policy in force gave no answer just now".into());
-    Accounting { status: AccountingStatus::Degraded, reason: Some(reason) }
 }
 
 #[cfg(test)]
@@ -605,28 +409,6 @@ mod tests {
         assert!(body.message.contains("`stat`") && body.message.contains("`state`"), "{}", body.message);
         let body = Filter::new(pairs(&[("state", "Sleeping")])).expect_err("refused").into_body();
         assert!(body.message.contains("Sleeping") && body.message.contains("Standby"), "{}", body.message);
-    }
-
-    #[test]
-    fn there_are_no_durations_before_the_first_fact_and_all_of_them_from_then_on() {
-        let told = |current, totals: Totals| {
-            let usage = Usage { current, since: Instant(0), totals, degraded: false };
-            phase_durations(&usage)
-        };
-        let (none, mut some) = (Totals::default(), Totals::default());
-        some.0[vm::Phase::Running as usize] = 7_000_000;
-        assert_eq!(told(None, none), None);
-        assert_eq!(told(Some(vm::Phase::Created), none), Some(PerPhase::millis(&none)), "it has just begun");
-        assert_eq!(told(None, some), Some(PerPhase::millis(&some)), "it was deleted");
-    }
-
-    #[test]
-    fn memory_is_said_once() {
-        assert_eq!(memory_bytes(Some("2MB"), None).ok(), Some(Some(2 << 20)));
-        assert_eq!(memory_bytes(None, Some(7)).ok(), Some(Some(7)));
-        assert_eq!(memory_bytes(None, None).ok(), Some(None));
-        assert_eq!(memory_bytes(Some("2MB"), Some(7)).expect_err("refused").status(), 400);
-        assert_eq!(memory_bytes(Some("much"), None).expect_err("refused").status(), 400);
     }
 
     #[test]

@@ -7,8 +7,9 @@ use utoipa::IntoParams;
 
 use super::auth::Caller;
 use super::body::Params;
-use super::error::{ApiError, ErrorBody};
+use super::error::ApiError;
 use super::model::JournalHead;
+use super::shared::Failures;
 use super::{Shared, State, blocking};
 use crate::id::InstanceId;
 use crate::journal::wire::Kind;
@@ -36,8 +37,7 @@ pub(super) struct JournalParams {
 /// Those of the tenant, or all for an operator who names none. Go on with `next` as `after` until it is null.
 #[utoipa::path(get, path = "/journal", tag = "journal", security(("bearer" = [])), params(JournalParams), responses(
     (status = 200, description = "A page of facts", body = Page),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
-    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn list_facts(
     Extract(state): Shared,
@@ -71,7 +71,7 @@ fn instance(state: &State, caller: &Caller, key: &str) -> Result<InstanceId, Api
 /// Whoever notes it at another place can tell later whether the end was cut off.
 #[utoipa::path(get, path = "/journal/head", tag = "journal", security(("bearer" = [])), responses(
     (status = 200, description = "The last fact's place and hash", body = JournalHead),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn get_journal_head(Extract(state): Shared) -> Json<JournalHead> {
     let head = state.journal.head();

@@ -8,7 +8,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 
 use super::auth::Caller;
-use super::error::{ApiError, ErrorBody};
+use super::error::ApiError;
+use super::shared::Failures;
 use super::{Shared, State, blocking};
 use crate::tenancy::Tenant;
 
@@ -21,7 +22,7 @@ const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// policy was quarantined and that somebody should look.
 #[utoipa::path(get, path = "/metrics", tag = "host", security(("bearer" = [])), responses(
     (status = 200, description = "The figures", body = String, content_type = "text/plain"),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn get_metrics(Extract(state): Shared, caller: Caller) -> Result<impl IntoResponse, ApiError> {
     let mut tenants = state.tenancy.tenants();
@@ -59,7 +60,7 @@ fn families(state: &State, tenants: &[Arc<Tenant>]) -> Vec<Family> {
             "tallyman_policy_alerts",
             "gauge",
             "Quarantined policies that somebody should look at.",
-            &|tenant| state.keeper.alerts(tenant.id()).len() as u64,
+            &|tenant| state.rollout.alerts(tenant.id()).len() as u64,
         ),
         Family {
             name: "tallyman_policy_faults_in_a_row",

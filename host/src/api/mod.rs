@@ -4,24 +4,35 @@
 //! they answer. What is presented is a projection of the journal, taken at the instant of the response.
 
 mod access;
+mod activations;
 mod auth;
+mod automation;
 mod body;
 mod capabilities;
+mod description;
+mod door;
 mod error;
 mod health;
+mod idempotency;
 mod images;
 mod instances;
 mod invoices;
 mod journal;
-mod library;
 mod logs;
 mod metrics;
 pub mod model;
+mod openapi;
+mod parse;
+mod patient;
 mod policies;
+mod present;
+mod quota;
 mod routes;
+mod rules;
+mod seats;
 mod serve;
-mod settings;
 mod shadows;
+mod shared;
 mod size;
 mod snapshots;
 mod tenants;
@@ -35,38 +46,50 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-pub use capabilities::{HostCapabilities, HypervisorStatus};
+pub use description::openapi_text;
+pub use door::ConnectionLimits;
 pub use error::{ApiError, ErrorBody};
-pub use invoices::{CloseInvoice, CorrectInvoice, InvoiceSummary, Invoices, Prices, PricesHistory};
-pub use library::{noted_profile, standard_record};
-pub use routes::{OPEN_PATHS, openapi, openapi_text, router};
+pub use routes::{OPEN_PATHS, router};
 pub use serve::serve;
 pub use size::{UnknownSize, format_size, parse_size};
 pub use time::{UnknownDuration, format_millis, parse_duration};
 
 use crate::driver::Fleet;
+use crate::hypervisor::log::LogWatcher;
+use crate::id::TenantId;
 use crate::image::Images;
-use crate::journal::{Journal, StoredPolicy};
-use crate::keeper::Keeper;
-use crate::policy::{Accounting, PolicyHost};
+use crate::invoice::Issuer;
+use crate::journal::Journal;
+use crate::limits::api as limits;
+use crate::policy::Accounting;
+use crate::rollout::Rollout;
 use crate::tenancy::{Jwt, Tenancy};
 use auth::OperatorToken;
-use library::Library;
+use model::HypervisorStatus;
+use seats::Seats;
 
 /// Everything that the API answers from.
 pub struct State {
     fleet: Fleet,
     images: Arc<Images>,
     journal: Arc<Journal>,
-    library: Library,
     accounting: Arc<Accounting>,
     tenancy: Arc<Tenancy>,
-    keeper: Arc<Keeper>,
+    rollout: Arc<Rollout>,
     jwt: Option<Jwt>,
     token: OperatorToken,
     hypervisors: Vec<HypervisorStatus>,
-    /// Held while a document is made final: documents of a tenant have one order.
-    invoicing: tokio::sync::Mutex<()>,
+    logs: LogWatcher,
+    connections: ConnectionLimits,
+    /// Requests under way, by tenant.
+    requests: Arc<Seats<TenantId>>,
+    /// Policies that are examined, by tenant.
+    uploads: Arc<Seats<TenantId>>,
+    /// Logs that are followed, by tenant.
+    followers: Arc<Seats<TenantId>>,
+    /// The document that describes the API.
+    description: &'static str,
+    issuer: Issuer,
     /// Cancelled when the daemon is going down: whoever waits or follows is let go.
     closing: CancellationToken,
 }
@@ -79,41 +102,47 @@ pub struct Parts {
     pub images: Arc<Images>,
     /// Every fact.
     pub journal: Arc<Journal>,
-    /// Where policies run.
-    pub policies: Arc<PolicyHost>,
-    /// Which are in force.
+    /// The policies in force.
     pub accounting: Arc<Accounting>,
     /// Who is served.
     pub tenancy: Arc<Tenancy>,
-    /// Where policies stand.
-    pub keeper: Arc<Keeper>,
+    /// The policies of all tenants.
+    pub rollout: Arc<Rollout>,
     /// Checks signed tokens, if they are accepted.
     pub jwt: Option<Jwt>,
-    /// The policies that the journal knew when it was opened.
-    pub stored: Vec<StoredPolicy>,
     /// The operator's token.
     pub token: String,
     /// What runs machines, whether it is there or not.
     pub hypervisors: Vec<HypervisorStatus>,
+    /// The watcher of all logs that are followed.
+    pub logs: LogWatcher,
+    /// Most connections.
+    pub connections: ConnectionLimits,
 }
 
 impl State {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { fleet, images, journal, policies, accounting, tenancy, keeper, jwt, stored, token, hypervisors } =
+        let issuer = Issuer::new(parts.journal.clone(), parts.rollout.policies().clone());
+        let Parts { fleet, images, journal, accounting, tenancy, rollout, jwt, token, hypervisors, logs, connections } =
             parts;
         Self {
             fleet,
             images,
             journal,
-            library: Library::new(policies, &stored),
             accounting,
             tenancy,
-            keeper,
+            rollout,
             jwt,
             token: OperatorToken::of(&token),
             hypervisors,
-            invoicing: tokio::sync::Mutex::default(),
+            logs,
+            connections,
+            requests: Seats::new(limits::REQUESTS_AT_ONCE_MAX),
+            uploads: Seats::new(limits::UPLOADS_MAX),
+            followers: Seats::new(limits::FOLLOWERS_MAX),
+            description: openapi_text(),
+            issuer,
             closing: CancellationToken::new(),
         }
     }

@@ -1,9 +1,6 @@
 //! `/policies`: the components that were admitted.
 
-use std::sync::Arc;
-
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Path, State as Extract};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
@@ -13,35 +10,80 @@ use utoipa::IntoParams;
 use super::auth::Caller;
 use super::body::{Params, Raw};
 use super::error::{ApiError, ErrorBody};
-use super::library::{arrived, describe, profile_of, record};
-use super::model::{Policies, Policy, PolicyDetails, PolicyLimits, Timestamp};
+use super::model::{Declared, Policies, Policy, PolicyDetails, PolicyLimits, SelfTest};
+use super::present::timestamp;
+use super::shared::{Failures, HostFailure};
 use super::{Shared, State, blocking};
 use crate::id::{Digest, TenantId};
-use crate::journal::NewPolicy;
 use crate::limits;
-use crate::policy::{AdmissionError, Admitted, Profile};
-use crate::tenant::{Actor, Move, Standing};
+use crate::policy::Profile;
+use crate::rollout::{CatalogueEntry, PolicyRecord, Upload};
 
 impl State {
-    /// The policies that a tenant has to do with, or all; the standard one is everybody's, and comes first.
-    pub(super) fn policies_of(&self, tenant: Option<&TenantId>) -> Vec<Policy> {
-        let mut policies = self.library.list();
-        if let Some(tenant) = tenant {
-            policies.retain(|policy| policy.standard || self.tenancy.standing(tenant, &policy.digest).is_some());
-        }
-        policies
+    /// The policy that a tenant calls so, or behind a digest or its beginning, among those that the
+    /// caller may use.
+    pub(super) fn find_policy(
+        &self,
+        caller: &Caller,
+        tenant: &TenantId,
+        key: &str,
+    ) -> Result<CatalogueEntry, ApiError> {
+        Ok(self.rollout.find(tenant, caller.is_operator(), key)?)
     }
+}
 
-    /// The policy behind a digest, its beginning or a name, among those that whoever asks may use.
-    pub(super) fn find_policy(&self, caller: &Caller, key: &str) -> Result<Policy, ApiError> {
-        let tenant = caller.scope().filter(|_| !caller.is_operator());
-        super::library::find(self.policies_of(tenant), key)
+/// What a policy declares; none if it can't be asked. Blocking.
+fn declared(state: &State, digest: Digest) -> Option<Declared> {
+    state.rollout.make_ready(digest).ok()?;
+    let policy = state.rollout.policies().get(digest)?;
+    policy.describe().ok().map(Declared::from)
+}
+
+/// A policy as it stands with a tenant.
+fn present(state: &State, tenant: &TenantId, entry: &CatalogueEntry) -> Policy {
+    let stands = state.rollout.standing_of(tenant, &entry.digest()).map(Into::into);
+    let admission = state.rollout.admission(tenant, &entry.digest());
+    let policy = match entry {
+        CatalogueEntry::Examining { digest, size_bytes, profile } => Policy {
+            digest: *digest,
+            size_bytes: *size_bytes,
+            world: String::new(),
+            profile: profile.to_string(),
+            standard: false,
+            name: None,
+            state: None,
+            admitted_at: None,
+            compile_ms: None,
+            self_test: None,
+        },
+        CatalogueEntry::Admitted(record) => present_record(record),
+    };
+    Policy {
+        name: admission.as_ref().and_then(|admission| admission.name.as_ref()).map(ToString::to_string),
+        state: stands,
+        admitted_at: admission.map(|admission| timestamp(state, admission.at)),
+        ..policy
     }
+}
 
-    /// The policy as it stands with a tenant.
-    fn as_it_stands(&self, tenant: &TenantId, policy: Policy) -> Policy {
-        let stood = self.tenancy.standing(tenant, &policy.digest);
-        Policy { state: stood.map(|stood| self.keeper.standing(&stood).into()), ..policy }
+fn present_record(record: &PolicyRecord) -> Policy {
+    Policy {
+        digest: record.digest,
+        size_bytes: record.size_bytes,
+        world: record.world.as_str().into(),
+        profile: record.profile.to_string(),
+        standard: record.is_standard,
+        name: None,
+        state: None,
+        admitted_at: None,
+        compile_ms: record.compile_ms,
+        self_test: record.self_test.map(|test| SelfTest {
+            vectors: test.vectors as u64,
+            enter_fuel: test.enter_fuel,
+            snapshot_fuel: test.snapshot_fuel,
+            enter_all_fuel: test.enter_all_fuel,
+            snapshot_all_fuel: test.snapshot_all_fuel,
+        }),
     }
 }
 
@@ -52,23 +94,24 @@ impl State {
 /// profile may.
 #[utoipa::path(get, path = "/policies", tag = "policies", security(("bearer" = [])), responses(
     (status = 200, description = "All policies", body = Policies),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn list_policies(Extract(state): Shared, caller: Caller) -> Json<Policies> {
     let tenant = caller.tenant();
-    let policies = state.policies_of(caller.scope()).into_iter();
-    let policies = policies.map(|policy| state.as_it_stands(&tenant, policy)).collect();
-    let (limits, large) = (PolicyLimits::of(Profile::Compact), PolicyLimits::of(Profile::Large));
-    Json(Policies { policies, limits, large })
+    let entries = state.rollout.policies_of(caller.scope());
+    Json(Policies {
+        policies: entries.iter().map(|entry| present(&state, &tenant, entry)).collect(),
+        limits: PolicyLimits::of(Profile::Compact),
+        large: PolicyLimits::of(Profile::Large),
+    })
 }
 
 /// One policy
 ///
 /// With what it has been through with the tenant: by whom, when and why, newest first.
-#[utoipa::path(get, path = "/policies/{digest}", tag = "policies", security(("bearer" = [])),
-    params(("digest" = String, Path, description = "Its digest, the digest's unique beginning, or `standard`")), responses(
+#[utoipa::path(get, path = "/policies/{digest}", tag = "policies", security(("bearer" = [])), responses(
     (status = 200, description = "The policy", body = PolicyDetails),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn get_policy(
     Extract(state): Shared,
@@ -76,12 +119,16 @@ pub(super) async fn get_policy(
     Path(key): Path<String>,
 ) -> Result<Json<PolicyDetails>, ApiError> {
     let tenant = caller.tenant();
-    let policy = state.as_it_stands(&tenant, state.find_policy(&caller, &key)?);
-    let (reading, digest) = (state.clone(), policy.digest);
-    let history =
-        blocking(move || Ok(reading.journal.policy_facts(&tenant, &digest, limits::api::POLICY_HISTORY_MAX)?));
-    let limits = PolicyLimits::of(profile_of(&policy));
-    Ok(Json(PolicyDetails { policy, history: history.await?, limits }))
+    let entry = state.find_policy(&caller, &tenant, &key)?;
+    let policy = present(&state, &tenant, &entry);
+    let limits = PolicyLimits::of(entry.profile());
+    let known = blocking(move || {
+        let most = limits::api::POLICY_HISTORY_MAX;
+        let history = state.journal.policy_facts(&tenant, &entry.digest(), most)?;
+        Ok((history, declared(&state, entry.digest())))
+    });
+    let (history, declared) = known.await?;
+    Ok(Json(PolicyDetails { policy, history, limits, declared }))
 }
 
 /// How a component is to be examined.
@@ -89,8 +136,10 @@ pub(super) async fn get_policy(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct UploadParams {
-    /// Which bounds hold for it: `compact`, or `large` for raters in interpreted languages; `compact` if absent.
+    /// Which bounds hold for it: `compact`, or `large` for meters in interpreted languages; `compact` if absent.
     profile: Option<String>,
+    /// Its name among the tenant's policies, such as `night-v3`: 1 to 63 of a-z, 0-9 and '-'. It stands for the digest wherever that is asked for.
+    name: Option<String>,
 }
 
 /// Upload a policy
@@ -102,65 +151,34 @@ pub(super) struct UploadParams {
     (status = 201, description = "It is admitted", body = Policy),
     (status = 413, description = "It is too large", body = ErrorBody),
     (status = "4XX", description = "It is refused; `code` and `message` say why", body = ErrorBody),
-    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+    HostFailure,
 ))]
 pub(super) async fn upload_policy(
     Extract(state): Shared,
     caller: Caller,
     headers: HeaderMap,
-    Params(UploadParams { profile }): Params<UploadParams>,
+    Params(UploadParams { profile, name }): Params<UploadParams>,
     Raw(bytes): Raw,
 ) -> Result<(StatusCode, Json<Policy>), ApiError> {
     check_content_type(&headers)?;
     caller.check_fuel(&state)?;
     let profile = profile.map_or(Ok(Profile::default()), |profile| profile.parse())?;
-    let (host, inspected) = (state.library.host().clone(), bytes.clone());
-    let digest = blocking(move || Ok(host.inspect(&inspected, profile)?)).await?;
     let tenant = caller.tenant();
-    if let Some(known) = known(&state, &tenant, digest) {
-        return Ok((StatusCode::CREATED, Json(known)));
-    }
-    state.tenancy.check_policies(&tenant, &digest)?;
-    let arrived = arrived(digest, bytes.len(), profile);
-    let admitted = examine(&state, &tenant, caller.actor(), arrived, bytes.clone()).await?;
-    let policy = describe(&admitted, Timestamp(state.fleet.calendar_ns(state.fleet.now())));
-    let (bytes, record, by) = (bytes.to_vec(), record(&policy), caller.actor());
-    state.tenancy.admit(NewPolicy { tenant: tenant.clone(), digest, bytes, record, by }).await?;
-    state.library.keep(policy.clone());
-    Ok((StatusCode::CREATED, Json(state.as_it_stands(&tenant, policy))))
-}
-
-/// A policy that the tenant has already, or that everybody has.
-fn known(state: &State, tenant: &TenantId, digest: Digest) -> Option<Policy> {
-    let has = match state.tenancy.standing(tenant, &digest).map(|stood| stood.standing) {
-        Some(Standing::Uploaded | Standing::Refused) => false,
-        Some(_) => true,
-        None => digest == state.library.host().standard().digest(),
+    let uploads = &state.uploads;
+    let too_many = || ApiError::too_many_at_once("uploads", uploads.most());
+    let _seat = match caller.is_operator() {
+        true => None,
+        false => Some(uploads.take(&tenant).ok_or_else(too_many)?),
     };
-    state.library.get(&digest).filter(|_| has).map(|policy| state.as_it_stands(tenant, policy))
-}
-
-/// Compiles and tests a component that looks like a policy. Who brought it and how it went is written down.
-async fn examine(
-    state: &Arc<State>,
-    tenant: &TenantId,
-    by: Actor,
-    arrived: Policy,
-    bytes: Bytes,
-) -> Result<Admitted, ApiError> {
-    let (digest, profile) = (arrived.digest, profile_of(&arrived));
-    let moved = |to, by, reason| Move { digest, to, by, reason, stand_in: None };
-    let uploaded = moved(Standing::Uploaded, by, format!("{} bytes, profile {profile}", bytes.len()));
-    state.tenancy.move_policy(tenant, uploaded, None).await?;
-    state.library.arrive(arrived);
-    let host = state.library.host().clone();
-    let examined: Result<Admitted, AdmissionError> = blocking(move || Ok(host.admit_in(profile, &bytes))).await?;
-    if let Err(refusal) = &examined {
-        let refused = moved(Standing::Refused, Actor::Host, refusal.in_words());
-        state.tenancy.move_policy(tenant, refused, None).await?;
-        state.library.refuse(&digest);
-    }
-    Ok(examined?)
+    let upload = Upload {
+        tenant: tenant.clone(),
+        bytes: bytes.to_vec(),
+        profile,
+        name: name.map(|name| name.parse()).transpose()?,
+        by: caller.actor(),
+    };
+    let entry = state.rollout.upload(upload).await?;
+    Ok((StatusCode::CREATED, Json(present(&state, &tenant, &entry))))
 }
 
 fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {

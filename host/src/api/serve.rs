@@ -1,41 +1,153 @@
-//! Listening, and ending in an orderly way.
+//! Listening, bounds on what a connection may take, and ending in an orderly way.
 
-use std::future::IntoFuture;
+use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
-use tokio::net::TcpListener;
+use axum::Router;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::{Request, Response};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
 
+use super::door::{Admitted, Busy, Door};
+use super::patient::Patient;
 use super::{State, router};
-use crate::limits;
+use crate::limits::api as limits;
 
-/// Serves until `stop` is set. Those who wait or follow are let go at once; other requests get
-/// [`limits::api::DRAIN_MS`] to end.
+/// Time until connections are accepted again after the system refused one, such as for want of
+/// descriptors.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+/// The answer where no connection is idle and there are as many as there may be.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nx-should-retry: true\r\n\
+    content-length: 0\r\nconnection: close\r\n\r\n";
+
+/// Serves until `stop` is set. Clients that wait or follow are let go at once; other requests get
+/// [`limits::DRAIN_MS`] to end.
 ///
 /// # Errors
 /// Those of the listener.
 pub async fn serve(listener: TcpListener, state: State, mut stop: watch::Receiver<bool>) -> io::Result<()> {
     let closing = state.closing.clone();
+    let door = Door::new(state.connections);
     let app = router(Arc::new(state));
-    let stopped = {
-        let closing = closing.clone();
-        async move {
-            // Nobody left who could ask to stop is a reason to stop, too.
-            let _ = stop.wait_for(|stop| *stop).await;
-            closing.cancel();
+    let connections = TaskTracker::new();
+    let stopped = async move {
+        // That nobody is left who could ask to stop is a reason to stop, too.
+        let _ = stop.wait_for(|stop| *stop).await;
+    };
+    let mut stopped = pin!(stopped);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stopped => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                connections.spawn(connect(door.clone(), app.clone(), closing.clone(), stream, peer));
+            }
+            Err(error) if is_of_the_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "no connection can be accepted now; closing an idle one");
+                door.evict();
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
         }
+    }
+    closing.cancel();
+    drop(listener);
+    connections.close();
+    let drained = tokio::time::timeout(Duration::from_millis(limits::DRAIN_MS), connections.wait());
+    // Those that have not ended by then are cut off by the end of the process.
+    let _ = drained.await;
+    Ok(())
+}
+
+/// Whether an error of accepting is about the one connection, which was given up.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    )
+}
+
+/// Serves one connection to its end, or turns it away.
+async fn connect(door: Arc<Door>, app: Router, closing: CancellationToken, mut stream: TcpStream, peer: SocketAddr) {
+    // The end of an answer is not held back until its beginning has arrived. A connection that can't
+    // do that is already gone.
+    let _ = stream.set_nodelay(true);
+    let Some(admitted) = door.admit(peer.ip()) else {
+        // A peer that does not take these few bytes is gone, too.
+        let _ = stream.write_all(FULL).await;
+        return;
     };
-    let drained = async {
-        closing.cancelled().await;
-        tokio::time::sleep(Duration::from_millis(limits::api::DRAIN_MS)).await;
-    };
-    // The end of an answer is not held back until its beginning has arrived. A connection that can't is already gone.
-    let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
-    tokio::select! {
-        served = axum::serve(listener, app).with_graceful_shutdown(stopped).into_future() => served,
-        () = drained => Ok(()),
+    let admitted = Arc::new(admitted);
+    let asked = admitted.clone();
+    let service = service_fn(move |request: Request<Incoming>| answer(asked.clone(), app.clone(), request));
+    let stall = Duration::from_millis(limits::WRITE_STALL_MS);
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(Duration::from_millis(limits::HEADER_READ_MS));
+    let mut connection = pin!(server.serve_connection(TokioIo::new(Patient::new(stream, stall)), service));
+    let mut is_draining = false;
+    loop {
+        tokio::select! {
+            // How a connection has ended is its client's affair.
+            _ = connection.as_mut() => return,
+            () = admitted.evicted() => return,
+            () = closing.cancelled(), if !is_draining => {
+                connection.as_mut().graceful_shutdown();
+                is_draining = true;
+            }
+        }
+    }
+}
+
+async fn answer(
+    connection: Arc<Admitted>,
+    app: Router,
+    request: Request<Incoming>,
+) -> Result<Response<Answer>, Infallible> {
+    let busy = connection.busy();
+    let response = app.oneshot(request).await?;
+    Ok(response.map(|body| Answer { body, _busy: busy }))
+}
+
+/// The body of an answer, as long as which its connection is busy.
+struct Answer {
+    body: Body,
+    _busy: Busy,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

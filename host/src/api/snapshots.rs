@@ -9,14 +9,13 @@ use axum::http::StatusCode;
 use super::auth::Caller;
 use super::body::Body;
 use super::error::{ApiError, ErrorBody};
-use super::instances::{duration_ms, present, timestamp};
 use super::model::{
     Compression, CreateSnapshot, ForkInstance, ForkSnapshot, Instance, NoOptions, RestoreSnapshot, Retention,
     SetSnapshotSchedule, Snapshot, SnapshotKind, SnapshotSchedule,
 };
-use super::tenants::{reserve, share_of};
+use super::shared::Failures;
 use super::time::format_millis;
-use super::{Shared, State};
+use super::{Shared, State, parse, present, quota};
 use crate::driver::{self, Amendment, FleetError, NewFork, NewSnapshot, Request, Schedule, View};
 use crate::id::SnapshotName;
 use crate::tenancy::Share;
@@ -30,12 +29,10 @@ const PREFIX: &str = "scheduled";
 ///
 /// Of an instance that runs, is paused or in standby, with its memory; of a stopped one, its writable disks. What runs is paused for it.
 #[utoipa::path(post, path = "/instances/{id}/snapshots", tag = "snapshots", security(("bearer" = [])),
-    params(("id" = String, Path, description = "Its id, its name, or its id's unique beginning")),
     request_body = Option<CreateSnapshot>, responses(
     (status = 201, description = "The snapshot", body = Snapshot),
     (status = 409, description = "Not legal now, or the name is in use", body = ErrorBody),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
-    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn create_snapshot(
     Extract(state): Shared,
@@ -98,7 +95,7 @@ fn present_snapshot(state: &State, view: &View, kept: &driver::Snapshot) -> Snap
         source_instance_name: view.record.name.to_string(),
         source_hypervisor: view.record.spec.hypervisor.clone(),
         kind: if kept.memory.is_some() { SnapshotKind::Standby } else { SnapshotKind::Stopped },
-        created_at: timestamp(state, Instant(kept.created_ns)),
+        created_at: present::timestamp(state, Instant(kept.created_ns)),
         size_bytes: kept.bytes,
         compression: if kept.compressed_bytes.is_some() { Compression::Zstd } else { Compression::None },
         stored_bytes: kept.stored_bytes(),
@@ -112,10 +109,9 @@ fn present_snapshot(state: &State, view: &View, kept: &driver::Snapshot) -> Snap
 /// List an instance's snapshots
 ///
 /// Oldest first.
-#[utoipa::path(get, path = "/instances/{id}/snapshots", tag = "snapshots", security(("bearer" = [])),
-    params(("id" = String, Path, description = "Its id, its name, or its id's unique beginning")), responses(
+#[utoipa::path(get, path = "/instances/{id}/snapshots", tag = "snapshots", security(("bearer" = [])), responses(
     (status = 200, description = "The snapshots", body = [Snapshot]),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn list_snapshots(
     Extract(state): Shared,
@@ -127,13 +123,9 @@ pub(super) async fn list_snapshots(
 }
 
 /// One snapshot
-#[utoipa::path(get, path = "/instances/{id}/snapshots/{name}", tag = "snapshots", security(("bearer" = [])),
-    params(
-        ("id" = String, Path, description = "Its id, its name, or its id's unique beginning"),
-        ("name" = String, Path, description = "The snapshot's name"),
-    ), responses(
+#[utoipa::path(get, path = "/instances/{id}/snapshots/{name}", tag = "snapshots", security(("bearer" = [])), responses(
     (status = 200, description = "The snapshot", body = Snapshot),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn get_snapshot(
     Extract(state): Shared,
@@ -145,14 +137,9 @@ pub(super) async fn get_snapshot(
 }
 
 /// Delete a snapshot
-#[utoipa::path(delete, path = "/instances/{id}/snapshots/{name}", tag = "snapshots", security(("bearer" = [])),
-    params(
-        ("id" = String, Path, description = "Its id, its name, or its id's unique beginning"),
-        ("name" = String, Path, description = "The snapshot's name"),
-    ), responses(
+#[utoipa::path(delete, path = "/instances/{id}/snapshots/{name}", tag = "snapshots", security(("bearer" = [])), responses(
     (status = 204, description = "It is deleted"),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
-    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn delete_snapshot(
     Extract(state): Shared,
@@ -168,14 +155,10 @@ pub(super) async fn delete_snapshot(
 ///
 /// The instance, which has to be stopped or in standby, becomes what it was then. Its history goes on: no time is taken back.
 #[utoipa::path(post, path = "/instances/{id}/snapshots/{name}/restore", tag = "snapshots", security(("bearer" = [])),
-    params(
-        ("id" = String, Path, description = "Its id, its name, or its id's unique beginning"),
-        ("name" = String, Path, description = "The snapshot's name"),
-    ), request_body = Option<RestoreSnapshot>, responses(
+    request_body = Option<RestoreSnapshot>, responses(
     (status = 200, description = "Done and recorded", body = Instance),
     (status = 409, description = "Not legal now; `legal` says what is", body = ErrorBody),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
-    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn restore_snapshot(
     Extract(state): Shared,
@@ -187,7 +170,7 @@ pub(super) async fn restore_snapshot(
     let id = state.fleet.find(&caller.tenant(), &key)?.record.id.clone();
     let target = request.target_state.map(Into::into);
     let view = state.fleet.revert(&caller.tenant(), &id, name.parse()?, target).await?;
-    Ok(Json(present(&state, view, asked)))
+    Ok(Json(present::instance(&state, view, asked)))
 }
 
 /// Fork an instance
@@ -195,12 +178,10 @@ pub(super) async fn restore_snapshot(
 /// Makes a new instance of another one as it is. The new one has its own history, which begins with nothing; its source's history shows its
 /// own pause, if it ran, and nothing else.
 #[utoipa::path(post, path = "/instances/{id}/fork", tag = "snapshots", security(("bearer" = [])),
-    params(("id" = String, Path, description = "Its id, its name, or its id's unique beginning")),
     request_body = ForkInstance, responses(
     (status = 201, description = "The new instance", body = Instance),
     (status = 409, description = "Not legal now, or the name is in use", body = ErrorBody),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
-    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn fork_instance(
     Extract(state): Shared,
@@ -217,14 +198,10 @@ pub(super) async fn fork_instance(
 ///
 /// Makes a new instance of what another one was. Its history begins with nothing.
 #[utoipa::path(post, path = "/instances/{id}/snapshots/{name}/fork", tag = "snapshots", security(("bearer" = [])),
-    params(
-        ("id" = String, Path, description = "Its id, its name, or its id's unique beginning"),
-        ("name" = String, Path, description = "The snapshot's name"),
-    ), request_body = ForkSnapshot, responses(
+    request_body = ForkSnapshot, responses(
     (status = 201, description = "The new instance", body = Instance),
     (status = 409, description = "The name is in use", body = ErrorBody),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
-    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn fork_snapshot(
     Extract(state): Shared,
@@ -247,16 +224,15 @@ async fn fork(
     let (tenant, asked) = (caller.tenant(), state.fleet.now());
     let parent = state.fleet.find(&tenant, key)?;
     let kept = new.snapshot.as_ref().and_then(|name| parent.record.snapshots.iter().find(|kept| kept.name == *name));
-    let share =
-        kept.map_or_else(|| share_of(&parent), |kept| Share { vcpus: kept.vcpus, memory_bytes: kept.memory_bytes });
-    let _reserved = reserve(state, &tenant, &new.name, share)?;
+    let share = kept
+        .map_or_else(|| quota::share_of(&parent), |kept| Share { vcpus: kept.vcpus, memory_bytes: kept.memory_bytes });
+    let _reserved = quota::reserve(state, &tenant, &new.name, share)?;
     let view = state.fleet.fork(&tenant, &parent.record.id, new).await?;
-    Ok((StatusCode::CREATED, Json(present(state, view, asked))))
+    Ok((StatusCode::CREATED, Json(present::instance(state, view, asked))))
 }
 
 /// When an instance's snapshots are taken by themselves
-#[utoipa::path(get, path = "/instances/{id}/snapshot-schedule", tag = "snapshots", security(("bearer" = [])),
-    params(("id" = String, Path, description = "Its id, its name, or its id's unique beginning")), responses(
+#[utoipa::path(get, path = "/instances/{id}/snapshot-schedule", tag = "snapshots", security(("bearer" = [])), responses(
     (status = 200, description = "The schedule", body = SnapshotSchedule),
     (status = "4XX", description = "The request is wrong, or there is none", body = ErrorBody),
 ))]
@@ -279,7 +255,7 @@ fn present_schedule(state: &State, view: &View) -> Result<SnapshotSchedule, ApiE
         retention: Retention { max_count: schedule.keep },
         name_prefix: schedule.prefix.clone(),
         compress: schedule.compress,
-        next_run_at: view.live.snapshot_due_ns.map(|at| timestamp(state, Instant(at))),
+        next_run_at: view.live.snapshot_due_ns.map(|at| present::timestamp(state, Instant(at))),
     })
 }
 
@@ -287,11 +263,9 @@ fn present_schedule(state: &State, view: &View) -> Result<SnapshotSchedule, ApiE
 ///
 /// One that nothing has run since is not taken again.
 #[utoipa::path(put, path = "/instances/{id}/snapshot-schedule", tag = "snapshots", security(("bearer" = [])),
-    params(("id" = String, Path, description = "Its id, its name, or its id's unique beginning")),
     request_body = SetSnapshotSchedule, responses(
     (status = 200, description = "The schedule", body = SnapshotSchedule),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
-    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn set_snapshot_schedule(
     Extract(state): Shared,
@@ -301,8 +275,8 @@ pub(super) async fn set_snapshot_schedule(
 ) -> Result<Json<SnapshotSchedule>, ApiError> {
     let SetSnapshotSchedule { interval, jitter, retention, name_prefix, compress } = request;
     let schedule = Schedule {
-        interval_ms: duration_ms("interval", &interval)?,
-        jitter_ms: jitter.map_or(Ok(0), |jitter| duration_ms("jitter", &jitter))?,
+        interval_ms: parse::duration_ms("interval", &interval)?,
+        jitter_ms: jitter.map_or(Ok(0), |jitter| parse::duration_ms("jitter", &jitter))?,
         keep: retention.max_count,
         prefix: name_prefix.unwrap_or_else(|| PREFIX.into()),
         compress,
@@ -316,11 +290,9 @@ pub(super) async fn set_snapshot_schedule(
 /// Have no more snapshots taken by themselves
 ///
 /// Those that were taken stay.
-#[utoipa::path(delete, path = "/instances/{id}/snapshot-schedule", tag = "snapshots", security(("bearer" = [])),
-    params(("id" = String, Path, description = "Its id, its name, or its id's unique beginning")), responses(
+#[utoipa::path(delete, path = "/instances/{id}/snapshot-schedule", tag = "snapshots", security(("bearer" = [])), responses(
     (status = 204, description = "There is none any more"),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
-    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn delete_snapshot_schedule(
     Extract(state): Shared,

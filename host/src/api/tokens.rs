@@ -6,8 +6,9 @@ use axum::http::StatusCode;
 
 use super::auth::Caller;
 use super::body::Body;
-use super::error::{ApiError, ErrorBody};
+use super::error::ApiError;
 use super::model::{CreateToken, CreatedToken, Timestamp, Token, TokenStatus};
+use super::shared::Failures;
 use super::{Shared, State};
 use crate::journal::StoredToken;
 use crate::limits::token as limits;
@@ -19,7 +20,7 @@ use crate::tenant::Role;
 /// Those of the tenant, or of all tenants for an operator who names none. No secret is ever shown again.
 #[utoipa::path(get, path = "/tokens", tag = "tenants", security(("bearer" = [])), responses(
     (status = 200, description = "The tokens, oldest first; those that are no good any more included", body = [Token]),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn list_tokens(Extract(state): Shared, caller: Caller) -> Json<Vec<Token>> {
     let mut tokens = state.tenancy.tokens(caller.scope());
@@ -29,7 +30,7 @@ pub(super) async fn list_tokens(Extract(state): Shared, caller: Caller) -> Json<
 
 /// Operators' tokens are filed under a tenant, but they are not the tenant's.
 fn is_theirs(caller: &Caller, token: &StoredToken) -> bool {
-    caller.is_operator() || token.role != Role::Operator
+    caller.is_operator() || !token.role.is_of_the_provider()
 }
 
 /// Make a token
@@ -37,8 +38,7 @@ fn is_theirs(caller: &Caller, token: &StoredToken) -> bool {
 /// Its secret is in this answer and nowhere else.
 #[utoipa::path(post, path = "/tokens", tag = "tenants", security(("bearer" = [])), request_body = CreateToken, responses(
     (status = 201, description = "The token, with its secret", body = CreatedToken),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
-    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn create_token(
     Extract(state): Shared,
@@ -50,8 +50,9 @@ pub(super) async fn create_token(
         None => caller.tenant(),
     };
     let role = Role::from(request.role);
-    if role == Role::Operator && !caller.is_operator() {
-        return Err(ApiError::operators_alone("only an operator makes an operator's token"));
+    if role.is_of_the_provider() && !caller.is_operator() {
+        let message = format!("only an operator makes a token with the role {role}");
+        return Err(ApiError::operators_alone(&message));
     }
     let lifetime_s = request.expires_in_s.unwrap_or(limits::LIFETIME_S_DEFAULT);
     if !(1..=limits::LIFETIME_S_MAX).contains(&lifetime_s) {
@@ -75,11 +76,9 @@ fn checked_name(name: String) -> Result<String, ApiError> {
 /// Revoke a token
 ///
 /// At once and for good. To revoke one again changes nothing.
-#[utoipa::path(delete, path = "/tokens/{id}", tag = "tenants", security(("bearer" = [])),
-    params(("id" = String, Path, description = "The token's id, or the id's unique beginning")), responses(
+#[utoipa::path(delete, path = "/tokens/{id}", tag = "tenants", security(("bearer" = [])), responses(
     (status = 204, description = "It is no good any more"),
-    (status = "4XX", description = "The request is wrong", body = ErrorBody),
-    (status = "5XX", description = "The host could not do it", body = ErrorBody),
+    Failures,
 ))]
 pub(super) async fn revoke_token(
     Extract(state): Shared,

@@ -58,6 +58,24 @@ impl Calendar {
         }
         Instant(utc_ns)
     }
+
+    /// The first meter instant from `now` on at which the calendar shows `utc_ns`; if there is none,
+    /// as [`Calendar::meter`].
+    ///
+    /// This is the conversion for plans: an hour that the wall clock shows twice means the one to
+    /// come.
+    pub fn meter_to_come(&self, utc_ns: i64, now: Instant) -> Instant {
+        let offsets = self.offsets();
+        for (place, &(from, offset)) in offsets.iter().enumerate() {
+            let at = Instant(utc_ns.saturating_sub(offset));
+            let has_begun = place == 0 || from <= at;
+            let is_over = offsets.get(place + 1).is_some_and(|&(next, _)| next <= at);
+            if at >= now && has_begun && !is_over {
+                return at;
+            }
+        }
+        self.meter(utc_ns)
+    }
 }
 
 #[cfg(test)]
@@ -100,6 +118,20 @@ mod tests {
             assert_eq!(calendar.meter(utc * STEP), Instant(meter * STEP), "{utc}");
         }
         assert_eq!(Calendar::default().meter(5), Instant(5));
+    }
+
+    #[test]
+    fn a_plan_for_an_hour_that_is_shown_twice_means_the_one_to_come() {
+        let mut calendar = Calendar::default();
+        calendar.learn(Instant(0), 0);
+        // At 10 steps the wall clock goes back by 6: 4 to 10 are shown twice.
+        calendar.learn(Instant(10 * STEP), 4 * STEP);
+        // What is planned, when, and the meter instant that is meant.
+        let rows = [(7, 2, 7), (7, 10, 13), (7, 12, 13), (7, 14, 7), (11, 12, 17), (3, 12, 3)];
+        for (utc, now, meter) in rows {
+            let found = calendar.meter_to_come(utc * STEP, Instant(now * STEP));
+            assert_eq!(found, Instant(meter * STEP), "{utc} at {now}");
+        }
     }
 
     proptest! {

@@ -6,8 +6,9 @@
 
 use std::sync::Arc;
 
+use super::agreement::Agreement;
 use super::timeline::Change;
-use crate::id::{Digest, InstanceId, SnapshotName, TenantId, TokenId};
+use crate::id::{Digest, InstanceId, PolicyName, SnapshotName, TenantId, TokenId};
 use crate::tenant::{Actor, Move, Plan, Role, Settings};
 use crate::units::Instant;
 use crate::vm::{Asker, Command, ExitCause, Phase, Shape};
@@ -114,6 +115,8 @@ pub enum TenantFact {
         size_bytes: u64,
         /// Who brought it; none before this was recorded.
         by: Option<Actor>,
+        /// Its name among the tenant's policies; none if it was given none.
+        name: Option<PolicyName>,
     },
     /// From `from` on, the tenant is under `digest`.
     PolicyActivated {
@@ -127,6 +130,8 @@ pub enum TenantFact {
         by: Option<Actor>,
         /// Why, in words; none if nobody said.
         reason: Option<String>,
+        /// The policy's options, sorted by name.
+        options: Vec<(String, String)>,
     },
     /// A policy stands elsewhere with the tenant, other than by admission or activation.
     PolicyMoved(Move),
@@ -175,6 +180,33 @@ pub enum TenantFact {
         digest: Digest,
         /// Effective instant; at or after the fact's own.
         from: Instant,
+        /// Who asked for it.
+        by: Actor,
+    },
+    /// From `from` on, a border of the tenant's periods, its time is cut by another agreement.
+    AgreementChanged {
+        /// The agreement.
+        agreement: Agreement,
+        /// The border.
+        from: Instant,
+        /// Who asked for it.
+        by: Actor,
+    },
+    /// Another policy or price book is named for a span, in place of those in force. With neither,
+    /// earlier overrides of the span end.
+    Overridden {
+        /// First instant of the span.
+        from: Instant,
+        /// First instant after.
+        until: Instant,
+        /// The policy; none if it names none.
+        policy: Option<Digest>,
+        /// The price book; none if it names none.
+        book: Option<Digest>,
+        /// Whether the book also holds for time without one.
+        from_begin: bool,
+        /// The reason, in words for the one who pays.
+        reason: String,
         /// Who asked for it.
         by: Actor,
     },
@@ -295,6 +327,8 @@ impl TenantFact {
             | TenantFact::Changed { .. }
             | TenantFact::TokenCreated { .. }
             | TenantFact::TokenRevoked { .. }
+            | TenantFact::AgreementChanged { .. }
+            | TenantFact::Overridden { .. }
             | TenantFact::Invoiced { .. } => return None,
         };
         (plan == of).then_some(change)

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{Global, output};
-use crate::api::{HostCapabilities, HypervisorStatus};
+use crate::api::model::{HostCapabilities, HypervisorStatus};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -1,82 +1,150 @@
-//! `tallyman invoice` and `tallyman prices`.
+//! `tallyman invoice`, `tallyman prices` and `tallyman agreement`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::Global;
+use super::document::{self, Format, GroupBy};
 use super::output;
 use super::progress::during;
-use crate::api::{CloseInvoice, CorrectInvoice, Invoices, Prices, PricesHistory};
-use crate::invoice::{Bundle, Invoice, Kind, Line};
+use crate::api::model::{
+    Agreement, AgreementInForce, CloseInvoice, CorrectInvoice, Documents, Invoices, Overridden, OverrideRules,
+    PreviewRequest, Prices, PricesHistory, PricesState, SettleInvoices,
+};
+use crate::invoice::{Bundle, Invoice, Kind};
+use crate::journal::wire::Cycle;
 use crate::tenancy::SELF;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Show what a period comes to, as closing it now would make final
+    /// Show what closing now would make final
     #[command(
-        after_help = "Examples:\n  tallyman invoice preview\n  tallyman invoice preview --from 2026-01-01 --to 2026-02-01\n  tallyman invoice preview --policy 3f9a1c --json"
+        after_help = "Examples:\n  tallyman invoice preview\n  tallyman invoice preview --to 2026-02-01 --group-by rule\n  tallyman invoice preview --prices prices.json --format html > preview.html\n  tallyman invoice preview --policy night-v3 --json"
     )]
     Preview {
-        #[command(flatten)]
-        period: Period,
-        /// A policy instead of those in force: its digest, the digest's unique beginning, or `standard`
+        /// First instant that is not billed, as an instant or a date in UTC; now, if absent
         #[arg(long)]
-        policy: Option<String>,
-        /// A price book instead of those in force: its digest or the digest's unique beginning
-        #[arg(long, value_name = "DIGEST")]
-        prices: Option<String>,
+        to: Option<String>,
+        #[command(flatten)]
+        rules: Rules,
+        #[command(flatten)]
+        shown: Shown,
     },
-    /// Make a period final
+    /// Make every period up to an instant final
     #[command(
-        after_help = "Examples:\n  tallyman invoice close --to 2026-02-01\n  tallyman invoice close --from 2026-01-01 --to 2026-02-01"
+        after_help = "Examples:\n  tallyman invoice close --month 2026-01\n  tallyman invoice close --to 2026-02-01\n  tallyman invoice close --to now"
     )]
     Close {
-        /// First instant of the period, or a date in UTC; the end of the last invoice, if absent
+        /// First instant that is not billed, as an instant or a date in UTC; `now` is now less 60 s
+        #[arg(long, required_unless_present = "month", conflicts_with = "month")]
+        to: Option<String>,
+        /// A month, up to its end in UTC
+        #[arg(long, value_name = "YEAR-MONTH")]
+        month: Option<String>,
+        /// Close although operations are under way; the document names them
         #[arg(long)]
-        from: Option<String>,
-        /// First instant after it, or a date in UTC
+        at_once: bool,
+        #[command(flatten)]
+        shown: Shown,
+    },
+    /// Bring closed periods up to date with what is known now
+    #[command(after_help = "Examples:\n  tallyman invoice settle --reason 'late facts of January'")]
+    Settle {
+        /// The reason, for the one who pays
         #[arg(long)]
-        to: String,
-        /// A policy instead of those in force, for a period that they left unrated
+        reason: String,
+        #[command(flatten)]
+        shown: Shown,
+    },
+    /// Name another policy or price book for a span; documents change with the next close or settlement
+    #[command(
+        after_help = "Examples:\n  tallyman invoice override --from 2026-01-01 --until 2026-02-01 --prices new.json --reason 'agreed in March'\n  tallyman invoice override --from 2026-01-01 --until 2026-02-01 --reason 'as it was'   Ends earlier overrides"
+    )]
+    Override {
+        /// First instant of the span, as an instant or a date in UTC
+        #[arg(long)]
+        from: String,
+        /// First instant after it
+        #[arg(long)]
+        until: String,
+        /// A policy in place of those in force
         #[arg(long)]
         policy: Option<String>,
+        /// A price book in place of those in force: a file, or the digest of one that was set
+        #[arg(long, value_name = "FILE|DIGEST")]
+        prices: Option<String>,
+        /// The book also holds for time without one
+        #[arg(long)]
+        from_begin: bool,
+        /// The reason, for the one who pays
+        #[arg(long)]
+        reason: String,
     },
-    /// List invoices and corrections
+    /// List documents
     #[command(visible_alias = "ls", after_help = "Examples:\n  tallyman invoice list\n  tallyman invoice list --json")]
     List,
-    /// Show an invoice or a correction
-    #[command(after_help = "Examples:\n  tallyman invoice show 1\n  tallyman invoice show 1 --json")]
+    /// Show a document
+    #[command(
+        after_help = "Examples:\n  tallyman invoice show 1\n  tallyman invoice show 1 --format csv > invoice-1.csv"
+    )]
     Show {
         /// Its number
         number: u64,
+        #[command(flatten)]
+        shown: Shown,
     },
-    /// Charge a closed period anew, by what is known now or by other rules; only what changes is charged
-    #[command(after_help = "Examples:\n  tallyman invoice correct 1 --reason 'the price was wrong' --prices 3f9a1c")]
+    /// Correct the period of a document: an override for all of it, and the settlement that follows
+    #[command(
+        after_help = "Examples:\n  tallyman invoice correct 1 --reason 'the price was wrong' --prices right.json"
+    )]
     Correct {
-        /// The invoice's number
+        /// The document's number
         number: u64,
-        /// Why, for the person who pays
+        /// The reason, for the one who pays
         #[arg(long)]
         reason: String,
-        /// A policy instead of those that were in force
-        #[arg(long)]
-        policy: Option<String>,
-        /// A price book instead of those that were in force
-        #[arg(long, value_name = "DIGEST")]
-        prices: Option<String>,
+        #[command(flatten)]
+        rules: Rules,
+        #[command(flatten)]
+        shown: Shown,
     },
-    /// Save an invoice with all its evidence, to be proved on another machine
+    /// Save a document with all its evidence, to be proved on another machine
     #[command(
         after_help = "Examples:\n  tallyman invoice bundle 1 invoice-1.json\n  tallyman verify --bundle invoice-1.json"
     )]
     Bundle {
-        /// The invoice's number
+        /// The document's number
         number: u64,
-        /// Where to
+        /// The file to write
         file: PathBuf,
     },
+}
+
+/// Rules in place of those in force.
+#[derive(Debug, Args)]
+pub(super) struct Rules {
+    /// A policy in place of those in force: its name, its digest or the digest's unique beginning
+    #[arg(long)]
+    policy: Option<String>,
+    /// A price book in place of those in force: a file, or the digest of one that was set
+    #[arg(long, value_name = "FILE|DIGEST")]
+    prices: Option<String>,
+    /// The book also holds for time without one
+    #[arg(long)]
+    from_begin: bool,
+}
+
+/// The form in which documents are printed.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Shown {
+    /// The form of the output
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Add up the charges of each instance, or of each rule
+    #[arg(long, value_enum)]
+    group_by: Option<GroupBy>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -88,7 +156,7 @@ pub(super) enum PricesCommand {
     Set {
         /// The book: one JSON document
         file: PathBuf,
-        /// From when on, as an instant or a date in UTC; now if absent
+        /// First instant at which it holds, as an instant or a date in UTC; now, if absent
         #[arg(long, value_name = "INSTANT")]
         at: Option<String>,
     },
@@ -103,54 +171,95 @@ pub(super) enum PricesCommand {
     },
 }
 
-#[derive(Debug, Args)]
-pub(super) struct Period {
-    /// First instant of the period, or a date in UTC; the end of the last invoice, if absent
-    #[arg(long)]
-    from: Option<String>,
-    /// First instant after it, or a date in UTC; now, if absent
-    #[arg(long)]
-    to: Option<String>,
+#[derive(Debug, Subcommand)]
+pub(super) enum AgreementCommand {
+    /// Show how time is cut into periods
+    #[command(after_help = "Examples:\n  tallyman agreement show")]
+    Show,
+    /// Cut time otherwise, from the end of the present period on
+    #[command(
+        after_help = "Examples:\n  tallyman agreement set --zone Europe/Berlin\n  tallyman agreement set --cycle day\n  tallyman agreement set --anchor-day 15"
+    )]
+    Set {
+        /// IANA name of the zone whose days are meant
+        #[arg(long, default_value = "UTC")]
+        zone: String,
+        /// The kind of a period
+        #[arg(long, value_enum, default_value = "month")]
+        cycle: CycleText,
+        /// Day of the month on which a month begins, 1 to 31; the last day of a month that is shorter
+        #[arg(long, default_value_t = 1)]
+        anchor_day: u8,
+    },
+}
+
+/// The kind of a period, as it is typed.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum CycleText {
+    /// A calendar month that begins on the anchor day
+    Month,
+    /// A local day
+    Day,
 }
 
 impl Command {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
-        let (client, output) = (global.client()?, global.output());
+        let client = global.client()?;
+        let base = ["tenants", SELF];
+        let path = |rest: &[&'static str]| [&base[..], rest].concat();
         match self {
-            Command::Preview { period, policy, prices } => {
-                let query = [("from", period.from), ("to", period.to), ("policy", policy), ("prices", prices)];
-                let query: Vec<_> = query.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
-                let invoice: Invoice = during("rating", client.get(&["tenants", SELF, "invoice"], &query)).await?;
-                output.show(&invoice, text)
+            Command::Preview { to, rules, shown } => {
+                let Rules { policy, prices, from_begin } = rules;
+                let prices = prices.as_deref().map(book).transpose()?;
+                let request = PreviewRequest { from: None, to, policy, prices, from_begin };
+                let path = path(&["invoice", "preview"]);
+                print(global, &during("computing", client.post(&path, &request)).await?, shown)
             }
-            Command::Close { from, to, policy } => {
-                let path = ["tenants", SELF, "invoice", "close"];
-                let invoice: Invoice = during("rating", client.post(&path, &CloseInvoice { from, to, policy })).await?;
-                output.show(&invoice, text)
+            Command::Close { to, month, at_once, shown } => {
+                let to = to.map_or_else(|| month_end(month.as_deref().unwrap_or_default()), Ok)?;
+                let path = path(&["invoice", "close"]);
+                let request = CloseInvoice { to, at_once };
+                print(global, &during("computing", client.post(&path, &request)).await?, shown)
+            }
+            Command::Settle { reason, shown } => {
+                let path = path(&["invoice", "settle"]);
+                let request = SettleInvoices { reason };
+                print(global, &during("computing", client.post(&path, &request)).await?, shown)
+            }
+            Command::Override { from, until, policy, prices, from_begin, reason } => {
+                let prices = prices.as_deref().map(book).transpose()?;
+                let request = OverrideRules { from, until, policy, prices, from_begin, reason };
+                let done: Overridden = client.post(&path(&["invoice", "overrides"]), &request).await?;
+                global.output().show(&done, |done| {
+                    let Overridden { tenant, from, until, .. } = done;
+                    format!("tenant {tenant}: it holds from {from} to {until}; `tallyman invoice settle` bills it")
+                })
             }
             Command::List => {
-                let invoices: Invoices = client.get(&["tenants", SELF, "invoices"], &[]).await?;
-                output.show(&invoices, list)
+                let invoices: Invoices = client.get(&path(&["invoices"]), &[]).await?;
+                global.output().show(&invoices, list)
             }
-            Command::Show { number } => {
+            Command::Show { number, shown } => {
                 let number = number.to_string();
                 let invoice: Invoice = client.get(&["tenants", SELF, "invoices", &number], &[]).await?;
-                output.show(&invoice, text)
+                print(global, &Documents { documents: vec![invoice] }, shown)
             }
-            Command::Correct { number, reason, policy, prices } => {
+            Command::Correct { number, reason, rules, shown } => {
+                let Rules { policy, prices, from_begin } = rules;
+                let prices = prices.as_deref().map(book).transpose()?;
+                let request = CorrectInvoice { reason, policy, prices, from_begin };
                 let number = number.to_string();
-                let path = ["tenants", SELF, "invoices", &number, "corrections"];
-                let request = CorrectInvoice { reason, policy, prices };
-                let correction: Invoice = during("rating", client.post(&path, &request)).await?;
-                output.show(&correction, text)
+                let asked = ["tenants", SELF, "invoices", &number, "corrections"];
+                print(global, &during("computing", client.post(&asked, &request)).await?, shown)
             }
             Command::Bundle { number, file } => {
                 let number = number.to_string();
-                let path = ["tenants", SELF, "invoices", &number, "bundle"];
-                let bundle: Bundle = during("collecting evidence", client.get(&path, &[])).await?;
+                let asked = ["tenants", SELF, "invoices", &number, "bundle"];
+                let bundle: Bundle = during("collecting evidence", client.get(&asked, &[])).await?;
                 let bytes = serde_json::to_vec(&bundle)?;
                 std::fs::write(&file, &bytes).with_context(|| format!("can't write {}", file.display()))?;
-                output.show(&Saved { file, facts: bundle.facts.len() as u64 }, |saved| {
+                let saved = Saved { file, facts: bundle.facts.len() as u64 };
+                global.output().show(&saved, |saved| {
                     format!("{} has {} facts; `tallyman verify --bundle` proves it", saved.file.display(), saved.facts)
                 })
             }
@@ -193,12 +302,12 @@ impl PricesCommand {
             }
             PricesCommand::Check { file } => {
                 let bytes = read(&file)?;
-                let book = crate::policy::book::Book::parse(&bytes);
-                let book = book.with_context(|| format!("{} is no price book", file.display()))?;
+                let book = biller::book::Book::parse(&bytes, crate::billing::zones::is_known);
+                let book = book.with_context(|| format!("{} is not a price book", file.display()))?;
                 let sound = Sound {
-                    digest: book.digest().to_string(),
+                    digest: crate::id::Digest::of(&bytes).to_string(),
                     currency: book.currency().to_string(),
-                    prices: book.len() as u64,
+                    prices: book.prices().len() as u64,
                 };
                 output.show(&sound, |sound| {
                     format!("{} prices in {}; its digest is {}", sound.prices, sound.currency, sound.digest)
@@ -208,16 +317,73 @@ impl PricesCommand {
     }
 }
 
-fn read(file: &std::path::Path) -> anyhow::Result<Vec<u8>> {
+impl AgreementCommand {
+    pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
+        let client = global.client()?;
+        let path = ["tenants", SELF, "agreement"];
+        let in_force: AgreementInForce = match self {
+            AgreementCommand::Show => client.get(&path, &[]).await?,
+            AgreementCommand::Set { zone, cycle, anchor_day } => {
+                let cycle = match cycle {
+                    CycleText::Month => Cycle::Month,
+                    CycleText::Day => Cycle::Day,
+                };
+                client.put(&path, &Agreement { zone, cycle, anchor_day }).await?
+            }
+        };
+        global.output().show(&in_force, agreement)
+    }
+}
+
+fn agreement(in_force: &AgreementInForce) -> String {
+    let words = |agreement: &Agreement| match agreement.cycle {
+        Cycle::Month => format!("months from day {} on, in {}", agreement.anchor_day, agreement.zone),
+        Cycle::Day => format!("days, in {}", agreement.zone),
+    };
+    let now = format!("{}: this period from {} to {}", words(&in_force.agreement), in_force.from, in_force.until);
+    match &in_force.next {
+        Some(next) => format!("{now}\nfrom then on: {}", words(next)),
+        None => now,
+    }
+}
+
+fn print(global: &Global, documents: &Documents, shown: Shown) -> anyhow::Result<()> {
+    let output = global.output();
+    let output = output::Output { json: output.json || shown.format == Format::Json };
+    output.show(documents, |documents| document::print(&documents.documents, shown.format, shown.group_by))
+}
+
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(file).with_context(|| format!("can't read {}", file.display()))
 }
 
+/// The text of a file, or a digest as it is.
+fn book(named: &str) -> anyhow::Result<String> {
+    let is_digest = !named.is_empty() && named.len() <= 64 && named.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_digest && !Path::new(named).exists() {
+        return Ok(named.into());
+    }
+    std::fs::read_to_string(named).with_context(|| format!("can't read the price book {named}"))
+}
+
+/// The end of a month, as a date.
+fn month_end(text: &str) -> anyhow::Result<String> {
+    let first = chrono::NaiveDate::parse_from_str(&format!("{text}-01"), "%Y-%m-%d").ok();
+    let next = first.and_then(|first| first.checked_add_months(chrono::Months::new(1)));
+    let next = next.with_context(|| format!("invalid month '{text}'; expected one like 2026-01"))?;
+    Ok(next.to_string())
+}
+
 fn history(prices: &PricesHistory) -> String {
-    let current = prices.current.as_ref().map(|current| current.fact);
     let rows = prices.history.iter().map(|book| {
-        let note = if Some(book.fact) == current { "in force" } else { "" };
-        let (from, digest) = (book.from.to_string(), book.digest.clone());
-        vec![from, digest, book.currency.clone(), book.prices.to_string(), note.into()]
+        let state = match book.state {
+            PricesState::Past => "past",
+            PricesState::InForce => "in force",
+            PricesState::Planned => "planned",
+            PricesState::Withdrawn => "withdrawn",
+        };
+        let count = book.prices.to_string();
+        vec![book.from.to_string(), book.digest.clone(), book.currency.clone(), count, state.into()]
     });
     let mut text = output::table(&["FROM", "BOOK", "CURRENCY", "PRICES", ""], &[3], rows);
     if let Some(book) = prices.current.as_ref().and_then(|current| current.text.as_ref()) {
@@ -229,9 +395,11 @@ fn history(prices: &PricesHistory) -> String {
 
 fn list(invoices: &Invoices) -> String {
     let rows = invoices.invoices.iter().map(|invoice| {
-        let kind = match invoice.corrects {
-            Some(number) => format!("corrects {number}"),
-            None => "invoice".into(),
+        let kind = match (invoice.kind, invoice.follows) {
+            (Some(Kind::Correction), Some(number)) => format!("corrects {number}"),
+            (Some(_), Some(number)) => format!("continues {number}"),
+            (Some(_), None) => "invoice".into(),
+            (None, _) => "earlier form".into(),
         };
         vec![
             invoice.number.to_string(),
@@ -240,49 +408,29 @@ fn list(invoices: &Invoices) -> String {
             invoice.until.clone(),
             invoice.total.clone(),
             invoice.payable.clone(),
-            invoice.currency.clone(),
+            invoice.currency.clone().unwrap_or_default(),
+            if invoice.stale { "stale".into() } else { String::new() },
             invoice.digest.chars().take(12).collect(),
         ]
     });
-    output::table(&["NUMBER", "KIND", "FROM", "UNTIL", "TOTAL", "PAYABLE", "", "DIGEST"], &[0, 4, 5], rows)
+    let head = ["NUMBER", "KIND", "FROM", "UNTIL", "TOTAL", "PAYABLE", "", "", "DIGEST"];
+    let mut text = output::table(&head, &[0, 4, 5], rows);
+    if invoices.invoices.iter().any(|invoice| invoice.stale) {
+        text.push_str("\n\n`tallyman invoice settle` brings stale documents up to date");
+    }
+    text
 }
 
-/// An invoice as a table, with its sum and where it comes from.
-pub(super) fn text(invoice: &Invoice) -> String {
-    let title = match (invoice.kind, invoice.number) {
-        (Kind::Correction, Some(number)) => {
-            let corrects = invoice.corrects.unwrap_or_default();
-            format!("correction {number} of invoice {corrects}: {}", invoice.reason.as_deref().unwrap_or("no reason"))
-        }
-        (Kind::Invoice, Some(number)) => format!("invoice {number}"),
-        (Kind::Preview | Kind::Invoice | Kind::Correction, _) => "preview, not final".into(),
-    };
-    let head = format!("{title}\ntenant {}, {} to {}\n", invoice.tenant, invoice.from, invoice.until);
-    let name = |line: &Line| {
-        let id = line.instance.as_deref().unwrap_or("-");
-        let named = invoice.instances.iter().find(|named| named.id == id);
-        named.map_or_else(|| id.to_owned(), |named| named.name.clone())
-    };
-    let rows = invoice.lines.iter().map(|line| {
-        vec![line.number.to_string(), name(line), line.rule.clone(), line.amount.clone(), line.description.clone()]
-    });
-    let lines = output::table(&["LINE", "INSTANCE", "RULE", "AMOUNT", ""], &[0, 3], rows);
-    let Invoice { total, currency, payable, as_of, receipts, .. } = invoice;
-    let sum = format!("total {total} {currency}, to be paid {payable} {currency}");
-    let proof = format!("as of fact {}; {} calls, each with a receipt", as_of.seq, receipts.len());
-    format!("{head}\n{lines}\n\n{sum}\n{proof}{}", stood_in(invoice))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Which time was rated by another policy than the one that was in force, a line each.
-fn stood_in(invoice: &Invoice) -> String {
-    let mut said: Vec<String> = Vec::new();
-    for receipt in &invoice.receipts {
-        let Some(ill) = &receipt.stands_in_for else { continue };
-        let short = |digest: &String| digest.chars().take(12).collect::<String>();
-        let line = format!("\npolicy {} was quarantined; {} rated its time", short(ill), short(&receipt.policy));
-        if !said.contains(&line) {
-            said.push(line);
+    #[test]
+    fn a_month_ends_where_the_next_begins() {
+        assert_eq!(month_end("2026-01").ok().as_deref(), Some("2026-02-01"));
+        assert_eq!(month_end("2026-12").ok().as_deref(), Some("2027-01-01"));
+        for text in ["", "2026", "2026-13", "january"] {
+            assert!(month_end(text).is_err(), "{text}");
         }
     }
-    said.concat()
 }

@@ -16,7 +16,7 @@ use crate::id::Digest;
 use crate::journal::wire::{ChainedFact, Kind, What};
 use crate::journal::{Page, Verified, verify_accounts};
 use crate::policy::PolicyHost;
-use crate::{tenant, vm};
+use crate::{billing, tenant, vm};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -160,8 +160,9 @@ fn details(what: &What) -> String {
     match what {
         What::HostStarted { version } => format!("version {version}"),
         What::ClockStepped { step_ns } => format!("by {step_ns} ns"),
-        What::PolicyAdmitted { digest, size_bytes, by } => {
-            format!("{} ({size_bytes} bytes){}", short(digest), who(by.as_deref()))
+        What::PolicyAdmitted { digest, size_bytes, by, name } => {
+            let name = name.as_deref().map(|name| format!(" '{name}'")).unwrap_or_default();
+            format!("{}{name} ({size_bytes} bytes){}", short(digest), who(by.as_deref()))
         }
         What::PolicyActivated { digest, rollback, by, reason, .. } => {
             let rollback = if *rollback { " (rollback)" } else { "" };
@@ -180,6 +181,19 @@ fn details(what: &What) -> String {
         }
         What::TokenRevoked { token, by } => format!("{}{}", short(token), who(Some(by))),
         What::PricesActivated { digest, by, .. } => format!("{}{}", short(digest), who(Some(by))),
+        What::AgreementChanged { zone, cycle, anchor_day, by, .. } => {
+            let cycle = match billing::agreement::Cycle::from(*cycle) {
+                billing::agreement::Cycle::Month => format!("months from day {anchor_day}"),
+                billing::agreement::Cycle::Day => "days".into(),
+            };
+            format!("{cycle} in {zone}{}", who(Some(by)))
+        }
+        What::Overridden { policy, book, reason, by, .. } => {
+            let named = [policy.as_deref(), book.as_deref()].into_iter().flatten().map(short);
+            let named: Vec<_> = named.collect();
+            let named = if named.is_empty() { "no override any more".into() } else { named.join(", ") };
+            format!("{named}{}: {reason}", who(Some(by)))
+        }
         What::PlanWithdrawn { plan, digest, by, reason, .. } => {
             let reason = reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
             format!("{} {}{}{reason}", tenant::Plan::from(*plan), short(digest), who(Some(by)))

@@ -9,6 +9,7 @@ mod backup;
 mod capabilities;
 mod client;
 mod daemon;
+mod document;
 mod image;
 mod instance;
 mod invoice;
@@ -123,6 +124,9 @@ enum Command {
     /// What a tenant is charged
     #[command(subcommand)]
     Invoice(invoice::Command),
+    /// How a tenant's time is cut into periods
+    #[command(subcommand)]
+    Agreement(invoice::AgreementCommand),
     /// The record of everything that happened
     #[command(subcommand)]
     Journal(journal::Command),
@@ -135,7 +139,7 @@ enum Command {
     /// Show the host's hypervisors and what each can do
     Capabilities(capabilities::Capabilities),
     /// Print the description of the API
-    #[command(after_help = "Examples:\n  tallyman openapi > openapi.json")]
+    #[command(after_help = "Examples:\n  tallyman openapi > openapi/tallyman-0.1.0.json")]
     Openapi,
     /// Ask whether the daemon serves
     #[command(after_help = "Examples:\n  tallyman health\n  tallyman health --url http://127.0.0.1:8081")]
@@ -195,6 +199,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Token(command) => command.run(&global).await,
         Command::Prices(command) => command.run(&global).await,
         Command::Invoice(command) => command.run(&global).await,
+        Command::Agreement(command) => command.run(&global).await,
         Command::Journal(command) => command.run(&global).await,
         Command::Backup(backup) => backup.run(&global).await,
         Command::Restore(restore) => restore.run(&global).await,

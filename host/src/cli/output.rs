@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::api::format_size;
 use crate::api::model::{
-    ExpiryAction, Instance, Intervals, Policy, Proof, RestartBlock, RestartMode, Timestamp, WorkloadHealth,
+    Declared, DeclaredOption, ExpiryAction, Instance, Intervals, Policy, Proof, RestartBlock, RestartMode, Timestamp,
+    WorkloadHealth,
 };
 use crate::clock;
 use crate::tenant::Standing;
@@ -42,6 +43,32 @@ pub(super) fn text(text: &str) -> anyhow::Result<()> {
 /// Prints one line.
 pub(super) fn line(line: &str) -> anyhow::Result<()> {
     text(&format!("{line}\n"))
+}
+
+/// What a policy measures, and what it can be told.
+pub(super) fn declared(declared: &Declared) -> String {
+    let meters =
+        declared.meters.iter().map(|meter| vec![meter.name.clone(), meter.stretch.clone(), meter.counts.clone()]);
+    let options = declared
+        .options
+        .iter()
+        .map(|option| vec![option.name.clone(), values(option), option.default.clone(), option.does.clone()]);
+    let mut text = format!(
+        "{}\n\n{}",
+        table(&["METER", "STRETCH", "COUNTS"], &[], meters),
+        table(&["OPTION", "VALUES", "DEFAULT", "WHAT IT DOES"], &[], options)
+    );
+    if declared.billed_ratio != 1_000 {
+        text.push_str(&format!(
+            "\n\nlines of its own bill up to {} thousandths of what was used",
+            declared.billed_ratio
+        ));
+    }
+    text
+}
+
+fn values(option: &DeclaredOption) -> String {
+    if option.choices.is_empty() { option.kind.clone() } else { option.choices.join(" or ") }
 }
 
 /// A table without lines: a head, then rows; columns in `right` are aligned to the right.
@@ -277,6 +304,7 @@ pub(super) fn policies(policies: &[Policy]) -> String {
     let rows = policies.iter().map(|policy| {
         vec![
             policy.digest.to_string(),
+            policy.name.clone().unwrap_or_default(),
             policy.world.clone(),
             policy.size_bytes.to_string(),
             optional(policy.admitted_at),
@@ -284,7 +312,7 @@ pub(super) fn policies(policies: &[Policy]) -> String {
             if policy.standard { "standard".into() } else { String::new() },
         ]
     });
-    table(&["DIGEST", "WORLD", "BYTES", "ADMITTED", "STATE", ""], &[2], rows)
+    table(&["DIGEST", "NAME", "WORLD", "BYTES", "ADMITTED", "STATE", ""], &[3], rows)
 }
 
 #[cfg(test)]

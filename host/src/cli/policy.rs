@@ -17,6 +17,7 @@ use crate::api::model::{
     Activate, Activated, PerPhase, Policies, Policy, PolicyDetails, PolicyLimits, PolicyStanding, Rollback,
     ShadowMoney, ShadowReport, ShadowRequest, TenantPolicy, Timestamp,
 };
+use crate::id::PolicyName;
 use crate::policy::Profile;
 use crate::tenancy::SELF;
 use crate::tenant::Standing;
@@ -26,14 +27,17 @@ use crate::vm;
 pub(super) enum Command {
     /// Upload a component; it is examined, compiled and tested
     #[command(
-        after_help = "Examples:\n  tallyman policy upload target/policies/coarse.wasm\n  tallyman policy upload mine.wasm --profile large"
+        after_help = "Examples:\n  tallyman policy upload target/policies/coarse.wasm\n  tallyman policy upload mine.wasm --name night-v3\n  tallyman policy upload mine.wasm --profile large"
     )]
     Upload {
         /// The component
         file: PathBuf,
-        /// Which bounds hold for it: compact, or large for raters in interpreted languages
+        /// Which bounds hold for it: compact, or large for meters in interpreted languages
         #[arg(long, default_value = "compact")]
         profile: Profile,
+        /// Its name among the tenant's policies, such as night-v3; it stands for the digest everywhere
+        #[arg(long)]
+        name: Option<PolicyName>,
     },
     /// Write the beginnings of a policy of your own
     #[command(
@@ -77,6 +81,9 @@ pub(super) enum Command {
         /// It is meant that a policy comes back which was in force before, or was quarantined
         #[arg(long)]
         again: bool,
+        /// An option of the policy, such as minimum=60s; `policy get` lists those that it has
+        #[arg(long = "option", value_name = "NAME=VALUE", value_parser = option)]
+        options: Vec<(String, String)>,
         /// Refuse if its trial differs by more than this in all, up or down: an amount in the currency
         #[arg(long, value_name = "AMOUNT")]
         max_net: Option<String>,
@@ -93,6 +100,12 @@ pub(super) enum Command {
     Rollback {
         #[command(flatten)]
         why: Why,
+    },
+    /// Withdraw a policy that was planned for later
+    #[command(after_help = "Examples:\n  tallyman policy withdraw night-v3\n  tallyman policy withdraw 3f9a")]
+    Withdraw {
+        /// Its name, its digest, or the digest's unique beginning
+        digest: String,
     },
     /// Try a policy beside the one in force; it changes nothing
     #[command(subcommand)]
@@ -142,6 +155,13 @@ pub(super) struct Why {
     idempotency_key: Option<String>,
 }
 
+/// Reads `NAME=VALUE`.
+fn option(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    pair.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .ok_or_else(|| format!("invalid option '{text}'; expected NAME=VALUE, for example minimum=60s"))
+}
+
 impl Command {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
         let (client, output) = (global.client()?, global.output());
@@ -149,8 +169,8 @@ impl Command {
             Command::New(new) => new.run(output),
             Command::Wrap { module, component } => new::wrap(&module, &component, output),
             Command::Test(test) => test.run(output).await,
-            Command::Upload { file, profile } => {
-                let policy = upload(&client, &file, profile).await?;
+            Command::Upload { file, profile, name } => {
+                let policy = upload(&client, &file, profile, name.as_ref()).await?;
                 output.show(&policy, details)
             }
             Command::List => {
@@ -160,11 +180,15 @@ impl Command {
             Command::Get { digest } => {
                 let policy: PolicyDetails = client.get(&["policies", &digest], &[]).await?;
                 output.show(&policy, |policy| {
-                    format!("{}\n\n{}", details(&policy.policy), journal::table(&policy.history))
+                    let declared =
+                        policy.declared.as_ref().map(|declared| format!("{}\n\n", output::declared(declared)));
+                    let declared = declared.unwrap_or_default();
+                    format!("{}\n\n{declared}{}", details(&policy.policy), journal::table(&policy.history))
                 })
             }
-            Command::Activate { digest, at, again, max_net, max_tenant, why } => {
-                let request = Activate { digest, at, again, reason: why.reason, max_net, max_tenant };
+            Command::Activate { digest, at, again, options, max_net, max_tenant, why } => {
+                let options = options.into_iter().collect();
+                let request = Activate { digest, at, again, options, reason: why.reason, max_net, max_tenant };
                 let activated = activate(&client, &request, why.idempotency_key.as_deref()).await?;
                 output.show(&activated, in_force)
             }
@@ -172,6 +196,10 @@ impl Command {
                 let request = Rollback { reason: why.reason };
                 let activated = roll_back(&client, &request, why.idempotency_key.as_deref()).await?;
                 output.show(&activated, in_force)
+            }
+            Command::Withdraw { digest } => {
+                let status: TenantPolicy = client.remove(&["tenants", SELF, "policy", "planned", &digest]).await?;
+                output.show(&status, status_text)
             }
             Command::Shadow(Shadow::Start { digest, reason }) => {
                 let stands: PolicyStanding =
@@ -200,9 +228,16 @@ impl Command {
 }
 
 /// Uploads the component in a file.
-pub(super) async fn upload(client: &Client, file: &Path, profile: Profile) -> anyhow::Result<Policy> {
+pub(super) async fn upload(
+    client: &Client,
+    file: &Path,
+    profile: Profile,
+    name: Option<&PolicyName>,
+) -> anyhow::Result<Policy> {
     let bytes = std::fs::read(file).with_context(|| format!("can't read {}", file.display()))?;
-    during("examining and compiling", client.upload(&["policies"], &[("profile", profile.as_str())], bytes))
+    let mut query = vec![("profile", profile.as_str())];
+    query.extend(name.map(|name| ("name", name.as_str())));
+    during("examining and compiling", client.upload(&["policies"], &query, bytes))
         .await
         .with_context(|| format!("{} is not admitted", file.display()))
 }
@@ -256,17 +291,27 @@ fn money_text(money: &ShadowMoney) -> String {
     });
     let rows = std::iter::once(row("in all".into(), &money.active, &money.candidate)).chain(differing);
     let table = output::table(&["MONEY", "IN FORCE", "TRIED"], &[1, 2], rows);
-    format!("{table}\n\n{} {} more, if it had been in force; {} fuel", money.net, money.currency, money.fuel)
+    format!(
+        "{table}\n\n{} {} more, if it had been in force; {} fuel",
+        money.net,
+        money.currency.as_deref().unwrap_or_default(),
+        money.fuel
+    )
 }
 
 fn in_force(activated: &Activated) -> String {
-    let before = if activated.repeated { " (done by an earlier try)" } else { "" };
+    let before = match (activated.repeated, activated.already) {
+        (true, _) => " (done by an earlier try)",
+        (false, true) => " already; nothing was recorded",
+        (false, false) => "",
+    };
     format!("tenant {} is under {} from {} on{before}", activated.tenant, activated.digest, activated.from)
 }
 
 fn details(policy: &Policy) -> String {
     let rows = [
         ("digest", Some(policy.digest.to_string())),
+        ("name", policy.name.clone()),
         ("world", Some(policy.world.clone())),
         ("profile", Some(policy.profile.clone())),
         ("bytes", Some(policy.size_bytes.to_string())),
@@ -293,8 +338,11 @@ fn status_text(status: &TenantPolicy) -> String {
         .map(|(one, note)| vec![one.from.to_string(), one.digest.to_string(), note.to_owned()]);
     let mut text = format!("tenant {} is under {}\n\n", status.tenant, status.digest);
     text.push_str(&output::table(&["FROM", "POLICY", ""], &[], rows));
-    let stands = status.policies.iter().map(|one| vec![one.digest.to_string(), Standing::from(one.state).to_string()]);
-    text.push_str(&format!("\n\n{}", output::table(&["POLICY", "STATE"], &[], stands)));
+    let stands = status.policies.iter().map(|one| {
+        let name = one.name.clone().unwrap_or_default();
+        vec![one.digest.to_string(), name, Standing::from(one.state).to_string()]
+    });
+    text.push_str(&format!("\n\n{}", output::table(&["POLICY", "NAME", "STATE"], &[], stands)));
     for ill in &status.quarantined {
         let reason = ill.reason.as_deref().unwrap_or("it failed before the daemon's start");
         let owed = match ill.stand_in {
@@ -315,7 +363,7 @@ struct Limits {
 
 fn limits(limits: &Limits) -> String {
     type Of = fn(&PolicyLimits) -> u64;
-    let rows: [(&str, Of, &str); 13] = [
+    let rows: [(&str, Of, &str); 16] = [
         ("component", |limits| limits.component_bytes_max, "bytes"),
         ("functions", |limits| limits.functions_max, ""),
         ("custom section", |limits| limits.custom_section_bytes_max, "bytes"),
@@ -324,8 +372,11 @@ fn limits(limits: &Limits) -> String {
         ("stack of a call", |limits| limits.stack_bytes_max, "bytes"),
         ("fuel of an accounting call", |limits| limits.fuel_base, "units"),
         ("and for each item", |limits| limits.fuel_per_item, "units"),
-        ("fuel of a rating call", |limits| limits.rating_fuel_base, "units"),
-        ("and for each interval", |limits| limits.rating_fuel_per_interval, "units"),
+        ("fuel of a metering call", |limits| limits.metering_fuel_base, "units"),
+        ("and for each interval", |limits| limits.metering_fuel_per_interval, "units"),
+        ("for each value of a column", |limits| limits.metering_fuel_per_value, "units"),
+        ("for each instance", |limits| limits.metering_fuel_per_subject, "units"),
+        ("for each option and tag", |limits| limits.metering_fuel_per_setting, "units"),
         ("items of a call", |limits| limits.batch_items_max, ""),
         ("wall clock of a call", |limits| limits.deadline_ms, "ms"),
         ("faults in a row", |limits| limits.faults_in_a_row_max, ""),

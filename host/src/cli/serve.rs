@@ -118,6 +118,8 @@ impl Serve {
             token: global.token.clone(),
             probe_networks: self.probe_network,
             supervisor: None,
+            // Also after the file was replaced: what it compiled must fit this version.
+            compiler: Some("/proc/self/exe".into()),
             journal: journal::Options::default(),
         })
         .await?;

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::output;
 use super::{Global, client::Client};
-use crate::api::model::{CreateTenant, Fallback, Tenant};
+use crate::api::model::{Billing, CreateTenant, Fallback, Tenant};
 use crate::api::{format_size, parse_size};
 use crate::tenancy::SELF;
-use crate::tenant::{Limit, Rung};
+use crate::tenant::{FallbackStep, Limit};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -34,6 +34,17 @@ pub(super) enum Command {
         after_help = "Examples:\n  tallyman tenant limit acme --instances 20 --vcpus 40 --memory 64GB\n  tallyman tenant limit acme --requests-per-s 10\n  tallyman tenant limit acme --default vcpus"
     )]
     Limit(SetLimits),
+    /// Set who may charge a tenant: its prices, its invoices, and the policy that it is under
+    ///
+    /// Operators and tokens with the role billing always may.
+    #[command(after_help = "Examples:\n  tallyman tenant billing acme delegated\n  tallyman tenant billing acme kept")]
+    Billing {
+        /// Its id
+        id: String,
+        /// delegated: the tenant's own admins may, too; kept: they may not
+        #[arg(value_enum)]
+        to: Delegation,
+    },
     /// Set what is done when a tenant's policy fails twice in a row
     #[command(
         after_help = "Examples:\n  tallyman tenant fallback acme hold\n  tallyman tenant fallback acme last-good standard"
@@ -43,8 +54,17 @@ pub(super) enum Command {
         id: String,
         /// What is tried, in this order: hold, last-good, standard
         #[arg(required = true)]
-        ladder: Vec<Rung>,
+        ladder: Vec<FallbackStep>,
     },
+}
+
+/// Whether a tenant's own admins may charge it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Delegation {
+    /// They may.
+    Delegated,
+    /// They may not.
+    Kept,
 }
 
 #[derive(Debug, Args)]
@@ -91,6 +111,11 @@ impl Command {
                 output.show(&tenant, details)
             }
             Command::Limit(limits) => output.show(&limits.set(&client).await?, details),
+            Command::Billing { id, to } => {
+                let billing = Billing { delegated: to == Delegation::Delegated };
+                let tenant: Tenant = client.put(&["tenants", &id, "billing"], &billing).await?;
+                output.show(&tenant, details)
+            }
             Command::Fallback { id, ladder } => {
                 let fallback = Fallback { ladder: ladder.into_iter().map(Into::into).collect() };
                 let tenant: Tenant = client.put(&["tenants", &id, "fallback"], &fallback).await?;
@@ -131,15 +156,24 @@ fn table(tenants: &[Tenant]) -> String {
     output::table(&["ID", "INSTANCES", "VCPUS", "MEMORY", "POLICY", "CREATED", ""], &[1, 2, 3], rows)
 }
 
+fn charged_by(tenant: &Tenant) -> &'static str {
+    match tenant.billing_delegated {
+        true => "operators, the role billing, and its own admins",
+        false => "operators and the role billing",
+    }
+}
+
 fn details(tenant: &Tenant) -> String {
     let limits = &tenant.limits;
     let of = |has: String, most: String| Some(format!("{has} of {most}"));
-    let ladder = tenant.fallback.iter().map(|&rung| Rung::from(rung).as_str()).collect::<Vec<_>>().join(", then ");
+    let ladder =
+        tenant.fallback.iter().map(|&step| FallbackStep::from(step).as_str()).collect::<Vec<_>>().join(", then ");
     let rows = [
         ("tenant", Some(tenant.id.to_string())),
         ("created", Some(tenant.created_at.to_string())),
         ("policy", Some(tenant.policy.to_string())),
         ("if it fails", Some(ladder)),
+        ("charged by", Some(charged_by(tenant).into())),
         ("quarantined", (tenant.alerts > 0).then(|| format!("{}; see `tallyman policy status`", tenant.alerts))),
         ("instances", of(tenant.instances.to_string(), limits.instances.to_string())),
         ("vcpus", of(tenant.vcpus.to_string(), limits.vcpus.to_string())),

@@ -33,7 +33,7 @@ pub(super) enum Command {
 pub(super) struct Create {
     /// What to call it
     name: String,
-    /// What it is good for: operator, tenant-admin, tenant-reader or policy-author
+    /// What it is good for: operator, billing, tenant-admin, tenant-reader or policy-author
     #[arg(long)]
     role: Role,
     /// For how long, such as 12h or 720h; 90 days if absent, 366 days at most

@@ -137,12 +137,14 @@ async fn command(client: &Client, name: &str, command: &str) -> anyhow::Result<I
 
 async fn swap(client: &Client, file: &std::path::Path) -> anyhow::Result<()> {
     let uploaded =
-        step(&format!("upload the policy {}", file.display()), policy::upload(client, file, Profile::Compact)).await?;
+        step(&format!("upload the policy {}", file.display()), policy::upload(client, file, Profile::Compact, None))
+            .await?;
     // An earlier tour may have had it in force.
     let request = Activate {
         digest: uploaded.digest.to_string(),
         at: None,
         again: true,
+        options: std::collections::BTreeMap::new(),
         reason: Some("a tour".into()),
         max_net: None,
         max_tenant: None,

@@ -11,7 +11,7 @@ use super::Global;
 use super::output;
 use super::progress::during;
 use crate::id::TenantId;
-use crate::invoice::{Evidence, Line, Proved, Receipt, Watched, prove, time_of};
+use crate::invoice::{Engines, Evidence, Line, Proved, TracedInterval, prove, trace_line};
 use crate::journal::{Archive, verify};
 use crate::policy::{Backend, PolicyHost};
 
@@ -67,15 +67,16 @@ struct Document {
     calls: usize,
     facts: u64,
     payable: String,
-    currency: String,
+    currency: Option<String>,
     same_engine: bool,
+    /// Whether it is of the earlier form: its bytes are checked, its amounts are opening amounts.
+    earlier_form: bool,
 }
 
 #[derive(Debug, Serialize)]
 struct LineReport {
     line: Line,
-    receipt: Option<Receipt>,
-    time: Vec<Watched>,
+    time: Vec<TracedInterval>,
 }
 
 impl Verify {
@@ -119,12 +120,13 @@ impl Verify {
         let numbers = numbers(evidence, tenant, what)?;
         let mut proved = Vec::new();
         for &number in &numbers {
-            proved.push(prove(evidence, &native, tenant, number)?);
+            proved.push(prove(evidence, &Engines::new(evidence, &native), tenant, number)?);
         }
         if !self.one_witness {
             let interpreter = host(Backend::Interpreter, "interpreter").context("the interpreter does not start")?;
             for &number in &numbers {
-                prove(evidence, &interpreter, tenant, number).context("the interpreter says otherwise")?;
+                let calls = Engines::new(evidence, &interpreter);
+                prove(evidence, &calls, tenant, number).context("the interpreter says otherwise")?;
             }
             witnesses.push(format!("{}, interpreted", crate::policy::ENGINE));
         }
@@ -142,16 +144,17 @@ fn tenant(global: &Global) -> anyhow::Result<TenantId> {
 }
 
 fn document(proved: &Proved) -> Document {
-    let invoice = &proved.invoice;
+    let invoice = proved.invoice.as_ref();
     Document {
-        number: invoice.number.unwrap_or_default(),
+        number: proved.number,
         digest: proved.digest.to_string(),
-        lines: invoice.lines.len(),
+        lines: invoice.map_or(0, |invoice| invoice.lines.len()),
         calls: proved.calls,
         facts: proved.facts,
-        payable: invoice.payable.clone(),
-        currency: invoice.currency.clone(),
+        payable: invoice.map_or_else(|| "-".into(), |invoice| invoice.payable.clone()),
+        currency: invoice.and_then(|invoice| invoice.currency.clone()),
         same_engine: proved.same_engine,
+        earlier_form: invoice.is_none(),
     }
 }
 
@@ -161,12 +164,11 @@ fn line_of<E: Evidence>(
     proved: &Proved,
     number: u64,
 ) -> anyhow::Result<LineReport> {
-    let invoice = &proved.invoice;
+    let invoice = proved.invoice.as_ref().context("the document is of the earlier form, which has no such lines")?;
     let line = invoice.lines.iter().find(|line| line.number == number).cloned();
     let line = line.ok_or_else(|| anyhow!("it has lines 1 to {}, not {number}", invoice.lines.len()))?;
-    let receipt = line.receipt.and_then(|index| invoice.receipts.get(usize::try_from(index).ok()?)).cloned();
-    let time = time_of(evidence, policies, invoice, number)?;
-    Ok(LineReport { line, receipt, time })
+    let time = trace_line(evidence, &Engines::new(evidence, policies), invoice, &line)?;
+    Ok(LineReport { line, time })
 }
 
 fn numbers<E: Evidence>(evidence: &E, tenant: &TenantId, what: What) -> anyhow::Result<Vec<u64>> {
@@ -218,7 +220,7 @@ fn text(report: &Report) -> String {
             document.lines.to_string(),
             document.calls.to_string(),
             document.facts.to_string(),
-            format!("{} {}", document.payable, document.currency),
+            format!("{} {}", document.payable, document.currency.as_deref().unwrap_or_default()),
             document.digest.clone(),
         ]
     });
@@ -230,6 +232,11 @@ fn text(report: &Report) -> String {
     if let Some(facts) = report.journal {
         text.push_str(&format!("\n\nthe journal is whole: {facts} facts"));
     }
+    if report.documents.iter().any(|document| document.earlier_form) {
+        text.push_str(
+            "\n\ndocuments without lines are of the earlier form: their bytes are whole, their amounts opening amounts",
+        );
+    }
     for witness in &report.witnesses {
         text.push_str(&format!("\nproved byte for byte by {witness}"));
     }
@@ -237,31 +244,18 @@ fn text(report: &Report) -> String {
 }
 
 fn line_text(report: &LineReport) -> String {
-    let LineReport { line, receipt, time } = report;
+    let LineReport { line, time } = report;
     let rows = time.iter().map(|piece| {
         let lasts = piece.end_ns.abs_diff(piece.start_ns);
         vec![piece.fact.to_string(), piece.phase.into(), piece.start_ns.to_string(), output::exact(lasts)]
     });
     let pieces = output::table(&["FACT", "PHASE", "METER NS", "DURATION"], &[0, 2, 3], rows);
-    let mut text = format!("line {}: {}\namount {}\n\n{pieces}", line.number, line.description, line.amount);
-    if let Some(receipt) = receipt {
-        let policy = match &receipt.stands_in_for {
-            Some(ill) => format!("{}, in the place of {ill}", receipt.policy),
-            None => receipt.policy.clone(),
-        };
-        let rows = [
-            ("policy", policy),
-            ("price book", receipt.book.clone()),
-            ("engine", receipt.engine.clone()),
-            ("time zones", receipt.tzdata.clone()),
-            ("fuel", receipt.fuel.to_string()),
-            ("input", receipt.input.clone()),
-            ("output", receipt.output.clone()),
-            ("chain", receipt.chain.clone()),
-        ];
-        text.push_str(&format!("\n\n{}", output::pairs(rows)));
-    }
-    text
+    let Line { number, rule, price_id, tier, billed, unit, is, amount, .. } = line;
+    let price = format!("{}/{}", line.price_numerator, line.price_denominator);
+    format!(
+        "line {number}: rule {rule}, price {price_id}, tier {tier}\n{billed} {unit} at {price} nano-units each is {is}; \
+         the document asks for {amount}\n\n{pieces}"
+    )
 }
 
 #[cfg(test)]

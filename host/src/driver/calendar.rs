@@ -24,6 +24,11 @@ impl Calendar {
         self.0.load().meter(utc_ns)
     }
 
+    /// See [`calendar::Calendar::meter_to_come`].
+    pub(super) fn meter_to_come(&self, utc_ns: i64, now: Instant) -> Instant {
+        self.0.load().meter_to_come(utc_ns, now)
+    }
+
     /// See [`calendar::Calendar::utc_ns`].
     pub(super) fn utc_ns(&self, at: Instant) -> i64 {
         self.0.load().utc_ns(at)

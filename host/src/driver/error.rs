@@ -97,12 +97,6 @@ pub enum FleetError {
     /// A name or id is malformed.
     #[error(transparent)]
     Id(#[from] IdError),
-    /// No such policy is admitted.
-    #[error("no policy {0} is admitted; upload it first")]
-    NoSuchPolicy(String),
-    /// There is nothing to roll back to.
-    #[error("the tenant has had one policy only; there is none to roll back to")]
-    NothingToRollBack,
 
     /// The instance has as many waiting commands as it takes.
     #[error("{0} commands are waiting for this instance already; try again when they are done")]
@@ -173,21 +167,16 @@ impl FleetError {
     }
 }
 
-/// A failure of the hypervisor with all its causes, for the client.
+/// A failure of the hypervisor, for the client.
 pub(super) fn failed(error: HypervisorError) -> FleetError {
     match error {
         HypervisorError::Unsupported { .. } => return FleetError::Unsupported(error.to_string()),
         HypervisorError::DiskInUse { path } => return FleetError::DiskInUse(path),
         _ => {}
     }
-    let mut text = error.to_string();
-    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(&error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    FleetError::Hypervisor(text)
+    // Tenants read the answer and the facts; the host's folders and logs are for its operator.
+    tracing::warn!(error = error.in_words(), "a hypervisor failed");
+    FleetError::Hypervisor(error.for_tenants())
 }
 
 /// The answer to a caller for whom nothing was done because a commit failed.

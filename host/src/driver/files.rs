@@ -66,10 +66,15 @@ pub(super) fn own_disks(disks: &mut [Disk], from: &Path, to: &Path) {
 
 /// A failure of the host's own files, for the client.
 pub(super) fn on_disk(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FleetError {
-    let path = path.display().to_string();
+    let path = path.to_owned();
     move |error| match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FleetError::NoSpace,
-        _ => FleetError::Files(format!("can't {act} {path}: {error}")),
+        _ => {
+            tracing::warn!(%error, path = %path.display(), "can't {act} a file");
+            // Tenants read it: the folder is the host's affair.
+            let name = path.file_name().unwrap_or_default().display();
+            FleetError::Files(format!("can't {act} {name}: {error}"))
+        }
     }
 }
 

@@ -22,14 +22,14 @@ use super::settings::{Amendment, Prober, Quota, check_amendment};
 use super::task::Task;
 use super::timers::{self, Timers};
 use super::watch::Watch;
-use crate::billing::Timeline;
 use crate::billing::account::{Degraded, Reader, Usage};
 use crate::billing::interval::{self, Interval};
+use crate::billing::{Reading, Timeline};
 use crate::clock::Clock;
 use crate::hypervisor::{self, Description, Hypervisor, Launches, ProcessUsage};
 use crate::id::{InstanceId, SnapshotName, TenantId};
 use crate::image::Images;
-use crate::journal::{Alive, CommitError, Entry, Journal, NewActivation, StoredInstance};
+use crate::journal::{Alive, CommitError, Entry, Journal, NewActivation, RequestKey, StoredInstance};
 use crate::limits::instance::KNOWN_MAX;
 use crate::units::Instant;
 use crate::vm::{Phase, State};
@@ -369,13 +369,24 @@ impl Fleet {
     ///
     /// # Errors
     /// Those of [`Journal::commit`], with [`CommitError::Repeated`] for what was asked for before.
-    pub async fn activate(&self, activation: NewActivation) -> Result<(Instant, u64), CommitError> {
+    pub async fn activate(
+        &self,
+        activation: NewActivation,
+        request: Option<RequestKey>,
+    ) -> Result<(Instant, u64), CommitError> {
         let tenant = activation.tenant.clone();
-        let entry = Entry { activation: Some(activation), ..Entry::default() };
+        let entry = Entry { activation: Some(activation), request, ..Entry::default() };
         let receipt = self.0.journal.commit(entry).await?;
         self.mend(&tenant, |_| true);
         // The writer gives every activation its instant.
         Ok((receipt.activated_from.unwrap_or_else(|| self.now()), receipt.last_seq))
+    }
+
+    /// The instances, of all tenants, whose account a policy owes time to.
+    pub fn owing(&self) -> Vec<Arc<View>> {
+        let directory = self.0.directory();
+        let views = directory.by_row.values().map(|slot| slot.view());
+        views.filter(|view| view.account.degraded.is_some()).collect()
     }
 
     /// Asks again for what failed policies owe to the instances of a tenant, as far as it is `due`; in the background.
@@ -403,6 +414,24 @@ impl Fleet {
     /// The first meter instant at which the calendar shows this instant (UTC, nanoseconds since 1970) or a later one.
     pub fn meter(&self, utc_ns: i64) -> Instant {
         self.0.calendar.meter(utc_ns)
+    }
+
+    /// All clocks now.
+    pub fn reading(&self) -> Reading {
+        self.0.clock.reading()
+    }
+
+    /// Names of a tenant's instances with an operation under way.
+    pub fn unsettled(&self, tenant: &TenantId) -> Vec<String> {
+        let views = self.list(tenant);
+        let busy = views.iter().filter(|view| view.live.intent.is_some());
+        busy.map(|view| view.record.name.to_string()).collect()
+    }
+
+    /// The meter instant for a plan: the first one to come at which the calendar shows this instant
+    /// (UTC, nanoseconds since 1970); one that lies behind is answered as by [`Fleet::meter`].
+    pub fn meter_to_come(&self, utc_ns: i64) -> Instant {
+        self.0.calendar.meter_to_come(utc_ns, self.now())
     }
 
     /// Now, on the meter clock.

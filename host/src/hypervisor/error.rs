@@ -188,8 +188,79 @@ pub enum SnapshotDefect {
 }
 
 impl HypervisorError {
+    /// The error and its causes in one line, as a tenant may read it: without the folders of the host
+    /// and without the log of the VMM.
+    pub fn for_tenants(&self) -> String {
+        let told = match self {
+            Self::Launch { status, .. } => format!("the VMM did not come up ({status})"),
+            other => other.in_words(),
+        };
+        without_folders(&told)
+    }
+
+    /// The error and its causes in one line, for the host's operator.
+    pub fn in_words(&self) -> String {
+        let mut words = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            words.push_str(": ");
+            words.push_str(&error.to_string());
+            cause = error.source();
+        }
+        words
+    }
+
     pub(super) fn file(act: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { act, path, source }
+    }
+}
+
+/// The text with each absolute path replaced by its last part.
+fn without_folders(text: &str) -> String {
+    let ends_path = |c: char| c.is_whitespace() || "'\"`,;:()[]{}<>".contains(c);
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('/') {
+        let before = &rest[..at];
+        kept.push_str(before);
+        let path = &rest[at..];
+        let end = path.find(ends_path).unwrap_or(path.len());
+        let is_absolute = !before.ends_with(|c: char| c.is_alphanumeric() || "._-".contains(c));
+        match path[..end].rsplit('/').find(|part| !part.is_empty()) {
+            Some(name) if is_absolute => kept.push_str(name),
+            Some(_) | None => kept.push_str(&path[..end]),
+        }
+        rest = &path[end..];
+    }
+    kept.push_str(rest);
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_reads_no_folder_of_the_host() {
+        let rows = [
+            ("can't create /data/instances/a1/qmp: denied", "can't create qmp: denied"),
+            ("Could not open '/data/x y/disk.raw': in use", "Could not open 'x y/disk.raw': in use"),
+            ("the disk /a/b, /c and (/d/e/)", "the disk b, c and (e)"),
+            ("application/json at 5/6 of it", "application/json at 5/6 of it"),
+            ("nothing", "nothing"),
+            ("/", "/"),
+        ];
+        for (told, expected) in rows {
+            assert_eq!(without_folders(told), expected);
+        }
+    }
+
+    #[test]
+    fn a_tenant_reads_nothing_of_a_log() {
+        let log = "secret".into();
+        let error = HypervisorError::Launch { status: "exit code 1".into(), log };
+        assert_eq!(error.for_tenants(), "the VMM did not come up (exit code 1)");
+        assert!(error.in_words().contains("secret"));
     }
 }

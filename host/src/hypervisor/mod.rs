@@ -17,6 +17,7 @@ pub mod files;
 mod firecracker;
 mod follow;
 mod launch;
+pub mod log;
 mod process;
 mod qemu;
 mod remains;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::document::{Invoice, Place};
-use super::evidence::{Evidence, EvidenceError, InForce, Quarantine, sound};
+use super::evidence::{Evidence, EvidenceError, News, sound};
 use crate::billing::calendar::Calendar;
 use crate::billing::{Fact, TenantFact};
 use crate::id::{Digest, InstanceId, TenantId};
@@ -16,8 +16,8 @@ use crate::journal::wire::FactRecord;
 use crate::journal::{Archive, FactHash, Head, StoredInvoice};
 use crate::units::Instant;
 
-/// Version of the bundle's form.
-const FORM: u32 = 1;
+/// The version of the bundle's form.
+const FORM: u32 = 2;
 
 /// An invoice with all that it depends on, as far as it is the tenant's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -75,12 +75,12 @@ pub fn bundle(archive: &Archive, tenant: &TenantId, number: u64) -> Result<Bundl
         let bytes = Evidence::document(archive, stored.digest)?;
         bundle.add_document(archive, stored.digest, &bytes)?;
     }
-    seqs.extend(archive.activations_of(tenant)?.iter().map(|one| one.fact));
-    seqs.extend(Evidence::quarantines(archive, tenant, u64::MAX)?.iter().map(|one| one.fact));
-    for prices in archive.books_of(tenant)? {
-        seqs.push(prices.fact);
-        let bytes = Evidence::document(archive, prices.digest)?;
-        bundle.documents.insert(prices.digest.to_string(), BASE64.encode(bytes));
+    for (seq, fact) in Evidence::tenant_facts(archive, tenant, u64::MAX)? {
+        seqs.push(seq);
+        if let Some(digest) = fact.of_tenant().and_then(book_named) {
+            let bytes = Evidence::document(archive, digest)?;
+            bundle.documents.insert(digest.to_string(), BASE64.encode(bytes));
+        }
     }
     for instance in archive.instances_of(tenant)? {
         seqs.extend(archive.history(&instance.id)?.iter().map(|(seq, _)| *seq));
@@ -91,6 +91,15 @@ pub fn bundle(archive: &Archive, tenant: &TenantId, number: u64) -> Result<Bundl
         bundle.facts.push(bundled(archive, seq)?);
     }
     Ok(bundle)
+}
+
+/// The price book that a fact names, if it names one.
+fn book_named(said: &TenantFact) -> Option<Digest> {
+    match said {
+        TenantFact::PricesActivated { digest, .. } => Some(*digest),
+        TenantFact::Overridden { book, .. } => *book,
+        _ => None,
+    }
 }
 
 fn bundled(archive: &Archive, seq: u64) -> Result<BundledFact, EvidenceError> {
@@ -105,14 +114,18 @@ impl Bundle {
     /// Adds a document, the components that made it, and the place that it names.
     fn add_document(&mut self, archive: &Archive, digest: Digest, bytes: &[u8]) -> Result<(), EvidenceError> {
         let altered = |error: &dyn std::fmt::Display| EvidenceError::Altered(format!("document {digest}: {error}"));
-        let invoice = Invoice::from_bytes(bytes).map_err(|error| altered(&error))?;
         self.documents.insert(digest.to_string(), BASE64.encode(bytes));
+        // A document of the earlier form is an opening amount; nothing of it is made again.
+        if super::view::form(bytes) != Some(super::FORM) {
+            return Ok(());
+        }
+        let invoice = Invoice::from_bytes(bytes).map_err(|error| altered(&error))?;
         self.places.insert(invoice.as_of.seq, archive.place(invoice.as_of.seq)?.hash.to_string());
         for receipt in &invoice.receipts {
-            let component: Digest = receipt.policy.parse().map_err(|error| altered(&error))?;
-            if !self.components.contains_key(&receipt.policy) {
+            let component: Digest = receipt.component.parse().map_err(|error| altered(&error))?;
+            if !self.components.contains_key(&receipt.component) {
                 let bytes = archive.component(component)?;
-                self.components.insert(receipt.policy.clone(), BASE64.encode(bytes));
+                self.components.insert(receipt.component.clone(), BASE64.encode(bytes));
             }
         }
         Ok(())
@@ -227,6 +240,9 @@ impl Proofs {
         for (_, fact, _) in &self.facts {
             let Some(TenantFact::Invoiced { digest, .. }) = fact.of_tenant() else { continue };
             let bytes = self.document(*digest)?;
+            if super::view::form(&bytes) != Some(super::FORM) {
+                continue;
+            }
             let unreadable = |error| EvidenceError::Altered(format!("document {digest} can't be read: {error}"));
             places.push(Invoice::from_bytes(&bytes).map_err(unreadable)?.as_of);
         }
@@ -236,11 +252,6 @@ impl Proofs {
     /// The facts of an instance.
     fn own(&self, instance: &InstanceId, through: u64) -> impl Iterator<Item = &(u64, Fact, FactHash)> {
         self.facts.iter().filter(move |(seq, fact, _)| *seq <= through && fact.instance() == Some(instance))
-    }
-
-    fn told<T>(&self, tenant: &TenantId, through: u64, tell: impl Fn(u64, &TenantFact) -> Option<T>) -> Vec<T> {
-        let facts = self.facts.iter().filter(|(seq, fact, _)| *seq <= through && fact.tenant == *tenant);
-        facts.filter_map(|(seq, fact, _)| tell(*seq, fact.of_tenant()?)).collect()
     }
 }
 
@@ -257,36 +268,30 @@ impl Evidence for Proofs {
         Ok(self.own(instance, through).map(|(seq, fact, _)| (*seq, fact.clone())).collect())
     }
 
-    fn began(&self, instance: &InstanceId, through: u64) -> Result<Option<Instant>, EvidenceError> {
-        Ok(self.own(instance, through).next().map(|(_, fact, _)| fact.at.meter))
+    fn began(&self, tenant: &TenantId, through: u64) -> Result<Option<Instant>, EvidenceError> {
+        let own = self.facts.iter().filter(|(seq, fact, _)| *seq <= through && fact.tenant == *tenant);
+        // Facts of the host stand under the default tenant, which they do not begin.
+        Ok(own.filter(|(_, fact, _)| fact.of_host().is_none()).map(|(_, fact, _)| fact.at.meter).min())
     }
 
-    fn policies(&self, tenant: &TenantId, through: u64) -> Result<Vec<InForce>, EvidenceError> {
-        Ok(self.told(tenant, through, |fact, body| match body {
-            TenantFact::PolicyActivated { digest, from, .. } => Some(InForce { from: *from, digest: *digest, fact }),
-            _ => None,
-        }))
+    fn ended(&self, _: &TenantId, _: u64) -> Result<Option<Instant>, EvidenceError> {
+        Ok(None)
     }
 
-    fn quarantines(&self, tenant: &TenantId, through: u64) -> Result<Vec<Quarantine>, EvidenceError> {
-        Ok(self.told(tenant, through, Quarantine::told))
+    fn tenant_facts(&self, tenant: &TenantId, through: u64) -> Result<Vec<(u64, Fact)>, EvidenceError> {
+        let own = self.facts.iter().filter(|(seq, fact, _)| *seq <= through && fact.tenant == *tenant);
+        let own = own.filter(|(_, fact, _)| fact.of_tenant().is_some());
+        Ok(own.map(|(seq, fact, _)| (*seq, fact.clone())).collect())
     }
 
-    fn books(&self, tenant: &TenantId, through: u64) -> Result<Vec<InForce>, EvidenceError> {
-        Ok(self.told(tenant, through, |fact, body| match body {
-            TenantFact::PricesActivated { digest, from, .. } => Some(InForce { from: *from, digest: *digest, fact }),
-            _ => None,
-        }))
+    fn changed(&self, tenant: &TenantId, news: &News) -> Result<bool, EvidenceError> {
+        let mut own = self.facts.iter().filter(|(_, fact, _)| fact.tenant == *tenant);
+        Ok(own.any(|(seq, fact, _)| news.changes(*seq, fact) || news.is_late(*seq, fact)))
     }
 
     fn invoices(&self, tenant: &TenantId, through: u64) -> Result<Vec<StoredInvoice>, EvidenceError> {
-        Ok(self.told(tenant, through, |fact, body| match body {
-            TenantFact::Invoiced { number, digest, from, until, corrects, .. } => {
-                let (number, digest, from, until, corrects) = (*number, *digest, *from, *until, *corrects);
-                Some(StoredInvoice { number, digest, from, until, corrects, fact })
-            }
-            _ => None,
-        }))
+        let facts = Evidence::tenant_facts(self, tenant, through)?;
+        Ok(super::rules::said(&facts, StoredInvoice::from_fact))
     }
 
     fn calendar(&self, through: u64) -> Result<Calendar, EvidenceError> {

@@ -1,24 +1,36 @@
-//! One period under two policies, side by side: what a change of rules would change in money.
+//! One span under two policies, side by side: what a change of rules would change in money.
 
 use std::collections::BTreeMap;
 
-use super::document::Line;
-use super::rate::{InvoiceError, Rated};
+use biller::input::Balances;
 
-/// What two policies make of one period, in nano-units of the currency.
+use super::InvoiceError;
+use super::calls::Calls;
+use super::compute::{Computed, Computer};
+use super::evidence::Evidence;
+use super::period::Period;
+use super::rules::Overriding;
+use super::view::View;
+use crate::billing::agreement::Agreement;
+use crate::id::Digest;
+use crate::units::Instant;
+
+/// The outcome under two policies, in nano-units of the currency.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comparison {
-    /// What the policies in force come to.
+    /// ISO 4217 code; none without a book.
+    pub currency: Option<String>,
+    /// The sum under the policies in force.
     pub active: i128,
-    /// What the candidate comes to.
+    /// The sum under the candidate.
     pub candidate: i128,
-    /// Where they differ, the largest difference first.
+    /// The instances for which they differ, the largest difference first.
     pub differences: Vec<Worth>,
     /// Fuel that the candidate took.
     pub fuel: u64,
 }
 
-/// What one instance comes to under both, in nano-units.
+/// The charges for one instance under both, in nano-units.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Worth {
     /// Its id; none for what is charged to the tenant as a whole.
@@ -29,44 +41,56 @@ pub struct Worth {
     pub candidate: i128,
 }
 
-impl Worth {
-    /// How much more the candidate charges.
-    fn more(&self) -> i128 {
-        self.candidate.saturating_sub(self.active)
+impl<E: Evidence, C: Calls> Computer<'_, E, C> {
+    /// Computes a span as if it were a period of its own, under the policies in force and under a
+    /// candidate.
+    ///
+    /// # Errors
+    /// [`InvoiceError`].
+    pub fn compare(
+        &self,
+        mut view: View,
+        (start, end): (Instant, Instant),
+        candidate: Digest,
+    ) -> Result<Comparison, InvoiceError> {
+        let utc_ns = (view.calendar.utc_ns(start), view.calendar.utc_ns(end));
+        let period = Period { start, end, utc_ns, agreement: Agreement::default() };
+        view.first = view.first.filter(|&first| first < end);
+        if start >= end || view.first.is_none() {
+            return Err(InvoiceError::Empty);
+        }
+        let active = self.compute(&view, &period, end, &Balances::default(), &[])?;
+        view.name(Overriding { from: start, until: end, policy: Some(candidate), ..Overriding::default() });
+        let candidate = self.compute(&view, &period, end, &Balances::default(), &[])?;
+        Comparison::of(&active, &candidate)
     }
 }
 
 impl Comparison {
-    /// Compares two ratings of the same period and facts.
-    ///
-    /// # Errors
-    /// [`InvoiceError::Overflow`].
-    pub fn of(active: &Rated, candidate: &Rated) -> Result<Self, InvoiceError> {
-        let mut by_instance: BTreeMap<Option<&str>, (i128, i128)> = BTreeMap::new();
-        for line in &active.lines {
-            let sum = &mut by_instance.entry(line.instance.as_deref()).or_default().0;
-            *sum = added(*sum, line)?;
+    fn of(active: &Computed, candidate: &Computed) -> Result<Self, InvoiceError> {
+        let mut by_instance: BTreeMap<Option<&str>, Worth> = BTreeMap::new();
+        for (instance, amount) in amounts(active) {
+            let worth = by_instance.entry(instance).or_default();
+            worth.active = worth.active.checked_add(amount).ok_or(InvoiceError::Overflow)?;
         }
-        for line in &candidate.lines {
-            let sum = &mut by_instance.entry(line.instance.as_deref()).or_default().1;
-            *sum = added(*sum, line)?;
+        for (instance, amount) in amounts(candidate) {
+            let worth = by_instance.entry(instance).or_default();
+            worth.candidate = worth.candidate.checked_add(amount).ok_or(InvoiceError::Overflow)?;
         }
-        let worth = |(instance, (active, candidate)): (Option<&str>, (i128, i128))| Worth {
-            instance: instance.map(str::to_owned),
-            active,
-            candidate,
-        };
-        let mut differences: Vec<_> = by_instance.into_iter().map(worth).filter(|worth| worth.more() != 0).collect();
+        let named =
+            by_instance.into_iter().map(|(instance, worth)| Worth { instance: instance.map(str::to_owned), ..worth });
+        let mut differences: Vec<_> = named.filter(|worth| worth.more() != 0).collect();
         differences.sort_by_key(|worth| std::cmp::Reverse(worth.more().unsigned_abs()));
         Ok(Self {
-            active: sum(active)?,
-            candidate: sum(candidate)?,
+            currency: active.bill.currency.clone().or_else(|| candidate.bill.currency.clone()),
+            active: active.bill.total,
+            candidate: candidate.bill.total,
             differences,
             fuel: candidate.receipts.iter().map(|receipt| receipt.fuel).fold(0, u64::saturating_add),
         })
     }
 
-    /// How much more the candidate charges in all, in nano-units; less than nothing if it charges less.
+    /// How much more the candidate charges in all, in nano-units; negative if it charges less.
     ///
     /// # Errors
     /// [`InvoiceError::Overflow`].
@@ -75,10 +99,21 @@ impl Comparison {
     }
 }
 
-fn sum(rated: &Rated) -> Result<i128, InvoiceError> {
-    rated.lines.iter().try_fold(0, added)
+impl Worth {
+    /// How much more the candidate charges.
+    fn more(&self) -> i128 {
+        self.candidate.saturating_sub(self.active)
+    }
 }
 
-fn added(sum: i128, line: &Line) -> Result<i128, InvoiceError> {
-    line.amount_nanos().and_then(|amount| sum.checked_add(amount)).ok_or(InvoiceError::Overflow)
+/// Each charge with the instance that it is for; adjustments are for the tenant as a whole.
+fn amounts(computed: &Computed) -> impl Iterator<Item = (Option<&str>, i128)> {
+    let of_line = |line: &biller::output::Line| {
+        let subject = line.subject.and_then(|subject| computed.subjects.get(subject as usize));
+        (subject.map(String::as_str), line.amount)
+    };
+    let adjusted = computed.bill.adjustments.iter().map(|one| (None, one.change));
+    // The closure borrows; the lines are few enough to be collected.
+    let lines: Vec<_> = computed.bill.lines.iter().map(of_line).collect();
+    lines.into_iter().chain(adjusted)
 }

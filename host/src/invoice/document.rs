@@ -1,27 +1,32 @@
-//! The invoice as a document: what is shown, stored under its SHA-256, and proved.
+//! Documents: what is shown, stored under its SHA-256, and proved.
+//!
+//! A document states a difference: what its period comes to up to an instant, minus what the period's
+//! earlier documents billed. `docs/bill.md` says what that means.
 
+use biller::input::{Balances, Rounding, Zone};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::billing::decimal::Decimal;
 use crate::id::Digest;
+use crate::units::Instant;
 
-/// Version of the form below; part of every document.
-pub const FORM: u32 = 1;
+/// The version of the form below; part of every document.
+pub const FORM: u32 = 2;
 
-/// Link before a tenant's first receipt.
+/// The link before a tenant's first receipt.
 pub(super) const FIRST_LINK: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
-/// What a document is.
+/// The kind of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schema(as = InvoiceKind)]
 pub enum Kind {
-    /// What a close would make final now.
+    /// What a close would make final now; stored nowhere.
     Preview,
-    /// A closed period. It is never changed.
+    /// A period up to an instant that no document of it had reached. It is never changed.
     Invoice,
-    /// What a closed period would be now, less what it was: reversals and new lines.
+    /// What became known later of a time that was billed before.
     Correction,
 }
 
@@ -35,56 +40,106 @@ pub struct Place {
     pub hash: String,
 }
 
-/// A tenant's period, charged.
+/// A stretch of time by both clocks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = InvoiceSpan)]
+pub struct Stretch {
+    /// First instant inside, by the calendar: RFC 3339 in UTC.
+    pub from: String,
+    /// First instant after, by the calendar.
+    pub until: String,
+    /// First instant inside, on the meter clock.
+    pub from_ns: i64,
+    /// First instant after, on the meter clock.
+    pub until_ns: i64,
+}
+
+/// One document of a tenant's period.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Invoice {
     /// Version of the document's form.
     pub form: u32,
-    /// Whose.
+    /// The tenant's id.
     pub tenant: String,
     /// Its number among the tenant's documents, from 1; null in a preview.
     pub number: Option<u64>,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// Number of the invoice that a correction corrects.
-    pub corrects: Option<u64>,
-    /// Why it was corrected, in words.
+    /// Number of the period's document before it, from which it states the difference; null for the
+    /// first of a period.
+    pub follows: Option<u64>,
+    /// The reason for a correction, in words.
     pub reason: Option<String>,
     /// SHA-256 of the tenant's document before; null for the first.
     pub previous: Option<String>,
-    /// First instant of the period, by the calendar.
-    pub from: String,
-    /// First instant after it, by the calendar.
-    pub until: String,
-    /// First instant of the period on the meter clock.
-    pub from_ns: i64,
-    /// First instant after it on the meter clock.
-    pub until_ns: i64,
+    /// The period, from border to border.
+    pub period: Stretch,
+    /// The borders by the calendar that cut it, in nanoseconds since 1970 in UTC.
+    pub borders_utc_ns: (i64, i64),
+    /// IANA name of the zone whose days cut it.
+    pub zone: String,
+    /// The zones that the books' windows name, as they were resolved for the period's first document.
+    #[schema(value_type = Vec<Object>)]
+    pub zones: Vec<Zone>,
+    /// The part of the period that is billed: from the tenant's first instant in it up to T.
+    pub billed: Stretch,
+    /// Whether T is the end of the period, or of the tenant in it, so that minimums are owed.
+    pub reaches_end: bool,
     /// The facts up to here were taken into account, and none after.
     pub as_of: Place,
-    /// A policy that was asked for instead of those in force.
-    pub policy: Option<String>,
-    /// A price book that was asked for instead of those in force.
-    pub book: Option<String>,
-    /// ISO 4217 code; `XXX` without prices.
-    pub currency: String,
+    /// Overrides that were in force, in the order of their facts.
+    pub overrides: Vec<OverrideNote>,
+    /// Earlier periods that could not be rated and were taken as having used nothing.
+    pub unrated: Vec<Stretch>,
+    /// Operations begun before T and not ended, whose outcome will be a correction.
+    pub unsettled: Vec<String>,
+    /// ISO 4217 code; null without a book.
+    pub currency: Option<String>,
     /// Digits after the point in the currency's smallest coin.
     pub minor_digits: u8,
-    /// Rounding of the sum to coins.
+    /// Digits after the point to which sums of rules are rounded.
+    pub line_digits: u8,
+    /// Rounding of sums and coins: `half-even`, `half-up`, `down` or `up`.
     pub rounding: String,
-    /// The instances that the policies were asked about, sorted by id.
+    /// The instances that stand in lines or were measured, sorted by id.
     pub instances: Vec<Named>,
-    /// The charges.
+    /// The charges that changed since the period's document before.
     pub lines: Vec<Line>,
-    /// Sum of all amounts, exactly.
+    /// Sums of the rules that changed.
+    pub rules: Vec<Sum>,
+    /// Adjustments that changed, in the order in which they act.
+    pub adjustments: Vec<Sum>,
+    /// Minimums that are still to come if nothing more is used, by id.
+    pub to_come: Vec<Sum>,
+    /// Sum of the differences, exactly.
     pub total: String,
-    /// What is to be paid: `total`, rounded once to the currency's smallest coin.
+    /// What the period comes to as a whole, up to T.
+    pub period_total: String,
+    /// What is to be paid for this document: coins of `period_total` less what was asked before.
     pub payable: String,
-    /// How each line came about.
+    /// What the documents of the period ask for in all, this one included.
+    pub period_payable: String,
+    /// What the period hands on, as it is at T.
+    #[schema(value_type = Object)]
+    pub closing: Closing,
+    /// SHA-256 of what the period before handed on.
+    pub opening: String,
+    /// The evidence of each call.
     pub receipts: Vec<Receipt>,
-    /// What the last call left for the next period, in base64; empty if nothing.
-    pub carried: String,
+}
+
+/// Typed balances as a document keeps them: the canonical JSON of the biller's type.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Closing(pub Balances);
+
+impl Closing {
+    /// SHA-256 of the balances as text.
+    pub fn digest(&self) -> String {
+        Digest::of(&serde_json::to_vec(&self.0).unwrap_or_default()).to_string()
+    }
 }
 
 /// An instance by name.
@@ -94,76 +149,107 @@ pub struct Invoice {
 pub struct Named {
     /// Its id.
     pub id: String,
-    /// What it was called when the document was made.
+    /// Its name when the document was made.
     pub name: String,
     /// Its tags then, by name.
     pub tags: Vec<(String, String)>,
 }
 
-/// One charge.
+/// An override that was in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OverrideNote {
+    /// The span for which it holds.
+    pub span: Stretch,
+    /// The policy that was named, by its digest; null if none.
+    pub policy: Option<String>,
+    /// The book that was named, by its digest; null if none.
+    pub book: Option<String>,
+    /// The reason, in words.
+    pub reason: String,
+    /// Sequence number of its fact.
+    pub fact: u64,
+}
+
+/// A charge: its difference to the period's document before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = InvoiceLine)]
 pub struct Line {
     /// Its number in the document, from 1.
     pub number: u64,
-    /// `usage`, `once`, `reversal`, `minimum`, `cap` or `credit`.
+    /// `usage`, `once` or `own`.
     pub kind: String,
-    /// In a correction: the line of an earlier document that this takes back, as `NUMBER/LINE`.
-    pub reverses: Option<String>,
-    /// The rule of the price book; an adjustment's id.
+    /// The rule.
     pub rule: String,
     /// The meter.
     pub meter: String,
     /// The instance; null for the tenant as a whole.
     pub instance: Option<String>,
-    /// What was used, in `unit`.
-    pub quantity: String,
-    /// What is charged for.
-    pub billed: String,
-    /// The unit.
-    pub unit: String,
-    /// The price in the book; empty where only a quantity is stated.
+    /// The price in the book; its tier, from 0.
     pub price_id: String,
-    /// Index of the price's tier.
+    /// Position of the price's tier, from 0.
     pub tier: u32,
+    /// What the price is for, as the operator wrote it, such as `vcpu-hour`.
+    pub per: String,
+    /// The unit of quantities.
+    pub unit: String,
+    /// Units used, now.
+    pub quantity: String,
+    /// Units charged for, now.
+    pub billed: String,
     /// The unit price in nano-units of the currency: numerator.
     pub price_numerator: String,
-    /// And denominator.
+    /// Its denominator.
     pub price_denominator: String,
-    /// The amount in the currency, exactly as it was rounded.
+    /// The charge now, in the currency.
+    pub is: String,
+    /// The charge that the period's documents before stated; null if none did.
+    pub was: Option<String>,
+    /// The difference, which is what this line asks for.
     pub amount: String,
-    /// What the rounding left, over the price's denominator.
-    pub remainder: String,
-    /// A sentence for the person who pays.
-    pub description: String,
-    /// How many pieces of intervals it covers; `verify` shows them.
-    pub intervals: u64,
-    /// In how many sessions a minimum applied.
-    pub minimums: u64,
-    /// Sequence numbers of the first and the last fact that opened one of them.
+    /// First instant that it covers, by the calendar; empty for a line that is no more.
+    pub from: String,
+    /// First instant after the last that it covers, by the calendar.
+    pub until: String,
+    /// Sequence numbers of the first and the last fact that opened an interval in it.
     pub facts: Option<(u64, u64)>,
-    /// Index of its receipt; null where it takes back a line, which has its own in its document.
-    pub receipt: Option<u64>,
 }
 
-/// The proof of one call of a policy: what went in, what ran, what came out.
+/// A sum that changed: of a rule, or by an adjustment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = InvoiceSum)]
+pub struct Sum {
+    /// The rule, or the adjustment's id.
+    pub id: String,
+    /// `rule`, `minimum`, `cap` or `credit`.
+    pub kind: String,
+    /// The sum now, in the currency.
+    pub is: String,
+    /// The sum that the period's documents before stated.
+    pub was: String,
+    /// The difference.
+    pub amount: String,
+}
+
+/// The evidence of one call: what went in, what ran, what came out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = InvoiceReceipt)]
 pub struct Receipt {
-    /// First instant on the meter clock of what was rated.
+    /// `measure` for a policy, `bill` for the biller.
+    pub call: String,
+    /// First instant on the meter clock of what the call is about.
     pub from_ns: i64,
-    /// First instant after it.
+    /// First instant after.
     pub until_ns: i64,
     /// The component that ran, by its SHA-256.
-    pub policy: String,
+    pub component: String,
     /// The policy in whose place it ran: it was in force, and was quarantined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stands_in_for: Option<String>,
-    /// The price book, by its SHA-256.
-    pub book: String,
-    /// Edition of the time zone database.
+    /// Edition of the time-zone database.
     pub tzdata: String,
     /// The engine and its version.
     pub engine: String,
@@ -171,12 +257,11 @@ pub struct Receipt {
     pub fuel: u64,
     /// Sequence numbers of the first and the last fact that opened an interval in it.
     pub facts: Option<(u64, u64)>,
-    /// How many intervals went in.
+    /// The number of intervals that went in.
     pub intervals: u64,
-    /// SHA-256 of the request: of all but its columns and what is carried as JSON, then of these, each as its length and its values in
-    /// little-endian bytes.
+    /// SHA-256 of what went in.
     pub input: String,
-    /// SHA-256 of the statement: of its lines as JSON, then of what is carried as for the request.
+    /// SHA-256 of what came out.
     pub output: String,
     /// SHA-256 of the receipt before and of this one without this field: the chain.
     pub chain: String,
@@ -185,7 +270,7 @@ pub struct Receipt {
 impl Invoice {
     /// The bytes that are stored and hashed.
     pub fn to_bytes(&self) -> Vec<u8> {
-        // The type has no map and no number that JSON can't hold: nothing in it refuses, and the fallback is never seen.
+        // The type has no map and no number that JSON can't hold, so nothing in it refuses.
         serde_json::to_vec(self).unwrap_or_default()
     }
 
@@ -194,7 +279,7 @@ impl Invoice {
         Digest::of(&self.to_bytes())
     }
 
-    /// Fuel that the policies took.
+    /// Fuel that the calls took.
     pub fn fuel(&self) -> u64 {
         self.receipts.iter().map(|receipt| receipt.fuel).fold(0, u64::saturating_add)
     }
@@ -202,6 +287,20 @@ impl Invoice {
     /// The link that the tenant's next receipt follows on.
     pub(super) fn last_link(&self) -> String {
         self.receipts.last().map_or_else(|| FIRST_LINK.into(), |receipt| receipt.chain.clone())
+    }
+
+    /// T: the instant up to which it bills.
+    pub fn until(&self) -> Instant {
+        Instant(self.billed.until_ns)
+    }
+
+    /// The meter instant of a border of the calendar, if this document reached it.
+    pub(super) fn border(&self, utc_ns: i64) -> Option<Instant> {
+        let (start, end) = self.borders_utc_ns;
+        if utc_ns == start {
+            return Some(Instant(self.period.from_ns));
+        }
+        (utc_ns == end && self.billed.until_ns >= self.period.until_ns).then_some(Instant(self.period.until_ns))
     }
 
     /// Reads stored bytes.
@@ -214,9 +313,24 @@ impl Invoice {
 }
 
 impl Line {
-    /// The amount in nano-units; none for a text that is no amount.
+    /// The difference in nano-units; none for a text that is no amount.
     pub fn amount_nanos(&self) -> Option<i128> {
-        self.amount.parse::<Decimal>().ok()?.scaled(9)
+        nanos(&self.amount)
+    }
+}
+
+/// The nano-units of an amount as a document writes it.
+pub(super) fn nanos(text: &str) -> Option<i128> {
+    text.parse::<Decimal>().ok()?.scaled(9)
+}
+
+/// The name of a rounding, as books write it.
+pub(super) fn rounding_name(rounding: Rounding) -> &'static str {
+    match rounding {
+        Rounding::HalfEven => "half-even",
+        Rounding::HalfUp => "half-up",
+        Rounding::Down => "down",
+        Rounding::Up => "up",
     }
 }
 

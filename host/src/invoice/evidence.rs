@@ -1,5 +1,6 @@
 //! Where an invoice's inputs come from: the journal of this host, or a bundle that was taken from it.
 
+use super::period::AgreementFrom;
 use crate::billing::calendar::Calendar;
 use crate::billing::{Fact, TenantFact};
 use crate::id::{Digest, InstanceId, TenantId};
@@ -7,15 +8,49 @@ use crate::journal::{Archive, Head, ReadError, StoredInvoice};
 use crate::tenant::Standing;
 use crate::units::Instant;
 
-/// From `from` on, `digest` is in force; written by fact number `fact`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A change of rules: from `from` on, `digest` is in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InForce {
-    /// From when on.
+    /// First instant at which it holds.
     pub from: Instant,
     /// A component or a price book.
     pub digest: Digest,
     /// Sequence number of the fact.
     pub fact: u64,
+    /// Options of a policy, sorted by name; empty for a book.
+    pub options: Vec<(String, String)>,
+}
+
+/// A policy or a book that was named for a span, in place of those in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Override {
+    /// First instant of the span.
+    pub from: Instant,
+    /// First instant after.
+    pub until: Instant,
+    /// A policy; none if it names none.
+    pub policy: Option<Digest>,
+    /// A book; none if it names none.
+    pub book: Option<Digest>,
+    /// Whether the book also holds for time without one.
+    pub from_begin: bool,
+    /// The reason, in words.
+    pub reason: String,
+    /// Sequence number of the fact.
+    pub fact: u64,
+}
+
+impl Override {
+    /// Whether it names nothing, and so ends those before it over its span.
+    pub fn is_end(&self) -> bool {
+        self.policy.is_none() && self.book.is_none()
+    }
+
+    /// Whether it decides everything that `earlier` names.
+    pub(super) fn replaces(&self, earlier: &Self) -> bool {
+        let covers = |mine: Option<Digest>, other: Option<Digest>| other.is_none() || mine.is_some();
+        self.is_end() || covers(self.policy, earlier.policy) && covers(self.book, earlier.book)
+    }
 }
 
 /// A policy is not asked any more for a tenant; written by fact number `fact`.
@@ -30,9 +65,9 @@ pub struct Quarantine {
 }
 
 impl Quarantine {
-    /// What a fact says about it; none if that is about something else.
-    pub(super) fn told(fact: u64, told: &TenantFact) -> Option<Self> {
-        match told {
+    /// The quarantine that a tenant's fact says; none if that is about something else.
+    pub(super) fn from_fact(fact: u64, said: &TenantFact) -> Option<Self> {
+        match said {
             TenantFact::PolicyMoved(moved) if moved.to == Standing::Quarantined => {
                 Some(Self { policy: moved.digest, stand_in: moved.stand_in, fact })
             }
@@ -41,7 +76,109 @@ impl Quarantine {
     }
 }
 
-/// Why evidence can't be had.
+impl InForce {
+    /// The change of policy that a tenant's fact says; none if that is about something else.
+    pub(super) fn policy(fact: u64, said: &TenantFact) -> Option<Self> {
+        match said {
+            TenantFact::PolicyActivated { digest, from, options, .. } => {
+                Some(Self { from: *from, digest: *digest, fact, options: options.clone() })
+            }
+            _ => None,
+        }
+    }
+
+    /// The change of book that a tenant's fact says; none if that is about something else.
+    pub(super) fn book(fact: u64, said: &TenantFact) -> Option<Self> {
+        match said {
+            TenantFact::PricesActivated { digest, from, .. } => {
+                Some(Self { from: *from, digest: *digest, fact, options: Vec::new() })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Override {
+    /// The override that a tenant's fact says; none if that is about something else.
+    pub(super) fn from_fact(fact: u64, said: &TenantFact) -> Option<Self> {
+        match said {
+            TenantFact::Overridden { from, until, policy, book, from_begin, reason, .. } => Some(Self {
+                from: *from,
+                until: *until,
+                policy: *policy,
+                book: *book,
+                from_begin: *from_begin,
+                reason: reason.clone(),
+                fact,
+            }),
+            _ => None,
+        }
+    }
+}
+
+impl AgreementFrom {
+    /// The agreement that a tenant's fact says; none if that is about something else.
+    pub(super) fn from_fact(fact: u64, said: &TenantFact) -> Option<Self> {
+        match said {
+            TenantFact::AgreementChanged { agreement, from, .. } => {
+                Some(Self { from: *from, agreement: agreement.clone(), fact })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The facts that became known in a stretch of the journal, and matter for a document up to an instant.
+#[derive(Debug, Clone, Copy)]
+pub struct News {
+    /// Facts after this one.
+    pub after: u64,
+    /// Up to this one.
+    pub through: u64,
+    /// First instant of its period.
+    pub period_start: Instant,
+    /// End of the time that the document bills.
+    pub until: Instant,
+    /// End of its period: changes of rules before it decide amounts of minimums and caps.
+    pub period_end: Instant,
+}
+
+impl News {
+    fn covers(&self, seq: u64) -> bool {
+        self.after < seq && seq <= self.through
+    }
+
+    /// Whether a fact of the tenant changes what the document would say.
+    pub(super) fn changes(&self, seq: u64, fact: &Fact) -> bool {
+        self.covers(seq) && fact.of_tenant().is_some_and(|said| self.changes_rules(said))
+    }
+
+    /// Whether an instance's fact lies in the time that the document bills.
+    pub(super) fn is_late(&self, seq: u64, fact: &Fact) -> bool {
+        self.covers(seq) && fact.at.meter < self.until && fact.counts().is_some()
+    }
+
+    fn changes_rules(&self, said: &TenantFact) -> bool {
+        match said {
+            TenantFact::PolicyActivated { from, .. } => *from < self.until,
+            TenantFact::PricesActivated { from, .. } | TenantFact::PlanWithdrawn { from, .. } => {
+                *from < self.period_end
+            }
+            TenantFact::Overridden { from, until, .. } => *from < self.period_end && self.period_start < *until,
+            TenantFact::PolicyMoved(moved) => moved.to == Standing::Quarantined,
+            TenantFact::PolicyAdmitted { .. }
+            | TenantFact::PolicyFaulted { .. }
+            | TenantFact::Created { .. }
+            | TenantFact::Changed { .. }
+            | TenantFact::TokenCreated { .. }
+            | TenantFact::TokenRevoked { .. }
+            | TenantFact::AgreementChanged { .. }
+            | TenantFact::Invoiced { .. } => false,
+        }
+    }
+}
+
+/// A reason why evidence can't be had.
 #[derive(Debug, thiserror::Error)]
 pub enum EvidenceError {
     /// The journal can't be read.
@@ -69,29 +206,29 @@ pub trait Evidence {
     /// [`EvidenceError`].
     fn history(&self, instance: &InstanceId, through: u64) -> Result<Vec<(u64, Fact)>, EvidenceError>;
 
-    /// When an instance began: its first fact. None if it has none yet.
+    /// The tenant's first instant: its creation, or the first thing that happened to it. None before.
     ///
     /// # Errors
     /// [`EvidenceError`].
-    fn began(&self, instance: &InstanceId, through: u64) -> Result<Option<Instant>, EvidenceError>;
+    fn began(&self, tenant: &TenantId, through: u64) -> Result<Option<Instant>, EvidenceError>;
 
-    /// Which policies a tenant was put under, in the order of the facts.
+    /// The end of the tenant; none while it goes on.
     ///
     /// # Errors
     /// [`EvidenceError`].
-    fn policies(&self, tenant: &TenantId, through: u64) -> Result<Vec<InForce>, EvidenceError>;
+    fn ended(&self, tenant: &TenantId, through: u64) -> Result<Option<Instant>, EvidenceError>;
 
-    /// Which policies of a tenant were quarantined, in the order of the facts.
+    /// The facts of a tenant that are about the tenant itself, in their order.
     ///
     /// # Errors
     /// [`EvidenceError`].
-    fn quarantines(&self, tenant: &TenantId, through: u64) -> Result<Vec<Quarantine>, EvidenceError>;
+    fn tenant_facts(&self, tenant: &TenantId, through: u64) -> Result<Vec<(u64, Fact)>, EvidenceError>;
 
-    /// Which price books a tenant was charged by, in the order of the facts.
+    /// Whether a fact became known that may change a document.
     ///
     /// # Errors
     /// [`EvidenceError`].
-    fn books(&self, tenant: &TenantId, through: u64) -> Result<Vec<InForce>, EvidenceError>;
+    fn changed(&self, tenant: &TenantId, news: &News) -> Result<bool, EvidenceError>;
 
     /// The documents that a tenant was given, in the order of the facts.
     ///
@@ -148,23 +285,38 @@ impl Evidence for Archive {
         Ok(history)
     }
 
-    fn began(&self, instance: &InstanceId, through: u64) -> Result<Option<Instant>, EvidenceError> {
-        Ok(self.first(instance)?.filter(|(seq, _)| *seq <= through).map(|(_, fact)| fact.at.meter))
+    fn began(&self, tenant: &TenantId, through: u64) -> Result<Option<Instant>, EvidenceError> {
+        let of_tenant = Evidence::tenant_facts(self, tenant, through)?;
+        let mut first = of_tenant.iter().map(|(_, fact)| fact.at.meter).min();
+        for instance in self.instances_of(tenant)? {
+            let began = self.first(&instance.id)?.filter(|(seq, _)| *seq <= through);
+            first = first.into_iter().chain(began.map(|(_, fact)| fact.at.meter)).min();
+        }
+        Ok(first)
     }
 
-    fn policies(&self, tenant: &TenantId, through: u64) -> Result<Vec<InForce>, EvidenceError> {
-        let activations = self.activations_of(tenant)?.into_iter().filter(|one| one.fact <= through);
-        Ok(activations.map(|one| InForce { from: one.from, digest: one.digest, fact: one.fact }).collect())
+    fn ended(&self, _: &TenantId, _: u64) -> Result<Option<Instant>, EvidenceError> {
+        Ok(None)
     }
 
-    fn quarantines(&self, tenant: &TenantId, through: u64) -> Result<Vec<Quarantine>, EvidenceError> {
-        let facts = self.policy_facts_of(tenant)?.into_iter().filter(|(seq, _)| *seq <= through);
-        Ok(facts.filter_map(|(seq, fact)| Quarantine::told(seq, fact.of_tenant()?)).collect())
+    fn tenant_facts(&self, tenant: &TenantId, through: u64) -> Result<Vec<(u64, Fact)>, EvidenceError> {
+        let mut facts = self.facts_of_tenant(tenant)?;
+        facts.retain(|(seq, _)| *seq <= through);
+        Ok(facts)
     }
 
-    fn books(&self, tenant: &TenantId, through: u64) -> Result<Vec<InForce>, EvidenceError> {
-        let books = self.books_of(tenant)?.into_iter().filter(|one| one.fact <= through);
-        Ok(books.map(|one| InForce { from: one.from, digest: one.digest, fact: one.fact }).collect())
+    fn changed(&self, tenant: &TenantId, news: &News) -> Result<bool, EvidenceError> {
+        let of_tenant = self.facts_of_tenant(tenant)?;
+        if of_tenant.iter().any(|(seq, fact)| news.changes(*seq, fact)) {
+            return Ok(true);
+        }
+        for instance in self.instances_of(tenant)?.iter().filter(|stored| stored.last_fact > Some(news.after)) {
+            let recent = self.history_after(&instance.id, news.after)?;
+            if recent.iter().any(|(seq, fact)| news.is_late(*seq, fact)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn invoices(&self, tenant: &TenantId, through: u64) -> Result<Vec<StoredInvoice>, EvidenceError> {
@@ -188,7 +340,10 @@ impl Evidence for Archive {
     }
 
     fn component(&self, digest: Digest) -> Result<Vec<u8>, EvidenceError> {
-        sound("component", digest, self.policy_bytes(&digest)?)
+        // Billers lie with the documents that they made.
+        let bytes = self.policy_bytes(&digest)?;
+        let bytes = bytes.map_or_else(|| Archive::document(self, &digest), |bytes| Ok(Some(bytes)))?;
+        sound("component", digest, bytes)
     }
 
     fn place(&self, seq: u64) -> Result<Head, EvidenceError> {

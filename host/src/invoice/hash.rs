@@ -1,44 +1,43 @@
-//! The hashes of a receipt: of what a policy was asked, and of what it said.
+//! The hashes of a receipt: of a policy's question and of its answer.
 
 use std::io::{self, BufWriter, Write};
 
 use sha2::Digest as _;
 
-use crate::policy::rating::{Dimension, IntervalColumns, Request, Statement};
+use crate::policy::metering::{Column, IntervalColumns, Measurement, Request};
 
 /// How many values, and how many bytes of text, are hashed at once.
 const AT_ONCE: usize = 8 << 10;
 
-/// SHA-256 in lower-case hexadecimal digits: first of everything but the columns and what is carried, as a JSON array in the contract's order, with the
-/// names of the dimensions in the place of the columns; then of each column: how many values (8 bytes), and the values; what is carried is the last
-/// one. Numbers are little-endian.
+/// SHA-256 in lower-case hexadecimal digits: first of everything but the columns as a JSON array in the
+/// contract's order, with the names of dimensions and counts in the place of the columns; then of each
+/// column: how many values (8 bytes), and the values. Numbers are little-endian.
 pub(super) fn of_request(request: &Request) -> String {
     // In full, so that nothing new is left out.
-    let Request { tenant, invoice, period, last, subjects, intervals, calendar, zones, book, options, carried } =
-        request;
-    let IntervalColumns { subject, phase, start, end, session, fact, dimensions } = intervals;
-    let names: Vec<&str> = dimensions.iter().map(|Dimension { name, .. }| name.as_str()).collect();
+    let Request { tenant, span, subjects, intervals, options } = request;
+    let IntervalColumns { subject, phase, start, end, session, wakes, fact, dimensions, counts } = intervals;
+    let names = |columns: &[Column]| columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
     let mut hasher = Hasher::default();
-    hasher.json(&(tenant, invoice, period, last, subjects, names, calendar, zones, book, options));
+    hasher.json(&(tenant, span, subjects, names(dimensions), names(counts), options));
     hasher.column(subject, u32::to_le_bytes);
     hasher.column(phase, u8::to_le_bytes);
     hasher.column(start, i64::to_le_bytes);
     hasher.column(end, i64::to_le_bytes);
     hasher.column(session, u32::to_le_bytes);
+    hasher.column(wakes, u32::to_le_bytes);
     hasher.column(fact, u64::to_le_bytes);
-    for Dimension { values, .. } in dimensions {
+    for Column { values, .. } in dimensions.iter().chain(counts) {
         hasher.column(values, u64::to_le_bytes);
     }
-    hasher.column(carried, u8::to_le_bytes);
     hasher.finish()
 }
 
-/// SHA-256 in lower-case hexadecimal digits: of the lines as JSON, then of what is carried as a column.
-pub(super) fn of_statement(statement: &Statement) -> String {
-    let Statement { lines, carried } = statement;
+/// SHA-256 in lower-case hexadecimal digits: of terms and own lines as JSON, then of the masks as a column.
+pub(super) fn of_measurement(measurement: &Measurement) -> String {
+    let Measurement { terms, counted, lines } = measurement;
     let mut hasher = Hasher::default();
-    hasher.json(lines);
-    hasher.column(carried, u8::to_le_bytes);
+    hasher.json(&(terms, lines));
+    hasher.column(counted, u64::to_le_bytes);
     hasher.finish()
 }
 

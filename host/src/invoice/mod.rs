@@ -1,129 +1,148 @@
-//! Invoices: what a tenant's period comes to, made final, corrected and proved.
+//! Documents: what a tenant's periods come to, made final, corrected and proved. `docs/bill.md` says
+//! what every number means.
 //!
-//! - `evidence` is what invoices are made from, in the journal or in a bundle; `lives` cuts it to a period; `stand_ins` says who is asked for whom;
-//! - `rate` is the one path from evidence to charges; `document` is what comes of it, `delta` what a correction changes;
-//! - `proof` makes a document again and compares; `bundle` is an invoice with its evidence, to be proved elsewhere.
-//!
-//! A preview, a final document and its proof differ in nothing but what is done with the bytes.
+//! - `evidence` is what documents are made from, in the journal or in a bundle; `view` is a tenant's part
+//!   of it as of one head; `period` cuts time, `rules` says which policy and book hold;
+//! - `usage` and `measure` go from facts to what policies count, `compute` from there through the biller
+//!   to what a period comes to: the one path to a charge; `calls` is the seam to components;
+//! - `difference` makes a document of it, `issue` says which document comes next;
+//! - `proof` makes a document again and compares; `bundle` is a document with its evidence.
 
 mod bundle;
+mod calls;
+mod change;
 mod comparison;
-mod delta;
+mod compute;
+mod difference;
 mod document;
+mod door;
+mod engines;
 mod evidence;
 mod hash;
-mod lives;
+mod issue;
+mod issuer;
+mod measure;
+mod period;
 mod proof;
-mod rate;
+mod rules;
 mod stand_ins;
-
-use base64::Engine as _;
+mod usage;
+mod view;
 
 pub use bundle::{Bundle, BundledFact, Proofs, bundle};
+pub use calls::{Call, CallError, Calls};
+pub use change::{BookSet, ChangeError};
 pub use comparison::{Comparison, Worth};
-pub use document::{FORM, Invoice, Kind, Line, Named, Place, Receipt};
-pub use evidence::{Evidence, EvidenceError, InForce, Quarantine};
-pub use proof::{Difference, ProofError, Proved, prove, time_of};
-pub use rate::{InvoiceError, Order, Rated, Rater, Watched};
+pub use compute::{Computer, Names, TracedInterval};
+pub use difference::Heading;
+pub use document::{Closing, FORM, Invoice, Kind, Line, Named, OverrideNote, Place, Receipt, Stretch, Sum};
+pub use door::{Describe, Refusal, check_book, check_options, check_policy};
+pub use engines::Engines;
+pub use evidence::{Evidence, EvidenceError, InForce, News, Override, Quarantine};
+pub use issue::Goal;
+pub use issuer::{Directory, IssueError, Issuer};
+pub use period::{AgreementFrom, Period};
+pub use proof::{Difference, ProofError, Proved, prove, trace_line};
+pub use rules::Overriding;
+pub use usage::INITIALIZING_MAX;
+pub use view::View;
 
-use crate::billing::calendar::Calendar;
-use crate::billing::decimal::Decimal;
-use crate::policy::rating::to_coins;
+use crate::billing::agreement::AgreementError;
+use crate::id::Digest;
+use crate::policy::biller::BillerError;
+use crate::policy::{AdmissionError, Fault};
 use crate::units::Instant;
-use chrono::{DateTime, SecondsFormat};
 
-/// What a document says about itself before its charges.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Heading {
-    /// Its number; none for a preview.
-    pub number: Option<u64>,
-    /// What it is.
-    pub kind: Kind,
-    /// What it corrects.
-    pub corrects: Option<u64>,
-    /// Why.
-    pub reason: Option<String>,
-    /// SHA-256 of the tenant's document before.
-    pub previous: Option<String>,
+/// A reason why a period has no document.
+#[derive(Debug, thiserror::Error)]
+pub enum InvoiceError {
+    /// Facts or documents can't be had.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
+    /// An agreement can't cut this time.
+    #[error(transparent)]
+    Agreement(#[from] AgreementError),
+    /// A price book can't be read.
+    #[error("price book: {problem}")]
+    Book {
+        /// The reason, with the place.
+        problem: String,
+    },
+    /// A component can't be loaded.
+    #[error("component {digest} can't be loaded")]
+    Policy {
+        /// The component.
+        digest: Digest,
+        /// The reason.
+        #[source]
+        source: Box<AdmissionError>,
+    },
+    /// A policy gave no answer that can be believed. The facts are safe; the period stays unrated.
+    #[error("policy {component} did not measure the period: {}", fault.in_words())]
+    Fault {
+        /// The policy.
+        component: Digest,
+        /// What it did.
+        fault: Box<Fault>,
+    },
+    /// The biller gave no bill.
+    #[error("biller {biller} gave no bill")]
+    Biller {
+        /// The biller.
+        biller: Digest,
+        /// The reason.
+        #[source]
+        source: Box<BillerError>,
+    },
+    /// A policy was quarantined, and the tenant's fallback order holds its time.
+    #[error("policy {policy} is quarantined and its time is held: from {} to {} on the meter clock", from.0, until.0)]
+    Held {
+        /// The policy.
+        policy: Digest,
+        /// First instant of the time.
+        from: Instant,
+        /// First instant after.
+        until: Instant,
+    },
+    /// A policy stated other terms in the same span of time.
+    #[error("policy {policy} stated different terms in two requests of one activation")]
+    Terms {
+        /// The policy.
+        policy: Digest,
+    },
+    /// The policies of a period have too many meters.
+    #[error("the policies of the period have more than {} meters in all", crate::limits::policy::METERS_MAX)]
+    Meters,
+    /// Two currencies in one period.
+    #[error("the period is billed in {known}, and {named} was named; change the currency at a border")]
+    Currencies {
+        /// The currency of the period's documents.
+        known: String,
+        /// The other one.
+        named: String,
+    },
+    /// A sum does not fit.
+    #[error("a sum of the period does not fit 128 bits")]
+    Overflow,
+    /// A comparison asks for no time.
+    #[error("the span is empty; it must end after it begins")]
+    Empty,
 }
 
-impl Heading {
-    /// That of a preview.
-    pub const PREVIEW: Heading =
-        Heading { number: None, kind: Kind::Preview, corrects: None, reason: None, previous: None };
-}
-
-/// Puts a document together.
-///
-/// # Errors
-/// [`InvoiceError::Overflow`].
-pub fn document(order: &Order, heading: Heading, rated: Rated, calendar: &Calendar) -> Result<Invoice, InvoiceError> {
-    let minor_digits = rated.currency.minor_digits();
-    let mut total = 0_i128;
-    for line in &rated.lines {
-        let amount = line.amount_nanos().ok_or(InvoiceError::Overflow)?;
-        total = total.checked_add(amount).ok_or(InvoiceError::Overflow)?;
-    }
-    let payable = to_coins(total, minor_digits, rated.rounding).ok_or(InvoiceError::Overflow)?;
-    let payable = Decimal { units: payable, digits: minor_digits.into() };
-    let utc = |at| utc_text(calendar, at);
-    Ok(Invoice {
-        form: FORM,
-        tenant: order.tenant.to_string(),
-        number: heading.number,
-        kind: heading.kind,
-        corrects: heading.corrects,
-        reason: heading.reason,
-        previous: heading.previous,
-        from: utc(order.from),
-        until: utc(order.until),
-        from_ns: order.from.0,
-        until_ns: order.until.0,
-        as_of: Place { seq: order.as_of.seq, hash: order.as_of.hash.to_string() },
-        policy: order.policy.map(|digest| digest.to_string()),
-        book: order.book.map(|digest| digest.to_string()),
-        currency: rated.currency.code().into(),
-        minor_digits,
-        rounding: rated.rounding.into(),
-        instances: rated.instances,
-        lines: rated.lines,
-        total: format!("{:.width$}", Decimal::nanos(total), width = minor_digits.into()),
-        payable: format!("{payable:.width$}", width = minor_digits.into()),
-        receipts: rated.receipts,
-        carried: base64::engine::general_purpose::STANDARD.encode(rated.carried),
-    })
-}
-
-/// An instant by the calendar, to the nanosecond.
-fn utc_text(calendar: &Calendar, at: Instant) -> String {
-    DateTime::from_timestamp_nanos(calendar.utc_ns(at)).to_rfc3339_opts(SecondsFormat::Nanos, true)
-}
-
-impl<E: Evidence> Rater<'_, E> {
-    /// The document of an order: rates the period, and for a correction says only what changes against the documents before.
-    ///
-    /// # Errors
-    /// [`InvoiceError`].
-    pub fn invoice(&self, order: &Order, heading: Heading) -> Result<Invoice, InvoiceError> {
-        let mut rated = self.rate(order)?;
-        if let (Kind::Correction, Some(corrects)) = (heading.kind, heading.corrects) {
-            let before = self.documents_of(order, corrects, heading.number)?;
-            rated.lines = delta::changes(&before, rated.lines)?;
+impl InvoiceError {
+    /// Whether the period is unrated: a policy failed it, and a later period may be billed without it.
+    pub fn is_unrated(&self) -> bool {
+        match self {
+            Self::Fault { .. } | Self::Held { .. } | Self::Terms { .. } | Self::Policy { .. } => true,
+            Self::Evidence(_)
+            | Self::Agreement(_)
+            | Self::Book { .. }
+            | Self::Biller { .. }
+            | Self::Meters
+            | Self::Currencies { .. }
+            | Self::Overflow
+            | Self::Empty => false,
         }
-        let calendar = self.evidence().calendar(order.as_of.seq)?;
-        document(order, heading, rated, &calendar)
-    }
-
-    /// An invoice and what corrected it so far, up to the document with number `before`.
-    fn documents_of(&self, order: &Order, number: u64, before: Option<u64>) -> Result<Vec<Invoice>, InvoiceError> {
-        let mut documents = Vec::new();
-        for stored in self.evidence().invoices(&order.tenant, u64::MAX)? {
-            let is_of = stored.number == number || stored.corrects == Some(number);
-            if is_of && before.is_none_or(|before| stored.number < before) {
-                documents.push(self.read(stored.digest)?);
-            }
-        }
-        Ok(documents)
     }
 }
 

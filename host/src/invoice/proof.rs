@@ -1,88 +1,87 @@
 //! Making a document again from evidence, and comparing it byte for byte.
 
-use super::Heading;
-use super::document::{FIRST_LINK, Invoice, Kind, Line, Named, Receipt};
+use super::InvoiceError;
+use super::calls::Calls;
+use super::compute::{Computer, TracedInterval};
+use super::document::{FORM, Invoice, Line, Named, Receipt};
 use super::evidence::{Evidence, EvidenceError};
-use super::rate::{InvoiceError, Order, Rater, Watched};
+use super::view::View;
 use crate::id::{Digest, IdError, InstanceId, TenantId};
-use crate::policy::PolicyHost;
-use crate::units::Instant;
 
-/// What is proved of a document.
+/// The proof of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proved {
-    /// The document.
-    pub invoice: Invoice,
+    /// Its number.
+    pub number: u64,
+    /// The document; none if it is of the earlier form.
+    pub invoice: Option<Invoice>,
     /// Its SHA-256, as the journal has it.
     pub digest: Digest,
-    /// Calls that were made again.
+    /// The number of calls that were made again.
     pub calls: usize,
-    /// Facts that were read.
+    /// The number of facts that were read.
     pub facts: u64,
     /// Whether the engine is the one that made it, so that the fuel was compared, too.
     pub same_engine: bool,
 }
 
-/// Where a document differs from what evidence makes of it.
+/// A place where a document differs from what its evidence makes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Difference {
     /// The journal goes another way up to the place that the document names.
     #[error("it was made as of fact {seq} with hash {stated}; the journal has {found} there")]
     Place {
-        /// Which fact.
+        /// Sequence number.
         seq: u64,
-        /// What the document says.
+        /// The document's word.
         stated: String,
-        /// What is there.
+        /// The journal's.
         found: String,
     },
     /// A receipt is another one.
     #[error("receipt {number}: {field} is {stated}, and comes out as {found}")]
     Receipt {
-        /// Which, from 0.
+        /// Its place, from 0.
         number: usize,
-        /// Which part.
+        /// The part.
         field: &'static str,
-        /// What the document says.
+        /// The document's word.
         stated: String,
-        /// What comes out.
-        found: String,
-    },
-    /// A line is another one.
-    #[error("line {number} is {stated}, and comes out as {found}")]
-    Line {
-        /// Which, from 1.
-        number: usize,
-        /// What the document says.
-        stated: String,
-        /// What comes out.
+        /// The outcome.
         found: String,
     },
     /// Something else.
-    #[error("{0} is not what comes out")]
-    Field(&'static str),
+    #[error("{field} is {stated}, and comes out as {found}")]
+    Field {
+        /// The field, by its name in the document.
+        field: String,
+        /// The document's word.
+        stated: String,
+        /// The outcome.
+        found: String,
+    },
 }
 
-/// Why a document is not proved.
+/// A reason why a document is not proved.
 #[derive(Debug, thiserror::Error)]
 pub enum ProofError {
     /// Evidence is missing or altered.
     #[error(transparent)]
     Evidence(#[from] EvidenceError),
-    /// It can't be rated again.
+    /// It can't be computed again.
     #[error(transparent)]
     Rating(#[from] InvoiceError),
-    /// It holds a name that is none.
-    #[error("the document holds a name that is none")]
+    /// It holds a name that is not one.
+    #[error("the document holds a name that is not one")]
     Name(#[from] IdError),
     /// It differs.
     #[error("document {number} of tenant {tenant} is not what its evidence makes")]
     Differs {
-        /// Whose.
+        /// The tenant.
         tenant: String,
-        /// Which.
+        /// The document.
         number: u64,
-        /// Where it differs first.
+        /// The first difference.
         #[source]
         difference: Box<Difference>,
     },
@@ -90,11 +89,13 @@ pub enum ProofError {
 
 /// Makes document `number` of a tenant again and compares it with the one that is stored. Blocking.
 ///
+/// A document of the earlier form is checked by its SHA-256 alone, which the journal's chain holds.
+///
 /// # Errors
 /// [`ProofError::Differs`] with the first difference; the others if it can't be made.
-pub fn prove<E: Evidence>(
+pub fn prove<E: Evidence, C: Calls>(
     evidence: &E,
-    policies: &PolicyHost,
+    calls: &C,
     tenant: &TenantId,
     number: u64,
 ) -> Result<Proved, ProofError> {
@@ -102,92 +103,72 @@ pub fn prove<E: Evidence>(
     let stored = documents.iter().find(|stored| stored.number == number);
     let stored = stored.ok_or_else(|| EvidenceError::Missing(format!("document {number} of tenant {tenant}")))?;
     let bytes = evidence.document(stored.digest)?;
-    let unreadable = |error| EvidenceError::Altered(format!("document {} can't be read: {error}", stored.digest));
-    let invoice = Invoice::from_bytes(&bytes).map_err(unreadable)?;
+    if super::view::form(&bytes).is_some_and(|form| form < FORM) {
+        let digest = stored.digest;
+        return Ok(Proved { number, invoice: None, digest, calls: 0, facts: stored.fact, same_engine: true });
+    }
+    let invoice = super::view::read(stored.digest, &bytes)?;
     let differs =
         |difference| ProofError::Differs { tenant: tenant.to_string(), number, difference: Box::new(difference) };
     let head = evidence.place(invoice.as_of.seq)?;
     if head.hash.to_string() != invoice.as_of.hash {
-        let (stated, found) = (invoice.as_of.hash.clone(), head.hash.to_string());
-        return Err(differs(Difference::Place { seq: head.seq, stated, found }));
+        let stated = invoice.as_of.hash.clone();
+        return Err(differs(Difference::Place { seq: head.seq, stated, found: head.hash.to_string() }));
     }
-    // Also where this program has the component within itself: what is kept must be whole.
+    // Also where this program has the component within itself: the stored one must be whole.
     for receipt in &invoice.receipts {
-        evidence.component(receipt.policy.parse()?)?;
+        evidence.component(receipt.component.parse()?)?;
     }
-    let again = make_again(evidence, policies, &invoice)?;
+    let view = View::load(evidence, tenant, head)?;
+    let named = |id: &InstanceId| Ok(name_in(&invoice, id));
+    let again = Computer::new(evidence, calls, &named).again(&view, &invoice)?;
+    let again = again.ok_or_else(|| {
+        differs(Difference::Field {
+            field: "period".into(),
+            stated: format!("{} to {}", invoice.period.from, invoice.period.until),
+            found: "no period of the tenant".into(),
+        })
+    })?;
     let same_engine = engines(&invoice) == engines(&again);
-    let again = match same_engine {
-        true => again,
-        false => as_other_engine(again, &invoice, link_before(evidence, &invoice)?),
-    };
+    let again = if same_engine { again } else { as_other_engine(again, &invoice, view.last_link.clone()) };
     match first_difference(&invoice, &again) {
         Some(difference) => Err(differs(difference)),
-        // What is compared field by field is all there is; the bytes say so once more.
-        None if again.to_bytes() != bytes => Err(differs(Difference::Field("its text"))),
+        // Amounts of 128 bits have no JSON value in memory; the bytes decide.
+        None if again.to_bytes() != bytes => Err(differs(Difference::Field {
+            field: "text".into(),
+            stated: stored.digest.to_string(),
+            found: again.digest().to_string(),
+        })),
         None => Ok(Proved {
+            number,
             digest: stored.digest,
             calls: invoice.receipts.len(),
             facts: invoice.as_of.seq,
             same_engine,
-            invoice,
+            invoice: Some(invoice),
         }),
     }
 }
 
-/// The time that a line of an invoice covers, made again; empty for a line of a correction, which covers what the lines do that it changes.
-/// Blocking.
+/// The time that a line of a document covers: the intervals of its instance that its meter counts, between its
+/// first and last instant. Blocking.
 ///
 /// # Errors
 /// [`ProofError`] if it can't be made.
-pub fn time_of<E: Evidence>(
+pub fn trace_line<E: Evidence, C: Calls>(
     evidence: &E,
-    policies: &PolicyHost,
+    calls: &C,
     invoice: &Invoice,
-    line: u64,
-) -> Result<Vec<Watched>, ProofError> {
-    if invoice.kind == Kind::Correction {
-        return Ok(Vec::new());
-    }
+    line: &Line,
+) -> Result<Vec<TracedInterval>, ProofError> {
+    let tenant: TenantId = invoice.tenant.parse()?;
+    let head = evidence.place(invoice.as_of.seq)?;
+    let view = View::load(evidence, &tenant, head)?;
     let named = |id: &InstanceId| Ok(name_in(invoice, id));
-    let order = order(evidence, invoice)?;
-    Ok(Rater::new(evidence, policies, &named).watching(line).rate(&order)?.watched)
+    Ok(Computer::new(evidence, calls, &named).trace(&view, invoice, line)?)
 }
 
-fn make_again<E: Evidence>(evidence: &E, policies: &PolicyHost, invoice: &Invoice) -> Result<Invoice, ProofError> {
-    let named = |id: &InstanceId| Ok(name_in(invoice, id));
-    let order = order(evidence, invoice)?;
-    let heading = Heading {
-        number: invoice.number,
-        kind: invoice.kind,
-        corrects: invoice.corrects,
-        reason: invoice.reason.clone(),
-        previous: previous(evidence, invoice)?.map(|digest| digest.to_string()),
-    };
-    Ok(Rater::new(evidence, policies, &named).invoice(&order, heading)?)
-}
-
-/// The digest of the document before, as the evidence has it.
-fn previous<E: Evidence>(evidence: &E, invoice: &Invoice) -> Result<Option<Digest>, ProofError> {
-    let documents = evidence.invoices(&invoice.tenant.parse()?, u64::MAX)?;
-    let before = documents.iter().filter(|stored| Some(stored.number) < invoice.number);
-    Ok(before.max_by_key(|stored| stored.number).map(|stored| stored.digest))
-}
-
-/// What an invoice orders.
-fn order<E: Evidence>(evidence: &E, invoice: &Invoice) -> Result<Order, ProofError> {
-    let digest = |text: &Option<String>| text.as_deref().map(str::parse).transpose();
-    Ok(Order {
-        tenant: invoice.tenant.parse()?,
-        from: Instant(invoice.from_ns),
-        until: Instant(invoice.until_ns),
-        as_of: evidence.place(invoice.as_of.seq)?,
-        policy: digest(&invoice.policy)?,
-        book: digest(&invoice.book)?,
-    })
-}
-
-/// What a document calls an instance; a name that was changed shows in the hash of the input.
+/// The name by which a document calls an instance; one that was changed shows in the hash of the input.
 fn name_in(invoice: &Invoice, id: &InstanceId) -> Named {
     let place = invoice.instances.binary_search_by(|one| one.id.as_str().cmp(id.as_str()));
     match place {
@@ -200,7 +181,8 @@ fn engines(invoice: &Invoice) -> Vec<(&str, &str)> {
     invoice.receipts.iter().map(|receipt| (receipt.engine.as_str(), receipt.tzdata.as_str())).collect()
 }
 
-/// What another engine made, told as if the first one had: its name and its fuel are its own affair, everything else must agree.
+/// The outcome of another engine, told as if the first one had made it: its name and its fuel are its
+/// own affair, everything else must agree.
 fn as_other_engine(mut again: Invoice, invoice: &Invoice, mut link: String) -> Invoice {
     for (receipt, stated) in again.receipts.iter_mut().zip(&invoice.receipts) {
         receipt.engine.clone_from(&stated.engine);
@@ -212,51 +194,23 @@ fn as_other_engine(mut again: Invoice, invoice: &Invoice, mut link: String) -> I
     again
 }
 
-/// The link before the first receipt of a document.
-fn link_before<E: Evidence>(evidence: &E, invoice: &Invoice) -> Result<String, ProofError> {
-    let Some(digest) = previous(evidence, invoice)? else { return Ok(FIRST_LINK.into()) };
-    let unreadable = |error| EvidenceError::Altered(format!("document {digest} can't be read: {error}"));
-    let before = Invoice::from_bytes(&evidence.document(digest)?).map_err(unreadable)?;
-    Ok(before.last_link())
-}
-
+/// The first receipt or field that differs. Fields are compared as JSON, so that none can be forgotten.
 fn first_difference(stated: &Invoice, found: &Invoice) -> Option<Difference> {
     let pairs = stated.receipts.iter().zip(&found.receipts).enumerate();
     let of_receipts = pairs.filter_map(|(number, (stated, found))| receipt_difference(number, stated, found)).next();
-    let lines = stated.lines.iter().zip(&found.lines).zip(1..);
-    let of_lines = lines
-        .filter(|((stated, found), _)| stated != found)
-        .map(|((stated, found), number)| Difference::Line { number, stated: in_words(stated), found: in_words(found) });
-    let fields = [
-        ("the form", stated.form == found.form),
-        ("the document before", stated.previous == found.previous),
-        ("the period", (&stated.from, &stated.until) == (&found.from, &found.until)),
-        ("the currency", (&stated.currency, stated.minor_digits) == (&found.currency, found.minor_digits)),
-        ("the rounding", stated.rounding == found.rounding),
-        ("the number of receipts", stated.receipts.len() == found.receipts.len()),
-        ("the number of lines", stated.lines.len() == found.lines.len()),
-        ("the list of instances", stated.instances == found.instances),
-        ("the total", stated.total == found.total),
-        ("what is to be paid", stated.payable == found.payable),
-        ("what is carried", stated.carried == found.carried),
-    ];
-    let of_fields = fields.into_iter().filter(|(_, is_same)| !is_same).map(|(name, _)| Difference::Field(name));
-    of_receipts.into_iter().chain(of_lines).chain(of_fields).next()
+    of_receipts.or_else(|| field_difference(stated, found))
 }
 
 fn receipt_difference(number: usize, stated: &Receipt, found: &Receipt) -> Option<Difference> {
     let text =
         |facts: Option<(u64, u64)>| facts.map_or_else(|| "none".into(), |(first, last)| format!("{first} to {last}"));
     let other = |policy: &Option<String>| policy.clone().unwrap_or_else(|| "none".into());
+    let span = |receipt: &Receipt| format!("{} to {}", receipt.from_ns, receipt.until_ns);
     let fields = [
-        (
-            "period",
-            format!("{} to {}", stated.from_ns, stated.until_ns),
-            format!("{} to {}", found.from_ns, found.until_ns),
-        ),
-        ("policy", stated.policy.clone(), found.policy.clone()),
+        ("the call", stated.call.clone(), found.call.clone()),
+        ("its time", span(stated), span(found)),
+        ("the component", stated.component.clone(), found.component.clone()),
         ("the policy in whose place it ran", other(&stated.stands_in_for), other(&found.stands_in_for)),
-        ("book", stated.book.clone(), found.book.clone()),
         ("facts", text(stated.facts), text(found.facts)),
         ("intervals", stated.intervals.to_string(), found.intervals.to_string()),
         ("input", stated.input.clone(), found.input.clone()),
@@ -268,6 +222,49 @@ fn receipt_difference(number: usize, stated: &Receipt, found: &Receipt) -> Optio
     differs.map(|(field, stated, found)| Difference::Receipt { number, field, stated, found })
 }
 
-fn in_words(line: &Line) -> String {
-    format!("{} ({})", line.amount, line.description)
+fn field_difference(stated: &Invoice, found: &Invoice) -> Option<Difference> {
+    let value = |invoice: &Invoice| serde_json::to_value(invoice).unwrap_or_default();
+    let mut path = String::new();
+    first_in(&value(stated), &value(found), &mut path)
+}
+
+/// The first place, in the order of the document, at which two values differ.
+fn first_in(stated: &serde_json::Value, found: &serde_json::Value, path: &mut String) -> Option<Difference> {
+    use serde_json::Value;
+    let here = path.len();
+    match (stated, found) {
+        (Value::Object(one), Value::Object(other)) => {
+            for (name, value) in one {
+                path.push_str(if here == 0 { "" } else { "." });
+                path.push_str(name);
+                let inside = first_in(value, other.get(name).unwrap_or(&Value::Null), path);
+                if inside.is_some() {
+                    return inside;
+                }
+                path.truncate(here);
+            }
+            None
+        }
+        (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
+            for (place, (one, other)) in one.iter().zip(other).enumerate() {
+                path.push_str(&format!("[{place}]"));
+                let inside = first_in(one, other, path);
+                if inside.is_some() {
+                    return inside;
+                }
+                path.truncate(here);
+            }
+            None
+        }
+        (one, other) if one == other => None,
+        (one, other) => Some(Difference::Field { field: path.clone(), stated: short(one), found: short(other) }),
+    }
+}
+
+/// A value in an error: the number of items of a list, or the beginning of the text.
+fn short(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::Array(items) => format!("a list of {}", items.len()),
+        other => crate::id::clipped(&other.to_string()),
+    }
 }

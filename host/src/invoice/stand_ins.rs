@@ -39,7 +39,7 @@ mod tests {
     }
 
     fn activated(policy: u8, fact: u64) -> InForce {
-        InForce { from: Instant(0), digest: digest(policy), fact }
+        InForce { from: Instant(0), digest: digest(policy), fact, options: Vec::new() }
     }
 
     fn answering(quarantines: &[Quarantine], activations: &[InForce]) -> Option<Digest> {

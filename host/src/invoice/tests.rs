@@ -1,35 +1,101 @@
-//! Invoices from histories with known figures, without a journal.
+//! Documents from histories with known figures: no journal, no components, the biller itself.
 
-use std::sync::LazyLock;
+use std::collections::BTreeMap;
+
+use biller::input::{Header, Intervals, OwnLine, Rounding, Subject};
+use biller::output::Bill;
 
 use super::*;
+use crate::billing::agreement::{Agreement, Cycle};
+use crate::billing::calendar::Calendar;
 use crate::billing::{About, BootId, Entered, Fact, InstanceFact, Reading, TenantFact};
 use crate::id::{Digest, InstanceId, TenantId};
 use crate::journal::{FactHash, Head, StoredInvoice};
-use crate::policy::PolicyHost;
+use crate::policy::metering::{Measurement, MeterTerms, Request, Rounding as TermsRounding, Stretch as StatedStretch};
 use crate::tenant::Actor;
 use crate::vm::{Phase, Shape};
 
 const SECOND: i64 = 1_000_000_000;
+const DAY: i64 = 86_400;
 
-/// One unit of the currency for a second of running.
+/// One euro for a second in which the guest runs.
 const BOOK: &str = r#"{"currency": "EUR", "prices": [
-    {"id": "compute-1", "rule": "compute", "meter": "active", "per": "instance-second", "price": "1"}]}"#;
+    {"id": "run-1", "rule": "run", "meter": "active", "per": "instance-second", "price": "1"}]}"#;
 
-/// The same for two.
-const DEARER: &str = r#"{"currency": "EUR", "prices": [
-    {"id": "compute-2", "rule": "compute", "meter": "active", "per": "instance-second", "price": "2"}]}"#;
+fn priced(price: &str) -> String {
+    BOOK.replace(r#""price": "1""#, &format!(r#""price": "{price}""#)).replace("run-1", &format!("run-{price}"))
+}
 
-static POLICIES: LazyLock<PolicyHost> = LazyLock::new(|| {
-    let folder = tempfile::tempdir().expect("a folder");
-    PolicyHost::open(&folder.path().join("cache")).expect("an engine")
-});
+fn with(adjustments: &str) -> String {
+    let end = BOOK.rfind('}').expect("an end");
+    format!(r#"{}, "adjustments": [{adjustments}]}}"#, &BOOK[..end])
+}
 
-/// Facts in the order in which they were recorded, and documents.
-#[derive(Default)]
+fn digest(number: u8) -> Digest {
+    Digest([number; 32])
+}
+
+/// Policies as data: the meter `active` counts what runs, with a minimum in seconds.
+struct Doubles {
+    minimums: BTreeMap<Digest, u64>,
+    faulty: Option<Digest>,
+}
+
+impl Doubles {
+    fn new() -> Self {
+        Self { minimums: [(digest(9), 0)].into(), faulty: None }
+    }
+}
+
+impl Calls for Doubles {
+    fn standard(&self) -> Digest {
+        digest(9)
+    }
+
+    fn biller(&self) -> Digest {
+        digest(8)
+    }
+
+    fn engine(&self) -> String {
+        "double".into()
+    }
+
+    fn measure(&self, policy: Digest, request: &Request) -> Result<Call<Measurement>, CallError> {
+        let minimum = self.minimums.get(&policy).copied().expect("a known policy");
+        if self.faulty == Some(policy) {
+            return Err(CallError::Fault(Box::new(Fault::StackOverflow)));
+        }
+        let terms = MeterTerms {
+            name: "active".into(),
+            stretch: StatedStretch::Start,
+            minimum: minimum * SECOND.unsigned_abs(),
+            granularity: 1,
+            rounding: TermsRounding::Up,
+        };
+        let runs = |phase: &u8| u64::from(*phase == Phase::Running as u8);
+        let counted = request.intervals.phase.iter().map(runs).collect();
+        let value = Measurement { terms: vec![terms], counted, lines: Vec::new() };
+        Ok(Call { value, fuel: 1, input: hash::of_request(request), output: String::new() })
+    }
+
+    fn bill(
+        &self,
+        _: Digest,
+        header: &Header,
+        subjects: &[Subject],
+        intervals: &Intervals,
+        own: &[OwnLine],
+    ) -> Result<Call<Bill>, CallError> {
+        let value = biller::bill(header, subjects, intervals, own).expect("a bill");
+        Ok(Call { value, fuel: 1, input: format!("{header:?}"), output: String::new() })
+    }
+}
+
+/// Facts in the order in which they became known, and documents.
 struct Shelf {
     facts: Vec<Fact>,
     documents: Vec<Vec<u8>>,
+    calls: Doubles,
 }
 
 fn tenant() -> TenantId {
@@ -41,9 +107,18 @@ fn seconds(at: i64) -> Instant {
 }
 
 impl Shelf {
-    fn with_book() -> Self {
-        let mut shelf = Self::default();
-        shelf.put_prices(BOOK, 0);
+    /// A tenant whose periods are days, from the first instant of 1970 on.
+    fn new() -> Self {
+        let mut shelf = Self { facts: Vec::new(), documents: Vec::new(), calls: Doubles::new() };
+        let agreement = Agreement { cycle: Cycle::Day, ..Agreement::default() };
+        shelf.say(0, TenantFact::Created { by: Actor::Operator });
+        shelf.say(0, TenantFact::AgreementChanged { agreement, from: seconds(0), by: Actor::Operator });
+        shelf
+    }
+
+    fn with_book(text: &str) -> Self {
+        let mut shelf = Self::new();
+        shelf.put_prices(text, 0);
         shelf
     }
 
@@ -52,96 +127,160 @@ impl Shelf {
         self.facts.push(Fact { at, tenant: tenant(), about });
     }
 
-    fn entered(&mut self, instance: &str, at: i64, phase: Phase) {
+    fn say(&mut self, at: i64, fact: TenantFact) {
+        self.record(at, About::Tenant(fact));
+    }
+
+    fn enter(&mut self, instance: &str, at: i64, phase: Phase) {
         let entered = Entered { phase, shape: Shape::default(), session: 1, cause: None };
-        let id = instance.parse().expect("an id");
-        self.record(at, About::Instance(id, InstanceFact::Entered(entered)));
+        self.record(at, About::Instance(instance.parse().expect("an id"), InstanceFact::Entered(entered)));
     }
 
-    fn put_prices(&mut self, book: &str, at: i64) {
-        self.documents.push(book.into());
-        let digest = Digest::of(book.as_bytes());
-        let told = TenantFact::PricesActivated { digest, from: seconds(at), by: Actor::Operator };
-        self.record(at, About::Tenant(told));
+    /// An instance that runs from `start` to `end`.
+    fn run(&mut self, instance: &str, start: i64, end: i64) {
+        self.enter(instance, start, Phase::Running);
+        self.enter(instance, end, Phase::Stopped);
     }
 
-    fn order(&self, from: i64, until: i64) -> Order {
-        let as_of = self.place(self.facts.len() as u64).expect("a place");
-        Order { tenant: tenant(), from: seconds(from), until: seconds(until), as_of, policy: None, book: None }
+    fn keep(&mut self, text: &str) -> Digest {
+        self.documents.push(text.into());
+        Digest::of(text.as_bytes())
     }
 
-    fn make(&self, order: &Order, heading: Heading) -> Invoice {
-        let named = |id: &InstanceId| Ok(Named { id: id.to_string(), name: format!("name of {id}"), tags: Vec::new() });
-        Rater::new(self, &POLICIES, &named).invoice(order, heading).expect("an invoice")
+    fn put_prices(&mut self, text: &str, at: i64) {
+        let digest = self.keep(text);
+        self.say(at, TenantFact::PricesActivated { digest, from: seconds(at), by: Actor::Operator });
     }
 
-    fn heading(&self, kind: Kind, corrects: Option<u64>) -> Heading {
-        let documents = self.invoices(&tenant(), u64::MAX).expect("documents");
-        let previous = documents.last().map(|stored| stored.digest.to_string());
-        Heading { number: Some(documents.len() as u64 + 1), kind, corrects, reason: None, previous }
+    fn activate(&mut self, number: u8, minimum: u64, at: i64) {
+        self.calls.minimums.insert(digest(number), minimum);
+        self.say(at, activated(digest(number), seconds(at)));
     }
 
-    /// Makes a period final, or what changed about one.
-    fn close(&mut self, order: &Order, corrects: Option<u64>) -> Invoice {
-        let kind = if corrects.is_some() { Kind::Correction } else { Kind::Invoice };
-        let invoice = self.make(order, self.heading(kind, corrects));
-        self.documents.push(invoice.to_bytes());
-        let (number, digest) = (invoice.number.expect("a number"), invoice.digest());
-        let (from, until, by) = (order.from, order.until, Actor::Operator);
-        let told = TenantFact::Invoiced { number, digest, from, until, corrects, by };
-        self.record(1_000, About::Tenant(told));
-        invoice
+    fn overriding(&mut self, from: i64, until: i64, book: Option<&str>, policy: Option<Digest>) {
+        let book = book.map(|text| self.keep(text));
+        self.say(
+            until,
+            TenantFact::Overridden {
+                from: seconds(from),
+                until: seconds(until),
+                policy,
+                book,
+                from_begin: false,
+                reason: "agreed".into(),
+                by: Actor::Operator,
+            },
+        );
+    }
+
+    fn view(&self) -> View {
+        let head = self.place(self.facts.len() as u64).expect("a place");
+        View::load(self, &tenant(), head).expect("a view")
+    }
+
+    /// Makes the documents on the way to a goal; what is to be paid for each.
+    fn reach(&mut self, goal: Goal) -> Result<Vec<String>, InvoiceError> {
+        let mut paid = Vec::new();
+        loop {
+            let named = names();
+            let computer = Computer::new(&*self, &self.calls, &named);
+            let Some(invoice) = computer.next(&self.view(), goal, &Heading::default())? else { return Ok(paid) };
+            paid.push(invoice.payable.clone());
+            self.documents.push(invoice.to_bytes());
+            let fact = TenantFact::Invoiced {
+                number: invoice.number.expect("a number"),
+                digest: invoice.digest(),
+                from: Instant(invoice.period.from_ns),
+                until: invoice.until(),
+                corrects: invoice.follows,
+                by: Actor::Operator,
+            };
+            self.say(invoice.billed.until_ns / SECOND, fact);
+        }
+    }
+
+    fn close(&mut self, to: i64) -> Vec<String> {
+        self.reach(Goal::Close(seconds(to))).expect("documents")
+    }
+
+    fn settle(&mut self) -> Vec<String> {
+        let paid = self.reach(Goal::Settle).expect("documents");
+        assert_eq!(self.reach(Goal::Settle).expect("none"), [] as [String; 0], "a settlement left something to settle");
+        self.prove_all();
+        paid
+    }
+
+    fn preview(&self, to: i64) -> Vec<Invoice> {
+        let named = names();
+        Computer::new(self, &self.calls, &named).preview(self.view(), seconds(to)).expect("documents")
     }
 
     fn prove(&self, number: u64) -> Result<Proved, ProofError> {
-        prove(self, &POLICIES, &tenant(), number)
+        prove(self, &self.calls, &tenant(), number)
     }
+
+    fn prove_all(&self) {
+        for document in self.view().documents() {
+            self.prove(document.number.expect("a number")).expect("a proof");
+        }
+    }
+
+    fn last(&self) -> Invoice {
+        self.view().documents().last().cloned().expect("a document")
+    }
+}
+
+fn names() -> impl Fn(&InstanceId) -> Result<Named, EvidenceError> {
+    |id: &InstanceId| Ok(Named { id: id.to_string(), name: format!("name of {id}"), tags: Vec::new() })
+}
+
+fn activated(digest: Digest, from: Instant) -> TenantFact {
+    TenantFact::PolicyActivated { digest, from, rollback: false, by: None, reason: None, options: Vec::new() }
 }
 
 impl Evidence for Shelf {
     fn instances(&self, _: &TenantId, through: u64) -> Result<Vec<InstanceId>, EvidenceError> {
-        let known = self.facts.iter().take(usize::try_from(through).unwrap_or(usize::MAX));
-        let mut ids: Vec<_> = known.filter_map(|fact| fact.instance().cloned()).collect();
+        let known = (1..=through).zip(&self.facts).filter_map(|(_, fact)| fact.instance().cloned());
+        let mut ids: Vec<_> = known.collect();
         ids.sort_unstable();
         ids.dedup();
         Ok(ids)
     }
 
     fn history(&self, instance: &InstanceId, through: u64) -> Result<Vec<(u64, Fact)>, EvidenceError> {
-        let facts = (1..=through).zip(&self.facts);
-        Ok(facts.filter(|(_, fact)| fact.instance() == Some(instance)).map(|(seq, fact)| (seq, fact.clone())).collect())
+        let own = (1..=through).zip(&self.facts).filter(|(_, fact)| fact.instance() == Some(instance));
+        let mut own: Vec<_> = own.map(|(seq, fact)| (seq, fact.clone())).collect();
+        // What became known late lies where it happened.
+        own.sort_by_key(|(_, fact)| fact.at.meter);
+        Ok(own)
     }
 
-    fn began(&self, instance: &InstanceId, through: u64) -> Result<Option<Instant>, EvidenceError> {
-        Ok(self.history(instance, through)?.first().map(|(_, fact)| fact.at.meter))
+    fn began(&self, _: &TenantId, through: u64) -> Result<Option<Instant>, EvidenceError> {
+        Ok((1..=through).zip(&self.facts).map(|(_, fact)| fact.at.meter).min())
     }
 
-    fn policies(&self, _: &TenantId, _: u64) -> Result<Vec<InForce>, EvidenceError> {
-        Ok(Vec::new())
+    fn ended(&self, _: &TenantId, _: u64) -> Result<Option<Instant>, EvidenceError> {
+        Ok(None)
     }
 
-    fn quarantines(&self, _: &TenantId, through: u64) -> Result<Vec<Quarantine>, EvidenceError> {
-        let told = (1..=through).zip(&self.facts).filter_map(|(fact, told)| Quarantine::told(fact, told.of_tenant()?));
-        Ok(told.collect())
+    fn tenant_facts(&self, _: &TenantId, through: u64) -> Result<Vec<(u64, Fact)>, EvidenceError> {
+        let own = (1..=through).zip(&self.facts).filter(|(_, fact)| fact.of_tenant().is_some());
+        Ok(own.map(|(seq, fact)| (seq, fact.clone())).collect())
     }
 
-    fn books(&self, _: &TenantId, through: u64) -> Result<Vec<InForce>, EvidenceError> {
-        let told = (1..=through).zip(&self.facts).filter_map(|(fact, told)| match told.of_tenant()? {
-            TenantFact::PricesActivated { digest, from, .. } => Some(InForce { from: *from, digest: *digest, fact }),
-            _ => None,
-        });
-        Ok(told.collect())
+    fn changed(&self, _: &TenantId, news: &News) -> Result<bool, EvidenceError> {
+        let mut facts = (1..).zip(&self.facts);
+        Ok(facts.any(|(seq, fact)| news.changes(seq, fact) || news.is_late(seq, fact)))
     }
 
     fn invoices(&self, _: &TenantId, through: u64) -> Result<Vec<StoredInvoice>, EvidenceError> {
-        let told = (1..=through).zip(&self.facts).filter_map(|(fact, told)| match told.of_tenant()? {
-            TenantFact::Invoiced { number, digest, from, until, corrects, .. } => {
-                let (number, digest, from, until, corrects) = (*number, *digest, *from, *until, *corrects);
+        let said = (1..=through).zip(&self.facts).filter_map(|(fact, said)| match said.of_tenant() {
+            Some(&TenantFact::Invoiced { number, digest, from, until, corrects, .. }) => {
                 Some(StoredInvoice { number, digest, from, until, corrects, fact })
             }
             _ => None,
         });
-        Ok(told.collect())
+        Ok(said.collect())
     }
 
     fn calendar(&self, _: u64) -> Result<Calendar, EvidenceError> {
@@ -154,7 +293,7 @@ impl Evidence for Shelf {
     }
 
     fn component(&self, _: Digest) -> Result<Vec<u8>, EvidenceError> {
-        Ok(PolicyHost::standard_bytes().to_vec())
+        Ok(Vec::new())
     }
 
     fn place(&self, seq: u64) -> Result<Head, EvidenceError> {
@@ -162,127 +301,228 @@ impl Evidence for Shelf {
     }
 }
 
-/// Rule, kind and amount of each line.
-fn rows(invoice: &Invoice) -> Vec<(&str, &str, &str)> {
-    invoice.lines.iter().map(|line| (line.price_id.as_str(), line.kind.as_str(), line.amount.as_str())).collect()
-}
-
-/// A machine that runs from second 10 to second 30, and another one that still runs.
-fn lived() -> Shelf {
-    let mut shelf = Shelf::with_book();
-    shelf.entered("a", 10, Phase::Running);
-    shelf.entered("b", 20, Phase::Running);
-    shelf.entered("a", 30, Phase::Stopped);
-    shelf
-}
-
 #[test]
-fn a_preview_and_the_final_document_differ_in_their_heading_alone() {
-    let mut shelf = lived();
-    let order = shelf.order(0, 100);
-    let preview = shelf.make(&order, Heading::PREVIEW);
-    let invoice = shelf.close(&order, None);
-    assert_eq!(rows(&invoice), [("compute-1", "usage", "20"), ("compute-1", "usage", "80")]);
-    assert_eq!((invoice.total.as_str(), invoice.payable.as_str()), ("100.00", "100.00"));
-    let plain = Invoice { number: preview.number, kind: preview.kind, ..invoice };
-    assert_eq!(plain, preview);
-}
-
-#[test]
-fn closed_periods_add_up_to_what_the_whole_would_be() {
-    let mut shelf = lived();
-    let whole = shelf.make(&shelf.order(0, 100), Heading::PREVIEW);
-    let parts = [(0, 15), (15, 25), (25, 100)].map(|(from, until)| {
-        let order = shelf.order(from, until);
-        shelf.close(&order, None)
-    });
-    let sum: i128 = parts.iter().flat_map(|part| &part.lines).filter_map(Line::amount_nanos).sum();
-    assert_eq!(whole.lines.iter().filter_map(Line::amount_nanos).sum::<i128>(), sum);
-    for number in 1..=3 {
-        shelf.prove(number).expect("a proof");
+fn a_preview_and_the_documents_of_a_close_say_the_same() {
+    let mut shelf = Shelf::with_book(BOOK);
+    shelf.run("a", 10, 30);
+    shelf.run("b", DAY - 5, DAY + 5);
+    let previews = shelf.preview(DAY + 100);
+    assert_eq!(shelf.close(DAY + 100), ["25.00", "5.00"]);
+    for (preview, invoice) in previews.iter().zip(shelf.view().documents()) {
+        assert_eq!((&preview.lines, &preview.payable), (&invoice.lines, &invoice.payable));
+        assert_eq!((preview.kind, invoice.kind), (Kind::Preview, Kind::Invoice));
     }
-    // Each document's chain goes on where the one before it ended.
-    let links: Vec<_> = parts.iter().map(Invoice::last_link).collect();
-    assert!(links.windows(2).all(|pair| pair[0] != pair[1]));
+    shelf.prove_all();
+    assert_eq!(shelf.preview(DAY + 100), []);
 }
 
 #[test]
-fn a_late_fact_changes_no_invoice_and_is_what_a_correction_says() {
-    let mut shelf = lived();
-    let order = shelf.order(0, 100);
-    let invoice = shelf.close(&order, None);
-    // It comes to be known afterwards that the second machine ended at second 40.
-    shelf.entered("b", 40, Phase::Stopped);
-    assert_eq!(shelf.prove(1).expect("a proof").invoice, invoice);
-    let order = shelf.order(0, 100);
-    let correction = shelf.close(&order, Some(1));
-    assert_eq!(rows(&correction), [("compute-1", "reversal", "-80"), ("compute-1", "usage", "20")]);
-    assert_eq!((correction.lines[0].reverses.as_deref(), correction.total.as_str()), (Some("1/2"), "-60.00"));
-    shelf.prove(2).expect("a proof");
-    // Nothing is left to correct.
-    let order = shelf.order(0, 100);
-    assert_eq!(rows(&shelf.make(&order, shelf.heading(Kind::Correction, Some(1)))), []);
+fn a_repeated_close_makes_no_document() {
+    let mut shelf = Shelf::with_book(BOOK);
+    shelf.run("a", 10, 30);
+    assert_eq!(shelf.close(100), ["20.00"]);
+    assert_eq!(shelf.close(100), [] as [String; 0]);
+    assert_eq!(shelf.close(50), [] as [String; 0]);
+    // Up to a later instant there is one, although nothing was used since.
+    assert_eq!(shelf.close(200), ["0.00"]);
+    assert_eq!(shelf.last().follows, Some(1));
 }
 
 #[test]
-fn other_prices_for_a_closed_period_are_a_difference_and_no_new_history() {
-    let mut shelf = lived();
-    let order = shelf.order(0, 100);
-    shelf.close(&order, None);
-    shelf.put_prices(DEARER, 200);
-    let order = Order { book: Some(Digest::of(DEARER.as_bytes())), ..shelf.order(0, 100) };
-    let correction = shelf.close(&order, Some(1));
-    assert_eq!(correction.total, "100.00");
-    let order = shelf.order(0, 100);
-    let back = shelf.close(&order, Some(1));
-    assert_eq!((back.total.as_str(), back.lines.len()), ("-100.00", 4));
-    for number in 1..=3 {
-        shelf.prove(number).expect("a proof");
+fn example_4g_a_volume_price_gives_back_by_a_document_of_its_own() {
+    let book = r#"{"currency": "EUR", "prices": [{"id": "run-1", "rule": "run", "meter": "active",
+        "per": "instance-second", "model": "volume", "scope": "tenant", "tiers": [{"up_to": "10", "price": "1"}, {"price": "0.5"}]}]}"#;
+    let mut shelf = Shelf::with_book(book);
+    shelf.run("a", 0, 9);
+    assert_eq!(shelf.close(100), ["9.00"]);
+    shelf.run("b", 200, 206);
+    assert_eq!(shelf.close(300), ["-1.50"]);
+    shelf.prove_all();
+}
+
+#[test]
+fn example_7a_a_minimum_is_charged_once_over_a_border() {
+    let mut shelf = Shelf::with_book(BOOK);
+    shelf.activate(1, 60, 0);
+    shelf.run("a", DAY - 10, DAY + 30);
+    assert_eq!(shelf.close(DAY + 100), ["60.00", "0.00"]);
+    shelf.prove_all();
+}
+
+#[test]
+fn example_7c_a_change_to_equal_terms_is_no_new_start() {
+    let mut shelf = Shelf::with_book(BOOK);
+    shelf.activate(1, 60, 0);
+    shelf.run("a", 100, 130);
+    shelf.activate(2, 60, 104);
+    assert_eq!(shelf.close(200), ["60.00"]);
+}
+
+#[test]
+fn example_7d_a_change_to_no_minimum_charges_what_was_used() {
+    let mut shelf = Shelf::with_book(BOOK);
+    shelf.activate(1, 60, 0);
+    shelf.run("a", 100, 130);
+    shelf.activate(2, 0, 104);
+    assert_eq!(shelf.close(200), ["30.00"]);
+}
+
+#[test]
+fn example_9a_a_correction_cascades_through_a_credit() {
+    let credit = |price: &str| {
+        with(r#"{"id": "c", "kind": "credit", "amount": "10"}"#)
+            .replace(r#""price": "1""#, &format!(r#""price": "{price}""#))
+    };
+    let mut shelf = Shelf::with_book(&credit("1"));
+    shelf.run("a", 0, 6);
+    shelf.run("b", DAY, DAY + 8);
+    assert_eq!(shelf.close(2 * DAY), ["0.00", "4.00"]);
+    shelf.overriding(0, DAY, Some(&credit("2")), None);
+    let named = names();
+    let stale = Computer::new(&shelf, &shelf.calls, &named).stale(&shelf.view()).expect("numbers");
+    assert_eq!(stale, [1]);
+    assert_eq!(shelf.settle(), ["2.00", "4.00"]);
+    assert_eq!(shelf.last().kind, Kind::Correction);
+}
+
+#[test]
+fn examples_9b_and_9c_a_cap_is_computed_whole_and_then_differenced() {
+    let rows = [(20, &[] as &[&str]), (8, &["-2.00"])];
+    for (used, documents) in rows {
+        let mut shelf = Shelf::with_book(&with(r#"{"id": "c", "kind": "cap", "amount": "10"}"#));
+        shelf.run("a", 0, 26);
+        assert_eq!(shelf.close(DAY), ["10.00"]);
+        shelf.enter("a", used, Phase::Stopped);
+        assert_eq!(shelf.settle(), documents);
     }
 }
 
 #[test]
-fn prices_that_change_split_what_goes_on_exactly_there() {
-    let mut shelf = lived();
-    shelf.put_prices(DEARER, 25);
-    let invoice = shelf.make(&shelf.order(0, 40), Heading::PREVIEW);
-    let amounts = [
-        ("compute-1", "usage", "15"),
-        ("compute-1", "usage", "5"),
-        ("compute-2", "usage", "10"),
-        ("compute-2", "usage", "30"),
-    ];
-    assert_eq!(rows(&invoice), amounts);
-    let ends: Vec<_> = invoice.receipts.iter().map(|receipt| (receipt.from_ns, receipt.until_ns)).collect();
-    assert_eq!(ends, [(0, 25 * SECOND), (25 * SECOND, 40 * SECOND)]);
+fn example_9d_an_override_by_the_same_book_changes_nothing() {
+    let mut shelf = Shelf::new();
+    shelf.run("a", 0, 12);
+    let book = with(r#"{"id": "c", "kind": "credit", "amount": "5"}"#);
+    shelf.put_prices(&book, 8);
+    assert_eq!(shelf.close(DAY), ["0.00"]);
+    shelf.overriding(0, DAY, Some(&book), None);
+    assert_eq!(shelf.settle(), [] as [String; 0]);
+}
+
+#[test]
+fn example_10a_payables_of_corrections_add_up_to_one_rounding() {
+    let minimum = |amount: &str| {
+        format!(r#"{{"currency": "JPY", "adjustments": [{{"id": "m", "kind": "minimum", "amount": "{amount}"}}]}}"#)
+    };
+    let mut shelf = Shelf::with_book(&minimum("100.5"));
+    let mut paid = shelf.close(DAY);
+    for amount in ["101", "101.5", "102", "102.5"] {
+        shelf.overriding(0, DAY, Some(&minimum(amount)), None);
+        paid.extend(shelf.settle());
+    }
+    assert_eq!(paid, ["100", "1", "1", "0", "0"]);
+}
+
+#[test]
+fn a_late_fact_changes_no_document_and_is_settled_by_one() {
+    let mut shelf = Shelf::with_book(BOOK);
+    shelf.enter("a", 10, Phase::Running);
+    shelf.enter("b", 20, Phase::Running);
+    assert_eq!(shelf.close(100), ["170.00"]);
+    let before = shelf.last();
+    shelf.enter("b", 40, Phase::Stopped);
+    assert_eq!(shelf.prove(1).expect("a proof").invoice, Some(before));
+    assert_eq!(shelf.settle(), ["-60.00"]);
+    let line = &shelf.last().lines[0];
+    assert_eq!((line.was.as_deref(), line.is.as_str(), line.amount.as_str()), (Some("80"), "20", "-60"));
+    assert_eq!(shelf.last().rules[0].amount, "-60.00");
+}
+
+#[test]
+fn a_period_that_is_unrated_blocks_itself_alone() {
+    let mut shelf = Shelf::with_book(&with(r#"{"id": "c", "kind": "credit", "amount": "8"}"#));
+    shelf.activate(1, 0, 0);
+    shelf.calls.faulty = Some(digest(1));
+    shelf.run("a", 0, 6);
+    shelf.activate(2, 0, DAY);
+    shelf.run("b", DAY, DAY + 2);
+    assert!(shelf.reach(Goal::Close(seconds(DAY))).is_err());
+    assert_eq!(shelf.close(2 * DAY), ["0.00"]);
+    let document = shelf.last();
+    assert_eq!((document.unrated.len(), document.closing.0.credits[0].used), (1, 2_000_000_000));
+    // An override frees it; the credit was used where a document used it first.
+    shelf.overriding(0, DAY, None, Some(digest(2)));
+    assert_eq!(shelf.close(2 * DAY), ["0.00"]);
+    assert_eq!(shelf.last().closing.0.credits[0].used, 6_000_000_000);
+    // The second day pays from what is left of it, as before; the third has nothing left to pay from.
+    shelf.run("c", 2 * DAY, 2 * DAY + 5);
+    assert_eq!(shelf.close(3 * DAY), ["5.00"]);
+    shelf.prove_all();
+}
+
+#[test]
+fn currencies_of_a_period_cant_be_mixed() {
+    let mut shelf = Shelf::with_book(BOOK);
+    shelf.run("a", 0, 10);
+    shelf.close(100);
+    shelf.overriding(0, DAY, Some(&BOOK.replace("EUR", "USD")), None);
+    let error = shelf.reach(Goal::Settle).expect_err("two currencies");
+    assert!(matches!(&error, InvoiceError::Currencies { known, named } if known == "EUR" && named == "USD"), "{error}");
+}
+
+#[test]
+fn setting_the_same_book_again_changes_no_amount() {
+    let book = with(r#"{"id": "c", "kind": "cap", "amount": "10"}"#);
+    for again in [None, Some(13)] {
+        let mut shelf = Shelf::with_book(&book);
+        shelf.run("a", 0, 26);
+        if let Some(at) = again {
+            shelf.put_prices(&book.replace("}, {", "},  {"), at);
+        }
+        assert_eq!(shelf.close(DAY), ["10.00"]);
+    }
 }
 
 #[test]
 fn a_document_that_states_anything_else_is_not_proved() {
-    let shelf = |spoil: fn(&mut Invoice)| {
-        let mut shelf = lived();
-        let order = shelf.order(0, 100);
-        let mut invoice = shelf.make(&order, shelf.heading(Kind::Invoice, None));
+    let spoiled = |spoil: fn(&mut Invoice)| {
+        let mut shelf = Shelf::with_book(&priced("1"));
+        shelf.run("a", 10, 30);
+        let named = names();
+        let computer = Computer::new(&shelf, &shelf.calls, &named);
+        let invoice = computer.next(&shelf.view(), Goal::Close(seconds(100)), &Heading::default());
+        let mut invoice = invoice.expect("rated").expect("a document");
         spoil(&mut invoice);
         shelf.documents.push(invoice.to_bytes());
-        let (digest, from, until) = (invoice.digest(), order.from, order.until);
-        let told = TenantFact::Invoiced { number: 1, digest, from, until, corrects: None, by: Actor::Operator };
-        shelf.record(1_000, About::Tenant(told));
+        let fact = TenantFact::Invoiced {
+            number: 1,
+            digest: invoice.digest(),
+            from: seconds(0),
+            until: seconds(100),
+            corrects: None,
+            by: Actor::Operator,
+        };
+        shelf.say(100, fact);
         shelf.prove(1)
     };
-    shelf(|_| ()).expect("a proof");
+    spoiled(|_| ()).expect("a proof");
     type Lie = fn(&mut Invoice);
-    let lies: [(Lie, &str); 7] = [
-        (|invoice| invoice.lines[1].amount = "79".into(), "line 2"),
-        (|invoice| drop(invoice.lines.pop()), "the number of lines"),
-        (|invoice| invoice.total = "99.00".into(), "the total"),
+    let lies: [(Lie, &str); 9] = [
+        (|invoice| invoice.lines[0].amount = "79".into(), "lines[0].amount"),
+        (|invoice| drop(invoice.lines.pop()), "lines is a list of 0"),
+        (|invoice| invoice.total = "99.00".into(), "total"),
         (|invoice| invoice.receipts[0].fuel += 1, "fuel"),
         (|invoice| invoice.receipts[0].input = "00".into(), "input"),
-        (|invoice| invoice.receipts[0].chain = "00".into(), "chain"),
+        (|invoice| invoice.receipts[1].chain = "00".into(), "chain"),
         (|invoice| invoice.instances[0].name = "another".into(), "input"),
+        (|invoice| invoice.rounding = rounding_of(Rounding::Up).into(), "rounding"),
+        (|invoice| invoice.closing.0.stretches[0].used_ns += 1, "closing"),
     ];
     for (spoil, words) in lies {
-        let Err(ProofError::Differs { difference, .. }) = shelf(spoil) else { panic!("{words} was believed") };
+        let Err(ProofError::Differs { difference, .. }) = spoiled(spoil) else { panic!("{words} was believed") };
         assert!(difference.to_string().contains(words), "'{words}' is not in: {difference}");
     }
+}
+
+fn rounding_of(rounding: Rounding) -> &'static str {
+    document::rounding_name(rounding)
 }

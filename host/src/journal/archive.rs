@@ -173,6 +173,29 @@ impl Archive {
         Ok(told.collect())
     }
 
+    /// The facts of a tenant that say how it is billed, and its documents, in their order.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn facts_of_tenant(&self, tenant: &TenantId) -> Result<Vec<(u64, Fact)>, ReadError> {
+        self.readers.with(|db| {
+            let mut statement = db.prepare_cached(OF_TENANT)?;
+            let found = statement.query_map([tenant.as_str()], fact)?;
+            let found = found.collect::<rusqlite::Result<Result<Vec<_>, _>>>()?;
+            let mut found = found?;
+            found.retain(|(_, fact)| fact.tenant == *tenant);
+            Ok(found)
+        })
+    }
+
+    /// The facts of an instance after a place in the journal, ascending.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn history_after(&self, instance: &InstanceId, after: u64) -> Result<Vec<(u64, Fact)>, ReadError> {
+        self.readers.with(|db| read::history_after(db, instance, after))
+    }
+
     /// The changes of a tenant's policy, or of its prices, in the order of their facts: what was set,
     /// and what was withdrawn. [`Timeline::with`](crate::billing::Timeline::with) says what they come to.
     ///
@@ -237,6 +260,18 @@ impl Archive {
         self.readers.with(|db| read::policy_bytes(db, digest))
     }
 }
+
+/// Where the facts of a tenant stand that say how it is billed.
+const OF_TENANT: &str = "
+    WITH own (seq) AS (
+      SELECT created FROM tenant WHERE id = ?1
+      UNION SELECT fact FROM policy_fact WHERE tenant = ?1
+      UNION SELECT fact FROM prices WHERE tenant = ?1
+      UNION SELECT fact FROM withdrawal WHERE tenant = ?1
+      UNION SELECT fact FROM rule_fact WHERE tenant = ?1
+      UNION SELECT fact FROM invoice WHERE tenant = ?1
+    )
+    SELECT fact.seq, fact.body FROM own JOIN fact USING (seq) ORDER BY fact.seq";
 
 /// The facts of a tenant that a table points at. The table says where they are; what they say stands in themselves.
 fn facts_of(db: &Connection, table: &str, tenant: &TenantId) -> Result<Vec<(u64, Fact)>, ReadError> {

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use crate::billing::account::Account;
-use crate::billing::{Dated, HostFact, InstanceFact, Reading, TenantFact};
+use crate::billing::{Dated, Fact, HostFact, InstanceFact, Reading, TenantFact};
 use crate::clock::Clock;
-use crate::id::{Digest, InstanceId, InstanceName, TenantId, TokenId};
+use crate::id::{Digest, InstanceId, InstanceName, PolicyName, TenantId, TokenId};
 use crate::tenant::{Actor, Plan, Role, Settings, Standing};
 use crate::units::Instant;
 
@@ -78,6 +78,10 @@ pub struct Entry {
     pub withdrawal: Option<NewWithdrawal>,
     /// A document that charges a period, in an entry without the others. The writer adds the fact.
     pub invoice: Option<NewInvoice>,
+    /// Documents that facts of this entry name by their SHA-256, such as a price book.
+    pub documents: Vec<Vec<u8>>,
+    /// By what the request is known again that this is the answer to, if it is sent a second time.
+    pub request: Option<RequestKey>,
     /// What it has survived when it is answered.
     pub durability: Durability,
 }
@@ -170,33 +174,48 @@ pub struct NewActivation {
     pub by: Actor,
     /// Why, in words.
     pub reason: Option<String>,
-    /// By what it is known again if it is asked for a second time.
-    pub request: Option<RequestKey>,
+    /// The policy's options, sorted by name.
+    pub options: Vec<(String, String)>,
 }
 
 impl NewActivation {
     /// An activation that takes effect now.
     pub fn now(tenant: TenantId, digest: Digest, by: Actor) -> Self {
-        Self { tenant, digest, requested: None, rollback: false, by, reason: None, request: None }
+        Self { tenant, digest, requested: None, rollback: false, by, reason: None, options: Vec::new() }
     }
 }
 
 /// What makes a request the same one when it is sent again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestKey {
-    /// Chosen by the client, unique among the tenant's activations.
+    /// The tenant whose affair it is.
+    pub tenant: TenantId,
+    /// Chosen by the client, unique among the tenant's requests.
     pub key: String,
     /// SHA-256 of what was asked for, so that one key is not used for two things.
     pub asked: Digest,
 }
 
-/// A component that was admitted. To admit one again replaces what is noted about it.
+/// The outcome of the first try of a request that is sent again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirstTry {
+    /// Sequence number of the fact that was recorded.
+    pub seq: u64,
+    /// The fact.
+    pub fact: Fact,
+    /// Whether the same was asked for then; otherwise the key was used for two things.
+    pub same: bool,
+}
+
+/// A component that was admitted. What is noted about one that is known stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewPolicy {
-    /// Who brought it.
+    /// The tenant that it is for.
     pub tenant: TenantId,
-    /// Its name.
+    /// SHA-256 of its bytes.
     pub digest: Digest,
+    /// Its name among the tenant's policies; none gives it none.
+    pub name: Option<PolicyName>,
     /// The component itself.
     pub bytes: Vec<u8>,
     /// What is noted about it, opaque to the journal.
@@ -292,6 +311,8 @@ pub struct Opened {
     pub tokens: Vec<StoredToken>,
     /// Where each policy stands with each tenant that has to do with it.
     pub standings: Vec<StoredStanding>,
+    /// Which components each tenant has brought, in the order of the facts.
+    pub admissions: Vec<StoredAdmission>,
     /// Where the wall clock stood, in nanoseconds since 1970, at each start of the daemon and after each step, ascending.
     pub calendar: Vec<(Instant, i64)>,
     /// The last proof that the host was alive before this start; none on the very first one.
@@ -366,6 +387,18 @@ pub struct StoredInvoice {
     pub fact: u64,
 }
 
+impl StoredInvoice {
+    /// The document that a tenant's fact tells of; none for another fact.
+    pub fn from_fact(fact: u64, said: &TenantFact) -> Option<Self> {
+        match *said {
+            TenantFact::Invoiced { number, digest, from, until, corrects, .. } => {
+                Some(Self { number, digest, from, until, corrects, fact })
+            }
+            _ => None,
+        }
+    }
+}
+
 /// A component in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredPolicy {
@@ -424,6 +457,19 @@ pub struct StoredStanding {
     pub by: Option<Actor>,
     /// The policy that accounts what it owes while it is quarantined.
     pub stand_in: Option<Digest>,
+}
+
+/// That a tenant has brought a component, by the fact about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredAdmission {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The component.
+    pub digest: Digest,
+    /// Its name among the tenant's policies; none if it has none.
+    pub name: Option<PolicyName>,
+    /// When it was admitted for this tenant.
+    pub at: Instant,
 }
 
 /// The last moment at which the host is proved to have been alive.

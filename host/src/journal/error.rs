@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::entry::{Activation, Row};
+use super::entry::Row;
 use crate::clock::NoBootId;
 use crate::id::{Digest, InstanceId, InstanceName, TenantId};
 use crate::tenant::Plan;
@@ -121,11 +121,11 @@ pub enum CommitError {
     /// The id was given before.
     #[error("the id '{0}' is in use")]
     IdInUse(InstanceId),
-    /// The activation was asked for before, under the same key. Nothing was done again.
-    #[error("this was asked for before, and done with fact {}", .first.fact)]
+    /// The entry was asked for before, under the same key. Nothing was done again.
+    #[error("this was asked for before, and done with fact {fact}")]
     Repeated {
-        /// What was done then.
-        first: Activation,
+        /// The fact that was recorded then.
+        fact: u64,
         /// Whether it is what is asked for now; otherwise the key was used for two things.
         same: bool,
     },

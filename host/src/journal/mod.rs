@@ -37,9 +37,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use archive::Archive;
 pub use backup::{BackupError, Loss, backup, loss, restore};
 pub use entry::{
-    Activation, Alive, Durability, Entry, FactHash, Head, InstanceEntry, InstanceWrite, NewActivation, NewInvoice,
-    NewPolicy, NewPrices, NewWithdrawal, Opened, Receipt, RequestKey, Row, StoredInstance, StoredInvoice, StoredPolicy,
-    StoredPrices, StoredStanding, StoredTenant, StoredToken,
+    Activation, Alive, Durability, Entry, FactHash, FirstTry, Head, InstanceEntry, InstanceWrite, NewActivation,
+    NewInvoice, NewPolicy, NewPrices, NewWithdrawal, Opened, Receipt, RequestKey, Row, StoredAdmission, StoredInstance,
+    StoredInvoice, StoredPolicy, StoredPrices, StoredStanding, StoredTenant, StoredToken,
 };
 pub use error::{CommitError, Damage, Flaw, OpenError, Place, ReadError, VerifyError};
 pub use read::{FactQuery, Page};
@@ -195,12 +195,15 @@ impl Journal {
         self.readers.with(|db| read::instance(db, instance))
     }
 
-    /// The activation that a tenant asked for with this key, and whether it is the same that is asked for now. Blocking.
+    /// The fact that was recorded when this request was sent for the first time, if it was. Blocking.
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub fn first_try(&self, tenant: &TenantId, request: &RequestKey) -> Result<Option<(Activation, bool)>, ReadError> {
-        self.readers.with(|db| Ok(read::first_try(db, tenant, request)?))
+    pub fn first_try(&self, request: &RequestKey) -> Result<Option<FirstTry>, ReadError> {
+        self.readers.with(|db| {
+            let Some((seq, same)) = read::first_try(db, request)? else { return Ok(None) };
+            Ok(Some(FirstTry { seq, fact: read::fact(db, seq)?, same }))
+        })
     }
 
     /// The last `limit` facts about a policy and a tenant, newest first: what it has been through, by whom, when and why. Blocking.

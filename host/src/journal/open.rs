@@ -319,6 +319,7 @@ fn load(db: &Connection, tail: &ChainTail) -> Result<Opened, OpenError> {
     let tenants = facts(db, tenants::TENANTS, "tenant", tenants::tenant)?;
     let tokens = facts(db, tenants::TOKENS, "token", tenants::token)?;
     let standings = facts(db, tenants::STANDINGS, "policy_fact", tenants::standing)?;
+    let admissions = facts(db, tenants::ADMISSIONS, "policy_fact", tenants::admission)?;
     let alive = rows(db, "SELECT boot_id, boottime_ns, meter_ns FROM alive", "alive", |row| {
         let boot: String = row.get(0)?;
         Ok(Alive { boot: BootId(boot.into()), boottime_ns: uint(row, 1)?, meter: Instant(row.get(2)?) })
@@ -328,7 +329,19 @@ fn load(db: &Connection, tail: &ChainTail) -> Result<Opened, OpenError> {
     })?;
     let alive = alive.into_iter().next().map(|alive| later(alive, tail.recorded));
     let clock = anchor(db, alive.as_ref().map(|alive| alive.meter))?;
-    Ok(Opened { clock, instances, activations, policies, tenants, tokens, standings, calendar, alive, head: tail.head })
+    Ok(Opened {
+        clock,
+        instances,
+        activations,
+        policies,
+        tenants,
+        tokens,
+        standings,
+        admissions,
+        calendar,
+        alive,
+        head: tail.head,
+    })
 }
 
 /// The activations that were not withdrawn.

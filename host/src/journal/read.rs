@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::account;
-use super::entry::{Activation, RequestKey, Row, StoredInstance};
+use super::entry::{RequestKey, Row, StoredInstance};
 use super::error::{Damage, Flaw, Place, ReadError};
 use super::schema::{self, int, uint, uint_or_null};
 use super::tables::MILESTONE_FACTS;
@@ -214,17 +214,32 @@ pub(super) fn history(db: &Connection, instance: &InstanceId) -> Result<Vec<(u64
     beginning(db, instance, None)
 }
 
+/// The facts of an instance after a place in the journal.
+pub(super) fn history_after(db: &Connection, instance: &InstanceId, after: u64) -> Result<Vec<(u64, Fact)>, ReadError> {
+    some_of(db, instance, after, None)
+}
+
 /// The first facts of an instance, at most so many; all if none.
 pub(super) fn beginning(
     db: &Connection,
     instance: &InstanceId,
     most: Option<usize>,
 ) -> Result<Vec<(u64, Fact)>, ReadError> {
-    let anchor = most.map(|most| anchor(db, instance, 0, most)).transpose()?.flatten().map(int);
+    some_of(db, instance, 0, most)
+}
+
+/// The first facts of an instance after a place, at most so many; all if none.
+fn some_of(
+    db: &Connection,
+    instance: &InstanceId,
+    after: u64,
+    most: Option<usize>,
+) -> Result<Vec<(u64, Fact)>, ReadError> {
+    let anchor = most.map(|most| anchor(db, instance, after, most)).transpose()?.flatten().map(int);
     let most = most.map_or(-1, |most| int(most as u64));
     let mut statement = db.prepare_cached(OF_INSTANCE)?;
     let none = None::<&str>;
-    let values = params![instance.as_str(), 0, i64::MAX, none, none, most, anchor];
+    let values = params![instance.as_str(), int(after), i64::MAX, none, none, most, anchor];
     let rows = statement.query_map(values, chained_fact)?;
     let mut history = Vec::new();
     for row in rows {
@@ -274,23 +289,22 @@ pub(super) fn stored_instance(row: &SqlRow<'_>) -> rusqlite::Result<Result<Store
     Ok(parsed())
 }
 
-/// The activation that was asked for with this key, and whether it was the same that is asked for now.
-pub(super) fn first_try(
-    db: &Connection,
-    tenant: &TenantId,
-    request: &RequestKey,
-) -> rusqlite::Result<Option<(Activation, bool)>> {
-    let sql = "SELECT fact, from_ns, digest, asked FROM activation WHERE tenant = ?1 AND request = ?2";
-    let first = |row: &SqlRow<'_>| {
-        let digest = row.get_ref(2)?.as_str()?.parse();
-        let digest = digest.map_err(|error: crate::id::IdError| {
-            rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, error.into())
-        })?;
-        let same = row.get_ref(3)?.as_str()? == request.asked.to_string();
-        let (from, fact) = (Instant(row.get(1)?), uint(row, 0)?);
-        Ok((Activation { tenant: tenant.clone(), from, digest, fact }, same))
-    };
-    db.prepare_cached(sql)?.query_row(params![tenant.as_str(), request.key], first).optional()
+/// The fact that was asked for with this key, and whether the same is asked for now.
+pub(super) fn first_try(db: &Connection, request: &RequestKey) -> rusqlite::Result<Option<(u64, bool)>> {
+    let RequestKey { tenant, key, asked } = request;
+    let sql = "SELECT fact, asked FROM request WHERE tenant = ?1 AND key = ?2";
+    let first = |row: &SqlRow<'_>| Ok((uint(row, 0)?, row.get_ref(1)?.as_str()? == asked.to_string()));
+    db.prepare_cached(sql)?.query_row(params![tenant.as_str(), key], first).optional()
+}
+
+/// A fact by its number.
+pub(super) fn fact(db: &Connection, seq: u64) -> Result<Fact, ReadError> {
+    let sql = "SELECT body FROM fact WHERE seq = ?1";
+    let body = db.prepare_cached(sql)?.query_row([int(seq)], |row| row.get::<_, String>(0)).optional()?;
+    let damaged = |flaw| ReadError::Damaged(Damage { place: Place::Fact(seq), flaw });
+    let body = body.ok_or_else(|| damaged(Flaw::Gap { after: seq.saturating_sub(1) }))?;
+    let record = record(seq, &body).map_err(ReadError::Damaged)?;
+    Fact::try_from(&record).map_err(|error| damaged(Flaw::Text(error.to_string())))
 }
 
 /// The last facts about a policy and a tenant, newest first.

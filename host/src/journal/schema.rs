@@ -24,7 +24,7 @@ pub(super) const PAGE_BYTES: u64 = 4_096;
 pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// What makes the tables, step by step. A step that was published is never changed: a database of an earlier version takes those that it lacks.
-const STEPS: [&str; 5] = [FACTS, TENANTS, INVOICES, WITHDRAWALS, MILESTONES];
+const STEPS: [&str; 7] = [FACTS, TENANTS, INVOICES, WITHDRAWALS, MILESTONES, REQUESTS, RULES];
 
 /// The columns that people ask for are a view on the facts' text: they can't disagree with what was hashed, and cost nothing when a fact is
 /// written. (Generated columns, virtual ones too, are computed with every insert: seven times the text would be parsed.)
@@ -140,6 +140,14 @@ CREATE TABLE invoice (
 ) STRICT;
 ";
 
+/// An index of the facts that say how a tenant is billed, beside those about policies and prices.
+const RULES: &str = "
+CREATE TABLE rule_fact (
+  fact INTEGER PRIMARY KEY,
+  tenant TEXT NOT NULL
+) STRICT;
+";
+
 /// The planned changes that do not come about.
 const WITHDRAWALS: &str = "
 CREATE TABLE withdrawal (
@@ -175,6 +183,21 @@ INSERT INTO session VALUES (1, 0);
 pub(super) const WITHDRAWN: &str = "(
   SELECT 1 FROM withdrawal AS ended WHERE ended.tenant = one.tenant AND ended.plan = ?4
   AND ended.from_ns = one.from_ns AND ended.digest = one.digest AND ended.fact > one.fact)";
+
+/// The keys of requests that are not done twice, each with the fact that was recorded for it.
+const REQUESTS: &str = "
+CREATE TABLE request (
+  tenant TEXT NOT NULL,
+  key TEXT NOT NULL,
+  asked TEXT NOT NULL,
+  fact INTEGER NOT NULL,
+  PRIMARY KEY (tenant, key)
+) STRICT, WITHOUT ROWID;
+INSERT INTO request SELECT tenant, request, asked, fact FROM activation WHERE request IS NOT NULL;
+DROP INDEX activation_request;
+ALTER TABLE activation DROP COLUMN request;
+ALTER TABLE activation DROP COLUMN asked;
+";
 
 /// What a file says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use crate::id::Digest;
 use crate::tenant::Move;
 
 /// Each table that is made of the facts alone, with the columns that are, its key first.
-pub(super) const DERIVED: [(&str, &str); 9] = [
+pub(super) const DERIVED: [(&str, &str); 10] = [
     ("calendar", "fact, meter_ns, wall_ns"),
     ("policy_fact", "fact, tenant, digest"),
     ("tenant", "id, created, changed"),
@@ -21,6 +21,7 @@ pub(super) const DERIVED: [(&str, &str); 9] = [
     ("prices", "fact, tenant, from_ns, digest"),
     ("withdrawal", "fact, tenant, plan, from_ns, digest"),
     ("invoice", "fact, tenant, number, digest"),
+    ("rule_fact", "fact, tenant"),
     ("milestone", "fact, row"),
 ];
 
@@ -65,6 +66,9 @@ pub(super) fn index_tenant(db: &Connection, fact: &TenantFact, record: &FactReco
         TenantFact::Invoiced { number, digest, .. } => {
             let sql = "INSERT INTO invoice (fact, tenant, number, digest) VALUES (?1, ?2, ?3, ?4)";
             insert(db, sql, &[&seq, &tenant, &int(*number), &digest.to_string()])
+        }
+        TenantFact::AgreementChanged { .. } | TenantFact::Overridden { .. } => {
+            insert(db, "INSERT INTO rule_fact (fact, tenant) VALUES (?1, ?2)", &[&seq, &tenant])
         }
         TenantFact::Created { .. } => {
             insert(db, "INSERT OR IGNORE INTO tenant (id, created) VALUES (?1, ?2)", &[&tenant, &seq])

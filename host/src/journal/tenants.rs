@@ -2,7 +2,7 @@
 
 use rusqlite::Row as SqlRow;
 
-use super::entry::{StoredStanding, StoredTenant, StoredToken};
+use super::entry::{StoredAdmission, StoredStanding, StoredTenant, StoredToken};
 use super::error::{Damage, Flaw, Place};
 use super::read::record;
 use super::schema::uint;
@@ -27,6 +27,11 @@ pub(super) const STANDINGS: &str = "
       SELECT max(seq) AS seq FROM policy_fact JOIN fact ON seq = policy_fact.fact
       WHERE body ->> '$.kind' != 'policy-faulted' GROUP BY policy_fact.tenant, policy_fact.digest
     ) JOIN fact USING (seq) ORDER BY seq";
+
+/// What [`admission`] reads.
+pub(super) const ADMISSIONS: &str = "
+    SELECT seq, body FROM policy_fact JOIN fact ON seq = policy_fact.fact
+    WHERE body ->> '$.kind' = 'policy-admitted' ORDER BY seq";
 
 pub(super) fn tenant(row: &SqlRow<'_>) -> rusqlite::Result<Result<StoredTenant, Damage>> {
     let (made, changed) = (fact(row, 0)?, fact_or_none(row, 2)?);
@@ -70,6 +75,16 @@ pub(super) fn standing(row: &SqlRow<'_>) -> rusqlite::Result<Result<StoredStandi
             _ => return Err(another(&record)),
         };
         Ok(StoredStanding { tenant: fact.tenant, digest, standing, by, stand_in })
+    };
+    Ok(fact(row, 0)?.and_then(read))
+}
+
+pub(super) fn admission(row: &SqlRow<'_>) -> rusqlite::Result<Result<StoredAdmission, Damage>> {
+    let read = |(record, fact): (FactRecord, Fact)| {
+        let About::Tenant(TenantFact::PolicyAdmitted { digest, name, .. }) = fact.about else {
+            return Err(another(&record));
+        };
+        Ok(StoredAdmission { tenant: fact.tenant, digest, name, at: record.meter() })
     };
     Ok(fact(row, 0)?.and_then(read))
 }

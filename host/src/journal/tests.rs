@@ -455,31 +455,51 @@ async fn a_policy_that_failed_is_told_in_the_journal() {
     verify(folder.path(), |_, _| {}).unwrap();
 }
 
+fn request(key: &str, asked: Digest) -> RequestKey {
+    RequestKey { tenant: tenant(), key: key.into(), asked }
+}
+
+#[tokio::test]
+async fn prices_that_are_sent_again_are_put_in_force_once() {
+    let folder = TempDir::new().unwrap();
+    let (journal, _) = open(folder.path());
+    let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
+    let entry = |digest: Digest| {
+        let (bytes, by) = (b"one".to_vec(), Actor::Operator);
+        let prices = NewPrices { tenant: tenant(), digest, bytes, requested: None, by };
+        Entry { prices: Some(prices), request: Some(request("k", digest)), ..Entry::default() }
+    };
+    let sent = join_all((0..4).map(|_| journal.commit(entry(one)))).await;
+    assert_eq!(sent.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+    let other = journal.commit(entry(two)).await;
+    assert!(matches!(other, Err(CommitError::Repeated { fact: 1, same: false })), "{other:?}");
+    assert_eq!(journal.head().seq, 1);
+}
+
 #[tokio::test]
 async fn an_activation_with_a_key_is_done_once_however_often_it_is_asked_for() {
     let folder = TempDir::new().unwrap();
     let (journal, _) = open(folder.path());
     let entry = |key: &str, digest: Digest| {
-        let request = Some(RequestKey { key: key.into(), asked: digest });
-        let activation = NewActivation { request, ..NewActivation::now(tenant(), digest, Actor::Operator) };
-        Entry { activation: Some(activation), ..Entry::default() }
+        let activation = NewActivation::now(tenant(), digest, Actor::Operator);
+        Entry { activation: Some(activation), request: Some(request(key, digest)), ..Entry::default() }
     };
     let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
     // Sent at once, in one batch or in several: one of them is first.
     let sent = join_all((0..5).map(|_| journal.commit(entry("a", one)))).await;
     let done = sent.iter().filter(|outcome| outcome.is_ok()).count();
-    let first =
-        Activation { tenant: tenant(), from: sent[0].as_ref().unwrap().activated_from.unwrap(), digest: one, fact: 1 };
     assert_eq!(done, 1);
     for again in &sent[1..] {
-        assert!(matches!(again, Err(CommitError::Repeated { first: told, same: true }) if *told == first), "{again:?}");
+        assert!(matches!(again, Err(CommitError::Repeated { fact: 1, same: true })), "{again:?}");
     }
     let other = journal.commit(entry("a", two)).await;
     assert!(matches!(other, Err(CommitError::Repeated { same: false, .. })), "{other:?}");
     journal.commit(entry("b", one)).await.unwrap();
-    let known = journal.first_try(&tenant(), &RequestKey { key: "a".into(), asked: one }).unwrap();
-    assert_eq!(known, Some((first, true)));
-    assert_eq!(journal.first_try(&tenant(), &RequestKey { key: "c".into(), asked: one }).unwrap(), None);
+    let known = journal.first_try(&request("a", one)).unwrap().expect("a first try");
+    let activated = known.fact.of_tenant();
+    assert!(matches!(activated, Some(TenantFact::PolicyActivated { digest, .. }) if *digest == one));
+    assert_eq!((known.seq, known.same), (1, true));
+    assert_eq!(journal.first_try(&request("c", one)).unwrap(), None);
     assert_eq!(journal.head().seq, 2);
     verify(folder.path(), |_, _| {}).unwrap();
 }
@@ -512,7 +532,11 @@ async fn where_a_policy_stands_is_told_by_the_last_fact_about_it() {
 }
 
 /// Makes a database of the version before plans stayed.
-const TO_VERSION_3: &str = "DROP TABLE session; DROP TABLE milestone; DROP TABLE withdrawal; PRAGMA user_version = 3;";
+const TO_VERSION_3: &str = "
+    DROP TABLE rule_fact; DROP TABLE request;
+    ALTER TABLE activation ADD COLUMN request TEXT; ALTER TABLE activation ADD COLUMN asked TEXT;
+    CREATE UNIQUE INDEX activation_request ON activation (tenant, request) WHERE request IS NOT NULL;
+    DROP TABLE session; DROP TABLE milestone; DROP TABLE withdrawal; PRAGMA user_version = 3;";
 
 /// And of that one, the first.
 const TO_VERSION_1: &str = "
@@ -569,7 +593,8 @@ async fn a_component_is_kept_with_its_bytes() {
     let folder = TempDir::new().unwrap();
     let (journal, opened) = open(folder.path());
     let (digest, bytes) = (Digest::of(b"wasm"), b"wasm".to_vec());
-    let policy = NewPolicy { tenant: tenant(), digest, bytes: bytes.clone(), record: "one".into(), by: Actor::Host };
+    let (name, record) = ("night-v3".parse().ok(), "one".into());
+    let policy = NewPolicy { tenant: tenant(), digest, name, bytes: bytes.clone(), record, by: Actor::Host };
     for record in ["one", "two"] {
         let policy = Some(NewPolicy { record: record.into(), ..policy.clone() });
         journal.commit(Entry { policy, ..host_fact(&opened.clock) }).await.unwrap();
@@ -581,7 +606,9 @@ async fn a_component_is_kept_with_its_bytes() {
     verify(folder.path(), |_, _| {}).unwrap();
     drop(journal);
     let (_journal, again) = open(folder.path());
-    assert_eq!(again.policies, [StoredPolicy { digest, size_bytes: 4, record: "two".into() }]);
+    assert_eq!(again.policies, [StoredPolicy { digest, size_bytes: 4, record: "one".into() }]);
+    let names: Vec<_> = again.admissions.iter().map(|admitted| admitted.name.clone()).collect();
+    assert_eq!(names, ["night-v3".parse().ok(), "night-v3".parse().ok()]);
 }
 
 #[tokio::test]

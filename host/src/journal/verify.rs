@@ -27,14 +27,16 @@ pub struct Verified {
 }
 
 /// The columns that no proof covers, with the reason. Every other change of a value in the database is found.
-pub const UNCOVERED: [(&str, &str, &str); 9] = [
-    ("activation", "request", "the client's key of the request; decides only what a repeated request is answered"),
-    ("activation", "asked", "as `request`"),
+pub const UNCOVERED: [(&str, &str, &str); 11] = [
     ("alive", "boottime_ns", "covered against `meter_ns` by the boot's offset; not if both are moved alike"),
     ("instance", "name", "no fact tells it"),
     ("instance", "record", "the driver's; what is charged for is in the facts"),
     ("live", "state", "the driver's; the phase is in the facts"),
     ("policy", "record", "the measurements of the admission; the component itself is covered"),
+    ("request", "asked", "as `key`"),
+    ("request", "fact", "as `key`"),
+    ("request", "key", "the client's key of a request; decides only what a repeated request is answered"),
+    ("request", "tenant", "as `key`"),
     ("session", "is_open", "says only whether the log is needed"),
     ("token", "secret", "covered are its length and its first 12 bytes, which are the token's id"),
 ];

@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::billing::agreement::{self, Agreement};
 use crate::billing::{About, BootId, Entered, Fact, HostFact, InstanceFact, Reading, TenantFact};
 use crate::id::{IdError, InstanceId, words};
-use crate::tenant::{self, Ladder, Limit, Move, Quota, Settings};
+use crate::tenant::{self, FallbackOrder, Limit, Move, Quota, Settings};
 use crate::units::Instant;
 use crate::vm;
 
@@ -74,6 +75,9 @@ pub enum What {
         /// Who brought it: `host`, `operator`, `token:<id>` or `jwt:<subject>`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<String>,
+        /// Its name among the tenant's policies.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
     },
     /// From `from_ns` on, the tenant is under `digest`.
     PolicyActivated {
@@ -89,6 +93,9 @@ pub enum What {
         /// Why, in words.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
+        /// The policy's options, by name.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        options: BTreeMap<String, String>,
     },
     /// A policy gave no answer that could be believed.
     PolicyFaulted {
@@ -120,9 +127,12 @@ pub enum What {
         /// The limits that an operator has set, by name; the program's defaults hold for the others.
         limits: BTreeMap<String, u64>,
         /// What is tried when its policy is quarantined, in this order.
-        fallback: Vec<Rung>,
+        fallback: Vec<FallbackStep>,
         /// Who changed them, as in `policy-admitted`.
         by: String,
+        /// Whether its own admins may do what charges it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        billing_delegated: bool,
     },
     /// A token was made; its secret is written nowhere.
     TokenCreated {
@@ -150,6 +160,36 @@ pub enum What {
         digest: String,
         /// Effective instant on the meter clock.
         from_ns: i64,
+        /// Who asked for it, as in `policy-admitted`.
+        by: String,
+    },
+    /// From `from_ns` on, the tenant's time is cut into periods by this agreement.
+    AgreementChanged {
+        /// IANA name of the zone whose days are meant.
+        zone: String,
+        /// The kind of a period.
+        cycle: Cycle,
+        /// Day of the month on which a month begins.
+        anchor_day: u8,
+        /// A border on the meter clock.
+        from_ns: i64,
+        /// Who asked for it, as in `policy-admitted`.
+        by: String,
+    },
+    /// Another policy or price book is named for a span.
+    Overridden {
+        /// First instant of the span on the meter clock.
+        from_ns: i64,
+        /// First instant after it.
+        until_ns: i64,
+        /// The component's SHA-256; null if none is named.
+        policy: Option<String>,
+        /// The price book's SHA-256; null if none is named.
+        book: Option<String>,
+        /// Whether the book also holds for time without one.
+        from_begin: bool,
+        /// The reason, in words.
+        reason: String,
         /// Who asked for it, as in `policy-admitted`.
         by: String,
     },
@@ -237,10 +277,10 @@ pub enum What {
 /// Gives a closed set of the core its JSON names. The compiler checks that no member is missing on either side.
 macro_rules! mirror {
     ($(#[$doc:meta])* $home:ident::$name:ident { $($member:ident),+ $(,)? }) => {
-        $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
         #[serde(rename_all = "kebab-case")]
         #[allow(missing_docs, reason = "each member is documented where it comes from")]
+        $(#[$doc])*
         pub enum $name { $($member),+ }
 
         impl From<$home::$name> for $name {
@@ -288,8 +328,12 @@ mirror!(
 );
 
 mirror!(
+    /// The kind of a period.
+    agreement::Cycle { Month, Day }
+);
+mirror!(
     /// What the holder of a token may do.
-    tenant::Role { Operator, TenantAdmin, TenantReader, PolicyAuthor }
+    tenant::Role { Operator, Billing, TenantAdmin, TenantReader, PolicyAuthor }
 );
 mirror!(
     /// Where a policy stands with a tenant.
@@ -301,7 +345,8 @@ mirror!(
 );
 mirror!(
     /// What is done when the policy in force is quarantined.
-    tenant::Rung { Hold, LastGood, Standard }
+    #[schema(as = Rung)]
+    tenant::FallbackStep { Hold, LastGood, Standard }
 );
 
 /// Makes [`Kind`] of the one list of kinds, and finds the kind of a fact.
@@ -337,6 +382,8 @@ kinds!(
     TokenCreated = "token-created",
     TokenRevoked = "token-revoked",
     PricesActivated = "prices-activated",
+    AgreementChanged = "agreement-changed",
+    Overridden = "overridden",
     PlanWithdrawn = "plan-withdrawn",
     Invoiced = "invoiced",
     Intended = "intended",
@@ -401,17 +448,19 @@ impl From<&HostFact> for What {
 impl From<&TenantFact> for What {
     fn from(fact: &TenantFact) -> Self {
         match fact {
-            TenantFact::PolicyAdmitted { digest, size_bytes, by } => What::PolicyAdmitted {
+            TenantFact::PolicyAdmitted { digest, size_bytes, by, name } => What::PolicyAdmitted {
                 digest: digest.to_string(),
                 size_bytes: *size_bytes,
                 by: by.as_ref().map(ToString::to_string),
+                name: name.as_ref().map(ToString::to_string),
             },
-            TenantFact::PolicyActivated { digest, from, rollback, by, reason } => What::PolicyActivated {
+            TenantFact::PolicyActivated { digest, from, rollback, by, reason, options } => What::PolicyActivated {
                 digest: digest.to_string(),
                 from_ns: from.0,
                 rollback: *rollback,
                 by: by.as_ref().map(ToString::to_string),
                 reason: reason.clone(),
+                options: options.iter().cloned().collect(),
             },
             TenantFact::PolicyFaulted { digest, reason } => {
                 What::PolicyFaulted { digest: digest.to_string(), reason: reason.clone() }
@@ -424,11 +473,14 @@ impl From<&TenantFact> for What {
                 stand_in: stand_in.as_ref().map(ToString::to_string),
             },
             TenantFact::Created { by } => What::TenantCreated { by: by.to_string() },
-            TenantFact::Changed { settings: Settings { quota, ladder }, by } => What::TenantChanged {
-                limits: limits(quota),
-                fallback: ladder.rungs().iter().map(|&rung| rung.into()).collect(),
-                by: by.to_string(),
-            },
+            TenantFact::Changed { settings: Settings { quota, fallback, billing_delegated }, by } => {
+                What::TenantChanged {
+                    limits: limits(quota),
+                    fallback: fallback.steps().iter().map(|&step| step.into()).collect(),
+                    by: by.to_string(),
+                    billing_delegated: *billing_delegated,
+                }
+            }
             TenantFact::TokenCreated { token, name, role, expires, by } => What::TokenCreated {
                 token: token.to_string(),
                 name: name.clone(),
@@ -442,6 +494,22 @@ impl From<&TenantFact> for What {
             TenantFact::PricesActivated { digest, from, by } => {
                 What::PricesActivated { digest: digest.to_string(), from_ns: from.0, by: by.to_string() }
             }
+            TenantFact::AgreementChanged { agreement, from, by } => What::AgreementChanged {
+                zone: agreement.zone.clone(),
+                cycle: agreement.cycle.into(),
+                anchor_day: agreement.anchor_day,
+                from_ns: from.0,
+                by: by.to_string(),
+            },
+            TenantFact::Overridden { from, until, policy, book, from_begin, reason, by } => What::Overridden {
+                from_ns: from.0,
+                until_ns: until.0,
+                policy: policy.map(|digest| digest.to_string()),
+                book: book.map(|digest| digest.to_string()),
+                from_begin: *from_begin,
+                reason: reason.clone(),
+                by: by.to_string(),
+            },
             TenantFact::PlanWithdrawn { plan, digest, from, by, reason } => What::PlanWithdrawn {
                 plan: (*plan).into(),
                 digest: digest.to_string(),
@@ -499,18 +567,22 @@ impl TryFrom<&What> for Family {
         match what {
             What::HostStarted { version } => host(HostFact::Started { version: version.clone() }),
             What::ClockStepped { step_ns } => host(HostFact::ClockStepped { step_ns: *step_ns }),
-            What::PolicyAdmitted { digest, size_bytes, by } => tenant(TenantFact::PolicyAdmitted {
+            What::PolicyAdmitted { digest, size_bytes, by, name } => tenant(TenantFact::PolicyAdmitted {
                 digest: digest.parse()?,
                 size_bytes: *size_bytes,
                 by: by.as_deref().map(str::parse).transpose()?,
+                name: name.as_deref().map(str::parse).transpose()?,
             }),
-            What::PolicyActivated { digest, from_ns, rollback, by, reason } => tenant(TenantFact::PolicyActivated {
-                digest: digest.parse()?,
-                from: Instant(*from_ns),
-                rollback: *rollback,
-                by: by.as_deref().map(str::parse).transpose()?,
-                reason: reason.clone(),
-            }),
+            What::PolicyActivated { digest, from_ns, rollback, by, reason, options } => {
+                tenant(TenantFact::PolicyActivated {
+                    digest: digest.parse()?,
+                    from: Instant(*from_ns),
+                    rollback: *rollback,
+                    by: by.as_deref().map(str::parse).transpose()?,
+                    reason: reason.clone(),
+                    options: options.clone().into_iter().collect(),
+                })
+            }
             What::PolicyFaulted { digest, reason } => {
                 tenant(TenantFact::PolicyFaulted { digest: digest.parse()?, reason: reason.clone() })
             }
@@ -522,8 +594,9 @@ impl TryFrom<&What> for Family {
                 stand_in: stand_in.as_deref().map(str::parse).transpose()?,
             })),
             What::TenantCreated { by } => tenant(TenantFact::Created { by: by.parse()? }),
-            What::TenantChanged { limits, fallback, by } => {
-                tenant(TenantFact::Changed { settings: settings(limits, fallback)?, by: by.parse()? })
+            What::TenantChanged { limits, fallback, by, billing_delegated } => {
+                let settings = settings(limits, fallback, *billing_delegated)?;
+                tenant(TenantFact::Changed { settings, by: by.parse()? })
             }
             What::TokenCreated { token, name, role, expires_ns, by } => tenant(TenantFact::TokenCreated {
                 token: token.parse()?,
@@ -540,6 +613,21 @@ impl TryFrom<&What> for Family {
                 from: Instant(*from_ns),
                 by: by.parse()?,
             }),
+            What::AgreementChanged { zone, cycle, anchor_day, from_ns, by } => {
+                let agreement = Agreement { zone: zone.clone(), cycle: (*cycle).into(), anchor_day: *anchor_day };
+                tenant(TenantFact::AgreementChanged { agreement, from: Instant(*from_ns), by: by.parse()? })
+            }
+            What::Overridden { from_ns, until_ns, policy, book, from_begin, reason, by } => {
+                tenant(TenantFact::Overridden {
+                    from: Instant(*from_ns),
+                    until: Instant(*until_ns),
+                    policy: policy.as_deref().map(str::parse).transpose()?,
+                    book: book.as_deref().map(str::parse).transpose()?,
+                    from_begin: *from_begin,
+                    reason: reason.clone(),
+                    by: by.parse()?,
+                })
+            }
             What::PlanWithdrawn { plan, digest, from_ns, by, reason } => tenant(TenantFact::PlanWithdrawn {
                 plan: (*plan).into(),
                 digest: digest.parse()?,
@@ -593,18 +681,22 @@ pub fn limits(quota: &Quota) -> BTreeMap<String, u64> {
 }
 
 /// The settings that a fact tells.
-fn settings(limits: &BTreeMap<String, u64>, fallback: &[Rung]) -> Result<Settings, IdError> {
+fn settings(
+    limits: &BTreeMap<String, u64>,
+    fallback: &[FallbackStep],
+    billing_delegated: bool,
+) -> Result<Settings, IdError> {
     let mut quota = Quota::default();
     for (name, value) in limits {
         quota.set(name.parse()?, Some(*value));
     }
-    let ladder = Ladder::new(fallback.iter().map(|&rung| rung.into()).collect());
-    let ladder = ladder.map_err(|error| IdError::Word {
-        what: "a ladder",
+    let order = FallbackOrder::new(fallback.iter().map(|&step| step.into()).collect());
+    let fallback = order.map_err(|error| IdError::Word {
+        what: "a fallback order",
         text: error.to_string(),
-        known: tenant::Rung::ALL.map(tenant::Rung::as_str).join(", "),
+        known: tenant::FallbackStep::ALL.map(tenant::FallbackStep::as_str).join(", "),
     })?;
-    Ok(Settings { quota, ladder })
+    Ok(Settings { quota, fallback, billing_delegated })
 }
 
 /// A record whose text is a fact's, and that can't be one.
@@ -655,7 +747,7 @@ mod tests {
     use super::*;
 
     /// One fact of each kind, as it has been hashed since the first version.
-    const TEXTS: [&str; 19] = [
+    const TEXTS: [&str; 21] = [
         r#""kind":"host-started","version":"0.1.0"}"#,
         r#""kind":"clock-stepped","step_ns":-9223372036854775808}"#,
         r#""kind":"policy-admitted","digest":"0a00000000000000000000000000000000000000000000000000000000000000","size_bytes":7}"#,
@@ -667,6 +759,8 @@ mod tests {
         r#""kind":"token-created","token":"0a0000000000000000000000","name":"ci","role":"policy-author","expires_ns":-1,"by":"jwt:someone"}"#,
         r#""kind":"token-revoked","token":"0a0000000000000000000000","by":"operator"}"#,
         r#""kind":"prices-activated","digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":5,"by":"operator"}"#,
+        r#""kind":"agreement-changed","zone":"Europe/Berlin","cycle":"month","anchor_day":31,"from_ns":5,"by":"operator"}"#,
+        r#""kind":"overridden","from_ns":-5,"until_ns":7,"policy":null,"book":"0a00000000000000000000000000000000000000000000000000000000000000","from_begin":false,"reason":"agreed","by":"token:0a0000000000000000000000"}"#,
         r#""kind":"plan-withdrawn","plan":"prices","digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":5,"by":"operator","reason":null}"#,
         r#""kind":"invoiced","number":3,"digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":-5,"until_ns":7,"corrects":2,"by":"operator"}"#,
         r#""kind":"intended","command":"snapshot","by":"schedule","about":"daily-1"}"#,
@@ -678,9 +772,10 @@ mod tests {
     ];
 
     /// What two kinds have told since a later one.
-    const LATER: [&str; 2] = [
+    const LATER: [&str; 3] = [
         r#""kind":"policy-admitted","digest":"0a00000000000000000000000000000000000000000000000000000000000000","size_bytes":7,"by":"operator"}"#,
         r#""kind":"policy-activated","digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":5,"rollback":false,"by":"host","reason":"why"}"#,
+        r#""kind":"policy-activated","digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":5,"rollback":false,"by":"host","options":{"minimum":"60s"}}"#,
     ];
 
     const HEAD: &str = r#"{"seq":9,"boot":"b","boottime_ns":18446744073709551615,"wall_ns":-1,"meter_ns":2,"recorded_ns":3,"tenant":"default","instance":"#;
@@ -690,7 +785,7 @@ mod tests {
 
     #[test]
     fn the_text_of_a_fact_never_changes() {
-        let later = [Kind::PolicyAdmitted, Kind::PolicyActivated];
+        let later = [Kind::PolicyAdmitted, Kind::PolicyActivated, Kind::PolicyActivated];
         for (text, kind) in TEXTS.into_iter().zip(Kind::ALL).chain(LATER.into_iter().zip(later)) {
             let whose = if kind < OF_INSTANCES { r#"null,"previous":null"# } else { r#""i","previous":8"# };
             let text = format!("{HEAD}{whose},{text}");
@@ -747,8 +842,8 @@ mod tests {
         for standing in tenant::Standing::ALL {
             assert_eq!(serde_json::to_value(Standing::from(standing)).unwrap(), standing.as_str());
         }
-        for rung in tenant::Rung::ALL {
-            assert_eq!(serde_json::to_value(Rung::from(rung)).unwrap(), rung.as_str());
+        for step in tenant::FallbackStep::ALL {
+            assert_eq!(serde_json::to_value(FallbackStep::from(step)).unwrap(), step.as_str());
         }
         for plan in tenant::Plan::ALL {
             assert_eq!(serde_json::to_value(Plan::from(plan)).unwrap(), plan.as_str());

@@ -178,11 +178,13 @@ impl Batch {
         self.entries.len() + self.alive.len()
     }
 
-    /// Nothing may be counted in the same batch after a change of rules.
+    /// Nothing may be counted in the same batch after a change of rules, and a request that is sent
+    /// twice finds the key of its first try in an earlier one.
     fn is_closed(&self) -> bool {
-        let changes = |entry: &Entry| entry.activation.is_some() || entry.withdrawal.is_some();
+        let closes =
+            |entry: &Entry| entry.activation.is_some() || entry.withdrawal.is_some() || entry.request.is_some();
         let is_full = self.len() >= JOURNAL_BATCH_MAX || self.close.is_some();
-        is_full || self.entries.last().is_some_and(|pending| changes(&pending.entry))
+        is_full || self.entries.last().is_some_and(|pending| closes(&pending.entry))
     }
 
     /// Whether somebody waits for the disk.
@@ -484,13 +486,11 @@ impl Writer {
         }
     }
 
-    /// Whether the entry's activation was asked for before, and what came of it.
+    /// Whether the entry was asked for before, and what came of it.
     fn repeated(&self, entry: &Entry) -> rusqlite::Result<Option<CommitError>> {
-        let Some((new, request)) = entry.activation.as_ref().and_then(|new| Some((new, new.request.as_ref()?))) else {
-            return Ok(None);
-        };
-        let first = read::first_try(&self.db, &new.tenant, request)?;
-        Ok(first.map(|(first, same)| CommitError::Repeated { first, same }))
+        let Some(request) = &entry.request else { return Ok(None) };
+        let first = read::first_try(&self.db, request)?;
+        Ok(first.map(|(fact, same)| CommitError::Repeated { fact, same }))
     }
 
     fn admit(&mut self, write: InstanceWrite, plan: &mut Plan) -> rusqlite::Result<Result<Hot, CommitError>> {
@@ -677,14 +677,17 @@ impl Writer {
         if let Some(secret) = &pending.entry.secret {
             self.write_secret(secret)?;
         }
-        if let Some(request) = pending.entry.activation.as_ref().and_then(|new| new.request.as_ref()) {
-            self.write_request(request, draft.last_seq)?;
+        for bytes in &pending.entry.documents {
+            self.write_document(&Digest::of(bytes), bytes)?;
         }
         if let Some(NewPrices { digest, bytes, .. }) = &pending.entry.prices {
             self.write_document(digest, bytes)?;
         }
         if let Some(NewInvoice { digest, bytes, .. }) = &pending.entry.invoice {
             self.write_document(digest, bytes)?;
+        }
+        if let Some(request) = &pending.entry.request {
+            self.write_request(request, draft.last_seq)?;
         }
         Ok(())
     }
@@ -735,8 +738,8 @@ impl Writer {
     fn write_policy(&self, policy: &NewPolicy) -> rusqlite::Result<()> {
         self.db
             .prepare_cached(
-                "INSERT INTO policy (digest, bytes, record) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (digest) DO UPDATE SET record = excluded.record",
+                // What one tenant's examination has found is not changed by another's.
+                "INSERT OR IGNORE INTO policy (digest, bytes, record) VALUES (?1, ?2, ?3)",
             )?
             .execute(params![policy.digest.to_string(), policy.bytes, policy.record])
             .map(drop)
@@ -756,11 +759,12 @@ impl Writer {
             .map(drop)
     }
 
-    /// By what an activation is known again.
+    /// Keeps a request's key, with the last fact of the entry that it asked for.
     fn write_request(&self, request: &RequestKey, fact: u64) -> rusqlite::Result<()> {
+        let RequestKey { tenant, key, asked } = request;
         self.db
-            .prepare_cached("UPDATE activation SET request = ?2, asked = ?3 WHERE fact = ?1")?
-            .execute(params![int(fact), request.key, request.asked.to_string()])
+            .prepare_cached("INSERT INTO request (tenant, key, asked, fact) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![tenant.as_str(), key, asked.to_string(), int(fact)])
             .map(drop)
     }
 }
@@ -783,11 +787,12 @@ fn own_facts(entry: &Entry, activated_from: Option<Instant>, now: &Reading) -> i
     let admitted = entry.policy.as_ref().map(|new| {
         let size_bytes = new.bytes.len() as u64;
         let by = Some(new.by.clone());
-        own(&new.tenant, TenantFact::PolicyAdmitted { digest: new.digest, size_bytes, by })
+        let name = new.name.clone();
+        own(&new.tenant, TenantFact::PolicyAdmitted { digest: new.digest, size_bytes, by, name })
     });
     let activated = entry.activation.as_ref().zip(activated_from).map(|(new, from)| {
-        let NewActivation { tenant, digest, rollback, by, reason, .. } = new.clone();
-        own(&tenant, TenantFact::PolicyActivated { digest, from, rollback, by: Some(by), reason })
+        let NewActivation { tenant, digest, rollback, by, reason, options, .. } = new.clone();
+        own(&tenant, TenantFact::PolicyActivated { digest, from, rollback, by: Some(by), reason, options })
     });
     let prices = entry.prices.as_ref().zip(activated_from).map(|(new, from)| {
         own(&new.tenant, TenantFact::PricesActivated { digest: new.digest, from, by: new.by.clone() })

@@ -10,11 +10,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
+use super::PolicyHost;
+use super::budget::Budget;
 use super::component::Policy;
-use super::engine::{Answer, Budget};
+use super::engine::Answer;
 use super::fault::Fault;
+use super::standard::{self, is_shipped};
 use super::wire::Step;
-use super::{PolicyHost, standard};
 use crate::billing::account::{self, Account, Accountant, Degraded, Entering, Usage};
 use crate::billing::{Change, Substitutes, Timeline, Totals, Tracker};
 use crate::id::{Digest, TenantId};
@@ -28,8 +30,8 @@ pub struct Accounting {
     rules: ArcSwap<HashMap<TenantId, Arc<Rules>>>,
     /// For tenants that never chose.
     default: Arc<Rules>,
-    /// Told when a policy has failed too often in a row.
-    fell_ill: Notify,
+    /// Notified when a policy has failed too often in a row.
+    quarantine_signal: Notify,
 }
 
 /// The rules of one tenant. Replaced as a whole by an activation.
@@ -46,11 +48,20 @@ struct Rules {
 #[derive(Default)]
 struct Health {
     faults_in_a_row: AtomicU32,
-    /// The same for rating, which an accounting that goes well says nothing about.
-    unrated_in_a_row: AtomicU32,
+    /// The same for measuring, which an accounting that goes well says nothing about.
+    unmeasured_in_a_row: AtomicU32,
     reported: AtomicBool,
     /// What it did last.
     reason: ArcSwapOption<String>,
+}
+
+/// What a measurement is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// To be looked at. Whoever looks may ask for what nobody is ever charged by, as often as they like.
+    Preview,
+    /// To be charged by.
+    Bill,
 }
 
 /// A policy that is not asked any more for a tenant.
@@ -63,7 +74,7 @@ pub struct Quarantined {
     /// What it did last, in words; none if that was before the start.
     pub reason: Option<String>,
     /// The policy that accounts what this one owes; none while it is held.
-    pub stand_in: Option<Digest>,
+    pub substitute: Option<Digest>,
 }
 
 /// Why a tenant's policy did not answer a probe.
@@ -106,8 +117,8 @@ pub enum RecoverError {
 impl Health {
     fn quarantined() -> Self {
         let faults_in_a_row = AtomicU32::new(limits::FAULTS_IN_A_ROW_MAX);
-        let (unrated_in_a_row, reason) = (AtomicU32::new(0), ArcSwapOption::empty());
-        Self { faults_in_a_row, unrated_in_a_row, reported: AtomicBool::new(true), reason }
+        let (unmeasured_in_a_row, reason) = (AtomicU32::new(0), ArcSwapOption::empty());
+        Self { faults_in_a_row, unmeasured_in_a_row, reported: AtomicBool::new(true), reason }
     }
 
     fn is_quarantined(&self) -> bool {
@@ -116,7 +127,7 @@ impl Health {
 
     /// How often it failed, one time after the other, at what it does worse.
     fn faults(&self) -> u32 {
-        self.faults_in_a_row.load(Ordering::Relaxed).max(self.unrated_in_a_row.load(Ordering::Relaxed))
+        self.faults_in_a_row.load(Ordering::Relaxed).max(self.unmeasured_in_a_row.load(Ordering::Relaxed))
     }
 
     fn succeeded(&self) {
@@ -129,7 +140,7 @@ impl Health {
     }
 
     /// Whether this is the first fault to be told since the policy was activated or retried.
-    fn is_news(&self) -> bool {
+    fn is_first_report(&self) -> bool {
         !self.reported.swap(true, Ordering::Relaxed)
     }
 }
@@ -173,7 +184,7 @@ struct Ask {
 }
 
 /// What is to be asked about one instance, in order, and how far that has got.
-struct Journey {
+struct PendingAccount {
     rules: Arc<Rules>,
     tracker: Tracker,
     asks: std::vec::IntoIter<Ask>,
@@ -201,7 +212,7 @@ impl Accounting {
     /// Accounting in which every tenant is under the standard policy.
     pub fn new(policies: Arc<PolicyHost>) -> Self {
         let default = Arc::new(Rules::starting_with(policies.standard().digest()));
-        Self { policies, rules: ArcSwap::default(), default, fell_ill: Notify::new() }
+        Self { policies, rules: ArcSwap::default(), default, quarantine_signal: Notify::new() }
     }
 
     /// Which policy is in force when for a tenant.
@@ -212,34 +223,34 @@ impl Accounting {
     /// The policies that failed too often in a row to be asked for a tenant, by digest.
     pub fn quarantined(&self, tenant: &TenantId) -> Vec<Quarantined> {
         let rules = self.rules(tenant);
-        let ill = rules.health.iter().filter(|(_, health)| health.is_quarantined());
-        let mut ill: Vec<_> = ill
+        let quarantined = rules.health.iter().filter(|(_, health)| health.is_quarantined());
+        let mut quarantined: Vec<_> = quarantined
             .map(|(&policy, health)| Quarantined {
                 policy,
                 faults: health.faults(),
                 reason: health.reason.load().as_deref().cloned(),
-                stand_in: rules.substitutes.named_for(&policy),
+                substitute: rules.substitutes.named_for(&policy),
             })
             .collect();
-        ill.sort_by_key(|quarantined| quarantined.policy);
-        ill
+        quarantined.sort_by_key(|quarantined| quarantined.policy);
+        quarantined
     }
 
     /// Waits until some policy has failed too often in a row since this was last asked.
-    pub async fn fell_ill(&self) {
-        self.fell_ill.notified().await;
+    pub async fn quarantine_signal(&self) {
+        self.quarantine_signal.notified().await;
     }
 
-    /// Asks `policy` no more for a tenant; `stand_in`, which must be loaded, accounts what it owes.
-    pub fn quarantine(&self, tenant: &TenantId, policy: Digest, stand_in: Option<Digest>) {
+    /// Asks `policy` no more for a tenant; `substitute`, which must be loaded, accounts what it owes.
+    pub fn quarantine(&self, tenant: &TenantId, policy: Digest, substitute: Option<Digest>) {
         self.update(tenant, |rules| {
             if !rules.health(policy).is_some_and(|health| health.is_quarantined()) {
                 rules.health.insert(policy, Arc::new(Health::quarantined()));
             }
-            if let Some(stand_in) = stand_in {
-                rules.health.entry(stand_in).or_default();
+            if let Some(substitute) = substitute {
+                rules.health.entry(substitute).or_default();
             }
-            rules.substitutes.quarantine(policy, stand_in);
+            rules.substitutes.quarantine(policy, substitute);
         });
     }
 
@@ -266,22 +277,27 @@ impl Accounting {
         self.rules(tenant).burn(fuel);
     }
 
-    /// Notes that a policy rated a tenant's time.
-    pub fn rated(&self, tenant: &TenantId, policy: Digest) {
+    /// Notes that a policy measured a tenant's time.
+    pub fn measured(&self, tenant: &TenantId, policy: Digest) {
         if let Some(health) = self.rules(tenant).health(policy).filter(|health| !health.is_quarantined()) {
-            health.unrated_in_a_row.store(0, Ordering::Relaxed);
+            health.unmeasured_in_a_row.store(0, Ordering::Relaxed);
         }
     }
 
-    /// Notes that a policy failed to rate a tenant's time; one time too many quarantines it. That it refuses to, such as for a price book that it does
-    /// not understand, is an answer and no failure.
-    pub fn failed_to_rate(&self, tenant: &TenantId, policy: Digest, fault: &Fault) {
+    /// Notes that a policy failed to measure a tenant's time; one time too many quarantines it.
+    ///
+    /// That it refuses to, such as for an option that makes no sense, is an answer and no failure. What fails
+    /// in a preview counts for nothing.
+    pub fn failed_to_measure(&self, tenant: &TenantId, policy: Digest, occasion: Occasion, fault: &Fault) {
         let rules = self.rules(tenant);
-        let failed = fault.is_the_policys() && !matches!(fault, Fault::Refused(_));
-        let Some(health) = rules.health(policy).filter(|_| failed) else { return };
+        let counts = match occasion {
+            Occasion::Preview => false,
+            Occasion::Bill => counts_against(policy, fault) && !matches!(fault, Fault::Refused(_)),
+        };
+        let Some(health) = rules.health(policy).filter(|_| counts) else { return };
         health.reason.store(Some(Arc::new(fault.in_words())));
-        if health.unrated_in_a_row.fetch_add(1, Ordering::Relaxed) + 1 == limits::FAULTS_IN_A_ROW_MAX {
-            self.fell_ill.notify_one();
+        if health.unmeasured_in_a_row.fetch_add(1, Ordering::Relaxed) + 1 == limits::FAULTS_IN_A_ROW_MAX {
+            self.quarantine_signal.notify_one();
         }
     }
 
@@ -300,8 +316,8 @@ impl Accounting {
         Ok(policy.digest())
     }
 
-    /// Tells the history of an instance again from where its policy failed: `facts` are the phases entered since, the failed one first,
-    /// `None` for its end.
+    /// Accounts the history of an instance again from where its policy failed: `facts` are the
+    /// phases entered since, the failed one first, `None` for its end.
     ///
     /// # Errors
     /// The first fault; the account stays as it is then.
@@ -312,13 +328,40 @@ impl Accounting {
         facts: &[(Option<Phase>, Instant)],
     ) -> Result<Tracker, RecoverError> {
         let rules = self.rules(tenant);
-        let (mut tracker, mut phase) = (from.tracker, from.phase);
+        self.replay(&rules, from, facts, |tracker, ask| self.ask_again(&rules, tracker, ask))
+    }
+
+    /// The same where a policy goes on failing at a question and answers later ones: the standard
+    /// figures stand for the time between. None if it does not answer the last question.
+    fn recover_with_gaps(
+        &self,
+        tenant: &TenantId,
+        from: &Degraded,
+        facts: &[(Option<Phase>, Instant)],
+    ) -> Option<Tracker> {
+        let rules = self.rules(tenant);
+        let mut answered = false;
+        let replayed: Result<Tracker, std::convert::Infallible> = self.replay(&rules, from, facts, |tracker, ask| {
+            let answer = self.ask_again(&rules, tracker, ask);
+            answered = answer.is_ok();
+            Ok(answer.unwrap_or_else(|_| standard::enter(tracker, ask.to, ask.at)))
+        });
+        replayed.ok().filter(|_| answered)
+    }
+
+    /// Puts the questions of a history, one after the other.
+    fn replay<E>(
+        &self,
+        rules: &Rules,
+        from: &Degraded,
+        facts: &[(Option<Phase>, Instant)],
+        mut ask_again: impl FnMut(&Tracker, Ask) -> Result<Tracker, E>,
+    ) -> Result<Tracker, E> {
+        let mut tracker = from.tracker;
+        let mut phase = from.phase;
         for &(to, at) in facts {
-            for ask in asks(&rules, &tracker, phase, to.or(phase), at) {
-                let asked = rules.answering(ask.policy).ok_or(RecoverError::Held(ask.policy))?;
-                let policy = self.policies.get(asked).ok_or(RecoverError::Missing(asked))?;
-                let failed = |fault| RecoverError::Fault { policy: asked, fault };
-                tracker = policy.enter(&tracker, ask.to, ask.at).map_err(failed)?;
+            for ask in asks(rules, &tracker, phase, to.or(phase), at) {
+                tracker = ask_again(&tracker, ask)?;
             }
             if to.is_none() {
                 tracker.current = None;
@@ -328,22 +371,39 @@ impl Accounting {
         Ok(tracker)
     }
 
+    /// Asks a question that was asked before. A failure is no news, and is not counted again; the
+    /// fuel is.
+    fn ask_again(&self, rules: &Rules, tracker: &Tracker, ask: Ask) -> Result<Tracker, RecoverError> {
+        let asked = rules.answering(ask.policy).ok_or(RecoverError::Held(ask.policy))?;
+        let policy = self.policies.get(asked).ok_or(RecoverError::Missing(asked))?;
+        match policy.enter_metered(tracker, ask.to, ask.at) {
+            Ok(answer) => {
+                rules.burn(answer.fuel);
+                Ok(answer.value)
+            }
+            Err(fault) => {
+                rules.burn(Budget::accounting(1).fuel);
+                Err(RecoverError::Fault { policy: asked, fault })
+            }
+        }
+    }
+
     /// The totals of many accounts at one instant, the visit under way included, in the order asked: one call for each tenant and
     /// policy. An account whose `since` is after `at` has nothing under way.
     ///
     /// It changes nothing, and it always answers: where a policy fails, with the standard figures, and says so.
     pub fn usage(&self, accounts: &[(&TenantId, &Account)], at: Instant) -> Vec<Usage> {
         let of_one_tenant = accounts.chunk_by(|(one, _), (next, _)| one == next);
-        let mut journeys: Vec<Journey> = of_one_tenant
+        let mut pending: Vec<PendingAccount> = of_one_tenant
             .flat_map(|accounts| {
                 let rules = self.rules(accounts[0].0);
-                accounts.iter().map(move |(_, account)| Journey::new(rules.clone(), account, None, at))
+                accounts.iter().map(move |(_, account)| PendingAccount::new(rules.clone(), account, None, at))
             })
             .collect();
-        self.travel(&mut journeys);
-        let totals = self.look(accounts, &mut journeys, at);
-        let finished = accounts.iter().zip(journeys).zip(totals);
-        finished.map(|((&(_, account), journey), totals)| usage(account, &journey, totals, at)).collect()
+        self.run_rounds(&mut pending);
+        let totals = self.totals_at(accounts, &mut pending, at);
+        let finished = accounts.iter().zip(pending).zip(totals);
+        finished.map(|((&(_, account), each), totals)| usage(account, &each, totals, at)).collect()
     }
 
     fn rules(&self, tenant: &TenantId) -> Arc<Rules> {
@@ -353,38 +413,41 @@ impl Accounting {
     fn update(&self, tenant: &TenantId, change: impl Fn(&mut Rules)) {
         self.rules.rcu(|all| {
             let mut all = HashMap::clone(all);
-            let mut rules = Rules::clone(all.get(tenant).unwrap_or(&self.default));
+            // What a tenant's policies burn, and how they do, is nobody else's: nothing is shared with
+            // the default.
+            let fresh = || Rules::starting_with(self.policies.standard().digest());
+            let mut rules = all.get(tenant).map_or_else(fresh, |rules| Rules::clone(rules));
             change(&mut rules);
             all.insert(tenant.clone(), Arc::new(rules));
             all
         });
     }
 
-    /// Asks everything, in rounds: each takes the next question of every journey, and puts those for one policy and one tenant into one
+    /// Asks everything, in rounds: each takes the next question of every account, and puts those for one policy and one tenant into one
     /// call. Without an activation in between there is one round.
-    fn travel(&self, journeys: &mut [Journey]) {
+    fn run_rounds(&self, pending: &mut [PendingAccount]) {
         loop {
             let mut groups: BTreeMap<(Digest, *const Rules), Vec<(usize, Step)>> = BTreeMap::new();
-            for (index, journey) in journeys.iter_mut().enumerate() {
-                if let Some(ask) = journey.asks.next() {
-                    let group = (ask.policy, Arc::as_ptr(&journey.rules));
-                    groups.entry(group).or_default().push((index, (journey.tracker, ask.to, ask.at)));
+            for (index, each) in pending.iter_mut().enumerate() {
+                if let Some(ask) = each.asks.next() {
+                    let group = (ask.policy, Arc::as_ptr(&each.rules));
+                    groups.entry(group).or_default().push((index, (each.tracker, ask.to, ask.at)));
                 }
             }
             if groups.is_empty() {
                 return;
             }
             for ((policy, _), group) in groups {
-                self.ask(policy, &group, journeys);
+                self.ask(policy, &group, pending);
             }
         }
     }
 
     /// Asks one policy about a group of one tenant's instances: together, and one by one if that fails, so that one bad item does not
     /// spoil the others.
-    fn ask(&self, digest: Digest, group: &[(usize, Step)], journeys: &mut [Journey]) {
+    fn ask(&self, digest: Digest, group: &[(usize, Step)], pending: &mut [PendingAccount]) {
         let Some(&(first, _)) = group.first() else { return };
-        let rules = Arc::clone(&journeys[first].rules);
+        let rules = Arc::clone(&pending[first].rules);
         let steps: Vec<Step> = group.iter().map(|&(_, step)| step).collect();
         let together = |policy: &Policy| match steps.as_slice() {
             [(before, to, at)] => policy.enter_metered(before, *to, *at).map(one),
@@ -394,39 +457,45 @@ impl Accounting {
             let (before, to, at) = &steps[item];
             policy.enter_metered(before, *to, *at)
         };
-        for (&(index, _), answer) in group.iter().zip(self.consult(&rules, digest, steps.len(), together, single)) {
+        for (&(index, _), answer) in group.iter().zip(self.call_policy(&rules, digest, steps.len(), together, single)) {
             match answer {
-                Ok(after) => journeys[index].tracker = after,
-                Err(reason) => journeys[index].fail(digest, reason),
+                Ok(after) => pending[index].tracker = after,
+                Err(reason) => pending[index].fail(digest, reason),
             }
         }
     }
 
-    /// The totals of every journey at its end; none where the policy failed.
-    fn look(&self, accounts: &[(&TenantId, &Account)], journeys: &mut [Journey], at: Instant) -> Vec<Option<Totals>> {
-        let mut totals = vec![None; journeys.len()];
+    /// The totals of every account at its end; none where the policy failed.
+    fn totals_at(
+        &self,
+        accounts: &[(&TenantId, &Account)],
+        pending: &mut [PendingAccount],
+        at: Instant,
+    ) -> Vec<Option<Totals>> {
+        let mut totals = vec![None; pending.len()];
         let mut groups: BTreeMap<(Digest, *const Rules), Vec<usize>> = BTreeMap::new();
-        for (index, journey) in journeys.iter().enumerate() {
-            let asked = accounts[index].1.degraded.is_none() && journey.failed.is_none();
+        for (index, each) in pending.iter().enumerate() {
+            let asked = accounts[index].1.degraded.is_none() && each.failed.is_none();
             // A fact that was committed after `at` was read has nothing under way yet: that is no question for a policy.
-            let under_way = journey.tracker.current.is_some() && journey.tracker.since <= at;
+            let under_way = each.tracker.current.is_some() && each.tracker.since <= at;
             if asked && under_way {
-                let group = (journey.rules.timeline.at(at), Arc::as_ptr(&journey.rules));
+                let group = (each.rules.timeline.at(at), Arc::as_ptr(&each.rules));
                 groups.entry(group).or_default().push(index);
             }
         }
         for ((digest, _), group) in groups {
-            let rules = Arc::clone(&journeys[group[0]].rules);
-            let trackers: Vec<Tracker> = group.iter().map(|&index| journeys[index].tracker).collect();
+            let rules = Arc::clone(&pending[group[0]].rules);
+            let trackers: Vec<Tracker> = group.iter().map(|&index| pending[index].tracker).collect();
             let together = |policy: &Policy| match trackers.as_slice() {
                 [tracker] => policy.snapshot_metered(tracker, at).map(one),
                 trackers => policy.snapshot_all_metered(trackers, at),
             };
             let single = |policy: &Policy, item: usize| policy.snapshot_metered(&trackers[item], at);
-            for (&index, answer) in group.iter().zip(self.consult(&rules, digest, trackers.len(), together, single)) {
+            for (&index, answer) in group.iter().zip(self.call_policy(&rules, digest, trackers.len(), together, single))
+            {
                 match answer {
                     Ok(answer) => totals[index] = Some(answer),
-                    Err(reason) => journeys[index].fail(digest, reason),
+                    Err(reason) => pending[index].fail(digest, reason),
                 }
             }
         }
@@ -434,7 +503,7 @@ impl Accounting {
     }
 
     /// One answer for each item, or why there is none.
-    fn consult<T>(
+    fn call_policy<T>(
         &self,
         rules: &Rules,
         digest: Digest,
@@ -456,11 +525,11 @@ impl Accounting {
                 rules.burn(answer.fuel);
                 answer.value.into_iter().map(Ok).collect()
             }
-            Err(fault) if items == 1 => vec![Err(self.failed(rules, health, &fault))],
+            Err(fault) if items == 1 => vec![Err(self.failed(rules, asked, health, &fault))],
             Err(fault) => {
                 rules.burn(Budget::accounting(items).fuel);
                 tracing::warn!(policy = %asked, fault = fault.in_words(), items, "a policy failed on a batch; asking item by item");
-                (0..items).map(|item| self.ask_one(rules, health, || single(&policy, item))).collect()
+                (0..items).map(|item| self.ask_one(rules, asked, health, || single(&policy, item))).collect()
             }
         }
     }
@@ -468,6 +537,7 @@ impl Accounting {
     fn ask_one<T>(
         &self,
         rules: &Rules,
+        asked: Digest,
         health: &Health,
         ask: impl FnOnce() -> Result<Answer<T>, Fault>,
     ) -> Result<T, String> {
@@ -480,22 +550,29 @@ impl Accounting {
                 rules.burn(answer.fuel);
                 Ok(answer.value)
             }
-            Err(fault) => Err(self.failed(rules, health, &fault)),
+            Err(fault) => Err(self.failed(rules, asked, health, &fault)),
         }
     }
 
     /// Notes a fault, and answers it in words. It costs the whole budget: what a call that failed has burned is not known.
-    fn failed(&self, rules: &Rules, health: &Health, fault: &Fault) -> String {
+    fn failed(&self, rules: &Rules, asked: Digest, health: &Health, fault: &Fault) -> String {
         rules.burn(Budget::accounting(1).fuel);
         let reason = fault.in_words();
-        if fault.is_the_policys() {
+        if counts_against(asked, fault) {
             health.reason.store(Some(Arc::new(reason.clone())));
             if health.failed() {
-                self.fell_ill.notify_one();
+                self.quarantine_signal.notify_one();
             }
         }
         reason
     }
+}
+
+/// Whether a fault is held against a policy. What ships with this program is known to end: where its fuel
+/// does not suffice, the budget is at fault.
+fn counts_against(policy: Digest, fault: &Fault) -> bool {
+    let is_budgets = matches!(fault, Fault::OutOfFuel { .. }) && is_shipped(policy);
+    fault.is_the_policys() && !is_budgets
 }
 
 const QUARANTINED: &str = "it failed too often in a row and is not asked until somebody says so";
@@ -504,7 +581,7 @@ fn one<T>(answer: Answer<T>) -> Answer<Vec<T>> {
     Answer { value: vec![answer.value], fuel: answer.fuel }
 }
 
-impl Journey {
+impl PendingAccount {
     /// A degraded account asks nobody: it goes on under the standard accounting until it is recovered.
     fn new(rules: Arc<Rules>, account: &Account, to: Option<Phase>, at: Instant) -> Self {
         let asks = match account.degraded {
@@ -520,24 +597,24 @@ impl Journey {
     }
 }
 
-/// An answer to a question about usage. Where the policy failed, it is told from the account as it was, not from half a journey.
-fn usage(account: &Account, journey: &Journey, totals: Option<Totals>, at: Instant) -> Usage {
-    let degraded = account.degraded.is_some() || journey.failed.is_some();
-    let tracker = if degraded { &account.tracker } else { &journey.tracker };
+/// An answer to a question about usage. Where the policy failed, it is told from the account as it was, not from one that is half way.
+fn usage(account: &Account, each: &PendingAccount, totals: Option<Totals>, at: Instant) -> Usage {
+    let degraded = account.degraded.is_some() || each.failed.is_some();
+    let tracker = if degraded { &account.tracker } else { &each.tracker };
     let totals = totals.filter(|_| !degraded).unwrap_or_else(|| standard::snapshot(tracker, at));
     Usage { current: tracker.current, since: account.tracker.since, totals, degraded }
 }
 
-/// Puts the end of a journey into the account. Closing is entering the phase that is under way once more, and then having none.
-fn arrive(entering: &mut Entering, journey: Journey) -> Option<account::Fault> {
+/// Puts what the policies answered into the account. Closing is entering the phase that is under way once more, and then having none.
+fn finish(entering: &mut Entering, each: PendingAccount) -> Option<account::Fault> {
     let before = entering.account.clone();
     let mut news = None;
     let asked = entering.to.or(before.phase);
-    let after = match (&before.degraded, journey.failed) {
-        (None, None) => journey.tracker,
+    let after = match (&before.degraded, each.failed) {
+        (None, None) => each.tracker,
         (degraded, failed) => {
             if let (None, Some((policy, reason))) = (degraded, failed) {
-                if journey.rules.health(policy).is_none_or(|health| health.is_news()) {
+                if each.rules.health(policy).is_none_or(|health| health.is_first_report()) {
                     news = Some(account::Fault { tenant: entering.tenant.clone(), policy, reason: reason.clone() });
                 }
                 entering.account.degraded = Some(Degraded {
@@ -574,15 +651,17 @@ impl account::Reader for Accounting {
         now: Instant,
     ) -> Account {
         let Some(owed) = &account.degraded else { return account.clone() };
-        let tracker = match self.recover(tenant, owed, history) {
-            Ok(tracker) => tracker,
-            Err(RecoverError::Held(policy) | RecoverError::Missing(policy) | RecoverError::Fault { policy, .. })
-                if policy == self.timeline(tenant).at(now) =>
-            {
-                return account.clone();
-            }
-            Err(_) => account.tracker,
-        };
+        let tracker =
+            match self.recover(tenant, owed, history) {
+                Ok(tracker) => tracker,
+                Err(
+                    RecoverError::Held(policy) | RecoverError::Missing(policy) | RecoverError::Fault { policy, .. },
+                ) if policy == self.timeline(tenant).at(now) => match self.recover_with_gaps(tenant, owed, history) {
+                    Some(tracker) => tracker,
+                    None => return account.clone(),
+                },
+                Err(_) => account.tracker,
+            };
         Account { tracker, phase: account.phase, degraded: None }
     }
 }
@@ -591,11 +670,11 @@ impl Accountant for Accounting {
     fn enter(&self, batch: &mut [Entering]) -> Vec<account::Fault> {
         let start = |entering: &Entering| {
             let to = entering.to.or(entering.account.phase);
-            Journey::new(self.rules(&entering.tenant), &entering.account, to, entering.at)
+            PendingAccount::new(self.rules(&entering.tenant), &entering.account, to, entering.at)
         };
-        let mut journeys: Vec<Journey> = batch.iter().map(start).collect();
-        self.travel(&mut journeys);
-        batch.iter_mut().zip(journeys).filter_map(|(entering, journey)| arrive(entering, journey)).collect()
+        let mut pending: Vec<PendingAccount> = batch.iter().map(start).collect();
+        self.run_rounds(&mut pending);
+        batch.iter_mut().zip(pending).filter_map(|(entering, each)| finish(entering, each)).collect()
     }
 
     fn change(&self, tenant: &TenantId, change: Change) {

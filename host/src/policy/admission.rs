@@ -1,13 +1,60 @@
 //! What a component must show before it may account for anybody: the cheap questions first, and nothing is compiled before all are answered.
 
+use std::sync::Arc;
+
 use wasmparser::{Encoding, Parser, Payload};
 
 use super::component::World;
 use super::difference;
 use super::profile::Profile;
 use super::selftest::{SelfTest, SelfTestError};
-use super::wit::{ACCOUNTING, PACKAGE, RATING, TYPES, VERSION, contract};
+use super::wit::{ACCOUNTING, METERING, PACKAGE, TYPES, VERSION, contract};
 use crate::id::Digest;
+
+/// Function that componentize-qjs exports beside the contract. Componentize-py exports an interface `exports`, with
+/// which nothing is wrong.
+const OF_COMPONENTIZE_QJS: &str = "init";
+
+/// A component that passed every check which needs no compiler. Made by
+/// [`super::PolicyHost::inspect`], used up by [`super::PolicyHost::examine`].
+#[derive(Debug, Clone)]
+pub struct Inspected {
+    pub(super) bytes: Arc<[u8]>,
+    pub(super) digest: Digest,
+    pub(super) world: World,
+    pub(super) profile: Profile,
+}
+
+impl Inspected {
+    /// Inspects bytes whose digest is known.
+    ///
+    /// # Errors
+    /// [`AdmissionError`], with what would be right.
+    pub(super) fn new(bytes: Arc<[u8]>, digest: Digest, profile: Profile) -> Result<Self, AdmissionError> {
+        let world = inspect(&bytes, profile)?;
+        Ok(Self { bytes, digest, world, profile })
+    }
+
+    /// The component's bytes.
+    pub fn bytes(&self) -> &Arc<[u8]> {
+        &self.bytes
+    }
+
+    /// SHA-256 of the bytes.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The world that it was built for.
+    pub fn world(&self) -> World {
+        self.world
+    }
+
+    /// The bounds that it was inspected under.
+    pub fn profile(&self) -> Profile {
+        self.profile
+    }
+}
 
 /// What admission found out about a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +125,7 @@ pub enum AdmissionError {
     },
     /// It would account, slowly, on the path of everybody's transitions.
     #[error(
-        "profile large is for world `rater`, which exports {RATING} alone: accounting is on the path of every transition; build this one for profile compact, or leave {ACCOUNTING} out"
+        "profile large is for world `meter`, which exports {METERING} alone: accounting is on the path of every transition; build this one for profile compact, or leave {ACCOUNTING} out"
     )]
     LargeAccounts,
     /// It wants something from the host. A policy gets all it needs as arguments.
@@ -88,7 +135,7 @@ pub enum AdmissionError {
         names: Vec<String>,
     },
     /// It was built for another version of the contract.
-    #[error("the component exports {has}; this host serves {wants}{}", listed(differs))]
+    #[error("the component exports {has}; this host serves {wants}{}{}", moved(has), listed(differs))]
     WrongVersion {
         /// What this host has.
         wants: String,
@@ -99,7 +146,7 @@ pub enum AdmissionError {
     },
     /// It was built for something else altogether.
     #[error(
-        "the component is for another world: it exports {}; world `policy` exports {ACCOUNTING} and {RATING}, world `rater` {RATING} alone",
+        "the component is for another world: it exports {}; world `policy` exports {ACCOUNTING} and {METERING}, world `meter` {METERING} alone",
         or_nothing(exports)
     )]
     WrongWorld {
@@ -108,7 +155,7 @@ pub enum AdmissionError {
     },
     /// Half of the contract is missing.
     #[error(
-        "the component does not export {missing}; world `policy` exports {ACCOUNTING} and {RATING}, world `rater` {RATING} alone"
+        "the component does not export {missing}; world `policy` exports {ACCOUNTING} and {METERING}, world `meter` {METERING} alone"
     )]
     MissingExport {
         /// What is missing.
@@ -125,6 +172,11 @@ pub enum AdmissionError {
         /// Where they differ, function by function.
         differs: Vec<String>,
     },
+    /// Its language has fewer bits than time.
+    #[error(
+        "the component exports `{OF_COMPONENTIZE_QJS}`, as componentize-qjs makes it: its 64-bit integers are rounded to 53 bits, an instant by hundreds of nanoseconds; build it with componentize-js"
+    )]
+    Rounds,
     /// The engine will not have it.
     #[error("the component does not compile under this host's limits: {reason}")]
     Compile {
@@ -161,7 +213,7 @@ impl AdmissionError {
 /// Where to go with what is too much for a profile.
 fn larger(profile: Profile) -> &'static str {
     match profile {
-        Profile::Compact => "; profile large takes more, for raters in interpreted languages",
+        Profile::Compact => "; profile large takes more, for meters in interpreted languages",
         Profile::Large => "",
     }
 }
@@ -176,7 +228,7 @@ fn or_nothing(names: &[String]) -> String {
 }
 
 /// Everything that can be asked without compiling or running the component.
-pub(super) fn inspect(bytes: &[u8], profile: Profile) -> Result<World, AdmissionError> {
+fn inspect(bytes: &[u8], profile: Profile) -> Result<World, AdmissionError> {
     let bounds = profile.bounds();
     if bytes.len() > bounds.component_bytes_max {
         return Err(AdmissionError::TooLarge { bytes: bytes.len(), profile });
@@ -192,7 +244,7 @@ pub(super) fn inspect(bytes: &[u8], profile: Profile) -> Result<World, Admission
     check_types(world, bytes)?;
     match (world, profile) {
         (World::Policy, Profile::Large) => Err(AdmissionError::LargeAccounts),
-        (World::Policy, Profile::Compact) | (World::Rater, _) => Ok(world),
+        (World::Policy, Profile::Compact) | (World::Meter, _) => Ok(world),
     }
 }
 
@@ -278,22 +330,39 @@ fn check_imports(mut names: Vec<String>) -> Result<(), AdmissionError> {
 
 fn world(exports: &[String], bytes: &[u8]) -> Result<World, AdmissionError> {
     let exported = |name: &str| exports.iter().any(|export| export == name);
-    for wants in [ACCOUNTING, RATING] {
-        let unversioned = wants.split('@').next().unwrap_or(wants);
-        let other = exports.iter().find(|name| *name != wants && name.split('@').next() == Some(unversioned));
-        if let Some(has) = other.filter(|_| !exported(wants)) {
-            return Err(AdmissionError::WrongVersion {
-                wants: wants.into(),
-                has: has.clone(),
-                differs: difference::of(bytes),
-            });
-        }
+    if let Some(has) = exports.iter().find(|name| is_of_another_version(name)) {
+        return Err(AdmissionError::WrongVersion {
+            wants: wanted_instead_of(has).into(),
+            has: has.clone(),
+            differs: difference::of(bytes),
+        });
     }
-    match (exported(ACCOUNTING), exported(RATING)) {
+    match (exported(ACCOUNTING), exported(METERING)) {
+        (_, true) if exported(OF_COMPONENTIZE_QJS) => Err(AdmissionError::Rounds),
         (true, true) => Ok(World::Policy),
-        (false, true) => Ok(World::Rater),
-        (true, false) => Err(AdmissionError::MissingExport { missing: RATING.into() }),
+        (false, true) => Ok(World::Meter),
+        (true, false) => Err(AdmissionError::MissingExport { missing: METERING.into() }),
         (false, false) => Err(AdmissionError::WrongWorld { exports: exports.to_vec() }),
+    }
+}
+
+fn is_of_another_version(export: &str) -> bool {
+    export.starts_with(PACKAGE) && export.split('@').nth(1) != Some(VERSION)
+}
+
+/// Which interface of this host is in the place of one of another version.
+fn wanted_instead_of(export: &str) -> &'static str {
+    let unversioned = |name: &str| name.split('@').next().map(str::to_owned);
+    if unversioned(export) == unversioned(ACCOUNTING) { ACCOUNTING } else { METERING }
+}
+
+/// What became of an interface of version 0.1.0, for the author of a component that was built for it.
+fn moved(has: &str) -> &'static str {
+    if has.ends_with("@0.1.0") {
+        ". Since 0.2.0 a policy measures and states no amounts: the price book prices its meters; rebuild it from what \
+         `tallyman policy new` writes"
+    } else {
+        ""
     }
 }
 

@@ -71,6 +71,21 @@ impl Cache {
         component.inspect_err(|why| tracing::info!(policy = %digest, %why, "compiling a policy for this engine")).ok()
     }
 
+    /// The folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Forgets a compiled policy.
+    pub(super) fn remove(&self, digest: Digest) {
+        match fs::remove_file(self.file(digest)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(policy = %digest, %error, "can't remove the compiled policy");
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+
     /// Keeps a compiled policy. Failing to is no error: it costs the next start a compilation.
     pub(super) fn put(&self, digest: Digest, component: &Component) {
         if let Err(error) = self.write(digest, component) {

@@ -1,15 +1,16 @@
 //! A policy that is ready to be asked.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use wasmtime::component::{Component, InstancePre};
 
-use super::bindings::exports::tallyman::policy::{accounting, rating as rates};
+use super::bindings::exports::tallyman::policy::{accounting, metering as meters};
 use super::bindings::tallyman::policy::types::{TotalsColumns, TrackerColumns};
-use super::engine::{Answer, Budget, Limiter, Runtime};
+use super::budget::Budget;
+use super::engine::{Answer, Limiter, Runtime};
 use super::fault::Fault;
+use super::metering::{self, Description, IntervalColumns, Measurement, MeterTerms, Request, Setting, Span};
 use super::profile::Profile;
-use super::rating::{self, Request, Statement};
 use super::wire::{self, Step};
 use crate::billing::conservation::{check_enter, check_snapshot};
 use crate::billing::{Totals, Tracker};
@@ -21,10 +22,10 @@ use crate::vm::Phase;
 /// Which world of the contract a component is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum World {
-    /// Accounting and rating.
+    /// Accounting and metering.
     Policy,
-    /// Rating alone; accounting is the standard policy's.
-    Rater,
+    /// Metering alone; accounting is the standard policy's.
+    Meter,
 }
 
 impl World {
@@ -32,7 +33,15 @@ impl World {
     pub fn as_str(self) -> &'static str {
         match self {
             World::Policy => "policy",
-            World::Rater => "rater",
+            World::Meter => "meter",
+        }
+    }
+
+    /// The world of a name in a stored record; contract 0.1.0 called the second one `rater`.
+    pub fn stored(name: &str) -> Self {
+        match name {
+            "meter" | "rater" => World::Meter,
+            _ => World::Policy,
         }
     }
 }
@@ -43,7 +52,9 @@ pub struct Policy {
     runtime: Arc<Runtime>,
     instance: InstancePre<Limiter>,
     accounting: Accounting,
-    rating: rates::GuestIndices,
+    metering: meters::GuestIndices,
+    /// What it declares about itself; asked once.
+    description: OnceLock<Answer<Description>>,
 }
 
 enum Accounting {
@@ -58,7 +69,7 @@ impl std::fmt::Debug for Policy {
 }
 
 impl Policy {
-    /// Takes a compiled component into use. `standard` accounts for a component that only rates.
+    /// Takes a compiled component into use. `standard` accounts for a component that only measures.
     pub(super) fn new(
         digest: Digest,
         runtime: Arc<Runtime>,
@@ -66,13 +77,13 @@ impl Policy {
         standard: Option<&Arc<Policy>>,
     ) -> wasmtime::Result<Self> {
         let instance = runtime.prepare(component)?;
-        let rating = rates::GuestIndices::new(&instance)?;
+        let metering = meters::GuestIndices::new(&instance)?;
         let accounting = match (accounting::GuestIndices::new(&instance), standard) {
             (Ok(own), _) => Accounting::Own(own),
             (Err(_), Some(standard)) => Accounting::Standard(Arc::clone(standard)),
             (Err(missing), None) => return Err(missing),
         };
-        Ok(Self { digest, runtime, instance, accounting, rating })
+        Ok(Self { digest, runtime, instance, accounting, metering, description: OnceLock::new() })
     }
 
     /// Its name.
@@ -84,7 +95,7 @@ impl Policy {
     pub fn world(&self) -> World {
         match self.accounting {
             Accounting::Own(_) => World::Policy,
-            Accounting::Standard(_) => World::Rater,
+            Accounting::Standard(_) => World::Meter,
         }
     }
 
@@ -93,9 +104,9 @@ impl Policy {
         self.runtime.profile()
     }
 
-    /// What a rating call with this many intervals may use.
-    pub(super) fn rating_budget(&self, intervals: usize) -> Budget {
-        self.runtime.rating(intervals)
+    /// What measuring a request may use.
+    pub(super) fn metering_budget(&self, request: &Request) -> Budget {
+        Budget::metering(self.runtime.profile().bounds(), request)
     }
 
     /// An instance enters a phase.
@@ -205,27 +216,86 @@ impl Policy {
         self.account(items, |guest, store| guest.call_snapshot_all(store, states, at)).map(|answer| answer.value)
     }
 
-    /// Rates one request.
+    /// What the component declares about itself: meters and options. It is asked once.
     ///
     /// # Errors
-    /// What the policy did wrong; a statement that does not add up included.
-    pub fn rate(&self, request: &Request) -> Result<Statement, Fault> {
-        self.rate_metered(request).map(|answer| answer.value)
+    /// What the policy did wrong; a description that breaks the contract included.
+    pub fn describe(&self) -> Result<&Description, Fault> {
+        if let Some(known) = self.description.get() {
+            return Ok(&known.value);
+        }
+        let answer = self.describe_metered()?;
+        Ok(&self.description.get_or_init(|| answer).value)
     }
 
-    /// Rates one request, and answers the fuel that it took.
+    /// Asks for the description anew.
+    pub(super) fn describe_metered(&self) -> Result<Answer<Description>, Fault> {
+        let answer = self.runtime.call(
+            &self.instance,
+            Budget::describing(self.runtime.profile().bounds()),
+            |store, instance| {
+                let guest = self.metering.load(&mut *store, instance)?;
+                guest.call_describe(store)
+            },
+        )?;
+        answer.value.check().map_err(|violation| Fault::Description { violation: Box::new(violation) })?;
+        Ok(answer)
+    }
+
+    /// The terms of all meters under these options: the same for every request. The host's own options
+    /// are not among them.
     ///
     /// # Errors
-    /// What the policy did wrong; a statement that does not add up included.
-    pub fn rate_metered(&self, request: &Request) -> Result<Answer<Statement>, Fault> {
-        let budget = self.runtime.rating(request.intervals.subject.len());
-        let answer = self.runtime.call(&self.instance, budget, |store, instance| {
-            let guest = self.rating.load(&mut *store, instance)?;
-            guest.call_rate(store, request)
-        })?;
-        let statement = answer.value?;
-        rating::check(request, &statement)?;
-        Ok(Answer { value: statement, fuel: answer.fuel })
+    /// What the policy did wrong; [`Fault::Refused`] if it refuses the options.
+    pub fn terms(&self, options: &[Setting]) -> Result<Answer<Vec<MeterTerms>>, Fault> {
+        let nothing = Request {
+            tenant: String::new(),
+            span: Span { start: 0, end: 0 },
+            subjects: Vec::new(),
+            intervals: IntervalColumns::empty(),
+            options: options.to_vec(),
+        };
+        let answer = self.measure(&nothing)?;
+        Ok(Answer { value: answer.value.terms, fuel: answer.fuel })
+    }
+
+    /// Measures one request, and answers the fuel that it took. One that is too large for a call is asked
+    /// in halves, each with other instances; what the call before burned is counted, too.
+    ///
+    /// # Errors
+    /// What the policy did wrong; an answer that breaks the contract included.
+    pub fn measure(&self, request: &Request) -> Result<Answer<Measurement>, Fault> {
+        let fault = match self.measure_at_once(request) {
+            Ok(answer) => return Ok(answer),
+            Err(fault) => fault,
+        };
+        let halves = if fault.is_of_size() { metering::halves(request) } else { None };
+        let Some((one, other, cut)) = halves else { return Err(fault) };
+        let one = self.measure(&one)?;
+        let other = self.measure(&other)?;
+        let burned = match fault {
+            Fault::OutOfFuel { allowed } => allowed,
+            _ => 0,
+        };
+        let fuel = burned.saturating_add(one.fuel).saturating_add(other.fuel);
+        let joined = metering::joined(one.value, other.value, cut);
+        Ok(Answer { value: joined.map_err(|violation| Fault::Measurement { violation: Box::new(violation) })?, fuel })
+    }
+
+    /// Measures one request in one call.
+    pub(super) fn measure_at_once(&self, request: &Request) -> Result<Answer<Measurement>, Fault> {
+        let description = self.describe()?;
+        let answer = self.runtime.call(
+            &self.instance,
+            Budget::metering(self.runtime.profile().bounds(), request),
+            |store, instance| {
+                let guest = self.metering.load(&mut *store, instance)?;
+                guest.call_measure(store, request)
+            },
+        )?;
+        let value = answer.value?;
+        metering::check_measurement(description, request, &value)?;
+        Ok(Answer { value, fuel: answer.fuel })
     }
 
     /// Asks the accounting half, be it the component's own or the standard one.

@@ -5,15 +5,14 @@
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::book::Book;
+use super::budget::Budget;
 use super::component::{Policy, World};
-use super::engine::Budget;
 use super::fault::{Fault, Refused};
-use super::rating::{Dimension, IntervalColumns, Price, Ratio, Request, Span, Subject, Tier, signed_words, words};
-use super::selftest;
+use super::metering::{
+    Column, Description, IntervalColumns, Measurement, MeterTerms, OptionKind, Request, Setting, Span, Subject,
+};
 use super::wire::Step;
-use super::{AdmissionError, Admitted, PolicyHost, Profile, zones};
-use crate::billing::calendar::Calendar;
+use super::{AdmissionError, Admitted, PolicyHost, Profile};
 use crate::billing::{Totals, Tracker};
 use crate::units::Instant;
 use crate::vm::Phase;
@@ -24,23 +23,18 @@ const HISTORIES: usize = 64;
 /// Most steps of a history.
 const STEPS_MAX: usize = 40;
 
-/// Intervals of the requests that are rated.
+/// Intervals of the requests that are measured.
 const REQUESTS: [usize; 4] = [0, 1, 30, 1_000];
 
 /// Intervals of one instance in them.
-const INTERVALS_EACH: usize = 100;
+const INTERVALS_EACH: usize = 10;
 
 /// What an instance holds in them, and most of it.
 const DIMENSIONS: [(&str, u64); 4] =
-    [("disk-bytes", 1 << 40), ("memory-bytes", 1 << 36), ("snapshot-bytes", 1 << 36), ("vcpus", 8)];
+    [("disk-byte", 1 << 40), ("memory-byte", 1 << 36), ("snapshot-byte", 1 << 36), ("vcpu", 8)];
 
-/// What their books price: meters and units. Whoever measures them charges; whoever doesn't refuses, which is an answer.
-const BOOKS: [&[(&str, &str)]; 4] = [
-    &[],
-    &[("active", "ns")],
-    &[("active", "ns"), ("active", "vcpu-ns")],
-    &[("active", "ns"), ("active", "vcpu-ns"), ("allocated", "ns"), ("allocated", "vcpu-ns")],
-];
+/// What is counted in them, and most of it.
+const COUNTS: [(&str, u64); 2] = [("network-in-bytes", 1 << 40), ("network-out-bytes", 1 << 40)];
 
 const SEED: u64 = 0x7a11_7a11_7a11_7a11;
 
@@ -56,7 +50,11 @@ pub struct Report {
     pub checks: Vec<Check>,
     /// What calls cost, and what they may.
     pub fuel: Vec<FuelUse>,
-    /// Charge lines that were stated, all of which were checked; none if it charged for nothing that was asked.
+    /// What the component declares.
+    pub description: Description,
+    /// Intervals that some meter counted, each of whose masks was checked.
+    pub counted: u64,
+    /// Lines of its own that were stated, all of which were checked.
     pub lines: u64,
 }
 
@@ -89,11 +87,20 @@ impl Report {
     }
 }
 
-/// Asks a component everything; with `prices`, also that it charges by them. Blocking, for seconds.
+/// What the kit is to ask besides.
+#[derive(Debug, Clone, Default)]
+pub struct Terms {
+    /// Options to measure under, as an activation has them.
+    pub options: Vec<Setting>,
+    /// Meters that must be declared: those that a price book prices.
+    pub priced: Vec<String>,
+}
+
+/// Asks a component everything. Blocking, for seconds.
 ///
 /// # Errors
 /// [`AdmissionError`] if it would not even be admitted.
-pub fn run(host: &PolicyHost, bytes: &[u8], profile: Profile, prices: Option<&Book>) -> Result<Report, AdmissionError> {
+pub fn run(host: &PolicyHost, bytes: &[u8], profile: Profile, terms: &Terms) -> Result<Report, AdmissionError> {
     let admitted = host.admit_in(profile, bytes)?;
     let policy = host.get(admitted.digest).ok_or(AdmissionError::Compile { reason: "it is gone".into() })?;
     let test = admitted.self_test;
@@ -111,15 +118,23 @@ pub fn run(host: &PolicyHost, bytes: &[u8], profile: Profile, prices: Option<&Bo
         ];
         fuel.extend(rows.map(|(what, fuel, allowed)| FuelUse { what, fuel, allowed }));
     }
-    let (rated, burned, mut lines) = requests(&policy);
-    checks.extend(rated);
-    fuel.push(burned);
-    if let Some(book) = prices {
-        let (charged, more) = charged(&policy, book);
-        checks.push(charged);
-        lines += more;
+    let description = policy.describe().cloned().map_err(|fault| {
+        AdmissionError::SelfTest(super::SelfTestError::Fault {
+            function: "describe",
+            vector: 0,
+            fault: Box::new(fault),
+        })
+    })?;
+    let mut asking = Asking::new(&policy, &terms.options);
+    asking.requests();
+    checks.extend([asking.measured, asking.steady, asking.alone, asking.same_terms]);
+    checks.push(counts_something(asking.counted));
+    checks.push(options(&policy, &description));
+    if !terms.priced.is_empty() {
+        checks.push(priced(&description, &terms.priced));
     }
-    Ok(Report { admitted, checks, fuel, lines })
+    fuel.push(asking.dearest);
+    Ok(Report { admitted, checks, fuel, description, counted: asking.counted, lines: asking.lines })
 }
 
 /// Tells histories of many instances, item by item and in batches, and looks in between. The host's own checks of every answer are that of
@@ -195,85 +210,179 @@ fn overflow(policy: &Policy) -> Check {
     Check { claim: "a total that would overflow is refused", cases: 1, failed }
 }
 
-/// Rates requests of several sizes under several books, each twice. To refuse one in words is an answer; the host checks every statement: no
-/// interval is charged twice by one meter, quantities are what the intervals held, amounts follow from quantity and price.
-fn requests(policy: &Policy) -> ([Check; 2], FuelUse, u64) {
-    let mut random = StdRng::seed_from_u64(SEED);
-    let mut rated = Check { claim: "every statement adds up", cases: 0, failed: None };
-    let mut steady = Check { claim: "the same request gets the same statement", cases: 0, failed: None };
-    let mut lines = 0;
-    let mut dearest = FuelUse { what: "rating a thousand intervals", fuel: 0, allowed: 0 };
-    for (intervals, priced) in REQUESTS.into_iter().flat_map(|size| BOOKS.map(|priced| (size, priced))) {
-        let request = request(&mut random, intervals, priced);
-        let (once, again) = (policy.rate_metered(&request), policy.rate_metered(&request));
-        rated.cases += 1;
-        steady.cases += 1;
-        let found = |what: &str| Some(format!("{intervals} intervals, {} prices: {what}", priced.len()));
+/// Has requests of several sizes measured. The host checks every answer: masks have no bit of a meter that there is not, terms are those of
+/// the declared meters, and lines of the policy's own state what their intervals held.
+struct Asking<'a> {
+    policy: &'a Policy,
+    options: &'a [Setting],
+    measured: Check,
+    steady: Check,
+    alone: Check,
+    same_terms: Check,
+    terms: Option<Vec<MeterTerms>>,
+    counted: u64,
+    lines: u64,
+    dearest: FuelUse,
+}
+
+impl<'a> Asking<'a> {
+    fn new(policy: &'a Policy, options: &'a [Setting]) -> Self {
+        let check = |claim| Check { claim, cases: 0, failed: None };
+        Self {
+            policy,
+            options,
+            measured: check("every answer keeps the contract"),
+            steady: check("the same request gets the same answer"),
+            alone: check("an instance counts alone as it does among others"),
+            same_terms: check("terms do not depend on the intervals"),
+            terms: None,
+            counted: 0,
+            lines: 0,
+            dearest: FuelUse { what: "measuring a thousand intervals", fuel: 0, allowed: 0 },
+        }
+    }
+
+    fn requests(&mut self) {
+        let mut random = StdRng::seed_from_u64(SEED);
+        for intervals in REQUESTS {
+            let request = request(&mut random, intervals, self.options);
+            if let Some(whole) = self.twice(&request) {
+                self.each_alone(&request, &whole);
+            }
+        }
+    }
+
+    /// Asks twice. None if there was no answer.
+    fn twice(&mut self, request: &Request) -> Option<Measurement> {
+        let once = self.policy.measure(request);
+        let again = self.policy.measure(request);
+        self.measured.cases += 1;
+        self.steady.cases += 1;
+        let intervals = request.intervals.phase.len();
         match (once, again) {
             (Ok(once), Ok(again)) => {
                 if once != again {
-                    steady.failed = found("another statement, or other fuel");
+                    self.steady.failed = Some(format!("{intervals} intervals: another answer, or other fuel"));
                 }
-                lines += once.value.lines.len() as u64;
-                if once.fuel > dearest.fuel {
-                    dearest = FuelUse { fuel: once.fuel, allowed: policy.rating_budget(intervals).fuel, ..dearest };
+                self.counted += once.value.counted.iter().filter(|&&mask| mask != 0).count() as u64;
+                self.lines += once.value.lines.len() as u64;
+                if once.fuel > self.dearest.fuel {
+                    let allowed = self.policy.metering_budget(request).fuel;
+                    self.dearest = FuelUse { fuel: once.fuel, allowed, ..self.dearest };
                 }
+                self.note_terms(&once.value);
+                Some(once.value)
             }
-            (Err(Fault::Refused(_)), Err(Fault::Refused(_))) => {}
-            (Err(fault), _) | (_, Err(fault)) => rated.failed = found(&fault.in_words()),
+            (Err(fault), _) | (_, Err(fault)) => {
+                self.measured.failed = Some(format!("{intervals} intervals: {}", fault.in_words()));
+                None
+            }
         }
     }
-    ([rated, steady], dearest, lines)
-}
 
-/// Rates requests of several sizes under a price book. It is there to be charged by: to refuse it is no answer here.
-fn charged(policy: &Policy, book: &Book) -> (Check, u64) {
-    let mut random = StdRng::seed_from_u64(SEED);
-    let mut charged = Check { claim: "the given prices are charged", cases: 0, failed: None };
-    let mut lines = 0;
-    for intervals in REQUESTS {
-        charged.cases += 1;
-        match policy.rate(&under(book, request(&mut random, intervals, &[]))) {
-            Ok(statement) => lines += statement.lines.len() as u64,
-            Err(fault) => charged.failed = Some(format!("{intervals} intervals: {}", fault.in_words())),
+    fn note_terms(&mut self, answer: &Measurement) {
+        self.same_terms.cases += 1;
+        if *self.terms.get_or_insert_with(|| answer.terms.clone()) != answer.terms {
+            self.same_terms.failed = Some("another request got other terms".into());
         }
     }
-    if lines == 0 && charged.failed.is_none() {
-        charged.failed = Some("no line was stated".into());
+
+    /// Asks for some of the instances by themselves.
+    fn each_alone(&mut self, request: &Request, whole: &Measurement) {
+        for subject in (0..request.subjects.len()).step_by(ALONE_STEP) {
+            let (alone, place) = only(request, subject);
+            self.alone.cases += 1;
+            match self.policy.measure(&alone) {
+                Ok(answer) => {
+                    if whole.counted.get(place..place + answer.value.counted.len()) != Some(&answer.value.counted) {
+                        self.alone.failed = Some(format!("instance {subject}: other masks"));
+                    }
+                    self.note_terms(&answer.value);
+                }
+                Err(fault) => self.alone.failed = Some(format!("instance {subject}: {}", fault.in_words())),
+            }
+        }
     }
-    (charged, lines)
 }
 
-/// The request under a price book, by a calendar that is the meter clock.
-fn under(book: &Book, mut request: Request) -> Request {
-    request.book = book.on_meter(&Calendar::default());
-    request.options = book.options().to_vec();
-    // A book names known zones only.
-    request.zones = book.zones().into_iter().filter_map(|name| zones::resolve(name, request.period)).collect();
-    request
-}
+/// Every so many instances one is asked about alone: a call of an interpreted policy takes its time.
+const ALONE_STEP: usize = 7;
 
-/// Some time of a few instances in so many intervals, and what is priced of it.
-fn request(random: &mut StdRng, intervals: usize, priced: &[(&str, &str)]) -> Request {
-    let mut request = selftest::request();
-    let begin = request.period.start;
-    let mut subjects: Vec<Subject> = Vec::new();
-    let mut dimensions = DIMENSIONS.map(|(name, _)| Dimension { name: name.into(), values: Vec::new() });
-    let mut columns = IntervalColumns {
-        subject: Vec::new(),
-        phase: Vec::new(),
-        start: Vec::new(),
-        end: Vec::new(),
-        session: Vec::new(),
-        fact: Vec::new(),
-        dimensions: Vec::new(),
+/// The request for one instance, and where its intervals are in the whole.
+fn only(request: &Request, subject: usize) -> (Request, usize) {
+    let columns = &request.intervals;
+    let places = || (0..columns.subject.len()).filter(|&place| columns.subject[place] as usize == subject);
+    let pick = |values: &[u64]| places().map(|place| values[place]).collect();
+    let column = |column: &Column| Column { name: column.name.clone(), values: pick(&column.values) };
+    let intervals = IntervalColumns {
+        subject: places().map(|_| 0).collect(),
+        phase: places().map(|place| columns.phase[place]).collect(),
+        start: places().map(|place| columns.start[place]).collect(),
+        end: places().map(|place| columns.end[place]).collect(),
+        session: places().map(|place| columns.session[place]).collect(),
+        wakes: places().map(|place| columns.wakes[place]).collect(),
+        fact: pick(&columns.fact),
+        dimensions: columns.dimensions.iter().map(column).collect(),
+        counts: columns.counts.iter().map(column).collect(),
     };
-    let (mut at, mut until) = (begin, begin + 1);
+    let subjects = vec![request.subjects[subject].clone()];
+    (Request { subjects, intervals, ..request.clone() }, places().next().unwrap_or_default())
+}
+
+/// A policy that counts nothing charges nothing, which nobody would notice before the month is over.
+fn counts_something(counted: u64) -> Check {
+    let failed = (counted == 0).then(|| "no interval in any phase is counted for any meter".into());
+    Check { claim: "some time is counted", cases: REQUESTS.len() as u64, failed }
+}
+
+/// Gives each option its default, and each word that it may have. None of them may be refused, and the defaults must be what holds anyway.
+fn options(policy: &Policy, description: &Description) -> Check {
+    let mut check = Check { claim: "declared options are taken, and their defaults hold", cases: 0, failed: None };
+    let plain = policy.terms(&[]).map(|answer| answer.value);
+    for option in &description.options {
+        let words = match &option.kind {
+            OptionKind::Choice(words) => words.as_slice(),
+            OptionKind::Duration | OptionKind::Text => &[],
+        };
+        for value in std::iter::once(&option.default).chain(words) {
+            check.cases += 1;
+            let given = [Setting { name: option.name.clone(), value: value.clone() }];
+            let terms = policy.terms(&given).map(|answer| answer.value);
+            let named = format!("{} = {value}", option.name);
+            match terms {
+                Err(fault) => check.failed = Some(format!("{named}: {}", fault.in_words())),
+                Ok(_) if *value != option.default => {}
+                terms if terms == plain => {}
+                Ok(_) => check.failed = Some(format!("{named} is said to be the default, and changes the terms")),
+            }
+        }
+    }
+    check
+}
+
+/// Whether every meter that a book prices is declared.
+fn priced(description: &Description, priced: &[String]) -> Check {
+    let missing = priced.iter().find(|meter| description.meter(meter).is_none());
+    let failed = missing.map(|meter| {
+        let known: Vec<&str> = description.meters.iter().map(|meter| meter.name.as_str()).collect();
+        format!("there is no meter '{meter}'; there are: {}", known.join(", "))
+    });
+    Check { claim: "the meters that the prices are for are measured", cases: priced.len() as u64, failed }
+}
+
+/// Some time of a few instances in so many intervals.
+fn request(random: &mut StdRng, intervals: usize, options: &[Setting]) -> Request {
+    let mut subjects: Vec<Subject> = Vec::new();
+    let mut columns = IntervalColumns::empty();
+    columns.dimensions = DIMENSIONS.map(|(name, _)| Column { name: name.into(), values: Vec::new() }).into();
+    columns.counts = COUNTS.map(|(name, _)| Column { name: name.into(), values: Vec::new() }).into();
+    let mut at = BEGIN_NS;
+    let mut until = BEGIN_NS;
     for number in 0..intervals {
         if number % INTERVALS_EACH == 0 {
             let id = format!("instance-{:04}", subjects.len());
             subjects.push(Subject { name: id.clone(), id, tags: Vec::new() });
-            at = begin;
+            at = BEGIN_NS;
         }
         columns.subject.push(subjects.len() as u32 - 1);
         columns.start.push(at);
@@ -281,46 +390,15 @@ fn request(random: &mut StdRng, intervals: usize, priced: &[(&str, &str)]) -> Re
         until = until.max(at);
         columns.end.push(at);
         columns.phase.push(Phase::ALL[random.random_range(0..Phase::ALL.len())] as u8);
-        columns.session.push(1 + (number % INTERVALS_EACH) as u32 / 10);
+        let session = (number % INTERVALS_EACH) as u32 / 3;
+        columns.session.push(1 + session);
+        columns.wakes.push(session);
         columns.fact.push(1 + number as u64);
-        for (dimension, (_, most)) in dimensions.iter_mut().zip(DIMENSIONS) {
-            dimension.values.push(random.random_range(1..=most));
+        let all = columns.dimensions.iter_mut().chain(&mut columns.counts);
+        for (column, (_, most)) in all.zip(DIMENSIONS.into_iter().chain(COUNTS)) {
+            column.values.push(random.random_range(1..=most));
         }
     }
-    columns.dimensions = dimensions.into();
-    request.period.end = until;
-    request.invoice = request.period;
-    request.book.prices = priced.iter().map(|(meter, unit)| price(meter, unit, request.period)).collect();
-    request.subjects = subjects;
-    request.intervals = columns;
-    request
-}
-
-/// A flat price for time; for all else a graduated one, whose tiers count all instances together.
-fn price(meter: &str, unit: &str, valid: Span) -> Price {
-    const HOUR_NS: u128 = 3_600_000_000_000;
-    let tier = |up_to: Option<u128>, nanos_an_hour: i128| Tier {
-        up_to: up_to.map(words),
-        price: Ratio { numerator: signed_words(nanos_an_hour), denominator: words(HOUR_NS) },
-        once: signed_words(0),
-    };
-    let (scope, model, tiers) = match unit {
-        "ns" => ("instance", "flat", vec![tier(None, 46_400_000)]),
-        _ => ("tenant", "graduated", vec![tier(Some(HOUR_NS / 7), 33_333_333), tier(None, 10_000_001)]),
-    };
-    Price {
-        rule: format!("{meter}-{unit}"),
-        id: format!("{meter}-{unit}-1"),
-        meter: meter.into(),
-        unit: unit.into(),
-        per: "hour".into(),
-        measure: "s".into(),
-        measure_units: words(1_000_000_000),
-        valid,
-        windows: Vec::new(),
-        scope: scope.into(),
-        resets: "period".into(),
-        model: model.into(),
-        tiers,
-    }
+    let span = Span { start: BEGIN_NS, end: until };
+    Request { tenant: "conformance".into(), span, subjects, intervals: columns, options: options.to_vec() }
 }

@@ -18,7 +18,7 @@ pub(super) fn of(bytes: &[u8]) -> Vec<String> {
     let (theirs, ours) = (exports(&theirs, world), exports(&ours, wanted));
     let mut told = Vec::new();
     for (name, wants) in &ours {
-        // A rater has no accounting, which is no difference.
+        // World `meter` has no accounting, which is no difference.
         let interface = name.split('.').next().unwrap_or_default();
         let has_interface = theirs.keys().any(|name| name.split('.').next() == Some(interface));
         match theirs.get(name) {

@@ -10,6 +10,7 @@ use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter, Store, Strategy,
 };
 
+use super::budget::Budget;
 use super::fault::{Exceeded, Fault};
 use super::profile::{Bounds, Profile};
 use crate::limits::policy as limits;
@@ -22,23 +23,6 @@ pub(super) struct Runtime {
     engine: Engine,
     slots: Slots,
     profile: Profile,
-}
-
-/// What one call may use.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Budget {
-    pub(super) fuel: u64,
-    pub(super) answer_bytes: usize,
-    pub(super) ticks: u64,
-}
-
-impl Budget {
-    /// For an accounting call with this many items.
-    pub(super) fn accounting(items: usize) -> Self {
-        let fuel = limits::FUEL_PER_ITEM.saturating_mul(items as u64).saturating_add(limits::FUEL_BASE);
-        let answer_bytes = limits::ANSWER_BYTES_BASE + limits::ANSWER_BYTES_PER_ITEM.saturating_mul(items);
-        Self { fuel, answer_bytes, ticks: limits::DEADLINE_TICKS }
-    }
 }
 
 /// An answer, and the fuel that it took.
@@ -74,17 +58,6 @@ impl Runtime {
         self.profile
     }
 
-    /// What a rating call with this many intervals may use.
-    pub(super) fn rating(&self, intervals: usize) -> Budget {
-        let bounds = self.profile.bounds();
-        let fuel = bounds.rating_fuel_per_interval.saturating_mul(intervals as u64);
-        Budget {
-            fuel: fuel.saturating_add(bounds.rating_fuel_base),
-            answer_bytes: limits::RATING_ANSWER_BYTES_MAX,
-            ticks: bounds.deadline_ticks,
-        }
-    }
-
     pub(super) fn compile(&self, bytes: &[u8]) -> wasmtime::Result<Component> {
         Component::from_binary(&self.engine, bytes)
     }
@@ -105,8 +78,19 @@ impl Runtime {
         budget: Budget,
         ask: impl FnOnce(&mut Store<Limiter>, &wasmtime::component::Instance) -> wasmtime::Result<T>,
     ) -> Result<Answer<T>, Fault> {
+        self.call_within(self.profile.bounds(), policy, budget, ask)
+    }
+
+    /// The same within bounds that are not the profile's.
+    pub(super) fn call_within<T>(
+        &self,
+        bounds: &'static Bounds,
+        policy: &InstancePre<Limiter>,
+        budget: Budget,
+        ask: impl FnOnce(&mut Store<Limiter>, &wasmtime::component::Instance) -> wasmtime::Result<T>,
+    ) -> Result<Answer<T>, Fault> {
         let _slot = self.slots.take();
-        let mut store = Store::new(&self.engine, Limiter(self.profile.bounds()));
+        let mut store = Store::new(&self.engine, Limiter(bounds));
         let run = || -> wasmtime::Result<Answer<T>> {
             store.limiter(|limiter| limiter);
             store.set_fuel(budget.fuel)?;

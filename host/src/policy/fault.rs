@@ -5,8 +5,9 @@ use std::error::Error;
 use wasmtime::Trap;
 
 use super::bindings::exports::tallyman::policy::accounting::AccountingError;
-use super::bindings::exports::tallyman::policy::rating::RatingError;
-use super::engine::Budget;
+use super::bindings::exports::tallyman::policy::metering::MeteringError;
+use super::budget::Budget;
+use super::metering::{DescriptionViolation, Flaw, LineViolation, MeasurementViolation};
 use crate::billing::conservation::Violation;
 use crate::limits::policy as limits;
 
@@ -79,14 +80,28 @@ pub enum Fault {
         #[source]
         violation: Violation,
     },
-    /// A statement breaks a rule of rating.
+    /// What it declares about itself breaks the contract.
+    #[error("declares itself wrongly")]
+    Description {
+        /// How.
+        #[source]
+        violation: Box<DescriptionViolation>,
+    },
+    /// A measurement breaks the contract.
+    #[error("measured wrongly")]
+    Measurement {
+        /// How.
+        #[source]
+        violation: Box<MeasurementViolation>,
+    },
+    /// A line of the policy's own breaks the contract.
     #[error("stated an impossible charge in line {line}")]
-    Charge {
+    OwnLine {
         /// Which line.
         line: usize,
-        /// Which rule.
+        /// How.
         #[source]
-        violation: super::rating::Violation,
+        violation: Box<LineViolation>,
     },
 }
 
@@ -123,12 +138,25 @@ pub enum Refused {
     /// It can't continue from that state.
     #[error("item {0}: the state is invalid")]
     InvalidState(u32),
-    /// It can't rate the period.
-    #[error("rating: {0}")]
-    Rating(String),
+    /// It finds that an option makes no sense.
+    #[error("invalid option {0}")]
+    Option(String),
+    /// It can't measure that much.
+    #[error("a number would overflow")]
+    TooMuch,
     /// In its own words.
     #[error("{0}")]
     Other(String),
+}
+
+impl From<Flaw> for Fault {
+    fn from(flaw: Flaw) -> Self {
+        match flaw {
+            Flaw::Length { expected, got } => Self::WrongLength { list: "counted", expected, got },
+            Flaw::Answer(violation) => Self::Measurement { violation: Box::new(violation) },
+            Flaw::Line(line, violation) => Self::OwnLine { line, violation: Box::new(violation) },
+        }
+    }
 }
 
 impl Fault {
@@ -160,6 +188,25 @@ impl Fault {
         !matches!(self, Fault::Deadline { .. })
     }
 
+    /// Whether the call was too large for its bounds, so that a part of it may not be.
+    pub(super) fn is_of_size(&self) -> bool {
+        match self {
+            Fault::OutOfFuel { .. } | Fault::Exceeded(Exceeded::Memory { .. }) | Fault::AnswerTooLarge { .. } => true,
+            Fault::Exceeded(Exceeded::Table { .. })
+            | Fault::StackOverflow
+            | Fault::Deadline { .. }
+            | Fault::Trap { .. }
+            | Fault::Malformed { .. }
+            | Fault::Refused(_)
+            | Fault::WrongLength { .. }
+            | Fault::InvalidPhase { .. }
+            | Fault::Violation { .. }
+            | Fault::Description { .. }
+            | Fault::Measurement { .. }
+            | Fault::OwnLine { .. } => false,
+        }
+    }
+
     /// The fault and its causes in one line, for an operator.
     pub fn in_words(&self) -> String {
         let mut words = self.to_string();
@@ -186,7 +233,9 @@ impl Fault {
             | Fault::Trap { .. }
             | Fault::Malformed { .. }
             | Fault::WrongLength { .. }
-            | Fault::Charge { .. } => self,
+            | Fault::Description { .. }
+            | Fault::Measurement { .. }
+            | Fault::OwnLine { .. } => self,
         }
     }
 }
@@ -198,7 +247,7 @@ impl Refused {
             Refused::TimeWentBack(item) => Refused::TimeWentBack(moved(item)),
             Refused::Overflow(item) => Refused::Overflow(moved(item)),
             Refused::InvalidState(item) => Refused::InvalidState(moved(item)),
-            Refused::Rating(_) | Refused::Other(_) => self,
+            Refused::Option(_) | Refused::TooMuch | Refused::Other(_) => self,
         }
     }
 }
@@ -214,14 +263,12 @@ impl From<AccountingError> for Fault {
     }
 }
 
-impl From<RatingError> for Fault {
-    fn from(error: RatingError) -> Self {
+impl From<MeteringError> for Fault {
+    fn from(error: MeteringError) -> Self {
         Fault::Refused(match error {
-            RatingError::MissingPrice(what) => Refused::Rating(clipped(format!("no price for {what}"))),
-            RatingError::InvalidOption(what) => Refused::Rating(clipped(format!("invalid option {what}"))),
-            RatingError::Overflow => Refused::Rating("a number would overflow".into()),
-            RatingError::InvalidCarried => Refused::Rating("the carried state is not this policy's".into()),
-            RatingError::Other(text) => Refused::Other(clipped(text)),
+            MeteringError::InvalidOption(what) => Refused::Option(clipped(what)),
+            MeteringError::Overflow => Refused::TooMuch,
+            MeteringError::Other(text) => Refused::Other(clipped(text)),
         })
     }
 }

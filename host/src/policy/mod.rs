@@ -1,10 +1,11 @@
-//! Policies: components that say how time counts and what it costs. The only user of the WebAssembly engine.
+//! Policies: components that say how time counts, and for which meters. The only user of the WebAssembly engine.
 //!
 //! - `admission` looks at a component before anything of it runs; `selftest` asks it what every policy must get right;
 //! - `profile` holds the bounds, `difference` says how another contract differs, `conformance` asks everything at once, without a daemon;
 //! - `engine` holds a call to its bounds, `component` makes the calls, `wire` checks the answers, `fault` names what went wrong;
-//! - `book` reads price books, `zones` looks up time zones, `rating` checks charge lines, `hours` which price holds when;
-//! - `cache` keeps compiled policies on disk;
+//! - `metering` checks what is declared and measured;
+//! - `biller` runs the biller, the host's own component, in the same engine;
+//! - `compiler` compiles in a bounded process, `cache` keeps compiled policies on disk;
 //! - `accounting` applies the policies in force to facts, and carries on without one that fails; `shadow` counts the same beside it.
 //!
 //! No call can reach a clock, a file, the network or another call: a component gets nothing to import, every call has a fresh
@@ -12,15 +13,17 @@
 
 pub mod accounting;
 mod admission;
+pub mod biller;
 mod bindings;
-pub mod book;
+mod budget;
 mod cache;
+mod compiler;
 mod component;
 pub mod conformance;
 mod difference;
 mod engine;
 mod fault;
-mod hours;
+pub mod metering;
 mod profile;
 pub mod rating;
 mod selftest;
@@ -28,24 +31,25 @@ pub mod shadow;
 mod standard;
 mod wire;
 mod wit;
-pub mod zones;
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use wasmtime::component::Component;
 
-pub use accounting::Accounting;
-pub use admission::{AdmissionError, Admitted};
+pub use accounting::{Accounting, Occasion};
+pub use admission::{AdmissionError, Admitted, Inspected};
 pub use bindings::tallyman::policy::types as contract;
 pub use cache::CacheError;
+pub use compiler::{SUBCOMMAND as COMPILER, compile_for_daemon};
 pub use component::{Policy, World};
 pub use engine::{Answer, Backend, ENGINE};
 pub use fault::{Exceeded, Fault, Refused};
-pub use profile::{Bounds, Profile};
+pub use profile::{Bounds, MeteringFuel, Profile};
 pub use selftest::{SelfTest, SelfTestError};
+pub use standard::SHIPPED;
 pub use wit::CONTRACT;
 
 use crate::clock;
@@ -98,8 +102,11 @@ pub struct PolicyHost {
     /// Made when the first policy needs it.
     large: OnceLock<Arc<Runtime>>,
     cache: Cache,
+    /// The program that compiles in a process of its own; none compiles in this one.
+    compiler: Option<PathBuf>,
     standard: Arc<Policy>,
     loaded: ArcSwap<HashMap<Digest, Arc<Policy>>>,
+    billers: Mutex<HashMap<Digest, Arc<biller::Biller>>>,
     /// Held while compiling: it takes a processor and much memory, and can't be interrupted, so there is one at a time.
     compiling: Mutex<()>,
 }
@@ -131,8 +138,14 @@ impl PolicyHost {
             }
         };
         let loaded = ArcSwap::from_pointee(HashMap::from([(digest, Arc::clone(&standard))]));
-        let (large, compiling) = (OnceLock::new(), Mutex::new(()));
-        Ok(Self { compact: runtime, backend, large, cache, standard, loaded, compiling })
+        let (large, compiling, billers) = (OnceLock::new(), Mutex::new(()), Mutex::default());
+        Ok(Self { compact: runtime, backend, large, cache, compiler: None, standard, loaded, billers, compiling })
+    }
+
+    /// Has `program`, which must hand [`COMPILER`] on to [`compile_for_daemon`], compile policies in a
+    /// bounded process. Without it they are compiled in this one.
+    pub fn compiling_with(self, program: Option<PathBuf>) -> Self {
+        Self { compiler: program, ..self }
     }
 
     /// Where policies of a profile run.
@@ -159,15 +172,40 @@ impl PolicyHost {
         standard::COMPONENT
     }
 
-    /// Asks a component everything that can be asked without compiling it, and answers its name.
+    /// Inspects and hashes a component, without compiling it.
     ///
     /// # Errors
     /// [`AdmissionError`], with what would be right.
-    pub fn inspect(&self, bytes: &[u8], profile: Profile) -> Result<Digest, AdmissionError> {
-        admission::inspect(bytes, profile).map(|_| Digest::of(bytes))
+    pub fn inspect(bytes: impl Into<Arc<[u8]>>, profile: Profile) -> Result<Inspected, AdmissionError> {
+        let bytes = bytes.into();
+        let digest = Digest::of(&bytes);
+        Inspected::new(bytes, digest, profile)
     }
 
-    /// Examines a component under the bounds of profile compact; see [`PolicyHost::admit_in`].
+    /// Compiles and tests a component, and keeps it ready. Blocks for as long as a compilation
+    /// takes, and for those before it; call it where waiting does no harm. One that is loaded keeps
+    /// the profile that it has.
+    ///
+    /// # Errors
+    /// [`AdmissionError`], with what would be right.
+    pub fn examine(&self, inspected: Inspected) -> Result<Admitted, AdmissionError> {
+        let Inspected { bytes, digest, world, profile } = inspected;
+        let size_bytes = bytes.len();
+        let (profile, self_test, compile_ms) = match self.get(digest) {
+            Some(policy) => {
+                let self_test = selftest::run(&policy).map_err(AdmissionError::SelfTest)?;
+                (policy.profile(), self_test, 0)
+            }
+            None => {
+                let (self_test, compile_ms) = self.compile_and_test(profile, digest, &bytes)?;
+                (profile, self_test, compile_ms)
+            }
+        };
+        Ok(Admitted { digest, world, profile, size_bytes, self_test, compile_ms })
+    }
+
+    /// Inspects and examines a component under the bounds of profile compact; see
+    /// [`PolicyHost::admit_in`].
     ///
     /// # Errors
     /// [`AdmissionError`], with what would be right.
@@ -175,21 +213,14 @@ impl PolicyHost {
         self.admit_in(Profile::Compact, bytes)
     }
 
-    /// Examines a component and keeps it ready. Blocks for as long as a compilation takes, and for those before it; call it where
-    /// waiting does no harm. One that is loaded keeps the profile that it has.
+    /// Inspects and examines a component, one that is loaded under the bounds that it has.
     ///
     /// # Errors
     /// [`AdmissionError`], with what would be right.
     pub fn admit_in(&self, profile: Profile, bytes: &[u8]) -> Result<Admitted, AdmissionError> {
         let digest = Digest::of(bytes);
-        let known = self.get(digest);
-        let profile = known.as_ref().map_or(profile, |policy| policy.profile());
-        let world = admission::inspect(bytes, profile)?;
-        let (self_test, compile_ms) = match known {
-            Some(policy) => (selftest::run(&policy).map_err(AdmissionError::SelfTest)?, 0),
-            None => self.compile_and_test(profile, digest, bytes)?,
-        };
-        Ok(Admitted { digest, world, profile, size_bytes: bytes.len(), self_test, compile_ms })
+        let profile = self.get(digest).map_or(profile, |policy| policy.profile());
+        self.examine(Inspected::new(bytes.into(), digest, profile)?)
     }
 
     fn compile_and_test(
@@ -200,11 +231,36 @@ impl PolicyHost {
     ) -> Result<(SelfTest, u64), AdmissionError> {
         let runtime = self.runtime(profile)?;
         let _one = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
-        let compiled = compile(&runtime, digest, bytes, Some(&self.standard))?;
-        let self_test = selftest::run(&compiled.policy).map_err(AdmissionError::SelfTest)?;
-        self.cache.put(digest, &compiled.component);
-        self.keep(compiled.policy);
-        Ok((self_test, compiled.ms))
+        let start = clock::boottime_ns();
+        let policy = match &self.compiler {
+            Some(program) => self.compile_elsewhere(program, &runtime, digest, bytes)?,
+            None => {
+                let compiled = compile(&runtime, digest, bytes, Some(&self.standard))?;
+                self.cache.put(digest, &compiled.component);
+                compiled.policy
+            }
+        };
+        let ms = clock::boottime_ns().saturating_sub(start) / 1_000_000;
+        let self_test = selftest::run(&policy).map_err(|error| {
+            self.cache.remove(digest);
+            AdmissionError::SelfTest(error)
+        })?;
+        self.keep(policy);
+        Ok((self_test, ms))
+    }
+
+    /// Compiles in a process of its own, and takes up what that has left in the cache.
+    fn compile_elsewhere(
+        &self,
+        program: &Path,
+        runtime: &Arc<Runtime>,
+        digest: Digest,
+        bytes: &[u8],
+    ) -> Result<Arc<Policy>, AdmissionError> {
+        compiler::compile_elsewhere(program, self.cache.folder(), runtime.profile(), bytes)?;
+        let compiled = from_cache(runtime, &self.cache, digest, Some(&self.standard));
+        let reason = || "what the compiler has left can't be loaded".to_owned();
+        compiled.map(Arc::new).ok_or_else(|| AdmissionError::Compile { reason: reason() })
     }
 
     /// Loads a component that was admitted before, such as at a start: compiled from the cache, or compiled again after the same examination as at
@@ -224,7 +280,7 @@ impl PolicyHost {
         if let Some(policy) = from_cache(&runtime, &self.cache, digest, Some(&self.standard)) {
             return Ok(self.keep(Arc::new(policy)));
         }
-        self.admit_in(profile, bytes)?;
+        self.examine(Inspected::new(bytes.into(), digest, profile)?)?;
         self.get(digest).ok_or(AdmissionError::Compile { reason: "it was unloaded meanwhile".into() })
     }
 
@@ -246,7 +302,6 @@ impl PolicyHost {
 struct Compiled {
     policy: Arc<Policy>,
     component: Component,
-    ms: u64,
 }
 
 fn compile(
@@ -256,11 +311,9 @@ fn compile(
     standard: Option<&Arc<Policy>>,
 ) -> Result<Compiled, AdmissionError> {
     let refused = |error: wasmtime::Error| AdmissionError::Compile { reason: fault::clipped(format!("{error:#}")) };
-    let start = clock::boottime_ns();
     let component = runtime.compile(bytes).map_err(refused)?;
-    let ms = clock::boottime_ns().saturating_sub(start) / 1_000_000;
     let policy = Policy::new(digest, Arc::clone(runtime), &component, standard).map_err(refused)?;
-    Ok(Compiled { policy: Arc::new(policy), component, ms })
+    Ok(Compiled { policy: Arc::new(policy), component })
 }
 
 fn from_cache(runtime: &Arc<Runtime>, cache: &Cache, digest: Digest, standard: Option<&Arc<Policy>>) -> Option<Policy> {

@@ -12,8 +12,23 @@ pub enum Profile {
     /// For compiled languages. Both worlds.
     #[default]
     Compact,
-    /// For languages that bring an interpreter along. World `rater` alone.
+    /// For languages that bring an interpreter along. World `meter` alone.
     Large,
+}
+
+/// Fuel of a metering call, by what it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MeteringFuel {
+    /// Before all of it.
+    pub base: u64,
+    /// For each interval.
+    pub per_interval: u64,
+    /// For each value of a dimension or a count.
+    pub per_value: u64,
+    /// For each instance.
+    pub per_subject: u64,
+    /// For each option and each tag.
+    pub per_setting: u64,
 }
 
 /// Bounds of a component and of its calls; see [`crate::limits::policy`].
@@ -21,6 +36,10 @@ pub enum Profile {
 pub struct Bounds {
     /// Largest component in bytes.
     pub component_bytes_max: usize,
+    /// Processor time for compiling it, in seconds.
+    pub compile_cpu_s_max: u64,
+    /// Memory for compiling it in bytes.
+    pub compile_bytes_max: u64,
     /// Most functions in a component.
     pub functions_max: u32,
     /// Largest custom section in bytes.
@@ -31,10 +50,8 @@ pub struct Bounds {
     pub table_elements_max: usize,
     /// Stack of one call in bytes.
     pub stack_bytes_max: usize,
-    /// Fuel of a rating call before its intervals.
-    pub rating_fuel_base: u64,
-    /// Fuel for each interval of a rating call.
-    pub rating_fuel_per_interval: u64,
+    /// Fuel of a metering call.
+    pub metering_fuel: MeteringFuel,
     /// Wall clock of one call in ticks.
     pub deadline_ticks: u64,
     /// Calls under way at once.
@@ -47,13 +64,20 @@ pub struct Bounds {
 
 const COMPACT: Bounds = Bounds {
     component_bytes_max: compact::COMPONENT_BYTES_MAX,
+    compile_cpu_s_max: compact::COMPILE_CPU_S_MAX,
+    compile_bytes_max: compact::COMPILE_BYTES_MAX,
     functions_max: compact::FUNCTIONS_MAX,
     custom_section_bytes_max: compact::CUSTOM_SECTION_BYTES_MAX,
     memory_bytes_max: compact::MEMORY_BYTES_MAX,
     table_elements_max: compact::TABLE_ELEMENTS_MAX,
     stack_bytes_max: compact::STACK_BYTES_MAX,
-    rating_fuel_base: compact::RATING_FUEL_BASE,
-    rating_fuel_per_interval: compact::RATING_FUEL_PER_INTERVAL,
+    metering_fuel: MeteringFuel {
+        base: compact::METERING_FUEL_BASE,
+        per_interval: compact::METERING_FUEL_PER_INTERVAL,
+        per_value: compact::METERING_FUEL_PER_VALUE,
+        per_subject: compact::METERING_FUEL_PER_SUBJECT,
+        per_setting: compact::METERING_FUEL_PER_SETTING,
+    },
     deadline_ticks: compact::DEADLINE_TICKS,
     instances_max: compact::INSTANCES_MAX,
     core_instances_max: compact::CORE_INSTANCES_MAX,
@@ -62,13 +86,20 @@ const COMPACT: Bounds = Bounds {
 
 const LARGE: Bounds = Bounds {
     component_bytes_max: large::COMPONENT_BYTES_MAX,
+    compile_cpu_s_max: large::COMPILE_CPU_S_MAX,
+    compile_bytes_max: large::COMPILE_BYTES_MAX,
     functions_max: large::FUNCTIONS_MAX,
     custom_section_bytes_max: large::CUSTOM_SECTION_BYTES_MAX,
     memory_bytes_max: large::MEMORY_BYTES_MAX,
     table_elements_max: large::TABLE_ELEMENTS_MAX,
     stack_bytes_max: large::STACK_BYTES_MAX,
-    rating_fuel_base: large::RATING_FUEL_BASE,
-    rating_fuel_per_interval: large::RATING_FUEL_PER_INTERVAL,
+    metering_fuel: MeteringFuel {
+        base: large::METERING_FUEL_BASE,
+        per_interval: large::METERING_FUEL_PER_INTERVAL,
+        per_value: large::METERING_FUEL_PER_VALUE,
+        per_subject: large::METERING_FUEL_PER_SUBJECT,
+        per_setting: large::METERING_FUEL_PER_SETTING,
+    },
     deadline_ticks: large::DEADLINE_TICKS,
     instances_max: large::INSTANCES_MAX,
     core_instances_max: large::CORE_INSTANCES_MAX,
@@ -85,6 +116,11 @@ impl Profile {
             Profile::Compact => "compact",
             Profile::Large => "large",
         }
+    }
+
+    /// The bounds of profile large, for others to begin from.
+    pub(super) const fn large() -> Bounds {
+        LARGE
     }
 
     /// Its bounds.

@@ -1,11 +1,12 @@
 //! Golden vectors: what every policy must do right before it is asked about real time.
 //!
 //! They do not say under which phase time counts, which is for the policy to decide. They ask for what must hold under every rule:
-//! conservation, batches that answer what single calls answer, and the same answer and the same fuel when asked again.
+//! conservation, batches that answer what single calls answer, and the same answer and the same fuel when asked again; and that time is
+//! measured whatever the numbers are: none at all, negative ones, and ones that languages with fewer bits get wrong.
 
 use super::component::Policy;
-use super::fault::{Fault, Refused};
-use super::rating::{IntervalColumns, PriceBook, Request, Span, Subject};
+use super::fault::Fault;
+use super::metering::{Column, IntervalColumns, Request, Setting, Span, Subject};
 use super::wire::Step;
 use crate::billing::{Totals, Tracker};
 use crate::units::Instant;
@@ -38,7 +39,7 @@ pub enum SelfTestError {
         vector: usize,
         /// What happened.
         #[source]
-        fault: Fault,
+        fault: Box<Fault>,
     },
     /// Its batched answer is not what its single call answers.
     #[error("{function} answers something else for item {item} than the single function does")]
@@ -51,6 +52,12 @@ pub enum SelfTestError {
     /// It answers differently when it is asked again.
     #[error("asked again, it gave another answer or took other fuel")]
     Unsteady,
+    /// Its terms depend on what it is asked about.
+    #[error("measure answers other terms for vector {vector} than for vector 0: terms follow from the options alone")]
+    Terms {
+        /// Which vector.
+        vector: usize,
+    },
 }
 
 const AT: Instant = Instant(1_700_000_000_000_000_000);
@@ -84,12 +91,13 @@ pub(super) fn run(policy: &Policy) -> Result<SelfTest, SelfTestError> {
     if (first.report, &first.entered, &first.looked) != (again.report, &again.entered, &again.looked) {
         return Err(SelfTestError::Unsteady);
     }
-    rate_nothing(policy)?;
+    measure(policy)?;
     Ok(first.report)
 }
 
 fn ask(policy: &Policy, vectors: &[Step]) -> Result<Answers, SelfTestError> {
-    let failed = |function, vector| move |fault| SelfTestError::Fault { function, vector, fault };
+    let failed =
+        |function, vector| move |fault: Fault| SelfTestError::Fault { function, vector, fault: Box::new(fault) };
     let mut report =
         SelfTest { vectors: vectors.len(), enter_fuel: 0, snapshot_fuel: 0, enter_all_fuel: 0, snapshot_all_fuel: 0 };
     let (mut entered, mut looked) = (Vec::new(), Vec::new());
@@ -121,42 +129,87 @@ fn same<T: PartialEq>(function: &'static str, single: &[T], batch: &[T]) -> Resu
     }
 }
 
-/// A period with one interval and no price. To refuse it is an answer, too; a trap is none.
-fn rate_nothing(policy: &Policy) -> Result<(), SelfTestError> {
-    match policy.rate(&request()) {
-        Ok(_) | Err(Fault::Refused(Refused::Rating(_) | Refused::Other(_))) => Ok(()),
-        Err(fault) => Err(SelfTestError::Fault { function: "rate", vector: 0, fault }),
+/// Has every golden request measured, twice. There is no option, so that to refuse is no answer.
+fn measure(policy: &Policy) -> Result<(), SelfTestError> {
+    let failed =
+        |function, vector| move |fault: Fault| SelfTestError::Fault { function, vector, fault: Box::new(fault) };
+    let first = policy.describe_metered().map_err(failed("describe", 0))?;
+    let again = policy.describe_metered().map_err(failed("describe", 0))?;
+    if first != again {
+        return Err(SelfTestError::Unsteady);
     }
+    let mut terms = None;
+    for (vector, request) in requests().iter().enumerate() {
+        let first = policy.measure(request).map_err(failed("measure", vector))?;
+        let again = policy.measure(request).map_err(failed("measure", vector))?;
+        if first != again {
+            return Err(SelfTestError::Unsteady);
+        }
+        if *terms.get_or_insert_with(|| first.value.terms.clone()) != first.value.terms {
+            return Err(SelfTestError::Terms { vector });
+        }
+    }
+    Ok(())
 }
 
-pub(super) fn request() -> Request {
-    Request {
+/// Past 31 and 32 bits, and past the whole numbers of a double.
+const LARGE_U32: u32 = 3_000_000_000;
+const LARGE_U64: u64 = (1 << 53) + 1;
+
+/// The golden requests.
+pub(super) fn requests() -> [Request; 5] {
+    let nothing = Request {
         tenant: "self-test".into(),
-        invoice: Span { start: AT.0, end: AT_END.0 },
-        period: Span { start: AT.0, end: AT_END.0 },
-        last: true,
-        subjects: vec![Subject { id: "one".into(), name: "one".into(), tags: Vec::new() }],
-        intervals: IntervalColumns {
-            subject: vec![0],
-            phase: vec![Phase::Running as u8],
-            start: vec![AT.0],
-            end: vec![AT_END.0],
-            session: vec![1],
-            fact: vec![1],
-            dimensions: Vec::new(),
-        },
-        calendar: vec![super::rating::CalendarOffset { since: AT.0, offset: 0 }],
-        zones: Vec::new(),
-        book: PriceBook {
-            digest: String::new(),
-            currency: "EUR".into(),
-            minor_digits: 2,
-            line_digits: 9,
-            rounding: "half-even".into(),
-            prices: Vec::new(),
-            adjustments: Vec::new(),
-        },
+        span: Span { start: AT.0, end: AT_END.0 },
+        subjects: Vec::new(),
+        intervals: IntervalColumns::empty(),
         options: Vec::new(),
-        carried: Vec::new(),
+    };
+    let minute = lived(&nothing, AT.0, &[(Phase::Running, NANOS)]);
+    let before_1970 = lived(&nothing, -NANOS * 2, &Phase::ALL.map(|phase| (phase, NANOS)));
+    let mut large = lived(&nothing, i64::MAX - NANOS * 9, &Phase::ALL.map(|phase| (phase, NANOS)));
+    large.intervals.session.fill(LARGE_U32);
+    large.intervals.wakes.fill(u32::MAX);
+    large.intervals.fact.fill(LARGE_U64);
+    let columns = large.intervals.dimensions.iter_mut().chain(&mut large.intervals.counts);
+    for (column, value) in columns.zip([LARGE_U64, u64::MAX].into_iter().cycle()) {
+        column.values.fill(value);
+    }
+    // A machine that is known and did nothing, and one of which nothing is known but its time.
+    let mut bare = lived(&nothing, AT.0, &[(Phase::Running, 1)]);
+    bare.subjects.insert(0, Subject { id: "idle".into(), name: String::new(), tags: Vec::new() });
+    bare.intervals.subject.fill(1);
+    bare.intervals.dimensions.clear();
+    bare.intervals.counts.clear();
+    [nothing, minute, before_1970, large, bare]
+}
+
+/// The dimensions and counts of a request; what they mean is the instance's affair.
+const DIMENSIONS: [&str; 4] = ["disk-byte", "memory-byte", "snapshot-byte", "vcpu"];
+const COUNTS: [&str; 2] = ["network-in-bytes", "network-out-bytes"];
+
+/// A request in which one instance was in these phases, one after the other.
+fn lived(nothing: &Request, start: i64, phases: &[(Phase, i64)]) -> Request {
+    let mut columns = IntervalColumns::empty();
+    let mut at = start;
+    for (fact, &(phase, lasted)) in (1..).zip(phases) {
+        columns.subject.push(0);
+        columns.phase.push(phase as u8);
+        columns.start.push(at);
+        at += lasted;
+        columns.end.push(at);
+        columns.session.push(1);
+        columns.wakes.push(0);
+        columns.fact.push(fact);
+    }
+    let column = |name: &&str| Column { name: (*name).into(), values: vec![1 << 30; phases.len()] };
+    columns.dimensions = DIMENSIONS.iter().map(column).collect();
+    columns.counts = COUNTS.iter().map(column).collect();
+    let tags = vec![Setting { name: "team".into(), value: "blue".into() }];
+    Request {
+        span: Span { start, end: at },
+        subjects: vec![Subject { id: "one".into(), name: "one".into(), tags }],
+        intervals: columns,
+        ..nothing.clone()
     }
 }

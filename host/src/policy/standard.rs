@@ -2,11 +2,20 @@
 //! answer.
 
 use crate::billing::{Totals, Tracker};
+use crate::id::Digest;
 use crate::units::Instant;
 use crate::vm::Phase;
 
 /// The standard policy, as a component.
 pub(super) const COMPONENT: &[u8] = include_bytes!(env!("TALLYMAN_STANDARD_POLICY"));
+
+/// The policies that are built with this program, by name, with the SHA-256 of each.
+pub const SHIPPED: &[(&str, [u8; 32])] = include!(env!("TALLYMAN_SHIPPED_POLICIES"));
+
+/// Whether a component is one of those.
+pub(super) fn is_shipped(digest: Digest) -> bool {
+    SHIPPED.iter().any(|(_, shipped)| *shipped == digest.0)
+}
 
 /// The totals at `at`: every phase counts as itself. Never fails, so that no fact has to wait for anything.
 pub(super) fn snapshot(before: &Tracker, at: Instant) -> Totals {

@@ -5,17 +5,17 @@ use wit_parser::{Resolve, SourceMap, WorldId};
 use super::component::World;
 
 /// The version of `tallyman:policy` that this host serves.
-pub(super) const VERSION: &str = "0.1.0";
+pub(super) const VERSION: &str = "0.2.0";
 pub(super) const PACKAGE: &str = "tallyman:policy/";
-pub(super) const TYPES: &str = "tallyman:policy/types@0.1.0";
-pub(super) const ACCOUNTING: &str = "tallyman:policy/accounting@0.1.0";
-pub(super) const RATING: &str = "tallyman:policy/rating@0.1.0";
+pub(super) const TYPES: &str = "tallyman:policy/types@0.2.0";
+pub(super) const ACCOUNTING: &str = "tallyman:policy/accounting@0.2.0";
+pub(super) const METERING: &str = "tallyman:policy/metering@0.2.0";
 
 /// The contract itself, by the names of its files: to compare a component's types with, and to hand out.
 pub const CONTRACT: [(&str, &str); 4] = [
     ("types.wit", include_str!("../../../wit/types.wit")),
     ("accounting.wit", include_str!("../../../wit/accounting.wit")),
-    ("rating.wit", include_str!("../../../wit/rating.wit")),
+    ("metering.wit", include_str!("../../../wit/metering.wit")),
     ("world.wit", include_str!("../../../wit/world.wit")),
 ];
 

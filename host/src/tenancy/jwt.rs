@@ -209,9 +209,9 @@ fn bearer(claims: Claims) -> Result<Bearer, JwtError> {
         return Err(wrong("sub", format!("must have 1 to {most} bytes and no control characters")));
     }
     let tenant = claims.tenant.parse().map_err(|error: crate::id::IdError| wrong("tenant", format!(": {error}")))?;
-    let role = claims.role.parse().map_err(|error: crate::id::IdError| wrong("role", format!(": {error}")))?;
-    if role == Role::Operator {
-        let problem = "may not be operator: that takes the daemon's own token, or one that was made with it";
+    let role: Role = claims.role.parse().map_err(|error: crate::id::IdError| wrong("role", format!(": {error}")))?;
+    if role.is_of_the_provider() {
+        let problem = "may not be operator or billing: that takes the daemon's own token, or one that was made with it";
         return Err(wrong("role", problem.into()));
     }
     Ok(Bearer { subject: subject.into(), tenant, role })

@@ -14,13 +14,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use rand::RngCore;
 
 pub use jwt::{Bearer, Jwt, JwtConfig, JwtConfigError, JwtError};
+pub use standings::Admission;
 pub use tenant::{Exceeded, Reservation, Share, Tenant, TooFast};
 
 use crate::billing::TenantFact;
 use crate::clock::Clock;
-use crate::id::{Digest, TenantId, TokenId};
+use crate::id::{Digest, PolicyName, TenantId, TokenId};
 use crate::journal::{
-    CommitError, Entry, Journal, NewActivation, NewPolicy, StoredStanding, StoredTenant, StoredToken,
+    CommitError, Entry, Journal, NewActivation, NewPolicy, StoredAdmission, StoredStanding, StoredTenant, StoredToken,
 };
 use crate::limits;
 use crate::tenant::{Actor, Limit, Move, Role, Settings, Standing};
@@ -34,6 +35,9 @@ const SECRET_BYTES: usize = 32;
 
 /// The name that stands for the asker's own tenant in paths.
 pub const SELF: &str = "self";
+
+/// The name of the policy inside this program, for every tenant.
+pub const STANDARD: &str = "standard";
 
 /// Why something about a tenant or a token was not done.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +71,9 @@ pub enum TenancyError {
         /// Which tenant.
         tenant: TenantId,
     },
+    /// Another policy of the tenant has the name, or it stands for the standard policy.
+    #[error("the name '{0}' stands for another policy; choose another name")]
+    PolicyNameInUse(PolicyName),
     /// The tenant has as many of something as it may.
     #[error(transparent)]
     Exceeded(#[from] Exceeded),
@@ -123,6 +130,7 @@ impl Tenancy {
         tenants: Vec<StoredTenant>,
         tokens: Vec<StoredToken>,
         standings: Vec<StoredStanding>,
+        admissions: Vec<StoredAdmission>,
     ) -> Self {
         let tenant = |stored: StoredTenant| {
             let tenant = Tenant::new(stored.id.clone(), stored.created, stored.settings);
@@ -133,7 +141,7 @@ impl Tenancy {
             clock,
             tenants: RwLock::new(tenants.into_iter().map(tenant).collect()),
             tokens: RwLock::new(tokens.into_iter().map(|token| (token.id, Arc::new(token))).collect()),
-            standings: Standings::new(standings),
+            standings: Standings::new(standings, admissions),
             changing: tokio::sync::Mutex::default(),
         }
     }
@@ -233,11 +241,41 @@ impl Tenancy {
     /// [`TenancyError::Exceeded`], [`TenancyError::Commit`].
     pub async fn admit(&self, policy: NewPolicy) -> Result<(), TenancyError> {
         let _one = self.changing.lock().await;
-        let NewPolicy { tenant, digest, by, .. } = policy.clone();
+        let NewPolicy { tenant, digest, name, by, .. } = policy.clone();
         self.check_policies(&tenant, &digest)?;
+        self.check_policy_name(&tenant, &digest, name.as_ref())?;
         self.journal.commit(Entry { policy: Some(policy), ..Entry::default() }).await?;
+        self.standings.admitted(&tenant, digest, name, self.clock.now());
         self.standings.stands(&tenant, digest, Standing::Admitted, by);
         Ok(())
+    }
+
+    /// Refuses a name that another policy of the tenant has, or that stands for another one.
+    ///
+    /// # Errors
+    /// [`TenancyError::PolicyNameInUse`].
+    pub fn check_policy_name(
+        &self,
+        tenant: &TenantId,
+        digest: &Digest,
+        name: Option<&PolicyName>,
+    ) -> Result<(), TenancyError> {
+        let Some(name) = name else { return Ok(()) };
+        let is_taken = self.policy_named(tenant, name.as_str()).is_some_and(|known| known != *digest);
+        if is_taken || name.as_str() == STANDARD {
+            return Err(TenancyError::PolicyNameInUse(name.clone()));
+        }
+        Ok(())
+    }
+
+    /// How a tenant has brought a policy; none if it has not.
+    pub fn admission(&self, tenant: &TenantId, digest: &Digest) -> Option<Admission> {
+        self.standings.admission(tenant, digest)
+    }
+
+    /// The policy that a tenant calls so.
+    pub fn policy_named(&self, tenant: &TenantId, name: &str) -> Option<Digest> {
+        self.standings.named(tenant, name)
     }
 
     /// Whether a tenant may have this policy beside those that it has.

@@ -1,42 +1,85 @@
-//! Where policies stand with tenants, by the last fact about each two.
+//! Where policies stand with tenants, by the last fact about each two, and what tenants call them.
 
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
 
-use crate::id::{Digest, TenantId};
-use crate::journal::StoredStanding;
+use crate::id::{Digest, PolicyName, TenantId};
+use crate::journal::{StoredAdmission, StoredStanding};
 use crate::tenant::{Actor, Move, Standing};
+use crate::units::Instant;
 
 #[derive(Debug, Default)]
-pub(super) struct Standings(RwLock<BTreeMap<TenantId, BTreeMap<Digest, StoredStanding>>>);
+pub(super) struct Standings(RwLock<BTreeMap<TenantId, OfTenant>>);
+
+#[derive(Debug, Default)]
+struct OfTenant {
+    standings: BTreeMap<Digest, StoredStanding>,
+    admissions: BTreeMap<Digest, Admission>,
+}
+
+/// That a tenant has brought a component.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// Its name among the tenant's policies; none if it has none.
+    pub name: Option<PolicyName>,
+    /// When it was admitted for the tenant for the first time.
+    pub at: Instant,
+}
 
 impl Standings {
-    pub(super) fn new(stored: Vec<StoredStanding>) -> Self {
+    pub(super) fn new(stored: Vec<StoredStanding>, admissions: Vec<StoredAdmission>) -> Self {
         let standings = Self::default();
         stored.into_iter().for_each(|stood| standings.put(stood));
+        for StoredAdmission { tenant, digest, name, at } in admissions {
+            standings.admitted(&tenant, digest, name, at);
+        }
         standings
     }
 
     pub(super) fn get(&self, tenant: &TenantId, digest: &Digest) -> Option<StoredStanding> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(tenant)?.get(digest).cloned()
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        all.get(tenant)?.standings.get(digest).cloned()
     }
 
     pub(super) fn of(&self, tenant: &TenantId) -> Vec<StoredStanding> {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        all.get(tenant).into_iter().flat_map(BTreeMap::values).cloned().collect()
+        all.get(tenant).into_iter().flat_map(|one| one.standings.values()).cloned().collect()
     }
 
     pub(super) fn stands(&self, tenant: &TenantId, digest: Digest, standing: Standing, by: Actor) {
-        self.put(StoredStanding { tenant: tenant.clone(), digest, standing, by: Some(by), stand_in: None });
+        let tenant = tenant.clone();
+        self.put(StoredStanding { tenant, digest, standing, by: Some(by), stand_in: None });
     }
 
     pub(super) fn moved(&self, tenant: &TenantId, moved: Move) {
         let Move { digest, to, by, stand_in, .. } = moved;
-        self.put(StoredStanding { tenant: tenant.clone(), digest, standing: to, by: Some(by), stand_in });
+        let tenant = tenant.clone();
+        self.put(StoredStanding { tenant, digest, standing: to, by: Some(by), stand_in });
+    }
+
+    /// Takes note of an admission. One that is repeated keeps its instant and its name.
+    pub(super) fn admitted(&self, tenant: &TenantId, digest: Digest, name: Option<PolicyName>, at: Instant) {
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let admissions = &mut all.entry(tenant.clone()).or_default().admissions;
+        let admission = admissions.entry(digest).or_insert(Admission { name: None, at });
+        admission.name = admission.name.take().or(name);
+    }
+
+    pub(super) fn admission(&self, tenant: &TenantId, digest: &Digest) -> Option<Admission> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        all.get(tenant)?.admissions.get(digest).cloned()
+    }
+
+    /// The policy that a tenant calls so.
+    pub(super) fn named(&self, tenant: &TenantId, name: &str) -> Option<Digest> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let is_called = |admission: &Admission| admission.name.as_ref().is_some_and(|known| known.as_str() == name);
+        let mut admissions = all.get(tenant)?.admissions.iter();
+        admissions.find(|(_, admission)| is_called(admission)).map(|(&digest, _)| digest)
     }
 
     fn put(&self, stood: StoredStanding) {
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        all.entry(stood.tenant.clone()).or_default().insert(stood.digest, stood);
+        all.entry(stood.tenant.clone()).or_default().standings.insert(stood.digest, stood);
     }
 }

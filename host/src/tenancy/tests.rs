@@ -9,7 +9,7 @@ use super::*;
 use crate::billing::Change;
 use crate::billing::account::{Accountant, Entering, Fault};
 use crate::journal::{FactQuery, Options, verify};
-use crate::tenant::{Ladder, Rung};
+use crate::tenant::{FallbackOrder, FallbackStep};
 
 /// Counts nothing.
 struct Idle;
@@ -24,7 +24,7 @@ impl Accountant for Idle {
 
 fn open(folder: &Path) -> Tenancy {
     let (journal, opened) = Journal::open(folder, Options::default(), Arc::new(Idle)).unwrap();
-    Tenancy::new(Arc::new(journal), opened.clock, opened.tenants, opened.tokens, opened.standings)
+    Tenancy::new(Arc::new(journal), opened.clock, opened.tenants, opened.tokens, opened.standings, opened.admissions)
 }
 
 fn acme() -> TenantId {
@@ -47,7 +47,7 @@ async fn everything_is_there_after_reopening() {
     let tenancy = with_acme(folder.path()).await;
     let settle = |settings: &mut Settings| {
         settings.quota.set(Limit::Vcpus, Some(4));
-        settings.ladder = Ladder::new(vec![Rung::LastGood, Rung::Standard]).unwrap();
+        settings.fallback = FallbackOrder::new(vec![FallbackStep::LastGood, FallbackStep::Standard]).unwrap();
     };
     tenancy.change(&acme(), Actor::Operator, settle).await.unwrap();
     let (secret, token) = tenancy.create_token(request("ci", 60)).await.unwrap();
@@ -146,6 +146,7 @@ async fn a_tenant_has_no_more_policies_than_it_may() {
     let tenancy = with_acme(folder.path()).await;
     tenancy.change(&acme(), Actor::Operator, |settings| settings.quota.set(Limit::Policies, Some(1))).await.unwrap();
     let new = |text: &str| NewPolicy {
+        name: None,
         tenant: acme(),
         digest: Digest::of(text.as_bytes()),
         bytes: text.into(),

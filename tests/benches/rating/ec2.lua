@@ -12,20 +12,17 @@ local function amount(billed, price)
   local exact = billed // SECOND * price.nanos
   local whole, rest = exact // price.seconds, exact % price.seconds
   if 2 * rest > price.seconds or 2 * rest == price.seconds and whole % 2 == 1 then
-    whole, rest = whole + 1, rest - price.seconds
+    whole = whole + 1
   end
-  return whole, rest
+  return whole
 end
 
--- The line of one instance: rows in, what was charged and why out.
+-- The line of one instance: rows in, what was charged out.
 function line(instance, rows, price)
-  local facts, minimums, quantity, billed = {}, {}, 0, 0
+  local quantity, billed = 0, 0
   local used, current, asleep = 0, nil, false
   local function settle()
     billed, quantity = billed + due(used), quantity + used
-    if used < MINIMUM then
-      minimums[#minimums + 1] = current
-    end
     used, current = 0, nil
   end
   for _, row in ipairs(rows) do
@@ -38,17 +35,14 @@ function line(instance, rows, price)
     if BILLED[row.phase] then
       current = current or row.session
       used = used + row.stop - row.start
-      facts[#facts + 1] = row.fact
     end
   end
   if current then
     settle()
   end
-  local nanos, rest = amount(billed, price)
-  local text = string.format("%s: %d s at %s per %d s", price.rule, billed // SECOND, price.text, price.seconds)
   return {
-    rule = price.rule, meter = "active", instance = instance, facts = facts, minimums = minimums,
-    quantity = quantity, billed = billed, amount = nanos, rest = rest, description = text,
+    rule = price.rule, meter = "active", instance = instance,
+    quantity = quantity, billed = billed, amount = amount(billed, price),
   }
 end
 

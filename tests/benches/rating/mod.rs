@@ -8,14 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant as Timer;
 
+use biller::input::{Balances, BookInForce, FORM, Header, Intervals, Offset, Rounding, Stretch, Terms, TermsInForce};
+use biller::output::Bill;
 use tallyman::billing::calendar::Calendar;
-use tallyman::billing::{About, BootId, Entered, Fact, InstanceFact, Reading};
+use tallyman::billing::{About, BootId, Entered, Fact, InstanceFact, Reading, TenantFact};
 use tallyman::id::{Digest, InstanceId, TenantId};
-use tallyman::invoice::{Evidence, EvidenceError, InForce, Named, Order, Quarantine, Rater};
+use tallyman::invoice::{Computer, Engines, Evidence, EvidenceError, Named, News, View};
 use tallyman::journal::{FactHash, Head, StoredInvoice};
-use tallyman::policy::book::Book;
-use tallyman::policy::rating::{CalendarOffset, IntervalColumns, Request, Span, Subject};
+use tallyman::policy::metering::{self, IntervalColumns, Request, Span, Subject};
 use tallyman::policy::{Policy, PolicyHost};
+use tallyman::tenant::Actor;
 use tallyman::units::Instant;
 use tallyman::vm::{Phase, Shape};
 use tallyman_tests::policies;
@@ -54,6 +56,12 @@ fn session(transition: usize) -> u32 {
     (transition / LIFE.len() + 1) as u32
 }
 
+/// Each life goes to standby once.
+fn wakes(transition: usize) -> u32 {
+    let slept = LIFE.iter().position(|&phase| phase == Phase::Standby).unwrap();
+    (transition / LIFE.len() + usize::from(transition % LIFE.len() > slept)) as u32
+}
+
 /// A tenant whose facts are made as they are asked for, so that the memory measured is the rating's.
 struct Month {
     tenant: TenantId,
@@ -79,10 +87,15 @@ impl Month {
         Fact { at: reading, tenant: self.tenant.clone(), about }
     }
 
-    fn order(&self) -> Order {
-        let as_of = Head { seq: (INSTANCES * TRANSITIONS) as u64, hash: FactHash([0; 32]) };
-        let (from, until) = (Instant(BEGIN), Instant(END));
-        Order { tenant: self.tenant.clone(), from, until, as_of, policy: None, book: None }
+    /// A fact of the tenant from before the month.
+    fn said(&self, fact: TenantFact) -> Fact {
+        let meter = Instant(BEGIN);
+        let at = Reading { boot: self.boot.clone(), boottime_ns: 0, wall_ns: meter.0, meter };
+        Fact { at, tenant: self.tenant.clone(), about: About::Tenant(fact) }
+    }
+
+    fn head() -> Head {
+        Head { seq: (INSTANCES * TRANSITIONS) as u64, hash: FactHash([0; 32]) }
     }
 }
 
@@ -97,21 +110,30 @@ impl Evidence for Month {
         Ok((0..TRANSITIONS).map(|transition| (seq(transition), self.fact(number, transition))).collect())
     }
 
-    fn began(&self, instance: &InstanceId, _: u64) -> Result<Option<Instant>, EvidenceError> {
-        let number: usize = instance.as_str()[1..].parse().unwrap();
-        Ok(Some(Instant(at(number, 0))))
+    fn began(&self, _: &TenantId, _: u64) -> Result<Option<Instant>, EvidenceError> {
+        Ok(Some(Instant(BEGIN)))
     }
 
-    fn policies(&self, _: &TenantId, _: u64) -> Result<Vec<InForce>, EvidenceError> {
-        Ok(vec![InForce { from: Instant(0), digest: self.policy, fact: 1 }])
+    fn ended(&self, _: &TenantId, _: u64) -> Result<Option<Instant>, EvidenceError> {
+        Ok(None)
     }
 
-    fn books(&self, _: &TenantId, _: u64) -> Result<Vec<InForce>, EvidenceError> {
-        Ok(vec![InForce { from: Instant(0), digest: Digest::of(BOOK.as_bytes()), fact: 1 }])
+    fn tenant_facts(&self, _: &TenantId, _: u64) -> Result<Vec<(u64, Fact)>, EvidenceError> {
+        let from = Instant(BEGIN);
+        let activated = TenantFact::PolicyActivated {
+            digest: self.policy,
+            from,
+            rollback: false,
+            by: None,
+            reason: None,
+            options: Vec::new(),
+        };
+        let priced = TenantFact::PricesActivated { digest: Digest::of(BOOK.as_bytes()), from, by: Actor::Operator };
+        Ok(vec![(1, self.said(activated)), (2, self.said(priced))])
     }
 
-    fn quarantines(&self, _: &TenantId, _: u64) -> Result<Vec<Quarantine>, EvidenceError> {
-        Ok(Vec::new())
+    fn changed(&self, _: &TenantId, _: &News) -> Result<bool, EvidenceError> {
+        Ok(false)
     }
 
     fn invoices(&self, _: &TenantId, _: u64) -> Result<Vec<StoredInvoice>, EvidenceError> {
@@ -142,12 +164,9 @@ fn request(instances: usize) -> Request {
         if transition + 1 == TRANSITIONS { END } else { at(instance, transition + 1) }
     };
     let subject = |number: usize| Subject { id: format!("i{number:05}"), name: String::new(), tags: Vec::new() };
-    let period = Span { start: BEGIN, end: END };
     Request {
         tenant: "default".into(),
-        invoice: period,
-        period,
-        last: true,
+        span: Span { start: BEGIN, end: END },
         subjects: (0..instances).map(subject).collect(),
         intervals: IntervalColumns {
             subject: all().map(|(instance, _)| instance as u32).collect(),
@@ -155,15 +174,63 @@ fn request(instances: usize) -> Request {
             start: all().map(|(instance, transition)| at(instance, transition)).collect(),
             end: all().map(end).collect(),
             session: all().map(|(_, transition)| session(transition)).collect(),
+            wakes: all().map(|(_, transition)| wakes(transition)).collect(),
             fact: (1..).take(instances * TRANSITIONS).collect(),
             dimensions: Vec::new(),
+            counts: Vec::new(),
         },
-        calendar: vec![CalendarOffset { since: i64::MIN, offset: 0 }],
-        zones: Vec::new(),
-        book: Book::parse(BOOK.as_bytes()).unwrap().on_meter(&Calendar::default()),
         options: Vec::new(),
-        carried: Vec::new(),
     }
+}
+
+/// All but the intervals: one book and one policy over the whole month.
+fn header(policy: &Policy) -> Header {
+    let terms = policy.terms(&[]).unwrap().value;
+    let of = |terms: &metering::MeterTerms| {
+        // EC2's meters: by starts and wakings, and by lives.
+        let stretch = match terms.stretch {
+            metering::Stretch::Wake => Stretch::Wake,
+            metering::Stretch::Life => Stretch::Life,
+            other => panic!("no meter of EC2 has stretches by {}", other.as_str()),
+        };
+        assert_eq!(terms.rounding, metering::Rounding::Up);
+        let (minimum_ns, granularity_ns) = (terms.minimum, terms.granularity);
+        Some(Terms { stretch, minimum_ns, granularity_ns, rounding: Rounding::Up })
+    };
+    Header {
+        form: FORM,
+        period: biller::input::Span { start: BEGIN, end: END },
+        first: BEGIN,
+        last: END,
+        until: END,
+        calendar: vec![Offset { since: BEGIN, offset: 0 }],
+        zones: Vec::new(),
+        books: vec![BookInForce { from: BEGIN, until: END, text: BOOK.into() }],
+        meters: terms.iter().map(|terms| terms.name.clone()).collect(),
+        terms: vec![TermsInForce { from: BEGIN, until: END, terms: terms.iter().map(of).collect() }],
+        opening: Balances::default(),
+    }
+}
+
+/// Has a request measured, and bills what was measured.
+fn billed(policy: &Policy, header: &Header, request: &Request) -> Bill {
+    let measured = policy.measure(request).unwrap().value;
+    let columns = request.intervals.clone();
+    let intervals = Intervals {
+        subject: columns.subject,
+        start: columns.start,
+        end: columns.end,
+        session: columns.session,
+        wakes: columns.wakes,
+        meters: measured.counted,
+        fact: columns.fact,
+        dimensions: Vec::new(),
+        counts: Vec::new(),
+    };
+    let subject =
+        |(first_fact, of): (u64, &Subject)| biller::input::Subject { id: of.id.clone(), first_fact, ended: false };
+    let subjects: Vec<_> = (1..).zip(&request.subjects).map(subject).collect();
+    biller::bill(header, &subjects, &intervals, &[]).unwrap()
 }
 
 fn policy(host: &PolicyHost) -> (Arc<Policy>, Vec<u8>) {
@@ -187,12 +254,17 @@ fn beside_scripts(report: &mut Report, policy: &Policy) {
     let by_lua = || lives.iter().map(|life| lua.rate(life)).collect::<Vec<_>>();
     let by_rhai = || lives.iter().map(|life| rhai.rate(life)).collect::<Vec<_>>();
     let time_by_lua = || lives.iter().map(|life| lua.time(life)).collect::<Vec<_>>();
-    let ours = scripts::in_their_words(&request, &policy.rate(&request).unwrap());
-    assert_eq!((&ours, &ours), (&by_lua(), &by_rhai()), "the scripts state other rules");
+    let header = header(policy);
+    let ours = scripts::in_their_words(&request, &billed(policy, &header, &request));
+    assert!(
+        scripts::agree(&ours, &by_lua()) && scripts::agree(&ours, &by_rhai()),
+        "the scripts state other rules: {ours:?} {:?}",
+        by_lua()
+    );
     assert_eq!(ours.iter().map(|line| line.billed).collect::<Vec<_>>(), time_by_lua());
     let items = INSTANCES_A_CALL * TRANSITIONS;
     let mut candidates = [
-        Candidate::new(items, || policy.rate(black_box(&request)).unwrap()),
+        Candidate::new(items, || billed(policy, &header, black_box(&request))),
         Candidate::new(items, by_lua),
         Candidate::new(items, by_rhai),
         Candidate::new(items, time_by_lua),
@@ -212,7 +284,7 @@ fn beside_scripts(report: &mut Report, policy: &Policy) {
         line("lines; peer: Lua 5.4 (mlua), columns in and only the time out", times[3], None),
     ];
     report.table(
-        "EC2's rules over 30,000 intervals of 10 instances, per interval; ours checked by the host; peers: the same rules as scripts, the same lines",
+        "EC2's rules over 30,000 intervals of 10 instances, per interval; ours measured by the component, checked by the host and billed; peers: the same rules as scripts, the same lines",
         lines,
     );
 }
@@ -231,10 +303,15 @@ fn month(report: &mut Report, host: &PolicyHost, component: Vec<u8>) {
     forget_peak();
     let before = peak_bytes();
     let begin = Timer::now();
-    let rated = Rater::new(&month, host, &named).telling(&tell).rate(&month.order()).unwrap();
+    let view = View::load(&month, &month.tenant, Month::head()).unwrap();
+    let calls = Engines::new(&month, host);
+    let computer = Computer::new(&month, &calls, &named).reporting(&tell);
+    let documents = computer.preview(view, Instant(END)).unwrap();
     let seconds = begin.elapsed().as_secs_f64();
     let bytes = peak_bytes().saturating_sub(before);
-    assert_eq!((rated.lines.len(), done.load(Ordering::Relaxed)), (INSTANCES, all));
+    let lines: usize = documents.iter().map(|document| document.lines.len()).sum();
+    assert!(lines >= INSTANCES, "{lines} lines");
+    assert_eq!(done.load(Ordering::Relaxed), all);
     let each = 1e9 * seconds / all as f64;
     let lines = vec![
         Line::alone(

@@ -1,21 +1,21 @@
 //! The same rules as scripts, in the languages that are usually embedded for it, called in the way that their crates' documentation shows.
 
+use biller::output::Bill;
 use mlua::{Function, LuaSerdeExt as _};
 use rhai::serde::{from_dynamic, to_dynamic};
 use rhai::{Engine, Scope};
 use serde::{Deserialize, Serialize};
-use tallyman::policy::rating::{IntervalColumns, Request, Statement, signed, unsigned};
+use tallyman::policy::metering::{IntervalColumns, Request};
 use tallyman::vm::Phase;
 
 /// What an hour costs, in nano-units of the currency.
-const HOUR: Price = Price { rule: "compute", nanos: 41_600_000, seconds: 3_600, text: "0.0416 USD" };
+const HOUR: Price = Price { rule: "compute", nanos: 41_600_000, seconds: 3_600 };
 
 #[derive(Serialize)]
 struct Price {
     rule: &'static str,
     nanos: i64,
     seconds: i64,
-    text: &'static str,
 }
 
 /// An interval as a script gets it.
@@ -41,15 +41,9 @@ pub(crate) struct Line {
     rule: String,
     meter: String,
     instance: String,
-    /// The facts that began the intervals that it covers.
-    facts: Vec<i64>,
-    /// Sessions that were charged their minimum.
-    minimums: Vec<i64>,
     quantity: i64,
     pub(crate) billed: i64,
     amount: i64,
-    /// What was rounded off, in shares of the price's seconds.
-    rest: i64,
 }
 
 /// Each instance's own intervals; each has `count`.
@@ -78,23 +72,27 @@ pub(crate) fn lives(request: &Request, count: usize) -> Vec<Life> {
     (0..phase.len()).step_by(count).enumerate().map(life).collect()
 }
 
-/// A component's lines in a script's words.
-pub(crate) fn in_their_words(request: &Request, statement: &Statement) -> Vec<Line> {
-    let narrow = |wide: u128| i64::try_from(wide).unwrap();
-    let line = |line: &tallyman::policy::rating::ChargeLine| Line {
-        rule: line.rule.clone(),
-        meter: line.meter.clone(),
-        instance: request.subjects[line.subject.unwrap() as usize].id.clone(),
-        facts: line.intervals.iter().map(|&place| request.intervals.fact[place as usize].try_into().unwrap()).collect(),
-        minimums: line.sessions.iter().map(|&session| session.into()).collect(),
-        quantity: narrow(unsigned(line.quantity)),
-        billed: narrow(unsigned(line.billed)),
-        amount: signed(line.amount).try_into().unwrap(),
-        rest: (signed(line.remainder) * i128::from(HOUR.seconds) / unsigned(line.price.denominator).cast_signed())
-            .try_into()
-            .unwrap(),
+/// Whether lines are the same. A script rounds each line, a bill the sum, so that amounts may be a nano-unit apart.
+pub(crate) fn agree(ours: &[Line], theirs: &[Line]) -> bool {
+    let same = |(one, other): (&Line, &Line)| {
+        (&one.rule, &one.meter, &one.instance) == (&other.rule, &other.meter, &other.instance)
+            && (one.quantity, one.billed) == (other.quantity, other.billed)
+            && one.amount.abs_diff(other.amount) <= 1
     };
-    statement.lines.iter().map(line).collect()
+    ours.len() == theirs.len() && ours.iter().zip(theirs).all(same)
+}
+
+/// A bill's lines in a script's words.
+pub(crate) fn in_their_words(request: &Request, bill: &Bill) -> Vec<Line> {
+    let line = |line: &biller::output::Line| Line {
+        rule: bill.tariff(line).rule.clone(),
+        meter: bill.tariff(line).meter.clone(),
+        instance: request.subjects[line.subject.unwrap() as usize].id.clone(),
+        quantity: line.quantity.try_into().unwrap(),
+        billed: line.billed.try_into().unwrap(),
+        amount: line.amount.try_into().unwrap(),
+    };
+    bill.lines.iter().map(line).collect()
 }
 
 pub(crate) struct Lua {

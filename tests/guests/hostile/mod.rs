@@ -1,7 +1,14 @@
 //! Components that misbehave, each in one way, and otherwise keep the contract.
 
+mod image;
+
 use std::path::Path;
 
+use image::Image;
+use tallyman::policy::World;
+use tallyman::policy::metering::{
+    Description, Measurement, MeterDescription, MeterTerms, OptionDescription, OptionKind, Rounding, Stretch,
+};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::abi::{AbiVariant, WasmType};
 use wit_parser::{Function, IndexMap, Resolve, SourceMap, WorldItem, WorldKey};
@@ -44,23 +51,139 @@ impl Evil {
 
     /// The component, with one more change to the template.
     pub(crate) fn component_with(self, when: When, from: &str, to: &str) -> Vec<u8> {
+        Component { accounting: self, when, metering: Metering::default() }.build(World::Policy, from, to)
+    }
+}
+
+/// What a component says about meters.
+#[derive(Debug, Clone)]
+pub(crate) struct Metering {
+    pub(crate) description: Description,
+    /// Instead of an honest answer to a request that begins at [`EVIL_SPAN_START`].
+    pub(crate) answer: Answer,
+}
+
+/// An answer to an evil request.
+#[derive(Debug, Clone)]
+pub(crate) enum Answer {
+    /// Every interval is counted by the first meter.
+    Honest,
+    /// This, whatever was asked.
+    Canned(Box<Measurement>),
+    /// Runs in `measure`; the honest answer is at 1024, a result's discriminant first.
+    Code(&'static str),
+}
+
+/// A request is evil if its span begins here: no golden vector's does.
+pub(crate) const EVIL_SPAN_START: i64 = 7;
+
+impl Default for Metering {
+    fn default() -> Self {
+        let meter = |name: &str, stretch| MeterDescription { name: name.into(), counts: "all time".into(), stretch };
+        let option = |name: &str, kind, default: &str| OptionDescription {
+            name: name.into(),
+            kind,
+            default: default.into(),
+            does: "nothing".into(),
+        };
+        let description = Description {
+            meters: vec![meter("active", Stretch::Start), meter("other", Stretch::Life)],
+            options: vec![
+                option("grain", OptionKind::Duration, "1s"),
+                option("how", OptionKind::Choice(vec!["so".into(), "else".into()]), "so"),
+                option("word", OptionKind::Text, ""),
+            ],
+            billed_ratio: 1_000,
+        };
+        Self { description, answer: Answer::Honest }
+    }
+}
+
+impl Metering {
+    /// The terms that it answers: exact ones for each meter that it declares.
+    pub(crate) fn terms(&self) -> Vec<MeterTerms> {
+        let terms = |meter: &MeterDescription| MeterTerms {
+            name: meter.name.clone(),
+            stretch: meter.stretch,
+            minimum: 0,
+            granularity: 1,
+            rounding: Rounding::Up,
+        };
+        self.description.meters.iter().map(terms).collect()
+    }
+
+    /// A component that misbehaves in this way only.
+    pub(crate) fn component(self) -> Vec<u8> {
+        Component { accounting: HONEST, when: When::Never, metering: self }.build(World::Policy, "", "")
+    }
+
+    /// The same for world `meter`, which leaves accounting to the standard policy; with so many pages of memory.
+    pub(crate) fn alone(self, pages: u32) -> Vec<u8> {
+        let memory = "(export \"memory\") 1)";
+        let enough = format!("(export \"memory\") {pages})");
+        Component { accounting: HONEST, when: When::Never, metering: self }.build(World::Meter, memory, &enough)
+    }
+}
+
+struct Component {
+    accounting: Evil,
+    when: When,
+    metering: Metering,
+}
+
+/// Where values lie that are answered as they are. What is before belongs to the answers that are made.
+const IMAGE_BASE: u32 = 4_096;
+
+impl Component {
+    fn build(self, world: World, from: &str, to: &str) -> Vec<u8> {
         assert!(TEMPLATE.contains(from), "the template has no '{from}'");
-        let decide = match when {
+        let decide = match self.when {
             When::Always => "(i32.const 1)".to_owned(),
             When::Never => "(i32.const 0)".to_owned(),
             When::AskedAboutEarlyInstants => format!("(i64.lt_s (local.get $at) (i64.const {EVIL_BEFORE}))"),
         };
-        let text = TEMPLATE
+        let mut image = Image::at(IMAGE_BASE);
+        let description = image.description(&self.metering.description);
+        let (terms, count) = image.terms(&self.metering.terms());
+        let measure = match &self.metering.answer {
+            Answer::Honest => String::new(),
+            Answer::Canned(answer) => {
+                let address = image.measurement(answer);
+                format!("(memory.copy (i32.const 1024) (i32.const {address}) (i32.const 28))")
+            }
+            Answer::Code(code) => (*code).to_owned(),
+        };
+        let heap = image.end().next_multiple_of(16);
+        let pages = heap.div_ceil(65_536);
+        let template = match world {
+            World::Policy => TEMPLATE.to_owned(),
+            World::Meter => without_accounting(),
+        };
+        let text = template
             .replace(if from.is_empty() { "\0" } else { from }, to)
+            .replace("(export \"memory\") 1)", &format!("(export \"memory\") {pages})"))
             .replace("{evil}", &decide)
-            .replace("{enter}", self.enter)
-            .replace("{columns}", self.columns)
-            .replace("{accounting}", "tallyman:policy/accounting@0.1.0")
-            .replace("{rating}", "tallyman:policy/rating@0.1.0");
+            .replace("{enter}", self.accounting.enter)
+            .replace("{columns}", self.accounting.columns)
+            .replace("{measure}", &measure)
+            .replace("{evil-span-start}", &EVIL_SPAN_START.to_string())
+            .replace("{description}", &description.to_string())
+            .replace("{terms}", &format!("(i32.const {terms}) (i32.const {count})"))
+            .replace("{image}", &format!("(data (i32.const {IMAGE_BASE}) \"{}\")", image.escaped()))
+            .replace("{heap}", &heap.to_string())
+            .replace("{accounting}", "tallyman:policy/accounting@0.2.0")
+            .replace("{metering}", "tallyman:policy/metering@0.2.0");
         let mut module = wat::parse_str(text).expect("the template is text");
-        Contract::served().embed("policy", &mut module);
+        Contract::served().embed(world.as_str(), &mut module);
         encode(&module)
     }
+}
+
+/// The template from its metering on, and what is before its accounting.
+fn without_accounting() -> String {
+    let (head, rest) = TEMPLATE.split_once(";; accounting").expect("a mark");
+    let (_, tail) = rest.split_once(";; metering").expect("a mark");
+    format!("{head}{tail}")
 }
 
 pub(crate) const LOOPS: Evil = Evil::both("(loop $for_ever (br $for_ever))");
@@ -130,7 +253,10 @@ impl Contract {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit").join(name);
             (name, std::fs::read_to_string(path).expect("the contract is in wit/"))
         };
-        Self { files: ["types.wit", "accounting.wit", "rating.wit", "world.wit"].map(file).into(), others: Vec::new() }
+        Self {
+            files: ["types.wit", "accounting.wit", "metering.wit", "world.wit"].map(file).into(),
+            others: Vec::new(),
+        }
     }
 
     /// With every `from` replaced.
@@ -208,10 +334,13 @@ type Items = IndexMap<WorldKey, WorldItem>;
 /// Every function of these items with the name of its interface, which is empty for a function of the world itself.
 fn functions<'a>(resolve: &'a Resolve, items: &'a Items) -> Vec<(String, &'a Function)> {
     let mut found = Vec::new();
-    for item in items.values() {
+    for (key, item) in items {
         match item {
             WorldItem::Interface { id, .. } => {
-                let interface = resolve.id_of(*id).expect("interfaces here have names");
+                let interface = match key {
+                    WorldKey::Name(name) => name.clone(),
+                    WorldKey::Interface(id) => resolve.id_of(*id).expect("interfaces of packages have names"),
+                };
                 found.extend(resolve.interfaces[*id].functions.values().map(|function| (interface.clone(), function)));
             }
             WorldItem::Function(function) => found.push((String::new(), function)),

@@ -1,10 +1,12 @@
 ;; A correct policy by hand, with holes for misbehaviour. The standard rules: every phase counts as itself.
 ;;
 ;; {evil} decides about an instant on the stack; {enter} and {columns} run in the answer to an evil question. The answer is built at 1024:
-;; a result's discriminant, then at 8 (a tracker) or 4 (columns) what the contract says.
+;; a result's discriminant, then at 8 (a tracker) or 4 (columns) what the contract says. Values that are answered as they are lie in an
+;; image, and the answer to a request whose span begins at the evil instant has a hole of its own.
 (module
   (memory (export "cabi_memory") (export "memory") 1)
-  (global $heap (mut i32) (i32.const 4096))
+  (global $heap (mut i32) (i32.const {heap}))
+  {image}
 
   (func $evil (param $at i64) (result i32) {evil})
   (func $recurse (param $n i64) (result i64) (i64.add (call $recurse (i64.add (local.get $n) (i64.const 1))) (local.get $n)))
@@ -17,6 +19,8 @@
     (if (i32.gt_u (global.get $heap) (i32.mul (memory.size) (i32.const 65536)))
       (then (drop (memory.grow (i32.add (i32.div_u (local.get $size) (i32.const 65536)) (i32.const 1))))))
     (local.get $start))
+
+  ;; accounting
 
   (func $total (param $totals i32) (param $phase i32) (param $passed i64)
     (local $place i32)
@@ -93,7 +97,27 @@
     (memory.copy (i32.const 1028) (i32.add (local.get $q) (i32.const 16)) (i32.const 64))
     (i32.const 1024))
 
-  ;; An empty statement.
-  (func (export "{rating}#rate") (param $request i32) (result i32)
-    (memory.fill (i32.const 1024) (i32.const 0) (i32.const 20))
+  ;; metering
+
+  (func (export "{metering}#describe") (result i32) (i32.const {description}))
+
+  (func $measured (param $terms i32) (param $count i32) (param $masks i32) (param $n i32)
+    (i32.store (i32.const 1024) (i32.const 0))
+    (i32.store (i32.const 1028) (local.get $terms)) (i32.store (i32.const 1032) (local.get $count))
+    (i32.store (i32.const 1036) (local.get $masks)) (i32.store (i32.const 1040) (local.get $n))
+    (i64.store align=4 (i32.const 1044) (i64.const 0)))
+
+  ;; The first meter counts every interval: the phases are the list at 40, and the span begins at 8.
+  (func (export "{metering}#measure") (param $request i32) (result i32)
+    (local $n i32) (local $i i32) (local $masks i32)
+    (local.set $n (i32.load offset=44 (local.get $request)))
+    (local.set $masks
+      (call $realloc (i32.const 0) (i32.const 0) (i32.const 8) (i32.mul (local.get $n) (i32.const 8))))
+    (block $done (loop $next
+      (br_if $done (i32.ge_u (local.get $i) (local.get $n)))
+      (i64.store (i32.add (local.get $masks) (i32.mul (local.get $i) (i32.const 8))) (i64.const 1))
+      (local.set $i (i32.add (local.get $i) (i32.const 1)))
+      (br $next)))
+    (call $measured {terms} (local.get $masks) (local.get $n))
+    (if (i64.eq (i64.load offset=8 (local.get $request)) (i64.const {evil-span-start})) (then {measure}))
     (i32.const 1024)))

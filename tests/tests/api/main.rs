@@ -6,6 +6,7 @@ mod hostile;
 
 mod cli;
 mod copies;
+mod door;
 mod guide;
 mod hypervisors;
 mod invoices;

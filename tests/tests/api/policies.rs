@@ -19,8 +19,8 @@ fn rows() -> Vec<Row> {
         .beside("clocks.wit", MONOTONIC_CLOCK)
         .with("world policy {", "world policy {\n  import wasi:clocks/monotonic-clock@0.2.6;");
     let other_world = served().with(
-        "world rater {\n  @since(version = 0.1.0)\n  export rating;",
-        "world rater {\n  @since(version = 0.1.0)\n  export run: func();",
+        "world meter {\n  @since(version = 0.2.0)\n  export metering;",
+        "world meter {\n  @since(version = 0.2.0)\n  export run: func();",
     );
     let standard = policies::component("standard");
     let (self_test, bad) = ("self_test", 400);
@@ -30,8 +30,8 @@ fn rows() -> Vec<Row> {
         ("half a component", standard[..standard.len() / 2].into(), bad, "malformed", "can't be read"),
         ("a core module", served().dummy_module("policy"), bad, "core_module", "wasm-tools component new"),
         ("one with imports", importing.dummy("policy"), bad, "imports", "wasi:clocks/monotonic-clock@0.2.6"),
-        ("another world", other_world.dummy("rater"), bad, "wrong_world", "it exports run"),
-        ("another version", served().with("0.1.0", "0.2.0").dummy("policy"), bad, "wrong_version", "accounting@0.1.0"),
+        ("another world", other_world.dummy("meter"), bad, "wrong_world", "it exports run"),
+        ("another version", served().with("0.2.0", "0.3.0").dummy("policy"), bad, "wrong_version", "accounting@0.2.0"),
         ("loops", evil(hostile::LOOPS), bad, self_test, "fuel"),
         ("eats memory", evil(hostile::EATS_MEMORY), bad, self_test, "memory"),
         ("recurses", evil(hostile::RECURSES), bad, self_test, "stack"),
@@ -150,4 +150,17 @@ fn a_swap_splits_the_interval_under_way_exactly_at_its_instant() {
     assert_eq!(policies, [(&standard, &running), (&json!(coarse), &running), (&standard, &running)]);
     assert_eq!(pieces[pieces.len() - 2]["start_ns"], swap["from_ns"]);
     assert_eq!(pieces[pieces.len() - 1]["start_ns"], back["from_ns"]);
+}
+
+#[test]
+fn a_policy_shows_its_meters_and_options() {
+    let daemon = daemon();
+    let declared = daemon.api().get("/policies/standard").done()["declared"].clone();
+    assert_eq!(declared["meters"][0]["name"], "active", "{declared}");
+    assert_eq!(declared["meters"][0]["counts"], "time in initializing, running", "{declared}");
+    let minimum =
+        declared["options"].as_array().and_then(|options| options.iter().find(|one| one["name"] == "minimum"));
+    let minimum = minimum.unwrap_or_else(|| panic!("{declared}"));
+    assert_eq!((&minimum["kind"], &minimum["default"]), (&json!("duration"), &json!("0s")), "{declared}");
+    assert_eq!(declared["billed_ratio"], 1_000, "{declared}");
 }

@@ -86,7 +86,7 @@ const ROWS: &[Row<'_>] = &[
     ("GET", "/tenants/nobody/policy", None, "", 404, "no_such_tenant", "nobody"),
     ("PUT", "/tenants/default/policy", JSON, r#"{"digest":"none"}"#, 404, "no_such_policy", "'none'"),
     ("PUT", "/tenants/default/policy", JSON, r#"{"digest":"standard","at":"soon"}"#, 400, "invalid", "'soon'"),
-    ("POST", "/tenants/default/policy/rollback", None, "", 409, "nothing_to_roll_back", "one policy only"),
+    ("POST", "/tenants/default/policy/rollback", None, "", 409, "nothing_to_roll_back", "no earlier policy"),
     ("POST", "/policies", Some("text/html"), "<html>", 415, "unsupported_media_type", "text/html"),
     ("POST", "/policies", Some("application/wasm"), "<html>", 400, "not_a_component", "does not begin with"),
 ];
@@ -211,7 +211,7 @@ fn a_full_disk_refuses_what_is_new_and_the_daemon_goes_on_once_there_is_space() 
         .env(INSIDE, folder.path())
         .output()
         .expect("this test needs `unshare` (package util-linux)");
-    let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned() + &*String::from_utf8_lossy(&output.stderr);
     let why = "this test mounts a small file system in a namespace of its own; allow unprivileged user namespaces, or run as root";
     assert!(output.status.success() && told.contains("filled and freed"), "{why}\n{told}");
 }

@@ -6,7 +6,7 @@ use tallyman_tests::policies;
 
 use crate::daemon;
 use crate::hostile::{Evil, When};
-use crate::invoices::{lines, proves, put_prices, sum};
+use crate::invoices::{last, lines, now, preview, proves, put_prices_of, sum};
 use crate::policies::breaks_at_a_pause;
 use crate::tenants::quarantined;
 
@@ -14,23 +14,24 @@ use crate::tenants::quarantined;
 const BOOK: &str = r#"{"currency": "EUR", "prices": [
     {"id": "compute-1", "rule": "compute", "meter": "active", "per": "instance-second", "price": "1"}]}"#;
 
-const CLOSE: &str = "/tenants/self/invoice/close";
+const CLOSE: &str = "/tenants/acme/invoice/close";
 
-/// Accounts as it should; from the year 2024 on it traps when it is asked to rate.
-fn breaks_at_rating() -> Vec<u8> {
-    let rate = "\"{rating}#rate\") (param $request i32) (result i32)";
-    let since_2024 = "(i64.gt_s (i64.load offset=24 (local.get $request)) (i64.const 1704067200000000000))";
+/// Accounts as it should; from the year 2024 on it traps when it is asked to measure.
+fn breaks_at_measuring() -> Vec<u8> {
+    let measure = "\"{metering}#measure\") (param $request i32) (result i32)
+    (local $n i32) (local $i i32) (local $masks i32)";
+    let since_2024 = "(i64.gt_s (i64.load offset=8 (local.get $request)) (i64.const 1704067200000000000))";
     Evil { enter: "", columns: "" }.component_with(
         When::Never,
-        rate,
-        &format!("{rate} (if {since_2024} (then unreachable))"),
+        measure,
+        &format!("{measure} (if {since_2024} (then unreachable))"),
     )
 }
 
 /// A tenant with prices, a ladder, a policy that is good and then `bad`, under which a machine ran.
 fn under(daemon: &Daemon, bad: Vec<u8>, ladder: Value) -> (Api, [String; 2], Value, Value) {
     let tenant = daemon.api().tenant("acme", "tenant-admin");
-    put_prices(&tenant, BOOK);
+    put_prices_of(daemon.api(), "acme", BOOK);
     tenant.put("/tenants/self/fallback", &json!({"ladder": ladder})).done();
     let put = |component: Vec<u8>| {
         let digest = tenant.upload(component).done()["digest"].clone();
@@ -42,10 +43,6 @@ fn under(daemon: &Daemon, bad: Vec<u8>, ladder: Value) -> (Api, [String; 2], Val
     let bad = put(bad);
     let second = tenant.create_running("db");
     (tenant, [first, second], good, bad)
-}
-
-fn until(tenant: &Api) -> Value {
-    tenant.get("/tenants/self/invoice?policy=standard").done()["until"].clone()
 }
 
 /// Running time of all instances, in nanoseconds.
@@ -62,8 +59,9 @@ fn charged(invoice: &Value) -> u128 {
 
 /// Which policy was asked, in whose place, for each receipt.
 fn asked(invoice: &Value) -> Vec<(Value, Value)> {
-    let receipts = invoice["receipts"].as_array().expect("receipts");
-    receipts.iter().map(|receipt| (receipt["policy"].clone(), receipt["stands_in_for"].clone())).collect()
+    let receipts = invoice["receipts"].as_array().expect("receipts").iter();
+    let measured = receipts.filter(|receipt| receipt["call"] == "measure");
+    measured.map(|receipt| (receipt["component"].clone(), receipt["stands_in_for"].clone())).collect()
 }
 
 #[test]
@@ -77,19 +75,20 @@ fn what_is_held_is_not_charged_and_is_charged_once_by_whoever_stands_in() {
     for id in &ids {
         tenant.command(id, "stop");
     }
-    let until = until(&tenant);
-    let close = |tenant: &Api| tenant.post(CLOSE, &json!({"to": until}));
-    let refused = close(&tenant).refused(409, "held", "was quarantined, and what it owes is held: its time from 20");
+    let until = now();
+    let operator = daemon.api();
+    let close = || operator.post(CLOSE, &json!({"to": until, "at_once": true}));
+    let refused = close().refused(409, "held", "is quarantined and its time is held");
     assert!(refused["message"].as_str().expect("a message").contains(bad.as_str().expect("a digest")), "{refused}");
     let hint = refused["hint"].as_str().expect("a hint");
-    assert!(["/fallback", "last-good", "again", "`policy`"].iter().all(|way| hint.contains(way)), "{hint}");
+    assert!(["fallback", "last-good", "again", "override"].iter().all(|way| hint.contains(way)), "{hint}");
     tenant.get("/tenants/self/invoice").refused(409, "held", "is held");
     assert_eq!(tenant.get("/tenants/self/invoices").done()["invoices"], json!([]));
 
     tenant.put("/tenants/self/fallback", &json!({"ladder": ["last-good", "standard"]})).done();
     quarantined(&tenant, &bad, &good);
-    let preview = tenant.get(&format!("/tenants/self/invoice?to={}", until.as_str().expect("an instant"))).done();
-    let invoice = close(&tenant).done();
+    let preview = preview(&tenant, &format!("?to={until}"));
+    let invoice = last(&close().done());
     assert_eq!(lines(&preview), lines(&invoice), "one way for preview and close");
     assert!(asked(&invoice).contains(&(good.clone(), bad.clone())), "{invoice}");
     assert!(asked(&invoice).iter().all(|(policy, _)| *policy != bad), "it was not asked: {invoice}");
@@ -98,12 +97,11 @@ fn what_is_held_is_not_charged_and_is_charged_once_by_whoever_stands_in() {
 
     // It is trusted again; what was charged stays charged.
     tenant.put("/tenants/self/policy", &json!({"digest": bad, "again": true})).done();
-    let again = json!({"from": invoice["from"], "to": until});
-    assert_eq!(tenant.post(CLOSE, &again).done(), invoice);
+    assert_eq!(last(&close().done()), invoice);
     assert_eq!(tenant.get("/tenants/self/invoices").done()["invoices"].as_array().map(Vec::len), Some(1));
     let shown = daemon.cli(&["--tenant", "acme", "invoice", "show", "1"]);
     let shown = String::from_utf8(shown.stdout).expect("text");
-    assert!(shown.contains("was quarantined; ") && shown.contains(" rated its time"), "{shown}");
+    assert!(shown.contains("was quarantined; ") && shown.contains(" measured its time"), "{shown}");
     let file = daemon.folder().join("bundle.json");
     let path = file.to_str().expect("text");
     assert!(daemon.cli(&["--tenant", "acme", "invoice", "bundle", "1", path]).status.success());
@@ -116,13 +114,14 @@ fn what_is_held_is_not_charged_and_is_charged_once_by_whoever_stands_in() {
 #[test]
 fn two_faults_at_rating_quarantine_a_policy_and_the_period_is_rated_by_the_ladder() {
     let mut daemon = daemon();
-    let (tenant, ids, _, bad) = under(&daemon, breaks_at_rating(), json!(["standard"]));
+    let (tenant, ids, _, bad) = under(&daemon, breaks_at_measuring(), json!(["standard"]));
     for id in &ids {
         tenant.command(id, "stop");
     }
     let standard = daemon.api().get("/policies/standard").done()["digest"].clone();
-    let until = until(&tenant);
-    let close = || tenant.post(CLOSE, &json!({"to": until}));
+    let until = now();
+    let operator = daemon.api();
+    let close = || operator.post(CLOSE, &json!({"to": until, "at_once": true}));
     close().refused(409, "unrated", "unreachable");
     assert_eq!(tenant.get("/tenants/self/policy").done()["quarantined"], json!([]), "one fault is none");
     assert_eq!(tenant.get("/health").done()["alerts"], json!(0));
@@ -134,7 +133,7 @@ fn two_faults_at_rating_quarantine_a_policy_and_the_period_is_rated_by_the_ladde
         "{status}"
     );
     assert_eq!(tenant.get("/health").done()["alerts"], json!(1));
-    let invoice = close().done();
+    let invoice = last(&close().done());
     assert_eq!(asked(&invoice).last(), Some(&(standard, bad)), "{invoice}");
     assert_eq!(charged(&invoice), ran(&tenant, &ids), "every nanosecond once");
     daemon.stop();

@@ -45,7 +45,11 @@ fn tested(file: &Path) -> Value {
 fn conforms_and_counts(file: &Path) {
     let report = tested(file);
     assert_eq!((&report["holds"], &report["world"]), (&json!(true), &json!("policy")), "{report}");
-    assert!(report["lines"].as_u64() > Some(0), "it charges nothing: {report}");
+    assert!(report["counted"].as_u64() > Some(0), "it counts nothing: {report}");
+    let names =
+        |list: &str| report[list].as_array().expect("a list").iter().map(|one| one["name"].clone()).collect::<Vec<_>>();
+    assert_eq!(names("meters"), ["active", "allocated"], "{report}");
+    assert!(names("options").contains(&json!("minimum")), "{report}");
     for burned in report["fuel"].as_array().expect("rows") {
         assert!(burned["fuel"].as_u64() <= burned["allowed"].as_u64(), "{burned}");
     }
@@ -103,7 +107,7 @@ fn the_kit_needs_no_daemon_and_fails_what_does_not_conform_with_the_reason() {
     let rows = [
         (b"no component".to_vec(), "not a WebAssembly component"),
         (hostile::LOOPS.component(When::Always), "fuel"),
-        (hostile::Contract::served().with("0.1.0", "0.2.0").dummy("policy"), "0.2.0"),
+        (hostile::Contract::served().with("0.2.0", "0.3.0").dummy("policy"), "0.3.0"),
     ];
     for (component, words) in rows {
         std::fs::write(&file, component).expect("a file");
@@ -154,6 +158,6 @@ fn a_new_policy_overwrites_nothing_and_has_a_name() {
         let (_folder, mine) = fresh(lang);
         let readme = std::fs::read_to_string(mine.join("README.md")).expect("a text");
         assert!(readme.contains("tallyman policy test my-rules.wasm") && !readme.contains("{{"), "{readme}");
-        assert!(mine.join("wit/rating.wit").is_file());
+        assert!(mine.join("wit/metering.wit").is_file());
     }
 }

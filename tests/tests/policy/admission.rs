@@ -6,7 +6,7 @@ use tallyman::policy::{AdmissionError, Fault, PolicyHost, Profile, SelfTestError
 use tallyman_tests::policies;
 
 use crate::Host;
-use crate::hostile::{self, Contract, Evil, When};
+use crate::hostile::{self, Contract, Evil, Metering, When};
 
 const MONOTONIC_CLOCK: &str = "package wasi:clocks@0.2.6; interface monotonic-clock { now: func() -> u64; }";
 
@@ -32,16 +32,11 @@ fn what_the_build_leaves_is_admitted_and_small() {
 }
 
 #[test]
-fn a_rater_is_admitted_and_accounts_by_the_standard() {
+fn a_meter_alone_is_admitted_and_accounts_by_the_standard() {
     let host = Host::open();
-    let text = r#"(module (memory (export "memory") 1)
-        (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096))
-        (func (export "tallyman:policy/rating@0.1.0#rate") (param i32) (result i32) (i32.const 1024)))"#;
-    let mut module = wat::parse_str(text).expect("text");
-    Contract::served().embed("rater", &mut module);
-    let rater = hostile::encode(&module);
-    let admitted = host.policies.admit(&rater).unwrap_or_else(|why| panic!("{}", why.in_words()));
-    assert_eq!(admitted.world, World::Rater);
+    let meter = Metering::default().alone(1);
+    let admitted = host.policies.admit(&meter).unwrap_or_else(|why| panic!("{}", why.in_words()));
+    assert_eq!(admitted.world, World::Meter);
     let policy = host.policies.get(admitted.digest).expect("kept");
     let before = tallyman::billing::Tracker::default();
     let at = tallyman::units::Instant(7);
@@ -98,25 +93,25 @@ fn an_import_is_refused_by_name() {
     let names = vec!["wasi:clocks/monotonic-clock@0.2.6".to_owned()];
     let refused = refused(&contract.dummy("policy"));
     assert_eq!(refused, AdmissionError::Imports { names });
-    assert!(refused.to_string().contains("may import nothing but tallyman:policy/types@0.1.0"));
+    assert!(refused.to_string().contains("may import nothing but tallyman:policy/types@0.2.0"));
 }
 
 #[test]
 fn a_function_smuggled_into_the_types_is_refused() {
     let contract = Contract::served()
-        .with("interface types {", "interface types {\n  @since(version = 0.1.0)\n  now: func() -> s64;");
+        .with("interface types {", "interface types {\n  @since(version = 0.2.0)\n  now: func() -> s64;");
     let refused = refused(&contract.dummy("policy"));
     assert!(matches!(refused, AdmissionError::WrongTypes { .. }), "{refused:?}");
 }
 
 #[test]
 fn another_version_is_refused_with_both_versions() {
-    let refused = refused(&Contract::served().with("0.1.0", "0.2.0").dummy("policy"));
+    let refused = refused(&Contract::served().with("0.2.0", "0.3.0").dummy("policy"));
     // The types come first: they are an import.
-    let names = vec!["tallyman:policy/types@0.2.0".to_owned()];
+    let names = vec!["tallyman:policy/types@0.3.0".to_owned()];
     let version = AdmissionError::WrongVersion {
-        wants: "tallyman:policy/accounting@0.1.0".into(),
-        has: "tallyman:policy/accounting@0.2.0".into(),
+        wants: "tallyman:policy/accounting@0.2.0".into(),
+        has: "tallyman:policy/accounting@0.3.0".into(),
         differs: Vec::new(),
     };
     assert_ne!(refused, AdmissionError::Imports { names }, "the version is the reason, not the import");
@@ -124,9 +119,34 @@ fn another_version_is_refused_with_both_versions() {
 }
 
 #[test]
+fn a_component_of_the_first_version_is_told_that_policies_measure_now() {
+    let first = Contract::served().with("0.2.0", "0.1.0").with("interface metering", "interface rating");
+    let first = first.with("export metering;", "export rating;");
+    for world in ["policy", "meter"] {
+        let refused = refused(&first.dummy(world));
+        assert!(matches!(refused, AdmissionError::WrongVersion { .. }), "{refused:?}");
+        let words = refused.to_string();
+        assert!(words.contains("@0.1.0; this host serves tallyman:policy/"), "{words}");
+        assert!(words.contains("a policy measures and states no amounts"), "{words}");
+    }
+}
+
+#[test]
+fn what_interpreters_export_besides_is_known() {
+    let with = |more: &str| {
+        let export = format!("export metering;\n  {more}");
+        Contract::served().with("export metering;", &export).dummy("meter")
+    };
+    // The dummy traps, so what is let through fails its self-test.
+    let python = refused(&with("export exports: interface { init: func(); }"));
+    assert!(matches!(python, AdmissionError::SelfTest(_)), "{python:?}");
+    assert_eq!(refused(&with("export init: func();")), AdmissionError::Rounds);
+}
+
+#[test]
 fn another_version_is_told_what_differs_function_by_function() {
     let told = |contract: Contract| {
-        let refused = refused(&contract.with("0.1.0", "0.2.0").dummy("policy"));
+        let refused = refused(&contract.with("0.2.0", "0.3.0").dummy("policy"));
         let AdmissionError::WrongVersion { differs, .. } = &refused else { panic!("{refused:?}") };
         assert!(differs.iter().all(|one| refused.to_string().contains(one)), "{refused}");
         differs.clone()
@@ -172,44 +192,39 @@ fn profile_large_takes_more_and_lets_nobody_account() {
 }
 
 #[test]
-fn a_rater_runs_under_the_profile_that_it_was_admitted_in() {
-    let text = r#"(module (memory (export "memory") 300)
-        (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096))
-        (func (export "tallyman:policy/rating@0.1.0#rate") (param i32) (result i32) (i32.const 1024)))"#;
-    let mut module = wat::parse_str(text).expect("text");
-    Contract::served().embed("rater", &mut module);
-    let rater = hostile::encode(&module);
+fn a_meter_runs_under_the_profile_that_it_was_admitted_in() {
+    let meter = Metering::default().alone(300);
     let host = Host::open();
-    let refused = host.policies.admit(&rater).expect_err("its memory is too large for profile compact");
+    let refused = host.policies.admit(&meter).expect_err("its memory is too large for profile compact");
     assert!(matches!(refused, AdmissionError::Compile { .. }), "{refused:?}");
-    let admitted = host.policies.admit_in(Profile::Large, &rater).unwrap_or_else(|why| panic!("{}", why.in_words()));
-    assert_eq!((admitted.profile, admitted.world), (Profile::Large, World::Rater));
+    let admitted = host.policies.admit_in(Profile::Large, &meter).unwrap_or_else(|why| panic!("{}", why.in_words()));
+    assert_eq!((admitted.profile, admitted.world), (Profile::Large, World::Meter));
     let policy = host.policies.get(admitted.digest).expect("kept");
     assert_eq!(policy.profile(), Profile::Large);
     // At the next start it comes from the cache, under the same bounds.
     let folder = host._cache.path().join("compiled");
     let again = PolicyHost::open(&folder).expect("a host");
-    let loaded = again.load(Profile::Large, admitted.digest, &rater).expect("compiled before");
+    let loaded = again.load(Profile::Large, admitted.digest, &meter).expect("compiled before");
     assert_eq!(loaded.profile(), Profile::Large);
 }
 
 #[test]
 fn another_world_is_refused_with_what_it_exports() {
     let contract = Contract::served().with(
-        "world rater {\n  @since(version = 0.1.0)\n  export rating;",
-        "world rater {\n  @since(version = 0.1.0)\n  export run: func();",
+        "world meter {\n  @since(version = 0.2.0)\n  export metering;",
+        "world meter {\n  @since(version = 0.2.0)\n  export run: func();",
     );
-    assert_eq!(refused(&contract.dummy("rater")), AdmissionError::WrongWorld { exports: vec!["run".into()] });
+    assert_eq!(refused(&contract.dummy("meter")), AdmissionError::WrongWorld { exports: vec!["run".into()] });
 }
 
 #[test]
-fn accounting_without_rating_is_half_a_policy() {
+fn accounting_without_metering_is_half_a_policy() {
     let contract = Contract::served().with(
-        "world rater {\n  @since(version = 0.1.0)\n  export rating;",
-        "world rater {\n  @since(version = 0.1.0)\n  export accounting;",
+        "world meter {\n  @since(version = 0.2.0)\n  export metering;",
+        "world meter {\n  @since(version = 0.2.0)\n  export accounting;",
     );
-    let missing = "tallyman:policy/rating@0.1.0".to_owned();
-    assert_eq!(refused(&contract.dummy("rater")), AdmissionError::MissingExport { missing });
+    let missing = "tallyman:policy/metering@0.2.0".to_owned();
+    assert_eq!(refused(&contract.dummy("meter")), AdmissionError::MissingExport { missing });
 }
 
 #[test]

@@ -1,16 +1,17 @@
 //! The conformance kit says yes to what keeps the contract, and names what doesn't.
 
-use tallyman::policy::book::Book;
-use tallyman::policy::conformance::{self, Report};
+use tallyman::policy::conformance::{self, Report, Terms};
+use tallyman::policy::metering::Setting;
 use tallyman::policy::{AdmissionError, Profile};
 use tallyman_tests::policies;
 
 use crate::Host;
-use crate::hostile::{Evil, When};
+use crate::hostile::{Evil, HONEST, Metering, When};
 
 fn report(bytes: &[u8]) -> Report {
     let host = Host::open();
-    conformance::run(&host.policies, bytes, Profile::Compact, None).unwrap_or_else(|why| panic!("{}", why.in_words()))
+    conformance::run(&host.policies, bytes, Profile::Compact, &Terms::default())
+        .unwrap_or_else(|why| panic!("{}", why.in_words()))
 }
 
 fn failed(report: &Report) -> Vec<&'static str> {
@@ -30,31 +31,79 @@ fn every_policy_that_comes_with_the_program_conforms() {
 }
 
 #[test]
-fn rating_is_tried_with_prices() {
-    for name in ["ec2", "gcp", "standard"] {
-        let lines = report(&policies::component(name)).lines;
-        assert!(lines > 10, "{name} stated {lines} lines");
+fn every_shipped_policy_counts_time_and_declares_its_options() {
+    for name in policies::names() {
+        let report = report(&policies::component(&name));
+        assert!(report.counted > 200, "{name} counted {} intervals", report.counted);
+        assert!(!report.description.meters.is_empty() && !report.description.options.is_empty(), "{name}");
+    }
+}
+
+fn asked(metering: Metering, terms: &Terms) -> Report {
+    let host = Host::open();
+    let report = conformance::run(&host.policies, &metering.component(), Profile::Compact, terms);
+    report.unwrap_or_else(|why| panic!("{}", why.in_words()))
+}
+
+#[test]
+fn a_policy_that_counts_nothing_at_all_fails() {
+    // No interval of any request has its mask.
+    let host = Host::open();
+    let nothing = "(i64.store (i32.add (local.get $masks) (i32.mul (local.get $i) (i32.const 8))) (i64.const 0))";
+    let one = nothing.replace("(i64.const 0))", "(i64.const 1))");
+    let component = HONEST.component_with(When::Never, &one, nothing);
+    let report = conformance::run(&host.policies, &component, Profile::Compact, &Terms::default()).expect("admitted");
+    assert!(failed(&report).contains(&"some time is counted"), "{:?}", report.checks);
+    assert_eq!(report.counted, 0);
+}
+
+#[test]
+fn a_policy_whose_masks_depend_on_who_else_is_asked_about_fails() {
+    let host = Host::open();
+    let one = "(i64.const 1))\n      (local.set $i";
+    let by_size =
+        "(i64.extend_i32_u (i32.add (i32.const 1) (i32.gt_u (local.get $n) (i32.const 20)))))\n      (local.set $i";
+    let component = HONEST.component_with(When::Never, one, by_size);
+    let report = conformance::run(&host.policies, &component, Profile::Compact, &Terms::default()).expect("admitted");
+    assert!(failed(&report).contains(&"an instance counts alone as it does among others"), "{:?}", report.checks);
+}
+
+#[test]
+fn a_policy_that_refuses_its_own_words_fails() {
+    // It refuses whatever has an option.
+    let host = Host::open();
+    let honest = "(call $measured {terms} (local.get $masks) (local.get $n))";
+    let picky = format!(
+        "{honest} (if (i32.load offset=108 (local.get $request))
+           (then (i32.store8 (i32.const 1024) (i32.const 1)) (i32.store (i32.const 1028) (i32.const 1))))"
+    );
+    let component = HONEST.component_with(When::Never, honest, &picky);
+    let report = conformance::run(&host.policies, &component, Profile::Compact, &Terms::default()).expect("admitted");
+    assert!(failed(&report).contains(&"declared options are taken, and their defaults hold"), "{:?}", report.checks);
+}
+
+#[test]
+fn priced_meters_must_be_measured() {
+    let claim = "the meters that the prices are for are measured";
+    for (meter, holds) in [("active", true), ("moonlight", false)] {
+        let terms = Terms { priced: vec![meter.into()], ..Terms::default() };
+        let report = asked(Metering::default(), &terms);
+        assert_eq!(failed(&report).contains(&claim), !holds, "{:?}", report.checks);
     }
 }
 
 #[test]
-fn given_prices_must_be_charged() {
-    let book = |meter: &str| {
-        let price = format!(r#"{{"id": "a-1", "rule": "a", "meter": "{meter}", "per": "vcpu-hour", "price": "0.04"}}"#);
-        Book::parse(format!(r#"{{"currency": "EUR", "prices": [{price}]}}"#).as_bytes()).expect("a book")
+fn options_are_given_to_the_policy_that_is_tried() {
+    let ec2 = policies::component("ec2");
+    let holds = |value: &str| {
+        let options = vec![Setting { name: "minimum".into(), value: value.into() }];
+        let terms = Terms { options, ..Terms::default() };
+        let host = Host::open();
+        let report = conformance::run(&host.policies, &ec2, Profile::Compact, &terms).expect("admitted");
+        report.holds()
     };
-    let host = Host::open();
-    let component = policies::component("ec2");
-    for (meter, fails) in [("active", None), ("moonlight", Some("moonlight"))] {
-        let report = conformance::run(&host.policies, &component, Profile::Compact, Some(&book(meter)));
-        let report = report.unwrap_or_else(|why| panic!("{}", why.in_words()));
-        let last = report.checks.last().expect("a check");
-        assert_eq!((last.claim, last.cases), ("the given prices are charged", 4));
-        match fails {
-            None => assert_eq!(last.failed, None),
-            Some(words) => assert!(last.failed.as_ref().is_some_and(|why| why.contains(words)), "{last:?}"),
-        }
-    }
+    assert!(holds("90s"));
+    assert!(!holds("ninety"));
 }
 
 #[test]
@@ -86,6 +135,6 @@ fn what_the_golden_vectors_do_not_show_is_found_in_histories() {
 #[test]
 fn what_would_not_be_admitted_is_told_why() {
     let host = Host::open();
-    let refused = conformance::run(&host.policies, b"no component", Profile::Compact, None);
+    let refused = conformance::run(&host.policies, b"no component", Profile::Compact, &Terms::default());
     assert_eq!(refused, Err(AdmissionError::NotAComponent));
 }

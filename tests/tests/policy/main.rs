@@ -4,8 +4,11 @@
 mod hostile;
 
 mod admission;
+mod billed;
 mod conformance;
 mod faults;
+mod metering;
+mod meters;
 mod parity;
 mod size;
 mod swap;

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 use tallyman::billing::Timeline;
-use tallyman::billing::account::{Account, Accountant, Entering};
+use tallyman::billing::account::{Account, Accountant, Entering, Reader};
 use tallyman::billing::{Totals, Tracker};
 use tallyman::id::{Digest, TenantId};
-use tallyman::policy::Accounting;
 use tallyman::policy::accounting::{Quarantined, RecoverError};
+use tallyman::policy::{Accounting, Fault, Occasion};
 use tallyman::units::Instant;
 use tallyman::vm::Phase;
 use tallyman_tests::policies;
@@ -347,7 +347,7 @@ fn a_policy_that_keeps_failing_is_not_asked_until_somebody_says_so() {
     let (second, reason) = fail(2);
     assert!(second == 0 && reason.starts_with("trapped"), "told twice: {reason}");
     let ill = world.accounting.quarantined(&tenant());
-    assert!(matches!(ill.as_slice(), [Quarantined { policy, faults: 2, stand_in: None, .. }] if *policy == digest));
+    assert!(matches!(ill.as_slice(), [Quarantined { policy, faults: 2, substitute: None, .. }] if *policy == digest));
     assert!(ill[0].reason.as_ref().is_some_and(|reason| reason.starts_with("trapped")), "{ill:?}");
     let (third, reason) = fail(3);
     assert!(third == 0 && reason.starts_with("it failed too often"), "{reason}");
@@ -384,6 +384,46 @@ fn a_degraded_instance_lives_on_under_the_standard_and_is_told_again_later() {
     let told = world.accounting.recover(&tenant(), &degraded, &facts).expect("a good policy");
     assert_eq!((told.current, told.totals.get(Phase::Standby).0), (None, 30));
     assert_eq!(told.totals.sum(), 100);
+}
+
+#[test]
+fn a_policy_that_failed_once_accounts_again_as_soon_as_it_answers() {
+    let (world, digest) = evil(hostile::TRAPS);
+    let mut account = running_since(0);
+    let later = EVIL_BEFORE + 10;
+    let facts = [(Some(Phase::Paused), 50), (Some(Phase::Running), later)];
+    let reaccount = |account: &Account, facts: &[(Option<Phase>, i64)]| {
+        let history: Vec<_> = facts.iter().map(|&(to, at)| (to, Instant(at))).collect();
+        world.accounting.mend(&tenant(), account, &history, Instant(later + 1))
+    };
+    for (fact, &(to, at)) in facts.iter().enumerate() {
+        let mut batch = [entering(account, to, at, fact as u64)];
+        world.accounting.enter(&mut batch);
+        let [item] = batch;
+        account = item.account;
+        let owed = account.degraded.as_ref().expect("degraded");
+        assert_eq!(owed.policy, digest);
+        if fact == 0 {
+            assert_eq!(reaccount(&account, &facts[..1]), account, "its last answer is still missing");
+        }
+    }
+    let again = reaccount(&account, &facts);
+    assert_eq!((again.degraded, again.phase), (None, Some(Phase::Running)));
+    assert_eq!(again.tracker.current, Some(Phase::Running));
+    assert_eq!(again.tracker.totals.get(Phase::Running).0, 50, "the standard figures stand");
+    assert_eq!(again.tracker.totals.sum(), later as u128);
+    assert!(world.accounting.quarantined(&tenant()).is_empty());
+}
+
+#[test]
+fn what_one_tenant_burns_is_not_counted_for_another() {
+    let world = world();
+    let other: TenantId = "other".parse().expect("a name");
+    for tenant in [&tenant(), &other] {
+        world.accounting.activate(tenant, Instant(0), world.standard);
+    }
+    world.accounting.charge(&other, 7);
+    assert_eq!((world.accounting.fuel(&other), world.accounting.fuel(&tenant())), (7, 0));
 }
 
 #[test]
@@ -433,4 +473,45 @@ fn thousands_of_accounts_are_looked_at_in_the_order_asked() {
     for (since, usage) in seen.iter().enumerate() {
         assert_eq!(usage.totals.get(Phase::Running).0, 6_000 - since as u64);
     }
+}
+
+fn times_out_of_fuel(world: &World, policy: Digest, occasion: Occasion) -> usize {
+    let fault = Fault::OutOfFuel { allowed: 1 };
+    (0..3).for_each(|_| world.accounting.failed_to_measure(&tenant(), policy, occasion, &fault));
+    world.accounting.quarantined(&tenant()).len()
+}
+
+#[test]
+fn what_fails_in_a_preview_counts_for_nothing() {
+    let world = world();
+    let trap = Fault::Trap { reason: "unreachable".into() };
+    let fail = |occasion| {
+        (0..3).for_each(|_| world.accounting.failed_to_measure(&tenant(), world.standard, occasion, &trap));
+        world.accounting.quarantined(&tenant()).len()
+    };
+    assert_eq!(fail(Occasion::Preview), 0);
+    assert_eq!(fail(Occasion::Bill), 1);
+}
+
+#[test]
+fn fuel_alone_never_quarantines_a_shipped_policy() {
+    let world = world();
+    assert_eq!(times_out_of_fuel(&world, world.standard, Occasion::Bill), 0);
+    world.accounting.activate(&tenant(), Instant(5), world.coarse);
+    assert_eq!(times_out_of_fuel(&world, world.coarse, Occasion::Bill), 0);
+    let strangers = world.host.policies.admit(&hostile::HONEST.component(When::Never)).expect("a policy").digest;
+    world.accounting.activate(&tenant(), Instant(6), strangers);
+    assert_eq!(times_out_of_fuel(&world, strangers, Occasion::Preview), 0);
+    assert_eq!(times_out_of_fuel(&world, strangers, Occasion::Bill), 1);
+}
+
+#[test]
+fn a_measurement_that_is_given_ends_a_row_of_faults() {
+    let world = world();
+    let trap = Fault::Trap { reason: "unreachable".into() };
+    for _ in 0..3 {
+        world.accounting.failed_to_measure(&tenant(), world.standard, Occasion::Bill, &trap);
+        world.accounting.measured(&tenant(), world.standard);
+    }
+    assert_eq!(world.accounting.quarantined(&tenant()), []);
 }

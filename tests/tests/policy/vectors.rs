@@ -1,9 +1,9 @@
-//! What vendors charge, natively and through the finished components, line for line the same.
+//! What vendors charge, natively and through the finished components, answer for answer the same.
 
-use guest_tracker::{Policy, RatingError, Request, Standard, Statement};
-use tallyman::policy::rating;
+use guest_tracker::bindings::exports::tallyman::policy::metering::Guest as _;
+use guest_tracker::{Component, Description, Measurement, MeteringError, Request, Standard};
 use tallyman_tests::policies;
-use tallyman_tests::vectors::{self, ROWS, Row, compare, guest, host};
+use tallyman_tests::vectors::{ROWS, Row, compare, guest, host};
 
 use crate::Host;
 
@@ -25,24 +25,31 @@ native!(
     snapshot_storage: "../../../guest-tracker/policies/snapshot-storage/src/lib.rs"
 );
 
-type Rate = fn(Request) -> Result<Statement, RatingError>;
+type Describe = fn() -> Description;
+type Measure = fn(Request) -> Result<Measurement, MeteringError>;
+
+macro_rules! natively {
+    ($($name:literal: $policy:ty),+) => {
+        [$(($name, Component::<$policy>::describe as Describe, Component::<$policy>::measure as Measure)),+]
+    };
+}
 
 /// Every policy that the build leaves, and the type behind it.
-const POLICIES: [(&str, Rate); 9] = [
-    ("azure", azure::Azure::rate),
-    ("cloudflare-containers", cloudflare_containers::CloudflareContainers::rate),
-    ("coarse", coarse::Coarse::rate),
-    ("ec2", ec2::Ec2::rate),
-    ("fly", fly::Fly::rate),
-    ("gcp", gcp::Gcp::rate),
-    ("hypeman-parity", hypeman_parity::HypemanParity::rate),
-    ("snapshot-storage", snapshot_storage::SnapshotStorage::rate),
-    ("standard", Standard::rate),
-];
+const POLICIES: [(&str, Describe, Measure); 9] = natively!(
+    "azure": azure::Azure,
+    "cloudflare-containers": cloudflare_containers::CloudflareContainers,
+    "coarse": coarse::Coarse,
+    "ec2": ec2::Ec2,
+    "fly": fly::Fly,
+    "gcp": gcp::Gcp,
+    "hypeman-parity": hypeman_parity::HypemanParity,
+    "snapshot-storage": snapshot_storage::SnapshotStorage,
+    "standard": Standard
+);
 
-fn natively(row: &Row, request: Request) -> Statement {
-    let (_, rate) = POLICIES.into_iter().find(|(name, _)| *name == row.policy).expect("a policy");
-    rate(request).unwrap_or_else(|error| panic!("{}: {error:?}", row.name))
+fn natively(row: &Row) -> Measurement {
+    let (_, _, measure) = POLICIES.into_iter().find(|(name, ..)| *name == row.policy).expect("a policy");
+    measure(guest::request(row)).unwrap_or_else(|error| panic!("{}: {error:?}", row.name))
 }
 
 #[test]
@@ -52,70 +59,52 @@ fn every_policy_is_tried() {
         .filter_map(|entry| Some(entry.expect("an entry").file_name().to_str()?.strip_suffix(".wasm")?.to_owned()))
         .collect();
     built.sort();
-    assert_eq!(built, POLICIES.map(|(name, _)| name));
+    assert_eq!(built, POLICIES.map(|(name, ..)| name));
     let has_rows = |name: &str| name == "coarse" || ROWS.iter().any(|row| row.policy == name);
-    assert!(POLICIES.iter().all(|(name, _)| has_rows(name)));
+    assert!(POLICIES.iter().all(|(name, ..)| has_rows(name)));
+}
+
+#[test]
+fn what_the_build_leaves_is_known_to_the_program_by_digest() {
+    let digest = |name: &str| tallyman::id::Digest::of(&policies::component(name)).0;
+    let shipped: Vec<_> = POLICIES.iter().map(|(name, ..)| (*name, digest(name))).collect();
+    assert_eq!(tallyman::policy::SHIPPED, shipped);
 }
 
 #[test]
 fn every_row_holds_natively() {
     for row in ROWS {
-        let statement = natively(row, guest::request(row));
-        compare(row, &guest::lines(&statement)).unwrap_or_else(|found| panic!("{}: {found}", row.name));
+        compare(row, &guest::measured(&natively(row))).unwrap_or_else(|found| panic!("{}: {found}", row.name));
     }
 }
 
 #[test]
-fn every_row_holds_through_the_component_and_says_the_same_words() {
+fn every_row_holds_through_the_component_and_answers_the_same() {
     let host = Host::open();
-    for (name, _) in POLICIES {
+    for (name, ..) in POLICIES {
         let digest = host.policies.admit(&policies::component(name)).expect("a policy").digest;
         let policy = host.policies.get(digest).expect("kept");
         for row in ROWS.iter().filter(|row| row.policy == name) {
-            let statement = policy.rate(&host::request(row));
-            let statement = statement.unwrap_or_else(|fault| panic!("{}: {}", row.name, fault.in_words()));
-            let lines = host::lines(&statement);
-            compare(row, &lines).unwrap_or_else(|found| panic!("{}: {found}", row.name));
-            let native = natively(row, guest::request(row));
-            assert_eq!((lines, statement.carried), (guest::lines(&native), native.carried), "{}", row.name);
+            let answer = policy.measure(&host::request(row));
+            let answer = answer.unwrap_or_else(|fault| panic!("{}: {}", row.name, fault.in_words()));
+            let measured = host::measured(&answer.value);
+            compare(row, &measured).unwrap_or_else(|found| panic!("{}: {found}", row.name));
+            assert_eq!(measured, guest::measured(&natively(row)), "{}", row.name);
         }
     }
 }
 
-/// A rule whose price falls for the whole when the fifteenth unit is passed.
-const VOLUME: Row = Row {
-    name: "volume",
-    source: "https://github.com/openmeterio/openmeter, rating/delta",
-    policy: "standard",
-    options: &[],
-    lives: &[&[(tallyman::vm::Phase::Running, 15_000, 1, &[])]],
-    times: 1,
-    prices: &[vectors::Priced {
-        rule: "calls",
-        meter: "active",
-        unit: "ns",
-        scope: "tenant",
-        model: "volume",
-        tiers: &[(Some(15_000_000_000), 10_000_000_000), (None, 5_000_000_000)],
-        per: 1_000_000_000,
-    }],
-    digits: 9,
-    expected: vectors::Expected::Nanos(150_000_000_000),
-};
-
 #[test]
-fn a_volume_that_grows_in_the_next_period_takes_back_the_old_price() {
+fn what_is_declared_natively_is_what_the_component_declares() {
     let host = Host::open();
-    let standard = host.policies.standard();
-    let mut request = host::request(&VOLUME);
-    request.book.prices[0].resets = "never".into();
-    let first = standard.rate(&request).expect("rated");
-    compare(&VOLUME, &host::lines(&first)).expect("15 at 10");
-
-    let next = rating::Span { start: request.period.end, end: request.period.end + vectors::PERIOD };
-    (request.invoice, request.period, request.carried) = (next, next, first.carried);
-    (request.intervals.start[0], request.intervals.end[0]) = (next.start, next.start + 1_000_000_000);
-    let second = host::lines(&standard.rate(&request).expect("rated"));
-    let rows: Vec<_> = second.iter().map(|line| (line.texts[0].as_str(), line.amounts[1] / 1_000_000_000)).collect();
-    assert_eq!(rows, [("reversal", -150), ("usage", 80)]);
+    for (name, describe, _) in POLICIES {
+        let digest = host.policies.admit(&policies::component(name)).expect("a policy").digest;
+        let policy = host.policies.get(digest).expect("kept");
+        let declared = policy.describe().expect("described");
+        let native = describe();
+        let meters: Vec<_> = declared.meters.iter().map(|meter| (&meter.name, &meter.counts)).collect();
+        assert_eq!(meters, native.meters.iter().map(|meter| (&meter.name, &meter.counts)).collect::<Vec<_>>());
+        let options: Vec<_> = declared.options.iter().map(|option| (&option.name, &option.default)).collect();
+        assert_eq!(options, native.options.iter().map(|option| (&option.name, &option.default)).collect::<Vec<_>>());
+    }
 }

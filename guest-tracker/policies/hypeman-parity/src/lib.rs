@@ -4,7 +4,7 @@
 //! memory, and time in which it waits for a guest to shut down, is `running` there, as is time of which nothing is known; so it is here. What
 //! this policy does not copy: truncation to milliseconds at each transition, and instants that are late by the bookkeeping.
 //!
-//! Rated by the standard meters over these phases; see `guest_tracker::rating::standard`.
+//! The meters are the standard ones over these phases; see `guest_tracker::metering::standard`.
 
 use guest_tracker::{Phase, Policy};
 

@@ -13,13 +13,13 @@ use crate::policy::{self, CONTRACT};
 /// A language that there is a template for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum Lang {
-    /// Rust; accounts and rates
+    /// Rust, with the library of the shipped policies; accounts and measures
     Rust,
-    /// C; accounts and rates
+    /// C; accounts and measures
     C,
-    /// Python, by componentize-py; rates
+    /// Python, by componentize-py; measures
     Python,
-    /// JavaScript, by componentize-js; rates
+    /// JavaScript, by componentize-js; measures
     Js,
 }
 
@@ -42,16 +42,36 @@ struct Written {
     files: Vec<PathBuf>,
 }
 
-/// A file of a template: where it goes, and its text, in which `{{name}}` stands for the policy's name and `{{crate}}` for Rust's form of it.
+/// A file of a template: where it goes, and its text, in which `{{name}}` stands for the policy's name, `{{crate}}` for Rust's form of it, and
+/// `{{version}}` for this program's.
 type File = (&'static str, &'static str);
+
+/// A source of the library that policies in Rust are written with. Its tests stay behind.
+macro_rules! library {
+    ($path:literal) => {
+        include_str!(concat!("../../../../guest-tracker/src/", $path))
+    };
+}
 
 const RUST: &[File] = &[
     ("Cargo.toml", include_str!("templates/rust/Cargo.toml.txt")),
     ("src/lib.rs", include_str!("templates/rust/lib.rs.txt")),
+    ("guest-tracker/Cargo.toml", include_str!("templates/rust/guest-tracker.toml.txt")),
+    ("guest-tracker/src/lib.rs", library!("lib.rs")),
+    ("guest-tracker/src/columns.rs", library!("columns.rs")),
+    ("guest-tracker/src/heap.rs", library!("heap.rs")),
+    ("guest-tracker/src/tracker.rs", library!("tracker.rs")),
+    ("guest-tracker/src/metering/mod.rs", library!("metering/mod.rs")),
+    ("guest-tracker/src/metering/meter.rs", library!("metering/meter.rs")),
+    ("guest-tracker/src/metering/options.rs", library!("metering/options.rs")),
+    ("guest-tracker/src/metering/plan.rs", library!("metering/plan.rs")),
+    ("guest-tracker/src/metering/standard.rs", library!("metering/standard.rs")),
+    ("guest-tracker/src/metering/text.rs", library!("metering/text.rs")),
     ("README.md", include_str!("templates/rust/README.md")),
 ];
 const C: &[File] = &[
     ("rules.c", include_str!("templates/c/rules.c")),
+    ("tallyman.h", include_str!("templates/c/tallyman.h")),
     ("Makefile", include_str!("templates/c/Makefile.txt")),
     ("README.md", include_str!("templates/c/README.md")),
 ];
@@ -93,6 +113,7 @@ impl New {
         let mut files = Vec::new();
         for (path, text) in self.lang.files() {
             let text = text.replace("{{name}}", name).replace("{{crate}}", &name.replace('-', "_"));
+            let text = text.replace("{{version}}", env!("CARGO_PKG_VERSION"));
             files.push(write(&folder, path, text.as_bytes())?);
         }
         for (file, text) in CONTRACT {

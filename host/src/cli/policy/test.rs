@@ -7,21 +7,31 @@ use clap::Args;
 use serde::Serialize;
 
 use super::during;
+use crate::api::model::Declared;
 use crate::cli::output::{self, Output};
-use crate::policy::book::Book;
-use crate::policy::conformance::{self, Report};
+use crate::policy::conformance::{self, Report, Terms};
+use crate::policy::metering::Setting;
 use crate::policy::{PolicyHost, Profile};
+use biller::book::Book;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Test {
     /// The component
     file: PathBuf,
-    /// Which bounds hold for it: compact, or large for raters in interpreted languages
+    /// Which bounds hold for it: compact, or large for meters in interpreted languages
     #[arg(long, default_value = "compact")]
     profile: Profile,
-    /// A price book that it must charge by, too
+    /// A price book whose meters it must measure, too
     #[arg(long, value_name = "FILE")]
     prices: Option<PathBuf>,
+    /// An option to measure under, such as minimum=60s; may be repeated
+    #[arg(long = "option", value_name = "NAME=VALUE", value_parser = setting)]
+    options: Vec<(String, String)>,
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE, such as minimum=60s")?;
+    Ok((name.into(), value.into()))
 }
 
 /// What the kit found out, for programs.
@@ -36,6 +46,9 @@ struct Found {
     holds: bool,
     checks: Vec<Checked>,
     fuel: Vec<Burned>,
+    #[serde(flatten)]
+    declared: Declared,
+    counted: u64,
     lines: u64,
 }
 
@@ -58,8 +71,9 @@ struct Burned {
 impl Test {
     pub(in crate::cli) async fn run(self, output: Output) -> anyhow::Result<()> {
         let bytes = std::fs::read(&self.file).with_context(|| format!("can't read {}", self.file.display()))?;
-        let (profile, prices) = (self.profile, self.prices.as_deref().map(book).transpose()?);
-        let asked = tokio::task::spawn_blocking(move || ask(&bytes, profile, prices.as_ref()));
+        let profile = self.profile;
+        let terms = self.terms()?;
+        let asked = tokio::task::spawn_blocking(move || ask(&bytes, profile, &terms));
         let asked = during("compiling and asking", async { asked.await.context("it broke off")? });
         let report = asked.await.with_context(|| format!("{} is not admitted", self.file.display()))?;
         output.show(&found(&report), text)?;
@@ -70,15 +84,31 @@ impl Test {
     }
 }
 
-fn book(file: &Path) -> anyhow::Result<Book> {
-    let bytes = std::fs::read(file).with_context(|| format!("can't read {}", file.display()))?;
-    Book::parse(&bytes).with_context(|| format!("{} is no price book", file.display()))
+impl Test {
+    fn terms(&self) -> anyhow::Result<Terms> {
+        let setting = |(name, value): &(String, String)| Setting { name: name.clone(), value: value.clone() };
+        let mut options: Vec<Setting> = self.options.iter().map(setting).collect();
+        options.sort_by(|one, other| one.name.cmp(&other.name));
+        let priced = self.prices.as_deref().map(meters).transpose()?.unwrap_or_default();
+        Ok(Terms { options, priced })
+    }
 }
 
-fn ask(bytes: &[u8], profile: Profile, prices: Option<&Book>) -> anyhow::Result<Report> {
+/// The meters that a book prices, each once.
+fn meters(file: &Path) -> anyhow::Result<Vec<String>> {
+    let bytes = std::fs::read(file).with_context(|| format!("can't read {}", file.display()))?;
+    let book = Book::parse(&bytes, crate::billing::zones::is_known)
+        .with_context(|| format!("{} is not a price book", file.display()))?;
+    let mut meters: Vec<String> = book.prices().iter().map(|price| price.meter.clone()).collect();
+    meters.sort_unstable();
+    meters.dedup();
+    Ok(meters)
+}
+
+fn ask(bytes: &[u8], profile: Profile, terms: &Terms) -> anyhow::Result<Report> {
     let folder = tempfile::tempdir().context("can't make a folder for compiled code")?;
     let host = PolicyHost::open(&folder.path().join("compiled"))?;
-    Ok(conformance::run(&host, bytes, profile, prices)?)
+    Ok(conformance::run(&host, bytes, profile, terms)?)
 }
 
 fn found(report: &Report) -> Found {
@@ -103,6 +133,8 @@ fn found(report: &Report) -> Found {
             .iter()
             .map(|burned| Burned { what: burned.what, fuel: burned.fuel, allowed: burned.allowed })
             .collect(),
+        declared: Declared::from(&report.description),
+        counted: report.counted,
         lines: report.lines,
     }
 }
@@ -125,10 +157,12 @@ fn text(found: &Found) -> String {
         .iter()
         .map(|burned| vec![burned.what.to_owned(), burned.fuel.to_string(), burned.allowed.to_string()]);
     format!(
-        "{}\n\n{}\n\n{}\n\n{} charge lines were stated and checked",
+        "{}\n\n{}\n\n{}\n\n{}\n\n{} intervals were counted, {} lines of its own were stated and checked",
         output::pairs(facts),
+        output::declared(&found.declared),
         output::table(&["MUST HOLD", "CASES", "", ""], &[1], checks),
         output::table(&["FUEL OF", "TOOK", "MAY TAKE"], &[1, 2], fuel),
+        found.counted,
         found.lines
     )
 }

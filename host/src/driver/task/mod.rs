@@ -175,6 +175,9 @@ impl Task {
         let host = self.host.clone();
         let record = self.recorder.record.clone();
         let reaccounted: Account = blocking(move || host.reaccounted(&record, &account, from)).await?;
+        if reaccounted == self.recorder.account {
+            return Ok(());
+        }
         self.recorder.account = reaccounted;
         self.recorder.store().await
     }

@@ -28,14 +28,14 @@ async fn folder_with_everything() -> TempDir {
 
     let component = b"component".to_vec();
     let digest = Digest::of(&component);
-    let policy = NewPolicy { tenant: tenant(), digest, bytes: component, record: "{}".into(), by: by() };
+    let policy = NewPolicy { tenant: tenant(), digest, name: None, bytes: component, record: "{}".into(), by: by() };
     journal.commit(Entry { policy: Some(policy), ..Entry::default() }).await.unwrap();
-    let request = Some(RequestKey { key: "key".into(), asked: digest });
+    let request = Some(RequestKey { tenant: tenant(), key: "key".into(), asked: digest });
     let later = Instant(opened.clock.now().0 + (1 << 50));
     for requested in [None, Some(later)] {
         let request = request.clone().filter(|_| requested.is_none());
-        let activation = NewActivation { requested, request, ..NewActivation::now(tenant(), digest, by()) };
-        journal.commit(Entry { activation: Some(activation), ..Entry::default() }).await.unwrap();
+        let activation = NewActivation { requested, ..NewActivation::now(tenant(), digest, by()) };
+        journal.commit(Entry { activation: Some(activation), request, ..Entry::default() }).await.unwrap();
     }
     let withdrawal =
         NewWithdrawal { tenant: tenant(), plan: Plan::Policy, digest, from: later, by: by(), reason: None };

@@ -49,10 +49,12 @@ impl<'a> Derived<'a> {
             TenantFact::PricesActivated { digest, .. } | TenantFact::Invoiced { digest, .. } => {
                 self.documents.insert(*digest);
             }
+            TenantFact::Overridden { book, .. } => self.documents.extend(*book),
             TenantFact::PolicyActivated { .. }
             | TenantFact::PolicyFaulted { .. }
             | TenantFact::PolicyMoved(_)
             | TenantFact::PlanWithdrawn { .. }
+            | TenantFact::AgreementChanged { .. }
             | TenantFact::Created { .. }
             | TenantFact::Changed { .. }
             | TenantFact::TokenCreated { .. }

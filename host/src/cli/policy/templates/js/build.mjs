@@ -4,7 +4,7 @@ import { componentize } from '@bytecodealliance/componentize-js';
 const { component } = await componentize({
   sourcePath: 'policy.js',
   witPath: 'wit',
-  worldName: 'rater',
+  worldName: 'meter',
   // A component that imports any function is not admitted.
   disableFeatures: ['random', 'stdio', 'clocks', 'http', 'fetch-event'],
 });

@@ -1,0 +1,121 @@
+//! What an instance is told to do by itself, how much memory it has, and what it uses: `PATCH /instances/{id}`, `resize`, `stats`.
+
+use axum::Json;
+use axum::extract::{Path, State as Extract};
+
+use super::auth::Caller;
+use super::body::Body;
+use super::error::{ApiError, ErrorBody};
+use super::model::{Instance, InstanceStats, ReportActivity, ResizeInstance, UpdateInstance};
+use super::shared::Failures;
+use super::{Shared, blocking, parse, present, quota};
+use crate::driver::{Amendment, Request};
+use crate::tenancy::Share;
+
+/// Change what is on record of an instance
+///
+/// No phase changes by it. Each change is a fact.
+#[utoipa::path(patch, path = "/instances/{id}", tag = "instances", security(("bearer" = [])),
+    request_body = UpdateInstance, responses(
+    (status = 200, description = "The instance", body = Instance),
+    Failures,
+))]
+pub(super) async fn update_instance(
+    Extract(state): Shared,
+    caller: Caller,
+    Path(key): Path<String>,
+    Body(request): Body<UpdateInstance>,
+) -> Result<Json<Instance>, ApiError> {
+    let view = state.fleet.find(&caller.tenant(), &key)?;
+    let UpdateInstance { tags, restart_policy, health_check, auto_standby: auto, ttl, expires_at, expiry_action } =
+        request;
+    let health = health_check.as_ref().map(parse::health_check).transpose()?;
+    let auto_standby = auto.map(|auto| auto.as_ref().map(parse::auto_standby).transpose()).transpose()?;
+    let expiry = match (ttl, expires_at) {
+        (None, Some(None)) => Some(None),
+        (None, None) => expiry_action.map(|action| parse::with_action(&view, action)).transpose()?,
+        (ttl, at) => parse::expiry(&state, ttl.as_deref(), at.flatten(), expiry_action)?.map(Some),
+    };
+    let restart = restart_policy.map(|policy| parse::restart_policy(&policy)).transpose()?;
+    let amendment = Amendment { tags, restart, expiry, schedule: None, health, auto_standby };
+    let asked = state.fleet.now();
+    let view = state.fleet.amend(&caller.tenant(), &view.record.id, amendment).await?;
+    Ok(Json(present::instance(&state, view, asked)))
+}
+
+/// Report that something came in for an instance
+///
+/// For whatever stands between guests and their clients. It counts as activity for `auto_standby`; with `wake` it brings an instance that is in
+/// standby back.
+#[utoipa::path(post, path = "/instances/{id}/activity", tag = "instances", security(("bearer" = [])),
+    request_body = Option<ReportActivity>, responses(
+    (status = 200, description = "Taken up; it runs if it was to be woken", body = Instance),
+    Failures,
+))]
+pub(super) async fn report_activity(
+    Extract(state): Shared,
+    caller: Caller,
+    Path(key): Path<String>,
+    Body(ReportActivity { wake }): Body<ReportActivity>,
+) -> Result<Json<Instance>, ApiError> {
+    let (tenant, asked) = (caller.tenant(), state.fleet.now());
+    let id = state.fleet.find(&tenant, &key)?.record.id.clone();
+    let view = state.fleet.report_activity(&tenant, &id, wake).await?;
+    Ok(Json(present::instance(&state, view, asked)))
+}
+
+/// Give an instance more or less memory
+///
+/// A stopped one boots with it. One that runs gets it at once, where its hypervisor can do that and the instance was created with
+/// `memory_bytes_max`. Either way the new shape is a fact.
+#[utoipa::path(post, path = "/instances/{id}/resize", tag = "instances", security(("bearer" = [])),
+    request_body = ResizeInstance, responses(
+    (status = 200, description = "Done and recorded", body = Instance),
+    (status = 409, description = "Not legal now, or the hypervisor can't; the message says which can", body = ErrorBody),
+    Failures,
+))]
+pub(super) async fn resize_instance(
+    Extract(state): Shared,
+    caller: Caller,
+    Path(key): Path<String>,
+    Body(request): Body<ResizeInstance>,
+) -> Result<Json<Instance>, ApiError> {
+    let (tenant, asked) = (caller.tenant(), state.fleet.now());
+    let before = state.fleet.find(&tenant, &key)?;
+    let missing = || ApiError::invalid("size: say how much memory, as in `512MB`");
+    let memory_bytes = parse::memory_bytes(request.size.as_deref(), request.memory_bytes)?.ok_or_else(missing)?;
+    let share = Share { memory_bytes, ..quota::share_of(&before) };
+    let _reserved = quota::reserve(&state, &tenant, &before.record.name, share)?;
+    let view = state.fleet.request(&tenant, &before.record.id, Request::Resize { memory_bytes }).await?;
+    Ok(Json(present::instance(&state, view, asked)))
+}
+
+/// What an instance uses of the host
+///
+/// Of the process that runs it, as the kernel counts. It is information; time is what is billed.
+#[utoipa::path(get, path = "/instances/{id}/stats", tag = "instances", security(("bearer" = [])), responses(
+    (status = 200, description = "What it uses", body = InstanceStats),
+    Failures,
+))]
+pub(super) async fn get_stats(
+    Extract(state): Shared,
+    caller: Caller,
+    Path(key): Path<String>,
+) -> Result<Json<InstanceStats>, ApiError> {
+    let view = state.fleet.find(&caller.tenant(), &key)?;
+    let stats = blocking(move || {
+        let usage = state.fleet.process(&view)?.unwrap_or_default();
+        Ok(InstanceStats {
+            instance_id: view.record.id.clone(),
+            instance_name: view.record.name.clone(),
+            cpu_ns: usage.cpu_ns,
+            cpu_resolution_ns: usage.cpu_resolution_ns,
+            memory_rss_bytes: usage.rss_bytes,
+            memory_vms_bytes: usage.vms_bytes,
+            allocated_memory_bytes: view.live.shape.memory_bytes,
+            allocated_vcpus: view.live.shape.vcpus,
+        })
+    })
+    .await?;
+    Ok(Json(stats))
+}

@@ -1,0 +1,13 @@
+//! The journal's end.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// The end of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JournalHead {
+    /// Sequence number of the last fact; 0 if there is none.
+    pub seq: u64,
+    /// Its link in the hash chain: 64 hexadecimal digits.
+    pub hash: String,
+}

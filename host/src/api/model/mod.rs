@@ -1,0 +1,31 @@
+//! The types on the wire, one file for each resource. The command line reads with the same types that
+//! the daemon writes with.
+
+mod automation;
+mod declared;
+mod host;
+mod instance;
+mod interval;
+mod invoice;
+mod journal;
+mod policy;
+mod snapshot;
+mod tenant;
+mod text;
+mod time;
+mod token;
+mod trial;
+
+pub use automation::*;
+pub use declared::*;
+pub use host::*;
+pub use instance::*;
+pub use interval::*;
+pub use invoice::*;
+pub use journal::*;
+pub use policy::*;
+pub use snapshot::*;
+pub use tenant::*;
+pub use time::*;
+pub use token::*;
+pub use trial::*;

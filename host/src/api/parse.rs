@@ -1,0 +1,229 @@
+//! Requests about instances: from the types on the wire to those of the driver, with errors that name the field.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::State;
+use super::error::ApiError;
+use super::model::{
+    AutoStandby, ConsoleCheck, CreateInstance, DiskRequest, ExpiryAction, HealthCheck, HealthCheckKind, NetworkCheck,
+    RestartPolicy, Timestamp,
+};
+use super::size::parse_size;
+use super::time::parse_duration;
+use crate::driver::{self, Disk, Expiry, NewInstance, Probe, View};
+use crate::limits::{self, idle};
+use crate::units::Nanos;
+use crate::vm;
+
+pub(super) fn new_instance(state: &State, request: CreateInstance) -> Result<NewInstance, ApiError> {
+    let disk = |disk: DiskRequest| Disk {
+        path: PathBuf::from(disk.path),
+        read_only: disk.read_only,
+        size_bytes: 0, // Measured when the instance is prepared.
+    };
+    Ok(NewInstance {
+        name: request.name.parse()?,
+        image: request.image.parse()?,
+        vcpus: request.vcpus,
+        memory_bytes: memory_bytes(request.size.as_deref(), request.memory_bytes)?,
+        cmdline: request.cmdline,
+        disks: request.disks.into_iter().map(disk).collect(),
+        tags: request.tags,
+        skip_guest_agent: request.skip_guest_agent,
+        stop_grace_ms: request.stop_grace_ms.unwrap_or(limits::instance::STOP_GRACE_MS),
+        hypervisor: request.hypervisor,
+        memory_bytes_max: request.memory_bytes_max,
+        restart: request.restart_policy.map_or(Ok(Default::default()), |policy| restart_policy(&policy))?,
+        health: request.health_check.as_ref().map_or(Ok(None), health_check)?,
+        auto_standby: request.auto_standby.as_ref().map(auto_standby).transpose()?,
+        expiry: expiry(state, request.ttl.as_deref(), request.expires_at, request.expiry_action)?,
+    })
+}
+
+pub(super) fn memory_bytes(size: Option<&str>, bytes: Option<u64>) -> Result<Option<u64>, ApiError> {
+    match (size, bytes) {
+        (Some(_), Some(_)) => {
+            Err(ApiError::invalid("size and memory_bytes both say how much memory; give one of them"))
+        }
+        (Some(size), None) => parse_size(size).map(Some).map_err(|error| ApiError::invalid(format!("size: {error}"))),
+        (None, bytes) => Ok(bytes),
+    }
+}
+
+/// A length of time as people write it, in milliseconds; `field` is whose it is.
+pub(super) fn duration_ms(field: &str, text: &str) -> Result<u64, ApiError> {
+    let duration = parse_duration(text).map_err(|error| ApiError::invalid(format!("{field}: {error}")))?;
+    Ok(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A restart policy as it was asked for.
+pub(super) fn restart_policy(policy: &RestartPolicy) -> Result<vm::RestartPolicy, ApiError> {
+    let RestartPolicy { policy: mode, backoff, max_attempts, stable_after } = policy;
+    let default = vm::RestartPolicy::default();
+    let ms =
+        |field, text: &Option<String>, default| text.as_deref().map_or(Ok(default), |text| duration_ms(field, text));
+    Ok(vm::RestartPolicy {
+        mode: (*mode).into(),
+        backoff_ms: ms("restart_policy.backoff", backoff, default.backoff_ms)?,
+        attempts_max: max_attempts.filter(|&max| max > 0),
+        stable_after_ms: ms("restart_policy.stable_after", stable_after, default.stable_after_ms)?,
+    })
+}
+
+/// The end of an instance's time, if one was asked for.
+pub(super) fn expiry(
+    state: &State,
+    ttl: Option<&str>,
+    at: Option<Timestamp>,
+    action: Option<ExpiryAction>,
+) -> Result<Option<Expiry>, ApiError> {
+    let now = state.fleet.now();
+    let at = match (ttl, at) {
+        (Some(_), Some(_)) => return Err(ApiError::invalid("ttl and expires_at both say when; give one of them")),
+        (None, None) if action.is_some() => {
+            return Err(ApiError::invalid("expiry_action: say when, with a ttl or expires_at"));
+        }
+        (None, None) => return Ok(None),
+        (Some(ttl), None) => now.after(Nanos(duration_ms("ttl", ttl)?.saturating_mul(1_000_000))),
+        (None, Some(at)) => Some(state.fleet.meter_to_come(at.0)),
+    };
+    let at = at.ok_or_else(|| ApiError::invalid("expires_at: the instant is out of range"))?;
+    Ok(Some(Expiry { at_ns: at.0, action: action.unwrap_or_default().into() }))
+}
+
+pub(super) fn with_action(view: &View, action: ExpiryAction) -> Result<Option<Expiry>, ApiError> {
+    let missing = || ApiError::invalid("expiry_action: the instance has no end; give a ttl or expires_at with it");
+    let expiry = view.record.spec.expiry.ok_or_else(missing)?;
+    Ok(Some(Expiry { action: action.into(), ..expiry }))
+}
+
+/// A standby of what has nothing to do, as it was asked for.
+pub(super) fn auto_standby(auto: &AutoStandby) -> Result<driver::AutoStandby, ApiError> {
+    Ok(driver::AutoStandby {
+        idle_after_ms: duration_ms("auto_standby.idle_after", &auto.idle_after)?,
+        cpu_permille_max: auto.cpu_permille.unwrap_or(idle::CPU_PERMILLE),
+    })
+}
+
+/// A health check as it was asked for; none for none.
+pub(super) fn health_check(check: &HealthCheck) -> Result<Option<driver::HealthCheck>, ApiError> {
+    let default =
+        |text: &Option<String>, field, default| text.as_deref().map_or(Ok(default), |text| duration_ms(field, text));
+    let Some(probe) = probe(check)? else { return Ok(None) };
+    Ok(Some(driver::HealthCheck {
+        probe,
+        interval_ms: default(&check.interval, "health_check.interval", limits::health::INTERVAL_MS)?,
+        timeout_ms: default(&check.timeout, "health_check.timeout", limits::health::TIMEOUT_MS)?,
+        failures_max: check.failure_threshold.unwrap_or(limits::health::FAILURES_MAX),
+        start_period_ms: default(&check.start_period, "health_check.start_period", 0)?,
+    }))
+}
+
+/// What is asked; refuses what can't be found out honestly.
+fn probe(check: &HealthCheck) -> Result<Option<Probe>, ApiError> {
+    let missing = |field| ApiError::invalid(format!("health_check.{field}: say what to ask"));
+    Ok(Some(match check.kind {
+        HealthCheckKind::None if *check == HealthCheck::default() => return Ok(None),
+        HealthCheckKind::None => {
+            let message = "health_check.type: say console, http or tcp; none takes no other field";
+            return Err(ApiError::invalid(message));
+        }
+        HealthCheckKind::Console => {
+            let ConsoleCheck { send, expect } = check.console.clone().ok_or_else(|| missing("console"))?;
+            Probe::Console { send, expect }
+        }
+        HealthCheckKind::Http => {
+            let http = check.http.as_ref().ok_or_else(|| missing("http"))?;
+            let path = http.path.clone().unwrap_or_else(|| "/".into());
+            Probe::Http { address: address("http", http)?, path }
+        }
+        HealthCheckKind::Tcp => {
+            Probe::Tcp { address: address("tcp", check.tcp.as_ref().ok_or_else(|| missing("tcp"))?)? }
+        }
+        HealthCheckKind::Exec => {
+            let message = "health_check: no guest has an agent that would run a program in it. A check of the type `console` types a line on \
+                           its console and expects an answer there; a restart_policy acts when a guest's program fails or its machine dies";
+            return Err(ApiError::conflict("unsupported", message));
+        }
+    }))
+}
+
+fn address(kind: &str, check: &NetworkCheck) -> Result<SocketAddr, ApiError> {
+    let Some(address) = &check.address else {
+        let message = format!(
+            "health_check.{kind}: guests of this host have no network of the host's, so that a port alone can't be asked. Give the `address`, such as \
+             10.0.0.2:8080, at which this host reaches the workload, or ask the guest on its console with the type `console`"
+        );
+        return Err(ApiError::conflict("unsupported", message));
+    };
+    address.parse().map_err(|_| {
+        ApiError::invalid(format!(
+            "health_check.{kind}.address: '{address}' is not an IP address and a port, such as 10.0.0.2:8080"
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::model::RestartMode;
+    use crate::api::present;
+
+    #[test]
+    fn what_can_not_be_found_out_is_refused_with_what_can() {
+        for (json, code, words) in [
+            (r#"{"type":"http","http":{"port":80}}"#, "unsupported", "no network"),
+            (r#"{"type":"tcp","tcp":{"port":80}}"#, "unsupported", "no network"),
+            (r#"{"type":"exec","exec":{"command":["true"]}}"#, "unsupported", "no guest has an agent"),
+            (r#"{"type":"tcp","tcp":{"address":"web:80"}}"#, "invalid", "10.0.0.2:8080"),
+            (r#"{"type":"console"}"#, "invalid", "health_check.console"),
+            (r#"{"type":"none","interval":"5s"}"#, "invalid", "health_check.type"),
+            (r#"{"type":"console","console":{"expect":"a"},"interval":"soon"}"#, "invalid", "health_check.interval"),
+        ] {
+            let check = serde_json::from_str(json).expect("a check");
+            let body = health_check(&check).expect_err(json).into_body();
+            assert_eq!(body.code, code, "{json}");
+            assert!(body.message.contains(words), "{}", body.message);
+        }
+        let none = serde_json::from_str(r#"{"type":"none"}"#).expect("a check");
+        assert_eq!(health_check(&none).expect("nothing to ask"), None);
+    }
+
+    #[test]
+    fn a_health_check_is_presented_as_it_was_asked_for() {
+        for json in [
+            r#"{"type":"console","console":{"send":"p","expect":"PONG"},"interval":"1s","failure_threshold":2}"#,
+            r#"{"type":"tcp","tcp":{"address":"10.0.0.2:80"},"timeout":"500ms"}"#,
+            r#"{"type":"http","http":{"address":"[::1]:80","path":"/well"},"start_period":"1m"}"#,
+        ] {
+            let check = health_check(&serde_json::from_str(json).expect("a check")).expect("taken").expect("a check");
+            assert_eq!(health_check(&present::health_check(&check)).expect("read back"), Some(check));
+        }
+    }
+
+    #[test]
+    fn a_restart_policy_is_presented_as_it_was_asked_for() {
+        let asked = RestartPolicy {
+            policy: RestartMode::OnFailure,
+            backoff: Some("1500ms".into()),
+            max_attempts: Some(0),
+            stable_after: None,
+        };
+        let policy = restart_policy(&asked).expect("a policy");
+        assert_eq!((policy.backoff_ms, policy.attempts_max), (1_500, None));
+        let shown = present::restart_policy(&policy);
+        assert_eq!(restart_policy(&shown).expect("read back"), policy);
+        let wrong = RestartPolicy { backoff: Some("soon".into()), ..asked };
+        assert!(restart_policy(&wrong).expect_err("refused").into_body().message.contains("restart_policy.backoff"));
+    }
+
+    #[test]
+    fn memory_is_said_once() {
+        assert_eq!(memory_bytes(Some("2MB"), None).ok(), Some(Some(2 << 20)));
+        assert_eq!(memory_bytes(None, Some(7)).ok(), Some(Some(7)));
+        assert_eq!(memory_bytes(None, None).ok(), Some(None));
+        assert_eq!(memory_bytes(Some("2MB"), Some(7)).expect_err("refused").status(), 400);
+        assert_eq!(memory_bytes(Some("much"), None).expect_err("refused").status(), 400);
+    }
+}

@@ -1,0 +1,43 @@
+//! The share of its tenant's limits that an instance takes.
+
+use std::sync::Arc;
+
+use super::error::ApiError;
+use super::{State, blocking};
+use crate::driver::{NewInstance, View};
+use crate::id::{InstanceName, TenantId};
+use crate::tenancy::{Reservation, Share};
+
+/// Keeps for an instance that is being made or changed what it will take of its tenant's limits.
+///
+/// # Errors
+/// 403 with the limit that would be passed.
+pub(super) fn reserve(
+    state: &State,
+    tenant: &TenantId,
+    name: &InstanceName,
+    share: Share,
+) -> Result<Reservation, ApiError> {
+    let known = state.tenancy.tenant(tenant).ok_or_else(|| ApiError::no_such_tenant(tenant, None))?;
+    let there = || state.fleet.list(tenant).iter().map(|view| (view.record.name.clone(), share_of(view))).collect();
+    Ok(known.reserve(name, share, there)?)
+}
+
+/// What a new instance will take of its tenant's limits.
+pub(super) async fn share_of_new(state: &Arc<State>, new: &NewInstance) -> Result<Share, ApiError> {
+    let memory_bytes = match new.memory_bytes {
+        Some(bytes) => bytes,
+        None => {
+            let (state, image) = (state.clone(), new.image.clone());
+            // An image that isn't there is refused in a moment, with what there is.
+            blocking(move || Ok(state.images.get(&image).map_or(0, |image| image.manifest.memory_bytes_min))).await?
+        }
+    };
+    Ok(Share { vcpus: new.vcpus, memory_bytes })
+}
+
+/// What an instance takes of its tenant's limits.
+pub(super) fn share_of(view: &View) -> Share {
+    let shape = view.live.shape;
+    Share { vcpus: shape.vcpus, memory_bytes: shape.memory_bytes }
+}

@@ -1,0 +1,240 @@
+//! `/tenants/{id}/prices`, `/agreement`: what a tenant's time costs, from when on, and how it is cut.
+
+use axum::Json;
+use axum::extract::{Path, State as Extract};
+use chrono::NaiveDate;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::auth::Caller;
+use super::body::{Body, Params, Raw};
+use super::error::ApiError;
+use super::model::{Agreement, AgreementInForce, PreviewRequest, Prices, PricesHistory, PricesState, Timestamp};
+use super::present::timestamp;
+use super::shared::Failures;
+use super::{Shared, State, blocking};
+use crate::id::{Digest, TenantId, clipped};
+use crate::invoice::{BookSet, ChangeError, Evidence, Overriding};
+use crate::units::Instant;
+
+/// The instant from which on prices hold.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PricesParams {
+    /// First instant at which they hold, as RFC 3339 or a date in UTC; now, if absent. A past one is
+    /// refused.
+    at: Option<String>,
+}
+
+/// Put a tenant's prices in force
+///
+/// The body is the price book: one JSON document with currency, prices and adjustments. It is checked
+/// against every policy that is in force while it holds. A book that was planned for later stays planned.
+#[utoipa::path(put, path = "/tenants/{id}/prices", tag = "invoices", security(("bearer" = [])),
+    params(PricesParams),
+    request_body(content = Object, description = "The price book, at most 1 MiB"), responses(
+    (status = 200, description = "They hold, or will from the instant told on", body = Prices),
+    Failures,
+))]
+pub(super) async fn set_prices(
+    Extract(state): Shared,
+    caller: Caller,
+    Path(id): Path<String>,
+    Params(params): Params<PricesParams>,
+    Raw(bytes): Raw,
+) -> Result<Json<Prices>, ApiError> {
+    let tenant = caller.tenant_at(&state, &id)?.id().clone();
+    let at = params.at.as_deref().map(|at| instant(&state, "at", at)).transpose()?;
+    let now = state.fleet.now();
+    let set = state.issuer.set_prices(&tenant, bytes.to_vec(), at, now, caller.actor()).await?;
+    let BookSet { book, digest, from, fact } = set;
+    Ok(Json(Prices {
+        tenant: tenant.to_string(),
+        digest: digest.to_string(),
+        currency: book.currency().code().into(),
+        prices: book.prices().len() as u64,
+        from: timestamp(&state, from),
+        from_ns: from.0,
+        fact,
+        state: if from <= state.fleet.now() { PricesState::InForce } else { PricesState::Planned },
+        text: None,
+    }))
+}
+
+/// A tenant's prices, now and at all times
+#[utoipa::path(get, path = "/tenants/{id}/prices", tag = "invoices", security(("bearer" = [])), responses(
+    (status = 200, description = "The books by their facts", body = PricesHistory),
+    Failures,
+))]
+pub(super) async fn get_prices(
+    Extract(state): Shared,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<PricesHistory>, ApiError> {
+    let tenant = caller.tenant_at(&state, &id)?.id().clone();
+    blocking(move || history(&state, &tenant).map(Json)).await
+}
+
+fn history(state: &State, tenant: &TenantId) -> Result<PricesHistory, ApiError> {
+    let archive = state.journal.archive();
+    let now = state.fleet.now();
+    let stored = archive.books_of(tenant)?;
+    let in_force = stored.iter().filter(|book| book.from <= now).max_by_key(|book| (book.from, book.fact));
+    let in_force = in_force.map(|book| book.fact);
+    let mut history = Vec::with_capacity(stored.len());
+    let mut current = None;
+    for book in &stored {
+        let bytes = Evidence::document(&archive, book.digest)?;
+        let parsed = biller::book::Book::parse_stored(&bytes).map_err(|error| ApiError::bug(&error))?;
+        let shown = Prices {
+            tenant: tenant.to_string(),
+            digest: book.digest.to_string(),
+            currency: parsed.currency().code().into(),
+            prices: parsed.prices().len() as u64,
+            from: timestamp(state, book.from),
+            from_ns: book.from.0,
+            fact: book.fact,
+            state: match (Some(book.fact) == in_force, book.from > now) {
+                (true, _) => PricesState::InForce,
+                (false, true) => PricesState::Planned,
+                (false, false) => PricesState::Past,
+            },
+            text: None,
+        };
+        if Some(book.fact) == in_force {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            current = Some(Prices { text: Some(text), ..shown.clone() });
+        }
+        history.push(shown);
+    }
+    Ok(PricesHistory { current, history })
+}
+
+/// How a tenant's time is cut into periods
+#[utoipa::path(get, path = "/tenants/{id}/agreement", tag = "invoices", security(("bearer" = [])), responses(
+    (status = 200, description = "The agreement and the present period", body = AgreementInForce),
+    Failures,
+))]
+pub(super) async fn get_agreement(
+    Extract(state): Shared,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<AgreementInForce>, ApiError> {
+    let tenant = caller.tenant_at(&state, &id)?.id().clone();
+    blocking(move || in_force(&state, &tenant).map(Json)).await
+}
+
+/// Cut a tenant's time otherwise
+///
+/// It begins at the end of the present period.
+#[utoipa::path(put, path = "/tenants/{id}/agreement", tag = "invoices", security(("bearer" = [])),
+    request_body = Agreement, responses(
+    (status = 200, description = "It holds from the border told on", body = AgreementInForce),
+    Failures,
+))]
+pub(super) async fn set_agreement(
+    Extract(state): Shared,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(agreement): Body<Agreement>,
+) -> Result<Json<AgreementInForce>, ApiError> {
+    let tenant = caller.tenant_at(&state, &id)?.id().clone();
+    let at = state.fleet.reading();
+    state.issuer.change_agreement(&tenant, agreement.into(), at, caller.actor()).await?;
+    blocking(move || in_force(&state, &tenant).map(Json)).await
+}
+
+fn in_force(state: &State, tenant: &TenantId) -> Result<AgreementInForce, ApiError> {
+    let (period, next) = state.issuer.agreement(tenant, state.fleet.now())?;
+    Ok(AgreementInForce {
+        from: timestamp(state, period.start),
+        until: timestamp(state, period.end),
+        next: Some(next).filter(|next| *next != period.agreement).map(Into::into),
+        agreement: period.agreement.into(),
+    })
+}
+
+/// The meter instant of an instant or a date of the calendar.
+pub(super) fn instant(state: &State, field: &str, text: &str) -> Result<Instant, ApiError> {
+    let midnight = |date: NaiveDate| date.and_hms_opt(0, 0, 0)?.and_utc().timestamp_nanos_opt();
+    let of_date = text.parse::<NaiveDate>().ok().and_then(midnight);
+    let utc_ns = of_date.or_else(|| text.parse::<Timestamp>().ok().map(|at| at.0));
+    let unknown = || {
+        let text = clipped(text);
+        ApiError::invalid(format!(
+            "{field}: invalid instant '{text}'; expected RFC 3339 or a date, for example 2026-11-30T12:00:00Z or \
+             2026-11-30"
+        ))
+    };
+    Ok(state.fleet.meter(utc_ns.ok_or_else(unknown)?))
+}
+
+/// The same; now for `now` and for nothing.
+pub(super) fn instant_or_now(state: &State, field: &str, text: Option<&str>) -> Result<Instant, ApiError> {
+    match text {
+        None | Some("now") => Ok(state.fleet.now()),
+        Some(text) => instant(state, field, text),
+    }
+}
+
+/// The policy that was named.
+pub(super) fn policy(state: &State, caller: &Caller, tenant: &TenantId, key: &str) -> Result<Digest, ApiError> {
+    Ok(state.find_policy(caller, tenant, key)?.digest())
+}
+
+/// The rules that a preview asks for; none if it asks for those in force.
+pub(super) fn preview(
+    state: &State,
+    caller: &Caller,
+    tenant: &TenantId,
+    asked: &PreviewRequest,
+    to: Instant,
+) -> Result<Option<Overriding>, ApiError> {
+    if asked.policy.is_none() && asked.prices.is_none() {
+        return Ok(None);
+    }
+    let from = asked.from.as_deref().map(|from| instant(state, "from", from)).transpose()?;
+    Ok(Some(Overriding {
+        from: from.unwrap_or(Instant(i64::MIN)),
+        until: to.max(state.fleet.now()),
+        policy: asked.policy.as_deref().map(|key| policy(state, caller, tenant, key)).transpose()?,
+        book: book(state, tenant, asked.prices.as_deref())?,
+        from_begin: asked.from_begin,
+        reason: "preview".into(),
+    }))
+}
+
+/// The text of a price book that was named: itself, or one that the tenant has or had, by its digest.
+pub(super) fn book(state: &State, tenant: &TenantId, named: Option<&str>) -> Result<Option<Vec<u8>>, ApiError> {
+    let Some(named) = named else { return Ok(None) };
+    if named.trim_start().starts_with('{') {
+        return Ok(Some(named.as_bytes().to_vec()));
+    }
+    let archive = state.journal.archive();
+    let mut found: Vec<Digest> = archive.books_of(tenant)?.iter().map(|stored| stored.digest).collect();
+    found.retain(|digest| !named.is_empty() && digest.to_string().starts_with(named));
+    found.sort_unstable();
+    found.dedup();
+    match found.as_slice() {
+        [only] => Ok(Some(Evidence::document(&archive, *only)?)),
+        [] => {
+            let message = format!("the tenant never had a price book '{}'", clipped(named));
+            Err(ApiError::not_found("no_such_prices", message))
+        }
+        several => {
+            let message = format!("'{named}' is the beginning of {} digests; give more digits", several.len());
+            Err(ApiError::conflict("ambiguous", message))
+        }
+    }
+}
+
+impl From<ChangeError> for ApiError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Book(error) => Self::invalid(error.to_string()),
+            ChangeError::Refused(error) => Self::conflict("refused", error.to_string()),
+            ChangeError::Issue(error) => error.into(),
+        }
+    }
+}

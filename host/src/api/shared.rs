@@ -1,0 +1,113 @@
+//! The parts of the API's description that many operations share: written once, and referred to by
+//! name from each of them.
+
+use std::collections::BTreeMap;
+
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, Response, ResponseBuilder};
+use utoipa::{IntoParams, IntoResponses};
+
+use super::idempotency::IdempotencyKey;
+
+const WRONG: &str = "RequestError";
+const FAILED: &str = "HostError";
+
+/// The answers of an operation that failed.
+pub(super) struct Failures;
+
+/// The answer of an operation that failed through no fault of the client.
+pub(super) struct HostFailure;
+
+type Answers = BTreeMap<String, RefOr<Response>>;
+
+fn answer(status: &str, name: &str) -> (String, RefOr<Response>) {
+    let place = Ref::from_response_name(name);
+    (status.into(), RefOr::Ref(place))
+}
+
+impl IntoResponses for Failures {
+    fn responses() -> Answers {
+        BTreeMap::from([answer("4XX", WRONG), answer("5XX", FAILED)])
+    }
+}
+
+impl IntoResponses for HostFailure {
+    fn responses() -> Answers {
+        BTreeMap::from([answer("5XX", FAILED)])
+    }
+}
+
+/// The answers that operations refer to, by name.
+pub(super) fn answers() -> [(&'static str, Response); 2] {
+    let error = |description: &str| {
+        let schema = Ref::from_schema_name("Error");
+        let content = ContentBuilder::new().schema(Some(schema)).build();
+        ResponseBuilder::new().description(description).content("application/json", content).build()
+    };
+    [(WRONG, error("The request is wrong")), (FAILED, error("The host could not do it"))]
+}
+
+/// A parameter in paths that begin alike.
+struct PathParameter {
+    component: &'static str,
+    /// The paths that have it begin so.
+    paths: &'static str,
+    name: &'static str,
+    is_number: bool,
+    description: &'static str,
+}
+
+const fn text(
+    component: &'static str,
+    paths: &'static str,
+    name: &'static str,
+    description: &'static str,
+) -> PathParameter {
+    PathParameter { component, paths, name, is_number: false, description }
+}
+
+/// Every parameter of a path. A more special path stands before a more general one.
+const PATH_PARAMETERS: [PathParameter; 9] = [
+    text("InstanceKey", "/instances/{id}", "id", "The instance's id, its name, or the id's unique beginning"),
+    text("SnapshotName", "/instances/{id}/snapshots/{name}", "name", "The snapshot's name"),
+    text("ImageName", "/images/{name}", "name", "The image's name"),
+    text("PolicyKey", "/policies/{digest}", "digest", POLICY_KEY),
+    text("TenantId", "/tenants/{id}", "id", "The tenant's id, or `self` for one's own"),
+    text("PolicyKey", "/tenants/{id}/shadows/{digest}", "digest", POLICY_KEY),
+    text("PolicyKey", "/tenants/{id}/policy/planned/{digest}", "digest", POLICY_KEY),
+    PathParameter {
+        component: "DocumentNumber",
+        paths: "/tenants/{id}/invoices/{number}",
+        name: "number",
+        is_number: true,
+        description: "The number of an invoice or a correction",
+    },
+    text("TokenId", "/tokens/{id}", "id", "The token's id, or the id's unique beginning"),
+];
+
+const POLICY_KEY: &str = "The policy's name, its digest, the digest's unique beginning, or `standard`";
+
+/// The parameter of that name in a path, and the name that it is referred to by.
+pub(super) fn path_parameter(path: &str, name: &str) -> Option<(&'static str, Parameter)> {
+    let known = PATH_PARAMETERS.iter().find(|known| known.name == name && path.starts_with(known.paths))?;
+    let schema = match known.is_number {
+        true => ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
+            .minimum(Some(0)),
+        false => ObjectBuilder::new().schema_type(Type::String),
+    };
+    let parameter = ParameterBuilder::new()
+        .name(known.name)
+        .parameter_in(ParameterIn::Path)
+        .required(Required::True)
+        .description(Some(known.description))
+        .schema(Some(schema));
+    Some((known.component, parameter.build()))
+}
+
+/// The header of acts that are not done twice, and the name that it is referred to by.
+pub(super) fn idempotency_key() -> (&'static str, Option<Parameter>) {
+    ("IdempotencyKey", IdempotencyKey::into_params(|| None).into_iter().next())
+}

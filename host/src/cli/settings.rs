@@ -1,0 +1,250 @@
+//! `tallyman instance update`, `resize` and `stats`.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::client::Client;
+use super::instance::{done, duration, tag};
+use super::output::{self, Output};
+use super::progress::during;
+use crate::api::model::{
+    AutoStandby, ConsoleCheck, ExpiryAction, HealthCheck, HealthCheckKind, Instance, InstanceStats, NetworkCheck,
+    ReportActivity, ResizeInstance, RestartMode, RestartPolicy, UpdateInstance,
+};
+use crate::api::{format_millis, format_size, parse_size};
+
+/// What an instance does by itself, as it is asked for.
+#[derive(Debug, Args)]
+pub(super) struct ByItself {
+    /// After which ends it is started again
+    #[arg(long, value_name = "WHEN")]
+    restart: Option<Restart>,
+    /// How long the first attempt to start it again waits; each one after it waits twice as long
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "restart")]
+    restart_backoff: Option<Duration>,
+    /// Most attempts in a row
+    #[arg(long, value_name = "COUNT", requires = "restart")]
+    restart_attempts: Option<u32>,
+    /// How long it has to run for the next attempt to be a first one again
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "restart")]
+    restart_stable_after: Option<Duration>,
+    /// Its time is over so long from now
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    ttl: Option<Duration>,
+    /// What happens when its time is over
+    #[arg(long, value_name = "ACTION", requires = "ttl")]
+    at_expiry: Option<AtExpiry>,
+    #[command(flatten)]
+    health: HealthArgs,
+    /// It goes to standby after so long without activity
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    auto_standby: Option<Duration>,
+    /// Use of one processor that is no activity, in thousandths
+    #[arg(long, value_name = "PERMILLE", requires = "auto_standby")]
+    auto_standby_cpu: Option<u32>,
+}
+
+/// How to find out whether a workload is well.
+#[derive(Debug, Args)]
+struct HealthArgs {
+    /// Its workload is well if the guest writes this on its console
+    #[arg(long, value_name = "TEXT", group = "health")]
+    health_expect: Option<String>,
+    /// What is typed on the console for that
+    #[arg(long, value_name = "TEXT", requires = "health_expect")]
+    health_send: Option<String>,
+    /// Its workload is well if a connection is accepted here, such as 10.0.0.2:5432
+    #[arg(long, value_name = "ADDRESS", group = "health")]
+    health_tcp: Option<String>,
+    /// Its workload is well if an HTTP server answers here, such as 10.0.0.2:8080/well
+    #[arg(long, value_name = "ADDRESS", group = "health")]
+    health_http: Option<String>,
+    /// From an answer to the next question
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "health")]
+    health_interval: Option<Duration>,
+    /// How long an answer may take
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "health")]
+    health_timeout: Option<Duration>,
+    /// So many failures in a row make it unhealthy
+    #[arg(long, value_name = "COUNT", requires = "health")]
+    health_failures: Option<u32>,
+    /// Failures so soon after the launch do not count
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "health")]
+    health_start_period: Option<Duration>,
+}
+
+impl HealthArgs {
+    fn check(&self) -> Option<HealthCheck> {
+        let shared = HealthCheck {
+            interval: self.health_interval.map(text),
+            timeout: self.health_timeout.map(text),
+            failure_threshold: self.health_failures,
+            start_period: self.health_start_period.map(text),
+            ..HealthCheck::default()
+        };
+        let at = |address: &str, path| NetworkCheck { address: Some(address.to_owned()), port: None, path };
+        if let Some(expect) = self.health_expect.clone() {
+            let console = ConsoleCheck { send: self.health_send.clone().unwrap_or_default(), expect };
+            return Some(HealthCheck { kind: HealthCheckKind::Console, console: Some(console), ..shared });
+        }
+        if let Some(address) = &self.health_tcp {
+            return Some(HealthCheck { kind: HealthCheckKind::Tcp, tcp: Some(at(address, None)), ..shared });
+        }
+        let (address, path) = self.health_http.as_ref().map(|at| at.split_once('/').unwrap_or((at, "")))?;
+        Some(HealthCheck { kind: HealthCheckKind::Http, http: Some(at(address, Some(format!("/{path}")))), ..shared })
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Restart {
+    /// After none
+    Never,
+    /// After every one that nobody asked for
+    Always,
+    /// If the machine died, or the guest's program failed
+    OnFailure,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum AtExpiry {
+    /// It is deleted
+    Delete,
+    /// It is stopped
+    Stop,
+}
+
+fn text(duration: Duration) -> String {
+    format_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+impl ByItself {
+    pub(super) fn restart_policy(&self) -> Option<RestartPolicy> {
+        let policy = match self.restart? {
+            Restart::Never => RestartMode::Never,
+            Restart::Always => RestartMode::Always,
+            Restart::OnFailure => RestartMode::OnFailure,
+        };
+        Some(RestartPolicy {
+            policy,
+            backoff: self.restart_backoff.map(text),
+            max_attempts: self.restart_attempts,
+            stable_after: self.restart_stable_after.map(text),
+        })
+    }
+
+    pub(super) fn health_check(&self) -> Option<HealthCheck> {
+        self.health.check()
+    }
+
+    pub(super) fn auto_standby(&self) -> Option<AutoStandby> {
+        let idle_after = self.auto_standby.map(text)?;
+        Some(AutoStandby { idle_after, cpu_permille: self.auto_standby_cpu })
+    }
+
+    pub(super) fn ttl(&self) -> Option<String> {
+        self.ttl.map(text)
+    }
+
+    pub(super) fn expiry_action(&self) -> Option<ExpiryAction> {
+        self.at_expiry.map(|action| match action {
+            AtExpiry::Delete => ExpiryAction::Delete,
+            AtExpiry::Stop => ExpiryAction::Stop,
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Update {
+    /// Its id, its name, or its id's unique beginning
+    id: String,
+    /// A label; those that are given take the place of all there were
+    #[arg(long, value_name = "NAME=VALUE", value_parser = tag, conflicts_with = "no_tags")]
+    tag: Vec<(String, String)>,
+    /// No labels any more
+    #[arg(long)]
+    no_tags: bool,
+    /// Its time is never over
+    #[arg(long, conflicts_with = "ttl")]
+    no_expiry: bool,
+    /// Its workload is not asked any more
+    #[arg(long, conflicts_with = "health")]
+    no_health_check: bool,
+    /// It does not go to standby by itself any more
+    #[arg(long, conflicts_with = "auto_standby")]
+    no_auto_standby: bool,
+    #[command(flatten)]
+    by_itself: ByItself,
+}
+
+impl Update {
+    pub(super) async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
+        let tags = (self.no_tags || !self.tag.is_empty()).then(|| self.tag.iter().cloned().collect());
+        let body = UpdateInstance {
+            tags,
+            restart_policy: self.by_itself.restart_policy(),
+            health_check: if self.no_health_check {
+                Some(HealthCheck::default())
+            } else {
+                self.by_itself.health_check()
+            },
+            auto_standby: if self.no_auto_standby { Some(None) } else { self.by_itself.auto_standby().map(Some) },
+            ttl: self.by_itself.ttl(),
+            expires_at: self.no_expiry.then_some(None),
+            expiry_action: self.by_itself.expiry_action(),
+        };
+        let instance: Instance = client.patch(&["instances", &self.id], &body).await?;
+        output.show(&instance, output::instance)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Resize {
+    /// Its id, its name, or its id's unique beginning
+    id: String,
+    /// Guest memory, such as 512MB
+    #[arg(value_parser = parse_size)]
+    memory: u64,
+}
+
+impl Resize {
+    pub(super) async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
+        let body = ResizeInstance { size: None, memory_bytes: Some(self.memory) };
+        let path = ["instances", self.id.as_str(), "resize"];
+        let resized = client.post(&path, &body);
+        let instance: Instance = during(&format!("resizing {}", self.id), resized).await?;
+        done(output, &instance)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Activity {
+    /// Its id, its name, or its id's unique beginning
+    id: String,
+    /// Restore it if it is in standby
+    #[arg(long)]
+    wake: bool,
+}
+
+impl Activity {
+    pub(super) async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
+        let path = ["instances", self.id.as_str(), "activity"];
+        let instance: Instance = client.post(&path, &ReportActivity { wake: self.wake }).await?;
+        done(output, &instance)
+    }
+}
+
+pub(super) async fn stats(client: &Client, output: Output, id: &str) -> anyhow::Result<()> {
+    let stats: InstanceStats = client.get(&["instances", id, "stats"], &[]).await?;
+    output.show(&stats, |stats| {
+        output::pairs([
+            ("name", stats.instance_name.to_string()),
+            ("id", stats.instance_id.to_string()),
+            ("processor time", output::duration(stats.cpu_ns)),
+            ("memory present", format_size(stats.memory_rss_bytes)),
+            ("address space", format_size(stats.memory_vms_bytes)),
+            ("guest memory", format_size(stats.allocated_memory_bytes)),
+            ("vcpus", stats.allocated_vcpus.to_string()),
+        ])
+    })
+}

@@ -1,0 +1,280 @@
+//! From evidence to what a period comes to: the one path to a charge.
+//!
+//! Previews, closes, corrections, comparisons and proofs all come through [`Computer::compute`]; they
+//! differ in what is done with the outcome.
+
+use biller::input::{Balances, BookInForce, FORM, Header, Offset, Span, Zone};
+use biller::output::Bill;
+
+use super::InvoiceError;
+use super::calls::Calls;
+use super::document::{Invoice, Line, Named, Receipt};
+use super::evidence::{Evidence, EvidenceError};
+use super::measure::{MeasureCall, Measured, Measuring};
+use super::period::Period;
+use super::rules::PolicySpan;
+use super::usage::{INITIALIZING_MAX, Usage, usage};
+use super::view::View;
+use crate::billing::zones;
+use crate::id::{Digest, InstanceId};
+use crate::limits::bill::{INITIALIZING_MAX_NS, MEASURED_INSTANCES};
+use crate::units::Instant;
+
+/// Looks instances up by id.
+pub type Names<'a> = &'a dyn Fn(&InstanceId) -> Result<Named, EvidenceError>;
+
+/// Computes what periods come to.
+#[derive(Clone, Copy)]
+pub struct Computer<'a, E, C> {
+    pub(super) evidence: &'a E,
+    pub(super) calls: &'a C,
+    pub(super) names: Names<'a>,
+    /// Is told after each call of a policy how many intervals it was about.
+    pub(super) progress: &'a dyn Fn(u64),
+}
+
+/// A piece of an interval that a line covers.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct TracedInterval {
+    /// Sequence number of the fact that opened the interval.
+    pub fact: u64,
+    /// The phase.
+    pub phase: &'static str,
+    /// First instant on the meter clock, in nanoseconds.
+    pub start_ns: i64,
+    /// First instant after it.
+    pub end_ns: i64,
+}
+
+/// What a period comes to.
+#[derive(Debug)]
+pub(super) struct Computed {
+    pub(super) bill: Bill,
+    pub(super) instances: Vec<Named>,
+    /// The ids that lines of the bill name by their index.
+    pub(super) subjects: Vec<String>,
+    pub(super) zones: Vec<Zone>,
+    pub(super) receipts: Vec<Receipt>,
+}
+
+impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
+    /// A computer that knows instances by the names that `names` finds.
+    pub fn new(evidence: &'a E, calls: &'a C, names: Names<'a>) -> Self {
+        Self { evidence, calls, names, progress: &|_| () }
+    }
+
+    /// Also reports after each call of a policy how many intervals it was about.
+    #[must_use]
+    pub fn reporting(self, progress: &'a dyn Fn(u64)) -> Self {
+        Self { progress, ..self }
+    }
+
+    /// Computes a period up to an instant. `documents` are the period's own so far: it keeps their
+    /// biller and their zones.
+    ///
+    /// # Errors
+    /// [`InvoiceError`].
+    pub(super) fn compute(
+        &self,
+        view: &View,
+        period: &Period,
+        until: Instant,
+        opening: &Balances,
+        documents: &[&Invoice],
+    ) -> Result<Computed, InvoiceError> {
+        let (start, last) = view.own(period);
+        let until = until.clamp(start, last);
+        let policies = view.rules.policies((start, until), self.calls.standard());
+        let (measured, instances) = self.measure(view, (start, until), &policies)?;
+        let books = self.books(view, (start, period.end))?;
+        let zones = self.zones(view, period, &books, documents)?;
+        let header = Header {
+            form: FORM,
+            period: Span { start: period.start.0, end: period.end.0 },
+            first: start.0,
+            last: last.0,
+            until: until.0,
+            calendar: view.calendar.offsets().into_iter().map(offset).collect(),
+            zones,
+            books,
+            meters: measured.meters.clone(),
+            terms: measured.terms.clone(),
+            opening: opening.clone(),
+        };
+        self.bill(header, measured, instances, documents)
+    }
+
+    fn bill(
+        &self,
+        header: Header,
+        measured: Measured,
+        instances: Vec<Named>,
+        documents: &[&Invoice],
+    ) -> Result<Computed, InvoiceError> {
+        let biller = documents.first().and_then(|document| biller_of(document));
+        let biller = biller.unwrap_or_else(|| self.calls.biller());
+        let asked = self.calls.bill(biller, &header, &measured.subjects, &measured.intervals, &measured.own);
+        let call = asked.map_err(|error| error.of(biller))?;
+        let mut receipts: Vec<_> = measured.calls.iter().map(|call| self.of_policy(call)).collect();
+        let facts = &measured.intervals.fact;
+        receipts.push(Receipt {
+            call: "bill".into(),
+            from_ns: header.first,
+            until_ns: header.until,
+            component: biller.to_string(),
+            stands_in_for: None,
+            tzdata: zones::edition().into(),
+            engine: self.calls.engine(),
+            fuel: call.fuel,
+            facts: facts.iter().min().copied().zip(facts.iter().max().copied()),
+            intervals: facts.len() as u64,
+            input: call.input,
+            output: call.output,
+            chain: String::new(),
+        });
+        let subjects = measured.subjects.into_iter().map(|subject| subject.id).collect();
+        Ok(Computed { bill: call.value, instances, subjects, zones: header.zones, receipts })
+    }
+
+    /// The intervals that a line of a document covers.
+    ///
+    /// # Errors
+    /// [`InvoiceError`].
+    pub(super) fn trace(
+        &self,
+        view: &View,
+        invoice: &Invoice,
+        line: &Line,
+    ) -> Result<Vec<TracedInterval>, InvoiceError> {
+        let span = (Instant(invoice.billed.from_ns), Instant(invoice.billed.until_ns));
+        let policies = view.rules.policies(span, self.calls.standard());
+        let (measured, _) = self.measure(view, span, &policies)?;
+        let Measured { subjects, intervals, meters, phases, .. } = measured;
+        let meter = meters.iter().position(|meter| *meter == line.meter);
+        let bit = meter.map_or(0, |meter| 1_u64 << meter);
+        let is_of = |place: &usize| {
+            let subject = subjects.get(intervals.subject[*place] as usize).map(|subject| subject.id.as_str());
+            let counts = intervals.meters[*place] & bit != 0;
+            let is_named = line.instance.is_none() || line.instance.as_deref() == subject;
+            let facts = line.facts.is_some_and(|(first, last)| (first..=last).contains(&intervals.fact[*place]));
+            counts && is_named && facts
+        };
+        let piece = |place: usize| TracedInterval {
+            fact: intervals.fact[place],
+            phase: phases[place].as_str(),
+            start_ns: intervals.start[place],
+            end_ns: intervals.end[place],
+        };
+        Ok((0..intervals.fact.len()).filter(is_of).map(piece).collect())
+    }
+
+    fn of_policy(&self, call: &MeasureCall) -> Receipt {
+        Receipt {
+            call: "measure".into(),
+            from_ns: call.span.0.0,
+            until_ns: call.span.1.0,
+            component: call.policy.to_string(),
+            stands_in_for: call.stands_in_for.map(|policy| policy.to_string()),
+            tzdata: zones::edition().into(),
+            engine: self.calls.engine(),
+            fuel: call.fuel,
+            facts: call.facts,
+            intervals: call.intervals,
+            input: call.input.clone(),
+            output: call.output.clone(),
+            chain: String::new(),
+        }
+    }
+
+    /// What the policies count of the tenant's time in a span.
+    fn measure(
+        &self,
+        view: &View,
+        (start, until): (Instant, Instant),
+        policies: &[PolicySpan],
+    ) -> Result<(Measured, Vec<Named>), InvoiceError> {
+        let mut measuring = Measuring::new(self.calls, view.tenant.as_str(), policies);
+        let mut instances = Vec::new();
+        let mut waiting: Vec<Usage> = Vec::new();
+        for id in self.evidence.instances(&view.tenant, view.as_of.seq)? {
+            let history = self.evidence.history(&id, view.as_of.seq)?;
+            let bound = |at: Instant| initializing_max_ns(policies, at);
+            waiting.extend(usage(&id, &history, (start, until), &bound));
+            if waiting.len() >= MEASURED_INSTANCES {
+                self.measure_some(&mut measuring, &mut waiting, &mut instances)?;
+            }
+        }
+        self.measure_some(&mut measuring, &mut waiting, &mut instances)?;
+        Ok((measuring.finish(), instances))
+    }
+
+    fn measure_some(
+        &self,
+        measuring: &mut Measuring<'_, C>,
+        waiting: &mut Vec<Usage>,
+        instances: &mut Vec<Named>,
+    ) -> Result<(), InvoiceError> {
+        let named = waiting.iter().map(|usage| (self.names)(&usage.id)).collect::<Result<Vec<_>, _>>()?;
+        measuring.add(waiting, &named)?;
+        (self.progress)(waiting.iter().map(|usage| usage.pieces.len() as u64).sum());
+        instances.extend(named);
+        waiting.clear();
+        Ok(())
+    }
+
+    fn books(&self, view: &View, span: (Instant, Instant)) -> Result<Vec<BookInForce>, InvoiceError> {
+        let mut books = Vec::new();
+        for in_force in view.rules.books(span) {
+            let named = view.named.iter().find(|text| Digest::of(text) == in_force.book).cloned();
+            let bytes = named.map_or_else(|| self.evidence.document(in_force.book), Ok)?;
+            let text = String::from_utf8(bytes)
+                .map_err(|_| EvidenceError::Altered(format!("price book {} is not text", in_force.book)))?;
+            books.push(BookInForce { from: in_force.start.0, until: in_force.end.0, text });
+        }
+        Ok(books)
+    }
+
+    /// The zones that the books name; those that the period's documents resolved stay as they were,
+    /// whatever a newer edition of the database says.
+    fn zones(
+        &self,
+        view: &View,
+        period: &Period,
+        books: &[BookInForce],
+        documents: &[&Invoice],
+    ) -> Result<Vec<Zone>, InvoiceError> {
+        let mut names = Vec::new();
+        for in_force in books {
+            let book = biller::book::Book::parse_stored(in_force.text.as_bytes());
+            let book = book.map_err(|problem| InvoiceError::Book { problem: problem.to_string() })?;
+            names.extend(book.zones().into_iter().map(str::to_owned));
+        }
+        names.sort_unstable();
+        names.dedup();
+        let utc = Span { start: view.calendar.utc_ns(period.start), end: view.calendar.utc_ns(period.end) };
+        let known = documents.last().map(|document| document.zones.as_slice()).unwrap_or_default();
+        let resolve = |name: &String| {
+            let kept = known.iter().find(|zone| zone.name == *name).cloned();
+            kept.or_else(|| zones::resolve(name, utc))
+                .ok_or_else(|| EvidenceError::Missing(format!("time zone {name}")).into())
+        };
+        names.iter().map(resolve).collect()
+    }
+}
+
+/// The biller that made a document.
+fn biller_of(document: &Invoice) -> Option<Digest> {
+    let receipt = document.receipts.iter().find(|receipt| receipt.call == "bill");
+    receipt.and_then(|receipt| receipt.component.parse().ok())
+}
+
+fn offset((since, offset): (Instant, i64)) -> Offset {
+    Offset { since: since.0, offset }
+}
+
+/// How long a boot that begins at `at` counts as `initializing`, by the activation in force then.
+fn initializing_max_ns(policies: &[PolicySpan], at: Instant) -> u64 {
+    let span = policies.iter().find(|span| at < span.end);
+    let option = span.and_then(|span| span.options.iter().find(|(name, _)| name == INITIALIZING_MAX));
+    option.and_then(|(_, text)| crate::units::duration_ns(text)).unwrap_or(INITIALIZING_MAX_NS)
+}

@@ -1,0 +1,333 @@
+//! From what a period comes to and what its documents stated before to the next document.
+
+use std::collections::BTreeMap;
+
+use biller::input::Balances;
+use biller::output::{AdjustmentKind, Bill, Line as Charge, LineKind};
+use chrono::{DateTime, SecondsFormat};
+
+use super::InvoiceError;
+use super::compute::Computed;
+use super::document::{
+    Closing, FORM, Invoice, Kind, Line, Named, OverrideNote, Place, Stretch, Sum, nanos, rounding_name,
+};
+use super::period::Period;
+use super::view::View;
+use crate::billing::calendar::Calendar;
+use crate::billing::decimal::Decimal;
+use crate::units::Instant;
+
+/// What a document says about itself beside its charges.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Heading {
+    /// The reason for a correction, in words.
+    pub reason: Option<String>,
+    /// Operations begun before T and not ended.
+    pub unsettled: Vec<String>,
+    /// Whether it is stored nowhere.
+    pub is_preview: bool,
+}
+
+/// A document that could be made.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) invoice: Invoice,
+    /// Whether a rule or an adjustment differs from what the period's documents stated.
+    pub(super) differs: bool,
+}
+
+/// The parts from which a document is put together.
+pub(super) struct Parts<'a> {
+    pub(super) view: &'a View,
+    pub(super) period: &'a Period,
+    pub(super) until: Instant,
+    pub(super) opening: &'a Balances,
+    pub(super) unrated: &'a [Period],
+    pub(super) heading: &'a Heading,
+}
+
+/// The identity of a line over the documents of a period.
+type Key<'a> = (&'a str, Option<&'a str>, &'a str, &'a str, u32, &'a str, &'a str, &'a str, &'a str);
+
+impl Parts<'_> {
+    /// Puts the document together.
+    ///
+    /// # Errors
+    /// [`InvoiceError::Overflow`], [`InvoiceError::Currencies`].
+    pub(super) fn draft(&self, computed: Computed) -> Result<Draft, InvoiceError> {
+        let before = self.view.of(self.period);
+        let bill = &computed.bill;
+        check_currency(&before, bill)?;
+        let (start, last) = self.view.own(self.period);
+        let lines = self.lines(&before, &computed)?;
+        let rules = rules(&before, bill)?;
+        let adjustments = adjustments(&before, bill)?;
+        let last_document = before.last();
+        let was_total = last_document.map_or(Some(0), |document| nanos(&document.period_total));
+        let total = bill.total.checked_sub(was_total.ok_or(InvoiceError::Overflow)?).ok_or(InvoiceError::Overflow)?;
+        // Where caps take up what rules differ by, nobody owes anything else than before.
+        let capped = !adjustments.is_empty() && adjustments.iter().all(|sum| sum.kind == "cap") && total == 0;
+        let is_same = rules.is_empty() && adjustments.is_empty();
+        let differs = !is_same && !capped;
+        let was_payable = last_document.map_or(Some(0), |document| coins(&document.period_payable, bill.minor_digits));
+        let payable =
+            bill.payable.checked_sub(was_payable.ok_or(InvoiceError::Overflow)?).ok_or(InvoiceError::Overflow)?;
+        let goes_on = last_document.is_none_or(|document| document.until() < self.until);
+        let kind = match (self.heading.is_preview, goes_on) {
+            (true, _) => Kind::Preview,
+            (false, true) => Kind::Invoice,
+            (false, false) => Kind::Correction,
+        };
+        let money = |nanos: i128| format!("{:.width$}", Decimal::nanos(nanos), width = bill.minor_digits.into());
+        let in_coins = |units: i128| {
+            let amount = Decimal { units, digits: bill.minor_digits.into() };
+            format!("{amount:.width$}", width = bill.minor_digits.into())
+        };
+        let mut link = self.view.last_link.clone();
+        let receipts = computed.receipts.into_iter().map(|receipt| {
+            let receipt = receipt.chained(&link);
+            link.clone_from(&receipt.chain);
+            receipt
+        });
+        let to_come = bill.adjustments.iter().filter(|one| one.to_come != 0).map(|one| Sum {
+            id: one.id.clone(),
+            kind: adjustment_name(one.kind).into(),
+            is: money(one.to_come),
+            was: money(0),
+            amount: money(one.to_come),
+        });
+        let invoice = Invoice {
+            form: FORM,
+            tenant: self.view.tenant.to_string(),
+            number: (!self.heading.is_preview).then_some(self.view.last_number + 1),
+            kind,
+            follows: last_document.and_then(|document| document.number),
+            reason: self.heading.reason.clone().filter(|_| kind == Kind::Correction),
+            previous: self.view.previous.map(|digest| digest.to_string()),
+            period: stretch(&self.view.calendar, (self.period.start, self.period.end)),
+            borders_utc_ns: self.period.utc_ns,
+            zone: self.period.agreement.zone.clone(),
+            zones: computed.zones,
+            billed: stretch(&self.view.calendar, (start, self.until)),
+            reaches_end: self.until >= last,
+            as_of: Place { seq: self.view.as_of.seq, hash: self.view.as_of.hash.to_string() },
+            overrides: self.overrides(),
+            unrated: self.unrated.iter().map(|one| stretch(&self.view.calendar, (one.start, one.end))).collect(),
+            unsettled: self.heading.unsettled.clone(),
+            currency: bill.currency.clone(),
+            minor_digits: bill.minor_digits,
+            line_digits: bill.line_digits,
+            rounding: rounding_name(bill.rounding).into(),
+            instances: sorted(computed.instances),
+            lines,
+            rules,
+            adjustments,
+            to_come: to_come.collect(),
+            total: money(total),
+            period_total: money(bill.total),
+            payable: in_coins(payable),
+            period_payable: in_coins(bill.payable),
+            closing: Closing(bill.closing.clone()),
+            opening: Closing(self.opening.clone()).digest(),
+            receipts: receipts.collect(),
+        };
+        Ok(Draft { invoice, differs })
+    }
+
+    fn overrides(&self) -> Vec<OverrideNote> {
+        let in_force = self.view.rules.overrides((self.period.start, self.period.end));
+        let note = |one: &super::evidence::Override| OverrideNote {
+            span: stretch(&self.view.calendar, (one.from, one.until)),
+            policy: one.policy.map(|digest| digest.to_string()),
+            book: one.book.map(|digest| digest.to_string()),
+            reason: one.reason.clone(),
+            fact: one.fact,
+        };
+        in_force.into_iter().map(note).collect()
+    }
+
+    /// The lines that changed: those of the bill, and those of the documents before that are no more.
+    fn lines(&self, before: &[&Invoice], computed: &Computed) -> Result<Vec<Line>, InvoiceError> {
+        let now: Vec<Line> = computed.bill.lines.iter().map(|charge| self.line(charge, computed)).collect();
+        let mut known: BTreeMap<Key<'_>, &Line> = BTreeMap::new();
+        // A later document states what a line has become.
+        for line in before.iter().flat_map(|document| &document.lines) {
+            known.insert(key(line), line);
+        }
+        let mut lines = Vec::new();
+        for line in &now {
+            let was = known.remove(&key(line)).filter(|was| !is_gone(was));
+            lines.extend(changed(was, line)?);
+        }
+        for was in known.into_values().filter(|was| !is_gone(was)) {
+            lines.push(gone(was)?);
+        }
+        lines.sort_by(|one, other| key(one).cmp(&key(other)));
+        for (line, number) in lines.iter_mut().zip(1..) {
+            line.number = number;
+        }
+        Ok(lines)
+    }
+
+    fn line(&self, charge: &Charge, computed: &Computed) -> Line {
+        let subject = charge.subject.and_then(|subject| computed.subjects.get(subject as usize));
+        let tariff = computed.bill.tariff(charge);
+        let utc = |at| utc_text(&self.view.calendar, Instant(at));
+        Line {
+            number: 0,
+            kind: kind_name(tariff.kind).into(),
+            rule: tariff.rule.clone(),
+            meter: tariff.meter.clone(),
+            instance: subject.cloned(),
+            price_id: tariff.price_id.clone(),
+            tier: tariff.tier,
+            per: tariff.per.clone(),
+            unit: tariff.unit.clone(),
+            quantity: charge.quantity.to_string(),
+            billed: charge.billed.to_string(),
+            price_numerator: tariff.price_numerator.to_string(),
+            price_denominator: tariff.price_denominator.to_string(),
+            is: Decimal::nanos(charge.amount).to_string(),
+            was: None,
+            amount: Decimal::nanos(charge.amount).to_string(),
+            from: utc(charge.from),
+            until: utc(charge.until),
+            facts: charge.facts,
+        }
+    }
+}
+
+fn kind_name(kind: LineKind) -> &'static str {
+    match kind {
+        LineKind::Usage => "usage",
+        LineKind::Once => "once",
+        LineKind::Own => "own",
+    }
+}
+
+/// The kind of an adjustment, as books write it.
+pub(super) fn adjustment_name(kind: AdjustmentKind) -> &'static str {
+    match kind {
+        AdjustmentKind::Minimum => "minimum",
+        AdjustmentKind::Cap => "cap",
+        AdjustmentKind::Credit => "credit",
+    }
+}
+
+fn key(line: &Line) -> Key<'_> {
+    (
+        &line.rule,
+        line.instance.as_deref(),
+        &line.price_id,
+        &line.kind,
+        line.tier,
+        &line.meter,
+        &line.unit,
+        &line.price_numerator,
+        &line.price_denominator,
+    )
+}
+
+/// Whether a line says that it is no more.
+fn is_gone(line: &Line) -> bool {
+    line.until.is_empty()
+}
+
+/// A line as it is now, if it says anything that the one before did not.
+fn changed(was: Option<&Line>, now: &Line) -> Result<Option<Line>, InvoiceError> {
+    let Some(was) = was else { return Ok(Some(now.clone())) };
+    if (&was.is, &was.quantity, &was.billed) == (&now.is, &now.quantity, &now.billed) {
+        return Ok(None);
+    }
+    let amount = difference(&now.is, &was.is)?;
+    Ok(Some(Line { amount, was: Some(was.is.clone()), ..now.clone() }))
+}
+
+/// A line that takes back one that is no more.
+fn gone(was: &Line) -> Result<Line, InvoiceError> {
+    Ok(Line {
+        quantity: "0".into(),
+        billed: "0".into(),
+        is: "0".into(),
+        was: Some(was.is.clone()),
+        amount: difference("0", &was.is)?,
+        from: String::new(),
+        until: String::new(),
+        facts: None,
+        ..was.clone()
+    })
+}
+
+fn difference(is: &str, was: &str) -> Result<String, InvoiceError> {
+    let nanos = nanos(is).zip(nanos(was)).and_then(|(is, was)| is.checked_sub(was));
+    Ok(Decimal::nanos(nanos.ok_or(InvoiceError::Overflow)?).to_string())
+}
+
+/// The sums of rules that changed.
+fn rules(before: &[&Invoice], bill: &Bill) -> Result<Vec<Sum>, InvoiceError> {
+    let now = bill.rules.iter().map(|sum| (sum.rule.as_str(), "rule", sum.amount));
+    sums(before.iter().flat_map(|document| &document.rules), now, bill.minor_digits)
+}
+
+/// The adjustments that changed.
+fn adjustments(before: &[&Invoice], bill: &Bill) -> Result<Vec<Sum>, InvoiceError> {
+    let now = bill.adjustments.iter().map(|one| (one.id.as_str(), adjustment_name(one.kind), one.change));
+    sums(before.iter().flat_map(|document| &document.adjustments), now, bill.minor_digits)
+}
+
+fn sums<'a>(
+    before: impl Iterator<Item = &'a Sum>,
+    now: impl Iterator<Item = (&'a str, &'a str, i128)>,
+    digits: u8,
+) -> Result<Vec<Sum>, InvoiceError> {
+    let mut known: BTreeMap<&str, &Sum> = before.map(|sum| (sum.id.as_str(), sum)).collect();
+    let mut changed = Vec::new();
+    let mut add = |id: &str, kind: &str, is: i128, was: i128| {
+        if is != was {
+            let amount = is.checked_sub(was).ok_or(InvoiceError::Overflow)?;
+            let money = |nanos: i128| format!("{:.width$}", Decimal::nanos(nanos), width = digits.into());
+            let (id, kind) = (id.to_owned(), kind.to_owned());
+            changed.push(Sum { id, kind, is: money(is), was: money(was), amount: money(amount) });
+        }
+        Ok::<_, InvoiceError>(())
+    };
+    for (id, kind, is) in now {
+        let was = known.remove(id).map_or(Some(0), |sum| nanos(&sum.is));
+        add(id, kind, is, was.ok_or(InvoiceError::Overflow)?)?;
+    }
+    for sum in known.into_values() {
+        add(&sum.id, &sum.kind, 0, nanos(&sum.is).ok_or(InvoiceError::Overflow)?)?;
+    }
+    Ok(changed)
+}
+
+/// A period has one currency; amounts in two can't be told apart once they are numbers.
+fn check_currency(before: &[&Invoice], bill: &Bill) -> Result<(), InvoiceError> {
+    let known = before.iter().filter_map(|document| document.currency.as_deref()).next();
+    match (known, bill.currency.as_deref()) {
+        (Some(known), Some(now)) if known != now => {
+            Err(InvoiceError::Currencies { known: known.into(), named: now.into() })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn coins(text: &str, digits: u8) -> Option<i128> {
+    text.parse::<Decimal>().ok()?.scaled(digits.into())
+}
+
+fn sorted(mut instances: Vec<Named>) -> Vec<Named> {
+    instances.sort_by(|one, other| one.id.cmp(&other.id));
+    instances.dedup_by(|one, other| one.id == other.id);
+    instances
+}
+
+/// A stretch by both clocks.
+pub(super) fn stretch(calendar: &Calendar, (from, until): (Instant, Instant)) -> Stretch {
+    Stretch { from: utc_text(calendar, from), until: utc_text(calendar, until), from_ns: from.0, until_ns: until.0 }
+}
+
+/// An instant by the calendar, to the nanosecond.
+pub(super) fn utc_text(calendar: &Calendar, at: Instant) -> String {
+    DateTime::from_timestamp_nanos(calendar.utc_ns(at)).to_rfc3339_opts(SecondsFormat::Nanos, true)
+}

@@ -1,0 +1,250 @@
+//! Refusals at the door: a book or a policy that could not be billed together with what is there is
+//! refused when it is set, not when the period is closed.
+
+use std::collections::BTreeMap;
+
+use biller::book::Book;
+use biller::output::AdjustmentKind;
+
+use super::InvoiceError;
+use super::difference::adjustment_name;
+use super::document::Invoice;
+use super::usage::INITIALIZING_MAX;
+use super::view::View;
+use crate::id::Digest;
+use crate::policy::metering::{Description, OptionKind};
+use crate::units::Instant;
+
+/// Units that the host measures: time, dimensions of the shape times time, counts.
+const UNITS: [&str; 7] =
+    ["ns", "vcpu-ns", "memory-byte-ns", "disk-byte-ns", "snapshot-byte-ns", "network-in-bytes", "network-out-bytes"];
+
+/// A reason why a book or a policy is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It would take effect before now.
+    #[error("at: {0} is past; rules change now or later (leave `at` out for now)")]
+    Past(String),
+    /// A price charges a meter that a policy does not have.
+    #[error("price '{price}': meter '{meter}' is not one of policy {policy}, which has {known}")]
+    Meter {
+        /// The price.
+        price: String,
+        /// Its meter.
+        meter: String,
+        /// A policy that is in force in the price's time.
+        policy: String,
+        /// Its meters.
+        known: String,
+    },
+    /// A price charges a unit that is not measured.
+    #[error("price '{price}': nothing is measured in '{unit}'; measured are {known}")]
+    Unit {
+        /// The price.
+        price: String,
+        /// Its unit.
+        unit: String,
+        /// The units that are measured.
+        known: String,
+    },
+    /// An option that the policy does not know, or a value that it does not take.
+    #[error("option '{name}': {problem}")]
+    Option {
+        /// The option.
+        name: String,
+        /// The reason, with what is valid.
+        problem: String,
+    },
+    /// The currency would change inside a period.
+    #[error("currency: the period to {until} is billed in {known}; {named} can begin at that border (`at`)")]
+    Currency {
+        /// The currency in force.
+        known: String,
+        /// The new one.
+        named: String,
+        /// The border.
+        until: String,
+    },
+    /// A credit has another amount or currency than before.
+    #[error("adjustment '{id}': the credit was granted as {known}; a new amount needs a new id")]
+    Credit {
+        /// The grant.
+        id: String,
+        /// Its amount and currency.
+        known: String,
+    },
+    /// An id stands for another kind of adjustment than before.
+    #[error("adjustment '{id}': the id stands for a {known} in another book; another kind needs a new id")]
+    Kind {
+        /// The id.
+        id: String,
+        /// Its kind.
+        known: &'static str,
+    },
+}
+
+/// The description of a policy, by its digest.
+pub type Describe<'a> = &'a dyn Fn(Digest) -> Result<Description, InvoiceError>;
+
+/// Checks a book that is to hold from `from` on: against every policy that is in force while it holds,
+/// and against the tenant's other books.
+///
+/// # Errors
+/// The refusal; the outer error if a policy or a book can't be read.
+pub fn check_book(
+    view: &View,
+    book: &Book,
+    from: Instant,
+    standard: Digest,
+    describe: Describe<'_>,
+    others: &[(Instant, Book)],
+) -> Result<Result<(), Refusal>, InvoiceError> {
+    if let Err(refusal) = check_units(book) {
+        return Ok(Err(refusal));
+    }
+    let until = others.iter().map(|(other, _)| *other).filter(|other| *other > from).min();
+    let until = until.unwrap_or(Instant(i64::MAX));
+    for span in view.rules.policies((from, until), standard) {
+        let Some(policy) = span.asked else { continue };
+        let utc = (view.calendar.utc_ns(span.start), view.calendar.utc_ns(span.end));
+        if let Err(refusal) = check_meters(book, policy, &describe(policy)?, utc) {
+            return Ok(Err(refusal));
+        }
+    }
+    if let Err(refusal) = check_adjustments(book, others.iter().map(|(_, book)| book)) {
+        return Ok(Err(refusal));
+    }
+    check_currency(view, book, from, others)
+}
+
+/// Checks a policy with its options that is to hold from `from` on, against every book that is in
+/// force while it holds.
+///
+/// # Errors
+/// [`Refusal`].
+pub fn check_policy(
+    view: &View,
+    (policy, description): (Digest, &Description),
+    options: &[(String, String)],
+    from: Instant,
+    books: &[(Instant, Book)],
+) -> Result<(), Refusal> {
+    check_options(description, options)?;
+    for (place, (start, book)) in books.iter().enumerate() {
+        let end = books.get(place + 1).map_or(i64::MAX, |(next, _)| view.calendar.utc_ns(*next));
+        let start = view.calendar.utc_ns((*start).max(from));
+        if start < end {
+            check_meters(book, policy, description, (start, end))?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks the options of an activation against those that its policy declares.
+///
+/// # Errors
+/// [`Refusal::Option`].
+pub fn check_options(description: &Description, options: &[(String, String)]) -> Result<(), Refusal> {
+    for (name, value) in options {
+        let refused = |problem: String| Refusal::Option { name: name.clone(), problem };
+        if name == INITIALIZING_MAX {
+            let known = crate::units::duration_ns(value);
+            known.ok_or_else(|| refused(format!("'{value}' is not a length of time; write it like 10m")))?;
+            continue;
+        }
+        let known = description.options.iter().find(|option| option.name == *name);
+        let option = known.ok_or_else(|| {
+            let mut names: Vec<_> = description.options.iter().map(|option| option.name.as_str()).collect();
+            names.push(INITIALIZING_MAX);
+            refused(format!("the policy has no such option; it has {}", names.join(", ")))
+        })?;
+        match &option.kind {
+            OptionKind::Text => {}
+            OptionKind::Duration if crate::units::duration_ns(value).is_some() => {}
+            OptionKind::Duration => {
+                return Err(refused(format!("'{value}' is not a length of time; write it like 60s, 10ms or 1h")));
+            }
+            OptionKind::Choice(words) if words.contains(value) => {}
+            OptionKind::Choice(words) => {
+                return Err(refused(format!("'{value}' is not one of {}", words.join(", "))));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_units(book: &Book) -> Result<(), Refusal> {
+    let unknown = book.prices().iter().find(|price| !UNITS.contains(&price.per.unit.as_str()));
+    match unknown {
+        None => Ok(()),
+        Some(price) => {
+            Err(Refusal::Unit { price: price.id.clone(), unit: price.per.unit.clone(), known: UNITS.join(", ") })
+        }
+    }
+}
+
+/// Checks the meters of the prices that are valid in a span of the calendar.
+fn check_meters(book: &Book, policy: Digest, description: &Description, utc: (i64, i64)) -> Result<(), Refusal> {
+    let valid = book.prices().iter().filter(|price| price.valid.start < utc.1 && utc.0 < price.valid.end);
+    for price in valid {
+        if !description.meters.iter().any(|meter| meter.name == price.meter) {
+            let names: Vec<_> = description.meters.iter().map(|meter| meter.name.as_str()).collect();
+            return Err(Refusal::Meter {
+                price: price.id.clone(),
+                meter: price.meter.clone(),
+                policy: policy.to_string().chars().take(12).collect(),
+                known: names.join(", "),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A grant is its id, for ever; so is the kind of an adjustment.
+fn check_adjustments<'a>(book: &Book, others: impl Iterator<Item = &'a Book>) -> Result<(), Refusal> {
+    let mut known = BTreeMap::new();
+    for other in others {
+        for one in other.adjustments() {
+            known.insert(one.id.as_str(), (one, other.currency()));
+        }
+    }
+    for one in book.adjustments() {
+        let Some((before, currency)) = known.get(one.id.as_str()) else { continue };
+        let id = one.id.clone();
+        if before.kind != one.kind {
+            return Err(Refusal::Kind { id, known: adjustment_name(before.kind) });
+        }
+        let is_same = (before.amount, *currency) == (one.amount, book.currency());
+        if one.kind == AdjustmentKind::Credit && !is_same {
+            let amount = crate::billing::decimal::Decimal::nanos(before.amount);
+            return Err(Refusal::Credit { id, known: format!("{amount} {currency}") });
+        }
+    }
+    Ok(())
+}
+
+/// A currency may begin at a border.
+fn check_currency(
+    view: &View,
+    book: &Book,
+    from: Instant,
+    others: &[(Instant, Book)],
+) -> Result<Result<(), Refusal>, InvoiceError> {
+    let periods = view.periods(Instant(from.0.saturating_add(1)))?;
+    let Some(period) = periods.last() else { return Ok(Ok(())) };
+    let billed = view.of(period).iter().find_map(|document: &&Invoice| document.currency.clone());
+    let inside = |&&(at, _): &&(Instant, Book)| at < period.end;
+    let holds = |&&(at, _): &&(Instant, Book)| at <= from || period.start <= at;
+    let in_force = others.iter().filter(inside).filter(holds).max_by_key(|(at, _)| *at);
+    // Nothing of the period is under another currency if the new one holds from its first instant on.
+    let is_at_border = from <= period.start;
+    let known = billed.or_else(|| in_force.filter(|_| !is_at_border).map(|(_, book)| book.currency().to_string()));
+    match known {
+        Some(known) if known != book.currency().code() => Ok(Err(Refusal::Currency {
+            known,
+            named: book.currency().to_string(),
+            until: super::difference::utc_text(&view.calendar, period.end),
+        })),
+        _ => Ok(Ok(())),
+    }
+}

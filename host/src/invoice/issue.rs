@@ -1,0 +1,218 @@
+//! Issuing: which document of a tenant comes next, for a close, a settlement or a preview.
+//!
+//! The caller commits the document that [`Computer::next`] answers, and asks again on a view that has
+//! it, until there is none left. So a close over several borders, or a correction that cascades, is a
+//! row of documents, each as of its own place in the journal, and a crash in between loses nothing.
+
+use biller::input::Balances;
+
+use super::InvoiceError;
+use super::calls::Calls;
+use super::compute::Computer;
+use super::difference::{Heading, Parts};
+use super::document::{Closing, Invoice};
+use super::evidence::{Evidence, News};
+use super::period::Period;
+use super::view::View;
+use crate::units::Instant;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    /// Every period up to this instant has its documents, the last one up to it.
+    Close(Instant),
+    /// Every period that has documents says what is known now.
+    Settle,
+}
+
+/// Where the tenant stands before a period.
+struct Standing {
+    /// What the periods before hand on.
+    handed: Balances,
+    /// Periods before that have no document up to their end.
+    unrated: Vec<Period>,
+}
+
+impl Standing {
+    fn new() -> Self {
+        Self { handed: Balances::default(), unrated: Vec::new() }
+    }
+
+    /// Moves past a period without a document up to its end. What its documents used is used.
+    fn leave_open(&mut self, period: &Period, last: Option<&Invoice>) {
+        self.unrated.push(period.clone());
+        if let Some(last) = last {
+            self.handed.clone_from(&last.closing.0);
+        }
+    }
+}
+
+impl<E: Evidence, C: Calls> Computer<'_, E, C> {
+    /// The next document on the way to a goal; none if it is reached.
+    ///
+    /// # Errors
+    /// [`InvoiceError`]; of an earlier period that can't be rated only if the goal lies in it.
+    pub fn next(&self, view: &View, goal: Goal, heading: &Heading) -> Result<Option<Invoice>, InvoiceError> {
+        let periods = view.periods(self.horizon(view, goal))?;
+        let mut standing = Standing::new();
+        let count = periods.len();
+        for (place, period) in periods.iter().enumerate() {
+            let made = match place + 1 == count {
+                true => self.period(view, period, goal, heading, &mut standing),
+                false => self.pass(view, period, goal, heading, &mut standing),
+            };
+            if let Some(invoice) = made? {
+                return Ok(Some(invoice));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The document that an earlier period lacks. One that can't be rated blocks itself alone: a later
+    /// period takes it as having used nothing.
+    fn pass(
+        &self,
+        view: &View,
+        period: &Period,
+        goal: Goal,
+        heading: &Heading,
+        standing: &mut Standing,
+    ) -> Result<Option<Invoice>, InvoiceError> {
+        match self.period(view, period, goal, heading, standing) {
+            Err(error) if error.is_unrated() => {
+                standing.leave_open(period, view.of(period).last().copied());
+                Ok(None)
+            }
+            made => made,
+        }
+    }
+
+    /// The documents that a close up to `to` would make now; stored nowhere.
+    ///
+    /// # Errors
+    /// [`InvoiceError`].
+    pub fn preview(&self, mut view: View, to: Instant) -> Result<Vec<Invoice>, InvoiceError> {
+        let heading = Heading { is_preview: true, ..Heading::default() };
+        let mut documents = Vec::new();
+        while let Some(invoice) = self.next(&view, Goal::Close(to), &heading)? {
+            view.add(invoice.clone());
+            documents.push(invoice);
+        }
+        Ok(documents)
+    }
+
+    /// Numbers of the documents that would come out otherwise now, because a fact of their time came to
+    /// be known later, or what the period before hands on has changed.
+    ///
+    /// # Errors
+    /// [`InvoiceError`].
+    pub fn stale(&self, view: &View) -> Result<Vec<u64>, InvoiceError> {
+        let mut stale = Vec::new();
+        let mut handed = Balances::default();
+        for period in view.periods(self.horizon(view, Goal::Settle))? {
+            let documents = view.of(&period);
+            let Some(last) = documents.last() else { continue };
+            if self.is_stale(view, &period, last, &handed)? {
+                stale.extend(documents.iter().filter_map(|document| document.number));
+            }
+            handed.clone_from(&last.closing.0);
+        }
+        Ok(stale)
+    }
+
+    fn horizon(&self, view: &View, goal: Goal) -> Instant {
+        let last = view.documents.iter().map(Invoice::until).max().unwrap_or(Instant(i64::MIN));
+        match goal {
+            Goal::Close(to) => to.max(last),
+            Goal::Settle => last,
+        }
+    }
+
+    /// The document that a period lacks; none if it lacks none. `standing` moves past the period.
+    fn period(
+        &self,
+        view: &View,
+        period: &Period,
+        goal: Goal,
+        heading: &Heading,
+        standing: &mut Standing,
+    ) -> Result<Option<Invoice>, InvoiceError> {
+        let documents = view.of(period);
+        let (_, end) = view.own(period);
+        let reached = documents.last().map(|document| document.until());
+        let wanted = match goal {
+            Goal::Close(to) => Some(to.min(end)),
+            Goal::Settle => None,
+        };
+        let Some(until) = reached.max(wanted) else {
+            standing.leave_open(period, None);
+            return Ok(None);
+        };
+        let last = documents.last().filter(|_| reached == Some(until));
+        if let Some(last) = last
+            && !self.is_stale(view, period, last, &standing.handed)?
+        {
+            match until < end {
+                true => standing.leave_open(period, Some(last)),
+                false => standing.handed.clone_from(&last.closing.0),
+            }
+            return Ok(None);
+        }
+        let computed = self.compute(view, period, until, &standing.handed, &documents)?;
+        let closing = computed.bill.closing.clone();
+        let parts = Parts { view, period, until, opening: &standing.handed, unrated: &standing.unrated, heading };
+        let draft = parts.draft(computed)?;
+        standing.handed = closing;
+        let is_news = draft.differs || reached != Some(until);
+        Ok(is_news.then_some(draft.invoice))
+    }
+
+    /// Whether a period's last document may come out otherwise now.
+    fn is_stale(&self, view: &View, period: &Period, last: &Invoice, handed: &Balances) -> Result<bool, InvoiceError> {
+        if last.opening != Closing(handed.clone()).digest() {
+            return Ok(true);
+        }
+        // A plan for later in the period counts from the day on which it is made: amounts of minimums
+        // and caps are shares of the whole period.
+        let news = News {
+            after: last.as_of.seq,
+            through: view.as_of.seq,
+            period_start: period.start,
+            until: last.until(),
+            period_end: period.end,
+        };
+        // Rules that are named for a preview are no facts.
+        let named = view.rules.overrides((period.start, period.end));
+        let is_named = named.iter().any(|one| one.fact > view.as_of.seq);
+        Ok(is_named || self.evidence.changed(&view.tenant, &news)?)
+    }
+
+    /// Makes a document again from the evidence that it names.
+    ///
+    /// # Errors
+    /// [`InvoiceError`].
+    pub(super) fn again(&self, view: &View, invoice: &Invoice) -> Result<Option<Invoice>, InvoiceError> {
+        let periods = view.periods(invoice.until())?;
+        let mut standing = Standing::new();
+        for period in &periods {
+            let documents = view.of(period);
+            if period.start.0 == invoice.period.from_ns {
+                let heading =
+                    Heading { reason: invoice.reason.clone(), unsettled: invoice.unsettled.clone(), is_preview: false };
+                let computed = self.compute(view, period, invoice.until(), &standing.handed, &documents)?;
+                let parts = Parts {
+                    view,
+                    period,
+                    until: invoice.until(),
+                    opening: &standing.handed,
+                    unrated: &standing.unrated,
+                    heading: &heading,
+                };
+                return Ok(Some(parts.draft(computed)?.invoice));
+            }
+            // What earlier periods handed on then, by their documents of then.
+            self.pass(view, period, Goal::Settle, &Heading::default(), &mut standing)?;
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,197 @@
+//! Issuing for real: one close or settlement of a tenant at a time, each document committed before the
+//! next is computed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::task::spawn_blocking;
+
+use super::compute::Computer;
+use super::difference::Heading;
+use super::document::{Invoice, Named, Receipt};
+use super::evidence::EvidenceError;
+use super::issue::Goal;
+use super::period::Period;
+use super::rules::Overriding;
+use super::view::View;
+use super::{Engines, InvoiceError};
+use crate::billing::agreement::Agreement;
+use crate::id::{Digest, InstanceId, TenantId};
+use crate::journal::{CommitError, Entry, Journal, NewInvoice};
+use crate::policy::PolicyHost;
+use crate::policy::biller::COMPONENT;
+use crate::tenant::Actor;
+use crate::units::Instant;
+
+/// Looks an instance up by id, from any thread.
+pub type Directory = Arc<dyn Fn(&InstanceId) -> Result<Named, EvidenceError> + Send + Sync>;
+
+/// A reason why a document was not issued.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// It can't be computed.
+    #[error(transparent)]
+    Invoice(#[from] InvoiceError),
+    /// It can't be written.
+    #[error("the document can't be committed")]
+    Commit(#[from] CommitError),
+    /// The computation broke off.
+    #[error("the computation broke off")]
+    Broken(#[source] Arc<tokio::task::JoinError>),
+}
+
+/// Issues documents of tenants.
+#[derive(Clone)]
+pub struct Issuer {
+    journal: Arc<Journal>,
+    policies: Arc<PolicyHost>,
+    /// Held while a tenant's documents are issued: numbers follow each other. Another tenant's never wait.
+    issuing: Arc<Mutex<HashMap<TenantId, Arc<tokio::sync::Mutex<()>>>>>,
+}
+
+impl std::fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Issuer").finish_non_exhaustive()
+    }
+}
+
+impl Issuer {
+    /// An issuer of documents of `journal`, computed by the components of `policies`.
+    pub fn new(journal: Arc<Journal>, policies: Arc<PolicyHost>) -> Self {
+        Self { journal, policies, issuing: Arc::default() }
+    }
+
+    /// Issues every document on the way to a goal, in order. Those that were issued before an error stay.
+    ///
+    /// # Errors
+    /// [`IssueError`].
+    pub async fn reach(
+        &self,
+        tenant: &TenantId,
+        goal: Goal,
+        heading: &Heading,
+        by: &Actor,
+        directory: &Directory,
+    ) -> Result<Vec<Invoice>, IssueError> {
+        let one_at_a_time = self.lock(tenant);
+        let _issuing = one_at_a_time.lock().await;
+        let mut issued = Vec::new();
+        while let Some(invoice) = self.next(tenant, goal, heading, directory).await? {
+            self.commit(tenant, &invoice, by).await?;
+            issued.push(invoice);
+        }
+        Ok(issued)
+    }
+
+    /// Computes from the journal as it is now. Blocking.
+    ///
+    /// # Errors
+    /// [`InvoiceError`].
+    pub fn compute<T>(
+        &self,
+        tenant: &TenantId,
+        directory: &Directory,
+        work: impl FnOnce(&Computer<'_, crate::journal::Archive, Engines<'_, crate::journal::Archive>>, View) -> T,
+    ) -> Result<T, InvoiceError> {
+        let archive = self.journal.archive();
+        let head = archive.head().map_err(EvidenceError::from)?;
+        let view = View::load(&archive, tenant, head)?;
+        let calls = Engines::new(&archive, &self.policies);
+        let names = |id: &InstanceId| directory(id);
+        Ok(work(&Computer::new(&archive, &calls, &names), view))
+    }
+
+    /// The documents that a close up to `to` would make now, under other rules if some are named. Nothing
+    /// is written. Blocking.
+    ///
+    /// # Errors
+    /// [`InvoiceError`].
+    pub fn preview(
+        &self,
+        tenant: &TenantId,
+        directory: &Directory,
+        to: Instant,
+        rules: Option<Overriding>,
+    ) -> Result<Vec<Invoice>, InvoiceError> {
+        self.compute(tenant, directory, |computer, mut view| {
+            if let Some(rules) = rules {
+                view.name(rules);
+            }
+            computer.preview(view, to)
+        })?
+    }
+
+    /// The period that holds `now`, and the agreement that cuts the one after it. Blocking.
+    ///
+    /// # Errors
+    /// [`InvoiceError`].
+    pub fn agreement(&self, tenant: &TenantId, now: Instant) -> Result<(Period, Agreement), InvoiceError> {
+        let archive = self.journal.archive();
+        let head = archive.head().map_err(EvidenceError::from)?;
+        View::load(&archive, tenant, head)?.agreements_at(now)
+    }
+
+    async fn next(
+        &self,
+        tenant: &TenantId,
+        goal: Goal,
+        heading: &Heading,
+        directory: &Directory,
+    ) -> Result<Option<Invoice>, IssueError> {
+        let issuer = self.clone();
+        let tenant = tenant.clone();
+        let heading = heading.clone();
+        let directory = directory.clone();
+        let work =
+            move || issuer.compute(&tenant, &directory, |computer, view| computer.next(&view, goal, &heading))?;
+        let made = spawn_blocking(work).await.map_err(|error| IssueError::Broken(Arc::new(error)))?;
+        Ok(made?)
+    }
+
+    async fn commit(&self, tenant: &TenantId, invoice: &Invoice, by: &Actor) -> Result<(), IssueError> {
+        let bytes = invoice.to_bytes();
+        let new = NewInvoice {
+            tenant: tenant.clone(),
+            number: invoice.number.unwrap_or_default(),
+            digest: Digest::of(&bytes),
+            bytes,
+            from: Instant(invoice.period.from_ns),
+            until: invoice.until(),
+            corrects: invoice.follows,
+            by: by.clone(),
+        };
+        let documents = self.billers(&invoice.receipts)?;
+        self.journal.commit(Entry { invoice: Some(new), documents, ..Entry::default() }).await?;
+        Ok(())
+    }
+
+    /// The biller inside this program, if it made these receipts and the journal does not have it yet: a
+    /// document is proved by the component that made it, years later too.
+    fn billers(&self, receipts: &[Receipt]) -> Result<Vec<Vec<u8>>, InvoiceError> {
+        let own = Digest::of(COMPONENT);
+        let name = own.to_string();
+        if !receipts.iter().any(|receipt| receipt.component == name) {
+            return Ok(Vec::new());
+        }
+        let known = self.journal.archive().document(&own).map_err(EvidenceError::from)?;
+        Ok(if known.is_some() { Vec::new() } else { vec![COMPONENT.to_vec()] })
+    }
+
+    /// The journal.
+    pub(super) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// The engine.
+    pub(super) fn policies(&self) -> &PolicyHost {
+        &self.policies
+    }
+
+    /// The lock under which a tenant's money changes.
+    pub(super) fn lock(&self, tenant: &TenantId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut issuing = self.issuing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Locks that nobody holds are forgotten, so that tenants that were never take no room.
+        issuing.retain(|_, lock| Arc::strong_count(lock) > 1);
+        issuing.entry(tenant.clone()).or_default().clone()
+    }
+}

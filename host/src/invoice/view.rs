@@ -1,0 +1,144 @@
+//! A tenant's rules, agreements and documents as of one place of the journal.
+
+use super::InvoiceError;
+use super::document::{FORM, Invoice};
+use super::evidence::{Evidence, EvidenceError, Override};
+use super::period::{AgreementFrom, Cuts, Period};
+use super::rules::{Overriding, Rules, said};
+use crate::billing::agreement::Agreement;
+use crate::billing::calendar::Calendar;
+use crate::id::{Digest, TenantId};
+use crate::journal::Head;
+use crate::units::Instant;
+
+/// Everything but the histories of instances that decides a tenant's documents, as of a head.
+#[derive(Debug)]
+pub struct View {
+    /// The tenant.
+    pub(super) tenant: TenantId,
+    /// Facts after this one do not exist.
+    pub(super) as_of: Head,
+    pub(super) rules: Rules,
+    pub(super) agreements: Vec<AgreementFrom>,
+    pub(super) calendar: Calendar,
+    /// Documents of the present form, in order; previews that were made on top come last.
+    pub(super) documents: Vec<Invoice>,
+    /// SHA-256 of the tenant's last document, of whatever form.
+    pub(super) previous: Option<Digest>,
+    /// Number of the tenant's last document.
+    pub(super) last_number: u64,
+    /// Last link of the receipts' chain.
+    pub(super) last_link: String,
+    /// The tenant's first instant; none before anything happened to it.
+    pub(super) first: Option<Instant>,
+    /// The end of the tenant; none while it goes on.
+    pub(super) ended: Option<Instant>,
+    /// Texts of books that are named for a preview and stored nowhere.
+    pub(super) named: Vec<Vec<u8>>,
+}
+
+impl View {
+    /// Reads what is known as of a head.
+    ///
+    /// # Errors
+    /// [`EvidenceError`].
+    pub fn load<E: Evidence>(evidence: &E, tenant: &TenantId, as_of: Head) -> Result<Self, EvidenceError> {
+        let seq = as_of.seq;
+        let facts = evidence.tenant_facts(tenant, seq)?;
+        let mut view = Self {
+            tenant: tenant.clone(),
+            as_of,
+            rules: Rules::said_by(&facts),
+            agreements: said(&facts, AgreementFrom::from_fact),
+            calendar: evidence.calendar(seq)?,
+            documents: Vec::new(),
+            previous: None,
+            last_number: 0,
+            last_link: super::document::FIRST_LINK.into(),
+            first: evidence.began(tenant, seq)?,
+            ended: evidence.ended(tenant, seq)?,
+            named: Vec::new(),
+        };
+        for stored in evidence.invoices(tenant, seq)? {
+            let bytes = evidence.document(stored.digest)?;
+            view.previous = Some(stored.digest);
+            view.last_number = stored.number;
+            match form(&bytes) {
+                Some(FORM) => view.add(read(stored.digest, &bytes)?),
+                // Time up to the end of documents of the earlier form was billed by them.
+                _ => view.first = view.first.map(|first| first.max(stored.until)),
+            }
+        }
+        Ok(view)
+    }
+
+    /// Names a policy or a book for a span, for a preview: nothing of it is on record.
+    pub fn name(&mut self, asked: Overriding) {
+        self.rules.overrides.push(Override {
+            from: asked.from,
+            until: asked.until,
+            policy: asked.policy,
+            book: asked.book.as_deref().map(Digest::of),
+            from_begin: asked.from_begin,
+            reason: asked.reason,
+            fact: u64::MAX,
+        });
+        self.named.extend(asked.book);
+    }
+
+    /// Adds a document that was made on top.
+    pub fn add(&mut self, document: Invoice) {
+        self.last_link = document.last_link();
+        self.documents.push(document);
+    }
+
+    /// The documents so far, in order.
+    pub fn documents(&self) -> &[Invoice] {
+        &self.documents
+    }
+
+    /// The periods up to the one that holds `last`; none before the tenant's first instant.
+    pub(super) fn periods(&self, last: Instant) -> Result<Vec<Period>, InvoiceError> {
+        let cuts = Cuts { agreements: &self.agreements, calendar: &self.calendar, documents: &self.documents };
+        match self.first.filter(|&first| first < last) {
+            // The instant at which a period ends belongs to the next one, and a bill up to it to this one.
+            Some(first) => cuts.periods(first, Instant(last.0 - 1)),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The period that holds an instant, and the agreement that cuts the one after it.
+    pub(super) fn agreements_at(&self, now: Instant) -> Result<(Period, Agreement), InvoiceError> {
+        let cuts = Cuts { agreements: &self.agreements, calendar: &self.calendar, documents: &self.documents };
+        let first = self.first.unwrap_or(now).min(now);
+        let period = cuts.periods(first, now)?.pop().ok_or(InvoiceError::Empty)?;
+        let next = cuts.agreement(period.end);
+        Ok((period, next))
+    }
+
+    /// The documents of a period, in order.
+    pub(super) fn of(&self, period: &Period) -> Vec<&Invoice> {
+        self.documents.iter().filter(|document| document.period.from_ns == period.start.0).collect()
+    }
+
+    /// The tenant's own part of a period.
+    pub(super) fn own(&self, period: &Period) -> (Instant, Instant) {
+        let start = self.first.map_or(period.start, |first| first.max(period.start));
+        let end = self.ended.map_or(period.end, |ended| ended.min(period.end));
+        (start, end.max(start))
+    }
+}
+
+/// The form of a stored document; none for what is not one.
+pub(super) fn form(bytes: &[u8]) -> Option<u32> {
+    #[derive(serde::Deserialize)]
+    struct Form {
+        form: u32,
+    }
+    serde_json::from_slice::<Form>(bytes).ok().map(|document| document.form)
+}
+
+pub(super) fn read(digest: Digest, bytes: &[u8]) -> Result<Invoice, EvidenceError> {
+    Invoice::from_bytes(bytes)
+        .map_err(|error| EvidenceError::Altered(format!("document {digest} can't be read: {error}")))
+}

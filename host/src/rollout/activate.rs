@@ -1,0 +1,289 @@
+//! Activation: which policy a tenant's time counts under from an instant on, and the way back.
+
+use std::sync::Arc;
+
+use super::trial::Gates;
+use super::{Rollout, RolloutError, blocking};
+use crate::billing::TenantFact;
+use crate::id::{Digest, TenantId};
+use crate::invoice::Issuer;
+use crate::journal::{self, CommitError, Entry, FirstTry, NewActivation, NewWithdrawal, RequestKey};
+use crate::tenant::{Actor, Plan, Standing};
+use crate::units::Instant;
+
+/// A request to put a tenant under a policy.
+#[derive(Debug, Clone)]
+pub struct Activation {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The policy, one that [`Rollout::find`] has answered.
+    pub digest: Digest,
+    /// First instant under it; now, if none.
+    pub at: Option<Instant>,
+    /// Whether it is meant that a policy comes back which was in force before, or was quarantined.
+    pub again: bool,
+    /// Options of the policy, sorted by name.
+    pub options: Vec<(String, String)>,
+    /// How much money may change by it; none asks for no trial.
+    pub gates: Option<Gates>,
+    /// Why, in words.
+    pub reason: Option<String>,
+    /// Who asks.
+    pub by: Actor,
+    /// By what it is known again if it is sent a second time.
+    pub request: Option<RequestKey>,
+}
+
+/// A request to put a tenant under the policy before the present one.
+#[derive(Debug, Clone)]
+pub struct Rollback {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Why, in words.
+    pub reason: Option<String>,
+    /// Who asks.
+    pub by: Actor,
+    /// By what it is known again if it is sent a second time.
+    pub request: Option<RequestKey>,
+}
+
+/// An activation that is on record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Activated {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The policy.
+    pub digest: Digest,
+    /// First instant under it.
+    pub from: Instant,
+    /// Sequence number of its fact.
+    pub fact: u64,
+    /// Whether an earlier try of the same request did it.
+    pub repeated: bool,
+    /// Whether it was in force already, so that nothing was recorded: `from` and `fact` are those of
+    /// the activation before.
+    pub already: bool,
+    /// The policy that answered a probe after the change; none for one that is to come.
+    pub answered_by: Option<Digest>,
+}
+
+impl Activated {
+    fn repeated(first: journal::Activation) -> Self {
+        let journal::Activation { tenant, from, digest, fact } = first;
+        Self { tenant, digest, from, fact, repeated: true, already: false, answered_by: None }
+    }
+}
+
+impl Rollout {
+    /// Puts a tenant under a policy, and asks that for a sign of life.
+    ///
+    /// # Errors
+    /// [`RolloutError`]; nothing is recorded then, but for [`RolloutError::Unanswered`] and
+    /// [`RolloutError::Probe`].
+    pub async fn activate(self: &Arc<Self>, asked: Activation) -> Result<Activated, RolloutError> {
+        if let Some(first) = self.first_try(asked.request.as_ref()).await? {
+            return Ok(first);
+        }
+        if asked.at.is_some_and(|at| at < self.fleet.now()) {
+            return Err(RolloutError::Past);
+        }
+        if let Some(done) = self.already(&asked).await? {
+            return Ok(done);
+        }
+        self.check_standing(&asked.tenant, asked.digest)?;
+        self.check_again(&asked)?;
+        let rollout = self.clone();
+        let Activation { tenant, digest, at, options, gates, reason, by, request, .. } = asked;
+        let gated = tenant.clone();
+        let chosen = options.clone();
+        blocking(move || {
+            rollout.make_ready(digest)?;
+            rollout.check_billable(&gated, digest, &chosen, at)?;
+            gates.map_or(Ok(()), |gates| rollout.check_gates(&gated, digest, &gates))
+        })
+        .await?;
+        let activation = NewActivation { requested: at, reason, options, ..NewActivation::now(tenant, digest, by) };
+        self.put_in_force(activation, request).await
+    }
+
+    /// Refuses a policy that could not be billed by the tenant's books, or does not take its options: that
+    /// would be found out when a period is closed, too late for everybody. Blocking.
+    fn check_billable(
+        &self,
+        tenant: &TenantId,
+        digest: Digest,
+        options: &[(String, String)],
+        at: Option<Instant>,
+    ) -> Result<(), RolloutError> {
+        let issuer = Issuer::new(self.journal.clone(), self.policies.clone());
+        let at = at.unwrap_or_else(|| self.fleet.now());
+        issuer.check_activation(tenant, digest, options, at).map_err(|error| RolloutError::Unbillable(Box::new(error)))
+    }
+
+    /// Puts a tenant under the last policy before the present one that is not quarantined.
+    ///
+    /// # Errors
+    /// As [`Rollout::activate`]; [`RolloutError::NothingToRollBack`].
+    pub async fn roll_back(self: &Arc<Self>, asked: Rollback) -> Result<Activated, RolloutError> {
+        let Rollback { tenant, reason, by, request } = asked;
+        if let Some(first) = self.first_try(request.as_ref()).await? {
+            return Ok(first);
+        }
+        let digest = self.previous(&tenant).await?.ok_or(RolloutError::NothingToRollBack)?;
+        let activation = NewActivation { rollback: true, reason, ..NewActivation::now(tenant, digest, by) };
+        self.put_in_force(activation, request).await
+    }
+
+    /// Withdraws every plan to put a tenant under a policy from an instant to come on.
+    ///
+    /// # Errors
+    /// [`RolloutError::NotPlanned`], those of the journal.
+    pub async fn withdraw(
+        &self,
+        tenant: &TenantId,
+        digest: Digest,
+        by: &Actor,
+        reason: Option<&str>,
+    ) -> Result<(), RolloutError> {
+        let timeline = self.fleet.timeline(tenant);
+        let plans = timeline.planned(self.fleet.now()).filter(|&(_, planned)| planned == digest);
+        let plans: Vec<_> = plans.map(|(from, _)| from).collect();
+        if plans.is_empty() {
+            return Err(RolloutError::NotPlanned { digest, tenant: tenant.clone() });
+        }
+        for from in plans {
+            let withdrawal = NewWithdrawal {
+                tenant: tenant.clone(),
+                plan: Plan::Policy,
+                digest,
+                from,
+                by: by.clone(),
+                reason: reason.map(str::to_owned),
+            };
+            self.journal.commit(Entry { withdrawal: Some(withdrawal), ..Entry::default() }).await?;
+        }
+        Ok(())
+    }
+
+    /// The policy that a rollback puts in force again, if there is one: the last one before the
+    /// present one that was not itself taken back, and is good.
+    ///
+    /// # Errors
+    /// Those of the journal.
+    pub async fn previous(self: &Arc<Self>, tenant: &TenantId) -> Result<Option<Digest>, RolloutError> {
+        let present = self.fleet.timeline(tenant).at(self.fleet.now());
+        let history = self.history(tenant).await?;
+        Ok(history.before(present).find(|digest| self.is_good(tenant, digest)))
+    }
+
+    /// Refuses a policy that was not examined, or failed at it: it can be neither put in force nor
+    /// tried.
+    pub(super) fn check_standing(&self, tenant: &TenantId, digest: Digest) -> Result<(), RolloutError> {
+        match self.tenancy.standing(tenant, &digest).map(|stood| stood.standing) {
+            Some(standing @ (Standing::Uploaded | Standing::Refused)) => {
+                Err(RolloutError::NotAdmitted { digest, standing })
+            }
+            Some(
+                Standing::Admitted
+                | Standing::Shadow
+                | Standing::Active
+                | Standing::Draining
+                | Standing::Retired
+                | Standing::Quarantined,
+            )
+            | None => Ok(()),
+        }
+    }
+
+    /// Refuses an older policy unless the request says so: one that is replayed by accident must
+    /// not bring back old rules.
+    fn check_again(&self, asked: &Activation) -> Result<(), RolloutError> {
+        if asked.again {
+            return Ok(());
+        }
+        let Activation { tenant, digest, .. } = asked;
+        let mut quarantined = self.accounting.quarantined(tenant).into_iter();
+        if quarantined.any(|quarantined| quarantined.policy == *digest) {
+            return Err(RolloutError::Quarantined(*digest));
+        }
+        let now = self.fleet.now();
+        let timeline = self.fleet.timeline(tenant);
+        let until = timeline.until(asked.at.map_or(now, |at| at.max(now)));
+        let was_in_force = until.iter().any(|&(_, past)| past == *digest);
+        let is_in_force = until.last().is_some_and(|&(_, last)| last == *digest);
+        match was_in_force && !is_in_force {
+            true => Err(RolloutError::OlderPolicy(*digest)),
+            false => Ok(()),
+        }
+    }
+
+    /// The activation by which a policy is in force already at the instant asked for, if one more
+    /// would change nothing. One that trusts a quarantined policy again changes something.
+    async fn already(self: &Arc<Self>, asked: &Activation) -> Result<Option<Activated>, RolloutError> {
+        let Activation { tenant, digest, .. } = asked;
+        let at = asked.at.unwrap_or_else(|| self.fleet.now());
+        let timeline = self.fleet.timeline(tenant);
+        let Some(&(from, in_force)) = timeline.until(at).last() else { return Ok(None) };
+        if in_force != *digest || !self.is_good(tenant, digest) {
+            return Ok(None);
+        }
+        let rollout = self.clone();
+        let tenant = tenant.clone();
+        let known = blocking(move || {
+            let issuer = Issuer::new(rollout.journal.clone(), rollout.policies.clone());
+            Ok((rollout.journal.archive().activations_of(&tenant)?, issuer.options_at(&tenant, at)?))
+        });
+        let (activations, options) = known.await?;
+        if options != asked.options {
+            return Ok(None);
+        }
+        let mut activations = activations.into_iter().rev();
+        let first = activations.find(|one| (one.from, one.digest) == (from, in_force));
+        Ok(first.map(|first| Activated { already: true, repeated: false, ..Activated::repeated(first) }))
+    }
+
+    async fn put_in_force(
+        self: &Arc<Self>,
+        new: NewActivation,
+        request: Option<RequestKey>,
+    ) -> Result<Activated, RolloutError> {
+        let (tenant, digest, by) = (new.tenant.clone(), new.digest, new.by.clone());
+        let (from, fact) = match self.fleet.activate(new, request.clone()).await {
+            Ok(done) => done,
+            Err(error @ CommitError::Repeated { same: true, .. }) => {
+                // Another try was faster.
+                return self.first_try(request.as_ref()).await?.ok_or_else(|| error.into());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.tenancy.note_activated(&tenant, digest, by);
+        let is_now = from <= self.fleet.now();
+        let answered_by = is_now.then(|| self.probe(&tenant, from, digest)).transpose()?;
+        Ok(Activated { tenant, digest, from, fact, repeated: false, already: false, answered_by })
+    }
+
+    /// The outcome of the first try of this request, if there was one.
+    async fn first_try(self: &Arc<Self>, request: Option<&RequestKey>) -> Result<Option<Activated>, RolloutError> {
+        let Some(request) = request.cloned() else { return Ok(None) };
+        let rollout = self.clone();
+        let found = blocking(move || Ok(rollout.journal.first_try(&request)?)).await?;
+        let Some(FirstTry { seq, fact, same }) = found else { return Ok(None) };
+        match fact.of_tenant() {
+            Some(&TenantFact::PolicyActivated { digest, from, .. }) if same => {
+                let tenant = fact.tenant.clone();
+                let first = journal::Activation { tenant, from, digest, fact: seq };
+                Ok(Some(Activated::repeated(first)))
+            }
+            _ => Err(CommitError::Repeated { fact: seq, same: false }.into()),
+        }
+    }
+
+    /// The policy that accounts for a tenant from `from` on, which must be `digest`.
+    fn probe(&self, tenant: &TenantId, from: Instant, digest: Digest) -> Result<Digest, RolloutError> {
+        match self.accounting.probe(tenant, from) {
+            Ok(answers) if answers == digest => Ok(answers),
+            Ok(answers) => Err(RolloutError::Unanswered { digest, answers }),
+            Err(source) => Err(RolloutError::Probe { digest, source: Box::new(source) }),
+        }
+    }
+}

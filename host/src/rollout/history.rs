@@ -1,0 +1,132 @@
+//! The policies that a tenant has been under, and those that a person has taken back.
+
+use std::collections::BTreeSet;
+
+use crate::billing::{Fact, TenantFact, Timeline};
+use crate::id::Digest;
+use crate::units::Instant;
+
+/// The policies that a tenant has been under up to an instant, without those that were rolled back.
+///
+/// An activation puts a policy on top; a rollback takes policies off until the one that it names is
+/// on top. So a second rollback goes one further back, and does not bring back what the first one
+/// has taken off.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct History {
+    stack: Vec<Digest>,
+    /// Taken off by a rollback, and not activated since.
+    taken_back: BTreeSet<Digest>,
+}
+
+impl History {
+    /// The history of a timeline up to `now`. `facts` are those about the tenant's policies: they
+    /// tell which changes were rollbacks.
+    pub(super) fn of<'a>(timeline: &Timeline, facts: impl IntoIterator<Item = &'a Fact>, now: Instant) -> Self {
+        let rollback = |fact: &Fact| match fact.of_tenant() {
+            Some(&TenantFact::PolicyActivated { from, digest, rollback: true, .. }) => Some((from, digest)),
+            _ => None,
+        };
+        let rollbacks: BTreeSet<_> = facts.into_iter().filter_map(rollback).collect();
+        let mut history = Self::default();
+        for change in timeline.until(now) {
+            match rollbacks.contains(change) {
+                true => history.roll_back(change.1),
+                false => history.activate(change.1),
+            }
+        }
+        history
+    }
+
+    fn activate(&mut self, digest: Digest) {
+        self.taken_back.remove(&digest);
+        if self.stack.last() != Some(&digest) {
+            self.stack.push(digest);
+        }
+    }
+
+    fn roll_back(&mut self, to: Digest) {
+        while let Some(top) = self.stack.pop_if(|top| *top != to) {
+            self.taken_back.insert(top);
+        }
+        self.activate(to);
+    }
+
+    /// The policies before `present`, the last one first.
+    pub(super) fn before(&self, present: Digest) -> impl Iterator<Item = Digest> {
+        self.stack.iter().rev().copied().filter(move |&digest| digest != present)
+    }
+
+    /// Whether a rollback has taken a policy off, and nobody has activated it since.
+    pub(super) fn is_taken_back(&self, digest: &Digest) -> bool {
+        self.taken_back.contains(digest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::billing::{About, BootId, Reading};
+    use crate::id::TenantId;
+
+    fn digest(letter: char) -> Digest {
+        Digest([letter as u8; 32])
+    }
+
+    /// `A` activates, `<A` rolls back to it, `A@9` plans it for instant 9. Each act has an instant of
+    /// its own, from 0 on.
+    fn history(acts: &str, now: i64) -> History {
+        let mut timeline = Timeline::starting_with(digest('S'));
+        let mut facts = Vec::new();
+        for (meter, act) in (0..).zip(acts.split(' ')) {
+            let (act, from) = act.split_once('@').unwrap_or((act, ""));
+            let from = Instant(from.parse().unwrap_or(meter));
+            let (rollback, name) = act.strip_prefix('<').map_or((false, act), |name| (true, name));
+            let digest = digest(name.chars().next().expect("a name"));
+            timeline.set(from, digest);
+            let at = Reading { boot: BootId("b".into()), boottime_ns: 0, wall_ns: 0, meter: Instant(meter) };
+            let activated =
+                TenantFact::PolicyActivated { digest, from, rollback, by: None, reason: None, options: Vec::new() };
+            facts.push(Fact { at, tenant: TenantId::default_tenant(), about: About::Tenant(activated) });
+        }
+        History::of(&timeline, &facts, Instant(now))
+    }
+
+    fn before(history: &History, present: char) -> String {
+        history.before(digest(present)).map(|digest| char::from(digest.0[0])).collect()
+    }
+
+    #[test]
+    fn each_rollback_goes_one_further_back() {
+        // What was done, what is in force then, and what a rollback would try, in order.
+        let rows = [
+            ("S A B", 'B', "AS"),
+            ("S A B <A", 'A', "S"),
+            ("S A B <A <S", 'S', ""),
+            ("S A B <A C", 'C', "AS"),
+            ("S A B <A B", 'B', "AS"),
+            ("S A A", 'A', "S"),
+            ("S A B A", 'A', "BS"),
+            ("S A B A <B", 'B', "AS"),
+            ("A B <C", 'C', ""),
+        ];
+        for (acts, present, expected) in rows {
+            assert_eq!(before(&history(acts, 99), present), expected, "{acts}");
+        }
+    }
+
+    #[test]
+    fn a_policy_is_taken_back_until_it_is_activated_again() {
+        let rows = [("S A B <A", true), ("S A B <A B", false), ("S A B", false), ("S A B C <A", true)];
+        for (acts, expected) in rows {
+            assert_eq!(history(acts, 99).is_taken_back(&digest('B')), expected, "{acts}");
+        }
+    }
+
+    #[test]
+    fn a_plan_counts_from_its_instant_on() {
+        assert_eq!(before(&history("S A B@50", 10), 'A'), "S");
+        assert_eq!(before(&history("S A B@50", 50), 'B'), "AS");
+        assert_eq!(before(&history("S A B@50 C", 10), 'C'), "AS");
+        assert_eq!(before(&history("S A B@50 C", 99), 'B'), "CAS");
+    }
+}
