@@ -76,6 +76,10 @@ pub fn bundle(archive: &Archive, tenant: &TenantId, number: u64) -> Result<Bundl
         bundle.add_document(archive, stored.digest, &bytes)?;
     }
     for (seq, fact) in Evidence::tenant_facts(archive, tenant, u64::MAX)? {
+        // A later document has no part in what this one says.
+        if matches!(fact.of_tenant(), Some(TenantFact::Invoiced { number: later, .. }) if *later > number) {
+            continue;
+        }
         seqs.push(seq);
         if let Some(digest) = fact.of_tenant().and_then(book_named) {
             let bytes = Evidence::document(archive, digest)?;

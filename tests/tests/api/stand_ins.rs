@@ -20,11 +20,14 @@ const CLOSE: &str = "/tenants/acme/invoice/close";
 fn breaks_at_measuring() -> Vec<u8> {
     let measure = "\"{metering}#measure\") (param $request i32) (result i32)
     (local $n i32) (local $i i32) (local $masks i32)";
-    let since_2024 = "(i64.gt_s (i64.load offset=8 (local.get $request)) (i64.const 1704067200000000000))";
+    let begins = "(i64.load offset=8 (local.get $request))";
+    let this_century = format!(
+        "(i32.and (i64.gt_s {begins} (i64.const 1704067200000000000)) (i64.lt_s {begins} (i64.const 4102444800000000000)))"
+    );
     Evil { enter: "", columns: "" }.component_with(
         When::Never,
         measure,
-        &format!("{measure} (if {since_2024} (then unreachable))"),
+        &format!("{measure} (if {this_century} (then unreachable))"),
     )
 }
 

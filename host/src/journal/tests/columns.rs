@@ -8,6 +8,7 @@ use super::super::schema;
 use super::super::tables::MILESTONE_FACTS;
 use super::super::verify::UNCOVERED;
 use super::*;
+use crate::billing::agreement::Agreement;
 
 /// A journal in which no table is empty, closed.
 async fn folder_with_everything() -> TempDir {
@@ -40,6 +41,9 @@ async fn folder_with_everything() -> TempDir {
     let withdrawal =
         NewWithdrawal { tenant: tenant(), plan: Plan::Policy, digest, from: later, by: by(), reason: None };
     journal.commit(Entry { withdrawal: Some(withdrawal), ..Entry::default() }).await.unwrap();
+
+    let agreed = TenantFact::AgreementChanged { agreement: Agreement::default(), from: Instant(0), by: by() };
+    journal.commit(of_tenant(agreed)).await.unwrap();
 
     let book = b"book".to_vec();
     let prices = NewPrices { tenant: tenant(), digest: Digest::of(&book), bytes: book, requested: None, by: by() };
