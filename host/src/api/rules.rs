@@ -45,7 +45,8 @@ pub(super) async fn set_prices(
     Raw(bytes): Raw,
 ) -> Result<Json<Prices>, ApiError> {
     let tenant = caller.tenant_at(&state, &id)?.id().clone();
-    let at = params.at.as_deref().map(|at| instant(&state, "at", at)).transpose()?;
+    let at = params.at.as_deref().map(|at| utc_ns("at", at)).transpose()?;
+    let at = at.map(|utc_ns| state.fleet.meter_to_come(utc_ns));
     let now = state.fleet.now();
     let set = state.issuer.set_prices(&tenant, bytes.to_vec(), at, now, caller.actor()).await?;
     let BookSet { book, digest, from, fact } = set;
@@ -157,6 +158,11 @@ fn in_force(state: &State, tenant: &TenantId) -> Result<AgreementInForce, ApiErr
 
 /// The meter instant of an instant or a date of the calendar.
 pub(super) fn instant(state: &State, field: &str, text: &str) -> Result<Instant, ApiError> {
+    Ok(state.fleet.meter(utc_ns(field, text)?))
+}
+
+/// An instant or a date of the calendar, in nanoseconds of UTC.
+fn utc_ns(field: &str, text: &str) -> Result<i64, ApiError> {
     let midnight = |date: NaiveDate| date.and_hms_opt(0, 0, 0)?.and_utc().timestamp_nanos_opt();
     let of_date = text.parse::<NaiveDate>().ok().and_then(midnight);
     let utc_ns = of_date.or_else(|| text.parse::<Timestamp>().ok().map(|at| at.0));
@@ -167,7 +173,7 @@ pub(super) fn instant(state: &State, field: &str, text: &str) -> Result<Instant,
              2026-11-30"
         ))
     };
-    Ok(state.fleet.meter(utc_ns.ok_or_else(unknown)?))
+    utc_ns.ok_or_else(unknown)
 }
 
 /// The same; now for `now` and for nothing.
