@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::error::BillError;
 use crate::exact::apportion;
 use crate::input::{CreditBalance, Header, Span};
+use crate::mutants::Mutant;
 use crate::output::{Adjusted, AdjustmentKind};
 use crate::rounding::Digits;
 use crate::spans::Spans;
@@ -123,6 +124,9 @@ impl<'a> Adjusting<'a> {
         let change = if is_owed { missing } else { 0 };
         if change > 0 {
             let spans = one.spans.clone();
+            if Mutant::RaisesUnseen.is_active() {
+                return Some(one.adjusted(amount, change, missing - change));
+            }
             self.sources.push(Source::raise(one.rules.clone(), change, spans, digits));
         }
         Some(one.adjusted(amount, change, missing - change))
@@ -152,7 +156,11 @@ impl<'a> Adjusting<'a> {
             amount: one.grant,
             used: 0,
         };
-        let used = credits.get(&one.id).map_or(0, |balance| balance.used);
+        let used = match credits.get(&one.id) {
+            Some(_) if Mutant::CreditsByPeriod.is_active() => 0,
+            Some(balance) => balance.used,
+            None => 0,
+        };
         let left = one.grant.checked_sub(used)?.max(0).unsigned_abs();
         // A credit never pays more than it has.
         let left = digits.nanos(left / digits.unit_nanos)?;
@@ -226,17 +234,26 @@ impl Named {
     }
 }
 
+/// The number of the last book that names an adjustment, and its place in it.
+type Order = (usize, usize);
+
 /// The adjustments that books in force before T name, in the order in which they act.
 fn named(header: &Header, books: &Books, clock: &Clock<'_>) -> Result<Vec<Named>, BillError> {
-    let mut found: HashMap<&str, ((usize, usize), Named)> = HashMap::new();
+    let mut found: HashMap<(&str, usize), (Order, Named)> = HashMap::new();
     for (number, (in_force, book)) in books.all().enumerate() {
         let is_planned = in_force.start >= header.until;
+        if is_planned && Mutant::PlannedForgotten.is_active() {
+            continue;
+        }
         for (place, adjustment) in book.adjustments().iter().enumerate() {
-            if is_planned && !found.contains_key(adjustment.id.as_str()) {
+            let is_by_book =
+                Mutant::AdjustmentsByBook.is_active() && adjustment.kind != AdjustmentKind::Credit;
+            let key = (adjustment.id.as_str(), if is_by_book { number } else { 0 });
+            if is_planned && !found.contains_key(&key) {
                 continue;
             }
             let new = || ((number, place), Named::new(adjustment));
-            let (order, one) = found.entry(&adjustment.id).or_insert_with(new);
+            let (order, one) = found.entry(key).or_insert_with(new);
             if one.kind != adjustment.kind {
                 return Err(BillError::Kind { id: adjustment.id.clone() });
             }
@@ -247,7 +264,12 @@ fn named(header: &Header, books: &Books, clock: &Clock<'_>) -> Result<Vec<Named>
                 *order = (number, place);
             }
             let within = header.within(in_force);
-            let spans = Spans::union(clock.valid(adjustment.valid, within));
+            let is_always =
+                Mutant::CreditsAlways.is_active() && adjustment.kind == AdjustmentKind::Credit;
+            let spans = match is_always {
+                true => Spans::of(header.first, header.last),
+                false => Spans::union(clock.valid(adjustment.valid, within)),
+            };
             let rules = Rules::of(&adjustment.rules);
             one.name(adjustment, spans, rules, header.until)
                 .ok_or_else(|| BillError::overflow(&adjustment.id))?;

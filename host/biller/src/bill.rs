@@ -15,6 +15,7 @@ use crate::error::BillError;
 use crate::input::{
     Balances, CounterBalance, Header, Intervals, OwnLine, Rounding, Span, StretchBalance, Subject,
 };
+use crate::mutants::Mutant;
 use crate::output::{Bill, Line, LineKind, RuleSum, Tariff};
 use crate::rounding::{Digits, Settling};
 use crate::spans::Spans;
@@ -78,7 +79,9 @@ impl Books {
                     books.len() - 1
                 }
             };
-            in_force.push((Span { start: one.from, end: one.until }, number));
+            let reaches_back = Mutant::FirstBookReachesBack.is_active() && in_force.is_empty();
+            let start = if reaches_back { header.period.start } else { one.from };
+            in_force.push((Span { start, end: one.until }, number));
         }
         let read = Self { books, in_force, until: header.until };
         read.check(header)?;
@@ -135,6 +138,12 @@ impl Books {
             None => Digits::new(9, Rounding::HalfEven),
         }
     }
+}
+
+/// The ids of subjects of which nothing is handed on.
+fn ended(subjects: &[Subject]) -> HashSet<&str> {
+    let ended = subjects.iter().filter(|subject| subject.ended);
+    ended.map(|subject| subject.id.as_str()).collect()
 }
 
 /// The place of each subject in the order of first facts, then of ids.
@@ -200,7 +209,7 @@ impl<'a> Making<'a> {
                 }
             }
         }
-        self.pass_stretches();
+        self.pass_stretches(subjects);
         for (counter, charged) in counters.iter().zip(charged) {
             if let Some(charged) = charged {
                 self.add(counter, charged);
@@ -285,11 +294,15 @@ impl<'a> Making<'a> {
     }
 
     /// Hands on what meters had that no policy of the period has.
-    fn pass_stretches(&mut self) {
+    fn pass_stretches(&mut self, subjects: &[Subject]) {
         let header = self.header;
-        let is_known = |balance: &&StretchBalance| header.meters.contains(&balance.meter);
-        let unknown = header.opening.stretches.iter().filter(|balance| !is_known(balance));
-        self.closing.stretches.extend(unknown.cloned());
+        let ended = ended(subjects);
+        let is_passed = |balance: &&StretchBalance| {
+            let is_known = header.meters.contains(&balance.meter);
+            !is_known && !ended.contains(balance.instance.as_str())
+        };
+        let passed = header.opening.stretches.iter().filter(is_passed);
+        self.closing.stretches.extend(passed.cloned());
     }
 
     /// Hands on counters of which nothing was counted.
@@ -297,8 +310,7 @@ impl<'a> Making<'a> {
         if self.header.opening.counters.is_empty() {
             return;
         }
-        let ended = subjects.iter().filter(|subject| subject.ended);
-        let ended: HashSet<_> = ended.map(|subject| subject.id.as_str()).collect();
+        let ended = ended(subjects);
         let counted = std::mem::take(&mut self.closing.counters);
         let mut closing: BTreeMap<_, CounterBalance> = BTreeMap::new();
         let key = |one: &CounterBalance| {

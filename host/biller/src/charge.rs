@@ -8,6 +8,7 @@ use crate::error::BillError;
 use crate::exact;
 use crate::input::{CounterBalance, Header, Intervals, Subject};
 use crate::lines::{Entry, Ledger, Way, is_charged};
+use crate::mutants::Mutant;
 use crate::output::Line;
 use crate::steps;
 use crate::stretches::{Measured, Own, Piece};
@@ -144,8 +145,8 @@ impl<'a> Scopes<'a> {
     fn all(&mut self) -> Option<()> {
         let measured = self.measured;
         match self.counter.key.scope {
-            Scope::Tenant => self.scope(&measured.subjects),
-            Scope::Instance => {
+            Scope::Tenant if !Mutant::TiersByInstance.is_active() => self.scope(&measured.subjects),
+            Scope::Tenant | Scope::Instance => {
                 measured.subjects.iter().try_for_each(|own| self.scope(std::slice::from_ref(own)))
             }
         }
@@ -165,8 +166,7 @@ impl<'a> Scopes<'a> {
             self.enter(owns, true, extras);
             return Some(());
         }
-        let start =
-            self.opening.get(&self.instance(owns)).map_or(Start::default(), |one| start(one));
+        let start = self.start(owns);
         let steps = self.steps(owns);
         self.sweep.run(start, &steps, &jumps)?;
         let extras = self.shares(owns, &jumps);
@@ -176,6 +176,19 @@ impl<'a> Scopes<'a> {
         }
         self.hand_on(owns);
         Some(())
+    }
+
+    fn start(&self, owns: &[Own]) -> Start {
+        let is_next = Mutant::TiersByInstance.is_active() && self.sweep.units > 0;
+        if is_next && self.counter.key.scope == Scope::Tenant {
+            let Sweep { units, covered, reached, .. } = self.sweep;
+            return Start { units, covered, reached };
+        }
+        match self.opening.get(&self.instance(owns)) {
+            Some(_) if Mutant::CountersByPeriod.is_active() => Start::default(),
+            Some(balance) => start(balance),
+            None => Start::default(),
+        }
     }
 
     /// The instance whose scope it is; none for the tenant's.

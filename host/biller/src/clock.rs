@@ -2,6 +2,7 @@
 
 use crate::book::Window;
 use crate::input::{Offset, Span, Zone};
+use crate::mutants::Mutant;
 
 const MINUTE_NS: i128 = 60_000_000_000;
 const DAY_NS: i128 = 1_440 * MINUTE_NS;
@@ -19,13 +20,17 @@ struct Step {
 }
 
 impl Clock<'_> {
+    fn known<'a>(&'a self, offset: &'a Offset) -> &'a Offset {
+        if Mutant::CalendarNeverSet.is_active() { &self.offsets[0] } else { offset }
+    }
+
     /// The steps inside a span of the meter.
     fn steps(&self, within: Span) -> impl Iterator<Item = Step> + '_ {
         // The first offset holds for all time before the second, too.
         let starts =
             std::iter::once(i64::MIN).chain(self.offsets.iter().skip(1).map(|one| one.since));
         let ends = self.offsets.iter().skip(1).map(|one| one.since).chain([i64::MAX]);
-        let steps = starts.zip(ends).zip(self.offsets);
+        let steps = starts.zip(ends).zip(self.offsets.iter().map(|offset| self.known(offset)));
         steps.filter_map(move |((start, end), offset)| {
             let meter = Span { start: start.max(within.start), end: end.min(within.end) };
             (meter.start < meter.end).then_some(Step { meter, offset: offset.offset })

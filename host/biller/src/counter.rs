@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::book::{Model, Price, Ratio, Resets, Scope};
 use crate::clock::Clock;
 use crate::input::Span;
+use crate::mutants::Mutant;
 use crate::output::{LineKind, Tariff};
 use crate::schedule::Schedule;
 use crate::spans::Spans;
@@ -60,8 +61,9 @@ pub(crate) struct Booked<'a> {
 
 /// All counters of the books, in the order of rules and then of their first prices.
 pub(crate) fn counters<'a>(books: &[Booked<'a>], clock: &Clock<'_>) -> Vec<Counter<'a>> {
-    let mut making: BTreeMap<Key<'a>, (usize, Making<'a>)> = BTreeMap::new();
-    for book in books {
+    let mut making: BTreeMap<(Key<'a>, usize), (usize, Making<'a>)> = BTreeMap::new();
+    for (number, book) in books.iter().enumerate() {
+        let generation = if Mutant::CountersByBook.is_active() { number } else { 0 };
         for price in book.prices {
             let key = Key {
                 rule: &price.rule,
@@ -71,13 +73,14 @@ pub(crate) fn counters<'a>(books: &[Booked<'a>], clock: &Clock<'_>) -> Vec<Count
                 resets: price.resets,
             };
             let next = making.len();
-            let making = making.entry(key).or_insert_with(|| (next, Making::default()));
+            let new = || (next, Making::default());
+            let making = making.entry((key, generation)).or_insert_with(new);
             making.1.add(price, book.span, clock);
         }
     }
     let mut making: Vec<_> = making.into_iter().collect();
-    making.sort_by_key(|(key, (number, _))| (key.rule, *number));
-    making.into_iter().map(|(key, (_, making))| making.finish(key)).collect()
+    making.sort_by_key(|((key, _), (number, _))| (key.rule, *number));
+    making.into_iter().map(|((key, _), (_, making))| making.finish(key)).collect()
 }
 
 /// A counter in the making.
@@ -244,8 +247,17 @@ impl Counter<'_> {
         }
     }
 
+    fn priced_as(&self, price: u32) -> u32 {
+        let is_volume = |price: &u32| self.model(*price) == Model::Volume;
+        if Mutant::VolumesAtLastPrice.is_active() && is_volume(&price) {
+            return self.schedule.prices().iter().copied().rfind(is_volume).unwrap_or(price);
+        }
+        price
+    }
+
     /// The tariff of units at a price.
     pub(crate) fn tariff(&self, price: u32, standing: Standing) -> u32 {
+        let price = self.priced_as(price);
         let usage = &self.prices[price as usize].usage;
         match usage.as_slice() {
             [only] => *only,

@@ -26,6 +26,7 @@ pub mod input;
 mod instant;
 pub mod limits;
 mod lines;
+pub mod mutants;
 pub mod output;
 pub mod per;
 mod rounding;

@@ -7,6 +7,7 @@ use crate::error::BillError;
 use crate::input::{
     Header, Intervals, Rounding, Span, Stretch, StretchBalance, Subject, Terms, TermsInForce,
 };
+use crate::mutants::Mutant;
 use crate::spans::Spans;
 use crate::steps;
 
@@ -173,7 +174,8 @@ fn epochs(terms: &[TermsInForce], meter: usize) -> (Vec<u32>, Option<Stretch>) {
     let mut epochs = Vec::with_capacity(terms.len());
     for in_force in terms {
         if let Some(terms) = &in_force.terms[meter] {
-            epoch += u32::from(last.is_some_and(|kind| kind != terms.stretch));
+            let is_another = |kind| kind != terms.stretch || Mutant::StretchesByPolicy.is_active();
+            epoch += u32::from(last.is_some_and(is_another));
             first = first.or(Some(terms.stretch));
             last = Some(terms.stretch);
         }
@@ -239,7 +241,8 @@ impl<'a> Walk<'a> {
 
     /// The stretch that a balance hands on, unless a policy has ended it.
     fn resumed(&self, balance: &StretchBalance) -> Option<Current> {
-        let is_kept = self.first_kind.is_none_or(|kind| kind == balance.stretch);
+        let is_kept = self.first_kind.is_none_or(|kind| kind == balance.stretch)
+            && !Mutant::StretchesByPeriod.is_active();
         is_kept.then_some(Current {
             kind: balance.stretch,
             session: balance.session,
@@ -394,7 +397,7 @@ impl Terms {
         let half = rest.cmp(&(self.granularity_ns - rest));
         let is_up = match self.rounding {
             Rounding::Down => false,
-            Rounding::Up => rest > 0,
+            Rounding::Up => rest > 0 && !Mutant::GranularityDown.is_active(),
             Rounding::HalfUp => rest > 0 && half.is_ge(),
             Rounding::HalfEven => half.is_gt() || half.is_eq() && grains % 2 == 1,
         };

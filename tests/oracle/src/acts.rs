@@ -8,6 +8,7 @@ use crate::clock::Periods;
 use crate::known::Known;
 use crate::period::{Handed, Span, View};
 use crate::scenario::{Act, Document, Nanos, Outcome, Scenario, Sums};
+use crate::views::PeriodView;
 
 /// What comes of a scenario.
 #[must_use]
@@ -37,27 +38,30 @@ pub fn preview(scenario: &Scenario, to: Nanos) -> Vec<Document> {
 }
 
 /// All that was made of a tenant until now.
-struct Accounts<'a> {
+pub(crate) struct Accounts<'a> {
     scenario: &'a Scenario,
     known: Known<'a>,
     periods: Periods<'a>,
     documents: Vec<Document>,
     /// Meter instants of the begins of periods that a document has reached.
     borders: BTreeMap<Date, Nanos>,
+    /// All that was looked at, if it is asked for.
+    pub(crate) views: Option<Vec<PeriodView>>,
 }
 
 impl<'a> Accounts<'a> {
-    fn of(scenario: &'a Scenario) -> Self {
+    pub(crate) fn of(scenario: &'a Scenario) -> Self {
         Self {
             scenario,
             known: Known::at_first(scenario),
             periods: Periods::of(&scenario.agreement),
             documents: Vec::new(),
             borders: BTreeMap::new(),
+            views: None,
         }
     }
 
-    fn act(&mut self, number: usize, act: &Act) {
+    pub(crate) fn act(&mut self, number: usize, act: &Act) {
         match act {
             Act::Close(to) => self.close(number, *to),
             Act::Settle => self.settle(number),
@@ -81,6 +85,9 @@ impl<'a> Accounts<'a> {
     /// Makes right what is stale in the periods that begin before `until`; makes the documents
     /// that are missing up to `close`.
     fn go_through(&mut self, number: usize, until: Nanos, close: Option<Nanos>) {
+        if until <= self.known.first_fact() {
+            return;
+        }
         let mut handed = Handed::default();
         let mut period = self.first_period();
         while self.begin(period) < until.min(self.known.ended()) {
@@ -88,18 +95,27 @@ impl<'a> Accounts<'a> {
             let targets = [close, closed_to].into_iter().flatten();
             let span = targets.max().map(|target| self.span(period, target));
             let is_longer = span.is_some_and(|span| closed_to.is_none_or(|to| to < span.up_to));
-            let view = span.and_then(|span| View::of(&self.known, span, &handed).ok());
+            let view = span.and_then(|span| self.view(span, &handed));
             if let (Some(view), Some(span)) = (view, span) {
                 handed = self.document(number, period, span, view, is_longer);
             } else if let Some(to) = closed_to {
                 // Only the time since then is unrated.
                 let span = self.span(period, to);
-                if let Ok(view) = View::of(&self.known, span, &handed) {
+                if let Some(view) = self.view(span, &handed) {
                     handed = self.document(number, period, span, view, false);
                 }
             }
             period = self.periods.next(period);
         }
+    }
+
+    /// What a period comes to, if it can be rated.
+    fn view(&mut self, span: Span, opening: &Handed) -> Option<View> {
+        let view = View::of(&self.known, span, opening).ok()?;
+        if let Some(views) = &mut self.views {
+            views.push(PeriodView::of(&self.known, span, opening, &view));
+        }
+        Some(view)
     }
 
     fn document(&mut self, number: usize, period: Date, span: Span, view: View, is_needed: bool) -> Handed {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use num_integer::Integer;
 use num_rational::BigRational;
 use num_traits::Zero;
 
@@ -14,21 +15,21 @@ use crate::usage::{Jump, Part, Place, Usage, What, pairs};
 /// The things by which counters differ.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct CounterKey {
-    rule: String,
-    meter: String,
-    unit: Unit,
+    pub(crate) rule: String,
+    pub(crate) meter: String,
+    pub(crate) unit: Unit,
     /// One for the tenant if none.
-    instance: Option<String>,
+    pub(crate) instance: Option<String>,
     pub(crate) resets: bool,
 }
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Counter {
-    value: i128,
+    pub(crate) value: i128,
     /// The last unit that a package covers.
-    covered: i128,
+    pub(crate) covered: i128,
     /// Positions of the tiers that were reached.
-    reached: BTreeSet<usize>,
+    pub(crate) reached: BTreeSet<usize>,
     /// The last nanosecond in which it grew, and the price in it.
     last: Option<(Nanos, Price)>,
 }
@@ -41,7 +42,7 @@ pub(crate) struct Charges {
     lumps: Vec<(Nanos, BigRational)>,
 }
 
-/// Units of a counter that grows evenly, and that cost one price.
+/// Units of a counter that grows evenly, and their cost.
 #[derive(Debug, Clone)]
 struct Flow {
     from: Nanos,
@@ -50,11 +51,36 @@ struct Flow {
     counter: i128,
     /// Units a nanosecond.
     rate: i128,
+    portion: Portion,
+}
+
+/// Successive units of a counter.
+#[derive(Debug, Clone)]
+struct Portion {
     /// The counter before the first of the units.
     first: i128,
     /// The counter after the last of them.
     last: i128,
-    price: BigRational,
+    cost: Cost,
+}
+
+#[derive(Debug, Clone)]
+enum Cost {
+    /// For each unit.
+    Units(BigRational),
+    /// For each package of so many units that is begun.
+    Packages(i128, BigRational),
+}
+
+impl Portion {
+    /// The cost of the units up to a value of the counter.
+    fn up_to(&self, counter: i128) -> BigRational {
+        let units = counter.clamp(self.first, self.last) - self.first;
+        match &self.cost {
+            Cost::Units(price) => whole(units) * price,
+            Cost::Packages(size, price) => whole(Integer::div_ceil(&units, size)) * price,
+        }
+    }
 }
 
 impl Charges {
@@ -71,8 +97,7 @@ impl Flow {
         if at <= self.from {
             return BigRational::zero();
         }
-        let counter = self.counter + self.rate * i128::from(at.min(self.to) - self.from);
-        whole(counter.clamp(self.first, self.last) - self.first) * &self.price
+        self.portion.up_to(self.counter + self.rate * i128::from(at.min(self.to) - self.from))
     }
 }
 
@@ -92,12 +117,6 @@ struct Growth {
     portions: Vec<Portion>,
     /// The unit with which it is owed, and nano-units of money.
     fees: Vec<(i128, BigRational)>,
-}
-
-struct Portion {
-    first: i128,
-    last: i128,
-    price: BigRational,
 }
 
 impl<'a> Sweep<'a> {
@@ -152,15 +171,7 @@ impl<'a> Sweep<'a> {
             self.counter(&key).last = Some((to - 1, price.clone()));
             let growth = self.grow(&key, price, rate * i128::from(to - from));
             let charges = self.charges.entry(key.rule.clone()).or_default();
-            charges.flows.extend(growth.portions.into_iter().map(|portion| Flow {
-                from,
-                to,
-                counter,
-                rate,
-                first: portion.first,
-                last: portion.last,
-                price: portion.price,
-            }));
+            charges.flows.extend(growth.portions.into_iter().map(|portion| Flow { from, to, counter, rate, portion }));
             charges.lumps.extend(growth.fees.into_iter().map(|(unit, fee)| {
                 // The unit falls into the nanosecond at whose end it has been counted.
                 let nanos = (unit - counter + rate - 1) / rate - 1;
@@ -180,7 +191,7 @@ impl<'a> Sweep<'a> {
             let growth = self.grow(&key, price, units);
             let charges = self.charges.entry(key.rule.clone()).or_default();
             let portions = growth.portions.into_iter();
-            let amounts = portions.map(|portion| whole(portion.last - portion.first) * portion.price);
+            let amounts = portions.map(|portion| portion.up_to(portion.last));
             let fees = growth.fees.into_iter().map(|(_, fee)| fee);
             charges.lumps.extend(amounts.chain(fees).map(|amount| (from, amount)));
         }
@@ -223,29 +234,28 @@ impl Counter {
         let mut growth = Growth { portions: Vec::new(), fees: Vec::new() };
         while self.value < end {
             let first = self.value;
-            let (last, price) = if first < self.covered {
-                (self.covered, BigRational::zero())
+            let (last, cost) = if first < self.covered {
+                (self.covered, Cost::Units(BigRational::zero()))
             } else {
                 match model {
                     Model::Package { size, price, once } => {
                         self.reach(0, once, &mut growth);
-                        growth.fees.push((first + 1, price.clone()));
-                        self.covered = first + size;
-                        (self.covered, BigRational::zero())
+                        self.covered = first + Integer::div_ceil(&(end - first), size) * size;
+                        (self.covered, Cost::Packages(*size, price.clone()))
                     }
                     Model::Graduated(tiers) => {
                         let place = Tier::place(tiers, first);
                         self.reach(place, &tiers[place].once, &mut growth);
-                        (tiers[place].up_to.unwrap_or(end), tiers[place].price.clone())
+                        (tiers[place].up_to.unwrap_or(end), Cost::Units(tiers[place].price.clone()))
                     }
                     Model::Volume(tiers) => {
                         let place = Tier::place(tiers, (end_of_period - 1).max(0));
-                        (end, tiers[place].price.clone())
+                        (end, Cost::Units(tiers[place].price.clone()))
                     }
                 }
             };
             self.value = last.min(end);
-            growth.portions.push(Portion { first, last: self.value, price });
+            growth.portions.push(Portion { first, last: self.value, cost });
         }
         growth
     }

@@ -1,6 +1,6 @@
 //! What is known at a head: which policy, book and price hold at an instant.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use crate::book::{Book, Price};
@@ -13,7 +13,9 @@ pub(crate) struct Known<'a> {
     pub(crate) instances: BTreeMap<String, Instance>,
     books: Vec<SetBook>,
     overrides: Vec<(Override, Option<Rc<Book>>)>,
-    zones: BTreeMap<String, Zone>,
+    pub(crate) zones: BTreeMap<String, Zone>,
+    /// The texts of all books, by their address.
+    pub(crate) texts: HashMap<*const Book, serde_json::Value>,
 }
 
 struct SetBook {
@@ -31,6 +33,7 @@ impl<'a> Known<'a> {
             books: Vec::new(),
             overrides: Vec::new(),
             zones: BTreeMap::new(),
+            texts: HashMap::new(),
         };
         for set in &scenario.books {
             let book = known.read(&set.book);
@@ -48,7 +51,9 @@ impl<'a> Known<'a> {
             let zone = || Zone::named(&window.zone);
             self.zones.entry(window.zone.clone()).or_insert_with(zone);
         }
-        Rc::new(book)
+        let book = Rc::new(book);
+        self.texts.insert(Rc::as_ptr(&book), text.clone());
+        book
     }
 
     pub(crate) fn learn(&mut self, instance: &Instance) {

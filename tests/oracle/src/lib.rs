@@ -14,8 +14,11 @@ mod money;
 mod period;
 mod scenario;
 mod usage;
+mod views;
 
 pub mod examples;
+pub mod generate;
 
 pub use acts::{preview, run};
 pub use scenario::*;
+pub use views::*;

@@ -24,8 +24,8 @@ pub(crate) struct Span {
 /// The things that a period hands on to the next.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Handed {
-    counters: BTreeMap<CounterKey, Counter>,
-    stretches: BTreeMap<Place, Stretch>,
+    pub(crate) counters: BTreeMap<CounterKey, Counter>,
+    pub(crate) stretches: BTreeMap<Place, Stretch>,
     /// Used of each credit, in nano-units.
     pub(crate) credits: BTreeMap<String, i128>,
 }

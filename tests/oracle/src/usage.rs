@@ -11,13 +11,13 @@ pub(crate) type Place = (String, String);
 /// The newest stretch of a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stretch {
-    kind: StretchKind,
-    session: u32,
-    wakes: u32,
-    counted_until: Nanos,
-    used: Nanos,
+    pub(crate) kind: StretchKind,
+    pub(crate) session: u32,
+    pub(crate) wakes: u32,
+    pub(crate) counted_until: Nanos,
+    pub(crate) used: Nanos,
     /// The most that it owed at any border.
-    owed_most: Nanos,
+    pub(crate) owed_most: Nanos,
 }
 
 /// Time of one instance under one meter, with one shape.
@@ -109,11 +109,14 @@ impl Usage {
                 self.jumps.push(Jump { place: place.clone(), at: to - 1, what });
             }
         }
-        runs.extend(current);
         for run in runs {
-            let stretch = self.bill(run);
-            self.stretches.insert(place.clone(), stretch);
+            self.bill(run);
         }
+        match current.map(|run| self.bill(run)) {
+            Some(stretch) => self.stretches.insert(place, stretch),
+            // A policy has ended it.
+            None => self.stretches.remove(&place),
+        };
     }
 
     fn bill(&mut self, run: Run) -> Stretch {
@@ -207,11 +210,11 @@ pub(crate) fn pairs(edges: &BTreeSet<Nanos>) -> impl Iterator<Item = (Nanos, Nan
     edges.iter().copied().zip(edges.iter().copied().skip(1))
 }
 
-fn piece_at(instance: &Instance, at: Nanos) -> Option<&Piece> {
+pub(crate) fn piece_at(instance: &Instance, at: Nanos) -> Option<&Piece> {
     instance.pieces.iter().find(|piece| piece.from <= at && at < piece.to)
 }
 
-fn phase_at<'a>(instance: &Instance, piece: &'a Piece, at: Nanos, max: Nanos) -> &'a str {
+pub(crate) fn phase_at<'a>(instance: &Instance, piece: &'a Piece, at: Nanos, max: Nanos) -> &'a str {
     let is_long = || at - initializing_since(instance, at) >= max;
     if piece.phase == "initializing" && is_long() { "running" } else { &piece.phase }
 }

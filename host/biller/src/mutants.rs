@@ -1,0 +1,82 @@
+//! Faults that bills once had, put back so that tests can show that they would be found.
+//!
+//! Without the feature `mutants` there are none, and every question for one is `false` when it is
+//! compiled.
+
+/// A fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    /// All units of a volume cost what they would cost at the last price.
+    VolumesAtLastPrice,
+    /// A tenant's tiers are filled instance by instance, not instant by instant.
+    TiersByInstance,
+    /// Counters begin anew with each book.
+    CountersByBook,
+    /// Counters that are never reset begin anew with each period.
+    CountersByPeriod,
+    /// Stretches end with each change of policy.
+    StretchesByPolicy,
+    /// Stretches end with each period.
+    StretchesByPeriod,
+    /// Minimums and caps are judged by themselves for each book.
+    AdjustmentsByBook,
+    /// A minimum's raise is no charge that later adjustments see.
+    RaisesUnseen,
+    /// Credits pay charges outside of their `from` and `until`.
+    CreditsAlways,
+    /// Credits are full again with each period.
+    CreditsByPeriod,
+    /// Time is rounded down where it should be rounded up.
+    GranularityDown,
+    /// Time before the first book is charged by it.
+    FirstBookReachesBack,
+    /// Books that are planned don't replace the last one.
+    PlannedForgotten,
+    /// Prices and windows don't know that the calendar was set.
+    CalendarNeverSet,
+}
+
+impl Mutant {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::VolumesAtLastPrice,
+        Self::TiersByInstance,
+        Self::CountersByBook,
+        Self::CountersByPeriod,
+        Self::StretchesByPolicy,
+        Self::StretchesByPeriod,
+        Self::AdjustmentsByBook,
+        Self::RaisesUnseen,
+        Self::CreditsAlways,
+        Self::CreditsByPeriod,
+        Self::GranularityDown,
+        Self::FirstBookReachesBack,
+        Self::PlannedForgotten,
+        Self::CalendarNeverSet,
+    ];
+
+    /// Whether bills of this thread have the fault.
+    #[cfg(feature = "mutants")]
+    pub(crate) fn is_active(self) -> bool {
+        ACTIVE.get() == Some(self)
+    }
+
+    #[cfg(not(feature = "mutants"))]
+    pub(crate) const fn is_active(self) -> bool {
+        false
+    }
+
+    /// Calls with the fault in all bills of this thread.
+    #[cfg(feature = "mutants")]
+    pub fn during<T>(self, call: impl FnOnce() -> T) -> T {
+        let before = ACTIVE.replace(Some(self));
+        let result = call();
+        ACTIVE.set(before);
+        result
+    }
+}
+
+#[cfg(feature = "mutants")]
+thread_local! {
+    static ACTIVE: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
+}

@@ -1,0 +1,221 @@
+//! What holds of every bill that the oracle computes, and what the scenarios reach.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::{ProptestConfig, Strategy, prop_assert, prop_assert_eq, proptest};
+use proptest::strategy::ValueTree;
+use proptest::test_runner::FileFailurePersistence;
+use proptest::test_runner::TestRunner;
+use serde_json::Value;
+use tallyman_oracle::generate::{FEATURES, features, scenarios};
+use tallyman_oracle::{Act, BookSet, Nanos, Outcome, PolicySet, Scenario, Sums, run};
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 400,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/properties.seeds"))),
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn cuts_change_nothing(scenario in scenarios(), place in 0_usize..64) {
+        let cut = cut(&scenario, place);
+        prop_assert_eq!(sums(&run(&scenario)), sums(&run(&cut)));
+    }
+
+    #[test]
+    fn what_is_set_again_changes_nothing(scenario in scenarios(), place in 0_usize..64) {
+        let again = set_again(&scenario, place);
+        prop_assert_eq!(sums(&run(&scenario)), sums(&run(&again)));
+    }
+
+    #[test]
+    fn new_names_change_no_rules_sum(scenario in scenarios()) {
+        let (before, after) = (run(&scenario), run(&renamed(&scenario)));
+        let rules = |outcome: &Outcome| -> Vec<(String, Nanos, BTreeSet<i128>)> {
+            let rules = |sums: &Sums| sums.rules.values().copied().collect();
+            let documents = outcome.documents.iter().filter(|document| !document.whole.rules.is_empty());
+            documents.map(|it| (it.period.clone(), it.up_to, rules(&it.whole))).collect()
+        };
+        prop_assert_eq!(rules(&before), rules(&after));
+    }
+
+    #[test]
+    fn another_settle_has_nothing_to_do(scenario in scenarios()) {
+        let settled = run(&scenario);
+        let mut again = scenario.clone();
+        again.acts.push(Act::Settle);
+        prop_assert_eq!(settled.documents, run(&again).documents);
+        prop_assert_eq!(settled.stale, Vec::<String>::new());
+    }
+
+    #[test]
+    fn no_credit_pays_more_than_it_has(scenario in scenarios()) {
+        let granted = granted(&scenario);
+        for (id, used) in run(&scenario).credits {
+            prop_assert!(used >= 0 && used <= granted[&id], "{id}: {used} of {}", granted[&id]);
+        }
+    }
+
+    #[test]
+    fn documents_add_up_to_the_last_view_in_coins(scenario in scenarios()) {
+        let mut totals: BTreeMap<String, (i128, i128)> = BTreeMap::new();
+        for document in run(&scenario).documents {
+            let (total, paid) = totals.entry(document.period).or_default();
+            *total += document.difference.total;
+            *paid += document.payable;
+            prop_assert_eq!(*total, document.whole.total);
+            prop_assert!((*paid - *total).abs() < 10_000_000, "less than a coin apart");
+        }
+        for (_, paid) in totals.values() {
+            prop_assert_eq!(paid % 10_000_000, 0);
+        }
+    }
+
+    #[test]
+    fn it_does_not_matter_when_something_becomes_known(scenario in scenarios()) {
+        let early = known_early(&scenario);
+        let (late, early) = (last(&run(&scenario)), last(&run(&early)));
+        let ends = |last: &BTreeMap<String, (Nanos, Sums)>| -> Vec<(String, Nanos)> {
+            last.iter().map(|(period, (up_to, _))| (period.clone(), *up_to)).collect()
+        };
+        // Caps may take up what rules differ by, so that only totals are the same.
+        let totals = |last: BTreeMap<String, (Nanos, Sums)>| -> Vec<i128> {
+            last.into_values().map(|(_, sums)| sums.total).collect()
+        };
+        if ends(&late) == ends(&early) {
+            prop_assert_eq!(totals(late), totals(early));
+        }
+    }
+}
+
+fn sums(outcome: &Outcome) -> Vec<(String, Nanos, Sums, i128)> {
+    let documents = outcome.documents.iter();
+    documents.map(|it| (it.period.clone(), it.up_to, it.whole.clone(), it.payable)).collect()
+}
+
+fn last(outcome: &Outcome) -> BTreeMap<String, (Nanos, Sums)> {
+    let documents = outcome.documents.iter();
+    documents.map(|it| (it.period.clone(), (it.up_to, it.whole.clone()))).collect()
+}
+
+/// Each piece of the instances in two, at a place of its own.
+fn cut(scenario: &Scenario, place: usize) -> Scenario {
+    let mut scenario = scenario.clone();
+    let learnt = scenario.acts.iter_mut().filter_map(|act| match act {
+        Act::Learn(instance) => Some(instance),
+        Act::Close(_) | Act::Settle | Act::Override(_) | Act::Clock(_) => None,
+    });
+    for instance in scenario.instances.iter_mut().chain(learnt) {
+        let pieces = std::mem::take(&mut instance.pieces);
+        for piece in pieces {
+            let length = piece.to - piece.from;
+            let at = piece.from + length * Nanos::try_from(place).expect("small") / 64;
+            if at > piece.from {
+                let mut first = piece.clone();
+                first.to = at;
+                first.counts.clear();
+                instance.pieces.push(first);
+            }
+            let mut second = piece;
+            second.from = at;
+            instance.pieces.push(second);
+        }
+    }
+    scenario
+}
+
+/// The book and the policy that are in force at some instant, once more.
+fn set_again(scenario: &Scenario, place: usize) -> Scenario {
+    let mut scenario = scenario.clone();
+    let lives = scenario.instances.iter().flat_map(|instance| &instance.pieces);
+    let pieces: Vec<_> = lives.map(|piece| (piece.from, piece.to)).collect();
+    let (from, to) = pieces[place % pieces.len()];
+    let at = from + (to - from) / 2;
+    let before = scenario.books.iter().filter(|set| set.from < at);
+    if let Some(set) = before.max_by_key(|set| set.from).cloned() {
+        scenario.books.insert(0, BookSet { set_at: at, from: at, book: set.book });
+    }
+    let before = scenario.policies.iter().filter(|set| set.from < at);
+    if let Some(set) = before.max_by_key(|set| set.from).cloned() {
+        scenario.policies.insert(0, PolicySet { from: at, policy: set.policy });
+    }
+    scenario
+}
+
+/// Other names for instances, rules and prices, in another order.
+fn renamed(scenario: &Scenario) -> Scenario {
+    let mut text = serde_json::to_string(scenario).expect("JSON");
+    for (rule, other) in [("a", "z"), ("b", "y"), ("c", "x")] {
+        text = text.replace(&format!("\"rule\":\"{rule}\""), &format!("\"rule\":\"{other}\""));
+        text = text.replace(&format!("\"id\":\"{rule}-"), &format!("\"id\":\"{other}-"));
+    }
+    for (number, other) in [(0, 5), (1, 4), (2, 3)] {
+        text = text.replace(&format!("instance-{number}"), &format!("instance-{other}"));
+    }
+    let mut scenario: Scenario = serde_json::from_str(&text).expect("a scenario");
+    let overrides = scenario.acts.iter_mut().filter_map(|act| match act {
+        Act::Override(with) => with.book.as_mut(),
+        Act::Close(_) | Act::Settle | Act::Learn(_) | Act::Clock(_) => None,
+    });
+    for book in scenario.books.iter_mut().map(|set| &mut set.book).chain(overrides) {
+        for adjustment in book["adjustments"].as_array_mut().into_iter().flatten() {
+            for rule in adjustment["rules"].as_array_mut().into_iter().flatten() {
+                *rule = Value::from(match rule.as_str() {
+                    Some("a") => "z",
+                    Some("b") => "y",
+                    _ => "x",
+                });
+            }
+        }
+    }
+    scenario
+}
+
+fn granted(scenario: &Scenario) -> BTreeMap<String, i128> {
+    let overrides = scenario.acts.iter().filter_map(|act| match act {
+        Act::Override(with) => with.book.as_ref(),
+        Act::Close(_) | Act::Settle | Act::Learn(_) | Act::Clock(_) => None,
+    });
+    let books = scenario.books.iter().map(|set| &set.book).chain(overrides);
+    let adjustments = books.flat_map(|book| book["adjustments"].as_array().into_iter().flatten());
+    adjustments.map(|it| (it["id"].as_str().expect("an id").to_owned(), nanos(&it["amount"]))).collect()
+}
+
+fn nanos(amount: &Value) -> i128 {
+    let text = amount.as_str().expect("a text");
+    let (above, below) = text.split_once('.').unwrap_or((text, ""));
+    format!("{above}{below:0<9}").parse().expect("digits")
+}
+
+/// The same, but all is known before the first close.
+fn known_early(scenario: &Scenario) -> Scenario {
+    let mut scenario = scenario.clone();
+    if scenario.acts.iter().any(|act| matches!(act, Act::Clock(_))) {
+        // Where borders lie depends on when the clock's news came.
+        return scenario;
+    }
+    let is_news = |act: &Act| match act {
+        Act::Learn(_) | Act::Override(_) => true,
+        Act::Close(_) | Act::Settle | Act::Clock(_) => false,
+    };
+    scenario.acts.sort_by_key(|act| !is_news(act));
+    scenario
+}
+
+#[test]
+fn scenarios_reach_every_pair_of_features() {
+    let mut runner = TestRunner::deterministic();
+    let mut pairs: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for _ in 0..1_500 {
+        let scenario = scenarios().new_tree(&mut runner).expect("a scenario").current();
+        let features: Vec<&str> = features(&scenario).into_iter().collect();
+        for (place, first) in features.iter().enumerate() {
+            for second in &features[place + 1..] {
+                *pairs.entry((first, second)).or_default() += 1;
+            }
+        }
+    }
+    let reached = pairs.values().filter(|count| **count >= 20).count();
+    assert_eq!(reached, FEATURES.len() * (FEATURES.len() - 1) / 2, "{pairs:#?}");
+}
