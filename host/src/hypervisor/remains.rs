@@ -9,13 +9,16 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::process::Process;
 use super::supervisor::Identity;
 use super::{HypervisorError, files};
 use crate::clock;
 use crate::limits::instance::CONTROL_MS_MAX;
+
+/// Between two looks whether a supervisor, which is about to end, has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// The seam to the processes of launches. A hypervisor that can't be asked, because it is not on this
 /// host any more or can't read what it wrote, must not keep what is dead from being called so.
@@ -27,7 +30,8 @@ pub trait Launches: Send + Sync {
     /// [`HypervisorError::File`] if the kernel does not say.
     fn lives<'a>(&'a self, dir: &'a Path, incarnation: u32) -> BoxFuture<'a, Result<bool, HypervisorError>>;
 
-    /// Ends the VMM of the launch by force, and waits until it is gone. Does nothing if there is none.
+    /// Ends the VMM of the launch by force, and waits until it and its supervisor, which notes how it
+    /// ended, are gone. Does nothing if there is none.
     ///
     /// # Errors
     /// [`HypervisorError::Kill`], [`HypervisorError::Deadline`]; it may live on then.
@@ -46,12 +50,18 @@ impl Launches for HostLaunches {
     fn end<'a>(&'a self, dir: &'a Path, incarnation: u32) -> BoxFuture<'a, Result<(), HypervisorError>> {
         let run = files::run(dir, incarnation);
         async move {
-            for monitor in monitors(&run)? {
-                monitor.kill()?;
-                let ended = timeout(Duration::from_millis(CONTROL_MS_MAX), monitor.ended()).await;
-                ended.map_err(|_| HypervisorError::Deadline { call: "kill", ms: CONTROL_MS_MAX })?;
-            }
-            Ok(())
+            let end = async {
+                for monitor in monitors(&run)? {
+                    monitor.kill()?;
+                    monitor.ended().await;
+                }
+                while has_supervisor(&run)? {
+                    sleep(LOOK_AGAIN).await;
+                }
+                Ok(())
+            };
+            let late = HypervisorError::Deadline { call: "kill", ms: CONTROL_MS_MAX };
+            timeout(Duration::from_millis(CONTROL_MS_MAX), end).await.unwrap_or(Err(late))
         }
         .boxed()
     }
@@ -107,10 +117,14 @@ mod tests {
         let supervisor = File::create(files::lock(&run)).expect("a lock");
         flock(&supervisor, FlockOperation::LockExclusive).expect("free");
         assert!(HostLaunches.lives(dir.path(), 1).await.expect("looked"));
-        HostLaunches.end(dir.path(), 1).await.expect("ended");
-        monitor.wait().expect("reaped");
+        monitor.kill().and_then(|()| monitor.wait()).expect("ended");
         assert!(HostLaunches.lives(dir.path(), 1).await.expect("looked"), "its supervisor knows how it ended");
         drop(supervisor);
         assert!(!HostLaunches.lives(dir.path(), 1).await.expect("looked"));
+        let mut monitor = Command::new("sleep").arg("60").current_dir(&run).spawn().expect("spawn");
+        assert!(HostLaunches.lives(dir.path(), 1).await.expect("looked"));
+        HostLaunches.end(dir.path(), 1).await.expect("ended");
+        assert!(!HostLaunches.lives(dir.path(), 1).await.expect("looked"));
+        monitor.wait().expect("reaped");
     }
 }

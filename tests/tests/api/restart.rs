@@ -160,6 +160,37 @@ fn a_guest_that_ends_while_the_daemon_is_down_has_stopped_when_it_did() {
 }
 
 #[test]
+fn a_launch_that_can_not_be_read_has_ended_if_it_is_dead_and_can_be_stopped_if_it_lives() {
+    for dies in [true, false] {
+        let mut daemon = daemon();
+        let id = daemon.api().create_running("unread");
+        daemon.kill();
+        let handles: Vec<_> = daemon.machines_of(&id).into_iter().map(Handle::of).collect();
+        if dies {
+            for pid in daemon.machines_of(&id) {
+                rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it lives");
+            }
+            handles.iter().for_each(Handle::wait);
+        }
+        fs::write(daemon.instance(&id).join("run/1/identity.json"), "{").expect("a file");
+        daemon.start_again();
+        let api = daemon.api();
+        if !dies {
+            api.act(&format!("/instances/{id}/pause")).refused(502, "hypervisor_failed", "");
+            api.command(&id, "stop");
+            handles.iter().for_each(Handle::wait);
+        }
+        api.wait(&id, "Stopped");
+        let cause = if dies { "crashed" } else { "forced" };
+        assert_eq!(api.instance(&id)["stop_cause"], json!(cause));
+        let phases: &[&str] = if dies { &["unknown", "stopped"] } else { &["stopped"] };
+        assert!(api.phases(&id).ends_with(&phases.iter().map(ToString::to_string).collect::<Vec<_>>()));
+        api.check_time(&id);
+        api.delete(&format!("/instances/{id}")).done();
+    }
+}
+
+#[test]
 fn a_machine_that_is_killed_while_the_daemon_is_down_has_crashed_when_it_did() {
     let mut daemon = daemon();
     let id = daemon.api().create_running("crashes");

@@ -109,6 +109,13 @@ fn what_is_on_record_can_be_changed_and_what_can_not_be_is_refused() {
             "--probe-network",
         ),
         (json!({"health_check": {"type": "exec", "exec": {"command": ["true"]}}}), 409, "unsupported", "console"),
+        (json!({"health_check": {"console": {"send": "p", "expect": "PONG"}}}), 400, "invalid", "health_check.type"),
+        (
+            json!({"health_check": {"type": "console", "console": {"send": "echo PONG", "expect": "PONG"}}}),
+            400,
+            "invalid",
+            "echo",
+        ),
         (json!({"auto_standby": {"idle_after": "1ms"}}), 400, "invalid", "auto_standby.idle_after"),
         (json!({"colour": "blue"}), 400, "unknown_field", "colour"),
     ];

@@ -320,6 +320,21 @@ fn what_is_dead_has_ended_though_its_hypervisor_is_missing() {
 }
 
 #[test]
+fn what_is_dead_has_ended_though_nothing_of_its_launch_can_be_read() {
+    for (host, words) in [(Host::StayedUp, "stopped crashed"), (Host::Rebooted, "stopped host-lost")] {
+        let mut rig = Rig::default();
+        let id = running(&rig, "a");
+        rig.crash();
+        rig.double.lose(&id, &host.boot_before());
+        rig.double.plan(&id, Call::Adopt, Plan::Fail);
+        rig.start(host);
+        reach(&rig, &id, Phase::Stopped);
+        assert_eq!(rig.story_after(&id, 4), ["unknown", words]);
+        rig.check_time(&id);
+    }
+}
+
+#[test]
 fn what_lives_without_its_hypervisor_can_be_stopped_deleted_and_expire() {
     let rows: [(Option<Command>, &[&str]); 3] = [
         (Some(Command::Stop), &["intended stop", "stopped forced"]),
