@@ -1,15 +1,19 @@
 //! The meter clock: the only file that asks the system for the time.
 //!
-//! One continuous scale, integer nanoseconds: `CLOCK_BOOTTIME` plus an offset that is fixed once per boot. It never steps, never runs
-//! backwards, and counts host suspend.
+//! One continuous scale, integer nanoseconds: `CLOCK_BOOTTIME` plus an offset that is fixed once per boot. It never
+//! steps, never runs backwards, and counts host suspend.
+//!
+//! How much time has passed between two boots only the wall clock can say. It is believed where it is known to be right
+//! now, and was when it was last noted ([`join`]). Where it is not, the meter goes on from the last instant with the
+//! time that has passed in this boot, and what may be missing is a fact: a clock that is thirty days behind at one
+//! boot, and right at the next, makes nobody pay for thirty days.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::time::{ClockId, Timespec, clock_gettime};
 use tokio::sync::watch;
 
-use crate::billing::{BootId, Reading};
+use crate::billing::{BootId, GapReason, Reading};
 use crate::units::{Instant, Nanos};
 
 /// Longest time to sleep at once. The kernel's timers stand still while the host is suspended; the meter does not.
@@ -42,16 +46,95 @@ pub fn boot_id() -> Result<BootId, NoBootId> {
 
 /// `CLOCK_BOOTTIME` in nanoseconds.
 pub fn boottime_ns() -> u64 {
-    nanos(clock_gettime(ClockId::Boottime)).unsigned_abs()
+    read(libc::CLOCK_BOOTTIME).unsigned_abs()
 }
 
 /// `CLOCK_REALTIME` in nanoseconds since 1970.
 pub fn wall_ns() -> i64 {
-    nanos(clock_gettime(ClockId::Realtime))
+    read(libc::CLOCK_REALTIME)
 }
 
-fn nanos(time: Timespec) -> i64 {
+/// `CLOCK_MONOTONIC` in nanoseconds: `CLOCK_BOOTTIME` without the time in which the host was suspended.
+pub fn monotonic_ns() -> u64 {
+    read(libc::CLOCK_MONOTONIC).unsigned_abs()
+}
+
+/// Whether the kernel knows the wall clock to be right: a time service disciplines it.
+pub fn is_synchronised() -> bool {
+    // SAFETY: a record of integers, for which zero is a value; without modes nothing is set.
+    let mut timex: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: the record is ours and lives through the call.
+    let state = unsafe { libc::adjtimex(&raw mut timex) };
+    state >= 0 && state != libc::TIME_ERROR && timex.status & libc::STA_UNSYNC == 0
+}
+
+/// A clock in nanoseconds, by the C library, where tests can put another one in its place.
+fn read(clock: libc::clockid_t) -> i64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the record is ours and lives through the call, which fails only for a clock that is not there.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
     time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
+}
+
+/// What the host's clocks say at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostTime {
+    /// `CLOCK_BOOTTIME` in nanoseconds.
+    pub boottime_ns: u64,
+    /// `CLOCK_REALTIME` in nanoseconds since 1970.
+    pub wall_ns: i64,
+    /// Whether the wall clock is known to be right.
+    pub is_synchronised: bool,
+}
+
+impl HostTime {
+    /// Now.
+    pub fn now() -> Self {
+        Self { boottime_ns: boottime_ns(), wall_ns: wall_ns(), is_synchronised: is_synchronised() }
+    }
+}
+
+/// The end of an earlier boot, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastKnown {
+    /// The last instant that is proved.
+    pub meter: Instant,
+    /// UTC then, in nanoseconds since 1970, by the calendar.
+    pub utc_ns: i64,
+    /// Whether the wall clock was known to be right then.
+    pub is_synchronised: bool,
+}
+
+/// Time between two boots of which nothing is known but its least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// Why the wall clock is not believed.
+    pub reason: GapReason,
+    /// What has passed by the wall clock, in nanoseconds; negative where it was set back.
+    pub claimed_ns: i64,
+    /// What the meter counts instead, in nanoseconds: the time since this boot began.
+    pub counted_ns: u64,
+}
+
+/// The clock of a new boot, after an earlier one whose end was `last`; and the gap, where nothing proves how much time
+/// lies between them.
+pub fn join(boot: BootId, now: &HostTime, last: &LastKnown) -> (Clock, Option<Gap>) {
+    let claimed_ns = now.wall_ns.saturating_sub(last.utc_ns);
+    let counted_ns = now.boottime_ns;
+    let reason = if !last.is_synchronised {
+        Some(GapReason::NeverSynchronised)
+    } else if !now.is_synchronised {
+        Some(GapReason::NotSynchronised)
+    } else {
+        let is_less = u64::try_from(claimed_ns).is_ok_and(|claimed| claimed >= counted_ns);
+        (!is_less).then_some(GapReason::WentBack)
+    };
+    let passed_ns = match reason {
+        None => claimed_ns.unsigned_abs(),
+        Some(_) => counted_ns,
+    };
+    let meter = Instant(last.meter.0.saturating_add_unsigned(passed_ns));
+    (Clock::at(boot, now, meter), reason.map(|reason| Gap { reason, claimed_ns, counted_ns }))
 }
 
 impl Clock {
@@ -60,15 +143,15 @@ impl Clock {
         Self { boot, offset_ns, skipped_ns: Arc::default() }
     }
 
-    /// The clock of a boot that the journal does not know yet: the wall clock now, but never before `last`, the last instant in the
-    /// journal.
-    pub fn first_in_boot(boot: BootId, last: Option<Instant>) -> Self {
-        Self::anchored(boot, boottime_ns(), wall_ns(), last)
+    /// The clock of a first boot: the wall clock now.
+    pub fn first_in_boot(boot: BootId) -> Self {
+        let now = HostTime::now();
+        Self::at(boot, &now, Instant(now.wall_ns))
     }
 
-    fn anchored(boot: BootId, boottime_ns: u64, wall_ns: i64, last: Option<Instant>) -> Self {
-        let now = last.map_or(wall_ns, |last| wall_ns.max(last.0));
-        Self::resume(boot, now.saturating_sub_unsigned(boottime_ns))
+    /// The clock of a boot in which it is `meter` now.
+    fn at(boot: BootId, now: &HostTime, meter: Instant) -> Self {
+        Self::resume(boot, meter.0.saturating_sub_unsigned(now.boottime_ns))
     }
 
     /// Nanoseconds between `CLOCK_BOOTTIME` and the meter.
@@ -128,20 +211,69 @@ impl Clock {
 mod tests {
     use super::*;
 
+    const DAY: i64 = 86_400_000_000_000;
+
+    fn time(boottime_ns: u64, wall_ns: i64, is_synchronised: bool) -> HostTime {
+        HostTime { boottime_ns, wall_ns, is_synchronised }
+    }
+
+    /// The instant on the meter at which a boot begins to be served, and the gap before it.
+    fn joined(now: HostTime, last: LastKnown) -> (i64, Option<GapReason>) {
+        let (clock, gap) = join(BootId("b".into()), &now, &last);
+        (clock.meter(now.boottime_ns).0, gap.map(|gap| gap.reason))
+    }
+
     #[test]
-    fn a_new_boot_starts_at_the_wall_clock_but_never_before_the_journal() {
-        let boot = BootId("b".into());
-        let fresh = Clock::anchored(boot.clone(), 10, 1_000, None);
-        assert_eq!(fresh.meter(10), Instant(1_000));
-        let behind = Clock::anchored(boot.clone(), 10, 1_000, Some(Instant(5_000)));
-        assert_eq!(behind.meter(10), Instant(5_000));
-        let ahead = Clock::anchored(boot, 10, 9_000, Some(Instant(5_000)));
-        assert_eq!(ahead.meter(12), Instant(9_002));
+    fn a_first_boot_starts_at_the_wall_clock() {
+        let now = time(10, 1_000, false);
+        assert_eq!(Clock::at(BootId("b".into()), &now, Instant(now.wall_ns)).meter(12), Instant(1_002));
+    }
+
+    #[test]
+    fn a_new_boot_goes_on_by_what_the_calendar_knows() {
+        use GapReason::{NeverSynchronised, NotSynchronised, WentBack};
+        // The meter stands at day 100. UTC is what the calendar says: the wall clock was stepped by 30 days since.
+        let last = |is_synchronised| LastKnown { meter: Instant(100 * DAY), utc_ns: 130 * DAY, is_synchronised };
+        let boot = u64::try_from(DAY / 1_440).expect("a minute");
+        let minute = DAY / 1_440;
+        let rows = [
+            ("down for an hour", time(boot, 130 * DAY + 60 * minute, true), last(true), 60 * minute, None),
+            ("down for days", time(boot, 133 * DAY, true), last(true), 3 * DAY, None),
+            ("right for the first time", time(boot, 160 * DAY, true), last(false), minute, Some(NeverSynchronised)),
+            ("behind", time(boot, 100 * DAY, false), last(true), minute, Some(NotSynchronised)),
+            ("ahead", time(boot, 500 * DAY, false), last(true), minute, Some(NotSynchronised)),
+            ("right, but before the last instant", time(boot, 129 * DAY, true), last(true), minute, Some(WentBack)),
+            ("less than this boot is old", time(boot, 130 * DAY + 1, true), last(true), minute, Some(WentBack)),
+            ("as much as this boot is old", time(boot, 130 * DAY + minute, true), last(true), minute, None),
+        ];
+        for (what, now, last, passed, gap) in rows {
+            assert_eq!(joined(now, last), (100 * DAY + passed, gap), "{what}");
+        }
+    }
+
+    #[test]
+    fn whatever_the_clocks_say_the_meter_goes_on() {
+        let extremes = [i64::MIN, -1, 0, 1, i64::MAX];
+        for (wall_ns, utc_ns) in extremes.into_iter().flat_map(|wall| extremes.map(|utc| (wall, utc))) {
+            for (now, was) in [(true, true), (true, false), (false, true), (false, false)] {
+                let last = LastKnown { meter: Instant(7), utc_ns, is_synchronised: was };
+                let (meter, _) = joined(time(5, wall_ns, now), last);
+                assert!(meter >= 12, "{wall_ns} {utc_ns} {now} {was}: {meter}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_host_says_whether_its_clock_is_right() {
+        // Either answer; but the clocks agree on how long the host was suspended.
+        let _ = is_synchronised();
+        let running = monotonic_ns();
+        assert!(boottime_ns() >= running);
     }
 
     #[tokio::test]
     async fn time_that_is_skipped_has_passed_for_all_clones_and_for_whoever_waits() {
-        let clock = Clock::first_in_boot(boot_id().expect("proc"), None);
+        let clock = Clock::first_in_boot(boot_id().expect("proc"));
         let before = clock.now();
         let at = before.after(Nanos(3_600_000_000_000)).expect("an hour");
         let waiting = clock.reaches(at);
@@ -155,7 +287,7 @@ mod tests {
 
     #[test]
     fn it_never_runs_backwards() {
-        let clock = Clock::first_in_boot(boot_id().expect("proc"), None);
+        let clock = Clock::first_in_boot(boot_id().expect("proc"));
         let mut last = clock.now();
         for _ in 0..10_000 {
             let now = clock.now();

@@ -201,16 +201,21 @@ pub mod instance {
     pub const VMM_LOG_BYTES_MAX: u64 = 4 << 20;
     /// Longest line that is searched for a boot marker, in bytes.
     pub const MARKER_LINE_BYTES_MAX: usize = 64 << 10;
-    /// Lines about the end of the guest's program that are noted in one incarnation; the guest may print any number.
-    pub const EXIT_MARKERS_MAX: usize = 16;
+    /// Lines about the end of the guest's program that are noted at once in one incarnation. The guest may print any
+    /// number; of later ones the last is noted, in the interval below and at the end.
+    pub const EXIT_MARKERS_AT_ONCE: usize = 16;
+    /// Least time between two later ones that are noted, in milliseconds.
+    pub const EXIT_MARKER_INTERVAL_MS: u64 = 60_000;
     /// How long a stop waits for the guest before it ends it by force, in milliseconds.
     pub const STOP_GRACE_MS: u64 = 5_000;
     /// How long a virtual machine monitor may take to answer after its launch, in milliseconds.
     pub const LAUNCH_MS_MAX: u64 = 30_000;
     /// How long one control call may take, in milliseconds.
     pub const CONTROL_MS_MAX: u64 = 10_000;
-    /// How long writing or loading a snapshot may take, in milliseconds.
-    pub const SNAPSHOT_MS_MAX: u64 = 600_000;
+    /// How long the supervisor's word on a change of the vCPUs is waited for after the acknowledgement, in milliseconds.
+    pub const VCPU_EVENT_MS_MAX: u64 = 1_000;
+    /// How long writing or loading a snapshot may stand still, in milliseconds. While it moves it may take any time.
+    pub const SNAPSHOT_STALL_MS_MAX: u64 = 600_000;
     /// Longest path of a unix socket in bytes.
     pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 }

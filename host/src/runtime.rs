@@ -19,7 +19,7 @@ use crate::api;
 use crate::billing::account::{Accountant, Reader};
 use crate::billing::calendar::STEP_NS_MIN;
 use crate::billing::{HostFact, TenantFact};
-use crate::clock::{self, Clock};
+use crate::clock::{self, Clock, Gap};
 use crate::driver::{self, Fleet, FleetError, Parts};
 use crate::hypervisor::log::LogWatcher;
 use crate::hypervisor::{
@@ -269,7 +269,7 @@ impl Daemon {
     pub async fn serve(self, stop: watch::Receiver<bool>) -> Result<(), RuntimeError> {
         let Daemon { state, fleet, journal, clock, rollout, listener } = self;
         let alive = tokio::spawn(prove_alive(journal.clone()));
-        let wall = tokio::spawn(watch_wall(journal.clone(), clock, fleet));
+        let wall = tokio::spawn(watch_clocks(journal.clone(), clock, fleet));
         let reconciling = tokio::spawn(rollout.run());
         let served = tokio::select! {
             served = api::serve(listener, state, stop) => served.map_err(RuntimeError::Serve),
@@ -416,6 +416,14 @@ async fn first_facts(
     let started = HostFact::Started { version: env!("CARGO_PKG_VERSION").into() };
     let mut entry = Entry::of_host(at.clone(), started);
     opened.calendar.push((at.meter, at.wall_ns));
+    if let Some(Gap { reason, claimed_ns, counted_ns }) = opened.gap {
+        tracing::warn!(
+            %reason, claimed_ns, counted_ns,
+            "nothing proves how much time lies between the last boot of this host and this one; the meter goes on without \
+             it. Keep the clock by NTP, or say --trust-wall-clock where it is kept otherwise"
+        );
+        entry.host.push((at.clone(), HostFact::TimeUnknown { reason, claimed_ns, counted_ns }));
+    }
     if !opened.tenants.iter().any(|known| known.id == tenant) {
         entry.tenants.push((tenant.clone(), (at.clone(), TenantFact::Created { by: Actor::Host })));
         let (id, created) = (tenant.clone(), at.meter);
@@ -451,11 +459,14 @@ async fn prove_alive(journal: Arc<Journal>) {
     }
 }
 
-/// Records every step of the wall clock. The kernel slews both clocks together, so that they part only when somebody steps one.
-async fn watch_wall(journal: Arc<Journal>, clock: Clock, fleet: Fleet) {
+/// Records every step of the wall clock, and every time in which the host was suspended. The kernel slews all clocks
+/// together, so that they part only when somebody steps one, or nothing runs.
+async fn watch_clocks(journal: Arc<Journal>, clock: Clock, fleet: Fleet) {
     let mut offset = wall_offset();
+    let mut suspended = suspended_ns();
     loop {
         tokio::time::sleep(WALL_EVERY).await;
+        suspended = note_suspend(&journal, &clock, suspended).await;
         let now = wall_offset();
         let step_ns = now.saturating_sub(offset);
         if step_ns.unsigned_abs() < STEP_NS_MIN {
@@ -468,6 +479,29 @@ async fn watch_wall(journal: Arc<Journal>, clock: Clock, fleet: Fleet) {
             Err(error) => tracing::warn!(%error, "a step of the wall clock could not be recorded; trying again"),
         }
     }
+}
+
+/// Records that the host was suspended since it had been for `before` nanoseconds in all. Answers how long it has been
+/// in all, as far as that is on record.
+async fn note_suspend(journal: &Journal, clock: &Clock, before: u64) -> u64 {
+    let now = suspended_ns();
+    let duration_ns = now.saturating_sub(before);
+    if duration_ns < STEP_NS_MIN {
+        return before;
+    }
+    match journal.commit(Entry::of_host(clock.reading(), HostFact::Suspended { duration_ns })).await {
+        Ok(_) => now,
+        Err(error) => {
+            tracing::warn!(%error, "a suspend of the host could not be recorded; trying again");
+            before
+        }
+    }
+}
+
+/// How long the host has been suspended in this boot, in nanoseconds.
+fn suspended_ns() -> u64 {
+    let running = clock::monotonic_ns();
+    clock::boottime_ns().saturating_sub(running)
 }
 
 /// How far the wall clock is ahead of the time since boot.

@@ -144,6 +144,8 @@ impl Prober for DoubleProber {
 struct Machine {
     /// None when it has ended or is lost.
     state: Option<VmState>,
+    /// Since when it is in that state, if it says so.
+    since: Option<Stamp>,
     boot: BootId,
     history: Vec<Observed>,
     exit: Option<Exit>,
@@ -164,6 +166,8 @@ struct World {
     next_launch: VecDeque<Plan>,
     calls: HashMap<InstanceId, Vec<(Call, Stamp)>>,
     deaf: bool,
+    /// Machines say nothing about their vCPUs, as Firecracker does.
+    silent: bool,
     /// Time that was let pass at once, in nanoseconds.
     skipped_ns: u64,
     /// By how much the wall clock was stepped, in nanoseconds.
@@ -263,6 +267,11 @@ impl DoubleHypervisor {
     /// Now, as the double stamps it.
     pub fn now(&self) -> Stamp {
         self.world().now()
+    }
+
+    /// From now on machines say nothing about their vCPUs, as Firecracker does.
+    pub fn make_machines_silent(&self) {
+        self.world().silent = true;
     }
 
     /// From now on guests do not hear that they are asked to stop.
@@ -371,10 +380,27 @@ fn newest<'a>(world: &'a mut World, id: &InstanceId) -> Option<&'a mut Machine> 
     world.machines.range_mut(all).next_back().map(|(_, machine)| machine)
 }
 
+/// What the vCPUs do is told in a history only.
+fn is_for_the_stream(seen: &Observed) -> bool {
+    !matches!(seen, Observed::Launched(_) | Observed::Paused(_) | Observed::Resumed(_))
+}
+
 impl Machine {
+    /// The vCPUs are in another state, and unless it is silent the machine says so.
+    fn change(&mut self, state: VmState, stamp: Stamp, is_silent: bool) {
+        if self.state == Some(state) {
+            return;
+        }
+        self.state = Some(state);
+        self.since = (!is_silent).then_some(stamp);
+        if !is_silent {
+            self.see(if state == VmState::Running { Observed::Resumed(stamp) } else { Observed::Paused(stamp) });
+        }
+    }
+
     fn see(&mut self, seen: Observed) {
         self.history.push(seen.clone());
-        if let Some(watcher) = &self.watcher {
+        if let Some(watcher) = self.watcher.as_ref().filter(|_| is_for_the_stream(&seen)) {
             // A daemon that is down hears it when it is back.
             let _ = watcher.try_send(seen);
         }
@@ -400,7 +426,7 @@ impl Machine {
     /// A new listener hears everything from the beginning.
     fn watch(&mut self) -> mpsc::Receiver<Observed> {
         let (watcher, observed) = mpsc::channel(256);
-        for seen in &self.history {
+        for seen in self.history.iter().filter(|seen| is_for_the_stream(seen)) {
             watcher.try_send(seen.clone()).expect("room");
         }
         self.watcher = Some(watcher);
@@ -472,6 +498,7 @@ impl Hypervisor for DoubleHypervisor {
             let boot = clock::boot_id().expect("this is Linux");
             let mut machine = Machine {
                 state: Some(state),
+                since: None,
                 boot,
                 history: Vec::new(),
                 exit: None,
@@ -495,8 +522,9 @@ impl Hypervisor for DoubleHypervisor {
             let (boot, history) = (machine.boot.clone(), machine.history.clone());
             Ok(match (machine.state, machine.exit.clone()) {
                 (Some(state), _) => {
+                    let since = machine.since;
                     let observed = machine.watch();
-                    Adopted::Alive { launched: Launched { vm: self.vm(key), observed, pid: 1 }, state }
+                    Adopted::Alive { launched: Launched { vm: self.vm(key), observed, pid: 1 }, state, since }
                 }
                 (None, Some(exit)) => Adopted::Exited { boot, history, exit },
                 (None, None) => Adopted::Lost { boot, history },
@@ -549,6 +577,13 @@ impl DoubleHypervisor {
 /// The file that stands for a guest's memory.
 const MEMORY: &str = "memory";
 
+/// How machines behave.
+#[derive(Clone, Copy)]
+struct Manner {
+    deaf: bool,
+    silent: bool,
+}
+
 struct DoubleVm {
     double: DoubleHypervisor,
     key: (InstanceId, u32),
@@ -559,12 +594,12 @@ impl DoubleVm {
     fn ask<'a, T: Send + 'a>(
         &'a self,
         call: Call,
-        act: impl FnOnce(&mut Machine, bool, Stamp) -> Result<T, HypervisorError> + Send + 'a,
+        act: impl FnOnce(&mut Machine, Manner, Stamp) -> Result<T, HypervisorError> + Send + 'a,
     ) -> BoxFuture<'a, Result<T, HypervisorError>> {
         let act = |world: &mut World, stamp| {
-            let deaf = world.deaf;
+            let manner = Manner { deaf: world.deaf, silent: world.silent };
             let machine = world.machines.get_mut(&self.key).filter(|machine| machine.state.is_some());
-            act(machine.ok_or(HypervisorError::Disconnected { call: "call" })?, deaf, stamp)
+            act(machine.ok_or(HypervisorError::Disconnected { call: "call" })?, manner, stamp)
         };
         self.double.answer(&self.key.0, call, act).boxed()
     }
@@ -572,8 +607,9 @@ impl DoubleVm {
 
 impl Vm for DoubleVm {
     fn resume(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>> {
-        self.ask(Call::Resume, |machine, _, stamp| {
-            (machine.state, machine.saved) = (Some(VmState::Running), false);
+        self.ask(Call::Resume, |machine, manner, stamp| {
+            machine.change(VmState::Running, stamp, manner.silent);
+            machine.saved = false;
             if machine.asked_to_stop {
                 machine.end(Initiator::GuestPowerOff, stamp);
             }
@@ -582,8 +618,8 @@ impl Vm for DoubleVm {
     }
 
     fn pause(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>> {
-        self.ask(Call::Pause, |machine, _, stamp| {
-            machine.state = Some(VmState::Paused);
+        self.ask(Call::Pause, |machine, manner, stamp| {
+            machine.change(VmState::Paused, stamp, manner.silent);
             Ok(stamp)
         })
     }
@@ -608,9 +644,9 @@ impl Vm for DoubleVm {
     }
 
     fn request_stop(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>> {
-        self.ask(Call::RequestStop, |machine, deaf, stamp| {
-            machine.asked_to_stop = !deaf;
-            if !deaf && machine.state == Some(VmState::Running) {
+        self.ask(Call::RequestStop, |machine, manner, stamp| {
+            machine.asked_to_stop = !manner.deaf;
+            if !manner.deaf && machine.state == Some(VmState::Running) {
                 machine.end(Initiator::GuestPowerOff, stamp);
             }
             Ok(stamp)

@@ -20,7 +20,7 @@ use crate::guest;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Between two looks at something that tells nobody when it changes.
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
+pub const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// Memory of a machine in bytes.
 pub const MEMORY_BYTES: u64 = 16 << 20;

@@ -88,6 +88,12 @@ fn families(state: &State, tenants: &[Arc<Tenant>]) -> Vec<Family> {
             samples: vec![(String::new(), state.journal.is_waiting().into())],
         },
         Family {
+            name: "tallyman_stray_processes",
+            kind: "gauge",
+            help: "Processes of machines that no record knows; the daemon's log names them.",
+            samples: vec![(String::new(), state.fleet.strays().len() as u64)],
+        },
+        Family {
             name: "tallyman_journal_facts_total",
             kind: "counter",
             help: "Facts of the journal.",

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::agreement::Agreement;
 use super::timeline::Change;
-use crate::id::{Digest, InstanceId, PolicyName, SnapshotName, TenantId, TokenId};
+use crate::id::{Digest, InstanceId, PolicyName, SnapshotName, TenantId, TokenId, words};
 use crate::tenant::{Actor, Move, Plan, Role, Settings};
 use crate::units::Instant;
 use crate::vm::{Asker, Command, ExitCause, Phase, Shape};
@@ -89,6 +89,18 @@ impl Fact {
 /// An event that is not yet in the journal, and when it happened.
 pub type Dated<F> = (Reading, F);
 
+words!(
+    /// Why the wall clock can't say how much time has passed between two boots.
+    GapReason, "reason of a gap" {
+        /// It is not known to be right now.
+        NotSynchronised = "not-synchronised",
+        /// It was not known to be right at the end of the earlier boot, so that it may have been set since.
+        NeverSynchronised = "never-synchronised",
+        /// By it, less time has passed than this boot is old.
+        WentBack = "went-back",
+    }
+);
+
 /// An event of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostFact {
@@ -101,6 +113,21 @@ pub enum HostFact {
     ClockStepped {
         /// By how much, in nanoseconds, forward if positive.
         step_ns: i64,
+    },
+    /// Nothing proves how much time lies between an earlier boot and this one. The meter has counted the time since
+    /// this boot began; what may be missing is nobody's until somebody settles it.
+    TimeUnknown {
+        /// Why the wall clock was not believed.
+        reason: GapReason,
+        /// Time that has passed by the wall clock, in nanoseconds; negative where it was set back.
+        claimed_ns: i64,
+        /// Time that the meter has counted instead, in nanoseconds.
+        counted_ns: u64,
+    },
+    /// The host was suspended, and with it everything that runs. The meter has counted that time.
+    Suspended {
+        /// For how long, in nanoseconds, until a moment before the fact.
+        duration_ns: u64,
     },
 }
 

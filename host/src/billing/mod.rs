@@ -12,7 +12,7 @@ mod tracker;
 pub mod zones;
 
 pub use biller::{currency, decimal, per};
-pub use fact::{About, BootId, Counted, Dated, Entered, Fact, HostFact, InstanceFact, Reading, TenantFact};
+pub use fact::{About, BootId, Counted, Dated, Entered, Fact, GapReason, HostFact, InstanceFact, Reading, TenantFact};
 pub use substitute::Substitutes;
 pub use timeline::{Change, Timeline};
 pub use tracker::{Totals, Tracker};

@@ -431,8 +431,8 @@ impl Logs {
         while let Some(line) = lines.next().await {
             let line = line.context(BROKEN)?;
             match output.json {
-                true => output::line(&serde_json::to_string(&line.text)?)?,
-                false => output::line(&printable(&line.text))?,
+                true => output.show(&line.text, Clone::clone)?,
+                false => output::line(&line.text)?,
             }
             *last = line.id.or(last.take());
         }
@@ -447,19 +447,9 @@ fn is_gone(error: &anyhow::Error) -> bool {
     client::is_nobody(error) || error.to_string() == BROKEN
 }
 
-/// A guest may write anything; a terminal must not obey it.
-fn printable(line: &str) -> String {
-    line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_guest_can_not_command_the_terminal() {
-        assert_eq!(printable("a\u{1b}[2Jb\tc\r"), "a\u{fffd}[2Jb\tc\u{fffd}");
-    }
 
     #[test]
     fn a_disk_is_a_path_and_perhaps_read_only() {

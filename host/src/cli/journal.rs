@@ -160,6 +160,10 @@ fn details(what: &What) -> String {
     match what {
         What::HostStarted { version } => format!("version {version}"),
         What::ClockStepped { step_ns } => format!("by {step_ns} ns"),
+        What::TimeUnknown { reason, claimed_ns, counted_ns } => {
+            format!("{reason}: the wall clock says {claimed_ns} ns, counted were {counted_ns} ns")
+        }
+        What::HostSuspended { duration_ns } => format!("for {duration_ns} ns"),
         What::PolicyAdmitted { digest, size_bytes, by, name } => {
             let name = name.as_deref().map(|name| format!(" '{name}'")).unwrap_or_default();
             format!("{}{name} ({size_bytes} bytes){}", short(digest), who(by.as_deref()))

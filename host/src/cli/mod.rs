@@ -164,7 +164,7 @@ pub fn main() -> ExitCode {
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("tallyman: {error:#}");
+    eprintln!("tallyman: {}", output::printable(&format!("{error:#}")));
     ExitCode::FAILURE
 }
 

@@ -25,19 +25,48 @@ impl Output {
     pub(super) fn show<T: Serialize>(self, value: &T, to_text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
         if self.json {
             let json = serde_json::to_string_pretty(value)?;
-            return text(&format!("{json}\n"));
+            return text(&format!("{}\n", escaped(&json)));
         }
         let words = to_text(value);
         text(&format!("{}\n", words.trim_end()))
     }
 }
 
-/// Prints text as it is.
+/// Prints text, without anything that a terminal would obey: guests and tenants choose much of it.
 pub(super) fn text(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
+    out.write_all(printable(text).as_bytes())?;
     out.flush()?;
     Ok(())
+}
+
+/// Text in which every character that a terminal would obey, other than an end of line and a tab, is U+FFFD.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if is_obeyed(c) && c != '\n' && c != '\t' { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// The text of a cell, which has one line: what it says can't look like another row.
+fn cell(text: &str) -> String {
+    text.trim_end().chars().map(|c| if is_obeyed(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// JSON in which every character that a terminal would obey is an escape. It means the same.
+fn escaped(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            // Between values. Inside of them they are escapes already.
+            '\n' => escaped.push(c),
+            c if is_obeyed(c) => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// Whether a terminal obeys a character instead of showing it: controls, and what turns the direction of writing.
+fn is_obeyed(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Prints one line.
@@ -77,7 +106,7 @@ pub(super) fn table(head: &[&str], right: &[usize], rows: impl IntoIterator<Item
     table.load_preset(presets::NOTHING).set_header(head.iter().copied());
     let mut any = false;
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.iter().map(|text| cell(text)));
         any = true;
     }
     if !any {
@@ -97,7 +126,7 @@ pub(super) fn pairs(rows: impl IntoIterator<Item = (&'static str, String)>) -> S
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     for (name, value) in rows {
-        table.add_row([name.to_owned(), value]);
+        table.add_row([name.to_owned(), cell(&value)]);
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
@@ -346,6 +375,19 @@ mod tests {
         let rows = vec![vec!["a".into(), "1".into()], vec!["long".into(), "1000".into()]];
         assert_eq!(table(&["NAME", "N"], &[1], rows), "NAME     N\na        1\nlong  1000");
         assert_eq!(table(&["NAME"], &[], Vec::new()), "none");
+    }
+
+    #[test]
+    fn nothing_that_a_terminal_would_obey_is_printed() {
+        let evil = "a\u{1b}[2J\u{9b}1m\u{7f}\u{202e}b\tc\r\n";
+        assert_eq!(printable(evil), "a\u{fffd}[2J\u{fffd}1m\u{fffd}\u{fffd}b\tc\u{fffd}\n");
+        let row = vec![evil.into(), "x\ny".into()];
+        let shown = [table(&["A", "B"], &[], [row]), pairs([("tag", evil.to_owned())])];
+        assert!(shown.iter().all(|text| !text.contains(|c| is_obeyed(c) && c != '\n')), "{shown:?}");
+        assert_eq!(shown[0].lines().count(), 2, "a cell is one line: {shown:?}");
+        let json = escaped(&serde_json::to_string_pretty(&[evil]).expect("text"));
+        assert!(!json.contains(|c| is_obeyed(c) && c != '\n'), "{json}");
+        assert_eq!(serde_json::from_str::<[String; 1]>(&json).expect("JSON"), [evil]);
     }
 
     #[test]

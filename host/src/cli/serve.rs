@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -51,9 +52,20 @@ pub(super) struct Serve {
     /// A network, such as 10.0.0.0/8, in which health checks may look for the workloads of guests; may be given several times
     #[arg(long, value_name = "NETWORK", env = "TALLYMAN_PROBE_NETWORKS", value_delimiter = ',')]
     probe_network: Vec<IpNet>,
+    /// Take the wall clock for right at a new boot of the host also where the kernel does not know it to be: for hosts
+    /// whose clock is kept by other means than NTP or PTP
+    #[arg(long, env = "TALLYMAN_TRUST_WALL_CLOCK")]
+    trust_wall_clock: bool,
+    /// How many seconds a new boot of the host waits for its wall clock to be synchronised, before time is counted on
+    /// without what lies between the boots
+    #[arg(long, value_name = "SECONDS", env = "TALLYMAN_CLOCK_WAIT_S", default_value_t = CLOCK_WAIT_S)]
+    clock_wait_s: u32,
     #[command(flatten)]
     jwt: SignedTokens,
 }
+
+/// What a time service needs after a boot, usually.
+const CLOCK_WAIT_S: u32 = 30;
 
 /// Whose signed tokens (JWT) are accepted. Without a key none is.
 #[derive(Debug, Args)]
@@ -120,7 +132,11 @@ impl Serve {
             supervisor: None,
             // Also after the file was replaced: what it compiled must fit this version.
             compiler: Some("/proc/self/exe".into()),
-            journal: journal::Options::default(),
+            journal: journal::Options {
+                trusts_wall_clock: self.trust_wall_clock,
+                clock_wait: Duration::from_secs(self.clock_wait_s.into()),
+                ..journal::Options::default()
+            },
         })
         .await?;
         let head = daemon.head();

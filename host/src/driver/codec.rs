@@ -206,7 +206,7 @@ mod tests {
         let commands: Vec<_> = requests().iter().map(Request::command).collect();
         assert_eq!(commands, Command::ALL);
         for (request, by) in requests().into_iter().zip(Asker::ALL.into_iter().cycle()) {
-            let intent = Intent { request, by, ran: true };
+            let intent = Intent { request, by, ran: true, at_ns: Some(7) };
             let text = serde_json::to_string(&intent).unwrap();
             assert_eq!(serde_json::from_str::<Intent>(&text).unwrap(), intent, "{text}");
         }
@@ -220,7 +220,7 @@ mod tests {
                 shape: Shape { vcpus: 2, memory_bytes: 3, disk_bytes: 4, snapshot_bytes: 5 },
                 session: 6,
                 incarnation: 7,
-                intent: Some(Intent { request: Request::Standby, by: Asker::Client, ran: false }),
+                intent: Some(Intent { request: Request::Standby, by: Asker::Client, ran: false, at_ns: None }),
                 program_started: true,
                 agent_ready: false,
                 started: Some(Instant(8)),

@@ -1,7 +1,7 @@
 //! The instances of a host, as the rest of the program sees them.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
@@ -19,6 +19,7 @@ use super::mailbox::{NewFork, Order, Slot};
 use super::record::{NewInstance, Record, find_snapshot};
 use super::request::{Request, Target};
 use super::settings::{Amendment, Prober, Quota, check_amendment};
+use super::strays;
 use super::task::Task;
 use super::timers::{self, Timers};
 use super::watch::Watch;
@@ -26,7 +27,7 @@ use crate::billing::account::{Degraded, Reader, Usage};
 use crate::billing::interval::{self, Interval};
 use crate::billing::{Reading, Timeline};
 use crate::clock::Clock;
-use crate::hypervisor::{self, Description, Hypervisor, Launches, ProcessUsage};
+use crate::hypervisor::{self, Description, Hypervisor, Launches, MachineProcess, ProcessUsage};
 use crate::id::{InstanceId, SnapshotName, TenantId};
 use crate::image::Images;
 use crate::journal::{Alive, CommitError, Entry, Journal, NewActivation, RequestKey, StoredInstance};
@@ -123,6 +124,7 @@ impl Fleet {
             compressor,
             calendar: Calendar::default(),
             timers: Timers::default(),
+            strays: Mutex::default(),
             directory: RwLock::new(directory),
             start_task: Task::start,
         }));
@@ -132,6 +134,7 @@ impl Fleet {
         let timers = fleet.0.timers.clone();
         let clock = fleet.0.clock.clone();
         tokio::spawn(background::run_timers(host.clone(), timers, clock));
+        tokio::spawn(strays::watch(host.clone()));
         tokio::spawn(background::compress_snapshots(host, jobs));
         Ok(fleet)
     }
@@ -442,6 +445,11 @@ impl Fleet {
     /// How many instances are known, deleted ones not counted.
     pub fn count(&self) -> usize {
         self.0.directory().by_row.len()
+    }
+
+    /// Processes of machines that run, and that no record knows.
+    pub fn strays(&self) -> Vec<MachineProcess> {
+        self.0.strays()
     }
 
     /// What the hypervisors of this host are and can do.

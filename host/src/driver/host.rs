@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{Receiver, UnboundedSender};
@@ -19,7 +19,7 @@ use super::timers::Timers;
 use crate::billing::account::{Account, Reader};
 use crate::billing::{Entered, InstanceFact};
 use crate::clock::Clock;
-use crate::hypervisor::{Disk, Hypervisor, Launches, MachineSpec};
+use crate::hypervisor::{Disk, Hypervisor, Launches, MachineProcess, MachineSpec};
 use crate::id::{InstanceId, InstanceName, TenantId};
 use crate::image::{Image, ImageError, Images};
 use crate::journal::{Alive, Entry, InstanceWrite, Journal, Row};
@@ -41,6 +41,8 @@ pub(super) struct Host {
     pub(super) compressor: UnboundedSender<CompressionJob>,
     pub(super) calendar: Calendar,
     pub(super) timers: Timers,
+    /// Processes of machines that no record knows.
+    pub(super) strays: Mutex<Vec<MachineProcess>>,
     pub(super) directory: RwLock<Directory>,
     /// Starts the task of an instance. The fleet gives it, so that nothing here knows tasks.
     pub(super) start_task: StartTask,
@@ -104,6 +106,11 @@ impl Directory {
 }
 
 impl Host {
+    /// Processes of machines that run, and that no record knows.
+    pub(super) fn strays(&self) -> Vec<MachineProcess> {
+        self.strays.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(super) fn directory(&self) -> RwLockReadGuard<'_, Directory> {
         self.directory.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -71,7 +71,7 @@ impl Live {
             shape,
             session: 1,
             incarnation: 1,
-            intent: Some(Intent { request: Request::Start, by: Asker::Client, ran: false }),
+            intent: Some(Intent { request: Request::Start, by: Asker::Client, ran: false, at_ns: None }),
             program_started: false,
             agent_ready: false,
             started: None,

@@ -9,7 +9,7 @@ use super::live::View;
 use super::record::Snapshot;
 use super::request::{Child, Request, Target};
 use super::settings::Amendment;
-use crate::hypervisor::Leave;
+use crate::hypervisor::StopSignal;
 use crate::id::{InstanceId, InstanceName, SnapshotName, TenantId};
 use crate::journal::Row;
 use crate::limits::{fork, queue};
@@ -72,7 +72,7 @@ pub(super) struct PendingFork {
 pub(super) struct CompressionJob {
     pub(super) slot: Arc<Slot>,
     pub(super) compressed: Compressed,
-    pub(super) leave: Leave,
+    pub(super) leave: StopSignal,
 }
 
 /// A snapshot whose memory was compressed. Its instant tells it from another one of the same name.
@@ -95,7 +95,7 @@ pub(super) struct Slot {
     /// Forks that wait. They are made together: those that come while some are made share the next copy.
     forks: Mutex<Vec<ForkOrder>>,
     /// The signal at which the compression of its snapshots stops.
-    leave: Mutex<Leave>,
+    leave: Mutex<StopSignal>,
 }
 
 impl Slot {
@@ -164,7 +164,7 @@ impl Slot {
     }
 
     /// The signal at which the compression of its snapshots stops.
-    pub(super) fn leave(&self) -> MutexGuard<'_, Leave> {
+    pub(super) fn leave(&self) -> MutexGuard<'_, StopSignal> {
         self.leave.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

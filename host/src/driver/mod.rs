@@ -23,6 +23,7 @@
 //!           timers    what is due of an instance, and when
 //!           host      what all instances share; the one place that starts a task
 //!           recorder  the state of one instance and its journal: intend, enter, give up, write
+//!           strays    processes of machines that no record knows
 //!           machine   the launched machine: launch, pause, resume, save, kill, wait for its exit
 //! top       task/     the loop, and what it does: lifecycle, standby, snapshot, fork, health, idle,
 //!                     due, amend; recover after a restart
@@ -49,6 +50,7 @@ mod record;
 mod recorder;
 mod request;
 mod settings;
+mod strays;
 mod task;
 mod timers;
 mod watch;

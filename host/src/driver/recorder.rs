@@ -158,8 +158,9 @@ impl Recorder {
     pub(super) async fn intend(&mut self, request: Request, by: Asker) -> Result<(), FleetError> {
         let ran = self.live.runs();
         let durability = request.durability(ran);
-        let intent = Intent { request, by, ran };
-        let fact = (self.reading(self.now()), intent.fact());
+        let at = self.reading(self.now());
+        let intent = Intent { request, by, ran, at_ns: Some(at.meter.0) };
+        let fact = (at, intent.fact());
         self.live.intent = Some(intent);
         self.live.error = None;
         let committed = self.commit_as(durability, vec![fact]).await;
@@ -280,6 +281,8 @@ impl Recorder {
                 self.live.exit_message = Some(message);
                 self.store().await
             }
+            // Its control says what its vCPUs do.
+            Observed::Launched(_) | Observed::Paused(_) | Observed::Resumed(_) => Ok(()),
             Observed::Exited(_) => Err(FleetError::Bug("an exit is no note".into())),
         }
     }

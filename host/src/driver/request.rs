@@ -106,12 +106,15 @@ pub struct Intent {
     pub by: Asker,
     /// The vCPUs ran when it was accepted.
     pub ran: bool,
+    /// When it was accepted, in nanoseconds of the meter; none where an earlier version has written it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_ns: Option<i64>,
 }
 
 impl Intent {
     /// The fact that it was accepted.
     pub(super) fn fact(&self) -> InstanceFact {
-        let Intent { request, by, ran: _ } = self;
+        let Intent { request, by, ran: _, at_ns: _ } = self;
         InstanceFact::Intended { command: request.command(), by: *by, about: request.about() }
     }
 }

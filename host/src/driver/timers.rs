@@ -108,7 +108,7 @@ mod tests {
     use crate::units::Nanos;
 
     fn clock() -> Clock {
-        Clock::first_in_boot(boot_id().expect("proc"), None)
+        Clock::first_in_boot(boot_id().expect("proc"))
     }
 
     fn in_s(clock: &Clock, seconds: u64) -> Option<Instant> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{HypervisorError, Kind};
+use super::{Accelerator, Description, HypervisorError, Kind};
 use crate::limits::instance::CONTROL_MS_MAX;
 
 /// The program as it can be found from any folder: a bare name stays one, to be looked for on `PATH`.
@@ -28,6 +28,27 @@ pub(super) async fn ask(kind: Kind, program: &Path, args: &[&str]) -> Result<Str
         return Err(unavailable(program, format!("{}: {said}", output.status)));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The description of a hypervisor that has no accelerator but KVM, whose version follows `before` in what it prints.
+///
+/// # Errors
+/// [`HypervisorError::Unavailable`] if it is not installed or does not work, or if `/dev/kvm` can't be used.
+pub(super) async fn describe_kvm_only(kind: Kind, path: &Path, before: &str) -> Result<Description, HypervisorError> {
+    let program = program(path)?;
+    let version = version(&ask(kind, &program, &["--version"]).await?, before);
+    let version = version.ok_or_else(|| unavailable(&program, "it does not tell its version".into()))?;
+    kvm().map_err(|reason| unavailable(&program, reason))?;
+    Ok(Description {
+        name: kind.as_str(),
+        version,
+        accelerator: Accelerator::Kvm,
+        accelerator_reason: "it has no other".into(),
+        machine_type: None,
+        vcpus_max: kind.vcpus_max(),
+        capabilities: kind.capabilities(),
+        program,
+    })
 }
 
 /// Where to get it.

@@ -65,6 +65,17 @@ pub enum HypervisorError {
         /// The disk.
         path: PathBuf,
     },
+    /// There are no file descriptors left for another machine.
+    #[error(
+        "no file descriptors are left for another machine: {machines} live, and the limit is {limit} descriptors; stop \
+         one, or raise the limit (systemd: LimitNOFILE, shell: ulimit -n) and restart the daemon"
+    )]
+    NoDescriptors {
+        /// Machines that live.
+        machines: u64,
+        /// Descriptors that the daemon may have.
+        limit: u64,
+    },
     /// The supervisor could not be started.
     #[error("can't start the supervisor {program}")]
     Supervisor {
@@ -119,6 +130,14 @@ pub enum HypervisorError {
         /// The call.
         call: &'static str,
         /// How long we waited in milliseconds.
+        ms: u64,
+    },
+    /// Writing or loading a snapshot has stood still for too long.
+    #[error("{call} has stood still for {ms} ms")]
+    Stalled {
+        /// The call.
+        call: &'static str,
+        /// How long nothing moved in milliseconds.
         ms: u64,
     },
     /// Something answers for a machine, but it is not the machine.

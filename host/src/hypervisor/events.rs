@@ -1,4 +1,6 @@
 //! `events.jsonl`: what a supervisor saw of one launch, one line an event, appended at the moment it was seen.
+//!
+//! The first line names the format; a file without one has format 1, which knows neither launches nor vCPUs.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -6,7 +8,19 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::format;
 use super::{Exit, ExitStatus, Initiator, Observed, Stamp};
+
+/// The format that is written. Earlier ones can be read.
+const FORMAT: u32 = 2;
+
+/// A line of the file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Header { format: u32 },
+    Entry(Entry),
+}
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Entry {
@@ -19,6 +33,9 @@ struct Entry {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 enum Event {
+    Launched,
+    Paused,
+    Resumed,
     ProgramStarted,
     AgentReady,
     ProgramExited { code: i32, message: String },
@@ -28,6 +45,9 @@ enum Event {
 impl From<Observed> for Entry {
     fn from(observed: Observed) -> Self {
         match observed {
+            Observed::Launched(stamp) => Self { stamp, event: Event::Launched },
+            Observed::Paused(stamp) => Self { stamp, event: Event::Paused },
+            Observed::Resumed(stamp) => Self { stamp, event: Event::Resumed },
             Observed::ProgramStarted(stamp) => Self { stamp, event: Event::ProgramStarted },
             Observed::AgentReady(stamp) => Self { stamp, event: Event::AgentReady },
             Observed::ProgramExited { stamp, code, message } => {
@@ -43,6 +63,9 @@ impl From<Observed> for Entry {
 impl From<Entry> for Observed {
     fn from(Entry { stamp, event }: Entry) -> Self {
         match event {
+            Event::Launched => Self::Launched(stamp),
+            Event::Paused => Self::Paused(stamp),
+            Event::Resumed => Self::Resumed(stamp),
             Event::ProgramStarted => Self::ProgramStarted(stamp),
             Event::AgentReady => Self::AgentReady(stamp),
             Event::ProgramExited { code, message } => Self::ProgramExited { stamp, code, message },
@@ -52,25 +75,105 @@ impl From<Entry> for Observed {
     }
 }
 
-/// The writing end. There is one for each file, in the supervisor.
+/// Whether an event has to outlive a loss of power. One that only says what a machine does need not: the machine does
+/// not outlive it either.
+fn is_durable(observed: &Observed) -> bool {
+    match observed {
+        Observed::ProgramStarted(_)
+        | Observed::AgentReady(_)
+        | Observed::ProgramExited { .. }
+        | Observed::Exited(_) => true,
+        Observed::Launched(_) | Observed::Paused(_) | Observed::Resumed(_) => false,
+    }
+}
+
+/// The writing end. There is one for each file, in the supervisor. It forgets nothing: what there is no space for is
+/// kept in memory, with the instant at which it was seen, until there is.
 #[derive(Debug)]
-pub(super) struct Log(File);
+pub(super) struct Log<F = File> {
+    file: F,
+    /// Whole lines that are not in the file.
+    unwritten: Vec<u8>,
+    /// Whether what is in the file, or is about to be, has to be made durable.
+    unsynced: bool,
+}
+
+/// What a log is written to: a file, or in tests a disk that is full.
+pub(super) trait Store: Write {
+    fn len(&self) -> io::Result<u64>;
+    fn cut(&mut self, len: u64) -> io::Result<()>;
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+impl Store for File {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        self.set_len(len)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
 
 impl Log {
     pub(super) fn create(path: &Path) -> io::Result<Self> {
-        OpenOptions::new().create(true).append(true).open(path).map(Self)
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        Self::on(file)
+    }
+}
+
+impl<F: Store> Log<F> {
+    fn on(file: F) -> io::Result<Self> {
+        let is_new = file.len()? == 0;
+        let mut log = Self { file, unwritten: Vec::new(), unsynced: false };
+        if is_new {
+            log.push(&Line::Header { format: FORMAT })?;
+        }
+        Ok(log)
     }
 
-    /// Appends what was observed and makes it durable. Where the disk is full it leaves no torn line, so that it can be tried again.
+    fn push(&mut self, line: &Line) -> io::Result<()> {
+        serde_json::to_writer(&mut self.unwritten, line)?;
+        self.unwritten.push(b'\n');
+        Ok(())
+    }
+
+    /// Appends what was observed, and makes it durable where that matters.
+    ///
+    /// # Errors
+    /// It could not be written now. It is kept; [`Log::write`] tries again.
     pub(super) fn append(&mut self, observed: Observed) -> io::Result<()> {
-        let mut line = serde_json::to_vec(&Entry::from(observed))?;
-        line.push(b'\n');
-        let before = self.0.metadata()?.len();
-        if let Err(error) = self.0.write_all(&line) {
-            self.0.set_len(before)?;
+        self.unsynced |= is_durable(&observed);
+        self.push(&Line::Entry(observed.into()))?;
+        self.write()
+    }
+
+    /// Writes what could not be written before.
+    ///
+    /// # Errors
+    /// There is still no space, or the disk fails; nothing is forgotten.
+    pub(super) fn write(&mut self) -> io::Result<()> {
+        if self.unwritten.is_empty() {
+            return Ok(());
+        }
+        let before = self.file.len()?;
+        if let Err(error) = self.file.write_all(&self.unwritten) {
+            // No torn line may stay, or the next attempt would follow it.
+            self.file.cut(before)?;
             return Err(error);
         }
-        self.0.sync_data()
+        self.unwritten.clear();
+        // A sync that failed is not tried again: the kernel has forgotten what it could not write.
+        if std::mem::take(&mut self.unsynced) { self.file.sync() } else { Ok(()) }
+    }
+
+    /// Whether something waits for space.
+    pub(super) fn has_unwritten(&self) -> bool {
+        !self.unwritten.is_empty()
     }
 }
 
@@ -87,6 +190,9 @@ impl Tail {
     }
 
     /// What was appended since the last call, in order. Nothing if there is no file yet.
+    ///
+    /// # Errors
+    /// The file can't be read, or is of a later format than is known; nothing is passed over then.
     pub(super) fn read(&mut self) -> io::Result<Vec<Observed>> {
         let mut file = match File::open(&self.path) {
             Ok(file) => file,
@@ -99,9 +205,15 @@ impl Tail {
         let Some(end) = new.iter().rposition(|&byte| byte == b'\n') else {
             return Ok(Vec::new());
         };
+        let mut seen = Vec::new();
+        for line in new[..end].split(|&byte| byte == b'\n') {
+            match serde_json::from_slice(line)? {
+                Line::Header { format } => format::check(&self.path, format, FORMAT)?,
+                Line::Entry(entry) => seen.push(entry.into()),
+            }
+        }
         self.offset += end as u64 + 1;
-        let lines = new[..end].split(|&byte| byte == b'\n');
-        lines.map(|line| Ok(serde_json::from_slice::<Entry>(line)?.into())).collect()
+        Ok(seen)
     }
 }
 
@@ -129,6 +241,9 @@ mod tests {
         log.append(Observed::ProgramStarted(stamp(1))).expect("append");
         log.append(Observed::AgentReady(stamp(2))).expect("append");
         assert_eq!(tail.read().expect("read"), [Observed::ProgramStarted(stamp(1)), Observed::AgentReady(stamp(2))]);
+        let vcpus = [Observed::Launched(stamp(3)), Observed::Resumed(stamp(4)), Observed::Paused(stamp(5))];
+        vcpus.iter().for_each(|seen| log.append(seen.clone()).expect("append"));
+        assert_eq!(tail.read().expect("read"), vcpus);
         log.append(said.clone()).expect("append");
         log.append(exit()).expect("append");
         assert_eq!(tail.read().expect("read"), [said, exit()]);
@@ -150,6 +265,90 @@ mod tests {
             std::fs::write(&path, &whole).expect("write");
             seen.extend(tail.read().expect("whole"));
             assert_eq!(seen, [Observed::AgentReady(stamp(1)), exit()], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn the_first_format_is_read_and_a_later_one_refused() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("events.jsonl");
+        let first = "{\"boottime_ns\":1,\"wall_ns\":2,\"event\":\"agent-ready\"}\n\
+            {\"boottime_ns\":3,\"wall_ns\":4,\"event\":\"exited\",\"status\":{\"code\":0},\"initiator\":\"host\"}\n";
+        std::fs::write(&path, first).expect("write");
+        let seen = Tail::new(path.clone()).read().expect("format 1");
+        assert_eq!(seen[0], Observed::AgentReady(Stamp { boottime_ns: 1, wall_ns: 2 }));
+        assert!(matches!(&seen[1], Observed::Exited(Exit { initiator: Initiator::Host, .. })));
+        std::fs::write(&path, format!("{{\"format\":3}}\n{first}")).expect("write");
+        let refused = Tail::new(path.clone()).read().expect_err("format 3").to_string();
+        assert!(refused.contains("format 3") && refused.contains("format 2"), "{refused}");
+    }
+
+    #[test]
+    fn a_format_without_a_header_goes_on_without_one() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("events.jsonl");
+        std::fs::write(&path, "{\"boottime_ns\":1,\"wall_ns\":2,\"event\":\"agent-ready\"}\n").expect("write");
+        let mut log = Log::create(&path).expect("open");
+        log.append(exit()).expect("append");
+        assert_eq!(Tail::new(path).read().expect("read").len(), 2);
+    }
+
+    /// A disk with room for so many bytes.
+    struct Disk {
+        bytes: Vec<u8>,
+        room: usize,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let room = self.room - self.bytes.len();
+            if room == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let taken = &bytes[..bytes.len().min(room)];
+            self.bytes.extend_from_slice(taken);
+            Ok(taken.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Store for Disk {
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.bytes.len() as u64)
+        }
+
+        fn cut(&mut self, len: u64) -> io::Result<()> {
+            self.bytes.truncate(usize::try_from(len).expect("small"));
+            Ok(())
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_delays_events_and_forgets_none() {
+        let whole = {
+            let mut log = Log::on(Disk { bytes: Vec::new(), room: usize::MAX }).expect("new");
+            log.append(Observed::AgentReady(stamp(1))).expect("append");
+            log.append(exit()).expect("append");
+            log.file.bytes
+        };
+        for room in 0..whole.len() {
+            let mut log = Log::on(Disk { bytes: Vec::new(), room }).expect("new");
+            let first = log.append(Observed::AgentReady(stamp(1)));
+            let second = log.append(exit());
+            assert!(second.is_err() && (first.is_ok() || room < whole.len()));
+            assert!(log.has_unwritten() && whole.starts_with(&log.file.bytes), "room for {room}");
+            assert!(log.file.bytes.last().is_none_or(|&last| last == b'\n'), "a torn line with room for {room}");
+            log.file.room = usize::MAX;
+            log.write().expect("there is room");
+            assert!(!log.has_unwritten());
+            assert_eq!(log.file.bytes, whole, "room for {room}");
         }
     }
 }

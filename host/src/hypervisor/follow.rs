@@ -4,11 +4,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+use super::descriptors::Descriptors;
 use super::events::Tail;
 use super::process::Process;
+use super::vcpus::{VcpuChanges, VcpuEvent};
 use super::watch::Changes;
 use super::{Exit, ExitStatus, Initiator, Observed, Stamp};
 use crate::limits::instance::CONTROL_MS_MAX;
@@ -22,24 +24,33 @@ pub(super) struct Followed {
     pub(super) changes: Changes,
     pub(super) vmm: Arc<Process>,
     /// None if it has ended already.
-    pub(super) supervisor: Option<Process>,
+    pub(super) supervisor: Option<Arc<Process>>,
+    /// The last change of the vCPUs that is known already.
+    pub(super) last_change: Option<VcpuEvent>,
+    /// What the machine takes of the daemon's descriptors, for as long as it is followed.
+    pub(super) descriptors: Descriptors,
 }
 
 /// Follows a launch from its beginning to its end, or until nobody listens any more.
-pub(super) fn follow(followed: Followed) -> mpsc::Receiver<Observed> {
+pub(super) fn follow(followed: Followed) -> (mpsc::Receiver<Observed>, VcpuChanges) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    tokio::spawn(run(followed, sender));
-    receiver
+    let (changes, last) = watch::channel(followed.last_change);
+    let vcpus = VcpuChanges::new(last, followed.supervisor.clone());
+    tokio::spawn(run(followed, sender, changes));
+    (receiver, vcpus)
 }
 
-async fn run(followed: Followed, sender: mpsc::Sender<Observed>) {
-    let Followed { mut tail, mut changes, vmm, supervisor } = followed;
-    let mut silence = pin!(silence(&vmm, supervisor.as_ref()));
+async fn run(followed: Followed, sender: mpsc::Sender<Observed>, vcpus: watch::Sender<Option<VcpuEvent>>) {
+    let Followed { mut tail, mut changes, vmm, supervisor, last_change: _, descriptors: _descriptors } = followed;
+    let mut silence = pin!(silence(&vmm, supervisor.as_deref()));
     let mut unwitnessed = None;
     loop {
         match tail.read() {
             Ok(news) => {
-                for observed in news {
+                if let Some(change) = news.iter().rev().find_map(VcpuEvent::of) {
+                    vcpus.send_replace(Some(change));
+                }
+                for observed in news.into_iter().filter(is_for_the_stream) {
                     let last = matches!(observed, Observed::Exited(_));
                     if sender.send(observed).await.is_err() || last {
                         return;
@@ -58,6 +69,17 @@ async fn run(followed: Followed, sender: mpsc::Sender<Observed>) {
             exit = &mut silence => unwitnessed = Some(exit),
             () = sender.closed() => return,
         }
+    }
+}
+
+/// Whether an observation is told while the machine lives. What its vCPUs do, its control says.
+fn is_for_the_stream(observed: &Observed) -> bool {
+    match observed {
+        Observed::ProgramStarted(_)
+        | Observed::AgentReady(_)
+        | Observed::ProgramExited { .. }
+        | Observed::Exited(_) => true,
+        Observed::Launched(_) | Observed::Paused(_) | Observed::Resumed(_) => false,
     }
 }
 

@@ -13,20 +13,27 @@ use futures::FutureExt;
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
+use super::descriptors::Descriptors;
 use super::disks;
 use super::events::Tail;
 use super::follow::{Followed, follow};
+use super::pre_spawn::Supervisors;
 use super::process::Process;
-use super::spare::Supervisors;
-use super::supervisor::{Identity, Order, Wiring};
+use super::snapshot::absent;
+use super::supervisor::{Identity, LaunchOrder, Wiring};
+use super::vcpus::{VcpuChanges, VcpuEvent};
 use super::watch::{Changes, Folders};
-use super::{Adopted, Exit, ExitStatus, HypervisorError, Launched, MachineSpec, Observed, Vm, VmState, files};
+use super::{Exit, ExitStatus, HypervisorError, Launched, MachineSpec, Observed, Vm, files};
 use crate::billing::BootId;
 use crate::clock;
 use crate::limits::instance::{CONTROL_MS_MAX, LAUNCH_MS_MAX, SOCKET_PATH_BYTES_MAX};
+
+/// How long it takes until what can't be cleared away is tried again.
+const WITHDRAW_RETRY: Duration = Duration::from_secs(1);
 
 /// What is shown of a VMM's log when it fails, in bytes.
 const LOG_TAIL_BYTES: u64 = 2_048;
@@ -35,6 +42,10 @@ const LOG_TAIL_BYTES: u64 = 2_048;
 pub(super) struct Launcher {
     supervisors: Supervisors,
     folders: Folders,
+    /// How long a supervisor may take, in milliseconds.
+    launch_ms_max: u64,
+    /// How long a launch that failed is waited for until nothing is left of it, in milliseconds.
+    withdraw_ms_max: u64,
 }
 
 /// What a supervisor is to run.
@@ -49,6 +60,8 @@ pub(super) struct Started {
     pub(super) vmm: Arc<Process>,
     pub(super) supervisor_pid: u32,
     pub(super) observed: mpsc::Receiver<Observed>,
+    /// What is known of its vCPUs.
+    pub(super) vcpus: Arc<VcpuChanges>,
     log: LogTail,
 }
 
@@ -63,49 +76,65 @@ pub(super) enum Found {
 impl Launcher {
     pub(super) fn new(supervisor: PathBuf) -> Result<Self, HypervisorError> {
         let folders = Folders::new().map_err(HypervisorError::file("watch", "/"))?;
-        Ok(Self { supervisors: Supervisors::new(supervisor), folders })
+        Ok(Self {
+            supervisors: Supervisors::new(supervisor),
+            folders,
+            launch_ms_max: LAUNCH_MS_MAX,
+            withdraw_ms_max: CONTROL_MS_MAX,
+        })
     }
 
-    /// Starts a supervisor that runs `program`. Returns when both processes are known.
+    /// Starts a supervisor that runs `program`. Returns when both processes are known. Where that fails, and where this
+    /// is dropped, whatever was started is ended.
     pub(super) async fn start(
         &self,
         spec: &MachineSpec,
         program: Program<'_>,
         kept: &impl Serialize,
     ) -> Result<Started, HypervisorError> {
+        let descriptors = Descriptors::take()?;
         let run = prepare(spec)?;
         let kept =
             serde_json::to_value(kept).map_err(io::Error::from).map_err(HypervisorError::file("describe", &run))?;
-        let Program { path, args, wiring } = program;
-        let (dir, disks) = (spec.dir.clone(), spec.disks.clone());
-        let order = Order { dir, program: path.into(), args, wiring, disks, kept };
-        order.write(&run)?;
         let mut changes = self.watch(&run)?;
         let log = LogTail::here(&spec.dir);
-        let spawn = self.spawn(&run, &mut changes, &log);
-        let identity = within(LAUNCH_MS_MAX, "the supervisor", spawn).await?;
-        self.supervisors.replace();
-        match hold(&identity)? {
-            Some(held) => Ok(held.follow(&run, changes, log)),
-            None => Err(ended_at_once(&run, &identity, &log).await),
+        let mut order = Ordered::new(&run);
+        let started = async {
+            LaunchOrder::new(spec, program, kept).write(&run)?;
+            let spawn = self.spawn(&mut order, &mut changes, &log);
+            let identity = within(self.launch_ms_max, "the supervisor", spawn).await?;
+            self.supervisors.refill();
+            match hold(&identity)? {
+                Some(held) => Ok(held.follow(&run, Following { changes, log, last_change: None, descriptors })),
+                None => Err(ended_at_once(&run, &identity, &log).await),
+            }
+        };
+        let started = started.await;
+        match &started {
+            Ok(_) | Err(HypervisorError::Launch { .. }) => order.settle(),
+            Err(_) => order.withdraw(self.withdraw_ms_max).await,
         }
+        started
     }
 
-    async fn spawn(&self, run: &Path, changes: &mut Changes, log: &LogTail) -> Result<Identity, HypervisorError> {
-        let mut child = self.supervisors.send(run)?;
-        // It outlives us, or is reaped here.
-        let mut ended = tokio::spawn(async move { child.wait().await });
+    async fn spawn(
+        &self,
+        order: &mut Ordered,
+        changes: &mut Changes,
+        log: &LogTail,
+    ) -> Result<Identity, HypervisorError> {
+        let run = order.run.clone();
+        let supervisor = order.supervisor.insert(self.supervisors.assign(&run)?);
         loop {
-            if let Some(identity) = read_identity(run)? {
+            if let Some(identity) = read_identity(&run)? {
                 return Ok(identity);
             }
             tokio::select! {
                 () = changes.next() => {}
                 // It may have written its identity right before.
-                status = &mut ended => {
-                    let status = status.map_err(io::Error::other).and_then(|status| status);
+                status = supervisor.wait() => {
                     let status = status.map_or_else(|error| error.to_string(), |status| format!("its supervisor: {status}"));
-                    return read_identity(run)?.ok_or_else(|| HypervisorError::Launch { status, log: log.read() });
+                    return read_identity(&run)?.ok_or_else(|| HypervisorError::Launch { status, log: log.read() });
                 }
             }
         }
@@ -125,7 +154,12 @@ impl Launcher {
         if *identity.boot == *boot.0 {
             let changes = self.watch(&run)?;
             if let Some(held) = hold(&identity)? {
-                return Ok(Found::Alive(held.follow(&run, changes, LogTail::here(&spec.dir))));
+                let events = files::events(&run);
+                let seen = Tail::new(events.clone()).read().map_err(HypervisorError::file("read", events))?;
+                let last_change = seen.iter().rev().find_map(VcpuEvent::of);
+                let log = LogTail::here(&spec.dir);
+                let descriptors = Descriptors::take_for_living();
+                return Ok(Found::Alive(held.follow(&run, Following { changes, log, last_change, descriptors })));
             }
             await_supervisor(&identity).await?;
         }
@@ -146,7 +180,7 @@ impl Launcher {
     /// What was kept for whoever adopts the launch `spec.incarnation`.
     pub(super) fn kept<T: DeserializeOwned>(&self, spec: &MachineSpec) -> Result<T, HypervisorError> {
         let run = files::run(&spec.dir, spec.incarnation);
-        let kept = serde_json::from_value(Order::read(&run)?.kept);
+        let kept = serde_json::from_value(LaunchOrder::read(&run)?.kept);
         kept.map_err(io::Error::from).map_err(HypervisorError::file("parse", files::order(&run)))
     }
 
@@ -167,7 +201,8 @@ impl Started {
         }
     }
 
-    fn launched<V: Vm + 'static>(self, vm: V) -> Launched {
+    /// The machine under this control.
+    pub(super) fn launched<V: Vm + 'static>(self, vm: V) -> Launched {
         Launched { pid: self.vmm.pid(), vm: Arc::new(vm), observed: self.observed }
     }
 
@@ -198,25 +233,6 @@ impl Started {
     }
 }
 
-impl Found {
-    /// What was found, once `control` of what lives is there.
-    pub(super) async fn adopted<V: Vm + 'static>(
-        self,
-        control: impl AsyncFnOnce(&Started) -> Result<V, HypervisorError>,
-    ) -> Result<Adopted, HypervisorError> {
-        Ok(match self {
-            Found::NeverLaunched => Adopted::NeverLaunched,
-            Found::Lost { boot, history } => Adopted::Lost { boot, history },
-            Found::Exited { boot, history, exit } => Adopted::Exited { boot, history, exit },
-            Found::Alive(started) => {
-                let vm = control(&started).await?;
-                let state: VmState = vm.state().await?;
-                Adopted::Alive { launched: started.launched(vm), state }
-            }
-        })
-    }
-}
-
 /// The outcome of `work`, or that it took too long.
 pub(super) async fn within<T>(
     ms: u64,
@@ -236,6 +252,71 @@ async fn ended_at_once(run: &Path, identity: &Identity, log: &LogTail) -> Hyperv
     HypervisorError::Launch { status, log: log.read() }
 }
 
+/// A launch that was ordered and belongs to nobody yet. Whatever becomes of it, nothing of it is left behind.
+struct Ordered {
+    run: PathBuf,
+    supervisor: Option<Child>,
+    is_settled: bool,
+}
+
+impl Ordered {
+    fn new(run: &Path) -> Self {
+        Self { run: run.into(), supervisor: None, is_settled: false }
+    }
+
+    /// The launch belongs to somebody, or has ended.
+    fn settle(mut self) {
+        self.is_settled = true;
+        if let Some(mut supervisor) = self.supervisor.take() {
+            // It outlives us, or is reaped here.
+            tokio::spawn(async move { supervisor.wait().await });
+        }
+    }
+
+    /// Takes the order back and ends what was started for it. What takes long goes on afterwards.
+    async fn withdraw(mut self, ms_max: u64) {
+        self.is_settled = true;
+        let withdrawn = tokio::spawn(withdraw(self.run.clone(), self.supervisor.take()));
+        let _ = timeout(Duration::from_millis(ms_max), withdrawn).await;
+    }
+}
+
+impl Drop for Ordered {
+    fn drop(&mut self) {
+        if self.is_settled {
+            return;
+        }
+        // Without a runtime the daemon ends; the next one looks for the launch.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(withdraw(std::mem::take(&mut self.run), self.supervisor.take()));
+        }
+    }
+}
+
+/// Takes an order back and ends what was started for it, however long that takes.
+async fn withdraw(run: PathBuf, mut supervisor: Option<Child>) {
+    while let Err(error) = try_withdraw(&run, &mut supervisor).await {
+        tracing::error!(
+            folder = %run.display(), %error, "a launch that failed can't be cleared away, and its processes may live; trying again"
+        );
+        sleep(WITHDRAW_RETRY).await;
+    }
+}
+
+async fn try_withdraw(run: &Path, supervisor: &mut Option<Child>) -> Result<(), HypervisorError> {
+    if let Some(child) = supervisor {
+        child.kill().await.map_err(HypervisorError::file("end the supervisor of", run))?;
+        *supervisor = None;
+    }
+    let Some(identity) = await_identity(run).await? else { return Ok(()) };
+    let vmm = Process::open(identity.vmm).map_err(HypervisorError::file("look at", "/proc"))?;
+    if let Some(vmm) = vmm {
+        vmm.kill()?;
+        vmm.ended().await;
+    }
+    absent(fs::remove_file(files::order(run))).map_err(HypervisorError::file("remove the order in", run))
+}
+
 /// Both processes of a launch.
 struct Held {
     vmm: Process,
@@ -243,12 +324,23 @@ struct Held {
     supervisor_pid: u32,
 }
 
+/// What following a launch takes.
+struct Following {
+    changes: Changes,
+    log: LogTail,
+    last_change: Option<VcpuEvent>,
+    descriptors: Descriptors,
+}
+
 impl Held {
-    fn follow(self, run: &Path, changes: Changes, log: LogTail) -> Started {
+    fn follow(self, run: &Path, following: Following) -> Started {
+        let Following { changes, log, last_change, descriptors } = following;
         let vmm = Arc::new(self.vmm);
+        let supervisor = self.supervisor.map(Arc::new);
         let tail = Tail::new(files::events(run));
-        let observed = follow(Followed { tail, changes, vmm: vmm.clone(), supervisor: self.supervisor });
-        Started { vmm, supervisor_pid: self.supervisor_pid, observed, log }
+        let followed = Followed { tail, changes, vmm: vmm.clone(), supervisor, last_change, descriptors };
+        let (observed, vcpus) = follow(followed);
+        Started { vmm, supervisor_pid: self.supervisor_pid, observed, vcpus: Arc::new(vcpus), log }
     }
 }
 
@@ -328,7 +420,7 @@ async fn await_identity(run: &Path) -> Result<Option<Identity>, HypervisorError>
             if free {
                 end_orphan(run).await?;
                 let order = files::order(run);
-                fs::remove_file(&order).map_err(HypervisorError::file("remove", &order))?;
+                absent(fs::remove_file(&order)).map_err(HypervisorError::file("remove", &order))?;
                 return Ok(None);
             }
             sleep(Duration::from_millis(10)).await;
@@ -372,7 +464,12 @@ fn read_history(run: &Path, boot: BootId) -> Result<Found, HypervisorError> {
 fn describe_exit(observed: &Observed) -> Option<String> {
     match observed {
         Observed::Exited(exit) => Some(exit.status.to_string()),
-        Observed::ProgramStarted(_) | Observed::AgentReady(_) | Observed::ProgramExited { .. } => None,
+        Observed::Launched(_)
+        | Observed::Paused(_)
+        | Observed::Resumed(_)
+        | Observed::ProgramStarted(_)
+        | Observed::AgentReady(_)
+        | Observed::ProgramExited { .. } => None,
     }
 }
 
@@ -406,5 +503,84 @@ impl LogTail {
             Ok(_) => lines.join("; "),
             Err(error) => format!("({error})"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A program that is run as a supervisor, in a folder of its own.
+    fn supervisor(folder: &Path, script: &str) -> PathBuf {
+        let path = folder.join("supervisor");
+        // Another process writes the script: what a fork of ours may hold open for writing, be it for a moment, can't be run.
+        let write = r#"printf '#!/bin/sh\n%s\n' "$1" > "$0" && chmod 700 "$0""#;
+        let written = std::process::Command::new("sh").args(["-c", write]).arg(&path).arg(script).status();
+        assert!(written.expect("a shell").success());
+        path
+    }
+
+    fn spec(dir: &Path) -> MachineSpec {
+        MachineSpec {
+            dir: dir.into(),
+            id: "one".parse().expect("id"),
+            name: "one".parse().expect("name"),
+            incarnation: 1,
+            vcpus: 1,
+            memory_bytes: 1 << 30,
+            memory_bytes_max: None,
+            kernel: "/kernel".into(),
+            initrd: None,
+            cmdline: String::new(),
+            disks: Vec::new(),
+            machine_type: None,
+            cpu_model: None,
+        }
+    }
+
+    /// What becomes of a launch whose supervisor does this and which is given so many milliseconds
+    /// to come up and to be cleared away; and the folder of the launch.
+    async fn launch(folder: &Path, script: &str, ms: (u64, u64)) -> (Result<Started, HypervisorError>, PathBuf) {
+        let launcher = Launcher::new(supervisor(folder, script)).expect("inotify");
+        let launcher = Launcher { launch_ms_max: ms.0, withdraw_ms_max: ms.1, ..launcher };
+        let spec = spec(&folder.join("one"));
+        let program = Program { path: Path::new("/vmm"), args: Vec::new(), wiring: Wiring::Firecracker };
+        let started = launcher.start(&spec, program, &()).await;
+        (started, files::run(&spec.dir, 1))
+    }
+
+    #[tokio::test]
+    async fn a_supervisor_that_is_too_slow_leaves_no_process_and_no_order() {
+        let scripts = [
+            // It has not even read which launch it is for.
+            "sleep 600",
+            // It has started a VMM and not written it down.
+            r#"cd "$(cat)" && { sleep 601 & } && sleep 602"#,
+            // Its VMM is the only one left, and holds no lock.
+            r#"cd "$(cat)" && exec sleep 603"#,
+        ];
+        for script in scripts {
+            let folder = tempfile::tempdir().expect("a folder");
+            let (started, run) = launch(folder.path(), script, (300, 60_000)).await;
+            let deadline = matches!(started, Err(HypervisorError::Deadline { call: "the supervisor", .. }));
+            assert!(deadline, "{script}");
+            assert_eq!(Process::standing_in(&run).expect("proc").len(), 0, "{script}");
+            assert!(!files::order(&run).exists(), "{script}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_written_down_but_can_not_be_used_is_ended_too() {
+        let folder = tempfile::tempdir().expect("a folder");
+        // An identity in a later format, and a VMM.
+        let script = r#"cd "$(cat)" && { sleep 604 & } && echo '{"format":99}' > identity.json && sleep 605"#;
+        let (started, run) = launch(folder.path(), script, (60_000, 1)).await;
+        assert!(matches!(started, Err(HypervisorError::File { act: "read", .. })));
+        // It goes on in the background for as long as nobody can say which processes there are.
+        fs::remove_file(files::identity(&run)).expect("mended");
+        while files::order(&run).exists() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(Process::standing_in(&run).expect("proc").len(), 0);
     }
 }

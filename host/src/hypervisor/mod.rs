@@ -4,11 +4,11 @@
 //! control each, and a stream of what was [`Observed`] of it. Nothing here knows phases, billing or the journal; nothing outside
 //! knows QMP. Every instant is a [`Stamp`]: the raw host clocks at the moment of the act, not of the bookkeeping.
 
-mod ask;
 mod capability;
 mod check;
 mod cloud_hypervisor;
-mod compress;
+mod console;
+mod descriptors;
 mod detect;
 mod disks;
 mod error;
@@ -16,16 +16,21 @@ mod events;
 pub mod files;
 mod firecracker;
 mod follow;
+mod format;
 mod launch;
 pub mod log;
+mod managed;
+mod movement;
+mod pre_spawn;
 mod process;
 mod qemu;
 mod remains;
 mod rest;
 mod snapshot;
-mod spare;
+mod strays;
 pub mod supervisor;
 mod usage;
+mod vcpus;
 mod watch;
 
 use std::fmt;
@@ -41,15 +46,16 @@ use crate::billing::BootId;
 use crate::clock;
 use crate::id::{InstanceId, InstanceName};
 
-pub use ask::ask_console;
 pub use capability::{Capabilities, Capability, Kind};
 pub use cloud_hypervisor::{CloudHypervisor, CloudHypervisorConfig};
-pub use compress::{Leave, compress, unpack};
+pub use console::ask_console;
 pub use disks::lock as lock_disk;
 pub use error::{HypervisorError, SnapshotDefect};
 pub use firecracker::{Firecracker, FirecrackerConfig};
 pub use qemu::{Qemu, QemuConfig};
 pub use remains::{HostLaunches, Launches};
+pub use snapshot::{StopSignal, compress, unpack};
+pub use strays::{MachineProcess, machine_processes};
 pub use usage::{Usage as ProcessUsage, usage};
 
 /// The raw host clocks at the moment of an act. [`crate::clock::Clock::reading_of`] makes a reading of it, in the same boot.
@@ -235,6 +241,9 @@ pub enum Adopted {
         launched: Launched,
         /// What its vCPUs do now.
         state: VmState,
+        /// Since when they do that, where the VMM says so and its supervisor has heard it; none where nothing proves
+        /// it.
+        since: Option<Stamp>,
     },
     /// It ended, and its supervisor saw it.
     Exited {
@@ -273,13 +282,15 @@ pub enum VmState {
 
 /// Control of one live machine. Calls for one machine are made one after the other. Dropping a future does not undo its act.
 pub trait Vm: Send + Sync {
-    /// Lets the vCPUs run. The stamp is that of the VMM's acknowledgement. Does nothing if they run.
+    /// Lets the vCPUs run. Does nothing if they run. The stamp is the instant since which they do: that of the VMM's
+    /// event, where it tells of one, else of its acknowledgement.
     ///
     /// # Errors
     /// Any [`HypervisorError`]; the state is then that of [`Vm::state`].
     fn resume(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>>;
 
-    /// Holds the vCPUs. The stamp is that of the VMM's acknowledgement. Does nothing if they are held.
+    /// Holds the vCPUs. Does nothing if they are held. The stamp is the instant since which they are: that of the VMM's
+    /// event, where it tells of one, else of its acknowledgement.
     ///
     /// # Errors
     /// Any [`HypervisorError`]; the state is then that of [`Vm::state`].
@@ -338,12 +349,18 @@ pub struct Saved {
 /// Something that was seen of a machine, with the time at which it was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observed {
+    /// The VMM's process was started. Only in a history.
+    Launched(Stamp),
+    /// The VMM said that the vCPUs are held. Only in a history, and only of those that say so.
+    Paused(Stamp),
+    /// The VMM said that they run. Only in a history, and only of those that say so.
+    Resumed(Stamp),
     /// The console said that the guest's main program was started. Only the first of an incarnation.
     ProgramStarted(Stamp),
     /// The console said that the guest's agent answers. Only the first of an incarnation.
     AgentReady(Stamp),
-    /// The console said that the guest's main program ended. A guest that says so often is heard
-    /// [`crate::limits::instance::EXIT_MARKERS_MAX`] times per incarnation.
+    /// The console said that the guest's main program ended. The last one counts. A guest that says so more than
+    /// [`crate::limits::instance::EXIT_MARKERS_AT_ONCE`] times in an incarnation is heard at intervals from then on.
     ProgramExited {
         /// When it was read.
         stamp: Stamp,

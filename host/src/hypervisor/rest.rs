@@ -8,6 +8,7 @@ use tokio::net::UnixStream;
 
 use super::HypervisorError;
 use super::launch::within;
+use super::movement::{Movement, while_moving};
 
 /// Longest answer in bytes. Ours are a few kilobytes; a VMM that its guest has taken over must not fill our memory.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -48,10 +49,18 @@ impl Rest {
         body: Option<Value>,
         ms: u64,
     ) -> Result<(), HypervisorError> {
-        match within(ms, call, self.exchange(method, path, call, body)).await? {
-            Ok(_) => Ok(()),
-            Err(Refusal { reason, .. }) => Err(HypervisorError::Refused { call, reason }),
-        }
+        obeyed(call, within(ms, call, self.exchange(method, path, call, body)).await?)
+    }
+
+    /// Tells the VMM to write or load a snapshot, which may take any time while it moves.
+    pub(super) async fn tell_while_moving(
+        &self,
+        call: &'static str,
+        body: Value,
+        movement: Movement,
+    ) -> Result<(), HypervisorError> {
+        let told = self.exchange(Method::PUT, call, call, Some(body));
+        obeyed(call, while_moving(call, movement, told).await?)
     }
 
     async fn exchange(
@@ -66,6 +75,14 @@ impl Rest {
             request = request.json(&body);
         }
         read(call, request.send().await.map_err(|_| HypervisorError::Disconnected { call })?).await
+    }
+}
+
+/// Whether the VMM did as it was told.
+fn obeyed(call: &'static str, answer: Result<Value, Refusal>) -> Result<(), HypervisorError> {
+    match answer {
+        Ok(_) => Ok(()),
+        Err(Refusal { reason, .. }) => Err(HypervisorError::Refused { call, reason }),
     }
 }
 

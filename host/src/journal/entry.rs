@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::billing::account::Account;
 use crate::billing::{Dated, Fact, HostFact, InstanceFact, Reading, TenantFact};
-use crate::clock::Clock;
+use crate::clock::{Clock, Gap};
 use crate::id::{Digest, InstanceId, InstanceName, PolicyName, TenantId, TokenId};
 use crate::tenant::{Actor, Plan, Role, Settings, Standing};
 use crate::units::Instant;
@@ -317,6 +317,8 @@ pub struct Opened {
     pub calendar: Vec<(Instant, i64)>,
     /// The last proof that the host was alive before this start; none on the very first one.
     pub alive: Option<Alive>,
+    /// Time before this boot of which nothing is known; none where it is known, and where the boot is not new.
+    pub gap: Option<Gap>,
     /// The end of the journal.
     pub head: Head,
 }
@@ -481,4 +483,6 @@ pub struct Alive {
     pub boottime_ns: u64,
     /// The meter clock then.
     pub meter: Instant,
+    /// Whether the wall clock was known to be right then.
+    pub is_synchronised: bool,
 }

@@ -60,6 +60,10 @@ pub struct Options {
     pub pages_max: Option<u32>,
     /// How long another program may hold the database before that is worth a word; 10 s if none.
     pub busy: Option<Duration>,
+    /// Whether the wall clock is taken for right at a new boot although the kernel does not know it to be.
+    pub trusts_wall_clock: bool,
+    /// How long a new boot waits for the wall clock to be synchronised.
+    pub clock_wait: Duration,
 }
 
 /// The open journal. Dropping it ends the writer after what has queued up, and lets go of the data folder.

@@ -24,7 +24,8 @@ use super::writer::{Request, Scratch, Tail, Writer, write_alive};
 use super::{Journal, Options};
 use crate::billing::BootId;
 use crate::billing::account::Accountant;
-use crate::clock::{self, Clock};
+use crate::billing::calendar::Calendar;
+use crate::clock::{self, Clock, Gap, HostTime, LastKnown};
 use crate::limits::queue::JOURNAL_ENTRIES_MAX;
 use crate::units::Instant;
 
@@ -50,7 +51,7 @@ pub(super) fn writer(
     let path = folder.join(schema::FILE);
     let db = open_database(&path, options)?;
     let tail = check_tail(&db)?;
-    let opened = load(&db, &tail)?;
+    let opened = load(&db, &tail, options)?;
     schema::mark_open(&db).map_err(|source| refused("mark the file as open", source))?;
     let log = log::path_of(&path);
     let log = File::open(&log).map_err(|source| OpenError::Folder { doing: "open", path: log, source })?;
@@ -61,6 +62,7 @@ pub(super) fn writer(
         db,
         log,
         clock: opened.clock.clone(),
+        trusts_wall_clock: options.trusts_wall_clock,
         accountant,
         head: opened.head,
         recorded: tail.recorded,
@@ -303,7 +305,7 @@ fn trusted_link(db: &Connection, seq: u64) -> Result<Head, OpenError> {
 }
 
 /// Reads what an earlier run has left. Only when all of that is in order, the clock is anchored, which writes.
-fn load(db: &Connection, tail: &ChainTail) -> Result<Opened, OpenError> {
+fn load(db: &Connection, tail: &ChainTail, options: Options) -> Result<Opened, OpenError> {
     let instances = load_instances(db, tail)?;
     let activations = rows(db, &activations(), "activation", |row| {
         Ok(Activation {
@@ -320,15 +322,21 @@ fn load(db: &Connection, tail: &ChainTail) -> Result<Opened, OpenError> {
     let tokens = facts(db, tenants::TOKENS, "token", tenants::token)?;
     let standings = facts(db, tenants::STANDINGS, "policy_fact", tenants::standing)?;
     let admissions = facts(db, tenants::ADMISSIONS, "policy_fact", tenants::admission)?;
-    let alive = rows(db, "SELECT boot_id, boottime_ns, meter_ns FROM alive", "alive", |row| {
+    let alive = rows(db, "SELECT boot_id, boottime_ns, meter_ns, is_synchronised FROM alive", "alive", |row| {
         let boot: String = row.get(0)?;
-        Ok(Alive { boot: BootId(boot.into()), boottime_ns: uint(row, 1)?, meter: Instant(row.get(2)?) })
+        Ok(Alive {
+            boot: BootId(boot.into()),
+            boottime_ns: uint(row, 1)?,
+            meter: Instant(row.get(2)?),
+            is_synchronised: row.get(3)?,
+        })
     })?;
     let calendar = rows(db, "SELECT meter_ns, wall_ns FROM calendar ORDER BY fact", "calendar", |row| {
         Ok((Instant(row.get(0)?), row.get(1)?))
     })?;
     let alive = alive.into_iter().next().map(|alive| later(alive, tail.recorded));
-    let clock = anchor(db, alive.as_ref().map(|alive| alive.meter))?;
+    let last = alive.as_ref().map(|alive| last_known(alive, &calendar));
+    let (clock, gap) = anchor(db, last, options)?;
     Ok(Opened {
         clock,
         instances,
@@ -340,6 +348,7 @@ fn load(db: &Connection, tail: &ChainTail) -> Result<Opened, OpenError> {
         admissions,
         calendar,
         alive,
+        gap,
         head: tail.head,
     })
 }
@@ -353,9 +362,7 @@ fn activations() -> String {
 /// A fact proves life as well as a note does. Each opening leaves a note, so both are of the same boot.
 fn later(alive: Alive, recorded: Instant) -> Alive {
     match recorded.since(alive.meter) {
-        Some(more) => {
-            Alive { boottime_ns: alive.boottime_ns.saturating_add(more.0), meter: recorded, boot: alive.boot }
-        }
+        Some(more) => Alive { boottime_ns: alive.boottime_ns.saturating_add(more.0), meter: recorded, ..alive },
         None => alive,
     }
 }
@@ -424,25 +431,56 @@ fn tail_of(instance: &StoredInstance) -> Tail {
     Tail { id: id.clone(), tenant: tenant.clone(), last_fact: *last_fact, last: *last, since_milestone: None }
 }
 
+/// What is known of the end of the run before: the calendar says where UTC was, whatever the wall clock of another boot
+/// said.
+fn last_known(alive: &Alive, calendar: &[(Instant, i64)]) -> LastKnown {
+    let mut known = Calendar::default();
+    for &(at, wall_ns) in calendar {
+        known.learn(at, wall_ns);
+    }
+    let Alive { meter, is_synchronised, .. } = *alive;
+    LastKnown { meter, utc_ns: known.utc_ns(meter), is_synchronised }
+}
+
 /// The meter clock of this boot. The first start in a boot fixes the offset, durably.
-fn anchor(db: &Connection, last: Option<Instant>) -> Result<Clock, OpenError> {
+fn anchor(db: &Connection, last: Option<LastKnown>, options: Options) -> Result<(Clock, Option<Gap>), OpenError> {
     let boot = clock::boot_id()?;
-    let anchored = || {
-        let known = db
-            .query_row("SELECT offset_ns FROM boot WHERE boot_id = ?1", [boot.0.as_ref()], |row| row.get(0))
-            .optional()?;
-        let clock = match known {
-            Some(offset_ns) => Clock::resume(boot.clone(), offset_ns),
-            None => Clock::first_in_boot(boot.clone(), last),
-        };
-        let transaction = db.unchecked_transaction()?;
-        db.execute(
-            "INSERT OR IGNORE INTO boot (boot_id, offset_ns) VALUES (?1, ?2)",
-            (boot.0.as_ref(), clock.offset_ns()),
-        )?;
-        write_alive(db, &clock.reading())?;
-        transaction.commit()?;
-        Ok(clock)
+    let known = db
+        .query_row("SELECT offset_ns FROM boot WHERE boot_id = ?1", [boot.0.as_ref()], |row| row.get(0))
+        .optional()
+        .map_err(|source| refused("anchor the clock", source))?;
+    let (clock, gap) = match (known, last) {
+        (Some(offset_ns), _) => (Clock::resume(boot, offset_ns), None),
+        (None, None) => (Clock::first_in_boot(boot), None),
+        (None, Some(last)) => clock::join(boot, &await_synchronised(options), &last),
     };
-    anchored().map_err(|source| refused("anchor the clock", source))
+    keep_anchor(db, &clock, options).map_err(|source| refused("anchor the clock", source))?;
+    Ok((clock, gap))
+}
+
+fn keep_anchor(db: &Connection, clock: &Clock, options: Options) -> rusqlite::Result<()> {
+    let transaction = db.unchecked_transaction()?;
+    db.execute(
+        "INSERT OR IGNORE INTO boot (boot_id, offset_ns) VALUES (?1, ?2)",
+        (clock.boot().0.as_ref(), clock.offset_ns()),
+    )?;
+    write_alive(db, &clock.reading(), options.trusts_wall_clock || clock::is_synchronised())?;
+    transaction.commit()
+}
+
+/// How often it is asked whether the wall clock is synchronised by now. Nobody tells.
+const SYNCHRONISED_AGAIN: Duration = Duration::from_millis(250);
+
+/// What the clocks say once the wall clock is synchronised, or was waited for long enough. Blocks.
+fn await_synchronised(options: Options) -> HostTime {
+    let began = clock::boottime_ns();
+    let wait_ns = u64::try_from(options.clock_wait.as_nanos()).unwrap_or(u64::MAX);
+    loop {
+        let now = HostTime::now();
+        let now = HostTime { is_synchronised: now.is_synchronised || options.trusts_wall_clock, ..now };
+        if now.is_synchronised || now.boottime_ns.saturating_sub(began) >= wait_ns {
+            return now;
+        }
+        std::thread::sleep(SYNCHRONISED_AGAIN);
+    }
 }

@@ -24,7 +24,7 @@ pub(super) const PAGE_BYTES: u64 = 4_096;
 pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// What makes the tables, step by step. A step that was published is never changed: a database of an earlier version takes those that it lacks.
-const STEPS: [&str; 7] = [FACTS, TENANTS, INVOICES, WITHDRAWALS, MILESTONES, REQUESTS, RULES];
+const STEPS: [&str; 8] = [FACTS, TENANTS, INVOICES, WITHDRAWALS, MILESTONES, REQUESTS, RULES, SYNCHRONISED];
 
 /// The columns that people ask for are a view on the facts' text: they can't disagree with what was hashed, and cost nothing when a fact is
 /// written. (Generated columns, virtual ones too, are computed with every insert: seven times the text would be parsed.)
@@ -197,6 +197,11 @@ INSERT INTO request SELECT tenant, request, asked, fact FROM activation WHERE re
 DROP INDEX activation_request;
 ALTER TABLE activation DROP COLUMN request;
 ALTER TABLE activation DROP COLUMN asked;
+";
+
+/// Whether the wall clock was known to be right at the last proof of life. Before this was noted it was believed.
+const SYNCHRONISED: &str = "
+ALTER TABLE alive ADD COLUMN is_synchronised INTEGER NOT NULL DEFAULT 1;
 ";
 
 /// What a file says about itself.

@@ -533,6 +533,7 @@ async fn where_a_policy_stands_is_told_by_the_last_fact_about_it() {
 
 /// Makes a database of the version before plans stayed.
 const TO_VERSION_3: &str = "
+    ALTER TABLE alive DROP COLUMN is_synchronised;
     DROP TABLE rule_fact; DROP TABLE request;
     ALTER TABLE activation ADD COLUMN request TEXT; ALTER TABLE activation ADD COLUMN asked TEXT;
     CREATE UNIQUE INDEX activation_request ON activation (tenant, request) WHERE request IS NOT NULL;

@@ -66,6 +66,20 @@ pub enum What {
         /// By how much in nanoseconds, forward if positive.
         step_ns: i64,
     },
+    /// Nothing proves how much time lies between an earlier boot of the host and this one.
+    TimeUnknown {
+        /// Why the wall clock was not believed: `not-synchronised`, `never-synchronised` or `went-back`.
+        reason: String,
+        /// Time that has passed by the wall clock, in nanoseconds; negative where it was set back.
+        claimed_ns: i64,
+        /// Time that the meter has counted instead, in nanoseconds.
+        counted_ns: u64,
+    },
+    /// The host was suspended, and with it everything that runs.
+    HostSuspended {
+        /// For how long in nanoseconds, until a moment before the fact.
+        duration_ns: u64,
+    },
     /// A component was admitted.
     PolicyAdmitted {
         /// The component's SHA-256.
@@ -373,6 +387,8 @@ macro_rules! kinds {
 kinds!(
     HostStarted = "host-started",
     ClockStepped = "clock-stepped",
+    TimeUnknown = "time-unknown",
+    HostSuspended = "host-suspended",
     PolicyAdmitted = "policy-admitted",
     PolicyActivated = "policy-activated",
     PolicyFaulted = "policy-faulted",
@@ -441,6 +457,10 @@ impl From<&HostFact> for What {
         match fact {
             HostFact::Started { version } => What::HostStarted { version: version.clone() },
             HostFact::ClockStepped { step_ns } => What::ClockStepped { step_ns: *step_ns },
+            HostFact::TimeUnknown { reason, claimed_ns, counted_ns } => {
+                What::TimeUnknown { reason: reason.as_str().into(), claimed_ns: *claimed_ns, counted_ns: *counted_ns }
+            }
+            HostFact::Suspended { duration_ns } => What::HostSuspended { duration_ns: *duration_ns },
         }
     }
 }
@@ -567,6 +587,12 @@ impl TryFrom<&What> for Family {
         match what {
             What::HostStarted { version } => host(HostFact::Started { version: version.clone() }),
             What::ClockStepped { step_ns } => host(HostFact::ClockStepped { step_ns: *step_ns }),
+            What::TimeUnknown { reason, claimed_ns, counted_ns } => host(HostFact::TimeUnknown {
+                reason: reason.parse()?,
+                claimed_ns: *claimed_ns,
+                counted_ns: *counted_ns,
+            }),
+            What::HostSuspended { duration_ns } => host(HostFact::Suspended { duration_ns: *duration_ns }),
             What::PolicyAdmitted { digest, size_bytes, by, name } => tenant(TenantFact::PolicyAdmitted {
                 digest: digest.parse()?,
                 size_bytes: *size_bytes,
@@ -747,9 +773,11 @@ mod tests {
     use super::*;
 
     /// One fact of each kind, as it has been hashed since the first version.
-    const TEXTS: [&str; 21] = [
+    const TEXTS: [&str; 23] = [
         r#""kind":"host-started","version":"0.1.0"}"#,
         r#""kind":"clock-stepped","step_ns":-9223372036854775808}"#,
+        r#""kind":"time-unknown","reason":"never-synchronised","claimed_ns":-5,"counted_ns":7}"#,
+        r#""kind":"host-suspended","duration_ns":7}"#,
         r#""kind":"policy-admitted","digest":"0a00000000000000000000000000000000000000000000000000000000000000","size_bytes":7}"#,
         r#""kind":"policy-activated","digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":5,"rollback":true}"#,
         r#""kind":"policy-faulted","digest":"0a00000000000000000000000000000000000000000000000000000000000000","reason":"\"loops\""}"#,

@@ -124,6 +124,8 @@ pub(super) struct Tail {
 pub(super) struct Writer {
     pub(super) db: Connection,
     pub(super) clock: Clock,
+    /// Whether the operator vouches for the wall clock.
+    pub(super) trusts_wall_clock: bool,
     pub(super) accountant: Arc<dyn Accountant>,
     pub(super) tails: HashMap<Row, Tail>,
     pub(super) head: Head,
@@ -349,7 +351,7 @@ impl Writer {
             self.append(fault)?;
         }
         if !batch.alive.is_empty() {
-            write_alive(&self.db, &plan.now)?;
+            write_alive(&self.db, &plan.now, self.trusts_wall_clock || clock::is_synchronised())?;
         }
         self.execute("COMMIT")?;
         Ok(outcomes)
@@ -770,9 +772,11 @@ impl Writer {
 }
 
 /// Replaces the last proof of life.
-pub(super) fn write_alive(db: &Connection, now: &Reading) -> rusqlite::Result<()> {
-    db.prepare_cached("INSERT OR REPLACE INTO alive (one, boot_id, boottime_ns, meter_ns) VALUES (1, ?1, ?2, ?3)")?
-        .execute(params![now.boot.0.as_ref(), int(now.boottime_ns), now.meter.0])
+pub(super) fn write_alive(db: &Connection, now: &Reading, is_synchronised: bool) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO alive (one, boot_id, boottime_ns, meter_ns, is_synchronised) \
+               VALUES (1, ?1, ?2, ?3, ?4)";
+    db.prepare_cached(sql)?
+        .execute(params![now.boot.0.as_ref(), int(now.boottime_ns), now.meter.0, is_synchronised])
         .map(drop)
 }
 

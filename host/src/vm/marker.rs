@@ -24,12 +24,14 @@ const PREFIXES: [&str; 2] = ["TALLYMAN-", "HYPEMAN-"];
 /// Longest message that is kept of [`Marker::Exited`], in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 4_096;
 
-/// What a line of the console announces, if anything. The announcement may stand anywhere in the line, after a log prefix for example, and
-/// the line may end with `\r`. An exit without a whole number as its code announces nothing.
+/// What a line of the console announces, if anything. The announcement begins the line: what stands later in it may be
+/// the word of somebody else, such as a request that a web server logs. A terminal's `\r` may come before and after it.
+/// An exit without a whole number as its code announces nothing.
 pub fn parse(line: &[u8]) -> Option<Marker> {
     let line = String::from_utf8_lossy(line);
+    let line = line.trim_start_matches('\r');
     PREFIXES.iter().find_map(|prefix| {
-        let (_, rest) = line.split_once(prefix)?;
+        let rest = line.strip_prefix(prefix)?;
         let (word, rest) = rest.split_once(|c: char| c.is_whitespace()).unwrap_or((rest, ""));
         match word {
             "PROGRAM-START" => Some(Marker::ProgramStarted),
@@ -118,14 +120,18 @@ mod tests {
             (b"TALLYMAN-PROGRAM-START", Some(Marker::ProgramStarted)),
             (b"HYPEMAN-PROGRAM-START ts=2026-03-08T12:00:00.123456789Z mode=exec", Some(Marker::ProgramStarted)),
             (b"HYPEMAN-PROGRAM-START ts=2026-03-08T12:00:00Z mode=systemd\r", Some(Marker::ProgramStarted)),
-            (b"2026-03-08T12:00:00Z [INFO] HYPEMAN-PROGRAM-START ts=x", Some(Marker::ProgramStarted)),
-            (b"[    1.234567] init: TALLYMAN-AGENT-READY\r\n", Some(Marker::AgentReady)),
+            (b"\rTALLYMAN-AGENT-READY\r\n", Some(Marker::AgentReady)),
+            (b"2026-03-08T12:00:00Z [INFO] HYPEMAN-PROGRAM-START ts=x", None),
+            (b"[    1.234567] init: TALLYMAN-AGENT-READY\r\n", None),
+            (b"10.0.0.7 - \"GET /TALLYMAN-EXIT code=0 HTTP/1.1\" 404", None),
+            (b" TALLYMAN-EXIT code=0", None),
             (b"TALLYMAN-AGENT-READY ts=2099-01-01T00:00:00Z", Some(Marker::AgentReady)),
-            (b"\xff\xfe TALLYMAN-AGENT-READY", Some(Marker::AgentReady)),
+            (b"\xff\xfe TALLYMAN-AGENT-READY", None),
+            (b"TALLYMAN-AGENT-READY \xff\xfe", Some(Marker::AgentReady)),
             (b"HYPEMAN-EXIT code=0 message=\"\"", exited(0, "")),
             (b"HYPEMAN-EXIT code=137 message=\"killed by signal 9\"", exited(137, "killed by signal 9")),
             (b"HYPEMAN-EXIT code=1 message=\"said \\\"no\\\"\"\r", exited(1, "said \"no\"")),
-            (b"log: HYPEMAN-EXIT code=2 message=\"a\\tb\\\\c\\n\"", exited(2, "a\tb\\c\n")),
+            (b"HYPEMAN-EXIT code=2 message=\"a\\tb\\\\c\\n\"", exited(2, "a\tb\\c\n")),
             (b"HYPEMAN-EXIT code=2 message=\"\\u00e9\\U0001f600\\x41\\xc3\\xa9\"", exited(2, "\u{e9}\u{1f600}A\u{e9}")),
             (b"HYPEMAN-EXIT code=42", exited(42, "")),
             (b"TALLYMAN-EXIT code=-1 message=plain words", exited(-1, "plain words")),

@@ -4,6 +4,7 @@
 #[path = "../../guests/hostile/mod.rs"]
 mod hostile;
 
+mod boots;
 mod cli;
 mod copies;
 mod door;
@@ -24,6 +25,7 @@ mod startup;
 mod states;
 mod strangers;
 mod tenants;
+mod vcpus;
 
 use tallyman_tests::daemon::Daemon;
 

@@ -216,7 +216,7 @@ impl Task {
     async fn intend_start(&mut self, by: Asker) -> Result<(), FleetError> {
         let at = self.recorder.reading(self.recorder.now());
         let before = (self.live().clone(), self.recorder.record.clone());
-        let intent = Intent { request: Request::Start, by, ran: false };
+        let intent = Intent { request: Request::Start, by, ran: false, at_ns: Some(at.meter.0) };
         let intended = (at.clone(), intent.fact());
         self.recorder.live.intent = Some(intent);
         self.recorder.live.incarnation = self.unused_incarnation();

@@ -2,15 +2,16 @@
 
 use super::Task;
 use super::lifecycle::cause_of;
-use crate::billing::{BootId, Reading};
+use crate::billing::{BootId, Dated, Entered, InstanceFact, Reading};
 use crate::clock::Clock;
 use crate::driver::error::{FleetError, failed};
 use crate::driver::files::discard;
+use crate::driver::live::Live;
 use crate::driver::machine::Machine;
 use crate::driver::request::Request;
 use crate::hypervisor::{Adopted, Exit, Launched, MachineSpec, Observed, Stamp, VmState};
 use crate::units::Instant;
-use crate::vm::{Command, Decision, Event, ExitCause, State, decide};
+use crate::vm::{Command, Decision, Event, ExitCause, Phase, State, decide};
 
 impl Task {
     /// Recovers the instance; if it can't be, it says why, and is tried again later.
@@ -87,9 +88,13 @@ impl Task {
 
     async fn found(&mut self, adopted: Adopted, spec: &MachineSpec) -> Result<(), FleetError> {
         match adopted {
-            Adopted::Alive { launched, state } => self.found_alive(launched, spec, state).await,
+            Adopted::Alive { launched, state, since } => self.found_alive(launched, spec, Vcpus { state, since }).await,
             Adopted::Exited { boot, history, exit } => {
+                let is_silent = !history.iter().any(is_of_vcpus);
                 self.replay(&boot, history).await?;
+                if is_silent {
+                    self.doubt_since_intent().await?;
+                }
                 self.found_dead(&boot, &exit).await
             }
             Adopted::Lost { boot, history } => {
@@ -100,7 +105,7 @@ impl Task {
         }
     }
 
-    /// Takes up what the guest had said before its end, each at the instant at which the host received it.
+    /// Takes up what guest and VMM had said before the end, each at the instant at which the host received it.
     async fn replay(&mut self, boot: &BootId, history: Vec<Observed>) -> Result<(), FleetError> {
         for seen in history {
             match seen {
@@ -116,10 +121,35 @@ impl Task {
                     self.recorder.live.exit_code = Some(code);
                     self.recorder.live.exit_message = Some(message);
                 }
-                Observed::Exited(_) => {}
+                Observed::Paused(stamp) => self.paused_in(boot, stamp).await?,
+                Observed::Resumed(stamp) => self.resumed_in(boot, stamp).await?,
+                Observed::Launched(_) | Observed::Exited(_) => {}
             }
         }
         Ok(())
+    }
+
+    /// The vCPUs were held, and the fact of it was lost.
+    async fn paused_in(&mut self, boot: &BootId, stamp: Stamp) -> Result<(), FleetError> {
+        match (self.state(), self.news_in(boot, stamp)) {
+            (State::Initializing | State::Running, Some(at)) => self.recorder.enter_at(Event::Paused, at).await,
+            (_, _) => Ok(()),
+        }
+    }
+
+    /// The vCPUs were let run, and the fact of it was lost.
+    async fn resumed_in(&mut self, boot: &BootId, stamp: Stamp) -> Result<(), FleetError> {
+        match (self.state(), self.news_in(boot, stamp)) {
+            (State::Created, Some(at)) => self.recorder.enter_at(Event::Booted, at).await,
+            (State::Paused { .. }, Some(at)) => self.recorder.enter_at(Event::Resumed, at).await,
+            (_, _) => Ok(()),
+        }
+    }
+
+    /// The reading of a stamp that is later than the last change on record.
+    fn news_in(&self, boot: &BootId, stamp: Stamp) -> Option<Reading> {
+        let since = self.recorder.account.tracker.since;
+        self.reading_in(boot, stamp).filter(|at| at.meter > since)
     }
 
     /// The guest became ready while nobody looked, if that is the marker that was missing and its instant is known.
@@ -134,9 +164,9 @@ impl Task {
     }
 
     /// It lives: finishes what was begun, or brings the record in line.
-    async fn found_alive(&mut self, launched: Launched, spec: &MachineSpec, vcpus: VmState) -> Result<(), FleetError> {
+    async fn found_alive(&mut self, launched: Launched, spec: &MachineSpec, vcpus: Vcpus) -> Result<(), FleetError> {
         self.machine = Some(Machine::of(launched, spec));
-        if vcpus == VmState::Ended {
+        if vcpus.state == VmState::Ended {
             let exit = self.end_by_force().await?;
             let stamp = exit.map_or_else(|| self.recorder.now(), |exit| exit.stamp);
             let at = self.recorder.reading(stamp);
@@ -157,7 +187,7 @@ impl Task {
         }
     }
 
-    async fn found_running_machine(&mut self, vcpus: VmState) -> Result<(), FleetError> {
+    async fn found_running_machine(&mut self, vcpus: Vcpus) -> Result<(), FleetError> {
         match self.live().command() {
             Some(Command::Stop | Command::Delete) => return self.finish().await,
             Some(
@@ -188,9 +218,13 @@ impl Task {
         }
     }
 
-    async fn found_created(&mut self, vcpus: VmState) -> Result<(), FleetError> {
-        match vcpus {
-            VmState::NotStarted | VmState::Running | VmState::Paused => {
+    async fn found_created(&mut self, vcpus: Vcpus) -> Result<(), FleetError> {
+        match vcpus.state {
+            VmState::Running => {
+                let from = self.intended_at();
+                self.enter_found(Event::Booted, vcpus.since, from).await
+            }
+            VmState::NotStarted | VmState::Paused => {
                 let Err(error) = self.run_vcpus().await else { return Ok(()) };
                 if !error.leaves_intent() {
                     self.launch_failed(&error).await?;
@@ -206,9 +240,16 @@ impl Task {
         }
     }
 
-    async fn found_restored(&mut self, vcpus: VmState) -> Result<(), FleetError> {
-        match vcpus {
-            VmState::NotStarted | VmState::Paused | VmState::Running => self.finish_restore(self.recorder.now()).await,
+    async fn found_restored(&mut self, vcpus: Vcpus) -> Result<(), FleetError> {
+        match vcpus.state {
+            VmState::NotStarted | VmState::Paused => self.finish_restore(self.recorder.now()).await,
+            // It had loaded before it ran. Where nothing proves when it ran, nothing proves when it had loaded.
+            VmState::Running => {
+                let from = self.intended_at();
+                self.recorder.live.shape.snapshot_bytes = self.recorder.kept_bytes();
+                self.enter_found(Event::Loaded, vcpus.since, from).await?;
+                self.found_resumed(vcpus).await
+            }
             VmState::Loading | VmState::Ended => {
                 self.end_by_force().await?;
                 self.machine = None;
@@ -217,13 +258,13 @@ impl Task {
         }
     }
 
-    async fn found_started(&mut self, vcpus: VmState) -> Result<(), FleetError> {
-        if vcpus == VmState::Running {
+    async fn found_started(&mut self, vcpus: Vcpus) -> Result<(), FleetError> {
+        if vcpus.state == VmState::Running {
             return self.finish().await;
         }
         let command = self.live().command();
-        let now = self.recorder.now();
-        self.recorder.enter(Event::Paused, now).await?;
+        let from = self.intended_at();
+        self.enter_found(Event::Paused, vcpus.since, from).await?;
         match command {
             Some(Command::Pause) => Ok(()),
             Some(Command::Standby) => self.standby().await,
@@ -245,16 +286,13 @@ impl Task {
         }
     }
 
-    async fn found_paused(&mut self, vcpus: VmState) -> Result<(), FleetError> {
+    async fn found_paused(&mut self, vcpus: Vcpus) -> Result<(), FleetError> {
+        if vcpus.state == VmState::Running {
+            return self.found_resumed(vcpus).await;
+        }
         match self.live().command() {
             Some(Command::Resume) => self.resume().await,
             Some(Command::Restore) => self.resume_restored(self.saved_bytes().unwrap_or_default()).await,
-            Some(Command::Standby) if vcpus == VmState::Running => {
-                // Once the vCPUs run, the snapshot contradicts the disks.
-                discard(&self.recorder.standby_folder()).await?;
-                self.resume().await?;
-                self.finish().await
-            }
             Some(Command::Standby) => match self.standby_complete() {
                 Some(bytes) => self.finish_standby(bytes).await,
                 None => self.standby().await,
@@ -270,13 +308,81 @@ impl Task {
                 | Command::Fork
                 | Command::Resize,
             )
-            | None => {
-                if vcpus == VmState::Running {
-                    self.resume().await?;
-                }
-                self.finish().await
+            | None => self.finish().await,
+        }
+    }
+
+    /// The vCPUs run, and the fact of it was lost. What was saved of them is not what they are any more, and memory on
+    /// disk contradicts the disks.
+    async fn found_resumed(&mut self, vcpus: Vcpus) -> Result<(), FleetError> {
+        let is_saved = matches!(self.live().command(), Some(Command::Standby | Command::Restore));
+        let from = self.intended_at();
+        // The machine lets run what runs already, and drops what was saved while it was held.
+        self.machine_mut()?.resume().await?;
+        if is_saved {
+            discard(&self.recorder.standby_folder()).await?;
+        }
+        self.enter_found(Event::Resumed, vcpus.since, from).await?;
+        self.finish().await
+    }
+
+    /// Records a change of the vCPUs that happened while nobody wrote: at its instant, where that is proved. Where it
+    /// is not, the time from `from` until now is `unknown`.
+    async fn enter_found(&mut self, event: Event, since: Option<Stamp>, from: Reading) -> Result<(), FleetError> {
+        match since {
+            Some(stamp) => self.recorder.enter(event, stamp).await,
+            None => {
+                let doubt = self.doubt(from);
+                let now = self.recorder.reading(self.recorder.now());
+                let entered = self.recorder.step(event, now)?;
+                self.recorder.write(vec![doubt, entered]).await
             }
         }
+    }
+
+    /// The fact that from `at` on nothing proves what the vCPUs did.
+    fn doubt(&self, at: Reading) -> Dated<InstanceFact> {
+        let Live { shape, session, .. } = *self.live();
+        (at, InstanceFact::Entered(Entered { phase: Phase::Unknown, shape, session, cause: None }))
+    }
+
+    /// Where the command under way changes what the vCPUs do, and the VMM says nothing, the time since then is
+    /// `unknown`.
+    async fn doubt_since_intent(&mut self) -> Result<(), FleetError> {
+        let changes_vcpus = match self.live().command() {
+            Some(Command::Pause | Command::Resume | Command::Standby | Command::Snapshot | Command::Fork) => {
+                self.live().runs() || self.live().is_paused()
+            }
+            Some(
+                Command::Start
+                | Command::Stop
+                | Command::Restore
+                | Command::Delete
+                | Command::Discard
+                | Command::Revert
+                | Command::Resize,
+            )
+            | None => false,
+        };
+        // What is in standby was held all the time.
+        if !changes_vcpus || self.standby_complete().is_some() {
+            return Ok(());
+        }
+        let doubt = self.doubt(self.intended_at());
+        self.recorder.write(vec![doubt]).await
+    }
+
+    /// When the command under way was accepted, inside the interval under way; where there is none, the last instant at
+    /// which the daemon is known to have been there.
+    fn intended_at(&self) -> Reading {
+        let Some(at_ns) = self.live().intent.as_ref().and_then(|intent| intent.at_ns) else {
+            return self.last_proof();
+        };
+        let now = self.host.clock.reading();
+        let ago = now.meter.since(Instant(at_ns)).map_or(0, |ago| ago.0);
+        let boottime_ns = now.boottime_ns.saturating_sub(ago);
+        let wall_ns = now.wall_ns.saturating_sub_unsigned(ago);
+        self.recorder.bounded(self.host.clock.reading_of(boottime_ns, wall_ns))
     }
 
     /// Gives up a request whose outcome is that nothing has changed: what was paused only for it runs
@@ -386,6 +492,26 @@ impl Task {
         let alive = self.host.alive.as_ref().filter(|alive| alive.boot == *boot)?;
         let clock = clock_of(boot, alive.boottime_ns, alive.meter);
         Some(self.recorder.bounded(clock.reading_of(stamp.boottime_ns, stamp.wall_ns)))
+    }
+}
+
+/// What the vCPUs of a machine that was found do.
+#[derive(Debug, Clone, Copy)]
+struct Vcpus {
+    state: VmState,
+    /// Since when, where that is proved.
+    since: Option<Stamp>,
+}
+
+/// Whether an observation says what the vCPUs do.
+fn is_of_vcpus(seen: &Observed) -> bool {
+    match seen {
+        Observed::Paused(_) | Observed::Resumed(_) => true,
+        Observed::Launched(_)
+        | Observed::ProgramStarted(_)
+        | Observed::AgentReady(_)
+        | Observed::ProgramExited { .. }
+        | Observed::Exited(_) => false,
     }
 }
 

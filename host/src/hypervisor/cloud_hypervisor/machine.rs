@@ -13,14 +13,16 @@ use serde_json::{Value, json};
 use super::CHOICE;
 use crate::hypervisor::check::utf8;
 use crate::hypervisor::launch::within;
+use crate::hypervisor::managed::{Prepare, SnapshotSource};
+use crate::hypervisor::movement::Movement;
 use crate::hypervisor::process::Process;
 use crate::hypervisor::rest::{Refusal, Rest};
-use crate::hypervisor::snapshot::{Draft, Writer, blocking};
+use crate::hypervisor::snapshot::{Draft, SavedBy, blocking};
 use crate::hypervisor::{HypervisorError, Kind, MachineSpec, Saved, Stamp, Vm, VmState, files};
-use crate::limits::instance::{CONTROL_MS_MAX, SNAPSHOT_MS_MAX};
+use crate::limits::instance::CONTROL_MS_MAX;
 
 /// Control of one Cloud Hypervisor process.
-pub(super) struct Machine {
+pub(in crate::hypervisor) struct CloudHypervisorVm {
     spec: MachineSpec,
     vmm: Arc<Process>,
     rest: Rest,
@@ -42,7 +44,7 @@ struct Info {
     memory_actual_size: u64,
 }
 
-impl Machine {
+impl CloudHypervisorVm {
     /// A machine whose process runs; waits until it answers, for `ms` milliseconds at most. The supervisor listened first, and the VMM inherits
     /// that: that it is this VMM that answers, its own word on its number proves.
     pub(super) async fn greet(spec: MachineSpec, vmm: Arc<Process>, ms: u64) -> Result<Self, HypervisorError> {
@@ -61,16 +63,6 @@ impl Machine {
         }
         let version = build_version.trim_start_matches('v').to_owned();
         Ok(Self { spec, vmm, rest, version })
-    }
-
-    /// Describes the machine that is to be booted.
-    pub(super) async fn set_up(&self, config: Value) -> Result<(), HypervisorError> {
-        self.tell("vm.create", Some(config), CONTROL_MS_MAX).await
-    }
-
-    /// Loads a snapshot. The vCPUs are held afterwards.
-    pub(super) async fn load(&self, folder: &Path) -> Result<(), HypervisorError> {
-        self.tell("vm.restore", Some(json!({ "source_url": url(folder)? })), SNAPSHOT_MS_MAX).await
     }
 
     async fn tell(&self, call: &'static str, body: Option<Value>, ms: u64) -> Result<(), HypervisorError> {
@@ -129,16 +121,17 @@ impl Machine {
         }
         let draft = Draft::begin(to)?;
         let body = json!({ "destination_url": url(draft.folder())? });
-        match self.tell("vm.snapshot", Some(body), SNAPSHOT_MS_MAX).await {
+        let movement = Movement::new(draft.folder(), self.vmm.pid());
+        match self.rest.tell_while_moving("vm.snapshot", body, movement).await {
             Err(HypervisorError::Refused { reason, .. }) => return Err(HypervisorError::Save { reason }),
             told => told?,
         }
-        let writer = Writer { kind: Kind::CloudHypervisor, version: self.version.clone() };
+        let saved_by = SavedBy { kind: Kind::CloudHypervisor, version: self.version.clone() };
         let spec = self.spec.clone();
         let bytes = blocking(move || {
             let mut draft = draft;
             draft.take_up()?;
-            draft.commit(&spec, &CHOICE, &writer)
+            draft.commit(&spec, &CHOICE, &saved_by)
         });
         Ok(Saved { bytes: bytes.await?, stamp: Stamp::now() })
     }
@@ -168,7 +161,21 @@ impl Machine {
     }
 }
 
-impl Vm for Machine {
+impl Prepare for CloudHypervisorVm {
+    type Config = Value;
+
+    async fn configure(&self, config: Value) -> Result<(), HypervisorError> {
+        self.tell("vm.create", Some(config), CONTROL_MS_MAX).await
+    }
+
+    async fn load(&self, snapshot: SnapshotSource) -> Result<(), HypervisorError> {
+        let body = json!({ "source_url": url(&snapshot.folder)? });
+        let movement = Movement::new(&snapshot.folder, self.vmm.pid());
+        self.rest.tell_while_moving("vm.restore", body, movement).await
+    }
+}
+
+impl Vm for CloudHypervisorVm {
     fn resume(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>> {
         self.run_vcpus().boxed()
     }

@@ -9,17 +9,19 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::sleep;
 
-use super::CHOICE;
+use super::{CHOICE, Call};
 use crate::hypervisor::check::utf8;
 use crate::hypervisor::launch::within;
+use crate::hypervisor::managed::{Prepare, SnapshotSource};
+use crate::hypervisor::movement::Movement;
 use crate::hypervisor::process::Process;
 use crate::hypervisor::rest::{Rest, peer};
-use crate::hypervisor::snapshot::{Draft, MEMORY, Writer, blocking};
+use crate::hypervisor::snapshot::{Draft, MEMORY, SavedBy, blocking};
 use crate::hypervisor::{Capability, HypervisorError, Kind, MachineSpec, Saved, Stamp, Vm, VmState, files};
-use crate::limits::instance::{CONTROL_MS_MAX, SNAPSHOT_MS_MAX};
+use crate::limits::instance::CONTROL_MS_MAX;
 
 /// Between two looks whether the control socket is there, in milliseconds.
 const LOOK_AGAIN_MS: u64 = 1;
@@ -28,7 +30,7 @@ const LOOK_AGAIN_MS: u64 = 1;
 const STATE: &str = "state";
 
 /// Control of one Firecracker process.
-pub(super) struct Machine {
+pub(in crate::hypervisor) struct FirecrackerVm {
     spec: MachineSpec,
     kept: Kept,
     vmm: Arc<Process>,
@@ -39,7 +41,7 @@ pub(super) struct Machine {
 
 /// What has to be known of a machine for as long as it lives, also by the next daemon.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(super) struct Kept {
+pub(in crate::hypervisor) struct Kept {
     /// Whether this process booted it. Otherwise its memory is a snapshot's until it writes to it.
     pub(super) booted: bool,
 }
@@ -52,7 +54,7 @@ struct About {
     vmm_version: String,
 }
 
-impl Machine {
+impl FirecrackerVm {
     /// A machine whose process runs; waits until it answers, for `ms` milliseconds at most, and proves that it is `name`.
     pub(super) async fn greet(
         spec: MachineSpec,
@@ -75,25 +77,6 @@ impl Machine {
             Ok(about) => Ok(Self { spec, kept, vmm, rest, version: about.vmm_version }),
             Err(reason) => Err(HypervisorError::Identity { pid: vmm.pid(), reason }),
         }
-    }
-
-    /// Describes the machine that is to be booted.
-    pub(super) async fn set_up(&self, calls: Vec<(&'static str, String, Value)>) -> Result<(), HypervisorError> {
-        for (call, path, body) in calls {
-            self.rest.tell(Method::PUT, &path, call, Some(body), CONTROL_MS_MAX).await?;
-        }
-        Ok(())
-    }
-
-    /// Loads a snapshot. The vCPUs are held afterwards.
-    pub(super) async fn load(&self, folder: &Path) -> Result<(), HypervisorError> {
-        let body = json!({
-            "snapshot_path": snapshot_file(folder, STATE)?,
-            "mem_backend": { "backend_type": "File", "backend_path": snapshot_file(folder, MEMORY)? },
-            "resume_vm": false,
-        });
-        let call = "/snapshot/load";
-        self.rest.tell(Method::PUT, call, call, Some(body), SNAPSHOT_MS_MAX).await
     }
 
     async fn query_state(&self) -> Result<VmState, HypervisorError> {
@@ -140,12 +123,12 @@ impl Machine {
             return Err(HypervisorError::Save { reason });
         }
         let draft = self.draft(to).await?;
-        let writer = Writer { kind: Kind::Firecracker, version: self.version.clone() };
+        let saved_by = SavedBy { kind: Kind::Firecracker, version: self.version.clone() };
         let spec = self.spec.clone();
         let bytes = blocking(move || {
             let mut draft = draft;
             draft.take_up()?;
-            draft.commit(&spec, &CHOICE, &writer)
+            draft.commit(&spec, &CHOICE, &saved_by)
         });
         Ok(Saved { bytes: bytes.await?, stamp: Stamp::now() })
     }
@@ -173,7 +156,8 @@ impl Machine {
             "snapshot_path": snapshot_file(draft.folder(), STATE)?,
             "mem_file_path": snapshot_file(draft.folder(), MEMORY)?,
         });
-        match self.rest.tell(Method::PUT, call, call, Some(body), SNAPSHOT_MS_MAX).await {
+        let movement = Movement::new(draft.folder(), self.vmm.pid());
+        match self.rest.tell_while_moving(call, body, movement).await {
             Ok(()) => Ok(draft),
             Err(HypervisorError::Refused { reason, .. }) => Err(HypervisorError::Save { reason }),
             Err(error) => Err(error),
@@ -192,7 +176,29 @@ fn nothing_is_swapped() -> bool {
     fs::read_to_string("/proc/swaps").is_ok_and(|swaps| swaps.lines().count() == 1)
 }
 
-impl Vm for Machine {
+impl Prepare for FirecrackerVm {
+    type Config = Vec<Call>;
+
+    async fn configure(&self, calls: Vec<Call>) -> Result<(), HypervisorError> {
+        for Call { name, path, body } in calls {
+            self.rest.tell(Method::PUT, &path, name, Some(body), CONTROL_MS_MAX).await?;
+        }
+        Ok(())
+    }
+
+    async fn load(&self, snapshot: SnapshotSource) -> Result<(), HypervisorError> {
+        let folder = &snapshot.folder;
+        let body = json!({
+            "snapshot_path": snapshot_file(folder, STATE)?,
+            "mem_backend": { "backend_type": "File", "backend_path": snapshot_file(folder, MEMORY)? },
+            "resume_vm": false,
+        });
+        let call = "/snapshot/load";
+        self.rest.tell_while_moving(call, body, Movement::new(folder, self.vmm.pid())).await
+    }
+}
+
+impl Vm for FirecrackerVm {
     fn resume(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>> {
         self.run_vcpus().boxed()
     }

@@ -8,20 +8,16 @@ mod machine;
 
 use std::path::PathBuf;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-use self::machine::{Kept, Machine};
-use super::check::{MIB, check_boot, checked, in_place, utf8};
-use super::detect::{self, ask, unavailable};
-use super::launch::{Launcher, Program, Started};
-use super::snapshot::{Choice, Manifest, Writer, blocking};
+use self::machine::{FirecrackerVm, Kept};
+use super::check::{MIB, utf8};
+use super::detect;
+use super::launch::Started;
+use super::managed::{Greeting, Managed, Plan, Source, Vendor};
+use super::snapshot::{Choice, SavedBy};
 use super::supervisor::{LOG_FD, Wiring};
-use super::{
-    Accelerator, Adopted, Description, Hypervisor, HypervisorError, Kind, Launched, MachineSpec, Origin, files,
-};
-use crate::limits::instance::{CONTROL_MS_MAX, LAUNCH_MS_MAX};
+use super::{Accelerator, Description, HypervisorError, Kind, MachineSpec, files};
 
 /// Longest name of a machine in bytes.
 const NAME_BYTES_MAX: usize = 64;
@@ -39,115 +35,72 @@ pub struct FirecrackerConfig {
 }
 
 /// Firecracker on this host.
-pub struct Firecracker {
-    description: Description,
-    launcher: Launcher,
+pub type Firecracker = Managed<FirecrackerVendor>;
+
+/// What Firecracker does differently.
+pub struct FirecrackerVendor;
+
+/// A call that describes a part of a machine.
+pub(in crate::hypervisor) struct Call {
+    pub(super) name: &'static str,
+    pub(super) path: String,
+    pub(super) body: Value,
 }
 
 impl Firecracker {
-    /// Finds out what Firecracker can do here. Needs an async runtime, which has to live as long as the machines are followed.
+    /// Finds out what Firecracker can do here. Needs an async runtime, which has to live as long as the machines are
+    /// followed.
     ///
     /// # Errors
     /// [`HypervisorError::Unavailable`] if it is not installed or does not work, or if `/dev/kvm` can't be used.
     pub async fn detect(config: FirecrackerConfig) -> Result<Self, HypervisorError> {
         let FirecrackerConfig { program, supervisor } = config;
-        let (kind, program) = (Kind::Firecracker, detect::program(&program)?);
-        let version = detect::version(&ask(kind, &program, &["--version"]).await?, "Firecracker v");
-        let version = version.ok_or_else(|| unavailable(&program, "it does not tell its version".into()))?;
-        detect::kvm().map_err(|reason| unavailable(&program, reason))?;
-        let description = Description {
-            name: kind.as_str(),
-            version,
-            accelerator: Accelerator::Kvm,
-            accelerator_reason: "it has no other".into(),
-            machine_type: None,
-            vcpus_max: kind.vcpus_max(),
-            capabilities: kind.capabilities(),
-            program,
+        let description = detect::describe_kvm_only(Kind::Firecracker, &program, "Firecracker v").await?;
+        Self::new(FirecrackerVendor, description, supervisor)
+    }
+}
+
+impl Vendor for FirecrackerVendor {
+    const WIRING: Wiring = Wiring::Firecracker;
+    const READS_SNAPSHOTS: bool = true;
+    type Kept = Kept;
+    type Machine = FirecrackerVm;
+
+    fn kind(&self) -> Kind {
+        Kind::Firecracker
+    }
+
+    fn launch(
+        &self,
+        here: &Description,
+        spec: &MachineSpec,
+        source: &Source,
+    ) -> Result<Plan<Kept, Vec<Call>>, HypervisorError> {
+        let booted = match source {
+            Source::Boot => true,
+            Source::Snapshot(snapshot) => {
+                let here = SavedBy { kind: self.kind(), version: here.version.clone() };
+                snapshot.manifest.check(&snapshot.folder, spec, &CHOICE, &here)?;
+                false
+            }
         };
-        Ok(Self { description, launcher: Launcher::new(supervisor)? })
-    }
-
-    async fn launch_machine(&self, spec: &MachineSpec, origin: Origin) -> Result<Launched, HypervisorError> {
-        let spec = &checked(spec, &self.description)?;
-        match origin {
-            Origin::Boot => {
-                let set_up = set_up(spec)?;
-                let kept = Kept { booted: true };
-                let started = self.start(spec, kept).await?;
-                let control = async {
-                    let machine = greet(spec, kept, &started, LAUNCH_MS_MAX).await?;
-                    machine.set_up(set_up).await?;
-                    Ok(machine)
-                };
-                let control = control.await;
-                started.under(control).await
-            }
-            Origin::Snapshot(folder) => {
-                let here = Writer { kind: Kind::Firecracker, version: self.description.version.clone() };
-                let manifest = Manifest::read(&folder, Kind::Firecracker)?;
-                manifest.check(&folder, spec, &CHOICE, &here)?;
-                let kept = Kept { booted: false };
-                let started = self.start(spec, kept).await?;
-                let control = async {
-                    let sound = {
-                        let folder = folder.clone();
-                        blocking(move || manifest.verify(&folder))
-                    };
-                    let (machine, ()) = futures::try_join!(greet(spec, kept, &started, LAUNCH_MS_MAX), sound)?;
-                    machine.load(&folder).await?;
-                    Ok(machine)
-                };
-                let control = control.await;
-                started.under(control).await
-            }
-        }
-    }
-
-    async fn start(&self, spec: &MachineSpec, kept: Kept) -> Result<Started, HypervisorError> {
         let name = name(spec)?;
-        // It opens what it is named for reading too, and never waits: the pipe neither breaks nor holds it up when nobody else reads it.
+        // It opens what it is named for reading too, and never waits: the pipe neither breaks nor holds it up when
+        // nobody else reads it.
         let log = format!("/proc/self/fd/{LOG_FD}");
         let args = ["--api-sock", files::CONTROL, "--id", &name, "--log-path", &log, "--level", "Info"];
-        let args = args.map(String::from).into();
-        let program = Program { path: &self.description.program, args, wiring: Wiring::Firecracker };
-        self.launcher.start(spec, program, &kept).await
+        Ok(Plan { args: args.map(String::from).into(), kept: Kept { booted }, config: config(spec)? })
     }
 
-    async fn adopt_machine(&self, spec: &MachineSpec) -> Result<Adopted, HypervisorError> {
-        let spec = &in_place(spec)?;
-        let control = async |started: &Started| {
-            let kept = self.launcher.kept(spec)?;
-            greet(spec, kept, started, CONTROL_MS_MAX).await
-        };
-        self.launcher.find(spec).await?.adopted(control).await
+    async fn greet(
+        &self,
+        spec: &MachineSpec,
+        kept: Kept,
+        started: &Started,
+        greeting: Greeting,
+    ) -> Result<FirecrackerVm, HypervisorError> {
+        FirecrackerVm::greet(spec.clone(), name(spec)?, kept, started.vmm.clone(), greeting.ms_max()).await
     }
-}
-
-impl Hypervisor for Firecracker {
-    fn name(&self) -> &'static str {
-        self.description.name
-    }
-
-    fn describe(&self) -> &Description {
-        &self.description
-    }
-
-    fn launch<'a>(&'a self, spec: &'a MachineSpec, origin: Origin) -> BoxFuture<'a, Result<Launched, HypervisorError>> {
-        self.launch_machine(spec, origin).boxed()
-    }
-
-    fn adopt<'a>(&'a self, spec: &'a MachineSpec) -> BoxFuture<'a, Result<Adopted, HypervisorError>> {
-        self.adopt_machine(spec).boxed()
-    }
-
-    fn end<'a>(&'a self, spec: &'a MachineSpec) -> BoxFuture<'a, Result<(), HypervisorError>> {
-        self.launcher.end(spec).boxed()
-    }
-}
-
-async fn greet(spec: &MachineSpec, kept: Kept, started: &Started, ms: u64) -> Result<Machine, HypervisorError> {
-    Machine::greet(spec.clone(), name(spec)?, kept, started.vmm.clone(), ms).await
 }
 
 /// What Firecracker calls the machine: the proof, with the process, that it is this launch and no other.
@@ -160,26 +113,25 @@ fn name(spec: &MachineSpec) -> Result<String, HypervisorError> {
     Ok(name)
 }
 
-/// The calls that describe the machine: each with its name, its path and its body. The kernel comes last: without one no machine can be started, so
-/// half a description never is.
-fn set_up(spec: &MachineSpec) -> Result<Vec<(&'static str, String, Value)>, HypervisorError> {
-    check_boot(spec)?;
-    let machine = json!({ "vcpu_count": spec.vcpus, "mem_size_mib": spec.memory_bytes / MIB });
-    let mut calls = vec![("machine-config", "/machine-config".into(), machine)];
+/// The calls that describe the machine. The kernel comes last: without one no machine can be started, so half a
+/// description never is.
+fn config(spec: &MachineSpec) -> Result<Vec<Call>, HypervisorError> {
+    let body = json!({ "vcpu_count": spec.vcpus, "mem_size_mib": spec.memory_bytes / MIB });
+    let mut calls = vec![Call { name: "machine-config", path: "/machine-config".into(), body }];
     for (n, disk) in spec.disks.iter().enumerate() {
-        let name = files::disk(n);
-        let path = format!("/drives/{name}");
-        let drive = json!({
-            "drive_id": name, "path_on_host": name, "is_root_device": false, "is_read_only": disk.read_only,
+        let drive = files::disk(n);
+        let path = format!("/drives/{drive}");
+        let body = json!({
+            "drive_id": drive, "path_on_host": drive, "is_root_device": false, "is_read_only": disk.read_only,
         });
-        calls.push(("drives", path, drive));
+        calls.push(Call { name: "drives", path, body });
     }
-    let mut boot = json!({
+    let mut body = json!({
         "kernel_image_path": utf8("the kernel's path", &spec.kernel)?, "boot_args": spec.cmdline,
     });
     if let Some(initrd) = &spec.initrd {
-        boot["initrd_path"] = utf8("the initial RAM disk's path", initrd)?.into();
+        body["initrd_path"] = utf8("the initial RAM disk's path", initrd)?.into();
     }
-    calls.push(("boot-source", "/boot-source".into(), boot));
+    calls.push(Call { name: "boot-source", path: "/boot-source".into(), body });
     Ok(calls)
 }

@@ -42,6 +42,7 @@ pub(super) fn args(
     args.pair("-smp", spec.vcpus.to_string());
     args.pair("-m", format!("{}M", spec.memory_bytes / MIB));
     args.0.extend(["-nodefaults", "-no-user-config", "-no-reboot", "-S"].map(String::from));
+    args.0.extend(board.sandbox().iter().map(ToString::to_string));
     args.pair("-display", "none");
     args.pair("-msg", "timestamp=on");
     args.pair("-kernel", utf8("the kernel's path", &spec.kernel)?);

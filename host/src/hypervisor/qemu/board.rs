@@ -13,20 +13,23 @@ pub(super) struct Board {
     machine_type: String,
     /// Instead of the board's own.
     firmware: Option<&'static str>,
+    /// Whether QEMU can refuse itself system calls.
+    has_sandbox: bool,
     /// The frequency of the host's time-stamp counter, where a guest can't find it out itself.
     tsc_khz: Option<u64>,
 }
 
 impl Board {
     /// q35 in this version: a snapshot must not depend on what the alias means tomorrow.
-    pub(super) fn q35(machine_type: String) -> Self {
-        Self { kind: Kind::Qemu, machine_type, firmware: None, tsc_khz: None }
+    pub(super) fn q35(machine_type: String, has_sandbox: bool) -> Self {
+        Self { kind: Kind::Qemu, machine_type, firmware: None, has_sandbox, tsc_khz: None }
     }
 
     /// microvm, with the firmware made for it if it is installed: the general one takes seconds where each instruction is emulated.
-    pub(super) fn microvm(has_qboot: bool) -> Self {
+    pub(super) fn microvm(has_qboot: bool, has_sandbox: bool) -> Self {
         let firmware = has_qboot.then_some(QBOOT);
-        Self { kind: Kind::QemuMicrovm, machine_type: "microvm".into(), firmware, tsc_khz: measure_tsc_khz() }
+        let tsc_khz = measure_tsc_khz();
+        Self { kind: Kind::QemuMicrovm, machine_type: "microvm".into(), firmware, has_sandbox, tsc_khz }
     }
 
     pub(super) fn machine_type(&self) -> &str {
@@ -35,6 +38,11 @@ impl Board {
 
     pub(super) fn firmware(&self) -> Vec<String> {
         self.firmware.map_or_else(Vec::new, |firmware| vec!["-bios".into(), firmware.into()])
+    }
+
+    /// The option that makes QEMU refuse itself system calls, where it can.
+    pub(super) fn sandbox(&self) -> &'static [&'static str] {
+        if self.has_sandbox { &SANDBOX } else { &[] }
     }
 
     /// The device model of a disk.
@@ -56,6 +64,11 @@ impl Board {
         }
     }
 }
+
+/// QEMU's own sandbox: no outdated system calls, no other identity, no other program, no other priority. Memory goes
+/// out and comes in through sockets that QEMU opens itself, for which it needs none of those.
+pub(super) const SANDBOX: [&str; 2] =
+    ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"];
 
 /// The file name of the firmware that was made for microvm.
 pub(super) const QBOOT: &str = "qboot.rom";
@@ -87,7 +100,7 @@ mod tests {
 
     #[test]
     fn an_emulated_microvm_is_told_how_fast_time_goes_unless_it_was() {
-        let microvm = Board { tsc_khz: Some(2_000_000), ..Board::microvm(true) };
+        let microvm = Board { tsc_khz: Some(2_000_000), ..Board::microvm(true, true) };
         let rows = [
             ("", Accelerator::Tcg, "tsc_early_khz=2000000"),
             ("quiet", Accelerator::Tcg, "quiet tsc_early_khz=2000000"),
@@ -97,12 +110,12 @@ mod tests {
         for (given, accelerator, expected) in rows {
             assert_eq!(microvm.cmdline(given, accelerator), expected);
         }
-        assert_eq!(Board::q35("pc-q35-7.2".into()).cmdline("quiet", Accelerator::Tcg), "quiet");
+        assert_eq!(Board::q35("pc-q35-7.2".into(), true).cmdline("quiet", Accelerator::Tcg), "quiet");
     }
 
     #[test]
     fn the_firmware_is_named_only_where_it_is() {
-        assert_eq!(Board::microvm(true).firmware(), ["-bios", "qboot.rom"]);
-        assert_eq!(Board::microvm(false).firmware(), [""; 0]);
+        assert_eq!(Board::microvm(true, true).firmware(), ["-bios", "qboot.rom"]);
+        assert_eq!(Board::microvm(false, true).firmware(), [""; 0]);
     }
 }

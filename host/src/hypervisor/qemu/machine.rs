@@ -16,11 +16,14 @@ use tokio::time::{sleep, timeout};
 use super::argv;
 use super::board::Board;
 use super::qmp::Qmp;
-use crate::hypervisor::launch::within;
+use crate::hypervisor::launch::{Started, within};
+use crate::hypervisor::managed::{Prepare, SnapshotSource};
+use crate::hypervisor::movement::{Movement, while_moving};
 use crate::hypervisor::process::Process;
-use crate::hypervisor::snapshot::{Choice, Draft, Manifest, Writer, blocking};
+use crate::hypervisor::snapshot::{Choice, Draft, SavedBy, blocking};
+use crate::hypervisor::vcpus::{VcpuChanges, Vcpus};
 use crate::hypervisor::{Capability, HypervisorError, MachineSpec, Saved, Stamp, Vm, VmState, files};
-use crate::limits::instance::{CONTROL_MS_MAX, SNAPSHOT_MS_MAX};
+use crate::limits::instance::CONTROL_MS_MAX;
 
 /// Far above any disk, so that QEMU does not hold a migration back. Its default is 128 MiB a second.
 const BANDWIDTH_BYTES_PER_S: u64 = 1 << 40;
@@ -39,11 +42,12 @@ const ASK_AGAIN_MS: u64 = 2;
 const POSTMIGRATE: &str = "postmigrate";
 
 /// Control of one QEMU process.
-pub(super) struct Machine {
+pub(in crate::hypervisor) struct QemuVm {
     board: Arc<Board>,
     spec: MachineSpec,
     kept: Kept,
     vmm: Arc<Process>,
+    vcpus: Arc<VcpuChanges>,
     /// The connection, made when it is needed and taken out for each call. It is given up after one that went wrong or was dropped: an answer
     /// that comes late would be in the way.
     control: Mutex<Option<Qmp>>,
@@ -51,7 +55,7 @@ pub(super) struct Machine {
 
 /// What has to be known of a machine for as long as it lives, also by the next daemon.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Kept {
+pub(in crate::hypervisor) struct Kept {
     /// What it was started with.
     pub(super) choice: Choice,
 }
@@ -82,22 +86,21 @@ struct Progress {
     reason: Option<String>,
 }
 
-impl Machine {
-    /// A machine whose QEMU runs; waits until it answers, for `ms` milliseconds at most.
-    pub(super) async fn greet(
-        board: Arc<Board>,
-        spec: MachineSpec,
-        kept: Kept,
-        vmm: Arc<Process>,
-        supervisor_pid: u32,
-        ms: u64,
-    ) -> Result<Self, HypervisorError> {
-        let machine = Self { board, spec, kept, vmm, control: Mutex::new(None) };
+impl QemuVm {
+    /// Control of a process to which there is no connection yet.
+    pub(super) fn new(board: Arc<Board>, spec: MachineSpec, kept: Kept, started: &Started) -> Self {
+        let vmm = started.vmm.clone();
+        let vcpus = started.vcpus.clone();
+        Self { board, spec, kept, vmm, vcpus, control: Mutex::new(None) }
+    }
+
+    /// Waits until it answers, for `ms` milliseconds at most.
+    pub(super) async fn greet(&self, supervisor_pid: u32, ms: u64) -> Result<(), HypervisorError> {
         // The supervisor listened first, and QEMU inherits that: until QEMU listens itself, the peer is the supervisor.
-        let connect = machine.connect(Some(supervisor_pid));
+        let connect = self.connect(Some(supervisor_pid));
         let qmp = within(ms, "connect", connect).await?;
-        machine.keep(qmp);
-        Ok(machine)
+        self.keep(qmp);
+        Ok(())
     }
 
     /// Connects to what listens here, if that is this machine's process or its supervisor.
@@ -169,6 +172,12 @@ impl Machine {
         Ok(Stamp::now())
     }
 
+    /// Changes the vCPUs. The stamp is that of the VMM's event, which precedes its acknowledgement.
+    async fn change(&self, call: &'static str, vcpus: Vcpus) -> Result<Stamp, HypervisorError> {
+        let acknowledged = self.acknowledged(call).await?;
+        Ok(self.vcpus.changed(vcpus, acknowledged).await)
+    }
+
     async fn query_state(&self) -> Result<VmState, HypervisorError> {
         state_of(&self.query_status().await?)
     }
@@ -197,7 +206,8 @@ impl Machine {
         if status == POSTMIGRATE {
             return Err(HypervisorError::SavedBefore);
         }
-        let draft = match within(SNAPSHOT_MS_MAX, "migrate", self.stream_out(draft)).await {
+        let movement = Movement::new(draft.folder(), self.vmm.pid());
+        let draft = match while_moving("migrate", movement, self.stream_out(draft)).await {
             Ok(draft) => draft,
             Err(error) => {
                 // The next attempt finds no migration under way. It fails if there is none, and if the VMM is gone.
@@ -206,8 +216,8 @@ impl Machine {
             }
         };
         let (spec, choice) = (self.spec.clone(), self.kept.choice.clone());
-        let writer = Writer { kind: self.board.kind, version: self.version().await? };
-        let bytes = blocking(move || draft.commit(&spec, &choice, &writer)).await?;
+        let saved_by = SavedBy { kind: self.board.kind, version: self.version().await? };
+        let bytes = blocking(move || draft.commit(&spec, &choice, &saved_by)).await?;
         Ok(Saved { bytes, stamp: Stamp::now() })
     }
 
@@ -257,18 +267,15 @@ impl Machine {
         HypervisorError::Save { reason }
     }
 
-    /// Loads a snapshot into a QEMU that waits for one. The vCPUs are held afterwards.
-    pub(super) async fn load(&self, folder: PathBuf, manifest: Manifest) -> Result<(), HypervisorError> {
-        let load = async {
-            let socket = files::transfer(&self.run());
-            let to = UnixStream::connect(&socket).await.and_then(into_blocking);
-            let to = to.map_err(HypervisorError::file("connect to", &socket))?;
-            blocking(move || manifest.load_memory(&folder, to)).await?;
-            self.await_loaded().await?;
-            let _ = std::fs::remove_file(&socket);
-            Ok(())
-        };
-        within(SNAPSHOT_MS_MAX, INCOMING, load).await
+    /// Streams a snapshot's memory into a QEMU that waits for it.
+    async fn stream_in(&self, snapshot: SnapshotSource) -> Result<(), HypervisorError> {
+        let socket = files::transfer(&self.run());
+        let to = UnixStream::connect(&socket).await.and_then(into_blocking);
+        let to = to.map_err(HypervisorError::file("connect to", &socket))?;
+        blocking(move || snapshot.manifest.load_memory(&snapshot.folder, to)).await?;
+        self.await_loaded().await?;
+        let _ = std::fs::remove_file(&socket);
+        Ok(())
     }
 
     /// Waits until QEMU has taken the stream. If it can't, it exits.
@@ -287,13 +294,27 @@ impl Machine {
     }
 }
 
-impl Vm for Machine {
+impl Prepare for QemuVm {
+    type Config = ();
+
+    /// Its command line says everything.
+    async fn configure(&self, (): ()) -> Result<(), HypervisorError> {
+        Ok(())
+    }
+
+    async fn load(&self, snapshot: SnapshotSource) -> Result<(), HypervisorError> {
+        let movement = Movement::new(&snapshot.folder, self.vmm.pid());
+        while_moving(INCOMING, movement, self.stream_in(snapshot)).await
+    }
+}
+
+impl Vm for QemuVm {
     fn resume(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>> {
-        self.acknowledged("cont").boxed()
+        self.change("cont", Vcpus::Running).boxed()
     }
 
     fn pause(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>> {
-        self.acknowledged("stop").boxed()
+        self.change("stop", Vcpus::Held).boxed()
     }
 
     fn save<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<Saved, HypervisorError>> {

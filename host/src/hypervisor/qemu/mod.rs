@@ -9,18 +9,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
-
-use self::board::{Board, QBOOT};
-use self::machine::{Kept, Machine};
-use super::check::{check_boot, checked, in_place};
+use self::board::{Board, QBOOT, SANDBOX};
+use self::machine::{Kept, QemuVm};
 use super::detect::{self, ask, unavailable};
-use super::launch::{Launcher, Program, Started};
-use super::snapshot::{Choice, Manifest, Writer};
+use super::launch::Started;
+use super::managed::{Greeting, Managed, Plan, SnapshotSource, Source, Vendor};
+use super::snapshot::{Choice, SavedBy};
 use super::supervisor::Wiring;
-use super::{Accelerator, Adopted, Description, Hypervisor, HypervisorError, Kind, Launched, MachineSpec, Origin};
-use crate::limits::instance::{CONTROL_MS_MAX, LAUNCH_MS_MAX};
+use super::{Accelerator, Description, HypervisorError, Kind, MachineSpec};
 
 /// How QEMU is to be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,10 +30,11 @@ pub struct QemuConfig {
 }
 
 /// QEMU on this host, with one of its machines.
-pub struct Qemu {
-    description: Description,
+pub type Qemu = Managed<QemuVendor>;
+
+/// What QEMU does differently.
+pub struct QemuVendor {
     board: Arc<Board>,
-    launcher: Launcher,
 }
 
 impl Qemu {
@@ -46,9 +43,10 @@ impl Qemu {
     /// # Errors
     /// [`HypervisorError::Unavailable`] if it is not installed or does not work.
     pub async fn detect(config: QemuConfig) -> Result<Self, HypervisorError> {
-        let (program, machines) = (&config.program, machine_types(Kind::Qemu, &config.program).await?);
+        let program = &config.program;
+        let Found { machines, has_sandbox } = find(Kind::Qemu, program).await?;
         let missing = || unavailable(program, "it does not tell its version of the machine type q35".into());
-        let board = Board::q35(resolve_alias("q35", &machines).ok_or_else(missing)?);
+        let board = Board::q35(resolve_alias("q35", &machines).ok_or_else(missing)?, has_sandbox);
         Self::with(board, config).await
     }
 
@@ -57,13 +55,14 @@ impl Qemu {
     /// # Errors
     /// [`HypervisorError::Unavailable`] if it is not installed, does not work, or has no such machine.
     pub async fn detect_microvm(config: QemuConfig) -> Result<Self, HypervisorError> {
-        let (program, machines) = (&config.program, machine_types(Kind::QemuMicrovm, &config.program).await?);
+        let program = &config.program;
+        let Found { machines, has_sandbox } = find(Kind::QemuMicrovm, program).await?;
         if !machines.lines().any(|line| line.starts_with("microvm ")) {
             return Err(unavailable(program, "it has no machine type microvm".into()));
         }
         let folders = ask(Kind::QemuMicrovm, program, &["-L", "help"]).await?;
         let has_qboot = folders.lines().any(|folder| Path::new(folder).join(QBOOT).is_file());
-        Self::with(Board::microvm(has_qboot), config).await
+        Self::with(Board::microvm(has_qboot, has_sandbox), config).await
     }
 
     async fn with(board: Board, config: QemuConfig) -> Result<Self, HypervisorError> {
@@ -82,47 +81,59 @@ impl Qemu {
             capabilities: kind.capabilities(),
             program,
         };
-        Ok(Self { description, board: Arc::new(board), launcher: Launcher::new(supervisor)? })
+        Self::new(QemuVendor { board: Arc::new(board) }, description, supervisor)
+    }
+}
+
+impl QemuVendor {
+    /// What a boot is started with.
+    fn choose(&self, here: &Description, spec: &MachineSpec) -> Choice {
+        Choice {
+            machine_type: spec.machine_type.clone().or_else(|| here.machine_type.clone()),
+            accelerator: here.accelerator,
+            cpu_model: spec.cpu_model.clone(),
+        }
     }
 
-    async fn launch_machine(&self, spec: &MachineSpec, origin: Origin) -> Result<Launched, HypervisorError> {
-        let spec = &checked(spec, &self.description)?;
-        let snapshot = match origin {
-            Origin::Boot => None,
-            Origin::Snapshot(folder) => Some((Manifest::read(&folder, self.board.kind)?, folder)),
-        };
-        let choice = match &snapshot {
-            None => {
-                check_boot(spec)?;
-                self.choose(spec)
-            }
-            Some((manifest, folder)) => self.choose_again(spec, manifest, folder)?,
-        };
-        let args = argv::args(&self.board, spec, &choice, snapshot.is_some())?;
-        let kept = Kept { choice };
-        let program = Program { path: &self.description.program, args, wiring: Wiring::Qemu };
-        let started = self.launcher.start(spec, program, &kept).await?;
-        let control = async {
-            let machine = self.greet(spec, kept, &started, LAUNCH_MS_MAX).await?;
-            if let Some((manifest, folder)) = snapshot {
-                machine.load(folder, manifest).await?;
-            }
-            Ok(machine)
-        };
-        let control = control.await;
-        started.under(control).await
+    /// What a restore is started with: the snapshot's, if it fits.
+    fn choose_again(
+        &self,
+        here: &Description,
+        spec: &MachineSpec,
+        snapshot: &SnapshotSource,
+    ) -> Result<Choice, HypervisorError> {
+        let choice = snapshot.manifest.choice();
+        let fits = Choice { accelerator: here.accelerator, ..choice.clone() };
+        let saved_by = SavedBy { kind: self.board.kind, version: here.version.clone() };
+        snapshot.manifest.check(&snapshot.folder, spec, &fits, &saved_by)?;
+        Ok(choice)
+    }
+}
+
+impl Vendor for QemuVendor {
+    const WIRING: Wiring = Wiring::Qemu;
+    // The memory is checked while it is streamed.
+    const READS_SNAPSHOTS: bool = false;
+    type Kept = Kept;
+    type Machine = QemuVm;
+
+    fn kind(&self) -> Kind {
+        self.board.kind
     }
 
-    async fn adopt_machine(&self, spec: &MachineSpec) -> Result<Adopted, HypervisorError> {
-        let spec = &in_place(spec)?;
-        let found = self.launcher.find(spec).await?;
-        let control = async |started: &Started| {
-            let kept = self.launcher.kept(spec)?;
-            let machine = self.greet(spec, kept, started, CONTROL_MS_MAX).await?;
-            machine.identify().await?;
-            Ok(machine)
+    fn launch(
+        &self,
+        here: &Description,
+        spec: &MachineSpec,
+        source: &Source,
+    ) -> Result<Plan<Kept, ()>, HypervisorError> {
+        let choice = match source {
+            Source::Boot => self.choose(here, spec),
+            Source::Snapshot(snapshot) => self.choose_again(here, spec, snapshot)?,
         };
-        found.adopted(control).await
+        let is_incoming = matches!(source, Source::Snapshot(_));
+        let args = argv::args(&self.board, spec, &choice, is_incoming)?;
+        Ok(Plan { args, kept: Kept { choice }, config: () })
     }
 
     async fn greet(
@@ -130,57 +141,37 @@ impl Qemu {
         spec: &MachineSpec,
         kept: Kept,
         started: &Started,
-        ms: u64,
-    ) -> Result<Machine, HypervisorError> {
-        let vmm = started.vmm.clone();
-        Machine::greet(self.board.clone(), spec.clone(), kept, vmm, started.supervisor_pid, ms).await
-    }
-
-    /// What a boot is started with.
-    fn choose(&self, spec: &MachineSpec) -> Choice {
-        let Description { accelerator, machine_type, .. } = &self.description;
-        Choice {
-            machine_type: spec.machine_type.clone().or_else(|| machine_type.clone()),
-            accelerator: *accelerator,
-            cpu_model: spec.cpu_model.clone(),
+        greeting: Greeting,
+    ) -> Result<QemuVm, HypervisorError> {
+        let vm = QemuVm::new(self.board.clone(), spec.clone(), kept, started);
+        vm.greet(started.supervisor_pid, greeting.ms_max()).await?;
+        match greeting {
+            // Its supervisor has made the socket on which it answers.
+            Greeting::Launched => {}
+            Greeting::Adopted => vm.identify().await?,
         }
-    }
-
-    /// What a restore is started with: the snapshot's, if it fits.
-    fn choose_again(&self, spec: &MachineSpec, manifest: &Manifest, folder: &Path) -> Result<Choice, HypervisorError> {
-        let choice = manifest.choice();
-        let here = Choice { accelerator: self.description.accelerator, ..choice.clone() };
-        let writer = Writer { kind: self.board.kind, version: self.description.version.clone() };
-        manifest.check(folder, spec, &here, &writer)?;
-        Ok(choice)
+        Ok(vm)
     }
 }
 
-impl Hypervisor for Qemu {
-    fn name(&self) -> &'static str {
-        self.description.name
-    }
-
-    fn describe(&self) -> &Description {
-        &self.description
-    }
-
-    fn launch<'a>(&'a self, spec: &'a MachineSpec, origin: Origin) -> BoxFuture<'a, Result<Launched, HypervisorError>> {
-        self.launch_machine(spec, origin).boxed()
-    }
-
-    fn adopt<'a>(&'a self, spec: &'a MachineSpec) -> BoxFuture<'a, Result<Adopted, HypervisorError>> {
-        self.adopt_machine(spec).boxed()
-    }
-
-    fn end<'a>(&'a self, spec: &'a MachineSpec) -> BoxFuture<'a, Result<(), HypervisorError>> {
-        self.launcher.end(spec).boxed()
-    }
+/// What QEMU has here.
+struct Found {
+    /// The list of its machine types.
+    machines: String,
+    /// Whether it was built with its sandbox.
+    has_sandbox: bool,
 }
 
-/// The list of machine types that QEMU has.
-async fn machine_types(kind: Kind, program: &Path) -> Result<String, HypervisorError> {
-    ask(kind, program, &["-machine", "help"]).await
+/// Asks for the list of machine types, with the sandbox if there is one.
+async fn find(kind: Kind, program: &Path) -> Result<Found, HypervisorError> {
+    const MACHINES: [&str; 2] = ["-machine", "help"];
+    let [option, value] = SANDBOX;
+    if let Ok(machines) = ask(kind, program, &[option, value, MACHINES[0], MACHINES[1]]).await {
+        return Ok(Found { machines, has_sandbox: true });
+    }
+    let machines = ask(kind, program, &MACHINES).await?;
+    tracing::warn!(program = %program.display(), "this QEMU was built without its sandbox (seccomp); guests run without it");
+    Ok(Found { machines, has_sandbox: false })
 }
 
 /// The machine type with a version for which `alias` stands: a snapshot must not depend on what the alias means tomorrow.

@@ -7,7 +7,7 @@ use super::bounded::BoundedLog;
 use super::lines::Lines;
 use crate::hypervisor::events::Log;
 use crate::hypervisor::{Observed, Stamp, files};
-use crate::limits::instance::{CONSOLE_BYTES_MAX, EXIT_MARKERS_MAX};
+use crate::limits::instance::{CONSOLE_BYTES_MAX, EXIT_MARKER_INTERVAL_MS, EXIT_MARKERS_AT_ONCE};
 use crate::vm::marker::{self, Marker};
 
 /// The console of one incarnation.
@@ -18,12 +18,17 @@ pub(super) struct Console {
     heard: Heard,
 }
 
-/// What the guest has announced; it may repeat itself for ever, the event log may not grow with it.
+/// What the guest has announced. It may repeat itself for ever; the event log may not grow with it.
 #[derive(Debug, Default)]
 struct Heard {
     program_started: bool,
     agent_ready: bool,
+    /// Exit markers that were written down.
     exits: usize,
+    /// The last exit marker, while it waits for its turn: the last one counts, so it replaces one that waits.
+    last_exit: Option<Observed>,
+    /// `CLOCK_BOOTTIME` from which on the next may be written, in nanoseconds.
+    next_exit_ns: u64,
 }
 
 impl Console {
@@ -42,32 +47,58 @@ impl Console {
     /// Takes a last line that was not completed before `stamp`.
     pub(super) fn finish(&mut self, stamp: Stamp, events: &mut Log) {
         self.lines.finish(|line| self.heard.line(line, stamp, events));
+        self.heard.write_exit(events);
+    }
+
+    /// Whether something waits for space, or for its turn to be written.
+    pub(super) fn has_backlog(&self) -> bool {
+        self.heard.last_exit.is_some() || self.log.has_backlog()
+    }
+
+    /// Writes what had to wait, as far as that goes at `stamp`.
+    pub(super) fn catch_up(&mut self, stamp: Stamp, events: &mut Log) {
+        if stamp.boottime_ns >= self.heard.next_exit_ns {
+            self.heard.write_exit(events);
+        }
+        self.log.catch_up();
     }
 }
 
 impl Heard {
     fn line(&mut self, line: &[u8], stamp: Stamp, events: &mut Log) {
-        let news = marker::parse(line).and_then(|marker| self.news(marker, stamp));
-        if let Some(Err(error)) = news.map(|news| events.append(news)) {
-            eprintln!("can't record a boot marker: {error}");
+        match marker::parse(line) {
+            Some(Marker::ProgramStarted) if !self.program_started => {
+                self.program_started = true;
+                write(events, Observed::ProgramStarted(stamp));
+            }
+            Some(Marker::AgentReady) if !self.agent_ready => {
+                self.agent_ready = true;
+                write(events, Observed::AgentReady(stamp));
+            }
+            Some(Marker::Exited { code, message }) => {
+                self.last_exit = Some(Observed::ProgramExited { stamp, code, message });
+                if self.exits < EXIT_MARKERS_AT_ONCE || stamp.boottime_ns >= self.next_exit_ns {
+                    self.write_exit(events);
+                }
+            }
+            Some(Marker::ProgramStarted | Marker::AgentReady) | None => {}
         }
     }
 
-    /// What a marker tells that was not known yet.
-    fn news(&mut self, marker: Marker, stamp: Stamp) -> Option<Observed> {
-        match marker {
-            Marker::ProgramStarted => {
-                (!std::mem::replace(&mut self.program_started, true)).then_some(Observed::ProgramStarted(stamp))
-            }
-            Marker::AgentReady => {
-                (!std::mem::replace(&mut self.agent_ready, true)).then_some(Observed::AgentReady(stamp))
-            }
-            Marker::Exited { code, message } => {
-                self.exits += 1;
-                (self.exits <= EXIT_MARKERS_MAX).then_some(Observed::ProgramExited { stamp, code, message })
-            }
+    /// Writes the last exit marker down, if it was not.
+    fn write_exit(&mut self, events: &mut Log) {
+        let Some(exit) = self.last_exit.take() else { return };
+        self.exits += 1;
+        if self.exits >= EXIT_MARKERS_AT_ONCE {
+            self.next_exit_ns = Stamp::now().boottime_ns.saturating_add(EXIT_MARKER_INTERVAL_MS * 1_000_000);
         }
+        write(events, exit);
     }
+}
+
+/// Writes an event down. What there is no space for, the log keeps until there is.
+fn write(events: &mut Log, observed: Observed) {
+    let _ = events.append(observed);
 }
 
 #[cfg(test)]
@@ -76,20 +107,30 @@ mod tests {
     use crate::hypervisor::events::Tail;
 
     #[test]
-    fn a_guest_that_repeats_its_markers_is_heard_a_bounded_number_of_times() {
+    fn a_guest_that_repeats_its_markers_grows_no_log_and_its_last_word_counts() {
         let dir = tempfile::tempdir().expect("dir");
         let path = dir.path().join("events.jsonl");
         let mut events = Log::create(&path).expect("events");
         let mut console = Console::open(dir.path()).expect("console");
-        for n in 0..EXIT_MARKERS_MAX + 5 {
+        for n in 0..EXIT_MARKERS_AT_ONCE + 5 {
             let text = format!("TALLYMAN-AGENT-READY\nTALLYMAN-EXIT code={n}\nTALLYMAN-PROGRAM-START\n");
             console.take(text.as_bytes(), &mut events);
         }
-        let seen = Tail::new(path).read().expect("read");
+        let mut tail = Tail::new(path);
+        let seen = tail.read().expect("read");
         assert!(matches!(seen[0], Observed::AgentReady(_)));
         assert!(matches!(seen[1], Observed::ProgramExited { code: 0, .. }));
         assert!(matches!(seen[2], Observed::ProgramStarted(_)));
-        assert_eq!(seen.len(), 2 + EXIT_MARKERS_MAX);
+        assert_eq!(seen.len(), 2 + EXIT_MARKERS_AT_ONCE);
+        assert!(console.has_backlog());
+        console.catch_up(Stamp { boottime_ns: u64::MAX, wall_ns: 0 }, &mut events);
+        let last = tail.read().expect("read");
+        assert!(matches!(last[..], [Observed::ProgramExited { code: 20, .. }]), "{last:?}");
+        console.take(b"TALLYMAN-EXIT code=21\nTALLYMAN-EXIT code=22\n", &mut events);
+        assert_eq!(tail.read().expect("read"), [], "it is not its turn");
+        console.finish(Stamp { boottime_ns: 1, wall_ns: 2 }, &mut events);
+        let last = tail.read().expect("read");
+        assert!(matches!(last[..], [Observed::ProgramExited { code: 22, .. }]), "{last:?}");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 mod bounded;
 mod console;
+mod environment;
 mod identity;
 mod lines;
 mod monitor;
@@ -38,9 +39,11 @@ use self::monitor::Monitor;
 use self::wiring::{Ends, Wires};
 use super::disks;
 use super::events::Log;
-use super::{Disk, Exit, ExitStatus, HypervisorError, Observed, Stamp, files};
+use super::launch::Program;
+use super::{Disk, Exit, ExitStatus, HypervisorError, MachineSpec, Observed, Stamp, files, format};
 use crate::limits::instance::VMM_LOG_BYTES_MAX;
 
+pub(super) use environment::inherited;
 pub(super) use identity::Identity;
 pub(super) use wiring::{CONSOLE_FD, CONTROL_FD, EVENTS_FD, LOG_FD, Wiring};
 
@@ -57,12 +60,21 @@ const CHUNKS_AT_ONCE_MAX: usize = 16;
 /// the guest does. A marker is received so much later at most.
 const GATHER: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 
-/// Seconds for which a supervisor tries to write the end of its VMM to a full disk.
-const FULL_DISK_S_MAX: u32 = 3_600;
+/// How long what there was no space for waits until it is tried again. Exits and markers that are kept back are told
+/// so much later at most.
+const RETRY: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
+/// The same once the VMM has ended.
+const RETRY_AFTER_END: Duration = Duration::from_secs(1);
+
+/// The format of `launch.json` that is written. Earlier ones can be read.
+const FORMAT: u32 = 1;
 
 /// `launch.json`: what a supervisor is to run.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Order {
+pub(super) struct LaunchOrder {
+    #[serde(default = "format::first")]
+    format: u32,
     /// The instance's folder.
     pub(super) dir: PathBuf,
     /// The VMM.
@@ -77,11 +89,24 @@ pub(super) struct Order {
     pub(super) kept: serde_json::Value,
 }
 
-impl Order {
+impl LaunchOrder {
+    /// The order to run `program` for this machine, with `kept` for whoever adopts it.
+    pub(super) fn new(spec: &MachineSpec, program: Program<'_>, kept: serde_json::Value) -> Self {
+        let Program { path, args, wiring } = program;
+        let dir = spec.dir.clone();
+        let disks = spec.disks.clone();
+        Self { format: FORMAT, dir, program: path.into(), args, wiring, disks, kept }
+    }
+
+    /// Reads the order in the folder of a launch.
+    ///
+    /// # Errors
+    /// [`HypervisorError::File`]; also where it is of a later format than is known.
     pub(super) fn read(run: &Path) -> Result<Self, HypervisorError> {
         let path = files::order(run);
         let text = fs::read(&path).map_err(HypervisorError::file("read", &path))?;
-        serde_json::from_slice(&text).map_err(io::Error::from).map_err(HypervisorError::file("parse", &path))
+        let order = format::check_json(&path, &text, FORMAT).and_then(|()| Ok(serde_json::from_slice(&text)?));
+        order.map_err(HypervisorError::file("parse", &path))
     }
 
     /// Writes it, whole or not at all. It is not synced: after a loss of power nobody carries it out, and nobody reads it.
@@ -107,20 +132,30 @@ pub fn supervise() -> ExitCode {
         Err(error) => {
             // To the VMM's log, once it is known.
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-            eprintln!("{error}{cause}");
+            complain(&format!("{error}{cause}"));
             ExitCode::FAILURE
         }
     }
 }
 
 fn run_to_the_end(run: &Path) -> Result<(), HypervisorError> {
-    complain_to(&files::vmm_log(files::of_run(run)))?;
+    let instance = files::of_run(run);
+    complain_to(&files::vmm_log(instance))?;
+    // Where it can be found if no record knows it, and in nobody's way.
+    std::env::set_current_dir(instance).map_err(HypervisorError::file("enter", instance))?;
     let _lock = lock(run)?;
-    let order = Order::read(run)?;
+    let order = LaunchOrder::read(run)?;
     let mut supervised = Supervised::start(run, &order)?;
     let exit = supervised.watch().map_err(HypervisorError::file("poll", run))?;
     // The last act: the next launch may begin as soon as this one's end is known.
-    supervised.record(exit).map_err(HypervisorError::file("write", files::events(run)))
+    supervised.record(exit, run);
+    Ok(())
+}
+
+/// Writes a line to standard error, which is the VMM's log. Where that fails nothing is left to be told: `eprintln!`
+/// would panic on a full disk, and the machine would have nobody any more.
+fn complain(problem: &str) {
+    let _ = writeln!(io::stderr(), "{problem}");
 }
 
 /// The folder of the launch that this process is for; none if there is to be none.
@@ -163,9 +198,9 @@ struct Supervised {
 }
 
 impl Supervised {
-    fn start(run: &Path, order: &Order) -> Result<Self, HypervisorError> {
-        let events = files::events(run);
-        let events = Log::create(&events).map_err(HypervisorError::file("create", &events))?;
+    fn start(run: &Path, order: &LaunchOrder) -> Result<Self, HypervisorError> {
+        let path = files::events(run);
+        let mut events = Log::create(&path).map_err(HypervisorError::file("create", &path))?;
         let console = Console::open(&order.dir).map_err(HypervisorError::file("open", &order.dir))?;
         let log = files::vmm_log(&order.dir);
         let log = BoundedLog::open(log.clone(), files::vmm_log_older(&order.dir), VMM_LOG_BYTES_MAX)
@@ -185,18 +220,21 @@ impl Supervised {
             }
         };
         let monitor = Monitor::new(order.wiring);
+        // Where there is no space it is written later.
+        let _ = events.append(Observed::Launched(Stamp::now()));
         if let Some(events) = &wires.events {
             // If this fails the VMM is gone already, and has nothing to say.
             let _ = rustix::io::write(events, monitor.greeting());
         }
-        let (console_spoke, buffer) = (false, vec![0; CHUNK_BYTES]);
-        Ok(Self { vmm, pidfd, wires, console, console_spoke, buffer, console_input, monitor, log, events })
+        let buffer = vec![0; CHUNK_BYTES];
+        Ok(Self { vmm, pidfd, wires, console, console_spoke: false, buffer, console_input, monitor, log, events })
     }
 
     /// Reads what comes until the VMM has ended, and everything that it said before.
     fn watch(&mut self) -> io::Result<Exit> {
         while !self.wait()? {
             self.read(CHUNKS_AT_ONCE_MAX);
+            self.catch_up();
             if self.monitor.must_end() {
                 self.vmm.kill()?;
             }
@@ -219,7 +257,8 @@ impl Supervised {
         let wires = [&self.wires.events, &self.wires.log].into_iter().flatten().chain(console).map(AsFd::as_fd);
         let sources = wires.chain([self.console_input.as_fd(), self.pidfd.as_fd()]);
         let mut polled: Vec<_> = sources.map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN)).collect();
-        match poll(&mut polled, self.console_spoke.then_some(&GATHER)) {
+        let patience = if self.console_spoke { Some(&GATHER) } else { self.has_backlog().then_some(&RETRY) };
+        match poll(&mut polled, patience) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -236,7 +275,13 @@ impl Supervised {
             *spoke = true;
             console.take(bytes, events);
         });
-        drain(&mut wires.events, buffer, chunks_max, |bytes| monitor.take_events(bytes));
+        drain(&mut wires.events, buffer, chunks_max, |bytes| {
+            let stamp = Stamp::now();
+            monitor.take_events(bytes, |change| {
+                // Where there is no space it is written later.
+                let _ = events.append(change.at(stamp));
+            });
+        });
         drain(&mut wires.log, buffer, chunks_max, |bytes| {
             log.append(bytes);
             monitor.take_log(bytes);
@@ -252,15 +297,31 @@ impl Supervised {
         }
     }
 
-    /// Writes the end down. A disk that is full now may have room again soon, and nobody else knows the true time.
-    fn record(&mut self, exit: Exit) -> io::Result<()> {
-        for _ in 0..FULL_DISK_S_MAX {
-            match self.events.append(Observed::Exited(exit.clone())) {
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => std::thread::sleep(Duration::from_secs(1)),
-                done => return done,
+    /// Whether something waits for space, or for its turn to be written.
+    fn has_backlog(&self) -> bool {
+        self.events.has_unwritten() || self.console.has_backlog() || self.log.has_backlog()
+    }
+
+    /// Writes what had to wait, as far as that goes now.
+    fn catch_up(&mut self) {
+        let _ = self.events.write();
+        self.console.catch_up(Stamp::now(), &mut self.events);
+        self.log.catch_up();
+    }
+
+    /// Writes the end down, however long that takes: a disk that is full or fails now may be mended, and nobody else
+    /// knows the true time. Gives up only where the folder of the launch is gone: nobody asks any more.
+    fn record(&mut self, exit: Exit, run: &Path) {
+        let mut recorded = self.events.append(Observed::Exited(exit));
+        while self.events.has_unwritten() && run.exists() {
+            if let Err(error) = &recorded {
+                complain(&format!("the end of the VMM can't be written down; trying again: {error}"));
             }
+            std::thread::sleep(RETRY_AFTER_END);
+            recorded = self.events.write();
         }
-        self.events.append(Observed::Exited(exit))
+        self.console.catch_up(Stamp::now(), &mut self.events);
+        self.log.catch_up();
     }
 }
 
@@ -294,9 +355,11 @@ fn open_input(path: &Path) -> io::Result<File> {
 }
 
 /// Starts the VMM in the folder of its launch: what it is told by a relative path, it looks for there.
-fn spawn(run: &Path, order: &Order, ends: Ends) -> Result<Child, HypervisorError> {
+fn spawn(run: &Path, order: &LaunchOrder, ends: Ends) -> Result<Child, HypervisorError> {
     let vmm = Command::new(&order.program)
         .args(&order.args)
+        .env_clear()
+        .envs(environment::inherited())
         .current_dir(run)
         .stdin(ends.stdin)
         .stdout(ends.stdout)

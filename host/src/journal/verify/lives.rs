@@ -225,6 +225,11 @@ impl Lawful {
                 table[from as usize][to as usize] = true;
             }
         }
+        // What a machine that lives did while nobody wrote is unknown, until it is found as it is.
+        for phase in [Phase::Initializing, Phase::Running, Phase::Paused] {
+            table[Phase::Unknown as usize][phase as usize] = true;
+        }
+        table[Phase::Standby as usize][Phase::Unknown as usize] = true;
         Self(table)
     }
 

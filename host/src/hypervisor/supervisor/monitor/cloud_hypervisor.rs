@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::{News, VcpuChange};
 use crate::hypervisor::Initiator;
 
 /// Longest event that is understood, in bytes. They have about two hundred.
@@ -20,22 +21,24 @@ struct Event<'a> {
 }
 
 impl Events {
-    /// Takes the next line. Answers who ends the machine, if it completes an event that says so. A shutdown of the VMM may be the guest's doing
-    /// too; then the log says so.
-    pub(super) fn line(&mut self, line: &[u8]) -> Option<Initiator> {
+    /// Takes the next line. Answers what the event says that it completes, if any. A shutdown of the VMM may be the
+    /// guest's doing too; then the log says so.
+    pub(super) fn line(&mut self, line: &[u8]) -> Option<News> {
         self.begun.extend_from_slice(line);
         if line.trim_ascii().is_empty() || self.begun.len() > EVENT_BYTES_MAX {
             self.begun.clear();
         }
         let event: Event<'_> = serde_json::from_slice(&self.begun).ok()?;
-        let initiator = match (event.source, event.event) {
-            ("vm", "rebooting") => Some(Initiator::GuestReset),
-            ("guest", "panic") => Some(Initiator::GuestPanic),
-            ("vmm", "shutdown") => Some(Initiator::Host),
+        let news = match (event.source, event.event) {
+            ("vm", "paused") => Some(News::Vcpus(VcpuChange::Paused)),
+            ("vm", "booted" | "resumed") => Some(News::Vcpus(VcpuChange::Resumed)),
+            ("vm", "rebooting") => Some(News::Ends(Initiator::GuestReset)),
+            ("guest", "panic") => Some(News::Ends(Initiator::GuestPanic)),
+            ("vmm", "shutdown") => Some(News::Ends(Initiator::Host)),
             _ => None,
         };
         self.begun.clear();
-        initiator
+        news
     }
 }
 
@@ -58,10 +61,26 @@ pub(super) fn log(line: &[u8]) -> Option<Initiator> {
 mod tests {
     use super::*;
 
-    /// What is heard of `text`.
+    /// The ends that `text` tells of.
     fn heard(text: &str) -> Vec<Initiator> {
+        let ends = news(text).into_iter().map(|news| match news {
+            News::Ends(initiator) => initiator,
+            News::Vcpus(change) => panic!("{change:?}"),
+        });
+        ends.collect()
+    }
+
+    fn news(text: &str) -> Vec<News> {
         let mut events = Events::default();
         text.lines().filter_map(|line| events.line(line.as_bytes())).collect()
+    }
+
+    #[test]
+    fn events_tell_when_the_vcpus_are_held_and_run() {
+        let names = ["booting", "booted", "pausing", "paused", "resuming", "resumed"];
+        let text: String = names.iter().map(|name| event("vm", name)).collect();
+        let changes = [VcpuChange::Resumed, VcpuChange::Paused, VcpuChange::Resumed];
+        assert_eq!(news(&text), changes.map(News::Vcpus));
     }
 
     fn event(source: &str, event: &str) -> String {

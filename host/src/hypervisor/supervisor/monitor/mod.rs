@@ -1,4 +1,4 @@
-//! What a VMM itself says about its end. The only place where a supervisor understands VMMs.
+//! What a VMM itself says about its vCPUs and its end. The only place where a supervisor understands VMMs.
 
 mod cloud_hypervisor;
 mod firecracker;
@@ -6,10 +6,34 @@ mod qmp;
 
 use super::lines::Lines;
 use super::wiring::Wiring;
-use crate::hypervisor::{ExitStatus, Initiator};
+use crate::hypervisor::{ExitStatus, Initiator, Observed, Stamp};
 
 /// The signal that asks a process to end.
 const TERMINATE: ExitStatus = ExitStatus::Signal(15);
+
+/// What one event says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    Ends(Initiator),
+    Vcpus(VcpuChange),
+}
+
+/// What became of the vCPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum VcpuChange {
+    Paused,
+    Resumed,
+}
+
+impl VcpuChange {
+    /// The change, seen at `stamp`.
+    pub(super) fn at(self, stamp: Stamp) -> Observed {
+        match self {
+            VcpuChange::Paused => Observed::Paused(stamp),
+            VcpuChange::Resumed => Observed::Resumed(stamp),
+        }
+    }
+}
 
 /// Listens to one VMM.
 #[derive(Debug)]
@@ -40,8 +64,8 @@ impl Monitor {
         }
     }
 
-    /// Takes what came of its events.
-    pub(super) fn take_events(&mut self, bytes: &[u8]) {
+    /// Takes what came of its events; calls `changed` with what became of the vCPUs.
+    pub(super) fn take_events(&mut self, bytes: &[u8], mut changed: impl FnMut(VcpuChange)) {
         let (wiring, said, several_lines) = (self.wiring, &mut self.said, &mut self.several_lines);
         self.events.take(bytes, |line| {
             let news = match wiring {
@@ -49,7 +73,11 @@ impl Monitor {
                 Wiring::CloudHypervisor => several_lines.line(line),
                 Wiring::Firecracker => None,
             };
-            hear(said, news);
+            match news {
+                Some(News::Ends(initiator)) => hear(said, Some(initiator)),
+                Some(News::Vcpus(change)) => changed(change),
+                None => {}
+            }
         });
     }
 
@@ -106,7 +134,7 @@ mod tests {
             if log_first {
                 monitor.take_log(OFF);
             }
-            monitor.take_events(DOWN);
+            monitor.take_events(DOWN, |_| {});
             if !log_first {
                 monitor.take_log(OFF);
             }
@@ -140,10 +168,22 @@ mod tests {
     fn only_where_the_vmm_would_go_on_a_reset_must_be_followed_by_an_end() {
         let mut monitor = Monitor::new(Wiring::CloudHypervisor);
         assert!(!monitor.must_end());
-        monitor.take_events(b"{\"source\":\"vm\",\"event\":\"rebooting\"}\n");
+        monitor.take_events(b"{\"source\":\"vm\",\"event\":\"rebooting\"}\n", |_| {});
         assert!(monitor.must_end());
         let mut monitor = Monitor::new(Wiring::Qemu);
-        monitor.take_events(b"{\"event\": \"SHUTDOWN\", \"data\": {\"guest\": true, \"reason\": \"guest-reset\"}}\n");
+        monitor.take_events(
+            b"{\"event\": \"SHUTDOWN\", \"data\": {\"guest\": true, \"reason\": \"guest-reset\"}}\n",
+            |_| {},
+        );
         assert!(!monitor.must_end());
+    }
+
+    #[test]
+    fn changes_of_the_vcpus_are_told_in_order() {
+        let mut monitor = Monitor::new(Wiring::Qemu);
+        let mut changes = Vec::new();
+        let text = b"{\"event\": \"RESUME\"}\n{\"return\": {}}\n{\"event\": \"STOP\"}\n{\"event\": \"RESUME\"}\n";
+        monitor.take_events(text, |change| changes.push(change));
+        assert_eq!(changes, [VcpuChange::Resumed, VcpuChange::Paused, VcpuChange::Resumed]);
     }
 }

@@ -2,32 +2,42 @@
 
 use serde::Deserialize;
 
+use super::{News, VcpuChange};
 use crate::hypervisor::Initiator;
 
 /// Asks for events.
 pub(super) const GREETING: &[u8] = b"{\"execute\":\"qmp_capabilities\"}\n";
 
 #[derive(Deserialize)]
-struct Shutdown {
+struct Event {
     event: String,
-    data: Reason,
+    data: Option<Data>,
 }
 
 #[derive(Deserialize)]
-struct Reason {
-    reason: String,
+struct Data {
+    reason: Option<String>,
 }
 
-/// Who shuts the VMM down, if this is what the event says.
-pub(super) fn event(line: &[u8]) -> Option<Initiator> {
-    let shutdown: Shutdown = serde_json::from_slice(line).ok()?;
-    (shutdown.event == "SHUTDOWN").then(|| match shutdown.data.reason.as_str() {
+/// What an event says about the vCPUs, or who shuts the VMM down.
+pub(super) fn event(line: &[u8]) -> Option<News> {
+    let Event { event, data } = serde_json::from_slice(line).ok()?;
+    match event.as_str() {
+        "STOP" => Some(News::Vcpus(VcpuChange::Paused)),
+        "RESUME" => Some(News::Vcpus(VcpuChange::Resumed)),
+        "SHUTDOWN" => Some(News::Ends(initiator(&data?.reason?))),
+        _ => None,
+    }
+}
+
+fn initiator(reason: &str) -> Initiator {
+    match reason {
         "guest-shutdown" => Initiator::GuestPowerOff,
         "guest-reset" => Initiator::GuestReset,
         "guest-panic" => Initiator::GuestPanic,
         reason if reason.starts_with("host-") => Initiator::Host,
         _ => Initiator::Unknown,
-    })
+    }
 }
 
 #[cfg(test)]
@@ -54,7 +64,18 @@ mod tests {
             ("not json", None),
         ];
         for (line, expected) in rows {
-            assert_eq!(event(line.as_bytes()), *expected, "{line}");
+            assert_eq!(event(line.as_bytes()), expected.map(News::Ends), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_vcpus_are_held_at_a_stop_and_run_at_a_resume() {
+        let rows = [
+            (r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "STOP"}"#, VcpuChange::Paused),
+            (r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "RESUME"}"#, VcpuChange::Resumed),
+        ];
+        for (line, expected) in rows {
+            assert_eq!(event(line.as_bytes()), Some(News::Vcpus(expected)), "{line}");
         }
     }
 }

@@ -12,32 +12,32 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use zstd::{Decoder, Encoder};
 
-use super::snapshot::{
-    CHUNK_BYTES, Contents, Hash, MANIFEST, Manifest, absent, beside, copy_sparse, fill, missing_or, write_new,
-};
-use super::{HypervisorError, SnapshotDefect};
+use super::checksum::{CHUNK_BYTES, ContentHash, Contents, copy_sparse, fill};
+use super::manifest::{MANIFEST, Manifest, missing_or, write_new};
+use super::{absent, beside};
+use crate::hypervisor::{HypervisorError, SnapshotDefect};
 
 /// Beyond this, a few percent less cost several times as long.
 const LEVEL: i32 = 3;
 
-/// Tells a compression to leave a snapshot alone. Clones are one.
+/// The request that a compression leave a snapshot alone. Clones are one.
 #[derive(Debug, Clone, Default)]
-pub struct Leave(Arc<Mutex<bool>>);
+pub struct StopSignal(Arc<Mutex<bool>>);
 
-impl Leave {
+impl StopSignal {
     /// From the moment at which this returns, no snapshot's folder is touched. Waits for a compression only where it puts in place what it has
     /// done; blocks then.
     pub fn now(&self) {
         *self.lock() = true;
     }
 
-    /// Does what changes a folder, unless it was told: then none.
-    fn unless_told<T>(&self, change: impl FnOnce() -> io::Result<T>) -> io::Result<Option<T>> {
-        let told = self.lock();
-        if *told { Ok(None) } else { change().map(Some) }
+    /// Makes a change to a folder, unless it was stopped: then none.
+    fn unless_stopped<T>(&self, change: impl FnOnce() -> io::Result<T>) -> io::Result<Option<T>> {
+        let stopped = self.lock();
+        if *stopped { Ok(None) } else { change().map(Some) }
     }
 
-    fn is_told(&self) -> bool {
+    fn is_stopped(&self) -> bool {
         *self.lock()
     }
 
@@ -47,42 +47,42 @@ impl Leave {
 }
 
 /// Compresses the snapshot in `folder`, unless that is done already; what an earlier attempt has left is removed. Blocks for as long as it takes,
-/// or until `leave` is told. Answers the snapshot's bytes on disk afterwards; none if it was told to leave.
+/// or until it is stopped. Answers the snapshot's bytes on disk afterwards; none if it was stopped.
 ///
 /// # Errors
 /// Any [`HypervisorError`]; the snapshot is what it was. One that is damaged is left for the restore to find.
-pub fn compress(folder: &Path, leave: &Leave) -> Result<Option<u64>, HypervisorError> {
+pub fn compress(folder: &Path, stop: &StopSignal) -> Result<Option<u64>, HypervisorError> {
     let aside = aside(folder);
-    let done = try_compress(folder, &aside, leave);
+    let done = try_compress(folder, &aside, stop);
     match done {
-        // Whoever told it may have removed the snapshot.
-        Err(_) if leave.is_told() => Ok(None),
+        // Whoever stopped it may have removed the snapshot.
+        Err(_) if stop.is_stopped() => Ok(None),
         Err(error) => {
             // What is left is removed by the next attempt, or with the snapshot.
-            let _ = leave.unless_told(|| fs::remove_dir_all(&aside));
+            let _ = stop.unless_stopped(|| fs::remove_dir_all(&aside));
             Err(error)
         }
         done => done,
     }
 }
 
-fn try_compress(folder: &Path, aside: &Path, leave: &Leave) -> Result<Option<u64>, HypervisorError> {
+fn try_compress(folder: &Path, aside: &Path, stop: &StopSignal) -> Result<Option<u64>, HypervisorError> {
     let failed = |act| HypervisorError::file(act, aside);
     let mut manifest = Manifest::open(folder)?;
-    if leave.unless_told(|| fresh(aside)).map_err(failed("create"))?.is_none() {
+    if stop.unless_stopped(|| fresh(aside)).map_err(failed("create"))?.is_none() {
         return Ok(None);
     }
     for (name, contents) in manifest.files.iter_mut().filter(|(_, contents)| contents.zstd_bytes.is_none()) {
         let (from, to) = (folder.join(name), aside.join(packed(name)));
-        let Some((found, bytes)) = pack(&from, &to, leave).map_err(HypervisorError::file("compress", &from))? else {
+        let Some((found, bytes)) = pack(&from, &to, stop).map_err(HypervisorError::file("compress", &from))? else {
             return Ok(None);
         };
         contents.compare(found, from)?;
         contents.zstd_bytes = Some(bytes);
     }
-    let written = leave.unless_told(|| write_new(&aside.join(MANIFEST), &manifest));
+    let written = stop.unless_stopped(|| write_new(&aside.join(MANIFEST), &manifest));
     let Some(manifest_bytes) = written.map_err(failed("write in"))? else { return Ok(None) };
-    let installed = leave.unless_told(|| install(folder, aside, &manifest));
+    let installed = stop.unless_stopped(|| install(folder, aside, &manifest));
     let installed = installed.map_err(HypervisorError::file("change", folder))?;
     let bytes: u64 = manifest.files.values().filter_map(|contents| contents.zstd_bytes).sum();
     Ok(installed.map(|()| bytes + manifest_bytes))
@@ -103,13 +103,14 @@ fn fresh(folder: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(folder)
 }
 
-/// Compresses one file. Answers what it holds, and the bytes that it has become; none if it was told to leave.
-fn pack(from: &Path, to: &Path, leave: &Leave) -> io::Result<Option<(Contents, u64)>> {
+/// Compresses one file. Answers what it holds, and the bytes that it has become; none if it was stopped.
+fn pack(from: &Path, to: &Path, stop: &StopSignal) -> io::Result<Option<(Contents, u64)>> {
     let mut source = File::open(from)?;
-    let created = leave.unless_told(|| OpenOptions::new().create_new(true).write(true).mode(0o600).open(to))?;
+    let created = stop.unless_stopped(|| OpenOptions::new().create_new(true).write(true).mode(0o600).open(to))?;
     let Some(target) = created else { return Ok(None) };
-    let (mut encoder, mut hash, mut chunk) = (Encoder::new(&target, LEVEL)?, Hash::default(), vec![0; CHUNK_BYTES]);
-    while !leave.is_told() {
+    let (mut encoder, mut hash, mut chunk) =
+        (Encoder::new(&target, LEVEL)?, ContentHash::default(), vec![0; CHUNK_BYTES]);
+    while !stop.is_stopped() {
         match fill(&mut source, &mut chunk)? {
             0 => {
                 encoder.finish()?;
@@ -213,10 +214,10 @@ mod tests {
 
     use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-    use super::super::Kind;
-    use super::super::snapshot::MEMORY;
-    use super::super::snapshot::tests::adopted;
+    use super::super::MEMORY;
+    use super::super::tests::adopted;
     use super::*;
+    use crate::hypervisor::Kind;
 
     /// Memory that is like a guest's: mostly zeros, some text, and a part that does not get smaller.
     fn memory() -> Vec<u8> {
@@ -235,7 +236,7 @@ mod tests {
     }
 
     fn compressed(folder: &Path) -> u64 {
-        compress(folder, &Leave::default()).expect("compressed").expect("not told to leave")
+        compress(folder, &StopSignal::default()).expect("compressed").expect("not stopped")
     }
 
     fn names(folder: &Path) -> Vec<String> {
@@ -283,29 +284,29 @@ mod tests {
     }
 
     #[test]
-    fn whoever_was_told_to_leave_touches_nothing() {
+    fn a_stopped_compression_touches_nothing() {
         let (dir, memory) = (tempfile::tempdir().expect("dir"), memory());
-        let (folder, leave) = (snapshot(dir.path(), &memory).0, Leave::default());
-        leave.now();
-        assert_eq!(compress(&folder, &leave).expect("left"), None);
+        let (folder, stop) = (snapshot(dir.path(), &memory).0, StopSignal::default());
+        stop.now();
+        assert_eq!(compress(&folder, &stop).expect("left"), None);
         assert_eq!(names(dir.path()), ["snapshot"]);
         fs::remove_dir_all(&folder).expect("removed");
-        assert_eq!(compress(&folder, &leave).expect("left, although it is not there any more"), None);
+        assert_eq!(compress(&folder, &stop).expect("left, although it is not there any more"), None);
     }
 
     #[test]
-    fn whoever_is_told_in_the_middle_of_a_file_leaves_the_snapshot_as_it_was() {
+    fn a_compression_stopped_in_the_middle_leaves_the_snapshot_as_it_was() {
         let dir = tempfile::tempdir().expect("dir");
         let (folder, _) = snapshot(dir.path(), &memory());
-        let (path, leave) = (folder.join(MEMORY), Leave::default());
+        let (path, stop) = (folder.join(MEMORY), StopSignal::default());
         fs::remove_file(&path).expect("removed");
         mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
         let before = names(&folder);
         thread::scope(|scope| {
-            let compressing = scope.spawn(|| compress(&folder, &leave));
+            let compressing = scope.spawn(|| compress(&folder, &stop));
             let mut pipe = OpenOptions::new().write(true).open(&path).expect("it is being read");
             pipe.write_all(&vec![1; CHUNK_BYTES]).expect("the first chunk");
-            leave.now();
+            stop.now();
             // It reads no further than to the end of a chunk.
             let rest = pipe.write_all(&vec![1; 64 * CHUNK_BYTES]).expect_err("it has left");
             assert_eq!(rest.kind(), io::ErrorKind::BrokenPipe);
@@ -320,7 +321,7 @@ mod tests {
         let (folder, _) = snapshot(dir.path(), &memory);
         memory[7] ^= 1;
         fs::write(folder.join(MEMORY), &memory).expect("damage");
-        let error = compress(&folder, &Leave::default()).expect_err("damaged").to_string();
+        let error = compress(&folder, &StopSignal::default()).expect_err("damaged").to_string();
         assert!(error.contains("SHA-256"), "{error}");
         assert_eq!(
             (names(&folder), names(dir.path())),

@@ -1,4 +1,4 @@
-//! A question on a guest's console.
+//! Questions on a guest's console.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -24,41 +24,41 @@ const PIECE_BYTES: usize = 64 << 10;
 /// [`HypervisorError::File`] if there is no console, or the guest does not read.
 pub async fn ask_console(dir: &Path, question: &str, answer: &str) -> Result<(), HypervisorError> {
     let log = files::console_log(dir);
-    let mut ear = Ear::open(&log, answer).map_err(HypervisorError::file("read", &log))?;
+    let mut watcher = LogWatcher::open(&log, answer).map_err(HypervisorError::file("read", &log))?;
     if !question.is_empty() {
         let input = files::console_input(dir);
-        type_in(&input, question).map_err(HypervisorError::file("type into", &input))?;
+        write_input(&input, question).map_err(HypervisorError::file("type into", &input))?;
     }
-    while !ear.hears().map_err(HypervisorError::file("read", &log))? {
+    while !watcher.poll().map_err(HypervisorError::file("read", &log))? {
         sleep(Duration::from_millis(LOOK_AGAIN_MS)).await;
     }
     Ok(())
 }
 
-fn type_in(input: &Path, text: &str) -> io::Result<()> {
+fn write_input(input: &Path, text: &str) -> io::Result<()> {
     let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
     OpenOptions::new().write(true).custom_flags(nonblocking).open(input)?.write_all(text.as_bytes())
 }
 
-/// Listens for a text in what is appended to a log from now on.
-struct Ear {
+/// The search for a text in what is appended to a log from now on.
+struct LogWatcher {
     log: PathBuf,
     file: File,
     wanted: Vec<u8>,
-    /// What was heard last: the text may come in pieces.
-    heard: Vec<u8>,
+    /// The end of what was read: the text may come in pieces.
+    unmatched: Vec<u8>,
 }
 
-impl Ear {
+impl LogWatcher {
     fn open(log: &Path, wanted: &str) -> io::Result<Self> {
         let mut file = File::open(log)?;
         file.seek(SeekFrom::End(0))?;
-        Ok(Self { log: log.into(), file, wanted: wanted.into(), heard: Vec::new() })
+        Ok(Self { log: log.into(), file, wanted: wanted.into(), unmatched: Vec::new() })
     }
 
-    /// Takes in what has come since; answers whether the text is in it.
-    fn hears(&mut self) -> io::Result<bool> {
-        if self.takes_in()? {
+    /// Reads what has come since; answers whether the text is in it.
+    fn poll(&mut self) -> io::Result<bool> {
+        if self.read_new()? {
             return Ok(true);
         }
         // The log is put aside when it is full, and a new one is begun.
@@ -66,20 +66,20 @@ impl Ear {
         if next.metadata()?.ino() == self.file.metadata()?.ino() {
             return Ok(false);
         }
-        let last = self.takes_in()?;
+        let last = self.read_new()?;
         self.file = next;
-        Ok(last || self.takes_in()?)
+        Ok(last || self.read_new()?)
     }
 
-    fn takes_in(&mut self) -> io::Result<bool> {
+    fn read_new(&mut self) -> io::Result<bool> {
         loop {
-            let kept = self.heard.len();
-            let read = (&self.file).take(PIECE_BYTES as u64).read_to_end(&mut self.heard)?;
-            if self.heard.windows(self.wanted.len()).any(|window| window == self.wanted) {
+            let kept = self.unmatched.len();
+            let read = (&self.file).take(PIECE_BYTES as u64).read_to_end(&mut self.unmatched)?;
+            if self.unmatched.windows(self.wanted.len()).any(|window| window == self.wanted) {
                 return Ok(true);
             }
             let rest = (kept + read).saturating_sub(self.wanted.len().saturating_sub(1));
-            self.heard.drain(..rest);
+            self.unmatched.drain(..rest);
             if read < PIECE_BYTES {
                 return Ok(false);
             }
@@ -107,13 +107,13 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let log = files::console_log(dir.path());
         append(&log, "PONG\n");
-        let mut ear = Ear::open(&log, "PONG").expect("open");
-        assert!(!ear.hears().expect("read"));
+        let mut watcher = LogWatcher::open(&log, "PONG").expect("open");
+        assert!(!watcher.poll().expect("read"));
         append(&log, "HB 1\nPO");
-        assert!(!ear.hears().expect("read"));
+        assert!(!watcher.poll().expect("read"));
         fs::rename(&log, files::console_log_older(dir.path())).expect("put aside");
         append(&log, "NG\n");
-        assert!(ear.hears().expect("read"));
+        assert!(watcher.poll().expect("read"));
     }
 
     #[test]
@@ -121,10 +121,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let log = files::console_log(dir.path());
         append(&log, "");
-        let mut ear = Ear::open(&log, "PONG").expect("open");
+        let mut watcher = LogWatcher::open(&log, "PONG").expect("open");
         append(&log, &"flood ".repeat(PIECE_BYTES));
         append(&log, "PONG");
-        assert!(ear.hears().expect("read"));
+        assert!(watcher.poll().expect("read"));
     }
 
     #[tokio::test]

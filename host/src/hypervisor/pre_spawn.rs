@@ -1,4 +1,4 @@
-//! The supervisor of the next launch, started before there is one: to start it takes longer than to tell it what to do.
+//! The supervisor of the next launch, started ahead of it: to start one takes longer than to assign it a launch.
 
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -10,13 +10,13 @@ use tokio::process::{Child, Command};
 use tokio::task::spawn_blocking;
 
 use super::HypervisorError;
-use super::supervisor::SUBCOMMAND;
+use super::supervisor::{SUBCOMMAND, inherited};
 
 /// Starts supervisors, and keeps one that waits.
 #[derive(Clone)]
 pub(super) struct Supervisors {
     program: PathBuf,
-    spare: Arc<Mutex<Option<Waiting>>>,
+    waiting: Arc<Mutex<Option<Waiting>>>,
 }
 
 /// A supervisor that has not been told yet which launch it is for. Without us it ends.
@@ -27,27 +27,27 @@ struct Waiting {
 
 impl Supervisors {
     pub(super) fn new(program: PathBuf) -> Self {
-        Self { program, spare: Arc::default() }
+        Self { program, waiting: Arc::default() }
     }
 
     /// Lets a supervisor carry out the order in the folder `run`.
-    pub(super) fn send(&self, run: &Path) -> Result<Child, HypervisorError> {
-        let spare = self.spare.try_lock().ok().and_then(|mut spare| spare.take());
-        if let Some(mut spare) = spare
-            && spare.tell(run).is_ok()
+    pub(super) fn assign(&self, run: &Path) -> Result<Child, HypervisorError> {
+        let waiting = self.waiting.try_lock().ok().and_then(|mut waiting| waiting.take());
+        if let Some(mut waiting) = waiting
+            && waiting.assign(run).is_ok()
         {
-            return Ok(spare.process);
+            return Ok(waiting.process);
         }
         // There was none, or it was killed while it waited.
         let new = Waiting::start(&self.program);
         let mut new = new.map_err(|source| HypervisorError::Supervisor { program: self.program.clone(), source })?;
         // If it does not hear this it has ended, and its status says why.
-        let _ = new.tell(run);
+        let _ = new.assign(run);
         Ok(new.process)
     }
 
     /// Sees to it that one waits for the next launch, where that holds nobody up.
-    pub(super) fn replace(&self) {
+    pub(super) fn refill(&self) {
         let supervisors = self.clone();
         spawn_blocking(move || {
             if let Err(error) = supervisors.keep_one() {
@@ -58,9 +58,9 @@ impl Supervisors {
 
     fn keep_one(&self) -> io::Result<()> {
         // Whoever has the lock does the same already.
-        let Ok(mut spare) = self.spare.try_lock() else { return Ok(()) };
-        if spare.is_none() {
-            *spare = Some(Waiting::start(&self.program)?);
+        let Ok(mut waiting) = self.waiting.try_lock() else { return Ok(()) };
+        if waiting.is_none() {
+            *waiting = Some(Waiting::start(&self.program)?);
         }
         Ok(())
     }
@@ -69,13 +69,19 @@ impl Supervisors {
 impl Waiting {
     fn start(program: &Path) -> io::Result<Self> {
         let (stdin, launch) = io::pipe()?;
-        let process =
-            Command::new(program).arg(SUBCOMMAND).stdin(stdin).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let process = Command::new(program)
+            .arg(SUBCOMMAND)
+            .env_clear()
+            .envs(inherited())
+            .stdin(stdin)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
         Ok(Self { process, launch })
     }
 
     /// Tells it which launch it is for, which it believes once the pipe is closed.
-    fn tell(&mut self, run: &Path) -> io::Result<()> {
+    fn assign(&mut self, run: &Path) -> io::Result<()> {
         // A path is shorter than a pipe is deep: this waits for nobody.
         self.launch.write_all(run.as_os_str().as_bytes())
     }
@@ -90,7 +96,7 @@ mod tests {
     use super::*;
 
     /// Supervisors that write down what they are told, each in a file of its own in the folder.
-    fn scribes(folder: &Path) -> Supervisors {
+    fn recording_supervisors(folder: &Path) -> Supervisors {
         // Another process writes the script: what a fork of ours may hold open for writing, be it for a moment, can't be run.
         let write = r#"printf '#!/bin/sh\nexec cat > "%s"/$$\n' "$0" > "$0"/scribe && chmod 700 "$0"/scribe"#;
         let written = std::process::Command::new("sh").arg("-c").arg(write).arg(folder).status();
@@ -99,13 +105,13 @@ mod tests {
     }
 
     /// The process of the one that waits.
-    fn waiting(supervisors: &Supervisors) -> u32 {
+    fn waiting_pid(supervisors: &Supervisors) -> u32 {
         supervisors.keep_one().expect("start");
-        let spare = supervisors.spare.lock().expect("not poisoned");
-        spare.as_ref().and_then(|waiting| waiting.process.id()).expect("one that was not waited for")
+        let waiting = supervisors.waiting.lock().expect("not poisoned");
+        waiting.as_ref().and_then(|waiting| waiting.process.id()).expect("one that was not waited for")
     }
 
-    async fn is_told(folder: &Path, mut supervisor: Child, run: &str) {
+    async fn was_assigned(folder: &Path, mut supervisor: Child, run: &str) {
         let pid = supervisor.id().expect("not waited for");
         assert!(supervisor.wait().await.expect("wait").success());
         assert_eq!(fs::read_to_string(folder.join(pid.to_string())).expect("what it was told"), run);
@@ -114,27 +120,27 @@ mod tests {
     #[tokio::test]
     async fn the_one_that_waits_gets_the_next_launch_and_only_that() {
         let folder = tempfile::tempdir().expect("a folder");
-        let supervisors = scribes(folder.path());
-        let waits = waiting(&supervisors);
-        assert_eq!(waiting(&supervisors), waits, "another one was started");
-        let [first, second] = ["first", "second"].map(|run| supervisors.send(Path::new(run)).expect("send"));
+        let supervisors = recording_supervisors(folder.path());
+        let waits = waiting_pid(&supervisors);
+        assert_eq!(waiting_pid(&supervisors), waits, "another one was started");
+        let [first, second] = ["first", "second"].map(|run| supervisors.assign(Path::new(run)).expect("assign"));
         assert_eq!(first.id(), Some(waits));
         assert_ne!(second.id(), Some(waits));
-        is_told(folder.path(), first, "first").await;
-        is_told(folder.path(), second, "second").await;
+        was_assigned(folder.path(), first, "first").await;
+        was_assigned(folder.path(), second, "second").await;
     }
 
     #[tokio::test]
     async fn one_that_was_killed_while_it_waited_gets_none() {
         let folder = tempfile::tempdir().expect("a folder");
-        let supervisors = scribes(folder.path());
-        let waits = waiting(&supervisors);
+        let supervisors = recording_supervisors(folder.path());
+        let waits = waiting_pid(&supervisors);
         kill_process(Pid::from_raw(waits.cast_signed()).expect("a process id"), Signal::KILL).expect("kill");
-        let mut killed = supervisors.spare.lock().expect("not poisoned").take().expect("it");
+        let mut killed = supervisors.waiting.lock().expect("not poisoned").take().expect("it");
         killed.process.wait().await.expect("its end");
-        *supervisors.spare.lock().expect("not poisoned") = Some(killed);
-        let other = supervisors.send(Path::new("run")).expect("send");
+        *supervisors.waiting.lock().expect("not poisoned") = Some(killed);
+        let other = supervisors.assign(Path::new("run")).expect("assign");
         assert_ne!(other.id(), Some(waits));
-        is_told(folder.path(), other, "run").await;
+        was_assigned(folder.path(), other, "run").await;
     }
 }

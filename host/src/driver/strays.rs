@@ -1,0 +1,68 @@
+//! Processes of machines that no record knows: found, reported, and left for an operator to judge.
+//!
+//! There should be none. A database that was put back from a copy, a record that was lost, or a defect of ours may leave
+//! some, which hold memory and write to disks without being billed to anybody.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::host::Host;
+use crate::hypervisor::{MachineProcess, machine_processes};
+use crate::id::InstanceId;
+
+/// How often they are looked for. One counts when it is seen twice: what has just been recorded as ended may take a
+/// moment to go.
+const LOOK: Duration = Duration::from_secs(15);
+
+/// Looks for them for as long as the host lives.
+pub(super) async fn watch(host: Weak<Host>) {
+    let mut seen = BTreeSet::new();
+    while let Some(host) = host.upgrade() {
+        seen = look(&host, seen).await;
+        drop(host);
+        sleep(LOOK).await;
+    }
+}
+
+/// One look. `before` are those that were seen at the look before; answers those that are seen now.
+async fn look(host: &Arc<Host>, before: BTreeSet<(u32, u64)>) -> BTreeSet<(u32, u64)> {
+    let instances = host.instances.clone();
+    let processes = match tokio::task::spawn_blocking(move || machine_processes(&instances)).await {
+        Ok(Ok(processes)) => processes,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "processes of machines can't be looked for");
+            return before;
+        }
+        Err(_) => return before,
+    };
+    let unknown: Vec<_> = processes.into_iter().filter(|process| !is_known(host, process)).collect();
+    let known_strays = host.strays();
+    let strays: Vec<_> = unknown.iter().filter(|stray| before.contains(&key(stray))).cloned().collect();
+    for stray in strays.iter().filter(|stray| !known_strays.contains(stray)) {
+        tracing::error!(
+            pid = stray.pid,
+            instance = stray.instance,
+            launch = stray.incarnation,
+            "a process of a machine runs that no record knows; nobody is billed for it. If nobody needs it: kill -9 {}",
+            stray.pid
+        );
+    }
+    *host.strays.lock().unwrap_or_else(PoisonError::into_inner) = strays;
+    unknown.iter().map(key).collect()
+}
+
+fn key(process: &MachineProcess) -> (u32, u64) {
+    (process.pid, process.start_ticks)
+}
+
+/// Whether a record says that there may be such a process.
+fn is_known(host: &Host, process: &MachineProcess) -> bool {
+    let Ok(id) = process.instance.parse::<InstanceId>() else { return false };
+    let Some(slot) = host.directory().by_id.get(&id).cloned() else { return false };
+    let view = slot.view();
+    let is_busy = view.live.state.has_vmm() || view.live.intent.is_some();
+    is_busy && process.incarnation.is_none_or(|incarnation| incarnation == view.live.incarnation)
+}

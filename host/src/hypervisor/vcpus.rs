@@ -1,0 +1,133 @@
+//! When the vCPUs of a machine changed, as its VMM says and its supervisor hears.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::process::Process;
+use super::{Observed, Stamp, VmState};
+use crate::limits::instance::VCPU_EVENT_MS_MAX;
+
+/// The last change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum VcpuEvent {
+    Paused(Stamp),
+    Resumed(Stamp),
+}
+
+/// What vCPUs do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Vcpus {
+    Held,
+    Running,
+}
+
+/// The changes of one machine, while somebody hears them.
+pub(super) struct VcpuChanges {
+    last: watch::Receiver<Option<VcpuEvent>>,
+    /// None if it has ended already.
+    supervisor: Option<Arc<Process>>,
+}
+
+impl VcpuEvent {
+    /// The change that was observed, if it is one.
+    pub(super) fn of(observed: &Observed) -> Option<Self> {
+        match observed {
+            Observed::Paused(stamp) => Some(Self::Paused(*stamp)),
+            Observed::Resumed(stamp) => Some(Self::Resumed(*stamp)),
+            Observed::Launched(_)
+            | Observed::ProgramStarted(_)
+            | Observed::AgentReady(_)
+            | Observed::ProgramExited { .. }
+            | Observed::Exited(_) => None,
+        }
+    }
+
+    /// The instant, if the vCPUs do this since then.
+    fn since(self, vcpus: Vcpus) -> Option<Stamp> {
+        match (self, vcpus) {
+            (VcpuEvent::Paused(stamp), Vcpus::Held) | (VcpuEvent::Resumed(stamp), Vcpus::Running) => Some(stamp),
+            (VcpuEvent::Paused(_), Vcpus::Running) | (VcpuEvent::Resumed(_), Vcpus::Held) => None,
+        }
+    }
+}
+
+impl VcpuChanges {
+    pub(super) fn new(last: watch::Receiver<Option<VcpuEvent>>, supervisor: Option<Arc<Process>>) -> Self {
+        Self { last, supervisor }
+    }
+
+    /// Since when the vCPUs of a machine are what it says they are; none where nobody has heard it.
+    pub(super) fn since(&self, state: VmState) -> Option<Stamp> {
+        let vcpus = match state {
+            VmState::Running => Vcpus::Running,
+            VmState::Paused => Vcpus::Held,
+            VmState::NotStarted | VmState::Loading | VmState::Ended => return None,
+        };
+        self.last.borrow().and_then(|last| last.since(vcpus))
+    }
+
+    /// The instant since which the vCPUs do what the VMM has just acknowledged: that of its event at the supervisor. It
+    /// may have come before the acknowledgement, and is what a restart of the daemon finds. Where nobody hears the VMM
+    /// it is the acknowledgement's.
+    pub(super) async fn changed(&self, vcpus: Vcpus, acknowledged: Stamp) -> Stamp {
+        let mut last = self.last.clone();
+        let heard = async {
+            let heard = last.wait_for(|last| last.is_some_and(|last| last.since(vcpus).is_some())).await;
+            heard.ok().and_then(|last| last.and_then(|last| last.since(vcpus)))
+        };
+        let deaf = async {
+            if let Some(supervisor) = &self.supervisor {
+                supervisor.ended().await;
+            }
+        };
+        let first = async {
+            tokio::select! {
+                biased;
+                heard = heard => heard,
+                () = deaf => None,
+            }
+        };
+        let heard = timeout(Duration::from_millis(VCPU_EVENT_MS_MAX), first).await.ok().flatten();
+        heard.unwrap_or(acknowledged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp(n: u64) -> Stamp {
+        Stamp { boottime_ns: n, wall_ns: 0 }
+    }
+
+    fn myself() -> Option<Arc<Process>> {
+        let own = super::super::process::ProcessId::of(std::process::id()).expect("proc").expect("lives");
+        Process::open(own).expect("open").map(Arc::new)
+    }
+
+    #[tokio::test]
+    async fn the_event_is_the_instant_whether_it_comes_before_or_after_the_acknowledgement() {
+        let (sender, last) = watch::channel(Some(VcpuEvent::Resumed(stamp(1))));
+        let changes = VcpuChanges::new(last, myself());
+        assert_eq!(changes.changed(Vcpus::Running, stamp(9)).await, stamp(1));
+        let pause = changes.changed(Vcpus::Held, stamp(9));
+        let event = async { sender.send_replace(Some(VcpuEvent::Paused(stamp(8)))) };
+        let (paused, _) = tokio::join!(pause, event);
+        assert_eq!(paused, stamp(8));
+        assert_eq!(changes.since(VmState::Paused), Some(stamp(8)));
+        assert_eq!(changes.since(VmState::Running), None);
+    }
+
+    #[tokio::test]
+    async fn where_nobody_hears_the_vmm_its_acknowledgement_counts() {
+        let (sender, last) = watch::channel(None);
+        let changes = VcpuChanges::new(last.clone(), None);
+        assert_eq!(changes.changed(Vcpus::Held, stamp(9)).await, stamp(9));
+        let changes = VcpuChanges::new(last, myself());
+        drop(sender);
+        assert_eq!(changes.changed(Vcpus::Held, stamp(9)).await, stamp(9));
+    }
+}
