@@ -27,8 +27,9 @@ pub struct Verified {
 }
 
 /// The columns that no proof covers, with the reason. Every other change of a value in the database is found.
-pub const UNCOVERED: [(&str, &str, &str); 11] = [
+pub const UNCOVERED: [(&str, &str, &str); 12] = [
     ("alive", "boottime_ns", "covered against `meter_ns` by the boot's offset; not if both are moved alike"),
+    ("alive", "is_synchronised", "says only whether the next boot may be joined by the wall clock"),
     ("instance", "name", "no fact tells it"),
     ("instance", "record", "the driver's; what is charged for is in the facts"),
     ("live", "state", "the driver's; the phase is in the facts"),
