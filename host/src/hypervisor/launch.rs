@@ -24,7 +24,7 @@ use super::follow::{Followed, follow};
 use super::pre_spawn::Supervisors;
 use super::process::Process;
 use super::snapshot::absent;
-use super::supervisor::{Identity, LaunchOrder, Wiring};
+use super::supervisor::{Identity, LaunchOrder, Program};
 use super::vcpus::{VcpuChanges, VcpuEvent};
 use super::watch::{Changes, Folders};
 use super::{Exit, ExitStatus, HypervisorError, Launched, MachineSpec, Observed, Vm, files};
@@ -46,13 +46,6 @@ pub(super) struct Launcher {
     launch_ms_max: u64,
     /// How long a launch that failed is waited for until nothing is left of it, in milliseconds.
     withdraw_ms_max: u64,
-}
-
-/// What a supervisor is to run.
-pub(super) struct Program<'a> {
-    pub(super) path: &'a Path,
-    pub(super) args: Vec<String>,
-    pub(super) wiring: Wiring,
 }
 
 /// A VMM that runs, and its supervisor.

@@ -12,9 +12,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::check::{check_boot, checked, in_place};
-use super::launch::{Found, Launcher, Program, Started};
+use super::launch::{Found, Launcher, Started};
 use super::snapshot::{Manifest, blocking};
-use super::supervisor::Wiring;
+use super::supervisor::{Program, Wiring};
 use super::{Adopted, Description, Hypervisor, HypervisorError, Kind, Launched, MachineSpec, Origin, Vm};
 use crate::limits::instance::{CONTROL_MS_MAX, LAUNCH_MS_MAX};
 

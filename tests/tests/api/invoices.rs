@@ -467,15 +467,18 @@ fn whatever_is_changed_behind_an_invoice_is_found() {
     let files = ["tallyman.db", "tallyman.db-wal"].map(|name| daemon.folder().join(name));
     let good = files.each_ref().map(std::fs::read);
     let rows = [
-        ("UPDATE document SET bytes = CAST(replace(CAST(bytes AS TEXT), 'EUR', 'USD') AS BLOB)", "altered"),
-        ("DELETE FROM document", "row"),
-        ("UPDATE policy SET bytes = zeroblob(length(bytes))", "altered"),
+        (
+            "UPDATE document SET bytes = CAST(replace(CAST(bytes AS TEXT), 'EUR', 'USD') AS BLOB)",
+            "its bytes are those of",
+        ),
+        ("DELETE FROM document", "is not there"),
+        ("UPDATE policy SET bytes = zeroblob(length(bytes))", "its bytes are those of"),
         (
             "UPDATE fact SET body = replace(body, '\"running\"', '\"paused\"') WHERE body LIKE '%entered%running%'",
             "hash",
         ),
-        ("DELETE FROM invoice", "row"),
-        ("UPDATE invoice SET number = 2", "row"),
+        ("DELETE FROM invoice", "is not there"),
+        ("UPDATE invoice SET number = 2", "number is 2, by the facts it is 1"),
     ];
     for (sql, words) in rows {
         tamper(&daemon, sql);

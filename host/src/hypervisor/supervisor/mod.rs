@@ -39,7 +39,6 @@ use self::monitor::Monitor;
 use self::wiring::{Ends, Wires};
 use super::disks;
 use super::events::Log;
-use super::launch::Program;
 use super::{Disk, Exit, ExitStatus, HypervisorError, MachineSpec, Observed, Stamp, files, format};
 use crate::limits::instance::VMM_LOG_BYTES_MAX;
 
@@ -87,6 +86,13 @@ pub(super) struct LaunchOrder {
     pub(super) disks: Vec<Disk>,
     /// What whoever drives the VMM wants to know again when it is adopted. Means nothing to a supervisor.
     pub(super) kept: serde_json::Value,
+}
+
+/// The program that a supervisor is to run.
+pub(super) struct Program<'a> {
+    pub(super) path: &'a Path,
+    pub(super) args: Vec<String>,
+    pub(super) wiring: Wiring,
 }
 
 impl LaunchOrder {
