@@ -2,6 +2,7 @@
 //! What needs a running guest is tested elsewhere.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use hmac::Mac as _;
@@ -9,9 +10,9 @@ use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use tallyman::api;
 use tallyman::hypervisor::Kind;
-use tallyman::journal;
+use tallyman::journal::{self, OpenError};
 use tallyman::limits::api::REQUESTS_AT_ONCE_MAX;
-use tallyman::runtime::{Daemon, Options};
+use tallyman::runtime::{Daemon, Options, RuntimeError};
 use tallyman::tenancy::JwtConfig;
 use tallyman::tenant::Role;
 use tallyman_tests::policies;
@@ -38,21 +39,32 @@ impl Server {
     }
 
     async fn on(data: Arc<TempDir>, jwt: Option<JwtConfig>) -> Self {
-        let options = Options {
+        // A process that another test starts at this moment holds what this one holds until it is another program, the
+        // lock of the folder included.
+        let options = || Options {
             data: data.path().into(),
             listen: "127.0.0.1:0".parse().expect("an address"),
             qemu: "qemu-system-x86_64".into(),
             cloud_hypervisor: "/nowhere/cloud-hypervisor".into(),
             firecracker: "/nowhere/firecracker".into(),
             accelerator: None,
-            jwt,
+            jwt: jwt.clone(),
             token: Some(TOKEN.into()),
             probe_networks: Vec::new(),
             supervisor: None,
             compiler: None,
             journal: journal::Options::default(),
         };
-        let daemon = Daemon::start(options).await.expect("a daemon");
+        let mut tries = 0;
+        let daemon = loop {
+            tries += 1;
+            match Daemon::start(options()).await {
+                Err(RuntimeError::Journal(OpenError::InUse { .. })) if tries < 100 => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                started => break started.expect("a daemon"),
+            }
+        };
         let url = format!("http://{}", daemon.address());
         let (stop, stopped) = watch::channel(false);
         let served = tokio::spawn(async move { daemon.serve(stopped).await.expect("served") });

@@ -501,6 +501,7 @@ impl LogTail {
 
 #[cfg(test)]
 mod tests {
+    use super::super::supervisor::Wiring;
     use super::*;
 
     /// A program that is run as a supervisor, in a folder of its own.
