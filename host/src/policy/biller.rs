@@ -64,7 +64,7 @@ pub struct Billed {
     pub bill: Bill,
     /// Fuel that it took.
     pub fuel: u64,
-    /// SHA-256 of what went in; see [`Fingerprint`].
+    /// SHA-256 of what went in.
     pub input: Digest,
     /// SHA-256 of what came out.
     pub output: Digest,
