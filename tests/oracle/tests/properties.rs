@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::{ProptestConfig, Strategy, prop_assert, prop_assert_eq, proptest};
 use proptest::strategy::ValueTree;
 use proptest::test_runner::FileFailurePersistence;
+use proptest::test_runner::RngSeed;
 use proptest::test_runner::TestRunner;
 use serde_json::Value;
 use tallyman_oracle::generate::{FEATURES, features, scenarios};
@@ -14,6 +15,8 @@ proptest! {
     #![proptest_config(ProptestConfig {
         cases: 400,
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/properties.seeds"))),
+        // The same cases in each run. Whoever searches for more takes another seed.
+        rng_seed: RngSeed::Fixed(1),
         ..ProptestConfig::default()
     })]
 
