@@ -1,7 +1,8 @@
-//! Builds every policy under `guest-tracker/policies/` into a component in `target/policies/`, and tells the compiler where the standard
-//! one is; and the biller, which is inside the program.
+//! Builds every policy under `guest-tracker/policies/` into a component in `target/policies/`, and
+//! tells the compiler where the standard one is; and the biller, which is inside the program.
 //!
-//! The guests are compiled by a cargo of their own: they are for another target, and have a profile of their own.
+//! The guests are compiled by a cargo of their own: they are for another target, and have a profile
+//! of their own.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
@@ -37,7 +38,8 @@ const INPUTS: [&str; 9] = [
     "Cargo.lock",
 ];
 
-/// What the outer cargo, clippy or a coverage tool sets for the host's compiler; it would change the guests' bytes or break their build.
+/// What the outer cargo, clippy or a coverage tool sets for the host's compiler; it would change
+/// the guests' bytes or break their build.
 const FOREIGN: [&str; 12] = [
     "RUSTFLAGS",
     "CARGO_BUILD_RUSTFLAGS",
@@ -63,7 +65,10 @@ fn main() {
 }
 
 fn build() -> Result<(), String> {
-    let root = path("CARGO_MANIFEST_DIR")?.join("..").canonicalize().map_err(|e| format!("no workspace: {e}"))?;
+    let root = path("CARGO_MANIFEST_DIR")?
+        .join("..")
+        .canonicalize()
+        .map_err(|e| format!("no workspace: {e}"))?;
     let out = path("OUT_DIR")?;
     for input in INPUTS {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
@@ -112,9 +117,11 @@ fn path(variable: &str) -> Result<PathBuf, String> {
 /// The version of a crate that the lock file pins.
 fn locked_version(root: &Path, name: &str) -> Result<String, String> {
     let file = root.join("Cargo.lock");
-    let lock = fs::read_to_string(&file).map_err(|e| format!("can't read {}: {e}", file.display()))?;
+    let lock =
+        fs::read_to_string(&file).map_err(|e| format!("can't read {}: {e}", file.display()))?;
     let mut after = lock.lines().skip_while(|line| *line != format!("name = \"{name}\""));
-    let version = after.nth(1).and_then(|line| line.strip_prefix("version = \"")?.strip_suffix('"'));
+    let version =
+        after.nth(1).and_then(|line| line.strip_prefix("version = \"")?.strip_suffix('"'));
     version.map(str::to_owned).ok_or_else(|| format!("{} does not pin {name}", file.display()))
 }
 
@@ -128,7 +135,9 @@ fn need_target() -> Result<(), String> {
     if fs::read_dir(folder).is_ok_and(|mut files| files.any(|entry| entry.is_ok_and(is_core))) {
         return Ok(());
     }
-    Err(format!("the Rust target {TARGET} is not installed for this toolchain: run `rustup target add {TARGET}`"))
+    Err(format!(
+        "the Rust target {TARGET} is not installed for this toolchain: run `rustup target add {TARGET}`"
+    ))
 }
 
 /// The names of the folders of policies, sorted.
@@ -151,7 +160,8 @@ fn target_dir(out: &Path) -> PathBuf {
     marked.or_else(|| out.ancestors().nth(4)).unwrap_or(out).to_path_buf()
 }
 
-/// Compiles guests, with stack and initial memory in bytes, and answers the folder of their core modules.
+/// Compiles guests, with stack and initial memory in bytes, and answers the folder of their core
+/// modules.
 fn build_guests(
     root: &Path,
     target: &Path,
@@ -174,14 +184,18 @@ fn build_guests(
     let output = cargo.output().map_err(|e| format!("can't run cargo: {e}"))?;
     if !output.status.success() {
         let packages = packages.join(", ");
-        return Err(format!("{packages} did not build:\n{}", String::from_utf8_lossy(&output.stderr)));
+        return Err(format!(
+            "{packages} did not build:\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        ));
     }
     Ok(target.join(TARGET).join(PROFILE))
 }
 
-/// A small stack, and as much initial memory as a batch of a usual size needs: growing would cost more than the batch. Addresses and
-/// numbers of functions take the bytes that they need and not always five. Folders of this machine stay out of the bytes, so that everybody
-/// builds the same digest.
+/// A small stack, and as much initial memory as a batch of a usual size needs: growing would cost
+/// more than the batch. Addresses and numbers of functions take the bytes that they need and not
+/// always five. Folders of this machine stay out of the bytes, so that everybody builds the same
+/// digest.
 fn flags(root: &Path, stack: usize, memory: usize) -> String {
     let mut flags = vec![format!("-Clink-arg=-zstack-size={stack}")];
     flags.push(format!("-Clink-arg=--initial-memory={memory}"));

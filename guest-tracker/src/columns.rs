@@ -29,7 +29,10 @@ pub(crate) fn enter_all<P: Policy + ?Sized>(
 }
 
 /// `snapshot` for every item.
-pub(crate) fn snapshot_all(mut states: TrackerColumns, at: Instant) -> Result<TotalsColumns, AccountingError> {
+pub(crate) fn snapshot_all(
+    mut states: TrackerColumns,
+    at: Instant,
+) -> Result<TotalsColumns, AccountingError> {
     let items = states.current.len();
     check_length(items, states.since.len())?;
     let mut totals = columns(&mut states.totals, items)?;
@@ -58,7 +61,8 @@ fn add(
     Ok(())
 }
 
-/// For each ordinal, the ordinal under which it counts. Looked up once a batch, so the loop holds no call of the policy.
+/// For each ordinal, the ordinal under which it counts. Looked up once a batch, so the loop holds
+/// no call of the policy.
 pub(crate) fn counted_as<P: Policy + ?Sized>() -> [u8; PHASES] {
     [
         Phase::Created,
@@ -74,7 +78,10 @@ pub(crate) fn counted_as<P: Policy + ?Sized>() -> [u8; PHASES] {
 }
 
 /// The eight lists by ordinal, each proved to hold `items`.
-fn columns(totals: &mut TotalsColumns, items: usize) -> Result<[&mut [u64]; PHASES], AccountingError> {
+fn columns(
+    totals: &mut TotalsColumns,
+    items: usize,
+) -> Result<[&mut [u64]; PHASES], AccountingError> {
     let lists: [&mut [u64]; PHASES] = [
         &mut totals.created,
         &mut totals.initializing,
@@ -91,7 +98,8 @@ fn columns(totals: &mut TotalsColumns, items: usize) -> Result<[&mut [u64]; PHAS
     Ok(lists)
 }
 
-/// Lists of one question have one length; the first item that a shorter list lacks is the one at fault.
+/// Lists of one question have one length; the first item that a shorter list lacks is the one at
+/// fault.
 fn check_length(items: usize, len: usize) -> Result<(), AccountingError> {
     if len == items { Ok(()) } else { Err(invalid(items.min(len))) }
 }

@@ -1,8 +1,10 @@
 //! The memory of a component that lives for one call.
 //!
-//! Memory is handed out upwards and never taken back, only the last piece grows in place: the whole instance is gone after the call, so
-//! a real allocator would be half of the component's code for nothing. Giving back is nothing at all, so the compiler leaves out the
-//! code that would walk every list to do so. The first pieces come from the initial memory behind the stack, which costs no growth.
+//! Memory is handed out upwards and never taken back, only the last piece grows in place: the whole
+//! instance is gone after the call, so a real allocator would be half of the component's code for
+//! nothing. Giving back is nothing at all, so the compiler leaves out the code that would walk
+//! every list to do so. The first pieces come from the initial memory behind the stack, which costs
+//! no growth.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::arch::wasm32::{memory_grow, memory_size};
@@ -53,10 +55,12 @@ impl Default for Heap {
     }
 }
 
-// What does something is not copied into its callers: at each of them it would be longer than the call.
+// What does something is not copied into its callers: at each of them it would be longer than the
+// call.
 //
-// SAFETY: a component has one thread, so `top` is never contended. Pieces never overlap: each begins at or after `top`, which then
-// moves to its end, and `top` moves back only when the piece that was handed out last shrinks.
+// SAFETY: a component has one thread, so `top` is never contended. Pieces never overlap: each
+// begins at or after `top`, which then moves to its end, and `top` moves back only when the piece
+// that was handed out last shrinks.
 unsafe impl GlobalAlloc for Heap {
     #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -78,10 +82,12 @@ unsafe impl GlobalAlloc for Heap {
                 _ => null_mut(),
             };
         }
-        // SAFETY: the caller vouches for `size` and the alignment's being sound together, as `realloc` asks.
+        // SAFETY: the caller vouches for `size` and the alignment's being sound together, as
+        // `realloc` asks.
         let new = unsafe { self.alloc(Layout::from_size_align_unchecked(size, layout.align())) };
         if !new.is_null() {
-            // SAFETY: both pieces hold at least the smaller of the two sizes, and a new piece overlaps no other.
+            // SAFETY: both pieces hold at least the smaller of the two sizes, and a new piece
+            // overlaps no other.
             unsafe { ptr::copy_nonoverlapping(piece, new, layout.size().min(size)) };
         }
         new

@@ -1,8 +1,8 @@
 //! The standard policy, and the library that other policies are written with.
 //!
-//! A policy decides under which phase time counts, and for which meters. It is a type that implements
-//! [`Policy`]; every method has a default, and the defaults together are the standard policy. The
-//! module [`metering`] shows a tariff.
+//! A policy decides under which phase time counts, and for which meters. It is a type that
+//! implements [`Policy`]; every method has a default, and the defaults together are the standard
+//! policy. The module [`metering`] shows a tariff.
 //!
 //! ```
 //! use guest_tracker::{Phase, Policy};
@@ -22,11 +22,12 @@
 //! guest_tracker::policy!(BootCounts);
 //! ```
 //!
-//! Put that into a crate of type `cdylib` in `policies/`, and the next build leaves `target/policies/<name>.wasm` beside the standard
-//! one. `counts_as` must be pure: the same phase always counts as the same phase, or batched calls and single ones would differ.
+//! Put that into a crate of type `cdylib` in `policies/`, and the next build leaves
+//! `target/policies/<name>.wasm` beside the standard one. `counts_as` must be pure: the same phase
+//! always counts as the same phase, or batched calls and single ones would differ.
 //!
-//! The logic works on the types of the contract (`wit/`) themselves, so the tests of this crate run it natively and other
-//! tests run the same rows through the finished component.
+//! The logic works on the types of the contract (`wit/`) themselves, so the tests of this crate run
+//! it natively and other tests run the same rows through the finished component.
 
 mod columns;
 #[cfg(target_arch = "wasm32")]
@@ -51,8 +52,8 @@ use std::marker::PhantomData;
 
 pub use bindings::exports::tallyman::policy::accounting::AccountingError;
 pub use bindings::exports::tallyman::policy::metering::{
-    Column, Description, IntervalColumns, IntervalRange, Measurement, MeterDescription, MeterTerms, MeteringError,
-    OptionDescription, OptionKind, OwnLine, Request, Rounding, Stretch, Subject,
+    Column, Description, IntervalColumns, IntervalRange, Measurement, MeterDescription, MeterTerms,
+    MeteringError, OptionDescription, OptionKind, OwnLine, Request, Rounding, Stretch, Subject,
 };
 pub use bindings::tallyman::policy::types::{
     Instant, Phase, Setting, Span, Totals, TotalsColumns, Tracker, TrackerColumns, U128Words,
@@ -68,7 +69,8 @@ pub const NO_PHASE: u8 = 255;
 
 /// The rules of a tenant.
 pub trait Policy {
-    /// How many thousandths of a quantity the policy's own lines may bill; 1,000 is no more than was used.
+    /// How many thousandths of a quantity the policy's own lines may bill; 1,000 is no more than
+    /// was used.
     const BILLED_RATIO: u32 = 1_000;
 
     /// The phase under which time in `phase` counts. A pure function.
@@ -76,7 +78,8 @@ pub trait Policy {
         phase
     }
 
-    /// The meters, under these options. Without options it must not fail; see [`metering::Options`].
+    /// The meters, under these options. Without options it must not fail; see
+    /// [`metering::Options`].
     ///
     /// # Errors
     /// [`MeteringError::InvalidOption`] for a value that makes no sense.
@@ -112,7 +115,11 @@ impl<P: Policy> bindings::exports::tallyman::policy::accounting::Guest for Compo
         tracker::snapshot(state, at)
     }
 
-    fn enter_all(states: TrackerColumns, to: Vec<u8>, at: Vec<Instant>) -> Result<TrackerColumns, AccountingError> {
+    fn enter_all(
+        states: TrackerColumns,
+        to: Vec<u8>,
+        at: Vec<Instant>,
+    ) -> Result<TrackerColumns, AccountingError> {
         columns::enter_all::<P>(states, &to, at)
     }
 
@@ -126,7 +133,11 @@ impl<P: Policy> bindings::exports::tallyman::policy::metering::Guest for Compone
         let mut options = Options::of(&[]);
         // A plan that fails without options declares no meters, which the host refuses.
         let meters = P::plan(&mut options).map(|plan| plan.describe()).unwrap_or_default();
-        Description { meters, options: options.finish().unwrap_or_default(), billed_ratio: P::BILLED_RATIO }
+        Description {
+            meters,
+            options: options.finish().unwrap_or_default(),
+            billed_ratio: P::BILLED_RATIO,
+        }
     }
 
     fn measure(request: Request) -> Result<Measurement, MeteringError> {
@@ -137,8 +148,8 @@ impl<P: Policy> bindings::exports::tallyman::policy::metering::Guest for Compone
     }
 }
 
-/// Makes the crate a component that runs the given [`Policy`], with an allocator for lives of one call. Outside WebAssembly it does
-/// nothing.
+/// Makes the crate a component that runs the given [`Policy`], with an allocator for lives of one
+/// call. Outside WebAssembly it does nothing.
 #[macro_export]
 macro_rules! policy {
     ($policy:ident) => {

@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use crate::bindings::exports::tallyman::policy::accounting::Guest as _;
 use crate::{
-    AccountingError, Component, NO_PHASE, Phase, Policy, Standard, Totals, TotalsColumns, Tracker, TrackerColumns,
+    AccountingError, Component, NO_PHASE, Phase, Policy, Standard, Totals, TotalsColumns, Tracker,
+    TrackerColumns,
 };
 
 struct Coarse;
@@ -41,7 +42,10 @@ fn sum(totals: Totals) -> u128 {
 fn columns(states: &[Tracker]) -> TrackerColumns {
     let column = |phase: Phase| states.iter().map(|state| state.totals.get(phase)).collect();
     TrackerColumns {
-        current: states.iter().map(|state| state.current.map_or(NO_PHASE, |phase| phase as u8)).collect(),
+        current: states
+            .iter()
+            .map(|state| state.current.map_or(NO_PHASE, |phase| phase as u8))
+            .collect(),
         since: states.iter().map(|state| state.since).collect(),
         totals: TotalsColumns {
             created: column(Phase::Created),
@@ -80,8 +84,15 @@ fn renumbered(error: AccountingError, item: usize) -> AccountingError {
 }
 
 /// What the single function answers for every item, or its first refusal with the item's number.
-fn one_by_one<T, A>(items: &[T], ask: impl Fn(&T) -> Result<A, AccountingError>) -> Result<Vec<A>, AccountingError> {
-    items.iter().enumerate().map(|(item, one)| ask(one).map_err(|error| renumbered(error, item))).collect()
+fn one_by_one<T, A>(
+    items: &[T],
+    ask: impl Fn(&T) -> Result<A, AccountingError>,
+) -> Result<Vec<A>, AccountingError> {
+    items
+        .iter()
+        .enumerate()
+        .map(|(item, one)| ask(one).map_err(|error| renumbered(error, item)))
+        .collect()
 }
 
 fn phase() -> impl Strategy<Value = Phase> {
@@ -94,20 +105,22 @@ fn nanos() -> impl Strategy<Value = u64> {
 
 fn tracker() -> impl Strategy<Value = Tracker> {
     let totals = prop::array::uniform8(prop_oneof![9 => 0..1_u64 << 50, 1 => nanos()]);
-    (prop::option::of(phase()), -1_000_000_i64..1_000_000, totals).prop_map(|(current, since, t)| Tracker {
-        current,
-        since,
-        totals: Totals {
-            created: t[0],
-            initializing: t[1],
-            running: t[2],
-            paused: t[3],
-            shutdown: t[4],
-            standby: t[5],
-            stopped: t[6],
-            unknown: t[7],
+    (prop::option::of(phase()), -1_000_000_i64..1_000_000, totals).prop_map(
+        |(current, since, t)| Tracker {
+            current,
+            since,
+            totals: Totals {
+                created: t[0],
+                initializing: t[1],
+                running: t[2],
+                paused: t[3],
+                shutdown: t[4],
+                standby: t[5],
+                stopped: t[6],
+                unknown: t[7],
+            },
         },
-    })
+    )
 }
 
 /// A history in order: phases and how long each lasts.

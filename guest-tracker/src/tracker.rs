@@ -6,7 +6,16 @@ use crate::{AccountingError, Instant, Phase, Totals, Tracker};
 #[allow(clippy::derivable_impls)]
 impl Default for Totals {
     fn default() -> Self {
-        Self { created: 0, initializing: 0, running: 0, paused: 0, shutdown: 0, standby: 0, stopped: 0, unknown: 0 }
+        Self {
+            created: 0,
+            initializing: 0,
+            running: 0,
+            paused: 0,
+            shutdown: 0,
+            standby: 0,
+            stopped: 0,
+            unknown: 0,
+        }
     }
 }
 
@@ -47,7 +56,11 @@ pub(crate) fn elapsed(since: Instant, at: Instant) -> Option<u64> {
 }
 
 /// Closes the visit under way at `at` and opens one in `counted`.
-pub(crate) fn enter(state: Tracker, counted: Phase, at: Instant) -> Result<Tracker, AccountingError> {
+pub(crate) fn enter(
+    state: Tracker,
+    counted: Phase,
+    at: Instant,
+) -> Result<Tracker, AccountingError> {
     Ok(Tracker { current: Some(counted), since: at, totals: snapshot(state, at)? })
 }
 
@@ -78,12 +91,20 @@ mod tests {
     #[test]
     fn the_first_fact_accrues_nothing() {
         let state = walk(&[(Phase::Running, 100 * SECOND)]);
-        assert_eq!(state, Tracker { current: Some(Phase::Running), since: 100 * SECOND, totals: Totals::default() });
+        assert_eq!(
+            state,
+            Tracker {
+                current: Some(Phase::Running),
+                since: 100 * SECOND,
+                totals: Totals::default()
+            }
+        );
     }
 
     #[test]
     fn entering_the_current_phase_again_keeps_the_total_going() {
-        let state = walk(&[(Phase::Running, 0), (Phase::Running, SECOND), (Phase::Stopped, 3 * SECOND)]);
+        let state =
+            walk(&[(Phase::Running, 0), (Phase::Running, SECOND), (Phase::Stopped, 3 * SECOND)]);
         assert_eq!(state.totals.running, 3_000_000_000);
     }
 
@@ -96,7 +117,11 @@ mod tests {
 
     #[test]
     fn a_closed_tracker_opens_at_any_time_and_counts_nothing() {
-        let state = Tracker { current: None, since: SECOND, totals: Totals { running: 7, ..Totals::default() } };
+        let state = Tracker {
+            current: None,
+            since: SECOND,
+            totals: Totals { running: 7, ..Totals::default() },
+        };
         assert_eq!(snapshot(state, 0), Ok(state.totals));
         assert_eq!(enter(state, Phase::Running, -5).map(|after| after.totals), Ok(state.totals));
     }
@@ -111,7 +136,8 @@ mod tests {
 
     #[test]
     fn the_whole_scale_fits() {
-        let state = Tracker { current: Some(Phase::Standby), since: i64::MIN, totals: Totals::default() };
+        let state =
+            Tracker { current: Some(Phase::Standby), since: i64::MIN, totals: Totals::default() };
         assert_eq!(snapshot(state, i64::MAX).map(|totals| totals.standby), Ok(u64::MAX));
     }
 }

@@ -1,12 +1,13 @@
 //! The meter clock: the only file that asks the system for the time.
 //!
-//! One continuous scale, integer nanoseconds: `CLOCK_BOOTTIME` plus an offset that is fixed once per boot. It never
-//! steps, never runs backwards, and counts host suspend.
+//! One continuous scale, integer nanoseconds: `CLOCK_BOOTTIME` plus an offset that is fixed once
+//! per boot. It never steps, never runs backwards, and counts host suspend.
 //!
-//! How much time has passed between two boots only the wall clock can say. It is believed where it is known to be right
-//! now, and was when it was last noted ([`join`]). Where it is not, the meter goes on from the last instant with the
-//! time that has passed in this boot, and what may be missing is a fact: a clock that is thirty days behind at one
-//! boot, and right at the next, makes nobody pay for thirty days.
+//! How much time has passed between two boots only the wall clock can say. It is believed where it
+//! is known to be right now, and was when it was last noted ([`join`]). Where it is not, the meter
+//! goes on from the last instant with the time that has passed in this boot, and what may be
+//! missing is a fact: a clock that is thirty days behind at one boot, and right at the next, makes
+//! nobody pay for thirty days.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,8 @@ use tokio::sync::watch;
 use crate::billing::{BootId, GapReason, Reading};
 use crate::units::{Instant, Nanos};
 
-/// Longest time to sleep at once. The kernel's timers stand still while the host is suspended; the meter does not.
+/// Longest time to sleep at once. The kernel's timers stand still while the host is suspended; the
+/// meter does not.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
 /// The meter clock of this boot. Clones are one clock.
@@ -54,7 +56,8 @@ pub fn wall_ns() -> i64 {
     read(libc::CLOCK_REALTIME)
 }
 
-/// `CLOCK_MONOTONIC` in nanoseconds: `CLOCK_BOOTTIME` without the time in which the host was suspended.
+/// `CLOCK_MONOTONIC` in nanoseconds: `CLOCK_BOOTTIME` without the time in which the host was
+/// suspended.
 pub fn monotonic_ns() -> u64 {
     read(libc::CLOCK_MONOTONIC).unsigned_abs()
 }
@@ -71,7 +74,8 @@ pub fn is_synchronised() -> bool {
 /// A clock in nanoseconds, by the C library, where tests can put another one in its place.
 fn read(clock: libc::clockid_t) -> i64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the record is ours and lives through the call, which fails only for a clock that is not there.
+    // SAFETY: the record is ours and lives through the call, which fails only for a clock that is
+    // not there.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
     time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
 }
@@ -116,8 +120,8 @@ pub struct Gap {
     pub counted_ns: u64,
 }
 
-/// The clock of a new boot, after an earlier one whose end was `last`; and the gap, where nothing proves how much time
-/// lies between them.
+/// The clock of a new boot, after an earlier one whose end was `last`; and the gap, where nothing
+/// proves how much time lies between them.
 pub fn join(boot: BootId, now: &HostTime, last: &LastKnown) -> (Clock, Option<Gap>) {
     let claimed_ns = now.wall_ns.saturating_sub(last.utc_ns);
     let counted_ns = now.boottime_ns;
@@ -172,7 +176,10 @@ impl Clock {
     /// Now, on all four clocks.
     pub fn reading(&self) -> Reading {
         let skipped = self.skipped_ns();
-        self.reading_of(boottime_ns().saturating_add(skipped), wall_ns().saturating_add_unsigned(skipped))
+        self.reading_of(
+            boottime_ns().saturating_add(skipped),
+            wall_ns().saturating_add_unsigned(skipped),
+        )
     }
 
     /// Waits until `at` has come. Cancel-safe.
@@ -196,7 +203,8 @@ impl Clock {
         *self.skipped_ns.borrow()
     }
 
-    /// The reading of an instant of this boot that was noted elsewhere, such as by an instance's supervisor.
+    /// The reading of an instant of this boot that was noted elsewhere, such as by an instance's
+    /// supervisor.
     pub fn reading_of(&self, boottime_ns: u64, wall_ns: i64) -> Reading {
         Reading { boot: self.boot.clone(), boottime_ns, wall_ns, meter: self.meter(boottime_ns) }
     }
@@ -226,25 +234,63 @@ mod tests {
     #[test]
     fn a_first_boot_starts_at_the_wall_clock() {
         let now = time(10, 1_000, false);
-        assert_eq!(Clock::at(BootId("b".into()), &now, Instant(now.wall_ns)).meter(12), Instant(1_002));
+        assert_eq!(
+            Clock::at(BootId("b".into()), &now, Instant(now.wall_ns)).meter(12),
+            Instant(1_002)
+        );
     }
 
     #[test]
     fn a_new_boot_goes_on_by_what_the_calendar_knows() {
         use GapReason::{NeverSynchronised, NotSynchronised, WentBack};
-        // The meter stands at day 100. UTC is what the calendar says: the wall clock was stepped by 30 days since.
-        let last = |is_synchronised| LastKnown { meter: Instant(100 * DAY), utc_ns: 130 * DAY, is_synchronised };
+        // The meter stands at day 100. UTC is what the calendar says: the wall clock was stepped by
+        // 30 days since.
+        let last = |is_synchronised| LastKnown {
+            meter: Instant(100 * DAY),
+            utc_ns: 130 * DAY,
+            is_synchronised,
+        };
         let boot = u64::try_from(DAY / 1_440).expect("a minute");
         let minute = DAY / 1_440;
         let rows = [
-            ("down for an hour", time(boot, 130 * DAY + 60 * minute, true), last(true), 60 * minute, None),
+            (
+                "down for an hour",
+                time(boot, 130 * DAY + 60 * minute, true),
+                last(true),
+                60 * minute,
+                None,
+            ),
             ("down for days", time(boot, 133 * DAY, true), last(true), 3 * DAY, None),
-            ("right for the first time", time(boot, 160 * DAY, true), last(false), minute, Some(NeverSynchronised)),
+            (
+                "right for the first time",
+                time(boot, 160 * DAY, true),
+                last(false),
+                minute,
+                Some(NeverSynchronised),
+            ),
             ("behind", time(boot, 100 * DAY, false), last(true), minute, Some(NotSynchronised)),
             ("ahead", time(boot, 500 * DAY, false), last(true), minute, Some(NotSynchronised)),
-            ("right, but before the last instant", time(boot, 129 * DAY, true), last(true), minute, Some(WentBack)),
-            ("less than this boot is old", time(boot, 130 * DAY + 1, true), last(true), minute, Some(WentBack)),
-            ("as much as this boot is old", time(boot, 130 * DAY + minute, true), last(true), minute, None),
+            (
+                "right, but before the last instant",
+                time(boot, 129 * DAY, true),
+                last(true),
+                minute,
+                Some(WentBack),
+            ),
+            (
+                "less than this boot is old",
+                time(boot, 130 * DAY + 1, true),
+                last(true),
+                minute,
+                Some(WentBack),
+            ),
+            (
+                "as much as this boot is old",
+                time(boot, 130 * DAY + minute, true),
+                last(true),
+                minute,
+                None,
+            ),
         ];
         for (what, now, last, passed, gap) in rows {
             assert_eq!(joined(now, last), (100 * DAY + passed, gap), "{what}");
@@ -254,7 +300,9 @@ mod tests {
     #[test]
     fn whatever_the_clocks_say_the_meter_goes_on() {
         let extremes = [i64::MIN, -1, 0, 1, i64::MAX];
-        for (wall_ns, utc_ns) in extremes.into_iter().flat_map(|wall| extremes.map(|utc| (wall, utc))) {
+        for (wall_ns, utc_ns) in
+            extremes.into_iter().flat_map(|wall| extremes.map(|utc| (wall, utc)))
+        {
             for (now, was) in [(true, true), (true, false), (false, true), (false, false)] {
                 let last = LastKnown { meter: Instant(7), utc_ns, is_synchronised: was };
                 let (meter, _) = joined(time(5, wall_ns, now), last);

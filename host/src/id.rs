@@ -21,7 +21,9 @@ pub enum IdError {
         len: usize,
     },
     /// The text has a character that is not allowed.
-    #[error("{what} may hold a-z, 0-9 and '-', and must begin and end with a letter or digit; '{text}' does not")]
+    #[error(
+        "{what} may hold a-z, 0-9 and '-', and must begin and end with a letter or digit; '{text}' does not"
+    )]
     Alphabet {
         /// What was being named.
         what: &'static str,
@@ -29,7 +31,9 @@ pub enum IdError {
         text: String,
     },
     /// Not 64 lower-case hexadecimal digits.
-    #[error("a digest is 64 lower-case hexadecimal digits, optionally after 'sha256:'; '{text}' is not")]
+    #[error(
+        "a digest is 64 lower-case hexadecimal digits, optionally after 'sha256:'; '{text}' is not"
+    )]
     Digest {
         /// What came.
         text: String,
@@ -234,7 +238,9 @@ impl FromStr for Digest {
     type Err = IdError;
     fn from_str(text: &str) -> Result<Self, IdError> {
         let digits = text.strip_prefix("sha256:").unwrap_or(text);
-        lower_hex(digits).map(Self).ok_or_else(|| IdError::Digest { text: text.chars().take(80).collect() })
+        lower_hex(digits)
+            .map(Self)
+            .ok_or_else(|| IdError::Digest { text: text.chars().take(80).collect() })
     }
 }
 
@@ -261,8 +267,8 @@ impl fmt::Debug for Digest {
 
 const TOKEN_ID_BYTES: usize = 12;
 
-/// What an API token is called: the first 96 bits of its secret's SHA-256. It tells nothing about the secret, and nobody can find another
-/// secret for it.
+/// What an API token is called: the first 96 bits of its secret's SHA-256. It tells nothing about
+/// the secret, and nobody can find another secret for it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TokenId([u8; TOKEN_ID_BYTES]);
 
@@ -278,7 +284,9 @@ impl TokenId {
 impl FromStr for TokenId {
     type Err = IdError;
     fn from_str(text: &str) -> Result<Self, IdError> {
-        lower_hex(text).map(Self).ok_or_else(|| IdError::Token { text: text.chars().take(80).collect() })
+        lower_hex(text)
+            .map(Self)
+            .ok_or_else(|| IdError::Token { text: text.chars().take(80).collect() })
     }
 }
 

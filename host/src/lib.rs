@@ -1,7 +1,9 @@
-//! Tallyman runs virtual machines on one host and accounts every millisecond of their life exactly once.
+//! Tallyman runs virtual machines on one host and accounts every millisecond of their life exactly
+//! once.
 //!
-//! `ARCHITECTURE.md` has the bird's eye view. Dependencies point one way:
-//! `units, id, limits <- vm, tenant, billing <- driver, policy, journal, hypervisor <- tenancy <- invoice <- rollout <- api <- runtime <- cli`.
+//! `ARCHITECTURE.md` has the bird's eye view. Dependencies point one way: `units, id, limits <- vm,
+//! tenant, billing <- driver, policy, journal, hypervisor <- tenancy <- invoice <- rollout <- api
+//! <- runtime <- cli`.
 
 pub mod api;
 pub mod billing;

@@ -6,7 +6,8 @@ pub mod bill {
     pub const INITIALIZING_MAX_NS: u64 = 600_000_000_000;
     /// Instances whose use is read before policies are asked about it.
     pub const MEASURED_INSTANCES: usize = 4_096;
-    /// How long after its end a period can be closed, in nanoseconds: what happened in it is known then.
+    /// How long after its end a period can be closed, in nanoseconds: what happened in it is known
+    /// then.
     pub const GRACE_NS: i64 = 60_000_000_000;
     /// How long an operation that is under way holds a close back, in nanoseconds.
     pub const UNSETTLED_NS: i64 = 900_000_000_000;
@@ -14,7 +15,8 @@ pub mod bill {
 
 /// Bounds of policies.
 pub mod policy {
-    /// Largest component in bytes. Compile time grows with it and can't be interrupted: 1 MiB stays near two seconds.
+    /// Largest component in bytes. Compile time grows with it and can't be interrupted: 1 MiB stays
+    /// near two seconds.
     pub const COMPONENT_BYTES_MAX: usize = 1 << 20;
     /// Processor time for compiling one component, in seconds. 1 MiB takes some two.
     pub const COMPILE_CPU_S_MAX: u64 = 20;
@@ -48,8 +50,9 @@ pub mod policy {
     pub const BATCH_ITEMS_MAX: usize = 10_000;
     /// Items the host puts into one call: argument and answer then stay in the processor's cache.
     pub const BATCH_ITEMS: usize = 1_000;
-    /// Wall clock of one call in ticks. A backstop only: its verdict is "try again", never a price. Fuel stops a call within
-    /// milliseconds, so this is passed only where the host itself stands still.
+    /// Wall clock of one call in ticks. A backstop only: its verdict is "try again", never a price.
+    /// Fuel stops a call within milliseconds, so this is passed only where the host itself stands
+    /// still.
     pub const DEADLINE_TICKS: u64 = 100;
     /// Length of a tick in milliseconds. A shorter one would wake an idle host for nothing.
     pub const TICK_MS: u64 = 10;
@@ -57,11 +60,13 @@ pub mod policy {
     pub const ANSWER_BYTES_BASE: usize = 64 << 10;
     /// Bytes for each item on top.
     pub const ANSWER_BYTES_PER_ITEM: usize = 256;
-    /// Bytes that the answer of a metering call may hold before its intervals: descriptions and lines of the policy's own.
+    /// Bytes that the answer of a metering call may hold before its intervals: descriptions and
+    /// lines of the policy's own.
     pub const METERING_ANSWER_BYTES_BASE: usize = 8 << 20;
     /// Bytes for each interval on top.
     pub const METERING_ANSWER_BYTES_PER_INTERVAL: usize = 64;
-    /// Intervals that the host puts into one metering call, unless one instance has more: the call's memory has to hold their columns.
+    /// Intervals that the host puts into one metering call, unless one instance has more: the
+    /// call's memory has to hold their columns.
     pub const METERING_INTERVALS: usize = 50_000;
     /// Meters of a policy: bits of a mask.
     pub const METERS_MAX: usize = 64;
@@ -99,18 +104,20 @@ pub mod policy {
     pub const BACKTRACE_FRAMES_MAX: usize = 8;
     /// Bytes kept of a text that a policy explains itself with.
     pub const REASON_BYTES_MAX: usize = 1_024;
-    /// Bytes of a slot that stay resident between calls, where the kernel tells which of them were used (Linux 6.7 and later): a metering call
-    /// uses about as much.
+    /// Bytes of a slot that stay resident between calls, where the kernel tells which of them were
+    /// used (Linux 6.7 and later): a metering call uses about as much.
     pub const KEEP_RESIDENT_BYTES: usize = 4 << 20;
     /// The same where it does not: as much is zeroed after each call.
     pub const KEEP_RESIDENT_BLINDLY_BYTES: usize = 512 << 10;
     /// Faults in a row after which a policy is no longer asked for a tenant.
     pub const FAULTS_IN_A_ROW_MAX: u32 = 2;
 
-    /// The profile `large`, for interpreted languages, where it differs: such a component brings its interpreter along. It measures and
-    /// doesn't account, so that no transition of anybody ever waits for it.
+    /// The profile `large`, for interpreted languages, where it differs: such a component brings
+    /// its interpreter along. It measures and doesn't account, so that no transition of anybody
+    /// ever waits for it.
     pub mod large {
-        /// Largest component in bytes; those of Python and JavaScript have 12 to 19 MB, and take the compiler 10 to 60 seconds, once.
+        /// Largest component in bytes; those of Python and JavaScript have 12 to 19 MB, and take
+        /// the compiler 10 to 60 seconds, once.
         pub const COMPONENT_BYTES_MAX: usize = 32 << 20;
         /// Processor time for compiling one component, in seconds.
         pub const COMPILE_CPU_S_MAX: u64 = 600;
@@ -147,7 +154,8 @@ pub mod policy {
     }
 }
 
-/// The biller, which is the host's own: its bounds guard against a defect, and not against a tenant.
+/// The biller, which is the host's own: its bounds guard against a defect, and not against a
+/// tenant.
 pub mod biller {
     /// Linear memory of one bill in bytes: all that WebAssembly addresses.
     pub const MEMORY_BYTES_MAX: usize = 4 << 30;
@@ -155,9 +163,11 @@ pub mod biller {
     pub const FUEL_BASE: u64 = 10_000_000_000;
     /// Fuel for each interval and each meter; an interval may give a line for each price and tier.
     pub const FUEL_PER_INTERVAL_AND_METER: u64 = 100_000;
-    /// Fuel for each byte of the header, of ids and of own lines: what a period before handed on, too.
+    /// Fuel for each byte of the header, of ids and of own lines: what a period before handed on,
+    /// too.
     pub const FUEL_PER_BYTE: u64 = 10_000;
-    /// Bytes that one answer may hold: what is handed on for 100,000 instances, or a batch of lines.
+    /// Bytes that one answer may hold: what is handed on for 100,000 instances, or a batch of
+    /// lines.
     pub const ANSWER_BYTES_MAX: usize = 1 << 30;
     /// Wall clock of one bill in ticks: an hour, for the interpreter.
     pub const DEADLINE_TICKS: u64 = 360_000;
@@ -197,12 +207,14 @@ pub mod instance {
     pub const TAG_BYTES_MAX: usize = 256;
     /// Console log kept of one instance in bytes; the older half is dropped when it is full.
     pub const CONSOLE_BYTES_MAX: u64 = 16 << 20;
-    /// Log kept of one instance's virtual machine monitor in bytes; the older half is dropped when it is full.
+    /// Log kept of one instance's virtual machine monitor in bytes; the older half is dropped when
+    /// it is full.
     pub const VMM_LOG_BYTES_MAX: u64 = 4 << 20;
     /// Longest line that is searched for a boot marker, in bytes.
     pub const MARKER_LINE_BYTES_MAX: usize = 64 << 10;
-    /// Lines about the end of the guest's program that are noted at once in one incarnation. The guest may print any
-    /// number; of later ones the last is noted, in the interval below and at the end.
+    /// Lines about the end of the guest's program that are noted at once in one incarnation. The
+    /// guest may print any number; of later ones the last is noted, in the interval below and at
+    /// the end.
     pub const EXIT_MARKERS_AT_ONCE: usize = 16;
     /// Least time between two later ones that are noted, in milliseconds.
     pub const EXIT_MARKER_INTERVAL_MS: u64 = 60_000;
@@ -212,9 +224,11 @@ pub mod instance {
     pub const LAUNCH_MS_MAX: u64 = 30_000;
     /// How long one control call may take, in milliseconds.
     pub const CONTROL_MS_MAX: u64 = 10_000;
-    /// How long the supervisor's word on a change of the vCPUs is waited for after the acknowledgement, in milliseconds.
+    /// How long the supervisor's word on a change of the vCPUs is waited for after the
+    /// acknowledgement, in milliseconds.
     pub const VCPU_EVENT_MS_MAX: u64 = 1_000;
-    /// How long writing or loading a snapshot may stand still, in milliseconds. While it moves it may take any time.
+    /// How long writing or loading a snapshot may stand still, in milliseconds. While it moves it
+    /// may take any time.
     pub const SNAPSHOT_STALL_MS_MAX: u64 = 600_000;
     /// Longest path of a unix socket in bytes.
     pub const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -228,7 +242,8 @@ pub mod snapshot {
     pub const INTERVAL_MS_MIN: u64 = 60_000;
     /// Longest time between two snapshots of a schedule, in milliseconds: a year.
     pub const INTERVAL_MS_MAX: u64 = 366 * 86_400_000;
-    /// Longest beginning of the names of scheduled snapshots, in characters. The date takes the rest.
+    /// Longest beginning of the names of scheduled snapshots, in characters. The date takes the
+    /// rest.
     pub const PREFIX_CHARS_MAX: usize = 44;
 }
 
@@ -242,7 +257,8 @@ pub mod fork {
 pub mod restart {
     /// How long the first attempt waits if the client does not say, in milliseconds.
     pub const BACKOFF_MS: u64 = 1_000;
-    /// Least such wait, in milliseconds: each session writes four facts, and a guest may end at once.
+    /// Least such wait, in milliseconds: each session writes four facts, and a guest may end at
+    /// once.
     pub const BACKOFF_MS_MIN: u64 = 50;
     /// How long any attempt waits at most, in milliseconds, unless the first one waits longer.
     pub const BACKOFF_MS_MAX: u64 = 300_000;
@@ -271,23 +287,27 @@ pub mod health {
     pub const TIMEOUT_MS_MAX: u64 = 60_000;
     /// Failures in a row that make unhealthy if the client does not say.
     pub const FAILURES_MAX: u32 = 3;
-    /// What is typed on a console, what is expected there, and a path: each in bytes. A FIFO takes 4,096 in one piece.
+    /// What is typed on a console, what is expected there, and a path: each in bytes. A FIFO takes
+    /// 4,096 in one piece.
     pub const TEXT_BYTES_MAX: usize = 1_024;
 }
 
 /// Standby of what has nothing to do.
 pub mod idle {
-    /// Least time without anything to do, in milliseconds. The kernel counts processor time in steps of 10 ms.
+    /// Least time without anything to do, in milliseconds. The kernel counts processor time in
+    /// steps of 10 ms.
     pub const AFTER_MS_MIN: u64 = 1_000;
     /// Longest such time, in milliseconds: 30 days.
     pub const AFTER_MS_MAX: u64 = 30 * 86_400_000;
-    /// Use of one processor that is little if the client does not say, in thousandths. An idle Linux guest under QEMU uses 10 to 20.
+    /// Use of one processor that is little if the client does not say, in thousandths. An idle
+    /// Linux guest under QEMU uses 10 to 20.
     pub const CPU_PERMILLE: u32 = 50;
     /// Most of that: all of one processor.
     pub const CPU_PERMILLE_MAX: u32 = 1_000;
     /// Attempts in a row that fail before auto-standby is given up, until something changes.
     pub const ATTEMPTS_MAX: u32 = 5;
-    /// How long the second attempt waits, in milliseconds; each one after it waits four times as long.
+    /// How long the second attempt waits, in milliseconds; each one after it waits four times as
+    /// long.
     pub const RETRY_MS: u64 = 30_000;
 }
 
@@ -305,7 +325,8 @@ pub mod tenant {
     pub const POLICIES_MAX: u64 = 100;
     /// Requests in a second, on average; twice as many may come at once.
     pub const REQUESTS_PER_S_MAX: u64 = 100;
-    /// Fuel that its policies burn in a minute, on average: some seconds of one processor. Accounting of facts is counted and never refused.
+    /// Fuel that its policies burn in a minute, on average: some seconds of one processor.
+    /// Accounting of facts is counted and never refused.
     pub const FUEL_PER_MINUTE_MAX: u64 = 6_000_000_000;
 }
 
@@ -321,7 +342,8 @@ pub mod token {
     pub const LIFETIME_S_MAX: u64 = 366 * 86_400;
     /// A signed token from elsewhere in bytes.
     pub const JWT_BYTES_MAX: usize = 4_096;
-    /// How far ahead a signed token's `exp` may lie, in seconds: it can't be revoked, so it must end soon.
+    /// How far ahead a signed token's `exp` may lie, in seconds: it can't be revoked, so it must
+    /// end soon.
     pub const JWT_LIFETIME_S_MAX: u64 = 86_400;
     /// How far the clock of whoever signed a token may differ from ours, in seconds.
     pub const JWT_LEEWAY_S: u64 = 30;
@@ -363,8 +385,8 @@ pub mod api {
     pub const LOG_LINE_BYTES_MAX: usize = 64 << 10;
     /// Lines that wait for a client that reads slowly.
     pub const LOG_QUEUE_LINES_MAX: usize = 256;
-    /// Connections that are open at a time, of all peers together. Fewer where this process may open
-    /// few files.
+    /// Connections that are open at a time, of all peers together. Fewer where this process may
+    /// open few files.
     pub const CONNECTIONS_MAX: usize = 4_096;
     /// Connections of one address that are open at a time.
     pub const CONNECTIONS_PER_PEER_MAX: usize = 1_024;

@@ -6,10 +6,13 @@ use tallyman::hypervisor::supervisor;
 use tallyman::policy;
 
 fn main() -> ExitCode {
-    // A supervisor must be the parent of its machine before any thread exists, so it is told apart before anything else is looked at.
+    // A supervisor must be the parent of its machine before any thread exists, so it is told apart
+    // before anything else is looked at.
     match std::env::args_os().nth(1) {
         Some(word) if word == supervisor::SUBCOMMAND => supervisor::supervise(),
-        Some(word) if word == policy::COMPILER => policy::compile_for_daemon(std::env::args_os().skip(2)),
+        Some(word) if word == policy::COMPILER => {
+            policy::compile_for_daemon(std::env::args_os().skip(2))
+        }
         _ => tallyman::cli::main(),
     }
 }

@@ -1,7 +1,9 @@
-//! Asks whether a workload is well: on its guest's console, or at an address at which this host reaches it.
+//! Asks whether a workload is well: on its guest's console, or at an address at which this host
+//! reaches it.
 //!
-//! An address is asked only inside the networks that the operator has named: the daemon stands where its tenants don't, and must not look
-//! around for them. It is a number, never a name that somebody else resolves.
+//! An address is asked only inside the networks that the operator has named: the daemon stands
+//! where its tenants don't, and must not look around for them. It is a number, never a name that
+//! somebody else resolves.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -32,7 +34,11 @@ impl HostProber {
     /// # Errors
     /// If the HTTP client can't be set up.
     pub fn new(networks: Vec<IpNet>) -> Result<Self, SetupError> {
-        let http = reqwest::Client::builder().no_proxy().redirect(Policy::none()).pool_max_idle_per_host(0).build();
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(Policy::none())
+            .pool_max_idle_per_host(0)
+            .build();
         Ok(Self { networks, http: http.map_err(SetupError)? })
     }
 
@@ -75,7 +81,9 @@ impl Prober for HostProber {
                 }
                 Probe::Tcp { address } => {
                     let connected = TcpStream::connect(address).await;
-                    connected.map(drop).map_err(|error| format!("can't connect to {address}: {error}"))
+                    connected
+                        .map(drop)
+                        .map_err(|error| format!("can't connect to {address}: {error}"))
                 }
                 Probe::Http { address, path } => self.ask_http(*address, path).await,
             }
@@ -98,7 +106,10 @@ mod tests {
     use super::*;
 
     fn prober(networks: &[&str]) -> HostProber {
-        HostProber::new(networks.iter().map(|network| network.parse().expect("a network")).collect()).expect("a prober")
+        HostProber::new(
+            networks.iter().map(|network| network.parse().expect("a network")).collect(),
+        )
+        .expect("a prober")
     }
 
     /// A server that answers every request with this status line.
@@ -108,7 +119,9 @@ mod tests {
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let _ = stream.read(&mut [0; 1024]).await;
-                let answer = format!("HTTP/1.1 {status}\r\nlocation: http://192.0.2.1/\r\ncontent-length: 0\r\n\r\n");
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\nlocation: http://192.0.2.1/\r\ncontent-length: 0\r\n\r\n"
+                );
                 let _ = stream.write_all(answer.as_bytes()).await;
             }
         });
@@ -118,14 +131,22 @@ mod tests {
     #[tokio::test]
     async fn well_is_what_answers_and_nothing_is_followed_elsewhere() {
         let prober = prober(&["127.0.0.0/8"]);
-        for (status, well) in [("200 OK", true), ("302 Found", true), ("404 Not Found", false), ("503 No", false)] {
+        for (status, well) in
+            [("200 OK", true), ("302 Found", true), ("404 Not Found", false), ("503 No", false)]
+        {
             let address = server(status).await;
-            let answer = prober.ask(Path::new("/"), &Probe::Http { address, path: "/".into() }).await;
+            let answer =
+                prober.ask(Path::new("/"), &Probe::Http { address, path: "/".into() }).await;
             assert_eq!(answer.is_ok(), well, "{status}: {answer:?}");
             prober.ask(Path::new("/"), &Probe::Tcp { address }).await.expect("it listens");
         }
-        let closed = TcpListener::bind("127.0.0.1:0").await.and_then(|listener| listener.local_addr()).expect("a port");
-        for probe in [Probe::Tcp { address: closed }, Probe::Http { address: closed, path: "/".into() }] {
+        let closed = TcpListener::bind("127.0.0.1:0")
+            .await
+            .and_then(|listener| listener.local_addr())
+            .expect("a port");
+        for probe in
+            [Probe::Tcp { address: closed }, Probe::Http { address: closed, path: "/".into() }]
+        {
             let problem = prober.ask(Path::new("/"), &probe).await.expect_err("nobody listens");
             assert!(problem.contains("refused"), "{problem}");
         }

@@ -23,13 +23,14 @@ use crate::clock::{self, Clock, Gap};
 use crate::driver::{self, Fleet, FleetError, Parts};
 use crate::hypervisor::log::LogWatcher;
 use crate::hypervisor::{
-    Accelerator, CloudHypervisor, CloudHypervisorConfig, Firecracker, FirecrackerConfig, HostLaunches, Hypervisor,
-    HypervisorError, Kind, Qemu, QemuConfig,
+    Accelerator, CloudHypervisor, CloudHypervisorConfig, Firecracker, FirecrackerConfig,
+    HostLaunches, Hypervisor, HypervisorError, Kind, Qemu, QemuConfig,
 };
 use crate::id::{Digest, InstanceName, TenantId};
 use crate::image::{ImageError, Images};
 use crate::journal::{
-    self, CommitError, Entry, Head, Journal, NewActivation, NewPolicy, OpenError, Opened, StoredStanding, StoredTenant,
+    self, CommitError, Entry, Head, Journal, NewActivation, NewPolicy, OpenError, Opened,
+    StoredStanding, StoredTenant,
 };
 use crate::limits::instance::CONTROL_MS_MAX;
 use crate::policy::{Accounting, PolicyHost, Profile};
@@ -38,7 +39,8 @@ use crate::rollout::{self, Rollout};
 use crate::tenancy::{self, Jwt, JwtConfig, JwtConfigError, Tenancy};
 use crate::tenant::{Actor, Settings, Standing};
 
-/// How often the host notes that it is alive. After a loss of power, up to this much time is `unknown`.
+/// How often the host notes that it is alive. After a loss of power, up to this much time is
+/// `unknown`.
 const ALIVE_EVERY: Duration = Duration::from_secs(5);
 
 /// Open files that the program is comfortable with: 4,096 connections and 10,000 machines.
@@ -68,7 +70,8 @@ pub struct Options {
     pub token: Option<String>,
     /// Networks in which the workloads of guests may be asked whether they are well.
     pub probe_networks: Vec<IpNet>,
-    /// This program, to be run as the supervisor of each virtual machine; none for the running executable.
+    /// This program, to be run as the supervisor of each virtual machine; none for the running
+    /// executable.
     pub supervisor: Option<PathBuf>,
     /// This program, to be run to compile a policy; none compiles in the daemon.
     pub compiler: Option<PathBuf>,
@@ -100,7 +103,9 @@ pub enum RuntimeError {
     #[error("can't open the images")]
     Images(#[from] ImageError),
     /// No hypervisor.
-    #[error("no hypervisor can be used here; install QEMU (Debian: apt-get install qemu-system-x86)")]
+    #[error(
+        "no hypervisor can be used here; install QEMU (Debian: apt-get install qemu-system-x86)"
+    )]
     Hypervisor(#[from] HypervisorError),
     /// The instances of an earlier run.
     #[error("can't take up the instances")]
@@ -121,7 +126,9 @@ pub enum RuntimeError {
     #[error("can't write the journal's first facts")]
     Commit(#[from] CommitError),
     /// The address.
-    #[error("can't listen on {address}; is another daemon running there? Choose another with --listen")]
+    #[error(
+        "can't listen on {address}; is another daemon running there? Choose another with --listen"
+    )]
     Listen {
         /// What was asked for.
         address: SocketAddr,
@@ -160,7 +167,10 @@ impl driver::Quota for TenantLimits {
         asked: driver::Share,
         there: &dyn Fn() -> Vec<(InstanceName, driver::Share)>,
     ) -> Result<driver::Reservation, FleetError> {
-        let share = |share: driver::Share| tenancy::Share { vcpus: share.vcpus, memory_bytes: share.memory_bytes };
+        let share = |share: driver::Share| tenancy::Share {
+            vcpus: share.vcpus,
+            memory_bytes: share.memory_bytes,
+        };
         let unknown = || FleetError::Bug(format!("there is no tenant '{tenant}'"));
         let tenant = self.0.tenant(tenant).ok_or_else(unknown)?;
         let there = || there().into_iter().map(|(name, has)| (name, share(has))).collect();
@@ -257,7 +267,8 @@ impl Daemon {
         self.listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)))
     }
 
-    /// The end of the journal: whoever notes it elsewhere can tell later whether the end was cut off.
+    /// The end of the journal: whoever notes it elsewhere can tell later whether the end was cut
+    /// off.
     pub fn head(&self) -> Head {
         self.journal.head()
     }
@@ -321,7 +332,11 @@ struct Records {
 
 impl Records {
     /// Opens the journal, with the policies that it names in force. Blocking.
-    fn open(data: &Path, options: journal::Options, compiler: Option<PathBuf>) -> Result<Self, RuntimeError> {
+    fn open(
+        data: &Path,
+        options: journal::Options,
+        compiler: Option<PathBuf>,
+    ) -> Result<Self, RuntimeError> {
         let policies = PolicyHost::open(&data.join("cache"))?.compiling_with(compiler);
         let policies = Arc::new(policies);
         let accounting = Arc::new(Accounting::new(policies.clone()));
@@ -332,7 +347,8 @@ impl Records {
     }
 }
 
-/// The hypervisors that work here, the default first, and what is to be told of all that there could be.
+/// The hypervisors that work here, the default first, and what is to be told of all that there
+/// could be.
 async fn hypervisors(
     options: &Options,
 ) -> Result<(Vec<Arc<dyn Hypervisor>>, Vec<api::model::HypervisorStatus>), RuntimeError> {
@@ -349,7 +365,10 @@ async fn hypervisors(
     for (kind, detected) in Kind::ALL.into_iter().zip(detected) {
         match detected {
             Ok(hypervisor) => {
-                statuses.push(api::model::HypervisorStatus::available(hypervisor.describe(), usable.is_empty()));
+                statuses.push(api::model::HypervisorStatus::available(
+                    hypervisor.describe(),
+                    usable.is_empty(),
+                ));
                 usable.push(hypervisor);
             }
             Err(error) => {
@@ -365,8 +384,16 @@ async fn hypervisors(
     }
 }
 
-async fn detect(kind: Kind, options: &Options, supervisor: PathBuf) -> Result<Arc<dyn Hypervisor>, HypervisorError> {
-    let qemu = |supervisor| QemuConfig { program: options.qemu.clone(), supervisor, accelerator: options.accelerator };
+async fn detect(
+    kind: Kind,
+    options: &Options,
+    supervisor: PathBuf,
+) -> Result<Arc<dyn Hypervisor>, HypervisorError> {
+    let qemu = |supervisor| QemuConfig {
+        program: options.qemu.clone(),
+        supervisor,
+        accelerator: options.accelerator,
+    };
     Ok(match kind {
         Kind::Qemu => Arc::new(Qemu::detect(qemu(supervisor)).await?),
         Kind::QemuMicrovm => Arc::new(Qemu::detect_microvm(qemu(supervisor)).await?),
@@ -381,9 +408,15 @@ async fn detect(kind: Kind, options: &Options, supervisor: PathBuf) -> Result<Ar
     })
 }
 
-/// Loads every policy that some tenant is or was under, and puts the timelines in force. A policy that can't be loaded any more
-/// counts as one that fails: its tenants are accounted by the standard one, and say so.
-fn load_policies(journal: &Journal, policies: &PolicyHost, accounting: &Accounting, opened: &Opened) {
+/// Loads every policy that some tenant is or was under, and puts the timelines in force. A policy
+/// that can't be loaded any more counts as one that fails: its tenants are accounted by the
+/// standard one, and say so.
+fn load_policies(
+    journal: &Journal,
+    policies: &PolicyHost,
+    accounting: &Accounting,
+    opened: &Opened,
+) {
     for activation in &opened.activations {
         if policies.get(activation.digest).is_none()
             && let Err(error) = load_policy(journal, policies, opened, activation.digest)
@@ -397,7 +430,12 @@ fn load_policies(journal: &Journal, policies: &PolicyHost, accounting: &Accounti
     }
 }
 
-fn load_policy(journal: &Journal, policies: &PolicyHost, opened: &Opened, digest: Digest) -> Result<(), String> {
+fn load_policy(
+    journal: &Journal,
+    policies: &PolicyHost,
+    opened: &Opened,
+    digest: Digest,
+) -> Result<(), String> {
     let bytes = journal.policy_bytes(&digest).map_err(|error| error.to_string())?;
     let bytes = bytes.ok_or("its bytes are not in the journal")?;
     let stored = opened.policies.iter().find(|stored| stored.digest == digest);
@@ -405,7 +443,8 @@ fn load_policy(journal: &Journal, policies: &PolicyHost, opened: &Opened, digest
     policies.load(profile, digest, &bytes).map(drop).map_err(|error| error.in_words())
 }
 
-/// The daemon has started; on the very first start, the default tenant is made and comes under the standard policy, whose bytes are kept.
+/// The daemon has started; on the very first start, the default tenant is made and comes under the
+/// standard policy, whose bytes are kept.
 async fn first_facts(
     journal: &Journal,
     policies: &PolicyHost,
@@ -441,7 +480,13 @@ async fn first_facts(
     };
     if is_first {
         let (tenant, by) = (tenant.clone(), Some(Actor::Host));
-        opened.standings.push(StoredStanding { tenant, digest, standing: Standing::Active, by, stand_in: None });
+        opened.standings.push(StoredStanding {
+            tenant,
+            digest,
+            standing: Standing::Active,
+            by,
+            stand_in: None,
+        });
     }
     let activation = NewActivation::now(tenant, digest, Actor::Host);
     entry.policy = is_first.then_some(standard);
@@ -459,8 +504,8 @@ async fn prove_alive(journal: Arc<Journal>) {
     }
 }
 
-/// Records every step of the wall clock, and every time in which the host was suspended. The kernel slews all clocks
-/// together, so that they part only when somebody steps one, or nothing runs.
+/// Records every step of the wall clock, and every time in which the host was suspended. The kernel
+/// slews all clocks together, so that they part only when somebody steps one, or nothing runs.
 async fn watch_clocks(journal: Arc<Journal>, clock: Clock, fleet: Fleet) {
     let mut offset = wall_offset();
     let mut suspended = suspended_ns();
@@ -476,20 +521,23 @@ async fn watch_clocks(journal: Arc<Journal>, clock: Clock, fleet: Fleet) {
         fleet.learn_calendar(at.meter, at.wall_ns);
         match journal.commit(Entry::of_host(at, HostFact::ClockStepped { step_ns })).await {
             Ok(_) => offset = now,
-            Err(error) => tracing::warn!(%error, "a step of the wall clock could not be recorded; trying again"),
+            Err(error) => {
+                tracing::warn!(%error, "a step of the wall clock could not be recorded; trying again")
+            }
         }
     }
 }
 
-/// Records that the host was suspended since it had been for `before` nanoseconds in all. Answers how long it has been
-/// in all, as far as that is on record.
+/// Records that the host was suspended since it had been for `before` nanoseconds in all. Answers
+/// how long it has been in all, as far as that is on record.
 async fn note_suspend(journal: &Journal, clock: &Clock, before: u64) -> u64 {
     let now = suspended_ns();
     let duration_ns = now.saturating_sub(before);
     if duration_ns < STEP_NS_MIN {
         return before;
     }
-    match journal.commit(Entry::of_host(clock.reading(), HostFact::Suspended { duration_ns })).await {
+    match journal.commit(Entry::of_host(clock.reading(), HostFact::Suspended { duration_ns })).await
+    {
         Ok(_) => now,
         Err(error) => {
             tracing::warn!(%error, "a suspend of the host could not be recorded; trying again");
@@ -524,7 +572,8 @@ fn token(data: &Path) -> Result<String, RuntimeError> {
     let mut bytes = [0_u8; 32];
     rand::rng().fill_bytes(&mut bytes);
     let text = hex::encode(bytes);
-    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+    let file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
     file.and_then(|mut file| {
         writeln!(file, "{text}")?;
         file.sync_all()

@@ -8,7 +8,8 @@ use crate::id::{Digest, IdError, TokenId, words};
 use crate::limits::tenant as limits;
 
 words!(
-    /// What the holder of a token may do. Which route that is in particular stands in the API's one table of decisions.
+    /// What the holder of a token may do. Which route that is in particular stands in the API's one
+    /// table of decisions.
     Role, "a role" {
         /// Everything, for every tenant: whoever runs the host.
         Operator = "operator",
@@ -54,7 +55,8 @@ words!(
         Shadow = "shadow",
         /// It is in force.
         Active = "active",
-        /// Another one is in force, and there is a visit under way that this one still has to close.
+        /// Another one is in force, and there is a visit under way that this one still has to
+        /// close.
         Draining = "draining",
         /// Another one is in force, and nothing waits for this one.
         Retired = "retired",
@@ -140,8 +142,8 @@ impl Default for FallbackOrder {
 }
 
 impl Role {
-    /// Whether a token with this role belongs to those who run the host and charge for it, so that a
-    /// tenant neither makes, sees nor revokes one.
+    /// Whether a token with this role belongs to those who run the host and charge for it, so that
+    /// a tenant neither makes, sees nor revokes one.
     pub fn is_of_the_provider(self) -> bool {
         match self {
             Role::Operator | Role::Billing => true,
@@ -185,7 +187,8 @@ pub struct Settings {
     pub quota: Quota,
     /// What is done when its policy fails.
     pub fallback: FallbackOrder,
-    /// Whether its own admins may do what charges it. Otherwise whoever pays does not set the price.
+    /// Whether its own admins may do what charges it. Otherwise whoever pays does not set the
+    /// price.
     pub billing_delegated: bool,
 }
 
@@ -246,7 +249,8 @@ pub struct Move {
     pub by: Actor,
     /// Why, in words.
     pub reason: String,
-    /// With [`Standing::Quarantined`]: the policy that accounts what this one owes; none while it is held.
+    /// With [`Standing::Quarantined`]: the policy that accounts what this one owes; none while it
+    /// is held.
     pub stand_in: Option<Digest>,
 }
 
@@ -272,7 +276,13 @@ mod tests {
     #[test]
     fn a_fallback_order_has_no_step_that_could_never_matter() {
         use FallbackStep::{Hold, LastGood, Standard};
-        let good = [vec![Hold], vec![Standard], vec![LastGood, Hold], vec![LastGood, Standard], vec![LastGood]];
+        let good = [
+            vec![Hold],
+            vec![Standard],
+            vec![LastGood, Hold],
+            vec![LastGood, Standard],
+            vec![LastGood],
+        ];
         for good in good {
             let order = FallbackOrder::new(good.clone());
             assert_eq!(order.map(|order| order.steps().to_vec()), Ok(good));
@@ -305,7 +315,9 @@ mod tests {
     #[test]
     fn every_actor_is_read_back() {
         let token = TokenId::of(&Digest([7; 32]));
-        for actor in [Actor::Host, Actor::Operator, Actor::Token(token), Actor::Subject("a b:c".into())] {
+        for actor in
+            [Actor::Host, Actor::Operator, Actor::Token(token), Actor::Subject("a b:c".into())]
+        {
             assert_eq!(actor.to_string().parse(), Ok(actor));
         }
         for bad in ["", "root", "token:", "token:xyz"] {

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// A point on the meter clock: nanoseconds since the Unix epoch, never stepping, never running backwards.
+/// A point on the meter clock: nanoseconds since the Unix epoch, never stepping, never running
+/// backwards.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Instant(pub i64);
 
@@ -41,8 +42,8 @@ const UNITS_NS: [(&str, u64); 7] = [
     ("s", 1_000_000_000),
 ];
 
-/// Nanoseconds of a length of time such as `60s`, `10ms`, `1h30m`; none for anything else. A unit is
-/// obligatory.
+/// Nanoseconds of a length of time such as `60s`, `10ms`, `1h30m`; none for anything else. A unit
+/// is obligatory.
 pub fn duration_ns(text: &str) -> Option<u64> {
     let mut rest = text;
     let mut nanos = 0_u64;

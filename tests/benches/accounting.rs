@@ -1,9 +1,12 @@
-//! Accounting in the component, against the same code compiled natively, and against the usual tracker.
+//! Accounting in the component, against the same code compiled natively, and against the usual
+//! tracker.
 
 use std::hint::black_box;
 
 use guest_tracker::bindings::exports::tallyman::policy::accounting::Guest;
-use guest_tracker::{Component, Standard, TotalsColumns as NativeTotals, TrackerColumns as NativeColumns};
+use guest_tracker::{
+    Component, Standard, TotalsColumns as NativeTotals, TrackerColumns as NativeColumns,
+};
 use guest_tracker::{Phase as NativePhase, Totals as NativeSums, Tracker as NativeTracker};
 use tallyman::billing::{Totals, Tracker};
 use tallyman::policy::PolicyHost;
@@ -25,7 +28,9 @@ fn lived(count: usize) -> Vec<Tracker> {
         .map(|index| Tracker {
             current: Phase::from_ordinal((index % 8) as u8),
             since: Instant(1_800_000_000_000_000_000 + index as i64),
-            totals: Totals(std::array::from_fn(|phase| (index * 7 + phase * 13) as u64 * 1_000_003)),
+            totals: Totals(std::array::from_fn(|phase| {
+                (index * 7 + phase * 13) as u64 * 1_000_003
+            })),
         })
         .collect()
 }
@@ -64,11 +69,21 @@ macro_rules! columns {
 /// The same trackers as the native code's own rows.
 fn rows(trackers: &[Tracker]) -> Vec<NativeTracker> {
     let row = |tracker: &Tracker| {
-        let [created, initializing, running, paused, shutdown, standby, stopped, unknown] = tracker.totals.0;
+        let [created, initializing, running, paused, shutdown, standby, stopped, unknown] =
+            tracker.totals.0;
         NativeTracker {
             current: tracker.current.map(native_phase),
             since: tracker.since.0,
-            totals: NativeSums { created, initializing, running, paused, shutdown, standby, stopped, unknown },
+            totals: NativeSums {
+                created,
+                initializing,
+                running,
+                paused,
+                shutdown,
+                standby,
+                stopped,
+                unknown,
+            },
         }
     };
     trackers.iter().map(row).collect()
@@ -122,32 +137,61 @@ pub(crate) fn run(report: &mut Report) {
         let ats = vec![at.0; size];
         let ours = columns!(TrackerColumns, TotalsColumns, &trackers);
         let native = columns!(NativeColumns, NativeTotals, &trackers);
-        let steps: Vec<_> =
-            trackers.iter().zip(&to).map(|(&tracker, &to)| (tracker, Phase::from_ordinal(to).unwrap(), at)).collect();
+        let steps: Vec<_> = trackers
+            .iter()
+            .zip(&to)
+            .map(|(&tracker, &to)| (tracker, Phase::from_ordinal(to).unwrap(), at))
+            .collect();
         let rows = rows(&trackers);
         let phases: Vec<_> = steps.iter().map(|step| native_phase(step.1)).collect();
         let mut candidates = [
             Candidate::new(size, || policy.answer_enter_all(black_box(&ours), &to, &ats).unwrap()),
             Candidate::new(size, || policy.answer_snapshot_all(black_box(&ours), at.0).unwrap()),
             Candidate::new(size, || {
-                let enter = |(row, &to): (&NativeTracker, &NativePhase)| Native::enter(*row, to, at.0).unwrap();
+                let enter = |(row, &to): (&NativeTracker, &NativePhase)| {
+                    Native::enter(*row, to, at.0).unwrap()
+                };
                 black_box(&rows).iter().zip(&phases).map(enter).collect::<Vec<_>>()
             }),
             Candidate::new(size, || {
                 let look = |row: &NativeTracker| Native::snapshot(*row, at.0).unwrap();
                 black_box(&rows).iter().map(look).collect::<Vec<_>>()
             }),
-            Candidate::new(size, || Native::enter_all(black_box(&native).clone(), to.clone(), ats.clone()).unwrap()),
-            Candidate::new(size, || Native::snapshot_all(black_box(&native).clone(), at.0).unwrap()),
+            Candidate::new(size, || {
+                Native::enter_all(black_box(&native).clone(), to.clone(), ats.clone()).unwrap()
+            }),
+            Candidate::new(size, || {
+                Native::snapshot_all(black_box(&native).clone(), at.0).unwrap()
+            }),
             Candidate::new(size, || policy.enter_all(black_box(&steps)).unwrap()),
             Candidate::new(size, || policy.snapshot_all(black_box(&trackers), at).unwrap()),
         ];
         let times = side_by_side(ROUNDS, &mut candidates);
         let goal = |limit| (size == 1_000).then_some(limit);
-        lines.push(line(format!("transition, {size} a call; native rows"), times[0], times[2], goal(1.25)));
-        lines.push(line(format!("snapshot, {size} a call; native rows"), times[1], times[3], goal(2.0)));
-        lines.push(line(format!("transition, {size} a call; native columns"), times[0], times[4], None));
-        lines.push(line(format!("snapshot, {size} a call; native columns"), times[1], times[5], None));
+        lines.push(line(
+            format!("transition, {size} a call; native rows"),
+            times[0],
+            times[2],
+            goal(1.25),
+        ));
+        lines.push(line(
+            format!("snapshot, {size} a call; native rows"),
+            times[1],
+            times[3],
+            goal(2.0),
+        ));
+        lines.push(line(
+            format!("transition, {size} a call; native columns"),
+            times[0],
+            times[4],
+            None,
+        ));
+        lines.push(line(
+            format!("snapshot, {size} a call; native columns"),
+            times[1],
+            times[5],
+            None,
+        ));
         lines.push(line(
             format!("transition of the host's rows, checked, {size} a call; native rows"),
             times[6],
@@ -170,7 +214,9 @@ pub(crate) fn run(report: &mut Report) {
         .iter()
         .zip(&alone)
         .map(|(what, &time)| {
-            let what = format!("one {what}, in a fresh store and instance, checked; before any large batch");
+            let what = format!(
+                "one {what}, in a fresh store and instance, checked; before any large batch"
+            );
             Line::alone(what, nanos(time), "under 10 us", time < 10_000.0)
         })
         .collect();

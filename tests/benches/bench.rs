@@ -1,7 +1,8 @@
-//! `make bench`: what Tallyman costs, against named peers, in one run. Ratios are what counts; the machine is printed.
+//! `make bench`: what Tallyman costs, against named peers, in one run. Ratios are what counts; the
+//! machine is printed.
 //!
-//! Arguments after `--`: names of sections (`accounting durable swap lifecycle scale rating`), and `--write` to put the report into
-//! `docs/benchmarks.md`.
+//! Arguments after `--`: names of sections (`accounting durable swap lifecycle scale rating`), and
+//! `--write` to put the report into `docs/benchmarks.md`.
 
 // Rates and ratios for people; nothing here is money or billed time.
 #![allow(clippy::float_arithmetic, clippy::unwrap_used, missing_docs)]
@@ -23,7 +24,8 @@ fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let write = asked.iter().any(|word| word == "--write");
     let sections: Vec<_> = asked.iter().filter(|word| !word.starts_with("--")).collect();
-    let wanted = |name: &str| sections.is_empty() || sections.iter().any(|section| *section == name);
+    let wanted =
+        |name: &str| sections.is_empty() || sections.iter().any(|section| *section == name);
     let mut report = Report::default();
     report.say("# Benchmarks\n");
     report.say(

@@ -109,7 +109,8 @@ impl Rig {
 
 /// Fills a data folder with instances that have lived a little.
 pub(crate) fn populate(folder: &Path, count: usize) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let rig = Arc::new(Rig::open(folder));
     runtime.block_on(async {
         let mut tasks = tokio::task::JoinSet::new();
@@ -212,7 +213,8 @@ fn record_bytes(rig: &Rig) -> usize {
 }
 
 pub(crate) fn run(report: &mut Report) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let folder = tempfile::tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")).unwrap();
     let rig = Arc::new(Rig::open(&folder.path().join("data")));
     let go = peer::build(folder.path());
@@ -251,10 +253,15 @@ pub(crate) fn run(report: &mut Report) {
         if instances == 64
             && let Some(program) = &go
         {
-            for (flag, what) in [("-in-place=true", "in place"), ("-in-place=false", "aside and renamed")] {
+            for (flag, what) in
+                [("-in-place=true", "in place"), ("-in-place=false", "aside and renamed")]
+            {
                 let target = folder.path().join(format!("go{flag}"));
                 std::fs::create_dir_all(&target).unwrap();
-                let peer = peer::run(program, &["-folder", target.to_str().unwrap(), "-instances", "64", flag]);
+                let peer = peer::run(
+                    program,
+                    &["-folder", target.to_str().unwrap(), "-instances", "64", flag],
+                );
                 let peer = peer["transitions_per_second"].as_f64().unwrap();
                 lines.push(Line {
                     what: format!("64 instances; peer: JSON for each transition in Go, written {what}, not synced"),
@@ -267,5 +274,8 @@ pub(crate) fn run(report: &mut Report) {
             }
         }
     }
-    report.table("Durable transitions: policy asked, fact sealed, record and account stored, synced", lines);
+    report.table(
+        "Durable transitions: policy asked, fact sealed, record and account stored, synced",
+        lines,
+    );
 }

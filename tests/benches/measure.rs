@@ -1,5 +1,5 @@
-//! Measuring candidates side by side: short rounds in changing order, so that a noisy neighbour hits all of them alike. Only ratios of
-//! one run mean anything.
+//! Measuring candidates side by side: short rounds in changing order, so that a noisy neighbour
+//! hits all of them alike. Only ratios of one run mean anything.
 
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -101,11 +101,13 @@ impl Report {
             })
             .collect();
         let head = ["what", "ours", "peer", "ratio", "goal", ""].map(String::from);
-        let width =
-            |column: usize| rows.iter().chain([&head]).map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let width = |column: usize| {
+            rows.iter().chain([&head]).map(|row| row[column].chars().count()).max().unwrap_or(0)
+        };
         let widths: Vec<usize> = (0..6).map(width).collect();
         let line = |row: &[String; 6]| {
-            let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            let cells: Vec<_> =
+                row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
             format!("| {} |", cells.join(" | "))
         };
         self.say(&line(&head));

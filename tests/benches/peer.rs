@@ -10,11 +10,18 @@ const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peer");
 /// The peer's program, built if Go is there.
 pub(crate) fn build(folder: &Path) -> Option<PathBuf> {
     let program = folder.join("peer");
-    let built = Command::new("go").args(["build", "-o"]).arg(&program).arg(".").current_dir(SOURCE).status();
+    let built = Command::new("go")
+        .args(["build", "-o"])
+        .arg(&program)
+        .arg(".")
+        .current_dir(SOURCE)
+        .status();
     match built {
         Ok(status) if status.success() => Some(program),
         _ => {
-            println!("NOT MEASURED: the peer in Go; install Go (Debian: apt-get install golang-go)");
+            println!(
+                "NOT MEASURED: the peer in Go; install Go (Debian: apt-get install golang-go)"
+            );
             None
         }
     }

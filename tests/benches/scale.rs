@@ -1,4 +1,5 @@
-//! What a daemon with many instances needs: memory, time to start, time to answer. A real daemon on a real folder, over HTTP.
+//! What a daemon with many instances needs: memory, time to start, time to answer. A real daemon on
+//! a real folder, over HTTP.
 
 use std::path::Path;
 use std::time::{Duration, Instant as Timer};
@@ -33,7 +34,8 @@ async fn ask(client: &reqwest::Client, url: &str, times: usize) -> f64 {
     let mut lengths = Vec::new();
     for _ in 0..times {
         let begin = Timer::now();
-        let answer = client.get(url).bearer_auth(TOKEN).send().await.unwrap().error_for_status().unwrap();
+        let answer =
+            client.get(url).bearer_auth(TOKEN).send().await.unwrap().error_for_status().unwrap();
         let body = answer.bytes().await.unwrap();
         assert!(body.len() > 100);
         lengths.push(begin.elapsed().as_nanos() as f64);
@@ -60,7 +62,12 @@ fn answers(report: &mut Report, runtime: &tokio::runtime::Runtime) {
     report.table(
         "Answers over HTTP, 10,000 instances",
         vec![
-            Line::alone("GET /instances, all of them, one component call", nanos(all), "under 50 ms", all < 50e6),
+            Line::alone(
+                "GET /instances, all of them, one component call",
+                nanos(all),
+                "under 50 ms",
+                all < 50e6,
+            ),
             Line::alone("GET /instances/{id}", nanos(one), "under 1 ms", one < 1e6),
         ],
     );
@@ -91,13 +98,19 @@ fn many(report: &mut Report, runtime: &tokio::runtime::Runtime) {
                 "under 2 s",
                 length < Duration::from_secs(2),
             ),
-            Line::alone("memory for each instance", format!("{bytes:.0} B"), "under 4 kB", bytes < 4_000.0),
+            Line::alone(
+                "memory for each instance",
+                format!("{bytes:.0} B"),
+                "under 4 kB",
+                bytes < 4_000.0,
+            ),
         ],
     );
 }
 
 pub(crate) fn run(report: &mut Report) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     // First, while the process's memory is small.
     many(report, &runtime);
     answers(report, &runtime);

@@ -17,7 +17,8 @@ use crate::memory::resident_bytes;
 const LOAD: usize = 64;
 const SWAPS: usize = 200;
 const MANY: usize = 10_000;
-/// What ten thousand swaps may add to the memory: their instants and digests are some hundred kilobytes, the rest is the allocator's.
+/// What ten thousand swaps may add to the memory: their instants and digests are some hundred
+/// kilobytes, the rest is the allocator's.
 const GROWTH_BYTES_MAX: u64 = 16 << 20;
 
 fn goal(what: &str, ours: f64, goal: &str, limit: f64) -> Line {
@@ -46,7 +47,8 @@ type Span = (Timer, Timer);
 struct Spans {
     transitions: Vec<Span>,
     swaps: Vec<Span>,
-    /// Writes that change no rules, made in turn with the swaps: whoever is under way at one waits as long as at a swap, but for the swap.
+    /// Writes that change no rules, made in turn with the swaps: whoever is under way at one waits
+    /// as long as at a swap, but for the swap.
     notes: Vec<Span>,
 }
 
@@ -85,7 +87,10 @@ async fn under_load(rig: &Arc<Rig>, other: Digest) -> Spans {
         let digest = if swap % 2 == 0 { other } else { standard };
         let activation = NewActivation::now(TenantId::default_tenant(), digest, Actor::Operator);
         let begin = Timer::now();
-        rig.journal.commit(Entry { activation: Some(activation), ..Entry::default() }).await.unwrap();
+        rig.journal
+            .commit(Entry { activation: Some(activation), ..Entry::default() })
+            .await
+            .unwrap();
         swaps.push((begin, Timer::now()));
         tokio::time::sleep(Duration::from_millis(10)).await;
         let begin = Timer::now();
@@ -101,8 +106,8 @@ async fn under_load(rig: &Arc<Rig>, other: Digest) -> Spans {
     Spans { transitions: seen, swaps, notes }
 }
 
-/// Changes the rules as fast as the journal takes it while instances move. Answers the memory after a tenth and after all of it, how long a
-/// swap took, and how many faults were told.
+/// Changes the rules as fast as the journal takes it while instances move. Answers the memory after
+/// a tenth and after all of it, how long a swap took, and how many faults were told.
 async fn many(rig: &Arc<Rig>, other: Digest) -> (u64, u64, f64, usize) {
     let stop = Arc::new(AtomicBool::new(false));
     let mut tasks = tokio::task::JoinSet::new();
@@ -121,7 +126,10 @@ async fn many(rig: &Arc<Rig>, other: Digest) -> (u64, u64, f64, usize) {
     for swap in 0..MANY {
         let digest = if swap % 2 == 0 { other } else { standard };
         let activation = NewActivation::now(TenantId::default_tenant(), digest, Actor::Operator);
-        rig.journal.commit(Entry { activation: Some(activation), ..Entry::default() }).await.unwrap();
+        rig.journal
+            .commit(Entry { activation: Some(activation), ..Entry::default() })
+            .await
+            .unwrap();
         if swap == MANY / 10 {
             early = resident_bytes();
         }
@@ -146,7 +154,8 @@ pub(crate) fn run(report: &mut Report) {
     let (standard, coarse) = (PolicyHost::standard_bytes(), coarse());
     let mut admissions: Vec<f64> = (0..7)
         .map(|round| {
-            // A host of its own each time, so that the component is compiled anew; that of the standard policy at its opening.
+            // A host of its own each time, so that the component is compiled anew; that of the
+            // standard policy at its opening.
             let begin = Timer::now();
             let host = PolicyHost::open(&folder.path().join(format!("cache{round}"))).unwrap();
             let length = begin.elapsed().as_nanos() as f64;
@@ -156,7 +165,8 @@ pub(crate) fn run(report: &mut Report) {
         .collect();
     let admission = median(&mut admissions);
 
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let rig = Arc::new(Rig::open(&folder.path().join("data")));
     let other = rig.policies.admit(&coarse).unwrap().digest;
     let spans = runtime.block_on(under_load(&rig, other));
@@ -181,7 +191,9 @@ pub(crate) fn run(report: &mut Report) {
     let (early, late, each, faults) = runtime.block_on(many(&rig, other));
     let grown = late.saturating_sub(early);
     report.table(
-        &format!("{MANY} swaps one after the other while {LOAD} instances move as fast as they can"),
+        &format!(
+            "{MANY} swaps one after the other while {LOAD} instances move as fast as they can"
+        ),
         vec![
             Line {
                 what: format!("memory: after all of them; peer: after a tenth; {faults} faults"),

@@ -10,7 +10,8 @@ pub fn say(text: &str) {
     io::stderr().write_all(format!("{text}\n").as_bytes()).expect("a place to say it");
 }
 
-/// Says that a hypervisor's test ends early: it can't save memory here. `scripts/test` repeats it at its end.
+/// Says that a hypervisor's test ends early: it can't save memory here. `scripts/test` repeats it
+/// at its end.
 ///
 /// # Panics
 /// If nobody can hear it.

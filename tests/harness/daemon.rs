@@ -1,4 +1,5 @@
-//! The real program on a data folder of its own: started, killed, started again, and asked over HTTP and by its own command line.
+//! The real program on a data folder of its own: started, killed, started again, and asked over
+//! HTTP and by its own command line.
 
 use std::cmp::Ordering;
 use std::fs::{self, File};
@@ -28,11 +29,13 @@ const SOON: Duration = Duration::from_secs(60);
 pub const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     runtime.expect("a runtime for the client")
 });
 
-/// A data folder and the daemon on it. Nothing of it survives the value: neither the daemon nor a machine.
+/// A data folder and the daemon on it. Nothing of it survives the value: neither the daemon nor a
+/// machine.
 pub struct Daemon {
     program: PathBuf,
     folder: Arc<TempDir>,
@@ -53,7 +56,12 @@ impl Told {
     pub fn until(&mut self, last: &str) -> Vec<String> {
         let mut lines = Vec::new();
         while lines.last().is_none_or(|line| line != last) {
-            lines.push(self.0.next().unwrap_or_else(|| panic!("'{last}' did not come: {lines:?}")).expect("text"));
+            lines.push(
+                self.0
+                    .next()
+                    .unwrap_or_else(|| panic!("'{last}' did not come: {lines:?}"))
+                    .expect("text"),
+            );
         }
         lines
     }
@@ -69,7 +77,13 @@ impl Daemon {
 
     /// Starts `program` on `folder` as it is.
     pub fn on(program: &str, folder: TempDir) -> Self {
-        let mut daemon = Self { program: program.into(), folder: folder.into(), child: None, api: None, address: None };
+        let mut daemon = Self {
+            program: program.into(),
+            folder: folder.into(),
+            child: None,
+            api: None,
+            address: None,
+        };
         daemon.start_again();
         daemon
     }
@@ -107,13 +121,19 @@ impl Daemon {
         command.arg("--qemu").arg(machine::program(Kind::Qemu));
         command.arg("--cloud-hypervisor").arg(machine::program(Kind::CloudHypervisor));
         command.arg("--firecracker").arg(machine::program(Kind::Firecracker));
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().expect("start the daemon");
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("start the daemon");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
         self.child = Some(child);
         let url = line.split_whitespace().find_map(|word| word.strip_prefix("http://"));
-        let address = url.unwrap_or_else(|| panic!("it does not listen: {line}{}", self.said())).trim_end_matches(',');
+        let address = url
+            .unwrap_or_else(|| panic!("it does not listen: {line}{}", self.said()))
+            .trim_end_matches(',');
         let token = fs::read_to_string(self.folder().join("token")).expect("a token");
         self.address = Some(address.to_owned());
         self.api = Some(Api::new(format!("http://{address}"), token.trim().into()));
@@ -126,7 +146,8 @@ impl Daemon {
         self.api = None;
     }
 
-    /// Stops the daemon, has its journal verified, and proves that what it had told of is still there. It is up again afterwards.
+    /// Stops the daemon, has its journal verified, and proves that what it had told of is still
+    /// there. It is up again afterwards.
     pub fn prove_journal(&mut self) {
         let head = self.api().get("/journal/head").done();
         self.stop();
@@ -174,8 +195,11 @@ impl Daemon {
     /// Starts the command line against the daemon; answers it and what it says.
     pub fn follower(&self, arguments: &[&str]) -> (Child, Told) {
         let mut command = self.command(arguments);
-        let mut child =
-            command.args(["--url", &self.api().url]).stdout(Stdio::piped()).spawn().expect("run the program");
+        let mut child = command
+            .args(["--url", &self.api().url])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("run the program");
         let out = child.stdout.take().expect("a pipe");
         (child, Told(BufReader::new(out).lines()))
     }
@@ -198,7 +222,8 @@ impl Daemon {
     pub fn type_to(&self, id: &str, byte: char) {
         let path = files::console_input(&self.instance(id));
         let input = File::options().write(true).custom_flags(NONBLOCK).open(&path);
-        let mut input = input.unwrap_or_else(|error| panic!("{} has no reader: {error}", path.display()));
+        let mut input =
+            input.unwrap_or_else(|error| panic!("{} has no reader: {error}", path.display()));
         write!(input, "{byte}").expect("the supervisor reads");
     }
 
@@ -216,15 +241,18 @@ impl Daemon {
     pub fn launches(&self, id: &str) -> Vec<u32> {
         let folders = fs::read_dir(self.instance(id).join("run")).expect("its launches");
         let number = |name: &str| name.parse().expect("a number");
-        let mut numbers: Vec<_> =
-            folders.map(|folder| number(&folder.expect("a launch").file_name().to_string_lossy())).collect();
+        let mut numbers: Vec<_> = folders
+            .map(|folder| number(&folder.expect("a launch").file_name().to_string_lossy()))
+            .collect();
         numbers.sort_unstable();
         numbers
     }
 
-    /// The processes of machines on this data folder: supervisors and virtual machine monitors, by id.
+    /// The processes of machines on this data folder: supervisors and virtual machine monitors, by
+    /// id.
     pub fn machines(&self) -> Vec<Pid> {
-        let instances = fs::read_dir(self.folder().join("instances")).into_iter().flatten().flatten();
+        let instances =
+            fs::read_dir(self.folder().join("instances")).into_iter().flatten().flatten();
         let identified = instances.flat_map(|instance| identified(&instance.path())).collect();
         self.processes_of(self.folder(), identified)
     }
@@ -235,7 +263,8 @@ impl Daemon {
         self.processes_of(&instance, identified(&instance))
     }
 
-    /// Checks that none is left. A supervisor ends after it has written its machine's end down, which may be a moment after that is known.
+    /// Checks that none is left. A supervisor ends after it has written its machine's end down,
+    /// which may be a moment after that is known.
     ///
     /// # Panics
     /// If one goes on.
@@ -251,8 +280,8 @@ impl Daemon {
         check_none(|| self.machines_of(id));
     }
 
-    /// The processes that were `identified`, and those that name a path inside `folder` in their command line or have one open; not the
-    /// daemon, nor this one.
+    /// The processes that were `identified`, and those that name a path inside `folder` in their
+    /// command line or have one open; not the daemon, nor this one.
     fn processes_of(&self, folder: &Path, identified: Vec<i32>) -> Vec<Pid> {
         let ours = [self.child.as_ref().map(pid_of), Some(rustix::process::getpid())];
         let pids = fs::read_dir("/proc").expect("this is Linux").filter_map(|entry| {
@@ -299,7 +328,10 @@ impl Handle {
     /// If it hasn't after a minute.
     pub fn wait(&self) {
         let Some(handle) = &self.0 else { return };
-        let ended = poll(&mut [PollFd::new(handle, PollFlags::IN)], Some(&SOON.try_into().expect("a minute")));
+        let ended = poll(
+            &mut [PollFd::new(handle, PollFlags::IN)],
+            Some(&SOON.try_into().expect("a minute")),
+        );
         assert_eq!(ended, Ok(1), "it goes on");
     }
 }
@@ -323,7 +355,10 @@ fn identified(instance: &Path) -> Vec<i32> {
         let pid = i32::try_from(identity[role]["pid"].as_i64()?).ok()?;
         (started(pid)? == identity[role]["start_ticks"].as_u64()?).then_some(pid)
     };
-    identities.flat_map(|identity| ["supervisor", "vmm"].map(|role| of(&identity, role))).flatten().collect()
+    identities
+        .flat_map(|identity| ["supervisor", "vmm"].map(|role| of(&identity, role)))
+        .flatten()
+        .collect()
 }
 
 /// When a living process was started, in the kernel's ticks.
@@ -418,13 +453,16 @@ impl Api {
 
     /// The API for a new token of a tenant. Takes the operator's token.
     pub fn token(&self, tenant: &str, role: &str) -> Self {
-        let made = self.post("/tokens", &json!({"name": "a test's", "role": role, "tenant": tenant})).done();
+        let made = self
+            .post("/tokens", &json!({"name": "a test's", "role": role, "tenant": tenant}))
+            .done();
         self.with_token(made["secret"].as_str().expect("a secret"))
     }
 
     /// Lets a tenant ask as often as a test does. Takes the operator's token.
     fn let_ask_freely(&self, id: &str) {
-        let (path, body) = (format!("/tenants/{id}/limits"), json!({"requests_per_s": 1_000_000}).to_string());
+        let (path, body) =
+            (format!("/tenants/{id}/limits"), json!({"requests_per_s": 1_000_000}).to_string());
         let request = Request {
             method: "PATCH",
             content_type: Some("application/json"),
@@ -440,7 +478,9 @@ impl Api {
         let method = Method::from_bytes(request.method.as_bytes()).expect("a method");
         let bearer = format!("Bearer {}", self.token);
         let mut asking = self.http.request(method, format!("{}{}", self.url, request.path));
-        asking = asking.header(AUTHORIZATION, request.authorization.unwrap_or(&bearer)).body(request.body.clone());
+        asking = asking
+            .header(AUTHORIZATION, request.authorization.unwrap_or(&bearer))
+            .body(request.body.clone());
         if let Some(content_type) = request.content_type {
             asking = asking.header(CONTENT_TYPE, content_type);
         }
@@ -450,8 +490,9 @@ impl Api {
             let text = answer.bytes().await.ok()?;
             let body = match text.is_empty() {
                 true => Value::Null,
-                false => serde_json::from_slice(&text)
-                    .unwrap_or_else(|_| panic!("{question}: not JSON: {}", String::from_utf8_lossy(&text))),
+                false => serde_json::from_slice(&text).unwrap_or_else(|_| {
+                    panic!("{question}: not JSON: {}", String::from_utf8_lossy(&text))
+                }),
             };
             Some(Answer { question, status, headers, body })
         })
@@ -462,7 +503,8 @@ impl Api {
     /// # Panics
     /// If no answer comes.
     pub fn send(&self, request: &Request<'_>) -> Answer {
-        self.try_send(request).unwrap_or_else(|| panic!("no answer to {} {}", request.method, request.path))
+        self.try_send(request)
+            .unwrap_or_else(|| panic!("no answer to {} {}", request.method, request.path))
     }
 
     fn plain<'a>(method: &'a str, path: &'a str) -> Request<'a> {
@@ -525,10 +567,13 @@ impl Api {
         self.create_with(name, "")
     }
 
-    /// Creates an instance of the tiny guest with words on its kernel's command line, and answers its id.
+    /// Creates an instance of the tiny guest with words on its kernel's command line, and answers
+    /// its id.
     pub fn create_with(&self, name: &str, cmdline: &str) -> String {
-        let created =
-            self.post("/instances", &json!({"name": name, "image": "tiny", "cmdline": cmdline, "stop_grace_ms": 2000}));
+        let created = self.post(
+            "/instances",
+            &json!({"name": name, "image": "tiny", "cmdline": cmdline, "stop_grace_ms": 2000}),
+        );
         created.done()["id"].as_str().expect("an id").to_owned()
     }
 
@@ -538,7 +583,11 @@ impl Api {
     /// If it is not reached in a minute.
     pub fn wait(&self, id: &str, state: &str) {
         let waited = self.get(&format!("/instances/{id}/wait?state={state}&timeout=50s")).done();
-        assert_eq!((&waited["state"], &waited["timed_out"]), (&json!(state), &json!(false)), "{waited}");
+        assert_eq!(
+            (&waited["state"], &waited["timed_out"]),
+            (&json!(state), &json!(false)),
+            "{waited}"
+        );
     }
 
     /// Creates an instance and waits until it runs.
@@ -571,17 +620,22 @@ impl Api {
         facts.iter().filter_map(|fact| Some(fact["phase"].as_str()?.to_owned())).collect()
     }
 
-    /// Checks that the intervals of an instance partition its lifetime and that all totals are those of the intervals, to the nanosecond;
-    /// answers the intervals.
+    /// Checks that the intervals of an instance partition its lifetime and that all totals are
+    /// those of the intervals, to the nanosecond; answers the intervals.
     ///
     /// # Panics
     /// If they don't.
     pub fn check_time(&self, id: &str) -> Vec<Value> {
         let account = self.get(&format!("/instances/{id}/intervals")).done();
         let pieces = account["intervals"].as_array().expect("intervals").clone();
-        let number = |value: &Value| value.as_i64().unwrap_or_else(|| panic!("no number: {value} in {account}"));
+        let number = |value: &Value| {
+            value.as_i64().unwrap_or_else(|| panic!("no number: {value} in {account}"))
+        };
         for pair in pieces.windows(2) {
-            assert_eq!(pair[0]["end_ns"], pair[1]["start_ns"], "the intervals must touch: {account}");
+            assert_eq!(
+                pair[0]["end_ns"], pair[1]["start_ns"],
+                "the intervals must touch: {account}"
+            );
             assert_eq!(pair[0]["open"], json!(false), "only the last may be open: {account}");
         }
         let mut totals = serde_json::Map::new();
@@ -602,7 +656,11 @@ impl Api {
             _ => 0,
         };
         assert_eq!(sum, lifetime, "{account}");
-        assert_eq!(account["proof"], json!({"sum_ns": sum, "lifetime_ns": sum, "difference_ns": 0}), "{account}");
+        assert_eq!(
+            account["proof"],
+            json!({"sum_ns": sum, "lifetime_ns": sum, "difference_ns": 0}),
+            "{account}"
+        );
         assert_eq!(account["accounted"]["proof"], account["proof"], "{account}");
         pieces
     }
@@ -616,7 +674,12 @@ impl Api {
     }
 
     /// The same; `then` runs once the first line has arrived.
-    pub fn follow_then(&self, path: &str, then: impl FnOnce(), last: impl Fn(&str) -> bool) -> Vec<String> {
+    pub fn follow_then(
+        &self,
+        path: &str,
+        then: impl FnOnce(),
+        last: impl Fn(&str) -> bool,
+    ) -> Vec<String> {
         let asking = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token);
         let mut answer = RUNTIME.block_on(async { asking.send().await }).expect("an answer");
         assert_eq!(answer.status().as_u16(), 200);
@@ -624,7 +687,9 @@ impl Api {
         while let Some(bytes) = RUNTIME.block_on(answer.chunk()).expect("it goes on") {
             partial.push_str(std::str::from_utf8(&bytes).expect("text"));
             while let Some((line, rest)) = partial.split_once('\n') {
-                let line = line.strip_prefix("data:").map(|data| serde_json::from_str::<String>(data).expect("a line"));
+                let line = line
+                    .strip_prefix("data:")
+                    .map(|data| serde_json::from_str::<String>(data).expect("a line"));
                 partial = rest.to_owned();
                 let Some(line) = line else { continue };
                 lines.push(line);
@@ -654,9 +719,14 @@ impl Api {
         RUNTIME.block_on(async { asking.send().await?.text().await }).expect("an answer")
     }
 
-    /// Follows a log up to the line that `last` recognises, from the event after `after` on if there is one; answers each line with its event's
-    /// id. Ends early where the daemon does.
-    pub fn events(&self, path: &str, after: Option<&str>, last: impl Fn(&str) -> bool) -> Vec<(String, String)> {
+    /// Follows a log up to the line that `last` recognises, from the event after `after` on if
+    /// there is one; answers each line with its event's id. Ends early where the daemon does.
+    pub fn events(
+        &self,
+        path: &str,
+        after: Option<&str>,
+        last: impl Fn(&str) -> bool,
+    ) -> Vec<(String, String)> {
         let mut asking = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token);
         if let Some(after) = after {
             asking = asking.header("last-event-id", after);
@@ -670,7 +740,9 @@ impl Api {
                 if let Some(told) = line.strip_prefix("id:") {
                     told.trim().clone_into(&mut id);
                 }
-                let data = line.strip_prefix("data:").map(|data| serde_json::from_str::<String>(data).expect("a line"));
+                let data = line
+                    .strip_prefix("data:")
+                    .map(|data| serde_json::from_str::<String>(data).expect("a line"));
                 partial = rest.to_owned();
                 let Some(data) = data else { continue };
                 events.push((id.clone(), data));
@@ -696,11 +768,18 @@ impl Answer {
     /// # Panics
     /// If it says anything else.
     pub fn done(self) -> Value {
-        assert!((200..300).contains(&self.status), "{}: {} {}", self.question, self.status, self.body);
+        assert!(
+            (200..300).contains(&self.status),
+            "{}: {} {}",
+            self.question,
+            self.status,
+            self.body
+        );
         self.body
     }
 
-    /// Checks that it is a refusal with this status and code, whose message contains `words`; answers the body.
+    /// Checks that it is a refusal with this status and code, whose message contains `words`;
+    /// answers the body.
     ///
     /// # Panics
     /// If it isn't.

@@ -1,4 +1,5 @@
-//! A hypervisor without machines: it keeps what a real one would run in memory, does as it is told, and remembers what was asked of it.
+//! A hypervisor without machines: it keeps what a real one would run in memory, does as it is told,
+//! and remembers what was asked of it.
 //!
 //! It outlives every fleet that uses it, as real machines outlive the daemon.
 
@@ -12,8 +13,9 @@ use tallyman::billing::BootId;
 use tallyman::clock;
 use tallyman::driver::{Probe, Prober};
 use tallyman::hypervisor::{
-    Accelerator, Adopted, Capabilities, Capability, Description, Exit, ExitStatus, Hypervisor, HypervisorError,
-    Initiator, Launched, Launches, MachineSpec, Observed, Origin, Saved, SnapshotDefect, Stamp, Vm, VmState,
+    Accelerator, Adopted, Capabilities, Capability, Description, Exit, ExitStatus, Hypervisor,
+    HypervisorError, Initiator, Launched, Launches, MachineSpec, Observed, Origin, Saved,
+    SnapshotDefect, Stamp, Vm, VmState,
 };
 use tallyman::id::InstanceId;
 use tallyman::units::Nanos;
@@ -99,7 +101,8 @@ impl Gate {
     }
 }
 
-/// Workloads without guests: all are well until a test says otherwise, and each question waits until it is answered.
+/// Workloads without guests: all are well until a test says otherwise, and each question waits
+/// until it is answered.
 #[derive(Clone)]
 pub struct DoubleProber {
     asked: Arc<Semaphore>,
@@ -110,7 +113,11 @@ pub struct DoubleProber {
 impl Default for DoubleProber {
     fn default() -> Self {
         let (answer, answers) = mpsc::unbounded_channel();
-        Self { asked: Arc::new(Semaphore::new(0)), answers: Arc::new(tokio::sync::Mutex::new(answers)), answer }
+        Self {
+            asked: Arc::new(Semaphore::new(0)),
+            answers: Arc::new(tokio::sync::Mutex::new(answers)),
+            answer,
+        }
     }
 }
 
@@ -154,7 +161,8 @@ struct Machine {
     silent: bool,
     asked_to_stop: bool,
     memory_bytes: u64,
-    /// Its memory was saved since its vCPUs ran last: like some real ones, it does not do that twice.
+    /// Its memory was saved since its vCPUs ran last: like some real ones, it does not do that
+    /// twice.
     saved: bool,
 }
 
@@ -304,7 +312,11 @@ impl DoubleHypervisor {
     /// How many machines of `id` live.
     pub fn living(&self, id: &InstanceId) -> usize {
         let world = self.world();
-        world.machines.iter().filter(|((of, _), machine)| of == id && machine.state.is_some()).count()
+        world
+            .machines
+            .iter()
+            .filter(|((of, _), machine)| of == id && machine.state.is_some())
+            .count()
     }
 
     /// The guest says something on its console.
@@ -335,12 +347,14 @@ impl DoubleHypervisor {
         }
     }
 
-    /// From its next start on, a daemon knows this hypervisor by another name, and none by its old one.
+    /// From its next start on, a daemon knows this hypervisor by another name, and none by its old
+    /// one.
     pub fn rename(&mut self, name: &'static str) {
         self.description.name = name;
     }
 
-    /// The host loses power, or the supervisor and then the machine are killed: nobody knows how it ended.
+    /// The host loses power, or the supervisor and then the machine are killed: nobody knows how it
+    /// ended.
     pub fn lose(&self, id: &InstanceId, boot: &BootId) {
         let mut world = self.world();
         let machine = newest(&mut world, id).expect("a machine");
@@ -394,7 +408,11 @@ impl Machine {
         self.state = Some(state);
         self.since = (!is_silent).then_some(stamp);
         if !is_silent {
-            self.see(if state == VmState::Running { Observed::Resumed(stamp) } else { Observed::Paused(stamp) });
+            self.see(if state == VmState::Running {
+                Observed::Resumed(stamp)
+            } else {
+                Observed::Paused(stamp)
+            });
         }
     }
 
@@ -410,7 +428,11 @@ impl Machine {
         if let Some(exit) = &self.exit {
             return exit.clone();
         }
-        let status = if initiator == Initiator::Unknown { ExitStatus::Signal(9) } else { ExitStatus::Code(0) };
+        let status = if initiator == Initiator::Unknown {
+            ExitStatus::Signal(9)
+        } else {
+            ExitStatus::Code(0)
+        };
         let exit = Exit { stamp, status, initiator, witnessed: true };
         self.state = None;
         self.exit = Some(exit.clone());
@@ -465,7 +487,10 @@ impl DoubleHypervisor {
         }
         let stamp = self.note(id, call);
         if matches!(plan, Some(Plan::Fail)) {
-            return Err(HypervisorError::Refused { call: "call", reason: format!("{call:?} is planned to fail") });
+            return Err(HypervisorError::Refused {
+                call: "call",
+                reason: format!("{call:?} is planned to fail"),
+            });
         }
         let outcome = act(&mut self.world(), stamp);
         if let Some(Plan::HoldAfter(gate)) = &plan {
@@ -484,14 +509,21 @@ impl Hypervisor for DoubleHypervisor {
         &self.description
     }
 
-    fn launch<'a>(&'a self, spec: &'a MachineSpec, origin: Origin) -> BoxFuture<'a, Result<Launched, HypervisorError>> {
+    fn launch<'a>(
+        &'a self,
+        spec: &'a MachineSpec,
+        origin: Origin,
+    ) -> BoxFuture<'a, Result<Launched, HypervisorError>> {
         let (key, memory_bytes) = ((spec.id.clone(), spec.incarnation), spec.memory_bytes);
         let launch = move |world: &mut World, _| {
             let state = match origin {
                 Origin::Boot => VmState::NotStarted,
                 Origin::Snapshot(folder) if folder.join(MEMORY).is_file() => VmState::Paused,
                 Origin::Snapshot(path) => {
-                    return Err(HypervisorError::Snapshot { path, defect: SnapshotDefect::Missing });
+                    return Err(HypervisorError::Snapshot {
+                        path,
+                        defect: SnapshotDefect::Missing,
+                    });
                 }
             };
             assert!(!world.machines.contains_key(&key), "incarnation {} is used twice", key.1);
@@ -515,16 +547,25 @@ impl Hypervisor for DoubleHypervisor {
         self.answer(&spec.id, Call::Launch, launch).boxed()
     }
 
-    fn adopt<'a>(&'a self, spec: &'a MachineSpec) -> BoxFuture<'a, Result<Adopted, HypervisorError>> {
+    fn adopt<'a>(
+        &'a self,
+        spec: &'a MachineSpec,
+    ) -> BoxFuture<'a, Result<Adopted, HypervisorError>> {
         let key = (spec.id.clone(), spec.incarnation);
         let adopt = move |world: &mut World, _| {
-            let Some(machine) = world.machines.get_mut(&key) else { return Ok(Adopted::NeverLaunched) };
+            let Some(machine) = world.machines.get_mut(&key) else {
+                return Ok(Adopted::NeverLaunched);
+            };
             let (boot, history) = (machine.boot.clone(), machine.history.clone());
             Ok(match (machine.state, machine.exit.clone()) {
                 (Some(state), _) => {
                     let since = machine.since;
                     let observed = machine.watch();
-                    Adopted::Alive { launched: Launched { vm: self.vm(key), observed, pid: 1 }, state, since }
+                    Adopted::Alive {
+                        launched: Launched { vm: self.vm(key), observed, pid: 1 },
+                        state,
+                        since,
+                    }
                 }
                 (None, Some(exit)) => Adopted::Exited { boot, history, exit },
                 (None, None) => Adopted::Lost { boot, history },
@@ -536,7 +577,9 @@ impl Hypervisor for DoubleHypervisor {
     fn end<'a>(&'a self, spec: &'a MachineSpec) -> BoxFuture<'a, Result<(), HypervisorError>> {
         let key = (spec.id.clone(), spec.incarnation);
         let end = move |world: &mut World, stamp| {
-            if let Some(machine) = world.machines.get_mut(&key).filter(|machine| machine.state.is_some()) {
+            if let Some(machine) =
+                world.machines.get_mut(&key).filter(|machine| machine.state.is_some())
+            {
                 machine.end(Initiator::Unknown, stamp);
             }
             Ok(())
@@ -546,13 +589,24 @@ impl Hypervisor for DoubleHypervisor {
 }
 
 impl Launches for DoubleHypervisor {
-    fn lives<'a>(&'a self, dir: &'a Path, incarnation: u32) -> BoxFuture<'a, Result<bool, HypervisorError>> {
+    fn lives<'a>(
+        &'a self,
+        dir: &'a Path,
+        incarnation: u32,
+    ) -> BoxFuture<'a, Result<bool, HypervisorError>> {
         let world = self.world();
-        let lives = world.machines.get(&launch_of(dir, incarnation)).is_some_and(|machine| machine.state.is_some());
+        let lives = world
+            .machines
+            .get(&launch_of(dir, incarnation))
+            .is_some_and(|machine| machine.state.is_some());
         std::future::ready(Ok(lives)).boxed()
     }
 
-    fn end<'a>(&'a self, dir: &'a Path, incarnation: u32) -> BoxFuture<'a, Result<(), HypervisorError>> {
+    fn end<'a>(
+        &'a self,
+        dir: &'a Path,
+        incarnation: u32,
+    ) -> BoxFuture<'a, Result<(), HypervisorError>> {
         let mut world = self.world();
         let now = world.now();
         if let Some(machine) = world.machines.get_mut(&launch_of(dir, incarnation)) {
@@ -598,7 +652,8 @@ impl DoubleVm {
     ) -> BoxFuture<'a, Result<T, HypervisorError>> {
         let act = |world: &mut World, stamp| {
             let manner = Manner { deaf: world.deaf, silent: world.silent };
-            let machine = world.machines.get_mut(&self.key).filter(|machine| machine.state.is_some());
+            let machine =
+                world.machines.get_mut(&self.key).filter(|machine| machine.state.is_some());
             act(machine.ok_or(HypervisorError::Disconnected { call: "call" })?, manner, stamp)
         };
         self.double.answer(&self.key.0, call, act).boxed()
@@ -626,12 +681,21 @@ impl Vm for DoubleVm {
 
     fn save<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<Saved, HypervisorError>> {
         self.ask(Call::Save, move |machine, _, stamp| {
-            assert_ne!(machine.state, Some(VmState::Running), "memory of a machine that runs can't be saved");
+            assert_ne!(
+                machine.state,
+                Some(VmState::Running),
+                "memory of a machine that runs can't be saved"
+            );
             if std::mem::replace(&mut machine.saved, true) {
                 return Err(HypervisorError::SavedBefore);
             }
-            let written = fs::create_dir_all(to).and_then(|()| fs::write(to.join(MEMORY), b"all of it"));
-            written.map_err(|source| HypervisorError::File { act: "write", path: to.into(), source })?;
+            let written =
+                fs::create_dir_all(to).and_then(|()| fs::write(to.join(MEMORY), b"all of it"));
+            written.map_err(|source| HypervisorError::File {
+                act: "write",
+                path: to.into(),
+                source,
+            })?;
             Ok(Saved { bytes: 9, stamp })
         })
     }

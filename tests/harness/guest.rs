@@ -22,7 +22,8 @@ const FLAGS: [&str; 14] = [
     "-Wl,--build-id=none,--no-warn-rwx-segments",
 ];
 
-/// A freestanding guest that boots in milliseconds; `tests/guests/tiny/tiny.c` says what it does. Built once a run.
+/// A freestanding guest that boots in milliseconds; `tests/guests/tiny/tiny.c` says what it does.
+/// Built once a run.
 ///
 /// # Panics
 /// Where gcc is missing: Debian has it in `build-essential`.
@@ -45,6 +46,8 @@ fn build_tiny() -> PathBuf {
 }
 
 fn run(command: &mut Command) {
-    let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}; apt install build-essential"));
+    let status = command
+        .status()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}; apt install build-essential"));
     assert!(status.success(), "{command:?}: {status}");
 }

@@ -15,7 +15,8 @@ const RECIPE: &[&[u8]] = &[
     include_bytes!("../../host/src/image/modules.rs"),
 ];
 
-/// The image `debian-busybox` in `target/guests/`, built by whichever test needs it first; the others wait for it.
+/// The image `debian-busybox` in `target/guests/`, built by whichever test needs it first; the
+/// others wait for it.
 ///
 /// # Panics
 /// If it can't be built. The message says what is missing.
@@ -26,7 +27,9 @@ pub fn debian_busybox() -> Image {
     lock.lock().expect("file locks work in the target folder");
     let images = Images::open(&folder).expect("the target folder is ours");
     let built = match images.get(&debian::name()) {
-        Err(ImageError::Unknown { .. }) => build_debian_busybox(&images, &folder.join("work"), &mut |_| ()),
+        Err(ImageError::Unknown { .. }) => {
+            build_debian_busybox(&images, &folder.join("work"), &mut |_| ())
+        }
         found => found.map_err(Into::into),
     };
     built.unwrap_or_else(|error| panic!("no Linux guest: {:#}", anyhow::Error::from(error)))

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tallyman::hypervisor::{
-    Accelerator, CloudHypervisor, CloudHypervisorConfig, Exit, Firecracker, FirecrackerConfig, Hypervisor,
-    HypervisorError, Kind, Launched, MachineSpec, Observed, Origin, Qemu, QemuConfig, files,
+    Accelerator, CloudHypervisor, CloudHypervisorConfig, Exit, Firecracker, FirecrackerConfig,
+    Hypervisor, HypervisorError, Kind, Launched, MachineSpec, Observed, Origin, Qemu, QemuConfig,
+    files,
 };
 use tempfile::TempDir;
 
@@ -61,16 +62,23 @@ pub async fn detect(kind: Kind, supervisor: &Path) -> Result<Arc<dyn Hypervisor>
     let (program, supervisor) = (program(kind), supervisor.into());
     let accelerator = Some(Accelerator::Tcg);
     Ok(match kind {
-        Kind::Qemu => Arc::new(Qemu::detect(QemuConfig { program, supervisor, accelerator }).await?),
-        Kind::QemuMicrovm => Arc::new(Qemu::detect_microvm(QemuConfig { program, supervisor, accelerator }).await?),
+        Kind::Qemu => {
+            Arc::new(Qemu::detect(QemuConfig { program, supervisor, accelerator }).await?)
+        }
+        Kind::QemuMicrovm => {
+            Arc::new(Qemu::detect_microvm(QemuConfig { program, supervisor, accelerator }).await?)
+        }
         Kind::CloudHypervisor => {
             Arc::new(CloudHypervisor::detect(CloudHypervisorConfig { program, supervisor }).await?)
         }
-        Kind::Firecracker => Arc::new(Firecracker::detect(FirecrackerConfig { program, supervisor }).await?),
+        Kind::Firecracker => {
+            Arc::new(Firecracker::detect(FirecrackerConfig { program, supervisor }).await?)
+        }
     })
 }
 
-/// The program of a hypervisor: what the environment names, what the set-up has put into `target/`, or a name on `PATH`.
+/// The program of a hypervisor: what the environment names, what the set-up has put into `target/`,
+/// or a name on `PATH`.
 pub fn program(kind: Kind) -> PathBuf {
     let (variable, name) = match kind {
         Kind::Qemu | Kind::QemuMicrovm => ("TALLYMAN_TEST_QEMU", "qemu-system-x86_64"),
@@ -85,7 +93,8 @@ pub fn program(kind: Kind) -> PathBuf {
     }
 }
 
-/// A folder of instances and a hypervisor. Ends whatever still runs when the test is over, however it ends.
+/// A folder of instances and a hypervisor. Ends whatever still runs when the test is over, however
+/// it ends.
 pub struct Bed {
     /// Which hypervisor.
     pub kind: Kind,
@@ -149,7 +158,9 @@ impl Bed {
 impl Drop for Bed {
     fn drop(&mut self) {
         let Ok(instances) = fs::read_dir(self.folder.path()) else { return };
-        let runs = instances.flatten().filter_map(|instance| fs::read_dir(instance.path().join("run")).ok());
+        let runs = instances
+            .flatten()
+            .filter_map(|instance| fs::read_dir(instance.path().join("run")).ok());
         for run in runs.flatten().flatten() {
             for process in ["vmm", "supervisor"] {
                 if let Some(pid) = pid_of(&run.path(), process) {
@@ -162,11 +173,13 @@ impl Drop for Bed {
 
 /// A process out of a launch's identity, `vmm` or `supervisor`.
 pub fn pid_of(run: &Path, process: &str) -> Option<u32> {
-    let identity: serde_json::Value = serde_json::from_slice(&fs::read(run.join("identity.json")).ok()?).ok()?;
+    let identity: serde_json::Value =
+        serde_json::from_slice(&fs::read(run.join("identity.json")).ok()?).ok()?;
     identity[process]["pid"].as_u64()?.try_into().ok()
 }
 
-/// Kills a process that stands in our folder or has it among its open files: numbers are used again.
+/// Kills a process that stands in our folder or has it among its open files: numbers are used
+/// again.
 fn kill_if_ours(pid: u32, folder: &Path) {
     let ours = |link: PathBuf| fs::read_link(link).is_ok_and(|target| target.starts_with(folder));
     let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) else { return };
@@ -183,7 +196,9 @@ pub fn kill(pid: u32, signal: Signal) {
 
 /// The outcome of `work`, which must come.
 pub async fn patiently<T>(what: &str, work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("still no {what} after {PATIENCE:?}"))
+    tokio::time::timeout(PATIENCE, work)
+        .await
+        .unwrap_or_else(|_| panic!("still no {what} after {PATIENCE:?}"))
 }
 
 /// Waits until something is so that tells nobody.
@@ -198,7 +213,9 @@ pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// The next observation.
 pub async fn next(launched: &mut Launched) -> Observed {
-    patiently("observation", launched.observed.recv()).await.expect("the stream ends only with an exit")
+    patiently("observation", launched.observed.recv())
+        .await
+        .expect("the stream ends only with an exit")
 }
 
 /// Takes what comes until the exit, and makes sure that nothing comes after it.
@@ -214,7 +231,8 @@ pub async fn exit(launched: &mut Launched) -> Exit {
 /// What the guest has written.
 pub fn console(spec: &MachineSpec) -> String {
     let read = |path| fs::read(path).unwrap_or_default();
-    let bytes = [read(files::console_log_older(&spec.dir)), read(files::console_log(&spec.dir))].concat();
+    let bytes =
+        [read(files::console_log_older(&spec.dir)), read(files::console_log(&spec.dir))].concat();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -243,7 +261,10 @@ pub fn assert_no_gap(spec: &MachineSpec) {
 
 /// Sends bytes to the guest's console.
 pub fn type_on_console(spec: &MachineSpec, text: &str) {
-    let mut input = fs::OpenOptions::new().write(true).open(files::console_input(&spec.dir)).expect("console.in");
+    let mut input = fs::OpenOptions::new()
+        .write(true)
+        .open(files::console_input(&spec.dir))
+        .expect("console.in");
     input.write_all(text.as_bytes()).expect("type");
 }
 

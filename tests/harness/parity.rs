@@ -1,4 +1,5 @@
-//! Histories and what must come of them, as plain data. The same rows run through the native logic, the component and the API.
+//! Histories and what must come of them, as plain data. The same rows run through the native logic,
+//! the component and the API.
 
 use tallyman::vm::Phase;
 use tallyman::vm::Phase::{Created, Initializing, Paused, Running, Shutdown, Standby, Stopped};
@@ -29,7 +30,14 @@ const HOUR: i64 = 60 * MINUTE;
 
 /// Every row.
 pub const ROWS: &[Row] = &[
-    Row { name: "nothing has happened yet", entered: &[], current: None, completed: &[], looked_at: HOUR, seen: &[] },
+    Row {
+        name: "nothing has happened yet",
+        entered: &[],
+        current: None,
+        completed: &[],
+        looked_at: HOUR,
+        seen: &[],
+    },
     Row {
         name: "the first transition accrues nothing",
         entered: &[(Running, 0)],
@@ -40,7 +48,12 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "a transition accrues the phase before it",
-        entered: &[(Running, 0), (Standby, 30 * SECOND), (Running, 330 * SECOND), (Stopped, 340 * SECOND)],
+        entered: &[
+            (Running, 0),
+            (Standby, 30 * SECOND),
+            (Running, 330 * SECOND),
+            (Stopped, 340 * SECOND),
+        ],
         current: Some((Stopped, 340 * SECOND)),
         completed: &[(Running, 40_000), (Standby, 300_000)],
         looked_at: 340 * SECOND,
@@ -72,7 +85,12 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "standby is not billed as running",
-        entered: &[(Running, 0), (Standby, 60 * SECOND), (Running, 360 * SECOND), (Stopped, 390 * SECOND)],
+        entered: &[
+            (Running, 0),
+            (Standby, 60 * SECOND),
+            (Running, 360 * SECOND),
+            (Stopped, 390 * SECOND),
+        ],
         current: Some((Stopped, 390 * SECOND)),
         completed: &[(Running, 90_000), (Standby, 300_000)],
         looked_at: HOUR,

@@ -1,4 +1,5 @@
-//! A daemon's inside on a folder of its own, with the double for a hypervisor: it can crash and start again as often as a test likes.
+//! A daemon's inside on a folder of its own, with the double for a hypervisor: it can crash and
+//! start again as often as a test likes.
 
 use std::fs;
 use std::future::Future;
@@ -10,7 +11,8 @@ use tallyman::billing::interval::{Interval, intervals};
 use tallyman::billing::{About, BootId, Counted, Entered, Fact, InstanceFact, Totals};
 use tallyman::clock::Clock;
 use tallyman::driver::{
-    Amendment, Fleet, FleetError, NewFork, NewInstance, NewSnapshot, Parts, Quota, Request, Reservation, Share, View,
+    Amendment, Fleet, FleetError, NewFork, NewInstance, NewSnapshot, Parts, Quota, Request,
+    Reservation, Share, View,
 };
 use tallyman::id::{InstanceId, InstanceName, TenantId};
 use tallyman::image::{ImageImport, Images};
@@ -64,12 +66,18 @@ impl Quota for MemoryLimit {
         share: Share,
         there: &dyn Fn() -> Vec<(InstanceName, Share)>,
     ) -> Result<Reservation, FleetError> {
-        let others = there().into_iter().filter(|(other, _)| other != name).map(|(_, has)| has.memory_bytes);
+        let others =
+            there().into_iter().filter(|(other, _)| other != name).map(|(_, has)| has.memory_bytes);
         let (wanted, most) = (others.sum::<u64>() + share.memory_bytes, self.0);
         if wanted <= most {
             return Ok(Box::new(()));
         }
-        Err(FleetError::OverLimit { tenant: tenant.clone(), limit: Limit::MemoryBytes, wanted, most })
+        Err(FleetError::OverLimit {
+            tenant: tenant.clone(),
+            limit: Limit::MemoryBytes,
+            wanted,
+            most,
+        })
     }
 }
 
@@ -161,7 +169,8 @@ impl Rig {
     /// Starts the daemon.
     pub fn start(&mut self, host: Host) {
         assert!(self.daemon.is_none(), "it is up");
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let accounting = Arc::new(Accounting::new(POLICIES.clone()));
         let (journal, mut opened) =
@@ -227,7 +236,8 @@ impl Rig {
         &self.daemon().journal
     }
 
-    /// Runs `future` in the daemon's runtime. What must be over soon is over in a minute, or the test fails.
+    /// Runs `future` in the daemon's runtime. What must be over soon is over in a minute, or the
+    /// test fails.
     pub fn run<T>(&self, future: impl Future<Output = T>) -> T {
         let limited = async { tokio::time::timeout(Duration::from_secs(60), future).await };
         self.daemon().runtime.block_on(limited).expect("it hangs")
@@ -275,7 +285,8 @@ impl Rig {
         self.try_create(self.new_instance(name)).expect("created").record.id.clone()
     }
 
-    /// What a client would ask for, in the plainest way. A snapshot has a new name; what is about an earlier one is about [`KEPT`].
+    /// What a client would ask for, in the plainest way. A snapshot has a new name; what is about
+    /// an earlier one is about [`KEPT`].
     pub fn request(&self, command: Command) -> Request {
         let snapshot = KEPT.parse().expect("a name");
         match command {
@@ -308,14 +319,29 @@ impl Rig {
     ///
     /// # Errors
     /// The fleet's.
-    pub fn snapshot(&self, id: &InstanceId, name: &str, keep: Option<u32>) -> Result<Arc<View>, FleetError> {
-        let new = NewSnapshot { name: name.parse().expect("a name"), tags: Default::default(), keep, compress: false };
+    pub fn snapshot(
+        &self,
+        id: &InstanceId,
+        name: &str,
+        keep: Option<u32>,
+    ) -> Result<Arc<View>, FleetError> {
+        let new = NewSnapshot {
+            name: name.parse().expect("a name"),
+            tags: Default::default(),
+            keep,
+            compress: false,
+        };
         self.ask(id, Request::Snapshot(new))
     }
 
     /// A fork as a client would ask for it, by a new name.
     pub fn new_fork(&self) -> NewFork {
-        NewFork { name: fresh().parse().expect("a name"), from_running: true, target: None, snapshot: None }
+        NewFork {
+            name: fresh().parse().expect("a name"),
+            from_running: true,
+            target: None,
+            snapshot: None,
+        }
     }
 
     /// Forks an instance.
@@ -403,7 +429,8 @@ impl Rig {
         found.unwrap_or_else(|| panic!("no fact '{words}' in {:?}", self.story(id))).1
     }
 
-    /// Checks that every nanosecond of the instance's life is in one interval and in one total, and answers the intervals.
+    /// Checks that every nanosecond of the instance's life is in one interval and in one total, and
+    /// answers the intervals.
     pub fn check_time(&self, id: &InstanceId) -> Vec<Interval> {
         let view = self.view(id);
         // The instance may go on meanwhile: both are looked at as of the view's last fact.
@@ -413,15 +440,22 @@ impl Rig {
         let usage = self.fleet().usage(std::slice::from_ref(&view), now);
         let pieces = intervals(&history, &self.fleet().timeline(&view.record.tenant), now);
         let end = view.deleted.unwrap_or(now);
-        let first =
-            history.iter().find(|(_, fact)| matches!(fact.counts(), Some(Counted::Enters(_)))).expect("a phase");
+        let first = history
+            .iter()
+            .find(|(_, fact)| matches!(fact.counts(), Some(Counted::Enters(_))))
+            .expect("a phase");
         assert_eq!(pieces[0].start, first.1.at.meter);
         assert_eq!(pieces[pieces.len() - 1].end, end);
         for pair in pieces.windows(2) {
             assert_eq!(pair[0].end, pair[1].start, "the intervals must touch");
         }
         let totals = usage[0].totals;
-        assert_eq!(totals, summed(&pieces), "the totals must be those of the intervals: {:?}", self.story(id));
+        assert_eq!(
+            totals,
+            summed(&pieces),
+            "the totals must be those of the intervals: {:?}",
+            self.story(id)
+        );
         let lifetime = end.since(first.1.at.meter).expect("time goes on");
         assert_eq!(totals.sum(), u128::from(lifetime.0));
         let instants: Vec<Instant> = history.iter().map(|(_, fact)| fact.at.meter).collect();
@@ -468,7 +502,9 @@ pub fn in_words(fact: &Fact) -> String {
 fn instance_in_words(fact: &InstanceFact) -> String {
     match fact {
         InstanceFact::Intended { command, by: Asker::Client, .. } => format!("intended {command}"),
-        InstanceFact::Intended { command, by, .. } => format!("intended {command} by {}", by.as_str()),
+        InstanceFact::Intended { command, by, .. } => {
+            format!("intended {command} by {}", by.as_str())
+        }
         InstanceFact::Abandoned { command, .. } => format!("abandoned {command}"),
         InstanceFact::Entered(Entered { phase, cause: Some(cause), .. }) => {
             format!("{} {}", Phase::as_str(*phase), cause.as_str())

@@ -1,13 +1,16 @@
-//! What vendors charge for known lives, as plain data with the public source of each figure. The same rows run through the policies natively
-//! and through the finished components. What is measured is priced here by the plainest arithmetic that these rows need: one period, one price
-//! a rule, flat or graduated.
+//! What vendors charge for known lives, as plain data with the public source of each figure. The
+//! same rows run through the policies natively and through the finished components. What is
+//! measured is priced here by the plainest arithmetic that these rows need: one period, one price a
+//! rule, flat or graduated.
 //!
-//! Rows marked *printed* carry a figure that stands in the source; the others follow from the rule that the source states.
+//! Rows marked *printed* carry a figure that stands in the source; the others follow from the rule
+//! that the source states.
 
 use tallyman::vm::Phase;
 use tallyman::vm::Phase::{Created, Initializing, Paused, Running, Shutdown, Standby, Stopped};
 
-/// A phase, how long it lasts in milliseconds, the session it belongs to, and what the instance holds.
+/// A phase, how long it lasts in milliseconds, the session it belongs to, and what the instance
+/// holds.
 pub type Visit = (Phase, i64, u32, Held);
 
 /// Dimensions and their values; those that are not listed are 0.
@@ -110,7 +113,8 @@ const fn a_dollar_an_hour(meter: &'static str, unit: &'static str) -> Priced {
     Priced { meter, unit, tiers: &[(None, 1_000_000_000)], ..FLAT }
 }
 
-/// The discount of sustained use: each quarter of a month of 730 hours is cheaper than the one before.
+/// The discount of sustained use: each quarter of a month of 730 hours is cheaper than the one
+/// before.
 const SUSTAINED: [Priced; 1] = [Priced {
     model: "graduated",
     tiers: &[
@@ -294,7 +298,10 @@ pub const ROWS: &[Row] = &[
         name: "a stopped Machine with 1 GB, 10 days of 30, is 5 cents on Fly (printed)",
         source: FLY,
         policy: "fly",
-        lives: &[&[(Running, 20 * DAY, 1, &[("disk-byte", GB)]), (Stopped, 10 * DAY, 1, &[("disk-byte", GB)])]],
+        lives: &[&[
+            (Running, 20 * DAY, 1, &[("disk-byte", GB)]),
+            (Stopped, 10 * DAY, 1, &[("disk-byte", GB)]),
+        ]],
         prices: &[Priced {
             meter: "stopped",
             unit: "disk-byte-ns",
@@ -355,7 +362,12 @@ pub const ROWS: &[Row] = &[
         source: FLY,
         policy: "standard",
         lives: &[&[(Stopped, 15 * DAY, 1, NOTHING)]],
-        prices: &[Priced { meter: "allocated", tiers: &[(None, 29_000_000_000)], per: 30 * 24 * NS_PER_HOUR, ..FLAT }],
+        prices: &[Priced {
+            meter: "allocated",
+            tiers: &[(None, 29_000_000_000)],
+            per: 30 * 24 * NS_PER_HOUR,
+            ..FLAT
+        }],
         digits: 2,
         expected: Expected::Nanos(14_500_000_000),
         ..BASE
@@ -365,7 +377,12 @@ pub const ROWS: &[Row] = &[
         source: FLY,
         policy: "standard",
         lives: &[&[(Stopped, 16 * DAY, 1, NOTHING)]],
-        prices: &[Priced { meter: "allocated", tiers: &[(None, 29_000_000_000)], per: 30 * 24 * NS_PER_HOUR, ..FLAT }],
+        prices: &[Priced {
+            meter: "allocated",
+            tiers: &[(None, 29_000_000_000)],
+            per: 30 * 24 * NS_PER_HOUR,
+            ..FLAT
+        }],
         digits: 2,
         expected: Expected::Nanos(15_470_000_000),
         ..BASE
@@ -394,7 +411,12 @@ pub const ROWS: &[Row] = &[
         name: "an hour of a basic container, processor at work, is 2.8008 cents",
         source: CLOUDFLARE,
         policy: "cloudflare-containers",
-        lives: &[&[(Running, HOUR, 1, &[("memory-byte", GIB), ("vcpu", 1), ("disk-byte", 4 * GB)])]],
+        lives: &[&[(
+            Running,
+            HOUR,
+            1,
+            &[("memory-byte", GIB), ("vcpu", 1), ("disk-byte", 4 * GB)],
+        )]],
         prices: &[
             Priced {
                 rule: "disk",
@@ -411,7 +433,13 @@ pub const ROWS: &[Row] = &[
                 ..FLAT
             },
             // A quarter of a processor at 0.000020 a second.
-            Priced { rule: "processor", unit: "vcpu-ns", tiers: &[(None, 5_000)], per: NS_PER_SECOND, ..FLAT },
+            Priced {
+                rule: "processor",
+                unit: "vcpu-ns",
+                tiers: &[(None, 5_000)],
+                per: NS_PER_SECOND,
+                ..FLAT
+            },
         ],
         expected: Expected::Nanos(28_008_000),
         ..BASE
@@ -460,7 +488,10 @@ pub const ROWS: &[Row] = &[
         name: "a suspended machine on GCP is charged for its memory on disk, and for no time",
         source: "https://cloud.google.com/compute/docs/reference/rest/v1/instances/suspend",
         policy: "gcp",
-        lives: &[&[(Running, HOUR, 1, NOTHING), (Standby, 10 * HOUR, 1, &[("snapshot-byte", 8 * GIB)])]],
+        lives: &[&[
+            (Running, HOUR, 1, NOTHING),
+            (Standby, 10 * HOUR, 1, &[("snapshot-byte", 8 * GIB)]),
+        ]],
         prices: &[
             a_dollar_an_hour("active", "ns"),
             Priced {
@@ -518,7 +549,10 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "half an hour with 4 and a third with 1 are 7/3 hours (printed)",
         source: "https://github.com/gpustack/gpustack/issues/6054",
-        lives: &[&[(Running, 30 * MINUTE, 1, &[("gpu", 4)]), (Running, 20 * MINUTE, 1, &[("gpu", 1)])]],
+        lives: &[&[
+            (Running, 30 * MINUTE, 1, &[("gpu", 4)]),
+            (Running, 20 * MINUTE, 1, &[("gpu", 1)]),
+        ]],
         prices: &[a_dollar_an_hour("active", "gpu-ns")],
         expected: Expected::Nanos(2_333_333_333),
         ..BASE
@@ -526,7 +560,10 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "half an hour with 1 and a third with 4 are 11/6 hours (printed)",
         source: "https://github.com/gpustack/gpustack/issues/6054",
-        lives: &[&[(Running, 30 * MINUTE, 1, &[("gpu", 1)]), (Running, 20 * MINUTE, 1, &[("gpu", 4)])]],
+        lives: &[&[
+            (Running, 30 * MINUTE, 1, &[("gpu", 1)]),
+            (Running, 20 * MINUTE, 1, &[("gpu", 4)]),
+        ]],
         prices: &[a_dollar_an_hour("active", "gpu-ns")],
         expected: Expected::Nanos(1_833_333_333),
         ..BASE
@@ -567,7 +604,11 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "stopped time is allocated",
         source: "https://github.com/osac-project/docs, metering: allocation and consumption",
-        lives: &[&[(Running, HOUR, 1, NOTHING), (Stopped, 2 * HOUR, 1, NOTHING), (Running, HOUR, 2, NOTHING)]],
+        lives: &[&[
+            (Running, HOUR, 1, NOTHING),
+            (Stopped, 2 * HOUR, 1, NOTHING),
+            (Running, HOUR, 2, NOTHING),
+        ]],
         prices: &[a_dollar_an_hour("allocated", "ns")],
         expected: Expected::Billed("rule", 4 * NS_PER_HOUR),
         ..BASE
@@ -575,7 +616,11 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "and not consumed",
         source: "https://github.com/osac-project/docs, metering: allocation and consumption",
-        lives: &[&[(Running, HOUR, 1, NOTHING), (Stopped, 2 * HOUR, 1, NOTHING), (Running, HOUR, 2, NOTHING)]],
+        lives: &[&[
+            (Running, HOUR, 1, NOTHING),
+            (Stopped, 2 * HOUR, 1, NOTHING),
+            (Running, HOUR, 2, NOTHING),
+        ]],
         prices: &[a_dollar_an_hour("active", "ns")],
         expected: Expected::Billed("rule", 2 * NS_PER_HOUR),
         ..BASE
@@ -641,7 +686,11 @@ pub const ROWS: &[Row] = &[
         source: "two visits of a minute are two hours",
         policy: "snapshot-storage",
         options: &[("standby-granularity", "1h")],
-        lives: &[&[(Standby, MINUTE, 1, NOTHING), (Running, MINUTE, 1, NOTHING), (Standby, MINUTE, 1, NOTHING)]],
+        lives: &[&[
+            (Standby, MINUTE, 1, NOTHING),
+            (Running, MINUTE, 1, NOTHING),
+            (Standby, MINUTE, 1, NOTHING),
+        ]],
         expected: Expected::Millis("standby", 2 * 3_600_000),
         ..BASE
     },
@@ -695,7 +744,10 @@ impl Terms {
             "Up" => rest > 0,
             "Down" => false,
             "HalfUp" => rest * 2 >= self.granularity_ns,
-            "HalfEven" => rest * 2 > self.granularity_ns || (rest * 2 == self.granularity_ns && whole % 2 == 1),
+            "HalfEven" => {
+                rest * 2 > self.granularity_ns
+                    || (rest * 2 == self.granularity_ns && whole % 2 == 1)
+            }
             other => panic!("unknown rounding {other}"),
         };
         (whole + u64::from(is_up)) * self.granularity_ns
@@ -710,22 +762,28 @@ pub fn compare(row: &Row, measured: &Measured) -> Result<(), String> {
     let lives = lives(row);
     let of_meter = |meter: &str, unit: &str| billed(&lives, measured, meter, unit);
     let of_rule = |rule: &str| {
-        let priced = row.prices.iter().find(|priced| priced.rule == rule).expect("a price of the rule");
+        let priced =
+            row.prices.iter().find(|priced| priced.rule == rule).expect("a price of the rule");
         of_meter(priced.meter, priced.unit).iter().sum::<u128>()
     };
     let (wanted, found) = match row.expected {
         Expected::Millis(meter, millis) => (millis * 1_000_000, of_meter(meter, "ns").iter().sum()),
         Expected::Billed(rule, quantity) => (quantity, of_rule(rule)),
         Expected::Nanos(nanos) => {
-            let sum = |priced: &Priced| amount(priced, row.digits, &of_meter(priced.meter, priced.unit));
+            let sum =
+                |priced: &Priced| amount(priced, row.digits, &of_meter(priced.meter, priced.unit));
             (nanos.unsigned_abs(), row.prices.iter().map(sum).sum())
         }
     };
-    if wanted == found { Ok(()) } else { Err(format!("{:?}, but {found} of {measured:#?}", row.expected)) }
+    if wanted == found {
+        Ok(())
+    } else {
+        Err(format!("{:?}, but {found} of {measured:#?}", row.expected))
+    }
 }
 
-/// The units that each instance is charged for on a meter: what its stretches owe, each nanosecond with what the instance held then, and
-/// what is owed beyond with what it held at the end.
+/// The units that each instance is charged for on a meter: what its stretches owe, each nanosecond
+/// with what the instance held then, and what is owed beyond with what it held at the end.
 fn billed(lives: &[Life], measured: &Measured, meter: &str, unit: &str) -> Vec<u128> {
     let number = measured.terms.iter().position(|terms| terms.name == meter);
     let number = number.unwrap_or_else(|| panic!("no meter '{meter}'"));
@@ -733,7 +791,8 @@ fn billed(lives: &[Life], measured: &Measured, meter: &str, unit: &str) -> Vec<u
     let mut units = vec![0; instances];
     for (subject, units) in (0..).zip(&mut units) {
         let of = lives.iter().zip(&measured.counted).filter(|(life, _)| life.subject == subject);
-        let counts: Vec<(&Life, bool)> = of.map(|(life, mask)| (life, mask >> number & 1 == 1)).collect();
+        let counts: Vec<(&Life, bool)> =
+            of.map(|(life, mask)| (life, mask >> number & 1 == 1)).collect();
         *units = stretches(&counts, &measured.terms[number].stretch)
             .iter()
             .map(|stretch| charged(stretch, &measured.terms[number], unit))
@@ -783,7 +842,8 @@ fn charged(stretch: &[&Life], terms: &Terms, unit: &str) -> u128 {
     units + stretch.last().map_or(0, |life| u128::from(owed) * holds(life))
 }
 
-/// What a rule comes to: its tiers, filled by each instance or by all, rounded half to even to the digits.
+/// What a rule comes to: its tiers, filled by each instance or by all, rounded half to even to the
+/// digits.
 fn amount(priced: &Priced, digits: u8, units: &[u128]) -> u128 {
     let scopes = if priced.scope == "tenant" { vec![units.iter().sum()] } else { units.to_vec() };
     let mut numerator = 0;
@@ -902,7 +962,9 @@ fn lives(row: &Row) -> Vec<Life> {
         let mut start = BEGIN;
         let mut wakes = 0;
         let mut before = None;
-        for &(phase, millis, session, held) in visits.iter().cycle().take(visits.len() * row.times as usize) {
+        for &(phase, millis, session, held) in
+            visits.iter().cycle().take(visits.len() * row.times as usize)
+        {
             let end = start + millis * 1_000_000;
             wakes += u32::from(before == Some(Standby) && phase != Standby);
             lives.push(Life { subject, phase, start, end, session, wakes, held });
@@ -917,7 +979,8 @@ fn lives(row: &Row) -> Vec<Life> {
 /// The dimensions that a row names, and those that every request has.
 fn dimensions(row: &Row) -> Vec<&'static str> {
     let mut names = vec!["vcpu", "memory-byte", "disk-byte", "snapshot-byte"];
-    for (name, _) in row.lives.iter().flat_map(|life| life.iter()).flat_map(|visit| visit.3.iter()) {
+    for (name, _) in row.lives.iter().flat_map(|life| life.iter()).flat_map(|visit| visit.3.iter())
+    {
         if !names.contains(name) {
             names.push(name);
         }

@@ -1,7 +1,8 @@
 //! The dependency rules of the program, read off its own source text.
 //!
-//! `units, id, limits <- vm, tenant, billing <- driver, policy, journal, hypervisor <- tenancy <- invoice <- rollout <- api <- runtime <- cli`, pure cores stay pure, and each
-//! heavy crate has one home.
+//! `units, id, limits <- vm, tenant, billing <- driver, policy, journal, hypervisor <- tenancy <-
+//! invoice <- rollout <- api <- runtime <- cli`, pure cores stay pure, and each heavy crate has one
+//! home.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +14,9 @@ fn root() -> PathBuf {
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+    for entry in
+        fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+    {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             found.extend(sources(&path));
@@ -34,15 +37,26 @@ fn code(path: &Path) -> String {
 /// The top-level module of `host/src` that a file belongs to.
 fn module(path: &Path, host: &Path) -> String {
     let inside = path.strip_prefix(host).expect("inside");
-    let first = inside.components().next().expect("a component").as_os_str().to_string_lossy().into_owned();
+    let first =
+        inside.components().next().expect("a component").as_os_str().to_string_lossy().into_owned();
     first.trim_end_matches(".rs").to_owned()
 }
 
 /// What each module of the host may use of the others.
 fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
     const WORDS: &[&str] = &["units", "id", "limits"];
-    const DRIVER: &[&str] =
-        &["units", "id", "limits", "vm", "tenant", "billing", "clock", "journal", "hypervisor", "image"];
+    const DRIVER: &[&str] = &[
+        "units",
+        "id",
+        "limits",
+        "vm",
+        "tenant",
+        "billing",
+        "clock",
+        "journal",
+        "hypervisor",
+        "image",
+    ];
     const ALL: &[&str] = &[
         "units",
         "id",
@@ -84,7 +98,10 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("invoice", &["units", "id", "limits", "vm", "tenant", "billing", "journal", "policy"]),
         (
             "rollout",
-            &["units", "id", "limits", "vm", "tenant", "billing", "journal", "policy", "driver", "tenancy", "invoice"],
+            &[
+                "units", "id", "limits", "vm", "tenant", "billing", "journal", "policy", "driver",
+                "tenancy", "invoice",
+            ],
         ),
         ("api", API),
         ("runtime", RUNTIME),
@@ -102,11 +119,13 @@ fn dependencies_point_one_way() {
         if from == "lib" || from == "main" {
             continue;
         }
-        let may =
-            allowed.get(from.as_str()).unwrap_or_else(|| panic!("the module `{from}` needs a place in the order"));
+        let may = allowed
+            .get(from.as_str())
+            .unwrap_or_else(|| panic!("the module `{from}` needs a place in the order"));
         let text = code(&path);
         for to in allowed.keys() {
-            let names = [format!("crate::{to}::"), format!("crate::{to};"), format!("crate::{to},")];
+            let names =
+                [format!("crate::{to}::"), format!("crate::{to};"), format!("crate::{to},")];
             if *to != from && !may.contains(to) && names.iter().any(|name| text.contains(name)) {
                 wrong.push(format!("{} uses crate::{to}", path.display()));
             }
@@ -146,14 +165,26 @@ fn each_heavy_crate_has_one_home() {
 #[test]
 fn the_pure_modules_wait_for_nothing_and_ask_nobody() {
     let host = root().join("host/src");
-    let forbidden =
-        ["async ", "tokio", "std::fs", "std::net", "std::io", "std::time", "std::thread", "serde", "rustix"];
+    let forbidden = [
+        "async ",
+        "tokio",
+        "std::fs",
+        "std::net",
+        "std::io",
+        "std::time",
+        "std::thread",
+        "serde",
+        "rustix",
+    ];
     let mut wrong = Vec::new();
     let folders = ["vm", "billing"].into_iter().flat_map(|folder| sources(&host.join(folder)));
     for path in folders.chain([host.join("tenant.rs")]) {
         let text = code(&path);
         wrong.extend(
-            forbidden.iter().filter(|word| text.contains(**word)).map(|word| format!("{}: {word}", path.display())),
+            forbidden
+                .iter()
+                .filter(|word| text.contains(**word))
+                .map(|word| format!("{}: {word}", path.display())),
         );
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -169,7 +200,11 @@ fn only_the_clock_asks_for_the_time() {
             continue;
         }
         let text = code(&path);
-        wrong.extend(asks.iter().filter(|ask| text.contains(**ask)).map(|ask| format!("{}: {ask}", path.display())));
+        wrong.extend(
+            asks.iter()
+                .filter(|ask| text.contains(**ask))
+                .map(|ask| format!("{}: {ask}", path.display())),
+        );
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
@@ -203,13 +238,15 @@ fn no_files_import_each_other_in_a_circle() {
     let imports = imports::of(&root().join("host/src"));
     assert!(imports.len() > 100, "the sources are read");
     let circles = imports::circles(&imports);
-    let files = circles.iter().filter(|circle| !circle.iter().all(|file| KNOWN_CIRCLES.contains(&file.as_str())));
+    let files = circles
+        .iter()
+        .filter(|circle| !circle.iter().all(|file| KNOWN_CIRCLES.contains(&file.as_str())));
     let wrong: Vec<_> = files.map(|circle| imports::describe(circle, &imports)).collect();
     assert!(wrong.is_empty(), "these files import each other in a circle:\n{}", wrong.join("\n"));
 }
 
-/// Which file imports which, read off `use` declarations and paths in the code. A re-export is not an import: an item that a
-/// module passes on is looked for where it is defined.
+/// Which file imports which, read off `use` declarations and paths in the code. A re-export is not
+/// an import: an item that a module passes on is looked for where it is defined.
 mod imports {
     use std::collections::{BTreeMap, BTreeSet};
     use std::path::Path;
@@ -240,9 +277,14 @@ mod imports {
             sources(host).iter().filter_map(|path| module(path, host)).collect();
         let edges = |(at, module): (&ModulePath, &Module)| {
             let passed_on = |found: &Use| found.public && absolute(at, &found.path).starts_with(at);
-            let used = module.uses.iter().filter(|found| !passed_on(found)).map(|found| found.path.clone());
+            let used = module
+                .uses
+                .iter()
+                .filter(|found| !passed_on(found))
+                .map(|found| found.path.clone());
             let named = paths(&without_uses(&module.text));
-            let files = used.chain(named).filter_map(|path| home(&modules, &absolute(at, &path), 0));
+            let files =
+                used.chain(named).filter_map(|path| home(&modules, &absolute(at, &path), 0));
             (module.file.clone(), files.filter(|file| *file != module.file).collect())
         };
         modules.iter().map(edges).collect()
@@ -272,7 +314,13 @@ mod imports {
             line.is_empty() || line.starts_with("pub")
         });
         let body = |at: usize| {
-            text[at + 4..].split(';').next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
+            text[at + 4..]
+                .split(';')
+                .next()
+                .unwrap_or_default()
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ")
         };
         let public = |at: usize| text[..at].rsplit('\n').next().unwrap_or_default().contains("pub");
         starts.map(|(at, _)| (public(at), body(at))).collect()
@@ -292,7 +340,9 @@ mod imports {
         if let Some((head, rest)) = tree.split_once('{') {
             let head = head.trim().trim_end_matches("::");
             let mut path = before.to_vec();
-            path.extend(head.split("::").filter(|part| !part.is_empty()).map(|part| part.trim().to_owned()));
+            path.extend(
+                head.split("::").filter(|part| !part.is_empty()).map(|part| part.trim().to_owned()),
+            );
             let inner = rest.trim_end().trim_end_matches('}');
             let inner = &rest[..inner.len() + rest[inner.len()..].find('}').unwrap_or(0)];
             for part in top_level(inner) {
@@ -300,10 +350,13 @@ mod imports {
             }
             return;
         }
-        let (path, name) = tree.split_once(" as ").unwrap_or((tree, tree.rsplit("::").next().unwrap_or(tree)));
+        let (path, name) =
+            tree.split_once(" as ").unwrap_or((tree, tree.rsplit("::").next().unwrap_or(tree)));
         let mut whole = before.to_vec();
         whole.extend(
-            path.split("::").map(|part| part.trim().to_owned()).filter(|part| !part.is_empty() && part != "self"),
+            path.split("::")
+                .map(|part| part.trim().to_owned())
+                .filter(|part| !part.is_empty() && part != "self"),
         );
         if path.trim().starts_with("self::") {
             whole.insert(before.len(), "self".into());
@@ -332,7 +385,9 @@ mod imports {
     fn paths(text: &str) -> Vec<Vec<String>> {
         let is_part = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == ':';
         let words = text.split(|letter| !is_part(letter));
-        let begins = |word: &&str| ["crate::", "super::", "self::"].iter().any(|first| word.starts_with(first));
+        let begins = |word: &&str| {
+            ["crate::", "super::", "self::"].iter().any(|first| word.starts_with(first))
+        };
         words.filter(begins).map(|word| word.split("::").map(str::to_owned).collect()).collect()
     }
 
@@ -357,9 +412,14 @@ mod imports {
     }
 
     /// The file in which the item at `path` is defined; none for another crate's.
-    fn home(modules: &BTreeMap<ModulePath, Module>, path: &[String], depth: usize) -> Option<String> {
+    fn home(
+        modules: &BTreeMap<ModulePath, Module>,
+        path: &[String],
+        depth: usize,
+    ) -> Option<String> {
         assert!(depth < 16, "{path:?} is passed on for ever");
-        let (at, module) = (1..=path.len()).rev().find_map(|len| modules.get_key_value(&path[..len]))?;
+        let (at, module) =
+            (1..=path.len()).rev().find_map(|len| modules.get_key_value(&path[..len]))?;
         let Some(item) = path.get(at.len()) else { return Some(module.file.clone()) };
         let follow = |found: &Use| {
             let mut next = absolute(at, &found.path);
@@ -386,10 +446,13 @@ mod imports {
 
     /// Groups of files of which each imports, over some others, each.
     pub(super) fn circles(imports: &Imports) -> Vec<BTreeSet<String>> {
-        let reach: BTreeMap<_, _> = imports.keys().map(|file| (file, reachable(file, imports))).collect();
+        let reach: BTreeMap<_, _> =
+            imports.keys().map(|file| (file, reachable(file, imports))).collect();
         let mut found = BTreeSet::new();
         for (file, reached) in &reach {
-            let back = reached.iter().filter(|other| reach.get(other).is_some_and(|back| back.contains(*file)));
+            let back = reached
+                .iter()
+                .filter(|other| reach.get(other).is_some_and(|back| back.contains(*file)));
             let circle: BTreeSet<String> = back.cloned().collect();
             if !circle.is_empty() {
                 found.insert(circle);

@@ -1,5 +1,6 @@
-//! The driver against a hypervisor without machines: what is recorded of each operation, in which order, at which instant, and what is
-//! left after a crash of the daemon at every point of every operation.
+//! The driver against a hypervisor without machines: what is recorded of each operation, in which
+//! order, at which instant, and what is left after a crash of the daemon at every point of every
+//! operation.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -58,17 +59,24 @@ fn driven_for(rig: &Rig, state: State, command: Command) -> Option<InstanceId> {
     })
 }
 
-/// Brings a new instance into `state` as a client would. `Shutdown` takes a stop that fails, `Unknown` and `Created` are states on the way:
-/// nobody finds them with a task that takes orders.
+/// Brings a new instance into `state` as a client would. `Shutdown` takes a stop that fails,
+/// `Unknown` and `Created` are states on the way: nobody finds them with a task that takes orders.
 fn driven_into(rig: &Rig, name: &str, state: State) -> Option<InstanceId> {
     driven_by(rig, name, state, |_| ())
 }
 
 /// The same, with something that is done while it runs.
-fn driven_by(rig: &Rig, name: &str, state: State, then: impl FnOnce(&InstanceId)) -> Option<InstanceId> {
+fn driven_by(
+    rig: &Rig,
+    name: &str,
+    state: State,
+    then: impl FnOnce(&InstanceId),
+) -> Option<InstanceId> {
     let id = match state {
         State::Created | State::Unknown => return None,
-        State::Initializing | State::Paused { ready: false } | State::Standby { ready: false } => rig.create(name),
+        State::Initializing | State::Paused { ready: false } | State::Standby { ready: false } => {
+            rig.create(name)
+        }
         State::Running
         | State::Paused { ready: true }
         | State::Shutdown
@@ -106,10 +114,16 @@ fn create_records_each_phase_at_the_instant_of_its_act() {
     rig.double.observe(&id, Observed::ProgramStarted(late));
     reach(&rig, &id, Phase::Running);
     assert_eq!(rig.story_after(&id, 3), ["running"]);
-    assert_eq!(rig.fact(&id, "initializing").at.boottime_ns, rig.double.last(&id, Call::Resume).boottime_ns);
+    assert_eq!(
+        rig.fact(&id, "initializing").at.boottime_ns,
+        rig.double.last(&id, Call::Resume).boottime_ns
+    );
     assert_eq!(rig.fact(&id, "running").at.boottime_ns, late.boottime_ns);
     let created = rig.fact(&id, "created").at.boottime_ns;
-    assert!(created < rig.double.last(&id, Call::Launch).boottime_ns, "accepted before anything is done");
+    assert!(
+        created < rig.double.last(&id, Call::Launch).boottime_ns,
+        "accepted before anything is done"
+    );
     rig.check_time(&id);
 }
 
@@ -131,13 +145,37 @@ fn each_operation_records_its_intent_and_then_its_phases_at_the_instants_of_thei
     let rows: &[(&[Command], Command, &Expected)] = &[
         (&[], Pause, &[("intended pause", None), ("paused", Some(Call::Pause))]),
         (&[Pause], Resume, &[("intended resume", None), ("running", Some(Call::Resume))]),
-        (&[], Standby, &[("intended standby", None), ("paused", Some(Call::Pause)), ("standby", None)]),
+        (
+            &[],
+            Standby,
+            &[("intended standby", None), ("paused", Some(Call::Pause)), ("standby", None)],
+        ),
         (&[Pause], Standby, &[("intended standby", None), ("standby", None)]),
-        (&[Standby], Restore, &[("intended restore", None), ("paused", None), ("running", Some(Call::Resume))]),
-        (&[], Stop, &[("intended stop", None), ("shutdown", Some(Call::RequestStop)), ("stopped requested", None)]),
-        (&[Pause], Stop, &[("intended stop", None), ("shutdown", None), ("stopped requested", None)]),
+        (
+            &[Standby],
+            Restore,
+            &[("intended restore", None), ("paused", None), ("running", Some(Call::Resume))],
+        ),
+        (
+            &[],
+            Stop,
+            &[
+                ("intended stop", None),
+                ("shutdown", Some(Call::RequestStop)),
+                ("stopped requested", None),
+            ],
+        ),
+        (
+            &[Pause],
+            Stop,
+            &[("intended stop", None), ("shutdown", None), ("stopped requested", None)],
+        ),
         (&[Standby], Stop, &[("intended stop", None), ("stopped discarded", None)]),
-        (&[Stop], Start, &[("intended start", None), ("created", None), ("initializing", Some(Call::Resume))]),
+        (
+            &[Stop],
+            Start,
+            &[("intended start", None), ("created", None), ("initializing", Some(Call::Resume))],
+        ),
         (&[], Delete, &[("intended delete", None), ("stopped forced", None), ("deleted", None)]),
         (&[Standby], Delete, &[("intended delete", None), ("deleted", None)]),
         (&[Stop], Delete, &[("intended delete", None), ("deleted", None)]),
@@ -155,11 +193,17 @@ fn each_operation_records_its_intent_and_then_its_phases_at_the_instants_of_thei
         for &(words, call) in *expected {
             let Some(call) = call else { continue };
             let (fact, stamp) = (rig.fact(&id, words), rig.double.last(&id, call));
-            assert_eq!(fact.at.boottime_ns, stamp.boottime_ns, "{words} at the instant of {call:?}");
+            assert_eq!(
+                fact.at.boottime_ns, stamp.boottime_ns,
+                "{words} at the instant of {call:?}"
+            );
         }
         let facts = rig.history(&id).split_off(count);
         let intended = facts[0].1.at.meter;
-        assert!(facts.iter().all(|(_, fact)| fact.at.meter >= intended), "nothing is done before the intent");
+        assert!(
+            facts.iter().all(|(_, fact)| fact.at.meter >= intended),
+            "nothing is done before the intent"
+        );
         assert_eq!(rig.view(&id).live.intent, None);
         rig.check_time(&id);
     }
@@ -184,8 +228,11 @@ fn a_standby_has_the_size_of_its_snapshot_and_only_then() {
     let id = running(&rig, "a");
     rig.command(&id, Command::Standby).expect("in standby");
     rig.command(&id, Command::Restore).expect("restored");
-    let sizes: Vec<_> =
-        rig.check_time(&id).iter().map(|interval| (interval.phase, interval.shape.snapshot_bytes)).collect();
+    let sizes: Vec<_> = rig
+        .check_time(&id)
+        .iter()
+        .map(|interval| (interval.phase, interval.shape.snapshot_bytes))
+        .collect();
     let expected = [
         (Phase::Created, 0),
         (Phase::Initializing, 0),
@@ -235,7 +282,8 @@ fn a_marker_from_the_future_counts_now_and_one_from_the_past_at_the_boot() {
         rig.double.observe(&id, Observed::ProgramStarted(stamp));
         rig.double.observe(&id, Observed::AgentReady(stamp));
         reach(&rig, &id, Phase::Running);
-        let (booted, ready) = (rig.fact(&id, "initializing").at.meter, rig.fact(&id, "running").at.meter);
+        let (booted, ready) =
+            (rig.fact(&id, "initializing").at.meter, rig.fact(&id, "running").at.meter);
         assert!(booted <= ready && ready <= rig.fleet().now(), "{name}");
         rig.check_time(&id);
     }
@@ -245,7 +293,8 @@ fn a_marker_from_the_future_counts_now_and_one_from_the_past_at_the_boot() {
 fn what_the_guest_says_of_its_end_is_kept_and_moves_nothing() {
     let rig = Rig::default();
     let id = running(&rig, "a");
-    let said = Observed::ProgramExited { stamp: Stamp::now(), code: 3, message: "out of luck".into() };
+    let said =
+        Observed::ProgramExited { stamp: Stamp::now(), code: 3, message: "out of luck".into() };
     rig.double.observe(&id, said);
     rig.double.end(&id, Initiator::GuestPowerOff);
     reach(&rig, &id, Phase::Stopped);
@@ -333,16 +382,28 @@ fn every_command_in_every_state_does_what_the_table_says() {
                     assert!(after.len() > before.len());
                     let intent = in_words(&after[before.len()].1);
                     assert_eq!(intent, format!("intended {command}"), "the intent comes first");
-                    assert!(after.len() > before.len() + 1, "and a fact that it was carried out follows");
+                    assert!(
+                        after.len() > before.len() + 1,
+                        "and a fact that it was carried out follows"
+                    );
                 }
                 Decision::Ignore(_) => {
                     assert!(outcome.is_ok(), "{command} in {state:?}: {outcome:?}");
-                    assert_eq!((after, called), (before, false), "{command} in {state:?} is fulfilled");
+                    assert_eq!(
+                        (after, called),
+                        (before, false),
+                        "{command} in {state:?} is fulfilled"
+                    );
                 }
                 Decision::Deny(refusal) => {
-                    let refused = matches!(outcome, Err(FleetError::Refused(found)) if found == refusal);
+                    let refused =
+                        matches!(outcome, Err(FleetError::Refused(found)) if found == refusal);
                     assert!(refused, "{command} in {state:?}");
-                    assert_eq!((after, called), (before, false), "{command} in {state:?} is refused");
+                    assert_eq!(
+                        (after, called),
+                        (before, false),
+                        "{command} in {state:?} is refused"
+                    );
                 }
             }
             rig.check_time(&id);
@@ -397,8 +458,14 @@ fn a_command_that_fails_is_given_up_on_the_record_and_changes_nothing() {
         let count = rig.story(&id).len();
         rig.double.plan(&id, call, Plan::Fail);
         let error = rig.command(&id, command).expect_err("it failed");
-        assert!(matches!(&error, FleetError::Hypervisor(text) if text.contains("planned to fail")), "{error}");
-        assert_eq!(rig.story_after(&id, count), [format!("intended {command}"), format!("abandoned {command}")]);
+        assert!(
+            matches!(&error, FleetError::Hypervisor(text) if text.contains("planned to fail")),
+            "{error}"
+        );
+        assert_eq!(
+            rig.story_after(&id, count),
+            [format!("intended {command}"), format!("abandoned {command}")]
+        );
         let live = rig.view(&id).live.clone();
         assert_eq!((live.state, live.intent), (expected, None));
         assert_eq!(live.error, Some(error.to_string()));
@@ -414,7 +481,10 @@ fn a_guest_whose_memory_could_not_be_saved_runs_again() {
     let id = running(&rig, "a");
     rig.double.plan(&id, Call::Save, Plan::Fail);
     rig.command(&id, Command::Standby).expect_err("not saved");
-    assert_eq!(rig.story_after(&id, 4), ["intended standby", "paused", "running", "abandoned standby"]);
+    assert_eq!(
+        rig.story_after(&id, 4),
+        ["intended standby", "paused", "running", "abandoned standby"]
+    );
     assert_eq!(rig.double.state(&id), Some(VmState::Running));
     rig.check_time(&id);
 }
@@ -437,7 +507,10 @@ fn a_machine_that_can_not_be_run_after_its_memory_was_loaded_goes_back_to_standb
     let count = rig.story(&id).len();
     rig.double.plan(&id, Call::Resume, Plan::Fail);
     rig.command(&id, Command::Restore).expect_err("not resumed");
-    assert_eq!(rig.story_after(&id, count), ["intended restore", "paused", "standby", "abandoned restore"]);
+    assert_eq!(
+        rig.story_after(&id, count),
+        ["intended restore", "paused", "standby", "abandoned restore"]
+    );
     assert_eq!(rig.double.living(&id), 0);
     assert_eq!(rig.view(&id).live.shape.snapshot_bytes, 9);
     rig.command(&id, Command::Restore).expect("the snapshot is still there");
@@ -454,7 +527,10 @@ fn an_instance_that_can_not_be_launched_is_stopped_and_says_why() {
         rig.double.plan(&id, call, Plan::Fail);
         let error = rig.command(&id, Command::Start).expect_err("not started");
         assert!(matches!(error, FleetError::Hypervisor(_)), "{error}");
-        assert_eq!(rig.story_after(&id, count), ["intended start", "created", "stopped launch-failed"]);
+        assert_eq!(
+            rig.story_after(&id, count),
+            ["intended start", "created", "stopped launch-failed"]
+        );
         assert_eq!(rig.view(&id).live.error, Some(error.to_string()));
         assert_eq!(rig.double.living(&id), 0);
         assert_eq!(rig.view(&id).live.intent, None);
@@ -573,8 +649,14 @@ fn what_can_not_be_is_refused_by_field_before_anything_is_done() {
     rows.push(("vcpus", Box::new(|new| new.vcpus = limits::instance::VCPUS_MAX + 1)));
     rows.push(("size", Box::new(|new| new.memory_bytes = Some(MEMORY_BYTES - 1))));
     rows.push(("size", Box::new(|new| new.memory_bytes = Some(MEMORY_BYTES + 1))));
-    rows.push(("size", Box::new(|new| new.memory_bytes = Some(limits::instance::MEMORY_BYTES_MAX + (1 << 20)))));
-    rows.push(("cmdline", Box::new(|new| new.cmdline = "x".repeat(limits::instance::CMDLINE_BYTES_MAX))));
+    rows.push((
+        "size",
+        Box::new(|new| new.memory_bytes = Some(limits::instance::MEMORY_BYTES_MAX + (1 << 20))),
+    ));
+    rows.push((
+        "cmdline",
+        Box::new(|new| new.cmdline = "x".repeat(limits::instance::CMDLINE_BYTES_MAX)),
+    ));
     rows.push(("cmdline", Box::new(|new| new.cmdline = "a\nb".into())));
     rows.push(("disks", Box::new(move |new| new.disks = vec![disk("relative.raw")])));
     rows.push(("disks", Box::new(move |new| new.disks = vec![disk("/nonexistent/disk.raw")])));
@@ -584,13 +666,18 @@ fn what_can_not_be_is_refused_by_field_before_anything_is_done() {
     rows.push(("disks", Box::new(move |new| new.disks = vec![disk(&path); many])));
     rows.push(("tags", Box::new(|new| new.tags = BTreeMap::from([(String::new(), "v".into())]))));
     rows.push(("tags", Box::new(|new| new.tags = BTreeMap::from([("k".into(), "v".repeat(257))]))));
-    rows.push(("tags", Box::new(|new| new.tags = (0..65).map(|n| (format!("k{n}"), String::new())).collect())));
+    rows.push((
+        "tags",
+        Box::new(|new| new.tags = (0..65).map(|n| (format!("k{n}"), String::new())).collect()),
+    ));
     for (index, (field, change)) in rows.iter().enumerate() {
         let mut new = rig.new_instance(&format!("row-{index}"));
         change(&mut new);
         match rig.try_create(new) {
             Ok(_) => assert_eq!(*field, "", "row {index}"),
-            Err(FleetError::Invalid { field: named, .. }) => assert_eq!(named, *field, "row {index}"),
+            Err(FleetError::Invalid { field: named, .. }) => {
+                assert_eq!(named, *field, "row {index}")
+            }
             Err(other) => panic!("row {index}: {other}"),
         }
     }
@@ -658,7 +745,8 @@ fn an_instance_is_found_by_id_name_and_unique_prefix_within_its_tenant() {
         assert!(matches!(refused, Err(FleetError::NotFound { .. })));
         assert!(matches!(rig.fleet().find_closed(&other, id), Err(FleetError::NotFound { .. })));
     }
-    let listed: Vec<_> = rig.fleet().list(&rig.tenant).iter().map(|view| view.record.id.clone()).collect();
+    let listed: Vec<_> =
+        rig.fleet().list(&rig.tenant).iter().map(|view| view.record.id.clone()).collect();
     assert_eq!(listed, ids, "oldest first");
 }
 
@@ -691,7 +779,10 @@ fn a_wait_ends_when_what_it_waits_for_can_not_come_any_more() {
     let waiting = wait(Waiting::ForDeletion, 30_000);
     let delete = rig.fleet().request(&rig.tenant, &id, Request::Delete);
     let (waited, _) = rig.run(async { futures::join!(waiting, delete) });
-    assert!(waited.expect("deleted").deleted.is_some(), "a stop is not what was waited for, and not the end of it");
+    assert!(
+        waited.expect("deleted").deleted.is_some(),
+        "a stop is not what was waited for, and not the end of it"
+    );
 }
 
 // What a crash of the daemon leaves.
@@ -743,12 +834,14 @@ impl Found {
     }
 }
 
-/// What a command in a state asks of the hypervisor, as a look at one that is carried out shows; and what it would ask if that failed.
+/// What a command in a state asks of the hypervisor, as a look at one that is carried out shows;
+/// and what it would ask if that failed.
 fn calls_of(rig: &Rig, state: State, command: Command) -> Vec<Call> {
     let Some(id) = driven_for(rig, state, command) else { return Vec::new() };
     let before = rig.double.calls(&id).len();
     rig.command(&id, command).expect("legal");
-    let mut calls: Vec<_> = rig.double.calls(&id).split_off(before).into_iter().map(|(call, _)| call).collect();
+    let mut calls: Vec<_> =
+        rig.double.calls(&id).split_off(before).into_iter().map(|(call, _)| call).collect();
     if command == Command::Stop && !calls.is_empty() {
         calls.push(Call::Kill);
     }
@@ -757,8 +850,8 @@ fn calls_of(rig: &Rig, state: State, command: Command) -> Vec<Call> {
     calls
 }
 
-/// A place at which the daemon may be killed: while `call` of `command` in `state` waits, before or after it has acted; without a command,
-/// at rest.
+/// A place at which the daemon may be killed: while `call` of `command` in `state` waits, before or
+/// after it has acted; without a command, at rest.
 #[derive(Debug, Clone, Copy)]
 struct Crash {
     state: State,
@@ -770,9 +863,14 @@ impl Crash {
         let mut all = Vec::new();
         for state in State::ALL {
             all.push(Crash { state, command: None });
-            for command in Command::ALL.into_iter().filter(|&command| decide(state, command) == Decision::Act) {
+            for command in
+                Command::ALL.into_iter().filter(|&command| decide(state, command) == Decision::Act)
+            {
                 for call in calls_of(rig, state, command) {
-                    all.extend([false, true].map(|after| Crash { state, command: Some((command, call, after)) }));
+                    all.extend(
+                        [false, true]
+                            .map(|after| Crash { state, command: Some((command, call, after)) }),
+                    );
                 }
             }
         }
@@ -781,9 +879,15 @@ impl Crash {
 
     /// Leads a new instance there; none if `command` makes no such call.
     fn reach(self, rig: &Rig) -> Option<InstanceId> {
-        let Some((command, call, after)) = self.command else { return driven_into(rig, &fresh(), self.state) };
+        let Some((command, call, after)) = self.command else {
+            return driven_into(rig, &fresh(), self.state);
+        };
         let id = driven_for(rig, self.state, command)?;
-        let gate = if after { rig.double.hold_after(&id, call) } else { rig.double.hold_before(&id, call) };
+        let gate = if after {
+            rig.double.hold_after(&id, call)
+        } else {
+            rig.double.hold_before(&id, call)
+        };
         let mut answer = rig.commanded(&id, command);
         let held = rig.run(async {
             tokio::select! {
@@ -808,7 +912,9 @@ fn check_settled(rig: &Rig, id: &InstanceId, context: &str) {
         State::Initializing | State::Running => Some(true),
         State::Paused { .. } => Some(false),
         State::Standby { .. } | State::Stopped | State::Deleted => None,
-        State::Created | State::Shutdown | State::Unknown => panic!("{context}: left {}", live.state.as_str()),
+        State::Created | State::Shutdown | State::Unknown => {
+            panic!("{context}: left {}", live.state.as_str())
+        }
     };
     let really = rig.double.state(id).map(|state| state == VmState::Running);
     assert_eq!(really, runs, "{context}: {:?}", rig.story(id));
@@ -816,12 +922,16 @@ fn check_settled(rig: &Rig, id: &InstanceId, context: &str) {
     let asleep = matches!(live.state, State::Standby { .. });
     let kept = &rig.view(id).record.snapshots;
     let bytes: u64 = kept.iter().map(|snapshot| snapshot.bytes).sum();
-    let expected = if live.state == State::Deleted { 0 } else { bytes + if asleep { 9 } else { 0 } };
+    let expected =
+        if live.state == State::Deleted { 0 } else { bytes + if asleep { 9 } else { 0 } };
     assert_eq!(live.shape.snapshot_bytes, expected, "{context}");
     let folder = rig.fleet().folder(id);
     assert_eq!(folder.join("standby/memory").exists(), asleep, "{context}: {:?}", rig.story(id));
     for snapshot in kept.iter().filter(|_| live.state != State::Deleted) {
-        assert!(folder.join("snapshots").join(snapshot.name.as_str()).join("snapshot.json").exists(), "{context}");
+        assert!(
+            folder.join("snapshots").join(snapshot.name.as_str()).join("snapshot.json").exists(),
+            "{context}"
+        );
     }
     assert_eq!(
         files_of(&folder.join("snapshots")),
@@ -835,7 +945,10 @@ fn every_crash_is_recovered_from(host: Host) {
     let mut rig = Rig::default();
     let mut cases = Vec::new();
     for crash in Crash::all(&rig) {
-        for found in Found::ALL.into_iter().filter(|found| host == Host::StayedUp || found.survives_a_reboot()) {
+        for found in Found::ALL
+            .into_iter()
+            .filter(|found| host == Host::StayedUp || found.survives_a_reboot())
+        {
             match crash.reach(&rig) {
                 Some(id) => cases.push((id, format!("{crash:?}, {found:?}, {host:?}"), found)),
                 None => break,
@@ -849,12 +962,15 @@ fn every_crash_is_recovered_from(host: Host) {
         found.arrange(&rig, id, host);
     }
     rig.start(host);
-    let born: Vec<_> = rig.fleet().list(&rig.tenant).iter().map(|view| view.record.id.clone()).collect();
+    let born: Vec<_> =
+        rig.fleet().list(&rig.tenant).iter().map(|view| view.record.id.clone()).collect();
     for (id, context, _) in &cases {
         // Comes after the recovery, as one task owns the instance.
         match rig.command(id, Command::Pause) {
             Ok(_) | Err(FleetError::Refused(_)) => {}
-            Err(FleetError::NotFound { .. }) => assert!(rig.view(id).deleted.is_some(), "{context}"),
+            Err(FleetError::NotFound { .. }) => {
+                assert!(rig.view(id).deleted.is_some(), "{context}")
+            }
             Err(other) => panic!("{context}: {other}: {:?}", rig.story(id)),
         }
         check_settled(&rig, id, context);
@@ -866,7 +982,10 @@ fn every_crash_is_recovered_from(host: Host) {
     // The forks that were made are whole, and of the others nothing is left.
     let forks = born.iter().filter(|id| !cases.iter().any(|(case, _, _)| case == *id));
     for id in forks {
-        rig.command(id, Command::Pause).map(drop).or_else(refused).expect("a fork like any instance");
+        rig.command(id, Command::Pause)
+            .map(drop)
+            .or_else(refused)
+            .expect("a fork like any instance");
         check_settled(&rig, id, "a fork");
         rig.command(id, Command::Delete).expect("deletable");
     }
@@ -897,7 +1016,8 @@ const HOSTS: [Host; 2] = [Host::StayedUp, Host::Rebooted];
 #[test]
 fn an_end_while_the_daemon_was_down_is_recorded_at_its_true_time() {
     for host in HOSTS {
-        for (initiator, words) in [(Initiator::GuestPowerOff, "stopped guest"), (Initiator::Unknown, "stopped crashed")]
+        for (initiator, words) in
+            [(Initiator::GuestPowerOff, "stopped guest"), (Initiator::Unknown, "stopped crashed")]
         {
             let mut rig = Rig::default();
             let id = running(&rig, "a");
@@ -911,7 +1031,10 @@ fn an_end_while_the_daemon_was_down_is_recorded_at_its_true_time() {
             assert_eq!(fact.at.boottime_ns, exit.stamp.boottime_ns);
             assert_eq!(fact.at.boot, host.boot_before());
             let elapsed = exit.stamp.boottime_ns - rig.fact(&id, "running").at.boottime_ns;
-            assert_eq!(fact.at.meter.since(rig.fact(&id, "running").at.meter).map(|nanos| nanos.0), Some(elapsed));
+            assert_eq!(
+                fact.at.meter.since(rig.fact(&id, "running").at.meter).map(|nanos| nanos.0),
+                Some(elapsed)
+            );
             rig.check_time(&id);
         }
     }
@@ -960,7 +1083,11 @@ fn a_standby_that_lacked_only_its_last_fact_is_one_since_the_exit() {
 fn what_was_saved_for_a_daemon_that_could_not_keep_it_is_saved_again() {
     let rows: [(&[Command], Command, &[&str]); 4] = [
         (&[], Command::Standby, &["intended standby", "paused", "running", "paused", "standby"]),
-        (&[Command::Pause], Command::Standby, &["intended standby", "running", "paused", "standby"]),
+        (
+            &[Command::Pause],
+            Command::Standby,
+            &["intended standby", "running", "paused", "standby"],
+        ),
         (&[], Command::Snapshot, &["intended snapshot", "paused", "running", "abandoned snapshot"]),
         (&[Command::Pause], Command::Snapshot, &["intended snapshot", "abandoned snapshot"]),
     ];
@@ -980,7 +1107,8 @@ fn what_was_saved_for_a_daemon_that_could_not_keep_it_is_saved_again() {
         }
         rig.start(Host::StayedUp);
         if command == Command::Snapshot {
-            // Comes after what the restart has to settle, and finds memory that was given away before.
+            // Comes after what the restart has to settle, and finds memory that was given away
+            // before.
             rig.keep(&id);
             assert_eq!(rig.story_after(&id, count)[..story.len()], *story, "{before:?} {command}");
             rig.command(&id, Command::Standby).expect("once more");
@@ -1037,7 +1165,10 @@ fn what_nobody_saw_is_unknown_from_the_last_proof_of_life() {
 #[test]
 fn a_launch_that_a_restart_interrupts_is_finished_if_there_is_a_machine() {
     for (gate, story) in [
-        (DoubleHypervisor::hold_before as fn(&DoubleHypervisor, &InstanceId, Call) -> Gate, ["stopped launch-failed"]),
+        (
+            DoubleHypervisor::hold_before as fn(&DoubleHypervisor, &InstanceId, Call) -> Gate,
+            ["stopped launch-failed"],
+        ),
         (DoubleHypervisor::hold_after, ["initializing"]),
     ] {
         let mut rig = Rig::default();
@@ -1104,18 +1235,29 @@ fn a_machine_that_lives_and_does_not_answer_can_be_stopped_and_deleted_and_nothi
             rig.double.plan(&id, Call::Adopt, Plan::Fail);
         }
         rig.start(Host::StayedUp);
-        for other in [Command::Pause, Command::Standby, Command::Snapshot, Command::Fork, Command::Resume] {
+        for other in
+            [Command::Pause, Command::Standby, Command::Snapshot, Command::Fork, Command::Resume]
+        {
             let error = rig.command(&id, other).expect_err("it does not answer");
             assert!(matches!(error, FleetError::Hypervisor(_)), "{other}: {error}");
         }
-        assert!(rig.view(&id).live.error.as_ref().is_some_and(|error| error.contains("after a restart")));
+        assert!(
+            rig.view(&id)
+                .live
+                .error
+                .as_ref()
+                .is_some_and(|error| error.contains("after a restart"))
+        );
         assert_eq!((rig.double.living(&id), rig.story_after(&id, 4)), (1, Vec::new()));
         rig.double.forget_plans(&id);
         rig.double.plan(&id, Call::Adopt, Plan::Fail);
         rig.command(&id, command).expect("there is a way out");
         assert_eq!(rig.double.living(&id), 0);
         assert_eq!(rig.story_after(&id, 4), story);
-        assert_eq!(rig.fact(&id, "stopped forced").at.boottime_ns, rig.double.last(&id, Call::End).boottime_ns);
+        assert_eq!(
+            rig.fact(&id, "stopped forced").at.boottime_ns,
+            rig.double.last(&id, Call::End).boottime_ns
+        );
         rig.check_time(&id);
     }
 }
@@ -1140,7 +1282,10 @@ impl Cramped {
         let ids = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|name| running(&rig, name)).to_vec();
         let mut this = Self { rig, ids };
         let db = this.database();
-        db.execute_batch("CREATE TABLE room (bytes BLOB); INSERT INTO room VALUES (zeroblob(400000))").expect("room");
+        db.execute_batch(
+            "CREATE TABLE room (bytes BLOB); INSERT INTO room VALUES (zeroblob(400000))",
+        )
+        .expect("room");
         let pages: u32 = db.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("a count");
         drop(db);
         rig = this.rig;
@@ -1211,7 +1356,10 @@ fn on_a_full_disk_nothing_is_done_and_what_was_done_is_recorded_as_soon_as_there
     cramped.make_room();
     reach(rig, done, Phase::Paused);
     assert_eq!(rig.story_after(done, 4), ["intended pause", "paused"]);
-    assert_eq!(rig.fact(done, "paused").at.boottime_ns, rig.double.last(done, Call::Pause).boottime_ns);
+    assert_eq!(
+        rig.fact(done, "paused").at.boottime_ns,
+        rig.double.last(done, Call::Pause).boottime_ns
+    );
     for id in &cramped.ids {
         rig.command(id, Command::Delete).expect("there is room");
         rig.check_time(id);
@@ -1235,11 +1383,18 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     // What is about a snapshot finds it or not; what makes another instance is a matter of its own.
-    let commands: Vec<_> = Command::ALL.into_iter().filter(|&command| command != Command::Fork).collect();
+    let commands: Vec<_> =
+        Command::ALL.into_iter().filter(|&command| command != Command::Fork).collect();
     let command = prop::sample::select(commands);
     // A machine that can be neither adopted nor killed is a matter of its own.
-    let call =
-        prop::sample::select(vec![Call::Launch, Call::Resume, Call::Pause, Call::Save, Call::RequestStop, Call::Quit]);
+    let call = prop::sample::select(vec![
+        Call::Launch,
+        Call::Resume,
+        Call::Pause,
+        Call::Save,
+        Call::RequestStop,
+        Call::Quit,
+    ]);
     let initiator = prop::sample::select(vec![
         Initiator::GuestPowerOff,
         Initiator::GuestReset,
@@ -1282,13 +1437,17 @@ fn crash(rig: &mut Rig, id: &InstanceId, host: Host, at: Option<(Command, Call)>
 fn take(rig: &mut Rig, id: &InstanceId, step: Step) {
     match step {
         Step::Command(command) => match rig.command(id, command) {
-            Ok(_) | Err(FleetError::Refused(_) | FleetError::Hypervisor(_) | FleetError::NoMachine) => {}
+            Ok(_)
+            | Err(FleetError::Refused(_) | FleetError::Hypervisor(_) | FleetError::NoMachine) => {}
             Err(FleetError::NotFound { .. }) => assert!(rig.view(id).deleted.is_some()),
             Err(FleetError::NoSuchSnapshot { .. }) => {}
             Err(other) => panic!("{command}: {other}"),
         },
         Step::Keep => match rig.snapshot(id, KEPT, None) {
-            Ok(_) | Err(FleetError::Refused(_) | FleetError::Hypervisor(_) | FleetError::SnapshotExists(_)) => {}
+            Ok(_)
+            | Err(
+                FleetError::Refused(_) | FleetError::Hypervisor(_) | FleetError::SnapshotExists(_),
+            ) => {}
             Err(FleetError::NotFound { .. }) => assert!(rig.view(id).deleted.is_some()),
             Err(other) => panic!("{other}"),
         },
@@ -1299,7 +1458,9 @@ fn take(rig: &mut Rig, id: &InstanceId, step: Step) {
         Step::AgentAnswers if rig.double.state(id).is_some() => {
             rig.double.observe(id, Observed::AgentReady(Stamp::now()));
         }
-        Step::Ends(initiator) if rig.double.state(id).is_some() => drop(rig.double.end(id, initiator)),
+        Step::Ends(initiator) if rig.double.state(id).is_some() => {
+            drop(rig.double.end(id, initiator))
+        }
         Step::ProgramStarts | Step::AgentAnswers | Step::Ends(_) => {}
         Step::Crash { host, at } => crash(rig, id, host, at),
     }

@@ -1,5 +1,5 @@
-//! The API over HTTP, against a daemon in this process: who may ask, what is refused and how, policies and their activation.
-//! What needs a running guest is tested elsewhere.
+//! The API over HTTP, against a daemon in this process: who may ask, what is refused and how,
+//! policies and their activation. What needs a running guest is tested elsewhere.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,8 +39,8 @@ impl Server {
     }
 
     async fn on(data: Arc<TempDir>, jwt: Option<JwtConfig>) -> Self {
-        // A process that another test starts at this moment holds what this one holds until it is another program, the
-        // lock of the folder included.
+        // A process that another test starts at this moment holds what this one holds until it is
+        // another program, the lock of the folder included.
         let options = || Options {
             data: data.path().into(),
             listen: "127.0.0.1:0".parse().expect("an address"),
@@ -91,9 +91,16 @@ impl Server {
         self.ask_as(TOKEN, method, path, body).await
     }
 
-    async fn ask_as(&self, token: &str, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+    async fn ask_as(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> (StatusCode, Value) {
         let request = self.bare(method, path).bearer_auth(token);
-        answer(body.map_or(request.try_clone().expect("a request"), |body| request.json(&body))).await
+        answer(body.map_or(request.try_clone().expect("a request"), |body| request.json(&body)))
+            .await
     }
 
     async fn get(&self, path: &str) -> (StatusCode, Value) {
@@ -105,7 +112,8 @@ impl Server {
         let (status, made) = self.ask(Method::POST, "/tenants", Some(json!({"id": id}))).await;
         assert_eq!(status, StatusCode::CREATED, "{made}");
         let limits = json!({"requests_per_s": 1_000_000});
-        let (status, set) = self.ask(Method::PATCH, &format!("/tenants/{id}/limits"), Some(limits)).await;
+        let (status, set) =
+            self.ask(Method::PATCH, &format!("/tenants/{id}/limits"), Some(limits)).await;
         assert_eq!(status, StatusCode::OK, "{set}");
     }
 
@@ -163,13 +171,18 @@ async fn every_route_needs_the_token_except_the_listed_ones() {
             let concrete = concrete(path);
             let status = |request: RequestBuilder| async move { answer(request).await };
             let (none, body) = status(server.bare(method.clone(), &concrete)).await;
-            let (wrong, _) = status(server.bare(method.clone(), &concrete).bearer_auth("the wrong one")).await;
+            let (wrong, _) =
+                status(server.bare(method.clone(), &concrete).bearer_auth("the wrong one")).await;
             asked += 1;
             if api::OPEN_PATHS.contains(&path.as_str()) {
                 assert_eq!(none, StatusCode::OK, "{method} {path}");
                 continue;
             }
-            assert_eq!((none, wrong), (StatusCode::UNAUTHORIZED, StatusCode::UNAUTHORIZED), "{method} {path}");
+            assert_eq!(
+                (none, wrong),
+                (StatusCode::UNAUTHORIZED, StatusCode::UNAUTHORIZED),
+                "{method} {path}"
+            );
             assert_eq!(body["code"], "unauthorized");
             assert!(body["hint"].as_str().expect("a hint").contains("Bearer"));
         }
@@ -198,18 +211,67 @@ async fn bad_input_is_told_what_would_be_right() {
         (Method::GET, "/instances/nobody?deleted=true", None, 404, "not_found", "nobody"),
         (Method::GET, "/instances?stat=Running", None, 400, "unknown_field", "`stat`"),
         (Method::GET, "/instances?state=Sleeping", None, 400, "invalid", "Standby"),
-        (Method::POST, "/instances/nobody/stop", Some(json!({"grace": 1})), 400, "unknown_field", "`grace_ms`"),
+        (
+            Method::POST,
+            "/instances/nobody/stop",
+            Some(json!({"grace": 1})),
+            400,
+            "unknown_field",
+            "`grace_ms`",
+        ),
         (Method::POST, "/instances/nobody/pause", None, 404, "not_found", "nobody"),
-        (Method::GET, "/instances/nobody/wait?state=Running&timeout=soon", None, 400, "invalid", "30s"),
+        (
+            Method::GET,
+            "/instances/nobody/wait?state=Running&timeout=soon",
+            None,
+            400,
+            "invalid",
+            "30s",
+        ),
         (Method::GET, "/images/nothing", None, 404, "no_such_image", "nothing"),
         (Method::GET, "/policies/ffff", None, 404, "no_such_policy", "ffff"),
-        (Method::PUT, "/tenants/default/policy", Some(json!({"digest": "ffff"})), 404, "no_such_policy", "ffff"),
-        (Method::PUT, "/tenants/other/policy", Some(json!({"digest": "ffff"})), 404, "no_such_tenant", "'other'"),
-        (Method::POST, "/tenants", Some(json!({"id": "default"})), 409, "tenant_exists", "'default'"),
+        (
+            Method::PUT,
+            "/tenants/default/policy",
+            Some(json!({"digest": "ffff"})),
+            404,
+            "no_such_policy",
+            "ffff",
+        ),
+        (
+            Method::PUT,
+            "/tenants/other/policy",
+            Some(json!({"digest": "ffff"})),
+            404,
+            "no_such_tenant",
+            "'other'",
+        ),
+        (
+            Method::POST,
+            "/tenants",
+            Some(json!({"id": "default"})),
+            409,
+            "tenant_exists",
+            "'default'",
+        ),
         (Method::POST, "/tenants", Some(json!({"id": "self"})), 400, "reserved", "'self'"),
         (Method::POST, "/tenants", Some(json!({"id": "Not A Name"})), 400, "invalid", "a-z"),
-        (Method::PATCH, "/tenants/default/limits", Some(json!({"disks": 1})), 400, "invalid", "memory_bytes"),
-        (Method::PUT, "/tenants/default/fallback", Some(json!({"ladder": []})), 400, "invalid", "last-good"),
+        (
+            Method::PATCH,
+            "/tenants/default/limits",
+            Some(json!({"disks": 1})),
+            400,
+            "invalid",
+            "memory_bytes",
+        ),
+        (
+            Method::PUT,
+            "/tenants/default/fallback",
+            Some(json!({"ladder": []})),
+            400,
+            "invalid",
+            "last-good",
+        ),
         (
             Method::PUT,
             "/tenants/default/fallback",
@@ -218,8 +280,22 @@ async fn bad_input_is_told_what_would_be_right() {
             "invalid",
             "put it last",
         ),
-        (Method::POST, "/tokens", Some(json!({"name": "a", "role": "root"})), 400, "invalid", "tenant-admin"),
-        (Method::POST, "/tokens", Some(json!({"name": "", "role": "operator"})), 400, "invalid", "1 to 63"),
+        (
+            Method::POST,
+            "/tokens",
+            Some(json!({"name": "a", "role": "root"})),
+            400,
+            "invalid",
+            "tenant-admin",
+        ),
+        (
+            Method::POST,
+            "/tokens",
+            Some(json!({"name": "", "role": "operator"})),
+            400,
+            "invalid",
+            "1 to 63",
+        ),
         (
             Method::POST,
             "/tokens",
@@ -237,8 +313,22 @@ async fn bad_input_is_told_what_would_be_right() {
             "'b'",
         ),
         (Method::DELETE, "/tokens/ffff", None, 404, "no_such_token", "'ffff'"),
-        (Method::POST, "/tenants/default/shadows", Some(json!({"digest": "standard"})), 409, "in_force", "in force"),
-        (Method::DELETE, "/tenants/default/shadows/standard", None, 404, "no_such_shadow", "not tried"),
+        (
+            Method::POST,
+            "/tenants/default/shadows",
+            Some(json!({"digest": "standard"})),
+            409,
+            "in_force",
+            "in force",
+        ),
+        (
+            Method::DELETE,
+            "/tenants/default/shadows/standard",
+            None,
+            404,
+            "no_such_shadow",
+            "not tried",
+        ),
         (Method::POST, "/tenants/default/policy/rollback", None, 409, "nothing_to_roll_back", ""),
         (Method::GET, "/journal?kind=gossip", None, 400, "invalid", "policy-activated"),
         (Method::GET, "/nowhere", None, 404, "no_such_route", "/nowhere"),
@@ -246,8 +336,15 @@ async fn bad_input_is_told_what_would_be_right() {
     ];
     for (method, path, body, status, code, says) in rows {
         let (is, answer) = server.ask(method.clone(), path, body).await;
-        assert_eq!((is.as_u16(), answer["code"].as_str()), (status, Some(code)), "{method} {path}: {answer}");
-        assert!(answer["message"].as_str().expect("a message").contains(says), "{method} {path}: {answer}");
+        assert_eq!(
+            (is.as_u16(), answer["code"].as_str()),
+            (status, Some(code)),
+            "{method} {path}: {answer}"
+        );
+        assert!(
+            answer["message"].as_str().expect("a message").contains(says),
+            "{method} {path}: {answer}"
+        );
     }
     server.stop().await;
 }
@@ -278,12 +375,23 @@ async fn a_policy_is_uploaded_activated_and_rolled_back_and_the_journal_tells_it
     assert_eq!(created, StatusCode::CREATED, "{uploaded}");
     let digest = uploaded["digest"].as_str().expect("a digest").to_owned();
     let (_, one) = server.get(&format!("/policies/{}", &digest[..12])).await;
-    assert_eq!((&one["digest"], one["limits"]["component_bytes_max"].as_u64()), (&uploaded["digest"], Some(1 << 20)));
+    assert_eq!(
+        (&one["digest"], one["limits"]["component_bytes_max"].as_u64()),
+        (&uploaded["digest"], Some(1 << 20))
+    );
 
     let request = json!({"digest": &digest[..12]});
-    let (status, activated) = server.ask(Method::PUT, "/tenants/default/policy", Some(request)).await;
-    assert_eq!((status, activated["digest"].as_str()), (StatusCode::OK, Some(digest.as_str())), "{activated}");
-    assert_eq!(activated["answered_by"], activated["digest"], "a probe is answered by the new policy");
+    let (status, activated) =
+        server.ask(Method::PUT, "/tenants/default/policy", Some(request)).await;
+    assert_eq!(
+        (status, activated["digest"].as_str()),
+        (StatusCode::OK, Some(digest.as_str())),
+        "{activated}"
+    );
+    assert_eq!(
+        activated["answered_by"], activated["digest"],
+        "a probe is answered by the new policy"
+    );
     let (_, during) = server.get("/tenants/default/policy").await;
     assert_eq!((&during["digest"], &during["previous"]), (&uploaded["digest"], &before["digest"]));
 
@@ -291,25 +399,41 @@ async fn a_policy_is_uploaded_activated_and_rolled_back_and_the_journal_tells_it
     assert_eq!((status, &back["digest"]), (StatusCode::OK, &before["digest"]), "{back}");
 
     let later = json!({"digest": digest, "at": "2100-01-01T00:00:00Z"});
-    let (status, refused) = server.ask(Method::PUT, "/tenants/default/policy", Some(later.clone())).await;
-    assert_eq!((status, refused["code"].as_str()), (StatusCode::CONFLICT, Some("older_policy")), "{refused}");
+    let (status, refused) =
+        server.ask(Method::PUT, "/tenants/default/policy", Some(later.clone())).await;
+    assert_eq!(
+        (status, refused["code"].as_str()),
+        (StatusCode::CONFLICT, Some("older_policy")),
+        "{refused}"
+    );
     let mut meant = later;
     meant["again"] = json!(true);
     let (status, _) = server.ask(Method::PUT, "/tenants/default/policy", Some(meant)).await;
     let (_, planned) = server.get("/tenants/default/policy").await;
     assert_eq!((status, &planned["digest"]), (StatusCode::OK, &before["digest"]));
     assert_eq!(planned["planned"][0]["digest"].as_str(), Some(digest.as_str()));
-    assert!(planned["planned"][0]["from"].as_str().expect("an instant").starts_with("2100-01-01T00:00:00"));
+    assert!(
+        planned["planned"][0]["from"]
+            .as_str()
+            .expect("an instant")
+            .starts_with("2100-01-01T00:00:00")
+    );
 
     let (_, page) = server.get("/journal?kind=policy-activated").await;
     let facts = page["facts"].as_array().expect("facts");
-    let told: Vec<_> = facts.iter().map(|fact| fact["digest"].as_str().expect("a digest")).collect();
+    let told: Vec<_> =
+        facts.iter().map(|fact| fact["digest"].as_str().expect("a digest")).collect();
     let standard = before["digest"].as_str().expect("a digest");
     assert_eq!(told, [standard, &digest, standard, &digest]);
     assert_eq!(facts[2]["rollback"], true);
-    assert_eq!(facts.iter().map(|fact| &fact["by"]).collect::<Vec<_>>(), ["host", "operator", "operator", "operator"]);
+    assert_eq!(
+        facts.iter().map(|fact| &fact["by"]).collect::<Vec<_>>(),
+        ["host", "operator", "operator", "operator"]
+    );
     let (_, head) = server.get("/journal/head").await;
-    let (_, last) = server.get(&format!("/journal?after={}", head["seq"].as_u64().expect("a number") - 1)).await;
+    let (_, last) = server
+        .get(&format!("/journal?after={}", head["seq"].as_u64().expect("a number") - 1))
+        .await;
     assert_eq!(last["facts"][0]["hash"], head["hash"]);
     server.stop().await;
 }
@@ -357,9 +481,11 @@ async fn an_activation_of_what_is_in_force_says_so_and_records_nothing() {
     let (_, again) = server.ask(Method::PUT, policy, Some(request)).await;
     assert_eq!((&again["already"], &again["fact"]), (&json!(true), &first["fact"]), "{again}");
     assert_eq!(server.get(policy).await.1["planned"].as_array().map(Vec::len), Some(1));
-    let (status, left) = server.ask(Method::DELETE, &format!("{policy}/planned/standard"), None).await;
+    let (status, left) =
+        server.ask(Method::DELETE, &format!("{policy}/planned/standard"), None).await;
     assert_eq!((status, &left["planned"]), (StatusCode::OK, &json!([])), "{left}");
-    let (status, none) = server.ask(Method::DELETE, &format!("{policy}/planned/standard"), None).await;
+    let (status, none) =
+        server.ask(Method::DELETE, &format!("{policy}/planned/standard"), None).await;
     assert_eq!((status.as_u16(), &none["code"]), (404, &json!("not_planned")));
     server.stop().await;
 }
@@ -419,16 +545,23 @@ async fn a_tenant_sets_its_own_price_only_where_that_is_delegated() {
     };
     let (status, refused) = set(&admin).await;
     assert_eq!((status.as_u16(), &refused["code"]), (403, &json!("forbidden")), "{refused}");
-    assert!(refused["hint"].as_str().expect("a hint").contains("/tenants/{id}/billing"), "{refused}");
+    assert!(
+        refused["hint"].as_str().expect("a hint").contains("/tenants/{id}/billing"),
+        "{refused}"
+    );
     assert_eq!(set(&billing).await.0, StatusCode::OK);
     let policy = json!({"digest": "standard"});
-    let activate = |token| server.ask_as(token, Method::PUT, "/tenants/acme/policy", Some(policy.clone()));
+    let activate =
+        |token| server.ask_as(token, Method::PUT, "/tenants/acme/policy", Some(policy.clone()));
     assert_eq!(activate(&admin).await.0, StatusCode::FORBIDDEN);
     assert_eq!(activate(&billing).await.0, StatusCode::OK);
 
     let path = "/tenants/acme/billing";
     let delegated = Some(json!({"delegated": true}));
-    assert_eq!(server.ask_as(&admin, Method::PUT, path, delegated.clone()).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(
+        server.ask_as(&admin, Method::PUT, path, delegated.clone()).await.0,
+        StatusCode::FORBIDDEN
+    );
     let (status, tenant) = server.ask(Method::PUT, path, delegated).await;
     assert_eq!((status, &tenant["billing_delegated"]), (StatusCode::OK, &json!(true)));
     let server = server.again().await;
@@ -462,28 +595,41 @@ async fn a_policy_has_a_name_of_its_tenants_own() {
     server.tenant("acme").await;
     let upload = |query: &str, tenant: &str, bytes: Vec<u8>| {
         let request = server.bare(Method::POST, &format!("/policies{query}")).bearer_auth(TOKEN);
-        let request = request.header("tallyman-tenant", tenant).header("content-type", "application/wasm");
+        let request =
+            request.header("tallyman-tenant", tenant).header("content-type", "application/wasm");
         answer(request.body(bytes))
     };
     let (status, night) = upload("?name=night-v3", "acme", coarse()).await;
     assert_eq!((status, &night["name"]), (StatusCode::CREATED, &json!("night-v3")), "{night}");
-    for (query, code) in
-        [("?name=night-v3", "name_in_use"), ("?name=standard", "name_in_use"), ("?name=a%20b", "invalid")]
-    {
+    for (query, code) in [
+        ("?name=night-v3", "name_in_use"),
+        ("?name=standard", "name_in_use"),
+        ("?name=a%20b", "invalid"),
+    ] {
         let (_, refused) = upload(query, "acme", policies::component("ec2")).await;
         assert_eq!(refused["code"], json!(code), "{query}: {refused}");
     }
     let activate = json!({"digest": "night-v3"});
-    let (status, done) = server.ask(Method::PUT, "/tenants/acme/policy", Some(activate.clone())).await;
+    let (status, done) =
+        server.ask(Method::PUT, "/tenants/acme/policy", Some(activate.clone())).await;
     assert_eq!((status, &done["digest"]), (StatusCode::OK, &night["digest"]), "{done}");
-    let (status, refused) = server.ask(Method::PUT, "/tenants/default/policy", Some(activate)).await;
-    assert_eq!((status.as_u16(), &refused["code"]), (404, &json!("no_such_policy")), "it is acme's name");
+    let (status, refused) =
+        server.ask(Method::PUT, "/tenants/default/policy", Some(activate)).await;
+    assert_eq!(
+        (status.as_u16(), &refused["code"]),
+        (404, &json!("no_such_policy")),
+        "it is acme's name"
+    );
     let (_, status) = server.get("/tenants/acme/policy").await;
     let stands = status["policies"].as_array().expect("policies");
     assert!(stands.iter().any(|one| one["name"] == json!("night-v3")), "{stands:?}");
     let (status, again) = upload("?name=night-v4", "acme", coarse()).await;
     assert_eq!((status.as_u16(), &again["code"]), (409, &json!("already_admitted")), "{again}");
-    assert_eq!(upload("?name=night-v3", "acme", coarse()).await.0, StatusCode::CREATED, "it is the same");
+    assert_eq!(
+        upload("?name=night-v3", "acme", coarse()).await.0,
+        StatusCode::CREATED,
+        "it is the same"
+    );
     let server = server.again().await;
     let request = server.bare(Method::GET, "/policies/night-v3").bearer_auth(TOKEN);
     let (_, found) = answer(request.header("tallyman-tenant", "acme")).await;
@@ -505,12 +651,19 @@ async fn two_tenants_with_the_same_bytes_see_nothing_of_each_other() {
     assert_eq!(unknown.0, StatusCode::NOT_FOUND);
     let (_, second) = server.upload_as(&tokens[1], coarse()).await;
     assert_ne!(second["admitted_at"], first["admitted_at"]);
-    assert_eq!(second["compile_ms"], first["compile_ms"], "nobody hears that it was compiled before");
+    assert_eq!(
+        second["compile_ms"], first["compile_ms"],
+        "nobody hears that it was compiled before"
+    );
     let (_, again) = server.ask_as(&tokens[0], Method::GET, &path, None).await;
     for field in ["admitted_at", "compile_ms", "self_test"] {
         assert_eq!(again[field], first[field], "{field}");
     }
-    assert_eq!(again["history"].as_array().map(Vec::len), Some(2), "its own upload and admission: {again}");
+    assert_eq!(
+        again["history"].as_array().map(Vec::len),
+        Some(2),
+        "its own upload and admission: {again}"
+    );
     server.stop().await;
 }
 
@@ -538,7 +691,12 @@ async fn hypervisors_are_listed_with_what_they_can_do_or_why_they_are_not_there(
         match kind {
             Kind::Qemu | Kind::QemuMicrovm => {
                 assert_eq!((&one["available"], &one["reason"]), (&json!(true), &Value::Null));
-                assert!(one["version"].as_str().expect("a version").starts_with(|c: char| c.is_ascii_digit()));
+                assert!(
+                    one["version"]
+                        .as_str()
+                        .expect("a version")
+                        .starts_with(|c: char| c.is_ascii_digit())
+                );
             }
             Kind::CloudHypervisor | Kind::Firecracker => {
                 assert_eq!((&one["available"], &one["version"]), (&json!(false), &Value::Null));
@@ -564,13 +722,20 @@ async fn every_route_is_decided_for_every_role_and_keeps_to_it() {
                 continue;
             }
             let decided = operation["x-roles"].as_array();
-            let decided = decided.unwrap_or_else(|| panic!("nobody has decided who may use {method} {path}"));
+            let decided =
+                decided.unwrap_or_else(|| panic!("nobody has decided who may use {method} {path}"));
             assert!(decided.contains(&json!("operator")));
             for (role, token) in &tokens {
                 let method: Method = method.to_uppercase().parse().expect("a method");
-                let (status, body) = server.ask_as(token, method.clone(), &concrete(path), None).await;
-                let refused = (status, body["code"].as_str()) == (StatusCode::FORBIDDEN, Some("forbidden"));
-                assert_eq!(refused, !decided.contains(&json!(role.as_str())), "{role}: {method} {path}: {body}");
+                let (status, body) =
+                    server.ask_as(token, method.clone(), &concrete(path), None).await;
+                let refused =
+                    (status, body["code"].as_str()) == (StatusCode::FORBIDDEN, Some("forbidden"));
+                assert_eq!(
+                    refused,
+                    !decided.contains(&json!(role.as_str())),
+                    "{role}: {method} {path}: {body}"
+                );
                 assert!(!status.is_server_error(), "{role}: {method} {path}: {body}");
                 asked += 1;
             }
@@ -605,15 +770,25 @@ async fn a_token_is_shown_once_is_good_for_its_tenant_and_role_and_ends_when_it_
 
     let path = format!("/tokens/{}", &id[..6]);
     assert_eq!(server.ask(Method::DELETE, &path, None).await.0, StatusCode::NO_CONTENT);
-    assert_eq!(server.ask(Method::DELETE, &path, None).await.0, StatusCode::NO_CONTENT, "again changes nothing");
+    assert_eq!(
+        server.ask(Method::DELETE, &path, None).await.0,
+        StatusCode::NO_CONTENT,
+        "again changes nothing"
+    );
     let (status, refused) = server.ask_as(&secret, Method::GET, "/instances", None).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
     assert!(refused["message"].as_str().expect("a message").contains("revoked"), "{refused}");
     let server = server.again().await;
-    assert_eq!(server.ask_as(&secret, Method::GET, "/instances", None).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        server.ask_as(&secret, Method::GET, "/instances", None).await.0,
+        StatusCode::UNAUTHORIZED
+    );
     let (_, journal) = server.get("/journal?limit=1000").await;
     let told = journal.to_string();
-    assert!(told.contains("token-created") && told.contains("token-revoked") && !told.contains(&secret), "{told}");
+    assert!(
+        told.contains("token-created") && told.contains("token-revoked") && !told.contains(&secret),
+        "{told}"
+    );
     use sha2::Digest as _;
     assert!(!told.contains(&hex::encode(sha2::Sha256::digest(&secret))), "not even its hash");
     server.stop().await;
@@ -633,7 +808,8 @@ async fn no_tenant_sees_or_touches_what_is_anothers() {
     assert_eq!(status, StatusCode::CREATED, "{policy}");
     let digest = policy["digest"].as_str().expect("a digest");
     let activate = json!({"digest": digest});
-    let (status, done) = server.ask_as(&ours, Method::PUT, "/tenants/self/policy", Some(activate.clone())).await;
+    let (status, done) =
+        server.ask_as(&ours, Method::PUT, "/tenants/self/policy", Some(activate.clone())).await;
     assert_eq!((status, &done["tenant"]), (StatusCode::OK, &json!("acme")), "{done}");
 
     let rows = [
@@ -641,7 +817,12 @@ async fn no_tenant_sees_or_touches_what_is_anothers() {
         (Method::GET, "/tenants/acme/policy".into(), None, "no_such_tenant"),
         (Method::PUT, "/tenants/acme/policy".into(), Some(activate.clone()), "no_such_tenant"),
         (Method::POST, "/tenants/acme/policy/rollback".into(), None, "no_such_tenant"),
-        (Method::PUT, "/tenants/acme/fallback".into(), Some(json!({"ladder": ["hold"]})), "no_such_tenant"),
+        (
+            Method::PUT,
+            "/tenants/acme/fallback".into(),
+            Some(json!({"ladder": ["hold"]})),
+            "no_such_tenant",
+        ),
         (Method::POST, "/tenants/acme/shadows".into(), Some(activate.clone()), "no_such_tenant"),
         (Method::DELETE, format!("/tenants/acme/shadows/{digest}"), None, "no_such_tenant"),
         (Method::PUT, "/tenants/self/policy".into(), Some(activate.clone()), "no_such_policy"),
@@ -658,29 +839,43 @@ async fn no_tenant_sees_or_touches_what_is_anothers() {
     ];
     for (method, path, body, code) in rows {
         let (status, answer) = server.ask_as(&theirs, method.clone(), &path, body).await;
-        assert_eq!((status.as_u16(), answer["code"].as_str()), (404, Some(code)), "{method} {path}: {answer}");
+        assert_eq!(
+            (status.as_u16(), answer["code"].as_str()),
+            (404, Some(code)),
+            "{method} {path}: {answer}"
+        );
         assert!(!answer.to_string().contains("operator"), "{answer}");
     }
-    let header = server.bare(Method::GET, "/tenants").bearer_auth(&theirs).header("tallyman-tenant", "acme");
+    let header =
+        server.bare(Method::GET, "/tenants").bearer_auth(&theirs).header("tallyman-tenant", "acme");
     assert_eq!(answer(header).await.0, StatusCode::NOT_FOUND);
-    let (status, refused) =
-        server.ask_as(&theirs, Method::POST, "/tokens", Some(json!({"name": "a", "role": "operator"}))).await;
+    let (status, refused) = server
+        .ask_as(&theirs, Method::POST, "/tokens", Some(json!({"name": "a", "role": "operator"})))
+        .await;
     assert_eq!((status, refused["code"].as_str()), (StatusCode::FORBIDDEN, Some("forbidden")));
 
     for path in ["/tenants", "/tokens", "/policies", "/journal?limit=1000"] {
         let (status, seen) = server.ask_as(&theirs, Method::GET, path, None).await;
         assert_eq!(status, StatusCode::OK);
         let told = seen.to_string();
-        assert!(!told.contains("acme") && !told.contains(&our_id) && !told.contains(digest), "{path}: {told}");
+        assert!(
+            !told.contains("acme") && !told.contains(&our_id) && !told.contains(digest),
+            "{path}: {told}"
+        );
     }
     let (_, own) = server.ask_as(&ours, Method::GET, "/journal?limit=1000", None).await;
-    let tenants: Vec<_> = own["facts"].as_array().expect("facts").iter().map(|fact| &fact["tenant"]).collect();
+    let tenants: Vec<_> =
+        own["facts"].as_array().expect("facts").iter().map(|fact| &fact["tenant"]).collect();
     assert!(tenants.len() > 4 && tenants.iter().all(|tenant| *tenant == "acme"), "{tenants:?}");
     // The operator sees the whole chain, or one tenant's part of it.
     let (_, all) = server.get("/journal?limit=1000").await;
-    let seqs: Vec<_> = all["facts"].as_array().expect("facts").iter().map(|fact| fact["seq"].as_u64()).collect();
+    let seqs: Vec<_> =
+        all["facts"].as_array().expect("facts").iter().map(|fact| fact["seq"].as_u64()).collect();
     assert_eq!(seqs, (1..=seqs.len() as u64).map(Some).collect::<Vec<_>>());
-    let part = server.bare(Method::GET, "/journal?limit=1000").bearer_auth(TOKEN).header("tallyman-tenant", "acme");
+    let part = server
+        .bare(Method::GET, "/journal?limit=1000")
+        .bearer_auth(TOKEN)
+        .header("tallyman-tenant", "acme");
     // The host may have written more facts of the tenant meanwhile.
     let (part, own) = (answer(part).await.1["facts"].clone(), own["facts"].clone());
     let (part, own) = (part.as_array().expect("facts"), own.as_array().expect("facts"));
@@ -696,24 +891,34 @@ async fn a_policy_author_brings_and_tries_policies_and_puts_none_in_force() {
     let (status, policy) = server.upload_as(&author, coarse()).await;
     assert_eq!((status, &policy["state"]), (StatusCode::CREATED, &json!("admitted")), "{policy}");
     let request = json!({"digest": policy["digest"], "reason": "closer to the contract"});
-    let (status, tried) = server.ask_as(&author, Method::POST, "/tenants/self/shadows", Some(request)).await;
+    let (status, tried) =
+        server.ask_as(&author, Method::POST, "/tenants/self/shadows", Some(request)).await;
     assert_eq!((status, &tried["state"]), (StatusCode::OK, &json!("shadow")), "{tried}");
     let request = json!({"digest": policy["digest"]});
-    let (status, refused) = server.ask_as(&author, Method::PUT, "/tenants/self/policy", Some(request.clone())).await;
+    let (status, refused) =
+        server.ask_as(&author, Method::PUT, "/tenants/self/policy", Some(request.clone())).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
     assert!(refused["hint"].as_str().expect("a hint").contains("billing"), "{refused}");
 
     server.delegate("acme").await;
     let (admin, _) = server.token("acme", Role::TenantAdmin).await;
-    let (status, _) = server.ask_as(&admin, Method::PUT, "/tenants/self/policy", Some(request)).await;
+    let (status, _) =
+        server.ask_as(&admin, Method::PUT, "/tenants/self/policy", Some(request)).await;
     assert_eq!(status, StatusCode::OK);
     let path = format!("/policies/{}", policy["digest"].as_str().expect("a digest"));
     let (_, shown) = server.ask_as(&author, Method::GET, &path, None).await;
     assert_eq!(shown["state"], "active");
     let history = shown["history"].as_array().expect("facts");
-    let told: Vec<_> = history.iter().rev().map(|fact| fact["to"].as_str().or(fact["kind"].as_str())).collect();
-    assert_eq!(told, [Some("uploaded"), Some("policy-admitted"), Some("shadow"), Some("policy-activated")]);
-    assert!(history[1..].iter().all(|fact| fact["by"] == json!(format!("token:{id}"))), "{history:?}");
+    let told: Vec<_> =
+        history.iter().rev().map(|fact| fact["to"].as_str().or(fact["kind"].as_str())).collect();
+    assert_eq!(
+        told,
+        [Some("uploaded"), Some("policy-admitted"), Some("shadow"), Some("policy-activated")]
+    );
+    assert!(
+        history[1..].iter().all(|fact| fact["by"] == json!(format!("token:{id}"))),
+        "{history:?}"
+    );
     assert_eq!(history[1]["reason"], "closer to the contract");
     server.stop().await;
 }
@@ -727,7 +932,11 @@ async fn over_a_limit_the_answer_says_which_and_when_to_come_again() {
 
     assert_eq!(set(json!({"policies": 0})).await.0, StatusCode::OK);
     let (status, refused) = server.upload_as(&admin, coarse()).await;
-    assert_eq!((status, refused["code"].as_str()), (StatusCode::FORBIDDEN, Some("quota_exceeded")), "{refused}");
+    assert_eq!(
+        (status, refused["code"].as_str()),
+        (StatusCode::FORBIDDEN, Some("quota_exceeded")),
+        "{refused}"
+    );
     assert!(refused["hint"].as_str().expect("a hint").contains("`policies`"), "{refused}");
 
     assert_eq!(set(json!({"fuel_per_minute": 0})).await.0, StatusCode::OK);
@@ -739,9 +948,14 @@ async fn over_a_limit_the_answer_says_which_and_when_to_come_again() {
     );
     let refused: Value = response.json().await.expect("JSON");
     assert_eq!(refused["code"], "fuel_exhausted");
-    assert_eq!(server.get("/instances").await.0, StatusCode::OK, "the operator's looks are nobody's");
+    assert_eq!(
+        server.get("/instances").await.0,
+        StatusCode::OK,
+        "the operator's looks are nobody's"
+    );
 
-    let (status, tenant) = set(json!({"requests_per_s": 1, "fuel_per_minute": null, "policies": null})).await;
+    let (status, tenant) =
+        set(json!({"requests_per_s": 1, "fuel_per_minute": null, "policies": null})).await;
     assert_eq!((status, &tenant["limits"]["requests_per_s"]), (StatusCode::OK, &json!(1)));
     let mut statuses = Vec::new();
     for _ in 0..4 {
@@ -750,7 +964,10 @@ async fn over_a_limit_the_answer_says_which_and_when_to_come_again() {
     assert!(statuses.contains(&429), "{statuses:?}");
     let server = server.again().await;
     let (_, tenant) = server.get("/tenants/acme").await;
-    assert_eq!((&tenant["limits"]["requests_per_s"], &tenant["limits"]["policies"]), (&json!(1), &json!(100)));
+    assert_eq!(
+        (&tenant["limits"]["requests_per_s"], &tenant["limits"]["policies"]),
+        (&json!(1), &json!(100))
+    );
     server.stop().await;
 }
 
@@ -769,21 +986,34 @@ async fn an_activation_that_is_sent_again_is_done_once() {
     assert_eq!((status, &first["repeated"]), (StatusCode::OK, &json!(false)), "{first}");
     let (_, back) = put("two", &Value::Null, "/tenants/default/policy/rollback").await;
     assert_ne!(back["digest"], uploaded["digest"]);
-    // Something else is in force by now; the second try answers what the first one did, and changes nothing.
+    // Something else is in force by now; the second try answers what the first one did, and changes
+    // nothing.
     let (status, again) = put("one", &uploaded["digest"], policy).await;
     assert_eq!((status, &again["repeated"]), (StatusCode::OK, &json!(true)), "{again}");
     for field in ["digest", "from", "from_ns", "fact", "tenant"] {
         assert_eq!(again[field], first[field]);
     }
-    assert_eq!(put("two", &Value::Null, "/tenants/default/policy/rollback").await.1["fact"], back["fact"]);
+    assert_eq!(
+        put("two", &Value::Null, "/tenants/default/policy/rollback").await.1["fact"],
+        back["fact"]
+    );
     let (status, reused) = put("one", &back["digest"], policy).await;
-    assert_eq!((status, reused["code"].as_str()), (StatusCode::CONFLICT, Some("idempotency_key_reused")), "{reused}");
+    assert_eq!(
+        (status, reused["code"].as_str()),
+        (StatusCode::CONFLICT, Some("idempotency_key_reused")),
+        "{reused}"
+    );
     let server = server.again().await;
     let (_, now) = server.get(policy).await;
     assert_eq!(now["digest"], back["digest"]);
-    let request = server.bare(Method::PUT, policy).bearer_auth(TOKEN).header("idempotency-key", "one");
+    let request =
+        server.bare(Method::PUT, policy).bearer_auth(TOKEN).header("idempotency-key", "one");
     let (_, later) = answer(request.json(&json!({"digest": uploaded["digest"]}))).await;
-    assert_eq!((&later["fact"], &later["repeated"]), (&first["fact"], &json!(true)), "also after a restart");
+    assert_eq!(
+        (&later["fact"], &later["repeated"]),
+        (&first["fact"], &json!(true)),
+        "also after a restart"
+    );
     let (_, facts) = server.get("/journal?kind=policy-activated").await;
     assert_eq!(facts["facts"].as_array().map(Vec::len), Some(3));
     server.stop().await;
@@ -812,29 +1042,53 @@ fn sign_eddsa(seed: u8, message: &str) -> Vec<u8> {
 /// A token as somebody else's service would sign it.
 fn signed(sign: Sign, seed: u8, header: &Value, claims: &Value) -> String {
     let base64 = base64::prelude::BASE64_URL_SAFE_NO_PAD;
-    let message = format!("{}.{}", base64.encode(header.to_string()), base64.encode(claims.to_string()));
+    let message =
+        format!("{}.{}", base64.encode(header.to_string()), base64.encode(claims.to_string()));
     format!("{message}.{}", base64.encode(sign(seed, &message)))
 }
 
 fn accepting(hs256_secret: Option<Vec<u8>>, eddsa_public_key: Option<String>) -> JwtConfig {
-    JwtConfig { hs256_secret, eddsa_public_key, issuer: "https://id.example".into(), audience: "tallyman".into() }
+    JwtConfig {
+        hs256_secret,
+        eddsa_public_key,
+        issuer: "https://id.example".into(),
+        audience: "tallyman".into(),
+    }
 }
 
 #[tokio::test]
 async fn a_token_signed_with_hs256_speaks_for_its_tenant_only_where_it_is_accepted() {
     let secret = [&[7], JWT_SECRET].concat();
-    signed_tokens_are_kept_to("HS256", sign_hs256, accepting(Some(secret), None), (sign_eddsa, "EdDSA")).await;
+    signed_tokens_are_kept_to(
+        "HS256",
+        sign_hs256,
+        accepting(Some(secret), None),
+        (sign_eddsa, "EdDSA"),
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_token_signed_with_eddsa_speaks_for_its_tenant_only_where_it_is_accepted() {
     use ed25519_dalek::pkcs8::{EncodePublicKey as _, spki::der::pem::LineEnding};
     let public = ed25519(7).verifying_key().to_public_key_pem(LineEnding::LF).expect("a key");
-    signed_tokens_are_kept_to("EdDSA", sign_eddsa, accepting(None, Some(public)), (sign_hs256, "HS256")).await;
+    signed_tokens_are_kept_to(
+        "EdDSA",
+        sign_eddsa,
+        accepting(None, Some(public)),
+        (sign_hs256, "HS256"),
+    )
+    .await;
 }
 
-/// Walks a token through everything that may be wrong with it; `other` is an algorithm that there is no key for.
-async fn signed_tokens_are_kept_to(algorithm: &str, sign: Sign, config: JwtConfig, other: (Sign, &str)) {
+/// Walks a token through everything that may be wrong with it; `other` is an algorithm that there
+/// is no key for.
+async fn signed_tokens_are_kept_to(
+    algorithm: &str,
+    sign: Sign,
+    config: JwtConfig,
+    other: (Sign, &str),
+) {
     let now_s = u64::try_from(tallyman::clock::wall_ns()).expect("after 1970") / 1_000_000_000;
     let claims = json!({
         "iss": "https://id.example", "aud": "tallyman", "sub": "ci", "exp": now_s + 600, "tenant": "acme", "role": "tenant-admin",
@@ -874,7 +1128,11 @@ async fn signed_tokens_are_kept_to(algorithm: &str, sign: Sign, config: JwtConfi
     ];
     for bad in rows {
         let (status, refused) = server.ask_as(&bad, Method::GET, "/tenants", None).await;
-        assert_eq!((status, refused["code"].as_str()), (StatusCode::UNAUTHORIZED, Some("unauthorized")), "{refused}");
+        assert_eq!(
+            (status, refused["code"].as_str()),
+            (StatusCode::UNAUTHORIZED, Some("unauthorized")),
+            "{refused}"
+        );
     }
     server.stop().await;
 }

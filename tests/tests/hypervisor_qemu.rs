@@ -1,5 +1,5 @@
-//! The hypervisor seam over real QEMU processes: what is QEMU's own, and what does not depend on the hypervisor. What all of them share is in the
-//! conformance suite.
+//! The hypervisor seam over real QEMU processes: what is QEMU's own, and what does not depend on
+//! the hypervisor. What all of them share is in the conformance suite.
 
 use std::fs;
 use std::io::Write;
@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use rustix::process::{Pid, Signal, getsid};
 use tallyman::hypervisor::{
-    Accelerator, Adopted, Disk, Hypervisor, HypervisorError, Kind, Launched, MachineSpec, Observed, Origin, Qemu,
-    QemuConfig, VmState, files,
+    Accelerator, Adopted, Disk, Hypervisor, HypervisorError, Kind, Launched, MachineSpec, Observed,
+    Origin, Qemu, QemuConfig, VmState, files,
 };
 use tallyman_tests::machine::{self, Bed, exit, gone, kill, next, pid_of, until};
 
@@ -69,13 +69,15 @@ async fn a_machine_that_never_ran_and_one_that_was_restored_can_be_saved_too() {
     launched.vm.quit().await.expect("quit");
     exit(&mut launched).await;
     let spec = MachineSpec { incarnation: 2, ..spec };
-    let mut launched = host.qemu.launch(&spec, Origin::Snapshot(host.snapshot())).await.expect("restore");
+    let mut launched =
+        host.qemu.launch(&spec, Origin::Snapshot(host.snapshot())).await.expect("restore");
     let second = host.bed.path("second");
     launched.vm.save(&second).await.expect("save what was restored");
     launched.vm.quit().await.expect("quit");
     exit(&mut launched).await;
     let spec = MachineSpec { incarnation: 3, ..spec };
-    let mut launched = host.qemu.launch(&spec, Origin::Snapshot(second)).await.expect("restore again");
+    let mut launched =
+        host.qemu.launch(&spec, Origin::Snapshot(second)).await.expect("restore again");
     launched.vm.resume().await.expect("resume");
     assert!(matches!(next(&mut launched).await, Observed::ProgramStarted(_)));
 }
@@ -85,7 +87,8 @@ async fn a_machine_and_its_supervisor_are_in_a_session_of_their_own() {
     let host = Host::new().await;
     let spec = host.spec();
     let launched = host.qemu.launch(&spec, Origin::Boot).await.expect("launch");
-    let supervisor = pid_of(&files::run(&spec.dir, spec.incarnation), "supervisor").expect("identity");
+    let supervisor =
+        pid_of(&files::run(&spec.dir, spec.incarnation), "supervisor").expect("identity");
     for pid in [supervisor, launched.pid] {
         let session = getsid(Pid::from_raw(pid.cast_signed())).expect("session");
         assert_eq!(session.as_raw_pid(), supervisor.cast_signed());
@@ -98,8 +101,10 @@ async fn a_launch_that_was_ordered_and_never_begun_can_not_begin_any_more() {
     let spec = host.spec();
     let run = files::run(&spec.dir, spec.incarnation);
     fs::create_dir_all(&run).expect("create");
-    let order =
-        format!(r#"{{"dir":{:?},"program":"/bin/true","args":[],"wiring":"qemu","disks":[],"kept":null}}"#, spec.dir);
+    let order = format!(
+        r#"{{"dir":{:?},"program":"/bin/true","args":[],"wiring":"qemu","disks":[],"kept":null}}"#,
+        spec.dir
+    );
     fs::write(run.join("launch.json"), order).expect("order");
     assert!(matches!(host.adopt(&spec).await, Adopted::NeverLaunched));
     assert!(!told(run.as_os_str().as_bytes()).success(), "a late supervisor found something to do");
@@ -109,7 +114,8 @@ async fn a_launch_that_was_ordered_and_never_begun_can_not_begin_any_more() {
 
 /// How a supervisor ends that is told this and nothing more.
 fn told(launch: &[u8]) -> ExitStatus {
-    let mut supervisor = Command::new(STAND_IN).arg("supervise").stdin(Stdio::piped()).spawn().expect("start");
+    let mut supervisor =
+        Command::new(STAND_IN).arg("supervise").stdin(Stdio::piped()).spawn().expect("start");
     supervisor.stdin.take().expect("piped").write_all(launch).expect("tell");
     supervisor.wait().expect("wait")
 }
@@ -123,7 +129,8 @@ fn a_supervisor_that_nobody_needed_has_nothing_to_do() {
 async fn a_supervisor_that_waits_ends_with_whoever_launches_and_those_that_work_go_on() {
     let host = Host::new().await;
     let spec = host.spec();
-    let mut daemon = Command::new(STAND_IN).args(["launch", "qemu"]).arg(&spec.dir).spawn().expect("start");
+    let mut daemon =
+        Command::new(STAND_IN).args(["launch", "qemu"]).arg(&spec.dir).spawn().expect("start");
     let parent = daemon.id();
     let both = || {
         let at_work = pid_of(&files::run(&spec.dir, spec.incarnation), "supervisor")?;
@@ -170,11 +177,15 @@ async fn a_missing_program_is_named() {
         }
         other => panic!("{other:?}"),
     }
-    let qemu = Qemu::detect(config("qemu-system-x86_64", "/no/such/supervisor")).await.expect("found out at a launch");
+    let qemu = Qemu::detect(config("qemu-system-x86_64", "/no/such/supervisor"))
+        .await
+        .expect("found out at a launch");
     let error = qemu.launch(&host.spec(), Origin::Boot).await.err();
     assert!(matches!(error, Some(HypervisorError::Supervisor { .. })), "{error:?}");
     // It dies without a word: no identity, no events.
-    let qemu = Qemu::detect(config("qemu-system-x86_64", "/bin/false")).await.expect("found out at a launch");
+    let qemu = Qemu::detect(config("qemu-system-x86_64", "/bin/false"))
+        .await
+        .expect("found out at a launch");
     let error = qemu.launch(&host.spec_of("second"), Origin::Boot).await.err();
     assert!(matches!(error, Some(HypervisorError::Launch { .. })), "{error:?}");
 }
@@ -185,7 +196,10 @@ async fn an_answer_that_never_comes_ends_at_its_deadline_and_the_next_call_works
     let launched = host.ready(&host.spec()).await;
     kill(launched.pid, Signal::STOP);
     let silent = launched.vm.state().await;
-    assert!(matches!(silent, Err(HypervisorError::Deadline { call: "query-status", .. })), "{silent:?}");
+    assert!(
+        matches!(silent, Err(HypervisorError::Deadline { call: "query-status", .. })),
+        "{silent:?}"
+    );
     kill(launched.pid, Signal::CONT);
     assert_eq!(launched.vm.state().await.expect("state"), VmState::Running);
 }
@@ -221,7 +235,10 @@ async fn a_folder_with_unusual_characters_and_disks_work() {
     fs::copy(&spec.kernel, &kernel).expect("copy");
     let disk = host.bed.path("disk, one");
     fs::write(&disk, vec![0; 1 << 20]).expect("disk");
-    let disks = vec![Disk { path: disk.clone(), read_only: false }, Disk { path: kernel.clone(), read_only: true }];
+    let disks = vec![
+        Disk { path: disk.clone(), read_only: false },
+        Disk { path: kernel.clone(), read_only: true },
+    ];
     let spec = MachineSpec { kernel, disks, cmdline: "fd={control},x=\"y\" %s".into(), ..spec };
     host.snapshot_of(&spec).await;
     let spec = MachineSpec { incarnation: 2, ..spec };
@@ -233,7 +250,11 @@ async fn the_description_says_what_runs_and_why() {
     let host = Host::new().await;
     let description = host.qemu.describe();
     assert_eq!((host.qemu.name(), description.name), ("qemu", "qemu"));
-    assert!(description.version.starts_with(|c: char| c.is_ascii_digit()), "{}", description.version);
+    assert!(
+        description.version.starts_with(|c: char| c.is_ascii_digit()),
+        "{}",
+        description.version
+    );
     let machine_type = description.machine_type.as_deref().expect("a machine type");
     assert!(machine_type.starts_with("pc-q35-"), "{machine_type}");
     assert_eq!(description.accelerator_reason, "the configuration says so");

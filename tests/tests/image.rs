@@ -1,4 +1,5 @@
-//! Images: what is accepted, what is refused, and that the Linux guest really boots and ends as it should.
+//! Images: what is accepted, what is refused, and that the Linux guest really boots and ends as it
+//! should.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -51,7 +52,8 @@ impl Store {
     /// What is in the images' folder, but for the lock.
     fn content(&self) -> Vec<String> {
         let entries = fs::read_dir(self.data.path().join("images")).expect("the folder");
-        let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("text"));
+        let names =
+            entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("text"));
         let mut names: Vec<String> = names.filter(|name| name != ".lock").collect();
         names.sort();
         names
@@ -97,7 +99,13 @@ fn images_are_listed_by_name_and_gone_after_their_removal() {
         store.images.import(&store.import(name)).expect("imported");
     }
     let names = || -> Vec<String> {
-        store.images.list().expect("listed").iter().map(|image| image.manifest.name.to_string()).collect()
+        store
+            .images
+            .list()
+            .expect("listed")
+            .iter()
+            .map(|image| image.manifest.name.to_string())
+            .collect()
     };
     assert_eq!(names(), ["alpha", "beta"]);
     store.images.remove(&name_of("alpha")).expect("removed");
@@ -109,7 +117,8 @@ fn images_are_listed_by_name_and_gone_after_their_removal() {
 
 #[test]
 fn an_empty_store_says_how_to_get_an_image() {
-    let error = Store::new().images.get(&name_of("debian-busybox")).expect_err("there is none").to_string();
+    let error =
+        Store::new().images.get(&name_of("debian-busybox")).expect_err("there is none").to_string();
     assert!(error.ends_with("`tallyman image build debian-busybox` makes one"), "{error}");
 }
 
@@ -117,7 +126,11 @@ fn an_empty_store_says_how_to_get_an_image() {
 fn a_bad_import_is_refused_with_advice_and_leaves_nothing() {
     type Change = fn(&Store, &mut ImageImport);
     let rows: &[(&str, Change, &str)] = &[
-        ("no kernel", |_, import| import.kernel = "/nowhere/vmlinuz".into(), "can't read the kernel /nowhere/vmlinuz"),
+        (
+            "no kernel",
+            |_, import| import.kernel = "/nowhere/vmlinuz".into(),
+            "can't read the kernel /nowhere/vmlinuz",
+        ),
         ("a folder", |_, import| import.kernel = "/".into(), "the kernel / must be a regular file"),
         (
             "a device",
@@ -135,14 +148,26 @@ fn a_bad_import_is_refused_with_advice_and_leaves_nothing() {
             "notes is no kernel: give an x86 Linux",
         ),
         ("short", |store, import| import.kernel = store.file("tiny", b"MZ"), "tiny is no kernel"),
-        ("no initrd", |_, import| import.initrd = Some("/nowhere/i".into()), "can't read the initrd /nowhere/i"),
-        ("no disk", |_, import| import.root_disk = Some("/nowhere/d".into()), "can't read the root disk /nowhere/d"),
+        (
+            "no initrd",
+            |_, import| import.initrd = Some("/nowhere/i".into()),
+            "can't read the initrd /nowhere/i",
+        ),
+        (
+            "no disk",
+            |_, import| import.root_disk = Some("/nowhere/d".into()),
+            "can't read the root disk /nowhere/d",
+        ),
         (
             "two lines",
             |_, import| import.cmdline = "quiet\ninit=/bin/sh".into(),
             "cmdline must be at most 2047 bytes of",
         ),
-        ("long", |_, import| import.cmdline = "x".repeat(2_048), "cmdline must be at most 2047 bytes of printable"),
+        (
+            "long",
+            |_, import| import.cmdline = "x".repeat(2_048),
+            "cmdline must be at most 2047 bytes of printable",
+        ),
         (
             "a novel",
             |_, import| import.description = "x".repeat(1_025),
@@ -180,11 +205,14 @@ fn of_imports_with_one_name_at_once_exactly_one_succeeds() {
     let store = Store::new();
     let import = store.import("race");
     let results: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| store.images.import(&import))).collect();
+        let threads: Vec<_> =
+            (0..8).map(|_| scope.spawn(|| store.images.import(&import))).collect();
         threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
     });
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
-    assert!(results.iter().all(|result| matches!(result, Ok(_) | Err(ImageError::NameInUse { .. }))));
+    assert!(
+        results.iter().all(|result| matches!(result, Ok(_) | Err(ImageError::NameInUse { .. })))
+    );
     assert_eq!(store.content(), ["race"]);
 }
 
@@ -203,18 +231,31 @@ fn what_a_killed_import_left_behind_is_no_image_and_goes_with_the_next() {
 fn an_altered_image_is_refused_with_the_place() {
     type Change = fn(&Store);
     let rows: &[(&str, Change, &str)] = &[
-        ("unknown key", |store| edit(store, "\"cmdline\"", "\"comandline\""), "unknown field `comandline`"),
+        (
+            "unknown key",
+            |store| edit(store, "\"cmdline\"", "\"comandline\""),
+            "unknown field `comandline`",
+        ),
         ("not JSON", |store| edit(store, "{", "["), "expected `,` or `]`"),
-        ("bad name", |store| edit(store, "\"mine\"", "\"Mine\""), "must begin and end with a letter or digit"),
+        (
+            "bad name",
+            |store| edit(store, "\"mine\"", "\"Mine\""),
+            "must begin and end with a letter or digit",
+        ),
         ("other name", |store| edit(store, "\"mine\"", "\"yours\""), "image.json is of 'yours'"),
         (
             "truncated",
-            |store| fs::write(store.image_json("mine").with_file_name("kernel"), b"MZ").expect("written"),
+            |store| {
+                fs::write(store.image_json("mine").with_file_name("kernel"), b"MZ")
+                    .expect("written")
+            },
             "kernel has 2 bytes, not 4096",
         ),
         (
             "missing",
-            |store| fs::remove_file(store.image_json("mine").with_file_name("initrd")).expect("removed"),
+            |store| {
+                fs::remove_file(store.image_json("mine").with_file_name("initrd")).expect("removed")
+            },
             "initrd can't be read",
         ),
     ];
@@ -222,7 +263,10 @@ fn an_altered_image_is_refused_with_the_place() {
         let store = Store::new();
         store.images.import(&store.import("mine")).expect("imported");
         change(&store);
-        let error = format!("{:#}", anyhow::Error::from(store.images.get(&name_of("mine")).expect_err(row)));
+        let error = format!(
+            "{:#}",
+            anyhow::Error::from(store.images.get(&name_of("mine")).expect_err(row))
+        );
         assert!(error.contains(expected), "{row}: {error}");
         assert_eq!(store.images.list().expect("the others are still listed"), [], "{row}");
         store.images.remove(&name_of("mine")).expect("a damaged image can be removed");
@@ -251,7 +295,8 @@ fn a_flipped_byte_is_found_by_verify() {
 #[test]
 fn a_request_with_an_unknown_field_names_it() {
     let request = r#"{"name": "a", "kernel": "/k", "initramfs": "/i"}"#;
-    let error = serde_json::from_str::<ImageImport>(request).expect_err("unknown field").to_string();
+    let error =
+        serde_json::from_str::<ImageImport>(request).expect_err("unknown field").to_string();
     assert!(error.contains("unknown field `initramfs`") && error.contains("initrd"), "{error}");
 }
 
@@ -260,8 +305,9 @@ fn an_image_that_is_there_is_not_built_again() {
     let store = Store::new();
     store.images.import(&store.import("debian-busybox")).expect("imported");
     let mut steps = Vec::new();
-    let built =
-        build_debian_busybox(&store.images, &store.data.path().join("work"), &mut |step| steps.push(step.to_owned()));
+    let built = build_debian_busybox(&store.images, &store.data.path().join("work"), &mut |step| {
+        steps.push(step.to_owned())
+    });
     assert!(matches!(built, Err(BuildError::Import(ImageError::NameInUse { .. }))));
     assert_eq!(steps, [""; 0], "nothing was downloaded");
 }
@@ -294,7 +340,11 @@ impl Machine {
             "-no-reboot",
         ]);
         command.arg("-m").arg(format!("{}M", image.manifest.memory_bytes_min >> 20));
-        command.arg("-kernel").arg(image.kernel()).arg("-initrd").arg(image.initrd().expect("an initrd"));
+        command
+            .arg("-kernel")
+            .arg(image.kernel())
+            .arg("-initrd")
+            .arg(image.initrd().expect("an initrd"));
         command.arg("-append").arg(format!("{} {cmdline}", image.manifest.cmdline));
         command.args(["-serial", "stdio", "-qmp"]);
         command.arg(format!("unix:{},server=on,wait=off", qmp(folder.path()).display())).args(more);
@@ -318,7 +368,9 @@ impl Machine {
         let mut seen = Vec::new();
         loop {
             let left = self.deadline.saturating_duration_since(Instant::now());
-            let Ok(line) = self.lines.recv_timeout(left) else { panic!("no line '{start}' after {seen:?}") };
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                panic!("no line '{start}' after {seen:?}")
+            };
             if line.starts_with(start) {
                 return line;
             }
@@ -332,7 +384,9 @@ impl Machine {
 
     fn press_the_power_button(&self) {
         let mut control = UnixStream::connect(qmp(self.folder.path())).expect("the control socket");
-        control.write_all(b"{\"execute\": \"qmp_capabilities\"}{\"execute\": \"system_powerdown\"}").expect("sent");
+        control
+            .write_all(b"{\"execute\": \"qmp_capabilities\"}{\"execute\": \"system_powerdown\"}")
+            .expect("sent");
         let answers = BufReader::new(control).lines().map_while(Result::ok);
         assert!(answers.take(3).all(|line| !line.contains("\"error\"")));
     }
@@ -340,7 +394,9 @@ impl Machine {
     /// Every line until the machine ends, and how it ended.
     fn end(mut self) -> (Vec<String>, ExitStatus) {
         let mut lines = Vec::new();
-        while let Ok(line) = self.lines.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
+        while let Ok(line) =
+            self.lines.recv_timeout(self.deadline.saturating_duration_since(Instant::now()))
+        {
             lines.push(line);
         }
         assert!(Instant::now() < self.deadline, "the machine did not end; last lines: {lines:?}");
@@ -367,7 +423,10 @@ const EXIT: &str = "TALLYMAN-EXIT code=0 message=\"\"";
 fn debian_busybox_boots_beats_and_powers_off_at_the_power_button() {
     let machine = Machine::boot(&linux::debian_busybox(), "tallyman.heartbeat_ms=50", &[]);
     let started = machine.wait_for("TALLYMAN-PROGRAM-START");
-    assert!(started.starts_with("TALLYMAN-PROGRAM-START ts=20") && started.ends_with("Z mode=exec"), "{started}");
+    assert!(
+        started.starts_with("TALLYMAN-PROGRAM-START ts=20") && started.ends_with("Z mode=exec"),
+        "{started}"
+    );
     machine.wait_for("TALLYMAN-AGENT-READY ts=20");
     machine.wait_for("HB 3 uptime=");
     machine.press_the_power_button();
@@ -401,7 +460,10 @@ fn debian_busybox_obeys_its_console_and_sees_a_disk() {
 fn debian_busybox_names_its_packages_and_is_unaltered() {
     let image = linux::debian_busybox();
     let text = &image.manifest.description;
-    assert!(text.starts_with("Debian linux-image-") && text.contains(" and busybox-static "), "{text}");
+    assert!(
+        text.starts_with("Debian linux-image-") && text.contains(" and busybox-static "),
+        "{text}"
+    );
     let data = image.folder.parent().and_then(Path::parent).expect("<data>/images/<name>");
     Images::open(data).expect("opened").verify(&image.manifest.name).expect("unaltered");
 }

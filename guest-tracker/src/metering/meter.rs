@@ -133,13 +133,14 @@ impl Meter {
         Self { granularity, ..self }
     }
 
-    /// With the minimum, the grain and the kind of stretch that the options `minimum`, `granularity`,
-    /// `granularity-rounding` and `wake` name. Without them it stays as it is.
+    /// With the minimum, the grain and the kind of stretch that the options `minimum`,
+    /// `granularity`, `granularity-rounding` and `wake` name. Without them it stays as it is.
     ///
     /// # Errors
     /// [`MeteringError::InvalidOption`] for a malformed one.
     pub fn chosen(self, options: &mut Options<'_>) -> Result<Self, MeteringError> {
-        const WAKE: [(&str, Stretch); 2] = [("continues", Stretch::Start), ("start", Stretch::Wake)];
+        const WAKE: [(&str, Stretch); 2] =
+            [("continues", Stretch::Start), ("start", Stretch::Wake)];
         const ROUNDINGS: [(&str, Rounding); 4] = [
             ("half-even", Rounding::HalfEven),
             ("half-up", Rounding::HalfUp),
@@ -151,7 +152,8 @@ impl Meter {
         let does = join(&["grain of what a stretch of ", self.name, " owes"]);
         let unit_ns = options.grain_ns("granularity", self.granularity.unit_ns, &does)?;
         let does = "what becomes of a part of a grain";
-        let rounding = options.choice("granularity-rounding", &ROUNDINGS, self.granularity.rounding, does)?;
+        let rounding =
+            options.choice("granularity-rounding", &ROUNDINGS, self.granularity.rounding, does)?;
         let does = "whether leaving standby is a start of its own or continues the one before";
         let stretch = options.choice("wake", &WAKE, self.stretch, does)?;
         Ok(Self { stretch, minimum_ns, granularity: Granularity { unit_ns, rounding }, ..self })

@@ -1,7 +1,7 @@
 //! From intervals to meters: the pieces that policies are made of.
 //!
-//! Most policies are a [`Plan`]: meters, each with its phases, its minimum and its grain. A tariff is
-//! some lines:
+//! Most policies are a [`Plan`]: meters, each with its phases, its minimum and its grain. A tariff
+//! is some lines:
 //!
 //! ```
 //! use guest_tracker::metering::{Granularity, MINUTE_NS, Meter, Options, Phases, Plan};
@@ -26,8 +26,8 @@
 //! guest_tracker::policy!(Mine);
 //! ```
 //!
-//! The component's declaration is made by the same lines: the meters are those of the plan without any
-//! option, and the options are those that it asked for. So the two can't disagree.
+//! The component's declaration is made by the same lines: the meters are those of the plan without
+//! any option, and the options are those that it asked for. So the two can't disagree.
 
 mod meter;
 mod options;

@@ -8,8 +8,8 @@ const LENGTH_NS_MAX: u64 = 366 * 86_400 * 1_000_000_000;
 
 /// Options by name.
 ///
-/// Each is declared by asking for it, with its default and what it does: so ask for all of them every
-/// time, whatever the others say.
+/// Each is declared by asking for it, with its default and what it does: so ask for all of them
+/// every time, whatever the others say.
 #[derive(Debug)]
 pub struct Options<'a> {
     given: &'a [Setting],
@@ -39,18 +39,30 @@ impl<'a> Options<'a> {
     ///
     /// # Errors
     /// [`MeteringError::InvalidOption`] for anything else, and for more than 366 days.
-    pub fn duration_ns(&mut self, name: &str, default_ns: u64, does: &str) -> Result<u64, MeteringError> {
+    pub fn duration_ns(
+        &mut self,
+        name: &str,
+        default_ns: u64,
+        does: &str,
+    ) -> Result<u64, MeteringError> {
         self.declare(name, OptionKind::Duration, duration(default_ns), does);
         let Some(text) = self.get(name) else { return Ok(default_ns) };
         let known = duration_ns(text).filter(|&ns| ns <= LENGTH_NS_MAX);
-        known.ok_or_else(|| invalid(name, text, "a whole number with ns, ms, s, m or h, of at most 366 days"))
+        known.ok_or_else(|| {
+            invalid(name, text, "a whole number with ns, ms, s, m or h, of at most 366 days")
+        })
     }
 
     /// The same, but not nothing.
     ///
     /// # Errors
     /// [`MeteringError::InvalidOption`] as well for a length of 0.
-    pub fn grain_ns(&mut self, name: &str, default_ns: u64, does: &str) -> Result<u64, MeteringError> {
+    pub fn grain_ns(
+        &mut self,
+        name: &str,
+        default_ns: u64,
+        does: &str,
+    ) -> Result<u64, MeteringError> {
         match self.duration_ns(name, default_ns, does)? {
             0 => Err(invalid(name, "0", "a grain: it has to be longer than nothing")),
             ns => Ok(ns),
@@ -81,7 +93,13 @@ impl<'a> Options<'a> {
     }
 
     /// Which of some words was said.
-    fn word(&mut self, name: &str, words: &[&str], default: &str, does: &str) -> Result<Option<usize>, MeteringError> {
+    fn word(
+        &mut self,
+        name: &str,
+        words: &[&str],
+        default: &str,
+        does: &str,
+    ) -> Result<Option<usize>, MeteringError> {
         let mut known = Vec::new();
         for word in words {
             known.push((*word).into());
@@ -109,10 +127,11 @@ impl<'a> Options<'a> {
     /// The options that were asked for, sorted by name; each is the one that was asked for first.
     ///
     /// # Errors
-    /// [`MeteringError::InvalidOption`] if one was given that nobody asked for: a misspelt option would
-    /// hold by its default in silence.
+    /// [`MeteringError::InvalidOption`] if one was given that nobody asked for: a misspelt option
+    /// would hold by its default in silence.
     pub fn finish(self) -> Result<Vec<OptionDescription>, MeteringError> {
-        let is_asked = |setting: &&Setting| self.asked.iter().any(|option| option.name == setting.name);
+        let is_asked =
+            |setting: &&Setting| self.asked.iter().any(|option| option.name == setting.name);
         let Some(other) = self.given.iter().find(|setting| !is_asked(setting)) else {
             return Ok(self.asked);
         };
@@ -136,7 +155,10 @@ mod tests {
     use super::*;
 
     fn settings(pairs: &[(&str, &str)]) -> Vec<Setting> {
-        pairs.iter().map(|&(name, value)| Setting { name: name.into(), value: value.into() }).collect()
+        pairs
+            .iter()
+            .map(|&(name, value)| Setting { name: name.into(), value: value.into() })
+            .collect()
     }
 
     #[test]
@@ -149,8 +171,15 @@ mod tests {
         assert_eq!(options.text("zone", "b", "z"), "a");
         assert_eq!(options.text("place", "b", "q"), "b");
         let declared = options.finish().expect("all were asked for");
-        let rows: Vec<_> = declared.iter().map(|option| (option.name.as_str(), option.default.as_str())).collect();
-        let expected = [("minimum", "0s"), ("other", "7ns"), ("paused", "free"), ("place", "b"), ("zone", "b")];
+        let rows: Vec<_> =
+            declared.iter().map(|option| (option.name.as_str(), option.default.as_str())).collect();
+        let expected = [
+            ("minimum", "0s"),
+            ("other", "7ns"),
+            ("paused", "free"),
+            ("place", "b"),
+            ("zone", "b"),
+        ];
         assert_eq!(rows, expected);
     }
 

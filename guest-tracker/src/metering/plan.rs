@@ -52,7 +52,11 @@ impl Plan {
     pub fn describe(&self) -> Vec<MeterDescription> {
         let mut meters = Vec::with_capacity(self.meters.len());
         for meter in &self.meters {
-            meters.push(MeterDescription { name: meter.name.into(), counts: meter.counts(), stretch: meter.stretch });
+            meters.push(MeterDescription {
+                name: meter.name.into(),
+                counts: meter.counts(),
+                stretch: meter.stretch,
+            });
         }
         meters
     }

@@ -7,9 +7,9 @@ use crate::{MeteringError, Phase, Policy, Stretch};
 
 /// The plan of the standard policy.
 ///
-/// `active`, while the guest runs or boots, with the options of [`Meter::chosen`]; `resident`, while its
-/// memory is in use, so paused and shutting down, too; `allocated`, as long as there is a record of it;
-/// and each phase by its own name.
+/// `active`, while the guest runs or boots, with the options of [`Meter::chosen`]; `resident`,
+/// while its memory is in use, so paused and shutting down, too; `allocated`, as long as there is a
+/// record of it; and each phase by its own name.
 ///
 /// # Errors
 /// [`MeteringError::InvalidOption`] for a malformed option.

@@ -1,17 +1,20 @@
 //! What holds for every plan, and for the standard one.
 
 use crate::bindings::exports::tallyman::policy::metering::Guest as _;
-use crate::metering::{Granularity, MINUTE_NS, Meter, Options, Phases, Plan, SECOND_NS, phase, phase_name};
+use crate::metering::{
+    Granularity, MINUTE_NS, Meter, Options, Phases, Plan, SECOND_NS, phase, phase_name,
+};
 use crate::{
-    Component, IntervalColumns, MeteringError, NO_PHASE, OptionKind, Phase, Policy, Request, Rounding, Setting, Span,
-    Standard, Stretch,
+    Component, IntervalColumns, MeteringError, NO_PHASE, OptionKind, Phase, Policy, Request,
+    Rounding, Setting, Span, Standard, Stretch,
 };
 
 /// A request in which one instance was in each of these phases for a second.
 fn lived(phases: &[u8], options: &[(&str, &str)]) -> Request {
     let second = |number: usize| number as i64 * SECOND_NS as i64;
     let items = || 0..phases.len();
-    let setting = |&(name, value): &(&str, &str)| Setting { name: name.into(), value: value.into() };
+    let setting =
+        |&(name, value): &(&str, &str)| Setting { name: name.into(), value: value.into() };
     Request {
         tenant: "default".into(),
         span: Span { start: 0, end: second(phases.len()) },
@@ -35,7 +38,9 @@ const EACH_PHASE: [u8; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
 
 #[test]
 fn a_set_has_what_was_put_in_and_no_more() {
-    let set = Phases::of(&[Phase::Running, Phase::Unknown]).with(Phase::Paused, true).with(Phase::Standby, false);
+    let set = Phases::of(&[Phase::Running, Phase::Unknown])
+        .with(Phase::Paused, true)
+        .with(Phase::Standby, false);
     let found: Vec<_> = (0..=NO_PHASE).filter(|&ordinal| set.has(ordinal)).collect();
     assert_eq!(found, [Phase::Running as u8, Phase::Paused as u8, Phase::Unknown as u8]);
     assert_eq!((0..=NO_PHASE).filter(|&ordinal| Phases::ALL.has(ordinal)).count(), 8);
@@ -47,7 +52,10 @@ fn ordinals_and_names_are_those_of_the_contract() {
     for ordinal in 0..8 {
         let phase = phase(ordinal).expect("a phase");
         assert_eq!(phase as u8, ordinal);
-        assert_eq!(phase_name(phase), format!("{phase:?}").trim_start_matches("Phase::").to_lowercase());
+        assert_eq!(
+            phase_name(phase),
+            format!("{phase:?}").trim_start_matches("Phase::").to_lowercase()
+        );
     }
     assert_eq!(phase(8), None);
 }
@@ -82,11 +90,18 @@ fn the_options_of_a_meter_change_its_terms_and_only_those() {
         meter.chosen(&mut Options::of(&request.options))
     };
     assert_eq!(chosen(&[]), Ok(meter));
-    let all = [("granularity", "1h"), ("granularity-rounding", "down"), ("minimum", "0s"), ("wake", "continues")];
+    let all = [
+        ("granularity", "1h"),
+        ("granularity-rounding", "down"),
+        ("minimum", "0s"),
+        ("wake", "continues"),
+    ];
     let granularity = Granularity { rounding: Rounding::Down, ..Granularity::HOUR };
     let expected = Meter { stretch: Stretch::Start, minimum_ns: 0, granularity, ..meter };
     assert_eq!(chosen(&all), Ok(expected));
-    for (name, value) in [("granularity", "0s"), ("granularity-rounding", "sideways"), ("wake", "maybe")] {
+    for (name, value) in
+        [("granularity", "0s"), ("granularity-rounding", "sideways"), ("wake", "maybe")]
+    {
         assert!(matches!(chosen(&[(name, value)]), Err(MeteringError::InvalidOption(_))), "{name}");
     }
 }
@@ -96,7 +111,10 @@ fn a_grain_of_which_nobody_says_more_is_rounded_up() {
     let request = lived(&[], &[("granularity", "1h")]);
     let measured = Component::<Standard>::measure(request).expect("measured");
     assert_eq!(measured.terms[0].name, "active");
-    assert_eq!((measured.terms[0].granularity, measured.terms[0].rounding), (3_600 * SECOND_NS, Rounding::Up));
+    assert_eq!(
+        (measured.terms[0].granularity, measured.terms[0].rounding),
+        (3_600 * SECOND_NS, Rounding::Up)
+    );
 }
 
 #[test]
@@ -118,7 +136,10 @@ fn the_standard_policy_declares_what_it_measures_by() {
         "unknown",
     ];
     assert_eq!(names, expected);
-    assert_eq!(measured.terms.iter().map(|terms| terms.name.as_str()).collect::<Vec<_>>(), expected);
+    assert_eq!(
+        measured.terms.iter().map(|terms| terms.name.as_str()).collect::<Vec<_>>(),
+        expected
+    );
     assert_eq!(declared.meters[0].counts, "time in initializing, running");
     assert_eq!(declared.meters[2].counts, "all time from the creation to the deletion");
     let options: Vec<_> = declared.options.iter().map(|option| option.name.as_str()).collect();
@@ -149,5 +170,8 @@ fn a_policy_that_counts_boot_as_running_has_it_on_that_meter() {
 fn an_option_that_nobody_asks_for_is_refused() {
     let refused = Component::<Standard>::measure(lived(&[2], &[("minimun", "60s")]));
     let Err(MeteringError::InvalidOption(words)) = refused else { panic!("{refused:?}") };
-    assert_eq!(words, "minimun: unknown; known are: granularity, granularity-rounding, minimum, wake");
+    assert_eq!(
+        words,
+        "minimun: unknown; known are: granularity, granularity-rounding, minimum, wake"
+    );
 }

@@ -95,7 +95,9 @@ mod tests {
 
     #[test]
     fn what_is_no_length_of_time_is_none() {
-        for text in ["", "60", "s", "1.5s", "-1s", "60 s", "99999999999999999999s", "9999999999999h"] {
+        for text in
+            ["", "60", "s", "1.5s", "-1s", "60 s", "99999999999999999999s", "9999999999999h"]
+        {
             assert_eq!(duration_ns(text), None, "{text}");
         }
     }

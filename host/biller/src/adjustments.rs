@@ -184,8 +184,9 @@ impl<'a> Adjusting<'a> {
         Some(one.adjusted(left, -paid, 0))
     }
 
-    /// Finds the nanosecond in which the charges that an adjustment looks at pass an amount, and lets
-    /// each source keep its part before or after it. In that nanosecond they share what is left.
+    /// Finds the nanosecond in which the charges that an adjustment looks at pass an amount, and
+    /// lets each source keep its part before or after it. In that nanosecond they share what is
+    /// left.
     fn cut(
         &mut self,
         one: &Named,

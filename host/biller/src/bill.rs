@@ -25,8 +25,8 @@ use crate::timeline::RuleTimeline;
 /// Bills one period of one tenant up to one instant.
 ///
 /// # Errors
-/// [`BillError`]: the input is not what it has to be, a book contradicts what was before, or a sum is
-/// larger than 127 bits of nano-units.
+/// [`BillError`]: the input is not what it has to be, a book contradicts what was before, or a sum
+/// is larger than 127 bits of nano-units.
 pub fn bill(
     header: &Header,
     subjects: &[Subject],

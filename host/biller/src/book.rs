@@ -39,8 +39,8 @@ pub struct Adjustment {
     pub amount: i128,
     /// Rules whose charges it looks at; all, if empty.
     pub rules: Vec<String>,
-    /// When it is valid by the calendar, in nanoseconds since 1970 in UTC; `i64::MIN` and `i64::MAX`
-    /// where it has no such end.
+    /// When it is valid by the calendar, in nanoseconds since 1970 in UTC; `i64::MIN` and
+    /// `i64::MAX` where it has no such end.
     pub valid: Span,
 }
 
@@ -83,8 +83,8 @@ impl Book {
     }
 
     /// Reads a document that was taken before: it may have options of a policy, which now belong to
-    /// its activation, more rules and windows than a new one may have, and prices of any size. Zones
-    /// are taken as they are.
+    /// its activation, more rules and windows than a new one may have, and prices of any size.
+    /// Zones are taken as they are.
     ///
     /// # Errors
     /// [`BookError`].

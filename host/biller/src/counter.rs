@@ -26,8 +26,8 @@ pub(crate) struct Counter<'a> {
     pub(crate) key: Key<'a>,
     pub(crate) prices: Vec<Reader<'a>>,
     pub(crate) schedule: Schedule,
-    /// Ends of tiers of graduated prices, ascending: the next unit falls into the zone whose number is
-    /// that of the ends that the counter has reached.
+    /// Ends of tiers of graduated prices, ascending: the next unit falls into the zone whose number
+    /// is that of the ends that the counter has reached.
     pub(crate) ends: Vec<u128>,
     /// The same for volume prices.
     pub(crate) volume_ends: Vec<u128>,

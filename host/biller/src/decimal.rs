@@ -66,7 +66,8 @@ impl FromStr for Decimal {
     }
 }
 
-/// Without zeros at the end: `0.0475`, `12`, `-0.5`. A precision asks for that many digits at least.
+/// Without zeros at the end: `0.0475`, `12`, `-0.5`. A precision asks for that many digits at
+/// least.
 impl fmt::Display for Decimal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scale = 10_u128.pow(self.digits);

@@ -149,15 +149,16 @@ pub(crate) fn rounded<N: Natural>(
     if is_up { quotient.plus(&N::of(1)) } else { Some(quotient) }
 }
 
-/// Prices over one denominator: the amount of `units` is `units * factor / denominator`, in the units
-/// that sums are rounded to.
+/// Prices over one denominator: the amount of `units` is `units * factor / denominator`, in the
+/// units that sums are rounded to.
 pub(crate) struct Scale<N> {
     pub(crate) factors: Vec<N>,
     pub(crate) denominator: N,
 }
 
 impl<N: Natural> Scale<N> {
-    /// `unit_nanos`: nano-units in the unit that sums are rounded to. None where the width is too small.
+    /// `unit_nanos`: nano-units in the unit that sums are rounded to. None where the width is too
+    /// small.
     pub(crate) fn of(prices: &[Ratio], unit_nanos: u128) -> Option<Self> {
         let mut common = N::of(1);
         for price in prices {
@@ -242,9 +243,9 @@ pub(crate) fn share(value: u128, share: u128, whole: u128) -> (u128, u128) {
     (quotient.narrow().unwrap_or(u128::MAX), rest.narrow().unwrap_or(0))
 }
 
-/// Shares `value` in proportion to weights, as whole numbers by largest remainder. Of equal remainders
-/// the one with the smaller rank goes first. The weights' sum is at least `value` and not 0, so that no
-/// share is larger than its weight.
+/// Shares `value` in proportion to weights, as whole numbers by largest remainder. Of equal
+/// remainders the one with the smaller rank goes first. The weights' sum is at least `value` and
+/// not 0, so that no share is larger than its weight.
 pub(crate) fn apportion(value: u128, weights: &[u128], rank: impl Fn(usize) -> u64) -> Vec<u128> {
     let whole: u128 = weights.iter().sum();
     if let [_] = weights {

@@ -21,7 +21,8 @@ pub struct Span {
 pub struct Header {
     /// [`FORM`].
     pub form: u32,
-    /// The usual period, from border to border. Shares of money minimums and caps are of its length.
+    /// The usual period, from border to border. Shares of money minimums and caps are of its
+    /// length.
     pub period: Span,
     /// First instant of the period that is the tenant's: the tenant's first fact or the period's
     /// start, whichever is later. No adjustment is in force before it.
@@ -31,8 +32,8 @@ pub struct Header {
     /// The instant up to which is billed, T: `first <= until <= last`. Minimums are owed where it
     /// equals `last`.
     pub until: i64,
-    /// How to read the calendar: UTC is the meter plus the offset. At least one, ascending; the first
-    /// holds for all time before the second, too.
+    /// How to read the calendar: UTC is the meter plus the offset. At least one, ascending; the
+    /// first holds for all time before the second, too.
     pub calendar: Vec<Offset>,
     /// The zones that the books' windows name, resolved for the period and two days on both sides.
     pub zones: Vec<Zone>,
@@ -146,9 +147,9 @@ pub struct Subject {
     pub ended: bool,
 }
 
-/// Intervals as columns of one length, clipped to `first..until`, sorted by subject and then by start.
-/// Those of a subject touch or leave gaps, and never overlap. They are cut where policies change; the
-/// biller cuts them where prices do.
+/// Intervals as columns of one length, clipped to `first..until`, sorted by subject and then by
+/// start. Those of a subject touch or leave gaps, and never overlap. They are cut where policies
+/// change; the biller cuts them where prices do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Intervals {

@@ -5,8 +5,8 @@ use std::fmt::Write;
 const SECOND_NS: i128 = 1_000_000_000;
 const DAY_S: i64 = 86_400;
 
-/// Reads `2026-02-01T00:00:00Z` or `2026-02-01T01:00:00.5+01:00`; none if it is not of this form, or
-/// outside the years 1678 to 2261.
+/// Reads `2026-02-01T00:00:00Z` or `2026-02-01T01:00:00.5+01:00`; none if it is not of this form,
+/// or outside the years 1678 to 2261.
 pub(crate) fn parse(text: &str) -> Option<i64> {
     let (date, rest) = (text.get(..10)?, text.get(11..)?);
     let (time, zone) = (rest.get(..8)?, rest.get(8..)?);
@@ -89,8 +89,8 @@ fn offset(text: &str) -> Option<i64> {
     Some(east * clock(&format!("{}:00", text.get(1..)?))?)
 }
 
-/// Days from 1970-01-01 to a day of the Gregorian calendar (H. Hinnant, "chrono-Compatible Low-Level
-/// Date Algorithms", `days_from_civil`).
+/// Days from 1970-01-01 to a day of the Gregorian calendar (H. Hinnant, "chrono-Compatible
+/// Low-Level Date Algorithms", `days_from_civil`).
 fn days_of(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));

@@ -57,8 +57,8 @@ pub(crate) struct Shaped {
     pub(crate) is_billed: bool,
 }
 
-/// Time in which units have one tariff, and what pieces inside of it, of one shape, have so far: most
-/// pieces are added here, without a product and without a search.
+/// Time in which units have one tariff, and what pieces inside of it, of one shape, have so far:
+/// most pieces are added here, without a product and without a search.
 #[derive(Debug, Default)]
 struct Steady {
     start: i64,

@@ -26,8 +26,8 @@ pub struct Bill {
     pub payable: i128,
     /// Tariffs of the lines, in the order in which lines of one subject have them.
     pub tariffs: Vec<Tariff>,
-    /// Charges, sorted by rule, subject (the tenant as a whole last) and tariff. Those of a rule add
-    /// up to its sum.
+    /// Charges, sorted by rule, subject (the tenant as a whole last) and tariff. Those of a rule
+    /// add up to its sum.
     pub lines: Vec<Line>,
     /// What is handed on, as it is at T.
     pub closing: Balances,

@@ -1,4 +1,5 @@
-//! Stretches: the time of an instance under one meter that belongs together, and what of it is billed.
+//! Stretches: the time of an instance under one meter that belongs together, and what of it is
+//! billed.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -366,8 +367,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Marks the nanoseconds of a stretch that are billed where they are used: those above `paid` and not
-/// above `owed`. Answers how many these are.
+/// Marks the nanoseconds of a stretch that are billed where they are used: those above `paid` and
+/// not above `owed`. Answers how many these are.
 fn mark(pieces: &mut [Piece], used_before: u64, paid: u64, owed: u64) -> u64 {
     let mut used = used_before;
     let mut marked = 0;
@@ -384,7 +385,8 @@ fn mark(pieces: &mut [Piece], used_before: u64, paid: u64, owed: u64) -> u64 {
 }
 
 impl Terms {
-    /// The nanoseconds that a stretch owes that has used some; none where they are more than 64 bits.
+    /// The nanoseconds that a stretch owes that has used some; none where they are more than 64
+    /// bits.
     pub(crate) fn owed(&self, used_ns: u64) -> Option<u64> {
         if used_ns == 0 {
             return Some(0);

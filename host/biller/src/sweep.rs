@@ -133,8 +133,8 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    /// Sweeps one scope; none where a sum is too large. Steps are ascending and don't overlap; jumps
-    /// are ascending.
+    /// Sweeps one scope; none where a sum is too large. Steps are ascending and don't overlap;
+    /// jumps are ascending.
     pub(crate) fn run(&mut self, start: Start, steps: &[Step], jumps: &[Jump]) -> Option<()> {
         self.begin(start);
         let mut next = 0;
@@ -219,7 +219,8 @@ impl<'a> Sweep<'a> {
                 );
                 from = until;
             }
-            // Either the zone ends exactly here, or inside the next nanosecond, or not in this time.
+            // Either the zone ends exactly here, or inside the next nanosecond, or not in this
+            // time.
             if full < left && room.is_some_and(|room| room % rate != 0) {
                 let at = schedule.nth(from, 0);
                 let price = schedule.price_at(at)?;
@@ -395,7 +396,8 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    /// The fee of the tier that volume prices pick, at the price in force when the counter last grew.
+    /// The fee of the tier that volume prices pick, at the price in force when the counter last
+    /// grew.
     fn volume_fee(&mut self) {
         let last = self.grown.and_then(|end| self.counter.schedule.last_before(end));
         if let Some((at, price)) = last

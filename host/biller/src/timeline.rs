@@ -12,7 +12,8 @@ use crate::sweep::{Packages, Sweep};
 /// The charges of one counter over time.
 #[derive(Debug, Default)]
 pub(crate) struct Timeline {
-    /// Changes of the units that are charged in a nanosecond, by class; ascending once it is sorted.
+    /// Changes of the units that are charged in a nanosecond, by class; ascending once it is
+    /// sorted.
     changes: Vec<Change>,
     /// Charges of one instant.
     points: Vec<Point>,

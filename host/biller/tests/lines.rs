@@ -25,7 +25,8 @@ fn a_tier_that_ends_inside_a_nanosecond_is_shared_by_weight() {
     let price = price(json!({"per": "vcpu-second", "scope": "tenant", "tiers": tiers}));
     let case = Case::month().book(0, book(json!([price]), json!([])));
     let bill = case.shaped(0, 2, 1, 0).shaped(0, 2, 2, 0).bill();
-    // One unit of the three of a nanosecond is left of the first tier: two thirds of it are the second's.
+    // One unit of the three of a nanosecond is left of the first tier: two thirds of it are the
+    // second's.
     let expected = [
         (Some(0), 0, NS, NS, 100),
         (Some(0), 1, NS, NS, 200),

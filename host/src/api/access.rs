@@ -1,19 +1,22 @@
 //! The one table of decisions: which role may use which route. The operator may use all.
 //!
-//! It is published with each operation of the API's description as `x-roles`, so that a change of it shows. A route without a decision is
-//! refused to everybody but the operator, and fails the tests.
+//! It is published with each operation of the API's description as `x-roles`, so that a change of
+//! it shows. A route without a decision is refused to everybody but the operator, and fails the
+//! tests.
 
 use crate::tenant::Role;
 
 const READERS: &[Role] = &[Role::TenantAdmin, Role::TenantReader];
 const ADMINS: &[Role] = &[Role::TenantAdmin];
 /// Those who may know how a tenant's time counts.
-const EVERYBODY: &[Role] = &[Role::Billing, Role::TenantAdmin, Role::TenantReader, Role::PolicyAuthor];
+const EVERYBODY: &[Role] =
+    &[Role::Billing, Role::TenantAdmin, Role::TenantReader, Role::PolicyAuthor];
 /// Those who may bring policies and try them.
 const AUTHORS: &[Role] = &[Role::TenantAdmin, Role::PolicyAuthor];
 /// The roles that may see what a tenant is charged.
 const PAYERS: &[Role] = &[Role::Billing, Role::TenantAdmin, Role::TenantReader];
-/// The roles that may do what charges a tenant. Its own admins may where an operator has delegated it.
+/// The roles that may do what charges a tenant. Its own admins may where an operator has delegated
+/// it.
 const CHARGING: &[Role] = &[Role::Billing];
 /// What concerns the host, or all tenants.
 const NOBODY_ELSE: &[Role] = &[];
@@ -67,7 +70,8 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     ("POST", "/tenants/{id}/policy/rollback", CHARGING),
     ("DELETE", "/tenants/{id}/policy/planned/{digest}", CHARGING),
     ("POST", "/tenants/{id}/shadows", AUTHORS),
-    // A report names instances, but nothing of them except how their time counts: that is what an author is for.
+    // A report names instances, but nothing of them except how their time counts: that is what an
+    // author is for.
     ("GET", "/tenants/{id}/shadows/{digest}", EVERYBODY),
     ("DELETE", "/tenants/{id}/shadows/{digest}", AUTHORS),
     ("GET", "/tenants/{id}/prices", EVERYBODY),
@@ -93,7 +97,10 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
 ];
 
 /// The roles that may use a route; none if nobody has decided.
-pub(super) fn roles(method: &str, path: &str) -> Option<impl Iterator<Item = Role> + Clone + use<>> {
+pub(super) fn roles(
+    method: &str,
+    path: &str,
+) -> Option<impl Iterator<Item = Role> + Clone + use<>> {
     // Whoever may read a thing may ask for its headers.
     let method = if method == "HEAD" { "GET" } else { method };
     let found = DECISIONS.iter().find(|(of, at, _)| *of == method && *at == path);
@@ -102,7 +109,8 @@ pub(super) fn roles(method: &str, path: &str) -> Option<impl Iterator<Item = Rol
 
 /// Whether a role may use a route.
 pub(super) fn may(role: Role, method: &str, path: &str) -> bool {
-    role == Role::Operator || roles(method, path).is_some_and(|mut roles| roles.any(|allowed| allowed == role))
+    role == Role::Operator
+        || roles(method, path).is_some_and(|mut roles| roles.any(|allowed| allowed == role))
 }
 
 /// Whether a route charges a tenant, so that its own admins may use it where that is delegated.

@@ -1,4 +1,5 @@
-//! `/tenants/{id}/policy`: under which policy a tenant's time counts, by time, and how that changes.
+//! `/tenants/{id}/policy`: under which policy a tenant's time counts, by time, and how that
+//! changes.
 
 use axum::Json;
 use axum::extract::{Path, State as Extract};
@@ -37,9 +38,14 @@ async fn describe(state: &State, tenant: &tenancy::Tenant) -> Result<TenantPolic
     let id = tenant.id();
     let now = state.fleet.now();
     let timeline = state.fleet.timeline(id);
-    let activation =
-        |(from, digest): (Instant, Digest)| model::Activation { digest, from: timestamp(state, from), from_ns: from.0 };
-    let standing = |stood: StoredStanding| present_standing(state, id, stood.digest, state.rollout.standing(&stood));
+    let activation = |(from, digest): (Instant, Digest)| model::Activation {
+        digest,
+        from: timestamp(state, from),
+        from_ns: from.0,
+    };
+    let standing = |stood: StoredStanding| {
+        present_standing(state, id, stood.digest, state.rollout.standing(&stood))
+    };
     let previous = state.rollout.previous(id).await?;
     let steps = tenant.settings().fallback.steps().to_vec();
     Ok(TenantPolicy {
@@ -69,8 +75,9 @@ fn quarantined(state: &State, tenant: &tenancy::Tenant) -> Vec<Quarantined> {
 
 /// Put a tenant under a policy
 ///
-/// From the effective instant on, every nanosecond of the tenant's instances counts under the new policy; an interval that spans it is split exactly
-/// there. With the header `Idempotency-Key`, a request that is sent again changes nothing and answers what the first one did.
+/// From the effective instant on, every nanosecond of the tenant's instances counts under the new
+/// policy; an interval that spans it is split exactly there. With the header `Idempotency-Key`, a
+/// request that is sent again changes nothing and answers what the first one did.
 #[utoipa::path(put, path = "/tenants/{id}/policy", tag = "policies", security(("bearer" = [])),
     params(IdempotencyKey),
     request_body = Activate, responses(
@@ -126,7 +133,8 @@ pub(super) async fn roll_back_policy(
 
 /// Withdraw a planned policy
 ///
-/// The policy is not put in force at the instants to come. That it was planned, and withdrawn, stays on record.
+/// The policy is not put in force at the instants to come. That it was planned, and withdrawn,
+/// stays on record.
 #[utoipa::path(delete, path = "/tenants/{id}/policy/planned/{digest}", tag = "policies", security(("bearer" = [])), responses(
     (status = 200, description = "The policies by time", body = TenantPolicy),
     Failures,
@@ -143,7 +151,12 @@ pub(super) async fn withdraw_policy(
 }
 
 /// Where a policy stands with a tenant, and what the tenant calls it.
-pub(super) fn present_standing(state: &State, tenant: &TenantId, digest: Digest, standing: Standing) -> PolicyStanding {
+pub(super) fn present_standing(
+    state: &State,
+    tenant: &TenantId,
+    digest: Digest,
+    standing: Standing,
+) -> PolicyStanding {
     let admission = state.rollout.admission(tenant, &digest);
     let name = admission.and_then(|admission| admission.name);
     PolicyStanding { digest, name: name.map(|name| name.to_string()), state: standing.into() }
@@ -168,6 +181,7 @@ fn gates(caller: &Caller, asked: &Activate) -> Result<Option<Gates>, ApiError> {
 fn gate(field: &str, text: Option<&str>) -> Result<Option<i128>, ApiError> {
     let Some(text) = text else { return Ok(None) };
     let nanos = text.parse::<Decimal>().ok().and_then(|amount| amount.scaled(9));
-    let unknown = || ApiError::invalid(format!("{field}: must be an amount of 0 or more, such as 12.50"));
+    let unknown =
+        || ApiError::invalid(format!("{field}: must be an amount of 0 or more, such as 12.50"));
     nanos.filter(|&nanos| nanos >= 0).map(Some).ok_or_else(unknown)
 }

@@ -79,7 +79,8 @@ impl Caller {
         found.ok_or_else(|| ApiError::no_such_tenant(&id, self.scope.as_ref()))
     }
 
-    /// Whether it is one of a tenant's admins, and an operator lets them do what charges the tenant.
+    /// Whether it is one of a tenant's admins, and an operator lets them do what charges the
+    /// tenant.
     fn may_as_delegate(&self, state: &State, method: &str, path: &str) -> bool {
         let tenant = self.scope.as_ref().and_then(|tenant| state.tenancy.tenant(tenant));
         self.role == Role::TenantAdmin
@@ -90,7 +91,9 @@ impl Caller {
     /// Refuses a tenant whose policies burn more fuel than they may.
     pub(super) fn check_fuel(&self, state: &State) -> Result<(), ApiError> {
         match state.tenancy.tenant(&self.tenant()).filter(|_| !self.is_operator()) {
-            Some(tenant) => Ok(tenant.check_fuel(clock::boottime_ns(), state.accounting.fuel(tenant.id()))?),
+            Some(tenant) => {
+                Ok(tenant.check_fuel(clock::boottime_ns(), state.accounting.fuel(tenant.id()))?)
+            }
             None => Ok(()),
         }
     }
@@ -106,7 +109,8 @@ pub(super) async fn require(
     let caller = caller(&state, request.headers())?;
     let mut seat = None;
     if let Some(tenant) = caller.scope.as_ref().filter(|_| !caller.is_operator()) {
-        let tenant = state.tenancy.tenant(tenant).ok_or_else(|| ApiError::no_such_tenant(tenant, None))?;
+        let tenant =
+            state.tenancy.tenant(tenant).ok_or_else(|| ApiError::no_such_tenant(tenant, None))?;
         tenant.count_request(clock::boottime_ns())?;
         seat = Some(
             state
@@ -137,7 +141,8 @@ fn caller(state: &State, headers: &HeaderMap) -> Result<Caller, ApiError> {
     }
 }
 
-/// The one token that a request shows. Two are one too many: it would not be clear which was believed.
+/// The one token that a request shows. Two are one too many: it would not be clear which was
+/// believed.
 fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
     let mut sent = headers.get_all(AUTHORIZATION).iter();
     let header = sent.next().ok_or_else(|| ApiError::unauthorized("no token was sent"))?;
@@ -158,7 +163,9 @@ fn tenant_named(headers: &HeaderMap) -> Result<Option<TenantId>, ApiError> {
     let Some(header) = sent.next() else { return Ok(None) };
     match (header.to_str(), sent.next()) {
         (Ok(id), None) => Ok(Some(id.parse()?)),
-        _ => Err(ApiError::invalid(format!("the header {TENANT_HEADER} must hold one tenant's id"))),
+        _ => {
+            Err(ApiError::invalid(format!("the header {TENANT_HEADER} must hold one tenant's id")))
+        }
     }
 }
 
@@ -168,7 +175,10 @@ fn authenticate(state: &State, shown: &str) -> Result<Caller, ApiError> {
         return Ok(Caller { role: Role::Operator, actor: Actor::Operator, scope: None });
     }
     if Tenancy::is_secret(shown) {
-        let token = state.tenancy.authenticate(shown).map_err(|error| ApiError::unauthorized(&error.to_string()))?;
+        let token = state
+            .tenancy
+            .authenticate(shown)
+            .map_err(|error| ApiError::unauthorized(&error.to_string()))?;
         let scope = (token.role != Role::Operator).then(|| token.tenant.clone());
         return Ok(Caller { role: token.role, actor: Actor::Token(token.id), scope });
     }
@@ -185,9 +195,16 @@ fn signed(state: &State, shown: &str) -> Result<Caller, crate::tenancy::JwtError
     let now_s = u64::try_from(clock::wall_ns()).unwrap_or_default() / 1_000_000_000;
     let bearer = jwt.check(shown, now_s)?;
     if state.tenancy.tenant(&bearer.tenant).is_none() {
-        return Err(JwtError::Claim { claim: "tenant", problem: "is not a tenant of this host".into() });
+        return Err(JwtError::Claim {
+            claim: "tenant",
+            problem: "is not a tenant of this host".into(),
+        });
     }
-    Ok(Caller { role: bearer.role, actor: Actor::Subject(bearer.subject), scope: Some(bearer.tenant) })
+    Ok(Caller {
+        role: bearer.role,
+        actor: Actor::Subject(bearer.subject),
+        scope: Some(bearer.tenant),
+    })
 }
 
 #[cfg(test)]
@@ -219,7 +236,10 @@ mod tests {
         headers.append(AUTHORIZATION, "Bearer b".parse().expect("a value"));
         assert_eq!(bearer(&headers).expect_err("two").status(), 401);
         headers.append(TENANT_HEADER, "acme".parse().expect("a value"));
-        assert_eq!(tenant_named(&headers).ok().flatten().map(|id| id.to_string()), Some("acme".into()));
+        assert_eq!(
+            tenant_named(&headers).ok().flatten().map(|id| id.to_string()),
+            Some("acme".into())
+        );
         headers.append(TENANT_HEADER, "other".parse().expect("a value"));
         assert_eq!(tenant_named(&headers).expect_err("two").status(), 400);
     }

@@ -1,4 +1,5 @@
-//! What an instance is told to do by itself, how much memory it has, and what it uses: `PATCH /instances/{id}`, `resize`, `stats`.
+//! What an instance is told to do by itself, how much memory it has, and what it uses: `PATCH
+//! /instances/{id}`, `resize`, `stats`.
 
 use axum::Json;
 use axum::extract::{Path, State as Extract};
@@ -27,13 +28,23 @@ pub(super) async fn update_instance(
     Body(request): Body<UpdateInstance>,
 ) -> Result<Json<Instance>, ApiError> {
     let view = state.fleet.find(&caller.tenant(), &key)?;
-    let UpdateInstance { tags, restart_policy, health_check, auto_standby: auto, ttl, expires_at, expiry_action } =
-        request;
+    let UpdateInstance {
+        tags,
+        restart_policy,
+        health_check,
+        auto_standby: auto,
+        ttl,
+        expires_at,
+        expiry_action,
+    } = request;
     let health = health_check.as_ref().map(parse::health_check).transpose()?;
-    let auto_standby = auto.map(|auto| auto.as_ref().map(parse::auto_standby).transpose()).transpose()?;
+    let auto_standby =
+        auto.map(|auto| auto.as_ref().map(parse::auto_standby).transpose()).transpose()?;
     let expiry = match (ttl, expires_at) {
         (None, Some(None)) => Some(None),
-        (None, None) => expiry_action.map(|action| parse::with_action(&view, action)).transpose()?,
+        (None, None) => {
+            expiry_action.map(|action| parse::with_action(&view, action)).transpose()?
+        }
         (ttl, at) => parse::expiry(&state, ttl.as_deref(), at.flatten(), expiry_action)?.map(Some),
     };
     let restart = restart_policy.map(|policy| parse::restart_policy(&policy)).transpose()?;
@@ -45,8 +56,8 @@ pub(super) async fn update_instance(
 
 /// Report that something came in for an instance
 ///
-/// For whatever stands between guests and their clients. It counts as activity for `auto_standby`; with `wake` it brings an instance that is in
-/// standby back.
+/// For whatever stands between guests and their clients. It counts as activity for `auto_standby`;
+/// with `wake` it brings an instance that is in standby back.
 #[utoipa::path(post, path = "/instances/{id}/activity", tag = "instances", security(("bearer" = [])),
     request_body = Option<ReportActivity>, responses(
     (status = 200, description = "Taken up; it runs if it was to be woken", body = Instance),
@@ -66,8 +77,8 @@ pub(super) async fn report_activity(
 
 /// Give an instance more or less memory
 ///
-/// A stopped one boots with it. One that runs gets it at once, where its hypervisor can do that and the instance was created with
-/// `memory_bytes_max`. Either way the new shape is a fact.
+/// A stopped one boots with it. One that runs gets it at once, where its hypervisor can do that and
+/// the instance was created with `memory_bytes_max`. Either way the new shape is a fact.
 #[utoipa::path(post, path = "/instances/{id}/resize", tag = "instances", security(("bearer" = [])),
     request_body = ResizeInstance, responses(
     (status = 200, description = "Done and recorded", body = Instance),
@@ -83,10 +94,12 @@ pub(super) async fn resize_instance(
     let (tenant, asked) = (caller.tenant(), state.fleet.now());
     let before = state.fleet.find(&tenant, &key)?;
     let missing = || ApiError::invalid("size: say how much memory, as in `512MB`");
-    let memory_bytes = parse::memory_bytes(request.size.as_deref(), request.memory_bytes)?.ok_or_else(missing)?;
+    let memory_bytes =
+        parse::memory_bytes(request.size.as_deref(), request.memory_bytes)?.ok_or_else(missing)?;
     let share = Share { memory_bytes, ..quota::share_of(&before) };
     let _reserved = quota::reserve(&state, &tenant, &before.record.name, share)?;
-    let view = state.fleet.request(&tenant, &before.record.id, Request::Resize { memory_bytes }).await?;
+    let view =
+        state.fleet.request(&tenant, &before.record.id, Request::Resize { memory_bytes }).await?;
     Ok(Json(present::instance(&state, view, asked)))
 }
 

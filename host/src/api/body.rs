@@ -25,7 +25,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             && !is_json(other.as_bytes())
         {
             let other = String::from_utf8_lossy(other.as_bytes()).into_owned();
-            return Err(ApiError::unsupported(format!("a body is sent as application/json; this is {other}")));
+            return Err(ApiError::unsupported(format!(
+                "a body is sent as application/json; this is {other}"
+            )));
         }
         parse(&bytes).map(Self)
     }
@@ -84,11 +86,13 @@ mod tests {
 
     #[test]
     fn an_unknown_field_is_named_with_those_that_are_known() {
-        let error = parse::<CreateInstance>(br#"{"name":"a","image":"b","memry":1}"#).expect_err("refused");
+        let error =
+            parse::<CreateInstance>(br#"{"name":"a","image":"b","memry":1}"#).expect_err("refused");
         let body = error.into_body();
         assert_eq!(body.code, "unknown_field");
         assert!(body.message.contains("`memry`"), "{}", body.message);
-        for known in ["`name`", "`image`", "`vcpus`", "`size`", "`memory_bytes`", "`stop_grace_ms`"] {
+        for known in ["`name`", "`image`", "`vcpus`", "`size`", "`memory_bytes`", "`stop_grace_ms`"]
+        {
             assert!(body.message.contains(known), "{known} is not in: {}", body.message);
         }
     }

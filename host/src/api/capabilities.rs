@@ -15,6 +15,8 @@ use super::shared::Failures;
     (status = 200, description = "The hypervisors", body = HostCapabilities),
     Failures,
 ))]
-pub(super) async fn get_capabilities(Extract(state): Shared) -> Result<Json<HostCapabilities>, ApiError> {
+pub(super) async fn get_capabilities(
+    Extract(state): Shared,
+) -> Result<Json<HostCapabilities>, ApiError> {
     Ok(Json(HostCapabilities { hypervisors: state.hypervisors.clone() }))
 }

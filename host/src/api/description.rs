@@ -7,7 +7,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::openapi::path::{Operation, Parameter};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Info, OpenApi as Document, OpenApiVersion, PathItem, RefOr, Response, Schema, Tag};
+use utoipa::openapi::{
+    Info, OpenApi as Document, OpenApiVersion, PathItem, RefOr, Response, Schema, Tag,
+};
 use utoipa::{Modify, OpenApi};
 
 use super::error::ErrorBody;
@@ -49,7 +51,10 @@ impl Modify for Bearer {
                  `Tallyman-Tenant`; without it that is `default`, and lists are of everybody's.",
             ))
             .build();
-        document.components.get_or_insert_default().add_security_scheme("bearer", SecurityScheme::Http(scheme));
+        document
+            .components
+            .get_or_insert_default()
+            .add_security_scheme("bearer", SecurityScheme::Http(scheme));
     }
 }
 
@@ -92,8 +97,8 @@ fn document() -> Document {
 pub fn openapi_text() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(|| {
         let served = Served::new(document());
-        let mut text =
-            serde_json::to_string_pretty(&served).unwrap_or_else(|error| unreachable!("a document of ours: {error}"));
+        let mut text = serde_json::to_string_pretty(&served)
+            .unwrap_or_else(|error| unreachable!("a document of ours: {error}"));
         text.push('\n');
         text
     });
@@ -125,7 +130,8 @@ impl Served {
     fn new(document: Document) -> Self {
         let Document { openapi, info, paths, components, tags, .. } = document;
         let parameters = parameters(paths.paths.iter());
-        let referred: Vec<_> = parameters.iter().map(|(name, shared)| (*name, json!(shared))).collect();
+        let referred: Vec<_> =
+            parameters.iter().map(|(name, shared)| (*name, json!(shared))).collect();
         let refer = |(path, item): (String, PathItem)| {
             let mut item = json!(item);
             refer(&mut item, &referred);
@@ -148,7 +154,9 @@ impl Served {
 }
 
 /// The parameters that operations share, by the names that they are referred to by.
-fn parameters<'a>(paths: impl Iterator<Item = (&'a String, &'a PathItem)>) -> BTreeMap<&'static str, Parameter> {
+fn parameters<'a>(
+    paths: impl Iterator<Item = (&'a String, &'a PathItem)>,
+) -> BTreeMap<&'static str, Parameter> {
     let mut parameters = BTreeMap::new();
     for (path, item) in paths {
         for (_, operation) in operations(&mut item.clone()) {
@@ -164,7 +172,8 @@ fn parameters<'a>(paths: impl Iterator<Item = (&'a String, &'a PathItem)>) -> BT
 /// Replaces each shared parameter of a path's operations with a reference to it.
 fn refer(item: &mut Value, shared: &[(&'static str, Value)]) {
     let operations = item.as_object_mut().into_iter().flat_map(|item| item.values_mut());
-    let parameters = operations.filter_map(|operation| operation.get_mut("parameters")?.as_array_mut());
+    let parameters =
+        operations.filter_map(|operation| operation.get_mut("parameters")?.as_array_mut());
     for parameter in parameters.flatten() {
         if let Some((name, _)) = shared.iter().find(|(_, shared)| shared == parameter) {
             *parameter = json!({ "$ref": format!("#/components/parameters/{name}") });

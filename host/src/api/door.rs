@@ -1,5 +1,5 @@
-//! Admission of connections: how many may be open, of all clients together and of one peer, and which
-//! one has to go for another.
+//! Admission of connections: how many may be open, of all clients together and of one peer, and
+//! which one has to go for another.
 //!
 //! A connection is idle while no request of it is under way; a client that holds it open then holds
 //! nothing of value. When there is no room for one more, the one that has been idle longest makes
@@ -23,8 +23,8 @@ pub struct ConnectionLimits {
 }
 
 impl ConnectionLimits {
-    /// The share of connections in the files that this process may open: a quarter. The machines and
-    /// the database need the others.
+    /// The share of connections in the files that this process may open: a quarter. The machines
+    /// and the database need the others.
     pub fn of_descriptors(descriptors: u64) -> Self {
         let quarter = usize::try_from(descriptors / 4).unwrap_or(usize::MAX);
         let all = quarter.clamp(1, limits::CONNECTIONS_MAX);
@@ -97,7 +97,9 @@ impl Open {
     }
 
     fn evict(&mut self, peer: Option<IpAddr>) -> Option<()> {
-        let is_idle = |connection: &Connection| connection.busy == 0 && peer.is_none_or(|peer| connection.peer == peer);
+        let is_idle = |connection: &Connection| {
+            connection.busy == 0 && peer.is_none_or(|peer| connection.peer == peer)
+        };
         let idle = self.connections.iter().filter(|(_, connection)| is_idle(connection));
         let (&longest, _) = idle.min_by_key(|(_, connection)| connection.idle_since)?;
         self.remove(longest).map(|connection| connection.evicted.cancel())
@@ -214,7 +216,10 @@ mod tests {
 
     #[test]
     fn connections_get_a_quarter_of_the_files_and_one_peer_not_all_of_it() {
-        let rows = [(1_024, 256, 192), (1 << 20, limits::CONNECTIONS_MAX, limits::CONNECTIONS_PER_PEER_MAX)];
+        let rows = [
+            (1_024, 256, 192),
+            (1 << 20, limits::CONNECTIONS_MAX, limits::CONNECTIONS_PER_PEER_MAX),
+        ];
         for (descriptors, all, peer) in rows {
             let limits = ConnectionLimits::of_descriptors(descriptors);
             assert_eq!(limits, ConnectionLimits { all, peer }, "{descriptors}");

@@ -1,7 +1,7 @@
 //! The one mapping from errors to answers.
 //!
-//! A caller's mistake is 4xx and says what would be right; what may be tried again has `Retry-After`; a defect of ours is 500 and says
-//! nothing about our insides, which go to the log.
+//! A caller's mistake is 4xx and says what would be right; what may be tried again has
+//! `Retry-After`; a defect of ours is 500 and says nothing about our insides, which go to the log.
 
 use std::error::Error;
 
@@ -53,7 +53,8 @@ pub struct ApiError {
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
-        let body = ErrorBody { code: code.into(), message: message.into(), hint: None, legal: None };
+        let body =
+            ErrorBody { code: code.into(), message: message.into(), hint: None, legal: None };
         Self { status, retry_after_s: None, body: Box::new(body) }
     }
 
@@ -99,7 +100,11 @@ impl ApiError {
     }
 
     /// The token is good, but not for this.
-    pub(super) fn forbidden(role: Role, allowed: impl Iterator<Item = Role>, delegable: bool) -> Self {
+    pub(super) fn forbidden(
+        role: Role,
+        allowed: impl Iterator<Item = Role>,
+        delegable: bool,
+    ) -> Self {
         let allowed = allowed.map(Role::as_str).collect::<Vec<_>>().join(", ");
         let allowed = if allowed.is_empty() { Role::Operator.as_str().to_owned() } else { allowed };
         Self::new(StatusCode::FORBIDDEN, "forbidden", format!("a token with the role {role} is no good for this")).hint(
@@ -115,7 +120,8 @@ impl ApiError {
 
     /// Something that may be done, but not with these values by this role.
     pub(super) fn operators_alone(what: &str) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", what).hint(format!("it takes the role {}", Role::Operator))
+        Self::new(StatusCode::FORBIDDEN, "forbidden", what)
+            .hint(format!("it takes the role {}", Role::Operator))
     }
 
     /// There is none, or none for whoever asks: the answer is the same.
@@ -128,8 +134,12 @@ impl ApiError {
     }
 
     pub(super) fn stopping() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the daemon is stopping; try again when it is back")
-            .retry_after(2)
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "stopping",
+            "the daemon is stopping; try again when it is back",
+        )
+        .retry_after(2)
     }
 
     /// Too many of something that the host has a fixed number of.
@@ -147,14 +157,20 @@ impl ApiError {
     /// A defect of ours, or a failure that the client can do nothing about.
     pub(super) fn bug(error: &dyn Error) -> Self {
         tracing::error!(error = in_words(error), "a request failed");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "an internal error; the daemon's log has the details")
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "an internal error; the daemon's log has the details",
+        )
     }
 
     /// A body or query string that can't be read; `error` is what the parser says.
     pub(super) fn unreadable(what: &str, error: &str) -> Self {
         let error = error.strip_prefix("Failed to deserialize query string: ").unwrap_or(error);
         // A query's error begins with the place at which it was found.
-        let error = error.split_once(": ").map_or(error, |(_, told)| if is_unknown_field(told) { told } else { error });
+        let error = error
+            .split_once(": ")
+            .map_or(error, |(_, told)| if is_unknown_field(told) { told } else { error });
         match is_unknown_field(error) {
             true => {
                 let error = error
@@ -175,7 +191,8 @@ impl ApiError {
 
     /// The tenant has as much under way as it may.
     pub(super) fn too_many_at_once(what: &str, most: usize) -> Self {
-        let message = format!("{most} {what} of this tenant are under way, its limit; end one first");
+        let message =
+            format!("{most} {what} of this tenant are under way, its limit; end one first");
         Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_at_once", message).retry_after(1)
     }
 
@@ -183,7 +200,11 @@ impl ApiError {
     pub(super) fn body(status: StatusCode, text: &str) -> Self {
         if status == StatusCode::PAYLOAD_TOO_LARGE {
             let max = limits::api::BODY_BYTES_MAX;
-            return Self::new(status, "too_large", format!("the body of a request may have at most {max} bytes"));
+            return Self::new(
+                status,
+                "too_large",
+                format!("the body of a request may have at most {max} bytes"),
+            );
         }
         Self::new(StatusCode::BAD_REQUEST, "invalid", format!("the body could not be read: {text}"))
     }
@@ -302,7 +323,10 @@ impl From<CommitError> for ApiError {
 
 impl From<Exceeded> for ApiError {
     fn from(error: Exceeded) -> Self {
-        let hint = format!("remove what is not needed, or have an operator raise the limit `{}`", error.limit);
+        let hint = format!(
+            "remove what is not needed, or have an operator raise the limit `{}`",
+            error.limit
+        );
         Self::new(StatusCode::FORBIDDEN, "quota_exceeded", error.to_string()).hint(hint)
     }
 }
@@ -311,13 +335,19 @@ impl From<TooFast> for ApiError {
     fn from(error: TooFast) -> Self {
         let code = match error.limit {
             Limit::FuelPerMinute => "fuel_exhausted",
-            Limit::RequestsPerS | Limit::Instances | Limit::Vcpus | Limit::MemoryBytes | Limit::Policies => {
-                "too_many_requests"
-            }
+            Limit::RequestsPerS
+            | Limit::Instances
+            | Limit::Vcpus
+            | Limit::MemoryBytes
+            | Limit::Policies => "too_many_requests",
         };
-        let hint =
-            format!("come again in {} s, or have an operator raise the limit `{}`", error.retry_after_s, error.limit);
-        Self::new(StatusCode::TOO_MANY_REQUESTS, code, error.to_string()).hint(hint).retry_after(error.retry_after_s)
+        let hint = format!(
+            "come again in {} s, or have an operator raise the limit `{}`",
+            error.retry_after_s, error.limit
+        );
+        Self::new(StatusCode::TOO_MANY_REQUESTS, code, error.to_string())
+            .hint(hint)
+            .retry_after(error.retry_after_s)
     }
 }
 
@@ -328,11 +358,16 @@ impl From<TenancyError> for ApiError {
             TenancyError::Exists(_) => Self::conflict("tenant_exists", message),
             TenancyError::Reserved => Self::new(StatusCode::BAD_REQUEST, "reserved", message),
             TenancyError::TooManyTenants => Self::conflict("too_many_tenants", message),
-            TenancyError::NoSuchTenant(_) => Self::not_found("no_such_tenant", message).hint("GET /tenants lists them"),
-            TenancyError::NoSuchToken(_) => Self::not_found("no_such_token", message).hint("GET /tokens lists them"),
+            TenancyError::NoSuchTenant(_) => {
+                Self::not_found("no_such_tenant", message).hint("GET /tenants lists them")
+            }
+            TenancyError::NoSuchToken(_) => {
+                Self::not_found("no_such_token", message).hint("GET /tokens lists them")
+            }
             TenancyError::Ambiguous { .. } => Self::conflict("ambiguous", message),
             TenancyError::TooManyTokens { .. } => {
-                Self::new(StatusCode::FORBIDDEN, "quota_exceeded", message).hint("DELETE /tokens/{id} revokes one")
+                Self::new(StatusCode::FORBIDDEN, "quota_exceeded", message)
+                    .hint("DELETE /tokens/{id} revokes one")
             }
             TenancyError::PolicyNameInUse(_) => Self::conflict("name_in_use", message)
                 .hint("GET /policies lists the tenant's policies with their names"),
@@ -356,12 +391,18 @@ impl From<ImageError> for ApiError {
         match error {
             ImageError::Unknown { .. } => Self::not_found("no_such_image", message),
             ImageError::NameInUse { .. } => Self::conflict("name_in_use", message),
-            ImageError::Setting { .. } | ImageError::NotAFile { .. } | ImageError::Source { .. } => {
-                Self::invalid(message)
+            ImageError::Setting { .. }
+            | ImageError::NotAFile { .. }
+            | ImageError::Source { .. } => Self::invalid(message),
+            ImageError::NotAKernel { .. } => {
+                Self::new(StatusCode::BAD_REQUEST, "not_a_kernel", message)
             }
-            ImageError::NotAKernel { .. } => Self::new(StatusCode::BAD_REQUEST, "not_a_kernel", message),
-            ImageError::Damaged { .. } | ImageError::Manifest { .. } => Self::conflict("damaged_image", message),
-            ImageError::Store { ref source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            ImageError::Damaged { .. } | ImageError::Manifest { .. } => {
+                Self::conflict("damaged_image", message)
+            }
+            ImageError::Store { ref source, .. }
+                if source.kind() == std::io::ErrorKind::StorageFull =>
+            {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "no_space", message)
             }
             ImageError::Store { .. } => Self::bug(&error),
@@ -421,7 +462,9 @@ impl From<AdmissionError> for ApiError {
         let message = error.in_words();
         let refused = |code| Self::new(StatusCode::BAD_REQUEST, code, message.clone());
         match error {
-            AdmissionError::TooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message.clone()),
+            AdmissionError::TooLarge { .. } => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message.clone())
+            }
             AdmissionError::NotAComponent => refused("not_a_component"),
             AdmissionError::CoreModule => refused("core_module"),
             AdmissionError::Malformed { .. } => refused("malformed"),
@@ -469,7 +512,10 @@ mod tests {
             (FleetError::Ambiguous { key: "a".into(), count: 2 }, 409, "ambiguous"),
             (FleetError::NameInUse("a".parse().expect("a name")), 409, "name_in_use"),
             (
-                FleetError::NoSuchSnapshot { name: "a".parse().expect("a name"), known: "b".into() },
+                FleetError::NoSuchSnapshot {
+                    name: "a".parse().expect("a name"),
+                    known: "b".into(),
+                },
                 404,
                 "no_such_snapshot",
             ),
@@ -496,7 +542,11 @@ mod tests {
             (FleetError::Unsupported("it can't".into()), 409, "unsupported"),
             (FleetError::Files("can't copy".into()), 500, "files_failed"),
             (FleetError::NoSuchImage { name: "a".into(), known: "b".into() }, 404, "no_such_image"),
-            (FleetError::NoSuchHypervisor { name: "a".into(), known: "b".into() }, 400, "no_such_hypervisor"),
+            (
+                FleetError::NoSuchHypervisor { name: "a".into(), known: "b".into() },
+                400,
+                "no_such_hypervisor",
+            ),
             (FleetError::Invalid { field: "vcpus", problem: "too many".into() }, 400, "invalid"),
             (FleetError::Id(IdError::Digest { text: "x".into() }), 400, "invalid"),
             (FleetError::Busy(8), 429, "busy"),
@@ -505,7 +555,11 @@ mod tests {
             (FleetError::Unrecorded, 507, "unrecorded"),
             (FleetError::Hypervisor("it said no".into()), 502, "hypervisor_failed"),
             (FleetError::Ended { wanted: "running".into(), cause: "guest".into() }, 409, "ended"),
-            (FleetError::WaitTimedOut { wanted: "running".into(), seconds: 1, state: "Created" }, 408, "timed_out"),
+            (
+                FleetError::WaitTimedOut { wanted: "running".into(), seconds: 1, state: "Created" },
+                408,
+                "timed_out",
+            ),
             (FleetError::Stopping, 503, "stopping"),
             (FleetError::Bug("secret".into()), 500, "internal"),
         ]
@@ -545,7 +599,8 @@ mod tests {
     fn what_may_be_tried_again_says_when() {
         for error in [FleetError::Busy(8), FleetError::Stopping] {
             let response = ApiError::from(error).into_response();
-            let seconds = response.headers().get(RETRY_AFTER).expect("a header").to_str().expect("text");
+            let seconds =
+                response.headers().get(RETRY_AFTER).expect("a header").to_str().expect("text");
             assert!(seconds.parse::<u32>().expect("a number") > 0);
             assert_eq!(response.headers()[SHOULD_RETRY], "true");
         }
@@ -557,7 +612,10 @@ mod tests {
 
     #[test]
     fn a_policy_that_is_too_large_is_413_with_the_limit() {
-        let answer = ApiError::from(AdmissionError::TooLarge { bytes: 9_999_999, profile: Profile::Compact });
+        let answer = ApiError::from(AdmissionError::TooLarge {
+            bytes: 9_999_999,
+            profile: Profile::Compact,
+        });
         assert_eq!(answer.status(), 413);
         assert!(answer.body.message.contains(&limits::policy::COMPONENT_BYTES_MAX.to_string()));
     }

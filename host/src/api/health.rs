@@ -11,7 +11,12 @@ use super::model::{Health, JournalHead};
 /// Needs no token.
 #[utoipa::path(get, path = "/health", tag = "host", responses((status = 200, description = "It does", body = Health)))]
 pub(super) async fn get_health(Extract(state): Shared) -> Json<Health> {
-    let alerts = state.tenancy.tenants().iter().map(|tenant| state.rollout.alerts(tenant.id()).len() as u64).sum();
+    let alerts = state
+        .tenancy
+        .tenants()
+        .iter()
+        .map(|tenant| state.rollout.alerts(tenant.id()).len() as u64)
+        .sum();
     let head = state.journal.head();
     Json(Health {
         status: "ok".into(),

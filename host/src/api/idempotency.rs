@@ -1,4 +1,5 @@
-//! The header `Idempotency-Key`: an act that is asked for again under the same key is not done twice.
+//! The header `Idempotency-Key`: an act that is asked for again under the same key is not done
+//! twice.
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
@@ -23,7 +24,11 @@ pub(super) struct IdempotencyKey(Option<String>);
 
 impl IdempotencyKey {
     /// The key together with what it stands for, so that it can't be used for two things.
-    pub(super) fn for_request(self, tenant: &TenantId, asked: &impl Serialize) -> Result<Option<RequestKey>, ApiError> {
+    pub(super) fn for_request(
+        self,
+        tenant: &TenantId,
+        asked: &impl Serialize,
+    ) -> Result<Option<RequestKey>, ApiError> {
         let Some(key) = self.0 else { return Ok(None) };
         let asked = serde_json::to_vec(asked).map_err(|error| ApiError::bug(&error))?;
         Ok(Some(RequestKey { tenant: tenant.clone(), key, asked: Digest::of(&asked) }))
@@ -43,7 +48,9 @@ fn sent(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let key = header.to_str().ok().filter(|key| (1..=CHARS_MAX).contains(&key.len()));
     match (key, sent.next()) {
         (Some(key), None) => Ok(Some(key.into())),
-        _ => Err(ApiError::invalid(format!("the header {HEADER} must hold 1 to {CHARS_MAX} ASCII characters, once"))),
+        _ => Err(ApiError::invalid(format!(
+            "the header {HEADER} must hold 1 to {CHARS_MAX} ASCII characters, once"
+        ))),
     }
 }
 
@@ -67,7 +74,8 @@ mod tests {
     use super::*;
 
     fn headers(values: &[&str]) -> HeaderMap {
-        let value = |value: &&str| (HEADER.parse().expect("a name"), value.parse().expect("a value"));
+        let value =
+            |value: &&str| (HEADER.parse().expect("a name"), value.parse().expect("a value"));
         values.iter().map(value).collect()
     }
 
@@ -86,7 +94,9 @@ mod tests {
     fn one_key_for_two_requests_stands_for_two_things() {
         let key = |asked: &str| {
             let key = IdempotencyKey(Some("k".into()));
-            key.for_request(&TenantId::default_tenant(), &asked).expect("a key").expect("one was sent")
+            key.for_request(&TenantId::default_tenant(), &asked)
+                .expect("a key")
+                .expect("one was sent")
         };
         assert_eq!(key("a"), key("a"));
         assert_ne!(key("a"), key("b"));

@@ -26,7 +26,10 @@ pub(super) async fn list_images(Extract(state): Shared) -> Result<Json<Vec<Manif
     (status = 200, description = "The image", body = Manifest),
     Failures,
 ))]
-pub(super) async fn get_image(Extract(state): Shared, Path(name): Path<String>) -> Result<Json<Manifest>, ApiError> {
+pub(super) async fn get_image(
+    Extract(state): Shared,
+    Path(name): Path<String>,
+) -> Result<Json<Manifest>, ApiError> {
     let name: ImageName = name.parse()?;
     let image = blocking(move || Ok(state.images.get(&name)?)).await?;
     Ok(Json(image.manifest))
@@ -49,12 +52,16 @@ pub(super) async fn import_image(
 
 /// Remove an image
 ///
-/// Refused while an instance that is not deleted was made from it: a start or restore reads the image again.
+/// Refused while an instance that is not deleted was made from it: a start or restore reads the
+/// image again.
 #[utoipa::path(delete, path = "/images/{name}", tag = "images", security(("bearer" = [])), responses(
     (status = 204, description = "It is gone"),
     Failures,
 ))]
-pub(super) async fn remove_image(Extract(state): Shared, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
+pub(super) async fn remove_image(
+    Extract(state): Shared,
+    Path(name): Path<String>,
+) -> Result<StatusCode, ApiError> {
     let name: ImageName = name.parse()?;
     check_unused(&state, &name)?;
     blocking(move || Ok(state.images.remove(&name)?)).await?;
@@ -62,12 +69,14 @@ pub(super) async fn remove_image(Extract(state): Shared, Path(name): Path<String
 }
 
 fn check_unused(state: &State, name: &ImageName) -> Result<(), ApiError> {
-    let views: Vec<_> = state.tenancy.tenants().iter().flat_map(|tenant| state.fleet.list(tenant.id())).collect();
+    let views: Vec<_> =
+        state.tenancy.tenants().iter().flat_map(|tenant| state.fleet.list(tenant.id())).collect();
     let users = views.iter().filter(|view| view.record.spec.image == name.as_str());
     let names: Vec<_> = users.map(|view| view.record.name.as_str()).take(5).collect();
     if names.is_empty() {
         return Ok(());
     }
-    let message = format!("the image '{name}' is used by {}; delete those instances first", names.join(", "));
+    let message =
+        format!("the image '{name}' is used by {}; delete those instances first", names.join(", "));
     Err(ApiError::conflict("image_in_use", message))
 }

@@ -17,7 +17,9 @@ use utoipa::IntoParams;
 use super::auth::Caller;
 use super::body::{Body, Params};
 use super::error::{ApiError, ErrorBody};
-use super::model::{CreateInstance, Instance, InstanceState, Intervals, NoOptions, StopOptions, Waited};
+use super::model::{
+    CreateInstance, Instance, InstanceState, Intervals, NoOptions, StopOptions, Waited,
+};
 use super::shared::Failures;
 use super::time::parse_duration;
 use super::{Shared, State, blocking, parse, present, quota};
@@ -40,9 +42,12 @@ pub(super) async fn create_instance(
 ) -> Result<(StatusCode, Json<Instance>), ApiError> {
     let (tenant, new) = (caller.tenant(), parse::new_instance(&state, request)?);
     if !new.disks.is_empty() && !caller.is_operator() {
-        return Err(ApiError::operators_alone("disks: a path on the host may be named by an operator only"));
+        return Err(ApiError::operators_alone(
+            "disks: a path on the host may be named by an operator only",
+        ));
     }
-    let _kept = quota::reserve(&state, &tenant, &new.name, quota::share_of_new(&state, &new).await?)?;
+    let _kept =
+        quota::reserve(&state, &tenant, &new.name, quota::share_of_new(&state, &new).await?)?;
     let asked = state.fleet.now();
     let view = state.fleet.create(&tenant, new).await?;
     Ok((StatusCode::CREATED, Json(present::instance(&state, view, asked))))
@@ -98,7 +103,8 @@ impl Listing {
         Self { state, views, usages, policy }
     }
 
-    /// A JSON array that is written as the client takes it: a slow one holds no thread, and no more memory than others.
+    /// A JSON array that is written as the client takes it: a slow one holds no thread, and no more
+    /// memory than others.
     fn into_body(self) -> body::Body {
         let starts = (0..self.views.len().max(1)).step_by(LISTED_AT_ONCE);
         let listing = Arc::new(self);
@@ -113,11 +119,16 @@ impl Listing {
         let end = self.views.len().min(start + LISTED_AT_ONCE);
         let mut json = Vec::with_capacity(LISTED_BYTES * (end - start) + 2);
         json.push(if start == 0 { b'[' } else { b',' });
-        for (n, (view, usage)) in self.views[start..end].iter().zip(&self.usages[start..end]).enumerate() {
+        for (n, (view, usage)) in
+            self.views[start..end].iter().zip(&self.usages[start..end]).enumerate()
+        {
             if n > 0 {
                 json.push(b',');
             }
-            serde_json::to_writer(&mut json, &present::instance_at(&self.state, view, usage, self.policy))?;
+            serde_json::to_writer(
+                &mut json,
+                &present::instance_at(&self.state, view, usage, self.policy),
+            )?;
         }
         if end == self.views.len() {
             json.push(b']');
@@ -140,18 +151,24 @@ impl Filter {
             let tag = name.strip_prefix("tags[").and_then(|name| name.strip_suffix(']'));
             match (name.as_str(), tag) {
                 ("state", _) => {
-                    let state = value.parse().map_err(|error| ApiError::invalid(format!("state: {error}")))?;
+                    let state = value
+                        .parse()
+                        .map_err(|error| ApiError::invalid(format!("state: {error}")))?;
                     filter.state = Some(state);
                 }
                 ("tag", _) => {
                     let (name, value) = value.split_once('=').ok_or_else(|| {
-                        ApiError::invalid(format!("tag: '{value}' has no `=`; write it like `tag=team=blue`"))
+                        ApiError::invalid(format!(
+                            "tag: '{value}' has no `=`; write it like `tag=team=blue`"
+                        ))
                     })?;
                     filter.tags.push((name.to_owned(), value.to_owned()));
                 }
                 (_, Some(tag)) => filter.tags.push((tag.to_owned(), value)),
                 (_, None) => {
-                    let error = format!("unknown field `{name}`, expected one of `state`, `tag`, `tags[<name>]`");
+                    let error = format!(
+                        "unknown field `{name}`, expected one of `state`, `tag`, `tags[<name>]`"
+                    );
                     return Err(ApiError::unreadable("query parameter", &error));
                 }
             }
@@ -213,13 +230,23 @@ async fn find_any(state: &Arc<State>, caller: &Caller, key: String) -> Result<Ar
     }
 }
 
-async fn command(state: &State, caller: &Caller, key: &str, request: Request) -> Result<Arc<View>, ApiError> {
+async fn command(
+    state: &State,
+    caller: &Caller,
+    key: &str,
+    request: Request,
+) -> Result<Arc<View>, ApiError> {
     let tenant = caller.tenant();
     let id = state.fleet.find(&tenant, key)?.record.id.clone();
     Ok(state.fleet.request(&tenant, &id, request).await?)
 }
 
-async fn answered(state: &State, caller: &Caller, key: &str, request: Request) -> Result<Json<Instance>, ApiError> {
+async fn answered(
+    state: &State,
+    caller: &Caller,
+    key: &str,
+    request: Request,
+) -> Result<Json<Instance>, ApiError> {
     let asked = state.fleet.now();
     let view = command(state, caller, key, request).await?;
     Ok(Json(present::instance(state, view, asked)))
@@ -314,7 +341,8 @@ pub(super) struct WaitParams {
 
 /// Wait for a state
 ///
-/// Answers at once if the instance is in the state, or can't reach it any more because it stopped or was deleted.
+/// Answers at once if the instance is in the state, or can't reach it any more because it stopped
+/// or was deleted.
 #[utoipa::path(get, path = "/instances/{id}/wait", tag = "instances", security(("bearer" = [])),
     params(WaitParams), responses(
     (status = 200, description = "Where it stands, and whether the time ran out", body = Waited),
@@ -326,7 +354,8 @@ pub(super) async fn wait_for_instance(
     Path(key): Path<String>,
     Params(params): Params<WaitParams>,
 ) -> Result<Json<Waited>, ApiError> {
-    let target: InstanceState = params.state.parse().map_err(|error| ApiError::invalid(format!("state: {error}")))?;
+    let target: InstanceState =
+        params.state.parse().map_err(|error| ApiError::invalid(format!("state: {error}")))?;
     let timeout = wait_timeout(params.timeout.as_deref())?;
     let tenant = caller.tenant();
     let id = state.fleet.find(&tenant, &key)?.record.id.clone();
@@ -340,20 +369,26 @@ pub(super) async fn wait_for_instance(
         Err(_) => InstanceState::Deleted,
     };
     match outcome {
-        Ok(view) => Ok(Json(Waited { state: view.live.state.into(), timed_out: false, state_error: None })),
+        Ok(view) => {
+            Ok(Json(Waited { state: view.live.state.into(), timed_out: false, state_error: None }))
+        }
         Err(FleetError::WaitTimedOut { .. }) => {
             Ok(Json(Waited { state: now(&state), timed_out: true, state_error: None }))
         }
-        Err(error @ FleetError::Ended { .. }) => {
-            Ok(Json(Waited { state: now(&state), timed_out: false, state_error: Some(error.to_string()) }))
-        }
+        Err(error @ FleetError::Ended { .. }) => Ok(Json(Waited {
+            state: now(&state),
+            timed_out: false,
+            state_error: Some(error.to_string()),
+        })),
         Err(error) => Err(error.into()),
     }
 }
 
 fn wait_timeout(text: Option<&str>) -> Result<Duration, ApiError> {
     let timeout = match text {
-        Some(text) => parse_duration(text).map_err(|error| ApiError::invalid(format!("timeout: {error}")))?,
+        Some(text) => {
+            parse_duration(text).map_err(|error| ApiError::invalid(format!("timeout: {error}")))?
+        }
         None => Duration::from_secs(limits::api::WAIT_S_DEFAULT),
     };
     Ok(timeout.min(Duration::from_secs(limits::api::WAIT_S_MAX)))
@@ -406,16 +441,27 @@ mod tests {
     fn an_unknown_query_parameter_is_named_with_those_that_are_known() {
         let body = Filter::new(pairs(&[("stat", "Running")])).expect_err("refused").into_body();
         assert_eq!(body.code, "unknown_field");
-        assert!(body.message.contains("`stat`") && body.message.contains("`state`"), "{}", body.message);
+        assert!(
+            body.message.contains("`stat`") && body.message.contains("`state`"),
+            "{}",
+            body.message
+        );
         let body = Filter::new(pairs(&[("state", "Sleeping")])).expect_err("refused").into_body();
-        assert!(body.message.contains("Sleeping") && body.message.contains("Standby"), "{}", body.message);
+        assert!(
+            body.message.contains("Sleeping") && body.message.contains("Standby"),
+            "{}",
+            body.message
+        );
     }
 
     #[test]
     fn a_wait_is_bounded() {
         assert_eq!(wait_timeout(None).ok(), Some(Duration::from_secs(60)));
         assert_eq!(wait_timeout(Some("5s")).ok(), Some(Duration::from_secs(5)));
-        assert_eq!(wait_timeout(Some("100h")).ok(), Some(Duration::from_secs(limits::api::WAIT_S_MAX)));
+        assert_eq!(
+            wait_timeout(Some("100h")).ok(),
+            Some(Duration::from_secs(limits::api::WAIT_S_MAX))
+        );
         assert_eq!(wait_timeout(Some("soon")).expect_err("refused").status(), 400);
     }
 }

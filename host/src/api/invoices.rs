@@ -14,16 +14,16 @@ use super::auth::Caller;
 use super::body::{Body, Params};
 use super::error::ApiError;
 use super::model::{
-    CloseInvoice, CorrectInvoice, Documents, InvoiceSummary, Invoices, Overridden, OverrideRules, PreviewParams,
-    PreviewRequest, SettleInvoices,
+    CloseInvoice, CorrectInvoice, Documents, InvoiceSummary, Invoices, Overridden, OverrideRules,
+    PreviewParams, PreviewRequest, SettleInvoices,
 };
 use super::present::timestamp;
 use super::shared::Failures;
 use super::{Shared, State, blocking, rules};
 use crate::id::{InstanceId, TenantId};
 use crate::invoice::{
-    Bundle, Directory, Evidence, EvidenceError, Goal, Heading, Invoice, InvoiceError, IssueError, Named, Overriding,
-    bundle,
+    Bundle, Directory, Evidence, EvidenceError, Goal, Heading, Invoice, InvoiceError, IssueError,
+    Named, Overriding, bundle,
 };
 use crate::journal::{Archive, StoredInvoice};
 use crate::limits::bill::{GRACE_NS, UNSETTLED_NS};
@@ -32,8 +32,8 @@ use crate::units::Instant;
 
 /// What a period comes to, as closing it now would make final
 ///
-/// Nothing is stored. The documents are those that a close up to `to` would make: one for each period that
-/// lacks one, and one for each that would come out otherwise now.
+/// Nothing is stored. The documents are those that a close up to `to` would make: one for each
+/// period that lacks one, and one for each that would come out otherwise now.
 #[utoipa::path(get, path = "/tenants/{id}/invoice", tag = "invoices", security(("bearer" = [])),
     params(PreviewParams), responses(
     (status = 200, description = "The documents that a close would make", body = Documents),
@@ -51,7 +51,8 @@ pub(super) async fn preview_invoice(
 
 /// What a period would come to under other rules
 ///
-/// Nothing is stored. The book may be one that was never in force, and the policy one that is only tried.
+/// Nothing is stored. The book may be one that was never in force, and the policy one that is only
+/// tried.
 #[utoipa::path(post, path = "/tenants/{id}/invoice/preview", tag = "invoices", security(("bearer" = [])),
     request_body = PreviewRequest, responses(
     (status = 200, description = "The documents that a close would make", body = Documents),
@@ -87,8 +88,9 @@ async fn preview(
 
 /// Make periods final
 ///
-/// Every period up to `to` gets its documents, in order; those of earlier periods that would come out
-/// otherwise now come first. If nothing is missing, the answer is the last document of the period.
+/// Every period up to `to` gets its documents, in order; those of earlier periods that would come
+/// out otherwise now come first. If nothing is missing, the answer is the last document of the
+/// period.
 #[utoipa::path(post, path = "/tenants/{id}/invoice/close", tag = "invoices", security(("bearer" = [])),
     request_body = CloseInvoice, responses(
     (status = 200, description = "Everything was final before", body = Documents),
@@ -136,8 +138,8 @@ pub(super) async fn settle_invoices(
 
 /// Name another policy or price book for a span
 ///
-/// It stands in for those in force, and is part of what the periods follow from until another override
-/// replaces it. Documents change with the next close or settlement.
+/// It stands in for those in force, and is part of what the periods follow from until another
+/// override replaces it. Documents change with the next close or settlement.
 #[utoipa::path(post, path = "/tenants/{id}/invoice/overrides", tag = "invoices", security(("bearer" = [])),
     request_body = OverrideRules, responses(
     (status = 201, description = "It is on record", body = Overridden),
@@ -159,13 +161,20 @@ pub(super) async fn override_rules(
     let overriding = Overriding {
         from,
         until,
-        policy: asked.policy.as_deref().map(|key| rules::policy(&state, &caller, &tenant, key)).transpose()?,
+        policy: asked
+            .policy
+            .as_deref()
+            .map(|key| rules::policy(&state, &caller, &tenant, key))
+            .transpose()?,
         book: rules::book(&state, &tenant, asked.prices.as_deref())?,
         from_begin: asked.from_begin,
         reason: asked.reason,
     };
     let named = overriding.policy.map(|digest| digest.to_string());
-    let (fact, book) = state.issuer.override_rules(&tenant, overriding, state.fleet.reading(), caller.actor()).await?;
+    let (fact, book) = state
+        .issuer
+        .override_rules(&tenant, overriding, state.fleet.reading(), caller.actor())
+        .await?;
     let overridden = Overridden {
         tenant: tenant.to_string(),
         from: timestamp(&state, from),
@@ -197,16 +206,24 @@ pub(super) async fn correct_invoice(
     check_reason(&asked.reason)?;
     if asked.policy.is_some() || asked.prices.is_some() {
         let (reading, whose) = (state.clone(), tenant.clone());
-        let period = blocking(move || read(&reading.journal.archive(), &whose, number)).await?.period;
+        let period =
+            blocking(move || read(&reading.journal.archive(), &whose, number)).await?.period;
         let overriding = Overriding {
             from: Instant(period.from_ns),
             until: Instant(period.until_ns),
-            policy: asked.policy.as_deref().map(|key| rules::policy(&state, &caller, &tenant, key)).transpose()?,
+            policy: asked
+                .policy
+                .as_deref()
+                .map(|key| rules::policy(&state, &caller, &tenant, key))
+                .transpose()?,
             book: rules::book(&state, &tenant, asked.prices.as_deref())?,
             from_begin: asked.from_begin,
             reason: asked.reason.clone(),
         };
-        state.issuer.override_rules(&tenant, overriding, state.fleet.reading(), caller.actor()).await?;
+        state
+            .issuer
+            .override_rules(&tenant, overriding, state.fleet.reading(), caller.actor())
+            .await?;
     }
     settled(&state, &caller, &tenant, asked.reason).await
 }
@@ -225,7 +242,8 @@ pub(super) async fn list_invoices(
     let work = move || {
         let archive = state.journal.archive();
         let directory = directory(&state, &tenant);
-        let stale = state.issuer.compute(&tenant, &directory, |computer, view| computer.stale(&view))??;
+        let stale =
+            state.issuer.compute(&tenant, &directory, |computer, view| computer.stale(&view))??;
         let stored = archive.invoices_of(&tenant)?;
         let summaries = stored.iter().map(|stored| summary(&archive, stored, &stale));
         Ok(Json(Invoices { invoices: summaries.collect::<Result<_, _>>()? }))
@@ -274,7 +292,12 @@ pub(super) async fn get_bundle(
     blocking(move || Ok(Json(bundle(&state.journal.archive(), &tenant, number)?))).await
 }
 
-async fn settled(state: &Arc<State>, caller: &Caller, tenant: &TenantId, reason: String) -> Result<Response, ApiError> {
+async fn settled(
+    state: &Arc<State>,
+    caller: &Caller,
+    tenant: &TenantId,
+    reason: String,
+) -> Result<Response, ApiError> {
     let heading = Heading { reason: Some(reason), ..Heading::default() };
     let documents = reach(state, caller, tenant, Goal::Settle, &heading).await?;
     let status = if documents.is_empty() { StatusCode::OK } else { StatusCode::CREATED };
@@ -320,7 +343,8 @@ fn noted(
     Ok(made?)
 }
 
-/// The instant up to which a close bills: not after now, and after the grace unless it is to be at once.
+/// The instant up to which a close bills: not after now, and after the grace unless it is to be at
+/// once.
 fn close_instant(state: &State, asked: &CloseInvoice) -> Result<Instant, ApiError> {
     let now = state.fleet.now();
     let settled = Instant(now.0.saturating_sub(GRACE_NS));
@@ -329,19 +353,28 @@ fn close_instant(state: &State, asked: &CloseInvoice) -> Result<Instant, ApiErro
     }
     let to = rules::instant(state, "to", &asked.to)?;
     if to > now {
-        return Err(ApiError::invalid("to: the period is not over yet; a preview shows what it comes to so far"));
+        return Err(ApiError::invalid(
+            "to: the period is not over yet; a preview shows what it comes to so far",
+        ));
     }
     if to > settled && !asked.at_once {
         let from = timestamp(state, Instant(to.0.saturating_add(GRACE_NS)));
         let message = format!("what happened up to {} may not be known yet", timestamp(state, to));
-        return Err(ApiError::conflict("unsettled", message)
-            .hint(format!("close from {from} on, or with `at_once`, and correct what comes later")));
+        return Err(ApiError::conflict("unsettled", message).hint(format!(
+            "close from {from} on, or with `at_once`, and correct what comes later"
+        )));
     }
     Ok(to)
 }
 
-/// The operations that hold a close back; with `at_once`, and after a quarter of an hour, they are named.
-fn unsettled(state: &State, tenant: &TenantId, to: Instant, at_once: bool) -> Result<Vec<String>, ApiError> {
+/// The operations that hold a close back; with `at_once`, and after a quarter of an hour, they are
+/// named.
+fn unsettled(
+    state: &State,
+    tenant: &TenantId,
+    to: Instant,
+    at_once: bool,
+) -> Result<Vec<String>, ApiError> {
     let open = state.fleet.unsettled(tenant);
     let waited = state.fleet.now().0.saturating_sub(to.0) >= UNSETTLED_NS;
     if open.is_empty() || at_once || waited {
@@ -352,7 +385,11 @@ fn unsettled(state: &State, tenant: &TenantId, to: Instant, at_once: bool) -> Re
         .hint("try again when they have ended, or close with `at_once`: their outcome is a correction then"))
 }
 
-fn last_document(archive: &Archive, tenant: &TenantId, to: Instant) -> Result<Vec<Invoice>, ApiError> {
+fn last_document(
+    archive: &Archive,
+    tenant: &TenantId,
+    to: Instant,
+) -> Result<Vec<Invoice>, ApiError> {
     let documents = archive.invoices_of(tenant)?;
     let last = documents.iter().rev().find(|stored| stored.from < to);
     last.map(|stored| read(archive, tenant, stored.number)).into_iter().collect()
@@ -363,11 +400,16 @@ fn read(archive: &Archive, tenant: &TenantId, number: u64) -> Result<Invoice, Ap
     let bytes = Evidence::document(archive, find(&documents, number)?.digest)?;
     Invoice::from_bytes(&bytes).map_err(|_| {
         let message = format!("document {number} is of the earlier form, which can't be corrected");
-        ApiError::conflict("earlier_form", message).hint("its amounts are opening amounts; see docs/bill.md")
+        ApiError::conflict("earlier_form", message)
+            .hint("its amounts are opening amounts; see docs/bill.md")
     })
 }
 
-fn summary(archive: &Archive, stored: &StoredInvoice, stale: &[u64]) -> Result<InvoiceSummary, ApiError> {
+fn summary(
+    archive: &Archive,
+    stored: &StoredInvoice,
+    stale: &[u64],
+) -> Result<InvoiceSummary, ApiError> {
     let bytes = Evidence::document(archive, stored.digest)?;
     let Ok(document) = Invoice::from_bytes(&bytes) else { return earlier(stored, &bytes) };
     Ok(InvoiceSummary {
@@ -388,7 +430,8 @@ fn summary(archive: &Archive, stored: &StoredInvoice, stale: &[u64]) -> Result<I
 
 /// A document of the earlier form, as far as it goes into a row.
 fn earlier(stored: &StoredInvoice, bytes: &[u8]) -> Result<InvoiceSummary, ApiError> {
-    let document: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| ApiError::bug(&error))?;
+    let document: serde_json::Value =
+        serde_json::from_slice(bytes).map_err(|error| ApiError::bug(&error))?;
     let text = |name: &str| document[name].as_str().unwrap_or_default().to_owned();
     Ok(InvoiceSummary {
         number: stored.number,
@@ -417,7 +460,10 @@ fn find(documents: &[StoredInvoice], number: u64) -> Result<StoredInvoice, ApiEr
     let found = documents.iter().find(|stored| stored.number == number).cloned();
     found.ok_or_else(|| {
         let last = documents.len();
-        ApiError::not_found("no_such_invoice", format!("there is no document {number}; the tenant has 1 to {last}"))
+        ApiError::not_found(
+            "no_such_invoice",
+            format!("there is no document {number}; the tenant has 1 to {last}"),
+        )
     })
 }
 

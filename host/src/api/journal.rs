@@ -25,7 +25,8 @@ pub(super) struct JournalParams {
     after: u64,
     /// Most facts to answer, 1 to 1,000.
     limit: Option<usize>,
-    /// Only those of this instance: its id (also after its deletion), name, or an id's unique prefix.
+    /// Only those of this instance: its id (also after its deletion), name, or an id's unique
+    /// prefix.
     instance: Option<String>,
     /// Only those of this kind.
     #[param(inline)]
@@ -34,7 +35,8 @@ pub(super) struct JournalParams {
 
 /// Facts, ascending
 ///
-/// Those of the tenant, or all for an operator who names none. Go on with `next` as `after` until it is null.
+/// Those of the tenant, or all for an operator who names none. Go on with `next` as `after` until
+/// it is null.
 #[utoipa::path(get, path = "/journal", tag = "journal", security(("bearer" = [])), params(JournalParams), responses(
     (status = 200, description = "A page of facts", body = Page),
     Failures,
@@ -44,7 +46,8 @@ pub(super) async fn list_facts(
     caller: Caller,
     Params(params): Params<JournalParams>,
 ) -> Result<Json<Page>, ApiError> {
-    let instance = params.instance.as_deref().map(|key| instance(&state, &caller, key)).transpose()?;
+    let instance =
+        params.instance.as_deref().map(|key| instance(&state, &caller, key)).transpose()?;
     let query = FactQuery {
         after: params.after,
         through: None,

@@ -62,9 +62,10 @@ pub(super) struct LogParams {
 
 /// The lines of an instance's log
 ///
-/// Server-sent events; the data of each is one line as a JSON string, its id the place after the line. With the last id in the header
-/// `Last-Event-ID` the lines go on from there, whatever `tail` says, also after a restart of the daemon; where the log has been dropped up to
-/// beyond it, an event `gap` comes first.
+/// Server-sent events; the data of each is one line as a JSON string, its id the place after the
+/// line. With the last id in the header `Last-Event-ID` the lines go on from there, whatever `tail`
+/// says, also after a restart of the daemon; where the log has been dropped up to beyond it, an
+/// event `gap` comes first.
 #[utoipa::path(get, path = "/instances/{id}/logs", tag = "instances", security(("bearer" = [])),
     params(
         LogParams,
@@ -106,12 +107,18 @@ fn event(event: LogEvent) -> Result<Event, axum::Error> {
     }
 }
 
-fn follower(state: &State, caller: &Caller, log: &Log) -> Result<(Follower, Seat<TenantId>), ApiError> {
+fn follower(
+    state: &State,
+    caller: &Caller,
+    log: &Log,
+) -> Result<(Follower, Seat<TenantId>), ApiError> {
     let followers = &state.followers;
     let seat = followers.take(&caller.tenant());
     let seat = seat.ok_or_else(|| ApiError::too_many_at_once("followers", followers.most()))?;
     let follower = state.logs.follow(log).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => ApiError::conflict("no_log", "the instance has no folder, so it has no log"),
+        io::ErrorKind::NotFound => {
+            ApiError::conflict("no_log", "the instance has no folder, so it has no log")
+        }
         _ => ApiError::exhausted(format!(
             "the log can't be followed now ({error}); end other followers, or raise \
              fs.inotify.max_user_watches"
@@ -124,7 +131,11 @@ fn follower(state: &State, caller: &Caller, log: &Log) -> Result<(Follower, Seat
 fn resumed(headers: &HeaderMap) -> Result<Option<Place>, ApiError> {
     let Some(id) = headers.get("last-event-id") else { return Ok(None) };
     let place = id.to_str().ok().and_then(|id| id.parse().ok());
-    let wrong = || ApiError::invalid("Last-Event-ID: it is none of this log's; send the id of an event as it came");
+    let wrong = || {
+        ApiError::invalid(
+            "Last-Event-ID: it is none of this log's; send the id of an event as it came",
+        )
+    };
     place.map(Some).ok_or_else(wrong)
 }
 

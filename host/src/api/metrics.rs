@@ -18,13 +18,17 @@ const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What a monitoring system watches
 ///
-/// In the text format of Prometheus: for the tenant, or for each of them for an operator who names none. `tallyman_policy_alerts` above 0 means that a
-/// policy was quarantined and that somebody should look.
+/// In the text format of Prometheus: for the tenant, or for each of them for an operator who names
+/// none. `tallyman_policy_alerts` above 0 means that a policy was quarantined and that somebody
+/// should look.
 #[utoipa::path(get, path = "/metrics", tag = "host", security(("bearer" = [])), responses(
     (status = 200, description = "The figures", body = String, content_type = "text/plain"),
     Failures,
 ))]
-pub(super) async fn get_metrics(Extract(state): Shared, caller: Caller) -> Result<impl IntoResponse, ApiError> {
+pub(super) async fn get_metrics(
+    Extract(state): Shared,
+    caller: Caller,
+) -> Result<impl IntoResponse, ApiError> {
     let mut tenants = state.tenancy.tenants();
     tenants.retain(|tenant| caller.scope().is_none_or(|scope| scope == tenant.id()));
     let text = blocking(move || Ok(text(&families(&state, &tenants)))).await?;
@@ -42,7 +46,10 @@ struct Family {
 
 fn families(state: &State, tenants: &[Arc<Tenant>]) -> Vec<Family> {
     let per_tenant = |name, kind, help, value: &dyn Fn(&Tenant) -> u64| {
-        let samples = tenants.iter().map(|tenant| (format!("tenant=\"{}\"", tenant.id()), value(tenant))).collect();
+        let samples = tenants
+            .iter()
+            .map(|tenant| (format!("tenant=\"{}\"", tenant.id()), value(tenant)))
+            .collect();
         Family { name, kind, help, samples }
     };
     let degraded = |tenant: &Tenant| {
@@ -52,7 +59,10 @@ fn families(state: &State, tenants: &[Arc<Tenant>]) -> Vec<Family> {
     let mut quarantined = Vec::new();
     for tenant in tenants {
         for ill in state.accounting.quarantined(tenant.id()) {
-            quarantined.push((format!("tenant=\"{}\",policy=\"{}\"", tenant.id(), ill.policy), ill.faults.into()));
+            quarantined.push((
+                format!("tenant=\"{}\",policy=\"{}\"", tenant.id(), ill.policy),
+                ill.faults.into(),
+            ));
         }
     }
     vec![
@@ -68,13 +78,21 @@ fn families(state: &State, tenants: &[Arc<Tenant>]) -> Vec<Family> {
             help: "Failures, one after the other, of each policy that is quarantined.",
             samples: quarantined,
         },
-        per_tenant("tallyman_instances_degraded", "gauge", "Instances whose policy owes them time.", &degraded),
+        per_tenant(
+            "tallyman_instances_degraded",
+            "gauge",
+            "Instances whose policy owes them time.",
+            &degraded,
+        ),
         per_tenant("tallyman_instances", "gauge", "Instances that are not deleted.", &|tenant| {
             state.fleet.list(tenant.id()).len() as u64
         }),
-        per_tenant("tallyman_policy_fuel_total", "counter", "Fuel that policies burned since the start.", &|tenant| {
-            state.accounting.fuel(tenant.id())
-        }),
+        per_tenant(
+            "tallyman_policy_fuel_total",
+            "counter",
+            "Fuel that policies burned since the start.",
+            &|tenant| state.accounting.fuel(tenant.id()),
+        ),
         Family {
             name: "tallyman_folders_set_aside",
             kind: "gauge",
@@ -125,9 +143,11 @@ mod tests {
     #[test]
     fn each_figure_has_its_help_its_type_and_its_samples() {
         let family = |name, samples| Family { name, kind: "gauge", help: "Of a test.", samples };
-        let families = [family("a", vec![("tenant=\"x\"".into(), 1), (String::new(), 2)]), family("b", Vec::new())];
-        let expected =
-            "# HELP a Of a test.\n# TYPE a gauge\na{tenant=\"x\"} 1\na 2\n# HELP b Of a test.\n# TYPE b gauge\n";
+        let families = [
+            family("a", vec![("tenant=\"x\"".into(), 1), (String::new(), 2)]),
+            family("b", Vec::new()),
+        ];
+        let expected = "# HELP a Of a test.\n# TYPE a gauge\na{tenant=\"x\"} 1\na 2\n# HELP b Of a test.\n# TYPE b gauge\n";
         assert_eq!(text(&families), expected);
     }
 }

@@ -1,7 +1,9 @@
-//! The HTTP API: one route table, one file for each resource, one mapping of errors. The only user of the HTTP framework.
+//! The HTTP API: one route table, one file for each resource, one mapping of errors. The only user
+//! of the HTTP framework.
 //!
-//! Nothing is decided here. A handler reads the request, asks the fleet, the images, the policies or the journal, and presents what
-//! they answer. What is presented is a projection of the journal, taken at the instant of the response.
+//! Nothing is decided here. A handler reads the request, asks the fleet, the images, the policies
+//! or the journal, and presents what they answer. What is presented is a projection of the journal,
+//! taken at the instant of the response.
 
 mod access;
 mod activations;
@@ -124,8 +126,19 @@ impl State {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
         let issuer = Issuer::new(parts.journal.clone(), parts.rollout.policies().clone());
-        let Parts { fleet, images, journal, accounting, tenancy, rollout, jwt, token, hypervisors, logs, connections } =
-            parts;
+        let Parts {
+            fleet,
+            images,
+            journal,
+            accounting,
+            tenancy,
+            rollout,
+            jwt,
+            token,
+            hypervisors,
+            logs,
+            connections,
+        } = parts;
         Self {
             fleet,
             images,

@@ -1,4 +1,5 @@
-//! Requests about instances: from the types on the wire to those of the driver, with errors that name the field.
+//! Requests about instances: from the types on the wire to those of the driver, with errors that
+//! name the field.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,8 +7,8 @@ use std::path::PathBuf;
 use super::State;
 use super::error::ApiError;
 use super::model::{
-    AutoStandby, ConsoleCheck, CreateInstance, DiskRequest, ExpiryAction, HealthCheck, HealthCheckKind, NetworkCheck,
-    RestartPolicy, Timestamp,
+    AutoStandby, ConsoleCheck, CreateInstance, DiskRequest, ExpiryAction, HealthCheck,
+    HealthCheckKind, NetworkCheck, RestartPolicy, Timestamp,
 };
 use super::size::parse_size;
 use super::time::parse_duration;
@@ -16,7 +17,10 @@ use crate::limits::{self, idle};
 use crate::units::Nanos;
 use crate::vm;
 
-pub(super) fn new_instance(state: &State, request: CreateInstance) -> Result<NewInstance, ApiError> {
+pub(super) fn new_instance(
+    state: &State,
+    request: CreateInstance,
+) -> Result<NewInstance, ApiError> {
     let disk = |disk: DiskRequest| Disk {
         path: PathBuf::from(disk.path),
         read_only: disk.read_only,
@@ -34,26 +38,34 @@ pub(super) fn new_instance(state: &State, request: CreateInstance) -> Result<New
         stop_grace_ms: request.stop_grace_ms.unwrap_or(limits::instance::STOP_GRACE_MS),
         hypervisor: request.hypervisor,
         memory_bytes_max: request.memory_bytes_max,
-        restart: request.restart_policy.map_or(Ok(Default::default()), |policy| restart_policy(&policy))?,
+        restart: request
+            .restart_policy
+            .map_or(Ok(Default::default()), |policy| restart_policy(&policy))?,
         health: request.health_check.as_ref().map_or(Ok(None), health_check)?,
         auto_standby: request.auto_standby.as_ref().map(auto_standby).transpose()?,
         expiry: expiry(state, request.ttl.as_deref(), request.expires_at, request.expiry_action)?,
     })
 }
 
-pub(super) fn memory_bytes(size: Option<&str>, bytes: Option<u64>) -> Result<Option<u64>, ApiError> {
+pub(super) fn memory_bytes(
+    size: Option<&str>,
+    bytes: Option<u64>,
+) -> Result<Option<u64>, ApiError> {
     match (size, bytes) {
-        (Some(_), Some(_)) => {
-            Err(ApiError::invalid("size and memory_bytes both say how much memory; give one of them"))
+        (Some(_), Some(_)) => Err(ApiError::invalid(
+            "size and memory_bytes both say how much memory; give one of them",
+        )),
+        (Some(size), None) => {
+            parse_size(size).map(Some).map_err(|error| ApiError::invalid(format!("size: {error}")))
         }
-        (Some(size), None) => parse_size(size).map(Some).map_err(|error| ApiError::invalid(format!("size: {error}"))),
         (None, bytes) => Ok(bytes),
     }
 }
 
 /// A length of time as people write it, in milliseconds; `field` is whose it is.
 pub(super) fn duration_ms(field: &str, text: &str) -> Result<u64, ApiError> {
-    let duration = parse_duration(text).map_err(|error| ApiError::invalid(format!("{field}: {error}")))?;
+    let duration =
+        parse_duration(text).map_err(|error| ApiError::invalid(format!("{field}: {error}")))?;
     Ok(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
@@ -61,8 +73,9 @@ pub(super) fn duration_ms(field: &str, text: &str) -> Result<u64, ApiError> {
 pub(super) fn restart_policy(policy: &RestartPolicy) -> Result<vm::RestartPolicy, ApiError> {
     let RestartPolicy { policy: mode, backoff, max_attempts, stable_after } = policy;
     let default = vm::RestartPolicy::default();
-    let ms =
-        |field, text: &Option<String>, default| text.as_deref().map_or(Ok(default), |text| duration_ms(field, text));
+    let ms = |field, text: &Option<String>, default| {
+        text.as_deref().map_or(Ok(default), |text| duration_ms(field, text))
+    };
     Ok(vm::RestartPolicy {
         mode: (*mode).into(),
         backoff_ms: ms("restart_policy.backoff", backoff, default.backoff_ms)?,
@@ -80,7 +93,9 @@ pub(super) fn expiry(
 ) -> Result<Option<Expiry>, ApiError> {
     let now = state.fleet.now();
     let at = match (ttl, at) {
-        (Some(_), Some(_)) => return Err(ApiError::invalid("ttl and expires_at both say when; give one of them")),
+        (Some(_), Some(_)) => {
+            return Err(ApiError::invalid("ttl and expires_at both say when; give one of them"));
+        }
         (None, None) if action.is_some() => {
             return Err(ApiError::invalid("expiry_action: say when, with a ttl or expires_at"));
         }
@@ -93,7 +108,11 @@ pub(super) fn expiry(
 }
 
 pub(super) fn with_action(view: &View, action: ExpiryAction) -> Result<Option<Expiry>, ApiError> {
-    let missing = || ApiError::invalid("expiry_action: the instance has no end; give a ttl or expires_at with it");
+    let missing = || {
+        ApiError::invalid(
+            "expiry_action: the instance has no end; give a ttl or expires_at with it",
+        )
+    };
     let expiry = view.record.spec.expiry.ok_or_else(missing)?;
     Ok(Some(Expiry { action: action.into(), ..expiry }))
 }
@@ -108,12 +127,17 @@ pub(super) fn auto_standby(auto: &AutoStandby) -> Result<driver::AutoStandby, Ap
 
 /// A health check as it was asked for; none for none.
 pub(super) fn health_check(check: &HealthCheck) -> Result<Option<driver::HealthCheck>, ApiError> {
-    let default =
-        |text: &Option<String>, field, default| text.as_deref().map_or(Ok(default), |text| duration_ms(field, text));
+    let default = |text: &Option<String>, field, default| {
+        text.as_deref().map_or(Ok(default), |text| duration_ms(field, text))
+    };
     let Some(probe) = probe(check)? else { return Ok(None) };
     Ok(Some(driver::HealthCheck {
         probe,
-        interval_ms: default(&check.interval, "health_check.interval", limits::health::INTERVAL_MS)?,
+        interval_ms: default(
+            &check.interval,
+            "health_check.interval",
+            limits::health::INTERVAL_MS,
+        )?,
         timeout_ms: default(&check.timeout, "health_check.timeout", limits::health::TIMEOUT_MS)?,
         failures_max: check.failure_threshold.unwrap_or(limits::health::FAILURES_MAX),
         start_period_ms: default(&check.start_period, "health_check.start_period", 0)?,
@@ -130,7 +154,8 @@ fn probe(check: &HealthCheck) -> Result<Option<Probe>, ApiError> {
             return Err(ApiError::invalid(message));
         }
         HealthCheckKind::Console => {
-            let ConsoleCheck { send, expect } = check.console.clone().ok_or_else(|| missing("console"))?;
+            let ConsoleCheck { send, expect } =
+                check.console.clone().ok_or_else(|| missing("console"))?;
             Probe::Console { send, expect }
         }
         HealthCheckKind::Http => {
@@ -138,9 +163,9 @@ fn probe(check: &HealthCheck) -> Result<Option<Probe>, ApiError> {
             let path = http.path.clone().unwrap_or_else(|| "/".into());
             Probe::Http { address: address("http", http)?, path }
         }
-        HealthCheckKind::Tcp => {
-            Probe::Tcp { address: address("tcp", check.tcp.as_ref().ok_or_else(|| missing("tcp"))?)? }
-        }
+        HealthCheckKind::Tcp => Probe::Tcp {
+            address: address("tcp", check.tcp.as_ref().ok_or_else(|| missing("tcp"))?)?,
+        },
         HealthCheckKind::Exec => {
             let message = "health_check: no guest has an agent that would run a program in it. A check of the type `console` types a line on \
                            its console and expects an answer there; a restart_policy acts when a guest's program fails or its machine dies";
@@ -175,11 +200,19 @@ mod tests {
         for (json, code, words) in [
             (r#"{"type":"http","http":{"port":80}}"#, "unsupported", "no network"),
             (r#"{"type":"tcp","tcp":{"port":80}}"#, "unsupported", "no network"),
-            (r#"{"type":"exec","exec":{"command":["true"]}}"#, "unsupported", "no guest has an agent"),
+            (
+                r#"{"type":"exec","exec":{"command":["true"]}}"#,
+                "unsupported",
+                "no guest has an agent",
+            ),
             (r#"{"type":"tcp","tcp":{"address":"web:80"}}"#, "invalid", "10.0.0.2:8080"),
             (r#"{"type":"console"}"#, "invalid", "health_check.console"),
             (r#"{"type":"none","interval":"5s"}"#, "invalid", "health_check.type"),
-            (r#"{"type":"console","console":{"expect":"a"},"interval":"soon"}"#, "invalid", "health_check.interval"),
+            (
+                r#"{"type":"console","console":{"expect":"a"},"interval":"soon"}"#,
+                "invalid",
+                "health_check.interval",
+            ),
         ] {
             let check = serde_json::from_str(json).expect("a check");
             let body = health_check(&check).expect_err(json).into_body();
@@ -197,8 +230,13 @@ mod tests {
             r#"{"type":"tcp","tcp":{"address":"10.0.0.2:80"},"timeout":"500ms"}"#,
             r#"{"type":"http","http":{"address":"[::1]:80","path":"/well"},"start_period":"1m"}"#,
         ] {
-            let check = health_check(&serde_json::from_str(json).expect("a check")).expect("taken").expect("a check");
-            assert_eq!(health_check(&present::health_check(&check)).expect("read back"), Some(check));
+            let check = health_check(&serde_json::from_str(json).expect("a check"))
+                .expect("taken")
+                .expect("a check");
+            assert_eq!(
+                health_check(&present::health_check(&check)).expect("read back"),
+                Some(check)
+            );
         }
     }
 
@@ -215,7 +253,13 @@ mod tests {
         let shown = present::restart_policy(&policy);
         assert_eq!(restart_policy(&shown).expect("read back"), policy);
         let wrong = RestartPolicy { backoff: Some("soon".into()), ..asked };
-        assert!(restart_policy(&wrong).expect_err("refused").into_body().message.contains("restart_policy.backoff"));
+        assert!(
+            restart_policy(&wrong)
+                .expect_err("refused")
+                .into_body()
+                .message
+                .contains("restart_policy.backoff")
+        );
     }
 
     #[test]

@@ -59,7 +59,10 @@ fn present(state: &State, tenant: &TenantId, entry: &CatalogueEntry) -> Policy {
         CatalogueEntry::Admitted(record) => present_record(record),
     };
     Policy {
-        name: admission.as_ref().and_then(|admission| admission.name.as_ref()).map(ToString::to_string),
+        name: admission
+            .as_ref()
+            .and_then(|admission| admission.name.as_ref())
+            .map(ToString::to_string),
         state: stands,
         admitted_at: admission.map(|admission| timestamp(state, admission.at)),
         ..policy
@@ -89,9 +92,9 @@ fn present_record(record: &PolicyRecord) -> Policy {
 
 /// List policies
 ///
-/// Those of the tenant, or of all tenants for an operator who names none; the standard policy comes first. `state` is where each stands with the
-/// tenant. `limits` is what every policy may cost, `large` what one of that
-/// profile may.
+/// Those of the tenant, or of all tenants for an operator who names none; the standard policy comes
+/// first. `state` is where each stands with the tenant. `limits` is what every policy may cost,
+/// `large` what one of that profile may.
 #[utoipa::path(get, path = "/policies", tag = "policies", security(("bearer" = [])), responses(
     (status = 200, description = "All policies", body = Policies),
     Failures,
@@ -136,16 +139,18 @@ pub(super) async fn get_policy(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct UploadParams {
-    /// Which bounds hold for it: `compact`, or `large` for meters in interpreted languages; `compact` if absent.
+    /// Which bounds hold for it: `compact`, or `large` for meters in interpreted languages;
+    /// `compact` if absent.
     profile: Option<String>,
-    /// Its name among the tenant's policies, such as `night-v3`: 1 to 63 of a-z, 0-9 and '-'. It stands for the digest wherever that is asked for.
+    /// Its name among the tenant's policies, such as `night-v3`: 1 to 63 of a-z, 0-9 and '-'. It
+    /// stands for the digest wherever that is asked for.
     name: Option<String>,
 }
 
 /// Upload a policy
 ///
-/// The component is examined, compiled off the path of any request, and tested; after that it can be activated for a tenant. To upload one again
-/// changes nothing.
+/// The component is examined, compiled off the path of any request, and tested; after that it can
+/// be activated for a tenant. To upload one again changes nothing.
 #[utoipa::path(post, path = "/policies", tag = "policies", security(("bearer" = [])), params(UploadParams),
     request_body(content = Vec<u8>, content_type = "application/wasm", description = "The component's bytes, at most 1 MiB, or 32 MiB in profile large"), responses(
     (status = 201, description = "It is admitted", body = Policy),
@@ -185,8 +190,8 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let sent = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     match sent {
         None | Some("application/wasm" | "application/octet-stream") => Ok(()),
-        Some(other) => {
-            Err(ApiError::unsupported(format!("a policy is sent as its bytes, with application/wasm; this is {other}")))
-        }
+        Some(other) => Err(ApiError::unsupported(format!(
+            "a policy is sent as its bytes, with application/wasm; this is {other}"
+        ))),
     }
 }

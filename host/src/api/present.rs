@@ -1,13 +1,14 @@
-//! Answers about instances: the projection of a view, at the instant of the response, to the types on the wire.
+//! Answers about instances: the projection of a view, at the instant of the response, to the types
+//! on the wire.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::State;
 use super::model::{
-    Accounted, Accounting, AccountingStatus, AutoStandby, ConsoleCheck, HealthCheck, HealthCheckKind, HealthStatus,
-    Instance, Interval, Intervals, NetworkCheck, PerPhase, Proof, RestartBlock, RestartPolicy, RestartStatus,
-    Timestamp,
+    Accounted, Accounting, AccountingStatus, AutoStandby, ConsoleCheck, HealthCheck,
+    HealthCheckKind, HealthStatus, Instance, Interval, Intervals, NetworkCheck, PerPhase, Proof,
+    RestartBlock, RestartPolicy, RestartStatus, Timestamp,
 };
 use super::size::format_size;
 use super::time::format_millis;
@@ -30,8 +31,9 @@ pub(super) fn usage(state: &State, view: &Arc<View>, at: Instant) -> Usage {
     state.fleet.usage(std::slice::from_ref(view), at).first().copied().unwrap_or(unknown)
 }
 
-/// An instance for whoever asked at `asked`: with its time up to then, or up to its last fact if that came later. What a command has begun has no
-/// length yet, so that its answer need not wait for a policy's figures.
+/// An instance for whoever asked at `asked`: with its time up to then, or up to its last fact if
+/// that came later. What a command has begun has no length yet, so that its answer need not wait
+/// for a policy's figures.
 pub(super) fn instance(state: &State, view: Arc<View>, asked: Instant) -> Instance {
     let usage = usage(state, &view, asked);
     let policy = state.fleet.timeline(&view.record.tenant).at(asked.max(usage.since));
@@ -109,7 +111,9 @@ pub(super) fn intervals(
     }
     let first = intervals.first().map(|first| first.start);
     let last = intervals.last().map(|last| last.end);
-    let until = |end: Option<Instant>| end.zip(first).and_then(|(end, first)| end.since(first)).unwrap_or_default().0;
+    let until = |end: Option<Instant>| {
+        end.zip(first).and_then(|(end, first)| end.since(first)).unwrap_or_default().0
+    };
     Intervals {
         instance: view.record.id.clone(),
         name: view.record.name.clone(),
@@ -150,17 +154,25 @@ pub(super) fn health_check(check: &driver::HealthCheck) -> HealthCheck {
         start_period: Some(format_millis(check.start_period_ms)),
         ..HealthCheck::default()
     };
-    let at = |address: &SocketAddr, path| NetworkCheck { address: Some(address.to_string()), port: None, path };
+    let at = |address: &SocketAddr, path| NetworkCheck {
+        address: Some(address.to_string()),
+        port: None,
+        path,
+    };
     match &check.probe {
         Probe::Console { send, expect } => HealthCheck {
             kind: HealthCheckKind::Console,
             console: Some(ConsoleCheck { send: send.clone(), expect: expect.clone() }),
             ..shown
         },
-        Probe::Tcp { address } => HealthCheck { kind: HealthCheckKind::Tcp, tcp: Some(at(address, None)), ..shown },
-        Probe::Http { address, path } => {
-            HealthCheck { kind: HealthCheckKind::Http, http: Some(at(address, Some(path.clone()))), ..shown }
+        Probe::Tcp { address } => {
+            HealthCheck { kind: HealthCheckKind::Tcp, tcp: Some(at(address, None)), ..shown }
         }
+        Probe::Http { address, path } => HealthCheck {
+            kind: HealthCheckKind::Http,
+            http: Some(at(address, Some(path.clone()))),
+            ..shown
+        },
     }
 }
 
@@ -174,7 +186,10 @@ fn health_status(state: &State, health: &driver::Health) -> HealthStatus {
 }
 
 fn auto_standby(auto: &driver::AutoStandby) -> AutoStandby {
-    AutoStandby { idle_after: format_millis(auto.idle_after_ms), cpu_permille: Some(auto.cpu_permille_max) }
+    AutoStandby {
+        idle_after: format_millis(auto.idle_after_ms),
+        cpu_permille: Some(auto.cpu_permille_max),
+    }
 }
 
 pub(super) fn restart_policy(policy: &vm::RestartPolicy) -> RestartPolicy {
@@ -226,7 +241,11 @@ mod tests {
         let (none, mut some) = (Totals::default(), Totals::default());
         some.0[vm::Phase::Running as usize] = 7_000_000;
         assert_eq!(told(None, none), None);
-        assert_eq!(told(Some(vm::Phase::Created), none), Some(PerPhase::millis(&none)), "it has just begun");
+        assert_eq!(
+            told(Some(vm::Phase::Created), none),
+            Some(PerPhase::millis(&none)),
+            "it has just begun"
+        );
         assert_eq!(told(None, some), Some(PerPhase::millis(&some)), "it was deleted");
     }
 }

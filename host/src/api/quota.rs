@@ -18,8 +18,16 @@ pub(super) fn reserve(
     name: &InstanceName,
     share: Share,
 ) -> Result<Reservation, ApiError> {
-    let known = state.tenancy.tenant(tenant).ok_or_else(|| ApiError::no_such_tenant(tenant, None))?;
-    let there = || state.fleet.list(tenant).iter().map(|view| (view.record.name.clone(), share_of(view))).collect();
+    let known =
+        state.tenancy.tenant(tenant).ok_or_else(|| ApiError::no_such_tenant(tenant, None))?;
+    let there = || {
+        state
+            .fleet
+            .list(tenant)
+            .iter()
+            .map(|view| (view.record.name.clone(), share_of(view)))
+            .collect()
+    };
     Ok(known.reserve(name, share, there)?)
 }
 
@@ -30,7 +38,10 @@ pub(super) async fn share_of_new(state: &Arc<State>, new: &NewInstance) -> Resul
         None => {
             let (state, image) = (state.clone(), new.image.clone());
             // An image that isn't there is refused in a moment, with what there is.
-            blocking(move || Ok(state.images.get(&image).map_or(0, |image| image.manifest.memory_bytes_min))).await?
+            blocking(move || {
+                Ok(state.images.get(&image).map_or(0, |image| image.manifest.memory_bytes_min))
+            })
+            .await?
         }
     };
     Ok(Share { vcpus: new.vcpus, memory_bytes })

@@ -10,8 +10,8 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::{
-    State, activations, auth, automation, capabilities, error, health, images, instances, invoices, journal, logs,
-    metrics, openapi, policies, rules, shadows, snapshots, tenants, tokens,
+    State, activations, auth, automation, capabilities, error, health, images, instances, invoices,
+    journal, logs, metrics, openapi, policies, rules, shadows, snapshots, tenants, tokens,
 };
 use crate::limits;
 
@@ -28,7 +28,11 @@ fn guarded() -> OpenApiRouter<Arc<State>> {
     let component_bytes_max = DefaultBodyLimit::max(limits::policy::large::COMPONENT_BYTES_MAX);
     OpenApiRouter::new()
         .routes(routes!(instances::list_instances, instances::create_instance))
-        .routes(routes!(instances::get_instance, instances::delete_instance, automation::update_instance))
+        .routes(routes!(
+            instances::get_instance,
+            instances::delete_instance,
+            automation::update_instance
+        ))
         .routes(routes!(instances::start_instance))
         .routes(routes!(instances::stop_instance))
         .routes(routes!(instances::standby_instance))
@@ -53,7 +57,9 @@ fn guarded() -> OpenApiRouter<Arc<State>> {
         ))
         .routes(routes!(images::list_images, images::import_image))
         .routes(routes!(images::get_image, images::remove_image))
-        .routes(routes!(policies::list_policies, policies::upload_policy).layer(component_bytes_max))
+        .routes(
+            routes!(policies::list_policies, policies::upload_policy).layer(component_bytes_max),
+        )
         .routes(routes!(policies::get_policy))
         .routes(routes!(tenants::list_tenants, tenants::create_tenant))
         .routes(routes!(tenants::get_tenant))

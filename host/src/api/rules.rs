@@ -1,4 +1,5 @@
-//! `/tenants/{id}/prices`, `/agreement`: what a tenant's time costs, from when on, and how it is cut.
+//! `/tenants/{id}/prices`, `/agreement`: what a tenant's time costs, from when on, and how it is
+//! cut.
 
 use axum::Json;
 use axum::extract::{Path, State as Extract};
@@ -9,7 +10,9 @@ use utoipa::IntoParams;
 use super::auth::Caller;
 use super::body::{Body, Params, Raw};
 use super::error::ApiError;
-use super::model::{Agreement, AgreementInForce, PreviewRequest, Prices, PricesHistory, PricesState, Timestamp};
+use super::model::{
+    Agreement, AgreementInForce, PreviewRequest, Prices, PricesHistory, PricesState, Timestamp,
+};
 use super::present::timestamp;
 use super::shared::Failures;
 use super::{Shared, State, blocking};
@@ -22,15 +25,16 @@ use crate::units::Instant;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PricesParams {
-    /// First instant at which they hold, as RFC 3339 or a date in UTC; now, if absent. A past one is
-    /// refused.
+    /// First instant at which they hold, as RFC 3339 or a date in UTC; now, if absent. A past one
+    /// is refused.
     at: Option<String>,
 }
 
 /// Put a tenant's prices in force
 ///
-/// The body is the price book: one JSON document with currency, prices and adjustments. It is checked
-/// against every policy that is in force while it holds. A book that was planned for later stays planned.
+/// The body is the price book: one JSON document with currency, prices and adjustments. It is
+/// checked against every policy that is in force while it holds. A book that was planned for later
+/// stays planned.
 #[utoipa::path(put, path = "/tenants/{id}/prices", tag = "invoices", security(("bearer" = [])),
     params(PricesParams),
     request_body(content = Object, description = "The price book, at most 1 MiB"), responses(
@@ -81,13 +85,15 @@ fn history(state: &State, tenant: &TenantId) -> Result<PricesHistory, ApiError> 
     let archive = state.journal.archive();
     let now = state.fleet.now();
     let stored = archive.books_of(tenant)?;
-    let in_force = stored.iter().filter(|book| book.from <= now).max_by_key(|book| (book.from, book.fact));
+    let in_force =
+        stored.iter().filter(|book| book.from <= now).max_by_key(|book| (book.from, book.fact));
     let in_force = in_force.map(|book| book.fact);
     let mut history = Vec::with_capacity(stored.len());
     let mut current = None;
     for book in &stored {
         let bytes = Evidence::document(&archive, book.digest)?;
-        let parsed = biller::book::Book::parse_stored(&bytes).map_err(|error| ApiError::bug(&error))?;
+        let parsed =
+            biller::book::Book::parse_stored(&bytes).map_err(|error| ApiError::bug(&error))?;
         let shown = Prices {
             tenant: tenant.to_string(),
             digest: book.digest.to_string(),
@@ -177,7 +183,11 @@ fn utc_ns(field: &str, text: &str) -> Result<i64, ApiError> {
 }
 
 /// The same; now for `now` and for nothing.
-pub(super) fn instant_or_now(state: &State, field: &str, text: Option<&str>) -> Result<Instant, ApiError> {
+pub(super) fn instant_or_now(
+    state: &State,
+    field: &str,
+    text: Option<&str>,
+) -> Result<Instant, ApiError> {
     match text {
         None | Some("now") => Ok(state.fleet.now()),
         Some(text) => instant(state, field, text),
@@ -185,7 +195,12 @@ pub(super) fn instant_or_now(state: &State, field: &str, text: Option<&str>) -> 
 }
 
 /// The policy that was named.
-pub(super) fn policy(state: &State, caller: &Caller, tenant: &TenantId, key: &str) -> Result<Digest, ApiError> {
+pub(super) fn policy(
+    state: &State,
+    caller: &Caller,
+    tenant: &TenantId,
+    key: &str,
+) -> Result<Digest, ApiError> {
     Ok(state.find_policy(caller, tenant, key)?.digest())
 }
 
@@ -204,21 +219,31 @@ pub(super) fn preview(
     Ok(Some(Overriding {
         from: from.unwrap_or(Instant(i64::MIN)),
         until: to.max(state.fleet.now()),
-        policy: asked.policy.as_deref().map(|key| policy(state, caller, tenant, key)).transpose()?,
+        policy: asked
+            .policy
+            .as_deref()
+            .map(|key| policy(state, caller, tenant, key))
+            .transpose()?,
         book: book(state, tenant, asked.prices.as_deref())?,
         from_begin: asked.from_begin,
         reason: "preview".into(),
     }))
 }
 
-/// The text of a price book that was named: itself, or one that the tenant has or had, by its digest.
-pub(super) fn book(state: &State, tenant: &TenantId, named: Option<&str>) -> Result<Option<Vec<u8>>, ApiError> {
+/// The text of a price book that was named: itself, or one that the tenant has or had, by its
+/// digest.
+pub(super) fn book(
+    state: &State,
+    tenant: &TenantId,
+    named: Option<&str>,
+) -> Result<Option<Vec<u8>>, ApiError> {
     let Some(named) = named else { return Ok(None) };
     if named.trim_start().starts_with('{') {
         return Ok(Some(named.as_bytes().to_vec()));
     }
     let archive = state.journal.archive();
-    let mut found: Vec<Digest> = archive.books_of(tenant)?.iter().map(|stored| stored.digest).collect();
+    let mut found: Vec<Digest> =
+        archive.books_of(tenant)?.iter().map(|stored| stored.digest).collect();
     found.retain(|digest| !named.is_empty() && digest.to_string().starts_with(named));
     found.sort_unstable();
     found.dedup();
@@ -229,7 +254,10 @@ pub(super) fn book(state: &State, tenant: &TenantId, named: Option<&str>) -> Res
             Err(ApiError::not_found("no_such_prices", message))
         }
         several => {
-            let message = format!("'{named}' is the beginning of {} digests; give more digits", several.len());
+            let message = format!(
+                "'{named}' is the beginning of {} digests; give more digits",
+                several.len()
+            );
             Err(ApiError::conflict("ambiguous", message))
         }
     }

@@ -33,7 +33,8 @@ use crate::limits::api as limits;
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// The answer where no connection is idle and there are as many as there may be.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nx-should-retry: true\r\n\
+const FULL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nx-should-retry: true\r\n\
     content-length: 0\r\nconnection: close\r\n\r\n";
 
 /// Serves until `stop` is set. Clients that wait or follow are let go at once; other requests get
@@ -41,7 +42,11 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nx-sh
 ///
 /// # Errors
 /// Those of the listener.
-pub async fn serve(listener: TcpListener, state: State, mut stop: watch::Receiver<bool>) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    state: State,
+    mut stop: watch::Receiver<bool>,
+) -> io::Result<()> {
     let closing = state.closing.clone();
     let door = Door::new(state.connections);
     let app = router(Arc::new(state));
@@ -58,7 +63,13 @@ pub async fn serve(listener: TcpListener, state: State, mut stop: watch::Receive
         };
         match accepted {
             Ok((stream, peer)) => {
-                connections.spawn(connect(door.clone(), app.clone(), closing.clone(), stream, peer));
+                connections.spawn(connect(
+                    door.clone(),
+                    app.clone(),
+                    closing.clone(),
+                    stream,
+                    peer,
+                ));
             }
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
@@ -81,14 +92,22 @@ pub async fn serve(listener: TcpListener, state: State, mut stop: watch::Receive
 fn is_of_the_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
     )
 }
 
 /// Serves one connection to its end, or turns it away.
-async fn connect(door: Arc<Door>, app: Router, closing: CancellationToken, mut stream: TcpStream, peer: SocketAddr) {
-    // The end of an answer is not held back until its beginning has arrived. A connection that can't
-    // do that is already gone.
+async fn connect(
+    door: Arc<Door>,
+    app: Router,
+    closing: CancellationToken,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+) {
+    // The end of an answer is not held back until its beginning has arrived. A connection that
+    // can't do that is already gone.
     let _ = stream.set_nodelay(true);
     let Some(admitted) = door.admit(peer.ip()) else {
         // A peer that does not take these few bytes is gone, too.
@@ -97,11 +116,15 @@ async fn connect(door: Arc<Door>, app: Router, closing: CancellationToken, mut s
     };
     let admitted = Arc::new(admitted);
     let asked = admitted.clone();
-    let service = service_fn(move |request: Request<Incoming>| answer(asked.clone(), app.clone(), request));
+    let service =
+        service_fn(move |request: Request<Incoming>| answer(asked.clone(), app.clone(), request));
     let stall = Duration::from_millis(limits::WRITE_STALL_MS);
     let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(Duration::from_millis(limits::HEADER_READ_MS));
-    let mut connection = pin!(server.serve_connection(TokioIo::new(Patient::new(stream, stall)), service));
+    server
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(limits::HEADER_READ_MS));
+    let mut connection =
+        pin!(server.serve_connection(TokioIo::new(Patient::new(stream, stall)), service));
     let mut is_draining = false;
     loop {
         tokio::select! {

@@ -7,7 +7,9 @@ use super::activations::present_standing;
 use super::auth::Caller;
 use super::body::Body;
 use super::error::ApiError;
-use super::model::{PolicyStanding, ShadowMoney, ShadowReport, ShadowRequest, ShadowWorst, ShadowWorth};
+use super::model::{
+    PolicyStanding, ShadowMoney, ShadowReport, ShadowRequest, ShadowWorst, ShadowWorth,
+};
 use super::present::timestamp;
 use super::shared::Failures;
 use super::{Shared, State};
@@ -20,7 +22,8 @@ use crate::tenant::Standing;
 
 /// Try a policy beside the one in force
 ///
-/// It changes nothing for the tenant. What it would have counted since then is told by `GET /tenants/{id}/shadows/{digest}`.
+/// It changes nothing for the tenant. What it would have counted since then is told by `GET
+/// /tenants/{id}/shadows/{digest}`.
 #[utoipa::path(post, path = "/tenants/{id}/shadows", tag = "policies", security(("bearer" = [])),
     request_body = ShadowRequest, responses(
     (status = 200, description = "It is tried, or was already", body = PolicyStanding),
@@ -56,8 +59,9 @@ pub(super) async fn end_shadow(
 
 /// What a policy that is tried would have counted
 ///
-/// The time of the tenant's instances since the trial began, by the policies in force and by the one that is tried: in total, and where they
-/// differ most. The instances that are not deleted are looked at, oldest first, up to 1,000.
+/// The time of the tenant's instances since the trial began, by the policies in force and by the
+/// one that is tried: in total, and where they differ most. The instances that are not deleted are
+/// looked at, oldest first, up to 1,000.
 #[utoipa::path(get, path = "/tenants/{id}/shadows/{digest}", tag = "policies", security(("bearer" = [])), responses(
     (status = 200, description = "Both counts", body = ShadowReport),
     Failures,

@@ -69,7 +69,12 @@ const fn text(
 
 /// Every parameter of a path. A more special path stands before a more general one.
 const PATH_PARAMETERS: [PathParameter; 9] = [
-    text("InstanceKey", "/instances/{id}", "id", "The instance's id, its name, or the id's unique beginning"),
+    text(
+        "InstanceKey",
+        "/instances/{id}",
+        "id",
+        "The instance's id, its name, or the id's unique beginning",
+    ),
     text("SnapshotName", "/instances/{id}/snapshots/{name}", "name", "The snapshot's name"),
     text("ImageName", "/images/{name}", "name", "The image's name"),
     text("PolicyKey", "/policies/{digest}", "digest", POLICY_KEY),
@@ -86,11 +91,13 @@ const PATH_PARAMETERS: [PathParameter; 9] = [
     text("TokenId", "/tokens/{id}", "id", "The token's id, or the id's unique beginning"),
 ];
 
-const POLICY_KEY: &str = "The policy's name, its digest, the digest's unique beginning, or `standard`";
+const POLICY_KEY: &str =
+    "The policy's name, its digest, the digest's unique beginning, or `standard`";
 
 /// The parameter of that name in a path, and the name that it is referred to by.
 pub(super) fn path_parameter(path: &str, name: &str) -> Option<(&'static str, Parameter)> {
-    let known = PATH_PARAMETERS.iter().find(|known| known.name == name && path.starts_with(known.paths))?;
+    let known =
+        PATH_PARAMETERS.iter().find(|known| known.name == name && path.starts_with(known.paths))?;
     let schema = match known.is_number {
         true => ObjectBuilder::new()
             .schema_type(Type::Integer)

@@ -2,12 +2,15 @@
 
 /// A text that is no size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no size; write it like 512MB, 2GB or a number of bytes (units are powers of 1,024)")]
+#[error(
+    "'{0}' is no size; write it like 512MB, 2GB or a number of bytes (units are powers of 1,024)"
+)]
 pub struct UnknownSize(pub String);
 
 const UNITS: [(&str, u32); 5] = [("T", 40), ("G", 30), ("M", 20), ("K", 10), ("", 0)];
 
-/// Reads a whole number with a unit (`K`, `M`, `G`, `T`, each alone or with `B` or `iB`, in any case); a bare number is bytes.
+/// Reads a whole number with a unit (`K`, `M`, `G`, `T`, each alone or with `B` or `iB`, in any
+/// case); a bare number is bytes.
 ///
 /// # Errors
 /// [`UnknownSize`] for anything else, and for what does not fit 64 bits.
@@ -22,7 +25,8 @@ pub fn parse_size(text: &str) -> Result<u64, UnknownSize> {
     number.checked_mul(1 << shift).ok_or_else(unknown)
 }
 
-/// Writes a size in the largest unit that gives a whole number; [`parse_size`] reads it back exactly.
+/// Writes a size in the largest unit that gives a whole number; [`parse_size`] reads it back
+/// exactly.
 pub fn format_size(bytes: u64) -> String {
     let whole = |&(_, shift): &(&str, u32)| bytes != 0 && bytes.trailing_zeros() >= shift;
     let (unit, shift) = UNITS.into_iter().find(whole).unwrap_or(("", 0));

@@ -10,8 +10,8 @@ use super::auth::Caller;
 use super::body::Body;
 use super::error::{ApiError, ErrorBody};
 use super::model::{
-    Compression, CreateSnapshot, ForkInstance, ForkSnapshot, Instance, NoOptions, RestoreSnapshot, Retention,
-    SetSnapshotSchedule, Snapshot, SnapshotKind, SnapshotSchedule,
+    Compression, CreateSnapshot, ForkInstance, ForkSnapshot, Instance, NoOptions, RestoreSnapshot,
+    Retention, SetSnapshotSchedule, Snapshot, SnapshotKind, SnapshotSchedule,
 };
 use super::shared::Failures;
 use super::time::format_millis;
@@ -27,7 +27,8 @@ const PREFIX: &str = "scheduled";
 
 /// Take a snapshot
 ///
-/// Of an instance that runs, is paused or in standby, with its memory; of a stopped one, its writable disks. What runs is paused for it.
+/// Of an instance that runs, is paused or in standby, with its memory; of a stopped one, its
+/// writable disks. What runs is paused for it.
 #[utoipa::path(post, path = "/instances/{id}/snapshots", tag = "snapshots", security(("bearer" = [])),
     request_body = Option<CreateSnapshot>, responses(
     (status = 201, description = "The snapshot", body = Snapshot),
@@ -49,7 +50,8 @@ pub(super) async fn create_snapshot(
     };
     let new = NewSnapshot { name, tags, keep, compress };
     let name = new.name.clone();
-    let view = state.fleet.request(&caller.tenant(), &view.record.id, Request::Snapshot(new)).await?;
+    let view =
+        state.fleet.request(&caller.tenant(), &view.record.id, Request::Snapshot(new)).await?;
     Ok((StatusCode::CREATED, Json(snapshot(&state, &view, &name)?)))
 }
 
@@ -82,7 +84,8 @@ fn snapshot(state: &State, view: &View, name: &SnapshotName) -> Result<Snapshot,
     let kept = &view.record.snapshots;
     let found = kept.iter().find(|snapshot| snapshot.name == *name);
     found.map(|found| present_snapshot(state, view, found)).ok_or_else(|| {
-        let known = kept.iter().map(|snapshot| snapshot.name.as_str()).collect::<Vec<_>>().join(", ");
+        let known =
+            kept.iter().map(|snapshot| snapshot.name.as_str()).collect::<Vec<_>>().join(", ");
         let known = if known.is_empty() { "none".into() } else { known };
         FleetError::NoSuchSnapshot { name: name.clone(), known }.into()
     })
@@ -97,7 +100,11 @@ fn present_snapshot(state: &State, view: &View, kept: &driver::Snapshot) -> Snap
         kind: if kept.memory.is_some() { SnapshotKind::Standby } else { SnapshotKind::Stopped },
         created_at: present::timestamp(state, Instant(kept.created_ns)),
         size_bytes: kept.bytes,
-        compression: if kept.compressed_bytes.is_some() { Compression::Zstd } else { Compression::None },
+        compression: if kept.compressed_bytes.is_some() {
+            Compression::Zstd
+        } else {
+            Compression::None
+        },
         stored_bytes: kept.stored_bytes(),
         vcpus: kept.vcpus,
         memory_bytes: kept.memory.map_or(kept.memory_bytes, |memory| memory.guest_bytes),
@@ -119,7 +126,9 @@ pub(super) async fn list_snapshots(
     Path(key): Path<String>,
 ) -> Result<Json<Vec<Snapshot>>, ApiError> {
     let view = state.fleet.find(&caller.tenant(), &key)?;
-    Ok(Json(view.record.snapshots.iter().map(|kept| present_snapshot(&state, &view, kept)).collect()))
+    Ok(Json(
+        view.record.snapshots.iter().map(|kept| present_snapshot(&state, &view, kept)).collect(),
+    ))
 }
 
 /// One snapshot
@@ -147,13 +156,17 @@ pub(super) async fn delete_snapshot(
     Path((key, name)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
     let id = state.fleet.find(&caller.tenant(), &key)?.record.id.clone();
-    state.fleet.request(&caller.tenant(), &id, Request::Discard { snapshot: name.parse()? }).await?;
+    state
+        .fleet
+        .request(&caller.tenant(), &id, Request::Discard { snapshot: name.parse()? })
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Go back to a snapshot
 ///
-/// The instance, which has to be stopped or in standby, becomes what it was then. Its history goes on: no time is taken back.
+/// The instance, which has to be stopped or in standby, becomes what it was then. Its history goes
+/// on: no time is taken back.
 #[utoipa::path(post, path = "/instances/{id}/snapshots/{name}/restore", tag = "snapshots", security(("bearer" = [])),
     request_body = Option<RestoreSnapshot>, responses(
     (status = 200, description = "Done and recorded", body = Instance),
@@ -175,8 +188,8 @@ pub(super) async fn restore_snapshot(
 
 /// Fork an instance
 ///
-/// Makes a new instance of another one as it is. The new one has its own history, which begins with nothing; its source's history shows its
-/// own pause, if it ran, and nothing else.
+/// Makes a new instance of another one as it is. The new one has its own history, which begins with
+/// nothing; its source's history shows its own pause, if it ran, and nothing else.
 #[utoipa::path(post, path = "/instances/{id}/fork", tag = "snapshots", security(("bearer" = [])),
     request_body = ForkInstance, responses(
     (status = 201, description = "The new instance", body = Instance),
@@ -190,7 +203,12 @@ pub(super) async fn fork_instance(
     Body(request): Body<ForkInstance>,
 ) -> Result<(StatusCode, Json<Instance>), ApiError> {
     let ForkInstance { name, from_running, target_state } = request;
-    let new = NewFork { name: name.parse()?, from_running, target: target_state.map(Into::into), snapshot: None };
+    let new = NewFork {
+        name: name.parse()?,
+        from_running,
+        target: target_state.map(Into::into),
+        snapshot: None,
+    };
     fork(&state, &caller, &key, new).await
 }
 
@@ -211,7 +229,12 @@ pub(super) async fn fork_snapshot(
 ) -> Result<(StatusCode, Json<Instance>), ApiError> {
     let ForkSnapshot { name, target_state } = request;
     let target = target_state.map(Into::into);
-    let new = NewFork { name: name.parse()?, from_running: true, target, snapshot: Some(snapshot.parse()?) };
+    let new = NewFork {
+        name: name.parse()?,
+        from_running: true,
+        target,
+        snapshot: Some(snapshot.parse()?),
+    };
     fork(&state, &caller, &key, new).await
 }
 
@@ -223,9 +246,14 @@ async fn fork(
 ) -> Result<(StatusCode, Json<Instance>), ApiError> {
     let (tenant, asked) = (caller.tenant(), state.fleet.now());
     let parent = state.fleet.find(&tenant, key)?;
-    let kept = new.snapshot.as_ref().and_then(|name| parent.record.snapshots.iter().find(|kept| kept.name == *name));
-    let share = kept
-        .map_or_else(|| quota::share_of(&parent), |kept| Share { vcpus: kept.vcpus, memory_bytes: kept.memory_bytes });
+    let kept = new
+        .snapshot
+        .as_ref()
+        .and_then(|name| parent.record.snapshots.iter().find(|kept| kept.name == *name));
+    let share = kept.map_or_else(
+        || quota::share_of(&parent),
+        |kept| Share { vcpus: kept.vcpus, memory_bytes: kept.memory_bytes },
+    );
     let _reserved = quota::reserve(state, &tenant, &new.name, share)?;
     let view = state.fleet.fork(&tenant, &parent.record.id, new).await?;
     Ok((StatusCode::CREATED, Json(present::instance(state, view, asked))))
@@ -246,7 +274,8 @@ pub(super) async fn get_snapshot_schedule(
 }
 
 fn present_schedule(state: &State, view: &View) -> Result<SnapshotSchedule, ApiError> {
-    let none = || ApiError::not_found("no_snapshot_schedule", "the instance has no snapshot schedule");
+    let none =
+        || ApiError::not_found("no_snapshot_schedule", "the instance has no snapshot schedule");
     let schedule = view.record.spec.schedule.as_ref().ok_or_else(none)?;
     Ok(SnapshotSchedule {
         instance_id: view.record.id.clone(),
@@ -301,6 +330,9 @@ pub(super) async fn delete_snapshot_schedule(
     Body(NoOptions {}): Body<NoOptions>,
 ) -> Result<StatusCode, ApiError> {
     let id = state.fleet.find(&caller.tenant(), &key)?.record.id.clone();
-    state.fleet.amend(&caller.tenant(), &id, Amendment { schedule: Some(None), ..Amendment::default() }).await?;
+    state
+        .fleet
+        .amend(&caller.tenant(), &id, Amendment { schedule: Some(None), ..Amendment::default() })
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -66,7 +66,8 @@ pub(super) async fn get_tenant(
 
 /// Set limits of a tenant
 ///
-/// Those that are named; `null` goes back to the program's default. What is there already stays, also above a new limit.
+/// Those that are named; `null` goes back to the program's default. What is there already stays,
+/// also above a new limit.
 #[utoipa::path(patch, path = "/tenants/{id}/limits", tag = "tenants", security(("bearer" = [])),
     request_body(content = BTreeMap<String, Option<u64>>, description = "Limits by name, as `GET /tenants/{id}` has them"), responses(
     (status = 200, description = "The tenant with its limits", body = Tenant),
@@ -90,8 +91,8 @@ pub(super) async fn set_limits(
 
 /// Set who may charge a tenant
 ///
-/// Prices, invoices, corrections and the policy that a tenant is under are the affair of operators and of the role `billing`. Delegated,
-/// the tenant's own admins may change them, too.
+/// Prices, invoices, corrections and the policy that a tenant is under are the affair of operators
+/// and of the role `billing`. Delegated, the tenant's own admins may change them, too.
 #[utoipa::path(put, path = "/tenants/{id}/billing", tag = "tenants", security(("bearer" = [])), request_body = Billing, responses(
     (status = 200, description = "The tenant", body = Tenant),
     Failures,
@@ -110,8 +111,9 @@ pub(super) async fn set_billing(
 
 /// Set what is done when a tenant's policy fails
 ///
-/// Two failures in a row quarantine a policy; the rungs are tried in this order then. `hold` does nothing, so that the time is owed until
-/// somebody acts; `last-good` and `standard` put another policy in force, which accounts what is owed, too.
+/// Two failures in a row quarantine a policy; the rungs are tried in this order then. `hold` does
+/// nothing, so that the time is owed until somebody acts; `last-good` and `standard` put another
+/// policy in force, which accounts what is owed, too.
 #[utoipa::path(put, path = "/tenants/{id}/fallback", tag = "policies", security(("bearer" = [])),
     request_body = Fallback, responses(
     (status = 200, description = "The tenant with its ladder", body = Tenant),

@@ -16,7 +16,10 @@ fn operations(document: &Value) -> Vec<(String, String, Value)> {
     let paths = document["paths"].as_object().expect("paths");
     let of_path = |(path, item): (&String, &Value)| {
         let methods = item.as_object().expect("methods").clone();
-        methods.into_iter().map(|(method, operation)| (path.clone(), method, operation)).collect::<Vec<_>>()
+        methods
+            .into_iter()
+            .map(|(method, operation)| (path.clone(), method, operation))
+            .collect::<Vec<_>>()
     };
     paths.iter().flat_map(of_path).collect()
 }
@@ -53,8 +56,11 @@ fn every_operation_needs_the_token_except_the_listed_ones() {
 #[test]
 fn every_guarded_route_has_one_decision_and_every_decision_has_a_route() {
     let document = document();
-    let guarded = operations(&document).into_iter().filter(|(path, _, _)| !OPEN_PATHS.contains(&path.as_str()));
-    let mut routes: Vec<_> = guarded.map(|(path, method, _)| (method.to_uppercase(), path)).collect();
+    let guarded = operations(&document)
+        .into_iter()
+        .filter(|(path, _, _)| !OPEN_PATHS.contains(&path.as_str()));
+    let mut routes: Vec<_> =
+        guarded.map(|(path, method, _)| (method.to_uppercase(), path)).collect();
     let mut decided: Vec<_> =
         DECISIONS.iter().map(|(method, path, _)| (method.to_string(), path.to_string())).collect();
     routes.sort();
@@ -69,11 +75,17 @@ fn every_operation_has_an_id_of_its_own_a_summary_and_described_parameters() {
     for (path, method, operation) in operations(&document) {
         let place = format!("{method} {path}");
         ids.push(operation["operationId"].as_str().expect(&place).to_owned());
-        assert!(operation["summary"].as_str().is_some_and(|summary| !summary.is_empty()), "{place}");
+        assert!(
+            operation["summary"].as_str().is_some_and(|summary| !summary.is_empty()),
+            "{place}"
+        );
         for parameter in operation["parameters"].as_array().into_iter().flatten() {
             let shared = parameter["$ref"].as_str().and_then(|place| place.strip_prefix('#'));
             let parameter = shared.map_or(parameter, |place| document.pointer(place).expect(place));
-            assert!(parameter["description"].as_str().is_some_and(|text| !text.is_empty()), "{place}: {parameter}");
+            assert!(
+                parameter["description"].as_str().is_some_and(|text| !text.is_empty()),
+                "{place}: {parameter}"
+            );
         }
     }
     let all = ids.len();

@@ -16,7 +16,8 @@ const UNITS_NS: [(&str, u64); 6] = [
     ("ns", 1),
 ];
 
-/// Reads a sequence of whole numbers with units (`h`, `m`, `s`, `ms`, `us`, `ns`); a bare number is seconds.
+/// Reads a sequence of whole numbers with units (`h`, `m`, `s`, `ms`, `us`, `ns`); a bare number is
+/// seconds.
 ///
 /// # Errors
 /// [`UnknownDuration`] for anything else, and for what does not fit 64 bits of nanoseconds.
@@ -30,9 +31,13 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnknownDuration> {
     while !rest.is_empty() {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
         let (number, after) = rest.split_at(digits);
-        let (unit, unit_ns) = UNITS_NS.into_iter().find(|(unit, _)| after.starts_with(unit)).ok_or_else(unknown)?;
+        let (unit, unit_ns) =
+            UNITS_NS.into_iter().find(|(unit, _)| after.starts_with(unit)).ok_or_else(unknown)?;
         let number: u64 = number.parse().map_err(|_| unknown())?;
-        nanos = number.checked_mul(unit_ns).and_then(|part| nanos.checked_add(part)).ok_or_else(unknown)?;
+        nanos = number
+            .checked_mul(unit_ns)
+            .and_then(|part| nanos.checked_add(part))
+            .ok_or_else(unknown)?;
         rest = &after[unit.len()..];
     }
     if text.is_empty() { Err(unknown()) } else { Ok(Duration::from_nanos(nanos)) }

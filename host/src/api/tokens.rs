@@ -17,7 +17,8 @@ use crate::tenant::Role;
 
 /// List tokens
 ///
-/// Those of the tenant, or of all tenants for an operator who names none. No secret is ever shown again.
+/// Those of the tenant, or of all tenants for an operator who names none. No secret is ever shown
+/// again.
 #[utoipa::path(get, path = "/tokens", tag = "tenants", security(("bearer" = [])), responses(
     (status = 200, description = "The tokens, oldest first; those that are no good any more included", body = [Token]),
     Failures,
@@ -57,7 +58,9 @@ pub(super) async fn create_token(
     let lifetime_s = request.expires_in_s.unwrap_or(limits::LIFETIME_S_DEFAULT);
     if !(1..=limits::LIFETIME_S_MAX).contains(&lifetime_s) {
         let most = limits::LIFETIME_S_MAX;
-        return Err(ApiError::invalid(format!("expires_in_s: must be 1 to {most}, is {lifetime_s}")));
+        return Err(ApiError::invalid(format!(
+            "expires_in_s: must be 1 to {most}, is {lifetime_s}"
+        )));
     }
     let name = checked_name(request.name)?;
     let wanted = TokenRequest { tenant, name, role, lifetime_s, by: caller.actor() };
@@ -70,7 +73,9 @@ fn checked_name(name: String) -> Result<String, ApiError> {
     if (1..=most).contains(&count) && !name.chars().any(char::is_control) {
         return Ok(name);
     }
-    Err(ApiError::invalid(format!("name: must have 1 to {most} characters and no control characters, has {count}")))
+    Err(ApiError::invalid(format!(
+        "name: must have 1 to {most} characters and no control characters, has {count}"
+    )))
 }
 
 /// Revoke a token

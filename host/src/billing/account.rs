@@ -1,7 +1,7 @@
 //! The account of one instance: its tracker, and what is to be made good when a policy failed.
 //!
-//! An account is a value. The driver owns it between facts; the journal hands it to an [`Accountant`] when a fact is committed
-//! and stores what comes back in the same transaction.
+//! An account is a value. The driver owns it between facts; the journal hands it to an
+//! [`Accountant`] when a fact is committed and stores what comes back in the same transaction.
 
 use super::timeline::{Change, Timeline};
 use super::tracker::{Totals, Tracker};
@@ -14,7 +14,8 @@ use crate::vm::Phase;
 pub struct Account {
     /// The state that answers are made from.
     pub tracker: Tracker,
-    /// The phase of the fact that opened the interval under way. It may differ from `tracker.current`, which is what the policy counts it as.
+    /// The phase of the fact that opened the interval under way. It may differ from
+    /// `tracker.current`, which is what the policy counts it as.
     pub phase: Option<Phase>,
     /// Set while a policy owes an answer: `tracker` then goes on under the standard policy.
     pub degraded: Option<Degraded>,
@@ -61,16 +62,18 @@ pub struct Fault {
     pub reason: String,
 }
 
-/// Accounts facts under the policies in force. It never fails: where a policy does, the standard accounting answers and the account says so.
+/// Accounts facts under the policies in force. It never fails: where a policy does, the standard
+/// accounting answers and the account says so.
 pub trait Accountant: Send + Sync {
     /// Accounts a batch; items belong to different instances, or to one instance in order.
     ///
-    /// The time between an item's `since` and `at` is counted by the policies in force at that time: it is split exactly at
-    /// each activation. Answers the faults that are new, at most one for each tenant and policy, for the journal.
+    /// The time between an item's `since` and `at` is counted by the policies in force at that
+    /// time: it is split exactly at each activation. Answers the faults that are new, at most one
+    /// for each tenant and policy, for the journal.
     fn enter(&self, batch: &mut [Entering]) -> Vec<Fault>;
 
-    /// Changes the policies of `tenant`. Called after the change is durable and before anything later
-    /// is accounted.
+    /// Changes the policies of `tenant`. Called after the change is durable and before anything
+    /// later is accounted.
     fn change(&self, tenant: &TenantId, change: Change);
 }
 
@@ -79,7 +82,8 @@ pub trait Accountant: Send + Sync {
 pub struct Usage {
     /// The phase as the policy sees it; none before the first fact.
     pub current: Option<Phase>,
-    /// Since when the instance has been in it: the instant of its last fact. A change of rules in between does not move it.
+    /// Since when the instance has been in it: the instant of its last fact. A change of rules in
+    /// between does not move it.
     pub since: Instant,
     /// The visit under way included.
     pub totals: Totals,
@@ -89,17 +93,24 @@ pub struct Usage {
 
 /// Reads accounts off, for answers. It never fails, like [`Accountant`].
 pub trait Reader: Send + Sync {
-    /// The totals of these accounts at `at`, in the same order: one component call for all that are under one policy.
+    /// The totals of these accounts at `at`, in the same order: one component call for all that are
+    /// under one policy.
     fn usage(&self, accounts: &[(&TenantId, &Account)], at: Instant) -> Vec<Usage>;
 
     /// Which policies are in force for a tenant.
     fn timeline(&self, tenant: &TenantId) -> Timeline;
 
-    /// Asks again what a failed policy owes to a degraded account. `history` holds the phases entered from `from_fact` on, `None` for the end.
+    /// Asks again what a failed policy owes to a degraded account. `history` holds the phases
+    /// entered from `from_fact` on, `None` for the end.
     ///
-    /// Answers the account made good. Where the policy that failed is not in force any more at `now`, the standard figures stand for
-    /// the time it owes, and the account is whole again; the journal keeps what is needed to rate that time anew. Otherwise the account as
-    /// it was.
-    fn mend(&self, tenant: &TenantId, account: &Account, history: &[(Option<Phase>, Instant)], now: Instant)
-    -> Account;
+    /// Answers the account made good. Where the policy that failed is not in force any more at
+    /// `now`, the standard figures stand for the time it owes, and the account is whole again; the
+    /// journal keeps what is needed to rate that time anew. Otherwise the account as it was.
+    fn mend(
+        &self,
+        tenant: &TenantId,
+        account: &Account,
+        history: &[(Option<Phase>, Instant)],
+        now: Instant,
+    ) -> Account;
 }

@@ -156,15 +156,64 @@ mod tests {
     #[test]
     fn borders_are_those_of_the_local_calendar() {
         let rows = [
-            ("UTC", Cycle::Month, 1, "2026-11-30T12:00:00Z", "2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z"),
-            ("UTC", Cycle::Month, 31, "2026-02-15T00:00:00Z", "2026-01-31T00:00:00Z", "2026-02-28T00:00:00Z"),
-            ("UTC", Cycle::Month, 31, "2026-02-28T00:00:00Z", "2026-02-28T00:00:00Z", "2026-03-31T00:00:00Z"),
-            ("Europe/Berlin", Cycle::Month, 1, "2026-03-31T21:59:59Z", "2026-02-28T23:00:00Z", "2026-03-31T22:00:00Z"),
-            ("Europe/Berlin", Cycle::Day, 1, "2026-03-29T12:00:00Z", "2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z"),
+            (
+                "UTC",
+                Cycle::Month,
+                1,
+                "2026-11-30T12:00:00Z",
+                "2026-11-01T00:00:00Z",
+                "2026-12-01T00:00:00Z",
+            ),
+            (
+                "UTC",
+                Cycle::Month,
+                31,
+                "2026-02-15T00:00:00Z",
+                "2026-01-31T00:00:00Z",
+                "2026-02-28T00:00:00Z",
+            ),
+            (
+                "UTC",
+                Cycle::Month,
+                31,
+                "2026-02-28T00:00:00Z",
+                "2026-02-28T00:00:00Z",
+                "2026-03-31T00:00:00Z",
+            ),
+            (
+                "Europe/Berlin",
+                Cycle::Month,
+                1,
+                "2026-03-31T21:59:59Z",
+                "2026-02-28T23:00:00Z",
+                "2026-03-31T22:00:00Z",
+            ),
+            (
+                "Europe/Berlin",
+                Cycle::Day,
+                1,
+                "2026-03-29T12:00:00Z",
+                "2026-03-28T23:00:00Z",
+                "2026-03-29T22:00:00Z",
+            ),
             // Midnight of 6 September 2026 is skipped in Santiago.
-            ("America/Santiago", Cycle::Day, 1, "2026-09-06T12:00:00Z", "2026-09-06T04:00:00Z", "2026-09-07T03:00:00Z"),
+            (
+                "America/Santiago",
+                Cycle::Day,
+                1,
+                "2026-09-06T12:00:00Z",
+                "2026-09-06T04:00:00Z",
+                "2026-09-07T03:00:00Z",
+            ),
             // Midnight of 2 November 2025 came twice in Havana.
-            ("America/Havana", Cycle::Day, 1, "2025-11-02T04:30:00Z", "2025-11-02T04:00:00Z", "2025-11-03T05:00:00Z"),
+            (
+                "America/Havana",
+                Cycle::Day,
+                1,
+                "2025-11-02T04:30:00Z",
+                "2025-11-02T04:00:00Z",
+                "2025-11-03T05:00:00Z",
+            ),
         ];
         for (zone, cycle, anchor, at, start, end) in rows {
             let found = agreement(zone, cycle, anchor).around(utc(at)).expect("a period");
@@ -174,8 +223,11 @@ mod tests {
 
     #[test]
     fn what_is_no_agreement_is_refused_with_what_is_valid() {
-        let rows =
-            [agreement("Berlin", Cycle::Month, 1), agreement("UTC", Cycle::Month, 0), agreement("UTC", Cycle::Day, 32)];
+        let rows = [
+            agreement("Berlin", Cycle::Month, 1),
+            agreement("UTC", Cycle::Month, 0),
+            agreement("UTC", Cycle::Day, 32),
+        ];
         for row in rows {
             let error = row.check().expect_err("refused").to_string();
             assert!(error.contains("valid") || error.contains("Europe/Berlin"), "{error}");

@@ -3,11 +3,12 @@
 use super::fact::Fact;
 use crate::units::Instant;
 
-/// Differences below this, in nanoseconds, are the noise of reading two clocks one after the other, not a step.
+/// Differences below this, in nanoseconds, are the noise of reading two clocks one after the other,
+/// not a step.
 pub const STEP_NS_MIN: u64 = 2_000_000;
 
-/// The offsets of the wall clock, from each start of the daemon and each step on. Only what people read depends on it, and which month or
-/// hour of the week an instant belongs to; no duration does.
+/// The offsets of the wall clock, from each start of the daemon and each step on. Only what people
+/// read depends on it, and which month or hour of the week an instant belongs to; no duration does.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Calendar(Vec<(Instant, i64)>);
 
@@ -23,8 +24,8 @@ impl Calendar {
         calendar
     }
 
-    /// From `at` on, the wall clock reads `wall_ns` and goes on with the meter. What is no step changes nothing: an instant that was shown
-    /// once is shown the same after every restart.
+    /// From `at` on, the wall clock reads `wall_ns` and goes on with the meter. What is no step
+    /// changes nothing: an instant that was shown once is shown the same after every restart.
     pub fn learn(&mut self, at: Instant, wall_ns: i64) {
         let offset = wall_ns.saturating_sub(at.0);
         if self.0.last().is_none_or(|&(_, last)| last.abs_diff(offset) >= STEP_NS_MIN) {
@@ -32,12 +33,14 @@ impl Calendar {
         }
     }
 
-    /// From when on which offset holds, ascending. The first holds for all time before the second; there is one at least.
+    /// From when on which offset holds, ascending. The first holds for all time before the second;
+    /// there is one at least.
     pub fn offsets(&self) -> Vec<(Instant, i64)> {
         if self.0.is_empty() { vec![(Instant(i64::MIN), 0)] } else { self.0.clone() }
     }
 
-    /// Nanoseconds since 1970 in UTC for a meter instant. The first offset holds for all time before it, too.
+    /// Nanoseconds since 1970 in UTC for a meter instant. The first offset holds for all time
+    /// before it, too.
     pub fn utc_ns(&self, at: Instant) -> i64 {
         let next = self.0.partition_point(|&(from, _)| from <= at);
         let offset = self.0.get(next.saturating_sub(1)).map_or(0, |&(_, offset)| offset);
@@ -46,7 +49,8 @@ impl Calendar {
 
     /// The first meter instant at which the calendar shows `utc_ns` or later.
     ///
-    /// An hour that the wall clock showed twice is taken the first time; one that it jumped over is taken at the jump.
+    /// An hour that the wall clock showed twice is taken the first time; one that it jumped over is
+    /// taken at the jump.
     pub fn meter(&self, utc_ns: i64) -> Instant {
         let offsets = self.offsets();
         for (place, &(from, offset)) in offsets.iter().enumerate() {
@@ -59,8 +63,8 @@ impl Calendar {
         Instant(utc_ns)
     }
 
-    /// The first meter instant from `now` on at which the calendar shows `utc_ns`; if there is none,
-    /// as [`Calendar::meter`].
+    /// The first meter instant from `now` on at which the calendar shows `utc_ns`; if there is
+    /// none, as [`Calendar::meter`].
     ///
     /// This is the conversion for plans: an hour that the wall clock shows twice means the one to
     /// come.

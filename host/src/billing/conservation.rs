@@ -1,7 +1,7 @@
 //! The checks that a policy's answer must pass before the host believes it.
 //!
-//! A policy decides *under which phase* time counts. It can't make time, lose it, count it twice or move it: whatever it
-//! answers, the totals must grow by exactly the time that passed.
+//! A policy decides *under which phase* time counts. It can't make time, lose it, count it twice or
+//! move it: whatever it answers, the totals must grow by exactly the time that passed.
 
 use super::tracker::{Totals, Tracker};
 use crate::units::Instant;
@@ -54,12 +54,16 @@ pub enum Violation {
 pub fn elapsed(before: &Tracker, at: Instant) -> Result<u64, Violation> {
     match before.current {
         None => Ok(0),
-        Some(_) => at.since(before.since).map(|nanos| nanos.0).ok_or(Violation::Backwards { at, since: before.since }),
+        Some(_) => at
+            .since(before.since)
+            .map(|nanos| nanos.0)
+            .ok_or(Violation::Backwards { at, since: before.since }),
     }
 }
 
 fn check_totals(before: &Totals, after: &Totals, elapsed: u64) -> Result<(), Violation> {
-    // Every answer passes here, so the sound ones pass quickly: without a shrunk total and without a carry, 64 bits are exact.
+    // Every answer passes here, so the sound ones pass quickly: without a shrunk total and without
+    // a carry, 64 bits are exact.
     let (mut grown, mut unsound) = (0_u64, false);
     for (was, is) in before.0.iter().zip(&after.0) {
         let (sum, carry) = grown.overflowing_add(is.wrapping_sub(*was));

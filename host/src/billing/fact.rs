@@ -1,5 +1,5 @@
-//! The facts that the journal keeps: something happened to the host, to a tenant or to an instance, at
-//! an instant.
+//! The facts that the journal keeps: something happened to the host, to a tenant or to an instance,
+//! at an instant.
 //!
 //! Each family has a type of its own, so that a fact of an instance can't be written without an
 //! instance, nor one of the host with one.
@@ -94,7 +94,8 @@ words!(
     GapReason, "reason of a gap" {
         /// It is not known to be right now.
         NotSynchronised = "not-synchronised",
-        /// It was not known to be right at the end of the earlier boot, so that it may have been set since.
+        /// It was not known to be right at the end of the earlier boot, so that it may have been
+        /// set since.
         NeverSynchronised = "never-synchronised",
         /// By it, less time has passed than this boot is old.
         WentBack = "went-back",
@@ -109,13 +110,15 @@ pub enum HostFact {
         /// Version of the program.
         version: String,
     },
-    /// Somebody stepped the wall clock. Durations do not change; the calendar is read with the new offset from here on.
+    /// Somebody stepped the wall clock. Durations do not change; the calendar is read with the new
+    /// offset from here on.
     ClockStepped {
         /// By how much, in nanoseconds, forward if positive.
         step_ns: i64,
     },
-    /// Nothing proves how much time lies between an earlier boot and this one. The meter has counted the time since
-    /// this boot began; what may be missing is nobody's until somebody settles it.
+    /// Nothing proves how much time lies between an earlier boot and this one. The meter has
+    /// counted the time since this boot began; what may be missing is nobody's until somebody
+    /// settles it.
     TimeUnknown {
         /// Why the wall clock was not believed.
         reason: GapReason,
@@ -162,7 +165,8 @@ pub enum TenantFact {
     },
     /// A policy stands elsewhere with the tenant, other than by admission or activation.
     PolicyMoved(Move),
-    /// A policy gave no answer that could be believed. The interval is accounted by the standard policy.
+    /// A policy gave no answer that could be believed. The interval is accounted by the standard
+    /// policy.
     PolicyFaulted {
         /// The component.
         digest: Digest,
@@ -276,10 +280,12 @@ pub enum InstanceFact {
         command: Command,
         /// Who asked for it.
         by: Asker,
-        /// What it is about beside the instance: a snapshot's name, the ids of forks, a number of bytes.
+        /// What it is about beside the instance: a snapshot's name, the ids of forks, a number of
+        /// bytes.
         about: Option<String>,
     },
-    /// An intended command was given up: nothing changed, or what changed is told by facts of its own.
+    /// An intended command was given up: nothing changed, or what changed is told by facts of its
+    /// own.
     Abandoned {
         /// The command.
         command: Command,
@@ -288,7 +294,8 @@ pub enum InstanceFact {
     },
     /// The instance entered a phase, or the same one with another shape.
     Entered(Entered),
-    /// A new instance was made of another one. Both have this fact, each in its own history; the new one's time begins with the fact after.
+    /// A new instance was made of another one. Both have this fact, each in its own history; the
+    /// new one's time begins with the fact after.
     Forked {
         /// The instance that was copied.
         parent: InstanceId,
@@ -344,9 +351,15 @@ impl TenantFact {
     /// The change of the policy, or of the prices, in force; none for a fact that changes neither.
     pub fn changes(&self, of: Plan) -> Option<Change> {
         let (plan, change) = match *self {
-            TenantFact::PolicyActivated { from, digest, .. } => (Plan::Policy, Change::Set { from, digest }),
-            TenantFact::PricesActivated { from, digest, .. } => (Plan::Prices, Change::Set { from, digest }),
-            TenantFact::PlanWithdrawn { plan, from, digest, .. } => (plan, Change::Withdrawn { from, digest }),
+            TenantFact::PolicyActivated { from, digest, .. } => {
+                (Plan::Policy, Change::Set { from, digest })
+            }
+            TenantFact::PricesActivated { from, digest, .. } => {
+                (Plan::Prices, Change::Set { from, digest })
+            }
+            TenantFact::PlanWithdrawn { plan, from, digest, .. } => {
+                (plan, Change::Withdrawn { from, digest })
+            }
             TenantFact::PolicyAdmitted { .. }
             | TenantFact::PolicyMoved(_)
             | TenantFact::PolicyFaulted { .. }

@@ -36,7 +36,8 @@ impl Interval {
     }
 }
 
-/// The intervals of one instance: every instant between its first fact and `now` (or its deletion) lies in exactly one.
+/// The intervals of one instance: every instant between its first fact and `now` (or its deletion)
+/// lies in exactly one.
 ///
 /// `facts` are the instance's own, ascending, with their sequence numbers.
 pub fn intervals(facts: &[(u64, Fact)], timeline: &Timeline, now: Instant) -> Vec<Interval> {
@@ -66,7 +67,13 @@ pub fn intervals(facts: &[(u64, Fact)], timeline: &Timeline, now: Instant) -> Ve
 }
 
 /// Ends `interval` at `end`, in pieces where the policy changed inside.
-fn close(done: &mut Vec<Interval>, interval: Option<Interval>, timeline: &Timeline, end: Instant, open: bool) {
+fn close(
+    done: &mut Vec<Interval>,
+    interval: Option<Interval>,
+    timeline: &Timeline,
+    end: Instant,
+    open: bool,
+) {
     let Some(mut piece) = interval else { return };
     for (from, digest) in timeline.between(piece.start, end).filter(|&(from, _)| from < end) {
         done.push(Interval { end: from, open: false, ..piece.clone() });
@@ -86,7 +93,12 @@ mod tests {
     fn fact(at: i64, fact: InstanceFact) -> Fact {
         let id: InstanceId = "i".parse().expect("an id");
         Fact {
-            at: Reading { boot: BootId("b".into()), boottime_ns: 0, wall_ns: at, meter: Instant(at) },
+            at: Reading {
+                boot: BootId("b".into()),
+                boottime_ns: 0,
+                wall_ns: at,
+                meter: Instant(at),
+            },
             tenant: TenantId::default_tenant(),
             about: About::Instance(id, fact),
         }
@@ -107,7 +119,8 @@ mod tests {
         timeline.set(Instant(15), digest(2));
         let facts = [(1, entered(10, Phase::Running)), (2, entered(20, Phase::Stopped))];
         let found = intervals(&facts, &timeline, Instant(30));
-        let rows: Vec<_> = found.iter().map(|i| (i.phase, i.start.0, i.end.0, i.policy, i.open)).collect();
+        let rows: Vec<_> =
+            found.iter().map(|i| (i.phase, i.start.0, i.end.0, i.policy, i.open)).collect();
         assert_eq!(
             rows,
             [
@@ -131,7 +144,8 @@ mod tests {
     fn a_deleted_instance_has_no_open_interval() {
         let timeline = Timeline::starting_with(digest(1));
         let gone = fact(20, InstanceFact::Deleted);
-        let found = intervals(&[(1, entered(10, Phase::Stopped)), (2, gone)], &timeline, Instant(99));
+        let found =
+            intervals(&[(1, entered(10, Phase::Stopped)), (2, gone)], &timeline, Instant(99));
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].end, found[0].open), (Instant(20), false));
     }

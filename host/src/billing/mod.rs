@@ -1,4 +1,5 @@
-//! From facts to money, pure: trackers, intervals, conservation, periods. No clock, IO or wire format.
+//! From facts to money, pure: trackers, intervals, conservation, periods. No clock, IO or wire
+//! format.
 
 pub mod account;
 pub mod agreement;
@@ -12,7 +13,10 @@ mod tracker;
 pub mod zones;
 
 pub use biller::{currency, decimal, per};
-pub use fact::{About, BootId, Counted, Dated, Entered, Fact, GapReason, HostFact, InstanceFact, Reading, TenantFact};
+pub use fact::{
+    About, BootId, Counted, Dated, Entered, Fact, GapReason, HostFact, InstanceFact, Reading,
+    TenantFact,
+};
 pub use substitute::Substitutes;
 pub use timeline::{Change, Timeline};
 pub use tracker::{Totals, Tracker};

@@ -19,13 +19,15 @@ impl Substitutes {
         self.0.remove(policy);
     }
 
-    /// The substitute that was put in the place of `policy` itself, whether or not that one is quarantined in its turn.
+    /// The substitute that was put in the place of `policy` itself, whether or not that one is
+    /// quarantined in its turn.
     pub fn named_for(&self, policy: &Digest) -> Option<Digest> {
         self.0.get(policy).copied().flatten()
     }
 
-    /// The policy that answers where `policy` was in force: itself, or the end of its chain of substitutes. None while
-    /// its time is held: at the end is a policy that nobody stands in for, or the chain comes back to itself.
+    /// The policy that answers where `policy` was in force: itself, or the end of its chain of
+    /// substitutes. None while its time is held: at the end is a policy that nobody stands in for,
+    /// or the chain comes back to itself.
     pub fn answering(&self, policy: Digest) -> Option<Digest> {
         let mut asked = policy;
         // A chain without a loop has at most as many links as there are policies in quarantine.
@@ -76,6 +78,9 @@ mod tests {
         substitutes.quarantine(digest(1), Some(digest(2)));
         assert_eq!(substitutes.named_for(&digest(1)), Some(digest(2)));
         substitutes.trust(&digest(1));
-        assert_eq!((substitutes.answering(digest(1)), substitutes.named_for(&digest(1))), (Some(digest(1)), None));
+        assert_eq!(
+            (substitutes.answering(digest(1)), substitutes.named_for(&digest(1))),
+            (Some(digest(1)), None)
+        );
     }
 }

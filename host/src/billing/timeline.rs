@@ -26,14 +26,15 @@ pub enum Change {
 
 /// The digest that is in force from each instant on. A clone shares the entries.
 ///
-/// A change that was set stays until it is withdrawn, whatever is set before or after it. Of two for one instant, the
-/// one that was set later holds; when that one is withdrawn, the other does.
+/// A change that was set stays until it is withdrawn, whatever is set before or after it. Of two
+/// for one instant, the one that was set later holds; when that one is withdrawn, the other does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeline(Arc<Entries>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entries {
-    /// Everything that was set and not withdrawn, ascending; of one instant, in the order in which it was set.
+    /// Everything that was set and not withdrawn, ascending; of one instant, in the order in which
+    /// it was set.
     set: Vec<(Instant, Digest)>,
     /// The last of each instant. The first one holds for all time before it, too.
     effective: Vec<(Instant, Digest)>,
@@ -89,7 +90,8 @@ impl Timeline {
         until[until.len() - 1].1
     }
 
-    /// The digests that were in force up to `at`, each with the instant from which on, the one at `at` last.
+    /// The digests that were in force up to `at`, each with the instant from which on, the one at
+    /// `at` last.
     pub fn until(&self, at: Instant) -> &[(Instant, Digest)] {
         let effective = &self.0.effective;
         &effective[..effective.partition_point(|&(from, _)| from <= at).max(1)]
@@ -148,13 +150,29 @@ mod tests {
             ("one", vec![set(10, 1)], [0, 1, 1, 1]),
             ("in order", vec![set(10, 1), set(20, 2)], [0, 1, 2, 2]),
             ("an earlier one leaves a plan", vec![set(30, 3), set(10, 1)], [0, 1, 1, 3]),
-            ("one between two plans leaves both", vec![set(30, 3), set(10, 1), set(20, 2)], [0, 1, 2, 3]),
+            (
+                "one between two plans leaves both",
+                vec![set(30, 3), set(10, 1), set(20, 2)],
+                [0, 1, 2, 3],
+            ),
             ("of two for one instant the later set", vec![set(20, 1), set(20, 2)], [0, 0, 2, 2]),
             ("the same again", vec![set(20, 1), set(20, 1)], [0, 0, 1, 1]),
             ("a withdrawn plan", vec![set(10, 1), set(20, 2), withdrawn(20, 2)], [0, 1, 1, 1]),
-            ("the later of two withdrawn", vec![set(20, 1), set(20, 2), withdrawn(20, 2)], [0, 0, 1, 1]),
-            ("the earlier of two withdrawn", vec![set(20, 1), set(20, 2), withdrawn(20, 1)], [0, 0, 2, 2]),
-            ("both withdrawn", vec![set(20, 1), set(20, 2), withdrawn(20, 2), withdrawn(20, 1)], [0; 4]),
+            (
+                "the later of two withdrawn",
+                vec![set(20, 1), set(20, 2), withdrawn(20, 2)],
+                [0, 0, 1, 1],
+            ),
+            (
+                "the earlier of two withdrawn",
+                vec![set(20, 1), set(20, 2), withdrawn(20, 1)],
+                [0, 0, 2, 2],
+            ),
+            (
+                "both withdrawn",
+                vec![set(20, 1), set(20, 2), withdrawn(20, 2), withdrawn(20, 1)],
+                [0; 4],
+            ),
             ("set twice, withdrawn once", vec![set(20, 1), set(20, 1), withdrawn(20, 1)], [0; 4]),
             ("set again after", vec![set(20, 1), withdrawn(20, 1), set(20, 1)], [0, 0, 1, 1]),
             ("another instant", vec![set(20, 1), withdrawn(21, 1)], [0, 0, 1, 1]),
@@ -174,9 +192,18 @@ mod tests {
 
     #[test]
     fn what_is_planned_comes_after_now_and_once_for_each_instant() {
-        let timeline = Timeline::starting_with(digest(0)).with([set(30, 3), set(10, 1), set(30, 4), set(20, 2)]);
-        let planned =
-            |now| timeline.planned(Instant(now)).map(|(from, digest)| (from.0, digest.0[0])).collect::<Vec<_>>();
+        let timeline = Timeline::starting_with(digest(0)).with([
+            set(30, 3),
+            set(10, 1),
+            set(30, 4),
+            set(20, 2),
+        ]);
+        let planned = |now| {
+            timeline
+                .planned(Instant(now))
+                .map(|(from, digest)| (from.0, digest.0[0]))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(planned(9), [(10, 1), (20, 2), (30, 4)]);
         assert_eq!(planned(10), [(20, 2), (30, 4)]);
         assert_eq!(planned(30), []);
@@ -195,8 +222,8 @@ mod tests {
     }
 
     proptest! {
-        /// The definition, word for word: of all that was set and not withdrawn later, up to the instant, the one
-        /// for the latest instant, and of those the last.
+        /// The definition, word for word: of all that was set and not withdrawn later, up to the
+        /// instant, the one for the latest instant, and of those the last.
         #[test]
         fn in_force_is_what_the_rule_says(changes in proptest::collection::vec((any::<bool>(), 0_i64..6, 1_u8..4), 0..12), at in 0_i64..6) {
             let changes: Vec<Change> =

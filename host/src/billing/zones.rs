@@ -19,7 +19,8 @@ pub fn is_known(name: &str) -> bool {
     zone(name).is_some()
 }
 
-/// A zone over a span of the calendar (UTC), with two days on both sides; none if there is no such zone.
+/// A zone over a span of the calendar (UTC), with two days on both sides; none if there is no such
+/// zone.
 pub fn resolve(name: &str, utc: Span) -> Option<Zone> {
     let zone = zone(name)?;
     let start = utc.start.saturating_sub(MARGIN_NS);
@@ -54,8 +55,11 @@ mod tests {
         let year = Span { start: at("2026-01-01T00:00:00Z"), end: at("2027-01-01T00:00:00Z") };
         let berlin = resolve("Europe/Berlin", year).expect("a zone");
         let rows = berlin.transitions;
-        let expected =
-            [(year.start - MARGIN_NS, 3_600), (at("2026-03-29T01:00:00Z"), 7_200), (at("2026-10-25T01:00:00Z"), 3_600)];
+        let expected = [
+            (year.start - MARGIN_NS, 3_600),
+            (at("2026-03-29T01:00:00Z"), 7_200),
+            (at("2026-10-25T01:00:00Z"), 3_600),
+        ];
         assert_eq!(rows, expected);
         let utc = resolve("UTC", year).expect("a zone");
         assert_eq!(utc.transitions.len(), 1);

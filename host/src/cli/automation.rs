@@ -9,8 +9,8 @@ use super::client::Client;
 use super::output::{self, Output};
 use super::progress::during;
 use crate::api::model::{
-    AutoStandby, ConsoleCheck, ExpiryAction, HealthCheck, HealthCheckKind, Instance, InstanceStats, NetworkCheck,
-    ReportActivity, ResizeInstance, RestartMode, RestartPolicy, UpdateInstance,
+    AutoStandby, ConsoleCheck, ExpiryAction, HealthCheck, HealthCheckKind, Instance, InstanceStats,
+    NetworkCheck, ReportActivity, ResizeInstance, RestartMode, RestartPolicy, UpdateInstance,
 };
 use crate::api::{format_size, parse_size};
 
@@ -83,16 +83,34 @@ impl HealthArgs {
             start_period: self.health_start_period.map(duration_text),
             ..HealthCheck::default()
         };
-        let at = |address: &str, path| NetworkCheck { address: Some(address.to_owned()), port: None, path };
+        let at = |address: &str, path| NetworkCheck {
+            address: Some(address.to_owned()),
+            port: None,
+            path,
+        };
         if let Some(expect) = self.health_expect.clone() {
-            let console = ConsoleCheck { send: self.health_send.clone().unwrap_or_default(), expect };
-            return Some(HealthCheck { kind: HealthCheckKind::Console, console: Some(console), ..shared });
+            let console =
+                ConsoleCheck { send: self.health_send.clone().unwrap_or_default(), expect };
+            return Some(HealthCheck {
+                kind: HealthCheckKind::Console,
+                console: Some(console),
+                ..shared
+            });
         }
         if let Some(address) = &self.health_tcp {
-            return Some(HealthCheck { kind: HealthCheckKind::Tcp, tcp: Some(at(address, None)), ..shared });
+            return Some(HealthCheck {
+                kind: HealthCheckKind::Tcp,
+                tcp: Some(at(address, None)),
+                ..shared
+            });
         }
-        let (address, path) = self.health_http.as_ref().map(|at| at.split_once('/').unwrap_or((at, "")))?;
-        Some(HealthCheck { kind: HealthCheckKind::Http, http: Some(at(address, Some(format!("/{path}")))), ..shared })
+        let (address, path) =
+            self.health_http.as_ref().map(|at| at.split_once('/').unwrap_or((at, "")))?;
+        Some(HealthCheck {
+            kind: HealthCheckKind::Http,
+            http: Some(at(address, Some(format!("/{path}")))),
+            ..shared
+        })
     }
 }
 
@@ -175,7 +193,8 @@ pub(super) struct Update {
 
 impl Update {
     pub(super) async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
-        let tags = (self.no_tags || !self.tag.is_empty()).then(|| self.tag.iter().cloned().collect());
+        let tags =
+            (self.no_tags || !self.tag.is_empty()).then(|| self.tag.iter().cloned().collect());
         let body = UpdateInstance {
             tags,
             restart_policy: self.automation.restart_policy(),
@@ -184,7 +203,11 @@ impl Update {
             } else {
                 self.automation.health_check()
             },
-            auto_standby: if self.no_auto_standby { Some(None) } else { self.automation.auto_standby().map(Some) },
+            auto_standby: if self.no_auto_standby {
+                Some(None)
+            } else {
+                self.automation.auto_standby().map(Some)
+            },
             ttl: self.automation.ttl(),
             expires_at: self.no_expiry.then_some(None),
             expiry_action: self.automation.expiry_action(),

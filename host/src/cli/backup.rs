@@ -67,10 +67,14 @@ impl Backup {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
         let data = global.data()?;
         if self.file == Path::new("-") {
-            return tokio::task::spawn_blocking(move || stream(&data)).await.context("it broke off")?;
+            return tokio::task::spawn_blocking(move || stream(&data))
+                .await
+                .context("it broke off")?;
         }
         let file = self.file;
-        let copied = tokio::task::spawn_blocking(move || backup(&data, &file)).await.context("it broke off")??;
+        let copied = tokio::task::spawn_blocking(move || backup(&data, &file))
+            .await
+            .context("it broke off")??;
         global.output().show(&Copied::from(copied), |copied| copied.text("a whole copy"))
     }
 }
@@ -109,7 +113,13 @@ impl Restore {
             let lost = move || loss(&file, &data, lost_log);
             let lost = tokio::task::spawn_blocking(lost).await.context("it broke off")??;
             let Loss { copy, place, continues, facts, instances } = lost;
-            let lost = Lost { facts, instances, continues, copy: copy.seq, place: place.map(|place| place.seq) };
+            let lost = Lost {
+                facts,
+                instances,
+                continues,
+                copy: copy.seq,
+                place: place.map(|place| place.seq),
+            };
             return global.output().show(&lost, lost_text);
         }
         let work = move || restore(&file, &data, lost_log);
@@ -121,7 +131,9 @@ impl Restore {
 fn lost_text(lost: &Lost) -> String {
     let Lost { facts, instances, continues, copy, place } = lost;
     let Some(place) = place else {
-        return format!("nothing would be lost: the data folder holds no journal, the copy has {copy} facts");
+        return format!(
+            "nothing would be lost: the data folder holds no journal, the copy has {copy} facts"
+        );
     };
     let whose = match continues {
         true => format!("the copy ends with fact {copy}, the journal in place with fact {place}"),
@@ -129,7 +141,11 @@ fn lost_text(lost: &Lost) -> String {
     };
     let mut text = format!("{whose}: {facts} facts would be lost");
     if !instances.is_empty() {
-        text.push_str(&format!("\n{} instances would be unknown: {}", instances.len(), instances.join(", ")));
+        text.push_str(&format!(
+            "\n{} instances would be unknown: {}",
+            instances.len(),
+            instances.join(", ")
+        ));
     }
     text
 }

@@ -52,13 +52,24 @@ pub(super) struct NoDaemon {
 }
 
 impl Client {
-    /// A client of the daemon at `url`. Without a token, the data folder's is read when it is needed.
-    pub(super) fn new(url: &str, token: Option<&str>, data: &Path, tenant: Option<&str>) -> anyhow::Result<Self> {
-        let parsed = Url::parse(url).ok().filter(|url| url.scheme() == "http" && !url.cannot_be_a_base());
-        let url =
-            parsed.ok_or_else(|| anyhow!("'{url}' is no URL of a daemon; write it like http://127.0.0.1:8080"))?;
-        let http =
-            reqwest::Client::builder().connect_timeout(CONNECT).no_proxy().build().context("can't set up HTTP")?;
+    /// A client of the daemon at `url`. Without a token, the data folder's is read when it is
+    /// needed.
+    pub(super) fn new(
+        url: &str,
+        token: Option<&str>,
+        data: &Path,
+        tenant: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        let parsed =
+            Url::parse(url).ok().filter(|url| url.scheme() == "http" && !url.cannot_be_a_base());
+        let url = parsed.ok_or_else(|| {
+            anyhow!("'{url}' is no URL of a daemon; write it like http://127.0.0.1:8080")
+        })?;
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT)
+            .no_proxy()
+            .build()
+            .context("can't set up HTTP")?;
         let (token, tenant) = (token.map(str::to_owned), tenant.map(str::to_owned));
         Ok(Self { http, url, token, token_file: data.join("token"), tenant })
     }
@@ -77,7 +88,8 @@ impl Client {
         if let Some(tenant) = &self.tenant {
             request = request.header("tallyman-tenant", tenant);
         }
-        let read = || std::fs::read_to_string(&self.token_file).ok().map(|text| text.trim().to_owned());
+        let read =
+            || std::fs::read_to_string(&self.token_file).ok().map(|text| text.trim().to_owned());
         match self.token.clone().or_else(read) {
             Some(token) => request.bearer_auth(token),
             None => request,
@@ -87,7 +99,9 @@ impl Client {
     async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
         let response = match request.send().await {
             Ok(response) => response,
-            Err(error) if error.is_connect() => return Err(NoDaemon { url: self.url.clone() }.into()),
+            Err(error) if error.is_connect() => {
+                return Err(NoDaemon { url: self.url.clone() }.into());
+            }
             Err(error) => return Err(error).context("the daemon did not answer"),
         };
         let status = response.status();
@@ -104,19 +118,32 @@ impl Client {
     async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
         let response = self.send(request).await?;
         let text = response.bytes().await.context("the daemon's answer broke off")?;
-        serde_json::from_slice(&text)
-            .with_context(|| format!("{} answered something unexpected; is it of the same version?", self.url))
+        serde_json::from_slice(&text).with_context(|| {
+            format!("{} answered something unexpected; is it of the same version?", self.url)
+        })
     }
 
-    pub(super) async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, &str)]) -> anyhow::Result<T> {
+    pub(super) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> anyhow::Result<T> {
         self.answer(self.request(Method::GET, path).query(query)).await
     }
 
-    pub(super) async fn post<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> anyhow::Result<T> {
+    pub(super) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> anyhow::Result<T> {
         self.answer(self.request(Method::POST, path).json(body)).await
     }
 
-    pub(super) async fn put<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> anyhow::Result<T> {
+    pub(super) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> anyhow::Result<T> {
         self.answer(self.request(Method::PUT, path).json(body)).await
     }
 
@@ -127,15 +154,21 @@ impl Client {
         query: &[(&str, &str)],
         text: Vec<u8>,
     ) -> anyhow::Result<T> {
-        let request = self.request(Method::PUT, path).query(query).header("content-type", "application/json");
+        let request =
+            self.request(Method::PUT, path).query(query).header("content-type", "application/json");
         self.answer(request.body(text)).await
     }
 
-    pub(super) async fn patch<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> anyhow::Result<T> {
+    pub(super) async fn patch<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> anyhow::Result<T> {
         self.answer(self.request(Method::PATCH, path).json(body)).await
     }
 
-    /// `put` and `post` of what must be done once, however often it is sent: `key` makes it the same request again.
+    /// `put` and `post` of what must be done once, however often it is sent: `key` makes it the
+    /// same request again.
     pub(super) async fn put_once<T: DeserializeOwned>(
         &self,
         path: &[&str],
@@ -175,7 +208,8 @@ impl Client {
         self.send(self.request(Method::DELETE, path).query(query)).await.map(drop)
     }
 
-    /// Server-sent events, each with a text as its data; those that came after the one with the id `last`, if there was one.
+    /// Server-sent events, each with a text as its data; those that came after the one with the id
+    /// `last`, if there was one.
     pub(super) async fn events(
         &self,
         path: &[&str],
@@ -183,9 +217,12 @@ impl Client {
         last: Option<&str>,
     ) -> anyhow::Result<impl Stream<Item = anyhow::Result<Event>> + use<>> {
         let request = self.request(Method::GET, path).query(query);
-        let request = last.into_iter().fold(request, |request, last| request.header("last-event-id", last));
+        let request =
+            last.into_iter().fold(request, |request, last| request.header("last-event-id", last));
         let response = self.send(request).await?;
-        let bytes = response.bytes_stream().map_err(|error| anyhow!(error).context("the daemon's answer broke off"));
+        let bytes = response
+            .bytes_stream()
+            .map_err(|error| anyhow!(error).context("the daemon's answer broke off"));
         Ok(bytes
             .scan(Vec::new(), |partial, bytes| {
                 let told = bytes.map(|bytes| complete_lines(partial, &bytes));
@@ -232,7 +269,8 @@ fn event(id: &mut Option<String>, line: &str) -> anyhow::Result<Option<Event>> {
         return Ok(None);
     }
     let Some(data) = line.strip_prefix("data:") else { return Ok(None) };
-    let text = serde_json::from_str(data.trim()).context("the daemon sent an event that is no line")?;
+    let text =
+        serde_json::from_str(data.trim()).context("the daemon sent an event that is no line")?;
     Ok(Some(Event { id: id.clone(), text }))
 }
 
@@ -254,10 +292,14 @@ mod tests {
     fn events_are_put_together_across_pieces() {
         let mut partial = Vec::new();
         assert_eq!(complete_lines(&mut partial, b"data: \"a"), Vec::<String>::new());
-        assert_eq!(complete_lines(&mut partial, b"b\"\n\n: ping\ndata"), ["data: \"ab\"", "", ": ping"]);
+        assert_eq!(
+            complete_lines(&mut partial, b"b\"\n\n: ping\ndata"),
+            ["data: \"ab\"", "", ": ping"]
+        );
         assert_eq!(partial, b"data");
         let mut id = None;
-        let mut told = |line| event(&mut id, line).expect("an event").map(|event| (event.id, event.text));
+        let mut told =
+            |line| event(&mut id, line).expect("an event").map(|event| (event.id, event.text));
         assert_eq!(told("data: \"ab\""), Some((None, "ab".into())));
         assert_eq!((told(": ping"), told("id: 1-2-3"), told("event: gap")), (None, None, None));
         assert_eq!(told("data: \"cd\""), Some((Some("1-2-3".into()), "cd".into())));
@@ -273,8 +315,12 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_there_names_the_next_step() {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address");
-        let client = Client::new(&format!("http://{free}"), Some("t"), Path::new("/"), None).expect("a client");
+        let free = std::net::TcpListener::bind("127.0.0.1:0")
+            .expect("bind")
+            .local_addr()
+            .expect("address");
+        let client = Client::new(&format!("http://{free}"), Some("t"), Path::new("/"), None)
+            .expect("a client");
         let error = client.get::<serde_json::Value>(&["health"], &[]).await.expect_err("nobody");
         assert!(error.to_string().contains("tallyman serve"), "{error}");
     }

@@ -37,9 +37,15 @@ pub(super) async fn answers(client: &Client) -> anyhow::Result<bool> {
 }
 
 impl Daemon {
-    /// Starts `tallyman serve` and waits until it answers. What it says goes to `serve.log` in the data folder.
-    pub(super) async fn start(client: &Client, data: &Path, token: Option<&str>) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(data).with_context(|| format!("can't make the folder {}", data.display()))?;
+    /// Starts `tallyman serve` and waits until it answers. What it says goes to `serve.log` in the
+    /// data folder.
+    pub(super) async fn start(
+        client: &Client,
+        data: &Path,
+        token: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(data)
+            .with_context(|| format!("can't make the folder {}", data.display()))?;
         let log = data.join("serve.log");
         let file = File::create(&log).with_context(|| format!("can't write {}", log.display()))?;
         let listen = listen(client)?;
@@ -52,7 +58,11 @@ impl Daemon {
         let mut daemon = Self { child: command.spawn().context("can't start the daemon")?, log };
         match tokio::time::timeout(START, daemon.until_it_answers(client)).await {
             Ok(answered) => answered.map(|()| daemon),
-            Err(_) => bail!("the daemon does not answer after {} s; see {}", START.as_secs(), daemon.log.display()),
+            Err(_) => bail!(
+                "the daemon does not answer after {} s; see {}",
+                START.as_secs(),
+                daemon.log.display()
+            ),
         }
     }
 
@@ -68,7 +78,11 @@ impl Daemon {
 
     fn died(&self, status: ExitStatus) -> anyhow::Error {
         let said = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned();
+        let last = said
+            .lines()
+            .rfind(|line| !line.trim().is_empty())
+            .unwrap_or("it said nothing")
+            .to_owned();
         anyhow!("the daemon ended ({status}): {last}\n  all it said is in {}", self.log.display())
     }
 
@@ -97,7 +111,8 @@ impl Daemon {
 /// The address that the daemon has to listen on to be found at the client's URL.
 fn listen(client: &Client) -> anyhow::Result<String> {
     let (host, port) = (client.url().host_str(), client.url().port_or_known_default());
-    let (host, port) = host.zip(port).ok_or_else(|| anyhow!("{} names no host and port", client.url()))?;
+    let (host, port) =
+        host.zip(port).ok_or_else(|| anyhow!("{} names no host and port", client.url()))?;
     let host = if host == "localhost" { "127.0.0.1" } else { host };
     Ok(format!("{host}:{port}"))
 }

@@ -72,7 +72,12 @@ pub(super) fn table(document: &Invoice, group: Option<GroupBy>) -> String {
     let corrects = document.lines.iter().any(|line| line.was.is_some());
     let rows: Vec<_> = rows(document, group).into_iter().map(|row| row.cells(corrects)).collect();
     let head: Vec<_> = columns(corrects).map(|column| HEAD[column]).collect();
-    let right: Vec<_> = head.iter().enumerate().filter(|(_, name)| is_number(name)).map(|(place, _)| place).collect();
+    let right: Vec<_> = head
+        .iter()
+        .enumerate()
+        .filter(|(_, name)| is_number(name))
+        .map(|(place, _)| place)
+        .collect();
     text.push_str(&output::table(&head, &right, rows));
     let _ = write!(text, "\n\ntotal       {} {currency}", document.total);
     if document.total != document.period_total {
@@ -80,7 +85,11 @@ pub(super) fn table(document: &Invoice, group: Option<GroupBy>) -> String {
     }
     let _ = write!(text, "\nto be paid  {} {currency}, net of tax", document.payable);
     for sum in &document.to_come {
-        let _ = write!(text, "\nstill to come if nothing more is used: {} {currency} ({})", sum.amount, sum.id);
+        let _ = write!(
+            text,
+            "\nstill to come if nothing more is used: {} {currency} ({})",
+            sum.amount, sum.id
+        );
     }
     for note in notes(document) {
         let _ = write!(text, "\n{note}");
@@ -97,7 +106,9 @@ fn title(document: &Invoice) -> String {
             format!("correction {number} for tenant {tenant}, of document {follows}{reason}")
         }
         (Kind::Invoice, Some(number), _) => format!("invoice {number} for tenant {tenant}"),
-        (Kind::Preview | Kind::Invoice | Kind::Correction, _, _) => format!("preview for tenant {tenant}, not final"),
+        (Kind::Preview | Kind::Invoice | Kind::Correction, _, _) => {
+            format!("preview for tenant {tenant}, not final")
+        }
     }
 }
 
@@ -116,16 +127,27 @@ fn notes(document: &Invoice) -> Vec<String> {
     let mut notes = Vec::new();
     for one in &document.overrides {
         let what = match (&one.policy, &one.book) {
-            (Some(policy), Some(book)) => format!("policy {} and price book {}", short(policy), short(book)),
+            (Some(policy), Some(book)) => {
+                format!("policy {} and price book {}", short(policy), short(book))
+            }
             (Some(policy), None) => format!("policy {}", short(policy)),
             (None, Some(book)) => format!("price book {}", short(book)),
             (None, None) => "no override any more".into(),
         };
         let Stretch { from, until, .. } = &one.span;
-        notes.push(format!("{} to {}: {what}, because {}", instant(from), instant(until), one.reason));
+        notes.push(format!(
+            "{} to {}: {what}, because {}",
+            instant(from),
+            instant(until),
+            one.reason
+        ));
     }
     for span in &document.unrated {
-        notes.push(format!("{} to {} is not rated and was taken as unused", instant(&span.from), instant(&span.until)));
+        notes.push(format!(
+            "{} to {} is not rated and was taken as unused",
+            instant(&span.from),
+            instant(&span.until)
+        ));
     }
     for name in &document.unsettled {
         notes.push(format!("{name}: an operation was under way; its outcome will be a correction"));
@@ -139,7 +161,11 @@ fn notes(document: &Invoice) -> Vec<String> {
             }
         }
     }
-    notes.push(format!("as of fact {}; {} calls, each with a receipt", document.as_of.seq, document.receipts.len()));
+    notes.push(format!(
+        "as of fact {}; {} calls, each with a receipt",
+        document.as_of.seq,
+        document.receipts.len()
+    ));
     notes
 }
 
@@ -192,7 +218,9 @@ impl Row {
 
     fn line(document: &Invoice, line: &Line) -> Self {
         let digits = usize::from(document.minor_digits);
-        let money = |text: &str| text.parse::<Decimal>().map_or_else(|_| text.into(), |one| format!("{one:.digits$}"));
+        let money = |text: &str| {
+            text.parse::<Decimal>().map_or_else(|_| text.into(), |one| format!("{one:.digits$}"))
+        };
         let tier = if line.tier == 0 { String::new() } else { format!(" tier {}", line.tier + 1) };
         let kind = if line.kind == "usage" { String::new() } else { format!(" ({})", line.kind) };
         Self {
@@ -308,9 +336,11 @@ fn csv(documents: &[Invoice], group: Option<GroupBy>) -> String {
         let number = document.number.map(|number| number.to_string()).unwrap_or_default();
         let kind = format!("{:?}", document.kind).to_lowercase();
         let currency = document.currency.clone().unwrap_or_default();
-        let head = [number, kind, document.period.from.clone(), document.period.until.clone(), currency];
+        let head =
+            [number, kind, document.period.from.clone(), document.period.until.clone(), currency];
         for row in rows(document, group) {
-            let cells: Vec<_> = head.iter().cloned().chain(row.all()).map(|cell| field(&cell)).collect();
+            let cells: Vec<_> =
+                head.iter().cloned().chain(row.all()).map(|cell| field(&cell)).collect();
             text.push('\n');
             text.push_str(&cells.join(","));
         }
@@ -354,8 +384,12 @@ fn section(page: &mut String, document: &Invoice, group: Option<GroupBy>) {
     let corrects = document.lines.iter().any(|line| line.was.is_some());
     let shown: Vec<_> = columns(corrects).collect();
     let class = |column: usize| if is_number(HEAD[column]) { " class=\"n\"" } else { "" };
-    let _ =
-        write!(page, "<section><h1>{}</h1><p>{}</p><table><thead><tr>", escaped(&title(document)), period(document));
+    let _ = write!(
+        page,
+        "<section><h1>{}</h1><p>{}</p><table><thead><tr>",
+        escaped(&title(document)),
+        period(document)
+    );
     for &column in &shown {
         let name = HEAD[column];
         let name = format!("{}{}", &name[..1], name[1..].to_lowercase());
@@ -371,8 +405,13 @@ fn section(page: &mut String, document: &Invoice, group: Option<GroupBy>) {
     }
     page.push_str("</tbody><tfoot>");
     let before = shown.len() - 1;
-    for (name, amount) in [("Total", &document.total), ("To be paid, net of tax", &document.payable)] {
-        let _ = write!(page, "<tr><td colspan=\"{before}\">{name}</td><td class=\"n\">{amount} {currency}</td></tr>");
+    for (name, amount) in
+        [("Total", &document.total), ("To be paid, net of tax", &document.payable)]
+    {
+        let _ = write!(
+            page,
+            "<tr><td colspan=\"{before}\">{name}</td><td class=\"n\">{amount} {currency}</td></tr>"
+        );
     }
     page.push_str("</tfoot></table>\n");
     for note in notes(document) {
@@ -400,8 +439,13 @@ mod tests {
 
     #[test]
     fn fields_are_quoted_and_never_formulas() {
-        let rows =
-            [("a", "a"), ("a,b", "\"a,b\""), ("-1.5", "-1.5"), ("=1+2", "'=1+2"), ("say \"x\"", "\"say \"\"x\"\"\"")];
+        let rows = [
+            ("a", "a"),
+            ("a,b", "\"a,b\""),
+            ("-1.5", "-1.5"),
+            ("=1+2", "'=1+2"),
+            ("say \"x\"", "\"say \"\"x\"\"\""),
+        ];
         for (text, written) in rows {
             assert_eq!(field(text), written);
         }

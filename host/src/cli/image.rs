@@ -15,7 +15,10 @@ use crate::limits;
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// List images
-    #[command(visible_alias = "ls", after_help = "Examples:\n  tallyman image list\n  tallyman image list --json")]
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  tallyman image list\n  tallyman image list --json"
+    )]
     List,
     /// Show one image
     #[command(after_help = "Examples:\n  tallyman image get debian-busybox")]
@@ -95,7 +98,8 @@ impl Command {
             Command::Build { name: Recipe::DebianBusybox } => {
                 let spinner = spinner("building debian-busybox");
                 let told = spinner.clone();
-                let built = build(&global.data()?, move |what| told.set_message(what.to_owned())).await;
+                let built =
+                    build(&global.data()?, move |what| told.set_message(what.to_owned())).await;
                 spinner.finish_and_clear();
                 output.show(&built?, |image| format!("{} is built", image.name))
             }
@@ -104,7 +108,10 @@ impl Command {
 }
 
 /// Builds `debian-busybox` into the data folder. `progress` hears what comes next.
-pub(super) async fn build(data: &Path, mut progress: impl FnMut(&str) + Send + 'static) -> anyhow::Result<Manifest> {
+pub(super) async fn build(
+    data: &Path,
+    mut progress: impl FnMut(&str) + Send + 'static,
+) -> anyhow::Result<Manifest> {
     let data = data.to_owned();
     let built = tokio::task::spawn_blocking(move || {
         let images = Images::open(&data)?;
@@ -116,8 +123,9 @@ pub(super) async fn build(data: &Path, mut progress: impl FnMut(&str) + Send + '
 
 impl Import {
     async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
-        let absolute =
-            |path: PathBuf| std::path::absolute(&path).with_context(|| format!("can't find {}", path.display()));
+        let absolute = |path: PathBuf| {
+            std::path::absolute(&path).with_context(|| format!("can't find {}", path.display()))
+        };
         let import = ImageImport {
             name: self.name.parse()?,
             description: self.description,
@@ -150,8 +158,9 @@ fn table(images: &[Manifest]) -> String {
 }
 
 fn details(image: &Manifest) -> String {
-    let file =
-        |file: &Option<image::FileRecord>| file.as_ref().map(|file| format!("{} bytes, {}", file.bytes, file.sha256));
+    let file = |file: &Option<image::FileRecord>| {
+        file.as_ref().map(|file| format!("{} bytes, {}", file.bytes, file.sha256))
+    };
     let rows = [
         ("name", Some(image.name.to_string())),
         ("description", Some(image.description.clone())),

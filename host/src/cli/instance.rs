@@ -42,10 +42,14 @@ pub(super) enum Command {
         deleted: bool,
     },
     /// Start a stopped instance
-    #[command(after_help = "Examples:\n  tallyman instance start web\n  tallyman instance start web --wait")]
+    #[command(
+        after_help = "Examples:\n  tallyman instance start web\n  tallyman instance start web --wait"
+    )]
     Start(Boot),
     /// Ask the guest to stop, and end it by force after a while
-    #[command(after_help = "Examples:\n  tallyman instance stop web\n  tallyman instance stop web --grace 30s")]
+    #[command(
+        after_help = "Examples:\n  tallyman instance stop web\n  tallyman instance stop web --grace 30s"
+    )]
     Stop(Stop),
     /// Write an instance's memory to disk and end its process
     #[command(after_help = "Examples:\n  tallyman instance standby web")]
@@ -84,7 +88,9 @@ pub(super) enum Command {
     #[command(after_help = "Examples:\n  tallyman instance stats web")]
     Stats(One),
     /// Say that something came in for an instance, as a network in front of it does
-    #[command(after_help = "Examples:\n  tallyman instance activity web\n  tallyman instance activity web --wake")]
+    #[command(
+        after_help = "Examples:\n  tallyman instance activity web\n  tallyman instance activity web --wake"
+    )]
     Activity(automation::Activity),
     /// Wait until an instance is in a state
     #[command(
@@ -143,7 +149,8 @@ pub(super) struct Create {
     /// Appended to the image's kernel command line
     #[arg(long, default_value = "", hide_default_value = true)]
     cmdline: String,
-    /// An extra disk: the path of a raw image on the daemon's host, with `:ro` if the guest may not write
+    /// An extra disk: the path of a raw image on the daemon's host, with `:ro` if the guest may not
+    /// write
     #[arg(long, value_name = "PATH[:ro]")]
     disk: Vec<String>,
     /// A label
@@ -251,10 +258,18 @@ impl Command {
                 let options = StopOptions { grace_ms: grace.map(millis) };
                 done(output, &command(&client, &id, "stop", &options).await?)
             }
-            Command::Standby(One { id }) => done(output, &command(&client, &id, "standby", &NoOptions {}).await?),
-            Command::Restore(One { id }) => done(output, &command(&client, &id, "restore", &NoOptions {}).await?),
-            Command::Pause(One { id }) => done(output, &command(&client, &id, "pause", &NoOptions {}).await?),
-            Command::Resume(One { id }) => done(output, &command(&client, &id, "resume", &NoOptions {}).await?),
+            Command::Standby(One { id }) => {
+                done(output, &command(&client, &id, "standby", &NoOptions {}).await?)
+            }
+            Command::Restore(One { id }) => {
+                done(output, &command(&client, &id, "restore", &NoOptions {}).await?)
+            }
+            Command::Pause(One { id }) => {
+                done(output, &command(&client, &id, "pause", &NoOptions {}).await?)
+            }
+            Command::Resume(One { id }) => {
+                done(output, &command(&client, &id, "resume", &NoOptions {}).await?)
+            }
             Command::Delete(stop) => stop.delete(&client, output).await,
             Command::Fork(fork) => fork.run(&client, output).await,
             Command::Update(update) => update.run(&client, output).await,
@@ -279,7 +294,12 @@ pub(super) async fn command(
 }
 
 /// Waits for a state; fails with the reason if it is not reached.
-pub(super) async fn wait(client: &Client, id: &str, state: InstanceState, timeout: Duration) -> anyhow::Result<Waited> {
+pub(super) async fn wait(
+    client: &Client,
+    id: &str,
+    state: InstanceState,
+    timeout: Duration,
+) -> anyhow::Result<Waited> {
     let timeout_text = format!("{}ms", timeout.as_millis());
     let query = [("state", state.as_str()), ("timeout", timeout_text.as_str())];
     let path = ["instances", id, "wait"];
@@ -306,7 +326,10 @@ pub(super) async fn intervals(client: &Client, id: &str) -> anyhow::Result<Inter
 pub(super) fn check(intervals: &Intervals) -> anyhow::Result<()> {
     let differences = [intervals.proof.difference_ns, intervals.accounted.proof.difference_ns];
     if differences != [0, 0] {
-        bail!("the times of {} do not add up: please keep the journal and report this", intervals.name);
+        bail!(
+            "the times of {} do not add up: please keep the journal and report this",
+            intervals.name
+        );
     }
     Ok(())
 }
@@ -318,7 +341,12 @@ async fn show_intervals(client: &Client, output: Output, id: &str) -> anyhow::Re
 }
 
 impl Ready {
-    async fn then_show(self, client: &Client, output: Output, instance: Instance) -> anyhow::Result<()> {
+    async fn then_show(
+        self,
+        client: &Client,
+        output: Output,
+        instance: Instance,
+    ) -> anyhow::Result<()> {
         if !self.wait {
             return done(output, &instance);
         }
@@ -363,7 +391,8 @@ impl Create {
 
 impl List {
     async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
-        let tags: Vec<_> = self.tag.into_iter().map(|(name, value)| (format!("tags[{name}]"), value)).collect();
+        let tags: Vec<_> =
+            self.tag.into_iter().map(|(name, value)| (format!("tags[{name}]"), value)).collect();
         let state = self.state.map(|state| ("state", state.as_str()));
         let tags = tags.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let query: Vec<_> = state.into_iter().chain(tags).collect();
@@ -381,7 +410,10 @@ impl Stop {
         during(&format!("deleting {}", self.id), client.delete(&path, &query)).await?;
         let closed: Instance = client.get(&path, &[("deleted", "true")]).await?;
         output.show(&closed, |closed| {
-            format!("{} is deleted; its account: tallyman instance intervals {}", closed.name, closed.id)
+            format!(
+                "{} is deleted; its account: tallyman instance intervals {}",
+                closed.name, closed.id
+            )
         })
     }
 }
@@ -389,8 +421,12 @@ impl Stop {
 impl Wait {
     async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
         let waited = match wait(client, &self.id, self.state, self.timeout).await {
-            // It was there, or the fleet would not know it: a wait for a deletion that was over before we asked.
-            Err(error) if self.state == InstanceState::Deleted && client::is_refused(&error, "not_found") => {
+            // It was there, or the fleet would not know it: a wait for a deletion that was over
+            // before we asked.
+            Err(error)
+                if self.state == InstanceState::Deleted
+                    && client::is_refused(&error, "not_found") =>
+            {
                 Waited { state: InstanceState::Deleted, timed_out: false, state_error: None }
             }
             waited => waited?,
@@ -409,16 +445,27 @@ impl Logs {
             match self.tell(client, output, &mut last).await {
                 Ok(()) if !self.follow => return Ok(()),
                 // The instance is gone, and its log with it.
-                Err(error) if self.follow && last.is_some() && client::is_refused(&error, "not_found") => return Ok(()),
+                Err(error)
+                    if self.follow && last.is_some() && client::is_refused(&error, "not_found") =>
+                {
+                    return Ok(());
+                }
                 // A daemon that comes back tells what it owes.
-                Err(error) if !self.follow || last.is_none() || !is_gone(&error) => return Err(error),
+                Err(error) if !self.follow || last.is_none() || !is_gone(&error) => {
+                    return Err(error);
+                }
                 Ok(()) | Err(_) => tokio::time::sleep(DAEMON_RETRY).await,
             }
         }
     }
 
     /// Tells lines until there are no more. `last` is the id of the last one.
-    async fn tell(&self, client: &Client, output: Output, last: &mut Option<String>) -> anyhow::Result<()> {
+    async fn tell(
+        &self,
+        client: &Client,
+        output: Output,
+        last: &mut Option<String>,
+    ) -> anyhow::Result<()> {
         let tail = self.tail.to_string();
         let source = match self.source {
             Source::App => "app",
@@ -426,7 +473,8 @@ impl Logs {
         };
         let follow = if self.follow { "true" } else { "false" };
         let query = [("follow", follow), ("tail", tail.as_str()), ("source", source)];
-        let lines = client.events(&["instances", &self.id, "logs"], &query, last.as_deref()).await?;
+        let lines =
+            client.events(&["instances", &self.id, "logs"], &query, last.as_deref()).await?;
         pin_mut!(lines);
         while let Some(line) = lines.next().await {
             let line = line.context(BROKEN)?;

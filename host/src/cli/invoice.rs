@@ -10,8 +10,8 @@ use super::document::{self, Format, GroupBy};
 use super::output;
 use super::progress::during;
 use crate::api::model::{
-    Agreement, AgreementInForce, CloseInvoice, CorrectInvoice, Documents, Invoices, Overridden, OverrideRules,
-    PreviewRequest, Prices, PricesHistory, PricesState, SettleInvoices,
+    Agreement, AgreementInForce, CloseInvoice, CorrectInvoice, Documents, Invoices, Overridden,
+    OverrideRules, PreviewRequest, Prices, PricesHistory, PricesState, SettleInvoices,
 };
 use crate::invoice::{Bundle, Invoice, Kind};
 use crate::journal::wire::Cycle;
@@ -58,7 +58,8 @@ pub(super) enum Command {
         #[command(flatten)]
         shown: Shown,
     },
-    /// Name another policy or price book for a span; documents change with the next close or settlement
+    /// Name another policy or price book for a span; documents change with the next close or
+    /// settlement
     #[command(
         after_help = "Examples:\n  tallyman invoice override --from 2026-01-01 --until 2026-02-01 --prices new.json --reason 'agreed in March'\n  tallyman invoice override --from 2026-01-01 --until 2026-02-01 --reason 'as it was'   Ends earlier overrides"
     )]
@@ -83,7 +84,10 @@ pub(super) enum Command {
         reason: String,
     },
     /// List documents
-    #[command(visible_alias = "ls", after_help = "Examples:\n  tallyman invoice list\n  tallyman invoice list --json")]
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  tallyman invoice list\n  tallyman invoice list --json"
+    )]
     List,
     /// Show a document
     #[command(
@@ -187,7 +191,8 @@ pub(super) enum AgreementCommand {
         /// The kind of a period
         #[arg(long, value_enum, default_value = "month")]
         cycle: CycleText,
-        /// Day of the month on which a month begins, 1 to 31; the last day of a month that is shorter
+        /// Day of the month on which a month begins, 1 to 31; the last day of a month that is
+        /// shorter
         #[arg(long, default_value_t = 1)]
         anchor_day: u8,
     },
@@ -229,7 +234,8 @@ impl Command {
             Command::Override { from, until, policy, prices, from_begin, reason } => {
                 let prices = prices.as_deref().map(book).transpose()?;
                 let request = OverrideRules { from, until, policy, prices, from_begin, reason };
-                let done: Overridden = client.post(&path(&["invoice", "overrides"]), &request).await?;
+                let done: Overridden =
+                    client.post(&path(&["invoice", "overrides"]), &request).await?;
                 global.output().show(&done, |done| {
                     let Overridden { tenant, from, until, .. } = done;
                     format!("tenant {tenant}: it holds from {from} to {until}; `tallyman invoice settle` bills it")
@@ -241,7 +247,8 @@ impl Command {
             }
             Command::Show { number, shown } => {
                 let number = number.to_string();
-                let invoice: Invoice = client.get(&["tenants", SELF, "invoices", &number], &[]).await?;
+                let invoice: Invoice =
+                    client.get(&["tenants", SELF, "invoices", &number], &[]).await?;
                 print(global, &Documents { documents: vec![invoice] }, shown)
             }
             Command::Correct { number, reason, rules, shown } => {
@@ -257,10 +264,15 @@ impl Command {
                 let asked = ["tenants", SELF, "invoices", &number, "bundle"];
                 let bundle: Bundle = during("collecting evidence", client.get(&asked, &[])).await?;
                 let bytes = serde_json::to_vec(&bundle)?;
-                std::fs::write(&file, &bytes).with_context(|| format!("can't write {}", file.display()))?;
+                std::fs::write(&file, &bytes)
+                    .with_context(|| format!("can't write {}", file.display()))?;
                 let saved = Saved { file, facts: bundle.facts.len() as u64 };
                 global.output().show(&saved, |saved| {
-                    format!("{} has {} facts; `tallyman verify --bundle` proves it", saved.file.display(), saved.facts)
+                    format!(
+                        "{} has {} facts; `tallyman verify --bundle` proves it",
+                        saved.file.display(),
+                        saved.facts
+                    )
                 })
             }
         }
@@ -297,20 +309,25 @@ impl PricesCommand {
                 })
             }
             PricesCommand::Show => {
-                let prices: PricesHistory = global.client()?.get(&["tenants", SELF, "prices"], &[]).await?;
+                let prices: PricesHistory =
+                    global.client()?.get(&["tenants", SELF, "prices"], &[]).await?;
                 output.show(&prices, history)
             }
             PricesCommand::Check { file } => {
                 let bytes = read(&file)?;
                 let book = biller::book::Book::parse(&bytes, crate::billing::zones::is_known);
-                let book = book.with_context(|| format!("{} is not a price book", file.display()))?;
+                let book =
+                    book.with_context(|| format!("{} is not a price book", file.display()))?;
                 let sound = Sound {
                     digest: crate::id::Digest::of(&bytes).to_string(),
                     currency: book.currency().to_string(),
                     prices: book.prices().len() as u64,
                 };
                 output.show(&sound, |sound| {
-                    format!("{} prices in {}; its digest is {}", sound.prices, sound.currency, sound.digest)
+                    format!(
+                        "{} prices in {}; its digest is {}",
+                        sound.prices, sound.currency, sound.digest
+                    )
                 })
             }
         }
@@ -337,10 +354,17 @@ impl AgreementCommand {
 
 fn agreement(in_force: &AgreementInForce) -> String {
     let words = |agreement: &Agreement| match agreement.cycle {
-        Cycle::Month => format!("months from day {} on, in {}", agreement.anchor_day, agreement.zone),
+        Cycle::Month => {
+            format!("months from day {} on, in {}", agreement.anchor_day, agreement.zone)
+        }
         Cycle::Day => format!("days, in {}", agreement.zone),
     };
-    let now = format!("{}: this period from {} to {}", words(&in_force.agreement), in_force.from, in_force.until);
+    let now = format!(
+        "{}: this period from {} to {}",
+        words(&in_force.agreement),
+        in_force.from,
+        in_force.until
+    );
     match &in_force.next {
         Some(next) => format!("{now}\nfrom then on: {}", words(next)),
         None => now,
@@ -350,7 +374,9 @@ fn agreement(in_force: &AgreementInForce) -> String {
 fn print(global: &Global, documents: &Documents, shown: Shown) -> anyhow::Result<()> {
     let output = global.output();
     let output = output::Output { json: output.json || shown.format == Format::Json };
-    output.show(documents, |documents| document::print(&documents.documents, shown.format, shown.group_by))
+    output.show(documents, |documents| {
+        document::print(&documents.documents, shown.format, shown.group_by)
+    })
 }
 
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
@@ -359,7 +385,9 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
 
 /// The text of a file, or a digest as it is.
 fn book(named: &str) -> anyhow::Result<String> {
-    let is_digest = !named.is_empty() && named.len() <= 64 && named.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_digest = !named.is_empty()
+        && named.len() <= 64
+        && named.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_digest && !Path::new(named).exists() {
         return Ok(named.into());
     }
@@ -370,7 +398,8 @@ fn book(named: &str) -> anyhow::Result<String> {
 fn month_end(text: &str) -> anyhow::Result<String> {
     let first = chrono::NaiveDate::parse_from_str(&format!("{text}-01"), "%Y-%m-%d").ok();
     let next = first.and_then(|first| first.checked_add_months(chrono::Months::new(1)));
-    let next = next.with_context(|| format!("invalid month '{text}'; expected one like 2026-01"))?;
+    let next =
+        next.with_context(|| format!("invalid month '{text}'; expected one like 2026-01"))?;
     Ok(next.to_string())
 }
 

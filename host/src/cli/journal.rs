@@ -26,7 +26,8 @@ pub(super) enum Command {
         after_help = "Examples:\n  tallyman journal list --limit 20\n  tallyman journal list --instance web\n  tallyman journal list --kind policy-activated --json"
     )]
     List(List),
-    /// Prove that the journal is whole: every link, every text, every rule, every table, every account
+    /// Prove that the journal is whole: every link, every text, every rule, every table, every
+    /// account
     #[command(
         after_help = "Examples:\n  tallyman journal verify\n  tallyman journal verify /backup/journal.db\n\nReads the file itself, beside a running daemon or without one."
     )]
@@ -70,7 +71,9 @@ impl Command {
             Command::List(list) => list.run(&global.client()?, output).await,
             Command::Verify { path } => {
                 let path = path.map_or_else(|| global.data(), Ok)?;
-                let verified = tokio::task::spawn_blocking(move || prove(&path)).await.context("it broke off")??;
+                let verified = tokio::task::spawn_blocking(move || prove(&path))
+                    .await
+                    .context("it broke off")??;
                 let whole = Whole {
                     facts: verified.head.seq,
                     hash: verified.head.hash.to_string(),
@@ -78,7 +81,9 @@ impl Command {
                 };
                 output.show(&whole, |whole| {
                     let Whole { facts, hash, instances } = whole;
-                    format!("the journal is whole: {facts} facts, {instances} instances\nhead {hash}")
+                    format!(
+                        "the journal is whole: {facts} facts, {instances} instances\nhead {hash}"
+                    )
                 })
             }
             Command::Head => {
@@ -120,7 +125,12 @@ impl List {
         output.show(&facts, |facts| table(facts))
     }
 
-    async fn page(&self, client: &Client, after: u64, limit: Option<usize>) -> anyhow::Result<Page> {
+    async fn page(
+        &self,
+        client: &Client,
+        after: u64,
+        limit: Option<usize>,
+    ) -> anyhow::Result<Page> {
         let after = after.to_string();
         let limit = limit.map(|limit| limit.to_string());
         let query: Vec<(&str, &str)> = [
@@ -195,7 +205,8 @@ fn details(what: &What) -> String {
         What::Overridden { policy, book, reason, by, .. } => {
             let named = [policy.as_deref(), book.as_deref()].into_iter().flatten().map(short);
             let named: Vec<_> = named.collect();
-            let named = if named.is_empty() { "no override any more".into() } else { named.join(", ") };
+            let named =
+                if named.is_empty() { "no override any more".into() } else { named.join(", ") };
             format!("{named}{}: {reason}", who(Some(by)))
         }
         What::PlanWithdrawn { plan, digest, by, reason, .. } => {
@@ -203,7 +214,8 @@ fn details(what: &What) -> String {
             format!("{} {}{}{reason}", tenant::Plan::from(*plan), short(digest), who(Some(by)))
         }
         What::Invoiced { number, digest, corrects, by, .. } => {
-            let corrects = corrects.map(|number| format!(" (corrects {number})")).unwrap_or_default();
+            let corrects =
+                corrects.map(|number| format!(" (corrects {number})")).unwrap_or_default();
             format!("number {number}, {}{corrects}{}", short(digest), who(Some(by)))
         }
         What::Intended { command, by, about } => {
@@ -216,7 +228,9 @@ fn details(what: &What) -> String {
         }
         What::Abandoned { command, reason } => format!("{}: {reason}", vm::Command::from(*command)),
         What::Entered { phase, cause, .. } => {
-            let cause = cause.map(|cause| format!(" ({})", vm::ExitCause::from(cause).as_str())).unwrap_or_default();
+            let cause = cause
+                .map(|cause| format!(" ({})", vm::ExitCause::from(cause).as_str()))
+                .unwrap_or_default();
             format!("{}{cause}", vm::Phase::from(*phase))
         }
         What::Forked { parent, child, snapshot } => match snapshot {

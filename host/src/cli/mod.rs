@@ -1,5 +1,6 @@
-//! The command line. It talks to the daemon through the API alone, except where there is no daemon to talk to: `serve`, `openapi`,
-//! `image build`, `journal verify`, `backup`, `restore`, `prices check`, `verify`.
+//! The command line. It talks to the daemon through the API alone, except where there is no daemon
+//! to talk to: `serve`, `openapi`, `image build`, `journal verify`, `backup`, `restore`, `prices
+//! check`, `verify`.
 //!
 //! Exit status: 0 done, 1 failed, 2 the command line is wrong.
 
@@ -88,9 +89,11 @@ impl Global {
         Output { json: self.json }
     }
 
-    /// The data folder by its absolute path: machines outlive the folder that the daemon was started in.
+    /// The data folder by its absolute path: machines outlive the folder that the daemon was
+    /// started in.
     fn data(&self) -> anyhow::Result<PathBuf> {
-        std::path::absolute(&self.data).with_context(|| format!("can't find the folder {}", self.data.display()))
+        std::path::absolute(&self.data)
+            .with_context(|| format!("can't find the folder {}", self.data.display()))
     }
 }
 
@@ -142,7 +145,9 @@ enum Command {
     #[command(after_help = "Examples:\n  tallyman openapi > openapi/tallyman-0.1.0.json")]
     Openapi,
     /// Ask whether the daemon serves
-    #[command(after_help = "Examples:\n  tallyman health\n  tallyman health --url http://127.0.0.1:8081")]
+    #[command(
+        after_help = "Examples:\n  tallyman health\n  tallyman health --url http://127.0.0.1:8081"
+    )]
     Health,
 }
 
@@ -154,7 +159,8 @@ pub fn main() -> ExitCode {
         Err(error) => return failed(&anyhow::Error::from(error).context("can't start")),
     };
     let outcome = runtime.block_on(run(cli));
-    // Blocking work that nobody waits for any more (a read of the terminal, a compilation) doesn't hold up the exit.
+    // Blocking work that nobody waits for any more (a read of the terminal, a compilation) doesn't
+    // hold up the exit.
     runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -176,14 +182,21 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn health_text(health: &api::model::Health) -> String {
     let alerts = match health.alerts {
         0 => String::new(),
-        alerts => format!("; {alerts} quarantined policies need somebody: see `tallyman tenant list`"),
+        alerts => {
+            format!("; {alerts} quarantined policies need somebody: see `tallyman tenant list`")
+        }
     };
     let aside = match health.set_aside {
         0 => String::new(),
-        folders => format!("; {folders} folders of unknown instances lie in the data folder's `set-aside`"),
+        folders => {
+            format!("; {folders} folders of unknown instances lie in the data folder's `set-aside`")
+        }
     };
     let head = &health.journal;
-    format!("{} (version {}){alerts}{aside}\njournal: fact {}, {}", health.status, health.version, head.seq, head.hash)
+    format!(
+        "{} (version {}){alerts}{aside}\njournal: fact {}, {}",
+        health.status, health.version, head.seq, head.hash
+    )
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::api::format_size;
 use crate::api::model::{
-    Declared, DeclaredOption, ExpiryAction, Instance, Intervals, Policy, Proof, RestartBlock, RestartMode, Timestamp,
-    WorkloadHealth,
+    Declared, DeclaredOption, ExpiryAction, Instance, Intervals, Policy, Proof, RestartBlock,
+    RestartMode, Timestamp, WorkloadHealth,
 };
 use crate::clock;
 use crate::tenant::Standing;
@@ -22,7 +22,11 @@ pub(super) struct Output {
 
 impl Output {
     /// Prints `value` as JSON, or as `text` puts it.
-    pub(super) fn show<T: Serialize>(self, value: &T, to_text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+    pub(super) fn show<T: Serialize>(
+        self,
+        value: &T,
+        to_text: impl FnOnce(&T) -> String,
+    ) -> anyhow::Result<()> {
         if self.json {
             let json = serde_json::to_string_pretty(value)?;
             return text(&format!("{}\n", escaped(&json)));
@@ -40,14 +44,24 @@ pub(super) fn text(text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Text in which every character that a terminal would obey, other than an end of line and a tab, is U+FFFD.
+/// Text in which every character that a terminal would obey, other than an end of line and a tab,
+/// is U+FFFD.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if is_obeyed(c) && c != '\n' && c != '\t' { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    text.chars()
+        .map(
+            |c| {
+                if is_obeyed(c) && c != '\n' && c != '\t' { char::REPLACEMENT_CHARACTER } else { c }
+            },
+        )
+        .collect()
 }
 
 /// The text of a cell, which has one line: what it says can't look like another row.
 fn cell(text: &str) -> String {
-    text.trim_end().chars().map(|c| if is_obeyed(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    text.trim_end()
+        .chars()
+        .map(|c| if is_obeyed(c) { char::REPLACEMENT_CHARACTER } else { c })
+        .collect()
 }
 
 /// JSON in which every character that a terminal would obey is an escape. It means the same.
@@ -64,9 +78,11 @@ fn escaped(json: &str) -> String {
     escaped
 }
 
-/// Whether a terminal obeys a character instead of showing it: controls, and what turns the direction of writing.
+/// Whether a terminal obeys a character instead of showing it: controls, and what turns the
+/// direction of writing.
 fn is_obeyed(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Prints one line.
@@ -76,12 +92,13 @@ pub(super) fn line(line: &str) -> anyhow::Result<()> {
 
 /// What a policy measures, and what it can be told.
 pub(super) fn declared(declared: &Declared) -> String {
-    let meters =
-        declared.meters.iter().map(|meter| vec![meter.name.clone(), meter.stretch.clone(), meter.counts.clone()]);
-    let options = declared
-        .options
+    let meters = declared
+        .meters
         .iter()
-        .map(|option| vec![option.name.clone(), values(option), option.default.clone(), option.does.clone()]);
+        .map(|meter| vec![meter.name.clone(), meter.stretch.clone(), meter.counts.clone()]);
+    let options = declared.options.iter().map(|option| {
+        vec![option.name.clone(), values(option), option.default.clone(), option.does.clone()]
+    });
     let mut text = format!(
         "{}\n\n{}",
         table(&["METER", "STRETCH", "COUNTS"], &[], meters),
@@ -101,7 +118,11 @@ fn values(option: &DeclaredOption) -> String {
 }
 
 /// A table without lines: a head, then rows; columns in `right` are aligned to the right.
-pub(super) fn table(head: &[&str], right: &[usize], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+pub(super) fn table(
+    head: &[&str],
+    right: &[usize],
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(head.iter().copied());
     let mut any = false;
@@ -139,7 +160,8 @@ fn trimmed(table: &Table) -> String {
     text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
-/// A length of time in three or four digits, truncated: `850 ns`, `12.3 ms`, `4.56 s`, `2 m 05 s`, `3 h 04 m`, `5 d 06 h`.
+/// A length of time in three or four digits, truncated: `850 ns`, `12.3 ms`, `4.56 s`, `2 m 05 s`,
+/// `3 h 04 m`, `5 d 06 h`.
 pub(super) fn duration(nanos: u64) -> String {
     const SECOND: u64 = 1_000_000_000;
     let seconds = nanos / SECOND;
@@ -176,7 +198,8 @@ fn optional<T: ToString>(value: Option<T>) -> String {
 
 /// Instances, one a line.
 pub(super) fn instances(instances: &[Instance]) -> String {
-    let head = ["NAME", "ID", "STATE", "PHASE", "SINCE", "RUNNING", "STANDBY", "IMAGE", "VCPUS", "MEMORY"];
+    let head =
+        ["NAME", "ID", "STATE", "PHASE", "SINCE", "RUNNING", "STANDBY", "IMAGE", "VCPUS", "MEMORY"];
     let spent = |instance: &Instance, phase| {
         let spent = instance.phase_durations_ms.as_ref();
         let millis = spent.and_then(|spent| spent.entries().find(|(entry, _)| *entry == phase));
@@ -188,7 +211,9 @@ pub(super) fn instances(instances: &[Instance]) -> String {
             instance.id.to_string(),
             instance.state.to_string(),
             optional(instance.current_phase.map(crate::vm::Phase::from)),
-            instance.current_phase_since.map_or_else(|| "-".into(), |since| format!("{} ago", ago(since))),
+            instance
+                .current_phase_since
+                .map_or_else(|| "-".into(), |since| format!("{} ago", ago(since))),
             spent(instance, crate::vm::Phase::Running),
             spent(instance, crate::vm::Phase::Standby),
             instance.image.clone(),
@@ -201,8 +226,10 @@ pub(super) fn instances(instances: &[Instance]) -> String {
 
 /// All of one instance.
 pub(super) fn instance(instance: &Instance) -> String {
-    let legal: Vec<_> = instance.legal.iter().map(|&command| crate::vm::Command::from(command).as_str()).collect();
-    let tags: Vec<_> = instance.tags.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let legal: Vec<_> =
+        instance.legal.iter().map(|&command| crate::vm::Command::from(command).as_str()).collect();
+    let tags: Vec<_> =
+        instance.tags.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let spent: Vec<_> = instance
         .phase_durations_ms
         .iter()
@@ -228,7 +255,10 @@ pub(super) fn instance(instance: &Instance) -> String {
         ("created", Some(instance.created_at.to_string())),
         ("started", instance.started_at.map(|at| at.to_string())),
         ("stopped", instance.stopped_at.map(|at| at.to_string())),
-        ("stop cause", instance.stop_cause.map(|cause| crate::vm::ExitCause::from(cause).as_str().into())),
+        (
+            "stop cause",
+            instance.stop_cause.map(|cause| crate::vm::ExitCause::from(cause).as_str().into()),
+        ),
         ("deleted", instance.deleted_at.map(|at| at.to_string())),
         ("exit code", instance.exit_code.map(|code| code.to_string())),
         ("exit message", instance.exit_message.clone()),
@@ -236,7 +266,10 @@ pub(super) fn instance(instance: &Instance) -> String {
         ("hypervisor", Some(instance.hypervisor.clone())),
         ("vcpus", Some(instance.vcpus.to_string())),
         ("memory", Some(format_size(instance.memory_bytes))),
-        ("snapshots", (instance.snapshot_bytes > 0).then(|| format!("{} bytes", instance.snapshot_bytes))),
+        (
+            "snapshots",
+            (instance.snapshot_bytes > 0).then(|| format!("{} bytes", instance.snapshot_bytes)),
+        ),
         ("restart", restart(instance)),
         ("health", health(instance)),
         ("standby", auto_standby(instance)),
@@ -264,7 +297,8 @@ fn health(instance: &Instance) -> Option<String> {
 /// When it goes to standby by itself.
 fn auto_standby(instance: &Instance) -> Option<String> {
     let auto = instance.auto_standby.as_ref()?;
-    let since = instance.idle_since.map(|since| format!("; counted since {since}")).unwrap_or_default();
+    let since =
+        instance.idle_since.map(|since| format!("; counted since {since}")).unwrap_or_default();
     Some(format!("by itself after {} without activity{since}", auto.idle_after))
 }
 
@@ -296,7 +330,8 @@ fn expiry(instance: &Instance) -> Option<String> {
 /// Every interval, the totals, and the proof.
 pub(super) fn intervals(intervals: &Intervals) -> String {
     let rows = intervals.intervals.iter().map(|interval| {
-        let cause = interval.cause.map(|cause| crate::vm::ExitCause::from(cause).as_str().to_owned());
+        let cause =
+            interval.cause.map(|cause| crate::vm::ExitCause::from(cause).as_str().to_owned());
         vec![
             crate::vm::Phase::from(interval.phase).to_string(),
             interval.start.to_string(),
@@ -314,18 +349,27 @@ fn totals(intervals: &Intervals) -> String {
     let (lived, accounted) = (intervals.totals_ns.0, intervals.accounted.totals_ns.0);
     let rows = crate::vm::Phase::ALL.into_iter().zip(lived.into_iter().zip(accounted));
     let rows = rows.filter(|(_, (lived, accounted))| *lived != 0 || *accounted != 0);
-    let rows = rows.map(|(phase, (lived, accounted))| vec![phase.to_string(), exact(lived), exact(accounted)]);
+    let rows = rows
+        .map(|(phase, (lived, accounted))| vec![phase.to_string(), exact(lived), exact(accounted)]);
     table(&["TOTAL", "LIVED", "AS THE POLICIES COUNT IT"], &[1, 2], rows)
 }
 
 fn proofs(intervals: &Intervals) -> String {
-    format!("intervals: {}\naccounted: {}", proof(intervals.proof), proof(intervals.accounted.proof))
+    format!(
+        "intervals: {}\naccounted: {}",
+        proof(intervals.proof),
+        proof(intervals.accounted.proof)
+    )
 }
 
 fn proof(proof: Proof) -> String {
     let Proof { sum_ns, lifetime_ns, difference_ns } = proof;
     let sign = if difference_ns == 0 { "=" } else { "is not" };
-    format!("sum {} {sign} lifetime {}, difference {difference_ns} ns", exact(sum_ns), exact(lifetime_ns))
+    format!(
+        "sum {} {sign} lifetime {}, difference {difference_ns} ns",
+        exact(sum_ns),
+        exact(lifetime_ns)
+    )
 }
 
 /// Policies, one a line.
@@ -383,7 +427,10 @@ mod tests {
         assert_eq!(printable(evil), "a\u{fffd}[2J\u{fffd}1m\u{fffd}\u{fffd}b\tc\u{fffd}\n");
         let row = vec![evil.into(), "x\ny".into()];
         let shown = [table(&["A", "B"], &[], [row]), pairs([("tag", evil.to_owned())])];
-        assert!(shown.iter().all(|text| !text.contains(|c| is_obeyed(c) && c != '\n')), "{shown:?}");
+        assert!(
+            shown.iter().all(|text| !text.contains(|c| is_obeyed(c) && c != '\n')),
+            "{shown:?}"
+        );
         assert_eq!(shown[0].lines().count(), 2, "a cell is one line: {shown:?}");
         let json = escaped(&serde_json::to_string_pretty(&[evil]).expect("text"));
         assert!(!json.contains(|c| is_obeyed(c) && c != '\n'), "{json}");

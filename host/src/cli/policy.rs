@@ -14,8 +14,8 @@ use super::client::Client;
 use super::progress::during;
 use super::{journal, output};
 use crate::api::model::{
-    Activate, Activated, PerPhase, Policies, Policy, PolicyDetails, PolicyLimits, PolicyStanding, Rollback,
-    ShadowMoney, ShadowReport, ShadowRequest, TenantPolicy, Timestamp,
+    Activate, Activated, PerPhase, Policies, Policy, PolicyDetails, PolicyLimits, PolicyStanding,
+    Rollback, ShadowMoney, ShadowReport, ShadowRequest, TenantPolicy, Timestamp,
 };
 use crate::id::PolicyName;
 use crate::policy::Profile;
@@ -35,7 +35,8 @@ pub(super) enum Command {
         /// Which bounds hold for it: compact, or large for meters in interpreted languages
         #[arg(long, default_value = "compact")]
         profile: Profile,
-        /// Its name among the tenant's policies, such as night-v3; it stands for the digest everywhere
+        /// Its name among the tenant's policies, such as night-v3; it stands for the digest
+        /// everywhere
         #[arg(long)]
         name: Option<PolicyName>,
     },
@@ -60,10 +61,15 @@ pub(super) enum Command {
     )]
     Test(test::Test),
     /// List policies
-    #[command(visible_alias = "ls", after_help = "Examples:\n  tallyman policy list\n  tallyman policy list --json")]
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  tallyman policy list\n  tallyman policy list --json"
+    )]
     List,
     /// Show one policy
-    #[command(after_help = "Examples:\n  tallyman policy get standard\n  tallyman policy get 3f9a1c")]
+    #[command(
+        after_help = "Examples:\n  tallyman policy get standard\n  tallyman policy get 3f9a1c"
+    )]
     Get {
         /// Its digest, the digest's unique beginning, or `standard`
         digest: String,
@@ -84,7 +90,8 @@ pub(super) enum Command {
         /// An option of the policy, such as minimum=60s; `policy get` lists those that it has
         #[arg(long = "option", value_name = "NAME=VALUE", value_parser = option)]
         options: Vec<(String, String)>,
-        /// Refuse if its trial differs by more than this in all, up or down: an amount in the currency
+        /// Refuse if its trial differs by more than this in all, up or down: an amount in the
+        /// currency
         #[arg(long, value_name = "AMOUNT")]
         max_net: Option<String>,
         /// Refuse if its trial differs by more than this for any one tenant
@@ -102,7 +109,9 @@ pub(super) enum Command {
         why: Why,
     },
     /// Withdraw a policy that was planned for later
-    #[command(after_help = "Examples:\n  tallyman policy withdraw night-v3\n  tallyman policy withdraw 3f9a")]
+    #[command(
+        after_help = "Examples:\n  tallyman policy withdraw night-v3\n  tallyman policy withdraw 3f9a"
+    )]
     Withdraw {
         /// Its name, its digest, or the digest's unique beginning
         digest: String,
@@ -158,8 +167,9 @@ pub(super) struct Why {
 /// Reads `NAME=VALUE`.
 fn option(text: &str) -> Result<(String, String), String> {
     let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
-    pair.map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .ok_or_else(|| format!("invalid option '{text}'; expected NAME=VALUE, for example minimum=60s"))
+    pair.map(|(name, value)| (name.to_owned(), value.to_owned())).ok_or_else(|| {
+        format!("invalid option '{text}'; expected NAME=VALUE, for example minimum=60s")
+    })
 }
 
 impl Command {
@@ -180,38 +190,57 @@ impl Command {
             Command::Get { digest } => {
                 let policy: PolicyDetails = client.get(&["policies", &digest], &[]).await?;
                 output.show(&policy, |policy| {
-                    let declared =
-                        policy.declared.as_ref().map(|declared| format!("{}\n\n", output::declared(declared)));
+                    let declared = policy
+                        .declared
+                        .as_ref()
+                        .map(|declared| format!("{}\n\n", output::declared(declared)));
                     let declared = declared.unwrap_or_default();
-                    format!("{}\n\n{declared}{}", details(&policy.policy), journal::table(&policy.history))
+                    format!(
+                        "{}\n\n{declared}{}",
+                        details(&policy.policy),
+                        journal::table(&policy.history)
+                    )
                 })
             }
             Command::Activate { digest, at, again, options, max_net, max_tenant, why } => {
                 let options = options.into_iter().collect();
-                let request = Activate { digest, at, again, options, reason: why.reason, max_net, max_tenant };
+                let request = Activate {
+                    digest,
+                    at,
+                    again,
+                    options,
+                    reason: why.reason,
+                    max_net,
+                    max_tenant,
+                };
                 let activated = activate(&client, &request, why.idempotency_key.as_deref()).await?;
                 output.show(&activated, in_force)
             }
             Command::Rollback { why } => {
                 let request = Rollback { reason: why.reason };
-                let activated = roll_back(&client, &request, why.idempotency_key.as_deref()).await?;
+                let activated =
+                    roll_back(&client, &request, why.idempotency_key.as_deref()).await?;
                 output.show(&activated, in_force)
             }
             Command::Withdraw { digest } => {
-                let status: TenantPolicy = client.remove(&["tenants", SELF, "policy", "planned", &digest]).await?;
+                let status: TenantPolicy =
+                    client.remove(&["tenants", SELF, "policy", "planned", &digest]).await?;
                 output.show(&status, status_text)
             }
             Command::Shadow(Shadow::Start { digest, reason }) => {
-                let stands: PolicyStanding =
-                    client.post(&["tenants", SELF, "shadows"], &ShadowRequest { digest, reason }).await?;
+                let stands: PolicyStanding = client
+                    .post(&["tenants", SELF, "shadows"], &ShadowRequest { digest, reason })
+                    .await?;
                 output.show(&stands, stands_text)
             }
             Command::Shadow(Shadow::Report { digest }) => {
-                let report: ShadowReport = client.get(&["tenants", SELF, "shadows", &digest], &[]).await?;
+                let report: ShadowReport =
+                    client.get(&["tenants", SELF, "shadows", &digest], &[]).await?;
                 output.show(&report, report_text)
             }
             Command::Shadow(Shadow::Stop { digest }) => {
-                let stands: PolicyStanding = client.remove(&["tenants", SELF, "shadows", &digest]).await?;
+                let stands: PolicyStanding =
+                    client.remove(&["tenants", SELF, "shadows", &digest]).await?;
                 output.show(&stands, stands_text)
             }
             Command::Status => {
@@ -243,12 +272,20 @@ pub(super) async fn upload(
 }
 
 /// Puts the tenant under a policy.
-pub(super) async fn activate(client: &Client, request: &Activate, key: Option<&str>) -> anyhow::Result<Activated> {
+pub(super) async fn activate(
+    client: &Client,
+    request: &Activate,
+    key: Option<&str>,
+) -> anyhow::Result<Activated> {
     client.put_once(&["tenants", SELF, "policy"], request, key).await
 }
 
 /// Puts the policy before the present one in force again.
-pub(super) async fn roll_back(client: &Client, request: &Rollback, key: Option<&str>) -> anyhow::Result<Activated> {
+pub(super) async fn roll_back(
+    client: &Client,
+    request: &Rollback,
+    key: Option<&str>,
+) -> anyhow::Result<Activated> {
     client.post_once(&["tenants", SELF, "policy", "rollback"], request, key).await
 }
 
@@ -269,7 +306,12 @@ fn report_text(report: &ShadowReport) -> String {
         report.compared, report.instances, report.since, report.differing, report.fuel
     ));
     if let Some(worst) = &report.worst {
-        text.push_str(&format!("\nmost: {} ({}), {}", worst.name, worst.instance, output::exact(worst.moved_ns)));
+        text.push_str(&format!(
+            "\nmost: {} ({}), {}",
+            worst.name,
+            worst.instance,
+            output::exact(worst.moved_ns)
+        ));
     }
     if let Some(fault) = &report.fault {
         text.push_str(&format!("\nit failed at {} instances: {fault}", report.faults));
@@ -284,12 +326,15 @@ fn report_text(report: &ShadowReport) -> String {
 }
 
 fn money_text(money: &ShadowMoney) -> String {
-    let row = |whose: String, active: &str, candidate: &str| vec![whose, active.to_owned(), candidate.to_owned()];
+    let row = |whose: String, active: &str, candidate: &str| {
+        vec![whose, active.to_owned(), candidate.to_owned()]
+    };
     let differing = money.instances.iter().map(|worth| {
         let whose = worth.instance.clone().unwrap_or_else(|| "the tenant as a whole".into());
         row(whose, &worth.active, &worth.candidate)
     });
-    let rows = std::iter::once(row("in all".into(), &money.active, &money.candidate)).chain(differing);
+    let rows =
+        std::iter::once(row("in all".into(), &money.active, &money.candidate)).chain(differing);
     let table = output::table(&["MONEY", "IN FORCE", "TRIED"], &[1, 2], rows);
     format!(
         "{table}\n\n{} {} more, if it had been in force; {} fuel",
@@ -305,7 +350,10 @@ fn in_force(activated: &Activated) -> String {
         (false, true) => " already; nothing was recorded",
         (false, false) => "",
     };
-    format!("tenant {} is under {} from {} on{before}", activated.tenant, activated.digest, activated.from)
+    format!(
+        "tenant {} is under {} from {} on{before}",
+        activated.tenant, activated.digest, activated.from
+    )
 }
 
 fn details(policy: &Policy) -> String {
@@ -331,7 +379,10 @@ fn details(policy: &Policy) -> String {
 }
 
 fn status_text(status: &TenantPolicy) -> String {
-    let activations = status.activations.iter().map(|one| (one, if one.digest == status.digest { "" } else { "past" }));
+    let activations = status
+        .activations
+        .iter()
+        .map(|one| (one, if one.digest == status.digest { "" } else { "past" }));
     let planned = status.planned.iter().map(|one| (one, "planned"));
     let rows = activations
         .chain(planned)
@@ -382,7 +433,12 @@ fn limits(limits: &Limits) -> String {
         ("faults in a row", |limits| limits.faults_in_a_row_max, ""),
     ];
     let row = |(what, of, unit): (&str, Of, &str)| {
-        vec![what.to_owned(), of(&limits.compact).to_string(), of(&limits.large).to_string(), unit.to_owned()]
+        vec![
+            what.to_owned(),
+            of(&limits.compact).to_string(),
+            of(&limits.large).to_string(),
+            unit.to_owned(),
+        ]
     };
     output::table(&["AT MOST", "COMPACT", "LARGE", ""], &[1, 2], rows.map(row))
 }

@@ -28,7 +28,8 @@ pub(super) async fn during<T>(what: &str, work: impl Future<Output = T>) -> T {
 
 /// A spinner from now on; hidden unless a person looks.
 pub(super) fn spinner(what: &str) -> ProgressBar {
-    let spinner = if stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    let spinner =
+        if stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     spinner.set_message(what.to_owned());
     spinner.enable_steady_tick(TICK);
     spinner

@@ -28,7 +28,8 @@ Examples:
 Ctrl-C ends the daemon; the instances go on and are found again at the next start.";
 
 /// The last word of a daemon.
-pub(super) const STOPPED: &str = "stopped; instances that run go on, and are found again at the next start";
+pub(super) const STOPPED: &str =
+    "stopped; instances that run go on, and are found again at the next start";
 
 /// How the daemon is to run.
 #[derive(Debug, Args)]
@@ -49,15 +50,16 @@ pub(super) struct Serve {
     /// What runs QEMU's guests, kvm or tcg, instead of what the processor suggests
     #[arg(long, env = "TALLYMAN_ACCELERATOR")]
     accelerator: Option<Accelerator>,
-    /// A network, such as 10.0.0.0/8, in which health checks may look for the workloads of guests; may be given several times
+    /// A network, such as 10.0.0.0/8, in which health checks may look for the workloads of guests;
+    /// may be given several times
     #[arg(long, value_name = "NETWORK", env = "TALLYMAN_PROBE_NETWORKS", value_delimiter = ',')]
     probe_network: Vec<IpNet>,
-    /// Take the wall clock for right at a new boot of the host also where the kernel does not know it to be: for hosts
-    /// whose clock is kept by other means than NTP or PTP
+    /// Take the wall clock for right at a new boot of the host also where the kernel does not know
+    /// it to be: for hosts whose clock is kept by other means than NTP or PTP
     #[arg(long, env = "TALLYMAN_TRUST_WALL_CLOCK")]
     trust_wall_clock: bool,
-    /// How many seconds a new boot of the host waits for its wall clock to be synchronised, before time is counted on
-    /// without what lies between the boots
+    /// How many seconds a new boot of the host waits for its wall clock to be synchronised, before
+    /// time is counted on without what lies between the boots
     #[arg(long, value_name = "SECONDS", env = "TALLYMAN_CLOCK_WAIT_S", default_value_t = CLOCK_WAIT_S)]
     clock_wait_s: u32,
     #[command(flatten)]
@@ -100,13 +102,16 @@ impl SignedTokens {
     fn config(self) -> anyhow::Result<Option<JwtConfig>> {
         let SignedTokens { jwt_hs256_secret, jwt_eddsa_key, jwt_issuer, jwt_audience } = self;
         let (Some(issuer), Some(audience)) = (jwt_issuer, jwt_audience) else { return Ok(None) };
-        let read = |file: &PathBuf| std::fs::read(file).with_context(|| format!("can't read {}", file.display()));
+        let read = |file: &PathBuf| {
+            std::fs::read(file).with_context(|| format!("can't read {}", file.display()))
+        };
         let hs256_secret = jwt_hs256_secret.as_ref().map(read).transpose()?;
         let eddsa_public_key = jwt_eddsa_key.as_ref().map(read).transpose()?;
         Ok(Some(JwtConfig {
             // A line break at the end of a file is an editor's, not a secret's.
             hs256_secret: hs256_secret.map(|secret| secret.trim_ascii_end().to_vec()),
-            eddsa_public_key: eddsa_public_key.map(|pem| String::from_utf8_lossy(&pem).into_owned()),
+            eddsa_public_key: eddsa_public_key
+                .map(|pem| String::from_utf8_lossy(&pem).into_owned()),
             issuer,
             audience,
         }))
@@ -115,7 +120,8 @@ impl SignedTokens {
 
 impl Serve {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
-        let filter = EnvFilter::try_from_env("TALLYMAN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+        let filter =
+            EnvFilter::try_from_env("TALLYMAN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
         let data = global.data()?;
         let stop = stopped()?;

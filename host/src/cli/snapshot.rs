@@ -11,8 +11,8 @@ use super::output::{self, Output};
 use super::progress::during;
 use crate::api::format_size;
 use crate::api::model::{
-    CreateSnapshot, ForkInstance, ForkSnapshot, Instance, NoOptions, RestoreSnapshot, Retention, SetSnapshotSchedule,
-    Snapshot, SnapshotSchedule, TargetState,
+    CreateSnapshot, ForkInstance, ForkSnapshot, Instance, NoOptions, RestoreSnapshot, Retention,
+    SetSnapshotSchedule, Snapshot, SnapshotSchedule, TargetState,
 };
 
 #[derive(Debug, Subcommand)]
@@ -35,7 +35,10 @@ pub(super) enum Command {
     #[command(after_help = "Examples:\n  tallyman snapshot get web before-upgrade")]
     Get(One),
     /// Delete a snapshot
-    #[command(visible_alias = "rm", after_help = "Examples:\n  tallyman snapshot delete web before-upgrade")]
+    #[command(
+        visible_alias = "rm",
+        after_help = "Examples:\n  tallyman snapshot delete web before-upgrade"
+    )]
     Delete(One),
     /// Make the instance what it was; its history goes on
     #[command(
@@ -162,11 +165,13 @@ impl Command {
         match self {
             Command::Create(create) => create.run(&client, output).await,
             Command::List { id } => {
-                let snapshots: Vec<Snapshot> = client.get(&["instances", &id, "snapshots"], &[]).await?;
+                let snapshots: Vec<Snapshot> =
+                    client.get(&["instances", &id, "snapshots"], &[]).await?;
                 output.show(&snapshots, |snapshots| table(snapshots))
             }
             Command::Get(One { id, name }) => {
-                let snapshot: Snapshot = client.get(&["instances", &id, "snapshots", &name], &[]).await?;
+                let snapshot: Snapshot =
+                    client.get(&["instances", &id, "snapshots", &name], &[]).await?;
                 output.show(&snapshot, |snapshot| table(std::slice::from_ref(snapshot)))
             }
             Command::Delete(One { id, name }) => {
@@ -185,7 +190,8 @@ impl Command {
             Command::Fork(ForkOne { one: One { id, name }, fork, to }) => {
                 let path = ["instances", &id, "snapshots", &name, "fork"];
                 let body = ForkSnapshot { name: fork, target_state: to.map(Into::into) };
-                let instance: Instance = during(&format!("forking {name} of {id}"), client.post(&path, &body)).await?;
+                let instance: Instance =
+                    during(&format!("forking {name} of {id}"), client.post(&path, &body)).await?;
                 done(output, &instance)
             }
             Command::Schedule(schedule) => schedule.run(&client, output).await,
@@ -196,10 +202,14 @@ impl Command {
 impl Create {
     async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
         let Create { id, name, tag, keep, compress } = self;
-        let body = CreateSnapshot { name, kind: None, tags: tag.into_iter().collect(), keep, compress };
+        let body =
+            CreateSnapshot { name, kind: None, tags: tag.into_iter().collect(), keep, compress };
         let path = ["instances", id.as_str(), "snapshots"];
-        let snapshot: Snapshot = during(&format!("taking a snapshot of {id}"), client.post(&path, &body)).await?;
-        output.show(&snapshot, |snapshot| format!("{} of {id} is kept, {}", snapshot.name, bytes(snapshot.size_bytes)))
+        let snapshot: Snapshot =
+            during(&format!("taking a snapshot of {id}"), client.post(&path, &body)).await?;
+        output.show(&snapshot, |snapshot| {
+            format!("{} of {id} is kept, {}", snapshot.name, bytes(snapshot.size_bytes))
+        })
     }
 }
 
@@ -208,7 +218,8 @@ impl Fork {
         let Fork { id, name, from_running, to } = self;
         let body = ForkInstance { name, from_running, target_state: to.map(Into::into) };
         let path = ["instances", id.as_str(), "fork"];
-        let instance: Instance = during(&format!("forking {id}"), client.post(&path, &body)).await?;
+        let instance: Instance =
+            during(&format!("forking {id}"), client.post(&path, &body)).await?;
         done(output, &instance)
     }
 }
@@ -218,7 +229,8 @@ impl Schedule {
         let path = ["instances", self.id.as_str(), "snapshot-schedule"];
         if self.off {
             client.delete(&path, &[]).await?;
-            return output.show(&NoOptions {}, |_| format!("{} has no snapshot schedule any more", self.id));
+            return output
+                .show(&NoOptions {}, |_| format!("{} has no snapshot schedule any more", self.id));
         }
         let schedule: SnapshotSchedule = match self.every.zip(self.keep) {
             Some((every, max_count)) => {

@@ -20,7 +20,10 @@ pub(super) enum Command {
         id: String,
     },
     /// List tenants
-    #[command(visible_alias = "ls", after_help = "Examples:\n  tallyman tenant list\n  tallyman tenant list --json")]
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  tallyman tenant list\n  tallyman tenant list --json"
+    )]
     List,
     /// Show one tenant
     #[command(after_help = "Examples:\n  tallyman tenant get acme\n  tallyman tenant get")]
@@ -37,7 +40,9 @@ pub(super) enum Command {
     /// Set who may charge a tenant: its prices, its invoices, and the policy that it is under
     ///
     /// Operators and tokens with the role billing always may.
-    #[command(after_help = "Examples:\n  tallyman tenant billing acme delegated\n  tallyman tenant billing acme kept")]
+    #[command(
+        after_help = "Examples:\n  tallyman tenant billing acme delegated\n  tallyman tenant billing acme kept"
+    )]
     Billing {
         /// Its id
         id: String,
@@ -100,7 +105,9 @@ impl Command {
         match self {
             Command::Create { id } => {
                 let tenant: Tenant = client.post(&["tenants"], &CreateTenant { id }).await?;
-                output.show(&tenant, |tenant| format!("tenant {} is there, under the standard policy", tenant.id))
+                output.show(&tenant, |tenant| {
+                    format!("tenant {} is there, under the standard policy", tenant.id)
+                })
             }
             Command::List => {
                 let tenants: Vec<Tenant> = client.get(&["tenants"], &[]).await?;
@@ -135,8 +142,11 @@ impl SetLimits {
             Limit::RequestsPerS => self.requests_per_s,
             Limit::FuelPerMinute => self.fuel_per_minute,
         };
-        let named = Limit::ALL.into_iter().filter(|&limit| given(limit).is_some() || self.defaults.contains(&limit));
-        let limits: BTreeMap<&str, Option<u64>> = named.map(|limit| (limit.as_str(), given(limit))).collect();
+        let named = Limit::ALL
+            .into_iter()
+            .filter(|&limit| given(limit).is_some() || self.defaults.contains(&limit));
+        let limits: BTreeMap<&str, Option<u64>> =
+            named.map(|limit| (limit.as_str(), given(limit))).collect();
         client.patch(&["tenants", &self.id, "limits"], &limits).await
     }
 }
@@ -150,10 +160,18 @@ fn table(tenants: &[Tenant]) -> String {
             format_size(tenant.memory_bytes),
             output::short(&tenant.policy),
             tenant.created_at.to_string(),
-            if tenant.alerts == 0 { String::new() } else { format!("{} quarantined", tenant.alerts) },
+            if tenant.alerts == 0 {
+                String::new()
+            } else {
+                format!("{} quarantined", tenant.alerts)
+            },
         ]
     });
-    output::table(&["ID", "INSTANCES", "VCPUS", "MEMORY", "POLICY", "CREATED", ""], &[1, 2, 3], rows)
+    output::table(
+        &["ID", "INSTANCES", "VCPUS", "MEMORY", "POLICY", "CREATED", ""],
+        &[1, 2, 3],
+        rows,
+    )
 }
 
 fn charged_by(tenant: &Tenant) -> &'static str {
@@ -166,21 +184,34 @@ fn charged_by(tenant: &Tenant) -> &'static str {
 fn details(tenant: &Tenant) -> String {
     let limits = &tenant.limits;
     let of = |has: String, most: String| Some(format!("{has} of {most}"));
-    let ladder =
-        tenant.fallback.iter().map(|&step| FallbackStep::from(step).as_str()).collect::<Vec<_>>().join(", then ");
+    let ladder = tenant
+        .fallback
+        .iter()
+        .map(|&step| FallbackStep::from(step).as_str())
+        .collect::<Vec<_>>()
+        .join(", then ");
     let rows = [
         ("tenant", Some(tenant.id.to_string())),
         ("created", Some(tenant.created_at.to_string())),
         ("policy", Some(tenant.policy.to_string())),
         ("if it fails", Some(ladder)),
         ("charged by", Some(charged_by(tenant).into())),
-        ("quarantined", (tenant.alerts > 0).then(|| format!("{}; see `tallyman policy status`", tenant.alerts))),
+        (
+            "quarantined",
+            (tenant.alerts > 0).then(|| format!("{}; see `tallyman policy status`", tenant.alerts)),
+        ),
         ("instances", of(tenant.instances.to_string(), limits.instances.to_string())),
         ("vcpus", of(tenant.vcpus.to_string(), limits.vcpus.to_string())),
         ("memory", of(format_size(tenant.memory_bytes), format_size(limits.memory_bytes))),
         ("policies", of(tenant.policies.to_string(), limits.policies.to_string())),
         ("requests", Some(format!("{} a second", limits.requests_per_s))),
-        ("fuel", Some(format!("{} a minute; {} since the daemon's start", limits.fuel_per_minute, tenant.fuel))),
+        (
+            "fuel",
+            Some(format!(
+                "{} a minute; {} since the daemon's start",
+                limits.fuel_per_minute, tenant.fuel
+            )),
+        ),
     ];
     output::pairs(rows.into_iter().filter_map(|(name, value)| Some((name, value?))))
 }

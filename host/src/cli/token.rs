@@ -61,7 +61,8 @@ impl Command {
             }
             Command::Revoke { id } => {
                 client.delete(&["tokens", &id], &[]).await?;
-                output.show(&serde_json::json!({"revoked": id}), |_| format!("token {id} is revoked"))
+                output
+                    .show(&serde_json::json!({"revoked": id}), |_| format!("token {id} is revoked"))
             }
         }
     }

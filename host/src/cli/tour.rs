@@ -67,7 +67,10 @@ impl Tour {
         let account = instance::intervals(client, &name).await?;
         output::line(&format!("\n{}", output::intervals(&account)))?;
         if !earlier.is_empty() {
-            output::line(&format!("\nEarlier instances that were found:\n{}", output::instances(&earlier)))?;
+            output::line(&format!(
+                "\nEarlier instances that were found:\n{}",
+                output::instances(&earlier)
+            ))?;
         }
         instance::check(&account)?;
         output::line(&next_steps(&name))
@@ -76,10 +79,18 @@ impl Tour {
     /// The life of one instance.
     async fn live(&self, client: &Client, name: &str) -> anyhow::Result<()> {
         step(&format!("create {name}"), create(client, name)).await?;
-        step("wait until it is running", instance::wait(client, name, InstanceState::Running, BOOT)).await?;
+        step(
+            "wait until it is running",
+            instance::wait(client, name, InstanceState::Running, BOOT),
+        )
+        .await?;
         step("standby: memory to disk", command(client, name, "standby")).await?;
         step("restore in a new process", command(client, name, "restore")).await?;
-        step("wait until it is running", instance::wait(client, name, InstanceState::Running, BOOT)).await?;
+        step(
+            "wait until it is running",
+            instance::wait(client, name, InstanceState::Running, BOOT),
+        )
+        .await?;
         let swapped = match &self.swap_policy {
             Some(file) => Some(swap(client, file).await?),
             None => None,
@@ -87,7 +98,8 @@ impl Tour {
         step("pause", command(client, name, "pause")).await?;
         step("resume", command(client, name, "resume")).await?;
         if swapped.is_some() {
-            step("roll the policy back", policy::roll_back(client, &Rollback::default(), None)).await?;
+            step("roll the policy back", policy::roll_back(client, &Rollback::default(), None))
+                .await?;
         }
         step("stop", command(client, name, "stop")).await?;
         Ok(())
@@ -121,13 +133,19 @@ async fn earlier(client: &Client) -> anyhow::Result<Vec<Instance>> {
 }
 
 fn next_name(earlier: &[Instance]) -> String {
-    let numbers =
-        earlier.iter().filter_map(|instance| instance.name.as_str().strip_prefix(PREFIX)?.parse::<u32>().ok());
+    let numbers = earlier
+        .iter()
+        .filter_map(|instance| instance.name.as_str().strip_prefix(PREFIX)?.parse::<u32>().ok());
     format!("{PREFIX}{}", numbers.max().unwrap_or(0).saturating_add(1))
 }
 
 async fn create(client: &Client, name: &str) -> anyhow::Result<Instance> {
-    let request = CreateInstance { name: name.into(), image: IMAGE.into(), vcpus: 1, ..CreateInstance::default() };
+    let request = CreateInstance {
+        name: name.into(),
+        image: IMAGE.into(),
+        vcpus: 1,
+        ..CreateInstance::default()
+    };
     client.post(&["instances"], &request).await
 }
 
@@ -136,9 +154,11 @@ async fn command(client: &Client, name: &str, command: &str) -> anyhow::Result<I
 }
 
 async fn swap(client: &Client, file: &std::path::Path) -> anyhow::Result<()> {
-    let uploaded =
-        step(&format!("upload the policy {}", file.display()), policy::upload(client, file, Profile::Compact, None))
-            .await?;
+    let uploaded = step(
+        &format!("upload the policy {}", file.display()),
+        policy::upload(client, file, Profile::Compact, None),
+    )
+    .await?;
     // An earlier tour may have had it in force.
     let request = Activate {
         digest: uploaded.digest.to_string(),

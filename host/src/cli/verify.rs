@@ -1,4 +1,5 @@
-//! `tallyman verify`: invoices and their lines are made again and compared, byte for byte, without a daemon.
+//! `tallyman verify`: invoices and their lines are made again and compared, byte for byte, without
+//! a daemon.
 
 use std::path::{Path, PathBuf};
 
@@ -91,7 +92,8 @@ impl Verify {
         let what = self.what.as_deref().map_or(Ok(What::All), parse)?;
         match &self.bundle {
             Some(file) => {
-                let bytes = std::fs::read(file).with_context(|| format!("can't read {}", file.display()))?;
+                let bytes = std::fs::read(file)
+                    .with_context(|| format!("can't read {}", file.display()))?;
                 let proofs = crate::invoice::Bundle::read(&bytes)
                     .with_context(|| format!("{} proves nothing", file.display()))?;
                 let tenant: TenantId = proofs.tenant().parse()?;
@@ -99,8 +101,10 @@ impl Verify {
                 self.of(&proofs, &tenant, what, None)
             }
             None => {
-                let whole = verify(data, |_, _| ()).with_context(|| format!("can't prove {}", data.display()))?;
-                let archive = Archive::open(data).with_context(|| format!("can't read {}", data.display()))?;
+                let whole = verify(data, |_, _| ())
+                    .with_context(|| format!("can't prove {}", data.display()))?;
+                let archive = Archive::open(data)
+                    .with_context(|| format!("can't read {}", data.display()))?;
                 self.of(&archive, tenant, what, Some(whole.head.seq))
             }
         }
@@ -123,10 +127,12 @@ impl Verify {
             proved.push(prove(evidence, &Engines::new(evidence, &native), tenant, number)?);
         }
         if !self.one_witness {
-            let interpreter = host(Backend::Interpreter, "interpreter").context("the interpreter does not start")?;
+            let interpreter = host(Backend::Interpreter, "interpreter")
+                .context("the interpreter does not start")?;
             for &number in &numbers {
                 let calls = Engines::new(evidence, &interpreter);
-                prove(evidence, &calls, tenant, number).context("the interpreter says otherwise")?;
+                prove(evidence, &calls, tenant, number)
+                    .context("the interpreter says otherwise")?;
             }
             witnesses.push(format!("{}, interpreted", crate::policy::ENGINE));
         }
@@ -140,7 +146,12 @@ impl Verify {
 }
 
 fn tenant(global: &Global) -> anyhow::Result<TenantId> {
-    Ok(global.tenant.as_deref().map(str::parse).transpose()?.unwrap_or_else(TenantId::default_tenant))
+    Ok(global
+        .tenant
+        .as_deref()
+        .map(str::parse)
+        .transpose()?
+        .unwrap_or_else(TenantId::default_tenant))
 }
 
 fn document(proved: &Proved) -> Document {
@@ -164,9 +175,13 @@ fn line_of<E: Evidence>(
     proved: &Proved,
     number: u64,
 ) -> anyhow::Result<LineReport> {
-    let invoice = proved.invoice.as_ref().context("the document is of the earlier form, which has no such lines")?;
+    let invoice = proved
+        .invoice
+        .as_ref()
+        .context("the document is of the earlier form, which has no such lines")?;
     let line = invoice.lines.iter().find(|line| line.number == number).cloned();
-    let line = line.ok_or_else(|| anyhow!("it has lines 1 to {}, not {number}", invoice.lines.len()))?;
+    let line =
+        line.ok_or_else(|| anyhow!("it has lines 1 to {}, not {number}", invoice.lines.len()))?;
     let time = trace_line(evidence, &Engines::new(evidence, policies), invoice, &line)?;
     Ok(LineReport { line, time })
 }
@@ -179,7 +194,8 @@ fn numbers<E: Evidence>(evidence: &E, tenant: &TenantId, what: What) -> anyhow::
         What::All => all().collect(),
         What::Document(number) | What::Line(number, _) => vec![number],
         What::Month(year, month) => {
-            let (start, end) = month_ns(year, month).ok_or_else(|| anyhow!("there is no such month"))?;
+            let (start, end) =
+                month_ns(year, month).ok_or_else(|| anyhow!("there is no such month"))?;
             let (start, end) = (calendar.meter(start), calendar.meter(end));
             stored
                 .iter()
@@ -210,7 +226,9 @@ fn parse(text: &str) -> anyhow::Result<What> {
         }
         text.parse().ok().map(What::Document)
     };
-    read().ok_or_else(|| anyhow!("'{text}' is no document (3), no line (3/12) and no month (2026-01)"))
+    read().ok_or_else(|| {
+        anyhow!("'{text}' is no document (3), no line (3/12) and no month (2026-01)")
+    })
 }
 
 fn text(report: &Report) -> String {
@@ -247,7 +265,12 @@ fn line_text(report: &LineReport) -> String {
     let LineReport { line, time } = report;
     let rows = time.iter().map(|piece| {
         let lasts = piece.end_ns.abs_diff(piece.start_ns);
-        vec![piece.fact.to_string(), piece.phase.into(), piece.start_ns.to_string(), output::exact(lasts)]
+        vec![
+            piece.fact.to_string(),
+            piece.phase.into(),
+            piece.start_ns.to_string(),
+            output::exact(lasts),
+        ]
     });
     let pieces = output::table(&["FACT", "PHASE", "METER NS", "DURATION"], &[0, 2, 3], rows);
     let Line { number, rule, price_id, tier, billed, unit, is, amount, .. } = line;

@@ -1,7 +1,7 @@
 //! Folders that belong to no instance on record.
 //!
-//! They are moved aside, never removed: whoever put an older journal in place still has the disks of the instances that
-//! it does not know.
+//! They are moved aside, never removed: whoever put an older journal in place still has the disks
+//! of the instances that it does not know.
 
 use std::fs;
 use std::io;
@@ -15,7 +15,8 @@ pub(super) fn folder(instances: &Path) -> PathBuf {
     instances.with_file_name(NAME)
 }
 
-/// Moves a folder aside. Answers where it lies now: under its own name, with a number if that is taken.
+/// Moves a folder aside. Answers where it lies now: under its own name, with a number if that is
+/// taken.
 ///
 /// # Errors
 /// If it can't be moved; it stays where it is then.

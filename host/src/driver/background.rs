@@ -1,5 +1,5 @@
-//! What goes on beside the tasks: timers wake instances, and snapshots are compressed, one at a time,
-//! while nobody needs them.
+//! What goes on beside the tasks: timers wake instances, and snapshots are compressed, one at a
+//! time, while nobody needs them.
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -37,7 +37,10 @@ pub(super) async fn run_timers(host: Weak<Host>, timers: Timers, clock: Clock) {
 }
 
 /// Compresses one snapshot after the other, for as long as the host is there.
-pub(super) async fn compress_snapshots(host: Weak<Host>, mut jobs: UnboundedReceiver<CompressionJob>) {
+pub(super) async fn compress_snapshots(
+    host: Weak<Host>,
+    mut jobs: UnboundedReceiver<CompressionJob>,
+) {
     while let Some(job) = jobs.recv().await {
         let CompressionJob { slot, compressed, leave } = &job;
         let Some(folder) = host.upgrade().map(|host| host.folder(&slot.id)) else { return };

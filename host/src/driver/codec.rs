@@ -1,4 +1,5 @@
-//! Records and [`Live`] as the journal stores them: JSON with one name for each thing, unknown keys refused.
+//! Records and [`Live`] as the journal stores them: JSON with one name for each thing, unknown keys
+//! refused.
 
 use serde::{Deserialize, Serialize};
 
@@ -70,9 +71,12 @@ fn ready(state: State) -> bool {
     match state {
         State::Paused { ready } | State::Standby { ready } => ready,
         State::Running => true,
-        State::Created | State::Initializing | State::Shutdown | State::Stopped | State::Unknown | State::Deleted => {
-            false
-        }
+        State::Created
+        | State::Initializing
+        | State::Shutdown
+        | State::Stopped
+        | State::Unknown
+        | State::Deleted => false,
     }
 }
 
@@ -93,7 +97,12 @@ fn state(word: &str, ready: bool) -> Result<State, CodecError> {
     })
 }
 
-fn word<T: Copy>(all: &[T], name: fn(T) -> &'static str, text: &str, what: &'static str) -> Result<T, CodecError> {
+fn word<T: Copy>(
+    all: &[T],
+    name: fn(T) -> &'static str,
+    text: &str,
+    what: &'static str,
+) -> Result<T, CodecError> {
     let found = all.iter().copied().find(|&item| name(item) == text);
     found.ok_or_else(|| CodecError::Word(text.into(), what))
 }
@@ -129,7 +138,10 @@ impl Live {
 /// The value of a text that [`Live::stored`] made.
 pub(super) fn decode(text: &str) -> Result<Live, CodecError> {
     let stored: Stored = serde_json::from_str(text)?;
-    let cause = stored.cause.map(|text| word(&ExitCause::ALL, ExitCause::as_str, &text, "exit cause")).transpose()?;
+    let cause = stored
+        .cause
+        .map(|text| word(&ExitCause::ALL, ExitCause::as_str, &text, "exit cause"))
+        .transpose()?;
     Ok(Live {
         state: state(&stored.state, stored.ready)?,
         shape: Shape {
@@ -158,7 +170,8 @@ impl Record {
     /// As the journal stores it: JSON, without what the journal keeps beside it.
     pub fn stored(&self) -> String {
         let Record { id: _, tenant: _, name: _, spec, snapshots } = self;
-        serde_json::to_string(&RecordOut { spec, snapshots }).expect("numbers, texts and nothing else")
+        serde_json::to_string(&RecordOut { spec, snapshots })
+            .expect("numbers, texts and nothing else")
     }
 }
 
@@ -184,7 +197,8 @@ mod tests {
             keep: Some(3),
             compress: true,
         };
-        let child = Child { id: "c".parse().unwrap(), name: "d".parse().unwrap(), target: Target::Standby };
+        let child =
+            Child { id: "c".parse().unwrap(), name: "d".parse().unwrap(), target: Target::Standby };
         vec![
             Request::Start,
             Request::Stop { grace_ms: Some(7) },
@@ -220,7 +234,12 @@ mod tests {
                 shape: Shape { vcpus: 2, memory_bytes: 3, disk_bytes: 4, snapshot_bytes: 5 },
                 session: 6,
                 incarnation: 7,
-                intent: Some(Intent { request: Request::Standby, by: Asker::Client, ran: false, at_ns: None }),
+                intent: Some(Intent {
+                    request: Request::Standby,
+                    by: Asker::Client,
+                    ran: false,
+                    at_ns: None,
+                }),
                 program_started: true,
                 agent_ready: false,
                 started: Some(Instant(8)),

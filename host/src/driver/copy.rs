@@ -1,4 +1,5 @@
-//! Copies of files and folders, as cheap as the file system allows. Everything here blocks, and what it wrote is durable when it returns.
+//! Copies of files and folders, as cheap as the file system allows. Everything here blocks, and
+//! what it wrote is durable when it returns.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -47,8 +48,8 @@ pub(super) fn sync(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Copies a file, which must not change meanwhile, to `to`, which must not exist: the two share their blocks where the file system can do so;
-/// elsewhere holes stay holes.
+/// Copies a file, which must not change meanwhile, to `to`, which must not exist: the two share
+/// their blocks where the file system can do so; elsewhere holes stay holes.
 pub(super) fn file(from: &Path, to: &Path) -> io::Result<()> {
     let source = File::open(from)?;
     let mode = source.metadata()?.permissions().mode();
@@ -64,8 +65,8 @@ pub(super) fn file(from: &Path, to: &Path) -> io::Result<()> {
     target.sync_all()
 }
 
-/// Checks that a file system has room for so many bytes before they are written: a copy that does not
-/// fit fails without taking the last of it from everybody else. `at` lies on it, or would.
+/// Checks that a file system has room for so many bytes before they are written: a copy that does
+/// not fit fails without taking the last of it from everybody else. `at` lies on it, or would.
 pub(super) fn require_space(at: &Path, bytes: u64) -> io::Result<()> {
     let folder = at.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
     let there = statvfs(folder)?;
@@ -108,8 +109,8 @@ fn copy_range(source: &File, target: &File, from: u64, to: u64) -> io::Result<()
     Ok(())
 }
 
-/// Makes a folder with the files of another one, which nobody changes any more: the same files under a second name, or copies where that
-/// is not possible.
+/// Makes a folder with the files of another one, which nobody changes any more: the same files
+/// under a second name, or copies where that is not possible.
 pub(super) fn link_folder(from: &Path, to: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(to)?;
     for entry in fs::read_dir(from)? {
@@ -120,7 +121,12 @@ pub(super) fn link_folder(from: &Path, to: &Path) -> io::Result<()> {
             continue;
         }
         match fs::hard_link(entry.path(), &target) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::TooManyLinks) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::CrossesDevices | io::ErrorKind::TooManyLinks
+                ) =>
+            {
                 file(&entry.path(), &target)?;
             }
             done => done?,
@@ -134,7 +140,11 @@ pub(super) fn bytes(path: &Path) -> io::Result<u64> {
     let data = fs::symlink_metadata(path)?;
     if !data.is_dir() {
         // A small file may lie beside its blocks, and a hole may lie in its last one.
-        return Ok(data.len().min(if data.blocks() == 0 { data.len() } else { data.blocks().saturating_mul(512) }));
+        return Ok(data.len().min(if data.blocks() == 0 {
+            data.len()
+        } else {
+            data.blocks().saturating_mul(512)
+        }));
     }
     fs::read_dir(path)?.map(|entry| bytes(&entry?.path())).sum()
 }
@@ -164,7 +174,8 @@ mod tests {
     fn a_copy_of_nothing_and_one_of_a_hole_are_what_they_are() {
         let dir = tempfile::tempdir().unwrap();
         for len in [0, 1, 4_096, 1 << 20] {
-            let (from, to) = (dir.path().join(format!("from{len}")), dir.path().join(format!("to{len}")));
+            let (from, to) =
+                (dir.path().join(format!("from{len}")), dir.path().join(format!("to{len}")));
             File::create(&from).unwrap().set_len(len).unwrap();
             file(&from, &to).unwrap();
             assert_eq!(fs::metadata(&to).unwrap().len(), len);

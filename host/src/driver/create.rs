@@ -13,7 +13,9 @@ use super::live::{Live, View};
 use super::mailbox::{Order, Reply};
 use super::record::{Disk, NewInstance, Record, Spec};
 use super::request::Intent;
-use super::settings::{Share, check_auto_standby, check_expiry, check_health, check_memory, check_restart, check_tags};
+use super::settings::{
+    Share, check_auto_standby, check_expiry, check_health, check_memory, check_restart, check_tags,
+};
 use crate::hypervisor::{self, Capability};
 use crate::id::{InstanceId, TenantId};
 use crate::image::Image;
@@ -21,7 +23,11 @@ use crate::limits::instance as limits;
 
 impl Host {
     /// Accepts an instance and boots it; answers when its vCPUs run.
-    pub(super) async fn create(self: &Arc<Self>, tenant: TenantId, new: NewInstance) -> Result<Arc<View>, FleetError> {
+    pub(super) async fn create(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        new: NewInstance,
+    ) -> Result<Arc<View>, FleetError> {
         if self.directory().by_row.len() >= limits::KNOWN_MAX {
             return Err(FleetError::TooMany(limits::KNOWN_MAX));
         }
@@ -30,7 +36,8 @@ impl Host {
         let record = blocking(move || host.prepare(tenant, new)).await?;
         tracing::debug!(name = %named, id = %record.id, "prepared");
         let (reply, answer) = oneshot::channel();
-        // What is durable must be in the directory and boot, even if the caller goes away in between.
+        // What is durable must be in the directory and boot, even if the caller goes away in
+        // between.
         tokio::spawn(self.clone().accept(record, reply));
         answer.await.map_err(|_| FleetError::Stopping)?
     }
@@ -107,12 +114,14 @@ impl Host {
         let Some(from) = image.root_disk() else { return Ok(Vec::new()) };
         let folder = self.folder(id);
         let path = folder.join("root.raw");
-        let copied =
-            copy::fresh_folder(&folder).and_then(|()| copy::file(&from, &path)).and_then(|()| std::fs::metadata(&path));
+        let copied = copy::fresh_folder(&folder)
+            .and_then(|()| copy::file(&from, &path))
+            .and_then(|()| std::fs::metadata(&path));
         match copied {
             Ok(data) => Ok(vec![Disk { path, read_only: false, size_bytes: data.len() }]),
             Err(error) => {
-                // Half a copy only takes space; if it can't be removed either, the first error tells more.
+                // Half a copy only takes space; if it can't be removed either, the first error
+                // tells more.
                 let _ = copy::remove(&folder);
                 Err(on_disk("copy", &from)(error))
             }
@@ -122,25 +131,38 @@ impl Host {
     fn check(&self, new: &NewInstance, memory_bytes: u64, image: &Image) -> Result<(), FleetError> {
         let invalid = |field, problem| Err(FleetError::Invalid { field, problem });
         if !(1..=limits::VCPUS_MAX).contains(&new.vcpus) {
-            return invalid("vcpus", format!("must be 1 to {}, is {}", limits::VCPUS_MAX, new.vcpus));
+            return invalid(
+                "vcpus",
+                format!("must be 1 to {}, is {}", limits::VCPUS_MAX, new.vcpus),
+            );
         }
         check_memory("size", memory_bytes, image)?;
         if let Some(max) = new.memory_bytes_max {
             check_memory("memory_bytes_max", max, image)?;
             if max < memory_bytes {
-                return invalid("memory_bytes_max", format!("must be {memory_bytes} or more, is {max}"));
+                return invalid(
+                    "memory_bytes_max",
+                    format!("must be {memory_bytes} or more, is {max}"),
+                );
             }
-            let hypervisor = self.hypervisor(new.hypervisor.as_deref().unwrap_or(self.default_hypervisor))?;
+            let hypervisor =
+                self.hypervisor(new.hypervisor.as_deref().unwrap_or(self.default_hypervisor))?;
             hypervisor.describe().require(Capability::MemoryResize).map_err(failed)?;
         }
         if new.cmdline.len() + image.manifest.cmdline.len() >= limits::CMDLINE_BYTES_MAX {
-            return invalid("cmdline", format!("is longer than {} bytes with the image's", limits::CMDLINE_BYTES_MAX));
+            return invalid(
+                "cmdline",
+                format!("is longer than {} bytes with the image's", limits::CMDLINE_BYTES_MAX),
+            );
         }
         if new.cmdline.bytes().any(|byte| byte.is_ascii_control()) {
             return invalid("cmdline", "may not hold control characters".into());
         }
         if new.disks.len() > limits::DISKS_MAX {
-            return invalid("disks", format!("at most {}, are {}", limits::DISKS_MAX, new.disks.len()));
+            return invalid(
+                "disks",
+                format!("at most {}, are {}", limits::DISKS_MAX, new.disks.len()),
+            );
         }
         check_tags(&new.tags)?;
         check_restart(&new.restart)?;
@@ -159,7 +181,8 @@ fn measured(disk: &Disk) -> Result<Disk, FleetError> {
     if !path.is_absolute() {
         return Err(invalid(format!("'{}' must be an absolute path", path.display())));
     }
-    let data = std::fs::metadata(path).map_err(|error| invalid(format!("'{}': {error}", path.display())))?;
+    let data = std::fs::metadata(path)
+        .map_err(|error| invalid(format!("'{}': {error}", path.display())))?;
     if !data.is_file() {
         return Err(invalid(format!("'{}' is no regular file", path.display())));
     }

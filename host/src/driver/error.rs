@@ -9,7 +9,8 @@ use crate::limits;
 use crate::tenant::Limit;
 use crate::vm::Refusal;
 
-/// Why a request failed. The first group is the caller's to mend, the second the host's, the third ours.
+/// Why a request failed. The first group is the caller's to mend, the second the host's, the third
+/// ours.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum FleetError {
     /// Nothing answers to this id, name or prefix.
@@ -47,13 +48,19 @@ pub enum FleetError {
     #[error("the instance has {max} snapshots, as many as one may have; delete some", max = limits::snapshot::KEPT_MAX)]
     TooManySnapshots,
     /// There is no memory that could be in standby.
-    #[error("nothing ran there, so that there is no memory to be in Standby with; choose Stopped or Running")]
+    #[error(
+        "nothing ran there, so that there is no memory to be in Standby with; choose Stopped or Running"
+    )]
     NoMemory,
     /// A fork of an instance that runs, without leave to pause it.
-    #[error("the instance runs, and a fork would pause it for a moment; say so with from_running, or stop it first")]
+    #[error(
+        "the instance runs, and a fork would pause it for a moment; say so with from_running, or stop it first"
+    )]
     SourceRuns,
     /// Another machine uses a disk.
-    #[error("the disk {0} is in use by another machine; stop that first, or give each its own copy")]
+    #[error(
+        "the disk {0} is in use by another machine; stop that first, or give each its own copy"
+    )]
     DiskInUse(PathBuf),
     /// The tenant may not have so much.
     #[error("tenant '{tenant}' would have {wanted} {limit}; its limit is {most}")]
@@ -105,7 +112,9 @@ pub enum FleetError {
     #[error("this host knows {0} instances, its limit; delete some")]
     TooMany(usize),
     /// The disk is full: nothing was done.
-    #[error("the data folder's disk is full: nothing was done and nothing is lost; free some space and try again")]
+    #[error(
+        "the data folder's disk is full: nothing was done and nothing is lost; free some space and try again"
+    )]
     NoSpace,
     /// The act was done, its fact waits for space on the disk.
     #[error(
@@ -128,10 +137,15 @@ pub enum FleetError {
     #[error("the virtual machine monitor ended before it was done")]
     MachineEnded,
     /// It has begun, can't be undone, and can't be finished now.
-    #[error("it is not finished yet, and nothing else can be done until it is; it is tried again: {0}")]
+    #[error(
+        "it is not finished yet, and nothing else can be done until it is; it is tried again: {0}"
+    )]
     Unfinished(Box<FleetError>),
-    /// The virtual machine monitor was told to end, which can't be taken back, and has not ended yet.
-    #[error("the virtual machine monitor was told to end and has not ended yet; the command is finished when it has")]
+    /// The virtual machine monitor was told to end, which can't be taken back, and has not ended
+    /// yet.
+    #[error(
+        "the virtual machine monitor was told to end and has not ended yet; the command is finished when it has"
+    )]
     StillEnding,
     /// The instance ended before the state that was waited for was reached.
     #[error("the instance stopped ({cause}) before it was {wanted}")]

@@ -30,8 +30,8 @@ pub(super) fn standby_folder(instance: &Path) -> PathBuf {
     instance.join("standby")
 }
 
-/// The memory of a machine that is paused, if it was saved since it is: until its vCPUs run again. No
-/// other launch takes it for its own.
+/// The memory of a machine that is paused, if it was saved since it is: until its vCPUs run again.
+/// No other launch takes it for its own.
 pub(super) fn held_folder(instance: &Path, incarnation: u32) -> PathBuf {
     instance.join(format!("held-{incarnation}"))
 }
@@ -115,11 +115,13 @@ pub(super) fn lay_memory(from: &Path, to: &Path) -> Result<(), FleetError> {
     if unpacked { Ok(()) } else { copy::link_folder(from, to).map_err(on_disk("link", from)) }
 }
 
-/// Locks the writable disks of an instance without a machine, until the answer is dropped: nobody may
-/// write to what is copied, and nobody may use what is replaced. Blocking.
+/// Locks the writable disks of an instance without a machine, until the answer is dropped: nobody
+/// may write to what is copied, and nobody may use what is replaced. Blocking.
 pub(super) fn lock_disks(disks: &[Disk], only_read: bool) -> Result<Vec<OwnedFd>, FleetError> {
-    let lock =
-        |disk: &Disk| lock_disk(&hypervisor::Disk { path: disk.path.clone(), read_only: only_read }).map_err(failed);
+    let lock = |disk: &Disk| {
+        lock_disk(&hypervisor::Disk { path: disk.path.clone(), read_only: only_read })
+            .map_err(failed)
+    };
     writable(disks).map(|(_, disk)| lock(disk)).collect()
 }
 
@@ -131,12 +133,16 @@ pub(super) fn copy_disks(disks: &[Disk], to: &Path) -> Result<(), FleetError> {
     copy::sync(to).map_err(on_disk("sync", to))
 }
 
-/// Describes a snapshot whose files lie aside, and gives it its name: it is complete then. Answers it
-/// with its size. Blocking.
-pub(super) fn publish_snapshot(folder: &Path, mut snapshot: Snapshot) -> Result<Snapshot, FleetError> {
+/// Describes a snapshot whose files lie aside, and gives it its name: it is complete then. Answers
+/// it with its size. Blocking.
+pub(super) fn publish_snapshot(
+    folder: &Path,
+    mut snapshot: Snapshot,
+) -> Result<Snapshot, FleetError> {
     let partial = copy::aside(folder);
     let publish = || {
-        let disks = writable(&snapshot.disks).map(|(index, _)| copy::bytes(&disk_file(&partial, index)));
+        let disks =
+            writable(&snapshot.disks).map(|(index, _)| copy::bytes(&disk_file(&partial, index)));
         let disk_bytes: u64 = disks.sum::<io::Result<_>>()?;
         snapshot.bytes = disk_bytes + snapshot.memory.map_or(0, |memory| memory.bytes);
         let description = partial.join(DESCRIPTION);
@@ -155,9 +161,10 @@ pub(super) fn read_snapshot(folder: &Path) -> io::Result<Snapshot> {
 
 /// Putting the files of a snapshot in the place of an instance's own: all of them or none.
 ///
-/// First everything is laid beside what it is to replace, which may fail for want of space and changes
-/// nothing. Then a file says so, durably. From there on there are only renames, which a crash may
-/// interrupt and the next start finishes: what still lies beside has not been renamed yet.
+/// First everything is laid beside what it is to replace, which may fail for want of space and
+/// changes nothing. Then a file says so, durably. From there on there are only renames, which a
+/// crash may interrupt and the next start finishes: what still lies beside has not been renamed
+/// yet.
 pub(super) struct PutBack {
     /// The folder of the snapshot.
     pub(super) snapshot: PathBuf,
@@ -176,7 +183,8 @@ impl PutBack {
     pub(super) fn run(&self) -> Result<(), FleetError> {
         let laid = self.is_laid()?;
         let locked = lock_disks(&self.disks, false);
-        if !laid && let Err(error) = locked.as_ref().map_err(Clone::clone).and_then(|_| self.lay()) {
+        if !laid && let Err(error) = locked.as_ref().map_err(Clone::clone).and_then(|_| self.lay())
+        {
             self.clear();
             return Err(error);
         }
@@ -237,7 +245,8 @@ impl PutBack {
         remove().map_err(on_disk("remove", &marker))
     }
 
-    /// Removes what an attempt has laid beside. It is only in the way, and the next one removes it too.
+    /// Removes what an attempt has laid beside. It is only in the way, and the next one removes it
+    /// too.
     fn clear(&self) {
         let _ = fs::remove_file(self.marker());
         let _ = copy::remove(&copy::aside(&standby_folder(&self.instance)));

@@ -30,17 +30,21 @@ use crate::clock::Clock;
 use crate::hypervisor::{self, Description, Hypervisor, Launches, MachineProcess, ProcessUsage};
 use crate::id::{InstanceId, SnapshotName, TenantId};
 use crate::image::Images;
-use crate::journal::{Alive, CommitError, Entry, Journal, NewActivation, RequestKey, StoredInstance};
+use crate::journal::{
+    Alive, CommitError, Entry, Journal, NewActivation, RequestKey, StoredInstance,
+};
 use crate::limits::instance::KNOWN_MAX;
 use crate::units::Instant;
 use crate::vm::{Phase, State};
 
-/// Removes the folder of an instance that is on record as deleted, and moves aside that of an unknown
-/// one. Blocking.
+/// Removes the folder of an instance that is on record as deleted, and moves aside that of an
+/// unknown one. Blocking.
 fn clear(journal: &Journal, id: &InstanceId, folder: &Path) {
     let known = match journal.instance(id) {
         Ok(known) => known,
-        Err(error) => return tracing::warn!(instance = %id, %error, "whose a folder is can't be read"),
+        Err(error) => {
+            return tracing::warn!(instance = %id, %error, "whose a folder is can't be read");
+        }
     };
     let cleared = match known {
         Some(_) => copy::remove(folder),
@@ -96,15 +100,18 @@ pub enum Waiting {
 }
 
 impl Fleet {
-    /// Takes up the instances of an earlier run: those that had a virtual machine monitor, or a command under way, are looked for at
-    /// once and in the background.
+    /// Takes up the instances of an earlier run: those that had a virtual machine monitor, or a
+    /// command under way, are looked for at once and in the background.
     ///
     /// # Errors
-    /// [`FleetError::Bug`] if a stored record can't be read; [`FleetError::NoSuchHypervisor`] without any hypervisor.
+    /// [`FleetError::Bug`] if a stored record can't be read; [`FleetError::NoSuchHypervisor`]
+    /// without any hypervisor.
     pub fn open(parts: Parts, stored: Vec<StoredInstance>) -> Result<Fleet, FleetError> {
         let default = parts.hypervisors.first().map(|hypervisor| hypervisor.name());
-        let default_hypervisor =
-            default.ok_or_else(|| FleetError::NoSuchHypervisor { name: "default".into(), known: "none".into() })?;
+        let default_hypervisor = default.ok_or_else(|| FleetError::NoSuchHypervisor {
+            name: "default".into(),
+            known: "none".into(),
+        })?;
         let slots: Result<Vec<_>, _> = stored.into_par_iter().map(opened).collect();
         let directory = Directory::of(slots?);
         let (compressor, jobs) = mpsc::unbounded_channel();
@@ -112,7 +119,11 @@ impl Fleet {
             journal: parts.journal,
             clock: parts.clock,
             accounts: parts.accounts,
-            hypervisors: parts.hypervisors.into_iter().map(|hypervisor| (hypervisor.name(), hypervisor)).collect(),
+            hypervisors: parts
+                .hypervisors
+                .into_iter()
+                .map(|hypervisor| (hypervisor.name(), hypervisor))
+                .collect(),
             default_hypervisor,
             images: parts.images,
             instances: parts.instances,
@@ -139,13 +150,14 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Removes the folders of instances whose deletion a crash has interrupted, and moves those aside
-    /// that are on no record: of an instance that was never made, or that a journal which was put back
-    /// does not know. In the background.
+    /// Removes the folders of instances whose deletion a crash has interrupted, and moves those
+    /// aside that are on no record: of an instance that was never made, or that a journal which was
+    /// put back does not know. In the background.
     fn sweep(&self) {
         let Ok(folders) = std::fs::read_dir(&self.0.instances) else { return };
         let directory = self.0.directory();
-        let id_of = |folder: &std::fs::DirEntry| folder.file_name().to_str()?.parse::<InstanceId>().ok();
+        let id_of =
+            |folder: &std::fs::DirEntry| folder.file_name().to_str()?.parse::<InstanceId>().ok();
         let unknown = folders.flatten().filter_map(|folder| {
             let id = id_of(&folder).filter(InstanceId::is_of_ours)?;
             (!directory.by_id.contains_key(&id)).then(|| (id, folder.path()))
@@ -183,7 +195,11 @@ impl Fleet {
     ///
     /// # Errors
     /// See [`FleetError`]. If the launch failed, nothing is left of the instance.
-    pub async fn create(&self, tenant: &TenantId, new: NewInstance) -> Result<Arc<View>, FleetError> {
+    pub async fn create(
+        &self,
+        tenant: &TenantId,
+        new: NewInstance,
+    ) -> Result<Arc<View>, FleetError> {
         self.0.create(tenant.clone(), new).await
     }
 
@@ -191,7 +207,12 @@ impl Fleet {
     ///
     /// # Errors
     /// See [`FleetError`]. If it was made and could not be brought there, it exists and says why.
-    pub async fn fork(&self, tenant: &TenantId, id: &InstanceId, new: NewFork) -> Result<Arc<View>, FleetError> {
+    pub async fn fork(
+        &self,
+        tenant: &TenantId,
+        id: &InstanceId,
+        new: NewFork,
+    ) -> Result<Arc<View>, FleetError> {
         let slot = self.slot(tenant, id)?;
         {
             let directory = self.0.directory();
@@ -240,15 +261,21 @@ impl Fleet {
     ///
     /// # Errors
     /// See [`FleetError`].
-    pub async fn request(&self, tenant: &TenantId, id: &InstanceId, request: Request) -> Result<Arc<View>, FleetError> {
+    pub async fn request(
+        &self,
+        tenant: &TenantId,
+        id: &InstanceId,
+        request: Request,
+    ) -> Result<Arc<View>, FleetError> {
         self.0.request(&self.slot(tenant, id)?, request).await
     }
 
-    /// Puts a snapshot in the place of what the instance is, and brings it to where it is to stand: if there is no word of it, it runs if the
-    /// snapshot holds memory, and is stopped if not.
+    /// Puts a snapshot in the place of what the instance is, and brings it to where it is to stand:
+    /// if there is no word of it, it runs if the snapshot holds memory, and is stopped if not.
     ///
     /// # Errors
-    /// See [`FleetError`]. If it could not be brought there, it is where [`Request::Revert`] alone leads.
+    /// See [`FleetError`]. If it could not be brought there, it is where [`Request::Revert`] alone
+    /// leads.
     pub async fn revert(
         &self,
         tenant: &TenantId,
@@ -287,7 +314,8 @@ impl Fleet {
         self.0.directory().find(tenant, key).map(|slot| slot.view())
     }
 
-    /// The record of an instance by its full id, also if it is deleted. Reads the journal; blocking.
+    /// The record of an instance by its full id, also if it is deleted. Reads the journal;
+    /// blocking.
     ///
     /// # Errors
     /// [`FleetError::NotFound`], and the journal's.
@@ -295,7 +323,8 @@ impl Fleet {
         if let Ok(slot) = self.slot(tenant, id) {
             return Ok(slot.view());
         }
-        let stored = self.0.journal.instance(id).map_err(|error| FleetError::Bug(error.to_string()))?;
+        let stored =
+            self.0.journal.instance(id).map_err(|error| FleetError::Bug(error.to_string()))?;
         let stored = stored.filter(|stored| stored.tenant == *tenant);
         let stored = stored.ok_or_else(|| FleetError::NotFound { key: id.to_string() })?;
         opened(stored).map(|slot| slot.view())
@@ -304,27 +333,40 @@ impl Fleet {
     /// The instances of a tenant that are not deleted, oldest first.
     pub fn list(&self, tenant: &TenantId) -> Vec<Arc<View>> {
         let directory = self.0.directory();
-        directory.by_row.values().filter(|slot| slot.tenant == *tenant).map(|slot| slot.view()).collect()
+        directory
+            .by_row
+            .values()
+            .filter(|slot| slot.tenant == *tenant)
+            .map(|slot| slot.view())
+            .collect()
     }
 
-    /// The totals of these instances at an instant: one component call for all that are under one policy.
+    /// The totals of these instances at an instant: one component call for all that are under one
+    /// policy.
     pub fn usage(&self, views: &[Arc<View>], at: Instant) -> Vec<Usage> {
-        let accounts: Vec<_> = views.iter().map(|view| (&view.record.tenant, &view.account)).collect();
+        let accounts: Vec<_> =
+            views.iter().map(|view| (&view.record.tenant, &view.account)).collect();
         self.0.accounts.usage(&accounts, at)
     }
 
-    /// Follows what is published of an instance. It tells the last view only: a phase that was over at once may never be seen.
+    /// Follows what is published of an instance. It tells the last view only: a phase that was over
+    /// at once may never be seen.
     ///
     /// # Errors
     /// [`FleetError::NotFound`].
-    pub fn views(&self, tenant: &TenantId, id: &InstanceId) -> Result<watch::Receiver<Arc<View>>, FleetError> {
+    pub fn views(
+        &self,
+        tenant: &TenantId,
+        id: &InstanceId,
+    ) -> Result<watch::Receiver<Arc<View>>, FleetError> {
         Ok(self.slot(tenant, id)?.subscribe())
     }
 
     /// Waits until an instance is in a state.
     ///
     /// # Errors
-    /// [`FleetError::WaitTimedOut`]; [`FleetError::Ended`] if it stopped or was deleted meanwhile and that was not waited for.
+    /// [`FleetError::WaitTimedOut`]; [`FleetError::Ended`] if it stopped or was deleted meanwhile
+    /// and that was not waited for.
     pub async fn wait(
         &self,
         tenant: &TenantId,
@@ -339,7 +381,11 @@ impl Fleet {
             Ok(view) => view.map_err(|_| FleetError::Stopping)?.clone(),
             Err(_) => {
                 let state = slot.view().live.state.as_str();
-                return Err(FleetError::WaitTimedOut { wanted: wanted(waiting), seconds: timeout.as_secs(), state });
+                return Err(FleetError::WaitTimedOut {
+                    wanted: wanted(waiting),
+                    seconds: timeout.as_secs(),
+                    state,
+                });
             }
         };
         match reached_fully(&view, waiting) {
@@ -351,7 +397,8 @@ impl Fleet {
         }
     }
 
-    /// The intervals of an instance up to `at`, as far as the view knows its facts: they agree with its account. Reads the journal; blocking.
+    /// The intervals of an instance up to `at`, as far as the view knows its facts: they agree with
+    /// its account. Reads the journal; blocking.
     ///
     /// # Errors
     /// [`FleetError::Bug`] if the journal can't be read.
@@ -367,8 +414,8 @@ impl Fleet {
         self.0.accounts.timeline(tenant)
     }
 
-    /// Puts a tenant under a policy. Answers the effective instant and the fact's sequence number. The caller knows that the policy is
-    /// admitted.
+    /// Puts a tenant under a policy. Answers the effective instant and the fact's sequence number.
+    /// The caller knows that the policy is admitted.
     ///
     /// # Errors
     /// Those of [`Journal::commit`], with [`CommitError::Repeated`] for what was asked for before.
@@ -392,7 +439,8 @@ impl Fleet {
         views.filter(|view| view.account.degraded.is_some()).collect()
     }
 
-    /// Asks again for what failed policies owe to the instances of a tenant, as far as it is `due`; in the background.
+    /// Asks again for what failed policies owe to the instances of a tenant, as far as it is `due`;
+    /// in the background.
     pub fn mend(&self, tenant: &TenantId, due: impl Fn(&Degraded) -> bool) {
         let mut views = self.list(tenant);
         views.retain(|view| view.account.degraded.as_ref().is_some_and(&due));
@@ -414,7 +462,8 @@ impl Fleet {
         self.0.calendar.utc_ns(at)
     }
 
-    /// The first meter instant at which the calendar shows this instant (UTC, nanoseconds since 1970) or a later one.
+    /// The first meter instant at which the calendar shows this instant (UTC, nanoseconds since
+    /// 1970) or a later one.
     pub fn meter(&self, utc_ns: i64) -> Instant {
         self.0.calendar.meter(utc_ns)
     }
@@ -475,9 +524,16 @@ impl Fleet {
 fn opened(stored: StoredInstance) -> Result<Arc<Slot>, FleetError> {
     let unreadable = |error: String| FleetError::Bug(format!("instance {}: {error}", stored.id));
     let live = codec::decode(&stored.state).map_err(|error| unreadable(error.to_string()))?;
-    let (spec, snapshots) = codec::decode_record(&stored.record).map_err(|error| unreadable(error.to_string()))?;
+    let (spec, snapshots) =
+        codec::decode_record(&stored.record).map_err(|error| unreadable(error.to_string()))?;
     let deleted = stored.deleted.map(|_| stored.account.tracker.since);
-    let record = Arc::new(Record { id: stored.id, tenant: stored.tenant, name: stored.name, spec, snapshots });
+    let record = Arc::new(Record {
+        id: stored.id,
+        tenant: stored.tenant,
+        name: stored.name,
+        spec,
+        snapshots,
+    });
     let last_fact = stored.last_fact.unwrap_or_default();
     let account = stored.account;
     let view = View { record, live, account, last_fact, deleted, health: None, idle_since: None };

@@ -62,7 +62,10 @@ impl Directory {
     /// A directory of these.
     pub(super) fn of(slots: Vec<Arc<Slot>>) -> Self {
         Self {
-            by_name: slots.iter().map(|slot| ((slot.tenant.clone(), slot.name.clone()), slot.clone())).collect(),
+            by_name: slots
+                .iter()
+                .map(|slot| ((slot.tenant.clone(), slot.name.clone()), slot.clone()))
+                .collect(),
             by_id: slots.iter().map(|slot| (slot.id.clone(), slot.clone())).collect(),
             by_row: slots.into_iter().map(|slot| (slot.row, slot)).collect(),
         }
@@ -96,7 +99,8 @@ impl Directory {
             return Ok(slot.clone());
         }
         let begins = self.by_id.range(first..).take_while(|(id, _)| id.as_str().starts_with(key));
-        let matches: Vec<_> = begins.filter(|(_, slot)| slot.tenant == *tenant).map(|(_, slot)| slot).collect();
+        let matches: Vec<_> =
+            begins.filter(|(_, slot)| slot.tenant == *tenant).map(|(_, slot)| slot).collect();
         match matches.as_slice() {
             [] => Err(not_found()),
             [only] => Ok(Arc::clone(only)),
@@ -119,9 +123,13 @@ impl Host {
         self.directory.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands an order to the task of an instance. The one place where tasks are started: an instance
-    /// at rest has none.
-    pub(super) fn order(self: &Arc<Self>, slot: &Arc<Slot>, order: Order) -> Result<(), FleetError> {
+    /// Hands an order to the task of an instance. The one place where tasks are started: an
+    /// instance at rest has none.
+    pub(super) fn order(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        order: Order,
+    ) -> Result<(), FleetError> {
         slot.post(order, |orders| (self.start_task)(self.clone(), slot.clone(), orders))
     }
 
@@ -137,12 +145,20 @@ impl Host {
     }
 
     /// Has a request carried out.
-    pub(super) async fn request(self: &Arc<Self>, slot: &Arc<Slot>, request: Request) -> Result<Arc<View>, FleetError> {
+    pub(super) async fn request(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        request: Request,
+    ) -> Result<Arc<View>, FleetError> {
         self.ask(slot, |reply| Order::Carry { request, reply }).await
     }
 
     /// Has a fork made.
-    pub(super) async fn fork(self: &Arc<Self>, slot: &Arc<Slot>, new: NewFork) -> Result<Arc<View>, FleetError> {
+    pub(super) async fn fork(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        new: NewFork,
+    ) -> Result<Arc<View>, FleetError> {
         let (reply, answer) = oneshot::channel();
         let fork = ForkOrder { new, id: InstanceId::random(), reply };
         slot.add_fork(fork, || self.order(slot, Order::Fork))?;
@@ -157,8 +173,8 @@ impl Host {
         }
     }
 
-    /// Makes a record durable, with the facts that come before its first phase, and that one. Nobody
-    /// finds it yet.
+    /// Makes a record durable, with the facts that come before its first phase, and that one.
+    /// Nobody finds it yet.
     pub(super) async fn insert(
         &self,
         record: Record,
@@ -196,9 +212,9 @@ impl Host {
         Ok(Arc::new(Slot::new(row, view)))
     }
 
-    /// Keeps what an instance grows by until the answer is dropped: what it is to be must be published
-    /// by then. The one place where growth meets the tenant's limits; what shrinks passes, also where
-    /// a limit was lowered.
+    /// Keeps what an instance grows by until the answer is dropped: what it is to be must be
+    /// published by then. The one place where growth meets the tenant's limits; what shrinks
+    /// passes, also where a limit was lowered.
     pub(super) fn reserve(
         &self,
         tenant: &TenantId,
@@ -231,7 +247,12 @@ impl Host {
 
     /// `account` with what its policy has not given since the fact `from`, as far as it can be had.
     /// Blocking.
-    pub(super) fn reaccounted(&self, record: &Record, account: &Account, from: u64) -> Result<Account, FleetError> {
+    pub(super) fn reaccounted(
+        &self,
+        record: &Record,
+        account: &Account,
+        from: u64,
+    ) -> Result<Account, FleetError> {
         let history = self.journal.history(&record.id);
         let history = history.map_err(|error| FleetError::Bug(error.to_string()))?;
         let unaccounted: Vec<_> = history
@@ -260,10 +281,21 @@ impl Host {
     }
 
     /// What a hypervisor is to run for `record`.
-    pub(super) fn machine_spec(&self, record: &Record, incarnation: u32) -> Result<MachineSpec, FleetError> {
+    pub(super) fn machine_spec(
+        &self,
+        record: &Record,
+        incarnation: u32,
+    ) -> Result<MachineSpec, FleetError> {
         let image = self.image(&record.spec.image)?;
-        let cmdline = [image.manifest.cmdline.as_str(), record.spec.cmdline.as_str()].join(" ").trim().to_owned();
-        let disks = record.spec.disks.iter().map(|disk| Disk { path: disk.path.clone(), read_only: disk.read_only });
+        let cmdline = [image.manifest.cmdline.as_str(), record.spec.cmdline.as_str()]
+            .join(" ")
+            .trim()
+            .to_owned();
+        let disks = record
+            .spec
+            .disks
+            .iter()
+            .map(|disk| Disk { path: disk.path.clone(), read_only: disk.read_only });
         Ok(MachineSpec {
             dir: self.folder(&record.id),
             id: record.id.clone(),

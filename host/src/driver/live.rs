@@ -8,7 +8,9 @@ use super::record::{Record, Snapshot, Spec};
 use super::request::{Intent, Request};
 use crate::billing::account::Account;
 use crate::units::{Instant, Nanos};
-use crate::vm::{AfterExit, Asker, Command, Event, ExitCause, Impossible, RestartPolicy, Shape, State, apply};
+use crate::vm::{
+    AfterExit, Asker, Command, Event, ExitCause, Impossible, RestartPolicy, Shape, State, apply,
+};
 
 /// Attempts to start an instance again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -71,7 +73,12 @@ impl Live {
             shape,
             session: 1,
             incarnation: 1,
-            intent: Some(Intent { request: Request::Start, by: Asker::Client, ran: false, at_ns: None }),
+            intent: Some(Intent {
+                request: Request::Start,
+                by: Asker::Client,
+                ran: false,
+                at_ns: None,
+            }),
             program_started: false,
             agent_ready: false,
             started: None,
@@ -119,9 +126,14 @@ impl Live {
         self.is_paused() && self.intent.as_ref().is_some_and(|intent| intent.ran)
     }
 
-    /// Takes the step that `event` is at `at`, with all that follows from it: there is no other place
-    /// where the state moves, and nothing that depends on it is left behind.
-    pub(super) fn enter(&mut self, event: Event, at: Instant, policy: &RestartPolicy) -> Result<(), Impossible> {
+    /// Takes the step that `event` is at `at`, with all that follows from it: there is no other
+    /// place where the state moves, and nothing that depends on it is left behind.
+    pub(super) fn enter(
+        &mut self,
+        event: Event,
+        at: Instant,
+        policy: &RestartPolicy,
+    ) -> Result<(), Impossible> {
         self.state = apply(self.state, event)?;
         let command = self.command();
         match event {
@@ -176,12 +188,19 @@ impl Live {
     fn begin_session(&mut self, at: Instant) {
         self.session += 1;
         self.restarts = match self.asker() {
-            Some(Asker::RestartPolicy) => {
-                Restarts { attempts: self.restarts.attempts.saturating_add(1), last_ns: Some(at.0), due_ns: None }
-            }
-            Some(Asker::Client | Asker::Expiry | Asker::Schedule | Asker::HealthCheck | Asker::AutoStandby) | None => {
-                Restarts::default()
-            }
+            Some(Asker::RestartPolicy) => Restarts {
+                attempts: self.restarts.attempts.saturating_add(1),
+                last_ns: Some(at.0),
+                due_ns: None,
+            },
+            Some(
+                Asker::Client
+                | Asker::Expiry
+                | Asker::Schedule
+                | Asker::HealthCheck
+                | Asker::AutoStandby,
+            )
+            | None => Restarts::default(),
         };
         self.error = None;
         self.cause = None;
@@ -242,7 +261,9 @@ fn completes(event: Event, command: Command) -> bool {
             matches!(command, Command::Discard | Command::Revert | Command::Resize)
         }
         Event::Deleted => true,
-        Event::Created | Event::Ready | Event::ShutdownRequested | Event::Loaded | Event::Lost => false,
+        Event::Created | Event::Ready | Event::ShutdownRequested | Event::Loaded | Event::Lost => {
+            false
+        }
     }
 }
 
@@ -259,7 +280,8 @@ pub struct View {
     pub last_fact: u64,
     /// When the record was closed.
     pub deleted: Option<Instant>,
-    /// What is known of its workload; none if it is not asked. Only what happens since the start of the daemon.
+    /// What is known of its workload; none if it is not asked. Only what happens since the start of
+    /// the daemon.
     pub health: Option<Health>,
     /// Since when it may turn out to be idle; none if that is of no interest.
     pub idle_since: Option<Instant>,
@@ -283,7 +305,8 @@ pub struct Health {
 pub enum HealthStatus {
     /// It was not healthy yet, and may still be starting.
     Starting,
-    /// It was healthy when it was asked last, or has not failed often enough to be called otherwise.
+    /// It was healthy when it was asked last, or has not failed often enough to be called
+    /// otherwise.
     Healthy,
     /// It failed as often in a row as its check allows.
     Unhealthy,
@@ -295,7 +318,13 @@ impl Health {
         Health { status: HealthStatus::Starting, failures: 0, checked_ns: None, problem: None };
 
     /// Takes up an answer that came at `now`, within the start period or after it.
-    pub(super) fn take(&mut self, answer: Result<(), String>, starting: bool, failures_max: u32, now: Instant) {
+    pub(super) fn take(
+        &mut self,
+        answer: Result<(), String>,
+        starting: bool,
+        failures_max: u32,
+        now: Instant,
+    ) {
         self.checked_ns = Some(now.0);
         self.problem = answer.err();
         match (&self.problem, self.status) {
@@ -349,6 +378,9 @@ mod tests {
     #[test]
     fn failures_of_the_start_period_count_only_once_it_was_well() {
         assert_eq!(taken(&[(false, true); 9]), (HealthStatus::Starting, 0));
-        assert_eq!(taken(&[(true, true), (false, true), (false, true)]), (HealthStatus::Unhealthy, 2));
+        assert_eq!(
+            taken(&[(true, true), (false, true), (false, true)]),
+            (HealthStatus::Unhealthy, 2)
+        );
     }
 }

@@ -11,7 +11,8 @@ use super::error::{FleetError, failed};
 use super::files::{blocking, discard, held_folder, link, on_disk};
 use super::recorder::Recorder;
 use crate::hypervisor::{
-    Exit, Hypervisor, HypervisorError, Launched, MachineSpec, Observed, Origin, Stamp, Vm, VmState, files,
+    Exit, Hypervisor, HypervisorError, Launched, MachineSpec, Observed, Origin, Stamp, Vm, VmState,
+    files,
 };
 
 /// A machine that lives, as far as is known.
@@ -20,8 +21,8 @@ pub(super) struct Machine {
     observed: mpsc::Receiver<Observed>,
     /// Where its memory lies, if it was saved since it is held.
     held: PathBuf,
-    /// Bytes on disk of the memory that it was loaded from, if its vCPUs can't be run and never were:
-    /// then that memory is still what it is.
+    /// Bytes on disk of the memory that it was loaded from, if its vCPUs can't be run and never
+    /// were: then that memory is still what it is.
     pub(super) unrestored: Option<u64>,
 }
 
@@ -79,8 +80,8 @@ impl Machine {
         matches!(self.vm.state().await, Ok(VmState::Running))
     }
 
-    /// Saves the memory of a held machine into the new folder `to`. What stays held does not change:
-    /// it is written once and linked from then on, until its vCPUs run.
+    /// Saves the memory of a held machine into the new folder `to`. What stays held does not
+    /// change: it is written once and linked from then on, until its vCPUs run.
     pub(super) async fn save(&self, to: &Path) -> Result<Save, FleetError> {
         if self.held.exists() {
             link(&self.held, to).await?;

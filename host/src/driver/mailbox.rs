@@ -92,7 +92,8 @@ pub(super) struct Slot {
     pub(super) row: Row,
     view: watch::Sender<Arc<View>>,
     mailbox: Mutex<Option<mpsc::Sender<Order>>>,
-    /// Forks that wait. They are made together: those that come while some are made share the next copy.
+    /// Forks that wait. They are made together: those that come while some are made share the next
+    /// copy.
     forks: Mutex<Vec<ForkOrder>>,
     /// The signal at which the compression of its snapshots stops.
     leave: Mutex<StopSignal>,
@@ -129,7 +130,11 @@ impl Slot {
     }
 
     /// Puts an order into the mailbox, which `start` begins to empty if nobody does so far.
-    pub(super) fn post(&self, order: Order, start: impl FnOnce(mpsc::Receiver<Order>)) -> Result<(), FleetError> {
+    pub(super) fn post(
+        &self,
+        order: Order,
+        start: impl FnOnce(mpsc::Receiver<Order>),
+    ) -> Result<(), FleetError> {
         let mut mailbox = self.mailbox();
         let sender = mailbox.get_or_insert_with(|| {
             let (sender, receiver) = mpsc::channel(queue::INSTANCE_COMMANDS_MAX);
@@ -139,8 +144,8 @@ impl Slot {
         sender.try_send(order).map_err(|_| FleetError::Busy(queue::INSTANCE_COMMANDS_MAX))
     }
 
-    /// Takes a fork in, which waits until the instance's task comes to it; `post` hands in the order
-    /// to make those that wait.
+    /// Takes a fork in, which waits until the instance's task comes to it; `post` hands in the
+    /// order to make those that wait.
     pub(super) fn add_fork(
         &self,
         order: ForkOrder,
@@ -168,9 +173,12 @@ impl Slot {
         self.leave.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The work of compressing those of `snapshots` that are to be compressed and, as far as is known,
-    /// are not.
-    pub(super) fn compression_jobs(self: &Arc<Self>, snapshots: &[Snapshot]) -> impl Iterator<Item = CompressionJob> {
+    /// The work of compressing those of `snapshots` that are to be compressed and, as far as is
+    /// known, are not.
+    pub(super) fn compression_jobs(
+        self: &Arc<Self>,
+        snapshots: &[Snapshot],
+    ) -> impl Iterator<Item = CompressionJob> {
         let leave = self.leave().clone();
         let waiting = snapshots.iter().filter(|snapshot| snapshot.waits_for_compression());
         waiting.map(move |Snapshot { name, created_ns, .. }| CompressionJob {
@@ -184,7 +192,8 @@ impl Slot {
         self.forks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes the mailbox if nothing waits in it; the task may then end. Otherwise answers what waits.
+    /// Closes the mailbox if nothing waits in it; the task may then end. Otherwise answers what
+    /// waits.
     pub(super) fn retire(&self, orders: &mut mpsc::Receiver<Order>) -> Option<Order> {
         let mut mailbox = self.mailbox();
         let waiting = orders.try_recv().ok();

@@ -10,8 +10,8 @@
 //! 4. The *fact* goes to the journal with that instant, and is durable.
 //! 5. The new view is *published*, and the caller is answered.
 //!
-//! After a crash, an intent without its fact is settled by looking at what is really there. Nothing is
-//! billed from what is published: a reader may miss a phase, the journal can't.
+//! After a crash, an intent without its fact is settled by looking at what is really there. Nothing
+//! is billed from what is published: a reader may miss a phase, the journal can't.
 //!
 //! # The files, from the ground up
 //!
@@ -62,5 +62,6 @@ pub use mailbox::NewFork;
 pub use record::{Disk, NewInstance, Record, SavedMemory, Snapshot, Spec};
 pub use request::{Child, Intent, NewSnapshot, Request, Target};
 pub use settings::{
-    Amendment, AutoStandby, Expiry, ExpiryAction, HealthCheck, Probe, Prober, Quota, Reservation, Schedule, Share,
+    Amendment, AutoStandby, Expiry, ExpiryAction, HealthCheck, Probe, Prober, Quota, Reservation,
+    Schedule, Share,
 };

@@ -21,7 +21,8 @@ pub struct NewInstance {
     pub vcpus: u32,
     /// Guest memory in bytes; none takes what the image recommends.
     pub memory_bytes: Option<u64>,
-    /// Up to which the memory may be resized while the guest runs, in bytes; none for memory that stays as it is.
+    /// Up to which the memory may be resized while the guest runs, in bytes; none for memory that
+    /// stays as it is.
     pub memory_bytes_max: Option<u64>,
     /// Appended to the image's kernel command line.
     pub cmdline: String,
@@ -72,7 +73,8 @@ pub struct Record {
     pub snapshots: Vec<Snapshot>,
 }
 
-/// What an instance was at an instant, kept in a folder of its own: writable disks, and memory if there was any.
+/// What an instance was at an instant, kept in a folder of its own: writable disks, and memory if
+/// there was any.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Snapshot {
@@ -112,7 +114,9 @@ impl Snapshot {
     /// Bytes on disk now.
     pub fn stored_bytes(&self) -> u64 {
         match (self.memory, self.compressed_bytes) {
-            (Some(memory), Some(bytes)) => self.bytes.saturating_sub(memory.bytes).saturating_add(bytes),
+            (Some(memory), Some(bytes)) => {
+                self.bytes.saturating_sub(memory.bytes).saturating_add(bytes)
+            }
             (_, _) => self.bytes,
         }
     }
@@ -123,7 +127,10 @@ impl Snapshot {
 }
 
 /// The snapshot of this name.
-pub(super) fn find_snapshot<'a>(known: &'a [Snapshot], name: &SnapshotName) -> Result<&'a Snapshot, FleetError> {
+pub(super) fn find_snapshot<'a>(
+    known: &'a [Snapshot],
+    name: &SnapshotName,
+) -> Result<&'a Snapshot, FleetError> {
     let found = known.iter().find(|snapshot| snapshot.name == *name);
     found.ok_or_else(|| {
         let known: Vec<_> = known.iter().map(|snapshot| snapshot.name.as_str()).collect();

@@ -1,5 +1,5 @@
-//! The memory of one instance: what it is, where it stands, and the journal to which every change of
-//! either goes before anybody hears of it.
+//! The memory of one instance: what it is, where it stands, and the journal to which every change
+//! of either goes before anybody hears of it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -103,7 +103,11 @@ impl Recorder {
     }
 
     /// Takes the step that `event` is at `at`. Answers its fact, which is not recorded yet.
-    pub(super) fn step(&mut self, event: Event, at: Reading) -> Result<Dated<InstanceFact>, FleetError> {
+    pub(super) fn step(
+        &mut self,
+        event: Event,
+        at: Reading,
+    ) -> Result<Dated<InstanceFact>, FleetError> {
         let policy = self.record.spec.restart;
         let stepped = self.live.enter(event, at.meter, &policy);
         stepped.map_err(|impossible| FleetError::Bug(impossible.to_string()))?;
@@ -171,7 +175,11 @@ impl Recorder {
     }
 
     /// Gives up a request that failed. What has changed meanwhile has facts of its own.
-    pub(super) async fn give_up(&mut self, command: Command, error: &FleetError) -> Result<(), FleetError> {
+    pub(super) async fn give_up(
+        &mut self,
+        command: Command,
+        error: &FleetError,
+    ) -> Result<(), FleetError> {
         self.live.complete();
         self.live.error = Some(error.to_string());
         let body = InstanceFact::Abandoned { command, reason: error.to_string() };
@@ -184,14 +192,17 @@ impl Recorder {
         self.write(Vec::new()).await
     }
 
-    /// Writes down what was done. A full disk delays it and can't undo it: the caller hears so, and it
-    /// is tried until there is space.
-    pub(super) async fn write(&mut self, facts: Vec<Dated<InstanceFact>>) -> Result<(), FleetError> {
+    /// Writes down what was done. A full disk delays it and can't undo it: the caller hears so, and
+    /// it is tried until there is space.
+    pub(super) async fn write(
+        &mut self,
+        facts: Vec<Dated<InstanceFact>>,
+    ) -> Result<(), FleetError> {
         self.write_failure(facts, &FleetError::Unrecorded).await
     }
 
-    /// Writes down what has failed because of `error`, which is what the caller hears if that has to
-    /// wait for space: not that it was done.
+    /// Writes down what has failed because of `error`, which is what the caller hears if that has
+    /// to wait for space: not that it was done.
     pub(super) async fn write_failure(
         &mut self,
         facts: Vec<Dated<InstanceFact>>,
@@ -210,11 +221,18 @@ impl Recorder {
     }
 
     /// Commits facts with the present state and record, durably, and publishes them.
-    pub(super) async fn commit(&mut self, facts: Vec<Dated<InstanceFact>>) -> Result<(), CommitError> {
+    pub(super) async fn commit(
+        &mut self,
+        facts: Vec<Dated<InstanceFact>>,
+    ) -> Result<(), CommitError> {
         self.commit_as(Durability::Synced, facts).await
     }
 
-    async fn commit_as(&mut self, durability: Durability, facts: Vec<Dated<InstanceFact>>) -> Result<(), CommitError> {
+    async fn commit_as(
+        &mut self,
+        durability: Durability,
+        facts: Vec<Dated<InstanceFact>>,
+    ) -> Result<(), CommitError> {
         let state = self.live.stored();
         let changed = !Arc::ptr_eq(&self.record, &self.slot.view().record);
         let write = InstanceWrite::Update {
@@ -325,7 +343,10 @@ impl Recorder {
 
     /// Changes the record, which then holds more or less on disk beside the memory of a standby.
     /// Answers the fact of that.
-    pub(super) fn reshape(&mut self, change: impl FnOnce(&mut Record)) -> Result<Dated<InstanceFact>, FleetError> {
+    pub(super) fn reshape(
+        &mut self,
+        change: impl FnOnce(&mut Record),
+    ) -> Result<Dated<InstanceFact>, FleetError> {
         let standby_bytes = self.standby_bytes();
         self.change_record(change);
         self.live.shape.snapshot_bytes = self.kept_bytes() + standby_bytes;

@@ -64,7 +64,8 @@ pub struct NewSnapshot {
     pub name: SnapshotName,
     /// Free labels.
     pub tags: BTreeMap<String, String>,
-    /// Of the snapshots that were asked for in the same way, by clients or by the schedule, only so many newest stay.
+    /// Of the snapshots that were asked for in the same way, by clients or by the schedule, only so
+    /// many newest stay.
     pub keep: Option<u32>,
     /// Its memory is compressed afterwards.
     #[serde(default)]
@@ -95,7 +96,8 @@ pub enum Target {
     Running,
 }
 
-/// A request that was accepted and is not finished. It is on record before anything is done, so that it is finished or undone after a crash.
+/// A request that was accepted and is not finished. It is on record before anything is done, so
+/// that it is finished or undone after a crash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Intent {
@@ -106,7 +108,8 @@ pub struct Intent {
     pub by: Asker,
     /// The vCPUs ran when it was accepted.
     pub ran: bool,
-    /// When it was accepted, in nanoseconds of the meter; none where an earlier version has written it.
+    /// When it was accepted, in nanoseconds of the meter; none where an earlier version has written
+    /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_ns: Option<i64>,
 }
@@ -149,14 +152,15 @@ impl Request {
         }
     }
 
-    /// How durable its intent must be. What begins in a running machine and changes nothing on disk before its first fact is void after
-    /// a loss of power, and so is its intent.
+    /// How durable its intent must be. What begins in a running machine and changes nothing on disk
+    /// before its first fact is void after a loss of power, and so is its intent.
     pub(super) fn durability(&self, runs: bool) -> Durability {
         match self {
             Request::Pause | Request::Resume => Durability::Written,
             // It is held first, which is a fact of its own.
             Request::Standby if runs => Durability::Written,
-            // No vCPU runs before the fact that the memory is loaded; until then the snapshot is good.
+            // No vCPU runs before the fact that the memory is loaded; until then the snapshot is
+            // good.
             Request::Restore => Durability::Written,
             Request::Standby
             | Request::Start
@@ -181,7 +185,9 @@ impl Request {
             | Request::Restore
             | Request::Delete => None,
             Request::Snapshot(new) => Some(new.name.to_string()),
-            Request::Discard { snapshot } | Request::Revert { snapshot } => Some(snapshot.to_string()),
+            Request::Discard { snapshot } | Request::Revert { snapshot } => {
+                Some(snapshot.to_string())
+            }
             Request::Fork { children, .. } => {
                 Some(children.iter().map(|child| child.id.as_str()).collect::<Vec<_>>().join(" "))
             }

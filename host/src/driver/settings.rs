@@ -43,8 +43,8 @@ pub enum ExpiryAction {
 pub struct Schedule {
     /// Time between two of them, in milliseconds.
     pub interval_ms: u64,
-    /// Upper bound of the random delay of each, in milliseconds, so that not all instances of a host
-    /// take theirs at once.
+    /// Upper bound of the random delay of each, in milliseconds, so that not all instances of a
+    /// host take theirs at once.
     pub jitter_ms: u64,
     /// The number of newest ones that stay, 1 to [`snapshot::KEPT_MAX`].
     pub keep: u32,
@@ -67,7 +67,9 @@ impl Schedule {
 
 /// A restart policy as JSON.
 #[derive(Serialize)]
-pub(super) struct StoredRestartPolicy(#[serde(with = "RestartPolicyFields")] pub(super) RestartPolicy);
+pub(super) struct StoredRestartPolicy(
+    #[serde(with = "RestartPolicyFields")] pub(super) RestartPolicy,
+);
 
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "RestartPolicy", deny_unknown_fields)]
@@ -178,8 +180,8 @@ pub trait Quota: Send + Sync {
     ) -> Result<Reservation, FleetError>;
 }
 
-/// The condition under which an instance goes to standby by itself: nobody has reported activity for
-/// a time, and its virtual machine monitor has used little of a processor in that time.
+/// The condition under which an instance goes to standby by itself: nobody has reported activity
+/// for a time, and its virtual machine monitor has used little of a processor in that time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AutoStandby {
@@ -219,10 +221,15 @@ pub(super) fn check_amendment(amendment: &Amendment, now: Instant) -> Result<(),
 pub(super) fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), FleetError> {
     let invalid = |problem| Err(FleetError::Invalid { field: "tags", problem });
     if tags.len() > instance::TAGS_MAX {
-        return invalid(format!("at most {} labels are possible, not {}", instance::TAGS_MAX, tags.len()));
+        return invalid(format!(
+            "at most {} labels are possible, not {}",
+            instance::TAGS_MAX,
+            tags.len()
+        ));
     }
-    let wrong =
-        tags.iter().find(|(name, value)| name.is_empty() || name.len().max(value.len()) > instance::TAG_BYTES_MAX);
+    let wrong = tags.iter().find(|(name, value)| {
+        name.is_empty() || name.len().max(value.len()) > instance::TAG_BYTES_MAX
+    });
     match wrong {
         Some((name, _)) => invalid(format!(
             "a name must have 1 to {0} bytes and a value at most {0}; that of '{1}' is longer or empty",
@@ -236,7 +243,12 @@ pub(super) fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), FleetErr
 /// Checks the limits of a restart policy.
 pub(super) fn check_restart(policy: &RestartPolicy) -> Result<(), FleetError> {
     let rows = [
-        ("restart_policy.backoff", policy.backoff_ms, restart::BACKOFF_MS_MIN, restart::FIRST_BACKOFF_MS_MAX),
+        (
+            "restart_policy.backoff",
+            policy.backoff_ms,
+            restart::BACKOFF_MS_MIN,
+            restart::FIRST_BACKOFF_MS_MAX,
+        ),
         (
             "restart_policy.stable_after",
             policy.stable_after_ms,
@@ -290,7 +302,8 @@ pub(super) fn check_health(check: &HealthCheck, prober: &dyn Prober) -> Result<(
         ("health_check.start_period", *start_period_ms, 0, health::INTERVAL_MS_MAX),
     ];
     rows.into_iter().try_for_each(within)?;
-    let invalid = |field, problem: &str| Err(FleetError::Invalid { field, problem: problem.into() });
+    let invalid =
+        |field, problem: &str| Err(FleetError::Invalid { field, problem: problem.into() });
     if *failures_max == 0 {
         return invalid("health_check.failure_threshold", "must be 1 or more");
     }
@@ -298,7 +311,9 @@ pub(super) fn check_health(check: &HealthCheck, prober: &dyn Prober) -> Result<(
         Probe::Console { expect, .. } if expect.is_empty() => {
             return invalid("health_check.console.expect", "say what the guest has to write");
         }
-        Probe::Console { send, expect } if send.len().max(expect.len()) > health::TEXT_BYTES_MAX => {
+        Probe::Console { send, expect }
+            if send.len().max(expect.len()) > health::TEXT_BYTES_MAX =>
+        {
             return invalid("health_check.console", "send and expect may have 1024 bytes each");
         }
         // A terminal may echo what is typed: a guest that hangs would be healthy.
@@ -306,7 +321,9 @@ pub(super) fn check_health(check: &HealthCheck, prober: &dyn Prober) -> Result<(
             let problem = "may not be part of send, which a terminal may echo; expect what only the guest says";
             return invalid("health_check.console.expect", problem);
         }
-        Probe::Http { path, .. } if !path.starts_with('/') || path.len() > health::TEXT_BYTES_MAX => {
+        Probe::Http { path, .. }
+            if !path.starts_with('/') || path.len() > health::TEXT_BYTES_MAX =>
+        {
             let problem = "must begin with '/' and have at most 1024 bytes";
             return invalid("health_check.http.path", problem);
         }
@@ -316,9 +333,17 @@ pub(super) fn check_health(check: &HealthCheck, prober: &dyn Prober) -> Result<(
 }
 
 /// Checks that auto-standby is inside its limits and that the hypervisor can do it.
-pub(super) fn check_auto_standby(auto: &AutoStandby, hypervisor: &Description) -> Result<(), FleetError> {
+pub(super) fn check_auto_standby(
+    auto: &AutoStandby,
+    hypervisor: &Description,
+) -> Result<(), FleetError> {
     hypervisor.require(Capability::Snapshots).map_err(failed)?;
-    within(("auto_standby.idle_after", auto.idle_after_ms, idle::AFTER_MS_MIN, idle::AFTER_MS_MAX))?;
+    within((
+        "auto_standby.idle_after",
+        auto.idle_after_ms,
+        idle::AFTER_MS_MIN,
+        idle::AFTER_MS_MAX,
+    ))?;
     if auto.cpu_permille_max <= idle::CPU_PERMILLE_MAX {
         return Ok(());
     }
@@ -327,13 +352,18 @@ pub(super) fn check_auto_standby(auto: &AutoStandby, hypervisor: &Description) -
 }
 
 /// Checks that a guest of this image can have so much memory.
-pub(super) fn check_memory(field: &'static str, bytes: u64, image: &Image) -> Result<(), FleetError> {
+pub(super) fn check_memory(
+    field: &'static str,
+    bytes: u64,
+    image: &Image,
+) -> Result<(), FleetError> {
     let least = image.manifest.memory_bytes_min.max(instance::MEMORY_BYTES_MIN);
     let most = instance::MEMORY_BYTES_MAX;
     if (least..=most).contains(&bytes) && bytes.is_multiple_of(1 << 20) {
         return Ok(());
     }
-    let problem = format!("must be {least} to {most} bytes in whole MiB for this image, is {bytes}");
+    let problem =
+        format!("must be {least} to {most} bytes in whole MiB for this image, is {bytes}");
     Err(FleetError::Invalid { field, problem })
 }
 
@@ -352,8 +382,13 @@ mod tests {
 
     #[test]
     fn a_schedule_is_late_by_its_jitter_at_most_and_never_early() {
-        let schedule =
-            Schedule { interval_ms: 60_000, jitter_ms: 5_000, keep: 1, prefix: "daily".into(), compress: false };
+        let schedule = Schedule {
+            interval_ms: 60_000,
+            jitter_ms: 5_000,
+            keep: 1,
+            prefix: "daily".into(),
+            compress: false,
+        };
         for _ in 0..1_000 {
             let due = schedule.next_due(Instant(7)).unwrap();
             assert!((60_000_000_007..=65_000_000_007).contains(&due), "{due}");

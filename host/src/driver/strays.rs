@@ -1,7 +1,8 @@
 //! Processes of machines that no record knows: found, reported, and left for an operator to judge.
 //!
-//! There should be none. A database that was put back from a copy, a record that was lost, or a defect of ours may leave
-//! some, which hold memory and write to disks without being billed to anybody.
+//! There should be none. A database that was put back from a copy, a record that was lost, or a
+//! defect of ours may leave some, which hold memory and write to disks without being billed to
+//! anybody.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, Weak};
@@ -13,8 +14,8 @@ use super::host::Host;
 use crate::hypervisor::{MachineProcess, machine_processes};
 use crate::id::InstanceId;
 
-/// How often they are looked for. One counts when it is seen twice: what has just been recorded as ended may take a
-/// moment to go.
+/// How often they are looked for. One counts when it is seen twice: what has just been recorded as
+/// ended may take a moment to go.
 const LOOK: Duration = Duration::from_secs(15);
 
 /// Looks for them for as long as the host lives.
@@ -38,9 +39,11 @@ async fn look(host: &Arc<Host>, before: BTreeSet<(u32, u64)>) -> BTreeSet<(u32, 
         }
         Err(_) => return before,
     };
-    let unknown: Vec<_> = processes.into_iter().filter(|process| !is_known(host, process)).collect();
+    let unknown: Vec<_> =
+        processes.into_iter().filter(|process| !is_known(host, process)).collect();
     let known_strays = host.strays();
-    let strays: Vec<_> = unknown.iter().filter(|stray| before.contains(&key(stray))).cloned().collect();
+    let strays: Vec<_> =
+        unknown.iter().filter(|stray| before.contains(&key(stray))).cloned().collect();
     for stray in strays.iter().filter(|stray| !known_strays.contains(stray)) {
         tracing::error!(
             pid = stray.pid,

@@ -1,9 +1,10 @@
-//! When instances have something of their own to do: a restart, the end of their time, a snapshot that is due.
+//! When instances have something of their own to do: a restart, the end of their time, a snapshot
+//! that is due.
 //!
 //! An instance at rest costs no task, and may still have plans. Its next instant lies here, and one
-//! task for all of them wakes it; the clock that it waits for is the meter, which a simulation can let
-//! run ahead. Plans are stored with the facts they follow from, so a restart of the daemon forgets
-//! none.
+//! task for all of them wakes it; the clock that it waits for is the meter, which a simulation can
+//! let run ahead. Plans are stored with the facts they follow from, so a restart of the daemon
+//! forgets none.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -122,7 +123,8 @@ mod tests {
             timers.set(Row(row), in_s(&clock, seconds));
         }
         clock.skip(Nanos(400_000_000_000));
-        let rows = [timers.next(&clock).await, timers.next(&clock).await, timers.next(&clock).await];
+        let rows =
+            [timers.next(&clock).await, timers.next(&clock).await, timers.next(&clock).await];
         assert_eq!(rows, [Row(2), Row(3), Row(1)]);
         assert!(timers.plan().by_row.is_empty() && timers.plan().by_time.is_empty());
     }

@@ -1,5 +1,5 @@
-//! What is observed of a launch that runs and lies in no record: the health of its workload, and how
-//! long it has been idle. It begins anew with each launch and with each start of the daemon.
+//! What is observed of a launch that runs and lies in no record: the health of its workload, and
+//! how long it has been idle. It begins anew with each launch and with each start of the daemon.
 
 use super::live::{Health, Live};
 use super::record::Record;
@@ -17,8 +17,8 @@ pub(super) struct Watch {
     pub(super) idle: Option<Idle>,
     /// How often the vCPUs were held since the task began.
     pub(super) pauses: u64,
-    /// Acts that have failed, each with the instant before which it is not tried again: one that can't
-    /// succeed keeps no other from being done.
+    /// Acts that have failed, each with the instant before which it is not tried again: one that
+    /// can't succeed keeps no other from being done.
     postponed: Vec<(Due, Instant)>,
 }
 
@@ -49,7 +49,8 @@ pub(super) struct Probes {
 pub(super) struct Idle {
     pub(super) incarnation: u32,
     pub(super) since: Instant,
-    /// Processor time that its monitor had used by then, in nanoseconds; none if that was not known.
+    /// Processor time that its monitor had used by then, in nanoseconds; none if that was not
+    /// known.
     pub(super) cpu_ns: Option<u64>,
     /// Attempts to bring it to standby that have failed in a row.
     pub(super) failures: u32,

@@ -23,7 +23,8 @@ pub enum Kind {
 
 impl Kind {
     /// Every one. The first that is there is a host's default.
-    pub const ALL: [Kind; 4] = [Kind::Qemu, Kind::QemuMicrovm, Kind::CloudHypervisor, Kind::Firecracker];
+    pub const ALL: [Kind; 4] =
+        [Kind::Qemu, Kind::QemuMicrovm, Kind::CloudHypervisor, Kind::Firecracker];
 
     /// The name that clients use.
     pub const fn as_str(self) -> &'static str {
@@ -58,10 +59,17 @@ impl Kind {
                 Disks,
                 MachineTypes,
             ]),
-            Kind::CloudHypervisor => {
-                Capabilities::of(&[Snapshots, GracefulStop, PowerOffCause, ConsoleInput, MemoryResize, Disks])
+            Kind::CloudHypervisor => Capabilities::of(&[
+                Snapshots,
+                GracefulStop,
+                PowerOffCause,
+                ConsoleInput,
+                MemoryResize,
+                Disks,
+            ]),
+            Kind::Firecracker => {
+                Capabilities::of(&[Snapshots, SharedMemory, GracefulStop, ConsoleInput, Disks])
             }
-            Kind::Firecracker => Capabilities::of(&[Snapshots, SharedMemory, GracefulStop, ConsoleInput, Disks]),
         }
     }
 
@@ -91,7 +99,8 @@ impl fmt::Display for Kind {
 pub enum Capability {
     /// Guests run without `/dev/kvm`.
     Emulation,
-    /// Memory can be saved to disk and loaded by another process, for the same instance or a fork of it.
+    /// Memory can be saved to disk and loaded by another process, for the same instance or a fork
+    /// of it.
     Snapshots,
     /// A snapshot can be loaded by another version than the one that wrote it.
     PortableSnapshots,
@@ -148,7 +157,9 @@ impl Capability {
             Capability::Emulation => "run guests without /dev/kvm",
             Capability::Snapshots => "save memory to disk and load it again",
             Capability::PortableSnapshots => "load a snapshot that another version wrote",
-            Capability::SharedMemory => "share a snapshot's memory among the machines that were loaded from it",
+            Capability::SharedMemory => {
+                "share a snapshot's memory among the machines that were loaded from it"
+            }
             Capability::GracefulStop => "ask the guest to power itself off",
             Capability::PowerOffCause => "tell a guest's power-off from its reset",
             Capability::ConsoleInput => "send bytes to the guest's console",
@@ -188,7 +199,9 @@ impl Capabilities {
 
 impl Serialize for Capabilities {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let all = Capability::ALL.into_iter().map(|capability| (capability.as_str(), self.has(capability)));
+        let all = Capability::ALL
+            .into_iter()
+            .map(|capability| (capability.as_str(), self.has(capability)));
         serializer.collect_map(all.collect::<BTreeMap<_, _>>())
     }
 }
@@ -201,7 +214,10 @@ mod tests {
     fn a_set_has_what_it_was_made_of_and_nothing_else() {
         for one in Capability::ALL {
             let set = Capabilities::of(&[one]);
-            assert!(Capability::ALL.into_iter().all(|other| set.has(other) == (one == other)), "{one}");
+            assert!(
+                Capability::ALL.into_iter().all(|other| set.has(other) == (one == other)),
+                "{one}"
+            );
         }
     }
 
@@ -209,7 +225,9 @@ mod tests {
     fn whoever_lacks_a_capability_is_told_who_has_it() {
         assert_eq!(Kind::that_can(Capability::MemoryResize), "cloud-hypervisor");
         assert_eq!(Kind::that_can(Capability::Emulation), "qemu, qemu-microvm");
-        assert!(Capability::ALL.into_iter().all(|capability| !Kind::that_can(capability).is_empty()));
+        assert!(
+            Capability::ALL.into_iter().all(|capability| !Kind::that_can(capability).is_empty())
+        );
     }
 
     #[test]
@@ -221,13 +239,21 @@ mod tests {
 
     /// The table of the documentation.
     fn table() -> String {
-        let row = |head: String, cells: [String; Kind::ALL.len()]| format!("| {head} | {} |", cells.join(" | "));
-        let names = row(String::new(), Kind::ALL.map(|kind| format!("`{kind}`"))).replacen("|  |", "| |", 1);
+        let row = |head: String, cells: [String; Kind::ALL.len()]| {
+            format!("| {head} | {} |", cells.join(" | "))
+        };
+        let names = row(String::new(), Kind::ALL.map(|kind| format!("`{kind}`")))
+            .replacen("|  |", "| |", 1);
         let rows = Capability::ALL.into_iter().map(|capability| {
-            let cell = |kind: Kind| if kind.capabilities().has(capability) { "yes" } else { "-" }.to_owned();
+            let cell = |kind: Kind| {
+                if kind.capabilities().has(capability) { "yes" } else { "-" }.to_owned()
+            };
             row(format!("`{capability}`: {}", capability.describe()), Kind::ALL.map(cell))
         });
-        let vcpus = row("most virtual processors".into(), Kind::ALL.map(|kind| kind.vcpus_max().to_string()));
+        let vcpus = row(
+            "most virtual processors".into(),
+            Kind::ALL.map(|kind| kind.vcpus_max().to_string()),
+        );
         let line = "|---".repeat(Kind::ALL.len() + 1) + "|";
         let lines: Vec<_> = [names, line].into_iter().chain(rows).chain([vcpus]).collect();
         lines.join("\n")

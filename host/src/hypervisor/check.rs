@@ -9,15 +9,22 @@ use crate::limits::instance::{CMDLINE_BYTES_MAX, DISKS_MAX, MEMORY_BYTES_MAX, ME
 /// A mebibyte: hypervisors count memory in these.
 pub(super) const MIB: u64 = 1 << 20;
 
-/// The spec with its folder independent of where this process stands (the next one may stand elsewhere), if `hypervisor` can run it.
+/// The spec with its folder independent of where this process stands (the next one may stand
+/// elsewhere), if `hypervisor` can run it.
 ///
 /// # Errors
 /// [`HypervisorError::Spec`], [`HypervisorError::Unsupported`].
-pub(super) fn checked(spec: &MachineSpec, hypervisor: &Description) -> Result<MachineSpec, HypervisorError> {
+pub(super) fn checked(
+    spec: &MachineSpec,
+    hypervisor: &Description,
+) -> Result<MachineSpec, HypervisorError> {
     let wrong = |what, reason| Err(HypervisorError::Spec { what, reason });
     let vcpus_max = hypervisor.vcpus_max;
     if !(1..=vcpus_max).contains(&spec.vcpus) {
-        let reason = format!("{} is not between 1 and {vcpus_max}, which is what {} has", spec.vcpus, hypervisor.name);
+        let reason = format!(
+            "{} is not between 1 and {vcpus_max}, which is what {} has",
+            spec.vcpus, hypervisor.name
+        );
         return wrong("the number of vCPUs", reason);
     }
     check_memory("the memory size", spec.memory_bytes, MEMORY_BYTES_MIN)?;
@@ -29,7 +36,10 @@ pub(super) fn checked(spec: &MachineSpec, hypervisor: &Description) -> Result<Ma
         hypervisor.require(Capability::Disks)?;
     }
     if spec.disks.len() > DISKS_MAX {
-        return wrong("the number of disks", format!("{} is more than {DISKS_MAX}", spec.disks.len()));
+        return wrong(
+            "the number of disks",
+            format!("{} is more than {DISKS_MAX}", spec.disks.len()),
+        );
     }
     if spec.machine_type.is_some() || spec.cpu_model.is_some() {
         hypervisor.require(Capability::MachineTypes)?;
@@ -41,7 +51,8 @@ pub(super) fn checked(spec: &MachineSpec, hypervisor: &Description) -> Result<Ma
     in_place(spec)
 }
 
-/// Whether what a machine boots from is there: some VMMs look only when the vCPUs are to run, and some do not say which file they miss.
+/// Whether what a machine boots from is there: some VMMs look only when the vCPUs are to run, and
+/// some do not say which file they miss.
 ///
 /// # Errors
 /// [`HypervisorError::File`].
@@ -56,7 +67,11 @@ pub(super) fn check_boot(spec: &MachineSpec) -> Result<(), HypervisorError> {
 ///
 /// # Errors
 /// [`HypervisorError::Spec`].
-pub(super) fn check_memory(what: &'static str, bytes: u64, least: u64) -> Result<(), HypervisorError> {
+pub(super) fn check_memory(
+    what: &'static str,
+    bytes: u64,
+    least: u64,
+) -> Result<(), HypervisorError> {
     if (least..=MEMORY_BYTES_MAX).contains(&bytes) && bytes.is_multiple_of(MIB) {
         return Ok(());
     }
@@ -66,7 +81,8 @@ pub(super) fn check_memory(what: &'static str, bytes: u64, least: u64) -> Result
 
 /// The spec with its folder independent of where this process stands.
 pub(super) fn in_place(spec: &MachineSpec) -> Result<MachineSpec, HypervisorError> {
-    let dir = std::path::absolute(&spec.dir).map_err(HypervisorError::file("resolve", &spec.dir))?;
+    let dir =
+        std::path::absolute(&spec.dir).map_err(HypervisorError::file("resolve", &spec.dir))?;
     Ok(MachineSpec { dir, ..spec.clone() })
 }
 

@@ -17,14 +17,16 @@ const LOOK_AGAIN_MS: u64 = 10;
 /// Bytes that are read at a time.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// Types `question` on the console of the newest launch in the instance's folder, if it is not empty, and waits until the guest has written
-/// `answer` after that. Waits for ever: whoever drops the future decides how long.
+/// Types `question` on the console of the newest launch in the instance's folder, if it is not
+/// empty, and waits until the guest has written `answer` after that. Waits for ever: whoever drops
+/// the future decides how long.
 ///
 /// # Errors
 /// [`HypervisorError::File`] if there is no console, or the guest does not read.
 pub async fn ask_console(dir: &Path, question: &str, answer: &str) -> Result<(), HypervisorError> {
     let log = files::console_log(dir);
-    let mut watcher = LogWatcher::open(&log, answer).map_err(HypervisorError::file("read", &log))?;
+    let mut watcher =
+        LogWatcher::open(&log, answer).map_err(HypervisorError::file("read", &log))?;
     if !question.is_empty() {
         let input = files::console_input(dir);
         write_input(&input, question).map_err(HypervisorError::file("type into", &input))?;

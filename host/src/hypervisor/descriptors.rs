@@ -1,4 +1,5 @@
-//! The file descriptors that machines take in the daemon: counted, so that one too many is refused before it is begun.
+//! The file descriptors that machines take in the daemon: counted, so that one too many is refused
+//! before it is begun.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,11 +7,12 @@ use rustix::process::{Resource, getrlimit};
 
 use super::HypervisorError;
 
-/// What a machine takes while it lives: handles of the VMM, of its supervisor and of that as a child, and a control
-/// connection; one more for what is opened for a moment.
+/// What a machine takes while it lives: handles of the VMM, of its supervisor and of that as a
+/// child, and a control connection; one more for what is opened for a moment.
 pub(super) const PER_MACHINE: u64 = 5;
 
-/// What is kept for everything else at least, such as connections of clients and the journal; at most half of all.
+/// What is kept for everything else at least, such as connections of clients and the journal; at
+/// most half of all.
 const OTHERS: u64 = 256;
 
 /// Machines that have taken theirs.
@@ -68,9 +70,13 @@ mod tests {
     #[test]
     fn one_machine_too_many_is_refused_and_room_comes_back() {
         static TAKEN: AtomicU64 = AtomicU64::new(0);
-        let held: Vec<_> = (0..12).map(|_| Descriptors::take_of(&TAKEN, 128).expect("room")).collect();
+        let held: Vec<_> =
+            (0..12).map(|_| Descriptors::take_of(&TAKEN, 128).expect("room")).collect();
         let refused = Descriptors::take_of(&TAKEN, 128).expect_err("no room");
-        assert!(matches!(refused, HypervisorError::NoDescriptors { machines: 12, limit: 128 }), "{refused:?}");
+        assert!(
+            matches!(refused, HypervisorError::NoDescriptors { machines: 12, limit: 128 }),
+            "{refused:?}"
+        );
         drop(held);
         Descriptors::take_of(&TAKEN, 128).expect("room again");
         assert_eq!(TAKEN.load(Ordering::Relaxed), 0);
@@ -78,7 +84,8 @@ mod tests {
 
     #[test]
     fn what_is_kept_for_others_is_never_more_than_half() {
-        for (limit, machines) in [(0, 0), (128, 12), (512, 51), (1_024, 153), (1_048_576, 209_664)] {
+        for (limit, machines) in [(0, 0), (128, 12), (512, 51), (1_024, 153), (1_048_576, 209_664)]
+        {
             assert_eq!(machines_max(limit), machines, "{limit}");
         }
     }

@@ -9,7 +9,8 @@ use tokio::time::timeout;
 use super::{Accelerator, Description, HypervisorError, Kind};
 use crate::limits::instance::CONTROL_MS_MAX;
 
-/// The program as it can be found from any folder: a bare name stays one, to be looked for on `PATH`.
+/// The program as it can be found from any folder: a bare name stays one, to be looked for on
+/// `PATH`.
 pub(super) fn program(path: &Path) -> Result<PathBuf, HypervisorError> {
     if path.components().count() == 1 && !path.has_root() {
         return Ok(path.into());
@@ -18,11 +19,17 @@ pub(super) fn program(path: &Path) -> Result<PathBuf, HypervisorError> {
 }
 
 /// What the program prints when it is run with these arguments.
-pub(super) async fn ask(kind: Kind, program: &Path, args: &[&str]) -> Result<String, HypervisorError> {
+pub(super) async fn ask(
+    kind: Kind,
+    program: &Path,
+    args: &[&str],
+) -> Result<String, HypervisorError> {
     let output = tokio::process::Command::new(program).args(args).kill_on_drop(true).output();
     let output = timeout(Duration::from_millis(CONTROL_MS_MAX), output).await;
-    let output = output.map_err(|_| unavailable(program, format!("no answer in {CONTROL_MS_MAX} ms")))?;
-    let output = output.map_err(|error| unavailable(program, format!("{error}; {}", hint(kind))))?;
+    let output =
+        output.map_err(|_| unavailable(program, format!("no answer in {CONTROL_MS_MAX} ms")))?;
+    let output =
+        output.map_err(|error| unavailable(program, format!("{error}; {}", hint(kind))))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return Err(unavailable(program, format!("{}: {said}", output.status)));
@@ -30,14 +37,21 @@ pub(super) async fn ask(kind: Kind, program: &Path, args: &[&str]) -> Result<Str
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The description of a hypervisor that has no accelerator but KVM, whose version follows `before` in what it prints.
+/// The description of a hypervisor that has no accelerator but KVM, whose version follows `before`
+/// in what it prints.
 ///
 /// # Errors
-/// [`HypervisorError::Unavailable`] if it is not installed or does not work, or if `/dev/kvm` can't be used.
-pub(super) async fn describe_kvm_only(kind: Kind, path: &Path, before: &str) -> Result<Description, HypervisorError> {
+/// [`HypervisorError::Unavailable`] if it is not installed or does not work, or if `/dev/kvm` can't
+/// be used.
+pub(super) async fn describe_kvm_only(
+    kind: Kind,
+    path: &Path,
+    before: &str,
+) -> Result<Description, HypervisorError> {
     let program = program(path)?;
     let version = version(&ask(kind, &program, &["--version"]).await?, before);
-    let version = version.ok_or_else(|| unavailable(&program, "it does not tell its version".into()))?;
+    let version =
+        version.ok_or_else(|| unavailable(&program, "it does not tell its version".into()))?;
     kvm().map_err(|reason| unavailable(&program, reason))?;
     Ok(Description {
         name: kind.as_str(),
@@ -55,8 +69,12 @@ pub(super) async fn describe_kvm_only(kind: Kind, path: &Path, before: &str) -> 
 fn hint(kind: Kind) -> &'static str {
     match kind {
         Kind::Qemu | Kind::QemuMicrovm => "is it installed? Debian: apt install qemu-system-x86",
-        Kind::CloudHypervisor => "is it installed? Its project publishes a static binary with each release",
-        Kind::Firecracker => "is it installed? Its project publishes a static binary with each release",
+        Kind::CloudHypervisor => {
+            "is it installed? Its project publishes a static binary with each release"
+        }
+        Kind::Firecracker => {
+            "is it installed? Its project publishes a static binary with each release"
+        }
     }
 }
 
@@ -87,7 +105,11 @@ mod tests {
     #[test]
     fn the_version_is_the_number_alone() {
         let rows = [
-            ("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\nCopyright (c) 2003-2022", "version ", Some("7.2.22")),
+            (
+                "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\nCopyright (c) 2003-2022",
+                "version ",
+                Some("7.2.22"),
+            ),
             ("QEMU emulator version 10.0.13\n", "version ", Some("10.0.13")),
             ("Firecracker v1.12.1\n\n2026 exiting", "Firecracker v", Some("1.12.1")),
             ("cloud-hypervisor v53.0\n", "cloud-hypervisor v", Some("53.0")),

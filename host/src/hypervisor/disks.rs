@@ -1,7 +1,7 @@
 //! Who may use a disk: one writer, or any number of readers.
 //!
-//! Not every VMM takes care of that itself, so the supervisor locks each disk and lets the VMM inherit the lock: it holds exactly as long as the
-//! VMM lives.
+//! Not every VMM takes care of that itself, so the supervisor locks each disk and lets the VMM
+//! inherit the lock: it holds exactly as long as the VMM lives.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -37,9 +37,12 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("file");
         let reader = Disk { path: file.path().into(), read_only: true };
         let writer = Disk { read_only: false, ..reader.clone() };
-        for (first, second, both) in
-            [(&writer, &writer, false), (&writer, &reader, false), (&reader, &writer, false), (&reader, &reader, true)]
-        {
+        for (first, second, both) in [
+            (&writer, &writer, false),
+            (&writer, &reader, false),
+            (&reader, &writer, false),
+            (&reader, &reader, true),
+        ] {
             let held = lock(first).expect("free");
             match lock(second) {
                 Ok(_) => assert!(both),

@@ -44,7 +44,9 @@ pub enum HypervisorError {
         reason: String,
     },
     /// The path of a control socket would be longer than the operating system takes.
-    #[error("{path} has {len} bytes, but a unix socket's path may have {max}; use a shorter data folder")]
+    #[error(
+        "{path} has {len} bytes, but a unix socket's path may have {max}; use a shorter data folder"
+    )]
     SocketPathTooLong {
         /// The path.
         path: PathBuf,
@@ -60,7 +62,9 @@ pub enum HypervisorError {
         path: PathBuf,
     },
     /// Another machine uses the disk.
-    #[error("the disk {path} is in use by another machine; give each its own copy, or let all of them only read it")]
+    #[error(
+        "the disk {path} is in use by another machine; give each its own copy, or let all of them only read it"
+    )]
     DiskInUse {
         /// The disk.
         path: PathBuf,
@@ -107,7 +111,8 @@ pub enum HypervisorError {
         /// What it says.
         reason: String,
     },
-    /// The VMM gives its memory away only once between two runs of the vCPUs, and has done so. The machine is held.
+    /// The VMM gives its memory away only once between two runs of the vCPUs, and has done so. The
+    /// machine is held.
     #[error("the VMM saves its memory only once between two runs of its vCPUs, and has done so")]
     SavedBefore,
     /// A control call was refused by the VMM.
@@ -207,8 +212,8 @@ pub enum SnapshotDefect {
 }
 
 impl HypervisorError {
-    /// The error and its causes in one line, as a tenant may read it: without the folders of the host
-    /// and without the log of the VMM.
+    /// The error and its causes in one line, as a tenant may read it: without the folders of the
+    /// host and without the log of the VMM.
     pub fn for_tenants(&self) -> String {
         let told = match self {
             Self::Launch { status, .. } => format!("the VMM did not come up ({status})"),
@@ -229,7 +234,10 @@ impl HypervisorError {
         words
     }
 
-    pub(super) fn file(act: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn file(
+        act: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { act, path, source }
     }
@@ -264,7 +272,10 @@ mod tests {
     fn a_tenant_reads_no_folder_of_the_host() {
         let rows = [
             ("can't create /data/instances/a1/qmp: denied", "can't create qmp: denied"),
-            ("Could not open '/data/x y/disk.raw': in use", "Could not open 'x y/disk.raw': in use"),
+            (
+                "Could not open '/data/x y/disk.raw': in use",
+                "Could not open 'x y/disk.raw': in use",
+            ),
             ("the disk /a/b, /c and (/d/e/)", "the disk b, c and (e)"),
             ("application/json at 5/6 of it", "application/json at 5/6 of it"),
             ("nothing", "nothing"),

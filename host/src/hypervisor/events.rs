@@ -1,6 +1,8 @@
-//! `events.jsonl`: what a supervisor saw of one launch, one line an event, appended at the moment it was seen.
+//! `events.jsonl`: what a supervisor saw of one launch, one line an event, appended at the moment
+//! it was seen.
 //!
-//! The first line names the format; a file without one has format 1, which knows neither launches nor vCPUs.
+//! The first line names the format; a file without one has format 1, which knows neither launches
+//! nor vCPUs.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -70,13 +72,15 @@ impl From<Entry> for Observed {
             Event::AgentReady => Self::AgentReady(stamp),
             Event::ProgramExited { code, message } => Self::ProgramExited { stamp, code, message },
             // Only a supervisor writes here, and it writes what it saw.
-            Event::Exited { status, initiator } => Self::Exited(Exit { stamp, status, initiator, witnessed: true }),
+            Event::Exited { status, initiator } => {
+                Self::Exited(Exit { stamp, status, initiator, witnessed: true })
+            }
         }
     }
 }
 
-/// Whether an event has to outlive a loss of power. One that only says what a machine does need not: the machine does
-/// not outlive it either.
+/// Whether an event has to outlive a loss of power. One that only says what a machine does need
+/// not: the machine does not outlive it either.
 fn is_durable(observed: &Observed) -> bool {
     match observed {
         Observed::ProgramStarted(_)
@@ -87,8 +91,8 @@ fn is_durable(observed: &Observed) -> bool {
     }
 }
 
-/// The writing end. There is one for each file, in the supervisor. It forgets nothing: what there is no space for is
-/// kept in memory, with the instant at which it was seen, until there is.
+/// The writing end. There is one for each file, in the supervisor. It forgets nothing: what there
+/// is no space for is kept in memory, with the instant at which it was seen, until there is.
 #[derive(Debug)]
 pub(super) struct Log<F = File> {
     file: F,
@@ -177,7 +181,8 @@ impl<F: Store> Log<F> {
     }
 }
 
-/// The reading end. It remembers how far it has read, and leaves a line alone that is not complete yet.
+/// The reading end. It remembers how far it has read, and leaves a line alone that is not complete
+/// yet.
 #[derive(Debug)]
 pub(super) struct Tail {
     path: PathBuf,
@@ -237,11 +242,19 @@ mod tests {
         let mut tail = Tail::new(path.clone());
         assert_eq!(tail.read().expect("read"), []);
         let mut log = Log::create(&path).expect("create");
-        let said = Observed::ProgramExited { stamp: stamp(3), code: -1, message: "line\nbreak \"x\"".into() };
+        let said = Observed::ProgramExited {
+            stamp: stamp(3),
+            code: -1,
+            message: "line\nbreak \"x\"".into(),
+        };
         log.append(Observed::ProgramStarted(stamp(1))).expect("append");
         log.append(Observed::AgentReady(stamp(2))).expect("append");
-        assert_eq!(tail.read().expect("read"), [Observed::ProgramStarted(stamp(1)), Observed::AgentReady(stamp(2))]);
-        let vcpus = [Observed::Launched(stamp(3)), Observed::Resumed(stamp(4)), Observed::Paused(stamp(5))];
+        assert_eq!(
+            tail.read().expect("read"),
+            [Observed::ProgramStarted(stamp(1)), Observed::AgentReady(stamp(2))]
+        );
+        let vcpus =
+            [Observed::Launched(stamp(3)), Observed::Resumed(stamp(4)), Observed::Paused(stamp(5))];
         vcpus.iter().for_each(|seen| log.append(seen.clone()).expect("append"));
         assert_eq!(tail.read().expect("read"), vcpus);
         log.append(said.clone()).expect("append");
@@ -287,7 +300,8 @@ mod tests {
     fn a_format_without_a_header_goes_on_without_one() {
         let dir = tempfile::tempdir().expect("dir");
         let path = dir.path().join("events.jsonl");
-        std::fs::write(&path, "{\"boottime_ns\":1,\"wall_ns\":2,\"event\":\"agent-ready\"}\n").expect("write");
+        std::fs::write(&path, "{\"boottime_ns\":1,\"wall_ns\":2,\"event\":\"agent-ready\"}\n")
+            .expect("write");
         let mut log = Log::create(&path).expect("open");
         log.append(exit()).expect("append");
         assert_eq!(Tail::new(path).read().expect("read").len(), 2);
@@ -344,7 +358,10 @@ mod tests {
             let second = log.append(exit());
             assert!(second.is_err() && (first.is_ok() || room < whole.len()));
             assert!(log.has_unwritten() && whole.starts_with(&log.file.bytes), "room for {room}");
-            assert!(log.file.bytes.last().is_none_or(|&last| last == b'\n'), "a torn line with room for {room}");
+            assert!(
+                log.file.bytes.last().is_none_or(|&last| last == b'\n'),
+                "a torn line with room for {room}"
+            );
             log.file.room = usize::MAX;
             log.write().expect("there is room");
             assert!(!log.has_unwritten());

@@ -21,8 +21,8 @@ pub fn console_log_older(dir: &Path) -> PathBuf {
     dir.join("console.log.1")
 }
 
-/// The FIFO into the console of the newest launch. It has a reader while that launch's supervisor lives; without one, opening it for writing
-/// blocks, or fails with `O_NONBLOCK`.
+/// The FIFO into the console of the newest launch. It has a reader while that launch's supervisor
+/// lives; without one, opening it for writing blocks, or fails with `O_NONBLOCK`.
 pub fn console_input(dir: &Path) -> PathBuf {
     dir.join("console.in")
 }
@@ -99,16 +99,18 @@ pub(super) fn control(run: &Path) -> PathBuf {
     run.join(CONTROL)
 }
 
-/// A link to the disk with this number, as seen from the folder of the launch. A VMM that stores paths in its snapshots stores this one, so that
-/// a fork's disks can lie elsewhere.
+/// A link to the disk with this number, as seen from the folder of the launch. A VMM that stores
+/// paths in its snapshots stores this one, so that a fork's disks can lie elsewhere.
 pub(super) fn disk(number: usize) -> String {
     format!("disk{number}")
 }
 
-/// The name of the socket through which a snapshot goes while it is written or loaded, in the folder of the launch.
+/// The name of the socket through which a snapshot goes while it is written or loaded, in the
+/// folder of the launch.
 pub(super) const TRANSFER: &str = "mem";
 
-/// The socket through which a snapshot goes while it is written or loaded. Its path has to be short.
+/// The socket through which a snapshot goes while it is written or loaded. Its path has to be
+/// short.
 pub(super) fn transfer(run: &Path) -> PathBuf {
     run.join(TRANSFER)
 }
@@ -124,7 +126,10 @@ mod tests {
             fs::create_dir_all(dir.path().join("run").join(launch).join("deep")).expect("create");
         }
         forget_before(dir.path(), 10).expect("forget");
-        let left = fs::read_dir(dir.path().join("run")).expect("list").flatten().map(|launch| launch.file_name());
+        let left = fs::read_dir(dir.path().join("run"))
+            .expect("list")
+            .flatten()
+            .map(|launch| launch.file_name());
         let mut left: Vec<_> = left.collect();
         left.sort();
         assert_eq!(left, ["10", "11", "notes"]);

@@ -40,8 +40,19 @@ pub(super) fn follow(followed: Followed) -> (mpsc::Receiver<Observed>, VcpuChang
     (receiver, vcpus)
 }
 
-async fn run(followed: Followed, sender: mpsc::Sender<Observed>, vcpus: watch::Sender<Option<VcpuEvent>>) {
-    let Followed { mut tail, mut changes, vmm, supervisor, last_change: _, descriptors: _descriptors } = followed;
+async fn run(
+    followed: Followed,
+    sender: mpsc::Sender<Observed>,
+    vcpus: watch::Sender<Option<VcpuEvent>>,
+) {
+    let Followed {
+        mut tail,
+        mut changes,
+        vmm,
+        supervisor,
+        last_change: _,
+        descriptors: _descriptors,
+    } = followed;
     let mut silence = pin!(silence(&vmm, supervisor.as_deref()));
     let mut unwitnessed = None;
     loop {
@@ -57,7 +68,9 @@ async fn run(followed: Followed, sender: mpsc::Sender<Observed>, vcpus: watch::S
                     }
                 }
             }
-            Err(error) => tracing::error!(pid = vmm.pid(), %error, "can't read what the supervisor saw"),
+            Err(error) => {
+                tracing::error!(pid = vmm.pid(), %error, "can't read what the supervisor saw")
+            }
         }
         if let Some(exit) = unwitnessed {
             let _ = sender.send(Observed::Exited(exit)).await;
@@ -83,7 +96,8 @@ fn is_for_the_stream(observed: &Observed) -> bool {
     }
 }
 
-/// Waits until the VMM has ended and its supervisor, if there is one, has had the time to say so. Answers with what we know ourselves.
+/// Waits until the VMM has ended and its supervisor, if there is one, has had the time to say so.
+/// Answers with what we know ourselves.
 async fn silence(vmm: &Process, supervisor: Option<&Process>) -> Exit {
     vmm.ended().await;
     let stamp = Stamp::now();

@@ -1,7 +1,8 @@
-//! Formats of the files that daemon and supervisor write for each other, which may be of different versions.
+//! Formats of the files that daemon and supervisor write for each other, which may be of different
+//! versions.
 //!
-//! Each file names its format. One without is of format 1, which named none. Earlier formats are read; a later one is
-//! refused, because it may say what can't be understood.
+//! Each file names its format. One without is of format 1, which named none. Earlier formats are
+//! read; a later one is refused, because it may say what can't be understood.
 
 use std::io;
 use std::path::Path;

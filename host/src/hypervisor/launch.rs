@@ -77,8 +77,8 @@ impl Launcher {
         })
     }
 
-    /// Starts a supervisor that runs `program`. Returns when both processes are known. Where that fails, and where this
-    /// is dropped, whatever was started is ended.
+    /// Starts a supervisor that runs `program`. Returns when both processes are known. Where that
+    /// fails, and where this is dropped, whatever was started is ended.
     pub(super) async fn start(
         &self,
         spec: &MachineSpec,
@@ -87,21 +87,24 @@ impl Launcher {
     ) -> Result<Started, HypervisorError> {
         let descriptors = Descriptors::take()?;
         let run = prepare(spec)?;
-        let kept =
-            serde_json::to_value(kept).map_err(io::Error::from).map_err(HypervisorError::file("describe", &run))?;
+        let kept = serde_json::to_value(kept)
+            .map_err(io::Error::from)
+            .map_err(HypervisorError::file("describe", &run))?;
         let mut changes = self.watch(&run)?;
         let log = LogTail::here(&spec.dir);
         let mut order = Ordered::new(&run);
-        let started = async {
-            LaunchOrder::new(spec, program, kept).write(&run)?;
-            let spawn = self.spawn(&mut order, &mut changes, &log);
-            let identity = within(self.launch_ms_max, "the supervisor", spawn).await?;
-            self.supervisors.refill();
-            match hold(&identity)? {
-                Some(held) => Ok(held.follow(&run, Following { changes, log, last_change: None, descriptors })),
-                None => Err(ended_at_once(&run, &identity, &log).await),
-            }
-        };
+        let started =
+            async {
+                LaunchOrder::new(spec, program, kept).write(&run)?;
+                let spawn = self.spawn(&mut order, &mut changes, &log);
+                let identity = within(self.launch_ms_max, "the supervisor", spawn).await?;
+                self.supervisors.refill();
+                match hold(&identity)? {
+                    Some(held) => Ok(held
+                        .follow(&run, Following { changes, log, last_change: None, descriptors })),
+                    None => Err(ended_at_once(&run, &identity, &log).await),
+                }
+            };
         let started = started.await;
         match &started {
             Ok(_) | Err(HypervisorError::Launch { .. }) => order.settle(),
@@ -142,24 +145,31 @@ impl Launcher {
         let Some(identity) = await_identity(&run).await? else {
             return Ok(Found::NeverLaunched);
         };
-        let boot = clock::boot_id()
-            .map_err(|error| HypervisorError::Unavailable { program: "the clock".into(), reason: error.to_string() })?;
+        let boot = clock::boot_id().map_err(|error| HypervisorError::Unavailable {
+            program: "the clock".into(),
+            reason: error.to_string(),
+        })?;
         if *identity.boot == *boot.0 {
             let changes = self.watch(&run)?;
             if let Some(held) = hold(&identity)? {
                 let events = files::events(&run);
-                let seen = Tail::new(events.clone()).read().map_err(HypervisorError::file("read", events))?;
+                let seen = Tail::new(events.clone())
+                    .read()
+                    .map_err(HypervisorError::file("read", events))?;
                 let last_change = seen.iter().rev().find_map(VcpuEvent::of);
                 let log = LogTail::here(&spec.dir);
                 let descriptors = Descriptors::take_for_living();
-                return Ok(Found::Alive(held.follow(&run, Following { changes, log, last_change, descriptors })));
+                return Ok(Found::Alive(
+                    held.follow(&run, Following { changes, log, last_change, descriptors }),
+                ));
             }
             await_supervisor(&identity).await?;
         }
         read_history(&run, BootId(identity.boot.as_str().into()))
     }
 
-    /// Ends the VMM of the launch `spec.incarnation` by force, known by its identity alone; does nothing if it has ended.
+    /// Ends the VMM of the launch `spec.incarnation` by force, known by its identity alone; does
+    /// nothing if it has ended.
     pub(super) async fn end(&self, spec: &MachineSpec) -> Result<(), HypervisorError> {
         match self.find(spec).await? {
             Found::Alive(started) => {
@@ -171,7 +181,10 @@ impl Launcher {
     }
 
     /// What was kept for whoever adopts the launch `spec.incarnation`.
-    pub(super) fn kept<T: DeserializeOwned>(&self, spec: &MachineSpec) -> Result<T, HypervisorError> {
+    pub(super) fn kept<T: DeserializeOwned>(
+        &self,
+        spec: &MachineSpec,
+    ) -> Result<T, HypervisorError> {
         let run = files::run(&spec.dir, spec.incarnation);
         let kept = serde_json::from_value(LaunchOrder::read(&run)?.kept);
         kept.map_err(io::Error::from).map_err(HypervisorError::file("parse", files::order(&run)))
@@ -232,7 +245,9 @@ pub(super) async fn within<T>(
     call: &'static str,
     work: impl Future<Output = Result<T, HypervisorError>>,
 ) -> Result<T, HypervisorError> {
-    timeout(Duration::from_millis(ms), work).await.unwrap_or(Err(HypervisorError::Deadline { call, ms }))
+    timeout(Duration::from_millis(ms), work)
+        .await
+        .unwrap_or(Err(HypervisorError::Deadline { call, ms }))
 }
 
 /// Why a VMM has ended before we could even take hold of it.
@@ -241,11 +256,16 @@ async fn ended_at_once(run: &Path, identity: &Identity, log: &LogTail) -> Hyperv
         return error;
     }
     let seen = Tail::new(files::events(run)).read().unwrap_or_default();
-    let status = seen.iter().rev().find_map(describe_exit).unwrap_or_else(|| ExitStatus::Unknown.to_string());
+    let status = seen
+        .iter()
+        .rev()
+        .find_map(describe_exit)
+        .unwrap_or_else(|| ExitStatus::Unknown.to_string());
     HypervisorError::Launch { status, log: log.read() }
 }
 
-/// A launch that was ordered and belongs to nobody yet. Whatever becomes of it, nothing of it is left behind.
+/// A launch that was ordered and belongs to nobody yet. Whatever becomes of it, nothing of it is
+/// left behind.
 struct Ordered {
     run: PathBuf,
     supervisor: Option<Child>,
@@ -307,7 +327,8 @@ async fn try_withdraw(run: &Path, supervisor: &mut Option<Child>) -> Result<(), 
         vmm.kill()?;
         vmm.ended().await;
     }
-    absent(fs::remove_file(files::order(run))).map_err(HypervisorError::file("remove the order in", run))
+    absent(fs::remove_file(files::order(run)))
+        .map_err(HypervisorError::file("remove the order in", run))
 }
 
 /// Both processes of a launch.
@@ -331,7 +352,8 @@ impl Held {
         let vmm = Arc::new(self.vmm);
         let supervisor = self.supervisor.map(Arc::new);
         let tail = Tail::new(files::events(run));
-        let followed = Followed { tail, changes, vmm: vmm.clone(), supervisor, last_change, descriptors };
+        let followed =
+            Followed { tail, changes, vmm: vmm.clone(), supervisor, last_change, descriptors };
         let (observed, vcpus) = follow(followed);
         Started { vmm, supervisor_pid: self.supervisor_pid, observed, vcpus: Arc::new(vcpus), log }
     }
@@ -347,8 +369,8 @@ fn hold(identity: &Identity) -> Result<Option<Held>, HypervisorError> {
     Ok(Some(Held { vmm, supervisor, supervisor_pid: identity.supervisor.pid }))
 }
 
-/// The folder of a launch, new, where nobody listens, with a link to each disk. No other machine uses the disks: that is for the supervisor to see to,
-/// but here it can be said in so many words.
+/// The folder of a launch, new, where nobody listens, with a link to each disk. No other machine
+/// uses the disks: that is for the supervisor to see to, but here it can be said in so many words.
 fn prepare(spec: &MachineSpec) -> Result<PathBuf, HypervisorError> {
     let run = files::run(&spec.dir, spec.incarnation);
     for socket in [files::control(&run), files::transfer(&run)] {
@@ -362,7 +384,11 @@ fn prepare(spec: &MachineSpec) -> Result<PathBuf, HypervisorError> {
     for disk in &spec.disks {
         disks::lock(disk)?;
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(&run).map_err(HypervisorError::file("create", &run))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&run)
+        .map_err(HypervisorError::file("create", &run))?;
     for (n, disk) in spec.disks.iter().enumerate() {
         link(&disk.path, &run.join(files::disk(n)))?;
     }
@@ -379,7 +405,11 @@ fn link(path: &Path, at: &Path) -> Result<(), HypervisorError> {
 fn check_socket_path(socket: &Path) -> Result<(), HypervisorError> {
     let len = socket.as_os_str().as_bytes().len();
     if len > SOCKET_PATH_BYTES_MAX {
-        return Err(HypervisorError::SocketPathTooLong { path: socket.into(), len, max: SOCKET_PATH_BYTES_MAX });
+        return Err(HypervisorError::SocketPathTooLong {
+            path: socket.into(),
+            len,
+            max: SOCKET_PATH_BYTES_MAX,
+        });
     }
     Ok(())
 }
@@ -390,7 +420,9 @@ fn refuse_live_socket(socket: &Path) -> Result<(), HypervisorError> {
         return Err(HypervisorError::SocketInUse { path: socket.into() });
     }
     match fs::remove_file(socket) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(HypervisorError::file("remove", socket)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(HypervisorError::file("remove", socket)(error))
+        }
         Ok(()) | Err(_) => Ok(()),
     }
 }
@@ -399,8 +431,8 @@ fn read_identity(run: &Path) -> Result<Option<Identity>, HypervisorError> {
     Identity::read(run).map_err(HypervisorError::file("read", files::identity(run)))
 }
 
-/// The identity that an earlier daemon's launch has written or is about to write. If there is none and nobody who will write it, the
-/// order is withdrawn, so that no supervisor can come later.
+/// The identity that an earlier daemon's launch has written or is about to write. If there is none
+/// and nobody who will write it, the order is withdrawn, so that no supervisor can come later.
 async fn await_identity(run: &Path) -> Result<Option<Identity>, HypervisorError> {
     let lock = files::lock(run);
     let lock = File::create(&lock).map_err(HypervisorError::file("open", &lock))?;
@@ -422,10 +454,12 @@ async fn await_identity(run: &Path) -> Result<Option<Identity>, HypervisorError>
     within(CONTROL_MS_MAX, "the supervisor", wait).await
 }
 
-/// Ends a VMM whose supervisor was killed before it could write down that it had started it: it stands in the folder of the launch. Its vCPUs
-/// never ran.
+/// Ends a VMM whose supervisor was killed before it could write down that it had started it: it
+/// stands in the folder of the launch. Its vCPUs never ran.
 async fn end_orphan(run: &Path) -> Result<(), HypervisorError> {
-    for orphan in Process::standing_in(run).map_err(HypervisorError::file("look for processes in", run))? {
+    for orphan in
+        Process::standing_in(run).map_err(HypervisorError::file("look for processes in", run))?
+    {
         orphan.kill()?;
         orphan.ended().await;
     }
@@ -434,7 +468,8 @@ async fn end_orphan(run: &Path) -> Result<(), HypervisorError> {
 
 /// The VMM is gone; its supervisor may be about to say so.
 async fn await_supervisor(identity: &Identity) -> Result<(), HypervisorError> {
-    let supervisor = Process::open(identity.supervisor).map_err(HypervisorError::file("look at", "/proc"))?;
+    let supervisor =
+        Process::open(identity.supervisor).map_err(HypervisorError::file("look at", "/proc"))?;
     if let Some(supervisor) = supervisor {
         within(CONTROL_MS_MAX, "the supervisor", supervisor.ended().map(Ok)).await?;
     }
@@ -443,7 +478,8 @@ async fn await_supervisor(identity: &Identity) -> Result<(), HypervisorError> {
 
 fn read_history(run: &Path, boot: BootId) -> Result<Found, HypervisorError> {
     let events = files::events(run);
-    let mut history = Tail::new(events.clone()).read().map_err(HypervisorError::file("read", events))?;
+    let mut history =
+        Tail::new(events.clone()).read().map_err(HypervisorError::file("read", events))?;
     Ok(match history.pop() {
         Some(Observed::Exited(exit)) => Found::Exited { boot, history, exit },
         Some(other) => {
@@ -507,9 +543,11 @@ mod tests {
     /// A program that is run as a supervisor, in a folder of its own.
     fn supervisor(folder: &Path, script: &str) -> PathBuf {
         let path = folder.join("supervisor");
-        // Another process writes the script: what a fork of ours may hold open for writing, be it for a moment, can't be run.
+        // Another process writes the script: what a fork of ours may hold open for writing, be it
+        // for a moment, can't be run.
         let write = r#"printf '#!/bin/sh\n%s\n' "$1" > "$0" && chmod 700 "$0""#;
-        let written = std::process::Command::new("sh").args(["-c", write]).arg(&path).arg(script).status();
+        let written =
+            std::process::Command::new("sh").args(["-c", write]).arg(&path).arg(script).status();
         assert!(written.expect("a shell").success());
         path
     }
@@ -534,11 +572,16 @@ mod tests {
 
     /// What becomes of a launch whose supervisor does this and which is given so many milliseconds
     /// to come up and to be cleared away; and the folder of the launch.
-    async fn launch(folder: &Path, script: &str, ms: (u64, u64)) -> (Result<Started, HypervisorError>, PathBuf) {
+    async fn launch(
+        folder: &Path,
+        script: &str,
+        ms: (u64, u64),
+    ) -> (Result<Started, HypervisorError>, PathBuf) {
         let launcher = Launcher::new(supervisor(folder, script)).expect("inotify");
         let launcher = Launcher { launch_ms_max: ms.0, withdraw_ms_max: ms.1, ..launcher };
         let spec = spec(&folder.join("one"));
-        let program = Program { path: Path::new("/vmm"), args: Vec::new(), wiring: Wiring::Firecracker };
+        let program =
+            Program { path: Path::new("/vmm"), args: Vec::new(), wiring: Wiring::Firecracker };
         let started = launcher.start(&spec, program, &()).await;
         (started, files::run(&spec.dir, 1))
     }
@@ -556,7 +599,8 @@ mod tests {
         for script in scripts {
             let folder = tempfile::tempdir().expect("a folder");
             let (started, run) = launch(folder.path(), script, (300, 60_000)).await;
-            let deadline = matches!(started, Err(HypervisorError::Deadline { call: "the supervisor", .. }));
+            let deadline =
+                matches!(started, Err(HypervisorError::Deadline { call: "the supervisor", .. }));
             assert!(deadline, "{script}");
             assert_eq!(Process::standing_in(&run).expect("proc").len(), 0, "{script}");
             assert!(!files::order(&run).exists(), "{script}");

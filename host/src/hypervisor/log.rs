@@ -1,5 +1,5 @@
-//! The logs of an instance: what its console and its virtual machine monitor wrote, from a place on,
-//! and as it is written.
+//! The logs of an instance: what its console and its virtual machine monitor wrote, from a place
+//! on, and as it is written.
 //!
 //! Following is driven by the kernel's notices about the folder; nothing is polled. One watcher
 //! serves all followers, whatever their number: the kernel gives a user few of them. A log that is
@@ -192,7 +192,12 @@ pub async fn recent(log: Log, start: Start, lines: &mpsc::Sender<LogEvent>) -> i
 ///
 /// # Errors
 /// Those of the files.
-pub async fn follow(log: Log, start: Start, mut changes: Follower, lines: &mpsc::Sender<LogEvent>) -> io::Result<()> {
+pub async fn follow(
+    log: Log,
+    start: Start,
+    mut changes: Follower,
+    lines: &mpsc::Sender<LogEvent>,
+) -> io::Result<()> {
     let mut reader = open(log, start).await?;
     let mut may_grow = true;
     loop {
@@ -296,10 +301,11 @@ impl LogWatcher {
     /// A follower of a log, which misses nothing from now on.
     ///
     /// # Errors
-    /// [`io::ErrorKind::NotFound`] if the instance has no folder; that the kernel watches no further
-    /// folder for this user (`fs.inotify.max_user_watches`).
+    /// [`io::ErrorKind::NotFound`] if the instance has no folder; that the kernel watches no
+    /// further folder for this user (`fs.inotify.max_user_watches`).
     pub fn follow(&self, log: &Log) -> io::Result<Follower> {
-        let interests = WatchMask::MODIFY | WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::DELETE;
+        let interests =
+            WatchMask::MODIFY | WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::DELETE;
         // Held until the follower is known, so that the last one to leave the folder does not end
         // the watch in between.
         let mut folders = self.shared.folders();
@@ -444,7 +450,8 @@ impl Reader {
         Ok(Self { log, before, current, lines: Lines::default(), gap })
     }
 
-    /// The next lines; none at the end of what is there. The last line may be incomplete then, and is kept.
+    /// The next lines; none at the end of what is there. The last line may be incomplete then, and
+    /// is kept.
     fn step(&mut self) -> io::Result<Option<Vec<LogEvent>>> {
         if std::mem::take(&mut self.gap) {
             return Ok(Some(vec![LogEvent::Gap]));
@@ -462,7 +469,10 @@ impl Reader {
                 if !lines.is_empty() {
                     let place = |end| Place { file, offset: at + end as u64 };
                     return Ok(Some(
-                        lines.into_iter().map(|(text, end)| LogEvent::Line { text, after: place(end) }).collect(),
+                        lines
+                            .into_iter()
+                            .map(|(text, end)| LogEvent::Line { text, after: place(end) })
+                            .collect(),
                     ));
                 }
             } else if self.before.pop().is_none() && !self.go_on()? {
@@ -477,8 +487,9 @@ impl Reader {
         self.lines.rest().map(|text| LogEvent::Line { text, after })
     }
 
-    /// Goes on with the log that was begun after the one at hand, if there is one. What is at hand has been read to its end just now; but
-    /// it may have grown between that and its renaming, so it is read once more before the new one.
+    /// Goes on with the log that was begun after the one at hand, if there is one. What is at hand
+    /// has been read to its end just now; but it may have grown between that and its renaming, so
+    /// it is read once more before the new one.
     fn go_on(&mut self) -> io::Result<bool> {
         let Some(newest) = Part::open(&self.log.newest)? else { return Ok(false) };
         if self.current.as_ref().is_some_and(|current| current.id == newest.id) {
@@ -486,8 +497,8 @@ impl Reader {
         }
         let newest_id = newest.id;
         let Some(finished) = self.current.replace(newest) else { return Ok(true) };
-        if let Some(older) =
-            Part::open(&self.log.older)?.filter(|older| older.id != finished.id && older.id != newest_id)
+        if let Some(older) = Part::open(&self.log.older)?
+            .filter(|older| older.id != finished.id && older.id != newest_id)
         {
             self.before.push(older);
         }
@@ -496,8 +507,8 @@ impl Reader {
     }
 }
 
-/// Goes to the beginning of the last `lines` lines, or of the file if it has fewer; answers how many there are from there on, at most
-/// `lines`. A last line without an end counts.
+/// Goes to the beginning of the last `lines` lines, or of the file if it has fewer; answers how
+/// many there are from there on, at most `lines`. A last line without an end counts.
 fn seek_to_tail(file: &mut File, lines: usize) -> io::Result<usize> {
     let end = file.metadata()?.len();
     if lines == 0 {
@@ -536,7 +547,8 @@ struct Lines {
 }
 
 impl Lines {
-    /// The lines that end in `bytes`, each with where it ends. One that is too long is answered in pieces.
+    /// The lines that end in `bytes`, each with where it ends. One that is too long is answered in
+    /// pieces.
     fn take(&mut self, bytes: &[u8]) -> Vec<(String, usize)> {
         let mut lines = Vec::new();
         let mut end = 0;
@@ -594,7 +606,8 @@ mod tests {
     #[test]
     fn whoever_comes_back_hears_what_came_after_and_that_alone() {
         let folder = TempDir::new().expect("a folder");
-        let (newest, older) = (folder.path().join("console.log"), folder.path().join("console.log.1"));
+        let (newest, older) =
+            (folder.path().join("console.log"), folder.path().join("console.log.1"));
         fs::write(&newest, "1\n2\n3").expect("write");
         let mut reader = Reader::at_tail(log(&folder), 10).expect("open");
         let places: Vec<Place> = told(&mut reader)
@@ -604,8 +617,14 @@ mod tests {
                 LogEvent::Gap => panic!("nothing is missing"),
             })
             .collect();
-        let after = |place: Place| all(&mut Reader::at_place(log(&folder), place).expect("open")).concat();
-        File::options().append(true).open(&newest).expect("open").write_all(b"3\n4\n").expect("write");
+        let after =
+            |place: Place| all(&mut Reader::at_place(log(&folder), place).expect("open")).concat();
+        File::options()
+            .append(true)
+            .open(&newest)
+            .expect("open")
+            .write_all(b"3\n4\n")
+            .expect("write");
         assert_eq!((after(places[0]), after(places[1])), ("2334".into(), "334".into()));
         fs::rename(&newest, &older).expect("rename");
         fs::write(&newest, "5\n").expect("write");
@@ -659,7 +678,8 @@ mod tests {
     #[test]
     fn no_line_is_lost_or_told_twice_when_the_log_is_renamed() {
         let folder = TempDir::new().expect("a folder");
-        let (newest, older) = (folder.path().join("console.log"), folder.path().join("console.log.1"));
+        let (newest, older) =
+            (folder.path().join("console.log"), folder.path().join("console.log.1"));
         fs::write(&newest, "1\n").expect("write");
         let mut reader = Reader::at_tail(log(&folder), 10).expect("open");
         assert_eq!(all(&mut reader), ["1"]);
@@ -702,7 +722,8 @@ mod tests {
         let log = log(&folder);
         let changes = watcher.follow(&log).expect("watched");
         let (sender, mut lines) = mpsc::channel(4);
-        let following = tokio::spawn(async move { follow(log, Start::Tail(10), changes, &sender).await });
+        let following =
+            tokio::spawn(async move { follow(log, Start::Tail(10), changes, &sender).await });
         assert_eq!(next(&mut lines).await.as_deref(), Some("old"));
         append(&path, "new\n");
         assert_eq!(next(&mut lines).await.as_deref(), Some("new"));

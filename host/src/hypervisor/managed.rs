@@ -1,7 +1,7 @@
 //! Everything that is the same for all virtual machine monitors.
 //!
-//! [`Managed`] implements [`Hypervisor`] once. A [`Vendor`] says how its program is started, how to take hold of
-//! the process, and how the process is given a machine.
+//! [`Managed`] implements [`Hypervisor`] once. A [`Vendor`] says how its program is started, how to
+//! take hold of the process, and how the process is given a machine.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +15,9 @@ use super::check::{check_boot, checked, in_place};
 use super::launch::{Found, Launcher, Started};
 use super::snapshot::{Manifest, blocking};
 use super::supervisor::{Program, Wiring};
-use super::{Adopted, Description, Hypervisor, HypervisorError, Kind, Launched, MachineSpec, Origin, Vm};
+use super::{
+    Adopted, Description, Hypervisor, HypervisorError, Kind, Launched, MachineSpec, Origin, Vm,
+};
 use crate::limits::instance::{CONTROL_MS_MAX, LAUNCH_MS_MAX};
 
 /// A program that runs virtual machines: only what differs from the others.
@@ -65,10 +67,16 @@ pub(super) trait Prepare: Vm {
     type Config: Send;
 
     /// Describes the machine that is to boot. Its vCPUs are held afterwards.
-    fn configure(&self, config: Self::Config) -> impl Future<Output = Result<(), HypervisorError>> + Send;
+    fn configure(
+        &self,
+        config: Self::Config,
+    ) -> impl Future<Output = Result<(), HypervisorError>> + Send;
 
     /// Loads the memory of a snapshot. The vCPUs are held afterwards.
-    fn load(&self, snapshot: SnapshotSource) -> impl Future<Output = Result<(), HypervisorError>> + Send;
+    fn load(
+        &self,
+        snapshot: SnapshotSource,
+    ) -> impl Future<Output = Result<(), HypervisorError>> + Send;
 }
 
 /// A launch before anything was started.
@@ -122,7 +130,11 @@ pub struct Managed<V> {
 
 impl<V> Managed<V> {
     /// A hypervisor that was found to work here. Needs an async runtime.
-    pub(super) fn new(vendor: V, description: Description, supervisor: PathBuf) -> Result<Self, HypervisorError> {
+    pub(super) fn new(
+        vendor: V,
+        description: Description,
+        supervisor: PathBuf,
+    ) -> Result<Self, HypervisorError> {
         let launcher = Launcher::new(supervisor)?;
         Ok(Self { vendor, description, launcher })
     }
@@ -146,7 +158,11 @@ async fn launch<V: Vendor>(
 }
 
 /// Opens what a launch starts from.
-fn open<V: Vendor>(vendor: &V, spec: &MachineSpec, origin: Origin) -> Result<Source, HypervisorError> {
+fn open<V: Vendor>(
+    vendor: &V,
+    spec: &MachineSpec,
+    origin: Origin,
+) -> Result<Source, HypervisorError> {
     match origin {
         Origin::Boot => check_boot(spec).map(|()| Source::Boot),
         Origin::Snapshot(folder) => {
@@ -177,7 +193,10 @@ async fn prepare<V: Vendor>(
 }
 
 /// Finds the VMM of a launch again.
-async fn adopt<V: Vendor>(managed: &Managed<V>, spec: &MachineSpec) -> Result<Adopted, HypervisorError> {
+async fn adopt<V: Vendor>(
+    managed: &Managed<V>,
+    spec: &MachineSpec,
+) -> Result<Adopted, HypervisorError> {
     let Managed { vendor, description: _, launcher } = managed;
     let spec = &in_place(spec)?;
     Ok(match launcher.find(spec).await? {
@@ -212,11 +231,18 @@ impl<V: Vendor> Hypervisor for Managed<V> {
         &self.description
     }
 
-    fn launch<'a>(&'a self, spec: &'a MachineSpec, origin: Origin) -> BoxFuture<'a, Result<Launched, HypervisorError>> {
+    fn launch<'a>(
+        &'a self,
+        spec: &'a MachineSpec,
+        origin: Origin,
+    ) -> BoxFuture<'a, Result<Launched, HypervisorError>> {
         launch(self, spec, origin).boxed()
     }
 
-    fn adopt<'a>(&'a self, spec: &'a MachineSpec) -> BoxFuture<'a, Result<Adopted, HypervisorError>> {
+    fn adopt<'a>(
+        &'a self,
+        spec: &'a MachineSpec,
+    ) -> BoxFuture<'a, Result<Adopted, HypervisorError>> {
         adopt(self, spec).boxed()
     }
 

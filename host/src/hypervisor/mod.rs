@@ -1,8 +1,9 @@
 //! The seam to the programs that run virtual machines.
 //!
-//! A [`Hypervisor`] launches virtual machine monitors (VMMs), finds them again after a restart of the daemon, and hands out a [`Vm`] to
-//! control each, and a stream of what was [`Observed`] of it. Nothing here knows phases, billing or the journal; nothing outside
-//! knows QMP. Every instant is a [`Stamp`]: the raw host clocks at the moment of the act, not of the bookkeeping.
+//! A [`Hypervisor`] launches virtual machine monitors (VMMs), finds them again after a restart of
+//! the daemon, and hands out a [`Vm`] to control each, and a stream of what was [`Observed`] of it.
+//! Nothing here knows phases, billing or the journal; nothing outside knows QMP. Every instant is a
+//! [`Stamp`]: the raw host clocks at the moment of the act, not of the bookkeeping.
 
 mod capability;
 mod check;
@@ -58,7 +59,8 @@ pub use snapshot::{StopSignal, compress, unpack};
 pub use strays::{MachineProcess, machine_processes};
 pub use usage::{Usage as ProcessUsage, usage};
 
-/// The raw host clocks at the moment of an act. [`crate::clock::Clock::reading_of`] makes a reading of it, in the same boot.
+/// The raw host clocks at the moment of an act. [`crate::clock::Clock::reading_of`] makes a reading
+/// of it, in the same boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Stamp {
     /// `CLOCK_BOOTTIME` in nanoseconds.
@@ -83,13 +85,16 @@ pub struct MachineSpec {
     pub id: InstanceId,
     /// What a person calls it.
     pub name: InstanceName,
-    /// Which launch of this instance: a number never used before, for a boot and for a restore alike.
+    /// Which launch of this instance: a number never used before, for a boot and for a restore
+    /// alike.
     pub incarnation: u32,
     /// Virtual processors, from 1.
     pub vcpus: u32,
-    /// Guest memory at the boot in bytes, a multiple of 1 MiB. A restore gets what it had when it was saved.
+    /// Guest memory at the boot in bytes, a multiple of 1 MiB. A restore gets what it had when it
+    /// was saved.
     pub memory_bytes: u64,
-    /// Up to which [`Vm::resize_memory`] may go, in bytes, a multiple of 1 MiB; none for a machine whose memory stays as it is.
+    /// Up to which [`Vm::resize_memory`] may go, in bytes, a multiple of 1 MiB; none for a machine
+    /// whose memory stays as it is.
     pub memory_bytes_max: Option<u64>,
     /// The kernel, or any other image that the VMM boots directly.
     pub kernel: PathBuf,
@@ -119,9 +124,11 @@ pub struct Disk {
 pub enum Origin {
     /// From nothing: the vCPUs will begin at the kernel's entry.
     Boot,
-    /// From the snapshot in this folder, which [`Vm::save`] wrote: of this instance, or of another one whose fork this one is to be. Id, name,
-    /// folder, console and the files behind the disks may differ; vCPUs, memory and the disks' number and kind may not. The folder may be
-    /// removed once the machine has been launched, but nothing in it may be changed while any machine that was loaded from it lives.
+    /// From the snapshot in this folder, which [`Vm::save`] wrote: of this instance, or of another
+    /// one whose fork this one is to be. Id, name, folder, console and the files behind the disks
+    /// may differ; vCPUs, memory and the disks' number and kind may not. The folder may be removed
+    /// once the machine has been launched, but nothing in it may be changed while any machine that
+    /// was loaded from it lives.
     Snapshot(PathBuf),
 }
 
@@ -154,7 +161,10 @@ impl FromStr for Accelerator {
     type Err = UnknownAccelerator;
     fn from_str(text: &str) -> Result<Self, UnknownAccelerator> {
         let known = [Accelerator::Kvm, Accelerator::Tcg];
-        known.into_iter().find(|known| known.as_str() == text).ok_or_else(|| UnknownAccelerator(text.into()))
+        known
+            .into_iter()
+            .find(|known| known.as_str() == text)
+            .ok_or_else(|| UnknownAccelerator(text.into()))
     }
 }
 
@@ -200,23 +210,35 @@ pub trait Hypervisor: Send + Sync {
     /// What it is and can do here. Found out once, when it was set up.
     fn describe(&self) -> &Description;
 
-    /// Starts a VMM and its supervisor. Returns with the vCPUs held: at the kernel's entry, or where the snapshot left them.
-    /// Dropping the future may leave a held machine behind; [`Hypervisor::adopt`] finds it.
+    /// Starts a VMM and its supervisor. Returns with the vCPUs held: at the kernel's entry, or
+    /// where the snapshot left them. Dropping the future may leave a held machine behind;
+    /// [`Hypervisor::adopt`] finds it.
     ///
     /// # Errors
-    /// Any [`HypervisorError`]; the VMM's process is then gone, and what it said last is in the error. Only where the error is that the
-    /// supervisor did not answer in time, a held machine may come up later; [`Hypervisor::adopt`] finds it.
-    fn launch<'a>(&'a self, spec: &'a MachineSpec, origin: Origin) -> BoxFuture<'a, Result<Launched, HypervisorError>>;
+    /// Any [`HypervisorError`]; the VMM's process is then gone, and what it said last is in the
+    /// error. Only where the error is that the supervisor did not answer in time, a held machine
+    /// may come up later; [`Hypervisor::adopt`] finds it.
+    fn launch<'a>(
+        &'a self,
+        spec: &'a MachineSpec,
+        origin: Origin,
+    ) -> BoxFuture<'a, Result<Launched, HypervisorError>>;
 
-    /// Finds the VMM of `spec.incarnation` again after a restart of the daemon and proves that it is the same one. A VMM may serve one
-    /// client only: drop what is left of an earlier [`Launched`] first.
+    /// Finds the VMM of `spec.incarnation` again after a restart of the daemon and proves that it
+    /// is the same one. A VMM may serve one client only: drop what is left of an earlier
+    /// [`Launched`] first.
     ///
     /// # Errors
-    /// Any [`HypervisorError`] if what is there can't be read or does not answer; nothing was changed, and it may be tried again.
-    fn adopt<'a>(&'a self, spec: &'a MachineSpec) -> BoxFuture<'a, Result<Adopted, HypervisorError>>;
+    /// Any [`HypervisorError`] if what is there can't be read or does not answer; nothing was
+    /// changed, and it may be tried again.
+    fn adopt<'a>(
+        &'a self,
+        spec: &'a MachineSpec,
+    ) -> BoxFuture<'a, Result<Adopted, HypervisorError>>;
 
-    /// Ends the VMM of `spec.incarnation` by force without asking it anything: the way out for one that hangs and can't be adopted. Does nothing if
-    /// there is none. What became of it is for [`Hypervisor::adopt`] to say.
+    /// Ends the VMM of `spec.incarnation` by force without asking it anything: the way out for one
+    /// that hangs and can't be adopted. Does nothing if there is none. What became of it is for
+    /// [`Hypervisor::adopt`] to say.
     ///
     /// # Errors
     /// Any [`HypervisorError`]; it may live on then.
@@ -227,7 +249,8 @@ pub trait Hypervisor: Send + Sync {
 pub struct Launched {
     /// Its control.
     pub vm: Arc<dyn Vm>,
-    /// What is observed of this incarnation, in order, from its beginning. The last is [`Observed::Exited`].
+    /// What is observed of this incarnation, in order, from its beginning. The last is
+    /// [`Observed::Exited`].
     pub observed: mpsc::Receiver<Observed>,
     /// The VMM's process id, for people.
     pub pid: u32,
@@ -241,8 +264,8 @@ pub enum Adopted {
         launched: Launched,
         /// What its vCPUs do now.
         state: VmState,
-        /// Since when they do that, where the VMM says so and its supervisor has heard it; none where nothing proves
-        /// it.
+        /// Since when they do that, where the VMM says so and its supervisor has heard it; none
+        /// where nothing proves it.
         since: Option<Stamp>,
     },
     /// It ended, and its supervisor saw it.
@@ -254,7 +277,8 @@ pub enum Adopted {
         /// The end.
         exit: Exit,
     },
-    /// It is gone, and nobody saw when: the host lost power, or its supervisor was killed and then it ended too.
+    /// It is gone, and nobody saw when: the host lost power, or its supervisor was killed and then
+    /// it ended too.
     Lost {
         /// The boot to which the stamps belong.
         boot: BootId,
@@ -280,45 +304,50 @@ pub enum VmState {
     Ended,
 }
 
-/// Control of one live machine. Calls for one machine are made one after the other. Dropping a future does not undo its act.
+/// Control of one live machine. Calls for one machine are made one after the other. Dropping a
+/// future does not undo its act.
 pub trait Vm: Send + Sync {
-    /// Lets the vCPUs run. Does nothing if they run. The stamp is the instant since which they do: that of the VMM's
-    /// event, where it tells of one, else of its acknowledgement.
+    /// Lets the vCPUs run. Does nothing if they run. The stamp is the instant since which they do:
+    /// that of the VMM's event, where it tells of one, else of its acknowledgement.
     ///
     /// # Errors
     /// Any [`HypervisorError`]; the state is then that of [`Vm::state`].
     fn resume(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>>;
 
-    /// Holds the vCPUs. Does nothing if they are held. The stamp is the instant since which they are: that of the VMM's
-    /// event, where it tells of one, else of its acknowledgement.
+    /// Holds the vCPUs. Does nothing if they are held. The stamp is the instant since which they
+    /// are: that of the VMM's event, where it tells of one, else of its acknowledgement.
     ///
     /// # Errors
     /// Any [`HypervisorError`]; the state is then that of [`Vm::state`].
     fn pause(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>>;
 
-    /// Writes the memory of a machine whose vCPUs ran and are held into the new folder `to`: aside first, checksummed, durable, then renamed.
-    /// The VMM stays, held; [`Vm::quit`] ends it.
+    /// Writes the memory of a machine whose vCPUs ran and are held into the new folder `to`: aside
+    /// first, checksummed, durable, then renamed. The VMM stays, held; [`Vm::quit`] ends it.
     ///
     /// # Errors
-    /// Any [`HypervisorError`]; `to` does not exist then, and the machine is held and usable. [`HypervisorError::SavedBefore`] if the memory has
-    /// left the VMM already, whatever became of it, and this VMM saves only once between two runs.
+    /// Any [`HypervisorError`]; `to` does not exist then, and the machine is held and usable.
+    /// [`HypervisorError::SavedBefore`] if the memory has left the VMM already, whatever became of
+    /// it, and this VMM saves only once between two runs.
     fn save<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<Saved, HypervisorError>>;
 
-    /// Gives the machine, whose vCPUs run, this much memory: from what it has up to [`MachineSpec::memory_bytes_max`], in the steps that the
-    /// hypervisor has. The stamp is that of the VMM's acknowledgement. Does nothing if it has so much.
+    /// Gives the machine, whose vCPUs run, this much memory: from what it has up to
+    /// [`MachineSpec::memory_bytes_max`], in the steps that the hypervisor has. The stamp is that
+    /// of the VMM's acknowledgement. Does nothing if it has so much.
     ///
     /// # Errors
-    /// [`HypervisorError::Unsupported`] without [`Capability::MemoryResize`], and any other; the machine goes on with what it had.
+    /// [`HypervisorError::Unsupported`] without [`Capability::MemoryResize`], and any other; the
+    /// machine goes on with what it had.
     fn resize_memory(&self, bytes: u64) -> BoxFuture<'_, Result<Stamp, HypervisorError>>;
 
-    /// Asks the guest to power itself off. The stamp is that of the VMM's acknowledgement; whether the guest obeys shows as
-    /// [`Observed::Exited`].
+    /// Asks the guest to power itself off. The stamp is that of the VMM's acknowledgement; whether
+    /// the guest obeys shows as [`Observed::Exited`].
     ///
     /// # Errors
     /// Any [`HypervisorError`]; the guest may not have been asked.
     fn request_stop(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>>;
 
-    /// Ends the VMM in an orderly way without asking the guest. The end shows as [`Observed::Exited`].
+    /// Ends the VMM in an orderly way without asking the guest. The end shows as
+    /// [`Observed::Exited`].
     ///
     /// # Errors
     /// Any [`HypervisorError`]; [`Vm::kill`] is what remains.
@@ -355,12 +384,14 @@ pub enum Observed {
     Paused(Stamp),
     /// The VMM said that they run. Only in a history, and only of those that say so.
     Resumed(Stamp),
-    /// The console said that the guest's main program was started. Only the first of an incarnation.
+    /// The console said that the guest's main program was started. Only the first of an
+    /// incarnation.
     ProgramStarted(Stamp),
     /// The console said that the guest's agent answers. Only the first of an incarnation.
     AgentReady(Stamp),
-    /// The console said that the guest's main program ended. The last one counts. A guest that says so more than
-    /// [`crate::limits::instance::EXIT_MARKERS_AT_ONCE`] times in an incarnation is heard at intervals from then on.
+    /// The console said that the guest's main program ended. The last one counts. A guest that says
+    /// so more than [`crate::limits::instance::EXIT_MARKERS_AT_ONCE`] times in an incarnation is
+    /// heard at intervals from then on.
     ProgramExited {
         /// When it was read.
         stamp: Stamp,

@@ -27,17 +27,20 @@ impl Movement {
         Self { folder: folder.into(), pid }
     }
 
-    /// A number that changes while anything is written or read: bytes in the folder, and those that the VMM has moved.
+    /// A number that changes while anything is written or read: bytes in the folder, and those that
+    /// the VMM has moved.
     fn position(&self) -> u64 {
         let files = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        let bytes = files.filter_map(|file| file.metadata().ok()).map(|data| data.len() + data.blocks());
+        let bytes =
+            files.filter_map(|file| file.metadata().ok()).map(|data| data.len() + data.blocks());
         bytes.sum::<u64>().wrapping_add(self.moved_by_vmm())
     }
 
     /// Bytes that the VMM has read and written, by its own system calls and on the disk.
     fn moved_by_vmm(&self) -> u64 {
         let counters = fs::read_to_string(format!("/proc/{}/io", self.pid)).unwrap_or_default();
-        let numbers = counters.lines().filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        let numbers =
+            counters.lines().filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
         numbers.fold(0, u64::wrapping_add)
     }
 }
@@ -106,7 +109,10 @@ mod tests {
         looks.set(0);
         let never = std::future::pending::<Result<(), _>>();
         let stalls = while_changing("save", 10, 1, || position(20), never).await;
-        assert!(matches!(stalls, Err(HypervisorError::Stalled { call: "save", ms: 10 })), "{stalls:?}");
+        assert!(
+            matches!(stalls, Err(HypervisorError::Stalled { call: "save", ms: 10 })),
+            "{stalls:?}"
+        );
         assert!(looks.get() > 20, "{} looks", looks.get());
     }
 

@@ -1,4 +1,5 @@
-//! The supervisor of the next launch, started ahead of it: to start one takes longer than to assign it a launch.
+//! The supervisor of the next launch, started ahead of it: to start one takes longer than to assign
+//! it a launch.
 
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -40,7 +41,10 @@ impl Supervisors {
         }
         // There was none, or it was killed while it waited.
         let new = Waiting::start(&self.program);
-        let mut new = new.map_err(|source| HypervisorError::Supervisor { program: self.program.clone(), source })?;
+        let mut new = new.map_err(|source| HypervisorError::Supervisor {
+            program: self.program.clone(),
+            source,
+        })?;
         // If it does not hear this it has ended, and its status says why.
         let _ = new.assign(run);
         Ok(new.process)
@@ -97,7 +101,8 @@ mod tests {
 
     /// Supervisors that write down what they are told, each in a file of its own in the folder.
     fn recording_supervisors(folder: &Path) -> Supervisors {
-        // Another process writes the script: what a fork of ours may hold open for writing, be it for a moment, can't be run.
+        // Another process writes the script: what a fork of ours may hold open for writing, be it
+        // for a moment, can't be run.
         let write = r#"printf '#!/bin/sh\nexec cat > "%s"/$$\n' "$0" > "$0"/scribe && chmod 700 "$0"/scribe"#;
         let written = std::process::Command::new("sh").arg("-c").arg(write).arg(folder).status();
         assert!(written.expect("a shell").success());
@@ -108,13 +113,19 @@ mod tests {
     fn waiting_pid(supervisors: &Supervisors) -> u32 {
         supervisors.keep_one().expect("start");
         let waiting = supervisors.waiting.lock().expect("not poisoned");
-        waiting.as_ref().and_then(|waiting| waiting.process.id()).expect("one that was not waited for")
+        waiting
+            .as_ref()
+            .and_then(|waiting| waiting.process.id())
+            .expect("one that was not waited for")
     }
 
     async fn was_assigned(folder: &Path, mut supervisor: Child, run: &str) {
         let pid = supervisor.id().expect("not waited for");
         assert!(supervisor.wait().await.expect("wait").success());
-        assert_eq!(fs::read_to_string(folder.join(pid.to_string())).expect("what it was told"), run);
+        assert_eq!(
+            fs::read_to_string(folder.join(pid.to_string())).expect("what it was told"),
+            run
+        );
     }
 
     #[tokio::test]
@@ -123,7 +134,8 @@ mod tests {
         let supervisors = recording_supervisors(folder.path());
         let waits = waiting_pid(&supervisors);
         assert_eq!(waiting_pid(&supervisors), waits, "another one was started");
-        let [first, second] = ["first", "second"].map(|run| supervisors.assign(Path::new(run)).expect("assign"));
+        let [first, second] =
+            ["first", "second"].map(|run| supervisors.assign(Path::new(run)).expect("assign"));
         assert_eq!(first.id(), Some(waits));
         assert_ne!(second.id(), Some(waits));
         was_assigned(folder.path(), first, "first").await;
@@ -135,7 +147,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let supervisors = recording_supervisors(folder.path());
         let waits = waiting_pid(&supervisors);
-        kill_process(Pid::from_raw(waits.cast_signed()).expect("a process id"), Signal::KILL).expect("kill");
+        kill_process(Pid::from_raw(waits.cast_signed()).expect("a process id"), Signal::KILL)
+            .expect("kill");
         let mut killed = supervisors.waiting.lock().expect("not poisoned").take().expect("it");
         killed.process.wait().await.expect("its end");
         *supervisors.waiting.lock().expect("not poisoned") = Some(killed);

@@ -23,7 +23,8 @@ pub(super) struct ProcessId {
 }
 
 impl ProcessId {
-    /// The process that has this number now; none if it has ended. A zombie has, however long nobody reaps it.
+    /// The process that has this number now; none if it has ended. A zombie has, however long
+    /// nobody reaps it.
     pub(super) fn of(pid: u32) -> io::Result<Option<Self>> {
         match read_stat(pid) {
             Ok(Stat { dead: true, .. }) => Ok(None),
@@ -50,7 +51,8 @@ struct Stat {
 fn read_stat(pid: u32) -> io::Result<Stat> {
     let path = format!("/proc/{pid}/stat");
     let text = fs::read_to_string(&path)?;
-    parse_stat(&text).ok_or_else(|| io::Error::other(format!("{path} holds something else: {text}")))
+    parse_stat(&text)
+        .ok_or_else(|| io::Error::other(format!("{path} holds something else: {text}")))
 }
 
 fn parse_stat(text: &str) -> Option<Stat> {
@@ -62,7 +64,8 @@ fn parse_stat(text: &str) -> Option<Stat> {
     Some(Stat { dead, start_ticks })
 }
 
-/// A hold on a process that lived when it was opened. Its number can't be taken by another while we look at it.
+/// A hold on a process that lived when it was opened. Its number can't be taken by another while we
+/// look at it.
 #[derive(Debug)]
 pub(super) struct Process {
     id: ProcessId,
@@ -80,7 +83,8 @@ impl Process {
             Err(Errno::SRCH) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        // SAFETY: an `OwnedFd` names the same open descriptor until it is dropped, and only the `AsyncFd` drops it.
+        // SAFETY: an `OwnedFd` names the same open descriptor until it is dropped, and only the
+        // `AsyncFd` drops it.
         let pidfd = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?;
         // Only now: before, the number could have changed hands in between.
         let same = ProcessId::of(id.pid)? == Some(id);
@@ -94,7 +98,8 @@ impl Process {
         for entry in fs::read_dir("/proc")? {
             let entry = entry?;
             // Whoever has ended meanwhile, or is somebody else's, stands elsewhere.
-            let stands = fs::read_link(entry.path().join("cwd")).is_ok_and(|stands| stands == folder);
+            let stands =
+                fs::read_link(entry.path().join("cwd")).is_ok_and(|stands| stands == folder);
             let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
             if let (true, Some(pid)) = (stands, pid) {
                 found.extend(ProcessId::of(pid)?.map_or(Ok(None), Self::open)?);
@@ -151,7 +156,11 @@ mod tests {
     async fn a_process_is_found_by_where_it_stands() {
         let dir = tempfile::tempdir().expect("dir");
         assert_eq!(Process::standing_in(dir.path()).expect("proc").len(), 0);
-        let mut child = std::process::Command::new("sleep").arg("60").current_dir(dir.path()).spawn().expect("spawn");
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .current_dir(dir.path())
+            .spawn()
+            .expect("spawn");
         let found = Process::standing_in(dir.path()).expect("proc");
         assert_eq!(found.iter().map(Process::pid).collect::<Vec<_>>(), [child.id()]);
         found[0].kill().expect("kill");

@@ -1,4 +1,5 @@
-//! What is left of a launch, whatever hypervisor made it: known to the kernel, whoever else is missing.
+//! What is left of a launch, whatever hypervisor made it: known to the kernel, whoever else is
+//! missing.
 
 use std::fs::File;
 use std::io;
@@ -20,34 +21,50 @@ use crate::limits::instance::CONTROL_MS_MAX;
 /// Between two looks whether a supervisor, which is about to end, has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// The seam to the processes of launches. A hypervisor that can't be asked, because it is not on this
-/// host any more or can't read what it wrote, must not keep what is dead from being called so.
+/// The seam to the processes of launches. A hypervisor that can't be asked, because it is not on
+/// this host any more or can't read what it wrote, must not keep what is dead from being called so.
 pub trait Launches: Send + Sync {
     /// Says whether a process of the launch lives: its VMM, or a supervisor that will say how that
     /// ended.
     ///
     /// # Errors
     /// [`HypervisorError::File`] if the kernel does not say.
-    fn lives<'a>(&'a self, dir: &'a Path, incarnation: u32) -> BoxFuture<'a, Result<bool, HypervisorError>>;
+    fn lives<'a>(
+        &'a self,
+        dir: &'a Path,
+        incarnation: u32,
+    ) -> BoxFuture<'a, Result<bool, HypervisorError>>;
 
-    /// Ends the VMM of the launch by force, and waits until it and its supervisor, which notes how it
-    /// ended, are gone. Does nothing if there is none.
+    /// Ends the VMM of the launch by force, and waits until it and its supervisor, which notes how
+    /// it ended, are gone. Does nothing if there is none.
     ///
     /// # Errors
     /// [`HypervisorError::Kill`], [`HypervisorError::Deadline`]; it may live on then.
-    fn end<'a>(&'a self, dir: &'a Path, incarnation: u32) -> BoxFuture<'a, Result<(), HypervisorError>>;
+    fn end<'a>(
+        &'a self,
+        dir: &'a Path,
+        incarnation: u32,
+    ) -> BoxFuture<'a, Result<(), HypervisorError>>;
 }
 
 /// The launches of this host.
 pub struct HostLaunches;
 
 impl Launches for HostLaunches {
-    fn lives<'a>(&'a self, dir: &'a Path, incarnation: u32) -> BoxFuture<'a, Result<bool, HypervisorError>> {
+    fn lives<'a>(
+        &'a self,
+        dir: &'a Path,
+        incarnation: u32,
+    ) -> BoxFuture<'a, Result<bool, HypervisorError>> {
         let run = files::run(dir, incarnation);
         async move { Ok(has_supervisor(&run)? || !monitors(&run)?.is_empty()) }.boxed()
     }
 
-    fn end<'a>(&'a self, dir: &'a Path, incarnation: u32) -> BoxFuture<'a, Result<(), HypervisorError>> {
+    fn end<'a>(
+        &'a self,
+        dir: &'a Path,
+        incarnation: u32,
+    ) -> BoxFuture<'a, Result<(), HypervisorError>> {
         let run = files::run(dir, incarnation);
         async move {
             let end = async {
@@ -93,7 +110,9 @@ fn monitors(run: &Path) -> Result<Vec<Process>, HypervisorError> {
     let named = Identity::read(run).ok().flatten();
     let named = named.filter(|named| this_boot.is_some_and(|boot| *boot.0 == *named.boot));
     if let Some(identity) = named {
-        found.extend(Process::open(identity.vmm).map_err(HypervisorError::file("look at", "/proc"))?);
+        found.extend(
+            Process::open(identity.vmm).map_err(HypervisorError::file("look at", "/proc"))?,
+        );
     }
     Ok(found)
 }
@@ -118,7 +137,10 @@ mod tests {
         flock(&supervisor, FlockOperation::LockExclusive).expect("free");
         assert!(HostLaunches.lives(dir.path(), 1).await.expect("looked"));
         monitor.kill().and_then(|()| monitor.wait()).expect("ended");
-        assert!(HostLaunches.lives(dir.path(), 1).await.expect("looked"), "its supervisor knows how it ended");
+        assert!(
+            HostLaunches.lives(dir.path(), 1).await.expect("looked"),
+            "its supervisor knows how it ended"
+        );
         drop(supervisor);
         assert!(!HostLaunches.lives(dir.path(), 1).await.expect("looked"));
         let mut monitor = Command::new("sleep").arg("60").current_dir(&run).spawn().expect("spawn");

@@ -10,7 +10,8 @@ use super::HypervisorError;
 use super::launch::within;
 use super::movement::{Movement, while_moving};
 
-/// Longest answer in bytes. Ours are a few kilobytes; a VMM that its guest has taken over must not fill our memory.
+/// Longest answer in bytes. Ours are a few kilobytes; a VMM that its guest has taken over must not
+/// fill our memory.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// A VMM that takes such calls.
@@ -30,17 +31,24 @@ impl Rest {
     /// Calls go to `socket`, below the path `base`.
     pub(super) fn new(socket: &Path, base: &'static str) -> Result<Self, HypervisorError> {
         // Connections are not kept: a VMM serves few, and ends the ones that it does not like.
-        let client = Client::builder().unix_socket(socket).no_proxy().pool_max_idle_per_host(0).build();
-        let client = client.map_err(std::io::Error::other).map_err(HypervisorError::file("use", socket))?;
+        let client =
+            Client::builder().unix_socket(socket).no_proxy().pool_max_idle_per_host(0).build();
+        let client =
+            client.map_err(std::io::Error::other).map_err(HypervisorError::file("use", socket))?;
         Ok(Self { client, base })
     }
 
     /// Asks something.
-    pub(super) async fn get(&self, call: &'static str, ms: u64) -> Result<Result<Value, Refusal>, HypervisorError> {
+    pub(super) async fn get(
+        &self,
+        call: &'static str,
+        ms: u64,
+    ) -> Result<Result<Value, Refusal>, HypervisorError> {
         within(ms, call, self.exchange(Method::GET, call, call, None)).await
     }
 
-    /// Tells the VMM to do something, which is named `call` where several things are told at one `path`.
+    /// Tells the VMM to do something, which is named `call` where several things are told at one
+    /// `path`.
     pub(super) async fn tell(
         &self,
         method: Method,
@@ -70,7 +78,8 @@ impl Rest {
         call: &'static str,
         body: Option<Value>,
     ) -> Result<Result<Value, Refusal>, HypervisorError> {
-        let mut request = self.client.request(method, format!("http://localhost{}{path}", self.base));
+        let mut request =
+            self.client.request(method, format!("http://localhost{}{path}", self.base));
         if let Some(body) = body {
             request = request.json(&body);
         }
@@ -94,22 +103,30 @@ pub(super) async fn peer(socket: &Path) -> Result<u32, HypervisorError> {
 }
 
 /// The answer, whose status says whether the call was obeyed.
-async fn read(call: &'static str, mut answer: Response) -> Result<Result<Value, Refusal>, HypervisorError> {
+async fn read(
+    call: &'static str,
+    mut answer: Response,
+) -> Result<Result<Value, Refusal>, HypervisorError> {
     let gone = |_| HypervisorError::Disconnected { call };
     let status = answer.status();
     let mut text = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(gone)? {
         text.extend_from_slice(&chunk);
         if text.len() > ANSWER_BYTES_MAX {
-            return Err(HypervisorError::Refused { call, reason: "an answer that is too long".into() });
+            return Err(HypervisorError::Refused {
+                call,
+                reason: "an answer that is too long".into(),
+            });
         }
     }
     if !status.is_success() {
         return Ok(Err(Refusal { status, reason: reason(&text) }));
     }
     let value = if text.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&text) };
-    let unreadable =
-        |error| HypervisorError::Refused { call, reason: format!("an answer that can't be read: {error}") };
+    let unreadable = |error| HypervisorError::Refused {
+        call,
+        reason: format!("an answer that can't be read: {error}"),
+    };
     value.map(Ok).map_err(unreadable)
 }
 
@@ -123,7 +140,8 @@ fn reason(text: &[u8]) -> String {
         },
         Ok(Value::Array(causes)) => {
             // A cause may have a backtrace after its first line.
-            let causes = causes.iter().map(|cause| cause.as_str().and_then(|cause| cause.lines().next()));
+            let causes =
+                causes.iter().map(|cause| cause.as_str().and_then(|cause| cause.lines().next()));
             causes.flatten().collect::<Vec<_>>().join(": ")
         }
         Ok(_) | Err(_) => plain(),
@@ -158,9 +176,10 @@ mod tests {
 
     #[tokio::test]
     async fn every_success_is_one() {
-        for (status, body, expected) in
-            [("200 OK", "{\"a\":1}", serde_json::json!({"a": 1})), ("204 No Content", "", Value::Null)]
-        {
+        for (status, body, expected) in [
+            ("200 OK", "{\"a\":1}", serde_json::json!({"a": 1})),
+            ("204 No Content", "", Value::Null),
+        ] {
             let answer = answered(http(status, body)).await.expect("an answer");
             assert_eq!(answer.ok(), Some(expected), "{status}");
         }
@@ -179,8 +198,12 @@ mod tests {
             ("500 Internal Server Error", "{}", "{}"),
         ];
         for (status, body, expected) in rows {
-            let refusal = answered(http(status, body)).await.expect("an answer").expect_err("a refusal");
-            assert_eq!((refusal.reason.as_str(), refusal.status.as_str()), (expected, &status[..3]));
+            let refusal =
+                answered(http(status, body)).await.expect("an answer").expect_err("a refusal");
+            assert_eq!(
+                (refusal.reason.as_str(), refusal.status.as_str()),
+                (expected, &status[..3])
+            );
         }
     }
 

@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 
 use super::process::ProcessId;
 
-/// A process that stands in the folder of an instance or of one of its launches: a VMM, or its supervisor.
+/// A process that stands in the folder of an instance or of one of its launches: a VMM, or its
+/// supervisor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineProcess {
     /// Its number.
     pub pid: u32,
-    /// When it was started, in clock ticks since the boot: with the number, what tells it from all others.
+    /// When it was started, in clock ticks since the boot: with the number, what tells it from all
+    /// others.
     pub start_ticks: u64,
     /// The name of the instance's folder, which is its id.
     pub instance: String,
@@ -28,7 +30,9 @@ pub fn machine_processes(instances: &Path) -> io::Result<Vec<MachineProcess>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let entry = entry?;
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
         // Whoever has ended meanwhile, or is somebody else's, stands elsewhere.
         let Ok(stands) = fs::read_link(entry.path().join("cwd")) else { continue };
         let Some((instance, incarnation)) = place(&instances, &stands) else { continue };
@@ -46,7 +50,8 @@ fn place(instances: &Path, stands: &Path) -> Option<(String, Option<u32>)> {
         Some(path) => path.into(),
         None => stands.into(),
     };
-    let mut names = stands.strip_prefix(instances).ok()?.iter().map(|name| name.to_string_lossy().into_owned());
+    let mut names =
+        stands.strip_prefix(instances).ok()?.iter().map(|name| name.to_string_lossy().into_owned());
     let instance = names.next()?;
     let launch = names.nth(1).and_then(|name| name.parse().ok());
     Some((instance, launch))
@@ -69,7 +74,8 @@ mod tests {
         ];
         for (stands, expected) in rows {
             let found = place(Path::new("/data/instances"), Path::new(stands));
-            let expected = expected.map(|(instance, launch): (&str, _)| (instance.to_owned(), launch));
+            let expected =
+                expected.map(|(instance, launch): (&str, _)| (instance.to_owned(), launch));
             assert_eq!(found, expected, "{stands}");
         }
     }
@@ -80,11 +86,15 @@ mod tests {
         let run = dir.path().join("one/run/3");
         fs::create_dir_all(&run).expect("create");
         assert_eq!(machine_processes(dir.path()).expect("proc"), []);
-        let mut child = std::process::Command::new("sleep").arg("60").current_dir(&run).spawn().expect("spawn");
+        let mut child =
+            std::process::Command::new("sleep").arg("60").current_dir(&run).spawn().expect("spawn");
         for _ in 0..2 {
             let found = machine_processes(dir.path()).expect("proc");
             let [process] = &found[..] else { panic!("{found:?}") };
-            assert_eq!((process.pid, process.instance.as_str(), process.incarnation), (child.id(), "one", Some(3)));
+            assert_eq!(
+                (process.pid, process.instance.as_str(), process.incarnation),
+                (child.id(), "one", Some(3))
+            );
             fs::remove_dir_all(dir.path().join("one")).expect("remove");
             fs::create_dir_all(dir.path().join("one")).expect("create");
         }

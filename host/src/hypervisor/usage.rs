@@ -30,24 +30,29 @@ pub struct Usage {
 /// [`HypervisorError::File`] if what is there can't be read.
 pub fn usage(dir: &Path, incarnation: u32) -> Result<Option<Usage>, HypervisorError> {
     let run = files::run(dir, incarnation);
-    let identity = Identity::read(&run).map_err(HypervisorError::file("read", files::identity(&run)))?;
+    let identity =
+        Identity::read(&run).map_err(HypervisorError::file("read", files::identity(&run)))?;
     let this_boot = clock::boot_id().ok();
-    let Some(identity) = identity.filter(|identity| this_boot.is_some_and(|boot| *boot.0 == *identity.boot)) else {
+    let Some(identity) =
+        identity.filter(|identity| this_boot.is_some_and(|boot| *boot.0 == *identity.boot))
+    else {
         return Ok(None);
     };
     let path = format!("/proc/{}/stat", identity.vmm.pid);
     match fs::read_to_string(&path) {
-        // Whose number it is and what is counted come from one look: the number may be another's by now.
-        Ok(text) => {
-            Ok(parse(&text).filter(|&(start_ticks, _)| start_ticks == identity.vmm.start_ticks).map(|(_, usage)| usage))
-        }
+        // Whose number it is and what is counted come from one look: the number may be another's by
+        // now.
+        Ok(text) => Ok(parse(&text)
+            .filter(|&(start_ticks, _)| start_ticks == identity.vmm.start_ticks)
+            .map(|(_, usage)| usage)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Ok(None),
         Err(error) => Err(HypervisorError::file("read", path)(error)),
     }
 }
 
-/// When a process started, in ticks since the boot, and what it uses, of its `/proc/<pid>/stat` (proc_pid_stat(5), fields 14, 15, 22 to 24).
+/// When a process started, in ticks since the boot, and what it uses, of its `/proc/<pid>/stat`
+/// (proc_pid_stat(5), fields 14, 15, 22 to 24).
 fn parse(text: &str) -> Option<(u64, Usage)> {
     // The name in parentheses may hold anything, spaces and parentheses too.
     let (_, fields) = text.rsplit_once(") ")?;
@@ -70,8 +75,7 @@ mod tests {
 
     #[test]
     fn a_process_with_a_nasty_name_is_read_right() {
-        let text =
-            "7 (a) b (c) S 1 7 7 0 -1 4194560 100 0 0 0 30 12 0 0 20 0 3 0 987 104857600 2560 18446744073709551615";
+        let text = "7 (a) b (c) S 1 7 7 0 -1 4194560 100 0 0 0 30 12 0 0 20 0 3 0 987 104857600 2560 18446744073709551615";
         let (start_ticks, usage) = parse(text).expect("it is well-formed");
         let tick_ns = 1_000_000_000 / clock_ticks_per_second();
         assert_eq!(start_ticks, 987);

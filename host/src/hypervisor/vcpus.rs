@@ -48,14 +48,18 @@ impl VcpuEvent {
     /// The instant, if the vCPUs do this since then.
     fn since(self, vcpus: Vcpus) -> Option<Stamp> {
         match (self, vcpus) {
-            (VcpuEvent::Paused(stamp), Vcpus::Held) | (VcpuEvent::Resumed(stamp), Vcpus::Running) => Some(stamp),
+            (VcpuEvent::Paused(stamp), Vcpus::Held)
+            | (VcpuEvent::Resumed(stamp), Vcpus::Running) => Some(stamp),
             (VcpuEvent::Paused(_), Vcpus::Running) | (VcpuEvent::Resumed(_), Vcpus::Held) => None,
         }
     }
 }
 
 impl VcpuChanges {
-    pub(super) fn new(last: watch::Receiver<Option<VcpuEvent>>, supervisor: Option<Arc<Process>>) -> Self {
+    pub(super) fn new(
+        last: watch::Receiver<Option<VcpuEvent>>,
+        supervisor: Option<Arc<Process>>,
+    ) -> Self {
         Self { last, supervisor }
     }
 
@@ -69,13 +73,14 @@ impl VcpuChanges {
         self.last.borrow().and_then(|last| last.since(vcpus))
     }
 
-    /// The instant since which the vCPUs do what the VMM has just acknowledged: that of its event at the supervisor. It
-    /// may have come before the acknowledgement, and is what a restart of the daemon finds. Where nobody hears the VMM
-    /// it is the acknowledgement's.
+    /// The instant since which the vCPUs do what the VMM has just acknowledged: that of its event
+    /// at the supervisor. It may have come before the acknowledgement, and is what a restart of the
+    /// daemon finds. Where nobody hears the VMM it is the acknowledgement's.
     pub(super) async fn changed(&self, vcpus: Vcpus, acknowledged: Stamp) -> Stamp {
         let mut last = self.last.clone();
         let heard = async {
-            let heard = last.wait_for(|last| last.is_some_and(|last| last.since(vcpus).is_some())).await;
+            let heard =
+                last.wait_for(|last| last.is_some_and(|last| last.since(vcpus).is_some())).await;
             heard.ok().and_then(|last| last.and_then(|last| last.since(vcpus)))
         };
         let deaf = async {
@@ -104,7 +109,8 @@ mod tests {
     }
 
     fn myself() -> Option<Arc<Process>> {
-        let own = super::super::process::ProcessId::of(std::process::id()).expect("proc").expect("lives");
+        let own =
+            super::super::process::ProcessId::of(std::process::id()).expect("proc").expect("lives");
         Process::open(own).expect("open").map(Arc::new)
     }
 

@@ -1,4 +1,5 @@
-//! Changes in folders, for any number of watchers, through one inotify instance: the kernel grants a user only a hundred or so.
+//! Changes in folders, for any number of watchers, through one inotify instance: the kernel grants
+//! a user only a hundred or so.
 
 use std::collections::HashMap;
 use std::io;
@@ -44,9 +45,17 @@ impl Folders {
         // The lock is taken first, so that no event can come before its watcher is known.
         let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
         let descriptor = self.watches.clone().add(folder, mask)?;
-        let changed = watchers.entry(descriptor.clone()).or_insert_with(|| watch::Sender::new(())).subscribe();
+        let changed = watchers
+            .entry(descriptor.clone())
+            .or_insert_with(|| watch::Sender::new(()))
+            .subscribe();
         drop(watchers);
-        Ok(Changes { changed, descriptor, watches: self.watches.clone(), watchers: self.watchers.clone() })
+        Ok(Changes {
+            changed,
+            descriptor,
+            watches: self.watches.clone(),
+            watchers: self.watchers.clone(),
+        })
     }
 }
 
@@ -69,7 +78,8 @@ impl Changes {
 impl Drop for Changes {
     fn drop(&mut self) {
         let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = watchers.get(&self.descriptor).is_some_and(|sender| sender.receiver_count() <= 1);
+        let last =
+            watchers.get(&self.descriptor).is_some_and(|sender| sender.receiver_count() <= 1);
         if last {
             watchers.remove(&self.descriptor);
             // Fails where the folder is gone, and the watch with it.

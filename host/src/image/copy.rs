@@ -23,7 +23,11 @@ pub struct FileRecord {
 }
 
 /// Copies `source` to `target`, which must not exist.
-pub(super) fn copy(what: &'static str, source: &Path, target: &Path) -> Result<FileRecord, ImageError> {
+pub(super) fn copy(
+    what: &'static str,
+    source: &Path,
+    target: &Path,
+) -> Result<FileRecord, ImageError> {
     copy_from(what, open(what, source)?, source, target)
 }
 
@@ -58,7 +62,8 @@ fn open(what: &'static str, path: &Path) -> Result<File, ImageError> {
     File::open(path).map_err(ImageError::source(what, path))
 }
 
-/// The boot protocol's magic (Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header"), or an ELF file.
+/// The boot protocol's magic (Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header"), or
+/// an ELF file.
 fn is_kernel(file: &mut File) -> io::Result<bool> {
     const MAGIC_AT: usize = 0x202;
     let mut head = Vec::with_capacity(MAGIC_AT + 4);
@@ -67,7 +72,12 @@ fn is_kernel(file: &mut File) -> io::Result<bool> {
     Ok(head.starts_with(b"\x7fELF") || head.get(MAGIC_AT..) == Some(b"HdrS".as_slice()))
 }
 
-fn copy_from(what: &'static str, mut from: File, source: &Path, target: &Path) -> Result<FileRecord, ImageError> {
+fn copy_from(
+    what: &'static str,
+    mut from: File,
+    source: &Path,
+    target: &Path,
+) -> Result<FileRecord, ImageError> {
     let failed = || ImageError::store("write", target);
     let mut to = File::create_new(target).map_err(failed())?;
     let mut hasher = Sha256::new();

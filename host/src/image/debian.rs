@@ -1,7 +1,8 @@
-//! Builds `debian-busybox`: a Debian cloud kernel and an initial RAM disk with BusyBox, from Debian's own packages.
+//! Builds `debian-busybox`: a Debian cloud kernel and an initial RAM disk with BusyBox, from
+//! Debian's own packages.
 //!
-//! The packages are downloaded and unpacked into a work folder; nothing is installed, and no root is needed. The guest's programs are in
-//! `guest/`.
+//! The packages are downloaded and unpacked into a work folder; nothing is installed, and no root
+//! is needed. The guest's programs are in `guest/`.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -21,7 +22,8 @@ pub const NAME: &str = "debian-busybox";
 const KERNEL_METAPACKAGE: &str = "linux-image-cloud-amd64";
 const BUSYBOX_PACKAGE: &str = "busybox-static";
 
-/// A fast and quiet start on an emulated processor. The guest is alone on its machine: mitigations would protect it from itself.
+/// A fast and quiet start on an emulated processor. The guest is alone on its machine: mitigations
+/// would protect it from itself.
 const CMDLINE: &str = "console=ttyS0 quiet mitigations=off nokaslr tsc=reliable no_timer_check 8250.nr_uarts=1 cryptomgr.notests panic=-1";
 
 /// The power button. The input core and the serial port are built in.
@@ -66,7 +68,9 @@ pub enum BuildError {
         package: String,
     },
     /// The archive has replaced a package since apt last looked.
-    #[error("the archive no longer has the {package} that apt knows: run `sudo apt-get update`, then try again")]
+    #[error(
+        "the archive no longer has the {package} that apt knows: run `sudo apt-get update`, then try again"
+    )]
     Replaced {
         /// The package.
         package: String,
@@ -123,18 +127,25 @@ impl BuildError {
 
 fn how_to_get(package: &str) -> String {
     match package {
-        "apt" | "dpkg" => "this image is made from Debian packages and can be built on Debian only".into(),
+        "apt" | "dpkg" => {
+            "this image is made from Debian packages and can be built on Debian only".into()
+        }
         other => format!("install the package {other} (`sudo apt-get install {other}`)"),
     }
 }
 
-/// Builds the image `debian-busybox` and imports it. `work` is a folder for about 150 MB that are gone afterwards; `progress` is told,
-/// in a few words, what comes next. The same packages give the same files.
+/// Builds the image `debian-busybox` and imports it. `work` is a folder for about 150 MB that are
+/// gone afterwards; `progress` is told, in a few words, what comes next. The same packages give the
+/// same files.
 ///
 /// # Errors
-/// [`BuildError::Import`] with [`ImageError::NameInUse`], before anything is downloaded, if the image is there already; the others as
-/// they say.
-pub fn build_debian_busybox(images: &Images, work: &Path, progress: &mut dyn FnMut(&str)) -> Result<Image, BuildError> {
+/// [`BuildError::Import`] with [`ImageError::NameInUse`], before anything is downloaded, if the
+/// image is there already; the others as they say.
+pub fn build_debian_busybox(
+    images: &Images,
+    work: &Path,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Image, BuildError> {
     let name = name();
     match images.get(&name) {
         Ok(_) => return Err(ImageError::NameInUse { name }.into()),
@@ -147,11 +158,16 @@ pub fn build_debian_busybox(images: &Images, work: &Path, progress: &mut dyn FnM
     let busybox = unpack(BUSYBOX_PACKAGE, work.path(), progress)?;
     progress("writing the initial RAM disk");
     let initrd = work.path().join("initrd");
-    fs::write(&initrd, initramfs(&kernel, &busybox)?.archive()).map_err(BuildError::work("write", &initrd))?;
+    fs::write(&initrd, initramfs(&kernel, &busybox)?.archive())
+        .map_err(BuildError::work("write", &initrd))?;
     progress("importing the image");
     let import = ImageImport {
         name,
-        description: format!("Debian {kernel} and {busybox}", kernel = kernel.title(), busybox = busybox.title()),
+        description: format!(
+            "Debian {kernel} and {busybox}",
+            kernel = kernel.title(),
+            busybox = busybox.title()
+        ),
         kernel: kernel.only_file("boot", "vmlinuz-")?,
         initrd: Some(initrd),
         root_disk: None,
@@ -185,10 +201,13 @@ impl Package {
     /// The file or folder in `folder` whose name begins with `prefix`, if there is exactly one.
     fn only_file(&self, folder: &str, prefix: &str) -> Result<PathBuf, BuildError> {
         let found = matching(&self.root.join(folder), |name| name.starts_with(prefix));
-        <[PathBuf; 1]>::try_from(found).map(|[path]| path).map_err(|_| self.lacks(format!("{folder}/{prefix}*")))
+        <[PathBuf; 1]>::try_from(found)
+            .map(|[path]| path)
+            .map_err(|_| self.lacks(format!("{folder}/{prefix}*")))
     }
 
-    /// The first of `paths` that is there; newer releases have moved `/bin` and `/lib` below `/usr`.
+    /// The first of `paths` that is there; newer releases have moved `/bin` and `/lib` below
+    /// `/usr`.
     fn first_of(&self, paths: &[&str]) -> Result<PathBuf, BuildError> {
         let found = paths.iter().map(|path| self.root.join(path)).find(|path| path.exists());
         found.ok_or_else(|| self.lacks(paths.join(" or ")))
@@ -197,10 +216,11 @@ impl Package {
 
 fn kernel_package() -> Result<String, BuildError> {
     let missing = || BuildError::NoPackage { package: KERNEL_METAPACKAGE.into() };
-    let text = match run("apt-cache", ["depends", "--important", KERNEL_METAPACKAGE], Path::new("/")) {
-        Err(BuildError::Failed { .. }) => return Err(missing()),
-        other => other?,
-    };
+    let text =
+        match run("apt-cache", ["depends", "--important", KERNEL_METAPACKAGE], Path::new("/")) {
+            Err(BuildError::Failed { .. }) => return Err(missing()),
+            other => other?,
+        };
     let text = String::from_utf8_lossy(&text).into_owned();
     let mut depends = text.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
     depends.find(|name| name.starts_with("linux-image-")).map(str::to_owned).ok_or_else(missing)
@@ -212,13 +232,19 @@ fn unpack(name: &str, work: &Path, progress: &mut dyn FnMut(&str)) -> Result<Pac
     progress(&format!("downloading {name}"));
     download(name, &folder)?;
     let archives = matching(&folder, |file| file.ends_with(".deb"));
-    let archive =
-        archives.first().ok_or_else(|| BuildError::Content { package: name.into(), what: "archive".into() })?;
-    let version = run("dpkg-deb", [OsStr::new("--field"), archive.as_ref(), OsStr::new("Version")], &folder)?;
+    let archive = archives
+        .first()
+        .ok_or_else(|| BuildError::Content { package: name.into(), what: "archive".into() })?;
+    let version =
+        run("dpkg-deb", [OsStr::new("--field"), archive.as_ref(), OsStr::new("Version")], &folder)?;
     progress(&format!("unpacking {name}"));
     let root = folder.join("root");
     run("dpkg-deb", [OsStr::new("--extract"), archive.as_ref(), root.as_ref()], &folder)?;
-    Ok(Package { name: name.into(), version: String::from_utf8_lossy(&version).trim().into(), root })
+    Ok(Package {
+        name: name.into(),
+        version: String::from_utf8_lossy(&version).trim().into(),
+        root,
+    })
 }
 
 fn download(name: &str, folder: &Path) -> Result<(), BuildError> {
@@ -317,11 +343,14 @@ fn last_lines(text: &str, count: usize) -> String {
     lines[lines.len().saturating_sub(count)..].join("; ")
 }
 
-/// What is in a folder under a name that `accept` takes, sorted; nothing where the folder can't be read.
+/// What is in a folder under a name that `accept` takes, sorted; nothing where the folder can't be
+/// read.
 fn matching(folder: &Path, accept: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> =
-        entries.filter(|entry| entry.file_name().to_str().is_some_and(&accept)).map(|entry| entry.path()).collect();
+    let mut found: Vec<PathBuf> = entries
+        .filter(|entry| entry.file_name().to_str().is_some_and(&accept))
+        .map(|entry| entry.path())
+        .collect();
     found.sort();
     found
 }
@@ -332,20 +361,28 @@ mod tests {
 
     #[test]
     fn a_missing_tool_gives_one_line_with_its_package() {
-        let error = run("no-such-tool", ["--version"], Path::new("/")).expect_err("there is no such tool").to_string();
+        let error = run("no-such-tool", ["--version"], Path::new("/"))
+            .expect_err("there is no such tool")
+            .to_string();
         assert_eq!(
             error,
             "`no-such-tool` is missing: install the package no-such-tool (`sudo apt-get install no-such-tool`)"
         );
-        let error = BuildError::MissingTool { tool: "dpkg-deb", package: package_of("dpkg-deb") }.to_string();
+        let error = BuildError::MissingTool { tool: "dpkg-deb", package: package_of("dpkg-deb") }
+            .to_string();
         assert!(error.ends_with("can be built on Debian only"), "{error}");
     }
 
     #[test]
     fn a_failing_tool_gives_its_command_and_its_last_words() {
         let error =
-            run("sh", ["-c", "echo one >&2; echo two >&2; echo >&2; exit 7"], Path::new("/")).expect_err("it fails");
+            run("sh", ["-c", "echo one >&2; echo two >&2; echo >&2; exit 7"], Path::new("/"))
+                .expect_err("it fails");
         let text = error.to_string();
-        assert!(text.starts_with("`sh -c echo one") && text.ends_with("failed (exit status: 7): one; two"), "{text}");
+        assert!(
+            text.starts_with("`sh -c echo one")
+                && text.ends_with("failed (exit status: 7): one; two"),
+            "{text}"
+        );
     }
 }

@@ -17,7 +17,9 @@ pub enum ImageError {
         known: Vec<ImageName>,
     },
     /// The name is taken.
-    #[error("an image called '{name}' is there already; choose another name, or remove that image first")]
+    #[error(
+        "an image called '{name}' is there already; choose another name, or remove that image first"
+    )]
     NameInUse {
         /// The name.
         name: ImageName,
@@ -91,12 +93,18 @@ pub enum ImageError {
 }
 
 impl ImageError {
-    pub(super) fn store(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+    pub(super) fn store(
+        doing: &'static str,
+        path: &Path,
+    ) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_path_buf();
         move |source| Self::Store { doing, path, source }
     }
 
-    pub(super) fn source(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+    pub(super) fn source(
+        what: &'static str,
+        path: &Path,
+    ) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_path_buf();
         move |source| Self::Source { what, path, source }
     }

@@ -1,8 +1,10 @@
-//! Initial RAM disks: cpio archives in the "new" (newc) format, the same bytes for the same content.
+//! Initial RAM disks: cpio archives in the "new" (newc) format, the same bytes for the same
+//! content.
 
 use std::collections::BTreeMap;
 
-/// The files of an initial RAM disk by path, without a leading slash. Folders come before what they hold because paths are sorted.
+/// The files of an initial RAM disk by path, without a leading slash. Folders come before what they
+/// hold because paths are sorted.
 #[derive(Debug, Default)]
 pub(super) struct Initramfs {
     entries: BTreeMap<String, Entry>,
@@ -55,7 +57,8 @@ impl Initramfs {
     }
 }
 
-/// The layout is that of `Documentation/driver-api/early-userspace/buffer-format.rst` in the Linux tree.
+/// The layout is that of `Documentation/driver-api/early-userspace/buffer-format.rst` in the Linux
+/// tree.
 fn append(out: &mut Vec<u8>, inode: usize, path: &str, entry: &Entry) {
     let links = 1;
     let [owner, group, time, device, check] = [0; 5];
@@ -63,7 +66,10 @@ fn append(out: &mut Vec<u8>, inode: usize, path: &str, entry: &Entry) {
     let content = entry.content.len();
     let name = path.len() + 1;
     out.extend_from_slice(b"070701");
-    for field in [inode, mode, owner, group, links, time, content, device, device, device, device, name, check] {
+    for field in [
+        inode, mode, owner, group, links, time, content, device, device, device, device, name,
+        check,
+    ] {
         out.extend_from_slice(format!("{field:08x}").as_bytes());
     }
     out.extend_from_slice(path.as_bytes());

@@ -87,13 +87,19 @@ impl ImageImport {
             return wrong("memory_bytes_min", expected, self.memory_bytes_min.to_string());
         }
         let max = limits::instance::CMDLINE_BYTES_MAX;
-        if self.cmdline.len() > max || !self.cmdline.bytes().all(|c| c == b' ' || c.is_ascii_graphic()) {
+        if self.cmdline.len() > max
+            || !self.cmdline.bytes().all(|c| c == b' ' || c.is_ascii_graphic())
+        {
             let got = format!("{} bytes: {:?}", self.cmdline.len(), excerpt(&self.cmdline));
             return wrong("cmdline", format!("at most {max} bytes of printable ASCII"), got);
         }
         let max = limits::image::DESCRIPTION_BYTES_MAX;
         if self.description.len() > max {
-            return wrong("description", format!("at most {max} bytes"), format!("{} bytes", self.description.len()));
+            return wrong(
+                "description",
+                format!("at most {max} bytes"),
+                format!("{} bytes", self.description.len()),
+            );
         }
         Ok(())
     }
@@ -103,7 +109,8 @@ impl Image {
     pub(super) fn read(folder: PathBuf) -> Result<Self, ImageError> {
         let path = folder.join(MANIFEST);
         let text = fs::read(&path).map_err(ImageError::store("read", &path))?;
-        let manifest = serde_json::from_slice(&text).map_err(|source| ImageError::Manifest { path, source })?;
+        let manifest = serde_json::from_slice(&text)
+            .map_err(|source| ImageError::Manifest { path, source })?;
         Ok(Self { folder, manifest })
     }
 
@@ -127,7 +134,11 @@ impl Image {
             match fs::metadata(self.folder.join(file)) {
                 Ok(found) if found.len() == record.bytes => {}
                 Ok(found) => {
-                    return Err(self.damaged(format!("{file} has {} bytes, not {}", found.len(), record.bytes)));
+                    return Err(self.damaged(format!(
+                        "{file} has {} bytes, not {}",
+                        found.len(),
+                        record.bytes
+                    )));
                 }
                 Err(error) => return Err(self.damaged(format!("{file} can't be read ({error})"))),
             }
@@ -139,7 +150,9 @@ impl Image {
         for (file, record) in self.files() {
             let found = digest(&self.folder.join(file))?;
             if found != record.sha256 {
-                return Err(self.damaged(format!("{file} has the SHA-256 {found}, not {}", record.sha256)));
+                return Err(
+                    self.damaged(format!("{file} has the SHA-256 {found}, not {}", record.sha256))
+                );
             }
         }
         Ok(())
@@ -148,7 +161,8 @@ impl Image {
     fn files(&self) -> impl Iterator<Item = (&'static str, &FileRecord)> {
         let Manifest { kernel, initrd, root_disk, .. } = &self.manifest;
         let optional = [(INITRD, initrd.as_ref()), (ROOT_DISK, root_disk.as_ref())];
-        std::iter::once((KERNEL, kernel)).chain(optional.into_iter().filter_map(|(file, record)| Some((file, record?))))
+        std::iter::once((KERNEL, kernel))
+            .chain(optional.into_iter().filter_map(|(file, record)| Some((file, record?))))
     }
 
     fn damaged(&self, reason: String) -> ImageError {

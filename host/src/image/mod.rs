@@ -1,7 +1,9 @@
-//! Images: what a machine boots. One folder each, `<data>/images/<name>/`, with `image.json` and the files it describes.
+//! Images: what a machine boots. One folder each, `<data>/images/<name>/`, with `image.json` and
+//! the files it describes.
 //!
-//! An image is complete or not there: it is written aside, made durable, and then renamed to its name. Nothing changes an image after
-//! that. All functions block; they touch the disk and nothing else.
+//! An image is complete or not there: it is written aside, made durable, and then renamed to its
+//! name. Nothing changes an image after that. All functions block; they touch the disk and nothing
+//! else.
 
 mod copy;
 pub mod debian;
@@ -29,7 +31,8 @@ const KERNEL: &str = "kernel";
 const INITRD: &str = "initrd";
 const ROOT_DISK: &str = "root.img";
 const LOCK: &str = ".lock";
-/// Folders that are being written or removed. A name can't begin with a dot, so they are never taken for images.
+/// Folders that are being written or removed. A name can't begin with a dot, so they are never
+/// taken for images.
 const ASIDE: &str = ".aside-";
 
 /// The images of a data folder.
@@ -49,8 +52,8 @@ impl Images {
         Ok(Self { folder })
     }
 
-    /// All images in the order of their names. A damaged one is left out with a warning in the log; [`Images::get`] says what is wrong
-    /// with it.
+    /// All images in the order of their names. A damaged one is left out with a warning in the log;
+    /// [`Images::get`] says what is wrong with it.
     ///
     /// # Errors
     /// [`ImageError::Store`] when the folder can't be read.
@@ -60,7 +63,9 @@ impl Images {
             match self.get(&name) {
                 Ok(image) => images.push(image),
                 Err(ImageError::Unknown { .. }) => {} // Removed since the folder was read.
-                Err(error) => tracing::warn!(image = %name, error = &error as &dyn std::error::Error, "image left out"),
+                Err(error) => {
+                    tracing::warn!(image = %name, error = &error as &dyn std::error::Error, "image left out")
+                }
             }
         }
         Ok(images)
@@ -69,7 +74,8 @@ impl Images {
     /// The image of this name, after a look at whether its files are there in full length.
     ///
     /// # Errors
-    /// [`ImageError::Unknown`] if there is none, [`ImageError::Manifest`] or [`ImageError::Damaged`] if it was altered.
+    /// [`ImageError::Unknown`] if there is none, [`ImageError::Manifest`] or
+    /// [`ImageError::Damaged`] if it was altered.
     pub fn get(&self, name: &ImageName) -> Result<Image, ImageError> {
         let folder = self.folder.join(name.as_str());
         if !folder.is_dir() {
@@ -77,7 +83,8 @@ impl Images {
         }
         let image = Image::read(folder)?;
         if &image.manifest.name != name {
-            let reason = format!("{MANIFEST} is of '{}'; was the folder renamed?", image.manifest.name);
+            let reason =
+                format!("{MANIFEST} is of '{}'; was the folder renamed?", image.manifest.name);
             return Err(ImageError::Damaged { name: name.clone(), reason });
         }
         image.check_lengths()?;
@@ -87,8 +94,9 @@ impl Images {
     /// Copies the files of `import` into a new image.
     ///
     /// # Errors
-    /// The caller's: [`ImageError::NameInUse`], [`ImageError::Setting`], [`ImageError::Source`], [`ImageError::NotAFile`],
-    /// [`ImageError::NotAKernel`]. Ours: [`ImageError::Store`], for example when the disk is full. Nothing is left behind by either.
+    /// The caller's: [`ImageError::NameInUse`], [`ImageError::Setting`], [`ImageError::Source`],
+    /// [`ImageError::NotAFile`], [`ImageError::NotAKernel`]. Ours: [`ImageError::Store`], for
+    /// example when the disk is full. Nothing is left behind by either.
     pub fn import(&self, import: &ImageImport) -> Result<Image, ImageError> {
         import.check()?;
         let target = self.folder.join(import.name.as_str());
@@ -106,7 +114,8 @@ impl Images {
         Ok(Image { folder: target, manifest })
     }
 
-    /// Removes an image. The caller makes sure that no instance needs it any more: a machine reads its kernel at every start and restore.
+    /// Removes an image. The caller makes sure that no instance needs it any more: a machine reads
+    /// its kernel at every start and restore.
     ///
     /// # Errors
     /// [`ImageError::Unknown`] if there is none, [`ImageError::Store`] when the disk refuses.
@@ -117,16 +126,19 @@ impl Images {
             return Err(ImageError::Unknown { name: name.clone(), known: self.names()? });
         }
         let aside = self.aside()?;
-        fs::rename(&folder, aside.path().join(name.as_str())).map_err(ImageError::store("move away", &folder))?;
+        fs::rename(&folder, aside.path().join(name.as_str()))
+            .map_err(ImageError::store("move away", &folder))?;
         sync_folder(&self.folder)?;
         let path = aside.path().to_path_buf();
         aside.close().map_err(ImageError::store("remove", &path))
     }
 
-    /// Reads every file of an image again and compares it with its digest. Takes as long as reading the files takes.
+    /// Reads every file of an image again and compares it with its digest. Takes as long as reading
+    /// the files takes.
     ///
     /// # Errors
-    /// Those of [`Images::get`], and [`ImageError::Damaged`] naming the first file that was altered.
+    /// Those of [`Images::get`], and [`ImageError::Damaged`] naming the first file that was
+    /// altered.
     pub fn verify(&self, name: &ImageName) -> Result<Image, ImageError> {
         let image = self.get(name)?;
         image.check_digests()?;
@@ -135,7 +147,9 @@ impl Images {
 
     fn names(&self) -> Result<Vec<ImageName>, ImageError> {
         let failed = ImageError::store("read the folder", &self.folder);
-        let entries = fs::read_dir(&self.folder).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(failed)?;
+        let entries = fs::read_dir(&self.folder)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(failed)?;
         let mut names: Vec<ImageName> = entries
             .iter()
             .filter(|entry| entry.path().is_dir())
@@ -145,7 +159,8 @@ impl Images {
         Ok(names)
     }
 
-    /// One import or removal at a time, across processes. What an earlier one that died has left aside is garbage once we hold the lock.
+    /// One import or removal at a time, across processes. What an earlier one that died has left
+    /// aside is garbage once we hold the lock.
     fn lock(&self) -> Result<File, ImageError> {
         let path = self.folder.join(LOCK);
         let file = File::create(&path).map_err(ImageError::store("open", &path))?;
@@ -158,7 +173,8 @@ impl Images {
         let failed = ImageError::store("read the folder", &self.folder);
         for entry in fs::read_dir(&self.folder).map_err(failed)?.flatten() {
             if entry.file_name().as_encoded_bytes().starts_with(ASIDE.as_bytes()) {
-                fs::remove_dir_all(entry.path()).map_err(ImageError::store("remove", &entry.path()))?;
+                fs::remove_dir_all(entry.path())
+                    .map_err(ImageError::store("remove", &entry.path()))?;
             }
         }
         Ok(())
@@ -188,13 +204,16 @@ fn copy_files(import: &ImageImport, folder: &Path) -> Result<Manifest, ImageErro
 
 fn write_manifest(manifest: &Manifest, folder: &Path) -> Result<(), ImageError> {
     let path = folder.join(MANIFEST);
-    let mut text =
-        serde_json::to_vec_pretty(manifest).map_err(|source| ImageError::Manifest { path: path.clone(), source })?;
+    let mut text = serde_json::to_vec_pretty(manifest)
+        .map_err(|source| ImageError::Manifest { path: path.clone(), source })?;
     text.push(b'\n');
-    let written = File::create(&path).and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()));
+    let written = File::create(&path)
+        .and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()));
     written.map_err(ImageError::store("write", &path))
 }
 
 fn sync_folder(folder: &Path) -> Result<(), ImageError> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(ImageError::store("sync", folder))
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(ImageError::store("sync", folder))
 }

@@ -25,11 +25,14 @@ impl Modules {
         let mut files = BTreeMap::new();
         index(&folder.join("kernel"), &mut files)?;
         let builtin = fs::read_to_string(folder.join("modules.builtin")).unwrap_or_default();
-        Ok(Self { files, builtin: builtin.lines().filter_map(|line| name_of(Path::new(line))).collect() })
+        Ok(Self {
+            files,
+            builtin: builtin.lines().filter_map(|line| name_of(Path::new(line))).collect(),
+        })
     }
 
-    /// `wanted` and all they depend on, dependencies first; what the kernel has built in is left out. `read` gives the uncompressed
-    /// content of a file.
+    /// `wanted` and all they depend on, dependencies first; what the kernel has built in is left
+    /// out. `read` gives the uncompressed content of a file.
     pub(super) fn in_load_order<E>(
         &self,
         wanted: &[&str],
@@ -38,8 +41,10 @@ impl Modules {
     ) -> Result<Vec<Module>, E> {
         let mut order = Vec::new();
         let mut seen = BTreeSet::new();
-        // A name is visited twice: on the way down, and with its content on the way up, when all it needs is loaded.
-        let mut stack: Vec<(String, Option<Vec<u8>>)> = wanted.iter().rev().map(|&name| (name.into(), None)).collect();
+        // A name is visited twice: on the way down, and with its content on the way up, when all it
+        // needs is loaded.
+        let mut stack: Vec<(String, Option<Vec<u8>>)> =
+            wanted.iter().rev().map(|&name| (name.into(), None)).collect();
         while let Some((name, content)) = stack.pop() {
             if let Some(content) = content {
                 order.push(Module { name, content });
@@ -79,7 +84,9 @@ fn name_of(path: &Path) -> Option<String> {
 /// The names in a module's `depends=` entry.
 fn needs(module: &[u8]) -> Vec<String> {
     const KEY: &[u8] = b"\0depends=";
-    let Some(at) = module.windows(KEY.len()).position(|window| window == KEY) else { return Vec::new() };
+    let Some(at) = module.windows(KEY.len()).position(|window| window == KEY) else {
+        return Vec::new();
+    };
     let text = module[at + KEY.len()..].split(|&byte| byte == 0).next().unwrap_or_default();
     let names = String::from_utf8_lossy(text);
     names.split(',').filter(|name| !name.is_empty()).map(|name| name.replace('-', "_")).collect()
@@ -119,7 +126,10 @@ mod tests {
             order(&modules, &["virtio", "button", "virtio_blk"]).expect("an order"),
             ["virtio_ring", "virtio", "button", "virtio_blk"]
         );
-        assert_eq!(order(&modules, &["virtio_blk"]).expect("an order"), ["virtio_ring", "virtio", "virtio_blk"]);
+        assert_eq!(
+            order(&modules, &["virtio_blk"]).expect("an order"),
+            ["virtio_ring", "virtio", "virtio_blk"]
+        );
     }
 
     #[test]

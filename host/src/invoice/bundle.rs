@@ -1,4 +1,5 @@
-//! An invoice with its evidence in one file: what a tenant takes to another machine to prove what it was charged.
+//! An invoice with its evidence in one file: what a tenant takes to another machine to prove what
+//! it was charged.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +32,8 @@ pub struct Bundle {
     pub number: u64,
     /// The facts, by their place.
     pub facts: Vec<BundledFact>,
-    /// Links of the chain that documents name, by the number of their facts: of facts that may be another tenant's.
+    /// Links of the chain that documents name, by the number of their facts: of facts that may be
+    /// another tenant's.
     pub places: BTreeMap<u64, String>,
     /// Price books and documents in base64, by digest.
     pub documents: BTreeMap<String, String>,
@@ -77,7 +79,8 @@ pub fn bundle(archive: &Archive, tenant: &TenantId, number: u64) -> Result<Bundl
     }
     for (seq, fact) in Evidence::tenant_facts(archive, tenant, u64::MAX)? {
         // A later document has no part in what this one says.
-        if matches!(fact.of_tenant(), Some(TenantFact::Invoiced { number: later, .. }) if *later > number) {
+        if matches!(fact.of_tenant(), Some(TenantFact::Invoiced { number: later, .. }) if *later > number)
+        {
             continue;
         }
         seqs.push(seq);
@@ -110,14 +113,22 @@ fn bundled(archive: &Archive, seq: u64) -> Result<BundledFact, EvidenceError> {
     let missing = || EvidenceError::Missing(format!("fact {seq}"));
     let fact = archive.fact(seq)?.ok_or_else(missing)?;
     let before = archive.place(seq.saturating_sub(1))?.hash.to_string();
-    let text = serde_json::to_string(&fact.fact).map_err(|error| EvidenceError::Altered(error.to_string()))?;
+    let text = serde_json::to_string(&fact.fact)
+        .map_err(|error| EvidenceError::Altered(error.to_string()))?;
     Ok(BundledFact { before, hash: fact.hash, text })
 }
 
 impl Bundle {
     /// Adds a document, the components that made it, and the place that it names.
-    fn add_document(&mut self, archive: &Archive, digest: Digest, bytes: &[u8]) -> Result<(), EvidenceError> {
-        let altered = |error: &dyn std::fmt::Display| EvidenceError::Altered(format!("document {digest}: {error}"));
+    fn add_document(
+        &mut self,
+        archive: &Archive,
+        digest: Digest,
+        bytes: &[u8],
+    ) -> Result<(), EvidenceError> {
+        let altered = |error: &dyn std::fmt::Display| {
+            EvidenceError::Altered(format!("document {digest}: {error}"))
+        };
         self.documents.insert(digest.to_string(), BASE64.encode(bytes));
         // A document of the earlier form is an opening amount; nothing of it is made again.
         if super::view::form(bytes) != Some(super::FORM) {
@@ -135,8 +146,9 @@ impl Bundle {
         Ok(())
     }
 
-    /// Reads a bundle, and checks every part of it: that each fact is the one of its link, that no fact of an instance is missing before its last, that
-    /// documents and components are what they are called, and that places are those that the documents name.
+    /// Reads a bundle, and checks every part of it: that each fact is the one of its link, that no
+    /// fact of an instance is missing before its last, that documents and components are what they
+    /// are called, and that places are those that the documents name.
     ///
     /// # Errors
     /// [`EvidenceError::Altered`] with the first thing that is not as it was.
@@ -157,8 +169,12 @@ impl Bundle {
             if let Some(instance) = fact.instance() {
                 let before = tails.insert(instance.clone(), record.seq);
                 if before != record.previous {
-                    let missing = record.previous.map_or_else(|| "none".into(), |seq| format!("fact {seq}"));
-                    let text = format!("fact {} follows on {missing} of its instance, which is not here", record.seq);
+                    let missing =
+                        record.previous.map_or_else(|| "none".into(), |seq| format!("fact {seq}"));
+                    let text = format!(
+                        "fact {} follows on {missing} of its instance, which is not here",
+                        record.seq
+                    );
                     return Err(EvidenceError::Altered(text));
                 }
             }
@@ -172,23 +188,39 @@ impl Bundle {
 }
 
 impl BundledFact {
-    /// The fact, as it is and as it was written, and its link; the link before must be that of the fact before, if that is here.
-    fn check(&self, last: Option<(u64, FactHash)>) -> Result<(FactRecord, Fact, FactHash), EvidenceError> {
+    /// The fact, as it is and as it was written, and its link; the link before must be that of the
+    /// fact before, if that is here.
+    fn check(
+        &self,
+        last: Option<(u64, FactHash)>,
+    ) -> Result<(FactRecord, Fact, FactHash), EvidenceError> {
         let altered = |text: String| EvidenceError::Altered(text);
-        let record: FactRecord =
-            serde_json::from_str(&self.text).map_err(|error| altered(format!("a fact can't be read: {error}")))?;
-        let link = |text: &str| hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok()).map(FactHash);
+        let record: FactRecord = serde_json::from_str(&self.text)
+            .map_err(|error| altered(format!("a fact can't be read: {error}")))?;
+        let link = |text: &str| {
+            hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok()).map(FactHash)
+        };
         let before = link(&self.before).filter(|before| before.to_string() == self.before);
-        let before = before.ok_or_else(|| altered(format!("fact {}: the link before it is none", record.seq)))?;
+        let before = before
+            .ok_or_else(|| altered(format!("fact {}: the link before it is none", record.seq)))?;
         let hash = before.next(self.text.as_bytes());
         if hash.to_string() != self.hash {
-            return Err(altered(format!("fact {} was altered: its link does not follow from its text", record.seq)));
+            return Err(altered(format!(
+                "fact {} was altered: its link does not follow from its text",
+                record.seq
+            )));
         }
-        let follows = last.is_none_or(|(seq, link)| seq < record.seq && (seq + 1 != record.seq || link == before));
+        let follows = last.is_none_or(|(seq, link)| {
+            seq < record.seq && (seq + 1 != record.seq || link == before)
+        });
         if !follows {
-            return Err(altered(format!("fact {} does not follow on the fact before it", record.seq)));
+            return Err(altered(format!(
+                "fact {} does not follow on the fact before it",
+                record.seq
+            )));
         }
-        let fact = Fact::try_from(&record).map_err(|error| altered(format!("fact {}: {error}", record.seq)))?;
+        let fact = Fact::try_from(&record)
+            .map_err(|error| altered(format!("fact {}: {error}", record.seq)))?;
         Ok((record, fact, hash))
     }
 }
@@ -213,14 +245,18 @@ impl Proofs {
     /// Also what no proof of this one invoice would ask for.
     fn check_parts(&self) -> Result<(), EvidenceError> {
         let altered = |text: String| Err(EvidenceError::Altered(text));
-        for (what, parts) in [("document", &self.bundle.documents), ("component", &self.bundle.components)] {
+        for (what, parts) in
+            [("document", &self.bundle.documents), ("component", &self.bundle.components)]
+        {
             for (name, text) in parts {
                 let Ok(digest) = name.parse::<Digest>() else {
                     return altered(format!("{what} '{name}' has a name that is no SHA-256"));
                 };
                 let bytes = sound(what, digest, BASE64.decode(text).ok())?;
                 if digest.to_string() != *name || BASE64.encode(bytes) != *text {
-                    return altered(format!("{what} {name} was altered: it is not written as it was"));
+                    return altered(format!(
+                        "{what} {name} was altered: it is not written as it was"
+                    ));
                 }
             }
         }
@@ -247,43 +283,65 @@ impl Proofs {
             if super::view::form(&bytes) != Some(super::FORM) {
                 continue;
             }
-            let unreadable = |error| EvidenceError::Altered(format!("document {digest} can't be read: {error}"));
+            let unreadable =
+                |error| EvidenceError::Altered(format!("document {digest} can't be read: {error}"));
             places.push(Invoice::from_bytes(&bytes).map_err(unreadable)?.as_of);
         }
         Ok(places)
     }
 
     /// The facts of an instance.
-    fn own(&self, instance: &InstanceId, through: u64) -> impl Iterator<Item = &(u64, Fact, FactHash)> {
-        self.facts.iter().filter(move |(seq, fact, _)| *seq <= through && fact.instance() == Some(instance))
+    fn own(
+        &self,
+        instance: &InstanceId,
+        through: u64,
+    ) -> impl Iterator<Item = &(u64, Fact, FactHash)> {
+        self.facts
+            .iter()
+            .filter(move |(seq, fact, _)| *seq <= through && fact.instance() == Some(instance))
     }
 }
 
 impl Evidence for Proofs {
     fn instances(&self, tenant: &TenantId, through: u64) -> Result<Vec<InstanceId>, EvidenceError> {
-        let of_tenant = self.facts.iter().filter(|(seq, fact, _)| *seq <= through && fact.tenant == *tenant);
-        let mut ids: Vec<_> = of_tenant.filter_map(|(_, fact, _)| fact.instance().cloned()).collect();
+        let of_tenant =
+            self.facts.iter().filter(|(seq, fact, _)| *seq <= through && fact.tenant == *tenant);
+        let mut ids: Vec<_> =
+            of_tenant.filter_map(|(_, fact, _)| fact.instance().cloned()).collect();
         ids.sort_unstable();
         ids.dedup();
         Ok(ids)
     }
 
-    fn history(&self, instance: &InstanceId, through: u64) -> Result<Vec<(u64, Fact)>, EvidenceError> {
+    fn history(
+        &self,
+        instance: &InstanceId,
+        through: u64,
+    ) -> Result<Vec<(u64, Fact)>, EvidenceError> {
         Ok(self.own(instance, through).map(|(seq, fact, _)| (*seq, fact.clone())).collect())
     }
 
     fn began(&self, tenant: &TenantId, through: u64) -> Result<Option<Instant>, EvidenceError> {
-        let own = self.facts.iter().filter(|(seq, fact, _)| *seq <= through && fact.tenant == *tenant);
+        let own =
+            self.facts.iter().filter(|(seq, fact, _)| *seq <= through && fact.tenant == *tenant);
         // Facts of the host stand under the default tenant, which they do not begin.
-        Ok(own.filter(|(_, fact, _)| fact.of_host().is_none()).map(|(_, fact, _)| fact.at.meter).min())
+        Ok(own
+            .filter(|(_, fact, _)| fact.of_host().is_none())
+            .map(|(_, fact, _)| fact.at.meter)
+            .min())
     }
 
     fn ended(&self, _: &TenantId, _: u64) -> Result<Option<Instant>, EvidenceError> {
         Ok(None)
     }
 
-    fn tenant_facts(&self, tenant: &TenantId, through: u64) -> Result<Vec<(u64, Fact)>, EvidenceError> {
-        let own = self.facts.iter().filter(|(seq, fact, _)| *seq <= through && fact.tenant == *tenant);
+    fn tenant_facts(
+        &self,
+        tenant: &TenantId,
+        through: u64,
+    ) -> Result<Vec<(u64, Fact)>, EvidenceError> {
+        let own =
+            self.facts.iter().filter(|(seq, fact, _)| *seq <= through && fact.tenant == *tenant);
         let own = own.filter(|(_, fact, _)| fact.of_tenant().is_some());
         Ok(own.map(|(seq, fact, _)| (*seq, fact.clone())).collect())
     }
@@ -293,7 +351,11 @@ impl Evidence for Proofs {
         Ok(own.any(|(seq, fact, _)| news.changes(*seq, fact) || news.is_late(*seq, fact)))
     }
 
-    fn invoices(&self, tenant: &TenantId, through: u64) -> Result<Vec<StoredInvoice>, EvidenceError> {
+    fn invoices(
+        &self,
+        tenant: &TenantId,
+        through: u64,
+    ) -> Result<Vec<StoredInvoice>, EvidenceError> {
         let facts = Evidence::tenant_facts(self, tenant, through)?;
         Ok(super::rules::said(&facts, StoredInvoice::from_fact))
     }
@@ -315,8 +377,11 @@ impl Evidence for Proofs {
 
     fn place(&self, seq: u64) -> Result<Head, EvidenceError> {
         let own = self.facts.iter().find(|(own, _, _)| *own == seq).map(|(_, _, hash)| *hash);
-        let link = |text: &String| hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok()).map(FactHash);
+        let link = |text: &String| {
+            hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok()).map(FactHash)
+        };
         let hash = own.or_else(|| self.bundle.places.get(&seq).and_then(link));
-        hash.map(|hash| Head { seq, hash }).ok_or_else(|| EvidenceError::Missing(format!("fact {seq}")))
+        hash.map(|hash| Head { seq, hash })
+            .ok_or_else(|| EvidenceError::Missing(format!("fact {seq}")))
     }
 }

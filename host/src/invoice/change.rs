@@ -115,7 +115,8 @@ impl Issuer {
         Ok((seq, book))
     }
 
-    /// Cuts the tenant's time by another agreement from the next border on; its first instant is answered.
+    /// Cuts the tenant's time by another agreement from the next border on; its first instant is
+    /// answered.
     ///
     /// # Errors
     /// [`ChangeError`].
@@ -133,11 +134,13 @@ impl Issuer {
         let whose = tenant.clone();
         let now = at.meter;
         let from = blocking(move || Ok(issuer.border(&whose, now)?)).await?;
-        self.say(tenant, (at, TenantFact::AgreementChanged { agreement, from, by }), Vec::new()).await?;
+        self.say(tenant, (at, TenantFact::AgreementChanged { agreement, from, by }), Vec::new())
+            .await?;
         Ok(from)
     }
 
-    /// Checks a policy and its options against the tenant's books, for the time from `at` on. Blocking.
+    /// Checks a policy and its options against the tenant's books, for the time from `at` on.
+    /// Blocking.
     ///
     /// # Errors
     /// [`ChangeError`].
@@ -159,7 +162,11 @@ impl Issuer {
     ///
     /// # Errors
     /// [`InvoiceError`].
-    pub fn options_at(&self, tenant: &TenantId, at: Instant) -> Result<Vec<(String, String)>, InvoiceError> {
+    pub fn options_at(
+        &self,
+        tenant: &TenantId,
+        at: Instant,
+    ) -> Result<Vec<(String, String)>, InvoiceError> {
         let archive = self.journal().archive();
         let view = self.view(&archive, tenant)?;
         let standard = self.engines(&archive).standard();

@@ -60,7 +60,12 @@ impl<E: Evidence, C: Calls> Computer<'_, E, C> {
             return Err(InvoiceError::Empty);
         }
         let active = self.compute(&view, &period, end, &Balances::default(), &[])?;
-        view.name(Overriding { from: start, until: end, policy: Some(candidate), ..Overriding::default() });
+        view.name(Overriding {
+            from: start,
+            until: end,
+            policy: Some(candidate),
+            ..Overriding::default()
+        });
         let candidate = self.compute(&view, &period, end, &Balances::default(), &[])?;
         Comparison::of(&active, &candidate)
     }
@@ -77,8 +82,9 @@ impl Comparison {
             let worth = by_instance.entry(instance).or_default();
             worth.candidate = worth.candidate.checked_add(amount).ok_or(InvoiceError::Overflow)?;
         }
-        let named =
-            by_instance.into_iter().map(|(instance, worth)| Worth { instance: instance.map(str::to_owned), ..worth });
+        let named = by_instance
+            .into_iter()
+            .map(|(instance, worth)| Worth { instance: instance.map(str::to_owned), ..worth });
         let mut differences: Vec<_> = named.filter(|worth| worth.more() != 0).collect();
         differences.sort_by_key(|worth| std::cmp::Reverse(worth.more().unsigned_abs()));
         Ok(Self {
@@ -86,7 +92,11 @@ impl Comparison {
             active: active.bill.total,
             candidate: candidate.bill.total,
             differences,
-            fuel: candidate.receipts.iter().map(|receipt| receipt.fuel).fold(0, u64::saturating_add),
+            fuel: candidate
+                .receipts
+                .iter()
+                .map(|receipt| receipt.fuel)
+                .fold(0, u64::saturating_add),
         })
     }
 

@@ -1,7 +1,7 @@
 //! From evidence to what a period comes to: the one path to a charge.
 //!
-//! Previews, closes, corrections, comparisons and proofs all come through [`Computer::compute`]; they
-//! differ in what is done with the outcome.
+//! Previews, closes, corrections, comparisons and proofs all come through [`Computer::compute`];
+//! they differ in what is done with the outcome.
 
 use biller::input::{Balances, BookInForce, FORM, Header, Offset, Span, Zone};
 use biller::output::Bill;
@@ -113,7 +113,13 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
     ) -> Result<Computed, InvoiceError> {
         let biller = documents.first().and_then(|document| biller_of(document));
         let biller = biller.unwrap_or_else(|| self.calls.biller());
-        let asked = self.calls.bill(biller, &header, &measured.subjects, &measured.intervals, &measured.own);
+        let asked = self.calls.bill(
+            biller,
+            &header,
+            &measured.subjects,
+            &measured.intervals,
+            &measured.own,
+        );
         let call = asked.map_err(|error| error.of(biller))?;
         let mut receipts: Vec<_> = measured.calls.iter().map(|call| self.of_policy(call)).collect();
         let facts = &measured.intervals.fact;
@@ -153,10 +159,13 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
         let meter = meters.iter().position(|meter| *meter == line.meter);
         let bit = meter.map_or(0, |meter| 1_u64 << meter);
         let is_of = |place: &usize| {
-            let subject = subjects.get(intervals.subject[*place] as usize).map(|subject| subject.id.as_str());
+            let subject =
+                subjects.get(intervals.subject[*place] as usize).map(|subject| subject.id.as_str());
             let counts = intervals.meters[*place] & bit != 0;
             let is_named = line.instance.is_none() || line.instance.as_deref() == subject;
-            let facts = line.facts.is_some_and(|(first, last)| (first..=last).contains(&intervals.fact[*place]));
+            let facts = line
+                .facts
+                .is_some_and(|(first, last)| (first..=last).contains(&intervals.fact[*place]));
             counts && is_named && facts
         };
         let piece = |place: usize| TracedInterval {
@@ -214,7 +223,8 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
         waiting: &mut Vec<Usage>,
         instances: &mut Vec<Named>,
     ) -> Result<(), InvoiceError> {
-        let named = waiting.iter().map(|usage| (self.names)(&usage.id)).collect::<Result<Vec<_>, _>>()?;
+        let named =
+            waiting.iter().map(|usage| (self.names)(&usage.id)).collect::<Result<Vec<_>, _>>()?;
         measuring.add(waiting, &named)?;
         (self.progress)(waiting.iter().map(|usage| usage.pieces.len() as u64).sum());
         instances.extend(named);
@@ -222,13 +232,18 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
         Ok(())
     }
 
-    fn books(&self, view: &View, span: (Instant, Instant)) -> Result<Vec<BookInForce>, InvoiceError> {
+    fn books(
+        &self,
+        view: &View,
+        span: (Instant, Instant),
+    ) -> Result<Vec<BookInForce>, InvoiceError> {
         let mut books = Vec::new();
         for in_force in view.rules.books(span) {
             let named = view.named.iter().find(|text| Digest::of(text) == in_force.book).cloned();
             let bytes = named.map_or_else(|| self.evidence.document(in_force.book), Ok)?;
-            let text = String::from_utf8(bytes)
-                .map_err(|_| EvidenceError::Altered(format!("price book {} is not text", in_force.book)))?;
+            let text = String::from_utf8(bytes).map_err(|_| {
+                EvidenceError::Altered(format!("price book {} is not text", in_force.book))
+            })?;
             books.push(BookInForce { from: in_force.start.0, until: in_force.end.0, text });
         }
         Ok(books)
@@ -246,12 +261,16 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
         let mut names = Vec::new();
         for in_force in books {
             let book = biller::book::Book::parse_stored(in_force.text.as_bytes());
-            let book = book.map_err(|problem| InvoiceError::Book { problem: problem.to_string() })?;
+            let book =
+                book.map_err(|problem| InvoiceError::Book { problem: problem.to_string() })?;
             names.extend(book.zones().into_iter().map(str::to_owned));
         }
         names.sort_unstable();
         names.dedup();
-        let utc = Span { start: view.calendar.utc_ns(period.start), end: view.calendar.utc_ns(period.end) };
+        let utc = Span {
+            start: view.calendar.utc_ns(period.start),
+            end: view.calendar.utc_ns(period.end),
+        };
         let known = documents.last().map(|document| document.zones.as_slice()).unwrap_or_default();
         let resolve = |name: &String| {
             let kept = known.iter().find(|zone| zone.name == *name).cloned();
@@ -275,6 +294,7 @@ fn offset((since, offset): (Instant, i64)) -> Offset {
 /// How long a boot that begins at `at` counts as `initializing`, by the activation in force then.
 fn initializing_max_ns(policies: &[PolicySpan], at: Instant) -> u64 {
     let span = policies.iter().find(|span| at < span.end);
-    let option = span.and_then(|span| span.options.iter().find(|(name, _)| name == INITIALIZING_MAX));
+    let option =
+        span.and_then(|span| span.options.iter().find(|(name, _)| name == INITIALIZING_MAX));
     option.and_then(|(_, text)| crate::units::duration_ns(text)).unwrap_or(INITIALIZING_MAX_NS)
 }

@@ -9,7 +9,8 @@ use chrono::{DateTime, SecondsFormat};
 use super::InvoiceError;
 use super::compute::Computed;
 use super::document::{
-    Closing, FORM, Invoice, Kind, Line, Named, OverrideNote, Place, Stretch, Sum, nanos, rounding_name,
+    Closing, FORM, Invoice, Kind, Line, Named, OverrideNote, Place, Stretch, Sum, nanos,
+    rounding_name,
 };
 use super::period::Period;
 use super::view::View;
@@ -47,7 +48,8 @@ pub(super) struct Parts<'a> {
 }
 
 /// The identity of a line over the documents of a period.
-type Key<'a> = (&'a str, Option<&'a str>, &'a str, &'a str, u32, &'a str, &'a str, &'a str, &'a str);
+type Key<'a> =
+    (&'a str, Option<&'a str>, &'a str, &'a str, u32, &'a str, &'a str, &'a str, &'a str);
 
 impl Parts<'_> {
     /// Puts the document together.
@@ -64,21 +66,31 @@ impl Parts<'_> {
         let adjustments = adjustments(&before, bill)?;
         let last_document = before.last();
         let was_total = last_document.map_or(Some(0), |document| nanos(&document.period_total));
-        let total = bill.total.checked_sub(was_total.ok_or(InvoiceError::Overflow)?).ok_or(InvoiceError::Overflow)?;
+        let total = bill
+            .total
+            .checked_sub(was_total.ok_or(InvoiceError::Overflow)?)
+            .ok_or(InvoiceError::Overflow)?;
         // Where caps take up what rules differ by, nobody owes anything else than before.
-        let capped = !adjustments.is_empty() && adjustments.iter().all(|sum| sum.kind == "cap") && total == 0;
+        let capped = !adjustments.is_empty()
+            && adjustments.iter().all(|sum| sum.kind == "cap")
+            && total == 0;
         let is_same = rules.is_empty() && adjustments.is_empty();
         let differs = !is_same && !capped;
-        let was_payable = last_document.map_or(Some(0), |document| coins(&document.period_payable, bill.minor_digits));
-        let payable =
-            bill.payable.checked_sub(was_payable.ok_or(InvoiceError::Overflow)?).ok_or(InvoiceError::Overflow)?;
+        let was_payable = last_document
+            .map_or(Some(0), |document| coins(&document.period_payable, bill.minor_digits));
+        let payable = bill
+            .payable
+            .checked_sub(was_payable.ok_or(InvoiceError::Overflow)?)
+            .ok_or(InvoiceError::Overflow)?;
         let goes_on = last_document.is_none_or(|document| document.until() < self.until);
         let kind = match (self.heading.is_preview, goes_on) {
             (true, _) => Kind::Preview,
             (false, true) => Kind::Invoice,
             (false, false) => Kind::Correction,
         };
-        let money = |nanos: i128| format!("{:.width$}", Decimal::nanos(nanos), width = bill.minor_digits.into());
+        let money = |nanos: i128| {
+            format!("{:.width$}", Decimal::nanos(nanos), width = bill.minor_digits.into())
+        };
         let in_coins = |units: i128| {
             let amount = Decimal { units, digits: bill.minor_digits.into() };
             format!("{amount:.width$}", width = bill.minor_digits.into())
@@ -112,7 +124,11 @@ impl Parts<'_> {
             reaches_end: self.until >= last,
             as_of: Place { seq: self.view.as_of.seq, hash: self.view.as_of.hash.to_string() },
             overrides: self.overrides(),
-            unrated: self.unrated.iter().map(|one| stretch(&self.view.calendar, (one.start, one.end))).collect(),
+            unrated: self
+                .unrated
+                .iter()
+                .map(|one| stretch(&self.view.calendar, (one.start, one.end)))
+                .collect(),
             unsettled: self.heading.unsettled.clone(),
             currency: bill.currency.clone(),
             minor_digits: bill.minor_digits,
@@ -146,9 +162,11 @@ impl Parts<'_> {
         in_force.into_iter().map(note).collect()
     }
 
-    /// The lines that changed: those of the bill, and those of the documents before that are no more.
+    /// The lines that changed: those of the bill, and those of the documents before that are no
+    /// more.
     fn lines(&self, before: &[&Invoice], computed: &Computed) -> Result<Vec<Line>, InvoiceError> {
-        let now: Vec<Line> = computed.bill.lines.iter().map(|charge| self.line(charge, computed)).collect();
+        let now: Vec<Line> =
+            computed.bill.lines.iter().map(|charge| self.line(charge, computed)).collect();
         let mut known: BTreeMap<Key<'_>, &Line> = BTreeMap::new();
         // A later document states what a line has become.
         for line in before.iter().flat_map(|document| &document.lines) {
@@ -271,7 +289,8 @@ fn rules(before: &[&Invoice], bill: &Bill) -> Result<Vec<Sum>, InvoiceError> {
 
 /// The adjustments that changed.
 fn adjustments(before: &[&Invoice], bill: &Bill) -> Result<Vec<Sum>, InvoiceError> {
-    let now = bill.adjustments.iter().map(|one| (one.id.as_str(), adjustment_name(one.kind), one.change));
+    let now =
+        bill.adjustments.iter().map(|one| (one.id.as_str(), adjustment_name(one.kind), one.change));
     sums(before.iter().flat_map(|document| &document.adjustments), now, bill.minor_digits)
 }
 
@@ -285,7 +304,8 @@ fn sums<'a>(
     let mut add = |id: &str, kind: &str, is: i128, was: i128| {
         if is != was {
             let amount = is.checked_sub(was).ok_or(InvoiceError::Overflow)?;
-            let money = |nanos: i128| format!("{:.width$}", Decimal::nanos(nanos), width = digits.into());
+            let money =
+                |nanos: i128| format!("{:.width$}", Decimal::nanos(nanos), width = digits.into());
             let (id, kind) = (id.to_owned(), kind.to_owned());
             changed.push(Sum { id, kind, is: money(is), was: money(was), amount: money(amount) });
         }
@@ -324,7 +344,12 @@ fn sorted(mut instances: Vec<Named>) -> Vec<Named> {
 
 /// A stretch by both clocks.
 pub(super) fn stretch(calendar: &Calendar, (from, until): (Instant, Instant)) -> Stretch {
-    Stretch { from: utc_text(calendar, from), until: utc_text(calendar, until), from_ns: from.0, until_ns: until.0 }
+    Stretch {
+        from: utc_text(calendar, from),
+        until: utc_text(calendar, until),
+        from_ns: from.0,
+        until_ns: until.0,
+    }
 }
 
 /// An instant by the calendar, to the nanosecond.

@@ -1,7 +1,7 @@
 //! Documents: what is shown, stored under its SHA-256, and proved.
 //!
-//! A document states a difference: what its period comes to up to an instant, minus what the period's
-//! earlier documents billed. `docs/bill.md` says what that means.
+//! A document states a difference: what its period comes to up to an instant, minus what the
+//! period's earlier documents billed. `docs/bill.md` says what that means.
 
 use biller::input::{Balances, Rounding, Zone};
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,8 @@ use crate::units::Instant;
 pub const FORM: u32 = 2;
 
 /// The link before a tenant's first receipt.
-pub(super) const FIRST_LINK: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+pub(super) const FIRST_LINK: &str =
+    "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// The kind of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -80,7 +81,8 @@ pub struct Invoice {
     pub borders_utc_ns: (i64, i64),
     /// IANA name of the zone whose days cut it.
     pub zone: String,
-    /// The zones that the books' windows name, as they were resolved for the period's first document.
+    /// The zones that the books' windows name, as they were resolved for the period's first
+    /// document.
     #[schema(value_type = Vec<Object>)]
     pub zones: Vec<Zone>,
     /// The part of the period that is billed: from the tenant's first instant in it up to T.
@@ -300,7 +302,8 @@ impl Invoice {
         if utc_ns == start {
             return Some(Instant(self.period.from_ns));
         }
-        (utc_ns == end && self.billed.until_ns >= self.period.until_ns).then_some(Instant(self.period.until_ns))
+        (utc_ns == end && self.billed.until_ns >= self.period.until_ns)
+            .then_some(Instant(self.period.until_ns))
     }
 
     /// Reads stored bytes.

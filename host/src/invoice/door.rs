@@ -16,8 +16,15 @@ use crate::policy::metering::{Description, OptionKind};
 use crate::units::Instant;
 
 /// Units that the host measures: time, dimensions of the shape times time, counts.
-const UNITS: [&str; 7] =
-    ["ns", "vcpu-ns", "memory-byte-ns", "disk-byte-ns", "snapshot-byte-ns", "network-in-bytes", "network-out-bytes"];
+const UNITS: [&str; 7] = [
+    "ns",
+    "vcpu-ns",
+    "memory-byte-ns",
+    "disk-byte-ns",
+    "snapshot-byte-ns",
+    "network-in-bytes",
+    "network-out-bytes",
+];
 
 /// A reason why a book or a policy is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,7 +63,9 @@ pub enum Refusal {
         problem: String,
     },
     /// The currency would change inside a period.
-    #[error("currency: the period to {until} is billed in {known}; {named} can begin at that border (`at`)")]
+    #[error(
+        "currency: the period to {until} is billed in {known}; {named} can begin at that border (`at`)"
+    )]
     Currency {
         /// The currency in force.
         known: String,
@@ -74,7 +83,9 @@ pub enum Refusal {
         known: String,
     },
     /// An id stands for another kind of adjustment than before.
-    #[error("adjustment '{id}': the id stands for a {known} in another book; another kind needs a new id")]
+    #[error(
+        "adjustment '{id}': the id stands for a {known} in another book; another kind needs a new id"
+    )]
     Kind {
         /// The id.
         id: String,
@@ -86,8 +97,8 @@ pub enum Refusal {
 /// The description of a policy, by its digest.
 pub type Describe<'a> = &'a dyn Fn(Digest) -> Result<Description, InvoiceError>;
 
-/// Checks a book that is to hold from `from` on: against every policy that is in force while it holds,
-/// and against the tenant's other books.
+/// Checks a book that is to hold from `from` on: against every policy that is in force while it
+/// holds, and against the tenant's other books.
 ///
 /// # Errors
 /// The refusal; the outer error if a policy or a book can't be read.
@@ -144,17 +155,23 @@ pub fn check_policy(
 ///
 /// # Errors
 /// [`Refusal::Option`].
-pub fn check_options(description: &Description, options: &[(String, String)]) -> Result<(), Refusal> {
+pub fn check_options(
+    description: &Description,
+    options: &[(String, String)],
+) -> Result<(), Refusal> {
     for (name, value) in options {
         let refused = |problem: String| Refusal::Option { name: name.clone(), problem };
         if name == INITIALIZING_MAX {
             let known = crate::units::duration_ns(value);
-            known.ok_or_else(|| refused(format!("'{value}' is not a length of time; write it like 10m")))?;
+            known.ok_or_else(|| {
+                refused(format!("'{value}' is not a length of time; write it like 10m"))
+            })?;
             continue;
         }
         let known = description.options.iter().find(|option| option.name == *name);
         let option = known.ok_or_else(|| {
-            let mut names: Vec<_> = description.options.iter().map(|option| option.name.as_str()).collect();
+            let mut names: Vec<_> =
+                description.options.iter().map(|option| option.name.as_str()).collect();
             names.push(INITIALIZING_MAX);
             refused(format!("the policy has no such option; it has {}", names.join(", ")))
         })?;
@@ -162,7 +179,9 @@ pub fn check_options(description: &Description, options: &[(String, String)]) ->
             OptionKind::Text => {}
             OptionKind::Duration if crate::units::duration_ns(value).is_some() => {}
             OptionKind::Duration => {
-                return Err(refused(format!("'{value}' is not a length of time; write it like 60s, 10ms or 1h")));
+                return Err(refused(format!(
+                    "'{value}' is not a length of time; write it like 60s, 10ms or 1h"
+                )));
             }
             OptionKind::Choice(words) if words.contains(value) => {}
             OptionKind::Choice(words) => {
@@ -177,18 +196,27 @@ fn check_units(book: &Book) -> Result<(), Refusal> {
     let unknown = book.prices().iter().find(|price| !UNITS.contains(&price.per.unit.as_str()));
     match unknown {
         None => Ok(()),
-        Some(price) => {
-            Err(Refusal::Unit { price: price.id.clone(), unit: price.per.unit.clone(), known: UNITS.join(", ") })
-        }
+        Some(price) => Err(Refusal::Unit {
+            price: price.id.clone(),
+            unit: price.per.unit.clone(),
+            known: UNITS.join(", "),
+        }),
     }
 }
 
 /// Checks the meters of the prices that are valid in a span of the calendar.
-fn check_meters(book: &Book, policy: Digest, description: &Description, utc: (i64, i64)) -> Result<(), Refusal> {
-    let valid = book.prices().iter().filter(|price| price.valid.start < utc.1 && utc.0 < price.valid.end);
+fn check_meters(
+    book: &Book,
+    policy: Digest,
+    description: &Description,
+    utc: (i64, i64),
+) -> Result<(), Refusal> {
+    let valid =
+        book.prices().iter().filter(|price| price.valid.start < utc.1 && utc.0 < price.valid.end);
     for price in valid {
         if !description.meters.iter().any(|meter| meter.name == price.meter) {
-            let names: Vec<_> = description.meters.iter().map(|meter| meter.name.as_str()).collect();
+            let names: Vec<_> =
+                description.meters.iter().map(|meter| meter.name.as_str()).collect();
             return Err(Refusal::Meter {
                 price: price.id.clone(),
                 meter: price.meter.clone(),
@@ -201,7 +229,10 @@ fn check_meters(book: &Book, policy: Digest, description: &Description, utc: (i6
 }
 
 /// A grant is its id, for ever; so is the kind of an adjustment.
-fn check_adjustments<'a>(book: &Book, others: impl Iterator<Item = &'a Book>) -> Result<(), Refusal> {
+fn check_adjustments<'a>(
+    book: &Book,
+    others: impl Iterator<Item = &'a Book>,
+) -> Result<(), Refusal> {
     let mut known = BTreeMap::new();
     for other in others {
         for one in other.adjustments() {
@@ -236,9 +267,12 @@ fn check_currency(
     let inside = |&&(at, _): &&(Instant, Book)| at < period.end;
     let holds = |&&(at, _): &&(Instant, Book)| at <= from || period.start <= at;
     let in_force = others.iter().filter(inside).filter(holds).max_by_key(|(at, _)| *at);
-    // Nothing of the period is under another currency if the new one holds from its first instant on.
+    // Nothing of the period is under another currency if the new one holds from its first instant
+    // on.
     let is_at_border = from <= period.start;
-    let known = billed.or_else(|| in_force.filter(|_| !is_at_border).map(|(_, book)| book.currency().to_string()));
+    let known = billed.or_else(|| {
+        in_force.filter(|_| !is_at_border).map(|(_, book)| book.currency().to_string())
+    });
     match known {
         Some(known) if known != book.currency().code() => Ok(Err(Refusal::Currency {
             known,

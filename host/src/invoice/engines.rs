@@ -65,8 +65,10 @@ impl<E: Evidence> Calls for Engines<'_, E> {
     }
 
     fn measure(&self, policy: Digest, request: &Request) -> Result<Call<Measurement>, CallError> {
-        let Answer { value, fuel } =
-            self.policy(policy)?.measure(request).map_err(|fault| CallError::Fault(Box::new(fault)))?;
+        let Answer { value, fuel } = self
+            .policy(policy)?
+            .measure(request)
+            .map_err(|fault| CallError::Fault(Box::new(fault)))?;
         let input = hash::of_request(request);
         let output = hash::of_measurement(&value);
         Ok(Call { value, fuel, input, output })
@@ -88,8 +90,9 @@ impl<E: Evidence> Calls for Engines<'_, E> {
             }
         };
         let component = found.map_err(|source| CallError::Policy(Box::new(source)))?;
-        let Billed { bill, fuel, input, output } =
-            component.bill(header, subjects, intervals, own).map_err(|error| CallError::Biller(Box::new(error)))?;
+        let Billed { bill, fuel, input, output } = component
+            .bill(header, subjects, intervals, own)
+            .map_err(|error| CallError::Biller(Box::new(error)))?;
         Ok(Call { value: bill, fuel, input: input.to_string(), output: output.to_string() })
     }
 }

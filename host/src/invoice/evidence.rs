@@ -1,4 +1,5 @@
-//! Where an invoice's inputs come from: the journal of this host, or a bundle that was taken from it.
+//! Where an invoice's inputs come from: the journal of this host, or a bundle that was taken from
+//! it.
 
 use super::period::AgreementFrom;
 use crate::billing::calendar::Calendar;
@@ -48,7 +49,8 @@ impl Override {
 
     /// Whether it decides everything that `earlier` names.
     pub(super) fn replaces(&self, earlier: &Self) -> bool {
-        let covers = |mine: Option<Digest>, other: Option<Digest>| other.is_none() || mine.is_some();
+        let covers =
+            |mine: Option<Digest>, other: Option<Digest>| other.is_none() || mine.is_some();
         self.is_end() || covers(self.policy, earlier.policy) && covers(self.book, earlier.book)
     }
 }
@@ -102,15 +104,17 @@ impl Override {
     /// The override that a tenant's fact says; none if that is about something else.
     pub(super) fn from_fact(fact: u64, said: &TenantFact) -> Option<Self> {
         match said {
-            TenantFact::Overridden { from, until, policy, book, from_begin, reason, .. } => Some(Self {
-                from: *from,
-                until: *until,
-                policy: *policy,
-                book: *book,
-                from_begin: *from_begin,
-                reason: reason.clone(),
-                fact,
-            }),
+            TenantFact::Overridden { from, until, policy, book, from_begin, reason, .. } => {
+                Some(Self {
+                    from: *from,
+                    until: *until,
+                    policy: *policy,
+                    book: *book,
+                    from_begin: *from_begin,
+                    reason: reason.clone(),
+                    fact,
+                })
+            }
             _ => None,
         }
     }
@@ -128,7 +132,8 @@ impl AgreementFrom {
     }
 }
 
-/// The facts that became known in a stretch of the journal, and matter for a document up to an instant.
+/// The facts that became known in a stretch of the journal, and matter for a document up to an
+/// instant.
 #[derive(Debug, Clone, Copy)]
 pub struct News {
     /// Facts after this one.
@@ -164,7 +169,9 @@ impl News {
             TenantFact::PricesActivated { from, .. } | TenantFact::PlanWithdrawn { from, .. } => {
                 *from < self.period_end
             }
-            TenantFact::Overridden { from, until, .. } => *from < self.period_end && self.period_start < *until,
+            TenantFact::Overridden { from, until, .. } => {
+                *from < self.period_end && self.period_start < *until
+            }
             TenantFact::PolicyMoved(moved) => moved.to == Standing::Quarantined,
             TenantFact::PolicyAdmitted { .. }
             | TenantFact::PolicyFaulted { .. }
@@ -192,7 +199,8 @@ pub enum EvidenceError {
     Altered(String),
 }
 
-/// The facts and documents that invoices are made from. Everything is as of a fact: what was recorded later does not exist.
+/// The facts and documents that invoices are made from. Everything is as of a fact: what was
+/// recorded later does not exist.
 pub trait Evidence {
     /// The instances that a tenant ever had, sorted.
     ///
@@ -204,9 +212,14 @@ pub trait Evidence {
     ///
     /// # Errors
     /// [`EvidenceError`].
-    fn history(&self, instance: &InstanceId, through: u64) -> Result<Vec<(u64, Fact)>, EvidenceError>;
+    fn history(
+        &self,
+        instance: &InstanceId,
+        through: u64,
+    ) -> Result<Vec<(u64, Fact)>, EvidenceError>;
 
-    /// The tenant's first instant: its creation, or the first thing that happened to it. None before.
+    /// The tenant's first instant: its creation, or the first thing that happened to it. None
+    /// before.
     ///
     /// # Errors
     /// [`EvidenceError`].
@@ -222,7 +235,11 @@ pub trait Evidence {
     ///
     /// # Errors
     /// [`EvidenceError`].
-    fn tenant_facts(&self, tenant: &TenantId, through: u64) -> Result<Vec<(u64, Fact)>, EvidenceError>;
+    fn tenant_facts(
+        &self,
+        tenant: &TenantId,
+        through: u64,
+    ) -> Result<Vec<(u64, Fact)>, EvidenceError>;
 
     /// Whether a fact became known that may change a document.
     ///
@@ -234,7 +251,11 @@ pub trait Evidence {
     ///
     /// # Errors
     /// [`EvidenceError`].
-    fn invoices(&self, tenant: &TenantId, through: u64) -> Result<Vec<StoredInvoice>, EvidenceError>;
+    fn invoices(
+        &self,
+        tenant: &TenantId,
+        through: u64,
+    ) -> Result<Vec<StoredInvoice>, EvidenceError>;
 
     /// Where the calendar lies.
     ///
@@ -262,7 +283,11 @@ pub trait Evidence {
 }
 
 /// Bytes that have the digest that they are called by.
-pub(super) fn sound(what: &str, digest: Digest, bytes: Option<Vec<u8>>) -> Result<Vec<u8>, EvidenceError> {
+pub(super) fn sound(
+    what: &str,
+    digest: Digest,
+    bytes: Option<Vec<u8>>,
+) -> Result<Vec<u8>, EvidenceError> {
     let bytes = bytes.ok_or_else(|| EvidenceError::Missing(format!("{what} {digest}")))?;
     let is = Digest::of(&bytes);
     if is == digest {
@@ -274,12 +299,17 @@ pub(super) fn sound(what: &str, digest: Digest, bytes: Option<Vec<u8>>) -> Resul
 impl Evidence for Archive {
     fn instances(&self, tenant: &TenantId, through: u64) -> Result<Vec<InstanceId>, EvidenceError> {
         let _ = through;
-        let mut ids: Vec<_> = self.instances_of(tenant)?.into_iter().map(|stored| stored.id).collect();
+        let mut ids: Vec<_> =
+            self.instances_of(tenant)?.into_iter().map(|stored| stored.id).collect();
         ids.sort_unstable();
         Ok(ids)
     }
 
-    fn history(&self, instance: &InstanceId, through: u64) -> Result<Vec<(u64, Fact)>, EvidenceError> {
+    fn history(
+        &self,
+        instance: &InstanceId,
+        through: u64,
+    ) -> Result<Vec<(u64, Fact)>, EvidenceError> {
         let mut history = Archive::history(self, instance)?;
         history.retain(|(seq, _)| *seq <= through);
         Ok(history)
@@ -299,7 +329,11 @@ impl Evidence for Archive {
         Ok(None)
     }
 
-    fn tenant_facts(&self, tenant: &TenantId, through: u64) -> Result<Vec<(u64, Fact)>, EvidenceError> {
+    fn tenant_facts(
+        &self,
+        tenant: &TenantId,
+        through: u64,
+    ) -> Result<Vec<(u64, Fact)>, EvidenceError> {
         let mut facts = self.facts_of_tenant(tenant)?;
         facts.retain(|(seq, _)| *seq <= through);
         Ok(facts)
@@ -310,7 +344,9 @@ impl Evidence for Archive {
         if of_tenant.iter().any(|(seq, fact)| news.changes(*seq, fact)) {
             return Ok(true);
         }
-        for instance in self.instances_of(tenant)?.iter().filter(|stored| stored.last_fact > Some(news.after)) {
+        for instance in
+            self.instances_of(tenant)?.iter().filter(|stored| stored.last_fact > Some(news.after))
+        {
             let recent = self.history_after(&instance.id, news.after)?;
             if recent.iter().any(|(seq, fact)| news.is_late(*seq, fact)) {
                 return Ok(true);
@@ -319,7 +355,11 @@ impl Evidence for Archive {
         Ok(false)
     }
 
-    fn invoices(&self, tenant: &TenantId, through: u64) -> Result<Vec<StoredInvoice>, EvidenceError> {
+    fn invoices(
+        &self,
+        tenant: &TenantId,
+        through: u64,
+    ) -> Result<Vec<StoredInvoice>, EvidenceError> {
         let mut invoices = self.invoices_of(tenant)?;
         invoices.retain(|invoice| invoice.fact <= through);
         Ok(invoices)
@@ -342,7 +382,8 @@ impl Evidence for Archive {
     fn component(&self, digest: Digest) -> Result<Vec<u8>, EvidenceError> {
         // Billers lie with the documents that they made.
         let bytes = self.policy_bytes(&digest)?;
-        let bytes = bytes.map_or_else(|| Archive::document(self, &digest), |bytes| Ok(Some(bytes)))?;
+        let bytes =
+            bytes.map_or_else(|| Archive::document(self, &digest), |bytes| Ok(Some(bytes)))?;
         sound("component", digest, bytes)
     }
 

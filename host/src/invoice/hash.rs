@@ -9,14 +9,16 @@ use crate::policy::metering::{Column, IntervalColumns, Measurement, Request};
 /// How many values, and how many bytes of text, are hashed at once.
 const AT_ONCE: usize = 8 << 10;
 
-/// SHA-256 in lower-case hexadecimal digits: first of everything but the columns as a JSON array in the
-/// contract's order, with the names of dimensions and counts in the place of the columns; then of each
-/// column: how many values (8 bytes), and the values. Numbers are little-endian.
+/// SHA-256 in lower-case hexadecimal digits: first of everything but the columns as a JSON array in
+/// the contract's order, with the names of dimensions and counts in the place of the columns; then
+/// of each column: how many values (8 bytes), and the values. Numbers are little-endian.
 pub(super) fn of_request(request: &Request) -> String {
     // In full, so that nothing new is left out.
     let Request { tenant, span, subjects, intervals, options } = request;
-    let IntervalColumns { subject, phase, start, end, session, wakes, fact, dimensions, counts } = intervals;
-    let names = |columns: &[Column]| columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
+    let IntervalColumns { subject, phase, start, end, session, wakes, fact, dimensions, counts } =
+        intervals;
+    let names =
+        |columns: &[Column]| columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
     let mut hasher = Hasher::default();
     hasher.json(&(tenant, span, subjects, names(dimensions), names(counts), options));
     hasher.column(subject, u32::to_le_bytes);
@@ -32,7 +34,8 @@ pub(super) fn of_request(request: &Request) -> String {
     hasher.finish()
 }
 
-/// SHA-256 in lower-case hexadecimal digits: of terms and own lines as JSON, then of the masks as a column.
+/// SHA-256 in lower-case hexadecimal digits: of terms and own lines as JSON, then of the masks as a
+/// column.
 pub(super) fn of_measurement(measurement: &Measurement) -> String {
     let Measurement { terms, counted, lines } = measurement;
     let mut hasher = Hasher::default();
@@ -94,7 +97,11 @@ mod tests {
             let values: Vec<u32> = (0..).take(count).collect();
             let mut whole = (count as u64).to_le_bytes().to_vec();
             values.iter().for_each(|value| whole.extend(value.to_le_bytes()));
-            assert_eq!(column(&values, u32::to_le_bytes), hex::encode(sha2::Sha256::digest(&whole)), "{count}");
+            assert_eq!(
+                column(&values, u32::to_le_bytes),
+                hex::encode(sha2::Sha256::digest(&whole)),
+                "{count}"
+            );
         }
     }
 

@@ -1,8 +1,9 @@
 //! Issuing: which document of a tenant comes next, for a close, a settlement or a preview.
 //!
-//! The caller commits the document that [`Computer::next`] answers, and asks again on a view that has
-//! it, until there is none left. So a close over several borders, or a correction that cascades, is a
-//! row of documents, each as of its own place in the journal, and a crash in between loses nothing.
+//! The caller commits the document that [`Computer::next`] answers, and asks again on a view that
+//! has it, until there is none left. So a close over several borders, or a correction that
+//! cascades, is a row of documents, each as of its own place in the journal, and a crash in between
+//! loses nothing.
 
 use biller::input::Balances;
 
@@ -52,7 +53,12 @@ impl<E: Evidence, C: Calls> Computer<'_, E, C> {
     ///
     /// # Errors
     /// [`InvoiceError`]; of an earlier period that can't be rated only if the goal lies in it.
-    pub fn next(&self, view: &View, goal: Goal, heading: &Heading) -> Result<Option<Invoice>, InvoiceError> {
+    pub fn next(
+        &self,
+        view: &View,
+        goal: Goal,
+        heading: &Heading,
+    ) -> Result<Option<Invoice>, InvoiceError> {
         let periods = view.periods(self.horizon(view, goal))?;
         let mut standing = Standing::new();
         let count = periods.len();
@@ -68,8 +74,8 @@ impl<E: Evidence, C: Calls> Computer<'_, E, C> {
         Ok(None)
     }
 
-    /// The document that an earlier period lacks. One that can't be rated blocks itself alone: a later
-    /// period takes it as having used nothing.
+    /// The document that an earlier period lacks. One that can't be rated blocks itself alone: a
+    /// later period takes it as having used nothing.
     fn pass(
         &self,
         view: &View,
@@ -101,8 +107,8 @@ impl<E: Evidence, C: Calls> Computer<'_, E, C> {
         Ok(documents)
     }
 
-    /// Numbers of the documents that would come out otherwise now, because a fact of their time came to
-    /// be known later, or what the period before hands on has changed.
+    /// Numbers of the documents that would come out otherwise now, because a fact of their time
+    /// came to be known later, or what the period before hands on has changed.
     ///
     /// # Errors
     /// [`InvoiceError`].
@@ -160,7 +166,14 @@ impl<E: Evidence, C: Calls> Computer<'_, E, C> {
         }
         let computed = self.compute(view, period, until, &standing.handed, &documents)?;
         let closing = computed.bill.closing.clone();
-        let parts = Parts { view, period, until, opening: &standing.handed, unrated: &standing.unrated, heading };
+        let parts = Parts {
+            view,
+            period,
+            until,
+            opening: &standing.handed,
+            unrated: &standing.unrated,
+            heading,
+        };
         let draft = parts.draft(computed)?;
         standing.handed = closing;
         let is_news = draft.differs || reached != Some(until);
@@ -168,12 +181,18 @@ impl<E: Evidence, C: Calls> Computer<'_, E, C> {
     }
 
     /// Whether a period's last document may come out otherwise now.
-    fn is_stale(&self, view: &View, period: &Period, last: &Invoice, handed: &Balances) -> Result<bool, InvoiceError> {
+    fn is_stale(
+        &self,
+        view: &View,
+        period: &Period,
+        last: &Invoice,
+        handed: &Balances,
+    ) -> Result<bool, InvoiceError> {
         if last.opening != Closing(handed.clone()).digest() {
             return Ok(true);
         }
-        // A plan for later in the period counts from the day on which it is made: amounts of minimums
-        // and caps are shares of the whole period.
+        // A plan for later in the period counts from the day on which it is made: amounts of
+        // minimums and caps are shares of the whole period.
         let news = News {
             after: last.as_of.seq,
             through: view.as_of.seq,
@@ -191,15 +210,23 @@ impl<E: Evidence, C: Calls> Computer<'_, E, C> {
     ///
     /// # Errors
     /// [`InvoiceError`].
-    pub(super) fn again(&self, view: &View, invoice: &Invoice) -> Result<Option<Invoice>, InvoiceError> {
+    pub(super) fn again(
+        &self,
+        view: &View,
+        invoice: &Invoice,
+    ) -> Result<Option<Invoice>, InvoiceError> {
         let periods = view.periods(invoice.until())?;
         let mut standing = Standing::new();
         for period in &periods {
             let documents = view.of(period);
             if period.start.0 == invoice.period.from_ns {
-                let heading =
-                    Heading { reason: invoice.reason.clone(), unsettled: invoice.unsettled.clone(), is_preview: false };
-                let computed = self.compute(view, period, invoice.until(), &standing.handed, &documents)?;
+                let heading = Heading {
+                    reason: invoice.reason.clone(),
+                    unsettled: invoice.unsettled.clone(),
+                    is_preview: false,
+                };
+                let computed =
+                    self.compute(view, period, invoice.until(), &standing.handed, &documents)?;
                 let parts = Parts {
                     view,
                     period,

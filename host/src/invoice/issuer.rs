@@ -1,5 +1,5 @@
-//! Issuing for real: one close or settlement of a tenant at a time, each document committed before the
-//! next is computed.
+//! Issuing for real: one close or settlement of a tenant at a time, each document committed before
+//! the next is computed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,7 +45,8 @@ pub enum IssueError {
 pub struct Issuer {
     journal: Arc<Journal>,
     policies: Arc<PolicyHost>,
-    /// Held while a tenant's documents are issued: numbers follow each other. Another tenant's never wait.
+    /// Held while a tenant's documents are issued: numbers follow each other. Another tenant's
+    /// never wait.
     issuing: Arc<Mutex<HashMap<TenantId, Arc<tokio::sync::Mutex<()>>>>>,
 }
 
@@ -61,7 +62,8 @@ impl Issuer {
         Self { journal, policies, issuing: Arc::default() }
     }
 
-    /// Issues every document on the way to a goal, in order. Those that were issued before an error stay.
+    /// Issues every document on the way to a goal, in order. Those that were issued before an error
+    /// stay.
     ///
     /// # Errors
     /// [`IssueError`].
@@ -91,7 +93,10 @@ impl Issuer {
         &self,
         tenant: &TenantId,
         directory: &Directory,
-        work: impl FnOnce(&Computer<'_, crate::journal::Archive, Engines<'_, crate::journal::Archive>>, View) -> T,
+        work: impl FnOnce(
+            &Computer<'_, crate::journal::Archive, Engines<'_, crate::journal::Archive>>,
+            View,
+        ) -> T,
     ) -> Result<T, InvoiceError> {
         let archive = self.journal.archive();
         let head = archive.head().map_err(EvidenceError::from)?;
@@ -101,8 +106,8 @@ impl Issuer {
         Ok(work(&Computer::new(&archive, &calls, &names), view))
     }
 
-    /// The documents that a close up to `to` would make now, under other rules if some are named. Nothing
-    /// is written. Blocking.
+    /// The documents that a close up to `to` would make now, under other rules if some are named.
+    /// Nothing is written. Blocking.
     ///
     /// # Errors
     /// [`InvoiceError`].
@@ -125,7 +130,11 @@ impl Issuer {
     ///
     /// # Errors
     /// [`InvoiceError`].
-    pub fn agreement(&self, tenant: &TenantId, now: Instant) -> Result<(Period, Agreement), InvoiceError> {
+    pub fn agreement(
+        &self,
+        tenant: &TenantId,
+        now: Instant,
+    ) -> Result<(Period, Agreement), InvoiceError> {
         let archive = self.journal.archive();
         let head = archive.head().map_err(EvidenceError::from)?;
         View::load(&archive, tenant, head)?.agreements_at(now)
@@ -142,13 +151,22 @@ impl Issuer {
         let tenant = tenant.clone();
         let heading = heading.clone();
         let directory = directory.clone();
-        let work =
-            move || issuer.compute(&tenant, &directory, |computer, view| computer.next(&view, goal, &heading))?;
-        let made = spawn_blocking(work).await.map_err(|error| IssueError::Broken(Arc::new(error)))?;
+        let work = move || {
+            issuer.compute(&tenant, &directory, |computer, view| {
+                computer.next(&view, goal, &heading)
+            })?
+        };
+        let made =
+            spawn_blocking(work).await.map_err(|error| IssueError::Broken(Arc::new(error)))?;
         Ok(made?)
     }
 
-    async fn commit(&self, tenant: &TenantId, invoice: &Invoice, by: &Actor) -> Result<(), IssueError> {
+    async fn commit(
+        &self,
+        tenant: &TenantId,
+        invoice: &Invoice,
+        by: &Actor,
+    ) -> Result<(), IssueError> {
         let bytes = invoice.to_bytes();
         let new = NewInvoice {
             tenant: tenant.clone(),
@@ -165,8 +183,8 @@ impl Issuer {
         Ok(())
     }
 
-    /// The biller inside this program, if it made these receipts and the journal does not have it yet: a
-    /// document is proved by the component that made it, years later too.
+    /// The biller inside this program, if it made these receipts and the journal does not have it
+    /// yet: a document is proved by the component that made it, years later too.
     fn billers(&self, receipts: &[Receipt]) -> Result<Vec<Vec<u8>>, InvoiceError> {
         let own = Digest::of(COMPONENT);
         let name = own.to_string();

@@ -12,8 +12,8 @@ use super::usage::{Piece, Usage};
 use crate::id::Digest;
 use crate::limits::policy::{METERING_INTERVALS, METERS_MAX};
 use crate::policy::metering::{
-    Column as PolicyColumn, IntervalColumns, Measurement, MeterTerms, Request, Rounding as StatedRounding, Setting,
-    Span, Stretch as StatedStretch, Subject as Asked,
+    Column as PolicyColumn, IntervalColumns, Measurement, MeterTerms, Request,
+    Rounding as StatedRounding, Setting, Span, Stretch as StatedStretch, Subject as Asked,
 };
 use crate::units::Instant;
 use crate::vm::{Phase, Shape};
@@ -84,7 +84,8 @@ impl<'a, C: Calls> Measuring<'a, C> {
     /// # Errors
     /// [`InvoiceError::Fault`], [`InvoiceError::Held`], [`InvoiceError::Policy`].
     pub(super) fn add(&mut self, usages: &[Usage], named: &[Named]) -> Result<(), InvoiceError> {
-        let first = u32::try_from(self.measured.subjects.len()).map_err(|_| InvoiceError::Overflow)?;
+        let first =
+            u32::try_from(self.measured.subjects.len()).map_err(|_| InvoiceError::Overflow)?;
         let mut rows = Vec::new();
         for place in 0..self.spans.len() {
             self.span(place, usages, named, first, &mut rows)?;
@@ -93,8 +94,11 @@ impl<'a, C: Calls> Measuring<'a, C> {
         rows.sort_by_key(|row| (row.subject, row.piece.start));
         rows.iter().for_each(|row| push(&mut self.measured.intervals, row));
         self.measured.phases.extend(rows.iter().map(|row| row.piece.phase));
-        let subject =
-            |usage: &Usage| Subject { id: usage.id.to_string(), first_fact: usage.first_fact, ended: usage.ended };
+        let subject = |usage: &Usage| Subject {
+            id: usage.id.to_string(),
+            first_fact: usage.first_fact,
+            ended: usage.ended,
+        };
         self.measured.subjects.extend(usages.iter().map(subject));
         Ok(())
     }
@@ -138,10 +142,19 @@ impl<'a, C: Calls> Measuring<'a, C> {
         if asked.pieces.is_empty() { Ok(()) } else { self.ask(place, &asked, rows) }
     }
 
-    fn ask(&mut self, place: usize, question: &Question, rows: &mut Vec<Row>) -> Result<(), InvoiceError> {
+    fn ask(
+        &mut self,
+        place: usize,
+        question: &Question,
+        rows: &mut Vec<Row>,
+    ) -> Result<(), InvoiceError> {
         let span = &self.spans[place];
         let (start, end) = (span.start, span.end);
-        let policy = span.asked.ok_or(InvoiceError::Held { policy: span.in_force, from: start, until: end })?;
+        let policy = span.asked.ok_or(InvoiceError::Held {
+            policy: span.in_force,
+            from: start,
+            until: end,
+        })?;
         let request = question.request(self.tenant, span);
         let asked = self.calls.measure(policy, &request);
         let Call { value, fuel, input, output } = asked.map_err(|error| error.of(policy))?;
@@ -165,7 +178,12 @@ impl<'a, C: Calls> Measuring<'a, C> {
     }
 
     /// Takes the terms of an answer, and tells which global number each of its meters has.
-    fn learn(&mut self, place: usize, policy: Digest, value: &Measurement) -> Result<Vec<u32>, InvoiceError> {
+    fn learn(
+        &mut self,
+        place: usize,
+        policy: Digest,
+        value: &Measurement,
+    ) -> Result<Vec<u32>, InvoiceError> {
         let mut bits = Vec::with_capacity(value.terms.len());
         let mut by_number = vec![None; self.numbers.len()];
         for stated in &value.terms {
@@ -188,9 +206,12 @@ impl<'a, C: Calls> Measuring<'a, C> {
 
     fn own_lines(&mut self, question: &Question, value: &Measurement) {
         for line in &value.lines {
-            let last =
-                line.intervals.last().and_then(|range| question.pieces.get((range.end as usize).saturating_sub(1)));
-            let subject = line.subject.and_then(|subject| question.numbers.get(subject as usize).copied());
+            let last = line
+                .intervals
+                .last()
+                .and_then(|range| question.pieces.get((range.end as usize).saturating_sub(1)));
+            let subject =
+                line.subject.and_then(|subject| question.numbers.get(subject as usize).copied());
             self.measured.own.push(OwnLine {
                 rule: line.rule.clone(),
                 meter: line.meter.clone(),
@@ -219,7 +240,8 @@ struct Question {
 
 impl Question {
     fn add(&mut self, number: u32, named: &Named, pieces: &[Piece]) {
-        let setting = |(name, value): &(String, String)| Setting { name: name.clone(), value: value.clone() };
+        let setting =
+            |(name, value): &(String, String)| Setting { name: name.clone(), value: value.clone() };
         let tags = named.tags.iter().map(setting).collect();
         let local = self.subjects.len() as u32;
         self.subjects.push(Asked { id: named.id.clone(), name: named.name.clone(), tags });
@@ -230,7 +252,8 @@ impl Question {
 
     fn request(&self, tenant: &str, span: &PolicySpan) -> Request {
         let pieces = || self.pieces.iter().map(|(_, piece)| piece);
-        let setting = |(name, value): &(String, String)| Setting { name: name.clone(), value: value.clone() };
+        let setting =
+            |(name, value): &(String, String)| Setting { name: name.clone(), value: value.clone() };
         let column = |&(_, name, value): &Dimension| PolicyColumn {
             name: name.into(),
             values: pieces().map(|piece| value(&piece.shape)).collect(),
@@ -282,7 +305,8 @@ fn translate(counted: u64, bits: &[u32]) -> u64 {
 /// Whether two lists of terms agree, however many meters were known when each was made.
 fn is_same(one: &[Option<Terms>], other: &[Option<Terms>]) -> bool {
     let length = one.len().max(other.len());
-    (0..length).all(|number| one.get(number).copied().flatten() == other.get(number).copied().flatten())
+    (0..length)
+        .all(|number| one.get(number).copied().flatten() == other.get(number).copied().flatten())
 }
 
 /// The terms of a meter as the biller takes them.

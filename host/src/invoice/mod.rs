@@ -1,10 +1,11 @@
-//! Documents: what a tenant's periods come to, made final, corrected and proved. `docs/bill.md` says
-//! what every number means.
+//! Documents: what a tenant's periods come to, made final, corrected and proved. `docs/bill.md`
+//! says what every number means.
 //!
-//! - `evidence` is what documents are made from, in the journal or in a bundle; `view` is a tenant's part
-//!   of it as of one head; `period` cuts time, `rules` says which policy and book hold;
-//! - `usage` and `measure` go from facts to what policies count, `compute` from there through the biller
-//!   to what a period comes to: the one path to a charge; `calls` is the seam to components;
+//! - `evidence` is what documents are made from, in the journal or in a bundle; `view` is a
+//!   tenant's part of it as of one head; `period` cuts time, `rules` says which policy and book
+//!   hold;
+//! - `usage` and `measure` go from facts to what policies count, `compute` from there through the
+//!   biller to what a period comes to: the one path to a charge; `calls` is the seam to components;
 //! - `difference` makes a document of it, `issue` says which document comes next;
 //! - `proof` makes a document again and compares; `bundle` is a document with its evidence.
 
@@ -35,7 +36,9 @@ pub use change::{BookSet, ChangeError};
 pub use comparison::{Comparison, Worth};
 pub use compute::{Computer, Names, TracedInterval};
 pub use difference::Heading;
-pub use document::{Closing, FORM, Invoice, Kind, Line, Named, OverrideNote, Place, Receipt, Stretch, Sum};
+pub use document::{
+    Closing, FORM, Invoice, Kind, Line, Named, OverrideNote, Place, Receipt, Stretch, Sum,
+};
 pub use door::{Describe, Refusal, check_book, check_options, check_policy};
 pub use engines::Engines;
 pub use evidence::{Evidence, EvidenceError, InForce, News, Override, Quarantine};
@@ -111,10 +114,15 @@ pub enum InvoiceError {
         policy: Digest,
     },
     /// The policies of a period have too many meters.
-    #[error("the policies of the period have more than {} meters in all", crate::limits::policy::METERS_MAX)]
+    #[error(
+        "the policies of the period have more than {} meters in all",
+        crate::limits::policy::METERS_MAX
+    )]
     Meters,
     /// Two currencies in one period.
-    #[error("the period is billed in {known}, and {named} was named; change the currency at a border")]
+    #[error(
+        "the period is billed in {known}, and {named} was named; change the currency at a border"
+    )]
     Currencies {
         /// The currency of the period's documents.
         known: String,
@@ -130,10 +138,13 @@ pub enum InvoiceError {
 }
 
 impl InvoiceError {
-    /// Whether the period is unrated: a policy failed it, and a later period may be billed without it.
+    /// Whether the period is unrated: a policy failed it, and a later period may be billed without
+    /// it.
     pub fn is_unrated(&self) -> bool {
         match self {
-            Self::Fault { .. } | Self::Held { .. } | Self::Terms { .. } | Self::Policy { .. } => true,
+            Self::Fault { .. } | Self::Held { .. } | Self::Terms { .. } | Self::Policy { .. } => {
+                true
+            }
             Self::Evidence(_)
             | Self::Agreement(_)
             | Self::Book { .. }

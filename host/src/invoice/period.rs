@@ -46,7 +46,11 @@ impl Cuts<'_> {
     ///
     /// # Errors
     /// [`InvoiceError::Agreement`] outside the calendar.
-    pub(super) fn periods(&self, first: Instant, last: Instant) -> Result<Vec<Period>, InvoiceError> {
+    pub(super) fn periods(
+        &self,
+        first: Instant,
+        last: Instant,
+    ) -> Result<Vec<Period>, InvoiceError> {
         let mut periods = vec![self.first(first)?];
         while let Some(period) = periods.last().filter(|period| period.end <= last) {
             periods.push(self.next(period)?);
@@ -57,7 +61,8 @@ impl Cuts<'_> {
     fn first(&self, at: Instant) -> Result<Period, InvoiceError> {
         let agreement = self.agreement(at);
         let utc_ns = agreement.around(self.calendar.utc_ns(at))?;
-        // The wall clock may have been stepped since: the period holds its first fact whatever it says.
+        // The wall clock may have been stepped since: the period holds its first fact whatever it
+        // says.
         let start = self.border(utc_ns.0).min(at);
         self.up_to_border(start, utc_ns, agreement)
     }
@@ -69,12 +74,18 @@ impl Cuts<'_> {
     }
 
     /// A period is never empty, however the clock was stepped.
-    fn up_to_border(&self, start: Instant, utc_ns: (i64, i64), agreement: Agreement) -> Result<Period, InvoiceError> {
+    fn up_to_border(
+        &self,
+        start: Instant,
+        utc_ns: (i64, i64),
+        agreement: Agreement,
+    ) -> Result<Period, InvoiceError> {
         let end = self.border(utc_ns.1).max(Instant(start.0.saturating_add(1)));
         Ok(Period { start, end, utc_ns, agreement })
     }
 
-    /// The meter instant of a border: as the first document that reached it has it, or by the calendar.
+    /// The meter instant of a border: as the first document that reached it has it, or by the
+    /// calendar.
     fn border(&self, utc_ns: i64) -> Instant {
         let mut fixed = self.documents.iter().filter_map(|document| document.border(utc_ns));
         fixed.next().unwrap_or_else(|| self.calendar.meter(utc_ns))
@@ -83,6 +94,9 @@ impl Cuts<'_> {
     /// The agreement that cuts the period which begins at an instant, or holds it.
     pub(super) fn agreement(&self, at: Instant) -> Agreement {
         let in_force = self.agreements.iter().filter(|one| one.from <= at);
-        in_force.max_by_key(|one| (one.from, one.fact)).map(|one| one.agreement.clone()).unwrap_or_default()
+        in_force
+            .max_by_key(|one| (one.from, one.fact))
+            .map(|one| one.agreement.clone())
+            .unwrap_or_default()
     }
 }

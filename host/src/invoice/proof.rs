@@ -101,19 +101,34 @@ pub fn prove<E: Evidence, C: Calls>(
 ) -> Result<Proved, ProofError> {
     let documents = evidence.invoices(tenant, u64::MAX)?;
     let stored = documents.iter().find(|stored| stored.number == number);
-    let stored = stored.ok_or_else(|| EvidenceError::Missing(format!("document {number} of tenant {tenant}")))?;
+    let stored = stored
+        .ok_or_else(|| EvidenceError::Missing(format!("document {number} of tenant {tenant}")))?;
     let bytes = evidence.document(stored.digest)?;
     if super::view::form(&bytes).is_some_and(|form| form < FORM) {
         let digest = stored.digest;
-        return Ok(Proved { number, invoice: None, digest, calls: 0, facts: stored.fact, same_engine: true });
+        return Ok(Proved {
+            number,
+            invoice: None,
+            digest,
+            calls: 0,
+            facts: stored.fact,
+            same_engine: true,
+        });
     }
     let invoice = super::view::read(stored.digest, &bytes)?;
-    let differs =
-        |difference| ProofError::Differs { tenant: tenant.to_string(), number, difference: Box::new(difference) };
+    let differs = |difference| ProofError::Differs {
+        tenant: tenant.to_string(),
+        number,
+        difference: Box::new(difference),
+    };
     let head = evidence.place(invoice.as_of.seq)?;
     if head.hash.to_string() != invoice.as_of.hash {
         let stated = invoice.as_of.hash.clone();
-        return Err(differs(Difference::Place { seq: head.seq, stated, found: head.hash.to_string() }));
+        return Err(differs(Difference::Place {
+            seq: head.seq,
+            stated,
+            found: head.hash.to_string(),
+        }));
     }
     // Also where this program has the component within itself: the stored one must be whole.
     for receipt in &invoice.receipts {
@@ -130,7 +145,8 @@ pub fn prove<E: Evidence, C: Calls>(
         })
     })?;
     let same_engine = engines(&invoice) == engines(&again);
-    let again = if same_engine { again } else { as_other_engine(again, &invoice, view.last_link.clone()) };
+    let again =
+        if same_engine { again } else { as_other_engine(again, &invoice, view.last_link.clone()) };
     match first_difference(&invoice, &again) {
         Some(difference) => Err(differs(difference)),
         // Amounts of 128 bits have no JSON value in memory; the bytes decide.
@@ -150,8 +166,8 @@ pub fn prove<E: Evidence, C: Calls>(
     }
 }
 
-/// The time that a line of a document covers: the intervals of its instance that its meter counts, between its
-/// first and last instant. Blocking.
+/// The time that a line of a document covers: the intervals of its instance that its meter counts,
+/// between its first and last instant. Blocking.
 ///
 /// # Errors
 /// [`ProofError`] if it can't be made.
@@ -168,7 +184,8 @@ pub fn trace_line<E: Evidence, C: Calls>(
     Ok(Computer::new(evidence, calls, &named).trace(&view, invoice, line)?)
 }
 
-/// The name by which a document calls an instance; one that was changed shows in the hash of the input.
+/// The name by which a document calls an instance; one that was changed shows in the hash of the
+/// input.
 fn name_in(invoice: &Invoice, id: &InstanceId) -> Named {
     let place = invoice.instances.binary_search_by(|one| one.id.as_str().cmp(id.as_str()));
     match place {
@@ -178,11 +195,15 @@ fn name_in(invoice: &Invoice, id: &InstanceId) -> Named {
 }
 
 fn engines(invoice: &Invoice) -> Vec<(&str, &str)> {
-    invoice.receipts.iter().map(|receipt| (receipt.engine.as_str(), receipt.tzdata.as_str())).collect()
+    invoice
+        .receipts
+        .iter()
+        .map(|receipt| (receipt.engine.as_str(), receipt.tzdata.as_str()))
+        .collect()
 }
 
-/// The outcome of another engine, told as if the first one had made it: its name and its fuel are its
-/// own affair, everything else must agree.
+/// The outcome of another engine, told as if the first one had made it: its name and its fuel are
+/// its own affair, everything else must agree.
 fn as_other_engine(mut again: Invoice, invoice: &Invoice, mut link: String) -> Invoice {
     for (receipt, stated) in again.receipts.iter_mut().zip(&invoice.receipts) {
         receipt.engine.clone_from(&stated.engine);
@@ -194,23 +215,31 @@ fn as_other_engine(mut again: Invoice, invoice: &Invoice, mut link: String) -> I
     again
 }
 
-/// The first receipt or field that differs. Fields are compared as JSON, so that none can be forgotten.
+/// The first receipt or field that differs. Fields are compared as JSON, so that none can be
+/// forgotten.
 fn first_difference(stated: &Invoice, found: &Invoice) -> Option<Difference> {
     let pairs = stated.receipts.iter().zip(&found.receipts).enumerate();
-    let of_receipts = pairs.filter_map(|(number, (stated, found))| receipt_difference(number, stated, found)).next();
+    let of_receipts = pairs
+        .filter_map(|(number, (stated, found))| receipt_difference(number, stated, found))
+        .next();
     of_receipts.or_else(|| field_difference(stated, found))
 }
 
 fn receipt_difference(number: usize, stated: &Receipt, found: &Receipt) -> Option<Difference> {
-    let text =
-        |facts: Option<(u64, u64)>| facts.map_or_else(|| "none".into(), |(first, last)| format!("{first} to {last}"));
+    let text = |facts: Option<(u64, u64)>| {
+        facts.map_or_else(|| "none".into(), |(first, last)| format!("{first} to {last}"))
+    };
     let other = |policy: &Option<String>| policy.clone().unwrap_or_else(|| "none".into());
     let span = |receipt: &Receipt| format!("{} to {}", receipt.from_ns, receipt.until_ns);
     let fields = [
         ("the call", stated.call.clone(), found.call.clone()),
         ("its time", span(stated), span(found)),
         ("the component", stated.component.clone(), found.component.clone()),
-        ("the policy in whose place it ran", other(&stated.stands_in_for), other(&found.stands_in_for)),
+        (
+            "the policy in whose place it ran",
+            other(&stated.stands_in_for),
+            other(&found.stands_in_for),
+        ),
         ("facts", text(stated.facts), text(found.facts)),
         ("intervals", stated.intervals.to_string(), found.intervals.to_string()),
         ("input", stated.input.clone(), found.input.clone()),
@@ -229,7 +258,11 @@ fn field_difference(stated: &Invoice, found: &Invoice) -> Option<Difference> {
 }
 
 /// The first place, in the order of the document, at which two values differ.
-fn first_in(stated: &serde_json::Value, found: &serde_json::Value, path: &mut String) -> Option<Difference> {
+fn first_in(
+    stated: &serde_json::Value,
+    found: &serde_json::Value,
+    path: &mut String,
+) -> Option<Difference> {
     use serde_json::Value;
     let here = path.len();
     match (stated, found) {
@@ -257,7 +290,9 @@ fn first_in(stated: &serde_json::Value, found: &serde_json::Value, path: &mut St
             None
         }
         (one, other) if one == other => None,
-        (one, other) => Some(Difference::Field { field: path.clone(), stated: short(one), found: short(other) }),
+        (one, other) => {
+            Some(Difference::Field { field: path.clone(), stated: short(one), found: short(other) })
+        }
     }
 }
 

@@ -66,7 +66,11 @@ impl Rules {
     }
 
     /// The policies of a span, in order of time; `standard` holds before any other.
-    pub(super) fn policies(&self, (start, end): (Instant, Instant), standard: Digest) -> Vec<PolicySpan> {
+    pub(super) fn policies(
+        &self,
+        (start, end): (Instant, Instant),
+        standard: Digest,
+    ) -> Vec<PolicySpan> {
         let stand_ins = StandIns::of(&self.quarantines, &self.policies);
         let mut spans: Vec<PolicySpan> = Vec::new();
         for (from, until) in self.stretches(&self.policies, start, end) {
@@ -86,13 +90,14 @@ impl Rules {
         spans
     }
 
-    /// The books of a span, in order of time; time without one is left out. An override stands in for
-    /// books that were in force, and for time without one only where it says so.
+    /// The books of a span, in order of time; time without one is left out. An override stands in
+    /// for books that were in force, and for time without one only where it says so.
     pub(super) fn books(&self, (start, end): (Instant, Instant)) -> Vec<BookSpan> {
         let mut spans: Vec<BookSpan> = Vec::new();
         for (from, until) in self.stretches(&self.books, start, end) {
             let own = in_force(&self.books, from).map(|change| change.digest);
-            let named = self.overriding(from, |one| one.book.filter(|_| own.is_some() || one.from_begin));
+            let named =
+                self.overriding(from, |one| one.book.filter(|_| own.is_some() || one.from_begin));
             let Some(book) = named.or(own) else { continue };
             match spans.last_mut().filter(|last| last.book == book && last.end == from) {
                 Some(last) => last.end = until,
@@ -107,13 +112,20 @@ impl Rules {
         let touches = |one: &&Override| one.from < end && start < one.until;
         let replaced = |one: &Override| {
             let later = self.overrides.iter().filter(|later| later.fact > one.fact);
-            later.into_iter().any(|later| later.from <= one.from && one.until <= later.until && later.replaces(one))
+            later.into_iter().any(|later| {
+                later.from <= one.from && one.until <= later.until && later.replaces(one)
+            })
         };
         self.overrides.iter().filter(touches).filter(|one| !replaced(one)).collect()
     }
 
     /// The span cut wherever one of the changes or an override begins or ends.
-    fn stretches(&self, changes: &[InForce], start: Instant, end: Instant) -> Vec<(Instant, Instant)> {
+    fn stretches(
+        &self,
+        changes: &[InForce],
+        start: Instant,
+        end: Instant,
+    ) -> Vec<(Instant, Instant)> {
         let mut cuts: Vec<Instant> = changes.iter().map(|change| change.from).collect();
         cuts.extend(self.overrides.iter().flat_map(|one| [one.from, one.until]));
         cuts.retain(|&cut| start < cut && cut < end);
@@ -123,8 +135,13 @@ impl Rules {
         cuts.windows(2).map(|pair| (pair[0], pair[1])).collect()
     }
 
-    /// The digest that the last override over an instant names; one that names nothing ends those before.
-    fn overriding(&self, at: Instant, named: impl Fn(&Override) -> Option<Digest>) -> Option<Digest> {
+    /// The digest that the last override over an instant names; one that names nothing ends those
+    /// before.
+    fn overriding(
+        &self,
+        at: Instant,
+        named: impl Fn(&Override) -> Option<Digest>,
+    ) -> Option<Digest> {
         let over = self.overrides.iter().rev().filter(|one| one.from <= at && at < one.until);
         let mut deciding = over.filter(|one| one.is_end() || named(one).is_some());
         deciding.next().and_then(named)
@@ -138,12 +155,22 @@ impl PolicySpan {
 }
 
 /// The word of facts of a tenant on one matter, in their order.
-pub(super) fn said<T>(facts: &[(u64, Fact)], read: impl Fn(u64, &TenantFact) -> Option<T>) -> Vec<T> {
-    facts.iter().filter_map(|(seq, fact)| fact.of_tenant().and_then(|said| read(*seq, said))).collect()
+pub(super) fn said<T>(
+    facts: &[(u64, Fact)],
+    read: impl Fn(u64, &TenantFact) -> Option<T>,
+) -> Vec<T> {
+    facts
+        .iter()
+        .filter_map(|(seq, fact)| fact.of_tenant().and_then(|said| read(*seq, said)))
+        .collect()
 }
 
 /// The changes that were set and not withdrawn.
-fn standing(facts: &[(u64, Fact)], of: Plan, read: impl Fn(u64, &TenantFact) -> Option<InForce>) -> Vec<InForce> {
+fn standing(
+    facts: &[(u64, Fact)],
+    of: Plan,
+    read: impl Fn(u64, &TenantFact) -> Option<InForce>,
+) -> Vec<InForce> {
     let mut standing: Vec<InForce> = Vec::new();
     for (seq, fact) in facts {
         let Some(said) = fact.of_tenant() else { continue };
@@ -157,8 +184,8 @@ fn standing(facts: &[(u64, Fact)], of: Plan, read: impl Fn(u64, &TenantFact) -> 
     standing
 }
 
-/// The change that holds at an instant: the last to come into force; of two for one instant, the one that
-/// was set later.
+/// The change that holds at an instant: the last to come into force; of two for one instant, the
+/// one that was set later.
 fn in_force(changes: &[InForce], at: Instant) -> Option<&InForce> {
     let reached = changes.iter().filter(|change| change.from <= at);
     reached.max_by_key(|change| (change.from, change.fact))
@@ -195,7 +222,10 @@ mod tests {
 
     #[test]
     fn a_planned_book_stays_when_another_is_set_before_it() {
-        let rules = Rules { books: vec![change(1, 10, 1), change(2, 50, 2), change(3, 20, 3)], ..Rules::default() };
+        let rules = Rules {
+            books: vec![change(1, 10, 1), change(2, 50, 2), change(3, 20, 3)],
+            ..Rules::default()
+        };
         assert_eq!(books(&rules), [(10, 20, 1), (20, 50, 3), (50, 100, 2)]);
     }
 
@@ -222,10 +252,14 @@ mod tests {
     #[test]
     fn a_quarantined_policy_is_answered_for_and_a_named_one_answers_for_itself() {
         let mut rules = Rules { policies: vec![change(1, 10, 1)], ..Rules::default() };
-        rules.quarantines = vec![Quarantine { policy: digest(1), stand_in: Some(digest(2)), fact: 2 }];
+        rules.quarantines =
+            vec![Quarantine { policy: digest(1), stand_in: Some(digest(2)), fact: 2 }];
         let spans = |rules: &Rules| {
             let spans = rules.policies((Instant(0), Instant(100)), digest(9));
-            spans.iter().map(|span| (span.start.0, span.asked.map(|one| one.0[0]))).collect::<Vec<_>>()
+            spans
+                .iter()
+                .map(|span| (span.start.0, span.asked.map(|one| one.0[0])))
+                .collect::<Vec<_>>()
         };
         assert_eq!(spans(&rules), [(0, Some(9)), (10, Some(2))]);
         rules.quarantines[0].stand_in = None;

@@ -9,9 +9,12 @@ use crate::id::Digest;
 pub(super) struct StandIns(Substitutes);
 
 impl StandIns {
-    /// As the facts have it, both in their order: an activation after a quarantine says that the policy is trusted again.
+    /// As the facts have it, both in their order: an activation after a quarantine says that the
+    /// policy is trusted again.
     pub(super) fn of(quarantines: &[Quarantine], activations: &[InForce]) -> Self {
-        let again = |ill: &Quarantine| activations.iter().any(|one| one.digest == ill.policy && one.fact > ill.fact);
+        let again = |ill: &Quarantine| {
+            activations.iter().any(|one| one.digest == ill.policy && one.fact > ill.fact)
+        };
         let mut substitutes = Substitutes::default();
         for ill in quarantines.iter().filter(|ill| !again(ill)) {
             substitutes.quarantine(ill.policy, ill.stand_in);
@@ -60,7 +63,11 @@ mod tests {
             (&[stands_in, ill(2, Some(1), 9)], &[], None),
         ];
         for (quarantines, activations, expected) in rows {
-            assert_eq!(answering(quarantines, activations), expected.map(digest), "{quarantines:?} {activations:?}");
+            assert_eq!(
+                answering(quarantines, activations),
+                expected.map(digest),
+                "{quarantines:?} {activations:?}"
+            );
         }
     }
 }

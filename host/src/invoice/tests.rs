@@ -11,7 +11,9 @@ use crate::billing::calendar::Calendar;
 use crate::billing::{About, BootId, Entered, Fact, InstanceFact, Reading, TenantFact};
 use crate::id::{Digest, InstanceId, TenantId};
 use crate::journal::{FactHash, Head, StoredInvoice};
-use crate::policy::metering::{Measurement, MeterTerms, Request, Rounding as TermsRounding, Stretch as StatedStretch};
+use crate::policy::metering::{
+    Measurement, MeterTerms, Request, Rounding as TermsRounding, Stretch as StatedStretch,
+};
 use crate::tenant::Actor;
 use crate::vm::{Phase, Shape};
 
@@ -23,7 +25,8 @@ const BOOK: &str = r#"{"currency": "EUR", "prices": [
     {"id": "run-1", "rule": "run", "meter": "active", "per": "instance-second", "price": "1"}]}"#;
 
 fn priced(price: &str) -> String {
-    BOOK.replace(r#""price": "1""#, &format!(r#""price": "{price}""#)).replace("run-1", &format!("run-{price}"))
+    BOOK.replace(r#""price": "1""#, &format!(r#""price": "{price}""#))
+        .replace("run-1", &format!("run-{price}"))
 }
 
 fn with(adjustments: &str) -> String {
@@ -112,7 +115,10 @@ impl Shelf {
         let mut shelf = Self { facts: Vec::new(), documents: Vec::new(), calls: Doubles::new() };
         let agreement = Agreement { cycle: Cycle::Day, ..Agreement::default() };
         shelf.say(0, TenantFact::Created { by: Actor::Operator });
-        shelf.say(0, TenantFact::AgreementChanged { agreement, from: seconds(0), by: Actor::Operator });
+        shelf.say(
+            0,
+            TenantFact::AgreementChanged { agreement, from: seconds(0), by: Actor::Operator },
+        );
         shelf
     }
 
@@ -123,7 +129,12 @@ impl Shelf {
     }
 
     fn record(&mut self, at: i64, about: About) {
-        let at = Reading { boot: BootId("b".into()), boottime_ns: 0, wall_ns: at * SECOND, meter: seconds(at) };
+        let at = Reading {
+            boot: BootId("b".into()),
+            boottime_ns: 0,
+            wall_ns: at * SECOND,
+            meter: seconds(at),
+        };
         self.facts.push(Fact { at, tenant: tenant(), about });
     }
 
@@ -133,7 +144,10 @@ impl Shelf {
 
     fn enter(&mut self, instance: &str, at: i64, phase: Phase) {
         let entered = Entered { phase, shape: Shape::default(), session: 1, cause: None };
-        self.record(at, About::Instance(instance.parse().expect("an id"), InstanceFact::Entered(entered)));
+        self.record(
+            at,
+            About::Instance(instance.parse().expect("an id"), InstanceFact::Entered(entered)),
+        );
     }
 
     /// An instance that runs from `start` to `end`.
@@ -149,7 +163,10 @@ impl Shelf {
 
     fn put_prices(&mut self, text: &str, at: i64) {
         let digest = self.keep(text);
-        self.say(at, TenantFact::PricesActivated { digest, from: seconds(at), by: Actor::Operator });
+        self.say(
+            at,
+            TenantFact::PricesActivated { digest, from: seconds(at), by: Actor::Operator },
+        );
     }
 
     fn activate(&mut self, number: u8, minimum: u64, at: i64) {
@@ -184,7 +201,9 @@ impl Shelf {
         loop {
             let named = names();
             let computer = Computer::new(&*self, &self.calls, &named);
-            let Some(invoice) = computer.next(&self.view(), goal, &Heading::default())? else { return Ok(paid) };
+            let Some(invoice) = computer.next(&self.view(), goal, &Heading::default())? else {
+                return Ok(paid);
+            };
             paid.push(invoice.payable.clone());
             self.documents.push(invoice.to_bytes());
             let fact = TenantFact::Invoiced {
@@ -205,14 +224,20 @@ impl Shelf {
 
     fn settle(&mut self) -> Vec<String> {
         let paid = self.reach(Goal::Settle).expect("documents");
-        assert_eq!(self.reach(Goal::Settle).expect("none"), [] as [String; 0], "a settlement left something to settle");
+        assert_eq!(
+            self.reach(Goal::Settle).expect("none"),
+            [] as [String; 0],
+            "a settlement left something to settle"
+        );
         self.prove_all();
         paid
     }
 
     fn preview(&self, to: i64) -> Vec<Invoice> {
         let named = names();
-        Computer::new(self, &self.calls, &named).preview(self.view(), seconds(to)).expect("documents")
+        Computer::new(self, &self.calls, &named)
+            .preview(self.view(), seconds(to))
+            .expect("documents")
     }
 
     fn prove(&self, number: u64) -> Result<Proved, ProofError> {
@@ -231,11 +256,20 @@ impl Shelf {
 }
 
 fn names() -> impl Fn(&InstanceId) -> Result<Named, EvidenceError> {
-    |id: &InstanceId| Ok(Named { id: id.to_string(), name: format!("name of {id}"), tags: Vec::new() })
+    |id: &InstanceId| {
+        Ok(Named { id: id.to_string(), name: format!("name of {id}"), tags: Vec::new() })
+    }
 }
 
 fn activated(digest: Digest, from: Instant) -> TenantFact {
-    TenantFact::PolicyActivated { digest, from, rollback: false, by: None, reason: None, options: Vec::new() }
+    TenantFact::PolicyActivated {
+        digest,
+        from,
+        rollback: false,
+        by: None,
+        reason: None,
+        options: Vec::new(),
+    }
 }
 
 impl Evidence for Shelf {
@@ -247,8 +281,13 @@ impl Evidence for Shelf {
         Ok(ids)
     }
 
-    fn history(&self, instance: &InstanceId, through: u64) -> Result<Vec<(u64, Fact)>, EvidenceError> {
-        let own = (1..=through).zip(&self.facts).filter(|(_, fact)| fact.instance() == Some(instance));
+    fn history(
+        &self,
+        instance: &InstanceId,
+        through: u64,
+    ) -> Result<Vec<(u64, Fact)>, EvidenceError> {
+        let own =
+            (1..=through).zip(&self.facts).filter(|(_, fact)| fact.instance() == Some(instance));
         let mut own: Vec<_> = own.map(|(seq, fact)| (seq, fact.clone())).collect();
         // What became known late lies where it happened.
         own.sort_by_key(|(_, fact)| fact.at.meter);
@@ -274,12 +313,13 @@ impl Evidence for Shelf {
     }
 
     fn invoices(&self, _: &TenantId, through: u64) -> Result<Vec<StoredInvoice>, EvidenceError> {
-        let said = (1..=through).zip(&self.facts).filter_map(|(fact, said)| match said.of_tenant() {
-            Some(&TenantFact::Invoiced { number, digest, from, until, corrects, .. }) => {
-                Some(StoredInvoice { number, digest, from, until, corrects, fact })
-            }
-            _ => None,
-        });
+        let said =
+            (1..=through).zip(&self.facts).filter_map(|(fact, said)| match said.of_tenant() {
+                Some(&TenantFact::Invoiced { number, digest, from, until, corrects, .. }) => {
+                    Some(StoredInvoice { number, digest, from, until, corrects, fact })
+                }
+                _ => None,
+            });
         Ok(said.collect())
     }
 
@@ -411,7 +451,9 @@ fn example_9d_an_override_by_the_same_book_changes_nothing() {
 #[test]
 fn example_10a_payables_of_corrections_add_up_to_one_rounding() {
     let minimum = |amount: &str| {
-        format!(r#"{{"currency": "JPY", "adjustments": [{{"id": "m", "kind": "minimum", "amount": "{amount}"}}]}}"#)
+        format!(
+            r#"{{"currency": "JPY", "adjustments": [{{"id": "m", "kind": "minimum", "amount": "{amount}"}}]}}"#
+        )
     };
     let mut shelf = Shelf::with_book(&minimum("100.5"));
     let mut paid = shelf.close(DAY);
@@ -433,7 +475,10 @@ fn a_late_fact_changes_no_document_and_is_settled_by_one() {
     assert_eq!(shelf.prove(1).expect("a proof").invoice, Some(before));
     assert_eq!(shelf.settle(), ["-60.00"]);
     let line = &shelf.last().lines[0];
-    assert_eq!((line.was.as_deref(), line.is.as_str(), line.amount.as_str()), (Some("80"), "20", "-60"));
+    assert_eq!(
+        (line.was.as_deref(), line.is.as_str(), line.amount.as_str()),
+        (Some("80"), "20", "-60")
+    );
     assert_eq!(shelf.last().rules[0].amount, "-60.00");
 }
 
@@ -453,7 +498,8 @@ fn a_period_that_is_unrated_blocks_itself_alone() {
     shelf.overriding(0, DAY, None, Some(digest(2)));
     assert_eq!(shelf.close(2 * DAY), ["0.00"]);
     assert_eq!(shelf.last().closing.0.credits[0].used, 6_000_000_000);
-    // The second day pays from what is left of it, as before; the third has nothing left to pay from.
+    // The second day pays from what is left of it, as before; the third has nothing left to pay
+    // from.
     shelf.run("c", 2 * DAY, 2 * DAY + 5);
     assert_eq!(shelf.close(3 * DAY), ["5.00"]);
     shelf.prove_all();
@@ -466,7 +512,10 @@ fn currencies_of_a_period_cant_be_mixed() {
     shelf.close(100);
     shelf.overriding(0, DAY, Some(&BOOK.replace("EUR", "USD")), None);
     let error = shelf.reach(Goal::Settle).expect_err("two currencies");
-    assert!(matches!(&error, InvoiceError::Currencies { known, named } if known == "EUR" && named == "USD"), "{error}");
+    assert!(
+        matches!(&error, InvoiceError::Currencies { known, named } if known == "EUR" && named == "USD"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -518,7 +567,9 @@ fn a_document_that_states_anything_else_is_not_proved() {
         (|invoice| invoice.closing.0.stretches[0].used_ns += 1, "closing"),
     ];
     for (spoil, words) in lies {
-        let Err(ProofError::Differs { difference, .. }) = spoiled(spoil) else { panic!("{words} was believed") };
+        let Err(ProofError::Differs { difference, .. }) = spoiled(spoil) else {
+            panic!("{words} was believed")
+        };
         assert!(difference.to_string().contains(words), "'{words}' is not in: {difference}");
     }
 }

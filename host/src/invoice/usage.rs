@@ -6,7 +6,8 @@ use crate::id::{Digest, InstanceId};
 use crate::units::Instant;
 use crate::vm::{Phase, Shape};
 
-/// The option of an activation that bounds how long a boot counts as `initializing`. It is the host's.
+/// The option of an activation that bounds how long a boot counts as `initializing`. It is the
+/// host's.
 pub const INITIALIZING_MAX: &str = "initializing-max";
 
 /// The use of one instance in a span.
@@ -34,8 +35,9 @@ pub(super) struct Piece {
     pub(super) shape: Shape,
 }
 
-/// The part of a history that lies in `start..end`; none if nothing of it does. An instance that still
-/// lives does so up to the end. Time in `initializing` beyond `initializing_max_ns` counts as `running`.
+/// The part of a history that lies in `start..end`; none if nothing of it does. An instance that
+/// still lives does so up to the end. Time in `initializing` beyond `initializing_max_ns` counts as
+/// `running`.
 pub(super) fn usage(
     id: &InstanceId,
     history: &[(u64, Fact)],
@@ -73,8 +75,8 @@ pub(super) fn usage(
     (!pieces.is_empty()).then(|| Usage { id: id.clone(), first_fact, ended, pieces })
 }
 
-/// The interval as one piece, or as two where it is a boot that goes on after `booted`. A guest whose
-/// marker never comes would never be charged otherwise.
+/// The interval as one piece, or as two where it is a boot that goes on after `booted`. A guest
+/// whose marker never comes would never be charged otherwise.
 fn split(interval: &Interval, wakes: u32, booted: Instant) -> impl Iterator<Item = Piece> {
     let whole = Piece {
         fact: interval.fact,
@@ -111,13 +113,22 @@ mod tests {
     use crate::id::TenantId;
 
     fn fact(at: i64, fact: InstanceFact) -> Fact {
-        let at = Reading { boot: BootId("b".into()), boottime_ns: 0, wall_ns: at, meter: Instant(at) };
+        let at =
+            Reading { boot: BootId("b".into()), boottime_ns: 0, wall_ns: at, meter: Instant(at) };
         let about = About::Instance("i".parse().expect("an id"), fact);
         Fact { at, tenant: TenantId::default_tenant(), about }
     }
 
     fn entered(at: i64, phase: Phase) -> Fact {
-        fact(at, InstanceFact::Entered(Entered { phase, shape: Shape::default(), session: 1, cause: None }))
+        fact(
+            at,
+            InstanceFact::Entered(Entered {
+                phase,
+                shape: Shape::default(),
+                session: 1,
+                cause: None,
+            }),
+        )
     }
 
     fn history() -> Vec<(u64, Fact)> {
@@ -130,7 +141,12 @@ mod tests {
         ]
     }
 
-    fn rows(history: &[(u64, Fact)], start: i64, end: i64, initializing_max_ns: u64) -> Vec<(u64, i64, i64, u32)> {
+    fn rows(
+        history: &[(u64, Fact)],
+        start: i64,
+        end: i64,
+        initializing_max_ns: u64,
+    ) -> Vec<(u64, i64, i64, u32)> {
         let id: InstanceId = "i".parse().expect("an id");
         let usage = usage(&id, history, (Instant(start), Instant(end)), &|_| initializing_max_ns);
         let pieces = usage.into_iter().flat_map(|usage| usage.pieces);
@@ -154,8 +170,10 @@ mod tests {
     fn a_boot_that_takes_too_long_counts_as_running() {
         let id: InstanceId = "i".parse().expect("an id");
         let usage = usage(&id, &history(), (Instant(0), Instant(30)), &|_| 4).expect("some use");
-        let rows: Vec<_> = usage.pieces.iter().map(|piece| (piece.phase, piece.start.0, piece.end.0)).collect();
-        let boot = [(Phase::Initializing, 10, 14), (Phase::Running, 14, 20), (Phase::Running, 20, 30)];
+        let rows: Vec<_> =
+            usage.pieces.iter().map(|piece| (piece.phase, piece.start.0, piece.end.0)).collect();
+        let boot =
+            [(Phase::Initializing, 10, 14), (Phase::Running, 14, 20), (Phase::Running, 20, 30)];
         assert_eq!(rows, boot);
     }
 }

@@ -42,7 +42,11 @@ impl View {
     ///
     /// # Errors
     /// [`EvidenceError`].
-    pub fn load<E: Evidence>(evidence: &E, tenant: &TenantId, as_of: Head) -> Result<Self, EvidenceError> {
+    pub fn load<E: Evidence>(
+        evidence: &E,
+        tenant: &TenantId,
+        as_of: Head,
+    ) -> Result<Self, EvidenceError> {
         let seq = as_of.seq;
         let facts = evidence.tenant_facts(tenant, seq)?;
         let mut view = Self {
@@ -99,9 +103,14 @@ impl View {
 
     /// The periods up to the one that holds `last`; none before the tenant's first instant.
     pub(super) fn periods(&self, last: Instant) -> Result<Vec<Period>, InvoiceError> {
-        let cuts = Cuts { agreements: &self.agreements, calendar: &self.calendar, documents: &self.documents };
+        let cuts = Cuts {
+            agreements: &self.agreements,
+            calendar: &self.calendar,
+            documents: &self.documents,
+        };
         match self.first.filter(|&first| first < last) {
-            // The instant at which a period ends belongs to the next one, and a bill up to it to this one.
+            // The instant at which a period ends belongs to the next one, and a bill up to it to
+            // this one.
             Some(first) => cuts.periods(first, Instant(last.0 - 1)),
             None => Ok(Vec::new()),
         }
@@ -109,7 +118,11 @@ impl View {
 
     /// The period that holds an instant, and the agreement that cuts the one after it.
     pub(super) fn agreements_at(&self, now: Instant) -> Result<(Period, Agreement), InvoiceError> {
-        let cuts = Cuts { agreements: &self.agreements, calendar: &self.calendar, documents: &self.documents };
+        let cuts = Cuts {
+            agreements: &self.agreements,
+            calendar: &self.calendar,
+            documents: &self.documents,
+        };
         let first = self.first.unwrap_or(now).min(now);
         let period = cuts.periods(first, now)?.pop().ok_or(InvoiceError::Empty)?;
         let next = cuts.agreement(period.end);
@@ -139,6 +152,7 @@ pub(super) fn form(bytes: &[u8]) -> Option<u32> {
 }
 
 pub(super) fn read(digest: Digest, bytes: &[u8]) -> Result<Invoice, EvidenceError> {
-    Invoice::from_bytes(bytes)
-        .map_err(|error| EvidenceError::Altered(format!("document {digest} can't be read: {error}")))
+    Invoice::from_bytes(bytes).map_err(|error| {
+        EvidenceError::Altered(format!("document {digest} can't be read: {error}"))
+    })
 }

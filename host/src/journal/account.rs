@@ -1,7 +1,8 @@
 //! Accounts as bytes, exactly: totals may exceed what a SQLite integer holds.
 //!
-//! Layout, little-endian: version (1), tracker (1 current, 8 since, 8 x 8 totals), phase (1), degraded (1). If degraded: tracker, phase (1),
-//! fact (8), digest (32), and the reason in UTF-8 to the end. 255 stands for "no phase".
+//! Layout, little-endian: version (1), tracker (1 current, 8 since, 8 x 8 totals), phase (1),
+//! degraded (1). If degraded: tracker, phase (1), fact (8), digest (32), and the reason in UTF-8 to
+//! the end. 255 stands for "no phase".
 
 use crate::billing::account::{Account, Degraded};
 use crate::billing::{Totals, Tracker};
@@ -113,20 +114,16 @@ mod tests {
     }
 
     fn accounts() -> impl Strategy<Value = Account> {
-        let degraded = (trackers(), phases(), any::<u64>(), any::<[u8; 32]>(), any::<String>()).prop_map(
-            |(tracker, phase, from_fact, policy, reason)| Degraded {
+        let degraded = (trackers(), phases(), any::<u64>(), any::<[u8; 32]>(), any::<String>())
+            .prop_map(|(tracker, phase, from_fact, policy, reason)| Degraded {
                 tracker,
                 phase,
                 from_fact,
                 policy: Digest(policy),
                 reason,
-            },
-        );
-        (trackers(), phases(), proptest::option::of(degraded)).prop_map(|(tracker, phase, degraded)| Account {
-            tracker,
-            phase,
-            degraded,
-        })
+            });
+        (trackers(), phases(), proptest::option::of(degraded))
+            .prop_map(|(tracker, phase, degraded)| Account { tracker, phase, degraded })
     }
 
     proptest! {

@@ -1,4 +1,5 @@
-//! The journal as those read it who prove what it says: beside the daemon's writer, or without a daemon at all.
+//! The journal as those read it who prove what it says: beside the daemon's writer, or without a
+//! daemon at all.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use crate::id::{Digest, InstanceId, TenantId};
 use crate::tenant::Plan;
 use crate::units::Instant;
 
-/// A reader of a journal. What it tells of prices, policies and documents, it takes from the facts themselves.
+/// A reader of a journal. What it tells of prices, policies and documents, it takes from the facts
+/// themselves.
 #[derive(Debug, Clone)]
 pub struct Archive {
     readers: Arc<Readers>,
@@ -33,8 +35,11 @@ fn fact(row: &SqlRow<'_>) -> rusqlite::Result<Result<(u64, Fact), ReadError>> {
 }
 
 fn read_fact(seq: u64, body: &str) -> Result<(u64, Fact), ReadError> {
-    let damaged = |text: String| ReadError::Damaged(Damage { place: Place::Fact(seq), flaw: Flaw::Text(text) });
-    let record: FactRecord = serde_json::from_str(body).map_err(|error| damaged(error.to_string()))?;
+    let damaged = |text: String| {
+        ReadError::Damaged(Damage { place: Place::Fact(seq), flaw: Flaw::Text(text) })
+    };
+    let record: FactRecord =
+        serde_json::from_str(body).map_err(|error| damaged(error.to_string()))?;
     Fact::try_from(&record).map(|fact| (seq, fact)).map_err(|error| damaged(error.to_string()))
 }
 
@@ -61,7 +66,8 @@ impl Archive {
             return Ok(*durable.borrow());
         }
         let last = self.readers.with(|db| {
-            let last = db.query_row("SELECT coalesce(max(seq), 0) FROM fact", [], |row| uint(row, 0))?;
+            let last =
+                db.query_row("SELECT coalesce(max(seq), 0) FROM fact", [], |row| uint(row, 0))?;
             Ok(last)
         })?;
         Ok(self.place_of(last)?.unwrap_or(Head::EMPTY))
@@ -91,7 +97,11 @@ impl Archive {
     /// See [`ReadError`].
     pub fn fact(&self, seq: u64) -> Result<Option<ChainedFact>, ReadError> {
         self.readers.with(|db| {
-            let query = read::FactQuery { after: seq.saturating_sub(1), limit: Some(1), ..read::FactQuery::default() };
+            let query = read::FactQuery {
+                after: seq.saturating_sub(1),
+                limit: Some(1),
+                ..read::FactQuery::default()
+            };
             let page = read::facts(db, &query)?;
             Ok(page.facts.into_iter().find(|chained| chained.fact.seq == seq))
         })
@@ -192,16 +202,25 @@ impl Archive {
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub fn history_after(&self, instance: &InstanceId, after: u64) -> Result<Vec<(u64, Fact)>, ReadError> {
+    pub fn history_after(
+        &self,
+        instance: &InstanceId,
+        after: u64,
+    ) -> Result<Vec<(u64, Fact)>, ReadError> {
         self.readers.with(|db| read::history_after(db, instance, after))
     }
 
-    /// The changes of a tenant's policy, or of its prices, in the order of their facts: what was set,
-    /// and what was withdrawn. [`Timeline::with`](crate::billing::Timeline::with) says what they come to.
+    /// The changes of a tenant's policy, or of its prices, in the order of their facts: what was
+    /// set, and what was withdrawn. [`Timeline::with`](crate::billing::Timeline::with) says what
+    /// they come to.
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub fn changes_of(&self, tenant: &TenantId, plan: Plan) -> Result<Vec<(u64, Change)>, ReadError> {
+    pub fn changes_of(
+        &self,
+        tenant: &TenantId,
+        plan: Plan,
+    ) -> Result<Vec<(u64, Change)>, ReadError> {
         let set = match plan {
             Plan::Policy => "activation",
             Plan::Prices => "prices",
@@ -209,7 +228,10 @@ impl Archive {
         let mut facts = self.readers.with(|db| facts_of(db, set, tenant))?;
         facts.extend(self.readers.with(|db| facts_of(db, "withdrawal", tenant))?);
         facts.sort_unstable_by_key(|&(seq, _)| seq);
-        Ok(facts.iter().filter_map(|(seq, fact)| Some((*seq, fact.of_tenant()?.changes(plan)?))).collect())
+        Ok(facts
+            .iter()
+            .filter_map(|(seq, fact)| Some((*seq, fact.of_tenant()?.changes(plan)?)))
+            .collect())
     }
 
     /// The documents that a tenant was charged with, in the order of their facts.
@@ -219,15 +241,16 @@ impl Archive {
     pub fn invoices_of(&self, tenant: &TenantId) -> Result<Vec<StoredInvoice>, ReadError> {
         let facts = self.readers.with(|db| facts_of(db, "invoice", tenant))?;
         let told = facts.into_iter().filter_map(|(seq, fact)| match fact.about {
-            About::Tenant(TenantFact::Invoiced { number, digest, from, until, corrects, .. }) => {
-                Some(StoredInvoice { number, digest, from, until, corrects, fact: seq })
-            }
+            About::Tenant(TenantFact::Invoiced {
+                number, digest, from, until, corrects, ..
+            }) => Some(StoredInvoice { number, digest, from, until, corrects, fact: seq }),
             _ => None,
         });
         Ok(told.collect())
     }
 
-    /// Where the wall clock stood at each start of the daemon and after each step: fact, instant, nanoseconds since 1970.
+    /// Where the wall clock stood at each start of the daemon and after each step: fact, instant,
+    /// nanoseconds since 1970.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -248,7 +271,10 @@ impl Archive {
     pub fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>, ReadError> {
         self.readers.with(|db| {
             let sql = "SELECT bytes FROM document WHERE digest = ?1";
-            Ok(db.prepare_cached(sql)?.query_row([digest.to_string()], |row| row.get(0)).optional()?)
+            Ok(db
+                .prepare_cached(sql)?
+                .query_row([digest.to_string()], |row| row.get(0))
+                .optional()?)
         })
     }
 
@@ -273,13 +299,20 @@ const OF_TENANT: &str = "
     )
     SELECT fact.seq, fact.body FROM own JOIN fact USING (seq) ORDER BY fact.seq";
 
-/// The facts of a tenant that a table points at. The table says where they are; what they say stands in themselves.
-fn facts_of(db: &Connection, table: &str, tenant: &TenantId) -> Result<Vec<(u64, Fact)>, ReadError> {
+/// The facts of a tenant that a table points at. The table says where they are; what they say
+/// stands in themselves.
+fn facts_of(
+    db: &Connection,
+    table: &str,
+    tenant: &TenantId,
+) -> Result<Vec<(u64, Fact)>, ReadError> {
     let sql = format!(
         "SELECT fact.seq, fact.body FROM {table} JOIN fact ON fact.seq = {table}.fact WHERE {table}.tenant = ?1 ORDER BY fact.seq"
     );
     let mut statement = db.prepare_cached(&sql)?;
-    let found = statement.query_map([tenant.as_str()], fact)?.collect::<rusqlite::Result<Result<Vec<_>, _>>>()?;
+    let found = statement
+        .query_map([tenant.as_str()], fact)?
+        .collect::<rusqlite::Result<Result<Vec<_>, _>>>()?;
     let mut found = found?;
     found.retain(|(_, fact)| fact.tenant == *tenant);
     Ok(found)

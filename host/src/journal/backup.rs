@@ -57,8 +57,9 @@ pub enum BackupError {
     Database(#[from] rusqlite::Error),
 }
 
-/// Copies a journal, given its data folder or file, into the new file `to`: one file, which needs no log. A daemon may
-/// be writing meanwhile; the copy is the journal at one instant. Proves the copy. Blocking.
+/// Copies a journal, given its data folder or file, into the new file `to`: one file, which needs
+/// no log. A daemon may be writing meanwhile; the copy is the journal at one instant. Proves the
+/// copy. Blocking.
 ///
 /// # Errors
 /// See [`BackupError`].
@@ -127,7 +128,8 @@ pub struct Loss {
     pub copy: Head,
     /// The end of the journal in place; none where there is none.
     pub place: Option<Head>,
-    /// Whether the one in place is the copy's own continuation; otherwise they are of two hosts, or one was forged.
+    /// Whether the one in place is the copy's own continuation; otherwise they are of two hosts, or
+    /// one was forged.
     pub continues: bool,
     /// Facts of the journal in place that the copy has not.
     pub facts: u64,
@@ -135,7 +137,8 @@ pub struct Loss {
     pub instances: Vec<String>,
 }
 
-/// Says what would be lost if the copy `from` took the place of the journal of `folder`. Changes nothing. Blocking.
+/// Says what would be lost if the copy `from` took the place of the journal of `folder`. Changes
+/// nothing. Blocking.
 ///
 /// # Errors
 /// [`BackupError::Source`], for the one that can't be read.
@@ -147,15 +150,28 @@ pub fn loss(from: &Path, folder: &Path, lost_log: LostLog) -> Result<Loss, Backu
     let (_, copy) = database(from, lost_log).map_err(reading(from))?;
     let copied = verify_database(&copy, &[], |_, _| ()).map_err(reading(from))?.head;
     if !folder.join(schema::FILE).try_exists().map_err(file("look for", folder))? {
-        return Ok(Loss { copy: copied, place: None, continues: true, facts: 0, instances: Vec::new() });
+        return Ok(Loss {
+            copy: copied,
+            place: None,
+            continues: true,
+            facts: 0,
+            instances: Vec::new(),
+        });
     }
     let (_, place) = database(folder, LostLog::Accepted).map_err(reading(folder))?;
     let head = head(&place)?;
     let continues = link(&place, copied.seq)? == Some(copied.hash);
     let common = if continues { copied.seq } else { 0 };
-    let known: BTreeSet<String> = if continues { living(&copy)?.into_iter().collect() } else { BTreeSet::new() };
+    let known: BTreeSet<String> =
+        if continues { living(&copy)?.into_iter().collect() } else { BTreeSet::new() };
     let instances = living(&place)?.into_iter().filter(|id| !known.contains(id)).collect();
-    Ok(Loss { copy: copied, place: Some(head), continues, facts: head.seq - common.min(head.seq), instances })
+    Ok(Loss {
+        copy: copied,
+        place: Some(head),
+        continues,
+        facts: head.seq - common.min(head.seq),
+        instances,
+    })
 }
 
 fn head(db: &Connection) -> rusqlite::Result<Head> {
@@ -168,7 +184,9 @@ fn link(db: &Connection, seq: u64) -> rusqlite::Result<Option<FactHash>> {
     if seq == 0 {
         return Ok(Some(FactHash::GENESIS));
     }
-    let hash = db.query_row("SELECT hash FROM fact WHERE seq = ?1", [int(seq)], |row| row.get(0)).optional()?;
+    let hash = db
+        .query_row("SELECT hash FROM fact WHERE seq = ?1", [int(seq)], |row| row.get(0))
+        .optional()?;
     Ok(hash.map(FactHash))
 }
 

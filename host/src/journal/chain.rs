@@ -51,7 +51,8 @@ impl Chain {
 
     /// A second form of the same fact would be a second fact to whoever reads only the text.
     fn parse(&mut self, body: &str) -> Result<FactRecord, Flaw> {
-        let record: FactRecord = serde_json::from_str(body).map_err(|error| Flaw::Text(error.to_string()))?;
+        let record: FactRecord =
+            serde_json::from_str(body).map_err(|error| Flaw::Text(error.to_string()))?;
         self.again.clear();
         encode_body(&record, &mut self.again).map_err(|error| Flaw::Text(error.to_string()))?;
         if self.again == body.as_bytes() { Ok(record) } else { Err(Flaw::NotCanonical) }

@@ -69,12 +69,13 @@ pub struct Entry {
     pub activation: Option<NewActivation>,
     /// A component that was admitted. The writer adds the fact.
     pub policy: Option<NewPolicy>,
-    /// SHA-256 of the secret of the token that a fact of this entry creates. It stays out of the facts.
+    /// SHA-256 of the secret of the token that a fact of this entry creates. It stays out of the
+    /// facts.
     pub secret: Option<Digest>,
     /// A price book for a tenant, in an entry without an activation. The writer adds the fact.
     pub prices: Option<NewPrices>,
-    /// A planned change that does not come about, in an entry without the others. The writer adds the
-    /// fact.
+    /// A planned change that does not come about, in an entry without the others. The writer adds
+    /// the fact.
     pub withdrawal: Option<NewWithdrawal>,
     /// A document that charges a period, in an entry without the others. The writer adds the fact.
     pub invoice: Option<NewInvoice>,
@@ -118,14 +119,15 @@ pub enum Durability {
     /// A loss of power: the disk has confirmed it.
     #[default]
     Synced,
-    /// The end of this process. A loss of power may take it, and nothing else with it, until a later entry is synced: for what has no
-    /// meaning after a loss of power.
+    /// The end of this process. A loss of power may take it, and nothing else with it, until a
+    /// later entry is synced: for what has no meaning after a loss of power.
     Written,
 }
 
 /// How the record of an instance changes.
 ///
-/// `account` is the one *before* the facts of the entry; the receipt has the one after. Only the task that owns the instance may write it.
+/// `account` is the one *before* the facts of the entry; the receipt has the one after. Only the
+/// task that owns the instance may write it.
 #[derive(Debug, Clone)]
 pub enum InstanceWrite {
     /// A new instance.
@@ -154,7 +156,8 @@ pub enum InstanceWrite {
         record: Option<String>,
         /// The driver's state from here on.
         state: String,
-        /// The account before the entry's facts; stored as it is when there are none that count time.
+        /// The account before the entry's facts; stored as it is when there are none that count
+        /// time.
         account: Account,
     },
 }
@@ -181,7 +184,15 @@ pub struct NewActivation {
 impl NewActivation {
     /// An activation that takes effect now.
     pub fn now(tenant: TenantId, digest: Digest, by: Actor) -> Self {
-        Self { tenant, digest, requested: None, rollback: false, by, reason: None, options: Vec::new() }
+        Self {
+            tenant,
+            digest,
+            requested: None,
+            rollback: false,
+            by,
+            reason: None,
+            options: Vec::new(),
+        }
     }
 }
 
@@ -313,11 +324,13 @@ pub struct Opened {
     pub standings: Vec<StoredStanding>,
     /// Which components each tenant has brought, in the order of the facts.
     pub admissions: Vec<StoredAdmission>,
-    /// Where the wall clock stood, in nanoseconds since 1970, at each start of the daemon and after each step, ascending.
+    /// Where the wall clock stood, in nanoseconds since 1970, at each start of the daemon and after
+    /// each step, ascending.
     pub calendar: Vec<(Instant, i64)>,
     /// The last proof that the host was alive before this start; none on the very first one.
     pub alive: Option<Alive>,
-    /// Time before this boot of which nothing is known; none where it is known, and where the boot is not new.
+    /// Time before this boot of which nothing is known; none where it is known, and where the boot
+    /// is not new.
     pub gap: Option<Gap>,
     /// The end of the journal.
     pub head: Head,

@@ -66,7 +66,8 @@ pub enum OpenError {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// The daemon was not stopped cleanly, or the file was copied while it ran: its last facts are in the log.
+    /// The daemon was not stopped cleanly, or the file was copied while it ran: its last facts are
+    /// in the log.
     #[error("{}", log_missing(.path, .log))]
     LogMissing {
         /// The file.
@@ -103,8 +104,8 @@ pub enum CommitError {
     /// The disk is full. Nothing was written; the same entry may be committed once there is space.
     #[error("no space left for the journal; nothing was recorded")]
     NoSpace(#[source] Arc<rusqlite::Error>),
-    /// Writing or syncing failed. Whether the entry is on disk is not known before the journal is opened again. The journal takes nothing any
-    /// more; see [`super::Journal::failed`].
+    /// Writing or syncing failed. Whether the entry is on disk is not known before the journal is
+    /// opened again. The journal takes nothing any more; see [`super::Journal::failed`].
     #[error("the journal has failed and takes no more entries: {reason}")]
     Failed {
         /// What happened first, in words.
@@ -133,7 +134,9 @@ pub enum CommitError {
     #[error("no instance that is not deleted lies in row {}", .0.0)]
     NoSuchRow(Row),
     /// There is nothing to withdraw: no such change is planned, or its instant has come.
-    #[error("no change of the {plan} to {digest} is planned for this instant, or it has come about")]
+    #[error(
+        "no change of the {plan} to {digest} is planned for this instant, or it has come about"
+    )]
     NotPlanned {
         /// Policy or prices.
         plan: Plan,
@@ -180,7 +183,8 @@ pub enum VerifyError {
         /// Its version.
         version: i64,
     },
-    /// The daemon was not stopped cleanly, or the file was copied while it ran: its last facts are in the log.
+    /// The daemon was not stopped cleanly, or the file was copied while it ran: its last facts are
+    /// in the log.
     #[error("{}", log_missing(.path, .log))]
     LogMissing {
         /// The file.
@@ -199,7 +203,11 @@ pub(super) fn wrong(seq: u64, flaw: Flaw) -> VerifyError {
 }
 
 /// A row that does not agree with the facts.
-pub(super) fn wrong_row(table: &'static str, key: impl Into<String>, text: impl Into<String>) -> VerifyError {
+pub(super) fn wrong_row(
+    table: &'static str,
+    key: impl Into<String>,
+    text: impl Into<String>,
+) -> VerifyError {
     let place = Place::Table { table, key: key.into() };
     VerifyError::Damaged(Damage { place, flaw: Flaw::Disagrees(text.into()) })
 }

@@ -1,8 +1,10 @@
 //! Whether the write-ahead log was altered.
 //!
-//! The engine reads the log up to the first frame whose checksum is wrong and takes the rest for the debris of a sudden end, in silence. But
-//! all but a few commits are synced before the next begins: where more whole commits follow on a bad frame, that frame was good once, and what
-//! the engine would drop was acknowledged. The format is at <https://www.sqlite.org/fileformat2.html#walformat>.
+//! The engine reads the log up to the first frame whose checksum is wrong and takes the rest for
+//! the debris of a sudden end, in silence. But all but a few commits are synced before the next
+//! begins: where more whole commits follow on a bad frame, that frame was good once, and what the
+//! engine would drop was acknowledged. The format is at
+//! <https://www.sqlite.org/fileformat2.html#walformat>.
 
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
@@ -26,9 +28,11 @@ const HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 24;
 const MAGIC: u32 = 0x377f_0682;
 
-/// The first frame, from 1, that acknowledged commits depend on and that is not as it was written; 0 is the log's header.
+/// The first frame, from 1, that acknowledged commits depend on and that is not as it was written;
+/// 0 is the log's header.
 ///
-/// A bad frame in the last commits, [`UNSYNCED_MAX`] and one, can't be told from a sudden end, and is not reported.
+/// A bad frame in the last commits, [`UNSYNCED_MAX`] and one, can't be told from a sudden end, and
+/// is not reported.
 ///
 /// # Errors
 /// If the log can't be read. One that is not there is whole.
@@ -89,9 +93,11 @@ impl Sum {
     fn of_header(header: &[u8; HEADER_BYTES]) -> Option<Self> {
         let mut sum = Self { is_big_endian: word(header, 0) == MAGIC | 1, value: (0, 0) };
         sum.add(&header[..24]);
-        let is_right = word(header, 0) & !1 == MAGIC && sum.value == (word(header, 24), word(header, 28));
+        let is_right =
+            word(header, 0) & !1 == MAGIC && sum.value == (word(header, 24), word(header, 28));
         let page_bytes = word(header, 8);
-        (is_right && page_bytes.is_power_of_two() && (512..=65_536).contains(&page_bytes)).then_some(sum)
+        (is_right && page_bytes.is_power_of_two() && (512..=65_536).contains(&page_bytes))
+            .then_some(sum)
     }
 
     fn follows(&mut self, frame: &[u8]) -> bool {

@@ -29,8 +29,9 @@ struct Planned {
     digest: String,
 }
 
-/// Withdraws the plans that an earlier version has dropped: it did so, without a fact, as soon as another change came
-/// into force before them. Without this they would come about after all, and change what was charged.
+/// Withdraws the plans that an earlier version has dropped: it did so, without a fact, as soon as
+/// another change came into force before them. Without this they would come about after all, and
+/// change what was charged.
 fn withdraw_dropped(db: &Connection) -> rusqlite::Result<()> {
     for (plan, table) in [(Plan::Policy, "activation"), (Plan::Prices, "prices")] {
         for planned in dropped(db, table)? {
@@ -40,11 +41,15 @@ fn withdraw_dropped(db: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The changes that the earlier rule has dropped and that were not set again, in the order in which they were set.
+/// The changes that the earlier rule has dropped and that were not set again, in the order in which
+/// they were set.
 fn dropped(db: &Connection, table: &str) -> rusqlite::Result<Vec<Planned>> {
-    let mut statement = db.prepare(&format!("SELECT tenant, from_ns, digest FROM {table} ORDER BY fact"))?;
+    let mut statement =
+        db.prepare(&format!("SELECT tenant, from_ns, digest FROM {table} ORDER BY fact"))?;
     let changes = statement
-        .query_map([], |row| Ok(Planned { tenant: row.get(0)?, from_ns: row.get(1)?, digest: row.get(2)? }))?
+        .query_map([], |row| {
+            Ok(Planned { tenant: row.get(0)?, from_ns: row.get(1)?, digest: row.get(2)? })
+        })?
         .collect::<rusqlite::Result<Vec<_>>>()?;
     let mut held: BTreeMap<String, Vec<Planned>> = BTreeMap::new();
     let mut dropped = Vec::new();
@@ -60,16 +65,24 @@ fn dropped(db: &Connection, table: &str) -> rusqlite::Result<Vec<Planned>> {
     Ok(dropped)
 }
 
-/// Appends the fact of a withdrawal. It bears the reading of the last start: nothing has happened since but that the
-/// program is another one.
+/// Appends the fact of a withdrawal. It bears the reading of the last start: nothing has happened
+/// since but that the program is another one.
 fn append(db: &Connection, plan: Plan, planned: &Planned) -> rusqlite::Result<()> {
     let Some((last, hash)) = last(db, "SELECT max(seq) FROM fact")? else { return Ok(()) };
     let started = last_started(db)?.unwrap_or_else(|| last.clone());
     let digest = planned.digest.parse().map_err(|error: crate::id::IdError| {
         rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, error.into())
     })?;
-    let reason = Some("another change was put in force before it, and dropped it by the rule of that time".into());
-    let fact = TenantFact::PlanWithdrawn { plan, digest, from: Instant(planned.from_ns), by: Actor::Host, reason };
+    let reason = Some(
+        "another change was put in force before it, and dropped it by the rule of that time".into(),
+    );
+    let fact = TenantFact::PlanWithdrawn {
+        plan,
+        digest,
+        from: Instant(planned.from_ns),
+        by: Actor::Host,
+        reason,
+    };
     let record = FactRecord {
         seq: last.seq + 1,
         recorded_ns: last.recorded_ns,
@@ -82,11 +95,8 @@ fn append(db: &Connection, plan: Plan, planned: &Planned) -> rusqlite::Result<()
     let mut body = Vec::new();
     encode_body(&record, &mut body)?;
     let hash = hash.next(&body);
-    db.prepare_cached("INSERT INTO fact (seq, hash, body) VALUES (?1, ?2, ?3)")?.execute(params![
-        int(record.seq),
-        hash.0,
-        str::from_utf8(&body)?
-    ])?;
+    db.prepare_cached("INSERT INTO fact (seq, hash, body) VALUES (?1, ?2, ?3)")?
+        .execute(params![int(record.seq), hash.0, str::from_utf8(&body)?])?;
     tables::index_tenant(db, &fact, &record)
 }
 
@@ -97,9 +107,11 @@ fn last_started(db: &Connection) -> rusqlite::Result<Option<FactRecord>> {
 /// The fact whose number `which` answers.
 fn last(db: &Connection, which: &str) -> rusqlite::Result<Option<(FactRecord, FactHash)>> {
     let sql = format!("SELECT hash, body FROM fact WHERE seq = ({which})");
-    let found: Option<([u8; 32], String)> = db.query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let found: Option<([u8; 32], String)> =
+        db.query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     let Some((hash, body)) = found else { return Ok(None) };
-    let record = serde_json::from_str(&body)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, error.into()))?;
+    let record = serde_json::from_str(&body).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, error.into())
+    })?;
     Ok(Some((record, FactHash(hash))))
 }

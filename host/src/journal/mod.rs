@@ -1,10 +1,12 @@
 //! The journal: every fact, durable before it is answered, in one hash-chained order.
 //!
-//! One SQLite file for each host, one writer. Callers hand over an [`Entry`]: facts, and what they change in an instance's record. The
-//! writer takes all entries that wait, gives their facts a place, asks the [`Accountant`] for the accounts after them, and commits all of
-//! it as one transaction. Whoever awaits [`Journal::commit`] is answered when the disk has confirmed.
+//! One SQLite file for each host, one writer. Callers hand over an [`Entry`]: facts, and what they
+//! change in an instance's record. The writer takes all entries that wait, gives their facts a
+//! place, asks the [`Accountant`] for the accounts after them, and commits all of it as one
+//! transaction. Whoever awaits [`Journal::commit`] is answered when the disk has confirmed.
 //!
-//! The journal knows no hypervisor, no component and no HTTP: records and states are opaque text here.
+//! The journal knows no hypervisor, no component and no HTTP: records and states are opaque text
+//! here.
 
 mod account;
 mod archive;
@@ -37,9 +39,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use archive::Archive;
 pub use backup::{BackupError, Loss, backup, loss, restore};
 pub use entry::{
-    Activation, Alive, Durability, Entry, FactHash, FirstTry, Head, InstanceEntry, InstanceWrite, NewActivation,
-    NewInvoice, NewPolicy, NewPrices, NewWithdrawal, Opened, Receipt, RequestKey, Row, StoredAdmission, StoredInstance,
-    StoredInvoice, StoredPolicy, StoredPrices, StoredStanding, StoredTenant, StoredToken,
+    Activation, Alive, Durability, Entry, FactHash, FirstTry, Head, InstanceEntry, InstanceWrite,
+    NewActivation, NewInvoice, NewPolicy, NewPrices, NewWithdrawal, Opened, Receipt, RequestKey,
+    Row, StoredAdmission, StoredInstance, StoredInvoice, StoredPolicy, StoredPrices,
+    StoredStanding, StoredTenant, StoredToken,
 };
 pub use error::{CommitError, Damage, Flaw, OpenError, Place, ReadError, VerifyError};
 pub use read::{FactQuery, Page};
@@ -60,13 +63,15 @@ pub struct Options {
     pub pages_max: Option<u32>,
     /// How long another program may hold the database before that is worth a word; 10 s if none.
     pub busy: Option<Duration>,
-    /// Whether the wall clock is taken for right at a new boot although the kernel does not know it to be.
+    /// Whether the wall clock is taken for right at a new boot although the kernel does not know it
+    /// to be.
     pub trusts_wall_clock: bool,
     /// How long a new boot waits for the wall clock to be synchronised.
     pub clock_wait: Duration,
 }
 
-/// The open journal. Dropping it ends the writer after what has queued up, and lets go of the data folder.
+/// The open journal. Dropping it ends the writer after what has queued up, and lets go of the data
+/// folder.
 #[derive(Debug)]
 pub struct Journal {
     requests: Option<mpsc::Sender<Request>>,
@@ -95,10 +100,12 @@ impl Journal {
         open::open(folder, options, accountant)
     }
 
-    /// Commits an entry; answers when it is as durable as it asks to be. Waits while the queue is full.
+    /// Commits an entry; answers when it is as durable as it asks to be. Waits while the queue is
+    /// full.
     ///
-    /// The accountant has counted the facts, and an activation of the entry is in force, when this answers. Cancel-safe in the sense that
-    /// an entry is committed wholly or not at all; which of both is not known to a caller that stopped waiting.
+    /// The accountant has counted the facts, and an activation of the entry is in force, when this
+    /// answers. Cancel-safe in the sense that an entry is committed wholly or not at all; which of
+    /// both is not known to a caller that stopped waiting.
     ///
     /// # Errors
     /// See [`CommitError`].
@@ -107,7 +114,8 @@ impl Journal {
         self.request(Request::Commit(Box::new(Pending::new(entry, answer))), answered).await
     }
 
-    /// Notes durably that the host is alive now, and answers that instant. After a loss of power, time is `unknown` from the last such note.
+    /// Notes durably that the host is alive now, and answers that instant. After a loss of power,
+    /// time is `unknown` from the last such note.
     ///
     /// # Errors
     /// [`CommitError::NoSpace`] and [`CommitError::Failed`].
@@ -128,8 +136,8 @@ impl Journal {
         answered.await.unwrap_or_else(|_| Err(CommitError::Failed { reason: WRITER_GONE.into() }))
     }
 
-    /// Commits what has queued up and moves the log into the database, so that the one file holds it all. What comes
-    /// later is refused.
+    /// Commits what has queued up and moves the log into the database, so that the one file holds
+    /// it all. What comes later is refused.
     ///
     /// # Errors
     /// [`CommitError::Failed`]: what is in the log stays there, and is found at the next opening.
@@ -149,12 +157,14 @@ impl Journal {
         *self.head.borrow()
     }
 
-    /// Follows the end of the journal. It tells that there are new facts, not which: read them with [`Journal::facts`].
+    /// Follows the end of the journal. It tells that there are new facts, not which: read them with
+    /// [`Journal::facts`].
     pub fn follow(&self) -> watch::Receiver<Head> {
         self.head.clone()
     }
 
-    /// Waits until the journal has failed, and answers why. The process should exit then: what is durable is not known before the next start.
+    /// Waits until the journal has failed, and answers why. The process should exit then: what is
+    /// durable is not known before the next start.
     pub async fn failed(&self) -> Arc<str> {
         let mut failure = self.failure.clone();
         match failure.wait_for(Option::is_some).await {
@@ -183,7 +193,8 @@ impl Journal {
         self.readers.with(|db| read::facts(db, &FactQuery { through, ..query.clone() }))
     }
 
-    /// All facts of one instance, ascending, with their sequence numbers; empty for one that is not known. Blocking.
+    /// All facts of one instance, ascending, with their sequence numbers; empty for one that is not
+    /// known. Blocking.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -199,7 +210,8 @@ impl Journal {
         self.readers.with(|db| read::instance(db, instance))
     }
 
-    /// The fact that was recorded when this request was sent for the first time, if it was. Blocking.
+    /// The fact that was recorded when this request was sent for the first time, if it was.
+    /// Blocking.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -210,7 +222,8 @@ impl Journal {
         })
     }
 
-    /// The last `limit` facts about a policy and a tenant, newest first: what it has been through, by whom, when and why. Blocking.
+    /// The last `limit` facts about a policy and a tenant, newest first: what it has been through,
+    /// by whom, when and why. Blocking.
     ///
     /// # Errors
     /// See [`ReadError`].

@@ -54,7 +54,11 @@ pub(super) fn writer(
     let opened = load(&db, &tail, options)?;
     schema::mark_open(&db).map_err(|source| refused("mark the file as open", source))?;
     let log = log::path_of(&path);
-    let log = File::open(&log).map_err(|source| OpenError::Folder { doing: "open", path: log, source })?;
+    let log = File::open(&log).map_err(|source| OpenError::Folder {
+        doing: "open",
+        path: log,
+        source,
+    })?;
     schema::leave_syncs(&db).map_err(|source| refused("set up durability", source))?;
     let (requests, queue) = mpsc::channel(JOURNAL_ENTRIES_MAX);
     let writer = Writer {
@@ -83,7 +87,11 @@ pub(super) fn writer(
 }
 
 /// Sets the writer of a data folder to work.
-pub(super) fn start(writer: Writer, requests: mpsc::Sender<Request>, folder: &Path) -> Result<Journal, OpenError> {
+pub(super) fn start(
+    writer: Writer,
+    requests: mpsc::Sender<Request>,
+    folder: &Path,
+) -> Result<Journal, OpenError> {
     let path = folder.join(schema::FILE);
     let (head, failure) = (writer.head_seen.subscribe(), writer.failure.subscribe());
     let (commits, readers) = (writer.commits.clone(), Arc::new(Readers::new(path.clone())));
@@ -109,7 +117,11 @@ pub(super) fn lock(folder: &Path) -> Result<File, OpenError> {
         let path = path.to_owned();
         move |source| OpenError::Folder { doing, path, source }
     };
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed("create", folder))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(failed("create", folder))?;
     let path = folder.join("lock");
     let mut file = private_file(&path).map_err(failed("open", &path))?;
     let mut waits = 0;
@@ -130,7 +142,8 @@ pub(super) fn lock(folder: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-/// A daemon that was killed while it started a process leaves a child that holds the lock until it has become that process.
+/// A daemon that was killed while it started a process leaves a child that holds the lock until it
+/// has become that process.
 const ORPHAN_WAIT: Duration = Duration::from_millis(10);
 const ORPHAN_WAITS_MAX: u32 = 200;
 
@@ -152,7 +165,13 @@ fn sign(file: &mut File) -> io::Result<()> {
 }
 
 pub(super) fn private_file(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
     fs::set_permissions(path, Permissions::from_mode(0o600))?;
     Ok(file)
 }
@@ -174,11 +193,14 @@ fn open_database(path: &Path, options: Options) -> Result<Connection, OpenError>
         return Err(no_journal(path, "is empty"));
     }
     check_length(path, length).map_err(OpenError::Damaged)?;
-    if let Some(frame) = log::first_altered_frame(&log::path_of(path)).map_err(failed("read the log of"))? {
+    if let Some(frame) =
+        log::first_altered_frame(&log::path_of(path)).map_err(failed("read the log of"))?
+    {
         let flaw = Flaw::Malformed("it is not as it was written, and commits follow".into());
         return Err(OpenError::Damaged(Damage { place: Place::Log(frame), flaw }));
     }
-    let db = schema::open_writer(path, options.busy).map_err(|source| refused("open the file", source))?;
+    let db = schema::open_writer(path, options.busy)
+        .map_err(|source| refused("open the file", source))?;
     let header = schema::header(&db).map_err(|source| refused("read the header", source))?;
     if header.empty {
         return Err(no_journal(path, "is a database without tables"));
@@ -196,7 +218,8 @@ fn open_database(path: &Path, options: Options) -> Result<Connection, OpenError>
             .map_err(|source| refused("limit the size", source))?;
     }
     let take_over = |db: &Connection| migrate::take_over(db, header.version);
-    schema::upgrade(&db, header.version, take_over).map_err(|source| refused("make the tables", source))?;
+    schema::upgrade(&db, header.version, take_over)
+        .map_err(|source| refused("make the tables", source))?;
     if !has_log && schema::is_open(&db).map_err(|source| refused("read the header", source))? {
         return Err(OpenError::LogMissing { path: path.to_owned(), log: log::path_of(path) });
     }
@@ -207,7 +230,8 @@ fn no_journal(path: &Path, problem: &'static str) -> OpenError {
     OpenError::NoJournal { path: path.to_owned(), problem }
 }
 
-/// Makes a journal without facts. It gets its name when it is whole: a file with that name always holds a journal.
+/// Makes a journal without facts. It gets its name when it is whole: a file with that name always
+/// holds a journal.
 fn begin(path: &Path) -> Result<(), OpenError> {
     let failed = |doing| {
         let path = path.to_owned();
@@ -233,11 +257,15 @@ pub(super) fn publish(new: &Path, path: &Path) -> io::Result<()> {
     File::open(path.parent().unwrap_or(path))?.sync_all()
 }
 
-/// The engine takes a file that is shorter than its header for a new one, and a page that is cut off for one that ends in zeros.
+/// The engine takes a file that is shorter than its header for a new one, and a page that is cut
+/// off for one that ends in zeros.
 fn check_length(path: &Path, length: u64) -> Result<(), Damage> {
     let has_log = log::is_there(path);
-    let is_torn =
-        if has_log { (1..schema::HEADER_BYTES).contains(&length) } else { !length.is_multiple_of(schema::PAGE_BYTES) };
+    let is_torn = if has_log {
+        (1..schema::HEADER_BYTES).contains(&length)
+    } else {
+        !length.is_multiple_of(schema::PAGE_BYTES)
+    };
     if !is_torn {
         return Ok(());
     }
@@ -266,11 +294,16 @@ struct ChainTail {
 /// Checks the last facts: each must follow from the one before.
 fn check_tail(db: &Connection) -> Result<ChainTail, OpenError> {
     let reading = |source| refused("read the facts", source);
-    let last: i64 = db.query_row("SELECT coalesce(max(seq), 0) FROM fact", [], |row| row.get(0)).map_err(reading)?;
+    let last: i64 = db
+        .query_row("SELECT coalesce(max(seq), 0) FROM fact", [], |row| row.get(0))
+        .map_err(reading)?;
     let trusted = trusted_link(db, last.unsigned_abs().saturating_sub(TAIL_FACTS))?;
     let mut chain = Chain::after(trusted);
-    let mut tail = ChainTail { head: trusted, recorded: Instant(i64::MIN), last_facts: HashMap::new() };
-    let mut statement = db.prepare("SELECT seq, hash, body FROM fact WHERE seq > ?1 ORDER BY seq").map_err(reading)?;
+    let mut tail =
+        ChainTail { head: trusted, recorded: Instant(i64::MIN), last_facts: HashMap::new() };
+    let mut statement = db
+        .prepare("SELECT seq, hash, body FROM fact WHERE seq > ?1 ORDER BY seq")
+        .map_err(reading)?;
     let mut rows = statement.query([int(trusted.seq)]).map_err(reading)?;
     while let Some(row) = rows.next().map_err(reading)? {
         let record = step(&mut chain, row).map_err(reading)?.map_err(OpenError::Damaged)?;
@@ -283,7 +316,10 @@ fn check_tail(db: &Connection) -> Result<ChainTail, OpenError> {
 }
 
 /// Checks the link in a row of `seq, hash, body`.
-pub(super) fn step(chain: &mut Chain, row: &rusqlite::Row<'_>) -> rusqlite::Result<Result<FactRecord, Damage>> {
+pub(super) fn step(
+    chain: &mut Chain,
+    row: &rusqlite::Row<'_>,
+) -> rusqlite::Result<Result<FactRecord, Damage>> {
     let seq = uint(row, 0)?;
     let Ok(body) = row.get_ref(2)?.as_str() else {
         return Ok(Err(Damage { place: Place::Fact(seq), flaw: Flaw::Text("not UTF-8".into()) }));
@@ -299,12 +335,14 @@ fn trusted_link(db: &Connection, seq: u64) -> Result<Head, OpenError> {
         .query_row("SELECT hash FROM fact WHERE seq = ?1", [int(seq)], |row| row.get(0))
         .optional()
         .map_err(|source| refused("read the facts", source))?;
-    let gap = Damage { place: Place::Fact(seq + 1), flaw: Flaw::Gap { after: seq.saturating_sub(1) } };
+    let gap =
+        Damage { place: Place::Fact(seq + 1), flaw: Flaw::Gap { after: seq.saturating_sub(1) } };
     let hash: FactHash = hash.and_then(|hash| chain::link(&hash)).ok_or(OpenError::Damaged(gap))?;
     Ok(Head { seq, hash })
 }
 
-/// Reads what an earlier run has left. Only when all of that is in order, the clock is anchored, which writes.
+/// Reads what an earlier run has left. Only when all of that is in order, the clock is anchored,
+/// which writes.
 fn load(db: &Connection, tail: &ChainTail, options: Options) -> Result<Opened, OpenError> {
     let instances = load_instances(db, tail)?;
     let activations = rows(db, &activations(), "activation", |row| {
@@ -315,25 +353,40 @@ fn load(db: &Connection, tail: &ChainTail, options: Options) -> Result<Opened, O
             fact: uint(row, 3)?,
         })
     })?;
-    let policies = rows(db, "SELECT digest, length(bytes), record FROM policy ORDER BY rowid", "policy", |row| {
-        Ok(StoredPolicy { digest: parsed(row, 0)?, size_bytes: uint(row, 1)?, record: row.get(2)? })
-    })?;
+    let policies = rows(
+        db,
+        "SELECT digest, length(bytes), record FROM policy ORDER BY rowid",
+        "policy",
+        |row| {
+            Ok(StoredPolicy {
+                digest: parsed(row, 0)?,
+                size_bytes: uint(row, 1)?,
+                record: row.get(2)?,
+            })
+        },
+    )?;
     let tenants = facts(db, tenants::TENANTS, "tenant", tenants::tenant)?;
     let tokens = facts(db, tenants::TOKENS, "token", tenants::token)?;
     let standings = facts(db, tenants::STANDINGS, "policy_fact", tenants::standing)?;
     let admissions = facts(db, tenants::ADMISSIONS, "policy_fact", tenants::admission)?;
-    let alive = rows(db, "SELECT boot_id, boottime_ns, meter_ns, is_synchronised FROM alive", "alive", |row| {
-        let boot: String = row.get(0)?;
-        Ok(Alive {
-            boot: BootId(boot.into()),
-            boottime_ns: uint(row, 1)?,
-            meter: Instant(row.get(2)?),
-            is_synchronised: row.get(3)?,
-        })
-    })?;
-    let calendar = rows(db, "SELECT meter_ns, wall_ns FROM calendar ORDER BY fact", "calendar", |row| {
-        Ok((Instant(row.get(0)?), row.get(1)?))
-    })?;
+    let alive = rows(
+        db,
+        "SELECT boot_id, boottime_ns, meter_ns, is_synchronised FROM alive",
+        "alive",
+        |row| {
+            let boot: String = row.get(0)?;
+            Ok(Alive {
+                boot: BootId(boot.into()),
+                boottime_ns: uint(row, 1)?,
+                meter: Instant(row.get(2)?),
+                is_synchronised: row.get(3)?,
+            })
+        },
+    )?;
+    let calendar =
+        rows(db, "SELECT meter_ns, wall_ns FROM calendar ORDER BY fact", "calendar", |row| {
+            Ok((Instant(row.get(0)?), row.get(1)?))
+        })?;
     let alive = alive.into_iter().next().map(|alive| later(alive, tail.recorded));
     let last = alive.as_ref().map(|alive| last_known(alive, &calendar));
     let (clock, gap) = anchor(db, last, options)?;
@@ -356,13 +409,20 @@ fn load(db: &Connection, tail: &ChainTail, options: Options) -> Result<Opened, O
 /// The activations that were not withdrawn.
 fn activations() -> String {
     let withdrawn = WITHDRAWN.replace("?4", "'policy'");
-    format!("SELECT tenant, from_ns, digest, fact FROM activation AS one WHERE NOT EXISTS {withdrawn} ORDER BY fact")
+    format!(
+        "SELECT tenant, from_ns, digest, fact FROM activation AS one WHERE NOT EXISTS {withdrawn} ORDER BY fact"
+    )
 }
 
-/// A fact proves life as well as a note does. Each opening leaves a note, so both are of the same boot.
+/// A fact proves life as well as a note does. Each opening leaves a note, so both are of the same
+/// boot.
 fn later(alive: Alive, recorded: Instant) -> Alive {
     match recorded.since(alive.meter) {
-        Some(more) => Alive { boottime_ns: alive.boottime_ns.saturating_add(more.0), meter: recorded, ..alive },
+        Some(more) => Alive {
+            boottime_ns: alive.boottime_ns.saturating_add(more.0),
+            meter: recorded,
+            ..alive
+        },
         None => alive,
     }
 }
@@ -386,7 +446,12 @@ fn check_last_fact(instance: &StoredInstance, tail: &ChainTail) -> Result<(), Da
     match tail.last_facts.get(instance.id.as_str()) {
         Some(&last) if instance.last_fact != Some(last) => wrong(Some(last)),
         Some(_) => Ok(()),
-        None if instance.last_fact.is_some_and(|last| last > tail.head.seq.saturating_sub(TAIL_FACTS)) => wrong(None),
+        None if instance
+            .last_fact
+            .is_some_and(|last| last > tail.head.seq.saturating_sub(TAIL_FACTS)) =>
+        {
+            wrong(None)
+        }
         None => Ok(()),
     }
 }
@@ -428,11 +493,17 @@ fn parsed<T: std::str::FromStr<Err = crate::id::IdError>>(
 /// The end of an instance's own chain.
 fn tail_of(instance: &StoredInstance) -> Tail {
     let StoredInstance { id, tenant, last_fact, last, .. } = instance;
-    Tail { id: id.clone(), tenant: tenant.clone(), last_fact: *last_fact, last: *last, since_milestone: None }
+    Tail {
+        id: id.clone(),
+        tenant: tenant.clone(),
+        last_fact: *last_fact,
+        last: *last,
+        since_milestone: None,
+    }
 }
 
-/// What is known of the end of the run before: the calendar says where UTC was, whatever the wall clock of another boot
-/// said.
+/// What is known of the end of the run before: the calendar says where UTC was, whatever the wall
+/// clock of another boot said.
 fn last_known(alive: &Alive, calendar: &[(Instant, i64)]) -> LastKnown {
     let mut known = Calendar::default();
     for &(at, wall_ns) in calendar {
@@ -443,10 +514,16 @@ fn last_known(alive: &Alive, calendar: &[(Instant, i64)]) -> LastKnown {
 }
 
 /// The meter clock of this boot. The first start in a boot fixes the offset, durably.
-fn anchor(db: &Connection, last: Option<LastKnown>, options: Options) -> Result<(Clock, Option<Gap>), OpenError> {
+fn anchor(
+    db: &Connection,
+    last: Option<LastKnown>,
+    options: Options,
+) -> Result<(Clock, Option<Gap>), OpenError> {
     let boot = clock::boot_id()?;
     let known = db
-        .query_row("SELECT offset_ns FROM boot WHERE boot_id = ?1", [boot.0.as_ref()], |row| row.get(0))
+        .query_row("SELECT offset_ns FROM boot WHERE boot_id = ?1", [boot.0.as_ref()], |row| {
+            row.get(0)
+        })
         .optional()
         .map_err(|source| refused("anchor the clock", source))?;
     let (clock, gap) = match (known, last) {
@@ -477,7 +554,8 @@ fn await_synchronised(options: Options) -> HostTime {
     let wait_ns = u64::try_from(options.clock_wait.as_nanos()).unwrap_or(u64::MAX);
     loop {
         let now = HostTime::now();
-        let now = HostTime { is_synchronised: now.is_synchronised || options.trusts_wall_clock, ..now };
+        let now =
+            HostTime { is_synchronised: now.is_synchronised || options.trusts_wall_clock, ..now };
         if now.is_synchronised || now.boottime_ns.saturating_sub(began) >= wait_ns {
             return now;
         }

@@ -46,8 +46,8 @@ pub struct FactQuery {
 pub struct Page {
     /// The facts.
     pub facts: Vec<ChainedFact>,
-    /// Where to go on (`after` of the next question); null if there was nothing more at this time. A page may be short, or empty, and still
-    /// have a next one.
+    /// Where to go on (`after` of the next question); null if there was nothing more at this time.
+    /// A page may be short, or empty, and still have a next one.
     pub next: Option<u64>,
 }
 
@@ -64,7 +64,10 @@ impl Readers {
     }
 
     /// Runs `question` on a connection. One that failed is not kept.
-    pub(super) fn with<T>(&self, question: impl FnOnce(&Connection) -> Result<T, ReadError>) -> Result<T, ReadError> {
+    pub(super) fn with<T>(
+        &self,
+        question: impl FnOnce(&Connection) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
         let kept = self.idle().pop();
         let db = match kept {
             Some(db) => db,
@@ -90,7 +93,8 @@ pub(super) fn facts(db: &Connection, query: &FactQuery) -> Result<Page, ReadErro
     }
 }
 
-/// Facts of one instance, by its own chain: as many are looked at as a page holds, wherever it begins.
+/// Facts of one instance, by its own chain: as many are looked at as a page holds, wherever it
+/// begins.
 fn facts_of(db: &Connection, query: &FactQuery, instance: &InstanceId) -> Result<Page, ReadError> {
     let limit = query.page_limit();
     let anchor = anchor(db, instance, query.after, limit)?;
@@ -111,19 +115,36 @@ fn facts_of(db: &Connection, query: &FactQuery, instance: &InstanceId) -> Result
 
 /// The steps of the engine that a page takes.
 #[cfg(test)]
-pub(super) fn steps_of_a_page(db: &Connection, query: &FactQuery, instance: &InstanceId) -> rusqlite::Result<i32> {
+pub(super) fn steps_of_a_page(
+    db: &Connection,
+    query: &FactQuery,
+    instance: &InstanceId,
+) -> rusqlite::Result<i32> {
     let limit = query.page_limit();
     let anchor = anchor(db, instance, query.after, limit)?.map(int);
     let mut statement = db.prepare(OF_INSTANCE)?;
     let none = None::<&str>;
-    let values = params![instance.as_str(), int(query.after), i64::MAX, none, none, int(limit as u64 + 1), anchor];
+    let values = params![
+        instance.as_str(),
+        int(query.after),
+        i64::MAX,
+        none,
+        none,
+        int(limit as u64 + 1),
+        anchor
+    ];
     let _ = statement.query_map(values, |_| Ok(()))?.count();
     Ok(statement.get_status(rusqlite::StatementStatus::VmStep))
 }
 
-/// A milestone of an instance behind which one finds `limit` facts and one more after `after`; none if the last fact
-/// of the instance is as near.
-fn anchor(db: &Connection, instance: &InstanceId, after: u64, limit: usize) -> rusqlite::Result<Option<u64>> {
+/// A milestone of an instance behind which one finds `limit` facts and one more after `after`; none
+/// if the last fact of the instance is as near.
+fn anchor(
+    db: &Connection,
+    instance: &InstanceId,
+    after: u64,
+    limit: usize,
+) -> rusqlite::Result<Option<u64>> {
     let sql = "SELECT fact FROM milestone JOIN instance USING (row)
                WHERE id = ?1 AND fact > ?2 ORDER BY fact LIMIT 1 OFFSET ?3";
     let skipped = limit as u64 / MILESTONE_FACTS + 1;
@@ -146,8 +167,13 @@ pub(super) fn since_milestone(db: &Connection, row: Row, last: u64) -> rusqlite:
 }
 
 /// Facts of all instances; looks at no more than `scan_max`.
-pub(super) fn facts_within(db: &Connection, query: &FactQuery, scan_max: u64) -> Result<Page, ReadError> {
-    let last: u64 = db.query_row("SELECT coalesce(max(seq), 0) FROM fact", [], |row| uint(row, 0))?;
+pub(super) fn facts_within(
+    db: &Connection,
+    query: &FactQuery,
+    scan_max: u64,
+) -> Result<Page, ReadError> {
+    let last: u64 =
+        db.query_row("SELECT coalesce(max(seq), 0) FROM fact", [], |row| uint(row, 0))?;
     let through = query.through.unwrap_or(u64::MAX).min(last);
     let end = through.min(query.after.saturating_add(scan_max));
     let (tenant, kind, limit) = (query.tenant_text(), query.kind_text(), query.page_limit());
@@ -171,9 +197,13 @@ impl FactQuery {
     }
 }
 
-/// A page of what was found, which is one fact more than asked for if there is more: that one is cut off. `scanned` is where the search ended
-/// before its time.
-fn page(facts: Vec<Result<ChainedFact, Damage>>, limit: usize, scanned: Option<u64>) -> Result<Page, ReadError> {
+/// A page of what was found, which is one fact more than asked for if there is more: that one is
+/// cut off. `scanned` is where the search ended before its time.
+fn page(
+    facts: Vec<Result<ChainedFact, Damage>>,
+    limit: usize,
+    scanned: Option<u64>,
+) -> Result<Page, ReadError> {
     let mut facts = facts.into_iter().collect::<Result<Vec<_>, _>>().map_err(ReadError::Damaged)?;
     if facts.len() <= limit {
         return Ok(Page { facts, next: scanned });
@@ -188,8 +218,8 @@ const OF_ALL: &str = "
     WHERE seq > ?1 AND seq <= ?2 AND (?3 IS NULL OR body ->> '$.tenant' = ?3) AND (?4 IS NULL OR body ->> '$.kind' = ?4)
     ORDER BY seq LIMIT ?5";
 
-/// Walks from a milestone of the instance (`?7`), or from its last fact, back along `previous`: no index of all facts is
-/// written for it on the hot path.
+/// Walks from a milestone of the instance (`?7`), or from its last fact, back along `previous`: no
+/// index of all facts is written for it on the hot path.
 const OF_INSTANCE: &str = "
     WITH RECURSIVE own (seq) AS (
       SELECT coalesce(?7, last_fact) FROM live JOIN instance USING (row) WHERE id = ?1
@@ -207,15 +237,23 @@ fn chained_fact(row: &SqlRow<'_>) -> rusqlite::Result<Result<ChainedFact, Damage
 }
 
 pub(super) fn record(seq: u64, body: &str) -> Result<FactRecord, Damage> {
-    serde_json::from_str(body).map_err(|error| Damage { place: Place::Fact(seq), flaw: Flaw::Text(error.to_string()) })
+    serde_json::from_str(body)
+        .map_err(|error| Damage { place: Place::Fact(seq), flaw: Flaw::Text(error.to_string()) })
 }
 
-pub(super) fn history(db: &Connection, instance: &InstanceId) -> Result<Vec<(u64, Fact)>, ReadError> {
+pub(super) fn history(
+    db: &Connection,
+    instance: &InstanceId,
+) -> Result<Vec<(u64, Fact)>, ReadError> {
     beginning(db, instance, None)
 }
 
 /// The facts of an instance after a place in the journal.
-pub(super) fn history_after(db: &Connection, instance: &InstanceId, after: u64) -> Result<Vec<(u64, Fact)>, ReadError> {
+pub(super) fn history_after(
+    db: &Connection,
+    instance: &InstanceId,
+    after: u64,
+) -> Result<Vec<(u64, Fact)>, ReadError> {
     some_of(db, instance, after, None)
 }
 
@@ -245,7 +283,10 @@ fn some_of(
     for row in rows {
         let record = row?.map_err(ReadError::Damaged)?.fact;
         let fact = Fact::try_from(&record).map_err(|error| {
-            ReadError::Damaged(Damage { place: Place::Fact(record.seq), flaw: Flaw::Text(error.to_string()) })
+            ReadError::Damaged(Damage {
+                place: Place::Fact(record.seq),
+                flaw: Flaw::Text(error.to_string()),
+            })
         })?;
         history.push((record.seq, fact));
     }
@@ -257,7 +298,10 @@ pub(super) const INSTANCE_COLUMNS: &str = "
     SELECT row, id, tenant, name, record, state, account, last_fact, last_ns, deleted
     FROM instance JOIN live USING (row)";
 
-pub(super) fn instance(db: &Connection, instance: &InstanceId) -> Result<Option<StoredInstance>, ReadError> {
+pub(super) fn instance(
+    db: &Connection,
+    instance: &InstanceId,
+) -> Result<Option<StoredInstance>, ReadError> {
     let found = db
         .prepare_cached(&format!("{INSTANCE_COLUMNS} WHERE id = ?1"))?
         .query_row([instance.as_str()], stored_instance)
@@ -265,13 +309,18 @@ pub(super) fn instance(db: &Connection, instance: &InstanceId) -> Result<Option<
     found.transpose().map_err(ReadError::Damaged)
 }
 
-pub(super) fn stored_instance(row: &SqlRow<'_>) -> rusqlite::Result<Result<StoredInstance, Damage>> {
+pub(super) fn stored_instance(
+    row: &SqlRow<'_>,
+) -> rusqlite::Result<Result<StoredInstance, Damage>> {
     let place = Row(uint(row, 0)?);
-    let wrong = |what: String| Damage { place: Place::Instance(place), flaw: Flaw::Malformed(what) };
-    let (id, tenant, name) = (row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?, row.get_ref(3)?.as_str()?);
+    let wrong =
+        |what: String| Damage { place: Place::Instance(place), flaw: Flaw::Malformed(what) };
+    let (id, tenant, name) =
+        (row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?, row.get_ref(3)?.as_str()?);
     let account = row.get_ref(6)?.as_blob()?;
     let (record, state) = (row.get(4)?, row.get(5)?);
-    let (last_fact, last_ns, deleted) = (uint_or_null(row, 7)?, row.get::<_, Option<i64>>(8)?, uint_or_null(row, 9)?);
+    let (last_fact, last_ns, deleted) =
+        (uint_or_null(row, 7)?, row.get::<_, Option<i64>>(8)?, uint_or_null(row, 9)?);
     let parsed = || {
         Ok(StoredInstance {
             row: place,
@@ -290,17 +339,22 @@ pub(super) fn stored_instance(row: &SqlRow<'_>) -> rusqlite::Result<Result<Store
 }
 
 /// The fact that was asked for with this key, and whether the same is asked for now.
-pub(super) fn first_try(db: &Connection, request: &RequestKey) -> rusqlite::Result<Option<(u64, bool)>> {
+pub(super) fn first_try(
+    db: &Connection,
+    request: &RequestKey,
+) -> rusqlite::Result<Option<(u64, bool)>> {
     let RequestKey { tenant, key, asked } = request;
     let sql = "SELECT fact, asked FROM request WHERE tenant = ?1 AND key = ?2";
-    let first = |row: &SqlRow<'_>| Ok((uint(row, 0)?, row.get_ref(1)?.as_str()? == asked.to_string()));
+    let first =
+        |row: &SqlRow<'_>| Ok((uint(row, 0)?, row.get_ref(1)?.as_str()? == asked.to_string()));
     db.prepare_cached(sql)?.query_row(params![tenant.as_str(), key], first).optional()
 }
 
 /// A fact by its number.
 pub(super) fn fact(db: &Connection, seq: u64) -> Result<Fact, ReadError> {
     let sql = "SELECT body FROM fact WHERE seq = ?1";
-    let body = db.prepare_cached(sql)?.query_row([int(seq)], |row| row.get::<_, String>(0)).optional()?;
+    let body =
+        db.prepare_cached(sql)?.query_row([int(seq)], |row| row.get::<_, String>(0)).optional()?;
     let damaged = |flaw| ReadError::Damaged(Damage { place: Place::Fact(seq), flaw });
     let body = body.ok_or_else(|| damaged(Flaw::Gap { after: seq.saturating_sub(1) }))?;
     let record = record(seq, &body).map_err(ReadError::Damaged)?;
@@ -317,7 +371,10 @@ pub(super) fn policy_facts(
     let sql = "SELECT seq, hash, body FROM policy_fact JOIN fact ON seq = policy_fact.fact
                WHERE tenant = ?1 AND digest = ?2 ORDER BY seq DESC LIMIT ?3";
     let asked = params![tenant.as_str(), digest.to_string(), int(limit as u64)];
-    let facts = db.prepare_cached(sql)?.query_map(asked, chained_fact)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let facts = db
+        .prepare_cached(sql)?
+        .query_map(asked, chained_fact)?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
     facts.into_iter().collect::<Result<_, _>>().map_err(ReadError::Damaged)
 }
 

@@ -23,13 +23,17 @@ pub(super) const PAGE_BYTES: u64 = 4_096;
 /// Version of the tables below: how many steps have been taken.
 pub(super) const VERSION: i64 = STEPS.len() as i64;
 
-/// What makes the tables, step by step. A step that was published is never changed: a database of an earlier version takes those that it lacks.
-const STEPS: [&str; 8] = [FACTS, TENANTS, INVOICES, WITHDRAWALS, MILESTONES, REQUESTS, RULES, SYNCHRONISED];
+/// What makes the tables, step by step. A step that was published is never changed: a database of
+/// an earlier version takes those that it lacks.
+const STEPS: [&str; 8] =
+    [FACTS, TENANTS, INVOICES, WITHDRAWALS, MILESTONES, REQUESTS, RULES, SYNCHRONISED];
 
-/// The columns that people ask for are a view on the facts' text: they can't disagree with what was hashed, and cost nothing when a fact is
-/// written. (Generated columns, virtual ones too, are computed with every insert: seven times the text would be parsed.)
+/// The columns that people ask for are a view on the facts' text: they can't disagree with what was
+/// hashed, and cost nothing when a fact is written. (Generated columns, virtual ones too, are
+/// computed with every insert: seven times the text would be parsed.)
 ///
-/// `live` has what changes with each transition, `instance` what does not: the hot row stays small, and a transition writes no index.
+/// `live` has what changes with each transition, `instance` what does not: the hot row stays small,
+/// and a transition writes no index.
 const FACTS: &str = "
 CREATE TABLE fact (
   seq INTEGER PRIMARY KEY,
@@ -92,8 +96,9 @@ CREATE TABLE alive (
 ) STRICT;
 ";
 
-/// Who is served, and what a policy has been through with whom. All but the hash of a token's secret and a request's key is an index to facts,
-/// which say the rest: nobody can add a token or a tenant here without a fact.
+/// Who is served, and what a policy has been through with whom. All but the hash of a token's
+/// secret and a request's key is an index to facts, which say the rest: nobody can add a token or a
+/// tenant here without a fact.
 const TENANTS: &str = "
 CREATE TABLE tenant (
   id TEXT PRIMARY KEY,
@@ -119,7 +124,8 @@ ALTER TABLE activation ADD COLUMN asked TEXT;
 CREATE UNIQUE INDEX activation_request ON activation (tenant, request) WHERE request IS NOT NULL;
 ";
 
-/// Price books and invoices, whole, and where the facts stand that put them in force and made them final.
+/// Price books and invoices, whole, and where the facts stand that put them in force and made them
+/// final.
 const INVOICES: &str = "
 CREATE TABLE document (
   digest TEXT PRIMARY KEY,
@@ -160,8 +166,8 @@ CREATE TABLE withdrawal (
 CREATE INDEX withdrawal_of ON withdrawal (tenant, plan, from_ns);
 ";
 
-/// Every 64th fact of each instance, so that a page of its history is found without walking back over
-/// all of it. Whether the log is needed to read the file: see [`mark_open`].
+/// Every 64th fact of each instance, so that a page of its history is found without walking back
+/// over all of it. Whether the log is needed to read the file: see [`mark_open`].
 const MILESTONES: &str = "
 CREATE TABLE milestone (
   row INTEGER NOT NULL,
@@ -199,7 +205,8 @@ ALTER TABLE activation DROP COLUMN request;
 ALTER TABLE activation DROP COLUMN asked;
 ";
 
-/// Whether the wall clock was known to be right at the last proof of life. Before this was noted it was believed.
+/// Whether the wall clock was known to be right at the last proof of life. Before this was noted it
+/// was believed.
 const SYNCHRONISED: &str = "
 ALTER TABLE alive ADD COLUMN is_synchronised INTEGER NOT NULL DEFAULT 1;
 ";
@@ -221,9 +228,13 @@ pub(super) fn header(db: &Connection) -> rusqlite::Result<Header> {
     })
 }
 
-/// A connection for the one writer. Checkpoints are the writer's own affair: an automatic one hides a failed sync.
+/// A connection for the one writer. Checkpoints are the writer's own affair: an automatic one hides
+/// a failed sync.
 pub(super) fn open_writer(path: &Path, busy: Option<Duration>) -> rusqlite::Result<Connection> {
-    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let db = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
     db.busy_timeout(busy.unwrap_or(BUSY))?;
     db.set_prepared_statement_cache_capacity(32);
     Ok(db)
@@ -231,42 +242,52 @@ pub(super) fn open_writer(path: &Path, busy: Option<Duration>) -> rusqlite::Resu
 
 /// Makes the connection durable and fast. After the header was checked: this may write to the file.
 ///
-/// After a failed sync nothing may be synced again as if nothing had happened, so that closing must not move the log either.
+/// After a failed sync nothing may be synced again as if nothing had happened, so that closing must
+/// not move the log either.
 pub(super) fn tune(db: &Connection) -> rusqlite::Result<()> {
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-    db.execute_batch("PRAGMA synchronous = FULL; PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY")?;
+    db.execute_batch(
+        "PRAGMA synchronous = FULL; PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY",
+    )?;
     db.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))
 }
 
-/// Leaves it to the writer from here on when to sync what was committed. What moves the log into the main file still syncs both.
+/// Leaves it to the writer from here on when to sync what was committed. What moves the log into
+/// the main file still syncs both.
 pub(super) fn leave_syncs(db: &Connection) -> rusqlite::Result<()> {
     db.pragma_update(None, "synchronous", "NORMAL")
 }
 
 /// A connection that can't write.
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
-    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let db = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
     db.busy_timeout(BUSY)?;
     Ok(db)
 }
 
-/// How long somebody else, such as an auditor's tool, may hold the file before that is worth a word.
+/// How long somebody else, such as an auditor's tool, may hold the file before that is worth a
+/// word.
 const BUSY: Duration = Duration::from_secs(10);
 
-/// Whether the last facts may be in the log alone: from the opening until a clean stop has moved them into the file.
+/// Whether the last facts may be in the log alone: from the opening until a clean stop has moved
+/// them into the file.
 pub(super) fn is_open(db: &Connection) -> rusqlite::Result<bool> {
     db.query_row("SELECT is_open FROM session", [], |row| row.get(0))
 }
 
-/// Writes down that the file needs its log from now on. Whenever this is in the file, the log is not empty: it is
-/// written there first, and nothing but [`mark_closed`] makes it empty.
+/// Writes down that the file needs its log from now on. Whenever this is in the file, the log is
+/// not empty: it is written there first, and nothing but [`mark_closed`] makes it empty.
 pub(super) fn mark_open(db: &Connection) -> rusqlite::Result<()> {
     db.execute("UPDATE session SET is_open = 1", [])?;
     checkpoint(db, "PASSIVE").map(drop)
 }
 
-/// Moves all of the log into the file. Answers whether the log is empty now: somebody may be reading from it.
+/// Moves all of the log into the file. Answers whether the log is empty now: somebody may be
+/// reading from it.
 pub(super) fn mark_closed(db: &Connection) -> rusqlite::Result<bool> {
     db.execute("UPDATE session SET is_open = 0", [])?;
     checkpoint(db, "TRUNCATE")
@@ -274,11 +295,12 @@ pub(super) fn mark_closed(db: &Connection) -> rusqlite::Result<bool> {
 
 /// Moves the log into the file, as far as nobody hinders it. Answers whether nobody did.
 pub(super) fn checkpoint(db: &Connection, mode: &str) -> rusqlite::Result<bool> {
-    db.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get::<_, i64>(0)).map(|busy| busy == 0)
+    db.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get::<_, i64>(0))
+        .map(|busy| busy == 0)
 }
 
-/// Takes the steps that a database of version `from` lacks, and does `then`, all or none; an empty file
-/// has version 0.
+/// Takes the steps that a database of version `from` lacks, and does `then`, all or none; an empty
+/// file has version 0.
 pub(super) fn upgrade(
     db: &Connection,
     from: i64,
@@ -287,7 +309,8 @@ pub(super) fn upgrade(
     let taken = usize::try_from(from).unwrap_or_default();
     let Some(steps) = STEPS.get(taken..).filter(|steps| !steps.is_empty()) else { return Ok(()) };
     let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
-    let header = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};");
+    let header =
+        format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};");
     transaction.execute_batch(&(header + &steps.concat()))?;
     then(&transaction)?;
     transaction.commit()
@@ -295,7 +318,8 @@ pub(super) fn upgrade(
 
 /// The damage that an error of the engine tells of, if it does.
 pub(super) fn damage(error: &rusqlite::Error) -> Option<Damage> {
-    let malformed = || Some(Damage { place: Place::File, flaw: Flaw::Malformed(error.to_string()) });
+    let malformed =
+        || Some(Damage { place: Place::File, flaw: Flaw::Malformed(error.to_string()) });
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => malformed(),
         Some(_) => None,
@@ -321,7 +345,10 @@ pub(super) fn uint(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u
 }
 
 /// A column that was stored with [`int`], or is null.
-pub(super) fn uint_or_null(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Option<u64>> {
+pub(super) fn uint_or_null(
+    row: &rusqlite::Row<'_>,
+    column: usize,
+) -> rusqlite::Result<Option<u64>> {
     match row.get_ref(column)? {
         rusqlite::types::ValueRef::Null => Ok(None),
         _ => uint(row, column).map(Some),

@@ -1,6 +1,8 @@
-//! The tables that are made of the facts alone: where the facts stand that are needed before all are read.
+//! The tables that are made of the facts alone: where the facts stand that are needed before all
+//! are read.
 //!
-//! The writer fills them fact by fact, and `verify` fills them anew, in a database of its own, to compare.
+//! The writer fills them fact by fact, and `verify` fills them anew, in a database of its own, to
+//! compare.
 
 use rusqlite::{Connection, ToSql};
 
@@ -25,8 +27,8 @@ pub(super) const DERIVED: [(&str, &str); 10] = [
     ("milestone", "fact, row"),
 ];
 
-/// The n-th facts of an instance that are milestones: to read its history from anywhere, one walks no further back
-/// than this.
+/// The n-th facts of an instance that are milestones: to read its history from anywhere, one walks
+/// no further back than this.
 pub(super) const MILESTONE_FACTS: u64 = 64;
 
 /// Writes down where a fact of the host stands.
@@ -39,7 +41,11 @@ pub(super) fn index_host(db: &Connection, record: &FactRecord) -> rusqlite::Resu
 }
 
 /// Writes down where a fact of a tenant stands.
-pub(super) fn index_tenant(db: &Connection, fact: &TenantFact, record: &FactRecord) -> rusqlite::Result<()> {
+pub(super) fn index_tenant(
+    db: &Connection,
+    fact: &TenantFact,
+    record: &FactRecord,
+) -> rusqlite::Result<()> {
     let tenant = &record.tenant;
     let seq = int(record.seq);
     let about_policy = |digest: &Digest| {
@@ -52,7 +58,8 @@ pub(super) fn index_tenant(db: &Connection, fact: &TenantFact, record: &FactReco
         | TenantFact::PolicyMoved(Move { digest, .. }) => about_policy(digest),
         TenantFact::PolicyActivated { digest, from, .. } => {
             about_policy(digest)?;
-            let sql = "INSERT INTO activation (fact, tenant, from_ns, digest) VALUES (?1, ?2, ?3, ?4)";
+            let sql =
+                "INSERT INTO activation (fact, tenant, from_ns, digest) VALUES (?1, ?2, ?3, ?4)";
             insert(db, sql, &[&seq, &tenant, &from.0, &digest.to_string()])
         }
         TenantFact::PricesActivated { digest, from, .. } => {
@@ -70,17 +77,25 @@ pub(super) fn index_tenant(db: &Connection, fact: &TenantFact, record: &FactReco
         TenantFact::AgreementChanged { .. } | TenantFact::Overridden { .. } => {
             insert(db, "INSERT INTO rule_fact (fact, tenant) VALUES (?1, ?2)", &[&seq, &tenant])
         }
-        TenantFact::Created { .. } => {
-            insert(db, "INSERT OR IGNORE INTO tenant (id, created) VALUES (?1, ?2)", &[&tenant, &seq])
+        TenantFact::Created { .. } => insert(
+            db,
+            "INSERT OR IGNORE INTO tenant (id, created) VALUES (?1, ?2)",
+            &[&tenant, &seq],
+        ),
+        TenantFact::Changed { .. } => {
+            insert(db, "UPDATE tenant SET changed = ?2 WHERE id = ?1", &[&tenant, &seq])
         }
-        TenantFact::Changed { .. } => insert(db, "UPDATE tenant SET changed = ?2 WHERE id = ?1", &[&tenant, &seq]),
         // The writer puts the hash of its secret there, which no fact tells.
-        TenantFact::TokenCreated { token, .. } => {
-            insert(db, "INSERT INTO token (id, secret, created) VALUES (?1, x'', ?2)", &[&token.to_string(), &seq])
-        }
-        TenantFact::TokenRevoked { token, .. } => {
-            insert(db, "UPDATE token SET revoked = ?2 WHERE id = ?1 AND revoked IS NULL", &[&token.to_string(), &seq])
-        }
+        TenantFact::TokenCreated { token, .. } => insert(
+            db,
+            "INSERT INTO token (id, secret, created) VALUES (?1, x'', ?2)",
+            &[&token.to_string(), &seq],
+        ),
+        TenantFact::TokenRevoked { token, .. } => insert(
+            db,
+            "UPDATE token SET revoked = ?2 WHERE id = ?1 AND revoked IS NULL",
+            &[&token.to_string(), &seq],
+        ),
     }
 }
 

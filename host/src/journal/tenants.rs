@@ -1,4 +1,5 @@
-//! Tenants, their tokens and where policies stand with them: read from the facts that their tables point at.
+//! Tenants, their tokens and where policies stand with them: read from the facts that their tables
+//! point at.
 
 use rusqlite::Row as SqlRow;
 
@@ -39,7 +40,9 @@ pub(super) fn tenant(row: &SqlRow<'_>) -> rusqlite::Result<Result<StoredTenant, 
         let (record, made) = made?;
         let settings = match changed.transpose()? {
             None => Settings::default(),
-            Some((_, Fact { about: About::Tenant(TenantFact::Changed { settings, .. }), .. })) => settings,
+            Some((_, Fact { about: About::Tenant(TenantFact::Changed { settings, .. }), .. })) => {
+                settings
+            }
             Some((record, _)) => return Err(another(&record)),
         };
         Ok(StoredTenant { id: made.tenant, created: record.meter(), settings })
@@ -52,7 +55,9 @@ pub(super) fn token(row: &SqlRow<'_>) -> rusqlite::Result<Result<StoredToken, Da
     let secret = row.get_ref(4)?.as_blob()?.try_into().ok().map(Digest);
     let read = || {
         let (record, made) = made?;
-        let About::Tenant(TenantFact::TokenCreated { token: id, name, role, expires, by }) = made.about else {
+        let About::Tenant(TenantFact::TokenCreated { token: id, name, role, expires, by }) =
+            made.about
+        else {
             return Err(another(&record));
         };
         let secret = secret.ok_or_else(|| Damage {
@@ -60,7 +65,17 @@ pub(super) fn token(row: &SqlRow<'_>) -> rusqlite::Result<Result<StoredToken, Da
             flaw: Flaw::Malformed("the hash of its secret has not 32 bytes".into()),
         })?;
         let revoked = ended.transpose()?.map(|(record, _)| record.meter());
-        Ok(StoredToken { id, secret, tenant: made.tenant, name, role, created: record.meter(), expires, revoked, by })
+        Ok(StoredToken {
+            id,
+            secret,
+            tenant: made.tenant,
+            name,
+            role,
+            created: record.meter(),
+            expires,
+            revoked,
+            by,
+        })
     };
     Ok(read())
 }
@@ -71,7 +86,9 @@ pub(super) fn standing(row: &SqlRow<'_>) -> rusqlite::Result<Result<StoredStandi
         let (digest, standing, by, stand_in) = match about {
             TenantFact::PolicyAdmitted { digest, by, .. } => (digest, Standing::Admitted, by, None),
             TenantFact::PolicyActivated { digest, by, .. } => (digest, Standing::Active, by, None),
-            TenantFact::PolicyMoved(moved) => (moved.digest, moved.to, Some(moved.by), moved.stand_in),
+            TenantFact::PolicyMoved(moved) => {
+                (moved.digest, moved.to, Some(moved.by), moved.stand_in)
+            }
             _ => return Err(another(&record)),
         };
         Ok(StoredStanding { tenant: fact.tenant, digest, standing, by, stand_in })
@@ -110,6 +127,7 @@ fn fact_or_none(row: &SqlRow<'_>, column: usize) -> rusqlite::Result<Option<Read
 
 /// A row points at a fact of another kind.
 fn another(record: &FactRecord) -> Damage {
-    let flaw = Flaw::Disagrees(format!("a row points at it, but it is about {}", record.what.kind()));
+    let flaw =
+        Flaw::Disagrees(format!("a row points at it, but it is about {}", record.what.kind()));
     Damage { place: Place::Fact(record.seq), flaw }
 }

@@ -50,7 +50,8 @@ impl Accountant for Ledger {
         for item in batch.iter_mut() {
             let tracker = &mut item.account.tracker;
             if let Some(current) = tracker.current {
-                tracker.totals.0[current as usize] += item.at.since(tracker.since).expect("never backwards").0;
+                tracker.totals.0[current as usize] +=
+                    item.at.since(tracker.since).expect("never backwards").0;
             }
             (tracker.current, tracker.since) = (item.to, item.at);
             item.account.phase = item.to;
@@ -83,7 +84,12 @@ struct Driver {
 
 impl Driver {
     fn new(id: &str, clock: &Clock) -> Self {
-        Self { id: id.parse().unwrap(), row: None, account: Account::default(), clock: clock.clone() }
+        Self {
+            id: id.parse().unwrap(),
+            row: None,
+            account: Account::default(),
+            clock: clock.clone(),
+        }
     }
 
     fn write(&self) -> InstanceWrite {
@@ -111,7 +117,11 @@ impl Driver {
         self.account = receipt.account.clone().unwrap();
     }
 
-    async fn commit(&mut self, journal: &Journal, facts: impl IntoIterator<Item = InstanceFact>) -> Receipt {
+    async fn commit(
+        &mut self,
+        journal: &Journal,
+        facts: impl IntoIterator<Item = InstanceFact>,
+    ) -> Receipt {
         let receipt = journal.commit(self.entry(facts)).await.unwrap();
         self.take(&receipt);
         receipt
@@ -151,18 +161,25 @@ async fn everything_committed_is_there_after_reopening() {
             ],
         )
         .await;
-    let receipt = driver.commit(&journal, [entered(Phase::Initializing), entered(Phase::Running)]).await;
+    let receipt =
+        driver.commit(&journal, [entered(Phase::Initializing), entered(Phase::Running)]).await;
     assert_eq!((receipt.first_seq, receipt.last_seq, receipt.head.seq), (3, 4, 4));
     drop(journal);
 
     let (journal, again) = open(folder.path());
     assert_eq!(again.head, receipt.head);
     let [stored] = &again.instances[..] else { panic!("{:?}", again.instances) };
-    assert_eq!((stored.row, stored.last_fact, stored.deleted), (receipt.row.unwrap(), Some(4), None));
+    assert_eq!(
+        (stored.row, stored.last_fact, stored.deleted),
+        (receipt.row.unwrap(), Some(4), None)
+    );
     assert_eq!((&stored.account, stored.record.as_str()), (&driver.account, "record of a"));
     assert_eq!(again.clock.offset_ns(), opened.clock.offset_ns());
     assert!(again.alive.unwrap().meter >= driver.account.tracker.since);
-    assert_eq!(verify(folder.path(), |_, _| {}).unwrap(), Verified { head: receipt.head, instances: 1 });
+    assert_eq!(
+        verify(folder.path(), |_, _| {}).unwrap(),
+        Verified { head: receipt.head, instances: 1 }
+    );
 
     let next = Driver { row: Some(stored.row), account: stored.account.clone(), ..driver };
     let receipt = journal.commit(next.entry([entered(Phase::Paused)])).await.unwrap();
@@ -177,7 +194,9 @@ async fn what_is_only_written_is_told_to_nobody_until_it_is_synced() {
     let (journal, opened) = open(folder.path());
     let mut driver = Driver::new("a", &opened.clock);
     let durable = driver.commit(&journal, [entered(Phase::Created)]).await.head;
-    for (n, phase) in (1..=u64::from(UNSYNCED_MAX)).zip([Phase::Initializing, Phase::Running].into_iter().cycle()) {
+    for (n, phase) in
+        (1..=u64::from(UNSYNCED_MAX)).zip([Phase::Initializing, Phase::Running].into_iter().cycle())
+    {
         let written = Entry { durability: Durability::Written, ..driver.entry([entered(phase)]) };
         let receipt = journal.commit(written).await.unwrap();
         driver.take(&receipt);
@@ -197,7 +216,8 @@ async fn no_more_transactions_in_a_row_than_allowed_go_unsynced() {
     let mut driver = Driver::new("a", &opened.clock);
     driver.commit(&journal, [entered(Phase::Created)]).await;
     for n in 0..4 * u64::from(UNSYNCED_MAX + 1) {
-        let written = Entry { durability: Durability::Written, ..driver.entry([entered(Phase::Running)]) };
+        let written =
+            Entry { durability: Durability::Written, ..driver.entry([entered(Phase::Running)]) };
         let receipt = journal.commit(written).await.unwrap();
         driver.take(&receipt);
         let behind = receipt.last_seq - journal.head().seq;
@@ -214,8 +234,16 @@ async fn a_fact_read_back_is_the_fact_written() {
     let cause = Some(crate::vm::ExitCause::HostLost);
     let bodies = [
         entered(Phase::Created),
-        InstanceFact::Entered(Entered { phase: Phase::Stopped, shape, session: 4_000_000_000, cause }),
-        InstanceFact::Abandoned { command: Command::Restore, reason: "quote \" newline \n é \u{0}".into() },
+        InstanceFact::Entered(Entered {
+            phase: Phase::Stopped,
+            shape,
+            session: 4_000_000_000,
+            cause,
+        }),
+        InstanceFact::Abandoned {
+            command: Command::Restore,
+            reason: "quote \" newline \n é \u{0}".into(),
+        },
         InstanceFact::Deleted,
     ];
     let entry = driver.entry(bodies);
@@ -223,8 +251,15 @@ async fn a_fact_read_back_is_the_fact_written() {
     let receipt = journal.commit(entry).await.unwrap();
     driver.take(&receipt);
     let history = journal.history(&driver.id).unwrap();
-    assert!(history.iter().all(|(_, fact)| (&fact.tenant, fact.instance()) == (&tenant(), Some(&driver.id))));
-    let read: Vec<_> = history.iter().map(|(_, fact)| (fact.at.clone(), fact.of_instance().unwrap().clone())).collect();
+    assert!(
+        history
+            .iter()
+            .all(|(_, fact)| (&fact.tenant, fact.instance()) == (&tenant(), Some(&driver.id)))
+    );
+    let read: Vec<_> = history
+        .iter()
+        .map(|(_, fact)| (fact.at.clone(), fact.of_instance().unwrap().clone()))
+        .collect();
     assert_eq!(read, written);
     verify(folder.path(), |_, _| {}).unwrap();
 }
@@ -234,9 +269,13 @@ async fn the_account_in_the_receipt_and_on_disk_is_the_one_after_the_facts() {
     let folder = TempDir::new().unwrap();
     let (journal, opened) = open(folder.path());
     let mut driver = Driver::new("a", &opened.clock);
-    let at =
-        |back: i64, fact| (Reading { meter: Instant(opened.clock.now().0 - back), ..opened.clock.reading() }, fact);
-    let facts = vec![at(2_000_000_000, entered(Phase::Created)), at(1_000_000_000, entered(Phase::Initializing))];
+    let at = |back: i64, fact| {
+        (Reading { meter: Instant(opened.clock.now().0 - back), ..opened.clock.reading() }, fact)
+    };
+    let facts = vec![
+        at(2_000_000_000, entered(Phase::Created)),
+        at(1_000_000_000, entered(Phase::Initializing)),
+    ];
     let lived = facts[1].0.meter.since(facts[0].0.meter).unwrap();
     let receipt = journal.commit(Entry::of_instance(driver.write(), facts)).await.unwrap();
     driver.take(&receipt);
@@ -249,7 +288,8 @@ async fn the_account_in_the_receipt_and_on_disk_is_the_one_after_the_facts() {
 async fn entries_that_wait_share_one_transaction() {
     let folder = TempDir::new().unwrap();
     let ledger = Arc::new(Ledger::default());
-    let (journal, opened) = Journal::open(folder.path(), Options::default(), ledger.clone()).unwrap();
+    let (journal, opened) =
+        Journal::open(folder.path(), Options::default(), ledger.clone()).unwrap();
     let (reached, is_reached) = blocking::channel();
     let (go, may_go) = blocking::channel();
     *ledger.gate.lock().unwrap() = Some((reached, may_go));
@@ -259,8 +299,10 @@ async fn entries_that_wait_share_one_transaction() {
     assert!(poll!(&mut first).is_pending());
     is_reached.recv().unwrap();
     let others: Vec<_> = (0..100).map(|n| Driver::new(&format!("i{n}"), &opened.clock)).collect();
-    let mut others: Vec<_> =
-        others.iter().map(|one| Box::pin(journal.commit(one.entry([entered(Phase::Created)])))).collect();
+    let mut others: Vec<_> = others
+        .iter()
+        .map(|one| Box::pin(journal.commit(one.entry([entered(Phase::Created)]))))
+        .collect();
     for other in &mut others {
         assert!(poll!(other).is_pending());
     }
@@ -270,7 +312,10 @@ async fn entries_that_wait_share_one_transaction() {
     let receipts: Vec<_> = join_all(others).await.into_iter().map(Result::unwrap).collect();
     assert_eq!(journal.commits(), 2);
     assert!(receipts.iter().all(|receipt| receipt.head == journal.head()));
-    assert_eq!(receipts.iter().map(|receipt| receipt.last_seq).collect::<Vec<_>>(), (2..=101).collect::<Vec<_>>());
+    assert_eq!(
+        receipts.iter().map(|receipt| receipt.last_seq).collect::<Vec<_>>(),
+        (2..=101).collect::<Vec<_>>()
+    );
 }
 
 #[tokio::test]
@@ -280,7 +325,8 @@ async fn a_name_is_refused_while_in_use_and_free_after_deletion() {
     let named = |id: &str, name: &str| {
         let driver = Driver::new(id, &opened.clock);
         let mut entry = driver.entry([entered(Phase::Created)]);
-        if let InstanceWrite::Insert { name: own, .. } = &mut entry.instance.as_mut().unwrap().write {
+        if let InstanceWrite::Insert { name: own, .. } = &mut entry.instance.as_mut().unwrap().write
+        {
             *own = name.parse().unwrap();
         }
         entry
@@ -289,7 +335,10 @@ async fn a_name_is_refused_while_in_use_and_free_after_deletion() {
     let row = web.row.unwrap();
     let before = journal.head();
     let refused = journal.commit(named("b", "web")).await.unwrap_err();
-    assert!(matches!(&refused, CommitError::NameInUse { name, .. } if name.as_str() == "web"), "{refused}");
+    assert!(
+        matches!(&refused, CommitError::NameInUse { name, .. } if name.as_str() == "web"),
+        "{refused}"
+    );
     let refused = journal.commit(named("a", "other")).await.unwrap_err();
     assert!(matches!(&refused, CommitError::IdInUse(id) if id.as_str() == "a"), "{refused}");
     assert_eq!(journal.head(), before, "a refused entry leaves no fact");
@@ -310,7 +359,8 @@ async fn a_name_is_refused_while_in_use_and_free_after_deletion() {
     let account = web.account.unwrap();
     let owner = Driver { row: Some(row), account, ..Driver::new("a", &opened.clock) };
     let deletion = owner.entry([entered(Phase::Stopped), InstanceFact::Deleted]);
-    let (deleted, reused) = tokio::join!(journal.commit(deletion), journal.commit(named("d", "web")));
+    let (deleted, reused) =
+        tokio::join!(journal.commit(deletion), journal.commit(named("d", "web")));
     assert!(deleted.is_ok() && reused.is_ok(), "{deleted:?} {reused:?}");
     let refused = journal.commit(owner.entry([entered(Phase::Created)])).await.unwrap_err();
     assert!(matches!(refused, CommitError::NoSuchRow(gone) if gone == row), "{refused}");
@@ -355,11 +405,15 @@ async fn an_instant_lies_neither_before_the_instances_last_fact_nor_in_the_futur
 async fn an_activation_is_in_force_for_what_is_counted_after_it_and_never_in_the_past() {
     let folder = TempDir::new().unwrap();
     let ledger = Arc::new(Ledger::default());
-    let (journal, opened) = Journal::open(folder.path(), Options::default(), ledger.clone()).unwrap();
+    let (journal, opened) =
+        Journal::open(folder.path(), Options::default(), ledger.clone()).unwrap();
     let digest = Digest::of(b"component");
     let (before, after) = (Driver::new("a", &opened.clock), Driver::new("b", &opened.clock));
     let activation = |requested| Entry {
-        activation: Some(NewActivation { requested, ..NewActivation::now(tenant(), digest, Actor::Host) }),
+        activation: Some(NewActivation {
+            requested,
+            ..NewActivation::now(tenant(), digest, Actor::Host)
+        }),
         ..Entry::default()
     };
     let asked_at = opened.clock.now();
@@ -393,16 +447,23 @@ async fn an_activation_is_in_force_for_what_is_counted_after_it_and_never_in_the
 async fn only_a_plan_that_has_not_come_about_can_be_withdrawn() {
     let folder = TempDir::new().unwrap();
     let ledger = Arc::new(Ledger::default());
-    let (journal, opened) = Journal::open(folder.path(), Options::default(), ledger.clone()).unwrap();
+    let (journal, opened) =
+        Journal::open(folder.path(), Options::default(), ledger.clone()).unwrap();
     let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
     let later = Instant(opened.clock.now().0 + (1 << 50));
     let set = |requested, digest| Entry {
-        activation: Some(NewActivation { requested, ..NewActivation::now(tenant(), digest, Actor::Operator) }),
+        activation: Some(NewActivation {
+            requested,
+            ..NewActivation::now(tenant(), digest, Actor::Operator)
+        }),
         ..Entry::default()
     };
     let withdraw = |plan, from, digest| {
         let (tenant, by, reason) = (tenant(), Actor::Operator, Some("a mistake".into()));
-        Entry { withdrawal: Some(NewWithdrawal { tenant, plan, digest, from, by, reason }), ..Entry::default() }
+        Entry {
+            withdrawal: Some(NewWithdrawal { tenant, plan, digest, from, by, reason }),
+            ..Entry::default()
+        }
     };
     let now = journal.commit(set(None, one)).await.unwrap().activated_from.unwrap();
     journal.commit(set(Some(later), one)).await.unwrap();
@@ -424,7 +485,10 @@ async fn only_a_plan_that_has_not_come_about_can_be_withdrawn() {
     let outcomes = [first.is_ok(), matches!(second, Err(CommitError::NotPlanned { .. }))];
     assert_eq!(outcomes, [true, true], "{second:?}");
     let asked = ledger.asked.lock().unwrap().last().cloned();
-    assert_eq!(asked, Some(Asked::Change(tenant(), Change::Withdrawn { from: later, digest: two })));
+    assert_eq!(
+        asked,
+        Some(Asked::Change(tenant(), Change::Withdrawn { from: later, digest: two }))
+    );
     let changes = journal.archive().changes_of(&tenant(), Plan::Policy).unwrap();
     let expected = [
         (1, Change::Set { from: now, digest: one }),
@@ -445,13 +509,17 @@ async fn only_a_plan_that_has_not_come_about_can_be_withdrawn() {
 async fn a_policy_that_failed_is_told_in_the_journal() {
     let folder = TempDir::new().unwrap();
     let ledger = Arc::new(Ledger::default());
-    let (journal, opened) = Journal::open(folder.path(), Options::default(), ledger.clone()).unwrap();
+    let (journal, opened) =
+        Journal::open(folder.path(), Options::default(), ledger.clone()).unwrap();
     let policy = Digest::of(b"bad");
     ledger.faults.lock().unwrap().push(Fault { tenant: tenant(), policy, reason: "loops".into() });
     let receipt = Driver::new("a", &opened.clock).commit(&journal, [entered(Phase::Created)]).await;
     assert_eq!((receipt.last_seq, receipt.head.seq), (1, 2));
     let told = journal.facts(&FactQuery { after: 1, ..FactQuery::default() }).unwrap().facts;
-    assert_eq!(told[0].fact.what, What::PolicyFaulted { digest: policy.to_string(), reason: "loops".into() });
+    assert_eq!(
+        told[0].fact.what,
+        What::PolicyFaulted { digest: policy.to_string(), reason: "loops".into() }
+    );
     verify(folder.path(), |_, _| {}).unwrap();
 }
 
@@ -482,7 +550,11 @@ async fn an_activation_with_a_key_is_done_once_however_often_it_is_asked_for() {
     let (journal, _) = open(folder.path());
     let entry = |key: &str, digest: Digest| {
         let activation = NewActivation::now(tenant(), digest, Actor::Operator);
-        Entry { activation: Some(activation), request: Some(request(key, digest)), ..Entry::default() }
+        Entry {
+            activation: Some(activation),
+            request: Some(request(key, digest)),
+            ..Entry::default()
+        }
     };
     let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
     // Sent at once, in one batch or in several: one of them is first.
@@ -497,7 +569,9 @@ async fn an_activation_with_a_key_is_done_once_however_often_it_is_asked_for() {
     journal.commit(entry("b", one)).await.unwrap();
     let known = journal.first_try(&request("a", one)).unwrap().expect("a first try");
     let activated = known.fact.of_tenant();
-    assert!(matches!(activated, Some(TenantFact::PolicyActivated { digest, .. }) if *digest == one));
+    assert!(
+        matches!(activated, Some(TenantFact::PolicyActivated { digest, .. }) if *digest == one)
+    );
     assert_eq!((known.seq, known.same), (1, true));
     assert_eq!(journal.first_try(&request("c", one)).unwrap(), None);
     assert_eq!(journal.head().seq, 2);
@@ -556,11 +630,15 @@ async fn a_plan_that_an_earlier_version_dropped_stays_dropped() {
     journal.commit(host_fact(&opened.clock)).await.unwrap();
     // The second drops the first; the fourth drops the third, which is set again.
     for (requested, digest) in [(far, one), (near, two), (far, three), (near, one), (far, three)] {
-        let activation = NewActivation { requested, ..NewActivation::now(tenant(), digest, Actor::Operator) };
+        let activation =
+            NewActivation { requested, ..NewActivation::now(tenant(), digest, Actor::Operator) };
         journal.commit(Entry { activation: Some(activation), ..Entry::default() }).await.unwrap();
     }
     drop(journal);
-    rusqlite::Connection::open(folder.path().join(schema::FILE)).unwrap().execute_batch(TO_VERSION_3).unwrap();
+    rusqlite::Connection::open(folder.path().join(schema::FILE))
+        .unwrap()
+        .execute_batch(TO_VERSION_3)
+        .unwrap();
     let (journal, again) = open(folder.path());
     let held: Vec<_> = again.activations.iter().map(|held| held.fact).collect();
     assert_eq!(held, [3, 4, 5, 6], "of two for one instant, the later set holds");
@@ -579,7 +657,10 @@ async fn a_database_of_the_first_version_takes_the_steps_it_lacks() {
     journal.commit(Entry { activation: Some(activation), ..Entry::default() }).await.unwrap();
     drop(journal);
     let older = [TO_VERSION_3, TO_VERSION_1].concat();
-    rusqlite::Connection::open(folder.path().join(schema::FILE)).unwrap().execute_batch(&older).unwrap();
+    rusqlite::Connection::open(folder.path().join(schema::FILE))
+        .unwrap()
+        .execute_batch(&older)
+        .unwrap();
     let (journal, again) = open(folder.path());
     assert_eq!(
         again.standings.iter().map(|stood| (stood.digest, stood.standing)).collect::<Vec<_>>(),
@@ -595,14 +676,16 @@ async fn a_component_is_kept_with_its_bytes() {
     let (journal, opened) = open(folder.path());
     let (digest, bytes) = (Digest::of(b"wasm"), b"wasm".to_vec());
     let (name, record) = ("night-v3".parse().ok(), "one".into());
-    let policy = NewPolicy { tenant: tenant(), digest, name, bytes: bytes.clone(), record, by: Actor::Host };
+    let policy =
+        NewPolicy { tenant: tenant(), digest, name, bytes: bytes.clone(), record, by: Actor::Host };
     for record in ["one", "two"] {
         let policy = Some(NewPolicy { record: record.into(), ..policy.clone() });
         journal.commit(Entry { policy, ..host_fact(&opened.clock) }).await.unwrap();
     }
     assert_eq!(journal.policy_bytes(&digest).unwrap(), Some(bytes));
     assert_eq!(journal.policy_bytes(&Digest::of(b"")).unwrap(), None);
-    let admitted = kinds(&journal, &FactQuery { kind: Some(Kind::PolicyAdmitted), ..FactQuery::default() });
+    let admitted =
+        kinds(&journal, &FactQuery { kind: Some(Kind::PolicyAdmitted), ..FactQuery::default() });
     assert_eq!(admitted.len(), 2);
     verify(folder.path(), |_, _| {}).unwrap();
     drop(journal);
@@ -639,7 +722,12 @@ async fn pages_give_every_fact_once_in_order() {
         assert_eq!(all(FactQuery { kind, after: 2, through: Some(8), ..query.clone() }), [5, 8]);
         assert!(all(FactQuery { tenant: Some("nobody".parse().unwrap()), ..query }).is_empty());
     }
-    let rare = FactQuery { kind: Some(Kind::HostStarted), after: 2, through: Some(11), ..FactQuery::default() };
+    let rare = FactQuery {
+        kind: Some(Kind::HostStarted),
+        after: 2,
+        through: Some(11),
+        ..FactQuery::default()
+    };
     let (mut seqs, mut pages, mut after) = (Vec::new(), 0, Some(rare.after));
     while let Some(from) = after {
         let query = FactQuery { after: from, ..rare.clone() };
@@ -647,7 +735,11 @@ async fn pages_give_every_fact_once_in_order() {
         seqs.extend(page.facts.iter().map(|fact| fact.fact.seq));
         (pages, after) = (pages + 1, page.next);
     }
-    assert_eq!((seqs, pages), (vec![5, 8, 11], 5), "a search that ends before its time goes on from there");
+    assert_eq!(
+        (seqs, pages),
+        (vec![5, 8, 11], 5),
+        "a search that ends before its time goes on from there"
+    );
 
     let page = journal.facts(&FactQuery::default()).unwrap();
     let mut hash = FactHash::GENESIS;
@@ -710,7 +802,8 @@ fn only_the_owner_can_read_the_files() {
     let (_journal, _) = open(&folder);
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&folder), 0o700);
-    let files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
+    let files: Vec<_> =
+        std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
     assert_eq!(files.len(), 4, "database, log, index of the log, lock: {files:?}");
     assert!(files.iter().all(|file| mode(file) == 0o600), "{files:?}");
 }
@@ -739,7 +832,8 @@ async fn a_journal_that_can_not_write_says_so_to_everybody_and_takes_nothing_mor
 async fn an_accountant_that_panics_ends_the_journal_and_leaves_nothing() {
     let folder = TempDir::new().unwrap();
     let ledger = Arc::new(Ledger::default());
-    let (journal, opened) = Journal::open(folder.path(), Options::default(), ledger.clone()).unwrap();
+    let (journal, opened) =
+        Journal::open(folder.path(), Options::default(), ledger.clone()).unwrap();
     let (reached, _is_reached) = blocking::channel();
     let (_, nobody_gives_permission) = blocking::channel();
     *ledger.gate.lock().unwrap() = Some((reached, nobody_gives_permission));

@@ -1,4 +1,5 @@
-//! Proof that a journal is whole: every link, every text, every rule, and every table that is made of the facts.
+//! Proof that a journal is whole: every link, every text, every rule, and every table that is made
+//! of the facts.
 
 mod account;
 mod derived;
@@ -26,9 +27,14 @@ pub struct Verified {
     pub instances: u64,
 }
 
-/// The columns that no proof covers, with the reason. Every other change of a value in the database is found.
+/// The columns that no proof covers, with the reason. Every other change of a value in the database
+/// is found.
 pub const UNCOVERED: [(&str, &str, &str); 12] = [
-    ("alive", "boottime_ns", "covered against `meter_ns` by the boot's offset; not if both are moved alike"),
+    (
+        "alive",
+        "boottime_ns",
+        "covered against `meter_ns` by the boot's offset; not if both are moved alike",
+    ),
     ("alive", "is_synchronised", "says only whether the next boot may be joined by the wall clock"),
     ("instance", "name", "no fact tells it"),
     ("instance", "record", "the driver's; what is charged for is in the facts"),
@@ -36,7 +42,11 @@ pub const UNCOVERED: [(&str, &str, &str); 12] = [
     ("policy", "record", "the measurements of the admission; the component itself is covered"),
     ("request", "asked", "as `key`"),
     ("request", "fact", "as `key`"),
-    ("request", "key", "the client's key of a request; decides only what a repeated request is answered"),
+    (
+        "request",
+        "key",
+        "the client's key of a request; decides only what a repeated request is answered",
+    ),
     ("request", "tenant", "as `key`"),
     ("session", "is_open", "says only whether the log is needed"),
     ("token", "secret", "covered are its length and its first 12 bytes, which are the token's id"),
@@ -45,8 +55,8 @@ pub const UNCOVERED: [(&str, &str, &str); 12] = [
 /// Facts between two calls of `progress`.
 const PROGRESS_FACTS: u64 = 10_000;
 
-/// Proves a journal, given its data folder or file: beside a running daemon or without one. Blocking; memory grows with
-/// the instances that are not deleted, not with the facts.
+/// Proves a journal, given its data folder or file: beside a running daemon or without one.
+/// Blocking; memory grows with the instances that are not deleted, not with the facts.
 ///
 /// `progress` hears how many facts of how many are checked.
 ///
@@ -56,12 +66,17 @@ pub fn verify(path: &Path, progress: impl FnMut(u64, u64)) -> Result<Verified, V
     verify_accounts(path, &[], progress)
 }
 
-/// The same, and more: `plain` are policies that count each phase as itself. The accounts of tenants that were under no
-/// other one are counted anew, to the nanosecond of each phase; of the others, the sum is.
+/// The same, and more: `plain` are policies that count each phase as itself. The accounts of
+/// tenants that were under no other one are counted anew, to the nanosecond of each phase; of the
+/// others, the sum is.
 ///
 /// # Errors
 /// As [`verify`].
-pub fn verify_accounts(path: &Path, plain: &[Digest], progress: impl FnMut(u64, u64)) -> Result<Verified, VerifyError> {
+pub fn verify_accounts(
+    path: &Path,
+    plain: &[Digest],
+    progress: impl FnMut(u64, u64),
+) -> Result<Verified, VerifyError> {
     let (_, db) = database(path, LostLog::Refused)?;
     verify_database(&db, plain, progress)
 }
@@ -96,7 +111,10 @@ pub enum LostLog {
 }
 
 /// Opens the database at a path, or in a folder, for reading.
-pub(super) fn database(path: &Path, lost_log: LostLog) -> Result<(PathBuf, Connection), VerifyError> {
+pub(super) fn database(
+    path: &Path,
+    lost_log: LostLog,
+) -> Result<(PathBuf, Connection), VerifyError> {
     let path = if path.is_dir() { path.join(schema::FILE) } else { path.to_owned() };
     // Before the engine makes an empty one.
     let has_log = log::is_there(&path);
@@ -124,7 +142,8 @@ fn verify_facts(
     plain: &[Digest],
     progress: &mut impl FnMut(u64, u64),
 ) -> Result<Verified, VerifyError> {
-    let total: u64 = db.query_row("SELECT coalesce(max(seq), 0) FROM fact", [], |row| schema::uint(row, 0))?;
+    let total: u64 =
+        db.query_row("SELECT coalesce(max(seq), 0) FROM fact", [], |row| schema::uint(row, 0))?;
     let mut chain = Chain::after(Head::EMPTY);
     let mut derived = Derived::new(db)?;
     let mut lives = Lives::new(db, plain)?;
@@ -135,7 +154,8 @@ fn verify_facts(
         let next = rows.next().map_err(|error| place_of(error, at + 1))?;
         let Some(row) = next else { break };
         let record = super::open::step(&mut chain, row)?.map_err(VerifyError::Damaged)?;
-        let fact = Fact::try_from(&record).map_err(|error| wrong(record.seq, Flaw::Text(error.to_string())))?;
+        let fact = Fact::try_from(&record)
+            .map_err(|error| wrong(record.seq, Flaw::Text(error.to_string())))?;
         if let Some(milestone) = lives.step(&record, &fact.about)? {
             derived.milestone(milestone, record.seq)?;
         }

@@ -1,8 +1,9 @@
 //! Facts as JSON: the body that the hash chain covers, and what the API and the command line show.
 //!
-//! One form serves both, so what an auditor reads is what was hashed. The order of the fields is the order of declaration here, numbers are
-//! integers, absent values are `null`: the bytes are canonical. A field that came to a kind later is left out where it is absent, so that the
-//! facts from before keep their bytes.
+//! One form serves both, so what an auditor reads is what was hashed. The order of the fields is
+//! the order of declaration here, numbers are integers, absent values are `null`: the bytes are
+//! canonical. A field that came to a kind later is left out where it is absent, so that the facts
+//! from before keep their bytes.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +36,8 @@ pub struct FactRecord {
     pub tenant: String,
     /// The instance; null for facts about the tenant or the host.
     pub instance: Option<String>,
-    /// Position of the fact before this one of the same instance; null for its first, and without an instance.
+    /// Position of the fact before this one of the same instance; null for its first, and without
+    /// an instance.
     pub previous: Option<u64>,
     /// What happened.
     #[serde(flatten)]
@@ -68,7 +70,8 @@ pub enum What {
     },
     /// Nothing proves how much time lies between an earlier boot of the host and this one.
     TimeUnknown {
-        /// Why the wall clock was not believed: `not-synchronised`, `never-synchronised` or `went-back`.
+        /// Why the wall clock was not believed: `not-synchronised`, `never-synchronised` or
+        /// `went-back`.
         reason: String,
         /// Time that has passed by the wall clock, in nanoseconds; negative where it was set back.
         claimed_ns: i64,
@@ -138,7 +141,8 @@ pub enum What {
     },
     /// The tenant has these settings from here on.
     TenantChanged {
-        /// The limits that an operator has set, by name; the program's defaults hold for the others.
+        /// The limits that an operator has set, by name; the program's defaults hold for the
+        /// others.
         limits: BTreeMap<String, u64>,
         /// What is tried when its policy is quarantined, in this order.
         fallback: Vec<FallbackStep>,
@@ -241,7 +245,8 @@ pub enum What {
         command: Command,
         /// Who asked for it.
         by: Asker,
-        /// What it is about beside the instance: a snapshot's name, the ids of forks, a number of bytes.
+        /// What it is about beside the instance: a snapshot's name, the ids of forks, a number of
+        /// bytes.
         about: Option<String>,
     },
     /// An intended command was given up.
@@ -288,7 +293,8 @@ pub enum What {
     Deleted,
 }
 
-/// Gives a closed set of the core its JSON names. The compiler checks that no member is missing on either side.
+/// Gives a closed set of the core its JSON names. The compiler checks that no member is missing on
+/// either side.
 macro_rules! mirror {
     ($(#[$doc:meta])* $home:ident::$name:ident { $($member:ident),+ $(,)? }) => {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -411,8 +417,8 @@ kinds!(
 );
 
 impl FactRecord {
-    /// The record of an event that has no place yet: `seq`, `previous`, `recorded_ns` and the instance
-    /// are for the writer to fill in, and the tenant where the instance tells it.
+    /// The record of an event that has no place yet: `seq`, `previous`, `recorded_ns` and the
+    /// instance are for the writer to fill in, and the tenant where the instance tells it.
     pub(super) fn unsealed(at: &Reading, what: What) -> Self {
         Self {
             seq: 0,
@@ -457,10 +463,14 @@ impl From<&HostFact> for What {
         match fact {
             HostFact::Started { version } => What::HostStarted { version: version.clone() },
             HostFact::ClockStepped { step_ns } => What::ClockStepped { step_ns: *step_ns },
-            HostFact::TimeUnknown { reason, claimed_ns, counted_ns } => {
-                What::TimeUnknown { reason: reason.as_str().into(), claimed_ns: *claimed_ns, counted_ns: *counted_ns }
+            HostFact::TimeUnknown { reason, claimed_ns, counted_ns } => What::TimeUnknown {
+                reason: reason.as_str().into(),
+                claimed_ns: *claimed_ns,
+                counted_ns: *counted_ns,
+            },
+            HostFact::Suspended { duration_ns } => {
+                What::HostSuspended { duration_ns: *duration_ns }
             }
-            HostFact::Suspended { duration_ns } => What::HostSuspended { duration_ns: *duration_ns },
         }
     }
 }
@@ -474,33 +484,38 @@ impl From<&TenantFact> for What {
                 by: by.as_ref().map(ToString::to_string),
                 name: name.as_ref().map(ToString::to_string),
             },
-            TenantFact::PolicyActivated { digest, from, rollback, by, reason, options } => What::PolicyActivated {
-                digest: digest.to_string(),
-                from_ns: from.0,
-                rollback: *rollback,
-                by: by.as_ref().map(ToString::to_string),
-                reason: reason.clone(),
-                options: options.iter().cloned().collect(),
-            },
+            TenantFact::PolicyActivated { digest, from, rollback, by, reason, options } => {
+                What::PolicyActivated {
+                    digest: digest.to_string(),
+                    from_ns: from.0,
+                    rollback: *rollback,
+                    by: by.as_ref().map(ToString::to_string),
+                    reason: reason.clone(),
+                    options: options.iter().cloned().collect(),
+                }
+            }
             TenantFact::PolicyFaulted { digest, reason } => {
                 What::PolicyFaulted { digest: digest.to_string(), reason: reason.clone() }
             }
-            TenantFact::PolicyMoved(Move { digest, to, by, reason, stand_in }) => What::PolicyMoved {
-                digest: digest.to_string(),
-                to: (*to).into(),
-                by: by.to_string(),
-                reason: reason.clone(),
-                stand_in: stand_in.as_ref().map(ToString::to_string),
-            },
-            TenantFact::Created { by } => What::TenantCreated { by: by.to_string() },
-            TenantFact::Changed { settings: Settings { quota, fallback, billing_delegated }, by } => {
-                What::TenantChanged {
-                    limits: limits(quota),
-                    fallback: fallback.steps().iter().map(|&step| step.into()).collect(),
+            TenantFact::PolicyMoved(Move { digest, to, by, reason, stand_in }) => {
+                What::PolicyMoved {
+                    digest: digest.to_string(),
+                    to: (*to).into(),
                     by: by.to_string(),
-                    billing_delegated: *billing_delegated,
+                    reason: reason.clone(),
+                    stand_in: stand_in.as_ref().map(ToString::to_string),
                 }
             }
+            TenantFact::Created { by } => What::TenantCreated { by: by.to_string() },
+            TenantFact::Changed {
+                settings: Settings { quota, fallback, billing_delegated },
+                by,
+            } => What::TenantChanged {
+                limits: limits(quota),
+                fallback: fallback.steps().iter().map(|&step| step.into()).collect(),
+                by: by.to_string(),
+                billing_delegated: *billing_delegated,
+            },
             TenantFact::TokenCreated { token, name, role, expires, by } => What::TokenCreated {
                 token: token.to_string(),
                 name: name.clone(),
@@ -511,9 +526,11 @@ impl From<&TenantFact> for What {
             TenantFact::TokenRevoked { token, by } => {
                 What::TokenRevoked { token: token.to_string(), by: by.to_string() }
             }
-            TenantFact::PricesActivated { digest, from, by } => {
-                What::PricesActivated { digest: digest.to_string(), from_ns: from.0, by: by.to_string() }
-            }
+            TenantFact::PricesActivated { digest, from, by } => What::PricesActivated {
+                digest: digest.to_string(),
+                from_ns: from.0,
+                by: by.to_string(),
+            },
             TenantFact::AgreementChanged { agreement, from, by } => What::AgreementChanged {
                 zone: agreement.zone.clone(),
                 cycle: agreement.cycle.into(),
@@ -521,15 +538,17 @@ impl From<&TenantFact> for What {
                 from_ns: from.0,
                 by: by.to_string(),
             },
-            TenantFact::Overridden { from, until, policy, book, from_begin, reason, by } => What::Overridden {
-                from_ns: from.0,
-                until_ns: until.0,
-                policy: policy.map(|digest| digest.to_string()),
-                book: book.map(|digest| digest.to_string()),
-                from_begin: *from_begin,
-                reason: reason.clone(),
-                by: by.to_string(),
-            },
+            TenantFact::Overridden { from, until, policy, book, from_begin, reason, by } => {
+                What::Overridden {
+                    from_ns: from.0,
+                    until_ns: until.0,
+                    policy: policy.map(|digest| digest.to_string()),
+                    book: book.map(|digest| digest.to_string()),
+                    from_begin: *from_begin,
+                    reason: reason.clone(),
+                    by: by.to_string(),
+                }
+            }
             TenantFact::PlanWithdrawn { plan, digest, from, by, reason } => What::PlanWithdrawn {
                 plan: (*plan).into(),
                 digest: digest.to_string(),
@@ -552,9 +571,11 @@ impl From<&TenantFact> for What {
 impl From<&InstanceFact> for What {
     fn from(fact: &InstanceFact) -> Self {
         match fact {
-            InstanceFact::Intended { command, by, about } => {
-                What::Intended { command: (*command).into(), by: (*by).into(), about: about.clone() }
-            }
+            InstanceFact::Intended { command, by, about } => What::Intended {
+                command: (*command).into(),
+                by: (*by).into(),
+                about: about.clone(),
+            },
             InstanceFact::Abandoned { command, reason } => {
                 What::Abandoned { command: (*command).into(), reason: reason.clone() }
             }
@@ -572,7 +593,9 @@ impl From<&InstanceFact> for What {
                 child: child.to_string(),
                 snapshot: snapshot.as_ref().map(ToString::to_string),
             },
-            InstanceFact::Amended { field, value } => What::Amended { field: field.clone(), value: value.clone() },
+            InstanceFact::Amended { field, value } => {
+                What::Amended { field: field.clone(), value: value.clone() }
+            }
             InstanceFact::Deleted => What::Deleted,
         }
     }
@@ -592,13 +615,17 @@ impl TryFrom<&What> for Family {
                 claimed_ns: *claimed_ns,
                 counted_ns: *counted_ns,
             }),
-            What::HostSuspended { duration_ns } => host(HostFact::Suspended { duration_ns: *duration_ns }),
-            What::PolicyAdmitted { digest, size_bytes, by, name } => tenant(TenantFact::PolicyAdmitted {
-                digest: digest.parse()?,
-                size_bytes: *size_bytes,
-                by: by.as_deref().map(str::parse).transpose()?,
-                name: name.as_deref().map(str::parse).transpose()?,
-            }),
+            What::HostSuspended { duration_ns } => {
+                host(HostFact::Suspended { duration_ns: *duration_ns })
+            }
+            What::PolicyAdmitted { digest, size_bytes, by, name } => {
+                tenant(TenantFact::PolicyAdmitted {
+                    digest: digest.parse()?,
+                    size_bytes: *size_bytes,
+                    by: by.as_deref().map(str::parse).transpose()?,
+                    name: name.as_deref().map(str::parse).transpose()?,
+                })
+            }
             What::PolicyActivated { digest, from_ns, rollback, by, reason, options } => {
                 tenant(TenantFact::PolicyActivated {
                     digest: digest.parse()?,
@@ -609,28 +636,33 @@ impl TryFrom<&What> for Family {
                     options: options.clone().into_iter().collect(),
                 })
             }
-            What::PolicyFaulted { digest, reason } => {
-                tenant(TenantFact::PolicyFaulted { digest: digest.parse()?, reason: reason.clone() })
-            }
-            What::PolicyMoved { digest, to, by, reason, stand_in } => tenant(TenantFact::PolicyMoved(Move {
+            What::PolicyFaulted { digest, reason } => tenant(TenantFact::PolicyFaulted {
                 digest: digest.parse()?,
-                to: (*to).into(),
-                by: by.parse()?,
                 reason: reason.clone(),
-                stand_in: stand_in.as_deref().map(str::parse).transpose()?,
-            })),
+            }),
+            What::PolicyMoved { digest, to, by, reason, stand_in } => {
+                tenant(TenantFact::PolicyMoved(Move {
+                    digest: digest.parse()?,
+                    to: (*to).into(),
+                    by: by.parse()?,
+                    reason: reason.clone(),
+                    stand_in: stand_in.as_deref().map(str::parse).transpose()?,
+                }))
+            }
             What::TenantCreated { by } => tenant(TenantFact::Created { by: by.parse()? }),
             What::TenantChanged { limits, fallback, by, billing_delegated } => {
                 let settings = settings(limits, fallback, *billing_delegated)?;
                 tenant(TenantFact::Changed { settings, by: by.parse()? })
             }
-            What::TokenCreated { token, name, role, expires_ns, by } => tenant(TenantFact::TokenCreated {
-                token: token.parse()?,
-                name: name.clone(),
-                role: (*role).into(),
-                expires: Instant(*expires_ns),
-                by: by.parse()?,
-            }),
+            What::TokenCreated { token, name, role, expires_ns, by } => {
+                tenant(TenantFact::TokenCreated {
+                    token: token.parse()?,
+                    name: name.clone(),
+                    role: (*role).into(),
+                    expires: Instant(*expires_ns),
+                    by: by.parse()?,
+                })
+            }
             What::TokenRevoked { token, by } => {
                 tenant(TenantFact::TokenRevoked { token: token.parse()?, by: by.parse()? })
             }
@@ -640,8 +672,16 @@ impl TryFrom<&What> for Family {
                 by: by.parse()?,
             }),
             What::AgreementChanged { zone, cycle, anchor_day, from_ns, by } => {
-                let agreement = Agreement { zone: zone.clone(), cycle: (*cycle).into(), anchor_day: *anchor_day };
-                tenant(TenantFact::AgreementChanged { agreement, from: Instant(*from_ns), by: by.parse()? })
+                let agreement = Agreement {
+                    zone: zone.clone(),
+                    cycle: (*cycle).into(),
+                    anchor_day: *anchor_day,
+                };
+                tenant(TenantFact::AgreementChanged {
+                    agreement,
+                    from: Instant(*from_ns),
+                    by: by.parse()?,
+                })
             }
             What::Overridden { from_ns, until_ns, policy, book, from_begin, reason, by } => {
                 tenant(TenantFact::Overridden {
@@ -654,40 +694,53 @@ impl TryFrom<&What> for Family {
                     by: by.parse()?,
                 })
             }
-            What::PlanWithdrawn { plan, digest, from_ns, by, reason } => tenant(TenantFact::PlanWithdrawn {
-                plan: (*plan).into(),
-                digest: digest.parse()?,
-                from: Instant(*from_ns),
-                by: by.parse()?,
+            What::PlanWithdrawn { plan, digest, from_ns, by, reason } => {
+                tenant(TenantFact::PlanWithdrawn {
+                    plan: (*plan).into(),
+                    digest: digest.parse()?,
+                    from: Instant(*from_ns),
+                    by: by.parse()?,
+                    reason: reason.clone(),
+                })
+            }
+            What::Invoiced { number, digest, from_ns, until_ns, corrects, by } => {
+                tenant(TenantFact::Invoiced {
+                    number: *number,
+                    digest: digest.parse()?,
+                    from: Instant(*from_ns),
+                    until: Instant(*until_ns),
+                    corrects: *corrects,
+                    by: by.parse()?,
+                })
+            }
+            What::Intended { command, by, about } => instance(InstanceFact::Intended {
+                command: (*command).into(),
+                by: (*by).into(),
+                about: about.clone(),
+            }),
+            What::Abandoned { command, reason } => instance(InstanceFact::Abandoned {
+                command: (*command).into(),
                 reason: reason.clone(),
             }),
-            What::Invoiced { number, digest, from_ns, until_ns, corrects, by } => tenant(TenantFact::Invoiced {
-                number: *number,
-                digest: digest.parse()?,
-                from: Instant(*from_ns),
-                until: Instant(*until_ns),
-                corrects: *corrects,
-                by: by.parse()?,
-            }),
-            What::Intended { command, by, about } => {
-                instance(InstanceFact::Intended { command: (*command).into(), by: (*by).into(), about: about.clone() })
-            }
-            What::Abandoned { command, reason } => {
-                instance(InstanceFact::Abandoned { command: (*command).into(), reason: reason.clone() })
-            }
-            What::Entered { phase, vcpus, memory_bytes, disk_bytes, snapshot_bytes, session, cause } => {
-                instance(InstanceFact::Entered(Entered {
-                    phase: (*phase).into(),
-                    shape: vm::Shape {
-                        vcpus: *vcpus,
-                        memory_bytes: *memory_bytes,
-                        disk_bytes: *disk_bytes,
-                        snapshot_bytes: *snapshot_bytes,
-                    },
-                    session: *session,
-                    cause: cause.map(vm::ExitCause::from),
-                }))
-            }
+            What::Entered {
+                phase,
+                vcpus,
+                memory_bytes,
+                disk_bytes,
+                snapshot_bytes,
+                session,
+                cause,
+            } => instance(InstanceFact::Entered(Entered {
+                phase: (*phase).into(),
+                shape: vm::Shape {
+                    vcpus: *vcpus,
+                    memory_bytes: *memory_bytes,
+                    disk_bytes: *disk_bytes,
+                    snapshot_bytes: *snapshot_bytes,
+                },
+                session: *session,
+                cause: cause.map(vm::ExitCause::from),
+            })),
             What::Forked { parent, child, snapshot } => instance(InstanceFact::Forked {
                 parent: parent.parse()?,
                 child: child.parse()?,
@@ -703,7 +756,10 @@ impl TryFrom<&What> for Family {
 
 /// The limits that were set, by name.
 pub fn limits(quota: &Quota) -> BTreeMap<String, u64> {
-    Limit::ALL.into_iter().filter_map(|limit| Some((limit.to_string(), quota.own(limit)?))).collect()
+    Limit::ALL
+        .into_iter()
+        .filter_map(|limit| Some((limit.to_string(), quota.own(limit)?)))
+        .collect()
 }
 
 /// The settings that a fact tells.
@@ -752,7 +808,9 @@ impl TryFrom<&FactRecord> for Fact {
             (Family::Tenant(fact), None) => About::Tenant(fact),
             (Family::Instance(fact), Some(id)) => About::Instance(id, fact),
             (Family::Instance(_), None) => return Err(NoFact::NoInstance(record.what.kind())),
-            (Family::Host(_) | Family::Tenant(_), Some(_)) => return Err(NoFact::Instance(record.what.kind())),
+            (Family::Host(_) | Family::Tenant(_), Some(_)) => {
+                return Err(NoFact::Instance(record.what.kind()));
+            }
         };
         Ok(Fact {
             at: Reading {
@@ -808,14 +866,16 @@ mod tests {
 
     const HEAD: &str = r#"{"seq":9,"boot":"b","boottime_ns":18446744073709551615,"wall_ns":-1,"meter_ns":2,"recorded_ns":3,"tenant":"default","instance":"#;
 
-    /// The first kind that is about an instance, by its place in [`Kind::ALL`]: the others name none.
+    /// The first kind that is about an instance, by its place in [`Kind::ALL`]: the others name
+    /// none.
     const OF_INSTANCES: Kind = Kind::Intended;
 
     #[test]
     fn the_text_of_a_fact_never_changes() {
         let later = [Kind::PolicyAdmitted, Kind::PolicyActivated, Kind::PolicyActivated];
         for (text, kind) in TEXTS.into_iter().zip(Kind::ALL).chain(LATER.into_iter().zip(later)) {
-            let whose = if kind < OF_INSTANCES { r#"null,"previous":null"# } else { r#""i","previous":8"# };
+            let whose =
+                if kind < OF_INSTANCES { r#"null,"previous":null"# } else { r#""i","previous":8"# };
             let text = format!("{HEAD}{whose},{text}");
             let record: FactRecord = serde_json::from_str(&text).unwrap();
             assert_eq!(serde_json::to_string(&record).unwrap(), text);
@@ -826,7 +886,8 @@ mod tests {
                 About::Tenant(fact) => fact.into(),
                 About::Instance(_, fact) => What::from(fact),
             };
-            let (tenant, instance) = (fact.tenant.to_string(), fact.instance().map(ToString::to_string));
+            let (tenant, instance) =
+                (fact.tenant.to_string(), fact.instance().map(ToString::to_string));
             let place = FactRecord {
                 seq: 9,
                 recorded_ns: 3,
@@ -842,8 +903,10 @@ mod tests {
         for (text, kind) in TEXTS.into_iter().zip(Kind::ALL) {
             let of_instance = kind >= OF_INSTANCES;
             let whose = if of_instance { "null" } else { r#""i""# };
-            let record: FactRecord = serde_json::from_str(&format!("{HEAD}{whose},\"previous\":null,{text}")).unwrap();
-            let expected = if of_instance { NoFact::NoInstance(kind) } else { NoFact::Instance(kind) };
+            let record: FactRecord =
+                serde_json::from_str(&format!("{HEAD}{whose},\"previous\":null,{text}")).unwrap();
+            let expected =
+                if of_instance { NoFact::NoInstance(kind) } else { NoFact::Instance(kind) };
             assert_eq!(Fact::try_from(&record), Err(expected));
         }
     }

@@ -1,7 +1,8 @@
 //! The one writer: a thread that makes whatever has queued up durable with one transaction.
 //!
-//! Order within a batch: give each fact its place, let the accountant count, link and insert, commit, sync, answer. Nothing outside this thread
-//! changes the file, and a batch that fails leaves nothing behind, on disk or here.
+//! Order within a batch: give each fact its place, let the accountant count, link and insert,
+//! commit, sync, answer. Nothing outside this thread changes the file, and a batch that fails
+//! leaves nothing behind, on disk or here.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,8 +14,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::account;
 use super::entry::{
-    Durability, Entry, Head, InstanceWrite, NewActivation, NewInvoice, NewPolicy, NewPrices, NewWithdrawal, Receipt,
-    RequestKey, Row,
+    Durability, Entry, Head, InstanceWrite, NewActivation, NewInvoice, NewPolicy, NewPrices,
+    NewWithdrawal, Receipt, RequestKey, Row,
 };
 use super::error::CommitError;
 use super::read;
@@ -32,13 +33,16 @@ use crate::units::Instant;
 /// Load of the log at which it is moved into the main file: some 8 to 16 MiB.
 const CHECKPOINT_LOAD: u64 = 8_192;
 
-/// What a commit adds to the log beside its facts, in facts: the pages that hold the changed records.
+/// What a commit adds to the log beside its facts, in facts: the pages that hold the changed
+/// records.
 const COMMIT_LOAD: u64 = 8;
 
-/// Most transactions in a row that are written and not synced. A loss of power may tear as many and one more, see [`super::log`].
+/// Most transactions in a row that are written and not synced. A loss of power may tear as many and
+/// one more, see [`super::log`].
 pub(super) const UNSYNCED_MAX: u32 = 1;
 
-/// Longest that the writer waits for company, in nanoseconds: a quarter of what a slow disk takes to sync.
+/// Longest that the writer waits for company, in nanoseconds: a quarter of what a slow disk takes
+/// to sync.
 const GATHER_NS_MAX: u64 = 1_000_000;
 
 /// The answer to a request.
@@ -183,15 +187,17 @@ impl Batch {
     /// Nothing may be counted in the same batch after a change of rules, and a request that is sent
     /// twice finds the key of its first try in an earlier one.
     fn is_closed(&self) -> bool {
-        let closes =
-            |entry: &Entry| entry.activation.is_some() || entry.withdrawal.is_some() || entry.request.is_some();
+        let closes = |entry: &Entry| {
+            entry.activation.is_some() || entry.withdrawal.is_some() || entry.request.is_some()
+        };
         let is_full = self.len() >= JOURNAL_BATCH_MAX || self.close.is_some();
         is_full || self.entries.last().is_some_and(|pending| closes(&pending.entry))
     }
 
     /// Whether somebody waits for the disk.
     fn must_be_synced(&self) -> bool {
-        !self.alive.is_empty() || self.entries.iter().any(|pending| pending.entry.durability == Durability::Synced)
+        !self.alive.is_empty()
+            || self.entries.iter().any(|pending| pending.entry.durability == Durability::Synced)
     }
 
     fn refuse(self, error: &CommitError) {
@@ -235,7 +241,8 @@ struct Hot {
 
 /// A transaction under way: what is planned in it, and what must be taken back if it fails.
 struct Plan {
-    /// When the facts of this transaction are recorded; also when the facts of the writer's own happen.
+    /// When the facts of this transaction are recorded; also when the facts of the writer's own
+    /// happen.
     now: Reading,
     /// Sequence number of the last fact that has its place.
     seq: u64,
@@ -273,13 +280,18 @@ impl Writer {
     fn close(&self) {
         match schema::mark_closed(&self.db) {
             Ok(true) => {}
-            Ok(false) => tracing::warn!("somebody reads the database: what is in its log stays there, keep both"),
-            Err(error) => tracing::warn!(%error, "the log could not be moved into the database: keep both"),
+            Ok(false) => tracing::warn!(
+                "somebody reads the database: what is in its log stays there, keep both"
+            ),
+            Err(error) => {
+                tracing::warn!(%error, "the log could not be moved into the database: keep both")
+            }
         }
     }
 
-    /// Takes what waits. Whoever was answered a moment ago is likely to come again at once: the writer gives as many as it answered last a
-    /// fraction of a commit's time to do so, since one more small transaction would cost all of them a whole one.
+    /// Takes what waits. Whoever was answered a moment ago is likely to come again at once: the
+    /// writer gives as many as it answered last a fraction of a commit's time to do so, since one
+    /// more small transaction would cost all of them a whole one.
     ///
     /// It yields: spinning was tried and gathered fewer, as it keeps the callers off the processor.
     fn gather(&mut self, first: Request) -> Batch {
@@ -289,7 +301,9 @@ impl Writer {
         while !batch.is_closed() {
             match self.requests.try_recv() {
                 Ok(request) => batch.push(request),
-                Err(_) if batch.len() < self.last_batch_len && clock::boottime_ns() < until => std::thread::yield_now(),
+                Err(_) if batch.len() < self.last_batch_len && clock::boottime_ns() < until => {
+                    std::thread::yield_now()
+                }
                 Err(_) => break,
             }
         }
@@ -331,7 +345,13 @@ impl Writer {
 
     fn plan(&self) -> Plan {
         let now = self.clock.reading();
-        Plan { now, seq: self.head.seq, head: self.head, recorded: self.recorded, tails: Vec::new() }
+        Plan {
+            now,
+            seq: self.head.seq,
+            head: self.head,
+            recorded: self.recorded,
+            tails: Vec::new(),
+        }
     }
 
     fn transact(&mut self, batch: &mut Batch, plan: &mut Plan) -> rusqlite::Result<Outcomes> {
@@ -357,7 +377,8 @@ impl Writer {
         Ok(outcomes)
     }
 
-    /// Another program may hold the database for as long as it likes: an auditor's shell must not end the daemon.
+    /// Another program may hold the database for as long as it likes: an auditor's shell must not
+    /// end the daemon.
     fn begin(&self) -> rusqlite::Result<()> {
         let begun = loop {
             match self.execute("BEGIN IMMEDIATE") {
@@ -417,7 +438,8 @@ impl Writer {
         }
     }
 
-    /// Moves the log into the main file now and then, after everybody has been answered. A failed sync here must not be tried again either.
+    /// Moves the log into the main file now and then, after everybody has been answered. A failed
+    /// sync here must not be tried again either.
     fn checkpoint(&mut self) -> Result<(), Arc<str>> {
         self.log_load += COMMIT_LOAD;
         if self.log_load < CHECKPOINT_LOAD {
@@ -438,7 +460,11 @@ impl Writer {
 
 /// First: who is meant, is it allowed, and which numbers and instants do the facts get.
 impl Writer {
-    fn place(&mut self, pending: &mut Pending, plan: &mut Plan) -> rusqlite::Result<Result<Draft, CommitError>> {
+    fn place(
+        &mut self,
+        pending: &mut Pending,
+        plan: &mut Plan,
+    ) -> rusqlite::Result<Result<Draft, CommitError>> {
         if let Err(error) = self.check(pending) {
             return Ok(Err(error));
         }
@@ -459,7 +485,10 @@ impl Writer {
             return Ok(Err(refused));
         }
         let (activation, prices) = (&pending.entry.activation, &pending.entry.prices);
-        let requested = activation.as_ref().map(|new| new.requested).or(prices.as_ref().map(|new| new.requested));
+        let requested = activation
+            .as_ref()
+            .map(|new| new.requested)
+            .or(prices.as_ref().map(|new| new.requested));
         let activated_from = requested.map(|requested| self.effective(requested));
         pending.facts.extend(own_facts(&pending.entry, activated_from, &plan.now));
         let first_seq = plan.seq + 1;
@@ -495,25 +524,36 @@ impl Writer {
         Ok(first.map(|(fact, same)| CommitError::Repeated { fact, same }))
     }
 
-    fn admit(&mut self, write: InstanceWrite, plan: &mut Plan) -> rusqlite::Result<Result<Hot, CommitError>> {
+    fn admit(
+        &mut self,
+        write: InstanceWrite,
+        plan: &mut Plan,
+    ) -> rusqlite::Result<Result<Hot, CommitError>> {
         match write {
             InstanceWrite::Insert { id, tenant, name, record, state, account } => {
                 let inserted = self
                     .db
-                    .prepare_cached("INSERT INTO instance (id, tenant, name, record) VALUES (?1, ?2, ?3, ?4)")?
+                    .prepare_cached(
+                        "INSERT INTO instance (id, tenant, name, record) VALUES (?1, ?2, ?3, ?4)",
+                    )?
                     .execute(params![id.as_str(), tenant.as_str(), name.as_str(), record]);
                 if let Err(error) = inserted {
                     return taken(error, &id, &tenant, &name).map(Err);
                 }
                 let row = Row(self.db.last_insert_rowid().unsigned_abs());
                 plan.tails.push((row, None));
-                self.tails.insert(row, Tail { id, tenant, last_fact: None, last: None, since_milestone: None });
+                self.tails.insert(
+                    row,
+                    Tail { id, tenant, last_fact: None, last: None, since_milestone: None },
+                );
                 Ok(Ok(Hot { row, is_new: true, tail: None, account, state }))
             }
             InstanceWrite::Update { row, name, record, state, account } => {
                 if name.is_some() || record.is_some() {
                     let updated = self.rewrite(row, name.as_ref(), record.as_deref());
-                    if let (Err(error), Some(tail), Some(name)) = (updated?, self.tails.get(&row), &name) {
+                    if let (Err(error), Some(tail), Some(name)) =
+                        (updated?, self.tails.get(&row), &name)
+                    {
                         return taken(error, &tail.id, &tail.tenant, name).map(Err);
                     }
                 }
@@ -550,13 +590,16 @@ impl Writer {
     fn check_number(&self, entry: &Entry) -> rusqlite::Result<Option<CommitError>> {
         let Some(new) = &entry.invoice else { return Ok(None) };
         let sql = "SELECT coalesce(max(number), 0) + 1 FROM invoice WHERE tenant = ?1";
-        let next = self.db.prepare_cached(sql)?.query_row([new.tenant.as_str()], |row| uint(row, 0))?;
+        let next =
+            self.db.prepare_cached(sql)?.query_row([new.tenant.as_str()], |row| uint(row, 0))?;
         Ok((next != new.number).then_some(CommitError::NumberInUse { number: new.number, next }))
     }
 
     /// Only what has not come about yet can be withdrawn.
     fn check_planned(&self, entry: &Entry) -> rusqlite::Result<Option<CommitError>> {
-        let Some(NewWithdrawal { tenant, plan, digest, from, .. }) = &entry.withdrawal else { return Ok(None) };
+        let Some(NewWithdrawal { tenant, plan, digest, from, .. }) = &entry.withdrawal else {
+            return Ok(None);
+        };
         let table = match plan {
             tenant::Plan::Policy => "activation",
             tenant::Plan::Prices => "prices",
@@ -571,7 +614,12 @@ impl Writer {
 
     /// Gives a fact its number and an instant that is not in the future; one of an instance its
     /// subject, its link to the instance's fact before, and an instant that is not before that one.
-    fn seal_place(&mut self, fact: &mut Unsealed, row: Option<Row>, plan: &mut Plan) -> rusqlite::Result<()> {
+    fn seal_place(
+        &mut self,
+        fact: &mut Unsealed,
+        row: Option<Row>,
+        plan: &mut Plan,
+    ) -> rusqlite::Result<()> {
         let is_of_instance = fact.is_of_instance();
         let record = &mut fact.record;
         plan.seq += 1;
@@ -598,8 +646,15 @@ impl Writer {
     }
 
     /// Sets the name free before the next entry is looked at, and lets nothing follow.
-    fn close_if_deleted(&mut self, facts: &[Unsealed], row: Row, plan: &mut Plan) -> rusqlite::Result<()> {
-        let Some(Unsealed { record, .. }) = facts.iter().find(|fact| fact.deletes()) else { return Ok(()) };
+    fn close_if_deleted(
+        &mut self,
+        facts: &[Unsealed],
+        row: Row,
+        plan: &mut Plan,
+    ) -> rusqlite::Result<()> {
+        let Some(Unsealed { record, .. }) = facts.iter().find(|fact| fact.deletes()) else {
+            return Ok(());
+        };
         plan.tails.push((row, self.tails.remove(&row)));
         self.db
             .prepare_cached("UPDATE instance SET deleted = ?2 WHERE row = ?1")?
@@ -610,10 +665,17 @@ impl Writer {
 
 /// Second: what does the time count as.
 impl Writer {
-    /// Asks the accountant for the account after each fact that counts time, and answers the facts about policies that failed at it.
+    /// Asks the accountant for the account after each fact that counts time, and answers the facts
+    /// about policies that failed at it.
     ///
-    /// The k-th such facts of all entries go together, so that an instance is in a call once and finds its account as the last call left it.
-    fn account(&self, entries: &[Pending], outcomes: &mut Outcomes, plan: &mut Plan) -> Vec<Unsealed> {
+    /// The k-th such facts of all entries go together, so that an instance is in a call once and
+    /// finds its account as the last call left it.
+    fn account(
+        &self,
+        entries: &[Pending],
+        outcomes: &mut Outcomes,
+        plan: &mut Plan,
+    ) -> Vec<Unsealed> {
         let mut faults = Vec::new();
         for round in 0.. {
             let (mut batch, mut whose) = (Vec::new(), Vec::new());
@@ -700,11 +762,9 @@ impl Writer {
         body.clear();
         encode_body(record, body)?;
         let hash = self.head.hash.next(body);
-        self.db.prepare_cached("INSERT INTO fact (seq, hash, body) VALUES (?1, ?2, ?3)")?.execute(params![
-            int(record.seq),
-            hash.0,
-            str::from_utf8(body)?
-        ])?;
+        self.db
+            .prepare_cached("INSERT INTO fact (seq, hash, body) VALUES (?1, ?2, ?3)")?
+            .execute(params![int(record.seq), hash.0, str::from_utf8(body)?])?;
         self.head = Head { seq: record.seq, hash };
         self.log_load += 1;
         if let Some(row) = fact.milestone {
@@ -765,14 +825,20 @@ impl Writer {
     fn write_request(&self, request: &RequestKey, fact: u64) -> rusqlite::Result<()> {
         let RequestKey { tenant, key, asked } = request;
         self.db
-            .prepare_cached("INSERT INTO request (tenant, key, asked, fact) VALUES (?1, ?2, ?3, ?4)")?
+            .prepare_cached(
+                "INSERT INTO request (tenant, key, asked, fact) VALUES (?1, ?2, ?3, ?4)",
+            )?
             .execute(params![tenant.as_str(), key, asked.to_string(), int(fact)])
             .map(drop)
     }
 }
 
 /// Replaces the last proof of life.
-pub(super) fn write_alive(db: &Connection, now: &Reading, is_synchronised: bool) -> rusqlite::Result<()> {
+pub(super) fn write_alive(
+    db: &Connection,
+    now: &Reading,
+    is_synchronised: bool,
+) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO alive (one, boot_id, boottime_ns, meter_ns, is_synchronised) \
                VALUES (1, ?1, ?2, ?3, ?4)";
     db.prepare_cached(sql)?
@@ -782,11 +848,17 @@ pub(super) fn write_alive(db: &Connection, now: &Reading, is_synchronised: bool)
 
 /// The bytes that are hashed and stored.
 pub(super) fn encode_body(record: &FactRecord, out: &mut Vec<u8>) -> rusqlite::Result<()> {
-    serde_json::to_writer(out, record).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+    serde_json::to_writer(out, record)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
-/// The facts that the writer adds to an entry. The one about an activation, prices or an invoice is the last; an entry has one of them.
-fn own_facts(entry: &Entry, activated_from: Option<Instant>, now: &Reading) -> impl Iterator<Item = Unsealed> {
+/// The facts that the writer adds to an entry. The one about an activation, prices or an invoice is
+/// the last; an entry has one of them.
+fn own_facts(
+    entry: &Entry,
+    activated_from: Option<Instant>,
+    now: &Reading,
+) -> impl Iterator<Item = Unsealed> {
     let own = |tenant: &TenantId, fact| Unsealed::of_tenant(tenant, now, Family::Tenant(fact));
     let admitted = entry.policy.as_ref().map(|new| {
         let size_bytes = new.bytes.len() as u64;
@@ -796,10 +868,16 @@ fn own_facts(entry: &Entry, activated_from: Option<Instant>, now: &Reading) -> i
     });
     let activated = entry.activation.as_ref().zip(activated_from).map(|(new, from)| {
         let NewActivation { tenant, digest, rollback, by, reason, options, .. } = new.clone();
-        own(&tenant, TenantFact::PolicyActivated { digest, from, rollback, by: Some(by), reason, options })
+        own(
+            &tenant,
+            TenantFact::PolicyActivated { digest, from, rollback, by: Some(by), reason, options },
+        )
     });
     let prices = entry.prices.as_ref().zip(activated_from).map(|(new, from)| {
-        own(&new.tenant, TenantFact::PricesActivated { digest: new.digest, from, by: new.by.clone() })
+        own(
+            &new.tenant,
+            TenantFact::PricesActivated { digest: new.digest, from, by: new.by.clone() },
+        )
     });
     let invoiced = entry.invoice.as_ref().map(|new| {
         let NewInvoice { tenant, number, digest, from, until, corrects, by, bytes: _ } = new;
@@ -830,7 +908,9 @@ fn taken(
     name: &InstanceName,
 ) -> rusqlite::Result<CommitError> {
     match &error {
-        rusqlite::Error::SqliteFailure(cause, Some(text)) if cause.code == ErrorCode::ConstraintViolation => {
+        rusqlite::Error::SqliteFailure(cause, Some(text))
+            if cause.code == ErrorCode::ConstraintViolation =>
+        {
             if text.contains("instance.id") {
                 Ok(CommitError::IdInUse(id.clone()))
             } else {
@@ -847,10 +927,12 @@ fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
-/// Nothing was written because there is no room; it may be tried again. Growing the log's index reports a full disk in its own way.
+/// Nothing was written because there is no room; it may be tried again. Growing the log's index
+/// reports a full disk in its own way.
 fn is_no_space(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_some_and(|cause| {
-        cause.code == ErrorCode::DiskFull || cause.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+        cause.code == ErrorCode::DiskFull
+            || cause.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
     })
 }
 
@@ -862,9 +944,10 @@ impl Draft {
                 let from = self.activated_from?;
                 Some((&new.tenant, Change::Set { from, digest: new.digest }))
             }
-            (None, Some(NewWithdrawal { tenant, plan: tenant::Plan::Policy, digest, from, .. })) => {
-                Some((tenant, Change::Withdrawn { from: *from, digest: *digest }))
-            }
+            (
+                None,
+                Some(NewWithdrawal { tenant, plan: tenant::Plan::Policy, digest, from, .. }),
+            ) => Some((tenant, Change::Withdrawn { from: *from, digest: *digest })),
             (None, Some(NewWithdrawal { plan: tenant::Plan::Prices, .. }) | None) => None,
         }
     }

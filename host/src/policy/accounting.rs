@@ -1,7 +1,8 @@
 //! Applies to every fact the policies that were in force, and carries on without one that fails.
 //!
-//! A fact's time is cut at each activation: the old policy closes the visit there, the new one opens the next. Facts that need the same
-//! policy for the same tenant go to it in one call. Rules are published by swapping a pointer; nobody waits for an activation.
+//! A fact's time is cut at each activation: the old policy closes the visit there, the new one
+//! opens the next. Facts that need the same policy for the same tenant go to it in one call. Rules
+//! are published by swapping a pointer; nobody waits for an activation.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -58,7 +59,8 @@ struct Health {
 /// What a measurement is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Occasion {
-    /// To be looked at. Whoever looks may ask for what nobody is ever charged by, as often as they like.
+    /// To be looked at. Whoever looks may ask for what nobody is ever charged by, as often as they
+    /// like.
     Preview,
     /// To be charged by.
     Bill,
@@ -127,7 +129,9 @@ impl Health {
 
     /// How often it failed, one time after the other, at what it does worse.
     fn faults(&self) -> u32 {
-        self.faults_in_a_row.load(Ordering::Relaxed).max(self.unmeasured_in_a_row.load(Ordering::Relaxed))
+        self.faults_in_a_row
+            .load(Ordering::Relaxed)
+            .max(self.unmeasured_in_a_row.load(Ordering::Relaxed))
     }
 
     fn succeeded(&self) {
@@ -168,8 +172,8 @@ impl Rules {
         self.health.get(&policy)
     }
 
-    /// The activations that cut a visit which began at `since` and is looked at `at`. One at `since` itself counts: it may have become known
-    /// after the fact at that instant.
+    /// The activations that cut a visit which began at `since` and is looked at `at`. One at
+    /// `since` itself counts: it may have become known after the fact at that instant.
     fn cuts(&self, since: Instant, at: Instant) -> impl Iterator<Item = (Instant, Digest)> {
         self.timeline.between(Instant(since.0.saturating_sub(1)), at)
     }
@@ -191,8 +195,15 @@ struct PendingAccount {
     failed: Option<(Digest, String)>,
 }
 
-/// The questions of a visit: at each cut the old policy closes and the new one opens; then the phase that is entered, if any.
-fn asks(rules: &Rules, tracker: &Tracker, phase: Option<Phase>, to: Option<Phase>, at: Instant) -> Vec<Ask> {
+/// The questions of a visit: at each cut the old policy closes and the new one opens; then the
+/// phase that is entered, if any.
+fn asks(
+    rules: &Rules,
+    tracker: &Tracker,
+    phase: Option<Phase>,
+    to: Option<Phase>,
+    at: Instant,
+) -> Vec<Ask> {
     let mut asks = Vec::with_capacity(usize::from(to.is_some()));
     if let (Some(_), Some(phase)) = (tracker.current, phase) {
         let mut old = rules.timeline.at(Instant(tracker.since.0.saturating_sub(1)));
@@ -241,7 +252,8 @@ impl Accounting {
         self.quarantine_signal.notified().await;
     }
 
-    /// Asks `policy` no more for a tenant; `substitute`, which must be loaded, accounts what it owes.
+    /// Asks `policy` no more for a tenant; `substitute`, which must be loaded, accounts what it
+    /// owes.
     pub fn quarantine(&self, tenant: &TenantId, policy: Digest, substitute: Option<Digest>) {
         self.update(tenant, |rules| {
             if !rules.health(policy).is_some_and(|health| health.is_quarantined()) {
@@ -279,16 +291,24 @@ impl Accounting {
 
     /// Notes that a policy measured a tenant's time.
     pub fn measured(&self, tenant: &TenantId, policy: Digest) {
-        if let Some(health) = self.rules(tenant).health(policy).filter(|health| !health.is_quarantined()) {
+        if let Some(health) =
+            self.rules(tenant).health(policy).filter(|health| !health.is_quarantined())
+        {
             health.unmeasured_in_a_row.store(0, Ordering::Relaxed);
         }
     }
 
     /// Notes that a policy failed to measure a tenant's time; one time too many quarantines it.
     ///
-    /// That it refuses to, such as for an option that makes no sense, is an answer and no failure. What fails
-    /// in a preview counts for nothing.
-    pub fn failed_to_measure(&self, tenant: &TenantId, policy: Digest, occasion: Occasion, fault: &Fault) {
+    /// That it refuses to, such as for an option that makes no sense, is an answer and no failure.
+    /// What fails in a preview counts for nothing.
+    pub fn failed_to_measure(
+        &self,
+        tenant: &TenantId,
+        policy: Digest,
+        occasion: Occasion,
+        fault: &Fault,
+    ) {
         let rules = self.rules(tenant);
         let counts = match occasion {
             Occasion::Preview => false,
@@ -296,12 +316,15 @@ impl Accounting {
         };
         let Some(health) = rules.health(policy).filter(|_| counts) else { return };
         health.reason.store(Some(Arc::new(fault.in_words())));
-        if health.unmeasured_in_a_row.fetch_add(1, Ordering::Relaxed) + 1 == limits::FAULTS_IN_A_ROW_MAX {
+        if health.unmeasured_in_a_row.fetch_add(1, Ordering::Relaxed) + 1
+            == limits::FAULTS_IN_A_ROW_MAX
+        {
             self.quarantine_signal.notify_one();
         }
     }
 
-    /// Asks whoever accounts for a tenant at `at` a question of no consequence, and answers who that was.
+    /// Asks whoever accounts for a tenant at `at` a question of no consequence, and answers who
+    /// that was.
     ///
     /// # Errors
     /// [`ProbeError`]; the policy's record is not touched.
@@ -309,7 +332,8 @@ impl Accounting {
         let rules = self.rules(tenant);
         let digest = rules.timeline.at(at);
         let policy = self.policies.get(digest).ok_or(ProbeError::Missing(digest))?;
-        let tracker = Tracker { current: Some(Phase::Running), since: at, totals: Totals::default() };
+        let tracker =
+            Tracker { current: Some(Phase::Running), since: at, totals: Totals::default() };
         let answer = policy.snapshot_metered(&tracker, at);
         let answer = answer.map_err(|fault| ProbeError::Fault { policy: digest, fault })?;
         rules.burn(answer.fuel);
@@ -341,11 +365,12 @@ impl Accounting {
     ) -> Option<Tracker> {
         let rules = self.rules(tenant);
         let mut answered = false;
-        let replayed: Result<Tracker, std::convert::Infallible> = self.replay(&rules, from, facts, |tracker, ask| {
-            let answer = self.ask_again(&rules, tracker, ask);
-            answered = answer.is_ok();
-            Ok(answer.unwrap_or_else(|_| standard::enter(tracker, ask.to, ask.at)))
-        });
+        let replayed: Result<Tracker, std::convert::Infallible> =
+            self.replay(&rules, from, facts, |tracker, ask| {
+                let answer = self.ask_again(&rules, tracker, ask);
+                answered = answer.is_ok();
+                Ok(answer.unwrap_or_else(|_| standard::enter(tracker, ask.to, ask.at)))
+            });
         replayed.ok().filter(|_| answered)
     }
 
@@ -373,7 +398,12 @@ impl Accounting {
 
     /// Asks a question that was asked before. A failure is no news, and is not counted again; the
     /// fuel is.
-    fn ask_again(&self, rules: &Rules, tracker: &Tracker, ask: Ask) -> Result<Tracker, RecoverError> {
+    fn ask_again(
+        &self,
+        rules: &Rules,
+        tracker: &Tracker,
+        ask: Ask,
+    ) -> Result<Tracker, RecoverError> {
         let asked = rules.answering(ask.policy).ok_or(RecoverError::Held(ask.policy))?;
         let policy = self.policies.get(asked).ok_or(RecoverError::Missing(asked))?;
         match policy.enter_metered(tracker, ask.to, ask.at) {
@@ -388,16 +418,20 @@ impl Accounting {
         }
     }
 
-    /// The totals of many accounts at one instant, the visit under way included, in the order asked: one call for each tenant and
-    /// policy. An account whose `since` is after `at` has nothing under way.
+    /// The totals of many accounts at one instant, the visit under way included, in the order
+    /// asked: one call for each tenant and policy. An account whose `since` is after `at` has
+    /// nothing under way.
     ///
-    /// It changes nothing, and it always answers: where a policy fails, with the standard figures, and says so.
+    /// It changes nothing, and it always answers: where a policy fails, with the standard figures,
+    /// and says so.
     pub fn usage(&self, accounts: &[(&TenantId, &Account)], at: Instant) -> Vec<Usage> {
         let of_one_tenant = accounts.chunk_by(|(one, _), (next, _)| one == next);
         let mut pending: Vec<PendingAccount> = of_one_tenant
             .flat_map(|accounts| {
                 let rules = self.rules(accounts[0].0);
-                accounts.iter().map(move |(_, account)| PendingAccount::new(rules.clone(), account, None, at))
+                accounts
+                    .iter()
+                    .map(move |(_, account)| PendingAccount::new(rules.clone(), account, None, at))
             })
             .collect();
         self.run_rounds(&mut pending);
@@ -413,8 +447,8 @@ impl Accounting {
     fn update(&self, tenant: &TenantId, change: impl Fn(&mut Rules)) {
         self.rules.rcu(|all| {
             let mut all = HashMap::clone(all);
-            // What a tenant's policies burn, and how they do, is nobody else's: nothing is shared with
-            // the default.
+            // What a tenant's policies burn, and how they do, is nobody else's: nothing is shared
+            // with the default.
             let fresh = || Rules::starting_with(self.policies.standard().digest());
             let mut rules = all.get(tenant).map_or_else(fresh, |rules| Rules::clone(rules));
             change(&mut rules);
@@ -423,8 +457,9 @@ impl Accounting {
         });
     }
 
-    /// Asks everything, in rounds: each takes the next question of every account, and puts those for one policy and one tenant into one
-    /// call. Without an activation in between there is one round.
+    /// Asks everything, in rounds: each takes the next question of every account, and puts those
+    /// for one policy and one tenant into one call. Without an activation in between there is one
+    /// round.
     fn run_rounds(&self, pending: &mut [PendingAccount]) {
         loop {
             let mut groups: BTreeMap<(Digest, *const Rules), Vec<(usize, Step)>> = BTreeMap::new();
@@ -443,8 +478,8 @@ impl Accounting {
         }
     }
 
-    /// Asks one policy about a group of one tenant's instances: together, and one by one if that fails, so that one bad item does not
-    /// spoil the others.
+    /// Asks one policy about a group of one tenant's instances: together, and one by one if that
+    /// fails, so that one bad item does not spoil the others.
     fn ask(&self, digest: Digest, group: &[(usize, Step)], pending: &mut [PendingAccount]) {
         let Some(&(first, _)) = group.first() else { return };
         let rules = Arc::clone(&pending[first].rules);
@@ -457,7 +492,9 @@ impl Accounting {
             let (before, to, at) = &steps[item];
             policy.enter_metered(before, *to, *at)
         };
-        for (&(index, _), answer) in group.iter().zip(self.call_policy(&rules, digest, steps.len(), together, single)) {
+        for (&(index, _), answer) in
+            group.iter().zip(self.call_policy(&rules, digest, steps.len(), together, single))
+        {
             match answer {
                 Ok(after) => pending[index].tracker = after,
                 Err(reason) => pending[index].fail(digest, reason),
@@ -476,7 +513,8 @@ impl Accounting {
         let mut groups: BTreeMap<(Digest, *const Rules), Vec<usize>> = BTreeMap::new();
         for (index, each) in pending.iter().enumerate() {
             let asked = accounts[index].1.degraded.is_none() && each.failed.is_none();
-            // A fact that was committed after `at` was read has nothing under way yet: that is no question for a policy.
+            // A fact that was committed after `at` was read has nothing under way yet: that is no
+            // question for a policy.
             let under_way = each.tracker.current.is_some() && each.tracker.since <= at;
             if asked && under_way {
                 let group = (each.rules.timeline.at(at), Arc::as_ptr(&each.rules));
@@ -485,13 +523,16 @@ impl Accounting {
         }
         for ((digest, _), group) in groups {
             let rules = Arc::clone(&pending[group[0]].rules);
-            let trackers: Vec<Tracker> = group.iter().map(|&index| pending[index].tracker).collect();
+            let trackers: Vec<Tracker> =
+                group.iter().map(|&index| pending[index].tracker).collect();
             let together = |policy: &Policy| match trackers.as_slice() {
                 [tracker] => policy.snapshot_metered(tracker, at).map(one),
                 trackers => policy.snapshot_all_metered(trackers, at),
             };
-            let single = |policy: &Policy, item: usize| policy.snapshot_metered(&trackers[item], at);
-            for (&index, answer) in group.iter().zip(self.call_policy(&rules, digest, trackers.len(), together, single))
+            let single =
+                |policy: &Policy, item: usize| policy.snapshot_metered(&trackers[item], at);
+            for (&index, answer) in
+                group.iter().zip(self.call_policy(&rules, digest, trackers.len(), together, single))
             {
                 match answer {
                     Ok(answer) => totals[index] = Some(answer),
@@ -529,7 +570,9 @@ impl Accounting {
             Err(fault) => {
                 rules.burn(Budget::accounting(items).fuel);
                 tracing::warn!(policy = %asked, fault = fault.in_words(), items, "a policy failed on a batch; asking item by item");
-                (0..items).map(|item| self.ask_one(rules, asked, health, || single(&policy, item))).collect()
+                (0..items)
+                    .map(|item| self.ask_one(rules, asked, health, || single(&policy, item)))
+                    .collect()
             }
         }
     }
@@ -554,7 +597,8 @@ impl Accounting {
         }
     }
 
-    /// Notes a fault, and answers it in words. It costs the whole budget: what a call that failed has burned is not known.
+    /// Notes a fault, and answers it in words. It costs the whole budget: what a call that failed
+    /// has burned is not known.
     fn failed(&self, rules: &Rules, asked: Digest, health: &Health, fault: &Fault) -> String {
         rules.burn(Budget::accounting(1).fuel);
         let reason = fault.in_words();
@@ -568,8 +612,8 @@ impl Accounting {
     }
 }
 
-/// Whether a fault is held against a policy. What ships with this program is known to end: where its fuel
-/// does not suffice, the budget is at fault.
+/// Whether a fault is held against a policy. What ships with this program is known to end: where
+/// its fuel does not suffice, the budget is at fault.
 fn counts_against(policy: Digest, fault: &Fault) -> bool {
     let is_budgets = matches!(fault, Fault::OutOfFuel { .. }) && is_shipped(policy);
     fault.is_the_policys() && !is_budgets
@@ -582,7 +626,8 @@ fn one<T>(answer: Answer<T>) -> Answer<Vec<T>> {
 }
 
 impl PendingAccount {
-    /// A degraded account asks nobody: it goes on under the standard accounting until it is recovered.
+    /// A degraded account asks nobody: it goes on under the standard accounting until it is
+    /// recovered.
     fn new(rules: Arc<Rules>, account: &Account, to: Option<Phase>, at: Instant) -> Self {
         let asks = match account.degraded {
             Some(_) => Vec::new(),
@@ -597,7 +642,8 @@ impl PendingAccount {
     }
 }
 
-/// An answer to a question about usage. Where the policy failed, it is told from the account as it was, not from one that is half way.
+/// An answer to a question about usage. Where the policy failed, it is told from the account as it
+/// was, not from one that is half way.
 fn usage(account: &Account, each: &PendingAccount, totals: Option<Totals>, at: Instant) -> Usage {
     let degraded = account.degraded.is_some() || each.failed.is_some();
     let tracker = if degraded { &account.tracker } else { &each.tracker };
@@ -605,7 +651,8 @@ fn usage(account: &Account, each: &PendingAccount, totals: Option<Totals>, at: I
     Usage { current: tracker.current, since: account.tracker.since, totals, degraded }
 }
 
-/// Puts what the policies answered into the account. Closing is entering the phase that is under way once more, and then having none.
+/// Puts what the policies answered into the account. Closing is entering the phase that is under
+/// way once more, and then having none.
 fn finish(entering: &mut Entering, each: PendingAccount) -> Option<account::Fault> {
     let before = entering.account.clone();
     let mut news = None;
@@ -615,7 +662,11 @@ fn finish(entering: &mut Entering, each: PendingAccount) -> Option<account::Faul
         (degraded, failed) => {
             if let (None, Some((policy, reason))) = (degraded, failed) {
                 if each.rules.health(policy).is_none_or(|health| health.is_first_report()) {
-                    news = Some(account::Fault { tenant: entering.tenant.clone(), policy, reason: reason.clone() });
+                    news = Some(account::Fault {
+                        tenant: entering.tenant.clone(),
+                        policy,
+                        reason: reason.clone(),
+                    });
                 }
                 entering.account.degraded = Some(Degraded {
                     tracker: before.tracker,
@@ -651,17 +702,20 @@ impl account::Reader for Accounting {
         now: Instant,
     ) -> Account {
         let Some(owed) = &account.degraded else { return account.clone() };
-        let tracker =
-            match self.recover(tenant, owed, history) {
-                Ok(tracker) => tracker,
-                Err(
-                    RecoverError::Held(policy) | RecoverError::Missing(policy) | RecoverError::Fault { policy, .. },
-                ) if policy == self.timeline(tenant).at(now) => match self.recover_with_gaps(tenant, owed, history) {
+        let tracker = match self.recover(tenant, owed, history) {
+            Ok(tracker) => tracker,
+            Err(
+                RecoverError::Held(policy)
+                | RecoverError::Missing(policy)
+                | RecoverError::Fault { policy, .. },
+            ) if policy == self.timeline(tenant).at(now) => {
+                match self.recover_with_gaps(tenant, owed, history) {
                     Some(tracker) => tracker,
                     None => return account.clone(),
-                },
-                Err(_) => account.tracker,
-            };
+                }
+            }
+            Err(_) => account.tracker,
+        };
         Account { tracker, phase: account.phase, degraded: None }
     }
 }
@@ -674,7 +728,11 @@ impl Accountant for Accounting {
         };
         let mut pending: Vec<PendingAccount> = batch.iter().map(start).collect();
         self.run_rounds(&mut pending);
-        batch.iter_mut().zip(pending).filter_map(|(entering, each)| finish(entering, each)).collect()
+        batch
+            .iter_mut()
+            .zip(pending)
+            .filter_map(|(entering, each)| finish(entering, each))
+            .collect()
     }
 
     fn change(&self, tenant: &TenantId, change: Change) {

@@ -1,4 +1,5 @@
-//! What a component must show before it may account for anybody: the cheap questions first, and nothing is compiled before all are answered.
+//! What a component must show before it may account for anybody: the cheap questions first, and
+//! nothing is compiled before all are answered.
 
 use std::sync::Arc;
 
@@ -11,8 +12,8 @@ use super::selftest::{SelfTest, SelfTestError};
 use super::wit::{ACCOUNTING, METERING, PACKAGE, TYPES, VERSION, contract};
 use crate::id::Digest;
 
-/// Function that componentize-qjs exports beside the contract. Componentize-py exports an interface `exports`, with
-/// which nothing is wrong.
+/// Function that componentize-qjs exports beside the contract. Componentize-py exports an interface
+/// `exports`, with which nothing is wrong.
 const OF_COMPONENTIZE_QJS: &str = "init";
 
 /// A component that passed every check which needs no compiler. Made by
@@ -30,7 +31,11 @@ impl Inspected {
     ///
     /// # Errors
     /// [`AdmissionError`], with what would be right.
-    pub(super) fn new(bytes: Arc<[u8]>, digest: Digest, profile: Profile) -> Result<Self, AdmissionError> {
+    pub(super) fn new(
+        bytes: Arc<[u8]>,
+        digest: Digest,
+        profile: Profile,
+    ) -> Result<Self, AdmissionError> {
         let world = inspect(&bytes, profile)?;
         Ok(Self { bytes, digest, world, profile })
     }
@@ -88,7 +93,9 @@ pub enum AdmissionError {
         profile: Profile,
     },
     /// Not WebAssembly at all.
-    #[error("not a WebAssembly component: it does not begin with the bytes 00 61 73 6d 0d 00 01 00")]
+    #[error(
+        "not a WebAssembly component: it does not begin with the bytes 00 61 73 6d 0d 00 01 00"
+    )]
     NotAComponent,
     /// WebAssembly, but not a component.
     #[error("this is a core module, not a component: wrap it with `wasm-tools component new`")]
@@ -135,7 +142,11 @@ pub enum AdmissionError {
         names: Vec<String>,
     },
     /// It was built for another version of the contract.
-    #[error("the component exports {has}; this host serves {wants}{}{}", moved(has), listed(differs))]
+    #[error(
+        "the component exports {has}; this host serves {wants}{}{}",
+        moved(has),
+        listed(differs)
+    )]
     WrongVersion {
         /// What this host has.
         wants: String,
@@ -220,7 +231,11 @@ fn larger(profile: Profile) -> &'static str {
 
 /// What differs, after a colon; nothing if it is not known.
 fn listed(differs: &[String]) -> String {
-    if differs.is_empty() { String::new() } else { format!("; what differs: {}", differs.join("; ")) }
+    if differs.is_empty() {
+        String::new()
+    } else {
+        format!("; what differs: {}", differs.join("; "))
+    }
 }
 
 fn or_nothing(names: &[String]) -> String {
@@ -238,7 +253,8 @@ fn inspect(bytes: &[u8], profile: Profile) -> Result<World, AdmissionError> {
     if outline.functions > bounds.functions_max {
         return Err(AdmissionError::TooManyFunctions { functions: outline.functions, profile });
     }
-    // Another version has other types and so another import, too; the version is what its author needs to hear.
+    // Another version has other types and so another import, too; the version is what its author
+    // needs to hear.
     let world = world(&outline.exports, bytes)?;
     check_imports(outline.imports)?;
     check_types(world, bytes)?;
@@ -273,7 +289,9 @@ struct Outline {
 
 impl Outline {
     fn read(bytes: &[u8], profile: Profile) -> Result<Self, AdmissionError> {
-        let malformed = |error: wasmparser::BinaryReaderError| AdmissionError::Malformed { reason: error.to_string() };
+        let malformed = |error: wasmparser::BinaryReaderError| AdmissionError::Malformed {
+            reason: error.to_string(),
+        };
         let mut outline = Self::default();
         let mut nested = Vec::new();
         for payload in Parser::new(0).parse_all(bytes) {
@@ -283,17 +301,26 @@ impl Outline {
                 Payload::End(_) => {
                     nested.pop();
                 }
-                _ => outline.note(&payload, nested.as_slice() == [Encoding::Component]).map_err(malformed)?,
+                _ => outline
+                    .note(&payload, nested.as_slice() == [Encoding::Component])
+                    .map_err(malformed)?,
             }
             check_custom(&payload, profile)?;
         }
         Ok(outline)
     }
 
-    /// Only the outermost component's imports and exports are the host's business: what is nested gets nothing from outside but through them.
-    fn note(&mut self, payload: &Payload<'_>, outermost: bool) -> Result<(), wasmparser::BinaryReaderError> {
+    /// Only the outermost component's imports and exports are the host's business: what is nested
+    /// gets nothing from outside but through them.
+    fn note(
+        &mut self,
+        payload: &Payload<'_>,
+        outermost: bool,
+    ) -> Result<(), wasmparser::BinaryReaderError> {
         match payload {
-            Payload::FunctionSection(functions) => self.functions = self.functions.saturating_add(functions.count()),
+            Payload::FunctionSection(functions) => {
+                self.functions = self.functions.saturating_add(functions.count())
+            }
             Payload::ComponentCanonicalSection(adapters) => {
                 self.functions = self.functions.saturating_add(adapters.count());
             }
@@ -356,7 +383,8 @@ fn wanted_instead_of(export: &str) -> &'static str {
     if unversioned(export) == unversioned(ACCOUNTING) { ACCOUNTING } else { METERING }
 }
 
-/// What became of an interface of version 0.1.0, for the author of a component that was built for it.
+/// What became of an interface of version 0.1.0, for the author of a component that was built for
+/// it.
 fn moved(has: &str) -> &'static str {
     if has.ends_with("@0.1.0") {
         ". Since 0.2.0 a policy measures and states no amounts: the price book prices its meters; rebuild it from what \
@@ -366,7 +394,8 @@ fn moved(has: &str) -> &'static str {
     }
 }
 
-/// Holds the component against the contract, type by type. Without this a difference inside a record would show at the first call only.
+/// Holds the component against the contract, type by type. Without this a difference inside a
+/// record would show at the first call only.
 fn check_types(world: World, bytes: &[u8]) -> Result<(), AdmissionError> {
     let differ = |error: anyhow::Error| AdmissionError::WrongTypes {
         reason: format!("{:#}", error),

@@ -1,8 +1,8 @@
-//! The biller in the engine: the host's own component, named by digest like a policy, with bounds of
-//! its own.
+//! The biller in the engine: the host's own component, named by digest like a policy, with bounds
+//! of its own.
 //!
-//! A bill is one instance. Its columns go in, and its lines come out, in batches, so that neither side
-//! holds them twice.
+//! A bill is one instance. Its columns go in, and its lines come out, in batches, so that neither
+//! side holds them twice.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
@@ -34,8 +34,12 @@ use bindings::exports::tallyman::biller::billing::{
 /// The biller inside this program.
 pub const COMPONENT: &[u8] = include_bytes!(env!("TALLYMAN_BILLER"));
 
-const BOUNDS: Bounds =
-    Bounds { memory_bytes_max: limits::MEMORY_BYTES_MAX, core_instances_max: 4, tables_max: 4, ..Profile::large() };
+const BOUNDS: Bounds = Bounds {
+    memory_bytes_max: limits::MEMORY_BYTES_MAX,
+    core_instances_max: 4,
+    tables_max: 4,
+    ..Profile::large()
+};
 
 /// A reason why the biller gave no bill.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +112,9 @@ impl PolicyHost {
         }
         let runtime = self.runtime(Profile::Large)?;
         let _one = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
-        let refused = |error: wasmtime::Error| AdmissionError::Compile { reason: clipped(format!("{error:#}")) };
+        let refused = |error: wasmtime::Error| AdmissionError::Compile {
+            reason: clipped(format!("{error:#}")),
+        };
         let component = match self.cache.get(runtime.engine(), digest) {
             Some(component) => component,
             None => {
@@ -147,12 +153,14 @@ impl Biller {
         let own_text = serde_json::to_string(own).map_err(json)?;
         let input = Fingerprint::of_input(&header_text, subjects, intervals, &own_text);
         let budget = budget(header, subjects, intervals, header_text.len() + own_text.len());
-        let answer = self.runtime.call_within(&BOUNDS, &self.instance, budget, |store, instance| {
-            let guest = self.guest.load(&mut *store, instance)?;
-            ask(&guest, store, &header_text, subjects, intervals, &own_text)
-        });
+        let answer =
+            self.runtime.call_within(&BOUNDS, &self.instance, budget, |store, instance| {
+                let guest = self.guest.load(&mut *store, instance)?;
+                ask(&guest, store, &header_text, subjects, intervals, &own_text)
+            });
         let answer = answer.map_err(BillerError::Fault)?;
-        let (text, lines) = answer.value.map_err(|error| BillerError::Refused { reason: error.in_words() })?;
+        let (text, lines) =
+            answer.value.map_err(|error| BillerError::Refused { reason: error.in_words() })?;
         let mut bill: Bill = serde_json::from_str(&text).map_err(json)?;
         bill.lines = lines;
         let output = Fingerprint::of_output(&text, &bill.lines);
@@ -161,7 +169,12 @@ impl Biller {
 }
 
 /// What a bill may use. It grows with all that it may have many of.
-fn budget(header: &Header, subjects: &[Subject], intervals: &Intervals, text_bytes: usize) -> Budget {
+fn budget(
+    header: &Header,
+    subjects: &[Subject],
+    intervals: &Intervals,
+    text_bytes: usize,
+) -> Budget {
     let id_bytes: usize = subjects.iter().map(|subject| subject.id.len()).sum();
     let bytes = text_bytes.saturating_add(id_bytes) as u64;
     let work = (intervals.subject.len() as u64).saturating_mul(1 + header.meters.len() as u64);
@@ -241,9 +254,10 @@ fn interval_columns(intervals: &Intervals, start: usize, end: usize) -> Interval
         values.get(start..end.min(values.len())).unwrap_or_default().to_vec()
     }
     let named = |columns: &[Column]| {
-        let columns = columns
-            .iter()
-            .map(|column| billing::Column { name: column.name.clone(), values: part(&column.values, start, end) });
+        let columns = columns.iter().map(|column| billing::Column {
+            name: column.name.clone(),
+            values: part(&column.values, start, end),
+        });
         columns.collect()
     };
     IntervalColumns {
@@ -280,8 +294,8 @@ fn read_lines(columns: &LineColumns) -> Option<Vec<Line>> {
     (0..columns.tariff.len()).map(line).collect()
 }
 
-/// A SHA-256 over parts, each after its length in 8 bytes. Numbers are little-endian; a column is one
-/// part, so that how it is divided among calls changes nothing.
+/// A SHA-256 over parts, each after its length in 8 bytes. Numbers are little-endian; a column is
+/// one part, so that how it is divided among calls changes nothing.
 struct Fingerprint(Sha256);
 
 impl Fingerprint {

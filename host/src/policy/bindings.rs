@@ -1,4 +1,5 @@
-//! What `wit/` says, as the host sees it. Generated; nothing outside `policy` sees these types, except a measurement's.
+//! What `wit/` says, as the host sees it. Generated; nothing outside `policy` sees these types,
+//! except a measurement's.
 
 #![allow(missing_docs, unreachable_pub)]
 

@@ -15,8 +15,10 @@ pub(super) struct Budget {
 impl Budget {
     /// For an accounting call with this many items.
     pub(super) fn accounting(items: usize) -> Self {
-        let fuel = limits::FUEL_PER_ITEM.saturating_mul(items as u64).saturating_add(limits::FUEL_BASE);
-        let answer_bytes = limits::ANSWER_BYTES_BASE + limits::ANSWER_BYTES_PER_ITEM.saturating_mul(items);
+        let fuel =
+            limits::FUEL_PER_ITEM.saturating_mul(items as u64).saturating_add(limits::FUEL_BASE);
+        let answer_bytes =
+            limits::ANSWER_BYTES_BASE + limits::ANSWER_BYTES_PER_ITEM.saturating_mul(items);
         Self { fuel, answer_bytes, ticks: limits::DEADLINE_TICKS }
     }
 
@@ -40,7 +42,9 @@ impl Budget {
             (fuel.per_setting, request.options.len().saturating_add(tags)),
         ];
         let describing = Self::describing(bounds);
-        let add = |sum: u64, (each, count): (u64, usize)| sum.saturating_add(each.saturating_mul(count as u64));
+        let add = |sum: u64, (each, count): (u64, usize)| {
+            sum.saturating_add(each.saturating_mul(count as u64))
+        };
         let answer_bytes = limits::METERING_ANSWER_BYTES_PER_INTERVAL.saturating_mul(intervals);
         Self {
             fuel: parts.into_iter().fold(describing.fuel, add),

@@ -1,7 +1,8 @@
 //! Compiled policies on disk, so that a start compiles nothing.
 //!
-//! A file is a SHA-256 and the artifact that it is of. The folder is ours alone (mode 0700): whoever can write to it can already replace
-//! the program. The checksum guards against what does happen, a torn or rotten file; it is compiled anew then.
+//! A file is a SHA-256 and the artifact that it is of. The folder is ours alone (mode 0700):
+//! whoever can write to it can already replace the program. The checksum guards against what does
+//! happen, a torn or rotten file; it is compiled anew then.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
@@ -65,10 +66,15 @@ impl Cache {
             tracing::warn!(policy = %digest, "the compiled policy is damaged; compiling it again");
             return None;
         }
-        // SAFETY: the artifact was written by `put` of this user's program, into a folder that nobody else can write to, and has not
-        // changed since. The engine itself refuses what another version or other settings have made.
+        // SAFETY: the artifact was written by `put` of this user's program, into a folder that
+        // nobody else can write to, and has not changed since. The engine itself refuses what
+        // another version or other settings have made.
         let component = unsafe { Component::deserialize(engine, artifact) };
-        component.inspect_err(|why| tracing::info!(policy = %digest, %why, "compiling a policy for this engine")).ok()
+        component
+            .inspect_err(
+                |why| tracing::info!(policy = %digest, %why, "compiling a policy for this engine"),
+            )
+            .ok()
     }
 
     /// The folder.
@@ -108,7 +114,8 @@ impl Cache {
     }
 }
 
-/// Binds the artifact to the component that it was made of, so that a renamed file is a damaged one.
+/// Binds the artifact to the component that it was made of, so that a renamed file is a damaged
+/// one.
 fn seal(digest: Digest, artifact: &[u8]) -> [u8; CHECKSUM_BYTES] {
     use sha2::Digest as _;
     sha2::Sha256::new().chain_update(digest.0).chain_update(artifact).finalize().into()

@@ -1,9 +1,9 @@
 //! Compiling in a process of its own, whose time and memory are bounded.
 //!
 //! A compilation can't be interrupted, and a small component can be made slow and large to compile.
-//! So the daemon has this program run once more for it: the child reads the component, leaves what it
-//! compiled in the folder of compiled policies, and says what was wrong otherwise. What it may use is
-//! the kernel's affair.
+//! So the daemon has this program run once more for it: the child reads the component, leaves what
+//! it compiled in the folder of compiled policies, and says what was wrong otherwise. What it may
+//! use is the kernel's affair.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -55,7 +55,9 @@ pub(super) fn compile_elsewhere(
         (_, _) => {
             let bounds = profile.bounds();
             let (cpu_s, mib) = (bounds.compile_cpu_s_max, bounds.compile_bytes_max >> 20);
-            Err(refused(format!("it takes more than {cpu_s} s of processor time or {mib} MiB of memory")))
+            Err(refused(format!(
+                "it takes more than {cpu_s} s of processor time or {mib} MiB of memory"
+            )))
         }
     }
 }
@@ -69,8 +71,12 @@ const REFUSED: i32 = 3;
 
 /// Compiles the component on standard input, as the child of a daemon.
 pub fn compile_for_daemon(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let (Some(cache), Some(profile)) = (arguments.next(), arguments.next()) else { return ExitCode::FAILURE };
-    let Some(Ok(profile)) = profile.to_str().map(str::parse::<Profile>) else { return ExitCode::FAILURE };
+    let (Some(cache), Some(profile)) = (arguments.next(), arguments.next()) else {
+        return ExitCode::FAILURE;
+    };
+    let Some(Ok(profile)) = profile.to_str().map(str::parse::<Profile>) else {
+        return ExitCode::FAILURE;
+    };
     match compile(Path::new(&cache), profile) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
@@ -92,7 +98,8 @@ fn compile(cache: &Path, profile: Profile) -> Result<(), String> {
     Ok(())
 }
 
-/// Bounds what this process may use. One that passes a bound is ended by the kernel, or ends itself.
+/// Bounds what this process may use. One that passes a bound is ended by the kernel, or ends
+/// itself.
 fn bound(profile: Profile) -> io::Result<()> {
     let bounds = profile.bounds();
     let limit = |most: u64| Rlimit { current: Some(most), maximum: Some(most) };
@@ -132,7 +139,10 @@ mod tests {
     fn a_compiler_that_passes_its_bounds_refuses_the_component() {
         for ends in ["kill -XCPU $$", "kill -ABRT $$", "kill -KILL $$", "exit 1"] {
             let refused = compiled_by(ends).expect_err(ends).to_string();
-            assert!(refused.contains("more than 20 s of processor time or 768 MiB"), "{ends}: {refused}");
+            assert!(
+                refused.contains("more than 20 s of processor time or 768 MiB"),
+                "{ends}: {refused}"
+            );
         }
     }
 

@@ -9,7 +9,9 @@ use super::bindings::tallyman::policy::types::{TotalsColumns, TrackerColumns};
 use super::budget::Budget;
 use super::engine::{Answer, Limiter, Runtime};
 use super::fault::Fault;
-use super::metering::{self, Description, IntervalColumns, Measurement, MeterTerms, Request, Setting, Span};
+use super::metering::{
+    self, Description, IntervalColumns, Measurement, MeterTerms, Request, Setting, Span,
+};
 use super::profile::Profile;
 use super::wire::{self, Step};
 use crate::billing::conservation::{check_enter, check_snapshot};
@@ -46,7 +48,8 @@ impl World {
     }
 }
 
-/// A compiled policy. Every call runs in a fresh instance with a budget of its own, and no answer is given out unchecked.
+/// A compiled policy. Every call runs in a fresh instance with a budget of its own, and no answer
+/// is given out unchecked.
 pub struct Policy {
     digest: Digest,
     runtime: Arc<Runtime>,
@@ -64,7 +67,10 @@ enum Accounting {
 
 impl std::fmt::Debug for Policy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Policy").field("digest", &self.digest).field("world", &self.world()).finish_non_exhaustive()
+        f.debug_struct("Policy")
+            .field("digest", &self.digest)
+            .field("world", &self.world())
+            .finish_non_exhaustive()
     }
 }
 
@@ -117,11 +123,18 @@ impl Policy {
         self.enter_metered(before, to, at).map(|answer| answer.value)
     }
 
-    pub(super) fn enter_metered(&self, before: &Tracker, to: Phase, at: Instant) -> Result<Answer<Tracker>, Fault> {
+    pub(super) fn enter_metered(
+        &self,
+        before: &Tracker,
+        to: Phase,
+        at: Instant,
+    ) -> Result<Answer<Tracker>, Fault> {
         let state = wire::tracker(before);
-        let answer = self.account(1, |guest, store| guest.call_enter(store, state, wire::phase(to), at.0))?;
+        let answer =
+            self.account(1, |guest, store| guest.call_enter(store, state, wire::phase(to), at.0))?;
         let after = wire::host_tracker(answer.value);
-        check_enter(before, at, &after).map_err(|violation| Fault::Violation { item: 0, violation })?;
+        check_enter(before, at, &after)
+            .map_err(|violation| Fault::Violation { item: 0, violation })?;
         Ok(Answer { value: after, fuel: answer.fuel })
     }
 
@@ -133,11 +146,16 @@ impl Policy {
         self.snapshot_metered(before, at).map(|answer| answer.value)
     }
 
-    pub(super) fn snapshot_metered(&self, before: &Tracker, at: Instant) -> Result<Answer<Totals>, Fault> {
+    pub(super) fn snapshot_metered(
+        &self,
+        before: &Tracker,
+        at: Instant,
+    ) -> Result<Answer<Totals>, Fault> {
         let state = wire::tracker(before);
         let answer = self.account(1, |guest, store| guest.call_snapshot(store, state, at.0))?;
         let totals = wire::host_totals(answer.value);
-        check_snapshot(before, at, &totals).map_err(|violation| Fault::Violation { item: 0, violation })?;
+        check_snapshot(before, at, &totals)
+            .map_err(|violation| Fault::Violation { item: 0, violation })?;
         Ok(Answer { value: totals, fuel: answer.fuel })
     }
 
@@ -158,12 +176,18 @@ impl Policy {
         Ok(Answer { value: after, fuel })
     }
 
-    /// Adds the trackers after `steps` to `after`, and answers the fuel that it took. In one call, so for a chunk at a time.
-    pub(super) fn enter_batch(&self, steps: &[Step], after: &mut Vec<Tracker>) -> Result<u64, Fault> {
+    /// Adds the trackers after `steps` to `after`, and answers the fuel that it took. In one call,
+    /// so for a chunk at a time.
+    pub(super) fn enter_batch(
+        &self,
+        steps: &[Step],
+        after: &mut Vec<Tracker>,
+    ) -> Result<u64, Fault> {
         let states = wire::columns(steps.iter().map(|step| &step.0));
         let to: Vec<u8> = steps.iter().map(|step| step.1 as u8).collect();
         let at: Vec<i64> = steps.iter().map(|step| step.2.0).collect();
-        let answer = self.account(steps.len(), |guest, store| guest.call_enter_all(store, &states, &to, &at))?;
+        let answer = self
+            .account(steps.len(), |guest, store| guest.call_enter_all(store, &states, &to, &at))?;
         wire::check_entered(steps, &answer.value, after)?;
         Ok(answer.fuel)
     }
@@ -176,16 +200,23 @@ impl Policy {
         self.snapshot_all_metered(trackers, at).map(|answer| answer.value)
     }
 
-    pub(super) fn snapshot_all_metered(&self, trackers: &[Tracker], at: Instant) -> Result<Answer<Vec<Totals>>, Fault> {
+    pub(super) fn snapshot_all_metered(
+        &self,
+        trackers: &[Tracker],
+        at: Instant,
+    ) -> Result<Answer<Vec<Totals>>, Fault> {
         let (mut totals, mut fuel) = (Vec::with_capacity(trackers.len()), 0);
         for chunk in trackers.chunks(limits::BATCH_ITEMS) {
             let first = totals.len();
-            fuel += self.snapshot_batch(chunk, at, &mut totals).map_err(|fault| fault.in_batch(first))?;
+            fuel += self
+                .snapshot_batch(chunk, at, &mut totals)
+                .map_err(|fault| fault.in_batch(first))?;
         }
         Ok(Answer { value: totals, fuel })
     }
 
-    /// Adds the totals of `trackers` to `totals`, and answers the fuel that it took. In one call, so for a chunk at a time.
+    /// Adds the totals of `trackers` to `totals`, and answers the fuel that it took. In one call,
+    /// so for a chunk at a time.
     pub(super) fn snapshot_batch(
         &self,
         trackers: &[Tracker],
@@ -193,27 +224,41 @@ impl Policy {
         totals: &mut Vec<Totals>,
     ) -> Result<u64, Fault> {
         let states = wire::columns(trackers.iter());
-        let answer = self.account(trackers.len(), |guest, store| guest.call_snapshot_all(store, &states, at.0))?;
+        let answer = self.account(trackers.len(), |guest, store| {
+            guest.call_snapshot_all(store, &states, at.0)
+        })?;
         wire::check_looked(trackers, at, &answer.value, totals)?;
         Ok(answer.fuel)
     }
 
-    /// What the component itself answers to `enter-all`, columns for columns and unchecked: the boundary alone, to be measured. Whoever
-    /// wants to believe an answer calls [`Policy::enter_all`].
+    /// What the component itself answers to `enter-all`, columns for columns and unchecked: the
+    /// boundary alone, to be measured. Whoever wants to believe an answer calls
+    /// [`Policy::enter_all`].
     ///
     /// # Errors
     /// What the policy did wrong; conservation is not looked at.
-    pub fn answer_enter_all(&self, states: &TrackerColumns, to: &[u8], at: &[i64]) -> Result<TrackerColumns, Fault> {
-        self.account(to.len(), |guest, store| guest.call_enter_all(store, states, to, at)).map(|answer| answer.value)
+    pub fn answer_enter_all(
+        &self,
+        states: &TrackerColumns,
+        to: &[u8],
+        at: &[i64],
+    ) -> Result<TrackerColumns, Fault> {
+        self.account(to.len(), |guest, store| guest.call_enter_all(store, states, to, at))
+            .map(|answer| answer.value)
     }
 
     /// What the component itself answers to `snapshot-all`; see [`Policy::answer_enter_all`].
     ///
     /// # Errors
     /// What the policy did wrong; conservation is not looked at.
-    pub fn answer_snapshot_all(&self, states: &TrackerColumns, at: i64) -> Result<TotalsColumns, Fault> {
+    pub fn answer_snapshot_all(
+        &self,
+        states: &TrackerColumns,
+        at: i64,
+    ) -> Result<TotalsColumns, Fault> {
         let items = states.current.len();
-        self.account(items, |guest, store| guest.call_snapshot_all(store, states, at)).map(|answer| answer.value)
+        self.account(items, |guest, store| guest.call_snapshot_all(store, states, at))
+            .map(|answer| answer.value)
     }
 
     /// What the component declares about itself: meters and options. It is asked once.
@@ -238,12 +283,15 @@ impl Policy {
                 guest.call_describe(store)
             },
         )?;
-        answer.value.check().map_err(|violation| Fault::Description { violation: Box::new(violation) })?;
+        answer
+            .value
+            .check()
+            .map_err(|violation| Fault::Description { violation: Box::new(violation) })?;
         Ok(answer)
     }
 
-    /// The terms of all meters under these options: the same for every request. The host's own options
-    /// are not among them.
+    /// The terms of all meters under these options: the same for every request. The host's own
+    /// options are not among them.
     ///
     /// # Errors
     /// What the policy did wrong; [`Fault::Refused`] if it refuses the options.
@@ -259,8 +307,8 @@ impl Policy {
         Ok(Answer { value: answer.value.terms, fuel: answer.fuel })
     }
 
-    /// Measures one request, and answers the fuel that it took. One that is too large for a call is asked
-    /// in halves, each with other instances; what the call before burned is counted, too.
+    /// Measures one request, and answers the fuel that it took. One that is too large for a call is
+    /// asked in halves, each with other instances; what the call before burned is counted, too.
     ///
     /// # Errors
     /// What the policy did wrong; an answer that breaks the contract included.
@@ -279,7 +327,11 @@ impl Policy {
         };
         let fuel = burned.saturating_add(one.fuel).saturating_add(other.fuel);
         let joined = metering::joined(one.value, other.value, cut);
-        Ok(Answer { value: joined.map_err(|violation| Fault::Measurement { violation: Box::new(violation) })?, fuel })
+        Ok(Answer {
+            value: joined
+                .map_err(|violation| Fault::Measurement { violation: Box::new(violation) })?,
+            fuel,
+        })
     }
 
     /// Measures one request in one call.
@@ -302,7 +354,10 @@ impl Policy {
     fn account<T, E>(
         &self,
         items: usize,
-        ask: impl FnOnce(&accounting::Guest, &mut wasmtime::Store<Limiter>) -> wasmtime::Result<Result<T, E>>,
+        ask: impl FnOnce(
+            &accounting::Guest,
+            &mut wasmtime::Store<Limiter>,
+        ) -> wasmtime::Result<Result<T, E>>,
     ) -> Result<Answer<T>, Fault>
     where
         Fault: From<E>,
@@ -311,10 +366,11 @@ impl Policy {
             Accounting::Own(indices) => indices,
             Accounting::Standard(standard) => return standard.account(items, ask),
         };
-        let answer = self.runtime.call(&self.instance, Budget::accounting(items), |store, instance| {
-            let guest = indices.load(&mut *store, instance)?;
-            ask(&guest, store)
-        })?;
+        let answer =
+            self.runtime.call(&self.instance, Budget::accounting(items), |store, instance| {
+                let guest = indices.load(&mut *store, instance)?;
+                ask(&guest, store)
+            })?;
         Ok(Answer { value: answer.value?, fuel: answer.fuel })
     }
 }
@@ -335,14 +391,17 @@ mod tests {
     fn a_call_past_its_deadline_is_stopped_and_the_next_is_not() {
         let (host, _folder) = host();
         let policy = host.standard();
-        let Accounting::Own(indices) = &policy.accounting else { panic!("the standard accounts itself") };
+        let Accounting::Own(indices) = &policy.accounting else {
+            panic!("the standard accounts itself")
+        };
         let before = wire::tracker(&Tracker::default());
         let ask = |late: bool| {
             let budget = Budget { ticks: 1_000, ..Budget::accounting(1) };
             policy.runtime.call(&policy.instance, budget, |store, instance| {
                 let guest = indices.load(&mut *store, instance)?;
                 // The host stands still for a thousand ticks.
-                (0..if late { 1_000 } else { 0 }).for_each(|_| policy.runtime.engine().increment_epoch());
+                (0..if late { 1_000 } else { 0 })
+                    .for_each(|_| policy.runtime.engine().increment_epoch());
                 guest.call_snapshot(store, before, 7)
             })
         };
@@ -361,8 +420,13 @@ mod tests {
 
     fn tracker() -> impl Strategy<Value = Tracker> {
         let current = prop::option::of(prop::sample::select(Phase::ALL.as_slice()));
-        (current, -1_000_000..1_000_000_i64, prop::array::uniform8(0..1_u64 << 60))
-            .prop_map(|(current, since, totals)| Tracker { current, since: Instant(since), totals: Totals(totals) })
+        (current, -1_000_000..1_000_000_i64, prop::array::uniform8(0..1_u64 << 60)).prop_map(
+            |(current, since, totals)| Tracker {
+                current,
+                since: Instant(since),
+                totals: Totals(totals),
+            },
+        )
     }
 
     #[test]

@@ -1,6 +1,8 @@
-//! The conformance kit: asks a policy everything that must hold under any rules, and reports what it costs. Needs no daemon.
+//! The conformance kit: asks a policy everything that must hold under any rules, and reports what
+//! it costs. Needs no daemon.
 //!
-//! The golden vectors of `selftest` come first, then histories and requests that are made from a fixed seed, so that two runs ask the same.
+//! The golden vectors of `selftest` come first, then histories and requests that are made from a
+//! fixed seed, so that two runs ask the same.
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -9,7 +11,8 @@ use super::budget::Budget;
 use super::component::{Policy, World};
 use super::fault::{Fault, Refused};
 use super::metering::{
-    Column, Description, IntervalColumns, Measurement, MeterTerms, OptionKind, Request, Setting, Span, Subject,
+    Column, Description, IntervalColumns, Measurement, MeterTerms, OptionKind, Request, Setting,
+    Span, Subject,
 };
 use super::wire::Step;
 use super::{AdmissionError, Admitted, PolicyHost, Profile};
@@ -100,12 +103,22 @@ pub struct Terms {
 ///
 /// # Errors
 /// [`AdmissionError`] if it would not even be admitted.
-pub fn run(host: &PolicyHost, bytes: &[u8], profile: Profile, terms: &Terms) -> Result<Report, AdmissionError> {
+pub fn run(
+    host: &PolicyHost,
+    bytes: &[u8],
+    profile: Profile,
+    terms: &Terms,
+) -> Result<Report, AdmissionError> {
     let admitted = host.admit_in(profile, bytes)?;
-    let policy = host.get(admitted.digest).ok_or(AdmissionError::Compile { reason: "it is gone".into() })?;
+    let policy =
+        host.get(admitted.digest).ok_or(AdmissionError::Compile { reason: "it is gone".into() })?;
     let test = admitted.self_test;
     let accounting = |items| Budget::accounting(items).fuel;
-    let mut checks = vec![Check { claim: "the golden vectors are answered", cases: test.vectors as u64, failed: None }];
+    let mut checks = vec![Check {
+        claim: "the golden vectors are answered",
+        cases: test.vectors as u64,
+        failed: None,
+    }];
     let mut fuel = Vec::new();
     if admitted.world == World::Policy {
         checks.extend(histories(&policy));
@@ -137,17 +150,23 @@ pub fn run(host: &PolicyHost, bytes: &[u8], profile: Profile, terms: &Terms) -> 
     Ok(Report { admitted, checks, fuel, description, counted: asking.counted, lines: asking.lines })
 }
 
-/// Tells histories of many instances, item by item and in batches, and looks in between. The host's own checks of every answer are that of
-/// conservation: totals add up, never shrink, and nothing moves back.
+/// Tells histories of many instances, item by item and in batches, and looks in between. The host's
+/// own checks of every answer are that of conservation: totals add up, never shrink, and nothing
+/// moves back.
 fn histories(policy: &Policy) -> [Check; 2] {
     let mut random = StdRng::seed_from_u64(SEED);
-    let mut conserved = Check { claim: "no time is lost or made in any history", cases: 0, failed: None };
-    let mut batched = Check { claim: "a batch answers what single calls answer", cases: 0, failed: None };
+    let mut conserved =
+        Check { claim: "no time is lost or made in any history", cases: 0, failed: None };
+    let mut batched =
+        Check { claim: "a batch answers what single calls answer", cases: 0, failed: None };
     let mut trackers = vec![Tracker::default(); HISTORIES];
     let mut now = vec![Instant(BEGIN_NS); HISTORIES];
     for step in 0..STEPS_MAX {
-        let steps: Vec<Step> =
-            trackers.iter().zip(&mut now).map(|(tracker, now)| next(&mut random, *tracker, now)).collect();
+        let steps: Vec<Step> = trackers
+            .iter()
+            .zip(&mut now)
+            .map(|(tracker, now)| next(&mut random, *tracker, now))
+            .collect();
         let single: Result<Vec<Tracker>, Fault> =
             steps.iter().map(|(before, to, at)| policy.enter(before, *to, *at)).collect();
         conserved.cases += steps.len() as u64;
@@ -191,7 +210,8 @@ fn next(random: &mut StdRng, before: Tracker, now: &mut Instant) -> Step {
 /// Looks at all of them at the latest instant of any.
 fn look(policy: &Policy, trackers: &[Tracker], now: &[Instant]) -> Option<String> {
     let at = now.iter().copied().max()?;
-    let single: Result<Vec<Totals>, Fault> = trackers.iter().map(|tracker| policy.snapshot(tracker, at)).collect();
+    let single: Result<Vec<Totals>, Fault> =
+        trackers.iter().map(|tracker| policy.snapshot(tracker, at)).collect();
     match (single, policy.snapshot_all(trackers, at)) {
         (Ok(single), Ok(batch)) if single == batch => None,
         (Ok(_), Ok(_)) => Some("a look at many answers something else than a look at each".into()),
@@ -201,7 +221,11 @@ fn look(policy: &Policy, trackers: &[Tracker], now: &[Instant]) -> Option<String
 
 /// A total that would pass 64 bits must be refused, not wrapped or held.
 fn overflow(policy: &Policy) -> Check {
-    let before = Tracker { current: Some(Phase::Running), since: Instant(0), totals: Totals([u64::MAX - 1; 8]) };
+    let before = Tracker {
+        current: Some(Phase::Running),
+        since: Instant(0),
+        totals: Totals([u64::MAX - 1; 8]),
+    };
     let failed = match policy.enter(&before, Phase::Stopped, Instant(2)) {
         Err(Fault::Refused(Refused::Overflow(_))) => None,
         Err(fault) => Some(format!("it must answer `overflow`; instead it {}", fault.in_words())),
@@ -210,8 +234,9 @@ fn overflow(policy: &Policy) -> Check {
     Check { claim: "a total that would overflow is refused", cases: 1, failed }
 }
 
-/// Has requests of several sizes measured. The host checks every answer: masks have no bit of a meter that there is not, terms are those of
-/// the declared meters, and lines of the policy's own state what their intervals held.
+/// Has requests of several sizes measured. The host checks every answer: masks have no bit of a
+/// meter that there is not, terms are those of the declared meters, and lines of the policy's own
+/// state what their intervals held.
 struct Asking<'a> {
     policy: &'a Policy,
     options: &'a [Setting],
@@ -262,7 +287,8 @@ impl<'a> Asking<'a> {
         match (once, again) {
             (Ok(once), Ok(again)) => {
                 if once != again {
-                    self.steady.failed = Some(format!("{intervals} intervals: another answer, or other fuel"));
+                    self.steady.failed =
+                        Some(format!("{intervals} intervals: another answer, or other fuel"));
                 }
                 self.counted += once.value.counted.iter().filter(|&&mask| mask != 0).count() as u64;
                 self.lines += once.value.lines.len() as u64;
@@ -294,26 +320,33 @@ impl<'a> Asking<'a> {
             self.alone.cases += 1;
             match self.policy.measure(&alone) {
                 Ok(answer) => {
-                    if whole.counted.get(place..place + answer.value.counted.len()) != Some(&answer.value.counted) {
+                    if whole.counted.get(place..place + answer.value.counted.len())
+                        != Some(&answer.value.counted)
+                    {
                         self.alone.failed = Some(format!("instance {subject}: other masks"));
                     }
                     self.note_terms(&answer.value);
                 }
-                Err(fault) => self.alone.failed = Some(format!("instance {subject}: {}", fault.in_words())),
+                Err(fault) => {
+                    self.alone.failed = Some(format!("instance {subject}: {}", fault.in_words()))
+                }
             }
         }
     }
 }
 
-/// Every so many instances one is asked about alone: a call of an interpreted policy takes its time.
+/// Every so many instances one is asked about alone: a call of an interpreted policy takes its
+/// time.
 const ALONE_STEP: usize = 7;
 
 /// The request for one instance, and where its intervals are in the whole.
 fn only(request: &Request, subject: usize) -> (Request, usize) {
     let columns = &request.intervals;
-    let places = || (0..columns.subject.len()).filter(|&place| columns.subject[place] as usize == subject);
+    let places =
+        || (0..columns.subject.len()).filter(|&place| columns.subject[place] as usize == subject);
     let pick = |values: &[u64]| places().map(|place| values[place]).collect();
-    let column = |column: &Column| Column { name: column.name.clone(), values: pick(&column.values) };
+    let column =
+        |column: &Column| Column { name: column.name.clone(), values: pick(&column.values) };
     let intervals = IntervalColumns {
         subject: places().map(|_| 0).collect(),
         phase: places().map(|place| columns.phase[place]).collect(),
@@ -329,15 +362,21 @@ fn only(request: &Request, subject: usize) -> (Request, usize) {
     (Request { subjects, intervals, ..request.clone() }, places().next().unwrap_or_default())
 }
 
-/// A policy that counts nothing charges nothing, which nobody would notice before the month is over.
+/// A policy that counts nothing charges nothing, which nobody would notice before the month is
+/// over.
 fn counts_something(counted: u64) -> Check {
     let failed = (counted == 0).then(|| "no interval in any phase is counted for any meter".into());
     Check { claim: "some time is counted", cases: REQUESTS.len() as u64, failed }
 }
 
-/// Gives each option its default, and each word that it may have. None of them may be refused, and the defaults must be what holds anyway.
+/// Gives each option its default, and each word that it may have. None of them may be refused, and
+/// the defaults must be what holds anyway.
 fn options(policy: &Policy, description: &Description) -> Check {
-    let mut check = Check { claim: "declared options are taken, and their defaults hold", cases: 0, failed: None };
+    let mut check = Check {
+        claim: "declared options are taken, and their defaults hold",
+        cases: 0,
+        failed: None,
+    };
     let plain = policy.terms(&[]).map(|answer| answer.value);
     for option in &description.options {
         let words = match &option.kind {
@@ -353,7 +392,10 @@ fn options(policy: &Policy, description: &Description) -> Check {
                 Err(fault) => check.failed = Some(format!("{named}: {}", fault.in_words())),
                 Ok(_) if *value != option.default => {}
                 terms if terms == plain => {}
-                Ok(_) => check.failed = Some(format!("{named} is said to be the default, and changes the terms")),
+                Ok(_) => {
+                    check.failed =
+                        Some(format!("{named} is said to be the default, and changes the terms"))
+                }
             }
         }
     }
@@ -367,15 +409,21 @@ fn priced(description: &Description, priced: &[String]) -> Check {
         let known: Vec<&str> = description.meters.iter().map(|meter| meter.name.as_str()).collect();
         format!("there is no meter '{meter}'; there are: {}", known.join(", "))
     });
-    Check { claim: "the meters that the prices are for are measured", cases: priced.len() as u64, failed }
+    Check {
+        claim: "the meters that the prices are for are measured",
+        cases: priced.len() as u64,
+        failed,
+    }
 }
 
 /// Some time of a few instances in so many intervals.
 fn request(random: &mut StdRng, intervals: usize, options: &[Setting]) -> Request {
     let mut subjects: Vec<Subject> = Vec::new();
     let mut columns = IntervalColumns::empty();
-    columns.dimensions = DIMENSIONS.map(|(name, _)| Column { name: name.into(), values: Vec::new() }).into();
-    columns.counts = COUNTS.map(|(name, _)| Column { name: name.into(), values: Vec::new() }).into();
+    columns.dimensions =
+        DIMENSIONS.map(|(name, _)| Column { name: name.into(), values: Vec::new() }).into();
+    columns.counts =
+        COUNTS.map(|(name, _)| Column { name: name.into(), values: Vec::new() }).into();
     let mut at = BEGIN_NS;
     let mut until = BEGIN_NS;
     for number in 0..intervals {
@@ -400,5 +448,11 @@ fn request(random: &mut StdRng, intervals: usize, options: &[Setting]) -> Reques
         }
     }
     let span = Span { start: BEGIN_NS, end: until };
-    Request { tenant: "conformance".into(), span, subjects, intervals: columns, options: options.to_vec() }
+    Request {
+        tenant: "conformance".into(),
+        span,
+        subjects,
+        intervals: columns,
+        options: options.to_vec(),
+    }
 }

@@ -1,9 +1,12 @@
-//! What a component's contract says otherwise than this host's, in words: functions that are missing, too many, or of another type.
+//! What a component's contract says otherwise than this host's, in words: functions that are
+//! missing, too many, or of another type.
 
 use std::collections::BTreeMap;
 
 use wit_component::DecodedWasm;
-use wit_parser::{Function, Handle, Resolve, Type, TypeDefKind, TypeId, WorldId, WorldItem, WorldKey};
+use wit_parser::{
+    Function, Handle, Resolve, Type, TypeDefKind, TypeId, WorldId, WorldItem, WorldKey,
+};
 
 use super::component::World;
 use super::wit::contract;
@@ -13,7 +16,9 @@ const TOLD_MAX: usize = 8;
 
 /// The differences, the first few; none if the component can't be read as one.
 pub(super) fn of(bytes: &[u8]) -> Vec<String> {
-    let Ok(DecodedWasm::Component(theirs, world)) = wit_component::decode(bytes) else { return Vec::new() };
+    let Ok(DecodedWasm::Component(theirs, world)) = wit_component::decode(bytes) else {
+        return Vec::new();
+    };
     let Ok((ours, wanted)) = contract(World::Policy) else { return Vec::new() };
     let (theirs, ours) = (exports(&theirs, world), exports(&ours, wanted));
     let mut told = Vec::new();
@@ -42,7 +47,8 @@ pub(super) fn of(bytes: &[u8]) -> Vec<String> {
 fn differing(name: &str, has: &str, wants: &str) -> String {
     const AROUND: usize = 48;
     let same = has.bytes().zip(wants.bytes()).take_while(|(one, other)| one == other).count();
-    let begin = has[..has.floor_char_boundary(same)].rfind(['(', '{', ',', '<']).map_or(0, |at| at + 1);
+    let begin =
+        has[..has.floor_char_boundary(same)].rfind(['(', '{', ',', '<']).map_or(0, |at| at + 1);
     let piece = |text: &str| {
         let text = text.get(begin..).unwrap_or_default().trim_start();
         text[..text.floor_char_boundary(AROUND)].trim_end_matches([' ', ',', '}', ')']).to_owned()
@@ -75,8 +81,12 @@ fn exports(resolve: &Resolve, world: WorldId) -> BTreeMap<String, String> {
 }
 
 fn signature(resolve: &Resolve, function: &Function) -> String {
-    let params = function.params.iter().map(|param| format!("{}: {}", param.name, type_text(resolve, &param.ty)));
-    let result = function.result.as_ref().map(|result| format!(" -> {}", type_text(resolve, result)));
+    let params = function
+        .params
+        .iter()
+        .map(|param| format!("{}: {}", param.name, type_text(resolve, &param.ty)));
+    let result =
+        function.result.as_ref().map(|result| format!(" -> {}", type_text(resolve, result)));
     format!("func({}){}", params.collect::<Vec<_>>().join(", "), result.unwrap_or_default())
 }
 
@@ -107,7 +117,8 @@ fn defined(resolve: &Resolve, id: TypeId) -> String {
     match &resolve.types[id].kind {
         TypeDefKind::Type(ty) => text(ty),
         TypeDefKind::Record(record) => {
-            let fields = record.fields.iter().map(|field| format!("{}: {}", field.name, text(&field.ty)));
+            let fields =
+                record.fields.iter().map(|field| format!("{}: {}", field.name, text(&field.ty)));
             format!("record {{{}}}", fields.collect::<Vec<_>>().join(", "))
         }
         TypeDefKind::Variant(variant) => {
@@ -125,10 +136,14 @@ fn defined(resolve: &Resolve, id: TypeId) -> String {
             let flags = flags.flags.iter().map(|flag| flag.name.as_str());
             format!("flags {{{}}}", flags.collect::<Vec<_>>().join(", "))
         }
-        TypeDefKind::Tuple(tuple) => format!("tuple<{}>", tuple.types.iter().map(text).collect::<Vec<_>>().join(", ")),
+        TypeDefKind::Tuple(tuple) => {
+            format!("tuple<{}>", tuple.types.iter().map(text).collect::<Vec<_>>().join(", "))
+        }
         TypeDefKind::List(ty) => format!("list<{}>", text(ty)),
         TypeDefKind::Option(ty) => format!("option<{}>", text(ty)),
-        TypeDefKind::Result(result) => format!("result<{}, {}>", optional(&result.ok), optional(&result.err)),
+        TypeDefKind::Result(result) => {
+            format!("result<{}, {}>", optional(&result.ok), optional(&result.err))
+        }
         TypeDefKind::Handle(Handle::Own(id) | Handle::Borrow(id)) => {
             format!("handle {}", resolve.types[*id].name.as_deref().unwrap_or("?"))
         }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter, Store, Strategy,
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter,
+    Store, Strategy,
 };
 
 use super::budget::Budget;
@@ -115,7 +116,8 @@ fn config(profile: Profile) -> Config {
     config
         // One compiler only: another one charges fuel differently.
         .strategy(Strategy::Cranelift)
-        // A small component is compiled at once, by all processors; the seconds of a large one are spent by one, so that the others go on.
+        // A small component is compiled at once, by all processors; the seconds of a large one are
+        // spent by one, so that the others go on.
         .parallel_compilation(profile == Profile::Compact)
         // The same bytes everywhere.
         .cranelift_nan_canonicalization(true)
@@ -133,8 +135,8 @@ fn config(profile: Profile) -> Config {
     config
 }
 
-/// The pool. Memory reservation and guard keep their defaults: with less than 4 GiB reserved the compiler checks every access, which
-/// doubles the cost of a batch.
+/// The pool. Memory reservation and guard keep their defaults: with less than 4 GiB reserved the
+/// compiler checks every access, which doubles the cost of a batch.
 fn pool(bounds: &Bounds) -> PoolingAllocationConfig {
     let slots = bounds.instances_max;
     let resident_bytes = match PoolingAllocationConfig::is_pagemap_scan_available() {
@@ -172,13 +174,18 @@ fn start_ticking(engine: &Engine) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Refuses growth with an error of its own, which ends the call: a guest that sees `memory.grow` fail could answer differently
-/// under other limits.
+/// Refuses growth with an error of its own, which ends the call: a guest that sees `memory.grow`
+/// fail could answer differently under other limits.
 #[derive(Debug)]
 pub(super) struct Limiter(&'static Bounds);
 
 impl ResourceLimiter for Limiter {
-    fn memory_growing(&mut self, _current: usize, wanted: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        _current: usize,
+        wanted: usize,
+        _max: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let allowed = self.0.memory_bytes_max;
         if wanted > allowed {
             return Err(Exceeded::Memory { wanted, allowed }.into());
@@ -186,7 +193,12 @@ impl ResourceLimiter for Limiter {
         Ok(true)
     }
 
-    fn table_growing(&mut self, _current: usize, wanted: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        wanted: usize,
+        _max: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let allowed = self.0.table_elements_max;
         if wanted > allowed {
             return Err(Exceeded::Table { wanted, allowed }.into());
@@ -207,8 +219,9 @@ impl ResourceLimiter for Limiter {
     }
 }
 
-/// As many permits as the pool has slots. A caller waits for one rather than being told that the pool is empty, which would look like a
-/// policy's fault; the wait is bounded by the calls under way.
+/// As many permits as the pool has slots. A caller waits for one rather than being told that the
+/// pool is empty, which would look like a policy's fault; the wait is bounded by the calls under
+/// way.
 struct Slots {
     free: Mutex<u32>,
     freed: Condvar,
@@ -223,7 +236,8 @@ impl Slots {
 
     fn take(&self) -> Slot<'_> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut free = self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+        let mut free =
+            self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
         *free -= 1;
         Slot(self)
     }

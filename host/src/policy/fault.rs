@@ -191,7 +191,9 @@ impl Fault {
     /// Whether the call was too large for its bounds, so that a part of it may not be.
     pub(super) fn is_of_size(&self) -> bool {
         match self {
-            Fault::OutOfFuel { .. } | Fault::Exceeded(Exceeded::Memory { .. }) | Fault::AnswerTooLarge { .. } => true,
+            Fault::OutOfFuel { .. }
+            | Fault::Exceeded(Exceeded::Memory { .. })
+            | Fault::AnswerTooLarge { .. } => true,
             Fault::Exceeded(Exceeded::Table { .. })
             | Fault::StackOverflow
             | Fault::Deadline { .. }
@@ -222,8 +224,12 @@ impl Fault {
     /// The same fault, told with the numbers of the whole batch instead of the chunk's.
     pub(super) fn in_batch(self, first: usize) -> Self {
         match self {
-            Fault::Violation { item, violation } => Fault::Violation { item: item + first, violation },
-            Fault::InvalidPhase { item, ordinal } => Fault::InvalidPhase { item: item + first, ordinal },
+            Fault::Violation { item, violation } => {
+                Fault::Violation { item: item + first, violation }
+            }
+            Fault::InvalidPhase { item, ordinal } => {
+                Fault::InvalidPhase { item: item + first, ordinal }
+            }
             Fault::Refused(refused) => Fault::Refused(refused.in_batch(first)),
             Fault::OutOfFuel { .. }
             | Fault::Exceeded(_)

@@ -1,9 +1,9 @@
-//! What policies measure, in the words of the contract; what must hold before the host believes it; and
-//! how a request is divided.
+//! What policies measure, in the words of the contract; what must hold before the host believes it;
+//! and how a request is divided.
 //!
-//! A policy decides which time counts for its meters, and in which terms. It can't count an interval for
-//! a meter that it did not declare, answer other terms from request to request, state another quantity
-//! than the journal has, or bill more of it than it declared.
+//! A policy decides which time counts for its meters, and in which terms. It can't count an
+//! interval for a meter that it did not declare, answer other terms from request to request, state
+//! another quantity than the journal has, or bill more of it than it declared.
 
 mod described;
 mod halves;
@@ -14,9 +14,9 @@ pub use described::{OptionError, Violation as DescriptionViolation};
 pub use measured::{LineViolation, Violation as MeasurementViolation};
 
 pub use words::{
-    Column, Description, INITIALIZING_MAX, IntervalColumns, IntervalRange, Measurement, MeterDescription, MeterTerms,
-    OptionDescription, OptionKind, OwnLine, Request, Rounding, Setting, Span, Stretch, Subject, TIME, U128Words,
-    unsigned, words,
+    Column, Description, INITIALIZING_MAX, IntervalColumns, IntervalRange, Measurement,
+    MeterDescription, MeterTerms, OptionDescription, OptionKind, OwnLine, Request, Rounding,
+    Setting, Span, Stretch, Subject, TIME, U128Words, unsigned, words,
 };
 
 pub(super) use halves::{halves, joined};

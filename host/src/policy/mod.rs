@@ -1,15 +1,21 @@
-//! Policies: components that say how time counts, and for which meters. The only user of the WebAssembly engine.
+//! Policies: components that say how time counts, and for which meters. The only user of the
+//! WebAssembly engine.
 //!
-//! - `admission` looks at a component before anything of it runs; `selftest` asks it what every policy must get right;
-//! - `profile` holds the bounds, `difference` says how another contract differs, `conformance` asks everything at once, without a daemon;
-//! - `engine` holds a call to its bounds, `component` makes the calls, `wire` checks the answers, `fault` names what went wrong;
+//! - `admission` looks at a component before anything of it runs; `selftest` asks it what every
+//!   policy must get right;
+//! - `profile` holds the bounds, `difference` says how another contract differs, `conformance` asks
+//!   everything at once, without a daemon;
+//! - `engine` holds a call to its bounds, `component` makes the calls, `wire` checks the answers,
+//!   `fault` names what went wrong;
 //! - `metering` checks what is declared and measured;
 //! - `biller` runs the biller, the host's own component, in the same engine;
 //! - `compiler` compiles in a bounded process, `cache` keeps compiled policies on disk;
-//! - `accounting` applies the policies in force to facts, and carries on without one that fails; `shadow` counts the same beside it.
+//! - `accounting` applies the policies in force to facts, and carries on without one that fails;
+//!   `shadow` counts the same beside it.
 //!
-//! No call can reach a clock, a file, the network or another call: a component gets nothing to import, every call has a fresh
-//! instance, and its fuel, memory, stack, answer and time are bounded by [`crate::limits::policy`].
+//! No call can reach a clock, a file, the network or another call: a component gets nothing to
+//! import, every call has a fresh instance, and its fuel, memory, stack, answer and time are
+//! bounded by [`crate::limits::policy`].
 
 pub mod accounting;
 mod admission;
@@ -88,7 +94,8 @@ pub struct WrapError {
 pub fn wrap(module: &[u8]) -> Result<Vec<u8>, WrapError> {
     let encoder = wit_component::ComponentEncoder::default().validate(true).module(module);
     let encoded = encoder.and_then(|mut encoder| encoder.encode());
-    let component = encoded.map_err(|error| WrapError { reason: fault::clipped(format!("{error:#}")) })?;
+    let component =
+        encoded.map_err(|error| WrapError { reason: fault::clipped(format!("{error:#}")) })?;
     match admission::world_of(&component) {
         Ok(_) => Ok(component),
         Err(error) => Err(WrapError { reason: error.in_words() }),
@@ -107,12 +114,14 @@ pub struct PolicyHost {
     standard: Arc<Policy>,
     loaded: ArcSwap<HashMap<Digest, Arc<Policy>>>,
     billers: Mutex<HashMap<Digest, Arc<biller::Biller>>>,
-    /// Held while compiling: it takes a processor and much memory, and can't be interrupted, so there is one at a time.
+    /// Held while compiling: it takes a processor and much memory, and can't be interrupted, so
+    /// there is one at a time.
     compiling: Mutex<()>,
 }
 
 impl PolicyHost {
-    /// Starts the engine and loads the embedded standard policy. `cache_dir` keeps compiled policies; it is made if missing.
+    /// Starts the engine and loads the embedded standard policy. `cache_dir` keeps compiled
+    /// policies; it is made if missing.
     ///
     /// # Errors
     /// [`OpenError`], each with what to do about it.
@@ -127,23 +136,35 @@ impl PolicyHost {
     pub fn open_with(cache_dir: &Path, backend: Backend) -> Result<PolicyHost, OpenError> {
         let cache = Cache::open(cache_dir)?;
         let runtime = Runtime::new(Profile::Compact, backend);
-        let runtime = Arc::new(runtime.map_err(|error| OpenError::Engine { reason: format!("{error:#}") })?);
+        let runtime =
+            Arc::new(runtime.map_err(|error| OpenError::Engine { reason: format!("{error:#}") })?);
         let digest = Digest::of(standard::COMPONENT);
         let standard = match from_cache(&runtime, &cache, digest, None) {
             Some(policy) => Arc::new(policy),
             None => {
-                let compiled = compile(&runtime, digest, standard::COMPONENT, None).map_err(OpenError::Standard)?;
+                let compiled = compile(&runtime, digest, standard::COMPONENT, None)
+                    .map_err(OpenError::Standard)?;
                 cache.put(digest, &compiled.component);
                 compiled.policy
             }
         };
         let loaded = ArcSwap::from_pointee(HashMap::from([(digest, Arc::clone(&standard))]));
         let (large, compiling, billers) = (OnceLock::new(), Mutex::new(()), Mutex::default());
-        Ok(Self { compact: runtime, backend, large, cache, compiler: None, standard, loaded, billers, compiling })
+        Ok(Self {
+            compact: runtime,
+            backend,
+            large,
+            cache,
+            compiler: None,
+            standard,
+            loaded,
+            billers,
+            compiling,
+        })
     }
 
-    /// Has `program`, which must hand [`COMPILER`] on to [`compile_for_daemon`], compile policies in a
-    /// bounded process. Without it they are compiled in this one.
+    /// Has `program`, which must hand [`COMPILER`] on to [`compile_for_daemon`], compile policies
+    /// in a bounded process. Without it they are compiled in this one.
     pub fn compiling_with(self, program: Option<PathBuf>) -> Self {
         Self { compiler: program, ..self }
     }
@@ -157,7 +178,9 @@ impl PolicyHost {
             return Ok(large.clone());
         }
         let made = Runtime::new(profile, self.backend);
-        let made = made.map_err(|error| AdmissionError::Compile { reason: fault::clipped(format!("{error:#}")) })?;
+        let made = made.map_err(|error| AdmissionError::Compile {
+            reason: fault::clipped(format!("{error:#}")),
+        })?;
         // Somebody else may have been quicker; one of the two is kept.
         Ok(self.large.get_or_init(|| Arc::new(made)).clone())
     }
@@ -176,7 +199,10 @@ impl PolicyHost {
     ///
     /// # Errors
     /// [`AdmissionError`], with what would be right.
-    pub fn inspect(bytes: impl Into<Arc<[u8]>>, profile: Profile) -> Result<Inspected, AdmissionError> {
+    pub fn inspect(
+        bytes: impl Into<Arc<[u8]>>,
+        profile: Profile,
+    ) -> Result<Inspected, AdmissionError> {
         let bytes = bytes.into();
         let digest = Digest::of(&bytes);
         Inspected::new(bytes, digest, profile)
@@ -263,12 +289,18 @@ impl PolicyHost {
         compiled.map(Arc::new).ok_or_else(|| AdmissionError::Compile { reason: reason() })
     }
 
-    /// Loads a component that was admitted before, such as at a start: compiled from the cache, or compiled again after the same examination as at
-    /// its admission.
+    /// Loads a component that was admitted before, such as at a start: compiled from the cache, or
+    /// compiled again after the same examination as at its admission.
     ///
     /// # Errors
-    /// [`AdmissionError`] if the bytes are not those of `digest`, or are no longer admitted by this version.
-    pub fn load(&self, profile: Profile, digest: Digest, bytes: &[u8]) -> Result<Arc<Policy>, AdmissionError> {
+    /// [`AdmissionError`] if the bytes are not those of `digest`, or are no longer admitted by this
+    /// version.
+    pub fn load(
+        &self,
+        profile: Profile,
+        digest: Digest,
+        bytes: &[u8],
+    ) -> Result<Arc<Policy>, AdmissionError> {
         let is = Digest::of(bytes);
         if is != digest {
             return Err(AdmissionError::Digest { named: digest, is });
@@ -281,7 +313,8 @@ impl PolicyHost {
             return Ok(self.keep(Arc::new(policy)));
         }
         self.examine(Inspected::new(bytes.into(), digest, profile)?)?;
-        self.get(digest).ok_or(AdmissionError::Compile { reason: "it was unloaded meanwhile".into() })
+        self.get(digest)
+            .ok_or(AdmissionError::Compile { reason: "it was unloaded meanwhile".into() })
     }
 
     /// A loaded policy.
@@ -310,13 +343,20 @@ fn compile(
     bytes: &[u8],
     standard: Option<&Arc<Policy>>,
 ) -> Result<Compiled, AdmissionError> {
-    let refused = |error: wasmtime::Error| AdmissionError::Compile { reason: fault::clipped(format!("{error:#}")) };
+    let refused = |error: wasmtime::Error| AdmissionError::Compile {
+        reason: fault::clipped(format!("{error:#}")),
+    };
     let component = runtime.compile(bytes).map_err(refused)?;
     let policy = Policy::new(digest, Arc::clone(runtime), &component, standard).map_err(refused)?;
     Ok(Compiled { policy: Arc::new(policy), component })
 }
 
-fn from_cache(runtime: &Arc<Runtime>, cache: &Cache, digest: Digest, standard: Option<&Arc<Policy>>) -> Option<Policy> {
+fn from_cache(
+    runtime: &Arc<Runtime>,
+    cache: &Cache,
+    digest: Digest,
+    standard: Option<&Arc<Policy>>,
+) -> Option<Policy> {
     let component: Component = cache.get(runtime.engine(), digest)?;
     Policy::new(digest, Arc::clone(runtime), &component, standard).ok()
 }

@@ -141,10 +141,12 @@ impl fmt::Display for Profile {
 impl FromStr for Profile {
     type Err = IdError;
     fn from_str(text: &str) -> Result<Self, IdError> {
-        Self::ALL.into_iter().find(|profile| profile.as_str() == text).ok_or_else(|| IdError::Word {
-            what: "a profile",
-            text: text.chars().take(80).collect(),
-            known: Self::ALL.map(Self::as_str).join(", "),
+        Self::ALL.into_iter().find(|profile| profile.as_str() == text).ok_or_else(|| {
+            IdError::Word {
+                what: "a profile",
+                text: text.chars().take(80).collect(),
+                known: Self::ALL.map(Self::as_str).join(", "),
+            }
         })
     }
 }

@@ -1,8 +1,9 @@
 //! Golden vectors: what every policy must do right before it is asked about real time.
 //!
-//! They do not say under which phase time counts, which is for the policy to decide. They ask for what must hold under every rule:
-//! conservation, batches that answer what single calls answer, and the same answer and the same fuel when asked again; and that time is
-//! measured whatever the numbers are: none at all, negative ones, and ones that languages with fewer bits get wrong.
+//! They do not say under which phase time counts, which is for the policy to decide. They ask for
+//! what must hold under every rule: conservation, batches that answer what single calls answer, and
+//! the same answer and the same fuel when asked again; and that time is measured whatever the
+//! numbers are: none at all, negative ones, and ones that languages with fewer bits get wrong.
 
 use super::component::Policy;
 use super::fault::Fault;
@@ -53,7 +54,9 @@ pub enum SelfTestError {
     #[error("asked again, it gave another answer or took other fuel")]
     Unsteady,
     /// Its terms depend on what it is asked about.
-    #[error("measure answers other terms for vector {vector} than for vector 0: terms follow from the options alone")]
+    #[error(
+        "measure answers other terms for vector {vector} than for vector 0: terms follow from the options alone"
+    )]
     Terms {
         /// Which vector.
         vector: usize,
@@ -63,15 +66,21 @@ pub enum SelfTestError {
 const AT: Instant = Instant(1_700_000_000_000_000_000);
 const NANOS: i64 = 61_000_000_007;
 
-/// From every phase and from none to every phase, with nothing, a nanosecond and a while in between.
+/// From every phase and from none to every phase, with nothing, a nanosecond and a while in
+/// between.
 fn vectors() -> Vec<Step> {
     let mut vectors = Vec::new();
     let current = std::iter::once(None).chain(Phase::ALL.map(Some));
     for (row, from) in current.enumerate() {
         for (column, to) in Phase::ALL.into_iter().enumerate() {
             let passed = [0, 1, NANOS][(row + column) % 3];
-            let totals = Totals(std::array::from_fn(|ordinal| ((ordinal + row) as u64) << (column * 5)));
-            vectors.push((Tracker { current: from, since: AT, totals }, to, Instant(AT.0 + passed)));
+            let totals =
+                Totals(std::array::from_fn(|ordinal| ((ordinal + row) as u64) << (column * 5)));
+            vectors.push((
+                Tracker { current: from, since: AT, totals },
+                to,
+                Instant(AT.0 + passed),
+            ));
         }
     }
     vectors
@@ -88,7 +97,9 @@ pub(super) fn run(policy: &Policy) -> Result<SelfTest, SelfTestError> {
     let vectors = vectors();
     let first = ask(policy, &vectors)?;
     let again = ask(policy, &vectors)?;
-    if (first.report, &first.entered, &first.looked) != (again.report, &again.entered, &again.looked) {
+    if (first.report, &first.entered, &first.looked)
+        != (again.report, &again.entered, &again.looked)
+    {
         return Err(SelfTestError::Unsteady);
     }
     measure(policy)?;
@@ -96,10 +107,16 @@ pub(super) fn run(policy: &Policy) -> Result<SelfTest, SelfTestError> {
 }
 
 fn ask(policy: &Policy, vectors: &[Step]) -> Result<Answers, SelfTestError> {
-    let failed =
-        |function, vector| move |fault: Fault| SelfTestError::Fault { function, vector, fault: Box::new(fault) };
-    let mut report =
-        SelfTest { vectors: vectors.len(), enter_fuel: 0, snapshot_fuel: 0, enter_all_fuel: 0, snapshot_all_fuel: 0 };
+    let failed = |function, vector| {
+        move |fault: Fault| SelfTestError::Fault { function, vector, fault: Box::new(fault) }
+    };
+    let mut report = SelfTest {
+        vectors: vectors.len(),
+        enter_fuel: 0,
+        snapshot_fuel: 0,
+        enter_all_fuel: 0,
+        snapshot_all_fuel: 0,
+    };
     let (mut entered, mut looked) = (Vec::new(), Vec::new());
     for (number, (before, to, at)) in vectors.iter().enumerate() {
         let after = policy.enter_metered(before, *to, *at).map_err(failed("enter", number))?;
@@ -110,7 +127,8 @@ fn ask(policy: &Policy, vectors: &[Step]) -> Result<Answers, SelfTestError> {
         looked.push(totals.value);
     }
     let mut batch = Vec::new();
-    report.enter_all_fuel = policy.enter_batch(vectors, &mut batch).map_err(failed("enter-all", 0))?;
+    report.enter_all_fuel =
+        policy.enter_batch(vectors, &mut batch).map_err(failed("enter-all", 0))?;
     same("enter-all", &entered, &batch)?;
     let trackers: Vec<_> = vectors.iter().map(|vector| vector.0).collect();
     let mut batch = Vec::new();
@@ -122,7 +140,11 @@ fn ask(policy: &Policy, vectors: &[Step]) -> Result<Answers, SelfTestError> {
 
 const AT_END: Instant = Instant(AT.0 + NANOS);
 
-fn same<T: PartialEq>(function: &'static str, single: &[T], batch: &[T]) -> Result<(), SelfTestError> {
+fn same<T: PartialEq>(
+    function: &'static str,
+    single: &[T],
+    batch: &[T],
+) -> Result<(), SelfTestError> {
     match single.iter().zip(batch).position(|(one, other)| one != other) {
         Some(item) => Err(SelfTestError::Differs { function, item }),
         None => Ok(()),
@@ -131,8 +153,9 @@ fn same<T: PartialEq>(function: &'static str, single: &[T], batch: &[T]) -> Resu
 
 /// Has every golden request measured, twice. There is no option, so that to refuse is no answer.
 fn measure(policy: &Policy) -> Result<(), SelfTestError> {
-    let failed =
-        |function, vector| move |fault: Fault| SelfTestError::Fault { function, vector, fault: Box::new(fault) };
+    let failed = |function, vector| {
+        move |fault: Fault| SelfTestError::Fault { function, vector, fault: Box::new(fault) }
+    };
     let first = policy.describe_metered().map_err(failed("describe", 0))?;
     let again = policy.describe_metered().map_err(failed("describe", 0))?;
     if first != again {

@@ -1,4 +1,5 @@
-//! A candidate beside the policies in force: the same facts under both. It changes nothing for anybody.
+//! A candidate beside the policies in force: the same facts under both. It changes nothing for
+//! anybody.
 
 use super::accounting::Accounting;
 use super::component::Policy;
@@ -24,7 +25,8 @@ pub struct Compared {
 }
 
 impl Compared {
-    /// Nanoseconds that stand under another phase with the candidate. The two agree on the sum: neither can lose or make time.
+    /// Nanoseconds that stand under another phase with the candidate. The two agree on the sum:
+    /// neither can lose or make time.
     pub fn moved_ns(&self) -> u128 {
         let each = self.active.0.iter().zip(self.candidate.0);
         each.map(|(active, candidate)| u128::from(active.abs_diff(candidate))).sum::<u128>() / 2
@@ -43,7 +45,8 @@ pub enum CompareError {
 }
 
 impl Accounting {
-    /// Counts the time of an instance up to `until` by the policies in force and by `candidate` alone.
+    /// Counts the time of an instance up to `until` by the policies in force and by `candidate`
+    /// alone.
     ///
     /// # Errors
     /// See [`CompareError`].
@@ -59,7 +62,12 @@ impl Accounting {
         Ok(Compared { active, candidate, fuel })
     }
 
-    fn active(&self, tenant: &TenantId, lived: &Lived, until: Instant) -> Result<Totals, CompareError> {
+    fn active(
+        &self,
+        tenant: &TenantId,
+        lived: &Lived,
+        until: Instant,
+    ) -> Result<Totals, CompareError> {
         let nothing = Degraded {
             tracker: Tracker::default(),
             phase: None,
@@ -69,7 +77,8 @@ impl Accounting {
         };
         // To look is to enter the phase under way once more.
         let under_way = lived.last().and_then(|&(phase, _)| phase);
-        let facts: Vec<_> = lived.iter().copied().chain(under_way.map(|phase| (Some(phase), until))).collect();
+        let facts: Vec<_> =
+            lived.iter().copied().chain(under_way.map(|phase| (Some(phase), until))).collect();
         let told = self.recover(tenant, &nothing, &facts);
         told.map(|tracker| tracker.totals).map_err(|error| CompareError::Active(error.to_string()))
     }

@@ -1,5 +1,5 @@
-//! The standard accounting: the component that comes with the program, and the same rule as plain arithmetic for when a component can't
-//! answer.
+//! The standard accounting: the component that comes with the program, and the same rule as plain
+//! arithmetic for when a component can't answer.
 
 use crate::billing::{Totals, Tracker};
 use crate::id::Digest;
@@ -17,7 +17,8 @@ pub(super) fn is_shipped(digest: Digest) -> bool {
     SHIPPED.iter().any(|(_, shipped)| *shipped == digest.0)
 }
 
-/// The totals at `at`: every phase counts as itself. Never fails, so that no fact has to wait for anything.
+/// The totals at `at`: every phase counts as itself. Never fails, so that no fact has to wait for
+/// anything.
 pub(super) fn snapshot(before: &Tracker, at: Instant) -> Totals {
     let mut totals = before.totals;
     if let Some(phase) = before.current {

@@ -43,16 +43,35 @@ fn host_phase(phase: wire::Phase) -> Phase {
 }
 
 pub(super) fn tracker(tracker: &Tracker) -> wire::Tracker {
-    let [created, initializing, running, paused, shutdown, standby, stopped, unknown] = tracker.totals.0;
+    let [created, initializing, running, paused, shutdown, standby, stopped, unknown] =
+        tracker.totals.0;
     wire::Tracker {
         current: tracker.current.map(phase),
         since: tracker.since.0,
-        totals: wire::Totals { created, initializing, running, paused, shutdown, standby, stopped, unknown },
+        totals: wire::Totals {
+            created,
+            initializing,
+            running,
+            paused,
+            shutdown,
+            standby,
+            stopped,
+            unknown,
+        },
     }
 }
 
 pub(super) fn host_totals(totals: wire::Totals) -> Totals {
-    let wire::Totals { created, initializing, running, paused, shutdown, standby, stopped, unknown } = totals;
+    let wire::Totals {
+        created,
+        initializing,
+        running,
+        paused,
+        shutdown,
+        standby,
+        stopped,
+        unknown,
+    } = totals;
     Totals([created, initializing, running, paused, shutdown, standby, stopped, unknown])
 }
 
@@ -65,10 +84,16 @@ pub(super) fn host_tracker(tracker: wire::Tracker) -> Tracker {
 }
 
 /// The columns of trackers, in one walk over each list.
-pub(super) fn columns<'a>(trackers: impl Iterator<Item = &'a Tracker> + Clone) -> wire::TrackerColumns {
-    let total = |ordinal: usize| trackers.clone().map(|tracker| tracker.totals.0[ordinal]).collect();
+pub(super) fn columns<'a>(
+    trackers: impl Iterator<Item = &'a Tracker> + Clone,
+) -> wire::TrackerColumns {
+    let total =
+        |ordinal: usize| trackers.clone().map(|tracker| tracker.totals.0[ordinal]).collect();
     wire::TrackerColumns {
-        current: trackers.clone().map(|tracker| tracker.current.map_or(NO_PHASE, |phase| phase as u8)).collect(),
+        current: trackers
+            .clone()
+            .map(|tracker| tracker.current.map_or(NO_PHASE, |phase| phase as u8))
+            .collect(),
         since: trackers.clone().map(|tracker| tracker.since.0).collect(),
         totals: wire::TotalsColumns {
             created: total(0),
@@ -114,8 +139,8 @@ fn current(item: usize, ordinal: u8) -> Result<Option<Phase>, Fault> {
     }
 }
 
-/// Adds the answer to a batch of steps to `after`. It is to be believed only if every item keeps conservation; on a fault, what was added is
-/// worth nothing.
+/// Adds the answer to a batch of steps to `after`. It is to be believed only if every item keeps
+/// conservation; on a fault, what was added is worth nothing.
 pub(super) fn check_entered(
     steps: &[Step],
     answer: &wire::TrackerColumns,
@@ -131,7 +156,8 @@ pub(super) fn check_entered(
             since: Instant(since[item]),
             totals: Totals(lists.map(|list| list[item])),
         };
-        check_enter(before, *at, &answered).map_err(|violation| Fault::Violation { item, violation })?;
+        check_enter(before, *at, &answered)
+            .map_err(|violation| Fault::Violation { item, violation })?;
         after.push(answered);
     }
     Ok(())
@@ -147,7 +173,8 @@ pub(super) fn check_looked(
     let lists = lists(answer, trackers.len())?;
     for (item, before) in trackers.iter().enumerate() {
         let answered = Totals(lists.map(|list| list[item]));
-        check_snapshot(before, at, &answered).map_err(|violation| Fault::Violation { item, violation })?;
+        check_snapshot(before, at, &answered)
+            .map_err(|violation| Fault::Violation { item, violation })?;
         totals.push(answered);
     }
     Ok(())

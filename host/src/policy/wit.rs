@@ -11,7 +11,8 @@ pub(super) const TYPES: &str = "tallyman:policy/types@0.2.0";
 pub(super) const ACCOUNTING: &str = "tallyman:policy/accounting@0.2.0";
 pub(super) const METERING: &str = "tallyman:policy/metering@0.2.0";
 
-/// The contract itself, by the names of its files: to compare a component's types with, and to hand out.
+/// The contract itself, by the names of its files: to compare a component's types with, and to hand
+/// out.
 pub const CONTRACT: [(&str, &str); 4] = [
     ("types.wit", include_str!("../../../wit/types.wit")),
     ("accounting.wit", include_str!("../../../wit/accounting.wit")),

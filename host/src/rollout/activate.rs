@@ -7,7 +7,9 @@ use super::{Rollout, RolloutError, blocking};
 use crate::billing::TenantFact;
 use crate::id::{Digest, TenantId};
 use crate::invoice::Issuer;
-use crate::journal::{self, CommitError, Entry, FirstTry, NewActivation, NewWithdrawal, RequestKey};
+use crate::journal::{
+    self, CommitError, Entry, FirstTry, NewActivation, NewWithdrawal, RequestKey,
+};
 use crate::tenant::{Actor, Plan, Standing};
 use crate::units::Instant;
 
@@ -60,8 +62,8 @@ pub struct Activated {
     pub fact: u64,
     /// Whether an earlier try of the same request did it.
     pub repeated: bool,
-    /// Whether it was in force already, so that nothing was recorded: `from` and `fact` are those of
-    /// the activation before.
+    /// Whether it was in force already, so that nothing was recorded: `from` and `fact` are those
+    /// of the activation before.
     pub already: bool,
     /// The policy that answered a probe after the change; none for one that is to come.
     pub answered_by: Option<Digest>,
@@ -102,12 +104,17 @@ impl Rollout {
             gates.map_or(Ok(()), |gates| rollout.check_gates(&gated, digest, &gates))
         })
         .await?;
-        let activation = NewActivation { requested: at, reason, options, ..NewActivation::now(tenant, digest, by) };
+        let activation = NewActivation {
+            requested: at,
+            reason,
+            options,
+            ..NewActivation::now(tenant, digest, by)
+        };
         self.put_in_force(activation, request).await
     }
 
-    /// Refuses a policy that could not be billed by the tenant's books, or does not take its options: that
-    /// would be found out when a period is closed, too late for everybody. Blocking.
+    /// Refuses a policy that could not be billed by the tenant's books, or does not take its
+    /// options: that would be found out when a period is closed, too late for everybody. Blocking.
     fn check_billable(
         &self,
         tenant: &TenantId,
@@ -117,7 +124,9 @@ impl Rollout {
     ) -> Result<(), RolloutError> {
         let issuer = Issuer::new(self.journal.clone(), self.policies.clone());
         let at = at.unwrap_or_else(|| self.fleet.now());
-        issuer.check_activation(tenant, digest, options, at).map_err(|error| RolloutError::Unbillable(Box::new(error)))
+        issuer
+            .check_activation(tenant, digest, options, at)
+            .map_err(|error| RolloutError::Unbillable(Box::new(error)))
     }
 
     /// Puts a tenant under the last policy before the present one that is not quarantined.
@@ -130,7 +139,8 @@ impl Rollout {
             return Ok(first);
         }
         let digest = self.previous(&tenant).await?.ok_or(RolloutError::NothingToRollBack)?;
-        let activation = NewActivation { rollback: true, reason, ..NewActivation::now(tenant, digest, by) };
+        let activation =
+            NewActivation { rollback: true, reason, ..NewActivation::now(tenant, digest, by) };
         self.put_in_force(activation, request).await
     }
 
@@ -170,7 +180,10 @@ impl Rollout {
     ///
     /// # Errors
     /// Those of the journal.
-    pub async fn previous(self: &Arc<Self>, tenant: &TenantId) -> Result<Option<Digest>, RolloutError> {
+    pub async fn previous(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+    ) -> Result<Option<Digest>, RolloutError> {
         let present = self.fleet.timeline(tenant).at(self.fleet.now());
         let history = self.history(tenant).await?;
         Ok(history.before(present).find(|digest| self.is_good(tenant, digest)))
@@ -178,7 +191,11 @@ impl Rollout {
 
     /// Refuses a policy that was not examined, or failed at it: it can be neither put in force nor
     /// tried.
-    pub(super) fn check_standing(&self, tenant: &TenantId, digest: Digest) -> Result<(), RolloutError> {
+    pub(super) fn check_standing(
+        &self,
+        tenant: &TenantId,
+        digest: Digest,
+    ) -> Result<(), RolloutError> {
         match self.tenancy.standing(tenant, &digest).map(|stood| stood.standing) {
             Some(standing @ (Standing::Uploaded | Standing::Refused)) => {
                 Err(RolloutError::NotAdmitted { digest, standing })
@@ -219,7 +236,10 @@ impl Rollout {
 
     /// The activation by which a policy is in force already at the instant asked for, if one more
     /// would change nothing. One that trusts a quarantined policy again changes something.
-    async fn already(self: &Arc<Self>, asked: &Activation) -> Result<Option<Activated>, RolloutError> {
+    async fn already(
+        self: &Arc<Self>,
+        asked: &Activation,
+    ) -> Result<Option<Activated>, RolloutError> {
         let Activation { tenant, digest, .. } = asked;
         let at = asked.at.unwrap_or_else(|| self.fleet.now());
         let timeline = self.fleet.timeline(tenant);
@@ -231,7 +251,10 @@ impl Rollout {
         let tenant = tenant.clone();
         let known = blocking(move || {
             let issuer = Issuer::new(rollout.journal.clone(), rollout.policies.clone());
-            Ok((rollout.journal.archive().activations_of(&tenant)?, issuer.options_at(&tenant, at)?))
+            Ok((
+                rollout.journal.archive().activations_of(&tenant)?,
+                issuer.options_at(&tenant, at)?,
+            ))
         });
         let (activations, options) = known.await?;
         if options != asked.options {
@@ -239,7 +262,11 @@ impl Rollout {
         }
         let mut activations = activations.into_iter().rev();
         let first = activations.find(|one| (one.from, one.digest) == (from, in_force));
-        Ok(first.map(|first| Activated { already: true, repeated: false, ..Activated::repeated(first) }))
+        Ok(first.map(|first| Activated {
+            already: true,
+            repeated: false,
+            ..Activated::repeated(first)
+        }))
     }
 
     async fn put_in_force(
@@ -263,7 +290,10 @@ impl Rollout {
     }
 
     /// The outcome of the first try of this request, if there was one.
-    async fn first_try(self: &Arc<Self>, request: Option<&RequestKey>) -> Result<Option<Activated>, RolloutError> {
+    async fn first_try(
+        self: &Arc<Self>,
+        request: Option<&RequestKey>,
+    ) -> Result<Option<Activated>, RolloutError> {
         let Some(request) = request.cloned() else { return Ok(None) };
         let rollout = self.clone();
         let found = blocking(move || Ok(rollout.journal.first_try(&request)?)).await?;
@@ -279,7 +309,12 @@ impl Rollout {
     }
 
     /// The policy that accounts for a tenant from `from` on, which must be `digest`.
-    fn probe(&self, tenant: &TenantId, from: Instant, digest: Digest) -> Result<Digest, RolloutError> {
+    fn probe(
+        &self,
+        tenant: &TenantId,
+        from: Instant,
+        digest: Digest,
+    ) -> Result<Digest, RolloutError> {
         match self.accounting.probe(tenant, from) {
             Ok(answers) if answers == digest => Ok(answers),
             Ok(answers) => Err(RolloutError::Unanswered { digest, answers }),

@@ -111,7 +111,11 @@ impl PolicyRecord {
     /// digest and the size are known anyway. A standard policy of an earlier version is an ordinary
     /// one now.
     fn of_stored(stored: &StoredPolicy) -> Self {
-        let unknown = Self { size_bytes: stored.size_bytes, is_standard: false, ..Self::standard(stored.digest) };
+        let unknown = Self {
+            size_bytes: stored.size_bytes,
+            is_standard: false,
+            ..Self::standard(stored.digest)
+        };
         let Ok(noted) = serde_json::from_str::<Noted>(&stored.record) else { return unknown };
         Self {
             world: World::stored(&noted.world),
@@ -124,7 +128,8 @@ impl PolicyRecord {
 }
 
 /// The stored form of a [`PolicyRecord`]. Fields may be added; those that are here keep their names
-/// and meanings. Unknown fields are passed over: earlier versions noted the digest and the size, too.
+/// and meanings. Unknown fields are passed over: earlier versions noted the digest and the size,
+/// too.
 #[derive(Debug, Serialize, Deserialize)]
 struct Noted {
     world: String,
@@ -147,14 +152,16 @@ struct NotedTest {
 
 impl From<SelfTest> for NotedTest {
     fn from(test: SelfTest) -> Self {
-        let SelfTest { vectors, enter_fuel, snapshot_fuel, enter_all_fuel, snapshot_all_fuel } = test;
+        let SelfTest { vectors, enter_fuel, snapshot_fuel, enter_all_fuel, snapshot_all_fuel } =
+            test;
         Self { vectors, enter_fuel, snapshot_fuel, enter_all_fuel, snapshot_all_fuel }
     }
 }
 
 impl From<NotedTest> for SelfTest {
     fn from(noted: NotedTest) -> Self {
-        let NotedTest { vectors, enter_fuel, snapshot_fuel, enter_all_fuel, snapshot_all_fuel } = noted;
+        let NotedTest { vectors, enter_fuel, snapshot_fuel, enter_all_fuel, snapshot_all_fuel } =
+            noted;
         Self { vectors, enter_fuel, snapshot_fuel, enter_all_fuel, snapshot_all_fuel }
     }
 }
@@ -227,7 +234,13 @@ mod tests {
 
     #[test]
     fn a_record_is_read_back_as_it_was_written() {
-        let test = SelfTest { vectors: 1, enter_fuel: 2, snapshot_fuel: 3, enter_all_fuel: 4, snapshot_all_fuel: 5 };
+        let test = SelfTest {
+            vectors: 1,
+            enter_fuel: 2,
+            snapshot_fuel: 3,
+            enter_all_fuel: 4,
+            snapshot_all_fuel: 5,
+        };
         let record = PolicyRecord {
             digest: Digest([7; 32]),
             size_bytes: 9,

@@ -136,7 +136,9 @@ fn called(name: Option<&PolicyName>) -> String {
 
 /// The gate that a trial did not pass. Amounts are in the currency.
 #[derive(Debug, thiserror::Error)]
-#[error("the trial differs by {differs} {currency} {scope}, and `{gate}` lets {most} pass: {over} too much")]
+#[error(
+    "the trial differs by {differs} {currency} {scope}, and `{gate}` lets {most} pass: {over} too much"
+)]
 pub struct GateExceeded {
     /// Name of the gate in requests.
     pub gate: &'static str,

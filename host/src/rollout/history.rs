@@ -21,9 +21,15 @@ pub(super) struct History {
 impl History {
     /// The history of a timeline up to `now`. `facts` are those about the tenant's policies: they
     /// tell which changes were rollbacks.
-    pub(super) fn of<'a>(timeline: &Timeline, facts: impl IntoIterator<Item = &'a Fact>, now: Instant) -> Self {
+    pub(super) fn of<'a>(
+        timeline: &Timeline,
+        facts: impl IntoIterator<Item = &'a Fact>,
+        now: Instant,
+    ) -> Self {
         let rollback = |fact: &Fact| match fact.of_tenant() {
-            Some(&TenantFact::PolicyActivated { from, digest, rollback: true, .. }) => Some((from, digest)),
+            Some(&TenantFact::PolicyActivated { from, digest, rollback: true, .. }) => {
+                Some((from, digest))
+            }
             _ => None,
         };
         let rollbacks: BTreeSet<_> = facts.into_iter().filter_map(rollback).collect();
@@ -72,8 +78,8 @@ mod tests {
         Digest([letter as u8; 32])
     }
 
-    /// `A` activates, `<A` rolls back to it, `A@9` plans it for instant 9. Each act has an instant of
-    /// its own, from 0 on.
+    /// `A` activates, `<A` rolls back to it, `A@9` plans it for instant 9. Each act has an instant
+    /// of its own, from 0 on.
     fn history(acts: &str, now: i64) -> History {
         let mut timeline = Timeline::starting_with(digest('S'));
         let mut facts = Vec::new();
@@ -83,10 +89,25 @@ mod tests {
             let (rollback, name) = act.strip_prefix('<').map_or((false, act), |name| (true, name));
             let digest = digest(name.chars().next().expect("a name"));
             timeline.set(from, digest);
-            let at = Reading { boot: BootId("b".into()), boottime_ns: 0, wall_ns: 0, meter: Instant(meter) };
-            let activated =
-                TenantFact::PolicyActivated { digest, from, rollback, by: None, reason: None, options: Vec::new() };
-            facts.push(Fact { at, tenant: TenantId::default_tenant(), about: About::Tenant(activated) });
+            let at = Reading {
+                boot: BootId("b".into()),
+                boottime_ns: 0,
+                wall_ns: 0,
+                meter: Instant(meter),
+            };
+            let activated = TenantFact::PolicyActivated {
+                digest,
+                from,
+                rollback,
+                by: None,
+                reason: None,
+                options: Vec::new(),
+            };
+            facts.push(Fact {
+                at,
+                tenant: TenantId::default_tenant(),
+                about: About::Tenant(activated),
+            });
         }
         History::of(&timeline, &facts, Instant(now))
     }
@@ -116,7 +137,8 @@ mod tests {
 
     #[test]
     fn a_policy_is_taken_back_until_it_is_activated_again() {
-        let rows = [("S A B <A", true), ("S A B <A B", false), ("S A B", false), ("S A B C <A", true)];
+        let rows =
+            [("S A B <A", true), ("S A B <A B", false), ("S A B", false), ("S A B C <A", true)];
         for (acts, expected) in rows {
             assert_eq!(history(acts, 99).is_taken_back(&digest('B')), expected, "{acts}");
         }

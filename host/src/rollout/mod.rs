@@ -1,7 +1,7 @@
 //! The life of policies, from upload to retirement.
 //!
-//! - `catalogue` knows the components of this host, those being examined and those admitted; `upload`
-//!   brings one in;
+//! - `catalogue` knows the components of this host, those being examined and those admitted;
+//!   `upload` brings one in;
 //! - `activate` puts a tenant under a policy, and back under the one before, which `history` knows;
 //! - `trial` counts and charges under a policy beside the one in force, and gates an activation;
 //! - `reconcile` brings the standing of every policy up to date with facts and faults, in the

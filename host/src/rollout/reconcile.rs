@@ -1,8 +1,8 @@
 //! The background half of a rollout: standings follow from facts and faults, and are recorded here.
 //!
-//! A quarantined policy gets the substitute that its tenant's fallback order names; one that another
-//! has replaced drains and retires. This only catches up: a change that was not recorded, before an
-//! end of the daemon or for want of space, is recorded at the next turn.
+//! A quarantined policy gets the substitute that its tenant's fallback order names; one that
+//! another has replaced drains and retires. This only catches up: a change that was not recorded,
+//! before an end of the daemon or for want of space, is recorded at the next turn.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -98,8 +98,9 @@ impl Rollout {
                 None => self.substitute(tenant, policy).await?,
             };
             let known = self.tenancy.standing(tenant.id(), &policy);
-            let is_recorded =
-                known.is_some_and(|known| known.standing == Standing::Quarantined && known.stand_in == substitute);
+            let is_recorded = known.is_some_and(|known| {
+                known.standing == Standing::Quarantined && known.stand_in == substitute
+            });
             if is_recorded && (substitute.is_none() || !in_force) {
                 continue;
             }
@@ -120,7 +121,13 @@ impl Rollout {
         let reason = quarantined.reason.clone();
         let reason = reason.unwrap_or_else(|| "it failed again and again".into());
         tracing::error!(tenant = %tenant.id(), %policy, reason, "a policy is quarantined");
-        let moved = Move { digest: policy, to: Standing::Quarantined, by: Actor::Host, reason, stand_in: substitute };
+        let moved = Move {
+            digest: policy,
+            to: Standing::Quarantined,
+            by: Actor::Host,
+            reason,
+            stand_in: substitute,
+        };
         let activation = substitute.filter(|_| in_force).map(|digest| NewActivation {
             reason: Some(format!("policy {policy} was quarantined")),
             ..NewActivation::now(tenant.id().clone(), digest, Actor::Host)
@@ -166,7 +173,10 @@ impl Rollout {
     }
 
     /// The policies that a tenant has been under up to now.
-    pub(super) async fn history(self: &Arc<Self>, tenant: &TenantId) -> Result<History, RolloutError> {
+    pub(super) async fn history(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+    ) -> Result<History, RolloutError> {
         let rollout = self.clone();
         let tenant = tenant.clone();
         blocking(move || {
@@ -235,7 +245,12 @@ impl Rollout {
 
 /// Where a policy that is not in force at `now` stands, having been in force before; none if it
 /// never was.
-fn past(timeline: &Timeline, digest: Digest, now: Instant, views: &[Arc<View>]) -> Option<Standing> {
+fn past(
+    timeline: &Timeline,
+    digest: Digest,
+    now: Instant,
+    views: &[Arc<View>],
+) -> Option<Standing> {
     let until = timeline.until(now);
     if !until.iter().any(|&(_, past)| past == digest) {
         return None;
@@ -254,8 +269,8 @@ fn past(timeline: &Timeline, digest: Digest, now: Instant, views: &[Arc<View>]) 
     Some(if views.iter().any(waits) { Standing::Draining } else { Standing::Retired })
 }
 
-/// What is owed, by tenant and the policy that failed, and when it is tried again: at once, and then
-/// at intervals that double, so that a policy which goes on failing costs little.
+/// What is owed, by tenant and the policy that failed, and when it is tried again: at once, and
+/// then at intervals that double, so that a policy which goes on failing costs little.
 #[derive(Debug, Default)]
 struct Debts(BTreeMap<(TenantId, Digest), Retry>);
 
@@ -267,7 +282,11 @@ struct Retry {
 
 impl Debts {
     /// The debts that are due at `now`, out of all that there are. Others are forgotten.
-    fn due(&mut self, owing: BTreeSet<(TenantId, Digest)>, now: Instant) -> Vec<(TenantId, Digest)> {
+    fn due(
+        &mut self,
+        owing: BTreeSet<(TenantId, Digest)>,
+        now: Instant,
+    ) -> Vec<(TenantId, Digest)> {
         self.0.retain(|debt, _| owing.contains(debt));
         let mut due = Vec::new();
         for debt in owing {
@@ -292,7 +311,8 @@ mod tests {
         let mut debts = Debts::default();
         let owing = || BTreeSet::from([(TenantId::default_tenant(), Digest([7; 32]))]);
         let second = |at: i64| Instant(at * 1_000_000_000);
-        let tries: Vec<i64> = (0..200).filter(|&at| !debts.due(owing(), second(at)).is_empty()).collect();
+        let tries: Vec<i64> =
+            (0..200).filter(|&at| !debts.due(owing(), second(at)).is_empty()).collect();
         assert_eq!(tries, [0, 1, 3, 7, 15, 31, 63, 123, 183]);
         assert!(debts.due(BTreeSet::new(), second(200)).is_empty());
         assert_eq!(debts.due(owing(), second(201)).len(), 1, "a new debt is tried at once");

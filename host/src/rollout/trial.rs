@@ -103,7 +103,12 @@ impl Rollout {
     ///
     /// # Errors
     /// [`RolloutError::NoSuchTrial`], those of the journal.
-    pub async fn end_trial(&self, tenant: &TenantId, digest: Digest, by: Actor) -> Result<(), RolloutError> {
+    pub async fn end_trial(
+        &self,
+        tenant: &TenantId,
+        digest: Digest,
+        by: Actor,
+    ) -> Result<(), RolloutError> {
         self.check_tried(tenant, digest)?;
         let reason = String::new();
         let moved = Move { digest, to: Standing::Admitted, by, reason, stand_in: None };
@@ -127,7 +132,11 @@ impl Rollout {
     /// # Errors
     /// [`RolloutError::NoSuchTrial`], [`RolloutError::NoSuchPolicy`] if it is not loaded, those of
     /// the journal.
-    pub async fn report(self: &Arc<Self>, tenant: TenantId, digest: Digest) -> Result<Report, RolloutError> {
+    pub async fn report(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        digest: Digest,
+    ) -> Result<Report, RolloutError> {
         self.check_tried(&tenant, digest)?;
         let rollout = self.clone();
         blocking(move || rollout.count_twice(&tenant, digest)).await
@@ -190,7 +199,12 @@ impl Rollout {
 
     /// Refuses a policy whose trial differs by more money than a gate lets pass. Without a trial
     /// nothing is known, and nothing passes. Blocking.
-    pub(super) fn check_gates(&self, tenant: &TenantId, digest: Digest, gates: &Gates) -> Result<(), RolloutError> {
+    pub(super) fn check_gates(
+        &self,
+        tenant: &TenantId,
+        digest: Digest,
+        gates: &Gates,
+    ) -> Result<(), RolloutError> {
         if !self.is_tried(tenant, digest) {
             return Err(RolloutError::NotTried { digest, tenant: tenant.clone() });
         }
@@ -327,7 +341,12 @@ mod tests {
     #[test]
     fn a_trial_begins_with_the_phase_that_is_under_way() {
         let fact = |at, fact| {
-            let at = Reading { boot: BootId("b".into()), boottime_ns: 0, wall_ns: 0, meter: Instant(at) };
+            let at = Reading {
+                boot: BootId("b".into()),
+                boottime_ns: 0,
+                wall_ns: 0,
+                meter: Instant(at),
+            };
             let about = About::Instance("i".parse().expect("an id"), fact);
             (0, Fact { at, tenant: TenantId::default_tenant(), about })
         };
@@ -341,7 +360,9 @@ mod tests {
             fact(30, entered(Phase::Stopped)),
             fact(40, InstanceFact::Deleted),
         ];
-        let seen = |since| lived(&history, Instant(since)).iter().map(|&(to, at)| (to, at.0)).collect::<Vec<_>>();
+        let seen = |since| {
+            lived(&history, Instant(since)).iter().map(|&(to, at)| (to, at.0)).collect::<Vec<_>>()
+        };
         let (running, stopped) = (Some(Phase::Running), Some(Phase::Stopped));
         assert_eq!(seen(25), [(running, 25), (stopped, 30), (None, 40)]);
         assert_eq!(seen(30), [(stopped, 30), (None, 40)]);

@@ -38,12 +38,17 @@ impl Rollout {
     }
 
     /// The component that a tenant calls so, with this digest, or the only one whose digest begins
-    /// so; `standard` is everybody's. A tenant finds those that it has to do with, `all` finds every
-    /// one.
+    /// so; `standard` is everybody's. A tenant finds those that it has to do with, `all` finds
+    /// every one.
     ///
     /// # Errors
     /// [`RolloutError::NoSuchPolicy`], [`RolloutError::Ambiguous`].
-    pub fn find(&self, tenant: &TenantId, all: bool, key: &str) -> Result<CatalogueEntry, RolloutError> {
+    pub fn find(
+        &self,
+        tenant: &TenantId,
+        all: bool,
+        key: &str,
+    ) -> Result<CatalogueEntry, RolloutError> {
         let named = self.tenancy.policy_named(tenant, key);
         if let Some(entry) = named.and_then(|digest| self.catalogue.get(&digest)) {
             return Ok(entry);
@@ -92,8 +97,14 @@ impl Rollout {
         Ok(CatalogueEntry::Admitted(record))
     }
 
-    /// Refuses to give a policy that is known another name: facts tell of it by the one that it has.
-    fn check_name(&self, tenant: &TenantId, digest: Digest, name: Option<PolicyName>) -> Result<(), RolloutError> {
+    /// Refuses to give a policy that is known another name: facts tell of it by the one that it
+    /// has.
+    fn check_name(
+        &self,
+        tenant: &TenantId,
+        digest: Digest,
+        name: Option<PolicyName>,
+    ) -> Result<(), RolloutError> {
         let has = self.tenancy.admission(tenant, &digest).and_then(|admission| admission.name);
         match name {
             Some(name) if has.as_ref() != Some(&name) => Err(RolloutError::Known { digest, has }),
@@ -145,7 +156,8 @@ impl Rollout {
     /// Compiles a known policy if need be, so that its activation waits for nothing. Blocking.
     ///
     /// # Errors
-    /// [`RolloutError::NoSuchPolicy`], [`RolloutError::Admission`] if this version admits it no more.
+    /// [`RolloutError::NoSuchPolicy`], [`RolloutError::Admission`] if this version admits it no
+    /// more.
     pub fn make_ready(&self, digest: Digest) -> Result<(), RolloutError> {
         if self.policies.get(digest).is_some() {
             return Ok(());
@@ -170,7 +182,8 @@ fn find(entries: Vec<CatalogueEntry>, key: &str) -> Result<CatalogueEntry, Rollo
 }
 
 fn answers_to(entry: &CatalogueEntry, key: &str) -> bool {
-    (entry.is_standard() && key == STANDARD) || (!key.is_empty() && entry.digest().to_string().starts_with(key))
+    (entry.is_standard() && key == STANDARD)
+        || (!key.is_empty() && entry.digest().to_string().starts_with(key))
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-/// A leaky bucket: what is put in drains at the rate of the limit, and while it is too full nothing more is let in.
+/// A leaky bucket: what is put in drains at the rate of the limit, and while it is too full nothing
+/// more is let in.
 #[derive(Debug, Default)]
 pub(super) struct Bucket {
     /// When it is empty again, in nanoseconds of `CLOCK_BOOTTIME`.
@@ -21,13 +22,17 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    /// How long it takes to drain so many units; rounded up, so that rounding never lets more through.
+    /// How long it takes to drain so many units; rounded up, so that rounding never lets more
+    /// through.
     fn drain_ns(&self, units: u64) -> u128 {
         let window_ns = u128::from(self.window_ns);
-        (u128::from(units) * window_ns).checked_div(u128::from(self.units)).map_or(u128::MAX, |whole| {
-            let exact = whole * u128::from(self.units) == u128::from(units) * window_ns;
-            if exact { whole } else { whole + 1 }
-        })
+        (u128::from(units) * window_ns).checked_div(u128::from(self.units)).map_or(
+            u128::MAX,
+            |whole| {
+                let exact = whole * u128::from(self.units) == u128::from(units) * window_ns;
+                if exact { whole } else { whole + 1 }
+            },
+        )
     }
 
     fn burst_ns(&self) -> u128 {
@@ -73,7 +78,8 @@ impl Bucket {
     }
 }
 
-/// At least a nanosecond. At a limit of none there is no telling; it may have been raised in a minute.
+/// At least a nanosecond. At a limit of none there is no telling; it may have been raised in a
+/// minute.
 fn wait(ns: u128, rate: Rate) -> u64 {
     const MINUTE_NS: u64 = 60_000_000_000;
     if rate.units == 0 { MINUTE_NS } else { u64::try_from(ns).unwrap_or(u64::MAX).max(1) }

@@ -1,4 +1,5 @@
-//! Signed tokens from elsewhere (RFC 7519): whoever has the key may speak for tenants, for a short time. Anything odd is refused.
+//! Signed tokens from elsewhere (RFC 7519): whoever has the key may speak for tenants, for a short
+//! time. Anything odd is refused.
 
 use std::sync::{Arc, Once};
 
@@ -18,7 +19,8 @@ use crate::tenant::Role;
 /// Whose signature is believed, and for what. One of the keys at least.
 #[derive(Clone)]
 pub struct JwtConfig {
-    /// A secret shared with whoever signs with HS256; at least [`limits::HS256_SECRET_BYTES_MIN`] bytes.
+    /// A secret shared with whoever signs with HS256; at least [`limits::HS256_SECRET_BYTES_MIN`]
+    /// bytes.
     pub hs256_secret: Option<Vec<u8>>,
     /// The Ed25519 public key, in PEM, of whoever signs with EdDSA.
     pub eddsa_public_key: Option<String>,
@@ -32,7 +34,10 @@ pub struct JwtConfig {
 impl std::fmt::Debug for JwtConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let JwtConfig { issuer, audience, .. } = self;
-        f.debug_struct("JwtConfig").field("issuer", issuer).field("audience", audience).finish_non_exhaustive()
+        f.debug_struct("JwtConfig")
+            .field("issuer", issuer)
+            .field("audience", audience)
+            .finish_non_exhaustive()
     }
 }
 
@@ -43,7 +48,10 @@ pub enum JwtConfigError {
     #[error("signed tokens need a key: give an HS256 secret, an EdDSA public key, or both")]
     NoKey,
     /// Whoever guesses the secret is everybody.
-    #[error("the HS256 secret has {bytes} bytes; it needs {} or more", limits::HS256_SECRET_BYTES_MIN)]
+    #[error(
+        "the HS256 secret has {bytes} bytes; it needs {} or more",
+        limits::HS256_SECRET_BYTES_MIN
+    )]
     ShortSecret {
         /// How many it has.
         bytes: usize,
@@ -56,7 +64,8 @@ pub enum JwtConfigError {
     NoIssuer,
 }
 
-/// Why a signed token is not accepted. The text is for whoever sent it and tells nothing that the token does not.
+/// Why a signed token is not accepted. The text is for whoever sent it and tells nothing that the
+/// token does not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JwtError {
     /// None is.
@@ -102,7 +111,8 @@ pub struct Jwt {
     audience: String,
 }
 
-/// The claims that decide. All are required but `nbf` and `iat`; more may be there and mean nothing here.
+/// The claims that decide. All are required but `nbf` and `iat`; more may be there and mean nothing
+/// here.
 #[derive(Deserialize)]
 struct Claims {
     exp: u64,
@@ -150,7 +160,8 @@ impl Jwt {
         if token.len() > limits::JWT_BYTES_MAX {
             return Err(unsound(format!("it has more than {} bytes", limits::JWT_BYTES_MAX)));
         }
-        let header = jsonwebtoken::decode_header(token).map_err(|error| unsound(error.to_string()))?;
+        let header =
+            jsonwebtoken::decode_header(token).map_err(|error| unsound(error.to_string()))?;
         check_header(&header)?;
         // The algorithm is the key's; what the header says only chooses among the keys there are.
         let (algorithm, key) = self
@@ -164,22 +175,27 @@ impl Jwt {
         validation.set_audience(&[&self.audience]);
         // The time is checked below, against the host's own clock.
         validation.validate_exp = false;
-        let claims = jsonwebtoken::decode::<Claims>(token, key, &validation).map_err(|error| unsound(told(&error)))?;
+        let claims = jsonwebtoken::decode::<Claims>(token, key, &validation)
+            .map_err(|error| unsound(told(&error)))?;
         check_time(&claims.claims, now_s)?;
         bearer(claims.claims)
     }
 }
 
-/// A token is nothing but signed claims: whatever asks to be understood in another way is not understood.
+/// A token is nothing but signed claims: whatever asks to be understood in another way is not
+/// understood.
 fn check_header(header: &Header) -> Result<(), JwtError> {
-    let odd = |what: &str| Err(JwtError::Unsound(format!("its header has `{what}`, which is not understood here")));
+    let odd = |what: &str| {
+        Err(JwtError::Unsound(format!("its header has `{what}`, which is not understood here")))
+    };
     if header.crit.is_some() {
         return odd("crit");
     }
     if header.enc.is_some() || header.cty.is_some() {
         return odd("enc");
     }
-    if header.jku.is_some() || header.jwk.is_some() || header.x5u.is_some() || header.x5c.is_some() {
+    if header.jku.is_some() || header.jwk.is_some() || header.x5u.is_some() || header.x5c.is_some()
+    {
         return odd("a key of its own");
     }
     match header.typ.as_deref() {
@@ -208,8 +224,14 @@ fn bearer(claims: Claims) -> Result<Bearer, JwtError> {
     if subject.is_empty() || subject.len() > most || subject.chars().any(char::is_control) {
         return Err(wrong("sub", format!("must have 1 to {most} bytes and no control characters")));
     }
-    let tenant = claims.tenant.parse().map_err(|error: crate::id::IdError| wrong("tenant", format!(": {error}")))?;
-    let role: Role = claims.role.parse().map_err(|error: crate::id::IdError| wrong("role", format!(": {error}")))?;
+    let tenant = claims
+        .tenant
+        .parse()
+        .map_err(|error: crate::id::IdError| wrong("tenant", format!(": {error}")))?;
+    let role: Role = claims
+        .role
+        .parse()
+        .map_err(|error: crate::id::IdError| wrong("role", format!(": {error}")))?;
     if role.is_of_the_provider() {
         let problem = "may not be operator or billing: that takes the daemon's own token, or one that was made with it";
         return Err(wrong("role", problem.into()));
@@ -244,7 +266,10 @@ fn install() {
     });
 }
 
-fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> jsonwebtoken::errors::Result<Box<dyn JwtVerifier>> {
+fn verifier(
+    algorithm: &Algorithm,
+    key: &DecodingKey,
+) -> jsonwebtoken::errors::Result<Box<dyn JwtVerifier>> {
     let bytes = key.try_get_as_bytes()?;
     match (algorithm, key.family()) {
         (Algorithm::HS256, AlgorithmFamily::Hmac) => {
@@ -253,7 +278,9 @@ fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> jsonwebtoken::errors::R
         }
         (Algorithm::EdDSA, AlgorithmFamily::Ed) => {
             let bytes = bytes.try_into().map_err(|_| ErrorKind::InvalidEddsaKey)?;
-            Ok(Box::new(EdDsa(VerifyingKey::from_bytes(bytes).map_err(|_| ErrorKind::InvalidEddsaKey)?)))
+            Ok(Box::new(EdDsa(
+                VerifyingKey::from_bytes(bytes).map_err(|_| ErrorKind::InvalidEddsaKey)?,
+            )))
         }
         _ => Err(ErrorKind::InvalidAlgorithm.into()),
     }
@@ -264,7 +291,11 @@ struct Hs256(Hmac<Sha256>);
 impl signature::Verifier<Vec<u8>> for Hs256 {
     fn verify(&self, message: &[u8], shown: &Vec<u8>) -> Result<(), signature::Error> {
         // Compares in constant time.
-        self.0.clone().chain_update(message).verify_slice(shown).map_err(|_| signature::Error::new())
+        self.0
+            .clone()
+            .chain_update(message)
+            .verify_slice(shown)
+            .map_err(|_| signature::Error::new())
     }
 }
 
@@ -331,11 +362,17 @@ mod tests {
     }
 
     fn hmac(secret: &[u8], message: &str) -> Vec<u8> {
-        Hmac::<Sha256>::new_from_slice(secret).expect("any").chain_update(message).finalize().into_bytes().to_vec()
+        Hmac::<Sha256>::new_from_slice(secret)
+            .expect("any")
+            .chain_update(message)
+            .finalize()
+            .into_bytes()
+            .to_vec()
     }
 
     fn signed(header: &Value, claims: &Value, sign: impl Fn(&str) -> Vec<u8>) -> String {
-        let message = format!("{}.{}", BASE64.encode(header.to_string()), BASE64.encode(claims.to_string()));
+        let message =
+            format!("{}.{}", BASE64.encode(header.to_string()), BASE64.encode(claims.to_string()));
         let signature = BASE64.encode(sign(&message));
         format!("{message}.{signature}")
     }
@@ -345,7 +382,9 @@ mod tests {
     }
 
     fn eddsa(claims: &Value) -> String {
-        signed(&json!({"alg": "EdDSA"}), claims, |message| signing().sign(message.as_bytes()).to_vec())
+        signed(&json!({"alg": "EdDSA"}), claims, |message| {
+            signing().sign(message.as_bytes()).to_vec()
+        })
     }
 
     fn with(name: &str, value: Value) -> Value {
@@ -356,9 +395,14 @@ mod tests {
 
     #[test]
     fn a_token_that_is_right_says_who_speaks_for_whom() {
-        let expected =
-            Bearer { subject: "ci".into(), tenant: "acme".parse().expect("a name"), role: Role::TenantReader };
-        for token in [hs256(&claims()), eddsa(&claims()), hs256(&with("aud", json!(["else", "tallyman"])))] {
+        let expected = Bearer {
+            subject: "ci".into(),
+            tenant: "acme".parse().expect("a name"),
+            role: Role::TenantReader,
+        };
+        for token in
+            [hs256(&claims()), eddsa(&claims()), hs256(&with("aud", json!(["else", "tallyman"])))]
+        {
             assert_eq!(jwt().check(&token, NOW), Ok(expected.clone()));
         }
     }
@@ -406,7 +450,8 @@ mod tests {
 
     #[test]
     fn the_time_is_kept_to_with_a_little_leeway() {
-        let at = |name, seconds: u64| jwt().check(&hs256(&with(name, json!(seconds))), NOW).map(drop);
+        let at =
+            |name, seconds: u64| jwt().check(&hs256(&with(name, json!(seconds))), NOW).map(drop);
         let (leeway, longest) = (limits::JWT_LEEWAY_S, limits::JWT_LIFETIME_S_MAX);
         assert_eq!(at("exp", NOW - leeway), Err(JwtError::Expired));
         assert_eq!(at("exp", NOW - leeway + 1), Ok(()));
@@ -424,15 +469,22 @@ mod tests {
         for algorithm in ["none", "None", "HS384", "HS512", "RS256", "ES256", "hs256", ""] {
             let header = json!({"alg": algorithm, "typ": "JWT"});
             for signature in [Vec::new(), hmac(SECRET, "")] {
-                assert!(jwt().check(&signed(&header, &claims(), |_| signature.clone()), NOW).is_err(), "{algorithm}");
+                assert!(
+                    jwt().check(&signed(&header, &claims(), |_| signature.clone()), NOW).is_err(),
+                    "{algorithm}"
+                );
             }
         }
         let only_eddsa = Jwt::new(JwtConfig { hs256_secret: None, ..config() }).expect("one key");
         assert!(only_eddsa.check(&hs256(&claims()), NOW).is_err());
         // The public key is no secret: whoever takes it for one must not be believed.
-        let forged = |key: &[u8]| signed(&json!({"alg": "HS256"}), &claims(), |message| hmac(key, message));
+        let forged =
+            |key: &[u8]| signed(&json!({"alg": "HS256"}), &claims(), |message| hmac(key, message));
         for key in [public().as_bytes(), signing().verifying_key().as_bytes()] {
-            assert!(only_eddsa.check(&forged(key), NOW).is_err() && jwt().check(&forged(key), NOW).is_err());
+            assert!(
+                only_eddsa.check(&forged(key), NOW).is_err()
+                    && jwt().check(&forged(key), NOW).is_err()
+            );
         }
     }
 
@@ -464,7 +516,12 @@ mod tests {
             for cut in 0..token.len() {
                 assert!(jwt().check(&token[..cut], NOW).is_err());
             }
-            for odd in [format!("{token}."), format!(".{token}"), format!("{token}.x"), format!(" {token}")] {
+            for odd in [
+                format!("{token}."),
+                format!(".{token}"),
+                format!("{token}.x"),
+                format!(" {token}"),
+            ] {
                 assert!(jwt().check(&odd, NOW).is_err(), "{odd}");
             }
         }
@@ -479,8 +536,14 @@ mod tests {
         assert_eq!(refused(none), Some(JwtConfigError::NoKey));
         let short = JwtConfig { hs256_secret: Some(vec![1; 31]), ..config() };
         assert_eq!(refused(short), Some(JwtConfigError::ShortSecret { bytes: 31 }));
-        assert_eq!(refused(JwtConfig { issuer: String::new(), ..config() }), Some(JwtConfigError::NoIssuer));
-        assert_eq!(refused(JwtConfig { audience: String::new(), ..config() }), Some(JwtConfigError::NoIssuer));
+        assert_eq!(
+            refused(JwtConfig { issuer: String::new(), ..config() }),
+            Some(JwtConfigError::NoIssuer)
+        );
+        assert_eq!(
+            refused(JwtConfig { audience: String::new(), ..config() }),
+            Some(JwtConfigError::NoIssuer)
+        );
         let garbage = JwtConfig { eddsa_public_key: Some("no key".into()), ..config() };
         assert!(matches!(refused(garbage), Some(JwtConfigError::NoPublicKey(_))));
         assert!(!format!("{:?}", config()).contains("115, 101"), "a secret in a log");

@@ -1,7 +1,8 @@
 //! Tenants and their tokens: who is known, what each may have, and whose secret a secret is.
 //!
-//! All of it is facts: what is here is read from the journal at the start and changes only with a commit. A secret is written nowhere; its
-//! SHA-256 is enough to know it again, since nobody can guess 256 random bits.
+//! All of it is facts: what is here is read from the journal at the start and changes only with a
+//! commit. A secret is written nowhere; its SHA-256 is enough to know it again, since nobody can
+//! guess 256 random bits.
 
 mod bucket;
 mod jwt;
@@ -21,7 +22,8 @@ use crate::billing::TenantFact;
 use crate::clock::Clock;
 use crate::id::{Digest, PolicyName, TenantId, TokenId};
 use crate::journal::{
-    CommitError, Entry, Journal, NewActivation, NewPolicy, StoredAdmission, StoredStanding, StoredTenant, StoredToken,
+    CommitError, Entry, Journal, NewActivation, NewPolicy, StoredAdmission, StoredStanding,
+    StoredTenant, StoredToken,
 };
 use crate::limits;
 use crate::tenant::{Actor, Limit, Move, Role, Settings, Standing};
@@ -66,7 +68,10 @@ pub enum TenancyError {
         count: usize,
     },
     /// The tenant has as many tokens as it may.
-    #[error("tenant '{tenant}' has {} tokens that are good, its limit; revoke some", limits::token::KNOWN_MAX)]
+    #[error(
+        "tenant '{tenant}' has {} tokens that are good, its limit; revoke some",
+        limits::token::KNOWN_MAX
+    )]
     TooManyTokens {
         /// Which tenant.
         tenant: TenantId,
@@ -140,7 +145,9 @@ impl Tenancy {
             journal,
             clock,
             tenants: RwLock::new(tenants.into_iter().map(tenant).collect()),
-            tokens: RwLock::new(tokens.into_iter().map(|token| (token.id, Arc::new(token))).collect()),
+            tokens: RwLock::new(
+                tokens.into_iter().map(|token| (token.id, Arc::new(token))).collect(),
+            ),
             standings: Standings::new(standings, admissions),
             changing: tokio::sync::Mutex::default(),
         }
@@ -160,7 +167,12 @@ impl Tenancy {
     ///
     /// # Errors
     /// See [`TenancyError`].
-    pub async fn create(&self, id: TenantId, policy: Digest, by: Actor) -> Result<Arc<Tenant>, TenancyError> {
+    pub async fn create(
+        &self,
+        id: TenantId,
+        policy: Digest,
+        by: Actor,
+    ) -> Result<Arc<Tenant>, TenancyError> {
         let _one = self.changing.lock().await;
         if id.as_str() == SELF {
             return Err(TenancyError::Reserved);
@@ -195,12 +207,15 @@ impl Tenancy {
         let tenant = self.tenant(id).ok_or_else(|| TenancyError::NoSuchTenant(id.to_string()))?;
         let mut settings = Settings::clone(&tenant.settings());
         change(&mut settings);
-        self.journal.commit(self.entry(id, TenantFact::Changed { settings: settings.clone(), by })).await?;
+        self.journal
+            .commit(self.entry(id, TenantFact::Changed { settings: settings.clone(), by }))
+            .await?;
         tenant.settle(settings);
         Ok(tenant)
     }
 
-    /// Where a policy stands with a tenant, by the last fact about the two; none if they have nothing to do with each other.
+    /// Where a policy stands with a tenant, by the last fact about the two; none if they have
+    /// nothing to do with each other.
     pub fn standing(&self, tenant: &TenantId, digest: &Digest) -> Option<StoredStanding> {
         self.standings.get(tenant, digest)
     }
@@ -261,7 +276,8 @@ impl Tenancy {
         name: Option<&PolicyName>,
     ) -> Result<(), TenancyError> {
         let Some(name) = name else { return Ok(()) };
-        let is_taken = self.policy_named(tenant, name.as_str()).is_some_and(|known| known != *digest);
+        let is_taken =
+            self.policy_named(tenant, name.as_str()).is_some_and(|known| known != *digest);
         if is_taken || name.as_str() == STANDARD {
             return Err(TenancyError::PolicyNameInUse(name.clone()));
         }
@@ -285,9 +301,13 @@ impl Tenancy {
     pub fn check_policies(&self, id: &TenantId, digest: &Digest) -> Result<(), Exceeded> {
         let Some(tenant) = self.tenant(id) else { return Ok(()) };
         let counts = |stood: &&StoredStanding| {
-            !matches!(stood.standing, Standing::Uploaded | Standing::Refused) && stood.digest != *digest
+            !matches!(stood.standing, Standing::Uploaded | Standing::Refused)
+                && stood.digest != *digest
         };
-        tenant.check_count(Limit::Policies, self.standings(id).iter().filter(counts).count() as u64 + 1)
+        tenant.check_count(
+            Limit::Policies,
+            self.standings(id).iter().filter(counts).count() as u64 + 1,
+        )
     }
 
     /// An event of a tenant that happens now.
@@ -299,7 +319,10 @@ impl Tenancy {
     ///
     /// # Errors
     /// See [`TenancyError`].
-    pub async fn create_token(&self, request: TokenRequest) -> Result<(String, Arc<StoredToken>), TenancyError> {
+    pub async fn create_token(
+        &self,
+        request: TokenRequest,
+    ) -> Result<(String, Arc<StoredToken>), TenancyError> {
         let TokenRequest { tenant, name, role, lifetime_s, by } = request;
         let _one = self.changing.lock().await;
         if self.tenant(&tenant).is_none() {
@@ -315,30 +338,53 @@ impl Tenancy {
         let id = TokenId::of(&secret);
         let lifetime = Nanos(lifetime_s.saturating_mul(1_000_000_000));
         let expires = now.after(lifetime).unwrap_or(Instant(i64::MAX));
-        let fact = TenantFact::TokenCreated { token: id, name: name.clone(), role, expires, by: by.clone() };
+        let fact = TenantFact::TokenCreated {
+            token: id,
+            name: name.clone(),
+            role,
+            expires,
+            by: by.clone(),
+        };
         let at = self.clock.reading();
         let created = at.meter;
         let entry = Entry::of_tenant(tenant.clone(), at, fact);
         self.journal.commit(Entry { secret: Some(secret), ..entry }).await?;
-        let token = Arc::new(StoredToken { id, secret, tenant, name, role, created, expires, revoked: None, by });
+        let token = Arc::new(StoredToken {
+            id,
+            secret,
+            tenant,
+            name,
+            role,
+            created,
+            expires,
+            revoked: None,
+            by,
+        });
         self.tokens.write().unwrap_or_else(PoisonError::into_inner).insert(token.id, token.clone());
         Ok((shown, token))
     }
 
-    /// The tokens of a tenant, or of all of them; oldest first, those that are no good any more included.
+    /// The tokens of a tenant, or of all of them; oldest first, those that are no good any more
+    /// included.
     pub fn tokens(&self, tenant: Option<&TenantId>) -> Vec<Arc<StoredToken>> {
         let known = self.tokens.read().unwrap_or_else(PoisonError::into_inner);
-        let wanted = known.values().filter(|token| tenant.is_none_or(|tenant| token.tenant == *tenant));
+        let wanted =
+            known.values().filter(|token| tenant.is_none_or(|tenant| token.tenant == *tenant));
         let mut tokens: Vec<_> = wanted.cloned().collect();
         tokens.sort_by_key(|token| (token.created, token.id));
         tokens
     }
 
-    /// The token with this id, or the only one whose id begins so, among those of `tenant`, or of all of them.
+    /// The token with this id, or the only one whose id begins so, among those of `tenant`, or of
+    /// all of them.
     ///
     /// # Errors
     /// [`TenancyError::NoSuchToken`], [`TenancyError::Ambiguous`].
-    pub fn token(&self, tenant: Option<&TenantId>, key: &str) -> Result<Arc<StoredToken>, TenancyError> {
+    pub fn token(
+        &self,
+        tenant: Option<&TenantId>,
+        key: &str,
+    ) -> Result<Arc<StoredToken>, TenancyError> {
         let mut matches = self.tokens(tenant);
         matches.retain(|token| !key.is_empty() && token.id.to_string().starts_with(key));
         let key: String = key.chars().take(80).collect();
@@ -362,7 +408,8 @@ impl Tenancy {
         }
         let at = self.clock.reading();
         let revoked = StoredToken { revoked: Some(at.meter), ..StoredToken::clone(&token) };
-        let entry = Entry::of_tenant(token.tenant.clone(), at, TenantFact::TokenRevoked { token: id, by });
+        let entry =
+            Entry::of_tenant(token.tenant.clone(), at, TenantFact::TokenRevoked { token: id, by });
         self.journal.commit(entry).await?;
         self.tokens.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(revoked));
         Ok(())
@@ -379,8 +426,14 @@ impl Tenancy {
     /// [`SecretError`].
     pub fn authenticate(&self, shown: &str) -> Result<Arc<StoredToken>, SecretError> {
         let hash = Digest::of(shown.as_bytes());
-        let known = self.tokens.read().unwrap_or_else(PoisonError::into_inner).get(&TokenId::of(&hash)).cloned();
-        // The id says which one it must be; the rest of the hash, compared in constant time, says whether it is.
+        let known = self
+            .tokens
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&TokenId::of(&hash))
+            .cloned();
+        // The id says which one it must be; the rest of the hash, compared in constant time, says
+        // whether it is.
         let token = known.filter(|token| same(&token.secret, &hash)).ok_or(SecretError::Unknown)?;
         if token.revoked.is_some() {
             return Err(SecretError::Revoked);
@@ -398,7 +451,8 @@ fn secret() -> String {
 
 /// Whether two hashes are the same, in the same time wherever they differ.
 pub fn same(one: &Digest, other: &Digest) -> bool {
-    let differing = one.0.iter().zip(other.0).fold(0, |differing, (one, other)| differing | (one ^ other));
+    let differing =
+        one.0.iter().zip(other.0).fold(0, |differing, (one, other)| differing | (one ^ other));
     std::hint::black_box(differing) == 0
 }
 

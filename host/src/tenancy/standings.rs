@@ -58,7 +58,13 @@ impl Standings {
     }
 
     /// Takes note of an admission. One that is repeated keeps its instant and its name.
-    pub(super) fn admitted(&self, tenant: &TenantId, digest: Digest, name: Option<PolicyName>, at: Instant) {
+    pub(super) fn admitted(
+        &self,
+        tenant: &TenantId,
+        digest: Digest,
+        name: Option<PolicyName>,
+        at: Instant,
+    ) {
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let admissions = &mut all.entry(tenant.clone()).or_default().admissions;
         let admission = admissions.entry(digest).or_insert(Admission { name: None, at });
@@ -73,7 +79,9 @@ impl Standings {
     /// The policy that a tenant calls so.
     pub(super) fn named(&self, tenant: &TenantId, name: &str) -> Option<Digest> {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let is_called = |admission: &Admission| admission.name.as_ref().is_some_and(|known| known.as_str() == name);
+        let is_called = |admission: &Admission| {
+            admission.name.as_ref().is_some_and(|known| known.as_str() == name)
+        };
         let mut admissions = all.get(tenant)?.admissions.iter();
         admissions.find(|(_, admission)| is_called(admission)).map(|(&digest, _)| digest)
     }

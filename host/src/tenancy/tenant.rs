@@ -116,7 +116,9 @@ impl Tenant {
     pub fn count_request(&self, now_ns: u64) -> Result<(), TooFast> {
         let most = self.settings.load().quota.get(Limit::RequestsPerS);
         let rate = Rate { units: most, window_ns: SECOND_NS, burst: 2 };
-        self.requests.take(now_ns, rate).map_err(|wait_ns| self.too_fast(Limit::RequestsPerS, most, wait_ns))
+        self.requests
+            .take(now_ns, rate)
+            .map_err(|wait_ns| self.too_fast(Limit::RequestsPerS, most, wait_ns))
     }
 
     /// Takes note of the fuel that was `burned` since the start, and says whether more may be.
@@ -128,7 +130,9 @@ impl Tenant {
         let rate = Rate { units: most, window_ns: 60 * SECOND_NS, burst: 1 };
         let seen = self.fuel_seen.fetch_max(burned, Ordering::Relaxed);
         self.fuel.spend(now_ns, rate, burned.saturating_sub(seen));
-        self.fuel.check(now_ns, rate).map_err(|wait_ns| self.too_fast(Limit::FuelPerMinute, most, wait_ns))
+        self.fuel
+            .check(now_ns, rate)
+            .map_err(|wait_ns| self.too_fast(Limit::FuelPerMinute, most, wait_ns))
     }
 
     fn too_fast(&self, limit: Limit, most: u64, wait_ns: u64) -> TooFast {
@@ -136,7 +140,8 @@ impl Tenant {
         TooFast { tenant: self.id.clone(), limit, most, retry_after_s }
     }
 
-    /// Keeps `share` for the instance `name`, new or not, if the tenant may have that much. `there` answers what its instances have.
+    /// Keeps `share` for the instance `name`, new or not, if the tenant may have that much. `there`
+    /// answers what its instances have.
     ///
     /// # Errors
     /// The first limit that would be passed.
@@ -165,7 +170,11 @@ impl Tenant {
     /// [`Exceeded`] if that is too many.
     pub fn check_count(&self, limit: Limit, wanted: u64) -> Result<(), Exceeded> {
         let most = self.settings.load().quota.get(limit);
-        if wanted <= most { Ok(()) } else { Err(Exceeded { tenant: self.id.clone(), limit, wanted, most }) }
+        if wanted <= most {
+            Ok(())
+        } else {
+            Err(Exceeded { tenant: self.id.clone(), limit, wanted, most })
+        }
     }
 }
 
@@ -179,7 +188,8 @@ mod tests {
         for &(limit, most) in limits {
             quota.set(limit, Some(most));
         }
-        let settings = Settings { quota, fallback: FallbackOrder::default(), billing_delegated: false };
+        let settings =
+            Settings { quota, fallback: FallbackOrder::default(), billing_delegated: false };
         Arc::new(Tenant::new("acme".parse().expect("a name"), Instant(0), settings))
     }
 
@@ -194,7 +204,8 @@ mod tests {
         let tenant = tenant(&[(Limit::Instances, 2)]);
         let first = tenant.reserve(&name("a"), SMALL, Vec::new).expect("one");
         let _second = tenant.reserve(&name("b"), SMALL, || vec![(name("a"), SMALL)]).expect("two");
-        let third = tenant.reserve(&name("c"), SMALL, || vec![(name("a"), SMALL)]).expect_err("three");
+        let third =
+            tenant.reserve(&name("c"), SMALL, || vec![(name("a"), SMALL)]).expect_err("three");
         assert_eq!((third.limit, third.wanted, third.most), (Limit::Instances, 3, 2));
         // The first was given up: it is neither there nor being made.
         drop(first);
@@ -206,7 +217,10 @@ mod tests {
         let tenant = tenant(&[(Limit::Vcpus, 4), (Limit::MemoryBytes, 100)]);
         let there = || vec![(name("a"), Share { vcpus: 2, memory_bytes: 60 })];
         let try_one = |name_text: &str, vcpus, memory_bytes| {
-            tenant.reserve(&name(name_text), Share { vcpus, memory_bytes }, there).map(drop).map_err(|no| no.limit)
+            tenant
+                .reserve(&name(name_text), Share { vcpus, memory_bytes }, there)
+                .map(drop)
+                .map_err(|no| no.limit)
         };
         assert_eq!(try_one("b", 2, 40), Ok(()));
         assert_eq!(try_one("b", 3, 40), Err(Limit::Vcpus));

@@ -24,7 +24,14 @@ impl Accountant for Idle {
 
 fn open(folder: &Path) -> Tenancy {
     let (journal, opened) = Journal::open(folder, Options::default(), Arc::new(Idle)).unwrap();
-    Tenancy::new(Arc::new(journal), opened.clock, opened.tenants, opened.tokens, opened.standings, opened.admissions)
+    Tenancy::new(
+        Arc::new(journal),
+        opened.clock,
+        opened.tenants,
+        opened.tokens,
+        opened.standings,
+        opened.admissions,
+    )
 }
 
 fn acme() -> TenantId {
@@ -32,7 +39,13 @@ fn acme() -> TenantId {
 }
 
 fn request(name: &str, lifetime_s: u64) -> TokenRequest {
-    TokenRequest { tenant: acme(), name: name.into(), role: Role::TenantReader, lifetime_s, by: Actor::Operator }
+    TokenRequest {
+        tenant: acme(),
+        name: name.into(),
+        role: Role::TenantReader,
+        lifetime_s,
+        by: Actor::Operator,
+    }
 }
 
 async fn with_acme(folder: &Path) -> Tenancy {
@@ -47,7 +60,8 @@ async fn everything_is_there_after_reopening() {
     let tenancy = with_acme(folder.path()).await;
     let settle = |settings: &mut Settings| {
         settings.quota.set(Limit::Vcpus, Some(4));
-        settings.fallback = FallbackOrder::new(vec![FallbackStep::LastGood, FallbackStep::Standard]).unwrap();
+        settings.fallback =
+            FallbackOrder::new(vec![FallbackStep::LastGood, FallbackStep::Standard]).unwrap();
     };
     tenancy.change(&acme(), Actor::Operator, settle).await.unwrap();
     let (secret, token) = tenancy.create_token(request("ci", 60)).await.unwrap();
@@ -144,7 +158,10 @@ async fn whoever_is_first_gets_the_name() {
 async fn a_tenant_has_no_more_policies_than_it_may() {
     let folder = TempDir::new().unwrap();
     let tenancy = with_acme(folder.path()).await;
-    tenancy.change(&acme(), Actor::Operator, |settings| settings.quota.set(Limit::Policies, Some(1))).await.unwrap();
+    tenancy
+        .change(&acme(), Actor::Operator, |settings| settings.quota.set(Limit::Policies, Some(1)))
+        .await
+        .unwrap();
     let new = |text: &str| NewPolicy {
         name: None,
         tenant: acme(),
@@ -156,5 +173,8 @@ async fn a_tenant_has_no_more_policies_than_it_may() {
     tenancy.admit(new("one")).await.unwrap();
     tenancy.admit(new("one")).await.unwrap();
     let refused = tenancy.admit(new("two")).await;
-    assert!(matches!(refused, Err(TenancyError::Exceeded(Exceeded { limit: Limit::Policies, most: 1, .. }))));
+    assert!(matches!(
+        refused,
+        Err(TenancyError::Exceeded(Exceeded { limit: Limit::Policies, most: 1, .. }))
+    ));
 }

@@ -19,8 +19,14 @@ pub enum Asker {
 
 impl Asker {
     /// Every one.
-    pub const ALL: [Asker; 6] =
-        [Asker::Client, Asker::RestartPolicy, Asker::Expiry, Asker::Schedule, Asker::HealthCheck, Asker::AutoStandby];
+    pub const ALL: [Asker; 6] = [
+        Asker::Client,
+        Asker::RestartPolicy,
+        Asker::Expiry,
+        Asker::Schedule,
+        Asker::HealthCheck,
+        Asker::AutoStandby,
+    ];
 
     /// Lower-case words joined by hyphens, as in the journal.
     pub fn as_str(self) -> &'static str {

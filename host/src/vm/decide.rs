@@ -125,15 +125,22 @@ fn legal_list(state: State) -> String {
 
 /// What `command` means in `state`. Total: every pair has its answer.
 ///
-/// Commands of one instance come one after the other, so a stop that finds [`State::Shutdown`] follows one that failed: it tries again.
+/// Commands of one instance come one after the other, so a stop that finds [`State::Shutdown`]
+/// follows one that failed: it tries again.
 pub fn decide(state: State, command: Command) -> Decision {
     use Decision::{Act, Ignore};
     let deny = Decision::Deny(Refusal { command, state });
     match command {
         Command::Start => match state {
             State::Stopped => Act,
-            State::Created | State::Initializing | State::Running => Ignore(Ignored::AlreadyRunning),
-            State::Paused { .. } | State::Shutdown | State::Standby { .. } | State::Unknown | State::Deleted => deny,
+            State::Created | State::Initializing | State::Running => {
+                Ignore(Ignored::AlreadyRunning)
+            }
+            State::Paused { .. }
+            | State::Shutdown
+            | State::Standby { .. }
+            | State::Unknown
+            | State::Deleted => deny,
         },
         Command::Stop => match state {
             State::Created
@@ -169,7 +176,9 @@ pub fn decide(state: State, command: Command) -> Decision {
         Command::Standby => match state {
             State::Initializing | State::Running | State::Paused { .. } => Act,
             State::Standby { .. } => Ignore(Ignored::AlreadyInStandby),
-            State::Created | State::Shutdown | State::Stopped | State::Unknown | State::Deleted => deny,
+            State::Created | State::Shutdown | State::Stopped | State::Unknown | State::Deleted => {
+                deny
+            }
         },
         Command::Restore => match state {
             State::Standby { .. } => Act,
@@ -193,7 +202,11 @@ pub fn decide(state: State, command: Command) -> Decision {
             | State::Unknown => Act,
         },
         Command::Snapshot | Command::Fork => match state {
-            State::Initializing | State::Running | State::Paused { .. } | State::Standby { .. } | State::Stopped => Act,
+            State::Initializing
+            | State::Running
+            | State::Paused { .. }
+            | State::Standby { .. }
+            | State::Stopped => Act,
             State::Created | State::Shutdown | State::Unknown | State::Deleted => deny,
         },
         Command::Discard => match state {
@@ -234,7 +247,8 @@ mod tests {
     use super::*;
     use crate::vm::{Event, ExitCause, apply};
 
-    /// The events that carry out a command from a state, in the order in which the driver records them.
+    /// The events that carry out a command from a state, in the order in which the driver records
+    /// them.
     fn script(state: State, command: Command) -> Vec<Event> {
         let running = matches!(state, State::Initializing | State::Running);
         match command {
@@ -249,7 +263,9 @@ mod tests {
                 State::Shutdown | State::Unknown => vec![Event::Exited(ExitCause::Forced)],
                 _ => vec![Event::ShutdownRequested, Event::Exited(ExitCause::Requested)],
             },
-            Command::Delete if state.has_vmm() => vec![Event::Exited(ExitCause::Forced), Event::Deleted],
+            Command::Delete if state.has_vmm() => {
+                vec![Event::Exited(ExitCause::Forced), Event::Deleted]
+            }
             Command::Delete => vec![Event::Deleted],
             Command::Snapshot if running => vec![Event::Paused, Event::Reshaped, Event::Resumed],
             Command::Snapshot | Command::Discard | Command::Resize => vec![Event::Reshaped],
@@ -259,7 +275,8 @@ mod tests {
         }
     }
 
-    /// Whether a command asks for a state, which it finds fulfilled the second time. The others may be given again and again.
+    /// Whether a command asks for a state, which it finds fulfilled the second time. The others may
+    /// be given again and again.
     fn asks_for_a_state(command: Command) -> bool {
         match command {
             Command::Start
@@ -269,7 +286,11 @@ mod tests {
             | Command::Standby
             | Command::Restore
             | Command::Delete => true,
-            Command::Snapshot | Command::Discard | Command::Revert | Command::Fork | Command::Resize => false,
+            Command::Snapshot
+            | Command::Discard
+            | Command::Revert
+            | Command::Fork
+            | Command::Resize => false,
         }
     }
 
@@ -279,10 +300,15 @@ mod tests {
             for command in legal(state) {
                 let mut at = state;
                 for event in script(state, command) {
-                    at = apply(at, event).unwrap_or_else(|error| panic!("{command} from {state:?}: {error}"));
+                    at = apply(at, event)
+                        .unwrap_or_else(|error| panic!("{command} from {state:?}: {error}"));
                 }
                 let again = decide(at, command) == Decision::Act;
-                assert_eq!(again, !asks_for_a_state(command), "{command} from {state:?}, after it was done");
+                assert_eq!(
+                    again,
+                    !asks_for_a_state(command),
+                    "{command} from {state:?}, after it was done"
+                );
             }
         }
     }
@@ -292,27 +318,43 @@ mod tests {
         for state in State::ALL {
             for command in legal(state).filter(|&command| asks_for_a_state(command)) {
                 let end = script(state, command).into_iter().try_fold(state, apply).expect("legal");
-                assert!(matches!(decide(end, command), Decision::Ignore(_)), "{command} in {end:?}");
+                assert!(
+                    matches!(decide(end, command), Decision::Ignore(_)),
+                    "{command} in {end:?}"
+                );
             }
         }
     }
 
     #[test]
     fn a_refusal_lists_what_is_legal() {
-        let Decision::Deny(refusal) = decide(State::Stopped, Command::Restore) else { panic!("must be denied") };
+        let Decision::Deny(refusal) = decide(State::Stopped, Command::Restore) else {
+            panic!("must be denied")
+        };
         assert_eq!(
             refusal.to_string(),
             "can't restore an instance that is Stopped; legal now: start, delete, snapshot, discard, revert, fork, resize"
         );
-        let Decision::Deny(refusal) = decide(State::Deleted, Command::Start) else { panic!("must be denied") };
-        assert_eq!(refusal.to_string(), "can't start an instance that is Deleted; legal now: nothing");
+        let Decision::Deny(refusal) = decide(State::Deleted, Command::Start) else {
+            panic!("must be denied")
+        };
+        assert_eq!(
+            refusal.to_string(),
+            "can't start an instance that is Deleted; legal now: nothing"
+        );
     }
 
     #[test]
     fn nothing_but_a_deleted_record_is_a_dead_end() {
         for state in State::ALL {
-            let ways = legal(state).filter(|&command| command != Command::Delete && asks_for_a_state(command)).count();
-            assert_eq!(ways == 0, state == State::Deleted, "{state:?} needs a way out that is not 'delete'");
+            let ways = legal(state)
+                .filter(|&command| command != Command::Delete && asks_for_a_state(command))
+                .count();
+            assert_eq!(
+                ways == 0,
+                state == State::Deleted,
+                "{state:?} needs a way out that is not 'delete'"
+            );
         }
     }
 

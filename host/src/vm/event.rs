@@ -111,7 +111,8 @@ impl ExitCause {
     }
 }
 
-/// An event that can't follow a state: a defect of ours or of a hypervisor. Nothing is recorded for it.
+/// An event that can't follow a state: a defect of ours or of a hypervisor. Nothing is recorded for
+/// it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{event:?} can't happen to an instance that is {}", .state.as_str())]
 pub struct Impossible {
@@ -186,8 +187,14 @@ pub fn apply(state: State, event: Event) -> Result<State, Impossible> {
             | State::Deleted => impossible,
         },
         Event::ShutdownRequested => match state {
-            State::Created | State::Initializing | State::Running | State::Paused { .. } => Ok(State::Shutdown),
-            State::Shutdown | State::Standby { .. } | State::Stopped | State::Unknown | State::Deleted => impossible,
+            State::Created | State::Initializing | State::Running | State::Paused { .. } => {
+                Ok(State::Shutdown)
+            }
+            State::Shutdown
+            | State::Standby { .. }
+            | State::Stopped
+            | State::Unknown
+            | State::Deleted => impossible,
         },
         Event::Slept => match state {
             State::Paused { ready } => Ok(State::Standby { ready }),
@@ -243,9 +250,11 @@ pub fn apply(state: State, event: Event) -> Result<State, Impossible> {
             State::Deleted => impossible,
         },
         Event::Lost => match state {
-            State::Created | State::Initializing | State::Running | State::Paused { .. } | State::Shutdown => {
-                Ok(State::Unknown)
-            }
+            State::Created
+            | State::Initializing
+            | State::Running
+            | State::Paused { .. }
+            | State::Shutdown => Ok(State::Unknown),
             State::Standby { .. } | State::Stopped | State::Unknown | State::Deleted => impossible,
         },
         Event::Deleted => match state {

@@ -24,9 +24,10 @@ const PREFIXES: [&str; 2] = ["TALLYMAN-", "HYPEMAN-"];
 /// Longest message that is kept of [`Marker::Exited`], in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 4_096;
 
-/// What a line of the console announces, if anything. The announcement begins the line: what stands later in it may be
-/// the word of somebody else, such as a request that a web server logs. A terminal's `\r` may come before and after it.
-/// An exit without a whole number as its code announces nothing.
+/// What a line of the console announces, if anything. The announcement begins the line: what stands
+/// later in it may be the word of somebody else, such as a request that a web server logs. A
+/// terminal's `\r` may come before and after it. An exit without a whole number as its code
+/// announces nothing.
 pub fn parse(line: &[u8]) -> Option<Marker> {
     let line = String::from_utf8_lossy(line);
     let line = line.trim_start_matches('\r');
@@ -47,7 +48,8 @@ fn parse_exit(fields: &str) -> Option<Marker> {
         Some((before, message)) => (before, unquote(message.trim_end())),
         None => (fields, String::new()),
     };
-    let code = before.split_whitespace().find_map(|field| field.strip_prefix("code="))?.parse().ok()?;
+    let code =
+        before.split_whitespace().find_map(|field| field.strip_prefix("code="))?.parse().ok()?;
     Some(Marker::Exited { code, message: truncate(message) })
 }
 
@@ -56,7 +58,8 @@ fn truncate(mut message: String) -> String {
     message
 }
 
-/// The text between double quotes with its escapes (those of Go's `%q`) resolved; where there are no quotes, the text as it is.
+/// The text between double quotes with its escapes (those of Go's `%q`) resolved; where there are
+/// no quotes, the text as it is.
 fn unquote(text: &str) -> String {
     let Some(inner) = text.strip_prefix('"') else {
         return text.into();
@@ -118,8 +121,14 @@ mod tests {
     fn every_line_announces_what_it_says() {
         let rows: &[(&[u8], Option<Marker>)] = &[
             (b"TALLYMAN-PROGRAM-START", Some(Marker::ProgramStarted)),
-            (b"HYPEMAN-PROGRAM-START ts=2026-03-08T12:00:00.123456789Z mode=exec", Some(Marker::ProgramStarted)),
-            (b"HYPEMAN-PROGRAM-START ts=2026-03-08T12:00:00Z mode=systemd\r", Some(Marker::ProgramStarted)),
+            (
+                b"HYPEMAN-PROGRAM-START ts=2026-03-08T12:00:00.123456789Z mode=exec",
+                Some(Marker::ProgramStarted),
+            ),
+            (
+                b"HYPEMAN-PROGRAM-START ts=2026-03-08T12:00:00Z mode=systemd\r",
+                Some(Marker::ProgramStarted),
+            ),
             (b"\rTALLYMAN-AGENT-READY\r\n", Some(Marker::AgentReady)),
             (b"2026-03-08T12:00:00Z [INFO] HYPEMAN-PROGRAM-START ts=x", None),
             (b"[    1.234567] init: TALLYMAN-AGENT-READY\r\n", None),
@@ -129,10 +138,16 @@ mod tests {
             (b"\xff\xfe TALLYMAN-AGENT-READY", None),
             (b"TALLYMAN-AGENT-READY \xff\xfe", Some(Marker::AgentReady)),
             (b"HYPEMAN-EXIT code=0 message=\"\"", exited(0, "")),
-            (b"HYPEMAN-EXIT code=137 message=\"killed by signal 9\"", exited(137, "killed by signal 9")),
+            (
+                b"HYPEMAN-EXIT code=137 message=\"killed by signal 9\"",
+                exited(137, "killed by signal 9"),
+            ),
             (b"HYPEMAN-EXIT code=1 message=\"said \\\"no\\\"\"\r", exited(1, "said \"no\"")),
             (b"HYPEMAN-EXIT code=2 message=\"a\\tb\\\\c\\n\"", exited(2, "a\tb\\c\n")),
-            (b"HYPEMAN-EXIT code=2 message=\"\\u00e9\\U0001f600\\x41\\xc3\\xa9\"", exited(2, "\u{e9}\u{1f600}A\u{e9}")),
+            (
+                b"HYPEMAN-EXIT code=2 message=\"\\u00e9\\U0001f600\\x41\\xc3\\xa9\"",
+                exited(2, "\u{e9}\u{1f600}A\u{e9}"),
+            ),
             (b"HYPEMAN-EXIT code=42", exited(42, "")),
             (b"TALLYMAN-EXIT code=-1 message=plain words", exited(-1, "plain words")),
             (b"TALLYMAN-EXIT code=1 message=\"cut \\x", exited(1, "cut ")),
@@ -154,8 +169,11 @@ mod tests {
 
     #[test]
     fn a_message_is_cut_at_its_limit_between_characters() {
-        let line = format!("TALLYMAN-EXIT code=1 message=\"x{}\"", "\u{e9}".repeat(MESSAGE_BYTES_MAX));
-        let Some(Marker::Exited { message, .. }) = parse(line.as_bytes()) else { panic!("no exit in the line") };
+        let line =
+            format!("TALLYMAN-EXIT code=1 message=\"x{}\"", "\u{e9}".repeat(MESSAGE_BYTES_MAX));
+        let Some(Marker::Exited { message, .. }) = parse(line.as_bytes()) else {
+            panic!("no exit in the line")
+        };
         assert_eq!(message.len(), MESSAGE_BYTES_MAX - 1);
     }
 }

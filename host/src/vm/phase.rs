@@ -66,12 +66,17 @@ impl fmt::Display for Phase {
 
 /// A text that names no phase.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no phase; phases are created, initializing, running, paused, shutdown, standby, stopped, unknown")]
+#[error(
+    "'{0}' is no phase; phases are created, initializing, running, paused, shutdown, standby, stopped, unknown"
+)]
 pub struct UnknownPhase(pub String);
 
 impl FromStr for Phase {
     type Err = UnknownPhase;
     fn from_str(text: &str) -> Result<Self, UnknownPhase> {
-        Self::ALL.into_iter().find(|phase| phase.as_str() == text).ok_or_else(|| UnknownPhase(text.into()))
+        Self::ALL
+            .into_iter()
+            .find(|phase| phase.as_str() == text)
+            .ok_or_else(|| UnknownPhase(text.into()))
     }
 }

@@ -1,7 +1,9 @@
 //! Whether an instance that ended is started again, and when.
 
 use super::ExitCause;
-use crate::limits::restart::{BACKOFF_MS, BACKOFF_MS_MAX, BACKOFF_MS_MIN, STABLE_AFTER_MS, STABLE_AFTER_MS_MIN};
+use crate::limits::restart::{
+    BACKOFF_MS, BACKOFF_MS_MAX, BACKOFF_MS_MIN, STABLE_AFTER_MS, STABLE_AFTER_MS_MIN,
+};
 
 /// After which ends an instance is started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -11,13 +13,15 @@ pub enum RestartMode {
     Never,
     /// After every end that nobody asked for.
     Always,
-    /// After a failure: the machine died, or the guest's program reported an exit code other than zero.
+    /// After a failure: the machine died, or the guest's program reported an exit code other than
+    /// zero.
     OnFailure,
 }
 
 impl RestartMode {
     /// Every mode.
-    pub const ALL: [RestartMode; 3] = [RestartMode::Never, RestartMode::Always, RestartMode::OnFailure];
+    pub const ALL: [RestartMode; 3] =
+        [RestartMode::Never, RestartMode::Always, RestartMode::OnFailure];
 
     /// Lower-case words joined by underscores, as in JSON.
     pub fn as_str(self) -> &'static str {
@@ -34,18 +38,24 @@ impl RestartMode {
 pub struct RestartPolicy {
     /// After which ends.
     pub mode: RestartMode,
-    /// How long the first attempt waits, in milliseconds; each one after it waits twice as long as the one before, up to
-    /// [`BACKOFF_MS_MAX`].
+    /// How long the first attempt waits, in milliseconds; each one after it waits twice as long as
+    /// the one before, up to [`BACKOFF_MS_MAX`].
     pub backoff_ms: u64,
     /// Most attempts in a row; none for no limit.
     pub attempts_max: Option<u32>,
-    /// How long the guest has to run, in milliseconds, for the next attempt to be a first one again.
+    /// How long the guest has to run, in milliseconds, for the next attempt to be a first one
+    /// again.
     pub stable_after_ms: u64,
 }
 
 impl Default for RestartPolicy {
     fn default() -> Self {
-        Self { mode: RestartMode::Never, backoff_ms: BACKOFF_MS, attempts_max: None, stable_after_ms: STABLE_AFTER_MS }
+        Self {
+            mode: RestartMode::Never,
+            backoff_ms: BACKOFF_MS,
+            attempts_max: None,
+            stable_after_ms: STABLE_AFTER_MS,
+        }
     }
 }
 
@@ -66,9 +76,16 @@ pub enum AfterExit {
 }
 
 impl RestartPolicy {
-    /// What follows an end because of `cause`, after the guest had run for `ran_ms` milliseconds and `attempts` attempts had been made in
-    /// a row. `exit_code` is what the guest's program reported.
-    pub fn after(&self, cause: ExitCause, exit_code: Option<i32>, ran_ms: u64, attempts: u32) -> AfterExit {
+    /// What follows an end because of `cause`, after the guest had run for `ran_ms` milliseconds
+    /// and `attempts` attempts had been made in a row. `exit_code` is what the guest's program
+    /// reported.
+    pub fn after(
+        &self,
+        cause: ExitCause,
+        exit_code: Option<i32>,
+        ran_ms: u64,
+        attempts: u32,
+    ) -> AfterExit {
         if !self.concerns(cause, exit_code) {
             return AfterExit::Rest;
         }
@@ -76,9 +93,10 @@ impl RestartPolicy {
         let attempts = if stable { 0 } else { attempts };
         match self.attempts_max {
             Some(max) if attempts >= max => AfterExit::Exhausted,
-            Some(_) | None => {
-                AfterExit::Restart { attempt: attempts.saturating_add(1), wait_ms: self.wait_ms(attempts) }
-            }
+            Some(_) | None => AfterExit::Restart {
+                attempt: attempts.saturating_add(1),
+                wait_ms: self.wait_ms(attempts),
+            },
         }
     }
 
@@ -86,7 +104,10 @@ impl RestartPolicy {
         let failed = match cause {
             ExitCause::Requested | ExitCause::Forced | ExitCause::Discarded => return false,
             ExitCause::Guest => exit_code.is_some_and(|code| code != 0),
-            ExitCause::Crashed | ExitCause::HostLost | ExitCause::LaunchFailed | ExitCause::Unhealthy => true,
+            ExitCause::Crashed
+            | ExitCause::HostLost
+            | ExitCause::LaunchFailed
+            | ExitCause::Unhealthy => true,
         };
         match self.mode {
             RestartMode::Never => false,
@@ -115,7 +136,11 @@ mod tests {
     fn an_end_that_somebody_asked_for_is_final_under_every_policy() {
         for mode in RestartMode::ALL {
             for cause in [ExitCause::Requested, ExitCause::Forced, ExitCause::Discarded] {
-                assert_eq!(policy(mode).after(cause, Some(1), 0, 0), AfterExit::Rest, "{mode:?} {cause:?}");
+                assert_eq!(
+                    policy(mode).after(cause, Some(1), 0, 0),
+                    AfterExit::Rest,
+                    "{mode:?} {cause:?}"
+                );
             }
         }
     }
@@ -124,7 +149,10 @@ mod tests {
     fn every_cause_has_its_answer_in_every_mode() {
         for cause in ExitCause::ALL {
             for exit_code in [None, Some(0), Some(1)] {
-                let asked = matches!(cause, ExitCause::Requested | ExitCause::Forced | ExitCause::Discarded);
+                let asked = matches!(
+                    cause,
+                    ExitCause::Requested | ExitCause::Forced | ExitCause::Discarded
+                );
                 let failed = !asked && (cause != ExitCause::Guest || exit_code == Some(1));
                 for mode in RestartMode::ALL {
                     let expected = match mode {
@@ -133,7 +161,11 @@ mod tests {
                         RestartMode::OnFailure => failed,
                     };
                     let found = policy(mode).after(cause, exit_code, 0, 0);
-                    assert_eq!(found != AfterExit::Rest, expected, "{mode:?} {cause:?} {exit_code:?}");
+                    assert_eq!(
+                        found != AfterExit::Rest,
+                        expected,
+                        "{mode:?} {cause:?} {exit_code:?}"
+                    );
                 }
             }
         }
@@ -144,7 +176,10 @@ mod tests {
         let waits = [1_000, 2_000, 4_000];
         for (attempts, wait_ms) in (0..).zip(waits) {
             let expected = AfterExit::Restart { attempt: attempts + 1, wait_ms };
-            assert_eq!(policy(RestartMode::Always).after(ExitCause::Crashed, None, 59_999, attempts), expected);
+            assert_eq!(
+                policy(RestartMode::Always).after(ExitCause::Crashed, None, 59_999, attempts),
+                expected
+            );
         }
         let exhausted = policy(RestartMode::Always).after(ExitCause::Crashed, None, 59_999, 3);
         assert_eq!(exhausted, AfterExit::Exhausted);
@@ -158,10 +193,17 @@ mod tests {
 
     #[test]
     fn no_policy_starts_a_guest_that_ends_at_once_without_a_pause() {
-        let hasty =
-            RestartPolicy { backoff_ms: 1, stable_after_ms: 1, attempts_max: None, ..policy(RestartMode::Always) };
-        for (ran_ms, attempts, wait_ms) in [(50, 0, 50), (50, 1, 100), (50, 4, 800), (10_000, 4, 50)] {
-            let AfterExit::Restart { wait_ms: found, .. } = hasty.after(ExitCause::Guest, None, ran_ms, attempts)
+        let hasty = RestartPolicy {
+            backoff_ms: 1,
+            stable_after_ms: 1,
+            attempts_max: None,
+            ..policy(RestartMode::Always)
+        };
+        for (ran_ms, attempts, wait_ms) in
+            [(50, 0, 50), (50, 1, 100), (50, 4, 800), (10_000, 4, 50)]
+        {
+            let AfterExit::Restart { wait_ms: found, .. } =
+                hasty.after(ExitCause::Guest, None, ran_ms, attempts)
             else {
                 panic!("there is no limit");
             };
@@ -173,7 +215,9 @@ mod tests {
     fn the_wait_has_an_end() {
         let endless = RestartPolicy { attempts_max: None, ..policy(RestartMode::Always) };
         for attempts in [9, 63, 64, u32::MAX] {
-            let AfterExit::Restart { attempt, wait_ms } = endless.after(ExitCause::Crashed, None, 0, attempts) else {
+            let AfterExit::Restart { attempt, wait_ms } =
+                endless.after(ExitCause::Crashed, None, 0, attempts)
+            else {
                 panic!("there is no limit");
             };
             assert_eq!((attempt, wait_ms), (attempts.saturating_add(1), BACKOFF_MS_MAX));

@@ -1,6 +1,7 @@
 //! What an instance holds.
 
-/// The resources of an instance during an interval. Every interval carries one, so that a price can depend on it.
+/// The resources of an instance during an interval. Every interval carries one, so that a price can
+/// depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct Shape {
     /// Virtual processors.

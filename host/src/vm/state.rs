@@ -2,8 +2,8 @@
 
 use super::Phase;
 
-/// The state of an instance. Each one that is not [`State::Deleted`] is a phase; `ready` remembers, where the guest can't be asked, whether it had
-/// reported that it was ready.
+/// The state of an instance. Each one that is not [`State::Deleted`] is a phase; `ready` remembers,
+/// where the guest can't be asked, whether it had reported that it was ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
     /// Accepted; the virtual machine monitor is being launched.
@@ -66,7 +66,11 @@ impl State {
     /// Whether a virtual machine monitor belongs to this state.
     pub fn has_vmm(self) -> bool {
         match self {
-            State::Created | State::Initializing | State::Running | State::Paused { .. } | State::Shutdown => true,
+            State::Created
+            | State::Initializing
+            | State::Running
+            | State::Paused { .. }
+            | State::Shutdown => true,
             State::Standby { .. } | State::Stopped | State::Unknown | State::Deleted => false,
         }
     }

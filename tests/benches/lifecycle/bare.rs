@@ -1,4 +1,5 @@
-//! The peer: QEMU driven by its own calls and nothing else. No journal, no supervisor, no checksum, no sync.
+//! The peer: QEMU driven by its own calls and nothing else. No journal, no supervisor, no checksum,
+//! no sync.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
@@ -28,16 +29,40 @@ impl Bare {
     pub(super) fn start(folder: &Path, name: &str, from: From<'_>) -> Self {
         let socket = folder.join(name);
         let _ = std::fs::remove_file(&socket);
-        let (memory, kernel) = (format!("{}M", machine::MEMORY_BYTES >> 20), guest::tiny().to_str().unwrap());
+        let (memory, kernel) =
+            (format!("{}M", machine::MEMORY_BYTES >> 20), guest::tiny().to_str().unwrap());
         let mut command = Command::new(machine::program(tallyman::hypervisor::Kind::Qemu));
-        command.args(["-machine", "q35", "-accel", "tcg", "-m", &memory, "-nodefaults", "-no-user-config"]);
-        command.args(["-no-reboot", "-S", "-display", "none", "-kernel", kernel, "-append", CMDLINE]);
+        command.args([
+            "-machine",
+            "q35",
+            "-accel",
+            "tcg",
+            "-m",
+            &memory,
+            "-nodefaults",
+            "-no-user-config",
+        ]);
+        command.args([
+            "-no-reboot",
+            "-S",
+            "-display",
+            "none",
+            "-kernel",
+            kernel,
+            "-append",
+            CMDLINE,
+        ]);
         command.args(["-serial", "null"]);
         command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", socket.display()));
         if let From::Memory(file) = from {
             command.arg("-incoming").arg(format!("exec:cat {}", file.display()));
         }
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let monitor = loop {
             match UnixStream::connect(&socket) {
                 Ok(monitor) => break BufReader::new(monitor),
@@ -65,9 +90,13 @@ impl Bare {
     pub(super) fn save(&mut self, file: &Path) {
         self.call("migrate-set-parameters", json!({"max-bandwidth": u64::MAX >> 1}));
         let _ = std::fs::remove_file(file);
-        // QEMU says that it is done when the pipe has taken all; the file has it when it gets its name.
+        // QEMU says that it is done when the pipe has taken all; the file has it when it gets its
+        // name.
         let file = file.display();
-        self.call("migrate", json!({"uri": format!("exec:cat > {file}.part && mv {file}.part {file}")}));
+        self.call(
+            "migrate",
+            json!({"uri": format!("exec:cat > {file}.part && mv {file}.part {file}")}),
+        );
         self.until("query-migrate", "status", |status| status == "completed");
         while !Path::new(&file.to_string()).exists() {
             std::thread::yield_now();
@@ -116,7 +145,8 @@ impl Drop for Bare {
     }
 }
 
-/// The fan-out by hand: one save, then as many processes as there are children, each loading the same file.
+/// The fan-out by hand: one save, then as many processes as there are children, each loading the
+/// same file.
 pub(super) fn fan_out(folder: &Path, source: &mut Bare, children: usize) -> Vec<Bare> {
     let memory = memory_file(folder);
     source.stop();

@@ -1,4 +1,5 @@
-//! A client that costs as little as the peer's: one connection, one write, and the answer read to its end.
+//! A client that costs as little as the peer's: one connection, one write, and the answer read to
+//! its end.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -14,7 +15,11 @@ impl Client {
     pub(super) fn connect(address: SocketAddr, instance: &str, token: &str) -> Self {
         let connection = TcpStream::connect(address).unwrap();
         connection.set_nodelay(true).unwrap();
-        Self { connection: BufReader::new(connection), instance: instance.into(), token: token.into() }
+        Self {
+            connection: BufReader::new(connection),
+            instance: instance.into(),
+            token: token.into(),
+        }
     }
 
     /// Returns when all of the answer is there.
@@ -44,7 +49,11 @@ impl Client {
         }
         let mut answer = vec![0; length.unwrap()];
         self.connection.read_exact(&mut answer).unwrap();
-        assert!(answer.starts_with(b"{\"id\":"), "{operation}: {}", String::from_utf8_lossy(&answer));
+        assert!(
+            answer.starts_with(b"{\"id\":"),
+            "{operation}: {}",
+            String::from_utf8_lossy(&answer)
+        );
     }
 
     fn line(&mut self) -> String {

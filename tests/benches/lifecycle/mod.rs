@@ -1,4 +1,5 @@
-//! What Tallyman adds to the hypervisor's own calls, over HTTP, with every intent and fact durable. Real machines on both sides.
+//! What Tallyman adds to the hypervisor's own calls, over HTTP, with every intent and fact durable.
+//! Real machines on both sides.
 
 mod bare;
 mod client;
@@ -41,7 +42,11 @@ struct Served {
 
 impl Served {
     async fn ask(&self, method: reqwest::Method, path: &str, body: Value) -> Value {
-        let asked = self.http.request(method, format!("http://{}{path}", self.address)).bearer_auth(TOKEN).json(&body);
+        let asked = self
+            .http
+            .request(method, format!("http://{}{path}", self.address))
+            .bearer_auth(TOKEN)
+            .json(&body);
         let answer = asked.send().await.unwrap();
         let (status, text) = (answer.status(), answer.text().await.unwrap());
         assert!(status.is_success(), "{path}: {status} {text}");
@@ -57,11 +62,14 @@ impl Served {
     }
 
     fn delete_all(&self, names: &[String]) {
-        names.chunks(AT_ONCE).for_each(|names| drop(wait(join_all(names.iter().map(|name| self.delete(name))))));
+        names
+            .chunks(AT_ONCE)
+            .for_each(|names| drop(wait(join_all(names.iter().map(|name| self.delete(name))))));
     }
 
     async fn delete(&self, name: &str) {
-        self.ask(reqwest::Method::DELETE, &format!("/instances/{name}?grace_ms=0"), json!({})).await;
+        self.ask(reqwest::Method::DELETE, &format!("/instances/{name}?grace_ms=0"), json!({}))
+            .await;
     }
 }
 
@@ -72,7 +80,8 @@ fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
     (begin.elapsed().as_nanos() as f64, done)
 }
 
-/// Lets both do their part, in changing order: whoever comes second finds the hypervisor's code warm. Answers what the peer does.
+/// Lets both do their part, in changing order: whoever comes second finds the hypervisor's code
+/// warm. Answers what the peer does.
 fn in_turn<T>(round: usize, ours: impl FnOnce(), bare: impl FnOnce() -> T) -> T {
     if round.is_multiple_of(2) {
         ours();
@@ -140,8 +149,8 @@ fn bare_commit(file: &mut File) -> f64 {
     timed(append).0
 }
 
-/// The operations of the instance that `client` asks for, round by round, and the median of a commit in the same rhythm: a disk that was left
-/// alone for a while answers later.
+/// The operations of the instance that `client` asks for, round by round, and the median of a
+/// commit in the same rhythm: a disk that was left alone for a while answers later.
 fn operations(mut client: Client, folder: &Path) -> ([Pair; 4], f64) {
     let (mut file, mut commits) = (File::create(folder.join("commit")).unwrap(), Vec::new());
     let [mut pause, mut resume, mut standby, mut restore]: [Pair; 4] = Default::default();
@@ -193,7 +202,9 @@ fn fan_out(served: &Served, folder: &Path, mut source: Bare) -> Pair {
     let Pair { mut ours, mut bare } = Pair::default();
     for round in 0..FAN_OUTS {
         let names: Vec<_> = (0..FORKS).map(|n| format!("child-{round}-{n}")).collect();
-        let fork = |name| served.post("/instances/source/fork", json!({"name": name, "from_running": true}));
+        let fork = |name| {
+            served.post("/instances/source/fork", json!({"name": name, "from_running": true}))
+        };
         let ours = || {
             ours.push(timed(|| wait(join_all(names.iter().map(fork)))).0);
             served.delete_all(&names);
@@ -209,7 +220,9 @@ fn many(served: &Served, folder: &Path) -> Pair {
     for round in 0..CREATIONS {
         let names: Vec<_> = (0..MACHINES).map(|n| format!("many-{round}-{n}")).collect();
         let ours = || {
-            let create = |names: &[String]| drop(wait(join_all(names.iter().map(|name| served.create(name)))));
+            let create = |names: &[String]| {
+                drop(wait(join_all(names.iter().map(|name| served.create(name)))))
+            };
             ours.push(timed(|| names.chunks(AT_ONCE).for_each(create)).0);
             served.delete_all(&names);
         };
@@ -223,9 +236,11 @@ fn many(served: &Served, folder: &Path) -> Pair {
 }
 
 pub(crate) fn run(report: &mut Report) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let folder = tempfile::tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")).unwrap();
-    let ((operations, commit), [fork, fan_out], many) = runtime.block_on(measure(folder.path().to_path_buf()));
+    let ((operations, commit), [fork, fan_out], many) =
+        runtime.block_on(measure(folder.path().to_path_buf()));
     let [pause, resume, standby, restore] = operations;
     report.table(
         &format!(

@@ -1,4 +1,5 @@
-//! A month of a large tenant rated again: the whole way from facts to charge lines, and the rules alone beside the same rules as scripts.
+//! A month of a large tenant rated again: the whole way from facts to charge lines, and the rules
+//! alone beside the same rules as scripts.
 
 mod scripts;
 
@@ -8,7 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant as Timer;
 
-use biller::input::{Balances, BookInForce, FORM, Header, Intervals, Offset, Rounding, Stretch, Terms, TermsInForce};
+use biller::input::{
+    Balances, BookInForce, FORM, Header, Intervals, Offset, Rounding, Stretch, Terms, TermsInForce,
+};
 use biller::output::Bill;
 use tallyman::billing::calendar::Calendar;
 use tallyman::billing::{About, BootId, Entered, Fact, InstanceFact, Reading, TenantFact};
@@ -41,7 +44,8 @@ const BOOK: &str = r#"{"currency": "USD", "prices": [
     {"id": "t3.medium", "rule": "compute", "meter": "active", "per": "instance-hour", "price": "0.0416"}]}"#;
 
 /// What a machine does again and again: a start, work, sleep, waking, an end.
-const LIFE: [Phase; 5] = [Phase::Initializing, Phase::Running, Phase::Standby, Phase::Running, Phase::Stopped];
+const LIFE: [Phase; 5] =
+    [Phase::Initializing, Phase::Running, Phase::Standby, Phase::Running, Phase::Stopped];
 
 /// When the transition happens: no two instances at once, and not by whole seconds.
 fn at(instance: usize, transition: usize) -> i64 {
@@ -62,7 +66,8 @@ fn wakes(transition: usize) -> u32 {
     (transition / LIFE.len() + usize::from(transition % LIFE.len() > slept)) as u32
 }
 
-/// A tenant whose facts are made as they are asked for, so that the memory measured is the rating's.
+/// A tenant whose facts are made as they are asked for, so that the memory measured is the
+/// rating's.
 struct Month {
     tenant: TenantId,
     instances: Vec<InstanceId>,
@@ -73,7 +78,8 @@ struct Month {
 
 impl Month {
     fn new(component: Vec<u8>) -> Self {
-        let instances = (0..INSTANCES).map(|number| format!("i{number:05}").parse().unwrap()).collect();
+        let instances =
+            (0..INSTANCES).map(|number| format!("i{number:05}").parse().unwrap()).collect();
         let (tenant, boot) = (TenantId::default_tenant(), BootId("boot".into()));
         Self { tenant, instances, boot, policy: Digest::of(&component), component }
     }
@@ -81,9 +87,12 @@ impl Month {
     fn fact(&self, instance: usize, transition: usize) -> Fact {
         let meter = Instant(at(instance, transition));
         let reading = Reading { boot: self.boot.clone(), boottime_ns: 0, wall_ns: meter.0, meter };
-        let shape = Shape { vcpus: 2, memory_bytes: 4 << 30, disk_bytes: 8 << 30, snapshot_bytes: 0 };
-        let entered = Entered { phase: phase(transition), shape, session: session(transition), cause: None };
-        let about = About::Instance(self.instances[instance].clone(), InstanceFact::Entered(entered));
+        let shape =
+            Shape { vcpus: 2, memory_bytes: 4 << 30, disk_bytes: 8 << 30, snapshot_bytes: 0 };
+        let entered =
+            Entered { phase: phase(transition), shape, session: session(transition), cause: None };
+        let about =
+            About::Instance(self.instances[instance].clone(), InstanceFact::Entered(entered));
         Fact { at: reading, tenant: self.tenant.clone(), about }
     }
 
@@ -107,7 +116,9 @@ impl Evidence for Month {
     fn history(&self, instance: &InstanceId, _: u64) -> Result<Vec<(u64, Fact)>, EvidenceError> {
         let number: usize = instance.as_str()[1..].parse().unwrap();
         let seq = |transition: usize| (number * TRANSITIONS + transition) as u64 + 1;
-        Ok((0..TRANSITIONS).map(|transition| (seq(transition), self.fact(number, transition))).collect())
+        Ok((0..TRANSITIONS)
+            .map(|transition| (seq(transition), self.fact(number, transition)))
+            .collect())
     }
 
     fn began(&self, _: &TenantId, _: u64) -> Result<Option<Instant>, EvidenceError> {
@@ -128,7 +139,11 @@ impl Evidence for Month {
             reason: None,
             options: Vec::new(),
         };
-        let priced = TenantFact::PricesActivated { digest: Digest::of(BOOK.as_bytes()), from, by: Actor::Operator };
+        let priced = TenantFact::PricesActivated {
+            digest: Digest::of(BOOK.as_bytes()),
+            from,
+            by: Actor::Operator,
+        };
         Ok(vec![(1, self.said(activated)), (2, self.said(priced))])
     }
 
@@ -159,11 +174,18 @@ impl Evidence for Month {
 
 /// The intervals of some instances as one request.
 fn request(instances: usize) -> Request {
-    let all = || (0..instances).flat_map(|instance| (0..TRANSITIONS).map(move |transition| (instance, transition)));
+    let all = || {
+        (0..instances)
+            .flat_map(|instance| (0..TRANSITIONS).map(move |transition| (instance, transition)))
+    };
     let end = |(instance, transition): (usize, usize)| {
         if transition + 1 == TRANSITIONS { END } else { at(instance, transition + 1) }
     };
-    let subject = |number: usize| Subject { id: format!("i{number:05}"), name: String::new(), tags: Vec::new() };
+    let subject = |number: usize| Subject {
+        id: format!("i{number:05}"),
+        name: String::new(),
+        tags: Vec::new(),
+    };
     Request {
         tenant: "default".into(),
         span: Span { start: BEGIN, end: END },
@@ -207,7 +229,11 @@ fn header(policy: &Policy) -> Header {
         zones: Vec::new(),
         books: vec![BookInForce { from: BEGIN, until: END, text: BOOK.into() }],
         meters: terms.iter().map(|terms| terms.name.clone()).collect(),
-        terms: vec![TermsInForce { from: BEGIN, until: END, terms: terms.iter().map(of).collect() }],
+        terms: vec![TermsInForce {
+            from: BEGIN,
+            until: END,
+            terms: terms.iter().map(of).collect(),
+        }],
         opening: Balances::default(),
     }
 }
@@ -227,8 +253,11 @@ fn billed(policy: &Policy, header: &Header, request: &Request) -> Bill {
         dimensions: Vec::new(),
         counts: Vec::new(),
     };
-    let subject =
-        |(first_fact, of): (u64, &Subject)| biller::input::Subject { id: of.id.clone(), first_fact, ended: false };
+    let subject = |(first_fact, of): (u64, &Subject)| biller::input::Subject {
+        id: of.id.clone(),
+        first_fact,
+        ended: false,
+    };
     let subjects: Vec<_> = (1..).zip(&request.subjects).map(subject).collect();
     biller::bill(header, &subjects, &intervals, &[]).unwrap()
 }
@@ -275,7 +304,10 @@ fn beside_scripts(report: &mut Report, policy: &Policy) {
         ours: nanos(times[0]),
         peer: nanos(peer),
         ratio: format!("{:.1}x faster", peer / times[0]),
-        goal: goal.map_or_else(|| "none: it makes no line".into(), |goal| format!("at least {goal}x faster")),
+        goal: goal.map_or_else(
+            || "none: it makes no line".into(),
+            |goal| format!("at least {goal}x faster"),
+        ),
         holds: goal.map(|goal| peer >= goal * times[0]),
     };
     let lines = vec![
@@ -291,7 +323,8 @@ fn beside_scripts(report: &mut Report, policy: &Policy) {
 
 fn month(report: &mut Report, host: &PolicyHost, component: Vec<u8>) {
     let month = Month::new(component);
-    let named = |id: &InstanceId| Ok(Named { id: id.to_string(), name: id.to_string(), tags: Vec::new() });
+    let named =
+        |id: &InstanceId| Ok(Named { id: id.to_string(), name: id.to_string(), tags: Vec::new() });
     let (done, all) = (AtomicU64::new(0), (INSTANCES * TRANSITIONS) as u64);
     let tell = |intervals: u64| {
         let done = done.fetch_add(intervals, Ordering::Relaxed) + intervals;
@@ -320,7 +353,12 @@ fn month(report: &mut Report, host: &PolicyHost, component: Vec<u8>) {
             "2 M/s",
             each <= 500.0,
         ),
-        Line::alone("memory that it takes at most", format!("{} MiB", bytes >> 20), "under 256 MiB", bytes < 256 << 20),
+        Line::alone(
+            "memory that it takes at most",
+            format!("{} MiB", bytes >> 20),
+            "under 256 MiB",
+            bytes < 256 << 20,
+        ),
     ];
     report.table("A month of 10,000 instances with 100 transitions a day each, rated again under EC2's rules", lines);
 }

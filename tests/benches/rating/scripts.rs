@@ -1,4 +1,5 @@
-//! The same rules as scripts, in the languages that are usually embedded for it, called in the way that their crates' documentation shows.
+//! The same rules as scripts, in the languages that are usually embedded for it, called in the way
+//! that their crates' documentation shows.
 
 use biller::output::Bill;
 use mlua::{Function, LuaSerdeExt as _};
@@ -72,7 +73,8 @@ pub(crate) fn lives(request: &Request, count: usize) -> Vec<Life> {
     (0..phase.len()).step_by(count).enumerate().map(life).collect()
 }
 
-/// Whether lines are the same. A script rounds each line, a bill the sum, so that amounts may be a nano-unit apart.
+/// Whether lines are the same. A script rounds each line, a bill the sum, so that amounts may be a
+/// nano-unit apart.
 pub(crate) fn agree(ours: &[Line], theirs: &[Line]) -> bool {
     let same = |(one, other): (&Line, &Line)| {
         (&one.rule, &one.meter, &one.instance) == (&other.rule, &other.meter, &other.instance)
@@ -110,14 +112,20 @@ impl Lua {
     }
 
     pub(crate) fn rate(&self, life: &Life) -> Line {
-        let given = (life.instance.as_str(), self.lua.to_value(&life.rows).unwrap(), self.lua.to_value(&HOUR).unwrap());
+        let given = (
+            life.instance.as_str(),
+            self.lua.to_value(&life.rows).unwrap(),
+            self.lua.to_value(&HOUR).unwrap(),
+        );
         self.lua.from_value(self.line.call(given).unwrap()).unwrap()
     }
 
     /// The billed time and nothing else.
     pub(crate) fn time(&self, life: &Life) -> i64 {
-        let [phase, start, end, session] =
-            life.columns.each_ref().map(|column| self.lua.create_sequence_from(column.iter().copied()).unwrap());
+        let [phase, start, end, session] = life
+            .columns
+            .each_ref()
+            .map(|column| self.lua.create_sequence_from(column.iter().copied()).unwrap());
         self.time.call((phase, start, end, session)).unwrap()
     }
 }
@@ -135,7 +143,8 @@ impl Rhai {
     }
 
     pub(crate) fn rate(&self, life: &Life) -> Line {
-        let given = (life.instance.clone(), to_dynamic(&life.rows).unwrap(), to_dynamic(&HOUR).unwrap());
+        let given =
+            (life.instance.clone(), to_dynamic(&life.rows).unwrap(), to_dynamic(&HOUR).unwrap());
         let line = self.engine.call_fn(&mut Scope::new(), &self.script, "line", given).unwrap();
         from_dynamic(&line).unwrap()
     }

@@ -1,8 +1,9 @@
-//! Values of the contract as they lie in a component's memory (the canonical ABI), so that a component can answer
-//! anything at all, also what no policy would say.
+//! Values of the contract as they lie in a component's memory (the canonical ABI), so that a
+//! component can answer anything at all, also what no policy would say.
 
 use tallyman::policy::metering::{
-    Description, Measurement, MeterDescription, MeterTerms, OptionDescription, OptionKind, OwnLine, U128Words,
+    Description, Measurement, MeterDescription, MeterTerms, OptionDescription, OptionKind, OwnLine,
+    U128Words,
 };
 
 /// Memory from an address on.
@@ -104,7 +105,8 @@ impl Image {
         let (case, words) = match &of.kind {
             OptionKind::Duration => (0, (0, 0)),
             OptionKind::Choice(words) => {
-                let words = words.iter().map(|word| Record::default().piece(self.text(word))).collect();
+                let words =
+                    words.iter().map(|word| Record::default().piece(self.text(word))).collect();
                 (1, self.list(words, 4))
             }
             OptionKind::Text => (2, (0, 0)),
@@ -138,7 +140,11 @@ impl Image {
     fn line(&mut self, of: &OwnLine) -> Record {
         let rule = self.text(&of.rule);
         let meter = self.text(&of.meter);
-        let ranges = of.intervals.iter().map(|range| Record::default().u32(range.first).u32(range.end)).collect();
+        let ranges = of
+            .intervals
+            .iter()
+            .map(|range| Record::default().u32(range.first).u32(range.end))
+            .collect();
         let ranges = self.list(ranges, 4);
         let unit = self.text(&of.unit);
         let price = self.text(&of.price_id);

@@ -7,7 +7,8 @@ use std::path::Path;
 use image::Image;
 use tallyman::policy::World;
 use tallyman::policy::metering::{
-    Description, Measurement, MeterDescription, MeterTerms, OptionDescription, OptionKind, Rounding, Stretch,
+    Description, Measurement, MeterDescription, MeterTerms, OptionDescription, OptionKind,
+    Rounding, Stretch,
 };
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::abi::{AbiVariant, WasmType};
@@ -51,7 +52,11 @@ impl Evil {
 
     /// The component, with one more change to the template.
     pub(crate) fn component_with(self, when: When, from: &str, to: &str) -> Vec<u8> {
-        Component { accounting: self, when, metering: Metering::default() }.build(World::Policy, from, to)
+        Component { accounting: self, when, metering: Metering::default() }.build(
+            World::Policy,
+            from,
+            to,
+        )
     }
 }
 
@@ -79,7 +84,11 @@ pub(crate) const EVIL_SPAN_START: i64 = 7;
 
 impl Default for Metering {
     fn default() -> Self {
-        let meter = |name: &str, stretch| MeterDescription { name: name.into(), counts: "all time".into(), stretch };
+        let meter = |name: &str, stretch| MeterDescription {
+            name: name.into(),
+            counts: "all time".into(),
+            stretch,
+        };
         let option = |name: &str, kind, default: &str| OptionDescription {
             name: name.into(),
             kind,
@@ -114,14 +123,23 @@ impl Metering {
 
     /// A component that misbehaves in this way only.
     pub(crate) fn component(self) -> Vec<u8> {
-        Component { accounting: HONEST, when: When::Never, metering: self }.build(World::Policy, "", "")
+        Component { accounting: HONEST, when: When::Never, metering: self }.build(
+            World::Policy,
+            "",
+            "",
+        )
     }
 
-    /// The same for world `meter`, which leaves accounting to the standard policy; with so many pages of memory.
+    /// The same for world `meter`, which leaves accounting to the standard policy; with so many
+    /// pages of memory.
     pub(crate) fn alone(self, pages: u32) -> Vec<u8> {
         let memory = "(export \"memory\") 1)";
         let enough = format!("(export \"memory\") {pages})");
-        Component { accounting: HONEST, when: When::Never, metering: self }.build(World::Meter, memory, &enough)
+        Component { accounting: HONEST, when: When::Never, metering: self }.build(
+            World::Meter,
+            memory,
+            &enough,
+        )
     }
 }
 
@@ -131,7 +149,8 @@ struct Component {
     metering: Metering,
 }
 
-/// Where values lie that are answered as they are. What is before belongs to the answers that are made.
+/// Where values lie that are answered as they are. What is before belongs to the answers that are
+/// made.
 const IMAGE_BASE: u32 = 4_096;
 
 impl Component {
@@ -140,7 +159,9 @@ impl Component {
         let decide = match self.when {
             When::Always => "(i32.const 1)".to_owned(),
             When::Never => "(i32.const 0)".to_owned(),
-            When::AskedAboutEarlyInstants => format!("(i64.lt_s (local.get $at) (i64.const {EVIL_BEFORE}))"),
+            When::AskedAboutEarlyInstants => {
+                format!("(i64.lt_s (local.get $at) (i64.const {EVIL_BEFORE}))")
+            }
         };
         let mut image = Image::at(IMAGE_BASE);
         let description = image.description(&self.metering.description);
@@ -187,7 +208,8 @@ fn without_accounting() -> String {
 }
 
 pub(crate) const LOOPS: Evil = Evil::both("(loop $for_ever (br $for_ever))");
-pub(crate) const EATS_MEMORY: Evil = Evil::both("(loop $more (drop (memory.grow (i32.const 16))) (br $more))");
+pub(crate) const EATS_MEMORY: Evil =
+    Evil::both("(loop $more (drop (memory.grow (i32.const 16))) (br $more))");
 pub(crate) const RECURSES: Evil = Evil::both("(drop (call $recurse (i64.const 0)))");
 pub(crate) const TRAPS: Evil = Evil::both("unreachable");
 pub(crate) const REFUSES: Evil = Evil {
@@ -233,8 +255,10 @@ pub(crate) const MAKES_UP_A_PHASE: Evil = Evil {
     columns: "(i32.store8 (i32.load (i32.const 1028)) (i32.const 9))",
 };
 /// One `since` too few.
-pub(crate) const SHORTENS_A_LIST: Evil =
-    Evil { enter: "", columns: "(i32.store (i32.const 1040) (i32.sub (i32.load (i32.const 1040)) (i32.const 1)))" };
+pub(crate) const SHORTENS_A_LIST: Evil = Evil {
+    enter: "",
+    columns: "(i32.store (i32.const 1040) (i32.sub (i32.load (i32.const 1040)) (i32.const 1)))",
+};
 /// Correct single calls, but nothing in a batch.
 pub(crate) const BREAKS_BATCHES: Evil = Evil { enter: "", columns: "unreachable" };
 pub(crate) const HONEST: Evil = Evil::both("");
@@ -265,7 +289,10 @@ impl Contract {
     /// If there is none: the test would test nothing.
     #[must_use]
     pub(crate) fn with(mut self, from: &str, to: &str) -> Self {
-        assert!(self.files.iter().any(|(_, text)| text.contains(from)), "the contract has no '{from}'");
+        assert!(
+            self.files.iter().any(|(_, text)| text.contains(from)),
+            "the contract has no '{from}'"
+        );
         for (_, text) in &mut self.files {
             *text = text.replace(from, to);
         }
@@ -311,11 +338,15 @@ impl Contract {
         let (mut imports, mut exports) = (String::new(), String::new());
         for (interface, function) in functions(&resolve, &resolve.worlds[id].imports) {
             let signature = signature(&resolve, AbiVariant::GuestImport, function);
-            imports += &format!("(import \"{interface}\" \"{}\" (func {signature}))", function.name);
+            imports +=
+                &format!("(import \"{interface}\" \"{}\" (func {signature}))", function.name);
         }
         for (interface, function) in functions(&resolve, &resolve.worlds[id].exports) {
-            let name =
-                if interface.is_empty() { function.name.clone() } else { format!("{interface}#{}", function.name) };
+            let name = if interface.is_empty() {
+                function.name.clone()
+            } else {
+                format!("{interface}#{}", function.name)
+            };
             let signature = signature(&resolve, AbiVariant::GuestExport, function);
             exports += &format!("(func (export \"{name}\") {signature} unreachable)");
         }
@@ -331,7 +362,8 @@ impl Contract {
 
 type Items = IndexMap<WorldKey, WorldItem>;
 
-/// Every function of these items with the name of its interface, which is empty for a function of the world itself.
+/// Every function of these items with the name of its interface, which is empty for a function of
+/// the world itself.
 fn functions<'a>(resolve: &'a Resolve, items: &'a Items) -> Vec<(String, &'a Function)> {
     let mut found = Vec::new();
     for (key, item) in items {
@@ -339,9 +371,16 @@ fn functions<'a>(resolve: &'a Resolve, items: &'a Items) -> Vec<(String, &'a Fun
             WorldItem::Interface { id, .. } => {
                 let interface = match key {
                     WorldKey::Name(name) => name.clone(),
-                    WorldKey::Interface(id) => resolve.id_of(*id).expect("interfaces of packages have names"),
+                    WorldKey::Interface(id) => {
+                        resolve.id_of(*id).expect("interfaces of packages have names")
+                    }
                 };
-                found.extend(resolve.interfaces[*id].functions.values().map(|function| (interface.clone(), function)));
+                found.extend(
+                    resolve.interfaces[*id]
+                        .functions
+                        .values()
+                        .map(|function| (interface.clone(), function)),
+                );
             }
             WorldItem::Function(function) => found.push((String::new(), function)),
             WorldItem::Type { .. } => {}

@@ -22,7 +22,11 @@ pub fn run(scenario: &Scenario) -> Outcome {
     let documents = books.documents.len();
     books.settle(number);
     let stale = books.documents.split_off(documents);
-    Outcome { documents: books.documents, credits, stale: stale.into_iter().map(|document| document.period).collect() }
+    Outcome {
+        documents: books.documents,
+        credits,
+        stale: stale.into_iter().map(|document| document.period).collect(),
+    }
 }
 
 /// The documents that a close up to an instant would make after all acts.
@@ -118,13 +122,21 @@ impl<'a> Accounts<'a> {
         Some(view)
     }
 
-    fn document(&mut self, number: usize, period: Date, span: Span, view: View, is_needed: bool) -> Handed {
+    fn document(
+        &mut self,
+        number: usize,
+        period: Date,
+        span: Span,
+        view: View,
+        is_needed: bool,
+    ) -> Handed {
         let billed = self.last(period).map(|document| document.whole.clone()).unwrap_or_default();
         let difference = view.sums.less(&billed);
         if !is_needed && !self.is_due(&difference) {
             return view.handed;
         }
-        let of_period = self.documents.iter().filter(|document| document.period == period.to_string());
+        let of_period =
+            self.documents.iter().filter(|document| document.period == period.to_string());
         let payable = view.coins - of_period.map(|document| document.payable).sum::<i128>();
         self.borders.insert(period, span.begin);
         if span.up_to == span.usual_end {
@@ -144,8 +156,9 @@ impl<'a> Accounts<'a> {
     /// A difference needs a document, unless caps alone take up what rules differ by.
     fn is_due(&self, difference: &Sums) -> bool {
         let is_cap = |id: &String| self.is_of_kind(id, "cap");
-        let by_caps =
-            difference.total == 0 && !difference.adjustments.is_empty() && difference.adjustments.keys().all(is_cap);
+        let by_caps = difference.total == 0
+            && !difference.adjustments.is_empty()
+            && difference.adjustments.keys().all(is_cap);
         !difference.is_nothing() && !by_caps
     }
 
@@ -181,7 +194,9 @@ impl<'a> Accounts<'a> {
         let mut period = self.first_period();
         let last = self.documents.iter().map(|document| document.up_to).max();
         while last.is_some_and(|last| self.begin(period) < last) {
-            for (id, amount) in self.last(period).iter().flat_map(|document| &document.whole.adjustments) {
+            for (id, amount) in
+                self.last(period).iter().flat_map(|document| &document.whole.adjustments)
+            {
                 *used.entry(id.clone()).or_insert(0) -= amount;
             }
             period = self.periods.next(period);

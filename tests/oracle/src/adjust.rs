@@ -60,7 +60,12 @@ enum Keeps {
 }
 
 impl<'a> Ledger<'a> {
-    pub(crate) fn new(known: &'a Known<'a>, span: Span, book: &Book, charges: BTreeMap<String, Charges>) -> Self {
+    pub(crate) fn new(
+        known: &'a Known<'a>,
+        span: Span,
+        book: &Book,
+        charges: BTreeMap<String, Charges>,
+    ) -> Self {
         let edges = known.edges(span.begin, span.usual_end);
         let piece = |(from, to)| {
             let book = known.planned_book(from, span.up_to).cloned();
@@ -77,7 +82,8 @@ impl<'a> Ledger<'a> {
             answers: RefCell::default(),
         };
         // In this order they share what is left of a cap.
-        ledger.streams = charges.into_iter().map(|(rule, charges)| Stream::Rule(rule, charges)).collect();
+        ledger.streams =
+            charges.into_iter().map(|(rule, charges)| Stream::Rule(rule, charges)).collect();
         ledger
     }
 
@@ -136,7 +142,8 @@ impl<'a> Ledger<'a> {
     fn credit(&mut self, id: &str, used: &mut BTreeMap<String, i128>) -> i128 {
         let used = used.entry(id.to_owned()).or_insert(0);
         let granted = self.pieces.iter().find_map(|piece| named(piece, id));
-        let granted = granted.map_or_else(BigRational::zero, |adjustment| adjustment.amount.clone());
+        let granted =
+            granted.map_or_else(BigRational::zero, |adjustment| adjustment.amount.clone());
         // A credit never pays more than it has, so that what it pays is rounded down.
         let left = rounded(&(granted - whole(*used)), self.step, Rounding::Down).max(0);
         let spans = self.spans(id);
@@ -174,9 +181,9 @@ impl<'a> Ledger<'a> {
     /// The amount of a minimum or a cap.
     fn amount(&self, id: &str) -> i128 {
         let usual = whole((self.span.usual_end - self.span.begin).into());
-        let shares = self
-            .acting(id)
-            .map(|(piece, adjustment)| &adjustment.amount * whole((piece.to - piece.from).into()) / &usual);
+        let shares = self.acting(id).map(|(piece, adjustment)| {
+            &adjustment.amount * whole((piece.to - piece.from).into()) / &usual
+        });
         rounded(&shares.sum(), self.step, self.rounding)
     }
 
@@ -195,7 +202,9 @@ impl<'a> Ledger<'a> {
             Stream::Rule(rule, _) => rules.contains(rule),
             Stream::Raise { id, .. } => {
                 let mut minimums = self.pieces.iter().filter_map(|piece| named(piece, id));
-                minimums.all(|minimum| minimum.rules.as_ref().is_some_and(|raised| raised.is_subset(rules)))
+                minimums.all(|minimum| {
+                    minimum.rules.as_ref().is_some_and(|raised| raised.is_subset(rules))
+                })
             }
         }
     }
@@ -203,12 +212,20 @@ impl<'a> Ledger<'a> {
     /// What all layers so far leave of charges inside spans and before an instant.
     fn inside(&self, spans: &[Spans], at: Nanos) -> i128 {
         let layers = self.layers.len();
-        spans.iter().enumerate().map(|(stream, spans)| self.inside_of(stream, spans, at, layers)).sum()
+        spans
+            .iter()
+            .enumerate()
+            .map(|(stream, spans)| self.inside_of(stream, spans, at, layers))
+            .sum()
     }
 
     fn inside_of(&self, stream: usize, spans: &Spans, at: Nanos, layers: usize) -> i128 {
         let begun = spans.iter().filter(|(from, _)| *from < at);
-        begun.map(|(from, to)| self.before(stream, at.min(*to), layers) - self.before(stream, *from, layers)).sum()
+        begun
+            .map(|(from, to)| {
+                self.before(stream, at.min(*to), layers) - self.before(stream, *from, layers)
+            })
+            .sum()
     }
 
     /// What so many layers leave of the charges of a stream before an instant.
@@ -241,8 +258,9 @@ impl<'a> Ledger<'a> {
         let exact = match &self.streams[stream] {
             Stream::Rule(_, charges) => charges.before(at),
             Stream::Raise { amount, spans, .. } => {
-                let length =
-                    |until: Nanos| -> Nanos { spans.iter().map(|(from, to)| (until.min(*to) - from).max(0)).sum() };
+                let length = |until: Nanos| -> Nanos {
+                    spans.iter().map(|(from, to)| (until.min(*to) - from).max(0)).sum()
+                };
                 whole(*amount) * whole(length(at).into()) / whole(length(Nanos::MAX).into())
             }
         };
@@ -262,12 +280,16 @@ impl<'a> Ledger<'a> {
         }
         let layers = self.layers.len();
         let in_nanosecond = |(stream, spans): (usize, &Spans)| {
-            self.inside_of(stream, spans, at + 1, layers) - self.inside_of(stream, spans, at, layers)
+            self.inside_of(stream, spans, at + 1, layers)
+                - self.inside_of(stream, spans, at, layers)
         };
         let weights: Vec<i128> = spans.iter().enumerate().map(in_nanosecond).collect();
         let rest = amount - self.inside(&spans, at);
-        let shares =
-            if weights.iter().sum::<i128>() == 0 { vec![0; weights.len()] } else { shared(rest, &weights, self.step) };
+        let shares = if weights.iter().sum::<i128>() == 0 {
+            vec![0; weights.len()]
+        } else {
+            shared(rest, &weights, self.step)
+        };
         self.layers.push(Layer { spans, at, shares, keeps });
     }
 }

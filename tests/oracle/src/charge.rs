@@ -171,7 +171,13 @@ impl<'a> Sweep<'a> {
             self.counter(&key).last = Some((to - 1, price.clone()));
             let growth = self.grow(&key, price, rate * i128::from(to - from));
             let charges = self.charges.entry(key.rule.clone()).or_default();
-            charges.flows.extend(growth.portions.into_iter().map(|portion| Flow { from, to, counter, rate, portion }));
+            charges.flows.extend(growth.portions.into_iter().map(|portion| Flow {
+                from,
+                to,
+                counter,
+                rate,
+                portion,
+            }));
             charges.lumps.extend(growth.fees.into_iter().map(|(unit, fee)| {
                 // The unit falls into the nanosecond at whose end it has been counted.
                 let nanos = (unit - counter + rate - 1) / rate - 1;
@@ -270,8 +276,12 @@ impl Counter {
 impl Jump {
     fn units(&self, unit: &Unit) -> i128 {
         match (&self.what, unit) {
-            (What::TopUp { nanos, dimensions }, Unit::Time(_)) => i128::from(*nanos) * unit.of_shape(dimensions),
-            (What::Counts(counts), Unit::Count(name)) => counts.get(name).copied().unwrap_or(0).into(),
+            (What::TopUp { nanos, dimensions }, Unit::Time(_)) => {
+                i128::from(*nanos) * unit.of_shape(dimensions)
+            }
+            (What::Counts(counts), Unit::Count(name)) => {
+                counts.get(name).copied().unwrap_or(0).into()
+            }
             (What::TopUp { .. }, Unit::Count(_)) | (What::Counts(_), Unit::Time(_)) => 0,
         }
     }
@@ -299,7 +309,11 @@ fn covering<'a>(parts: &'a [Part], price: &Price, from: Nanos, to: Nanos) -> Vec
 }
 
 /// The units for each counter of the price's rule; counters that get none are left out.
-fn grouped<T: Placed>(price: &Price, things: Vec<&T>, units: impl Fn(&T) -> i128) -> BTreeMap<CounterKey, i128> {
+fn grouped<T: Placed>(
+    price: &Price,
+    things: Vec<&T>,
+    units: impl Fn(&T) -> i128,
+) -> BTreeMap<CounterKey, i128> {
     let mut groups = BTreeMap::new();
     for thing in things {
         let key = CounterKey {

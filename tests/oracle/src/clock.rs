@@ -60,7 +60,9 @@ impl Zone {
         let start = Timestamp::from_nanosecond(from.into()).expect("an instant");
         self.0
             .following(start)
-            .map(|change| Nanos::try_from(change.timestamp().as_nanosecond()).expect("this century"))
+            .map(|change| {
+                Nanos::try_from(change.timestamp().as_nanosecond()).expect("this century")
+            })
             .take_while(|change| *change <= to)
             .collect()
     }
@@ -69,7 +71,8 @@ impl Zone {
     /// does not read `local`.
     fn candidates(&self, local: Nanos) -> BTreeSet<Nanos> {
         let changes = self.changes(local - 2 * DAY, local + 2 * DAY);
-        let samples = changes.iter().flat_map(|&at| [at - 1, at]).chain([local - 2 * DAY, local + 2 * DAY]);
+        let samples =
+            changes.iter().flat_map(|&at| [at - 1, at]).chain([local - 2 * DAY, local + 2 * DAY]);
         let offsets: BTreeSet<Nanos> = samples.map(|at| self.local(at) - at).collect();
         offsets.into_iter().map(|offset| local - offset).chain(changes).collect()
     }
@@ -138,7 +141,8 @@ impl Window {
         let weekday = (local.div_euclid(DAY) + 3).rem_euclid(7);
         let yesterday = (weekday + 6) % 7;
         let runs_over = self.until <= self.from;
-        let by_today = self.days.contains(&weekday) && time >= self.from && (runs_over || time < self.until);
+        let by_today =
+            self.days.contains(&weekday) && time >= self.from && (runs_over || time < self.until);
         let by_yesterday = runs_over && self.days.contains(&yesterday) && time < self.until;
         by_today || by_yesterday
     }
@@ -148,7 +152,8 @@ impl Window {
         let first = zone.local(from).div_euclid(DAY) - 2;
         let last = zone.local(to).div_euclid(DAY) + 2;
         let mut edges = BTreeSet::from_iter(zone.changes(from - 2 * DAY, to + 2 * DAY));
-        let samples: Vec<Nanos> = edges.iter().flat_map(|&at| [at - 1, at]).chain([from, to]).collect();
+        let samples: Vec<Nanos> =
+            edges.iter().flat_map(|&at| [at - 1, at]).chain([from, to]).collect();
         let offsets: BTreeSet<Nanos> = samples.iter().map(|&at| zone.local(at) - at).collect();
         for day in first..=last {
             for local in [day * DAY, day * DAY + self.from, day * DAY + self.until] {

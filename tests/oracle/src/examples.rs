@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::scenario::{
-    Act, Agreement, BookSet, Instance, Meter, Nanos, Override, PeriodKind, Piece, Policy, PolicySet, Scenario, Step,
-    StretchKind, TimeRounding,
+    Act, Agreement, BookSet, Instance, Meter, Nanos, Override, PeriodKind, Piece, Policy,
+    PolicySet, Scenario, Step, StretchKind, TimeRounding,
 };
 
 /// One second.
@@ -79,12 +79,18 @@ fn counters() -> Vec<Example> {
         price(json!({"id": "night", "per": "instance-hour", "model": "volume",
             "tiers": tiers(json!(100), json!(50), 16)})),
     ]);
-    let package = |price_: u32| one(price(json!({"model": "package", "package": 10, "price": price_})));
+    let package =
+        |price_: u32| one(price(json!({"model": "package", "package": 10, "price": price_})));
     let hours = 3_600;
     vec![
         Example::new(
             "4a",
-            Short::new().book(0, tenant(1, 10)).book(5, tenant(2, 10)).machine(0, 10).machine(0, 10).closed(),
+            Short::new()
+                .book(0, tenant(1, 10))
+                .book(5, tenant(2, 10))
+                .machine(0, 10)
+                .machine(0, 10)
+                .closed(),
             &[1_100],
         ),
         Example::new(
@@ -99,7 +105,11 @@ fn counters() -> Vec<Example> {
         ),
         Example::new("4c", minutes().closed(), &[126_000]),
         Example::new("4c again", minutes().book(120, day_and_night()).closed(), &[126_000]),
-        Example::new("4d", Short::new().book(0, book(json!(by_time), json!([]))).machine(0, 12).closed(), &[30_300]),
+        Example::new(
+            "4d",
+            Short::new().book(0, book(json!(by_time), json!([]))).machine(0, 12).closed(),
+            &[30_300],
+        ),
         Example::new(
             "4e",
             Short::new()
@@ -109,7 +119,11 @@ fn counters() -> Vec<Example> {
                 .closed(),
             &[1_050],
         ),
-        Example::new("4f", Short::new().book(0, book(by_day, json!([]))).machine(0, 20 * hours).closed(), &[25_750]),
+        Example::new(
+            "4f",
+            Short::new().book(0, book(by_day, json!([]))).machine(0, 20 * hours).closed(),
+            &[25_750],
+        ),
         Example::new(
             "4g",
             Short::new()
@@ -119,7 +133,11 @@ fn counters() -> Vec<Example> {
                 .acts(vec![Act::Close(DAY), Act::Close(2 * DAY)]),
             &[900, -150],
         ),
-        Example::new("4h", Short::new().book(0, package(1)).book(4, package(3)).machine(0, 14).closed(), &[400]),
+        Example::new(
+            "4h",
+            Short::new().book(0, package(1)).book(4, package(3)).machine(0, 14).closed(),
+            &[400],
+        ),
     ]
 }
 
@@ -147,18 +165,38 @@ fn stretches() -> Vec<Example> {
     let hour = |rounding| terms(0, 3_600, rounding);
     let two_days = || vec![Act::Close(2 * DAY)];
     vec![
-        Example::new("7a", daily(minimum()).machine(border - 10, border + 30).acts(two_days()), &[6_000, 0]),
+        Example::new(
+            "7a",
+            daily(minimum()).machine(border - 10, border + 30).acts(two_days()),
+            &[6_000, 0],
+        ),
         Example::new(
             "7b",
             daily(hour(TimeRounding::Up)).machine(border - 1_800, border + 2_700).acts(two_days()),
             &[360_000, 360_000],
         ),
         Example::new("7c", daily(minimum()).policy(4, minimum()).machine(0, 30).closed(), &[6_000]),
-        Example::new("7d", daily(minimum()).policy(4, terms(0, 0, TimeRounding::Up)).machine(0, 30).closed(), &[3_000]),
+        Example::new(
+            "7d",
+            daily(minimum()).policy(4, terms(0, 0, TimeRounding::Up)).machine(0, 30).closed(),
+            &[3_000],
+        ),
         Example::new("7e", daily(hour(TimeRounding::Up)).machine(0, 59 * 60).closed(), &[360_000]),
-        Example::new("7f below", daily(hour(TimeRounding::Down)).machine(0, 59 * 60).closed(), &[0]),
-        Example::new("7f above", daily(hour(TimeRounding::Down)).machine(0, 61 * 60).closed(), &[360_000]),
-        Example::new("7g", Short::new().policy(0, minimum()).book(4, plain()).machine(0, 14).closed(), &[6_000]),
+        Example::new(
+            "7f below",
+            daily(hour(TimeRounding::Down)).machine(0, 59 * 60).closed(),
+            &[0],
+        ),
+        Example::new(
+            "7f above",
+            daily(hour(TimeRounding::Down)).machine(0, 61 * 60).closed(),
+            &[360_000],
+        ),
+        Example::new(
+            "7g",
+            Short::new().policy(0, minimum()).book(4, plain()).machine(0, 14).closed(),
+            &[6_000],
+        ),
     ]
 }
 
@@ -166,7 +204,8 @@ fn adjustments() -> Vec<Example> {
     let minimum = |amount: u32| json!({"id": "least", "kind": "minimum", "amount": amount});
     let cap = |amount: u32| json!({"id": "most", "kind": "cap", "amount": amount});
     let month = || vec![Act::Close(MONTH)];
-    let unused = |adjustments: Value| Short::new().book(0, book(json!([]), adjustments)).acts(month());
+    let unused =
+        |adjustments: Value| Short::new().book(0, book(json!([]), adjustments)).acts(month());
     let per = |per: &str, number: u32| json!([price(json!({"per": per, "price": number}))]);
     let half = MONTH / SECOND / 2;
     let on_rule = |adjustment: Value| merged(adjustment, json!({"rules": ["r"]}));
@@ -193,12 +232,18 @@ fn adjustments() -> Vec<Example> {
                 .acts(month()),
             &[10_500],
         ),
-        Example::new("8d", unused(json!([minimum(50), gift(10)])), &[4_000]).with_credit_used(1_000),
+        Example::new("8d", unused(json!([minimum(50), gift(10)])), &[4_000])
+            .with_credit_used(1_000),
         Example::new("8e", unused(json!([gift(10), minimum(50)])), &[5_000]).with_credit_used(0),
-        Example::new("8f", with_adjustments(&[until_8]).machine(0, 12).closed(), &[400]).with_credit_used(800),
+        Example::new("8f", with_adjustments(&[until_8]).machine(0, 12).closed(), &[400])
+            .with_credit_used(800),
         Example::new(
             "8g",
-            swaps.into_iter().fold(with_adjustments(&[gift(10)]), Short::swap).machine(0, 16).closed(),
+            swaps
+                .into_iter()
+                .fold(with_adjustments(&[gift(10)]), Short::swap)
+                .machine(0, 16)
+                .closed(),
             &[600],
         )
         .with_credit_used(1_000),
@@ -214,7 +259,10 @@ fn adjustments() -> Vec<Example> {
         Example::new(
             "8j",
             Short::new()
-                .book(0, book(per("instance-day", 1), json!([on_rule(minimum(50)), on_rule(gift(10))])))
+                .book(
+                    0,
+                    book(per("instance-day", 1), json!([on_rule(minimum(50)), on_rule(gift(10))])),
+                )
                 .acts(month()),
             &[4_000],
         )
@@ -231,12 +279,27 @@ fn unrated() -> Scenario {
 }
 
 fn corrections() -> Vec<Example> {
-    let credited = |amount: u32, price_: u32| book(json!([price(json!({"price": price_}))]), json!([gift(amount)]));
-    let over =
-        |book: Value| Act::Override(Override { from: 0, to: DAY, policy: None, book: Some(book), from_begin: false });
-    let mut two_days = Short::new().book(0, credited(10, 1)).machine(0, 6).machine_of(DAY, DAY + 8 * SECOND);
+    let credited = |amount: u32, price_: u32| {
+        book(json!([price(json!({"price": price_}))]), json!([gift(amount)]))
+    };
+    let over = |book: Value| {
+        Act::Override(Override {
+            from: 0,
+            to: DAY,
+            policy: None,
+            book: Some(book),
+            from_begin: false,
+        })
+    };
+    let mut two_days =
+        Short::new().book(0, credited(10, 1)).machine(0, 6).machine_of(DAY, DAY + 8 * SECOND);
     two_days.0.agreement.kind = PeriodKind::Day;
-    let two_days = two_days.acts(vec![Act::Close(DAY), Act::Close(2 * DAY), over(credited(10, 2)), Act::Settle]);
+    let two_days = two_days.acts(vec![
+        Act::Close(DAY),
+        Act::Close(2 * DAY),
+        over(credited(10, 2)),
+        Act::Settle,
+    ]);
     let cap = json!({"id": "most", "kind": "cap", "amount": 10});
     let late = |seconds: Nanos| {
         let mut short = with_adjustments(std::slice::from_ref(&cap)).machine(0, 26);

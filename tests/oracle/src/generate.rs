@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::clock::{Calendar, DAY, Periods, Zone};
 use crate::scenario::{
-    Act, Agreement, BookSet, Instance, Meter, Nanos, Override, PeriodKind, Piece, Policy, PolicySet, Scenario, Step,
-    StretchKind, TimeRounding,
+    Act, Agreement, BookSet, Instance, Meter, Nanos, Override, PeriodKind, Piece, Policy,
+    PolicySet, Scenario, Step, StretchKind, TimeRounding,
 };
 
 /// Scenarios of up to three instances, policies, books and periods.
@@ -53,8 +53,14 @@ impl Dice<'_> {
     }
 }
 
-const ZONES: [&str; 6] =
-    ["UTC", "Europe/Berlin", "America/New_York", "Asia/Beirut", "Australia/Lord_Howe", "Asia/Kolkata"];
+const ZONES: [&str; 6] = [
+    "UTC",
+    "Europe/Berlin",
+    "America/New_York",
+    "Asia/Beirut",
+    "Australia/Lord_Howe",
+    "Asia/Kolkata",
+];
 /// Days after which clocks change in one of the zones, or months end.
 const BEGINS: [&str; 6] = [
     "2026-06-01T00:00:00Z",
@@ -137,14 +143,21 @@ impl<'a> Maker<'a> {
         self.landmarks = landmarks;
         if self.dice.chance(15) {
             let at = self.time();
-            let by = self.dice.of(&[self.tick, 5 * self.tick, -3 * self.tick, 3_600_000_000_000, -3_600_000_000_000]);
+            let by = self.dice.of(&[
+                self.tick,
+                5 * self.tick,
+                -3 * self.tick,
+                3_600_000_000_000,
+                -3_600_000_000_000,
+            ]);
             self.calendar.push(Step { at, offset: begin + by });
         }
     }
 
     /// Near a landmark, mostly near the same.
     fn time(&mut self) -> Nanos {
-        let landmark = if self.dice.chance(15) { self.dice.of(&self.landmarks) } else { self.landmarks[0] };
+        let landmark =
+            if self.dice.chance(15) { self.dice.of(&self.landmarks) } else { self.landmarks[0] };
         landmark + self.dice.between(-12, 12) * self.tick
     }
 
@@ -156,7 +169,8 @@ impl<'a> Maker<'a> {
     }
 
     fn scenario(mut self) -> Scenario {
-        let instances: Vec<Instance> = (0..1 + self.dice.below(3)).map(|number| self.instance(number)).collect();
+        let instances: Vec<Instance> =
+            (0..1 + self.dice.below(3)).map(|number| self.instance(number)).collect();
         let policies = self.policies();
         self.set_rules();
         self.set_credits();
@@ -164,7 +178,8 @@ impl<'a> Maker<'a> {
         let acts = self.acts(&instances, &books);
         let first = instances.iter().map(|instance| instance.first_fact).min().unwrap_or(0);
         let first_fact = first - self.dice.of(&[0, self.tick, 10 * self.tick, DAY]);
-        let last = instances.iter().flat_map(|instance| &instance.pieces).map(|piece| piece.to).max();
+        let last =
+            instances.iter().flat_map(|instance| &instance.pieces).map(|piece| piece.to).max();
         let ended = self.dice.chance(5).then_some(last.unwrap_or(first) + self.tick);
         let mut scenario = Scenario {
             agreement: self.agreement,
@@ -202,7 +217,15 @@ impl<'a> Maker<'a> {
                 counts.insert("network-in-bytes".into(), self.dice.between(0, 20).unsigned_abs());
             }
             let dimensions = self.dimensions(pieces.last());
-            pieces.push(Piece { from, to, phase: phase.into(), session, wakes, dimensions, counts });
+            pieces.push(Piece {
+                from,
+                to,
+                phase: phase.into(),
+                session,
+                wakes,
+                dimensions,
+                counts,
+            });
         }
         let first_fact = begin - self.dice.of(&[0, self.tick]);
         Instance { id: format!("instance-{number}"), first_fact, pieces }
@@ -210,7 +233,8 @@ impl<'a> Maker<'a> {
 
     fn end_of_piece(&mut self, from: Nanos) -> Nanos {
         if self.dice.chance(8) {
-            let later: Vec<Nanos> = self.landmarks.iter().map(|at| at + self.tick).filter(|at| *at > from).collect();
+            let later: Vec<Nanos> =
+                self.landmarks.iter().map(|at| at + self.tick).filter(|at| *at > from).collect();
             if !later.is_empty() {
                 return self.dice.of(&later);
             }
@@ -259,8 +283,10 @@ impl<'a> Maker<'a> {
         let kinds = [StretchKind::Life, StretchKind::Start, StretchKind::Wake, StretchKind::Visit];
         let stretch = self.dice.of(&kinds);
         let minimum = if self.dice.chance(35) { self.dice.between(1, 20) * self.tick } else { 0 };
-        let granularity = if self.dice.chance(30) { self.dice.between(2, 12) * self.tick } else { 0 };
-        let roundings = [TimeRounding::Up, TimeRounding::Up, TimeRounding::Down, TimeRounding::HalfUp];
+        let granularity =
+            if self.dice.chance(30) { self.dice.between(2, 12) * self.tick } else { 0 };
+        let roundings =
+            [TimeRounding::Up, TimeRounding::Up, TimeRounding::Down, TimeRounding::HalfUp];
         Meter { phases, stretch, minimum, granularity, rounding: self.dice.of(&roundings) }
     }
 
@@ -308,12 +334,14 @@ impl<'a> Maker<'a> {
         let mut adjustments = self.adjustments();
         // A book names only rules that it has.
         let has_rule = |rule: &Value| prices.iter().any(|price: &Value| price["rule"] == *rule);
-        adjustments.retain_mut(|adjustment| match adjustment.get_mut("rules").and_then(Value::as_array_mut) {
-            Some(rules) => {
-                rules.retain(has_rule);
-                !rules.is_empty()
+        adjustments.retain_mut(|adjustment| {
+            match adjustment.get_mut("rules").and_then(Value::as_array_mut) {
+                Some(rules) => {
+                    rules.retain(has_rule);
+                    !rules.is_empty()
+                }
+                None => true,
             }
-            None => true,
         });
         let roundings = ["half-even", "half-up", "down", "up"];
         json!({
@@ -429,7 +457,11 @@ impl<'a> Maker<'a> {
     }
 
     fn window(&mut self) -> Value {
-        let zone = if self.dice.chance(30) { self.dice.of(&ZONES).to_owned() } else { self.agreement.zone.clone() };
+        let zone = if self.dice.chance(30) {
+            self.dice.of(&ZONES).to_owned()
+        } else {
+            self.agreement.zone.clone()
+        };
         let landmark = self.landmarks[0];
         let wall = Calendar(self.calendar.clone()).reads(landmark);
         let local = Zone::named(&zone).local(wall).rem_euclid(DAY);
@@ -453,7 +485,9 @@ impl<'a> Maker<'a> {
                 adjustments.push(credit);
             }
         }
-        for (id, kind) in [("most", "cap"), ("least", "minimum"), ("more", "minimum"), ("lid", "cap")] {
+        for (id, kind) in
+            [("most", "cap"), ("least", "minimum"), ("more", "minimum"), ("lid", "cap")]
+        {
             if self.dice.chance(30) {
                 let mut adjustment = json!({"id": id, "kind": kind, "amount": self.amount()});
                 if self.dice.chance(25) {
@@ -492,7 +526,9 @@ impl<'a> Maker<'a> {
         let mut ends = vec![self.time().max(self.tick)];
         let lives = instances.iter().flat_map(|instance| &instance.pieces).map(|piece| piece.to);
         let last = lives.max().unwrap_or(0);
-        ends.extend((0..self.dice.below(3)).map(|_| self.dice.of(&[last, self.landmarks[0], last + DAY])));
+        ends.extend(
+            (0..self.dice.below(3)).map(|_| self.dice.of(&[last, self.landmarks[0], last + DAY])),
+        );
         ends.sort_unstable();
         let mut acts = Vec::new();
         for end in ends {
@@ -594,7 +630,8 @@ pub const FEATURES: [&str; 16] = [
 pub fn features(scenario: &Scenario) -> BTreeSet<&'static str> {
     let books = || scenario.books.iter().map(|set| &set.book);
     let prices = || books().flat_map(|book| book["prices"].as_array().into_iter().flatten());
-    let adjustments = || books().flat_map(|book| book["adjustments"].as_array().into_iter().flatten());
+    let adjustments =
+        || books().flat_map(|book| book["adjustments"].as_array().into_iter().flatten());
     let is_kind = |kind: &str| adjustments().any(|adjustment| adjustment["kind"] == kind);
     let has_fee = |price: &Value| {
         let tiers = price["tiers"].as_array().into_iter().flatten();
@@ -612,7 +649,10 @@ pub fn features(scenario: &Scenario) -> BTreeSet<&'static str> {
         prices().any(|price| !price["windows"].is_null()),
         scenario.policies.len() > 1,
         scenario.acts.iter().any(|act| matches!(act, Act::Learn(_))),
-        crate::acts::run(scenario).documents.iter().any(|document| document.period != first_period(scenario)),
+        crate::acts::run(scenario)
+            .documents
+            .iter()
+            .any(|document| document.period != first_period(scenario)),
         prices().any(|price| price["scope"] == "tenant"),
         prices().any(|price| price["model"] == "volume"),
         is_kind("credit"),

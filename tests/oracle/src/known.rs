@@ -106,7 +106,8 @@ impl<'a> Known<'a> {
     pub(crate) fn price<'b>(&self, book: &'b Book, rule: &str, at: Nanos) -> Option<&'b Price> {
         let wall = self.calendar.reads(at);
         let holds = |price: &&Price| {
-            let by_window = price.windows.iter().any(|window| window.holds(&self.zones[&window.zone], wall));
+            let by_window =
+                price.windows.iter().any(|window| window.holds(&self.zones[&window.zone], wall));
             price.rule == rule && price.valid.holds(wall) && (price.windows.is_empty() || by_window)
         };
         let (without, with): (Vec<&Price>, Vec<&Price>) =
@@ -160,7 +161,9 @@ impl<'a> Known<'a> {
             edges.extend([piece.from, piece.to - 1, piece.to]);
             if piece.phase == "initializing" {
                 let begin = initializing_since(instance, piece.from);
-                edges.extend(self.policies().map(|policy| begin.saturating_add(policy.initializing_max)));
+                edges.extend(
+                    self.policies().map(|policy| begin.saturating_add(policy.initializing_max)),
+                );
             }
         }
         edges

@@ -92,5 +92,8 @@ pub(crate) fn parse(number: &serde_json::Value) -> BigRational {
 fn decimal(text: &str) -> BigRational {
     let (before, after) = text.split_once('.').unwrap_or((text, ""));
     let digits: BigInt = format!("{before}{after}").parse().expect("digits");
-    BigRational::new(digits, BigInt::from(10).pow(u32::try_from(after.len()).expect("a short text")))
+    BigRational::new(
+        digits,
+        BigInt::from(10).pow(u32::try_from(after.len()).expect("a short text")),
+    )
 }

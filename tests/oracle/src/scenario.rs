@@ -258,6 +258,7 @@ impl Sums {
 fn less(some: &BTreeMap<String, i128>, others: &BTreeMap<String, i128>) -> BTreeMap<String, i128> {
     let of = |map: &BTreeMap<String, i128>, name: &String| map.get(name).copied().unwrap_or(0);
     let names: BTreeSet<&String> = some.keys().chain(others.keys()).collect();
-    let differences = names.into_iter().map(|name| (name.clone(), of(some, name) - of(others, name)));
+    let differences =
+        names.into_iter().map(|name| (name.clone(), of(some, name) - of(others, name)));
     differences.filter(|(_, amount)| *amount != 0).collect()
 }

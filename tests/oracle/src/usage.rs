@@ -72,7 +72,8 @@ impl Usage {
         opening: &BTreeMap<Place, Stretch>,
     ) -> Result<Self, Unrated> {
         let mut usage = Self { stretches: opening.clone(), ..Self::default() };
-        let meters: BTreeSet<&String> = known.policies().flat_map(|policy| policy.meters.keys()).collect();
+        let meters: BTreeSet<&String> =
+            known.policies().flat_map(|policy| policy.meters.keys()).collect();
         for instance in known.instances.values() {
             check_rated(known, edges, instance)?;
             for &meter in &meters {
@@ -214,7 +215,12 @@ pub(crate) fn piece_at(instance: &Instance, at: Nanos) -> Option<&Piece> {
     instance.pieces.iter().find(|piece| piece.from <= at && at < piece.to)
 }
 
-pub(crate) fn phase_at<'a>(instance: &Instance, piece: &'a Piece, at: Nanos, max: Nanos) -> &'a str {
+pub(crate) fn phase_at<'a>(
+    instance: &Instance,
+    piece: &'a Piece,
+    at: Nanos,
+    max: Nanos,
+) -> &'a str {
     let is_long = || at - initializing_since(instance, at) >= max;
     if piece.phase == "initializing" && is_long() { "running" } else { &piece.phase }
 }

@@ -130,7 +130,8 @@ impl PeriodView {
         let instances: Vec<Instance> = known.instances.values().cloned().collect();
         let edges = known.edges(span.begin, span.up_to);
         let cuts = instances.iter().enumerate();
-        let cuts = cuts.flat_map(|(number, instance)| cuts_of(known, &edges, number, instance)).collect();
+        let cuts =
+            cuts.flat_map(|(number, instance)| cuts_of(known, &edges, number, instance)).collect();
         Self {
             begin: span.begin,
             usual_end: span.usual_end,
@@ -152,7 +153,11 @@ impl PeriodView {
 }
 
 fn zones(known: &Known, span: Span) -> BTreeMap<String, Vec<(Nanos, i32)>> {
-    let walls = known.calendar.0.iter().flat_map(|step| [span.begin + step.offset, span.usual_end + step.offset]);
+    let walls = known
+        .calendar
+        .0
+        .iter()
+        .flat_map(|step| [span.begin + step.offset, span.usual_end + step.offset]);
     let walls: Vec<Nanos> = walls.collect();
     let from = walls.iter().min().copied().unwrap_or(0) - 3 * DAY;
     let to = walls.iter().max().copied().unwrap_or(0) + 3 * DAY;
@@ -199,7 +204,9 @@ fn cuts_of(known: &Known, edges: &BTreeSet<Nanos>, number: usize, instance: &Ins
     let mut cuts: Vec<Cut> = Vec::new();
     let mut last_terms = None;
     for (from, to) in pairs(edges) {
-        let (Some(whole), Some(policy)) = (piece_at(instance, from), known.policy(from)) else { continue };
+        let (Some(whole), Some(policy)) = (piece_at(instance, from), known.policy(from)) else {
+            continue;
+        };
         let phase = phase_at(instance, whole, from, policy.initializing_max);
         let counts = policy.meters.iter().filter(|(_, meter)| meter.phases.contains(phase));
         let meters: BTreeSet<String> = counts.map(|(name, _)| name.clone()).collect();
@@ -232,10 +239,9 @@ impl Handed {
             let instance = instances.iter().find(|instance| instance.id == *id);
             instance.is_some_and(|instance| instance.pieces.iter().any(|piece| piece.to > at))
         };
-        let counters = self
-            .counters
-            .iter()
-            .filter(|(key, counter)| counter.value > 0 && key.instance.as_ref().is_none_or(lives_on));
+        let counters = self.counters.iter().filter(|(key, counter)| {
+            counter.value > 0 && key.instance.as_ref().is_none_or(lives_on)
+        });
         let counters = counters.map(|(key, counter)| CounterBalance {
             rule: key.rule.clone(),
             meter: key.meter.clone(),

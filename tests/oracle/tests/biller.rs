@@ -9,7 +9,9 @@ use proptest::prelude::{ProptestConfig, Strategy, TestCaseError, proptest};
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{FileFailurePersistence, RngSeed, TestRunner};
 use tallyman_oracle::generate::scenarios;
-use tallyman_oracle::{Balances, Meter, Nanos, PeriodView, Scenario, StretchKind, TimeRounding, views};
+use tallyman_oracle::{
+    Balances, Meter, Nanos, PeriodView, Scenario, StretchKind, TimeRounding, views,
+};
 
 const CURRENCY: &str = "EUR";
 
@@ -55,7 +57,8 @@ fn is_wrong(scenario: &Scenario, views: &[PeriodView]) -> bool {
     let is_wrong = |view: &PeriodView| {
         let ours = of_oracle(view);
         let theirs = bill(scenario, view).map(|bill| of_biller(&bill));
-        let is_right = |theirs: &Answer| ours.rules == theirs.rules && ours.adjustments == theirs.adjustments;
+        let is_right =
+            |theirs: &Answer| ours.rules == theirs.rules && ours.adjustments == theirs.adjustments;
         !theirs.as_ref().is_ok_and(is_right)
     };
     views.iter().any(is_wrong)
@@ -127,7 +130,11 @@ struct Case {
 
 impl Case {
     fn of(scenario: &Scenario, view: &PeriodView) -> Self {
-        Self { header: header(scenario, view), subjects: subjects(view), intervals: intervals(view) }
+        Self {
+            header: header(scenario, view),
+            subjects: subjects(view),
+            intervals: intervals(view),
+        }
     }
 }
 
@@ -155,11 +162,12 @@ fn header(scenario: &Scenario, view: &PeriodView) -> input::Header {
         until: *until,
         text: text.to_string(),
     });
-    let zones = view
-        .zones
-        .iter()
-        .map(|(name, transitions)| input::Zone { name: name.clone(), transitions: transitions.clone() });
-    let offset = |step: &tallyman_oracle::Step| input::Offset { since: step.at, offset: step.offset };
+    let zones = view.zones.iter().map(|(name, transitions)| input::Zone {
+        name: name.clone(),
+        transitions: transitions.clone(),
+    });
+    let offset =
+        |step: &tallyman_oracle::Step| input::Offset { since: step.at, offset: step.offset };
     input::Header {
         form: input::FORM,
         period: input::Span { start: view.begin, end: view.usual_end },
@@ -267,8 +275,11 @@ fn balances(of: &Balances, granted: &BTreeMap<String, i128>) -> input::Balances 
         amount: granted.get(id).copied().unwrap_or(0),
         used: *used,
     });
-    let mut balances =
-        input::Balances { counters: counters.collect(), stretches: stretches.collect(), credits: credits.collect() };
+    let mut balances = input::Balances {
+        counters: counters.collect(),
+        stretches: stretches.collect(),
+        credits: credits.collect(),
+    };
     balances.counters.sort();
     balances.stretches.sort();
     balances.credits.sort();
@@ -282,7 +293,9 @@ fn granted(scenario: &Scenario) -> BTreeMap<String, i128> {
     });
     let books = scenario.books.iter().map(|set| &set.book).chain(overrides);
     let adjustments = books.flat_map(|book| book["adjustments"].as_array().into_iter().flatten());
-    adjustments.map(|it| (it["id"].as_str().expect("an id").to_owned(), nanos(&it["amount"]))).collect()
+    adjustments
+        .map(|it| (it["id"].as_str().expect("an id").to_owned(), nanos(&it["amount"])))
+        .collect()
 }
 
 fn nanos(amount: &serde_json::Value) -> i128 {

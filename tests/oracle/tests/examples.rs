@@ -8,7 +8,8 @@ fn holds(id: &str) {
     let all = examples::all();
     let example = all.iter().find(|example| example.id == id).expect("an example");
     let outcome = run(&example.scenario);
-    let totals: Vec<i128> = outcome.documents.iter().map(|document| document.difference.total).collect();
+    let totals: Vec<i128> =
+        outcome.documents.iter().map(|document| document.difference.total).collect();
     assert_eq!(totals, example.totals, "totals of {outcome:#?}");
     if let Some(payables) = &example.payables {
         let paid: Vec<i128> = outcome.documents.iter().map(|document| document.payable).collect();

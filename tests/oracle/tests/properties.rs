@@ -182,7 +182,9 @@ fn granted(scenario: &Scenario) -> BTreeMap<String, i128> {
     });
     let books = scenario.books.iter().map(|set| &set.book).chain(overrides);
     let adjustments = books.flat_map(|book| book["adjustments"].as_array().into_iter().flatten());
-    adjustments.map(|it| (it["id"].as_str().expect("an id").to_owned(), nanos(&it["amount"]))).collect()
+    adjustments
+        .map(|it| (it["id"].as_str().expect("an id").to_owned(), nanos(&it["amount"])))
+        .collect()
 }
 
 fn nanos(amount: &Value) -> i128 {

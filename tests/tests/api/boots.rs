@@ -1,8 +1,8 @@
 //! Boots of the host whose clocks say what clocks say: behind, ahead, stepped, right after days.
 //!
-//! The real program runs with another boot id, another time since boot (a time namespace), and another wall clock
-//! (libfaketime). Whether the kernel knows the wall clock to be right can't be faked: a host that vouches for its clock
-//! stands for one that does.
+//! The real program runs with another boot id, another time since boot (a time namespace), and
+//! another wall clock (libfaketime). Whether the kernel knows the wall clock to be right can't be
+//! faked: a host that vouches for its clock stands for one that does.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -29,7 +29,8 @@ struct Host {
     clocks: TempDir,
     daemon: Option<Daemon>,
     folder: Option<TempDir>,
-    /// The present boot by its number, and how far its clock is from ours, in seconds: it goes on while the daemon is down.
+    /// The present boot by its number, and how far its clock is from ours, in seconds: it goes on
+    /// while the daemon is down.
     present: Option<(u32, i64)>,
 }
 
@@ -54,7 +55,12 @@ impl Host {
         let script = clocks.path().join("daemon");
         fs::write(&script, Self::script(clocks.path())).expect("a script");
         fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).expect("it can be run");
-        Self { clocks, daemon: None, folder: Some(tempfile::tempdir().expect("a folder")), present: None }
+        Self {
+            clocks,
+            daemon: None,
+            folder: Some(tempfile::tempdir().expect("a folder")),
+            present: None,
+        }
     }
 
     /// What stands for the program: it enters the boot first.
@@ -76,10 +82,14 @@ impl Host {
     /// Starts the daemon in this boot.
     fn start(&mut self, boot: Boot) -> &Daemon {
         let uptime = fs::read_to_string("/proc/uptime").expect("this is Linux");
-        let uptime_s: i64 = uptime.split('.').next().and_then(|text| text.parse().ok()).expect("seconds");
+        let uptime_s: i64 =
+            uptime.split('.').next().and_then(|text| text.parse().ok()).expect("seconds");
         let present = self.present.filter(|(number, _)| *number == boot.boot);
-        let (_, offset) = *self.present.insert(present.unwrap_or((boot.boot, BOOT_AGE_S - uptime_s)));
-        let write = |name: &str, text: String| fs::write(self.clocks.path().join(name), text).expect("written");
+        let (_, offset) =
+            *self.present.insert(present.unwrap_or((boot.boot, BOOT_AGE_S - uptime_s)));
+        let write = |name: &str, text: String| {
+            fs::write(self.clocks.path().join(name), text).expect("written")
+        };
         write("boot", format!("export OFFSET={offset} TRUST={}\n", boot.is_right));
         write("boot_id", format!("00000000-0000-4000-8000-{:012}\n", boot.boot));
         self.set_wall(boot.ahead_s);
@@ -124,14 +134,20 @@ impl Host {
     /// The meter now, in seconds.
     fn meter_s(&self) -> i64 {
         let facts = self.daemon().api().get("/journal?kind=host-started&limit=1000").done();
-        let last = facts["facts"].as_array().and_then(|facts| facts.last()).expect("it has started").clone();
+        let last = facts["facts"]
+            .as_array()
+            .and_then(|facts| facts.last())
+            .expect("it has started")
+            .clone();
         last["meter_ns"].as_i64().expect("a number") / 1_000_000_000
     }
 }
 
 fn faketime() -> PathBuf {
     let folders = fs::read_dir("/usr/lib").expect("this is Linux").flatten();
-    let library = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.is_file());
+    let library = folders
+        .map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"))
+        .find(|path| path.is_file());
     library.expect("libfaketime; Debian: apt install faketime")
 }
 
@@ -139,14 +155,35 @@ fn faketime() -> PathBuf {
 fn the_meter_counts_between_boots_what_is_proved_and_says_the_rest() {
     let hour = 3_600;
     let month = 30 * DAY_S;
-    // The boots, one after the other; what the meter counts from the first start to the last; the gaps.
+    // The boots, one after the other; what the meter counts from the first start to the last; the
+    // gaps.
     let rows: [(&str, &[Boot], i64, &[&str]); 7] = [
         ("down for days", &[boot(1, 0, true), boot(2, 3 * DAY_S, true)], 3 * DAY_S, &[]),
         ("down for an hour", &[boot(1, -month, true), boot(2, hour - month, true)], hour, &[]),
-        ("behind, then right", &[boot(1, -month, false), boot(2, 0, true)], BOOT_AGE_S, &["never-synchronised"]),
-        ("right, then behind", &[boot(1, 0, true), boot(2, -month, false)], BOOT_AGE_S, &["not-synchronised"]),
-        ("right, then ahead", &[boot(1, 0, true), boot(2, 400 * DAY_S, false)], BOOT_AGE_S, &["not-synchronised"]),
-        ("right, then right and earlier", &[boot(1, 0, true), boot(2, -DAY_S, true)], BOOT_AGE_S, &["went-back"]),
+        (
+            "behind, then right",
+            &[boot(1, -month, false), boot(2, 0, true)],
+            BOOT_AGE_S,
+            &["never-synchronised"],
+        ),
+        (
+            "right, then behind",
+            &[boot(1, 0, true), boot(2, -month, false)],
+            BOOT_AGE_S,
+            &["not-synchronised"],
+        ),
+        (
+            "right, then ahead",
+            &[boot(1, 0, true), boot(2, 400 * DAY_S, false)],
+            BOOT_AGE_S,
+            &["not-synchronised"],
+        ),
+        (
+            "right, then right and earlier",
+            &[boot(1, 0, true), boot(2, -DAY_S, true)],
+            BOOT_AGE_S,
+            &["went-back"],
+        ),
         (
             "right, behind, right",
             &[boot(1, 0, true), boot(2, -month, false), boot(2, 0, true), boot(3, hour, true)],
@@ -165,8 +202,12 @@ fn the_meter_counts_between_boots_what_is_proved_and_says_the_rest() {
             }
         }
         let passed = host.meter_s() - began.expect("it was started");
-        assert!((expected..=expected + TAKES_S_MAX).contains(&passed), "{what}: {passed} s, not {expected} s");
-        let reasons: Vec<_> = host.facts("time-unknown").iter().map(|fact| fact["reason"].clone()).collect();
+        assert!(
+            (expected..=expected + TAKES_S_MAX).contains(&passed),
+            "{what}: {passed} s, not {expected} s"
+        );
+        let reasons: Vec<_> =
+            host.facts("time-unknown").iter().map(|fact| fact["reason"].clone()).collect();
         assert_eq!(json!(reasons), json!(gaps), "{what}");
     }
 }

@@ -30,7 +30,8 @@ fn failed(output: &Output, code: i32, words: &[&str]) {
     }
 }
 
-/// Checks that every column of a table begins at the same place in each line, by the heads of the columns that are aligned to the left.
+/// Checks that every column of a table begins at the same place in each line, by the heads of the
+/// columns that are aligned to the left.
 fn assert_aligned(table: &str, heads: &[&str]) {
     let lines: Vec<_> = table.lines().collect();
     assert!(lines.len() > 1, "no rows: {table}");
@@ -49,7 +50,18 @@ fn a_whole_life_by_command_line_in_words() {
     let daemon = daemon();
     let told = text(
         &daemon,
-        &["instance", "create", "web", "--image", "tiny", "--tag", "team=blue", "--stop-grace", "1s", "--wait"],
+        &[
+            "instance",
+            "create",
+            "web",
+            "--image",
+            "tiny",
+            "--tag",
+            "team=blue",
+            "--stop-grace",
+            "1s",
+            "--wait",
+        ],
     );
     assert_eq!(told, "web is Running\n");
     for (command, told) in [
@@ -62,7 +74,10 @@ fn a_whole_life_by_command_line_in_words() {
         assert_eq!(text(&daemon, &["instance", command, "web"]), told);
     }
     assert_eq!(text(&daemon, &["instance", "start", "web", "--wait"]), "web is Running\n");
-    assert_eq!(text(&daemon, &["instance", "wait", "web", "--state", "running"]), "web is Running\n");
+    assert_eq!(
+        text(&daemon, &["instance", "wait", "web", "--state", "running"]),
+        "web is Running\n"
+    );
     let list = text(&daemon, &["instance", "list"]);
     assert_aligned(&list, &["NAME", "ID", "STATE", "PHASE", "IMAGE"]);
     assert!(list.contains("web") && list.contains("Running"), "{list}");
@@ -73,7 +88,10 @@ fn a_whole_life_by_command_line_in_words() {
     for phase in ["created", "initializing", "running", "paused", "standby", "stopped"] {
         assert!(intervals.contains(phase), "{phase}: {intervals}");
     }
-    assert!(text(&daemon, &["instance", "delete", "web", "--grace", "0s"]).starts_with("web is deleted"));
+    assert!(
+        text(&daemon, &["instance", "delete", "web", "--grace", "0s"])
+            .starts_with("web is deleted")
+    );
     assert_eq!(text(&daemon, &["instance", "list"]), "none\n");
     assert_aligned(&text(&daemon, &["image", "list"]), &["NAME"]);
     assert!(text(&daemon, &["image", "get", "tiny"]).contains("kernel"));
@@ -82,7 +100,10 @@ fn a_whole_life_by_command_line_in_words() {
     let head = text(&daemon, &["journal", "head"]);
     let (seq, hash) = head.trim().split_once(' ').expect("a place and a hash");
     assert_eq!(facts.lines().count() - 1, seq.parse::<usize>().expect("a number"));
-    assert!(text(&daemon, &["journal", "verify"]).contains(hash), "the head is the end of what is proved");
+    assert!(
+        text(&daemon, &["journal", "verify"]).contains(hash),
+        "the head is the end of what is proved"
+    );
     assert!(text(&daemon, &["health"]).starts_with("ok"));
 }
 
@@ -92,18 +113,31 @@ fn a_whole_life_by_command_line_as_json() {
     let created = as_json(&daemon, &["instance", "create", "web", "--image", "tiny", "--wait"]);
     let id = created["id"].as_str().expect("an id");
     assert_eq!(created["state"], json!("Running"));
-    for (command, state) in [("pause", "Paused"), ("resume", "Running"), ("standby", "Standby"), ("restore", "Running")]
+    for (command, state) in
+        [("pause", "Paused"), ("resume", "Running"), ("standby", "Standby"), ("restore", "Running")]
     {
         assert_eq!(as_json(&daemon, &["instance", command, &id[..8]])["state"], json!(state));
     }
-    assert_eq!(as_json(&daemon, &["instance", "stop", "web", "--grace", "1s"])["state"], json!("Stopped"));
-    assert_eq!(as_json(&daemon, &["instance", "start", "web", "--wait"])["state"], json!("Running"));
+    assert_eq!(
+        as_json(&daemon, &["instance", "stop", "web", "--grace", "1s"])["state"],
+        json!("Stopped")
+    );
+    assert_eq!(
+        as_json(&daemon, &["instance", "start", "web", "--wait"])["state"],
+        json!("Running")
+    );
     assert_eq!(as_json(&daemon, &["instance", "wait", "web"])["timed_out"], json!(false));
     assert_eq!(as_json(&daemon, &["instance", "list"])[0]["id"], json!(id));
     assert_eq!(as_json(&daemon, &["instance", "get", id])["name"], json!("web"));
-    assert_eq!(as_json(&daemon, &["instance", "delete", "web", "--grace", "0s"])["state"], json!("Deleted"));
+    assert_eq!(
+        as_json(&daemon, &["instance", "delete", "web", "--grace", "0s"])["state"],
+        json!("Deleted")
+    );
     assert_eq!(as_json(&daemon, &["instance", "get", id, "--deleted"])["state"], json!("Deleted"));
-    assert_eq!(as_json(&daemon, &["instance", "intervals", id])["proof"]["difference_ns"], json!(0));
+    assert_eq!(
+        as_json(&daemon, &["instance", "intervals", id])["proof"]["difference_ns"],
+        json!(0)
+    );
     assert_eq!(as_json(&daemon, &["instance", "list"]), json!([]));
     let kernel = guest::tiny().display().to_string();
     let import = ["image", "import", "mine", "--kernel", &kernel, "--memory", "16MB"];
@@ -112,7 +146,10 @@ fn a_whole_life_by_command_line_as_json() {
     assert_eq!(as_json(&daemon, &["image", "list"]).as_array().map(Vec::len), Some(2));
     as_json(&daemon, &["image", "remove", "mine"]);
     let facts = as_json(&daemon, &["journal", "list", "--instance", id]);
-    assert_eq!(facts.as_array().and_then(|facts| facts.last()).expect("facts")["kind"], json!("deleted"));
+    assert_eq!(
+        facts.as_array().and_then(|facts| facts.last()).expect("facts")["kind"],
+        json!("deleted")
+    );
     let head = as_json(&daemon, &["journal", "head"]);
     assert_eq!(as_json(&daemon, &["journal", "verify"])["hash"], head["hash"]);
     assert_eq!(as_json(&daemon, &["health"])["status"], json!("ok"));
@@ -137,11 +174,16 @@ fn a_policy_is_uploaded_activated_and_rolled_back() {
 fn failures_have_their_status_and_their_reason() {
     let daemon = daemon();
     daemon.api().create_running("web");
-    let fails = |arguments: &[&str], code, words: &[&str]| failed(&daemon.cli(arguments), code, words);
+    let fails =
+        |arguments: &[&str], code, words: &[&str]| failed(&daemon.cli(arguments), code, words);
     fails(&["instance", "get", "none"], 1, &["no instance 'none'", "not_found"]);
     fails(&["instance", "create", "web", "--image", "tiny"], 1, &["'web'", "name_in_use"]);
     fails(&["instance", "create", "b", "--image", "none"], 1, &["tiny", "no_such_image"]);
-    fails(&["instance", "wait", "web", "--state", "Stopped", "--timeout", "50ms"], 1, &["Running", "Stopped"]);
+    fails(
+        &["instance", "wait", "web", "--state", "Stopped", "--timeout", "50ms"],
+        1,
+        &["Running", "Stopped"],
+    );
     fails(&["instance", "list", "--state", "Sleeping"], 2, &["Sleeping"]);
     fails(&["instance", "fly", "web"], 2, &["fly"]);
     fails(&["policy", "upload", "/nowhere.wasm"], 1, &["/nowhere.wasm"]);
@@ -154,7 +196,9 @@ fn failures_have_their_status_and_their_reason() {
 #[test]
 fn without_a_daemon_the_command_line_says_how_to_start_one() {
     let folder = tempfile::tempdir().expect("a folder");
-    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let free = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a port");
     let url = format!("http://{free}");
     let mut command = program(Path::new(PROGRAM), &["instance", "list", "--url", &url]);
     let output = command.arg("--data").arg(folder.path()).output().expect("run");

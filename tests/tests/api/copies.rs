@@ -16,7 +16,8 @@ use crate::{daemon, hypervisors};
 
 /// Follows the console until the guest has printed a heartbeat after `seen`; answers its number.
 fn beat_after(api: &Api, id: &str, seen: u64) -> u64 {
-    let number = |line: &str| line.strip_prefix("HB ").and_then(|beat| beat.trim_end().parse::<u64>().ok());
+    let number =
+        |line: &str| line.strip_prefix("HB ").and_then(|beat| beat.trim_end().parse::<u64>().ok());
     let path = format!("/instances/{id}/logs?follow=true&tail=1000");
     let lines = api.follow(&path, |line| number(line).is_some_and(|beat| beat > seen));
     lines.iter().filter_map(|line| number(line)).max().expect("a heartbeat")
@@ -36,7 +37,9 @@ fn last_beat(daemon: &Daemon, id: &str) -> u64 {
 
 /// Waits for another heartbeat; answers the first one that did not count on.
 fn beat_gone_back_to(daemon: &Daemon, id: &str) -> u64 {
-    daemon.api().follow(&format!("/instances/{id}/logs?follow=true&tail=0"), |line| line.starts_with("HB "));
+    daemon.api().follow(&format!("/instances/{id}/logs?follow=true&tail=0"), |line| {
+        line.starts_with("HB ")
+    });
     let beats = daemon.heartbeats(id);
     let back = beats.windows(2).find(|pair| pair[1] <= pair[0]).map(|pair| pair[1]);
     back.unwrap_or_else(|| panic!("{id} did not go back: {beats:?}"))
@@ -51,7 +54,8 @@ fn millis(instance: &Value, phase: &str) -> u64 {
 }
 
 #[test]
-fn a_fork_goes_on_where_its_source_was_with_a_history_of_its_own_and_the_source_shows_its_pause_alone() {
+fn a_fork_goes_on_where_its_source_was_with_a_history_of_its_own_and_the_source_shows_its_pause_alone()
+ {
     let daemon = daemon();
     let api = daemon.api();
     let source = api.create_running("source");
@@ -65,24 +69,39 @@ fn a_fork_goes_on_where_its_source_was_with_a_history_of_its_own_and_the_source_
     let body = json!({"name": "child", "from_running": true});
     let child = api.post(&format!("/instances/{source}/fork"), &body).done();
     let id = id_of(&child);
-    assert_eq!((&child["state"], &child["current_phase"]), (&json!("Running"), &json!("running")), "{child}");
+    assert_eq!(
+        (&child["state"], &child["current_phase"]),
+        (&json!("Running"), &json!("running")),
+        "{child}"
+    );
     assert_eq!(api.phases(&source)[before..], ["paused", "running"]);
     assert_eq!(api.phases(&id), ["standby", "paused", "running"]);
     let beats = daemon.heartbeats(&id);
     let first = beat_after(api, &id, seen);
-    assert!(beats.first().is_none_or(|beat| *beat > seen), "it remembers {seen}, and begins with {beats:?}");
+    assert!(
+        beats.first().is_none_or(|beat| *beat > seen),
+        "it remembers {seen}, and begins with {beats:?}"
+    );
     assert!(first > seen);
     // Both run side by side, each on its own console.
     daemon.type_to(&id, 'p');
     api.follow(&format!("/instances/{id}/logs?follow=true&tail=1000"), |line| line == "PONG");
-    assert!(!api.lines(&format!("/instances/{source}/logs?tail=1000")).iter().any(|line| line == "PONG"));
+    assert!(
+        !api.lines(&format!("/instances/{source}/logs?tail=1000"))
+            .iter()
+            .any(|line| line == "PONG")
+    );
     beat_after(api, &source, last_beat(&daemon, &source));
     let beats = daemon.heartbeats(&source);
-    assert!(beats.iter().copied().eq(1..=beats.len() as u64), "the source has lost a beat: {beats:?}");
+    assert!(
+        beats.iter().copied().eq(1..=beats.len() as u64),
+        "the source has lost a beat: {beats:?}"
+    );
     for id in [&source, &id] {
         api.check_time(id);
     }
-    let forked: Vec<_> = api.facts(&id).into_iter().filter(|fact| fact["kind"] == "forked").collect();
+    let forked: Vec<_> =
+        api.facts(&id).into_iter().filter(|fact| fact["kind"] == "forked").collect();
     assert_eq!((&forked[0]["parent"], &forked[0]["child"]), (&json!(source), &json!(id)));
 }
 
@@ -113,7 +132,11 @@ fn forks_of_every_state_stand_where_they_are_to_stand() {
         let id = id_of(&child);
         assert_eq!(api.phases(&id)[..phases.len()], *phases, "{child}");
         assert!([state, "Running"].contains(&child["state"].as_str().expect("a state")), "{child}");
-        let lived = child["phase_durations_ms"].as_object().expect("durations").values().filter_map(Value::as_u64);
+        let lived = child["phase_durations_ms"]
+            .as_object()
+            .expect("durations")
+            .values()
+            .filter_map(Value::as_u64);
         assert!(u128::from(lived.sum::<u64>()) <= took, "its time begins with nothing: {child}");
         // Whatever it is, it can be brought up.
         match state {
@@ -158,7 +181,10 @@ fn twenty_five_forks_of_one_source_at_once_all_run() {
     assert!((1..=FORKS).contains(&pauses), "{pauses}");
     println!("{FORKS} forks at once, the source was paused {pauses} times");
     let beats = daemon.heartbeats(&source);
-    assert!(beats.iter().copied().eq(1..=beats.len() as u64), "the source has lost a beat: {beats:?}");
+    assert!(
+        beats.iter().copied().eq(1..=beats.len() as u64),
+        "the source has lost a beat: {beats:?}"
+    );
     api.check_time(&source);
     let identities: BTreeSet<_> =
         ids.iter().flat_map(|id| daemon.machines_of(id)).map(|pid| pid.as_raw_nonzero()).collect();
@@ -173,7 +199,11 @@ fn an_instance_goes_back_to_a_snapshot_and_its_history_goes_on() {
     let then = beat_after(api, &id, 3);
     let path = format!("/instances/{id}/snapshots");
     let snapshot = api.post(&path, &json!({"name": "then", "tags": {"why": "to see"}})).done();
-    assert_eq!((&snapshot["name"], &snapshot["kind"]), (&json!("then"), &json!("Standby")), "{snapshot}");
+    assert_eq!(
+        (&snapshot["name"], &snapshot["kind"]),
+        (&json!("then"), &json!("Standby")),
+        "{snapshot}"
+    );
     assert_eq!(snapshot["source_hypervisor"], json!("qemu"));
     let bytes = snapshot["size_bytes"].as_u64().expect("a size");
     assert!(bytes > 0);
@@ -194,7 +224,11 @@ fn an_instance_goes_back_to_a_snapshot_and_its_history_goes_on() {
 
     // The snapshot is still there, and may be forked, as often as wanted.
     let fork = api.post(&format!("{path}/then/fork"), &json!({"name": "a-fork"})).done();
-    assert_eq!((&fork["state"], millis(&fork, "running") < 60_000), (&json!("Running"), true), "{fork}");
+    assert_eq!(
+        (&fork["state"], millis(&fork, "running") < 60_000),
+        (&json!("Running"), true),
+        "{fork}"
+    );
     assert_eq!(api.phases(&id_of(&fork)), ["standby", "paused", "running"]);
     api.delete(&format!("{path}/then")).done();
     api.get(&format!("{path}/then")).refused(404, "no_such_snapshot", "there are: none");
@@ -246,14 +280,17 @@ fn a_paused_machine_can_be_copied_again_and_again_and_then_sleep() {
 fn send_memory_away(daemon: &Daemon, id: &str) {
     let socket = daemon.folder().join("away");
     let listener = UnixListener::bind(&socket).expect("a socket");
-    let control = UnixStream::connect(daemon.instance(id).join("run/1/ctl")).expect("QEMU's control socket");
+    let control =
+        UnixStream::connect(daemon.instance(id).join("run/1/ctl")).expect("QEMU's control socket");
     let mut lines = BufReader::new(&control).lines().map(|line| line.expect("a line"));
     let mut answer = |call: Value| {
         writeln!(&control, "{call}").expect("sent");
         lines.find(|line| line.contains("\"return\"")).expect("an answer")
     };
     answer(json!({"execute": "qmp_capabilities"}));
-    answer(json!({"execute": "migrate", "arguments": {"uri": format!("unix:{}", socket.display())}}));
+    answer(
+        json!({"execute": "migrate", "arguments": {"uri": format!("unix:{}", socket.display())}}),
+    );
     io::copy(&mut listener.accept().expect("a connection").0, &mut io::sink()).expect("all of it");
     while !answer(json!({"execute": "query-status"})).contains("postmigrate") {}
 }
@@ -278,7 +315,8 @@ fn a_machine_whose_memory_left_it_in_vain_goes_to_standby_after_it_has_run_for_a
     api.check_time(&id);
 }
 
-/// Whether the hypervisor can save memory on this host; if not, that is said aloud, and the guest has to run on.
+/// Whether the hypervisor can save memory on this host; if not, that is said aloud, and the guest
+/// has to run on.
 fn can_save(daemon: &Daemon, id: &str, hypervisor: &str) -> bool {
     let api = daemon.api();
     let answer = api.post(&format!("/instances/{id}/snapshots"), &json!({"name": "first"}));
@@ -292,7 +330,8 @@ fn can_save(daemon: &Daemon, id: &str, hypervisor: &str) -> bool {
     false
 }
 
-/// The hypervisors that can save memory on this host, each with an instance that runs under it and has a snapshot `first`.
+/// The hypervisors that can save memory on this host, each with an instance that runs under it and
+/// has a snapshot `first`.
 fn savers(daemon: &Daemon) -> impl Iterator<Item = (String, String)> {
     let created = hypervisors::here(daemon).into_iter().map(|hypervisor| {
         let id = hypervisors::create(daemon, &hypervisor);
@@ -318,7 +357,8 @@ fn every_hypervisor_here_keeps_forks_and_puts_back() {
                 .map(|n| {
                     let (hypervisor, id) = (&hypervisor, &id);
                     scope.spawn(move || {
-                        let body = json!({"name": format!("{hypervisor}-{n}"), "from_running": true});
+                        let body =
+                            json!({"name": format!("{hypervisor}-{n}"), "from_running": true});
                         id_of(&api.post(&format!("/instances/{id}/fork"), &body).done())
                     })
                 })
@@ -331,18 +371,30 @@ fn every_hypervisor_here_keeps_forks_and_puts_back() {
             api.check_time(fork);
         }
         let beats = daemon.heartbeats(&id);
-        assert!(beats.iter().copied().eq(1..=beats.len() as u64), "{hypervisor} has lost a beat: {beats:?}");
+        assert!(
+            beats.iter().copied().eq(1..=beats.len() as u64),
+            "{hypervisor} has lost a beat: {beats:?}"
+        );
         let later = beat_after(api, &id, seen + 10);
         api.command(&id, "standby");
         let restored = api.post(&format!("{snapshots}/third/restore"), &json!({})).done();
         assert_eq!(restored["state"], json!("Running"), "{hypervisor}");
         let back = beat_gone_back_to(&daemon, &id);
         assert!(back < later, "{hypervisor}: {back} < {later}");
-        let fork = api.post(&format!("{snapshots}/first/fork"), &json!({"name": format!("{hypervisor}-kept")})).done();
+        let fork = api
+            .post(
+                &format!("{snapshots}/first/fork"),
+                &json!({"name": format!("{hypervisor}-kept")}),
+            )
+            .done();
         assert_eq!(fork["state"], json!("Running"), "{hypervisor}");
         api.check_time(&id);
         for instance in api.get("/instances").done().as_array().expect("instances") {
-            api.delete(&format!("/instances/{}?grace_ms=0", instance["id"].as_str().expect("an id"))).done();
+            api.delete(&format!(
+                "/instances/{}?grace_ms=0",
+                instance["id"].as_str().expect("an id")
+            ))
+            .done();
         }
     }
     daemon.check_no_machines();
@@ -362,7 +414,10 @@ fn copy(api: &Api, source: &str, round: usize, acknowledged: &Mutex<Vec<(&'stati
     };
     for n in 0.. {
         let name = format!("copy-{round}-{n}");
-        let Some(answer) = ask(format!("/instances/{source}/snapshots"), json!({"name": name})) else { return };
+        let Some(answer) = ask(format!("/instances/{source}/snapshots"), json!({"name": name}))
+        else {
+            return;
+        };
         answer.done();
         note("snapshot", name.clone());
         let fork = json!({"name": name, "from_running": true, "target_state": "Standby"});
@@ -398,11 +453,13 @@ fn copies_of_a_daemon_that_is_killed_at_any_moment_are_whole_or_not_there() {
         .map(|snapshot| snapshot["name"].as_str().expect("a name").to_owned())
         .collect();
     let folders = std::fs::read_dir(daemon.instance(&source).join("snapshots")).expect("a folder");
-    let folders: BTreeSet<String> =
-        folders.map(|entry| entry.expect("an entry").file_name().into_string().expect("text")).collect();
+    let folders: BTreeSet<String> = folders
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("text"))
+        .collect();
     assert_eq!(folders, kept, "what is not on record is not there");
     let living = api.get("/instances").done();
-    let living: BTreeSet<String> = living.as_array().expect("instances").iter().map(id_of).collect();
+    let living: BTreeSet<String> =
+        living.as_array().expect("instances").iter().map(id_of).collect();
     let acknowledged = acknowledged.into_inner().expect("no panic");
     for (what, name) in &acknowledged {
         let there = if *what == "snapshot" { kept.contains(name) } else { living.contains(name) };
@@ -427,7 +484,10 @@ fn copies_of_a_daemon_that_is_killed_at_any_moment_are_whole_or_not_there() {
         assert!(beat_after(api, &id_of(&fork), 0) > 0);
     }
     let beats = daemon.heartbeats(&source);
-    assert!(beats.iter().copied().eq(1..=beats.len() as u64), "the source has lost a beat: {beats:?}");
+    assert!(
+        beats.iter().copied().eq(1..=beats.len() as u64),
+        "the source has lost a beat: {beats:?}"
+    );
     api.check_time(&source);
     daemon.stop();
     let verified = daemon.command(&["journal", "verify", "--json"]).output().expect("run");
@@ -457,7 +517,10 @@ fn a_snapshot_that_is_compressed_goes_back_and_forks_as_any_other() {
         let small = compressed(api, &format!("{path}/small"));
         assert_eq!(small["size_bytes"], taken["size_bytes"], "{hypervisor}");
         let bytes = |of: &Value, what: &str| of[what].as_u64().expect("a number");
-        assert!(bytes(&small, "stored_bytes") < bytes(&taken, "stored_bytes"), "{hypervisor}: {small}");
+        assert!(
+            bytes(&small, "stored_bytes") < bytes(&taken, "stored_bytes"),
+            "{hypervisor}: {small}"
+        );
         assert_eq!(api.instance(&id)["snapshot_bytes"], billed, "what is billed does not change");
         assert_eq!(api.facts(&id).len(), facts, "{hypervisor}");
         assert_eq!(api.get(&format!("{path}/first")).done()["compression"], json!("none"));
@@ -479,7 +542,8 @@ fn a_snapshot_that_is_compressed_goes_back_and_forks_as_any_other() {
 }
 
 #[test]
-fn a_flipped_byte_in_a_compressed_snapshot_is_found_before_a_guest_runs_on_it_and_nothing_has_changed() {
+fn a_flipped_byte_in_a_compressed_snapshot_is_found_before_a_guest_runs_on_it_and_nothing_has_changed()
+ {
     let daemon = daemon();
     let api = daemon.api();
     let id = api.create_running("flipped");
@@ -489,8 +553,16 @@ fn a_flipped_byte_in_a_compressed_snapshot_is_found_before_a_guest_runs_on_it_an
     let memory = daemon.instance(&id).join("snapshots/kept/memory/memory.zst");
     flip_a_bit(&memory);
     api.command(&id, "stop");
-    api.post(&format!("{path}/kept/restore"), &json!({})).refused(502, "hypervisor_failed", "SHA-256");
-    api.post(&format!("{path}/kept/fork"), &json!({"name": "child"})).refused(502, "hypervisor_failed", "SHA-256");
+    api.post(&format!("{path}/kept/restore"), &json!({})).refused(
+        502,
+        "hypervisor_failed",
+        "SHA-256",
+    );
+    api.post(&format!("{path}/kept/fork"), &json!({"name": "child"})).refused(
+        502,
+        "hypervisor_failed",
+        "SHA-256",
+    );
     assert_eq!(api.instance(&id)["state"], json!("Stopped"));
     daemon.check_no_machines_of(&id);
     assert_eq!(api.get("/instances").done().as_array().map(Vec::len), Some(1), "no fork was made");

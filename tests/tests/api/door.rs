@@ -16,11 +16,13 @@ const FEW_FILES: usize = 256;
 fn idle_connections_beyond_all_limits_keep_nobody_out() {
     let folder = tempfile::tempdir().expect("a folder");
     let limited = folder.path().join("limited");
-    fs::write(&limited, format!("#!/bin/sh\nulimit -n {FEW_FILES}\nexec {PROGRAM} \"$@\"\n")).expect("a script");
+    fs::write(&limited, format!("#!/bin/sh\nulimit -n {FEW_FILES}\nexec {PROGRAM} \"$@\"\n"))
+        .expect("a script");
     fs::set_permissions(&limited, fs::Permissions::from_mode(0o755)).expect("to be run");
     let daemon = Daemon::start(limited.to_str().expect("text"));
     let address = daemon.api().url.trim_start_matches("http://").to_owned();
-    let idle: Vec<_> = (0..FEW_FILES + 44).map(|_| TcpStream::connect(&address).expect("connected")).collect();
+    let idle: Vec<_> =
+        (0..FEW_FILES + 44).map(|_| TcpStream::connect(&address).expect("connected")).collect();
     let instances = daemon.api().get("/instances");
     assert_eq!(instances.status, 200, "{idle:?}");
     daemon.api().create_running("meanwhile");

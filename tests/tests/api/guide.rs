@@ -24,7 +24,9 @@ fn blocks(text: &str) -> Vec<Block> {
         match (line.strip_prefix("```"), open.take()) {
             (Some(language), None) => open = Some((language.to_owned(), number, String::new())),
             (Some(_), Some(block)) => blocks.push(block),
-            (None, Some((language, number, text))) => open = Some((language, number, text + line + "\n")),
+            (None, Some((language, number, text))) => {
+                open = Some((language, number, text + line + "\n"))
+            }
             (None, None) => {}
         }
     }
@@ -35,14 +37,16 @@ fn blocks(text: &str) -> Vec<Block> {
 /// The commands as one script that stops at the first failure and says where it was.
 fn script(blocks: &[Block]) -> String {
     let commands = blocks.iter().filter(|(language, ..)| language == "sh");
-    let commands = commands.map(|(_, number, text)| format!("printf '\\n# line {number}\\n' >&2\n{text}"));
+    let commands =
+        commands.map(|(_, number, text)| format!("printf '\\n# line {number}\\n' >&2\n{text}"));
     commands.fold("set -euxo pipefail\n".to_owned(), |script, block| script + block.as_str())
 }
 
 #[test]
 fn every_command_of_the_guide_to_policies_does_what_it_says() {
     let daemon = daemon();
-    let image = json!({"name": "debian-busybox", "kernel": guest::tiny(), "memory_bytes_min": 16 << 20});
+    let image =
+        json!({"name": "debian-busybox", "kernel": guest::tiny(), "memory_bytes_min": 16 << 20});
     daemon.api().post("/images", &image).done();
     let folder = tempfile::tempdir().expect("a folder");
     let bin = folder.path().join("bin");
@@ -61,19 +65,37 @@ fn every_command_of_the_guide_to_policies_does_what_it_says() {
     // What the text around them promises.
     assert!(told.contains("(done by an earlier try)"), "{told}");
     let status = daemon.api().get("/tenants/acme/policy").done();
-    let report = std::fs::read(folder.path().join("my-rules/report.json")).expect("the kit's report");
+    let report =
+        std::fs::read(folder.path().join("my-rules/report.json")).expect("the kit's report");
     let report: Value = serde_json::from_slice(&report).expect("JSON");
-    assert_eq!((&status["digest"], &report["holds"]), (&report["digest"], &json!(true)), "{status}");
+    assert_eq!(
+        (&status["digest"], &report["holds"]),
+        (&report["digest"], &json!(true)),
+        "{status}"
+    );
     let planned = status["planned"].as_array().expect("plans");
     assert_eq!(planned.len(), 1, "what was planned stays: {status}");
     assert_eq!(planned[0]["digest"], report["digest"], "{status}");
     assert_eq!(status["fallback"], json!(["last-good", "standard"]), "{status}");
     let facts = daemon.api().get("/journal?kind=policy-activated&limit=1000").done();
-    let of_acme = facts["facts"].as_array().expect("facts").iter().filter(|fact| fact["tenant"] == "acme").count();
+    let of_acme = facts["facts"]
+        .as_array()
+        .expect("facts")
+        .iter()
+        .filter(|fact| fact["tenant"] == "acme")
+        .count();
     assert_eq!(of_acme, 5, "the first, planned, now, back, again: {facts}");
     let invoices = daemon.api().get("/tenants/acme/invoices").done()["invoices"].clone();
-    assert_eq!((&invoices[0]["follows"], &invoices[1]["follows"]), (&Value::Null, &json!(1)), "{invoices}");
-    assert_ne!((&invoices[0]["total"], &invoices[1]["total"]), (&json!("0.00"), &json!("0.00")), "{invoices}");
+    assert_eq!(
+        (&invoices[0]["follows"], &invoices[1]["follows"]),
+        (&Value::Null, &json!(1)),
+        "{invoices}"
+    );
+    assert_ne!(
+        (&invoices[0]["total"], &invoices[1]["total"]),
+        (&json!("0.00"), &json!("0.00")),
+        "{invoices}"
+    );
 }
 
 #[test]
@@ -86,6 +108,9 @@ fn no_command_of_the_guide_stands_where_it_is_not_run() {
             _ => &text,
         };
         assert!(template.contains(&text), "line {number} is not what the template has");
-        assert!(language == "sh" || !text.lines().any(is_command), "line {number} holds a command and is no `sh`");
+        assert!(
+            language == "sh" || !text.lines().any(is_command),
+            "line {number} holds a command and is no `sh`"
+        );
     }
 }

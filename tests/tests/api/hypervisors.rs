@@ -1,5 +1,5 @@
-//! Every hypervisor of this host through a whole life, each fact at the instant at which it happened. The conformance suite says which
-//! hypervisors those are.
+//! Every hypervisor of this host through a whole life, each fact at the instant at which it
+//! happened. The conformance suite says which hypervisors those are.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -14,9 +14,11 @@ use crate::daemon;
 
 /// The hypervisors that are here, by name.
 pub(crate) fn here(daemon: &Daemon) -> Vec<String> {
-    let all = daemon.api().get("/capabilities").done()["hypervisors"].as_array().expect("a list").clone();
+    let all =
+        daemon.api().get("/capabilities").done()["hypervisors"].as_array().expect("a list").clone();
     let available = all.iter().filter(|one| one["available"] == json!(true));
-    let names: Vec<_> = available.map(|one| one["name"].as_str().expect("a name").to_owned()).collect();
+    let names: Vec<_> =
+        available.map(|one| one["name"].as_str().expect("a name").to_owned()).collect();
     assert!(names.len() >= 2, "QEMU is on every host: {names:?}");
     names
 }
@@ -46,11 +48,16 @@ impl Life<'_> {
         act(self.daemon, &self.id);
         let after = boottime_ns();
         let facts = self.daemon.api().facts(&self.id);
-        let entered: Vec<_> = facts.iter().filter(|fact| fact["phase"].is_string()).skip(self.seen).collect();
+        let entered: Vec<_> =
+            facts.iter().filter(|fact| fact["phase"].is_string()).skip(self.seen).collect();
         self.seen += entered.len();
-        let instants: Vec<_> = entered.iter().map(|fact| fact["boottime_ns"].as_u64().expect("ns")).collect();
+        let instants: Vec<_> =
+            entered.iter().map(|fact| fact["boottime_ns"].as_u64().expect("ns")).collect();
         assert!(instants.is_sorted());
-        assert!(instants.iter().all(|&at| before <= at && at <= after), "{facts:?} from {before} to {after}");
+        assert!(
+            instants.iter().all(|&at| before <= at && at <= after),
+            "{facts:?} from {before} to {after}"
+        );
         self.daemon.api().check_time(&self.id);
         entered.iter().filter_map(|fact| Some(fact["phase"].as_str()?.to_owned())).collect()
     }
@@ -98,12 +105,17 @@ fn live(daemon: &Daemon, hypervisor: &str) {
             daemon.api().wait(id, "Stopped");
         };
         assert_eq!(life.led_to(stopped), ["stopped"], "{what}");
-        assert_eq!(daemon.api().instance(&life.id)["stop_cause"], json!(cause), "{hypervisor}: {what}");
+        assert_eq!(
+            daemon.api().instance(&life.id)["stop_cause"],
+            json!(cause),
+            "{hypervisor}: {what}"
+        );
     }
     daemon.api().delete(&format!("/instances/{}", life.id)).done();
 }
 
-/// Puts the instance into standby; where its monitor can't save on this host, checks that it runs on and the facts say so.
+/// Puts the instance into standby; where its monitor can't save on this host, checks that it runs
+/// on and the facts say so.
 fn standby_works(life: &mut Life<'_>, hypervisor: &str) -> bool {
     let path = format!("/instances/{}/standby", life.id);
     let mut status = 0;
@@ -112,7 +124,10 @@ fn standby_works(life: &mut Life<'_>, hypervisor: &str) -> bool {
         status = answer.status;
         if status != 200 {
             let told = answer.body["message"].as_str().expect("a message");
-            assert!(status == 502 && told.contains("GetNestedState") && !told.contains('\n'), "{told}");
+            assert!(
+                status == 502 && told.contains("GetNestedState") && !told.contains('\n'),
+                "{told}"
+            );
             saves_not(hypervisor, told);
         }
     };
@@ -172,7 +187,8 @@ fn machines_of_every_hypervisor_outlive_the_daemon_and_their_ends_are_on_record(
     for id in ending {
         daemon.api().wait(id, "Stopped");
         let facts = daemon.api().facts(id);
-        let stopped = facts.iter().rev().find(|fact| fact["phase"] == json!("stopped")).expect("a fact");
+        let stopped =
+            facts.iter().rev().find(|fact| fact["phase"] == json!("stopped")).expect("a fact");
         let at = stopped["boottime_ns"].as_u64().expect("ns");
         assert!(down <= at && at <= up, "{stopped}");
         assert_eq!(daemon.api().instance(id)["stop_cause"], json!("guest"));
@@ -183,7 +199,10 @@ fn machines_of_every_hypervisor_outlive_the_daemon_and_their_ends_are_on_record(
         daemon.api().command(id, "pause");
         daemon.api().command(id, "resume");
         assert_no_gap(&daemon, id);
-        assert_eq!(daemon.api().phases(id), ["created", "initializing", "running", "paused", "running"]);
+        assert_eq!(
+            daemon.api().phases(id),
+            ["created", "initializing", "running", "paused", "running"]
+        );
     }
 }
 
@@ -204,12 +223,17 @@ fn who_can_not_give_a_machine_memory_names_who_can_and_nobody_takes_any_away() {
         api.wait(&id, "Running");
         let told = || (api.instance(&id)["memory_bytes"].clone(), api.facts(&id));
         let before = told();
-        let resize = |size: &str| api.post(&format!("/instances/{id}/resize"), &json!({"size": size}));
+        let resize =
+            |size: &str| api.post(&format!("/instances/{id}/resize"), &json!({"size": size}));
         if can {
             resize("16MB").refused(400, "invalid", "or more, what it booted with");
         } else {
             for size in ["16MB", "160MB"] {
-                let refused = resize(size).refused(409, "unsupported", &format!("{hypervisor} can't make the memory"));
+                let refused = resize(size).refused(
+                    409,
+                    "unsupported",
+                    &format!("{hypervisor} can't make the memory"),
+                );
                 let named = refused["message"].as_str().expect("a message");
                 assert!(able.iter().all(|one| named.contains(one)), "{named}");
             }
@@ -230,6 +254,7 @@ fn an_unknown_hypervisor_is_answered_with_those_that_are_here() {
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(here(&daemon).iter().all(|name| shown.contains(name.as_str())), "{shown}");
     assert!(shown.contains("qemu (default)") && shown.contains("memory_resize"), "{shown}");
-    let json: Value = serde_json::from_slice(&daemon.cli(&["capabilities", "--json"]).stdout).expect("JSON");
+    let json: Value =
+        serde_json::from_slice(&daemon.cli(&["capabilities", "--json"]).stdout).expect("JSON");
     assert_eq!(json["hypervisors"][0]["name"], json!("qemu"));
 }

@@ -1,4 +1,5 @@
-//! What a tenant is charged, from the price book to the proof on another machine, over HTTP and by the command line.
+//! What a tenant is charged, from the price book to the proof on another machine, over HTTP and by
+//! the command line.
 
 use std::path::Path;
 
@@ -30,7 +31,15 @@ pub(crate) fn put_prices(api: &Api, book: &str) -> Value {
 pub(crate) fn put_prices_of(operator: &Api, tenant: &str, book: &str) -> Value {
     let path = &format!("/tenants/{tenant}/prices");
     let content_type = Some("application/json");
-    operator.send(&Request { method: "PUT", path, authorization: None, content_type, body: book.into() }).done()
+    operator
+        .send(&Request {
+            method: "PUT",
+            path,
+            authorization: None,
+            content_type,
+            body: book.into(),
+        })
+        .done()
 }
 
 /// A machine that ran, slept, woke and stopped; answers its id.
@@ -132,7 +141,9 @@ fn a_preview_is_what_closing_makes_final() {
     // Quantities are those of the journal, to the nanosecond.
     let pieces = api.check_time(&id);
     let spent = |phases: &[&str]| -> u64 {
-        let in_phase = pieces.iter().filter(|piece| phases.contains(&piece["phase"].as_str().expect("a phase")));
+        let in_phase = pieces
+            .iter()
+            .filter(|piece| phases.contains(&piece["phase"].as_str().expect("a phase")));
         in_phase.map(|piece| piece["duration_ns"].as_u64().expect("nanoseconds")).sum()
     };
     let compute = of(&invoice, "compute");
@@ -158,8 +169,12 @@ fn a_preview_is_what_closing_makes_final() {
     let line = compute["number"].as_u64().expect("a number");
     let proved = proves(&["verify", &format!("1/{line}")], daemon.folder());
     let time = proved["line"]["time"].as_array().expect("pieces").clone();
-    let covered: u64 =
-        time.iter().map(|piece| piece["end_ns"].as_u64().expect("ns") - piece["start_ns"].as_u64().expect("ns")).sum();
+    let covered: u64 = time
+        .iter()
+        .map(|piece| {
+            piece["end_ns"].as_u64().expect("ns") - piece["start_ns"].as_u64().expect("ns")
+        })
+        .sum();
     assert_eq!(covered, spent(&["initializing", "running"]));
 }
 
@@ -193,7 +208,8 @@ fn a_close_waits_for_the_grace_unless_it_is_to_be_at_once() {
     put_prices(api, BOOK);
     lived(api, "web");
     let now = json!(now());
-    let refused = api.post(CLOSE, &json!({"to": now})).refused(409, "unsettled", "may not be known yet");
+    let refused =
+        api.post(CLOSE, &json!({"to": now})).refused(409, "unsettled", "may not be known yet");
     assert!(refused["hint"].as_str().expect("a hint").contains("at_once"), "{refused}");
     api.post(CLOSE, &json!({"to": now, "at_once": true})).done();
 }
@@ -205,7 +221,13 @@ fn prices_that_are_none_are_refused_with_the_place() {
     let set = |book: &str, query: &str| {
         let path = &format!("/tenants/default/prices{query}");
         let content_type = Some("application/json");
-        api.send(&Request { method: "PUT", path, authorization: None, content_type, body: book.into() })
+        api.send(&Request {
+            method: "PUT",
+            path,
+            authorization: None,
+            content_type,
+            body: book.into(),
+        })
     };
     let refused = |book: &str, words: &str| set(book, "").refused(400, "invalid", words);
     refused("{}", "missing field `currency`");
@@ -221,20 +243,26 @@ fn prices_that_are_none_are_refused_with_the_place() {
     assert_eq!((&set["currency"], &set["prices"]), (&json!("EUR"), &json!(2)));
     assert_eq!(set["digest"], json!(Digest::of(BOOK.as_bytes()).to_string()));
     let shown = api.get("/tenants/default/prices").done();
-    assert_eq!((&shown["current"]["text"], &shown["current"]["digest"]), (&json!(BOOK), &set["digest"]));
+    assert_eq!(
+        (&shown["current"]["text"], &shown["current"]["digest"]),
+        (&json!(BOOK), &set["digest"])
+    );
 }
 
 #[test]
 fn a_currency_changes_only_at_a_border_and_a_credit_never() {
     let daemon = daemon();
     let api = daemon.api();
-    let with = |adjustments: &str| BOOK.replace("\n  ]\n}", &format!("\n  ],\n  \"adjustments\": [{adjustments}]\n}}"));
+    let with = |adjustments: &str| {
+        BOOK.replace("\n  ]\n}", &format!("\n  ],\n  \"adjustments\": [{adjustments}]\n}}"))
+    };
     put_prices(api, &with(r#"{"id": "welcome", "kind": "credit", "amount": "10"}"#));
     lived(api, "web");
     let refused = |book: &str, words: &str| {
         let path = "/tenants/default/prices";
         let content_type = Some("application/json");
-        let request = Request { method: "PUT", path, authorization: None, content_type, body: book.into() };
+        let request =
+            Request { method: "PUT", path, authorization: None, content_type, body: book.into() };
         api.send(&request).refused(409, "refused", words);
     };
     refused(&BOOK.replace("EUR", "USD"), "border");
@@ -256,13 +284,19 @@ fn a_correction_states_the_difference_and_leaves_the_invoice_as_it_is() {
 
     // Half the price for processors, by a book that was never in force.
     let half = BOOK.replace("\"36\"", "\"18\"").replace("compute-1", "compute-2");
-    let correction = last(&api.post(path, &json!({"reason": "it was too dear", "prices": half})).done());
+    let correction =
+        last(&api.post(path, &json!({"reason": "it was too dear", "prices": half})).done());
     assert_eq!((&correction["number"], &correction["follows"]), (&json!(2), &json!(1)));
-    assert_eq!((&correction["kind"], &correction["reason"]), (&json!("correction"), &json!("it was too dear")));
+    assert_eq!(
+        (&correction["kind"], &correction["reason"]),
+        (&json!("correction"), &json!("it was too dear"))
+    );
     assert_eq!(correction["overrides"][0]["reason"], json!("it was too dear"));
     let was = nanos(&of(&invoice, "compute")["amount"]);
-    let rows: Vec<_> =
-        lines(&correction).iter().map(|line| (line["price_id"].as_str(), line["was"].as_str().is_some())).collect();
+    let rows: Vec<_> = lines(&correction)
+        .iter()
+        .map(|line| (line["price_id"].as_str(), line["was"].as_str().is_some()))
+        .collect();
     assert_eq!(rows, [(Some("compute-1"), true), (Some("compute-2"), false)]);
     let is = nanos(&lines(&correction)[1]["amount"]);
     assert_eq!(nanos(&lines(&correction)[0]["amount"]), -was);
@@ -273,12 +307,13 @@ fn a_correction_states_the_difference_and_leaves_the_invoice_as_it_is() {
     let again = json!({"reason": "the same again", "prices": half});
     assert_eq!(api.post(path, &again).done(), json!({"documents": []}));
     // Back to what was in force: an override that names nothing ends those before.
-    let span =
-        json!({"from": invoice["period"]["from"], "until": invoice["period"]["until"], "reason": "it was right"});
+    let span = json!({"from": invoice["period"]["from"], "until": invoice["period"]["until"], "reason": "it was right"});
     api.post("/tenants/default/invoice/overrides", &span).done();
     let listed = api.get("/tenants/default/invoices").done()["invoices"].clone();
     assert_eq!(listed[0]["stale"], json!(true));
-    let back = last(&api.post("/tenants/default/invoice/settle", &json!({"reason": "it was right"})).done());
+    let back = last(
+        &api.post("/tenants/default/invoice/settle", &json!({"reason": "it was right"})).done(),
+    );
     assert_eq!(nanos(&back["total"]), was - is);
     let settled = api.post("/tenants/default/invoice/settle", &json!({"reason": "again"})).done();
     assert_eq!(settled, json!({"documents": []}));
@@ -296,8 +331,15 @@ fn a_change_of_prices_and_of_policy_splits_what_goes_on_exactly_there() {
     let id = api.create_running("web");
     let ec2 = api.upload(policies::component("ec2")).done()["digest"].clone();
     // EC2 has no meter for sleeping bytes: it is refused as long as the book prices one.
-    api.put("/tenants/default/policy", &json!({"digest": ec2})).refused(409, "refused", "'standby'");
-    let dearer = BOOK.replace("\"36\"", "\"72\"").replace("compute-1", "compute-2").replace("standby", "allocated");
+    api.put("/tenants/default/policy", &json!({"digest": ec2})).refused(
+        409,
+        "refused",
+        "'standby'",
+    );
+    let dearer = BOOK
+        .replace("\"36\"", "\"72\"")
+        .replace("compute-1", "compute-2")
+        .replace("standby", "allocated");
     put_prices(api, &dearer);
     let swap = api.put("/tenants/default/policy", &json!({"digest": ec2})).done();
     api.command(&id, "stop");
@@ -307,24 +349,31 @@ fn a_change_of_prices_and_of_policy_splits_what_goes_on_exactly_there() {
     assert_eq!(measured.len(), 2, "{receipts:?}");
     assert_eq!((&measured[1]["from_ns"], &measured[1]["component"]), (&swap["from_ns"], &ec2));
     let compute: Vec<_> = lines(&invoice).iter().filter(|line| line["rule"] == "compute").collect();
-    let prices: Vec<_> = compute.iter().map(|line| line["price_id"].as_str().expect("a price")).collect();
+    let prices: Vec<_> =
+        compute.iter().map(|line| line["price_id"].as_str().expect("a price")).collect();
     assert_eq!(prices, ["compute-1", "compute-2"]);
     let sum_of = |field: &str| -> u128 {
-        compute.iter().map(|line| line[field].as_str().expect("digits").parse::<u128>().expect("digits")).sum()
+        compute
+            .iter()
+            .map(|line| line[field].as_str().expect("digits").parse::<u128>().expect("digits"))
+            .sum()
     };
     let pieces = api.check_time(&id);
-    let running =
-        pieces.iter().filter(|piece| ["initializing", "running"].contains(&piece["phase"].as_str().expect("a phase")));
+    let running = pieces.iter().filter(|piece| {
+        ["initializing", "running"].contains(&piece["phase"].as_str().expect("a phase"))
+    });
     assert_eq!(
         sum_of("quantity"),
         running.map(|piece| u128::from(piece["duration_ns"].as_u64().expect("ns"))).sum::<u128>()
     );
-    // EC2 counts from wake to wake, the standard policy from start to start: a stretch ends at the swap, and the
-    // next one is charged as a minute at least.
+    // EC2 counts from wake to wake, the standard policy from start to start: a stretch ends at the
+    // swap, and the next one is charged as a minute at least.
     let under_standard = pieces.iter().filter(|piece| {
-        piece["policy"] != ec2 && ["initializing", "running"].contains(&piece["phase"].as_str().expect("a phase"))
+        piece["policy"] != ec2
+            && ["initializing", "running"].contains(&piece["phase"].as_str().expect("a phase"))
     });
-    let before: u128 = under_standard.map(|piece| u128::from(piece["duration_ns"].as_u64().expect("ns"))).sum();
+    let before: u128 =
+        under_standard.map(|piece| u128::from(piece["duration_ns"].as_u64().expect("ns"))).sum();
     assert_eq!(sum_of("billed"), before + 60_000_000_000);
     daemon.stop();
     proves(&["verify", "1"], daemon.folder());
@@ -338,11 +387,13 @@ fn a_preview_under_other_rules_keeps_nothing() {
     lived(api, "web");
     let heads = || api.get("/journal/head").done()["seq"].clone();
     let before = heads();
-    let asked = |request: Value| last(&api.post("/tenants/default/invoice/preview", &request).done());
+    let asked =
+        |request: Value| last(&api.post("/tenants/default/invoice/preview", &request).done());
     let now = json!(now());
     let plain = asked(json!({"to": now}));
     let double = asked(json!({"to": now, "prices": BOOK.replace("\"36\"", "\"72\"")}));
-    let (one, two) = (nanos(&of(&plain, "compute")["amount"]), nanos(&of(&double, "compute")["amount"]));
+    let (one, two) =
+        (nanos(&of(&plain, "compute")["amount"]), nanos(&of(&double, "compute")["amount"]));
     assert!((two - 2 * one).abs() <= 1, "{one} {two}");
     assert_eq!(heads(), before);
     assert_eq!(asked(json!({"to": now})), plain);
@@ -356,19 +407,25 @@ fn a_trial_says_what_it_would_change_in_money_and_a_gate_holds_it_back() {
     let ec2 = api.upload(policies::component("ec2")).done()["digest"].clone();
     let activate = |gate: Value| {
         let mut request = json!({"digest": ec2, "reason": "a trial"});
-        request.as_object_mut().expect("an object").extend(gate.as_object().expect("a gate").clone());
+        request
+            .as_object_mut()
+            .expect("an object")
+            .extend(gate.as_object().expect("a gate").clone());
         api.put("/tenants/default/policy", &request)
     };
     activate(json!({"max_net": "1"})).refused(409, "not_tried", "not tried");
     api.post("/tenants/default/shadows", &json!({"digest": ec2})).done();
     let id = lived(api, "web");
-    let report = api.get(&format!("/tenants/default/shadows/{}", ec2.as_str().expect("a digest"))).done();
+    let report =
+        api.get(&format!("/tenants/default/shadows/{}", ec2.as_str().expect("a digest"))).done();
     let money = &report["money"];
     // By EC2's rules a start and a waking are charged as a minute each, at 0.01 a second.
     let (active, candidate) = (nanos(&money["active"]), nanos(&money["candidate"]));
     assert_eq!(nanos(&money["net"]), candidate - active);
     assert!(candidate - active > 0 && candidate >= 1_200_000_000, "{money}");
-    let [worst] = money["instances"].as_array().expect("instances").as_slice() else { panic!("{money}") };
+    let [worst] = money["instances"].as_array().expect("instances").as_slice() else {
+        panic!("{money}")
+    };
     assert_eq!(worst["instance"], json!(id));
     assert_eq!(nanos(&worst["candidate"]) - nanos(&worst["active"]), candidate - active);
     assert!(money["fuel"].as_u64() > Some(0));
@@ -383,23 +440,34 @@ fn a_trial_says_what_it_would_change_in_money_and_a_gate_holds_it_back() {
         let over = said.split(' ').rev().nth(2).expect("an amount");
         assert_eq!(nanos(&json!(differs)) - nanos(&json!("0.10")), nanos(&json!(over)), "{said}");
         assert!(
-            nanos(&json!(differs)) >= candidate - active && said.contains(&format!("`{gate}` lets 0.1 pass")),
+            nanos(&json!(differs)) >= candidate - active
+                && said.contains(&format!("`{gate}` lets 0.1 pass")),
             "{said}"
         );
         let hint = refused["hint"].as_str().expect("a hint");
         assert!(hint.contains(&format!("`{gate}` of {differs} or more")), "{hint}");
-        assert_eq!(api.get("/tenants/default/policy").done()["digest"], standard, "the policy in force stays");
+        assert_eq!(
+            api.get("/tenants/default/policy").done()["digest"],
+            standard,
+            "the policy in force stays"
+        );
     }
     let digest = ec2.as_str().expect("a digest");
-    let refused = daemon.cli(&["policy", "activate", digest, "--max-net", "0.10", "--max-tenant", "1000"]);
+    let refused =
+        daemon.cli(&["policy", "activate", digest, "--max-net", "0.10", "--max-tenant", "1000"]);
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(
-        !refused.status.success() && said.contains("`max_net` lets 0.1 pass") && said.contains("or more"),
+        !refused.status.success()
+            && said.contains("`max_net` lets 0.1 pass")
+            && said.contains("or more"),
         "{said}"
     );
     assert_eq!(api.get("/tenants/default/policy").done()["digest"], standard);
     let planned = api.get("/journal?kind=policy-activated").done()["facts"].clone();
-    assert!(planned.as_array().expect("facts").iter().all(|fact| fact["digest"] == standard), "{planned}");
+    assert!(
+        planned.as_array().expect("facts").iter().all(|fact| fact["digest"] == standard),
+        "{planned}"
+    );
     activate(json!({"max_net": "1000", "max_tenant": "1000"})).done();
     assert_eq!(api.get("/tenants/default/policy").done()["digest"], ec2);
 }
@@ -419,7 +487,10 @@ fn a_gate_does_not_add_up_two_currencies() {
     }
     let activate = |gates: Value| {
         let mut request = json!({"digest": ec2});
-        request.as_object_mut().expect("an object").extend(gates.as_object().expect("gates").clone());
+        request
+            .as_object_mut()
+            .expect("an object")
+            .extend(gates.as_object().expect("gates").clone());
         api.put("/tenants/default/policy", &request)
     };
     activate(json!({"max_net": "1000"})).refused(409, "two_currencies", "EUR and in USD");
@@ -515,7 +586,8 @@ fn a_bundle_proves_itself_on_another_machine_and_no_part_of_it_can_be_changed() 
     assert_eq!(proved["journal"], Value::Null);
     proves(&["verify", "1", "--bundle", path], elsewhere.path());
 
-    let good: Value = serde_json::from_slice(&std::fs::read(&file).expect("a bundle")).expect("JSON");
+    let good: Value =
+        serde_json::from_slice(&std::fs::read(&file).expect("a bundle")).expect("JSON");
     type Spoil = fn(&mut Value);
     let lies: [(Spoil, &str); 6] = [
         (|bundle| replace(&mut bundle["facts"], "running", "stopped"), "altered"),
@@ -533,7 +605,8 @@ fn a_bundle_proves_itself_on_another_machine_and_no_part_of_it_can_be_changed() 
     }
 }
 
-/// Which part of a bundle's text each byte lies in, by the words that a failure names it with. The bundle is written in the order of its form.
+/// Which part of a bundle's text each byte lies in, by the words that a failure names it with. The
+/// bundle is written in the order of its form.
 fn parts(text: &str) -> Vec<(usize, &'static [&'static str])> {
     let begin = |key: &str| text.find(&format!("\"{key}\":")).unwrap_or_else(|| panic!("no {key}"));
     vec![
@@ -576,10 +649,18 @@ fn every_byte_of_a_bundle_that_is_changed_is_found_and_named() {
             std::fs::write(&file, &bad).expect("a bundle");
             let output = offline(&["verify", "--bundle", path], elsewhere.path());
             let said = String::from_utf8_lossy(&output.stderr);
-            let around =
-                String::from_utf8_lossy(&bad[place.saturating_sub(30)..(place + 30).min(bad.len())]).into_owned();
-            assert!(!output.status.success(), "byte {place} was changed and nobody noticed: {around}");
-            assert!(words.iter().any(|word| said.contains(word)), "byte {place} ({around}) is not named: {said}");
+            let around = String::from_utf8_lossy(
+                &bad[place.saturating_sub(30)..(place + 30).min(bad.len())],
+            )
+            .into_owned();
+            assert!(
+                !output.status.success(),
+                "byte {place} was changed and nobody noticed: {around}"
+            );
+            assert!(
+                words.iter().any(|word| said.contains(word)),
+                "byte {place} ({around}) is not named: {said}"
+            );
         }
     }
 }
@@ -587,14 +668,20 @@ fn every_byte_of_a_bundle_that_is_changed_is_found_and_named() {
 /// Replaces a word in the first fact that has it.
 fn replace(facts: &mut Value, from: &str, to: &str) {
     let facts = facts.as_array_mut().expect("facts");
-    let fact = facts.iter_mut().find(|fact| fact["text"].as_str().expect("a text").contains(from)).expect(from);
+    let fact = facts
+        .iter_mut()
+        .find(|fact| fact["text"].as_str().expect("a text").contains(from))
+        .expect(from);
     fact["text"] = json!(fact["text"].as_str().expect("a text").replace(from, to));
 }
 
 /// Takes out the first fact that has a word.
 fn remove(facts: &mut Value, word: &str) {
     let facts = facts.as_array_mut().expect("facts");
-    let place = facts.iter().position(|fact| fact["text"].as_str().expect("a text").contains(word)).expect(word);
+    let place = facts
+        .iter()
+        .position(|fact| fact["text"].as_str().expect("a text").contains(word))
+        .expect(word);
     facts.remove(place);
 }
 
@@ -613,7 +700,11 @@ fn the_command_line_says_what_was_charged_and_for_what() {
     std::fs::write(&book, BOOK).expect("a book");
     let said = |daemon: &Daemon, arguments: &[&str]| {
         let output = daemon.cli(arguments);
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).expect("text")
     };
     let path = book.to_str().expect("text");
@@ -623,11 +714,16 @@ fn the_command_line_says_what_was_charged_and_for_what() {
     lived(daemon.api(), "web");
     let preview = said(&daemon, &["invoice", "preview"]);
     assert!(
-        preview.contains("not final") && preview.contains("vcpu-hour") && preview.contains("to be paid"),
+        preview.contains("not final")
+            && preview.contains("vcpu-hour")
+            && preview.contains("to be paid"),
         "{preview}"
     );
     let closed = said(&daemon, &["invoice", "close", "--to", "now", "--at-once"]);
-    assert!(closed.contains("invoice 1") && closed.contains("web") && closed.contains("to be paid"), "{closed}");
+    assert!(
+        closed.contains("invoice 1") && closed.contains("web") && closed.contains("to be paid"),
+        "{closed}"
+    );
     assert_eq!(said(&daemon, &["invoice", "show", "1"]), closed);
     let grouped = said(&daemon, &["invoice", "show", "1", "--group-by", "rule"]);
     assert!(grouped.contains("compute") && !grouped.contains("web"), "{grouped}");
@@ -639,7 +735,9 @@ fn the_command_line_says_what_was_charged_and_for_what() {
     assert!(said(&daemon, &["agreement", "show"]).contains("months from day 1 on, in UTC"));
     let proved = said(&daemon, &["verify", "1/1"]);
     assert!(
-        proved.contains("the journal is whole") && proved.contains("interpreted") && proved.contains("running"),
+        proved.contains("the journal is whole")
+            && proved.contains("interpreted")
+            && proved.contains("running"),
         "{proved}"
     );
     let refused = daemon.cli(&["invoice", "close", "--to", "2199-01-01"]);

@@ -1,4 +1,5 @@
-//! What comes to be known late, and rules that change afterwards: what was charged stays as it is, byte for byte.
+//! What comes to be known late, and rules that change afterwards: what was charged stays as it is,
+//! byte for byte.
 
 use std::sync::Arc;
 
@@ -16,7 +17,8 @@ use tallyman_tests::policies;
 use crate::daemon;
 use crate::invoices::{BOOK, close, last, lines, lived, nanos, proves, put_prices, sum};
 
-/// Under EC2's rules a start is charged as a minute at least, and sleeping bytes can't be charged for.
+/// Under EC2's rules a start is charged as a minute at least, and sleeping bytes can't be charged
+/// for.
 fn book() -> String {
     BOOK.replace("standby", "allocated")
 }
@@ -49,10 +51,12 @@ fn a_late_fact_is_rated_by_the_policy_that_was_in_force_at_its_own_time() {
     let ec2 = daemon.api().upload(policies::component("ec2")).done()["digest"].clone();
     let begin_ns = clock::wall_ns() + AHEAD_NS;
     let at = chrono(begin_ns);
-    let planned = daemon.api().put("/tenants/default/policy", &json!({"digest": ec2, "at": at})).done();
+    let planned =
+        daemon.api().put("/tenants/default/policy", &json!({"digest": ec2, "at": at})).done();
     daemon.kill();
     end(&daemon, &id);
-    // The new rules come into force while the daemon is down: what it finds out afterwards is from before.
+    // The new rules come into force while the daemon is down: what it finds out afterwards is from
+    // before.
     while clock::wall_ns() <= begin_ns {
         std::thread::yield_now();
     }
@@ -67,20 +71,26 @@ fn a_late_fact_is_rated_by_the_policy_that_was_in_force_at_its_own_time() {
     let invoice = close(api);
     let receipts = invoice["receipts"].as_array().expect("receipts").iter();
     let measured = receipts.filter(|receipt| receipt["call"] == "measure");
-    let parts: Vec<_> = measured.map(|receipt| (&receipt["component"], &receipt["from_ns"])).collect();
+    let parts: Vec<_> =
+        measured.map(|receipt| (&receipt["component"], &receipt["from_ns"])).collect();
     assert_eq!(parts, [(&standard, &invoice["billed"]["from_ns"]), (&ec2, &planned["from_ns"])]);
     let compute = lines(&invoice).iter().find(|line| line["rule"] == "compute").expect("a line");
     let pieces = api.check_time(&id);
     let ran: u64 = pieces
         .iter()
-        .filter(|piece| ["initializing", "running"].contains(&piece["phase"].as_str().expect("a phase")))
+        .filter(|piece| {
+            ["initializing", "running"].contains(&piece["phase"].as_str().expect("a phase"))
+        })
         .map(|piece| {
             assert_eq!(piece["policy"], standard, "{piece}");
             piece["duration_ns"].as_u64().expect("nanoseconds")
         })
         .sum();
     // Nothing ran any more under the new rules, so that their minimum is nobody's.
-    assert_eq!((&compute["quantity"], &compute["billed"]), (&json!(ran.to_string()), &json!(ran.to_string())));
+    assert_eq!(
+        (&compute["quantity"], &compute["billed"]),
+        (&json!(ran.to_string()), &json!(ran.to_string()))
+    );
     daemon.stop();
     proves(&["verify"], daemon.folder());
 }
@@ -107,7 +117,8 @@ fn another_policy_for_a_closed_period_is_a_difference_and_no_new_history() {
     let path = "/tenants/default/invoices/1/corrections";
     let wanted = json!({"reason": "minutes were agreed", "policy": ec2});
     let correction = last(&api.post(path, &wanted).done());
-    let heading = [&correction["number"], &correction["follows"], &correction["overrides"][0]["policy"]];
+    let heading =
+        [&correction["number"], &correction["follows"], &correction["overrides"][0]["policy"]];
     assert_eq!(heading, [&json!(2), &json!(1), &ec2]);
     for line in lines(&correction) {
         let was = line["was"].as_str().map_or(0, |was| nanos(&json!(was)));
@@ -121,10 +132,11 @@ fn another_policy_for_a_closed_period_is_a_difference_and_no_new_history() {
     assert_eq!((api.facts(&id), activations(&daemon)), (history, before));
     assert_eq!(api.post(path, &wanted).done(), json!({"documents": []}));
     let second = api.text("/tenants/default/invoices/2");
-    let span =
-        json!({"from": invoice["period"]["from"], "until": invoice["period"]["until"], "reason": "they were not"});
+    let span = json!({"from": invoice["period"]["from"], "until": invoice["period"]["until"], "reason": "they were not"});
     api.post("/tenants/default/invoice/overrides", &span).done();
-    let back = last(&api.post("/tenants/default/invoice/settle", &json!({"reason": "they were not"})).done());
+    let back = last(
+        &api.post("/tenants/default/invoice/settle", &json!({"reason": "they were not"})).done(),
+    );
     assert_eq!(sum(&back), -sum(&correction));
     assert_eq!(api.text("/tenants/default/invoices/1"), stored);
     assert_eq!(api.text("/tenants/default/invoices/2"), second);
@@ -138,11 +150,13 @@ fn close_without_the_daemon(daemon: &Daemon) -> Instant {
     let cache = tempfile::tempdir().expect("a folder");
     let policies = Arc::new(PolicyHost::open(&cache.path().join("compiled")).expect("an engine"));
     let accounting = Arc::new(Accounting::new(policies.clone()));
-    let opened = Journal::open(daemon.folder(), journal::Options::default(), accounting).expect("nobody has it");
+    let opened = Journal::open(daemon.folder(), journal::Options::default(), accounting)
+        .expect("nobody has it");
     let (journal, opened) = opened;
     let tenant = TenantId::default_tenant();
     let until = opened.clock.now();
-    let named: Directory = Arc::new(|id| Ok(Named { id: id.to_string(), name: "web".into(), tags: Vec::new() }));
+    let named: Directory =
+        Arc::new(|id| Ok(Named { id: id.to_string(), name: "web".into(), tags: Vec::new() }));
     let issuer = Issuer::new(Arc::new(journal), policies);
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let heading = Heading::default();
@@ -164,12 +178,17 @@ fn a_late_fact_in_a_closed_period_is_what_a_correction_says() {
     let api = daemon.api();
     api.wait(&id, "Stopped");
     let (ended, recorded, _) = last_fact(&daemon, &id);
-    assert!(ended < until.0 && until.0 < recorded, "it is no late fact: {ended} {until:?} {recorded}");
+    assert!(
+        ended < until.0 && until.0 < recorded,
+        "it is no late fact: {ended} {until:?} {recorded}"
+    );
 
     let stored = api.text("/tenants/default/invoices/1");
     let invoice: Value = serde_json::from_str(&stored).expect("JSON");
-    let quantity = |line: &Value| line["quantity"].as_str().expect("digits").parse::<i64>().expect("digits");
-    let compute = lines(&invoice).iter().find(|line| line["rule"] == "compute").expect("a line").clone();
+    let quantity =
+        |line: &Value| line["quantity"].as_str().expect("digits").parse::<i64>().expect("digits");
+    let compute =
+        lines(&invoice).iter().find(|line| line["rule"] == "compute").expect("a line").clone();
     let listed = api.get("/tenants/default/invoices").done()["invoices"].clone();
     assert_eq!(listed[0]["stale"], json!(true));
     let settle = json!({"reason": "it had ended before"});

@@ -26,11 +26,12 @@ fn live(hypervisor: &str) {
         "cmdline": manifest.cmdline, "memory_bytes_min": manifest.memory_bytes_min,
     });
     api.post("/images", &import).done();
-    let id =
-        api.post("/instances", &json!({"name": "around", "image": "linux", "hypervisor": hypervisor})).done()["id"]
-            .as_str()
-            .expect("an id")
-            .to_owned();
+    let id = api
+        .post("/instances", &json!({"name": "around", "image": "linux", "hypervisor": hypervisor}))
+        .done()["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
     let standard = api.instance(&id)["policy"].clone();
     api.get(&format!("/instances/{id}/wait?state=Running&timeout=55s")).done();
     api.wait(&id, "Running");
@@ -56,7 +57,11 @@ fn live(hypervisor: &str) {
     let pieces = api.check_time(&id);
     for piece in &pieces {
         let before = piece["end_ns"].as_i64() <= swap["from_ns"].as_i64();
-        assert_eq!(piece["policy"], if before { standard.clone() } else { coarse.clone() }, "{piece}");
+        assert_eq!(
+            piece["policy"],
+            if before { standard.clone() } else { coarse.clone() },
+            "{piece}"
+        );
         assert_eq!(piece["open"], json!(false));
     }
     let phases: Vec<_> = pieces.iter().filter_map(|piece| piece["phase"].as_str()).collect();

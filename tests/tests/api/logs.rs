@@ -49,7 +49,10 @@ fn the_log_of_what_runs_the_guest_can_be_read() {
     let daemon = daemon();
     let id = daemon.api().create_running("is-run");
     assert_eq!(daemon.api().get(&format!("/instances/{id}/logs?source=guest")).status, 400);
-    assert_eq!(daemon.api().lines(&format!("/instances/{id}/logs?source=vmm&tail=0")), Vec::<String>::new());
+    assert_eq!(
+        daemon.api().lines(&format!("/instances/{id}/logs?source=vmm&tail=0")),
+        Vec::<String>::new()
+    );
 }
 
 #[test]
@@ -84,12 +87,14 @@ fn the_command_line_goes_on_following_when_the_daemon_is_back() {
     let mut daemon = daemon();
     let id = daemon.api().create_running("is-followed");
     // A port of its own, so that the daemon comes back where it was.
-    let (mut follower, mut lines) = daemon.follower(&["instance", "logs", &id, "--follow", "--tail", "1000"]);
+    let (mut follower, mut lines) =
+        daemon.follower(&["instance", "logs", &id, "--follow", "--tail", "1000"]);
     let mut heard = lines.until("HB 4");
     daemon.kill();
     daemon.start_where_it_was();
     heard.extend(lines.until("HB 12"));
-    let beats: Vec<u64> = heard.iter().filter_map(|line| line.strip_prefix("HB ")?.parse().ok()).collect();
+    let beats: Vec<u64> =
+        heard.iter().filter_map(|line| line.strip_prefix("HB ")?.parse().ok()).collect();
     assert!(beats.iter().copied().eq(1..=12), "{beats:?}");
     daemon.api().delete(&format!("/instances/{id}?grace_ms=0")).done();
     assert!(follower.wait().expect("a child of ours").success(), "the log ends with the instance");

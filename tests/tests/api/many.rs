@@ -23,8 +23,12 @@ const GUESTS_MAX: usize = 200;
 fn guests() -> usize {
     match std::env::var(VARIABLE) {
         Ok(text) => {
-            let count = text.parse().unwrap_or_else(|_| panic!("{VARIABLE} is '{text}', no number"));
-            assert!((8..=GUESTS_MAX).contains(&count), "{VARIABLE} has to be 8 to {GUESTS_MAX}, is {count}");
+            let count =
+                text.parse().unwrap_or_else(|_| panic!("{VARIABLE} is '{text}', no number"));
+            assert!(
+                (8..=GUESTS_MAX).contains(&count),
+                "{VARIABLE} has to be 8 to {GUESTS_MAX}, is {count}"
+            );
             count
         }
         Err(_) => GUESTS,
@@ -34,7 +38,8 @@ fn guests() -> usize {
 /// The process of the virtual machine monitor of an instance's launch.
 fn vmm_of(daemon: &Daemon, id: &str) -> Pid {
     let identity = daemon.instance(id).join("run/1/identity.json");
-    let identity: Value = serde_json::from_slice(&fs::read(identity).expect("an identity")).expect("JSON");
+    let identity: Value =
+        serde_json::from_slice(&fs::read(identity).expect("an identity")).expect("JSON");
     let pid = identity["vmm"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
     pid.and_then(Pid::from_raw).expect("a pid")
 }
@@ -42,14 +47,14 @@ fn vmm_of(daemon: &Daemon, id: &str) -> Pid {
 /// Many beat the more slowly: all together do as much as [`GUESTS`] that beat every 40 ms.
 fn create(api: &Api, hypervisor: &str, name: &str, count: usize) -> String {
     let cmdline = format!("vmm={hypervisor} beat={}", 40 * count.max(GUESTS) / GUESTS);
-    let new =
-        json!({"name": name, "image": "tiny", "cmdline": cmdline, "hypervisor": hypervisor, "stop_grace_ms": 2000});
+    let new = json!({"name": name, "image": "tiny", "cmdline": cmdline, "hypervisor": hypervisor, "stop_grace_ms": 2000});
     api.post("/instances", &new).done()["id"].as_str().expect("an id").to_owned()
 }
 
 fn follow_beat(api: &Api, id: &str, seen: u64) {
     api.follow(&format!("/instances/{id}/logs?follow=true&tail=1"), |line| {
-        line.strip_prefix("HB ").is_some_and(|beat| beat.trim_end().parse::<u64>().is_ok_and(|beat| beat > seen))
+        line.strip_prefix("HB ")
+            .is_some_and(|beat| beat.trim_end().parse::<u64>().is_ok_and(|beat| beat > seen))
     });
 }
 
@@ -61,21 +66,26 @@ fn many_guests_are_found_again_and_none_has_noticed_but_those_that_ended_did_so_
     let began = Instant::now();
     let hypervisors = hypervisors::here(&daemon);
     let kinds = hypervisors.iter().cycle();
-    let ids: Vec<String> =
-        kinds.zip(0..count).map(|(kind, n)| create(api, kind, &format!("guest-{n}"), count)).collect();
+    let ids: Vec<String> = kinds
+        .zip(0..count)
+        .map(|(kind, n)| create(api, kind, &format!("guest-{n}"), count))
+        .collect();
     ids.iter().for_each(|id| api.wait(id, "Running"));
     let created = began.elapsed();
     // One of each kind that is not plain running, and those that end or hang meanwhile.
-    let [paused, asleep, stopped, leaves, crashes, hangs] = [0, 1, 2, 3, 4, 5].map(|n| ids[n].as_str());
+    let [paused, asleep, stopped, leaves, crashes, hangs] =
+        [0, 1, 2, 3, 4, 5].map(|n| ids[n].as_str());
     for (id, command) in [(paused, "pause"), (asleep, "standby"), (stopped, "stop")] {
         api.command(id, command);
     }
-    let before: Vec<_> = ids.iter().map(|id| (api.instance(id), api.phases(id), daemon.machines_of(id))).collect();
+    let before: Vec<_> =
+        ids.iter().map(|id| (api.instance(id), api.phases(id), daemon.machines_of(id))).collect();
     let beats: Vec<u64> = ids.iter().map(|id| daemon.heartbeats(id).len() as u64).collect();
 
     daemon.kill();
     let outage = clock::boottime_ns();
-    let ended: Vec<_> = [leaves, crashes].iter().flat_map(|id| daemon.machines_of(id)).map(Handle::of).collect();
+    let ended: Vec<_> =
+        [leaves, crashes].iter().flat_map(|id| daemon.machines_of(id)).map(Handle::of).collect();
     daemon.type_to(leaves, 'q');
     kill_process(vmm_of(&daemon, crashes), Signal::KILL).expect("it lives");
     ended.iter().for_each(Handle::wait);
@@ -91,7 +101,9 @@ fn many_guests_are_found_again_and_none_has_noticed_but_those_that_ended_did_so_
             continue;
         }
         let is = api.instance(id);
-        for field in ["state", "current_phase", "current_phase_since", "session", "started_at", "stopped_at"] {
+        for field in
+            ["state", "current_phase", "current_phase_since", "session", "started_at", "stopped_at"]
+        {
             assert_eq!(is[field], was[field], "{field} of {is}");
         }
         assert_eq!((&api.phases(id), &daemon.machines_of(id)), (phases, machines), "{is}");
@@ -114,9 +126,17 @@ fn many_guests_are_found_again_and_none_has_noticed_but_those_that_ended_did_so_
     }
 
     // One that hangs is neither dead nor forgotten, and there is a way out.
-    let refused = api.act(&format!("/instances/{hangs}/pause")).refused(502, "hypervisor_failed", "no answer");
+    let refused = api.act(&format!("/instances/{hangs}/pause")).refused(
+        502,
+        "hypervisor_failed",
+        "no answer",
+    );
     let is = api.instance(hangs);
-    assert_eq!((&is["state"], is["state_error"].is_string()), (&json!("Running"), true), "{refused} {is}");
+    assert_eq!(
+        (&is["state"], is["state_error"].is_string()),
+        (&json!("Running"), true),
+        "{refused} {is}"
+    );
     api.post(&format!("/instances/{hangs}/stop"), &json!({"grace_ms": 0})).done();
     let is = api.instance(hangs);
     assert_eq!((&is["state"], &is["stop_cause"]), (&json!("Stopped"), &json!("forced")), "{is}");

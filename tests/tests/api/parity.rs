@@ -16,8 +16,8 @@ use crate::PROGRAM;
 const MILLI: i64 = 1_000_000;
 const SHAPE: Shape = Shape { vcpus: 1, memory_bytes: 16 << 20, disk_bytes: 0, snapshot_bytes: 0 };
 
-/// Writes instances with these ids, names and histories into a data folder, each looked at now. They are stopped, as the driver sees
-/// it, so that nobody looks for machines that never were.
+/// Writes instances with these ids, names and histories into a data folder, each looked at now.
+/// They are stopped, as the driver sees it, so that nobody looks for machines that never were.
 fn write(rows: &[(InstanceId, String, Row)]) -> tempfile::TempDir {
     let mut rig = Rig::down(Options::default());
     rig.start(Host::StayedUp);
@@ -37,7 +37,8 @@ fn write(rows: &[(InstanceId, String, Row)]) -> tempfile::TempDir {
             let entered = Entered { phase, shape: SHAPE, session: 1, cause: None };
             (reading(at), InstanceFact::Entered(entered))
         });
-        let intended = InstanceFact::Intended { command: Command::Start, by: Asker::Client, about: None };
+        let intended =
+            InstanceFact::Intended { command: Command::Start, by: Asker::Client, about: None };
         let instance = InstanceWrite::Insert {
             id: id.clone(),
             tenant: rig.tenant.clone(),
@@ -55,7 +56,9 @@ fn write(rows: &[(InstanceId, String, Row)]) -> tempfile::TempDir {
 
 /// Milliseconds of a phase in an answer.
 fn told(instance: &Value, phase: Phase) -> Option<u64> {
-    instance["phase_durations_ms"].get(phase.as_str()).map(|millis| millis.as_u64().expect("a number"))
+    instance["phase_durations_ms"]
+        .get(phase.as_str())
+        .map(|millis| millis.as_u64().expect("a number"))
 }
 
 #[test]
@@ -63,7 +66,8 @@ fn every_history_of_the_table_is_answered_as_it_says() {
     let ids: Vec<InstanceId> = ROWS.iter().map(|_| InstanceId::random()).collect();
     let begun = clock::boottime_ns();
     let rows = ROWS.iter().zip(&ids).enumerate();
-    let rows: Vec<_> = rows.map(|(index, (row, id))| (id.clone(), format!("row-{index}"), *row)).collect();
+    let rows: Vec<_> =
+        rows.map(|(index, (row, id))| (id.clone(), format!("row-{index}"), *row)).collect();
     let folder = write(&rows);
     let daemon = Daemon::on(PROGRAM, folder);
     for (id, _, row) in &rows {
@@ -87,7 +91,10 @@ fn every_history_of_the_table_is_answered_as_it_says() {
             if phase == current {
                 // The visit under way goes on up to the response.
                 let told = told.unwrap_or_else(|| panic!("no {}: {context}", phase.as_str()));
-                assert!((seen..=seen + late_ms).contains(&told), "{told} is not in {seen} + {late_ms}: {context}");
+                assert!(
+                    (seen..=seen + late_ms).contains(&told),
+                    "{told} is not in {seen} + {late_ms}: {context}"
+                );
             } else {
                 assert_eq!(told, (seen > 0).then_some(seen), "{}: {context}", phase.as_str());
             }

@@ -7,7 +7,8 @@ use tallyman_tests::policies;
 use crate::daemon;
 use crate::hostile::{self, Contract, Evil, When};
 
-const MONOTONIC_CLOCK: &str = "package wasi:clocks@0.2.6; interface monotonic-clock { now: func() -> u64; }";
+const MONOTONIC_CLOCK: &str =
+    "package wasi:clocks@0.2.6; interface monotonic-clock { now: func() -> u64; }";
 
 /// Name, component; status, code, and what the message must contain.
 type Row = (&'static str, Vec<u8>, u16, &'static str, &'static str);
@@ -27,11 +28,35 @@ fn rows() -> Vec<Row> {
     vec![
         ("nothing", Vec::new(), bad, "not_a_component", "does not begin with"),
         ("a script", b"#!/bin/sh\n".into(), bad, "not_a_component", "does not begin with"),
-        ("half a component", standard[..standard.len() / 2].into(), bad, "malformed", "can't be read"),
-        ("a core module", served().dummy_module("policy"), bad, "core_module", "wasm-tools component new"),
-        ("one with imports", importing.dummy("policy"), bad, "imports", "wasi:clocks/monotonic-clock@0.2.6"),
+        (
+            "half a component",
+            standard[..standard.len() / 2].into(),
+            bad,
+            "malformed",
+            "can't be read",
+        ),
+        (
+            "a core module",
+            served().dummy_module("policy"),
+            bad,
+            "core_module",
+            "wasm-tools component new",
+        ),
+        (
+            "one with imports",
+            importing.dummy("policy"),
+            bad,
+            "imports",
+            "wasi:clocks/monotonic-clock@0.2.6",
+        ),
         ("another world", other_world.dummy("meter"), bad, "wrong_world", "it exports run"),
-        ("another version", served().with("0.2.0", "0.3.0").dummy("policy"), bad, "wrong_version", "accounting@0.2.0"),
+        (
+            "another version",
+            served().with("0.2.0", "0.3.0").dummy("policy"),
+            bad,
+            "wrong_version",
+            "accounting@0.2.0",
+        ),
         ("loops", evil(hostile::LOOPS), bad, self_test, "fuel"),
         ("eats memory", evil(hostile::EATS_MEMORY), bad, self_test, "memory"),
         ("recurses", evil(hostile::RECURSES), bad, self_test, "stack"),
@@ -98,7 +123,8 @@ fn a_policy_that_breaks_later_holds_nothing_up_and_a_rollback_makes_it_whole() {
     let running = paused["phase_durations_ms"]["running"].as_u64();
     assert!(running.is_some(), "the standard figures: {paused}");
 
-    let faults = api.get("/journal?kind=policy-faulted").done()["facts"].as_array().expect("facts").clone();
+    let faults =
+        api.get("/journal?kind=policy-faulted").done()["facts"].as_array().expect("facts").clone();
     assert_eq!(faults.len(), 1, "{faults:?}");
     assert_eq!(faults[0]["digest"], json!(digest));
     assert!(faults[0]["reason"].as_str().expect("a reason").contains("unreachable"), "{faults:?}");
@@ -112,7 +138,8 @@ fn a_policy_that_breaks_later_holds_nothing_up_and_a_rollback_makes_it_whole() {
 
     let rolled_back = api.act("/tenants/default/policy/rollback").done();
     assert_ne!(rolled_back["digest"], json!(digest));
-    // The account is mended by the instance's own task; the next command comes after that in its queue.
+    // The account is mended by the instance's own task; the next command comes after that in its
+    // queue.
     let paused = api.command(&bad, "pause");
     println!("{paused}");
     api.check_time(&bad);
@@ -145,9 +172,18 @@ fn a_swap_splits_the_interval_under_way_exactly_at_its_instant() {
     let swap = api.put("/tenants/default/policy", &json!({"digest": coarse})).done();
     let back = api.act("/tenants/default/policy/rollback").done();
     let pieces = api.check_time(&id);
-    let policies: Vec<_> = pieces.iter().rev().take(3).rev().map(|piece| (&piece["policy"], &piece["phase"])).collect();
+    let policies: Vec<_> = pieces
+        .iter()
+        .rev()
+        .take(3)
+        .rev()
+        .map(|piece| (&piece["policy"], &piece["phase"]))
+        .collect();
     let running = json!("running");
-    assert_eq!(policies, [(&standard, &running), (&json!(coarse), &running), (&standard, &running)]);
+    assert_eq!(
+        policies,
+        [(&standard, &running), (&json!(coarse), &running), (&standard, &running)]
+    );
     assert_eq!(pieces[pieces.len() - 2]["start_ns"], swap["from_ns"]);
     assert_eq!(pieces[pieces.len() - 1]["start_ns"], back["from_ns"]);
 }
@@ -158,9 +194,14 @@ fn a_policy_shows_its_meters_and_options() {
     let declared = daemon.api().get("/policies/standard").done()["declared"].clone();
     assert_eq!(declared["meters"][0]["name"], "active", "{declared}");
     assert_eq!(declared["meters"][0]["counts"], "time in initializing, running", "{declared}");
-    let minimum =
-        declared["options"].as_array().and_then(|options| options.iter().find(|one| one["name"] == "minimum"));
+    let minimum = declared["options"]
+        .as_array()
+        .and_then(|options| options.iter().find(|one| one["name"] == "minimum"));
     let minimum = minimum.unwrap_or_else(|| panic!("{declared}"));
-    assert_eq!((&minimum["kind"], &minimum["default"]), (&json!("duration"), &json!("0s")), "{declared}");
+    assert_eq!(
+        (&minimum["kind"], &minimum["default"]),
+        (&json!("duration"), &json!("0s")),
+        "{declared}"
+    );
     assert_eq!(declared["billed_ratio"], 1_000, "{declared}");
 }

@@ -26,23 +26,87 @@ const ROWS: &[Row<'_>] = &[
     ("GET", "/instances?state=Sleeping", None, "", 400, "invalid", "Standby"),
     ("GET", "/instances?stat=Running", None, "", 400, "unknown_field", "`stat`"),
     ("GET", "/instances/taken/wait?state=Sleeping", None, "", 400, "invalid", "'Sleeping'"),
-    ("GET", "/instances/taken/wait?state=Running&timeout=soon", None, "", 400, "invalid", "timeout"),
+    (
+        "GET",
+        "/instances/taken/wait?state=Running&timeout=soon",
+        None,
+        "",
+        400,
+        "invalid",
+        "timeout",
+    ),
     ("GET", "/instances/taken/wait", None, "", 400, "invalid", "state"),
     ("GET", "/instances/taken/logs?tail=some", None, "", 400, "invalid", "digit"),
     ("GET", "/instances/taken/logs?lines=1", None, "", 400, "unknown_field", "`tail`"),
     ("POST", "/instances", JSON, "{", 400, "invalid", "line 1"),
     ("POST", "/instances", JSON, "[]", 400, "invalid", ""),
     ("POST", "/instances", JSON, r#"{"image":"tiny"}"#, 400, "invalid", "missing field `name`"),
-    ("POST", "/instances", JSON, r#"{"name":"a","image":"tiny","memry":1}"#, 400, "unknown_field", "`memry`"),
-    ("POST", "/instances", JSON, r#"{"name":"a","image":"tiny","vcpus":"two"}"#, 400, "invalid", "two"),
-    ("POST", "/instances", JSON, r#"{"name":"a","image":"tiny","vcpus":0}"#, 400, "invalid", "vcpus"),
+    (
+        "POST",
+        "/instances",
+        JSON,
+        r#"{"name":"a","image":"tiny","memry":1}"#,
+        400,
+        "unknown_field",
+        "`memry`",
+    ),
+    (
+        "POST",
+        "/instances",
+        JSON,
+        r#"{"name":"a","image":"tiny","vcpus":"two"}"#,
+        400,
+        "invalid",
+        "two",
+    ),
+    (
+        "POST",
+        "/instances",
+        JSON,
+        r#"{"name":"a","image":"tiny","vcpus":0}"#,
+        400,
+        "invalid",
+        "vcpus",
+    ),
     ("POST", "/instances", JSON, r#"{"name":"a","image":"tiny","vcpus":65}"#, 400, "invalid", "64"),
     ("POST", "/instances", JSON, r#"{"name":"a","image":"tiny","vcpus":-1}"#, 400, "invalid", "-1"),
-    ("POST", "/instances", JSON, r#"{"name":"a","image":"tiny","size":"much"}"#, 400, "invalid", "size"),
-    ("POST", "/instances", JSON, r#"{"name":"a","image":"tiny","size":"1KB"}"#, 400, "invalid", "16777216"),
-    ("POST", "/instances", JSON, r#"{"name":"Not A Name","image":"tiny"}"#, 400, "invalid", "Not A Name"),
+    (
+        "POST",
+        "/instances",
+        JSON,
+        r#"{"name":"a","image":"tiny","size":"much"}"#,
+        400,
+        "invalid",
+        "size",
+    ),
+    (
+        "POST",
+        "/instances",
+        JSON,
+        r#"{"name":"a","image":"tiny","size":"1KB"}"#,
+        400,
+        "invalid",
+        "16777216",
+    ),
+    (
+        "POST",
+        "/instances",
+        JSON,
+        r#"{"name":"Not A Name","image":"tiny"}"#,
+        400,
+        "invalid",
+        "Not A Name",
+    ),
     ("POST", "/instances", JSON, r#"{"name":"","image":"tiny"}"#, 400, "invalid", "1 to 63"),
-    ("POST", "/instances", JSON, r#"{"name":"taken","image":"tiny"}"#, 409, "name_in_use", "'taken'"),
+    (
+        "POST",
+        "/instances",
+        JSON,
+        r#"{"name":"taken","image":"tiny"}"#,
+        409,
+        "name_in_use",
+        "'taken'",
+    ),
     ("POST", "/instances", JSON, r#"{"name":"a","image":"none"}"#, 404, "no_such_image", "tiny"),
     (
         "POST",
@@ -76,19 +140,67 @@ const ROWS: &[Row<'_>] = &[
     ("GET", "/images/none", None, "", 404, "no_such_image", "none"),
     ("DELETE", "/images/tiny", None, "", 409, "image_in_use", "taken"),
     ("POST", "/images", JSON, r#"{"name":"tiny","kernel":"/nowhere"}"#, 409, "name_in_use", "tiny"),
-    ("POST", "/images", JSON, r#"{"name":"other","kernel":"/nowhere"}"#, 400, "invalid", "/nowhere"),
-    ("POST", "/images", JSON, r#"{"name":"other","kernel":"/etc/passwd"}"#, 400, "not_a_kernel", "/etc/passwd"),
+    (
+        "POST",
+        "/images",
+        JSON,
+        r#"{"name":"other","kernel":"/nowhere"}"#,
+        400,
+        "invalid",
+        "/nowhere",
+    ),
+    (
+        "POST",
+        "/images",
+        JSON,
+        r#"{"name":"other","kernel":"/etc/passwd"}"#,
+        400,
+        "not_a_kernel",
+        "/etc/passwd",
+    ),
     ("POST", "/images", JSON, r#"{"name":"other","kernel":"/tmp"}"#, 400, "invalid", "/tmp"),
     ("GET", "/journal?limit=x", None, "", 400, "invalid", "digit"),
     ("GET", "/journal?kind=nothing", None, "", 400, "invalid", "nothing"),
     ("GET", "/journal?page=2", None, "", 400, "unknown_field", "`after`"),
     ("GET", "/policies/none", None, "", 404, "no_such_policy", "'none'"),
     ("GET", "/tenants/nobody/policy", None, "", 404, "no_such_tenant", "nobody"),
-    ("PUT", "/tenants/default/policy", JSON, r#"{"digest":"none"}"#, 404, "no_such_policy", "'none'"),
-    ("PUT", "/tenants/default/policy", JSON, r#"{"digest":"standard","at":"soon"}"#, 400, "invalid", "'soon'"),
-    ("POST", "/tenants/default/policy/rollback", None, "", 409, "nothing_to_roll_back", "no earlier policy"),
+    (
+        "PUT",
+        "/tenants/default/policy",
+        JSON,
+        r#"{"digest":"none"}"#,
+        404,
+        "no_such_policy",
+        "'none'",
+    ),
+    (
+        "PUT",
+        "/tenants/default/policy",
+        JSON,
+        r#"{"digest":"standard","at":"soon"}"#,
+        400,
+        "invalid",
+        "'soon'",
+    ),
+    (
+        "POST",
+        "/tenants/default/policy/rollback",
+        None,
+        "",
+        409,
+        "nothing_to_roll_back",
+        "no earlier policy",
+    ),
     ("POST", "/policies", Some("text/html"), "<html>", 415, "unsupported_media_type", "text/html"),
-    ("POST", "/policies", Some("application/wasm"), "<html>", 400, "not_a_component", "does not begin with"),
+    (
+        "POST",
+        "/policies",
+        Some("application/wasm"),
+        "<html>",
+        400,
+        "not_a_component",
+        "does not begin with",
+    ),
 ];
 
 fn ask(api: &Api, row: &Row<'_>) {
@@ -106,7 +218,11 @@ fn every_wrong_request_is_refused_with_its_status_its_code_and_what_is_wrong() {
     for row in ROWS {
         ask(api, row);
     }
-    assert_eq!(api.get("/instances").done().as_array().map(Vec::len), Some(1), "something was created");
+    assert_eq!(
+        api.get("/instances").done().as_array().map(Vec::len),
+        Some(1),
+        "something was created"
+    );
     assert_eq!(api.facts(&id), facts, "something was done");
 }
 
@@ -123,7 +239,13 @@ fn a_body_of_another_content_type_is_refused() {
 fn a_body_that_is_too_large_is_refused_with_the_limit() {
     let daemon = daemon();
     let body = vec![b' '; (1 << 20) + 1];
-    let post = |path| Request { method: "POST", path, authorization: None, content_type: JSON, body: body.clone() };
+    let post = |path| Request {
+        method: "POST",
+        path,
+        authorization: None,
+        content_type: JSON,
+        body: body.clone(),
+    };
     daemon.api().send(&post("/instances")).refused(413, "too_large", "1048576");
     let upload = Request { content_type: Some("application/wasm"), ..post("/policies") };
     daemon.api().send(&upload).refused(413, "too_large", "1048576");
@@ -134,7 +256,13 @@ fn without_the_right_token_nothing_is_told_but_health_and_the_description() {
     let daemon = daemon();
     let ask = |method, path, authorization| {
         let authorization = Some(authorization);
-        daemon.api().send(&Request { method, path, authorization, content_type: None, body: Vec::new() })
+        daemon.api().send(&Request {
+            method,
+            path,
+            authorization,
+            content_type: None,
+            body: Vec::new(),
+        })
     };
     for (authorization, words) in [
         ("", "no bearer token"),
@@ -142,9 +270,12 @@ fn without_the_right_token_nothing_is_told_but_health_and_the_description() {
         ("Bearer", "no bearer token"),
         ("Bearer wrong", "not the right one"),
     ] {
-        for (method, path) in
-            [("GET", "/instances"), ("POST", "/instances"), ("GET", "/journal"), ("POST", "/policies")]
-        {
+        for (method, path) in [
+            ("GET", "/instances"),
+            ("POST", "/instances"),
+            ("GET", "/journal"),
+            ("POST", "/policies"),
+        ] {
             let answer = ask(method, path, authorization);
             assert_eq!(answer.headers["www-authenticate"], "Bearer");
             let body = answer.refused(401, "unauthorized", words);
@@ -180,8 +311,10 @@ fn a_full_queue_answers_at_once_and_says_when_to_come_again() {
         let stopping = scope.spawn(|| api.post(&stop, &json!({"grace_ms": 4000})));
         api.wait(&id, "Shutdown");
         let asking: Vec<_> = (0..9).map(|_| scope.spawn(|| api.act(&pause))).collect();
-        let answers: Vec<_> = asking.into_iter().map(|asked| asked.join().expect("an answer")).collect();
-        let (busy, waited): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 429);
+        let answers: Vec<_> =
+            asking.into_iter().map(|asked| asked.join().expect("an answer")).collect();
+        let (busy, waited): (Vec<_>, Vec<_>) =
+            answers.into_iter().partition(|answer| answer.status == 429);
         assert_eq!((busy.len(), waited.len()), (1, 8), "eight may wait");
         for answer in busy {
             assert_eq!(answer.headers["retry-after"], "1");
@@ -197,13 +330,15 @@ fn a_full_queue_answers_at_once_and_says_when_to_come_again() {
 #[test]
 fn a_full_disk_refuses_what_is_new_and_the_daemon_goes_on_once_there_is_space() {
     const INSIDE: &str = "ON_A_SMALL_DISK";
-    const NAME: &str = "requests::a_full_disk_refuses_what_is_new_and_the_daemon_goes_on_once_there_is_space";
+    const NAME: &str =
+        "requests::a_full_disk_refuses_what_is_new_and_the_daemon_goes_on_once_there_is_space";
     if let Some(folder) = std::env::var_os(INSIDE) {
         return fill_the_disk(tempfile::tempdir_in(folder).expect("a folder"));
     }
     guest::tiny();
     let folder = tempfile::tempdir().expect("a folder");
-    let script = format!(r#"mount -t tmpfs -o size=40m,mode=700 tmpfs "${INSIDE}" && exec "$0" "$@""#);
+    let script =
+        format!(r#"mount -t tmpfs -o size=40m,mode=700 tmpfs "${INSIDE}" && exec "$0" "$@""#);
     let output = std::process::Command::new("unshare")
         .args(["--user", "--map-root-user", "--mount", "--", "sh", "-c", &script])
         .arg(std::env::current_exe().expect("a running test has a path"))
@@ -211,7 +346,8 @@ fn a_full_disk_refuses_what_is_new_and_the_daemon_goes_on_once_there_is_space() 
         .env(INSIDE, folder.path())
         .output()
         .expect("this test needs `unshare` (package util-linux)");
-    let told = String::from_utf8_lossy(&output.stdout).into_owned() + &*String::from_utf8_lossy(&output.stderr);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &*String::from_utf8_lossy(&output.stderr);
     let why = "this test mounts a small file system in a namespace of its own; allow unprivileged user namespaces, or run as root";
     assert!(output.status.success() && told.contains("filled and freed"), "{why}\n{told}");
 }
@@ -223,12 +359,16 @@ fn fill_the_disk(folder: tempfile::TempDir) {
     api.post("/images", &import).done();
     let id = api.create_running("before");
     let ballast = daemon.folder().join("ballast");
-    let full = std::io::copy(&mut std::io::repeat(7), &mut std::fs::File::create(&ballast).expect("a file"));
+    let full = std::io::copy(
+        &mut std::io::repeat(7),
+        &mut std::fs::File::create(&ballast).expect("a file"),
+    );
     assert_eq!(full.expect_err("it ends").kind(), std::io::ErrorKind::StorageFull);
     let words = "disk is full";
     let new = |name| api.post("/instances", &json!({"name": name, "image": "tiny"}));
     // Space inside the database's own pages may last for some more facts.
-    let refused = (0..2000).map(|number| new(format!("late-{number}"))).find(|answer| answer.status != 201);
+    let refused =
+        (0..2000).map(|number| new(format!("late-{number}"))).find(|answer| answer.status != 201);
     refused.expect("the disk is full").refused(507, "no_space", words);
     assert_eq!(api.instance(&id)["state"], json!("Running"), "what runs goes on");
     std::fs::remove_file(&ballast).expect("a file");

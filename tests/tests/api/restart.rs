@@ -1,4 +1,5 @@
-//! The daemon dies at any moment. What it acknowledged is there afterwards, and the machines have not noticed.
+//! The daemon dies at any moment. What it acknowledged is there afterwards, and the machines have
+//! not noticed.
 
 use std::fs;
 use std::sync::Mutex;
@@ -28,14 +29,20 @@ fn follow(api: &Api, id: &str, last: impl Fn(&str) -> bool) {
 fn a_killed_daemon_finds_every_instance_again_and_the_guests_notice_nothing() {
     let mut daemon = daemon();
     let api = daemon.api();
-    let ids: Vec<_> =
-        ["runs", "is-paused", "sleeps", "is-stopped"].iter().map(|name| api.create_running(name)).collect();
+    let ids: Vec<_> = ["runs", "is-paused", "sleeps", "is-stopped"]
+        .iter()
+        .map(|name| api.create_running(name))
+        .collect();
     for (id, command) in ids[1..].iter().zip(["pause", "standby", "stop"]) {
         api.command(id, command);
     }
     let states = ["Running", "Paused", "Standby", "Stopped"];
-    let before: Vec<_> = ids.iter().map(|id| (api.instance(id), api.phases(id), daemon.machines_of(id))).collect();
-    assert_eq!(before.iter().map(|(_, _, machines)| machines.len()).collect::<Vec<_>>(), [2, 2, 0, 0]);
+    let before: Vec<_> =
+        ids.iter().map(|id| (api.instance(id), api.phases(id), daemon.machines_of(id))).collect();
+    assert_eq!(
+        before.iter().map(|(_, _, machines)| machines.len()).collect::<Vec<_>>(),
+        [2, 2, 0, 0]
+    );
     let seen = daemon.heartbeats(&ids[0]).len() as u64;
     daemon.kill();
     daemon.start_again();
@@ -43,8 +50,15 @@ fn a_killed_daemon_finds_every_instance_again_and_the_guests_notice_nothing() {
     for ((id, state), (was, phases, machines)) in ids.iter().zip(states).zip(&before) {
         api.wait(id, state);
         let is = api.instance(id);
-        for field in ["state", "current_phase", "current_phase_since", "session", "started_at", "stopped_at", "policy"]
-        {
+        for field in [
+            "state",
+            "current_phase",
+            "current_phase_since",
+            "session",
+            "started_at",
+            "stopped_at",
+            "policy",
+        ] {
             assert_eq!(is[field], was[field], "{field} of {is}");
         }
         assert_eq!((&api.phases(id), &daemon.machines_of(id)), (phases, machines), "{state}");
@@ -52,14 +66,18 @@ fn a_killed_daemon_finds_every_instance_again_and_the_guests_notice_nothing() {
     }
     // It goes on printing, and nothing of what it printed in between is missing.
     follow(api, &ids[0], |line| {
-        line.strip_prefix("HB ").is_some_and(|beat| beat.parse::<u64>().expect("a number") > seen + 3)
+        line.strip_prefix("HB ")
+            .is_some_and(|beat| beat.parse::<u64>().expect("a number") > seen + 3)
     });
     let beats = daemon.heartbeats(&ids[0]);
     assert!(beats.iter().copied().eq(1..=beats.len() as u64), "{beats:?}");
     // Each can be moved on.
-    for (id, command, state) in
-        [(0, "pause", "Paused"), (1, "resume", "Running"), (2, "restore", "Running"), (3, "start", "Running")]
-    {
+    for (id, command, state) in [
+        (0, "pause", "Paused"),
+        (1, "resume", "Running"),
+        (2, "restore", "Running"),
+        (3, "start", "Running"),
+    ] {
         api.command(&ids[id], command);
         api.wait(&ids[id], state);
         api.check_time(&ids[id]);
@@ -89,7 +107,8 @@ fn an_older_journal_that_is_put_back_costs_no_disk() {
     daemon.stop();
     let log = fs::metadata(daemon.folder().join("tallyman.db-wal")).map_or(0, |log| log.len());
     assert_eq!(log, 0, "a clean stop empties the log");
-    fs::rename(daemon.folder().join("tallyman.db"), daemon.folder().join("newer.db")).expect("moved away");
+    fs::rename(daemon.folder().join("tallyman.db"), daemon.folder().join("newer.db"))
+        .expect("moved away");
     run(&daemon, &["restore", &copy]);
     verify(&daemon);
     let folder = daemon.instance(&later);
@@ -99,7 +118,10 @@ fn an_older_journal_that_is_put_back_costs_no_disk() {
         !folder.exists()
     });
     assert!(moved, "{}", folder.display());
-    assert!(daemon.folder().join("set-aside").join(&later).join("run").exists(), "with all that was in it");
+    assert!(
+        daemon.folder().join("set-aside").join(&later).join("run").exists(),
+        "with all that was in it"
+    );
     let api = daemon.api();
     let health = api.get("/health").done();
     assert_eq!(health["set_aside"], json!(1), "{health}");
@@ -121,7 +143,8 @@ fn a_launch_that_a_loss_of_power_has_made_forgotten_is_in_nobodys_way() {
         let runs = daemon.instance(&id).join("run");
         let forgotten = daemon.launches(&id).pop().expect("a launch") + 1;
         fs::create_dir(runs.join(forgotten.to_string())).expect("a folder");
-        fs::write(runs.join(forgotten.to_string()).join("launch.json"), "{").expect("what was left of it");
+        fs::write(runs.join(forgotten.to_string()).join("launch.json"), "{")
+            .expect("what was left of it");
         for command in commands {
             api.command(&id, command);
         }
@@ -150,7 +173,10 @@ fn a_guest_that_ends_while_the_daemon_is_down_has_stopped_when_it_did() {
     let api = daemon.api();
     api.wait(&id, "Stopped");
     let instance = api.instance(&id);
-    assert_eq!((&instance["stop_cause"], &instance["current_phase"]), (&json!("guest"), &json!("stopped")));
+    assert_eq!(
+        (&instance["stop_cause"], &instance["current_phase"]),
+        (&json!("guest"), &json!("stopped"))
+    );
     let facts = api.facts(&id);
     let stopped = facts.last().expect("facts");
     assert_eq!((&stopped["phase"], &stopped["cause"]), (&json!("stopped"), &json!("guest")));
@@ -168,7 +194,8 @@ fn a_launch_that_can_not_be_read_has_ended_if_it_is_dead_and_can_be_stopped_if_i
         let handles: Vec<_> = daemon.machines_of(&id).into_iter().map(Handle::of).collect();
         if dies {
             for pid in daemon.machines_of(&id) {
-                rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it lives");
+                rustix::process::kill_process(pid, rustix::process::Signal::KILL)
+                    .expect("it lives");
             }
             handles.iter().for_each(Handle::wait);
         }
@@ -184,7 +211,9 @@ fn a_launch_that_can_not_be_read_has_ended_if_it_is_dead_and_can_be_stopped_if_i
         let cause = if dies { "crashed" } else { "forced" };
         assert_eq!(api.instance(&id)["stop_cause"], json!(cause));
         let phases: &[&str] = if dies { &["unknown", "stopped"] } else { &["stopped"] };
-        assert!(api.phases(&id).ends_with(&phases.iter().map(ToString::to_string).collect::<Vec<_>>()));
+        assert!(
+            api.phases(&id).ends_with(&phases.iter().map(ToString::to_string).collect::<Vec<_>>())
+        );
         api.check_time(&id);
         api.delete(&format!("/instances/{id}")).done();
     }
@@ -196,8 +225,10 @@ fn a_machine_that_is_killed_while_the_daemon_is_down_has_crashed_when_it_did() {
     let id = daemon.api().create_running("crashes");
     daemon.kill();
     let identity = daemon.instance(&id).join("run/1/identity.json");
-    let identity: Value = serde_json::from_slice(&std::fs::read(identity).expect("an identity")).expect("JSON");
-    let pid = identity["vmm"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("a pid");
+    let identity: Value =
+        serde_json::from_slice(&std::fs::read(identity).expect("an identity")).expect("JSON");
+    let pid =
+        identity["vmm"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("a pid");
     let handles: Vec<_> = daemon.machines_of(&id).into_iter().map(Handle::of).collect();
     let before = clock::boottime_ns();
     let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
@@ -224,7 +255,8 @@ struct Acknowledged {
 
 /// Walks an instance through its life until the daemon goes away; notes what was acknowledged.
 fn live(api: &Api, name: &str, acknowledged: &Mutex<Acknowledged>) {
-    let note = |id: &str, phase| acknowledged.lock().expect("no panic").phases.push((id.into(), phase));
+    let note =
+        |id: &str, phase| acknowledged.lock().expect("no panic").phases.push((id.into(), phase));
     let ask = |method, path: &str, body: &Value| {
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
         let content_type = Some("application/json");
@@ -243,14 +275,19 @@ fn live(api: &Api, name: &str, acknowledged: &Mutex<Acknowledged>) {
             ("stop", "stopped"),
             ("start", "initializing"),
         ] {
-            let Some(answer) = ask("POST", &format!("/instances/{id}/{command}"), &Value::Null) else { return };
+            let Some(answer) = ask("POST", &format!("/instances/{id}/{command}"), &Value::Null)
+            else {
+                return;
+            };
             answer.done();
             if !phase.is_empty() {
                 note(&id, phase);
             }
         }
         if life % 2 == 0 {
-            let Some(answer) = ask("DELETE", &format!("/instances/{id}"), &Value::Null) else { return };
+            let Some(answer) = ask("DELETE", &format!("/instances/{id}"), &Value::Null) else {
+                return;
+            };
             answer.done();
             note(&id, "deleted");
         }
@@ -262,7 +299,8 @@ fn intents(daemon: &Daemon) -> Vec<String> {
     let db = Connection::open(daemon.folder().join("tallyman.db")).expect("a database");
     let mut rows = db.prepare("SELECT state FROM live").expect("a table");
     let states = rows.query_map([], |row| row.get::<_, String>(0)).expect("rows");
-    let states = states.map(|state| serde_json::from_str::<Value>(&state.expect("text")).expect("JSON"));
+    let states =
+        states.map(|state| serde_json::from_str::<Value>(&state.expect("text")).expect("JSON"));
     states.filter(|state| state["intent"] != Value::Null).map(|state| state.to_string()).collect()
 }
 
@@ -291,7 +329,10 @@ fn a_daemon_killed_at_any_moment_keeps_what_it_acknowledged_and_settles_the_rest
             let id = instance["id"].as_str().expect("an id");
             // Comes after whatever the restart has to settle, which may be a deletion.
             let stopped = api.post(&format!("/instances/{id}/stop"), &json!({"grace_ms": 0}));
-            assert!(stopped.status == 200 || api.instance(id)["state"] == json!("Deleted"), "{stopped:?}");
+            assert!(
+                stopped.status == 200 || api.instance(id)["state"] == json!("Deleted"),
+                "{stopped:?}"
+            );
             api.check_time(id);
         }
     }
@@ -309,7 +350,10 @@ fn a_daemon_killed_at_any_moment_keeps_what_it_acknowledged_and_settles_the_rest
             _ => fact["phase"].as_str(),
         });
         for (_, phase) in phases.iter().filter(|(of, _)| of == id) {
-            assert!(recorded.any(|recorded| recorded == *phase), "'{phase}' was acknowledged and is not in {facts:?}");
+            assert!(
+                recorded.any(|recorded| recorded == *phase),
+                "'{phase}' was acknowledged and is not in {facts:?}"
+            );
             told += 1;
         }
         api.check_time(id);

@@ -1,4 +1,5 @@
-//! What is charged for the time of a policy that was quarantined: what the tenant's ladder says, once.
+//! What is charged for the time of a policy that was quarantined: what the tenant's ladder says,
+//! once.
 
 use serde_json::{Value, json};
 use tallyman_tests::daemon::{Api, Daemon};
@@ -51,20 +52,26 @@ fn under(daemon: &Daemon, bad: Vec<u8>, ladder: Value) -> (Api, [String; 2], Val
 /// Running time of all instances, in nanoseconds.
 fn ran(tenant: &Api, ids: &[String]) -> u128 {
     let pieces = ids.iter().flat_map(|id| tenant.check_time(id));
-    let running =
-        pieces.filter(|piece| ["initializing", "running"].contains(&piece["phase"].as_str().expect("a phase")));
+    let running = pieces.filter(|piece| {
+        ["initializing", "running"].contains(&piece["phase"].as_str().expect("a phase"))
+    });
     running.map(|piece| u128::from(piece["duration_ns"].as_u64().expect("nanoseconds"))).sum()
 }
 
 fn charged(invoice: &Value) -> u128 {
-    lines(invoice).iter().map(|line| line["quantity"].as_str().expect("digits").parse::<u128>().expect("digits")).sum()
+    lines(invoice)
+        .iter()
+        .map(|line| line["quantity"].as_str().expect("digits").parse::<u128>().expect("digits"))
+        .sum()
 }
 
 /// Which policy was asked, in whose place, for each receipt.
 fn asked(invoice: &Value) -> Vec<(Value, Value)> {
     let receipts = invoice["receipts"].as_array().expect("receipts").iter();
     let measured = receipts.filter(|receipt| receipt["call"] == "measure");
-    measured.map(|receipt| (receipt["component"].clone(), receipt["stands_in_for"].clone())).collect()
+    measured
+        .map(|receipt| (receipt["component"].clone(), receipt["stands_in_for"].clone()))
+        .collect()
 }
 
 #[test]
@@ -82,9 +89,15 @@ fn what_is_held_is_not_charged_and_is_charged_once_by_whoever_stands_in() {
     let operator = daemon.api();
     let close = || operator.post(CLOSE, &json!({"to": until, "at_once": true}));
     let refused = close().refused(409, "held", "is quarantined and its time is held");
-    assert!(refused["message"].as_str().expect("a message").contains(bad.as_str().expect("a digest")), "{refused}");
+    assert!(
+        refused["message"].as_str().expect("a message").contains(bad.as_str().expect("a digest")),
+        "{refused}"
+    );
     let hint = refused["hint"].as_str().expect("a hint");
-    assert!(["fallback", "last-good", "again", "override"].iter().all(|way| hint.contains(way)), "{hint}");
+    assert!(
+        ["fallback", "last-good", "again", "override"].iter().all(|way| hint.contains(way)),
+        "{hint}"
+    );
     tenant.get("/tenants/self/invoice").refused(409, "held", "is held");
     assert_eq!(tenant.get("/tenants/self/invoices").done()["invoices"], json!([]));
 
@@ -94,14 +107,20 @@ fn what_is_held_is_not_charged_and_is_charged_once_by_whoever_stands_in() {
     let invoice = last(&close().done());
     assert_eq!(lines(&preview), lines(&invoice), "one way for preview and close");
     assert!(asked(&invoice).contains(&(good.clone(), bad.clone())), "{invoice}");
-    assert!(asked(&invoice).iter().all(|(policy, _)| *policy != bad), "it was not asked: {invoice}");
+    assert!(
+        asked(&invoice).iter().all(|(policy, _)| *policy != bad),
+        "it was not asked: {invoice}"
+    );
     assert_eq!(charged(&invoice), ran(&tenant, &ids), "every nanosecond once");
     assert!(sum(&invoice) > 0);
 
     // It is trusted again; what was charged stays charged.
     tenant.put("/tenants/self/policy", &json!({"digest": bad, "again": true})).done();
     assert_eq!(last(&close().done()), invoice);
-    assert_eq!(tenant.get("/tenants/self/invoices").done()["invoices"].as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        tenant.get("/tenants/self/invoices").done()["invoices"].as_array().map(Vec::len),
+        Some(1)
+    );
     let shown = daemon.cli(&["--tenant", "acme", "invoice", "show", "1"]);
     let shown = String::from_utf8(shown.stdout).expect("text");
     assert!(shown.contains("was quarantined; ") && shown.contains(" measured its time"), "{shown}");
@@ -126,7 +145,11 @@ fn two_faults_at_rating_quarantine_a_policy_and_the_period_is_rated_by_the_ladde
     let operator = daemon.api();
     let close = || operator.post(CLOSE, &json!({"to": until, "at_once": true}));
     close().refused(409, "unrated", "unreachable");
-    assert_eq!(tenant.get("/tenants/self/policy").done()["quarantined"], json!([]), "one fault is none");
+    assert_eq!(
+        tenant.get("/tenants/self/policy").done()["quarantined"],
+        json!([]),
+        "one fault is none"
+    );
     assert_eq!(tenant.get("/health").done()["alerts"], json!(0));
     close().refused(409, "unrated", "unreachable");
     let status = quarantined(&tenant, &bad, &standard);

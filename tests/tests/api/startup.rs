@@ -11,13 +11,17 @@ use tempfile::TempDir;
 
 use crate::{PROGRAM, daemon};
 
-/// What `tallyman serve` says with these arguments on `folder`; it must end with status 1 and one line.
+/// What `tallyman serve` says with these arguments on `folder`; it must end with status 1 and one
+/// line.
 fn refused_with(folder: &Path, arguments: &[&str]) -> String {
-    let mut command = program(Path::new(PROGRAM), &[&["serve", "--accelerator", "tcg"], arguments].concat());
+    let mut command =
+        program(Path::new(PROGRAM), &[&["serve", "--accelerator", "tcg"], arguments].concat());
     command.arg("--data").arg(folder).env("TALLYMAN_LOG", "off");
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("run");
     let mut served = String::new();
-    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut served).expect("a line or the end");
+    BufReader::new(child.stdout.take().expect("a pipe"))
+        .read_line(&mut served)
+        .expect("a line or the end");
     if !served.is_empty() {
         child.kill().expect("a child of ours");
     }
@@ -41,7 +45,9 @@ fn left() -> TempDir {
     daemon.stop();
     let copy = tempfile::tempdir().expect("a folder");
     // The log's content moves into the database when it is opened and closed by somebody else.
-    Connection::open(&journal).and_then(|db| db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")).expect("a database");
+    Connection::open(&journal)
+        .and_then(|db| db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)"))
+        .expect("a database");
     fs::copy(&journal, copy.path().join("tallyman.db")).expect("a copy");
     copy
 }
@@ -66,14 +72,19 @@ fn a_port_in_use_is_refused_with_what_to_do() {
     let daemon = daemon();
     let address = daemon.api().url.trim_start_matches("http://").to_owned();
     let folder = tempfile::tempdir().expect("a folder");
-    assert_says(&refused_with(folder.path(), &["--listen", &address]), &[&address, "--listen", "in use"]);
+    assert_says(
+        &refused_with(folder.path(), &["--listen", &address]),
+        &[&address, "--listen", "in use"],
+    );
 }
 
 #[test]
 fn a_database_of_a_newer_version_is_refused_and_left_alone() {
     let folder = left();
     let journal = folder.path().join("tallyman.db");
-    Connection::open(&journal).and_then(|db| db.pragma_update(None, "user_version", 9_999)).expect("a database");
+    Connection::open(&journal)
+        .and_then(|db| db.pragma_update(None, "user_version", 9_999))
+        .expect("a database");
     let before = fs::read(&journal).expect("a file");
     assert_says(&refused(folder.path()), &["9999", "newer"]);
     assert_eq!(fs::read(&journal).expect("a file"), before);
@@ -83,7 +94,9 @@ fn a_database_of_a_newer_version_is_refused_and_left_alone() {
 fn a_database_of_another_program_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = folder.path().join("tallyman.db");
-    Connection::open(&journal).and_then(|db| db.execute_batch("CREATE TABLE theirs (a)")).expect("a database");
+    Connection::open(&journal)
+        .and_then(|db| db.execute_batch("CREATE TABLE theirs (a)"))
+        .expect("a database");
     let before = fs::read(&journal).expect("a file");
     assert_says(&refused(folder.path()), &["tallyman.db", "another program"]);
     assert_eq!(fs::read(&journal).expect("a file"), before);
@@ -104,7 +117,8 @@ fn an_altered_fact_is_refused_with_its_place() {
     let journal = folder.path().join("tallyman.db");
     let mut file = fs::File::options().read(true).write(true).open(&journal).expect("a file");
     let bytes = fs::read(&journal).expect("a file");
-    let place = bytes.windows(12).position(|window| window == b"host-started").expect("the first fact");
+    let place =
+        bytes.windows(12).position(|window| window == b"host-started").expect("the first fact");
     file.seek(SeekFrom::Start(place as u64)).expect("seek");
     file.write_all(b"h0st").expect("write");
     assert_says(&refused(folder.path()), &["damaged", "fact 1"]);

@@ -41,10 +41,13 @@ fn ask(api: &Api, id: &str, command: Command) -> Answer {
         Command::Delete => api.delete(&format!("{instance}?grace_ms=0")),
         Command::Snapshot => api.act(&format!("{instance}/snapshots")),
         Command::Discard => api.delete(&format!("{instance}/snapshots/{KEPT}")),
-        Command::Revert => {
-            api.post(&format!("{instance}/snapshots/{KEPT}/restore"), &json!({"target_state": "Standby"}))
+        Command::Revert => api.post(
+            &format!("{instance}/snapshots/{KEPT}/restore"),
+            &json!({"target_state": "Standby"}),
+        ),
+        Command::Fork => {
+            api.post(&format!("{instance}/fork"), &json!({"name": fresh(), "from_running": true}))
         }
-        Command::Fork => api.post(&format!("{instance}/fork"), &json!({"name": fresh(), "from_running": true})),
         Command::Resize => api.post(&format!("{instance}/resize"), &json!({"size": "32MB"})),
     }
 }
@@ -63,10 +66,15 @@ fn every_command_that_is_not_legal_is_refused_with_those_that_are_and_changes_no
             match decide(state, command) {
                 Decision::Act => {}
                 Decision::Ignore(_) => {
-                    assert_eq!(ask(api, &id, command).done()["state"], before["state"], "{command} in {state:?}");
+                    assert_eq!(
+                        ask(api, &id, command).done()["state"],
+                        before["state"],
+                        "{command} in {state:?}"
+                    );
                 }
                 Decision::Deny(refusal) => {
-                    let body = ask(api, &id, command).refused(409, "invalid_state", &refusal.to_string());
+                    let body =
+                        ask(api, &id, command).refused(409, "invalid_state", &refusal.to_string());
                     assert_eq!(body["legal"], json!(names), "{command} in {state:?}");
                 }
             }
@@ -90,7 +98,8 @@ fn every_legal_command_is_done_in_every_state() {
             }
             let done = answer.done();
             api.check_time(&id);
-            let made = (command == Command::Fork).then(|| done["id"].as_str().expect("an id").to_owned());
+            let made =
+                (command == Command::Fork).then(|| done["id"].as_str().expect("an id").to_owned());
             let deleted = (command != Command::Delete).then_some(id.clone());
             for id in made.into_iter().chain(deleted) {
                 api.delete(&format!("/instances/{id}?grace_ms=0")).done();

@@ -1,4 +1,5 @@
-//! Policies by strangers: what `policy new` writes is built with the language's own tools, conforms, and is admitted.
+//! Policies by strangers: what `policy new` writes is built with the language's own tools,
+//! conforms, and is admitted.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -26,12 +27,21 @@ fn done(output: &Output) -> String {
 fn fresh(lang: &str) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     let into = folder.path().join("mine");
-    done(&tallyman(&["policy", "new", "my-rules", "--lang", lang, "--into", &into.display().to_string()]));
+    done(&tallyman(&[
+        "policy",
+        "new",
+        "my-rules",
+        "--lang",
+        lang,
+        "--into",
+        &into.display().to_string(),
+    ]));
     (folder, into)
 }
 
 fn run(command: &mut Command) {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?} can't be run: {error}"));
+    let output =
+        command.output().unwrap_or_else(|error| panic!("{command:?} can't be run: {error}"));
     done(&output);
 }
 
@@ -41,13 +51,20 @@ fn tested(file: &Path) -> Value {
     serde_json::from_str(&told).expect("JSON")
 }
 
-/// Holds that a component conforms, and that a daemon admits it and counts boot time as the templates do.
+/// Holds that a component conforms, and that a daemon admits it and counts boot time as the
+/// templates do.
 fn conforms_and_counts(file: &Path) {
     let report = tested(file);
     assert_eq!((&report["holds"], &report["world"]), (&json!(true), &json!("policy")), "{report}");
     assert!(report["counted"].as_u64() > Some(0), "it counts nothing: {report}");
-    let names =
-        |list: &str| report[list].as_array().expect("a list").iter().map(|one| one["name"].clone()).collect::<Vec<_>>();
+    let names = |list: &str| {
+        report[list]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|one| one["name"].clone())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(names("meters"), ["active", "allocated"], "{report}");
     assert!(names("options").contains(&json!("minimum")), "{report}");
     for burned in report["fuel"].as_array().expect("rows") {
@@ -68,13 +85,17 @@ fn conforms_and_counts(file: &Path) {
 #[test]
 fn a_policy_in_rust_is_built_by_cargo_and_conforms() {
     let (_folder, mine) = fresh("rust");
-    // What was built for one run serves the next; the crates are those that this program was built with.
+    // What was built for one run serves the next; the crates are those that this program was built
+    // with.
     let target = policies::folder().with_file_name("strangers");
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--release", "--offline", "--target", "wasm32-unknown-unknown"]);
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
-        if name.contains("RUSTFLAGS") || name.starts_with("CARGO_BUILD_") || name.starts_with("RUSTC_") {
+        if name.contains("RUSTFLAGS")
+            || name.starts_with("CARGO_BUILD_")
+            || name.starts_with("RUSTC_")
+        {
             cargo.env_remove(&*name);
         }
     }
@@ -101,7 +122,11 @@ fn a_policy_in_c_is_built_by_clang_and_conforms() {
 #[test]
 fn the_kit_needs_no_daemon_and_fails_what_does_not_conform_with_the_reason() {
     let report = tested(&policies::folder().join("standard.wasm"));
-    assert_eq!((&report["holds"], &report["profile"]), (&json!(true), &json!("compact")), "{report}");
+    assert_eq!(
+        (&report["holds"], &report["profile"]),
+        (&json!(true), &json!("compact")),
+        "{report}"
+    );
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("evil.wasm");
     let rows = [
@@ -116,12 +141,16 @@ fn the_kit_needs_no_daemon_and_fails_what_does_not_conform_with_the_reason() {
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains(words), "'{words}' is not in: {said}");
     }
-    // Admitted, but it does not conform: the template of the hostile ones wraps around where a total would overflow.
+    // Admitted, but it does not conform: the template of the hostile ones wraps around where a
+    // total would overflow.
     std::fs::write(&file, hostile::HONEST.component(When::Never)).expect("a file");
     let output = tallyman(&["policy", "test", &file.display().to_string()]);
     let told = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{told}");
-    let line = told.lines().find(|line| line.contains("FAILS")).unwrap_or_else(|| panic!("nothing fails: {told}"));
+    let line = told
+        .lines()
+        .find(|line| line.contains("FAILS"))
+        .unwrap_or_else(|| panic!("nothing fails: {told}"));
     assert!(line.contains("a total that would overflow is refused"), "{told}");
 }
 
@@ -131,10 +160,16 @@ fn what_is_no_module_of_the_contract_is_not_wrapped() {
     let (module, component) = (folder.path().join("a.core.wasm"), folder.path().join("a.wasm"));
     for bytes in [b"no module".to_vec(), b"\0asm\x01\0\0\0".to_vec()] {
         std::fs::write(&module, bytes).expect("a file");
-        let output = tallyman(&["policy", "wrap", &module.display().to_string(), &component.display().to_string()]);
+        let output = tallyman(&[
+            "policy",
+            "wrap",
+            &module.display().to_string(),
+            &component.display().to_string(),
+        ]);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         assert!(
-            String::from_utf8_lossy(&output.stderr).contains("a.core.wasm can't be made a component"),
+            String::from_utf8_lossy(&output.stderr)
+                .contains("a.core.wasm can't be made a component"),
             "{output:?}"
         );
         assert!(!component.exists());
@@ -157,7 +192,10 @@ fn a_new_policy_overwrites_nothing_and_has_a_name() {
     for lang in ["rust", "c", "python", "js"] {
         let (_folder, mine) = fresh(lang);
         let readme = std::fs::read_to_string(mine.join("README.md")).expect("a text");
-        assert!(readme.contains("tallyman policy test my-rules.wasm") && !readme.contains("{{"), "{readme}");
+        assert!(
+            readme.contains("tallyman policy test my-rules.wasm") && !readme.contains("{{"),
+            "{readme}"
+        );
         assert!(mine.join("wit/metering.wit").is_file());
     }
 }

@@ -41,7 +41,8 @@ fn go(api: &Api, method: &str, path: &str) -> tallyman_tests::daemon::Answer {
 #[test]
 fn another_tenants_machine_does_not_exist_by_any_way() {
     let daemon = daemon();
-    let (ours, theirs) = (daemon.api().tenant("acme", "tenant-admin"), daemon.api().tenant("evil", "tenant-admin"));
+    let (ours, theirs) =
+        (daemon.api().tenant("acme", "tenant-admin"), daemon.api().tenant("evil", "tenant-admin"));
     let (alive, gone) = (ours.create_running("web"), ours.create_running("old"));
     ours.delete(&format!("/instances/{gone}")).done();
     assert_eq!(ours.instance(&gone)["state"], json!("Deleted"));
@@ -83,7 +84,11 @@ fn a_reader_looks_and_changes_nothing() {
             _ => drop(answer.refused(403, "forbidden", "tenant-reader")),
         }
     }
-    reader.post("/instances", &json!({"name": "a", "image": "tiny"})).refused(403, "forbidden", "tenant-reader");
+    reader.post("/instances", &json!({"name": "a", "image": "tiny"})).refused(
+        403,
+        "forbidden",
+        "tenant-reader",
+    );
     assert_eq!(admin.instance(&id)["state"], json!("Running"));
 }
 
@@ -105,7 +110,10 @@ fn a_tenant_gets_no_more_machines_than_it_may_and_no_files_of_the_host() {
     set(json!({"instances": 1, "vcpus": 2, "memory_bytes": 64 << 20})).done();
     let new = |name: &str, more: Value| {
         let mut wanted = json!({"name": name, "image": "tiny"});
-        wanted.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        wanted
+            .as_object_mut()
+            .expect("an object")
+            .extend(more.as_object().expect("an object").clone());
         admin.post("/instances", &wanted)
     };
     new("a", json!({"vcpus": 3})).refused(403, "quota_exceeded", "3 vcpus; its limit is 2");
@@ -120,7 +128,8 @@ fn a_tenant_gets_no_more_machines_than_it_may_and_no_files_of_the_host() {
     new("b", json!({})).done();
 }
 
-/// A tenant under a policy that is good, and then under one that traps at a pause, with two machines that were paused: two faults in a row.
+/// A tenant under a policy that is good, and then under one that traps at a pause, with two
+/// machines that were paused: two faults in a row.
 fn under_a_policy_that_breaks(api: &Api, ladder: Value) -> (Api, [String; 2], Value, Value) {
     let tenant = api.tenant("acme", "tenant-admin");
     tenant.put("/tenants/self/fallback", &json!({"ladder": ladder})).done();
@@ -139,7 +148,11 @@ fn under_a_policy_that_breaks(api: &Api, ladder: Value) -> (Api, [String; 2], Va
 pub(crate) fn quarantined(tenant: &Api, bad: &Value, in_force: &Value) -> Value {
     for _ in 0..10_000 {
         let facts = tenant.get("/journal?kind=policy-moved").done();
-        let told = facts["facts"].as_array().expect("facts").iter().any(|fact| fact["to"] == "quarantined");
+        let told = facts["facts"]
+            .as_array()
+            .expect("facts")
+            .iter()
+            .any(|fact| fact["to"] == "quarantined");
         let status = tenant.get("/tenants/self/policy").done();
         let mut stands = status["policies"].as_array().expect("policies").iter();
         let ill = stands.any(|one| one["digest"] == *bad && one["state"] == "quarantined");
@@ -151,7 +164,8 @@ pub(crate) fn quarantined(tenant: &Api, bad: &Value, in_force: &Value) -> Value 
     panic!("it is not quarantined");
 }
 
-/// Waits until nothing is owed to an instance any more: its own task sees to that after another policy has come into force.
+/// Waits until nothing is owed to an instance any more: its own task sees to that after another
+/// policy has come into force.
 fn mended(tenant: &Api, id: &str) {
     let is_well = |_| tenant.instance(id)["accounting"]["status"] == json!("ok");
     assert!((0..10_000).any(is_well), "{}", tenant.instance(id));
@@ -160,14 +174,22 @@ fn mended(tenant: &Api, id: &str) {
 #[test]
 fn two_faults_quarantine_a_policy_and_the_last_good_one_accounts_what_it_owes_once() {
     let mut daemon = daemon();
-    let (tenant, ids, good, bad) = under_a_policy_that_breaks(daemon.api(), json!(["last-good", "standard"]));
+    let (tenant, ids, good, bad) =
+        under_a_policy_that_breaks(daemon.api(), json!(["last-good", "standard"]));
     let status = quarantined(&tenant, &bad, &good);
     let ill = &status["quarantined"][0];
-    assert_eq!((&ill["digest"], &ill["stand_in"], &ill["alert"]), (&bad, &good, &json!(true)), "{ill}");
+    assert_eq!(
+        (&ill["digest"], &ill["stand_in"], &ill["alert"]),
+        (&bad, &good, &json!(true)),
+        "{ill}"
+    );
     assert!(ill["reason"].as_str().expect("a reason").contains("unreachable"), "{ill}");
     for api in [&tenant, daemon.api()] {
         let watched = api.text("/metrics");
-        assert!(watched.lines().any(|line| line == r#"tallyman_policy_alerts{tenant="acme"} 1"#), "{watched}");
+        assert!(
+            watched.lines().any(|line| line == r#"tallyman_policy_alerts{tenant="acme"} 1"#),
+            "{watched}"
+        );
     }
     assert!(!tenant.text("/metrics").contains("default"), "another tenant's figures");
     assert_eq!(tenant.get("/health").done()["alerts"], json!(1));
@@ -199,7 +221,9 @@ fn two_faults_quarantine_a_policy_and_the_last_good_one_accounts_what_it_owes_on
     // It comes back only by name.
     let put = |more: Value| {
         let mut body = json!({"digest": bad});
-        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        body.as_object_mut()
+            .expect("an object")
+            .extend(more.as_object().expect("an object").clone());
         tenant.put("/tenants/acme/policy", &body)
     };
     put(json!({})).refused(409, "quarantined", "is quarantined");
@@ -222,7 +246,11 @@ fn what_is_held_is_owed_until_somebody_acts() {
     mended(&tenant, &id);
     tenant.command(&id, "resume");
     let seen = tenant.instance(&id);
-    assert_eq!((&seen["policy"], &seen["accounting"]["status"]), (&standard, &json!("ok")), "{seen}");
+    assert_eq!(
+        (&seen["policy"], &seen["accounting"]["status"]),
+        (&standard, &json!("ok")),
+        "{seen}"
+    );
     tenant.check_time(&id);
 }
 
@@ -239,13 +267,16 @@ fn a_policy_drains_while_a_visit_waits_for_it_and_is_retired_then() {
         api.get(&path).done()["state"].clone()
     };
     assert_eq!((state(&coarse), state(&standard)), (json!("active"), json!("draining")));
-    // The visit under way is closed by both policies, each its own part, and then nothing waits for the first.
+    // The visit under way is closed by both policies, each its own part, and then nothing waits for
+    // the first.
     api.command(&id, "pause");
     assert_eq!(state(&standard), json!("retired"));
     let told = |to: &str| {
         let facts = api.get("/journal?kind=policy-moved").done();
         let facts = facts["facts"].as_array().expect("facts");
-        facts.iter().any(|fact| fact["to"] == to && fact["digest"] == standard && fact["by"] == "host")
+        facts
+            .iter()
+            .any(|fact| fact["to"] == to && fact["digest"] == standard && fact["by"] == "host")
     };
     assert!((0..10_000).any(|_| told("retired")), "it is written down");
     api.check_time(&id);
@@ -255,23 +286,45 @@ fn a_policy_drains_while_a_visit_waits_for_it_and_is_retired_then() {
 fn a_policy_that_is_tried_tells_what_it_would_have_counted_and_changes_nothing() {
     let daemon = daemon();
     let author = daemon.api().tenant("acme", "policy-author");
-    let made = daemon.api().post("/tokens", &json!({"name": "a", "role": "tenant-admin", "tenant": "acme"})).done();
+    let made = daemon
+        .api()
+        .post("/tokens", &json!({"name": "a", "role": "tenant-admin", "tenant": "acme"}))
+        .done();
     let admin = author.with_token(made["secret"].as_str().expect("a secret"));
     let (paused, stays) = (admin.create_running("paused"), admin.create_running("stays"));
-    let tried = author.upload(policies::component("coarse")).done()["digest"].as_str().expect("a digest").to_owned();
-    let broken = author.upload(breaks_at_a_pause()).done()["digest"].as_str().expect("a digest").to_owned();
+    let tried = author.upload(policies::component("coarse")).done()["digest"]
+        .as_str()
+        .expect("a digest")
+        .to_owned();
+    let broken =
+        author.upload(breaks_at_a_pause()).done()["digest"].as_str().expect("a digest").to_owned();
     for digest in [&tried, &broken] {
-        author.post("/tenants/self/shadows", &json!({"digest": digest, "reason": "a trial"})).done();
+        author
+            .post("/tenants/self/shadows", &json!({"digest": digest, "reason": "a trial"}))
+            .done();
     }
     admin.command(&paused, "pause");
     admin.command(&paused, "resume");
     let before = admin.get(&format!("/instances/{paused}/intervals")).done();
     let report = author.get(&format!("/tenants/self/shadows/{tried}")).done();
-    assert_eq!((&report["instances"], &report["compared"], &report["differing"]), (&json!(2), &json!(2), &json!(1)));
+    assert_eq!(
+        (&report["instances"], &report["compared"], &report["differing"]),
+        (&json!(2), &json!(2), &json!(1))
+    );
     let (active, candidate) = (&report["active_ns"], &report["candidate_ns"]);
-    assert_eq!((&candidate["standby"], &candidate["running"]), (&active["paused"], &active["running"]), "{report}");
-    assert_eq!((&report["worst"]["instance"], &report["worst"]["moved_ns"]), (&json!(paused), &active["paused"]));
-    assert!(report["fuel"].as_u64().is_some_and(|fuel| fuel > 0) && report["faults"] == json!(0), "{report}");
+    assert_eq!(
+        (&candidate["standby"], &candidate["running"]),
+        (&active["paused"], &active["running"]),
+        "{report}"
+    );
+    assert_eq!(
+        (&report["worst"]["instance"], &report["worst"]["moved_ns"]),
+        (&json!(paused), &active["paused"])
+    );
+    assert!(
+        report["fuel"].as_u64().is_some_and(|fuel| fuel > 0) && report["faults"] == json!(0),
+        "{report}"
+    );
     let report = author.get(&format!("/tenants/self/shadows/{broken}")).done();
     assert_eq!((&report["compared"], &report["faults"]), (&json!(1), &json!(1)), "{report}");
     assert!(report["fault"].as_str().expect("a reason").contains("unreachable"), "{report}");
@@ -283,8 +336,15 @@ fn a_policy_that_is_tried_tells_what_it_would_have_counted_and_changes_nothing()
         admin.check_time(id);
     }
     let after = admin.get(&format!("/instances/{paused}/intervals")).done();
-    assert_eq!(before["intervals"].as_array().map(Vec::len), after["intervals"].as_array().map(Vec::len));
+    assert_eq!(
+        before["intervals"].as_array().map(Vec::len),
+        after["intervals"].as_array().map(Vec::len)
+    );
     let stopped = author.delete(&format!("/tenants/self/shadows/{broken}")).done();
     assert_eq!(stopped["state"], json!("admitted"));
-    author.get(&format!("/tenants/self/shadows/{broken}")).refused(404, "no_such_shadow", "not tried");
+    author.get(&format!("/tenants/self/shadows/{broken}")).refused(
+        404,
+        "no_such_shadow",
+        "not tried",
+    );
 }

@@ -18,7 +18,8 @@ fn tell(daemon: &Daemon, id: &str, call: &str) {
     let mut stream = UnixStream::connect(&socket).expect("QEMU listens");
     let answers = BufReader::new(stream.try_clone().expect("a copy"));
     writeln!(stream, r#"{{"execute":"qmp_capabilities"}}{{"execute":"{call}"}}"#).expect("told");
-    let mut returns = answers.lines().map(|line| line.expect("text")).filter(|line| line.contains("\"return\""));
+    let mut returns =
+        answers.lines().map(|line| line.expect("text")).filter(|line| line.contains("\"return\""));
     assert!(returns.next().is_some() && returns.next().is_some(), "{call}");
 }
 
@@ -71,7 +72,8 @@ fn a_resume_that_was_not_recorded_counts_from_its_event() {
     tell(&daemon, &id, "cont");
     let after = now();
     daemon.start_again();
-    let found = await_phases(&daemon, &id, &["created", "initializing", "running", "paused", "running"]);
+    let found =
+        await_phases(&daemon, &id, &["created", "initializing", "running", "paused", "running"]);
     assert!((before..=after + 1_000_000_000).contains(&found[4].1), "{before} {found:?} {after}");
 }
 
@@ -84,14 +86,16 @@ fn what_was_not_recorded_before_a_death_is_taken_up_too() {
     let paused = now();
     tell(&daemon, &id, "quit");
     daemon.start_again();
-    let found = await_phases(&daemon, &id, &["created", "initializing", "running", "paused", "stopped"]);
+    let found =
+        await_phases(&daemon, &id, &["created", "initializing", "running", "paused", "stopped"]);
     assert!(found[3].1 <= paused + 1_000_000_000 && found[3].1 < found[4].1, "{found:?}");
 }
 
 /// The virtual machine monitor of an instance.
 fn vmm(daemon: &Daemon, id: &str) -> u64 {
     let launch = daemon.launches(id).pop().expect("a launch");
-    let identity = fs::read(daemon.instance(id).join(format!("run/{launch}/identity.json"))).expect("an identity");
+    let identity = fs::read(daemon.instance(id).join(format!("run/{launch}/identity.json")))
+        .expect("an identity");
     let identity: Value = serde_json::from_slice(&identity).expect("JSON");
     identity["vmm"]["pid"].as_u64().expect("a number")
 }
@@ -102,9 +106,13 @@ fn a_vmm_has_a_sandbox_and_no_secrets_and_still_saves_and_loads() {
     let id = daemon.api().create_running("one");
     let check = || {
         let pid = vmm(&daemon, &id);
-        let environment = fs::read(Path::new("/proc").join(pid.to_string()).join("environ")).expect("ours");
-        let names = environment.split(|&byte| byte == 0).filter_map(|pair| pair.split(|&byte| byte == b'=').next());
-        let names: Vec<_> = names.map(String::from_utf8_lossy).filter(|name| !name.is_empty()).collect();
+        let environment =
+            fs::read(Path::new("/proc").join(pid.to_string()).join("environ")).expect("ours");
+        let names = environment
+            .split(|&byte| byte == 0)
+            .filter_map(|pair| pair.split(|&byte| byte == b'=').next());
+        let names: Vec<_> =
+            names.map(String::from_utf8_lossy).filter(|name| !name.is_empty()).collect();
         let few = ["PATH", "LD_LIBRARY_PATH", "TMPDIR", "RUST_BACKTRACE", "TZ"];
         assert!(names.iter().all(|name| few.contains(&name.as_ref())), "{names:?}");
         let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("ours");

@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use rustix::process::Signal;
 use tallyman::hypervisor::{
-    Adopted, ExitStatus, HypervisorError, Initiator, Kind, MachineSpec, Observed, Stamp, VmState, files,
+    Adopted, ExitStatus, HypervisorError, Initiator, Kind, MachineSpec, Observed, Stamp, VmState,
+    files,
 };
 use tallyman_tests::machine::{
-    Bed, assert_no_gap, console_has, exit, gone, heartbeat_after, heartbeats, kill, next, type_on_console,
+    Bed, assert_no_gap, console_has, exit, gone, heartbeat_after, heartbeats, kill, next,
+    type_on_console,
 };
 
 use super::{Case, Outcome, STAND_IN, Try, attempt};
@@ -20,7 +22,9 @@ pub(crate) fn trial(case: Case) -> Result<Try, &'static str> {
     match case {
         Case::Success => attempt!(a_machine_outlives_the_daemon_that_launched_it),
         Case::Failure => attempt!(what_is_not_the_machine_is_not_taken_for_it),
-        Case::Repeated => attempt!(a_machine_is_adopted_with_everything_that_was_seen_of_it_each_time),
+        Case::Repeated => {
+            attempt!(a_machine_is_adopted_with_everything_that_was_seen_of_it_each_time)
+        }
         Case::Illegal => attempt!(what_was_never_launched_is_not_found_and_a_lost_one_neither),
         Case::Killed => attempt!(an_end_that_no_daemon_saw_has_its_true_time_and_cause),
     }
@@ -28,8 +32,12 @@ pub(crate) fn trial(case: Case) -> Result<Try, &'static str> {
 
 /// A machine whose daemon was another process, which has been killed.
 async fn orphan(bed: &Bed, spec: &MachineSpec) {
-    let launcher =
-        Command::new(STAND_IN).arg("launch").arg(bed.kind.as_str()).arg(&spec.dir).stdout(Stdio::piped()).spawn();
+    let launcher = Command::new(STAND_IN)
+        .arg("launch")
+        .arg(bed.kind.as_str())
+        .arg(&spec.dir)
+        .stdout(Stdio::piped())
+        .spawn();
     let mut launcher = launcher.expect("spawn the launcher");
     let output = launcher.stdout.take().expect("its output");
     let line = tokio::task::spawn_blocking(|| {
@@ -55,8 +63,9 @@ fn says_what_its_vcpus_do(kind: Kind) -> bool {
 
 /// What the guest has said, out of a history.
 fn markers(history: Vec<Observed>) -> Vec<Observed> {
-    let of_the_vmm =
-        |seen: &Observed| matches!(seen, Observed::Launched(_) | Observed::Paused(_) | Observed::Resumed(_));
+    let of_the_vmm = |seen: &Observed| {
+        matches!(seen, Observed::Launched(_) | Observed::Paused(_) | Observed::Resumed(_))
+    };
     history.into_iter().filter(|seen| !of_the_vmm(seen)).collect()
 }
 
@@ -64,7 +73,9 @@ async fn a_machine_outlives_the_daemon_that_launched_it(bed: Arc<Bed>) -> Outcom
     let spec = bed.spec("one");
     orphan(&bed, &spec).await;
     heartbeat_after(&spec, heartbeats(&spec).len() + 2).await;
-    let Adopted::Alive { mut launched, state, since } = adopt(&bed, &spec).await else { panic!("it lives") };
+    let Adopted::Alive { mut launched, state, since } = adopt(&bed, &spec).await else {
+        panic!("it lives")
+    };
     assert_eq!(state, VmState::Running);
     assert_eq!(since.is_some(), says_what_its_vcpus_do(bed.kind));
     assert!(matches!(next(&mut launched).await, Observed::ProgramStarted(_)));
@@ -97,7 +108,9 @@ async fn what_is_not_the_machine_is_not_taken_for_it(bed: Arc<Bed>) -> Outcome {
     for forged in [earlier_boot, recycled.to_string()] {
         assert_ne!(forged, true_one);
         fs::write(&identity, forged).expect("forge");
-        let Adopted::Lost { history, .. } = adopt(&bed, &spec).await else { panic!("it is another process") };
+        let Adopted::Lost { history, .. } = adopt(&bed, &spec).await else {
+            panic!("it is another process")
+        };
         assert_eq!(markers(history).len(), 2);
     }
     fs::write(&identity, true_one).expect("mend");
@@ -107,7 +120,10 @@ async fn what_is_not_the_machine_is_not_taken_for_it(bed: Arc<Bed>) -> Outcome {
     let stranger = UnixListener::bind(&control).expect("bind");
     let answering = tokio::task::spawn_blocking(move || stranger.accept().map(drop));
     let error = bed.hypervisor.adopt(&spec).await.err();
-    let refused = matches!(error, Some(HypervisorError::Identity { .. } | HypervisorError::Disconnected { .. }));
+    let refused = matches!(
+        error,
+        Some(HypervisorError::Identity { .. } | HypervisorError::Disconnected { .. })
+    );
     assert!(refused, "{error:?}");
     answering.await.expect("no panic").expect("accept");
     fs::rename(&aside, &control).expect("rename");
@@ -116,14 +132,18 @@ async fn what_is_not_the_machine_is_not_taken_for_it(bed: Arc<Bed>) -> Outcome {
     Outcome::Passed
 }
 
-async fn a_machine_is_adopted_with_everything_that_was_seen_of_it_each_time(bed: Arc<Bed>) -> Outcome {
+async fn a_machine_is_adopted_with_everything_that_was_seen_of_it_each_time(
+    bed: Arc<Bed>,
+) -> Outcome {
     let spec = bed.spec("one");
     let mut launched = bed.running(&spec).await;
     let seen = [next(&mut launched).await, next(&mut launched).await];
     let pid = launched.pid;
     drop(launched);
 
-    let Adopted::Alive { mut launched, state, since: ran } = adopt(&bed, &spec).await else { panic!("it lives") };
+    let Adopted::Alive { mut launched, state, since: ran } = adopt(&bed, &spec).await else {
+        panic!("it lives")
+    };
     assert_eq!((launched.pid, state), (pid, VmState::Running));
     assert_eq!([next(&mut launched).await, next(&mut launched).await], seen);
     let before = Stamp::now();
@@ -131,7 +151,9 @@ async fn a_machine_is_adopted_with_everything_that_was_seen_of_it_each_time(bed:
     assert!((before.boottime_ns..=Stamp::now().boottime_ns).contains(&paused.boottime_ns));
     drop(launched);
 
-    let Adopted::Alive { mut launched, state, since } = adopt(&bed, &spec).await else { panic!("it lives") };
+    let Adopted::Alive { mut launched, state, since } = adopt(&bed, &spec).await else {
+        panic!("it lives")
+    };
     assert_eq!(state, VmState::Paused);
     match bed.kind {
         // What a restart of the daemon finds is what it was told while it was there.
@@ -144,7 +166,9 @@ async fn a_machine_is_adopted_with_everything_that_was_seen_of_it_each_time(bed:
     assert_eq!(next(&mut launched).await, seen[0]);
     let end = exit(&mut launched).await;
     for _ in 0..2 {
-        let Adopted::Exited { history, exit, .. } = adopt(&bed, &spec).await else { panic!("it has ended") };
+        let Adopted::Exited { history, exit, .. } = adopt(&bed, &spec).await else {
+            panic!("it has ended")
+        };
         assert!(matches!(history[0], Observed::Launched(_)), "{history:?}");
         assert_eq!((markers(history).as_slice(), &exit), (&seen[..], &end));
     }
@@ -159,7 +183,9 @@ async fn what_was_never_launched_is_not_found_and_a_lost_one_neither(bed: Arc<Be
     gone(bed.process(&spec, "supervisor")).await;
     kill(launched.pid, Signal::KILL);
     gone(launched.pid).await;
-    let Adopted::Lost { history, .. } = adopt(&bed, &spec).await else { panic!("nobody saw the end") };
+    let Adopted::Lost { history, .. } = adopt(&bed, &spec).await else {
+        panic!("nobody saw the end")
+    };
     assert!(matches!(markers(history)[..], [Observed::ProgramStarted(_), Observed::AgentReady(_)]));
     let next = MachineSpec { incarnation: 2, ..spec };
     assert!(matches!(adopt(&bed, &next).await, Adopted::NeverLaunched));
@@ -178,14 +204,22 @@ async fn an_end_that_no_daemon_saw_has_its_true_time_and_cause(bed: Arc<Bed>) ->
         }
         gone(supervisor).await;
         let after = Stamp::now();
-        let Adopted::Exited { history, exit, boot } = adopt(&bed, &spec).await else { panic!("it has ended") };
-        assert!(matches!(markers(history)[..], [Observed::ProgramStarted(_), Observed::AgentReady(_)]));
+        let Adopted::Exited { history, exit, boot } = adopt(&bed, &spec).await else {
+            panic!("it has ended")
+        };
+        assert!(matches!(
+            markers(history)[..],
+            [Observed::ProgramStarted(_), Observed::AgentReady(_)]
+        ));
         assert!(before < exit.stamp && exit.stamp < after);
         assert!(exit.witnessed);
         assert_eq!(boot, tallyman::clock::boot_id().expect("boot id"));
         match by_guest {
             true => assert_eq!(exit.initiator, Initiator::GuestPowerOff),
-            false => assert_eq!((exit.status, exit.initiator), (ExitStatus::Signal(9), Initiator::Unknown)),
+            false => assert_eq!(
+                (exit.status, exit.initiator),
+                (ExitStatus::Signal(9), Initiator::Unknown)
+            ),
         }
     }
     Outcome::Passed

@@ -7,7 +7,8 @@ use rustix::process::Signal;
 use tallyman::hypervisor::{ExitStatus, Observed, VmState, files};
 use tallyman::limits::instance::{CONSOLE_BYTES_MAX, VMM_LOG_BYTES_MAX};
 use tallyman_tests::machine::{
-    Bed, console, console_has, exit, gone, heartbeat_after, heartbeats, kill, next, type_on_console, until,
+    Bed, console, console_has, exit, gone, heartbeat_after, heartbeats, kill, next,
+    type_on_console, until,
 };
 
 use super::{Case, Outcome, Try, attempt};
@@ -29,15 +30,21 @@ async fn what_is_typed_reaches_the_guest_and_what_it_says_is_kept(bed: Arc<Bed>)
     console_has(&spec, "what \"it\" says\r\n").await;
     type_on_console(&spec, "e");
     match next(&mut launched).await {
-        Observed::ProgramExited { code, message, .. } => assert_eq!((code, message.as_str()), (3, "said \"no\"")),
+        Observed::ProgramExited { code, message, .. } => {
+            assert_eq!((code, message.as_str()), (3, "said \"no\""))
+        }
         other => panic!("{other:?}"),
     }
     // Nothing but the guest writes there.
-    let known =
-        |line: &&str| ["TALLYMAN-", "HB ", "what \"it\" says"].into_iter().any(|beginning| line.starts_with(beginning));
+    let known = |line: &&str| {
+        ["TALLYMAN-", "HB ", "what \"it\" says"]
+            .into_iter()
+            .any(|beginning| line.starts_with(beginning))
+    };
     let console = console(&spec);
     let (complete, _) = console.rsplit_once('\n').expect("lines");
-    let foreign: Vec<_> = complete.lines().filter(|line| !line.is_empty() && !known(line)).collect();
+    let foreign: Vec<_> =
+        complete.lines().filter(|line| !line.is_empty() && !known(line)).collect();
     assert!(foreign.is_empty(), "{foreign:?}");
     Outcome::Passed
 }
@@ -62,7 +69,10 @@ async fn a_flooded_console_holds_nothing_up(bed: Arc<Bed>) -> Outcome {
     let spec = bed.spec_with("one", "flood");
     let mut launched = bed.running(&spec).await;
     assert!(matches!(next(&mut launched).await, Observed::ProgramStarted(_)));
-    until("flood", || fs::metadata(files::console_log(&spec.dir)).is_ok_and(|log| log.len() > 16 << 10)).await;
+    until("flood", || {
+        fs::metadata(files::console_log(&spec.dir)).is_ok_and(|log| log.len() > 16 << 10)
+    })
+    .await;
     launched.vm.pause().await.expect("pause");
     launched.vm.resume().await.expect("resume");
     // Also when nobody reads it any more.
@@ -86,7 +96,8 @@ async fn what_has_ended_hears_nothing(bed: Arc<Bed>) -> Outcome {
     exit(&mut launched).await;
     gone(bed.process(&spec, "supervisor")).await;
     let nonblocking = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::WRONLY;
-    let open = rustix::fs::open(files::console_input(&spec.dir), nonblocking, rustix::fs::Mode::empty());
+    let open =
+        rustix::fs::open(files::console_input(&spec.dir), nonblocking, rustix::fs::Mode::empty());
     assert_eq!(open.err(), Some(rustix::io::Errno::NXIO), "nobody reads it");
     Outcome::Passed
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tallyman::hypervisor::{
-    Accelerator, Adopted, Capability, Exit, ExitStatus, HypervisorError, Initiator, Launched, MachineSpec, Origin,
-    Stamp, VmState,
+    Accelerator, Adopted, Capability, Exit, ExitStatus, HypervisorError, Initiator, Launched,
+    MachineSpec, Origin, Stamp, VmState,
 };
 use tallyman_tests::machine::{Bed, console, console_has, exit, type_on_console};
 
@@ -76,7 +76,10 @@ async fn a_guest_that_is_asked_to_stop_powers_itself_off(bed: Arc<Bed>) -> Outco
     let before = Stamp::now();
     let asked = launched.vm.request_stop().await.expect("ask");
     let exit = exit(&mut launched).await;
-    assert_eq!((exit.status, exit.initiator, exit.witnessed), (ExitStatus::Code(0), Initiator::GuestPowerOff, true));
+    assert_eq!(
+        (exit.status, exit.initiator, exit.witnessed),
+        (ExitStatus::Code(0), Initiator::GuestPowerOff, true)
+    );
     assert!(before <= asked && before < exit.stamp && exit.stamp <= Stamp::now());
     Outcome::Passed
 }
@@ -104,7 +107,10 @@ async fn a_guest_is_asked_as_often_as_one_likes(bed: Arc<Bed>) -> Outcome {
     launched.vm.request_stop().await.expect("ask");
     let again = launched.vm.request_stop().await;
     // It may be gone by then.
-    let gone = matches!(again, Err(HypervisorError::Disconnected { .. } | HypervisorError::Refused { .. }));
+    let gone = matches!(
+        again,
+        Err(HypervisorError::Disconnected { .. } | HypervisorError::Refused { .. })
+    );
     assert!(again.is_ok() || gone, "{again:?}");
     assert_eq!(exit(&mut launched).await.initiator, Initiator::GuestPowerOff);
     Outcome::Passed
@@ -132,8 +138,12 @@ async fn a_vmm_quits_in_every_state(bed: Arc<Bed>) -> Outcome {
     for state in [VmState::NotStarted, VmState::Running, VmState::Paused] {
         let spec = bed.spec(&format!("{state:?}").to_lowercase());
         let mut launched = match state {
-            VmState::NotStarted => bed.hypervisor.launch(&spec, Origin::Boot).await.expect("launch"),
-            VmState::Running | VmState::Paused | VmState::Loading | VmState::Ended => bed.ready(&spec).await,
+            VmState::NotStarted => {
+                bed.hypervisor.launch(&spec, Origin::Boot).await.expect("launch")
+            }
+            VmState::Running | VmState::Paused | VmState::Loading | VmState::Ended => {
+                bed.ready(&spec).await
+            }
         };
         if state == VmState::Paused {
             launched.vm.pause().await.expect("pause");
@@ -180,7 +190,10 @@ async fn a_killed_machine_is_seen_with_its_signal(bed: Arc<Bed>) -> Outcome {
     let before = Stamp::now();
     launched.vm.kill().expect("kill");
     let exit = exit(&mut launched).await;
-    assert_eq!((exit.status, exit.initiator, exit.witnessed), (ExitStatus::Signal(9), Initiator::Unknown, true));
+    assert_eq!(
+        (exit.status, exit.initiator, exit.witnessed),
+        (ExitStatus::Signal(9), Initiator::Unknown, true)
+    );
     assert!(before < exit.stamp && exit.stamp <= Stamp::now());
     Outcome::Passed
 }
@@ -194,7 +207,8 @@ async fn the_kill_of_what_has_ended_does_nothing(bed: Arc<Bed>) -> Outcome {
     Outcome::Passed
 }
 
-/// Types `key` on the console of a machine, and answers its end, which everybody who asks later hears the same.
+/// Types `key` on the console of a machine, and answers its end, which everybody who asks later
+/// hears the same.
 async fn ended_by(bed: &Bed, key: &str, last_words: &str) -> Exit {
     let spec = bed.spec("one");
     let mut launched = bed.ready(&spec).await;
@@ -205,7 +219,8 @@ async fn ended_by(bed: &Bed, key: &str, last_words: &str) -> Exit {
     let console = console(&spec);
     assert!(console.trim_end().ends_with(last_words), "{console}");
     assert_eq!(console.matches("PROGRAM-START").count(), 1, "it boots no second time");
-    let Adopted::Exited { exit: told, .. } = bed.hypervisor.adopt(&spec).await.expect("adopt") else {
+    let Adopted::Exited { exit: told, .. } = bed.hypervisor.adopt(&spec).await.expect("adopt")
+    else {
         panic!("it has ended")
     };
     assert_eq!(told, exit);

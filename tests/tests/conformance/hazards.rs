@@ -10,9 +10,13 @@ use std::sync::Arc;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tallyman::hypervisor::{Adopted, HypervisorError, Kind, MachineSpec, Observed, Origin, VmState, files};
+use tallyman::hypervisor::{
+    Adopted, HypervisorError, Kind, MachineSpec, Observed, Origin, VmState, files,
+};
 use tallyman_tests::daemon::NONBLOCK;
-use tallyman_tests::machine::{Bed, console_has, exit, gone, heartbeat_after, heartbeats, kill, next, type_on_console};
+use tallyman_tests::machine::{
+    Bed, console_has, exit, gone, heartbeat_after, heartbeats, kill, next, type_on_console,
+};
 
 use super::snapshots::{NO_NESTED_STATE, unsaved};
 use super::{Outcome, Try, attempt};
@@ -38,7 +42,9 @@ pub(crate) const ALL: [Hazard; 7] = [
     Hazard {
         name: "a vmm that nobody wrote down",
         kinds: &Kind::ALL,
-        attempt: || attempt!(a_vmm_that_nobody_wrote_down_is_ended_before_it_counts_as_never_launched),
+        attempt: || {
+            attempt!(a_vmm_that_nobody_wrote_down_is_ended_before_it_counts_as_never_launched)
+        },
     },
     Hazard {
         name: "a snapshot that the vmm refuses",
@@ -97,8 +103,13 @@ fn checksum(bytes: &[u8]) -> String {
 /// Replaces a file of a snapshot so that its manifest vouches for it.
 fn replace(snapshot: &Path, name: &str, bytes: &[u8]) {
     let path = snapshot.join("manifest.json");
-    let mut manifest: Value = serde_json::from_slice(&fs::read(&path).expect("manifest")).expect("JSON");
-    assert_eq!(manifest["files"][name]["sha256"], checksum(&fs::read(snapshot.join(name)).expect("read")), "{name}");
+    let mut manifest: Value =
+        serde_json::from_slice(&fs::read(&path).expect("manifest")).expect("JSON");
+    assert_eq!(
+        manifest["files"][name]["sha256"],
+        checksum(&fs::read(snapshot.join(name)).expect("read")),
+        "{name}"
+    );
     manifest["files"][name] = json!({ "bytes": bytes.len(), "sha256": checksum(bytes) });
     fs::write(snapshot.join(name), bytes).expect("replace");
     fs::write(path, manifest.to_string()).expect("vouch");
@@ -113,12 +124,16 @@ async fn snapshot(bed: &Bed, spec: &MachineSpec) -> Result<PathBuf, Outcome> {
     exit(&mut launched).await;
     match saved {
         Ok(_) => Ok(to),
-        Err(HypervisorError::Save { reason }) if reason.contains(NO_NESTED_STATE) => Err(unsaved(bed, &reason)),
+        Err(HypervisorError::Save { reason }) if reason.contains(NO_NESTED_STATE) => {
+            Err(unsaved(bed, &reason))
+        }
         Err(error) => panic!("{error:?}"),
     }
 }
 
-async fn a_vmm_that_nobody_wrote_down_is_ended_before_it_counts_as_never_launched(bed: Arc<Bed>) -> Outcome {
+async fn a_vmm_that_nobody_wrote_down_is_ended_before_it_counts_as_never_launched(
+    bed: Arc<Bed>,
+) -> Outcome {
     let spec = bed.spec("one");
     let launched = bed.hypervisor.launch(&spec, Origin::Boot).await.expect("launch");
     let (pid, supervisor) = (launched.pid, bed.process(&spec, "supervisor"));
@@ -133,7 +148,9 @@ async fn a_vmm_that_nobody_wrote_down_is_ended_before_it_counts_as_never_launche
     Outcome::Passed
 }
 
-async fn a_snapshot_that_the_vmm_itself_refuses_leaves_no_process_and_says_why(bed: Arc<Bed>) -> Outcome {
+async fn a_snapshot_that_the_vmm_itself_refuses_leaves_no_process_and_says_why(
+    bed: Arc<Bed>,
+) -> Outcome {
     let spec = bed.spec("one");
     let snapshot = match snapshot(&bed, &spec).await {
         Ok(snapshot) => snapshot,
@@ -146,11 +163,15 @@ async fn a_snapshot_that_the_vmm_itself_refuses_leaves_no_process_and_says_why(b
         Kind::Firecracker => "state",
     };
     let whole = fs::read(snapshot.join(victim)).expect("read");
-    for (n, nonsense) in [vec![0x5a; whole.len()], whole[..whole.len() / 2].to_vec()].into_iter().enumerate() {
+    for (n, nonsense) in
+        [vec![0x5a; whole.len()], whole[..whole.len() / 2].to_vec()].into_iter().enumerate()
+    {
         replace(&snapshot, victim, &nonsense);
-        let spec = MachineSpec { incarnation: 2 + u32::try_from(n).expect("small"), ..spec.clone() };
+        let spec =
+            MachineSpec { incarnation: 2 + u32::try_from(n).expect("small"), ..spec.clone() };
         let error = bed.hypervisor.launch(&spec, Origin::Snapshot(snapshot.clone())).await.err();
-        let told = matches!(error, Some(HypervisorError::Refused { .. } | HypervisorError::Launch { .. }));
+        let told =
+            matches!(error, Some(HypervisorError::Refused { .. } | HypervisorError::Launch { .. }));
         assert!(told, "{error:?}");
         gone(bed.process(&spec, "vmm")).await;
     }
@@ -184,22 +205,34 @@ async fn what_is_written_in_a_hundredth_of_the_time_is_all_of_the_memory(bed: Ar
         let ours = bed.path(round);
         launched.vm.save(&ours).await.expect("save");
         let (state, memory) = (bed.path("full-state"), bed.path(&format!("full-{round}")));
-        let body = json!({ "snapshot_type": "Full", "snapshot_path": state, "mem_file_path": memory });
-        let answer = vmm.put("http://localhost/snapshot/create").json(&body).send().await.expect("an answer");
+        let body =
+            json!({ "snapshot_type": "Full", "snapshot_path": state, "mem_file_path": memory });
+        let answer = vmm
+            .put("http://localhost/snapshot/create")
+            .json(&body)
+            .send()
+            .await
+            .expect("an answer");
         assert!(answer.status().is_success());
-        let (ours, full) = (fs::read(ours.join("memory")).expect("ours"), fs::read(memory).expect("full"));
+        let (ours, full) =
+            (fs::read(ours.join("memory")).expect("ours"), fs::read(memory).expect("full"));
         assert_eq!(full.len() as u64, spec.memory_bytes);
         assert!(ours == full, "{round}: it left something out");
         launched.vm.resume().await.expect("resume");
     }
     // A machine that lives on a snapshot's memory has not all of its own present.
     let (child, grandchild) = (large("child"), large("grandchild"));
-    let launched = bed.hypervisor.launch(&child, Origin::Snapshot(bed.path("second"))).await.expect("fork");
+    let launched =
+        bed.hypervisor.launch(&child, Origin::Snapshot(bed.path("second"))).await.expect("fork");
     launched.vm.resume().await.expect("resume");
     heartbeat_after(&child, 1).await;
     launched.vm.pause().await.expect("pause");
     launched.vm.save(&bed.path("third")).await.expect("save");
-    let launched = bed.hypervisor.launch(&grandchild, Origin::Snapshot(bed.path("third"))).await.expect("fork");
+    let launched = bed
+        .hypervisor
+        .launch(&grandchild, Origin::Snapshot(bed.path("third")))
+        .await
+        .expect("fork");
     launched.vm.resume().await.expect("resume");
     heartbeat_after(&grandchild, 0).await;
     assert!(heartbeats(&grandchild)[0] > heartbeats(&child)[0]);
@@ -231,7 +264,11 @@ async fn what_nobody_reads_any_more_neither_ends_the_vmm_nor_holds_it_up(bed: Ar
     let wire = format!("/proc/{}/fd/{LOG_FD}", launched.pid);
     let mut log = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(wire).expect("the log");
     let (mut bytes, end) = (Vec::new(), io::ErrorKind::WouldBlock);
-    assert_eq!(log.read_to_end(&mut bytes).map_err(|error| error.kind()), Err(end), "the VMM holds its end");
+    assert_eq!(
+        log.read_to_end(&mut bytes).map_err(|error| error.kind()),
+        Err(end),
+        "the VMM holds its end"
+    );
     assert!(bytes.len() > PIPE_BYTES - 4_096, "it is not full: {}", bytes.len());
     launched.vm.pause().await.expect("pause");
     launched.vm.resume().await.expect("resume");
@@ -240,7 +277,9 @@ async fn what_nobody_reads_any_more_neither_ends_the_vmm_nor_holds_it_up(bed: Ar
     Outcome::Passed
 }
 
-async fn a_short_launch_adds_to_the_logs_of_a_long_one_and_overwrites_nothing(bed: Arc<Bed>) -> Outcome {
+async fn a_short_launch_adds_to_the_logs_of_a_long_one_and_overwrites_nothing(
+    bed: Arc<Bed>,
+) -> Outcome {
     let first = bed.spec("one");
     let second = MachineSpec { incarnation: 2, ..first.clone() };
     let mut launched = bed.ready(&first).await;
@@ -264,7 +303,8 @@ async fn a_short_launch_adds_to_the_logs_of_a_long_one_and_overwrites_nothing(be
     let [console, log, events] = logs.each_ref().map(|log| fs::read(log).expect("a log"));
     assert_eq!(events, before[2], "the folder of a launch is its own");
     let added = |log: &[u8], before: &[u8]| {
-        let added = log.strip_prefix(before).unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(log)));
+        let added =
+            log.strip_prefix(before).unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(log)));
         String::from_utf8_lossy(added).into_owned()
     };
     let (console, log) = (added(&console, &before[0]), added(&log, &before[1]));

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use rustix::process::Signal;
 use tallyman::hypervisor::{
-    Adopted, Disk, ExitStatus, HypervisorError, MachineSpec, Observed, Origin, Stamp, VmState, files,
+    Adopted, Disk, ExitStatus, HypervisorError, MachineSpec, Observed, Origin, Stamp, VmState,
+    files,
 };
 use tallyman_tests::machine::{
-    Bed, assert_no_gap, console, console_has, exit, gone, heartbeat_after, heartbeats, is_gone, kill, next, pid_of,
-    until,
+    Bed, assert_no_gap, console, console_has, exit, gone, heartbeat_after, heartbeats, is_gone,
+    kill, next, pid_of, until,
 };
 
 use super::{Case, Outcome, Try, attempt};
@@ -92,7 +93,10 @@ async fn an_incarnation_is_launched_once(bed: Arc<Bed>) -> Outcome {
     launched.vm.kill().expect("kill");
     exit(&mut launched).await;
     let again = bed.hypervisor.launch(&spec, Origin::Boot).await.err();
-    assert!(matches!(again, Some(HypervisorError::Spec { what: "this incarnation", .. })), "{again:?}");
+    assert!(
+        matches!(again, Some(HypervisorError::Spec { what: "this incarnation", .. })),
+        "{again:?}"
+    );
     bed.ready_again(&MachineSpec { incarnation: 2, ..spec }).await;
     Outcome::Passed
 }
@@ -106,7 +110,10 @@ async fn what_is_not_possible_is_refused_before_anything_starts(bed: Arc<Bed>) -
         MachineSpec { memory_bytes: 0, ..spec.clone() },
         MachineSpec { memory_bytes: spec.memory_bytes + 1, ..spec.clone() },
         MachineSpec { cmdline: "x".repeat(2_048), ..spec.clone() },
-        MachineSpec { disks: vec![Disk { path: "/dev/null".into(), read_only: true }; 17], ..spec.clone() },
+        MachineSpec {
+            disks: vec![Disk { path: "/dev/null".into(), read_only: true }; 17],
+            ..spec.clone()
+        },
     ];
     for row in impossible {
         let error = bed.hypervisor.launch(&row, Origin::Boot).await.err();
@@ -114,17 +121,27 @@ async fn what_is_not_possible_is_refused_before_anything_starts(bed: Arc<Bed>) -
     }
     let deep = MachineSpec { dir: spec.dir.join("x".repeat(100)), ..spec.clone() };
     let error = bed.hypervisor.launch(&deep, Origin::Boot).await.err();
-    assert!(matches!(error, Some(HypervisorError::SocketPathTooLong { max: 107, .. })), "{error:?}");
+    assert!(
+        matches!(error, Some(HypervisorError::SocketPathTooLong { max: 107, .. })),
+        "{error:?}"
+    );
     assert!(!spec.dir.exists());
 
     let disk = bed.path("disk");
     fs::write(&disk, vec![0; 1 << 20]).expect("disk");
-    let with = |read_only, spec| MachineSpec { disks: vec![Disk { path: disk.clone(), read_only }], ..spec };
+    let with = |read_only, spec| MachineSpec {
+        disks: vec![Disk { path: disk.clone(), read_only }],
+        ..spec
+    };
     let writer = with(false, spec);
     let mut launched = bed.ready(&writer).await;
     for read_only in [false, true] {
-        let error = bed.hypervisor.launch(&with(read_only, bed.spec("two")), Origin::Boot).await.err();
-        assert!(matches!(&error, Some(HypervisorError::DiskInUse { path }) if *path == disk), "{error:?}");
+        let error =
+            bed.hypervisor.launch(&with(read_only, bed.spec("two")), Origin::Boot).await.err();
+        assert!(
+            matches!(&error, Some(HypervisorError::DiskInUse { path }) if *path == disk),
+            "{error:?}"
+        );
     }
     heartbeat_after(&writer, heartbeats(&writer).len()).await;
     // Its disks are its own for as long as it lives, also without its supervisor.
@@ -157,7 +174,9 @@ async fn a_vmm_that_is_killed_on_its_way_up_is_reported(bed: Arc<Bed>) -> Outcom
         Err(HypervisorError::Launch { .. } | HypervisorError::Disconnected { .. }) => {
             match bed.hypervisor.adopt(&spec).await.expect("adopt") {
                 Adopted::Exited { exit, .. } => exit.status,
-                Adopted::Alive { .. } | Adopted::Lost { .. } | Adopted::NeverLaunched => panic!("its end was seen"),
+                Adopted::Alive { .. } | Adopted::Lost { .. } | Adopted::NeverLaunched => {
+                    panic!("its end was seen")
+                }
             }
         }
         Err(other) => panic!("{other:?}"),

@@ -1,8 +1,10 @@
-//! Conformance: every hypervisor of this host x every operation x what may happen to it, from lists.
+//! Conformance: every hypervisor of this host x every operation x what may happen to it, from
+//! lists.
 //!
-//! It runs real virtual machine monitors with the tiny guest. What is not on this host is not run, and the table at the end says so, with the reason.
-//! Which programs are used: `TALLYMAN_TEST_QEMU`, `TALLYMAN_TEST_CLOUD_HYPERVISOR`, `TALLYMAN_TEST_FIRECRACKER`, else what `scripts/setup test` has put
-//! into `target/vmm`, else what is on `PATH`.
+//! It runs real virtual machine monitors with the tiny guest. What is not on this host is not run,
+//! and the table at the end says so, with the reason. Which programs are used:
+//! `TALLYMAN_TEST_QEMU`, `TALLYMAN_TEST_CLOUD_HYPERVISOR`, `TALLYMAN_TEST_FIRECRACKER`, else what
+//! `scripts/setup test` has put into `target/vmm`, else what is on `PATH`.
 
 mod adopt;
 mod console;
@@ -108,7 +110,8 @@ enum Case {
 }
 
 impl Case {
-    const ALL: [Case; 5] = [Case::Success, Case::Failure, Case::Repeated, Case::Illegal, Case::Killed];
+    const ALL: [Case; 5] =
+        [Case::Success, Case::Failure, Case::Repeated, Case::Illegal, Case::Killed];
 
     fn name(self) -> &'static str {
         match self {
@@ -168,7 +171,8 @@ use attempt;
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let runtime = Arc::new(Runtime::new().expect("a runtime"));
-    let found = Kind::ALL.map(|kind| (kind, runtime.block_on(machine::detect(kind, Path::new(STAND_IN)))));
+    let found =
+        Kind::ALL.map(|kind| (kind, runtime.block_on(machine::detect(kind, Path::new(STAND_IN)))));
     let report = Arc::new(Report::default());
     let mut trials = Vec::new();
     for (kind, hypervisor) in found {
@@ -187,8 +191,14 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
-fn trials_of(kind: Kind, hypervisor: &Arc<dyn Hypervisor>, runtime: &Arc<Runtime>, report: &Arc<Report>) -> Vec<Trial> {
-    let cells = Operation::ALL.into_iter().flat_map(|operation| Case::ALL.map(|case| (operation, case)));
+fn trials_of(
+    kind: Kind,
+    hypervisor: &Arc<dyn Hypervisor>,
+    runtime: &Arc<Runtime>,
+    report: &Arc<Report>,
+) -> Vec<Trial> {
+    let cells =
+        Operation::ALL.into_iter().flat_map(|operation| Case::ALL.map(|case| (operation, case)));
     let operations = cells.filter_map(|(operation, case)| {
         let name = format!("{}::{}", operation.name(), case.name());
         Some((Cell::Operation(operation, case), name, trial(operation, case).ok()?))

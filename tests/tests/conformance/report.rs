@@ -59,7 +59,9 @@ impl Known {
     fn mark(&self, kind: Kind, cell: Cell) -> char {
         let any = match cell {
             Cell::Operation(operation, case) => trial(operation, case).is_ok(),
-            Cell::Hazard(name) => hazards::ALL.iter().any(|hazard| hazard.name == name && hazard.kinds.contains(&kind)),
+            Cell::Hazard(name) => hazards::ALL
+                .iter()
+                .any(|hazard| hazard.name == name && hazard.kinds.contains(&kind)),
         };
         if !any {
             return '.';
@@ -75,7 +77,13 @@ impl Known {
 
     /// A line of the table: the marks of these cells for each hypervisor.
     fn row(&self, f: &mut fmt::Formatter<'_>, what: &str, cells: &[Cell]) -> fmt::Result {
-        let marks = |kind| cells.iter().map(|&cell| self.mark(kind, cell).to_string()).collect::<Vec<_>>().join(" ");
+        let marks = |kind| {
+            cells
+                .iter()
+                .map(|&cell| self.mark(kind, cell).to_string())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
         let columns = Kind::ALL.map(|kind| format!("{:COLUMN$}", marks(kind))).join("  ");
         writeln!(f, "{}", format!("  {what:WHAT$}  {columns}").trim_end())
     }
@@ -95,7 +103,11 @@ impl fmt::Display for Report {
         let names = Kind::ALL.map(|kind| format!("{:COLUMN$}", kind.as_str())).join("  ");
         writeln!(f, "{}", format!("  {:WHAT$}  {names}", "").trim_end())?;
         for operation in Operation::ALL {
-            known.row(f, operation.name(), &Case::ALL.map(|case| Cell::Operation(operation, case)))?;
+            known.row(
+                f,
+                operation.name(),
+                &Case::ALL.map(|case| Cell::Operation(operation, case)),
+            )?;
         }
         for hazard in hazards::ALL {
             known.row(f, hazard.name, &[Cell::Hazard(hazard.name)])?;

@@ -94,8 +94,12 @@ async fn a_vmm_that_is_killed_under_a_resume_is_reported(bed: Arc<Bed>) -> Outco
     Outcome::Passed
 }
 
-/// Makes a call and kills the VMM meanwhile: the call answers, or says that nobody is there any more.
-async fn under_fire(mut launched: Launched, call: impl Future<Output = Result<Stamp, HypervisorError>>) {
+/// Makes a call and kills the VMM meanwhile: the call answers, or says that nobody is there any
+/// more.
+async fn under_fire(
+    mut launched: Launched,
+    call: impl Future<Output = Result<Stamp, HypervisorError>>,
+) {
     let kill = async { launched.vm.kill() };
     let (answer, killed) = tokio::join!(call, kill);
     killed.expect("kill");
@@ -129,8 +133,9 @@ async fn a_held_machine_does_nothing_and_the_stamps_say_for_how_long(bed: Arc<Be
         beats(&clock, 3).await;
         assert_eq!(heartbeats(&spec), held, "it did something while it was held");
         assert_no_gap(&spec);
-        // A guest can't beat faster than its time goes: where the stamps leave out time in which it ran, it has more beats than fit. In each round one
-        // may be due at once, and the guest may have run before its VMM said so.
+        // A guest can't beat faster than its time goes: where the stamps leave out time in which it
+        // ran, it has more beats than fit. In each round one may be due at once, and the guest may
+        // have run before its VMM said so.
         let fit = ran.as_nanos() / BEAT.as_nanos() + 2 * round;
         assert!(held.len() as u128 <= fit, "{} beats in {ran:?} of running", held.len());
     }
@@ -158,7 +163,10 @@ async fn what_never_ran_is_held_already(bed: Arc<Bed>) -> Outcome {
     let spec = bed.spec("one");
     let launched = bed.hypervisor.launch(&spec, Origin::Boot).await.expect("launch");
     launched.vm.pause().await.expect("it is held");
-    assert!(matches!(launched.vm.state().await.expect("state"), VmState::NotStarted | VmState::Paused));
+    assert!(matches!(
+        launched.vm.state().await.expect("state"),
+        VmState::NotStarted | VmState::Paused
+    ));
     assert_eq!(console(&spec), "");
     launched.vm.resume().await.expect("resume");
     heartbeat_after(&spec, 1).await;
@@ -175,10 +183,12 @@ async fn a_vmm_that_is_killed_under_a_pause_is_reported(bed: Arc<Bed>) -> Outcom
 /// A step of the memory that some hypervisors give in such steps.
 const STEP: u64 = 128 << 20;
 
-/// A machine at work whose memory may grow by two steps; none where that can't be, which the hypervisor must say then.
+/// A machine at work whose memory may grow by two steps; none where that can't be, which the
+/// hypervisor must say then.
 async fn growing(bed: &Bed, spec: &MachineSpec) -> Option<Launched> {
     let able = bed.hypervisor.describe().capabilities.has(Capability::MemoryResize);
-    let growing = MachineSpec { memory_bytes_max: Some(spec.memory_bytes + 2 * STEP), ..spec.clone() };
+    let growing =
+        MachineSpec { memory_bytes_max: Some(spec.memory_bytes + 2 * STEP), ..spec.clone() };
     if able {
         return Some(bed.ready(&growing).await);
     }
@@ -193,7 +203,8 @@ async fn growing(bed: &Bed, spec: &MachineSpec) -> Option<Launched> {
 fn check_told(bed: &Bed, error: Option<HypervisorError>) {
     let Some(error @ HypervisorError::Unsupported { .. }) = error else { panic!("{error:?}") };
     let told = error.to_string();
-    let able = Kind::ALL.into_iter().filter(|kind| kind.capabilities().has(Capability::MemoryResize));
+    let able =
+        Kind::ALL.into_iter().filter(|kind| kind.capabilities().has(Capability::MemoryResize));
     for named in able.chain([bed.kind]) {
         assert!(told.contains(named.as_str()), "{told}");
     }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use rustix::process::Signal;
 use tallyman::hypervisor::{
-    Adopted, Capability, Disk, ExitStatus, HypervisorError, Kind, Launched, MachineSpec, Origin, SnapshotDefect,
-    VmState, files,
+    Adopted, Capability, Disk, ExitStatus, HypervisorError, Kind, Launched, MachineSpec, Origin,
+    SnapshotDefect, VmState, files,
 };
 use tallyman_tests::machine::{
-    Bed, assert_no_gap, console, console_has, exit, gone, heartbeat_after, heartbeats, is_gone, kill, pid_of, until,
+    Bed, assert_no_gap, console, console_has, exit, gone, heartbeat_after, heartbeats, is_gone,
+    kill, pid_of, until,
 };
 
 use super::{Case, Outcome, Try, attempt};
@@ -18,8 +19,12 @@ use super::{Case, Outcome, Try, attempt};
 pub(crate) fn save(case: Case) -> Result<Try, &'static str> {
     match case {
         Case::Success => attempt!(a_saved_machine_is_held_and_goes_on),
-        Case::Failure => attempt!(a_save_that_fails_leaves_nothing_behind_and_a_machine_that_goes_on),
-        Case::Repeated => attempt!(a_machine_is_saved_as_often_as_one_likes_but_nothing_is_overwritten),
+        Case::Failure => {
+            attempt!(a_save_that_fails_leaves_nothing_behind_and_a_machine_that_goes_on)
+        }
+        Case::Repeated => {
+            attempt!(a_machine_is_saved_as_often_as_one_likes_but_nothing_is_overwritten)
+        }
         Case::Illegal => attempt!(what_runs_or_never_ran_is_not_saved),
         Case::Killed => attempt!(a_vmm_that_is_killed_under_a_save_leaves_no_snapshot),
     }
@@ -45,15 +50,25 @@ pub(crate) fn fork(case: Case) -> Result<Try, &'static str> {
     }
 }
 
-/// What this host's virtualisation can't do, in the words of the VMM. Every other failure to save is one of ours.
+/// What this host's virtualisation can't do, in the words of the VMM. Every other failure to save
+/// is one of ours.
 pub(crate) const NO_NESTED_STATE: &str = "GetNestedState";
 
-/// Saves a machine that is held; where that can't be had on this host, checks that nothing is left of it and that the machine goes on.
-async fn saved(bed: &Bed, spec: &MachineSpec, launched: &Launched, to: &Path) -> Result<(), Outcome> {
+/// Saves a machine that is held; where that can't be had on this host, checks that nothing is left
+/// of it and that the machine goes on.
+async fn saved(
+    bed: &Bed,
+    spec: &MachineSpec,
+    launched: &Launched,
+    to: &Path,
+) -> Result<(), Outcome> {
     match launched.vm.save(to).await {
         Ok(saved) => {
             let files = fs::read_dir(to).expect("snapshot").flatten();
-            assert_eq!(saved.bytes, files.map(|file| file.metadata().expect("metadata").len()).sum::<u64>());
+            assert_eq!(
+                saved.bytes,
+                files.map(|file| file.metadata().expect("metadata").len()).sum::<u64>()
+            );
         }
         Err(HypervisorError::Save { reason }) if reason.contains(NO_NESTED_STATE) => {
             check_unsaved(to);
@@ -111,7 +126,9 @@ async fn a_saved_machine_is_held_and_goes_on(bed: Arc<Bed>) -> Outcome {
     Outcome::Passed
 }
 
-async fn a_save_that_fails_leaves_nothing_behind_and_a_machine_that_goes_on(bed: Arc<Bed>) -> Outcome {
+async fn a_save_that_fails_leaves_nothing_behind_and_a_machine_that_goes_on(
+    bed: Arc<Bed>,
+) -> Outcome {
     let spec = bed.spec("one");
     let launched = bed.ready(&spec).await;
     launched.vm.pause().await.expect("pause");
@@ -125,7 +142,9 @@ async fn a_save_that_fails_leaves_nothing_behind_and_a_machine_that_goes_on(bed:
     Outcome::Passed
 }
 
-async fn a_machine_is_saved_as_often_as_one_likes_but_nothing_is_overwritten(bed: Arc<Bed>) -> Outcome {
+async fn a_machine_is_saved_as_often_as_one_likes_but_nothing_is_overwritten(
+    bed: Arc<Bed>,
+) -> Outcome {
     let spec = bed.spec("one");
     let launched = bed.ready(&spec).await;
     launched.vm.pause().await.expect("pause");
@@ -175,7 +194,11 @@ async fn a_vmm_that_is_killed_under_a_save_leaves_no_snapshot(bed: Arc<Bed>) -> 
     let (answer, ()) = tokio::join!(launched.vm.save(&to), killer);
     match answer {
         Ok(_) => {}
-        Err(HypervisorError::Disconnected { .. } | HypervisorError::Save { .. } | HypervisorError::File { .. }) => {
+        Err(
+            HypervisorError::Disconnected { .. }
+            | HypervisorError::Save { .. }
+            | HypervisorError::File { .. },
+        ) => {
             check_unsaved(&to);
         }
         Err(error) => panic!("{error:?}"),
@@ -214,7 +237,10 @@ async fn a_damaged_snapshot_never_runs(bed: Arc<Bed>) -> Outcome {
             fs::write(&file, damaged).expect("damage");
             let spec = MachineSpec { incarnation, ..spec.clone() };
             match bed.hypervisor.launch(&spec, Origin::Snapshot(snapshot.clone())).await.err() {
-                Some(HypervisorError::Snapshot { path, defect: SnapshotDefect::Checksum { .. } }) => {
+                Some(HypervisorError::Snapshot {
+                    path,
+                    defect: SnapshotDefect::Checksum { .. },
+                }) => {
                     assert_eq!(path, file);
                 }
                 other => panic!("byte {at} of {}: {other:?}", file.display()),
@@ -223,19 +249,31 @@ async fn a_damaged_snapshot_never_runs(bed: Arc<Bed>) -> Outcome {
             incarnation += 1;
         }
         fs::write(&file, &whole[..whole.len() - 1]).expect("cut");
-        check_defect(&bed, &spec, &snapshot, |defect| matches!(defect, SnapshotDefect::Size { .. })).await;
+        check_defect(&bed, &spec, &snapshot, |defect| {
+            matches!(defect, SnapshotDefect::Size { .. })
+        })
+        .await;
         fs::remove_file(&file).expect("remove");
-        check_defect(&bed, &spec, &snapshot, |defect| matches!(defect, SnapshotDefect::Missing)).await;
+        check_defect(&bed, &spec, &snapshot, |defect| matches!(defect, SnapshotDefect::Missing))
+            .await;
         fs::write(&file, whole).expect("mend");
     }
     assert_eq!(heartbeats(&spec), beats, "a guest ran");
     let spec = MachineSpec { incarnation, ..spec };
-    bed.hypervisor.launch(&spec, Origin::Snapshot(snapshot)).await.expect("a whole one is accepted");
+    bed.hypervisor
+        .launch(&spec, Origin::Snapshot(snapshot))
+        .await
+        .expect("a whole one is accepted");
     Outcome::Passed
 }
 
 /// The snapshot is refused for such a defect before any process was started.
-async fn check_defect(bed: &Bed, spec: &MachineSpec, snapshot: &Path, is_it: impl Fn(&SnapshotDefect) -> bool) {
+async fn check_defect(
+    bed: &Bed,
+    spec: &MachineSpec,
+    snapshot: &Path,
+    is_it: impl Fn(&SnapshotDefect) -> bool,
+) {
     let spec = MachineSpec { incarnation: 99, ..spec.clone() };
     match bed.hypervisor.launch(&spec, Origin::Snapshot(snapshot.into())).await.err() {
         Some(HypervisorError::Snapshot { defect, .. }) => assert!(is_it(&defect), "{defect:?}"),
@@ -251,7 +289,11 @@ async fn a_snapshot_is_restored_as_often_as_one_likes(bed: Arc<Bed>) -> Outcome 
     for incarnation in 2..4 {
         let spec = MachineSpec { incarnation, ..spec.clone() };
         let seen = heartbeats(&spec).len();
-        let mut launched = bed.hypervisor.launch(&spec, Origin::Snapshot(snapshot.clone())).await.expect("restore");
+        let mut launched = bed
+            .hypervisor
+            .launch(&spec, Origin::Snapshot(snapshot.clone()))
+            .await
+            .expect("restore");
         launched.vm.resume().await.expect("resume");
         heartbeat_after(&spec, seen).await;
         assert_eq!(heartbeats(&spec)[seen], last + 1);
@@ -270,16 +312,24 @@ async fn a_snapshot_of_another_shape_or_hypervisor_starts_no_process(bed: Arc<Be
     let other = Kind::ALL.into_iter().find(|&other| other != bed.kind).expect("another one");
     let hypervisor = |kind: Kind| format!("\"hypervisor\": \"{kind}\"");
     fs::write(&manifest, whole.replace(&hypervisor(bed.kind), &hypervisor(other))).expect("write");
-    check_defect(&bed, &spec, &snapshot, |defect| matches!(defect, SnapshotDefect::Manifest(_))).await;
+    check_defect(&bed, &spec, &snapshot, |defect| matches!(defect, SnapshotDefect::Manifest(_)))
+        .await;
 
-    let version = serde_json::from_str::<serde_json::Value>(&whole).expect("json")["version"].clone();
+    let version =
+        serde_json::from_str::<serde_json::Value>(&whole).expect("json")["version"].clone();
     let version = version.as_str().expect("a version");
     fs::write(&manifest, whole.replace(&format!("\"{version}\""), "\"0.0.1\"")).expect("write");
     if bed.hypervisor.describe().capabilities.has(Capability::PortableSnapshots) {
         let spec = MachineSpec { incarnation: 2, ..spec };
-        bed.hypervisor.launch(&spec, Origin::Snapshot(snapshot)).await.expect("versions do not matter");
+        bed.hypervisor
+            .launch(&spec, Origin::Snapshot(snapshot))
+            .await
+            .expect("versions do not matter");
     } else {
-        check_defect(&bed, &spec, &snapshot, |defect| matches!(defect, SnapshotDefect::Version { .. })).await;
+        check_defect(&bed, &spec, &snapshot, |defect| {
+            matches!(defect, SnapshotDefect::Version { .. })
+        })
+        .await;
     }
     Outcome::Passed
 }
@@ -294,7 +344,10 @@ async fn check_shapes(bed: &Bed, spec: &MachineSpec, snapshot: &Path) {
         MachineSpec { disks: vec![Disk { path: disk, read_only: true }], ..spec.clone() },
     ];
     for other in others {
-        check_defect(bed, &other, snapshot, |defect| matches!(defect, SnapshotDefect::Mismatch { .. })).await;
+        check_defect(bed, &other, snapshot, |defect| {
+            matches!(defect, SnapshotDefect::Mismatch { .. })
+        })
+        .await;
     }
 }
 
@@ -313,7 +366,11 @@ async fn a_vmm_that_is_killed_under_a_restore_spoils_no_snapshot(bed: Arc<Bed>) 
     let launch = bed.hypervisor.launch(&spec, Origin::Snapshot(snapshot.clone()));
     match tokio::join!(launch, killer).0 {
         Ok(mut launched) => assert_eq!(exit(&mut launched).await.status, ExitStatus::Signal(9)),
-        Err(HypervisorError::Launch { .. } | HypervisorError::Disconnected { .. } | HypervisorError::File { .. }) => {
+        Err(
+            HypervisorError::Launch { .. }
+            | HypervisorError::Disconnected { .. }
+            | HypervisorError::File { .. },
+        ) => {
             let adopted = bed.hypervisor.adopt(&spec).await.expect("adopt");
             assert!(matches!(adopted, Adopted::Exited { .. }));
         }
@@ -349,10 +406,17 @@ async fn a_fork_runs_beside_its_source_from_the_same_heartbeat(bed: Arc<Bed>) ->
     launched.vm.resume().await.expect("the source goes on after it was saved");
     let fork = with_disk(&bed, bed.spec("fork"));
     let memory = fs::canonicalize(&snapshot).expect("snapshot").join("memory");
-    let forked = bed.hypervisor.launch(&fork, Origin::Snapshot(snapshot.clone())).await.expect("fork");
+    let forked =
+        bed.hypervisor.launch(&fork, Origin::Snapshot(snapshot.clone())).await.expect("fork");
     let maps = fs::read_to_string(format!("/proc/{}/maps", forked.pid)).expect("maps");
-    let shared = maps.lines().any(|line| line.contains(" rw-p ") && line.ends_with(memory.to_str().expect("UTF-8")));
-    assert_eq!(shared, bed.hypervisor.describe().capabilities.has(Capability::SharedMemory), "{maps}");
+    let shared = maps
+        .lines()
+        .any(|line| line.contains(" rw-p ") && line.ends_with(memory.to_str().expect("UTF-8")));
+    assert_eq!(
+        shared,
+        bed.hypervisor.describe().capabilities.has(Capability::SharedMemory),
+        "{maps}"
+    );
     fs::remove_dir_all(&snapshot).expect("it is not needed any more");
     forked.vm.resume().await.expect("resume");
     heartbeat_after(&fork, 1).await;
@@ -378,7 +442,8 @@ async fn many_forks_are_launched_at_once(bed: Arc<Bed>) -> Outcome {
     let (launched, source, snapshot) = here!(source(&bed, "source").await);
     launched.vm.resume().await.expect("resume");
     let forks: Vec<_> = (0..5).map(|n| with_disk(&bed, bed.spec(&format!("fork-{n}")))).collect();
-    let launches = forks.iter().map(|fork| bed.hypervisor.launch(fork, Origin::Snapshot(snapshot.clone())));
+    let launches =
+        forks.iter().map(|fork| bed.hypervisor.launch(fork, Origin::Snapshot(snapshot.clone())));
     let launched = futures::future::try_join_all(launches).await.expect("all of them");
     for (fork, launched) in forks.iter().zip(&launched) {
         launched.vm.resume().await.expect("resume");

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use tallyman::billing::{Counted, InstanceFact};
-use tallyman::driver::{Amendment, AutoStandby, Expiry, ExpiryAction, FleetError, HealthCheck, HealthStatus, Probe};
+use tallyman::driver::{
+    Amendment, AutoStandby, Expiry, ExpiryAction, FleetError, HealthCheck, HealthStatus, Probe,
+};
 use tallyman::hypervisor::{Initiator, Observed};
 use tallyman::id::InstanceId;
 use tallyman::units::{Instant, Nanos};
@@ -18,7 +20,8 @@ const SECOND: Duration = Duration::from_secs(1);
 /// An instance that is ready and has a restart policy with a back-off of 10 s.
 fn restarting(rig: &Rig, mode: RestartMode, attempts_max: Option<u32>) -> InstanceId {
     let mut new = rig.new_instance("a");
-    new.restart = RestartPolicy { mode, backoff_ms: 10_000, attempts_max, stable_after_ms: 600_000 };
+    new.restart =
+        RestartPolicy { mode, backoff_ms: 10_000, attempts_max, stable_after_ms: 600_000 };
     let id = rig.try_create(new).expect("created").record.id.clone();
     boot(rig, &id);
     id
@@ -68,8 +71,12 @@ fn each_attempt_waits_twice_as_long_until_there_are_no_more_or_the_guest_was_sta
     let crash = |rig: &mut Rig, waits: Option<u64>| {
         rig.double.end(&id, Initiator::Unknown);
         reach(rig, &id, Phase::Stopped);
-        let (stopped, due) = (rig.fact(&id, "stopped crashed").at.meter, rig.view(&id).live.restarts.due_ns);
-        assert_eq!(due, waits.map(|wait| stopped.0 + i64::try_from(wait).expect("small") * 1_000_000_000));
+        let (stopped, due) =
+            (rig.fact(&id, "stopped crashed").at.meter, rig.view(&id).live.restarts.due_ns);
+        assert_eq!(
+            due,
+            waits.map(|wait| stopped.0 + i64::try_from(wait).expect("small") * 1_000_000_000)
+        );
         if let Some(wait) = waits {
             rig.pass(Duration::from_secs(wait));
             reach(rig, &id, Phase::Initializing);
@@ -97,7 +104,10 @@ fn a_program_that_succeeded_is_not_started_again_on_failure_and_one_that_failed_
     for (code, again) in [(0, false), (3, true)] {
         let rig = Rig::default();
         let id = restarting(&rig, RestartMode::OnFailure, None);
-        rig.double.observe(&id, Observed::ProgramExited { stamp: rig.double.now(), code, message: String::new() });
+        rig.double.observe(
+            &id,
+            Observed::ProgramExited { stamp: rig.double.now(), code, message: String::new() },
+        );
         rig.double.end(&id, Initiator::GuestPowerOff);
         let views = rig.fleet().views(&rig.tenant, &id).expect("known");
         rig.run(settled(views, |live| live.state.phase() == Some(Phase::Stopped)));
@@ -141,8 +151,13 @@ fn a_launch_that_fails_is_tried_again_if_the_policy_asked_for_it_and_not_if_a_cl
     let views = rig.fleet().views(&rig.tenant, &id).expect("known");
     rig.run(settled(views.clone(), |live| live.restarts.due_ns.is_some()));
     rig.pass(10 * SECOND);
-    rig.run(settled(views.clone(), |live| live.restarts.attempts == 1 && live.restarts.due_ns.is_some()));
-    assert_eq!(rig.story_after(&id, 5), ["intended start by restart-policy", "created", "stopped launch-failed"]);
+    rig.run(settled(views.clone(), |live| {
+        live.restarts.attempts == 1 && live.restarts.due_ns.is_some()
+    }));
+    assert_eq!(
+        rig.story_after(&id, 5),
+        ["intended start by restart-policy", "created", "stopped launch-failed"]
+    );
     rig.pass(20 * SECOND);
     reach(&rig, &id, Phase::Initializing);
     assert_eq!(rig.view(&id).live.restarts.attempts, 2);
@@ -172,7 +187,9 @@ fn a_restart_that_is_due_while_the_daemon_is_down_is_made_when_it_is_back() {
 
 #[test]
 fn time_that_is_over_ends_an_instance_with_its_cause_on_record() {
-    for (action, last) in [(ExpiryAction::Delete, "deleted"), (ExpiryAction::Stop, "stopped requested")] {
+    for (action, last) in
+        [(ExpiryAction::Delete, "deleted"), (ExpiryAction::Stop, "stopped requested")]
+    {
         let mut rig = Rig::default();
         let mut new = rig.new_instance("a");
         new.expiry = Some(Expiry { at_ns: in_s(&rig, 3_600), action });
@@ -187,21 +204,33 @@ fn time_that_is_over_ends_an_instance_with_its_cause_on_record() {
             ExpiryAction::Stop => {
                 reach(&rig, &id, Phase::Stopped);
                 let views = rig.fleet().views(&rig.tenant, &id).expect("known");
-                rig.run(async { views.clone().wait_for(|view| view.record.spec.expiry.is_none()).await.map(drop) })
-                    .expect("it goes on");
+                rig.run(async {
+                    views.clone().wait_for(|view| view.record.spec.expiry.is_none()).await.map(drop)
+                })
+                .expect("it goes on");
             }
         }
         let story = rig.story_after(&id, 4);
         assert_eq!(story.last().map(String::as_str), Some(last));
-        let intended = format!("intended {} by expiry", if action == ExpiryAction::Delete { "delete" } else { "stop" });
+        let intended = format!(
+            "intended {} by expiry",
+            if action == ExpiryAction::Delete { "delete" } else { "stop" }
+        );
         assert_eq!(story[0], intended);
         let intended = rig.fact(&id, &intended);
-        let by_expiry = matches!(intended.of_instance(), Some(InstanceFact::Intended { by: Asker::Expiry, .. }));
+        let by_expiry = matches!(
+            intended.of_instance(),
+            Some(InstanceFact::Intended { by: Asker::Expiry, .. })
+        );
         assert!(by_expiry, "{intended:?}");
         if action == ExpiryAction::Stop {
             rig.pass(3_600 * SECOND);
             rig.command(&id, Command::Start).expect("a client may start it again");
-            assert_eq!(rig.view(&id).live.state.phase(), Some(Phase::Initializing), "and then it runs on");
+            assert_eq!(
+                rig.view(&id).live.state.phase(),
+                Some(Phase::Initializing),
+                "and then it runs on"
+            );
         }
         rig.check_time(&id);
     }
@@ -244,7 +273,8 @@ fn what_is_changed_is_on_record_with_its_value_and_survives_a_restart() {
     };
     rig.amend(&id, amendment).expect("amended");
     assert_eq!(rig.story_after(&id, 4), ["amended tags", "amended restart_policy"]);
-    let amended = InstanceFact::Amended { field: "tags".into(), value: r#"{"team":"blue"}"#.into() };
+    let amended =
+        InstanceFact::Amended { field: "tags".into(), value: r#"{"team":"blue"}"#.into() };
     assert_eq!(rig.fact(&id, "amended tags").of_instance(), Some(&amended));
     rig.amend(&id, Amendment::default()).expect("nothing to do");
     assert_eq!(rig.check_time(&id).len(), before, "no time is cut by it");
@@ -253,11 +283,17 @@ fn what_is_changed_is_on_record_with_its_value_and_survives_a_restart() {
     let spec = rig.view(&id).record.spec.clone();
     assert_eq!((spec.tags["team"].as_str(), spec.restart.mode), ("blue", RestartMode::OnFailure));
     let many = (0..65).map(|n| (format!("k{n}"), String::new())).collect();
-    let error = rig.amend(&id, Amendment { tags: Some(many), ..Amendment::default() }).expect_err("too many");
+    let error = rig
+        .amend(&id, Amendment { tags: Some(many), ..Amendment::default() })
+        .expect_err("too many");
     assert!(matches!(error, FleetError::Invalid { field: "tags", .. }), "{error}");
     rig.command(&id, Command::Delete).expect("deleted");
     rig.amend(&id, Amendment::default()).expect_err("gone");
-    assert_eq!(rig.view(&id).record.spec.tags["team"], "blue", "a closed record still says what it was");
+    assert_eq!(
+        rig.view(&id).record.spec.tags["team"],
+        "blue",
+        "a closed record still says what it was"
+    );
 }
 
 #[test]
@@ -268,9 +304,16 @@ fn memory_is_resized_where_that_is_possible_and_the_new_shape_is_a_fact() {
     let mib = 1 << 20;
     resize(32 * mib).expect("resized");
     assert_eq!(rig.story_after(&id, 4), ["intended resize", "running"]);
-    assert_eq!(rig.fact(&id, "running").at.boottime_ns, rig.double.last(&id, Call::ResizeMemory).boottime_ns);
-    assert_eq!((rig.double.memory_bytes(&id), rig.view(&id).live.shape.memory_bytes), (Some(32 * mib), 32 * mib));
-    for (bytes, words) in [(65 * mib, "at most"), (32 * mib + 1, "whole MiB"), (8 * mib, "must be")] {
+    assert_eq!(
+        rig.fact(&id, "running").at.boottime_ns,
+        rig.double.last(&id, Call::ResizeMemory).boottime_ns
+    );
+    assert_eq!(
+        (rig.double.memory_bytes(&id), rig.view(&id).live.shape.memory_bytes),
+        (Some(32 * mib), 32 * mib)
+    );
+    for (bytes, words) in [(65 * mib, "at most"), (32 * mib + 1, "whole MiB"), (8 * mib, "must be")]
+    {
         let error = resize(bytes).expect_err("out of range").to_string();
         assert!(error.contains(words), "{error}");
     }
@@ -287,7 +330,8 @@ fn memory_is_resized_where_that_is_possible_and_the_new_shape_is_a_fact() {
     assert_eq!(rig.story_after(&id, count), ["intended resize", "stopped"]);
     rig.command(&id, Command::Start).expect("started");
     assert_eq!(rig.double.memory_bytes(&id), Some(48 * mib));
-    let shapes: Vec<_> = rig.check_time(&id).iter().map(|piece| piece.shape.memory_bytes / mib).collect();
+    let shapes: Vec<_> =
+        rig.check_time(&id).iter().map(|piece| piece.shape.memory_bytes / mib).collect();
     assert_eq!((shapes[0], shapes[3], shapes[shapes.len() - 1]), (16, 32, 48), "{shapes:?}");
 }
 
@@ -304,7 +348,8 @@ fn health_check(start_period_ms: u64) -> HealthCheck {
 /// An instance whose workload is asked, and is started again if it has to be.
 fn asked(rig: &Rig, mode: RestartMode, start_period_ms: u64) -> InstanceId {
     let mut new = rig.new_instance("a");
-    new.restart = RestartPolicy { mode, backoff_ms: 10_000, attempts_max: Some(1), stable_after_ms: 600_000 };
+    new.restart =
+        RestartPolicy { mode, backoff_ms: 10_000, attempts_max: Some(1), stable_after_ms: 600_000 };
     new.health = Some(health_check(start_period_ms));
     let id = rig.try_create(new).expect("created").record.id.clone();
     boot(rig, &id);
@@ -315,10 +360,13 @@ fn asked(rig: &Rig, mode: RestartMode, start_period_ms: u64) -> InstanceId {
 fn answer(rig: &Rig, id: &InstanceId, answer: Result<(), &str>) -> HealthStatus {
     rig.run(rig.prober.asked());
     let mut views = rig.fleet().views(&rig.tenant, id).expect("known");
-    let checked = |view: &tallyman::driver::View| view.health.as_ref().and_then(|health| health.checked_ns);
+    let checked =
+        |view: &tallyman::driver::View| view.health.as_ref().and_then(|health| health.checked_ns);
     let before = checked(&views.borrow_and_update());
     rig.prober.answer(answer);
-    let view = rig.run(async { views.wait_for(|view| checked(view) != before).await.expect("it goes on").clone() });
+    let view = rig.run(async {
+        views.wait_for(|view| checked(view) != before).await.expect("it goes on").clone()
+    });
     view.health.as_ref().expect("it is asked").status
 }
 
@@ -348,8 +396,16 @@ fn what_is_unhealthy_is_stopped_and_started_again_as_often_as_its_policy_allows(
     rig.pass(10 * SECOND);
     assert_eq!(answer(&rig, &id, Ok(())), HealthStatus::Healthy);
     assert_eq!(rig.view(&id).live.state.phase(), Some(Phase::Running));
-    let stopped = rig.check_time(&id).into_iter().find(|piece| piece.phase == Phase::Stopped).expect("a stop");
-    assert!(stopped.length() >= Nanos(10_000_000_000), "downtime is stopped: {:?}", stopped.length());
+    let stopped = rig
+        .check_time(&id)
+        .into_iter()
+        .find(|piece| piece.phase == Phase::Stopped)
+        .expect("a stop");
+    assert!(
+        stopped.length() >= Nanos(10_000_000_000),
+        "downtime is stopped: {:?}",
+        stopped.length()
+    );
 }
 
 #[test]
@@ -371,7 +427,8 @@ fn what_is_unhealthy_and_has_no_policy_runs_on_and_says_so() {
     rig.amend(&id, Amendment { health: Some(None), ..Amendment::default() }).expect("amended");
     assert_eq!(rig.view(&id).health, None);
     rig.pass(3_600 * SECOND);
-    rig.amend(&id, Amendment { health: Some(Some(health_check(0))), ..Amendment::default() }).expect("amended");
+    rig.amend(&id, Amendment { health: Some(Some(health_check(0))), ..Amendment::default() })
+        .expect("amended");
     assert_eq!(answer(&rig, &id, Ok(())), HealthStatus::Healthy);
 }
 
@@ -421,7 +478,10 @@ fn a_check_that_can_not_be_made_is_refused_with_what_is_wrong() {
         (HealthCheck { timeout_ms: 60_001, ..health_check(0) }, "health_check.timeout"),
         (HealthCheck { failures_max: 0, ..health_check(0) }, "health_check.failure_threshold"),
         (
-            HealthCheck { probe: Probe::Console { send: String::new(), expect: String::new() }, ..health_check(0) },
+            HealthCheck {
+                probe: Probe::Console { send: String::new(), expect: String::new() },
+                ..health_check(0)
+            },
             "expect",
         ),
         (HealthCheck { probe: tcp, ..health_check(0) }, "there is no network"),
@@ -432,7 +492,9 @@ fn a_check_that_can_not_be_made_is_refused_with_what_is_wrong() {
         let error = rig.try_create(new).expect_err("refused").to_string();
         assert!(error.contains(words), "{error}");
     }
-    for (idle_after_ms, cpu_permille_max, words) in [(999, 0, "idle_after"), (1_000, 1_001, "cpu_permille")] {
+    for (idle_after_ms, cpu_permille_max, words) in
+        [(999, 0, "idle_after"), (1_000, 1_001, "cpu_permille")]
+    {
         let auto = AutoStandby { idle_after_ms, cpu_permille_max };
         let mut new = rig.new_instance("refused");
         new.auto_standby = Some(auto);

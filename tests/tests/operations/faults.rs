@@ -1,5 +1,5 @@
-//! Ends that are known late, files that can't be put in place, hypervisors that are missing, disks that others use: what is left then is
-//! what was there, and there is always a way on.
+//! Ends that are known late, files that can't be put in place, hypervisors that are missing, disks
+//! that others use: what is left then is what was there, and there is always a way on.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,8 @@ use std::process::{Child, Command as Program};
 use std::time::Duration;
 
 use tallyman::driver::{
-    Amendment, AutoStandby, Disk, Expiry, ExpiryAction, FleetError, HealthCheck, HealthStatus, Probe, Request, View,
+    Amendment, AutoStandby, Disk, Expiry, ExpiryAction, FleetError, HealthCheck, HealthStatus,
+    Probe, Request, View,
 };
 use tallyman::hypervisor::{Initiator, VmState, files};
 use tallyman::id::InstanceId;
@@ -57,9 +58,14 @@ fn a_late_exit_never_destroys_the_memory_that_was_saved() {
     rig.double.silence(&id);
     let error = rig.command(&id, Command::Standby).expect_err("nobody says that it has ended");
     assert!(matches!(error, FleetError::StillEnding), "{error}");
-    assert_eq!(rig.view(&id).live.command(), Some(Command::Standby), "it can't be undone, so it is not given up");
+    assert_eq!(
+        rig.view(&id).live.command(),
+        Some(Command::Standby),
+        "it can't be undone, so it is not given up"
+    );
     for command in [Command::Resume, Command::Standby, Command::Stop, Command::Delete] {
-        let error = rig.command(&id, command).expect_err("what can be done depends on how it ended");
+        let error =
+            rig.command(&id, command).expect_err("what can be done depends on how it ended");
         assert!(matches!(error, FleetError::StillEnding), "{command}: {error}");
     }
     rig.double.let_speak(&id);
@@ -86,8 +92,9 @@ fn a_stop_and_a_deletion_whose_end_is_known_late_are_what_was_asked_for() {
         let error = rig.command(&id, command).expect_err("nobody says that it has ended");
         assert!(matches!(error, FleetError::StillEnding), "{command}: {error}");
         rig.double.let_speak(&id);
-        let ended =
-            |view: &View| matches!(view.live.state, State::Stopped | State::Deleted) && view.live.intent.is_none();
+        let ended = |view: &View| {
+            matches!(view.live.state, State::Stopped | State::Deleted) && view.live.intent.is_none()
+        };
         if command == Command::Delete {
             gone(&rig, &id)
         } else {
@@ -111,11 +118,15 @@ fn memory_that_could_not_be_run_is_kept_until_its_end_is_known() {
     rig.run(launched.reached());
     rig.double.silence(&id);
     launched.open();
-    let error = rig.run(answer).expect("no panic").expect_err("neither run nor known to have ended");
+    let error =
+        rig.run(answer).expect("no panic").expect_err("neither run nor known to have ended");
     assert!(matches!(error, FleetError::StillEnding), "{error}");
     rig.double.let_speak(&id);
     until(&rig, &id, |view| view.live.intent.is_none());
-    assert_eq!(rig.story_after(&id, count), ["intended restore", "paused", "standby", "abandoned restore"]);
+    assert_eq!(
+        rig.story_after(&id, count),
+        ["intended restore", "paused", "standby", "abandoned restore"]
+    );
     rig.command(&id, Command::Restore).expect("its memory is there");
     rig.check_time(&id);
 }
@@ -156,7 +167,8 @@ fn a_disk_that_another_machine_uses_is_neither_copied_nor_replaced_nor_given_awa
     fs::write(&disk, [2; 512]).expect("another guest writes");
     let machine = File::open(&disk).expect("a disk");
     machine.lock().expect("free");
-    let (facts, revert) = (rig.story(&id).len(), Request::Revert { snapshot: KEPT.parse().expect("a name") });
+    let (facts, revert) =
+        (rig.story(&id).len(), Request::Revert { snapshot: KEPT.parse().expect("a name") });
     let mut other = rig.new_instance("b");
     other.disks = rig.view(&id).record.spec.disks.clone();
     for outcome in [
@@ -170,8 +182,8 @@ fn a_disk_that_another_machine_uses_is_neither_copied_nor_replaced_nor_given_awa
     }
     assert_eq!(fs::read(&disk).expect("a disk"), [2; 512]);
     assert_eq!((state(&rig, &id), rig.fleet().count()), (State::Stopped, 1));
-    let story =
-        ["revert", "snapshot", "fork"].map(|command| [format!("intended {command}"), format!("abandoned {command}")]);
+    let story = ["revert", "snapshot", "fork"]
+        .map(|command| [format!("intended {command}"), format!("abandoned {command}")]);
     assert_eq!(rig.story_after(&id, facts), story.concat());
     drop(machine);
     rig.ask(&id, revert).expect("it is free");
@@ -199,10 +211,16 @@ fn a_snapshot_that_can_not_be_put_back_changes_nothing() {
     assert_eq!(rig.story_after(&id, count), ["intended revert", "abandoned revert"]);
     assert_eq!(state(&rig, &id), State::Standby { ready: true });
     assert_eq!(fs::read(&disk).expect("a disk"), [2; 512]);
-    let beside =
-        |path: &Path| path.to_str().is_some_and(|path| path.ends_with(".partial") || path.ends_with("put-back"));
-    let left = fs::read_dir(&folder).expect("a folder").chain(fs::read_dir(rig.folder()).expect("a folder"));
-    assert!(left.map(|entry| entry.expect("an entry").path()).all(|path| !beside(&path)), "nothing lies beside");
+    let beside = |path: &Path| {
+        path.to_str().is_some_and(|path| path.ends_with(".partial") || path.ends_with("put-back"))
+    };
+    let left = fs::read_dir(&folder)
+        .expect("a folder")
+        .chain(fs::read_dir(rig.folder()).expect("a folder"));
+    assert!(
+        left.map(|entry| entry.expect("an entry").path()).all(|path| !beside(&path)),
+        "nothing lies beside"
+    );
     rig.command(&id, Command::Restore).expect("its memory is there");
     rig.command(&id, Command::Standby).expect("in standby");
     fs::write(&copy, kept).expect("found again");
@@ -216,7 +234,8 @@ fn memory_and_disks_of_a_snapshot_are_of_one_instant() {
     let mut rig = Rig::default();
     let (id, disk) = with_host_disk(&rig, "a");
     rig.command(&id, Command::Pause).expect("paused");
-    // Its memory is given away, and lost with the daemon: it has to run for a moment before it is given away again.
+    // Its memory is given away, and lost with the daemon: it has to run for a moment before it is
+    // given away again.
     let saved = rig.double.hold_after(&id, Call::Save);
     let (fleet, tenant, asked) = (rig.fleet().clone(), rig.tenant.clone(), id.clone());
     let request = rig.request(Command::Snapshot);
@@ -229,9 +248,10 @@ fn memory_and_disks_of_a_snapshot_are_of_one_instant() {
     let runs = rig.double.hold_after(&id, Call::Resume);
     let (fleet, tenant, asked) = (rig.fleet().clone(), rig.tenant.clone(), id.clone());
     let new = match rig.request(Command::Snapshot) {
-        Request::Snapshot(new) => {
-            Request::Snapshot(tallyman::driver::NewSnapshot { name: KEPT.parse().expect("a name"), ..new })
-        }
+        Request::Snapshot(new) => Request::Snapshot(tallyman::driver::NewSnapshot {
+            name: KEPT.parse().expect("a name"),
+            ..new
+        }),
         other => other,
     };
     let answer = rig.spawn(async move { fleet.request(&tenant, &asked, new).await.map(drop) });
@@ -268,7 +288,10 @@ fn a_snapshot_put_back_may_not_pass_the_tenants_limit() {
         rig.try_create(rig.new_instance("c")),
     ] {
         let error = outcome.expect_err("too much");
-        assert!(matches!(error, FleetError::OverLimit { most, .. } if most == 3 * MEMORY_BYTES), "{error}");
+        assert!(
+            matches!(error, FleetError::OverLimit { most, .. } if most == 3 * MEMORY_BYTES),
+            "{error}"
+        );
     }
     let story = rig.story_after(&id, facts);
     assert_eq!(story, ["intended fork", "abandoned fork"], "the others have not begun");
@@ -321,7 +344,9 @@ fn what_is_dead_has_ended_though_its_hypervisor_is_missing() {
 
 #[test]
 fn what_is_dead_has_ended_though_nothing_of_its_launch_can_be_read() {
-    for (host, words) in [(Host::StayedUp, "stopped crashed"), (Host::Rebooted, "stopped host-lost")] {
+    for (host, words) in
+        [(Host::StayedUp, "stopped crashed"), (Host::Rebooted, "stopped host-lost")]
+    {
         let mut rig = Rig::default();
         let id = running(&rig, "a");
         rig.crash();
@@ -353,7 +378,10 @@ fn what_lives_without_its_hypervisor_can_be_stopped_deleted_and_expire() {
         rig.start(Host::StayedUp);
         let error = rig.command(&id, Command::Pause).expect_err("nobody can hold it");
         assert!(matches!(error, FleetError::NoSuchHypervisor { .. }), "{error}");
-        assert_eq!((rig.double.state(&id), state(&rig, &id)), (Some(VmState::Running), State::Running));
+        assert_eq!(
+            (rig.double.state(&id), state(&rig, &id)),
+            (Some(VmState::Running), State::Running)
+        );
         match command {
             Some(command) => drop(rig.command(&id, command).expect("there is a way out")),
             None => {
@@ -383,7 +411,11 @@ fn a_look_that_learns_nothing_keeps_nothing_else_from_being_done() {
     let looked = rig.view(&id).idle_since;
     let tags = Some([("busy".into(), "no".into())].into());
     rig.amend(&id, Amendment { tags, ..Amendment::default() }).expect("amended");
-    assert_eq!(rig.view(&id).idle_since, looked, "the next look comes after the time that was asked for");
+    assert_eq!(
+        rig.view(&id).idle_since,
+        looked,
+        "the next look comes after the time that was asked for"
+    );
     rig.pass(Duration::from_secs(61));
     gone(&rig, &id);
 }
@@ -393,7 +425,8 @@ fn stand_in_for_monitor(rig: &Rig, id: &InstanceId) -> Child {
     let child = Program::new("sleep").arg("600").spawn().expect("spawn");
     let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).expect("proc");
     let (_, fields) = stat.rsplit_once(") ").expect("a name");
-    let start_ticks: u64 = fields.split(' ').nth(19).and_then(|ticks| ticks.parse().ok()).expect("a number");
+    let start_ticks: u64 =
+        fields.split(' ').nth(19).and_then(|ticks| ticks.parse().ok()).expect("a number");
     let process = serde_json::json!({"pid": child.id(), "start_ticks": start_ticks});
     let boot = tallyman::clock::boot_id().expect("this is Linux");
     let identity = serde_json::json!({"boot": &*boot.0, "supervisor": process, "vmm": process});
@@ -410,7 +443,8 @@ fn auto_standby_that_can_not_succeed_waits_longer_and_is_given_up_until_somethin
     new.auto_standby = Some(AutoStandby { idle_after_ms: 1_000, cpu_permille_max: 1_000 });
     let id = rig.try_create(new).expect("created").record.id.clone();
     let mut monitor = stand_in_for_monitor(&rig, &id);
-    let tried = |rig: &Rig| rig.story(&id).iter().filter(|words| *words == "abandoned standby").count();
+    let tried =
+        |rig: &Rig| rig.story(&id).iter().filter(|words| *words == "abandoned standby").count();
     for _ in 0..10 {
         rig.double.plan(&id, Call::Save, Plan::Fail);
     }
@@ -425,7 +459,9 @@ fn auto_standby_that_can_not_succeed_waits_longer_and_is_given_up_until_somethin
         until(&rig, &id, has_failed(times));
         assert_eq!(tried(&rig), times as usize, "each is on record");
     }
-    assert!(rig.view(&id).live.error.as_ref().is_some_and(|error| error.contains("given up until")));
+    assert!(
+        rig.view(&id).live.error.as_ref().is_some_and(|error| error.contains("given up until"))
+    );
     rig.pass(Duration::from_secs(30 * 86_400));
     let tags = Some([("still".into(), "there".into())].into());
     rig.amend(&id, Amendment { tags, ..Amendment::default() }).expect("amended");
@@ -443,8 +479,13 @@ fn a_probe_of_a_guest_that_was_held_meanwhile_says_nothing() {
     let mut rig = Rig::default();
     let mut new = rig.new_instance("a");
     let probe = Probe::Console { send: "p".into(), expect: "PONG".into() };
-    new.health =
-        Some(HealthCheck { probe, interval_ms: 10_000, timeout_ms: 60_000, failures_max: 2, start_period_ms: 0 });
+    new.health = Some(HealthCheck {
+        probe,
+        interval_ms: 10_000,
+        timeout_ms: 60_000,
+        failures_max: 2,
+        start_period_ms: 0,
+    });
     let id = rig.try_create(new).expect("created").record.id.clone();
     boot(&rig, &id);
     rig.run(rig.prober.asked());
@@ -463,14 +504,28 @@ fn a_probe_of_a_guest_that_was_held_meanwhile_says_nothing() {
 fn settings_that_would_never_rest_or_never_fail_are_refused() {
     let rig = Rig::default();
     let id = running(&rig, "a");
-    let hasty = RestartPolicy { mode: RestartMode::Always, backoff_ms: 1, ..RestartPolicy::default() };
-    let unstable = RestartPolicy { mode: RestartMode::Always, stable_after_ms: 1, ..RestartPolicy::default() };
+    let hasty =
+        RestartPolicy { mode: RestartMode::Always, backoff_ms: 1, ..RestartPolicy::default() };
+    let unstable =
+        RestartPolicy { mode: RestartMode::Always, stable_after_ms: 1, ..RestartPolicy::default() };
     let probe = Probe::Console { send: "echo PONG\n".into(), expect: "PONG".into() };
-    let echo = HealthCheck { probe, interval_ms: 10_000, timeout_ms: 1_000, failures_max: 1, start_period_ms: 0 };
+    let echo = HealthCheck {
+        probe,
+        interval_ms: 10_000,
+        timeout_ms: 1_000,
+        failures_max: 1,
+        start_period_ms: 0,
+    };
     let rows = [
         (Amendment { restart: Some(hasty), ..Amendment::default() }, "restart_policy.backoff"),
-        (Amendment { restart: Some(unstable), ..Amendment::default() }, "restart_policy.stable_after"),
-        (Amendment { health: Some(Some(echo)), ..Amendment::default() }, "health_check.console.expect"),
+        (
+            Amendment { restart: Some(unstable), ..Amendment::default() },
+            "restart_policy.stable_after",
+        ),
+        (
+            Amendment { health: Some(Some(echo)), ..Amendment::default() },
+            "health_check.console.expect",
+        ),
     ];
     for (amendment, expected) in rows {
         match rig.amend(&id, amendment) {

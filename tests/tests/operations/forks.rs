@@ -55,7 +55,8 @@ fn each_source_and_target_has_its_stories() {
         assert_eq!(rig.story_after(&source, count), source_story, "{before:?} {target:?}");
         assert_eq!(rig.story(&id), child_story, "{before:?} {target:?}");
         assert_eq!(rig.view(&source).live.state, state);
-        let forked = InstanceFact::Forked { parent: source.clone(), child: id.clone(), snapshot: None };
+        let forked =
+            InstanceFact::Forked { parent: source.clone(), child: id.clone(), snapshot: None };
         assert_eq!(rig.fact(&id, "forked").of_instance(), Some(&forked));
         assert_eq!(rig.fact(&source, "forked").of_instance(), Some(&forked));
         rig.check_time(&id);
@@ -89,13 +90,16 @@ fn what_can_not_be_forked_is_refused_with_what_would_be_right_and_nothing_is_beg
     assert!(matches!(error, FleetError::NoMemory), "{error}");
     let error = rig.fork(&source, fork("source", None)).expect_err("in use");
     assert!(matches!(error, FleetError::NameInUse(_)), "{error}");
-    let of_snapshot = NewFork { snapshot: Some(KEPT.parse().expect("a name")), ..fork("child", None) };
+    let of_snapshot =
+        NewFork { snapshot: Some(KEPT.parse().expect("a name")), ..fork("child", None) };
     let error = rig.fork(&source, of_snapshot).expect_err("no such snapshot");
     assert!(matches!(error, FleetError::NoSuchSnapshot { .. }), "{error}");
     assert_eq!(rig.story(&source), story);
     rig.command(&source, Command::Start).expect("started");
     let story = rig.story(&source);
-    let error = rig.fork(&source, NewFork { from_running: false, ..fork("child", None) }).expect_err("it runs");
+    let error = rig
+        .fork(&source, NewFork { from_running: false, ..fork("child", None) })
+        .expect_err("it runs");
     assert!(matches!(error, FleetError::SourceRuns), "{error}");
     assert_eq!(rig.story(&source), story);
     assert_eq!(rig.fleet().count(), 1);
@@ -109,7 +113,10 @@ fn a_fork_whose_source_can_not_be_saved_leaves_nothing_and_the_source_runs() {
     rig.double.plan(&source, Call::Save, Plan::Fail);
     let error = rig.fork(&source, fork("child", None)).expect_err("not saved");
     assert!(matches!(error, FleetError::Hypervisor(_)), "{error}");
-    assert_eq!(rig.story_after(&source, count), ["intended fork", "paused", "running", "abandoned fork"]);
+    assert_eq!(
+        rig.story_after(&source, count),
+        ["intended fork", "paused", "running", "abandoned fork"]
+    );
     assert_eq!((rig.fleet().count(), rig.double.state(&source)), (1, Some(VmState::Running)));
     assert_eq!(fs::read_dir(rig.folder().join("instances")).expect("a folder").count(), 1);
     rig.fork(&source, fork("child", None)).expect("the name is free");
@@ -127,8 +134,10 @@ fn many_forks_at_once_are_made_of_few_copies_and_each_answers_for_itself() {
         rig.fleet().fork(&rig.tenant, &source, fork(&name, Some(Target::Standby)))
     });
     let outcomes = rig.run(join_all(forks));
-    let made: Vec<InstanceId> =
-        outcomes.iter().filter_map(|outcome| Some(outcome.as_ref().ok()?.record.id.clone())).collect();
+    let made: Vec<InstanceId> = outcomes
+        .iter()
+        .filter_map(|outcome| Some(outcome.as_ref().ok()?.record.id.clone()))
+        .collect();
     assert_eq!(made.len(), FORKS - FORKS / 10 + 1, "one of those that share a name is made");
     assert!(
         outcomes
@@ -182,15 +191,25 @@ fn forks_of_one_snapshot_begin_with_nothing_long_after_it() {
     rig.command(&source, Command::Stop).expect("stopped");
     let count = rig.story(&source).len();
     for n in 0..25 {
-        let new = NewFork { snapshot: Some(KEPT.parse().expect("a name")), ..fork(&format!("child-{n}"), None) };
+        let new = NewFork {
+            snapshot: Some(KEPT.parse().expect("a name")),
+            ..fork(&format!("child-{n}"), None)
+        };
         let child = rig.fork(&source, new).expect("forked");
         let totals = child.account.tracker.totals;
         assert_eq!(totals.get(Phase::Running).0, 0);
         assert!(totals.sum() < 60_000_000_000, "{totals:?}");
-        assert_eq!(rig.story(&child.record.id), ["forked", "standby", "intended restore", "paused", "running"]);
+        assert_eq!(
+            rig.story(&child.record.id),
+            ["forked", "standby", "intended restore", "paused", "running"]
+        );
         rig.check_time(&child.record.id);
     }
-    assert!(rig.story_after(&source, count).iter().all(|words| words == "intended fork" || words == "forked"));
+    assert!(
+        rig.story_after(&source, count)
+            .iter()
+            .all(|words| words == "intended fork" || words == "forked")
+    );
 }
 
 #[test]
@@ -207,7 +226,10 @@ fn what_a_crash_leaves_of_a_fork_is_swept() {
     let count = 4;
     rig.start(Host::StayedUp);
     rig.command(&source, Command::Resume).expect("it runs");
-    assert_eq!(rig.story_after(&source, count), ["intended fork", "paused", "running", "abandoned fork"]);
+    assert_eq!(
+        rig.story_after(&source, count),
+        ["intended fork", "paused", "running", "abandoned fork"]
+    );
     assert!(!rig.fleet().folder(&source).join("fork.partial").exists());
     rig.run(async {
         // In the background, and soon.

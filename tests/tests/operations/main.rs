@@ -1,5 +1,5 @@
-//! What instances are made of, what is kept of them and what they do by themselves, against a hypervisor without machines and with a clock
-//! that runs as fast as a test likes.
+//! What instances are made of, what is kept of them and what they do by themselves, against a
+//! hypervisor without machines and with a clock that runs as fast as a test likes.
 
 mod by_itself;
 mod faults;

@@ -50,12 +50,16 @@ fn a_snapshot_is_recorded_as_the_pause_that_it_takes_and_counts_in_the_shape_fro
         rig.keep(&id);
         assert_eq!(rig.story_after(&id, count), story, "after {before:?}");
         let view = rig.view(&id);
-        assert_eq!((view.live.state, view.live.shape.snapshot_bytes, &view.live.intent), (state, bytes, &None));
+        assert_eq!(
+            (view.live.state, view.live.shape.snapshot_bytes, &view.live.intent),
+            (state, bytes, &None)
+        );
         let kept = &view.record.snapshots[0];
         assert_eq!((kept.name.as_str(), kept.memory.is_some()), (KEPT, state != State::Stopped));
         let pieces = rig.check_time(&id);
         assert_eq!(pieces.last().expect("an interval").shape.snapshot_bytes, bytes);
-        rig.ask(&id, Request::Discard { snapshot: KEPT.parse().expect("a name") }).expect("discarded");
+        rig.ask(&id, Request::Discard { snapshot: KEPT.parse().expect("a name") })
+            .expect("discarded");
         assert_eq!(names(&rig, &id), [""; 0]);
         assert_eq!(rig.view(&id).live.shape.snapshot_bytes, if bytes == 18 { 9 } else { 0 });
         rig.check_time(&id);
@@ -84,8 +88,14 @@ fn a_snapshot_that_fails_leaves_nothing_and_what_ran_runs_again() {
     let count = rig.story(&id).len();
     rig.double.plan(&id, Call::Save, Plan::Fail);
     rig.snapshot(&id, KEPT, None).expect_err("not saved");
-    assert_eq!(rig.story_after(&id, count), ["intended snapshot", "paused", "running", "abandoned snapshot"]);
-    assert_eq!(fs::read_dir(rig.fleet().folder(&id).join("snapshots")).map_or(0, Iterator::count), 0);
+    assert_eq!(
+        rig.story_after(&id, count),
+        ["intended snapshot", "paused", "running", "abandoned snapshot"]
+    );
+    assert_eq!(
+        fs::read_dir(rig.fleet().folder(&id).join("snapshots")).map_or(0, Iterator::count),
+        0
+    );
     assert_eq!((names(&rig, &id).len(), rig.view(&id).live.shape.snapshot_bytes), (0, 0));
     rig.keep(&id);
     rig.check_time(&id);
@@ -138,7 +148,9 @@ fn a_revert_puts_disks_and_memory_back_and_goes_on_with_the_history() {
     fs::write(root_of(&rig, &id), [8; 4096]).expect("the guest writes");
     rig.command(&id, Command::Stop).expect("stopped");
     let story = rig.story(&id);
-    let view = rig.run(rig.fleet().revert(&rig.tenant, &id, KEPT.parse().expect("a name"), None)).expect("reverted");
+    let view = rig
+        .run(rig.fleet().revert(&rig.tenant, &id, KEPT.parse().expect("a name"), None))
+        .expect("reverted");
     assert_eq!(view.live.state, State::Running);
     assert_eq!(fs::read(root_of(&rig, &id)).expect("a disk"), [7; 4096]);
     assert_eq!(
@@ -155,7 +167,8 @@ fn a_revert_puts_disks_and_memory_back_and_goes_on_with_the_history() {
         (Target::Running, State::Running),
     ] {
         let name = KEPT.parse().expect("a name");
-        let view = rig.run(rig.fleet().revert(&rig.tenant, &id, name, Some(target))).expect("reverted");
+        let view =
+            rig.run(rig.fleet().revert(&rig.tenant, &id, name, Some(target))).expect("reverted");
         assert_eq!(view.live.state, state);
         assert_eq!(fs::read(root_of(&rig, &id)).expect("a disk"), [7; 4096]);
         rig.check_time(&id);
@@ -171,16 +184,21 @@ fn a_revert_to_a_stopped_instance_stops_and_one_to_a_ready_guest_is_ready() {
     rig.command(&id, Command::Stop).expect("stopped");
     rig.snapshot(&id, "stopped", None).expect("kept");
     let to = |name: &str, target| {
-        rig.run(rig.fleet().revert(&rig.tenant, &id, name.parse().expect("a name"), target)).map(|view| view.live.state)
+        rig.run(rig.fleet().revert(&rig.tenant, &id, name.parse().expect("a name"), target))
+            .map(|view| view.live.state)
     };
-    assert_eq!(to("young", Some(Target::Standby)).expect("reverted"), State::Standby { ready: false });
+    assert_eq!(
+        to("young", Some(Target::Standby)).expect("reverted"),
+        State::Standby { ready: false }
+    );
     assert!(matches!(to("stopped", Some(Target::Standby)), Err(FleetError::NoMemory)));
     assert_eq!(to("stopped", None).expect("reverted"), State::Stopped);
     assert_eq!(to("young", None).expect("reverted"), State::Initializing);
     boot(&rig, &id);
     rig.command(&id, Command::Stop).expect("stopped");
     assert_eq!(to("stopped", Some(Target::Running)).expect("reverted"), State::Initializing);
-    let told: Vec<_> = rig.story(&id).into_iter().filter(|words| words.starts_with("stopped")).collect();
+    let told: Vec<_> =
+        rig.story(&id).into_iter().filter(|words| words.starts_with("stopped")).collect();
     assert_eq!(told[..2], ["stopped requested", "stopped"]);
     rig.check_time(&id);
 }
@@ -203,7 +221,10 @@ fn a_revert_is_done_again_after_a_crash_and_from_a_snapshot_of_before_a_resize()
     gate.open();
     rig.command(&id, Command::Restore).expect("its memory is there");
     let view = rig.view(&id);
-    assert_eq!((view.record.spec.memory_bytes, view.live.shape.memory_bytes), (MEMORY_BYTES, MEMORY_BYTES));
+    assert_eq!(
+        (view.record.spec.memory_bytes, view.live.shape.memory_bytes),
+        (MEMORY_BYTES, MEMORY_BYTES)
+    );
     assert_eq!(rig.double.memory_bytes(&id), Some(MEMORY_BYTES));
     rig.check_time(&id);
 }
@@ -211,7 +232,8 @@ fn a_revert_is_done_again_after_a_crash_and_from_a_snapshot_of_before_a_resize()
 /// Puts an intent on record, as a crash would leave it.
 fn set_intent(rig: &Rig, intent: &str) {
     let db = rusqlite::Connection::open(rig.folder().join("tallyman.db")).expect("a database");
-    let changed = db.execute("UPDATE live SET state = json_set(state, '$.intent', json(?1))", [intent]);
+    let changed =
+        db.execute("UPDATE live SET state = json_set(state, '$.intent', json(?1))", [intent]);
     assert_eq!(changed.expect("a table"), 1);
 }
 
@@ -221,7 +243,8 @@ fn disks_of_the_hosts_own_are_part_of_a_snapshot_too() {
     let (mine, read_only) = (rig.folder().join("mine.raw"), rig.folder().join("read-only.raw"));
     fs::write(&mine, [1; 512]).and_then(|()| fs::write(&read_only, [2; 512])).expect("files");
     let mut new = rig.new_instance("a");
-    let disk = |path: &std::path::Path, read_only| Disk { path: path.into(), read_only, size_bytes: 0 };
+    let disk =
+        |path: &std::path::Path, read_only| Disk { path: path.into(), read_only, size_bytes: 0 };
     new.disks = vec![disk(&read_only, true), disk(&mine, false)];
     let id = rig.try_create(new).expect("created").record.id.clone();
     rig.keep(&id);
@@ -244,33 +267,57 @@ fn disks_of_the_hosts_own_are_part_of_a_snapshot_too() {
 fn a_schedule_takes_snapshots_keeps_the_newest_and_rests_while_nothing_changes() {
     let mut rig = Rig::default();
     let id = running(&rig, "a");
-    let schedule =
-        Schedule { interval_ms: 3_600_000, jitter_ms: 60_000, keep: 2, prefix: "hourly".into(), compress: true };
-    rig.amend(&id, Amendment { schedule: Some(Some(schedule)), ..Amendment::default() }).expect("amended");
+    let schedule = Schedule {
+        interval_ms: 3_600_000,
+        jitter_ms: 60_000,
+        keep: 2,
+        prefix: "hourly".into(),
+        compress: true,
+    };
+    rig.amend(&id, Amendment { schedule: Some(Some(schedule)), ..Amendment::default() })
+        .expect("amended");
     rig.snapshot(&id, "by-hand", None).expect("kept");
-    let taken = |rig: &Rig| names(rig, &id).into_iter().filter(|name| name.starts_with("hourly-")).count();
+    let taken =
+        |rig: &Rig| names(rig, &id).into_iter().filter(|name| name.starts_with("hourly-")).count();
     for (hour, expected) in [(1, 1), (2, 2), (3, 2)] {
         let count = rig.story(&id).len();
         rig.pass(Duration::from_secs(3_660));
-        until(&rig, &id, |rig| rig.story(&id).len() > count && rests(rig, &id) && taken(rig) == expected);
-        assert!(rig.story_after(&id, count).contains(&"intended snapshot by schedule".into()), "hour {hour}");
+        until(&rig, &id, |rig| {
+            rig.story(&id).len() > count && rests(rig, &id) && taken(rig) == expected
+        });
+        assert!(
+            rig.story_after(&id, count).contains(&"intended snapshot by schedule".into()),
+            "hour {hour}"
+        );
         assert_eq!(rig.view(&id).live.state, State::Running);
     }
-    let is_asked = |snapshot: &Snapshot| snapshot.compress == snapshot.name.as_str().starts_with("hourly-");
-    assert!(rig.view(&id).record.snapshots.iter().all(is_asked), "those of the schedule are compressed");
-    assert!(names(&rig, &id).contains(&"by-hand".into()), "what a client asked for is the client's");
+    let is_asked =
+        |snapshot: &Snapshot| snapshot.compress == snapshot.name.as_str().starts_with("hourly-");
+    assert!(
+        rig.view(&id).record.snapshots.iter().all(is_asked),
+        "those of the schedule are compressed"
+    );
+    assert!(
+        names(&rig, &id).contains(&"by-hand".into()),
+        "what a client asked for is the client's"
+    );
     // A daemon that was down takes one, not all that it has missed.
     rig.crash();
     rig.pass(Duration::from_secs(36_000));
     let (before, due) = (rig_story_len(&mut rig, &id), 1);
     until(&rig, &id, |rig| rig.story(&id).len() > before && rests(rig, &id));
-    let told =
-        rig.story_after(&id, before).into_iter().filter(|words| words == "intended snapshot by schedule").count();
+    let told = rig
+        .story_after(&id, before)
+        .into_iter()
+        .filter(|words| words == "intended snapshot by schedule")
+        .count();
     assert_eq!(told, due);
     // Nothing runs: what there is to keep is kept once.
     rig.command(&id, Command::Stop).expect("stopped");
     rig.pass(Duration::from_secs(3_660));
-    until(&rig, &id, |rig| rig.story(&id).last().is_some_and(|last| last == "stopped") && rests(rig, &id));
+    until(&rig, &id, |rig| {
+        rig.story(&id).last().is_some_and(|last| last == "stopped") && rests(rig, &id)
+    });
     let count = rig.story(&id).len();
     let due = rig.view(&id).live.snapshot_due_ns;
     rig.pass(Duration::from_secs(3_660));
@@ -282,10 +329,12 @@ fn a_schedule_takes_snapshots_keeps_the_newest_and_rests_while_nothing_changes()
     rig.check_journal();
 }
 
-/// Whether nothing is under way, and what is published is what is on record: a fact is on record a moment before.
+/// Whether nothing is under way, and what is published is what is on record: a fact is on record a
+/// moment before.
 fn rests(rig: &Rig, id: &InstanceId) -> bool {
     let view = rig.view(id);
-    view.live.intent.is_none() && rig.history(id).last().is_some_and(|&(fact, _)| fact == view.last_fact)
+    view.live.intent.is_none()
+        && rig.history(id).last().is_some_and(|&(fact, _)| fact == view.last_fact)
 }
 
 /// Starts the daemon; answers how long the story was before.
@@ -298,7 +347,8 @@ fn rig_story_len(rig: &mut Rig, id: &InstanceId) -> usize {
     count
 }
 
-/// Waits for something that an instance does by itself: its views are what says that it may have happened.
+/// Waits for something that an instance does by itself: its views are what says that it may have
+/// happened.
 fn until(rig: &Rig, id: &InstanceId, happened: impl Fn(&Rig) -> bool) {
     let mut views = rig.fleet().views(&rig.tenant, id).expect("it is known");
     while !happened(rig) {

@@ -1,4 +1,5 @@
-//! Histories whose figures are known beforehand, to the millisecond: what a tenant is told after hours of a life that a test lets pass at once.
+//! Histories whose figures are known beforehand, to the millisecond: what a tenant is told after
+//! hours of a life that a test lets pass at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,8 @@ use crate::{reach, running};
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// What really passes while a test runs, in milliseconds, at most: figures are at or above what was let pass, by less than this.
+/// What really passes while a test runs, in milliseconds, at most: figures are at or above what was
+/// let pass, by less than this.
 const REAL_MS_MAX: u64 = 50_000;
 
 /// The totals that the policy in force tells now, in milliseconds.
@@ -38,8 +40,14 @@ fn check(rig: &Rig, id: &InstanceId, expected: &[(Phase, u64)]) {
             rig.story(id)
         );
     }
-    for phase in Phase::ALL.into_iter().filter(|phase| !expected.iter().any(|(named, _)| named == phase)) {
-        assert!(told[phase as usize] < REAL_MS_MAX, "{phase}: {} ms, not none", told[phase as usize]);
+    for phase in
+        Phase::ALL.into_iter().filter(|phase| !expected.iter().any(|(named, _)| named == phase))
+    {
+        assert!(
+            told[phase as usize] < REAL_MS_MAX,
+            "{phase}: {} ms, not none",
+            told[phase as usize]
+        );
     }
     rig.check_time(id);
 }
@@ -53,7 +61,10 @@ fn an_account_without_a_fact_tells_no_phase_and_no_time() {
     rig.pass(100 * HOUR);
     let empty = View { account: Account::default(), ..(*rig.view(&id)).clone() };
     let told = rig.fleet().usage(&[Arc::new(empty)], rig.fleet().now());
-    assert_eq!((told[0].current, told[0].totals, told[0].degraded), (None, Totals::default(), false));
+    assert_eq!(
+        (told[0].current, told[0].totals, told[0].degraded),
+        (None, Totals::default(), false)
+    );
 }
 
 #[test]
@@ -90,7 +101,11 @@ fn a_start_after_a_stop_is_stopped_until_the_launch_and_created_until_the_vcpus_
     gate.open();
     rig.run(start).expect("no panic").expect("started");
     rig.pass(MINUTE);
-    check(&rig, &id, &[(Phase::Stopped, 3_600 * MS), (Phase::Created, 60 * MS), (Phase::Initializing, 60 * MS)]);
+    check(
+        &rig,
+        &id,
+        &[(Phase::Stopped, 3_600 * MS), (Phase::Created, 60 * MS), (Phase::Initializing, 60 * MS)],
+    );
 }
 
 #[test]
@@ -161,8 +176,11 @@ fn twenty_five_forks_of_a_snapshot_have_run_for_nothing_whatever_their_source_ha
     rig.keep(&source);
     rig.pass(HOUR);
     for _ in 0..25 {
-        let fork =
-            NewFork { snapshot: Some(KEPT.parse().expect("a name")), target: Some(Target::Standby), ..rig.new_fork() };
+        let fork = NewFork {
+            snapshot: Some(KEPT.parse().expect("a name")),
+            target: Some(Target::Standby),
+            ..rig.new_fork()
+        };
         let child = rig.fork(&source, fork).expect("forked").record.id.clone();
         check(&rig, &child, &[]);
         rig.command(&child, Command::Restore).expect("restored");

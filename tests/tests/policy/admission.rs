@@ -8,13 +8,18 @@ use tallyman_tests::policies;
 use crate::Host;
 use crate::hostile::{self, Contract, Evil, Metering, When};
 
-const MONOTONIC_CLOCK: &str = "package wasi:clocks@0.2.6; interface monotonic-clock { now: func() -> u64; }";
+const MONOTONIC_CLOCK: &str =
+    "package wasi:clocks@0.2.6; interface monotonic-clock { now: func() -> u64; }";
 
 /// What admission says; afterwards the standard policy must still answer.
 fn refused(bytes: &[u8]) -> AdmissionError {
     let host = Host::open();
     let refused = host.policies.admit(bytes).expect_err("not a policy");
-    assert_eq!(host.policies.get(Digest::of(bytes)).map(|policy| policy.digest()), None, "it was kept");
+    assert_eq!(
+        host.policies.get(Digest::of(bytes)).map(|policy| policy.digest()),
+        None,
+        "it was kept"
+    );
     host.policies.admit(PolicyHost::standard_bytes()).expect("the standard policy still answers");
     refused
 }
@@ -24,7 +29,8 @@ fn what_the_build_leaves_is_admitted_and_small() {
     let host = Host::open();
     for name in ["standard", "coarse"] {
         let bytes = policies::component(name);
-        let admitted = host.policies.admit(&bytes).unwrap_or_else(|why| panic!("{name}: {}", why.in_words()));
+        let admitted =
+            host.policies.admit(&bytes).unwrap_or_else(|why| panic!("{name}: {}", why.in_words()));
         assert_eq!((admitted.world, admitted.digest), (World::Policy, Digest::of(&bytes)));
         assert!(bytes.len() < 104 << 10, "{name} has {} bytes", bytes.len());
     }
@@ -41,7 +47,10 @@ fn a_meter_alone_is_admitted_and_accounts_by_the_standard() {
     let before = tallyman::billing::Tracker::default();
     let at = tallyman::units::Instant(7);
     let phase = tallyman::vm::Phase::Running;
-    assert_eq!(policy.enter(&before, phase, at), host.policies.standard().enter(&before, phase, at));
+    assert_eq!(
+        policy.enter(&before, phase, at),
+        host.policies.standard().enter(&before, phase, at)
+    );
 }
 
 #[test]
@@ -58,7 +67,9 @@ fn a_truncated_component_is_malformed_wherever_it_ends() {
         let refused = refused(&whole[..end]);
         let expected = match end {
             // Only the preamble: a component, and an empty one.
-            8 => matches!(refused, AdmissionError::WrongWorld { ref exports } if exports.is_empty()),
+            8 => {
+                matches!(refused, AdmissionError::WrongWorld { ref exports } if exports.is_empty())
+            }
             _ => matches!(refused, AdmissionError::Malformed { .. }),
         };
         assert!(expected, "cut at {end}: {refused:?}");
@@ -72,7 +83,8 @@ fn a_component_with_a_flipped_byte_never_harms_the_host() {
     for place in (8..whole.len()).step_by(whole.len() / 60) {
         let mut bytes = whole.clone();
         bytes[place] ^= 0x15;
-        // It may still be a policy: a changed name or constant need not matter. Then it has passed the self-test.
+        // It may still be a policy: a changed name or constant need not matter. Then it has passed
+        // the self-test.
         if let Err(refused) = host.policies.admit(&bytes) {
             assert!(!refused.in_words().is_empty());
         }
@@ -98,8 +110,10 @@ fn an_import_is_refused_by_name() {
 
 #[test]
 fn a_function_smuggled_into_the_types_is_refused() {
-    let contract = Contract::served()
-        .with("interface types {", "interface types {\n  @since(version = 0.2.0)\n  now: func() -> s64;");
+    let contract = Contract::served().with(
+        "interface types {",
+        "interface types {\n  @since(version = 0.2.0)\n  now: func() -> s64;",
+    );
     let refused = refused(&contract.dummy("policy"));
     assert!(matches!(refused, AdmissionError::WrongTypes { .. }), "{refused:?}");
 }
@@ -114,13 +128,18 @@ fn another_version_is_refused_with_both_versions() {
         has: "tallyman:policy/accounting@0.3.0".into(),
         differs: Vec::new(),
     };
-    assert_ne!(refused, AdmissionError::Imports { names }, "the version is the reason, not the import");
+    assert_ne!(
+        refused,
+        AdmissionError::Imports { names },
+        "the version is the reason, not the import"
+    );
     assert_eq!(refused, version);
 }
 
 #[test]
 fn a_component_of_the_first_version_is_told_that_policies_measure_now() {
-    let first = Contract::served().with("0.2.0", "0.1.0").with("interface metering", "interface rating");
+    let first =
+        Contract::served().with("0.2.0", "0.1.0").with("interface metering", "interface rating");
     let first = first.with("export metering;", "export rating;");
     for world in ["policy", "meter"] {
         let refused = refused(&first.dummy(world));
@@ -151,13 +170,15 @@ fn another_version_is_told_what_differs_function_by_function() {
         assert!(differs.iter().all(|one| refused.to_string().contains(one)), "{refused}");
         differs.clone()
     };
-    let renamed = told(
-        Contract::served()
-            .with("snapshot: func(state: tracker, at: instant)", "look: func(state: tracker, at: instant)"),
-    );
+    let renamed = told(Contract::served().with(
+        "snapshot: func(state: tracker, at: instant)",
+        "look: func(state: tracker, at: instant)",
+    ));
     assert_eq!(renamed, ["accounting.snapshot is missing", "accounting.look is unknown here"]);
-    let retyped =
-        told(Contract::served().with("enter: func(state: tracker, to: phase,", "enter: func(state: tracker, to: u8,"));
+    let retyped = told(
+        Contract::served()
+            .with("enter: func(state: tracker, to: phase,", "enter: func(state: tracker, to: u8,"),
+    );
     let [retyped] = retyped.as_slice() else { panic!("{retyped:?}") };
     assert!(retyped.starts_with("accounting.enter has `to: u8, at: s64"), "{retyped}");
     assert!(retyped.contains("this host `to: enum {created, initializing, running"), "{retyped}");
@@ -165,9 +186,14 @@ fn another_version_is_told_what_differs_function_by_function() {
 
 #[test]
 fn a_changed_type_is_told_where_it_parts() {
-    let refused = refused(&Contract::served().with("running: duration,", "active: duration,").dummy("policy"));
+    let refused = refused(
+        &Contract::served().with("running: duration,", "active: duration,").dummy("policy"),
+    );
     let AdmissionError::WrongTypes { differs, .. } = &refused else { panic!("{refused:?}") };
-    assert!(differs.iter().any(|one| one.starts_with("accounting.enter has `active: u64")), "{differs:?}");
+    assert!(
+        differs.iter().any(|one| one.starts_with("accounting.enter has `active: u64")),
+        "{differs:?}"
+    );
     assert!(differs[0].contains("this host `running: u64"), "{differs:?}");
 }
 
@@ -175,9 +201,16 @@ fn a_changed_type_is_told_where_it_parts() {
 fn profile_large_takes_more_and_lets_nobody_account() {
     let host = Host::open();
     let policy = policies::component("standard");
-    assert_eq!(Host::open().policies.admit_in(Profile::Large, &policy).err(), None, "the standard is loaded already");
+    assert_eq!(
+        Host::open().policies.admit_in(Profile::Large, &policy).err(),
+        None,
+        "the standard is loaded already"
+    );
     let other = policies::component("coarse");
-    assert_eq!(host.policies.admit_in(Profile::Large, &other).expect_err("it accounts"), AdmissionError::LargeAccounts);
+    assert_eq!(
+        host.policies.admit_in(Profile::Large, &other).expect_err("it accounts"),
+        AdmissionError::LargeAccounts
+    );
     let huge = vec![0; Profile::Large.bounds().component_bytes_max + 1];
     let refused = host.policies.admit_in(Profile::Large, &huge).expect_err("too large");
     assert_eq!(refused, AdmissionError::TooLarge { bytes: huge.len(), profile: Profile::Large });
@@ -195,9 +228,13 @@ fn profile_large_takes_more_and_lets_nobody_account() {
 fn a_meter_runs_under_the_profile_that_it_was_admitted_in() {
     let meter = Metering::default().alone(300);
     let host = Host::open();
-    let refused = host.policies.admit(&meter).expect_err("its memory is too large for profile compact");
+    let refused =
+        host.policies.admit(&meter).expect_err("its memory is too large for profile compact");
     assert!(matches!(refused, AdmissionError::Compile { .. }), "{refused:?}");
-    let admitted = host.policies.admit_in(Profile::Large, &meter).unwrap_or_else(|why| panic!("{}", why.in_words()));
+    let admitted = host
+        .policies
+        .admit_in(Profile::Large, &meter)
+        .unwrap_or_else(|why| panic!("{}", why.in_words()));
     assert_eq!((admitted.profile, admitted.world), (Profile::Large, World::Meter));
     let policy = host.policies.get(admitted.digest).expect("kept");
     assert_eq!(policy.profile(), Profile::Large);
@@ -214,7 +251,10 @@ fn another_world_is_refused_with_what_it_exports() {
         "world meter {\n  @since(version = 0.2.0)\n  export metering;",
         "world meter {\n  @since(version = 0.2.0)\n  export run: func();",
     );
-    assert_eq!(refused(&contract.dummy("meter")), AdmissionError::WrongWorld { exports: vec!["run".into()] });
+    assert_eq!(
+        refused(&contract.dummy("meter")),
+        AdmissionError::WrongWorld { exports: vec!["run".into()] }
+    );
 }
 
 #[test]
@@ -242,7 +282,10 @@ fn a_changed_field_is_found_before_anything_is_compiled() {
 #[test]
 fn a_component_that_is_too_large_is_not_even_read() {
     let bytes = vec![0; limits::COMPONENT_BYTES_MAX + 1];
-    assert_eq!(refused(&bytes), AdmissionError::TooLarge { bytes: bytes.len(), profile: Profile::Compact });
+    assert_eq!(
+        refused(&bytes),
+        AdmissionError::TooLarge { bytes: bytes.len(), profile: Profile::Compact }
+    );
 }
 
 #[test]
@@ -250,7 +293,10 @@ fn too_many_functions_are_counted_before_compiling() {
     let functions = "(func)".repeat(limits::FUNCTIONS_MAX as usize + 1);
     let bytes = wat::parse_str(format!("(component (core module {functions}))")).expect("text");
     let functions = limits::FUNCTIONS_MAX + 1;
-    assert_eq!(refused(&bytes), AdmissionError::TooManyFunctions { functions, profile: Profile::Compact });
+    assert_eq!(
+        refused(&bytes),
+        AdmissionError::TooManyFunctions { functions, profile: Profile::Compact }
+    );
 }
 
 #[test]
@@ -258,14 +304,20 @@ fn a_large_custom_section_is_refused_by_name() {
     let bytes = limits::CUSTOM_SECTION_BYTES_MAX + 1;
     let text = format!("(component (@custom \"ballast\" \"{}\"))", "x".repeat(bytes));
     let refused = refused(&wat::parse_str(text).expect("text"));
-    assert_eq!(refused, AdmissionError::CustomSection { name: "ballast".into(), bytes, profile: Profile::Compact });
+    assert_eq!(
+        refused,
+        AdmissionError::CustomSection { name: "ballast".into(), bytes, profile: Profile::Compact }
+    );
 }
 
 #[test]
 fn a_memory_larger_than_a_call_may_have_is_refused() {
     let pages = limits::MEMORY_BYTES_MAX / 65_536 + 1;
-    let evil =
-        Evil::both("").component_with(When::Never, "(export \"memory\") 1)", &format!("(export \"memory\") {pages})"));
+    let evil = Evil::both("").component_with(
+        When::Never,
+        "(export \"memory\") 1)",
+        &format!("(export \"memory\") {pages})"),
+    );
     let refused = refused(&evil);
     assert!(matches!(refused, AdmissionError::Compile { .. }), "{refused:?}");
 }
@@ -279,7 +331,9 @@ fn misbehaviour_in_the_self_test_is_refused_with_the_fault() {
         (hostile::REFUSES, |fault| matches!(fault, Fault::Refused(_))),
     ] {
         let refused = refused(&evil.component(When::Always));
-        let AdmissionError::SelfTest(SelfTestError::Fault { function: "enter", vector: 0, fault }) = &refused else {
+        let AdmissionError::SelfTest(SelfTestError::Fault { function: "enter", vector: 0, fault }) =
+            &refused
+        else {
             panic!("{refused:?}")
         };
         assert!(fits(fault), "{fault:?}");
@@ -289,7 +343,8 @@ fn misbehaviour_in_the_self_test_is_refused_with_the_fault() {
 #[test]
 fn a_batch_that_answers_differently_is_refused() {
     // Item 0 counts as created in a batch only.
-    let differs = Evil { enter: "", columns: "(i32.store8 (i32.load (i32.const 1028)) (i32.const 7))" };
+    let differs =
+        Evil { enter: "", columns: "(i32.store8 (i32.load (i32.const 1028)) (i32.const 7))" };
     let refused = refused(&differs.component(When::Always));
     let differs = SelfTestError::Differs { function: "enter-all", item: 0 };
     assert_eq!(refused, AdmissionError::SelfTest(differs));
@@ -298,7 +353,9 @@ fn a_batch_that_answers_differently_is_refused() {
 #[test]
 fn the_honest_template_is_admitted() {
     let host = Host::open();
-    host.policies.admit(&hostile::HONEST.component(When::Never)).unwrap_or_else(|why| panic!("{}", why.in_words()));
+    host.policies
+        .admit(&hostile::HONEST.component(When::Never))
+        .unwrap_or_else(|why| panic!("{}", why.in_words()));
 }
 
 #[test]
@@ -312,13 +369,19 @@ fn a_start_takes_compiled_policies_and_distrusts_damaged_ones() {
     for end in [0, 31, 32, good.len() - 1] {
         std::fs::write(&file, &good[..end]).expect("a torn file");
         let host = PolicyHost::open(&folder).expect("a host");
-        assert_eq!(host.load(Profile::Compact, digest, &bytes).expect("compiled again").digest(), digest);
+        assert_eq!(
+            host.load(Profile::Compact, digest, &bytes).expect("compiled again").digest(),
+            digest
+        );
         assert_eq!(std::fs::read(&file).expect("the compiled policy"), good, "cut at {end}");
     }
     let mut rotten = good.clone();
     rotten[good.len() / 2] ^= 1;
     std::fs::write(&file, &rotten).expect("a rotten file");
-    PolicyHost::open(&folder).expect("a host").load(Profile::Compact, digest, &bytes).expect("compiled again");
+    PolicyHost::open(&folder)
+        .expect("a host")
+        .load(Profile::Compact, digest, &bytes)
+        .expect("compiled again");
     assert_eq!(std::fs::read(&file).expect("the compiled policy"), good);
 }
 
@@ -326,9 +389,12 @@ fn a_start_takes_compiled_policies_and_distrusts_damaged_ones() {
 fn a_cache_that_others_can_write_to_is_refused() {
     use std::os::unix::fs::PermissionsExt as _;
     let cache = tempfile::tempdir().expect("a folder");
-    std::fs::set_permissions(cache.path(), std::fs::Permissions::from_mode(0o770)).expect("our folder");
+    std::fs::set_permissions(cache.path(), std::fs::Permissions::from_mode(0o770))
+        .expect("our folder");
     let refused = PolicyHost::open(cache.path()).err().expect("refused");
-    let tallyman::policy::OpenError::Cache(tallyman::policy::CacheError::Open { mode, .. }) = refused else {
+    let tallyman::policy::OpenError::Cache(tallyman::policy::CacheError::Open { mode, .. }) =
+        refused
+    else {
         panic!("{refused:?}")
     };
     assert_eq!(mode, 0o770);
@@ -345,7 +411,9 @@ fn other_bytes_than_those_named_are_refused() {
 
 #[test]
 fn the_same_question_takes_the_same_fuel_on_every_host() {
-    let once = |_| Host::open().policies.admit(PolicyHost::standard_bytes()).expect("the standard").self_test;
+    let once = |_| {
+        Host::open().policies.admit(PolicyHost::standard_bytes()).expect("the standard").self_test
+    };
     let reports: Vec<_> = (0..3).map(once).collect();
     assert_eq!(reports[0], reports[1]);
     assert_eq!(reports[0], reports[2]);

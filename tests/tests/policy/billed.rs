@@ -1,8 +1,8 @@
 //! What vendors charge, from the component's measurement through the biller.
 
 use biller::input::{
-    Balances, BookInForce, Column, FORM, Header, Intervals, Offset, Rounding, Span, Stretch, Subject, Terms,
-    TermsInForce,
+    Balances, BookInForce, Column, FORM, Header, Intervals, Offset, Rounding, Span, Stretch,
+    Subject, Terms, TermsInForce,
 };
 use biller::output::Bill;
 use serde_json::{Value, json};
@@ -57,8 +57,7 @@ fn price(priced: &Priced) -> Value {
         let shared = common_divisor(nanos.unsigned_abs(), priced.per);
         json!(format!("{}/{}", nanos.unsigned_abs() / shared, priced.per / shared))
     };
-    let mut price =
-        json!({"id": priced.rule, "rule": priced.rule, "meter": priced.meter, "per": per, "scope": priced.scope});
+    let mut price = json!({"id": priced.rule, "rule": priced.rule, "meter": priced.meter, "per": per, "scope": priced.scope});
     if priced.model == "flat" {
         price["price"] = number(priced.tiers[0].1);
     } else {
@@ -73,8 +72,7 @@ fn price(priced: &Priced) -> Value {
 
 /// The book of a row; where it has no price, one that charges the meter that is looked at.
 fn book(row: &Row) -> String {
-    let plain =
-        |meter: &str| json!({"id": "plain", "rule": meter, "meter": meter, "per": "instance-second", "price": 1});
+    let plain = |meter: &str| json!({"id": "plain", "rule": meter, "meter": meter, "per": "instance-second", "price": 1});
     let prices: Vec<Value> = match row.expected {
         Expected::Millis(meter, _) => vec![plain(meter)],
         Expected::Nanos(_) | Expected::Billed(..) => row.prices.iter().map(price).collect(),
@@ -101,7 +99,11 @@ fn bill(row: &Row, request: Request, measured: &Measurement) -> Bill {
         }],
         opening: Balances::default(),
     };
-    let subject = |(fact, of): (u64, &metering::Subject)| Subject { id: of.id.clone(), first_fact: fact, ended: false };
+    let subject = |(fact, of): (u64, &metering::Subject)| Subject {
+        id: of.id.clone(),
+        first_fact: fact,
+        ended: false,
+    };
     let subjects: Vec<Subject> = (1..).zip(&request.subjects).map(subject).collect();
     let columns = request.intervals;
     let column = |of: metering::Column| Column { name: of.name, values: of.values };
@@ -116,7 +118,8 @@ fn bill(row: &Row, request: Request, measured: &Measurement) -> Bill {
         dimensions: columns.dimensions.into_iter().map(column).collect(),
         counts: columns.counts.into_iter().map(column).collect(),
     };
-    biller::bill(&header, &subjects, &intervals, &[]).unwrap_or_else(|error| panic!("{}: {error:?}", row.name))
+    biller::bill(&header, &subjects, &intervals, &[])
+        .unwrap_or_else(|error| panic!("{}: {error:?}", row.name))
 }
 
 #[test]
@@ -127,15 +130,18 @@ fn every_row_comes_to_the_same_by_the_biller() {
         let policy = host.policies.get(digest).expect("kept");
         for row in ROWS.iter().filter(|row| row.policy == name) {
             let request = host::request(row);
-            let measured =
-                policy.measure(&request).unwrap_or_else(|fault| panic!("{}: {}", row.name, fault.in_words()));
+            let measured = policy
+                .measure(&request)
+                .unwrap_or_else(|fault| panic!("{}: {}", row.name, fault.in_words()));
             let bill = bill(row, request, &measured.value);
             let billed = |rule: &str| -> u128 {
                 let of = bill.lines.iter().filter(|line| bill.tariff(line).rule == rule);
                 of.map(|line| line.billed).sum()
             };
             match row.expected {
-                Expected::Millis(meter, millis) => assert_eq!(billed(meter), millis * 1_000_000, "{}", row.name),
+                Expected::Millis(meter, millis) => {
+                    assert_eq!(billed(meter), millis * 1_000_000, "{}", row.name)
+                }
                 Expected::Billed(rule, units) => assert_eq!(billed(rule), units, "{}", row.name),
                 Expected::Nanos(nanos) => assert_eq!(bill.total, nanos, "{}", row.name),
             }

@@ -35,7 +35,10 @@ fn every_shipped_policy_counts_time_and_declares_its_options() {
     for name in policies::names() {
         let report = report(&policies::component(&name));
         assert!(report.counted > 200, "{name} counted {} intervals", report.counted);
-        assert!(!report.description.meters.is_empty() && !report.description.options.is_empty(), "{name}");
+        assert!(
+            !report.description.meters.is_empty() && !report.description.options.is_empty(),
+            "{name}"
+        );
     }
 }
 
@@ -52,7 +55,8 @@ fn a_policy_that_counts_nothing_at_all_fails() {
     let nothing = "(i64.store (i32.add (local.get $masks) (i32.mul (local.get $i) (i32.const 8))) (i64.const 0))";
     let one = nothing.replace("(i64.const 0))", "(i64.const 1))");
     let component = HONEST.component_with(When::Never, &one, nothing);
-    let report = conformance::run(&host.policies, &component, Profile::Compact, &Terms::default()).expect("admitted");
+    let report = conformance::run(&host.policies, &component, Profile::Compact, &Terms::default())
+        .expect("admitted");
     assert!(failed(&report).contains(&"some time is counted"), "{:?}", report.checks);
     assert_eq!(report.counted, 0);
 }
@@ -61,11 +65,15 @@ fn a_policy_that_counts_nothing_at_all_fails() {
 fn a_policy_whose_masks_depend_on_who_else_is_asked_about_fails() {
     let host = Host::open();
     let one = "(i64.const 1))\n      (local.set $i";
-    let by_size =
-        "(i64.extend_i32_u (i32.add (i32.const 1) (i32.gt_u (local.get $n) (i32.const 20)))))\n      (local.set $i";
+    let by_size = "(i64.extend_i32_u (i32.add (i32.const 1) (i32.gt_u (local.get $n) (i32.const 20)))))\n      (local.set $i";
     let component = HONEST.component_with(When::Never, one, by_size);
-    let report = conformance::run(&host.policies, &component, Profile::Compact, &Terms::default()).expect("admitted");
-    assert!(failed(&report).contains(&"an instance counts alone as it does among others"), "{:?}", report.checks);
+    let report = conformance::run(&host.policies, &component, Profile::Compact, &Terms::default())
+        .expect("admitted");
+    assert!(
+        failed(&report).contains(&"an instance counts alone as it does among others"),
+        "{:?}",
+        report.checks
+    );
 }
 
 #[test]
@@ -78,8 +86,13 @@ fn a_policy_that_refuses_its_own_words_fails() {
            (then (i32.store8 (i32.const 1024) (i32.const 1)) (i32.store (i32.const 1028) (i32.const 1))))"
     );
     let component = HONEST.component_with(When::Never, honest, &picky);
-    let report = conformance::run(&host.policies, &component, Profile::Compact, &Terms::default()).expect("admitted");
-    assert!(failed(&report).contains(&"declared options are taken, and their defaults hold"), "{:?}", report.checks);
+    let report = conformance::run(&host.policies, &component, Profile::Compact, &Terms::default())
+        .expect("admitted");
+    assert!(
+        failed(&report).contains(&"declared options are taken, and their defaults hold"),
+        "{:?}",
+        report.checks
+    );
 }
 
 #[test]
@@ -99,7 +112,8 @@ fn options_are_given_to_the_policy_that_is_tried() {
         let options = vec![Setting { name: "minimum".into(), value: value.into() }];
         let terms = Terms { options, ..Terms::default() };
         let host = Host::open();
-        let report = conformance::run(&host.policies, &ec2, Profile::Compact, &terms).expect("admitted");
+        let report =
+            conformance::run(&host.policies, &ec2, Profile::Compact, &terms).expect("admitted");
         report.holds()
     };
     assert!(holds("90s"));
@@ -126,8 +140,10 @@ fn what_the_golden_vectors_do_not_show_is_found_in_histories() {
     for evil in [INVENTS_A_SECOND, LOSES_A_NANOSECOND, TRAPS] {
         // In single calls only: a batch is made of other code here.
         let report = report(&evil_later(Evil { columns: "", ..evil }));
-        // The hostile ones, and the honest one that they are made of, wrap around where a total would overflow.
-        let expected = ["no time is lost or made in any history", "a total that would overflow is refused"];
+        // The hostile ones, and the honest one that they are made of, wrap around where a total
+        // would overflow.
+        let expected =
+            ["no time is lost or made in any history", "a total that would overflow is refused"];
         assert_eq!(failed(&report), expected, "{:?}", report.checks);
     }
 }
@@ -135,6 +151,7 @@ fn what_the_golden_vectors_do_not_show_is_found_in_histories() {
 #[test]
 fn what_would_not_be_admitted_is_told_why() {
     let host = Host::open();
-    let refused = conformance::run(&host.policies, b"no component", Profile::Compact, &Terms::default());
+    let refused =
+        conformance::run(&host.policies, b"no component", Profile::Compact, &Terms::default());
     assert_eq!(refused, Err(AdmissionError::NotAComponent));
 }

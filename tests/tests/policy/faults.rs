@@ -1,4 +1,5 @@
-//! Policies that keep the contract until they are asked about a certain time. Each is stopped, named for what it did, and harms nobody.
+//! Policies that keep the contract until they are asked about a certain time. Each is stopped,
+//! named for what it did, and harms nobody.
 
 use tallyman::billing::conservation::Violation;
 use tallyman::billing::{Totals, Tracker};
@@ -10,7 +11,8 @@ use tallyman::vm::Phase;
 use crate::Host;
 use crate::hostile::{self, EVIL_BEFORE, Evil, When};
 
-const BEFORE: Tracker = Tracker { current: Some(Phase::Running), since: Instant(0), totals: Totals([10; 8]) };
+const BEFORE: Tracker =
+    Tracker { current: Some(Phase::Running), since: Instant(0), totals: Totals([10; 8]) };
 const AT: Instant = Instant(100);
 const HONEST_AT: Instant = Instant(EVIL_BEFORE);
 
@@ -28,7 +30,8 @@ fn enter_all(policy: &Policy, at: Instant) -> Result<Vec<Tracker>, Fault> {
     policy.enter_all(&[(BEFORE, Phase::Standby, at); 3])
 }
 
-/// What `evil` gets for a single call and for a batch. Afterwards it and everybody else still get right answers to honest questions.
+/// What `evil` gets for a single call and for a batch. Afterwards it and everybody else still get
+/// right answers to honest questions.
 fn faults_of(evil: Evil) -> (Result<Tracker, Fault>, Result<Vec<Tracker>, Fault>) {
     let host = Host::open();
     let bytes = evil.component(When::AskedAboutEarlyInstants);
@@ -55,7 +58,8 @@ fn assert_both(evil: Evil, expected: &Fault) {
 
 #[test]
 fn an_endless_loop_runs_out_of_fuel() {
-    let fuel = |items| Fault::OutOfFuel { allowed: limits::FUEL_BASE + items * limits::FUEL_PER_ITEM };
+    let fuel =
+        |items| Fault::OutOfFuel { allowed: limits::FUEL_BASE + items * limits::FUEL_PER_ITEM };
     let (single, batch) = faults_of(hostile::LOOPS);
     assert_eq!(single, Err(fuel(1)));
     assert_eq!(batch, Err(fuel(3)));
@@ -65,8 +69,14 @@ fn an_endless_loop_runs_out_of_fuel() {
 fn memory_without_end_is_refused() {
     let pages = |wanted: usize| wanted.is_multiple_of(65_536) && wanted > limits::MEMORY_BYTES_MAX;
     let (single, batch) = faults_of(hostile::EATS_MEMORY);
-    assert!(matches!(single, Err(Fault::Exceeded(Exceeded::Memory { wanted, .. })) if pages(wanted)), "{single:?}");
-    assert!(matches!(batch, Err(Fault::Exceeded(Exceeded::Memory { wanted, .. })) if pages(wanted)), "{batch:?}");
+    assert!(
+        matches!(single, Err(Fault::Exceeded(Exceeded::Memory { wanted, .. })) if pages(wanted)),
+        "{single:?}"
+    );
+    assert!(
+        matches!(batch, Err(Fault::Exceeded(Exceeded::Memory { wanted, .. })) if pages(wanted)),
+        "{batch:?}"
+    );
 }
 
 #[test]
@@ -84,7 +94,10 @@ fn a_trap_is_told_as_the_engine_tells_it() {
 fn a_gigabyte_that_is_not_there_is_no_value() {
     let (single, batch) = faults_of(hostile::CLAIMS_A_GIGABYTE);
     assert!(matches!(single, Err(Fault::Malformed { .. })), "{single:?}");
-    assert!(matches!(batch, Err(Fault::Malformed { .. } | Fault::AnswerTooLarge { .. })), "{batch:?}");
+    assert!(
+        matches!(batch, Err(Fault::Malformed { .. } | Fault::AnswerTooLarge { .. })),
+        "{batch:?}"
+    );
 }
 
 #[test]

@@ -1,10 +1,11 @@
-//! What the contract promises of a description and a measurement is checked by the host: for each promise, components that break it.
+//! What the contract promises of a description and a measurement is checked by the host: for each
+//! promise, components that break it.
 
 use tallyman::limits::policy as limits;
 use tallyman::policy::metering::{
-    Column, Description, DescriptionViolation as Declared, IntervalColumns, IntervalRange, LineViolation as Line,
-    Measurement, MeasurementViolation as Measured, OptionError, OptionKind, OwnLine, Request, Setting, Span, Subject,
-    words,
+    Column, Description, DescriptionViolation as Declared, IntervalColumns, IntervalRange,
+    LineViolation as Line, Measurement, MeasurementViolation as Measured, OptionError, OptionKind,
+    OwnLine, Request, Setting, Span, Subject, words,
 };
 use tallyman::policy::{AdmissionError, Fault, Policy, Refused, SelfTestError};
 use tallyman::vm::Phase;
@@ -36,8 +37,8 @@ fn evil_request() -> Request {
     }
 }
 
-/// What a policy may answer to that: the meter `active` counts everything, `other` the second interval, and a line is about each of both
-/// instances.
+/// What a policy may answer to that: the meter `active` counts everything, `other` the second
+/// interval, and a line is about each of both instances.
 fn good() -> Measurement {
     Measurement {
         terms: Metering::default().terms(),
@@ -45,7 +46,11 @@ fn good() -> Measurement {
         lines: vec![
             line(Some(0), &[(0, 2)], 50),
             line(Some(1), &[(2, 3)], 120),
-            OwnLine { rule: "traffic".into(), unit: "network-in-bytes".into(), ..line(None, &[(0, 1), (2, 3)], 12) },
+            OwnLine {
+                rule: "traffic".into(),
+                unit: "network-in-bytes".into(),
+                ..line(None, &[(0, 1), (2, 3)], 12)
+            },
         ],
     }
 }
@@ -72,7 +77,11 @@ fn said_to(answer: Answer, description: Description) -> Result<Measurement, Faul
 }
 
 fn admitted(host: &Host, metering: Metering) -> std::sync::Arc<Policy> {
-    let digest = host.policies.admit(&metering.component()).unwrap_or_else(|why| panic!("{}", why.in_words())).digest;
+    let digest = host
+        .policies
+        .admit(&metering.component())
+        .unwrap_or_else(|why| panic!("{}", why.in_words()))
+        .digest;
     host.policies.get(digest).expect("kept")
 }
 
@@ -104,7 +113,11 @@ fn assert_spoilt(rows: Vec<(&str, Spoil, Fault)>) {
 #[test]
 fn terms_are_those_of_the_declared_meters_within_bounds() {
     let terms = |place, declared: Option<&str>, answered: Option<&str>| {
-        measured(Measured::Terms { place, declared: declared.map(Into::into), answered: answered.map(Into::into) })
+        measured(Measured::Terms {
+            place,
+            declared: declared.map(Into::into),
+            answered: answered.map(Into::into),
+        })
     };
     let other = || "other".to_owned();
     let too_long = limits::TERMS_NS_MAX + 1;
@@ -155,7 +168,8 @@ fn a_line_of_its_own_keeps_to_what_the_intervals_held() {
     let word = |what, bytes| text(what, bytes, 1, limits::WORD_BYTES_MAX);
     let range = |first, end| own(0, Line::Range { first, end, intervals: 3 });
     let twice = |line, first, end| own(line, Line::Twice { first, end });
-    let quantity = |stated, measured| own(0, Line::Quantity { stated, measured, unit: "vcpu-ns".into() });
+    let quantity =
+        |stated, measured| own(0, Line::Quantity { stated, measured, unit: "vcpu-ns".into() });
     assert_spoilt(vec![
         ("no rule", |answer| answer.lines[0].rule.clear(), word("rule", 0)),
         ("a long rule", |answer| answer.lines[0].rule = "r".repeat(129), word("rule", 129)),
@@ -168,8 +182,16 @@ fn a_line_of_its_own_keeps_to_what_the_intervals_held() {
             |answer| answer.lines[0].description = "w".repeat(513),
             text("description", 513, 0, limits::DESCRIPTION_BYTES_MAX),
         ),
-        ("an unknown meter", |answer| answer.lines[0].meter = "mine".into(), own(0, Line::Meter("mine".into()))),
-        ("an unknown subject", |answer| answer.lines[0].subject = Some(2), own(0, Line::Subject(2))),
+        (
+            "an unknown meter",
+            |answer| answer.lines[0].meter = "mine".into(),
+            own(0, Line::Meter("mine".into())),
+        ),
+        (
+            "an unknown subject",
+            |answer| answer.lines[0].subject = Some(2),
+            own(0, Line::Subject(2)),
+        ),
         ("out of order", |answer| answer.lines.reverse(), own(1, Line::Order)),
         (
             "the tenant before an instance",
@@ -202,7 +224,11 @@ fn a_line_of_its_own_keeps_to_what_the_intervals_held() {
             |answer| answer.counted[1] = 0,
             own(0, Line::Uncounted { meter: "active".into(), first: 0, end: 2 }),
         ),
-        ("the same time twice", |answer| answer.lines.insert(1, line(Some(0), &[(1, 2)], 40)), twice(1, 1, 2)),
+        (
+            "the same time twice",
+            |answer| answer.lines.insert(1, line(Some(0), &[(1, 2)], 40)),
+            twice(1, 1, 2),
+        ),
         (
             "the same time twice, around",
             |answer| {
@@ -211,8 +237,16 @@ fn a_line_of_its_own_keeps_to_what_the_intervals_held() {
             },
             twice(1, 0, 2),
         ),
-        ("an unknown unit", |answer| answer.lines[0].unit = "gpu-ns".into(), own(0, Line::Unit("gpu-ns".into()))),
-        ("a dimension without time", |answer| answer.lines[0].unit = "vcpu".into(), own(0, Line::Unit("vcpu".into()))),
+        (
+            "an unknown unit",
+            |answer| answer.lines[0].unit = "gpu-ns".into(),
+            own(0, Line::Unit("gpu-ns".into())),
+        ),
+        (
+            "a dimension without time",
+            |answer| answer.lines[0].unit = "vcpu".into(),
+            own(0, Line::Unit("vcpu".into())),
+        ),
         ("too much", |answer| answer.lines[0].quantity = words(51), quantity(51, 50)),
         ("too little", |answer| answer.lines[0].quantity = words(49), quantity(49, 50)),
         (
@@ -241,23 +275,33 @@ fn what_does_not_fit_128_bits_is_told() {
     let mut answer = good();
     answer.lines = vec![OwnLine { unit: "huge-ns".into(), ..line(Some(0), &[(0, 2)], 0) }];
     let host = Host::open();
-    let policy = admitted(&host, Metering { answer: Answer::Canned(Box::new(answer)), ..Metering::default() });
+    let policy = admitted(
+        &host,
+        Metering { answer: Answer::Canned(Box::new(answer)), ..Metering::default() },
+    );
     let fault = policy.measure(&request).map(|answer| answer.value);
-    assert_eq!(fault, Err(Fault::OwnLine { line: 0, violation: Box::new(Line::Overflow("huge-ns".into())) }));
+    assert_eq!(
+        fault,
+        Err(Fault::OwnLine { line: 0, violation: Box::new(Line::Overflow("huge-ns".into())) })
+    );
 }
 
 #[test]
 fn lines_of_its_own_are_bounded_in_number() {
     // Lines of which each text and each list is empty: memory that was never written.
-    let empty = "(i32.store (i32.const 1044) (i32.mul (memory.grow (i32.const 20)) (i32.const 65536)))";
-    let lines = format!("{empty} (i32.store (i32.const 1048) (i32.const {}))", limits::OWN_LINES_MAX + 1);
+    let empty =
+        "(i32.store (i32.const 1044) (i32.mul (memory.grow (i32.const 20)) (i32.const 65536)))";
+    let lines =
+        format!("{empty} (i32.store (i32.const 1048) (i32.const {}))", limits::OWN_LINES_MAX + 1);
     let fault = said(Answer::Code(lines.leak()));
     assert_eq!(fault, Err(measured(Measured::Lines(limits::OWN_LINES_MAX + 1))));
 }
 
 #[test]
 fn what_a_component_declares_to_bill_at_most_it_may_bill() {
-    for (ratio, billed, is_believed) in [(1_500, 75, true), (1_500, 76, false), (0, 0, true), (0, 1, false)] {
+    for (ratio, billed, is_believed) in
+        [(1_500, 75, true), (1_500, 76, false), (0, 0, true), (0, 1, false)]
+    {
         let mut answer = good();
         answer.lines.truncate(1);
         answer.lines[0].billed = words(billed);
@@ -269,14 +313,18 @@ fn what_a_component_declares_to_bill_at_most_it_may_bill() {
 
 #[test]
 fn code_that_misbehaves_is_a_fault_of_its_own_kind() {
-    let refuses = "(i32.store8 (i32.const 1024) (i32.const 1)) (i32.store (i32.const 1028) (i32.const 1))";
+    let refuses =
+        "(i32.store8 (i32.const 1024) (i32.const 1)) (i32.store (i32.const 1028) (i32.const 1))";
     assert_eq!(said(Answer::Code(refuses)), Err(Fault::Refused(Refused::TooMuch)));
     assert!(matches!(said(Answer::Code("unreachable")), Err(Fault::Trap { .. })));
     let endless = said(Answer::Code("(loop $for_ever (br $for_ever))"));
     assert!(matches!(endless, Err(Fault::OutOfFuel { .. })), "{endless:?}");
     // A list that its memory does not hold, and one that is larger than any answer may be.
     let far = "(i32.store (i32.const 1040) (i32.const 100000000))";
-    assert!(matches!(said(Answer::Code(far)), Err(Fault::Malformed { .. } | Fault::AnswerTooLarge { .. })));
+    assert!(matches!(
+        said(Answer::Code(far)),
+        Err(Fault::Malformed { .. } | Fault::AnswerTooLarge { .. })
+    ));
     let long = "(drop (memory.grow (i32.const 200))) (i32.store (i32.const 1036) (i32.const 0)) (i32.store (i32.const 1040) (i32.const 1500000))";
     assert!(matches!(said(Answer::Code(long)), Err(Fault::AnswerTooLarge { .. })));
 }
@@ -290,7 +338,11 @@ fn a_description_keeps_its_bounds_or_the_component_is_not_admitted() {
     let words = |name: &str, bytes| Declared::Words { name: name.into(), bytes };
     let wrong_default = |option: &str, value: &str, wants: &str| Declared::Default {
         option: option.into(),
-        problem: Box::new(OptionError::Value { name: option.into(), value: value.into(), wants: wants.into() }),
+        problem: Box::new(OptionError::Value {
+            name: option.into(),
+            value: value.into(),
+            wants: wants.into(),
+        }),
     };
     let length = "a whole number with ns, ms, s, m or h, such as 60s";
     let rows: Vec<(&str, Undeclare, Declared)> = vec![
@@ -310,9 +362,21 @@ fn a_description_keeps_its_bounds_or_the_component_is_not_admitted() {
             Declared::Meters(65),
         ),
         ("a meter without a name", |it| it.meters[0].name.clear(), name("a meter", "")),
-        ("a meter in capitals", |it| it.meters[0].name = "Active".into(), name("a meter", "Active")),
-        ("a meter of 129 bytes", |it| it.meters[0].name = "m".repeat(129), name("a meter", &"m".repeat(80))),
-        ("two meters of one name", |it| it.meters[1].name = "active".into(), twice("meter", "active")),
+        (
+            "a meter in capitals",
+            |it| it.meters[0].name = "Active".into(),
+            name("a meter", "Active"),
+        ),
+        (
+            "a meter of 129 bytes",
+            |it| it.meters[0].name = "m".repeat(129),
+            name("a meter", &"m".repeat(80)),
+        ),
+        (
+            "two meters of one name",
+            |it| it.meters[1].name = "active".into(),
+            twice("meter", "active"),
+        ),
         ("a meter without words", |it| it.meters[0].counts.clear(), words("active", 0)),
         ("a meter with a novel", |it| it.meters[0].counts = "w".repeat(513), words("active", 513)),
         ("a meter that rings", |it| it.meters[0].counts = "\u{7}".into(), words("active", 1)),
@@ -330,10 +394,22 @@ fn a_description_keeps_its_bounds_or_the_component_is_not_admitted() {
             },
             Declared::Options(65),
         ),
-        ("an option with a space", |it| it.options[0].name = "a b".into(), name("an option", "a b")),
-        ("an option of the host's", |it| it.options[0].name = "initializing-max".into(), Declared::Reserved),
+        (
+            "an option with a space",
+            |it| it.options[0].name = "a b".into(),
+            name("an option", "a b"),
+        ),
+        (
+            "an option of the host's",
+            |it| it.options[0].name = "initializing-max".into(),
+            Declared::Reserved,
+        ),
         ("options out of order", |it| it.options.reverse(), Declared::Order("how".into())),
-        ("two options of one name", |it| it.options[1].name = "grain".into(), twice("option", "grain")),
+        (
+            "two options of one name",
+            |it| it.options[1].name = "grain".into(),
+            twice("option", "grain"),
+        ),
         ("an option without words", |it| it.options[0].does.clear(), words("grain", 0)),
         (
             "a choice of nothing",
@@ -342,7 +418,9 @@ fn a_description_keeps_its_bounds_or_the_component_is_not_admitted() {
         ),
         (
             "a choice of 33",
-            |it| it.options[1].kind = OptionKind::Choice((0..33).map(|n| format!("w{n}")).collect()),
+            |it| {
+                it.options[1].kind = OptionKind::Choice((0..33).map(|n| format!("w{n}")).collect())
+            },
             Declared::Choices { option: "how".into(), words: 33 },
         ),
         (
@@ -360,7 +438,11 @@ fn a_description_keeps_its_bounds_or_the_component_is_not_admitted() {
             |it| it.options[1].default = "x".into(),
             wrong_default("how", "x", "so or else"),
         ),
-        ("a default that is no length", |it| it.options[0].default = "1".into(), wrong_default("grain", "1", length)),
+        (
+            "a default that is no length",
+            |it| it.options[0].default = "1".into(),
+            wrong_default("grain", "1", length),
+        ),
         (
             "a length past 64 bits",
             |it| it.options[0].default = "9999999999999h".into(),
@@ -371,14 +453,19 @@ fn a_description_keeps_its_bounds_or_the_component_is_not_admitted() {
             |it| it.options[2].default = "\u{7}".into(),
             wrong_default("word", "?", "at most 4096 bytes of text without control characters"),
         ),
-        ("a ratio beyond bounds", |it| it.billed_ratio = 1_000_001, Declared::BilledRatio(1_000_001)),
+        (
+            "a ratio beyond bounds",
+            |it| it.billed_ratio = 1_000_001,
+            Declared::BilledRatio(1_000_001),
+        ),
     ];
     for (name, spoil, violation) in rows {
         let mut metering = Metering::default();
         spoil(&mut metering.description);
         let refused = Host::open().policies.admit(&metering.component()).expect_err(name);
         let fault = Fault::Description { violation: Box::new(violation) };
-        let expected = SelfTestError::Fault { function: "describe", vector: 0, fault: Box::new(fault) };
+        let expected =
+            SelfTestError::Fault { function: "describe", vector: 0, fault: Box::new(fault) };
         assert_eq!(refused, AdmissionError::SelfTest(expected), "{name}");
     }
 }
@@ -403,7 +490,9 @@ fn sixty_four_meters_and_every_mask_of_them_are_taken() {
 fn a_tenants_options_are_held_against_the_declared_ones() {
     let description = Metering::default().description;
     let check = |name: &str, value: &str| {
-        description.check_options(&[Setting { name: name.into(), value: value.into() }]).map_err(|why| why.to_string())
+        description
+            .check_options(&[Setting { name: name.into(), value: value.into() }])
+            .map_err(|why| why.to_string())
     };
     assert_eq!(check("grain", "90s"), Ok(()));
     assert_eq!(check("how", "else"), Ok(()));
@@ -434,8 +523,9 @@ const SLOW_FOR_MANY: &str = "
 fn many(instances: u32) -> Request {
     let mut request = evil_request();
     let columns = &mut request.intervals;
-    request.subjects =
-        (0..instances).map(|n| Subject { id: format!("i{n:05}"), name: "x".into(), tags: Vec::new() }).collect();
+    request.subjects = (0..instances)
+        .map(|n| Subject { id: format!("i{n:05}"), name: "x".into(), tags: Vec::new() })
+        .collect();
     columns.subject = (0..instances).collect();
     let items = instances as usize;
     columns.phase = vec![Phase::Running as u8; items];
@@ -444,14 +534,19 @@ fn many(instances: u32) -> Request {
     columns.session = vec![1; items];
     columns.wakes = vec![0; items];
     columns.fact = (1..=u64::from(instances)).collect();
-    columns.dimensions.iter_mut().chain(&mut columns.counts).for_each(|column| column.values = vec![1; items]);
+    columns
+        .dimensions
+        .iter_mut()
+        .chain(&mut columns.counts)
+        .for_each(|column| column.values = vec![1; items]);
     request
 }
 
 #[test]
 fn what_runs_out_of_fuel_is_asked_again_in_halves() {
     let host = Host::open();
-    let policy = admitted(&host, Metering { answer: Answer::Code(SLOW_FOR_MANY), ..Metering::default() });
+    let policy =
+        admitted(&host, Metering { answer: Answer::Code(SLOW_FOR_MANY), ..Metering::default() });
     let answer = policy.measure(&many(500)).expect("in parts");
     assert_eq!(answer.value.counted, [1; 500]);
     assert_eq!(answer.value.terms, Metering::default().terms());
@@ -480,8 +575,12 @@ fn fuel_suffices_for_a_shipped_policy_in_every_shape_of_a_request() {
         columns.subject.fill(0);
         columns
     };
-    for (name, request) in [("many", many(10_000)), ("tagged", tagged), ("wide", wide), ("long", long)] {
-        let answer = standard.measure(&request).unwrap_or_else(|fault| panic!("{name}: {}", fault.in_words()));
+    for (name, request) in
+        [("many", many(10_000)), ("tagged", tagged), ("wide", wide), ("long", long)]
+    {
+        let answer = standard
+            .measure(&request)
+            .unwrap_or_else(|fault| panic!("{name}: {}", fault.in_words()));
         assert_eq!(answer.value.counted.len(), request.intervals.phase.len(), "{name}");
     }
 }

@@ -38,15 +38,19 @@ fn the_document_of_meters_is_what_the_shipped_policies_declare() {
 fn section(text: &mut String, name: &str, declared: &Description) {
     write!(text, "\n## {name}\n\n| meter | counts | stretch |\n|---|---|---|\n").expect("a text");
     for meter in &declared.meters {
-        writeln!(text, "| `{}` | {} | {} |", meter.name, meter.counts, meter.stretch.as_str()).expect("a text");
+        writeln!(text, "| `{}` | {} | {} |", meter.name, meter.counts, meter.stretch.as_str())
+            .expect("a text");
     }
     text.push_str("\n| option | values | default | |\n|---|---|---|---|\n");
     for option in &declared.options {
         let values = match &option.kind {
             OptionKind::Duration => "a length of time".to_owned(),
-            OptionKind::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
+            OptionKind::Choice(words) => {
+                words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+            }
             OptionKind::Text => "a text".to_owned(),
         };
-        writeln!(text, "| `{}` | {values} | `{}` | {} |", option.name, option.default, option.does).expect("a text");
+        writeln!(text, "| `{}` | {values} | `{}` | {} |", option.name, option.default, option.does)
+            .expect("a text");
     }
 }

@@ -22,7 +22,8 @@ fn totals(expected: Millis) -> Totals {
 }
 
 fn tracker(row: &Row) -> Tracker {
-    let (current, since) = row.current.map_or((None, Instant::default()), |(phase, at)| (Some(phase), instant(at)));
+    let (current, since) =
+        row.current.map_or((None, Instant::default()), |(phase, at)| (Some(phase), instant(at)));
     Tracker { current, since, totals: totals(row.completed) }
 }
 
@@ -66,7 +67,8 @@ fn every_row_holds_natively() {
     for row in ROWS {
         let fresh = native(&Tracker::default());
         let end = row.entered.iter().fold(fresh, |state, &(phase, at)| {
-            Component::<Standard>::enter(state, native_phase(phase), instant(at).0).expect("in order")
+            Component::<Standard>::enter(state, native_phase(phase), instant(at).0)
+                .expect("in order")
         });
         assert_eq!(end, native(&tracker(row)), "{}", row.name);
         let seen = Component::<Standard>::snapshot(end, instant(row.looked_at).0);
@@ -76,9 +78,9 @@ fn every_row_holds_natively() {
 }
 
 fn walk(policy: &Policy, row: &Row) -> Tracker {
-    row.entered
-        .iter()
-        .fold(Tracker::default(), |state, &(phase, at)| policy.enter(&state, phase, instant(at)).expect("in order"))
+    row.entered.iter().fold(Tracker::default(), |state, &(phase, at)| {
+        policy.enter(&state, phase, instant(at)).expect("in order")
+    })
 }
 
 #[test]
@@ -99,8 +101,11 @@ fn every_row_holds_through_the_component_in_columns() {
     let mut states = vec![Tracker::default(); ROWS.len()];
     let rounds = ROWS.iter().map(|row| row.entered.len()).max().expect("rows");
     for round in 0..rounds {
-        let going: Vec<usize> = (0..ROWS.len()).filter(|&row| round < ROWS[row].entered.len()).collect();
-        let step = |&row: &usize| (states[row], ROWS[row].entered[round].0, instant(ROWS[row].entered[round].1));
+        let going: Vec<usize> =
+            (0..ROWS.len()).filter(|&row| round < ROWS[row].entered.len()).collect();
+        let step = |&row: &usize| {
+            (states[row], ROWS[row].entered[round].0, instant(ROWS[row].entered[round].1))
+        };
         let steps: Vec<_> = going.iter().map(step).collect();
         let after = standard.enter_all(&steps).expect("in order");
         for (row, after) in going.into_iter().zip(after) {
@@ -117,8 +122,10 @@ fn every_row_holds_through_the_component_in_columns() {
 #[test]
 fn a_transition_into_the_past_is_refused_and_nothing_moves_back() {
     let host = Host::open();
-    let before = Tracker { current: Some(Phase::Running), since: instant(5_000), totals: Totals::default() };
-    let refused = Component::<Standard>::enter(native(&before), guest_tracker::Phase::Standby, instant(0).0);
+    let before =
+        Tracker { current: Some(Phase::Running), since: instant(5_000), totals: Totals::default() };
+    let refused =
+        Component::<Standard>::enter(native(&before), guest_tracker::Phase::Standby, instant(0).0);
     assert_eq!(refused, Err(guest_tracker::AccountingError::TimeWentBack(0)));
     let fault = host.policies.standard().enter(&before, Phase::Standby, instant(0));
     let refused = tallyman::policy::Refused::TimeWentBack(0);

@@ -59,14 +59,21 @@ fn counts_as(policy: Digest, coarse: Digest, phase: Phase) -> Phase {
 }
 
 /// The totals by the definition: each piece of time counts by the policy in force in it.
-fn by_definition(facts: &[(Option<Phase>, i64)], end: i64, timeline: &Timeline, coarse: Digest) -> Totals {
+fn by_definition(
+    facts: &[(Option<Phase>, i64)],
+    end: i64,
+    timeline: &Timeline,
+    coarse: Digest,
+) -> Totals {
     let mut totals = Totals::default();
     let ends = facts.iter().skip(1).map(|&(_, at)| at).chain([end]);
     for (&(phase, start), end) in facts.iter().zip(ends) {
         let Some(phase) = phase else { continue };
         let (mut from, mut policy) = (start, timeline.at(Instant(start)));
         let cuts: Vec<_> = timeline.between(Instant(start), Instant(end)).collect();
-        for (cut, next) in cuts.into_iter().map(|(at, next)| (at.0, Some(next))).chain([(end, None)]) {
+        for (cut, next) in
+            cuts.into_iter().map(|(at, next)| (at.0, Some(next))).chain([(end, None)])
+        {
             totals.0[counts_as(policy, coarse, phase) as usize] += (cut - from).unsigned_abs();
             from = cut;
             policy = next.unwrap_or(policy);
@@ -79,7 +86,8 @@ fn by_definition(facts: &[(Option<Phase>, i64)], end: i64, timeline: &Timeline, 
 fn an_open_visit_is_cut_exactly_at_the_activation() {
     let world = world();
     world.accounting.activate(&tenant(), Instant(1_000), world.coarse);
-    let account = live(&world.accounting, &[(Some(Phase::Initializing), 400), (Some(Phase::Stopped), 1_700)]);
+    let account =
+        live(&world.accounting, &[(Some(Phase::Initializing), 400), (Some(Phase::Stopped), 1_700)]);
     let mut totals = Totals::default();
     totals.0[Phase::Initializing as usize] = 600;
     totals.0[Phase::Running as usize] = 700;
@@ -91,12 +99,16 @@ fn an_open_visit_is_cut_exactly_at_the_activation() {
 fn an_account_without_figures_counts_from_its_first_fact_on_and_nothing_before_it() {
     let world = world();
     let policies = [(1_000, world.coarse), (2_000, world.standard), (3_000, world.coarse)];
-    policies.into_iter().for_each(|(at, policy)| world.accounting.activate(&tenant(), Instant(at), policy));
-    let look = |account: &Account, at| world.accounting.usage(&[(&tenant(), account)], Instant(at))[0];
+    policies
+        .into_iter()
+        .for_each(|(at, policy)| world.accounting.activate(&tenant(), Instant(at), policy));
+    let look =
+        |account: &Account, at| world.accounting.usage(&[(&tenant(), account)], Instant(at))[0];
     let seen = look(&Account::default(), 4_000);
     assert_eq!((seen.current, seen.totals, seen.degraded), (None, Totals::default(), false));
     let account = live(&world.accounting, &[(Some(Phase::Paused), 4_000)]);
-    let tracker = Tracker { current: Some(Phase::Standby), since: Instant(4_000), totals: Totals::default() };
+    let tracker =
+        Tracker { current: Some(Phase::Standby), since: Instant(4_000), totals: Totals::default() };
     assert_eq!(account, Account { tracker, phase: Some(Phase::Paused), degraded: None });
     let mut totals = Totals::default();
     totals.0[Phase::Standby as usize] = 500;
@@ -126,7 +138,11 @@ fn a_late_fact_counts_by_the_policy_in_force_at_its_own_time() {
     assert_eq!(world.accounting.enter(&mut last), []);
     let totals = last[0].account.tracker.totals;
     let counted = [Phase::Running, Phase::Paused, Phase::Standby].map(|phase| totals.get(phase).0);
-    assert_eq!(counted, [400, 500, 1_000], "a pause is one until 1,000, and counts as standby from there");
+    assert_eq!(
+        counted,
+        [400, 500, 1_000],
+        "a pause is one until 1,000, and counts as standby from there"
+    );
 }
 
 #[test]
@@ -152,7 +168,11 @@ fn a_look_across_an_activation_changes_nothing() {
     assert_eq!(one[0].totals.get(Phase::Initializing).0, 10);
     assert_eq!(one[0].totals.get(Phase::Running).0, 20);
     assert!(!one[0].degraded);
-    assert_eq!(one[0].since, Instant(0), "the guest has been in it since then, whatever it counts as");
+    assert_eq!(
+        one[0].since,
+        Instant(0),
+        "the guest has been in it since then, whatever it counts as"
+    );
 }
 
 #[test]
@@ -161,15 +181,19 @@ fn tenants_are_under_their_own_rules_in_one_batch() {
     let other: TenantId = "other".parse().expect("a name");
     world.accounting.activate(&other, Instant(0), world.coarse);
     let account = live(&world.accounting, &[(Some(Phase::Paused), 10)]);
-    let mut batch =
-        [entering(account.clone(), Some(Phase::Stopped), 20, 2), entering(account, Some(Phase::Stopped), 20, 2)];
+    let mut batch = [
+        entering(account.clone(), Some(Phase::Stopped), 20, 2),
+        entering(account, Some(Phase::Stopped), 20, 2),
+    ];
     batch[1].tenant = other;
     assert_eq!(world.accounting.enter(&mut batch), []);
-    let usage = world
-        .accounting
-        .usage(&[(&batch[0].tenant, &batch[0].account), (&batch[1].tenant, &batch[1].account)], Instant(20));
+    let usage = world.accounting.usage(
+        &[(&batch[0].tenant, &batch[0].account), (&batch[1].tenant, &batch[1].account)],
+        Instant(20),
+    );
     assert_eq!(usage[0].totals.get(Phase::Paused).0, 10);
-    // The visit was opened under the standard policy, as `paused`; an activation from before it does not tell it again.
+    // The visit was opened under the standard policy, as `paused`; an activation from before it
+    // does not tell it again.
     assert_eq!(usage[1].totals.sum(), 10);
 }
 
@@ -213,14 +237,15 @@ fn a_swap_under_load_loses_nothing_and_mixes_nothing() {
     assert!(swap_under_load(150, 500) > 10, "no load");
 }
 
-/// Every visit is cut by dozens of swaps; none is left out, and what is kept of each is its instant and its digest.
+/// Every visit is cut by dozens of swaps; none is left out, and what is kept of each is its instant
+/// and its digest.
 #[test]
 fn a_thousand_swaps_under_load_lose_nothing_and_mix_nothing() {
     assert!(swap_under_load(40, 8) > 1_000, "no load");
 }
 
-/// Folds `rounds` facts of each of some instances on some threads while the rules change after every so many facts, and holds the result
-/// against the definition. Answers the number of swaps.
+/// Folds `rounds` facts of each of some instances on some threads while the rules change after
+/// every so many facts, and holds the result against the definition. Answers the number of swaps.
 fn swap_under_load(rounds: usize, facts_per_swap: usize) -> u32 {
     const THREADS: usize = 4;
     const INSTANCES: usize = 64;
@@ -230,7 +255,8 @@ fn swap_under_load(rounds: usize, facts_per_swap: usize) -> u32 {
     let clock = AtomicI64::new(1_000_000);
     let folding = AtomicBool::new(true);
     let told = AtomicUsize::new(0);
-    // Instants are handed out in order; an activation lies ahead of all that were, and is known before any behind it is.
+    // Instants are handed out in order; an activation lies ahead of all that were, and is known
+    // before any behind it is.
     let due = |swaps: u32| swaps as usize * facts_per_swap;
     let activate = || {
         let mut timeline = Timeline::starting_with(world.standard);
@@ -270,7 +296,8 @@ fn swap_under_load(rounds: usize, facts_per_swap: usize) -> u32 {
     let (folded, (timeline, swaps)) = std::thread::scope(|scope| {
         let swapping = scope.spawn(activate);
         let threads: Vec<_> = (0..THREADS).map(|seed| scope.spawn(move || fold(seed))).collect();
-        let folded: Vec<_> = threads.into_iter().map(|thread| thread.join().expect("folds")).collect();
+        let folded: Vec<_> =
+            threads.into_iter().map(|thread| thread.join().expect("folds")).collect();
         folding.store(false, Ordering::SeqCst);
         (folded, swapping.join().expect("swaps"))
     });
@@ -281,7 +308,8 @@ fn swap_under_load(rounds: usize, facts_per_swap: usize) -> u32 {
         assert_eq!(account.tracker.totals, by_definition(facts, end, &timeline, world.coarse));
         assert_eq!(account.tracker.totals.sum(), u128::from((end - facts[0].1).unsigned_abs()));
         assert_eq!(account.degraded, None);
-        at_work.extend(timeline.between(Instant(facts[0].1), Instant(end)).map(|(_, policy)| policy));
+        at_work
+            .extend(timeline.between(Instant(facts[0].1), Instant(end)).map(|(_, policy)| policy));
     }
     assert_eq!(at_work.len(), 2, "both policies have been at work");
     swaps
@@ -297,7 +325,8 @@ fn evil(evil: Evil) -> (World, Digest) {
 }
 
 fn running_since(at: i64) -> Account {
-    let tracker = Tracker { current: Some(Phase::Running), since: Instant(at), totals: Totals::default() };
+    let tracker =
+        Tracker { current: Some(Phase::Running), since: Instant(at), totals: Totals::default() };
     Account { tracker, phase: Some(Phase::Running), degraded: None }
 }
 
@@ -305,8 +334,9 @@ fn running_since(at: i64) -> Account {
 fn one_bad_item_does_not_degrade_the_others() {
     let (world, digest) = evil(hostile::INVENTS_A_SECOND);
     let honest = EVIL_BEFORE + 10;
-    let mut batch: Vec<_> =
-        [honest, 50, honest].map(|at| entering(running_since(0), Some(Phase::Standby), at, 9)).into();
+    let mut batch: Vec<_> = [honest, 50, honest]
+        .map(|at| entering(running_since(0), Some(Phase::Standby), at, 9))
+        .into();
     let faults = world.accounting.enter(&mut batch);
     assert_eq!(faults.len(), 1);
     assert_eq!((faults[0].policy, &faults[0].tenant), (digest, &tenant()));
@@ -318,14 +348,18 @@ fn one_bad_item_does_not_degrade_the_others() {
     assert_eq!(bad.tracker.totals.get(Phase::Running).0, 50);
     assert_eq!((bad.tracker.current, bad.phase), (Some(Phase::Standby), Some(Phase::Standby)));
     let from = bad.degraded.as_ref().expect("degraded");
-    assert_eq!((from.tracker, from.phase, from.from_fact), (running_since(0).tracker, Some(Phase::Running), 9));
+    assert_eq!(
+        (from.tracker, from.phase, from.from_fact),
+        (running_since(0).tracker, Some(Phase::Running), 9)
+    );
     assert!(world.accounting.quarantined(&tenant()).is_empty());
 }
 
 #[test]
 fn a_policy_that_fails_in_batches_only_is_asked_one_by_one() {
     let (world, _) = evil(hostile::BREAKS_BATCHES);
-    let mut batch: Vec<_> = (0..5).map(|n| entering(running_since(0), Some(Phase::Standby), 50 + n, 9)).collect();
+    let mut batch: Vec<_> =
+        (0..5).map(|n| entering(running_since(0), Some(Phase::Standby), 50 + n, 9)).collect();
     assert_eq!(world.accounting.enter(&mut batch), []);
     for (item, lived) in batch.iter().zip(50..) {
         assert_eq!(item.account.degraded, None);
@@ -347,7 +381,9 @@ fn a_policy_that_keeps_failing_is_not_asked_until_somebody_says_so() {
     let (second, reason) = fail(2);
     assert!(second == 0 && reason.starts_with("trapped"), "told twice: {reason}");
     let ill = world.accounting.quarantined(&tenant());
-    assert!(matches!(ill.as_slice(), [Quarantined { policy, faults: 2, substitute: None, .. }] if *policy == digest));
+    assert!(
+        matches!(ill.as_slice(), [Quarantined { policy, faults: 2, substitute: None, .. }] if *policy == digest)
+    );
     assert!(ill[0].reason.as_ref().is_some_and(|reason| reason.starts_with("trapped")), "{ill:?}");
     let (third, reason) = fail(3);
     assert!(third == 0 && reason.starts_with("it failed too often"), "{reason}");
@@ -378,7 +414,10 @@ fn a_degraded_instance_lives_on_under_the_standard_and_is_told_again_later() {
     assert!(seen[0].degraded);
     let facts = facts.map(|(to, at)| (to, Instant(at)));
     let again = world.accounting.recover(&tenant(), &degraded, &facts);
-    assert!(matches!(again, Err(RecoverError::Fault { policy, .. }) if policy == digest), "{again:?}");
+    assert!(
+        matches!(again, Err(RecoverError::Fault { policy, .. }) if policy == digest),
+        "{again:?}"
+    );
     // The operator replaces the policy for all of that time.
     world.accounting.activate(&tenant(), Instant(i64::MIN), world.coarse);
     let told = world.accounting.recover(&tenant(), &degraded, &facts).expect("a good policy");
@@ -404,7 +443,11 @@ fn a_policy_that_failed_once_accounts_again_as_soon_as_it_answers() {
         let owed = account.degraded.as_ref().expect("degraded");
         assert_eq!(owed.policy, digest);
         if fact == 0 {
-            assert_eq!(reaccount(&account, &facts[..1]), account, "its last answer is still missing");
+            assert_eq!(
+                reaccount(&account, &facts[..1]),
+                account,
+                "its last answer is still missing"
+            );
         }
     }
     let again = reaccount(&account, &facts);
@@ -486,7 +529,9 @@ fn what_fails_in_a_preview_counts_for_nothing() {
     let world = world();
     let trap = Fault::Trap { reason: "unreachable".into() };
     let fail = |occasion| {
-        (0..3).for_each(|_| world.accounting.failed_to_measure(&tenant(), world.standard, occasion, &trap));
+        (0..3).for_each(|_| {
+            world.accounting.failed_to_measure(&tenant(), world.standard, occasion, &trap)
+        });
         world.accounting.quarantined(&tenant()).len()
     };
     assert_eq!(fail(Occasion::Preview), 0);
@@ -499,7 +544,12 @@ fn fuel_alone_never_quarantines_a_shipped_policy() {
     assert_eq!(times_out_of_fuel(&world, world.standard, Occasion::Bill), 0);
     world.accounting.activate(&tenant(), Instant(5), world.coarse);
     assert_eq!(times_out_of_fuel(&world, world.coarse, Occasion::Bill), 0);
-    let strangers = world.host.policies.admit(&hostile::HONEST.component(When::Never)).expect("a policy").digest;
+    let strangers = world
+        .host
+        .policies
+        .admit(&hostile::HONEST.component(When::Never))
+        .expect("a policy")
+        .digest;
     world.accounting.activate(&tenant(), Instant(6), strangers);
     assert_eq!(times_out_of_fuel(&world, strangers, Occasion::Preview), 0);
     assert_eq!(times_out_of_fuel(&world, strangers, Occasion::Bill), 1);

@@ -48,7 +48,8 @@ const POLICIES: [(&str, Describe, Measure); 9] = natively!(
 );
 
 fn natively(row: &Row) -> Measurement {
-    let (_, _, measure) = POLICIES.into_iter().find(|(name, ..)| *name == row.policy).expect("a policy");
+    let (_, _, measure) =
+        POLICIES.into_iter().find(|(name, ..)| *name == row.policy).expect("a policy");
     measure(guest::request(row)).unwrap_or_else(|error| panic!("{}: {error:?}", row.name))
 }
 
@@ -56,7 +57,9 @@ fn natively(row: &Row) -> Measurement {
 fn every_policy_is_tried() {
     let mut built: Vec<_> = std::fs::read_dir(policies::folder())
         .expect("the build's folder")
-        .filter_map(|entry| Some(entry.expect("an entry").file_name().to_str()?.strip_suffix(".wasm")?.to_owned()))
+        .filter_map(|entry| {
+            Some(entry.expect("an entry").file_name().to_str()?.strip_suffix(".wasm")?.to_owned())
+        })
         .collect();
     built.sort();
     assert_eq!(built, POLICIES.map(|(name, ..)| name));
@@ -74,7 +77,8 @@ fn what_the_build_leaves_is_known_to_the_program_by_digest() {
 #[test]
 fn every_row_holds_natively() {
     for row in ROWS {
-        compare(row, &guest::measured(&natively(row))).unwrap_or_else(|found| panic!("{}: {found}", row.name));
+        compare(row, &guest::measured(&natively(row)))
+            .unwrap_or_else(|found| panic!("{}: {found}", row.name));
     }
 }
 
@@ -86,7 +90,8 @@ fn every_row_holds_through_the_component_and_answers_the_same() {
         let policy = host.policies.get(digest).expect("kept");
         for row in ROWS.iter().filter(|row| row.policy == name) {
             let answer = policy.measure(&host::request(row));
-            let answer = answer.unwrap_or_else(|fault| panic!("{}: {}", row.name, fault.in_words()));
+            let answer =
+                answer.unwrap_or_else(|fault| panic!("{}: {}", row.name, fault.in_words()));
             let measured = host::measured(&answer.value);
             compare(row, &measured).unwrap_or_else(|found| panic!("{}: {found}", row.name));
             assert_eq!(measured, guest::measured(&natively(row)), "{}", row.name);
@@ -102,9 +107,17 @@ fn what_is_declared_natively_is_what_the_component_declares() {
         let policy = host.policies.get(digest).expect("kept");
         let declared = policy.describe().expect("described");
         let native = describe();
-        let meters: Vec<_> = declared.meters.iter().map(|meter| (&meter.name, &meter.counts)).collect();
-        assert_eq!(meters, native.meters.iter().map(|meter| (&meter.name, &meter.counts)).collect::<Vec<_>>());
-        let options: Vec<_> = declared.options.iter().map(|option| (&option.name, &option.default)).collect();
-        assert_eq!(options, native.options.iter().map(|option| (&option.name, &option.default)).collect::<Vec<_>>());
+        let meters: Vec<_> =
+            declared.meters.iter().map(|meter| (&meter.name, &meter.counts)).collect();
+        assert_eq!(
+            meters,
+            native.meters.iter().map(|meter| (&meter.name, &meter.counts)).collect::<Vec<_>>()
+        );
+        let options: Vec<_> =
+            declared.options.iter().map(|option| (&option.name, &option.default)).collect();
+        assert_eq!(
+            options,
+            native.options.iter().map(|option| (&option.name, &option.default)).collect::<Vec<_>>()
+        );
     }
 }

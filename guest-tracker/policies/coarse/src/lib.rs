@@ -1,4 +1,5 @@
-//! A policy of four phases: boot time is running time, and a paused instance counts as one in standby.
+//! A policy of four phases: boot time is running time, and a paused instance counts as one in
+//! standby.
 
 use guest_tracker::{Phase, Policy};
 

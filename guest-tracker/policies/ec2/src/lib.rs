@@ -2,11 +2,11 @@
 //!
 //! By the second, at least a minute for each start. What is billed in which state is the table of
 //! instance states in the EC2 user guide (`ec2-instance-lifecycle.md`): not while `pending` (our
-//! `created`), while running also if the guest still boots, not while stopping, but while it prepares
-//! to hibernate (our `paused`, on the way to standby); never while stopped or hibernated. A reboot
-//! begins no further minute. Windows used to be charged by whole hours: `granularity` = `1h` with
-//! `minimum` = `0s`. That waking from hibernation is a start is our reading: the instance goes from
-//! stopped to running, and the user guide does not say so of hibernation by name.
+//! `created`), while running also if the guest still boots, not while stopping, but while it
+//! prepares to hibernate (our `paused`, on the way to standby); never while stopped or hibernated.
+//! A reboot begins no further minute. Windows used to be charged by whole hours: `granularity` =
+//! `1h` with `minimum` = `0s`. That waking from hibernation is a start is our reading: the instance
+//! goes from stopped to running, and the user guide does not say so of hibernation by name.
 
 use guest_tracker::metering::{Granularity, MINUTE_NS, Meter, Options, Phases, Plan};
 use guest_tracker::{MeteringError, Phase, Policy, Stretch};
@@ -17,7 +17,8 @@ pub struct Ec2;
 
 impl Policy for Ec2 {
     fn plan(options: &mut Options<'_>) -> Result<Plan, MeteringError> {
-        let does = "whether a pause counts; EC2 knows none, only the way into hibernation, which it bills";
+        let does =
+            "whether a pause counts; EC2 knows none, only the way into hibernation, which it bills";
         let paused = options.billed("paused", true, does)?;
         let phases = Phases::of(&[Phase::Initializing, Phase::Running]).with(Phase::Paused, paused);
         let active = Meter::new("active", phases)
@@ -25,7 +26,8 @@ impl Policy for Ec2 {
             .at_least(MINUTE_NS)
             .in_grains(Granularity::SECOND)
             .chosen(options)?;
-        let allocated = Meter::new("allocated", Phases::ALL).each(Stretch::Life).noted("for volumes");
+        let allocated =
+            Meter::new("allocated", Phases::ALL).each(Stretch::Life).noted("for volumes");
         Ok(Plan::new([active, allocated]))
     }
 }

@@ -1,8 +1,9 @@
 //! Counts the time of what sleeps beside that of what runs.
 //!
-//! A machine in standby holds no processor and no memory, only a file as large as what was written of
-//! its memory: meter `standby`, priced by the bytes of the snapshot for as long as they lie on the disk.
-//! Beside it are meters for what runs, so that one book prices both halves of a machine's life.
+//! A machine in standby holds no processor and no memory, only a file as large as what was written
+//! of its memory: meter `standby`, priced by the bytes of the snapshot for as long as they lie on
+//! the disk. Beside it are meters for what runs, so that one book prices both halves of a machine's
+//! life.
 
 use guest_tracker::metering::{Granularity, Meter, Options, Phases, Plan};
 use guest_tracker::{MeteringError, Phase, Policy, Stretch};
@@ -13,7 +14,8 @@ pub struct SnapshotStorage;
 
 impl Policy for SnapshotStorage {
     fn plan(options: &mut Options<'_>) -> Result<Plan, MeteringError> {
-        let minimum_ns = options.duration_ns("standby-minimum", 0, "least time that a snapshot owes")?;
+        let minimum_ns =
+            options.duration_ns("standby-minimum", 0, "least time that a snapshot owes")?;
         let grain_ns = options.grain_ns("standby-granularity", 1, "grain of a visit to standby")?;
         let standby = Meter::new("standby", Phases::of(&[Phase::Standby]))
             .each(Stretch::Visit)

@@ -1,4 +1,5 @@
-//! Sources of charges: rules and raises, as functions of time, and what adjustments have left of them.
+//! Sources of charges: rules and raises, as functions of time, and what adjustments have left of
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -148,7 +149,8 @@ impl<'a> Source<'a> {
         self.lump(at, share);
     }
 
-    /// In some time, keeps what comes after the nanosecond of an instant, and all but a share of it.
+    /// In some time, keeps what comes after the nanosecond of an instant, and all but a share of
+    /// it.
     pub(super) fn keep_after(&mut self, spans: &Spans, at: i64, share: i128) {
         self.drop(&spans.intersection(&Spans::of(i64::MIN, at.saturating_add(1))));
         self.lump(at, self.inside - share);
@@ -189,8 +191,8 @@ impl Probe {
         self.pieces[..count].last().filter(|piece| at < piece.span.end)
     }
 
-    /// What is left before an instant; `value` is the source's before it, where that lies inside of a
-    /// piece.
+    /// What is left before an instant; `value` is the source's before it, where that lies inside of
+    /// a piece.
     fn before(&self, at: i64, value: Option<i128>) -> i128 {
         let lumps: i128 =
             self.lumps.iter().filter(|(one, _)| *one < at).map(|(_, nanos)| nanos).sum();

@@ -52,8 +52,8 @@ impl View {
         }
     }
 
-    /// The time in which charges of a source are seen. `seen` are the rules that a look has to take in
-    /// to see it.
+    /// The time in which charges of a source are seen. `seen` are the rules that a look has to take
+    /// in to see it.
     pub(super) fn spans(&self, seen: &Rules) -> Spans {
         let looks = self.0.iter().filter(|(rules, _)| rules.contains(seen));
         looks.fold(Spans::default(), |all, (_, spans)| joined(&all, spans))

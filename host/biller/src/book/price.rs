@@ -22,8 +22,8 @@ pub struct Price {
     pub per_text: String,
     /// What it is for.
     pub per: Per,
-    /// When it is valid by the calendar, in nanoseconds since 1970 in UTC; `i64::MIN` and `i64::MAX`
-    /// where it has no such end.
+    /// When it is valid by the calendar, in nanoseconds since 1970 in UTC; `i64::MIN` and
+    /// `i64::MAX` where it has no such end.
     pub valid: Span,
     /// When it holds by local clocks; always, if empty.
     pub windows: Vec<Window>,

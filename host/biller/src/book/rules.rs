@@ -56,8 +56,8 @@ pub(super) fn check_adjusted(prices: &[Price], adjustments: &[Adjustment]) -> Ch
     Ok(())
 }
 
-/// Refuses prices that contradict each other: all prices of one rule are of one kind, no two hold at
-/// one time, and no two rules charge one meter in one unit at one time.
+/// Refuses prices that contradict each other: all prices of one rule are of one kind, no two hold
+/// at one time, and no two rules charge one meter in one unit at one time.
 pub(super) fn check_rules(prices: &[Price]) -> Checking<()> {
     for group in by(prices, |price| price.rule.as_str()).values() {
         for &number in group {

@@ -15,7 +15,8 @@ pub struct Window {
     pub days: u8,
     /// Minute of the day at which it begins, 0 to 1,439.
     pub from_minute: u16,
-    /// Minute of the day before which it ends, 1 to 1,440. At or before `from_minute`: of the next day.
+    /// Minute of the day before which it ends, 1 to 1,440. At or before `from_minute`: of the next
+    /// day.
     pub until_minute: u16,
 }
 
@@ -65,8 +66,8 @@ impl Window {
         if until > from { until - from } else { until + DAY - from }
     }
 
-    /// The minutes of the week in which it is open; what reaches into the next week is at the week's
-    /// beginning, too.
+    /// The minutes of the week in which it is open; what reaches into the next week is at the
+    /// week's beginning, too.
     fn week(&self) -> impl Iterator<Item = (u32, u32)> {
         let days = (0..7_u32).filter(|day| self.days & (1 << day) != 0);
         days.flat_map(|day| {
@@ -78,8 +79,8 @@ impl Window {
     }
 }
 
-/// When windows of two prices are open at one time, in words; none if they never are. Of two zones it
-/// can't be told for ever, so they count as meeting.
+/// When windows of two prices are open at one time, in words; none if they never are. Of two zones
+/// it can't be told for ever, so they count as meeting.
 pub(super) fn meeting(one: &[Window], other: &[Window]) -> Option<String> {
     for here in one {
         for there in other {

@@ -18,7 +18,8 @@ pub enum RestartMode {
     Never,
     /// After every end that nobody asked for.
     Always,
-    /// After a failure: the machine died, or the guest's program reported an exit code other than zero.
+    /// After a failure: the machine died, or the guest's program reported an exit code other than
+    /// zero.
     OnFailure,
 }
 
@@ -42,20 +43,23 @@ impl From<RestartMode> for vm::RestartMode {
     }
 }
 
-/// How an instance is started again after an end that nobody asked for. The time until then is `stopped`.
+/// How an instance is started again after an end that nobody asked for. The time until then is
+/// `stopped`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RestartPolicy {
     /// After which ends; after none if absent.
     #[serde(default)]
     pub policy: RestartMode,
-    /// How long the first attempt waits, such as `5s`; each one after it waits twice as long, up to 5 minutes. 1 s if absent.
+    /// How long the first attempt waits, such as `5s`; each one after it waits twice as long, up to
+    /// 5 minutes. 1 s if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff: Option<String>,
     /// Most attempts in a row; no limit if absent or 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<u32>,
-    /// How long the guest has to run for the next attempt to be a first one again, such as `1m`, which it is if absent.
+    /// How long the guest has to run for the next attempt to be a first one again, such as `1m`,
+    /// which it is if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stable_after: Option<String>,
 }
@@ -71,7 +75,8 @@ pub struct RestartStatus {
     /// When the next one will be made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<Timestamp>,
-    /// Why none will be made, where the instance has stopped and the policy would have it start again.
+    /// Why none will be made, where the instance has stopped and the policy would have it start
+    /// again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked_reason: Option<RestartBlock>,
 }
@@ -145,7 +150,9 @@ pub struct UpdateInstance {
 }
 
 /// Tells null from absent.
-fn present<'a, T: Deserialize<'a>, D: Deserializer<'a>>(from: D) -> Result<Option<Option<T>>, D::Error> {
+fn present<'a, T: Deserialize<'a>, D: Deserializer<'a>>(
+    from: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(from).map(Some)
 }
 
@@ -197,7 +204,8 @@ pub struct ConsoleCheck {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkCheck {
-    /// Where the daemon reaches the workload, such as `10.0.0.2:8080`, in a network that the operator has opened for health checks.
+    /// Where the daemon reaches the workload, such as `10.0.0.2:8080`, in a network that the
+    /// operator has opened for health checks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// A port alone says nothing here: guests have no network of the host's.
@@ -257,7 +265,8 @@ pub enum WorkloadHealth {
     Starting,
     /// It was well when it was asked last, or has not failed often enough to be called otherwise.
     Healthy,
-    /// It failed as often in a row as its check allows. A restart policy that acts on failures stops it and starts it again.
+    /// It failed as often in a row as its check allows. A restart policy that acts on failures
+    /// stops it and starts it again.
     Unhealthy,
 }
 
@@ -275,7 +284,8 @@ impl From<driver::HealthStatus> for WorkloadHealth {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AutoStandby {
-    /// After so long in which nobody has commanded it or reported activity, and its process has used little of a processor, such as `10m`.
+    /// After so long in which nobody has commanded it or reported activity, and its process has
+    /// used little of a processor, such as `10m`.
     pub idle_after: String,
     /// So much of one processor is little, in thousandths, on average over that time; 50 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

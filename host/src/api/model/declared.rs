@@ -12,7 +12,8 @@ pub struct Declared {
     pub meters: Vec<DeclaredMeter>,
     /// The options that an activation can give it, sorted by name.
     pub options: Vec<DeclaredOption>,
-    /// How many thousandths of a quantity it may bill in lines of its own; 1,000 is no more than was used.
+    /// How many thousandths of a quantity it may bill in lines of its own; 1,000 is no more than
+    /// was used.
     pub billed_ratio: u32,
 }
 
@@ -23,7 +24,8 @@ pub struct DeclaredMeter {
     pub name: String,
     /// What it counts, in words.
     pub counts: String,
-    /// What a minimum and a granularity apply to without any option: `start`, `wake`, `visit` or `life`.
+    /// What a minimum and a granularity apply to without any option: `start`, `wake`, `visit` or
+    /// `life`.
     pub stretch: String,
 }
 

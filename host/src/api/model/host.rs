@@ -15,7 +15,8 @@ pub struct Health {
     pub status: String,
     /// Version of the program.
     pub version: String,
-    /// Quarantined policies that somebody should look at, of all tenants; `GET /tenants/{id}/policy` says which.
+    /// Quarantined policies that somebody should look at, of all tenants; `GET
+    /// /tenants/{id}/policy` says which.
     pub alerts: u64,
     /// The end of the journal.
     pub journal: JournalHead,
@@ -102,5 +103,8 @@ impl HypervisorStatus {
 }
 
 fn described(set: hypervisor::Capabilities) -> BTreeMap<String, bool> {
-    Capability::ALL.into_iter().map(|capability| (capability.to_string(), set.has(capability))).collect()
+    Capability::ALL
+        .into_iter()
+        .map(|capability| (capability.to_string(), set.has(capability)))
+        .collect()
 }

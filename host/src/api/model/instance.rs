@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    AutoStandby, ExpiryAction, HealthCheck, HealthStatus, PerPhase, RestartPolicy, RestartStatus, Timestamp, text,
+    AutoStandby, ExpiryAction, HealthCheck, HealthStatus, PerPhase, RestartPolicy, RestartStatus,
+    Timestamp, text,
 };
 use crate::id::{Digest, InstanceId, InstanceName, TenantId};
 use crate::journal::wire::{Command, ExitCause, Phase};
@@ -124,7 +125,8 @@ impl FromStr for InstanceState {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateInstance {
-    /// 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit; unique among the tenant's instances that are not deleted.
+    /// 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit; unique among the
+    /// tenant's instances that are not deleted.
     #[schema(example = "web-1")]
     pub name: String,
     /// The image to boot.
@@ -151,7 +153,8 @@ pub struct CreateInstance {
     /// The image has no agent: it is ready when its program has started.
     #[serde(default)]
     pub skip_guest_agent: bool,
-    /// How long a stop waits for the guest before it ends it by force, in milliseconds; 5,000 if absent.
+    /// How long a stop waits for the guest before it ends it by force, in milliseconds; 5,000 if
+    /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_grace_ms: Option<u64>,
     /// Which hypervisor; the host's default if absent.
@@ -200,7 +203,8 @@ pub struct DiskRequest {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct StopOptions {
-    /// How long to wait for the guest before it is ended by force, in milliseconds; the instance's own if absent.
+    /// How long to wait for the guest before it is ended by force, in milliseconds; the instance's
+    /// own if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_ms: Option<u64>,
 }
@@ -296,13 +300,15 @@ pub struct Instance {
     /// Free labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
-    /// The phase under which time counts now, as the policy sees it; absent before the first fact and after the deletion.
+    /// The phase under which time counts now, as the policy sees it; absent before the first fact
+    /// and after the deletion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_phase: Option<Phase>,
     /// Since when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_phase_since: Option<Timestamp>,
-    /// Milliseconds in each phase up to now, or in the answer of a command up to what it did; absent before the first fact.
+    /// Milliseconds in each phase up to now, or in the answer of a command up to what it did;
+    /// absent before the first fact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase_durations_ms: Option<PerPhase>,
     /// Digest of the policy in force.
@@ -329,7 +335,8 @@ pub struct Accounting {
 pub enum AccountingStatus {
     /// It does.
     Ok,
-    /// It does not: these are the standard policy's figures, and the time is accounted again once it does.
+    /// It does not: these are the standard policy's figures, and the time is accounted again once
+    /// it does.
     Degraded,
 }
 
@@ -340,7 +347,8 @@ pub struct Waited {
     pub state: InstanceState,
     /// Whether the time ran out before the state was reached.
     pub timed_out: bool,
-    /// Why the state was not reached and won't be, if that is so: the instance stopped or was deleted.
+    /// Why the state was not reached and won't be, if that is so: the instance stopped or was
+    /// deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_error: Option<String>,
 }
@@ -368,7 +376,8 @@ pub struct InstanceStats {
     #[serde(with = "super::text")]
     #[schema(value_type = String)]
     pub instance_name: crate::id::InstanceName,
-    /// Processor time of its virtual machine monitor since the launch, in nanoseconds; 0 while there is none.
+    /// Processor time of its virtual machine monitor since the launch, in nanoseconds; 0 while
+    /// there is none.
     pub cpu_ns: u64,
     /// In which steps that is counted, in nanoseconds.
     pub cpu_resolution_ns: u64,
@@ -392,7 +401,10 @@ mod tests {
             let shown = InstanceState::from(state);
             assert_eq!(shown.as_str(), state.as_str());
             assert_eq!(shown.phase(), state.phase());
-            assert_eq!(serde_json::to_string(&shown).expect("json"), format!("\"{}\"", state.as_str()));
+            assert_eq!(
+                serde_json::to_string(&shown).expect("json"),
+                format!("\"{}\"", state.as_str())
+            );
             assert_eq!(state.as_str().parse(), Ok(shown));
         }
     }

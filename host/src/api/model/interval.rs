@@ -120,7 +120,8 @@ pub struct Interval {
     pub cause: Option<ExitCause>,
 }
 
-/// The whole time of an instance, and the proof that nothing is missing and nothing is counted twice.
+/// The whole time of an instance, and the proof that nothing is missing and nothing is counted
+/// twice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Intervals {
     /// The instance.
@@ -157,11 +158,13 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// Compares a sum with a lifetime. What does not fit 64 bits is cut off at their end; it would be 584 years.
+    /// Compares a sum with a lifetime. What does not fit 64 bits is cut off at their end; it would
+    /// be 584 years.
     pub fn new(sum_ns: u128, lifetime_ns: u64) -> Self {
         let sum_ns = u64::try_from(sum_ns).unwrap_or(u64::MAX);
         let difference = i128::from(sum_ns) - i128::from(lifetime_ns);
-        let difference_ns = i64::try_from(difference).unwrap_or(if difference < 0 { i64::MIN } else { i64::MAX });
+        let difference_ns =
+            i64::try_from(difference).unwrap_or(if difference < 0 { i64::MIN } else { i64::MAX });
         Self { sum_ns, lifetime_ns, difference_ns }
     }
 }

@@ -97,10 +97,11 @@ pub struct PreviewRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CloseInvoice {
-    /// First instant that is not billed: RFC 3339, a date in UTC, or `now`, which means now less 60 s.
+    /// First instant that is not billed: RFC 3339, a date in UTC, or `now`, which means now less 60
+    /// s.
     pub to: String,
-    /// Whether to close although less than 60 s have passed, or operations are under way. The document
-    /// names what was open.
+    /// Whether to close although less than 60 s have passed, or operations are under way. The
+    /// document names what was open.
     #[serde(default)]
     pub at_once: bool,
 }
@@ -113,8 +114,8 @@ pub struct SettleInvoices {
     pub reason: String,
 }
 
-/// An override: another policy or book for a span. It says nothing about money until the next close or
-/// settlement.
+/// An override: another policy or book for a span. It says nothing about money until the next close
+/// or settlement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OverrideRules {
@@ -122,8 +123,8 @@ pub struct OverrideRules {
     pub from: String,
     /// First instant after it.
     pub until: String,
-    /// A policy: its name, its digest, or the digest's unique beginning. With neither policy nor prices,
-    /// earlier overrides of the span end.
+    /// A policy: its name, its digest, or the digest's unique beginning. With neither policy nor
+    /// prices, earlier overrides of the span end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
     /// A price book: the text of one, or the digest of one that was set.
@@ -162,8 +163,8 @@ pub struct CorrectInvoice {
     /// A policy in place of those that were in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
-    /// A price book in place of those that were in force: the text of one, or the digest of one that was
-    /// set.
+    /// A price book in place of those that were in force: the text of one, or the digest of one
+    /// that was set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<String>,
     /// Whether the book also holds for time without one.

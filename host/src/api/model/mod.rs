@@ -1,5 +1,5 @@
-//! The types on the wire, one file for each resource. The command line reads with the same types that
-//! the daemon writes with.
+//! The types on the wire, one file for each resource. The command line reads with the same types
+//! that the daemon writes with.
 
 mod automation;
 mod declared;

@@ -20,7 +20,8 @@ pub struct Policy {
     pub digest: Digest,
     /// Its size in bytes.
     pub size_bytes: u64,
-    /// `policy` if it accounts and measures, `meter` if it measures only; empty while it is examined.
+    /// `policy` if it accounts and measures, `meter` if it measures only; empty while it is
+    /// examined.
     pub world: String,
     /// Which bounds it runs under: `compact` or `large`.
     #[serde(default = "compact")]
@@ -146,8 +147,8 @@ pub struct PolicyDetails {
     pub history: Vec<ChainedFact>,
     /// What it may cost.
     pub limits: PolicyLimits,
-    /// Meters and options as the component declares them; absent while it is examined, and if this program
-    /// can't run it any more.
+    /// Meters and options as the component declares them; absent while it is examined, and if this
+    /// program can't run it any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub declared: Option<Declared>,
 }
@@ -164,14 +165,15 @@ pub struct Activate {
     /// Whether it is meant that a policy comes back which was in force before, or was quarantined.
     #[serde(default, skip_serializing_if = "is_false")]
     pub again: bool,
-    /// Options of the policy by name, as it declares them; `initializing-max` is the host's: how long a boot
-    /// counts as `initializing`.
+    /// Options of the policy by name, as it declares them; `initializing-max` is the host's: how
+    /// long a boot counts as `initializing`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
     /// Why, for the journal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Refuse if its trial differs by more than this in all, up or down, over all tenants it is tried for: an amount in the currency.
+    /// Refuse if its trial differs by more than this in all, up or down, over all tenants it is
+    /// tried for: an amount in the currency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_net: Option<String>,
     /// Refuse if its trial differs by more than this for any one of those tenants.
@@ -226,7 +228,8 @@ pub struct Activated {
     /// Whether this was done before, by an earlier try of the same request.
     #[serde(default)]
     pub repeated: bool,
-    /// Whether it was in force already, so that nothing was recorded: the rest is about the activation before.
+    /// Whether it was in force already, so that nothing was recorded: the rest is about the
+    /// activation before.
     #[serde(default)]
     pub already: bool,
     /// The policy that answered a probe after the change; absent for one that is to come.
@@ -257,7 +260,8 @@ pub struct Quarantined {
     pub digest: Digest,
     /// How often it failed, one time after the other.
     pub faults: u32,
-    /// Whether somebody should look at it: it is in force still, or another one was put in its place without anybody's doing.
+    /// Whether somebody should look at it: it is in force still, or another one was put in its
+    /// place without anybody's doing.
     pub alert: bool,
     /// What it did last, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]

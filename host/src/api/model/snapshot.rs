@@ -13,10 +13,12 @@ use crate::id::{InstanceId, SnapshotName};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateSnapshot {
-    /// 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit; unique within the instance. Made of the time if absent.
+    /// 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit; unique within the
+    /// instance. Made of the time if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What the instance has to be for it: `Standby` if its memory is to be part of it, `Stopped` if not; whatever it is, if absent.
+    /// What the instance has to be for it: `Standby` if its memory is to be part of it, `Stopped`
+    /// if not; whatever it is, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<SnapshotKind>,
     /// Free labels; at most 64.
@@ -78,7 +80,8 @@ pub struct Snapshot {
     pub kind: SnapshotKind,
     /// When the instance was so.
     pub created_at: Timestamp,
-    /// Bytes on disk as it was taken: they are billed. Files that it shares with other snapshots count in each.
+    /// Bytes on disk as it was taken: they are billed. Files that it shares with other snapshots
+    /// count in each.
     pub size_bytes: u64,
     /// How its memory lies on disk now.
     pub compression: Compression,
@@ -120,7 +123,8 @@ impl From<TargetState> for driver::Target {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RestoreSnapshot {
-    /// Where the instance is to stand; `Running` if the snapshot holds memory, `Stopped` if not, where absent.
+    /// Where the instance is to stand; `Running` if the snapshot holds memory, `Stopped` if not,
+    /// where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_state: Option<TargetState>,
 }
@@ -129,7 +133,8 @@ pub struct RestoreSnapshot {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ForkInstance {
-    /// 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit; unique among the tenant's instances that are not deleted.
+    /// 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit; unique among the
+    /// tenant's instances that are not deleted.
     #[schema(example = "web-2")]
     pub name: String,
     /// An instance that runs may be held for a moment; it is refused otherwise.
@@ -147,7 +152,8 @@ pub struct ForkSnapshot {
     /// As in a fork of an instance.
     #[schema(example = "web-2")]
     pub name: String,
-    /// Where the fork is to stand; `Running` if the snapshot holds memory, `Stopped` if not, where absent.
+    /// Where the fork is to stand; `Running` if the snapshot holds memory, `Stopped` if not, where
+    /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_state: Option<TargetState>,
 }

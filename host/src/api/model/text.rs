@@ -27,7 +27,10 @@ pub(super) mod option {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(in crate::api::model) fn serialize<T, S>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error>
+    pub(in crate::api::model) fn serialize<T, S>(
+        value: &Option<T>,
+        to: S,
+    ) -> Result<S::Ok, S::Error>
     where
         T: Display,
         S: Serializer,

@@ -23,7 +23,8 @@ impl fmt::Display for Timestamp {
 }
 
 impl Timestamp {
-    /// Digit by digit: an answer may hold tens of thousands of these. All years that there are have four.
+    /// Digit by digit: an answer may hold tens of thousands of these. All years that there are have
+    /// four.
     fn to_rfc3339(self) -> [u8; 30] {
         let at = DateTime::from_timestamp_nanos(self.0).naive_utc();
         let mut text = *b"0000-00-00T00:00:00.000000000Z";
@@ -60,7 +61,9 @@ pub struct UnknownInstant(pub String);
 impl FromStr for Timestamp {
     type Err = UnknownInstant;
     fn from_str(text: &str) -> Result<Self, UnknownInstant> {
-        let parsed = DateTime::parse_from_rfc3339(text).ok().and_then(|instant| instant.timestamp_nanos_opt());
+        let parsed = DateTime::parse_from_rfc3339(text)
+            .ok()
+            .and_then(|instant| instant.timestamp_nanos_opt());
         parsed.map(Timestamp).ok_or_else(|| UnknownInstant(text.chars().take(80).collect()))
     }
 }
@@ -99,6 +102,9 @@ mod tests {
             assert_eq!(text.parse(), Ok(Timestamp(nanos)), "{text}");
             assert_eq!(text.split_once('.').expect("a point").1.len(), "123456789Z".len());
         }
-        assert_eq!(Timestamp(1_700_000_000_123_456_789).to_string(), "2023-11-14T22:13:20.123456789Z");
+        assert_eq!(
+            Timestamp(1_700_000_000_123_456_789).to_string(),
+            "2023-11-14T22:13:20.123456789Z"
+        );
     }
 }

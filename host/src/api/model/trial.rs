@@ -71,7 +71,8 @@ pub struct ShadowMoney {
     pub candidate: String,
     /// How much more that is; less than nothing if it charges less.
     pub net: String,
-    /// Where they differ, the largest difference first: the worst case is the first one. At most 1,000.
+    /// Where they differ, the largest difference first: the worst case is the first one. At most
+    /// 1,000.
     pub instances: Vec<ShadowWorth>,
     /// Fuel that the policy that is tried took to rate.
     pub fuel: u64,

@@ -1,4 +1,5 @@
-//! `tallyman policy new`: the beginnings of a policy, in a language of one's own; and `wrap`, which makes a component of a core module.
+//! `tallyman policy new`: the beginnings of a policy, in a language of one's own; and `wrap`, which
+//! makes a component of a core module.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,8 +43,8 @@ struct Written {
     files: Vec<PathBuf>,
 }
 
-/// A file of a template: where it goes, and its text, in which `{{name}}` stands for the policy's name, `{{crate}}` for Rust's form of it, and
-/// `{{version}}` for this program's.
+/// A file of a template: where it goes, and its text, in which `{{name}}` stands for the policy's
+/// name, `{{crate}}` for Rust's form of it, and `{{version}}` for this program's.
 type File = (&'static str, &'static str);
 
 /// A source of the library that policies in Rust are written with. Its tests stay behind.
@@ -103,7 +104,9 @@ impl New {
         let name = &self.name;
         let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         ensure!(
-            name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(inner) && name.len() <= 63,
+            name.starts_with(|c: char| c.is_ascii_lowercase())
+                && name.chars().all(inner)
+                && name.len() <= 63,
             "'{name}' is no name for a policy; use a-z, 0-9 and '-', beginning with a letter"
         );
         let folder = self.into.unwrap_or_else(|| PathBuf::from(name));
@@ -141,7 +144,8 @@ fn write(folder: &Path, path: &str, bytes: &[u8]) -> anyhow::Result<PathBuf> {
 /// Makes a component of a core module.
 pub(in crate::cli) fn wrap(module: &Path, component: &Path, output: Output) -> anyhow::Result<()> {
     let core = fs::read(module).with_context(|| format!("can't read {}", module.display()))?;
-    let bytes = policy::wrap(&core).with_context(|| format!("{} can't be made a component", module.display()))?;
+    let bytes = policy::wrap(&core)
+        .with_context(|| format!("{} can't be made a component", module.display()))?;
     fs::write(component, &bytes).with_context(|| format!("can't write {}", component.display()))?;
     let written = serde_json::json!({"component": component, "size_bytes": bytes.len()});
     output.show(&written, |_| format!("{} has {} bytes", component.display(), bytes.len()))
@@ -162,13 +166,21 @@ mod bindings {
             sources.push_str(name, text);
         }
         let mut resolve = Resolve::default();
-        let group = sources.parse().map_err(|(_, error)| error).context("can't read the contract")?;
+        let group =
+            sources.parse().map_err(|(_, error)| error).context("can't read the contract")?;
         let package = resolve.push_group(group).context("can't read the contract")?;
-        let world = resolve.select_world(&[package], Some("policy")).context("the contract has no such world")?;
+        let world = resolve
+            .select_world(&[package], Some("policy"))
+            .context("the contract has no such world")?;
         let mut files = Files::default();
         let mut generator = wit_bindgen_c::Opts::default().build();
-        wit_bindgen_core::WorldGenerator::generate(&mut *generator, &mut resolve, world, &mut files)
-            .context("can't write the contract down for C")?;
+        wit_bindgen_core::WorldGenerator::generate(
+            &mut *generator,
+            &mut resolve,
+            world,
+            &mut files,
+        )
+        .context("can't write the contract down for C")?;
         Ok(files.iter().map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).collect())
     }
 }

@@ -70,12 +70,14 @@ struct Burned {
 
 impl Test {
     pub(in crate::cli) async fn run(self, output: Output) -> anyhow::Result<()> {
-        let bytes = std::fs::read(&self.file).with_context(|| format!("can't read {}", self.file.display()))?;
+        let bytes = std::fs::read(&self.file)
+            .with_context(|| format!("can't read {}", self.file.display()))?;
         let profile = self.profile;
         let terms = self.terms()?;
         let asked = tokio::task::spawn_blocking(move || ask(&bytes, profile, &terms));
         let asked = during("compiling and asking", async { asked.await.context("it broke off")? });
-        let report = asked.await.with_context(|| format!("{} is not admitted", self.file.display()))?;
+        let report =
+            asked.await.with_context(|| format!("{} is not admitted", self.file.display()))?;
         output.show(&found(&report), text)?;
         if !report.holds() {
             bail!("{} does not conform", self.file.display());
@@ -86,7 +88,8 @@ impl Test {
 
 impl Test {
     fn terms(&self) -> anyhow::Result<Terms> {
-        let setting = |(name, value): &(String, String)| Setting { name: name.clone(), value: value.clone() };
+        let setting =
+            |(name, value): &(String, String)| Setting { name: name.clone(), value: value.clone() };
         let mut options: Vec<Setting> = self.options.iter().map(setting).collect();
         options.sort_by(|one, other| one.name.cmp(&other.name));
         let priced = self.prices.as_deref().map(meters).transpose()?.unwrap_or_default();
@@ -152,10 +155,9 @@ fn text(found: &Found) -> String {
         let why = check.failed.clone().unwrap_or_default();
         vec![check.claim.to_owned(), check.cases.to_string(), verdict.to_owned(), why]
     });
-    let fuel = found
-        .fuel
-        .iter()
-        .map(|burned| vec![burned.what.to_owned(), burned.fuel.to_string(), burned.allowed.to_string()]);
+    let fuel = found.fuel.iter().map(|burned| {
+        vec![burned.what.to_owned(), burned.fuel.to_string(), burned.allowed.to_string()]
+    });
     format!(
         "{}\n\n{}\n\n{}\n\n{}\n\n{} intervals were counted, {} lines of its own were stated and checked",
         output::pairs(facts),

@@ -55,7 +55,8 @@ impl Task {
         if let Some(schedule) = schedule {
             changes.push(amended("snapshot_schedule", &schedule)?);
             let now = self.host.clock.now();
-            self.recorder.live.snapshot_due_ns = schedule.as_ref().and_then(|schedule| schedule.next_due(now));
+            self.recorder.live.snapshot_due_ns =
+                schedule.as_ref().and_then(|schedule| schedule.next_due(now));
             self.recorder.change_record(|record| record.spec.schedule = schedule);
         }
         if let Some(health) = health {

@@ -1,5 +1,5 @@
-//! The acts that are due: an instance is started again after an end, ends when its time is over, has
-//! its snapshots taken, is probed, and goes to standby when it is idle.
+//! The acts that are due: an instance is started again after an end, ends when its time is over,
+//! has its snapshots taken, is probed, and goes to standby when it is idle.
 
 use super::Task;
 use crate::driver::error::FleetError;
@@ -33,7 +33,9 @@ impl Task {
 
     async fn run_one(&mut self, due: Due) -> Result<(), FleetError> {
         match due {
-            Due::Expiry(ExpiryAction::Delete) => self.carry_out(Request::Delete, Asker::Expiry).await,
+            Due::Expiry(ExpiryAction::Delete) => {
+                self.carry_out(Request::Delete, Asker::Expiry).await
+            }
             Due::Expiry(ExpiryAction::Stop) => self.stop_for_good().await,
             Due::Restart => self.carry_out(Request::Start, Asker::RestartPolicy).await,
             Due::Snapshot => self.take_scheduled_snapshot().await,
@@ -45,8 +47,8 @@ impl Task {
         }
     }
 
-    /// Its time is over: it stops, nothing starts it again by itself, and what a client does from here
-    /// on is the client's own affair.
+    /// Its time is over: it stops, nothing starts it again by itself, and what a client does from
+    /// here on is the client's own affair.
     async fn stop_for_good(&mut self) -> Result<(), FleetError> {
         self.carry_out(Request::Stop { grace_ms: None }, Asker::Expiry).await?;
         self.recorder.change_record(|record| record.spec.expiry = None);

@@ -1,7 +1,8 @@
 //! Forks: new instances made of another one, as it is or as a snapshot of it was.
 //!
-//! The source is held only while it is copied once, however many forks are made of the copy. A fork is on record when it is complete, and its
-//! time begins then. What a crash leaves of one that is not lies in a folder that no record knows, and is swept.
+//! The source is held only while it is copied once, however many forks are made of the copy. A fork
+//! is on record when it is complete, and its time begins then. What a crash leaves of one that is
+//! not lies in a folder that no record knows, and is swept.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use crate::billing::InstanceFact;
 use crate::driver::copy;
 use crate::driver::error::FleetError;
 use crate::driver::files::{
-    blocking, discard, disk_file, lay_memory, memory_folder, on_disk, own_disks, standby_folder, writable,
+    blocking, discard, disk_file, lay_memory, memory_folder, on_disk, own_disks, standby_folder,
+    writable,
 };
 use crate::driver::host::Host;
 use crate::driver::live::{Live, View};
@@ -43,7 +45,8 @@ impl Task {
         let mut waiting = self.slot.take_forks();
         while let Some(first) = waiting.first() {
             let snapshot = first.new.snapshot.clone();
-            let (group, rest) = waiting.into_iter().partition(|order| order.new.snapshot == snapshot);
+            let (group, rest) =
+                waiting.into_iter().partition(|order| order.new.snapshot == snapshot);
             waiting = rest;
             self.make_group(snapshot, group).await;
         }
@@ -87,9 +90,11 @@ impl Task {
                 }
                 State::Initializing | State::Running => (true, Target::Running),
                 State::Paused { .. } | State::Standby { .. } => (true, Target::Standby),
-                State::Created | State::Shutdown | State::Stopped | State::Unknown | State::Deleted => {
-                    (false, Target::Stopped)
-                }
+                State::Created
+                | State::Shutdown
+                | State::Stopped
+                | State::Unknown
+                | State::Deleted => (false, Target::Stopped),
             },
         };
         if let Decision::Deny(refusal) = decide(state, Command::Fork) {
@@ -127,7 +132,11 @@ impl Task {
 
     /// The image that a snapshot is. If its memory is compressed, it is decompressed once for all
     /// forks.
-    async fn image_of_snapshot(&self, name: &SnapshotName, memory: bool) -> Result<ForkImage, FleetError> {
+    async fn image_of_snapshot(
+        &self,
+        name: &SnapshotName,
+        memory: bool,
+    ) -> Result<ForkImage, FleetError> {
         let kept = self.kept(name)?;
         let mut spec = self.recorder.record.spec.clone();
         spec.vcpus = kept.vcpus;
@@ -177,8 +186,8 @@ impl Task {
         copy::aside(&self.recorder.folder().join("fork"))
     }
 
-    /// Makes each fork and puts it on record, side by side. Answers which were made; an error if none
-    /// was.
+    /// Makes each fork and puts it on record, side by side. Answers which were made; an error if
+    /// none was.
     async fn create_forks(
         &mut self,
         children: Vec<Child>,
@@ -245,7 +254,11 @@ impl Task {
         self.recorder.live.complete();
         let at = self.recorder.reading(self.recorder.now());
         let parent = self.recorder.record.id.clone();
-        let body = |child| InstanceFact::Forked { parent: parent.clone(), child, snapshot: snapshot.clone() };
+        let body = |child| InstanceFact::Forked {
+            parent: parent.clone(),
+            child,
+            snapshot: snapshot.clone(),
+        };
         let facts = created.map(|child| (at.clone(), body(child))).collect();
         self.recorder.write(facts).await
     }
@@ -272,7 +285,11 @@ impl Task {
 }
 
 /// Brings a fork to where it is to stand.
-async fn bring(host: &Arc<Host>, slot: &Arc<Slot>, target: Target) -> Result<Arc<View>, FleetError> {
+async fn bring(
+    host: &Arc<Host>,
+    slot: &Arc<Slot>,
+    target: Target,
+) -> Result<Arc<View>, FleetError> {
     let request = match (target, slot.view().live.state) {
         (Target::Running, State::Standby { .. }) => Request::Restore,
         (Target::Running, _) => Request::Start,
@@ -306,7 +323,8 @@ async fn create_fork(
         spec,
         snapshots: Vec::new(),
     };
-    let forked = InstanceFact::Forked { parent: parent.id.clone(), child: child.id.clone(), snapshot };
+    let forked =
+        InstanceFact::Forked { parent: parent.id.clone(), child: child.id.clone(), snapshot };
     let live = fork_state(&record.spec, memory);
     let share = Share::of(live.shape);
     let reserved = host.reserve(&record.tenant, &record.name, Share::default(), share);
@@ -326,7 +344,12 @@ async fn create_fork(
     created
 }
 
-fn lay_out(image: &ForkImage, folder: &Path, disks: &[Disk], memory: bool) -> Result<(), FleetError> {
+fn lay_out(
+    image: &ForkImage,
+    folder: &Path,
+    disks: &[Disk],
+    memory: bool,
+) -> Result<(), FleetError> {
     copy::fresh_folder(folder).map_err(on_disk("make the folder", folder))?;
     for (index, disk) in writable(disks) {
         let from = disk_file(&image.disks, index);
@@ -340,8 +363,8 @@ fn lay_out(image: &ForkImage, folder: &Path, disks: &[Disk], memory: bool) -> Re
     copy::sync(folder).and_then(|()| copy::sync(parent)).map_err(on_disk("sync", folder))
 }
 
-/// Where a fork stands at first: in standby with the memory of its source, or stopped. Its time begins
-/// with nothing.
+/// Where a fork stands at first: in standby with the memory of its source, or stopped. Its time
+/// begins with nothing.
 fn fork_state(spec: &Spec, memory: Option<SavedMemory>) -> Live {
     let first = Live::first(spec);
     let Some(memory) = memory else {

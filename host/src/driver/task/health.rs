@@ -40,8 +40,8 @@ impl Task {
         });
     }
 
-    /// Takes up an answer. What is unhealthy is stopped, if its restart policy starts it again after
-    /// that.
+    /// Takes up an answer. What is unhealthy is stopped, if its restart policy starts it again
+    /// after that.
     pub(super) async fn probed(
         &mut self,
         incarnation: u32,

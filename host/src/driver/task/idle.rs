@@ -11,8 +11,8 @@ use crate::limits::idle as limits;
 use crate::vm::{Asker, State};
 
 impl Task {
-    /// Brings it to standby if it was idle. Either way, what happens from now on counts for the next
-    /// look.
+    /// Brings it to standby if it was idle. Either way, what happens from now on counts for the
+    /// next look.
     pub(super) async fn standby_if_idle(&mut self) -> Result<(), FleetError> {
         let Some(auto) = self.recorder.record.spec.auto_standby else { return Ok(()) };
         let folder = self.recorder.folder();
@@ -30,7 +30,9 @@ impl Task {
             let elapsed_ns = now.since(before.since).unwrap_or_default().0;
             Some((cpu_ns?.saturating_sub(before.cpu_ns?), elapsed_ns))
         });
-        let idle = span.is_some_and(|(used_ns, elapsed_ns)| is_little(used_ns, elapsed_ns, auto.cpu_permille_max));
+        let idle = span.is_some_and(|(used_ns, elapsed_ns)| {
+            is_little(used_ns, elapsed_ns, auto.cpu_permille_max)
+        });
         used?;
         if !idle {
             return Ok(());
@@ -53,8 +55,8 @@ impl Task {
         blocking(enough).await
     }
 
-    /// An attempt that nobody asked for has failed: the next one waits longer, and there are only so
-    /// many until something changes. The instance says so.
+    /// An attempt that nobody asked for has failed: the next one waits longer, and there are only
+    /// so many until something changes. The instance says so.
     async fn auto_standby_failed(&mut self, error: FleetError) -> Result<(), FleetError> {
         let now = self.host.clock.now();
         let Some(idle) = &mut self.recorder.watch.idle else { return Err(error) };
@@ -84,7 +86,9 @@ impl Task {
         self.recorder.publish();
         match self.state() {
             State::Standby { .. } if wake => self.carry_out(Request::Restore, Asker::Client).await,
-            State::Deleted => Err(FleetError::NotFound { key: self.recorder.record.id.to_string() }),
+            State::Deleted => {
+                Err(FleetError::NotFound { key: self.recorder.record.id.to_string() })
+            }
             State::Created
             | State::Initializing
             | State::Running
@@ -120,7 +124,11 @@ mod tests {
             (0, 0, 50, true),
         ];
         for (used, elapsed, permille, little) in rows {
-            assert_eq!(is_little(used, elapsed, permille), little, "{used} of {elapsed} with {permille}");
+            assert_eq!(
+                is_little(used, elapsed, permille),
+                little,
+                "{used} of {elapsed} with {permille}"
+            );
         }
     }
 }

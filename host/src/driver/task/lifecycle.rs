@@ -20,13 +20,19 @@ const KILL_RETRY: Duration = Duration::from_secs(1);
 /// Requests.
 impl Task {
     /// Carries out a request, or says why not.
-    pub(super) async fn carry_out(&mut self, request: Request, by: Asker) -> Result<(), FleetError> {
+    pub(super) async fn carry_out(
+        &mut self,
+        request: Request,
+        by: Asker,
+    ) -> Result<(), FleetError> {
         self.await_end(&request).await?;
         let lost = self.ensure_recovered().await.err();
         match (decide(self.state(), request.command()), lost) {
             (Decision::Ignore(ignored), None) => return self.ignore(ignored).await,
             (Decision::Deny(refusal), None) => return Err(refusal.into()),
-            (Decision::Act, Some(error)) if matches!(request, Request::Stop { .. } | Request::Delete) => {
+            (Decision::Act, Some(error))
+                if matches!(request, Request::Stop { .. } | Request::Delete) =>
+            {
                 return self.end_unresponsive(request, by, error).await;
             }
             (Decision::Act | Decision::Ignore(_) | Decision::Deny(_), Some(error)) => {
@@ -42,8 +48,8 @@ impl Task {
         self.settle(outcome).await
     }
 
-    /// Waits for the end of a machine that was told to end for an earlier request. Until it is known,
-    /// nothing else can be done; a stop and a deletion tell it once more.
+    /// Waits for the end of a machine that was told to end for an earlier request. Until it is
+    /// known, nothing else can be done; a stop and a deletion tell it once more.
     async fn await_end(&mut self, request: &Request) -> Result<(), FleetError> {
         if self.live().intent.is_none() {
             return Ok(());
@@ -91,7 +97,12 @@ impl Task {
     /// Ends a machine that lives and does not answer, and then does what that leaves to be done: a
     /// machine that does not answer is not dead, and only a stop or a deletion may end it. There is
     /// always a way out.
-    async fn end_unresponsive(&mut self, request: Request, by: Asker, lost: FleetError) -> Result<(), FleetError> {
+    async fn end_unresponsive(
+        &mut self,
+        request: Request,
+        by: Asker,
+        lost: FleetError,
+    ) -> Result<(), FleetError> {
         if let Some(command) = self.live().command() {
             self.recorder.give_up(command, &lost).await?;
         }
@@ -103,9 +114,11 @@ impl Task {
         self.settle(outcome).await
     }
 
-    /// Ends the machine by its hypervisor, or as what the kernel knows of it where that can't be asked.
+    /// Ends the machine by its hypervisor, or as what the kernel knows of it where that can't be
+    /// asked.
     async fn end_by_identity(&self) -> Result<(), FleetError> {
-        if let (Ok(spec), Ok(hypervisor)) = (self.recorder.machine_spec(), self.recorder.hypervisor())
+        if let (Ok(spec), Ok(hypervisor)) =
+            (self.recorder.machine_spec(), self.recorder.hypervisor())
             && hypervisor.end(&spec).await.is_ok()
         {
             return Ok(());
@@ -114,8 +127,8 @@ impl Task {
         self.host.launches.end(&folder, self.live().incarnation).await.map_err(failed)
     }
 
-    /// The meaning that a fulfilled command still has: whoever stops what has stopped wants it to stay
-    /// so.
+    /// The meaning that a fulfilled command still has: whoever stops what has stopped wants it to
+    /// stay so.
     async fn ignore(&mut self, ignored: Ignored) -> Result<(), FleetError> {
         match ignored {
             Ignored::AlreadyStopped if self.live().restarts.due_ns.is_some() => {
@@ -136,7 +149,9 @@ impl Task {
         match request {
             Request::Standby => self.require(Capability::Snapshots),
             Request::Snapshot(new) => self.check_snapshot(new, by),
-            Request::Discard { snapshot } | Request::Revert { snapshot } => self.kept(snapshot).map(drop),
+            Request::Discard { snapshot } | Request::Revert { snapshot } => {
+                self.kept(snapshot).map(drop)
+            }
             Request::Resize { memory_bytes } => self.check_resize(*memory_bytes),
             Request::Start
             | Request::Stop { .. }
@@ -174,8 +189,8 @@ impl Task {
         self.recorder.intend(request.clone(), by).await
     }
 
-    /// The number of the next launch. One that was begun may have been forgotten by a loss of power,
-    /// and left its folder.
+    /// The number of the next launch. One that was begun may have been forgotten by a loss of
+    /// power, and left its folder.
     fn unused_incarnation(&self) -> u32 {
         let folder = self.recorder.folder();
         let next = self.live().incarnation.saturating_add(1);
@@ -199,9 +214,12 @@ impl Task {
         }
     }
 
-    /// Gives up an intended command that failed. One whose act can't be undone, because a machine was
-    /// told to end, keeps its intent until that end is known: what follows depends on it.
-    pub(super) async fn settle(&mut self, outcome: Result<(), FleetError>) -> Result<(), FleetError> {
+    /// Gives up an intended command that failed. One whose act can't be undone, because a machine
+    /// was told to end, keeps its intent until that end is known: what follows depends on it.
+    pub(super) async fn settle(
+        &mut self,
+        outcome: Result<(), FleetError>,
+    ) -> Result<(), FleetError> {
         let Err(error) = outcome else { return Ok(()) };
         if let (Some(command), false) = (self.live().command(), error.leaves_intent()) {
             self.recorder.give_up(command, &error).await?;
@@ -237,8 +255,8 @@ impl Task {
         }
     }
 
-    /// Launches the machine of an instance that is `created`, and lets its vCPUs run. If that fails, it
-    /// is stopped and says why.
+    /// Launches the machine of an instance that is `created`, and lets its vCPUs run. If that
+    /// fails, it is stopped and says why.
     async fn boot(&mut self) -> Result<(), FleetError> {
         let Err(error) = self.try_boot().await else { return Ok(()) };
         if !error.leaves_intent() {
@@ -278,8 +296,8 @@ impl Task {
         }
     }
 
-    /// A create has failed. Its caller hears why, and has nothing that keeps a name or that time could
-    /// be charged for: the record is closed at the instant at which it was accepted.
+    /// A create has failed. Its caller hears why, and has nothing that keeps a name or that time
+    /// could be charged for: the record is closed at the instant at which it was accepted.
     async fn undo_create(&mut self, error: &FleetError) -> Result<(), FleetError> {
         self.machine = None;
         self.recorder.live.error = Some(error.to_string());
@@ -327,8 +345,8 @@ impl Task {
         self.recorder.enter(Event::Resumed, stamp).await
     }
 
-    /// Lets vCPUs run again that were held only for the request under way, also if another daemon has
-    /// held them.
+    /// Lets vCPUs run again that were held only for the request under way, also if another daemon
+    /// has held them.
     pub(super) async fn resume_if_paused_for_request(&mut self) -> Result<(), FleetError> {
         if self.live().is_paused_for_request() { self.resume().await } else { Ok(()) }
     }
@@ -341,7 +359,9 @@ impl Task {
         check_memory("size", bytes, &self.host.image(&spec.image)?)?;
         let invalid = |problem| Err(FleetError::Invalid { field: "size", problem });
         if let Some(max) = spec.memory_bytes_max.filter(|&max| bytes > max) {
-            let problem = format!("must be at most {max} bytes, the memory_bytes_max of this instance; is {bytes}");
+            let problem = format!(
+                "must be at most {max} bytes, the memory_bytes_max of this instance; is {bytes}"
+            );
             return invalid(problem);
         }
         if self.state() == State::Stopped {
@@ -354,7 +374,9 @@ impl Task {
                 let problem = "this instance was created without memory_bytes_max; stop it first";
                 invalid(problem.into())
             }
-            Some(_) if bytes < least => invalid(format!("must be {least} or more, what it booted with; is {bytes}")),
+            Some(_) if bytes < least => {
+                invalid(format!("must be {least} or more, what it booted with; is {bytes}"))
+            }
             Some(_) => Ok(()),
         }
     }
@@ -380,8 +402,8 @@ impl Task {
         Duration::from_millis(grace_ms.unwrap_or(self.recorder.record.spec.stop_grace_ms))
     }
 
-    /// Asks the guest, waits, then ends it by force. Accepted in every state in which something could
-    /// be left, so that there is a way out that is not a deletion.
+    /// Asks the guest, waits, then ends it by force. Accepted in every state in which something
+    /// could be left, so that there is a way out that is not a deletion.
     pub(super) async fn stop(&mut self, grace: Duration) -> Result<(), FleetError> {
         match self.state() {
             State::Standby { .. } => {
@@ -416,8 +438,8 @@ impl Task {
         }
     }
 
-    /// Enters `shutdown` and asks the guest to power itself off. Held vCPUs run again for it: a held
-    /// guest can't obey. Answers whether the guest could be asked; if not, force follows.
+    /// Enters `shutdown` and asks the guest to power itself off. Held vCPUs run again for it: a
+    /// held guest can't obey. Answers whether the guest could be asked; if not, force follows.
     async fn ask_guest(&mut self) -> Result<bool, FleetError> {
         let paused = self.live().is_paused();
         if paused {
@@ -455,12 +477,18 @@ impl Task {
         self.drop_memory().await
     }
 
-    /// Why it stopped, if it did so because of the stop under way: what was unhealthy was not asked to
-    /// stay so.
+    /// Why it stopped, if it did so because of the stop under way: what was unhealthy was not asked
+    /// to stay so.
     pub(super) fn cause_of_stop(&self, cause: ExitCause) -> ExitCause {
         match self.live().asker() {
             Some(Asker::HealthCheck) => ExitCause::Unhealthy,
-            Some(Asker::Client | Asker::RestartPolicy | Asker::Expiry | Asker::Schedule | Asker::AutoStandby)
+            Some(
+                Asker::Client
+                | Asker::RestartPolicy
+                | Asker::Expiry
+                | Asker::Schedule
+                | Asker::AutoStandby,
+            )
             | None => cause,
         }
     }
@@ -481,7 +509,8 @@ impl Task {
     /// Waits for the exit of a virtual machine monitor that was told to end.
     ///
     /// # Errors
-    /// [`FleetError::StillEnding`] if it takes longer than a caller should wait. It ends all the same.
+    /// [`FleetError::StillEnding`] if it takes longer than a caller should wait. It ends all the
+    /// same.
     pub(super) async fn exit(&mut self) -> Result<Exit, FleetError> {
         let deadline = Deadline::now() + self.host.exit_patience;
         let exit = match &mut self.machine {
@@ -511,7 +540,11 @@ impl Task {
     /// The machine has ended, for `cause` as far as the exit tells. The same question for a live
     /// machine and one that a restarted daemon finds dead: what was under way decides what its end
     /// means, and what lies complete on disk is never thrown away.
-    pub(super) async fn machine_ended(&mut self, at: Reading, cause: ExitCause) -> Result<(), FleetError> {
+    pub(super) async fn machine_ended(
+        &mut self,
+        at: Reading,
+        cause: ExitCause,
+    ) -> Result<(), FleetError> {
         if let Some(bytes) = self.standby_complete() {
             return self.enter_standby_at(bytes, at).await;
         }
@@ -523,7 +556,9 @@ impl Task {
             return Ok(());
         }
         let cause = match self.live().command() {
-            Some(Command::Stop) if cause == ExitCause::Guest => self.cause_of_stop(ExitCause::Requested),
+            Some(Command::Stop) if cause == ExitCause::Guest => {
+                self.cause_of_stop(ExitCause::Requested)
+            }
             Some(Command::Stop | Command::Delete) => self.cause_of_stop(ExitCause::Forced),
             Some(Command::Start) if cause != ExitCause::Guest => ExitCause::LaunchFailed,
             Some(

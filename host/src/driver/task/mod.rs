@@ -174,7 +174,8 @@ impl Task {
         let from = degraded.from_fact;
         let host = self.host.clone();
         let record = self.recorder.record.clone();
-        let reaccounted: Account = blocking(move || host.reaccounted(&record, &account, from)).await?;
+        let reaccounted: Account =
+            blocking(move || host.reaccounted(&record, &account, from)).await?;
         if reaccounted == self.recorder.account {
             return Ok(());
         }

@@ -44,7 +44,8 @@ impl Task {
         self.settle(outcome).await
     }
 
-    /// The same for a machine that was just ended by its identity, for the stop or deletion under way.
+    /// The same for a machine that was just ended by its identity, for the stop or deletion under
+    /// way.
     pub(super) async fn recover_ended(&mut self) -> Result<(), FleetError> {
         match self.adopt().await {
             Ok((adopted, spec)) => self.found(adopted, &spec).await,
@@ -63,8 +64,8 @@ impl Task {
         Ok((adopted, spec))
     }
 
-    /// What is dead is dead, also where nobody can say how it ended: its hypervisor is missing, or what
-    /// was written of the launch can't be read.
+    /// What is dead is dead, also where nobody can say how it ended: its hypervisor is missing, or
+    /// what was written of the launch can't be read.
     ///
     /// # Errors
     /// `error`, unless nothing of the launch lives.
@@ -88,7 +89,9 @@ impl Task {
 
     async fn found(&mut self, adopted: Adopted, spec: &MachineSpec) -> Result<(), FleetError> {
         match adopted {
-            Adopted::Alive { launched, state, since } => self.found_alive(launched, spec, Vcpus { state, since }).await,
+            Adopted::Alive { launched, state, since } => {
+                self.found_alive(launched, spec, Vcpus { state, since }).await
+            }
             Adopted::Exited { boot, history, exit } => {
                 let is_silent = !history.iter().any(is_of_vcpus);
                 self.replay(&boot, history).await?;
@@ -105,7 +108,8 @@ impl Task {
         }
     }
 
-    /// Takes up what guest and VMM had said before the end, each at the instant at which the host received it.
+    /// Takes up what guest and VMM had said before the end, each at the instant at which the host
+    /// received it.
     async fn replay(&mut self, boot: &BootId, history: Vec<Observed>) -> Result<(), FleetError> {
         for seen in history {
             match seen {
@@ -132,7 +136,9 @@ impl Task {
     /// The vCPUs were held, and the fact of it was lost.
     async fn paused_in(&mut self, boot: &BootId, stamp: Stamp) -> Result<(), FleetError> {
         match (self.state(), self.news_in(boot, stamp)) {
-            (State::Initializing | State::Running, Some(at)) => self.recorder.enter_at(Event::Paused, at).await,
+            (State::Initializing | State::Running, Some(at)) => {
+                self.recorder.enter_at(Event::Paused, at).await
+            }
             (_, _) => Ok(()),
         }
     }
@@ -152,7 +158,8 @@ impl Task {
         self.reading_in(boot, stamp).filter(|at| at.meter > since)
     }
 
-    /// The guest became ready while nobody looked, if that is the marker that was missing and its instant is known.
+    /// The guest became ready while nobody looked, if that is the marker that was missing and its
+    /// instant is known.
     async fn ready_in(&mut self, boot: &BootId, stamp: Stamp) -> Result<(), FleetError> {
         if self.state() != State::Initializing || !self.recorder.is_ready() {
             return Ok(());
@@ -164,7 +171,12 @@ impl Task {
     }
 
     /// It lives: finishes what was begun, or brings the record in line.
-    async fn found_alive(&mut self, launched: Launched, spec: &MachineSpec, vcpus: Vcpus) -> Result<(), FleetError> {
+    async fn found_alive(
+        &mut self,
+        launched: Launched,
+        spec: &MachineSpec,
+        vcpus: Vcpus,
+    ) -> Result<(), FleetError> {
         self.machine = Some(Machine::of(launched, spec));
         if vcpus.state == VmState::Ended {
             let exit = self.end_by_force().await?;
@@ -181,9 +193,11 @@ impl Task {
                 self.machine = None;
                 self.finish().await
             }
-            State::Created | State::Initializing | State::Running | State::Paused { .. } | State::Shutdown => {
-                self.found_running_machine(vcpus).await
-            }
+            State::Created
+            | State::Initializing
+            | State::Running
+            | State::Paused { .. }
+            | State::Shutdown => self.found_running_machine(vcpus).await,
         }
     }
 
@@ -243,7 +257,8 @@ impl Task {
     async fn found_restored(&mut self, vcpus: Vcpus) -> Result<(), FleetError> {
         match vcpus.state {
             VmState::NotStarted | VmState::Paused => self.finish_restore(self.recorder.now()).await,
-            // It had loaded before it ran. Where nothing proves when it ran, nothing proves when it had loaded.
+            // It had loaded before it ran. Where nothing proves when it ran, nothing proves when it
+            // had loaded.
             VmState::Running => {
                 let from = self.intended_at();
                 self.recorder.live.shape.snapshot_bytes = self.recorder.kept_bytes();
@@ -292,7 +307,9 @@ impl Task {
         }
         match self.live().command() {
             Some(Command::Resume) => self.resume().await,
-            Some(Command::Restore) => self.resume_restored(self.saved_bytes().unwrap_or_default()).await,
+            Some(Command::Restore) => {
+                self.resume_restored(self.saved_bytes().unwrap_or_default()).await
+            }
             Some(Command::Standby) => match self.standby_complete() {
                 Some(bytes) => self.finish_standby(bytes).await,
                 None => self.standby().await,
@@ -312,8 +329,8 @@ impl Task {
         }
     }
 
-    /// The vCPUs run, and the fact of it was lost. What was saved of them is not what they are any more, and memory on
-    /// disk contradicts the disks.
+    /// The vCPUs run, and the fact of it was lost. What was saved of them is not what they are any
+    /// more, and memory on disk contradicts the disks.
     async fn found_resumed(&mut self, vcpus: Vcpus) -> Result<(), FleetError> {
         let is_saved = matches!(self.live().command(), Some(Command::Standby | Command::Restore));
         let from = self.intended_at();
@@ -326,9 +343,14 @@ impl Task {
         self.finish().await
     }
 
-    /// Records a change of the vCPUs that happened while nobody wrote: at its instant, where that is proved. Where it
-    /// is not, the time from `from` until now is `unknown`.
-    async fn enter_found(&mut self, event: Event, since: Option<Stamp>, from: Reading) -> Result<(), FleetError> {
+    /// Records a change of the vCPUs that happened while nobody wrote: at its instant, where that
+    /// is proved. Where it is not, the time from `from` until now is `unknown`.
+    async fn enter_found(
+        &mut self,
+        event: Event,
+        since: Option<Stamp>,
+        from: Reading,
+    ) -> Result<(), FleetError> {
         match since {
             Some(stamp) => self.recorder.enter(event, stamp).await,
             None => {
@@ -346,13 +368,17 @@ impl Task {
         (at, InstanceFact::Entered(Entered { phase: Phase::Unknown, shape, session, cause: None }))
     }
 
-    /// Where the command under way changes what the vCPUs do, and the VMM says nothing, the time since then is
-    /// `unknown`.
+    /// Where the command under way changes what the vCPUs do, and the VMM says nothing, the time
+    /// since then is `unknown`.
     async fn doubt_since_intent(&mut self) -> Result<(), FleetError> {
         let changes_vcpus = match self.live().command() {
-            Some(Command::Pause | Command::Resume | Command::Standby | Command::Snapshot | Command::Fork) => {
-                self.live().runs() || self.live().is_paused()
-            }
+            Some(
+                Command::Pause
+                | Command::Resume
+                | Command::Standby
+                | Command::Snapshot
+                | Command::Fork,
+            ) => self.live().runs() || self.live().is_paused(),
             Some(
                 Command::Start
                 | Command::Stop
@@ -372,8 +398,8 @@ impl Task {
         self.recorder.write(vec![doubt]).await
     }
 
-    /// When the command under way was accepted, inside the interval under way; where there is none, the last instant at
-    /// which the daemon is known to have been there.
+    /// When the command under way was accepted, inside the interval under way; where there is none,
+    /// the last instant at which the daemon is known to have been there.
     fn intended_at(&self) -> Reading {
         let Some(at_ns) = self.live().intent.as_ref().and_then(|intent| intent.at_ns) else {
             return self.last_proof();
@@ -385,8 +411,8 @@ impl Task {
         self.recorder.bounded(self.host.clock.reading_of(boottime_ns, wall_ns))
     }
 
-    /// Gives up a request whose outcome is that nothing has changed: what was paused only for it runs
-    /// again.
+    /// Gives up a request whose outcome is that nothing has changed: what was paused only for it
+    /// runs again.
     pub(super) async fn undo_pause(&mut self) -> Result<(), FleetError> {
         self.resume_if_paused_for_request().await?;
         self.interrupted().await
@@ -406,7 +432,9 @@ impl Task {
             Request::Discard { snapshot } => self.discard_snapshot(&snapshot).await,
             Request::Revert { snapshot } => self.revert(&snapshot).await,
             Request::Fork { children, snapshot } => self.finish_fork(children, snapshot).await,
-            Request::Resize { memory_bytes } if decide(self.state(), Command::Resize) == Decision::Act => {
+            Request::Resize { memory_bytes }
+                if decide(self.state(), Command::Resize) == Decision::Act =>
+            {
                 self.resize(memory_bytes).await
             }
             Request::Resize { .. }
@@ -427,7 +455,9 @@ impl Task {
 
     /// It ended while nobody looked, and its supervisor saw when.
     async fn found_dead(&mut self, boot: &BootId, exit: &Exit) -> Result<(), FleetError> {
-        let Some(at) = self.reading_in(boot, exit.stamp) else { return self.found_lost(boot).await };
+        let Some(at) = self.reading_in(boot, exit.stamp) else {
+            return self.found_lost(boot).await;
+        };
         self.found_ended(at, cause_of(exit)).await
     }
 
@@ -436,8 +466,8 @@ impl Task {
         self.finish().await
     }
 
-    /// Nobody saw the end: `unknown` from the last proof of life, then `stopped`. But what was held with its memory on disk is in standby:
-    /// nothing else can have become of it.
+    /// Nobody saw the end: `unknown` from the last proof of life, then `stopped`. But what was held
+    /// with its memory on disk is in standby: nothing else can have become of it.
     async fn found_lost(&mut self, boot: &BootId) -> Result<(), FleetError> {
         if !self.state().has_vmm() {
             return self.finish().await;
@@ -446,9 +476,11 @@ impl Task {
         if let Some(bytes) = self.standby_complete() {
             return self.enter_standby_at(bytes, proof).await;
         }
-        let cause = if boot == self.host.clock.boot() { ExitCause::Crashed } else { ExitCause::HostLost };
+        let cause =
+            if boot == self.host.clock.boot() { ExitCause::Crashed } else { ExitCause::HostLost };
         let now = self.recorder.reading(self.recorder.now());
-        // Together: after a crash in between, nobody would look for it again, and it would be unknown for ever.
+        // Together: after a crash in between, nobody would look for it again, and it would be
+        // unknown for ever.
         let mut facts = Vec::new();
         for (event, at) in [(Event::Lost, proof), (Event::Exited(cause), now)] {
             facts.push(self.recorder.step(event, at)?);
@@ -469,11 +501,14 @@ impl Task {
                 let boot = self.host.clock.boot().clone();
                 self.found_lost(&boot).await
             }
-            State::Standby { .. } | State::Stopped | State::Unknown | State::Deleted => self.finish().await,
+            State::Standby { .. } | State::Stopped | State::Unknown | State::Deleted => {
+                self.finish().await
+            }
         }
     }
 
-    /// The last instant at which the host is known to have been alive, inside the interval under way.
+    /// The last instant at which the host is known to have been alive, inside the interval under
+    /// way.
     fn last_proof(&self) -> Reading {
         match &self.host.alive {
             Some(alive) => {

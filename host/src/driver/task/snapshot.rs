@@ -11,8 +11,8 @@ use crate::billing::{Dated, InstanceFact};
 use crate::driver::copy;
 use crate::driver::error::FleetError;
 use crate::driver::files::{
-    PutBack, blocking, copy_disks, discard, link, lock_disks, memory_folder, on_disk, publish_snapshot, read_snapshot,
-    snapshot_folder,
+    PutBack, blocking, copy_disks, discard, link, lock_disks, memory_folder, on_disk,
+    publish_snapshot, read_snapshot, snapshot_folder,
 };
 use crate::driver::mailbox::Compressed;
 use crate::driver::record::{SavedMemory, Snapshot, find_snapshot};
@@ -57,7 +57,11 @@ impl Task {
         }
     }
 
-    async fn capture_snapshot(&mut self, folder: &Path, new: &NewSnapshot) -> Result<Snapshot, FleetError> {
+    async fn capture_snapshot(
+        &mut self,
+        folder: &Path,
+        new: &NewSnapshot,
+    ) -> Result<Snapshot, FleetError> {
         let memory = self.capture(&copy::aside(folder), true).await?;
         let spec = &self.recorder.record.spec;
         let snapshot = Snapshot {
@@ -80,11 +84,16 @@ impl Task {
     /// Copies what the instance is now into the new folder `to`: its memory if it has one and it is
     /// wanted, and its writable disks. What runs is held.
     ///
-    /// Memory first: saving it may let the vCPUs run for a moment, and memory and disks have to be of
-    /// one instant. From the save on they are held, so the disks are what that memory knows.
-    pub(super) async fn capture(&mut self, to: &Path, memory: bool) -> Result<Option<SavedMemory>, FleetError> {
+    /// Memory first: saving it may let the vCPUs run for a moment, and memory and disks have to be
+    /// of one instant. From the save on they are held, so the disks are what that memory knows.
+    pub(super) async fn capture(
+        &mut self,
+        to: &Path,
+        memory: bool,
+    ) -> Result<Option<SavedMemory>, FleetError> {
         let target = to.to_owned();
-        blocking(move || copy::fresh_folder(&target).map_err(on_disk("make the folder", &target))).await?;
+        blocking(move || copy::fresh_folder(&target).map_err(on_disk("make the folder", &target)))
+            .await?;
         let memory = if memory { self.capture_memory(&memory_folder(to)).await? } else { None };
         let disks = self.recorder.record.spec.disks.clone();
         let target = to.to_owned();
@@ -146,9 +155,13 @@ impl Task {
         find_snapshot(&self.recorder.record.snapshots, name)
     }
 
-    /// Puts a snapshot that is complete on record, if it is new, lets what was held for it run again,
-    /// and drops the oldest beyond `keep`.
-    async fn keep_snapshot(&mut self, new: Option<Snapshot>, keep: Option<u32>) -> Result<(), FleetError> {
+    /// Puts a snapshot that is complete on record, if it is new, lets what was held for it run
+    /// again, and drops the oldest beyond `keep`.
+    async fn keep_snapshot(
+        &mut self,
+        new: Option<Snapshot>,
+        keep: Option<u32>,
+    ) -> Result<(), FleetError> {
         let mut facts = Vec::new();
         let known = self.recorder.record.snapshots.len();
         if let Some(snapshot) = new {
@@ -169,9 +182,12 @@ impl Task {
         if surplus.is_empty() { Ok(()) } else { self.drop_snapshots(&surplus).await }
     }
 
-    /// Lets vCPUs that were held only for the request under way run again; the fact of that comes with
-    /// the other ones.
-    async fn resume_with(&mut self, facts: &mut Vec<Dated<InstanceFact>>) -> Result<(), FleetError> {
+    /// Lets vCPUs that were held only for the request under way run again; the fact of that comes
+    /// with the other ones.
+    async fn resume_with(
+        &mut self,
+        facts: &mut Vec<Dated<InstanceFact>>,
+    ) -> Result<(), FleetError> {
         if !self.live().is_paused_for_request() {
             return Ok(());
         }
@@ -186,7 +202,8 @@ impl Task {
         self.drop_snapshots(std::slice::from_ref(name)).await
     }
 
-    /// Removes snapshots, then takes them off the record; after a crash in between, it is done again.
+    /// Removes snapshots, then takes them off the record; after a crash in between, it is done
+    /// again.
     async fn drop_snapshots(&mut self, names: &[SnapshotName]) -> Result<(), FleetError> {
         self.interrupt_compression().await?;
         for name in names {
@@ -249,7 +266,8 @@ impl Task {
 
 /// The oldest snapshots of one kind beyond the `keep` newest.
 fn superfluous(snapshots: &[Snapshot], scheduled: bool, keep: u32) -> Vec<SnapshotName> {
-    let of_kind: Vec<_> = snapshots.iter().filter(|snapshot| snapshot.scheduled == scheduled).collect();
+    let of_kind: Vec<_> =
+        snapshots.iter().filter(|snapshot| snapshot.scheduled == scheduled).collect();
     let keep = usize::try_from(keep).unwrap_or(usize::MAX);
     let surplus = of_kind.len().saturating_sub(keep);
     of_kind.iter().take(surplus).map(|snapshot| snapshot.name.clone()).collect()
@@ -257,8 +275,8 @@ fn superfluous(snapshots: &[Snapshot], scheduled: bool, keep: u32) -> Vec<Snapsh
 
 /// Putting back.
 impl Task {
-    /// Puts a snapshot in the place of what the instance is, all of it or nothing. Its history goes on;
-    /// it is not part of a snapshot. May be done again after a crash at any point.
+    /// Puts a snapshot in the place of what the instance is, all of it or nothing. Its history goes
+    /// on; it is not part of a snapshot. May be done again after a crash at any point.
     pub(super) async fn revert(&mut self, name: &SnapshotName) -> Result<(), FleetError> {
         let snapshot = self.kept(name)?.clone();
         let put_back = PutBack {
@@ -266,7 +284,10 @@ impl Task {
             instance: self.recorder.folder(),
             disks: self.recorder.record.spec.disks.clone(),
             with_memory: snapshot.memory.is_some(),
-            unpacked_bytes: snapshot.compressed_bytes.and(snapshot.memory).map_or(0, |memory| memory.bytes),
+            unpacked_bytes: snapshot
+                .compressed_bytes
+                .and(snapshot.memory)
+                .map_or(0, |memory| memory.bytes),
         };
         self.interrupt_compression().await?;
         let done = blocking(move || put_back.run()).await;
@@ -321,7 +342,9 @@ impl Task {
     /// Nothing has run since the last snapshot that the schedule took.
     fn is_unchanged(&self) -> bool {
         let kept = &self.recorder.record.snapshots;
-        let Some(last) = kept.iter().rev().find(|snapshot| snapshot.scheduled) else { return false };
+        let Some(last) = kept.iter().rev().find(|snapshot| snapshot.scheduled) else {
+            return false;
+        };
         let rests = matches!(self.state(), State::Stopped | State::Standby { .. });
         rests && self.live().stopped.is_some_and(|stopped| last.created_ns >= stopped.0)
     }
@@ -362,9 +385,11 @@ mod tests {
 
     #[test]
     fn the_newest_of_a_kind_stay_and_the_other_kind_is_not_touched() {
-        let kept = [snapshot("a", true), snapshot("b", false), snapshot("c", true), snapshot("d", true)];
-        let names =
-            |scheduled, keep| superfluous(&kept, scheduled, keep).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let kept =
+            [snapshot("a", true), snapshot("b", false), snapshot("c", true), snapshot("d", true)];
+        let names = |scheduled, keep| {
+            superfluous(&kept, scheduled, keep).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
         assert_eq!(names(true, 1), ["a", "c"]);
         assert_eq!(names(true, 2), ["a"]);
         assert_eq!(names(true, 3), [""; 0]);

@@ -54,7 +54,11 @@ impl Task {
     }
 
     /// The virtual machine monitor is gone and its memory is on disk.
-    pub(super) async fn enter_standby_at(&mut self, snapshot_bytes: u64, at: Reading) -> Result<(), FleetError> {
+    pub(super) async fn enter_standby_at(
+        &mut self,
+        snapshot_bytes: u64,
+        at: Reading,
+    ) -> Result<(), FleetError> {
         self.machine = None;
         self.recorder.live.shape.snapshot_bytes = self.recorder.kept_bytes() + snapshot_bytes;
         self.recorder.enter_at(Event::Slept, at).await?;
@@ -82,8 +86,8 @@ impl Task {
         self.finish_restore(self.recorder.now()).await
     }
 
-    /// A new virtual machine monitor has loaded the memory: lets it run, and drops what lies on disk,
-    /// which the disks will soon contradict.
+    /// A new virtual machine monitor has loaded the memory: lets it run, and drops what lies on
+    /// disk, which the disks will soon contradict.
     pub(super) async fn finish_restore(&mut self, loaded: Stamp) -> Result<(), FleetError> {
         let standby_bytes = self.recorder.standby_bytes();
         self.recorder.live.shape.snapshot_bytes = self.recorder.kept_bytes();
@@ -91,8 +95,8 @@ impl Task {
         self.resume_restored(standby_bytes).await
     }
 
-    /// Lets a machine run that was loaded from so many bytes; if it can't, the instance is in standby
-    /// again.
+    /// Lets a machine run that was loaded from so many bytes; if it can't, the instance is in
+    /// standby again.
     pub(super) async fn resume_restored(&mut self, standby_bytes: u64) -> Result<(), FleetError> {
         let machine = self.machine_mut()?;
         let stamp = match machine.resume().await {

@@ -45,10 +45,16 @@ struct Info {
 }
 
 impl CloudHypervisorVm {
-    /// A machine whose process runs; waits until it answers, for `ms` milliseconds at most. The supervisor listened first, and the VMM inherits
-    /// that: that it is this VMM that answers, its own word on its number proves.
-    pub(super) async fn greet(spec: MachineSpec, vmm: Arc<Process>, ms: u64) -> Result<Self, HypervisorError> {
-        let rest = Rest::new(&files::control(&files::run(&spec.dir, spec.incarnation)), "/api/v1/")?;
+    /// A machine whose process runs; waits until it answers, for `ms` milliseconds at most. The
+    /// supervisor listened first, and the VMM inherits that: that it is this VMM that answers, its
+    /// own word on its number proves.
+    pub(super) async fn greet(
+        spec: MachineSpec,
+        vmm: Arc<Process>,
+        ms: u64,
+    ) -> Result<Self, HypervisorError> {
+        let rest =
+            Rest::new(&files::control(&files::run(&spec.dir, spec.incarnation)), "/api/v1/")?;
         let call = "vmm.ping";
         let ping = async {
             tokio::select! {
@@ -65,7 +71,12 @@ impl CloudHypervisorVm {
         Ok(Self { spec, vmm, rest, version })
     }
 
-    async fn tell(&self, call: &'static str, body: Option<Value>, ms: u64) -> Result<(), HypervisorError> {
+    async fn tell(
+        &self,
+        call: &'static str,
+        body: Option<Value>,
+        ms: u64,
+    ) -> Result<(), HypervisorError> {
         self.rest.tell(Method::PUT, call, call, body, ms).await
     }
 
@@ -108,7 +119,9 @@ impl CloudHypervisorVm {
     async fn hold_vcpus(&self) -> Result<Stamp, HypervisorError> {
         match self.query_state().await? {
             VmState::NotStarted | VmState::Paused => {}
-            VmState::Running | VmState::Loading | VmState::Ended => self.tell("vm.pause", None, CONTROL_MS_MAX).await?,
+            VmState::Running | VmState::Loading | VmState::Ended => {
+                self.tell("vm.pause", None, CONTROL_MS_MAX).await?
+            }
         }
         Ok(Stamp::now())
     }
@@ -116,14 +129,17 @@ impl CloudHypervisorVm {
     async fn write_snapshot(&self, to: &Path) -> Result<Saved, HypervisorError> {
         let state = self.query_state().await?;
         if state != VmState::Paused {
-            let reason = format!("the vCPUs must have run and be held, but the machine is {state:?}");
+            let reason =
+                format!("the vCPUs must have run and be held, but the machine is {state:?}");
             return Err(HypervisorError::Save { reason });
         }
         let draft = Draft::begin(to)?;
         let body = json!({ "destination_url": url(draft.folder())? });
         let movement = Movement::new(draft.folder(), self.vmm.pid());
         match self.rest.tell_while_moving("vm.snapshot", body, movement).await {
-            Err(HypervisorError::Refused { reason, .. }) => return Err(HypervisorError::Save { reason }),
+            Err(HypervisorError::Refused { reason, .. }) => {
+                return Err(HypervisorError::Save { reason });
+            }
             told => told?,
         }
         let saved_by = SavedBy { kind: Kind::CloudHypervisor, version: self.version.clone() };
@@ -143,7 +159,9 @@ impl CloudHypervisorVm {
         let most = self.spec.memory_bytes_max.unwrap_or(self.spec.memory_bytes);
         let had = self.memory_bytes().await?;
         if !(had..=most).contains(&bytes) {
-            return refuse(format!("{bytes} bytes are not between {had}, which it has, and {most}, its greatest size"));
+            return refuse(format!(
+                "{bytes} bytes are not between {had}, which it has, and {most}, its greatest size"
+            ));
         }
         if bytes != had {
             self.tell(call, Some(json!({ "desired_ram": bytes })), CONTROL_MS_MAX).await?;
@@ -193,7 +211,9 @@ impl Vm for CloudHypervisorVm {
     }
 
     fn request_stop(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>> {
-        self.tell("vm.power-button", None, CONTROL_MS_MAX).map(|told| told.map(|()| Stamp::now())).boxed()
+        self.tell("vm.power-button", None, CONTROL_MS_MAX)
+            .map(|told| told.map(|()| Stamp::now()))
+            .boxed()
     }
 
     fn quit(&self) -> BoxFuture<'_, Result<(), HypervisorError>> {
@@ -214,8 +234,10 @@ fn refused(call: &'static str, refusal: Refusal) -> HypervisorError {
 }
 
 fn parse<T: DeserializeOwned>(call: &'static str, answer: Value) -> Result<T, HypervisorError> {
-    serde_json::from_value(answer)
-        .map_err(|error| HypervisorError::Refused { call, reason: format!("an answer that can't be read: {error}") })
+    serde_json::from_value(answer).map_err(|error| HypervisorError::Refused {
+        call,
+        reason: format!("an answer that can't be read: {error}"),
+    })
 }
 
 fn url(folder: &Path) -> Result<String, HypervisorError> {

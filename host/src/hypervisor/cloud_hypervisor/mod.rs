@@ -1,8 +1,10 @@
 //! Cloud Hypervisor, through its REST interface. Version 54 is the one that was tried.
 //!
-//! It accepts a memory file that was cut (`hypervisor/snapshot.rs` does not) and the path of a kernel that is not there (`hypervisor/check.rs` looks for it), answers
-//! 500 to nearly everything that it does not do, and boots a guest that resets itself again in the same process (the supervisor ends it).
-//! It stores the paths of disks in its snapshots: those are links in the folder of the launch, so that a fork finds its own.
+//! It accepts a memory file that was cut (`hypervisor/snapshot.rs` does not) and the path of a
+//! kernel that is not there (`hypervisor/check.rs` looks for it), answers 500 to nearly everything
+//! that it does not do, and boots a guest that resets itself again in the same process (the
+//! supervisor ends it). It stores the paths of disks in its snapshots: those are links in the
+//! folder of the launch, so that a fork finds its own.
 
 mod machine;
 
@@ -20,7 +22,8 @@ use super::supervisor::{CONTROL_FD, EVENTS_FD, Wiring};
 use super::{Accelerator, Description, HypervisorError, Kind, MachineSpec, files};
 
 /// The only thing it is given to decide.
-const CHOICE: Choice = Choice { accelerator: Accelerator::Kvm, machine_type: None, cpu_model: None };
+const CHOICE: Choice =
+    Choice { accelerator: Accelerator::Kvm, machine_type: None, cpu_model: None };
 
 /// How Cloud Hypervisor is to be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,14 +41,17 @@ pub type CloudHypervisor = Managed<CloudHypervisorVendor>;
 pub struct CloudHypervisorVendor;
 
 impl CloudHypervisor {
-    /// Finds out what Cloud Hypervisor can do here. Needs an async runtime, which has to live as long as the machines
-    /// are followed.
+    /// Finds out what Cloud Hypervisor can do here. Needs an async runtime, which has to live as
+    /// long as the machines are followed.
     ///
     /// # Errors
-    /// [`HypervisorError::Unavailable`] if it is not installed or does not work, or if `/dev/kvm` can't be used.
+    /// [`HypervisorError::Unavailable`] if it is not installed or does not work, or if `/dev/kvm`
+    /// can't be used.
     pub async fn detect(config: CloudHypervisorConfig) -> Result<Self, HypervisorError> {
         let CloudHypervisorConfig { program, supervisor } = config;
-        let description = detect::describe_kvm_only(Kind::CloudHypervisor, &program, "cloud-hypervisor v").await?;
+        let description =
+            detect::describe_kvm_only(Kind::CloudHypervisor, &program, "cloud-hypervisor v")
+                .await?;
         Self::new(CloudHypervisorVendor, description, supervisor)
     }
 }
@@ -73,7 +79,8 @@ impl Vendor for CloudHypervisorVendor {
         let control = format!("fd={CONTROL_FD}");
         let events = format!("fd={EVENTS_FD}");
         // With one `-v` its log tells who ended a machine.
-        let args = ["--api-socket", &control, "--event-monitor", &events, "-v"].map(String::from).into();
+        let args =
+            ["--api-socket", &control, "--event-monitor", &events, "-v"].map(String::from).into();
         Ok(Plan { args, kept: Value::Null, config: config(spec)? })
     }
 
@@ -94,7 +101,8 @@ fn config(spec: &MachineSpec) -> Result<Value, HypervisorError> {
     if let Some(most) = spec.memory_bytes_max.filter(|&most| most > spec.memory_bytes) {
         memory["hotplug_size"] = (most - spec.memory_bytes).into();
     }
-    let mut payload = json!({ "kernel": utf8("the kernel's path", &spec.kernel)?, "cmdline": spec.cmdline });
+    let mut payload =
+        json!({ "kernel": utf8("the kernel's path", &spec.kernel)?, "cmdline": spec.cmdline });
     if let Some(initrd) = &spec.initrd {
         payload["initramfs"] = utf8("the initial RAM disk's path", initrd)?.into();
     }

@@ -20,7 +20,9 @@ use crate::hypervisor::movement::Movement;
 use crate::hypervisor::process::Process;
 use crate::hypervisor::rest::{Rest, peer};
 use crate::hypervisor::snapshot::{Draft, MEMORY, SavedBy, blocking};
-use crate::hypervisor::{Capability, HypervisorError, Kind, MachineSpec, Saved, Stamp, Vm, VmState, files};
+use crate::hypervisor::{
+    Capability, HypervisorError, Kind, MachineSpec, Saved, Stamp, Vm, VmState, files,
+};
 use crate::limits::instance::CONTROL_MS_MAX;
 
 /// Between two looks whether the control socket is there, in milliseconds.
@@ -55,7 +57,8 @@ struct About {
 }
 
 impl FirecrackerVm {
-    /// A machine whose process runs; waits until it answers, for `ms` milliseconds at most, and proves that it is `name`.
+    /// A machine whose process runs; waits until it answers, for `ms` milliseconds at most, and
+    /// proves that it is `name`.
     pub(super) async fn greet(
         spec: MachineSpec,
         name: String,
@@ -71,7 +74,11 @@ impl FirecrackerVm {
                 return Ok(Err(format!("process {peer} listens on its control socket")));
             }
             let about = about(&rest).await?;
-            Ok(if about.id == name { Ok(about) } else { Err(format!("it calls itself {}, not {name}", about.id)) })
+            Ok(if about.id == name {
+                Ok(about)
+            } else {
+                Err(format!("it calls itself {}, not {name}", about.id))
+            })
         };
         match within(ms, "connect", about).await? {
             Ok(about) => Ok(Self { spec, kept, vmm, rest, version: about.vmm_version }),
@@ -84,24 +91,30 @@ impl FirecrackerVm {
             "Not started" => Ok(VmState::NotStarted),
             "Running" => Ok(VmState::Running),
             "Paused" => Ok(VmState::Paused),
-            state => {
-                Err(HypervisorError::Refused { call: "/", reason: format!("it is '{state}', which is not known") })
-            }
+            state => Err(HypervisorError::Refused {
+                call: "/",
+                reason: format!("it is '{state}', which is not known"),
+            }),
         }
     }
 
-    /// It takes both calls in either state and says nothing about the one before, so that is asked first.
+    /// It takes both calls in either state and says nothing about the one before, so that is asked
+    /// first.
     async fn run_vcpus(&self) -> Result<Stamp, HypervisorError> {
         match self.query_state().await? {
             VmState::NotStarted => self.act("InstanceStart").await,
-            VmState::Running | VmState::Paused | VmState::Loading | VmState::Ended => self.put_into("Resumed").await,
+            VmState::Running | VmState::Paused | VmState::Loading | VmState::Ended => {
+                self.put_into("Resumed").await
+            }
         }
     }
 
     async fn hold_vcpus(&self) -> Result<Stamp, HypervisorError> {
         match self.query_state().await? {
             VmState::NotStarted => Ok(Stamp::now()),
-            VmState::Running | VmState::Paused | VmState::Loading | VmState::Ended => self.put_into("Paused").await,
+            VmState::Running | VmState::Paused | VmState::Loading | VmState::Ended => {
+                self.put_into("Paused").await
+            }
         }
     }
 
@@ -112,14 +125,17 @@ impl FirecrackerVm {
     }
 
     async fn put_into(&self, state: &'static str) -> Result<Stamp, HypervisorError> {
-        self.rest.tell(Method::PATCH, "/vm", state, Some(json!({ "state": state })), CONTROL_MS_MAX).await?;
+        self.rest
+            .tell(Method::PATCH, "/vm", state, Some(json!({ "state": state })), CONTROL_MS_MAX)
+            .await?;
         Ok(Stamp::now())
     }
 
     async fn write_snapshot(&self, to: &Path) -> Result<Saved, HypervisorError> {
         let state = self.query_state().await?;
         if state != VmState::Paused {
-            let reason = format!("the vCPUs must have run and be held, but the machine is {state:?}");
+            let reason =
+                format!("the vCPUs must have run and be held, but the machine is {state:?}");
             return Err(HypervisorError::Save { reason });
         }
         let draft = self.draft(to).await?;
@@ -135,10 +151,12 @@ impl FirecrackerVm {
 
     /// Lets the VMM write its files.
     ///
-    /// Memory that this process booted with is its own: what of it is not present was never written to, as long as none is swapped out. Then
-    /// only what is present is written, which is what this VMM calls a difference and takes a hundredth of the time.
+    /// Memory that this process booted with is its own: what of it is not present was never written
+    /// to, as long as none is swapped out. Then only what is present is written, which is what this
+    /// VMM calls a difference and takes a hundredth of the time.
     async fn draft(&self, to: &Path) -> Result<Draft, HypervisorError> {
-        let present_is_all = || self.kept.booted && tells_what_is_present(&self.version) && nothing_is_swapped();
+        let present_is_all =
+            || self.kept.booted && tells_what_is_present(&self.version) && nothing_is_swapped();
         if present_is_all() {
             let draft = self.draft_of("Diff", to).await?;
             if present_is_all() {
@@ -165,7 +183,8 @@ impl FirecrackerVm {
     }
 }
 
-/// Whether this version writes the memory that is present as a difference, of a machine whose writes it does not track: from 1.13 on.
+/// Whether this version writes the memory that is present as a difference, of a machine whose
+/// writes it does not track: from 1.13 on.
 fn tells_what_is_present(version: &str) -> bool {
     let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
     matches!((numbers.next(), numbers.next()), (Some(Some(major)), Some(Some(minor))) if (major, minor) >= (1, 13))
@@ -253,9 +272,12 @@ async fn listening(socket: &Path, vmm: &Process) -> Result<u32, HypervisorError>
 async fn about(rest: &Rest) -> Result<About, HypervisorError> {
     let call = "/";
     let answer = rest.get(call, CONTROL_MS_MAX).await?;
-    let answer = answer.map_err(|refusal| HypervisorError::Refused { call, reason: refusal.reason })?;
-    serde_json::from_value(answer)
-        .map_err(|error| HypervisorError::Refused { call, reason: format!("an answer that can't be read: {error}") })
+    let answer =
+        answer.map_err(|refusal| HypervisorError::Refused { call, reason: refusal.reason })?;
+    serde_json::from_value(answer).map_err(|error| HypervisorError::Refused {
+        call,
+        reason: format!("an answer that can't be read: {error}"),
+    })
 }
 
 fn snapshot_file(folder: &Path, name: &str) -> Result<String, HypervisorError> {

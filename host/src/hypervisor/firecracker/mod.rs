@@ -1,8 +1,10 @@
 //! Firecracker, through its REST interface. Versions 1.12 to 1.17 are the ones that were tried.
 //!
-//! It can't boot, stop or end a machine by a call: a boot is an action, an end is the guest's or a signal. A snapshot that it can't load ends it, so
-//! each is loaded by a new process. It locks no disk (`hypervisor/disks.rs` does), never removes its socket (each launch has a folder of
-//! its own), and stores the paths of disks in its snapshots: those are links in that folder, so that a fork finds its own.
+//! It can't boot, stop or end a machine by a call: a boot is an action, an end is the guest's or a
+//! signal. A snapshot that it can't load ends it, so each is loaded by a new process. It locks no
+//! disk (`hypervisor/disks.rs` does), never removes its socket (each launch has a folder of its
+//! own), and stores the paths of disks in its snapshots: those are links in that folder, so that a
+//! fork finds its own.
 
 mod machine;
 
@@ -23,7 +25,8 @@ use super::{Accelerator, Description, HypervisorError, Kind, MachineSpec, files}
 const NAME_BYTES_MAX: usize = 64;
 
 /// The only thing it is given to decide.
-const CHOICE: Choice = Choice { accelerator: Accelerator::Kvm, machine_type: None, cpu_model: None };
+const CHOICE: Choice =
+    Choice { accelerator: Accelerator::Kvm, machine_type: None, cpu_model: None };
 
 /// How Firecracker is to be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,14 +51,16 @@ pub(in crate::hypervisor) struct Call {
 }
 
 impl Firecracker {
-    /// Finds out what Firecracker can do here. Needs an async runtime, which has to live as long as the machines are
-    /// followed.
+    /// Finds out what Firecracker can do here. Needs an async runtime, which has to live as long as
+    /// the machines are followed.
     ///
     /// # Errors
-    /// [`HypervisorError::Unavailable`] if it is not installed or does not work, or if `/dev/kvm` can't be used.
+    /// [`HypervisorError::Unavailable`] if it is not installed or does not work, or if `/dev/kvm`
+    /// can't be used.
     pub async fn detect(config: FirecrackerConfig) -> Result<Self, HypervisorError> {
         let FirecrackerConfig { program, supervisor } = config;
-        let description = detect::describe_kvm_only(Kind::Firecracker, &program, "Firecracker v").await?;
+        let description =
+            detect::describe_kvm_only(Kind::Firecracker, &program, "Firecracker v").await?;
         Self::new(FirecrackerVendor, description, supervisor)
     }
 }
@@ -85,11 +90,16 @@ impl Vendor for FirecrackerVendor {
             }
         };
         let name = name(spec)?;
-        // It opens what it is named for reading too, and never waits: the pipe neither breaks nor holds it up when
-        // nobody else reads it.
+        // It opens what it is named for reading too, and never waits: the pipe neither breaks nor
+        // holds it up when nobody else reads it.
         let log = format!("/proc/self/fd/{LOG_FD}");
-        let args = ["--api-sock", files::CONTROL, "--id", &name, "--log-path", &log, "--level", "Info"];
-        Ok(Plan { args: args.map(String::from).into(), kept: Kept { booted }, config: config(spec)? })
+        let args =
+            ["--api-sock", files::CONTROL, "--id", &name, "--log-path", &log, "--level", "Info"];
+        Ok(Plan {
+            args: args.map(String::from).into(),
+            kept: Kept { booted },
+            config: config(spec)?,
+        })
     }
 
     async fn greet(
@@ -99,22 +109,32 @@ impl Vendor for FirecrackerVendor {
         started: &Started,
         greeting: Greeting,
     ) -> Result<FirecrackerVm, HypervisorError> {
-        FirecrackerVm::greet(spec.clone(), name(spec)?, kept, started.vmm.clone(), greeting.ms_max()).await
+        FirecrackerVm::greet(
+            spec.clone(),
+            name(spec)?,
+            kept,
+            started.vmm.clone(),
+            greeting.ms_max(),
+        )
+        .await
     }
 }
 
-/// What Firecracker calls the machine: the proof, with the process, that it is this launch and no other.
+/// What Firecracker calls the machine: the proof, with the process, that it is this launch and no
+/// other.
 fn name(spec: &MachineSpec) -> Result<String, HypervisorError> {
     let name = format!("{}-{}", spec.id, spec.incarnation);
     if name.len() > NAME_BYTES_MAX {
-        let reason = format!("with the number of the launch, '{name}' is longer than {NAME_BYTES_MAX} bytes");
+        let reason = format!(
+            "with the number of the launch, '{name}' is longer than {NAME_BYTES_MAX} bytes"
+        );
         return Err(HypervisorError::Spec { what: "the instance's id", reason });
     }
     Ok(name)
 }
 
-/// The calls that describe the machine. The kernel comes last: without one no machine can be started, so half a
-/// description never is.
+/// The calls that describe the machine. The kernel comes last: without one no machine can be
+/// started, so half a description never is.
 fn config(spec: &MachineSpec) -> Result<Vec<Call>, HypervisorError> {
     let body = json!({ "vcpu_count": spec.vcpus, "mem_size_mib": spec.memory_bytes / MIB });
     let mut calls = vec![Call { name: "machine-config", path: "/machine-config".into(), body }];

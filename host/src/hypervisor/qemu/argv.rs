@@ -15,7 +15,8 @@ pub(super) fn name(spec: &MachineSpec) -> String {
     format!("{}.{}", spec.id, spec.incarnation)
 }
 
-/// A UUID that the guest sees, the same for every launch of an instance: the first bytes of a hash of its id, marked as such (version 8).
+/// A UUID that the guest sees, the same for every launch of an instance: the first bytes of a hash
+/// of its id, marked as such (version 8).
 pub(super) fn uuid(id: &InstanceId) -> String {
     let mut bytes: [u8; 32] = Sha256::digest(id.as_str()).into();
     bytes[6] = bytes[6] & 0x0f | 0x80;
@@ -83,8 +84,7 @@ impl Args {
 
     fn disk(&mut self, board: &Board, n: usize, disk: &Disk) -> Result<(), HypervisorError> {
         let file = json!({ "driver": "file", "filename": utf8("a disk's path", &disk.path)? });
-        let node =
-            json!({ "driver": "raw", "node-name": format!("disk{n}"), "read-only": disk.read_only, "file": file });
+        let node = json!({ "driver": "raw", "node-name": format!("disk{n}"), "read-only": disk.read_only, "file": file });
         self.pair("-blockdev", node.to_string());
         // The guest gets its errors itself: the VMM never holds the vCPUs behind our back.
         let model = board.disk_model();

@@ -25,11 +25,18 @@ impl Board {
         Self { kind: Kind::Qemu, machine_type, firmware: None, has_sandbox, tsc_khz: None }
     }
 
-    /// microvm, with the firmware made for it if it is installed: the general one takes seconds where each instruction is emulated.
+    /// microvm, with the firmware made for it if it is installed: the general one takes seconds
+    /// where each instruction is emulated.
     pub(super) fn microvm(has_qboot: bool, has_sandbox: bool) -> Self {
         let firmware = has_qboot.then_some(QBOOT);
         let tsc_khz = measure_tsc_khz();
-        Self { kind: Kind::QemuMicrovm, machine_type: "microvm".into(), firmware, has_sandbox, tsc_khz }
+        Self {
+            kind: Kind::QemuMicrovm,
+            machine_type: "microvm".into(),
+            firmware,
+            has_sandbox,
+            tsc_khz,
+        }
     }
 
     pub(super) fn machine_type(&self) -> &str {
@@ -53,8 +60,8 @@ impl Board {
         }
     }
 
-    /// The guest's command line. microvm has no timer by which Linux could calibrate the emulated time-stamp counter, so it is told; without that it
-    /// hangs early in its boot.
+    /// The guest's command line. microvm has no timer by which Linux could calibrate the emulated
+    /// time-stamp counter, so it is told; without that it hangs early in its boot.
     pub(super) fn cmdline(&self, given: &str, accelerator: Accelerator) -> String {
         match (accelerator, self.tsc_khz) {
             (Accelerator::Tcg, Some(khz)) if !given.contains("tsc_early_khz=") => {
@@ -65,19 +72,22 @@ impl Board {
     }
 }
 
-/// QEMU's own sandbox: no outdated system calls, no other identity, no other program, no other priority. Memory goes
-/// out and comes in through sockets that QEMU opens itself, for which it needs none of those.
+/// QEMU's own sandbox: no outdated system calls, no other identity, no other program, no other
+/// priority. Memory goes out and comes in through sockets that QEMU opens itself, for which it
+/// needs none of those.
 pub(super) const SANDBOX: [&str; 2] =
     ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"];
 
 /// The file name of the firmware that was made for microvm.
 pub(super) const QBOOT: &str = "qboot.rom";
 
-/// The frequency of the time-stamp counter in kHz: QEMU's emulator shows its guests the host's. None where there is none.
+/// The frequency of the time-stamp counter in kHz: QEMU's emulator shows its guests the host's.
+/// None where there is none.
 #[cfg(target_arch = "x86_64")]
 fn measure_tsc_khz() -> Option<u64> {
     let read = || {
-        // SAFETY: the instruction reads a counter and touches nothing else; every x86-64 processor has it.
+        // SAFETY: the instruction reads a counter and touches nothing else; every x86-64 processor
+        // has it.
         let ticks = unsafe { std::arch::x86_64::_rdtsc() };
         (ticks, clock::boottime_ns())
     };
@@ -110,7 +120,10 @@ mod tests {
         for (given, accelerator, expected) in rows {
             assert_eq!(microvm.cmdline(given, accelerator), expected);
         }
-        assert_eq!(Board::q35("pc-q35-7.2".into(), true).cmdline("quiet", Accelerator::Tcg), "quiet");
+        assert_eq!(
+            Board::q35("pc-q35-7.2".into(), true).cmdline("quiet", Accelerator::Tcg),
+            "quiet"
+        );
     }
 
     #[test]

@@ -22,23 +22,27 @@ use crate::hypervisor::movement::{Movement, while_moving};
 use crate::hypervisor::process::Process;
 use crate::hypervisor::snapshot::{Choice, Draft, SavedBy, blocking};
 use crate::hypervisor::vcpus::{VcpuChanges, Vcpus};
-use crate::hypervisor::{Capability, HypervisorError, MachineSpec, Saved, Stamp, Vm, VmState, files};
+use crate::hypervisor::{
+    Capability, HypervisorError, MachineSpec, Saved, Stamp, Vm, VmState, files,
+};
 use crate::limits::instance::CONTROL_MS_MAX;
 
-/// Far above any disk, so that QEMU does not hold a migration back. Its default is 128 MiB a second.
+/// Far above any disk, so that QEMU does not hold a migration back. Its default is 128 MiB a
+/// second.
 const BANDWIDTH_BYTES_PER_S: u64 = 1 << 40;
 
 /// What QEMU is told to do by its command line, when it is to load a snapshot.
 const INCOMING: &str = "-incoming";
 
-/// Questions how far QEMU is that follow on each other: there is little left to do when the first is asked, and each takes some tenths
-/// of a millisecond.
+/// Questions how far QEMU is that follow on each other: there is little left to do when the first
+/// is asked, and each takes some tenths of a millisecond.
 const ASK_AT_ONCE: u32 = 10;
 
 /// Between two later ones, in milliseconds.
 const ASK_AGAIN_MS: u64 = 2;
 
-/// What QEMU is once its memory has left it: it refuses to let it go again before the vCPUs have run.
+/// What QEMU is once its memory has left it: it refuses to let it go again before the vCPUs have
+/// run.
 const POSTMIGRATE: &str = "postmigrate";
 
 /// Control of one QEMU process.
@@ -48,8 +52,8 @@ pub(in crate::hypervisor) struct QemuVm {
     kept: Kept,
     vmm: Arc<Process>,
     vcpus: Arc<VcpuChanges>,
-    /// The connection, made when it is needed and taken out for each call. It is given up after one that went wrong or was dropped: an answer
-    /// that comes late would be in the way.
+    /// The connection, made when it is needed and taken out for each call. It is given up after one
+    /// that went wrong or was dropped: an answer that comes late would be in the way.
     control: Mutex<Option<Qmp>>,
 }
 
@@ -96,7 +100,8 @@ impl QemuVm {
 
     /// Waits until it answers, for `ms` milliseconds at most.
     pub(super) async fn greet(&self, supervisor_pid: u32, ms: u64) -> Result<(), HypervisorError> {
-        // The supervisor listened first, and QEMU inherits that: until QEMU listens itself, the peer is the supervisor.
+        // The supervisor listened first, and QEMU inherits that: until QEMU listens itself, the
+        // peer is the supervisor.
         let connect = self.connect(Some(supervisor_pid));
         let qmp = within(ms, "connect", connect).await?;
         self.keep(qmp);
@@ -113,7 +118,8 @@ impl QemuVm {
         Ok(qmp)
     }
 
-    /// Proves that what answers on the connection is this machine. Whoever has just started it, and was connected by its supervisor, knows.
+    /// Proves that what answers on the connection is this machine. Whoever has just started it, and
+    /// was connected by its supervisor, knows.
     pub(super) async fn identify(&self) -> Result<(), HypervisorError> {
         let identify = self.converse(async |qmp| self.prove(qmp).await);
         within(CONTROL_MS_MAX, "query-name", identify).await
@@ -121,9 +127,13 @@ impl QemuVm {
 
     async fn prove(&self, qmp: &mut Qmp) -> Result<(), HypervisorError> {
         let (name, uuid) = (argv::name(&self.spec), argv::uuid(&self.spec.id));
-        let (named, numbered) = (qmp.call("query-name", None).await?, qmp.call("query-uuid", None).await?);
+        let (named, numbered) =
+            (qmp.call("query-name", None).await?, qmp.call("query-uuid", None).await?);
         if named["name"] != name || numbered["UUID"] != uuid {
-            let other = format!("it calls itself {} {}, not {name} {uuid}", named["name"], numbered["UUID"]);
+            let other = format!(
+                "it calls itself {} {}, not {name} {uuid}",
+                named["name"], numbered["UUID"]
+            );
             return Err(self.stranger(other));
         }
         Ok(())
@@ -138,8 +148,13 @@ impl QemuVm {
     }
 
     /// Makes a call.
-    async fn call(&self, call: &'static str, arguments: Option<Value>) -> Result<Value, HypervisorError> {
-        within(CONTROL_MS_MAX, call, self.converse(async |qmp| qmp.call(call, arguments).await)).await
+    async fn call(
+        &self,
+        call: &'static str,
+        arguments: Option<Value>,
+    ) -> Result<Value, HypervisorError> {
+        within(CONTROL_MS_MAX, call, self.converse(async |qmp| qmp.call(call, arguments).await))
+            .await
     }
 
     /// Talks to QEMU, connecting again if necessary.
@@ -210,7 +225,8 @@ impl QemuVm {
         let draft = match while_moving("migrate", movement, self.stream_out(draft)).await {
             Ok(draft) => draft,
             Err(error) => {
-                // The next attempt finds no migration under way. It fails if there is none, and if the VMM is gone.
+                // The next attempt finds no migration under way. It fails if there is none, and if
+                // the VMM is gone.
                 let _ = self.call("migrate_cancel", None).await;
                 return Err(error);
             }
@@ -232,8 +248,13 @@ impl QemuVm {
     async fn stream_out(&self, mut draft: Draft) -> Result<Draft, HypervisorError> {
         let socket = files::transfer(&self.run());
         let _ = std::fs::remove_file(&socket);
-        let listener = UnixListener::bind(&socket).map_err(HypervisorError::file("listen on", &socket))?;
-        self.call("migrate-set-parameters", Some(json!({ "max-bandwidth": BANDWIDTH_BYTES_PER_S }))).await?;
+        let listener =
+            UnixListener::bind(&socket).map_err(HypervisorError::file("listen on", &socket))?;
+        self.call(
+            "migrate-set-parameters",
+            Some(json!({ "max-bandwidth": BANDWIDTH_BYTES_PER_S })),
+        )
+        .await?;
         self.call("migrate", Some(json!({ "uri": argv::migration_uri() }))).await?;
         let accepted = timeout(Duration::from_millis(CONTROL_MS_MAX), listener.accept()).await;
         let source = match accepted {
@@ -254,7 +275,9 @@ impl QemuVm {
             let progress = self.progress().await?;
             match progress.status.as_deref() {
                 Some("completed") => return Ok(()),
-                Some("setup" | "active" | "device" | "pre-switchover" | "wait-unplug" | "cancelling") => {}
+                Some(
+                    "setup" | "active" | "device" | "pre-switchover" | "wait-unplug" | "cancelling",
+                ) => {}
                 Some(_) | None => return Err(self.save_failure(progress)),
             }
             ask_again(&mut asked).await;
@@ -349,8 +372,8 @@ fn state_of(status: &str) -> Result<VmState, HypervisorError> {
         "running" => Ok(VmState::Running),
         "inmigrate" => Ok(VmState::Loading),
         "shutdown" | "internal-error" | "guest-panicked" => Ok(VmState::Ended),
-        "paused" | POSTMIGRATE | "finish-migrate" | "save-vm" | "restore-vm" | "debug" | "io-error" | "suspended"
-        | "watchdog" | "colo" => Ok(VmState::Paused),
+        "paused" | POSTMIGRATE | "finish-migrate" | "save-vm" | "restore-vm" | "debug"
+        | "io-error" | "suspended" | "watchdog" | "colo" => Ok(VmState::Paused),
         _ => {
             let reason = format!("it is '{status}', which is not known");
             Err(HypervisorError::Refused { call: "query-status", reason })
@@ -358,9 +381,14 @@ fn state_of(status: &str) -> Result<VmState, HypervisorError> {
     }
 }
 
-fn parse<T: for<'a> Deserialize<'a>>(call: &'static str, answer: Value) -> Result<T, HypervisorError> {
-    serde_json::from_value(answer)
-        .map_err(|error| HypervisorError::Refused { call, reason: format!("an answer that can't be read: {error}") })
+fn parse<T: for<'a> Deserialize<'a>>(
+    call: &'static str,
+    answer: Value,
+) -> Result<T, HypervisorError> {
+    serde_json::from_value(answer).map_err(|error| HypervisorError::Refused {
+        call,
+        reason: format!("an answer that can't be read: {error}"),
+    })
 }
 
 /// Waits before the next question of several.
@@ -371,7 +399,8 @@ async fn ask_again(asked: &mut u32) {
     }
 }
 
-/// A stream for a thread that does nothing else. A peer that says nothing for so long is taken for dead.
+/// A stream for a thread that does nothing else. A peer that says nothing for so long is taken for
+/// dead.
 fn into_blocking(stream: UnixStream) -> io::Result<BlockingStream> {
     let stream = stream.into_std()?;
     stream.set_nonblocking(false)?;

@@ -1,4 +1,5 @@
-//! QEMU, through QMP, as two hypervisors: with the machine q35 and with microvm. Versions 7.2 to 10 are the ones that were tried.
+//! QEMU, through QMP, as two hypervisors: with the machine q35 and with microvm. Versions 7.2 to 10
+//! are the ones that were tried.
 
 mod argv;
 mod board;
@@ -38,22 +39,26 @@ pub struct QemuVendor {
 }
 
 impl Qemu {
-    /// Finds out what QEMU can do here with the machine q35. Needs an async runtime, which has to live as long as the machines are followed.
+    /// Finds out what QEMU can do here with the machine q35. Needs an async runtime, which has to
+    /// live as long as the machines are followed.
     ///
     /// # Errors
     /// [`HypervisorError::Unavailable`] if it is not installed or does not work.
     pub async fn detect(config: QemuConfig) -> Result<Self, HypervisorError> {
         let program = &config.program;
         let Found { machines, has_sandbox } = find(Kind::Qemu, program).await?;
-        let missing = || unavailable(program, "it does not tell its version of the machine type q35".into());
+        let missing =
+            || unavailable(program, "it does not tell its version of the machine type q35".into());
         let board = Board::q35(resolve_alias("q35", &machines).ok_or_else(missing)?, has_sandbox);
         Self::with(board, config).await
     }
 
-    /// Finds out what QEMU can do here with the machine microvm. Needs an async runtime, as [`Qemu::detect`] does.
+    /// Finds out what QEMU can do here with the machine microvm. Needs an async runtime, as
+    /// [`Qemu::detect`] does.
     ///
     /// # Errors
-    /// [`HypervisorError::Unavailable`] if it is not installed, does not work, or has no such machine.
+    /// [`HypervisorError::Unavailable`] if it is not installed, does not work, or has no such
+    /// machine.
     pub async fn detect_microvm(config: QemuConfig) -> Result<Self, HypervisorError> {
         let program = &config.program;
         let Found { machines, has_sandbox } = find(Kind::QemuMicrovm, program).await?;
@@ -73,7 +78,8 @@ impl Qemu {
         let (accelerator, accelerator_reason) = choose_accelerator(accelerator);
         let description = Description {
             name: kind.as_str(),
-            version: version.ok_or_else(|| unavailable(&program, "it does not tell its version".into()))?,
+            version: version
+                .ok_or_else(|| unavailable(&program, "it does not tell its version".into()))?,
             accelerator,
             accelerator_reason,
             machine_type: Some(board.machine_type().into()),
@@ -174,7 +180,8 @@ async fn find(kind: Kind, program: &Path) -> Result<Found, HypervisorError> {
     Ok(Found { machines, has_sandbox: false })
 }
 
-/// The machine type with a version for which `alias` stands: a snapshot must not depend on what the alias means tomorrow.
+/// The machine type with a version for which `alias` stands: a snapshot must not depend on what the
+/// alias means tomorrow.
 fn resolve_alias(alias: &str, machines: &str) -> Option<String> {
     machines.lines().find_map(|line| {
         let (name, description) = line.split_once(' ')?;
@@ -193,7 +200,10 @@ fn choose_accelerator(wanted: Option<Accelerator>) -> (Accelerator, String) {
         return (Accelerator::Tcg, "the processor has neither vmx nor svm".into());
     }
     match detect::kvm() {
-        Ok(()) => (Accelerator::Kvm, "the processor has hardware virtualisation and /dev/kvm can be opened".into()),
+        Ok(()) => (
+            Accelerator::Kvm,
+            "the processor has hardware virtualisation and /dev/kvm can be opened".into(),
+        ),
         Err(reason) => (Accelerator::Tcg, reason),
     }
 }

@@ -1,9 +1,10 @@
 //! The control protocol: JSON objects, those that come one a line.
 //!
-//! QEMU reads a request byte by byte, and takes ten microseconds and more for each: what is not needed is not sent. So a request has no
-//! id and no end of a line: an object ends with its brace. Answers come in the order of the requests, one is under way at a time, and a
-//! connection on which one was given up is not used again. How all requests begin is sent ahead, as soon as the answer before is there; QEMU
-//! forgets it with the connection.
+//! QEMU reads a request byte by byte, and takes ten microseconds and more for each: what is not
+//! needed is not sent. So a request has no id and no end of a line: an object ends with its brace.
+//! Answers come in the order of the requests, one is under way at a time, and a connection on which
+//! one was given up is not used again. How all requests begin is sent ahead, as soon as the answer
+//! before is there; QEMU forgets it with the connection.
 
 use std::io;
 use std::path::Path;
@@ -16,7 +17,8 @@ use tokio::net::UnixStream;
 
 use crate::hypervisor::HypervisorError;
 
-/// Longest answer in bytes. Ours are a few hundred; a VMM that its guest has taken over must not fill our memory.
+/// Longest answer in bytes. Ours are a few hundred; a VMM that its guest has taken over must not
+/// fill our memory.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// How all requests begin.
@@ -84,12 +86,18 @@ impl Qmp {
 
     async fn answer(&mut self, call: &'static str) -> Result<Value, HypervisorError> {
         loop {
-            let line = self.read_line().await.map_err(|_| HypervisorError::Disconnected { call })?;
+            let line =
+                self.read_line().await.map_err(|_| HypervisorError::Disconnected { call })?;
             let answer: Answer = serde_json::from_value(Value::Object(line)).map_err(|error| {
-                HypervisorError::Refused { call, reason: format!("an answer that can't be read: {error}") }
+                HypervisorError::Refused {
+                    call,
+                    reason: format!("an answer that can't be read: {error}"),
+                }
             })?;
             match (answer.error, answer.value) {
-                (Some(Refusal { desc: reason }), _) => return Err(HypervisorError::Refused { call, reason }),
+                (Some(Refusal { desc: reason }), _) => {
+                    return Err(HypervisorError::Refused { call, reason });
+                }
                 (None, Some(value)) => return Ok(value),
                 (None, None) => {}
             }
@@ -118,11 +126,14 @@ impl Qmp {
     }
 }
 
-/// Connects. One that hangs serves nobody, and its queue is short: where that is full it has not answered yet. The caller says how long to wait.
+/// Connects. One that hangs serves nobody, and its queue is short: where that is full it has not
+/// answered yet. The caller says how long to wait.
 async fn dial(socket: &Path) -> io::Result<UnixStream> {
     loop {
         match UnixStream::connect(socket).await {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(DIAL_AGAIN).await,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                tokio::time::sleep(DIAL_AGAIN).await
+            }
             answer => return answer,
         }
     }
@@ -164,8 +175,7 @@ mod tests {
 
     #[tokio::test]
     async fn events_are_passed_over() {
-        let text =
-            "{\"event\": \"STOP\"}\n{\"event\": \"RESUME\", \"data\": {}}\n{\"return\": {\"status\": \"paused\"}}\n";
+        let text = "{\"event\": \"STOP\"}\n{\"event\": \"RESUME\", \"data\": {}}\n{\"return\": {\"status\": \"paused\"}}\n";
         assert_eq!(answer(text).await.expect("answer"), json!({ "status": "paused" }));
     }
 
@@ -177,7 +187,10 @@ mod tests {
         let (mut qmp, _) = Qmp::connect(&path).await.expect("connect");
         let (mut stream, _) = listener.accept().await.expect("accept");
         stream.write_all(GREETING.as_bytes()).await.expect("greeting");
-        stream.write_all(b"{\"error\": {\"desc\": \"no\"}}\n{\"return\": {}}\n").await.expect("answers");
+        stream
+            .write_all(b"{\"error\": {\"desc\": \"no\"}}\n{\"return\": {}}\n")
+            .await
+            .expect("answers");
         qmp.greet().await.expect("greeting");
         qmp.call("query-status", None).await.expect_err("refused");
         qmp.call("migrate", Some(json!({ "uri": "unix:x" }))).await.expect("answer");
@@ -195,7 +208,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_says_what_the_vmm_says() {
-        let refused = answer("{\"error\": {\"class\": \"E\", \"desc\": \"no such thing\"}}\n").await;
+        let refused =
+            answer("{\"error\": {\"class\": \"E\", \"desc\": \"no such thing\"}}\n").await;
         assert!(
             matches!(&refused, Err(HypervisorError::Refused { call: "query-status", reason }) if reason == "no such thing"),
             "{refused:?}"
@@ -207,7 +221,10 @@ mod tests {
         let endless = "x".repeat(ANSWER_BYTES_MAX + 1);
         for text in ["", "{\"return\": {}}", "nonsense\n", "[1]\n", &endless] {
             let broken = answer(text).await;
-            assert!(matches!(broken, Err(HypervisorError::Disconnected { call: "query-status" })), "{broken:?}");
+            assert!(
+                matches!(broken, Err(HypervisorError::Disconnected { call: "query-status" })),
+                "{broken:?}"
+            );
         }
     }
 

@@ -1,8 +1,8 @@
 //! The contents of a file and their checksum.
 //!
-//! It is the SHA-256 over the file's chunks of [`CHUNK_BYTES`] that are not all zero, each as its number (eight
-//! bytes, little endian) and its own SHA-256, and then the file's length. Memory is mostly zeros: those cost
-//! neither time nor space on disk.
+//! It is the SHA-256 over the file's chunks of [`CHUNK_BYTES`] that are not all zero, each as its
+//! number (eight bytes, little endian) and its own SHA-256, and then the file's length. Memory is
+//! mostly zeros: those cost neither time nor space on disk.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -32,12 +32,19 @@ pub(in crate::hypervisor) struct Contents {
 
 impl Contents {
     /// Whether a file that was read holds this.
-    pub(in crate::hypervisor) fn compare(&self, actual: Contents, path: PathBuf) -> Result<(), HypervisorError> {
+    pub(in crate::hypervisor) fn compare(
+        &self,
+        actual: Contents,
+        path: PathBuf,
+    ) -> Result<(), HypervisorError> {
         if (actual.bytes, &actual.sha256) == (self.bytes, &self.sha256) {
             return Ok(());
         }
         let (expected, actual) = (self.sha256.clone(), actual.sha256);
-        Err(HypervisorError::Snapshot { path, defect: SnapshotDefect::Checksum { expected, actual } })
+        Err(HypervisorError::Snapshot {
+            path,
+            defect: SnapshotDefect::Checksum { expected, actual },
+        })
     }
 }
 
@@ -71,7 +78,8 @@ impl ContentHash {
     }
 }
 
-/// Whether a chunk is all zeros. Compares with itself, one byte on, which the library does a register at a time.
+/// Whether a chunk is all zeros. Compares with itself, one byte on, which the library does a
+/// register at a time.
 fn is_zero(chunk: &[u8]) -> bool {
     chunk.first() == Some(&0) && chunk[1..] == chunk[..chunk.len() - 1]
 }
@@ -110,22 +118,26 @@ pub(in crate::hypervisor) fn copy_sparse(mut source: impl Read, to: &File) -> io
 pub(super) fn adopt(path: &Path) -> io::Result<Contents> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    let contents = digest(&file, |offset| match fallocate(&file, punch, offset, CHUNK_BYTES as u64) {
-        // Not every file system has holes.
-        Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
-        Err(error) => Err(error.into()),
-    })?;
+    let contents =
+        digest(&file, |offset| match fallocate(&file, punch, offset, CHUNK_BYTES as u64) {
+            // Not every file system has holes.
+            Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+            Err(error) => Err(error.into()),
+        })?;
     file.sync_all()?;
     Ok(contents)
 }
 
-/// The checksum of a file. Calls `zeros` with the offset of every chunk of zeros that takes space on disk.
+/// The checksum of a file. Calls `zeros` with the offset of every chunk of zeros that takes space
+/// on disk.
 pub(super) fn digest(file: &File, zeros: impl Fn(u64) -> io::Result<()>) -> io::Result<Contents> {
-    let (len, mut chunk, mut hash) = (file.metadata()?.len(), vec![0; CHUNK_BYTES], ContentHash::default());
+    let (len, mut chunk, mut hash) =
+        (file.metadata()?.len(), vec![0; CHUNK_BYTES], ContentHash::default());
     let mut data = next_data(file, 0, len)?;
     while hash.bytes < len {
         let offset = hash.bytes;
-        let wanted = usize::try_from(len - offset).map_or(CHUNK_BYTES, |rest| rest.min(CHUNK_BYTES));
+        let wanted =
+            usize::try_from(len - offset).map_or(CHUNK_BYTES, |rest| rest.min(CHUNK_BYTES));
         let end = offset + wanted as u64;
         if data >= end {
             hash.zeros(wanted);

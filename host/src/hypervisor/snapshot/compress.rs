@@ -1,7 +1,8 @@
 //! Compression of snapshots that lie at rest, and what makes plain ones of them again.
 //!
-//! A compressed file is `<name>.zst`. Everything is written beside the snapshot's folder; the folder itself changes only at the end, in three
-//! steps of which each leaves one whole copy: the compressed files are moved in, the manifest that speaks of them takes the place of the one that
+//! A compressed file is `<name>.zst`. Everything is written beside the snapshot's folder; the
+//! folder itself changes only at the end, in three steps of which each leaves one whole copy: the
+//! compressed files are moved in, the manifest that speaks of them takes the place of the one that
 //! does not, the plain files go. The manifest's checksums stay those of what a guest runs on.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -25,8 +26,8 @@ const LEVEL: i32 = 3;
 pub struct StopSignal(Arc<Mutex<bool>>);
 
 impl StopSignal {
-    /// From the moment at which this returns, no snapshot's folder is touched. Waits for a compression only where it puts in place what it has
-    /// done; blocks then.
+    /// From the moment at which this returns, no snapshot's folder is touched. Waits for a
+    /// compression only where it puts in place what it has done; blocks then.
     pub fn now(&self) {
         *self.lock() = true;
     }
@@ -46,11 +47,13 @@ impl StopSignal {
     }
 }
 
-/// Compresses the snapshot in `folder`, unless that is done already; what an earlier attempt has left is removed. Blocks for as long as it takes,
-/// or until it is stopped. Answers the snapshot's bytes on disk afterwards; none if it was stopped.
+/// Compresses the snapshot in `folder`, unless that is done already; what an earlier attempt has
+/// left is removed. Blocks for as long as it takes, or until it is stopped. Answers the snapshot's
+/// bytes on disk afterwards; none if it was stopped.
 ///
 /// # Errors
-/// Any [`HypervisorError`]; the snapshot is what it was. One that is damaged is left for the restore to find.
+/// Any [`HypervisorError`]; the snapshot is what it was. One that is damaged is left for the
+/// restore to find.
 pub fn compress(folder: &Path, stop: &StopSignal) -> Result<Option<u64>, HypervisorError> {
     let aside = aside(folder);
     let done = try_compress(folder, &aside, stop);
@@ -66,15 +69,23 @@ pub fn compress(folder: &Path, stop: &StopSignal) -> Result<Option<u64>, Hypervi
     }
 }
 
-fn try_compress(folder: &Path, aside: &Path, stop: &StopSignal) -> Result<Option<u64>, HypervisorError> {
+fn try_compress(
+    folder: &Path,
+    aside: &Path,
+    stop: &StopSignal,
+) -> Result<Option<u64>, HypervisorError> {
     let failed = |act| HypervisorError::file(act, aside);
     let mut manifest = Manifest::open(folder)?;
     if stop.unless_stopped(|| fresh(aside)).map_err(failed("create"))?.is_none() {
         return Ok(None);
     }
-    for (name, contents) in manifest.files.iter_mut().filter(|(_, contents)| contents.zstd_bytes.is_none()) {
+    for (name, contents) in
+        manifest.files.iter_mut().filter(|(_, contents)| contents.zstd_bytes.is_none())
+    {
         let (from, to) = (folder.join(name), aside.join(packed(name)));
-        let Some((found, bytes)) = pack(&from, &to, stop).map_err(HypervisorError::file("compress", &from))? else {
+        let Some((found, bytes)) =
+            pack(&from, &to, stop).map_err(HypervisorError::file("compress", &from))?
+        else {
             return Ok(None);
         };
         contents.compare(found, from)?;
@@ -103,10 +114,12 @@ fn fresh(folder: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(folder)
 }
 
-/// Compresses one file. Answers what it holds, and the bytes that it has become; none if it was stopped.
+/// Compresses one file. Answers what it holds, and the bytes that it has become; none if it was
+/// stopped.
 fn pack(from: &Path, to: &Path, stop: &StopSignal) -> io::Result<Option<(Contents, u64)>> {
     let mut source = File::open(from)?;
-    let created = stop.unless_stopped(|| OpenOptions::new().create_new(true).write(true).mode(0o600).open(to))?;
+    let created = stop
+        .unless_stopped(|| OpenOptions::new().create_new(true).write(true).mode(0o600).open(to))?;
     let Some(target) = created else { return Ok(None) };
     let (mut encoder, mut hash, mut chunk) =
         (Encoder::new(&target, LEVEL)?, ContentHash::default(), vec![0; CHUNK_BYTES]);
@@ -143,14 +156,17 @@ fn install(folder: &Path, aside: &Path, manifest: &Manifest) -> io::Result<()> {
     sync()
 }
 
-/// Makes a plain snapshot of the compressed one in `folder`, in the new folder `to`. Every byte is compared with its checksum on the way. Blocks.
-/// Answers whether it was compressed; if not, nothing was done.
+/// Makes a plain snapshot of the compressed one in `folder`, in the new folder `to`. Every byte is
+/// compared with its checksum on the way. Blocks. Answers whether it was compressed; if not,
+/// nothing was done.
 ///
 /// # Errors
 /// [`HypervisorError::Snapshot`] if it is damaged; what was written until then is removed.
 pub fn unpack(folder: &Path, to: &Path) -> Result<bool, HypervisorError> {
     let manifest = match Manifest::open(folder) {
-        Ok(manifest) if manifest.files.values().any(|contents| contents.zstd_bytes.is_some()) => manifest,
+        Ok(manifest) if manifest.files.values().any(|contents| contents.zstd_bytes.is_some()) => {
+            manifest
+        }
         // What is wrong with a plain one, its restore says.
         Ok(_) | Err(HypervisorError::Snapshot { .. }) => return Ok(false),
         Err(error) => return Err(error),
@@ -168,7 +184,8 @@ fn unpack_all(folder: &Path, to: &Path, mut manifest: Manifest) -> Result<(), Hy
         let plain = to.join(name);
         match contents.zstd_bytes.take() {
             Some(bytes) => unpack_one(&folder.join(packed(name)), bytes, contents, &plain)?,
-            None => fs::hard_link(folder.join(name), &plain).map_err(HypervisorError::file("link", &plain))?,
+            None => fs::hard_link(folder.join(name), &plain)
+                .map_err(HypervisorError::file("link", &plain))?,
         }
     }
     let path = to.join(MANIFEST);
@@ -177,7 +194,12 @@ fn unpack_all(folder: &Path, to: &Path, mut manifest: Manifest) -> Result<(), Hy
 }
 
 /// Decompresses a file of so many bytes, but not beyond what it is to hold.
-fn unpack_one(from: &Path, expected: u64, contents: &Contents, to: &Path) -> Result<(), HypervisorError> {
+fn unpack_one(
+    from: &Path,
+    expected: u64,
+    contents: &Contents,
+    to: &Path,
+) -> Result<(), HypervisorError> {
     let source = File::open(from).map_err(missing_or("open", from))?;
     let actual = source.metadata().map_err(HypervisorError::file("look at", from))?.len();
     if actual != expected {
@@ -186,7 +208,8 @@ fn unpack_one(from: &Path, expected: u64, contents: &Contents, to: &Path) -> Res
     }
     let target = OpenOptions::new().create_new(true).write(true).mode(0o600).open(to);
     let target = target.map_err(HypervisorError::file("create", to))?;
-    let mut source = Undamaged { source: Decoder::new(source).map_err(HypervisorError::file("read", from))? };
+    let mut source =
+        Undamaged { source: Decoder::new(source).map_err(HypervisorError::file("read", from))? };
     let limited = source.by_ref().take(contents.bytes.saturating_add(1));
     let found = copy_sparse(limited, &target).map_err(HypervisorError::file("decompress", from))?;
     contents.compare(found, from.into())?;
@@ -202,7 +225,11 @@ impl<R: Read> Read for Undamaged<R> {
     fn read(&mut self, chunk: &mut [u8]) -> io::Result<usize> {
         match self.source.read(chunk) {
             // What the operating system says is no damage, and neither is what can be read again.
-            Err(error) if error.raw_os_error().is_none() && error.kind() != io::ErrorKind::Interrupted => Ok(0),
+            Err(error)
+                if error.raw_os_error().is_none() && error.kind() != io::ErrorKind::Interrupted =>
+            {
+                Ok(0)
+            }
             read => read,
         }
     }
@@ -219,7 +246,8 @@ mod tests {
     use super::*;
     use crate::hypervisor::Kind;
 
-    /// Memory that is like a guest's: mostly zeros, some text, and a part that does not get smaller.
+    /// Memory that is like a guest's: mostly zeros, some text, and a part that does not get
+    /// smaller.
     fn memory() -> Vec<u8> {
         let mut memory = vec![0; 9 * CHUNK_BYTES + 17];
         let mut seed = 1_u32;
@@ -240,7 +268,9 @@ mod tests {
     }
 
     fn names(folder: &Path) -> Vec<String> {
-        let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+        let entries = fs::read_dir(folder)
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").file_name());
         let mut names: Vec<_> = entries.map(|name| name.into_string().expect("text")).collect();
         names.sort();
         names
@@ -263,9 +293,15 @@ mod tests {
             let bytes = compressed(&folder);
             let files = names(&folder);
             assert_eq!(files, ["manifest.json", "memory.zst", "state.zst"]);
-            let on_disk: u64 = files.iter().map(|name| fs::metadata(folder.join(name)).expect("a file").len()).sum();
+            let on_disk: u64 = files
+                .iter()
+                .map(|name| fs::metadata(folder.join(name)).expect("a file").len())
+                .sum();
             assert_eq!(bytes, on_disk);
-            assert!(memory.is_empty() || memory.len() == 1 || bytes < memory.len() as u64 / 3, "{bytes}");
+            assert!(
+                memory.is_empty() || memory.len() == 1 || bytes < memory.len() as u64 / 3,
+                "{bytes}"
+            );
             assert_eq!(compressed(&folder), bytes, "nothing to do");
             assert_eq!(names(dir.path()), ["snapshot"]);
             assert!(unpack(&folder, &to).expect("unpacked"));
@@ -279,7 +315,9 @@ mod tests {
         let (folder, to) = snapshot(dir.path(), &memory);
         compressed(&folder);
         unpack(&folder, &to).expect("unpacked");
-        let blocks = std::os::unix::fs::MetadataExt::blocks(&fs::metadata(to.join(MEMORY)).expect("metadata"));
+        let blocks = std::os::unix::fs::MetadataExt::blocks(
+            &fs::metadata(to.join(MEMORY)).expect("metadata"),
+        );
         assert!(blocks * 512 <= 4 * CHUNK_BYTES as u64, "{blocks} blocks");
     }
 
@@ -291,7 +329,10 @@ mod tests {
         assert_eq!(compress(&folder, &stop).expect("left"), None);
         assert_eq!(names(dir.path()), ["snapshot"]);
         fs::remove_dir_all(&folder).expect("removed");
-        assert_eq!(compress(&folder, &stop).expect("left, although it is not there any more"), None);
+        assert_eq!(
+            compress(&folder, &stop).expect("left, although it is not there any more"),
+            None
+        );
     }
 
     #[test]
@@ -367,7 +408,8 @@ mod tests {
         let bomb = zstd::encode_all(io::repeat(0).take(1 << 30), LEVEL).expect("compressed");
         let from = dir.path().join("bomb");
         fs::write(&from, &bomb).expect("written");
-        let error = unpack_one(&from, bomb.len() as u64, &contents, &to).expect_err("too much").to_string();
+        let error =
+            unpack_one(&from, bomb.len() as u64, &contents, &to).expect_err("too much").to_string();
         assert!(error.contains("SHA-256"), "{error}");
         assert_eq!(fs::metadata(&to).expect("a file").len(), contents.bytes + 1);
     }
@@ -398,7 +440,8 @@ mod tests {
             }
             if step < 1 {
                 fresh(&aside(&folder)).expect("a folder");
-                fs::rename(folder.join(packed(MEMORY)), aside(&folder).join(packed(MEMORY))).expect("moved");
+                fs::rename(folder.join(packed(MEMORY)), aside(&folder).join(packed(MEMORY)))
+                    .expect("moved");
             }
             match unpack(&folder, &to).expect("whole") {
                 true => check_plain(&to, &memory),
@@ -406,7 +449,11 @@ mod tests {
             }
             absent(fs::remove_dir_all(&to)).expect("removed");
             compressed(&folder);
-            assert_eq!(names(&folder), ["manifest.json", "memory.zst", "state.zst"], "after step {step}");
+            assert_eq!(
+                names(&folder),
+                ["manifest.json", "memory.zst", "state.zst"],
+                "after step {step}"
+            );
             assert_eq!(names(dir.path()), ["snapshot", "was"], "after step {step}");
             assert!(unpack(&folder, &to).expect("unpacked"));
             check_plain(&to, &memory);

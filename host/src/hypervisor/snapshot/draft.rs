@@ -40,7 +40,10 @@ impl Draft {
     }
 
     /// Takes the memory from `source` until its end. Blocks.
-    pub(in crate::hypervisor) fn write_memory(&mut self, source: impl Read) -> Result<(), HypervisorError> {
+    pub(in crate::hypervisor) fn write_memory(
+        &mut self,
+        source: impl Read,
+    ) -> Result<(), HypervisorError> {
         let path = self.aside.join(MEMORY);
         let file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path);
         let copied = file.and_then(|file| {

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::checksum::{CHUNK_BYTES, ContentHash, Contents, digest, fill};
 use super::{Choice, MEMORY, SavedBy};
-use crate::hypervisor::{Accelerator, Capability, HypervisorError, Kind, MachineSpec, SnapshotDefect};
+use crate::hypervisor::{
+    Accelerator, Capability, HypervisorError, Kind, MachineSpec, SnapshotDefect,
+};
 
 /// The only form that is known.
 pub(super) const FORMAT: u32 = 1;
@@ -47,7 +49,8 @@ pub(super) struct SavedMachine {
 }
 
 impl Manifest {
-    /// Reads a snapshot's manifest and checks that it is one of `kind`, and that its files are there with the right sizes.
+    /// Reads a snapshot's manifest and checks that it is one of `kind`, and that its files are
+    /// there with the right sizes.
     pub(in crate::hypervisor) fn read(folder: &Path, kind: Kind) -> Result<Self, HypervisorError> {
         let manifest = Self::open(folder)?;
         if manifest.hypervisor != kind.as_str() {
@@ -58,7 +61,10 @@ impl Manifest {
             let path = folder.join(name);
             let actual = fs::metadata(&path).map_err(missing_or("look at", &path))?.len();
             if actual != expected {
-                return Err(HypervisorError::Snapshot { path, defect: SnapshotDefect::Size { expected, actual } });
+                return Err(HypervisorError::Snapshot {
+                    path,
+                    defect: SnapshotDefect::Size { expected, actual },
+                });
             }
         }
         Ok(manifest)
@@ -68,9 +74,13 @@ impl Manifest {
     pub(in crate::hypervisor) fn open(folder: &Path) -> Result<Self, HypervisorError> {
         let path = folder.join(MANIFEST);
         let text = fs::read(&path).map_err(missing_or("read", &path))?;
-        let manifest: Self = serde_json::from_slice(&text).map_err(|error| no_manifest(folder, error.to_string()))?;
+        let manifest: Self = serde_json::from_slice(&text)
+            .map_err(|error| no_manifest(folder, error.to_string()))?;
         if manifest.format != FORMAT {
-            return Err(no_manifest(folder, format!("it has format {}, known is {FORMAT}", manifest.format)));
+            return Err(no_manifest(
+                folder,
+                format!("it has format {}, known is {FORMAT}", manifest.format),
+            ));
         }
         match manifest.files.keys().find(|name| name.contains('/') || name.starts_with('.')) {
             Some(name) => Err(no_manifest(folder, format!("{name:?} is no name of a file"))),
@@ -93,12 +103,20 @@ impl Manifest {
         here: &SavedBy,
     ) -> Result<(), HypervisorError> {
         let unfit = |defect| Err(HypervisorError::Snapshot { path: folder.into(), defect });
-        if let Some((what, expected, actual)) = self.machine.differs_from(&SavedMachine::of(spec, choice)) {
+        if let Some((what, expected, actual)) =
+            self.machine.differs_from(&SavedMachine::of(spec, choice))
+        {
             return unfit(SnapshotDefect::Mismatch { what, expected, actual });
         }
-        if self.version != here.version && !here.kind.capabilities().has(Capability::PortableSnapshots) {
+        if self.version != here.version
+            && !here.kind.capabilities().has(Capability::PortableSnapshots)
+        {
             let (expected, actual) = (self.version.clone(), here.version.clone());
-            return unfit(SnapshotDefect::Version { hypervisor: here.kind.as_str(), expected, actual });
+            return unfit(SnapshotDefect::Version {
+                hypervisor: here.kind.as_str(),
+                expected,
+                actual,
+            });
         }
         Ok(())
     }
@@ -115,9 +133,14 @@ impl Manifest {
     }
 
     /// Streams the memory into `to`, but the last chunk only once its checksum is right. Blocks.
-    pub(in crate::hypervisor) fn load_memory(&self, folder: &Path, mut to: impl Write) -> Result<(), HypervisorError> {
+    pub(in crate::hypervisor) fn load_memory(
+        &self,
+        folder: &Path,
+        mut to: impl Write,
+    ) -> Result<(), HypervisorError> {
         let path = folder.join(MEMORY);
-        let missing = || HypervisorError::Snapshot { path: path.clone(), defect: SnapshotDefect::Missing };
+        let missing =
+            || HypervisorError::Snapshot { path: path.clone(), defect: SnapshotDefect::Missing };
         let expected = self.files.get(MEMORY).ok_or_else(missing)?;
         let mut file = File::open(&path).map_err(missing_or("open", &path))?;
         let (mut chunk, mut held) = (vec![0; CHUNK_BYTES], Vec::with_capacity(CHUNK_BYTES));
@@ -129,13 +152,15 @@ impl Manifest {
                 break;
             }
             hash.chunk(&chunk[..n]);
-            // If the VMM hangs up we read on: a damaged file is the likeliest reason, and the better thing to say.
+            // If the VMM hangs up we read on: a damaged file is the likeliest reason, and the
+            // better thing to say.
             sent = sent.and_then(|()| to.write_all(&held));
             held.clear();
             held.extend_from_slice(&chunk[..n]);
         }
         expected.compare(hash.finish(), path)?;
-        // The VMM may close as soon as it has what it needs. Whether it has is for the VMM to say, not for this socket.
+        // The VMM may close as soon as it has what it needs. Whether it has is for the VMM to say,
+        // not for this socket.
         let _ = sent.and_then(|()| to.write_all(&held));
         Ok(())
     }
@@ -157,14 +182,18 @@ impl SavedMachine {
         }
     }
 
-    /// The first difference that would make the memory unfit. Kernel and command line do not: they are in the memory already, and a
-    /// fork's may lie elsewhere.
+    /// The first difference that would make the memory unfit. Kernel and command line do not: they
+    /// are in the memory already, and a fork's may lie elsewhere.
     fn differs_from(&self, asked: &Self) -> Option<(&'static str, String, String)> {
-        let pair = |what, saved: String, asked: String| (saved != asked).then_some((what, saved, asked));
-        let most = |machine: &Self| machine.memory_bytes_max.unwrap_or(machine.memory_bytes).to_string();
+        let pair =
+            |what, saved: String, asked: String| (saved != asked).then_some((what, saved, asked));
+        let most =
+            |machine: &Self| machine.memory_bytes_max.unwrap_or(machine.memory_bytes).to_string();
         let disks = |machine: &Self| format!("{:?}", machine.disks_read_only);
-        let (accelerator, asked_accelerator) = (self.accelerator.as_str().into(), asked.accelerator.as_str().into());
-        let (memory, asked_memory) = (self.memory_bytes.to_string(), asked.memory_bytes.to_string());
+        let (accelerator, asked_accelerator) =
+            (self.accelerator.as_str().into(), asked.accelerator.as_str().into());
+        let (memory, asked_memory) =
+            (self.memory_bytes.to_string(), asked.memory_bytes.to_string());
         pair("the accelerator", accelerator, asked_accelerator)
             .or_else(|| pair("a vCPU count of", self.vcpus.to_string(), asked.vcpus.to_string()))
             .or_else(|| pair("a memory size in bytes of", memory, asked_memory))
@@ -186,9 +215,14 @@ fn no_manifest(folder: &Path, why: String) -> HypervisorError {
     HypervisorError::Snapshot { path: folder.join(MANIFEST), defect: SnapshotDefect::Manifest(why) }
 }
 
-pub(in crate::hypervisor) fn missing_or(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HypervisorError {
+pub(in crate::hypervisor) fn missing_or(
+    act: &'static str,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> HypervisorError {
     move |source| match source.kind() {
-        io::ErrorKind::NotFound => HypervisorError::Snapshot { path: path.into(), defect: SnapshotDefect::Missing },
+        io::ErrorKind::NotFound => {
+            HypervisorError::Snapshot { path: path.into(), defect: SnapshotDefect::Missing }
+        }
         _ => HypervisorError::file(act, path)(source),
     }
 }

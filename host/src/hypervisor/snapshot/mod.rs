@@ -1,7 +1,8 @@
 //! A snapshot on disk: a folder with what the VMM wrote, and a manifest that proves it whole.
 //!
-//! No VMM checks its memory file: each restores one with a flipped byte, and some a file that was cut, without a word. So the manifest holds
-//! the size and a checksum of every file, and no guest runs before they were found right.
+//! No VMM checks its memory file: each restores one with a flipped byte, and some a file that was
+//! cut, without a word. So the manifest holds the size and a checksum of every file, and no guest
+//! runs before they were found right.
 
 mod checksum;
 mod compress;
@@ -49,7 +50,8 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 /// What is to be gone may be so already.
 pub(super) fn absent(removed: io::Result<()>) -> io::Result<()> {
-    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+    removed
+        .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 /// Does what blocks, elsewhere.
@@ -107,7 +109,8 @@ pub(super) mod tests {
 
     /// A snapshot of `size` bytes that differ from chunk to chunk, and those bytes.
     fn snapshot(dir: &Path, size: usize) -> (PathBuf, Vec<u8>) {
-        let (folder, memory) = (dir.join("snapshot"), (0..size).map(|n| (n / 7919 + n) as u8).collect::<Vec<_>>());
+        let (folder, memory) =
+            (dir.join("snapshot"), (0..size).map(|n| (n / 7919 + n) as u8).collect::<Vec<_>>());
         let mut draft = Draft::begin(&folder).expect("begin");
         draft.write_memory(&memory[..]).expect("write");
         let bytes = draft.commit(&spec(dir), &choice(), &qemu()).expect("commit");
@@ -137,9 +140,19 @@ pub(super) mod tests {
             memory[size / 2] ^= 0x80;
             fs::write(folder.join(MEMORY), &memory).expect("damage");
             let mut loaded = Vec::new();
-            let error = Manifest::read(&folder, Kind::Qemu).expect("manifest").load_memory(&folder, &mut loaded).err();
-            assert!(matches!(error, Some(HypervisorError::Snapshot { defect: SnapshotDefect::Checksum { .. }, .. })));
-            assert!(loaded.len() < size && size - loaded.len() <= CHUNK_BYTES, "{} of {size}", loaded.len());
+            let error = Manifest::read(&folder, Kind::Qemu)
+                .expect("manifest")
+                .load_memory(&folder, &mut loaded)
+                .err();
+            assert!(matches!(
+                error,
+                Some(HypervisorError::Snapshot { defect: SnapshotDefect::Checksum { .. }, .. })
+            ));
+            assert!(
+                loaded.len() < size && size - loaded.len() <= CHUNK_BYTES,
+                "{} of {size}",
+                loaded.len()
+            );
         }
     }
 
@@ -166,14 +179,20 @@ pub(super) mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let (folder, _) = snapshot(dir.path(), 1);
         let text = fs::read_to_string(folder.join(MANIFEST)).expect("manifest");
-        for (ours, other) in [("\"format\": 1", "\"format\": 2"), ("\"qemu\"", "\"other\""), ("\"format\"", "\"form\"")]
-        {
+        for (ours, other) in [
+            ("\"format\": 1", "\"format\": 2"),
+            ("\"qemu\"", "\"other\""),
+            ("\"format\"", "\"form\""),
+        ] {
             let changed = text.replacen(ours, other, 1);
             assert_ne!(changed, text);
             fs::write(folder.join(MANIFEST), changed).expect("write");
             let error = Manifest::read(&folder, Kind::Qemu).err();
             assert!(
-                matches!(error, Some(HypervisorError::Snapshot { defect: SnapshotDefect::Manifest(_), .. })),
+                matches!(
+                    error,
+                    Some(HypervisorError::Snapshot { defect: SnapshotDefect::Manifest(_), .. })
+                ),
                 "{other}"
             );
         }
@@ -184,10 +203,17 @@ pub(super) mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let (folder, _) = snapshot(dir.path(), 1);
         let kvm = Choice { accelerator: Accelerator::Kvm, ..choice() };
-        let error =
-            Manifest::read(&folder, Kind::Qemu).expect("manifest").check(&folder, &spec(dir.path()), &kvm, &qemu());
+        let error = Manifest::read(&folder, Kind::Qemu).expect("manifest").check(
+            &folder,
+            &spec(dir.path()),
+            &kvm,
+            &qemu(),
+        );
         let said = error.expect_err("refused").to_string();
-        assert!(said.ends_with("it was written for the accelerator tcg, asked for is kvm"), "{said}");
+        assert!(
+            said.ends_with("it was written for the accelerator tcg, asked for is kvm"),
+            "{said}"
+        );
     }
 
     #[test]
@@ -196,14 +222,21 @@ pub(super) mod tests {
         let (folder, _) = snapshot(dir.path(), 1);
         for kind in Kind::ALL {
             let manifest = Manifest { hypervisor: kind.as_str().into(), ..manifest_of(&folder) };
-            let check = |version| manifest.check(&folder, &spec(dir.path()), &choice(), &saved_by(kind, version));
+            let check = |version| {
+                manifest.check(&folder, &spec(dir.path()), &choice(), &saved_by(kind, version))
+            };
             check("7.2").expect("the same version");
             match check("7.3") {
                 Ok(()) => assert!(kind.capabilities().has(Capability::PortableSnapshots), "{kind}"),
                 Err(error) => {
                     assert!(!kind.capabilities().has(Capability::PortableSnapshots), "{kind}");
                     let told = error.to_string();
-                    assert!(told.contains("7.2") && told.contains("7.3") && told.contains(kind.as_str()), "{told}");
+                    assert!(
+                        told.contains("7.2")
+                            && told.contains("7.3")
+                            && told.contains(kind.as_str()),
+                        "{told}"
+                    );
                 }
             }
         }
@@ -233,12 +266,18 @@ pub(super) mod tests {
             MachineSpec { vcpus: 2, ..spec.clone() },
             MachineSpec { memory_bytes: 2 << 30, ..spec.clone() },
             MachineSpec { memory_bytes_max: Some(2 << 30), ..spec.clone() },
-            MachineSpec { disks: vec![Disk { path: "/disk".into(), read_only: true }], ..spec.clone() },
+            MachineSpec {
+                disks: vec![Disk { path: "/disk".into(), read_only: true }],
+                ..spec.clone()
+            },
         ];
         for spec in unfit {
             let error = check(spec);
             let mismatch = |defect: &_| matches!(defect, SnapshotDefect::Mismatch { .. });
-            assert!(matches!(&error, Err(HypervisorError::Snapshot { defect, .. }) if mismatch(defect)), "{error:?}");
+            assert!(
+                matches!(&error, Err(HypervisorError::Snapshot { defect, .. }) if mismatch(defect)),
+                "{error:?}"
+            );
         }
     }
 
@@ -262,7 +301,8 @@ pub(super) mod tests {
         let folder = adopted(dir.path(), &[("memory", &memory), ("state", b"some")]);
         let manifest = manifest_of(&folder);
         manifest.verify(&folder).expect("whole");
-        let flips = [("state", 0), ("memory", 0), ("memory", CHUNK_BYTES), ("memory", 3 * CHUNK_BYTES)];
+        let flips =
+            [("state", 0), ("memory", 0), ("memory", CHUNK_BYTES), ("memory", 3 * CHUNK_BYTES)];
         for (name, at) in flips.into_iter().chain([("memory", memory.len() - 1)]) {
             let path = folder.join(name);
             let whole = fs::read(&path).expect("read");
@@ -270,7 +310,10 @@ pub(super) mod tests {
             damaged[at] ^= 0x10;
             fs::write(&path, damaged).expect("damage");
             match manifest.verify(&folder) {
-                Err(HypervisorError::Snapshot { path: named, defect: SnapshotDefect::Checksum { .. } }) => {
+                Err(HypervisorError::Snapshot {
+                    path: named,
+                    defect: SnapshotDefect::Checksum { .. },
+                }) => {
                     assert_eq!(named, path);
                 }
                 other => panic!("{name} {at}: {other:?}"),
@@ -287,7 +330,8 @@ pub(super) mod tests {
         memory[20 * CHUNK_BYTES + 5] = 1;
         let folder = adopted(dir.path(), &[("memory", &memory)]);
         let path = folder.join(MEMORY);
-        let blocks = std::os::unix::fs::MetadataExt::blocks(&fs::metadata(&path).expect("metadata"));
+        let blocks =
+            std::os::unix::fs::MetadataExt::blocks(&fs::metadata(&path).expect("metadata"));
         assert!(blocks * 512 <= 2 * CHUNK_BYTES as u64, "{blocks} blocks");
         assert!(fs::read(&path).expect("read") == memory);
         fs::write(&path, &memory).expect("without holes");
@@ -300,9 +344,13 @@ pub(super) mod tests {
         let (folder, _) = snapshot(dir.path(), 1);
         let text = fs::read_to_string(folder.join(MANIFEST)).expect("manifest");
         for name in ["../memory", "/etc/passwd", "."] {
-            fs::write(folder.join(MANIFEST), text.replace("\"memory\"", &format!("{name:?}"))).expect("write");
+            fs::write(folder.join(MANIFEST), text.replace("\"memory\"", &format!("{name:?}")))
+                .expect("write");
             let error = Manifest::read(&folder, Kind::Qemu).err();
-            assert!(matches!(error, Some(HypervisorError::Snapshot { defect: SnapshotDefect::Manifest(_), .. })));
+            assert!(matches!(
+                error,
+                Some(HypervisorError::Snapshot { defect: SnapshotDefect::Manifest(_), .. })
+            ));
         }
     }
 }

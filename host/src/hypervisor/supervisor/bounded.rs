@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// Two files of at most half the limit each; the older one is dropped when the newer one is full.
 ///
-/// What there is no space for on the disk is kept in memory, within the same bound, and written when there is.
+/// What there is no space for on the disk is kept in memory, within the same bound, and written
+/// when there is.
 #[derive(Debug)]
 pub(super) struct BoundedLog {
     path: PathBuf,
@@ -122,7 +123,8 @@ mod tests {
 
     /// A log whose file takes nothing, as on a full disk.
     fn full(dir: &Path, bytes_max: u64) -> BoundedLog {
-        let mut log = BoundedLog::open(dir.join("log"), dir.join("log.1"), bytes_max).expect("open");
+        let mut log =
+            BoundedLog::open(dir.join("log"), dir.join("log.1"), bytes_max).expect("open");
         log.file = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
         log
     }
@@ -150,9 +152,17 @@ mod tests {
         log.append(&[b'%'; 30]);
         log.file = open(&log.path).expect("open");
         log.catch_up();
-        let written = [fs::read(&log.older).unwrap_or_default(), fs::read(&log.path).expect("read")].concat();
+        let written =
+            [fs::read(&log.older).unwrap_or_default(), fs::read(&log.path).expect("read")].concat();
         let written = String::from_utf8(written).expect("text");
-        assert!(written.starts_with("\n[20 bytes are missing here: the disk was full]\n###"), "{written}");
-        assert_eq!((written.matches('#').count(), written.matches('%').count()), (70, 30), "{written}");
+        assert!(
+            written.starts_with("\n[20 bytes are missing here: the disk was full]\n###"),
+            "{written}"
+        );
+        assert_eq!(
+            (written.matches('#').count(), written.matches('%').count()),
+            (70, 30),
+            "{written}"
+        );
     }
 }

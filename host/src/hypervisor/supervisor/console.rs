@@ -25,7 +25,8 @@ struct Heard {
     agent_ready: bool,
     /// Exit markers that were written down.
     exits: usize,
-    /// The last exit marker, while it waits for its turn: the last one counts, so it replaces one that waits.
+    /// The last exit marker, while it waits for its turn: the last one counts, so it replaces one
+    /// that waits.
     last_exit: Option<Observed>,
     /// `CLOCK_BOOTTIME` from which on the next may be written, in nanoseconds.
     next_exit_ns: u64,
@@ -33,7 +34,11 @@ struct Heard {
 
 impl Console {
     pub(super) fn open(dir: &Path) -> io::Result<Self> {
-        let log = BoundedLog::open(files::console_log(dir), files::console_log_older(dir), CONSOLE_BYTES_MAX)?;
+        let log = BoundedLog::open(
+            files::console_log(dir),
+            files::console_log_older(dir),
+            CONSOLE_BYTES_MAX,
+        )?;
         Ok(Self { log, lines: Lines::default(), heard: Heard::default() })
     }
 
@@ -90,7 +95,8 @@ impl Heard {
         let Some(exit) = self.last_exit.take() else { return };
         self.exits += 1;
         if self.exits >= EXIT_MARKERS_AT_ONCE {
-            self.next_exit_ns = Stamp::now().boottime_ns.saturating_add(EXIT_MARKER_INTERVAL_MS * 1_000_000);
+            self.next_exit_ns =
+                Stamp::now().boottime_ns.saturating_add(EXIT_MARKER_INTERVAL_MS * 1_000_000);
         }
         write(events, exit);
     }
@@ -113,7 +119,8 @@ mod tests {
         let mut events = Log::create(&path).expect("events");
         let mut console = Console::open(dir.path()).expect("console");
         for n in 0..EXIT_MARKERS_AT_ONCE + 5 {
-            let text = format!("TALLYMAN-AGENT-READY\nTALLYMAN-EXIT code={n}\nTALLYMAN-PROGRAM-START\n");
+            let text =
+                format!("TALLYMAN-AGENT-READY\nTALLYMAN-EXIT code={n}\nTALLYMAN-PROGRAM-START\n");
             console.take(text.as_bytes(), &mut events);
         }
         let mut tail = Tail::new(path);

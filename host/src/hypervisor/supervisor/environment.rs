@@ -1,4 +1,5 @@
-//! The environment of supervisors and VMMs: the little that programs need to be found and to run, and no secrets.
+//! The environment of supervisors and VMMs: the little that programs need to be found and to run,
+//! and no secrets.
 //!
 //! The daemon's own may hold the operator's token; a guest that takes its VMM over reads the VMM's.
 

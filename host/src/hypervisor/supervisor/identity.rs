@@ -65,7 +65,8 @@ impl Identity {
 mod tests {
     use super::*;
 
-    const FIRST: &str = r#"{"boot":"b","supervisor":{"pid":1,"start_ticks":2},"vmm":{"pid":3,"start_ticks":4}}"#;
+    const FIRST: &str =
+        r#"{"boot":"b","supervisor":{"pid":1,"start_ticks":2},"vmm":{"pid":3,"start_ticks":4}}"#;
 
     #[test]
     fn an_identity_without_a_format_is_read_and_a_later_one_refused() {

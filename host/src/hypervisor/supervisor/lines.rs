@@ -58,7 +58,11 @@ mod tests {
     fn the_cuts_between_chunks_do_not_matter() {
         let stream = b"one\r\n\ntwo three\nlast";
         for size in 1..=stream.len() {
-            assert_eq!(lines(stream, size), [&b"one\r"[..], b"", b"two three", b"last"], "chunks of {size}");
+            assert_eq!(
+                lines(stream, size),
+                [&b"one\r"[..], b"", b"two three", b"last"],
+                "chunks of {size}"
+            );
         }
     }
 

@@ -1,9 +1,10 @@
 //! The small process of ours that is the parent of one VMM.
 //!
-//! It outlives the daemon, in a session of its own. It writes down what only a parent can know, at the moment it happens: what the guest
-//! says on its console, and when and how the VMM ended. It takes no orders: the daemon controls the VMM directly. If a supervisor is
-//! killed, its VMM goes on without a console log. A service manager must be told to leave it alone when it restarts the daemon (systemd:
-//! `KillMode=process`).
+//! It outlives the daemon, in a session of its own. It writes down what only a parent can know, at
+//! the moment it happens: what the guest says on its console, and when and how the VMM ended. It
+//! takes no orders: the daemon controls the VMM directly. If a supervisor is killed, its VMM goes
+//! on without a console log. A service manager must be told to leave it alone when it restarts the
+//! daemon (systemd: `KillMode=process`).
 //!
 //! It is one thread around one `poll`, and starts before any async runtime.
 
@@ -52,15 +53,17 @@ pub const SUBCOMMAND: &str = "supervise";
 /// Most bytes that are read at once.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// Chunks that are read from one wire before the others get their turn: a flooded console must not hide the end of the VMM.
+/// Chunks that are read from one wire before the others get their turn: a flooded console must not
+/// hide the end of the VMM.
 const CHUNKS_AT_ONCE_MAX: usize = 16;
 
-/// How long a console that has just spoken is left alone: a serial port hands over one byte at a time, and to be woken for each would cost more than
-/// the guest does. A marker is received so much later at most.
+/// How long a console that has just spoken is left alone: a serial port hands over one byte at a
+/// time, and to be woken for each would cost more than the guest does. A marker is received so much
+/// later at most.
 const GATHER: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 
-/// How long what there was no space for waits until it is tried again. Exits and markers that are kept back are told
-/// so much later at most.
+/// How long what there was no space for waits until it is tried again. Exits and markers that are
+/// kept back are told so much later at most.
 const RETRY: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// The same once the VMM has ended.
@@ -84,7 +87,8 @@ pub(super) struct LaunchOrder {
     pub(super) wiring: Wiring,
     /// What nobody else may use while it lives.
     pub(super) disks: Vec<Disk>,
-    /// What whoever drives the VMM wants to know again when it is adopted. Means nothing to a supervisor.
+    /// What whoever drives the VMM wants to know again when it is adopted. Means nothing to a
+    /// supervisor.
     pub(super) kept: serde_json::Value,
 }
 
@@ -111,16 +115,23 @@ impl LaunchOrder {
     pub(super) fn read(run: &Path) -> Result<Self, HypervisorError> {
         let path = files::order(run);
         let text = fs::read(&path).map_err(HypervisorError::file("read", &path))?;
-        let order = format::check_json(&path, &text, FORMAT).and_then(|()| Ok(serde_json::from_slice(&text)?));
+        let order = format::check_json(&path, &text, FORMAT)
+            .and_then(|()| Ok(serde_json::from_slice(&text)?));
         order.map_err(HypervisorError::file("parse", &path))
     }
 
-    /// Writes it, whole or not at all. It is not synced: after a loss of power nobody carries it out, and nobody reads it.
+    /// Writes it, whole or not at all. It is not synced: after a loss of power nobody carries it
+    /// out, and nobody reads it.
     pub(super) fn write(&self, run: &Path) -> Result<(), HypervisorError> {
         let path = files::order(run);
         let aside = path.with_extension("new");
         let written = serde_json::to_vec(self).map_err(io::Error::from).and_then(|text| {
-            let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&aside)?;
+            let mut file = OpenOptions::new()
+                .create(true)
+                .truncate(true)
+                .write(true)
+                .mode(0o600)
+                .open(&aside)?;
             file.write_all(&text)?;
             fs::rename(&aside, &path)
         });
@@ -128,16 +139,20 @@ impl LaunchOrder {
     }
 }
 
-/// Waits for the folder of a launch, a path on standard input up to its end, and runs one VMM until it ends, as `launch.json` there says. Without
-/// a path there is nothing to do. To be called before any thread or async runtime exists.
+/// Waits for the folder of a launch, a path on standard input up to its end, and runs one VMM until
+/// it ends, as `launch.json` there says. Without a path there is nothing to do. To be called before
+/// any thread or async runtime exists.
 pub fn supervise() -> ExitCode {
-    // Fails only for the leader of a process group, which then is no target for the daemon's signals either.
+    // Fails only for the leader of a process group, which then is no target for the daemon's
+    // signals either.
     let _ = setsid();
     match await_launch().and_then(|run| run.as_deref().map_or(Ok(()), run_to_the_end)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // To the VMM's log, once it is known.
-            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            let cause = std::error::Error::source(&error)
+                .map(|cause| format!(": {cause}"))
+                .unwrap_or_default();
             complain(&format!("{error}{cause}"));
             ExitCode::FAILURE
         }
@@ -158,8 +173,8 @@ fn run_to_the_end(run: &Path) -> Result<(), HypervisorError> {
     Ok(())
 }
 
-/// Writes a line to standard error, which is the VMM's log. Where that fails nothing is left to be told: `eprintln!`
-/// would panic on a full disk, and the machine would have nobody any more.
+/// Writes a line to standard error, which is the VMM's log. Where that fails nothing is left to be
+/// told: `eprintln!` would panic on a full disk, and the machine would have nobody any more.
 fn complain(problem: &str) {
     let _ = writeln!(io::stderr(), "{problem}");
 }
@@ -167,7 +182,10 @@ fn complain(problem: &str) {
 /// The folder of the launch that this process is for; none if there is to be none.
 fn await_launch() -> Result<Option<PathBuf>, HypervisorError> {
     let mut run = Vec::new();
-    io::stdin().lock().read_to_end(&mut run).map_err(HypervisorError::file("read", "standard input"))?;
+    io::stdin()
+        .lock()
+        .read_to_end(&mut run)
+        .map_err(HypervisorError::file("read", "standard input"))?;
     Ok((!run.is_empty()).then(|| OsString::from_vec(run).into()))
 }
 
@@ -207,15 +225,18 @@ impl Supervised {
     fn start(run: &Path, order: &LaunchOrder) -> Result<Self, HypervisorError> {
         let path = files::events(run);
         let mut events = Log::create(&path).map_err(HypervisorError::file("create", &path))?;
-        let console = Console::open(&order.dir).map_err(HypervisorError::file("open", &order.dir))?;
+        let console =
+            Console::open(&order.dir).map_err(HypervisorError::file("open", &order.dir))?;
         let log = files::vmm_log(&order.dir);
-        let log = BoundedLog::open(log.clone(), files::vmm_log_older(&order.dir), VMM_LOG_BYTES_MAX)
-            .map_err(HypervisorError::file("open", log))?;
+        let log =
+            BoundedLog::open(log.clone(), files::vmm_log_older(&order.dir), VMM_LOG_BYTES_MAX)
+                .map_err(HypervisorError::file("open", log))?;
         let input = files::console_input(&order.dir);
         let console_input = open_input(&input).map_err(HypervisorError::file("create", &input))?;
         // The VMM inherits them: they are free again when it has ended, whatever became of us.
         let locks = order.disks.iter().map(disks::lock).collect::<Result<Vec<_>, _>>()?;
-        let (wires, ends) = wiring::lay(order.wiring, run, &locks).map_err(HypervisorError::file("wire", run))?;
+        let (wires, ends) =
+            wiring::lay(order.wiring, run, &locks).map_err(HypervisorError::file("wire", run))?;
         let mut vmm = spawn(run, order, ends)?;
         let pidfd = match write_down(run, &vmm) {
             Ok(pidfd) => pidfd,
@@ -233,7 +254,18 @@ impl Supervised {
             let _ = rustix::io::write(events, monitor.greeting());
         }
         let buffer = vec![0; CHUNK_BYTES];
-        Ok(Self { vmm, pidfd, wires, console, console_spoke: false, buffer, console_input, monitor, log, events })
+        Ok(Self {
+            vmm,
+            pidfd,
+            wires,
+            console,
+            console_spoke: false,
+            buffer,
+            console_input,
+            monitor,
+            log,
+            events,
+        })
     }
 
     /// Reads what comes until the VMM has ended, and everything that it said before.
@@ -260,10 +292,16 @@ impl Supervised {
     /// Waits until there is something to do; true once the VMM has ended.
     fn wait(&self) -> io::Result<bool> {
         let console = self.wires.output.as_ref().filter(|_| !self.console_spoke);
-        let wires = [&self.wires.events, &self.wires.log].into_iter().flatten().chain(console).map(AsFd::as_fd);
+        let wires = [&self.wires.events, &self.wires.log]
+            .into_iter()
+            .flatten()
+            .chain(console)
+            .map(AsFd::as_fd);
         let sources = wires.chain([self.console_input.as_fd(), self.pidfd.as_fd()]);
-        let mut polled: Vec<_> = sources.map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN)).collect();
-        let patience = if self.console_spoke { Some(&GATHER) } else { self.has_backlog().then_some(&RETRY) };
+        let mut polled: Vec<_> =
+            sources.map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN)).collect();
+        let patience =
+            if self.console_spoke { Some(&GATHER) } else { self.has_backlog().then_some(&RETRY) };
         match poll(&mut polled, patience) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -295,7 +333,8 @@ impl Supervised {
         self.forward_input();
     }
 
-    /// Passes input on. What the guest does not take in time is dropped: a guest that does not listen can't hold us up.
+    /// Passes input on. What the guest does not take in time is dropped: a guest that does not
+    /// listen can't hold us up.
     fn forward_input(&mut self) {
         let mut bytes = [0; 4096];
         if let Ok(n @ 1..) = self.console_input.read(&mut bytes) {
@@ -315,13 +354,16 @@ impl Supervised {
         self.log.catch_up();
     }
 
-    /// Writes the end down, however long that takes: a disk that is full or fails now may be mended, and nobody else
-    /// knows the true time. Gives up only where the folder of the launch is gone: nobody asks any more.
+    /// Writes the end down, however long that takes: a disk that is full or fails now may be
+    /// mended, and nobody else knows the true time. Gives up only where the folder of the launch is
+    /// gone: nobody asks any more.
     fn record(&mut self, exit: Exit, run: &Path) {
         let mut recorded = self.events.append(Observed::Exited(exit));
         while self.events.has_unwritten() && run.exists() {
             if let Err(error) = &recorded {
-                complain(&format!("the end of the VMM can't be written down; trying again: {error}"));
+                complain(&format!(
+                    "the end of the VMM can't be written down; trying again: {error}"
+                ));
             }
             std::thread::sleep(RETRY_AFTER_END);
             recorded = self.events.write();
@@ -334,12 +376,18 @@ impl Supervised {
 /// Makes the VMM known to every daemon to come, and opens it for ourselves.
 fn write_down(run: &Path, vmm: &Child) -> io::Result<OwnedFd> {
     Identity::of_child(vmm.id())?.write(run)?;
-    let pid = i32::try_from(vmm.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
+    let pid =
+        i32::try_from(vmm.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }
 
 /// Hands on what `wire` holds now, by way of `buffer`, and closes it at its end.
-fn drain(wire: &mut Option<OwnedFd>, buffer: &mut [u8], chunks_max: usize, mut take: impl FnMut(&[u8])) {
+fn drain(
+    wire: &mut Option<OwnedFd>,
+    buffer: &mut [u8],
+    chunks_max: usize,
+    mut take: impl FnMut(&[u8]),
+) {
     for _ in 0..chunks_max {
         let Some(open) = wire else { return };
         match rustix::io::read(open, &mut *buffer) {
@@ -360,7 +408,8 @@ fn open_input(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).custom_flags(nonblocking).open(path)
 }
 
-/// Starts the VMM in the folder of its launch: what it is told by a relative path, it looks for there.
+/// Starts the VMM in the folder of its launch: what it is told by a relative path, it looks for
+/// there.
 fn spawn(run: &Path, order: &LaunchOrder, ends: Ends) -> Result<Child, HypervisorError> {
     let vmm = Command::new(&order.program)
         .args(&order.args)

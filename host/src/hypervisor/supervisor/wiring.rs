@@ -1,4 +1,5 @@
-//! How each VMM is connected to its supervisor. Nothing here can be stolen or waited for: the supervisor makes every wire and hands it down.
+//! How each VMM is connected to its supervisor. Nothing here can be stolen or waited for: the
+//! supervisor makes every wire and hands it down.
 //!
 //! | | console | events | log | control |
 //! |---|---|---|---|---|
@@ -100,9 +101,12 @@ pub(super) fn lay(wiring: Wiring, run: &Path, locks: &[OwnedFd]) -> io::Result<(
     for (lock, number) in locks.iter().zip(LOCKS_FD..) {
         handed_down.push(hand_down(lock.as_fd(), number)?);
     }
-    let ends = Ends { stdin: console.stdin, stdout: console.stdout, stderr: log_end.into(), handed_down };
-    let wires = Wires { output: Some(console.output), input: console.input, events, log: Some(log.into()) };
-    let ours = [wires.output.as_ref(), Some(&wires.input), wires.events.as_ref(), wires.log.as_ref()];
+    let ends =
+        Ends { stdin: console.stdin, stdout: console.stdout, stderr: log_end.into(), handed_down };
+    let wires =
+        Wires { output: Some(console.output), input: console.input, events, log: Some(log.into()) };
+    let ours =
+        [wires.output.as_ref(), Some(&wires.input), wires.events.as_ref(), wires.log.as_ref()];
     for end in ours.into_iter().flatten() {
         fcntl_setfl(end, fcntl_getfl(end)? | OFlags::NONBLOCK)?;
     }
@@ -132,8 +136,8 @@ fn pipe_console() -> io::Result<Console> {
     })
 }
 
-/// A terminal: the only thing of which this VMM takes input and that goes on over a guest's reset. Opened once for each direction, because
-/// the VMM makes its input not wait, and its output must.
+/// A terminal: the only thing of which this VMM takes input and that goes on over a guest's reset.
+/// Opened once for each direction, because the VMM makes its input not wait, and its output must.
 fn terminal_console() -> io::Result<Console> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let ours = openpt(flags)?;

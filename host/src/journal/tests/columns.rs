@@ -1,4 +1,5 @@
-//! Each column of each table: what somebody changes there is found, or stands on the list of what is not.
+//! Each column of each table: what somebody changes there is found, or stands on the list of what
+//! is not.
 
 use std::collections::BTreeSet;
 
@@ -18,44 +19,91 @@ async fn folder_with_everything() -> TempDir {
     let of_tenant = |fact| Entry::of_tenant(tenant(), opened.clock.reading(), fact);
     journal.commit(host_fact(&opened.clock)).await.unwrap();
     journal.commit(of_tenant(TenantFact::Created { by: by() })).await.unwrap();
-    journal.commit(of_tenant(TenantFact::Changed { settings: Settings::default(), by: by() })).await.unwrap();
+    journal
+        .commit(of_tenant(TenantFact::Changed { settings: Settings::default(), by: by() }))
+        .await
+        .unwrap();
 
     let secret = Digest::of(b"secret");
     let token = TokenId::of(&secret);
-    let created =
-        TenantFact::TokenCreated { token, name: "ci".into(), role: Role::Operator, expires: Instant(1), by: by() };
+    let created = TenantFact::TokenCreated {
+        token,
+        name: "ci".into(),
+        role: Role::Operator,
+        expires: Instant(1),
+        by: by(),
+    };
     journal.commit(Entry { secret: Some(secret), ..of_tenant(created) }).await.unwrap();
     journal.commit(of_tenant(TenantFact::TokenRevoked { token, by: by() })).await.unwrap();
 
     let component = b"component".to_vec();
     let digest = Digest::of(&component);
-    let policy = NewPolicy { tenant: tenant(), digest, name: None, bytes: component, record: "{}".into(), by: by() };
+    let policy = NewPolicy {
+        tenant: tenant(),
+        digest,
+        name: None,
+        bytes: component,
+        record: "{}".into(),
+        by: by(),
+    };
     journal.commit(Entry { policy: Some(policy), ..Entry::default() }).await.unwrap();
     let request = Some(RequestKey { tenant: tenant(), key: "key".into(), asked: digest });
     let later = Instant(opened.clock.now().0 + (1 << 50));
     for requested in [None, Some(later)] {
         let request = request.clone().filter(|_| requested.is_none());
         let activation = NewActivation { requested, ..NewActivation::now(tenant(), digest, by()) };
-        journal.commit(Entry { activation: Some(activation), request, ..Entry::default() }).await.unwrap();
+        journal
+            .commit(Entry { activation: Some(activation), request, ..Entry::default() })
+            .await
+            .unwrap();
     }
-    let withdrawal =
-        NewWithdrawal { tenant: tenant(), plan: Plan::Policy, digest, from: later, by: by(), reason: None };
+    let withdrawal = NewWithdrawal {
+        tenant: tenant(),
+        plan: Plan::Policy,
+        digest,
+        from: later,
+        by: by(),
+        reason: None,
+    };
     journal.commit(Entry { withdrawal: Some(withdrawal), ..Entry::default() }).await.unwrap();
 
-    let agreed = TenantFact::AgreementChanged { agreement: Agreement::default(), from: Instant(0), by: by() };
+    let agreed = TenantFact::AgreementChanged {
+        agreement: Agreement::default(),
+        from: Instant(0),
+        by: by(),
+    };
     journal.commit(of_tenant(agreed)).await.unwrap();
 
     let book = b"book".to_vec();
-    let prices = NewPrices { tenant: tenant(), digest: Digest::of(&book), bytes: book, requested: None, by: by() };
+    let prices = NewPrices {
+        tenant: tenant(),
+        digest: Digest::of(&book),
+        bytes: book,
+        requested: None,
+        by: by(),
+    };
     journal.commit(Entry { prices: Some(prices), ..Entry::default() }).await.unwrap();
     let bytes = b"invoice".to_vec();
     let digest = Digest::of(&bytes);
     let (from, until) = (Instant(0), Instant(1));
-    let invoice = NewInvoice { tenant: tenant(), number: 1, digest, bytes, from, until, corrects: None, by: by() };
+    let invoice = NewInvoice {
+        tenant: tenant(),
+        number: 1,
+        digest,
+        bytes,
+        from,
+        until,
+        corrects: None,
+        by: by(),
+    };
     journal.commit(Entry { invoice: Some(invoice), ..Entry::default() }).await.unwrap();
 
     let (mut a, mut gone) = (Driver::new("a", &opened.clock), Driver::new("gone", &opened.clock));
-    a.commit(&journal, [entered(Phase::Created), entered(Phase::Initializing), entered(Phase::Running)]).await;
+    a.commit(
+        &journal,
+        [entered(Phase::Created), entered(Phase::Initializing), entered(Phase::Running)],
+    )
+    .await;
     gone.commit(&journal, [entered(Phase::Created), InstanceFact::Deleted]).await;
     for _ in 0..MILESTONE_FACTS {
         a.commit(&journal, [entered(Phase::Running)]).await;
@@ -99,14 +147,17 @@ async fn a_change_of_any_column_is_found_or_stands_on_the_list() {
         let bad = TempDir::new().unwrap();
         std::fs::write(bad.path().join(schema::FILE), &whole).unwrap();
         let db = database(&bad);
-        // What the engine itself refuses can't be there either; constraints of single columns are no defence.
-        db.execute_batch("PRAGMA ignore_check_constraints = ON; PRAGMA foreign_keys = OFF").unwrap();
+        // What the engine itself refuses can't be there either; constraints of single columns are
+        // no defence.
+        db.execute_batch("PRAGMA ignore_check_constraints = ON; PRAGMA foreign_keys = OFF")
+            .unwrap();
         let rowid = format!("(SELECT {column} IS NULL, {column} FROM {table} ORDER BY 1 LIMIT 1)");
         let sql = format!(
             "UPDATE {table} SET {column} = {} WHERE ({column} IS NULL, {column}) IS {rowid}",
             other_value(column, kind)
         );
-        let changed = db.execute(&sql, []).unwrap_or_else(|error| panic!("{table}.{column}: {error}"));
+        let changed =
+            db.execute(&sql, []).unwrap_or_else(|error| panic!("{table}.{column}: {error}"));
         assert!(changed > 0, "no row of {table} was changed");
         drop(db);
         match verify(bad.path(), |_, _| {}) {
@@ -119,14 +170,18 @@ async fn a_change_of_any_column_is_found_or_stands_on_the_list() {
     }
     // Of these two, a part is covered, and this test happens to change that one.
     let in_part = [("alive", "boottime_ns"), ("token", "secret")];
-    let listed = UNCOVERED.iter().map(|&(table, column, _)| (table, column)).filter(|one| !in_part.contains(one));
+    let listed = UNCOVERED
+        .iter()
+        .map(|&(table, column, _)| (table, column))
+        .filter(|one| !in_part.contains(one));
     assert_eq!(unfound, listed.collect());
 }
 
 #[tokio::test]
 async fn what_a_thief_of_time_would_try_is_found() {
-    // Hours added to an account, or moved from one phase to another; a row of the calendar moved or dropped; another
-    // offset of the meter; a byte of a component or of a document; a milestone left out.
+    // Hours added to an account, or moved from one phase to another; a row of the calendar moved or
+    // dropped; another offset of the meter; a byte of a component or of a document; a milestone
+    // left out.
     let hours = "UPDATE live SET account = CAST(substr(account, 1, 31) || x'7f' || substr(account, 33) AS BLOB)";
     let rows = [
         (hours, "holds"),
@@ -134,14 +189,20 @@ async fn what_a_thief_of_time_would_try_is_found() {
         ("DELETE FROM calendar", "not there"),
         ("INSERT INTO calendar VALUES (2, 1, 1)", "no fact tells"),
         ("UPDATE boot SET offset_ns = offset_ns + 1", "offset"),
-        ("UPDATE alive SET meter_ns = meter_ns + 1, boottime_ns = boottime_ns + 2", "not a reading"),
+        (
+            "UPDATE alive SET meter_ns = meter_ns + 1, boottime_ns = boottime_ns + 2",
+            "not a reading",
+        ),
         ("UPDATE policy SET bytes = CAST('Component' AS BLOB)", "its bytes are those of"),
         (
             "UPDATE document SET bytes = CAST('Book' AS BLOB) WHERE bytes = CAST('book' AS BLOB)",
             "its bytes are those of",
         ),
         ("DELETE FROM document", "is not there"),
-        ("INSERT INTO policy SELECT digest || 'x', bytes, record FROM policy", "its bytes are those of"),
+        (
+            "INSERT INTO policy SELECT digest || 'x', bytes, record FROM policy",
+            "its bytes are those of",
+        ),
         ("DELETE FROM milestone", "not there"),
         ("UPDATE withdrawal SET from_ns = from_ns - 1", "from_ns"),
         ("UPDATE live SET last_ns = last_ns - 1 WHERE row = 1", "another instant"),
@@ -153,17 +214,21 @@ async fn what_a_thief_of_time_would_try_is_found() {
         std::fs::write(bad.path().join(schema::FILE), &whole).unwrap();
         database(&bad).execute_batch(sql).unwrap();
         match verify(bad.path(), |_, _| {}) {
-            Err(VerifyError::Damaged(damage)) => assert!(damage.to_string().contains(told), "{sql}: {damage}"),
+            Err(VerifyError::Damaged(damage)) => {
+                assert!(damage.to_string().contains(told), "{sql}: {damage}")
+            }
             other => panic!("{sql}: {other:?}"),
         }
     }
 }
 
-/// Time that is moved from one phase to another keeps its sum: it is found where no policy may do that.
+/// Time that is moved from one phase to another keeps its sum: it is found where no policy may do
+/// that.
 #[tokio::test]
 async fn time_under_another_phase_is_found_where_all_policies_are_plain() {
     let folder = folder_with_everything().await;
-    // Of the totals, eight bytes each from the eleventh byte on, those of `created` and of `running`.
+    // Of the totals, eight bytes each from the eleventh byte on, those of `created` and of
+    // `running`.
     let swapped = "UPDATE live SET account = CAST(
         substr(account, 1, 10) || substr(account, 27, 8) || substr(account, 19, 8) || substr(account, 11, 8)
         || substr(account, 35) AS BLOB) WHERE row = 1";
@@ -171,7 +236,9 @@ async fn time_under_another_phase_is_found_where_all_policies_are_plain() {
     verify(folder.path(), |_, _| {}).unwrap();
     let plain = [Digest::of(b"component")];
     match verify_accounts(folder.path(), &plain, |_, _| {}) {
-        Err(VerifyError::Damaged(damage)) => assert!(damage.to_string().contains("another phase"), "{damage}"),
+        Err(VerifyError::Damaged(damage)) => {
+            assert!(damage.to_string().contains("another phase"), "{damage}")
+        }
         other => panic!("{other:?}"),
     }
     verify_accounts(folder.path(), &[Digest::of(b"another")], |_, _| {}).unwrap();
@@ -188,15 +255,20 @@ async fn a_page_of_a_history_costs_the_same_however_long_it_is() {
         let missing = facts - journal.head().seq;
         driver.commit(&journal, (0..missing).map(|_| entered(Phase::Running))).await;
         let middle = facts / 2;
-        let query =
-            FactQuery { instance: Some(driver.id.clone()), after: middle, limit: Some(10), ..FactQuery::default() };
+        let query = FactQuery {
+            instance: Some(driver.id.clone()),
+            after: middle,
+            limit: Some(10),
+            ..FactQuery::default()
+        };
         let page = journal.facts(&query).unwrap();
         assert_eq!(
             page.facts.iter().map(|fact| fact.fact.seq).collect::<Vec<_>>(),
             (middle + 1..=middle + 10).collect::<Vec<_>>()
         );
         assert_eq!(page.next, Some(middle + 10));
-        let steps = journal.readers.with(|db| Ok(read::steps_of_a_page(db, &query, &driver.id)?)).unwrap();
+        let steps =
+            journal.readers.with(|db| Ok(read::steps_of_a_page(db, &query, &driver.id)?)).unwrap();
         costs.push(steps);
     }
     assert!(costs[1] < 2 * costs[0], "{costs:?}");

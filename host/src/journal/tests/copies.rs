@@ -44,7 +44,8 @@ async fn a_copy_taken_while_it_runs_is_whole_and_can_be_put_back() {
     assert!(matches!(again, Err(BackupError::NotEmpty(_))), "{again:?}");
     let in_use = restore(&copy, folder.path(), LostLog::Refused);
     assert!(matches!(in_use, Err(BackupError::Folder(OpenError::InUse { .. }))), "{in_use:?}");
-    let left: Vec<_> = fs::read_dir(elsewhere.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        fs::read_dir(elsewhere.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
     assert_eq!(left, ["journal.db"], "one file, and nothing of the work is left");
 }
 
@@ -59,7 +60,10 @@ async fn what_a_restore_would_lose_is_told_before() {
     Driver::new("b", &clock).commit(&journal, [entered(Phase::Created)]).await;
     let lost = loss(&copy, folder.path(), LostLog::Refused).unwrap();
     let place = Some(journal.head());
-    assert_eq!(lost, Loss { copy: copied, place, continues: true, facts: 2, instances: vec!["b".into()] });
+    assert_eq!(
+        lost,
+        Loss { copy: copied, place, continues: true, facts: 2, instances: vec!["b".into()] }
+    );
 
     let nothing = loss(&copy, &elsewhere.path().join("new"), LostLog::Refused).unwrap();
     assert_eq!((nothing.place, nothing.facts), (None, 0));
@@ -88,22 +92,35 @@ async fn a_file_without_the_log_that_it_needs_is_refused() {
     let refused = restore(&file(&main_alone), data.path(), LostLog::Refused);
     assert!(matches!(refused, Err(BackupError::Source { .. })), "{refused:?}");
     let accepted = restore(&file(&main_alone), data.path(), LostLog::Accepted).unwrap();
-    assert!(accepted.head.seq < journal.head().seq, "what was in the log is lost, and the answer says how far it goes");
+    assert!(
+        accepted.head.seq < journal.head().seq,
+        "what was in the log is lost, and the answer says how far it goes"
+    );
 
     let head = driver.commit(&journal, [entered(Phase::Running)]).await.head;
     journal.close().await.unwrap();
-    assert_eq!(fs::metadata(log::path_of(&file(&folder))).unwrap().len(), 0, "a clean stop empties the log");
+    assert_eq!(
+        fs::metadata(log::path_of(&file(&folder))).unwrap().len(),
+        0,
+        "a clean stop empties the log"
+    );
     let alone = TempDir::new().unwrap();
     fs::copy(file(&folder), file(&alone)).unwrap();
     assert_eq!(verify(alone.path(), |_, _| {}).unwrap().head, head);
     let refused = journal.commit(host_fact(&driver.clock)).await.unwrap_err();
-    assert!(matches!(&refused, CommitError::Failed { reason } if reason.contains("closed")), "{refused:?}");
+    assert!(
+        matches!(&refused, CommitError::Failed { reason } if reason.contains("closed")),
+        "{refused:?}"
+    );
 }
 
 #[test]
 fn what_holds_no_journal_is_refused_and_left_alone() {
     let without_tables = |folder: &TempDir| {
-        rusqlite::Connection::open(file(folder)).unwrap().execute_batch("CREATE TABLE x (y); DROP TABLE x").unwrap();
+        rusqlite::Connection::open(file(folder))
+            .unwrap()
+            .execute_batch("CREATE TABLE x (y); DROP TABLE x")
+            .unwrap();
     };
     let empty = |folder: &TempDir| fs::write(file(folder), "").unwrap();
     let log_alone = |folder: &TempDir| fs::write(log::path_of(&file(folder)), "log").unwrap();
@@ -128,7 +145,8 @@ fn what_holds_no_journal_is_refused_and_left_alone() {
 async fn another_program_that_holds_the_database_makes_it_wait_and_no_more() {
     let folder = TempDir::new().unwrap();
     let options = Options { busy: Some(Duration::from_millis(1)), ..Options::default() };
-    let (journal, opened) = Journal::open(folder.path(), options, Arc::new(Ledger::default())).unwrap();
+    let (journal, opened) =
+        Journal::open(folder.path(), options, Arc::new(Ledger::default())).unwrap();
     let auditor = rusqlite::Connection::open(journal.path()).unwrap();
     auditor.execute_batch("BEGIN IMMEDIATE").unwrap();
     let mut commit = Box::pin(journal.commit(host_fact(&opened.clock)));

@@ -1,6 +1,7 @@
 //! Sudden ends and full disks.
 //!
-//! Both need a process of their own: the test starts its own binary again, with itself as the only test and a variable that says what to do.
+//! Both need a process of their own: the test starts its own binary again, with itself as the only
+//! test and a variable that says what to do.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command as Process, Stdio};
@@ -16,7 +17,12 @@ fn part() -> Option<PathBuf> {
 }
 
 fn this_test(name: &str) -> [String; 4] {
-    [format!("journal::tests::crash::{name}"), "--exact".into(), "--nocapture".into(), "--test-threads=1".into()]
+    [
+        format!("journal::tests::crash::{name}"),
+        "--exact".into(),
+        "--nocapture".into(),
+        "--test-threads=1".into(),
+    ]
 }
 
 /// Commits without end from several tasks and prints each receipt.
@@ -29,9 +35,13 @@ async fn commit_for_ever(folder: &Path) {
         async move {
             driver.commit(journal, [entered(Phase::Created), entered(Phase::Initializing)]).await;
             loop {
-                for (phase, durability) in [(Phase::Running, Durability::Written), (Phase::Paused, Durability::Synced)]
+                for (phase, durability) in
+                    [(Phase::Running, Durability::Written), (Phase::Paused, Durability::Synced)]
                 {
-                    let receipt = journal.commit(Entry { durability, ..driver.entry([entered(phase)]) }).await.unwrap();
+                    let receipt = journal
+                        .commit(Entry { durability, ..driver.entry([entered(phase)]) })
+                        .await
+                        .unwrap();
                     driver.take(&receipt);
                     let line = format!("acknowledged {} {}\n", receipt.head.seq, receipt.head.hash);
                     std::io::stdout().write_all(line.as_bytes()).unwrap();
@@ -91,7 +101,10 @@ async fn a_sync_that_fails_is_not_tried_again_and_nothing_is_acknowledged_after_
     let journal = open::start(writer, requests, folder.path()).unwrap();
     for _ in 0..2 {
         let refused = journal.commit(host_fact(&opened.clock)).await.unwrap_err();
-        assert!(matches!(&refused, CommitError::Failed { reason } if reason.contains("can't sync")), "{refused:?}");
+        assert!(
+            matches!(&refused, CommitError::Failed { reason } if reason.contains("can't sync")),
+            "{refused:?}"
+        );
     }
     assert_eq!(journal.head(), opened.head);
     assert!(journal.failed().await.contains("can't sync"));
@@ -101,7 +114,8 @@ async fn a_sync_that_fails_is_not_tried_again_and_nothing_is_acknowledged_after_
 async fn a_full_database_refuses_and_keeps_what_it_has() {
     let folder = TempDir::new().unwrap();
     let options = Options { pages_max: Some(64), ..Options::default() };
-    let (journal, opened) = Journal::open(folder.path(), options, Arc::new(Ledger::default())).unwrap();
+    let (journal, opened) =
+        Journal::open(folder.path(), options, Arc::new(Ledger::default())).unwrap();
     let mut last = Head::EMPTY;
     let refused = loop {
         match journal.commit(host_fact(&opened.clock)).await {
@@ -141,7 +155,8 @@ async fn fill_and_free(folder: &Path) {
         assert!(matches!(refused, CommitError::NoSpace(_)), "round {round}: {refused:?}");
         assert_eq!(journal.head(), last);
         std::fs::remove_file(&filler).unwrap();
-        let receipt = driver.commit(&journal, [entered(Phase::Stopped), entered(Phase::Created)]).await;
+        let receipt =
+            driver.commit(&journal, [entered(Phase::Stopped), entered(Phase::Created)]).await;
         assert_eq!(receipt.first_seq, last.seq + 1, "nothing of what was refused has a number");
         driver.commit(&journal, [entered(Phase::Initializing)]).await;
     }
@@ -165,7 +180,8 @@ async fn a_full_disk_refuses_and_the_journal_goes_on_once_there_is_space() {
         .env(PART, folder.path())
         .output()
         .expect("this test needs `unshare` (package util-linux)");
-    let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
     let why = "this test mounts a small file system in a namespace of its own; allow unprivileged user namespaces, or run as root";
     assert!(output.status.success() && told.contains("filled and freed"), "{why}\n{told}");
 }
@@ -181,7 +197,10 @@ async fn commit_until_an_error(folder: &Path) {
     };
     assert!(matches!(refused, CommitError::Failed { .. }), "{refused:?}");
     let again = journal.commit(host_fact(&opened.clock)).await.unwrap_err();
-    assert!(matches!(again, CommitError::Failed { .. }), "a failed write is not tried again: {again:?}");
+    assert!(
+        matches!(again, CommitError::Failed { .. }),
+        "a failed write is not tried again: {again:?}"
+    );
     println!("failed with {}", journal.failed().await);
 }
 
@@ -200,7 +219,10 @@ async fn a_write_that_fails_ends_the_journal_and_loses_nothing_acknowledged() {
         .output()
         .unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && told.contains("failed with can't write: disk I/O error"), "{told}");
+    assert!(
+        output.status.success() && told.contains("failed with can't write: disk I/O error"),
+        "{told}"
+    );
     let last = told.lines().rev().find_map(|line| line.strip_prefix("acknowledged ")).unwrap();
     let (seq, hash) = last.split_once(' ').unwrap();
     let seq: u64 = seq.parse().unwrap();

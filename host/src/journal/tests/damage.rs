@@ -52,7 +52,11 @@ async fn a_flipped_bit_in_any_byte_of_a_fact_is_found_at_its_place() {
                 let mut bad = good.clone();
                 bad[place] ^= 1 << (place % 8);
                 db.execute(&write, params![seq, bad]).unwrap();
-                assert_eq!(damage(folder.path()).place, Place::Fact(seq.unsigned_abs()), "byte {place} of {column}");
+                assert_eq!(
+                    damage(folder.path()).place,
+                    Place::Fact(seq.unsigned_abs()),
+                    "byte {place} of {column}"
+                );
             }
             db.execute(&write, params![seq, good]).unwrap();
         }
@@ -63,7 +67,9 @@ async fn a_flipped_bit_in_any_byte_of_a_fact_is_found_at_its_place() {
 #[tokio::test]
 async fn an_altered_fact_near_the_end_is_refused_at_opening() {
     let folder = folder_with_facts().await;
-    database(&folder).execute("UPDATE fact SET body = replace(body, 'running', 'standby') WHERE seq = 4", []).unwrap();
+    database(&folder)
+        .execute("UPDATE fact SET body = replace(body, 'running', 'standby') WHERE seq = 4", [])
+        .unwrap();
     match opening(folder.path()) {
         Err(OpenError::Damaged(damage)) => {
             assert_eq!(damage, Damage { place: Place::Fact(4), flaw: Flaw::Hash });
@@ -76,7 +82,10 @@ async fn an_altered_fact_near_the_end_is_refused_at_opening() {
 async fn a_missing_fact_is_found_at_the_gap() {
     let folder = folder_with_facts().await;
     database(&folder).execute("DELETE FROM fact WHERE seq = 3", []).unwrap();
-    assert_eq!(damage(folder.path()), Damage { place: Place::Fact(4), flaw: Flaw::Gap { after: 2 } });
+    assert_eq!(
+        damage(folder.path()),
+        Damage { place: Place::Fact(4), flaw: Flaw::Gap { after: 2 } }
+    );
     assert!(matches!(opening(folder.path()), Err(OpenError::Damaged(_))));
 }
 
@@ -94,7 +103,9 @@ fn forge(folder: &TempDir, change: impl Fn(&mut wire::FactRecord)) {
     let db = database(folder);
     let mut hash = FactHash::GENESIS;
     for seq in 1.. {
-        let found = db.query_row("SELECT body FROM fact WHERE seq = ?1", [seq], |row| row.get::<_, String>(0));
+        let found = db.query_row("SELECT body FROM fact WHERE seq = ?1", [seq], |row| {
+            row.get::<_, String>(0)
+        });
         let Ok(body) = found else { break };
         let mut record = serde_json::from_str(&body).unwrap();
         change(&mut record);
@@ -102,7 +113,11 @@ fn forge(folder: &TempDir, change: impl Fn(&mut wire::FactRecord)) {
         encode_body(&record, &mut body).unwrap();
         hash = hash.next(&body);
         let body = str::from_utf8(&body).unwrap();
-        db.execute("UPDATE fact SET hash = ?2, body = ?3 WHERE seq = ?1", params![seq, hash.0, body]).unwrap();
+        db.execute(
+            "UPDATE fact SET hash = ?2, body = ?3 WHERE seq = ?1",
+            params![seq, hash.0, body],
+        )
+        .unwrap();
     }
 }
 
@@ -121,7 +136,9 @@ const FORGERIES: [Forgery; 7] = [
                 *phase = wire::Phase::Standby;
             }
         },
-        is_right: |flaw| *flaw == Flaw::Phase { from: Some(Phase::Initializing), to: Phase::Standby },
+        is_right: |flaw| {
+            *flaw == Flaw::Phase { from: Some(Phase::Initializing), to: Phase::Standby }
+        },
     },
     Forgery {
         seq: 4,
@@ -209,7 +226,10 @@ async fn folder_with_tenants() -> TempDir {
         let secret = Digest::of(text);
         let expires = Instant(i64::MAX);
         let (token, name, role) = (TokenId::of(&secret), "ci".into(), Role::TenantReader);
-        Entry { secret: Some(secret), ..fact(TenantFact::TokenCreated { token, name, role, expires, by: by() }) }
+        Entry {
+            secret: Some(secret),
+            ..fact(TenantFact::TokenCreated { token, name, role, expires, by: by() })
+        }
     };
     let settings = Settings::default();
     journal.commit(fact(TenantFact::Created { by: by() })).await.unwrap();
@@ -231,13 +251,21 @@ async fn nobody_gets_a_token_or_a_tenant_behind_the_journals_back() {
     let two = TokenId::of(&Digest::of(b"two")).to_string();
     let cases = [
         (format!("INSERT INTO token VALUES ('{any}', x'{any}', 3, NULL)"), "token", any),
-        (format!("UPDATE token SET secret = x'{any}{any}' WHERE id = '{one}'"), "token", one.as_str()),
+        (
+            format!("UPDATE token SET secret = x'{any}{any}' WHERE id = '{one}'"),
+            "token",
+            one.as_str(),
+        ),
         (format!("UPDATE token SET revoked = NULL WHERE id = '{two}'"), "token", two.as_str()),
         (format!("UPDATE token SET revoked = 6 WHERE id = '{one}'"), "token", one.as_str()),
         (format!("DELETE FROM token WHERE id = '{two}'"), "token", two.as_str()),
         ("INSERT INTO tenant VALUES ('evil', 1, NULL)".into(), "tenant", "evil"),
         ("UPDATE tenant SET changed = NULL".into(), "tenant", "default"),
-        ("INSERT INTO activation (fact, tenant, from_ns, digest) VALUES (99, 'a', 0, '')".into(), "activation", "99"),
+        (
+            "INSERT INTO activation (fact, tenant, from_ns, digest) VALUES (99, 'a', 0, '')".into(),
+            "activation",
+            "99",
+        ),
         ("DELETE FROM policy_fact".into(), "policy_fact", "6"),
     ];
     for (sql, table, key) in cases {
@@ -249,11 +277,18 @@ async fn nobody_gets_a_token_or_a_tenant_behind_the_journals_back() {
 
 #[tokio::test]
 async fn a_row_that_points_at_another_kind_of_fact_is_refused_at_the_opening() {
-    for sql in ["UPDATE token SET created = 1", "UPDATE tenant SET changed = 1", "UPDATE policy_fact SET fact = 1"] {
+    for sql in [
+        "UPDATE token SET created = 1",
+        "UPDATE tenant SET changed = 1",
+        "UPDATE policy_fact SET fact = 1",
+    ] {
         let folder = folder_with_tenants().await;
         database(&folder).execute_batch(sql).unwrap();
         let refused = opening(folder.path());
-        assert!(matches!(refused, Err(OpenError::Damaged(Damage { place: Place::Fact(1), .. }))), "{sql}: {refused:?}");
+        assert!(
+            matches!(refused, Err(OpenError::Damaged(Damage { place: Place::Fact(1), .. }))),
+            "{sql}: {refused:?}"
+        );
     }
 }
 
@@ -263,7 +298,11 @@ async fn a_torn_file_is_refused() {
     let whole = fs::read(folder.path().join(schema::FILE)).unwrap();
     let pages = whole.len() / 4096;
     assert!(pages > 8);
-    assert_eq!(fs::metadata(folder.path().join("tallyman.db-wal")).unwrap().len(), 0, "all is in the one file");
+    assert_eq!(
+        fs::metadata(folder.path().join("tallyman.db-wal")).unwrap().len(),
+        0,
+        "all is in the one file"
+    );
     for length in (1..pages).map(|page| page * 4096).chain([1, 50, 100, 4095, whole.len() - 1]) {
         let torn = TempDir::new().unwrap();
         fs::write(torn.path().join(schema::FILE), &whole[..length]).unwrap();
@@ -278,7 +317,9 @@ async fn files_of_an_open_journal() -> (Vec<u8>, Vec<u8>, Vec<Head>) {
     let (journal, opened) = open(folder.path());
     let mut heads = vec![Head::EMPTY];
     let mut a = Driver::new("a", &opened.clock);
-    for phase in [Phase::Created, Phase::Initializing, Phase::Running, Phase::Paused, Phase::Running] {
+    for phase in
+        [Phase::Created, Phase::Initializing, Phase::Running, Phase::Paused, Phase::Running]
+    {
         heads.push(a.commit(&journal, [entered(phase)]).await.head);
     }
     let read = |name: &str| fs::read(folder.path().join(name)).unwrap();
@@ -297,7 +338,10 @@ async fn a_cut_log_leaves_a_whole_journal_that_ends_with_a_commit() {
     let (main, log, heads) = files_of_an_open_journal().await;
     let mut seen = Vec::new();
     let nothing = opening(folder_of(&main, &[]).path());
-    assert!(matches!(nothing, Err(OpenError::LogMissing { .. })), "no sudden end leaves an empty log: {nothing:?}");
+    assert!(
+        matches!(nothing, Err(OpenError::LogMissing { .. })),
+        "no sudden end leaves an empty log: {nothing:?}"
+    );
     for length in (0..log.len()).step_by(1_500).skip(1).chain([log.len()]) {
         let cut = folder_of(&main, &log[..length]);
         let (journal, opened) = opening(cut.path()).unwrap();
@@ -332,7 +376,11 @@ async fn an_altered_log_is_refused_wherever_more_commits_follow_than_a_loss_of_p
             }
             Ok((_journal, opened)) => {
                 let given_up = commits.len() - commit_of(at);
-                assert!(given_up <= torn_at_most, "byte {at} was altered, and {:?} is all that is left", opened.head);
+                assert!(
+                    given_up <= torn_at_most,
+                    "byte {at} was altered, and {:?} is all that is left",
+                    opened.head
+                );
                 assert_eq!(
                     opened.head,
                     heads[heads.len() - 1 - given_up],
@@ -380,7 +428,13 @@ fn another_programs_database_is_refused_and_left_alone() {
     let before = fs::read(folder.path().join(schema::FILE)).unwrap();
     assert!(matches!(opening(folder.path()), Err(OpenError::Foreign { .. })));
     assert_eq!(fs::read(folder.path().join(schema::FILE)).unwrap(), before);
-    fs::write(folder.path().join(schema::FILE), "no database at all, but long enough to have a header".repeat(9))
-        .unwrap();
-    assert!(matches!(opening(folder.path()), Err(OpenError::Damaged(Damage { place: Place::File, .. }))));
+    fs::write(
+        folder.path().join(schema::FILE),
+        "no database at all, but long enough to have a header".repeat(9),
+    )
+    .unwrap();
+    assert!(matches!(
+        opening(folder.path()),
+        Err(OpenError::Damaged(Damage { place: Place::File, .. }))
+    ));
 }

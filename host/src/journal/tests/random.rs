@@ -9,7 +9,8 @@ use crate::vm::{Event, State, apply};
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// The n-th lawful event happens to the n-th instance; all events of a step are committed at once.
+    /// The n-th lawful event happens to the n-th instance; all events of a step are committed at
+    /// once.
     Events(Vec<(u8, u8)>),
     Restart,
 }
@@ -22,7 +23,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..25)
 }
 
-/// The instance as the model has it: where it stands, and how much time passed between its first and last fact.
+/// The instance as the model has it: where it stands, and how much time passed between its first
+/// and last fact.
 struct Modelled {
     driver: Driver,
     state: State,
@@ -34,7 +36,8 @@ fn fact_of(state: State) -> InstanceFact {
 }
 
 fn lawful(state: State, choice: u8) -> Option<State> {
-    let next: Vec<_> = Event::ALL.into_iter().filter_map(|event| apply(state, event).ok()).collect();
+    let next: Vec<_> =
+        Event::ALL.into_iter().filter_map(|event| apply(state, event).ok()).collect();
     (!next.is_empty()).then(|| next[usize::from(choice) % next.len()])
 }
 
@@ -71,7 +74,9 @@ async fn tell(folder: &Path, story: Vec<Step>) {
                 }
                 by_instance.retain(|_, bodies| !bodies.is_empty());
                 facts += by_instance.values().map(Vec::len).sum::<usize>();
-                let entries = by_instance.into_iter().map(|(who, bodies)| (who, instances[&who].driver.entry(bodies)));
+                let entries = by_instance
+                    .into_iter()
+                    .map(|(who, bodies)| (who, instances[&who].driver.entry(bodies)));
                 let entries: Vec<_> = entries.collect();
                 let commits = entries.into_iter().map(|(who, entry)| {
                     let first = own(&entry)[0].0.meter;

@@ -26,13 +26,19 @@ impl Recount {
         tracker.since = at;
     }
 
-    /// The difference between an account and the facts, in words. A policy may count time under another phase, but it
-    /// can't make time, lose it or move it; one that is `plain` doesn't even do the first.
+    /// The difference between an account and the facts, in words. A policy may count time under
+    /// another phase, but it can't make time, lose it or move it; one that is `plain` doesn't even
+    /// do the first.
     pub(super) fn differs(&self, found: &Account, is_plain: bool) -> Option<String> {
         let phase = self.0.current;
         if found.phase != phase {
-            let named = |phase: Option<crate::vm::Phase>| phase.map_or("none", crate::vm::Phase::as_str);
-            return Some(format!("is in phase {}, by the facts in {}", named(found.phase), named(phase)));
+            let named =
+                |phase: Option<crate::vm::Phase>| phase.map_or("none", crate::vm::Phase::as_str);
+            return Some(format!(
+                "is in phase {}, by the facts in {}",
+                named(found.phase),
+                named(phase)
+            ));
         }
         self.tracker_differs(&found.tracker, is_plain && found.degraded.is_none())
     }
@@ -40,7 +46,9 @@ impl Recount {
     /// The same for what a failed policy is to be asked again with.
     pub(super) fn degraded_differs(&self, found: &Degraded) -> Option<String> {
         if found.phase != self.0.current {
-            return Some("does not go on from the phase before the fact that was not accounted".into());
+            return Some(
+                "does not go on from the phase before the fact that was not accounted".into(),
+            );
         }
         self.tracker_differs(&found.tracker, false)
     }
@@ -50,20 +58,28 @@ impl Recount {
         let found_ns = found.totals.sum();
         let told_ns = told.totals.sum();
         if found_ns != told_ns {
-            return Some(format!("holds {found_ns} ns in all, by the facts {told_ns} ns have passed"));
+            return Some(format!(
+                "holds {found_ns} ns in all, by the facts {told_ns} ns have passed"
+            ));
         }
         if found.current.is_some() != told.current.is_some() {
-            return Some("is open where it should be closed, or closed where it should be open".into());
+            return Some(
+                "is open where it should be closed, or closed where it should be open".into(),
+            );
         }
         if found.current.is_some() && found.since != told.since {
-            return Some(format!("counts from {} ns on, by the facts from {} ns", found.since.0, told.since.0));
+            return Some(format!(
+                "counts from {} ns on, by the facts from {} ns",
+                found.since.0, told.since.0
+            ));
         }
         let is_same = found.totals == told.totals && found.current == told.current;
         (is_plain && !is_same).then(|| "counts time under another phase than the facts".into())
     }
 }
 
-/// The accounts to which a policy owes time, by instance: they are held against the facts where the policy failed.
+/// The accounts to which a policy owes time, by instance: they are held against the facts where the
+/// policy failed.
 pub(super) fn degraded(db: &Connection) -> Result<HashMap<String, Degraded>, VerifyError> {
     let mut statement = db.prepare("SELECT id, account FROM instance JOIN live USING (row)")?;
     let mut rows = statement.query([])?;

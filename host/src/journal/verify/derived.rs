@@ -1,4 +1,5 @@
-//! The tables that are made of the facts, made anew in a database of their own and compared row by row.
+//! The tables that are made of the facts, made anew in a database of their own and compared row by
+//! row.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +30,8 @@ pub(super) struct Derived<'a> {
 
 impl<'a> Derived<'a> {
     pub(super) fn new(db: &'a Connection) -> Result<Self, VerifyError> {
-        // Without a name, it lies in memory as far as it fits the cache, and in a file that nobody sees beyond that.
+        // Without a name, it lies in memory as far as it fits the cache, and in a file that nobody
+        // sees beyond that.
         let again = Connection::open("")?;
         again.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")?;
         schema::upgrade(&again, 0, |_| Ok(()))?;
@@ -45,7 +47,11 @@ impl<'a> Derived<'a> {
         tables::index_host(&self.again, record).map_err(|error| twice(error, record.seq))
     }
 
-    pub(super) fn tenant(&mut self, fact: &TenantFact, record: &FactRecord) -> Result<(), VerifyError> {
+    pub(super) fn tenant(
+        &mut self,
+        fact: &TenantFact,
+        record: &FactRecord,
+    ) -> Result<(), VerifyError> {
         self.check_clock(record)?;
         match fact {
             TenantFact::PolicyAdmitted { digest, .. } => drop(self.components.insert(*digest)),
@@ -70,17 +76,23 @@ impl<'a> Derived<'a> {
         tables::write_milestone(&self.again, row, seq).map_err(|error| twice(error, seq))
     }
 
-    /// A fact that is not an instance's happened when the meter of its boot said so: nothing held it back.
+    /// A fact that is not an instance's happened when the meter of its boot said so: nothing held
+    /// it back.
     fn check_clock(&self, record: &FactRecord) -> Result<(), VerifyError> {
         let offset = self.offsets.get(&record.boot);
         let expected = record.meter_ns.saturating_sub_unsigned(record.boottime_ns);
         match offset {
             Some(&offset) if offset == expected => Ok(()),
             Some(offset) => {
-                let text = format!("its offset is {offset} ns, by fact {} it is {expected} ns", record.seq);
+                let text = format!(
+                    "its offset is {offset} ns, by fact {} it is {expected} ns",
+                    record.seq
+                );
                 Err(wrong_row("boot", &record.boot, text))
             }
-            None => Err(wrong_row("boot", &record.boot, format!("fact {} has no such row", record.seq))),
+            None => {
+                Err(wrong_row("boot", &record.boot, format!("fact {} has no such row", record.seq)))
+            }
         }
     }
 
@@ -124,19 +136,25 @@ impl<'a> Derived<'a> {
         }
     }
 
-    /// The id of a token is the beginning of the hash of its secret, so that another one can't be put in its place.
+    /// The id of a token is the beginning of the hash of its secret, so that another one can't be
+    /// put in its place.
     fn check_secrets(&self) -> Result<(), VerifyError> {
         let sql = "SELECT id FROM token WHERE length(secret) != 32 OR lower(hex(substr(secret, 1, 12))) != id";
         let mut statement = self.db.prepare(sql)?;
         let mut rows = statement.query([])?;
         match rows.next()? {
             None => Ok(()),
-            Some(row) => Err(wrong_row("token", row.get::<_, String>(0)?, "the hash of its secret is another token's")),
+            Some(row) => Err(wrong_row(
+                "token",
+                row.get::<_, String>(0)?,
+                "the hash of its secret is another token's",
+            )),
         }
     }
 
-    /// Components and documents are called by the hash of their bytes; each has a fact, and each fact has them. Only the
-    /// components that made documents have none: they lie beside them, and receipts in the documents name them.
+    /// Components and documents are called by the hash of their bytes; each has a fact, and each
+    /// fact has them. Only the components that made documents have none: they lie beside them, and
+    /// receipts in the documents name them.
     fn check_bytes(&self, table: &'static str, told: &BTreeSet<Digest>) -> Result<(), VerifyError> {
         let mut missing = told.clone();
         let mut statement = self.db.prepare(&format!("SELECT digest, bytes FROM {table}"))?;
@@ -155,7 +173,9 @@ impl<'a> Derived<'a> {
         }
         match missing.first() {
             None => Ok(()),
-            Some(digest) => Err(wrong_row(table, digest.to_string(), "a fact tells of it, and it is not there")),
+            Some(digest) => {
+                Err(wrong_row(table, digest.to_string(), "a fact tells of it, and it is not there"))
+            }
         }
     }
 
@@ -179,8 +199,14 @@ fn cells(row: &SqlRow<'_>, width: usize) -> rusqlite::Result<Vec<Value>> {
     (0..width).map(|column| row.get(column)).collect()
 }
 
-/// The difference between the first rows that differ: of the two, the one whose key comes first has no partner.
-fn differs(table: &'static str, columns: &str, found: Option<Vec<Value>>, told: Option<Vec<Value>>) -> VerifyError {
+/// The difference between the first rows that differ: of the two, the one whose key comes first has
+/// no partner.
+fn differs(
+    table: &'static str,
+    columns: &str,
+    found: Option<Vec<Value>>,
+    told: Option<Vec<Value>>,
+) -> VerifyError {
     let key = |row: &Vec<Value>| row.first().map(text).unwrap_or_default();
     match (found, told) {
         (Some(found), Some(told)) if found.first() == told.first() => {
@@ -194,8 +220,14 @@ fn differs(table: &'static str, columns: &str, found: Option<Vec<Value>>, told: 
         (Some(found), told) if told.as_ref().is_none_or(|told| comes_before(&found, told)) => {
             wrong_row(table, key(&found), "no fact tells of this row")
         }
-        (_, Some(told)) => wrong_row(table, key(&told), "the facts tell of a row that is not there"),
-        (found, None) => wrong_row(table, found.as_ref().map(key).unwrap_or_default(), "no fact tells of this row"),
+        (_, Some(told)) => {
+            wrong_row(table, key(&told), "the facts tell of a row that is not there")
+        }
+        (found, None) => wrong_row(
+            table,
+            found.as_ref().map(key).unwrap_or_default(),
+            "no fact tells of this row",
+        ),
     }
 }
 

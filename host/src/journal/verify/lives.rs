@@ -65,7 +65,11 @@ impl<'a> Lives<'a> {
     }
 
     /// Answers the row of the instance if the fact is a milestone of its history.
-    pub(super) fn step(&mut self, record: &FactRecord, about: &About) -> Result<Option<Row>, VerifyError> {
+    pub(super) fn step(
+        &mut self,
+        record: &FactRecord,
+        about: &About,
+    ) -> Result<Option<Row>, VerifyError> {
         if record.meter_ns > record.recorded_ns {
             let (meter_ns, recorded_ns) = (record.meter_ns, record.recorded_ns);
             return Err(wrong(record.seq, Flaw::FromTheFuture { meter_ns, recorded_ns }));
@@ -78,9 +82,13 @@ impl<'a> Lives<'a> {
         };
         let before = self.open.remove(id);
         self.check_order(before.as_ref(), record).map_err(|flaw| wrong(record.seq, flaw))?;
-        let mut life = before.unwrap_or_else(|| Life { tenant: record.tenant.clone(), ..Life::default() });
+        let mut life =
+            before.unwrap_or_else(|| Life { tenant: record.tenant.clone(), ..Life::default() });
         if life.tenant != record.tenant {
-            let text = format!("it is a fact of tenant {}, the instance is {}'s", record.tenant, life.tenant);
+            let text = format!(
+                "it is a fact of tenant {}, the instance is {}'s",
+                record.tenant, life.tenant
+            );
             return Err(wrong(record.seq, Flaw::Disagrees(text)));
         }
         life.facts += 1;
@@ -89,7 +97,8 @@ impl<'a> Lives<'a> {
         let counted = fact.counts();
         if let Some(counted) = counted {
             self.check_owed(id, &life, record.seq)?;
-            life.phase = self.lawful.next(life.phase, counted).map_err(|flaw| wrong(record.seq, flaw))?;
+            life.phase =
+                self.lawful.next(life.phase, counted).map_err(|flaw| wrong(record.seq, flaw))?;
             life.time.step(counted, Instant(record.meter_ns));
         }
         let row = match life.facts % MILESTONE_FACTS {
@@ -111,7 +120,9 @@ impl<'a> Lives<'a> {
             return Err(Flaw::Previous { found: record.previous, expected });
         }
         match before.filter(|life| record.meter_ns < life.last_ns) {
-            Some(life) => Err(Flaw::MeterBackwards { meter_ns: record.meter_ns, before_ns: life.last_ns }),
+            Some(life) => {
+                Err(Flaw::MeterBackwards { meter_ns: record.meter_ns, before_ns: life.last_ns })
+            }
             None => Ok(()),
         }
     }
@@ -124,23 +135,35 @@ impl<'a> Lives<'a> {
         let owed = self.degraded.remove(id.as_str());
         match owed.and_then(|owed| life.time.degraded_differs(&owed)) {
             None => Ok(()),
-            Some(text) => Err(wrong_row("live", id.as_str(), format!("the time that is owed to its account {text}"))),
+            Some(text) => Err(wrong_row(
+                "live",
+                id.as_str(),
+                format!("the time that is owed to its account {text}"),
+            )),
         }
     }
 
     fn row(&self, id: &InstanceId) -> Result<Option<Row>, VerifyError> {
         let sql = "SELECT row FROM instance WHERE id = ?1";
-        let row = self.db.prepare_cached(sql)?.query_row([id.as_str()], |row| schema::uint(row, 0)).optional()?;
+        let row = self
+            .db
+            .prepare_cached(sql)?
+            .query_row([id.as_str()], |row| schema::uint(row, 0))
+            .optional()?;
         Ok(row.map(Row))
     }
 
-    /// Each record must have its facts, as each fact had its record. Answers how many instances there are.
+    /// Each record must have its facts, as each fact had its record. Answers how many instances
+    /// there are.
     pub(super) fn finish(self) -> Result<u64, VerifyError> {
         for (instance, life) in &self.open {
             self.check_record(instance, life, None)?;
         }
         if let Some((id, owed)) = self.degraded.iter().next() {
-            let text = format!("its account is owed time from fact {} on, where no phase of it begins", owed.from_fact);
+            let text = format!(
+                "its account is owed time from fact {} on, where no phase of it begins",
+                owed.from_fact
+            );
             return Err(wrong_row("live", id, text));
         }
         let sql = "SELECT count(*) FROM instance JOIN live USING (row) WHERE last_fact IS NOT NULL";
@@ -153,8 +176,14 @@ impl<'a> Lives<'a> {
         Err(wrong_row("instance", "*", text))
     }
 
-    /// The record of an instance must name its tenant, its last fact with its instant, its deletion, and its time.
-    fn check_record(&self, id: &InstanceId, life: &Life, deleted: Option<u64>) -> Result<(), VerifyError> {
+    /// The record of an instance must name its tenant, its last fact with its instant, its
+    /// deletion, and its time.
+    fn check_record(
+        &self,
+        id: &InstanceId,
+        life: &Life,
+        deleted: Option<u64>,
+    ) -> Result<(), VerifyError> {
         let sql = "SELECT row, last_fact, deleted, last_ns, tenant, account FROM instance JOIN live USING (row)
                    WHERE id = ?1";
         let found = self.db.prepare_cached(sql)?.query_row([id.as_str()], |row| {
@@ -171,18 +200,27 @@ impl<'a> Lives<'a> {
         let Some(found) = found.optional()? else {
             return Err(wrong_row("instance", id.as_str(), "the instance has no record"));
         };
-        let wrong = |flaw| Err(VerifyError::Damaged(Damage { place: Place::Instance(found.row), flaw }));
+        let wrong =
+            |flaw| Err(VerifyError::Damaged(Damage { place: Place::Instance(found.row), flaw }));
         if found.last_fact != Some(life.last_fact) {
-            return wrong(Flaw::LastFact { found: found.last_fact, expected: Some(life.last_fact) });
+            return wrong(Flaw::LastFact {
+                found: found.last_fact,
+                expected: Some(life.last_fact),
+            });
         }
         if found.deleted != deleted {
             return wrong(Flaw::Deletion { found: found.deleted, expected: deleted });
         }
         if found.last_ns != Some(life.last_ns) {
-            return wrong(Flaw::Disagrees("it names another instant as that of its last fact".into()));
+            return wrong(Flaw::Disagrees(
+                "it names another instant as that of its last fact".into(),
+            ));
         }
         if found.tenant != life.tenant {
-            return wrong(Flaw::Disagrees(format!("it is {}'s, by the facts {}'s", found.tenant, life.tenant)));
+            return wrong(Flaw::Disagrees(format!(
+                "it is {}'s, by the facts {}'s",
+                found.tenant, life.tenant
+            )));
         }
         let Ok(account) = decode(&found.account) else {
             return wrong(Flaw::Malformed("its account can't be read".into()));
@@ -209,7 +247,8 @@ struct Found {
     account: Vec<u8>,
 }
 
-/// Which phase can follow which: some event leads from a state of the one to a state of the other, or only the shape changed.
+/// Which phase can follow which: some event leads from a state of the one to a state of the other,
+/// or only the shape changed.
 #[derive(Debug)]
 struct Lawful([[bool; Phase::ALL.len()]; Phase::ALL.len()]);
 
@@ -219,7 +258,9 @@ impl Lawful {
         for phase in Phase::ALL {
             table[phase as usize][phase as usize] = true;
         }
-        for (state, event) in State::ALL.into_iter().flat_map(|state| Event::ALL.map(|event| (state, event))) {
+        for (state, event) in
+            State::ALL.into_iter().flat_map(|state| Event::ALL.map(|event| (state, event)))
+        {
             let to = vm::apply(state, event).ok().and_then(State::phase);
             if let (Some(from), Some(to)) = (state.phase(), to) {
                 table[from as usize][to as usize] = true;

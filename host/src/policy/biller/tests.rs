@@ -1,4 +1,6 @@
-use biller::input::{Balances, BookInForce, FORM, Offset, Rounding, Span, Stretch, Terms, TermsInForce, Zone};
+use biller::input::{
+    Balances, BookInForce, FORM, Offset, Rounding, Span, Stretch, Terms, TermsInForce, Zone,
+};
 use serde_json::json;
 
 use super::super::Backend;
@@ -50,11 +52,17 @@ fn header() -> Header {
 fn lives(count: u32) -> (Vec<Subject>, Intervals) {
     let mut subjects = Vec::new();
     let mut intervals = Intervals {
-        dimensions: ["vcpu", "memory-byte"].map(|name| Column { name: name.into(), values: Vec::new() }).into(),
+        dimensions: ["vcpu", "memory-byte"]
+            .map(|name| Column { name: name.into(), values: Vec::new() })
+            .into(),
         ..Intervals::default()
     };
     for number in 0..count {
-        subjects.push(Subject { id: format!("machine-{number}"), first_fact: number.into(), ended: number % 2 == 0 });
+        subjects.push(Subject {
+            id: format!("machine-{number}"),
+            first_fact: number.into(),
+            ended: number % 2 == 0,
+        });
         let start = i64::from(number) * 7_777 * SECOND % (20 * DAY);
         for session in 0..3 {
             let start = start + i64::from(session) * DAY;

@@ -1,6 +1,8 @@
 //! What a component declares about itself.
 
-use super::words::{Description, INITIALIZING_MAX, MeterDescription, OptionDescription, OptionKind, Setting};
+use super::words::{
+    Description, INITIALIZING_MAX, MeterDescription, OptionDescription, OptionKind, Setting,
+};
 use crate::limits::policy as limits;
 
 /// How a description breaks the contract.
@@ -160,7 +162,8 @@ fn check_declared(option: &OptionDescription) -> Result<(), Violation> {
             }
         }
     }
-    let wrong = |problem| Violation::Default { option: option.name.clone(), problem: Box::new(problem) };
+    let wrong =
+        |problem| Violation::Default { option: option.name.clone(), problem: Box::new(problem) };
     check_value(option, &option.default).map_err(wrong)
 }
 
@@ -168,7 +171,9 @@ fn check_value(option: &OptionDescription, value: &str) -> Result<(), OptionErro
     let is_right = match &option.kind {
         OptionKind::Duration => duration_ns(value).is_some(),
         OptionKind::Choice(words) => words.iter().any(|word| word == value),
-        OptionKind::Text => value.len() <= limits::OPTION_BYTES_MAX && !value.chars().any(char::is_control),
+        OptionKind::Text => {
+            value.len() <= limits::OPTION_BYTES_MAX && !value.chars().any(char::is_control)
+        }
     };
     if is_right {
         return Ok(());
@@ -185,8 +190,13 @@ fn check_value(option: &OptionDescription, value: &str) -> Result<(), OptionErro
 
 /// The nanoseconds of a length of time such as `60s`; none for any other text.
 pub(crate) fn duration_ns(text: &str) -> Option<u64> {
-    const UNITS: [(&str, u64); 5] =
-        [("ns", 1), ("ms", 1_000_000), ("s", 1_000_000_000), ("m", 60_000_000_000), ("h", 3_600_000_000_000)];
+    const UNITS: [(&str, u64); 5] = [
+        ("ns", 1),
+        ("ms", 1_000_000),
+        ("s", 1_000_000_000),
+        ("m", 60_000_000_000),
+        ("h", 3_600_000_000_000),
+    ];
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
     let &(_, unit_ns) = UNITS.iter().find(|(name, _)| *name == unit)?;
@@ -194,7 +204,8 @@ pub(crate) fn duration_ns(text: &str) -> Option<u64> {
 }
 
 fn check_name(what: &'static str, name: &str) -> Result<(), Violation> {
-    let is_of_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | '_');
+    let is_of_name =
+        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | '_');
     if (1..=limits::WORD_BYTES_MAX).contains(&name.len()) && name.chars().all(is_of_name) {
         return Ok(());
     }
@@ -203,7 +214,8 @@ fn check_name(what: &'static str, name: &str) -> Result<(), Violation> {
 
 fn check_words(name: &str, words: &str) -> Result<(), Violation> {
     let bytes = words.len();
-    if (1..=limits::DESCRIPTION_BYTES_MAX).contains(&bytes) && !words.chars().any(char::is_control) {
+    if (1..=limits::DESCRIPTION_BYTES_MAX).contains(&bytes) && !words.chars().any(char::is_control)
+    {
         return Ok(());
     }
     Err(Violation::Words { name: name.into(), bytes })

@@ -12,8 +12,8 @@ pub(crate) struct Cut {
     intervals: u32,
 }
 
-/// The two halves of a request, cut between two instances, as near to the middle of the intervals as that
-/// allows. None for a request of one instance.
+/// The two halves of a request, cut between two instances, as near to the middle of the intervals
+/// as that allows. None for a request of one instance.
 pub(crate) fn halves(request: &Request) -> Option<(Request, Request, Cut)> {
     let columns = &request.intervals;
     let subjects = u32::try_from(request.subjects.len()).ok().filter(|&subjects| subjects > 1)?;
@@ -31,7 +31,10 @@ pub(crate) fn halves(request: &Request) -> Option<(Request, Request, Cut)> {
 /// Leaves the intervals before `at`, and answers the rest.
 fn split(columns: &mut IntervalColumns, at: usize) -> IntervalColumns {
     let rest = |columns: &mut Vec<Column>| {
-        let tail = |column: &mut Column| Column { name: column.name.clone(), values: column.values.split_off(at) };
+        let tail = |column: &mut Column| Column {
+            name: column.name.clone(),
+            values: column.values.split_off(at),
+        };
         columns.iter_mut().map(tail).collect()
     };
     IntervalColumns {
@@ -51,7 +54,11 @@ fn split(columns: &mut IntervalColumns, at: usize) -> IntervalColumns {
 ///
 /// # Errors
 /// [`Violation::TermsDiffer`].
-pub(crate) fn joined(mut one: Measurement, other: Measurement, cut: Cut) -> Result<Measurement, Violation> {
+pub(crate) fn joined(
+    mut one: Measurement,
+    other: Measurement,
+    cut: Cut,
+) -> Result<Measurement, Violation> {
     if one.terms != other.terms {
         return Err(Violation::TermsDiffer);
     }
@@ -75,7 +82,9 @@ pub(crate) fn joined(mut one: Measurement, other: Measurement, cut: Cut) -> Resu
 
 #[cfg(test)]
 mod tests {
-    use super::super::words::{IntervalRange, MeterTerms, OwnLine, Rounding, Span, Stretch, Subject, words};
+    use super::super::words::{
+        IntervalRange, MeterTerms, OwnLine, Rounding, Span, Stretch, Subject, words,
+    };
     use super::*;
 
     /// A request with so many intervals of each instance; an interval's fact is its number.
@@ -95,7 +104,11 @@ mod tests {
                 columns.dimensions[0].values.push(fact);
             }
         }
-        let subject = |number: usize| Subject { id: number.to_string(), name: String::new(), tags: Vec::new() };
+        let subject = |number: usize| Subject {
+            id: number.to_string(),
+            name: String::new(),
+            tags: Vec::new(),
+        };
         Request {
             tenant: "acme".into(),
             span: Span { start: 0, end: 100 },
@@ -136,20 +149,33 @@ mod tests {
 
     #[test]
     fn two_halves_are_the_whole_and_no_instance_is_in_both() {
-        for each in [&[1, 1][..], &[5, 1], &[1, 5], &[1, 1, 1], &[0, 3, 0], &[100, 1, 1], &[0, 0], &[2, 3, 4, 5]] {
+        for each in [
+            &[1, 1][..],
+            &[5, 1],
+            &[1, 5],
+            &[1, 1, 1],
+            &[0, 3, 0],
+            &[100, 1, 1],
+            &[0, 0],
+            &[2, 3, 4, 5],
+        ] {
             let whole = request(each);
             let (one, other, cut) = halves(&whole).expect("several instances");
             assert!(!one.subjects.is_empty() && !other.subjects.is_empty(), "{each:?}");
             assert_eq!(one.subjects.len() + other.subjects.len(), each.len());
             assert_eq!(joined(answer(&one), answer(&other), cut), Ok(answer(&whole)), "{each:?}");
-            let both = [one.intervals.dimensions[0].values.clone(), other.intervals.dimensions[0].values.clone()];
+            let both = [
+                one.intervals.dimensions[0].values.clone(),
+                other.intervals.dimensions[0].values.clone(),
+            ];
             assert_eq!(both.concat(), whole.intervals.dimensions[0].values);
         }
     }
 
     #[test]
     fn the_cut_is_near_the_middle_of_the_intervals() {
-        let parts = |each: &[usize]| halves(&request(each)).map(|(one, ..)| one.intervals.fact.len());
+        let parts =
+            |each: &[usize]| halves(&request(each)).map(|(one, ..)| one.intervals.fact.len());
         assert_eq!(parts(&[10; 10]), Some(50));
         assert_eq!(parts(&[90, 1, 1, 1]), Some(90));
         assert_eq!(parts(&[1, 1, 1, 90]), Some(3));

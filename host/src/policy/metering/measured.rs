@@ -2,14 +2,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::words::{Description, IntervalRange, Measurement, MeterTerms, OwnLine, Request, TIME, unsigned};
+use super::words::{
+    Description, IntervalRange, Measurement, MeterTerms, OwnLine, Request, TIME, unsigned,
+};
 use crate::limits::policy as limits;
 
 /// How a measurement breaks the contract, lines of its own apart.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// Terms of other meters than those that are declared, or in another order.
-    #[error("answered terms of {} in place {place}, where {} is declared", or_none(answered), or_none(declared))]
+    #[error(
+        "answered terms of {} in place {place}, where {} is declared",
+        or_none(answered),
+        or_none(declared)
+    )]
     Terms {
         /// Which place.
         place: usize,
@@ -56,7 +62,9 @@ pub enum Violation {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LineViolation {
     /// A text is missing, too long, or has characters that no line may have.
-    #[error("its {what} has {bytes} bytes or control characters; {min} to {max} bytes of text are taken")]
+    #[error(
+        "its {what} has {bytes} bytes or control characters; {min} to {max} bytes of text are taken"
+    )]
     Text {
         /// Which text.
         what: &'static str,
@@ -80,7 +88,9 @@ pub enum LineViolation {
     #[error("it names no interval")]
     NoInterval,
     /// A range that is empty, out of order, or beyond the intervals.
-    #[error("its range from {first} to {end} is empty, out of order, or beyond the {intervals} intervals")]
+    #[error(
+        "its range from {first} to {end} is empty, out of order, or beyond the {intervals} intervals"
+    )]
     Range {
         /// First interval.
         first: u32,
@@ -164,7 +174,11 @@ pub(crate) enum Flaw {
 }
 
 /// Checks an answer.
-pub(crate) fn check(description: &Description, request: &Request, answer: &Measurement) -> Result<(), Flaw> {
+pub(crate) fn check(
+    description: &Description,
+    request: &Request,
+    answer: &Measurement,
+) -> Result<(), Flaw> {
     check_terms(description, &answer.terms).map_err(Flaw::Answer)?;
     let expected = request.intervals.phase.len();
     let got = answer.counted.len();
@@ -188,7 +202,11 @@ fn check_terms(description: &Description, terms: &[MeterTerms]) -> Result<(), Vi
         let answered = terms.get(place).map(|terms| &terms.name);
         if declared != answered {
             let clip = |name: &String| name.chars().take(80).collect();
-            return Err(Violation::Terms { place, declared: declared.cloned(), answered: answered.map(clip) });
+            return Err(Violation::Terms {
+                place,
+                declared: declared.cloned(),
+                answered: answered.map(clip),
+            });
         }
     }
     for terms in terms {
@@ -217,8 +235,8 @@ fn check_masks(counted: &[u64], meters: usize) -> Result<(), Violation> {
 /// Ranges that are taken, by their first interval; the value is the first interval after.
 type Taken = BTreeMap<u32, u32>;
 
-/// Walks over a policy's own lines. What intervals hold is summed up once for each unit, so that a line
-/// costs the host no more than its ranges.
+/// Walks over a policy's own lines. What intervals hold is summed up once for each unit, so that a
+/// line costs the host no more than its ranges.
 struct Lines<'a> {
     description: &'a Description,
     request: &'a Request,
@@ -250,7 +268,9 @@ impl<'a> Lines<'a> {
         if self.last.replace(line).is_some_and(|last| order(last) > order(line)) {
             return Err(LineViolation::Order);
         }
-        if let Some(subject) = line.subject.filter(|&subject| subject as usize >= self.request.subjects.len()) {
+        if let Some(subject) =
+            line.subject.filter(|&subject| subject as usize >= self.request.subjects.len())
+        {
             return Err(LineViolation::Subject(subject));
         }
         let meter = self.description.meters.iter().position(|meter| meter.name == line.meter);
@@ -271,12 +291,16 @@ impl<'a> Lines<'a> {
             }
             before = end;
             self.check_subject(line, first, end)?;
-            let counted = self.counted.entry(meter).or_insert_with(|| sums_of_bits(&self.answer.counted, meter));
+            let counted = self
+                .counted
+                .entry(meter)
+                .or_insert_with(|| sums_of_bits(&self.answer.counted, meter));
             if counted[end as usize] - counted[first as usize] != end - first {
                 return Err(LineViolation::Uncounted { meter: line.meter.clone(), first, end });
             }
             let taken = self.taken.entry((&line.rule, &line.meter, &line.unit)).or_default();
-            // Ranges that are taken never overlap, so that of those that begin before `end` the last ends last.
+            // Ranges that are taken never overlap, so that of those that begin before `end` the
+            // last ends last.
             if taken.range(..end).next_back().is_some_and(|(_, &other)| other > first) {
                 return Err(LineViolation::Twice { first, end });
             }
@@ -288,14 +312,20 @@ impl<'a> Lines<'a> {
     /// Intervals are sorted by subject: those of a range are of one if its ends are.
     fn check_subject(&self, line: &OwnLine, first: u32, end: u32) -> Result<(), LineViolation> {
         let Some(subject) = line.subject else { return Ok(()) };
-        let of = |interval: u32| self.request.intervals.subject.get(interval as usize) == Some(&subject);
-        if of(first) && of(end - 1) { Ok(()) } else { Err(LineViolation::ForeignInterval { first, end }) }
+        let of =
+            |interval: u32| self.request.intervals.subject.get(interval as usize) == Some(&subject);
+        if of(first) && of(end - 1) {
+            Ok(())
+        } else {
+            Err(LineViolation::ForeignInterval { first, end })
+        }
     }
 
     fn check_quantities(&mut self, line: &'a OwnLine) -> Result<(), LineViolation> {
         let request = self.request;
         if !self.held.contains_key(line.unit.as_str()) {
-            let held = held(request, &line.unit).ok_or_else(|| LineViolation::Unit(line.unit.clone()))?;
+            let held =
+                held(request, &line.unit).ok_or_else(|| LineViolation::Unit(line.unit.clone()))?;
             self.held.insert(&line.unit, held);
         }
         let held = self.held.get(line.unit.as_str()).and_then(Option::as_ref);
@@ -332,11 +362,12 @@ fn sums_of_bits(masks: &[u64], bit: usize) -> Vec<u32> {
     sums
 }
 
-/// What all intervals before each hold of a unit. None for a unit that there is not; none inside where it
-/// does not fit.
+/// What all intervals before each hold of a unit. None for a unit that there is not; none inside
+/// where it does not fit.
 fn held(request: &Request, unit: &str) -> Option<Option<Vec<u128>>> {
     let columns = &request.intervals;
-    let lengths = || columns.start.iter().zip(&columns.end).map(|(start, end)| end.abs_diff(*start));
+    let lengths =
+        || columns.start.iter().zip(&columns.end).map(|(start, end)| end.abs_diff(*start));
     if unit == TIME {
         return Some(sums(lengths().map(u128::from)));
     }
@@ -346,7 +377,9 @@ fn held(request: &Request, unit: &str) -> Option<Option<Vec<u128>>> {
     let name = unit.strip_suffix("-ns")?;
     let dimension = columns.dimensions.iter().find(|dimension| dimension.name == name)?;
     // Two of 64 bits never outgrow 128.
-    let products = lengths().zip(&dimension.values).map(|(length, value)| u128::from(length) * u128::from(*value));
+    let products = lengths()
+        .zip(&dimension.values)
+        .map(|(length, value)| u128::from(length) * u128::from(*value));
     Some(sums(products))
 }
 

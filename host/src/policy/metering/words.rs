@@ -3,8 +3,8 @@
 use std::fmt;
 
 pub use crate::policy::bindings::exports::tallyman::policy::metering::{
-    Column, Description, IntervalColumns, IntervalRange, Measurement, MeterDescription, MeterTerms, OptionDescription,
-    OptionKind, OwnLine, Request, Rounding, Stretch, Subject,
+    Column, Description, IntervalColumns, IntervalRange, Measurement, MeterDescription, MeterTerms,
+    OptionDescription, OptionKind, OwnLine, Request, Rounding, Stretch, Subject,
 };
 pub use crate::policy::bindings::tallyman::policy::types::{Setting, Span, U128Words};
 

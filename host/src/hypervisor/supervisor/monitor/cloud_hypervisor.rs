@@ -21,8 +21,8 @@ struct Event<'a> {
 }
 
 impl Events {
-    /// Takes the next line. Answers what the event says that it completes, if any. A shutdown of the VMM may be the
-    /// guest's doing too; then the log says so.
+    /// Takes the next line. Answers what the event says that it completes, if any. A shutdown of
+    /// the VMM may be the guest's doing too; then the log says so.
     pub(super) fn line(&mut self, line: &[u8]) -> Option<News> {
         self.begun.extend_from_slice(line);
         if line.trim_ascii().is_empty() || self.begun.len() > EVENT_BYTES_MAX {
@@ -99,7 +99,10 @@ mod tests {
             event("guest", "panic"),
             event("vmm", "shutdown"),
         ];
-        assert_eq!(heard(&text.concat()), [Initiator::GuestReset, Initiator::GuestPanic, Initiator::Host]);
+        assert_eq!(
+            heard(&text.concat()),
+            [Initiator::GuestReset, Initiator::GuestPanic, Initiator::Host]
+        );
         assert_eq!(heard(&text.concat().replace('\n', "")), [], "all on one line is no event");
         assert_eq!(heard(r#"{"source":"vm","event":"rebooting"}"#), [Initiator::GuestReset]);
     }
@@ -108,7 +111,8 @@ mod tests {
     fn nonsense_hides_no_event_after_it() {
         let text = format!("nonsense\n{{\n\n{}", event("vm", "rebooting"));
         assert_eq!(heard(&text), [Initiator::GuestReset]);
-        let text = format!("{}\n{}\n{}", "x".repeat(EVENT_BYTES_MAX), "y", event("vm", "rebooting"));
+        let text =
+            format!("{}\n{}\n{}", "x".repeat(EVENT_BYTES_MAX), "y", event("vm", "rebooting"));
         assert_eq!(heard(&text), [Initiator::GuestReset]);
     }
 
@@ -120,6 +124,9 @@ mod tests {
         assert_eq!(log(line), Some(Initiator::Unknown));
         let line = b"cloud-hypervisor:  0.1s: <vmm> INFO:event_monitor/src/lib.rs:113 -- Event: source = vmm event = shutdown ";
         assert_eq!(log(line), Some(Initiator::Host));
-        assert_eq!(log(b"cloud-hypervisor:  0.120s: <vmm> INFO -- API request event: VmInfo"), None);
+        assert_eq!(
+            log(b"cloud-hypervisor:  0.120s: <vmm> INFO -- API request event: VmInfo"),
+            None
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What a VMM itself says about its vCPUs and its end. The only place where a supervisor understands VMMs.
+//! What a VMM itself says about its vCPUs and its end. The only place where a supervisor
+//! understands VMMs.
 
 mod cloud_hypervisor;
 mod firecracker;
@@ -94,7 +95,8 @@ impl Monitor {
         });
     }
 
-    /// Whether the guest has reset itself and the VMM would boot it anew. A reset ends a machine, whatever the VMM.
+    /// Whether the guest has reset itself and the VMM would boot it anew. A reset ends a machine,
+    /// whatever the VMM.
     pub(super) fn must_end(&self) -> bool {
         self.wiring == Wiring::CloudHypervisor && self.said == Some(Initiator::GuestReset)
     }

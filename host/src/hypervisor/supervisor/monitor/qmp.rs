@@ -51,10 +51,22 @@ mod tests {
                 r#"{"timestamp": {"seconds": 1}, "event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}}"#,
                 Some(Initiator::GuestPowerOff),
             ),
-            (r#"{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-reset"}}"#, Some(Initiator::GuestReset)),
-            (r#"{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-panic"}}"#, Some(Initiator::GuestPanic)),
-            (r#"{"event": "SHUTDOWN", "data": {"guest": false, "reason": "host-qmp-quit"}}"#, Some(Initiator::Host)),
-            (r#"{"event": "SHUTDOWN", "data": {"guest": false, "reason": "host-signal"}}"#, Some(Initiator::Host)),
+            (
+                r#"{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-reset"}}"#,
+                Some(Initiator::GuestReset),
+            ),
+            (
+                r#"{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-panic"}}"#,
+                Some(Initiator::GuestPanic),
+            ),
+            (
+                r#"{"event": "SHUTDOWN", "data": {"guest": false, "reason": "host-qmp-quit"}}"#,
+                Some(Initiator::Host),
+            ),
+            (
+                r#"{"event": "SHUTDOWN", "data": {"guest": false, "reason": "host-signal"}}"#,
+                Some(Initiator::Host),
+            ),
             (
                 r#"{"event": "SHUTDOWN", "data": {"guest": false, "reason": "new in some version"}}"#,
                 Some(Initiator::Unknown),
@@ -71,8 +83,14 @@ mod tests {
     #[test]
     fn the_vcpus_are_held_at_a_stop_and_run_at_a_resume() {
         let rows = [
-            (r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "STOP"}"#, VcpuChange::Paused),
-            (r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "RESUME"}"#, VcpuChange::Resumed),
+            (
+                r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "STOP"}"#,
+                VcpuChange::Paused,
+            ),
+            (
+                r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "RESUME"}"#,
+                VcpuChange::Resumed,
+            ),
         ];
         for (line, expected) in rows {
             assert_eq!(event(line.as_bytes()), Some(News::Vcpus(expected)), "{line}");
