@@ -825,7 +825,9 @@ impl Found {
             Found::AsItWas => {}
             _ if rig.double.state(id).is_none() => {}
             Found::Alive(state) => rig.double.put(id, state),
-            Found::Exited(initiator) => drop(rig.double.end(id, initiator)),
+            Found::Exited(initiator) => {
+                let _exit = rig.double.end(id, initiator);
+            }
             Found::Lost => rig.double.lose(id, &host.boot_before()),
         }
         if host == Host::Rebooted && rig.double.knows(id) {
@@ -1459,7 +1461,7 @@ fn take(rig: &mut Rig, id: &InstanceId, step: Step) {
             rig.double.observe(id, Observed::AgentReady(Stamp::now()));
         }
         Step::Ends(initiator) if rig.double.state(id).is_some() => {
-            drop(rig.double.end(id, initiator))
+            let _exit = rig.double.end(id, initiator);
         }
         Step::ProgramStarts | Step::AgentAnswers | Step::Ends(_) => {}
         Step::Crash { host, at } => crash(rig, id, host, at),
