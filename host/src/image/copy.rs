@@ -12,13 +12,13 @@ use super::ImageError;
 
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// A file of an image as it was imported.
+/// Length and digest of an image's file at its import.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileRecord {
-    /// Its length in bytes.
+    /// Length of the file, in bytes.
     pub bytes: u64,
-    /// SHA-256 of its content: 64 lower-case hexadecimal digits.
+    /// SHA-256 of the content: 64 lower-case hexadecimal digits.
     pub sha256: String,
 }
 
@@ -41,7 +41,7 @@ pub(super) fn copy_kernel(source: &Path, target: &Path) -> Result<FileRecord, Im
     copy_from(what, file, source, target)
 }
 
-/// SHA-256 of all that `reader` gives, in hexadecimal.
+/// Returns the SHA-256 of all that `reader` gives, in hexadecimal.
 pub(super) fn digest(mut reader: impl Read) -> io::Result<String> {
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];
@@ -54,7 +54,7 @@ pub(super) fn digest(mut reader: impl Read) -> io::Result<String> {
 }
 
 fn open(what: &'static str, path: &Path) -> Result<File, ImageError> {
-    // Looked at before it is opened: opening a named pipe would wait for somebody to write to it.
+    // Checked before it is opened: opening a named pipe would wait for somebody to write to it.
     let found = fs::metadata(path).map_err(ImageError::source(what, path))?;
     if !found.is_file() || found.len() == 0 {
         return Err(ImageError::NotAFile { what, path: path.into() });
@@ -62,8 +62,8 @@ fn open(what: &'static str, path: &Path) -> Result<File, ImageError> {
     File::open(path).map_err(ImageError::source(what, path))
 }
 
-/// The boot protocol's magic (Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header"), or
-/// an ELF file.
+/// Looks for the boot protocol's magic (Documentation/arch/x86/boot.rst, "The Real-Mode Kernel
+/// Header") or an ELF file's.
 fn is_kernel(file: &mut File) -> io::Result<bool> {
     const MAGIC_AT: usize = 0x202;
     let mut head = Vec::with_capacity(MAGIC_AT + 4);
@@ -96,7 +96,7 @@ fn copy_from(
     Ok(FileRecord { bytes, sha256: hex::encode(hasher.finalize()) })
 }
 
-/// A run of zeros becomes a hole: most of a root disk is one.
+/// Writes a chunk; one of zeros becomes a hole, as most of a root disk is zeros.
 fn write_sparse(to: &mut File, chunk: &[u8]) -> io::Result<()> {
     if chunk.iter().all(|&byte| byte == 0) {
         return to.seek(SeekFrom::Current(chunk.len() as i64)).map(|_| ());

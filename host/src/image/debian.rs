@@ -15,23 +15,24 @@ use super::modules::{Module, Modules};
 use super::{Image, ImageError, ImageImport, Images, limits};
 use crate::id::ImageName;
 
-/// What the image is called.
+/// The image's name.
 pub const NAME: &str = "debian-busybox";
 
-/// Always the newest kernel for virtual machines; depends on the package that holds it.
+/// Package that always depends on the one with the newest kernel for virtual machines.
 const KERNEL_METAPACKAGE: &str = "linux-image-cloud-amd64";
 const BUSYBOX_PACKAGE: &str = "busybox-static";
 
-/// A fast and quiet start on an emulated processor. The guest is alone on its machine: mitigations
-/// would protect it from itself.
-const CMDLINE: &str = "console=ttyS0 quiet mitigations=off nokaslr tsc=reliable no_timer_check 8250.nr_uarts=1 cryptomgr.notests panic=-1";
+/// Kernel command line for a fast and quiet start on an emulated processor. The guest is alone on
+/// its machine: mitigations would protect it from itself.
+const CMDLINE: &str = "console=ttyS0 quiet mitigations=off nokaslr tsc=reliable no_timer_check \
+                       8250.nr_uarts=1 cryptomgr.notests panic=-1";
 
-/// The power button. The input core and the serial port are built in.
+/// Modules for the power button. The input core and the serial port are built in.
 const BASE_MODULES: &[&str] = &["evdev", "button"];
-/// Disks.
+/// Modules for disks.
 const VIRTIO_MODULES: &[&str] = &["virtio_pci", "virtio_blk"];
 
-/// BusyBox programs that have a name of their own in `/bin`; the shell finds the others by itself.
+/// BusyBox programs with a link in `/bin`; the shell finds the others by itself.
 const PROGRAMS: &[&str] = &[
     "acpid",
     "cat",
@@ -48,7 +49,7 @@ const PROGRAMS: &[&str] = &[
     "usleep",
 ];
 
-/// Why the image could not be built. `Display` says what to do about it.
+/// Error of [`build_debian_busybox`]. `Display` says what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// A program that the build needs is not there.
@@ -56,12 +57,13 @@ pub enum BuildError {
     MissingTool {
         /// The program.
         tool: &'static str,
-        /// The Debian package that has it.
+        /// The Debian package that holds the program.
         package: &'static str,
     },
     /// Apt doesn't know a package.
     #[error(
-        "apt knows no package {package}: run `sudo apt-get update` first; it is in the archive of Debian 12 and 13 for amd64"
+        "apt knows no package {package}: run `sudo apt-get update` first; the package is in the \
+         archive of Debian 12 and 13 for amd64"
     )]
     NoPackage {
         /// The package.
@@ -69,7 +71,8 @@ pub enum BuildError {
     },
     /// The archive has replaced a package since apt last looked.
     #[error(
-        "the archive no longer has the {package} that apt knows: run `sudo apt-get update`, then try again"
+        "the archive no longer has the version of {package} that apt knows: run \
+         `sudo apt-get update`, then try again"
     )]
     Replaced {
         /// The package.
@@ -80,7 +83,7 @@ pub enum BuildError {
     Run {
         /// The command line.
         command: String,
-        /// Why not.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
@@ -89,9 +92,9 @@ pub enum BuildError {
     Failed {
         /// The command line.
         command: String,
-        /// How it ended.
+        /// The exit status or signal.
         status: String,
-        /// The end of what it said.
+        /// The last lines of standard error, joined by semicolons.
         stderr: String,
     },
     /// A package doesn't hold what it should.
@@ -99,22 +102,22 @@ pub enum BuildError {
     Content {
         /// The package.
         package: String,
-        /// What was looked for.
+        /// The file or module that was looked for.
         what: String,
     },
-    /// The work folder refused.
+    /// A file or folder can't be read or written.
     #[error("can't {doing} {}", path.display())]
     Work {
-        /// What we were doing.
+        /// The operation, as a verb.
         doing: &'static str,
-        /// To which path.
+        /// The file or folder.
         path: PathBuf,
-        /// Why not.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
-    /// What was built could not become an image.
-    #[error("can't import what was built")]
+    /// The files that were built could not be imported.
+    #[error("can't import the files that were built")]
     Import(#[from] ImageError),
 }
 
@@ -134,13 +137,13 @@ fn how_to_get(package: &str) -> String {
     }
 }
 
-/// Builds the image `debian-busybox` and imports it. `work` is a folder for about 150 MB that are
-/// gone afterwards; `progress` is told, in a few words, what comes next. The same packages give the
-/// same files.
+/// Builds the image `debian-busybox` and imports it. `work` is a folder for about 150 MB, which are
+/// removed afterwards; `progress` gets a short description of each step before it begins. The same
+/// packages give the same files.
 ///
 /// # Errors
 /// [`BuildError::Import`] with [`ImageError::NameInUse`], before anything is downloaded, if the
-/// image is there already; the others as they say.
+/// image is there already; any other [`BuildError`] if the step that it names fails.
 pub fn build_debian_busybox(
     images: &Images,
     work: &Path,
@@ -206,8 +209,7 @@ impl Package {
             .map_err(|_| self.lacks(format!("{folder}/{prefix}*")))
     }
 
-    /// The first of `paths` that is there; newer releases have moved `/bin` and `/lib` below
-    /// `/usr`.
+    /// The first of `paths` that exists: newer releases have moved `/bin` and `/lib` below `/usr`.
     fn first_of(&self, paths: &[&str]) -> Result<PathBuf, BuildError> {
         let found = paths.iter().map(|path| self.root.join(path)).find(|path| path.exists());
         found.ok_or_else(|| self.lacks(paths.join(" or ")))
@@ -270,7 +272,7 @@ fn initramfs(kernel: &Package, busybox: &Package) -> Result<Initramfs, BuildErro
     }
     files.program("init", include_bytes!("guest/init").to_vec());
     files.program("bin/finish", include_bytes!("guest/finish").to_vec());
-    // What acpid runs for the power button.
+    // The program that acpid runs for the power button.
     files.program("etc/acpi/PWRF/00000080", b"#!/bin/sh\nexec finish poweroff\n".to_vec());
     for folder in ["dev", "proc", "sys", "tmp", "var/log", "var/run"] {
         files.folder(folder);
@@ -292,12 +294,12 @@ fn kernel_modules(kernel: &Package) -> Result<Modules, BuildError> {
 fn add_modules(files: &mut Initramfs, set: &str, modules: Vec<Module>) {
     files.folder(&format!("modules/{set}"));
     for (index, module) in modules.into_iter().enumerate() {
-        // The number keeps the load order: the guest loads what the shell's `*` gives.
+        // The number keeps the load order: the guest loads the files in the order of a shell's `*`.
         files.file(&format!("modules/{set}/{index:02}-{}.ko", module.name), module.content);
     }
 }
 
-/// The kernel takes modules as they are only; newer releases ship them compressed.
+/// Reads a module, decompressed: newer releases ship modules that the kernel can't load as they are.
 fn read_module(path: &Path) -> Result<Vec<u8>, BuildError> {
     let tool = match path.extension().and_then(OsStr::to_str) {
         Some("xz") => "xz",
@@ -308,7 +310,8 @@ fn read_module(path: &Path) -> Result<Vec<u8>, BuildError> {
     run(tool, [OsStr::new("-dc"), path.as_ref()], Path::new("/"))
 }
 
-/// What `tool` prints. Messages are asked for in English because one is looked at.
+/// Runs `tool` and returns its standard output. Its messages are asked for in English, as callers
+/// look for known ones.
 fn run<I>(tool: &'static str, arguments: I, folder: &Path) -> Result<Vec<u8>, BuildError>
 where
     I: IntoIterator,
@@ -343,8 +346,7 @@ fn last_lines(text: &str, count: usize) -> String {
     lines[lines.len().saturating_sub(count)..].join("; ")
 }
 
-/// What is in a folder under a name that `accept` takes, sorted; nothing where the folder can't be
-/// read.
+/// The entries of a folder whose names `accept` takes, sorted; none if the folder can't be read.
 fn matching(folder: &Path, accept: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut found: Vec<PathBuf> = entries
@@ -366,7 +368,8 @@ mod tests {
             .to_string();
         assert_eq!(
             error,
-            "`no-such-tool` is missing: install the package no-such-tool (`sudo apt-get install no-such-tool`)"
+            "`no-such-tool` is missing: install the package no-such-tool \
+             (`sudo apt-get install no-such-tool`)"
         );
         let error = BuildError::MissingTool { tool: "dpkg-deb", package: package_of("dpkg-deb") }
             .to_string();

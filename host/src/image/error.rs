@@ -1,24 +1,24 @@
-//! What can go wrong with images.
+//! Errors of the image store.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::id::ImageName;
 
-/// Why an image could not be imported, found, read or removed. `Display` says what would be right.
+/// Error of importing, finding, reading or removing an image. `Display` says what would be right.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// There is no such image.
     #[error("no image is called '{name}'; {}", known_names(known))]
     Unknown {
-        /// What was asked for.
+        /// The name that was asked for.
         name: ImageName,
-        /// The names that exist.
+        /// The names that exist, sorted.
         known: Vec<ImageName>,
     },
     /// The name is taken.
     #[error(
-        "an image called '{name}' is there already; choose another name, or remove that image first"
+        "an image called '{name}' exists already; choose another name, or remove that image first"
     )]
     NameInUse {
         /// The name.
@@ -27,66 +27,70 @@ pub enum ImageError {
     /// A setting of an import is out of its range.
     #[error("{setting} must be {expected}, got {got}")]
     Setting {
-        /// Which one.
+        /// Name of the setting.
         setting: &'static str,
-        /// What would be right.
+        /// The range that is accepted, in words.
         expected: String,
-        /// What came.
+        /// The value that was given.
         got: String,
     },
     /// A file to import can't be read.
     #[error("can't read the {what} {}", path.display())]
     Source {
-        /// What it was to be: `kernel`, `initrd` or `root disk`.
+        /// Role of the file: `kernel`, `initrd` or `root disk`.
         what: &'static str,
-        /// Where it was looked for.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
     /// A file to import is a folder, a device, or empty.
     #[error("the {what} {} must be a regular file that isn't empty", path.display())]
     NotAFile {
-        /// What it was to be.
+        /// Role of the file: `kernel`, `initrd` or `root disk`.
         what: &'static str,
-        /// Which path.
+        /// Path of the file.
         path: PathBuf,
     },
     /// A file to import as a kernel isn't one.
     #[error(
-        "{} is no kernel: give an x86 Linux image (bzImage, such as /boot/vmlinuz-*) or an ELF file with a PVH entry",
+        "{} is no kernel: give an x86 Linux image (bzImage, such as /boot/vmlinuz-*) or an ELF \
+         file with a PVH entry",
         path.display()
     )]
     NotAKernel {
-        /// Which path.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// The description of an image can't be read or written.
-    #[error("{} is no image description; restore it, or remove the image and import it again", path.display())]
+    /// The description of an image, `image.json`, is not valid.
+    #[error(
+        "{} is no image description; restore it, or remove the image and import it again",
+        path.display()
+    )]
     Manifest {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Where it is wrong, and what is known there.
+        /// The parser's error, with line and column.
         #[source]
         source: serde_json::Error,
     },
     /// The files of an image are not those that were imported.
     #[error("the image '{name}' is damaged: {reason}; remove it and import it again")]
     Damaged {
-        /// Which image.
+        /// Name of the image.
         name: ImageName,
-        /// What differs.
+        /// The difference, in words.
         reason: String,
     },
-    /// The disk refused.
+    /// A file or folder of the store can't be read or written.
     #[error("can't {doing} {}", path.display())]
     Store {
-        /// What we were doing.
+        /// The operation, as a verb.
         doing: &'static str,
-        /// To which path.
+        /// The file or folder.
         path: PathBuf,
-        /// Why not.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-/// The files of an initial RAM disk by path, without a leading slash. Folders come before what they
-/// hold because paths are sorted.
+/// The files of an initial RAM disk by path, without a leading slash. Folders come before their
+/// content because paths are sorted.
 #[derive(Debug, Default)]
 pub(super) struct Initramfs {
     entries: BTreeMap<String, Entry>,
@@ -46,7 +46,7 @@ impl Initramfs {
         self.entries.insert(path.into(), Entry { mode, content });
     }
 
-    /// The archive. Owner and times are zero, inode numbers count up.
+    /// Returns the archive. Owner and times are zero, inode numbers count up.
     pub(super) fn archive(&self) -> Vec<u8> {
         let mut out = Vec::new();
         for (inode, (path, entry)) in (1..).zip(&self.entries) {
@@ -57,8 +57,8 @@ impl Initramfs {
     }
 }
 
-/// The layout is that of `Documentation/driver-api/early-userspace/buffer-format.rst` in the Linux
-/// tree.
+/// Appends an entry in the layout of `Documentation/driver-api/early-userspace/buffer-format.rst` in
+/// the Linux tree.
 fn append(out: &mut Vec<u8>, inode: usize, path: &str, entry: &Entry) {
     let links = 1;
     let [owner, group, time, device, check] = [0; 5];

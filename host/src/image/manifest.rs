@@ -1,4 +1,4 @@
-//! `image.json`, and what an import is given.
+//! `image.json`, and the request of an import.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,60 +11,60 @@ use super::copy::FileRecord;
 use super::{INITRD, ImageError, KERNEL, MANIFEST, ROOT_DISK, copy, limits};
 use crate::id::ImageName;
 
-/// What to import: files on this host, and how to boot them.
+/// Request of an import: files on this host and boot settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageImport {
-    /// What the image will be called: 1 to 63 of a-z, 0-9 and '-'.
+    /// Name of the new image: 1 to 63 of a-z, 0-9 and '-'.
     #[serde(with = "name_text")]
     #[schema(value_type = String)]
     pub name: ImageName,
-    /// What it is, for people; at most 1,024 bytes.
+    /// Description for people; at most 1,024 bytes.
     #[serde(default)]
     pub description: String,
     /// Path of the kernel: an x86 Linux bzImage or an ELF file with a PVH entry.
     #[schema(value_type = String)]
     pub kernel: PathBuf,
-    /// Path of the initial RAM disk.
+    /// Path of the initial RAM disk; absent for none.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub initrd: Option<PathBuf>,
-    /// Path of a raw root disk. Instances get copies of their own.
+    /// Path of a raw root disk, of which each instance gets a copy; absent for none.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub root_disk: Option<PathBuf>,
     /// Kernel command line; at most 2,047 bytes of printable ASCII.
     #[serde(default)]
     pub cmdline: String,
-    /// Least guest memory in bytes that it boots with.
+    /// Least guest memory that the image boots with, in bytes; 128 MiB if absent.
     #[serde(default = "least_memory")]
     pub memory_bytes_min: u64,
 }
 
-/// What an image is made of: the content of `image.json`.
+/// Description of an image: the content of `image.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = Image)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// What the image is called.
+    /// Name of the image.
     #[serde(with = "name_text")]
     #[schema(value_type = String)]
     pub name: ImageName,
-    /// What it is, for people.
+    /// Description for people.
     pub description: String,
-    /// When it was imported, by the wall clock.
+    /// Time of the import, by the wall clock.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: DateTime<Utc>,
-    /// Least guest memory in bytes that it boots with.
+    /// Least guest memory that the image boots with, in bytes.
     pub memory_bytes_min: u64,
     /// Kernel command line.
     pub cmdline: String,
     /// The kernel.
     pub kernel: FileRecord,
-    /// The initial RAM disk, if it has one.
+    /// The initial RAM disk; absent if the image has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initrd: Option<FileRecord>,
-    /// The root disk, if it has one.
+    /// The root disk; absent if the image has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root_disk: Option<FileRecord>,
 }
@@ -72,9 +72,9 @@ pub struct Manifest {
 /// An image on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// Where its files are.
+    /// Folder of the image's files.
     pub folder: PathBuf,
-    /// What it is made of.
+    /// Content of `image.json`.
     pub manifest: Manifest,
 }
 
@@ -119,12 +119,13 @@ impl Image {
         self.folder.join(KERNEL)
     }
 
-    /// Path of the initial RAM disk.
+    /// Path of the initial RAM disk; `None` if the image has none.
     pub fn initrd(&self) -> Option<PathBuf> {
         self.manifest.initrd.as_ref().map(|_| self.folder.join(INITRD))
     }
 
-    /// Path of the root disk that instances copy. Nothing may write to it.
+    /// Path of the root disk that instances copy, to which nothing may write; `None` if the image
+    /// has none.
     pub fn root_disk(&self) -> Option<PathBuf> {
         self.manifest.root_disk.as_ref().map(|_| self.folder.join(ROOT_DISK))
     }
@@ -182,7 +183,7 @@ fn excerpt(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
-/// A name as its text.
+/// Serialises a name as its text.
 mod name_text {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 

@@ -1,5 +1,5 @@
-//! Images: what a machine boots. One folder each, `<data>/images/<name>/`, with `image.json` and
-//! the files it describes.
+//! Images: the files that a machine boots from. One folder each, `<data>/images/<name>/`, with
+//! `image.json` and the files it describes.
 //!
 //! An image is complete or not there: it is written aside, made durable, and then renamed to its
 //! name. Nothing changes an image after that. All functions block; they touch the disk and nothing
@@ -31,8 +31,8 @@ const KERNEL: &str = "kernel";
 const INITRD: &str = "initrd";
 const ROOT_DISK: &str = "root.img";
 const LOCK: &str = ".lock";
-/// Folders that are being written or removed. A name can't begin with a dot, so they are never
-/// taken for images.
+/// Prefix of folders that are being written or removed. A name can't begin with a dot, so they are
+/// never taken for images.
 const ASIDE: &str = ".aside-";
 
 /// The images of a data folder.
@@ -42,10 +42,10 @@ pub struct Images {
 }
 
 impl Images {
-    /// The images in `<data>/images`; the folder is made if it isn't there.
+    /// Opens the images in `<data>/images`; makes the folder if it isn't there.
     ///
     /// # Errors
-    /// [`ImageError::Store`] when the folder can't be made.
+    /// [`ImageError::Store`] if the folder can't be made.
     pub fn open(data: &Path) -> Result<Self, ImageError> {
         let folder = data.join("images");
         fs::create_dir_all(&folder).map_err(ImageError::store("make the folder", &folder))?;
@@ -56,7 +56,7 @@ impl Images {
     /// [`Images::get`] says what is wrong with it.
     ///
     /// # Errors
-    /// [`ImageError::Store`] when the folder can't be read.
+    /// [`ImageError::Store`] if the folder can't be read.
     pub fn list(&self) -> Result<Vec<Image>, ImageError> {
         let mut images = Vec::new();
         for name in self.names()? {
@@ -64,14 +64,15 @@ impl Images {
                 Ok(image) => images.push(image),
                 Err(ImageError::Unknown { .. }) => {} // Removed since the folder was read.
                 Err(error) => {
-                    tracing::warn!(image = %name, error = &error as &dyn std::error::Error, "image left out")
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(image = %name, error, "image left out")
                 }
             }
         }
         Ok(images)
     }
 
-    /// The image of this name, after a look at whether its files are there in full length.
+    /// Returns the image of this name, if its files are there in full length.
     ///
     /// # Errors
     /// [`ImageError::Unknown`] if there is none, [`ImageError::Manifest`] or
@@ -94,9 +95,9 @@ impl Images {
     /// Copies the files of `import` into a new image.
     ///
     /// # Errors
-    /// The caller's: [`ImageError::NameInUse`], [`ImageError::Setting`], [`ImageError::Source`],
-    /// [`ImageError::NotAFile`], [`ImageError::NotAKernel`]. Ours: [`ImageError::Store`], for
-    /// example when the disk is full. Nothing is left behind by either.
+    /// By the caller's fault: [`ImageError::NameInUse`], [`ImageError::Setting`],
+    /// [`ImageError::Source`], [`ImageError::NotAFile`], [`ImageError::NotAKernel`]. By the host's:
+    /// [`ImageError::Store`], for example when the disk is full. Neither leaves anything behind.
     pub fn import(&self, import: &ImageImport) -> Result<Image, ImageError> {
         import.check()?;
         let target = self.folder.join(import.name.as_str());
@@ -118,7 +119,7 @@ impl Images {
     /// its kernel at every start and restore.
     ///
     /// # Errors
-    /// [`ImageError::Unknown`] if there is none, [`ImageError::Store`] when the disk refuses.
+    /// [`ImageError::Unknown`] if there is none, [`ImageError::Store`] if the disk refuses.
     pub fn remove(&self, name: &ImageName) -> Result<(), ImageError> {
         let _lock = self.lock()?;
         let folder = self.folder.join(name.as_str());
@@ -133,8 +134,8 @@ impl Images {
         aside.close().map_err(ImageError::store("remove", &path))
     }
 
-    /// Reads every file of an image again and compares it with its digest. Takes as long as reading
-    /// the files takes.
+    /// Reads every file of an image and compares it with its digest. Takes as long as reading all
+    /// of its files.
     ///
     /// # Errors
     /// Those of [`Images::get`], and [`ImageError::Damaged`] naming the first file that was
@@ -159,8 +160,8 @@ impl Images {
         Ok(names)
     }
 
-    /// One import or removal at a time, across processes. What an earlier one that died has left
-    /// aside is garbage once we hold the lock.
+    /// Takes the lock under which one import or removal runs at a time, across processes, and
+    /// removes the folders that an interrupted one has left.
     fn lock(&self) -> Result<File, ImageError> {
         let path = self.folder.join(LOCK);
         let file = File::create(&path).map_err(ImageError::store("open", &path))?;

@@ -20,7 +20,7 @@ pub(super) struct Module {
 }
 
 impl Modules {
-    /// The modules below `folder`, such as `lib/modules/6.1.0`.
+    /// Finds the modules below `folder`, such as `lib/modules/6.1.0`.
     pub(super) fn read(folder: &Path) -> io::Result<Self> {
         let mut files = BTreeMap::new();
         index(&folder.join("kernel"), &mut files)?;
@@ -31,8 +31,9 @@ impl Modules {
         })
     }
 
-    /// `wanted` and all they depend on, dependencies first; what the kernel has built in is left
-    /// out. `read` gives the uncompressed content of a file.
+    /// Returns `wanted` and all their dependencies, dependencies first, without those built into
+    /// the kernel. `read` gives the uncompressed content of a file; `missing` makes the error for
+    /// a module that is nowhere.
     pub(super) fn in_load_order<E>(
         &self,
         wanted: &[&str],
@@ -74,7 +75,8 @@ fn index(folder: &Path, files: &mut BTreeMap<String, PathBuf>) -> io::Result<()>
     Ok(())
 }
 
-/// `virtio_blk` for `drivers/block/virtio-blk.ko.xz`: the kernel takes '-' and '_' for the same.
+/// Returns a module file's name, such as `virtio_blk` of `drivers/block/virtio-blk.ko.xz`: to the
+/// kernel '-' and '_' are the same.
 fn name_of(path: &Path) -> Option<String> {
     let file = path.file_name()?.to_str()?;
     let (name, compression) = file.split_once(".ko")?;

@@ -1,24 +1,24 @@
-//! On whose behalf something is done.
+//! The party that asked for a command.
 
-/// Who asked for a command.
+/// Origin of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Asker {
     /// A client, through the API.
     Client,
     /// The instance's restart policy.
     RestartPolicy,
-    /// The end of the time that the instance was given.
+    /// The end of the instance's time to live.
     Expiry,
     /// The instance's snapshot schedule.
     Schedule,
-    /// Its workload was found unhealthy.
+    /// The instance's health check, which found the workload unhealthy.
     HealthCheck,
-    /// It had nothing to do.
+    /// The auto-standby rule, which found the instance idle.
     AutoStandby,
 }
 
 impl Asker {
-    /// Every one.
+    /// Every origin.
     pub const ALL: [Asker; 6] = [
         Asker::Client,
         Asker::RestartPolicy,
@@ -28,7 +28,7 @@ impl Asker {
         Asker::AutoStandby,
     ];
 
-    /// Lower-case words joined by hyphens, as in the journal.
+    /// Name in the journal: lower-case words joined by hyphens.
     pub fn as_str(self) -> &'static str {
         match self {
             Asker::Client => "client",

@@ -1,35 +1,35 @@
-//! What a command means in a state.
+//! The decision about a command in a state: act, ignore or deny.
 
 use std::fmt;
 
 use super::State;
 
-/// What a client may ask of an instance.
+/// A command to an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Command {
-    /// Boot from nothing.
+    /// Boot from the image, with fresh memory.
     Start,
-    /// Ask the guest to stop, by force after a deadline.
+    /// Ask the guest to shut down; end it by force after a deadline.
     Stop,
     /// Hold the vCPUs.
     Pause,
-    /// Let them run again.
+    /// Let held vCPUs run again.
     Resume,
     /// Write memory to disk and end the virtual machine monitor.
     Standby,
-    /// Load it again and run.
+    /// Load a standby's memory from disk and run.
     Restore,
-    /// End it and close the record.
+    /// End the instance and close its record.
     Delete,
-    /// Keep a copy of what it is at this instant.
+    /// Keep a snapshot of the present disks and, unless stopped, memory.
     Snapshot,
-    /// Drop such a copy.
+    /// Drop a kept snapshot.
     Discard,
-    /// Put such a copy in the place of what it is now.
+    /// Replace the present disks and memory by those of a kept snapshot.
     Revert,
-    /// Make a new instance of what it is at this instant, or was when a copy was kept.
+    /// Make a new instance from the present state or from a kept snapshot.
     Fork,
-    /// Give it more or less memory.
+    /// Change the amount of memory.
     Resize,
 }
 
@@ -75,31 +75,31 @@ impl fmt::Display for Command {
     }
 }
 
-/// What is to be done about a command.
+/// The answer to a command in a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// Do it.
+    /// Carry the command out.
     Act,
-    /// It is already so; answer success and do nothing.
+    /// Answer success and do nothing: the command is already fulfilled.
     Ignore(Ignored),
-    /// It is not legal now.
+    /// Refuse: the command is not legal in this state.
     Deny(Refusal),
 }
 
-/// Why a command needs no act.
+/// Reason for ignoring a command that is already fulfilled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ignored {
-    /// A start or restore of something that runs.
+    /// Start or restore of an instance that runs.
     AlreadyRunning,
-    /// A resume of something that is not held.
+    /// Resume of an instance whose vCPUs are not held.
     NotPaused,
-    /// A pause of something held.
+    /// Pause of an instance whose vCPUs are held.
     AlreadyPaused,
-    /// A standby of something asleep.
+    /// Standby of an instance in standby.
     AlreadyInStandby,
-    /// A stop of something stopped.
+    /// Stop of a stopped instance.
     AlreadyStopped,
-    /// A delete of something deleted.
+    /// Delete of a deleted instance.
     AlreadyDeleted,
 }
 
@@ -113,7 +113,8 @@ pub struct Refusal {
     pub state: State,
 }
 
-/// The commands that lead somewhere from `state`, in the order of [`Command::ALL`].
+/// The commands that `state` allows and that are not fulfilled already, in the order of
+/// [`Command::ALL`].
 pub fn legal(state: State) -> impl Iterator<Item = Command> {
     Command::ALL.into_iter().filter(move |&command| decide(state, command) == Decision::Act)
 }
@@ -123,10 +124,10 @@ fn legal_list(state: State) -> String {
     if names.is_empty() { "nothing".into() } else { names.join(", ") }
 }
 
-/// What `command` means in `state`. Total: every pair has its answer.
+/// Decides about `command` in `state`. Total: every pair has its answer.
 ///
-/// Commands of one instance come one after the other, so a stop that finds [`State::Shutdown`]
-/// follows one that failed: it tries again.
+/// Commands of one instance are carried out one after the other, so a stop that finds
+/// [`State::Shutdown`] follows a stop that failed, and tries again.
 pub fn decide(state: State, command: Command) -> Decision {
     use Decision::{Act, Ignore};
     let deny = Decision::Deny(Refusal { command, state });
@@ -275,8 +276,8 @@ mod tests {
         }
     }
 
-    /// Whether a command asks for a state, which it finds fulfilled the second time. The others may
-    /// be given again and again.
+    /// True for commands that ask for a state, and are ignored the second time; the others may be
+    /// given again and again.
     fn asks_for_a_state(command: Command) -> bool {
         match command {
             Command::Start
@@ -333,7 +334,8 @@ mod tests {
         };
         assert_eq!(
             refusal.to_string(),
-            "can't restore an instance that is Stopped; legal now: start, delete, snapshot, discard, revert, fork, resize"
+            "can't restore an instance that is Stopped; legal now: start, delete, snapshot, \
+             discard, revert, fork, resize"
         );
         let Decision::Deny(refusal) = decide(State::Deleted, Command::Start) else {
             panic!("must be denied")

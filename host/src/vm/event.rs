@@ -1,11 +1,11 @@
-//! Where an event leads.
+//! Events of an instance, and the transition function.
 
 use super::State;
 
-/// Something that happened to an instance.
+/// A thing that happened to an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Event {
-    /// Accepted, or launched again after a stop.
+    /// The instance was accepted, or launched again after a stop.
     Created,
     /// The vCPUs began to run for the first time since the launch.
     Booted,
@@ -13,7 +13,7 @@ pub enum Event {
     Ready,
     /// The hypervisor acknowledged that the vCPUs are held.
     Paused,
-    /// It acknowledged that they run again.
+    /// The hypervisor acknowledged that the vCPUs run again.
     Resumed,
     /// The guest was asked to stop.
     ShutdownRequested,
@@ -23,12 +23,12 @@ pub enum Event {
     Loaded,
     /// The virtual machine monitor is gone, or a standby's snapshot was discarded.
     Exited(ExitCause),
-    /// A kept copy took the place of what it was: memory on disk.
+    /// A kept snapshot with memory replaced the present disks and memory.
     Reverted {
-        /// The guest was ready when the copy was made.
+        /// True if the guest was ready when the snapshot was made.
         ready: bool,
     },
-    /// It holds more or less than before.
+    /// The resources of the instance changed ([`Shape`](super::Shape)).
     Reshaped,
     /// There is no proof of what happened from here on.
     Lost,
@@ -62,12 +62,12 @@ impl Event {
     ];
 }
 
-/// Why an instance stopped.
+/// Reason for the end of an instance's session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ExitCause {
-    /// It was asked to stop and did.
+    /// The guest was asked to shut down and did.
     Requested,
-    /// It was asked, or had to be ended, and was ended by force.
+    /// The virtual machine monitor was ended by force.
     Forced,
     /// The guest powered itself off or reset.
     Guest,
@@ -77,9 +77,9 @@ pub enum ExitCause {
     HostLost,
     /// The virtual machine monitor never came up.
     LaunchFailed,
-    /// A standby was stopped: its snapshot is gone.
+    /// A standby was stopped, and its memory on disk dropped.
     Discarded,
-    /// Its workload failed its health check, and it was ended to be started again.
+    /// The workload failed its health check, and the instance was ended to be started again.
     Unhealthy,
 }
 
@@ -96,7 +96,7 @@ impl ExitCause {
         ExitCause::Unhealthy,
     ];
 
-    /// Lower-case words joined by hyphens, as in the journal.
+    /// Name in the journal: lower-case words joined by hyphens.
     pub fn as_str(self) -> &'static str {
         match self {
             ExitCause::Requested => "requested",
@@ -111,21 +111,21 @@ impl ExitCause {
     }
 }
 
-/// An event that can't follow a state: a defect of ours or of a hypervisor. Nothing is recorded for
-/// it.
+/// An event that can't follow a state: a defect of this program or of a hypervisor. Nothing is
+/// recorded for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{event:?} can't happen to an instance that is {}", .state.as_str())]
 pub struct Impossible {
-    /// Where the instance stood.
+    /// State of the instance before the event.
     pub state: State,
-    /// What was reported.
+    /// Event that was reported.
     pub event: Event,
 }
 
-/// The state after `event`.
+/// Returns the state after `event`.
 ///
 /// # Errors
-/// [`Impossible`] where the event can't follow the state.
+/// [`Impossible`] if the event can't follow the state.
 pub fn apply(state: State, event: Event) -> Result<State, Impossible> {
     let impossible = Err(Impossible { state, event });
     match event {

@@ -1,8 +1,8 @@
-//! Lines on the guest's console that say how far it got.
+//! Marker lines on the guest's console: program started, agent ready, program exited.
 //!
-//! The host's time of receipt counts. A time that the guest prints is information and is not read.
+//! The instant of a marker is the host's time of receipt. A time that the guest prints is not read.
 
-/// What a line on the console announces.
+/// A marker that a line of the console announces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Marker {
     /// The guest's main program was started.
@@ -11,23 +11,24 @@ pub enum Marker {
     AgentReady,
     /// The guest's main program ended.
     Exited {
-        /// Its exit code.
+        /// Exit code of the program.
         code: i32,
-        /// What it says about it; may be empty.
+        /// Explanation that the guest gives; at most [`MESSAGE_BYTES_MAX`], empty if there is none.
         message: String,
     },
 }
 
-/// What may stand before the announcement itself.
+/// Accepted beginnings of a marker line.
 const PREFIXES: [&str; 2] = ["TALLYMAN-", "HYPEMAN-"];
 
-/// Longest message that is kept of [`Marker::Exited`], in bytes.
+/// Longest message kept in [`Marker::Exited`], in bytes; the rest is cut off.
 pub const MESSAGE_BYTES_MAX: usize = 4_096;
 
-/// What a line of the console announces, if anything. The announcement begins the line: what stands
-/// later in it may be the word of somebody else, such as a request that a web server logs. A
-/// terminal's `\r` may come before and after it. An exit without a whole number as its code
-/// announces nothing.
+/// Returns the marker that a line of the console announces, if any.
+///
+/// A marker begins the line: text later in a line may come from somebody else, such as a request
+/// that a web server logs. A terminal's `\r` may come before and after it. An exit without a whole
+/// number as its code is no marker.
 pub fn parse(line: &[u8]) -> Option<Marker> {
     let line = String::from_utf8_lossy(line);
     let line = line.trim_start_matches('\r');
@@ -58,8 +59,8 @@ fn truncate(mut message: String) -> String {
     message
 }
 
-/// The text between double quotes with its escapes (those of Go's `%q`) resolved; where there are
-/// no quotes, the text as it is.
+/// Returns the text between double quotes with its escapes (those of Go's `%q`) resolved, or text
+/// without quotes as it is.
 fn unquote(text: &str) -> String {
     let Some(inner) = text.strip_prefix('"') else {
         return text.into();
@@ -80,7 +81,7 @@ fn push(bytes: &mut Vec<u8>, c: char) {
     bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
 }
 
-/// What follows a backslash. `\x` is a byte, `\u` and `\U` are code points.
+/// Resolves one escape after its backslash. `\x` is a byte, `\u` and `\U` are code points.
 fn unescape(chars: &mut std::str::Chars<'_>, bytes: &mut Vec<u8>) {
     match chars.next() {
         Some('x') => bytes.extend(hex(chars, 2).and_then(|value| u8::try_from(value).ok())),

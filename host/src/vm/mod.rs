@@ -1,7 +1,8 @@
 //! The lifecycle of one virtual machine, pure: states, commands, and the one transition function.
 //!
-//! Nothing here waits, reads a clock or knows a hypervisor. [`decide`] says what a command means in
-//! a state; [`apply`] says where an event leads. The driver does the rest.
+//! Nothing here waits, reads a clock or knows a hypervisor. [`decide`] maps a state and a command
+//! to act, ignore or deny; [`apply`] maps a state and an event to the next state. The driver does
+//! the rest.
 //!
 //! Each arrow is one [`Event`]; each state but the last is a phase of the same name, in which time
 //! counts:

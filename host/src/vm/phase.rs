@@ -1,4 +1,4 @@
-//! What an instance is doing.
+//! Phases: the parts of an instance's lifetime that are billed apart.
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,7 +21,7 @@ pub enum Phase {
     Standby = 5,
     /// Nothing runs, nothing is kept in memory or as a snapshot.
     Stopped = 6,
-    /// Nothing proves what happened.
+    /// There is no proof of what the instance did.
     Unknown = 7,
 }
 
@@ -38,7 +38,7 @@ impl Phase {
         Phase::Unknown,
     ];
 
-    /// The phase with this ordinal.
+    /// The phase with this ordinal; `None` above 7.
     pub fn from_ordinal(ordinal: u8) -> Option<Phase> {
         Self::ALL.get(usize::from(ordinal)).copied()
     }
@@ -64,10 +64,11 @@ impl fmt::Display for Phase {
     }
 }
 
-/// A text that names no phase.
+/// A text that is no phase's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{0}' is no phase; phases are created, initializing, running, paused, shutdown, standby, stopped, unknown"
+    "'{0}' is no phase; phases are created, initializing, running, paused, shutdown, standby, \
+     stopped, unknown"
 )]
 pub struct UnknownPhase(pub String);
 

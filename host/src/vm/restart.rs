@@ -1,20 +1,20 @@
-//! Whether an instance that ended is started again, and when.
+//! Restart policies: the decision whether and when an instance that ended is started again.
 
 use super::ExitCause;
 use crate::limits::restart::{
     BACKOFF_MS, BACKOFF_MS_MAX, BACKOFF_MS_MIN, STABLE_AFTER_MS, STABLE_AFTER_MS_MIN,
 };
 
-/// After which ends an instance is started again.
+/// Ends after which an instance is started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum RestartMode {
-    /// After none.
+    /// No end.
     #[default]
     Never,
-    /// After every end that nobody asked for.
+    /// Every end that nobody asked for.
     Always,
-    /// After a failure: the machine died, or the guest's program reported an exit code other than
-    /// zero.
+    /// Failures: the machine died, its workload was unhealthy, or the guest's program reported an
+    /// exit code other than zero.
     OnFailure,
 }
 
@@ -23,7 +23,7 @@ impl RestartMode {
     pub const ALL: [RestartMode; 3] =
         [RestartMode::Never, RestartMode::Always, RestartMode::OnFailure];
 
-    /// Lower-case words joined by underscores, as in JSON.
+    /// Name in JSON: lower-case words joined by underscores.
     pub fn as_str(self) -> &'static str {
         match self {
             RestartMode::Never => "never",
@@ -33,18 +33,18 @@ impl RestartMode {
     }
 }
 
-/// How an instance is started again after an end that nobody asked for.
+/// Rule for starting an instance again after an end that nobody asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RestartPolicy {
-    /// After which ends.
+    /// Ends after which the instance is started again.
     pub mode: RestartMode,
-    /// How long the first attempt waits, in milliseconds; each one after it waits twice as long as
-    /// the one before, up to [`BACKOFF_MS_MAX`].
+    /// Wait before the first attempt, in milliseconds, at least [`BACKOFF_MS_MIN`]; doubled for
+    /// each further attempt, up to [`BACKOFF_MS_MAX`].
     pub backoff_ms: u64,
-    /// Most attempts in a row; none for no limit.
+    /// Most attempts in a row; `None` for no limit.
     pub attempts_max: Option<u32>,
-    /// How long the guest has to run, in milliseconds, for the next attempt to be a first one
-    /// again.
+    /// Run time of the guest, in milliseconds, that resets the row of attempts; at least
+    /// [`STABLE_AFTER_MS_MIN`].
     pub stable_after_ms: u64,
 }
 
@@ -59,26 +59,26 @@ impl Default for RestartPolicy {
     }
 }
 
-/// What follows an end.
+/// Consequence of an end under a restart policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterExit {
-    /// Nothing: somebody asked for the end, or the policy is not concerned.
+    /// No start: somebody asked for the end, or the mode does not cover it.
     Rest,
-    /// Nothing: there were as many attempts in a row as the policy allows.
+    /// No start: the policy's attempts in a row are used up.
     Exhausted,
-    /// It is started again.
+    /// The instance is started again.
     Restart {
-        /// The number of the attempt in its row, from 1.
+        /// Number of the attempt in its row, from 1.
         attempt: u32,
-        /// After so many milliseconds.
+        /// Wait before the attempt, in milliseconds.
         wait_ms: u64,
     },
 }
 
 impl RestartPolicy {
-    /// What follows an end because of `cause`, after the guest had run for `ran_ms` milliseconds
-    /// and `attempts` attempts had been made in a row. `exit_code` is what the guest's program
-    /// reported.
+    /// Decides what follows an end because of `cause`, after the guest had run for `ran_ms`
+    /// milliseconds and `attempts` attempts had been made in a row. `exit_code` is the one that the
+    /// guest's program reported, `None` if it reported none.
     pub fn after(
         &self,
         cause: ExitCause,
@@ -118,7 +118,7 @@ impl RestartPolicy {
 
     fn wait_ms(&self, attempts: u32) -> u64 {
         let factor = 1_u64.checked_shl(attempts).unwrap_or(u64::MAX);
-        // A record of an earlier version may hold less.
+        // A record of an earlier version may hold less than the least.
         let first = self.backoff_ms.max(BACKOFF_MS_MIN);
         first.saturating_mul(factor).min(BACKOFF_MS_MAX.max(first))
     }

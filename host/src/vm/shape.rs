@@ -1,15 +1,15 @@
-//! What an instance holds.
+//! Resources that an instance holds.
 
 /// The resources of an instance during an interval. Every interval carries one, so that a price can
 /// depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct Shape {
-    /// Virtual processors.
+    /// Number of virtual processors.
     pub vcpus: u32,
-    /// Guest memory in bytes.
+    /// Guest memory, in bytes.
     pub memory_bytes: u64,
-    /// Sum of the sizes of all writable disks in bytes.
+    /// Sum of the sizes of all writable disks, in bytes.
     pub disk_bytes: u64,
-    /// Bytes on disk for the memory of a standby and for the snapshots that are kept.
+    /// Disk space of a standby's memory and of the kept snapshots, in bytes.
     pub snapshot_bytes: u64,
 }

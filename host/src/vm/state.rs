@@ -1,9 +1,9 @@
-//! Where an instance stands.
+//! States of an instance.
 
 use super::Phase;
 
-/// The state of an instance. Each one that is not [`State::Deleted`] is a phase; `ready` remembers,
-/// where the guest can't be asked, whether it had reported that it was ready.
+/// The state of an instance. Every state but [`State::Deleted`] is a phase of the same name. A guest
+/// that is held can't report readiness, so `ready` keeps what it had reported before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
     /// Accepted; the virtual machine monitor is being launched.
@@ -14,19 +14,19 @@ pub enum State {
     Running,
     /// The vCPUs are held.
     Paused {
-        /// The guest was ready before.
+        /// True if the guest was ready before.
         ready: bool,
     },
     /// The guest was asked to stop.
     Shutdown,
     /// Memory is on disk.
     Standby {
-        /// The guest was ready before.
+        /// True if the guest was ready before.
         ready: bool,
     },
     /// Nothing runs.
     Stopped,
-    /// Nothing proves what happened.
+    /// There is no proof of what the instance did.
     Unknown,
     /// The record is closed; time no longer counts.
     Deleted,
@@ -48,7 +48,7 @@ impl State {
         State::Deleted,
     ];
 
-    /// The phase that is billed in this state; none once deleted.
+    /// The phase that is billed in this state; `None` once deleted.
     pub fn phase(self) -> Option<Phase> {
         match self {
             State::Created => Some(Phase::Created),
@@ -63,7 +63,7 @@ impl State {
         }
     }
 
-    /// Whether a virtual machine monitor belongs to this state.
+    /// Returns whether a virtual machine monitor belongs to this state.
     pub fn has_vmm(self) -> bool {
         match self {
             State::Created
@@ -75,7 +75,7 @@ impl State {
         }
     }
 
-    /// The name that clients see, such as `Running`.
+    /// Name in the API, such as `Running`.
     pub fn as_str(self) -> &'static str {
         match self {
             State::Created => "Created",
