@@ -9,17 +9,17 @@ use super::Timestamp;
 use crate::driver;
 use crate::vm;
 
-/// After which ends an instance is started again.
+/// The ends after which an instance is started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RestartMode {
     /// After none.
     #[default]
     Never,
-    /// After every end that nobody asked for.
+    /// After every end that no client asked for.
     Always,
-    /// After a failure: the machine died, or the guest's program reported an exit code other than
-    /// zero.
+    /// After a failure only: the machine died, or the guest's program reported an exit code other
+    /// than zero.
     OnFailure,
 }
 
@@ -43,62 +43,62 @@ impl From<RestartMode> for vm::RestartMode {
     }
 }
 
-/// How an instance is started again after an end that nobody asked for. The time until then is
-/// `stopped`.
+/// The restart policy of an instance, for ends that no client asked for. Time between an end and
+/// the restart counts as `stopped`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RestartPolicy {
-    /// After which ends; after none if absent.
+    /// The ends after which it is started again; `never` if absent.
     #[serde(default)]
     pub policy: RestartMode,
-    /// How long the first attempt waits, such as `5s`; each one after it waits twice as long, up to
-    /// 5 minutes. 1 s if absent.
+    /// Delay before the first attempt, such as `5s`, from 50 ms to 24 h; 1 s if absent. It doubles
+    /// with each further attempt, up to 5 minutes or this delay, whichever is longer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff: Option<String>,
-    /// Most attempts in a row; no limit if absent or 0.
+    /// Most attempts in a row; unlimited if absent or 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<u32>,
-    /// How long the guest has to run for the next attempt to be a first one again, such as `1m`,
-    /// which it is if absent.
+    /// Time that the guest has to run until the attempts are counted from the start again, such as
+    /// `5m`, from 10 s to 24 h; 1 m if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stable_after: Option<String>,
 }
 
-/// Where the restarts of an instance stand.
+/// Progress of an instance's restarts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RestartStatus {
-    /// Attempts that were made in a row.
+    /// Number of attempts made in a row.
     pub attempts: u32,
-    /// When the last one was made.
+    /// Instant of the last attempt; absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_attempt_at: Option<Timestamp>,
-    /// When the next one will be made.
+    /// Instant at which the next attempt is due; absent if none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<Timestamp>,
-    /// Why none will be made, where the instance has stopped and the policy would have it start
-    /// again.
+    /// The reason for which a stopped instance is not started again; absent while it runs, or while
+    /// an attempt is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked_reason: Option<RestartBlock>,
 }
 
-/// Why an instance is not started again.
+/// The reason for which an instance is not started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RestartBlock {
-    /// Somebody asked for the stop.
+    /// A client asked for the stop.
     ManualStop,
-    /// There were as many attempts in a row as the policy allows.
+    /// The policy's `max_attempts` is used up.
     MaxAttemptsExceeded,
 }
 
-/// What happens to an instance whose time is over.
+/// The action on an instance that expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ExpiryAction {
-    /// It is deleted.
+    /// The instance is deleted.
     #[default]
     Delete,
-    /// It is stopped.
+    /// The instance is stopped.
     Stop,
 }
 
@@ -120,98 +120,105 @@ impl From<driver::ExpiryAction> for ExpiryAction {
     }
 }
 
-/// What to change of an instance; what is absent stays.
+/// Changes to an instance. An absent field leaves the setting as it is.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateInstance {
-    /// All labels from now on; at most 64.
+    /// Labels in place of all present ones, by name; at most 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<BTreeMap<String, String>>,
-    /// How it is started again after an end that nobody asked for.
+    /// The restart policy, in place of the present one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_policy: Option<RestartPolicy>,
-    /// How to find out whether its workload is well.
+    /// The health check, in place of the present one; the type `none` removes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
-    /// When it goes to standby by itself; null for never.
+    /// The auto-standby setting, in place of the present one; null removes it.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<AutoStandby>)]
     pub auto_standby: Option<Option<AutoStandby>>,
-    /// Its time is over so long from now, such as `1h30m`.
+    /// Time from now until it expires, such as `1h30m`, instead of `expires_at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<String>,
-    /// Its time is over then; null for never.
+    /// Instant at which it expires, later than now; null removes the expiry.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Timestamp>)]
     pub expires_at: Option<Option<Timestamp>>,
-    /// What happens then; it is deleted if absent.
+    /// The action at expiry; `delete` if absent. Without `ttl` and `expires_at` it changes the
+    /// action of the present expiry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiry_action: Option<ExpiryAction>,
 }
 
-/// Tells null from absent.
+/// Reads a field that is present: `None` is null. An absent field is left to its default.
 fn present<'a, T: Deserialize<'a>, D: Deserializer<'a>>(
     from: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(from).map(Some)
 }
 
-/// How to find out whether a workload is well.
+/// The health check of a workload.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HealthCheck {
-    /// What to ask; the field of the same name says the rest.
+    /// The kind of check. Its settings are in the field of the same name, which is required.
     #[serde(rename = "type", default)]
     pub kind: HealthCheckKind,
-    /// A question on the guest's console.
+    /// A text typed on the guest's console, and the answer that is expected there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub console: Option<ConsoleCheck>,
-    /// A request to an HTTP server.
+    /// Settings of an `http` check: an HTTP request to the workload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<NetworkCheck>,
-    /// A connection to a TCP port.
+    /// Settings of a `tcp` check: a connection to the workload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp: Option<NetworkCheck>,
     /// A program in the guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exec: Option<ExecCheck>,
-    /// From an answer to the next question, such as `10s`, which it is if absent.
+    /// Time from the end of one probe to the next, such as `30s`, from 100 ms to 24 h; 10 s if
+    /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<String>,
-    /// How long an answer may take, such as `2s`, which it is if absent.
+    /// Longest time for one probe, such as `5s`, from 100 ms to 60 s; 2 s if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<String>,
-    /// So many failures in a row make it unhealthy; 3 if absent.
+    /// Number of failures in a row after which the workload is unhealthy, 1 or more; 3 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_threshold: Option<u32>,
-    /// Failures so soon after the launch do not count, such as `30s`; all count if absent.
+    /// Time after the launch during which failures do not count, such as `30s`, up to 24 h; 0 s if
+    /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_period: Option<String>,
 }
 
-/// A question on the guest's console.
+/// A text typed on the guest's console, and the answer that is expected there.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConsoleCheck {
-    /// What is typed, as it is; nothing if absent: then the guest has to write by itself.
+    /// Text typed on the console as it is, at most 1,024 bytes. If absent, nothing is typed and the
+    /// guest has to write on its own.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub send: String,
-    /// What the guest has to write after that.
+    /// Text that the guest has to write after that, 1 to 1,024 bytes. It may not be a part of
+    /// `send`, which a terminal may echo.
     pub expect: String,
 }
 
-/// A question at an address.
+/// The address at which a workload is probed.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkCheck {
-    /// Where the daemon reaches the workload, such as `10.0.0.2:8080`, in a network that the
-    /// operator has opened for health checks.
+    /// IP address and port at which the daemon reaches the workload, such as `10.0.0.2:8080`, in a
+    /// network that the operator has opened for health checks. Required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// A port alone says nothing here: guests have no network of the host's.
+    /// Ignored. A port alone does not name a workload, since guests have no network of the host's;
+    /// give `address`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// Path and query of an HTTP request; `/` if absent.
+    /// Path and query of an HTTP request, beginning with `/`, at most 1,024 bytes; `/` if absent. A
+    /// `tcp` check ignores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
 }
@@ -225,34 +232,35 @@ pub struct ExecCheck {
     pub command: Vec<String>,
 }
 
-/// What a health check asks.
+/// The kind of a health check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum HealthCheckKind {
-    /// Nothing.
+    /// No check.
     #[default]
     None,
-    /// The guest, on its console.
+    /// A text is typed on the guest's console and an answer expected there.
     Console,
-    /// An HTTP server: well is a status of 200 to 399.
+    /// An HTTP server is asked; a status of 200 to 399 is a success.
     Http,
-    /// A TCP port: well is a connection.
+    /// A TCP port is connected to; an accepted connection is a success.
     Tcp,
-    /// A program in the guest; no guest has an agent that would run it, so this is refused.
+    /// A program in the guest. Refused with `unsupported`: no guest has an agent that would run it.
     Exec,
 }
 
-/// What is known of a workload.
+/// The health of a workload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HealthStatus {
     /// The verdict.
     pub status: WorkloadHealth,
-    /// Failures in a row that count.
+    /// Number of counted failures in a row.
     pub failures: u32,
-    /// When it was asked last, in this launch and since the start of the daemon.
+    /// Instant of the last probe; absent before the first of this launch, or since the start of the
+    /// daemon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checked_at: Option<Timestamp>,
-    /// What was wrong then.
+    /// The failure of the last probe, in words; absent if it succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
@@ -261,12 +269,12 @@ pub struct HealthStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum WorkloadHealth {
-    /// It was not well yet, and may still be starting.
+    /// No probe has succeeded since the launch; the workload may still be starting.
     Starting,
-    /// It was well when it was asked last, or has not failed often enough to be called otherwise.
+    /// The last probe succeeded, or fewer failed in a row than the threshold.
     Healthy,
-    /// It failed as often in a row as its check allows. A restart policy that acts on failures
-    /// stops it and starts it again.
+    /// As many probes failed in a row as the threshold says. A restart policy that acts on failures
+    /// stops the instance and starts it again.
     Unhealthy,
 }
 
@@ -280,23 +288,24 @@ impl From<driver::HealthStatus> for WorkloadHealth {
     }
 }
 
-/// When an instance goes to standby by itself.
+/// The condition under which an instance goes to standby on its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AutoStandby {
-    /// After so long in which nobody has commanded it or reported activity, and its process has
-    /// used little of a processor, such as `10m`.
+    /// Time without a command, without reported activity and with little processor use, such as
+    /// `10m`, from 1 s to 30 days.
     pub idle_after: String,
-    /// So much of one processor is little, in thousandths, on average over that time; 50 if absent.
+    /// Processor use up to which an instance is idle, in thousandths of one processor, averaged
+    /// over `idle_after`; 0 to 1,000, 50 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_permille: Option<u32>,
 }
 
-/// Something came in for an instance.
+/// A report of activity for an instance, such as a request that arrived for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReportActivity {
-    /// Restore it if it is in standby, and answer when it runs.
+    /// Set to restore the instance if it is in standby; the answer comes when it runs.
     #[serde(default)]
     pub wake: bool,
 }

@@ -1,4 +1,4 @@
-//! What a policy declares about itself.
+//! The declarations of a policy: its meters and its options.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -10,38 +10,38 @@ use crate::policy::metering::{Description, MeterDescription, OptionDescription, 
 pub struct Declared {
     /// The meters that a price book can price.
     pub meters: Vec<DeclaredMeter>,
-    /// The options that an activation can give it, sorted by name.
+    /// The options that an activation can set, sorted by name.
     pub options: Vec<DeclaredOption>,
-    /// How many thousandths of a quantity it may bill in lines of its own; 1,000 is no more than
-    /// was used.
+    /// Largest quantity that lines of the policy's own may bill, in thousandths of the quantity
+    /// used; 1,000 is no more than was used.
     pub billed_ratio: u32,
 }
 
-/// A meter.
+/// A meter that a policy declares.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeclaredMeter {
-    /// Its name in price books.
+    /// The meter's name in price books.
     pub name: String,
-    /// What it counts, in words.
+    /// The quantity that it counts, in words.
     pub counts: String,
-    /// What a minimum and a granularity apply to without any option: `start`, `wake`, `visit` or
-    /// `life`.
+    /// The unit of time that a minimum and a granularity apply to while every option has its
+    /// default: `start`, `wake`, `visit` or `life`.
     pub stretch: String,
 }
 
-/// An option.
+/// An option that a policy declares.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeclaredOption {
-    /// Its name.
+    /// The option's name, as an activation gives it.
     pub name: String,
-    /// `duration`, `choice` or `text`.
+    /// The kind of its values: `duration`, `choice` or `text`.
     pub kind: String,
-    /// The words to choose from; absent unless it is a choice.
+    /// The values of a `choice`; absent for other kinds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub choices: Vec<String>,
-    /// What holds if it is not given.
+    /// The value that applies if the activation does not set the option.
     pub default: String,
-    /// What it does, in words.
+    /// The effect of the option, in words.
     pub does: String,
 }
 

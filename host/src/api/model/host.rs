@@ -8,65 +8,66 @@ use utoipa::ToSchema;
 use super::JournalHead;
 use crate::hypervisor::{self, Capability, Description, HypervisorError, Kind};
 
-/// The daemon serves.
+/// The condition of a daemon that serves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {
-    /// `ok`.
+    /// Always `ok`: a daemon that does not serve does not answer.
     pub status: String,
-    /// Version of the program.
+    /// Version of the daemon.
     pub version: String,
-    /// Quarantined policies that somebody should look at, of all tenants; `GET
-    /// /tenants/{id}/policy` says which.
+    /// Number of quarantined policies, of all tenants, that need an operator's attention; `GET
+    /// /tenants/{id}/policy` lists a tenant's.
     pub alerts: u64,
     /// The end of the journal.
     pub journal: JournalHead,
-    /// Folders of instances that the journal did not know: they were moved into the data folder's
-    /// `set-aside`, and lie there until an operator removes them.
+    /// Number of instance folders that the journal does not know. They were moved into the data
+    /// folder's `set-aside` and stay there until an operator removes them.
     pub set_aside: u64,
 }
 
-/// What the host can do.
+/// The capabilities of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HostCapabilities {
-    /// All hypervisors that the daemon can drive, whether they are here or not.
+    /// All hypervisors that the daemon can drive, installed or not.
     pub hypervisors: Vec<HypervisorStatus>,
 }
 
-/// A hypervisor, and whether it is here.
+/// A hypervisor that the daemon can drive, and its availability on this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HypervisorStatus {
-    /// The name to create an instance with.
+    /// The hypervisor's name, as the creation of an instance takes it.
     pub name: String,
-    /// Whether instances can be created with it.
+    /// Set if instances can be created with it.
     pub available: bool,
-    /// Whether an instance gets it that names none.
+    /// Set if instances that name no hypervisor are created with this one.
     pub default: bool,
-    /// Why it is not available.
+    /// The reason for which it is not available; absent if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Its version.
+    /// Version of the hypervisor; absent if it is not available.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// The program that is run.
+    /// Path of the program that is run; absent if it is not available.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
-    /// What runs a guest's instructions: `kvm` or `tcg`.
+    /// The accelerator that executes the guest's instructions: `kvm` or `tcg`; absent if the
+    /// hypervisor is not available.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accelerator: Option<String>,
-    /// Why that one.
+    /// The reason for the choice of the accelerator; absent if the hypervisor is not available.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accelerator_reason: Option<String>,
-    /// The machine type of a boot, where there is a choice.
+    /// The machine type of a boot; absent where there is no choice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine_type: Option<String>,
-    /// Most virtual processors of one instance.
+    /// Largest number of virtual processors of one instance.
     pub vcpus_max: u32,
-    /// Whether it can do each thing in which hypervisors differ.
+    /// Support of each capability in which hypervisors differ, by name.
     pub capabilities: BTreeMap<String, bool>,
 }
 
 impl HypervisorStatus {
-    /// One that works here.
+    /// A hypervisor that works on this host.
     pub fn available(description: &Description, default: bool) -> Self {
         let capabilities = described(description.capabilities);
         Self {
@@ -84,7 +85,7 @@ impl HypervisorStatus {
         }
     }
 
-    /// One that does not work here.
+    /// A hypervisor that does not work on this host, with the reason.
     pub fn unavailable(kind: Kind, why: &HypervisorError) -> Self {
         Self {
             name: kind.as_str().into(),

@@ -1,4 +1,4 @@
-//! Instances: requests about them, and how they are shown.
+//! Instances: the bodies of requests and of answers about them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,26 +15,26 @@ use crate::id::{Digest, InstanceId, InstanceName, TenantId};
 use crate::journal::wire::{Command, ExitCause, Phase};
 use crate::vm;
 
-/// Where an instance stands.
+/// The state of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum InstanceState {
     /// Accepted; no vCPU has run yet.
     Created,
-    /// The vCPUs run, the guest is not ready yet.
+    /// The vCPUs run; the guest is not ready yet.
     Initializing,
     /// The guest is ready.
     Running,
     /// The vCPUs are held.
     Paused,
-    /// The guest was asked to stop.
+    /// The guest was asked to stop and has not ended yet.
     Shutdown,
-    /// Nothing runs and nothing is kept.
+    /// Nothing runs, and no memory is kept.
     Stopped,
-    /// Memory is on disk.
+    /// Nothing runs; the memory is on disk.
     Standby,
-    /// Nothing proves what happened.
+    /// The daemon has no evidence of the present state.
     Unknown,
-    /// The record is closed.
+    /// The instance is deleted and its record closed.
     Deleted,
 }
 
@@ -105,10 +105,10 @@ impl fmt::Display for InstanceState {
     }
 }
 
-/// A text that names no state.
+/// A text that is not the name of a state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{0}' is no state; states are {list}",
+    "'{0}' is not a state; states are {list}",
     list = InstanceState::ALL.map(InstanceState::as_str).join(", ")
 )]
 pub struct UnknownState(pub String);
@@ -121,7 +121,7 @@ impl FromStr for InstanceState {
     }
 }
 
-/// What to create.
+/// The instance to create.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateInstance {
@@ -132,53 +132,56 @@ pub struct CreateInstance {
     /// The image to boot.
     #[schema(example = "debian-busybox")]
     pub image: String,
-    /// Virtual processors, 1 to 64.
+    /// Number of virtual processors, 1 to 64; 1 if absent.
     #[serde(default = "one")]
     pub vcpus: u32,
-    /// Guest memory such as `512MB` or `2G`, in powers of 1,024; the image's least if absent.
+    /// Guest memory such as `512MB` or `2G`, in powers of 1,024, up to 1 TiB; the image's minimum
+    /// if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<String>,
     /// Guest memory in bytes, instead of `size`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
-    /// Appended to the image's kernel command line.
+    /// Text appended to the image's kernel command line; at most 2,047 bytes in all.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cmdline: String,
     /// Extra disks in the order in which the guest sees them; at most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<DiskRequest>,
-    /// Free labels; at most 64.
+    /// Labels, by name; at most 64, each name and value of 1 to 256 bytes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
-    /// The image has no agent: it is ready when its program has started.
+    /// Set for an image without an agent: the instance is ready when its program has started.
     #[serde(default)]
     pub skip_guest_agent: bool,
-    /// How long a stop waits for the guest before it ends it by force, in milliseconds; 5,000 if
+    /// Time that a stop gives the guest before it is ended by force, in milliseconds; 5,000 if
     /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_grace_ms: Option<u64>,
-    /// Which hypervisor; the host's default if absent.
+    /// Name of the hypervisor, as `GET /capabilities` lists it; the host's default if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hypervisor: Option<String>,
-    /// Up to which its memory may be resized while it runs, in bytes; not at all if absent.
+    /// Most memory to which it can be resized while it runs, in bytes; if absent, it can be resized
+    /// only while stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_bytes_max: Option<u64>,
-    /// How it is started again after an end that nobody asked for.
+    /// The restart policy after ends that no client asked for; never restarted if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_policy: Option<RestartPolicy>,
-    /// How to find out whether its workload is well.
+    /// The health check of its workload; none if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
-    /// When it goes to standby by itself; never if absent.
+    /// The condition under which it goes to standby on its own; never if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_standby: Option<AutoStandby>,
-    /// Its time is over so long from now, such as `1h30m`.
+    /// Time from now until it expires, such as `1h30m`; it never expires without `ttl` and
+    /// `expires_at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<String>,
-    /// Its time is over then, instead of `ttl`.
+    /// Instant at which it expires, later than now, instead of `ttl`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
-    /// What happens when its time is over; it is deleted if absent.
+    /// The action at expiry; `delete` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiry_action: Option<ExpiryAction>,
 }
@@ -191,9 +194,9 @@ fn one() -> u32 {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DiskRequest {
-    /// Absolute path.
+    /// Absolute path of the file.
     pub path: String,
-    /// The guest may not write.
+    /// Set if the guest may not write.
     #[serde(default)]
     pub read_only: bool,
 }
@@ -203,13 +206,13 @@ pub struct DiskRequest {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct StopOptions {
-    /// How long to wait for the guest before it is ended by force, in milliseconds; the instance's
-    /// own if absent.
+    /// Time that the guest gets before it is ended by force, in milliseconds; the instance's
+    /// `stop_grace_ms` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_ms: Option<u64>,
 }
 
-/// Options of a command that has none.
+/// The empty body of a command without options.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NoOptions {}
@@ -217,177 +220,179 @@ pub struct NoOptions {}
 /// A virtual machine.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Instance {
-    /// Chosen by the host.
+    /// The instance's id, chosen by the host; unique for good.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub id: InstanceId,
-    /// Chosen by the client.
+    /// The instance's name, chosen by the client; unique among the tenant's instances that are not
+    /// deleted.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub name: InstanceName,
-    /// Whose it is.
+    /// Id of the tenant that it belongs to.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub tenant: TenantId,
-    /// The image it was made from.
+    /// Name of the image that it was made from.
     pub image: String,
-    /// Where it stands.
+    /// The present state.
     pub state: InstanceState,
-    /// What went wrong last.
+    /// The last failure, in words; absent if there was none, or a later command has succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_error: Option<String>,
-    /// The commands that lead somewhere from here.
+    /// The commands that are legal in this state.
     pub legal: Vec<Command>,
-    /// When it was accepted.
+    /// Instant at which its creation was accepted.
     pub created_at: Timestamp,
-    /// When its vCPUs first ran in this session.
+    /// Instant at which its vCPUs first ran in this session; absent before that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
-    /// When it stopped or went to standby last.
+    /// Instant at which it last stopped or went to standby; absent before the first time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped_at: Option<Timestamp>,
-    /// Why it stopped last.
+    /// The cause of its last stop; absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_cause: Option<ExitCause>,
-    /// When its record was closed.
+    /// Instant at which it was deleted; absent before that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted_at: Option<Timestamp>,
-    /// Exit code that the guest's program reported.
+    /// Exit code that the guest's program reported; absent if it reported none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
-    /// What it said about it.
+    /// Text that the guest's program reported with the exit code; absent if it reported none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_message: Option<String>,
-    /// Whether its memory is on disk, to be restored.
+    /// Set while its memory is on disk, to be restored: in standby.
     pub has_snapshot: bool,
-    /// Which hypervisor runs it.
+    /// Name of the hypervisor that runs it.
     pub hypervisor: String,
-    /// Virtual processors.
+    /// Number of virtual processors.
     pub vcpus: u32,
     /// Guest memory, such as `512MB`, in powers of 1,024.
     pub size: String,
-    /// The same in bytes.
+    /// Guest memory in bytes.
     pub memory_bytes: u64,
     /// Sum of its writable disks in bytes.
     pub disk_bytes: u64,
-    /// Bytes on disk for the memory of a standby and for the snapshots that are kept.
+    /// Size in bytes of the memory of a standby and of the snapshots that are kept, on disk.
     pub snapshot_bytes: u64,
-    /// How it is started again after an end that nobody asked for.
+    /// The restart policy after ends that no client asked for; never restarted if absent.
     pub restart_policy: RestartPolicy,
-    /// Where that stands; absent without such a policy.
+    /// Progress of its restarts; absent if the policy is `never`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_status: Option<RestartStatus>,
-    /// How it is found out whether its workload is well; absent if it is not asked.
+    /// The health check of its workload; absent if it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
-    /// What is known of its workload; absent if it is not asked, or nothing runs.
+    /// The health of its workload; absent without a health check, and while nothing runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthStatus>,
-    /// When it goes to standby by itself; never if absent.
+    /// The condition under which it goes to standby on its own; never if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_standby: Option<AutoStandby>,
-    /// Since when it may turn out to have been idle; absent if nobody looks.
+    /// Start of the time that counts as idle so far; absent without auto-standby, and while it is
+    /// not watched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_since: Option<Timestamp>,
-    /// When its time is over.
+    /// Instant at which it expires; never if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
-    /// What happens then.
+    /// The action at expiry; absent if it never expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiry_action: Option<ExpiryAction>,
     /// Number of the start under way or last, from 1; 0 for a fork that was never started.
     pub session: u32,
-    /// Free labels.
+    /// Labels, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
     /// The phase under which time counts now, as the policy sees it; absent before the first fact
     /// and after the deletion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_phase: Option<Phase>,
-    /// Since when.
+    /// Start of the current phase; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_phase_since: Option<Timestamp>,
-    /// Milliseconds in each phase up to now, or in the answer of a command up to what it did;
-    /// absent before the first fact.
+    /// Milliseconds in each phase up to now, truncated, or in the answer of a command up to its
+    /// effect; absent before the first fact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase_durations_ms: Option<PerPhase>,
     /// Digest of the policy in force.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub policy: Digest,
-    /// How its time is accounted.
+    /// The condition of its accounting.
     pub accounting: Accounting,
 }
 
-/// How the time of an instance is accounted.
+/// The condition of an instance's accounting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Accounting {
-    /// Whether the policy in force answers.
+    /// The status of an instance's accounting.
     pub status: AccountingStatus,
-    /// What it did instead.
+    /// The failure of the policy, in words; absent if the status is `ok`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// Whether the policy in force answers.
+/// The status of an instance's accounting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AccountingStatus {
-    /// It does.
+    /// The policy in force answers.
     Ok,
-    /// It does not: these are the standard policy's figures, and the time is accounted again once
-    /// it does.
+    /// The policy in force does not answer: the figures are the standard policy's, and the time is
+    /// accounted again once it does.
     Degraded,
 }
 
 /// The answer of a wait.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Waited {
-    /// Where the instance stands.
+    /// The state of the instance when the wait ended.
     pub state: InstanceState,
-    /// Whether the time ran out before the state was reached.
+    /// Set if the time ran out before the state was reached.
     pub timed_out: bool,
-    /// Why the state was not reached and won't be, if that is so: the instance stopped or was
-    /// deleted.
+    /// The reason for which the state can't be reached any more: the instance stopped or was
+    /// deleted. Absent otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_error: Option<String>,
 }
 
-/// How much memory an instance is to have.
+/// The memory to give an instance. One of the fields is required.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResizeInstance {
-    /// Guest memory such as `512MB` or `2G`, in powers of 1,024.
+    /// Guest memory such as `512MB` or `2G`, in powers of 1,024, instead of `memory_bytes`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<String>,
-    /// The same in bytes, instead of `size`.
+    /// Guest memory in bytes, instead of `size`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
 }
 
-/// What the process of an instance uses of the host.
+/// The host resources that the process of an instance uses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InstanceStats {
-    /// The instance.
+    /// The instance's id.
     #[serde(with = "super::text")]
     #[schema(value_type = String)]
     pub instance_id: crate::id::InstanceId,
-    /// What a person calls it.
+    /// The instance's name.
     #[serde(with = "super::text")]
     #[schema(value_type = String)]
     pub instance_name: crate::id::InstanceName,
-    /// Processor time of its virtual machine monitor since the launch, in nanoseconds; 0 while
-    /// there is none.
+    /// Processor time of its virtual machine monitor since the launch, in nanoseconds; 0 while none
+    /// runs.
     pub cpu_ns: u64,
-    /// In which steps that is counted, in nanoseconds.
+    /// Resolution of `cpu_ns` in nanoseconds: the kernel counts in steps of this.
     pub cpu_resolution_ns: u64,
-    /// The monitor's memory that is present in the host's, in bytes; 0 while there is none.
+    /// Resident memory of the monitor in bytes; 0 while none runs.
     pub memory_rss_bytes: u64,
-    /// The monitor's address space, in bytes; 0 while there is none.
+    /// Size of the monitor's address space in bytes; 0 while none runs.
     pub memory_vms_bytes: u64,
     /// Guest memory in bytes.
     pub allocated_memory_bytes: u64,
-    /// Virtual processors.
+    /// Number of virtual processors.
     pub allocated_vcpus: u32,
 }
 

@@ -14,9 +14,12 @@ use crate::journal::wire::{ExitCause, Phase};
 use crate::units::Nanos;
 use crate::vm;
 
-/// A number for each phase; those that are zero are missing in JSON.
+/// A number for each phase. Zeros are absent in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ToSchema)]
-#[schema(value_type = std::collections::HashMap<String, u64>, example = json!({"running": 60000, "standby": 300000}))]
+#[schema(
+    value_type = std::collections::HashMap<String, u64>,
+    example = json!({"running": 60000, "standby": 300000}),
+)]
 pub struct PerPhase(pub [u64; vm::Phase::ALL.len()]);
 
 impl PerPhase {
@@ -68,16 +71,16 @@ impl<'a> Deserialize<'a> for PerPhase {
     }
 }
 
-/// What an instance holds during an interval.
+/// The resources that an instance holds during an interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Shape {
-    /// Virtual processors.
+    /// Number of virtual processors.
     pub vcpus: u32,
     /// Guest memory in bytes.
     pub memory_bytes: u64,
-    /// Writable disks in bytes.
+    /// Size of the writable disks in bytes.
     pub disk_bytes: u64,
-    /// Bytes on disk for the memory of a standby and for the snapshots that are kept.
+    /// Size in bytes of the memory of a standby and of the snapshots that are kept, on disk.
     pub snapshot_bytes: u64,
 }
 
@@ -93,29 +96,29 @@ impl From<vm::Shape> for Shape {
 pub struct Interval {
     /// Sequence number of the fact that opened it.
     pub fact: u64,
-    /// What the instance was doing.
+    /// The phase that the instance was in.
     pub phase: Phase,
     /// First instant inside.
     pub start: Timestamp,
-    /// First instant after; the instant of the response if `open`.
+    /// First instant after it; the instant of the response if `open`.
     pub end: Timestamp,
-    /// `start` on the meter clock.
+    /// `start` on the meter clock, in nanoseconds.
     pub start_ns: i64,
-    /// `end` on the meter clock.
+    /// `end` on the meter clock, in nanoseconds.
     pub end_ns: i64,
-    /// `end_ns` less `start_ns`.
+    /// Length in nanoseconds: `end_ns` less `start_ns`.
     pub duration_ns: u64,
-    /// Whether it still goes on.
+    /// Set if the interval has not ended.
     pub open: bool,
-    /// The policy in force.
+    /// Digest of the policy in force.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub policy: Digest,
-    /// What the instance held.
+    /// The resources that the instance held.
     pub shape: Shape,
-    /// Number of the start that it belongs to.
+    /// Number of the start that it belongs to, from 1; 0 before the first start of a fork.
     pub session: u32,
-    /// Why it stopped, in a stop.
+    /// The cause of a stop; absent in other phases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<ExitCause>,
 }
@@ -124,42 +127,42 @@ pub struct Interval {
 /// twice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Intervals {
-    /// The instance.
+    /// The instance's id.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub instance: InstanceId,
-    /// What a person calls it.
+    /// The instance's name.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub name: InstanceName,
-    /// Whose it is.
+    /// Id of the tenant that it belongs to.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub tenant: TenantId,
-    /// Its intervals, in order; each begins where the one before ends.
+    /// The instance's intervals, in order; each begins where the one before it ends.
     pub intervals: Vec<Interval>,
     /// Nanoseconds in each phase, from the intervals.
     pub totals_ns: PerPhase,
-    /// The proof for them.
+    /// The proof that the intervals cover the lifetime.
     pub proof: Proof,
-    /// What the policies made of the same time.
+    /// The same time as the policies account it.
     pub accounted: Accounted,
 }
 
-/// Two ways to the same number: the sum of the parts, and the end less the beginning.
+/// Two independent computations of the same time: the sum of the parts, and the end less the
+/// beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Proof {
     /// Sum of all parts in nanoseconds.
     pub sum_ns: u64,
     /// Last instant less first instant in nanoseconds.
     pub lifetime_ns: u64,
-    /// `sum_ns` less `lifetime_ns`: zero, or something is wrong.
+    /// `sum_ns` less `lifetime_ns`. Anything but 0 is a defect.
     pub difference_ns: i64,
 }
 
 impl Proof {
-    /// Compares a sum with a lifetime. What does not fit 64 bits is cut off at their end; it would
-    /// be 584 years.
+    /// Compares a sum with a lifetime. Values are clamped to 64 bits, which hold 584 years.
     pub fn new(sum_ns: u128, lifetime_ns: u64) -> Self {
         let sum_ns = u64::try_from(sum_ns).unwrap_or(u64::MAX);
         let difference = i128::from(sum_ns) - i128::from(lifetime_ns);
@@ -169,14 +172,14 @@ impl Proof {
     }
 }
 
-/// What the policies made of an instance's time.
+/// The time of an instance as the policies account it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Accounted {
-    /// Up to when.
+    /// First instant that is not accounted here.
     pub at: Timestamp,
     /// Nanoseconds under each phase, as the policies count them.
     pub totals_ns: PerPhase,
-    /// The proof that they have neither lost nor made time.
+    /// The proof that the policies have neither lost nor added time.
     pub proof: Proof,
 }
 

@@ -21,13 +21,13 @@ pub struct Prices {
     pub prices: u64,
     /// First instant at which it holds.
     pub from: Timestamp,
-    /// The same on the meter clock, in nanoseconds.
+    /// `from` on the meter clock, in nanoseconds.
     pub from_ns: i64,
     /// Sequence number of the journal's fact.
     pub fact: u64,
     /// `past`, `in-force`, `planned` or `withdrawn`.
     pub state: PricesState,
-    /// The book as it was given.
+    /// The text of the book as it was given; absent in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
 }
@@ -36,13 +36,13 @@ pub struct Prices {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PricesState {
-    /// Another one has replaced it.
+    /// A later book has replaced it.
     Past,
-    /// It holds now.
+    /// The book is in force.
     InForce,
-    /// It is to hold later.
+    /// The book is to be in force from a later instant on.
     Planned,
-    /// It was planned, and withdrawn.
+    /// The book was planned for later, and withdrawn.
     Withdrawn,
 }
 
@@ -51,18 +51,18 @@ pub enum PricesState {
 pub struct PricesHistory {
     /// The one in force, with its text; null without any.
     pub current: Option<Prices>,
-    /// Everything that was set, by its fact.
+    /// All books that were set, in the order of their facts.
     pub history: Vec<Prices>,
 }
 
-/// The documents that were asked for.
+/// The documents that answer a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Documents {
-    /// In the order of their periods; empty if there is nothing to say.
+    /// The documents in the order of their periods; empty if there is nothing to bill.
     pub documents: Vec<Invoice>,
 }
 
-/// The time up to which is billed.
+/// The end of the time that a preview bills.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -72,23 +72,25 @@ pub struct PreviewParams {
     pub to: Option<String>,
 }
 
-/// A question what time would come to under other rules. Nothing of it is kept.
+/// A preview of the charges under other rules. Nothing of it is stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PreviewRequest {
-    /// First instant of the span for which the other rules hold; the tenant's begin, if absent.
+    /// First instant of the span for which the other rules hold; the tenant's creation if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
     /// First instant that is not billed: RFC 3339, a date in UTC, or `now`, which is the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
-    /// A policy in place of those in force.
+    /// A policy in place of those in force: its name, its digest, or a unique prefix of the digest.
+    /// None if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
     /// A price book in place of those in force: the text of one, or the digest of one that was set.
+    /// None if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<String>,
-    /// Whether the book also holds for time without one.
+    /// Set to apply the book also to time for which no book was in force.
     #[serde(default)]
     pub from_begin: bool,
 }
@@ -98,24 +100,24 @@ pub struct PreviewRequest {
 #[serde(deny_unknown_fields)]
 pub struct CloseInvoice {
     /// First instant that is not billed: RFC 3339, a date in UTC, or `now`, which means now less 60
-    /// s.
+    /// s, or now with `at_once`.
     pub to: String,
-    /// Whether to close although less than 60 s have passed, or operations are under way. The
-    /// document names what was open.
+    /// Set to close although less than 60 s have passed since `to`, or operations are under way.
+    /// The document names the open operations.
     #[serde(default)]
     pub at_once: bool,
 }
 
-/// A settlement: every period that has documents says what is known now.
+/// A settlement: every period that has documents is brought up to date with the facts known now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SettleInvoices {
-    /// The reason for what changes, in words for the one who pays. 1 to 1,024 bytes.
+    /// The reason for the changes, in words for the payer. 1 to 1,024 bytes.
     pub reason: String,
 }
 
-/// An override: another policy or book for a span. It says nothing about money until the next close
-/// or settlement.
+/// An override: another policy or price book for a span. Documents change with the next close or
+/// settlement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OverrideRules {
@@ -123,17 +125,17 @@ pub struct OverrideRules {
     pub from: String,
     /// First instant after it.
     pub until: String,
-    /// A policy: its name, its digest, or the digest's unique beginning. With neither policy nor
+    /// A policy: its name, its digest, or a unique prefix of the digest. With neither policy nor
     /// prices, earlier overrides of the span end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
-    /// A price book: the text of one, or the digest of one that was set.
+    /// A price book: the text of one, or the digest of one that was set. None if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<String>,
-    /// Whether the book also holds for time without one.
+    /// Set to apply the book also to time for which no book was in force.
     #[serde(default)]
     pub from_begin: bool,
-    /// The reason, in words for the one who pays. 1 to 1,024 bytes.
+    /// The reason, in words for the payer. 1 to 1,024 bytes.
     pub reason: String,
 }
 
@@ -146,9 +148,9 @@ pub struct Overridden {
     pub from: Timestamp,
     /// First instant after it.
     pub until: Timestamp,
-    /// The policy that was named.
+    /// Digest of the policy that was named; null if none was.
     pub policy: Option<String>,
-    /// The book that was named, by its digest.
+    /// Digest of the price book that was named; null if none was.
     pub prices: Option<String>,
     /// Sequence number of the journal's fact.
     pub fact: u64,
@@ -158,29 +160,31 @@ pub struct Overridden {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CorrectInvoice {
-    /// The reason, in words for the one who pays. 1 to 1,024 bytes.
+    /// The reason, in words for the payer. 1 to 1,024 bytes.
     pub reason: String,
-    /// A policy in place of those that were in force.
+    /// A policy in place of those that were in force: its name, its digest, or a unique prefix of
+    /// the digest. None if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
     /// A price book in place of those that were in force: the text of one, or the digest of one
-    /// that was set.
+    /// that was set. None if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<String>,
-    /// Whether the book also holds for time without one.
+    /// Set to apply the book also to time for which no book was in force.
     #[serde(default)]
     pub from_begin: bool,
 }
 
-/// The cut of a tenant's time into periods.
+/// The agreement on how a tenant's time is cut into periods.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Agreement {
-    /// IANA name of the zone whose days are meant, such as `Europe/Berlin`.
+    /// IANA name of the time zone in which periods begin at midnight, such as `Europe/Berlin`.
     pub zone: String,
     /// The kind of a period: `month` or `day`.
     pub cycle: Cycle,
-    /// Day of the month on which a month begins, 1 to 31; the last day of a month that is shorter.
+    /// Day of the month on which a monthly period begins, 1 to 31; the last day of a month that is
+    /// shorter.
     pub anchor_day: u8,
 }
 
@@ -203,36 +207,36 @@ impl From<Agreement> for agreement::Agreement {
 pub struct AgreementInForce {
     /// The agreement that cuts the present period.
     pub agreement: Agreement,
-    /// The agreement from the next border on, if it is another.
+    /// The agreement from the next period on; null if it is the same.
     pub next: Option<Agreement>,
     /// First instant of the present period.
     pub from: Timestamp,
-    /// First instant after it: the border at which a change begins.
+    /// First instant after the present period, at which a change takes effect.
     pub until: Timestamp,
 }
 
-/// A document in one row.
+/// The summary of a document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InvoiceSummary {
-    /// Its number among the tenant's documents.
+    /// The document's number among the tenant's, from 1.
     pub number: u64,
-    /// Its kind; null for a document of the earlier form.
+    /// The document's kind; null for a document of the earlier form.
     pub kind: Option<Kind>,
-    /// Number of the period's document before it.
+    /// Number of the document before it for the same period; null for the first.
     pub follows: Option<u64>,
-    /// The reason for a correction.
+    /// The reason for a correction; null if none was given.
     pub reason: Option<String>,
     /// First instant of the period.
     pub from: String,
     /// First instant that is not billed.
     pub until: String,
-    /// ISO 4217 code; null without a book.
+    /// ISO 4217 code of the amounts; null without a price book.
     pub currency: Option<String>,
-    /// The exact sum.
+    /// The exact total, as a decimal number in the currency.
     pub total: String,
-    /// What is to be paid.
+    /// The amount that this document asks for, rounded to the currency's minor unit.
     pub payable: String,
-    /// Whether it would come out otherwise now: `settle` brings it up to date.
+    /// Set if the period would be billed differently now; a settlement brings it up to date.
     pub stale: bool,
     /// SHA-256 of the document, as the journal has it.
     pub digest: String,
@@ -243,6 +247,6 @@ pub struct InvoiceSummary {
 /// All documents of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Invoices {
-    /// By number.
+    /// The documents, ascending by number.
     pub invoices: Vec<InvoiceSummary>,
 }

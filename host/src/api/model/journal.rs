@@ -8,6 +8,6 @@ use utoipa::ToSchema;
 pub struct JournalHead {
     /// Sequence number of the last fact; 0 if there is none.
     pub seq: u64,
-    /// Its link in the hash chain: 64 hexadecimal digits.
+    /// Hash of the last fact in the chain: 64 hexadecimal digits.
     pub hash: String,
 }

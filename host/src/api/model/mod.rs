@@ -1,5 +1,5 @@
-//! The types on the wire, one file for each resource. The command line reads with the same types
-//! that the daemon writes with.
+//! The types of the API's JSON, one file for each resource. The command line parses answers with
+//! the same types that the daemon serializes.
 
 mod automation;
 mod declared;

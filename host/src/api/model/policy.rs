@@ -1,4 +1,4 @@
-//! Policies, and under which one a tenant's time counts.
+//! Policies, and their activation for a tenant.
 
 use std::collections::BTreeMap;
 
@@ -11,36 +11,38 @@ use crate::journal::wire::{ChainedFact, FallbackStep, Standing};
 use crate::limits;
 use crate::policy::Profile;
 
-/// A component that was admitted.
+/// A policy: a component that was admitted, or is being examined.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Policy {
-    /// SHA-256 of its bytes: its name.
+    /// SHA-256 of the component's bytes, which identifies the policy.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub digest: Digest,
-    /// Its size in bytes.
+    /// Size of the component in bytes.
     pub size_bytes: u64,
-    /// `policy` if it accounts and measures, `meter` if it measures only; empty while it is
-    /// examined.
+    /// The contract that it exports: `policy` if it accounts and measures, `meter` if it only
+    /// measures; empty while it is examined.
     pub world: String,
-    /// Which bounds it runs under: `compact` or `large`.
+    /// The set of limits it runs under: `compact` or `large`.
     #[serde(default = "compact")]
     pub profile: String,
-    /// It is the one inside this program.
+    /// Set for the standard policy, which is part of the daemon.
     pub standard: bool,
-    /// Its name among the tenant's policies; absent if it has none.
+    /// The policy's name among the tenant's policies; absent if it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Where it stands with the tenant; absent if they have nothing to do with each other.
+    /// The policy's standing with the tenant; absent if the tenant has never used or uploaded it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Standing>,
-    /// When it was admitted for the tenant.
+    /// Instant at which it was admitted for the tenant; absent if it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admitted_at: Option<Timestamp>,
-    /// How long the compiler took, in milliseconds; 0 if it was known already.
+    /// Time that its compilation took, in milliseconds; 0 if it had been compiled before. Absent
+    /// for the standard policy, and while it is examined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compile_ms: Option<u64>,
-    /// How it did on the golden vectors.
+    /// Result of the self-test on the golden vectors. Absent for the standard policy, and while it
+    /// is examined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_test: Option<SelfTest>,
 }
@@ -49,10 +51,10 @@ fn compact() -> String {
     Profile::Compact.to_string()
 }
 
-/// How a policy did on the golden vectors.
+/// The result of a policy's self-test on the golden vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SelfTest {
-    /// Vectors asked.
+    /// Number of vectors tested.
     pub vectors: u64,
     /// Most fuel that a single transition took.
     pub enter_fuel: u64,
@@ -64,7 +66,7 @@ pub struct SelfTest {
     pub snapshot_all_fuel: u64,
 }
 
-/// What every policy may cost.
+/// The limits of a policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PolicyLimits {
     /// Largest component in bytes.
@@ -83,7 +85,7 @@ pub struct PolicyLimits {
     pub fuel_base: u64,
     /// Fuel for each of its items.
     pub fuel_per_item: u64,
-    /// Fuel of a metering call before all that it is about.
+    /// Fuel of a metering call, on top of which the next four come.
     pub metering_fuel_base: u64,
     /// Fuel for each of its intervals.
     pub metering_fuel_per_interval: u64,
@@ -93,16 +95,17 @@ pub struct PolicyLimits {
     pub metering_fuel_per_subject: u64,
     /// Fuel for each option and each tag.
     pub metering_fuel_per_setting: u64,
-    /// Most items in one call.
+    /// Largest number of items in one call.
     pub batch_items_max: u64,
-    /// Wall clock of a call in milliseconds, as a backstop.
+    /// Wall-clock time of a call in milliseconds, as a backstop behind the fuel.
     pub deadline_ms: u64,
     /// Faults in a row after which a policy is no longer asked for a tenant.
     pub faults_in_a_row_max: u64,
 }
 
 impl PolicyLimits {
-    /// Those of a profile. Accounting calls have the same in both: in profile large there are none.
+    /// The limits of a profile. Those of accounting calls are the same in both; a policy of profile
+    /// large gets no such calls.
     pub fn of(profile: Profile) -> PolicyLimits {
         let bounds = profile.bounds();
         PolicyLimits {
@@ -126,29 +129,29 @@ impl PolicyLimits {
     }
 }
 
-/// All policies.
+/// The policies of a tenant, or of all tenants, and the limits of each profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Policies {
-    /// The standard policy first.
+    /// The policies; the standard policy comes first.
     pub policies: Vec<Policy>,
-    /// What each of profile compact may cost.
+    /// The limits of profile `compact`.
     pub limits: PolicyLimits,
-    /// What each of profile large may cost.
+    /// The limits of profile `large`.
     pub large: PolicyLimits,
 }
 
-/// One policy.
+/// A policy with its history, its limits and its declarations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PolicyDetails {
-    /// The policy.
+    /// Digest of the policy.
     #[serde(flatten)]
     pub policy: Policy,
-    /// The last facts about it and the tenant, newest first: by whom, when and why.
+    /// The latest facts about the policy and the tenant, newest first, at most 100.
     pub history: Vec<ChainedFact>,
-    /// What it may cost.
+    /// The limits that it runs under.
     pub limits: PolicyLimits,
     /// Meters and options as the component declares them; absent while it is examined, and if this
-    /// program can't run it any more.
+    /// version of the daemon can't run it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub declared: Option<Declared>,
 }
@@ -157,26 +160,27 @@ pub struct PolicyDetails {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Activate {
-    /// The policy's digest, the digest's unique beginning, or `standard`.
+    /// The policy's name, its digest, a unique prefix of the digest, or `standard`.
     pub digest: String,
-    /// The first instant under it; now if absent. One in the past is refused.
+    /// First instant at which it is in force; now if absent. An instant in the past is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
-    /// Whether it is meant that a policy comes back which was in force before, or was quarantined.
+    /// Set to confirm the activation of a policy that was in force before, or was quarantined.
     #[serde(default, skip_serializing_if = "is_false")]
     pub again: bool,
-    /// Options of the policy by name, as it declares them; `initializing-max` is the host's: how
-    /// long a boot counts as `initializing`.
+    /// Values of the policy's options, by name, as it declares them. `initializing-max` is the
+    /// host's own: the longest time that a boot counts as `initializing`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
-    /// Why, for the journal.
+    /// The reason, for the journal; none if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Refuse if its trial differs by more than this in all, up or down, over all tenants it is
-    /// tried for: an amount in the currency.
+    /// Largest total difference, up or down, that its trial may show over all tenants it is tried
+    /// for: an amount in the currency. Above it, the activation is refused; unchecked if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_net: Option<String>,
-    /// Refuse if its trial differs by more than this for any one of those tenants.
+    /// Largest difference, up or down, that its trial may show for any one of those tenants: an
+    /// amount in the currency. Unchecked if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tenant: Option<String>,
 }
@@ -189,112 +193,114 @@ fn is_false(value: &bool) -> bool {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rollback {
-    /// Why, for the journal.
+    /// The reason, for the journal; none if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// Where a policy stands with a tenant.
+/// The standing of a policy with a tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PolicyStanding {
-    /// The policy.
+    /// Digest of the policy.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub digest: Digest,
-    /// Its name among the tenant's policies; absent if it has none.
+    /// The policy's name among the tenant's policies; absent if it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Where it stands.
+    /// The policy's standing.
     pub state: Standing,
 }
 
-/// A tenant was put under a policy.
+/// The result of an activation or a rollback.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Activated {
-    /// Whose rules.
+    /// Id of the tenant.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub tenant: TenantId,
-    /// The policy.
+    /// Digest of the policy.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub digest: Digest,
-    /// Effective instant.
+    /// First instant at which it is in force.
     pub from: Timestamp,
-    /// The same on the meter clock.
+    /// `from` on the meter clock, in nanoseconds.
     pub from_ns: i64,
     /// Sequence number of the journal's fact.
     pub fact: u64,
-    /// Whether this was done before, by an earlier try of the same request.
+    /// Set if an earlier request with the same `Idempotency-Key` did this; nothing was done again.
     #[serde(default)]
     pub repeated: bool,
-    /// Whether it was in force already, so that nothing was recorded: the rest is about the
-    /// activation before.
+    /// Set if the policy was in force already and nothing was recorded; the other fields describe
+    /// the activation before.
     #[serde(default)]
     pub already: bool,
-    /// The policy that answered a probe after the change; absent for one that is to come.
+    /// Digest of the policy that answered a probe after the change; absent for a change to come.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub answered_by: Option<Digest>,
 }
 
-/// A policy and the instant from which on it is in force.
+/// A policy and the first instant at which it is in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Activation {
-    /// The policy.
+    /// Digest of the policy.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub digest: Digest,
-    /// From when on.
+    /// First instant at which it is in force.
     pub from: Timestamp,
-    /// The same on the meter clock.
+    /// `from` on the meter clock, in nanoseconds.
     pub from_ns: i64,
 }
 
 /// A policy that failed too often in a row to be asked any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Quarantined {
-    /// The policy.
+    /// Digest of the policy.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub digest: Digest,
-    /// How often it failed, one time after the other.
+    /// Number of failures in a row.
     pub faults: u32,
-    /// Whether somebody should look at it: it is in force still, or another one was put in its
-    /// place without anybody's doing.
+    /// Set if it needs an operator's attention: it is still in force, or the host has put another
+    /// one in its place.
     pub alert: bool,
-    /// What it did last, in words.
+    /// The last failure, in words; absent if it was before the start of the daemon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The policy that accounts what this one owes; absent while it is held.
+    /// Digest of the policy that accounts the time that this one owes; absent while that time is
+    /// held.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub stand_in: Option<Digest>,
 }
 
-/// Under which policy a tenant's time counts.
+/// The policies of a tenant, by time and by standing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TenantPolicy {
-    /// Whose rules.
+    /// Id of the tenant.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub tenant: TenantId,
-    /// The policy in force.
+    /// Digest of the policy in force.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub digest: Digest,
-    /// The one that a rollback puts in force again.
+    /// Digest of the policy that a rollback would put in force; absent if there is none.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub previous: Option<Digest>,
     /// All activations up to now, ascending.
     pub activations: Vec<Activation>,
-    /// Those that are to come.
+    /// All activations to come, ascending.
     pub planned: Vec<Activation>,
-    /// Policies that are not asked any more because they failed.
+    /// Policies that are not called any more because they failed.
     pub quarantined: Vec<Quarantined>,
-    /// What is tried when the policy in force is quarantined, in this order.
+    /// The fallback steps for a quarantine of the policy in force, in the order in which they are
+    /// tried.
     pub fallback: Vec<FallbackStep>,
-    /// Where every policy stands that the tenant has to do with.
+    /// The standing of every policy that the tenant has used or uploaded.
     pub policies: Vec<PolicyStanding>,
 }

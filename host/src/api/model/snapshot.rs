@@ -1,4 +1,4 @@
-//! Snapshots and forks on the wire.
+//! Snapshots and forks: the bodies of requests and of answers about them.
 
 use std::collections::BTreeMap;
 
@@ -9,35 +9,36 @@ use super::{Timestamp, text};
 use crate::driver;
 use crate::id::{InstanceId, SnapshotName};
 
-/// A snapshot to be taken.
+/// The snapshot to take.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateSnapshot {
     /// 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit; unique within the
-    /// instance. Made of the time if absent.
+    /// instance. Generated from the time if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What the instance has to be for it: `Standby` if its memory is to be part of it, `Stopped`
-    /// if not; whatever it is, if absent.
+    /// The kind that the snapshot has to be: `Standby` with the memory, `Stopped` without. The
+    /// request is refused if the instance's state gives the other kind; either is taken if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<SnapshotKind>,
-    /// Free labels; at most 64.
+    /// Labels, by name; at most 64, each name and value of 1 to 256 bytes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
-    /// Of the snapshots that clients have asked for, only so many newest stay; all if absent.
+    /// Number of the newest snapshots asked for by clients that are kept, 1 to 256; older ones are
+    /// deleted. All are kept if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<u32>,
-    /// The memory is compressed afterwards, in the background.
+    /// Set to compress the memory afterwards, in the background.
     #[serde(default)]
     pub compress: bool,
 }
 
-/// What a snapshot holds.
+/// The contents of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum SnapshotKind {
-    /// The memory and the writable disks.
+    /// The memory and the writable disks, of an instance that ran, was paused or in standby.
     Standby,
-    /// The writable disks.
+    /// The writable disks, of a stopped instance.
     Stopped,
 }
 
@@ -51,61 +52,61 @@ impl SnapshotKind {
     }
 }
 
-/// How the memory of a snapshot lies on disk.
+/// The compression of a snapshot's memory on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
-    /// As the hypervisor saved it.
+    /// The memory is as the hypervisor saved it.
     None,
     /// Compressed with Zstandard.
     Zstd,
 }
 
-/// What an instance was at an instant.
+/// A snapshot: the disks, and with kind `Standby` the memory, of an instance at an instant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Snapshot {
-    /// Unique within the instance.
+    /// The snapshot's name, unique within the instance.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub name: SnapshotName,
-    /// The instance.
+    /// Id of the instance.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub source_instance_id: InstanceId,
-    /// What a person calls it.
+    /// Name of the instance.
     pub source_instance_name: String,
-    /// What wrote it.
+    /// Name of the hypervisor that wrote it.
     pub source_hypervisor: String,
-    /// What it holds.
+    /// The contents of the snapshot.
     pub kind: SnapshotKind,
-    /// When the instance was so.
+    /// Instant at which it was taken.
     pub created_at: Timestamp,
-    /// Bytes on disk as it was taken: they are billed. Files that it shares with other snapshots
-    /// count in each.
+    /// Size on disk in bytes when it was taken, which is billed. Files that it shares with other
+    /// snapshots count in each.
     pub size_bytes: u64,
-    /// How its memory lies on disk now.
+    /// The present compression of its memory on disk.
     pub compression: Compression,
-    /// Bytes on disk now: fewer if it is compressed.
+    /// Present size on disk in bytes; less than `size_bytes` if it is compressed.
     pub stored_bytes: u64,
-    /// Virtual processors.
+    /// Number of virtual processors.
     pub vcpus: u32,
     /// Guest memory in bytes.
     pub memory_bytes: u64,
-    /// The schedule took it, not a client.
+    /// Set if the snapshot schedule took it, not a client.
     pub scheduled: bool,
-    /// Free labels.
+    /// Labels, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
 }
 
-/// Where an instance is to stand.
+/// The state that an instance is to be brought to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum TargetState {
-    /// Nothing runs; the memory, if there was any, is dropped.
+    /// Nothing runs; the memory, if there was any, is discarded.
     Stopped,
     /// The memory is on disk.
     Standby,
-    /// It runs: from the memory if there is any, else it boots.
+    /// The vCPUs run: resumed from the memory if there is any, booted otherwise.
     Running,
 }
 
@@ -119,17 +120,17 @@ impl From<TargetState> for driver::Target {
     }
 }
 
-/// How to go back to a snapshot.
+/// Options of a return to a snapshot.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RestoreSnapshot {
-    /// Where the instance is to stand; `Running` if the snapshot holds memory, `Stopped` if not,
-    /// where absent.
+    /// The state to bring the instance to. If absent, `Running` if the snapshot holds memory,
+    /// `Stopped` if not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_state: Option<TargetState>,
 }
 
-/// A new instance that is to be made of another one.
+/// The instance to create from another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ForkInstance {
@@ -137,73 +138,75 @@ pub struct ForkInstance {
     /// tenant's instances that are not deleted.
     #[schema(example = "web-2")]
     pub name: String,
-    /// An instance that runs may be held for a moment; it is refused otherwise.
+    /// Set to allow a running instance to be paused for a moment; without it, the fork of a running
+    /// instance is refused.
     #[serde(default)]
     pub from_running: bool,
-    /// Where the fork is to stand; where its source stands, if absent.
+    /// The state to bring the fork to; the state of its source if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_state: Option<TargetState>,
 }
 
-/// A new instance that is to be made of a snapshot.
+/// The instance to create from a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ForkSnapshot {
-    /// As in a fork of an instance.
+    /// 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit; unique among the
+    /// tenant's instances that are not deleted.
     #[schema(example = "web-2")]
     pub name: String,
-    /// Where the fork is to stand; `Running` if the snapshot holds memory, `Stopped` if not, where
-    /// absent.
+    /// The state to bring the fork to. If absent, `Running` if the snapshot holds memory, `Stopped`
+    /// if not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_state: Option<TargetState>,
 }
 
-/// When snapshots are taken by themselves.
+/// The schedule on which snapshots are taken automatically.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetSnapshotSchedule {
-    /// Between two of them, such as `1h`; 1 minute or more.
+    /// Time between two snapshots, such as `1h`, from 1 minute to 366 days.
     #[schema(example = "1h")]
     pub interval: String,
-    /// Each comes up to so much later, at random; not at all if absent.
+    /// Longest random delay of each snapshot, such as `5m`, up to the interval; no delay if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jitter: Option<String>,
-    /// Which stay.
+    /// The snapshots of the schedule that are kept.
     pub retention: Retention,
-    /// What their names begin with, at most 44 characters; `scheduled` if absent.
+    /// Prefix of their names, at most 44 characters; `scheduled` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name_prefix: Option<String>,
-    /// The memory of each is compressed afterwards, in the background.
+    /// Set to compress the memory of each afterwards, in the background.
     #[serde(default)]
     pub compress: bool,
 }
 
-/// Which snapshots of a schedule stay.
+/// The snapshots of a schedule that are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Retention {
-    /// So many newest.
+    /// Number of the newest ones that are kept, 1 to 256; older ones are deleted.
     pub max_count: u32,
 }
 
-/// A snapshot schedule, and what comes next.
+/// A snapshot schedule and its next run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SnapshotSchedule {
-    /// The instance.
+    /// Id of the instance.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub instance_id: InstanceId,
-    /// Between two snapshots.
+    /// Time between two snapshots.
     pub interval: String,
-    /// Each comes up to so much later, at random.
+    /// Longest random delay of each snapshot.
     pub jitter: String,
-    /// Which stay.
+    /// The snapshots of the schedule that are kept.
     pub retention: Retention,
-    /// What their names begin with.
+    /// Prefix of their names.
     pub name_prefix: String,
-    /// The memory of each is compressed afterwards.
+    /// Set if the memory of each is compressed afterwards.
     pub compress: bool,
-    /// When the next one is due.
+    /// Instant at which the next one is due; absent if none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_run_at: Option<Timestamp>,
 }

@@ -1,4 +1,4 @@
-//! Tenants, their limits, and what follows when their policy fails.
+//! Tenants, their limits, their billing rights, and the fallback for a policy that fails.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -7,7 +7,7 @@ use super::{Timestamp, text};
 use crate::id::{Digest, TenantId};
 use crate::journal::wire::FallbackStep;
 
-/// What to make.
+/// The tenant to create.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateTenant {
@@ -16,69 +16,70 @@ pub struct CreateTenant {
     pub id: String,
 }
 
-/// How much a tenant may have.
+/// The limits of a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TenantLimits {
-    /// Instances that are not deleted.
+    /// Most instances that are not deleted.
     pub instances: u64,
-    /// Their virtual processors, added up.
+    /// Most virtual processors of all those instances together.
     pub vcpus: u64,
-    /// Their memory in bytes, added up.
+    /// Most memory of all those instances together, in bytes.
     pub memory_bytes: u64,
-    /// Policies that it has.
+    /// Most policies that it has uploaded.
     pub policies: u64,
-    /// Requests in a second, on average; twice as many may come at once.
+    /// Most requests per second, on average; twice as many may come at once.
     pub requests_per_s: u64,
-    /// Fuel that its policies burn in a minute, on average.
+    /// Most fuel that its policies burn per minute, on average.
     pub fuel_per_minute: u64,
 }
 
-/// Who is served.
+/// A tenant, with its limits and its present use of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Tenant {
-    /// Its id.
+    /// The tenant's id.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub id: TenantId,
-    /// When it was made.
+    /// Instant of its creation.
     pub created_at: Timestamp,
-    /// How much it may have.
+    /// The limits in force for it.
     pub limits: TenantLimits,
-    /// Instances that it has.
+    /// Number of its instances that are not deleted.
     pub instances: u64,
-    /// Their virtual processors, added up.
+    /// Number of virtual processors of those instances together.
     pub vcpus: u64,
-    /// Their memory in bytes, added up.
+    /// Memory of those instances together, in bytes.
     pub memory_bytes: u64,
-    /// Policies that it has, the standard one included.
+    /// Number of its policies, the standard one included.
     pub policies: u64,
-    /// Fuel that its policies have burned since the daemon's start.
+    /// Fuel that its policies have burned since the start of the daemon.
     pub fuel: u64,
-    /// Whether its own admins may do what charges it.
+    /// Set if the tenant's own admins may change its prices, invoices and policy, beside operators
+    /// and the role `billing`.
     #[serde(default)]
     pub billing_delegated: bool,
-    /// What is tried when its policy is quarantined, in this order.
+    /// The fallback steps for a quarantine of its policy, in the order in which they are tried.
     pub fallback: Vec<FallbackStep>,
     /// Digest of the policy in force.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub policy: Digest,
-    /// Quarantined policies that somebody should look at.
+    /// Number of quarantined policies that need an operator's attention.
     pub alerts: u64,
 }
 
-/// Who may charge a tenant.
+/// The right to charge a tenant: to change its prices, its invoices and its policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Billing {
-    /// Whether the tenant's own admins may, beside operators and the role `billing`.
+    /// Set to give the right to the tenant's own admins, beside operators and the role `billing`.
     pub delegated: bool,
 }
 
-/// What is done when a tenant's policy fails.
+/// The fallback of a tenant whose policy is quarantined.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Fallback {
-    /// What is tried, in this order; the first that can be done is.
+    /// The steps in the order in which they are tried; the first that is possible is taken.
     pub ladder: Vec<FallbackStep>,
 }

@@ -1,4 +1,5 @@
-//! A type as its text in JSON, without an allocation on the way out.
+//! Serialization of a type as the text of its `Display` and `FromStr`, without an allocation on the
+//! way out.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -19,7 +20,7 @@ where
     Cow::<str>::deserialize(from)?.parse().map_err(D::Error::custom)
 }
 
-/// The same for what may be absent.
+/// The same for an optional value.
 pub(super) mod option {
     use std::fmt::Display;
     use std::str::FromStr;

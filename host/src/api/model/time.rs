@@ -1,4 +1,4 @@
-//! Instants of the calendar.
+//! Instants of the calendar, in UTC.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,8 @@ use utoipa::ToSchema;
 
 use super::text;
 
-/// An instant of the calendar: nanoseconds since 1970 in UTC; RFC 3339 with nine decimals in JSON.
+/// An instant of the calendar: nanoseconds since 1970-01-01 00:00 UTC; RFC 3339 with nine decimals
+/// in JSON.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
 #[schema(value_type = String, format = DateTime, example = "2026-01-31T12:00:00.000000000Z")]
 pub struct Timestamp(pub i64);
@@ -23,8 +24,8 @@ impl fmt::Display for Timestamp {
 }
 
 impl Timestamp {
-    /// Digit by digit: an answer may hold tens of thousands of these. All years that there are have
-    /// four.
+    /// Writes digit by digit, since an answer may hold tens of thousands of these. All years that
+    /// fit 64 bits of nanoseconds have four digits.
     fn to_rfc3339(self) -> [u8; 30] {
         let at = DateTime::from_timestamp_nanos(self.0).naive_utc();
         let mut text = *b"0000-00-00T00:00:00.000000000Z";
@@ -53,9 +54,11 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// A text that is no instant.
+/// A text that is not an instant in RFC 3339.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no instant; write it like 2026-01-31T12:00:00Z (RFC 3339, years 1678 to 2261)")]
+#[error(
+    "'{0}' is not an instant; write it like 2026-01-31T12:00:00Z (RFC 3339, years 1678 to 2261)"
+)]
 pub struct UnknownInstant(pub String);
 
 impl FromStr for Timestamp {
@@ -90,7 +93,8 @@ mod tests {
     proptest! {
         #[test]
         fn an_instant_is_written_as_the_calendar_writes_it(nanos: i64) {
-            let written = DateTime::from_timestamp_nanos(nanos).to_rfc3339_opts(SecondsFormat::Nanos, true);
+            let at = DateTime::from_timestamp_nanos(nanos);
+            let written = at.to_rfc3339_opts(SecondsFormat::Nanos, true);
             prop_assert_eq!(Timestamp(nanos).to_string(), written);
         }
     }

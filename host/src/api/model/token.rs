@@ -1,4 +1,4 @@
-//! Tokens.
+//! Tokens, their creation and their status.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -7,19 +7,19 @@ use super::{Timestamp, text};
 use crate::id::{TenantId, TokenId};
 use crate::journal::wire::Role;
 
-/// A token to make.
+/// The token to create.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
-    /// For people, 1 to 63 characters.
+    /// A name for people, 1 to 63 characters without control characters.
     #[schema(example = "ci")]
     pub name: String,
-    /// What it will be good for.
+    /// The role, which decides on the routes that the token may use.
     pub role: Role,
-    /// Whose it will be; the asker's own if absent.
+    /// Id of the tenant that it is for; the tenant of the request if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
-    /// For how long, in seconds, at most 366 days; 90 days if absent.
+    /// Lifetime in seconds, at most 366 days; 90 days if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in_s: Option<u64>,
 }
@@ -27,47 +27,47 @@ pub struct CreateToken {
 /// A token, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Token {
-    /// 24 hexadecimal digits.
+    /// The token's id: 24 hexadecimal digits.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub id: TokenId,
-    /// Whose it is.
+    /// Id of the tenant that it is for.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub tenant: TenantId,
-    /// What a person calls it.
+    /// The token's name.
     pub name: String,
-    /// What it is good for.
+    /// The role, which decides on the routes that the token may use.
     pub role: Role,
-    /// Whether it is good.
+    /// The present status.
     pub status: TokenStatus,
-    /// When it was made.
+    /// Instant of its creation.
     pub created_at: Timestamp,
-    /// By whom: `host`, `operator`, `token:<id>` or `jwt:<subject>`.
+    /// The creator: `host`, `operator`, `token:<id>` or `jwt:<subject>`.
     pub created_by: String,
-    /// First instant at which it is no good any more.
+    /// First instant at which it is expired.
     pub expires_at: Timestamp,
-    /// When it was revoked.
+    /// Instant of its revocation; absent if it was not revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked_at: Option<Timestamp>,
 }
 
-/// Whether a token is good.
+/// The status of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenStatus {
-    /// It is.
+    /// The token is accepted.
     Good,
-    /// Its time is over.
+    /// The token has passed its `expires_at`.
     Expired,
-    /// It was taken back.
+    /// The token was revoked.
     Revoked,
 }
 
-/// A token that was just made.
+/// A token with its secret, as its creation answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CreatedToken {
-    /// What is sent as `Authorization: Bearer <secret>`. Shown this once.
+    /// The secret, to be sent as `Authorization: Bearer <secret>`. It is in this answer only.
     pub secret: String,
     /// The token.
     #[serde(flatten)]

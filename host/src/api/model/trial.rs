@@ -10,9 +10,9 @@ use crate::id::{Digest, InstanceId, InstanceName};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ShadowRequest {
-    /// The policy's digest, the digest's unique beginning, or `standard`.
+    /// The policy's name, its digest, a unique prefix of the digest, or `standard`.
     pub digest: String,
-    /// Why, for the journal.
+    /// The reason, for the journal; none if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -20,90 +20,89 @@ pub struct ShadowRequest {
 /// The time of a tenant's instances since a trial began, counted twice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShadowReport {
-    /// The policy that is tried.
+    /// Digest of the policy that is tried.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub digest: Digest,
-    /// The policy in force.
+    /// Digest of the policy in force.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub active: Digest,
-    /// When the trial began.
+    /// Instant at which the trial began.
     pub since: Timestamp,
-    /// Up to when was counted.
+    /// First instant that is not counted.
     pub until: Timestamp,
-    /// Instances of the tenant that are not deleted.
+    /// Number of the tenant's instances that are not deleted.
     pub instances: u64,
-    /// Those whose time both have counted.
+    /// Number of instances whose time both policies have counted.
     pub compared: u64,
-    /// Those for which they differ.
+    /// Number of instances for which the policies differ.
     pub differing: u64,
-    /// Nanoseconds in each phase by the policies in force, of all that were compared.
+    /// Nanoseconds in each phase by the policies in force, summed over all compared instances.
     pub active_ns: PerPhase,
-    /// The same by the policy that is tried.
+    /// Nanoseconds in each phase by the policy that is tried.
     pub candidate_ns: PerPhase,
-    /// Where they differ most.
+    /// The instance for which the policies differ most; absent if they agree on all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worst: Option<ShadowWorst>,
-    /// Fuel that the policy that is tried took.
+    /// Fuel that the policy on trial took.
     pub fuel: u64,
-    /// Instances at which it failed.
+    /// Number of instances for which it failed.
     pub faults: u64,
-    /// The first failure, in words.
+    /// The first failure, in words; absent if it did not fail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
-    /// What both would charge by the tenant's prices.
+    /// The charges by both policies at the tenant's prices; absent if they can't be computed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub money: Option<ShadowMoney>,
-    /// Why there is nothing about money, in words.
+    /// The reason for which `money` is absent, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unrated: Option<String>,
 }
 
-/// What two policies charge for the same time. Amounts are exact, and in `currency`.
+/// The charges by two policies for the same time. Amounts are exact, and in `currency`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShadowMoney {
-    /// ISO 4217 code; null without a book.
+    /// ISO 4217 code of the amounts; null without a price book.
     pub currency: Option<String>,
-    /// What the policies in force come to.
+    /// The charge by the policies in force.
     pub active: String,
-    /// What the policy that is tried comes to.
+    /// The charge by the policy that is tried.
     pub candidate: String,
-    /// How much more that is; less than nothing if it charges less.
+    /// `candidate` less `active`; negative if the policy that is tried charges less.
     pub net: String,
-    /// Where they differ, the largest difference first: the worst case is the first one. At most
-    /// 1,000.
+    /// The instances for which the charges differ, the largest difference first; at most 1,000.
     pub instances: Vec<ShadowWorth>,
-    /// Fuel that the policy that is tried took to rate.
+    /// Fuel that the policy on trial took to measure the time for these charges.
     pub fuel: u64,
 }
 
-/// What two policies charge for one instance.
+/// The charges by two policies for one instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShadowWorth {
-    /// Its id; null for what is charged to the tenant as a whole.
+    /// Id of the instance; null for charges to the tenant as a whole.
     pub instance: Option<String>,
-    /// What the policies in force come to.
+    /// The charge by the policies in force.
     pub active: String,
-    /// What the policy that is tried comes to.
+    /// The charge by the policy that is tried.
     pub candidate: String,
 }
 
 /// The instance for which two policies differ most.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShadowWorst {
-    /// Its id.
+    /// Id of the instance.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub instance: InstanceId,
-    /// What a person calls it.
+    /// Name of the instance.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub name: InstanceName,
-    /// Nanoseconds that stand under another phase.
+    /// Nanoseconds that the two policies count under different phases.
     pub moved_ns: u64,
     /// Nanoseconds in each phase by the policies in force.
     pub active_ns: PerPhase,
-    /// The same by the policy that is tried.
+    /// Nanoseconds in each phase by the policy that is tried.
     pub candidate_ns: PerPhase,
 }
