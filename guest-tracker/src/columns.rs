@@ -98,8 +98,7 @@ fn columns(
     Ok(lists)
 }
 
-/// Lists of one question have one length; the first item that a shorter list lacks is the one at
-/// fault.
+/// Refuses lists of unequal length; the error names the first item that the shorter list lacks.
 fn check_length(items: usize, len: usize) -> Result<(), AccountingError> {
     if len == items { Ok(()) } else { Err(invalid(items.min(len))) }
 }

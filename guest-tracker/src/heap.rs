@@ -14,7 +14,8 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 const PAGE: usize = 65_536;
 
 unsafe extern "C" {
-    /// Where the linker has put the end of everything else. Only its address has a meaning.
+    /// End of the initial data and stack, placed by the linker. Only the symbol's address has a
+    /// meaning.
     static __heap_base: u8;
 }
 
@@ -55,8 +56,7 @@ impl Default for Heap {
     }
 }
 
-// What does something is not copied into its callers: at each of them it would be longer than the
-// call.
+// The methods are not inlined: their code is longer than a call at each of their callers.
 //
 // SAFETY: a component has one thread, so `top` is never contended. Pieces never overlap: each
 // begins at or after `top`, which then moves to its end, and `top` moves back only when the piece

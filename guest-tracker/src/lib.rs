@@ -37,7 +37,7 @@ pub mod metering;
 mod properties;
 mod tracker;
 
-/// What `wit/` says, as Rust.
+/// The contract's types and traits, generated from `wit/`.
 #[allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 pub mod bindings {
     wit_bindgen::generate!({
@@ -69,8 +69,8 @@ pub const NO_PHASE: u8 = 255;
 
 /// The rules of a tenant.
 pub trait Policy {
-    /// How many thousandths of a quantity the policy's own lines may bill; 1,000 is no more than
-    /// was used.
+    /// Most that lines of the policy's own may bill, in thousandths of a line's quantity; with
+    /// 1,000, no more than was used.
     const BILLED_RATIO: u32 = 1_000;
 
     /// The phase under which time in `phase` counts. A pure function.
@@ -90,7 +90,7 @@ pub trait Policy {
     /// Measures a request. By default by the plan alone: by phases, without lines of its own.
     ///
     /// # Errors
-    /// Whatever keeps the request from being measured, for the policy's author to read.
+    /// [`MeteringError`] with the reason, for the policy's author to read.
     fn measure(plan: &Plan, request: &Request) -> Result<Measurement, MeteringError> {
         plan.measure(request)
     }
@@ -148,8 +148,8 @@ impl<P: Policy> bindings::exports::tallyman::policy::metering::Guest for Compone
     }
 }
 
-/// Makes the crate a component that runs the given [`Policy`], with an allocator for lives of one
-/// call. Outside WebAssembly it does nothing.
+/// Makes the crate a component that runs the given [`Policy`], with an allocator for an instance
+/// that serves one call. Outside WebAssembly it does nothing.
 #[macro_export]
 macro_rules! policy {
     ($policy:ident) => {

@@ -1,4 +1,4 @@
-//! What holds for every history.
+//! Properties of every history.
 
 use proptest::prelude::*;
 
@@ -83,7 +83,7 @@ fn renumbered(error: AccountingError, item: usize) -> AccountingError {
     }
 }
 
-/// What the single function answers for every item, or its first refusal with the item's number.
+/// Asks the single function for every item; its first refusal has the item's number.
 fn one_by_one<T, A>(
     items: &[T],
     ask: impl Fn(&T) -> Result<A, AccountingError>,
@@ -149,13 +149,18 @@ proptest! {
         let (state, end) = fold::<Standard>(&history);
         let totals = Component::<Standard>::snapshot(state, end).expect("in order");
         for phase in PHASES {
-            let visits = history.iter().filter(|(of, _)| *of == phase).map(|(_, lasts)| lasts.unsigned_abs());
+            let of_phase = history.iter().filter(|(of, _)| *of == phase);
+            let visits = of_phase.map(|(_, lasts)| lasts.unsigned_abs());
             prop_assert_eq!(totals.get(phase), visits.sum::<u64>());
         }
     }
 
     #[test]
-    fn splitting_a_visit_changes_no_total(history in history(), cut in any::<prop::sample::Index>(), part in 0..=100_i64) {
+    fn splitting_a_visit_changes_no_total(
+        history in history(),
+        cut in any::<prop::sample::Index>(),
+        part in 0..=100_i64,
+    ) {
         let cut = cut.index(history.len());
         let mut split = history.clone();
         let (phase, lasts) = split[cut];
@@ -164,28 +169,40 @@ proptest! {
         split.insert(cut + 1, (phase, lasts - first));
         let (one, end) = fold::<Coarse>(&history);
         let (two, _) = fold::<Coarse>(&split);
-        prop_assert_eq!(Component::<Coarse>::snapshot(one, end), Component::<Coarse>::snapshot(two, end));
+        let snapshot = |state| Component::<Coarse>::snapshot(state, end);
+        prop_assert_eq!(snapshot(one), snapshot(two));
     }
 
     #[test]
-    fn a_snapshot_is_what_the_next_fact_completes(state in tracker(), to in phase(), at in -2_000_000_i64..2_000_000) {
+    fn a_snapshot_is_what_the_next_fact_completes(
+        state in tracker(),
+        to in phase(),
+        at in -2_000_000_i64..2_000_000,
+    ) {
         let looked = Component::<Coarse>::snapshot(state, at);
         let entered = Component::<Coarse>::enter(state, to, at).map(|after| after.totals);
         prop_assert_eq!(looked, entered);
     }
 
     #[test]
-    fn columns_answer_what_single_calls_answer(items in prop::collection::vec((tracker(), phase(), -2_000_000_i64..9_000_000), 0..50)) {
+    fn columns_answer_what_single_calls_answer(
+        items in prop::collection::vec((tracker(), phase(), -2_000_000_i64..9_000_000), 0..50),
+    ) {
         let states: Vec<_> = items.iter().map(|item| item.0).collect();
         let to = items.iter().map(|item| item.1 as u8).collect();
         let at: Vec<_> = items.iter().map(|item| item.2).collect();
-        let single = one_by_one(&items, |&(state, to, at)| Component::<Coarse>::enter(state, to, at));
+        let single = one_by_one(&items, |&(state, to, at)| {
+            Component::<Coarse>::enter(state, to, at)
+        });
         let batch = Component::<Coarse>::enter_all(columns(&states), to, at.clone());
         prop_assert_eq!(batch, single.map(|answers| columns(&answers)));
         if let Some(&at) = at.first() {
             let single = one_by_one(&states, |&state| Component::<Coarse>::snapshot(state, at));
             let batch = Component::<Coarse>::snapshot_all(columns(&states), at);
-            let batch = batch.map(|totals| (0..states.len()).map(|item| totals_at(&totals, item)).collect::<Vec<_>>());
+            let items = 0..states.len();
+            let batch = batch.map(|totals| {
+                items.map(|item| totals_at(&totals, item)).collect::<Vec<_>>()
+            });
             prop_assert_eq!(batch, single);
         }
     }

@@ -1,8 +1,8 @@
-//! One instance.
+//! The tracker of one instance: `enter` and `snapshot`.
 
 use crate::{AccountingError, Instant, Phase, Totals, Tracker};
 
-// The type is generated, so it can't derive.
+// The type is generated, so `Default` can't be derived.
 #[allow(clippy::derivable_impls)]
 impl Default for Totals {
     fn default() -> Self {

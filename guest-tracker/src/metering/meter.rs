@@ -1,4 +1,4 @@
-//! What is measured: which phases count, and what a stretch of them owes at least.
+//! Meters: the phases that count, and the least that a stretch of them owes.
 
 use super::options::Options;
 use super::text::{Text, join, list};
@@ -21,7 +21,7 @@ impl Phases {
     /// Every phase.
     pub const ALL: Phases = Phases(u8::MAX);
 
-    /// Those of a list.
+    /// The set of the listed phases.
     pub const fn of(phases: &[Phase]) -> Self {
         let mut set = 0;
         let mut index = 0;
@@ -32,13 +32,14 @@ impl Phases {
         Self(set)
     }
 
-    /// These and `phase`, if `included`.
+    /// Adds `phase` if `included`, and leaves the set as it is if not.
     #[must_use]
     pub const fn with(self, phase: Phase, included: bool) -> Self {
         if included { Self(self.0 | 1 << phase as u8) } else { self }
     }
 
-    /// Whether the phase of that ordinal is among them. An ordinal that names no phase is not.
+    /// Returns whether the phase of that ordinal is in the set; false for an ordinal that names no
+    /// phase.
     #[inline]
     pub const fn has(self, ordinal: u8) -> bool {
         ordinal < 8 && self.0 & (1 << ordinal) != 0
@@ -65,7 +66,7 @@ impl Phases {
 pub struct Granularity {
     /// Length of a grain in nanoseconds, 1 or more.
     pub unit_ns: u64,
-    /// What becomes of a part of one.
+    /// Rounding of a fraction of a grain.
     pub rounding: Rounding,
 }
 
@@ -88,15 +89,15 @@ impl Granularity {
 /// A meter: which time counts, in which grain, and at least how much of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meter {
-    /// Its name in price books: `a-z`, `0-9`, `-`, `.` and `_`.
+    /// Name in price books: `a-z`, `0-9`, `-`, `.` and `_`.
     pub name: &'static str,
     /// The phases that count.
     pub phases: Phases,
-    /// What people should know of it beside the phases; empty for nothing.
+    /// Remark for people beside the phases; empty for none.
     pub note: &'static str,
-    /// What `minimum_ns` and `granularity` apply to.
+    /// Time that `minimum_ns` and `granularity` apply to.
     pub stretch: Stretch,
-    /// Least time that a stretch owes, in nanoseconds.
+    /// Least time that a stretch owes, in nanoseconds; 0 for none.
     pub minimum_ns: u64,
     /// The grain of a stretch.
     pub granularity: Granularity,
@@ -109,32 +110,33 @@ impl Meter {
         Self { name, phases, note: "", stretch: Stretch::Start, minimum_ns: 0, granularity }
     }
 
-    /// With a note for people, such as which unit it is meant to be priced in.
+    /// Adds a note for people, such as the unit that the meter is meant to be priced in.
     #[must_use]
     pub const fn noted(self, note: &'static str) -> Self {
         Self { note, ..self }
     }
 
-    /// With stretches of another kind.
+    /// Sets the kind of stretch.
     #[must_use]
     pub const fn each(self, stretch: Stretch) -> Self {
         Self { stretch, ..self }
     }
 
-    /// With a least time for each stretch, in nanoseconds.
+    /// Sets the least time for each stretch, in nanoseconds.
     #[must_use]
     pub const fn at_least(self, minimum_ns: u64) -> Self {
         Self { minimum_ns, ..self }
     }
 
-    /// With a grain for each stretch.
+    /// Sets the grain of each stretch.
     #[must_use]
     pub const fn in_grains(self, granularity: Granularity) -> Self {
         Self { granularity, ..self }
     }
 
-    /// With the minimum, the grain and the kind of stretch that the options `minimum`,
-    /// `granularity`, `granularity-rounding` and `wake` name. Without them it stays as it is.
+    /// Sets the minimum, the grain and the kind of stretch that the options `minimum`,
+    /// `granularity`, `granularity-rounding` and `wake` name. Without them the meter stays as it
+    /// is.
     ///
     /// # Errors
     /// [`MeteringError::InvalidOption`] for a malformed one.
@@ -151,7 +153,7 @@ impl Meter {
         let minimum_ns = options.duration_ns("minimum", self.minimum_ns, &does)?;
         let does = join(&["grain of what a stretch of ", self.name, " owes"]);
         let unit_ns = options.grain_ns("granularity", self.granularity.unit_ns, &does)?;
-        let does = "what becomes of a part of a grain";
+        let does = "rounding of a fraction of a grain";
         let rounding =
             options.choice("granularity-rounding", &ROUNDINGS, self.granularity.rounding, does)?;
         let does = "whether leaving standby is a start of its own or continues the one before";
@@ -159,7 +161,7 @@ impl Meter {
         Ok(Self { stretch, minimum_ns, granularity: Granularity { unit_ns, rounding }, ..self })
     }
 
-    /// What it counts, in words.
+    /// Describes the time that the meter counts, in words.
     pub fn counts(&self) -> String {
         let mut text = Text::default();
         text.add(&self.phases.in_words());
@@ -169,7 +171,7 @@ impl Meter {
         text.into_string()
     }
 
-    /// What applies to its stretches, as the contract says it.
+    /// Terms that apply to each stretch, as the contract has them.
     pub fn terms(&self) -> MeterTerms {
         MeterTerms {
             name: self.name.into(),
@@ -181,7 +183,7 @@ impl Meter {
     }
 }
 
-/// The phase of an ordinal.
+/// The phase of an ordinal; none above 7.
 pub fn phase(ordinal: u8) -> Option<Phase> {
     const ALL: [Phase; 8] = [
         Phase::Created,
@@ -197,7 +199,7 @@ pub fn phase(ordinal: u8) -> Option<Phase> {
     ALL.get(usize::from(ordinal)).copied()
 }
 
-/// A phase's name, as in journals and answers.
+/// A phase's name, as in the journal and in the API.
 pub fn phase_name(phase: Phase) -> &'static str {
     match phase {
         Phase::Created => "created",

@@ -8,8 +8,8 @@ const LENGTH_NS_MAX: u64 = 366 * 86_400 * 1_000_000_000;
 
 /// Options by name.
 ///
-/// Each is declared by asking for it, with its default and what it does: so ask for all of them
-/// every time, whatever the others say.
+/// Asking for an option declares it, with its default and its effect: so ask for all of them every
+/// time, whatever the values of the others.
 #[derive(Debug)]
 pub struct Options<'a> {
     given: &'a [Setting],
@@ -35,10 +35,10 @@ impl<'a> Options<'a> {
         }
     }
 
-    /// A length of time such as `60s`, `10ms`, `1h`; in nanoseconds.
+    /// Reads a length of time such as `60s`, `10ms`, `1h`; in nanoseconds.
     ///
     /// # Errors
-    /// [`MeteringError::InvalidOption`] for anything else, and for more than 366 days.
+    /// [`MeteringError::InvalidOption`] for any other text, and for more than 366 days.
     pub fn duration_ns(
         &mut self,
         name: &str,
@@ -53,10 +53,11 @@ impl<'a> Options<'a> {
         })
     }
 
-    /// The same, but not nothing.
+    /// Reads a length of time above 0, in nanoseconds.
     ///
     /// # Errors
-    /// [`MeteringError::InvalidOption`] as well for a length of 0.
+    /// [`MeteringError::InvalidOption`] for what [`Options::duration_ns`] refuses, and for a length
+    /// of 0.
     pub fn grain_ns(
         &mut self,
         name: &str,
@@ -69,10 +70,10 @@ impl<'a> Options<'a> {
         }
     }
 
-    /// One of some words.
+    /// Reads one of the given words, and returns the value that stands for it.
     ///
     /// # Errors
-    /// [`MeteringError::InvalidOption`] for another word, with those that are known.
+    /// [`MeteringError::InvalidOption`] for another word; the message lists those that are known.
     pub fn choice<T: Copy + PartialEq>(
         &mut self,
         name: &str,
@@ -92,7 +93,7 @@ impl<'a> Options<'a> {
         Ok(place.and_then(|place| choices.get(place)).map_or(default, |&(_, choice)| choice))
     }
 
-    /// Which of some words was said.
+    /// Returns the position of the word that the tenant chose.
     fn word(
         &mut self,
         name: &str,
@@ -110,7 +111,7 @@ impl<'a> Options<'a> {
         place.map(Some).ok_or_else(|| invalid(name, text, &list(words, " or ")))
     }
 
-    /// Whether something is `billed` or `free`.
+    /// Reads `billed` (true) or `free` (false).
     ///
     /// # Errors
     /// [`MeteringError::InvalidOption`] for another word.
@@ -118,7 +119,7 @@ impl<'a> Options<'a> {
         self.choice(name, &[("billed", true), ("free", false)], default, does)
     }
 
-    /// Any text.
+    /// Reads any text.
     pub fn text(&mut self, name: &str, default: &'a str, does: &str) -> &'a str {
         self.declare(name, OptionKind::Text, default.into(), does);
         self.get(name).unwrap_or(default)
@@ -127,8 +128,8 @@ impl<'a> Options<'a> {
     /// The options that were asked for, sorted by name; each is the one that was asked for first.
     ///
     /// # Errors
-    /// [`MeteringError::InvalidOption`] if one was given that nobody asked for: a misspelt option
-    /// would hold by its default in silence.
+    /// [`MeteringError::InvalidOption`] if an option was given that was never asked for: a misspelt
+    /// one would otherwise be replaced by its default in silence.
     pub fn finish(self) -> Result<Vec<OptionDescription>, MeteringError> {
         let is_asked =
             |setting: &&Setting| self.asked.iter().any(|option| option.name == setting.name);

@@ -10,7 +10,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A policy that measures by these.
+    /// A plan of these meters.
     pub fn new(meters: impl Into<Vec<Meter>>) -> Self {
         Self { meters: meters.into() }
     }

@@ -1,4 +1,4 @@
-//! What holds for every plan, and for the standard one.
+//! Properties of every plan, and of the standard one.
 
 use crate::bindings::exports::tallyman::policy::metering::Guest as _;
 use crate::metering::{
@@ -9,7 +9,7 @@ use crate::{
     Rounding, Setting, Span, Standard, Stretch,
 };
 
-/// A request in which one instance was in each of these phases for a second.
+/// A request with one instance that was in each of these phases for a second.
 fn lived(phases: &[u8], options: &[(&str, &str)]) -> Request {
     let second = |number: usize| number as i64 * SECOND_NS as i64;
     let items = || 0..phases.len();
@@ -72,7 +72,7 @@ fn a_meter_counts_its_phases_and_bit_n_is_meter_n() {
     assert_eq!(measured.counted, [4, 4, 5, 4, 4, 4, 4, 4]);
     assert_eq!(measured.terms, meters.map(|meter| meter.terms()));
     assert!(measured.lines.is_empty());
-    // An ordinal that names no phase is nobody's.
+    // An ordinal that names no phase is counted by no meter.
     assert_eq!(plan.measure(&lived(&[8, NO_PHASE], &[])).expect("measured").counted, [0, 0]);
 }
 

@@ -6,8 +6,8 @@ use super::meter::{HOUR_NS, MINUTE_NS, SECOND_NS};
 pub(crate) const UNITS: [(&str, u64); 5] =
     [("h", HOUR_NS), ("m", MINUTE_NS), ("s", SECOND_NS), ("ms", 1_000_000), ("ns", 1)];
 
-/// The parts, one after the other. One function for all callers: spelt out at each of them it would
-/// be a tenth of a component.
+/// Joins the parts. One function for all callers: inlined at each of them it would be a tenth of a
+/// component.
 #[inline(never)]
 pub(crate) fn join(parts: &[&str]) -> String {
     let mut text = String::new();
@@ -17,7 +17,7 @@ pub(crate) fn join(parts: &[&str]) -> String {
     text
 }
 
-/// The words with something between them.
+/// Joins the words with `between` between them.
 pub(crate) fn list(words: &[&str], between: &str) -> String {
     let mut text = Text::default();
     for (index, word) in words.iter().enumerate() {
@@ -26,7 +26,8 @@ pub(crate) fn list(words: &[&str], between: &str) -> String {
     text.into_string()
 }
 
-/// A length of time as options have it, such as `90s`, in the longest unit in which it is whole.
+/// Writes a length of time as options have it, such as `90s`, in the longest unit in which it is
+/// whole.
 pub(crate) fn duration(ns: u64) -> String {
     if ns == 0 {
         return "0s".into();
@@ -47,7 +48,7 @@ pub(crate) fn duration(ns: u64) -> String {
     text
 }
 
-/// The nanoseconds of such a text; none for any other.
+/// The nanoseconds of a text such as `90s`; none for any other text.
 pub(crate) fn duration_ns(text: &str) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;

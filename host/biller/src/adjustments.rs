@@ -25,27 +25,27 @@ use view::{Rules, View};
 struct Named {
     id: String,
     kind: AdjustmentKind,
-    /// What it looks at, up to T.
+    /// Charges that the adjustment acts on, up to T.
     view: View,
-    /// All of its time in the period, planned books included.
+    /// Time in the period in which a book names it, planned books included.
     spans: Spans,
-    /// Rules that it names in any book.
+    /// Rules that any book names for it.
     rules: Rules,
-    /// Amounts, each times the nanoseconds in which it holds.
+    /// Sum of its amounts, each times the nanoseconds in which it holds.
     weighted: U256,
-    /// Amount of a grant.
+    /// Amount of a grant, in nano-units.
     grant: i128,
-    /// Whether the instant at which it is reached matters to a later one.
+    /// Set if a later adjustment depends on the instant at which this one is reached.
     is_cut: bool,
 }
 
-/// Everything that adjustments look at.
+/// The charges, and the adjustments that act on them.
 pub(crate) struct Adjusting<'a> {
     header: &'a Header,
     currency: &'a str,
     named: Vec<Named>,
     sources: Vec<Source<'a>>,
-    /// Changes by adjustments that were not cut; all later ones see them whole.
+    /// Changes by adjustments that were not cut, in nano-units; all later ones see them whole.
     uncut: i128,
 }
 
@@ -70,7 +70,7 @@ impl<'a> Adjusting<'a> {
         Ok(Self { header, currency, named, sources: Vec::new(), uncut: 0 })
     }
 
-    /// Whether charges have to be known instant by instant.
+    /// Returns whether charges have to be known instant by instant.
     pub(crate) fn needs_timelines(&self) -> bool {
         let (first, until) = (self.header.first, self.header.until);
         self.named.iter().any(|one| one.is_cut || !one.view.is_whole(first, until))
@@ -80,7 +80,7 @@ impl<'a> Adjusting<'a> {
         self.sources.push(source);
     }
 
-    /// Lets all act, in order; answers what they did and what became of credits.
+    /// Applies all adjustments in order; returns their changes and the balances of credits.
     pub(crate) fn adjust(
         mut self,
         digits: Digits,
@@ -107,7 +107,7 @@ impl<'a> Adjusting<'a> {
         digits.nanos(digits.round(one.weighted, period.into())?)
     }
 
-    /// What is left of the charges that an adjustment looks at.
+    /// Charges that an adjustment acts on, less what earlier ones took, in nano-units.
     fn charges(&mut self, one: &Named) -> Option<i128> {
         let mut sum = self.uncut;
         for source in &mut self.sources {
@@ -184,9 +184,8 @@ impl<'a> Adjusting<'a> {
         Some(one.adjusted(left, -paid, 0))
     }
 
-    /// Finds the nanosecond in which the charges that an adjustment looks at pass an amount, and
-    /// lets each source keep its part before or after it. In that nanosecond they share what is
-    /// left.
+    /// Finds the nanosecond in which the charges that an adjustment acts on pass an amount, and
+    /// lets each source keep its part before or after it. In that nanosecond they share the rest.
     fn cut(
         &mut self,
         one: &Named,

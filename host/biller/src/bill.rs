@@ -25,8 +25,8 @@ use crate::timeline::RuleTimeline;
 /// Bills one period of one tenant up to one instant.
 ///
 /// # Errors
-/// [`BillError`]: the input is not what it has to be, a book contradicts what was before, or a sum
-/// is larger than 127 bits of nano-units.
+/// [`BillError`]: the input is malformed, a book contradicts an earlier one, or a sum is larger
+/// than 127 bits of nano-units.
 pub fn bill(
     header: &Header,
     subjects: &[Subject],
@@ -140,7 +140,7 @@ impl Books {
     }
 }
 
-/// The ids of subjects of which nothing is handed on.
+/// The ids of subjects whose life has ended, for which no balance is handed on.
 fn ended(subjects: &[Subject]) -> HashSet<&str> {
     let ended = subjects.iter().filter(|subject| subject.ended);
     ended.map(|subject| subject.id.as_str()).collect()
@@ -185,7 +185,7 @@ impl<'a> Making<'a> {
         self.rules.entry(name.into()).or_insert_with(new)
     }
 
-    /// Charges meter by meter, so that what one counted is kept no longer than it is needed.
+    /// Charges meter by meter, so that the pieces of one are freed before the next.
     fn charge(
         &mut self,
         charging: &Charging<'_>,
@@ -235,7 +235,7 @@ impl<'a> Making<'a> {
         rule.lines.sort_by_key(|line| (line.subject.unwrap_or(u32::MAX), line.tariff));
     }
 
-    /// Adds the lines that policies stated.
+    /// Adds the lines that the policies stated.
     fn own(&mut self, books: &Books, own: &[OwnLine], subjects: usize) -> Result<(), BillError> {
         for (number, line) in own.iter().enumerate() {
             let wrong = |problem: String| BillError::Own { line: number, problem };
@@ -259,7 +259,7 @@ impl<'a> Making<'a> {
         Ok(())
     }
 
-    /// The price of a line of a policy's own, if it can have it.
+    /// The price of a line of a policy's own, or the reason why it can't have it.
     fn own_price<'b>(
         &self,
         books: &'b Books,
@@ -293,7 +293,7 @@ impl<'a> Making<'a> {
         Ok(price)
     }
 
-    /// Hands on what meters had that no policy of the period has.
+    /// Hands on the stretches of meters that no policy of the period has.
     fn pass_stretches(&mut self, subjects: &[Subject]) {
         let header = self.header;
         let ended = ended(subjects);
@@ -305,7 +305,7 @@ impl<'a> Making<'a> {
         self.closing.stretches.extend(passed.cloned());
     }
 
-    /// Hands on counters of which nothing was counted.
+    /// Hands on counters that the period did not add to.
     fn pass_counters(&mut self, subjects: &[Subject]) {
         if self.header.opening.counters.is_empty() {
             return;
@@ -401,7 +401,7 @@ impl Rule<'_> {
     }
 }
 
-/// Moves a rule's lines to the bill's, and the tariffs that they have.
+/// Moves a rule's lines to the bill's, with the tariffs that they use.
 fn collect(rule: &mut Rule<'_>, tariffs: &mut Vec<Tariff>, lines: &mut Vec<Line>) {
     const UNUSED: u32 = u32::MAX;
     let mut numbers = vec![UNUSED; rule.tariffs.len()];
@@ -423,7 +423,7 @@ fn collect(rule: &mut Rule<'_>, tariffs: &mut Vec<Tariff>, lines: &mut Vec<Line>
     }
 }
 
-/// Nano-units in the currency's smallest coins.
+/// Converts nano-units to the currency's smallest coins.
 fn coins(total: i128, minor_digits: u8, rounding: Rounding) -> Result<i128, BillError> {
     let digits = Digits::new(minor_digits, rounding);
     let coins = digits.round(U256::from(total.unsigned_abs()), 1);

@@ -31,63 +31,63 @@ pub struct Book {
 /// A minimum, a cap or a credit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Adjustment {
-    /// Its id, unique in the book.
+    /// Id, unique in the book.
     pub id: String,
-    /// Its kind.
+    /// Minimum, cap or credit.
     pub kind: AdjustmentKind,
-    /// Nano-units, 1 or more.
+    /// Amount in nano-units, 1 or more.
     pub amount: i128,
-    /// Rules whose charges it looks at; all, if empty.
+    /// Rules whose charges it acts on; all, if empty.
     pub rules: Vec<String>,
-    /// When it is valid by the calendar, in nanoseconds since 1970 in UTC; `i64::MIN` and
-    /// `i64::MAX` where it has no such end.
+    /// Validity by the calendar, in nanoseconds since 1970-01-01T00:00:00Z; `i64::MIN` or
+    /// `i64::MAX` where it has no start or no end.
     pub valid: Span,
 }
 
-/// Why a document is no price book.
+/// A reason why a document is no price book.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BookError {
-    /// It is too large.
+    /// The document is larger than [`limits::BOOK_BYTES_MAX`].
     #[error("a price book has at most {max} bytes; this one has {0}", max = limits::BOOK_BYTES_MAX)]
     TooLarge(usize),
-    /// It is not the JSON that is expected.
+    /// The document is not the JSON that is expected.
     #[error("{0}")]
     Json(String),
     /// A value makes no sense.
     #[error("{place}: {problem}")]
     Value {
-        /// Where, such as `prices[2].per`.
+        /// Path of the value, such as `prices[2].per`.
         place: String,
-        /// What is wrong, and what would be right.
+        /// The fault, and what would be right.
         problem: String,
     },
 }
 
 type Checking<T> = Result<T, BookError>;
 
-/// How a document is read.
+/// Checks that depend on who reads a document.
 struct Reading<'a> {
-    /// Whether there is a time zone of that name.
+    /// Returns true for the name of a known time zone.
     is_zone: &'a dyn Fn(&str) -> bool,
-    /// Whether it is new, and not one that was stored under earlier checks.
+    /// Set for a new document; unset for one that was stored under earlier checks.
     is_new: bool,
 }
 
 impl Book {
-    /// Reads and checks a document. `is_zone` tells whether there is a time zone of a name.
+    /// Reads and checks a document. `is_zone` returns true for the name of a known time zone.
     ///
     /// # Errors
-    /// [`BookError`], with the place and with what would be right.
+    /// [`BookError`], with the place of the fault and with what would be right.
     pub fn parse(bytes: &[u8], is_zone: impl Fn(&str) -> bool) -> Result<Self, BookError> {
         Self::read(bytes, &Reading { is_zone: &is_zone, is_new: true })
     }
 
-    /// Reads a document that was taken before: it may have options of a policy, which now belong to
-    /// its activation, more rules and windows than a new one may have, and prices of any size.
-    /// Zones are taken as they are.
+    /// Reads a document that was accepted before: it may have options of a policy, which now belong
+    /// to its activation, more rules and windows than a new one may have, and prices of any size.
+    /// Time zones are not checked.
     ///
     /// # Errors
-    /// [`BookError`].
+    /// [`BookError`], as for [`Book::parse`].
     pub fn parse_stored(bytes: &[u8]) -> Result<Self, BookError> {
         Self::read(bytes, &Reading { is_zone: &|_| true, is_new: false })
     }
@@ -126,7 +126,7 @@ impl Book {
         Ok(Self { currency, rounding, line_digits, prices, adjustments })
     }
 
-    /// The currency of its prices.
+    /// The currency of the prices.
     pub fn currency(&self) -> Currency {
         self.currency
     }
@@ -141,22 +141,22 @@ impl Book {
         self.line_digits
     }
 
-    /// Its prices, as the document has them.
+    /// The prices, in the document's order.
     pub fn prices(&self) -> &[Price] {
         &self.prices
     }
 
-    /// Its adjustments, in the order in which they act.
+    /// The adjustments, in the order in which they act.
     pub fn adjustments(&self) -> &[Adjustment] {
         &self.adjustments
     }
 
-    /// The rules that it has prices for, sorted.
+    /// The rules that the book has prices for, sorted.
     pub fn rules(&self) -> Vec<&str> {
         sorted(self.prices.iter().map(|price| price.rule.as_str()))
     }
 
-    /// The time zones that its windows name, sorted.
+    /// The time zones that windows name, sorted.
     pub fn zones(&self) -> Vec<&str> {
         let windows = self.prices.iter().flat_map(|price| &price.windows);
         sorted(windows.map(|window| window.zone.as_str()))
@@ -184,7 +184,7 @@ fn word(place: &str, text: &str) -> Checking<String> {
     }
 }
 
-/// A span of the calendar from two texts; without an end where one is absent.
+/// A span of the calendar from two texts; unbounded where one is absent.
 fn validity(place: &str, from: Option<&str>, until: Option<&str>) -> Checking<Span> {
     let read = |field: &str, text: Option<&str>, open: i64| match text {
         None => Ok(open),

@@ -15,22 +15,22 @@ use crate::stretches::{Measured, Own, Piece};
 use crate::sweep::{Crossing, Fee, Jump, Packages, Part, Phase, Start, Step, Sweep};
 use crate::timeline::Timeline;
 
-/// What all counters are charged from.
+/// Input that the charging of all counters shares.
 pub(crate) struct Charging<'a> {
     pub(crate) header: &'a Header,
     pub(crate) subjects: &'a [Subject],
     pub(crate) intervals: &'a Intervals,
     /// Place of each subject in the order of first facts, then of ids.
     pub(crate) ranks: &'a [u32],
-    /// Whether timelines are wanted.
+    /// Set if adjustments need timelines.
     pub(crate) wants_timelines: bool,
 }
 
 /// The charges of a counter.
 pub(crate) struct Charged {
-    /// Without amounts; tariffs are those of the counter.
+    /// Lines without amounts; tariffs are those of the counter.
     pub(crate) lines: Vec<Line>,
-    /// Counters that are never reset.
+    /// Balances of counters that are never reset.
     pub(crate) closing: Vec<CounterBalance>,
     pub(crate) timeline: Timeline,
 }
@@ -41,7 +41,7 @@ enum Measure<'a> {
     Time,
     Dimension(&'a [u64]),
     Count(&'a [u64]),
-    /// There is no such dimension or count.
+    /// No such dimension or count.
     Nothing,
 }
 
@@ -58,7 +58,7 @@ impl<'a> Measure<'a> {
         found.map_or(Self::Nothing, |column| Self::Count(&column.values))
     }
 
-    /// Units in each nanosecond of an interval.
+    /// Units per nanosecond in an interval.
     fn rate(self, interval: u32) -> u64 {
         match self {
             Self::Time => 1,
@@ -68,7 +68,7 @@ impl<'a> Measure<'a> {
     }
 }
 
-/// An instance that is counted in the nanosecond of a crossing.
+/// An instance that uses units in the nanosecond of a crossing.
 struct Member {
     crossing: u32,
     subject: u32,
@@ -76,7 +76,7 @@ struct Member {
     fact: u64,
 }
 
-/// Units of one instance in one instant.
+/// Units of one instance in one instant, added to its lines.
 struct Extra {
     subject: u32,
     entry: Entry,
@@ -97,7 +97,8 @@ struct Scopes<'a> {
 }
 
 impl<'a> Charging<'a> {
-    /// Charges what a meter counted. None of `Charged` is in the order of a bill yet.
+    /// Charges the units that a meter counted. The parts of `Charged` are not in a bill's order
+    /// yet.
     pub(crate) fn counter(
         &'a self,
         counter: &'a Counter<'a>,
@@ -131,7 +132,7 @@ impl<'a> Charging<'a> {
     }
 }
 
-/// Whether a balance is that of a counter, whoever's.
+/// Returns whether a balance is that of a counter, for any instance or the tenant.
 pub(crate) fn is_of(balance: &CounterBalance, counter: &Counter<'_>) -> bool {
     let key = &counter.key;
     key.resets == Resets::Never
@@ -152,7 +153,7 @@ impl<'a> Scopes<'a> {
         }
     }
 
-    /// Charges one scope: an instance, or all of them.
+    /// Charges one scope: one instance, or all of the tenant's.
     fn scope(&mut self, owns: &'a [Own]) -> Option<()> {
         let counter = self.counter;
         let is_plain = counter.ends.is_empty()
@@ -191,7 +192,7 @@ impl<'a> Scopes<'a> {
         }
     }
 
-    /// The instance whose scope it is; none for the tenant's.
+    /// The instance that the scope belongs to; none for the tenant's scope.
     fn instance(&self, owns: &[Own]) -> Option<&'a str> {
         match (self.counter.key.scope, owns) {
             (Scope::Instance, [own]) => Some(&self.charging.subjects[own.subject as usize].id),
@@ -207,7 +208,7 @@ impl<'a> Scopes<'a> {
         self.charging.intervals.fact[interval as usize]
     }
 
-    /// What the scope bills over time, ascending.
+    /// Units that the scope bills over time, ascending.
     fn steps(&self, owns: &[Own]) -> Vec<Step> {
         let pieces = owns.iter().flat_map(|own| self.pieces(own));
         let billed = pieces.filter(|piece| piece.billed_start < piece.billed_end);
@@ -219,7 +220,7 @@ impl<'a> Scopes<'a> {
         if self.counter.key.scope == Scope::Instance { steps.collect() } else { together(steps) }
     }
 
-    /// What the scope bills in single instants, ascending.
+    /// Units that the scope bills in single instants, ascending.
     fn jumps(&self, owns: &[Own]) -> Vec<Jump> {
         let mut jumps = Vec::new();
         for own in owns {
@@ -262,14 +263,14 @@ impl<'a> Scopes<'a> {
         }
     }
 
-    /// A jump where no tier and no package matters.
+    /// Charges a jump to which neither tiers nor packages apply.
     fn plain(&self, jump: &Jump) -> Option<Extra> {
         let price = self.counter.schedule.price_at(jump.at)?;
         let tariff = self.counter.tariff(price, Standing { zone: 0, volume: 0 });
         Some(jump.extra(tariff, jump.units, jump.units))
     }
 
-    /// What each instance has of the crossings, in the order of instances.
+    /// The part of the crossings that each instance has, in the order of instances.
     fn shares(&self, owns: &[Own], jumps: &[Jump]) -> Vec<Extra> {
         let mut members = self.members(owns);
         members.sort_by_key(|member| member.crossing);
@@ -290,7 +291,7 @@ impl<'a> Scopes<'a> {
         extras
     }
 
-    /// The instances that are counted in the nanoseconds of crossings.
+    /// The instances that use units in the nanoseconds of crossings.
     fn members(&self, owns: &[Own]) -> Vec<Member> {
         let phases = self.sweep.phases.as_slice();
         let mut members = Vec::new();
@@ -312,7 +313,7 @@ impl<'a> Scopes<'a> {
         members
     }
 
-    /// Shares the parts of a crossing in proportion to what each has left.
+    /// Shares the parts of a crossing in proportion to the units that each instance has left.
     fn share(&self, crossing: &Crossing, jumps: &[Jump], extras: &mut Vec<Extra>) {
         if let [only] = jumps {
             let parts = self.sweep.parts(crossing).iter();
@@ -394,7 +395,7 @@ impl<'a> Scopes<'a> {
     }
 }
 
-/// Enters what belongs to a scope as a whole: its fees and packages.
+/// Enters the charges of a scope as a whole: fees and packages.
 fn enter_whole(ledger: &mut Ledger<'_>, counter: &Counter<'_>, sweep: &Sweep<'_>, is_plain: bool) {
     if is_plain {
         return;
@@ -425,7 +426,7 @@ impl Packages {
 }
 
 impl Jump {
-    /// The part of it that is charged at a tariff.
+    /// Takes units, of which `billed` are charged, at a tariff.
     fn extra(&self, tariff: u32, units: u128, billed: u128) -> Extra {
         let entry = Entry {
             tariff,
@@ -440,21 +441,21 @@ impl Jump {
 }
 
 impl Member {
-    /// Its units in the nanosecond of the crossing.
+    /// The instance's units in the nanosecond of the crossing.
     fn jump(&self, at: i64) -> Jump {
         let units = self.rate.into();
         Jump { at, subject: self.subject, units, is_used: true, fact: self.fact }
     }
 }
 
-/// Where a counter begins that a period before has handed on.
+/// Start of a counter from the balance that an earlier period handed on.
 fn start(balance: &CounterBalance) -> Start {
     let bits = balance.fees.iter().filter(|&&bit| bit < u128::BITS);
     let reached = bits.fold(0, |set, bit| set | 1 << bit);
     Start { units: balance.units, covered: balance.covered, reached }
 }
 
-/// Steps of many instances as steps of all of them.
+/// Adds up the steps of many instances.
 fn together(steps: impl Iterator<Item = Step>) -> Vec<Step> {
     let mut changes = Vec::new();
     for step in steps {

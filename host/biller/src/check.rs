@@ -1,4 +1,4 @@
-//! Checks of the input, so that nothing behind them has to expect what can't be.
+//! Checks of the input, so that the code behind them need not handle malformed data.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use crate::limits;
 
 type Checked = Result<(), BillError>;
 
-/// Checks the header by itself.
+/// Checks the header alone.
 pub(crate) fn header(header: &Header) -> Checked {
     if header.form != FORM {
         let problem = format!("is of form {}; this biller takes form {FORM}", header.form);
@@ -72,7 +72,7 @@ fn terms(header: &Header) -> Checked {
     Ok(())
 }
 
-/// Checks the intervals, and answers which of them are whose, by subject.
+/// Checks the intervals, and returns the range of each subject that has some.
 pub(crate) fn intervals(
     header: &Header,
     subjects: &[Subject],
@@ -133,7 +133,7 @@ fn lengths(intervals: &Intervals) -> Checked {
     }
 }
 
-/// Refuses an interval that reaches over a change of policies.
+/// Refuses an interval that crosses a change of policies.
 fn cuts(header: &Header, intervals: &Intervals) -> Checked {
     let changes: Vec<_> = header.terms.iter().skip(1).map(|terms| terms.from).collect();
     if changes.is_empty() {

@@ -1,4 +1,4 @@
-//! Counters of rules: which prices read them, when, and by which tiers.
+//! Counters of rules: the prices that read them, their time, and their tiers.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -33,7 +33,7 @@ pub(crate) struct Counter<'a> {
     pub(crate) volume_ends: Vec<u128>,
     pub(crate) has_packages: bool,
     pub(crate) has_fees: bool,
-    /// What its lines charge, in their order.
+    /// Tariffs of the counter's lines, in their order.
     pub(crate) tariffs: Vec<Tariff>,
 }
 
@@ -44,11 +44,11 @@ pub(crate) struct Reader<'a> {
     pub(crate) model: Model,
     /// Size of a package; 1 for other models.
     pub(crate) size: u128,
-    /// Ends of its tiers.
+    /// Ends of the price's tiers.
     ends: Vec<u128>,
-    /// Tariffs of its tiers.
+    /// Tariffs of the price's tiers.
     usage: Vec<u32>,
-    /// Tariffs of its tiers' fees; none where a tier has none.
+    /// Tariffs of the tiers' fees; none for a tier without a fee.
     fees: Vec<Option<u32>>,
 }
 
@@ -114,7 +114,7 @@ impl<'a> Making<'a> {
         self.windowed.extend(Spans::union(open).iter().map(|span| (span, number)));
     }
 
-    /// The number of a price; one that differs in nothing but its time has the same.
+    /// The number of a price; prices that differ only in their time share one.
     fn number(&mut self, price: &'a Price) -> u32 {
         let known = self.known.get(price.id.as_str()).map(Vec::as_slice).unwrap_or_default();
         let is_same = |number: &&u32| self.prices[**number as usize].is_of(price);
@@ -179,7 +179,7 @@ impl<'a> Making<'a> {
             ends: sorted(of(Model::Graduated)),
             volume_ends: sorted(of(Model::Volume)),
             has_packages: of(Model::Package).next().is_some(),
-            // What is never reset hands on which tiers it reached.
+            // A counter that is never reset hands on the tiers that it reached.
             has_fees: has_fees || key.resets == Resets::Never,
             key,
             schedule,
@@ -211,12 +211,12 @@ impl Reader<'_> {
     }
 }
 
-/// Where a counter stands, as far as tiers go.
+/// Position of a counter in its tiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Standing {
     /// The zone into which the next unit falls.
     pub(crate) zone: u32,
-    /// The zone that volume prices pick.
+    /// The zone that its units pick for volume prices.
     pub(crate) volume: u32,
 }
 
@@ -265,7 +265,7 @@ impl Counter<'_> {
         }
     }
 
-    /// The tariff of the fee of a position; none where there is none.
+    /// The tariff of the fee of a position; none for a tier without a fee.
     pub(crate) fn fee(&self, price: u32, position: usize) -> Option<u32> {
         self.prices[price as usize].fees[position]
     }

@@ -29,15 +29,15 @@ const THREE_DIGITS: &str = "BHD IQD JOD KWD LYD OMR TND";
 const FOUR_DIGITS: &str = "CLF UYW";
 
 impl Currency {
-    /// None at all: the code that ISO 4217 has for it, for periods without prices.
+    /// No currency: ISO 4217's code for none, for periods without prices.
     pub const NONE: Currency = Currency { code: "XXX", minor_digits: 0 };
 
-    /// Its code.
+    /// The code of ISO 4217.
     pub fn code(self) -> &'static str {
         self.code
     }
 
-    /// Digits after the point in its smallest coin.
+    /// Digits after the point in the smallest coin, 0 to 4.
     pub fn minor_digits(self) -> u8 {
         self.minor_digits
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// `units / 10^digits`.
+/// The exact number `units / 10^digits`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decimal {
     /// The number without its point.
@@ -20,17 +20,18 @@ const LENGTH_MAX: usize = 30;
 /// A text that is no decimal number.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{0}' is no decimal number; write it like 0.0475, with at most {DIGITS_MAX} digits after the point and {LENGTH_MAX} in all"
+    "'{0}' is no decimal number; write it like 0.0475, \
+     with at most {DIGITS_MAX} digits after the point and {LENGTH_MAX} in all"
 )]
 pub struct UnknownDecimal(pub String);
 
 impl Decimal {
-    /// A number of nano-units.
+    /// The number of `units` nano-units, in whole units.
     pub fn nanos(units: i128) -> Self {
         Self { units, digits: 9 }
     }
 
-    /// The number times `10^digits`, if that is whole and fits.
+    /// The number times `10^digits`; none if that is not whole or doesn't fit.
     pub fn scaled(self, digits: u32) -> Option<i128> {
         match digits.checked_sub(self.digits) {
             Some(more) => self.units.checked_mul(10_i128.checked_pow(more)?),
@@ -66,8 +67,8 @@ impl FromStr for Decimal {
     }
 }
 
-/// Without zeros at the end: `0.0475`, `12`, `-0.5`. A precision asks for that many digits at
-/// least.
+/// Writes the number without zeros at the end: `0.0475`, `12`, `-0.5`. A precision asks for at
+/// least that many digits after the point.
 impl fmt::Display for Decimal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scale = 10_u128.pow(self.digits);
@@ -152,7 +153,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_again(units in -1_000_000_000_000_000_000_i128..1_000_000_000_000_000_000, digits in 0..=18_u32) {
+        fn what_is_written_is_read_again(
+            units in -1_000_000_000_000_000_000_i128..1_000_000_000_000_000_000,
+            digits in 0..=18_u32,
+        ) {
             let number = Decimal { units, digits };
             let again: Decimal = number.to_string().parse().expect("a number");
             prop_assert_eq!(again.scaled(18), number.scaled(18));

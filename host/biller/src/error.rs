@@ -5,34 +5,34 @@ use crate::book::BookError;
 /// A reason why there is no bill.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BillError {
-    /// The input is not of the form that is asked for.
+    /// The input is malformed, or its parts contradict each other.
     #[error("the input's {place} {problem}")]
     Input {
-        /// Which part.
+        /// Part of the input, such as `interval 3`.
         place: String,
-        /// What is wrong with it, and what would be right.
+        /// The fault, and what would be right.
         problem: String,
     },
-    /// A book in force is none.
+    /// The text of a book in force is no price book.
     #[error("the book in force from {from} ns on can't be read")]
     Book {
-        /// Meter instant.
+        /// Meter instant from which the book is in force, in nanoseconds.
         from: i64,
-        /// Why.
+        /// Fault in the book.
         #[source]
         source: BookError,
     },
-    /// Two books of the period are in two currencies.
+    /// Two books of one period have different currencies.
     #[error(
         "a period has one currency, and its books have {one} and {other}; change it at a border"
     )]
     Currency {
-        /// The earlier book's.
+        /// Code of the earlier book's currency.
         one: String,
-        /// The later book's.
+        /// Code of the later book's currency.
         other: String,
     },
-    /// An id stands for two adjustments.
+    /// One id names adjustments of two kinds.
     #[error("adjustment '{id}' was of another kind before; give the new one an id of its own")]
     Kind {
         /// The id.
@@ -40,7 +40,8 @@ pub enum BillError {
     },
     /// A grant is named with another amount or currency than before.
     #[error(
-        "credit '{id}' was granted with another amount or currency; give the new one an id of its own"
+        "credit '{id}' was granted with another amount or currency; \
+         give the new one an id of its own"
     )]
     Grant {
         /// The id.
@@ -49,15 +50,15 @@ pub enum BillError {
     /// A line that a policy stated itself can't be charged.
     #[error("line {line} of the policy's own {problem}")]
     Own {
-        /// Its number, from 0.
+        /// Number of the line, from 0.
         line: usize,
-        /// What is wrong with it, and what would be right.
+        /// The fault, and what would be right.
         problem: String,
     },
-    /// A sum is larger than can be written down.
+    /// A sum is larger than its integer.
     #[error("the charges of '{rule}' are too large to be added up")]
     Overflow {
-        /// The rule, or the meter or adjustment.
+        /// Rule, meter or adjustment whose sum it is.
         rule: String,
     },
 }

@@ -14,7 +14,7 @@ pub(crate) trait Natural: Clone + Ord {
     fn of(value: u128) -> Self;
     fn plus(&self, other: &Self) -> Option<Self>;
     fn times(&self, other: &Self) -> Option<Self>;
-    /// Quotient and remainder; the divisor is not 0.
+    /// Returns quotient and remainder; the divisor is not 0.
     fn over(&self, divisor: &Self) -> (Self, Self);
     fn narrow(&self) -> Option<u128>;
     fn is_odd(&self) -> bool;
@@ -126,7 +126,7 @@ pub(crate) fn times(one: u128, other: u128) -> Option<u128> {
     if high >> 64 != 0 { None } else { (high << 64).checked_add(low) }
 }
 
-/// Rounds a quotient, given what was left over of the divisor.
+/// Rounds a quotient, given the remainder and the divisor.
 pub(crate) fn rounded<N: Natural>(
     quotient: N,
     rest: &N,
@@ -171,7 +171,7 @@ impl<N: Natural> Scale<N> {
         Some(Self { factors, denominator })
     }
 
-    /// The numerator of what units of a price come to.
+    /// Numerator of the amount of some units at a price.
     pub(crate) fn numerator(&self, price: usize, units: u128) -> Option<N> {
         N::of(units).times(&self.factors[price])
     }
@@ -232,7 +232,7 @@ impl Summing {
     }
 }
 
-/// `value * share / whole`, cut downwards, and what is left over.
+/// Returns `value * share / whole`, rounded down, and the remainder.
 pub(crate) fn share(value: u128, share: u128, whole: u128) -> (u128, u128) {
     if let Some(product) = times(value, share) {
         return (product / whole, product % whole);

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The version of this form; an input of another one is refused.
+/// Version of the input's form; an input of another one is refused.
 pub const FORM: u32 = 1;
 
-/// Half-open stretch of the meter clock, in nanoseconds.
+/// Half-open span of the meter clock, in nanoseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Span {
@@ -15,46 +15,45 @@ pub struct Span {
     pub end: i64,
 }
 
-/// Everything but the intervals.
+/// The whole input but for subjects, intervals and own lines.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
-    /// [`FORM`].
+    /// Version of the form: [`FORM`].
     pub form: u32,
-    /// The usual period, from border to border. Shares of money minimums and caps are of its
-    /// length.
+    /// The full period, from border to border. Minimums and caps are prorated by its length.
     pub period: Span,
-    /// First instant of the period that is the tenant's: the tenant's first fact or the period's
-    /// start, whichever is later. No adjustment is in force before it.
+    /// First instant of the tenant in the period: the tenant's first fact or the period's start,
+    /// whichever is later. No adjustment is in force before it.
     pub first: i64,
     /// End of the tenant in this period; the period's end if the tenant goes on.
     pub last: i64,
-    /// The instant up to which is billed, T: `first <= until <= last`. Minimums are owed where it
+    /// Instant T, up to which is billed: `first <= until <= last`. Minimums are owed only when it
     /// equals `last`.
     pub until: i64,
-    /// How to read the calendar: UTC is the meter plus the offset. At least one, ascending; the
-    /// first holds for all time before the second, too.
+    /// Offsets from the meter clock to UTC. At least one, ascending; the first holds for all time
+    /// before the second, too.
     pub calendar: Vec<Offset>,
-    /// The zones that the books' windows name, resolved for the period and two days on both sides.
+    /// Time zones that the books' windows name, resolved for the period and two days on both sides.
     pub zones: Vec<Zone>,
     /// Books in force, ascending, not overlapping; gaps are time without a book. They reach to the
     /// period's end, planned ones included.
     pub books: Vec<BookInForce>,
-    /// Names of the meters that bits in [`Intervals::meters`] stand for, at most 64.
+    /// Names of the meters, at most 64; bit n of [`Intervals::meters`] stands for the n-th.
     pub meters: Vec<String>,
     /// Terms of the meters, by the policy in force; ascending, covering `first..until`.
     pub terms: Vec<TermsInForce>,
-    /// What the period before handed on.
+    /// Balances that the period before handed on.
     pub opening: Balances,
 }
 
-/// From `since` on, UTC is the meter clock plus `offset` nanoseconds.
+/// Offset of the calendar: from `since` on, UTC is the meter clock plus `offset` nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Offset {
-    /// Meter instant.
+    /// Meter instant, in nanoseconds.
     pub since: i64,
-    /// Nanoseconds to add.
+    /// Nanoseconds to add to the meter clock.
     pub offset: i64,
 }
 
@@ -62,10 +61,10 @@ pub struct Offset {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Zone {
-    /// IANA name.
+    /// IANA name, such as `Europe/Berlin`.
     pub name: String,
-    /// (from this UTC instant on in nanoseconds, seconds east of UTC), ascending, at least one; the
-    /// first holds for all time before the second.
+    /// Pairs of a UTC instant in nanoseconds and the offset from it on, in seconds east of UTC;
+    /// ascending, at least one. The first holds for all time before the second.
     pub transitions: Vec<(i64, i32)>,
 }
 
@@ -73,7 +72,7 @@ pub struct Zone {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BookInForce {
-    /// First instant.
+    /// First instant in force.
     pub from: i64,
     /// First instant after.
     pub until: i64,
@@ -85,15 +84,16 @@ pub struct BookInForce {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TermsInForce {
-    /// First instant.
+    /// First instant in force.
     pub from: i64,
     /// First instant after.
     pub until: i64,
-    /// One for each of [`Header::meters`], in their order; none where the policy has no such meter.
+    /// Terms of each of [`Header::meters`], in their order; none where the policy has no such
+    /// meter.
     pub terms: Vec<Option<Terms>>,
 }
 
-/// What applies to each stretch of a meter.
+/// Terms that apply to each stretch of a meter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Terms {
@@ -103,7 +103,7 @@ pub struct Terms {
     pub minimum_ns: u64,
     /// Grain of what a stretch owes, in nanoseconds, 1 or more.
     pub granularity_ns: u64,
-    /// What becomes of a part of a grain.
+    /// Rounding of a fraction of a grain.
     pub rounding: Rounding,
 }
 
@@ -139,17 +139,17 @@ pub enum Rounding {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Subject {
-    /// Its id.
+    /// Id of the instance.
     pub id: String,
-    /// Sequence number of its first fact: ties go to the earlier one.
+    /// Sequence number of its first fact; of equal remainders, the earlier instance takes the unit.
     pub first_fact: u64,
-    /// Whether its life has ended at or before `until`, so that nothing of it is handed on.
+    /// True if its life ended at or before `until`, so that none of its balances is handed on.
     pub ended: bool,
 }
 
 /// Intervals as columns of one length, clipped to `first..until`, sorted by subject and then by
-/// start. Those of a subject touch or leave gaps, and never overlap. They are cut where policies
-/// change; the biller cuts them where prices do.
+/// start. Those of one subject may touch or leave gaps, and never overlap. They are cut where
+/// policies change; the biller cuts them where prices change.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Intervals {
@@ -159,17 +159,17 @@ pub struct Intervals {
     pub start: Vec<i64>,
     /// First instant after.
     pub end: Vec<i64>,
-    /// Number of the start of the machine from nothing that it belongs to.
+    /// Number of the start of the machine from nothing that the interval belongs to, from 1.
     pub session: Vec<u32>,
-    /// How often the instance had left standby before.
+    /// Number of times that the instance had left standby before.
     pub wakes: Vec<u32>,
-    /// Bit n: meter n counts it.
+    /// Meters that count the interval: bit n stands for meter n of the header.
     pub meters: Vec<u64>,
-    /// Sequence number of the fact that opened it.
+    /// Sequence number of the fact that opened the interval.
     pub fact: Vec<u64>,
-    /// Dimensions of the shape, such as `vcpu`, `memory-byte`: unit `<name>-ns`. One value each.
+    /// Dimensions of the shape, such as `vcpu`, `memory-byte`; the unit is `<name>-ns`.
     pub dimensions: Vec<Column>,
-    /// Counts, such as `network-in-bytes`: the unit is the name. One value each, read at the end.
+    /// Counts, such as `network-in-bytes`, read at the end of each interval; the unit is the name.
     pub counts: Vec<Column>,
 }
 
@@ -177,9 +177,9 @@ pub struct Intervals {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Column {
-    /// Name.
+    /// Name of the dimension or the count.
     pub name: String,
-    /// One value for each interval.
+    /// Values, one for each interval.
     pub values: Vec<u64>,
 }
 
@@ -187,54 +187,54 @@ pub struct Column {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OwnLine {
-    /// Rule.
+    /// Rule that the line belongs to.
     pub rule: String,
-    /// Meter.
+    /// Meter that counts the line's intervals.
     pub meter: String,
-    /// Index into the subjects; none for the tenant as a whole.
+    /// Index into the subjects; none for a charge of the tenant as a whole.
     pub subject: Option<u32>,
     /// Unit of both quantities.
     pub unit: String,
-    /// What was used.
+    /// Units used.
     pub quantity: u128,
-    /// What is charged for.
+    /// Units charged for.
     pub billed: u128,
-    /// Price of the book in force at `at`.
+    /// Id of a price in the book that is in force at `at`.
     pub price_id: String,
-    /// The instant to which the charge belongs.
+    /// Instant to which the charge belongs, on the meter clock.
     pub at: i64,
 }
 
-/// What one period hands on to the next; typed, and the host's. Sorted, so that equal balances are
-/// equal texts.
+/// Balances that one period hands on to the next. They are the host's, not a policy's. Sorted, so
+/// that equal balances are equal texts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Balances {
-    /// Counters that are never reset.
+    /// Balances of counters that are never reset.
     pub counters: Vec<CounterBalance>,
-    /// Stretches that may go on.
+    /// Stretches that may go on in the next period.
     pub stretches: Vec<StretchBalance>,
-    /// Credits that were used.
+    /// Credits of which something was used.
     pub credits: Vec<CreditBalance>,
 }
 
-/// A counter that is never reset.
+/// The balance of a counter that is never reset.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CounterBalance {
-    /// Rule.
+    /// Rule of the counter.
     pub rule: String,
-    /// Meter.
+    /// Meter of the counter.
     pub meter: String,
-    /// Unit.
+    /// Unit of the counter.
     pub unit: String,
-    /// The instance whose it is; none for the tenant's.
+    /// Instance that the counter belongs to; none for the tenant's.
     pub instance: Option<String>,
     /// Units so far.
     pub units: u128,
-    /// Up to which value of the counter packages are paid.
+    /// Value of the counter up to which packages are paid.
     pub covered: u128,
-    /// Positions of tiers whose fee was owed, ascending.
+    /// Positions of the tiers whose fee was owed, ascending.
     pub fees: Vec<u32>,
 }
 
@@ -242,15 +242,15 @@ pub struct CounterBalance {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StretchBalance {
-    /// The instance.
+    /// Id of the instance.
     pub instance: String,
-    /// Meter.
+    /// Meter whose stretch it is.
     pub meter: String,
-    /// Kind.
+    /// Kind of stretch.
     pub stretch: Stretch,
-    /// Session, for `start` and `wake`; 0 otherwise.
+    /// Number of the session, for `start` and `wake`; 0 otherwise.
     pub session: u32,
-    /// Wakes, for `wake`; 0 otherwise.
+    /// Number of times that standby was left, for `wake`; 0 otherwise.
     pub wakes: u32,
     /// End of the last counted interval, for `visit`, on the meter clock; 0 otherwise.
     pub last: i64,
@@ -264,11 +264,11 @@ pub struct StretchBalance {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreditBalance {
-    /// The grant.
+    /// Id of the credit.
     pub id: String,
-    /// ISO 4217 code.
+    /// ISO 4217 code of the currency.
     pub currency: String,
-    /// Amount of the grant in nano-units, as it was first named.
+    /// Amount of the grant when it was first named, in nano-units.
     pub amount: i128,
     /// Nano-units used so far.
     pub used: i128,

@@ -5,8 +5,8 @@ use std::fmt::Write;
 const SECOND_NS: i128 = 1_000_000_000;
 const DAY_S: i64 = 86_400;
 
-/// Reads `2026-02-01T00:00:00Z` or `2026-02-01T01:00:00.5+01:00`; none if it is not of this form,
-/// or outside the years 1678 to 2261.
+/// Reads `2026-02-01T00:00:00Z` or `2026-02-01T01:00:00.5+01:00`; none for a text of another form
+/// or an instant outside the years 1678 to 2261.
 pub(crate) fn parse(text: &str) -> Option<i64> {
     let (date, rest) = (text.get(..10)?, text.get(11..)?);
     let (time, zone) = (rest.get(..8)?, rest.get(8..)?);
@@ -39,7 +39,8 @@ fn number(text: &str) -> Option<i64> {
     if is_number { text.parse().ok() } else { None }
 }
 
-/// Nanoseconds of `.5`, and what follows. Digits past the ninth are dropped.
+/// Reads an optional fraction such as `.5`: its nanoseconds, and the text after it. Digits past the
+/// ninth are dropped.
 fn fraction(text: &str) -> Option<(i64, &str)> {
     let Some(rest) = text.strip_prefix('.') else { return Some((0, text)) };
     let length = rest.bytes().take_while(u8::is_ascii_digit).count();
@@ -49,7 +50,7 @@ fn fraction(text: &str) -> Option<(i64, &str)> {
     Some((number(kept)? * scale, after))
 }
 
-/// Days since 1970 of `2026-02-01`.
+/// Reads `2026-02-01` as days since 1970.
 fn days(text: &str) -> Option<i64> {
     let (year, rest) = text.split_once('-')?;
     let (month, day) = rest.split_once('-')?;
@@ -61,11 +62,11 @@ fn days(text: &str) -> Option<i64> {
         return None;
     }
     let days = days_of(year, month, day);
-    // A day that the month does not have comes back as one of the next.
+    // A day that the month does not have converts to one of the next month.
     (civil(days) == (year, month, day)).then_some(days)
 }
 
-/// Seconds of `HH:MM:SS`.
+/// Reads `HH:MM:SS` as seconds.
 fn clock(text: &str) -> Option<i64> {
     let mut parts = text.split(':');
     let mut part = |max: i64| {
@@ -76,7 +77,7 @@ fn clock(text: &str) -> Option<i64> {
     parts.next().is_none().then_some(hours * 3_600 + minutes * 60 + seconds)
 }
 
-/// Seconds east of UTC of `Z` or `+01:00`.
+/// Reads `Z` or `+01:00` as seconds east of UTC.
 fn offset(text: &str) -> Option<i64> {
     if matches!(text, "Z" | "z") {
         return Some(0);

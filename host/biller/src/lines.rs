@@ -1,4 +1,4 @@
-//! Lines in the making: what each instance used and is billed, by tariff.
+//! Lines in the making: usage and charges of each instance, by tariff.
 
 use crate::book::Model;
 use crate::counter::{Counter, Standing};
@@ -7,7 +7,7 @@ use crate::output::Line;
 use crate::stretches::Piece;
 use crate::sweep::Phase;
 
-/// What an instance used and is billed at one tariff.
+/// Usage and charge of an instance at one tariff.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sum {
     is_touched: bool,
@@ -26,7 +26,7 @@ pub(crate) struct Entry {
     pub(crate) billed: u128,
     pub(crate) from: i64,
     pub(crate) until: i64,
-    /// Sequence numbers of the first and the last fact.
+    /// Sequence numbers of the first and the last fact; none for fees and packages.
     pub(crate) facts: Option<(u64, u64)>,
 }
 
@@ -37,11 +37,11 @@ pub(crate) struct Ledger<'a> {
     sums: Vec<Sum>,
     touched: Vec<u32>,
     steady: Steady,
-    /// Whether a sum was too large.
+    /// Set once a sum was too large.
     is_overflown: bool,
 }
 
-/// Where the counter stands, instant by instant.
+/// Positions of a counter over time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Way<'a> {
     pub(crate) phases: &'a [Phase],
@@ -49,7 +49,7 @@ pub(crate) struct Way<'a> {
     pub(crate) volume: u32,
 }
 
-/// Time of one shape.
+/// Rate of some time, and whether it is billed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shaped {
     pub(crate) rate: u64,
@@ -57,19 +57,19 @@ pub(crate) struct Shaped {
     pub(crate) is_billed: bool,
 }
 
-/// Time in which units have one tariff, and what pieces inside of it, of one shape, have so far:
-/// most pieces are added here, without a product and without a search.
+/// Time in which units have one tariff, with the sum of the pieces of one shape inside it. Most
+/// pieces are added here, without a product and without a search.
 #[derive(Debug, Default)]
 struct Steady {
     start: i64,
     end: i64,
     tariff: u32,
     is_charged: bool,
-    /// Units in a nanosecond.
+    /// Units per nanosecond.
     rate: u64,
     used_ns: u64,
     billed_ns: u64,
-    /// First instant of the first piece; of no meaning where nothing is used.
+    /// First instant of the first piece; meaningless while `used_ns` is 0.
     from: i64,
     until: i64,
     first_fact: u64,
@@ -138,7 +138,7 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// Forgets in which time the last pieces lay: the way is another.
+    /// Settles the steady time before another scope's positions are used.
     pub(crate) fn turn(&mut self) {
         self.settle();
         self.steady = Steady::default();
@@ -163,7 +163,7 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// Adds what pieces in the steady time had.
+    /// Adds the steady time's sums to the tariff's, and keeps the time.
     fn settle(&mut self) {
         let steady = std::mem::take(&mut self.steady);
         self.steady = Steady {
@@ -235,7 +235,7 @@ impl<'a> Ledger<'a> {
         });
     }
 
-    /// Makes lines of the sums, in the order of tariffs, and begins anew.
+    /// Makes lines of the sums, in the order of tariffs, and clears them.
     pub(crate) fn flush(&mut self, subject: Option<u32>, lines: &mut Vec<Line>) {
         self.settle();
         if self.touched.len() > 1 {
@@ -261,8 +261,8 @@ impl<'a> Ledger<'a> {
     }
 }
 
-/// Whether a unit that is billed costs what a price says: packages cost as a whole, and cover what
-/// others would charge.
+/// Returns whether a billed unit is charged by its price: a package is charged as a whole, and
+/// covers units that other prices would charge.
 pub(crate) fn is_charged(counter: &Counter<'_>, price: u32, is_free: bool) -> bool {
     !is_free && counter.model(price) != Model::Package
 }

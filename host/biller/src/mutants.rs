@@ -1,7 +1,7 @@
-//! Faults that bills once had, put back so that tests can show that they would be found.
+//! Faults that the biller once had, put back so that tests can show that they are found.
 //!
-//! Without the feature `mutants` there are none, and every question for one is `false` when it is
-//! compiled.
+//! Without the feature `mutants` no fault is ever active, and every query for one is a constant
+//! `false`.
 
 /// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum Mutant {
     StretchesByPolicy,
     /// Stretches end with each period.
     StretchesByPeriod,
-    /// Minimums and caps are judged by themselves for each book.
+    /// Minimums and caps are applied to each book separately.
     AdjustmentsByBook,
     /// A minimum's raise is no charge that later adjustments see.
     RaisesUnseen,
@@ -30,14 +30,14 @@ pub enum Mutant {
     GranularityDown,
     /// Time before the first book is charged by it.
     FirstBookReachesBack,
-    /// Books that are planned don't replace the last one.
+    /// Planned books don't replace the last one.
     PlannedForgotten,
-    /// Prices and windows don't know that the calendar was set.
+    /// Prices and windows ignore changes of the calendar's offset.
     CalendarNeverSet,
 }
 
 impl Mutant {
-    /// All of them.
+    /// Every fault.
     pub const ALL: [Self; 14] = [
         Self::VolumesAtLastPrice,
         Self::TiersByInstance,
@@ -55,7 +55,7 @@ impl Mutant {
         Self::CalendarNeverSet,
     ];
 
-    /// Whether bills of this thread have the fault.
+    /// Returns whether bills of this thread have the fault.
     #[cfg(feature = "mutants")]
     pub(crate) fn is_active(self) -> bool {
         ACTIVE.get() == Some(self)
@@ -66,7 +66,7 @@ impl Mutant {
         false
     }
 
-    /// Calls with the fault in all bills of this thread.
+    /// Calls `call` with the fault in all bills of this thread.
     #[cfg(feature = "mutants")]
     pub fn during<T>(self, call: impl FnOnce() -> T) -> T {
         let before = ACTIVE.replace(Some(self));

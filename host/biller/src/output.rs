@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::input::{Balances, Rounding};
 
-/// What a period comes to, up to T.
+/// The bill of a period, up to T.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bill {
@@ -12,7 +12,7 @@ pub struct Bill {
     pub currency: Option<String>,
     /// Digits after the point in the currency's smallest coin.
     pub minor_digits: u8,
-    /// Digits after the point to which rules' sums are rounded.
+    /// Digits after the point to which rules' sums are rounded, 0 to 9.
     pub line_digits: u8,
     /// Rounding of sums and coins.
     pub rounding: Rounding,
@@ -22,14 +22,14 @@ pub struct Bill {
     pub adjustments: Vec<Adjusted>,
     /// Sum of rules and adjustments, in nano-units.
     pub total: i128,
-    /// `total` in coins, in the currency's smallest coins.
+    /// The total in the currency's smallest coins.
     pub payable: i128,
     /// Tariffs of the lines, in the order in which lines of one subject have them.
     pub tariffs: Vec<Tariff>,
     /// Charges, sorted by rule, subject (the tenant as a whole last) and tariff. Those of a rule
     /// add up to its sum.
     pub lines: Vec<Line>,
-    /// What is handed on, as it is at T.
+    /// Balances as they are at T, for the next period.
     pub closing: Balances,
 }
 
@@ -37,9 +37,9 @@ pub struct Bill {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuleSum {
-    /// Rule.
+    /// Name of the rule.
     pub rule: String,
-    /// Nano-units.
+    /// Sum in nano-units.
     pub amount: i128,
 }
 
@@ -55,43 +55,44 @@ pub enum AdjustmentKind {
     Credit,
 }
 
-/// What an adjustment did.
+/// The effect of an adjustment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Adjusted {
-    /// Its id.
+    /// Id of the adjustment.
     pub id: String,
-    /// Kind.
+    /// Minimum, cap or credit.
     pub kind: AdjustmentKind,
-    /// Its amount for the period (a credit: what was left of the grant), in nano-units.
+    /// Amount for the period in nano-units; for a credit, the rest of the grant.
     pub amount: i128,
     /// Nano-units added to the sum; negative for caps and credits.
     pub change: i128,
-    /// For a minimum before the period's end: what is still to come if nothing more is used.
+    /// Raise still to come if nothing more is used, in nano-units; 0 but for a minimum before the
+    /// period's end.
     pub to_come: i128,
 }
 
-/// What a line charges: a tier of a price, its fee, or a line of the policy's own.
+/// The price of some lines: a tier of a price, its fee, or the price of a policy's own line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tariff {
     /// Kind of the lines.
     pub kind: LineKind,
-    /// Rule.
+    /// Rule of the lines.
     pub rule: String,
-    /// Meter.
+    /// Meter of the lines.
     pub meter: String,
-    /// Price in the book.
+    /// Id of the price in the book.
     pub price_id: String,
-    /// Position of the tier.
+    /// Position of the tier, from 0.
     pub tier: u32,
-    /// Text that says what the price is for, as the operator wrote it, such as `vcpu-hour`.
+    /// Unit that the price is for, as the operator wrote it, such as `vcpu-hour`.
     pub per: String,
     /// Unit of both quantities; `once` for a fee.
     pub unit: String,
-    /// Nano-units for a unit: numerator.
+    /// Price in nano-units per unit: numerator.
     pub price_numerator: i128,
-    /// Denominator, 1 or more.
+    /// Price in nano-units per unit: denominator, 1 or more.
     pub price_denominator: u128,
 }
 
@@ -119,13 +120,14 @@ pub struct Line {
     pub quantity: u128,
     /// Units charged for.
     pub billed: u128,
-    /// Nano-units; the line's share of the rule's rounded sum.
+    /// Amount in nano-units: the line's share of the rule's rounded sum.
     pub amount: i128,
-    /// First instant that it covers.
+    /// First instant that the line covers.
     pub from: i64,
-    /// First instant after the last that it covers.
+    /// First instant after the last that the line covers.
     pub until: i64,
-    /// Sequence numbers of the first and the last fact that opened an interval in it.
+    /// Sequence numbers of the first and the last fact that opened an interval in it; none for fees,
+    /// packages and own lines.
     pub facts: Option<(u64, u64)>,
 }
 

@@ -4,11 +4,12 @@ use std::str::FromStr;
 
 use crate::limits;
 
-/// A unit that people price, taken apart into what the journal counts.
+/// A unit that people price, resolved to the units that the journal counts.
 ///
 /// ```text
 /// PER   = WHAT "-" TIME | COUNT
-/// WHAT  = "instance" | ("memory" | "disk" | "snapshot") "-" BYTES | the singular of another dimension
+/// WHAT  = "instance" | ("memory" | "disk" | "snapshot") "-" BYTES
+///       | the singular of another dimension
 /// TIME  = [NUMBER] ("second" | "minute" | "hour" | "day") ["s"]
 /// COUNT = NAME "-" [NUMBER] BYTES, NAME of two words or more, such as network-in-GB
 ///       | [NUMBER] "request" ["s"]
@@ -18,11 +19,11 @@ use crate::limits;
 pub struct Per {
     /// The unit of quantity: `ns`, a dimension in the singular and `-ns`, or the name of a count.
     pub unit: String,
-    /// The unit that people count in, such as `vcpu*s`, `GiB*s` or `GB`.
+    /// The measure that people count in, such as `vcpu*s`, `GiB*s` or `GB`.
     pub measure: String,
-    /// How many of `unit` make one of `measure`.
+    /// Number of `unit` in one of `measure`.
     pub measure_units: u128,
-    /// How many of `unit` the price is for.
+    /// Number of `unit` that the price is for.
     pub units: u128,
     /// Most of `unit` that a price must be able to charge for in a period.
     pub units_max: u128,
@@ -32,10 +33,10 @@ pub struct Per {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "'{0}' is nothing that a price can be for; write WHAT-TIME, such as vcpu-hour, \
-     instance-second, memory-GiB-hour, disk-GB-30days or snapshot-GiB-730hours, or a count, such as \
-     network-in-GB or 1000requests. WHAT is instance, vcpu, memory-, disk- or snapshot- and a unit of \
-     bytes, or the singular of another dimension; TIME is second, minute, hour or day, with a whole \
-     number before it if it is not one"
+     instance-second, memory-GiB-hour, disk-GB-30days or snapshot-GiB-730hours, or a count, such \
+     as network-in-GB or 1000requests. WHAT is instance, vcpu, memory-, disk- or snapshot- and a \
+     unit of bytes, or the singular of another dimension; TIME is second, minute, hour or day, \
+     with a whole number before it if it is not one"
 )]
 pub struct UnknownPer(pub String);
 
@@ -59,9 +60,9 @@ const BYTES: [(&str, u128); 9] = [
 ];
 /// Dimensions that are counted in bytes.
 const BYTE_DIMENSIONS: [&str; 3] = ["memory", "disk", "snapshot"];
-/// Counts that are not of bytes: one of them, and the unit.
+/// Counts that are not of bytes: the singular, and the unit.
 const COUNTS: [(&str, &str); 1] = [("request", "requests")];
-/// Most bytes of a text.
+/// Most bytes of the text.
 const LENGTH_MAX: usize = 64;
 
 impl FromStr for Per {
@@ -73,7 +74,7 @@ impl FromStr for Per {
     }
 }
 
-/// `vcpu-hour`, `memory-GiB-hour`, `instance-30days`.
+/// Reads `vcpu-hour`, `memory-GiB-hour`, `instance-30days`.
 fn time(text: &str) -> Option<Per> {
     let (what, time) = text.rsplit_once('-')?;
     let time_ns = time_ns(time)?;
@@ -88,7 +89,7 @@ fn time(text: &str) -> Option<Per> {
     })
 }
 
-/// `network-in-GB`, `network-in-100GiB`.
+/// Reads `network-in-GB`, `network-in-100GiB`.
 fn byte_count(text: &str) -> Option<Per> {
     let (name, bytes) = text.rsplit_once('-')?;
     let is_word = |word: &str| !word.is_empty() && word.bytes().all(|c| c.is_ascii_lowercase());
@@ -101,7 +102,7 @@ fn byte_count(text: &str) -> Option<Per> {
     Some(count_of(format!("{name}-bytes"), measure, each, count))
 }
 
-/// `request`, `1000000requests`.
+/// Reads `request`, `1000000requests`.
 fn plain_count(text: &str) -> Option<Per> {
     let (count, name) = numbered(text)?;
     let &(one, unit) = COUNTS.iter().find(|(one, unit)| name == *one || name == *unit)?;
@@ -121,7 +122,7 @@ fn numbered(text: &str) -> Option<(u128, &str)> {
     (count > 0).then_some((count.into(), name))
 }
 
-/// `hour`, `30days`.
+/// Reads `hour`, `30days` as nanoseconds.
 fn time_ns(text: &str) -> Option<u128> {
     let (count, name) = numbered(text)?;
     let is_named = |time: &str| name == time || name.strip_suffix('s') == Some(time);
@@ -132,9 +133,9 @@ fn time_ns(text: &str) -> Option<u128> {
 /// A dimension that people price.
 struct What {
     unit: String,
-    /// What people call it for a second.
+    /// Name of the measure, such as `GiB*s` for `memory-GiB`.
     measure: String,
-    /// How many of the dimension make one of what people price.
+    /// Number of the dimension in one of the measure.
     each: u128,
     /// Most of the dimension that one instance has.
     most: u128,

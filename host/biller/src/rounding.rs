@@ -8,7 +8,7 @@ use crate::exact::{Natural, Summing, rounded, times};
 use crate::input::Rounding;
 use crate::output::{Line, Tariff};
 
-/// How sums are rounded.
+/// The digits to which sums are rounded, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Digits {
     /// Nano-units in the last digit.
@@ -17,19 +17,19 @@ pub(crate) struct Digits {
 }
 
 impl Digits {
-    /// `digits`: after the point, 0 to 9.
+    /// Rounding to `digits` digits after the point, 0 to 9.
     pub(crate) fn new(digits: u8, rounding: Rounding) -> Self {
         Self { unit_nanos: 10_u128.pow(9_u32.saturating_sub(digits.into())), rounding }
     }
 
-    /// A fraction of nano-units in units of the last digit.
+    /// Rounds a fraction of nano-units to units of the last digit.
     pub(crate) fn round(self, numerator: U256, denominator: u128) -> Option<u128> {
         let divisor = U256::from(denominator).checked_mul(U256::from(self.unit_nanos))?;
         let (quotient, rest) = numerator.over(&divisor);
         rounded(quotient, &rest, &divisor, self.rounding)?.narrow()
     }
 
-    /// Units of the last digit in nano-units.
+    /// Converts units of the last digit to nano-units.
     pub(crate) fn nanos(self, units: u128) -> Option<i128> {
         i128::try_from(times(units, self.unit_nanos)?).ok()
     }
@@ -44,7 +44,7 @@ pub(crate) struct Settling<'a> {
 }
 
 impl Settling<'_> {
-    /// Sets the lines' amounts, and answers their sum in nano-units. None where it is too large.
+    /// Sets the lines' amounts, and returns their sum in nano-units; none where it is too large.
     pub(crate) fn settle(&self, lines: &mut [Line]) -> Option<i128> {
         let sum = self.sum(lines)?;
         self.share_in::<u128>(lines, sum)

@@ -28,7 +28,7 @@ pub(crate) struct Holding {
     pub(crate) last: i64,
 }
 
-/// Times in which prices hold; where there is none, the rule does not count the time.
+/// Times in which prices hold. Gaps are time that the rule does not count.
 #[derive(Debug, Default)]
 pub(crate) struct Schedule {
     segments: Vec<Segment>,
@@ -39,8 +39,8 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// Prices with windows go before those without; of two that hold at one instant, which no book
-    /// may have, the one that began earlier stays.
+    /// Prices with windows take precedence over those without. Of two that hold at one instant,
+    /// which no book may have, the one that began earlier stays.
     pub(crate) fn of(windowed: Vec<(Span, u32)>, plain: &[(Span, u32)]) -> Self {
         let open = Spans::union(windowed.iter().map(|&(span, _)| span).collect());
         let mut all = windowed;

@@ -7,7 +7,7 @@ use crate::input::Span;
 pub(crate) struct Spans(Vec<Span>);
 
 impl Spans {
-    /// One span, or none where it is empty.
+    /// One span; no instant where it is empty.
     pub(crate) fn of(start: i64, end: i64) -> Self {
         if start < end { Self(vec![Span { start, end }]) } else { Self::default() }
     }
@@ -23,7 +23,7 @@ impl Spans {
         set
     }
 
-    /// Adds a span that begins at or after the begin of the last one.
+    /// Adds a span that begins at or after the beginning of the last one.
     fn push(&mut self, span: Span) {
         match self.0.last_mut() {
             Some(last) if span.start <= last.end => last.end = last.end.max(span.end),
@@ -85,7 +85,7 @@ impl Spans {
         self.within(at, at.saturating_add(1)).next().is_some()
     }
 
-    /// Whether every instant of the other is in it.
+    /// Returns whether every instant of the other is in this set.
     pub(crate) fn covers(&self, other: &Self) -> bool {
         other.without(self).is_empty()
     }

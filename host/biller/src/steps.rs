@@ -5,7 +5,7 @@ thread_local! {
     static STEPS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
-/// Counts one step; nothing outside of tests.
+/// Counts one step; compiles to nothing outside of tests.
 #[inline(always)]
 pub(crate) fn count() {
     #[cfg(test)]

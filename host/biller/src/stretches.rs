@@ -1,5 +1,5 @@
-//! Stretches: the time of an instance under one meter that belongs together, and what of it is
-//! billed.
+//! Stretches: the time of an instance under one meter that belongs together, and the part of it
+//! that is billed.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -27,9 +27,9 @@ pub(crate) struct Piece {
 /// Time that is billed beyond what was used.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TopUp {
-    /// Number of the interval whose shape it has.
+    /// Number of the interval that gives the top-up its shape.
     pub(crate) interval: u32,
-    /// The instant to which it belongs.
+    /// Instant to which the top-up belongs.
     pub(crate) at: i64,
     pub(crate) nanos: u64,
 }
@@ -43,18 +43,18 @@ pub(crate) struct Own {
     pub(crate) top_ups: Range<usize>,
 }
 
-/// Everything that one meter counted.
+/// The time that one meter counted.
 #[derive(Debug, Default)]
 pub(crate) struct Measured {
     pub(crate) pieces: Vec<Piece>,
     pub(crate) top_ups: Vec<TopUp>,
-    /// In the order of the input; one for each subject that has intervals.
+    /// Entries in the order of the input, one for each subject that has intervals.
     pub(crate) subjects: Vec<Own>,
-    /// Stretches that may go on.
+    /// Stretches that may go on in the next period.
     pub(crate) closing: Vec<StretchBalance>,
 }
 
-/// A bill's input as stretches see it.
+/// The part of a bill's input that stretches depend on.
 pub(crate) struct Measuring<'a> {
     pub(crate) header: &'a Header,
     pub(crate) subjects: &'a [Subject],
@@ -73,27 +73,27 @@ struct Current {
     wakes: u32,
     /// End of the last counted interval.
     last: i64,
-    /// How often the kind had changed.
+    /// Number of changes of the stretch's kind before it began.
     epoch: u32,
     used_ns: u64,
-    /// Used before the period.
+    /// Nanoseconds used before the period.
     used_before_ns: u64,
-    /// The most that was owed at any border.
+    /// Most nanoseconds that were owed at any border.
     owed_ns: u64,
 }
 
-/// What holds for one meter in a time under a book and under one policy.
+/// The terms of one meter in a time under one book and one policy.
 #[derive(Debug, Clone, Copy)]
 struct Ruling {
     start: i64,
     end: i64,
     terms: Terms,
-    /// How often the kind had changed.
+    /// Number of changes of the stretch's kind before this time.
     epoch: u32,
 }
 
 impl Ruling {
-    /// A ruling of no time.
+    /// A ruling that holds at no time.
     const NONE: Self = Self {
         start: 0,
         end: 0,
@@ -110,7 +110,7 @@ impl Ruling {
         self.start <= start && end <= self.end
     }
 
-    /// Whether counted time that begins at an instant belongs to a stretch.
+    /// Returns whether counted time that begins at an instant belongs to a stretch.
     fn goes_on(&self, current: &Current, session: u32, wakes: u32, start: i64) -> bool {
         let is_session = current.session == session;
         let is_one = match self.terms.stretch {
@@ -140,18 +140,18 @@ impl Ruling {
 struct Walk<'a> {
     measuring: &'a Measuring<'a>,
     meter: usize,
-    /// How often the kind had changed, for each of the header's terms.
+    /// Number of changes of the stretch's kind, for each of the header's terms.
     epochs: Vec<u32>,
-    /// The first kind.
+    /// Kind of stretch under the first policy with the meter; none if there is no such policy.
     first_kind: Option<Stretch>,
     opening: HashMap<&'a str, &'a StretchBalance>,
-    /// What held last.
+    /// Ruling of the last counted time.
     ruling: Ruling,
     measured: Measured,
 }
 
 impl Measuring<'_> {
-    /// What a meter counted, and what of it is billed.
+    /// Computes the time that a meter counted, and the part of it that is billed.
     pub(crate) fn meter(&self, meter: usize) -> Result<Measured, BillError> {
         let name = &self.header.meters[meter];
         let opening = self.header.opening.stretches.iter().filter(|one| one.meter == *name);
@@ -167,7 +167,7 @@ impl Measuring<'_> {
     }
 }
 
-/// How often the kind of a meter's stretches has changed in each of the terms, and its first kind.
+/// For each of the terms, the number of changes of the meter's kind of stretch; and the first kind.
 fn epochs(terms: &[TermsInForce], meter: usize) -> (Vec<u32>, Option<Stretch>) {
     let mut first = None;
     let mut last = None;
@@ -190,7 +190,7 @@ impl<'a> Walk<'a> {
         let measuring = self.measuring;
         let is_counted = |meters: &&u64| **meters & 1 << self.meter != 0;
         let count = measuring.intervals.meters.iter().filter(is_counted).count();
-        // There may be millions, and growing would need half as much again.
+        // There may be millions; growing would reserve half as much again.
         self.measured.pieces.reserve_exact(count);
         self.measured.subjects.reserve_exact(measuring.runs.len());
         for (subject, intervals) in measuring.runs {
@@ -256,7 +256,7 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// What holds at an instant of counted time.
+    /// The ruling at an instant of counted time.
     fn ruling_at(&self, at: i64) -> Result<Ruling, BillError> {
         let all = &self.measuring.header.terms;
         let number = all.partition_point(|terms| terms.from <= at).saturating_sub(1);
@@ -276,7 +276,7 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// Counts time under a book and under one policy, at which the ruling is.
+    /// Counts time under one book and one policy, which the ruling covers.
     fn count(
         &mut self,
         interval: u32,
@@ -305,13 +305,13 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Marks what is billed of a stretch, whose pieces begin at a number.
+    /// Marks the billed part of a stretch, whose pieces begin at number `first`.
     fn end(&mut self, current: Option<&mut Current>, first: usize) -> Result<(), BillError> {
         let (Some(current), Some(last)) = (current, self.measured.pieces[first..].last().copied())
         else {
             return Ok(());
         };
-        // The stretch ended in this ruling's time or before, so that its own terms are looked for.
+        // The ruling may be that of a later time, so the terms at the stretch's end are looked up.
         let terms = self.ruling_at(last.end - 1)?.terms;
         let owed = terms.owed(current.used_ns).ok_or_else(|| self.overflow())?;
         let billed = owed.saturating_sub(current.owed_ns);
@@ -350,7 +350,7 @@ impl<'a> Walk<'a> {
         });
     }
 
-    /// Hands on what instances without an interval in the period had.
+    /// Hands on the stretches of instances without an interval in the period.
     fn absent(&mut self) {
         let measuring = self.measuring;
         for (number, subject) in measuring.subjects.iter().enumerate() {
@@ -368,7 +368,7 @@ impl<'a> Walk<'a> {
 }
 
 /// Marks the nanoseconds of a stretch that are billed where they are used: those above `paid` and
-/// not above `owed`. Answers how many these are.
+/// not above `owed`. Returns their number.
 fn mark(pieces: &mut [Piece], used_before: u64, paid: u64, owed: u64) -> u64 {
     let mut used = used_before;
     let mut marked = 0;
@@ -385,8 +385,7 @@ fn mark(pieces: &mut [Piece], used_before: u64, paid: u64, owed: u64) -> u64 {
 }
 
 impl Terms {
-    /// The nanoseconds that a stretch owes that has used some; none where they are more than 64
-    /// bits.
+    /// Nanoseconds that a stretch owes after using `used_ns`; none if they exceed 64 bits.
     pub(crate) fn owed(&self, used_ns: u64) -> Option<u64> {
         if used_ns == 0 {
             return Some(0);

@@ -6,12 +6,12 @@ use crate::book::Model;
 use crate::counter::{Counter, Standing};
 use crate::exact::times;
 
-/// Time in which a scope bills so many units in each nanosecond.
+/// Time in which a scope bills the same number of units in each nanosecond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Step {
     pub(crate) start: i64,
     pub(crate) end: i64,
-    /// 1 or more.
+    /// Units per nanosecond, 1 or more.
     pub(crate) rate: u128,
 }
 
@@ -20,22 +20,22 @@ pub(crate) struct Step {
 pub(crate) struct Jump {
     pub(crate) at: i64,
     pub(crate) subject: u32,
-    /// 1 or more.
+    /// Number of units, 1 or more.
     pub(crate) units: u128,
-    /// Whether they were used, and not only billed.
+    /// True if the units were used; false for a top-up, which is only billed.
     pub(crate) is_used: bool,
-    /// Sequence number of the fact that opened their interval.
+    /// Sequence number of the fact that opened the units' interval.
     pub(crate) fact: u64,
 }
 
-/// From an instant on, the next unit falls into a zone.
+/// A position in the tiers, from `start` to the next phase's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Phase {
     pub(crate) start: i64,
     pub(crate) zone: u32,
-    /// Whether a package covers what no price of packages charges.
+    /// Set while a paid package covers units that other prices would charge.
     pub(crate) is_free: bool,
-    /// The crossing in the nanosecond before it, if there is one.
+    /// The crossing in the nanosecond before, if there is one.
     pub(crate) crossing: Option<u32>,
 }
 
@@ -85,16 +85,16 @@ pub(crate) struct Fee {
     pub(crate) tariff: u32,
 }
 
-/// Where a counter begins.
+/// The position at which a counter begins a period.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Start {
     pub(crate) units: u128,
     pub(crate) covered: u128,
-    /// Bit n: the tier at position n was reached.
+    /// Set of reached tiers: bit n stands for the tier at position n.
     pub(crate) reached: u128,
 }
 
-/// A counter on its way, and the way it took.
+/// A counter's progress through a scope, and what the scope is charged.
 #[derive(Debug)]
 pub(crate) struct Sweep<'a> {
     counter: &'a Counter<'a>,
@@ -104,7 +104,7 @@ pub(crate) struct Sweep<'a> {
     zone: u32,
     /// A zone, and the positions of tiers that time in it can reach.
     reachable: Option<(u32, u128)>,
-    /// First instant after the last growth.
+    /// First instant after the counter last grew; none before it grows.
     grown: Option<i64>,
     pub(crate) phases: Vec<Phase>,
     pub(crate) crossings: Vec<Crossing>,
@@ -169,7 +169,7 @@ impl<'a> Sweep<'a> {
         self.phases.push(first);
     }
 
-    /// What its units pick.
+    /// The standing in a zone, with the volume tier that the counter's units pick.
     pub(crate) fn standing(&self, zone: u32) -> Standing {
         Standing { zone, volume: self.counter.volume_zone(self.units) }
     }
@@ -197,7 +197,7 @@ impl<'a> Sweep<'a> {
         Some(())
     }
 
-    /// Counts time. With packages, one price holds in all of it.
+    /// Adds the units of some time. With packages, one price holds in all of it.
     fn flow(&mut self, start: i64, end: i64, rate: u128, is_package: bool) -> Option<()> {
         let schedule = &self.counter.schedule;
         let mut from = start;
@@ -240,7 +240,7 @@ impl<'a> Sweep<'a> {
         !is_package && self.units < self.covered
     }
 
-    /// Units to the end of the zone, or of what a package covers.
+    /// Units to the end of the zone, or to the end of the paid packages; none without an end.
     fn room(&self, is_free: bool) -> Option<u128> {
         let end = self.counter.ends.get(self.zone as usize).map(|end| end - self.units);
         let cover = is_free.then(|| self.covered - self.units);
@@ -259,7 +259,7 @@ impl<'a> Sweep<'a> {
         Some(())
     }
 
-    /// Notes where the counter stands from an instant on.
+    /// Records the position in the tiers from an instant on.
     fn enter(&mut self, start: i64, is_free: bool, crossing: Option<u32>) {
         let last = self.phase();
         if last.zone == self.zone && last.is_free == is_free && crossing.is_none() {
@@ -310,7 +310,7 @@ impl<'a> Sweep<'a> {
         Some(())
     }
 
-    /// Counts the jumps of one instant, and answers the number of the next.
+    /// Adds the jumps of one instant, and returns the number of the next jump.
     fn jump(&mut self, jumps: &[Jump], first: usize) -> Option<usize> {
         let at = jumps[first].at;
         let count = jumps[first..].iter().take_while(|jump| jump.at == at).count();
@@ -330,7 +330,8 @@ impl<'a> Sweep<'a> {
         Some(next)
     }
 
-    /// Begins packages for the units from `before` on that none covers, which come at a rate.
+    /// Begins packages for the units from `before` on that no package covers; `rate` is their
+    /// number per nanosecond.
     fn begin_packages(&mut self, price: u32, start: i64, before: u128, rate: u128) -> Option<()> {
         let first = before.max(self.covered);
         if self.units <= first {
@@ -345,7 +346,7 @@ impl<'a> Sweep<'a> {
         Some(())
     }
 
-    /// Notes the tiers that charged time reaches.
+    /// Records the tiers that charged time reaches.
     fn reach_in(&mut self, run: Run) {
         if !self.counter.has_fees || self.reachable(run.zone) & !self.reached == 0 {
             return;
@@ -380,7 +381,7 @@ impl<'a> Sweep<'a> {
     }
 
     fn reach(&mut self, at: i64, price: u32, standing: Standing) {
-        // The others reach their tiers otherwise.
+        // Volume prices and packages reach their tiers elsewhere.
         if self.counter.model(price).is_by_unit() {
             self.fee(at, price, self.counter.tier(price, standing));
         }
@@ -410,13 +411,13 @@ impl<'a> Sweep<'a> {
 }
 
 impl Packages {
-    /// The instant in which one of them begins.
+    /// The instant in which package `number` begins.
     pub(crate) fn begins(&self, number: u128) -> i64 {
         let units = self.lead + number * self.size;
         self.start.saturating_add_unsigned(narrow(units / self.rate))
     }
 
-    /// How many have begun before an instant.
+    /// Number of packages that begin before an instant.
     pub(crate) fn begun(&self, before: i64) -> u128 {
         if before <= self.start {
             return 0;
@@ -425,7 +426,7 @@ impl Packages {
         units.saturating_sub(self.lead).div_ceil(self.size).min(self.count)
     }
 
-    /// Units that one of them charges.
+    /// Units that `count` packages charge.
     pub(crate) fn units(&self, count: u128) -> u128 {
         count * self.size
     }

@@ -18,7 +18,7 @@ pub(crate) struct Timeline {
     /// Charges of one instant.
     points: Vec<Point>,
     packages: Vec<(Packages, u32)>,
-    /// Where counters stand: a class is a number into them.
+    /// Standings of counters; a class is an index into them.
     classes: Vec<Standing>,
     numbers: HashMap<Standing, u32>,
 }
@@ -47,7 +47,7 @@ impl Timeline {
         class
     }
 
-    /// Adds what one scope was charged. None where a sum is too large.
+    /// Adds the charges of one scope; none where a sum is too large.
     pub(crate) fn add(&mut self, counter: &Counter<'_>, sweep: &Sweep<'_>) -> Option<()> {
         for run in &sweep.runs {
             let class = self.class(sweep.standing(run.zone));
@@ -76,20 +76,20 @@ impl Timeline {
         Some(())
     }
 
-    /// Brings it in order of time, after the last is added.
+    /// Sorts by time, once the last scope is added.
     pub(crate) fn finish(&mut self) {
         self.changes.sort_unstable_by_key(|change| change.at);
         self.points.sort_unstable_by_key(|point| point.at);
     }
 
-    /// Instants between which nothing changes but by the schedule.
+    /// Instants between which charges change by the schedule only.
     pub(crate) fn instants(&self) -> impl Iterator<Item = i64> + '_ {
         let changes = self.changes.iter().map(|change| change.at);
         changes.chain(self.points.iter().map(|point| point.at))
     }
 }
 
-/// A place in a timeline, and what was charged before it.
+/// A position in a timeline, and the units charged before it.
 #[derive(Debug, Clone)]
 pub(crate) struct Cursor {
     at: i64,
@@ -115,7 +115,7 @@ impl Cursor {
         }
     }
 
-    /// Goes on to an instant; none where a sum is too large.
+    /// Advances to an instant; none where a sum is too large.
     pub(crate) fn advance(
         &mut self,
         timeline: &Timeline,
@@ -191,7 +191,7 @@ impl Cursor {
     }
 }
 
-/// Everything that a rule charges: its counters, and lines that a policy stated.
+/// The charges of a rule over time: of its counters, and of lines that policies stated.
 pub(crate) struct RuleTimeline<'a> {
     pub(crate) counters: Vec<(&'a Counter<'a>, Timeline)>,
     /// Instant, number of the tariff, and units, of a policy's own lines.
@@ -199,7 +199,7 @@ pub(crate) struct RuleTimeline<'a> {
     pub(crate) own_tariffs: Vec<Tariff>,
 }
 
-/// A place in a rule's timeline.
+/// A position in a rule's timeline.
 #[derive(Clone)]
 pub(crate) struct RuleCursor(Vec<Cursor>, i64);
 
@@ -239,7 +239,7 @@ impl RuleTimeline<'_> {
         Some(units)
     }
 
-    /// Instants between which nothing changes but by schedules.
+    /// Instants between which charges change by schedules only.
     pub(crate) fn instants(&self) -> impl Iterator<Item = i64> + '_ {
         let counted = self.counters.iter().flat_map(|(_, timeline)| timeline.instants());
         counted.chain(self.own.iter().map(|&(at, ..)| at))

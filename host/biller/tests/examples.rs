@@ -120,7 +120,7 @@ fn example_4h() {
     assert_eq!(total(&case), cents(400));
 }
 
-/// Bills of days, each beginning with what the one before handed on.
+/// Bills consecutive days, each with the balances that the one before handed on.
 fn days(count: i64, of_day: impl Fn(i64) -> Case) -> Vec<i128> {
     let mut opening = Balances::default();
     let bills = (0..count).map(|day| {

@@ -1,4 +1,4 @@
-//! Lines: which instance has what, at which price and tier.
+//! Lines: instance, price and tier, quantity and amount.
 
 mod support;
 

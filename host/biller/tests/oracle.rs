@@ -11,7 +11,7 @@ use support::scenarios::{DAY, Period, instant, scenario};
 use tallyman_oracle as oracle;
 use tallyman_oracle::{Act, Document, Scenario};
 
-/// Sums by rule and by adjustment, without what is nothing.
+/// Sums by rule and by adjustment, without zeros, and the total.
 type Sums = (BTreeMap<String, i128>, BTreeMap<String, i128>, i128);
 
 fn of_bill(bill: &Bill) -> Sums {
@@ -45,7 +45,12 @@ fn agree(scenario: &Scenario, until: i64) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 20_000, failure_persistence: None, rng_seed: proptest::test_runner::RngSeed::Fixed(1), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        max_shrink_iters: 20_000,
+        failure_persistence: None,
+        rng_seed: proptest::test_runner::RngSeed::Fixed(1),
+        ..ProptestConfig::default()
+    })]
     #[test]
     fn the_biller_agrees_with_the_oracle(scenario in scenario(), until in instant()) {
         agree(&scenario, until.max(1))?;

@@ -1,4 +1,4 @@
-//! What holds for every bill.
+//! Properties of every bill.
 
 mod support;
 
@@ -101,7 +101,11 @@ fn named(bill: &Bill, subjects: &[Subject]) -> Vec<(String, Tariff, Line)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, rng_seed: proptest::test_runner::RngSeed::Fixed(1), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        rng_seed: proptest::test_runner::RngSeed::Fixed(1),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn cuts_of_intervals_change_nothing(

@@ -1,9 +1,9 @@
 //! Counts time as Microsoft Azure counts it for virtual machines.
 //!
-//! What is billed in which power state is the table in `states-billing.md` of Microsoft's
-//! documentation: not while `Creating` (our `created`), but from `Starting` on, while running,
-//! while stopping, and while stopped with the host still allocated (our `paused`: the memory is
-//! held); not while deallocated (`stopped`) or hibernated (`standby`).
+//! The power states that are billed are those of the table in `states-billing.md` of Microsoft's
+//! documentation: not `Creating` (our `created`), but from `Starting` on, while running, while
+//! stopping, and while stopped with the host still allocated (our `paused`: the memory is held);
+//! not while deallocated (`stopped`) or hibernated (`standby`).
 //!
 //! Disputed is a minimum: of a notice that machines shut down within 300 s are billed from
 //! 2025-06-01 on, one reading is `minimum` = `300s`

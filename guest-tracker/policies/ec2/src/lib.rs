@@ -1,12 +1,12 @@
 //! Counts time as Amazon EC2 counts it for Linux on demand.
 //!
-//! By the second, at least a minute for each start. What is billed in which state is the table of
-//! instance states in the EC2 user guide (`ec2-instance-lifecycle.md`): not while `pending` (our
-//! `created`), while running also if the guest still boots, not while stopping, but while it
-//! prepares to hibernate (our `paused`, on the way to standby); never while stopped or hibernated.
-//! A reboot begins no further minute. Windows used to be charged by whole hours: `granularity` =
-//! `1h` with `minimum` = `0s`. That waking from hibernation is a start is our reading: the instance
-//! goes from stopped to running, and the user guide does not say so of hibernation by name.
+//! By the second, at least a minute for each start. The states that are billed are those of the
+//! table of instance states in the EC2 user guide (`ec2-instance-lifecycle.md`): not `pending` (our
+//! `created`), but running, also if the guest still boots; not stopping, but preparing to hibernate
+//! (our `paused`, on the way to standby); never stopped or hibernated. A reboot begins no further
+//! minute. Windows used to be charged by whole hours: `granularity` = `1h` with `minimum` = `0s`.
+//! Resuming from hibernation counts as a start, which is our reading: the instance goes from
+//! stopped to running, and the user guide does not say so of hibernation by name.
 
 use guest_tracker::metering::{Granularity, MINUTE_NS, Meter, Options, Phases, Plan};
 use guest_tracker::{MeteringError, Phase, Policy, Stretch};

@@ -3,8 +3,8 @@
 //! By the second, at least a minute for each start; uptime goes from the start to `TERMINATED`, so
 //! shutting down is in it (<https://cloud.google.com/compute/vm-instance-pricing>). A suspended
 //! machine has no uptime, but the memory it left on disk is charged
-//! (<https://cloud.google.com/compute/docs/reference/rest/v1/instances/suspend>). Whether resuming
-//! is a start and whether suspending is billed the pricing page does not say. Sustained use is a
+//! (<https://cloud.google.com/compute/docs/reference/rest/v1/instances/suspend>). The pricing page
+//! does not say whether resuming is a start, nor whether suspending is billed. Sustained use is a
 //! matter of the price book: a graduated price, whose tiers begin at each quarter of the month.
 
 use guest_tracker::metering::{Granularity, MINUTE_NS, Meter, Options, Phases, Plan};

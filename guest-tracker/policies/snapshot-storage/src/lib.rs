@@ -1,9 +1,8 @@
-//! Counts the time of what sleeps beside that of what runs.
+//! Counts the time of machines in standby beside that of running ones.
 //!
 //! A machine in standby holds no processor and no memory, only a file as large as what was written
 //! of its memory: meter `standby`, priced by the bytes of the snapshot for as long as they lie on
-//! the disk. Beside it are meters for what runs, so that one book prices both halves of a machine's
-//! life.
+//! the disk. Beside it are meters for running machines, so that one book prices both.
 
 use guest_tracker::metering::{Granularity, Meter, Options, Phases, Plan};
 use guest_tracker::{MeteringError, Phase, Policy, Stretch};

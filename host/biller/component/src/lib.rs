@@ -2,7 +2,7 @@
 
 mod pending;
 
-/// What `wit/biller/` says, as Rust.
+/// The contract's types and traits, generated from `wit/biller/`.
 #[allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 mod bindings {
     wit_bindgen::generate!({ path: "../../../wit/biller", world: "biller" });

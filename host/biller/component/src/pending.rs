@@ -10,15 +10,15 @@ use crate::bindings::exports::tallyman::biller::billing::{
     BillingError, Column as ColumnPart, IntervalColumns, LineColumns, SubjectColumns,
 };
 
-/// The state of the instance.
+/// State of the component's instance.
 pub(crate) enum Pending {
-    /// Nothing was asked yet.
+    /// `begin` was not called yet.
     Idle,
-    /// Input is gathered.
+    /// Input is added, until `finish`.
     Gathering(Box<Gathering>),
-    /// Lines are handed over.
+    /// The bill is made, and its lines are taken.
     Made(IntoIter<Line>),
-    /// There is no bill, and there will be none.
+    /// A call failed; there will be no bill.
     Failed,
 }
 
@@ -55,7 +55,7 @@ impl Pending {
         match self {
             Self::Gathering(gathering) => Ok(gathering),
             Self::Idle => Err(out_of_order("begin comes first")),
-            Self::Made(_) | Self::Failed => Err(out_of_order("finish was asked already")),
+            Self::Made(_) | Self::Failed => Err(out_of_order("finish was called already")),
         }
     }
 
@@ -126,7 +126,7 @@ impl Gathering {
     }
 }
 
-/// An error and what it comes from.
+/// An error's message, followed by those of its sources.
 fn in_words(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

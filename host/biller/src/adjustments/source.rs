@@ -14,7 +14,7 @@ use crate::timeline::{RuleCursor, RuleTimeline};
 
 /// Charges over time.
 pub(crate) struct Source<'a> {
-    /// Rules that a look has to take in to see it.
+    /// Rules of which a view has to contain all to see this source.
     seen: Rules,
     /// Nano-units in all.
     total: i128,
@@ -24,11 +24,11 @@ pub(crate) struct Source<'a> {
     digits: Digits,
     /// Time whose charges are left.
     kept: Spans,
-    /// What is left of single nanoseconds, in nano-units.
+    /// Nano-units that remain of single nanoseconds.
     lumps: BTreeMap<i64, i128>,
-    /// Nano-units before some instants.
+    /// Nano-units before the instants asked about so far.
     known: BTreeMap<i64, i128>,
-    /// What is left of it inside the nanosecond that is being cut.
+    /// Nano-units that remain inside the nanosecond that is being cut.
     inside: i128,
 }
 
@@ -76,13 +76,13 @@ impl<'a> Source<'a> {
         &self.seen
     }
 
-    /// Nano-units that are left of it in some time.
+    /// Nano-units that remain of the source in some time.
     pub(super) fn left(&mut self, spans: &Spans) -> Option<i128> {
         let probe = self.probe(spans)?;
         Some(probe.before(i64::MAX, None))
     }
 
-    /// What is needed to tell what is left of it before any instant, in some time.
+    /// Prepares the search for what remains of the source before an instant, in some time.
     pub(super) fn probe(&mut self, spans: &Spans) -> Option<Probe> {
         let lumps = self.lumps.iter().map(|(&at, &nanos)| (at, nanos));
         let lumps = lumps.filter(|&(at, _)| spans.contains(at)).collect();
@@ -138,7 +138,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Takes note of what is left of it inside the nanosecond that is cut next.
+    /// Remembers the nano-units that remain inside the nanosecond that is cut next.
     pub(super) fn note_inside(&mut self, nanos: i128) {
         self.inside = nanos;
     }
@@ -168,7 +168,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// What is left of a source in some time.
+/// The part of a source that remains in some time.
 pub(super) struct Probe {
     pieces: Vec<Piece>,
     /// Nano-units of all pieces.
@@ -191,8 +191,8 @@ impl Probe {
         self.pieces[..count].last().filter(|piece| at < piece.span.end)
     }
 
-    /// What is left before an instant; `value` is the source's before it, where that lies inside of
-    /// a piece.
+    /// Nano-units that remain before an instant; `value` is the source's before it, needed only for
+    /// an instant inside a piece.
     fn before(&self, at: i64, value: Option<i128>) -> i128 {
         let lumps: i128 =
             self.lumps.iter().filter(|(one, _)| *one < at).map(|(_, nanos)| nanos).sum();
@@ -228,7 +228,7 @@ impl<'s, 'a> Probes<'s, 'a> {
         Self { probes, sources }
     }
 
-    /// Finds the nanosecond in which what is left from `first` to `until` passes an amount.
+    /// Finds the nanosecond in which the remaining charges from `first` to `until` pass an amount.
     pub(super) fn pass(&self, amount: i128, first: i64, until: i64) -> Option<Passed> {
         let mut low = (first, self.cursors());
         let instants = self.instants(first, until);
@@ -263,7 +263,7 @@ impl<'s, 'a> Probes<'s, 'a> {
         self.sources.iter().map(Source::cursor).collect()
     }
 
-    /// Instants inside of a time at which something changes, ascending.
+    /// Instants inside a time at which something changes, ascending.
     fn instants(&self, first: i64, until: i64) -> Vec<i64> {
         let mut instants = Vec::new();
         for (probe, source) in self.probes.iter().zip(self.sources) {
@@ -298,7 +298,7 @@ impl<'s, 'a> Probes<'s, 'a> {
         Some((left <= amount).then_some(cursors))
     }
 
-    /// What is left of each source before an instant.
+    /// Nano-units that remain of each source before an instant.
     fn left(&self, cursors: &mut [Option<RuleCursor>], at: i64) -> Option<Vec<i128>> {
         let sources = self.probes.iter().zip(self.sources).zip(cursors);
         let left = sources.map(|((probe, source), cursor)| {

@@ -15,7 +15,7 @@ pub(super) enum Rules {
 }
 
 impl Rules {
-    /// The rules that an adjustment names; all, if it names none.
+    /// The rules that an adjustment names; every rule, if it names none.
     pub(super) fn of(names: &[String]) -> Self {
         match names {
             [] => Self::All,
@@ -52,19 +52,19 @@ impl View {
         }
     }
 
-    /// The time in which charges of a source are seen. `seen` are the rules that a look has to take
-    /// in to see it.
+    /// Time in which charges of a source are seen. `seen` are the rules of which a view has to
+    /// contain all to see the source.
     pub(super) fn spans(&self, seen: &Rules) -> Spans {
         let looks = self.0.iter().filter(|(rules, _)| rules.contains(seen));
         looks.fold(Spans::default(), |all, (_, spans)| joined(&all, spans))
     }
 
-    /// Whether everything that the other looks at is looked at.
+    /// Returns whether this view contains everything in the other.
     pub(super) fn contains(&self, other: &Self) -> bool {
         other.0.iter().all(|(rules, spans)| self.spans(rules).covers(spans))
     }
 
-    /// Whether it looks at whole sums of rules only.
+    /// Returns whether the view consists of whole sums of rules only.
     pub(super) fn is_whole(&self, first: i64, until: i64) -> bool {
         let whole = Spans::of(first, until);
         self.0.iter().all(|(_, spans)| spans.is_empty() || *spans == whole)

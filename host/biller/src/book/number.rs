@@ -6,7 +6,7 @@ use super::{Checking, wrong};
 use crate::decimal::Decimal;
 
 impl Number {
-    /// `a` or `a/b`, over 1 or more.
+    /// Splits `a` or `a/b` into a decimal and a denominator of 1 or more.
     fn fraction(&self, place: &str) -> Checking<(Decimal, u128)> {
         let decimal = |text: &str| text.parse::<Decimal>().map_err(|error| wrong(place, error));
         match self {
@@ -14,10 +14,11 @@ impl Number {
             Number::Text(text) => match text.split_once('/') {
                 None => Ok((decimal(text)?, 1)),
                 Some((above, below)) => {
-                    let whole = |_| wrong(place, "a whole number belongs after '/'");
+                    let whole =
+                        |_| wrong(place, "the part after '/' must be a whole number, as in 1/3");
                     let below: u64 = below.parse().map_err(whole)?;
                     if below == 0 {
-                        return Err(wrong(place, "a number over 0 is none"));
+                        return Err(wrong(place, "the number after '/' must not be 0"));
                     }
                     Ok((decimal(above)?, below.into()))
                 }
@@ -25,7 +26,7 @@ impl Number {
         }
     }
 
-    /// The number without its sign, the digits after its point, and what it is over.
+    /// Reads a fraction that is not negative.
     fn not_negative(&self, place: &str) -> Checking<(Decimal, u128)> {
         let (number, below) = self.fraction(place)?;
         if number.units < 0 {
@@ -35,17 +36,17 @@ impl Number {
         }
     }
 
-    /// Money in nano-units.
+    /// Reads an amount of money, in nano-units.
     pub(super) fn nanos(&self, place: &str) -> Checking<i128> {
         let (number, below) = self.not_negative(place)?;
         let nanos = number.scaled(9).filter(|_| below == 1);
         nanos.ok_or_else(|| wrong(place, "must have at most 9 digits after the point"))
     }
 
-    /// The price of one unit, given for how many of them this is.
+    /// Reads a price that is given for `units` units, as the price of one.
     pub(super) fn price(&self, place: &str, units: u128) -> Checking<Ratio> {
         let (number, below) = self.not_negative(place)?;
-        // Digits past the ninth go below.
+        // Digits past the ninth go into the denominator.
         let (numerator, more) = match number.scaled(9) {
             Some(numerator) => (numerator, 1),
             None => (number.units, 10_u128.pow(number.digits.saturating_sub(9))),
@@ -55,7 +56,7 @@ impl Number {
         Ok(Ratio { numerator: numerator.unsigned_abs(), denominator })
     }
 
-    /// A quantity in what prices are for, as a number of the units below it.
+    /// Reads a quantity in the measure that the price is for, as a number of units.
     pub(super) fn quantity(&self, place: &str, units: u128) -> Checking<u128> {
         let (number, below) = self.not_negative(place)?;
         let exact = || {

@@ -12,28 +12,28 @@ use crate::per::Per;
 /// A price of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Price {
-    /// Its id, unique in the book.
+    /// Id, unique in the book.
     pub id: String,
-    /// The rule that it belongs to.
+    /// Rule that the price belongs to.
     pub rule: String,
-    /// The meter that it charges.
+    /// Meter that the price charges.
     pub meter: String,
-    /// What it is for, as the operator wrote it.
+    /// Unit that the price is for, as the operator wrote it.
     pub per_text: String,
-    /// What it is for.
+    /// Unit that the price is for, parsed.
     pub per: Per,
-    /// When it is valid by the calendar, in nanoseconds since 1970 in UTC; `i64::MIN` and
-    /// `i64::MAX` where it has no such end.
+    /// Validity by the calendar, in nanoseconds since 1970-01-01T00:00:00Z; `i64::MIN` or
+    /// `i64::MAX` where it has no start or no end.
     pub valid: Span,
-    /// When it holds by local clocks; always, if empty.
+    /// Windows of local time in which the price holds; at all times, if empty.
     pub windows: Vec<Window>,
-    /// Whose units fill its tiers.
+    /// Owner of the units that fill the tiers.
     pub scope: Scope,
-    /// When its counter starts anew.
+    /// Time after which the counter starts anew.
     pub resets: Resets,
-    /// How its tiers are read.
+    /// Reading of the tiers.
     pub model: Model,
-    /// Its tiers, one at least. Only the last has no end; a package's is its size.
+    /// Tiers, one at least. Only the last has no end; a package's is its size.
     pub tiers: Vec<Tier>,
 }
 
@@ -74,7 +74,7 @@ pub enum Model {
 }
 
 impl Model {
-    /// Whether each unit is charged by itself, and not by what all or many come to.
+    /// Returns whether each unit is charged by itself, and not by the sum of many.
     pub(crate) fn is_by_unit(self) -> bool {
         match self {
             Self::Flat | Self::Graduated => true,
@@ -86,20 +86,20 @@ impl Model {
 /// A tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tier {
-    /// The last unit inside; none for no end.
+    /// The last unit inside; none for a tier without an end.
     pub up_to: Option<u128>,
-    /// Nano-units for a unit.
+    /// Nano-units per unit.
     pub price: Ratio,
-    /// Fee in nano-units when the tier is reached.
+    /// Fee in nano-units, owed when the tier is reached; 0 for none.
     pub once: u128,
 }
 
-/// An exact price.
+/// An exact price, in nano-units per unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ratio {
-    /// At most `i128::MAX`.
+    /// Numerator, at most `i128::MAX`.
     pub numerator: u128,
-    /// 1 or more.
+    /// Denominator, 1 or more.
     pub denominator: u128,
 }
 
@@ -109,7 +109,8 @@ impl PriceEntry {
         let per: Per = self.per.parse().map_err(|error| wrong(at("per"), error))?;
         let (model, tiers) = self.tiers(place, per.units)?;
         if model == Model::Volume && self.resets == Resets::Never {
-            let problem = "a volume price picks its tier anew in each period; leave `resets` out, or use `graduated`";
+            let problem = "a volume price picks its tier anew in each period; \
+                           leave `resets` out, or use `graduated`";
             return Err(wrong(at("resets"), problem));
         }
         let mut windows = Vec::with_capacity(self.windows.len());
@@ -135,7 +136,7 @@ impl PriceEntry {
         Ok(price)
     }
 
-    /// The model and its tiers. `included` is a first tier for nothing.
+    /// Reads the model and its tiers. `included` is a first tier at no charge.
     fn tiers(&self, place: &str, units: u128) -> Checking<(Model, Vec<Tier>)> {
         let implied = if self.tiers.is_some() { Model::Graduated } else { Model::Flat };
         let model = self.model.unwrap_or(implied);
@@ -256,7 +257,8 @@ fn check_size(place: &str, price: &Price) -> Checking<()> {
         let sum = whole.and_then(|amount| amount.checked_add(tier.once));
         if sum.is_none_or(|amount| amount > limits::AMOUNT_MAX) {
             let problem = format!(
-                "tier {number} is too dear to be added up for {} instances over a year; the most in nano-units is {}",
+                "tier {number} is too dear to be added up for {} instances over a year; \
+                 the most in nano-units is {}",
                 limits::INSTANCES_MAX,
                 limits::AMOUNT_MAX
             );

@@ -13,11 +13,15 @@ pub(super) fn check_counts(prices: &[Price]) -> Checking<()> {
     let windows: usize = prices.iter().map(|price| price.windows.len()).sum();
     if windows > limits::WINDOWS_MAX {
         let max = limits::WINDOWS_MAX;
-        return Err(wrong("prices", format!("at most {max} windows in all, are {windows}")));
+        return Err(wrong(
+            "prices",
+            format!("at most {max} windows in all; this book has {windows}"),
+        ));
     }
     let rules = by(prices, |price| price.rule.as_str()).len();
     if rules > limits::RULES_MAX {
-        return Err(wrong("prices", format!("at most {} rules, are {rules}", limits::RULES_MAX)));
+        let max = limits::RULES_MAX;
+        return Err(wrong("prices", format!("at most {max} rules; this book has {rules}")));
     }
     Ok(())
 }
@@ -29,7 +33,7 @@ pub(super) fn check_ids(prices: &[Price], adjustments: &[Adjustment]) -> Checkin
         ("adjustments", adjustments.len(), limits::ADJUSTMENTS_MAX),
     ];
     if let Some((what, count, max)) = counts.iter().find(|(_, count, max)| count > max) {
-        return Err(wrong(*what, format!("at most {max}, are {count}")));
+        return Err(wrong(*what, format!("at most {max}; this book has {count}")));
     }
     let prices = prices.iter().map(|price| price.id.as_str());
     let mut ids: Vec<_> = prices.chain(adjustments.iter().map(|one| one.id.as_str())).collect();
@@ -50,7 +54,10 @@ pub(super) fn check_adjusted(prices: &[Price], adjustments: &[Adjustment]) -> Ch
         if let Some(rule) = adjustment.rules.iter().find(|rule| !known.contains_key(rule.as_str()))
         {
             let place = format!("adjustments[{number}].rules");
-            return Err(wrong(place, format!("no price has the rule '{rule}'")));
+            return Err(wrong(
+                place,
+                format!("no price has the rule '{rule}'; name the rule of a price"),
+            ));
         }
     }
     Ok(())
@@ -130,7 +137,8 @@ fn both_hold(prices: &[Price], one: usize, other: usize, when: &str) -> super::B
     let (first, second) = (one.min(other), one.max(other));
     let (id, rule) = (&prices[first].id, &prices[first].rule);
     let problem = format!(
-        "'{}' holds at the same time as price '{id}' of the same rule '{rule}': {when}; end the one where the other begins",
+        "'{}' holds at the same time as price '{id}' of the same rule '{rule}': {when}; \
+         end the one where the other begins",
         prices[second].id
     );
     wrong(format!("prices[{second}]"), problem)
@@ -165,7 +173,8 @@ fn check_pair(prices: &[Price], one: usize, other: usize) -> Checking<()> {
     }
     let number = one.max(other);
     let problem = format!(
-        "rule '{}' charges meter '{}' in {} like rule '{}' (prices '{}' and '{}'): time would be charged twice on one meter",
+        "rule '{}' charges meter '{}' in {} like rule '{}' (prices '{}' and '{}'): \
+         time would be charged twice on one meter; end the one where the other begins",
         here.rule, here.meter, here.per.unit, there.rule, here.id, there.id
     );
     Err(wrong(format!("prices[{number}]"), problem))

@@ -292,7 +292,7 @@ fn counts_of_rules_and_windows_are_bounded() {
     };
     assert!(parse(&book(64, 1)).is_ok());
     for (text, words) in
-        [(book(65, 0), "at most 64 rules, are 65"), (book(1, 65), "at most 64 windows")]
+        [(book(65, 0), "at most 64 rules; this book has 65"), (book(1, 65), "at most 64 windows")]
     {
         let error = parse(&text).expect_err(words).to_string();
         assert!(error.contains(words), "{error}");

@@ -11,7 +11,7 @@ const NAMES: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 pub struct Window {
     /// IANA name of the zone.
     pub zone: String,
-    /// Bit n: the day n after Monday.
+    /// Days on which it begins; bit n is the n-th day after Monday.
     pub days: u8,
     /// Minute of the day at which it begins, 0 to 1,439.
     pub from_minute: u16,
@@ -60,14 +60,14 @@ fn minute(text: &str) -> Option<u16> {
 }
 
 impl Window {
-    /// Minutes that it lasts, by the local clock.
+    /// Length in minutes by the local clock.
     pub fn minutes(&self) -> u32 {
         let (from, until) = (u32::from(self.from_minute), u32::from(self.until_minute));
         if until > from { until - from } else { until + DAY - from }
     }
 
-    /// The minutes of the week in which it is open; what reaches into the next week is at the
-    /// week's beginning, too.
+    /// The minutes of the week in which the window is open; an end in the next week wraps to the
+    /// week's beginning.
     fn week(&self) -> impl Iterator<Item = (u32, u32)> {
         let days = (0..7_u32).filter(|day| self.days & (1 << day) != 0);
         days.flat_map(|day| {
@@ -79,8 +79,8 @@ impl Window {
     }
 }
 
-/// When windows of two prices are open at one time, in words; none if they never are. Of two zones
-/// it can't be told for ever, so they count as meeting.
+/// A time at which windows of two prices are both open, in words; none if there is never one.
+/// Windows in two different zones count as overlapping: their offsets may change.
 pub(super) fn meeting(one: &[Window], other: &[Window]) -> Option<String> {
     for here in one {
         for there in other {

@@ -53,7 +53,7 @@ impl Period<'_> {
         }
     }
 
-    /// What holds at an instant, of things that were set in order.
+    /// Spans of the period with the value in force in each, of values set in order.
     fn cut<'b, T>(&self, all: &'b [T], from: impl Fn(&T) -> i64) -> Vec<(i64, i64, &'b T)> {
         let mut edges: Vec<_> = all.iter().map(&from).collect();
         edges.extend([self.span.start, self.span.end]);
