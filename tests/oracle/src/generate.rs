@@ -4,6 +4,7 @@
 //! shrinking the numbers shrinks the scenario.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
 
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any};
@@ -14,6 +15,18 @@ use crate::scenario::{
     Act, Agreement, BookSet, Instance, Meter, Nanos, Override, PeriodKind, Piece, Policy,
     PolicySet, Scenario, Step, StretchKind, TimeRounding,
 };
+
+/// A number from the environment, or the one of each run of the suite: `ORACLE_SEED` picks other
+/// cases, `ORACLE_CASES` how many.
+///
+/// # Panics
+///
+/// If the variable holds no number.
+#[must_use]
+pub fn from_env<T: FromStr>(name: &str, of_suite: T) -> T {
+    let Ok(text) = std::env::var(name) else { return of_suite };
+    text.parse().unwrap_or_else(|_| panic!("{name} is a number, not '{text}'"))
+}
 
 /// Scenarios of up to three instances, policies, books and periods.
 pub fn scenarios() -> impl Strategy<Value = Scenario> {

@@ -7,7 +7,7 @@ use crate::charge::{Counter, CounterKey, Sweep};
 use crate::known::Known;
 use crate::money::{coin, rounded, whole};
 use crate::scenario::{Nanos, Sums};
-use crate::usage::{Place, Stretch, Unrated, Usage};
+use crate::usage::{Place, Stretch, Unrated, Usage, pairs};
 
 /// The part of a period that is looked at.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +47,8 @@ impl View {
         let counters = counters.map(|(key, counter)| (key.clone(), counter.handed_on())).collect();
         let charges = sweep.charges;
         let mut credits = opening.credits.clone();
-        let last_book = (span.up_to > span.begin).then(|| known.book(span.up_to - 1)).flatten();
+        // The last one that was in force: the time before T may be without a book.
+        let last_book = pairs(&edges).filter_map(|(from, _)| known.book(from)).last();
         let mut sums = Sums::default();
         let mut coins = 0;
         if let Some(book) = last_book {

@@ -8,7 +8,7 @@ use biller::{BillError, input};
 use proptest::prelude::{ProptestConfig, Strategy, TestCaseError, proptest};
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{FileFailurePersistence, RngSeed, TestRunner};
-use tallyman_oracle::generate::scenarios;
+use tallyman_oracle::generate::{from_env, scenarios};
 use tallyman_oracle::{
     Balances, Meter, Nanos, PeriodView, Scenario, StretchKind, TimeRounding, views,
 };
@@ -17,11 +17,10 @@ const CURRENCY: &str = "EUR";
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 2_000,
+        cases: from_env("ORACLE_CASES", 2_000),
         max_shrink_iters: 20_000,
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/biller.seeds"))),
-        // The same cases in each run. Whoever searches for more takes another seed.
-        rng_seed: RngSeed::Fixed(1),
+        rng_seed: RngSeed::Fixed(from_env("ORACLE_SEED", 1)),
         ..ProptestConfig::default()
     })]
 

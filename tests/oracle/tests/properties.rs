@@ -8,15 +8,14 @@ use proptest::test_runner::FileFailurePersistence;
 use proptest::test_runner::RngSeed;
 use proptest::test_runner::TestRunner;
 use serde_json::Value;
-use tallyman_oracle::generate::{FEATURES, features, scenarios};
+use tallyman_oracle::generate::{FEATURES, features, from_env, scenarios};
 use tallyman_oracle::{Act, BookSet, Nanos, Outcome, PolicySet, Scenario, Sums, run};
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 400,
+        cases: from_env("ORACLE_CASES", 400),
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/properties.seeds"))),
-        // The same cases in each run. Whoever searches for more takes another seed.
-        rng_seed: RngSeed::Fixed(1),
+        rng_seed: RngSeed::Fixed(from_env("ORACLE_SEED", 1)),
         ..ProptestConfig::default()
     })]
 
