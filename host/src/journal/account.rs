@@ -1,4 +1,4 @@
-//! Accounts as bytes, exactly: totals may exceed what a SQLite integer holds.
+//! The binary form of an account: totals may exceed what a SQLite integer holds.
 //!
 //! Layout, little-endian: version (1), tracker (1 current, 8 since, 8 x 8 totals), phase (1),
 //! degraded (1). If degraded: tracker, phase (1), fact (8), digest (32), and the reason in UTF-8 to
@@ -13,7 +13,7 @@ use crate::vm::Phase;
 const VERSION: u8 = 1;
 const NO_PHASE: u8 = 255;
 
-/// Bytes that are no account.
+/// The error for bytes that are not a whole account of version 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an account in a layout that this version knows")]
 pub(super) struct NotAnAccount;

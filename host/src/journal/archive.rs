@@ -1,5 +1,4 @@
-//! The journal as those read it who prove what it says: beside the daemon's writer, or without a
-//! daemon at all.
+//! Read access to a journal for proofs: beside the daemon's writer, or without a daemon.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,16 +17,17 @@ use crate::id::{Digest, InstanceId, TenantId};
 use crate::tenant::Plan;
 use crate::units::Instant;
 
-/// A reader of a journal. What it tells of prices, policies and documents, it takes from the facts
-/// themselves.
+/// A reader of a journal. Prices, policies and documents are read from the facts themselves; the
+/// derived tables only locate them.
 #[derive(Debug, Clone)]
 pub struct Archive {
     readers: Arc<Readers>,
-    /// The end that is durable, where a writer of this process tells it.
+    /// The durable end, published by the writer of this process; none if the file was opened
+    /// without one.
     durable: Option<watch::Receiver<Head>>,
 }
 
-/// A row of `seq, body`.
+/// Reads the fact in a row of `seq, body`.
 fn fact(row: &SqlRow<'_>) -> rusqlite::Result<Result<(u64, Fact), ReadError>> {
     let seq = uint(row, 0)?;
     let body = row.get_ref(1)?.as_str()?;
@@ -48,7 +48,8 @@ impl Archive {
         Self { readers, durable: Some(durable) }
     }
 
-    /// Opens a database, or that of a folder, for reading. A daemon may be writing to it.
+    /// Opens a database file, or the one in a data folder, for reading. A daemon may be writing to
+    /// it.
     ///
     /// # Errors
     /// [`VerifyError::NotAJournal`], [`VerifyError::Database`].
@@ -57,7 +58,7 @@ impl Archive {
         Ok(Self { readers: Arc::new(Readers::new(path)), durable: None })
     }
 
-    /// The end of the journal now.
+    /// Returns the end of the journal now.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -73,7 +74,7 @@ impl Archive {
         Ok(self.place_of(last)?.unwrap_or(Head::EMPTY))
     }
 
-    /// The place of a fact; none if there is no such fact.
+    /// Returns the sequence number and hash of a fact; none if there is no such fact.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -91,7 +92,7 @@ impl Archive {
         })
     }
 
-    /// A fact with its link, as it was hashed.
+    /// Returns a fact with its hash, as it was recorded; none if there is no such fact.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -107,7 +108,7 @@ impl Archive {
         })
     }
 
-    /// Every instance that a tenant ever had, in the order in which they were made.
+    /// Returns every instance that a tenant ever had, deleted ones included, in order of creation.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -121,7 +122,7 @@ impl Archive {
         })
     }
 
-    /// An instance as it was last committed, deleted or not.
+    /// Returns an instance as it was last committed, deleted or not; none if the id is unknown.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -129,7 +130,7 @@ impl Archive {
         self.readers.with(|db| read::instance(db, instance))
     }
 
-    /// All facts of one instance, ascending, with their sequence numbers.
+    /// Returns all facts of one instance, ascending, with their sequence numbers.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -137,7 +138,7 @@ impl Archive {
         self.readers.with(|db| read::history(db, instance))
     }
 
-    /// The first fact of an instance.
+    /// Returns the first fact of an instance; none if the id is unknown.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -145,7 +146,7 @@ impl Archive {
         self.readers.with(|db| Ok(read::beginning(db, instance, Some(1))?.pop()))
     }
 
-    /// The policies that a tenant was put under, in the order of their facts.
+    /// Returns the activations of policies for a tenant, in the order of their facts.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -160,7 +161,8 @@ impl Archive {
         Ok(told.collect())
     }
 
-    /// What a tenant's policies have been through, in the order of the facts.
+    /// Returns the facts about a tenant's policies (admissions, activations, faults, moves),
+    /// ascending, with their sequence numbers.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -168,7 +170,7 @@ impl Archive {
         self.readers.with(|db| facts_of(db, "policy_fact", tenant))
     }
 
-    /// The price books that a tenant was charged by, in the order of their facts.
+    /// Returns the activations of price books for a tenant, in the order of their facts.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -183,7 +185,8 @@ impl Archive {
         Ok(told.collect())
     }
 
-    /// The facts of a tenant that say how it is billed, and its documents, in their order.
+    /// Returns the facts that decide how a tenant is billed, and those of its invoices, ascending,
+    /// with their sequence numbers.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -198,7 +201,7 @@ impl Archive {
         })
     }
 
-    /// The facts of an instance after a place in the journal, ascending.
+    /// Returns the facts of an instance with a sequence number greater than `after`, ascending.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -210,9 +213,8 @@ impl Archive {
         self.readers.with(|db| read::history_after(db, instance, after))
     }
 
-    /// The changes of a tenant's policy, or of its prices, in the order of their facts: what was
-    /// set, and what was withdrawn. [`Timeline::with`](crate::billing::Timeline::with) says what
-    /// they come to.
+    /// Returns the changes of a tenant's policy or prices, activations and withdrawals, in the
+    /// order of their facts. [`Timeline::with`](crate::billing::Timeline::with) applies them.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -234,7 +236,7 @@ impl Archive {
             .collect())
     }
 
-    /// The documents that a tenant was charged with, in the order of their facts.
+    /// Returns a tenant's invoices and corrections, in the order of their facts.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -249,8 +251,9 @@ impl Archive {
         Ok(told.collect())
     }
 
-    /// Where the wall clock stood at each start of the daemon and after each step: fact, instant,
-    /// nanoseconds since 1970.
+    /// Returns the readings of the wall clock at each start of the daemon and after each step, as
+    /// (sequence number of the fact, instant on the meter clock, wall clock in ns since 1970),
+    /// ascending.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -264,7 +267,7 @@ impl Archive {
         })
     }
 
-    /// The bytes of a price book or an invoice.
+    /// Returns the bytes of a price book or an invoice; none if no document has this digest.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -278,7 +281,7 @@ impl Archive {
         })
     }
 
-    /// The bytes of a component.
+    /// Returns the bytes of a component; none if none was recorded under this digest.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -287,7 +290,7 @@ impl Archive {
     }
 }
 
-/// Where the facts of a tenant stand that say how it is billed.
+/// Locates the facts that decide how a tenant is billed.
 const OF_TENANT: &str = "
     WITH own (seq) AS (
       SELECT created FROM tenant WHERE id = ?1
@@ -299,8 +302,8 @@ const OF_TENANT: &str = "
     )
     SELECT fact.seq, fact.body FROM own JOIN fact USING (seq) ORDER BY fact.seq";
 
-/// The facts of a tenant that a table points at. The table says where they are; what they say
-/// stands in themselves.
+/// Returns the facts of a tenant that a derived table points at, ascending. The table locates them;
+/// their content is read from the facts.
 fn facts_of(
     db: &Connection,
     table: &str,

@@ -13,52 +13,52 @@ use super::open::{lock, private_file, publish};
 use super::schema::{self, int, uint};
 use super::verify::{LostLog, Verified, database, verify_database};
 
-/// Why a journal can't be copied or put back. Nothing was changed.
+/// An error of a backup or a restore. The source and an existing journal are unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// There is a file of that name.
+    /// A file of that name exists.
     #[error("{} is there already; choose another name, or move it away", .0.display())]
     Exists(PathBuf),
-    /// A journal is put back into an empty data folder alone.
+    /// The data folder holds a journal; a restore needs an empty one.
     #[error(
         "{} holds a journal already; `tallyman restore --dry-run` says what would be lost with it. Stop the daemon, \
          move the folder away, and restore into an empty one",
         .0.display()
     )]
     NotEmpty(PathBuf),
-    /// A file could not be written.
+    /// An operation on a file failed.
     #[error("can't {doing} {}", .path.display())]
     File {
-        /// What was being done.
+        /// The operation, as a verb in the infinitive.
         doing: &'static str,
-        /// With what.
+        /// The file.
         path: PathBuf,
-        /// Why it failed.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// The data folder can't be used.
+    /// The data folder can't be locked or used.
     #[error(transparent)]
     Folder(#[from] OpenError),
-    /// What is copied is not whole, or can't be read.
+    /// The source is damaged or can't be read.
     #[error("can't take {}", .path.display())]
     Source {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: VerifyError,
     },
-    /// The copy is not what was copied.
+    /// The copy failed its verification, and was removed.
     #[error("the copy is not whole; it was removed")]
     Copy(#[source] VerifyError),
-    /// The engine could not copy.
+    /// SQLite failed to copy the database.
     #[error("can't copy the database")]
     Database(#[from] rusqlite::Error),
 }
 
 /// Copies a journal, given its data folder or file, into the new file `to`: one file, which needs
-/// no log. A daemon may be writing meanwhile; the copy is the journal at one instant. Proves the
+/// no write-ahead log. A daemon may be writing meanwhile; the copy is a snapshot. Verifies the
 /// copy. Blocking.
 ///
 /// # Errors
@@ -70,7 +70,7 @@ pub fn backup(from: &Path, to: &Path) -> Result<Verified, BackupError> {
     copy(from, to, LostLog::Refused)
 }
 
-/// Makes a journal that was copied the one of an empty data folder. Blocking.
+/// Restores a copy of a journal into an empty data folder. Blocking.
 ///
 /// # Errors
 /// See [`BackupError`].
@@ -104,7 +104,7 @@ fn copy(from: &Path, to: &Path, lost_log: LostLog) -> Result<Verified, BackupErr
 fn copy_into(db: &Connection, part: &Path) -> Result<Verified, BackupError> {
     db.execute("VACUUM INTO ?1", [part.to_string_lossy()])?;
     let copy = schema::open_writer(part, None)?;
-    // Whatever its log held is in the copy.
+    // The copy holds the content of the log too, so it needs none.
     copy.execute("UPDATE session SET is_open = 0", [])?;
     verify_database(&copy, &[], |_, _| ()).map_err(BackupError::Copy)
 }
@@ -121,27 +121,27 @@ fn file(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BackupErr
     move |source| BackupError::File { doing, path, source }
 }
 
-/// The difference between a journal that is in place and a copy that would take its place.
+/// The difference between the journal of a data folder and a copy that would replace it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loss {
     /// The end of the copy.
     pub copy: Head,
-    /// The end of the journal in place; none where there is none.
+    /// The end of the present journal; none if the folder holds no journal.
     pub place: Option<Head>,
-    /// Whether the one in place is the copy's own continuation; otherwise they are of two hosts, or
-    /// one was forged.
+    /// True if the present journal continues the copy's chain; otherwise the two are of different
+    /// hosts, or one was forged.
     pub continues: bool,
-    /// Facts of the journal in place that the copy has not.
+    /// Number of facts that only the present journal holds.
     pub facts: u64,
-    /// Ids of the instances that only the journal in place knows, and which it has not deleted.
+    /// Ids of the instances that only the present journal knows and that are not deleted.
     pub instances: Vec<String>,
 }
 
-/// Says what would be lost if the copy `from` took the place of the journal of `folder`. Changes
+/// Computes what would be lost if the copy `from` replaced the journal of `folder`. Changes
 /// nothing. Blocking.
 ///
 /// # Errors
-/// [`BackupError::Source`], for the one that can't be read.
+/// [`BackupError::Source`] for the one of the two that is damaged or can't be read.
 pub fn loss(from: &Path, folder: &Path, lost_log: LostLog) -> Result<Loss, BackupError> {
     let reading = |path: &Path| {
         let path = path.to_owned();
@@ -179,7 +179,7 @@ fn head(db: &Connection) -> rusqlite::Result<Head> {
     Ok(Head { seq, hash: link(db, seq)?.unwrap_or(FactHash::GENESIS) })
 }
 
-/// The link of a fact.
+/// The hash of a fact; none if there is no such fact.
 fn link(db: &Connection, seq: u64) -> rusqlite::Result<Option<FactHash>> {
     if seq == 0 {
         return Ok(Some(FactHash::GENESIS));

@@ -1,11 +1,11 @@
-//! The hash chain, link by link.
+//! Verification of the hash chain, fact by fact.
 
 use super::entry::{FactHash, Head};
 use super::error::{Damage, Flaw, Place};
 use super::wire::FactRecord;
 use super::writer::encode_body;
 
-/// Walks the chain; every fact must follow from the one before.
+/// A walk along the chain: every fact must follow from the one before.
 #[derive(Debug)]
 pub(super) struct Chain {
     head: Head,
@@ -14,17 +14,17 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// The chain after `head`, which is trusted.
+    /// Starts after `head`, which is trusted.
     pub(super) fn after(head: Head) -> Self {
         Self { head, recorded_ns: i64::MIN, again: Vec::new() }
     }
 
-    /// The last link that was checked.
+    /// The end of the part that was checked.
     pub(super) fn head(&self) -> Head {
         self.head
     }
 
-    /// Checks the next link and answers its fact.
+    /// Checks the next row and returns its fact.
     pub(super) fn step(&mut self, seq: u64, hash: &[u8], body: &str) -> Result<FactRecord, Damage> {
         let wrong = |flaw| Damage { place: Place::Fact(seq), flaw };
         if seq != self.head.seq + 1 {
@@ -49,7 +49,8 @@ impl Chain {
         Ok(record)
     }
 
-    /// A second form of the same fact would be a second fact to whoever reads only the text.
+    /// Refuses any but the canonical text: readers that only compare texts would take another form
+    /// of the same fact for another fact.
     fn parse(&mut self, body: &str) -> Result<FactRecord, Flaw> {
         let record: FactRecord =
             serde_json::from_str(body).map_err(|error| Flaw::Text(error.to_string()))?;
@@ -59,7 +60,7 @@ impl Chain {
     }
 }
 
-/// A link as the database has it.
+/// A hash as the database stores it; none if it is not 32 bytes long.
 pub(super) fn link(hash: &[u8]) -> Option<FactHash> {
     hash.try_into().ok().map(FactHash)
 }

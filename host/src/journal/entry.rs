@@ -1,4 +1,4 @@
-//! What goes into the journal at once, and what comes back.
+//! The input of one commit, its receipt, and the records that a start reads back.
 
 use std::fmt;
 
@@ -9,19 +9,19 @@ use crate::id::{Digest, InstanceId, InstanceName, PolicyName, TenantId, TokenId}
 use crate::tenant::{Actor, Plan, Role, Settings, Standing};
 use crate::units::Instant;
 
-/// Where an instance's record lies in the database. Stable for its whole life, never used again.
+/// The row of an instance's record in the database. Never changes, and is never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Row(pub u64);
 
-/// A link of the hash chain: SHA-256 of the link before and the fact's JSON.
+/// A hash of the chain: SHA-256 of the previous hash and the fact's JSON.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FactHash(pub [u8; 32]);
 
 impl FactHash {
-    /// The link before the first fact.
+    /// The hash before the first fact.
     pub const GENESIS: FactHash = FactHash([0; 32]);
 
-    /// The link that follows this one.
+    /// Returns the hash of the next fact, whose JSON is `body`.
     pub fn next(&self, body: &[u8]) -> FactHash {
         use sha2::Digest as _;
         FactHash(sha2::Sha256::new().chain_update(self.0).chain_update(body).finalize().into())
@@ -45,7 +45,7 @@ impl fmt::Debug for FactHash {
 pub struct Head {
     /// Sequence number of the last fact; 0 while there is none.
     pub seq: u64,
-    /// Its link.
+    /// Hash of the last fact; [`FactHash::GENESIS`] while there is none.
     pub hash: FactHash,
 }
 
@@ -54,51 +54,51 @@ impl Head {
     pub const EMPTY: Head = Head { seq: 0, hash: FactHash::GENESIS };
 }
 
-/// The facts that are committed together or not at all, and what comes with them.
+/// Facts that are committed together or not at all, with the records and documents that they need.
 ///
-/// The journal has them in the order of the fields here.
+/// The journal holds the facts in the order of the fields here.
 #[derive(Debug, Clone, Default)]
 pub struct Entry {
     /// Facts of the host, in the order in which they happened.
     pub host: Vec<Dated<HostFact>>,
     /// Facts of tenants, in the order in which they happened.
     pub tenants: Vec<(TenantId, Dated<TenantFact>)>,
-    /// An instance's record as it is from here on, with its facts.
+    /// The new record of an instance, with the instance's facts.
     pub instance: Option<InstanceEntry>,
-    /// A change of a tenant's rules. The writer adds the fact.
+    /// An activation of a policy. The writer adds the fact.
     pub activation: Option<NewActivation>,
     /// A component that was admitted. The writer adds the fact.
     pub policy: Option<NewPolicy>,
-    /// SHA-256 of the secret of the token that a fact of this entry creates. It stays out of the
-    /// facts.
+    /// SHA-256 of the secret of the token that a fact of this entry creates; kept out of the facts.
     pub secret: Option<Digest>,
     /// A price book for a tenant, in an entry without an activation. The writer adds the fact.
     pub prices: Option<NewPrices>,
-    /// A planned change that does not come about, in an entry without the others. The writer adds
-    /// the fact.
+    /// The withdrawal of a planned change, in an entry without the others. The writer adds the
+    /// fact.
     pub withdrawal: Option<NewWithdrawal>,
-    /// A document that charges a period, in an entry without the others. The writer adds the fact.
+    /// An invoice or correction, in an entry without the others. The writer adds the fact.
     pub invoice: Option<NewInvoice>,
     /// Documents that facts of this entry name by their SHA-256, such as a price book.
     pub documents: Vec<Vec<u8>>,
-    /// By what the request is known again that this is the answer to, if it is sent a second time.
+    /// The idempotency key of the request; a repeated request is refused with
+    /// [`CommitError::Repeated`](super::CommitError::Repeated). None if it has no key.
     pub request: Option<RequestKey>,
-    /// What it has survived when it is answered.
+    /// The guarantee that the receipt gives.
     pub durability: Durability,
 }
 
 impl Entry {
-    /// One fact of the host.
+    /// Makes an entry with one fact of the host.
     pub fn of_host(at: Reading, fact: HostFact) -> Self {
         Self { host: vec![(at, fact)], ..Self::default() }
     }
 
-    /// One fact of a tenant.
+    /// Makes an entry with one fact of a tenant.
     pub fn of_tenant(tenant: TenantId, at: Reading, fact: TenantFact) -> Self {
         Self { tenants: vec![(tenant, (at, fact))], ..Self::default() }
     }
 
-    /// The record of an instance from here on, with its facts.
+    /// Makes an entry with the new record of an instance and its facts.
     pub fn of_instance(write: InstanceWrite, facts: Vec<Dated<InstanceFact>>) -> Self {
         Self { instance: Some(InstanceEntry { write, facts }), ..Self::default() }
     }
@@ -107,82 +107,81 @@ impl Entry {
 /// The part of an entry that is about an instance.
 #[derive(Debug, Clone)]
 pub struct InstanceEntry {
-    /// Which instance, and its record.
+    /// The instance, and its new record.
     pub write: InstanceWrite,
-    /// Its facts, in the order in which they happened. None follows its deletion.
+    /// Facts of the instance, in the order in which they happened. None may follow its deletion.
     pub facts: Vec<Dated<InstanceFact>>,
 }
 
-/// What an entry has survived when it is answered.
+/// The guarantee that a receipt gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
-    /// A loss of power: the disk has confirmed it.
+    /// The entry survives a loss of power: the disk has confirmed it.
     #[default]
     Synced,
-    /// The end of this process. A loss of power may take it, and nothing else with it, until a
-    /// later entry is synced: for what has no meaning after a loss of power.
+    /// The entry survives the end of this process. Until a later entry is synced, a loss of power
+    /// may lose it, and nothing else: for facts that mean nothing after a loss of power.
     Written,
 }
 
-/// How the record of an instance changes.
+/// A change of an instance's record.
 ///
-/// `account` is the one *before* the facts of the entry; the receipt has the one after. Only the
-/// task that owns the instance may write it.
+/// `account` is the account *before* the facts of the entry; the receipt has the account after
+/// them. Only the task that owns the instance may write it.
 #[derive(Debug, Clone)]
 pub enum InstanceWrite {
     /// A new instance.
     Insert {
-        /// Its id.
+        /// Unique id; refused if it was ever used.
         id: InstanceId,
-        /// Its tenant.
+        /// Owner of the instance.
         tenant: TenantId,
-        /// Its name, unique among the tenant's instances that are not deleted.
+        /// Name, unique among the tenant's instances that are not deleted.
         name: InstanceName,
-        /// What does not change with each transition, opaque to the journal.
+        /// The driver's record: what does not change with each transition. Opaque to the journal.
         record: String,
-        /// What does, opaque to the journal.
+        /// The driver's state: what changes with each transition. Opaque to the journal.
         state: String,
         /// The account before the first fact.
         account: Account,
     },
-    /// An instance that is known and not deleted. A fact [`InstanceFact::Deleted`] in the entry
-    /// closes it.
+    /// A change of an instance that is not deleted. A fact [`InstanceFact::Deleted`] in the entry
+    /// closes the record.
     Update {
-        /// Which one.
+        /// Row of the instance.
         row: Row,
-        /// Its new name, if it changes.
+        /// New name; none keeps the present one.
         name: Option<InstanceName>,
-        /// Its new record, if it changes.
+        /// New record of the driver; none keeps the present one.
         record: Option<String>,
-        /// The driver's state from here on.
+        /// New state of the driver.
         state: String,
-        /// The account before the entry's facts; stored as it is when there are none that count
-        /// time.
+        /// The account before the entry's facts; stored unchanged if none of them counts time.
         account: Account,
     },
 }
 
-/// A change of a tenant's rules.
+/// An activation of a policy for a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewActivation {
-    /// Whose rules.
+    /// Tenant that the policy is activated for.
     pub tenant: TenantId,
-    /// The component.
+    /// SHA-256 of the component.
     pub digest: Digest,
-    /// When it takes effect; now, if none or past.
+    /// Instant from which the policy is in force; the instant of the commit if none or in the past.
     pub requested: Option<Instant>,
-    /// It undoes the activation before it.
+    /// True if it reverts the activation before it.
     pub rollback: bool,
-    /// Who asked for it.
+    /// Actor that asked for it.
     pub by: Actor,
-    /// Why, in words.
+    /// Reason in free text; none if none was given.
     pub reason: Option<String>,
     /// The policy's options, sorted by name.
     pub options: Vec<(String, String)>,
 }
 
 impl NewActivation {
-    /// An activation that takes effect now.
+    /// Makes an activation that takes effect at its commit, without options.
     pub fn now(tenant: TenantId, digest: Digest, by: Actor) -> Self {
         Self {
             tenant,
@@ -196,116 +195,117 @@ impl NewActivation {
     }
 }
 
-/// What makes a request the same one when it is sent again.
+/// The idempotency key of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestKey {
-    /// The tenant whose affair it is.
+    /// Tenant that the key belongs to.
     pub tenant: TenantId,
-    /// Chosen by the client, unique among the tenant's requests.
+    /// Key chosen by the client, unique among the tenant's requests.
     pub key: String,
-    /// SHA-256 of what was asked for, so that one key is not used for two things.
+    /// SHA-256 of the request's content, to find a key that is used for two requests.
     pub asked: Digest,
 }
 
-/// The outcome of the first try of a request that is sent again.
+/// The outcome of the first attempt of a request that was sent again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FirstTry {
     /// Sequence number of the fact that was recorded.
     pub seq: u64,
-    /// The fact.
+    /// The fact that was recorded.
     pub fact: Fact,
-    /// Whether the same was asked for then; otherwise the key was used for two things.
+    /// True if both requests have the same content; otherwise the key was used for two requests.
     pub same: bool,
 }
 
-/// A component that was admitted. What is noted about one that is known stays.
+/// A component that was admitted. The record of a component that is already known is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewPolicy {
-    /// The tenant that it is for.
+    /// Tenant that it was admitted for.
     pub tenant: TenantId,
     /// SHA-256 of its bytes.
     pub digest: Digest,
-    /// Its name among the tenant's policies; none gives it none.
+    /// Name among the tenant's policies; none if it has no name.
     pub name: Option<PolicyName>,
-    /// The component itself.
+    /// Bytes of the component.
     pub bytes: Vec<u8>,
-    /// What is noted about it, opaque to the journal.
+    /// Measurements of the admission, opaque to the journal.
     pub record: String,
-    /// Who admitted it.
+    /// Actor that uploaded it.
     pub by: Actor,
 }
 
-/// A price book for a tenant.
+/// An activation of a price book for a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewPrices {
-    /// Whose.
+    /// Tenant that is charged by the book.
     pub tenant: TenantId,
-    /// The book's name.
+    /// SHA-256 of the book.
     pub digest: Digest,
-    /// The book itself.
+    /// Bytes of the book.
     pub bytes: Vec<u8>,
-    /// When it takes effect; now, if none or past.
+    /// Instant from which the book is in force; the instant of the commit if none or in the past.
     pub requested: Option<Instant>,
-    /// Who asks.
+    /// Actor that asked for it.
     pub by: Actor,
 }
 
-/// A planned change of a tenant's policy or prices that is withdrawn.
+/// The withdrawal of a planned change of a tenant's policy or prices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewWithdrawal {
-    /// The tenant.
+    /// Tenant of the planned change.
     pub tenant: TenantId,
-    /// Policy or prices.
+    /// Kind of the planned change.
     pub plan: Plan,
-    /// The component or the price book.
+    /// SHA-256 of the component or of the price book.
     pub digest: Digest,
-    /// The instant for which it was planned.
+    /// Instant for which the change was planned.
     pub from: Instant,
-    /// Who withdraws it.
+    /// Actor that withdraws it.
     pub by: Actor,
-    /// Why, in words.
+    /// Reason in free text; none if none was given.
     pub reason: Option<String>,
 }
 
-/// A document that charges a period of a tenant.
+/// An invoice or correction for a period of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewInvoice {
-    /// Whose.
+    /// Tenant that is charged.
     pub tenant: TenantId,
-    /// Its number: that of the tenant's last document, and one.
+    /// Number among the tenant's documents: the last one's plus one, 1 for the first.
     pub number: u64,
-    /// Its name.
+    /// SHA-256 of the document.
     pub digest: Digest,
-    /// The document itself.
+    /// Bytes of the document.
     pub bytes: Vec<u8>,
     /// First instant of the period.
     pub from: Instant,
-    /// First instant after it.
+    /// First instant after the period.
     pub until: Instant,
-    /// The document that it corrects.
+    /// Number of the document that it corrects; none for an invoice.
     pub corrects: Option<u64>,
-    /// Who makes it final.
+    /// Actor that makes it final.
     pub by: Actor,
 }
 
-/// Proof that an entry is on disk.
+/// The confirmation that an entry is as durable as it asked to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     /// Sequence number of the entry's first fact; the head's plus one if the entry has none.
     pub first_seq: u64,
-    /// Sequence number of its last fact; `first_seq - 1` if the entry has none.
+    /// Sequence number of the entry's last fact; `first_seq - 1` if the entry has none.
     pub last_seq: u64,
     /// The end of the journal after the commit that the entry was part of.
     pub head: Head,
-    /// The instance's account after the entry; none without an instance.
+    /// The instance's account after the entry; none for an entry without an instance.
     pub account: Option<Account>,
-    /// Where the instance's record lies; none without an instance.
+    /// Row of the instance's record; none for an entry without an instance.
     pub row: Option<Row>,
-    /// When the entry's activation, or its prices, take effect; none without one.
+    /// Instant from which the entry's activation or price book is in force; none for an entry
+    /// without one.
     pub activated_from: Option<Instant>,
 }
 
-/// What an earlier run has left.
+/// The state that a start reads back from the journal.
 #[derive(Debug)]
 pub struct Opened {
     /// The meter clock, anchored for this boot.
@@ -318,19 +318,19 @@ pub struct Opened {
     pub policies: Vec<StoredPolicy>,
     /// All tenants.
     pub tenants: Vec<StoredTenant>,
-    /// All tokens, those that are no good any more included.
+    /// All tokens, expired and revoked ones included.
     pub tokens: Vec<StoredToken>,
-    /// Where each policy stands with each tenant that has to do with it.
+    /// The standing of each policy with each tenant that admitted or activated it.
     pub standings: Vec<StoredStanding>,
-    /// Which components each tenant has brought, in the order of the facts.
+    /// The admissions of components, by tenant, in the order of the facts.
     pub admissions: Vec<StoredAdmission>,
-    /// Where the wall clock stood, in nanoseconds since 1970, at each start of the daemon and after
-    /// each step, ascending.
+    /// Readings of the wall clock at each start of the daemon and after each step, ascending:
+    /// (instant on the meter clock, wall clock in ns since 1970).
     pub calendar: Vec<(Instant, i64)>,
-    /// The last proof that the host was alive before this start; none on the very first one.
+    /// The last liveness record before this start; none at the first start.
     pub alive: Option<Alive>,
-    /// Time before this boot of which nothing is known; none where it is known, and where the boot
-    /// is not new.
+    /// The time before this boot whose length is unknown; none if it is known or if the boot was
+    /// seen before.
     pub gap: Option<Gap>,
     /// The end of the journal.
     pub head: Head,
@@ -339,71 +339,72 @@ pub struct Opened {
 /// An instance as it was last committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredInstance {
-    /// Where it lies.
+    /// Row of the record.
     pub row: Row,
-    /// Its id.
+    /// Id of the instance.
     pub id: InstanceId,
-    /// Its tenant.
+    /// Owner of the instance.
     pub tenant: TenantId,
-    /// Its name.
+    /// Name of the instance.
     pub name: InstanceName,
-    /// The opaque record.
+    /// The driver's record, opaque to the journal.
     pub record: String,
-    /// The opaque state.
+    /// The driver's state, opaque to the journal.
     pub state: String,
-    /// Its account.
+    /// The account after its last fact.
     pub account: Account,
-    /// Sequence number of its last fact; none before the first.
+    /// Sequence number of the instance's last fact; none before the first.
     pub last_fact: Option<u64>,
-    /// When that happened.
+    /// Instant of the last fact; none before the first.
     pub last: Option<Instant>,
-    /// Sequence number of the fact that closed it; none while it lives.
+    /// Sequence number of the fact that deleted the instance; none while it is not deleted.
     pub deleted: Option<u64>,
 }
 
-/// A change of a tenant's rules that is in the journal.
+/// An activation of a policy that is in the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Activation {
-    /// Whose rules.
+    /// Tenant that the policy is activated for.
     pub tenant: TenantId,
-    /// From when on.
+    /// Instant from which the policy is in force.
     pub from: Instant,
-    /// The component.
+    /// SHA-256 of the component.
     pub digest: Digest,
-    /// Sequence number of its fact.
+    /// Sequence number of the activation's fact.
     pub fact: u64,
 }
 
-/// A change of a tenant's prices that is in the journal.
+/// An activation of a price book that is in the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredPrices {
-    /// From when on.
+    /// Instant from which the book is in force.
     pub from: Instant,
-    /// The book.
+    /// SHA-256 of the book.
     pub digest: Digest,
-    /// Sequence number of its fact.
+    /// Sequence number of the activation's fact.
     pub fact: u64,
 }
 
-/// A document that charges a period, as its fact tells.
+/// An invoice or correction, as its fact states it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredInvoice {
-    /// Number among the tenant's documents.
+    /// Number among the tenant's documents, from 1.
     pub number: u64,
-    /// The document.
+    /// SHA-256 of the document.
     pub digest: Digest,
     /// First instant of the period.
     pub from: Instant,
-    /// First instant after it.
+    /// First instant after the period.
     pub until: Instant,
-    /// The document that it corrects.
+    /// Number of the document that it corrects; none for an invoice.
     pub corrects: Option<u64>,
-    /// Sequence number of its fact.
+    /// Sequence number of the document's fact.
     pub fact: u64,
 }
 
 impl StoredInvoice {
-    /// The document that a tenant's fact tells of; none for another fact.
+    /// Reads the document from its fact, number `fact` in the journal; none for any other kind of
+    /// fact.
     pub fn from_fact(fact: u64, said: &TenantFact) -> Option<Self> {
         match *said {
             TenantFact::Invoiced { number, digest, from, until, corrects, .. } => {
@@ -417,85 +418,86 @@ impl StoredInvoice {
 /// A component in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredPolicy {
-    /// Its name.
+    /// SHA-256 of the component.
     pub digest: Digest,
-    /// Its size in bytes.
+    /// Size of the component in bytes.
     pub size_bytes: u64,
-    /// The opaque record.
+    /// Measurements of the admission, opaque to the journal.
     pub record: String,
 }
 
 /// A tenant in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredTenant {
-    /// Its id.
+    /// Id of the tenant.
     pub id: TenantId,
-    /// When it was made.
+    /// Instant of its creation.
     pub created: Instant,
-    /// What is settled for it.
+    /// Limits, fallback order and billing rights.
     pub settings: Settings,
 }
 
 /// A token in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredToken {
-    /// Its id.
+    /// Id of the token.
     pub id: TokenId,
-    /// SHA-256 of its secret.
+    /// SHA-256 of the token's secret.
     pub secret: Digest,
-    /// Whose it is.
+    /// Tenant that the token belongs to.
     pub tenant: TenantId,
-    /// What a person calls it.
+    /// Label for people.
     pub name: String,
-    /// What it is good for.
+    /// Rights of the token's holder.
     pub role: Role,
-    /// When it was made.
+    /// Instant of its creation.
     pub created: Instant,
-    /// First instant at which it is no good any more.
+    /// First instant at which it is no longer valid.
     pub expires: Instant,
-    /// When it was revoked, if it was.
+    /// Instant of its revocation; none while it is not revoked.
     pub revoked: Option<Instant>,
-    /// Who made it.
+    /// Actor that created it.
     pub by: Actor,
 }
 
-/// Where a policy stands with a tenant, by the last fact about the two.
+/// The standing of a policy with a tenant, by the last fact about the two.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredStanding {
-    /// The tenant.
+    /// Tenant that the standing is with.
     pub tenant: TenantId,
-    /// The component.
+    /// SHA-256 of the component.
     pub digest: Digest,
-    /// Where it stands.
+    /// State of the policy for this tenant.
     pub standing: Standing,
-    /// Who put it there; none before this was recorded.
+    /// Actor that caused it; none for facts from before actors were recorded.
     pub by: Option<Actor>,
-    /// The policy that accounts what it owes while it is quarantined.
+    /// SHA-256 of the policy that accounts in its place while it is quarantined; none while its
+    /// time is held, and in any other standing.
     pub stand_in: Option<Digest>,
 }
 
-/// That a tenant has brought a component, by the fact about it.
+/// An admission of a component for a tenant, by its fact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredAdmission {
-    /// The tenant.
+    /// Tenant that it was admitted for.
     pub tenant: TenantId,
-    /// The component.
+    /// SHA-256 of the component.
     pub digest: Digest,
-    /// Its name among the tenant's policies; none if it has none.
+    /// Name among the tenant's policies; none if it has no name.
     pub name: Option<PolicyName>,
-    /// When it was admitted for this tenant.
+    /// Instant of the admission.
     pub at: Instant,
 }
 
-/// The last moment at which the host is proved to have been alive.
+/// The last liveness record: an instant at which the host is proved to have been running.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alive {
-    /// The boot it was in.
+    /// Boot of the host at that instant.
     pub boot: crate::billing::BootId,
-    /// `CLOCK_BOOTTIME` then, in nanoseconds.
+    /// `CLOCK_BOOTTIME` at that instant, in nanoseconds.
     pub boottime_ns: u64,
-    /// The meter clock then.
+    /// The instant on the meter clock.
     pub meter: Instant,
-    /// Whether the wall clock was known to be right then.
+    /// True if the wall clock was synchronised, or trusted by option, at that instant.
     pub is_synchronised: bool,
 }

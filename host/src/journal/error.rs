@@ -1,4 +1,4 @@
-//! What can go wrong with the journal: at opening, committing, reading, verifying.
+//! The errors of the journal: of opening, committing, reading and verifying.
 
 use std::fmt;
 use std::io;
@@ -11,86 +11,96 @@ use crate::id::{Digest, InstanceId, InstanceName, TenantId};
 use crate::tenant::Plan;
 use crate::vm::Phase;
 
-/// Why the journal can't be opened. Nothing was changed.
+/// An error of opening the journal. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The data folder can't be made or used.
+    /// The data folder can't be created or used.
     #[error("can't prepare the data folder: {doing} {path}")]
     Folder {
-        /// What was being done.
+        /// The operation, as a verb in the infinitive.
         doing: &'static str,
-        /// With what.
+        /// The file or folder.
         path: PathBuf,
-        /// Why it failed.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// Another process has the data folder.
-    #[error("the data folder {} is in use by {}; stop it first, or choose another folder", .folder.display(), process(*.pid))]
+    /// Another process holds the lock of the data folder.
+    #[error(
+        "the data folder {} is in use by {}; stop it first, or choose another folder",
+        .folder.display(), process(*.pid)
+    )]
     InUse {
-        /// The folder.
+        /// The data folder.
         folder: PathBuf,
-        /// The process, if it left its number.
+        /// Id of that process; none if the lock file does not name it.
         pid: Option<u32>,
     },
-    /// The clock has no boot to belong to.
+    /// The boot id of the host can't be read.
     #[error(transparent)]
     NoBootId(#[from] NoBootId),
-    /// The file is a database, but not one of ours.
-    #[error("{} is a database of another program; move it away, or choose another folder", .path.display())]
+    /// The file is an SQLite database of another program.
+    #[error(
+        "{} is a database of another program; move it away, or choose another data folder",
+        .path.display()
+    )]
     Foreign {
-        /// The file.
+        /// The database file.
         path: PathBuf,
     },
     /// The database was written by a later version of this program.
     #[error(
-        "the database {} was written by a newer version of this program: its format is {found}, this one knows {known}; run the program that wrote it, or a later one",
+        "the database {} was written by a newer version of this program: its schema has version \
+         {found}, this program knows versions up to {known}; run the program that wrote it, or a \
+         later one",
         .path.display()
     )]
     NewerVersion {
-        /// The file.
+        /// The database file.
         path: PathBuf,
-        /// Its version.
+        /// Schema version of the database.
         found: i64,
-        /// Ours.
+        /// Latest schema version that this program knows.
         known: i64,
     },
-    /// The file holds no journal, and is not one that was just begun.
+    /// The file holds no journal.
     #[error(
-        "{} {problem}: it holds no journal; restore a backup with `tallyman restore`, or move it away to begin anew",
+        "{} {problem}: it holds no journal; restore a backup with `tallyman restore`, or move it \
+         away to start an empty journal",
         .path.display()
     )]
     NoJournal {
-        /// The file.
+        /// The database file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem, as the predicate of a sentence.
         problem: &'static str,
     },
-    /// The daemon was not stopped cleanly, or the file was copied while it ran: its last facts are
-    /// in the log.
+    /// The write-ahead log that holds the last facts is missing: the daemon was not stopped
+    /// cleanly, or the file was copied while it ran.
     #[error("{}", log_missing(.path, .log))]
     LogMissing {
-        /// The file.
+        /// The database file.
         path: PathBuf,
-        /// Its log.
+        /// Path of its write-ahead log.
         log: PathBuf,
     },
-    /// The file is torn or was altered.
+    /// The database or its log is torn or was altered.
     #[error(
-        "the database is damaged; nothing was changed. Keep a copy, then restore a backup or look closer with `journal verify`"
+        "the database is damaged; nothing was changed. Keep a copy, then find the damage with \
+         `tallyman journal verify` or restore a backup with `tallyman restore`"
     )]
     Damaged(#[source] Damage),
-    /// The database refused.
+    /// An operation on the database failed.
     #[error("can't open the database: {doing}")]
     Database {
-        /// What was being done.
+        /// The operation, as a verb in the infinitive.
         doing: &'static str,
-        /// Why it failed.
+        /// The cause.
         #[source]
         source: rusqlite::Error,
     },
     /// The writer's thread could not be started.
-    #[error("can't start the thread of the journal's writer")]
+    #[error("can't start the journal's writer thread; the system may be out of threads or memory")]
     Thread(#[source] io::Error),
 }
 
@@ -98,111 +108,121 @@ fn process(pid: Option<u32>) -> String {
     pid.map_or_else(|| "another process".into(), |pid| format!("process {pid}"))
 }
 
-/// Why an entry was not committed.
+/// An error of committing an entry.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CommitError {
-    /// The disk is full. Nothing was written; the same entry may be committed once there is space.
-    #[error("no space left for the journal; nothing was recorded")]
+    /// The disk is full. Nothing was written; the entry may be committed again once there is space.
+    #[error("no space left for the journal; nothing was recorded. Free disk space and try again")]
     NoSpace(#[source] Arc<rusqlite::Error>),
-    /// Writing or syncing failed. Whether the entry is on disk is not known before the journal is
-    /// opened again. The journal takes nothing any more; see [`super::Journal::failed`].
-    #[error("the journal has failed and takes no more entries: {reason}")]
+    /// Writing or syncing failed. The entry may or may not be on disk; the next opening of the
+    /// journal decides. The journal accepts no more entries; see [`super::Journal::failed`].
+    #[error("the journal has failed and accepts no more entries: {reason}; restart the daemon")]
     Failed {
-        /// What happened first, in words.
+        /// The first failure, in free text.
         reason: Arc<str>,
     },
-    /// The tenant has an instance of that name.
-    #[error("the name '{name}' is in use by another instance of tenant '{tenant}'")]
+    /// The tenant has another instance of that name that is not deleted.
+    #[error(
+        "the name '{name}' is in use by another instance of tenant '{tenant}'; choose another name"
+    )]
     NameInUse {
-        /// Whose.
+        /// Owner of both instances.
         tenant: TenantId,
-        /// The name.
+        /// The name in use.
         name: InstanceName,
     },
-    /// The id was given before.
+    /// The id was used before, by an instance that may be deleted.
     #[error("the id '{0}' is in use")]
     IdInUse(InstanceId),
-    /// The entry was asked for before, under the same key. Nothing was done again.
-    #[error("this was asked for before, and done with fact {fact}")]
+    /// A request with this idempotency key was committed before. Nothing was done again.
+    #[error("a request with this idempotency key was committed before, with fact {fact}")]
     Repeated {
-        /// The fact that was recorded then.
+        /// Sequence number of the fact that was recorded then.
         fact: u64,
-        /// Whether it is what is asked for now; otherwise the key was used for two things.
+        /// True if both requests have the same content; otherwise the key was used for two
+        /// requests.
         same: bool,
     },
-    /// There is no such instance, or it is deleted. A defect of the caller.
-    #[error("no instance that is not deleted lies in row {}", .0.0)]
+    /// The instance does not exist or is deleted. A bug of the caller.
+    #[error("row {} holds no instance, or a deleted one", .0.0)]
     NoSuchRow(Row),
-    /// There is nothing to withdraw: no such change is planned, or its instant has come.
+    /// No such change is planned, or it is in force already.
     #[error(
-        "no change of the {plan} to {digest} is planned for this instant, or it has come about"
+        "no change of the {plan} to {digest} is planned for this instant, or it is in force already"
     )]
     NotPlanned {
-        /// Policy or prices.
+        /// Kind of the planned change.
         plan: Plan,
-        /// The component or the price book.
+        /// SHA-256 of the component or of the price book.
         digest: Digest,
     },
-    /// The tenant's next document has another number. Somebody else was faster.
-    #[error("the tenant's next document is number {next}, not {number}")]
+    /// The tenant's next document has another number: another request was committed first.
+    #[error(
+        "the tenant's next document has number {next}, not {number}; another one was recorded first"
+    )]
     NumberInUse {
-        /// What was asked for.
+        /// The number in the entry.
         number: u64,
-        /// What would be right.
+        /// The tenant's next number.
         next: u64,
     },
-    /// A fact follows the one that deletes its instance. A defect of the caller.
-    #[error("a deleted instance has no more facts, and the entry has one after the deletion")]
+    /// A fact follows the one that deletes its instance. A bug of the caller.
+    #[error("the entry has a fact after the deletion of its instance")]
     AfterDeletion,
 }
 
-/// Why facts can't be read.
+/// An error of reading facts.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The database refused.
+    /// A query failed.
     #[error("can't read the journal")]
     Database(#[from] rusqlite::Error),
-    /// What was read is not what was written.
-    #[error("the journal is damaged; see `journal verify`")]
+    /// A row can't be decoded, or contradicts another one.
+    #[error("the journal is damaged; find the damage with `tallyman journal verify`")]
     Damaged(#[source] Damage),
 }
 
-/// Why a journal is not proved to be whole.
+/// An error of verifying a journal.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// It is not.
+    /// The journal is damaged.
     #[error("the journal is damaged")]
     Damaged(#[source] Damage),
-    /// There is no journal here, or not one that this version reads.
-    #[error("{} holds no journal that this version can read (application id {application_id:#x}, version {version})", .path.display())]
+    /// The file holds no journal of the schema version that this program reads.
+    #[error(
+        "{} holds no journal that this version can read: its header has application id \
+         {application_id:#x} and schema version {version}, expected {expected:#x} and {known}; \
+         an older journal is upgraded by `tallyman serve`",
+        .path.display(), expected = super::schema::APPLICATION_ID, known = super::schema::VERSION
+    )]
     NotAJournal {
-        /// The file.
+        /// The database file.
         path: PathBuf,
-        /// What it says it is.
+        /// Application id in the file's header; 0 if none was set.
         application_id: i64,
-        /// Its version.
+        /// Schema version in the file's header.
         version: i64,
     },
-    /// The daemon was not stopped cleanly, or the file was copied while it ran: its last facts are
-    /// in the log.
+    /// The write-ahead log that holds the last facts is missing: the daemon was not stopped
+    /// cleanly, or the file was copied while it ran.
     #[error("{}", log_missing(.path, .log))]
     LogMissing {
-        /// The file.
+        /// The database file.
         path: PathBuf,
-        /// Its log.
+        /// Path of its write-ahead log.
         log: PathBuf,
     },
-    /// It could not be read to the end.
+    /// A query failed.
     #[error("can't read the journal")]
     Database(#[from] rusqlite::Error),
 }
 
-/// A fact that is wrong.
+/// Reports a flaw of a fact.
 pub(super) fn wrong(seq: u64, flaw: Flaw) -> VerifyError {
     VerifyError::Damaged(Damage { place: Place::Fact(seq), flaw })
 }
 
-/// A row that does not agree with the facts.
+/// Reports a row that contradicts the facts.
 pub(super) fn wrong_row(
     table: &'static str,
     key: impl Into<String>,
@@ -214,21 +234,21 @@ pub(super) fn wrong_row(
 
 fn log_missing(path: &Path, log: &Path) -> String {
     format!(
-        "{} needs its log, and {} is missing or empty; put both back as they were, or take a backup with \
-         `tallyman backup`. If the log is lost, `tallyman restore --accept-lost-log` says how far the journal goes \
-         without it",
+        "{} needs its write-ahead log, and {} is missing or empty; put both back as they were, or \
+         take a backup with `tallyman backup`. If the log is lost, `tallyman restore \
+         --accept-lost-log` restores the facts before it and says how many there are",
         path.display(),
         log.display()
     )
 }
 
-/// The first thing found wrong, and where.
+/// The first flaw that was found, with its place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {flaw}")]
 pub struct Damage {
-    /// Where.
+    /// The place.
     pub place: Place,
-    /// What.
+    /// The flaw.
     pub flaw: Flaw,
 }
 
@@ -245,9 +265,9 @@ pub enum Place {
     Instance(Row),
     /// A row of another table.
     Table {
-        /// The table.
+        /// Name of the table.
         table: &'static str,
-        /// Its key, or what is there instead.
+        /// Key of the row; `*` for the table as a whole.
         key: String,
     },
 }
@@ -264,87 +284,92 @@ impl fmt::Display for Place {
     }
 }
 
-/// What is wrong at a place.
+/// A flaw at a place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Flaw {
-    /// The database engine can't make sense of it.
+    /// SQLite, or the decoder of a value, can't read it.
     #[error("{0}")]
     Malformed(String),
     /// A fact is missing before this one.
     #[error("follows fact {after}; facts in between are missing")]
     Gap {
-        /// The last one there is.
+        /// Sequence number of the last fact before the gap.
         after: u64,
     },
-    /// The link is not SHA-256 of the link before and the body.
-    #[error("its hash does not follow from the fact before and its own text")]
+    /// The hash is not SHA-256 of the previous hash and the body.
+    #[error("its hash does not follow from the previous hash and its own text")]
     Hash,
-    /// The body can't be read as a fact.
+    /// The body can't be decoded as a fact.
     #[error("its text is not a fact: {0}")]
     Text(String),
-    /// The body says the right thing in other bytes than we write.
-    #[error("its text is not in the one form that facts are written in")]
+    /// The body decodes to a fact, but is not its canonical text.
+    #[error("its text is not canonical")]
     NotCanonical,
-    /// The body has another sequence number than its row.
-    #[error("its text says that it is fact {0}")]
+    /// The body states another sequence number than its row.
+    #[error("its text states sequence number {0}")]
     Seq(u64),
-    /// It was recorded before the fact before it.
-    #[error("was recorded at {recorded_ns}, before the fact before it at {before_ns}")]
+    /// The fact was recorded earlier than the previous fact.
+    #[error("was recorded at {recorded_ns} ns, before the previous fact at {before_ns} ns")]
     RecordedBackwards {
-        /// Its own.
+        /// `recorded_ns` of the fact.
         recorded_ns: i64,
-        /// The one before.
+        /// `recorded_ns` of the previous fact.
         before_ns: i64,
     },
-    /// It happened before the last fact of its instance.
-    #[error("happened at {meter_ns}, before the last fact of its instance at {before_ns}")]
+    /// The fact happened earlier than the previous fact of its instance.
+    #[error(
+        "happened at {meter_ns} ns, before the previous fact of its instance at {before_ns} ns"
+    )]
     MeterBackwards {
-        /// Its own.
+        /// `meter_ns` of the fact.
         meter_ns: i64,
-        /// The one before.
+        /// `meter_ns` of the previous fact of the instance.
         before_ns: i64,
     },
-    /// It happened after it was recorded.
-    #[error("happened at {meter_ns}, after it was recorded at {recorded_ns}")]
+    /// The fact happened later than it was recorded.
+    #[error("happened at {meter_ns} ns, after it was recorded at {recorded_ns} ns")]
     FromTheFuture {
-        /// When it happened.
+        /// `meter_ns` of the fact.
         meter_ns: i64,
-        /// When it was recorded.
+        /// `recorded_ns` of the fact.
         recorded_ns: i64,
     },
-    /// The link to the instance's fact before is wrong.
-    #[error("names {} as the fact before of its instance; it is {}", seq_or_none(*.found), seq_or_none(*.expected))]
+    /// The fact names the wrong previous fact of its instance.
+    #[error(
+        "names {} as the previous fact of its instance; expected {}",
+        seq_or_none(*.found), seq_or_none(*.expected)
+    )]
     Previous {
-        /// What it says.
+        /// Sequence number that the fact names; none if it names none.
         found: Option<u64>,
-        /// What is right.
+        /// Sequence number of the previous fact; none if there is none.
         expected: Option<u64>,
     },
-    /// The phase can't follow the one before.
+    /// No transition leads from the previous phase to this one.
     #[error("enters {to} from {}", .from.map_or("nothing", Phase::as_str))]
     Phase {
-        /// The phase before.
+        /// The previous phase; none for the first one.
         from: Option<Phase>,
-        /// This one.
+        /// The phase that the fact enters.
         to: Phase,
     },
-    /// The record of an instance names another fact as its last than the journal.
-    #[error("names {} as its last fact; it is {}", seq_or_none(*.found), seq_or_none(*.expected))]
+    /// The record of an instance names the wrong fact as the instance's last one.
+    #[error("names {} as its last fact; expected {}", seq_or_none(*.found), seq_or_none(*.expected))]
     LastFact {
-        /// What it says.
+        /// Sequence number that the record names; none if it names none.
         found: Option<u64>,
-        /// What is right.
+        /// Sequence number of the last fact; none if there is none.
         expected: Option<u64>,
     },
-    /// The record of an instance names another fact as its deletion than the journal.
-    #[error("names {} as its deletion; it is {}", seq_or_none(*.found), seq_or_none(*.expected))]
+    /// The record of an instance names the wrong fact as the instance's deletion.
+    #[error("names {} as its deletion; expected {}", seq_or_none(*.found), seq_or_none(*.expected))]
     Deletion {
-        /// What it says.
+        /// Sequence number that the record names; none if it names none.
         found: Option<u64>,
-        /// What is right.
+        /// Sequence number of the deletion; none if the instance is not deleted.
         expected: Option<u64>,
     },
-    /// A row that no fact accounts for, or a fact without its row.
+    /// A row that contradicts the facts or that no fact accounts for, or a fact without its row.
     #[error("does not agree with the facts: {0}")]
     Disagrees(String),
 }

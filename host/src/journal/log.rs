@@ -1,10 +1,9 @@
-//! Whether the write-ahead log was altered.
+//! A check of the write-ahead log for alterations.
 //!
-//! The engine reads the log up to the first frame whose checksum is wrong and takes the rest for
-//! the debris of a sudden end, in silence. But all but a few commits are synced before the next
-//! begins: where more whole commits follow on a bad frame, that frame was good once, and what the
-//! engine would drop was acknowledged. The format is at
-//! <https://www.sqlite.org/fileformat2.html#walformat>.
+//! SQLite reads the log up to the first frame with a wrong checksum and silently takes the rest for
+//! remains of a crash. But all but [`UNSYNCED_MAX`] commits in a row are synced before the next
+//! begins: if more whole commits follow a bad frame, that frame was good once, and SQLite would
+//! drop acknowledged commits. The format is at <https://www.sqlite.org/fileformat2.html#walformat>.
 
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
@@ -12,14 +11,14 @@ use std::path::{Path, PathBuf};
 
 use super::writer::UNSYNCED_MAX;
 
-/// The log of a database.
+/// The path of a database's write-ahead log.
 pub(super) fn path_of(database: &Path) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
     name.push("-wal");
     name.into()
 }
 
-/// Whether a database has a log with anything in it.
+/// True if the database has a log that is not empty.
 pub(super) fn is_there(database: &Path) -> bool {
     std::fs::metadata(path_of(database)).is_ok_and(|log| log.len() > 0)
 }
@@ -28,14 +27,14 @@ const HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 24;
 const MAGIC: u32 = 0x377f_0682;
 
-/// The first frame, from 1, that acknowledged commits depend on and that is not as it was written;
-/// 0 is the log's header.
+/// Number of the first altered frame, from 1, that acknowledged commits depend on; 0 is the log's
+/// header. None if the log is whole, empty or missing.
 ///
-/// A bad frame in the last commits, [`UNSYNCED_MAX`] and one, can't be told from a sudden end, and
-/// is not reported.
+/// A bad frame in the last [`UNSYNCED_MAX`] + 1 commits can't be told from a crash, and is not
+/// reported.
 ///
 /// # Errors
-/// If the log can't be read. One that is not there is whole.
+/// Any error of reading the log but that it does not exist.
 pub(super) fn first_altered_frame(path: &Path) -> io::Result<Option<u64>> {
     let file = match File::open(path) {
         Ok(file) => file,
@@ -55,7 +54,8 @@ pub(super) fn first_altered_frame(path: &Path) -> io::Result<Option<u64>> {
         if !read_whole(&mut log, &mut frame)? {
             break;
         }
-        // Frames of an earlier turn through the file carry another salt.
+        // SQLite overwrites the log from its start after a checkpoint: older frames have another
+        // salt.
         let is_of_this_turn = frame[8..16] == header[16..24];
         if is_of_this_turn && commits_since > UNSYNCED_MAX {
             return Ok(bad);
@@ -63,13 +63,13 @@ pub(super) fn first_altered_frame(path: &Path) -> io::Result<Option<u64>> {
         if bad.is_none() && !(is_of_this_turn && sum.follows(&frame)) {
             bad = Some(number);
         }
-        // The size of the database stands in the last frame of a commit, and only there.
+        // Only the last frame of a commit has a database size that is not 0.
         commits_since += u32::from(bad.is_some() && is_of_this_turn && word(&frame, 4) != 0);
     }
     Ok(None)
 }
 
-/// Fills `buffer`; false at the end of the log.
+/// Fills `buffer`; false if the log ends first.
 fn read_whole(log: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
     match log.read_exact(buffer) {
         Ok(()) => Ok(true),
@@ -89,7 +89,7 @@ struct Sum {
 }
 
 impl Sum {
-    /// None if the header is not one.
+    /// Starts after a header; none if its magic number, checksum or page size is invalid.
     fn of_header(header: &[u8; HEADER_BYTES]) -> Option<Self> {
         let mut sum = Self { is_big_endian: word(header, 0) == MAGIC | 1, value: (0, 0) };
         sum.add(&header[..24]);

@@ -1,4 +1,4 @@
-//! What a journal of an earlier version needs beside new tables.
+//! Migrations of an earlier version's data, beside the new tables of `schema`.
 
 use std::collections::BTreeMap;
 
@@ -13,15 +13,15 @@ use crate::billing::TenantFact;
 use crate::tenant::{Actor, Plan};
 use crate::units::Instant;
 
-/// The first version in which a planned change stays until it is withdrawn.
+/// The first schema version in which a planned change holds until it is withdrawn.
 const PLANS_STAY: i64 = 4;
 
-/// Does what the new tables alone don't do for a journal of version `from`.
+/// Migrates the data of a journal of schema version `from`.
 pub(super) fn take_over(db: &Connection, from: i64) -> rusqlite::Result<()> {
     if from < PLANS_STAY { withdraw_dropped(db) } else { Ok(()) }
 }
 
-/// A change as its row tells it.
+/// A row of `activation` or `prices`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Planned {
     tenant: String,
@@ -29,9 +29,9 @@ struct Planned {
     digest: String,
 }
 
-/// Withdraws the plans that an earlier version has dropped: it did so, without a fact, as soon as
-/// another change came into force before them. Without this they would come about after all, and
-/// change what was charged.
+/// Withdraws the planned changes that an earlier version dropped without a fact as soon as another
+/// change took effect before them. Otherwise they would take effect now, and change what was
+/// charged.
 fn withdraw_dropped(db: &Connection) -> rusqlite::Result<()> {
     for (plan, table) in [(Plan::Policy, "activation"), (Plan::Prices, "prices")] {
         for planned in dropped(db, table)? {
@@ -41,8 +41,8 @@ fn withdraw_dropped(db: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The changes that the earlier rule has dropped and that were not set again, in the order in which
-/// they were set.
+/// The changes that the earlier rule dropped and that were not set again, in the order of their
+/// facts.
 fn dropped(db: &Connection, table: &str) -> rusqlite::Result<Vec<Planned>> {
     let mut statement =
         db.prepare(&format!("SELECT tenant, from_ns, digest FROM {table} ORDER BY fact"))?;
@@ -65,8 +65,8 @@ fn dropped(db: &Connection, table: &str) -> rusqlite::Result<Vec<Planned>> {
     Ok(dropped)
 }
 
-/// Appends the fact of a withdrawal. It bears the reading of the last start: nothing has happened
-/// since but that the program is another one.
+/// Appends the fact of a withdrawal, with the clock reading of the last start: nothing has happened
+/// since but the change of the program.
 fn append(db: &Connection, plan: Plan, planned: &Planned) -> rusqlite::Result<()> {
     let Some((last, hash)) = last(db, "SELECT max(seq) FROM fact")? else { return Ok(()) };
     let started = last_started(db)?.unwrap_or_else(|| last.clone());
@@ -104,7 +104,7 @@ fn last_started(db: &Connection) -> rusqlite::Result<Option<FactRecord>> {
     Ok(last(db, "SELECT max(fact) FROM calendar")?.map(|(record, _)| record))
 }
 
-/// The fact whose number `which` answers.
+/// The fact with the number that the query `which` returns; none in an empty journal.
 fn last(db: &Connection, which: &str) -> rusqlite::Result<Option<(FactRecord, FactHash)>> {
     let sql = format!("SELECT hash, body FROM fact WHERE seq = ({which})");
     let found: Option<([u8; 32], String)> =

@@ -1,9 +1,9 @@
-//! The journal: every fact, durable before it is answered, in one hash-chained order.
+//! The journal: every fact, durable before it is acknowledged, in one hash-chained order.
 //!
-//! One SQLite file for each host, one writer. Callers hand over an [`Entry`]: facts, and what they
-//! change in an instance's record. The writer takes all entries that wait, gives their facts a
-//! place, asks the [`Accountant`] for the accounts after them, and commits all of it as one
-//! transaction. Whoever awaits [`Journal::commit`] is answered when the disk has confirmed.
+//! One SQLite file for each host, one writer. Callers hand over an [`Entry`]: facts, and the
+//! changes of an instance's record. The writer takes all entries that wait, numbers their facts,
+//! asks the [`Accountant`] for the accounts after them, and commits all of it as one transaction.
+//! [`Journal::commit`] returns once the disk has confirmed.
 //!
 //! The journal knows no hypervisor, no component and no HTTP: records and states are opaque text
 //! here.
@@ -56,21 +56,23 @@ use read::Readers;
 use wire::ChainedFact;
 use writer::{Pending, Request};
 
-/// What may be chosen at opening. Limits that matter to tests only.
+/// Options of opening a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Options {
-    /// Most pages of 4,096 bytes that the database may have; none for no limit but the disk's.
+    /// Most pages of 4,096 bytes that the database may have; none for no limit but the disk's. For
+    /// tests.
     pub pages_max: Option<u32>,
-    /// How long another program may hold the database before that is worth a word; 10 s if none.
+    /// Wait for another program that holds the database until the log says so; 10 s if none. For
+    /// tests.
     pub busy: Option<Duration>,
-    /// Whether the wall clock is taken for right at a new boot although the kernel does not know it
-    /// to be.
+    /// True to trust the wall clock at a new boot even if the kernel does not report it as
+    /// synchronised.
     pub trusts_wall_clock: bool,
-    /// How long a new boot waits for the wall clock to be synchronised.
+    /// Longest wait, at the first start in a boot, for the wall clock to be synchronised.
     pub clock_wait: Duration,
 }
 
-/// The open journal. Dropping it ends the writer after what has queued up, and lets go of the data
+/// The open journal. Dropping it commits what has queued up, ends the writer, and unlocks the data
 /// folder.
 #[derive(Debug)]
 pub struct Journal {
@@ -86,9 +88,9 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal of a data folder, or begins one. Blocking.
+    /// Opens the journal of a data folder, or creates one. Blocking.
     ///
-    /// The end of the chain is checked; [`verify`] checks all of it.
+    /// Checks the end of the chain only; [`verify`] checks all of it.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -100,12 +102,12 @@ impl Journal {
         open::open(folder, options, accountant)
     }
 
-    /// Commits an entry; answers when it is as durable as it asks to be. Waits while the queue is
+    /// Commits an entry; returns when it is as durable as it asks to be. Waits while the queue is
     /// full.
     ///
-    /// The accountant has counted the facts, and an activation of the entry is in force, when this
-    /// answers. Cancel-safe in the sense that an entry is committed wholly or not at all; which of
-    /// both is not known to a caller that stopped waiting.
+    /// On return the accountant has counted the facts, and an activation of the entry is in force.
+    /// Cancel-safe in the sense that an entry is committed wholly or not at all; a caller that
+    /// stops waiting can't know which.
     ///
     /// # Errors
     /// See [`CommitError`].
@@ -114,8 +116,8 @@ impl Journal {
         self.request(Request::Commit(Box::new(Pending::new(entry, answer))), answered).await
     }
 
-    /// Notes durably that the host is alive now, and answers that instant. After a loss of power,
-    /// time is `unknown` from the last such note.
+    /// Writes a liveness record durably, and returns its instant. After a loss of power, time
+    /// counts as `unknown` from the last such record or fact.
     ///
     /// # Errors
     /// [`CommitError::NoSpace`] and [`CommitError::Failed`].
@@ -130,41 +132,41 @@ impl Journal {
         answered: oneshot::Receiver<Result<T, CommitError>>,
     ) -> Result<T, CommitError> {
         if let Some(requests) = &self.requests {
-            // If the writer is gone, `answered` says so.
+            // A writer that is gone has dropped `answer`; the next line reports it.
             let _ = requests.send(request).await;
         }
         answered.await.unwrap_or_else(|_| Err(CommitError::Failed { reason: WRITER_GONE.into() }))
     }
 
-    /// Commits what has queued up and moves the log into the database, so that the one file holds
-    /// it all. What comes later is refused.
+    /// Commits what has queued up and moves the write-ahead log into the database file, so that one
+    /// file holds everything. Later entries are refused.
     ///
     /// # Errors
-    /// [`CommitError::Failed`]: what is in the log stays there, and is found at the next opening.
+    /// [`CommitError::Failed`]; facts in the log stay there, and the next opening reads them.
     pub async fn close(&self) -> Result<(), CommitError> {
         self.closing.store(true, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
         self.request(Request::Close(answer), answered).await
     }
 
-    /// Whether the writer waits for another program that holds the database.
+    /// True while the writer waits for another program that holds the database.
     pub fn is_waiting(&self) -> bool {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// The end of the journal: the last commit that is durable.
+    /// Returns the end of the journal: the last fact that is durable.
     pub fn head(&self) -> Head {
         *self.head.borrow()
     }
 
-    /// Follows the end of the journal. It tells that there are new facts, not which: read them with
-    /// [`Journal::facts`].
+    /// Subscribes to the end of the journal. The channel keeps the last value only: read the facts
+    /// with [`Journal::facts`].
     pub fn follow(&self) -> watch::Receiver<Head> {
         self.head.clone()
     }
 
-    /// Waits until the journal has failed, and answers why. The process should exit then: what is
-    /// durable is not known before the next start.
+    /// Waits until the journal has failed, and returns the reason. The process should exit then:
+    /// only the next opening can tell which of the last facts are durable.
     pub async fn failed(&self) -> Arc<str> {
         let mut failure = self.failure.clone();
         match failure.wait_for(Option::is_some).await {
@@ -173,17 +175,17 @@ impl Journal {
         }
     }
 
-    /// Transactions since the opening.
+    /// Number of transactions since the opening.
     pub fn commits(&self) -> u64 {
         self.commits.load(Ordering::Relaxed)
     }
 
-    /// The database file.
+    /// Path of the database file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A page of facts, ascending; none that is not durable. Blocking.
+    /// Returns a page of durable facts, ascending. Blocking.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -193,8 +195,8 @@ impl Journal {
         self.readers.with(|db| read::facts(db, &FactQuery { through, ..query.clone() }))
     }
 
-    /// All facts of one instance, ascending, with their sequence numbers; empty for one that is not
-    /// known. Blocking.
+    /// Returns all facts of one instance, ascending, with their sequence numbers; empty if the id
+    /// is unknown. Blocking.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -202,7 +204,8 @@ impl Journal {
         self.readers.with(|db| read::history(db, instance))
     }
 
-    /// An instance as it was last committed, deleted or not. Blocking.
+    /// Returns an instance as it was last committed, deleted or not; none if the id is unknown.
+    /// Blocking.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -210,8 +213,7 @@ impl Journal {
         self.readers.with(|db| read::instance(db, instance))
     }
 
-    /// The fact that was recorded when this request was sent for the first time, if it was.
-    /// Blocking.
+    /// Returns the outcome of the first request with this key; none if the key is new. Blocking.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -222,8 +224,8 @@ impl Journal {
         })
     }
 
-    /// The last `limit` facts about a policy and a tenant, newest first: what it has been through,
-    /// by whom, when and why. Blocking.
+    /// Returns the last `limit` facts about a policy and a tenant (admission, activations, faults,
+    /// moves), newest first. Blocking.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -236,12 +238,12 @@ impl Journal {
         self.readers.with(|db| read::policy_facts(db, tenant, digest, limit))
     }
 
-    /// A reader for those who prove what the journal says.
+    /// Returns a reader for proofs.
     pub fn archive(&self) -> Archive {
         Archive::of(self.readers.clone(), self.head.clone())
     }
 
-    /// The bytes of a component. Blocking.
+    /// Returns the bytes of a component; none if none was recorded under this digest. Blocking.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -257,7 +259,7 @@ impl Drop for Journal {
         self.closing.store(true, Ordering::Relaxed);
         drop(self.requests.take());
         if let Some(writer) = self.writer.take() {
-            // Its panic was reported when it happened.
+            // A panic of the writer was reported when it happened.
             let _ = writer.join();
         }
     }
