@@ -15,7 +15,7 @@ const NO_PHASE: u8 = 255;
 
 /// The error for bytes that are not a whole account of version 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not an account in a layout that this version knows")]
+#[error("not an account in a layout that this version of the program knows")]
 pub(super) struct NotAnAccount;
 
 pub(super) fn encode(account: &Account, out: &mut Vec<u8>) {
@@ -135,7 +135,9 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_an_account_or_refused_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn any_bytes_are_an_account_or_refused_without_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..300)
+        ) {
             if let Ok(account) = decode(&bytes) {
                 let mut again = Vec::new();
                 encode(&account, &mut again);

@@ -259,11 +259,15 @@ impl Archive {
     /// See [`ReadError`].
     pub fn calendar(&self) -> Result<Vec<(u64, Instant, i64)>, ReadError> {
         self.readers.with(|db| {
-            let sql =
-                "SELECT fact.seq, fact.body FROM calendar JOIN fact ON fact.seq = calendar.fact ORDER BY fact.seq";
+            let sql = "SELECT fact.seq, fact.body FROM calendar \
+                       JOIN fact ON fact.seq = calendar.fact ORDER BY fact.seq";
             let mut statement = db.prepare_cached(sql)?;
-            let found = statement.query_map([], fact)?.collect::<rusqlite::Result<Result<Vec<_>, _>>>()?;
-            Ok(found?.into_iter().map(|(seq, fact)| (seq, fact.at.meter, fact.at.wall_ns)).collect())
+            let found =
+                statement.query_map([], fact)?.collect::<rusqlite::Result<Result<Vec<_>, _>>>()?;
+            Ok(found?
+                .into_iter()
+                .map(|(seq, fact)| (seq, fact.at.meter, fact.at.wall_ns))
+                .collect())
         })
     }
 
@@ -310,7 +314,8 @@ fn facts_of(
     tenant: &TenantId,
 ) -> Result<Vec<(u64, Fact)>, ReadError> {
     let sql = format!(
-        "SELECT fact.seq, fact.body FROM {table} JOIN fact ON fact.seq = {table}.fact WHERE {table}.tenant = ?1 ORDER BY fact.seq"
+        "SELECT fact.seq, fact.body FROM {table} JOIN fact ON fact.seq = {table}.fact \
+         WHERE {table}.tenant = ?1 ORDER BY fact.seq"
     );
     let mut statement = db.prepare_cached(&sql)?;
     let found = statement

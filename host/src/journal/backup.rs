@@ -17,12 +17,12 @@ use super::verify::{LostLog, Verified, database, verify_database};
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// A file of that name exists.
-    #[error("{} is there already; choose another name, or move it away", .0.display())]
+    #[error("{} exists already; choose another name, or move it away", .0.display())]
     Exists(PathBuf),
     /// The data folder holds a journal; a restore needs an empty one.
     #[error(
-        "{} holds a journal already; `tallyman restore --dry-run` says what would be lost with it. Stop the daemon, \
-         move the folder away, and restore into an empty one",
+        "{} holds a journal already; `tallyman restore --dry-run` says what would be lost with it. \
+         Stop the daemon, move the folder away, and restore into an empty one",
         .0.display()
     )]
     NotEmpty(PathBuf),
@@ -41,7 +41,7 @@ pub enum BackupError {
     #[error(transparent)]
     Folder(#[from] OpenError),
     /// The source is damaged or can't be read.
-    #[error("can't take {}", .path.display())]
+    #[error("can't read the journal {}", .path.display())]
     Source {
         /// The file.
         path: PathBuf,
@@ -50,7 +50,7 @@ pub enum BackupError {
         source: VerifyError,
     },
     /// The copy failed its verification, and was removed.
-    #[error("the copy is not whole; it was removed")]
+    #[error("the copy failed its verification and was removed; try again")]
     Copy(#[source] VerifyError),
     /// SQLite failed to copy the database.
     #[error("can't copy the database")]

@@ -354,7 +354,10 @@ pub enum Flaw {
         to: Phase,
     },
     /// The record of an instance names the wrong fact as the instance's last one.
-    #[error("names {} as its last fact; expected {}", seq_or_none(*.found), seq_or_none(*.expected))]
+    #[error(
+        "names {} as its last fact; expected {}",
+        seq_or_none(*.found), seq_or_none(*.expected)
+    )]
     LastFact {
         /// Sequence number that the record names; none if it names none.
         found: Option<u64>,

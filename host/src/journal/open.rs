@@ -1,4 +1,4 @@
-//! Opening: the lock, the file, its end, and what an earlier run has left.
+//! Opening a journal: the lock, the checks of the file, and the state that an earlier run left.
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
@@ -29,7 +29,7 @@ use crate::clock::{self, Clock, Gap, HostTime, LastKnown};
 use crate::limits::queue::JOURNAL_ENTRIES_MAX;
 use crate::units::Instant;
 
-/// Facts at the end of the chain that are checked at each opening.
+/// Number of facts at the end of the chain that are checked at each opening.
 const TAIL_FACTS: u64 = 1_000;
 
 pub(super) fn open(
@@ -41,7 +41,7 @@ pub(super) fn open(
     Ok((start(writer, requests, folder)?, opened))
 }
 
-/// A writer that is ready to work, and what hands it its work.
+/// Returns a writer that is ready to run, the sender of its requests, and the state read back.
 pub(super) fn writer(
     folder: &Path,
     options: Options,
@@ -86,7 +86,7 @@ pub(super) fn writer(
     Ok((writer, requests, opened))
 }
 
-/// Sets the writer of a data folder to work.
+/// Starts the thread of a writer.
 pub(super) fn start(
     writer: Writer,
     requests: mpsc::Sender<Request>,
@@ -111,7 +111,7 @@ pub(super) fn start(
     })
 }
 
-/// Takes the data folder for this process, for as long as the answer lives.
+/// Locks the data folder for this process until the returned file is dropped.
 pub(super) fn lock(folder: &Path) -> Result<File, OpenError> {
     let failed = |doing, path: &Path| {
         let path = path.to_owned();
@@ -142,12 +142,12 @@ pub(super) fn lock(folder: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-/// A daemon that was killed while it started a process leaves a child that holds the lock until it
-/// has become that process.
+/// Wait for a lock whose owner is dead: a daemon that was killed between fork and exec leaves a
+/// child that holds the lock until its exec.
 const ORPHAN_WAIT: Duration = Duration::from_millis(10);
 const ORPHAN_WAITS_MAX: u32 = 200;
 
-/// The process that has signed the lock.
+/// The process id in the lock file; none if it has no valid one.
 fn owner(file: &mut File) -> Option<u32> {
     let mut pid = String::new();
     file.rewind().and_then(|()| file.read_to_string(&mut pid)).ok()?;
@@ -196,7 +196,8 @@ fn open_database(path: &Path, options: Options) -> Result<Connection, OpenError>
     if let Some(frame) =
         log::first_altered_frame(&log::path_of(path)).map_err(failed("read the log of"))?
     {
-        let flaw = Flaw::Malformed("it is not as it was written, and commits follow".into());
+        let flaw =
+            Flaw::Malformed("it was altered after it was written: whole commits follow it".into());
         return Err(OpenError::Damaged(Damage { place: Place::Log(frame), flaw }));
     }
     let db = schema::open_writer(path, options.busy)
@@ -230,8 +231,8 @@ fn no_journal(path: &Path, problem: &'static str) -> OpenError {
     OpenError::NoJournal { path: path.to_owned(), problem }
 }
 
-/// Makes a journal without facts. It gets its name when it is whole: a file with that name always
-/// holds a journal.
+/// Creates a journal without facts. The file is renamed into place once it is whole: a file of that
+/// name always holds a journal.
 fn begin(path: &Path) -> Result<(), OpenError> {
     let failed = |doing| {
         let path = path.to_owned();
@@ -250,15 +251,15 @@ fn begin(path: &Path) -> Result<(), OpenError> {
     publish(&new, path).map_err(failed("create"))
 }
 
-/// Gives a file that is whole its name, durably.
+/// Renames a complete file into place, durably.
 pub(super) fn publish(new: &Path, path: &Path) -> io::Result<()> {
     File::open(new)?.sync_all()?;
     fs::rename(new, path)?;
     File::open(path.parent().unwrap_or(path))?.sync_all()
 }
 
-/// The engine takes a file that is shorter than its header for a new one, and a page that is cut
-/// off for one that ends in zeros.
+/// Refuses a torn file: SQLite takes a file that is shorter than its header for a new one, and
+/// reads a page that is cut off as if it ended in zeros.
 fn check_length(path: &Path, length: u64) -> Result<(), Damage> {
     let has_log = log::is_there(path);
     let is_torn = if has_log {
@@ -275,7 +276,7 @@ fn check_length(path: &Path, length: u64) -> Result<(), Damage> {
     })
 }
 
-/// Tells a damaged file from one that can't be reached.
+/// Maps an error of SQLite to damage or to a failed operation.
 fn refused(doing: &'static str, source: rusqlite::Error) -> OpenError {
     match schema::damage(&source) {
         Some(damage) => OpenError::Damaged(damage),
@@ -283,15 +284,15 @@ fn refused(doing: &'static str, source: rusqlite::Error) -> OpenError {
     }
 }
 
-/// What the end of the chain says.
+/// The end of the chain, after its check.
 struct ChainTail {
     head: Head,
     recorded: Instant,
-    /// For each instance that occurs in the facts that were checked, its last one.
+    /// The last fact of each instance that occurs in the checked facts, by instance id.
     last_facts: HashMap<String, u64>,
 }
 
-/// Checks the last facts: each must follow from the one before.
+/// Checks the last [`TAIL_FACTS`] facts: each must follow from the one before.
 fn check_tail(db: &Connection) -> Result<ChainTail, OpenError> {
     let reading = |source| refused("read the facts", source);
     let last: i64 = db
@@ -315,7 +316,7 @@ fn check_tail(db: &Connection) -> Result<ChainTail, OpenError> {
     Ok(ChainTail { head: chain.head(), ..tail })
 }
 
-/// Checks the link in a row of `seq, hash, body`.
+/// Checks a row of `seq, hash, body`, and returns its fact.
 pub(super) fn step(
     chain: &mut Chain,
     row: &rusqlite::Row<'_>,
@@ -341,8 +342,8 @@ fn trusted_link(db: &Connection, seq: u64) -> Result<Head, OpenError> {
     Ok(Head { seq, hash })
 }
 
-/// Reads what an earlier run has left. Only when all of that is in order, the clock is anchored,
-/// which writes.
+/// Reads the state that an earlier run left. Anchors the clock, which writes, only after all of it
+/// was read without error.
 fn load(db: &Connection, tail: &ChainTail, options: Options) -> Result<Opened, OpenError> {
     let instances = load_instances(db, tail)?;
     let activations = rows(db, &activations(), "activation", |row| {
@@ -406,16 +407,17 @@ fn load(db: &Connection, tail: &ChainTail, options: Options) -> Result<Opened, O
     })
 }
 
-/// The activations that were not withdrawn.
+/// The query for activations that were not withdrawn.
 fn activations() -> String {
     let withdrawn = WITHDRAWN.replace("?4", "'policy'");
     format!(
-        "SELECT tenant, from_ns, digest, fact FROM activation AS one WHERE NOT EXISTS {withdrawn} ORDER BY fact"
+        "SELECT tenant, from_ns, digest, fact FROM activation AS one \
+         WHERE NOT EXISTS {withdrawn} ORDER BY fact"
     )
 }
 
-/// A fact proves life as well as a note does. Each opening leaves a note, so both are of the same
-/// boot.
+/// Moves the liveness record on to the last fact, which proves as much. Each opening writes a
+/// liveness record, so both are of the same boot.
 fn later(alive: Alive, recorded: Instant) -> Alive {
     match recorded.since(alive.meter) {
         Some(more) => Alive {
@@ -437,7 +439,7 @@ fn load_instances(db: &Connection, tail: &ChainTail) -> Result<Vec<StoredInstanc
     Ok(instances)
 }
 
-/// The record of an instance must name the last of its facts.
+/// Refuses a record of an instance that does not name the instance's last fact.
 fn check_last_fact(instance: &StoredInstance, tail: &ChainTail) -> Result<(), Damage> {
     let wrong = |expected| {
         let flaw = Flaw::LastFact { found: instance.last_fact, expected };
@@ -471,7 +473,7 @@ fn rows<T>(
     })
 }
 
-/// What rows of an index to facts say, by their facts.
+/// Reads the facts that the rows of an index point at.
 fn facts<T>(
     db: &Connection,
     sql: &str,
@@ -490,7 +492,7 @@ fn parsed<T: std::str::FromStr<Err = crate::id::IdError>>(
     })
 }
 
-/// The end of an instance's own chain.
+/// The last fact of an instance, for the writer.
 fn tail_of(instance: &StoredInstance) -> Tail {
     let StoredInstance { id, tenant, last_fact, last, .. } = instance;
     Tail {
@@ -502,8 +504,8 @@ fn tail_of(instance: &StoredInstance) -> Tail {
     }
 }
 
-/// What is known of the end of the run before: the calendar says where UTC was, whatever the wall
-/// clock of another boot said.
+/// The end of the previous run. UTC is computed from the calendar, whatever the wall clock of that
+/// boot showed.
 fn last_known(alive: &Alive, calendar: &[(Instant, i64)]) -> LastKnown {
     let mut known = Calendar::default();
     for &(at, wall_ns) in calendar {
@@ -513,7 +515,8 @@ fn last_known(alive: &Alive, calendar: &[(Instant, i64)]) -> LastKnown {
     LastKnown { meter, utc_ns: known.utc_ns(meter), is_synchronised }
 }
 
-/// The meter clock of this boot. The first start in a boot fixes the offset, durably.
+/// Returns the meter clock of this boot, and the gap before it, if any. The first start in a boot
+/// fixes the offset, durably.
 fn anchor(
     db: &Connection,
     last: Option<LastKnown>,
@@ -545,10 +548,10 @@ fn keep_anchor(db: &Connection, clock: &Clock, options: Options) -> rusqlite::Re
     transaction.commit()
 }
 
-/// How often it is asked whether the wall clock is synchronised by now. Nobody tells.
+/// Interval of polling for a synchronised wall clock.
 const SYNCHRONISED_AGAIN: Duration = Duration::from_millis(250);
 
-/// What the clocks say once the wall clock is synchronised, or was waited for long enough. Blocks.
+/// Reads the clocks once the wall clock is synchronised, or after `options.clock_wait`. Blocking.
 fn await_synchronised(options: Options) -> HostTime {
     let began = clock::boottime_ns();
     let wait_ns = u64::try_from(options.clock_wait.as_nanos()).unwrap_or(u64::MAX);

@@ -1,4 +1,4 @@
-//! Questions to the journal, answered from connections that can't write.
+//! Queries of the journal, on read-only connections.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -18,40 +18,40 @@ use crate::id::{Digest, InstanceId, TenantId};
 use crate::limits::api::JOURNAL_PAGE_MAX;
 use crate::units::Instant;
 
-/// Facts that one question looks at before it answers with what it has.
+/// Most facts that one query scans before it returns a partial page.
 const SCAN_MAX: u64 = 100_000;
 
-/// Connections kept for the next question.
+/// Most idle connections that are kept.
 const READERS_KEPT: usize = 4;
 
-/// Which facts.
+/// A filter for facts, and the bounds of a page.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FactQuery {
-    /// Only facts with a greater sequence number.
+    /// Only facts with a greater sequence number; 0 for all.
     pub after: u64,
-    /// Only facts up to this one; none for no end.
+    /// Only facts up to this sequence number; none for no end.
     pub through: Option<u64>,
-    /// Only this tenant's.
+    /// Only facts of this tenant; none for all.
     pub tenant: Option<TenantId>,
-    /// Only this instance's.
+    /// Only facts of this instance; none for all.
     pub instance: Option<InstanceId>,
-    /// Only of this kind.
+    /// Only facts of this kind; none for all.
     pub kind: Option<Kind>,
-    /// Most facts to answer; [`JOURNAL_PAGE_MAX`] at most, and if none.
+    /// Most facts in the page, 1 to [`JOURNAL_PAGE_MAX`]; that many if none.
     pub limit: Option<usize>,
 }
 
-/// Some facts, ascending, and where to go on.
+/// A page of facts, ascending.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Page {
-    /// The facts.
+    /// The facts, by sequence number.
     pub facts: Vec<ChainedFact>,
-    /// Where to go on (`after` of the next question); null if there was nothing more at this time.
-    /// A page may be short, or empty, and still have a next one.
+    /// Value of `after` for the next page; null if there were no more facts. A page may be short,
+    /// or empty, and still have a next one.
     pub next: Option<u64>,
 }
 
-/// A few connections for readers.
+/// A pool of read-only connections.
 #[derive(Debug)]
 pub(super) struct Readers {
     path: PathBuf,
@@ -63,7 +63,7 @@ impl Readers {
         Self { path, idle: Mutex::default() }
     }
 
-    /// Runs `question` on a connection. One that failed is not kept.
+    /// Runs a query on a connection. A connection whose query failed is dropped.
     pub(super) fn with<T>(
         &self,
         question: impl FnOnce(&Connection) -> Result<T, ReadError>,
@@ -93,8 +93,8 @@ pub(super) fn facts(db: &Connection, query: &FactQuery) -> Result<Page, ReadErro
     }
 }
 
-/// Facts of one instance, by its own chain: as many are looked at as a page holds, wherever it
-/// begins.
+/// Facts of one instance, along its own chain: reads no more facts than a page and the way to the
+/// next milestone hold, wherever the page begins.
 fn facts_of(db: &Connection, query: &FactQuery, instance: &InstanceId) -> Result<Page, ReadError> {
     let limit = query.page_limit();
     let anchor = anchor(db, instance, query.after, limit)?;
@@ -113,7 +113,7 @@ fn facts_of(db: &Connection, query: &FactQuery, instance: &InstanceId) -> Result
     page(facts, limit, anchor.filter(|&anchor| anchor < through))
 }
 
-/// The steps of the engine that a page takes.
+/// Number of SQLite's virtual machine steps that a page takes.
 #[cfg(test)]
 pub(super) fn steps_of_a_page(
     db: &Connection,
@@ -137,8 +137,8 @@ pub(super) fn steps_of_a_page(
     Ok(statement.get_status(rusqlite::StatementStatus::VmStep))
 }
 
-/// A milestone of an instance behind which one finds `limit` facts and one more after `after`; none
-/// if the last fact of the instance is as near.
+/// The milestone of an instance from which a walk back finds at least `limit` + 1 facts after
+/// `after`; none if the walk may begin at the instance's last fact.
 fn anchor(
     db: &Connection,
     instance: &InstanceId,
@@ -152,7 +152,7 @@ fn anchor(
     db.prepare_cached(sql)?.query_row(values, |row| uint(row, 0)).optional()
 }
 
-/// The facts of an instance since its last milestone, up to `last`, its last one.
+/// Number of facts of an instance since its last milestone, up to `last`, its last fact.
 pub(super) fn since_milestone(db: &Connection, row: Row, last: u64) -> rusqlite::Result<u64> {
     let sql = "WITH RECURSIVE
                  stop (seq) AS (SELECT coalesce(max(fact), 0) FROM milestone WHERE row = ?1),
@@ -166,7 +166,7 @@ pub(super) fn since_milestone(db: &Connection, row: Row, last: u64) -> rusqlite:
     db.prepare_cached(sql)?.query_row(params![int(row.0), int(last)], |row| uint(row, 0))
 }
 
-/// Facts of all instances; looks at no more than `scan_max`.
+/// Facts of all instances; scans no more than `scan_max`.
 pub(super) fn facts_within(
     db: &Connection,
     query: &FactQuery,
@@ -197,8 +197,8 @@ impl FactQuery {
     }
 }
 
-/// A page of what was found, which is one fact more than asked for if there is more: that one is
-/// cut off. `scanned` is where the search ended before its time.
+/// Makes a page of the facts found, one of which is cut off if it is beyond `limit`. `scanned` is
+/// the last fact that was scanned if the search ended early, none if it was complete.
 fn page(
     facts: Vec<Result<ChainedFact, Damage>>,
     limit: usize,
@@ -215,11 +215,12 @@ fn page(
 
 const OF_ALL: &str = "
     SELECT seq, hash, body FROM fact
-    WHERE seq > ?1 AND seq <= ?2 AND (?3 IS NULL OR body ->> '$.tenant' = ?3) AND (?4 IS NULL OR body ->> '$.kind' = ?4)
+    WHERE seq > ?1 AND seq <= ?2 AND (?3 IS NULL OR body ->> '$.tenant' = ?3)
+      AND (?4 IS NULL OR body ->> '$.kind' = ?4)
     ORDER BY seq LIMIT ?5";
 
-/// Walks from a milestone of the instance (`?7`), or from its last fact, back along `previous`: no
-/// index of all facts is written for it on the hot path.
+/// Walks back along `previous` from a milestone of the instance (`?7`) or from its last fact, so
+/// that the hot path writes no index of all facts.
 const OF_INSTANCE: &str = "
     WITH RECURSIVE own (seq) AS (
       SELECT coalesce(?7, last_fact) FROM live JOIN instance USING (row) WHERE id = ?1
@@ -227,7 +228,8 @@ const OF_INSTANCE: &str = "
       SELECT body ->> '$.previous' FROM own JOIN fact USING (seq) WHERE own.seq > ?2
     )
     SELECT seq, hash, body FROM own JOIN fact USING (seq)
-    WHERE seq > ?2 AND seq <= ?3 AND (?4 IS NULL OR body ->> '$.tenant' = ?4) AND (?5 IS NULL OR body ->> '$.kind' = ?5)
+    WHERE seq > ?2 AND seq <= ?3 AND (?4 IS NULL OR body ->> '$.tenant' = ?4)
+      AND (?5 IS NULL OR body ->> '$.kind' = ?5)
     ORDER BY seq LIMIT ?6";
 
 fn chained_fact(row: &SqlRow<'_>) -> rusqlite::Result<Result<ChainedFact, Damage>> {
@@ -248,7 +250,7 @@ pub(super) fn history(
     beginning(db, instance, None)
 }
 
-/// The facts of an instance after a place in the journal.
+/// The facts of an instance with a sequence number greater than `after`.
 pub(super) fn history_after(
     db: &Connection,
     instance: &InstanceId,
@@ -257,7 +259,7 @@ pub(super) fn history_after(
     some_of(db, instance, after, None)
 }
 
-/// The first facts of an instance, at most so many; all if none.
+/// The first facts of an instance, at most `most`; all if none.
 pub(super) fn beginning(
     db: &Connection,
     instance: &InstanceId,
@@ -266,7 +268,8 @@ pub(super) fn beginning(
     some_of(db, instance, 0, most)
 }
 
-/// The first facts of an instance after a place, at most so many; all if none.
+/// The first facts of an instance with a sequence number greater than `after`, at most `most`; all
+/// if none.
 fn some_of(
     db: &Connection,
     instance: &InstanceId,
@@ -338,7 +341,8 @@ pub(super) fn stored_instance(
     Ok(parsed())
 }
 
-/// The fact that was asked for with this key, and whether the same is asked for now.
+/// The fact that was recorded for this key, and whether the request's content is the same; none for
+/// a new key.
 pub(super) fn first_try(
     db: &Connection,
     request: &RequestKey,
@@ -350,7 +354,7 @@ pub(super) fn first_try(
     db.prepare_cached(sql)?.query_row(params![tenant.as_str(), key], first).optional()
 }
 
-/// A fact by its number.
+/// A fact by its sequence number, which must exist.
 pub(super) fn fact(db: &Connection, seq: u64) -> Result<Fact, ReadError> {
     let sql = "SELECT body FROM fact WHERE seq = ?1";
     let body =

@@ -1,4 +1,4 @@
-//! The database file: its tables, and whether a file is one of ours.
+//! The database file: its tables, its header, and its connections.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,26 +14,26 @@ pub(super) const FILE: &str = "tallyman.db";
 /// "TALY", in the file's header.
 pub(super) const APPLICATION_ID: i64 = 0x5441_4c59;
 
-/// Length of the header that every database file begins with.
+/// Length of the header of every SQLite file, in bytes.
 pub(super) const HEADER_BYTES: u64 = 100;
 
-/// Length of a page; the engine's default, and a power of two that disks write at once.
+/// Length of a page in bytes: SQLite's default, and the sector size of most disks.
 pub(super) const PAGE_BYTES: u64 = 4_096;
 
-/// Version of the tables below: how many steps have been taken.
+/// Version of the schema: the number of steps taken.
 pub(super) const VERSION: i64 = STEPS.len() as i64;
 
-/// What makes the tables, step by step. A step that was published is never changed: a database of
-/// an earlier version takes those that it lacks.
+/// The steps that create the tables. A published step is never changed: a database of an earlier
+/// version takes the steps that it lacks.
 const STEPS: [&str; 8] =
     [FACTS, TENANTS, INVOICES, WITHDRAWALS, MILESTONES, REQUESTS, RULES, SYNCHRONISED];
 
-/// The columns that people ask for are a view on the facts' text: they can't disagree with what was
-/// hashed, and cost nothing when a fact is written. (Generated columns, virtual ones too, are
-/// computed with every insert: seven times the text would be parsed.)
+/// The columns of `history` are a view on the facts' text: they can't disagree with what was
+/// hashed, and cost nothing when a fact is written. (SQLite computes generated columns, virtual
+/// ones too, at every insert: the text would be parsed seven times.)
 ///
-/// `live` has what changes with each transition, `instance` what does not: the hot row stays small,
-/// and a transition writes no index.
+/// `live` holds what changes with each transition, `instance` what does not: the hot row stays
+/// small, and a transition writes no index.
 const FACTS: &str = "
 CREATE TABLE fact (
   seq INTEGER PRIMARY KEY,
@@ -96,9 +96,9 @@ CREATE TABLE alive (
 ) STRICT;
 ";
 
-/// Who is served, and what a policy has been through with whom. All but the hash of a token's
-/// secret and a request's key is an index to facts, which say the rest: nobody can add a token or a
-/// tenant here without a fact.
+/// Tenants, tokens, and the facts about each policy and tenant. Everything but the hash of a
+/// token's secret and a request's key is an index to facts: nobody can add a token or a tenant here
+/// without a fact.
 const TENANTS: &str = "
 CREATE TABLE tenant (
   id TEXT PRIMARY KEY,
@@ -124,8 +124,7 @@ ALTER TABLE activation ADD COLUMN asked TEXT;
 CREATE UNIQUE INDEX activation_request ON activation (tenant, request) WHERE request IS NOT NULL;
 ";
 
-/// Price books and invoices, whole, and where the facts stand that put them in force and made them
-/// final.
+/// Price books and invoices, whole, and the index of the facts about them.
 const INVOICES: &str = "
 CREATE TABLE document (
   digest TEXT PRIMARY KEY,
@@ -146,7 +145,7 @@ CREATE TABLE invoice (
 ) STRICT;
 ";
 
-/// An index of the facts that say how a tenant is billed, beside those about policies and prices.
+/// The index of the other facts that decide how a tenant is billed: agreements and overrides.
 const RULES: &str = "
 CREATE TABLE rule_fact (
   fact INTEGER PRIMARY KEY,
@@ -154,7 +153,7 @@ CREATE TABLE rule_fact (
 ) STRICT;
 ";
 
-/// The planned changes that do not come about.
+/// The withdrawals of planned changes.
 const WITHDRAWALS: &str = "
 CREATE TABLE withdrawal (
   fact INTEGER PRIMARY KEY,
@@ -167,7 +166,7 @@ CREATE INDEX withdrawal_of ON withdrawal (tenant, plan, from_ns);
 ";
 
 /// Every 64th fact of each instance, so that a page of its history is found without walking back
-/// over all of it. Whether the log is needed to read the file: see [`mark_open`].
+/// over all of it; and a flag that the file needs its log, see [`mark_open`].
 const MILESTONES: &str = "
 CREATE TABLE milestone (
   row INTEGER NOT NULL,
@@ -185,12 +184,13 @@ CREATE TABLE session (
 INSERT INTO session VALUES (1, 0);
 ";
 
-/// The withdrawals of `one`, a row of `activation` or `prices`; `?4` is the kind of plan.
+/// The subquery for withdrawals of `one`, a row of `activation` or `prices`; `?4` is the kind of
+/// plan.
 pub(super) const WITHDRAWN: &str = "(
   SELECT 1 FROM withdrawal AS ended WHERE ended.tenant = one.tenant AND ended.plan = ?4
   AND ended.from_ns = one.from_ns AND ended.digest = one.digest AND ended.fact > one.fact)";
 
-/// The keys of requests that are not done twice, each with the fact that was recorded for it.
+/// The idempotency keys, each with the fact that was recorded for it.
 const REQUESTS: &str = "
 CREATE TABLE request (
   tenant TEXT NOT NULL,
@@ -205,13 +205,13 @@ ALTER TABLE activation DROP COLUMN request;
 ALTER TABLE activation DROP COLUMN asked;
 ";
 
-/// Whether the wall clock was known to be right at the last proof of life. Before this was noted it
-/// was believed.
+/// A flag that the wall clock was synchronised at the last liveness record. Earlier versions
+/// trusted it, hence the default.
 const SYNCHRONISED: &str = "
 ALTER TABLE alive ADD COLUMN is_synchronised INTEGER NOT NULL DEFAULT 1;
 ";
 
-/// What a file says about itself.
+/// The header of a database file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) application_id: i64,
@@ -228,8 +228,8 @@ pub(super) fn header(db: &Connection) -> rusqlite::Result<Header> {
     })
 }
 
-/// A connection for the one writer. Checkpoints are the writer's own affair: an automatic one hides
-/// a failed sync.
+/// Opens the connection of the writer. It runs its own checkpoints: an automatic one would hide a
+/// failed sync.
 pub(super) fn open_writer(path: &Path, busy: Option<Duration>) -> rusqlite::Result<Connection> {
     let db = Connection::open_with_flags(
         path,
@@ -240,10 +240,11 @@ pub(super) fn open_writer(path: &Path, busy: Option<Duration>) -> rusqlite::Resu
     Ok(db)
 }
 
-/// Makes the connection durable and fast. After the header was checked: this may write to the file.
+/// Sets up durability and caches of a connection. Call it after the header was checked: it may
+/// write to the file.
 ///
-/// After a failed sync nothing may be synced again as if nothing had happened, so that closing must
-/// not move the log either.
+/// Turns off the checkpoint at closing, too: after a failed sync, a second one could succeed
+/// without the pages that the first one lost.
 pub(super) fn tune(db: &Connection) -> rusqlite::Result<()> {
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
@@ -253,13 +254,12 @@ pub(super) fn tune(db: &Connection) -> rusqlite::Result<()> {
     db.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))
 }
 
-/// Leaves it to the writer from here on when to sync what was committed. What moves the log into
-/// the main file still syncs both.
+/// Leaves the sync of commits to the writer. A checkpoint still syncs both files.
 pub(super) fn leave_syncs(db: &Connection) -> rusqlite::Result<()> {
     db.pragma_update(None, "synchronous", "NORMAL")
 }
 
-/// A connection that can't write.
+/// Opens a read-only connection.
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let db = Connection::open_with_flags(
         path,
@@ -269,38 +269,39 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     Ok(db)
 }
 
-/// How long somebody else, such as an auditor's tool, may hold the file before that is worth a
-/// word.
+/// Wait for another program, such as an auditor's tool, that locks the file, before SQLite reports
+/// it as busy.
 const BUSY: Duration = Duration::from_secs(10);
 
-/// Whether the last facts may be in the log alone: from the opening until a clean stop has moved
+/// True if the last facts may be in the log alone: from the opening until a clean stop has moved
 /// them into the file.
 pub(super) fn is_open(db: &Connection) -> rusqlite::Result<bool> {
     db.query_row("SELECT is_open FROM session", [], |row| row.get(0))
 }
 
-/// Writes down that the file needs its log from now on. Whenever this is in the file, the log is
-/// not empty: it is written there first, and nothing but [`mark_closed`] makes it empty.
+/// Marks the file as needing its log. While the mark is in the file the log is not empty: the mark
+/// is written to the log first, and only [`mark_closed`] empties the log.
 pub(super) fn mark_open(db: &Connection) -> rusqlite::Result<()> {
     db.execute("UPDATE session SET is_open = 1", [])?;
     checkpoint(db, "PASSIVE").map(drop)
 }
 
-/// Moves all of the log into the file. Answers whether the log is empty now: somebody may be
-/// reading from it.
+/// Moves all of the log into the file. Returns true if the log is empty now, false if a reader kept
+/// it.
 pub(super) fn mark_closed(db: &Connection) -> rusqlite::Result<bool> {
     db.execute("UPDATE session SET is_open = 0", [])?;
     checkpoint(db, "TRUNCATE")
 }
 
-/// Moves the log into the file, as far as nobody hinders it. Answers whether nobody did.
+/// Moves the log into the file as far as readers allow. Returns false if the checkpoint was
+/// blocked.
 pub(super) fn checkpoint(db: &Connection, mode: &str) -> rusqlite::Result<bool> {
     db.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get::<_, i64>(0))
         .map(|busy| busy == 0)
 }
 
-/// Takes the steps that a database of version `from` lacks, and does `then`, all or none; an empty
-/// file has version 0.
+/// Takes the steps that a database of version `from` lacks and runs `then`, in one transaction. An
+/// empty file has version 0.
 pub(super) fn upgrade(
     db: &Connection,
     from: i64,
@@ -316,7 +317,7 @@ pub(super) fn upgrade(
     transaction.commit()
 }
 
-/// The damage that an error of the engine tells of, if it does.
+/// The damage that an error of SQLite reports; none for any other error.
 pub(super) fn damage(error: &rusqlite::Error) -> Option<Damage> {
     let malformed =
         || Some(Damage { place: Place::File, flaw: Flaw::Malformed(error.to_string()) });
@@ -333,18 +334,18 @@ pub(super) fn damage(error: &rusqlite::Error) -> Option<Damage> {
     }
 }
 
-/// As SQLite stores it. Sequence numbers and rows never come near 2^63.
+/// An integer as SQLite stores it. Sequence numbers and rows never come near 2^63.
 pub(super) fn int(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// A column that was stored with [`int`].
+/// Reads a column that was stored with [`int`].
 pub(super) fn uint(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let number: i64 = row.get(column)?;
     u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
 }
 
-/// A column that was stored with [`int`], or is null.
+/// Reads a column that was stored with [`int`] or is null.
 pub(super) fn uint_or_null(
     row: &rusqlite::Row<'_>,
     column: usize,

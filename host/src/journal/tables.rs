@@ -1,8 +1,7 @@
-//! The tables that are made of the facts alone: where the facts stand that are needed before all
-//! are read.
+//! The derived tables: indexes of the facts that a start needs before it reads all facts.
 //!
-//! The writer fills them fact by fact, and `verify` fills them anew, in a database of its own, to
-//! compare.
+//! The writer fills them fact by fact; `verify` fills them anew in a database of its own, and
+//! compares.
 
 use rusqlite::{Connection, ToSql};
 
@@ -13,7 +12,7 @@ use crate::billing::TenantFact;
 use crate::id::Digest;
 use crate::tenant::Move;
 
-/// Each table that is made of the facts alone, with the columns that are, its key first.
+/// The derived tables, each with its derived columns, the key first.
 pub(super) const DERIVED: [(&str, &str); 10] = [
     ("calendar", "fact, meter_ns, wall_ns"),
     ("policy_fact", "fact, tenant, digest"),
@@ -27,11 +26,11 @@ pub(super) const DERIVED: [(&str, &str); 10] = [
     ("milestone", "fact, row"),
 ];
 
-/// The n-th facts of an instance that are milestones: to read its history from anywhere, one walks
-/// no further back than this.
+/// Number of facts of an instance from one milestone to the next: reading its history from anywhere
+/// walks no further back than this.
 pub(super) const MILESTONE_FACTS: u64 = 64;
 
-/// Writes down where a fact of the host stands.
+/// Indexes a fact of the host.
 pub(super) fn index_host(db: &Connection, record: &FactRecord) -> rusqlite::Result<()> {
     insert(
         db,
@@ -40,7 +39,7 @@ pub(super) fn index_host(db: &Connection, record: &FactRecord) -> rusqlite::Resu
     )
 }
 
-/// Writes down where a fact of a tenant stands.
+/// Indexes a fact of a tenant.
 pub(super) fn index_tenant(
     db: &Connection,
     fact: &TenantFact,
@@ -67,7 +66,8 @@ pub(super) fn index_tenant(
             insert(db, sql, &[&seq, &tenant, &from.0, &digest.to_string()])
         }
         TenantFact::PlanWithdrawn { plan, digest, from, .. } => {
-            let sql = "INSERT INTO withdrawal (fact, tenant, plan, from_ns, digest) VALUES (?1, ?2, ?3, ?4, ?5)";
+            let sql = "INSERT INTO withdrawal (fact, tenant, plan, from_ns, digest) \
+                       VALUES (?1, ?2, ?3, ?4, ?5)";
             insert(db, sql, &[&seq, &tenant, &plan.as_str(), &from.0, &digest.to_string()])
         }
         TenantFact::Invoiced { number, digest, .. } => {
@@ -85,7 +85,7 @@ pub(super) fn index_tenant(
         TenantFact::Changed { .. } => {
             insert(db, "UPDATE tenant SET changed = ?2 WHERE id = ?1", &[&tenant, &seq])
         }
-        // The writer puts the hash of its secret there, which no fact tells.
+        // The writer fills in the hash of the secret, which is in no fact.
         TenantFact::TokenCreated { token, .. } => insert(
             db,
             "INSERT INTO token (id, secret, created) VALUES (?1, x'', ?2)",
@@ -99,7 +99,7 @@ pub(super) fn index_tenant(
     }
 }
 
-/// Notes a fact from which the history of its instance can be read.
+/// Records a milestone: a fact from which the history of its instance can be walked back.
 pub(super) fn write_milestone(db: &Connection, row: Row, seq: u64) -> rusqlite::Result<()> {
     insert(db, "INSERT INTO milestone (row, fact) VALUES (?1, ?2)", &[&int(row.0), &int(seq)])
 }

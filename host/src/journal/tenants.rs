@@ -1,5 +1,4 @@
-//! Tenants, their tokens and where policies stand with them: read from the facts that their tables
-//! point at.
+//! Tenants, tokens, standings and admissions, read from the facts that the derived tables point at.
 
 use rusqlite::Row as SqlRow;
 
@@ -12,24 +11,26 @@ use crate::billing::{About, Fact, TenantFact};
 use crate::id::Digest;
 use crate::tenant::{Settings, Standing};
 
-/// What [`tenant`] reads.
+/// The query for [`tenant`].
 pub(super) const TENANTS: &str = "
     SELECT made.seq, made.body, told.seq, told.body FROM tenant
-    JOIN fact made ON made.seq = created LEFT JOIN fact told ON told.seq = changed ORDER BY created";
+    JOIN fact made ON made.seq = created LEFT JOIN fact told ON told.seq = changed
+    ORDER BY created";
 
-/// What [`token`] reads.
+/// The query for [`token`].
 pub(super) const TOKENS: &str = "
     SELECT made.seq, made.body, ended.seq, ended.body, secret FROM token
-    JOIN fact made ON made.seq = created LEFT JOIN fact ended ON ended.seq = revoked ORDER BY created";
+    JOIN fact made ON made.seq = created LEFT JOIN fact ended ON ended.seq = revoked
+    ORDER BY created";
 
-/// What [`standing`] reads. A fault changes nothing by itself.
+/// The query for [`standing`]. A fault by itself changes no standing.
 pub(super) const STANDINGS: &str = "
     SELECT seq, body FROM (
       SELECT max(seq) AS seq FROM policy_fact JOIN fact ON seq = policy_fact.fact
       WHERE body ->> '$.kind' != 'policy-faulted' GROUP BY policy_fact.tenant, policy_fact.digest
     ) JOIN fact USING (seq) ORDER BY seq";
 
-/// What [`admission`] reads.
+/// The query for [`admission`].
 pub(super) const ADMISSIONS: &str = "
     SELECT seq, body FROM policy_fact JOIN fact ON seq = policy_fact.fact
     WHERE body ->> '$.kind' = 'policy-admitted' ORDER BY seq";
@@ -62,7 +63,7 @@ pub(super) fn token(row: &SqlRow<'_>) -> rusqlite::Result<Result<StoredToken, Da
         };
         let secret = secret.ok_or_else(|| Damage {
             place: Place::Table { table: "token", key: id.to_string() },
-            flaw: Flaw::Malformed("the hash of its secret has not 32 bytes".into()),
+            flaw: Flaw::Malformed("the hash of its secret is not 32 bytes long".into()),
         })?;
         let revoked = ended.transpose()?.map(|(record, _)| record.meter());
         Ok(StoredToken {
@@ -108,7 +109,7 @@ pub(super) fn admission(row: &SqlRow<'_>) -> rusqlite::Result<Result<StoredAdmis
 
 type Read = Result<(FactRecord, Fact), Damage>;
 
-/// The fact in two columns: its place and its text.
+/// Reads a fact from two columns: sequence number and body.
 fn fact(row: &SqlRow<'_>, column: usize) -> rusqlite::Result<Read> {
     let (seq, body) = (uint(row, column)?, row.get_ref(column + 1)?.as_str()?);
     let wrong = |flaw| Damage { place: Place::Fact(seq), flaw };
@@ -125,9 +126,9 @@ fn fact_or_none(row: &SqlRow<'_>, column: usize) -> rusqlite::Result<Option<Read
     }
 }
 
-/// A row points at a fact of another kind.
+/// Reports a row that points at a fact of the wrong kind.
 fn another(record: &FactRecord) -> Damage {
     let flaw =
-        Flaw::Disagrees(format!("a row points at it, but it is about {}", record.what.kind()));
+        Flaw::Disagrees(format!("a row points at it, but its kind is {}", record.what.kind()));
     Damage { place: Place::Fact(record.seq), flaw }
 }

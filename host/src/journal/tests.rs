@@ -1,4 +1,4 @@
-//! The journal under ordinary and extraordinary circumstances.
+//! Tests of the journal: committing, reading, opening again, migrating.
 #![allow(clippy::unwrap_used)]
 
 mod columns;
@@ -25,13 +25,13 @@ use crate::id::{InstanceName, TenantId, TokenId};
 use crate::tenant::{Actor, Move, Plan, Role, Settings, Standing};
 use crate::vm::{Asker, Command, Phase, Shape};
 
-/// Counts time under the phase itself, and notes in which order it was asked.
+/// Counts each phase as itself, and notes the order of the calls.
 #[derive(Default)]
 struct Ledger {
     asked: Mutex<Vec<Asked>>,
     /// Faults to answer at the next question.
     faults: Mutex<Vec<Fault>>,
-    /// Where the ledger says that it was asked, and then waits for permission.
+    /// Channels to announce a call, and then to wait for permission to answer it.
     gate: Mutex<Option<(blocking::Sender<()>, blocking::Receiver<()>)>>,
 }
 
@@ -610,7 +610,8 @@ const TO_VERSION_3: &str = "
     ALTER TABLE alive DROP COLUMN is_synchronised;
     DROP TABLE rule_fact; DROP TABLE request;
     ALTER TABLE activation ADD COLUMN request TEXT; ALTER TABLE activation ADD COLUMN asked TEXT;
-    CREATE UNIQUE INDEX activation_request ON activation (tenant, request) WHERE request IS NOT NULL;
+    CREATE UNIQUE INDEX activation_request ON activation (tenant, request)
+      WHERE request IS NOT NULL;
     DROP TABLE session; DROP TABLE milestone; DROP TABLE withdrawal; PRAGMA user_version = 3;";
 
 /// And of that one, the first.

@@ -1,5 +1,5 @@
-//! Proof that a journal is whole: every link, every text, every rule, and every table that is made
-//! of the facts.
+//! Verification of a journal: every hash, every fact's text, every rule of transitions, and every
+//! derived table.
 
 mod account;
 mod derived;
@@ -18,17 +18,18 @@ use crate::id::Digest;
 use derived::Derived;
 use lives::Lives;
 
-/// A journal that is whole.
+/// The outcome of verifying a journal that is whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verified {
-    /// Its end. Whoever has noted this at another place can tell later whether the end was cut off.
+    /// The end of the journal. A copy of it kept elsewhere shows later if facts were cut off at the
+    /// end.
     pub head: Head,
-    /// Instances, deleted ones included.
+    /// Number of instances, deleted ones included.
     pub instances: u64,
 }
 
-/// The columns that no proof covers, with the reason. Every other change of a value in the database
-/// is found.
+/// The columns that verification does not cover, as (table, column, reason). It finds any change of
+/// another value in the database.
 pub const UNCOVERED: [(&str, &str, &str); 12] = [
     (
         "alive",
@@ -52,23 +53,24 @@ pub const UNCOVERED: [(&str, &str, &str); 12] = [
     ("token", "secret", "covered are its length and its first 12 bytes, which are the token's id"),
 ];
 
-/// Facts between two calls of `progress`.
+/// Number of facts between two calls of `progress`.
 const PROGRESS_FACTS: u64 = 10_000;
 
-/// Proves a journal, given its data folder or file: beside a running daemon or without one.
+/// Verifies a journal, given its data folder or file: beside a running daemon or without one.
 /// Blocking; memory grows with the instances that are not deleted, not with the facts.
 ///
-/// `progress` hears how many facts of how many are checked.
+/// `progress` receives the number of facts checked and their total.
 ///
 /// # Errors
-/// [`VerifyError::Damaged`] with the first place that is wrong.
+/// [`VerifyError::Damaged`] with the first flaw; any other [`VerifyError`] if the file can't be
+/// read.
 pub fn verify(path: &Path, progress: impl FnMut(u64, u64)) -> Result<Verified, VerifyError> {
     verify_accounts(path, &[], progress)
 }
 
-/// The same, and more: `plain` are policies that count each phase as itself. The accounts of
-/// tenants that were under no other one are counted anew, to the nanosecond of each phase; of the
-/// others, the sum is.
+/// Verifies a journal as [`verify`] does, and the totals of each phase. `plain` are policies that
+/// count each phase as itself: for tenants that were never under another policy, the time of each
+/// phase is compared with the facts, in ns; for all others only the sum is.
 ///
 /// # Errors
 /// As [`verify`].
@@ -87,7 +89,7 @@ pub(super) fn verify_database(
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Verified, VerifyError> {
     let mut checked = || {
-        // One snapshot for all questions.
+        // One snapshot for all queries.
         let snapshot = db.unchecked_transaction()?;
         let verified = verify_facts(&snapshot, plain, &mut progress)?;
         Ok(verified)
@@ -101,22 +103,22 @@ pub(super) fn verify_database(
     })
 }
 
-/// Whether a database that was copied without its log is read.
+/// The treatment of a database that was copied without its log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LostLog {
-    /// It is refused.
+    /// The database is refused.
     Refused,
-    /// It is read as far as it goes.
+    /// The facts that are in the file are read.
     Accepted,
 }
 
-/// Opens the database at a path, or in a folder, for reading.
+/// Opens a database file, or the one in a data folder, for reading.
 pub(super) fn database(
     path: &Path,
     lost_log: LostLog,
 ) -> Result<(PathBuf, Connection), VerifyError> {
     let path = if path.is_dir() { path.join(schema::FILE) } else { path.to_owned() };
-    // Before the engine makes an empty one.
+    // Opening the database creates an empty log, so this comes first.
     let has_log = log::is_there(&path);
     let db = schema::open_reader(&path).map_err(damaged)?;
     let header = schema::header(&db).map_err(damaged)?;
@@ -177,7 +179,7 @@ fn verify_facts(
     Ok(Verified { head: chain.head(), instances })
 }
 
-/// An engine that can't read on has at least said after which fact.
+/// Reports an error of reading the row of fact `seq`.
 fn place_of(error: rusqlite::Error, seq: u64) -> VerifyError {
     match schema::damage(&error) {
         Some(Damage { flaw, .. }) => wrong(seq, flaw),

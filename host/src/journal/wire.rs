@@ -1,9 +1,9 @@
-//! Facts as JSON: the body that the hash chain covers, and what the API and the command line show.
+//! Facts as JSON: the body that the hash chain covers, and the form in the API and on the command
+//! line.
 //!
-//! One form serves both, so what an auditor reads is what was hashed. The order of the fields is
-//! the order of declaration here, numbers are integers, absent values are `null`: the bytes are
-//! canonical. A field that came to a kind later is left out where it is absent, so that the facts
-//! from before keep their bytes.
+//! One form serves both, so an auditor reads exactly what was hashed. The bytes are canonical:
+//! fields in the order of declaration here, integers only, `null` for absent values. A field that
+//! was added to a kind later is left out if absent, so that earlier facts keep their bytes.
 
 use std::collections::BTreeMap;
 
@@ -17,284 +17,294 @@ use crate::tenant::{self, FallbackOrder, Limit, Move, Quota, Settings};
 use crate::units::Instant;
 use crate::vm;
 
-/// A sealed fact.
+/// A fact as it was recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FactRecord {
     /// Position in the journal, from 1, without gaps.
     pub seq: u64,
-    /// Boot of the host in which the fact happened.
+    /// Boot id of the host at the time of the fact.
     pub boot: String,
-    /// `CLOCK_BOOTTIME` then, in nanoseconds.
+    /// `CLOCK_BOOTTIME` at the time of the fact, in nanoseconds.
     pub boottime_ns: u64,
-    /// `CLOCK_REALTIME` then, in nanoseconds since 1970; for the calendar only.
+    /// `CLOCK_REALTIME` at the time of the fact, in nanoseconds since 1970; used for the calendar
+    /// only.
     pub wall_ns: i64,
-    /// The meter clock then, in nanoseconds since 1970; all durations are differences of this one.
+    /// Instant of the fact on the meter clock, in nanoseconds since 1970; all durations are
+    /// differences of such instants.
     pub meter_ns: i64,
-    /// The meter clock when the fact was written to disk.
+    /// Instant on the meter clock at which the fact was recorded, in nanoseconds since 1970; never
+    /// before `meter_ns`.
     pub recorded_ns: i64,
-    /// Whom it concerns.
+    /// Tenant that the fact is about; the default tenant for facts about the host.
     pub tenant: String,
-    /// The instance; null for facts about the tenant or the host.
+    /// Id of the instance that the fact is about; null for facts about a tenant or the host.
     pub instance: Option<String>,
-    /// Position of the fact before this one of the same instance; null for its first, and without
-    /// an instance.
+    /// Position of the previous fact of the same instance; null for the first one, and for facts
+    /// about a tenant or the host.
     pub previous: Option<u64>,
-    /// What happened.
+    /// Kind of the fact, and the fields of that kind.
     #[serde(flatten)]
     pub what: What,
 }
 
-/// A sealed fact and its link in the hash chain.
+/// A recorded fact and its hash in the chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ChainedFact {
     /// The fact.
     #[serde(flatten)]
     pub fact: FactRecord,
-    /// SHA-256 of the hash before (32 bytes) and the fact's JSON, as 64 hexadecimal digits.
+    /// SHA-256 of the previous fact's hash (32 bytes; zeros for the first) and this fact's JSON, as
+    /// 64 lower-case hexadecimal digits.
     pub hash: String,
 }
 
-/// What happened: `kind` and the fields of that kind.
+/// The event of a fact: `kind`, and the fields of that kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum What {
-    /// The daemon began to serve.
+    /// The daemon started.
     HostStarted {
         /// Version of the program.
         version: String,
     },
-    /// Somebody stepped the wall clock.
+    /// The wall clock was stepped.
     ClockStepped {
-        /// By how much in nanoseconds, forward if positive.
+        /// Size of the step in nanoseconds, forward if positive.
         step_ns: i64,
     },
-    /// Nothing proves how much time lies between an earlier boot of the host and this one.
+    /// The time between an earlier boot of the host and this one is unknown.
     TimeUnknown {
-        /// Why the wall clock was not believed: `not-synchronised`, `never-synchronised` or
+        /// Reason not to trust the wall clock: `not-synchronised`, `never-synchronised` or
         /// `went-back`.
         reason: String,
-        /// Time that has passed by the wall clock, in nanoseconds; negative where it was set back.
+        /// Time between the boots by the wall clock, in nanoseconds; negative if it was set back.
         claimed_ns: i64,
         /// Time that the meter has counted instead, in nanoseconds.
         counted_ns: u64,
     },
-    /// The host was suspended, and with it everything that runs.
+    /// The host was suspended, and with it all instances.
     HostSuspended {
-        /// For how long in nanoseconds, until a moment before the fact.
+        /// Duration of the suspension in nanoseconds; it ended just before the fact.
         duration_ns: u64,
     },
-    /// A component was admitted.
+    /// A component was admitted as a policy.
     PolicyAdmitted {
         /// The component's SHA-256.
         digest: String,
-        /// Its size in bytes.
+        /// Size of the component in bytes.
         size_bytes: u64,
-        /// Who brought it: `host`, `operator`, `token:<id>` or `jwt:<subject>`.
+        /// Actor that uploaded it: `host`, `operator`, `token:<id>` or `jwt:<subject>`; left out of
+        /// facts from before actors were recorded.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<String>,
-        /// Its name among the tenant's policies.
+        /// Name among the tenant's policies; left out if it has none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<String>,
     },
-    /// From `from_ns` on, the tenant is under `digest`.
+    /// A policy was activated: from `from_ns` on, it measures the tenant's time.
     PolicyActivated {
         /// The component's SHA-256.
         digest: String,
-        /// Effective instant on the meter clock.
+        /// Instant on the meter clock from which it is in force, in nanoseconds since 1970.
         from_ns: i64,
-        /// It undoes the activation before it.
+        /// True if it reverts the activation before it.
         rollback: bool,
-        /// Who asked for it, as in `policy-admitted`.
+        /// Actor that asked for it, as in `policy-admitted`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<String>,
-        /// Why, in words.
+        /// Reason in free text; left out if none was given.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
-        /// The policy's options, by name.
+        /// Options of the policy, by name; left out if there are none.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         options: BTreeMap<String, String>,
     },
-    /// A policy gave no answer that could be believed.
+    /// A policy failed, or its answer broke the contract.
     PolicyFaulted {
         /// The component's SHA-256.
         digest: String,
-        /// What it did, in words.
+        /// Description of the fault.
         reason: String,
     },
-    /// A policy stands elsewhere with the tenant.
+    /// The standing of a policy with the tenant changed.
     PolicyMoved {
         /// The component's SHA-256.
         digest: String,
-        /// Where it stands from here on.
+        /// New standing.
         to: Standing,
-        /// Who moved it, as in `policy-admitted`.
+        /// Actor that changed it, as in `policy-admitted`.
         by: String,
-        /// Why, in words.
+        /// Reason in free text.
         reason: String,
-        /// With `quarantined`: the policy that accounts what this one owes; null while it is held.
+        /// SHA-256 of the policy that accounts in its place, with `quarantined`; null while its
+        /// time is held, and for any other standing.
         stand_in: Option<String>,
     },
-    /// The tenant exists from here on.
+    /// The tenant was created.
     TenantCreated {
-        /// Who made it, as in `policy-admitted`.
+        /// Actor that created it, as in `policy-admitted`.
         by: String,
     },
-    /// The tenant has these settings from here on.
+    /// The settings of the tenant were changed, to these.
     TenantChanged {
-        /// The limits that an operator has set, by name; the program's defaults hold for the
-        /// others.
+        /// Limits set by an operator, by name; the program's defaults apply to the others.
         limits: BTreeMap<String, u64>,
-        /// What is tried when its policy is quarantined, in this order.
+        /// Steps that are tried in this order when the policy in force is quarantined.
         fallback: Vec<FallbackStep>,
-        /// Who changed them, as in `policy-admitted`.
+        /// Actor that changed them, as in `policy-admitted`.
         by: String,
-        /// Whether its own admins may do what charges it.
+        /// True if the tenant's own admins may decide what it is charged; left out if false.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         billing_delegated: bool,
     },
-    /// A token was made; its secret is written nowhere.
+    /// A token was created; its secret is stored nowhere.
     TokenCreated {
-        /// The token's id.
+        /// Id of the token.
         token: String,
-        /// What a person calls it.
+        /// Label for people.
         name: String,
-        /// What it is good for.
+        /// Rights of the holder.
         role: Role,
-        /// First instant on the meter clock at which it is no good any more.
+        /// First instant on the meter clock at which it is no longer valid, in nanoseconds since
+        /// 1970.
         expires_ns: i64,
-        /// Who made it, as in `policy-admitted`.
+        /// Actor that created it, as in `policy-admitted`.
         by: String,
     },
-    /// A token is no good any more.
+    /// A token was revoked.
     TokenRevoked {
-        /// The token's id.
+        /// Id of the token.
         token: String,
-        /// Who revoked it, as in `policy-admitted`.
+        /// Actor that revoked it, as in `policy-admitted`.
         by: String,
     },
-    /// From `from_ns` on, the tenant is charged by the price book `digest`.
+    /// A price book was activated: from `from_ns` on, the tenant is charged by it.
     PricesActivated {
-        /// The book's SHA-256.
+        /// SHA-256 of the book.
         digest: String,
-        /// Effective instant on the meter clock.
+        /// Instant on the meter clock from which it is in force, in nanoseconds since 1970.
         from_ns: i64,
-        /// Who asked for it, as in `policy-admitted`.
+        /// Actor that asked for it, as in `policy-admitted`.
         by: String,
     },
-    /// From `from_ns` on, the tenant's time is cut into periods by this agreement.
+    /// The billing agreement was changed: from `from_ns` on, the tenant's time is divided into
+    /// periods by it.
     AgreementChanged {
-        /// IANA name of the zone whose days are meant.
+        /// IANA name of the time zone that days and months are counted in.
         zone: String,
-        /// The kind of a period.
+        /// Length of a period.
         cycle: Cycle,
-        /// Day of the month on which a month begins.
+        /// Day of the month on which a month's period begins, 1 to 31; the last day of a shorter
+        /// month.
         anchor_day: u8,
-        /// A border on the meter clock.
+        /// First instant of the first period under it on the meter clock, in nanoseconds since
+        /// 1970.
         from_ns: i64,
-        /// Who asked for it, as in `policy-admitted`.
+        /// Actor that asked for it, as in `policy-admitted`.
         by: String,
     },
-    /// Another policy or price book is named for a span.
+    /// Another policy or price book was set for a span, in place of those in force. If it names
+    /// neither, it ends earlier overrides of the span.
     Overridden {
-        /// First instant of the span on the meter clock.
+        /// First instant of the span on the meter clock, in nanoseconds since 1970.
         from_ns: i64,
-        /// First instant after it.
+        /// First instant after the span, in nanoseconds since 1970.
         until_ns: i64,
-        /// The component's SHA-256; null if none is named.
+        /// SHA-256 of the component; null if it names no policy.
         policy: Option<String>,
-        /// The price book's SHA-256; null if none is named.
+        /// SHA-256 of the price book; null if it names no price book.
         book: Option<String>,
-        /// Whether the book also holds for time without one.
+        /// True if the book also applies to time that has no price book.
         from_begin: bool,
-        /// The reason, in words.
+        /// Reason in free text.
         reason: String,
-        /// Who asked for it, as in `policy-admitted`.
+        /// Actor that asked for it, as in `policy-admitted`.
         by: String,
     },
-    /// A change that was planned for `from_ns` does not come about.
+    /// A change that was planned for `from_ns` was withdrawn.
     PlanWithdrawn {
-        /// Policy or prices.
+        /// Kind of the planned change.
         plan: Plan,
-        /// The SHA-256 of the component or of the price book.
+        /// SHA-256 of the component or of the price book.
         digest: String,
-        /// The instant on the meter clock for which it was planned.
+        /// Instant on the meter clock for which it was planned, in nanoseconds since 1970.
         from_ns: i64,
-        /// Who withdrew it, as in `policy-admitted`.
+        /// Actor that withdrew it, as in `policy-admitted`.
         by: String,
-        /// Why, in words.
+        /// Reason in free text; null if none was given.
         reason: Option<String>,
     },
-    /// A period of the tenant was charged, or charged anew.
+    /// An invoice for a period of the tenant, or a correction of one, became final.
     Invoiced {
         /// Number among the tenant's documents, from 1.
         number: u64,
-        /// The document's SHA-256.
+        /// SHA-256 of the document.
         digest: String,
-        /// First instant of the period on the meter clock.
+        /// First instant of the period on the meter clock, in nanoseconds since 1970.
         from_ns: i64,
-        /// First instant after it.
+        /// First instant after the period, in nanoseconds since 1970.
         until_ns: i64,
-        /// Number of the document that this one corrects.
+        /// Number of the document that this one corrects; null for an invoice.
         corrects: Option<u64>,
-        /// Who made it final, as in `policy-admitted`.
+        /// Actor that made it final, as in `policy-admitted`.
         by: String,
     },
-    /// A command is about to be carried out.
+    /// A command is about to be executed.
     Intended {
         /// The command.
         command: Command,
-        /// Who asked for it.
+        /// Origin of the command.
         by: Asker,
-        /// What it is about beside the instance: a snapshot's name, the ids of forks, a number of
-        /// bytes.
+        /// Argument of the command: a snapshot's name, the ids of forks, or a number of bytes; null
+        /// if it has none.
         about: Option<String>,
     },
     /// An intended command was given up.
     Abandoned {
         /// The command.
         command: Command,
-        /// Why, in words.
+        /// Reason in free text.
         reason: String,
     },
-    /// The instance entered a phase, or the same one with another shape.
+    /// The instance entered a phase, or the same phase with other resources.
     Entered {
         /// The phase.
         phase: Phase,
-        /// Virtual processors from here on.
+        /// Number of virtual processors.
         vcpus: u32,
         /// Guest memory in bytes.
         memory_bytes: u64,
-        /// Writable disks in bytes.
+        /// Size of the writable disks in bytes.
         disk_bytes: u64,
-        /// Bytes on disk for the memory of a standby and for the snapshots that are kept.
+        /// Disk space of the standby's memory image and of kept snapshots, in bytes.
         snapshot_bytes: u64,
-        /// Number of the start that this belongs to, from 1.
+        /// Number of the start that the phase belongs to, from 1.
         session: u32,
-        /// Why it stopped, where it did.
+        /// Cause of the stop; null if the instance did not stop.
         cause: Option<ExitCause>,
     },
-    /// A new instance was made of another one; both have this fact.
+    /// An instance was forked; parent and child both have this fact.
     Forked {
-        /// The instance that was copied.
+        /// Id of the instance that was copied.
         parent: String,
-        /// The new one.
+        /// Id of the new instance.
         child: String,
-        /// The snapshot that was copied; null for the parent as it was.
+        /// Name of the snapshot that was copied; null if the parent's current state was.
         snapshot: Option<String>,
     },
-    /// Something that is on record of the instance was changed, which changes no phase.
+    /// A field of the instance's record was changed, without a change of phase.
     Amended {
-        /// What, by its name in JSON.
+        /// Name of the field in JSON.
         field: String,
-        /// What it is from here on, as JSON.
+        /// New value as JSON text.
         value: String,
     },
-    /// The record was closed; its time ends here.
+    /// The instance was deleted; its time ends here.
     Deleted,
 }
 
-/// Gives a closed set of the core its JSON names. The compiler checks that no member is missing on
-/// either side.
+/// Mirrors an enum of the core with its JSON names. The compiler checks that no member is missing
+/// on either side.
 macro_rules! mirror {
     ($(#[$doc:meta])* $home:ident::$name:ident { $($member:ident),+ $(,)? }) => {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -318,11 +328,11 @@ macro_rules! mirror {
 }
 
 mirror!(
-    /// What an instance is doing.
+    /// The phase of an instance.
     vm::Phase { Created, Initializing, Running, Paused, Shutdown, Standby, Stopped, Unknown }
 );
 mirror!(
-    /// What was asked of an instance.
+    /// A command to an instance.
     vm::Command {
         Start,
         Stop,
@@ -339,41 +349,50 @@ mirror!(
     }
 );
 mirror!(
-    /// Who asked for a command.
+    /// The origin of a command.
     vm::Asker { Client, RestartPolicy, Expiry, Schedule, HealthCheck, AutoStandby }
 );
 mirror!(
-    /// Why an instance stopped.
-    vm::ExitCause { Requested, Forced, Guest, Crashed, HostLost, LaunchFailed, Discarded, Unhealthy }
+    /// The cause of an instance's stop.
+    vm::ExitCause {
+        Requested,
+        Forced,
+        Guest,
+        Crashed,
+        HostLost,
+        LaunchFailed,
+        Discarded,
+        Unhealthy,
+    }
 );
 
 mirror!(
-    /// The kind of a period.
+    /// The length of a billing period.
     agreement::Cycle { Month, Day }
 );
 mirror!(
-    /// What the holder of a token may do.
+    /// The rights of a token's holder.
     tenant::Role { Operator, Billing, TenantAdmin, TenantReader, PolicyAuthor }
 );
 mirror!(
-    /// Where a policy stands with a tenant.
+    /// The standing of a policy with a tenant.
     tenant::Standing { Uploaded, Refused, Admitted, Shadow, Active, Draining, Retired, Quarantined }
 );
 mirror!(
-    /// The rules of a tenant that can be changed for an instant to come.
+    /// The kind of a planned change.
     tenant::Plan { Policy, Prices }
 );
 mirror!(
-    /// What is done when the policy in force is quarantined.
+    /// A step of the fallback order, for when the policy in force is quarantined.
     #[schema(as = Rung)]
     tenant::FallbackStep { Hold, LastGood, Standard }
 );
 
-/// Makes [`Kind`] of the one list of kinds, and finds the kind of a fact.
+/// Defines [`Kind`] and [`What::kind`] from one list of kinds.
 macro_rules! kinds {
     ($($member:ident = $text:literal,)+) => {
         words!(
-            /// The kinds of facts, to ask for one of them.
+            /// The kind of a fact.
             #[derive(Serialize, Deserialize, ToSchema)]
             #[serde(rename_all = "kebab-case")]
             Kind, "a kind of fact" {
@@ -382,7 +401,7 @@ macro_rules! kinds {
         );
 
         impl What {
-            /// Its kind.
+            /// Returns the kind of the fact.
             pub fn kind(&self) -> Kind {
                 match self { $(What::$member { .. } => Kind::$member,)+ }
             }
@@ -417,8 +436,8 @@ kinds!(
 );
 
 impl FactRecord {
-    /// The record of an event that has no place yet: `seq`, `previous`, `recorded_ns` and the
-    /// instance are for the writer to fill in, and the tenant where the instance tells it.
+    /// The record of an event before it is numbered: the writer fills in `seq`, `previous`,
+    /// `recorded_ns` and the instance, and the tenant of an instance's fact.
     pub(super) fn unsealed(at: &Reading, what: What) -> Self {
         Self {
             seq: 0,
@@ -440,7 +459,7 @@ impl FactRecord {
     }
 }
 
-/// An event of one of the three families, without its subject.
+/// An event of a host, a tenant or an instance, without its subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Family {
     Host(HostFact),
@@ -754,7 +773,7 @@ impl TryFrom<&What> for Family {
     }
 }
 
-/// The limits that were set, by name.
+/// Returns the limits that were set, by name.
 pub fn limits(quota: &Quota) -> BTreeMap<String, u64> {
     Limit::ALL
         .into_iter()
@@ -762,7 +781,7 @@ pub fn limits(quota: &Quota) -> BTreeMap<String, u64> {
         .collect()
 }
 
-/// The settings that a fact tells.
+/// Decodes the settings in a fact.
 fn settings(
     limits: &BTreeMap<String, u64>,
     fallback: &[FallbackStep],
@@ -781,21 +800,21 @@ fn settings(
     Ok(Settings { quota, fallback, billing_delegated })
 }
 
-/// A record whose text is a fact's, and that can't be one.
+/// An error of decoding a record into a fact.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoFact {
-    /// A name in it is malformed.
+    /// A name or word is malformed or unknown.
     #[error(transparent)]
     Name(#[from] IdError),
-    /// A fact of an instance that names none.
-    #[error("a fact of kind {0} is about an instance, and this one names none")]
+    /// A fact of an instance names no instance.
+    #[error("a fact of kind {0} must name an instance, and this one names none")]
     NoInstance(Kind),
-    /// A fact of the host or of a tenant that names an instance.
-    #[error("a fact of kind {0} is about no instance, and this one names one")]
+    /// A fact of the host or of a tenant names an instance.
+    #[error("a fact of kind {0} must name no instance, and this one names one")]
     Instance(Kind),
 }
 
-/// The fact itself, without its place in the journal.
+/// Decodes the fact, without its place in the journal.
 ///
 /// # Errors
 /// See [`NoFact`].
@@ -857,7 +876,7 @@ mod tests {
         r#""kind":"deleted"}"#,
     ];
 
-    /// What two kinds have told since a later one.
+    /// Facts with the fields that two kinds gained later.
     const LATER: [&str; 3] = [
         r#""kind":"policy-admitted","digest":"0a00000000000000000000000000000000000000000000000000000000000000","size_bytes":7,"by":"operator"}"#,
         r#""kind":"policy-activated","digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":5,"rollback":false,"by":"host","reason":"why"}"#,

@@ -1,8 +1,8 @@
-//! The one writer: a thread that makes whatever has queued up durable with one transaction.
+//! The writer: a thread that commits all queued requests with one transaction.
 //!
-//! Order within a batch: give each fact its place, let the accountant count, link and insert,
-//! commit, sync, answer. Nothing outside this thread changes the file, and a batch that fails
-//! leaves nothing behind, on disk or here.
+//! Order within a batch: number the facts, let the accountant count, hash and insert, commit, sync,
+//! answer. Nothing outside this thread changes the file, and a batch that fails leaves nothing
+//! behind, on disk or in memory.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -30,52 +30,50 @@ use crate::limits::queue::JOURNAL_BATCH_MAX;
 use crate::tenant;
 use crate::units::Instant;
 
-/// Load of the log at which it is moved into the main file: some 8 to 16 MiB.
+/// Number of facts in the log at which it is moved into the main file: some 8 to 16 MiB.
 const CHECKPOINT_LOAD: u64 = 8_192;
 
-/// What a commit adds to the log beside its facts, in facts: the pages that hold the changed
-/// records.
+/// The pages that a commit adds to the log beside those of its facts, as a number of facts.
 const COMMIT_LOAD: u64 = 8;
 
-/// Most transactions in a row that are written and not synced. A loss of power may tear as many and
-/// one more, see [`super::log`].
+/// Most transactions in a row that are written and not synced. A loss of power may tear this many
+/// and one more, see [`super::log`].
 pub(super) const UNSYNCED_MAX: u32 = 1;
 
-/// Longest that the writer waits for company, in nanoseconds: a quarter of what a slow disk takes
-/// to sync.
+/// Longest wait for further requests of a batch, in nanoseconds: a quarter of a slow disk's sync.
 const GATHER_NS_MAX: u64 = 1_000_000;
 
 /// The answer to a request.
 pub(super) type Answer<T> = oneshot::Sender<Result<T, CommitError>>;
 
-/// What callers send.
+/// A request to the writer.
 pub(super) enum Request {
     /// Commit an entry.
     Commit(Box<Pending>),
-    /// Note that the host is alive.
+    /// Write a liveness record.
     Alive(Answer<Instant>),
-    /// Move the log into the database, and take nothing more.
+    /// Move the log into the database, and refuse later requests.
     Close(Answer<()>),
 }
 
-/// An entry on its way to the disk.
+/// An entry that is not yet committed.
 pub(super) struct Pending {
     entry: Entry,
-    /// The entry's facts, in the order of the journal. The writer adds its own at the end.
+    /// The entry's facts, in the order of the journal. The writer appends its own.
     facts: Vec<Unsealed>,
     answer: Answer<Receipt>,
 }
 
-/// A fact on its way into the chain.
+/// A fact that is not yet in the chain.
 struct Unsealed {
     family: Family,
     record: FactRecord,
-    /// The row of its instance, if it is a milestone of the instance's history.
+    /// Row of its instance if the fact is a milestone; none otherwise.
     milestone: Option<Row>,
 }
 
 impl Pending {
-    /// Does in the caller's task what needs no order.
+    /// Encodes the facts in the caller's task; only their order is the writer's.
     pub(super) fn new(mut entry: Entry, answer: Answer<Receipt>) -> Self {
         let mut facts: Vec<Unsealed> = Vec::new();
         for (at, fact) in std::mem::take(&mut entry.host) {
@@ -85,7 +83,7 @@ impl Pending {
             facts.push(Unsealed::of_tenant(&tenant, &at, Family::Tenant(fact)));
         }
         for (at, fact) in entry.instance.iter_mut().flat_map(|of| std::mem::take(&mut of.facts)) {
-            // Its subject is the entry's, which the writer knows by the row.
+            // The writer fills in the instance, which it knows by the row.
             facts.push(Unsealed::new(&at, Family::Instance(fact)));
         }
         Self { entry, facts, answer }
@@ -113,22 +111,22 @@ impl Unsealed {
     }
 }
 
-/// The end of one instance's own chain.
+/// The last fact of an instance, which its next fact links to.
 #[derive(Debug, Clone)]
 pub(super) struct Tail {
     pub(super) id: InstanceId,
     pub(super) tenant: TenantId,
     pub(super) last_fact: Option<u64>,
     pub(super) last: Option<Instant>,
-    /// Its facts since the last milestone; none before the first fact of this run.
+    /// Number of its facts since the last milestone; none before its first fact in this run.
     pub(super) since_milestone: Option<u64>,
 }
 
-/// What the writer's thread owns.
+/// The state of the writer's thread.
 pub(super) struct Writer {
     pub(super) db: Connection,
     pub(super) clock: Clock,
-    /// Whether the operator vouches for the wall clock.
+    /// True if the operator vouches for the wall clock.
     pub(super) trusts_wall_clock: bool,
     pub(super) accountant: Arc<dyn Accountant>,
     pub(super) tails: HashMap<Row, Tail>,
@@ -138,24 +136,24 @@ pub(super) struct Writer {
     pub(super) head_seen: watch::Sender<Head>,
     pub(super) failure: watch::Sender<Option<Arc<str>>>,
     pub(super) commits: Arc<AtomicU64>,
-    /// Nobody waits any more for another program to let go of the database.
+    /// True once the journal closes: the writer no longer waits for another program's lock.
     pub(super) closing: Arc<AtomicBool>,
-    /// Another program holds the database.
+    /// True while another program holds the database.
     pub(super) waiting: Arc<AtomicBool>,
-    /// Roughly what stands in the log alone, in facts.
+    /// Estimated content of the log that is not in the main file, in facts.
     pub(super) log_load: u64,
-    /// Transactions since the last one that was synced.
+    /// Number of transactions since the last sync.
     pub(super) unsynced: u32,
-    /// The write-ahead log. The connection does not sync what it commits; this does.
+    /// The write-ahead log, synced through this handle: the connection does not sync commits.
     pub(super) log: File,
     pub(super) last_batch_len: usize,
     pub(super) last_commit_ns: u64,
     pub(super) scratch: Scratch,
-    /// Held as long as the file may be written.
+    /// Lock of the data folder, held as long as the file may be written.
     pub(super) _lock: File,
 }
 
-/// Buffers that every row uses again.
+/// Reused buffers.
 #[derive(Default)]
 pub(super) struct Scratch {
     body: Vec<u8>,
@@ -167,7 +165,7 @@ pub(super) struct Scratch {
 struct Batch {
     entries: Vec<Pending>,
     alive: Vec<Answer<Instant>>,
-    /// It is the last one.
+    /// Set if the batch is the last one.
     close: Option<Answer<()>>,
 }
 
@@ -184,8 +182,9 @@ impl Batch {
         self.entries.len() + self.alive.len()
     }
 
-    /// Nothing may be counted in the same batch after a change of rules, and a request that is sent
-    /// twice finds the key of its first try in an earlier one.
+    /// True if the batch takes no more requests: it is full, or its last entry activates or
+    /// withdraws a policy, after which nothing may be counted in the same batch, or has an
+    /// idempotency key, which a repeated request must find in an earlier batch.
     fn is_closed(&self) -> bool {
         let closes = |entry: &Entry| {
             entry.activation.is_some() || entry.withdrawal.is_some() || entry.request.is_some()
@@ -194,7 +193,7 @@ impl Batch {
         is_full || self.entries.last().is_some_and(|pending| closes(&pending.entry))
     }
 
-    /// Whether somebody waits for the disk.
+    /// True if a request of the batch waits for a sync.
     fn must_be_synced(&self) -> bool {
         !self.alive.is_empty()
             || self.entries.iter().any(|pending| pending.entry.durability == Durability::Synced)
@@ -212,7 +211,7 @@ impl Batch {
         }
     }
 
-    /// Refuses all of it: the journal must not go on.
+    /// Refuses all requests, because the journal has failed.
     fn fail(self, reason: String) -> Arc<str> {
         let reason: Arc<str> = reason.into();
         self.refuse(&CommitError::Failed { reason: reason.clone() });
@@ -222,41 +221,41 @@ impl Batch {
 
 /// An entry inside the transaction.
 struct Draft {
-    /// Whose record, and what it says from here on; none for an entry without an instance.
+    /// New content of the instance's hot row; none for an entry without an instance.
     hot: Option<Hot>,
     first_seq: u64,
     last_seq: u64,
     activated_from: Option<Instant>,
 }
 
-/// What an entry writes to the hot row of its instance.
+/// The new content of an instance's row in `live`.
 struct Hot {
     row: Row,
     is_new: bool,
-    /// Its chain after the entry.
+    /// Last fact of the instance after the entry.
     tail: Option<Tail>,
     account: Account,
     state: String,
 }
 
-/// A transaction under way: what is planned in it, and what must be taken back if it fails.
+/// A transaction under way: its numbering, and the state to restore if it fails.
 struct Plan {
-    /// When the facts of this transaction are recorded; also when the facts of the writer's own
+    /// Reading at which the facts of this transaction are recorded, and the writer's own facts
     /// happen.
     now: Reading,
-    /// Sequence number of the last fact that has its place.
+    /// Sequence number of the last fact that is numbered.
     seq: u64,
     head: Head,
     recorded: Instant,
-    /// What each tail was before a change, in the order of the changes.
+    /// Each tail before a change, in the order of the changes; none for a new one.
     tails: Vec<(Row, Option<Tail>)>,
 }
 
-/// For each entry of a committed transaction, what was done, or why it was refused on its own.
+/// For each entry of a committed transaction, its draft, or the error that refused it alone.
 type Outcomes = Vec<Result<Draft, CommitError>>;
 
 impl Writer {
-    /// Works until every sender is gone.
+    /// Handles requests until every sender is gone, the journal is closed, or it has failed.
     pub(super) fn run(mut self) {
         while let Some(first) = self.requests.blocking_recv() {
             let mut batch = self.gather(first);
@@ -276,24 +275,25 @@ impl Writer {
         self.close();
     }
 
-    /// Only tidiness: what stays in the log is found there at the next opening.
+    /// Moves the log into the main file. Failing to is no loss: the next opening reads the log.
     fn close(&self) {
         match schema::mark_closed(&self.db) {
             Ok(true) => {}
             Ok(false) => tracing::warn!(
-                "somebody reads the database: what is in its log stays there, keep both"
+                "another program reads the database: facts stay in its log; keep both files"
             ),
             Err(error) => {
-                tracing::warn!(%error, "the log could not be moved into the database: keep both")
+                tracing::warn!(%error, "can't move the log into the database: keep both files")
             }
         }
     }
 
-    /// Takes what waits. Whoever was answered a moment ago is likely to come again at once: the
-    /// writer gives as many as it answered last a fraction of a commit's time to do so, since one
-    /// more small transaction would cost all of them a whole one.
+    /// Takes all requests that wait. The callers of the last batch are likely to send again at
+    /// once: the writer waits for as many requests up to a quarter of a commit's time, since a
+    /// further small transaction would cost all of them a whole commit.
     ///
-    /// It yields: spinning was tried and gathered fewer, as it keeps the callers off the processor.
+    /// Yields meanwhile: spinning was tried and gathered fewer, as it keeps the callers off the
+    /// processor.
     fn gather(&mut self, first: Request) -> Batch {
         let mut batch = Batch::default();
         batch.push(first);
@@ -310,10 +310,10 @@ impl Writer {
         batch
     }
 
-    /// Commits and answers.
+    /// Commits a batch and answers its requests.
     ///
     /// # Errors
-    /// In words, if the journal must not go on.
+    /// The reason, if the journal has failed.
     fn handle(&mut self, mut batch: Batch) -> Result<(), Arc<str>> {
         let (mut plan, began) = (self.plan(), clock::boottime_ns());
         let outcomes = match self.transact(&mut batch, &mut plan) {
@@ -377,15 +377,16 @@ impl Writer {
         Ok(outcomes)
     }
 
-    /// Another program may hold the database for as long as it likes: an auditor's shell must not
-    /// end the daemon.
+    /// Begins a transaction, waiting as long as another program holds the database: an auditor's
+    /// shell must not end the daemon.
     fn begin(&self) -> rusqlite::Result<()> {
         let begun = loop {
             match self.execute("BEGIN IMMEDIATE") {
                 Err(error) if is_busy(&error) && !self.closing.load(Ordering::Relaxed) => {
                     self.waiting.store(true, Ordering::Relaxed);
                     tracing::warn!(
-                        "another program holds a write transaction on the database; nothing is recorded until it ends"
+                        "another program holds a write transaction on the database; nothing is \
+                         recorded until it ends"
                     );
                 }
                 other => break other,
@@ -406,7 +407,7 @@ impl Writer {
                 None => self.tails.remove(&row),
             };
         }
-        // Some errors have ended the transaction already.
+        // SQLite rolls back by itself on some errors.
         if self.db.is_autocommit() { Ok(()) } else { self.execute("ROLLBACK") }
     }
 
@@ -438,8 +439,8 @@ impl Writer {
         }
     }
 
-    /// Moves the log into the main file now and then, after everybody has been answered. A failed
-    /// sync here must not be tried again either.
+    /// Moves the log into the main file once it is large, after all requests were answered. A
+    /// failed sync here must not be repeated either.
     fn checkpoint(&mut self) -> Result<(), Arc<str>> {
         self.log_load += COMMIT_LOAD;
         if self.log_load < CHECKPOINT_LOAD {
@@ -458,7 +459,7 @@ impl Writer {
     }
 }
 
-/// First: who is meant, is it allowed, and which numbers and instants do the facts get.
+/// First step: checks each entry, and gives its facts their numbers and instants.
 impl Writer {
     fn place(
         &mut self,
@@ -502,7 +503,7 @@ impl Writer {
         Ok(Ok(Draft { hot, first_seq, last_seq: plan.seq, activated_from }))
     }
 
-    /// The instance is there, and none of its facts comes after its deletion.
+    /// Checks that the instance exists, and that none of its facts follows its deletion.
     fn check(&self, pending: &Pending) -> Result<(), CommitError> {
         let Some(of) = &pending.entry.instance else { return Ok(()) };
         if let InstanceWrite::Update { row, .. } = &of.write
@@ -517,7 +518,7 @@ impl Writer {
         }
     }
 
-    /// Whether the entry was asked for before, and what came of it.
+    /// Looks for an earlier request with the same idempotency key.
     fn repeated(&self, entry: &Entry) -> rusqlite::Result<Option<CommitError>> {
         let Some(request) = &entry.request else { return Ok(None) };
         let first = read::first_try(&self.db, request)?;
@@ -562,7 +563,8 @@ impl Writer {
         }
     }
 
-    /// The outer result is the database's, the inner one that of its unique index.
+    /// Changes the name or record of an instance. The inner error is a violation of the unique
+    /// index of names, the outer one any other.
     fn rewrite(
         &self,
         row: Row,
@@ -572,7 +574,8 @@ impl Writer {
         let updated = self
             .db
             .prepare_cached(
-                "UPDATE instance SET name = coalesce(?2, name), record = coalesce(?3, record) WHERE row = ?1",
+                "UPDATE instance SET name = coalesce(?2, name), record = coalesce(?3, record) \
+                 WHERE row = ?1",
             )?
             .execute(params![int(row.0), name.map(InstanceName::as_str), record]);
         match updated {
@@ -581,12 +584,13 @@ impl Writer {
         }
     }
 
-    /// An activation never begins in the past: what was counted stays counted.
+    /// Returns the instant from which an activation is in force, never in the past: counted time
+    /// stays counted.
     fn effective(&self, requested: Option<Instant>) -> Instant {
         requested.map_or(self.recorded, |requested| requested.max(self.recorded))
     }
 
-    /// A tenant's documents are numbered without a gap.
+    /// Checks that the documents of a tenant are numbered without a gap.
     fn check_number(&self, entry: &Entry) -> rusqlite::Result<Option<CommitError>> {
         let Some(new) = &entry.invoice else { return Ok(None) };
         let sql = "SELECT coalesce(max(number), 0) + 1 FROM invoice WHERE tenant = ?1";
@@ -595,7 +599,7 @@ impl Writer {
         Ok((next != new.number).then_some(CommitError::NumberInUse { number: new.number, next }))
     }
 
-    /// Only what has not come about yet can be withdrawn.
+    /// Checks that the planned change of a withdrawal exists and is not in force yet.
     fn check_planned(&self, entry: &Entry) -> rusqlite::Result<Option<CommitError>> {
         let Some(NewWithdrawal { tenant, plan, digest, from, .. }) = &entry.withdrawal else {
             return Ok(None);
@@ -605,15 +609,17 @@ impl Writer {
             tenant::Plan::Prices => "prices",
         };
         let sql = format!(
-            "SELECT 1 FROM {table} AS one WHERE tenant = ?1 AND from_ns = ?2 AND digest = ?3 AND NOT EXISTS {WITHDRAWN}"
+            "SELECT 1 FROM {table} AS one WHERE tenant = ?1 AND from_ns = ?2 AND digest = ?3 \
+             AND NOT EXISTS {WITHDRAWN}"
         );
         let values = params![tenant.as_str(), from.0, digest.to_string(), plan.as_str()];
         let is_planned = *from > self.recorded && self.db.prepare_cached(&sql)?.exists(values)?;
         Ok((!is_planned).then_some(CommitError::NotPlanned { plan: *plan, digest: *digest }))
     }
 
-    /// Gives a fact its number and an instant that is not in the future; one of an instance its
-    /// subject, its link to the instance's fact before, and an instant that is not before that one.
+    /// Gives a fact its number and an instant that is not in the future. A fact of an instance also
+    /// gets its instance, its link to the previous fact, and an instant that is not before that
+    /// fact's.
     fn seal_place(
         &mut self,
         fact: &mut Unsealed,
@@ -645,7 +651,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Sets the name free before the next entry is looked at, and lets nothing follow.
+    /// Closes the record of a deleted instance, which frees its name for the next entry and refuses
+    /// further facts.
     fn close_if_deleted(
         &mut self,
         facts: &[Unsealed],
@@ -663,13 +670,13 @@ impl Writer {
     }
 }
 
-/// Second: what does the time count as.
+/// Second step: asks the accountant how the time counts.
 impl Writer {
-    /// Asks the accountant for the account after each fact that counts time, and answers the facts
-    /// about policies that failed at it.
+    /// Asks the accountant for the account after each fact that counts time, and returns the facts
+    /// about policies that failed.
     ///
-    /// The k-th such facts of all entries go together, so that an instance is in a call once and
-    /// finds its account as the last call left it.
+    /// One call holds the k-th such fact of every entry, so that an instance occurs in a call once
+    /// and its account is the one that the last call returned.
     fn account(
         &self,
         entries: &[Pending],
@@ -726,7 +733,7 @@ impl Pending {
     }
 }
 
-/// Third: to the disk.
+/// Third step: writes the facts and records to the database.
 impl Writer {
     fn write(&mut self, pending: &Pending, draft: &Draft) -> rusqlite::Result<()> {
         for fact in &pending.facts {
@@ -800,7 +807,7 @@ impl Writer {
     fn write_policy(&self, policy: &NewPolicy) -> rusqlite::Result<()> {
         self.db
             .prepare_cached(
-                // What one tenant's examination has found is not changed by another's.
+                // The record of one tenant's examination is not replaced by another's.
                 "INSERT OR IGNORE INTO policy (digest, bytes, record) VALUES (?1, ?2, ?3)",
             )?
             .execute(params![policy.digest.to_string(), policy.bytes, policy.record])
@@ -821,7 +828,7 @@ impl Writer {
             .map(drop)
     }
 
-    /// Keeps a request's key, with the last fact of the entry that it asked for.
+    /// Stores an idempotency key, with the last fact of its entry.
     fn write_request(&self, request: &RequestKey, fact: u64) -> rusqlite::Result<()> {
         let RequestKey { tenant, key, asked } = request;
         self.db
@@ -833,7 +840,7 @@ impl Writer {
     }
 }
 
-/// Replaces the last proof of life.
+/// Replaces the liveness record.
 pub(super) fn write_alive(
     db: &Connection,
     now: &Reading,
@@ -846,14 +853,14 @@ pub(super) fn write_alive(
         .map(drop)
 }
 
-/// The bytes that are hashed and stored.
+/// Encodes the body of a fact: the bytes that are hashed and stored.
 pub(super) fn encode_body(record: &FactRecord, out: &mut Vec<u8>) -> rusqlite::Result<()> {
     serde_json::to_writer(out, record)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
-/// The facts that the writer adds to an entry. The one about an activation, prices or an invoice is
-/// the last; an entry has one of them.
+/// The facts that the writer adds to an entry. The fact about an activation, prices, a withdrawal
+/// or an invoice comes last; an entry has one of them.
 fn own_facts(
     entry: &Entry,
     activated_from: Option<Instant>,
@@ -900,7 +907,7 @@ fn own_facts(
     admitted.into_iter().chain(activated).chain(prices).chain(withdrawn).chain(invoiced)
 }
 
-/// Which unique index refused a record; any other error is the database's.
+/// Maps a violation of a unique index to its refusal; any other error is returned as it is.
 fn taken(
     error: rusqlite::Error,
     id: &InstanceId,
@@ -927,8 +934,8 @@ fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
-/// Nothing was written because there is no room; it may be tried again. Growing the log's index
-/// reports a full disk in its own way.
+/// True if nothing was written because the disk is full, so that a retry is safe. Growing the log's
+/// index reports a full disk with its own code.
 fn is_no_space(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_some_and(|cause| {
         cause.code == ErrorCode::DiskFull
@@ -937,7 +944,7 @@ fn is_no_space(error: &rusqlite::Error) -> bool {
 }
 
 impl Draft {
-    /// The change of the tenant's policies that the accountant is to hear of.
+    /// The change of the tenant's policies to announce to the accountant; none if there is none.
     fn change<'a>(&self, entry: &'a Entry) -> Option<(&'a TenantId, Change)> {
         match (&entry.activation, &entry.withdrawal) {
             (Some(new), _) => {

@@ -1,5 +1,4 @@
-//! Each column of each table: what somebody changes there is found, or stands on the list of what
-//! is not.
+//! Each column of each table: a change there is found by `verify`, or the column is in `UNCOVERED`.
 
 use std::collections::BTreeSet;
 
@@ -182,12 +181,13 @@ async fn what_a_thief_of_time_would_try_is_found() {
     // Hours added to an account, or moved from one phase to another; a row of the calendar moved or
     // dropped; another offset of the meter; a byte of a component or of a document; a milestone
     // left out.
-    let hours = "UPDATE live SET account = CAST(substr(account, 1, 31) || x'7f' || substr(account, 33) AS BLOB)";
+    let hours = "UPDATE live SET account = \
+                 CAST(substr(account, 1, 31) || x'7f' || substr(account, 33) AS BLOB)";
     let rows = [
         (hours, "holds"),
         ("UPDATE calendar SET wall_ns = wall_ns + 3600000000000", "wall_ns"),
         ("DELETE FROM calendar", "not there"),
-        ("INSERT INTO calendar VALUES (2, 1, 1)", "no fact tells"),
+        ("INSERT INTO calendar VALUES (2, 1, 1)", "no fact accounts"),
         ("UPDATE boot SET offset_ns = offset_ns + 1", "offset"),
         (
             "UPDATE alive SET meter_ns = meter_ns + 1, boottime_ns = boottime_ns + 2",
@@ -230,8 +230,8 @@ async fn time_under_another_phase_is_found_where_all_policies_are_plain() {
     // Of the totals, eight bytes each from the eleventh byte on, those of `created` and of
     // `running`.
     let swapped = "UPDATE live SET account = CAST(
-        substr(account, 1, 10) || substr(account, 27, 8) || substr(account, 19, 8) || substr(account, 11, 8)
-        || substr(account, 35) AS BLOB) WHERE row = 1";
+        substr(account, 1, 10) || substr(account, 27, 8) || substr(account, 19, 8)
+        || substr(account, 11, 8) || substr(account, 35) AS BLOB) WHERE row = 1";
     database(&folder).execute_batch(swapped).unwrap();
     verify(folder.path(), |_, _| {}).unwrap();
     let plain = [Digest::of(b"component")];

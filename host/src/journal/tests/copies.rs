@@ -1,4 +1,4 @@
-//! Backups, restores, and files that are not whole.
+//! Backups, restores, and incomplete files.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ fn opening(folder: &Path) -> Result<(Journal, Opened), OpenError> {
     Journal::open(folder, Options::default(), Arc::new(Ledger::default()))
 }
 
-/// A journal under way.
+/// An open journal with some facts.
 async fn running() -> (TempDir, Journal, Driver) {
     let folder = TempDir::new().unwrap();
     let (journal, opened) = open(folder.path());

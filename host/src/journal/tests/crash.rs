@@ -1,4 +1,4 @@
-//! Sudden ends and full disks.
+//! Crashes and full disks.
 //!
 //! Both need a process of their own: the test starts its own binary again, with itself as the only
 //! test and a variable that says what to do.
@@ -182,7 +182,8 @@ async fn a_full_disk_refuses_and_the_journal_goes_on_once_there_is_space() {
         .expect("this test needs `unshare` (package util-linux)");
     let told = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
-    let why = "this test mounts a small file system in a namespace of its own; allow unprivileged user namespaces, or run as root";
+    let why = "this test mounts a small file system in a namespace of its own; allow unprivileged \
+               user namespaces, or run as root";
     assert!(output.status.success() && told.contains("filled and freed"), "{why}\n{told}");
 }
 

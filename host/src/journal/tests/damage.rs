@@ -121,7 +121,7 @@ fn forge(folder: &TempDir, change: impl Fn(&mut wire::FactRecord)) {
     }
 }
 
-/// What a forger changes in a fact, and whether the flaw that is found is the right one.
+/// A forger's change of a fact, and a check of the flaw that is found.
 struct Forgery {
     seq: u64,
     change: fn(&mut wire::FactRecord),
@@ -194,7 +194,8 @@ async fn a_record_that_disagrees_with_the_facts_is_found() {
         ("UPDATE instance SET deleted = 6 WHERE row = 1", Place::Instance(Row(1))),
         ("DELETE FROM instance WHERE row = 2", Place::Table { table: "instance", key: "b".into() }),
         (
-            "INSERT INTO instance SELECT 3, 'c', 'default', 'c', '', NULL; INSERT INTO live SELECT 3, 1, 1, x'', ''",
+            "INSERT INTO instance SELECT 3, 'c', 'default', 'c', '', NULL; \
+             INSERT INTO live SELECT 3, 1, 1, x'', ''",
             Place::Table { table: "instance", key: "*".into() },
         ),
     ];
@@ -414,7 +415,10 @@ fn a_later_version_is_refused_with_advice() {
     let later = schema::VERSION + 1;
     database(&folder).pragma_update(None, "user_version", later).unwrap();
     let refused = opening(folder.path()).unwrap_err();
-    let told = matches!(refused, OpenError::NewerVersion { found, known: schema::VERSION, .. } if found == later);
+    let told = matches!(
+        refused,
+        OpenError::NewerVersion { found, known: schema::VERSION, .. } if found == later
+    );
     assert!(told, "{refused:?}");
     assert!(refused.to_string().contains("run the program that wrote it"), "{refused}");
     let verified = verify(folder.path(), |_, _| {});

@@ -1,4 +1,4 @@
-//! Any lawful story, told in any batches, with any number of restarts.
+//! Random histories of legal transitions, committed in random batches, with random restarts.
 
 use std::collections::BTreeMap;
 
@@ -23,8 +23,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..25)
 }
 
-/// The instance as the model has it: where it stands, and how much time passed between its first
-/// and last fact.
+/// The model of an instance: its state, and the time between its first and last fact.
 struct Modelled {
     driver: Driver,
     state: State,
@@ -98,7 +97,8 @@ async fn tell(folder: &Path, story: Vec<Step>) {
     check(&open(folder).1, &instances);
 }
 
-/// What is on disk is what the receipts said, and each lifetime is counted exactly once.
+/// Checks that the disk holds what the receipts said, and that each lifetime is counted exactly
+/// once.
 fn check(opened: &Opened, instances: &BTreeMap<u8, Modelled>) {
     let living = instances.values().filter(|one| one.state != State::Deleted).count();
     assert_eq!(opened.instances.len(), living);

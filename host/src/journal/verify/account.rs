@@ -1,4 +1,4 @@
-//! The account of an instance, counted anew from its facts.
+//! The account of an instance, recomputed from its facts.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use crate::billing::account::{Account, Degraded};
 use crate::billing::{Counted, Tracker};
 use crate::units::Instant;
 
-/// The time of an instance by its facts: each phase counts as itself.
+/// The time of an instance by its facts, each phase counted as itself.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Recount(Tracker);
 
@@ -26,16 +26,16 @@ impl Recount {
         tracker.since = at;
     }
 
-    /// The difference between an account and the facts, in words. A policy may count time under
-    /// another phase, but it can't make time, lose it or move it; one that is `plain` doesn't even
-    /// do the first.
+    /// Describes the difference between an account and the facts; none if there is none. A policy
+    /// may count time under another phase, but can't create, lose or move it; under `is_plain`
+    /// policies, each phase must count as itself.
     pub(super) fn differs(&self, found: &Account, is_plain: bool) -> Option<String> {
         let phase = self.0.current;
         if found.phase != phase {
             let named =
                 |phase: Option<crate::vm::Phase>| phase.map_or("none", crate::vm::Phase::as_str);
             return Some(format!(
-                "is in phase {}, by the facts in {}",
+                "is in phase {}; by the facts in {}",
                 named(found.phase),
                 named(phase)
             ));
@@ -43,11 +43,12 @@ impl Recount {
         self.tracker_differs(&found.tracker, is_plain && found.degraded.is_none())
     }
 
-    /// The same for what a failed policy is to be asked again with.
+    /// Describes the difference between the facts and the tracker that a failed policy resumes
+    /// from; none if there is none.
     pub(super) fn degraded_differs(&self, found: &Degraded) -> Option<String> {
         if found.phase != self.0.current {
             return Some(
-                "does not go on from the phase before the fact that was not accounted".into(),
+                "does not resume from the phase before the fact that was not accounted".into(),
             );
         }
         self.tracker_differs(&found.tracker, false)
@@ -59,7 +60,7 @@ impl Recount {
         let told_ns = told.totals.sum();
         if found_ns != told_ns {
             return Some(format!(
-                "holds {found_ns} ns in all, by the facts {told_ns} ns have passed"
+                "holds {found_ns} ns in all; by the facts {told_ns} ns have passed"
             ));
         }
         if found.current.is_some() != told.current.is_some() {
@@ -69,7 +70,7 @@ impl Recount {
         }
         if found.current.is_some() && found.since != told.since {
             return Some(format!(
-                "counts from {} ns on, by the facts from {} ns",
+                "counts from {} ns on; by the facts from {} ns",
                 found.since.0, told.since.0
             ));
         }
@@ -78,7 +79,7 @@ impl Recount {
     }
 }
 
-/// The accounts to which a policy owes time, by instance: they are held against the facts where the
+/// The degraded accounts, by instance id. Each is compared with the facts at the fact where its
 /// policy failed.
 pub(super) fn degraded(db: &Connection) -> Result<HashMap<String, Degraded>, VerifyError> {
     let mut statement = db.prepare("SELECT id, account FROM instance JOIN live USING (row)")?;
@@ -87,7 +88,7 @@ pub(super) fn degraded(db: &Connection) -> Result<HashMap<String, Degraded>, Ver
     while let Some(row) = rows.next()? {
         let id: String = row.get(0)?;
         let account = decode(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?);
-        // One that can't be read is found when its instance's turn comes.
+        // An account that can't be decoded is reported when its instance is checked.
         if let Ok(Account { degraded: Some(degraded), .. }) = account {
             owed.insert(id, degraded);
         }

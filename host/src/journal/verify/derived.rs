@@ -1,5 +1,4 @@
-//! The tables that are made of the facts, made anew in a database of their own and compared row by
-//! row.
+//! The derived tables, filled again in a temporary database and compared row by row.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,14 +14,14 @@ use super::super::wire::FactRecord;
 use crate::billing::TenantFact;
 use crate::id::Digest;
 
-/// What a component begins with.
+/// The first bytes of a component.
 const COMPONENT: &[u8] = b"\0asm";
 
-/// What the tables must hold by the facts that have passed.
+/// The expected content of the derived tables, by the facts so far.
 pub(super) struct Derived<'a> {
     db: &'a Connection,
     again: Connection,
-    /// The offset of the meter clock in each boot.
+    /// The offset of the meter clock in ns, by boot id.
     offsets: BTreeMap<String, i64>,
     components: BTreeSet<Digest>,
     documents: BTreeSet<Digest>,
@@ -30,8 +29,8 @@ pub(super) struct Derived<'a> {
 
 impl<'a> Derived<'a> {
     pub(super) fn new(db: &'a Connection) -> Result<Self, VerifyError> {
-        // Without a name, it lies in memory as far as it fits the cache, and in a file that nobody
-        // sees beyond that.
+        // A database without a name is in memory as far as it fits the cache, and spills to a file
+        // that is unlinked.
         let again = Connection::open("")?;
         again.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")?;
         schema::upgrade(&again, 0, |_| Ok(()))?;
@@ -76,8 +75,8 @@ impl<'a> Derived<'a> {
         tables::write_milestone(&self.again, row, seq).map_err(|error| twice(error, seq))
     }
 
-    /// A fact that is not an instance's happened when the meter of its boot said so: nothing held
-    /// it back.
+    /// Checks the instant of a fact of the host or a tenant against the meter of its boot. The
+    /// instants of an instance's facts may be later: they never go back.
     fn check_clock(&self, record: &FactRecord) -> Result<(), VerifyError> {
         let offset = self.offsets.get(&record.boot);
         let expected = record.meter_ns.saturating_sub_unsigned(record.boottime_ns);
@@ -85,7 +84,7 @@ impl<'a> Derived<'a> {
             Some(&offset) if offset == expected => Ok(()),
             Some(offset) => {
                 let text = format!(
-                    "its offset is {offset} ns, by fact {} it is {expected} ns",
+                    "its offset is {offset} ns; by fact {} it is {expected} ns",
                     record.seq
                 );
                 Err(wrong_row("boot", &record.boot, text))
@@ -108,12 +107,12 @@ impl<'a> Derived<'a> {
         self.check_alive()
     }
 
-    /// A table of one row has no other.
+    /// Refuses a second row in a table of one row.
     fn check_single(&self, table: &'static str) -> Result<(), VerifyError> {
         let sql = format!("SELECT count(*) FROM {table} WHERE one != 1");
         match self.db.query_row(&sql, [], |row| row.get::<_, i64>(0))? {
             0 => Ok(()),
-            _ => Err(wrong_row(table, "*", "it has a row beside its only one")),
+            _ => Err(wrong_row(table, "*", "it has more than its one row")),
         }
     }
 
@@ -136,10 +135,11 @@ impl<'a> Derived<'a> {
         }
     }
 
-    /// The id of a token is the beginning of the hash of its secret, so that another one can't be
-    /// put in its place.
+    /// Checks that each token's id is the first 12 bytes of the hash of its secret, so that a
+    /// secret can't be replaced.
     fn check_secrets(&self) -> Result<(), VerifyError> {
-        let sql = "SELECT id FROM token WHERE length(secret) != 32 OR lower(hex(substr(secret, 1, 12))) != id";
+        let sql = "SELECT id FROM token \
+                   WHERE length(secret) != 32 OR lower(hex(substr(secret, 1, 12))) != id";
         let mut statement = self.db.prepare(sql)?;
         let mut rows = statement.query([])?;
         match rows.next()? {
@@ -152,9 +152,9 @@ impl<'a> Derived<'a> {
         }
     }
 
-    /// Components and documents are called by the hash of their bytes; each has a fact, and each
-    /// fact has them. Only the components that made documents have none: they lie beside them, and
-    /// receipts in the documents name them.
+    /// Checks that each component and document has the digest it is stored under, that a fact names
+    /// it, and that no named one is missing. The components that made documents are stored among
+    /// the documents; receipts in the documents name them, and no fact does.
     fn check_bytes(&self, table: &'static str, told: &BTreeSet<Digest>) -> Result<(), VerifyError> {
         let mut missing = told.clone();
         let mut statement = self.db.prepare(&format!("SELECT digest, bytes FROM {table}"))?;
@@ -168,18 +168,18 @@ impl<'a> Derived<'a> {
             }
             let made_documents = table == "document" && bytes.starts_with(COMPONENT);
             if !missing.remove(&is) && !made_documents {
-                return Err(wrong_row(table, name, "no fact tells of it"));
+                return Err(wrong_row(table, name, "no fact names it"));
             }
         }
         match missing.first() {
             None => Ok(()),
             Some(digest) => {
-                Err(wrong_row(table, digest.to_string(), "a fact tells of it, and it is not there"))
+                Err(wrong_row(table, digest.to_string(), "a fact names it, but it is not there"))
             }
         }
     }
 
-    /// The last proof of life is a reading of the meter of its boot.
+    /// Checks that the liveness record is a reading of the meter of its boot.
     fn check_alive(&self) -> Result<(), VerifyError> {
         let mut statement = self.db.prepare("SELECT boot_id, boottime_ns, meter_ns FROM alive")?;
         let mut rows = statement.query([])?;
@@ -199,8 +199,8 @@ fn cells(row: &SqlRow<'_>, width: usize) -> rusqlite::Result<Vec<Value>> {
     (0..width).map(|column| row.get(column)).collect()
 }
 
-/// The difference between the first rows that differ: of the two, the one whose key comes first has
-/// no partner.
+/// Describes the first rows that differ: if their keys differ, the row with the smaller key is in
+/// one table only.
 fn differs(
     table: &'static str,
     columns: &str,
@@ -218,15 +218,15 @@ fn differs(
             wrong_row(table, key(&found), differing.collect::<Vec<_>>().join("; "))
         }
         (Some(found), told) if told.as_ref().is_none_or(|told| comes_before(&found, told)) => {
-            wrong_row(table, key(&found), "no fact tells of this row")
+            wrong_row(table, key(&found), "no fact accounts for this row")
         }
         (_, Some(told)) => {
-            wrong_row(table, key(&told), "the facts tell of a row that is not there")
+            wrong_row(table, key(&told), "by the facts this row must exist, but it is not there")
         }
         (found, None) => wrong_row(
             table,
             found.as_ref().map(key).unwrap_or_default(),
-            "no fact tells of this row",
+            "no fact accounts for this row",
         ),
     }
 }
@@ -249,11 +249,11 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// Facts that can't all be true: a table takes the row of one of them alone.
+/// Reports a fact whose row violates a unique key: it contradicts an earlier fact.
 fn twice(error: rusqlite::Error, seq: u64) -> VerifyError {
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::ConstraintViolation) => {
-            wrong(seq, Flaw::Disagrees("it contradicts a fact before it".into()))
+            wrong(seq, Flaw::Disagrees("it contradicts an earlier fact".into()))
         }
         _ => VerifyError::Database(error),
     }

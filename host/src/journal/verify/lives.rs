@@ -1,4 +1,4 @@
-//! The histories of instances, and the records that they must agree with.
+//! The histories of instances, checked against their records.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,7 +18,7 @@ use crate::tenant::Plan;
 use crate::units::Instant;
 use crate::vm::{self, Event, Phase, State};
 
-/// The state of one instance while its facts pass by.
+/// The state of one instance after the facts so far.
 #[derive(Debug, Default)]
 struct Life {
     tenant: String,
@@ -29,16 +29,16 @@ struct Life {
     time: Recount,
 }
 
-/// The instances that are not deleted.
+/// The state of all instances after the facts so far.
 pub(super) struct Lives<'a> {
     db: &'a Connection,
     open: HashMap<InstanceId, Life>,
     deleted: u64,
     lawful: Lawful,
-    /// The accounts that a policy owes time to.
+    /// The degraded accounts whose failed fact has not been reached, by instance id.
     degraded: HashMap<String, Degraded>,
     plain: &'a [Digest],
-    /// The tenants that were under a policy which is not plain.
+    /// The tenants that were under a policy that is not in `plain`.
     coloured: HashSet<TenantId>,
 }
 
@@ -55,7 +55,7 @@ impl<'a> Lives<'a> {
         })
     }
 
-    /// Takes note of the policies of a tenant.
+    /// Notes the policy that a tenant is put under.
     pub(super) fn change_rules(&mut self, tenant: &TenantId, fact: &TenantFact) {
         if let Some(Change::Set { digest, .. }) = fact.changes(Plan::Policy)
             && !self.plain.contains(&digest)
@@ -64,7 +64,7 @@ impl<'a> Lives<'a> {
         }
     }
 
-    /// Answers the row of the instance if the fact is a milestone of its history.
+    /// Checks the next fact. Returns the row of its instance if the fact is a milestone.
     pub(super) fn step(
         &mut self,
         record: &FactRecord,
@@ -86,7 +86,7 @@ impl<'a> Lives<'a> {
             before.unwrap_or_else(|| Life { tenant: record.tenant.clone(), ..Life::default() });
         if life.tenant != record.tenant {
             let text = format!(
-                "it is a fact of tenant {}, the instance is {}'s",
+                "it names tenant {}, but the instance belongs to {}",
                 record.tenant, life.tenant
             );
             return Err(wrong(record.seq, Flaw::Disagrees(text)));
@@ -127,7 +127,8 @@ impl<'a> Lives<'a> {
         }
     }
 
-    /// An account to which a policy owes time from this fact on must go on from the time before it.
+    /// Checks a degraded account whose policy failed at this fact: it must resume from the time
+    /// before.
     fn check_owed(&mut self, id: &InstanceId, life: &Life, seq: u64) -> Result<(), VerifyError> {
         if self.degraded.get(id.as_str()).is_none_or(|owed| owed.from_fact != seq) {
             return Ok(());
@@ -138,7 +139,7 @@ impl<'a> Lives<'a> {
             Some(text) => Err(wrong_row(
                 "live",
                 id.as_str(),
-                format!("the time that is owed to its account {text}"),
+                format!("the degraded part of its account {text}"),
             )),
         }
     }
@@ -153,15 +154,15 @@ impl<'a> Lives<'a> {
         Ok(row.map(Row))
     }
 
-    /// Each record must have its facts, as each fact had its record. Answers how many instances
-    /// there are.
+    /// Checks the records of the remaining instances, and that no record lacks its facts. Returns
+    /// the number of instances, deleted ones included.
     pub(super) fn finish(self) -> Result<u64, VerifyError> {
         for (instance, life) in &self.open {
             self.check_record(instance, life, None)?;
         }
         if let Some((id, owed)) = self.degraded.iter().next() {
             let text = format!(
-                "its account is owed time from fact {} on, where no phase of it begins",
+                "its account is degraded from fact {} on, which enters no phase of it",
                 owed.from_fact
             );
             return Err(wrong_row("live", id, text));
@@ -172,20 +173,19 @@ impl<'a> Lives<'a> {
         if instances == known {
             return Ok(instances);
         }
-        let text = format!("{instances} records have facts, {known} instances occur in facts");
+        let text = format!("{instances} records name facts, but facts name {known} instances");
         Err(wrong_row("instance", "*", text))
     }
 
-    /// The record of an instance must name its tenant, its last fact with its instant, its
-    /// deletion, and its time.
+    /// Checks the record of an instance: tenant, last fact and its instant, deletion, and account.
     fn check_record(
         &self,
         id: &InstanceId,
         life: &Life,
         deleted: Option<u64>,
     ) -> Result<(), VerifyError> {
-        let sql = "SELECT row, last_fact, deleted, last_ns, tenant, account FROM instance JOIN live USING (row)
-                   WHERE id = ?1";
+        let sql = "SELECT row, last_fact, deleted, last_ns, tenant, account
+                   FROM instance JOIN live USING (row) WHERE id = ?1";
         let found = self.db.prepare_cached(sql)?.query_row([id.as_str()], |row| {
             let (last_ns, tenant, account) = (row.get(3)?, row.get(4)?, row.get(5)?);
             Ok(Found {
@@ -218,7 +218,7 @@ impl<'a> Lives<'a> {
         }
         if found.tenant != life.tenant {
             return wrong(Flaw::Disagrees(format!(
-                "it is {}'s, by the facts {}'s",
+                "it belongs to tenant {}; by the facts to {}",
                 found.tenant, life.tenant
             )));
         }
@@ -237,7 +237,7 @@ impl<'a> Lives<'a> {
     }
 }
 
-/// The record of an instance as it is stored.
+/// The stored record of an instance.
 struct Found {
     row: Row,
     last_fact: Option<u64>,
@@ -247,8 +247,8 @@ struct Found {
     account: Vec<u8>,
 }
 
-/// Which phase can follow which: some event leads from a state of the one to a state of the other,
-/// or only the shape changed.
+/// The table of phases that may follow each other: some event leads from a state of the one to a
+/// state of the other, or only the shape changed.
 #[derive(Debug)]
 struct Lawful([[bool; Phase::ALL.len()]; Phase::ALL.len()]);
 
@@ -266,7 +266,8 @@ impl Lawful {
                 table[from as usize][to as usize] = true;
             }
         }
-        // What a machine that lives did while nobody wrote is unknown, until it is found as it is.
+        // The phase of a running machine is `unknown` while no daemon runs, until the next one
+        // finds it.
         for phase in [Phase::Initializing, Phase::Running, Phase::Paused] {
             table[Phase::Unknown as usize][phase as usize] = true;
         }
@@ -274,7 +275,7 @@ impl Lawful {
         Self(table)
     }
 
-    /// The phase after a fact that counts.
+    /// Returns the phase after a fact that counts time.
     fn next(&self, from: Option<Phase>, counted: Counted) -> Result<Option<Phase>, Flaw> {
         match counted {
             Counted::Enters(Entered { phase: to, .. }) if self.allows(from, to) => Ok(Some(to)),
@@ -285,7 +286,7 @@ impl Lawful {
 
     fn allows(&self, from: Option<Phase>, to: Phase) -> bool {
         match from {
-            // A fork begins as what it is a copy of.
+            // A fork begins in the phase of its source.
             None => matches!(to, Phase::Created | Phase::Standby | Phase::Stopped),
             Some(from) => self.0[from as usize][to as usize],
         }
