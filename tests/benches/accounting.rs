@@ -22,7 +22,7 @@ type Native = Component<Standard>;
 const SIZES: [usize; 4] = [1, 100, 1_000, 10_000];
 const ROUNDS: usize = 40;
 
-/// Trackers that have lived: a few visits each, phases mixed.
+/// Trackers with a few visits each, phases mixed.
 fn lived(count: usize) -> Vec<Tracker> {
     (0..count)
         .map(|index| Tracker {

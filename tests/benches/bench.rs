@@ -1,4 +1,4 @@
-//! `make bench`: what Tallyman costs, against named peers, in one run. Ratios are what counts; the
+//! `make bench`: the cost of Tallyman against named peers, in one run. Ratios are what counts; the
 //! machine is printed.
 //!
 //! Arguments after `--`: names of sections (`accounting durable swap lifecycle scale rating`), and

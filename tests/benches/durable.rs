@@ -1,4 +1,4 @@
-//! Durable transitions a second, against the disk itself and against the usual way.
+//! Durable transitions per second, against the disk itself and against the usual design.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -23,7 +23,7 @@ use crate::peer;
 const LENGTH: Duration = Duration::from_millis(700);
 const ROUNDS: usize = 5;
 
-/// Where an instance stands that sleeps, not for the first time.
+/// The live state of an instance in standby that was in standby before, as JSON.
 pub(crate) fn state() -> String {
     let live = Live {
         state: State::Standby { ready: true },
@@ -45,7 +45,7 @@ pub(crate) fn state() -> String {
     live.stored()
 }
 
-/// What does not change of an instance.
+/// The unchanging record of an instance, as JSON.
 fn record(id: &InstanceId, name: &InstanceName) -> String {
     let spec = Spec {
         image: "tiny".into(),
@@ -107,7 +107,7 @@ impl Rig {
     }
 }
 
-/// Fills a data folder with instances that have lived a little.
+/// Fills a data folder with instances that have a short history.
 pub(crate) fn populate(folder: &Path, count: usize) {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -129,7 +129,7 @@ pub(crate) fn populate(folder: &Path, count: usize) {
     });
 }
 
-/// An instance that does nothing but change its phase.
+/// An instance that only changes its phase.
 pub(crate) struct Moving {
     row: Row,
     account: Account,
@@ -158,7 +158,7 @@ impl Moving {
     }
 }
 
-/// Transitions a second, and how many went into one commit.
+/// Measures transitions per second, and the number of facts in one commit.
 async fn ours(rig: &Arc<Rig>, moving: Vec<Moving>) -> (f64, f64, Vec<Moving>) {
     let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let commits = rig.journal.commits();
@@ -187,7 +187,7 @@ async fn ours(rig: &Arc<Rig>, moving: Vec<Moving>) -> (f64, f64, Vec<Moving>) {
     (total / begin.elapsed().as_secs_f64(), batch, back)
 }
 
-/// Records a second that a bare loop appends, `batch` of them with one `fdatasync`.
+/// Measures the records per second that a bare loop appends, `batch` of them with one `fdatasync`.
 fn bare(folder: &Path, batch: f64, record_bytes: usize) -> f64 {
     let mut file = OpenOptions::new().create(true).append(true).open(folder.join("bare")).unwrap();
     let bytes = vec![b'x'; (batch * record_bytes as f64).round() as usize];

@@ -1,4 +1,4 @@
-//! Which machine, and which versions.
+//! The machine of a measurement, and the versions of what ran on it.
 
 use std::fs;
 use std::process::Command;
@@ -11,7 +11,7 @@ fn first_line(program: &str, arguments: &[&str]) -> String {
     text.lines().next().unwrap_or("not found").to_owned()
 }
 
-/// A few lines about where the numbers come from.
+/// Describes the machine in a few lines.
 pub(crate) fn describe() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-/// A thing to be timed. It does `items` items at each call.
+/// A candidate to be timed. It handles `items` items in each call.
 pub(crate) struct Candidate<'a> {
     pub(crate) items: usize,
     pub(crate) run: Box<dyn FnMut() + 'a>,
@@ -23,7 +23,7 @@ pub(crate) fn side_by_side(rounds: usize, candidates: &mut [Candidate<'_>]) -> V
     let repeats: Vec<u32> = candidates.iter_mut().map(repeats_for).collect();
     for round in 0..rounds {
         for step in 0..candidates.len() {
-            // Another first one in each round.
+            // Each round begins with another candidate.
             let index = (step + round) % candidates.len();
             let candidate = &mut candidates[index];
             let begin = Instant::now();
@@ -37,7 +37,7 @@ pub(crate) fn side_by_side(rounds: usize, candidates: &mut [Candidate<'_>]) -> V
     times.iter_mut().map(|times| median(times)).collect()
 }
 
-/// How often a candidate fits into a round of two milliseconds.
+/// Number of calls of a candidate that fit into a round of two milliseconds.
 fn repeats_for(candidate: &mut Candidate<'_>) -> u32 {
     (candidate.run)();
     let begin = Instant::now();
@@ -66,7 +66,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// What is held against a goal and no peer.
+    /// A line that is held against a goal and has no peer.
     pub(crate) fn alone(what: impl Into<String>, ours: String, goal: &str, holds: bool) -> Self {
         let (peer, ratio) = (String::new(), String::new());
         Self { what: what.into(), ours, peer, ratio, goal: goal.into(), holds: Some(holds) }
@@ -123,7 +123,7 @@ impl Report {
     }
 }
 
-/// Nanoseconds in a unit that reads well.
+/// Writes nanoseconds in a unit that reads well.
 pub(crate) fn nanos(value: f64) -> String {
     match value {
         v if v < 1e3 => format!("{v:.1} ns"),

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peer");
 
-/// The peer's program, built if Go is there.
+/// Builds the peer's program; none if Go is not installed.
 pub(crate) fn build(folder: &Path) -> Option<PathBuf> {
     let program = folder.join("peer");
     let built = Command::new("go")
@@ -27,7 +27,7 @@ pub(crate) fn build(folder: &Path) -> Option<PathBuf> {
     }
 }
 
-/// What it measures.
+/// Runs the peer's program and returns its measurements.
 pub(crate) fn run(program: &Path, arguments: &[&str]) -> Value {
     let output = Command::new(program).args(arguments).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -1,5 +1,5 @@
-//! What a daemon with many instances needs: memory, time to start, time to answer. A real daemon on
-//! a real folder, over HTTP.
+//! Needs of a daemon with many instances: memory, time to start, time to answer. A real daemon on a
+//! real folder, over HTTP.
 
 use std::path::Path;
 use std::time::{Duration, Instant as Timer};
@@ -111,7 +111,7 @@ fn many(report: &mut Report, runtime: &tokio::runtime::Runtime) {
 pub(crate) fn run(report: &mut Report) {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    // First, while the process's memory is small.
+    // Measured first, while the process's memory is small.
     many(report, &runtime);
     answers(report, &runtime);
 }

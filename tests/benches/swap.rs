@@ -1,4 +1,4 @@
-//! What a change of rules costs those who are at work, and what an admission takes.
+//! Cost of a change of rules for transitions under way, and of an admission.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ use crate::memory::resident_bytes;
 const LOAD: usize = 64;
 const SWAPS: usize = 200;
 const MANY: usize = 10_000;
-/// What ten thousand swaps may add to the memory: their instants and digests are some hundred
+/// Most that ten thousand swaps may add to the memory: their instants and digests are some hundred
 /// kilobytes, the rest is the allocator's.
 const GROWTH_BYTES_MAX: u64 = 16 << 20;
 
@@ -43,12 +43,12 @@ fn coarse() -> Vec<u8> {
 
 type Span = (Timer, Timer);
 
-/// When everything began and ended, under full load.
+/// Begin and end of every operation under full load.
 struct Spans {
     transitions: Vec<Span>,
     swaps: Vec<Span>,
-    /// Writes that change no rules, made in turn with the swaps: whoever is under way at one waits
-    /// as long as at a swap, but for the swap.
+    /// Writes that change no rules, made in turn with the swaps: a transition under way at one
+    /// waits as long as at a swap, but for the swap itself.
     notes: Vec<Span>,
 }
 
@@ -106,8 +106,8 @@ async fn under_load(rig: &Arc<Rig>, other: Digest) -> Spans {
     Spans { transitions: seen, swaps, notes }
 }
 
-/// Changes the rules as fast as the journal takes it while instances move. Answers the memory after
-/// a tenth and after all of it, how long a swap took, and how many faults were told.
+/// Changes the rules as fast as the journal takes it while instances move. Returns the memory after
+/// a tenth and after all of it, the time of a swap, and the number of reported faults.
 async fn many(rig: &Arc<Rig>, other: Digest) -> (u64, u64, f64, usize) {
     let stop = Arc::new(AtomicBool::new(false));
     let mut tasks = tokio::task::JoinSet::new();

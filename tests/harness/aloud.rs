@@ -1,20 +1,21 @@
-//! What is to be heard also where a test passes: what is printed is kept back then.
+//! Messages that reach the terminal also where a test passes: the test harness captures what is
+//! printed.
 
 use std::io::{self, Write};
 
-/// Says it.
+/// Writes a message to standard error, uncaptured.
 ///
 /// # Panics
-/// If nobody can hear it.
+/// Panics if standard error can't be written to.
 pub fn say(text: &str) {
     io::stderr().write_all(format!("{text}\n").as_bytes()).expect("a place to say it");
 }
 
-/// Says that a hypervisor's test ends early: it can't save memory here. `scripts/test` repeats it
-/// at its end.
+/// Reports that a hypervisor's test ends early because it can't save memory on this host.
+/// `scripts/test` repeats the message at its end.
 ///
 /// # Panics
-/// If nobody can hear it.
+/// Panics if standard error can't be written to.
 pub fn saves_not(hypervisor: &str, why: &str) {
     say(&format!("{hypervisor} NOT RUN: it can't save memory on this host: {why}"));
 }

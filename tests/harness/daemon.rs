@@ -22,10 +22,10 @@ use tokio::runtime::Runtime;
 
 use crate::{guest, machine};
 
-/// What must be over soon is over in a minute, or the test fails.
+/// Time after which a test fails that waits for something.
 const SOON: Duration = Duration::from_secs(60);
 
-/// For `custom_flags`: does not wait for the other end.
+/// `O_NONBLOCK`, for `custom_flags`: opening does not wait for the other end.
 pub const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
@@ -34,25 +34,24 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     runtime.expect("a runtime for the client")
 });
 
-/// A data folder and the daemon on it. Nothing of it survives the value: neither the daemon nor a
-/// machine.
+/// A data folder and the daemon on it. Dropping the value ends the daemon and all machines.
 pub struct Daemon {
     program: PathBuf,
     folder: Arc<TempDir>,
     child: Option<Child>,
     api: Option<Api>,
-    /// Where it listened last.
+    /// Address on which the daemon listened last; none before its first start.
     address: Option<String>,
 }
 
-/// What a program that goes on says, line by line.
+/// Output of a running program, line by line.
 pub struct Told(std::io::Lines<BufReader<std::process::ChildStdout>>);
 
 impl Told {
-    /// The lines up to the one that is `last`.
+    /// Reads lines up to the one that equals `last`.
     ///
     /// # Panics
-    /// If it ends before.
+    /// Panics if the program ends before.
     pub fn until(&mut self, last: &str) -> Vec<String> {
         let mut lines = Vec::new();
         while lines.last().is_none_or(|line| line != last) {
@@ -98,7 +97,7 @@ impl Daemon {
         self.folder.path()
     }
 
-    /// The client. It stays the one of the present start.
+    /// A client of the daemon, valid until its next start.
     pub fn api(&self) -> &Api {
         self.api.as_ref().expect("the daemon is up")
     }
@@ -139,15 +138,15 @@ impl Daemon {
         self.api = Some(Api::new(format!("http://{address}"), token.trim().into()));
     }
 
-    /// Ends the daemon in the middle of whatever it does.
+    /// Kills the daemon, whatever it is doing.
     pub fn kill(&mut self) {
         let mut child = self.child.take().expect("it is up");
         child.kill().and_then(|()| child.wait()).expect("a child of ours");
         self.api = None;
     }
 
-    /// Stops the daemon, has its journal verified, and proves that what it had told of is still
-    /// there. It is up again afterwards.
+    /// Stops the daemon, has its journal verified, and proves that everything that it had
+    /// acknowledged is still there. Starts it again afterwards.
     pub fn prove_journal(&mut self) {
         let head = self.api().get("/journal/head").done();
         self.stop();
@@ -155,7 +154,7 @@ impl Daemon {
         assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
         let verified: Value = serde_json::from_slice(&verified.stdout).expect("JSON");
         let seq = |number: &Value| number.as_u64().expect("a number");
-        // Facts of the host's own may have followed. Where none has, it is the same end.
+        // The host's own facts may have followed; otherwise it is the same end.
         match seq(&verified["facts"]).cmp(&seq(&head["seq"])) {
             Ordering::Less => panic!("it had told of {head}, verified is {verified}"),
             Ordering::Equal => assert_eq!(verified["hash"], head["hash"]),
@@ -167,10 +166,10 @@ impl Daemon {
         assert_eq!(told["facts"][0]["hash"], head["hash"], "{told}");
     }
 
-    /// Asks the daemon to end, and waits for it.
+    /// Asks the daemon to end, and waits until it has.
     ///
     /// # Panics
-    /// If it fails on the way.
+    /// Panics if it ends with an error.
     pub fn stop(&mut self) {
         let mut child = self.child.take().expect("it is up");
         kill_process(pid_of(&child), Signal::TERM).expect("a child of ours");
@@ -179,7 +178,7 @@ impl Daemon {
         self.api = None;
     }
 
-    /// The program with these arguments and this data folder, and nothing from the environment.
+    /// The program with these arguments and this data folder, in an empty environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = program(&self.program, arguments);
         command.arg("--data").arg(self.folder());
@@ -192,7 +191,7 @@ impl Daemon {
         command.args(["--url", &self.api().url]).output().expect("run the program")
     }
 
-    /// Starts the command line against the daemon; answers it and what it says.
+    /// Starts the command line against the daemon; returns the process and its output.
     pub fn follower(&self, arguments: &[&str]) -> (Child, Told) {
         let mut command = self.command(arguments);
         let mut child = command
@@ -204,7 +203,7 @@ impl Daemon {
         (child, Told(BufReader::new(out).lines()))
     }
 
-    /// What the daemon has written to its log.
+    /// The daemon's log.
     pub fn said(&self) -> String {
         fs::read_to_string(self.log()).unwrap_or_default()
     }
@@ -237,7 +236,7 @@ impl Daemon {
     /// The numbers of the launches of which there is a folder, in order.
     ///
     /// # Panics
-    /// If one has no number, or there are none.
+    /// Panics if a folder's name is no number, or there is no folder.
     pub fn launches(&self, id: &str) -> Vec<u32> {
         let folders = fs::read_dir(self.instance(id).join("run")).expect("its launches");
         let number = |name: &str| name.parse().expect("a number");
@@ -257,31 +256,31 @@ impl Daemon {
         self.processes_of(self.folder(), identified)
     }
 
-    /// Those of one instance.
+    /// The processes of one instance's machine.
     pub fn machines_of(&self, id: &str) -> Vec<Pid> {
         let instance = self.instance(id);
         self.processes_of(&instance, identified(&instance))
     }
 
-    /// Checks that none is left. A supervisor ends after it has written its machine's end down,
-    /// which may be a moment after that is known.
+    /// Checks that no machine is left. A supervisor ends after it has written down its machine's
+    /// end, which may be a moment after the end is known.
     ///
     /// # Panics
-    /// If one goes on.
+    /// Panics if one still runs after a minute.
     pub fn check_no_machines(&self) {
         check_none(|| self.machines());
     }
 
-    /// The same of one instance.
+    /// Checks that no machine of one instance is left.
     ///
     /// # Panics
-    /// If one goes on.
+    /// Panics if one still runs after a minute.
     pub fn check_no_machines_of(&self, id: &str) {
         check_none(|| self.machines_of(id));
     }
 
     /// The processes that were `identified`, and those that name a path inside `folder` in their
-    /// command line or have one open; not the daemon, nor this one.
+    /// command line or have one open; not the daemon, nor this process.
     fn processes_of(&self, folder: &Path, identified: Vec<i32>) -> Vec<Pid> {
         let ours = [self.child.as_ref().map(pid_of), Some(rustix::process::getpid())];
         let pids = fs::read_dir("/proc").expect("this is Linux").filter_map(|entry| {
@@ -305,7 +304,7 @@ impl Drop for Daemon {
             self.kill();
         }
         for pid in self.machines() {
-            // It may end by itself in this moment.
+            // The process may end by itself at this moment.
             let handle = Handle::of(pid);
             let _ = kill_process(pid, Signal::KILL);
             handle.wait();
@@ -313,19 +312,19 @@ impl Drop for Daemon {
     }
 }
 
-/// A process that is waited for without being its parent.
+/// A process that can be waited for by others than its parent.
 pub struct Handle(Option<OwnedFd>);
 
 impl Handle {
-    /// A handle of a process; of one that is gone there is nothing to wait for.
+    /// A handle of a process; for one that is gone, waiting returns at once.
     pub fn of(pid: Pid) -> Self {
         Self(pidfd_open(pid, PidfdFlags::empty()).ok())
     }
 
-    /// Waits until it has ended.
+    /// Waits until the process has ended.
     ///
     /// # Panics
-    /// If it hasn't after a minute.
+    /// Panics if it hasn't after a minute.
     pub fn wait(&self) {
         let Some(handle) = &self.0 else { return };
         let ended = poll(
@@ -346,7 +345,7 @@ fn pid_of(child: &Child) -> Pid {
     Pid::from_child(child)
 }
 
-/// The living processes that the launches of an instance have written down.
+/// The living processes that an instance's launches have recorded.
 fn identified(instance: &Path) -> Vec<i32> {
     let runs = fs::read_dir(instance.join("run")).into_iter().flatten().flatten();
     let identities = runs.filter_map(|run| fs::read(run.path().join("identity.json")).ok());
@@ -361,7 +360,7 @@ fn identified(instance: &Path) -> Vec<i32> {
         .collect()
 }
 
-/// When a living process was started, in the kernel's ticks.
+/// Start of a living process, in the kernel's ticks since boot; none for one that is gone.
 fn started(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
@@ -382,7 +381,7 @@ fn has_open(pid: i32, folder: &Path) -> bool {
     open.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|target| target.starts_with(folder))
 }
 
-/// `program` with these arguments, and nothing of ours from the environment.
+/// `program` with these arguments, in an environment without this process's variables.
 pub fn program(program: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments);
@@ -397,35 +396,35 @@ pub fn program(program: &Path, arguments: &[&str]) -> Command {
 /// A client of a daemon.
 #[derive(Clone)]
 pub struct Api {
-    /// Where the daemon listens.
+    /// Base URL of the daemon.
     pub url: String,
     token: String,
     http: reqwest::Client,
 }
 
-/// What the daemon answered.
+/// An answer of the daemon.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// What was asked.
+    /// Method and path of the request.
     pub question: String,
-    /// The status.
+    /// HTTP status.
     pub status: u16,
-    /// The headers.
+    /// Headers.
     pub headers: HeaderMap,
-    /// The body; null if it is empty.
+    /// Body as JSON; null if it is empty.
     pub body: Value,
 }
 
 /// A request in all its parts.
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
-    /// `GET` and so on.
+    /// Method, such as `GET`.
     pub method: &'a str,
     /// Path and query.
     pub path: &'a str,
-    /// The whole header `Authorization`; none sends the daemon's token.
+    /// Value of the header `Authorization`; the daemon's token if none.
     pub authorization: Option<&'a str>,
-    /// The header `Content-Type`, if any.
+    /// Value of the header `Content-Type`; no header if none.
     pub content_type: Option<&'a str>,
     /// The body.
     pub body: Vec<u8>,
@@ -437,13 +436,13 @@ impl Api {
         Self { url, token, http }
     }
 
-    /// The same daemon, asked with another token.
+    /// A client of the same daemon with another token.
     pub fn with_token(&self, token: &str) -> Self {
         Self { token: token.into(), ..self.clone() }
     }
 
-    /// Makes a tenant and answers a client that speaks for it, with the role `role`. Its admins may
-    /// charge it.
+    /// Creates a tenant, and returns a client that acts for it in the role `role`. Its admins may
+    /// cause charges.
     pub fn tenant(&self, id: &str, role: &str) -> Self {
         self.post("/tenants", &json!({"id": id})).done();
         self.let_ask_freely(id);
@@ -451,7 +450,7 @@ impl Api {
         self.token(id, role)
     }
 
-    /// The API for a new token of a tenant. Takes the operator's token.
+    /// Creates a token of a tenant, and returns a client with it. Needs the operator's token.
     pub fn token(&self, tenant: &str, role: &str) -> Self {
         let made = self
             .post("/tokens", &json!({"name": "a test's", "role": role, "tenant": tenant}))
@@ -459,7 +458,7 @@ impl Api {
         self.with_token(made["secret"].as_str().expect("a secret"))
     }
 
-    /// Lets a tenant ask as often as a test does. Takes the operator's token.
+    /// Raises a tenant's request limits as far as a test needs. Needs the operator's token.
     fn let_ask_freely(&self, id: &str) {
         let (path, body) =
             (format!("/tenants/{id}/limits"), json!({"requests_per_s": 1_000_000}).to_string());
@@ -472,7 +471,7 @@ impl Api {
         self.send(&request).done();
     }
 
-    /// Sends a request and reads the whole answer. None if the daemon went away meanwhile.
+    /// Sends a request and reads the whole answer; none if the daemon ends meanwhile.
     pub fn try_send(&self, request: &Request<'_>) -> Option<Answer> {
         let question = format!("{} {}", request.method, request.path);
         let method = Method::from_bytes(request.method.as_bytes()).expect("a method");
@@ -501,7 +500,7 @@ impl Api {
     /// Sends a request.
     ///
     /// # Panics
-    /// If no answer comes.
+    /// Panics if no answer comes.
     pub fn send(&self, request: &Request<'_>) -> Answer {
         self.try_send(request)
             .unwrap_or_else(|| panic!("no answer to {} {}", request.method, request.path))
@@ -511,22 +510,22 @@ impl Api {
         Request { method, path, authorization: None, content_type: None, body: Vec::new() }
     }
 
-    /// `GET`.
+    /// Sends `GET`.
     pub fn get(&self, path: &str) -> Answer {
         self.send(&Self::plain("GET", path))
     }
 
-    /// `DELETE`.
+    /// Sends `DELETE`.
     pub fn delete(&self, path: &str) -> Answer {
         self.send(&Self::plain("DELETE", path))
     }
 
-    /// `POST` without a body.
+    /// Sends `POST` without a body.
     pub fn act(&self, path: &str) -> Answer {
         self.send(&Self::plain("POST", path))
     }
 
-    /// `POST` of JSON.
+    /// Sends `POST` with JSON.
     pub fn post(&self, path: &str, body: &Value) -> Answer {
         self.send(&Request {
             content_type: Some("application/json"),
@@ -535,7 +534,7 @@ impl Api {
         })
     }
 
-    /// `PUT` of JSON.
+    /// Sends `PUT` with JSON.
     pub fn put(&self, path: &str, body: &Value) -> Answer {
         self.send(&Request {
             content_type: Some("application/json"),
@@ -544,7 +543,7 @@ impl Api {
         })
     }
 
-    /// `PATCH` of JSON.
+    /// Sends `PATCH` with JSON.
     pub fn patch(&self, path: &str, body: &Value) -> Answer {
         self.send(&Request {
             content_type: Some("application/json"),
@@ -553,7 +552,7 @@ impl Api {
         })
     }
 
-    /// `POST` of a component.
+    /// Uploads a component.
     pub fn upload(&self, component: Vec<u8>) -> Answer {
         self.send(&Request {
             content_type: Some("application/wasm"),
@@ -562,12 +561,12 @@ impl Api {
         })
     }
 
-    /// Creates an instance of the tiny guest and answers its id.
+    /// Creates an instance of the tiny guest and returns its id.
     pub fn create(&self, name: &str) -> String {
         self.create_with(name, "")
     }
 
-    /// Creates an instance of the tiny guest with words on its kernel's command line, and answers
+    /// Creates an instance of the tiny guest with words on its kernel's command line, and returns
     /// its id.
     pub fn create_with(&self, name: &str, cmdline: &str) -> String {
         let created = self.post(
@@ -577,10 +576,10 @@ impl Api {
         created.done()["id"].as_str().expect("an id").to_owned()
     }
 
-    /// Waits for a state of an instance.
+    /// Waits until an instance is in a state.
     ///
     /// # Panics
-    /// If it is not reached in a minute.
+    /// Panics if the state is not reached within a minute.
     pub fn wait(&self, id: &str, state: &str) {
         let waited = self.get(&format!("/instances/{id}/wait?state={state}&timeout=50s")).done();
         assert_eq!(
@@ -597,12 +596,12 @@ impl Api {
         id
     }
 
-    /// Gives an instance a command that must succeed; answers the instance.
+    /// Gives an instance a command that must succeed; returns the instance.
     pub fn command(&self, id: &str, command: &str) -> Value {
         self.act(&format!("/instances/{id}/{command}")).done()
     }
 
-    /// An instance, also a deleted one.
+    /// An instance, also if it is deleted.
     pub fn instance(&self, id: &str) -> Value {
         self.get(&format!("/instances/{id}?deleted=true")).done()
     }
@@ -620,11 +619,11 @@ impl Api {
         facts.iter().filter_map(|fact| Some(fact["phase"].as_str()?.to_owned())).collect()
     }
 
-    /// Checks that the intervals of an instance partition its lifetime and that all totals are
-    /// those of the intervals, to the nanosecond; answers the intervals.
+    /// Checks that the intervals of an instance partition its lifetime, and that all totals are the
+    /// sums of the intervals, to the nanosecond; returns the intervals.
     ///
     /// # Panics
-    /// If they don't.
+    /// Panics if they don't.
     pub fn check_time(&self, id: &str) -> Vec<Value> {
         let account = self.get(&format!("/instances/{id}/intervals")).done();
         let pieces = account["intervals"].as_array().expect("intervals").clone();
@@ -665,15 +664,15 @@ impl Api {
         pieces
     }
 
-    /// Follows server-sent events until a line satisfies `last`; answers all lines heard.
+    /// Follows server-sent events until a line satisfies `last`; returns all lines received.
     ///
     /// # Panics
-    /// If they end before.
+    /// Panics if the stream ends before.
     pub fn follow(&self, path: &str, last: impl Fn(&str) -> bool) -> Vec<String> {
         self.follow_then(path, || (), last)
     }
 
-    /// The same; `then` runs once the first line has arrived.
+    /// Follows server-sent events, and calls `then` once the first line has arrived.
     pub fn follow_then(
         &self,
         path: &str,
@@ -704,23 +703,23 @@ impl Api {
         panic!("the lines ended before the last: {lines:?}");
     }
 
-    /// An answer of which only the head was read; it goes on as long as it is kept.
+    /// Reads only the head of an answer; the body continues as long as the value is kept.
     ///
     /// # Panics
-    /// If no answer comes.
+    /// Panics if no answer comes.
     pub fn open(&self, path: &str) -> reqwest::Response {
         let asking = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token);
         RUNTIME.block_on(async { asking.send().await }).expect("an answer")
     }
 
-    /// An answer that is no JSON.
+    /// The body of an answer that is no JSON.
     pub fn text(&self, path: &str) -> String {
         let asking = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token);
         RUNTIME.block_on(async { asking.send().await?.text().await }).expect("an answer")
     }
 
-    /// Follows a log up to the line that `last` recognises, from the event after `after` on if
-    /// there is one; answers each line with its event's id. Ends early where the daemon does.
+    /// Follows a log up to the line that `last` recognises, from the event after `after` on if it
+    /// is given; returns each line with its event's id. Ends early if the daemon ends.
     pub fn events(
         &self,
         path: &str,
@@ -754,7 +753,7 @@ impl Api {
         events
     }
 
-    /// All lines of a log that is not followed.
+    /// All lines of a log, without following it.
     pub fn lines(&self, path: &str) -> Vec<String> {
         let text = self.text(path);
         let data = text.lines().filter_map(|line| line.strip_prefix("data:"));
@@ -763,10 +762,10 @@ impl Api {
 }
 
 impl Answer {
-    /// The body of an answer that says it is done.
+    /// The body of an answer that reports success.
     ///
     /// # Panics
-    /// If it says anything else.
+    /// Panics if it reports anything else.
     pub fn done(self) -> Value {
         assert!(
             (200..300).contains(&self.status),
@@ -778,11 +777,11 @@ impl Answer {
         self.body
     }
 
-    /// Checks that it is a refusal with this status and code, whose message contains `words`;
-    /// answers the body.
+    /// Checks that the answer is a refusal with this status and code, and that its message contains
+    /// `words`; returns the body.
     ///
     /// # Panics
-    /// If it isn't.
+    /// Panics if it isn't.
     pub fn refused(self, status: u16, code: &str, words: &str) -> Value {
         let told = format!("{}: {} {}", self.question, self.status, self.body);
         assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)), "{told}");

@@ -1,5 +1,5 @@
-//! A hypervisor without machines: it keeps what a real one would run in memory, does as it is told,
-//! and remembers what was asked of it.
+//! A hypervisor without machines: it keeps their state in memory, follows a test's plans, and
+//! records every call.
 //!
 //! It outlives every fleet that uses it, as real machines outlive the daemon.
 
@@ -21,7 +21,7 @@ use tallyman::id::InstanceId;
 use tallyman::units::Nanos;
 use tokio::sync::{Semaphore, mpsc};
 
-/// Something that a driver asks of a hypervisor.
+/// A call of the driver's to a hypervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Call {
     /// [`Hypervisor::launch`].
@@ -62,18 +62,18 @@ impl Call {
     ];
 }
 
-/// What happens to the next call of a kind instead of plain success.
+/// The outcome of the next call of a kind, in place of plain success.
 #[derive(Debug, Clone)]
 pub enum Plan {
-    /// It is refused and does nothing.
+    /// The call is refused and does nothing.
     Fail,
-    /// It waits before it acts.
+    /// The call waits before it acts.
     HoldBefore(Gate),
-    /// It acts and then waits before it answers.
+    /// The call acts, and then waits before it answers.
     HoldAfter(Gate),
 }
 
-/// Where a call waits: a test sees that it has come and lets it go on.
+/// The place where a call waits until the test lets it continue.
 #[derive(Debug, Clone)]
 pub struct Gate {
     reached: Arc<Semaphore>,
@@ -90,7 +90,7 @@ impl Gate {
         self.reached.acquire().await.expect("never closed").forget();
     }
 
-    /// Lets it go on.
+    /// Lets the call continue.
     pub fn open(&self) {
         self.opened.add_permits(1);
     }
@@ -101,8 +101,8 @@ impl Gate {
     }
 }
 
-/// Workloads without guests: all are well until a test says otherwise, and each question waits
-/// until it is answered.
+/// Probes without guests: every workload is healthy until a test answers otherwise, and each probe
+/// waits for an answer.
 #[derive(Clone)]
 pub struct DoubleProber {
     asked: Arc<Semaphore>,
@@ -122,12 +122,12 @@ impl Default for DoubleProber {
 }
 
 impl DoubleProber {
-    /// Waits until a workload is asked.
+    /// Waits until a workload is probed.
     pub async fn asked(&self) {
         self.asked.acquire().await.expect("never closed").forget();
     }
 
-    /// Answers the next question.
+    /// Answers the next probe.
     pub fn answer(&self, answer: Result<(), &str>) {
         self.answer.send(answer.map_err(str::to_owned)).expect("never closed");
     }
@@ -147,22 +147,22 @@ impl Prober for DoubleProber {
     }
 }
 
-/// One machine's place in the world.
+/// One machine and its state.
 struct Machine {
-    /// None when it has ended or is lost.
+    /// State of the vCPUs; none once the machine has ended or is lost.
     state: Option<VmState>,
-    /// Since when it is in that state, if it says so.
+    /// Instant from which it is in that state; none if it does not report it.
     since: Option<Stamp>,
     boot: BootId,
     history: Vec<Observed>,
     exit: Option<Exit>,
     watcher: Option<mpsc::Sender<Observed>>,
-    /// Its end is seen by nobody until it is let out.
+    /// Set while its end is not reported, until [`DoubleHypervisor::let_speak`].
     silent: bool,
     asked_to_stop: bool,
     memory_bytes: u64,
-    /// Its memory was saved since its vCPUs ran last: like some real ones, it does not do that
-    /// twice.
+    /// Set if memory was saved since the vCPUs ran last: like some real ones, the machine can't
+    /// save twice.
     saved: bool,
 }
 
@@ -170,15 +170,15 @@ struct Machine {
 struct World {
     machines: BTreeMap<(InstanceId, u32), Machine>,
     plans: HashMap<InstanceId, VecDeque<(Call, Plan)>>,
-    /// For an instance whose id is not known yet: the next launch of anything that has no plan.
+    /// Plans for the next launch of an instance without plans, as its id is not known yet.
     next_launch: VecDeque<Plan>,
     calls: HashMap<InstanceId, Vec<(Call, Stamp)>>,
     deaf: bool,
-    /// Machines say nothing about their vCPUs, as Firecracker does.
+    /// Set if machines do not report the state of their vCPUs, as with Firecracker.
     silent: bool,
-    /// Time that was let pass at once, in nanoseconds.
+    /// Time that was skipped, in nanoseconds.
     skipped_ns: u64,
-    /// By how much the wall clock was stepped, in nanoseconds.
+    /// Sum of the steps of the wall clock, in nanoseconds.
     stepped_ns: i64,
 }
 
@@ -220,74 +220,74 @@ impl Default for DoubleHypervisor {
     }
 }
 
-/// What a test says and asks.
+/// The test's side.
 impl DoubleHypervisor {
     fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next `call` for `id` follows `plan`. Plans of one kind of call are used up in order.
+    /// Plans the next `call` for `id`. Plans for one kind of call are used up in order.
     pub fn plan(&self, id: &InstanceId, call: Call, plan: Plan) {
         self.world().plans.entry(id.clone()).or_default().push_back((call, plan));
     }
 
-    /// The next `call` for `id` is held before it acts.
+    /// Holds the next `call` for `id` before it acts.
     pub fn hold_before(&self, id: &InstanceId, call: Call) -> Gate {
         let gate = Gate::new();
         self.plan(id, call, Plan::HoldBefore(gate.clone()));
         gate
     }
 
-    /// The next `call` for `id` is held after it has acted.
+    /// Holds the next `call` for `id` after it has acted.
     pub fn hold_after(&self, id: &InstanceId, call: Call) -> Gate {
         let gate = Gate::new();
         self.plan(id, call, Plan::HoldAfter(gate.clone()));
         gate
     }
 
-    /// The next launch of an instance without plans follows `plan`.
+    /// Plans the next launch of an instance without plans.
     pub fn plan_next_launch(&self, plan: Plan) {
         self.world().next_launch.push_back(plan);
     }
 
-    /// The next launch of an instance without plans is held before it acts.
+    /// Holds the next launch of an instance without plans before it acts.
     pub fn hold_next_launch(&self) -> Gate {
         let gate = Gate::new();
         self.plan_next_launch(Plan::HoldBefore(gate.clone()));
         gate
     }
 
-    /// Drops what is planned for `id` and was not used up.
+    /// Drops the plans for `id` that were not used up.
     pub fn forget_plans(&self, id: &InstanceId) {
         self.world().plans.remove(id);
     }
 
-    /// Lets time pass at once.
+    /// Advances the clock at once.
     pub fn skip(&self, time: Nanos) {
         self.world().skipped_ns += time.0;
     }
 
-    /// Somebody steps the wall clock.
+    /// Steps the wall clock.
     pub fn step_wall(&self, step_ns: i64) {
         self.world().stepped_ns += step_ns;
     }
 
-    /// Now, as the double stamps it.
+    /// The present instant on the double's clock.
     pub fn now(&self) -> Stamp {
         self.world().now()
     }
 
-    /// From now on machines say nothing about their vCPUs, as Firecracker does.
+    /// Stops all machines from reporting the state of their vCPUs, as with Firecracker.
     pub fn make_machines_silent(&self) {
         self.world().silent = true;
     }
 
-    /// From now on guests do not hear that they are asked to stop.
+    /// Makes guests ignore requests to stop.
     pub fn make_guests_deaf(&self) {
         self.world().deaf = true;
     }
 
-    /// What was asked for `id` so far, each with the stamp that the double gave it.
+    /// Calls for `id` so far, each with the double's stamp.
     pub fn calls(&self, id: &InstanceId) -> Vec<(Call, Stamp)> {
         self.world().calls.get(id).cloned().unwrap_or_default()
     }
@@ -299,17 +299,17 @@ impl DoubleHypervisor {
         last.unwrap_or_else(|| panic!("{call:?} was not called")).1
     }
 
-    /// What the vCPUs of the newest machine of `id` do; none if it has ended.
+    /// State of the vCPUs of the newest machine of `id`; none if it has ended.
     pub fn state(&self, id: &InstanceId) -> Option<VmState> {
         newest(&mut self.world(), id).and_then(|machine| machine.state)
     }
 
-    /// How much memory the newest machine of `id` has, in bytes.
+    /// Memory of the newest machine of `id`, in bytes; none if there was no machine.
     pub fn memory_bytes(&self, id: &InstanceId) -> Option<u64> {
         newest(&mut self.world(), id).map(|machine| machine.memory_bytes)
     }
 
-    /// How many machines of `id` live.
+    /// Number of living machines of `id`.
     pub fn living(&self, id: &InstanceId) -> usize {
         let world = self.world();
         world
@@ -319,25 +319,25 @@ impl DoubleHypervisor {
             .count()
     }
 
-    /// The guest says something on its console.
+    /// Reports an observation of the guest's console.
     pub fn observe(&self, id: &InstanceId, seen: Observed) {
         let mut world = self.world();
         newest(&mut world, id).expect("a machine").see(seen);
     }
 
-    /// The newest machine of `id` ends by itself. Answers how.
+    /// Ends the newest machine of `id`, as if by itself. Returns the exit.
     pub fn end(&self, id: &InstanceId, initiator: Initiator) -> Exit {
         let mut world = self.world();
         let now = world.now();
         newest(&mut world, id).expect("a machine").end(initiator, now)
     }
 
-    /// From now on nobody hears when the newest machine of `id` ends: its supervisor is stopped.
+    /// Stops the supervisor of the newest machine of `id`: its end is not reported.
     pub fn silence(&self, id: &InstanceId) {
         newest(&mut self.world(), id).expect("a machine").silent = true;
     }
 
-    /// The supervisor of the newest machine of `id` goes on, and says how that has ended if it has.
+    /// Continues the supervisor of the newest machine of `id`; it reports the end if there was one.
     pub fn let_speak(&self, id: &InstanceId) {
         let mut world = self.world();
         let machine = newest(&mut world, id).expect("a machine");
@@ -347,14 +347,13 @@ impl DoubleHypervisor {
         }
     }
 
-    /// From its next start on, a daemon knows this hypervisor by another name, and none by its old
-    /// one.
+    /// Renames the hypervisor from the daemon's next start on; the old name is then unknown.
     pub fn rename(&mut self, name: &'static str) {
         self.description.name = name;
     }
 
-    /// The host loses power, or the supervisor and then the machine are killed: nobody knows how it
-    /// ended.
+    /// Loses the newest machine of `id`: the host loses power, or supervisor and machine are
+    /// killed, and how it ended is unknown.
     pub fn lose(&self, id: &InstanceId, boot: &BootId) {
         let mut world = self.world();
         let machine = newest(&mut world, id).expect("a machine");
@@ -364,13 +363,13 @@ impl DoubleHypervisor {
         machine.boot = boot.clone();
     }
 
-    /// What was seen of the newest machine belongs to another boot.
+    /// Moves the observations of the newest machine to another boot.
     pub fn move_to_boot(&self, id: &InstanceId, boot: &BootId) {
         let mut world = self.world();
         newest(&mut world, id).expect("a machine").boot = boot.clone();
     }
 
-    /// The newest machine of `id` is in `state`, whatever was asked of it.
+    /// Puts the newest machine of `id` into `state`, whatever was asked of it.
     pub fn put(&self, id: &InstanceId, state: VmState) {
         let mut world = self.world();
         if let Some(machine) = newest(&mut world, id) {
@@ -378,12 +377,12 @@ impl DoubleHypervisor {
         }
     }
 
-    /// Whether there ever was a machine of `id`.
+    /// Returns whether there was ever a machine of `id`.
     pub fn knows(&self, id: &InstanceId) -> bool {
         newest(&mut self.world(), id).is_some()
     }
 
-    /// There never was a machine of `id`.
+    /// Removes every trace of the machines of `id`.
     pub fn unmake(&self, id: &InstanceId) {
         self.world().machines.retain(|(of, _), _| of != id);
     }
@@ -394,13 +393,13 @@ fn newest<'a>(world: &'a mut World, id: &InstanceId) -> Option<&'a mut Machine> 
     world.machines.range_mut(all).next_back().map(|(_, machine)| machine)
 }
 
-/// What the vCPUs do is told in a history only.
+/// Returns whether an observation goes to watchers; states of vCPUs are reported in histories only.
 fn is_for_the_stream(seen: &Observed) -> bool {
     !matches!(seen, Observed::Launched(_) | Observed::Paused(_) | Observed::Resumed(_))
 }
 
 impl Machine {
-    /// The vCPUs are in another state, and unless it is silent the machine says so.
+    /// Changes the state of the vCPUs, and reports it unless the machine is silent.
     fn change(&mut self, state: VmState, stamp: Stamp, is_silent: bool) {
         if self.state == Some(state) {
             return;
@@ -419,7 +418,7 @@ impl Machine {
     fn see(&mut self, seen: Observed) {
         self.history.push(seen.clone());
         if let Some(watcher) = self.watcher.as_ref().filter(|_| is_for_the_stream(&seen)) {
-            // A daemon that is down hears it when it is back.
+            // A daemon that is down receives it after its start.
             let _ = watcher.try_send(seen);
         }
     }
@@ -445,7 +444,7 @@ impl Machine {
         exit
     }
 
-    /// A new listener hears everything from the beginning.
+    /// Sets the watcher, which receives everything from the beginning.
     fn watch(&mut self) -> mpsc::Receiver<Observed> {
         let (watcher, observed) = mpsc::channel(256);
         for seen in self.history.iter().filter(|seen| is_for_the_stream(seen)) {
@@ -456,7 +455,7 @@ impl Machine {
     }
 }
 
-/// How calls are answered.
+/// The driver's side.
 impl DoubleHypervisor {
     fn planned(&self, id: &InstanceId, call: Call) -> Option<Plan> {
         let mut world = self.world();
@@ -616,7 +615,7 @@ impl Launches for DoubleHypervisor {
     }
 }
 
-/// The machine whose instance has this folder.
+/// The instance and launch that a folder belongs to.
 fn launch_of(dir: &Path, incarnation: u32) -> (InstanceId, u32) {
     let id = dir.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
     (id.expect("the folder of an instance"), incarnation)
@@ -628,10 +627,10 @@ impl DoubleHypervisor {
     }
 }
 
-/// The file that stands for a guest's memory.
+/// Name of the file that stands for a guest's memory.
 const MEMORY: &str = "memory";
 
-/// How machines behave.
+/// Rules that all machines follow.
 #[derive(Clone, Copy)]
 struct Manner {
     deaf: bool,
@@ -644,7 +643,7 @@ struct DoubleVm {
 }
 
 impl DoubleVm {
-    /// Answers `call` by `act` on the machine if it lives.
+    /// Answers `call` with the result of `act` on the machine, if it lives.
     fn ask<'a, T: Send + 'a>(
         &'a self,
         call: Call,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// Freestanding, and without what some hosts do not emulate.
+/// Flags for freestanding code without instructions that some hosts do not emulate.
 const FLAGS: [&str; 14] = [
     "-O1",
     "-Wall",
@@ -22,11 +22,11 @@ const FLAGS: [&str; 14] = [
     "-Wl,--build-id=none,--no-warn-rwx-segments",
 ];
 
-/// A freestanding guest that boots in milliseconds; `tests/guests/tiny/tiny.c` says what it does.
-/// Built once a run.
+/// A freestanding guest that boots in milliseconds; `tests/guests/tiny/tiny.c` documents it. Built
+/// once a run.
 ///
 /// # Panics
-/// Where gcc is missing: Debian has it in `build-essential`.
+/// Panics if gcc is missing: Debian has it in `build-essential`.
 pub fn tiny() -> &'static Path {
     static TINY: OnceLock<PathBuf> = OnceLock::new();
     TINY.get_or_init(build_tiny)

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use tallyman::id::Digest;
 use tallyman::image::{Image, ImageError, Images, build_debian_busybox, debian};
 
-/// What the image is made by. Another recipe is another folder, so a stale image is never booted.
+/// Sources that the image is built by. Another recipe has another folder, so that a stale image is
+/// never booted.
 const RECIPE: &[&[u8]] = &[
     include_bytes!("../../host/src/image/debian.rs"),
     include_bytes!("../../host/src/image/guest/finish"),
@@ -15,11 +16,11 @@ const RECIPE: &[&[u8]] = &[
     include_bytes!("../../host/src/image/modules.rs"),
 ];
 
-/// The image `debian-busybox` in `target/guests/`, built by whichever test needs it first; the
+/// The image `debian-busybox` in `target/guests/`, built by the first test that needs it; the
 /// others wait for it.
 ///
 /// # Panics
-/// If it can't be built. The message says what is missing.
+/// Panics if it can't be built; the message names the missing piece.
 pub fn debian_busybox() -> Image {
     let folder = guests().join(format!("linux-{}", Digest::of(&RECIPE.concat()).short()));
     fs::create_dir_all(&folder).expect("the target folder is ours");
@@ -35,7 +36,7 @@ pub fn debian_busybox() -> Image {
     built.unwrap_or_else(|error| panic!("no Linux guest: {:#}", anyhow::Error::from(error)))
 }
 
-/// Where guests of tests are built: `target/guests/`.
+/// Folder of the guests that tests boot: `target/guests/`.
 pub fn guests() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target")).join("guests")

@@ -17,16 +17,16 @@ use tempfile::TempDir;
 
 use crate::guest;
 
-/// How long anything may take before a test says so instead of hanging.
+/// Time after which a wait fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Between two looks at something that tells nobody when it changes.
+/// Time between two looks at a condition that nothing reports.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// Memory of a machine in bytes.
 pub const MEMORY_BYTES: u64 = 16 << 20;
 
-/// The tiny guest, its first launch, in the folder `dir`, which also gives it its id.
+/// Specification of the tiny guest's first launch in the folder `dir`, whose name is also its id.
 pub fn spec(kind: Kind, dir: &Path) -> MachineSpec {
     let name = dir.file_name().and_then(|name| name.to_str()).expect("a folder with a name");
     MachineSpec {
@@ -57,7 +57,7 @@ pub async fn qemu(supervisor: &Path) -> Qemu {
 /// A hypervisor of this host.
 ///
 /// # Errors
-/// Why it can't be used.
+/// [`HypervisorError`] with the reason why it can't be used.
 pub async fn detect(kind: Kind, supervisor: &Path) -> Result<Arc<dyn Hypervisor>, HypervisorError> {
     let (program, supervisor) = (program(kind), supervisor.into());
     let accelerator = Some(Accelerator::Tcg);
@@ -77,8 +77,8 @@ pub async fn detect(kind: Kind, supervisor: &Path) -> Result<Arc<dyn Hypervisor>
     })
 }
 
-/// The program of a hypervisor: what the environment names, what the set-up has put into `target/`,
-/// or a name on `PATH`.
+/// The program of a hypervisor: the one that the environment names, the one that the set-up has put
+/// into `target/`, or a name on `PATH`.
 pub fn program(kind: Kind) -> PathBuf {
     let (variable, name) = match kind {
         Kind::Qemu | Kind::QemuMicrovm => ("TALLYMAN_TEST_QEMU", "qemu-system-x86_64"),
@@ -93,10 +93,9 @@ pub fn program(kind: Kind) -> PathBuf {
     }
 }
 
-/// A folder of instances and a hypervisor. Ends whatever still runs when the test is over, however
-/// it ends.
+/// A folder of instances and a hypervisor. Dropping it ends every machine that still runs.
 pub struct Bed {
-    /// Which hypervisor.
+    /// Kind of the hypervisor.
     pub kind: Kind,
     /// The hypervisor.
     pub hypervisor: Arc<dyn Hypervisor>,
@@ -104,35 +103,35 @@ pub struct Bed {
 }
 
 impl Bed {
-    /// A new one.
+    /// A bed with an empty folder.
     pub fn new(kind: Kind, hypervisor: Arc<dyn Hypervisor>) -> Self {
         Self { kind, hypervisor, folder: TempDir::new().expect("folder") }
     }
 
-    /// A path in its folder.
+    /// A path in the bed's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// The first launch of the machine `name`.
+    /// Specification of the first launch of the machine `name`.
     pub fn spec(&self, name: &str) -> MachineSpec {
         spec(self.kind, &self.path(name))
     }
 
-    /// The machine `name` with words on its command line.
+    /// Specification of the machine `name` with words on its command line.
     pub fn spec_with(&self, name: &str, words: &str) -> MachineSpec {
         let spec = self.spec(name);
         MachineSpec { cmdline: format!("{} {words}", spec.cmdline), ..spec }
     }
 
-    /// A machine that runs.
+    /// Launches a machine and resumes it.
     pub async fn running(&self, spec: &MachineSpec) -> Launched {
         let launched = self.hypervisor.launch(spec, Origin::Boot).await.expect("launch");
         launched.vm.resume().await.expect("resume");
         launched
     }
 
-    /// A machine at work: booted, ready, and with its first heartbeats on the console.
+    /// Launches a machine, and waits until it is ready and has printed its first heartbeats.
     pub async fn ready(&self, spec: &MachineSpec) -> Launched {
         let mut launched = self.running(spec).await;
         assert!(matches!(next(&mut launched).await, Observed::ProgramStarted(_)));
@@ -141,7 +140,7 @@ impl Bed {
         launched
     }
 
-    /// A later launch of a machine that has run before: at work once there are new heartbeats.
+    /// Launches a machine again that has run before, and waits for new heartbeats.
     pub async fn ready_again(&self, spec: &MachineSpec) -> Launched {
         let seen = heartbeats(spec).len();
         let launched = self.running(spec).await;
@@ -149,7 +148,7 @@ impl Bed {
         launched
     }
 
-    /// A process of a launch: `vmm` or `supervisor`.
+    /// Id of a launch's process: `vmm` or `supervisor`.
     pub fn process(&self, spec: &MachineSpec, process: &str) -> u32 {
         pid_of(&files::run(&spec.dir, spec.incarnation), process).expect("identity")
     }
@@ -171,15 +170,14 @@ impl Drop for Bed {
     }
 }
 
-/// A process out of a launch's identity, `vmm` or `supervisor`.
+/// Id of a process in a launch's identity: `vmm` or `supervisor`.
 pub fn pid_of(run: &Path, process: &str) -> Option<u32> {
     let identity: serde_json::Value =
         serde_json::from_slice(&fs::read(run.join("identity.json")).ok()?).ok()?;
     identity[process]["pid"].as_u64()?.try_into().ok()
 }
 
-/// Kills a process that stands in our folder or has it among its open files: numbers are used
-/// again.
+/// Kills a process only if it works in our folder or has it open: process ids are used again.
 fn kill_if_ours(pid: u32, folder: &Path) {
     let ours = |link: PathBuf| fs::read_link(link).is_ok_and(|target| target.starts_with(folder));
     let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) else { return };
@@ -194,14 +192,14 @@ pub fn kill(pid: u32, signal: Signal) {
     kill_process(pid, signal).expect("kill");
 }
 
-/// The outcome of `work`, which must come.
+/// Waits for the outcome of `work`; fails after a minute.
 pub async fn patiently<T>(what: &str, work: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, work)
         .await
         .unwrap_or_else(|_| panic!("still no {what} after {PATIENCE:?}"))
 }
 
-/// Waits until something is so that tells nobody.
+/// Waits for a condition that nothing reports.
 pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     patiently(what, async {
         while !is_so() {
@@ -211,14 +209,14 @@ pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     .await;
 }
 
-/// The next observation.
+/// Waits for the next observation.
 pub async fn next(launched: &mut Launched) -> Observed {
     patiently("observation", launched.observed.recv())
         .await
         .expect("the stream ends only with an exit")
 }
 
-/// Takes what comes until the exit, and makes sure that nothing comes after it.
+/// Receives observations up to the exit, and checks that none follows it.
 pub async fn exit(launched: &mut Launched) -> Exit {
     loop {
         if let Observed::Exited(exit) = next(launched).await {
@@ -228,7 +226,7 @@ pub async fn exit(launched: &mut Launched) -> Exit {
     }
 }
 
-/// What the guest has written.
+/// Everything that the guest has written to its console.
 pub fn console(spec: &MachineSpec) -> String {
     let read = |path| fs::read(path).unwrap_or_default();
     let bytes =
@@ -241,7 +239,7 @@ pub async fn console_has(spec: &MachineSpec, text: &str) {
     until(text, || console(spec).contains(text)).await;
 }
 
-/// The numbers of all heartbeats on the console that are complete.
+/// Numbers of all complete heartbeats on the console.
 pub fn heartbeats(spec: &MachineSpec) -> Vec<u64> {
     let console = console(spec);
     let complete = console.rsplit_once('\n').map_or("", |(lines, _)| lines);
@@ -253,7 +251,7 @@ pub async fn heartbeat_after(spec: &MachineSpec, count: usize) {
     until("heartbeat", || heartbeats(spec).len() > count).await;
 }
 
-/// Whether the heartbeats are numbered from 1 on without a gap or a repetition.
+/// Checks that the heartbeats are numbered from 1 on without a gap or a repetition.
 pub fn assert_no_gap(spec: &MachineSpec) {
     let numbers = heartbeats(spec);
     assert!(numbers.iter().zip(1..).all(|(&number, expected)| number == expected), "{numbers:?}");
@@ -268,12 +266,12 @@ pub fn type_on_console(spec: &MachineSpec, text: &str) {
     input.write_all(text.as_bytes()).expect("type");
 }
 
-/// Whether a process has ended; a zombie of somebody else's has.
+/// Returns whether a process has ended; a zombie of another parent has.
 pub fn is_gone(pid: u32) -> bool {
     !fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
-/// Waits until a process is gone that is not our child.
+/// Waits until a process ends that is not a child of this one.
 pub async fn gone(pid: u32) {
     until("end of the process", || is_gone(pid)).await;
 }

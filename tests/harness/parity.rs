@@ -1,5 +1,5 @@
-//! Histories and what must come of them, as plain data. The same rows run through the native logic,
-//! the component and the API.
+//! Histories and their outcomes, as plain data. The same rows run through the native logic, the
+//! component and the API.
 
 use tallyman::vm::Phase;
 use tallyman::vm::Phase::{Created, Initializing, Paused, Running, Shutdown, Standby, Stopped};
@@ -10,17 +10,17 @@ pub type Millis = &'static [(Phase, u64)];
 /// A history of one instance and its outcome. Times are milliseconds after the beginning.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
-    /// What it shows.
+    /// The claim that the row makes.
     pub name: &'static str,
-    /// Phases entered, in order.
+    /// Phases entered, in order, each with its instant.
     pub entered: &'static [(Phase, i64)],
-    /// The phase under way at the end, and since when.
+    /// Phase under way at the end, and the instant from which it counts.
     pub current: Option<(Phase, i64)>,
-    /// Completed time after the last of them.
+    /// Completed time after the last fact.
     pub completed: Millis,
-    /// When somebody looks.
+    /// Instant of a snapshot.
     pub looked_at: i64,
-    /// What they see, the visit under way included.
+    /// Time in the snapshot, the visit under way included.
     pub seen: Millis,
 }
 

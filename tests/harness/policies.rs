@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-/// The folder.
+/// The folder of the built policies.
 ///
 /// # Panics
-/// If the running test does not lie below the target folder that they were built into.
+/// Panics if the running test does not lie below the target folder of the build.
 pub fn folder() -> PathBuf {
     let test = std::env::current_exe().expect("a running test has a path");
     let mut folders = test.ancestors().map(|folder| folder.join("policies"));
@@ -15,19 +15,19 @@ pub fn folder() -> PathBuf {
     })
 }
 
-/// The component of that name.
+/// The component of the policy `name`.
 ///
 /// # Panics
-/// If it was not built.
+/// Panics if it was not built.
 pub fn component(name: &str) -> Vec<u8> {
     let file = folder().join(format!("{name}.wasm"));
     std::fs::read(&file).unwrap_or_else(|why| panic!("can't read {}: {why}", file.display()))
 }
 
-/// The names of all of them, sorted.
+/// Names of all built policies, sorted.
 ///
 /// # Panics
-/// If the folder can't be listed.
+/// Panics if the folder can't be listed.
 pub fn names() -> Vec<String> {
     let entries = std::fs::read_dir(folder()).expect("the build has left policies");
     let name = |entry: std::fs::DirEntry| {

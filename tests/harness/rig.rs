@@ -1,5 +1,5 @@
-//! A daemon's inside on a folder of its own, with the double for a hypervisor: it can crash and
-//! start again as often as a test likes.
+//! A daemon without its API on a folder of its own, with the double for a hypervisor. It can crash
+//! and start again as often as a test needs.
 
 use std::fs;
 use std::future::Future;
@@ -30,7 +30,7 @@ use crate::linux::guests;
 /// Guest memory of the image that every rig has, in bytes.
 pub const MEMORY_BYTES: u64 = 16 << 20;
 
-/// One for all rigs of a process: only its start is slow.
+/// Policy host that all rigs of a process share, as its start is slow.
 static POLICIES: LazyLock<Arc<PolicyHost>> = LazyLock::new(|| {
     let folder = guests().join("compiled");
     Arc::new(PolicyHost::open(&folder).expect("a policy host"))
@@ -38,24 +38,24 @@ static POLICIES: LazyLock<Arc<PolicyHost>> = LazyLock::new(|| {
 
 /// A data folder, the machines of its host, and the daemon while it is up.
 pub struct Rig {
-    /// The machines.
+    /// Hypervisor of the machines.
     pub double: DoubleHypervisor,
-    /// Their workloads.
+    /// Prober of their workloads.
     pub prober: DoubleProber,
-    /// Whose instances [`Rig::create`] makes.
+    /// Tenant of the instances that [`Rig::create`] makes.
     pub tenant: TenantId,
     folder: TempDir,
     options: Options,
     daemon: Option<Daemon>,
-    /// Time that was let pass at once.
+    /// Time that was skipped.
     skipped: Duration,
-    /// What every tenant may have from the next start on, in bytes of memory.
+    /// Memory limit of every tenant from the next start on, in bytes.
     pub memory_bytes_max: u64,
-    /// How long the end of a machine is waited for from the next start on.
+    /// Time to wait for the end of a machine, from the next start on.
     pub exit_patience: Duration,
 }
 
-/// One limit for every tenant.
+/// The same memory limit for every tenant.
 struct MemoryLimit(u64);
 
 impl Quota for MemoryLimit {
@@ -81,7 +81,7 @@ impl Quota for MemoryLimit {
     }
 }
 
-/// What ends with a crash. The order of the fields is that of their end.
+/// Everything that ends with a crash, dropped in the order of the fields.
 struct Daemon {
     fleet: Fleet,
     journal: Arc<Journal>,
@@ -89,17 +89,17 @@ struct Daemon {
     runtime: Runtime,
 }
 
-/// What happened to the host between two starts of the daemon.
+/// State of the host at the daemon's next start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Host {
-    /// Nothing.
+    /// The host stayed up.
     StayedUp,
-    /// It lost power.
+    /// The host lost power and booted again.
     Rebooted,
 }
 
 impl Host {
-    /// The boot in which the machines ran until then.
+    /// The boot in which the machines ran before.
     pub fn boot_before(self) -> BootId {
         match self {
             Host::StayedUp => tallyman::clock::boot_id().expect("this is Linux"),
@@ -117,7 +117,7 @@ impl Default for Rig {
 }
 
 impl Rig {
-    /// A rig whose daemon was never started.
+    /// A rig whose daemon has not been started.
     pub fn down(options: Options) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let rig = Self {
@@ -135,7 +135,7 @@ impl Rig {
         rig
     }
 
-    /// Imports an image of a file that looks like a kernel.
+    /// Imports an image whose kernel is a file that passes the checks.
     pub fn import(&self, name: &str, root_disk: Option<PathBuf>) {
         let kernel = self.folder.path().join("kernel");
         fs::write(&kernel, b"\x7fELF and nothing else").expect("a file");
@@ -151,7 +151,7 @@ impl Rig {
         self.images().import(&import).expect("an image");
     }
 
-    /// The images.
+    /// The images of the data folder.
     pub fn images(&self) -> Images {
         Images::open(self.folder.path()).expect("images")
     }
@@ -161,7 +161,7 @@ impl Rig {
         self.folder.path()
     }
 
-    /// From the next start on, the database is bounded otherwise.
+    /// Sets the database's options from the next start on.
     pub fn set_options(&mut self, options: Options) {
         self.options = options;
     }
@@ -200,7 +200,7 @@ impl Rig {
         self.daemon = Some(Daemon { fleet, journal, clock, runtime });
     }
 
-    /// Lets time pass at once, for the daemon and the machines.
+    /// Advances the clock at once, for the daemon and the machines.
     pub fn pass(&mut self, time: Duration) {
         self.skipped += time;
         self.double.skip(nanos(time));
@@ -209,7 +209,7 @@ impl Rig {
         }
     }
 
-    /// Ends the daemon as `kill -9` would: nothing that was under way goes on, the machines do.
+    /// Ends the daemon as `kill -9` would: its operations under way stop, the machines continue.
     pub fn crash(&mut self) {
         let Daemon { fleet, journal, clock: _, runtime } = self.daemon.take().expect("it is down");
         drop(runtime);
@@ -217,7 +217,7 @@ impl Rig {
         drop(journal);
     }
 
-    /// The data folder, to be used otherwise. The daemon is down then.
+    /// Takes the data folder. The daemon must be down.
     pub fn into_folder(self) -> TempDir {
         self.folder
     }
@@ -236,8 +236,7 @@ impl Rig {
         &self.daemon().journal
     }
 
-    /// Runs `future` in the daemon's runtime. What must be over soon is over in a minute, or the
-    /// test fails.
+    /// Runs `future` in the daemon's runtime; fails after a minute.
     pub fn run<T>(&self, future: impl Future<Output = T>) -> T {
         let limited = async { tokio::time::timeout(Duration::from_secs(60), future).await };
         self.daemon().runtime.block_on(limited).expect("it hangs")
@@ -251,7 +250,7 @@ impl Rig {
         self.daemon().runtime.spawn(future)
     }
 
-    /// What every test asks for, by another name.
+    /// A request for an instance with the usual shape and a name.
     pub fn new_instance(&self, name: &str) -> NewInstance {
         NewInstance {
             name: name.parse().expect("a name"),
@@ -275,18 +274,18 @@ impl Rig {
     /// Creates an instance.
     ///
     /// # Errors
-    /// The fleet's.
+    /// [`FleetError`] of the fleet.
     pub fn try_create(&self, new: NewInstance) -> Result<Arc<View>, FleetError> {
         self.run(self.fleet().create(&self.tenant, new))
     }
 
-    /// Creates an instance whose vCPUs run then.
+    /// Creates an instance and waits until its vCPUs run.
     pub fn create(&self, name: &str) -> InstanceId {
         self.try_create(self.new_instance(name)).expect("created").record.id.clone()
     }
 
-    /// What a client would ask for, in the plainest way. A snapshot has a new name; what is about
-    /// an earlier one is about [`KEPT`].
+    /// The plainest request for a command. A snapshot is taken under a new name; other commands on
+    /// snapshots name [`KEPT`].
     pub fn request(&self, command: Command) -> Request {
         let snapshot = KEPT.parse().expect("a name");
         match command {
@@ -318,7 +317,7 @@ impl Rig {
     /// Takes a snapshot of an instance.
     ///
     /// # Errors
-    /// The fleet's.
+    /// [`FleetError`] of the fleet.
     pub fn snapshot(
         &self,
         id: &InstanceId,
@@ -334,7 +333,7 @@ impl Rig {
         self.ask(id, Request::Snapshot(new))
     }
 
-    /// A fork as a client would ask for it, by a new name.
+    /// A request for a fork under a new name.
     pub fn new_fork(&self) -> NewFork {
         NewFork {
             name: fresh().parse().expect("a name"),
@@ -347,7 +346,7 @@ impl Rig {
     /// Forks an instance.
     ///
     /// # Errors
-    /// The fleet's.
+    /// [`FleetError`] of the fleet.
     pub fn fork(&self, id: &InstanceId, new: NewFork) -> Result<Arc<View>, FleetError> {
         self.run(self.fleet().fork(&self.tenant, id, new))
     }
@@ -355,15 +354,15 @@ impl Rig {
     /// Carries out a request.
     ///
     /// # Errors
-    /// The fleet's.
+    /// [`FleetError`] of the fleet.
     pub fn ask(&self, id: &InstanceId, request: Request) -> Result<Arc<View>, FleetError> {
         self.run(self.fleet().request(&self.tenant, id, request))
     }
 
-    /// Changes what is on record.
+    /// Changes the record of an instance.
     ///
     /// # Errors
-    /// The fleet's.
+    /// [`FleetError`] of the fleet.
     pub fn amend(&self, id: &InstanceId, amendment: Amendment) -> Result<Arc<View>, FleetError> {
         self.run(self.fleet().amend(&self.tenant, id, amendment))
     }
@@ -371,7 +370,7 @@ impl Rig {
     /// Carries out a command.
     ///
     /// # Errors
-    /// The fleet's.
+    /// [`FleetError`] of the fleet.
     pub fn command(&self, id: &InstanceId, command: Command) -> Result<Arc<View>, FleetError> {
         self.run(self.commanding(id, command))
     }
@@ -403,7 +402,7 @@ impl Rig {
         }
     }
 
-    /// The instance as it is published, deleted or not.
+    /// The published view of an instance, also if it is deleted.
     pub fn view(&self, id: &InstanceId) -> Arc<View> {
         self.fleet().find_closed(&self.tenant, id).expect("it is known")
     }
@@ -429,11 +428,11 @@ impl Rig {
         found.unwrap_or_else(|| panic!("no fact '{words}' in {:?}", self.story(id))).1
     }
 
-    /// Checks that every nanosecond of the instance's life is in one interval and in one total, and
-    /// answers the intervals.
+    /// Checks that every nanosecond of the instance's lifetime is in one interval and in one total;
+    /// returns the intervals.
     pub fn check_time(&self, id: &InstanceId) -> Vec<Interval> {
         let view = self.view(id);
-        // The instance may go on meanwhile: both are looked at as of the view's last fact.
+        // The instance may continue meanwhile: both are read as of the view's last fact.
         let mut history = self.history(id);
         history.retain(|&(fact, _)| fact <= view.last_fact);
         let now = self.fleet().now();
@@ -472,7 +471,7 @@ impl Rig {
 /// The name of the snapshot that [`Rig::keep`] takes.
 pub const KEPT: &str = "kept";
 
-/// A name that no other call gets.
+/// A name that no other call returns.
 pub fn fresh() -> String {
     use std::sync::atomic::{AtomicUsize, Ordering};
     static NEXT: AtomicUsize = AtomicUsize::new(0);

@@ -1,7 +1,7 @@
-//! What vendors charge for known lives, as plain data with the public source of each figure. The
-//! same rows run through the policies natively and through the finished components. What is
-//! measured is priced here by the plainest arithmetic that these rows need: one period, one price a
-//! rule, flat or graduated.
+//! Charges of vendors for known histories, as plain data with the public source of each figure. The
+//! same rows run through the policies natively and through the finished components. Measurements
+//! are priced here by the plainest arithmetic that these rows need: one period, one price per rule,
+//! flat or graduated.
 //!
 //! Rows marked *printed* carry a figure that stands in the source; the others follow from the rule
 //! that the source states.
@@ -9,63 +9,62 @@
 use tallyman::vm::Phase;
 use tallyman::vm::Phase::{Created, Initializing, Paused, Running, Shutdown, Standby, Stopped};
 
-/// A phase, how long it lasts in milliseconds, the session it belongs to, and what the instance
-/// holds.
+/// A phase, its duration in milliseconds, its session, and the instance's dimensions during it.
 pub type Visit = (Phase, i64, u32, Held);
 
-/// Dimensions and their values; those that are not listed are 0.
+/// Dimensions and their values; dimensions that are not listed are 0.
 pub type Held = &'static [(&'static str, u64)];
 
-/// A price of a row's book: nano-units of the currency for so many units.
+/// A price of a row's book: nano-units of the currency per number of units.
 #[derive(Debug, Clone, Copy)]
 pub struct Priced {
-    /// Rule, and the price's id.
+    /// Rule, and id of the price.
     pub rule: &'static str,
-    /// The meter that it prices.
+    /// Meter that it prices.
     pub meter: &'static str,
-    /// The unit of quantity.
+    /// Unit of quantity.
     pub unit: &'static str,
     /// `instance` or `tenant`.
     pub scope: &'static str,
     /// `flat` or `graduated`.
     pub model: &'static str,
-    /// Up to which quantity, and how many nano-units.
+    /// Tiers: last quantity inside (none for no end), and nano-units.
     pub tiers: &'static [(Option<u128>, i128)],
-    /// Units that the nano-units are for.
+    /// Number of units that the nano-units are for.
     pub per: u128,
 }
 
-/// What must come out.
+/// The expected outcome of a row.
 #[derive(Debug, Clone, Copy)]
 pub enum Expected {
     /// Milliseconds that a meter is charged for.
     Millis(&'static str, u128),
     /// Nano-units of the currency, in all.
     Nanos(i128),
-    /// The quantity charged for under a rule, in its unit.
+    /// Quantity charged for under a rule, in its unit.
     Billed(&'static str, u128),
 }
 
-/// A life and what it costs.
+/// Histories of instances and their charge.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
-    /// What it shows.
+    /// The claim that the row makes.
     pub name: &'static str,
-    /// Where the figure or the rule is published.
+    /// Publication of the figure or the rule.
     pub source: &'static str,
-    /// The policy, by the name of its component.
+    /// Policy, by the name of its component.
     pub policy: &'static str,
-    /// Its options.
+    /// Options of the policy.
     pub options: &'static [(&'static str, &'static str)],
-    /// The instances, each with its visits from the beginning of the period on.
+    /// Instances, each with its visits from the beginning of the period on.
     pub lives: &'static [&'static [Visit]],
-    /// How often each life is lived, one time after the other.
+    /// Number of times that each history is repeated, one after the other.
     pub times: u32,
-    /// Prices; none to look at quantities.
+    /// Prices; empty to check quantities.
     pub prices: &'static [Priced],
-    /// Digits after the point that a rule's sum is rounded to.
+    /// Digits after the point to which a rule's sum is rounded.
     pub digits: u8,
-    /// What must come out.
+    /// Expected outcome.
     pub expected: Expected,
 }
 
@@ -108,7 +107,7 @@ const FLAT: Priced = Priced {
     per: NS_PER_HOUR,
 };
 
-/// A dollar for an hour of whatever the unit counts.
+/// A price of one dollar per hour of the unit.
 const fn a_dollar_an_hour(meter: &'static str, unit: &'static str) -> Priced {
     Priced { meter, unit, tiers: &[(None, 1_000_000_000)], ..FLAT }
 }
@@ -335,7 +334,7 @@ pub const ROWS: &[Row] = &[
         name: "a boot that never ends is charged on Fly from where the host calls it running",
         source: FLY,
         policy: "fly",
-        // The host hands over what is longer than ten minutes as running.
+        // The host hands over the rest beyond ten minutes as running.
         lives: &[&[(Initializing, 10 * MINUTE, 1, NOTHING), (Running, 20 * MINUTE, 1, NOTHING)]],
         expected: Expected::Millis("active", 20 * 60_000),
         ..BASE
@@ -696,7 +695,7 @@ pub const ROWS: &[Row] = &[
     },
 ];
 
-/// Ten cents for a GB and a month of 730 hours.
+/// A price of ten cents per GB and month of 730 hours.
 const GB_MONTH: Priced = Priced {
     meter: "allocated",
     unit: "disk-byte-ns",
@@ -712,27 +711,27 @@ pub struct Measured {
     pub terms: Vec<Terms>,
     /// A mask for each interval.
     pub counted: Vec<u64>,
-    /// How many lines of its own the policy stated.
+    /// Number of own lines that the policy stated.
     pub own_lines: usize,
 }
 
-/// What applies to each stretch of a meter.
+/// Terms that apply to each stretch of a meter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terms {
-    /// The meter.
+    /// Name of the meter.
     pub name: String,
     /// `Start`, `Wake`, `Visit` or `Life`.
     pub stretch: String,
-    /// Nanoseconds.
+    /// Minimum in nanoseconds.
     pub minimum_ns: u64,
-    /// Nanoseconds.
+    /// Granularity in nanoseconds.
     pub granularity_ns: u64,
     /// `HalfEven`, `HalfUp`, `Down` or `Up`.
     pub rounding: String,
 }
 
 impl Terms {
-    /// What a stretch owes that lasted so long.
+    /// Nanoseconds that a stretch owes after using `used_ns`.
     fn owed_ns(&self, used_ns: u64) -> u64 {
         if used_ns == 0 {
             return 0;
@@ -754,10 +753,10 @@ impl Terms {
     }
 }
 
-/// Whether a measurement makes what a row expects; what it makes instead, if not.
+/// Compares a measurement with a row's expectation.
 ///
 /// # Errors
-/// What came out.
+/// Text of the outcome if it differs from the expected one.
 pub fn compare(row: &Row, measured: &Measured) -> Result<(), String> {
     let lives = lives(row);
     let of_meter = |meter: &str, unit: &str| billed(&lives, measured, meter, unit);
@@ -782,8 +781,8 @@ pub fn compare(row: &Row, measured: &Measured) -> Result<(), String> {
     }
 }
 
-/// The units that each instance is charged for on a meter: what its stretches owe, each nanosecond
-/// with what the instance held then, and what is owed beyond with what it held at the end.
+/// The units that each instance is charged for on a meter: the time that its stretches owe, each
+/// nanosecond with the dimensions at that time, and time beyond the usage with those at the end.
 fn billed(lives: &[Life], measured: &Measured, meter: &str, unit: &str) -> Vec<u128> {
     let number = measured.terms.iter().position(|terms| terms.name == meter);
     let number = number.unwrap_or_else(|| panic!("no meter '{meter}'"));
@@ -842,7 +841,7 @@ fn charged(stretch: &[&Life], terms: &Terms, unit: &str) -> u128 {
     units + stretch.last().map_or(0, |life| u128::from(owed) * holds(life))
 }
 
-/// What a rule comes to: its tiers, filled by each instance or by all, rounded half to even to the
+/// Amount of a rule: its tiers, filled by each instance or by all, rounded half to even to the
 /// digits.
 fn amount(priced: &Priced, digits: u8, units: &[u128]) -> u128 {
     let scopes = if priced.scope == "tenant" { vec![units.iter().sum()] } else { units.to_vec() };
@@ -863,7 +862,7 @@ fn amount(priced: &Priced, digits: u8, units: &[u128]) -> u128 {
     (whole + u128::from(is_up)) * step
 }
 
-/// Makes a module that builds requests and reads measurements with one side's types.
+/// Makes a module that builds requests and reads measurements with the types of one side.
 macro_rules! side {
     ($(#[$doc:meta])* $name:ident, $($types:tt)*) => {
         $(#[$doc])*
@@ -906,7 +905,7 @@ macro_rules! side {
                 }
             }
 
-            /// What was measured.
+            /// Converts a measurement.
             pub fn measured(measurement: &Measurement) -> Measured {
                 let terms = |terms: &MeterTerms| Terms {
                     name: terms.name.clone(),
@@ -940,9 +939,9 @@ fn bare(case: &impl std::fmt::Debug) -> String {
     text.rsplit("::").next().unwrap_or_default().to_owned()
 }
 
-/// When every row's period begins: in 2023, at no round number.
+/// Begin of every row's period: in 2023, at no round number.
 pub const BEGIN: i64 = 1_700_000_000_123_456_789;
-/// How long it is: 31 days.
+/// Length of the period: 31 days.
 pub const PERIOD: i64 = 31 * DAY * 1_000_000;
 
 /// One interval of a row.

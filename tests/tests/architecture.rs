@@ -42,7 +42,7 @@ fn module(path: &Path, host: &Path) -> String {
     first.trim_end_matches(".rs").to_owned()
 }
 
-/// What each module of the host may use of the others.
+/// Modules of the host that each module may use.
 fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
     const WORDS: &[&str] = &["units", "id", "limits"];
     const DRIVER: &[&str] = &[
@@ -245,15 +245,15 @@ fn no_files_import_each_other_in_a_circle() {
     assert!(wrong.is_empty(), "these files import each other in a circle:\n{}", wrong.join("\n"));
 }
 
-/// Which file imports which, read off `use` declarations and paths in the code. A re-export is not
-/// an import: an item that a module passes on is looked for where it is defined.
+/// Imports between files, read off `use` declarations and paths in the code. A re-export is not an
+/// import: an item that a module passes on is looked up where it is defined.
 mod imports {
     use std::collections::{BTreeMap, BTreeSet};
     use std::path::Path;
 
     use super::{code, sources};
 
-    /// Each file with those that it imports.
+    /// The files that each file imports.
     pub(super) type Imports = BTreeMap<String, BTreeSet<String>>;
 
     type ModulePath = Vec<String>;
@@ -265,7 +265,7 @@ mod imports {
         uses: Vec<Use>,
     }
 
-    /// One name of a `use` declaration, with all that stands in braces written out.
+    /// One name of a `use` declaration, with braces expanded.
     struct Use {
         public: bool,
         path: Vec<String>,
@@ -334,7 +334,8 @@ mod imports {
         text
     }
 
-    /// `a::{b, c::{d as e}}` as `a::b` and `a::c::d`, each with the name under which it is known.
+    /// Expands `a::{b, c::{d as e}}` to `a::b` and `a::c::d`, each with the name under which it is
+    /// known.
     fn written_out(before: &[String], tree: &str, names: &mut Vec<(Vec<String>, String)>) {
         let tree = tree.trim();
         if let Some((head, rest)) = tree.split_once('{') {

@@ -1,6 +1,5 @@
-//! The driver against a hypervisor without machines: what is recorded of each operation, in which
-//! order, at which instant, and what is left after a crash of the daemon at every point of every
-//! operation.
+//! The driver against a hypervisor without machines: the records of each operation, their order and
+//! their instants, and the state after a crash of the daemon at every point of every operation.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +16,7 @@ use tallyman_tests::double::{Call, DoubleHypervisor, Gate, Plan};
 use tallyman_tests::machine::until;
 use tallyman_tests::rig::{Host, KEPT, MEMORY_BYTES, Rig, fresh, in_words};
 
-/// The guest says both markers; answers the stamp of the later one.
+/// Reports both of the guest's markers; returns the stamp of the later one.
 fn boot(rig: &Rig, id: &InstanceId) -> Stamp {
     rig.double.observe(id, Observed::ProgramStarted(Stamp::now()));
     let ready = Stamp::now();
@@ -31,7 +30,7 @@ fn reach(rig: &Rig, id: &InstanceId, phase: Phase) {
     rig.run(waiting).unwrap_or_else(|error| panic!("not {phase}: {error}; {:?}", rig.story(id)));
 }
 
-/// An instance that is ready.
+/// Creates an instance that is ready.
 fn running(rig: &Rig, name: &str) -> InstanceId {
     let id = rig.create(name);
     boot(rig, &id);
@@ -42,7 +41,7 @@ fn state(rig: &Rig, id: &InstanceId) -> State {
     rig.view(id).live.state
 }
 
-/// Brings a new instance into `state`, with a snapshot that `command` can be about.
+/// Brings a new instance into `state`, with a snapshot that `command` can name.
 fn driven_for(rig: &Rig, state: State, command: Command) -> Option<InstanceId> {
     driven_by(rig, &fresh(), state, |id| match command {
         Command::Discard | Command::Revert => rig.keep(id),
@@ -59,13 +58,13 @@ fn driven_for(rig: &Rig, state: State, command: Command) -> Option<InstanceId> {
     })
 }
 
-/// Brings a new instance into `state` as a client would. `Shutdown` takes a stop that fails,
-/// `Unknown` and `Created` are states on the way: nobody finds them with a task that takes orders.
+/// Brings a new instance into `state` as a client would. `Shutdown` takes a stop that fails;
+/// `Unknown` and `Created` are transient, and no task takes commands in them.
 fn driven_into(rig: &Rig, name: &str, state: State) -> Option<InstanceId> {
     driven_by(rig, name, state, |_| ())
 }
 
-/// The same, with something that is done while it runs.
+/// Brings a new instance into `state`, and calls `running` while it runs.
 fn driven_by(
     rig: &Rig,
     name: &str,
@@ -101,7 +100,7 @@ fn driven_by(
     Some(id)
 }
 
-// What is recorded of each operation.
+// Records of each operation.
 
 #[test]
 fn create_records_each_phase_at_the_instant_of_its_act() {
@@ -243,7 +242,7 @@ fn a_standby_has_the_size_of_its_snapshot_and_only_then() {
         (Phase::Running, 0),
     ];
     assert_eq!(sizes, expected);
-    // It contradicts the disks.
+    // The snapshot contradicts the disks.
     let used = rig.fleet().folder(&id).join("standby");
     rig.run(until("end of a snapshot that was used", || !used.exists()));
 }
@@ -360,7 +359,7 @@ fn a_held_guest_runs_again_to_obey_a_stop() {
     assert_eq!(calls, [Call::Launch, Call::Resume, Call::Pause, Call::Resume, Call::RequestStop]);
 }
 
-// What commands mean.
+// Meaning of commands.
 
 #[test]
 fn every_command_in_every_state_does_what_the_table_says() {
@@ -438,7 +437,7 @@ fn commands_are_taken_one_after_the_other_and_a_full_queue_answers() {
     assert_eq!(rig.story_after(&id, 4), ["intended pause", "paused"]);
 }
 
-// What fails.
+// Failures.
 
 #[test]
 fn a_command_that_fails_is_given_up_on_the_record_and_changes_nothing() {
@@ -580,7 +579,7 @@ fn a_machine_that_dies_during_an_operation_is_stopped_at_its_end() {
     }
 }
 
-// Names, and what is asked for.
+// Names and requests.
 
 #[test]
 fn a_name_is_taken_once_and_free_again_after_the_delete() {
@@ -621,11 +620,11 @@ fn a_create_that_nobody_waits_for_any_more_is_found_and_carried_through() {
                 tokio::task::yield_now().await;
             }
         });
-        // Accepted or not at all: either way the name says which, and nothing is in between.
+        // The request was accepted or it was not: the name shows which, and nothing is in between.
         let again = rig.try_create(rig.new_instance(&name));
         assert!(matches!(again, Ok(_) | Err(FleetError::NameInUse(_))), "{again:?}");
         let found = rig.run(async {
-            // Durable a moment before it can be found.
+            // The fact is durable a moment before the instance can be found.
             loop {
                 match rig.fleet().find(&rig.tenant, &name) {
                     Ok(view) => break view,
@@ -785,9 +784,9 @@ fn a_wait_ends_when_what_it_waits_for_can_not_come_any_more() {
     );
 }
 
-// What a crash of the daemon leaves.
+// State after a crash of the daemon.
 
-/// What a restarted daemon finds of a machine.
+/// State in which a restarted daemon finds a machine.
 #[derive(Debug, Clone, Copy)]
 enum Found {
     AsItWas,
@@ -811,7 +810,7 @@ impl Found {
         Found::NeverLaunched,
     ];
 
-    /// Whether it can be so in a new boot.
+    /// Returns whether the state is possible in a new boot.
     fn survives_a_reboot(self) -> bool {
         match self {
             Found::AsItWas | Found::Alive(_) => false,
@@ -836,8 +835,8 @@ impl Found {
     }
 }
 
-/// What a command in a state asks of the hypervisor, as a look at one that is carried out shows;
-/// and what it would ask if that failed.
+/// Calls of a command in a state to the hypervisor, observed in one that is carried out, and those
+/// that follow if it fails.
 fn calls_of(rig: &Rig, state: State, command: Command) -> Vec<Call> {
     let Some(id) = driven_for(rig, state, command) else { return Vec::new() };
     let before = rig.double.calls(&id).len();
@@ -852,7 +851,7 @@ fn calls_of(rig: &Rig, state: State, command: Command) -> Vec<Call> {
     calls
 }
 
-/// A place at which the daemon may be killed: while `call` of `command` in `state` waits, before or
+/// A point at which the daemon is killed: while `call` of `command` in `state` waits, before or
 /// after it has acted; without a command, at rest.
 #[derive(Debug, Clone, Copy)]
 struct Crash {
@@ -901,12 +900,12 @@ impl Crash {
     }
 }
 
-/// How many files and folders there are in a folder.
+/// Number of files and folders in a folder.
 fn files_of(folder: &std::path::Path) -> usize {
     fs::read_dir(folder).map_or(0, Iterator::count)
 }
 
-/// The record says what is really there.
+/// Checks that the record agrees with the machine and the files.
 fn check_settled(rig: &Rig, id: &InstanceId, context: &str) {
     let live = rig.view(id).live.clone();
     assert_eq!(live.intent, None, "{context}: {:?}", rig.story(id));
@@ -967,7 +966,7 @@ fn every_crash_is_recovered_from(host: Host) {
     let born: Vec<_> =
         rig.fleet().list(&rig.tenant).iter().map(|view| view.record.id.clone()).collect();
     for (id, context, _) in &cases {
-        // Comes after the recovery, as one task owns the instance.
+        // Queued after the recovery, as one task owns the instance.
         match rig.command(id, Command::Pause) {
             Ok(_) | Err(FleetError::Refused(_)) => {}
             Err(FleetError::NotFound { .. }) => {
@@ -981,7 +980,7 @@ fn every_crash_is_recovered_from(host: Host) {
         }
         check_settled(&rig, id, context);
     }
-    // The forks that were made are whole, and of the others nothing is left.
+    // The forks that were made are complete, and nothing is left of the others.
     let forks = born.iter().filter(|id| !cases.iter().any(|(case, _, _)| case == *id));
     for id in forks {
         rig.command(id, Command::Pause)
@@ -1109,8 +1108,7 @@ fn what_was_saved_for_a_daemon_that_could_not_keep_it_is_saved_again() {
         }
         rig.start(Host::StayedUp);
         if command == Command::Snapshot {
-            // Comes after what the restart has to settle, and finds memory that was given away
-            // before.
+            // Queued after the recovery of the restart, which finds memory that was already saved.
             rig.keep(&id);
             assert_eq!(rig.story_after(&id, count)[..story.len()], *story, "{before:?} {command}");
             rig.command(&id, Command::Standby).expect("once more");
@@ -1134,7 +1132,7 @@ fn a_snapshot_of_an_earlier_standby_is_never_taken_for_that_of_a_later_one() {
     fs::copy(kept.join("memory"), saved.join("memory")).expect("a copy");
     rig.command(&id, Command::Restore).expect("restored");
     rig.run(until("room", || !saved.exists()));
-    // As after a crash between the resume and the removal of the snapshot.
+    // The state after a crash between the resume and the removal of the snapshot.
     fs::rename(&kept, &saved).expect("moved back");
     let gate = rig.double.hold_before(&id, Call::Save);
     drop(rig.commanded(&id, Command::Standby));
@@ -1324,7 +1322,7 @@ fn on_a_full_disk_nothing_is_done_and_what_was_done_is_recorded_as_soon_as_there
     let failing = rig.double.hold_before(failed, Call::Pause);
     let refusal = rig.commanded(failed, Command::Pause);
     rig.run(failing.reached());
-    // Until there is no room for an intent, which is smaller than the fact of a phase.
+    // Filled until there is no room for an intent, which is smaller than the fact of a phase.
     let refused = others.iter().find(|id| match cramped.fill(id) {
         FleetError::NoSpace => true,
         FleetError::Unrecorded => false,
@@ -1332,7 +1330,7 @@ fn on_a_full_disk_nothing_is_done_and_what_was_done_is_recorded_as_soon_as_there
     });
     let refused = refused.expect("an intent for which there is no room");
 
-    // Nothing is done where not even the intent can be recorded.
+    // Nothing is done if not even the intent can be recorded.
     let (calls, facts) = (rig.double.calls(refused).len(), rig.story(refused));
     for command in [Command::Stop, Command::Delete] {
         let error = rig.command(refused, command).expect_err("no room");
@@ -1342,14 +1340,14 @@ fn on_a_full_disk_nothing_is_done_and_what_was_done_is_recorded_as_soon_as_there
     let error = rig.try_create(rig.new_instance("z")).expect_err("no room");
     assert!(matches!(error, FleetError::NoSpace), "{error}");
 
-    // What was under way is done, and its fact waits.
+    // The act under way completes, and its fact waits.
     gate.open();
     let error = rig.run(answer).expect("no panic").expect_err("not recorded");
     assert!(matches!(error, FleetError::Unrecorded), "{error}");
     assert_eq!(rig.double.state(done), Some(VmState::Paused));
     assert_eq!(rig.story_after(done, 4), ["intended pause"]);
 
-    // What has failed is not done, whatever waits to be recorded.
+    // A failed act stays failed, whatever waits to be recorded.
     rig.double.end(failed, Initiator::Unknown);
     failing.open();
     let error = rig.run(refusal).expect("no panic").expect_err("it has ended");
@@ -1369,9 +1367,9 @@ fn on_a_full_disk_nothing_is_done_and_what_was_done_is_recorded_as_soon_as_there
     rig.check_journal();
 }
 
-// Anything, in any order.
+// Any events in any order.
 
-/// Something that happens to an instance.
+/// An event of an instance.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Command(Command),
@@ -1384,11 +1382,11 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    // What is about a snapshot finds it or not; what makes another instance is a matter of its own.
+    // Commands on a snapshot may or may not find it; forks have tests of their own.
     let commands: Vec<_> =
         Command::ALL.into_iter().filter(|&command| command != Command::Fork).collect();
     let command = prop::sample::select(commands);
-    // A machine that can be neither adopted nor killed is a matter of its own.
+    // A machine that can be neither adopted nor killed has tests of its own.
     let call = prop::sample::select(vec![
         Call::Launch,
         Call::Resume,

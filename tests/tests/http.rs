@@ -1,5 +1,5 @@
-//! The API over HTTP, against a daemon in this process: who may ask, what is refused and how,
-//! policies and their activation. What needs a running guest is tested elsewhere.
+//! The API over HTTP, against a daemon in this process: access, refusals, policies and their
+//! activation. Tests that need a running guest are elsewhere.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,8 +39,8 @@ impl Server {
     }
 
     async fn on(data: Arc<TempDir>, jwt: Option<JwtConfig>) -> Self {
-        // A process that another test starts at this moment holds what this one holds until it is
-        // another program, the lock of the folder included.
+        // A process that another test starts at this moment holds our files, the folder's lock
+        // included, until it executes another program.
         let options = || Options {
             data: data.path().into(),
             listen: "127.0.0.1:0".parse().expect("an address"),
@@ -71,7 +71,7 @@ impl Server {
         Self { url, http: Client::new(), stop, served, data }
     }
 
-    /// The same data folder under another daemon.
+    /// Starts another daemon on the same data folder.
     async fn again(self) -> Self {
         let data = self.data.clone();
         self.stop().await;
@@ -107,7 +107,7 @@ impl Server {
         self.ask(Method::GET, path, None).await
     }
 
-    /// Makes a tenant that may ask as often as a test does.
+    /// Creates a tenant with request limits as high as a test needs.
     async fn tenant(&self, id: &str) {
         let (status, made) = self.ask(Method::POST, "/tenants", Some(json!({"id": id}))).await;
         assert_eq!(status, StatusCode::CREATED, "{made}");
@@ -117,14 +117,14 @@ impl Server {
         assert_eq!(status, StatusCode::OK, "{set}");
     }
 
-    /// Lets the admins of a tenant do what charges it.
+    /// Allows the admins of a tenant what charges it.
     async fn delegate(&self, id: &str) {
         let path = format!("/tenants/{id}/billing");
         let (status, set) = self.ask(Method::PUT, &path, Some(json!({"delegated": true}))).await;
         assert_eq!(status, StatusCode::OK, "{set}");
     }
 
-    /// Makes a token and answers its secret and its id.
+    /// Creates a token and returns its secret and its id.
     async fn token(&self, tenant: &str, role: Role) -> (String, String) {
         let wanted = json!({"name": "a test's", "role": role.as_str(), "tenant": tenant});
         let (status, made) = self.ask(Method::POST, "/tokens", Some(wanted)).await;
@@ -150,7 +150,7 @@ async fn answer(request: RequestBuilder) -> (StatusCode, Value) {
     (status, serde_json::from_slice(&text).unwrap_or(Value::Null))
 }
 
-/// A path with names that nobody has.
+/// Fills a path with names that nothing has.
 fn concrete(path: &str) -> String {
     let names = ["{id}", "{name}", "{digest}"];
     names.into_iter().fold(path.to_owned(), |path, name| path.replace(name, "x"))
@@ -507,7 +507,7 @@ async fn a_tenant_with_every_request_under_way_holds_no_other_up() {
     server.tenant("calm").await;
     let (busy, _) = server.token("busy", Role::TenantAdmin).await;
     let (calm, _) = server.token("calm", Role::TenantAdmin).await;
-    // Requests whose bodies never come.
+    // Requests whose bodies never arrive.
     let head = format!(
         "POST /instances HTTP/1.1\r\nhost: here\r\nauthorization: Bearer {busy}\r\n\
          content-type: application/json\r\ncontent-length: 10\r\n\r\n"
@@ -519,7 +519,7 @@ async fn a_tenant_with_every_request_under_way_holds_no_other_up() {
         stream.write_all(head.as_bytes()).await.expect("sent");
         unfinished.push(stream);
     }
-    // They are taken up one by one; from then on one more is too many.
+    // The daemon takes them up one by one; from then on one more is too many.
     let refused = loop {
         let (status, answer) = server.ask_as(&busy, Method::GET, "/tenants", None).await;
         if status != StatusCode::OK {
@@ -986,7 +986,7 @@ async fn an_activation_that_is_sent_again_is_done_once() {
     assert_eq!((status, &first["repeated"]), (StatusCode::OK, &json!(false)), "{first}");
     let (_, back) = put("two", &Value::Null, "/tenants/default/policy/rollback").await;
     assert_ne!(back["digest"], uploaded["digest"]);
-    // Something else is in force by now; the second try answers what the first one did, and changes
+    // Another policy is in force by now; the second try gets the first one's answer, and changes
     // nothing.
     let (status, again) = put("one", &uploaded["digest"], policy).await;
     assert_eq!((status, &again["repeated"]), (StatusCode::OK, &json!(true)), "{again}");
@@ -1039,7 +1039,7 @@ fn sign_eddsa(seed: u8, message: &str) -> Vec<u8> {
     ed25519(seed).sign(message.as_bytes()).to_vec()
 }
 
-/// A token as somebody else's service would sign it.
+/// A token as another issuer would sign it.
 fn signed(sign: Sign, seed: u8, header: &Value, claims: &Value) -> String {
     let base64 = base64::prelude::BASE64_URL_SAFE_NO_PAD;
     let message =
@@ -1081,8 +1081,7 @@ async fn a_token_signed_with_eddsa_speaks_for_its_tenant_only_where_it_is_accept
     .await;
 }
 
-/// Walks a token through everything that may be wrong with it; `other` is an algorithm that there
-/// is no key for.
+/// Tries a signed token with every fault; `other` is an algorithm without a key.
 async fn signed_tokens_are_kept_to(
     algorithm: &str,
     sign: Sign,

@@ -1,5 +1,5 @@
-//! The hypervisor seam over real QEMU processes: what is QEMU's own, and what does not depend on
-//! the hypervisor. What all of them share is in the conformance suite.
+//! The hypervisor seam over real QEMU processes: QEMU's own behaviour, and properties that do not
+//! depend on the hypervisor. The conformance suite tests those that all share.
 
 use std::fs;
 use std::io::Write;
@@ -15,7 +15,7 @@ use tallyman::hypervisor::{
 };
 use tallyman_tests::machine::{self, Bed, exit, gone, kill, next, pid_of, until};
 
-/// This run's stand-in for the daemon's program.
+/// Program of this run that stands in for the daemon's.
 const STAND_IN: &str = env!("CARGO_BIN_EXE_stand-in");
 
 /// A bed with QEMU.
@@ -112,7 +112,7 @@ async fn a_launch_that_was_ordered_and_never_begun_can_not_begin_any_more() {
     assert!(matches!(host.adopt(&spec).await, Adopted::NeverLaunched));
 }
 
-/// How a supervisor ends that is told this and nothing more.
+/// Exit status of a supervisor that receives these bytes and nothing more.
 fn told(launch: &[u8]) -> ExitStatus {
     let mut supervisor =
         Command::new(STAND_IN).arg("supervise").stdin(Stdio::piped()).spawn().expect("start");
@@ -156,7 +156,7 @@ fn processes() -> impl Iterator<Item = (u32, u32)> {
     found.filter_map(|process| {
         let pid = process.file_name().to_str()?.parse().ok()?;
         let stat = fs::read_to_string(process.path().join("stat")).ok()?;
-        // After the name, which may hold anything: the state and the parent.
+        // The name may contain anything; state and parent follow it.
         let parent = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?;
         Some((pid, parent))
     })
@@ -182,7 +182,7 @@ async fn a_missing_program_is_named() {
         .expect("found out at a launch");
     let error = qemu.launch(&host.spec(), Origin::Boot).await.err();
     assert!(matches!(error, Some(HypervisorError::Supervisor { .. })), "{error:?}");
-    // It dies without a word: no identity, no events.
+    // The supervisor ends without identity and events.
     let qemu = Qemu::detect(config("qemu-system-x86_64", "/bin/false"))
         .await
         .expect("found out at a launch");

@@ -1,5 +1,4 @@
-//! Images: what is accepted, what is refused, and that the Linux guest really boots and ends as it
-//! should.
+//! Images: accepted and refused files, and the boot and end of the Linux guest.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -49,7 +48,7 @@ impl Store {
         self.data.path().join("images").join(name).join("image.json")
     }
 
-    /// What is in the images' folder, but for the lock.
+    /// Content of the images' folder, without the lock.
     fn content(&self) -> Vec<String> {
         let entries = fs::read_dir(self.data.path().join("images")).expect("the folder");
         let names =
@@ -64,7 +63,7 @@ fn name_of(text: &str) -> ImageName {
     text.parse().expect("a name")
 }
 
-/// The least that is taken for a Linux boot image.
+/// The smallest file that is accepted as a Linux boot image.
 fn bzimage() -> Vec<u8> {
     let mut bytes = vec![0; 4096];
     bytes[0x202..0x206].copy_from_slice(b"HdrS");
@@ -312,7 +311,7 @@ fn an_image_that_is_there_is_not_built_again() {
     assert_eq!(steps, [""; 0], "nothing was downloaded");
 }
 
-/// A machine that boots an image, without any of our own driver.
+/// A machine that boots an image, without the driver.
 struct Machine {
     qemu: Child,
     input: ChildStdin,
@@ -321,7 +320,7 @@ struct Machine {
     deadline: Instant,
 }
 
-/// For a whole test; an emulated machine on a busy host is slow.
+/// Time for a whole test; an emulated machine on a busy host is slow.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 impl Machine {
@@ -391,7 +390,7 @@ impl Machine {
         assert!(answers.take(3).all(|line| !line.contains("\"error\"")));
     }
 
-    /// Every line until the machine ends, and how it ended.
+    /// Reads every line until the machine ends, and returns them with its exit status.
     fn end(mut self) -> (Vec<String>, ExitStatus) {
         let mut lines = Vec::new();
         while let Ok(line) =
@@ -407,7 +406,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // Both fail when it has ended by itself.
+        // Both fail if it has already ended.
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
     }

@@ -13,7 +13,8 @@
 //! impl Policy for Mine {
 //!     fn plan(options: &mut Options<'_>) -> Result<Plan, MeteringError> {
 //!         let paused = options.billed("paused", false, "whether a pause is charged")?;
-//!         let phases = Phases::of(&[Phase::Initializing, Phase::Running]).with(Phase::Paused, paused);
+//!         let phases = Phases::of(&[Phase::Initializing, Phase::Running]);
+//!         let phases = phases.with(Phase::Paused, paused);
 //!         let active = Meter::new("active", phases)
 //!             .each(Stretch::Wake)
 //!             .at_least(MINUTE_NS)

@@ -126,8 +126,8 @@ pub struct Line {
     pub from: i64,
     /// First instant after the last that the line covers.
     pub until: i64,
-    /// Sequence numbers of the first and the last fact that opened an interval in it; none for fees,
-    /// packages and own lines.
+    /// Sequence numbers of the first and the last fact that opened an interval in it; none for
+    /// fees, packages and own lines.
     pub facts: Option<(u64, u64)>,
 }
 

@@ -17,7 +17,7 @@ pub(super) struct Bare {
     monitor: BufReader<UnixStream>,
 }
 
-/// Where a machine begins.
+/// The origin of a machine's state.
 #[derive(Clone, Copy)]
 pub(super) enum From<'a> {
     Boot,
@@ -25,7 +25,8 @@ pub(super) enum From<'a> {
 }
 
 impl Bare {
-    /// Starts a machine with its vCPUs held, and waits until it answers, or has loaded its memory.
+    /// Starts a machine with its vCPUs held, and waits until its monitor answers, or its memory is
+    /// loaded.
     pub(super) fn start(folder: &Path, name: &str, from: From<'_>) -> Self {
         let socket = folder.join(name);
         let _ = std::fs::remove_file(&socket);
@@ -90,8 +91,8 @@ impl Bare {
     pub(super) fn save(&mut self, file: &Path) {
         self.call("migrate-set-parameters", json!({"max-bandwidth": u64::MAX >> 1}));
         let _ = std::fs::remove_file(file);
-        // QEMU says that it is done when the pipe has taken all; the file has it when it gets its
-        // name.
+        // QEMU reports completion when the pipe has taken all; the file is complete when it gets
+        // its name.
         let file = file.display();
         self.call(
             "migrate",
@@ -120,7 +121,7 @@ impl Bare {
             Value::Null => json!({ "execute": execute }),
             arguments => json!({ "execute": execute, "arguments": arguments }),
         };
-        // In one piece: QEMU is waked by each.
+        // Written in one piece, as each write wakes QEMU.
         self.monitor.get_mut().write_all(format!("{call}\n").as_bytes()).unwrap();
         loop {
             let answer = self.line();
@@ -140,7 +141,7 @@ impl Bare {
 
 impl Drop for Bare {
     fn drop(&mut self) {
-        // It has ended already after `quit`.
+        // The process has already ended after `quit`.
         let _ = self.child.kill().and_then(|()| self.child.wait());
     }
 }

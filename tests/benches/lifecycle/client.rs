@@ -22,12 +22,12 @@ impl Client {
         }
     }
 
-    /// Returns when all of the answer is there.
+    /// Asks for an operation; returns when all of the answer has arrived.
     pub(super) fn ask(&mut self, operation: &str) {
         self.ask_with(operation, "{}", 200);
     }
 
-    /// The same, with a body; `expected` is the status of the answer.
+    /// Asks for an operation with a body; `expected` is the status of the answer.
     pub(super) fn ask_with(&mut self, operation: &str, body: &str, expected: u16) {
         let (instance, token) = (&self.instance, &self.token);
         let request = format!(

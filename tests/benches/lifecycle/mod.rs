@@ -1,5 +1,5 @@
-//! What Tallyman adds to the hypervisor's own calls, over HTTP, with every intent and fact durable.
-//! Real machines on both sides.
+//! Time that Tallyman adds to the hypervisor's own calls, over HTTP, with every intent and fact
+//! durable. Real machines on both sides.
 
 mod bare;
 mod client;
@@ -23,18 +23,18 @@ use crate::measure::{Line, Report, median, nanos};
 
 const TOKEN: &str = "bench";
 const ROUNDS: usize = 300;
-/// Machines that are created, and how many at a time.
+/// Number of machines that are created, and the number at a time.
 const MACHINES: usize = 200;
 const AT_ONCE: usize = 8;
 const FORKS: usize = 25;
-/// How often one is forked, and that many, and how often all are created.
+/// Number of single forks, and of rounds of fan-outs and of creations.
 const SINGLE_FORKS: usize = 100;
 const FAN_OUTS: usize = 5;
 const CREATIONS: usize = 3;
-/// Guests that are nearly idle, so that what is measured is not what they say.
+/// Guests that are nearly idle, so that their output does not add to the measurement.
 const CMDLINE: &str = "beat=1000";
 
-/// A daemon in this process, and a client for what is not measured by the microsecond.
+/// A daemon in this process, and a client for the calls that are not measured by the microsecond.
 struct Served {
     address: SocketAddr,
     http: reqwest::Client,
@@ -73,15 +73,15 @@ impl Served {
     }
 }
 
-/// Nanoseconds of `work`.
+/// Nanoseconds that `work` takes, and its result.
 fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
     let begin = Timer::now();
     let done = work();
     (begin.elapsed().as_nanos() as f64, done)
 }
 
-/// Lets both do their part, in changing order: whoever comes second finds the hypervisor's code
-/// warm. Answers what the peer does.
+/// Runs both, in changing order: the second one finds the hypervisor's code warm. Returns the
+/// peer's result.
 fn in_turn<T>(round: usize, ours: impl FnOnce(), bare: impl FnOnce() -> T) -> T {
     if round.is_multiple_of(2) {
         ours();
@@ -93,7 +93,7 @@ fn in_turn<T>(round: usize, ours: impl FnOnce(), bare: impl FnOnce() -> T) -> T 
     }
 }
 
-/// Waits for what the daemon does, on a thread that may block.
+/// Waits for a future of the daemon's, on a thread that may block.
 fn wait<T>(work: impl Future<Output = T>) -> T {
     Handle::current().block_on(work)
 }
@@ -106,7 +106,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// Measures both once; answers what the peer does.
+    /// Measures both once; returns the peer's result.
     fn measure<T>(&mut self, round: usize, ours: impl FnOnce(), bare: impl FnOnce() -> T) -> T {
         let ours = || self.ours.push(timed(ours).0);
         let bare = || {
@@ -143,14 +143,14 @@ impl Pair {
     }
 }
 
-/// Appends what a commit writes and syncs it: nanoseconds.
+/// Appends and syncs as many bytes as a commit; returns the nanoseconds.
 fn bare_commit(file: &mut File) -> f64 {
     let append = || file.write_all(&[7; 2 * 4_120]).and_then(|()| file.sync_data()).unwrap();
     timed(append).0
 }
 
-/// The operations of the instance that `client` asks for, round by round, and the median of a
-/// commit in the same rhythm: a disk that was left alone for a while answers later.
+/// Measures the operations of the instance that `client` asks for, round by round, and the median
+/// of a commit in the same rhythm: a disk that was left alone for a while answers later.
 fn operations(mut client: Client, folder: &Path) -> ([Pair; 4], f64) {
     let (mut file, mut commits) = (File::create(folder.join("commit")).unwrap(), Vec::new());
     let [mut pause, mut resume, mut standby, mut restore]: [Pair; 4] = Default::default();
@@ -179,7 +179,7 @@ fn operations(mut client: Client, folder: &Path) -> ([Pair; 4], f64) {
     ([pause, resume, standby, restore], median(&mut commits))
 }
 
-/// One child of a running source, and then as many at once as there are forks.
+/// Measures one child of a running source, and then as many at once as there are forks.
 fn forks(served: &Served, folder: &Path) -> [Pair; 2] {
     wait(served.create("source"));
     let mut client = Client::connect(served.address, "source", TOKEN);

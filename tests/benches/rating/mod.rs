@@ -43,11 +43,11 @@ const END: i64 = BEGIN + STEP_NS * TRANSITIONS as i64;
 const BOOK: &str = r#"{"currency": "USD", "prices": [
     {"id": "t3.medium", "rule": "compute", "meter": "active", "per": "instance-hour", "price": "0.0416"}]}"#;
 
-/// What a machine does again and again: a start, work, sleep, waking, an end.
+/// Phases that a machine goes through again and again: boot, work, standby, work, stop.
 const LIFE: [Phase; 5] =
     [Phase::Initializing, Phase::Running, Phase::Standby, Phase::Running, Phase::Stopped];
 
-/// When the transition happens: no two instances at once, and not by whole seconds.
+/// Meter instant of a transition: no two instances at once, and not at whole seconds.
 fn at(instance: usize, transition: usize) -> i64 {
     BEGIN + STEP_NS * transition as i64 + (instance * 7_919 + transition * 104_729) as i64 % STEP_NS
 }
@@ -60,14 +60,14 @@ fn session(transition: usize) -> u32 {
     (transition / LIFE.len() + 1) as u32
 }
 
-/// Each life goes to standby once.
+/// Number of times that the machine had left standby: once in each life.
 fn wakes(transition: usize) -> u32 {
     let slept = LIFE.iter().position(|&phase| phase == Phase::Standby).unwrap();
     (transition / LIFE.len() + usize::from(transition % LIFE.len() > slept)) as u32
 }
 
-/// A tenant whose facts are made as they are asked for, so that the memory measured is the
-/// rating's.
+/// A tenant whose facts are made as they are asked for, so that the measured memory is that of
+/// rating.
 struct Month {
     tenant: TenantId,
     instances: Vec<InstanceId>,
@@ -205,11 +205,11 @@ fn request(instances: usize) -> Request {
     }
 }
 
-/// All but the intervals: one book and one policy over the whole month.
+/// The input but for the intervals: one book and one policy over the whole month.
 fn header(policy: &Policy) -> Header {
     let terms = policy.terms(&[]).unwrap().value;
     let of = |terms: &metering::MeterTerms| {
-        // EC2's meters: by starts and wakings, and by lives.
+        // Stretches of EC2's meters: by starts and wakes, and by lives.
         let stretch = match terms.stretch {
             metering::Stretch::Wake => Stretch::Wake,
             metering::Stretch::Life => Stretch::Life,
@@ -238,7 +238,7 @@ fn header(policy: &Policy) -> Header {
     }
 }
 
-/// Has a request measured, and bills what was measured.
+/// Measures a request, and bills the measurement.
 fn billed(policy: &Policy, header: &Header, request: &Request) -> Bill {
     let measured = policy.measure(request).unwrap().value;
     let columns = request.intervals.clone();

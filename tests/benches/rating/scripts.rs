@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tallyman::policy::metering::{IntervalColumns, Request};
 use tallyman::vm::Phase;
 
-/// What an hour costs, in nano-units of the currency.
+/// Price of an hour, in nano-units of the currency.
 const HOUR: Price = Price { rule: "compute", nanos: 41_600_000, seconds: 3_600 };
 
 #[derive(Serialize)]
@@ -19,7 +19,7 @@ struct Price {
     seconds: i64,
 }
 
-/// An interval as a script gets it.
+/// An interval as a script receives it.
 #[derive(Serialize)]
 struct Row {
     phase: &'static str,
@@ -36,7 +36,7 @@ pub(crate) struct Life {
     columns: [Vec<i64>; 4],
 }
 
-/// What one instance is charged.
+/// A charge of one instance.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Line {
     rule: String,
@@ -47,7 +47,7 @@ pub(crate) struct Line {
     amount: i64,
 }
 
-/// Each instance's own intervals; each has `count`.
+/// The intervals of each instance, of which each has `count`.
 pub(crate) fn lives(request: &Request, count: usize) -> Vec<Life> {
     let IntervalColumns { phase, start, end, session, fact, .. } = &request.intervals;
     let row = |n: usize| Row {
@@ -73,8 +73,8 @@ pub(crate) fn lives(request: &Request, count: usize) -> Vec<Life> {
     (0..phase.len()).step_by(count).enumerate().map(life).collect()
 }
 
-/// Whether lines are the same. A script rounds each line, a bill the sum, so that amounts may be a
-/// nano-unit apart.
+/// Returns whether lines are equal. A script rounds each line, a bill the sum, so amounts may
+/// differ by a nano-unit.
 pub(crate) fn agree(ours: &[Line], theirs: &[Line]) -> bool {
     let same = |(one, other): (&Line, &Line)| {
         (&one.rule, &one.meter, &one.instance) == (&other.rule, &other.meter, &other.instance)
@@ -84,7 +84,7 @@ pub(crate) fn agree(ours: &[Line], theirs: &[Line]) -> bool {
     ours.len() == theirs.len() && ours.iter().zip(theirs).all(same)
 }
 
-/// A bill's lines in a script's words.
+/// A bill's lines in the form of a script's.
 pub(crate) fn in_their_words(request: &Request, bill: &Bill) -> Vec<Line> {
     let line = |line: &biller::output::Line| Line {
         rule: bill.tariff(line).rule.clone(),
@@ -120,7 +120,7 @@ impl Lua {
         self.lua.from_value(self.line.call(given).unwrap()).unwrap()
     }
 
-    /// The billed time and nothing else.
+    /// The billed time alone.
     pub(crate) fn time(&self, life: &Life) -> i64 {
         let [phase, start, end, session] = life
             .columns

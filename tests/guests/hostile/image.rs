@@ -1,5 +1,5 @@
 //! Values of the contract as they lie in a component's memory (the canonical ABI), so that a
-//! component can answer anything at all, also what no policy would say.
+//! component can return any answer, also one that no policy would give.
 
 use tallyman::policy::metering::{
     Description, Measurement, MeterDescription, MeterTerms, OptionDescription, OptionKind, OwnLine,
@@ -44,24 +44,24 @@ impl Record {
         self.u64(value.lower).u64(value.upper)
     }
 
-    /// A text or a list that is placed already.
+    /// A text or a list that is already placed.
     fn piece(self, (address, length): (u32, u32)) -> Self {
         self.u32(address).u32(length)
     }
 }
 
 impl Image {
-    /// Nothing yet, from this address on.
+    /// An empty image that begins at this address.
     pub(super) fn at(base: u32) -> Self {
         Self { base, bytes: Vec::new() }
     }
 
-    /// The first address after it.
+    /// The first address after the image.
     pub(super) fn end(&self) -> u32 {
         self.base + self.bytes.len() as u32
     }
 
-    /// The bytes as a text of WebAssembly has them.
+    /// The bytes as WebAssembly's text format writes them.
     pub(super) fn escaped(&self) -> String {
         self.bytes.iter().map(|byte| format!("\\{byte:02x}")).collect()
     }
@@ -84,7 +84,7 @@ impl Image {
         (self.place(&bytes, align), count)
     }
 
-    /// Places a description, and answers its address.
+    /// Places a description, and returns its address.
     pub(super) fn description(&mut self, of: &Description) -> u32 {
         let meters = of.meters.iter().map(|meter| self.meter(meter)).collect();
         let meters = self.list(meters, 4);
@@ -116,7 +116,7 @@ impl Image {
         Record::default().piece(name).u8(case).piece(words).piece(default).piece(does)
     }
 
-    /// Places terms, and answers where and how many.
+    /// Places terms, and returns their address and number.
     pub(super) fn terms(&mut self, of: &[MeterTerms]) -> (u32, u32) {
         let terms = |terms: &MeterTerms, image: &mut Self| {
             let name = image.text(&terms.name);
@@ -127,7 +127,7 @@ impl Image {
         self.list(terms, 8)
     }
 
-    /// Places a measurement as the good case of a result, and answers its address; it has 28 bytes.
+    /// Places a measurement as the good case of a result, and returns its address; it has 28 bytes.
     pub(super) fn measurement(&mut self, of: &Measurement) -> u32 {
         let terms = self.terms(&of.terms);
         let counted = of.counted.iter().map(|&mask| Record::default().u64(mask)).collect();

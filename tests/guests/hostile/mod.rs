@@ -1,4 +1,4 @@
-//! Components that misbehave, each in one way, and otherwise keep the contract.
+//! Components that misbehave in one way each, and keep the contract otherwise.
 
 mod image;
 
@@ -16,17 +16,17 @@ use wit_parser::{Function, IndexMap, Resolve, SourceMap, WorldItem, WorldKey};
 
 const TEMPLATE: &str = include_str!("policy.wat");
 
-/// An evil question is one about an instant before this: long before every golden vector.
+/// An evil question is one about an instant before this one: long before every golden vector.
 pub(crate) const EVIL_BEFORE: i64 = 1_000_000;
 
-/// When a component shows what it is.
+/// Condition under which a component misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum When {
-    /// At once, so also in the self-test.
+    /// In every call, so also in the self-test.
     Always,
-    /// Only when asked about an instant before [`EVIL_BEFORE`].
+    /// Only in calls about an instant before [`EVIL_BEFORE`].
     AskedAboutEarlyInstants,
-    /// Never: the template as it is.
+    /// In no call: the template as it is.
     Never,
 }
 
@@ -40,17 +40,17 @@ pub(crate) struct Evil {
 }
 
 impl Evil {
-    /// The same in both.
+    /// The same code in both.
     pub(crate) const fn both(code: &'static str) -> Self {
         Self { enter: code, columns: code }
     }
 
-    /// The component.
+    /// Builds the component.
     pub(crate) fn component(self, when: When) -> Vec<u8> {
         self.component_with(when, "", "")
     }
 
-    /// The component, with one more change to the template.
+    /// Builds the component with one more change to the template.
     pub(crate) fn component_with(self, when: When, from: &str, to: &str) -> Vec<u8> {
         Component { accounting: self, when, metering: Metering::default() }.build(
             World::Policy,
@@ -60,11 +60,11 @@ impl Evil {
     }
 }
 
-/// What a component says about meters.
+/// A component's metering.
 #[derive(Debug, Clone)]
 pub(crate) struct Metering {
     pub(crate) description: Description,
-    /// Instead of an honest answer to a request that begins at [`EVIL_SPAN_START`].
+    /// Answer to a request that begins at [`EVIL_SPAN_START`], in place of an honest one.
     pub(crate) answer: Answer,
 }
 
@@ -73,7 +73,7 @@ pub(crate) struct Metering {
 pub(crate) enum Answer {
     /// Every interval is counted by the first meter.
     Honest,
-    /// This, whatever was asked.
+    /// The given measurement, for every such request.
     Canned(Box<Measurement>),
     /// Runs in `measure`; the honest answer is at 1024, a result's discriminant first.
     Code(&'static str),
@@ -109,7 +109,7 @@ impl Default for Metering {
 }
 
 impl Metering {
-    /// The terms that it answers: exact ones for each meter that it declares.
+    /// Terms that the component answers: exact ones for each declared meter.
     pub(crate) fn terms(&self) -> Vec<MeterTerms> {
         let terms = |meter: &MeterDescription| MeterTerms {
             name: meter.name.clone(),
@@ -121,7 +121,7 @@ impl Metering {
         self.description.meters.iter().map(terms).collect()
     }
 
-    /// A component that misbehaves in this way only.
+    /// Builds a component that misbehaves in its metering only.
     pub(crate) fn component(self) -> Vec<u8> {
         Component { accounting: HONEST, when: When::Never, metering: self }.build(
             World::Policy,
@@ -130,8 +130,8 @@ impl Metering {
         )
     }
 
-    /// The same for world `meter`, which leaves accounting to the standard policy; with so many
-    /// pages of memory.
+    /// Builds a component for world `meter`, which leaves accounting to the standard policy, with
+    /// this number of pages of memory.
     pub(crate) fn alone(self, pages: u32) -> Vec<u8> {
         let memory = "(export \"memory\") 1)";
         let enough = format!("(export \"memory\") {pages})");
@@ -149,8 +149,7 @@ struct Component {
     metering: Metering,
 }
 
-/// Where values lie that are answered as they are. What is before belongs to the answers that are
-/// made.
+/// Address of constant answers. Addresses below hold the answers that code makes.
 const IMAGE_BASE: u32 = 4_096;
 
 impl Component {
@@ -200,7 +199,7 @@ impl Component {
     }
 }
 
-/// The template from its metering on, and what is before its accounting.
+/// The template from its metering on, and the part before its accounting.
 fn without_accounting() -> String {
     let (head, rest) = TEMPLATE.split_once(";; accounting").expect("a mark");
     let (_, tail) = rest.split_once(";; metering").expect("a mark");
@@ -226,17 +225,17 @@ pub(crate) const RETURNS_MEGABYTES: Evil = Evil {
     enter: "(drop (memory.grow (i32.const 200))) (i32.store8 (i32.const 1024) (i32.const 1)) (i32.store8 (i32.const 1032) (i32.const 3)) (i32.store (i32.const 1036) (i32.const 0)) (i32.store (i32.const 1040) (i32.const 12000000))",
     columns: "(drop (memory.grow (i32.const 200))) (i32.store (i32.const 1028) (i32.const 0)) (i32.store (i32.const 1032) (i32.const 12000000))",
 };
-/// A second more in `created`.
+/// Adds a second to `created`.
 pub(crate) const INVENTS_A_SECOND: Evil = Evil {
     enter: "(i64.store (i32.const 1048) (i64.add (i64.load (i32.const 1048)) (i64.const 1000000000)))",
     columns: "(i64.store (i32.load (i32.const 1044)) (i64.add (i64.load (i32.load (i32.const 1044))) (i64.const 1000000000)))",
 };
-/// A nanosecond less in `running`.
+/// Takes a nanosecond from `running`.
 pub(crate) const LOSES_A_NANOSECOND: Evil = Evil {
     enter: "(i64.store (i32.const 1064) (i64.sub (i64.load (i32.const 1064)) (i64.const 1)))",
     columns: "(i64.store (i32.load (i32.const 1060)) (i64.sub (i64.load (i32.load (i32.const 1060))) (i64.const 1)))",
 };
-/// Takes away from `stopped` what it adds to `created`.
+/// Sets the total of `stopped` to 0, and adds as much to `created`.
 pub(crate) const SHRINKS_A_TOTAL: Evil = Evil {
     enter: "(i64.store (i32.const 1096) (i64.const 0)) (i64.store (i32.const 1048) (i64.const 77))",
     columns: "(i64.store (i32.load (i32.const 1092)) (i64.const 0)) (i64.store (i32.load (i32.const 1044)) (i64.const 77))",
@@ -254,16 +253,16 @@ pub(crate) const MAKES_UP_A_PHASE: Evil = Evil {
     enter: "(i32.store8 (i32.const 1033) (i32.const 9))",
     columns: "(i32.store8 (i32.load (i32.const 1028)) (i32.const 9))",
 };
-/// One `since` too few.
+/// Returns a list of `since` with one item too few.
 pub(crate) const SHORTENS_A_LIST: Evil = Evil {
     enter: "",
     columns: "(i32.store (i32.const 1040) (i32.sub (i32.load (i32.const 1040)) (i32.const 1)))",
 };
-/// Correct single calls, but nothing in a batch.
+/// Answers single calls correctly, and traps in batches.
 pub(crate) const BREAKS_BATCHES: Evil = Evil { enter: "", columns: "unreachable" };
 pub(crate) const HONEST: Evil = Evil::both("");
 
-/// The texts of the contract, to be changed.
+/// The contract's WIT texts, to be changed.
 #[derive(Debug, Clone)]
 pub(crate) struct Contract {
     files: Vec<(&'static str, String)>,
@@ -271,7 +270,7 @@ pub(crate) struct Contract {
 }
 
 impl Contract {
-    /// As this host serves it.
+    /// The contract as this host serves it.
     pub(crate) fn served() -> Self {
         let file = |name: &'static str| {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit").join(name);
@@ -283,10 +282,10 @@ impl Contract {
         }
     }
 
-    /// With every `from` replaced.
+    /// Replaces every `from`.
     ///
     /// # Panics
-    /// If there is none: the test would test nothing.
+    /// Panics if `from` does not occur: the test would test nothing.
     #[must_use]
     pub(crate) fn with(mut self, from: &str, to: &str) -> Self {
         assert!(
@@ -299,7 +298,7 @@ impl Contract {
         self
     }
 
-    /// Beside a package of somebody else's.
+    /// Adds a package of another namespace.
     #[must_use]
     pub(crate) fn beside(mut self, name: &'static str, package: &'static str) -> Self {
         self.others.push((name, package));
@@ -321,7 +320,7 @@ impl Contract {
         (resolve, world)
     }
 
-    /// Adds to a core module what an encoder needs to know about `world`.
+    /// Adds the section by which an encoder knows `world` to a core module.
     pub(crate) fn embed(&self, world: &str, module: &mut Vec<u8>) {
         let (resolve, world) = self.resolve(world);
         embed_component_metadata(module, &resolve, world, StringEncoding::UTF8).expect("a world");
@@ -362,8 +361,8 @@ impl Contract {
 
 type Items = IndexMap<WorldKey, WorldItem>;
 
-/// Every function of these items with the name of its interface, which is empty for a function of
-/// the world itself.
+/// Every function of these items with the name of its interface; the name is empty for a function
+/// of the world itself.
 fn functions<'a>(resolve: &'a Resolve, items: &'a Items) -> Vec<(String, &'a Function)> {
     let mut found = Vec::new();
     for (key, item) in items {
@@ -404,7 +403,7 @@ fn name(of: WasmType) -> &'static str {
     }
 }
 
-/// Wraps a module.
+/// Encodes a core module as a component.
 pub(crate) fn encode(module: &[u8]) -> Vec<u8> {
     let encoder = ComponentEncoder::default().validate(true).module(module);
     encoder.and_then(|mut encoder| encoder.encode()).expect("the module fits its world")

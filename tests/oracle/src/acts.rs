@@ -10,7 +10,7 @@ use crate::period::{Handed, Span, View};
 use crate::scenario::{Act, Document, Nanos, Outcome, Scenario, Sums};
 use crate::views::PeriodView;
 
-/// What comes of a scenario.
+/// Runs a scenario to its outcome.
 #[must_use]
 pub fn run(scenario: &Scenario) -> Outcome {
     let mut books = Accounts::of(scenario);
@@ -29,7 +29,7 @@ pub fn run(scenario: &Scenario) -> Outcome {
     }
 }
 
-/// The documents that a close up to an instant would make after all acts.
+/// Computes the documents that a close up to an instant would make after all acts.
 #[must_use]
 pub fn preview(scenario: &Scenario, to: Nanos) -> Vec<Document> {
     let mut books = Accounts::of(scenario);
@@ -41,15 +41,15 @@ pub fn preview(scenario: &Scenario, to: Nanos) -> Vec<Document> {
     books.documents.split_off(documents)
 }
 
-/// All that was made of a tenant until now.
+/// Everything that was made for a tenant so far.
 pub(crate) struct Accounts<'a> {
     scenario: &'a Scenario,
     known: Known<'a>,
     periods: Periods<'a>,
     documents: Vec<Document>,
-    /// Meter instants of the begins of periods that a document has reached.
+    /// Meter instants at which the periods that a document has reached begin.
     borders: BTreeMap<Date, Nanos>,
-    /// All that was looked at, if it is asked for.
+    /// Views of all periods that were computed; none unless they are wanted.
     pub(crate) views: Option<Vec<PeriodView>>,
 }
 
@@ -86,8 +86,8 @@ impl<'a> Accounts<'a> {
         }
     }
 
-    /// Makes right what is stale in the periods that begin before `until`; makes the documents
-    /// that are missing up to `close`.
+    /// Corrects stale documents in the periods that begin before `until`; makes the missing
+    /// documents up to `close`.
     fn go_through(&mut self, number: usize, until: Nanos, close: Option<Nanos>) {
         if until <= self.known.first_fact() {
             return;
@@ -103,7 +103,7 @@ impl<'a> Accounts<'a> {
             if let (Some(view), Some(span)) = (view, span) {
                 handed = self.document(number, period, span, view, is_longer);
             } else if let Some(to) = closed_to {
-                // Only the time since then is unrated.
+                // The time up to the last document can be rated, only later time can't.
                 let span = self.span(period, to);
                 if let Some(view) = self.view(span, &handed) {
                     handed = self.document(number, period, span, view, false);
@@ -113,7 +113,7 @@ impl<'a> Accounts<'a> {
         }
     }
 
-    /// What a period comes to, if it can be rated.
+    /// Computes a period's view; none if it can't be rated.
     fn view(&mut self, span: Span, opening: &Handed) -> Option<View> {
         let view = View::of(&self.known, span, opening).ok()?;
         if let Some(views) = &mut self.views {
@@ -188,7 +188,7 @@ impl<'a> Accounts<'a> {
         Span { begin, usual_end, end, up_to: up_to.min(end) }
     }
 
-    /// Used of each credit by the last documents.
+    /// Nano-units of each credit that the last documents used.
     fn credits(&self) -> BTreeMap<String, i128> {
         let mut used = BTreeMap::new();
         let mut period = self.first_period();

@@ -17,13 +17,13 @@ use crate::usage::pairs;
 
 type Spans = Vec<(Nanos, Nanos)>;
 
-/// The charges of a period up to an instant, and what adjustments left of them.
+/// The charges of a period up to an instant, less what adjustments took.
 pub(crate) struct Ledger<'a> {
     known: &'a Known<'a>,
     span: Span,
     step: i128,
     rounding: Rounding,
-    /// All of the usual period, with the book that holds or is planned.
+    /// Pieces of the full period, each with the book that is in force or planned.
     pieces: Vec<BookPiece>,
     streams: Vec<Stream>,
     layers: Vec<Layer>,
@@ -44,16 +44,16 @@ enum Stream {
 
 /// The effect of a cap or a credit.
 struct Layer {
-    /// By stream, the time in which it acts on it.
+    /// Time in which the layer acts, by stream.
     spans: Vec<Spans>,
-    /// The nanosecond in which the amount is reached.
+    /// Nanosecond in which the amount is reached.
     at: Nanos,
-    /// By stream, what still counts as below the amount in that nanosecond.
+    /// Part of that nanosecond's charges below the amount, by stream.
     shares: Vec<i128>,
     keeps: Keeps,
 }
 
-/// The side of the amount that a layer leaves to be paid.
+/// Side of the amount that remains to be paid.
 enum Keeps {
     Below,
     Above,
@@ -81,13 +81,13 @@ impl<'a> Ledger<'a> {
             layers: Vec::new(),
             answers: RefCell::default(),
         };
-        // In this order they share what is left of a cap.
+        // Order in which they share the rest of a cap.
         ledger.streams =
             charges.into_iter().map(|(rule, charges)| Stream::Rule(rule, charges)).collect();
         ledger
     }
 
-    /// The books of the pieces before the end, in order of time.
+    /// Books of the pieces before the end, in order of time.
     fn held(&self) -> impl Iterator<Item = &Book> {
         let pieces = self.pieces.iter().filter(|piece| piece.from < self.span.up_to);
         pieces.filter_map(|piece| piece.book.as_deref())
@@ -101,7 +101,7 @@ impl<'a> Ledger<'a> {
         self.streams.iter().enumerate().filter_map(sum).collect()
     }
 
-    /// Lets all adjustments act; what each changes, by id. Adds to what is used of credits.
+    /// Applies all adjustments, and returns the change of each by its id. Adds to the credits' use.
     pub(crate) fn adjust(&mut self, used: &mut BTreeMap<String, i128>) -> BTreeMap<String, i128> {
         let mut changes = BTreeMap::new();
         for (id, kind) in self.adjustments() {
@@ -115,7 +115,7 @@ impl<'a> Ledger<'a> {
         changes
     }
 
-    /// In the order in which they act.
+    /// Adjustments in the order in which they act.
     fn adjustments(&self) -> Vec<(String, AdjustmentKind)> {
         let mut last = BTreeMap::new();
         for (number, book) in self.held().enumerate() {
@@ -144,7 +144,7 @@ impl<'a> Ledger<'a> {
         let granted = self.pieces.iter().find_map(|piece| named(piece, id));
         let granted =
             granted.map_or_else(BigRational::zero, |adjustment| adjustment.amount.clone());
-        // A credit never pays more than it has, so that what it pays is rounded down.
+        // A credit never pays more than it has, so its payment is rounded down.
         let left = rounded(&(granted - whole(*used)), self.step, Rounding::Down).max(0);
         let spans = self.spans(id);
         let paid = left.min(self.inside(&spans, self.span.up_to));
@@ -187,7 +187,7 @@ impl<'a> Ledger<'a> {
         rounded(&shares.sum(), self.step, self.rounding)
     }
 
-    /// By stream, the time in which an adjustment acts on it.
+    /// Time in which an adjustment acts, by stream.
     fn spans(&self, id: &str) -> Vec<Spans> {
         let spans = |stream: &Stream| {
             let acts = self.acting(id).filter(|(_, adjustment)| self.acts_on(adjustment, stream));
@@ -209,7 +209,7 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// What all layers so far leave of charges inside spans and before an instant.
+    /// Charges inside spans and before an instant that all layers so far leave.
     fn inside(&self, spans: &[Spans], at: Nanos) -> i128 {
         let layers = self.layers.len();
         spans
@@ -228,7 +228,7 @@ impl<'a> Ledger<'a> {
             .sum()
     }
 
-    /// What so many layers leave of the charges of a stream before an instant.
+    /// Charges of a stream before an instant that the first `layers` layers leave.
     fn before(&self, stream: usize, at: Nanos, layers: usize) -> i128 {
         let key = (stream, at, layers);
         if let Some(&known) = self.answers.borrow().get(&key) {
@@ -243,7 +243,7 @@ impl<'a> Ledger<'a> {
         let Some(below) = layers.checked_sub(1) else { return self.charged(stream, at) };
         let left = self.before(stream, at, below);
         let layer = &self.layers[below];
-        // A raise that came later is none of the layer's.
+        // The layer does not act on a raise that came later.
         let Some(spans) = layer.spans.get(stream) else { return left };
         let reached = self.inside_of(stream, spans, at.min(layer.at), below);
         let share = if at > layer.at { layer.shares[stream] } else { 0 };
@@ -267,7 +267,7 @@ impl<'a> Ledger<'a> {
         rounded(&exact, self.step, self.rounding)
     }
 
-    /// Divides charges in order of time into what is below an amount and what is above.
+    /// Divides charges in order of time into those below an amount and those above.
     fn cut(&mut self, spans: Vec<Spans>, amount: i128, keeps: Keeps) {
         let mut at = self.span.begin;
         let mut over = self.span.up_to;

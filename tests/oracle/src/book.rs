@@ -32,7 +32,7 @@ pub(crate) struct Price {
     pub(crate) windows: Vec<Window>,
 }
 
-/// The thing that a rule counts.
+/// The quantity that a rule counts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Unit {
     /// Nanoseconds, times a dimension of the shape if one is named.
@@ -41,12 +41,12 @@ pub(crate) enum Unit {
     Count(String),
 }
 
-/// The way in which a price reads the counter.
+/// The reading of a counter by a price.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Model {
-    /// By the tier in which the counter stands; `flat` has a single one.
+    /// Each unit by the tier in which the counter stands; `flat` has a single tier.
     Graduated(Vec<Tier>),
-    /// All by the tier of the last value.
+    /// All units by the tier of the last value.
     Volume(Vec<Tier>),
     /// Whole packages: units of each, price, fee of the first.
     Package { size: i128, price: BigRational, once: BigRational },
@@ -56,9 +56,9 @@ pub(crate) enum Model {
 pub(crate) struct Tier {
     /// The last unit inside; none for the last tier.
     pub(crate) up_to: Option<i128>,
-    /// Nano-units of money for one unit.
+    /// Price in nano-units per unit.
     pub(crate) price: BigRational,
-    /// Nano-units of money.
+    /// Fee in nano-units, owed when the tier is reached.
     pub(crate) once: BigRational,
 }
 
@@ -82,11 +82,11 @@ impl Validity {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Window {
     pub(crate) zone: String,
-    /// Monday is 0.
+    /// Days of the week; Monday is 0.
     pub(crate) days: BTreeSet<i64>,
-    /// Of the local day.
+    /// Begin as a time of the local day.
     pub(crate) from: Nanos,
-    /// Of the local day, or of the next one where it is not after `from`.
+    /// End as a time of the local day, or of the next one where it is not after `from`.
     pub(crate) until: Nanos,
 }
 
@@ -94,9 +94,9 @@ pub(crate) struct Window {
 pub(crate) struct Adjustment {
     pub(crate) id: String,
     pub(crate) kind: AdjustmentKind,
-    /// Nano-units.
+    /// Amount in nano-units.
     pub(crate) amount: BigRational,
-    /// All rules if none.
+    /// Rules whose charges it acts on; all if none.
     pub(crate) rules: Option<BTreeSet<String>>,
     pub(crate) valid: Validity,
 }
@@ -287,7 +287,7 @@ fn window(text: WindowText) -> Window {
     Window { zone: text.zone, days, from: minute(&text.from), until: minute(&text.until) }
 }
 
-/// `22:00` as a time of the day.
+/// Reads `22:00` as a time of the day.
 fn minute(text: &str) -> Nanos {
     let (hour, minute) = text.split_once(':').expect("HH:MM");
     let number = |text: &str| text.parse::<Nanos>().expect("digits");
@@ -304,7 +304,8 @@ fn adjustment(text: AdjustmentText) -> Adjustment {
     }
 }
 
-/// The unit of `vcpu-hour`, `memory-GiB-30days` or `network-in-GB`, and how many the price is for.
+/// The unit of `vcpu-hour`, `memory-GiB-30days` or `network-in-GB`, and the number of units that
+/// the price is for.
 fn per(text: &str) -> (Unit, i128) {
     let (what, last) = text.rsplit_once('-').expect("WHAT-TIME");
     if let Some(bytes) = bytes(last) {
@@ -351,7 +352,7 @@ fn time(text: &str) -> i128 {
 }
 
 impl Unit {
-    /// The value of the shape that multiplies time.
+    /// Value of the shape that multiplies time.
     pub(crate) fn of_shape(&self, dimensions: &std::collections::BTreeMap<String, u64>) -> i128 {
         match self {
             Self::Time(None) => 1,

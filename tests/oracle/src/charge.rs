@@ -12,13 +12,13 @@ use crate::money::whole;
 use crate::scenario::Nanos;
 use crate::usage::{Jump, Part, Place, Usage, What, pairs};
 
-/// The things by which counters differ.
+/// Identity of a counter.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct CounterKey {
     pub(crate) rule: String,
     pub(crate) meter: String,
     pub(crate) unit: Unit,
-    /// One for the tenant if none.
+    /// Instance that the counter belongs to; none for the tenant's.
     pub(crate) instance: Option<String>,
     pub(crate) resets: bool,
 }
@@ -30,7 +30,7 @@ pub(crate) struct Counter {
     pub(crate) covered: i128,
     /// Positions of the tiers that were reached.
     pub(crate) reached: BTreeSet<usize>,
-    /// The last nanosecond in which it grew, and the price in it.
+    /// The last nanosecond in which the counter grew, and the price in it.
     last: Option<(Nanos, Price)>,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Counter {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Charges {
     flows: Vec<Flow>,
-    /// The nanosecond, and nano-units of money.
+    /// Charges of single nanoseconds, in nano-units.
     lumps: Vec<(Nanos, BigRational)>,
 }
 
@@ -47,9 +47,9 @@ pub(crate) struct Charges {
 struct Flow {
     from: Nanos,
     to: Nanos,
-    /// The counter at `from`.
+    /// Value of the counter at `from`.
     counter: i128,
-    /// Units a nanosecond.
+    /// Units per nanosecond.
     rate: i128,
     portion: Portion,
 }
@@ -57,18 +57,18 @@ struct Flow {
 /// Successive units of a counter.
 #[derive(Debug, Clone)]
 struct Portion {
-    /// The counter before the first of the units.
+    /// Value of the counter before the first of the units.
     first: i128,
-    /// The counter after the last of them.
+    /// Value of the counter after the last of them.
     last: i128,
     cost: Cost,
 }
 
 #[derive(Debug, Clone)]
 enum Cost {
-    /// For each unit.
+    /// Price of each unit.
     Units(BigRational),
-    /// For each package of so many units that is begun.
+    /// Size of a package, and the price of each that is begun.
     Packages(i128, BigRational),
 }
 
@@ -84,7 +84,7 @@ impl Portion {
 }
 
 impl Charges {
-    /// What was charged before the instant, in nano-units.
+    /// Charges before the instant, in nano-units.
     pub(crate) fn before(&self, at: Nanos) -> BigRational {
         let flows = self.flows.iter().map(|flow| flow.before(at));
         let lumps = self.lumps.iter().filter(|(nano, _)| *nano < at);
@@ -101,12 +101,12 @@ impl Flow {
     }
 }
 
-/// The counters of a period, and the charges that come of their growth.
+/// The counters of a period, and the charges of their growth.
 pub(crate) struct Sweep<'a> {
     known: &'a Known<'a>,
     usage: &'a Usage,
     edges: BTreeSet<Nanos>,
-    /// The values of the counters at the end, by which volumes are priced.
+    /// Values of the counters at the end, which pick the tiers of volumes.
     ends: BTreeMap<CounterKey, i128>,
     pub(crate) counters: BTreeMap<CounterKey, Counter>,
     pub(crate) charges: BTreeMap<String, Charges>,
@@ -115,7 +115,7 @@ pub(crate) struct Sweep<'a> {
 /// Units that are priced in one step of a counter.
 struct Growth {
     portions: Vec<Portion>,
-    /// The unit with which it is owed, and nano-units of money.
+    /// Fees: the unit with which each is owed, and its nano-units.
     fees: Vec<(i128, BigRational)>,
 }
 
@@ -141,7 +141,7 @@ impl<'a> Sweep<'a> {
             counters: opening.clone(),
             charges: BTreeMap::new(),
         };
-        // How counters grow does not depend on prices: the first sweep is for their ends.
+        // The growth of counters does not depend on prices: the first sweep finds their ends.
         let mut first = begin(BTreeMap::new());
         first.run();
         let ends = first.counters.iter().map(|(key, counter)| (key.clone(), counter.value));
@@ -230,7 +230,7 @@ impl<'a> Sweep<'a> {
 }
 
 impl Counter {
-    /// A counter begins a period without a last instant.
+    /// The counter as a period hands it on, without a last instant.
     pub(crate) fn handed_on(&self) -> Self {
         Self { last: None, ..self.clone() }
     }
@@ -308,7 +308,7 @@ fn covering<'a>(parts: &'a [Part], price: &Price, from: Nanos, to: Nanos) -> Vec
     parts.iter().filter(covers).collect()
 }
 
-/// The units for each counter of the price's rule; counters that get none are left out.
+/// The units for each counter of the price's rule; counters without units are left out.
 fn grouped<T: Placed>(
     price: &Price,
     things: Vec<&T>,

@@ -22,7 +22,7 @@ impl Calendar {
         at + step.offset
     }
 
-    /// The first instant at which it reads `wall` or later.
+    /// The first instant at which the calendar reads `wall` or later.
     pub(crate) fn first_reading(&self, wall: Nanos) -> Nanos {
         for (place, step) in self.0.iter().enumerate() {
             let begin = if place == 0 { Nanos::MIN } else { step.at };
@@ -35,7 +35,7 @@ impl Calendar {
         unreachable!("the last step has no end")
     }
 
-    /// All instants at which it reads `wall`, and those at which it is set.
+    /// All instants at which the calendar reads `wall`, and those at which it is set.
     pub(crate) fn crossings(&self, wall: Nanos) -> Vec<Nanos> {
         self.0.iter().flat_map(|step| [step.at, wall - step.offset]).collect()
     }

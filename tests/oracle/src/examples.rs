@@ -20,18 +20,18 @@ pub const DAY: Nanos = 86_400 * SECOND;
 pub const BEGIN: Nanos = 1_780_272_000 * SECOND;
 const MONTH: Nanos = 30 * DAY;
 
-/// A scenario and what is right.
+/// A scenario and its expected outcome.
 #[derive(Debug, Clone)]
 pub struct Example {
-    /// As in `docs/bill.md`, with a word after it where the row has more than one.
+    /// Id as in `docs/bill.md`, with a word after it where the row has more than one scenario.
     pub id: &'static str,
-    /// The input.
+    /// Input of the oracle.
     pub scenario: Scenario,
-    /// The totals of all documents in their order, in nano-units.
+    /// Totals of all documents in their order, in nano-units.
     pub totals: Vec<i128>,
-    /// The payables of all documents in their order, in nano-units; not said if none.
+    /// Payables of all documents in their order, in nano-units; not checked if none.
     pub payables: Option<Vec<i128>>,
-    /// What is used of the credit `gift` in the end, in nano-units; not said if none.
+    /// Nano-units used of the credit `gift` in the end; not checked if none.
     pub credit_used: Option<i128>,
 }
 
@@ -351,7 +351,7 @@ pub fn book(prices: Value, adjustments: Value) -> Value {
     json!({"currency": "EUR", "prices": prices, "adjustments": adjustments})
 }
 
-/// A price of the rule `r` for seconds, but for what `fields` say.
+/// A price of the rule `r` for seconds, with the given fields.
 #[must_use]
 pub fn price(fields: Value) -> Value {
     merged(json!({"id": "p", "rule": "r", "meter": "active", "per": "instance-second"}), fields)
@@ -402,7 +402,7 @@ impl Short {
         self
     }
 
-    /// Another policy that differs in nothing.
+    /// Changes to a policy that differs in nothing.
     fn swap(self, at: Nanos) -> Self {
         self.policy(at, terms(0, 0, TimeRounding::Up))
     }
@@ -432,7 +432,7 @@ impl Short {
         self
     }
 
-    /// The last machine runs once more.
+    /// Lets the last machine run once more.
     fn again(mut self, from: Nanos, to: Nanos) -> Self {
         if let Some(machine) = self.0.instances.last_mut() {
             let again = Piece { from, to, session: 2, ..machine.pieces[0].clone() };
@@ -446,7 +446,7 @@ impl Short {
         self.0
     }
 
-    /// Closed after all lives, inside the period.
+    /// Closes after the end of all instances, inside the period.
     fn closed(self) -> Scenario {
         let lives = self.0.instances.iter().flat_map(|instance| &instance.pieces);
         let end = lives.map(|piece| piece.to).max().unwrap_or(0);

@@ -33,7 +33,7 @@ pub fn scenarios() -> impl Strategy<Value = Scenario> {
     vec(any::<u16>(), 0..600).prop_map(|choices| scenario(&choices))
 }
 
-/// The scenario that a sequence of numbers stands for.
+/// Decodes a scenario from a sequence of numbers.
 #[must_use]
 pub fn scenario(choices: &[u16]) -> Scenario {
     Maker::new(Dice { choices, at: 0 }).scenario()
@@ -74,7 +74,7 @@ const ZONES: [&str; 6] = [
     "Australia/Lord_Howe",
     "Asia/Kolkata",
 ];
-/// Days after which clocks change in one of the zones, or months end.
+/// Days around which a zone changes its clocks or a month ends.
 const BEGINS: [&str; 6] = [
     "2026-06-01T00:00:00Z",
     "2026-03-27T22:00:00Z",
@@ -86,11 +86,11 @@ const BEGINS: [&str; 6] = [
 const PHASES: [&str; 6] = ["running", "paused", "standby", "initializing", "stopped", "unknown"];
 const METERS: [&str; 2] = ["active", "allocated"];
 
-/// What all books of a scenario have of a rule, and the fields of its key.
+/// Properties of a rule that all books of a scenario share, and the fields of its key.
 struct Rule {
     name: &'static str,
     meter: &'static str,
-    /// `WHAT` of the unit; a count if it is `network-in-B`.
+    /// First word of the unit; a count if it is `network-in-B`.
     what: &'static str,
     is_tenants: bool,
     is_never_reset: bool,
@@ -98,14 +98,14 @@ struct Rule {
 
 struct Maker<'a> {
     dice: Dice<'a>,
-    /// The length of time in which everything is counted.
+    /// Unit of all durations in the scenario.
     tick: Nanos,
     calendar: Vec<Step>,
     agreement: Agreement,
-    /// Instants around which things happen; the first is where most do.
+    /// Instants around which changes happen; most happen around the first.
     landmarks: Vec<Nanos>,
     rules: Vec<Rule>,
-    /// With all of its instants fixed.
+    /// Credits with all their fields fixed.
     credits: Vec<Value>,
     digits: u32,
 }
@@ -136,7 +136,7 @@ impl<'a> Maker<'a> {
         maker
     }
 
-    /// Borders, noons and changes of clocks of the first days.
+    /// Sets landmarks at borders, noons and changes of clocks of the first days.
     fn set_landmarks(&mut self, begin: Nanos) {
         let periods = Periods::of(&self.agreement);
         let mut period = periods.before(begin);
@@ -167,7 +167,7 @@ impl<'a> Maker<'a> {
         }
     }
 
-    /// Near a landmark, mostly near the same.
+    /// An instant near a landmark, mostly near the same one.
     fn time(&mut self) -> Nanos {
         let landmark =
             if self.dice.chance(15) { self.dice.of(&self.landmarks) } else { self.landmarks[0] };
@@ -303,7 +303,7 @@ impl<'a> Maker<'a> {
         Meter { phases, stretch, minimum, granularity, rounding: self.dice.of(&roundings) }
     }
 
-    /// No two rules of a book charge one meter in one unit.
+    /// Sets the rules; no two charge one meter in one unit.
     fn set_rules(&mut self) {
         let whats = ["instance", "vcpu", "memory-B", "network-in-B"];
         let both = whats.into_iter().flat_map(|what| METERS.map(|meter| (meter, what)));
@@ -458,7 +458,7 @@ impl<'a> Maker<'a> {
         }
     }
 
-    /// Of a few units of money for a tick.
+    /// A price of a few units of money per tick.
     fn money(&mut self, tick: Nanos) -> Value {
         let numerator = self.dice.of(&[1_i64, 2, 0, 3, 5, 10, 7]);
         let denominator = self.dice.of(&[1_i64, 1, 2, 3, 10, 9]);
@@ -516,7 +516,7 @@ impl<'a> Maker<'a> {
         adjustments
     }
 
-    /// Perhaps to some rules, perhaps to a time.
+    /// Limits an adjustment, in some cases, to some rules or to a span of time.
     fn limit(&mut self, adjustment: &mut Value) {
         if self.dice.chance(30) {
             let rules: Vec<&str> = self.rules.iter().map(|rule| rule.name).collect();
@@ -596,7 +596,7 @@ impl<'a> Maker<'a> {
 }
 
 impl Scenario {
-    /// A tenant has ended after all of its facts, and nothing is learnt beyond its end.
+    /// Drops the intervals of late facts after the tenant's end: a tenant ends after all facts.
     fn hold_what_is_learnt_inside_the_tenants_life(&mut self) {
         let Some(ended) = self.ended else { return };
         for act in &mut self.acts {
@@ -607,7 +607,7 @@ impl Scenario {
     }
 }
 
-/// So many ticks in seconds, exactly.
+/// A number of ticks in seconds, exactly.
 fn quantity(ticks: i64, tick: Nanos) -> String {
     let nanos = ticks * tick;
     format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000)
@@ -618,7 +618,7 @@ fn minute(local: Nanos) -> String {
     format!("{:02}:{:02}", minutes / 60, minutes % 60)
 }
 
-/// The features that a pair of which every part of the generator must reach.
+/// Features of scenarios, each of which the generator must reach.
 pub const FEATURES: [&str; 16] = [
     "two prices",
     "windows",

@@ -1,4 +1,4 @@
-//! What is known at a head: which policy, book and price hold at an instant.
+//! Knowledge at a head: the policy, book and price in force at an instant.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
@@ -116,7 +116,7 @@ impl<'a> Known<'a> {
         with.first().or(without.first()).copied()
     }
 
-    /// The instants from `from` to `to`, both among them, at which anything may change.
+    /// The instants from `from` to `to`, both included, at which anything may change.
     pub(crate) fn edges(&self, from: Nanos, to: Nanos) -> BTreeSet<Nanos> {
         let mut edges = BTreeSet::from([from, to, self.first_fact(), self.ended()]);
         edges.extend(self.calendar.0.iter().map(|step| step.at));

@@ -2,7 +2,7 @@
 //!
 //! It shares no code with the biller. It is slow and plain: exact fractions, a sweep over all
 //! instants at which anything changes, and functions of time that are evaluated anew each time.
-//! Where it and the biller disagree, `docs/bill.md` decides.
+//! `docs/bill.md` decides where it and the biller disagree.
 
 mod acts;
 mod adjust;

@@ -41,7 +41,7 @@ pub(crate) fn rounded(nanos: &BigRational, step: i128, rounding: Rounding) -> i1
     sign * size * step
 }
 
-/// The nano-units of the last of so many digits after the point.
+/// Nano-units in the last of `digits` digits after the point.
 pub(crate) fn step_of_digits(digits: u32) -> i128 {
     10_i128.pow(9 - digits)
 }
@@ -78,7 +78,7 @@ pub(crate) fn shared(total: i128, weights: &[i128], step: i128) -> Vec<i128> {
     shares
 }
 
-/// The fraction that a number of a book stands for: `3`, `"0.0475"`, `"1/3"`.
+/// Reads a number of a book as a fraction: `3`, `"0.0475"`, `"1/3"`.
 pub(crate) fn parse(number: &serde_json::Value) -> BigRational {
     let text = match number {
         serde_json::Value::String(text) => text.clone(),

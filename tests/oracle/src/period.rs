@@ -1,4 +1,4 @@
-//! What a period comes to up to an instant, as of a head.
+//! The view of a period up to an instant, as of a head.
 
 use std::collections::BTreeMap;
 
@@ -9,31 +9,31 @@ use crate::money::{coin, rounded, whole};
 use crate::scenario::{Nanos, Sums};
 use crate::usage::{Place, Stretch, Unrated, Usage, pairs};
 
-/// The part of a period that is looked at.
+/// The part of a period that a view covers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Span {
     pub(crate) begin: Nanos,
-    /// The border to the next period.
+    /// Border to the next period.
     pub(crate) usual_end: Nanos,
-    /// The border, or the tenant's end before it.
+    /// Border, or the tenant's end before it.
     pub(crate) end: Nanos,
-    /// Not after `end`.
+    /// Instant up to which the view goes; not after `end`.
     pub(crate) up_to: Nanos,
 }
 
-/// The things that a period hands on to the next.
+/// State that a period hands on to the next.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Handed {
     pub(crate) counters: BTreeMap<CounterKey, Counter>,
     pub(crate) stretches: BTreeMap<Place, Stretch>,
-    /// Used of each credit, in nano-units.
+    /// Nano-units used of each credit.
     pub(crate) credits: BTreeMap<String, i128>,
 }
 
-/// What a period comes to.
+/// The result of a period.
 pub(crate) struct View {
     pub(crate) sums: Sums,
-    /// The total in whole coins.
+    /// The total in whole coins, in nano-units.
     pub(crate) coins: i128,
     pub(crate) handed: Handed,
 }

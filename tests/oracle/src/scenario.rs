@@ -1,4 +1,4 @@
-//! What is billed, as data: everything that a bill follows from, and what comes of it.
+//! Input and outcome of the oracle, as data.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,37 +7,37 @@ use serde::{Deserialize, Serialize};
 /// An instant or a length of time on the meter clock, in nanoseconds.
 pub type Nanos = i64;
 
-/// Everything that the documents of one tenant follow from.
+/// Everything that determines the documents of one tenant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scenario {
-    /// How the tenant's time is divided.
+    /// Division of the tenant's time into periods.
     pub agreement: Agreement,
-    /// The tenant's creation.
+    /// Instant of the tenant's first fact.
     pub first_fact: Nanos,
-    /// The tenant's end; it lives on if absent.
+    /// Instant of the tenant's end; it goes on if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Nanos>,
-    /// The calendar: from `at` on, it reads the meter plus `offset`. In order, not empty; the
-    /// first step holds before its instant, too.
+    /// Offsets of the calendar: from `at` on, it reads the meter plus `offset`. In order, not
+    /// empty; the first step holds before its instant, too.
     pub calendar: Vec<Step>,
-    /// In the order in which they were set.
+    /// Policies in the order in which they were set.
     pub policies: Vec<PolicySet>,
-    /// In the order in which they were set.
+    /// Books in the order in which they were set.
     pub books: Vec<BookSet>,
-    /// As known from the beginning.
+    /// Instances as known from the beginning.
     pub instances: Vec<Instance>,
-    /// What happens, one after the other; the head of each is its place here.
+    /// Acts in order; the head of each is its index.
     pub acts: Vec<Act>,
 }
 
 /// The division of a tenant's time into periods.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Agreement {
-    /// A name of the time-zone database.
+    /// IANA name of the time zone.
     pub zone: String,
-    /// The length of a period.
+    /// Length of a period.
     pub kind: PeriodKind,
-    /// The day of the month at which a month's period begins, 1 to 31.
+    /// Day of the month at which a month's period begins, 1 to 31.
     pub anchor: i8,
 }
 
@@ -45,7 +45,7 @@ pub struct Agreement {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PeriodKind {
-    /// From anchor day to anchor day.
+    /// A month, from anchor day to anchor day.
     Month,
     /// One local day.
     Day,
@@ -54,29 +54,29 @@ pub enum PeriodKind {
 /// A step of the calendar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// The first meter instant of the new offset.
+    /// First meter instant of the new offset.
     pub at: Nanos,
-    /// Nanoseconds since 1970 that the calendar reads, less the meter's.
+    /// Nanoseconds to add to the meter clock.
     pub offset: Nanos,
 }
 
 /// A policy that was put in force.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PolicySet {
-    /// The first instant at which it holds.
+    /// First instant in force.
     pub from: Nanos,
-    /// The rules of time.
+    /// Answers of the policy.
     pub policy: Policy,
 }
 
 /// A policy, reduced to its answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
-    /// By name.
+    /// Meters by name.
     pub meters: BTreeMap<String, Meter>,
-    /// The time of `initializing` from which on it is handed over as `running`.
+    /// Longest time, in nanoseconds, that is handed over as `initializing`; the rest is `running`.
     pub initializing_max: Nanos,
-    /// It gives no answer that can be believed.
+    /// Set if the policy gives no valid answer.
     #[serde(default)]
     pub unrated: bool,
 }
@@ -84,15 +84,15 @@ pub struct Policy {
 /// A meter of a policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meter {
-    /// The phases that it counts.
+    /// Phases that the meter counts.
     pub phases: BTreeSet<String>,
-    /// The kind of its stretches.
+    /// Kind of its stretches.
     pub stretch: StretchKind,
-    /// Least time of a stretch.
+    /// Least time that a stretch owes.
     pub minimum: Nanos,
-    /// The time of a stretch is a multiple of it; 0 and 1 leave it as it is.
+    /// Grain of a stretch's time; 0 and 1 leave it as it is.
     pub granularity: Nanos,
-    /// Of time to its granularity.
+    /// Rounding of time to the grain.
     pub rounding: TimeRounding,
 }
 
@@ -114,96 +114,96 @@ pub enum StretchKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TimeRounding {
-    /// To the next multiple.
+    /// To the grain above.
     Up,
-    /// To the multiple before.
+    /// To the grain below.
     Down,
-    /// To the nearest, a tie goes up.
+    /// To the nearest grain, a tie up.
     HalfUp,
 }
 
 /// A book that was put in force.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BookSet {
-    /// When it was set.
+    /// Instant at which it was set.
     pub set_at: Nanos,
-    /// The first instant at which it holds; not before `set_at`.
+    /// First instant in force; not before `set_at`.
     pub from: Nanos,
-    /// The document, as `docs/prices.md` has it.
+    /// Document, as `docs/prices.md` defines it.
     pub book: serde_json::Value,
 }
 
-/// An instance and its life.
+/// An instance and its intervals.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
-    /// Unique in the tenant.
+    /// Id, unique in the tenant.
     pub id: String,
-    /// The instant of its first fact.
+    /// Instant of its first fact.
     pub first_fact: Nanos,
-    /// In order; what touches has no gap between.
+    /// Intervals in order; they touch or leave gaps.
     pub pieces: Vec<Piece>,
 }
 
 /// An interval of an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Piece {
-    /// First instant.
+    /// First instant inside.
     pub from: Nanos,
-    /// First instant after it.
+    /// First instant after.
     pub to: Nanos,
-    /// By its name.
+    /// Name of the phase.
     pub phase: String,
-    /// Starts from nothing until now.
+    /// Number of the start of the machine from nothing, from 1.
     pub session: u32,
-    /// Times it left standby until now.
+    /// Number of times that the instance had left standby.
     pub wakes: u32,
-    /// Values of the shape by the unit's word, such as `vcpu` or `memory-byte`.
+    /// Dimensions of the shape, such as `vcpu` or `memory-byte`.
     pub dimensions: BTreeMap<String, u64>,
-    /// Numbers read at its end, by unit, such as `network-in-bytes`.
+    /// Counts read at the interval's end, by unit, such as `network-in-bytes`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counts: BTreeMap<String, u64>,
 }
 
-/// One thing that happens.
+/// An act of the operator, or news.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Act {
-    /// Documents are made up to the instant.
+    /// Makes documents up to the instant.
     Close(Nanos),
-    /// What is stale is made right.
+    /// Corrects stale documents.
     Settle,
-    /// An override is recorded.
+    /// Records an override.
     Override(Override),
-    /// A late fact: the instance was as told here, in place of what was known of it.
+    /// A late fact: the instance replaces what was known of it.
     Learn(Instance),
-    /// News of the clock: the calendar is as told here.
+    /// A late reading of the clock: the steps replace the calendar.
     Clock(Vec<Step>),
 }
 
-/// Another policy or book for a span.
+/// An override: another policy or book for a span.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Override {
-    /// First instant.
+    /// First instant inside.
     pub from: Nanos,
-    /// First instant after it.
+    /// First instant after.
     pub to: Nanos,
-    /// In place of the one in force.
+    /// Policy in place of the one in force; absent to keep it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
-    /// In place of the one in force.
+    /// Book in place of the one in force; absent to keep it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub book: Option<serde_json::Value>,
-    /// Time without a book gets it, too.
+    /// Set to apply the book also to time without a book.
     #[serde(default)]
     pub from_begin: bool,
 }
 
-/// What comes of a scenario.
+/// The outcome of a scenario.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// In the order in which they were made.
+    /// Documents in the order in which they were made.
     pub documents: Vec<Document>,
-    /// Used of each credit by all periods, in nano-units.
+    /// Nano-units used of each credit by all periods.
     pub credits: BTreeMap<String, i128>,
     /// Periods for which a settle would make a document, by their first local day.
     pub stale: Vec<String>,
@@ -212,33 +212,33 @@ pub struct Outcome {
 /// One document of a period.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
-    /// The period's first local day.
+    /// First local day of the period.
     pub period: String,
-    /// The instant up to which it goes.
+    /// Instant up to which the document goes.
     pub up_to: Nanos,
-    /// The place of the act that made it.
+    /// Index of the act that made it.
     pub act: usize,
-    /// The period up to `up_to`, whole.
+    /// Sums of the whole period up to `up_to`.
     pub whole: Sums,
-    /// What it adds to the documents of the period before it.
+    /// Sums that it adds to the earlier documents of the period.
     pub difference: Sums,
-    /// In nano-units, whole coins.
+    /// Amount to pay in nano-units, whole coins.
     pub payable: i128,
 }
 
-/// Sums in nano-units; what is nothing is left out.
+/// Sums in nano-units; zeros are left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sums {
-    /// By rule, rounded.
+    /// Rounded sums by rule.
     pub rules: BTreeMap<String, i128>,
-    /// By id, what it changes.
+    /// Changes by the adjustments' ids.
     pub adjustments: BTreeMap<String, i128>,
-    /// All of them.
+    /// Sum of rules and adjustments.
     pub total: i128,
 }
 
 impl Sums {
-    /// What these have more than `others`.
+    /// The difference from `others`.
     #[must_use]
     pub fn less(&self, others: &Self) -> Self {
         Self {
@@ -248,7 +248,7 @@ impl Sums {
         }
     }
 
-    /// No rule and no adjustment has an amount.
+    /// Returns whether no rule and no adjustment has an amount.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
         self.rules.is_empty() && self.adjustments.is_empty()

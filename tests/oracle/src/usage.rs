@@ -1,4 +1,4 @@
-//! The time that meters count, cut into stretches, and how much of it is billed.
+//! The time that meters count, cut into stretches, and the part of it that is billed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ pub(crate) struct Stretch {
     pub(crate) wakes: u32,
     pub(crate) counted_until: Nanos,
     pub(crate) used: Nanos,
-    /// The most that it owed at any border.
+    /// Most nanoseconds that the stretch owed at any border.
     pub(crate) owed_most: Nanos,
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct Part {
     pub(crate) dimensions: BTreeMap<String, u64>,
 }
 
-/// Something that is counted at the end of a nanosecond.
+/// Units that are counted at the end of a nanosecond.
 #[derive(Debug, Clone)]
 pub(crate) struct Jump {
     pub(crate) place: Place,
@@ -39,9 +39,9 @@ pub(crate) struct Jump {
 
 #[derive(Debug, Clone)]
 pub(crate) enum What {
-    /// Time that is owed beyond what was used in the period, in this shape.
+    /// Time that is owed beyond the usage in the period, in this shape.
     TopUp { nanos: Nanos, dimensions: BTreeMap<String, u64> },
-    /// Numbers that were read.
+    /// Counts that were read.
     Counts(BTreeMap<String, u64>),
 }
 
@@ -52,11 +52,11 @@ pub(crate) struct Usage {
     pub(crate) stretches: BTreeMap<Place, Stretch>,
 }
 
-/// A policy in force gives no answer that can be believed.
+/// No valid answer from a policy in force.
 #[derive(Debug)]
 pub(crate) struct Unrated;
 
-/// A stretch while a period is gone through.
+/// A stretch during the pass over a period.
 struct Run {
     stretch: Stretch,
     used_before: Nanos,
@@ -127,7 +127,7 @@ impl Usage {
         let mut missing = (owed - stretch.owed_most).max(0);
         let mut used = run.used_before;
         for part in &run.parts {
-            // The stretch's nanoseconds from `used + 1` on.
+            // Nanoseconds of the stretch from `used + 1` on.
             let first = stretch.owed_most.max(used);
             let end = owed.min(used + (part.to - part.from));
             if first < end {
@@ -183,7 +183,7 @@ impl Stretch {
 }
 
 impl Meter {
-    /// The time that a stretch owes which has used so much.
+    /// Time that a stretch owes after using `used`.
     fn owed(&self, used: Nanos) -> Nanos {
         let least = used.max(self.minimum);
         let step = self.granularity.max(1);

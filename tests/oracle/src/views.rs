@@ -1,4 +1,4 @@
-//! Single periods of a scenario, with everything that they follow from, as plain data.
+//! Single periods of a scenario, with their whole input, as plain data.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -13,38 +13,38 @@ use crate::period::{Handed, Span, View};
 use crate::scenario::{Instance, Meter, Nanos, Piece, Scenario, Step, StretchKind, Sums};
 use crate::usage::{pairs, phase_at, piece_at};
 
-/// A period up to an instant, as the oracle saw it, and what it comes to.
+/// The oracle's view of a period up to an instant: input and result.
 #[derive(Debug, Clone)]
 pub struct PeriodView {
-    /// The usual period, from border to border.
+    /// Begin of the full period.
     pub begin: Nanos,
-    /// The border after it.
+    /// Border to the next period.
     pub usual_end: Nanos,
-    /// The tenant's end inside it, or the border.
+    /// The tenant's end inside the period, or the border.
     pub end: Nanos,
-    /// The instant up to which it is looked at.
+    /// Instant up to which the view goes.
     pub up_to: Nanos,
-    /// The tenant's first fact, which may be before the period.
+    /// The tenant's first fact, which may lie before the period.
     pub first_fact: Nanos,
-    /// The calendar as it is known.
+    /// Calendar as far as known.
     pub calendar: Vec<Step>,
-    /// The zones of windows: from an instant of UTC on, seconds east of it.
+    /// Zones of windows: UTC instants and the offsets from them on, in seconds east.
     pub zones: BTreeMap<String, Vec<(Nanos, i32)>>,
-    /// Books in force or planned: from, until, text.
+    /// Books in force or planned: first instant, first instant after, text.
     pub books: Vec<(Nanos, Nanos, Value)>,
-    /// Terms of the meters: from, until, by meter. They cover the time before `up_to`.
+    /// Terms by meter: first instant, first instant after. They cover the time before `up_to`.
     pub terms: Vec<(Nanos, Nanos, BTreeMap<String, Meter>)>,
-    /// All instances that are known.
+    /// Instances that are known.
     pub instances: Vec<Instance>,
-    /// Their time, cut where policies change.
+    /// Intervals, cut where policies change.
     pub cuts: Vec<Cut>,
-    /// What the period before handed on.
+    /// Balances that the period before handed on.
     pub opening: Balances,
-    /// What it comes to.
+    /// Sums of the period.
     pub sums: Sums,
     /// The total in whole coins, in nano-units.
     pub coins: i128,
-    /// What is handed on.
+    /// Balances for the next period.
     pub closing: Balances,
 }
 
@@ -53,68 +53,68 @@ pub struct PeriodView {
 pub struct Cut {
     /// Index into the instances.
     pub instance: usize,
-    /// First instant.
+    /// First instant inside.
     pub from: Nanos,
-    /// First instant after it.
+    /// First instant after.
     pub to: Nanos,
     /// Meters that count it.
     pub meters: BTreeSet<String>,
-    /// The piece of the life in which it lies; counts only in the last cut of a piece.
+    /// Interval of the instance in which it lies; its counts are read in the last cut only.
     pub piece: Piece,
 }
 
-/// What a period hands on.
+/// Balances that a period hands on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Balances {
     /// Counters that are never reset and have begun, without those of instances that have ended.
     pub counters: Vec<CounterBalance>,
     /// Stretches of instances that live on.
     pub stretches: Vec<StretchBalance>,
-    /// Used of each credit, in nano-units.
+    /// Nano-units used of each credit.
     pub credits: BTreeMap<String, i128>,
 }
 
-/// A counter that is never reset.
+/// The balance of a counter that is never reset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CounterBalance {
-    /// Its rule.
+    /// Rule of the counter.
     pub rule: String,
-    /// Its meter.
+    /// Meter of the counter.
     pub meter: String,
-    /// Its unit.
+    /// Unit of the counter.
     pub unit: String,
-    /// Its instance; the tenant's if none.
+    /// Instance that the counter belongs to; none for the tenant's.
     pub instance: Option<String>,
-    /// Units.
+    /// Units so far.
     pub value: u128,
-    /// The last unit that a package covers.
+    /// Value of the counter up to which packages are paid.
     pub covered: u128,
-    /// Positions whose fee was owed.
+    /// Positions of the tiers whose fee was owed.
     pub reached: Vec<usize>,
 }
 
 /// A stretch that may go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StretchBalance {
-    /// Its instance.
+    /// Id of the instance.
     pub instance: String,
-    /// Its meter.
+    /// Meter whose stretch it is.
     pub meter: String,
-    /// Its kind.
+    /// Kind of stretch.
     pub kind: StretchKind,
-    /// Its session.
+    /// Number of the session.
     pub session: u32,
-    /// Its wakes.
+    /// Number of times that standby was left.
     pub wakes: u32,
-    /// The end of its last counted time.
+    /// End of the last counted time.
     pub counted_until: Nanos,
-    /// Nanoseconds.
+    /// Nanoseconds used so far.
     pub used: Nanos,
-    /// The most that it owed at a border.
+    /// Most nanoseconds that it owed at any border.
     pub owed_most: Nanos,
 }
 
-/// All views that documents of a scenario were made or found right by.
+/// All views that led to documents of a scenario, or showed that none was due.
 #[must_use]
 pub fn views(scenario: &Scenario) -> Vec<PeriodView> {
     let mut accounts = Accounts::of(scenario);
@@ -233,7 +233,7 @@ fn cuts_of(known: &Known, edges: &BTreeSet<Nanos>, number: usize, instance: &Ins
 }
 
 impl Handed {
-    /// Those that may matter after an instant.
+    /// Balances that may matter after an instant.
     fn balances(&self, instances: &[Instance], at: Nanos) -> Balances {
         let lives_on = |id: &String| {
             let instance = instances.iter().find(|instance| instance.id == *id);

@@ -32,7 +32,7 @@ proptest! {
     }
 }
 
-/// Each fault is found by one of so many scenarios.
+/// Number of scenarios within which each fault must be found.
 const SCENARIOS_MAX: usize = 5_000;
 
 #[test]
@@ -51,7 +51,7 @@ fn every_mutant_is_found() {
     assert_eq!(left, Vec::new(), "not found in {SCENARIOS_MAX} scenarios");
 }
 
-/// What is charged is another than the oracle says; what is handed on may go wrong without harm.
+/// Returns whether the charges differ from the oracle's; balances may differ without harm.
 fn is_wrong(scenario: &Scenario, views: &[PeriodView]) -> bool {
     let is_wrong = |view: &PeriodView| {
         let ours = of_oracle(view);
@@ -78,7 +78,7 @@ fn compare(scenario: &Scenario, view: &PeriodView) -> Result<(), String> {
     Err(format!("up to {up_to} the oracle says {ours:?} and the biller {theirs:?}"))
 }
 
-/// What both sides have to say.
+/// The part of a bill that both sides compute.
 #[derive(Debug, PartialEq, Eq)]
 struct Answer {
     rules: BTreeMap<String, i128>,

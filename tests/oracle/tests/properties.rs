@@ -1,4 +1,4 @@
-//! What holds of every bill that the oracle computes, and what the scenarios reach.
+//! Properties of every bill that the oracle computes, and the features that scenarios reach.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,7 +81,7 @@ proptest! {
         let ends = |last: &BTreeMap<String, (Nanos, Sums)>| -> Vec<(String, Nanos)> {
             last.iter().map(|(period, (up_to, _))| (period.clone(), *up_to)).collect()
         };
-        // Caps may take up what rules differ by, so that only totals are the same.
+        // Caps may absorb the difference of rules, so only totals are equal.
         let totals = |last: BTreeMap<String, (Nanos, Sums)>| -> Vec<i128> {
             last.into_values().map(|(_, sums)| sums.total).collect()
         };
@@ -101,7 +101,7 @@ fn last(outcome: &Outcome) -> BTreeMap<String, (Nanos, Sums)> {
     documents.map(|it| (it.period.clone(), (it.up_to, it.whole.clone()))).collect()
 }
 
-/// Each piece of the instances in two, at a place of its own.
+/// Cuts each piece of the instances in two, at a place of its own.
 fn cut(scenario: &Scenario, place: usize) -> Scenario {
     let mut scenario = scenario.clone();
     let learnt = scenario.acts.iter_mut().filter_map(|act| match act {
@@ -127,7 +127,7 @@ fn cut(scenario: &Scenario, place: usize) -> Scenario {
     scenario
 }
 
-/// The book and the policy that are in force at some instant, once more.
+/// Sets the book and the policy in force at some instant once more.
 fn set_again(scenario: &Scenario, place: usize) -> Scenario {
     let mut scenario = scenario.clone();
     let lives = scenario.instances.iter().flat_map(|instance| &instance.pieces);
@@ -145,7 +145,7 @@ fn set_again(scenario: &Scenario, place: usize) -> Scenario {
     scenario
 }
 
-/// Other names for instances, rules and prices, in another order.
+/// Renames instances, rules and prices, and changes their order.
 fn renamed(scenario: &Scenario) -> Scenario {
     let mut text = serde_json::to_string(scenario).expect("JSON");
     for (rule, other) in [("a", "z"), ("b", "y"), ("c", "x")] {
@@ -192,11 +192,11 @@ fn nanos(amount: &Value) -> i128 {
     format!("{above}{below:0<9}").parse().expect("digits")
 }
 
-/// The same, but all is known before the first close.
+/// The same scenario, but everything is known before the first close.
 fn known_early(scenario: &Scenario) -> Scenario {
     let mut scenario = scenario.clone();
     if scenario.acts.iter().any(|act| matches!(act, Act::Clock(_))) {
-        // Where borders lie depends on when the clock's news came.
+        // The position of borders depends on when the clock's news came.
         return scenario;
     }
     let is_news = |act: &Act| match act {

@@ -1,4 +1,4 @@
-//! The program `tallyman`, where tests of this package find it.
+//! The program `tallyman`, built where tests of this package find it.
 
 use std::process::ExitCode;
 

@@ -1,8 +1,8 @@
-//! Boots of the host whose clocks say what clocks say: behind, ahead, stepped, right after days.
+//! Boots of the host with every behaviour of clocks: behind, ahead, stepped, corrected after days.
 //!
 //! The real program runs with another boot id, another time since boot (a time namespace), and
-//! another wall clock (libfaketime). Whether the kernel knows the wall clock to be right can't be
-//! faked: a host that vouches for its clock stands for one that does.
+//! another wall clock (libfaketime). The kernel's knowledge that the wall clock is right can't be
+//! faked: a host that is configured to trust its clock stands for it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -16,10 +16,10 @@ use tempfile::TempDir;
 
 use crate::PROGRAM;
 
-/// How old each boot is when the daemon is first started in it, in seconds.
+/// Age of each boot when the daemon is first started in it, in seconds.
 const BOOT_AGE_S: i64 = 60;
 
-/// What a start or two may take, in seconds.
+/// Most seconds that a start or two may take.
 const TAKES_S_MAX: i64 = 40;
 
 const DAY_S: i64 = 86_400;
@@ -29,19 +29,19 @@ struct Host {
     clocks: TempDir,
     daemon: Option<Daemon>,
     folder: Option<TempDir>,
-    /// The present boot by its number, and how far its clock is from ours, in seconds: it goes on
+    /// Number of the present boot, and the offset of its clock from ours, in seconds: it goes on
     /// while the daemon is down.
     present: Option<(u32, i64)>,
 }
 
-/// One boot of it.
+/// One boot of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Boot {
-    /// The boot, by a number.
+    /// Number of the boot.
     boot: u32,
-    /// How far the wall clock is ahead of ours, in seconds.
+    /// Seconds by which the wall clock is ahead of ours.
     ahead_s: i64,
-    /// Whether it is known to be right.
+    /// Set if the wall clock is known to be right.
     is_right: bool,
 }
 
@@ -63,7 +63,7 @@ impl Host {
         }
     }
 
-    /// What stands for the program: it enters the boot first.
+    /// The script in place of the program: it enters the boot first.
     fn script(clocks: &Path) -> String {
         let clocks = clocks.display();
         let map = if getuid().is_root() { "" } else { "--map-root-user" };
@@ -104,7 +104,7 @@ impl Host {
         self.daemon()
     }
 
-    /// Steps the wall clock, also of a daemon that runs.
+    /// Steps the wall clock, also for a running daemon.
     fn set_wall(&self, ahead_s: i64) {
         let aside = self.clocks.path().join("wall.new");
         fs::write(&aside, format!("{ahead_s:+}\n")).expect("written");
@@ -119,7 +119,7 @@ impl Host {
         self.daemon.as_mut().expect("it was started").stop();
     }
 
-    /// Facts of the host of this kind.
+    /// Facts of the host of one kind.
     fn facts(&self, kind: &str) -> Vec<Value> {
         let page = self.daemon().api().get(&format!("/journal?kind={kind}&limit=1000")).done();
         page["facts"].as_array().expect("facts").clone()
@@ -155,8 +155,8 @@ fn faketime() -> PathBuf {
 fn the_meter_counts_between_boots_what_is_proved_and_says_the_rest() {
     let hour = 3_600;
     let month = 30 * DAY_S;
-    // The boots, one after the other; what the meter counts from the first start to the last; the
-    // gaps.
+    // Rows: the boots in order; the seconds that the meter counts from the first start to the last;
+    // the gaps.
     let rows: [(&str, &[Boot], i64, &[&str]); 7] = [
         ("down for days", &[boot(1, 0, true), boot(2, 3 * DAY_S, true)], 3 * DAY_S, &[]),
         ("down for an hour", &[boot(1, -month, true), boot(2, hour - month, true)], hour, &[]),
@@ -221,7 +221,7 @@ fn a_clock_that_was_stepped_in_its_boot_bills_nobody_for_the_step() {
     host.set_wall(0);
     host.await_step();
     host.stop();
-    // The time service is there by now.
+    // The time service has started by now.
     host.start(boot(1, 0, true));
     host.stop();
     host.start(boot(2, 3_600, true));

@@ -1,4 +1,4 @@
-//! Snapshots and forks of real machines: what they remember, and what they have of their own.
+//! Snapshots and forks of real machines: their content, and what each has of its own.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Write};
@@ -14,7 +14,7 @@ use tallyman_tests::daemon::{Api, Daemon, Request};
 
 use crate::{daemon, hypervisors};
 
-/// Follows the console until the guest has printed a heartbeat after `seen`; answers its number.
+/// Follows the console until the guest has printed a heartbeat after `seen`; returns its number.
 fn beat_after(api: &Api, id: &str, seen: u64) -> u64 {
     let number =
         |line: &str| line.strip_prefix("HB ").and_then(|beat| beat.trim_end().parse::<u64>().ok());
@@ -23,7 +23,7 @@ fn beat_after(api: &Api, id: &str, seen: u64) -> u64 {
     lines.iter().filter_map(|line| number(line)).max().expect("a heartbeat")
 }
 
-/// In the middle of a file.
+/// Flips a bit in the middle of a file.
 fn flip_a_bit(path: &Path) {
     let mut bytes = std::fs::read(path).expect("a file");
     let middle = bytes.len() / 2;
@@ -35,7 +35,7 @@ fn last_beat(daemon: &Daemon, id: &str) -> u64 {
     daemon.heartbeats(id).last().copied().unwrap_or(0)
 }
 
-/// Waits for another heartbeat; answers the first one that did not count on.
+/// Waits for another heartbeat; returns the first one that does not follow its predecessor.
 fn beat_gone_back_to(daemon: &Daemon, id: &str) -> u64 {
     daemon.api().follow(&format!("/instances/{id}/logs?follow=true&tail=0"), |line| {
         line.starts_with("HB ")
@@ -138,7 +138,7 @@ fn forks_of_every_state_stand_where_they_are_to_stand() {
             .values()
             .filter_map(Value::as_u64);
         assert!(u128::from(lived.sum::<u64>()) <= took, "its time begins with nothing: {child}");
-        // Whatever it is, it can be brought up.
+        // Every state can be left.
         match state {
             "Standby" => drop(api.command(&id, "restore")),
             "Stopped" => drop(api.command(&id, "start")),
@@ -217,7 +217,7 @@ fn an_instance_goes_back_to_a_snapshot_and_its_history_goes_on() {
     assert_eq!(api.phases(&id)[..before.1.len()], before.1[..], "no time is taken back");
     assert_eq!(api.phases(&id)[before.1.len()..], ["standby", "paused", "running"]);
     assert!(millis(&restored, "running") >= millis(&before.0, "running"));
-    // The guest is where it was then: it counts on from there.
+    // The guest continues from the snapshot: it counts on from there.
     let back = beat_gone_back_to(&daemon, &id);
     assert!(then <= back && back < later, "{then} <= {back} < {later}");
     api.check_time(&id);
@@ -276,7 +276,7 @@ fn a_paused_machine_can_be_copied_again_and_again_and_then_sleep() {
     api.check_time(&id);
 }
 
-/// Has QEMU send its memory away, as for a daemon that ends before it has kept it.
+/// Makes QEMU save its memory, as under a daemon that ends before it has kept the file.
 fn send_memory_away(daemon: &Daemon, id: &str) {
     let socket = daemon.folder().join("away");
     let listener = UnixListener::bind(&socket).expect("a socket");
@@ -315,8 +315,8 @@ fn a_machine_whose_memory_left_it_in_vain_goes_to_standby_after_it_has_run_for_a
     api.check_time(&id);
 }
 
-/// Whether the hypervisor can save memory on this host; if not, that is said aloud, and the guest
-/// has to run on.
+/// Returns whether the hypervisor can save memory on this host; if not, reports it and checks that
+/// the guest runs on.
 fn can_save(daemon: &Daemon, id: &str, hypervisor: &str) -> bool {
     let api = daemon.api();
     let answer = api.post(&format!("/instances/{id}/snapshots"), &json!({"name": "first"}));
@@ -330,8 +330,8 @@ fn can_save(daemon: &Daemon, id: &str, hypervisor: &str) -> bool {
     false
 }
 
-/// The hypervisors that can save memory on this host, each with an instance that runs under it and
-/// has a snapshot `first`.
+/// The hypervisors that can save memory on this host, each with a running instance that has a
+/// snapshot `first`.
 fn savers(daemon: &Daemon) -> impl Iterator<Item = (String, String)> {
     let created = hypervisors::here(daemon).into_iter().map(|hypervisor| {
         let id = hypervisors::create(daemon, &hypervisor);
@@ -400,7 +400,7 @@ fn every_hypervisor_here_keeps_forks_and_puts_back() {
     daemon.check_no_machines();
 }
 
-/// Takes snapshots and forks until the daemon goes away; notes what was acknowledged.
+/// Takes snapshots and forks until the daemon ends; records the acknowledged ones.
 fn copy(api: &Api, source: &str, round: usize, acknowledged: &Mutex<Vec<(&'static str, String)>>) {
     let note = |what, name: String| acknowledged.lock().expect("no panic").push((what, name));
     let ask = |path: String, body: Value| {
@@ -435,14 +435,14 @@ fn copies_of_a_daemon_that_is_killed_at_any_moment_are_whole_or_not_there() {
         let api = daemon.api().clone();
         thread::scope(|scope| {
             scope.spawn(|| copy(&api, &source, round, &acknowledged));
-            // The moment of the blow, not a wait for anything.
+            // The moment of the kill, not a wait for anything.
             thread::sleep(Duration::from_millis(millis));
             daemon.kill();
         });
         daemon.start_again();
     }
     let api = daemon.api();
-    // Comes after whatever the restart has to settle.
+    // Queued after the recovery of the restart.
     api.command(&source, "pause");
     api.command(&source, "resume");
     let kept = api.get(&format!("/instances/{source}/snapshots")).done();
@@ -471,7 +471,7 @@ fn copies_of_a_daemon_that_is_killed_at_any_moment_are_whole_or_not_there() {
         kept.len(),
         living.len()
     );
-    // Each that is there is whole, the last that was begun too.
+    // Each fork that exists is complete, also the last that was begun.
     let forks: Vec<_> = living.iter().filter(|id| **id != source).collect();
     for id in forks.iter().rev().take(5) {
         api.command(id, "restore");
@@ -494,7 +494,7 @@ fn copies_of_a_daemon_that_is_killed_at_any_moment_are_whole_or_not_there() {
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
 }
 
-/// Asks until a snapshot is compressed.
+/// Polls until a snapshot is compressed.
 fn compressed(api: &Api, path: &str) -> Value {
     loop {
         let snapshot = api.get(path).done();
@@ -583,7 +583,7 @@ fn whoever_needs_a_snapshot_does_not_wait_for_its_compression() {
         api.post(&path, &json!({"name": name, "compress": true})).done();
         let fork = id_of(&api.post(&format!("{path}/{name}/fork"), &json!({"name": name})).done());
         assert!(beat_after(api, &fork, seen) > seen);
-        // The next one is gone while it waits, or in the middle of it.
+        // The next one is deleted while it waits for compression, or in the middle of it.
         api.post(&path, &json!({"name": "gone", "compress": true})).done();
         api.delete(&format!("{path}/gone")).done();
         api.delete(&format!("/instances/{fork}?grace_ms=0")).done();
@@ -607,7 +607,7 @@ fn a_daemon_that_is_killed_while_it_compresses_has_one_whole_copy() {
     for millis in blows {
         let name = format!("after-{millis}");
         daemon.api().post(&path, &json!({"name": name, "compress": true})).done();
-        // The moment of the blow, not a wait for anything.
+        // The moment of the kill, not a wait for anything.
         thread::sleep(Duration::from_millis(millis));
         daemon.kill();
         daemon.start_again();
@@ -616,7 +616,7 @@ fn a_daemon_that_is_killed_while_it_compresses_has_one_whole_copy() {
         assert!(beat_after(api, &fork, seen) > seen, "after {millis} ms");
         api.delete(&format!("/instances/{fork}?grace_ms=0")).done();
     }
-    // What was not done is done after the restart, and nothing is left of what was begun.
+    // Pending compressions are done after the restart, and no partial file is left.
     for millis in blows {
         let name = format!("after-{millis}");
         compressed(daemon.api(), &format!("{path}/{name}"));

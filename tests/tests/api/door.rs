@@ -1,4 +1,4 @@
-//! What one client can't take from another: connections, files, followers.
+//! Resources that one client can't take from another: connections, files, followers.
 
 use std::fs;
 use std::net::TcpStream;

@@ -34,7 +34,7 @@ fn blocks(text: &str) -> Vec<Block> {
     blocks
 }
 
-/// The commands as one script that stops at the first failure and says where it was.
+/// The commands as one script that stops at the first failure and reports its place.
 fn script(blocks: &[Block]) -> String {
     let commands = blocks.iter().filter(|(language, ..)| language == "sh");
     let commands =
@@ -62,7 +62,7 @@ fn every_command_of_the_guide_to_policies_does_what_it_says() {
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{told}\n{said}");
 
-    // What the text around them promises.
+    // Promises of the text around the commands.
     assert!(told.contains("(done by an earlier try)"), "{told}");
     let status = daemon.api().get("/tenants/acme/policy").done();
     let report =

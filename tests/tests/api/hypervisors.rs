@@ -1,5 +1,5 @@
-//! Every hypervisor of this host through a whole life, each fact at the instant at which it
-//! happened. The conformance suite says which hypervisors those are.
+//! Every hypervisor of this host through all operations, each fact at the instant of its act. The
+//! conformance suite reports which hypervisors those are.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tallyman_tests::daemon::{Daemon, Handle};
 
 use crate::daemon;
 
-/// The hypervisors that are here, by name.
+/// Names of the hypervisors of this host.
 pub(crate) fn here(daemon: &Daemon) -> Vec<String> {
     let all =
         daemon.api().get("/capabilities").done()["hypervisors"].as_array().expect("a list").clone();
@@ -34,7 +34,7 @@ pub(crate) fn create(daemon: &Daemon, hypervisor: &str) -> String {
     id
 }
 
-/// An instance whose facts are looked at as they come.
+/// An instance whose facts are checked as they come.
 struct Life<'a> {
     daemon: &'a Daemon,
     id: String,
@@ -42,7 +42,7 @@ struct Life<'a> {
 }
 
 impl Life<'_> {
-    /// Does something; answers the phases to which it led, each of which was entered meanwhile.
+    /// Runs `act`; returns the phases to which it led, each of which was entered meanwhile.
     fn led_to(&mut self, act: impl FnOnce(&Daemon, &str)) -> Vec<String> {
         let before = boottime_ns();
         act(self.daemon, &self.id);
@@ -114,8 +114,8 @@ fn live(daemon: &Daemon, hypervisor: &str) {
     daemon.api().delete(&format!("/instances/{}", life.id)).done();
 }
 
-/// Puts the instance into standby; where its monitor can't save on this host, checks that it runs
-/// on and the facts say so.
+/// Puts the instance into standby; if its monitor can't save on this host, checks that the instance
+/// runs on and that the facts record it.
 fn standby_works(life: &mut Life<'_>, hypervisor: &str) -> bool {
     let path = format!("/instances/{}/standby", life.id);
     let mut status = 0;
@@ -150,7 +150,7 @@ fn type_key(daemon: &Daemon, id: &str, key: char) {
     daemon.type_to(id, key);
 }
 
-/// Kills the virtual machine monitor of an instance; its supervisor sees it.
+/// Kills the virtual machine monitor of an instance; its supervisor reports the exit.
 fn kill_vmm(daemon: &Daemon, id: &str) {
     let newest = daemon.launches(id).pop().expect("a launch");
     let run = tallyman::hypervisor::files::run(&daemon.instance(id), newest);

@@ -1,5 +1,5 @@
-//! What a tenant is charged, from the price book to the proof on another machine, over HTTP and by
-//! the command line.
+//! Charges of a tenant, from the price book to the proof on another machine, over HTTP and by the
+//! command line.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use tallyman_tests::policies;
 
 use crate::{PROGRAM, daemon};
 
-/// Two rules: running time by the second of a processor, and sleeping bytes.
+/// Two rules: running time by the second of a processor, and bytes in standby.
 pub(crate) const BOOK: &str = r#"{
   "currency": "EUR",
   "prices": [
@@ -19,15 +19,15 @@ pub(crate) const BOOK: &str = r#"{
   ]
 }"#;
 
-/// Where periods are made final.
+/// Path that makes periods final.
 const CLOSE: &str = "/tenants/default/invoice/close";
 
-/// Puts the operator's own tenant under a book.
+/// Sets the price book of the operator's own tenant.
 pub(crate) fn put_prices(api: &Api, book: &str) -> Value {
     put_prices_of(api, "default", book)
 }
 
-/// Puts a tenant under a book, as the operator.
+/// Sets a tenant's price book, as the operator.
 pub(crate) fn put_prices_of(operator: &Api, tenant: &str, book: &str) -> Value {
     let path = &format!("/tenants/{tenant}/prices");
     let content_type = Some("application/json");
@@ -42,7 +42,7 @@ pub(crate) fn put_prices_of(operator: &Api, tenant: &str, book: &str) -> Value {
         .done()
 }
 
-/// A machine that ran, slept, woke and stopped; answers its id.
+/// Creates an instance that runs, is in standby, is restored and stopped; returns its id.
 pub(crate) fn lived(api: &Api, name: &str) -> String {
     let id = api.create_running(name);
     api.command(&id, "standby");
@@ -51,12 +51,12 @@ pub(crate) fn lived(api: &Api, name: &str) -> String {
     id
 }
 
-/// Closes everything up to now; the document of the present period.
+/// Closes everything up to now; returns the document of the present period.
 pub(crate) fn close(api: &Api) -> Value {
     close_of(api, "default")
 }
 
-/// The same for a tenant, as the operator.
+/// Closes a tenant's periods up to now, as the operator.
 pub(crate) fn close_of(operator: &Api, tenant: &str) -> Value {
     let path = format!("/tenants/{tenant}/invoice/close");
     last(&operator.post(&path, &json!({"to": "now", "at_once": true})).done())
@@ -67,12 +67,12 @@ pub(crate) fn now() -> String {
     tallyman::api::model::Timestamp(tallyman::clock::wall_ns()).to_string()
 }
 
-/// The last of the documents that were answered.
+/// The last document of an answer.
 pub(crate) fn last(answer: &Value) -> Value {
     answer["documents"].as_array().expect("documents").last().expect("a document").clone()
 }
 
-/// What closing now would make final.
+/// The document that a close would make now.
 pub(crate) fn preview(api: &Api, query: &str) -> Value {
     last(&api.get(&format!("/tenants/self/invoice{query}")).done())
 }
@@ -91,7 +91,7 @@ pub(crate) fn sum(invoice: &Value) -> i128 {
     lines(invoice).iter().map(|line| nanos(&line["amount"])).sum()
 }
 
-/// A document without what makes it this document.
+/// The document without number, hash and instants, which differ between documents.
 fn plain(invoice: &Value) -> Value {
     let mut plain = invoice.clone();
     for field in ["number", "kind", "previous", "as_of"] {
@@ -134,7 +134,7 @@ fn a_preview_is_what_closing_makes_final() {
     assert_eq!((&preview["number"], &preview["kind"]), (&Value::Null, &json!("preview")));
     let invoice = last(&api.post(CLOSE, &json!({"to": to, "at_once": true})).done());
     assert_eq!((&invoice["number"], &invoice["kind"]), (&json!(1), &json!("invoice")));
-    // The chain and the inputs of the receipts are the same, too: nothing but the heading differs.
+    // The chain and the inputs of the receipts are the same, too: only the heading differs.
     assert_eq!(plain(&invoice), plain(&preview));
     assert_eq!(sum(&invoice), nanos(&invoice["total"]));
 
@@ -154,7 +154,8 @@ fn a_preview_is_what_closing_makes_final() {
     assert!(nanos(&of(&invoice, "sleep")["amount"]) > 0);
     assert_eq!(invoice["instances"], json!([{"id": id, "name": "web", "tags": []}]));
 
-    // Stored, listed and answered are the same bytes, and the journal has their hash.
+    // The stored, the listed and the returned document have the same bytes, and the journal has
+    // their hash.
     let listed = api.get("/tenants/default/invoices").done()["invoices"].clone();
     let facts = api.get("/journal?kind=invoiced").done()["facts"].clone();
     assert_eq!(listed.as_array().map(Vec::len), Some(1));
@@ -194,7 +195,7 @@ fn a_period_is_closed_once_and_the_future_is_not_charged() {
     let preview = "/tenants/default/invoice/preview";
     api.post(preview, &json!({"policy": "abc"})).refused(404, "no_such_policy", "'abc'");
     api.post(preview, &json!({"prices": "abc"})).refused(404, "no_such_prices", "'abc'");
-    // The next document of the period states what came since, and nothing ran.
+    // The next document of the period states later usage, and nothing ran.
     let second = close(api);
     assert_eq!((&second["number"], &second["follows"]), (&json!(2), &json!(1)));
     assert_eq!((&second["period"], sum(&second)), (&first["period"], 0));
@@ -234,7 +235,7 @@ fn prices_that_are_none_are_refused_with_the_place() {
     refused(r#"{"currency": "euro"}"#, "ISO 4217");
     refused(&BOOK.replace("vcpu-hour", "vcpu-month"), "prices[0].per");
     refused(&BOOK.replace(r#""36""#, "36.5"), "a whole number");
-    // What could not be billed is refused when it is set, not when a period is closed.
+    // A book that could not be billed is refused when it is set, not when a period is closed.
     set(&BOOK.replace("\"active\"", "\"passive\""), "").refused(409, "refused", "'passive'");
     set(&BOOK.replace("vcpu-hour", "gpu-hour"), "").refused(409, "refused", "'gpu-ns'");
     set(BOOK, "?at=2020-01-01").refused(409, "refused", "past");
@@ -306,7 +307,7 @@ fn a_correction_states_the_difference_and_leaves_the_invoice_as_it_is() {
     assert_eq!(api.get("/tenants/default/invoices/1").done(), invoice);
     let again = json!({"reason": "the same again", "prices": half});
     assert_eq!(api.post(path, &again).done(), json!({"documents": []}));
-    // Back to what was in force: an override that names nothing ends those before.
+    // An override that names nothing ends those before it.
     let span = json!({"from": invoice["period"]["from"], "until": invoice["period"]["until"], "reason": "it was right"});
     api.post("/tenants/default/invoice/overrides", &span).done();
     let listed = api.get("/tenants/default/invoices").done()["invoices"].clone();
@@ -330,7 +331,7 @@ fn a_change_of_prices_and_of_policy_splits_what_goes_on_exactly_there() {
     put_prices(api, BOOK);
     let id = api.create_running("web");
     let ec2 = api.upload(policies::component("ec2")).done()["digest"].clone();
-    // EC2 has no meter for sleeping bytes: it is refused as long as the book prices one.
+    // EC2 has no meter for standby: the policy is refused as long as the book prices one.
     api.put("/tenants/default/policy", &json!({"digest": ec2})).refused(
         409,
         "refused",
@@ -419,7 +420,7 @@ fn a_trial_says_what_it_would_change_in_money_and_a_gate_holds_it_back() {
     let report =
         api.get(&format!("/tenants/default/shadows/{}", ec2.as_str().expect("a digest"))).done();
     let money = &report["money"];
-    // By EC2's rules a start and a waking are charged as a minute each, at 0.01 a second.
+    // By EC2's rules a start and a wake are charged as a minute each, at 0.01 a second.
     let (active, candidate) = (nanos(&money["active"]), nanos(&money["candidate"]));
     assert_eq!(nanos(&money["net"]), candidate - active);
     assert!(candidate - active > 0 && candidate >= 1_200_000_000, "{money}");
@@ -434,7 +435,7 @@ fn a_trial_says_what_it_would_change_in_money_and_a_gate_holds_it_back() {
     let standard = api.get("/tenants/default/policy").done()["digest"].clone();
     for (gate, whose) in [("max_net", "EUR in all"), ("max_tenant", "EUR for 'default'")] {
         let refused = activate(json!({gate: "0.10"})).refused(409, "gate", whose);
-        // What differs, what passes, by how much it is over; and what would pass.
+        // The difference, the tolerance, the excess; and the tolerance that would pass.
         let said = refused["message"].as_str().expect("a message");
         let differs = said.split(' ').nth(4).expect("an amount");
         let over = said.split(' ').rev().nth(2).expect("an amount");
@@ -520,7 +521,7 @@ fn a_tenant_reads_its_own_invoices_and_no_others() {
     reader.post(path, &json!({"to": "2026-01-01"})).refused(403, "forbidden", "tenant-reader");
 }
 
-/// Changes a row of the database behind everybody's back.
+/// Changes a row of the database directly.
 fn tamper(daemon: &Daemon, sql: &str) {
     let db = rusqlite::Connection::open(daemon.folder().join("tallyman.db")).expect("the journal");
     let changed = db.execute(sql, []).expect(sql);
@@ -605,8 +606,8 @@ fn a_bundle_proves_itself_on_another_machine_and_no_part_of_it_can_be_changed() 
     }
 }
 
-/// Which part of a bundle's text each byte lies in, by the words that a failure names it with. The
-/// bundle is written in the order of its form.
+/// Parts of a bundle's text: the first byte of each, and the words with which a failure names it.
+/// The bundle is written in the order of its form.
 fn parts(text: &str) -> Vec<(usize, &'static [&'static str])> {
     let begin = |key: &str| text.find(&format!("\"{key}\":")).unwrap_or_else(|| panic!("no {key}"));
     vec![
@@ -621,13 +622,13 @@ fn parts(text: &str) -> Vec<(usize, &'static [&'static str])> {
 
 #[test]
 fn every_byte_of_a_bundle_that_is_changed_is_found_and_named() {
-    /// Bytes that are tried in each part.
+    /// Number of bytes that are tried in each part.
     const TRIED: usize = 24;
     let mut daemon = daemon();
     put_prices(daemon.api(), BOOK);
     lived(daemon.api(), "web");
     close(daemon.api());
-    // Prices that no invoice depends on are in it, too.
+    // The bundle also contains prices that no invoice depends on.
     put_prices(daemon.api(), &BOOK.replace("\"36\"", "\"72\"").replace("compute-1", "compute-2"));
     lived(daemon.api(), "later");
     close(daemon.api());
@@ -675,7 +676,7 @@ fn replace(facts: &mut Value, from: &str, to: &str) {
     fact["text"] = json!(fact["text"].as_str().expect("a text").replace(from, to));
 }
 
-/// Takes out the first fact that has a word.
+/// Removes the first fact that contains a word.
 fn remove(facts: &mut Value, word: &str) {
     let facts = facts.as_array_mut().expect("facts");
     let place = facts

@@ -1,5 +1,5 @@
-//! What comes to be known late, and rules that change afterwards: what was charged stays as it is,
-//! byte for byte.
+//! Late facts, and rules that change afterwards: charges that were made stay as they are, byte for
+//! byte.
 
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ use tallyman_tests::policies;
 use crate::daemon;
 use crate::invoices::{BOOK, close, last, lines, lived, nanos, proves, put_prices, sum};
 
-/// Under EC2's rules a start is charged as a minute at least, and sleeping bytes can't be charged
-/// for.
+/// Prices for EC2's rules: a start is charged as a minute at least, and bytes in standby can't be
+/// charged for.
 fn book() -> String {
     BOOK.replace("standby", "allocated")
 }
@@ -27,7 +27,7 @@ fn activations(daemon: &Daemon) -> Value {
     daemon.api().get("/journal?kind=policy-activated").done()["facts"].clone()
 }
 
-/// The instant of a fact, when it was recorded, and its phase.
+/// Instant, instant of recording, and phase of the last fact.
 fn last_fact(daemon: &Daemon, id: &str) -> (i64, i64, Value) {
     let fact = daemon.api().facts(id).pop().expect("facts");
     let number = |name: &str| fact[name].as_i64().expect("nanoseconds");
@@ -55,8 +55,8 @@ fn a_late_fact_is_rated_by_the_policy_that_was_in_force_at_its_own_time() {
         daemon.api().put("/tenants/default/policy", &json!({"digest": ec2, "at": at})).done();
     daemon.kill();
     end(&daemon, &id);
-    // The new rules come into force while the daemon is down: what it finds out afterwards is from
-    // before.
+    // The new rules come into force while the daemon is down: facts that it finds afterwards are
+    // from before.
     while clock::wall_ns() <= begin_ns {
         std::thread::yield_now();
     }
@@ -86,7 +86,7 @@ fn a_late_fact_is_rated_by_the_policy_that_was_in_force_at_its_own_time() {
             piece["duration_ns"].as_u64().expect("nanoseconds")
         })
         .sum();
-    // Nothing ran any more under the new rules, so that their minimum is nobody's.
+    // Nothing ran under the new rules, so their minimum is not charged.
     assert_eq!(
         (&compute["quantity"], &compute["billed"]),
         (&json!(ran.to_string()), &json!(ran.to_string()))
@@ -127,7 +127,7 @@ fn another_policy_for_a_closed_period_is_a_difference_and_no_new_history() {
     assert_eq!(sum(&correction), sum(&preview), "the difference, and nothing else");
     assert!(sum(&correction) > 0, "a start is a minute at least");
 
-    // What was final is what it was, and so is history.
+    // Final documents and the history are unchanged.
     assert_eq!(api.text("/tenants/default/invoices/1"), stored);
     assert_eq!((api.facts(&id), activations(&daemon)), (history, before));
     assert_eq!(api.post(path, &wanted).done(), json!({"documents": []}));
@@ -145,7 +145,7 @@ fn another_policy_for_a_closed_period_is_a_difference_and_no_new_history() {
     assert_eq!(proved["documents"].as_array().map(Vec::len), Some(3));
 }
 
-/// Makes everything up to now final while the daemon is down, by what the journal knows.
+/// Makes everything up to now final while the daemon is down, from the journal alone.
 fn close_without_the_daemon(daemon: &Daemon) -> Instant {
     let cache = tempfile::tempdir().expect("a folder");
     let policies = Arc::new(PolicyHost::open(&cache.path().join("compiled")).expect("an engine"));
@@ -172,7 +172,7 @@ fn a_late_fact_in_a_closed_period_is_what_a_correction_says() {
     let id = daemon.api().create_running("web");
     daemon.kill();
     end(&daemon, &id);
-    // Nobody has told the journal yet: the machine is charged as if it ran.
+    // The end is not in the journal yet: the machine is charged as if it ran.
     let until = close_without_the_daemon(&daemon);
     daemon.start_again();
     let api = daemon.api();

@@ -1,4 +1,4 @@
-//! A real Linux guest, all the way around.
+//! A real Linux guest through all operations.
 
 use serde_json::json;
 use tallyman_tests::{linux, policies};
@@ -10,7 +10,7 @@ fn a_linux_guest_lives_through_everything_and_every_nanosecond_is_accounted_for(
     live("qemu");
 }
 
-/// Under emulation it has to be told how fast its clock goes, or it hangs early.
+/// The emulated guest needs the rate of its clock on the command line, or it hangs early.
 #[test]
 fn a_linux_guest_lives_through_everything_on_microvm_too() {
     live("qemu-microvm");

@@ -1,4 +1,4 @@
-//! What the guest prints reaches whoever follows.
+//! Console logs: followers receive everything that the guest prints.
 
 use crate::daemon;
 
@@ -70,7 +70,7 @@ fn whoever_follows_goes_on_after_a_restart_of_the_daemon_and_misses_nothing() {
         daemon.start_again();
         let (after, line) = heard.last().cloned().expect("something was heard");
         let seen: u64 = line.strip_prefix("HB ").expect("a heartbeat").parse().expect("a number");
-        // The console was written on while nobody listened.
+        // The guest wrote to the console while nobody followed.
         let until = format!("HB {}", seen + 5);
         heard.extend(daemon.api().events(&path, Some(&after), |line| line == until));
     }

@@ -11,13 +11,13 @@ use tallyman_tests::daemon::{Api, Daemon, Handle};
 
 use crate::{daemon, hypervisors};
 
-/// How many guests, unless the environment says otherwise: what a small machine bears.
+/// Number of guests by default, for a small machine.
 const GUESTS: usize = 40;
 
-/// What the environment says.
+/// Environment variable with another number.
 const VARIABLE: &str = "TALLYMAN_TEST_GUESTS";
 
-/// Most that may be asked for.
+/// Most guests that the variable may ask for.
 const GUESTS_MAX: usize = 200;
 
 fn guests() -> usize {
@@ -44,7 +44,8 @@ fn vmm_of(daemon: &Daemon, id: &str) -> Pid {
     pid.and_then(Pid::from_raw).expect("a pid")
 }
 
-/// Many beat the more slowly: all together do as much as [`GUESTS`] that beat every 40 ms.
+/// Creates a guest. All guests together print as many heartbeats as [`GUESTS`] that beat every 40
+/// ms.
 fn create(api: &Api, hypervisor: &str, name: &str, count: usize) -> String {
     let cmdline = format!("vmm={hypervisor} beat={}", 40 * count.max(GUESTS) / GUESTS);
     let new = json!({"name": name, "image": "tiny", "cmdline": cmdline, "hypervisor": hypervisor, "stop_grace_ms": 2000});
@@ -72,7 +73,7 @@ fn many_guests_are_found_again_and_none_has_noticed_but_those_that_ended_did_so_
         .collect();
     ids.iter().for_each(|id| api.wait(id, "Running"));
     let created = began.elapsed();
-    // One of each kind that is not plain running, and those that end or hang meanwhile.
+    // One of each state but plain running, and guests that end or hang meanwhile.
     let [paused, asleep, stopped, leaves, crashes, hangs] =
         [0, 1, 2, 3, 4, 5].map(|n| ids[n].as_str());
     for (id, command) in [(paused, "pause"), (asleep, "standby"), (stopped, "stop")] {
@@ -125,7 +126,7 @@ fn many_guests_are_found_again_and_none_has_noticed_but_those_that_ended_did_so_
         api.check_time(id);
     }
 
-    // One that hangs is neither dead nor forgotten, and there is a way out.
+    // A monitor that hangs is neither ended nor forgotten, and it can be deleted.
     let refused = api.act(&format!("/instances/{hangs}/pause")).refused(
         502,
         "hypervisor_failed",

@@ -1,4 +1,4 @@
-//! The shared table of histories, through the journal and what the API makes of it.
+//! The shared table of histories, through the journal and the API's totals.
 
 use serde_json::Value;
 use tallyman::billing::{Entered, InstanceFact, Reading};
@@ -16,8 +16,8 @@ use crate::PROGRAM;
 const MILLI: i64 = 1_000_000;
 const SHAPE: Shape = Shape { vcpus: 1, memory_bytes: 16 << 20, disk_bytes: 0, snapshot_bytes: 0 };
 
-/// Writes instances with these ids, names and histories into a data folder, each looked at now.
-/// They are stopped, as the driver sees it, so that nobody looks for machines that never were.
+/// Writes instances with these ids, names and histories into a data folder, with snapshots at the
+/// present. The driver sees them as stopped, so that it looks for no machines.
 fn write(rows: &[(InstanceId, String, Row)]) -> tempfile::TempDir {
     let mut rig = Rig::down(Options::default());
     rig.start(Host::StayedUp);
@@ -89,7 +89,7 @@ fn every_history_of_the_table_is_answered_as_it_says() {
         for phase in Phase::ALL {
             let (seen, told) = (millis(row.seen, phase), told(&instance, phase));
             if phase == current {
-                // The visit under way goes on up to the response.
+                // The visit under way continues up to the response.
                 let told = told.unwrap_or_else(|| panic!("no {}: {context}", phase.as_str()));
                 assert!(
                     (seen..=seen + late_ms).contains(&told),

@@ -1,4 +1,4 @@
-//! Policies that are none, that break, and that are swapped, over HTTP.
+//! Components that are no policies, policies that fail, and swaps, over HTTP.
 
 use serde_json::{Value, json};
 use tallyman::vm::Phase;
@@ -93,7 +93,7 @@ fn admit(api: &tallyman_tests::daemon::Api, component: Vec<u8>) -> String {
     api.upload(component).done()["digest"].as_str().expect("a digest").to_owned()
 }
 
-/// Honest in the self-test; from the year 2024 on it traps when an instance is paused.
+/// Passes the self-test; from the year 2024 on it traps when an instance is paused.
 pub(crate) fn breaks_at_a_pause() -> Vec<u8> {
     let enter = "(if (i32.eq (local.get $to) (i32.const 3)) (then unreachable))";
     assert_eq!(Phase::ALL[3], Phase::Paused);
@@ -138,8 +138,8 @@ fn a_policy_that_breaks_later_holds_nothing_up_and_a_rollback_makes_it_whole() {
 
     let rolled_back = api.act("/tenants/default/policy/rollback").done();
     assert_ne!(rolled_back["digest"], json!(digest));
-    // The account is mended by the instance's own task; the next command comes after that in its
-    // queue.
+    // The account is recovered by the instance's own task, so the next command in its queue comes
+    // after that.
     let paused = api.command(&bad, "pause");
     println!("{paused}");
     api.check_time(&bad);

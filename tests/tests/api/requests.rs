@@ -1,4 +1,4 @@
-//! Requests that are wrong get an answer that says what is wrong.
+//! Malformed requests get an answer that names the fault.
 
 use std::thread;
 
@@ -366,7 +366,7 @@ fn fill_the_disk(folder: tempfile::TempDir) {
     assert_eq!(full.expect_err("it ends").kind(), std::io::ErrorKind::StorageFull);
     let words = "disk is full";
     let new = |name| api.post("/instances", &json!({"name": name, "image": "tiny"}));
-    // Space inside the database's own pages may last for some more facts.
+    // Free space inside the database's own pages may suffice for some more facts.
     let refused =
         (0..2000).map(|number| new(format!("late-{number}"))).find(|answer| answer.status != 201);
     refused.expect("the disk is full").refused(507, "no_space", words);

@@ -1,5 +1,5 @@
-//! The daemon dies at any moment. What it acknowledged is there afterwards, and the machines have
-//! not noticed.
+//! The daemon dies at any moment. Everything that it acknowledged is there afterwards, and the
+//! machines are unaffected.
 
 use std::fs;
 use std::sync::Mutex;
@@ -64,7 +64,7 @@ fn a_killed_daemon_finds_every_instance_again_and_the_guests_notice_nothing() {
         assert_eq!((&api.phases(id), &daemon.machines_of(id)), (phases, machines), "{state}");
         api.check_time(id);
     }
-    // It goes on printing, and nothing of what it printed in between is missing.
+    // The guest continues to print, and nothing that it printed in between is missing.
     follow(api, &ids[0], |line| {
         line.strip_prefix("HB ")
             .is_some_and(|beat| beat.parse::<u64>().expect("a number") > seen + 3)
@@ -149,7 +149,7 @@ fn a_launch_that_a_loss_of_power_has_made_forgotten_is_in_nobodys_way() {
             api.command(&id, command);
         }
         api.wait(&id, "Running");
-        // Those before it are removed beside what goes on.
+        // Launches before it are removed in the background.
         let removed = (0..1_000).any(|_| {
             thread::sleep(Duration::from_millis(10));
             daemon.launches(&id) == [forgotten + 1]
@@ -247,13 +247,13 @@ fn a_machine_that_is_killed_while_the_daemon_is_down_has_crashed_when_it_did() {
     api.wait(&id, "Running");
 }
 
-/// What one client was told is done: an instance and the phases that it was seen to enter.
+/// Acknowledgements to one client: an instance and the phases that it was seen to enter.
 #[derive(Debug, Default)]
 struct Acknowledged {
     phases: Vec<(String, &'static str)>,
 }
 
-/// Walks an instance through its life until the daemon goes away; notes what was acknowledged.
+/// Moves an instance through its states until the daemon ends; records what was acknowledged.
 fn live(api: &Api, name: &str, acknowledged: &Mutex<Acknowledged>) {
     let note =
         |id: &str, phase| acknowledged.lock().expect("no panic").phases.push((id.into(), phase));
@@ -294,7 +294,7 @@ fn live(api: &Api, name: &str, acknowledged: &Mutex<Acknowledged>) {
     }
 }
 
-/// The commands that are under way by the records on disk. The daemon has to be down.
+/// The commands that are under way by the journal's records. The daemon has to be down.
 fn intents(daemon: &Daemon) -> Vec<String> {
     let db = Connection::open(daemon.folder().join("tallyman.db")).expect("a database");
     let mut rows = db.prepare("SELECT state FROM live").expect("a table");
@@ -318,7 +318,7 @@ fn a_daemon_killed_at_any_moment_keeps_what_it_acknowledged_and_settles_the_rest
                 let (api, acknowledged) = (&api, &acknowledged);
                 scope.spawn(move || live(api, &format!("{client}-{round}"), acknowledged));
             }
-            // The moment of the blow, not a wait for anything.
+            // The moment of the kill, not a wait for anything.
             thread::sleep(moment);
             daemon.kill();
         });
@@ -327,7 +327,7 @@ fn a_daemon_killed_at_any_moment_keeps_what_it_acknowledged_and_settles_the_rest
         let living = api.get("/instances").done();
         for instance in living.as_array().expect("instances") {
             let id = instance["id"].as_str().expect("an id");
-            // Comes after whatever the restart has to settle, which may be a deletion.
+            // Queued after the recovery of the restart, which may be a deletion.
             let stopped = api.post(&format!("/instances/{id}/stop"), &json!({"grace_ms": 0}));
             assert!(
                 stopped.status == 200 || api.instance(id)["state"] == json!("Deleted"),

@@ -1,4 +1,4 @@
-//! What instances do by themselves and what they use, from outside and with real machines.
+//! Automatic operations and resource usage of instances, from outside and with real machines.
 
 use serde_json::{Value, json};
 use tallyman_tests::aloud::saves_not;
@@ -341,8 +341,8 @@ fn what_has_nothing_to_do_goes_to_standby_and_activity_keeps_it_awake_or_wakes_i
     let daemon = daemon();
     let api = daemon.api();
     for hypervisor in hypervisors::here(&daemon) {
-        // The guest sleeps between its heartbeats; how much of a processor that takes depends on
-        // who runs it.
+        // The guest is idle between its heartbeats; the processor time that it takes depends on the
+        // host.
         let new = json!({
             "name": format!("idle-{hypervisor}"), "image": "tiny", "hypervisor": hypervisor, "cmdline": format!("vmm={hypervisor}"),
             "auto_standby": {"idle_after": "2s", "cpu_permille": 900},
@@ -380,7 +380,7 @@ fn what_has_nothing_to_do_goes_to_standby_and_activity_keeps_it_awake_or_wakes_i
     }
 }
 
-/// Looks at an instance until it is so.
+/// Polls an instance until a condition holds.
 fn until(api: &Api, id: &str, so: impl Fn(&Value) -> bool) -> Value {
     loop {
         let is = api.instance(id);
@@ -391,8 +391,8 @@ fn until(api: &Api, id: &str, so: impl Fn(&Value) -> bool) -> Value {
     }
 }
 
-/// Waits until it does; where its monitor can't save on this host, checks that it was tried, that
-/// it runs on, and says so.
+/// Waits until an instance is in standby; if its monitor can't save on this host, checks that it
+/// was tried and that the instance runs on, and reports it.
 fn goes_to_standby(daemon: &Daemon, id: &str, hypervisor: &str) -> bool {
     let api = daemon.api();
     let error = |is: &Value| is["state_error"].as_str().unwrap_or_default().to_owned();
@@ -420,7 +420,7 @@ fn a_guest_that_works_is_not_idle() {
     let id = id_of(&api.post("/instances", &new).done());
     api.wait(&id, "Running");
     let begun = until(api, &id, |is| is["idle_since"].is_string())["idle_since"].clone();
-    // A second has passed, and it was looked at, when another one begins.
+    // When another idle time begins, a second has passed and the usage was read.
     until(api, &id, |is| is["idle_since"] != begun);
     assert_eq!(api.instance(&id)["state"], json!("Running"));
     assert!(kinds(api, &id).iter().all(|kind| !kind.contains("auto-standby")));

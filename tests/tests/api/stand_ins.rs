@@ -1,5 +1,4 @@
-//! What is charged for the time of a policy that was quarantined: what the tenant's ladder says,
-//! once.
+//! Charges for the time of a policy that was quarantined: those of the tenant's ladder, once.
 
 use serde_json::{Value, json};
 use tallyman_tests::daemon::{Api, Daemon};
@@ -11,13 +10,13 @@ use crate::invoices::{last, lines, now, preview, proves, put_prices_of, sum};
 use crate::policies::breaks_at_a_pause;
 use crate::tenants::quarantined;
 
-/// Running time only, for which every reference policy has a meter.
+/// A price for running time only, for which every reference policy has a meter.
 const BOOK: &str = r#"{"currency": "EUR", "prices": [
     {"id": "compute-1", "rule": "compute", "meter": "active", "per": "instance-second", "price": "1"}]}"#;
 
 const CLOSE: &str = "/tenants/acme/invoice/close";
 
-/// Accounts as it should; from the year 2024 on it traps when it is asked to measure.
+/// A policy that accounts correctly, and from the year 2024 on traps when it is asked to measure.
 fn breaks_at_measuring() -> Vec<u8> {
     let measure = "\"{metering}#measure\") (param $request i32) (result i32)
     (local $n i32) (local $i i32) (local $masks i32)";
@@ -32,7 +31,7 @@ fn breaks_at_measuring() -> Vec<u8> {
     )
 }
 
-/// A tenant with prices, a ladder, a policy that is good and then `bad`, under which a machine ran.
+/// A tenant with prices, a ladder, a good policy and then `bad`, under which a machine ran.
 fn under(daemon: &Daemon, bad: Vec<u8>, ladder: Value) -> (Api, [String; 2], Value, Value) {
     let tenant = daemon.api().tenant("acme", "tenant-admin");
     put_prices_of(daemon.api(), "acme", BOOK);
@@ -65,7 +64,7 @@ fn charged(invoice: &Value) -> u128 {
         .sum()
 }
 
-/// Which policy was asked, in whose place, for each receipt.
+/// The policy that measured, and the policy that it replaced, for each receipt.
 fn asked(invoice: &Value) -> Vec<(Value, Value)> {
     let receipts = invoice["receipts"].as_array().expect("receipts").iter();
     let measured = receipts.filter(|receipt| receipt["call"] == "measure");
@@ -114,7 +113,7 @@ fn what_is_held_is_not_charged_and_is_charged_once_by_whoever_stands_in() {
     assert_eq!(charged(&invoice), ran(&tenant, &ids), "every nanosecond once");
     assert!(sum(&invoice) > 0);
 
-    // It is trusted again; what was charged stays charged.
+    // The policy is trusted again; earlier charges stay.
     tenant.put("/tenants/self/policy", &json!({"digest": bad, "again": true})).done();
     assert_eq!(last(&close().done()), invoice);
     assert_eq!(

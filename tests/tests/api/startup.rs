@@ -1,4 +1,4 @@
-//! A daemon that can't serve says why in one line and ends.
+//! A daemon that can't serve reports the reason in one line and ends.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::{PROGRAM, daemon};
 
-/// What `tallyman serve` says with these arguments on `folder`; it must end with status 1 and one
+/// Output of `tallyman serve` with these arguments on `folder`; it must end with status 1 and one
 /// line.
 fn refused_with(folder: &Path, arguments: &[&str]) -> String {
     let mut command =
@@ -37,14 +37,14 @@ fn refused(folder: &Path) -> String {
     refused_with(folder, &["--listen", "127.0.0.1:0"])
 }
 
-/// A data folder that a daemon has left.
+/// A data folder that a stopped daemon left.
 fn left() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = folder.path().join("tallyman.db");
     let mut daemon = Daemon::on(PROGRAM, folder);
     daemon.stop();
     let copy = tempfile::tempdir().expect("a folder");
-    // The log's content moves into the database when it is opened and closed by somebody else.
+    // Opening and closing the database moves the log's content into it.
     Connection::open(&journal)
         .and_then(|db| db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)"))
         .expect("a database");

@@ -7,7 +7,7 @@ use tallyman_tests::rig::{KEPT, fresh};
 
 use crate::daemon;
 
-/// The state that the driver is in when the API shows this one.
+/// States of the driver, each with the commands that lead to it.
 const STATES: [(State, &[&str]); 5] = [
     (State::Initializing, &[]),
     (State::Running, &[]),
@@ -16,7 +16,7 @@ const STATES: [(State, &[&str]); 5] = [
     (State::Stopped, &["stop"]),
 ];
 
-/// A new instance in a state, with a snapshot that a command can be about.
+/// Creates an instance in a state, with a snapshot that a command can name.
 fn in_state(api: &Api, state: State, way: &[&str]) -> String {
     let name = fresh();
     let id = match state {
@@ -30,7 +30,7 @@ fn in_state(api: &Api, state: State, way: &[&str]) -> String {
     id
 }
 
-/// Gives a command in the plainest way.
+/// Gives a command in its plainest form.
 fn ask(api: &Api, id: &str, command: Command) -> Answer {
     let instance = format!("/instances/{id}");
     match command {

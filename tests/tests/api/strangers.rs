@@ -1,4 +1,4 @@
-//! Policies by strangers: what `policy new` writes is built with the language's own tools,
+//! Policies of other authors: the output of `policy new` is built with the language's own tools,
 //! conforms, and is admitted.
 
 use std::os::unix::fs::symlink;
@@ -45,13 +45,13 @@ fn run(command: &mut Command) {
     done(&output);
 }
 
-/// What the kit says of a component.
+/// Report of the conformance kit on a component.
 fn tested(file: &Path) -> Value {
     let told = done(&tallyman(&["policy", "test", &file.display().to_string(), "--json"]));
     serde_json::from_str(&told).expect("JSON")
 }
 
-/// Holds that a component conforms, and that a daemon admits it and counts boot time as the
+/// Checks that a component conforms, and that a daemon admits it and counts boot time as the
 /// templates do.
 fn conforms_and_counts(file: &Path) {
     let report = tested(file);
@@ -85,8 +85,7 @@ fn conforms_and_counts(file: &Path) {
 #[test]
 fn a_policy_in_rust_is_built_by_cargo_and_conforms() {
     let (_folder, mine) = fresh("rust");
-    // What was built for one run serves the next; the crates are those that this program was built
-    // with.
+    // Builds of one run serve the next; the crates are those that this program was built with.
     let target = policies::folder().with_file_name("strangers");
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--release", "--offline", "--target", "wasm32-unknown-unknown"]);

@@ -1,4 +1,4 @@
-//! Walls between tenants with real machines behind them, and what is done when a policy fails.
+//! Isolation of tenants with real machines, and recovery from a policy that fails.
 
 use serde_json::{Value, json};
 use tallyman_tests::daemon::Api;
@@ -7,7 +7,7 @@ use tallyman_tests::policies;
 use crate::daemon;
 use crate::policies::breaks_at_a_pause;
 
-/// Every way to an instance.
+/// Every route of an instance.
 const WAYS: &[(&str, &str)] = &[
     ("GET", ""),
     ("GET", "?deleted=true"),
@@ -73,13 +73,13 @@ fn a_reader_looks_and_changes_nothing() {
     let reader = admin.with_token(made["secret"].as_str().expect("a secret"));
     let id = admin.create_running("web");
     for (method, way) in WAYS {
-        // The log is no JSON: whether it may be read is asked by the walk over all routes.
+        // The log is no JSON: the walk over all routes checks its access.
         if *way == "/logs" {
             continue;
         }
         let answer = go(&reader, method, &format!("/instances/{id}{way}"));
         match *method {
-            // What is not there may be asked for, too.
+            // A route whose object does not exist may answer 404.
             "GET" => assert!(matches!(answer.status, 200 | 404), "{answer:?}"),
             _ => drop(answer.refused(403, "forbidden", "tenant-reader")),
         }
@@ -128,8 +128,8 @@ fn a_tenant_gets_no_more_machines_than_it_may_and_no_files_of_the_host() {
     new("b", json!({})).done();
 }
 
-/// A tenant under a policy that is good, and then under one that traps at a pause, with two
-/// machines that were paused: two faults in a row.
+/// A tenant under a good policy, and then under one that traps at a pause, with two machines that
+/// were paused: two faults in a row.
 fn under_a_policy_that_breaks(api: &Api, ladder: Value) -> (Api, [String; 2], Value, Value) {
     let tenant = api.tenant("acme", "tenant-admin");
     tenant.put("/tenants/self/fallback", &json!({"ladder": ladder})).done();
@@ -144,7 +144,7 @@ fn under_a_policy_that_breaks(api: &Api, ladder: Value) -> (Api, [String; 2], Va
     (tenant, ids, good, bad)
 }
 
-/// Waits until the keeper has written down that `bad` is quarantined, and `in_force` is in force.
+/// Waits until the quarantine of `bad` is recorded, and `in_force` is in force.
 pub(crate) fn quarantined(tenant: &Api, bad: &Value, in_force: &Value) -> Value {
     for _ in 0..10_000 {
         let facts = tenant.get("/journal?kind=policy-moved").done();
@@ -164,8 +164,8 @@ pub(crate) fn quarantined(tenant: &Api, bad: &Value, in_force: &Value) -> Value 
     panic!("it is not quarantined");
 }
 
-/// Waits until nothing is owed to an instance any more: its own task sees to that after another
-/// policy has come into force.
+/// Waits until no account of an instance is degraded: its own task recovers it after another policy
+/// has come into force.
 fn mended(tenant: &Api, id: &str) {
     let is_well = |_| tenant.instance(id)["accounting"]["status"] == json!("ok");
     assert!((0..10_000).any(is_well), "{}", tenant.instance(id));
@@ -218,7 +218,7 @@ fn two_faults_quarantine_a_policy_and_the_last_good_one_accounts_what_it_owes_on
     let again = tenant.get("/tenants/acme/policy").done();
     assert_eq!((&again["digest"], &again["quarantined"][0]["digest"]), (&good, &bad), "{again}");
     assert_eq!(tenant.get("/health").done()["alerts"], json!(1), "also after a restart");
-    // It comes back only by name.
+    // A quarantined policy comes back only by name.
     let put = |more: Value| {
         let mut body = json!({"digest": bad});
         body.as_object_mut()
@@ -240,7 +240,7 @@ fn what_is_held_is_owed_until_somebody_acts() {
     assert_eq!(status["quarantined"][0]["stand_in"], Value::Null, "{status}");
     assert_eq!(tenant.instance(&id)["accounting"]["status"], json!("degraded"));
     assert_eq!((&tenant.get("/health").done()["alerts"], &status["previous"]), (&json!(1), &good));
-    // Another ladder is stood on at once: what is owed is accounted by what it says.
+    // Another ladder applies at once: degraded time is accounted by it.
     tenant.put("/tenants/self/fallback", &json!({"ladder": ["standard"]})).done();
     let standard = daemon.api().get("/policies/standard").done()["digest"].clone();
     mended(&tenant, &id);
@@ -267,8 +267,8 @@ fn a_policy_drains_while_a_visit_waits_for_it_and_is_retired_then() {
         api.get(&path).done()["state"].clone()
     };
     assert_eq!((state(&coarse), state(&standard)), (json!("active"), json!("draining")));
-    // The visit under way is closed by both policies, each its own part, and then nothing waits for
-    // the first.
+    // The visit under way is closed by both policies, each its own part; afterwards nothing depends
+    // on the first.
     api.command(&id, "pause");
     assert_eq!(state(&standard), json!("retired"));
     let told = |to: &str| {

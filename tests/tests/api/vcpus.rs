@@ -1,4 +1,4 @@
-//! What a virtual machine monitor did while no daemon wrote it down, and what it is given.
+//! Changes of vCPUs while no daemon recorded them, and the number of vCPUs of a machine.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -11,7 +11,7 @@ use tallyman_tests::machine::LOOK_AGAIN;
 
 use crate::daemon;
 
-/// Tells QEMU something, as a daemon does that is killed before it has written down what it did.
+/// Calls QEMU as a daemon does that is killed before it has recorded the act.
 fn tell(daemon: &Daemon, id: &str, call: &str) {
     let launch = daemon.launches(id).pop().expect("a launch");
     let socket = daemon.instance(id).join(format!("run/{launch}/ctl"));
@@ -28,7 +28,7 @@ fn now() -> u64 {
     tallyman::clock::boottime_ns()
 }
 
-/// What an instance entered, in order: the phase, and the host's time since boot.
+/// Phases that an instance entered, in order, each with the host's time since boot.
 fn entered(daemon: &Daemon, id: &str) -> Vec<(String, u64)> {
     let facts = daemon.api().facts(id).into_iter().filter(|fact| fact["kind"] == "entered");
     let phase = |fact: &Value| fact["phase"].as_str().expect("a phase").to_owned();
@@ -91,7 +91,7 @@ fn what_was_not_recorded_before_a_death_is_taken_up_too() {
     assert!(found[3].1 <= paused + 1_000_000_000 && found[3].1 < found[4].1, "{found:?}");
 }
 
-/// The virtual machine monitor of an instance.
+/// Process id of an instance's virtual machine monitor.
 fn vmm(daemon: &Daemon, id: &str) -> u64 {
     let launch = daemon.launches(id).pop().expect("a launch");
     let identity = fs::read(daemon.instance(id).join(format!("run/{launch}/identity.json")))

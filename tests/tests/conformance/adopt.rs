@@ -1,4 +1,4 @@
-//! Machines that are found again.
+//! Machines that another daemon launched, found again.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -30,7 +30,7 @@ pub(crate) fn trial(case: Case) -> Result<Try, &'static str> {
     }
 }
 
-/// A machine whose daemon was another process, which has been killed.
+/// Launches a machine under another process, which is then killed.
 async fn orphan(bed: &Bed, spec: &MachineSpec) {
     let launcher = Command::new(STAND_IN)
         .arg("launch")
@@ -53,7 +53,7 @@ async fn adopt(bed: &Bed, spec: &MachineSpec) -> Adopted {
     bed.hypervisor.adopt(spec).await.expect("adopt")
 }
 
-/// Whether such a VMM says when its vCPUs are held and run.
+/// Returns whether VMMs of this kind report that vCPUs are held and resumed.
 fn says_what_its_vcpus_do(kind: Kind) -> bool {
     match kind {
         Kind::Qemu | Kind::QemuMicrovm | Kind::CloudHypervisor => true,
@@ -61,7 +61,7 @@ fn says_what_its_vcpus_do(kind: Kind) -> bool {
     }
 }
 
-/// What the guest has said, out of a history.
+/// The guest's observations in a history.
 fn markers(history: Vec<Observed>) -> Vec<Observed> {
     let of_the_vmm = |seen: &Observed| {
         matches!(seen, Observed::Launched(_) | Observed::Paused(_) | Observed::Resumed(_))
@@ -103,7 +103,7 @@ async fn what_is_not_the_machine_is_not_taken_for_it(bed: Arc<Bed>) -> Outcome {
     let mut recycled = parsed.clone();
     let ticks = parsed["vmm"]["start_ticks"].as_u64().expect("ticks");
     recycled["vmm"]["start_ticks"] = (ticks - 1).into();
-    // Its supervisor lives, and would say so if the VMM had ended.
+    // The supervisor lives, and would report the VMM's end.
     recycled["supervisor"]["start_ticks"] = 1.into();
     for forged in [earlier_boot, recycled.to_string()] {
         assert_ne!(forged, true_one);
@@ -156,7 +156,7 @@ async fn a_machine_is_adopted_with_everything_that_was_seen_of_it_each_time(
     };
     assert_eq!(state, VmState::Paused);
     match bed.kind {
-        // What a restart of the daemon finds is what it was told while it was there.
+        // A restarted daemon receives the same instant as the one before.
         Kind::Qemu | Kind::QemuMicrovm => assert_eq!(since, Some(paused)),
         Kind::CloudHypervisor => assert!(since.is_some()),
         Kind::Firecracker => assert_eq!(since, None),

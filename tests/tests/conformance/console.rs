@@ -35,7 +35,7 @@ async fn what_is_typed_reaches_the_guest_and_what_it_says_is_kept(bed: Arc<Bed>)
         }
         other => panic!("{other:?}"),
     }
-    // Nothing but the guest writes there.
+    // Only the guest writes there.
     let known = |line: &&str| {
         ["TALLYMAN-", "HB ", "what \"it\" says"]
             .into_iter()
@@ -75,7 +75,7 @@ async fn a_flooded_console_holds_nothing_up(bed: Arc<Bed>) -> Outcome {
     .await;
     launched.vm.pause().await.expect("pause");
     launched.vm.resume().await.expect("resume");
-    // Also when nobody reads it any more.
+    // The console is kept also without a reader.
     kill(bed.process(&spec, "supervisor"), Signal::KILL);
     gone(bed.process(&spec, "supervisor")).await;
     launched.vm.pause().await.expect("pause");

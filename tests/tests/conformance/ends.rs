@@ -1,4 +1,4 @@
-//! How machines end.
+//! Ends of machines, and their reports.
 
 use std::sync::Arc;
 
@@ -84,7 +84,7 @@ async fn a_guest_that_is_asked_to_stop_powers_itself_off(bed: Arc<Bed>) -> Outco
     Outcome::Passed
 }
 
-/// A machine whose guest hears nothing any more.
+/// Launches a machine whose guest ignores requests.
 async fn deaf(bed: &Bed, spec: &MachineSpec) -> Launched {
     let launched = bed.ready(spec).await;
     type_on_console(spec, "x");
@@ -106,7 +106,7 @@ async fn a_guest_is_asked_as_often_as_one_likes(bed: Arc<Bed>) -> Outcome {
     let mut launched = bed.ready(&bed.spec("one")).await;
     launched.vm.request_stop().await.expect("ask");
     let again = launched.vm.request_stop().await;
-    // It may be gone by then.
+    // The machine may have ended by then.
     let gone = matches!(
         again,
         Err(HypervisorError::Disconnected { .. } | HypervisorError::Refused { .. })
@@ -179,7 +179,7 @@ async fn a_vmm_that_is_killed_while_it_quits_is_reported(bed: Arc<Bed>) -> Outco
     let killer = async { launched.vm.kill().expect("kill") };
     let (answer, ()) = tokio::join!(launched.vm.quit(), killer);
     assert!(matches!(answer, Ok(()) | Err(HypervisorError::Disconnected { .. })), "{answer:?}");
-    // Whichever came first.
+    // The status of the first end.
     let status = exit(&mut launched).await.status;
     assert!(matches!(status, ExitStatus::Signal(9 | 15) | ExitStatus::Code(0)), "{status}");
     Outcome::Passed
@@ -207,8 +207,8 @@ async fn the_kill_of_what_has_ended_does_nothing(bed: Arc<Bed>) -> Outcome {
     Outcome::Passed
 }
 
-/// Types `key` on the console of a machine, and answers its end, which everybody who asks later
-/// hears the same.
+/// Types `key` on the console of a machine, and returns its exit, which later callers get
+/// unchanged.
 async fn ended_by(bed: &Bed, key: &str, last_words: &str) -> Exit {
     let spec = bed.spec("one");
     let mut launched = bed.ready(&spec).await;

@@ -1,4 +1,4 @@
-//! What hypervisors are known to do wrong, and what guards against it.
+//! Known faults of hypervisors, and the guards against them.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
@@ -21,23 +21,23 @@ use tallyman_tests::machine::{
 use super::snapshots::{NO_NESTED_STATE, unsaved};
 use super::{Outcome, Try, attempt};
 
-/// One of them.
+/// A known fault, and its trial.
 pub(crate) struct Hazard {
-    /// What is guarded.
+    /// The property that is guarded.
     pub(crate) name: &'static str,
-    /// Where it could happen.
+    /// Hypervisors on which it could occur.
     pub(crate) kinds: &'static [Kind],
     attempt: fn() -> Result<Try, &'static str>,
 }
 
 impl Hazard {
-    /// The trial.
+    /// The trial; none where it can't be tried.
     pub(crate) fn attempt(&self) -> Option<Try> {
         (self.attempt)().ok()
     }
 }
 
-/// All that are not part of an operation.
+/// Every hazard that is not part of an operation.
 pub(crate) const ALL: [Hazard; 7] = [
     Hazard {
         name: "a vmm that nobody wrote down",
@@ -78,16 +78,16 @@ pub(crate) const ALL: [Hazard; 7] = [
     },
 ];
 
-/// What a pipe holds in bytes.
+/// Capacity of a pipe in bytes.
 const PIPE_BYTES: usize = 64 << 10;
 
-/// What Firecracker logs of a call in bytes, at least.
+/// Least number of bytes that Firecracker logs per call.
 const CALL_LOG_BYTES_MIN: usize = 64;
 
-/// The descriptor on which a VMM finds its log.
+/// File descriptor on which a VMM finds its log.
 const LOG_FD: i32 = 103;
 
-/// The checksum of a snapshot's file, as the program's documentation has it.
+/// Checksum of a snapshot's file, as the program's documentation defines it.
 fn checksum(bytes: &[u8]) -> String {
     let mut whole = Sha256::new();
     for (number, chunk) in (0_u64..).zip(bytes.chunks(256 << 10)) {
@@ -100,7 +100,7 @@ fn checksum(bytes: &[u8]) -> String {
     hex::encode(whole.finalize())
 }
 
-/// Replaces a file of a snapshot so that its manifest vouches for it.
+/// Replaces a file of a snapshot, with a matching manifest.
 fn replace(snapshot: &Path, name: &str, bytes: &[u8]) {
     let path = snapshot.join("manifest.json");
     let mut manifest: Value =
@@ -115,7 +115,8 @@ fn replace(snapshot: &Path, name: &str, bytes: &[u8]) {
     fs::write(path, manifest.to_string()).expect("vouch");
 }
 
-/// A snapshot of a machine that has ended; why not, where the VMM can't write one on this host.
+/// Makes a snapshot of a machine that has ended; the outcome if the VMM can't write one on this
+/// host.
 async fn snapshot(bed: &Bed, spec: &MachineSpec) -> Result<PathBuf, Outcome> {
     let (mut launched, to) = (bed.ready(spec).await, bed.path("snapshot"));
     launched.vm.pause().await.expect("pause");
@@ -220,7 +221,7 @@ async fn what_is_written_in_a_hundredth_of_the_time_is_all_of_the_memory(bed: Ar
         assert!(ours == full, "{round}: it left something out");
         launched.vm.resume().await.expect("resume");
     }
-    // A machine that lives on a snapshot's memory has not all of its own present.
+    // A machine on a snapshot's memory has only part of its own present.
     let (child, grandchild) = (large("child"), large("grandchild"));
     let launched =
         bed.hypervisor.launch(&child, Origin::Snapshot(bed.path("second"))).await.expect("fork");

@@ -28,7 +28,7 @@ pub(crate) fn trial(case: Case) -> Result<Try, &'static str> {
 
 async fn a_machine_is_held_until_it_is_let_go_and_then_announces_itself(bed: Arc<Bed>) -> Outcome {
     let spec = bed.spec("one");
-    // What an earlier one may have left is no obstacle.
+    // Files of an earlier launch are no obstacle.
     let run = files::run(&spec.dir, spec.incarnation);
     fs::create_dir_all(&run).expect("create");
     drop(UnixListener::bind(run.join("ctl")).expect("a socket on which nobody listens"));
@@ -66,7 +66,7 @@ async fn what_is_wrong_is_named_and_no_process_stays(bed: Arc<Bed>) -> Outcome {
     let junk = MachineSpec { kernel: junk, ..bed.spec("nonsense") };
     match bed.hypervisor.launch(&junk, Origin::Boot).await {
         Err(_) => check_no_process(&bed, &junk).await,
-        // It looks at the kernel when the vCPUs are to run.
+        // The VMM reads the kernel when the vCPUs resume.
         Ok(mut launched) => {
             launched.vm.resume().await.expect_err("nothing to run");
             launched.vm.kill().expect("kill");
@@ -144,7 +144,7 @@ async fn what_is_not_possible_is_refused_before_anything_starts(bed: Arc<Bed>) -
         );
     }
     heartbeat_after(&writer, heartbeats(&writer).len()).await;
-    // Its disks are its own for as long as it lives, also without its supervisor.
+    // The machine holds its disks as long as it lives, also without its supervisor.
     kill(bed.process(&writer, "supervisor"), Signal::KILL);
     gone(bed.process(&writer, "supervisor")).await;
     let error = bed.hypervisor.launch(&with(false, bed.spec("two")), Origin::Boot).await.err();
@@ -168,7 +168,7 @@ async fn a_vmm_that_is_killed_on_its_way_up_is_reported(bed: Arc<Bed>) -> Outcom
         }
     };
     let (launched, ()) = tokio::join!(bed.hypervisor.launch(&spec, Origin::Boot), killer);
-    // The kill may have come too late to be in the middle.
+    // The kill may have come after the launch.
     let status = match launched {
         Ok(mut launched) => exit(&mut launched).await.status,
         Err(HypervisorError::Launch { .. } | HypervisorError::Disconnected { .. }) => {

@@ -1,10 +1,9 @@
-//! Conformance: every hypervisor of this host x every operation x what may happen to it, from
-//! lists.
+//! Conformance: every hypervisor of this host, every operation and every case, from lists.
 //!
-//! It runs real virtual machine monitors with the tiny guest. What is not on this host is not run,
-//! and the table at the end says so, with the reason. Which programs are used:
-//! `TALLYMAN_TEST_QEMU`, `TALLYMAN_TEST_CLOUD_HYPERVISOR`, `TALLYMAN_TEST_FIRECRACKER`, else what
-//! `scripts/setup test` has put into `target/vmm`, else what is on `PATH`.
+//! It runs real virtual machine monitors with the tiny guest. A hypervisor that is not on this host
+//! is not run, and the table at the end gives the reason. The programs are those of
+//! `TALLYMAN_TEST_QEMU`, `TALLYMAN_TEST_CLOUD_HYPERVISOR`, `TALLYMAN_TEST_FIRECRACKER`, else those
+//! that `scripts/setup test` has put into `target/vmm`, else those on `PATH`.
 
 mod adopt;
 mod console;
@@ -28,10 +27,10 @@ use tokio::runtime::Runtime;
 use hazards::Hazard;
 use report::{Cell, Report};
 
-/// This run's stand-in for the daemon's program.
+/// Program of this run that stands in for the daemon's.
 const STAND_IN: &str = env!("CARGO_BIN_EXE_stand-in");
 
-/// What is done with a machine.
+/// An operation on a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Operation {
     Launch,
@@ -94,18 +93,18 @@ impl Operation {
     }
 }
 
-/// What happens to it.
+/// A case of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Case {
-    /// It works.
+    /// The operation succeeds.
     Success,
-    /// Something it needs is wrong.
+    /// A requirement of the operation is broken.
     Failure,
-    /// It is asked for again.
+    /// The operation is asked for again.
     Repeated,
-    /// The machine is not in a state for it.
+    /// The machine is in a state that does not allow the operation.
     Illegal,
-    /// The virtual machine monitor is killed in the middle of it.
+    /// The virtual machine monitor is killed in the middle of the operation.
     Killed,
 }
 
@@ -124,21 +123,21 @@ impl Case {
     }
 }
 
-/// What came of a trial that found nothing wrong.
+/// Outcome of a trial that found no fault.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
-    /// Everything was as it must be.
+    /// Everything was as required.
     Passed,
-    /// The hypervisor can't do this at all, says so, and says who can.
+    /// The hypervisor does not support this, and the error names those that do.
     Refused,
-    /// It can't be tried here, for this reason.
+    /// The trial is impossible here, for this reason.
     NotHere(String),
 }
 
 /// One trial on one hypervisor.
 type Try = fn(Arc<Bed>) -> BoxFuture<'static, Outcome>;
 
-/// The trial for a case of an operation, or why there is none.
+/// The trial for a case of an operation, or the reason why there is none.
 fn trial(operation: Operation, case: Case) -> Result<Try, &'static str> {
     match operation {
         Operation::Launch => launch::trial(case),

@@ -1,4 +1,4 @@
-//! The table of what really ran, and what did not and why.
+//! The table of the trials that ran, and of the others with the reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,7 +8,7 @@ use tallyman::hypervisor::{Description, Kind};
 
 use super::{Case, Operation, Outcome, hazards, trial};
 
-/// Width of the column of what is tried.
+/// Width of the column of operations.
 const WHAT: usize = 34;
 
 /// Width of a hypervisor's column.
@@ -21,7 +21,7 @@ pub(crate) enum Cell {
     Hazard(&'static str),
 }
 
-/// What is known so far.
+/// Outcomes so far.
 #[derive(Default)]
 pub(crate) struct Report(Mutex<Known>);
 

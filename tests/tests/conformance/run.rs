@@ -1,4 +1,4 @@
-//! vCPUs that run and are held, and memory that grows.
+//! Resuming and pausing vCPUs, and growing memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tallyman_tests::machine::{Bed, assert_no_gap, console, exit, heartbeat_after
 
 use super::{Case, Outcome, Try, attempt};
 
-/// From one heartbeat of the guest to the next.
+/// Time from one heartbeat of the guest to the next.
 const BEAT: Duration = Duration::from_millis(40);
 
 const ONLY_ITS_END: &str = "nothing makes it fail but the end of the VMM";
@@ -94,8 +94,7 @@ async fn a_vmm_that_is_killed_under_a_resume_is_reported(bed: Arc<Bed>) -> Outco
     Outcome::Passed
 }
 
-/// Makes a call and kills the VMM meanwhile: the call answers, or says that nobody is there any
-/// more.
+/// Makes a call and kills the VMM meanwhile: the call succeeds, or reports that the VMM is gone.
 async fn under_fire(
     mut launched: Launched,
     call: impl Future<Output = Result<Stamp, HypervisorError>>,
@@ -108,7 +107,7 @@ async fn under_fire(
     check_gone(&launched).await;
 }
 
-/// A guest that beats while others are held: the measure of time for what must not happen.
+/// Waits for heartbeats of another guest: the measure of time for events that must not occur.
 async fn beats(clock: &MachineSpec, count: usize) {
     heartbeat_after(clock, heartbeats(clock).len() + count).await;
 }
@@ -127,15 +126,15 @@ async fn a_held_machine_does_nothing_and_the_stamps_say_for_how_long(bed: Arc<Be
         assert!(resumed < asked && asked <= paused && paused <= answered);
         assert_eq!(launched.vm.state().await.expect("state"), VmState::Paused);
         ran += Duration::from_nanos(paused.boottime_ns - resumed.boottime_ns);
-        // What was sent before may be on its way; a beat of the other guest later it has arrived.
+        // Output may still be on its way; it has arrived after a beat of the other guest.
         beats(&clock, 1).await;
         let held = heartbeats(&spec);
         beats(&clock, 3).await;
         assert_eq!(heartbeats(&spec), held, "it did something while it was held");
         assert_no_gap(&spec);
-        // A guest can't beat faster than its time goes: where the stamps leave out time in which it
+        // A guest can't beat faster than its time goes: if the stamps leave out time in which it
         // ran, it has more beats than fit. In each round one may be due at once, and the guest may
-        // have run before its VMM said so.
+        // have run before its VMM reported it.
         let fit = ran.as_nanos() / BEAT.as_nanos() + 2 * round;
         assert!(held.len() as u128 <= fit, "{} beats in {ran:?} of running", held.len());
     }
@@ -148,7 +147,7 @@ async fn a_second_pause_does_nothing(bed: Arc<Bed>) -> Outcome {
     let first = launched.vm.pause().await.expect("pause");
     let second = launched.vm.pause().await.expect("a second one");
     match bed.kind {
-        // What it has said once is since when it is held.
+        // The first reported instant is that of the pause.
         Kind::Qemu | Kind::QemuMicrovm => assert_eq!(first, second),
         Kind::CloudHypervisor | Kind::Firecracker => assert!(first < second),
     }
@@ -180,11 +179,11 @@ async fn a_vmm_that_is_killed_under_a_pause_is_reported(bed: Arc<Bed>) -> Outcom
     Outcome::Passed
 }
 
-/// A step of the memory that some hypervisors give in such steps.
+/// Step in which some hypervisors grow memory, in bytes.
 const STEP: u64 = 128 << 20;
 
-/// A machine at work whose memory may grow by two steps; none where that can't be, which the
-/// hypervisor must say then.
+/// Launches a machine whose memory may grow by two steps; none if the hypervisor can't, which its
+/// error must then say.
 async fn growing(bed: &Bed, spec: &MachineSpec) -> Option<Launched> {
     let able = bed.hypervisor.describe().capabilities.has(Capability::MemoryResize);
     let growing =
@@ -199,7 +198,7 @@ async fn growing(bed: &Bed, spec: &MachineSpec) -> Option<Launched> {
     None
 }
 
-/// Whoever can't says so, and who can.
+/// Checks that an error of an unsupported call names the hypervisors that support it.
 fn check_told(bed: &Bed, error: Option<HypervisorError>) {
     let Some(error @ HypervisorError::Unsupported { .. }) = error else { panic!("{error:?}") };
     let told = error.to_string();

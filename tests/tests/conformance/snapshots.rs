@@ -50,12 +50,12 @@ pub(crate) fn fork(case: Case) -> Result<Try, &'static str> {
     }
 }
 
-/// What this host's virtualisation can't do, in the words of the VMM. Every other failure to save
-/// is one of ours.
+/// Word in a VMM's error for a host whose virtualisation can't save memory. Every other failure to
+/// save is a fault of ours.
 pub(crate) const NO_NESTED_STATE: &str = "GetNestedState";
 
-/// Saves a machine that is held; where that can't be had on this host, checks that nothing is left
-/// of it and that the machine goes on.
+/// Saves a machine that is held; if this host can't, checks that no file is left and that the
+/// machine goes on.
 async fn saved(
     bed: &Bed,
     spec: &MachineSpec,
@@ -84,7 +84,7 @@ async fn saved(
     Ok(())
 }
 
-/// The outcome of what needs a snapshot where none can be had.
+/// Outcome of a trial that needs a snapshot where none can be made.
 pub(crate) fn unsaved(bed: &Bed, reason: &str) -> Outcome {
     Outcome::NotHere(format!("{} can't save on this host, and says so: {reason}", bed.kind))
 }
@@ -105,7 +105,7 @@ async fn snapshot_of(bed: &Bed, spec: &MachineSpec) -> Result<PathBuf, Outcome> 
     Ok(to)
 }
 
-/// Goes on with the outcome, or ends the trial with it.
+/// Unwraps a result, or ends the trial with its outcome.
 macro_rules! here {
     ($outcome:expr) => {
         match $outcome {
@@ -173,7 +173,7 @@ async fn what_runs_or_never_ran_is_not_saved(bed: Arc<Bed>) -> Outcome {
     let launched = bed.hypervisor.launch(&spec, Origin::Boot).await.expect("launch");
     match launched.vm.save(&to).await {
         Err(HypervisorError::Save { .. }) => check_unsaved(&to),
-        // QEMU can.
+        // QEMU supports it.
         Ok(_) => fs::remove_dir_all(&to).expect("remove"),
         Err(error) => panic!("{error:?}"),
     }
@@ -267,7 +267,7 @@ async fn a_damaged_snapshot_never_runs(bed: Arc<Bed>) -> Outcome {
     Outcome::Passed
 }
 
-/// The snapshot is refused for such a defect before any process was started.
+/// Checks that a snapshot with a defect is refused before any process is started.
 async fn check_defect(
     bed: &Bed,
     spec: &MachineSpec,
@@ -334,7 +334,7 @@ async fn a_snapshot_of_another_shape_or_hypervisor_starts_no_process(bed: Arc<Be
     Outcome::Passed
 }
 
-/// A machine with more of anything is none for this snapshot.
+/// Checks that a snapshot is refused for a machine of a larger shape.
 async fn check_shapes(bed: &Bed, spec: &MachineSpec, snapshot: &Path) {
     let disk = bed.path("another-disk");
     fs::write(&disk, vec![0; 1 << 20]).expect("disk");
@@ -385,7 +385,7 @@ async fn a_vmm_that_is_killed_under_a_restore_spoils_no_snapshot(bed: Arc<Bed>) 
     Outcome::Passed
 }
 
-/// A machine at work with a disk, held and saved.
+/// Launches a machine with a disk, pauses and saves it.
 async fn source(bed: &Bed, name: &str) -> Result<(Launched, MachineSpec, PathBuf), Outcome> {
     let spec = with_disk(bed, bed.spec(name));
     let (launched, to) = (bed.ready(&spec).await, bed.path("snapshot"));
@@ -394,7 +394,7 @@ async fn source(bed: &Bed, name: &str) -> Result<(Launched, MachineSpec, PathBuf
     Ok((launched, spec, to))
 }
 
-/// The machine with a disk of its own.
+/// Adds a disk of its own to a machine.
 fn with_disk(bed: &Bed, spec: MachineSpec) -> MachineSpec {
     let path = bed.path(&format!("disk-of-{}", spec.name));
     fs::write(&path, vec![0; 1 << 20]).expect("disk");

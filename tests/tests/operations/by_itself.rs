@@ -1,4 +1,4 @@
-//! What instances do by themselves: they are started again, their time ends, their labels change.
+//! Automatic operations of instances: restarts, ends of lifetimes, changes of labels.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ fn downtime_before_a_restart_is_stopped_and_never_running() {
     assert_eq!((pieces[0].session, pieces[pieces.len() - 1].session), (1, 2));
 }
 
-/// Waits until an instance is so.
+/// Waits until a view satisfies a condition.
 async fn settled(
     mut views: tokio::sync::watch::Receiver<std::sync::Arc<tallyman::driver::View>>,
     so: impl Fn(&tallyman::driver::Live) -> bool,
@@ -125,7 +125,7 @@ fn whoever_asks_for_a_stop_gets_one_that_lasts() {
     rig.double.end(&id, Initiator::GuestReset);
     let views = rig.fleet().views(&rig.tenant, &id).expect("known");
     rig.run(settled(views, |live| live.restarts.due_ns.is_some()));
-    // Also while it waits to be started again.
+    // The same holds while a restart is pending.
     rig.command(&id, Command::Stop).expect("stopped already");
     assert_eq!(rig.view(&id).live.restarts.due_ns, None);
     let story = rig.story(&id);
@@ -317,7 +317,7 @@ fn memory_is_resized_where_that_is_possible_and_the_new_shape_is_a_fact() {
         let error = resize(bytes).expect_err("out of range").to_string();
         assert!(error.contains(words), "{error}");
     }
-    // A standby keeps what it has; the next boot has it too.
+    // A standby keeps the present value; the next boot has it too.
     rig.command(&id, Command::Standby).expect("in standby");
     rig.command(&id, Command::Restore).expect("restored");
     assert_eq!(rig.view(&id).live.shape.memory_bytes, 32 * mib);
@@ -345,7 +345,7 @@ fn health_check(start_period_ms: u64) -> HealthCheck {
     }
 }
 
-/// An instance whose workload is asked, and is started again if it has to be.
+/// An instance whose workload is probed, and restarted if necessary.
 fn asked(rig: &Rig, mode: RestartMode, start_period_ms: u64) -> InstanceId {
     let mut new = rig.new_instance("a");
     new.restart =
@@ -356,7 +356,7 @@ fn asked(rig: &Rig, mode: RestartMode, start_period_ms: u64) -> InstanceId {
     id
 }
 
-/// Waits until the workload is asked, answers, and waits until that is taken up.
+/// Waits until the workload is probed, answers, and waits until the answer is applied.
 fn answer(rig: &Rig, id: &InstanceId, answer: Result<(), &str>) -> HealthStatus {
     rig.run(rig.prober.asked());
     let mut views = rig.fleet().views(&rig.tenant, id).expect("known");
@@ -389,7 +389,7 @@ fn what_is_unhealthy_is_stopped_and_started_again_as_often_as_its_policy_allows(
     rig.pass(10 * SECOND);
     reach(&rig, &id, Phase::Initializing);
     boot(&rig, &id);
-    // There is no second attempt: it is left to run, and to be looked at.
+    // There is no second attempt: the instance runs on and is probed on.
     assert_eq!(answer(&rig, &id, Err("it is silent")), HealthStatus::Starting);
     rig.pass(10 * SECOND);
     assert_eq!(answer(&rig, &id, Err("it is silent")), HealthStatus::Unhealthy);

@@ -1,5 +1,5 @@
-//! Ends that are known late, files that can't be put in place, hypervisors that are missing, disks
-//! that others use: what is left then is what was there, and there is always a way on.
+//! Late ends, files that can't be put in place, missing hypervisors, disks in use: the earlier
+//! state is kept, and there is always a command that leads on.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use tallyman_tests::rig::{Host, KEPT, MEMORY_BYTES, Rig};
 
 use crate::{boot, gone, reach, running};
 
-/// A rig in which nobody waits long for the end of a machine.
+/// A rig that waits only shortly for the end of a machine.
 fn hasty() -> Rig {
     let mut rig = Rig::down(Options::default());
     rig.exit_patience = Duration::from_millis(20);
@@ -32,7 +32,7 @@ fn state(rig: &Rig, id: &InstanceId) -> State {
     rig.view(id).live.state
 }
 
-/// Waits for something that an instance does by itself.
+/// Waits until a view satisfies a condition.
 fn until(rig: &Rig, id: &InstanceId, happened: impl Fn(&View) -> bool) {
     let mut views = rig.fleet().views(&rig.tenant, id).expect("it is known");
     rig.run(async { views.wait_for(|view| happened(view)).await.map(drop) }).expect("it goes on");
@@ -49,7 +49,7 @@ fn with_host_disk(rig: &Rig, name: &str) -> (InstanceId, PathBuf) {
     (id, disk)
 }
 
-// An end that is known late.
+// Ends that are known late.
 
 #[test]
 fn a_late_exit_never_destroys_the_memory_that_was_saved() {
@@ -131,7 +131,7 @@ fn memory_that_could_not_be_run_is_kept_until_its_end_is_known() {
     rig.check_time(&id);
 }
 
-// A create that fails.
+// Creates that fail.
 
 #[test]
 fn a_create_that_fails_leaves_no_name_and_no_time() {
@@ -234,8 +234,8 @@ fn memory_and_disks_of_a_snapshot_are_of_one_instant() {
     let mut rig = Rig::default();
     let (id, disk) = with_host_disk(&rig, "a");
     rig.command(&id, Command::Pause).expect("paused");
-    // Its memory is given away, and lost with the daemon: it has to run for a moment before it is
-    // given away again.
+    // Memory is saved, and the file is lost with the daemon: the vCPUs have to run for a moment
+    // before memory can be saved again.
     let saved = rig.double.hold_after(&id, Call::Save);
     let (fleet, tenant, asked) = (rig.fleet().clone(), rig.tenant.clone(), id.clone());
     let request = rig.request(Command::Snapshot);
@@ -318,7 +318,7 @@ fn the_bound_of_snapshots_holds_whatever_is_to_stay() {
     assert_eq!(rig.view(&id).record.snapshots.len(), 256);
 }
 
-// What can't be found out.
+// Facts that can't be found out.
 
 #[test]
 fn what_is_dead_has_ended_though_its_hypervisor_is_missing() {
@@ -395,13 +395,13 @@ fn what_lives_without_its_hypervisor_can_be_stopped_deleted_and_expire() {
     }
 }
 
-// What is due and can't be done.
+// Operations that are due and fail.
 
 #[test]
 fn a_look_that_learns_nothing_keeps_nothing_else_from_being_done() {
     let mut rig = Rig::default();
     let mut new = rig.new_instance("a");
-    // The double has no processes: nobody knows how much of a processor they use.
+    // The double has no processes, so their processor time is unknown.
     new.auto_standby = Some(AutoStandby { idle_after_ms: 30_000, cpu_permille_max: 1_000 });
     let at_ns = rig.fleet().now().after(Nanos(60_000_000_000)).expect("in range").0;
     new.expiry = Some(Expiry { at_ns, action: ExpiryAction::Delete });
@@ -420,7 +420,7 @@ fn a_look_that_learns_nothing_keeps_nothing_else_from_being_done() {
     gone(&rig, &id);
 }
 
-/// A process that does nothing, in the place of the machine's own: what it uses is known.
+/// Runs an idle process in place of the machine's own, so that its processor time is known.
 fn stand_in_for_monitor(rig: &Rig, id: &InstanceId) -> Child {
     let child = Program::new("sleep").arg("600").spawn().expect("spawn");
     let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).expect("proc");

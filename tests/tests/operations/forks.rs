@@ -1,4 +1,4 @@
-//! Forks: whose history says what, and that many at once share one copy.
+//! Forks: the facts in each history, and many forks that share one copy of memory.
 
 use std::fs;
 
@@ -129,7 +129,7 @@ fn many_forks_at_once_are_made_of_few_copies_and_each_answers_for_itself() {
     let source = running(&rig, "source");
     let count = rig.story(&source).len();
     let forks = (0..FORKS).map(|n| {
-        // Every tenth has a name that is taken meanwhile.
+        // Every tenth asks for a name that is taken meanwhile.
         let name = if n % 10 == 9 { "twice".into() } else { format!("child-{n}") };
         rig.fleet().fork(&rig.tenant, &source, fork(&name, Some(Target::Standby)))
     });
@@ -232,7 +232,7 @@ fn what_a_crash_leaves_of_a_fork_is_swept() {
     );
     assert!(!rig.fleet().folder(&source).join("fork.partial").exists());
     rig.run(async {
-        // In the background, and soon.
+        // The removal is in the background, and soon.
         while orphan.exists() {
             tokio::task::yield_now().await;
         }

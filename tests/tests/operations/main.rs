@@ -1,5 +1,5 @@
-//! What instances are made of, what is kept of them and what they do by themselves, against a
-//! hypervisor without machines and with a clock that runs as fast as a test likes.
+//! Shapes, snapshots and automatic operations of instances, against a hypervisor without machines
+//! and a clock that the test advances.
 
 mod by_itself;
 mod faults;
@@ -15,7 +15,7 @@ use tallyman::id::InstanceId;
 use tallyman::vm::Phase;
 use tallyman_tests::rig::Rig;
 
-/// The guest says both markers.
+/// Reports both of the guest's markers.
 fn boot(rig: &Rig, id: &InstanceId) {
     let now = rig.double.now();
     rig.double.observe(id, Observed::ProgramStarted(now));
@@ -30,12 +30,12 @@ fn reach(rig: &Rig, id: &InstanceId, phase: Phase) {
 
 fn gone(rig: &Rig, id: &InstanceId) {
     let waiting = rig.fleet().wait(&rig.tenant, id, Waiting::ForDeletion, Duration::from_secs(30));
-    // It may be gone before the wait begins.
+    // The instance may be deleted before the wait begins.
     let _ = rig.run(waiting);
     assert!(rig.view(id).deleted.is_some(), "{:?}", rig.story(id));
 }
 
-/// An instance that is ready.
+/// Creates an instance that is ready.
 fn running(rig: &Rig, name: &str) -> InstanceId {
     let id = rig.create(name);
     boot(rig, &id);

@@ -1,4 +1,4 @@
-//! Snapshots: what is recorded, what is kept, what is put back.
+//! Snapshots: records, retention and reverts.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +16,7 @@ fn names(rig: &Rig, id: &InstanceId) -> Vec<String> {
     rig.view(id).record.snapshots.iter().map(|snapshot| snapshot.name.to_string()).collect()
 }
 
-/// An instance with a root disk of 4,096 bytes that all are `byte`.
+/// An instance with a root disk of 4,096 bytes, all equal to `byte`.
 fn with_disk(rig: &Rig, name: &str, byte: u8) -> InstanceId {
     let root = rig.folder().join("root");
     fs::write(&root, [byte; 4096]).expect("a file");
@@ -158,7 +158,7 @@ fn a_revert_puts_disks_and_memory_back_and_goes_on_with_the_history() {
         ["intended revert", "standby", "intended restore", "paused", "running"]
     );
     assert_eq!(rig.story(&id)[..story.len()], story[..]);
-    // The snapshot is still what it was, whatever the guest does.
+    // The snapshot is unchanged, whatever the guest does.
     fs::write(root_of(&rig, &id), [9; 4096]).expect("the guest writes");
     rig.command(&id, Command::Standby).expect("in standby");
     for (target, state) in [
@@ -210,7 +210,7 @@ fn a_revert_is_done_again_after_a_crash_and_from_a_snapshot_of_before_a_resize()
     rig.keep(&id);
     rig.command(&id, Command::Stop).expect("stopped");
     rig.ask(&id, Request::Resize { memory_bytes: 2 * MEMORY_BYTES }).expect("resized");
-    // As after a crash in the middle: the intent is on record, some of it is done.
+    // The state after a crash in the middle: the intent is on record, a part of the act is done.
     let gate = rig.double.hold_before(&id, Call::Adopt);
     rig.ask(&id, Request::Revert { snapshot: KEPT.parse().expect("a name") }).expect("reverted");
     fs::remove_dir_all(rig.fleet().folder(&id).join("standby")).expect("undone");
@@ -301,7 +301,7 @@ fn a_schedule_takes_snapshots_keeps_the_newest_and_rests_while_nothing_changes()
         names(&rig, &id).contains(&"by-hand".into()),
         "what a client asked for is the client's"
     );
-    // A daemon that was down takes one, not all that it has missed.
+    // A daemon that was down takes one snapshot, not all that were due.
     rig.crash();
     rig.pass(Duration::from_secs(36_000));
     let (before, due) = (rig_story_len(&mut rig, &id), 1);
@@ -312,7 +312,7 @@ fn a_schedule_takes_snapshots_keeps_the_newest_and_rests_while_nothing_changes()
         .filter(|words| words == "intended snapshot by schedule")
         .count();
     assert_eq!(told, due);
-    // Nothing runs: what there is to keep is kept once.
+    // Nothing runs, so one snapshot is enough.
     rig.command(&id, Command::Stop).expect("stopped");
     rig.pass(Duration::from_secs(3_660));
     until(&rig, &id, |rig| {
@@ -329,15 +329,15 @@ fn a_schedule_takes_snapshots_keeps_the_newest_and_rests_while_nothing_changes()
     rig.check_journal();
 }
 
-/// Whether nothing is under way, and what is published is what is on record: a fact is on record a
-/// moment before.
+/// Returns whether nothing is under way and the published view is the recorded one: a fact is on
+/// record a moment before it is published.
 fn rests(rig: &Rig, id: &InstanceId) -> bool {
     let view = rig.view(id);
     view.live.intent.is_none()
         && rig.history(id).last().is_some_and(|&(fact, _)| fact == view.last_fact)
 }
 
-/// Starts the daemon; answers how long the story was before.
+/// Starts the daemon; returns the length of the story before.
 fn rig_story_len(rig: &mut Rig, id: &InstanceId) -> usize {
     let gate = rig.double.hold_before(id, Call::Adopt);
     rig.start(Host::StayedUp);
@@ -347,8 +347,7 @@ fn rig_story_len(rig: &mut Rig, id: &InstanceId) -> usize {
     count
 }
 
-/// Waits for something that an instance does by itself: its views are what says that it may have
-/// happened.
+/// Waits for an automatic operation; the instance's views signal that it may have happened.
 fn until(rig: &Rig, id: &InstanceId, happened: impl Fn(&Rig) -> bool) {
     let mut views = rig.fleet().views(&rig.tenant, id).expect("it is known");
     while !happened(rig) {
@@ -368,7 +367,7 @@ fn a_hypervisor_that_saves_a_held_machine_once_is_asked_once() {
     rig.command(&id, Command::Standby).expect("in standby");
     let saves = rig.double.calls(&id).iter().filter(|(call, _)| *call == Call::Save).count();
     assert_eq!(saves, 1);
-    // Once it has run, its memory is another one.
+    // Its memory has changed once it has run.
     rig.command(&id, Command::Restore).expect("restored");
     rig.command(&id, Command::Pause).expect("paused");
     rig.snapshot(&id, "c", None).expect("kept");

@@ -1,5 +1,5 @@
-//! Histories whose figures are known beforehand, to the millisecond: what a tenant is told after
-//! hours of a life that a test lets pass at once.
+//! Histories whose figures are known beforehand, to the millisecond: totals after hours that a test
+//! skips at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +18,11 @@ use crate::{reach, running};
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// What really passes while a test runs, in milliseconds, at most: figures are at or above what was
-/// let pass, by less than this.
+/// Most milliseconds that really pass while a test runs: figures are at or above the skipped time
+/// by less than this.
 const REAL_MS_MAX: u64 = 50_000;
 
-/// The totals that the policy in force tells now, in milliseconds.
+/// Totals under the policy in force, in milliseconds.
 fn told(rig: &Rig, id: &InstanceId) -> [u64; Phase::ALL.len()] {
     let view = rig.view(id);
     let usage = rig.fleet().usage(std::slice::from_ref(&view), rig.fleet().now());

@@ -1,4 +1,4 @@
-//! What is not a policy is told so, and why.
+//! Components that are no policies are refused, with the reason.
 
 use tallyman::id::Digest;
 use tallyman::limits::policy as limits;
@@ -11,7 +11,7 @@ use crate::hostile::{self, Contract, Evil, Metering, When};
 const MONOTONIC_CLOCK: &str =
     "package wasi:clocks@0.2.6; interface monotonic-clock { now: func() -> u64; }";
 
-/// What admission says; afterwards the standard policy must still answer.
+/// The refusal of a component; afterwards the standard policy must still answer.
 fn refused(bytes: &[u8]) -> AdmissionError {
     let host = Host::open();
     let refused = host.policies.admit(bytes).expect_err("not a policy");
@@ -66,7 +66,7 @@ fn a_truncated_component_is_malformed_wherever_it_ends() {
     for end in [8, 9, 100, whole.len() / 2, whole.len() - 1] {
         let refused = refused(&whole[..end]);
         let expected = match end {
-            // Only the preamble: a component, and an empty one.
+            // The preamble alone is an empty component.
             8 => {
                 matches!(refused, AdmissionError::WrongWorld { ref exports } if exports.is_empty())
             }
@@ -83,8 +83,8 @@ fn a_component_with_a_flipped_byte_never_harms_the_host() {
     for place in (8..whole.len()).step_by(whole.len() / 60) {
         let mut bytes = whole.clone();
         bytes[place] ^= 0x15;
-        // It may still be a policy: a changed name or constant need not matter. Then it has passed
-        // the self-test.
+        // A truncated or changed component may still be a policy: a changed name or constant need
+        // not matter. Then it has passed the self-test.
         if let Err(refused) = host.policies.admit(&bytes) {
             assert!(!refused.in_words().is_empty());
         }
@@ -121,7 +121,7 @@ fn a_function_smuggled_into_the_types_is_refused() {
 #[test]
 fn another_version_is_refused_with_both_versions() {
     let refused = refused(&Contract::served().with("0.2.0", "0.3.0").dummy("policy"));
-    // The types come first: they are an import.
+    // The types are an import, so they are checked first.
     let names = vec!["tallyman:policy/types@0.3.0".to_owned()];
     let version = AdmissionError::WrongVersion {
         wants: "tallyman:policy/accounting@0.2.0".into(),
@@ -156,7 +156,7 @@ fn what_interpreters_export_besides_is_known() {
         let export = format!("export metering;\n  {more}");
         Contract::served().with("export metering;", &export).dummy("meter")
     };
-    // The dummy traps, so what is let through fails its self-test.
+    // The dummy traps, so an admitted one fails its self-test.
     let python = refused(&with("export exports: interface { init: func(); }"));
     assert!(matches!(python, AdmissionError::SelfTest(_)), "{python:?}");
     assert_eq!(refused(&with("export init: func();")), AdmissionError::Rounds);
@@ -238,7 +238,7 @@ fn a_meter_runs_under_the_profile_that_it_was_admitted_in() {
     assert_eq!((admitted.profile, admitted.world), (Profile::Large, World::Meter));
     let policy = host.policies.get(admitted.digest).expect("kept");
     assert_eq!(policy.profile(), Profile::Large);
-    // At the next start it comes from the cache, under the same bounds.
+    // At the next start it is loaded from the cache, under the same bounds.
     let folder = host._cache.path().join("compiled");
     let again = PolicyHost::open(&folder).expect("a host");
     let loaded = again.load(Profile::Large, admitted.digest, &meter).expect("compiled before");

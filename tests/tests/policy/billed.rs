@@ -1,4 +1,4 @@
-//! What vendors charge, from the component's measurement through the biller.
+//! Charges of vendors, from the component's measurement through the biller.
 
 use biller::input::{
     Balances, BookInForce, Column, FORM, Header, Intervals, Offset, Rounding, Span, Stretch,
@@ -43,7 +43,7 @@ fn common_divisor(one: u128, other: u128) -> u128 {
     if other == 0 { one } else { common_divisor(other, one % other) }
 }
 
-/// A price of a row as a book has it.
+/// A row's price in the form of a book.
 fn price(priced: &Priced) -> Value {
     let per = match priced.unit.strip_suffix("-ns") {
         None => "instance-second".into(),
@@ -52,7 +52,8 @@ fn price(priced: &Priced) -> Value {
             None => format!("{dimension}-second"),
         },
     };
-    // Nano-units for so many units are as many units of currency for that many units and seconds.
+    // Nano-units for a number of units equal as many units of currency for that many units and
+    // seconds.
     let number = |nanos: i128| {
         let shared = common_divisor(nanos.unsigned_abs(), priced.per);
         json!(format!("{}/{}", nanos.unsigned_abs() / shared, priced.per / shared))
@@ -70,7 +71,7 @@ fn price(priced: &Priced) -> Value {
     price
 }
 
-/// The book of a row; where it has no price, one that charges the meter that is looked at.
+/// The book of a row; for a row without prices, one that charges the meter in question.
 fn book(row: &Row) -> String {
     let plain = |meter: &str| json!({"id": "plain", "rule": meter, "meter": meter, "per": "instance-second", "price": 1});
     let prices: Vec<Value> = match row.expected {

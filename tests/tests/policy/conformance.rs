@@ -1,4 +1,4 @@
-//! The conformance kit says yes to what keeps the contract, and names what doesn't.
+//! The conformance kit accepts components that keep the contract, and names the faults of others.
 
 use tallyman::policy::conformance::{self, Report, Terms};
 use tallyman::policy::metering::Setting;
@@ -50,7 +50,7 @@ fn asked(metering: Metering, terms: &Terms) -> Report {
 
 #[test]
 fn a_policy_that_counts_nothing_at_all_fails() {
-    // No interval of any request has its mask.
+    // No meter counts any interval.
     let host = Host::open();
     let nothing = "(i64.store (i32.add (local.get $masks) (i32.mul (local.get $i) (i32.const 8))) (i64.const 0))";
     let one = nothing.replace("(i64.const 0))", "(i64.const 1))");
@@ -78,7 +78,7 @@ fn a_policy_whose_masks_depend_on_who_else_is_asked_about_fails() {
 
 #[test]
 fn a_policy_that_refuses_its_own_words_fails() {
-    // It refuses whatever has an option.
+    // The component refuses every request with an option.
     let host = Host::open();
     let honest = "(call $measured {terms} (local.get $masks) (local.get $n))";
     let picky = format!(
@@ -128,7 +128,8 @@ fn two_runs_ask_and_find_the_same() {
     assert_eq!(one, other);
 }
 
-/// Honest about the golden vectors, which are about a minute in 2023; from 2024 on it is not.
+/// A policy that is honest about the golden vectors, which are about a minute in 2023, and
+/// misbehaves from 2024 on.
 fn evil_later(evil: Evil) -> Vec<u8> {
     let since_2024 = "(i64.gt_s (local.get $at) (i64.const 1704067200000000000))";
     evil.component_with(When::Never, "{evil}", since_2024)
@@ -138,10 +139,10 @@ fn evil_later(evil: Evil) -> Vec<u8> {
 fn what_the_golden_vectors_do_not_show_is_found_in_histories() {
     use crate::hostile::{INVENTS_A_SECOND, LOSES_A_NANOSECOND, TRAPS};
     for evil in [INVENTS_A_SECOND, LOSES_A_NANOSECOND, TRAPS] {
-        // In single calls only: a batch is made of other code here.
+        // Single calls only: other code makes the batches here.
         let report = report(&evil_later(Evil { columns: "", ..evil }));
-        // The hostile ones, and the honest one that they are made of, wrap around where a total
-        // would overflow.
+        // The hostile components, and the honest one that they derive from, wrap around where a
+        // total would overflow.
         let expected =
             ["no time is lost or made in any history", "a total that would overflow is refused"];
         assert_eq!(failed(&report), expected, "{:?}", report.checks);

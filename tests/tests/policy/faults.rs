@@ -1,5 +1,5 @@
-//! Policies that keep the contract until they are asked about a certain time. Each is stopped,
-//! named for what it did, and harms nobody.
+//! Policies that keep the contract until they are asked about a certain time. Each is stopped, its
+//! fault is named, and other policies are unaffected.
 
 use tallyman::billing::conservation::Violation;
 use tallyman::billing::{Totals, Tracker};
@@ -30,8 +30,8 @@ fn enter_all(policy: &Policy, at: Instant) -> Result<Vec<Tracker>, Fault> {
     policy.enter_all(&[(BEFORE, Phase::Standby, at); 3])
 }
 
-/// What `evil` gets for a single call and for a batch. Afterwards it and everybody else still get
-/// right answers to honest questions.
+/// Faults of `evil` in a single call and in a batch. Afterwards it and all others still answer
+/// honest questions correctly.
 fn faults_of(evil: Evil) -> (Result<Tracker, Fault>, Result<Vec<Tracker>, Fault>) {
     let host = Host::open();
     let bytes = evil.component(When::AskedAboutEarlyInstants);
@@ -49,7 +49,7 @@ fn violation(violation: Violation) -> Fault {
     Fault::Violation { item: 0, violation }
 }
 
-/// The same fault, single and batched.
+/// Checks that single call and batch have the same fault.
 fn assert_both(evil: Evil, expected: &Fault) {
     let (single, batch) = faults_of(evil);
     assert_eq!(single.as_ref(), Err(expected));

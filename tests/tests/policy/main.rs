@@ -1,4 +1,4 @@
-//! The policy host from outside: what it admits, what it survives, and that it counts right.
+//! The policy host from outside: admission, faults, and correct counts.
 
 #[path = "../../guests/hostile/mod.rs"]
 mod hostile;
@@ -16,7 +16,7 @@ mod vectors;
 
 use tallyman::policy::PolicyHost;
 
-/// A host with a cache of its own, gone with the value.
+/// A host with a cache of its own, removed with the value.
 struct Host {
     policies: std::sync::Arc<PolicyHost>,
     _cache: tempfile::TempDir,

@@ -1,5 +1,5 @@
-//! What the contract promises of a description and a measurement is checked by the host: for each
-//! promise, components that break it.
+//! The host checks every promise of the contract about descriptions and measurements: for each,
+//! components that break it.
 
 use tallyman::limits::policy as limits;
 use tallyman::policy::metering::{
@@ -37,8 +37,8 @@ fn evil_request() -> Request {
     }
 }
 
-/// What a policy may answer to that: the meter `active` counts everything, `other` the second
-/// interval, and a line is about each of both instances.
+/// A valid answer to that request: the meter `active` counts everything, `other` the second
+/// interval, and each instance has a line.
 fn good() -> Measurement {
     Measurement {
         terms: Metering::default().terms(),
@@ -69,7 +69,8 @@ fn line(subject: Option<u32>, ranges: &[(u32, u32)], quantity: u128) -> OwnLine 
     }
 }
 
-/// What the host says of an answer to the evil request. To honest ones it is admitted.
+/// The host's verdict on an answer to the evil request. Honest requests are answered correctly, so
+/// that the component is admitted.
 fn said_to(answer: Answer, description: Description) -> Result<Measurement, Fault> {
     let host = Host::open();
     let policy = admitted(&host, Metering { description, answer });
@@ -288,7 +289,7 @@ fn what_does_not_fit_128_bits_is_told() {
 
 #[test]
 fn lines_of_its_own_are_bounded_in_number() {
-    // Lines of which each text and each list is empty: memory that was never written.
+    // Lines whose texts and lists are all empty: memory that was never written.
     let empty =
         "(i32.store (i32.const 1044) (i32.mul (memory.grow (i32.const 20)) (i32.const 65536)))";
     let lines =
@@ -319,7 +320,7 @@ fn code_that_misbehaves_is_a_fault_of_its_own_kind() {
     assert!(matches!(said(Answer::Code("unreachable")), Err(Fault::Trap { .. })));
     let endless = said(Answer::Code("(loop $for_ever (br $for_ever))"));
     assert!(matches!(endless, Err(Fault::OutOfFuel { .. })), "{endless:?}");
-    // A list that its memory does not hold, and one that is larger than any answer may be.
+    // A list outside its memory, and one that is larger than any answer may be.
     let far = "(i32.store (i32.const 1040) (i32.const 100000000))";
     assert!(matches!(
         said(Answer::Code(far)),
@@ -519,7 +520,7 @@ const SLOW_FOR_MANY: &str = "
       (local.set $i (i32.sub (local.get $i) (i32.const 1)))
       (br $burn)))";
 
-/// So many instances with one interval each, of an evil request.
+/// An evil request with this number of instances, each with one interval.
 fn many(instances: u32) -> Request {
     let mut request = evil_request();
     let columns = &mut request.intervals;
@@ -552,7 +553,7 @@ fn what_runs_out_of_fuel_is_asked_again_in_halves() {
     assert_eq!(answer.value.terms, Metering::default().terms());
     let few = policy.measure(&many(5)).expect("at once");
     assert!(answer.fuel > 100 * few.fuel, "{} {}", answer.fuel, few.fuel);
-    // Of one instance there are no halves.
+    // A request for one instance can't be halved.
     let endless = Answer::Code("(loop $for_ever (br $for_ever))");
     let policy = admitted(&host, Metering { answer: endless, ..Metering::default() });
     let fault = policy.measure(&many(500)).map(|answer| answer.value);

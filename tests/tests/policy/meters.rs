@@ -1,4 +1,4 @@
-//! `docs/meters.md` is what the shipped policies declare.
+//! `docs/meters.md` agrees with the declarations of the shipped policies.
 
 use std::fmt::Write as _;
 

@@ -10,7 +10,7 @@ use tallyman_tests::parity::{Millis, ROWS, Row, millis};
 
 use crate::Host;
 
-/// Somewhere in 2023, at no round number.
+/// Begin of every history: in 2023, at no round number.
 const BEGIN: i64 = 1_700_000_000_123_456_789;
 
 fn instant(millis: i64) -> Instant {

@@ -1,8 +1,8 @@
-//! How large a policy may be.
+//! Size of policies.
 
 use tallyman_tests::policies;
 
-/// What the standard policy may grow to. It is read, hashed and compiled wherever it is admitted.
+/// Most bytes of the standard policy. It is read, hashed and compiled wherever it is admitted.
 const STANDARD_BYTES_MAX: usize = 64 << 10;
 
 #[test]

@@ -1,4 +1,4 @@
-//! Which policy accounts for which time: exactly the one in force, whatever else is going on.
+//! Each piece of time is accounted by the policy in force in it, whatever else goes on.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -39,7 +39,7 @@ fn entering(account: Account, to: Option<Phase>, at: i64, fact: u64) -> Entering
     Entering { tenant: tenant(), account, to, at: Instant(at), fact }
 }
 
-/// One fact after the other for one instance.
+/// Accounts the facts of one instance, one after the other.
 fn live(accounting: &Accounting, facts: &[(Option<Phase>, i64)]) -> Account {
     facts.iter().zip(1..).fold(Account::default(), |account, (&(to, at), fact)| {
         let mut batch = [entering(account, to, at, fact)];
@@ -49,7 +49,7 @@ fn live(accounting: &Accounting, facts: &[(Option<Phase>, i64)]) -> Account {
     })
 }
 
-/// What a policy counts a phase as.
+/// Phase under which a policy counts a phase.
 fn counts_as(policy: Digest, coarse: Digest, phase: Phase) -> Phase {
     match phase {
         Phase::Initializing if policy == coarse => Phase::Running,
@@ -130,7 +130,7 @@ fn a_late_fact_counts_by_the_policy_in_force_at_its_own_time() {
     let world = world();
     let account = live(&world.accounting, &[(Some(Phase::Running), 100)]);
     world.accounting.activate(&tenant(), Instant(1_000), world.coarse);
-    // What happened at 500 is told only now.
+    // The fact at 500 arrives only now.
     let mut late = [entering(account, Some(Phase::Paused), 500, 2)];
     assert_eq!(world.accounting.enter(&mut late), []);
     let [late] = late;
@@ -192,8 +192,8 @@ fn tenants_are_under_their_own_rules_in_one_batch() {
         Instant(20),
     );
     assert_eq!(usage[0].totals.get(Phase::Paused).0, 10);
-    // The visit was opened under the standard policy, as `paused`; an activation from before it
-    // does not tell it again.
+    // The visit was opened under the standard policy, as `paused`; an activation before its start
+    // does not change that.
     assert_eq!(usage[1].totals.sum(), 10);
 }
 
@@ -237,15 +237,16 @@ fn a_swap_under_load_loses_nothing_and_mixes_nothing() {
     assert!(swap_under_load(150, 500) > 10, "no load");
 }
 
-/// Every visit is cut by dozens of swaps; none is left out, and what is kept of each is its instant
-/// and its digest.
+/// Every visit is cut by dozens of swaps; none is left out, and each leaves only its instant and
+/// its digest.
 #[test]
 fn a_thousand_swaps_under_load_lose_nothing_and_mix_nothing() {
     assert!(swap_under_load(40, 8) > 1_000, "no load");
 }
 
 /// Folds `rounds` facts of each of some instances on some threads while the rules change after
-/// every so many facts, and holds the result against the definition. Answers the number of swaps.
+/// every `facts_per_swap` facts, and compares the result with the definition. Returns the number of
+/// swaps.
 fn swap_under_load(rounds: usize, facts_per_swap: usize) -> u32 {
     const THREADS: usize = 4;
     const INSTANCES: usize = 64;
@@ -255,8 +256,8 @@ fn swap_under_load(rounds: usize, facts_per_swap: usize) -> u32 {
     let clock = AtomicI64::new(1_000_000);
     let folding = AtomicBool::new(true);
     let told = AtomicUsize::new(0);
-    // Instants are handed out in order; an activation lies ahead of all that were, and is known
-    // before any behind it is.
+    // Instants are handed out in order; an activation lies after all that were handed out, and is
+    // known before any later one is.
     let due = |swaps: u32| swaps as usize * facts_per_swap;
     let activate = || {
         let mut timeline = Timeline::starting_with(world.standard);
@@ -315,7 +316,7 @@ fn swap_under_load(rounds: usize, facts_per_swap: usize) -> u32 {
     swaps
 }
 
-/// An accounting in which a policy that is evil about early instants is in force.
+/// An accounting in which a policy that misbehaves for early instants is in force.
 fn evil(evil: Evil) -> (World, Digest) {
     let world = world();
     let bytes = evil.component(When::AskedAboutEarlyInstants);

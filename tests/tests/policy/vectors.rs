@@ -1,4 +1,4 @@
-//! What vendors charge, natively and through the finished components, answer for answer the same.
+//! Charges of vendors, natively and through the finished components, with equal answers.
 
 use guest_tracker::bindings::exports::tallyman::policy::metering::Guest as _;
 use guest_tracker::{Component, Description, Measurement, MeteringError, Request, Standard};
@@ -34,7 +34,7 @@ macro_rules! natively {
     };
 }
 
-/// Every policy that the build leaves, and the type behind it.
+/// Every policy that the build makes, and the type behind it.
 const POLICIES: [(&str, Describe, Measure); 9] = natively!(
     "azure": azure::Azure,
     "cloudflare-containers": cloudflare_containers::CloudflareContainers,
