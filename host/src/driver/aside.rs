@@ -1,7 +1,7 @@
 //! Folders that belong to no instance on record.
 //!
-//! They are moved aside, never removed: whoever put an older journal in place still has the disks
-//! of the instances that it does not know.
+//! They are moved aside, never removed: after an older journal is put in place, the disks of the
+//! instances that it does not know are still there.
 
 use std::fs;
 use std::io;
@@ -10,16 +10,16 @@ use std::path::{Path, PathBuf};
 /// The folder beside the instances' into which unknown ones are moved.
 const NAME: &str = "set-aside";
 
-/// The folder of what was moved aside, given that of the instances.
+/// The folder of all folders that were moved aside, given the folder of the instances.
 pub(super) fn folder(instances: &Path) -> PathBuf {
     instances.with_file_name(NAME)
 }
 
-/// Moves a folder aside. Answers where it lies now: under its own name, with a number if that is
+/// Moves a folder aside. Returns its new path: its own name, with a number appended if that is
 /// taken.
 ///
 /// # Errors
-/// If it can't be moved; it stays where it is then.
+/// The error of the file system; the folder then stays in place.
 pub(super) fn set_aside(instance: &Path) -> io::Result<PathBuf> {
     let instances = instance.parent().unwrap_or(instance);
     let aside = folder(instances);
@@ -27,7 +27,7 @@ pub(super) fn set_aside(instance: &Path) -> io::Result<PathBuf> {
     let name = instance.file_name().unwrap_or_default();
     let mut place = aside.join(name);
     for number in 2.. {
-        // A rename would take the place of an empty folder in silence.
+        // A rename would replace an empty folder without an error.
         if !place.try_exists()? {
             break;
         }
@@ -39,7 +39,7 @@ pub(super) fn set_aside(instance: &Path) -> io::Result<PathBuf> {
     Ok(place)
 }
 
-/// The number of folders that were moved aside and lie there still.
+/// Number of folders that were moved aside and are still there.
 pub(super) fn count(instances: &Path) -> u64 {
     fs::read_dir(folder(instances)).map_or(0, |folders| folders.flatten().count() as u64)
 }

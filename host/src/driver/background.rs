@@ -1,5 +1,5 @@
-//! What goes on beside the tasks: timers wake instances, and snapshots are compressed, one at a
-//! time, while nobody needs them.
+//! Work beside the instances' tasks: timers wake instances, and snapshots are compressed, one at a
+//! time, while nothing else reads them.
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -16,13 +16,13 @@ use crate::clock::Clock;
 use crate::hypervisor::compress;
 use crate::units::Nanos;
 
-/// How long an instance that takes no more orders is left alone by its timer.
+/// Delay before the timer of an instance whose mailbox is full fires again.
 const BUSY_TIMER: Nanos = Nanos(1_000_000_000);
 
-/// How long it is left alone before it is told of a compression again.
+/// Delay before a compression is reported again to an instance whose mailbox is full.
 const BUSY_RETRY: Duration = Duration::from_millis(100);
 
-/// Wakes instances for as long as their host is there.
+/// Wakes instances when their timers are due, until the host is dropped.
 pub(super) async fn run_timers(host: Weak<Host>, timers: Timers, clock: Clock) {
     loop {
         let row = timers.next(&clock).await;
@@ -36,7 +36,7 @@ pub(super) async fn run_timers(host: Weak<Host>, timers: Timers, clock: Clock) {
     }
 }
 
-/// Compresses one snapshot after the other, for as long as the host is there.
+/// Compresses one snapshot after the other, until the host is dropped.
 pub(super) async fn compress_snapshots(
     host: Weak<Host>,
     mut jobs: UnboundedReceiver<CompressionJob>,
@@ -50,14 +50,14 @@ pub(super) async fn compress_snapshots(
             Ok(None) => {}
             Ok(Some(bytes)) => report_compressed(&host, &job, bytes).await,
             Err(error) => {
-                let snapshot = &compressed.name;
-                tracing::warn!(instance = %slot.id, %snapshot, %error, "a snapshot is not compressed");
+                let (instance, snapshot) = (&slot.id, &compressed.name);
+                tracing::warn!(%instance, %snapshot, %error, "a snapshot is not compressed");
             }
         }
     }
 }
 
-/// Has the instance's task put it on record.
+/// Has the instance's task record the compressed size, in bytes on disk.
 async fn report_compressed(host: &Weak<Host>, job: &CompressionJob, bytes: u64) {
     while let Some(host) = host.upgrade() {
         let compressed = Compressed { bytes, ..job.compressed.clone() };

@@ -1,11 +1,11 @@
-//! The calendar as the fleet's readers share it.
+//! The calendar that all readers of the fleet share.
 
 use arc_swap::ArcSwap;
 
 use crate::billing::calendar;
 use crate::units::Instant;
 
-/// A [`calendar::Calendar`] that is learned while it is read.
+/// A [`calendar::Calendar`] that can be extended while others read it.
 #[derive(Default)]
 pub(super) struct Calendar(ArcSwap<calendar::Calendar>);
 

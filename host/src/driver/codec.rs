@@ -9,13 +9,13 @@ use super::request::Intent;
 use crate::units::Instant;
 use crate::vm::{ExitCause, Phase, Shape, State};
 
-/// Why a stored state can't be read.
+/// The reason for which a stored state can't be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CodecError {
     /// Not the JSON that was written.
     #[error("not a stored state")]
     Json(#[from] serde_json::Error),
-    /// A word that this version does not know.
+    /// A word that this version does not know, and the kind of word that was expected.
     #[error("'{0}' is no {1}")]
     Word(String, &'static str),
 }
@@ -108,7 +108,7 @@ fn word<T: Copy>(
 }
 
 impl Live {
-    /// As the journal stores it: JSON, absent values left out.
+    /// The JSON that the journal stores; absent values are left out.
     pub fn stored(&self) -> String {
         let stored = Stored {
             state: self.state.phase().map_or(DELETED, Phase::as_str).into(),
@@ -135,7 +135,7 @@ impl Live {
     }
 }
 
-/// The value of a text that [`Live::stored`] made.
+/// Decodes the output of [`Live::stored`].
 pub(super) fn decode(text: &str) -> Result<Live, CodecError> {
     let stored: Stored = serde_json::from_str(text)?;
     let cause = stored
@@ -167,7 +167,8 @@ pub(super) fn decode(text: &str) -> Result<Live, CodecError> {
 }
 
 impl Record {
-    /// As the journal stores it: JSON, without what the journal keeps beside it.
+    /// The JSON that the journal stores: without id, tenant and name, which it keeps in columns of
+    /// their own.
     pub fn stored(&self) -> String {
         let Record { id: _, tenant: _, name: _, spec, snapshots } = self;
         serde_json::to_string(&RecordOut { spec, snapshots })
@@ -175,7 +176,7 @@ impl Record {
     }
 }
 
-/// The parts of a record whose text [`Record::stored`] made.
+/// Decodes the output of [`Record::stored`].
 pub(super) fn decode_record(text: &str) -> Result<(Spec, Vec<Snapshot>), CodecError> {
     let RecordIn { spec, snapshots } = serde_json::from_str(text)?;
     Ok((spec, snapshots))

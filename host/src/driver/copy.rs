@@ -1,5 +1,5 @@
-//! Copies of files and folders, as cheap as the file system allows. Everything here blocks, and
-//! what it wrote is durable when it returns.
+//! Copies of files and folders, as cheap as the file system allows. Everything here blocks; all
+//! writes are durable on return.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -9,20 +9,20 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{SeekFrom, copy_file_range, ioctl_ficlone, seek, statvfs};
 use rustix::io::Errno;
 
-/// What a path is called while it is being written.
+/// The temporary path under which `path` is written before it is published.
 pub(super) fn aside(path: &Path) -> PathBuf {
     let mut aside = path.as_os_str().to_owned();
     aside.push(".partial");
     aside.into()
 }
 
-/// Makes an empty folder that only its owner can look into, in the place of whatever was there.
+/// Makes an empty folder with mode 0700, after removing anything that was there.
 pub(super) fn fresh_folder(path: &Path) -> io::Result<()> {
     remove(path)?;
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Removes a folder and all in it, if it is there.
+/// Removes a folder and its contents, if it exists.
 pub(super) fn remove(folder: &Path) -> io::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -30,7 +30,7 @@ pub(super) fn remove(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Gives what was written aside its name, in the place of whatever had it.
+/// Renames the temporary path of `path` to `path`, in place of anything that was there.
 pub(super) fn publish(path: &Path) -> io::Result<()> {
     sync(&aside(path))?;
     match fs::rename(aside(path), path) {
@@ -57,7 +57,7 @@ pub(super) fn file(from: &Path, to: &Path) -> io::Result<()> {
     if ioctl_ficlone(&target, &source).is_err() {
         let copied = require_space(to, bytes(from)?).and_then(|()| copy_data(&source, &target));
         if copied.is_err() {
-            // Half a copy only takes space; the first error tells more than one about that.
+            // A partial copy only takes space; the first error is the useful one.
             let _ = fs::remove_file(to);
         }
         copied?;
@@ -65,8 +65,8 @@ pub(super) fn file(from: &Path, to: &Path) -> io::Result<()> {
     target.sync_all()
 }
 
-/// Checks that a file system has room for so many bytes before they are written: a copy that does
-/// not fit fails without taking the last of it from everybody else. `at` lies on it, or would.
+/// Checks that the file system of `at`, which need not exist yet, has `bytes` bytes free: a copy
+/// that does not fit fails before it fills the disk for everyone else.
 pub(super) fn require_space(at: &Path, bytes: u64) -> io::Result<()> {
     let folder = at.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
     let there = statvfs(folder)?;
@@ -76,7 +76,7 @@ pub(super) fn require_space(at: &Path, bytes: u64) -> io::Result<()> {
     Err(io::ErrorKind::StorageFull.into())
 }
 
-/// Copies what is not a hole.
+/// Copies the data between the holes of a sparse file.
 fn copy_data(source: &File, target: &File) -> io::Result<()> {
     let len = source.metadata()?.len();
     target.set_len(len)?;
@@ -99,7 +99,7 @@ fn copy_range(source: &File, target: &File, from: u64, to: u64) -> io::Result<()
     while read < to {
         let rest = usize::try_from(to - read).unwrap_or(usize::MAX);
         match copy_file_range(source, Some(&mut read), target, Some(&mut written), rest) {
-            // It was cut off while we looked.
+            // The source was truncated during the copy.
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(_) => {}
             Err(Errno::INTR) => {}
@@ -109,8 +109,8 @@ fn copy_range(source: &File, target: &File, from: u64, to: u64) -> io::Result<()
     Ok(())
 }
 
-/// Makes a folder with the files of another one, which nobody changes any more: the same files
-/// under a second name, or copies where that is not possible.
+/// Makes the folder `to` with the files of `from`, which must not change any more: hard links, or
+/// copies where links are not possible.
 pub(super) fn link_folder(from: &Path, to: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(to)?;
     for entry in fs::read_dir(from)? {
@@ -135,7 +135,7 @@ pub(super) fn link_folder(from: &Path, to: &Path) -> io::Result<()> {
     sync(to)
 }
 
-/// Bytes on disk of a file, or of all files in a folder: what they hold, without their holes.
+/// Bytes on disk of a file, or of all files in a folder, without holes.
 pub(super) fn bytes(path: &Path) -> io::Result<u64> {
     let data = fs::symlink_metadata(path)?;
     if !data.is_dir() {

@@ -1,4 +1,4 @@
-//! New instances: what is asked for is checked, laid out, put on record and booted.
+//! New instances: each request is checked, laid out on disk, recorded and booted.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::image::Image;
 use crate::limits::instance as limits;
 
 impl Host {
-    /// Accepts an instance and boots it; answers when its vCPUs run.
+    /// Accepts an instance and boots it; returns when its vCPUs run.
     pub(super) async fn create(
         self: &Arc<Self>,
         tenant: TenantId,
@@ -36,13 +36,12 @@ impl Host {
         let record = blocking(move || host.prepare(tenant, new)).await?;
         tracing::debug!(name = %named, id = %record.id, "prepared");
         let (reply, answer) = oneshot::channel();
-        // What is durable must be in the directory and boot, even if the caller goes away in
-        // between.
+        // A durable instance must be in the directory and boot, even if the caller goes away.
         tokio::spawn(self.clone().accept(record, reply));
         answer.await.map_err(|_| FleetError::Stopping)?
     }
 
-    /// Makes an instance durable and has it booted, which answers.
+    /// Makes an instance durable and queues its boot, which answers the caller.
     async fn accept(self: Arc<Self>, record: Record, reply: Reply) {
         let folder = self.folder(&record.id);
         let live = Live::first(&record.spec);
@@ -55,7 +54,7 @@ impl Host {
         };
         match inserted {
             Ok(slot) => {
-                // Under one lock: whoever finds it finds it with its boot ahead in the mailbox.
+                // Under one lock: once it can be found, its boot is the first order in the mailbox.
                 let mut directory = self.directory_mut();
                 if let Err(error) = self.order(&slot, Order::Boot { reply }) {
                     tracing::error!(instance = %slot.id, %error, "a new mailbox is full");
@@ -66,13 +65,13 @@ impl Host {
                 if let Err(left) = discard(&folder).await {
                     tracing::warn!(error = %left, "the folder of a refused instance is left");
                 }
-                // A caller that went away has nothing to hear.
+                // The caller may have gone away.
                 let _ = reply.send(Err(error));
             }
         }
     }
 
-    /// Checks what is asked for and lays out the instance's folder. Blocking.
+    /// Checks the request and lays out the instance's folder. Blocking.
     fn prepare(&self, tenant: TenantId, new: NewInstance) -> Result<Record, FleetError> {
         let image = self.image(new.image.as_str())?;
         let hypervisor = new.hypervisor.as_deref().unwrap_or(self.default_hypervisor);
@@ -83,7 +82,7 @@ impl Host {
         let extra = new.disks.iter().map(measured).collect::<Result<Vec<_>, _>>()?;
         for Disk { path, read_only, .. } in &extra {
             let disk = hypervisor::Disk { path: path.clone(), read_only: *read_only };
-            // Let go at once: the launch takes it again. A disk that is in use is in use for long.
+            // Unlocked at once, as the launch locks it again: this finds disks that are in use.
             drop(hypervisor::lock_disk(&disk).map_err(failed)?);
         }
         let mut disks = self.root_disk(&id, &image)?;
@@ -120,8 +119,8 @@ impl Host {
         match copied {
             Ok(data) => Ok(vec![Disk { path, read_only: false, size_bytes: data.len() }]),
             Err(error) => {
-                // Half a copy only takes space; if it can't be removed either, the first error
-                // tells more.
+                // A partial copy only takes space; if it can't be removed, the first error is
+                // still the useful one.
                 let _ = copy::remove(&folder);
                 Err(on_disk("copy", &from)(error))
             }
@@ -161,7 +160,7 @@ impl Host {
         if new.disks.len() > limits::DISKS_MAX {
             return invalid(
                 "disks",
-                format!("at most {}, are {}", limits::DISKS_MAX, new.disks.len()),
+                format!("must be at most {}, are {}", limits::DISKS_MAX, new.disks.len()),
             );
         }
         check_tags(&new.tags)?;
@@ -174,7 +173,7 @@ impl Host {
     }
 }
 
-/// A disk with its size, if it is one.
+/// The disk with its size in bytes, if its path is that of a regular file.
 fn measured(disk: &Disk) -> Result<Disk, FleetError> {
     let invalid = |problem: String| FleetError::Invalid { field: "disks", problem };
     let path: &Path = &disk.path;
@@ -184,7 +183,8 @@ fn measured(disk: &Disk) -> Result<Disk, FleetError> {
     let data = std::fs::metadata(path)
         .map_err(|error| invalid(format!("'{}': {error}", path.display())))?;
     if !data.is_file() {
-        return Err(invalid(format!("'{}' is no regular file", path.display())));
+        let path = path.display();
+        return Err(invalid(format!("'{path}' is not a regular file; give that of a raw image")));
     }
     Ok(Disk { size_bytes: data.len(), ..disk.clone() })
 }

@@ -1,4 +1,4 @@
-//! Why the fleet will not do something.
+//! The errors of the fleet.
 
 use std::path::PathBuf;
 
@@ -9,22 +9,22 @@ use crate::limits;
 use crate::tenant::Limit;
 use crate::vm::Refusal;
 
-/// Why a request failed. The first group is the caller's to mend, the second the host's, the third
-/// ours.
+/// The reason for which a request failed. The caller can mend the first group and the host's
+/// operator the second; the third is a defect of this program.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum FleetError {
-    /// Nothing answers to this id, name or prefix.
+    /// No instance has this id, name or prefix.
     #[error("there is no instance '{key}'")]
     NotFound {
-        /// What was looked for.
+        /// The id, name or prefix that was asked for.
         key: String,
     },
-    /// Several do.
+    /// Several instances have this prefix.
     #[error("'{key}' is the beginning of {count} ids; give more characters")]
     Ambiguous {
-        /// What was looked for.
+        /// The prefix that was asked for.
         key: String,
-        /// How many match.
+        /// Number of instances that match, 2 or more.
         count: usize,
     },
     /// The command is not legal now.
@@ -36,25 +36,27 @@ pub enum FleetError {
     /// The instance has no such snapshot.
     #[error("there is no snapshot '{name}' of this instance; there are: {known}")]
     NoSuchSnapshot {
-        /// What was asked for.
+        /// The name that was asked for.
         name: SnapshotName,
-        /// What there is.
+        /// The names that exist, separated by commas; `none` without any.
         known: String,
     },
     /// The instance has a snapshot of this name.
     #[error("the instance has a snapshot '{0}' already; choose another name, or delete it first")]
     SnapshotExists(SnapshotName),
-    /// The instance has as many snapshots as it may.
-    #[error("the instance has {max} snapshots, as many as one may have; delete some", max = limits::snapshot::KEPT_MAX)]
-    TooManySnapshots,
-    /// There is no memory that could be in standby.
+    /// The instance has [`limits::snapshot::KEPT_MAX`] snapshots.
     #[error(
-        "nothing ran there, so that there is no memory to be in Standby with; choose Stopped or Running"
+        "the instance has {max} snapshots, as many as one may have; delete some",
+        max = limits::snapshot::KEPT_MAX
     )]
+    TooManySnapshots,
+    /// Standby was asked for without saved memory.
+    #[error("there is no saved memory, so Standby is not possible; choose Stopped or Running")]
     NoMemory,
-    /// A fork of an instance that runs, without leave to pause it.
+    /// A fork of a running instance, without permission to pause it.
     #[error(
-        "the instance runs, and a fork would pause it for a moment; say so with from_running, or stop it first"
+        "the instance runs, and a fork would pause it for a moment; \
+         set from_running to allow that, or stop it first"
     )]
     SourceRuns,
     /// Another machine uses a disk.
@@ -62,35 +64,35 @@ pub enum FleetError {
         "the disk {0} is in use by another machine; stop that first, or give each its own copy"
     )]
     DiskInUse(PathBuf),
-    /// The tenant may not have so much.
+    /// The request would exceed a limit of the tenant.
     #[error("tenant '{tenant}' would have {wanted} {limit}; its limit is {most}")]
     OverLimit {
         /// The tenant.
         tenant: TenantId,
-        /// The limit that would be passed.
+        /// The limit that would be exceeded.
         limit: Limit,
-        /// The amount that there would be.
+        /// The amount that the request would lead to, in the limit's unit.
         wanted: u64,
-        /// The amount that there may be.
+        /// The largest amount that is allowed, in the limit's unit.
         most: u64,
     },
-    /// The instance's hypervisor can't do this.
+    /// The instance's hypervisor lacks a capability. The text is for the client.
     #[error("{0}")]
     Unsupported(String),
     /// No such image.
     #[error("there is no image '{name}'; there are: {known}")]
     NoSuchImage {
-        /// What was asked for.
+        /// The name that was asked for.
         name: String,
-        /// What there is.
+        /// The names that exist, separated by commas.
         known: String,
     },
     /// No such hypervisor.
     #[error("there is no hypervisor '{name}' on this host; there are: {known}")]
     NoSuchHypervisor {
-        /// What was asked for.
+        /// The name that was asked for.
         name: String,
-        /// What there is.
+        /// The names that exist, separated by commas; `none` without any.
         known: String,
     },
     /// A value is out of its range.
@@ -98,27 +100,29 @@ pub enum FleetError {
     Invalid {
         /// The field, by its JSON name.
         field: &'static str,
-        /// What is wrong and what would be right.
+        /// The fault and the valid range.
         problem: String,
     },
     /// A name or id is malformed.
     #[error(transparent)]
     Id(#[from] IdError),
 
-    /// The instance has as many waiting commands as it takes.
+    /// The instance's queue of commands, of this length, is full.
     #[error("{0} commands are waiting for this instance already; try again when they are done")]
     Busy(usize),
-    /// The host knows as many instances as it takes.
+    /// The host has this many instances, its limit.
     #[error("this host knows {0} instances, its limit; delete some")]
     TooMany(usize),
     /// The disk is full: nothing was done.
     #[error(
-        "the data folder's disk is full: nothing was done and nothing is lost; free some space and try again"
+        "the data folder's disk is full: nothing was done and nothing is lost; \
+         free some space and try again"
     )]
     NoSpace,
-    /// The act was done, its fact waits for space on the disk.
+    /// The command was carried out; its fact waits for space on the disk.
     #[error(
-        "done, but the data folder's disk is full: the fact is kept in memory and recorded as soon as there is space"
+        "done, but the data folder's disk is full: the fact is kept in memory and recorded \
+         as soon as there is space; free some"
     )]
     Unrecorded,
     /// A file of the host could not be read or written. The text is for the client.
@@ -127,73 +131,79 @@ pub enum FleetError {
     /// The hypervisor failed. The text is for the client.
     #[error("the hypervisor could not do it: {0}")]
     Hypervisor(String),
-    /// A restart of the daemon interrupted it, and it can't be finished.
-    #[error("the daemon was restarted in the middle of it; ask for it again")]
+    /// A restart of the daemon interrupted the command, and it can't be finished.
+    #[error("the daemon was restarted in the middle of the command; ask for it again")]
     Interrupted,
-    /// There is no machine that could do it.
-    #[error("the instance has no machine that runs")]
+    /// The command needs a launched machine, and there is none.
+    #[error("the instance has no running machine; start it, then ask again")]
     NoMachine,
-    /// The virtual machine monitor ended in the middle of it.
-    #[error("the virtual machine monitor ended before it was done")]
-    MachineEnded,
-    /// It has begun, can't be undone, and can't be finished now.
+    /// The virtual machine monitor exited in the middle of the command.
     #[error(
-        "it is not finished yet, and nothing else can be done until it is; it is tried again: {0}"
+        "the virtual machine monitor exited before the command was done; \
+         look at the instance's state, then ask again"
+    )]
+    MachineEnded,
+    /// The command has begun, can't be undone, and can't be finished now.
+    #[error(
+        "the command is not finished yet and is tried again; \
+         nothing else can be done with the instance until it is: {0}"
     )]
     Unfinished(Box<FleetError>),
-    /// The virtual machine monitor was told to end, which can't be taken back, and has not ended
+    /// The virtual machine monitor was ordered to exit, which can't be undone, and has not exited
     /// yet.
     #[error(
-        "the virtual machine monitor was told to end and has not ended yet; the command is finished when it has"
+        "the virtual machine monitor was ordered to exit and has not exited yet; \
+         the command is finished when it has"
     )]
     StillEnding,
-    /// The instance ended before the state that was waited for was reached.
+    /// The instance stopped before it reached the awaited state.
     #[error("the instance stopped ({cause}) before it was {wanted}")]
     Ended {
-        /// What was waited for.
+        /// The awaited state.
         wanted: String,
-        /// Why it stopped.
+        /// The cause of the stop, or `deleted`.
         cause: String,
     },
     /// A wait ran out.
     #[error("not {wanted} after {seconds} s; it is {state}")]
     WaitTimedOut {
-        /// What was waited for.
+        /// The awaited state.
         wanted: String,
-        /// For how long.
+        /// Timeout in whole seconds, rounded down.
         seconds: u64,
-        /// Where it stands.
+        /// The state at the timeout.
         state: &'static str,
     },
-    /// The daemon is going down, or its journal failed.
+    /// The daemon is shutting down, or its journal failed.
     #[error("the daemon is stopping; try again when it is back")]
     Stopping,
 
-    /// A defect of ours. Details are in the log.
+    /// A defect of this program. The text goes to the log, never to a client.
     #[error("an internal error; the daemon's log has the details")]
     Bug(String),
 }
 
 impl FleetError {
-    /// Says whether the act can't be undone and its end is not known: its intent stays on record.
+    /// Returns whether the command can't be undone and its outcome is not known: its intent stays
+    /// on record.
     pub(super) fn leaves_intent(&self) -> bool {
         matches!(self, FleetError::StillEnding | FleetError::Unfinished(_))
     }
 }
 
-/// A failure of the hypervisor, for the client.
+/// The error for the client after a failure of the hypervisor.
 pub(super) fn failed(error: HypervisorError) -> FleetError {
     match error {
         HypervisorError::Unsupported { .. } => return FleetError::Unsupported(error.to_string()),
         HypervisorError::DiskInUse { path } => return FleetError::DiskInUse(path),
         _ => {}
     }
-    // Tenants read the answer and the facts; the host's folders and logs are for its operator.
+    // Tenants read the answer and the facts: paths and logs of the host go to the operator only.
     tracing::warn!(error = error.in_words(), "a hypervisor failed");
     FleetError::Hypervisor(error.for_tenants())
 }
 
-/// The answer to a caller for whom nothing was done because a commit failed.
+/// The error for a caller whose request was not carried out because a commit failed.
 pub(super) fn refused(error: CommitError) -> FleetError {
     match error {
         CommitError::NoSpace(_) => FleetError::NoSpace,

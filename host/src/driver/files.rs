@@ -1,13 +1,13 @@
-//! The folder of an instance: what lies where, and how it gets there whole.
+//! The folder of an instance: its layout, and the atomic replacement of its files.
 //!
 //! ```text
-//! <instance>/root.raw, disk-<n>.raw   its own disks
+//! <instance>/root.raw, disk-<n>.raw   the instance's own disks
 //!            standby/                 the memory of a standby
 //!            put-back                 a snapshot is being put back: its files lie beside these
 //!            held-<incarnation>/      the memory of a paused machine, once it was saved
 //!            snapshots/<name>/        a snapshot that is complete:
 //!                snapshot.json          its description
-//!                memory/                as the hypervisor saved it, or compressed; none if nothing ran
+//!                memory/                the hypervisor's files, or compressed; or absent
 //!                disk-<n>.raw           the n-th disk, where the guest may write to it
 //! ```
 
@@ -25,18 +25,18 @@ use crate::id::SnapshotName;
 
 const DESCRIPTION: &str = "snapshot.json";
 
-/// The memory of a standby in the folder of an instance.
+/// The folder with the memory of a standby, in the folder of an instance.
 pub(super) fn standby_folder(instance: &Path) -> PathBuf {
     instance.join("standby")
 }
 
-/// The memory of a machine that is paused, if it was saved since it is: until its vCPUs run again.
-/// No other launch takes it for its own.
+/// The folder with the memory of a paused machine. It exists from the first save in that pause
+/// until the vCPUs run again. The incarnation in its name keeps launches apart.
 pub(super) fn held_folder(instance: &Path, incarnation: u32) -> PathBuf {
     instance.join(format!("held-{incarnation}"))
 }
 
-/// A snapshot in the folder of an instance.
+/// The folder of a snapshot, in the folder of an instance.
 pub(super) fn snapshot_folder(instance: &Path, name: &SnapshotName) -> PathBuf {
     instance.join("snapshots").join(name.as_str())
 }
@@ -64,30 +64,31 @@ pub(super) fn own_disks(disks: &mut [Disk], from: &Path, to: &Path) {
     }
 }
 
-/// A failure of the host's own files, for the client.
+/// The error for the client after a failure of the host's own files. `act` is the verb of the
+/// message.
 pub(super) fn on_disk(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FleetError {
     let path = path.to_owned();
     move |error| match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FleetError::NoSpace,
         _ => {
             tracing::warn!(%error, path = %path.display(), "can't {act} a file");
-            // Tenants read it: the folder is the host's affair.
+            // Tenants read the answer: it names no folder of the host.
             let name = path.file_name().unwrap_or_default().display();
             FleetError::Files(format!("can't {act} {name}: {error}"))
         }
     }
 }
 
-/// Runs what blocks where it holds nobody up.
+/// Runs blocking work on the thread pool for it.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, FleetError> + Send + 'static,
 ) -> Result<T, FleetError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| FleetError::Bug(error.to_string()))?
 }
 
-/// Removes a folder and all in it, if it is there.
+/// Removes a folder and its contents, if it exists.
 pub(super) async fn discard(folder: &Path) -> Result<(), FleetError> {
-    // A look costs less than the way to a thread that may block.
+    // Cheaper than a switch to a blocking thread.
     if matches!(folder.try_exists(), Ok(false)) {
         return Ok(());
     }
@@ -99,14 +100,14 @@ pub(super) async fn discard(folder: &Path) -> Result<(), FleetError> {
     }
 }
 
-/// Makes the new folder `to` with the files in `from`, which nobody changes any more.
+/// Makes the new folder `to` with the files in `from`, which must not change any more.
 pub(super) async fn link(from: &Path, to: &Path) -> Result<(), FleetError> {
     let from = from.to_owned();
     let to = to.to_owned();
     blocking(move || copy::link_folder(&from, &to).map_err(on_disk("link", &from))).await
 }
 
-/// Makes the new folder `to` with the memory in `from`, as a hypervisor takes it. Blocking.
+/// Makes the new folder `to` with the memory in `from`, decompressed if need be. Blocking.
 pub(super) fn lay_memory(from: &Path, to: &Path) -> Result<(), FleetError> {
     let unpacked = unpack(from, to).map_err(|error| match error {
         HypervisorError::File { act, path, source } => on_disk(act, &path)(source),
@@ -115,8 +116,8 @@ pub(super) fn lay_memory(from: &Path, to: &Path) -> Result<(), FleetError> {
     if unpacked { Ok(()) } else { copy::link_folder(from, to).map_err(on_disk("link", from)) }
 }
 
-/// Locks the writable disks of an instance without a machine, until the answer is dropped: nobody
-/// may write to what is copied, and nobody may use what is replaced. Blocking.
+/// Locks the writable disks of an instance without a machine until the result is dropped: a disk
+/// must not be written while it is copied (`only_read`), nor used while it is replaced. Blocking.
 pub(super) fn lock_disks(disks: &[Disk], only_read: bool) -> Result<Vec<OwnedFd>, FleetError> {
     let lock = |disk: &Disk| {
         lock_disk(&hypervisor::Disk { path: disk.path.clone(), read_only: only_read })
@@ -133,8 +134,8 @@ pub(super) fn copy_disks(disks: &[Disk], to: &Path) -> Result<(), FleetError> {
     copy::sync(to).map_err(on_disk("sync", to))
 }
 
-/// Describes a snapshot whose files lie aside, and gives it its name: it is complete then. Answers
-/// it with its size. Blocking.
+/// Describes a snapshot whose files are in the temporary folder and renames that to `folder`, which
+/// completes it. Returns the snapshot with its size on disk. Blocking.
 pub(super) fn publish_snapshot(
     folder: &Path,
     mut snapshot: Snapshot,
@@ -154,17 +155,17 @@ pub(super) fn publish_snapshot(
     publish().map_err(on_disk("write the snapshot", folder))
 }
 
-/// The description of a snapshot that is complete. Blocking.
+/// Reads the description of a complete snapshot. Blocking.
 pub(super) fn read_snapshot(folder: &Path) -> io::Result<Snapshot> {
     Ok(serde_json::from_slice(&fs::read(folder.join(DESCRIPTION))?)?)
 }
 
-/// Putting the files of a snapshot in the place of an instance's own: all of them or none.
+/// The replacement of an instance's files by those of a snapshot: all of them or none.
 ///
-/// First everything is laid beside what it is to replace, which may fail for want of space and
-/// changes nothing. Then a file says so, durably. From there on there are only renames, which a
-/// crash may interrupt and the next start finishes: what still lies beside has not been renamed
-/// yet.
+/// First, every file is written beside the one that it replaces, which may fail for lack of space
+/// and changes nothing. Then a marker file is written, durably. From there on there are only
+/// renames, which the next start finishes after a crash: the files that still lie beside have not
+/// been renamed yet.
 pub(super) struct PutBack {
     /// The folder of the snapshot.
     pub(super) snapshot: PathBuf,
@@ -172,9 +173,9 @@ pub(super) struct PutBack {
     pub(super) instance: PathBuf,
     /// Its disks.
     pub(super) disks: Vec<Disk>,
-    /// The snapshot holds memory.
+    /// Set if the snapshot holds memory.
     pub(super) with_memory: bool,
-    /// Bytes that its memory takes when it is decompressed; 0 if it is not compressed.
+    /// Bytes on disk of the snapshot's memory after decompression; 0 if it is not compressed.
     pub(super) unpacked_bytes: u64,
 }
 
@@ -188,7 +189,7 @@ impl PutBack {
             self.clear();
             return Err(error);
         }
-        // From here on it is neither what it was nor what it is to be, until it is done.
+        // From here on, until it is finished, old and new files are mixed.
         let done = locked.and_then(|_locked| self.replace());
         done.map_err(|error| FleetError::Unfinished(Box::new(error)))
     }
@@ -197,7 +198,7 @@ impl PutBack {
         self.instance.join("put-back")
     }
 
-    /// Says whether all files of this snapshot lie beside, from before a crash.
+    /// Returns whether all files of this snapshot lie beside already, from before a crash.
     fn is_laid(&self) -> Result<bool, FleetError> {
         let marker = self.marker();
         match fs::read(&marker) {
@@ -245,8 +246,8 @@ impl PutBack {
         remove().map_err(on_disk("remove", &marker))
     }
 
-    /// Removes what an attempt has laid beside. It is only in the way, and the next one removes it
-    /// too.
+    /// Removes the files that an attempt has laid beside. Failures are ignored: the next attempt
+    /// removes them too.
     fn clear(&self) {
         let _ = fs::remove_file(self.marker());
         let _ = copy::remove(&copy::aside(&standby_folder(&self.instance)));

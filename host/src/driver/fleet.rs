@@ -37,20 +37,20 @@ use crate::limits::instance::KNOWN_MAX;
 use crate::units::Instant;
 use crate::vm::{Phase, State};
 
-/// Removes the folder of an instance that is on record as deleted, and moves aside that of an
-/// unknown one. Blocking.
+/// Removes the folder of an instance that is recorded as deleted, and moves that of an unknown one
+/// aside. Blocking.
 fn clear(journal: &Journal, id: &InstanceId, folder: &Path) {
     let known = match journal.instance(id) {
         Ok(known) => known,
         Err(error) => {
-            return tracing::warn!(instance = %id, %error, "whose a folder is can't be read");
+            return tracing::warn!(instance = %id, %error, "the record of a folder can't be read");
         }
     };
     let cleared = match known {
         Some(_) => copy::remove(folder),
         None => aside::set_aside(folder).map(|place| {
-            let place = place.display();
-            tracing::warn!(instance = %id, folder = %place, "on no record: its folder was moved aside");
+            let folder = place.display();
+            tracing::warn!(instance = %id, %folder, "on no record: its folder was moved aside");
         }),
     };
     if let Err(error) = cleared {
@@ -63,45 +63,45 @@ fn clear(journal: &Journal, id: &InstanceId, folder: &Path) {
 #[derive(Clone)]
 pub struct Fleet(Arc<Host>);
 
-/// What a fleet is made of. The composition root chooses.
+/// The parts of a fleet. The composition root chooses them.
 pub struct Parts {
-    /// Where facts go.
+    /// The journal of all facts.
     pub journal: Arc<Journal>,
     /// The meter clock.
     pub clock: Clock,
-    /// Reads accounts off.
+    /// The reader of accounts.
     pub accounts: Arc<dyn Reader>,
     /// The hypervisors of this host; the first is the default.
     pub hypervisors: Vec<Arc<dyn Hypervisor>>,
-    /// What can be booted.
+    /// The images that can be booted.
     pub images: Arc<Images>,
     /// The folder that holds one folder for each instance.
     pub instances: PathBuf,
-    /// The last proof that the host was alive before this start.
+    /// The last proof that the host was alive before this start; none on a first start.
     pub alive: Option<Alive>,
-    /// Probes workloads.
+    /// The prober of workloads.
     pub prober: Arc<dyn Prober>,
-    /// The processes of launches, whatever hypervisor made them.
+    /// The processes of launches, of all hypervisors.
     pub launches: Arc<dyn Launches>,
-    /// What tenants may have.
+    /// The limits of tenants.
     pub quota: Arc<dyn Quota>,
-    /// How long the end of a virtual machine monitor that was told to end is waited for before the
-    /// caller hears that it has not ended yet.
+    /// Wait for the exit of a virtual machine monitor that was ordered to exit; after it, the
+    /// caller gets [`FleetError::StillEnding`].
     pub exit_patience: Duration,
 }
 
-/// What to wait for.
+/// The condition of a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waiting {
-    /// A phase by its state's name.
+    /// The instance is in this phase.
     For(Phase),
     /// The record is closed.
     ForDeletion,
 }
 
 impl Fleet {
-    /// Takes up the instances of an earlier run: those that had a virtual machine monitor, or a
-    /// command under way, are looked for at once and in the background.
+    /// Takes over the instances of an earlier run. Those with a virtual machine monitor, or with a
+    /// command under way, are recovered in the background, from now on.
     ///
     /// # Errors
     /// [`FleetError::Bug`] if a stored record can't be read; [`FleetError::NoSuchHypervisor`]
@@ -151,8 +151,8 @@ impl Fleet {
     }
 
     /// Removes the folders of instances whose deletion a crash has interrupted, and moves those
-    /// aside that are on no record: of an instance that was never made, or that a journal which was
-    /// put back does not know. In the background.
+    /// aside that no record knows: those of instances that were never completed, or that are
+    /// missing in a restored journal. In the background.
     fn sweep(&self) {
         let Ok(folders) = std::fs::read_dir(&self.0.instances) else { return };
         let directory = self.0.directory();
@@ -179,7 +179,7 @@ impl Fleet {
     fn recover(&self) -> Result<(), FleetError> {
         for slot in self.0.directory().by_row.values() {
             let View { record, live, .. } = &*slot.view();
-            // Before a task may have it left alone.
+            // Before any task runs, which might interrupt the compression.
             self.0.plan_compression(slot, &record.snapshots);
             if live.state.has_vmm() || live.intent.is_some() {
                 self.0.order(slot, Order::Recover)?;
@@ -191,7 +191,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Accepts an instance and boots it; answers when its vCPUs run.
+    /// Accepts an instance and boots it; returns when its vCPUs run.
     ///
     /// # Errors
     /// See [`FleetError`]. If the launch failed, nothing is left of the instance.
@@ -203,10 +203,11 @@ impl Fleet {
         self.0.create(tenant.clone(), new).await
     }
 
-    /// Makes a new instance of another one; answers when it stands where it is to stand.
+    /// Forks an instance; returns when the fork has reached its target.
     ///
     /// # Errors
-    /// See [`FleetError`]. If it was made and could not be brought there, it exists and says why.
+    /// See [`FleetError`]. If the fork was made and did not reach its target, it exists, and its
+    /// view has the error.
     pub async fn fork(
         &self,
         tenant: &TenantId,
@@ -226,7 +227,7 @@ impl Fleet {
         self.0.fork(&slot, new).await
     }
 
-    /// Changes the settings of an instance; answers when the change is durable.
+    /// Changes the settings of an instance; returns when the change is durable.
     ///
     /// # Errors
     /// See [`FleetError`].
@@ -242,7 +243,7 @@ impl Fleet {
         self.0.ask(&slot, |reply| Order::Amend { amendment, reply }).await
     }
 
-    /// Takes up a report of activity, and restores the instance from standby if `wake`.
+    /// Notes a report of activity, and restores the instance from standby if `wake`.
     ///
     /// # Errors
     /// See [`FleetError`].
@@ -256,8 +257,8 @@ impl Fleet {
         self.0.ask(&slot, |reply| Order::Activity { wake, reply }).await
     }
 
-    /// Carries out a request; answers when it is done and recorded, or why not. A command that is
-    /// already fulfilled answers success.
+    /// Carries out a request; returns when it is done and recorded. A command that is already
+    /// fulfilled succeeds.
     ///
     /// # Errors
     /// See [`FleetError`].
@@ -270,12 +271,12 @@ impl Fleet {
         self.0.request(&self.slot(tenant, id)?, request).await
     }
 
-    /// Puts a snapshot in the place of what the instance is, and brings it to where it is to stand:
-    /// if there is no word of it, it runs if the snapshot holds memory, and is stopped if not.
+    /// Reverts an instance to a snapshot and brings it to `target`. Without one, the instance runs
+    /// if the snapshot holds memory, and is stopped if not.
     ///
     /// # Errors
-    /// See [`FleetError`]. If it could not be brought there, it is where [`Request::Revert`] alone
-    /// leads.
+    /// See [`FleetError`]. If the target was not reached, the instance is where [`Request::Revert`]
+    /// alone leads: in standby with memory, or stopped.
     pub async fn revert(
         &self,
         tenant: &TenantId,
@@ -341,16 +342,16 @@ impl Fleet {
             .collect()
     }
 
-    /// The totals of these instances at an instant: one component call for all that are under one
-    /// policy.
+    /// The totals of these instances at an instant: one component call for each policy that is in
+    /// force among them.
     pub fn usage(&self, views: &[Arc<View>], at: Instant) -> Vec<Usage> {
         let accounts: Vec<_> =
             views.iter().map(|view| (&view.record.tenant, &view.account)).collect();
         self.0.accounts.usage(&accounts, at)
     }
 
-    /// Follows what is published of an instance. It tells the last view only: a phase that was over
-    /// at once may never be seen.
+    /// Subscribes to the published views of an instance. Only the last view is kept: a short phase
+    /// may never be seen.
     ///
     /// # Errors
     /// [`FleetError::NotFound`].
@@ -365,8 +366,8 @@ impl Fleet {
     /// Waits until an instance is in a state.
     ///
     /// # Errors
-    /// [`FleetError::WaitTimedOut`]; [`FleetError::Ended`] if it stopped or was deleted meanwhile
-    /// and that was not waited for.
+    /// [`FleetError::WaitTimedOut`]; [`FleetError::Ended`] if the instance stopped or was deleted
+    /// meanwhile and the wait was for another state.
     pub async fn wait(
         &self,
         tenant: &TenantId,
@@ -397,8 +398,8 @@ impl Fleet {
         }
     }
 
-    /// The intervals of an instance up to `at`, as far as the view knows its facts: they agree with
-    /// its account. Reads the journal; blocking.
+    /// The intervals of an instance up to `at`, from the facts up to the view's last one: they
+    /// agree with the view's account. Reads the journal; blocking.
     ///
     /// # Errors
     /// [`FleetError::Bug`] if the journal can't be read.
@@ -409,16 +410,16 @@ impl Fleet {
         Ok(interval::intervals(&history, &self.timeline(&view.record.tenant), at))
     }
 
-    /// Which policies are in force for a tenant.
+    /// The policies in force for a tenant, over time.
     pub fn timeline(&self, tenant: &TenantId) -> Timeline {
         self.0.accounts.timeline(tenant)
     }
 
-    /// Puts a tenant under a policy. Answers the effective instant and the fact's sequence number.
-    /// The caller knows that the policy is admitted.
+    /// Puts a tenant under a policy, which the caller knows to be admitted. Returns the effective
+    /// instant and the fact's sequence number.
     ///
     /// # Errors
-    /// Those of [`Journal::commit`], with [`CommitError::Repeated`] for what was asked for before.
+    /// The errors of [`Journal::commit`], with [`CommitError::Repeated`] for a repeated `request`.
     pub async fn activate(
         &self,
         activation: NewActivation,
@@ -428,19 +429,19 @@ impl Fleet {
         let entry = Entry { activation: Some(activation), request, ..Entry::default() };
         let receipt = self.0.journal.commit(entry).await?;
         self.mend(&tenant, |_| true);
-        // The writer gives every activation its instant.
+        // The journal's writer sets the instant of every activation.
         Ok((receipt.activated_from.unwrap_or_else(|| self.now()), receipt.last_seq))
     }
 
-    /// The instances, of all tenants, whose account a policy owes time to.
+    /// The instances, of all tenants, whose account lacks time because a policy has failed.
     pub fn owing(&self) -> Vec<Arc<View>> {
         let directory = self.0.directory();
         let views = directory.by_row.values().map(|slot| slot.view());
         views.filter(|view| view.account.degraded.is_some()).collect()
     }
 
-    /// Asks again for what failed policies owe to the instances of a tenant, as far as it is `due`;
-    /// in the background.
+    /// Accounts again, in the background, for time that failed policies have not counted for the
+    /// instances of a tenant, where `due` returns true.
     pub fn mend(&self, tenant: &TenantId, due: impl Fn(&Degraded) -> bool) {
         let mut views = self.list(tenant);
         views.retain(|view| view.account.degraded.as_ref().is_some_and(&due));
@@ -452,7 +453,8 @@ impl Fleet {
         }
     }
 
-    /// Takes up where the wall clock stands from `at` on, for what people read.
+    /// Learns that the wall clock shows `wall_ns` (UTC, nanoseconds since 1970) at the meter
+    /// instant `at`.
     pub fn learn_calendar(&self, at: Instant, wall_ns: i64) {
         self.0.calendar.learn(at, wall_ns);
     }
@@ -480,8 +482,8 @@ impl Fleet {
         busy.map(|view| view.record.name.to_string()).collect()
     }
 
-    /// The meter instant for a plan: the first one to come at which the calendar shows this instant
-    /// (UTC, nanoseconds since 1970); one that lies behind is answered as by [`Fleet::meter`].
+    /// The meter instant for a planned act: the first one from now on at which the calendar shows
+    /// this instant (UTC, nanoseconds since 1970); for a past instant, that of [`Fleet::meter`].
     pub fn meter_to_come(&self, utc_ns: i64) -> Instant {
         self.0.calendar.meter_to_come(utc_ns, self.now())
     }
@@ -491,25 +493,25 @@ impl Fleet {
         self.0.clock.now()
     }
 
-    /// How many instances are known, deleted ones not counted.
+    /// Number of instances that are not deleted.
     pub fn count(&self) -> usize {
         self.0.directory().by_row.len()
     }
 
-    /// Processes of machines that run, and that no record knows.
+    /// Running virtual machine monitors that belong to no recorded instance.
     pub fn strays(&self) -> Vec<MachineProcess> {
         self.0.strays()
     }
 
-    /// What the hypervisors of this host are and can do.
+    /// The descriptions and capabilities of this host's hypervisors.
     pub fn hypervisors(&self) -> impl Iterator<Item = &Description> {
         self.0.hypervisors.values().map(|hypervisor| hypervisor.describe())
     }
 
-    /// What the virtual machine monitor of an instance uses; none if there is none. Blocking.
+    /// The resource use of an instance's virtual machine monitor; none without one. Blocking.
     ///
     /// # Errors
-    /// [`FleetError::Hypervisor`] if it can't be found out.
+    /// [`FleetError::Hypervisor`] if it can't be read.
     pub fn process(&self, view: &View) -> Result<Option<ProcessUsage>, FleetError> {
         hypervisor::usage(&self.0.folder(&view.record.id), view.live.incarnation).map_err(failed)
     }
@@ -540,7 +542,7 @@ fn opened(stored: StoredInstance) -> Result<Arc<Slot>, FleetError> {
     Ok(Arc::new(Slot::new(stored.row, view)))
 }
 
-/// Whether a wait is over: reached, or never to be reached.
+/// Returns `Some` if a wait is over: the condition holds, or can't come to hold any more.
 fn reached(view: &View, waiting: Waiting) -> Option<()> {
     let over = match waiting {
         Waiting::For(_) => {

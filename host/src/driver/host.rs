@@ -1,4 +1,4 @@
-//! What all instances of a host share, and the directory in which they are found.
+//! The state that all instances of a host share, and the directory that finds them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ use crate::id::{InstanceId, InstanceName, TenantId};
 use crate::image::{Image, ImageError, Images};
 use crate::journal::{Alive, Entry, InstanceWrite, Journal, Row};
 
-/// What every task needs.
+/// The shared state of all tasks.
 pub(super) struct Host {
     pub(super) journal: Arc<Journal>,
     pub(super) clock: Clock,
@@ -41,17 +41,17 @@ pub(super) struct Host {
     pub(super) compressor: UnboundedSender<CompressionJob>,
     pub(super) calendar: Calendar,
     pub(super) timers: Timers,
-    /// Processes of machines that no record knows.
+    /// Running virtual machine monitors that belong to no recorded instance.
     pub(super) strays: Mutex<Vec<MachineProcess>>,
     pub(super) directory: RwLock<Directory>,
-    /// Starts the task of an instance. The fleet gives it, so that nothing here knows tasks.
+    /// Starter of an instance's task. Set by the fleet, so that this file does not depend on tasks.
     pub(super) start_task: StartTask,
 }
 
-/// Starts the task of an instance, which takes its orders from then on.
+/// Starts the task of an instance, which processes the orders in its mailbox.
 pub(super) type StartTask = fn(Arc<Host>, Arc<Slot>, Receiver<Order>);
 
-/// Instances that are not deleted, by each thing they are looked up by.
+/// Instances that are not deleted, by row, id and name.
 pub(super) struct Directory {
     pub(super) by_row: BTreeMap<Row, Arc<Slot>>,
     pub(super) by_id: BTreeMap<InstanceId, Arc<Slot>>,
@@ -59,7 +59,7 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// A directory of these.
+    /// The directory of these slots.
     pub(super) fn of(slots: Vec<Arc<Slot>>) -> Self {
         Self {
             by_name: slots
@@ -79,7 +79,7 @@ impl Directory {
 
     fn remove(&mut self, slot: &Slot) {
         let name = (slot.tenant.clone(), slot.name.clone());
-        // The name is free since the fact is durable; it may be another's by now.
+        // The name is free since the fact became durable; another instance may have it by now.
         if self.by_name.get(&name).is_some_and(|named| named.row == slot.row) {
             self.by_name.remove(&name);
         }
@@ -87,7 +87,7 @@ impl Directory {
         self.by_row.remove(&slot.row);
     }
 
-    /// The instance of `tenant` with this id, this name, or the only one whose id begins so.
+    /// The instance of `tenant` with this id or name, or the only one whose id has this prefix.
     pub(super) fn find(&self, tenant: &TenantId, key: &str) -> Result<Arc<Slot>, FleetError> {
         let not_found = || FleetError::NotFound { key: key.chars().take(80).collect() };
         let name: InstanceName = key.parse().map_err(|_| not_found())?;
@@ -110,7 +110,7 @@ impl Directory {
 }
 
 impl Host {
-    /// Processes of machines that run, and that no record knows.
+    /// Running virtual machine monitors that belong to no recorded instance.
     pub(super) fn strays(&self) -> Vec<MachineProcess> {
         self.strays.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -133,7 +133,7 @@ impl Host {
         slot.post(order, |orders| (self.start_task)(self.clone(), slot.clone(), orders))
     }
 
-    /// Hands in the order that `order` makes of a reply, and waits for that.
+    /// Hands in the order that `order` makes of a reply channel, and waits for the reply.
     pub(super) async fn ask(
         self: &Arc<Self>,
         slot: &Arc<Slot>,
@@ -144,7 +144,7 @@ impl Host {
         answer.await.map_err(|_| FleetError::Stopping)?
     }
 
-    /// Has a request carried out.
+    /// Orders a request and waits for its outcome.
     pub(super) async fn request(
         self: &Arc<Self>,
         slot: &Arc<Slot>,
@@ -153,7 +153,7 @@ impl Host {
         self.ask(slot, |reply| Order::Carry { request, reply }).await
     }
 
-    /// Has a fork made.
+    /// Orders a fork and waits for its outcome.
     pub(super) async fn fork(
         self: &Arc<Self>,
         slot: &Arc<Slot>,
@@ -165,7 +165,7 @@ impl Host {
         answer.await.map_err(|_| FleetError::Stopping)?
     }
 
-    /// Has those of `snapshots` compressed that are to be, when there is time.
+    /// Queues the compression of those of `snapshots` that wait for it.
     pub(super) fn plan_compression(&self, slot: &Arc<Slot>, snapshots: &[Snapshot]) {
         for job in slot.compression_jobs(snapshots) {
             // The receiver lives as long as the host.
@@ -173,8 +173,8 @@ impl Host {
         }
     }
 
-    /// Makes a record durable, with the facts that come before its first phase, and that one.
-    /// Nobody finds it yet.
+    /// Makes a record durable, with the facts `before` its first phase and the fact of that phase.
+    /// The new slot is not in the directory yet.
     pub(super) async fn insert(
         &self,
         record: Record,
@@ -212,9 +212,9 @@ impl Host {
         Ok(Arc::new(Slot::new(row, view)))
     }
 
-    /// Keeps what an instance grows by until the answer is dropped: what it is to be must be
-    /// published by then. The one place where growth meets the tenant's limits; what shrinks
-    /// passes, also where a limit was lowered.
+    /// Reserves the share that an instance grows to, until the result is dropped; the new shape
+    /// must be published by then. The one place where growth meets the tenant's limits; a share
+    /// that does not grow always passes, even above a limit that was lowered.
     pub(super) fn reserve(
         &self,
         tenant: &TenantId,
@@ -245,8 +245,8 @@ impl Host {
         })
     }
 
-    /// `account` with what its policy has not given since the fact `from`, as far as it can be had.
-    /// Blocking.
+    /// `account` with the time that its policy has not counted since the fact `from`, as far as the
+    /// policy answers now. Blocking.
     pub(super) fn reaccounted(
         &self,
         record: &Record,
@@ -280,7 +280,7 @@ impl Host {
         })
     }
 
-    /// What a hypervisor is to run for `record`.
+    /// The machine that a hypervisor is to run for `record`.
     pub(super) fn machine_spec(
         &self,
         record: &Record,

@@ -1,4 +1,4 @@
-//! Where one instance stands, and the one function that moves it.
+//! The state of one instance beside its account, and the one function that changes it.
 
 use std::sync::Arc;
 
@@ -12,55 +12,58 @@ use crate::vm::{
     AfterExit, Asker, Command, Event, ExitCause, Impossible, RestartPolicy, Shape, State, apply,
 };
 
-/// Attempts to start an instance again.
+/// Automatic restarts of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Restarts {
-    /// How many were made in a row.
+    /// Number of restarts in a row.
     pub attempts: u32,
-    /// When the last one was made: meter nanoseconds.
+    /// Instant of the last restart, in meter nanoseconds; none without one in this row.
     pub last_ns: Option<i64>,
-    /// When the next one is due: meter nanoseconds; none if there is none to come.
+    /// Instant at which the next restart is due, in meter nanoseconds; none if none is planned.
     pub due_ns: Option<i64>,
 }
 
-/// Where an instance stands, beside its account. Written with every fact.
+/// The state of an instance, beside its account. Stored with every fact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Live {
-    /// The state.
+    /// The lifecycle state.
     pub state: State,
-    /// What it holds.
+    /// The resources that the instance holds.
     pub shape: Shape,
-    /// Number of the start under way or last, from 1.
+    /// Number of the current or last session, from 1; grows with each start; 0 for a fork without memory that
+    /// never ran.
     pub session: u32,
-    /// Number of the virtual machine monitor's process, from 1; grows with each launch.
+    /// Number of the current or last launch of a virtual machine monitor, from 1; grows with each
+    /// launch. 0 for a fork that never ran.
     pub incarnation: u32,
-    /// What was accepted and is not finished.
+    /// The request that was accepted and is not finished; none if none is under way.
     pub intent: Option<Intent>,
-    /// The guest's program has started.
+    /// Set once the guest's program has started in this session.
     pub program_started: bool,
-    /// The guest's agent answers.
+    /// Set once the guest's agent has answered in this session.
     pub agent_ready: bool,
-    /// When the vCPUs ran first in this session.
+    /// Instant at which the vCPUs first ran in this session; none before that.
     pub started: Option<Instant>,
-    /// When it stopped or went to standby last.
+    /// Instant of the last stop, standby or revert; none without one.
     pub stopped: Option<Instant>,
-    /// Why it stopped last.
+    /// Cause of the last stop; none without one since the last start.
     pub cause: Option<ExitCause>,
-    /// The exit code that the guest's program reported.
+    /// The exit code that the guest's program reported; none without a report in this session.
     pub exit_code: Option<i32>,
-    /// What it said about it.
+    /// The message that the guest's program reported with its exit code.
     pub exit_message: Option<String>,
-    /// What went wrong last, in words for the client.
+    /// The last failure, in words for the client; none if a request or session began since.
     pub error: Option<String>,
-    /// Attempts to start it again.
+    /// The automatic restarts.
     pub restarts: Restarts,
-    /// When the schedule's next snapshot is due: meter nanoseconds.
+    /// Instant at which the schedule's next snapshot is due, in meter nanoseconds; none without
+    /// one.
     pub snapshot_due_ns: Option<i64>,
 }
 
 impl Live {
-    /// Where an instance stands that was just accepted.
+    /// The state of an instance that was just accepted.
     pub(super) fn first(spec: &Spec) -> Self {
         let shape = Shape {
             vcpus: spec.vcpus,
@@ -97,12 +100,12 @@ impl Live {
         self.intent.as_ref().map(|intent| intent.request.command())
     }
 
-    /// On whose behalf it was accepted.
+    /// The origin of the request that is under way.
     pub(super) fn asker(&self) -> Option<Asker> {
         self.intent.as_ref().map(|intent| intent.by)
     }
 
-    /// The vCPUs run.
+    /// Returns whether the vCPUs run.
     pub(super) fn runs(&self) -> bool {
         match self.state {
             State::Initializing | State::Running => true,
@@ -116,18 +119,19 @@ impl Live {
         }
     }
 
-    /// The vCPUs are held.
+    /// Returns whether the vCPUs are held.
     pub(super) fn is_paused(&self) -> bool {
         matches!(self.state, State::Paused { .. })
     }
 
-    /// They are held for the sake of the request under way alone, and run again when it ends.
+    /// Returns whether the vCPUs are held only for the request under way, and run again when it
+    /// ends.
     pub(super) fn is_paused_for_request(&self) -> bool {
         self.is_paused() && self.intent.as_ref().is_some_and(|intent| intent.ran)
     }
 
-    /// Takes the step that `event` is at `at`, with all that follows from it: there is no other
-    /// place where the state moves, and nothing that depends on it is left behind.
+    /// Applies `event`, which happened at `at`, with all that follows from it. The state changes
+    /// nowhere else, and no field that depends on it is left behind.
     pub(super) fn enter(
         &mut self,
         event: Event,
@@ -144,7 +148,7 @@ impl Live {
                 self.cause = Some(cause);
             }
             Event::Slept | Event::Reverted { .. } => self.stopped = Some(at),
-            // Other disks than before: the schedule takes its next snapshot of them.
+            // The disks have changed: the schedule has a new state to take a snapshot of.
             Event::Reshaped if command == Some(Command::Revert) => self.stopped = Some(at),
             Event::Ready
             | Event::Paused
@@ -162,13 +166,13 @@ impl Live {
         Ok(())
     }
 
-    /// The request under way has come to its end.
+    /// Ends the request under way.
     pub(super) fn complete(&mut self) {
         self.intent = None;
     }
 
-    /// Becomes what it was when the snapshot was taken, as far as that is part of one. `disk_bytes`
-    /// is the size of its disks then, `kept_bytes` what all its snapshots take.
+    /// Restores the fields that are part of a snapshot. `disk_bytes` is the sum of the sizes of its
+    /// writable disks, `kept_bytes` the size on disk of all kept snapshots.
     pub(super) fn put_back(&mut self, snapshot: &Snapshot, disk_bytes: u64, kept_bytes: u64) {
         let memory = snapshot.memory;
         self.exit_code = None;
@@ -184,7 +188,7 @@ impl Live {
         };
     }
 
-    /// A new session from nothing: what was said of the one before is not said of this one.
+    /// Begins a new session, at `at`: findings about the one before are cleared.
     fn begin_session(&mut self, at: Instant) {
         self.session += 1;
         self.restarts = match self.asker() {
@@ -211,14 +215,14 @@ impl Live {
         self.agent_ready = false;
     }
 
-    /// Decides, with the fact of an end and in the same commit, whether and when the instance is
-    /// started again.
+    /// Decides whether and when the instance is restarted, in the same commit as the fact of its
+    /// exit.
     fn plan_restart(&mut self, event: Event, at: Instant, policy: &RestartPolicy) {
         if self.state != State::Stopped {
             self.restarts.due_ns = None;
         }
         let Event::Exited(cause) = event else { return };
-        // Whoever asked for the start has been told that it failed.
+        // The caller of the start gets its failure as the answer.
         if cause == ExitCause::LaunchFailed && self.restarts.last_ns.is_none() {
             return;
         }
@@ -235,8 +239,8 @@ impl Live {
     }
 }
 
-/// Says whether a request for `command` ends with `event`. Those that end without an event of their
-/// own, a fork and a snapshot, end with [`Live::complete`].
+/// Returns whether `event` ends a request for `command`. Forks and snapshots, which have no event
+/// of their own, end with [`Live::complete`].
 fn completes(event: Event, command: Command) -> bool {
     match event {
         Event::Booted => command == Command::Start,
@@ -270,20 +274,20 @@ fn completes(event: Event, command: Command) -> bool {
 /// An instance as it is published to readers: one consistent value.
 #[derive(Debug, Clone)]
 pub struct View {
-    /// What it is.
+    /// The instance's record.
     pub record: Arc<Record>,
-    /// Where it stands.
+    /// The instance's state.
     pub live: Live,
-    /// Its time.
+    /// The instance's account of time.
     pub account: Account,
-    /// Sequence number of its last fact.
+    /// Sequence number of the instance's last fact.
     pub last_fact: u64,
-    /// When the record was closed.
+    /// Instant of the deletion; none while the instance exists.
     pub deleted: Option<Instant>,
-    /// What is known of its workload; none if it is not asked. Only what happens since the start of
-    /// the daemon.
+    /// Health of the workload since the start of the daemon; none if it is not probed.
     pub health: Option<Health>,
-    /// Since when it may turn out to be idle; none if that is of no interest.
+    /// Begin of the time that is examined for idleness; none without auto-standby or if nothing
+    /// runs.
     pub idle_since: Option<Instant>,
 }
 
@@ -292,9 +296,9 @@ pub struct View {
 pub struct Health {
     /// The finding.
     pub status: HealthStatus,
-    /// Failures in a row that count.
+    /// Number of failures in a row, without those of the start period.
     pub failures: u32,
-    /// When it was asked last: meter nanoseconds.
+    /// Instant of the last answer, in meter nanoseconds; none before the first.
     pub checked_ns: Option<i64>,
     /// The failure of the last probe; none if it succeeded.
     pub problem: Option<String>,
@@ -303,21 +307,21 @@ pub struct Health {
 /// The health of a workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HealthStatus {
-    /// It was not healthy yet, and may still be starting.
+    /// The workload was not healthy yet, and may still be starting.
     Starting,
-    /// It was healthy when it was asked last, or has not failed often enough to be called
-    /// otherwise.
+    /// The last probe succeeded, or fewer have failed in a row than the check allows.
     Healthy,
-    /// It failed as often in a row as its check allows.
+    /// As many probes failed in a row as the check allows.
     Unhealthy,
 }
 
 impl Health {
-    /// That of a launch of which nothing is known.
+    /// The health of a launch that was not probed yet.
     pub(super) const UNKNOWN: Health =
         Health { status: HealthStatus::Starting, failures: 0, checked_ns: None, problem: None };
 
-    /// Takes up an answer that came at `now`, within the start period or after it.
+    /// Takes the answer to a probe at `now`. While `starting`, failures before the first success do
+    /// not count.
     pub(super) fn take(
         &mut self,
         answer: Result<(), String>,

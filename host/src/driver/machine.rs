@@ -1,4 +1,4 @@
-//! The launched machine of one instance: its control, and the stream of what is observed of it.
+//! The launched machine of one instance: its control, and the stream of observations of it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,27 +15,28 @@ use crate::hypervisor::{
     files,
 };
 
-/// A machine that lives, as far as is known.
+/// A machine that is not known to have ended.
 pub(super) struct Machine {
     vm: Arc<dyn Vm>,
     observed: mpsc::Receiver<Observed>,
-    /// Where its memory lies, if it was saved since it is held.
+    /// The folder with its memory; exists if that was saved in the current pause.
     held: PathBuf,
-    /// Bytes on disk of the memory that it was loaded from, if its vCPUs can't be run and never
-    /// were: then that memory is still what it is.
+    /// Bytes on disk of the memory that it was loaded from, if its vCPUs could not be run and never
+    /// ran: that memory is still current.
     pub(super) unrestored: Option<u64>,
 }
 
 /// The outcome of saving memory.
 pub(super) enum Save {
-    /// It lies on disk, in so many bytes.
+    /// The memory was saved, in this many bytes on disk.
     Saved(u64),
-    /// The hypervisor has given it away before, and saves only once between two runs of the vCPUs.
+    /// The memory was saved before, by a hypervisor that saves only once between two runs of the
+    /// vCPUs.
     SavedBefore,
 }
 
 impl Machine {
-    /// Launches a machine. Its vCPUs are held.
+    /// Launches a machine with its vCPUs held.
     pub(super) async fn launch(
         hypervisor: Arc<dyn Hypervisor>,
         spec: MachineSpec,
@@ -43,7 +44,7 @@ impl Machine {
     ) -> Result<Self, FleetError> {
         let launched = hypervisor.launch(&spec, origin).await.map_err(failed)?;
         let machine = Self::of(launched, &spec);
-        // What became of all earlier ones is on record.
+        // The ends of all earlier launches are recorded.
         tokio::task::spawn_blocking(move || {
             if let Err(error) = files::forget_before(&spec.dir, spec.incarnation) {
                 tracing::warn!(instance = %spec.id, %error, "an earlier launch's folder is left");
@@ -68,20 +69,20 @@ impl Machine {
         self.vm.pause().await.map_err(failed)
     }
 
-    /// Lets the vCPUs run. What was saved of them is not what they are any more.
+    /// Lets the vCPUs run, after dropping the saved memory, which is then out of date.
     pub(super) async fn resume(&mut self) -> Result<Stamp, FleetError> {
         self.unrestored = None;
         discard(&self.held).await?;
         self.vm.resume().await.map_err(failed)
     }
 
-    /// The vCPUs run, and the machine says so.
+    /// Returns whether the machine reports that its vCPUs run.
     pub(super) async fn is_running(&self) -> bool {
         matches!(self.vm.state().await, Ok(VmState::Running))
     }
 
-    /// Saves the memory of a held machine into the new folder `to`. What stays held does not
-    /// change: it is written once and linked from then on, until its vCPUs run.
+    /// Saves the memory of a held machine into the new folder `to`. Held memory does not change: it
+    /// is written once and linked from then on, until the vCPUs run.
     pub(super) async fn save(&self, to: &Path) -> Result<Save, FleetError> {
         if self.held.exists() {
             link(&self.held, to).await?;
@@ -94,7 +95,7 @@ impl Machine {
         }
     }
 
-    /// Keeps what was just saved of a machine that stays held, for the next time.
+    /// Keeps the memory that was just saved of a machine that stays held, for the next save.
     pub(super) async fn keep_saved(&self, saved: &Path) -> Result<(), FleetError> {
         let from = saved.to_owned();
         let held = self.held.clone();
@@ -111,7 +112,7 @@ impl Machine {
         .await
     }
 
-    /// Gives the guest so much memory.
+    /// Sets the guest's memory, in bytes.
     pub(super) async fn resize_memory(&self, bytes: u64) -> Result<Stamp, FleetError> {
         self.vm.resize_memory(bytes).await.map_err(failed)
     }
@@ -121,7 +122,7 @@ impl Machine {
         self.vm.request_stop().await.map_err(failed)
     }
 
-    /// Ends the virtual machine monitor in an orderly way, or by force if it does not take that.
+    /// Ends the virtual machine monitor in an orderly way, or by force if that fails.
     pub(super) async fn quit(&self) -> Result<(), FleetError> {
         match self.vm.quit().await {
             Ok(()) => Ok(()),
@@ -134,8 +135,8 @@ impl Machine {
         self.vm.kill().map_err(failed)
     }
 
-    /// Waits for the exit of the virtual machine monitor; takes up what the guest says meanwhile.
-    /// None if `deadline` comes first.
+    /// Waits for the exit of the virtual machine monitor, and records the guest's reports
+    /// meanwhile. None if `deadline` comes first.
     pub(super) async fn exit_until(
         &mut self,
         recorder: &mut Recorder,
@@ -146,7 +147,7 @@ impl Machine {
                 Err(_) => return Ok(None),
                 Ok(Some(Observed::Exited(exit))) => return Ok(Some(exit)),
                 Ok(Some(other)) => recorder.note(other).await?,
-                // Nobody watches it any more; that is found out about by whoever looks next.
+                // The watcher has ended; the task finds that out with its next observation.
                 Ok(None) => return Ok(None),
             }
         }

@@ -1,4 +1,4 @@
-//! Where an instance is found: its last published view, and the mailbox of its task.
+//! The slot of an instance: its last published view, and the mailbox of its task.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,31 +14,31 @@ use crate::id::{InstanceId, InstanceName, SnapshotName, TenantId};
 use crate::journal::Row;
 use crate::limits::{fork, queue};
 
-/// Something for the task that owns the instance to do.
+/// An order to the task that owns the instance.
 pub(super) enum Order {
     /// Boot an instance that was just accepted, and answer.
     Boot { reply: Reply },
-    /// Find out after a restart of the daemon what became of the instance.
+    /// Find out, after a restart of the daemon, in which state the instance is.
     Recover,
     /// Carry out a request, and answer.
     Carry { request: Request, reply: Reply },
     /// Make the forks that wait in the slot.
     Fork,
-    /// Change what is on record, and answer.
+    /// Change settings in the record, and answer.
     Amend { amendment: Box<Amendment>, reply: Reply },
     /// Activity was reported; restore it from standby if `wake`, and answer.
     Activity { wake: bool, reply: Reply },
-    /// The answer of its workload to a probe of this launch, which was made after so many pauses.
+    /// The workload has answered a probe, which was made in this launch and after this many pauses.
     Probed { incarnation: u32, pauses: u64, answer: Result<(), String> },
     /// A snapshot was compressed.
     Compressed(Compressed),
-    /// Something of its own is due.
+    /// An act of the instance's own is due.
     Due,
-    /// Ask again for the accounts that a failed policy has not given.
+    /// Account again for time that a failed policy has not counted.
     Reaccount,
 }
 
-/// Where the caller of an order waits.
+/// The channel on which the caller of an order waits.
 pub(super) type Reply = oneshot::Sender<Result<Arc<View>, FleetError>>;
 
 /// A fork that a client asks for.
@@ -46,16 +46,17 @@ pub(super) type Reply = oneshot::Sender<Result<Arc<View>, FleetError>>;
 pub struct NewFork {
     /// Unique within the tenant.
     pub name: InstanceName,
-    /// An instance that runs may be held for a moment.
+    /// Permits a brief pause of a running source.
     pub from_running: bool,
-    /// Where the fork is to stand; none for where its source stands, or stood when the snapshot was
-    /// taken.
+    /// The state that the fork is brought to. None follows its origin: a snapshot with memory or a
+    /// running source gives a running fork, a source in pause or standby one in standby, all else a
+    /// stopped one.
     pub target: Option<Target>,
-    /// The snapshot that it is made of; none for the source as it is.
+    /// The snapshot that the fork is made of; none for the present state of the source.
     pub snapshot: Option<SnapshotName>,
 }
 
-/// A fork that waits.
+/// A waiting fork.
 pub(super) struct ForkOrder {
     pub(super) new: NewFork,
     pub(super) id: InstanceId,
@@ -75,16 +76,17 @@ pub(super) struct CompressionJob {
     pub(super) leave: StopSignal,
 }
 
-/// A snapshot whose memory was compressed. Its instant tells it from another one of the same name.
+/// A snapshot whose memory was compressed. Its instant distinguishes it from a later one of the
+/// same name.
 #[derive(Clone)]
 pub(super) struct Compressed {
     pub(super) name: SnapshotName,
     pub(super) created_ns: i64,
-    /// Bytes on disk of its memory from now on.
+    /// Bytes on disk of the compressed memory.
     pub(super) bytes: u64,
 }
 
-/// An instance that the host knows. It costs no task while nothing happens to it.
+/// An instance that the host knows. It has no task while it is at rest.
 pub(super) struct Slot {
     pub(super) id: InstanceId,
     pub(super) tenant: TenantId,
@@ -92,10 +94,10 @@ pub(super) struct Slot {
     pub(super) row: Row,
     view: watch::Sender<Arc<View>>,
     mailbox: Mutex<Option<mpsc::Sender<Order>>>,
-    /// Forks that wait. They are made together: those that come while some are made share the next
-    /// copy.
+    /// Waiting forks. They are made together: forks that arrive while others are made share the
+    /// next copy.
     forks: Mutex<Vec<ForkOrder>>,
-    /// The signal at which the compression of its snapshots stops.
+    /// The signal that stops the compression of the instance's snapshots.
     leave: Mutex<StopSignal>,
 }
 
@@ -129,7 +131,7 @@ impl Slot {
         view
     }
 
-    /// Puts an order into the mailbox, which `start` begins to empty if nobody does so far.
+    /// Puts an order into the mailbox; `start` is called with the receiver if no task has it.
     pub(super) fn post(
         &self,
         order: Order,
@@ -144,8 +146,7 @@ impl Slot {
         sender.try_send(order).map_err(|_| FleetError::Busy(queue::INSTANCE_COMMANDS_MAX))
     }
 
-    /// Takes a fork in, which waits until the instance's task comes to it; `post` hands in the
-    /// order to make those that wait.
+    /// Adds a waiting fork; `post` hands in the order to make all that wait.
     pub(super) fn add_fork(
         &self,
         order: ForkOrder,
@@ -155,7 +156,7 @@ impl Slot {
         if forks.len() >= fork::WAITING_MAX {
             return Err(FleetError::Busy(fork::WAITING_MAX));
         }
-        // With one that waits, the order is in the mailbox already.
+        // If another fork waits, the order is in the mailbox already.
         if forks.is_empty() {
             post()?;
         }
@@ -168,13 +169,12 @@ impl Slot {
         std::mem::take(&mut self.forks())
     }
 
-    /// The signal at which the compression of its snapshots stops.
+    /// The signal that stops the compression of the instance's snapshots.
     pub(super) fn leave(&self) -> MutexGuard<'_, StopSignal> {
         self.leave.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The work of compressing those of `snapshots` that are to be compressed and, as far as is
-    /// known, are not.
+    /// The compression jobs for those of `snapshots` that wait for compression.
     pub(super) fn compression_jobs(
         self: &Arc<Self>,
         snapshots: &[Snapshot],
@@ -192,8 +192,8 @@ impl Slot {
         self.forks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes the mailbox if nothing waits in it; the task may then end. Otherwise answers what
-    /// waits.
+    /// Closes the mailbox if it is empty, so that the task may end; otherwise returns the next
+    /// order.
     pub(super) fn retire(&self, orders: &mut mpsc::Receiver<Order>) -> Option<Order> {
         let mut mailbox = self.mailbox();
         let waiting = orders.try_recv().ok();

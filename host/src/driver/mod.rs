@@ -4,28 +4,28 @@
 //!
 //! Decide, intend, act, record, publish:
 //!
-//! 1. [`crate::vm::decide`] says whether a request is an act, fulfilled already, or illegal now.
-//! 2. The *intent* goes to the journal. What follows can be finished or undone after a crash.
-//! 3. The task *acts*: it asks the hypervisor, and hears the instant of the act.
+//! 1. [`crate::vm::decide`] returns whether a request is an act, fulfilled already, or illegal now.
+//! 2. The *intent* goes to the journal, so that the act can be finished or undone after a crash.
+//! 3. The task *acts*: it asks the hypervisor, and gets the instant of the act.
 //! 4. The *fact* goes to the journal with that instant, and is durable.
 //! 5. The new view is *published*, and the caller is answered.
 //!
-//! After a crash, an intent without its fact is settled by looking at what is really there. Nothing
-//! is billed from what is published: a reader may miss a phase, the journal can't.
+//! After a crash, an intent without its fact is settled by looking at the machine and the files.
+//! Nothing is billed from published views: a reader may miss a phase, the journal can't.
 //!
 //! # The files, from the ground up
 //!
 //! ```text
-//! values    settings  record  live  request  error  codec  calendar     no task, no hypervisor call
-//!           files, copy, aside                                          the folder of an instance
+//! values    settings  record  live  request  error  codec  calendar    no task, no hypervisor call
+//!           files, copy, aside                                         the folder of an instance
 //! middle    mailbox   the slot of an instance: its last view, its orders
-//!           watch     what is observed of a launch and lies in no record
-//!           timers    what is due of an instance, and when
-//!           host      what all instances share; the one place that starts a task
+//!           watch     observations of a launch that no record holds
+//!           timers    the acts that are due of an instance, and when
+//!           host      the state that all instances share; the one place that starts a task
 //!           recorder  the state of one instance and its journal: intend, enter, give up, write
-//!           strays    processes of machines that no record knows
+//!           strays    virtual machine monitors of no recorded instance
 //!           machine   the launched machine: launch, pause, resume, save, kill, wait for its exit
-//! top       task/     the loop, and what it does: lifecycle, standby, snapshot, fork, health, idle,
+//! top       task/     the loop and its acts: lifecycle, standby, snapshot, fork, health, idle,
 //!                     due, amend; recover after a restart
 //!           create, background, fleet
 //! ```

@@ -1,4 +1,4 @@
-//! The record of one instance: what it is, as opposed to where it stands.
+//! The record of one instance: its identity, settings and snapshots, as opposed to its state.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,19 +10,19 @@ use super::settings::{AutoStandby, Expiry, HealthCheck, RestartPolicyFields, Sch
 use crate::id::{ImageName, InstanceId, InstanceName, SnapshotName, TenantId};
 use crate::vm::RestartPolicy;
 
-/// What a client asks for.
+/// A client's request for a new instance.
 #[derive(Debug, Clone)]
 pub struct NewInstance {
     /// Unique within the tenant.
     pub name: InstanceName,
-    /// What to boot.
+    /// The image to boot.
     pub image: ImageName,
     /// Virtual processors, 1 or more.
     pub vcpus: u32,
-    /// Guest memory in bytes; none takes what the image recommends.
+    /// Guest memory in bytes; none takes the image's minimum.
     pub memory_bytes: Option<u64>,
-    /// Up to which the memory may be resized while the guest runs, in bytes; none for memory that
-    /// stays as it is.
+    /// Largest guest memory, in bytes, that a resize of the running guest may set; none if its
+    /// memory can't be resized while it runs.
     pub memory_bytes_max: Option<u64>,
     /// Appended to the image's kernel command line.
     pub cmdline: String,
@@ -30,19 +30,19 @@ pub struct NewInstance {
     pub disks: Vec<Disk>,
     /// Free labels.
     pub tags: BTreeMap<String, String>,
-    /// The image has no agent: it is ready when its program has started.
+    /// Set for an image without an agent: the guest is ready when its program has started.
     pub skip_guest_agent: bool,
-    /// How long a stop waits for the guest, in milliseconds.
+    /// Time for which a stop waits for the guest, in milliseconds.
     pub stop_grace_ms: u64,
-    /// Which hypervisor; none takes the host's default.
+    /// Name of the hypervisor; none takes the host's default.
     pub hypervisor: Option<String>,
-    /// How it is started again after an end that nobody asked for.
+    /// Policy of restarts after an exit that nobody asked for.
     pub restart: RestartPolicy,
-    /// When its time is over.
+    /// End of the instance's time, and the act that follows; none for never.
     pub expiry: Option<Expiry>,
-    /// How it is found out whether its workload is well.
+    /// Check of the workload's health; none if it is not checked.
     pub health: Option<HealthCheck>,
-    /// When it goes to standby by itself.
+    /// Condition of an automatic standby; none for never.
     pub auto_standby: Option<AutoStandby>,
 }
 
@@ -52,29 +52,29 @@ pub struct NewInstance {
 pub struct Disk {
     /// Absolute path on the host.
     pub path: PathBuf,
-    /// The guest may not write.
+    /// Set if the guest may not write.
     pub read_only: bool,
-    /// Size when the instance was created, in bytes.
+    /// Size at the creation of the instance, in bytes.
     pub size_bytes: u64,
 }
 
-/// What an instance is, as opposed to where it stands.
+/// The identity, settings and snapshots of an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// Chosen by the host.
     pub id: InstanceId,
-    /// Whose it is.
+    /// The tenant that owns and pays for the instance.
     pub tenant: TenantId,
     /// Chosen by the client.
     pub name: InstanceName,
-    /// What it runs, and how.
+    /// The settings.
     pub spec: Spec,
-    /// What is kept of it, oldest first.
+    /// The snapshots, oldest first.
     pub snapshots: Vec<Snapshot>,
 }
 
-/// What an instance was at an instant, kept in a folder of its own: writable disks, and memory if
-/// there was any.
+/// A copy of an instance at an instant, in a folder of its own: writable disks, and memory if there
+/// was any.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Snapshot {
@@ -82,16 +82,16 @@ pub struct Snapshot {
     pub name: SnapshotName,
     /// Free labels.
     pub tags: BTreeMap<String, String>,
-    /// The schedule took it, not a client.
+    /// Set if the schedule took the snapshot, not a client.
     pub scheduled: bool,
-    /// When what it holds was so: meter nanoseconds.
+    /// Instant of the contents, in meter nanoseconds.
     pub created_ns: i64,
-    /// Bytes on disk as it was taken.
+    /// Bytes on disk when the snapshot was taken.
     pub bytes: u64,
-    /// The memory is to be compressed.
+    /// Set if the memory is to be compressed.
     #[serde(default)]
     pub compress: bool,
-    /// Bytes on disk of the memory since it is compressed; none if it is not.
+    /// Bytes on disk of the compressed memory; none if it is not compressed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compressed_bytes: Option<u64>,
     /// The memory; none if nothing ran and nothing was in standby.
@@ -105,7 +105,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// What an instance takes of its tenant's limits once this is put back.
+    /// Share of its tenant's limits that an instance takes after a revert to this snapshot.
     pub(super) fn share(&self) -> Share {
         let memory_bytes = self.memory.map_or(self.memory_bytes, |memory| memory.guest_bytes);
         Share { vcpus: self.vcpus, memory_bytes }
@@ -139,19 +139,19 @@ pub(super) fn find_snapshot<'a>(
     })
 }
 
-/// Memory on disk, and how far the guest was.
+/// Memory on disk, and the guest's progress at that instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SavedMemory {
     /// Bytes on disk.
     pub bytes: u64,
-    /// Guest memory then, in bytes.
+    /// Guest memory at that instant, in bytes.
     pub guest_bytes: u64,
-    /// The guest was ready.
+    /// Set if the guest was ready.
     pub ready: bool,
-    /// Its program had started.
+    /// Set if the guest's program had started.
     pub program_started: bool,
-    /// Its agent had answered.
+    /// Set if the guest's agent had answered.
     pub agent_ready: bool,
 }
 
@@ -159,45 +159,46 @@ pub struct SavedMemory {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
-    /// Name of the image it was made from.
+    /// Name of the image that the instance was made from.
     pub image: String,
     /// Virtual processors.
     pub vcpus: u32,
     /// Guest memory at the boot, in bytes.
     pub memory_bytes: u64,
-    /// Up to which it may be resized while the guest runs, in bytes.
+    /// Largest guest memory, in bytes, that a resize of the running guest may set; none if its
+    /// memory can't be resized while it runs.
     pub memory_bytes_max: Option<u64>,
     /// Appended to the image's kernel command line.
     pub cmdline: String,
-    /// Extra disks.
+    /// All disks, in the order the guest sees them.
     pub disks: Vec<Disk>,
     /// Free labels.
     pub tags: BTreeMap<String, String>,
-    /// Ready when its program has started.
+    /// Set if the guest is ready when its program has started, without an agent.
     pub skip_guest_agent: bool,
-    /// How long a stop waits for the guest, in milliseconds.
+    /// Time for which a stop waits for the guest, in milliseconds.
     pub stop_grace_ms: u64,
-    /// Which hypervisor runs it.
+    /// Name of the hypervisor that runs the instance.
     pub hypervisor: String,
-    /// When it was accepted: meter nanoseconds.
+    /// Instant at which the instance was accepted, in meter nanoseconds.
     pub created_ns: i64,
-    /// How it is started again after an end that nobody asked for.
+    /// Policy of restarts after an exit that nobody asked for.
     #[serde(with = "RestartPolicyFields")]
     pub restart: RestartPolicy,
-    /// When its time is over.
+    /// End of the instance's time, and the act that follows; none for never.
     pub expiry: Option<Expiry>,
-    /// When its snapshots are taken by themselves.
+    /// Schedule of automatic snapshots; none for none.
     pub schedule: Option<Schedule>,
-    /// How it is found out whether its workload is well.
+    /// Check of the workload's health; none if it is not checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthCheck>,
-    /// When it goes to standby by itself.
+    /// Condition of an automatic standby; none for never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_standby: Option<AutoStandby>,
 }
 
 impl Spec {
-    /// Becomes what it was when the snapshot was taken, as far as that is part of one.
+    /// Restores the settings that are part of a snapshot.
     pub(super) fn put_back(&mut self, snapshot: &Snapshot) {
         self.vcpus = snapshot.vcpus;
         self.memory_bytes = snapshot.memory_bytes;

@@ -1,5 +1,5 @@
-//! The memory of one instance: what it is, where it stands, and the journal to which every change
-//! of either goes before anybody hears of it.
+//! The record and state of one instance, and the journal to which every change of either goes
+//! before it is published.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use crate::hypervisor::{Hypervisor, MachineSpec, Observed, Stamp};
 use crate::journal::{CommitError, Durability, Entry, InstanceWrite};
 use crate::vm::{Asker, Command, Event, State};
 
-/// How long a fact waits for space on the disk before it is tried again.
+/// Delay before a fact is written again after the disk was full.
 const SPACE_RETRY: Duration = Duration::from_millis(500);
 
-/// One instance as its task knows it. What differs from the published view is stored with the next
+/// One instance as its task knows it. Differences from the published view are stored with the next
 /// commit and published after it.
 pub(super) struct Recorder {
     pub(super) host: Arc<Host>,
@@ -35,12 +35,12 @@ pub(super) struct Recorder {
     pub(super) account: Account,
     pub(super) watch: Watch,
     last_fact: u64,
-    /// Where the caller of the order under way waits; none once it is answered.
+    /// The channel to the caller of the order under way; none once it was answered.
     reply: Option<Reply>,
 }
 
 impl Recorder {
-    /// The recorder of an instance as it was published last.
+    /// The recorder of an instance, from its last published view.
     pub(super) fn new(host: Arc<Host>, slot: Arc<Slot>) -> Self {
         let view = slot.view();
         Self {
@@ -55,7 +55,7 @@ impl Recorder {
         }
     }
 
-    /// Takes on the duty to answer a caller.
+    /// Sets the caller that is to be answered.
     pub(super) fn set_reply(&mut self, reply: Reply) {
         self.reply = Some(reply);
     }
@@ -66,7 +66,7 @@ impl Recorder {
             tracing::error!(instance = %self.record.id, detail, "defect");
         }
         let Some(reply) = self.reply.take() else { return };
-        // A caller that went away has nothing to hear; the act stands.
+        // The caller may have gone away; the act stands.
         let _ = reply.send(outcome.map(|()| self.slot.view()));
     }
 
@@ -93,8 +93,8 @@ impl Recorder {
         reading
     }
 
-    /// `reading` with its meter inside `[since, now]`: the intervals of an instance touch and never
-    /// go back, whatever another clock says.
+    /// `reading` with its meter inside `[since, now]`: the intervals of an instance are contiguous
+    /// and never go back, even if another clock does.
     pub(super) fn bounded(&self, mut reading: Reading) -> Reading {
         let tracker = &self.account.tracker;
         let since = tracker.current.map_or(reading.meter, |_| tracker.since);
@@ -102,7 +102,7 @@ impl Recorder {
         reading
     }
 
-    /// Takes the step that `event` is at `at`. Answers its fact, which is not recorded yet.
+    /// Applies `event`, which happened at `at`. Returns its fact, which is not recorded yet.
     pub(super) fn step(
         &mut self,
         event: Event,
@@ -130,7 +130,7 @@ impl Recorder {
         self.write(vec![fact]).await
     }
 
-    /// The fact of being in the present state since `event`.
+    /// The fact that `event` has led to the present state.
     fn entered(&self, event: Event) -> InstanceFact {
         let cause = match event {
             Event::Exited(cause) => Some(cause),
@@ -154,11 +154,11 @@ impl Recorder {
         }
     }
 
-    /// Accepts a request: its intent is written before anything is done, so that it is finished or
-    /// undone after a crash, and it is durable as far as that matters.
+    /// Accepts a request: its intent is written before anything is done, as durably as
+    /// [`Request::durability`] asks, so that the request is finished or undone after a crash.
     ///
     /// # Errors
-    /// Nothing was done then.
+    /// The error of the commit; nothing was done.
     pub(super) async fn intend(&mut self, request: Request, by: Asker) -> Result<(), FleetError> {
         let ran = self.live.runs();
         let durability = request.durability(ran);
@@ -174,7 +174,7 @@ impl Recorder {
         committed.map_err(refused)
     }
 
-    /// Gives up a request that failed. What has changed meanwhile has facts of its own.
+    /// Gives up a request that failed. Changes that it made have facts of their own.
     pub(super) async fn give_up(
         &mut self,
         command: Command,
@@ -192,8 +192,8 @@ impl Recorder {
         self.write(Vec::new()).await
     }
 
-    /// Writes down what was done. A full disk delays it and can't undo it: the caller hears so, and
-    /// it is tried until there is space.
+    /// Writes the facts of an act. A full disk delays them and can't undo the act: the caller gets
+    /// [`FleetError::Unrecorded`], and the write is tried until there is space.
     pub(super) async fn write(
         &mut self,
         facts: Vec<Dated<InstanceFact>>,
@@ -201,8 +201,8 @@ impl Recorder {
         self.write_failure(facts, &FleetError::Unrecorded).await
     }
 
-    /// Writes down what has failed because of `error`, which is what the caller hears if that has
-    /// to wait for space: not that it was done.
+    /// Writes the facts of a failure. If they have to wait for space on the disk, the caller gets
+    /// `error` at once.
     pub(super) async fn write_failure(
         &mut self,
         facts: Vec<Dated<InstanceFact>>,
@@ -255,7 +255,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Shows readers the present state, and sets the timer of what is to come.
+    /// Publishes the present state, and sets the timer for the next act that is due.
     pub(super) fn publish(&self) {
         let Self { record, live, watch, .. } = self;
         self.slot.publish(View {
@@ -270,7 +270,7 @@ impl Recorder {
         self.set_timer();
     }
 
-    /// Asks to be woken for what comes next.
+    /// Sets the timer for the next act that is due.
     pub(super) fn set_timer(&self) {
         if self.live.state != State::Deleted {
             let next = timers::next_due(&self.record, &self.live, &self.watch);
@@ -278,12 +278,12 @@ impl Recorder {
         }
     }
 
-    /// The health of the workload that runs; none if it is not probed.
+    /// The health of the running workload; none if it is not probed.
     pub(super) fn health(&self) -> Option<Health> {
         self.watch.health(&self.record, &self.live)
     }
 
-    /// Takes up what the guest said about itself.
+    /// Records a report of the guest.
     pub(super) async fn note(&mut self, seen: Observed) -> Result<(), FleetError> {
         match seen {
             Observed::ProgramStarted(stamp) => {
@@ -299,18 +299,18 @@ impl Recorder {
                 self.live.exit_message = Some(message);
                 self.store().await
             }
-            // Its control says what its vCPUs do.
+            // The answers of the machine's control are recorded instead.
             Observed::Launched(_) | Observed::Paused(_) | Observed::Resumed(_) => Ok(()),
             Observed::Exited(_) => Err(FleetError::Bug("an exit is no note".into())),
         }
     }
 
-    /// Enters `running` when the later of the markers has arrived.
+    /// Enters `running` when the guest's last marker has arrived.
     async fn ready(&mut self, stamp: Stamp) -> Result<(), FleetError> {
         match (self.is_ready(), self.live.state) {
             (true, State::Initializing) => self.enter(Event::Ready, stamp).await,
-            // A guest that is held has a phase of its own: nothing begins now, and the resume goes
-            // on as `running`.
+            // A held guest has a phase of its own: no phase begins now, and the resume leads to
+            // `running`.
             (true, State::Paused { ready: false }) => {
                 let at = self.reading(stamp);
                 self.step(Event::Ready, at)?;
@@ -320,7 +320,7 @@ impl Recorder {
         }
     }
 
-    /// The guest has said all that is waited for.
+    /// Returns whether the guest has sent all markers that its readiness needs.
     pub(super) fn is_ready(&self) -> bool {
         let Live { program_started, agent_ready, .. } = self.live;
         program_started && (agent_ready || self.record.spec.skip_guest_agent)
@@ -331,7 +331,7 @@ impl Recorder {
         change(Arc::make_mut(&mut self.record));
     }
 
-    /// Bytes on disk of all snapshots that are kept.
+    /// Bytes on disk of all kept snapshots.
     pub(super) fn kept_bytes(&self) -> u64 {
         self.record.snapshots.iter().map(|snapshot| snapshot.bytes).sum()
     }
@@ -341,8 +341,8 @@ impl Recorder {
         self.live.shape.snapshot_bytes.saturating_sub(self.kept_bytes())
     }
 
-    /// Changes the record, which then holds more or less on disk beside the memory of a standby.
-    /// Answers the fact of that.
+    /// Changes the record's snapshots, and the shape with them; the memory of a standby stays.
+    /// Returns the fact of the change.
     pub(super) fn reshape(
         &mut self,
         change: impl FnOnce(&mut Record),
@@ -369,7 +369,7 @@ impl Recorder {
         self.host.folder(&self.record.id)
     }
 
-    /// Where the memory of a standby lies.
+    /// The folder with the memory of a standby.
     pub(super) fn standby_folder(&self) -> PathBuf {
         standby_folder(&self.folder())
     }

@@ -1,4 +1,4 @@
-//! What may be asked of an instance, with all that it takes.
+//! The requests to an instance, with their parameters.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::id::{InstanceId, InstanceName, SnapshotName};
 use crate::journal::Durability;
 use crate::vm::{Asker, Command};
 
-/// A command and what it is about.
+/// A command with its parameters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
@@ -17,7 +17,7 @@ pub enum Request {
     Start,
     /// [`Command::Stop`].
     Stop {
-        /// How long to wait for the guest, in milliseconds; none takes the instance's own.
+        /// Time to wait for the guest, in milliseconds; none takes the instance's own.
         grace_ms: Option<u64>,
     },
     /// [`Command::Pause`].
@@ -34,19 +34,19 @@ pub enum Request {
     Snapshot(NewSnapshot),
     /// [`Command::Discard`].
     Discard {
-        /// Which one.
+        /// Name of the snapshot.
         snapshot: SnapshotName,
     },
     /// [`Command::Revert`].
     Revert {
-        /// To which one.
+        /// Name of the snapshot.
         snapshot: SnapshotName,
     },
     /// [`Command::Fork`].
     Fork {
         /// The new instances.
         children: Vec<Child>,
-        /// What they are made of; none for the instance as it is.
+        /// The snapshot that they are made of; none for the present state of the instance.
         snapshot: Option<SnapshotName>,
     },
     /// [`Command::Resize`].
@@ -64,10 +64,10 @@ pub struct NewSnapshot {
     pub name: SnapshotName,
     /// Free labels.
     pub tags: BTreeMap<String, String>,
-    /// Of the snapshots that were asked for in the same way, by clients or by the schedule, only so
-    /// many newest stay.
+    /// Number of newest snapshots that stay, counted apart for those of clients and those of the
+    /// schedule; none keeps all.
     pub keep: Option<u32>,
-    /// Its memory is compressed afterwards.
+    /// Set if the memory is compressed afterwards.
     #[serde(default)]
     pub compress: bool,
 }
@@ -80,11 +80,11 @@ pub struct Child {
     pub id: InstanceId,
     /// Chosen by the client.
     pub name: InstanceName,
-    /// Where it is to stand.
+    /// The state that it is brought to.
     pub target: Target,
 }
 
-/// Where an instance is to stand after a fork, or after it went back to a snapshot.
+/// The state that an instance is brought to after a fork or a revert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Target {
@@ -92,30 +92,30 @@ pub enum Target {
     Stopped,
     /// The memory is on disk.
     Standby,
-    /// It runs: from the memory if there is any, else it boots.
+    /// The instance runs: restored from the memory if there is any, else booted.
     Running,
 }
 
-/// A request that was accepted and is not finished. It is on record before anything is done, so
-/// that it is finished or undone after a crash.
+/// A request that was accepted and is not finished. It is recorded before anything is done, so that
+/// it is finished or undone after a crash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Intent {
-    /// What is under way.
+    /// The request under way.
     pub request: Request,
-    /// For whom.
+    /// The origin of the request.
     #[serde(with = "AskerText")]
     pub by: Asker,
-    /// The vCPUs ran when it was accepted.
+    /// Set if the vCPUs ran when the request was accepted.
     pub ran: bool,
-    /// When it was accepted, in nanoseconds of the meter; none where an earlier version has written
-    /// it.
+    /// Instant of the acceptance, in meter nanoseconds; none for a new instance, and for intents of
+    /// earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_ns: Option<i64>,
 }
 
 impl Intent {
-    /// The fact that it was accepted.
+    /// The fact that the request was accepted.
     pub(super) fn fact(&self) -> InstanceFact {
         let Intent { request, by, ran: _, at_ns: _ } = self;
         InstanceFact::Intended { command: request.command(), by: *by, about: request.about() }
@@ -152,15 +152,16 @@ impl Request {
         }
     }
 
-    /// How durable its intent must be. What begins in a running machine and changes nothing on disk
-    /// before its first fact is void after a loss of power, and so is its intent.
+    /// The durability that the request's intent needs. A request that starts in a running machine
+    /// and changes nothing on disk before its first fact is void after a loss of power, and so is
+    /// its intent.
     pub(super) fn durability(&self, runs: bool) -> Durability {
         match self {
             Request::Pause | Request::Resume => Durability::Written,
-            // It is held first, which is a fact of its own.
+            // The vCPUs are held first, which is a fact of its own.
             Request::Standby if runs => Durability::Written,
-            // No vCPU runs before the fact that the memory is loaded; until then the snapshot is
-            // good.
+            // No vCPU runs before the fact that the memory is loaded; until then the saved memory
+            // is current.
             Request::Restore => Durability::Written,
             Request::Standby
             | Request::Start
@@ -174,7 +175,7 @@ impl Request {
         }
     }
 
-    /// What it is about beside the instance, for the journal.
+    /// The request's parameter in the journal; none without one.
     fn about(&self) -> Option<String> {
         match self {
             Request::Start

@@ -1,4 +1,4 @@
-//! The settings of an instance that move no phase, as the journal stores them, and their limits.
+//! The settings of an instance that change no phase, as the journal stores them, and their limits.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use crate::vm::{RestartMode, RestartPolicy, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expiry {
-    /// When: meter nanoseconds.
+    /// Instant of the act, in meter nanoseconds.
     pub at_ns: i64,
     /// The act that follows.
     pub action: ExpiryAction,
@@ -30,10 +30,10 @@ pub struct Expiry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ExpiryAction {
-    /// It is deleted.
+    /// The instance is deleted.
     #[default]
     Delete,
-    /// It is stopped.
+    /// The instance is stopped.
     Stop,
 }
 
@@ -41,23 +41,23 @@ pub enum ExpiryAction {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
-    /// Time between two of them, in milliseconds.
+    /// Time between two snapshots, in milliseconds.
     pub interval_ms: u64,
     /// Upper bound of the random delay of each, in milliseconds, so that not all instances of a
     /// host take theirs at once.
     pub jitter_ms: u64,
-    /// The number of newest ones that stay, 1 to [`snapshot::KEPT_MAX`].
+    /// Number of the schedule's newest snapshots that stay, 1 to [`snapshot::KEPT_MAX`].
     pub keep: u32,
-    /// The beginning of their names.
+    /// Prefix of the snapshots' names.
     pub prefix: String,
-    /// Their memory is compressed afterwards.
+    /// Set if the memory is compressed afterwards.
     #[serde(default)]
     pub compress: bool,
 }
 
 impl Schedule {
-    /// When the next snapshot is due after one at `now`, in meter nanoseconds; none past the end of
-    /// the meter.
+    /// Instant at which the next snapshot is due after one at `now`, in meter nanoseconds; none
+    /// past the end of the meter.
     pub(super) fn next_due(&self, now: Instant) -> Option<i64> {
         let jitter_ms = rand::rng().random_range(0..=self.jitter_ms);
         let wait_ms = self.interval_ms.saturating_add(jitter_ms);
@@ -97,9 +97,9 @@ pub struct HealthCheck {
     pub probe: Probe,
     /// Time from an answer to the next probe, in milliseconds.
     pub interval_ms: u64,
-    /// How long an answer may take, in milliseconds.
+    /// Time limit of an answer, in milliseconds.
     pub timeout_ms: u64,
-    /// Failures in a row that make it unhealthy, 1 or more.
+    /// Number of failures in a row that make the workload unhealthy, 1 or more.
     pub failures_max: u32,
     /// Time after the launch in which failures do not count, in milliseconds.
     pub start_period_ms: u64,
@@ -118,34 +118,35 @@ pub enum Probe {
     },
     /// A TCP connection, which has to be accepted.
     Tcp {
-        /// Where the workload is reached from this host.
+        /// Address of the workload, as seen from this host.
         address: SocketAddr,
     },
     /// An HTTP server, with GET; healthy is a status of 200 to 399.
     Http {
-        /// Where the workload is reached from this host.
+        /// Address of the workload, as seen from this host.
         address: SocketAddr,
         /// Path and query.
         path: String,
     },
 }
 
-/// The seam to workloads. The composition root chooses.
+/// The seam to workloads. The composition root chooses the implementation.
 pub trait Prober: Send + Sync {
-    /// Says that this can be asked from here.
+    /// Checks that this probe can be made from this host.
     ///
     /// # Errors
-    /// Why not, and what would be right.
+    /// The reason for which it can't be made, and what is valid.
     fn admits(&self, probe: &Probe) -> Result<(), String>;
 
-    /// Asks; `folder` is the instance's. Has no deadline of its own: the caller drops the future.
+    /// Makes the probe; `folder` is the instance's. Has no deadline of its own: the caller drops
+    /// the future.
     ///
     /// # Errors
-    /// What was wrong with the answer.
+    /// The fault of the answer, in words.
     fn ask<'a>(&'a self, folder: &'a Path, probe: &'a Probe) -> BoxFuture<'a, Result<(), String>>;
 }
 
-/// What an instance takes of its tenant's limits.
+/// The share of its tenant's limits that an instance takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Share {
     /// Virtual processors.
@@ -155,22 +156,23 @@ pub struct Share {
 }
 
 impl Share {
-    /// That of an instance of this shape.
+    /// The share of an instance with this shape.
     pub fn of(shape: Shape) -> Self {
         Self { vcpus: shape.vcpus, memory_bytes: shape.memory_bytes }
     }
 }
 
-/// A share that is kept for an instance until this is dropped.
+/// The guard of a reserved share: dropping it frees the share.
 pub type Reservation = Box<dyn Send + Sync>;
 
-/// The seam to the limits of tenants. The composition root chooses.
+/// The seam to the limits of tenants. The composition root chooses the implementation.
 pub trait Quota: Send + Sync {
-    /// Keeps `share` for the instance `name`, new or not, if its tenant may have that much. `there`
-    /// answers what the tenant's instances have now; what is reserved is not asked for again.
+    /// Reserves `share` for the instance `name`, new or not, if its tenant may have that much.
+    /// `there` returns the present shares of the tenant's instances; the implementation adds the
+    /// reserved ones itself.
     ///
     /// # Errors
-    /// [`FleetError::OverLimit`], with the limit that would be passed.
+    /// [`FleetError::OverLimit`], with the limit that would be exceeded.
     fn reserve(
         &self,
         tenant: &TenantId,
@@ -185,26 +187,26 @@ pub trait Quota: Send + Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AutoStandby {
-    /// That time, in milliseconds.
+    /// Time without activity, in milliseconds.
     pub idle_after_ms: u64,
-    /// The use of one processor that is little, in thousandths, on average over that time.
+    /// Largest average use of one processor in that time, in thousandths.
     pub cpu_permille_max: u32,
 }
 
-/// A change of settings; what is `None` stays.
+/// A change of settings; fields that are `None` stay as they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Amendment {
     /// All labels from now on.
     pub tags: Option<BTreeMap<String, String>>,
-    /// How it is started again after an end that nobody asked for.
+    /// Policy of restarts after an exit that nobody asked for.
     pub restart: Option<RestartPolicy>,
-    /// The end of its time; `Some(None)` for never.
+    /// End of the instance's time; `Some(None)` for never.
     pub expiry: Option<Option<Expiry>>,
-    /// The schedule of its snapshots; `Some(None)` for none.
+    /// Schedule of automatic snapshots; `Some(None)` for none.
     pub schedule: Option<Option<Schedule>>,
-    /// The check of its workload; `Some(None)` for none.
+    /// Check of the workload's health; `Some(None)` for none.
     pub health: Option<Option<HealthCheck>>,
-    /// When it goes to standby by itself; `Some(None)` for never.
+    /// Condition of an automatic standby; `Some(None)` for never.
     pub auto_standby: Option<Option<AutoStandby>>,
 }
 
@@ -232,7 +234,8 @@ pub(super) fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), FleetErr
     });
     match wrong {
         Some((name, _)) => invalid(format!(
-            "a name must have 1 to {0} bytes and a value at most {0}; that of '{1}' is longer or empty",
+            "a name must have 1 to {0} bytes and a value at most {0}; \
+             that of '{1}' is longer or empty",
             instance::TAG_BYTES_MAX,
             name.chars().take(80).collect::<String>()
         )),
@@ -284,7 +287,7 @@ fn check_schedule(schedule: &Schedule) -> Result<(), FleetError> {
     prefix.parse::<SnapshotName>().map(drop).map_err(FleetError::from)
 }
 
-/// Checks how many snapshots of one kind are to stay.
+/// Checks the number of snapshots of one kind that are to stay.
 pub(super) fn check_keep(field: &'static str, keep: u32) -> Result<(), FleetError> {
     let kept_max = u64::try_from(snapshot::KEPT_MAX).unwrap_or(u64::MAX);
     if (1..=kept_max).contains(&u64::from(keep)) {
@@ -309,16 +312,23 @@ pub(super) fn check_health(check: &HealthCheck, prober: &dyn Prober) -> Result<(
     }
     match probe {
         Probe::Console { expect, .. } if expect.is_empty() => {
-            return invalid("health_check.console.expect", "say what the guest has to write");
+            return invalid(
+                "health_check.console.expect",
+                "must not be empty; give the text that the guest has to write",
+            );
         }
         Probe::Console { send, expect }
             if send.len().max(expect.len()) > health::TEXT_BYTES_MAX =>
         {
-            return invalid("health_check.console", "send and expect may have 1024 bytes each");
+            return invalid(
+                "health_check.console",
+                "send and expect may have at most 1024 bytes each",
+            );
         }
         // A terminal may echo what is typed: a guest that hangs would be healthy.
         Probe::Console { send, expect } if send.contains(expect.as_str()) => {
-            let problem = "may not be part of send, which a terminal may echo; expect what only the guest says";
+            let problem = "may not be part of send, which a terminal may echo; \
+                expect text that only the guest writes";
             return invalid("health_check.console.expect", problem);
         }
         Probe::Http { path, .. }
@@ -351,7 +361,7 @@ pub(super) fn check_auto_standby(
     Err(FleetError::Invalid { field: "auto_standby.cpu_permille", problem })
 }
 
-/// Checks that a guest of this image can have so much memory.
+/// Checks that a guest of this image can have `bytes` bytes of memory.
 pub(super) fn check_memory(
     field: &'static str,
     bytes: u64,

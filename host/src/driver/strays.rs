@@ -1,8 +1,8 @@
-//! Processes of machines that no record knows: found, reported, and left for an operator to judge.
+//! Strays: virtual machine monitors that belong to no recorded instance. They are found, reported,
+//! and left for an operator to judge.
 //!
-//! There should be none. A database that was put back from a copy, a record that was lost, or a
-//! defect of ours may leave some, which hold memory and write to disks without being billed to
-//! anybody.
+//! There should be none. A database that was restored from a copy, a lost record, or a defect of
+//! this program may leave some, which hold memory and write to disks unbilled.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, Weak};
@@ -14,11 +14,11 @@ use super::host::Host;
 use crate::hypervisor::{MachineProcess, machine_processes};
 use crate::id::InstanceId;
 
-/// How often they are looked for. One counts when it is seen twice: what has just been recorded as
-/// ended may take a moment to go.
+/// Time between two looks. A process counts as a stray when two looks in a row see it: one that was
+/// just recorded as ended may take a moment to exit.
 const LOOK: Duration = Duration::from_secs(15);
 
-/// Looks for them for as long as the host lives.
+/// Looks for strays until the host is dropped.
 pub(super) async fn watch(host: Weak<Host>) {
     let mut seen = BTreeSet::new();
     while let Some(host) = host.upgrade() {
@@ -28,7 +28,7 @@ pub(super) async fn watch(host: Weak<Host>) {
     }
 }
 
-/// One look. `before` are those that were seen at the look before; answers those that are seen now.
+/// Looks once. `before` are the keys that the last look saw; returns those of this one.
 async fn look(host: &Arc<Host>, before: BTreeSet<(u32, u64)>) -> BTreeSet<(u32, u64)> {
     let instances = host.instances.clone();
     let processes = match tokio::task::spawn_blocking(move || machine_processes(&instances)).await {
@@ -49,7 +49,8 @@ async fn look(host: &Arc<Host>, before: BTreeSet<(u32, u64)>) -> BTreeSet<(u32, 
             pid = stray.pid,
             instance = stray.instance,
             launch = stray.incarnation,
-            "a process of a machine runs that no record knows; nobody is billed for it. If nobody needs it: kill -9 {}",
+            "a virtual machine monitor runs that belongs to no recorded instance; its time is not \
+             billed. If it is not needed: kill -9 {}",
             stray.pid
         );
     }
@@ -61,7 +62,7 @@ fn key(process: &MachineProcess) -> (u32, u64) {
     (process.pid, process.start_ticks)
 }
 
-/// Whether a record says that there may be such a process.
+/// Returns whether a record accounts for this process.
 fn is_known(host: &Host, process: &MachineProcess) -> bool {
     let Ok(id) = process.instance.parse::<InstanceId>() else { return false };
     let Some(slot) = host.directory().by_id.get(&id).cloned() else { return false };

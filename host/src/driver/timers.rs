@@ -1,10 +1,9 @@
-//! When instances have something of their own to do: a restart, the end of their time, a snapshot
-//! that is due.
+//! Timers of the acts that instances have due: a restart, the end of their time, a snapshot, a
+//! probe, a check for idleness.
 //!
-//! An instance at rest costs no task, and may still have plans. Its next instant lies here, and one
-//! task for all of them wakes it; the clock that it waits for is the meter, which a simulation can
-//! let run ahead. Plans are stored with the facts they follow from, so a restart of the daemon
-//! forgets none.
+//! An instance at rest has no task, and may still have acts to come. Its next instant is kept here,
+//! and one task for all instances wakes it. The clock is the meter, which a simulation can advance.
+//! Planned acts are stored with the facts they follow from, so a restart of the daemon loses none.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +17,7 @@ use crate::clock::Clock;
 use crate::journal::Row;
 use crate::units::Instant;
 
-/// Everything that is to come of an instance, each with its instant.
+/// The acts that an instance has to come, each with its instant.
 pub(super) fn upcoming(record: &Record, live: &Live, watch: &Watch) -> Vec<(Instant, Due)> {
     let expiry = record.spec.expiry.map(|at| (Instant(at.at_ns), Due::Expiry(at.action)));
     let restart = live.restarts.due_ns.map(|at| (Instant(at), Due::Restart));
@@ -29,12 +28,12 @@ pub(super) fn upcoming(record: &Record, live: &Live, watch: &Watch) -> Vec<(Inst
     all.map(|(at, due)| (watch.not_before(at, due), due)).collect()
 }
 
-/// When an instance has to be woken for the first of what is to come; none if there is nothing.
+/// Instant of the first act that an instance has to come; none without one.
 pub(super) fn next_due(record: &Record, live: &Live, watch: &Watch) -> Option<Instant> {
     upcoming(record, live, watch).into_iter().map(|(at, _)| at).min()
 }
 
-/// The instants at which instances want to be woken, at most one each. Clones are one.
+/// The instants at which instances are to be woken, at most one each. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct Timers(Arc<Shared>);
 
@@ -63,7 +62,7 @@ impl Plan {
 }
 
 impl Timers {
-    /// From now on, the instance wants to be woken at `at`, or not at all.
+    /// Sets the instant at which the instance is to be woken; `None` clears it.
     pub(super) fn set(&self, row: Row, at: Option<Instant>) {
         let mut plan = self.plan();
         if plan.by_row.get(&row).copied() == at {

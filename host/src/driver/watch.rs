@@ -1,5 +1,5 @@
-//! What is observed of a launch that runs and lies in no record: the health of its workload, and
-//! how long it has been idle. It begins anew with each launch and with each start of the daemon.
+//! Observations of a running launch that are never recorded: the health of its workload, and its
+//! idle time. They begin anew with each launch and with each start of the daemon.
 
 use super::live::{Health, Live};
 use super::record::Record;
@@ -8,32 +8,32 @@ use crate::limits::idle as limits;
 use crate::units::{Instant, Nanos};
 use crate::vm::State;
 
-/// What is observed of an instance.
+/// The observations of an instance.
 #[derive(Default)]
 pub(super) struct Watch {
-    /// The probes of its workload; none before the first.
+    /// The probes of the workload; none before the first.
     pub(super) probes: Option<Probes>,
-    /// The time in which it may turn out to be idle; none before the first look.
+    /// The time that is examined for idleness; none before the first check.
     pub(super) idle: Option<Idle>,
-    /// How often the vCPUs were held since the task began.
+    /// Number of times the vCPUs were held since the task began.
     pub(super) pauses: u64,
-    /// Acts that have failed, each with the instant before which it is not tried again: one that
-    /// can't succeed keeps no other from being done.
+    /// Acts that have failed, each with the instant before which it is not tried again, so that it
+    /// does not hold up the others.
     postponed: Vec<(Due, Instant)>,
 }
 
-/// Something that is due.
+/// An act that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
-    /// The end of its time.
+    /// The end of the instance's time.
     Expiry(ExpiryAction),
-    /// The next attempt to start it again.
+    /// The next automatic restart.
     Restart,
-    /// The next snapshot of its schedule.
+    /// The next scheduled snapshot.
     Snapshot,
-    /// The next probe of its workload.
+    /// The next probe of the workload.
     Probe,
-    /// The next look whether it was idle.
+    /// The next check for idleness.
     Idle,
 }
 
@@ -45,60 +45,60 @@ pub(super) struct Probes {
     pub(super) health: Health,
 }
 
-/// A time in which a launch may turn out to be idle.
+/// A time that is examined for idleness.
 pub(super) struct Idle {
     pub(super) incarnation: u32,
     pub(super) since: Instant,
-    /// Processor time that its monitor had used by then, in nanoseconds; none if that was not
-    /// known.
+    /// Processor time that the monitor had used until `since`, in nanoseconds; none if unknown.
     pub(super) cpu_ns: Option<u64>,
-    /// Attempts to bring it to standby that have failed in a row.
+    /// Number of failed automatic standbys in a row.
     pub(super) failures: u32,
 }
 
 impl Watch {
-    /// Leaves an act that has failed alone until `until`.
+    /// Postpones an act that has failed to `until`; `None` lifts that.
     pub(super) fn postpone(&mut self, due: Due, until: Option<Instant>) {
         self.postponed.retain(|&(postponed, _)| postponed != due);
         self.postponed.extend(until.map(|until| (due, until)));
     }
 
-    /// When an act that is due at `at` is tried.
+    /// Instant at which an act that is due at `at` is tried: later if it was postponed.
     pub(super) fn not_before(&self, at: Instant, due: Due) -> Instant {
         let postponed = self.postponed.iter().find(|&&(postponed, _)| postponed == due);
         postponed.map_or(at, |&(_, until)| at.max(until))
     }
 
-    /// Something has changed: what may turn out to be idle from now on, and any attempt before this
-    /// one, count no more.
+    /// Notes activity: the time that is examined for idleness begins anew, and failed standbys are
+    /// forgotten.
     pub(super) fn active(&mut self) {
         self.idle = None;
         self.postpone(Due::Idle, None);
     }
 
-    /// The health of the workload that runs; none if it is not probed.
+    /// The health of the running workload; none if it is not probed.
     pub(super) fn health(&self, record: &Record, live: &Live) -> Option<Health> {
         record.spec.health.as_ref().filter(|_| live.state.has_vmm())?;
         let probes = self.probes.as_ref().filter(|probes| probes.incarnation == live.incarnation);
         Some(probes.map_or(Health::UNKNOWN, |probes| probes.health.clone()))
     }
 
-    /// When it has to be probed next. What is held is not probed.
+    /// Instant of the next probe; none without a check or while the vCPUs are held.
     pub(super) fn probe_due(&self, record: &Record, live: &Live) -> Option<Instant> {
         record.spec.health.as_ref().filter(|_| live.runs())?;
         let probes = self.probes.as_ref().filter(|probes| probes.incarnation == live.incarnation);
         Some(probes.map_or(Instant(0), |probes| probes.due))
     }
 
-    /// Since when nothing is known to have happened; none if that is of no interest.
+    /// Begin of the time that is examined for idleness; none without auto-standby or if nothing
+    /// runs.
     pub(super) fn idle_since(&self, record: &Record, live: &Live) -> Option<Instant> {
         record.spec.auto_standby.filter(|_| live.state == State::Running)?;
         let idle = self.idle.as_ref().filter(|idle| idle.incarnation == live.incarnation);
         idle.map(|idle| idle.since)
     }
 
-    /// When to look whether it was idle; none where standby has failed too often. The first look is
-    /// due at once, and each sets the next, whether it learned anything or not.
+    /// Instant of the next check for idleness; none after too many failed standbys. The first check
+    /// is due at once, and each sets the next.
     pub(super) fn idle_due(&self, record: &Record, live: &Live) -> Option<Instant> {
         let auto = record.spec.auto_standby.filter(|_| live.state == State::Running)?;
         let idle = self.idle.as_ref().filter(|idle| idle.incarnation == live.incarnation);
@@ -110,7 +110,7 @@ impl Watch {
     }
 }
 
-/// `ms` milliseconds after `at`; the end of time if that is later.
+/// `ms` milliseconds after `at`, at most the end of the meter.
 pub(super) fn after(at: Instant, ms: u64) -> Instant {
     at.after(Nanos(ms.saturating_mul(1_000_000))).unwrap_or(Instant(i64::MAX))
 }

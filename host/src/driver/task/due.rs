@@ -10,11 +10,11 @@ use crate::driver::watch::Due;
 use crate::units::Nanos;
 use crate::vm::Asker;
 
-/// How long something that failed is left alone before it is tried again.
+/// Delay before an act that failed is tried again.
 const RETRY: Nanos = Nanos(5_000_000_000);
 
 impl Task {
-    /// Does what is due, one thing at a time: the timer comes again for the next.
+    /// Carries out the first act that is due; the timer fires again for the next.
     pub(super) async fn run_due(&mut self) {
         let now = self.host.clock.now();
         let recorder = &self.recorder;
@@ -47,8 +47,8 @@ impl Task {
         }
     }
 
-    /// Its time is over: it stops, nothing starts it again by itself, and what a client does from
-    /// here on is the client's own affair.
+    /// Stops the instance at its expiry, and clears that: nothing restarts it by itself, but a
+    /// client may.
     async fn stop_for_good(&mut self) -> Result<(), FleetError> {
         self.carry_out(Request::Stop { grace_ms: None }, Asker::Expiry).await?;
         self.recorder.change_record(|record| record.spec.expiry = None);

@@ -1,8 +1,8 @@
-//! Forks: new instances made of another one, as it is or as a snapshot of it was.
+//! Forks: new instances made of the present state or of a snapshot of another one.
 //!
-//! The source is held only while it is copied once, however many forks are made of the copy. A fork
-//! is on record when it is complete, and its time begins then. What a crash leaves of one that is
-//! not lies in a folder that no record knows, and is swept.
+//! The source is held only while it is copied once, for any number of forks. A fork is recorded
+//! when it is complete, and its time begins then. After a crash, the folder of an incomplete fork
+//! has no record, and is moved aside at the next start.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,12 +27,12 @@ use crate::hypervisor::Capability;
 use crate::id::{InstanceId, SnapshotName};
 use crate::vm::{Asker, Command, Decision, State, decide};
 
-/// The files of a source as it was at an instant, and what is known of it: forks are made of it.
+/// The files of a source at an instant, with its settings: the origin of forks.
 #[derive(Clone)]
 struct ForkImage {
     /// The folder with the disks, as a snapshot has it.
     disks: PathBuf,
-    /// The folder that a hypervisor restores from, where there is memory.
+    /// The folder that a hypervisor restores from; exists if `memory` is some.
     memory_folder: PathBuf,
     memory: Option<SavedMemory>,
     spec: Spec,
@@ -40,7 +40,7 @@ struct ForkImage {
 }
 
 impl Task {
-    /// Makes all forks that wait, those of one snapshot together.
+    /// Makes all waiting forks, those of one snapshot together.
     pub(super) async fn make_forks(&mut self) {
         let mut waiting = self.slot.take_forks();
         while let Some(first) = waiting.first() {
@@ -55,7 +55,7 @@ impl Task {
     async fn make_group(&mut self, snapshot: Option<SnapshotName>, orders: Vec<ForkOrder>) {
         let recovered = self.ensure_recovered().await;
         for ForkOrder { new, id, reply } in orders {
-            // A caller that went away has nothing to hear.
+            // The caller may have gone away.
             match recovered.clone().and_then(|()| self.target_of(&new)) {
                 Ok(target) => {
                     let child = Child { id, name: new.name, target };
@@ -76,7 +76,7 @@ impl Task {
         }
     }
 
-    /// Where a fork is to stand, if it can be made now.
+    /// The target of a fork, if it can be made now.
     fn target_of(&self, new: &NewFork) -> Result<Target, FleetError> {
         let state = self.state();
         let (has_memory, default) = match &new.snapshot {
@@ -130,8 +130,7 @@ impl Task {
         Ok(())
     }
 
-    /// The image that a snapshot is. If its memory is compressed, it is decompressed once for all
-    /// forks.
+    /// The image of a snapshot. Compressed memory is decompressed once for all forks.
     async fn image_of_snapshot(
         &self,
         name: &SnapshotName,
@@ -164,7 +163,7 @@ impl Task {
         Ok(ForkImage { disks, memory_folder, memory, spec, snapshot: Some(name.clone()) })
     }
 
-    /// Copies the instance as it is, and lets it run again if it ran.
+    /// Copies the present state of the instance, and lets it run again if it ran.
     async fn capture_image(&mut self, memory: bool) -> Result<ForkImage, FleetError> {
         let folder = self.image_folder();
         self.pause_if_running().await?;
@@ -186,8 +185,8 @@ impl Task {
         copy::aside(&self.recorder.folder().join("fork"))
     }
 
-    /// Makes each fork and puts it on record, side by side. Answers which were made; an error if
-    /// none was.
+    /// Makes and records the forks, in parallel. Returns those that were made; an error if none
+    /// was.
     async fn create_forks(
         &mut self,
         children: Vec<Child>,
@@ -221,8 +220,8 @@ impl Task {
         }
     }
 
-    /// The fork is there: brings it to where it is to stand, and then answers. The source does not
-    /// wait for it.
+    /// Brings a recorded fork to its target, then answers its caller. The source does not wait for
+    /// it.
     fn bring_and_reply(&mut self, child: &Child, slot: Arc<Slot>) {
         let reply = self.pending(child).map(|fork| fork.reply);
         let host = self.host.clone();
@@ -263,8 +262,8 @@ impl Task {
         self.recorder.write(facts).await
     }
 
-    /// After a restart in the middle of a fork: those that were made are on record, the others were
-    /// never there.
+    /// Finishes a fork request after a restart: forks that were made are recorded, the others do
+    /// not exist.
     pub(super) async fn finish_fork(
         &mut self,
         children: Vec<Child>,
@@ -284,7 +283,7 @@ impl Task {
     }
 }
 
-/// Brings a fork to where it is to stand.
+/// Brings a fork to its target.
 async fn bring(
     host: &Arc<Host>,
     slot: &Arc<Slot>,
@@ -298,7 +297,7 @@ async fn bring(
     host.request(slot, request).await
 }
 
-/// Lays out the folder of a fork and puts it on record.
+/// Lays out the folder of a fork and records it.
 async fn create_fork(
     host: &Arc<Host>,
     parent: &Record,
@@ -363,8 +362,8 @@ fn lay_out(
     copy::sync(folder).and_then(|()| copy::sync(parent)).map_err(on_disk("sync", folder))
 }
 
-/// Where a fork stands at first: in standby with the memory of its source, or stopped. Its time
-/// begins with nothing.
+/// The first state of a fork: in standby with the memory of its source, or stopped. Its account
+/// begins empty.
 fn fork_state(spec: &Spec, memory: Option<SavedMemory>) -> Live {
     let first = Live::first(spec);
     let Some(memory) = memory else {

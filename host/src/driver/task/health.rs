@@ -1,4 +1,4 @@
-//! The health of an instance's workload, and what follows if it fails its check.
+//! The health of an instance's workload, and the restart of an unhealthy one.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::units::{Instant, Nanos};
 use crate::vm::{AfterExit, Asker, ExitCause};
 
 impl Task {
-    /// Probes the workload in the background; the answer comes as an order.
+    /// Probes the workload in the background; the answer arrives as an order.
     pub(super) fn probe(&mut self) {
         let Some(check) = self.recorder.record.spec.health.clone() else { return };
         let now = self.host.clock.now();
@@ -20,7 +20,7 @@ impl Task {
         let known = self.recorder.watch.probes.take();
         let probes = known.filter(|probes| probes.incarnation == incarnation);
         let first = Probes { incarnation, since: now, due: now, health: Health::UNKNOWN };
-        // If the answer finds the mailbox full, it is asked again then.
+        // The next probe, should the answer be lost because the mailbox is full.
         let due = after(now, check.timeout_ms.saturating_add(check.interval_ms));
         self.recorder.watch.probes = Some(Probes { due, ..probes.unwrap_or(first) });
         let pauses = self.recorder.watch.pauses;
@@ -35,13 +35,13 @@ impl Task {
                 Err(_) => Err(format!("no answer in {} ms", check.timeout_ms)),
             };
             if let Err(error) = host.order(&slot, Order::Probed { incarnation, pauses, answer }) {
-                tracing::warn!(instance = %slot.id, %error, "an answer about its health was lost");
+                tracing::warn!(instance = %slot.id, %error, "the answer to a health probe was lost");
             }
         });
     }
 
-    /// Takes up an answer. What is unhealthy is stopped, if its restart policy starts it again
-    /// after that.
+    /// Takes the answer to a probe. An unhealthy instance is stopped if its restart policy starts
+    /// it again after that.
     pub(super) async fn probed(
         &mut self,
         incarnation: u32,
@@ -52,7 +52,7 @@ impl Task {
         let Some(check) = check else { return Ok(()) };
         let now = self.host.clock.now();
         let current = self.live().incarnation;
-        // A guest that was held can't answer in time: only that it did says anything.
+        // A guest that was held may fail to answer in time: only a success counts then.
         let was_held = pauses != self.recorder.watch.pauses;
         let probes = self.recorder.watch.probes.as_mut();
         let probes = probes.filter(|probes| probes.incarnation == current);
@@ -72,7 +72,7 @@ impl Task {
             return Ok(());
         }
         let instance = &self.recorder.record.id;
-        tracing::warn!(%instance, problem = health.problem, "unhealthy; it is started again");
+        tracing::warn!(%instance, problem = health.problem, "unhealthy; the instance is restarted");
         self.carry_out(Request::Stop { grace_ms: None }, Asker::HealthCheck).await
     }
 

@@ -11,14 +11,14 @@ use crate::limits::idle as limits;
 use crate::vm::{Asker, State};
 
 impl Task {
-    /// Brings it to standby if it was idle. Either way, what happens from now on counts for the
-    /// next look.
+    /// Brings the instance to standby if it was idle. Either way, the time for the next check
+    /// begins now.
     pub(super) async fn standby_if_idle(&mut self) -> Result<(), FleetError> {
         let Some(auto) = self.recorder.record.spec.auto_standby else { return Ok(()) };
         let folder = self.recorder.folder();
         let incarnation = self.live().incarnation;
         let used = blocking(move || hypervisor::usage(&folder, incarnation).map_err(failed)).await;
-        // Without a number for its monitor, nothing is known but that it was looked at.
+        // Without the processor time, this check only begins the time for the next one.
         let cpu_ns = used.as_ref().ok().and_then(|used| used.map(|used| used.cpu_ns));
         let now = self.host.clock.now();
         let before = self.recorder.watch.idle.take();
@@ -47,7 +47,8 @@ impl Task {
         }
     }
 
-    /// Nobody waits for this standby, so it fills no disk for others: all of the memory has to fit.
+    /// Requires space for all of the memory: an automatic standby must not fill the disk for
+    /// others.
     async fn require_space_for_memory(&self) -> Result<(), FleetError> {
         let bytes = self.live().shape.memory_bytes;
         let folder = self.recorder.folder();
@@ -55,8 +56,9 @@ impl Task {
         blocking(enough).await
     }
 
-    /// An attempt that nobody asked for has failed: the next one waits longer, and there are only
-    /// so many until something changes. The instance says so.
+    /// Records that an automatic standby has failed. Each attempt waits four times as long as the
+    /// one before; after [`limits::ATTEMPTS_MAX`] failures there is none until the instance is used
+    /// or changed.
     async fn auto_standby_failed(&mut self, error: FleetError) -> Result<(), FleetError> {
         let now = self.host.clock.now();
         let Some(idle) = &mut self.recorder.watch.idle else { return Err(error) };
@@ -79,7 +81,7 @@ impl Task {
         self.recorder.store().await
     }
 
-    /// Takes up a report of activity; restores the instance from standby if `wake`.
+    /// Notes a report of activity; restores the instance from standby if `wake`.
     pub(super) async fn take_activity(&mut self, wake: bool) -> Result<(), FleetError> {
         self.ensure_recovered().await?;
         self.recorder.watch.active();
@@ -101,7 +103,7 @@ impl Task {
     }
 }
 
-/// Says whether a processor was used so little in `elapsed_ns` nanoseconds.
+/// Returns whether `used_ns` is at most `permille_max` thousandths of `elapsed_ns`.
 fn is_little(used_ns: u64, elapsed_ns: u64, permille_max: u32) -> bool {
     u128::from(used_ns) * 1_000 <= u128::from(elapsed_ns) * u128::from(permille_max)
 }

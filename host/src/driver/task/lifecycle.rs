@@ -14,12 +14,12 @@ use crate::driver::settings::{Reservation, Share, check_memory};
 use crate::hypervisor::{Capability, Exit, ExitStatus, Initiator, Origin, Stamp, files};
 use crate::vm::{Asker, Command, Decision, Event, ExitCause, Ignored, State, decide};
 
-/// How long until the end of a machine that nobody watches is tried again.
+/// Delay before a machine without a watcher is killed again, after a kill that failed.
 const KILL_RETRY: Duration = Duration::from_secs(1);
 
 /// Requests.
 impl Task {
-    /// Carries out a request, or says why not.
+    /// Carries out a request that is legal now.
     pub(super) async fn carry_out(
         &mut self,
         request: Request,
@@ -41,15 +41,15 @@ impl Task {
             (Decision::Act, None) => {}
         }
         self.check(&request, by)?;
-        // Kept until what it grows to is published.
+        // Reserved until the new shape is published.
         let _reserved = self.reserve_growth(&request)?;
         self.accept(&request, by).await?;
         let outcome = self.act(request).await;
         self.settle(outcome).await
     }
 
-    /// Waits for the end of a machine that was told to end for an earlier request. Until it is
-    /// known, nothing else can be done; a stop and a deletion tell it once more.
+    /// Waits for the exit of a machine that an earlier request has ordered to exit. Nothing else
+    /// can be done until then; a stop or deletion kills it once more.
     async fn await_end(&mut self, request: &Request) -> Result<(), FleetError> {
         if self.live().intent.is_none() {
             return Ok(());
@@ -62,7 +62,7 @@ impl Task {
         self.exited(&exit).await
     }
 
-    /// Keeps what the instance will grow by when the request is carried out.
+    /// Reserves the share that the request makes the instance grow to.
     fn reserve_growth(&self, request: &Request) -> Result<Option<Reservation>, FleetError> {
         let before = Share::of(self.live().shape);
         let after = match request {
@@ -77,26 +77,25 @@ impl Task {
             | Request::Delete
             | Request::Snapshot(_)
             | Request::Discard { .. }
-            // Each of the new instances is reserved for when it is made.
+            // The share of each new instance is reserved when that is made.
             | Request::Fork { .. } => before,
         };
         let record = &self.recorder.record;
         self.host.reserve(&record.tenant, &record.name, before, after)
     }
 
-    /// Finds a machine that could not be found so far.
+    /// Tries again to recover a machine that could not be recovered so far.
     pub(super) async fn ensure_recovered(&mut self) -> Result<(), FleetError> {
         if !self.needs_recovery() {
             return Ok(());
         }
         let recovered = self.recover().await;
-        // What became of an earlier command is on the record; it is not the next one's outcome.
+        // The failure of an earlier command is recorded; it is not the outcome of this one.
         if self.needs_recovery() { recovered } else { Ok(()) }
     }
 
-    /// Ends a machine that lives and does not answer, and then does what that leaves to be done: a
-    /// machine that does not answer is not dead, and only a stop or a deletion may end it. There is
-    /// always a way out.
+    /// Ends a machine that is alive and does not answer, then finishes the stop or deletion. No
+    /// other request may end such a machine.
     async fn end_unresponsive(
         &mut self,
         request: Request,
@@ -114,8 +113,7 @@ impl Task {
         self.settle(outcome).await
     }
 
-    /// Ends the machine by its hypervisor, or as what the kernel knows of it where that can't be
-    /// asked.
+    /// Ends the machine through its hypervisor, or by its process if the hypervisor fails.
     async fn end_by_identity(&self) -> Result<(), FleetError> {
         if let (Ok(spec), Ok(hypervisor)) =
             (self.recorder.machine_spec(), self.recorder.hypervisor())
@@ -127,8 +125,8 @@ impl Task {
         self.host.launches.end(&folder, self.live().incarnation).await.map_err(failed)
     }
 
-    /// The meaning that a fulfilled command still has: whoever stops what has stopped wants it to
-    /// stay so.
+    /// Handles a command that is already fulfilled: a stop of a stopped instance cancels its
+    /// restart.
     async fn ignore(&mut self, ignored: Ignored) -> Result<(), FleetError> {
         match ignored {
             Ignored::AlreadyStopped if self.live().restarts.due_ns.is_some() => {
@@ -144,7 +142,7 @@ impl Task {
         }
     }
 
-    /// Checks that a request that is legal can be carried out by this instance.
+    /// Checks that this instance can carry out a legal request.
     fn check(&self, request: &Request, by: Asker) -> Result<(), FleetError> {
         match request {
             Request::Standby => self.require(Capability::Snapshots),
@@ -169,11 +167,11 @@ impl Task {
         hypervisor.describe().require(capability).map_err(failed)
     }
 
-    /// Makes the intent durable, after what must be out of the way by then.
+    /// Makes the intent durable, after the steps that must come before it.
     async fn accept(&mut self, request: &Request, by: Asker) -> Result<(), FleetError> {
         match request {
             Request::Start => return self.intend_start(by).await,
-            // After a crash, a snapshot that is there must be the one of this standby.
+            // After a crash, memory in this folder must be that of this standby.
             Request::Standby => discard(&self.recorder.standby_folder()).await?,
             Request::Restore => self.recorder.live.incarnation = self.unused_incarnation(),
             Request::Stop { .. }
@@ -189,8 +187,8 @@ impl Task {
         self.recorder.intend(request.clone(), by).await
     }
 
-    /// The number of the next launch. One that was begun may have been forgotten by a loss of
-    /// power, and left its folder.
+    /// The number of the next launch. Numbers with a folder are skipped: a loss of power may have
+    /// dropped the record of their launch.
     fn unused_incarnation(&self) -> u32 {
         let folder = self.recorder.folder();
         let next = self.live().incarnation.saturating_add(1);
@@ -214,8 +212,8 @@ impl Task {
         }
     }
 
-    /// Gives up an intended command that failed. One whose act can't be undone, because a machine
-    /// was told to end, keeps its intent until that end is known: what follows depends on it.
+    /// Gives up an intended command that failed. One that can't be undone, because a machine was
+    /// ordered to exit, keeps its intent until the exit is known.
     pub(super) async fn settle(
         &mut self,
         outcome: Result<(), FleetError>,
@@ -230,7 +228,7 @@ impl Task {
 
 /// Start.
 impl Task {
-    /// A new session from nothing: `created` with the intent, then as for a create.
+    /// Records the intent of a start and the `created` phase of its new session.
     async fn intend_start(&mut self, by: Asker) -> Result<(), FleetError> {
         let at = self.recorder.reading(self.recorder.now());
         let before = (self.live().clone(), self.recorder.record.clone());
@@ -247,7 +245,7 @@ impl Task {
         Ok(())
     }
 
-    /// A guest that was given more or less memory while it ran boots with that.
+    /// Makes the guest boot with the memory that its last resize has set.
     fn boot_with_what_it_had(&mut self) {
         let bytes = self.live().shape.memory_bytes;
         if self.recorder.record.spec.memory_bytes != bytes {
@@ -255,8 +253,8 @@ impl Task {
         }
     }
 
-    /// Launches the machine of an instance that is `created`, and lets its vCPUs run. If that
-    /// fails, it is stopped and says why.
+    /// Launches the machine of a `created` instance, and lets its vCPUs run. If that fails, the
+    /// instance is stopped, with the error in its view.
     async fn boot(&mut self) -> Result<(), FleetError> {
         let Err(error) = self.try_boot().await else { return Ok(()) };
         if !error.leaves_intent() {
@@ -265,7 +263,7 @@ impl Task {
         Err(error)
     }
 
-    /// The same for an instance that was just accepted. If that fails, nothing is left of it.
+    /// Boots an instance that was just accepted. If that fails, nothing is left of it.
     pub(super) async fn boot_new(&mut self) -> Result<(), FleetError> {
         let Err(error) = self.try_boot().await else { return Ok(()) };
         if !error.leaves_intent() {
@@ -276,7 +274,7 @@ impl Task {
 
     async fn try_boot(&mut self) -> Result<(), FleetError> {
         if let Err(error) = self.launch(Origin::Boot).await {
-            // A monitor that came up too late is on no record: nobody would look for it again.
+            // No record would lead to a monitor that came up too late.
             let folder = self.recorder.folder();
             let ended = self.host.launches.end(&folder, self.live().incarnation).await;
             self.warn(ended.map_err(failed), "a launch that failed may have left a process");
@@ -296,8 +294,8 @@ impl Task {
         }
     }
 
-    /// A create has failed. Its caller hears why, and has nothing that keeps a name or that time
-    /// could be charged for: the record is closed at the instant at which it was accepted.
+    /// Undoes a create that failed. The name is free again, and no time is charged: the record is
+    /// closed at the instant at which it was accepted.
     async fn undo_create(&mut self, error: &FleetError) -> Result<(), FleetError> {
         self.machine = None;
         self.recorder.live.error = Some(error.to_string());
@@ -308,7 +306,7 @@ impl Task {
         self.forget().await
     }
 
-    /// A launch failed: the instance is stopped, and says why.
+    /// Records a launch that failed: the instance is stopped, with the error in its view.
     pub(super) async fn launch_failed(&mut self, error: &FleetError) -> Result<(), FleetError> {
         self.machine = None;
         self.recorder.live.error = Some(error.to_string());
@@ -317,7 +315,7 @@ impl Task {
         self.recorder.write_failure(vec![fact], error).await
     }
 
-    /// Launches the machine. Its vCPUs are held.
+    /// Launches the machine with its vCPUs held.
     pub(super) async fn launch(&mut self, origin: Origin) -> Result<(), FleetError> {
         let spec = self.recorder.machine_spec()?;
         let hypervisor = self.recorder.hypervisor()?;
@@ -345,8 +343,8 @@ impl Task {
         self.recorder.enter(Event::Resumed, stamp).await
     }
 
-    /// Lets vCPUs run again that were held only for the request under way, also if another daemon
-    /// has held them.
+    /// Lets vCPUs run again that were held only for the request under way, also before a restart of
+    /// the daemon.
     pub(super) async fn resume_if_paused_for_request(&mut self) -> Result<(), FleetError> {
         if self.live().is_paused_for_request() { self.resume().await } else { Ok(()) }
     }
@@ -371,7 +369,8 @@ impl Task {
         let least = spec.memory_bytes;
         match spec.memory_bytes_max {
             None => {
-                let problem = "this instance was created without memory_bytes_max; stop it first";
+                let problem = "can't change while this instance runs, as it was created without \
+                               memory_bytes_max; stop it first";
                 invalid(problem.into())
             }
             Some(_) if bytes < least => {
@@ -381,8 +380,8 @@ impl Task {
         }
     }
 
-    /// Gives it more or less memory: at once if it runs, else from the next start on. May be done
-    /// again after a crash.
+    /// Sets the memory: at once if the guest runs, else from the next start on. May be repeated
+    /// after a crash.
     pub(super) async fn resize(&mut self, bytes: u64) -> Result<(), FleetError> {
         let stamp = if self.state() == State::Stopped {
             self.recorder.change_record(|record| record.spec.memory_bytes = bytes);
@@ -395,15 +394,15 @@ impl Task {
     }
 }
 
-/// The end: by a stop, a deletion, or by itself.
+/// The end of a machine: by a stop, by a deletion, or by itself.
 impl Task {
-    /// How long a stop waits for the guest, unless the client says otherwise.
+    /// The time for which a stop waits for the guest: `grace_ms`, or the instance's own.
     pub(super) fn grace(&self, grace_ms: Option<u64>) -> Duration {
         Duration::from_millis(grace_ms.unwrap_or(self.recorder.record.spec.stop_grace_ms))
     }
 
-    /// Asks the guest, waits, then ends it by force. Accepted in every state in which something
-    /// could be left, so that there is a way out that is not a deletion.
+    /// Asks the guest to power off, waits, then kills the monitor. Accepted in every state that
+    /// could leave a process, so that no such state needs a deletion.
     pub(super) async fn stop(&mut self, grace: Duration) -> Result<(), FleetError> {
         match self.state() {
             State::Standby { .. } => {
@@ -439,7 +438,8 @@ impl Task {
     }
 
     /// Enters `shutdown` and asks the guest to power itself off. Held vCPUs run again for it: a
-    /// held guest can't obey. Answers whether the guest could be asked; if not, force follows.
+    /// held guest can't obey. Returns whether the guest could be asked; if not, the monitor is
+    /// killed.
     async fn ask_guest(&mut self) -> Result<bool, FleetError> {
         let paused = self.live().is_paused();
         if paused {
@@ -464,7 +464,7 @@ impl Task {
         Ok(answer.is_ok())
     }
 
-    /// Nothing runs any more: closes the interval at the end of the stop under way.
+    /// Records the end of the stop under way, after the machine has exited.
     async fn stopped(&mut self, cause: ExitCause, stamp: Stamp) -> Result<(), FleetError> {
         let cause = self.cause_of_stop(cause);
         if cause == ExitCause::Unhealthy {
@@ -477,8 +477,8 @@ impl Task {
         self.drop_memory().await
     }
 
-    /// Why it stopped, if it did so because of the stop under way: what was unhealthy was not asked
-    /// to stay so.
+    /// The cause of an exit that the stop under way has led to: [`ExitCause::Unhealthy`] for one of
+    /// the health check, which is restarted, else `cause`.
     pub(super) fn cause_of_stop(&self, cause: ExitCause) -> ExitCause {
         match self.live().asker() {
             Some(Asker::HealthCheck) => ExitCause::Unhealthy,
@@ -493,7 +493,7 @@ impl Task {
         }
     }
 
-    /// Removes what is left of the memory of a machine that has ended.
+    /// Removes the saved memory of a machine that has ended.
     pub(super) async fn drop_memory(&self) -> Result<(), FleetError> {
         discard(&self.recorder.standby_folder()).await?;
         discard(&held_folder(&self.recorder.folder(), self.live().incarnation)).await
@@ -506,11 +506,10 @@ impl Task {
         self.exit().await.map(Some)
     }
 
-    /// Waits for the exit of a virtual machine monitor that was told to end.
+    /// Waits for the exit of a virtual machine monitor that was ordered to exit.
     ///
     /// # Errors
-    /// [`FleetError::StillEnding`] if it takes longer than a caller should wait. It ends all the
-    /// same.
+    /// [`FleetError::StillEnding`] after the host's exit patience; the monitor still exits later.
     pub(super) async fn exit(&mut self) -> Result<Exit, FleetError> {
         let deadline = Deadline::now() + self.host.exit_patience;
         let exit = match &mut self.machine {
@@ -520,7 +519,8 @@ impl Task {
         exit.ok_or(FleetError::StillEnding)
     }
 
-    /// The virtual machine monitor has exited: closes the interval at the time of the exit.
+    /// Records the exit of the virtual machine monitor, and finishes or gives up the command under
+    /// way.
     pub(super) async fn exited(&mut self, exit: &Exit) -> Result<(), FleetError> {
         let cause = cause_of(exit);
         if cause == ExitCause::Crashed && self.live().intent.is_none() {
@@ -537,9 +537,9 @@ impl Task {
         }
     }
 
-    /// The machine has ended, for `cause` as far as the exit tells. The same question for a live
-    /// machine and one that a restarted daemon finds dead: what was under way decides what its end
-    /// means, and what lies complete on disk is never thrown away.
+    /// Records the end of the machine, for `cause` as far as the exit shows. Used for a watched
+    /// machine and for one that a restarted daemon finds dead: the command under way decides the
+    /// final cause, and memory that is complete on disk is never dropped.
     pub(super) async fn machine_ended(
         &mut self,
         at: Reading,
@@ -579,7 +579,8 @@ impl Task {
         self.drop_memory().await
     }
 
-    /// The stream of observations ended without an exit: what can be proved is that it is gone now.
+    /// Handles a stream of observations that ended without an exit: kills the monitor and takes the
+    /// present as its end.
     pub(super) async fn vanished(&mut self) -> Result<(), FleetError> {
         if let Some(machine) = &self.machine
             && let Err(error) = machine.kill()
@@ -596,7 +597,7 @@ impl Task {
         self.exited(&exit).await
     }
 
-    /// Ends whatever runs, closes the record, and removes the instance's files.
+    /// Kills the machine if there is one, closes the record, and removes the instance's files.
     pub(super) async fn delete(&mut self) -> Result<(), FleetError> {
         if let Some(exit) = self.end_by_force().await? {
             self.machine = None;
@@ -616,7 +617,7 @@ impl Task {
     }
 }
 
-/// Why a virtual machine monitor that nobody asked to stop has stopped.
+/// The cause of an exit that nobody has asked for.
 pub(super) fn cause_of(exit: &Exit) -> ExitCause {
     match exit.initiator {
         Initiator::GuestPowerOff | Initiator::GuestReset => ExitCause::Guest,
@@ -629,6 +630,6 @@ fn in_words(status: ExitStatus) -> String {
     match status {
         ExitStatus::Code(code) => format!("exit code {code}"),
         ExitStatus::Signal(signal) => format!("signal {signal}"),
-        ExitStatus::Unknown => "nobody saw how".into(),
+        ExitStatus::Unknown => "exit status not known".into(),
     }
 }

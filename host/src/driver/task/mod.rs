@@ -1,5 +1,5 @@
-//! The task that owns one instance: it takes orders and observations one at a time and writes down
-//! what they lead to.
+//! The task that owns one instance: it takes orders and observations one at a time and records
+//! their outcome.
 
 mod amend;
 mod due;
@@ -28,10 +28,10 @@ use crate::billing::account::Account;
 use crate::hypervisor::Observed;
 use crate::vm::{Asker, State};
 
-/// How long a machine that could not be recovered is left alone before it is looked for again.
+/// Delay before the recovery of a machine is tried again.
 const RECOVERY_RETRY: Duration = Duration::from_secs(5);
 
-/// One instance, owned.
+/// The owner of one instance.
 pub(super) struct Task {
     host: Arc<Host>,
     slot: Arc<Slot>,
@@ -42,7 +42,7 @@ pub(super) struct Task {
     orders: mpsc::Receiver<Order>,
 }
 
-/// The first thing to happen.
+/// The next event of a task.
 enum Next {
     Order(Option<Order>),
     Seen(Option<Observed>),
@@ -50,14 +50,14 @@ enum Next {
 }
 
 impl Task {
-    /// Starts the task of an instance. It ends by itself when nothing is left to own.
+    /// Starts the task of an instance. It ends by itself when there is no machine and no order.
     pub(super) fn start(host: Arc<Host>, slot: Arc<Slot>, orders: mpsc::Receiver<Order>) {
         let recorder = Recorder::new(host.clone(), slot.clone());
         let task = Self { host, slot, recorder, machine: None, forks: Vec::new(), orders };
         tokio::spawn(task.run());
     }
 
-    /// Takes orders until nothing is left to own.
+    /// Takes orders and observations until there is no machine and no order.
     async fn run(mut self) {
         while let Some(next) = self.next().await {
             match next {
@@ -73,7 +73,7 @@ impl Task {
     async fn next(&mut self) -> Option<Next> {
         let retry = self.needs_recovery();
         Some(match &mut self.machine {
-            // What has happened comes before what is asked for: an order finds the state that is.
+            // Observations come before orders, so that an order finds the present state.
             Some(machine) => tokio::select! {
                 biased;
                 seen = machine.next() => Next::Seen(seen),
@@ -104,7 +104,7 @@ impl Task {
         self.machine.as_mut().ok_or(FleetError::NoMachine)
     }
 
-    /// There should be a machine, or a request be finished, and the machine could not be found.
+    /// Returns whether the state or the intent needs a machine that was not found yet.
     fn needs_recovery(&self) -> bool {
         let Live { state, intent, .. } = self.live();
         self.machine.is_none() && (state.has_vmm() || intent.is_some())
@@ -143,11 +143,14 @@ impl Task {
             }
             Order::Compressed(compressed) => {
                 let outcome = self.compressed(compressed).await;
-                self.warn(outcome, "the compression of a snapshot is not on record");
+                self.warn(outcome, "the compression of a snapshot could not be recorded");
             }
             Order::Reaccount => {
                 let outcome = self.reaccount().await;
-                self.warn(outcome, "the account could not be made good");
+                self.warn(
+                    outcome,
+                    "the time that a failed policy has not counted could not be accounted",
+                );
             }
         }
     }
@@ -167,7 +170,7 @@ impl Task {
         self.warn(outcome, "an observation could not be recorded");
     }
 
-    /// Makes a degraded account good, if its policy answers by now or is not in force any more.
+    /// Completes a degraded account, if its policy answers by now or is not in force any more.
     async fn reaccount(&mut self) -> Result<(), FleetError> {
         let account = self.recorder.account.clone();
         let Some(degraded) = &account.degraded else { return Ok(()) };

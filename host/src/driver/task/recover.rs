@@ -1,4 +1,4 @@
-//! After a restart of the daemon: what is really there decides what had happened.
+//! Recovery after a restart of the daemon: the machine and files that are found decide the state.
 
 use super::Task;
 use super::lifecycle::cause_of;
@@ -14,11 +14,12 @@ use crate::units::Instant;
 use crate::vm::{Command, Decision, Event, ExitCause, Phase, State, decide};
 
 impl Task {
-    /// Recovers the instance; if it can't be, it says why, and is tried again later.
+    /// Recovers the instance; if that fails, its view has the error, and recovery is tried again
+    /// later.
     pub(super) async fn recover_or_retry(&mut self) {
         let Err(error) = self.recover().await else { return };
         let instance = &self.recorder.record.id;
-        tracing::error!(%instance, %error, "could not be recovered");
+        tracing::error!(%instance, %error, "the instance could not be recovered; trying again");
         let text = Some(format!("after a restart of the daemon: {error}"));
         if self.live().error == text {
             return;
@@ -28,10 +29,11 @@ impl Task {
         self.warn(stored, "an error could not be recorded");
     }
 
-    /// Finds out what became of the machine, and finishes or gives up what was begun.
+    /// Finds out in which state the machine is, and finishes or gives up the request under way.
     ///
     /// # Errors
-    /// If the machine can't be found out about, nothing has changed and it may be tried again.
+    /// The error of the search for the machine: nothing has changed, and recovery may be tried again.
+    /// Also that of the request that was given up.
     pub(super) async fn recover(&mut self) -> Result<(), FleetError> {
         let outcome = match self.adopt().await {
             Ok((adopted, spec)) => self.found(adopted, &spec).await,
@@ -44,8 +46,7 @@ impl Task {
         self.settle(outcome).await
     }
 
-    /// The same for a machine that was just ended by its identity, for the stop or deletion under
-    /// way.
+    /// Recovers a machine that was just ended for the stop or deletion under way.
     pub(super) async fn recover_ended(&mut self) -> Result<(), FleetError> {
         match self.adopt().await {
             Ok((adopted, spec)) => self.found(adopted, &spec).await,
@@ -64,24 +65,24 @@ impl Task {
         Ok((adopted, spec))
     }
 
-    /// What is dead is dead, also where nobody can say how it ended: its hypervisor is missing, or
-    /// what was written of the launch can't be read.
+    /// Checks that nothing of the launch is alive, where its exit can't be read: its hypervisor is
+    /// missing, or the launch's files are damaged.
     ///
     /// # Errors
-    /// `error`, unless nothing of the launch lives.
+    /// `error`, unless nothing of the launch is alive.
     async fn require_gone(&self, error: FleetError) -> Result<(), FleetError> {
         let folder = self.recorder.folder();
         match self.host.launches.lives(&folder, self.live().incarnation).await {
             Ok(false) => {
                 let instance = &self.recorder.record.id;
-                tracing::warn!(%instance, %error, "nothing of it lives; how it ended is not known");
+                tracing::warn!(%instance, %error, "the machine is gone; its exit is not known");
                 Ok(())
             }
             Ok(true) | Err(_) => Err(error),
         }
     }
 
-    /// The boot in which the host is known to have been alive last.
+    /// The last boot in which the host is known to have been alive.
     fn last_boot(&self) -> BootId {
         let alive = self.host.alive.as_ref().map(|alive| &alive.boot);
         alive.unwrap_or_else(|| self.host.clock.boot()).clone()
@@ -108,8 +109,8 @@ impl Task {
         }
     }
 
-    /// Takes up what guest and VMM had said before the end, each at the instant at which the host
-    /// received it.
+    /// Records what guest and VMM have reported before the end, each report at the instant at which
+    /// the host received it.
     async fn replay(&mut self, boot: &BootId, history: Vec<Observed>) -> Result<(), FleetError> {
         for seen in history {
             match seen {
@@ -133,7 +134,7 @@ impl Task {
         Ok(())
     }
 
-    /// The vCPUs were held, and the fact of it was lost.
+    /// Records that the vCPUs were held, if the fact of it was lost.
     async fn paused_in(&mut self, boot: &BootId, stamp: Stamp) -> Result<(), FleetError> {
         match (self.state(), self.news_in(boot, stamp)) {
             (State::Initializing | State::Running, Some(at)) => {
@@ -143,7 +144,7 @@ impl Task {
         }
     }
 
-    /// The vCPUs were let run, and the fact of it was lost.
+    /// Records that the vCPUs were let run, if the fact of it was lost.
     async fn resumed_in(&mut self, boot: &BootId, stamp: Stamp) -> Result<(), FleetError> {
         match (self.state(), self.news_in(boot, stamp)) {
             (State::Created, Some(at)) => self.recorder.enter_at(Event::Booted, at).await,
@@ -152,14 +153,13 @@ impl Task {
         }
     }
 
-    /// The reading of a stamp that is later than the last change on record.
+    /// The reading of a stamp; none if it is not later than the last recorded change.
     fn news_in(&self, boot: &BootId, stamp: Stamp) -> Option<Reading> {
         let since = self.recorder.account.tracker.since;
         self.reading_in(boot, stamp).filter(|at| at.meter > since)
     }
 
-    /// The guest became ready while nobody looked, if that is the marker that was missing and its
-    /// instant is known.
+    /// Records that the guest became ready, if this was its last marker and its instant is known.
     async fn ready_in(&mut self, boot: &BootId, stamp: Stamp) -> Result<(), FleetError> {
         if self.state() != State::Initializing || !self.recorder.is_ready() {
             return Ok(());
@@ -170,7 +170,7 @@ impl Task {
         }
     }
 
-    /// It lives: finishes what was begun, or brings the record in line.
+    /// Takes over a live machine: finishes the request under way, or brings the record in line.
     async fn found_alive(
         &mut self,
         launched: Launched,
@@ -257,7 +257,7 @@ impl Task {
     async fn found_restored(&mut self, vcpus: Vcpus) -> Result<(), FleetError> {
         match vcpus.state {
             VmState::NotStarted | VmState::Paused => self.finish_restore(self.recorder.now()).await,
-            // It had loaded before it ran. Where nothing proves when it ran, nothing proves when it
+            // It had loaded before it ran: without proof of when it ran, there is none of when it
             // had loaded.
             VmState::Running => {
                 let from = self.intended_at();
@@ -329,12 +329,13 @@ impl Task {
         }
     }
 
-    /// The vCPUs run, and the fact of it was lost. What was saved of them is not what they are any
-    /// more, and memory on disk contradicts the disks.
+    /// Records that the vCPUs run, after the fact of it was lost. Saved memory is out of date and
+    /// contradicts the disks: it is dropped.
     async fn found_resumed(&mut self, vcpus: Vcpus) -> Result<(), FleetError> {
         let is_saved = matches!(self.live().command(), Some(Command::Standby | Command::Restore));
         let from = self.intended_at();
-        // The machine lets run what runs already, and drops what was saved while it was held.
+        // Resuming running vCPUs changes nothing, but drops the memory that was saved while they
+        // were held.
         self.machine_mut()?.resume().await?;
         if is_saved {
             discard(&self.recorder.standby_folder()).await?;
@@ -343,8 +344,8 @@ impl Task {
         self.finish().await
     }
 
-    /// Records a change of the vCPUs that happened while nobody wrote: at its instant, where that
-    /// is proved. Where it is not, the time from `from` until now is `unknown`.
+    /// Records a change of the vCPUs that happened while the daemon was down: at its instant
+    /// `since`, if that is proved; otherwise the time from `from` until now is `unknown`.
     async fn enter_found(
         &mut self,
         event: Event,
@@ -362,14 +363,14 @@ impl Task {
         }
     }
 
-    /// The fact that from `at` on nothing proves what the vCPUs did.
+    /// The fact that from `at` on there is no proof of what the vCPUs did.
     fn doubt(&self, at: Reading) -> Dated<InstanceFact> {
         let Live { shape, session, .. } = *self.live();
         (at, InstanceFact::Entered(Entered { phase: Phase::Unknown, shape, session, cause: None }))
     }
 
-    /// Where the command under way changes what the vCPUs do, and the VMM says nothing, the time
-    /// since then is `unknown`.
+    /// Records the time since the command under way was accepted as `unknown`, if that command
+    /// holds or resumes vCPUs.
     async fn doubt_since_intent(&mut self) -> Result<(), FleetError> {
         let changes_vcpus = match self.live().command() {
             Some(
@@ -390,7 +391,7 @@ impl Task {
             )
             | None => false,
         };
-        // What is in standby was held all the time.
+        // A complete standby was held all the time.
         if !changes_vcpus || self.standby_complete().is_some() {
             return Ok(());
         }
@@ -398,8 +399,8 @@ impl Task {
         self.recorder.write(vec![doubt]).await
     }
 
-    /// When the command under way was accepted, inside the interval under way; where there is none,
-    /// the last instant at which the daemon is known to have been there.
+    /// The instant at which the command under way was accepted, inside the interval under way;
+    /// without one, the last instant at which the host is known to have been alive.
     fn intended_at(&self) -> Reading {
         let Some(at_ns) = self.live().intent.as_ref().and_then(|intent| intent.at_ns) else {
             return self.last_proof();
@@ -411,14 +412,13 @@ impl Task {
         self.recorder.bounded(self.host.clock.reading_of(boottime_ns, wall_ns))
     }
 
-    /// Gives up a request whose outcome is that nothing has changed: what was paused only for it
-    /// runs again.
+    /// Gives up a request that has changed nothing: vCPUs that were paused only for it run again.
     pub(super) async fn undo_pause(&mut self) -> Result<(), FleetError> {
         self.resume_if_paused_for_request().await?;
         self.interrupted().await
     }
 
-    /// Finishes a request that the restart has interrupted, or gives it up, on the record.
+    /// Finishes a request that the restart has interrupted, or gives it up, and records that.
     async fn finish(&mut self) -> Result<(), FleetError> {
         let Some(intent) = self.live().intent.clone() else { return Ok(()) };
         match intent.request {
@@ -446,14 +446,14 @@ impl Task {
         }
     }
 
-    /// Gives up a request that the restart has interrupted, on the record.
+    /// Gives up a request that the restart has interrupted, and records that.
     async fn interrupted(&mut self) -> Result<(), FleetError> {
         let Some(command) = self.live().command() else { return Ok(()) };
         let reason = FleetError::Interrupted;
         self.recorder.give_up(command, &reason).await
     }
 
-    /// It ended while nobody looked, and its supervisor saw when.
+    /// Records an exit while the daemon was down, at the instant that the supervisor has seen.
     async fn found_dead(&mut self, boot: &BootId, exit: &Exit) -> Result<(), FleetError> {
         let Some(at) = self.reading_in(boot, exit.stamp) else {
             return self.found_lost(boot).await;
@@ -466,8 +466,8 @@ impl Task {
         self.finish().await
     }
 
-    /// Nobody saw the end: `unknown` from the last proof of life, then `stopped`. But what was held
-    /// with its memory on disk is in standby: nothing else can have become of it.
+    /// Records an end that was not witnessed: `unknown` from the last proof of life, then
+    /// `stopped`. A machine that was held for a standby, with its memory on disk, is in standby.
     async fn found_lost(&mut self, boot: &BootId) -> Result<(), FleetError> {
         if !self.state().has_vmm() {
             return self.finish().await;
@@ -479,8 +479,8 @@ impl Task {
         let cause =
             if boot == self.host.clock.boot() { ExitCause::Crashed } else { ExitCause::HostLost };
         let now = self.recorder.reading(self.recorder.now());
-        // Together: after a crash in between, nobody would look for it again, and it would be
-        // unknown for ever.
+        // In one commit: after a crash between two, nothing would look for it again, and it would
+        // stay unknown.
         let mut facts = Vec::new();
         for (event, at) in [(Event::Lost, proof), (Event::Exited(cause), now)] {
             facts.push(self.recorder.step(event, at)?);
@@ -490,7 +490,7 @@ impl Task {
         self.finish().await
     }
 
-    /// No virtual machine monitor was ever started for what is on record.
+    /// Handles a launch for which no virtual machine monitor was ever started.
     async fn found_nothing(&mut self) -> Result<(), FleetError> {
         match self.state() {
             State::Created => {
@@ -530,15 +530,15 @@ impl Task {
     }
 }
 
-/// What the vCPUs of a machine that was found do.
+/// The state of the vCPUs of a machine that was found.
 #[derive(Debug, Clone, Copy)]
 struct Vcpus {
     state: VmState,
-    /// Since when, where that is proved.
+    /// Begin of that state; none if it is not proved.
     since: Option<Stamp>,
 }
 
-/// Whether an observation says what the vCPUs do.
+/// Returns whether an observation is about the vCPUs.
 fn is_of_vcpus(seen: &Observed) -> bool {
     match seen {
         Observed::Paused(_) | Observed::Resumed(_) => true,
@@ -550,7 +550,7 @@ fn is_of_vcpus(seen: &Observed) -> bool {
     }
 }
 
-/// The meter clock of an earlier boot, from one instant of it that both clocks saw.
+/// The meter clock of an earlier boot, from one instant of which both readings are known.
 fn clock_of(boot: &BootId, boottime_ns: u64, meter: Instant) -> Clock {
     Clock::resume(boot.clone(), meter.0.saturating_sub_unsigned(boottime_ns))
 }

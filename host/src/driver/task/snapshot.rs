@@ -1,8 +1,7 @@
-//! Snapshots: taken, kept, discarded, put back in the place of what the instance is.
+//! Snapshots: taken, kept, compressed, discarded, reverted to.
 //!
-//! A snapshot holds disks, memory and how far the guest was, never time: accounts are keyed by
-//! instance, so that neither a fork nor going back to a snapshot can copy, lose or take back a
-//! nanosecond.
+//! A snapshot holds disks, memory and the guest's progress, never time: accounts are keyed by
+//! instance, so that neither a fork nor a revert can copy, lose or take back a nanosecond.
 
 use std::path::{Path, PathBuf};
 
@@ -32,7 +31,7 @@ impl Task {
             return Err(FleetError::SnapshotExists(new.name.clone()));
         }
         new.keep.map_or(Ok(()), |keep| check_keep("keep", keep))?;
-        // Those that go because of `keep` are only of the kind that this one is.
+        // `keep` drops only snapshots of the same kind as this one.
         let scheduled = by == Asker::Schedule;
         let of_kind = kept.iter().filter(|snapshot| snapshot.scheduled == scheduled).count();
         let stay = new.keep.map_or(usize::MAX, |keep| usize::try_from(keep).unwrap_or(usize::MAX));
@@ -42,8 +41,8 @@ impl Task {
         if self.state().has_vmm() { self.require(Capability::Snapshots) } else { Ok(()) }
     }
 
-    /// Pauses what runs, copies it, lets it run again. That it was paused is on record like every
-    /// pause.
+    /// Pauses a running instance, copies it, lets it run again. The pause is recorded like every
+    /// other.
     pub(super) async fn take_snapshot(&mut self, new: NewSnapshot) -> Result<(), FleetError> {
         self.pause_if_running().await?;
         let folder = self.snapshot_folder(&new.name);
@@ -81,11 +80,11 @@ impl Task {
         blocking(move || publish_snapshot(&folder, snapshot)).await
     }
 
-    /// Copies what the instance is now into the new folder `to`: its memory if it has one and it is
-    /// wanted, and its writable disks. What runs is held.
+    /// Copies the present state of the instance into the new folder `to`: its memory, if there is
+    /// any and `memory` is set, and its writable disks. Running vCPUs must be held.
     ///
     /// Memory first: saving it may let the vCPUs run for a moment, and memory and disks have to be
-    /// of one instant. From the save on they are held, so the disks are what that memory knows.
+    /// of one instant. From the save on they are held, so the disks match that memory.
     pub(super) async fn capture(
         &mut self,
         to: &Path,
@@ -97,7 +96,7 @@ impl Task {
         let memory = if memory { self.capture_memory(&memory_folder(to)).await? } else { None };
         let disks = self.recorder.record.spec.disks.clone();
         let target = to.to_owned();
-        // A machine of ours holds its disks itself; without one, another may be using them.
+        // The instance's own machine has its disks locked; without one, another may be using them.
         let unused = !self.state().has_vmm();
         blocking(move || {
             let _locked = if unused { lock_disks(&disks, true)? } else { Vec::new() };
@@ -135,7 +134,7 @@ impl Task {
             return Ok(self.recorder.standby_bytes());
         }
         let bytes = self.save_memory(folder).await?;
-        // What runs again when the request is done does not stay what it is.
+        // Memory that runs again after the request is soon out of date.
         if !self.live().is_paused_for_request() {
             self.machine()?.keep_saved(folder).await?;
         }
@@ -145,7 +144,7 @@ impl Task {
 
 /// Keeping.
 impl Task {
-    /// Where a snapshot lies.
+    /// The folder of a snapshot.
     pub(super) fn snapshot_folder(&self, name: &SnapshotName) -> PathBuf {
         snapshot_folder(&self.recorder.folder(), name)
     }
@@ -155,8 +154,8 @@ impl Task {
         find_snapshot(&self.recorder.record.snapshots, name)
     }
 
-    /// Puts a snapshot that is complete on record, if it is new, lets what was held for it run
-    /// again, and drops the oldest beyond `keep`.
+    /// Records a complete snapshot, if it is new, lets vCPUs that were held for it run again, and
+    /// drops the oldest snapshots beyond `keep`.
     async fn keep_snapshot(
         &mut self,
         new: Option<Snapshot>,
@@ -182,8 +181,8 @@ impl Task {
         if surplus.is_empty() { Ok(()) } else { self.drop_snapshots(&surplus).await }
     }
 
-    /// Lets vCPUs that were held only for the request under way run again; the fact of that comes
-    /// with the other ones.
+    /// Lets vCPUs that were held only for the request under way run again, and adds the fact of it
+    /// to `facts`.
     async fn resume_with(
         &mut self,
         facts: &mut Vec<Dated<InstanceFact>>,
@@ -197,13 +196,13 @@ impl Task {
         Ok(())
     }
 
-    /// Drops a snapshot that a client does not want any more.
+    /// Drops one snapshot.
     pub(super) async fn discard_snapshot(&mut self, name: &SnapshotName) -> Result<(), FleetError> {
         self.drop_snapshots(std::slice::from_ref(name)).await
     }
 
-    /// Removes snapshots, then takes them off the record; after a crash in between, it is done
-    /// again.
+    /// Removes the files of snapshots, then their records. May be repeated after a crash in
+    /// between.
     async fn drop_snapshots(&mut self, names: &[SnapshotName]) -> Result<(), FleetError> {
         self.interrupt_compression().await?;
         for name in names {
@@ -217,7 +216,8 @@ impl Task {
         self.recorder.write(vec![fact]).await
     }
 
-    /// After a restart in the middle of a snapshot: it is complete and kept, or it was never taken.
+    /// Finishes a snapshot request after a restart: a complete snapshot is kept, an incomplete one
+    /// dropped.
     pub(super) async fn finish_snapshot(&mut self, new: NewSnapshot) -> Result<(), FleetError> {
         let folder = self.snapshot_folder(&new.name);
         if self.kept(&new.name).is_ok() {
@@ -233,9 +233,9 @@ impl Task {
     }
 }
 
-/// Compression, which leaves the snapshots alone while anybody needs them.
+/// Compression, which stops while something else uses the snapshots.
 impl Task {
-    /// From now on the snapshots are left alone, until their compression is planned again.
+    /// Stops the compression of the snapshots, until it is planned again.
     pub(super) async fn interrupt_compression(&self) -> Result<(), FleetError> {
         let signal = std::mem::take(&mut *self.slot.leave());
         blocking(move || {
@@ -245,12 +245,12 @@ impl Task {
         .await
     }
 
-    /// Has the snapshots compressed that are to be, when there is time.
+    /// Queues the compression of the snapshots that wait for it.
     pub(super) fn plan_compression(&self) {
         self.host.plan_compression(&self.slot, &self.recorder.record.snapshots);
     }
 
-    /// Puts on record that a snapshot was compressed.
+    /// Records that a snapshot was compressed.
     pub(super) async fn compressed(&mut self, compressed: Compressed) -> Result<(), FleetError> {
         let Compressed { name, created_ns, bytes } = compressed;
         let is_it = |kept: &Snapshot| kept.name == name && kept.created_ns == created_ns;
@@ -273,10 +273,10 @@ fn superfluous(snapshots: &[Snapshot], scheduled: bool, keep: u32) -> Vec<Snapsh
     of_kind.iter().take(surplus).map(|snapshot| snapshot.name.clone()).collect()
 }
 
-/// Putting back.
+/// Reverting.
 impl Task {
-    /// Puts a snapshot in the place of what the instance is, all of it or nothing. Its history goes
-    /// on; it is not part of a snapshot. May be done again after a crash at any point.
+    /// Replaces the present state of the instance by a snapshot, all of it or nothing. Facts and
+    /// accounts are not part of a snapshot and go on. May be repeated after a crash at any point.
     pub(super) async fn revert(&mut self, name: &SnapshotName) -> Result<(), FleetError> {
         let snapshot = self.kept(name)?.clone();
         let put_back = PutBack {
@@ -312,9 +312,9 @@ impl Task {
     }
 }
 
-/// By schedule.
+/// Scheduled snapshots.
 impl Task {
-    /// Takes the snapshot that the schedule wants, unless nothing has changed since the last one;
+    /// Takes the snapshot that the schedule asks for, unless nothing has run since the last one;
     /// either way the next is planned.
     pub(super) async fn take_scheduled_snapshot(&mut self) -> Result<(), FleetError> {
         let Some(schedule) = self.recorder.record.spec.schedule.clone() else {
@@ -339,7 +339,7 @@ impl Task {
         outcome
     }
 
-    /// Nothing has run since the last snapshot that the schedule took.
+    /// Returns whether nothing has run since the schedule's last snapshot.
     fn is_unchanged(&self) -> bool {
         let kept = &self.recorder.record.snapshots;
         let Some(last) = kept.iter().rev().find(|snapshot| snapshot.scheduled) else {
@@ -349,12 +349,12 @@ impl Task {
         rests && self.live().stopped.is_some_and(|stopped| last.created_ns >= stopped.0)
     }
 
-    /// The prefix and the calendar's time, as in `daily-20260131-120000`.
+    /// The prefix and the calendar's time (UTC), as in `daily-20260131-120000`.
     fn scheduled_name(&self, prefix: &str) -> Result<SnapshotName, FleetError> {
         let utc_ns = self.host.calendar.utc_ns(self.host.clock.now());
         let time = chrono::DateTime::from_timestamp_nanos(utc_ns).format("%Y%m%d-%H%M%S");
         let name = format!("{prefix}-{time}");
-        // The calendar may be set back.
+        // The calendar may be set back, so that the name is taken: a number is appended then.
         let names = std::iter::once(name.clone()).chain((2..).map(|n| format!("{name}-{n}")));
         let kept = &self.recorder.record.snapshots;
         let free = |name: &String| !kept.iter().any(|snapshot| snapshot.name.as_str() == name);
