@@ -1,7 +1,7 @@
-//! The account of one instance: its tracker, and what is to be made good when a policy failed.
+//! The account of one instance: its tracker, and the time that a failed policy still has to count.
 //!
-//! An account is a value. The driver owns it between facts; the journal hands it to an
-//! [`Accountant`] when a fact is committed and stores what comes back in the same transaction.
+//! An account is a value. The driver owns it between facts; the journal passes it to an
+//! [`Accountant`] when a fact is committed and stores the result in the same transaction.
 
 use super::timeline::{Change, Timeline};
 use super::tracker::{Totals, Tracker};
@@ -9,43 +9,44 @@ use crate::id::{Digest, TenantId};
 use crate::units::Instant;
 use crate::vm::Phase;
 
-/// What is known about the time of one instance.
+/// The accounted time of one instance.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Account {
-    /// The state that answers are made from.
+    /// The state that figures of usage are made from.
     pub tracker: Tracker,
-    /// The phase of the fact that opened the interval under way. It may differ from
-    /// `tracker.current`, which is what the policy counts it as.
+    /// Phase of the fact that opened the interval under way; none before the first fact and after
+    /// the last. May differ from `tracker.current`, the phase that the policy counts the interval
+    /// under.
     pub phase: Option<Phase>,
     /// Set while a policy owes an answer: `tracker` then goes on under the standard policy.
     pub degraded: Option<Degraded>,
 }
 
-/// From where a failed policy is to be asked again.
+/// The point from which a failed policy is asked again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Degraded {
     /// The tracker before the fact that could not be accounted.
     pub tracker: Tracker,
-    /// The phase that was under way then.
+    /// The phase under way before that fact.
     pub phase: Option<Phase>,
     /// Sequence number of the first fact that is missing in `tracker`.
     pub from_fact: u64,
     /// The policy that failed.
     pub policy: Digest,
-    /// What it did, in words, for the operator.
+    /// The failure, in words for the operator.
     pub reason: String,
 }
 
 /// One fact to be accounted.
 #[derive(Debug, Clone)]
 pub struct Entering {
-    /// Whose rules hold.
+    /// The tenant whose policies are in force.
     pub tenant: TenantId,
     /// The account before; [`Accountant::enter`] replaces it by the one after.
     pub account: Account,
     /// The phase entered; `None` closes the account (the instance was deleted).
     pub to: Option<Phase>,
-    /// When; not before the tracker's `since`.
+    /// Instant of the transition; not before the tracker's `since`.
     pub at: Instant,
     /// Sequence number of the fact.
     pub fact: u64,
@@ -54,22 +55,22 @@ pub struct Entering {
 /// A policy that failed while a batch was accounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Whose rules.
+    /// The tenant whose policy failed.
     pub tenant: TenantId,
-    /// Which component.
+    /// The component that failed.
     pub policy: Digest,
-    /// What it did.
+    /// The failure, in words.
     pub reason: String,
 }
 
-/// Accounts facts under the policies in force. It never fails: where a policy does, the standard
-/// accounting answers and the account says so.
+/// The accounting of facts under the policies in force. It never fails: where a policy does, the
+/// standard policy counts, and the account is marked as degraded.
 pub trait Accountant: Send + Sync {
     /// Accounts a batch; items belong to different instances, or to one instance in order.
     ///
     /// The time between an item's `since` and `at` is counted by the policies in force at that
-    /// time: it is split exactly at each activation. Answers the faults that are new, at most one
-    /// for each tenant and policy, for the journal.
+    /// time: it is split exactly at each activation. Returns the new faults, at most one for each
+    /// tenant and policy, for the journal.
     fn enter(&self, batch: &mut [Entering]) -> Vec<Fault>;
 
     /// Changes the policies of `tenant`. Called after the change is durable and before anything
@@ -77,35 +78,36 @@ pub trait Accountant: Send + Sync {
     fn change(&self, tenant: &TenantId, change: Change);
 }
 
-/// The totals of an account at an instant, and under which phase time counts.
+/// The totals of an account at an instant, with the phase that time counts under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
-    /// The phase as the policy sees it; none before the first fact.
+    /// The phase that the policy counts under; none before the first fact and after the last.
     pub current: Option<Phase>,
-    /// Since when the instance has been in it: the instant of its last fact. A change of rules in
-    /// between does not move it.
+    /// Instant of the last fact, at which the instance entered the phase. A later change of rules
+    /// does not move it.
     pub since: Instant,
-    /// The visit under way included.
+    /// Totals of all phases, with the visit under way.
     pub totals: Totals,
-    /// The policy in force failed; these are the standard policy's figures.
+    /// Set if the policy in force failed: these are the standard policy's figures.
     pub degraded: bool,
 }
 
-/// Reads accounts off, for answers. It never fails, like [`Accountant`].
+/// The reading of accounts. It never fails, like [`Accountant`].
 pub trait Reader: Send + Sync {
-    /// The totals of these accounts at `at`, in the same order: one component call for all that are
-    /// under one policy.
+    /// The totals of these accounts at `at`, in the same order: one component call for each policy
+    /// in force among them.
     fn usage(&self, accounts: &[(&TenantId, &Account)], at: Instant) -> Vec<Usage>;
 
-    /// Which policies are in force for a tenant.
+    /// The policies in force for a tenant, over time.
     fn timeline(&self, tenant: &TenantId) -> Timeline;
 
-    /// Asks again what a failed policy owes to a degraded account. `history` holds the phases
-    /// entered from `from_fact` on, `None` for the end.
+    /// Accounts again for the time that a failed policy owes to a degraded account. `history` holds
+    /// the phases entered from `from_fact` on, `None` for the end.
     ///
-    /// Answers the account made good. Where the policy that failed is not in force any more at
-    /// `now`, the standard figures stand for the time it owes, and the account is whole again; the
-    /// journal keeps what is needed to rate that time anew. Otherwise the account as it was.
+    /// Returns the completed account if the policy answers. If the failed policy is not in force
+    /// any more at `now`, the standard policy's figures become final and the account is not
+    /// degraded any more; the journal keeps what is needed to rate that time anew. Otherwise
+    /// returns the account as it was.
     fn mend(
         &self,
         tenant: &TenantId,

@@ -1,4 +1,4 @@
-//! Agreements: how a tenant's time is cut into periods, by the local calendar of a zone.
+//! Agreements: the cut of a tenant's time into periods, by the local calendar of a zone.
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -18,7 +18,7 @@ pub enum Cycle {
 /// The cut of a tenant's time into periods.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agreement {
-    /// IANA name of the zone whose days are meant, such as `Europe/Berlin`.
+    /// IANA name of the zone whose local days count, such as `Europe/Berlin`.
     pub zone: String,
     /// The kind of a period.
     pub cycle: Cycle,
@@ -50,7 +50,7 @@ impl Agreement {
     /// Checks the parts.
     ///
     /// # Errors
-    /// [`AgreementError`], with what would be right.
+    /// [`AgreementError`], with what is valid.
     pub fn check(&self) -> Result<(), AgreementError> {
         if !(1..=31).contains(&self.anchor_day) {
             return Err(AgreementError::AnchorDay(self.anchor_day));
@@ -238,7 +238,9 @@ mod tests {
     proptest! {
         #[test]
         fn periods_touch_and_hold_their_instants(
-            zone in prop::sample::select(vec!["UTC", "Europe/Berlin", "America/Santiago", "Asia/Kolkata", "Pacific/Apia"]),
+            zone in prop::sample::select(vec![
+                "UTC", "Europe/Berlin", "America/Santiago", "Asia/Kolkata", "Pacific/Apia",
+            ]),
             cycle in prop::sample::select(vec![Cycle::Month, Cycle::Day]),
             anchor in 1_u8..=31,
             at in 0..4_000_000_000_000_000_000_i64,

@@ -1,4 +1,4 @@
-//! Where the calendar (UTC) lies relative to the meter clock.
+//! The offset of the calendar (UTC) from the meter clock.
 
 use super::fact::Fact;
 use crate::units::Instant;
@@ -7,13 +7,14 @@ use crate::units::Instant;
 /// not a step.
 pub const STEP_NS_MIN: u64 = 2_000_000;
 
-/// The offsets of the wall clock, from each start of the daemon and each step on. Only what people
-/// read depends on it, and which month or hour of the week an instant belongs to; no duration does.
+/// The offsets of the wall clock from the meter, from each start of the daemon and each step on.
+/// Displayed times depend on it, and the month or hour of the week that an instant belongs to; no
+/// duration does.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Calendar(Vec<(Instant, i64)>);
 
 impl Calendar {
-    /// The calendar that these facts tell of, in their order.
+    /// The calendar that these facts of the host give, in their order.
     pub fn told_by<'a>(facts: impl IntoIterator<Item = &'a Fact>) -> Self {
         let mut calendar = Self::default();
         for fact in facts {
@@ -24,8 +25,9 @@ impl Calendar {
         calendar
     }
 
-    /// From `at` on, the wall clock reads `wall_ns` and goes on with the meter. What is no step
-    /// changes nothing: an instant that was shown once is shown the same after every restart.
+    /// Learns that at `at` the wall clock reads `wall_ns`, and advances with the meter from there.
+    /// A difference below [`STEP_NS_MIN`] changes nothing: an instant is displayed the same after
+    /// every restart.
     pub fn learn(&mut self, at: Instant, wall_ns: i64) {
         let offset = wall_ns.saturating_sub(at.0);
         if self.0.last().is_none_or(|&(_, last)| last.abs_diff(offset) >= STEP_NS_MIN) {
@@ -33,8 +35,8 @@ impl Calendar {
         }
     }
 
-    /// From when on which offset holds, ascending. The first holds for all time before the second;
-    /// there is one at least.
+    /// The offsets in nanoseconds, each with its first instant, ascending. The first holds for all
+    /// time before the second; there is at least one.
     pub fn offsets(&self) -> Vec<(Instant, i64)> {
         if self.0.is_empty() { vec![(Instant(i64::MIN), 0)] } else { self.0.clone() }
     }
@@ -140,7 +142,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_the_calendar_shows_is_found_no_later(steps in prop::collection::vec((1..1_000_i64, -2_000..2_000_i64), 0..6), at in 0..8_000_i64) {
+        fn what_the_calendar_shows_is_found_no_later(
+            steps in prop::collection::vec((1..1_000_i64, -2_000..2_000_i64), 0..6),
+            at in 0..8_000_i64,
+        ) {
             let mut calendar = Calendar::default();
             let mut meter = 0;
             for (after, by) in steps {

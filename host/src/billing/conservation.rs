@@ -1,13 +1,13 @@
-//! The checks that a policy's answer must pass before the host believes it.
+//! The checks that a policy's answer must pass before the host accepts it.
 //!
 //! A policy decides *under which phase* time counts. It can't make time, lose it, count it twice or
-//! move it: whatever it answers, the totals must grow by exactly the time that passed.
+//! move it: in every answer, the totals must grow by exactly the time that passed.
 
 use super::tracker::{Totals, Tracker};
 use crate::units::Instant;
 use crate::vm::Phase;
 
-/// How an answer broke the rules. To the host it is a fault of the policy, like a trap.
+/// The rule that an answer broke. The host treats it as a fault of the policy, like a trap.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// More time came out than went in.
@@ -19,30 +19,30 @@ pub enum Violation {
     /// A total became smaller.
     #[error("shrank the total of {phase} from {before} to {after} ns: totals only grow")]
     Shrank {
-        /// Whose total.
+        /// The phase of the total.
         phase: Phase,
-        /// Before the call.
+        /// Nanoseconds before the call.
         before: u64,
-        /// After it.
+        /// Nanoseconds after it.
         after: u64,
     },
     /// The new visit does not begin at the transition.
     #[error("moved `since` to {answered:?} where the transition was at {expected:?}")]
     Since {
-        /// What came back.
+        /// The `since` of the answer.
         answered: Instant,
-        /// What was asked.
+        /// The instant of the transition.
         expected: Instant,
     },
     /// No phase is current after a transition.
     #[error("answered a tracker without a current phase")]
     NoCurrent,
-    /// The host was about to ask about the past. A defect of ours, caught here.
+    /// The host was about to ask about the past: a defect of this program, caught before the call.
     #[error("asked about {at:?}, before the tracker's {since:?}")]
     Backwards {
         /// The instant asked about.
         at: Instant,
-        /// The tracker's.
+        /// The tracker's `since`.
         since: Instant,
     },
 }

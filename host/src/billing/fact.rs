@@ -1,5 +1,5 @@
-//! The facts that the journal keeps: something happened to the host, to a tenant or to an instance,
-//! at an instant.
+//! The facts that the journal keeps: events of the host, of a tenant or of an instance, each at an
+//! instant.
 //!
 //! Each family has a type of its own, so that a fact of an instance can't be written without an
 //! instance, nor one of the host with one.
@@ -17,7 +17,7 @@ use crate::vm::{Asker, Command, ExitCause, Phase, Shape};
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BootId(pub Arc<str>);
 
-/// The four clock readings of an instant. An auditor can see from them which clock said what.
+/// The readings of all clocks at an instant, so that an auditor can compare them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
     /// The boot in which the instant lies.
@@ -33,9 +33,9 @@ pub struct Reading {
 /// A fact as it is read from the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fact {
-    /// When it happened: for a phase, when the vCPUs changed, not when the bookkeeping was done.
+    /// Instant of the event: for a phase, that of the change of the vCPUs, not of the bookkeeping.
     pub at: Reading,
-    /// Whom it concerns; the default tenant for a fact of the host.
+    /// The tenant of the fact; the default tenant for a fact of the host.
     pub tenant: TenantId,
     /// The subject and the event.
     pub about: About,
@@ -86,18 +86,18 @@ impl Fact {
     }
 }
 
-/// An event that is not yet in the journal, and when it happened.
+/// An event that is not yet in the journal, with its instant.
 pub type Dated<F> = (Reading, F);
 
 words!(
-    /// Why the wall clock can't say how much time has passed between two boots.
+    /// The reason for which the wall clock can't give the time between two boots.
     GapReason, "reason of a gap" {
-        /// It is not known to be right now.
+        /// The wall clock is not synchronised now.
         NotSynchronised = "not-synchronised",
-        /// It was not known to be right at the end of the earlier boot, so that it may have been
-        /// set since.
+        /// The wall clock was not synchronised at the end of the earlier boot, so that it may have
+        /// been set since.
         NeverSynchronised = "never-synchronised",
-        /// By it, less time has passed than this boot is old.
+        /// By the wall clock, less time has passed than since the begin of this boot.
         WentBack = "went-back",
     }
 );
@@ -110,17 +110,17 @@ pub enum HostFact {
         /// Version of the program.
         version: String,
     },
-    /// Somebody stepped the wall clock. Durations do not change; the calendar is read with the new
-    /// offset from here on.
+    /// The wall clock was stepped. Durations do not change; the calendar has the new offset from
+    /// here on.
     ClockStepped {
-        /// By how much, in nanoseconds, forward if positive.
+        /// Size of the step in nanoseconds, forward if positive.
         step_ns: i64,
     },
-    /// Nothing proves how much time lies between an earlier boot and this one. The meter has
-    /// counted the time since this boot began; what may be missing is nobody's until somebody
-    /// settles it.
+    /// There is no proof of how much time lies between an earlier boot and this one. The meter has
+    /// counted the time since this boot began; time that may be missing is billed to nobody until
+    /// an operator settles it.
     TimeUnknown {
-        /// Why the wall clock was not believed.
+        /// The reason for which the wall clock was not trusted.
         reason: GapReason,
         /// Time that has passed by the wall clock, in nanoseconds; negative where it was set back.
         claimed_ns: i64,
@@ -129,7 +129,7 @@ pub enum HostFact {
     },
     /// The host was suspended, and with it everything that runs. The meter has counted that time.
     Suspended {
-        /// For how long, in nanoseconds, until a moment before the fact.
+        /// Length of the suspension in nanoseconds; it ended shortly before the fact.
         duration_ns: u64,
     },
 }
@@ -141,11 +141,11 @@ pub enum TenantFact {
     PolicyAdmitted {
         /// The component.
         digest: Digest,
-        /// Its size.
+        /// Size of the component in bytes.
         size_bytes: u64,
-        /// Who brought it; none before this was recorded.
+        /// The actor who uploaded it; none in facts of earlier versions.
         by: Option<Actor>,
-        /// Its name among the tenant's policies; none if it was given none.
+        /// Name among the tenant's policies; none without one.
         name: Option<PolicyName>,
     },
     /// From `from` on, the tenant is under `digest`.
@@ -154,55 +154,54 @@ pub enum TenantFact {
         digest: Digest,
         /// Effective instant; at or after the fact's own.
         from: Instant,
-        /// The activation undoes the one before it.
+        /// Set if the activation is a rollback.
         rollback: bool,
-        /// Who asked for it; none before this was recorded.
+        /// The actor who asked for it; none in facts of earlier versions.
         by: Option<Actor>,
-        /// Why, in words; none if nobody said.
+        /// Reason, in words; none if none was given.
         reason: Option<String>,
         /// The policy's options, sorted by name.
         options: Vec<(String, String)>,
     },
-    /// A policy stands elsewhere with the tenant, other than by admission or activation.
+    /// The standing of a policy with the tenant changed, other than by admission or activation.
     PolicyMoved(Move),
-    /// A policy gave no answer that could be believed. The interval is accounted by the standard
-    /// policy.
+    /// A policy gave no valid answer. The interval is accounted by the standard policy.
     PolicyFaulted {
         /// The component.
         digest: Digest,
-        /// What it did, in words.
+        /// The failure, in words.
         reason: String,
     },
     /// The tenant exists from here on.
     Created {
-        /// Who made it.
+        /// The actor who made the tenant.
         by: Actor,
     },
     /// The tenant has these settings from here on.
     Changed {
-        /// All of them.
+        /// All settings.
         settings: Settings,
-        /// Who changed them.
+        /// The actor who changed them.
         by: Actor,
     },
-    /// A token was made. Its secret was shown once, to whoever asked, and is written nowhere.
+    /// A token was made. Its secret was shown once, to the caller, and is stored nowhere.
     TokenCreated {
         /// The token.
         token: TokenId,
-        /// What a person calls it.
+        /// Name for people.
         name: String,
-        /// What it is good for.
+        /// Role of the token's bearer.
         role: Role,
-        /// First instant at which it is no good any more.
+        /// First instant at which the token is not valid any more.
         expires: Instant,
-        /// Who made it.
+        /// The actor who made it.
         by: Actor,
     },
-    /// A token is no good any more.
+    /// A token was revoked.
     TokenRevoked {
         /// The token.
         token: TokenId,
-        /// Who revoked it.
+        /// The actor who revoked it.
         by: Actor,
     },
     /// From `from` on, the tenant is charged by the price book `digest`.
@@ -211,7 +210,7 @@ pub enum TenantFact {
         digest: Digest,
         /// Effective instant; at or after the fact's own.
         from: Instant,
-        /// Who asked for it.
+        /// The actor who asked for it.
         by: Actor,
     },
     /// From `from` on, a border of the tenant's periods, its time is cut by another agreement.
@@ -220,7 +219,7 @@ pub enum TenantFact {
         agreement: Agreement,
         /// The border.
         from: Instant,
-        /// Who asked for it.
+        /// The actor who asked for it.
         by: Actor,
     },
     /// Another policy or price book is named for a span, in place of those in force. With neither,
@@ -234,24 +233,24 @@ pub enum TenantFact {
         policy: Option<Digest>,
         /// The price book; none if it names none.
         book: Option<Digest>,
-        /// Whether the book also holds for time without one.
+        /// Set if the book also holds for time that no book covers.
         from_begin: bool,
         /// The reason, in words for the one who pays.
         reason: String,
-        /// Who asked for it.
+        /// The actor who asked for it.
         by: Actor,
     },
-    /// A change that was planned for `from` does not come about.
+    /// A change that was planned for `from` was withdrawn.
     PlanWithdrawn {
-        /// Policy or prices.
+        /// The kind of the plan: policy or prices.
         plan: Plan,
         /// The component or the price book.
         digest: Digest,
         /// The instant for which it was planned, after the fact's own.
         from: Instant,
-        /// Who withdrew it.
+        /// The actor who withdrew it.
         by: Actor,
-        /// Why, in words; none if nobody said.
+        /// Reason, in words; none if none was given.
         reason: Option<String>,
     },
     /// A period of the tenant was charged, or charged anew.
@@ -264,9 +263,9 @@ pub enum TenantFact {
         from: Instant,
         /// First instant after it.
         until: Instant,
-        /// The document that this one corrects.
+        /// Number of the document that this one corrects; none for a first one.
         corrects: Option<u64>,
-        /// Who made it final.
+        /// The actor who made it final.
         by: Actor,
     },
 }
@@ -278,18 +277,17 @@ pub enum InstanceFact {
     Intended {
         /// The command.
         command: Command,
-        /// Who asked for it.
+        /// The actor who asked for it.
         by: Asker,
-        /// What it is about beside the instance: a snapshot's name, the ids of forks, a number of
-        /// bytes.
+        /// The command's parameter: a snapshot's name, the ids of forks, a number of bytes; none
+        /// without one.
         about: Option<String>,
     },
-    /// An intended command was given up: nothing changed, or what changed is told by facts of its
-    /// own.
+    /// An intended command was given up: nothing changed, or the changes have facts of their own.
     Abandoned {
         /// The command.
         command: Command,
-        /// Why, in words.
+        /// Reason, in words.
         reason: String,
     },
     /// The instance entered a phase, or the same one with another shape.
@@ -304,14 +302,14 @@ pub enum InstanceFact {
         /// The snapshot that was copied; none for the parent as it was.
         snapshot: Option<SnapshotName>,
     },
-    /// Something that is on record of the instance was changed, which changes no phase.
+    /// A setting of the instance was changed, which changes no phase.
     Amended {
-        /// What, by its name in JSON.
+        /// The setting, by its name in JSON.
         field: String,
-        /// What it is from here on, as JSON.
+        /// The new value, as JSON.
         value: String,
     },
-    /// The record was closed; its time ends here. Usage stays readable.
+    /// The instance's record was closed and its time ends here. Usage stays readable.
     Deleted,
 }
 
@@ -322,9 +320,9 @@ pub struct Entered {
     pub phase: Phase,
     /// The resources that the instance holds from here on.
     pub shape: Shape,
-    /// Number of the start that this belongs to, from 1.
+    /// Number of the session, the start that this belongs to, from 1.
     pub session: u32,
-    /// Why it stopped, where it did.
+    /// Cause of the stop; none for phases other than `stopped`.
     pub cause: Option<ExitCause>,
 }
 

@@ -9,28 +9,28 @@ use crate::vm::{ExitCause, Phase, Shape};
 /// Time in one phase, with one shape, under one policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interval {
-    /// Sequence number of the fact that opened it.
+    /// Sequence number of the fact that opened the interval.
     pub fact: u64,
     /// The phase.
     pub phase: Phase,
     /// First instant inside.
     pub start: Instant,
-    /// First instant after; for the open interval, the instant it was looked at.
+    /// First instant after; for the open interval, the instant of the query.
     pub end: Instant,
-    /// Whether the end is only "now".
+    /// Set if the interval is still open, so that `end` is only the instant of the query.
     pub open: bool,
-    /// What the instance held.
+    /// The resources that the instance held.
     pub shape: Shape,
-    /// Number of the start it belongs to.
+    /// Number of the session, the start that it belongs to.
     pub session: u32,
-    /// Why a stop happened.
+    /// Cause of the stop; none for phases other than `stopped`.
     pub cause: Option<ExitCause>,
     /// The policy in force.
     pub policy: Digest,
 }
 
 impl Interval {
-    /// How long it is.
+    /// The length of the interval.
     pub fn length(&self) -> Nanos {
         self.end.since(self.start).unwrap_or_default()
     }

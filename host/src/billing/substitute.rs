@@ -1,4 +1,4 @@
-//! Who answers for a policy that is quarantined.
+//! The substitutes of quarantined policies.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::id::Digest;
 pub struct Substitutes(BTreeMap<Digest, Option<Digest>>);
 
 impl Substitutes {
-    /// Puts `substitute` in the place of `policy`; its time is held where there is none.
+    /// Puts `substitute` in the place of `policy`; without one, its time is held.
     pub fn quarantine(&mut self, policy: Digest, substitute: Option<Digest>) {
         self.0.insert(policy, substitute);
     }
@@ -19,15 +19,15 @@ impl Substitutes {
         self.0.remove(policy);
     }
 
-    /// The substitute that was put in the place of `policy` itself, whether or not that one is
-    /// quarantined in its turn.
+    /// The substitute that was put in the place of `policy` itself, even if that one is quarantined
+    /// in its turn.
     pub fn named_for(&self, policy: &Digest) -> Option<Digest> {
         self.0.get(policy).copied().flatten()
     }
 
     /// The policy that answers where `policy` was in force: itself, or the end of its chain of
-    /// substitutes. None while its time is held: at the end is a policy that nobody stands in for,
-    /// or the chain comes back to itself.
+    /// substitutes. None while its time is held: the chain ends at a policy without a substitute,
+    /// or is a loop.
     pub fn answering(&self, policy: Digest) -> Option<Digest> {
         let mut asked = policy;
         // A chain without a loop has at most as many links as there are policies in quarantine.

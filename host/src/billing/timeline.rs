@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::id::Digest;
 use crate::units::Instant;
 
-/// A change of what is in force, as a fact has it.
+/// A change of the policy or price book in force, as facts record it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// From `from` on, `digest` is in force.
@@ -15,7 +15,7 @@ pub enum Change {
         /// A component or a price book.
         digest: Digest,
     },
-    /// What was set before this for `from` and `digest` does not come about.
+    /// Earlier changes for `from` and `digest` are withdrawn.
     Withdrawn {
         /// The instant for which it was set.
         from: Instant,
@@ -26,21 +26,21 @@ pub enum Change {
 
 /// The digest that is in force from each instant on. A clone shares the entries.
 ///
-/// A change that was set stays until it is withdrawn, whatever is set before or after it. Of two
-/// for one instant, the one that was set later holds; when that one is withdrawn, the other does.
+/// A change stays until it is withdrawn, regardless of changes before or after it. Of two for one
+/// instant, the one that was set later holds; when that one is withdrawn, the other does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeline(Arc<Entries>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entries {
-    /// Everything that was set and not withdrawn, ascending; of one instant, in the order in which
-    /// it was set.
+    /// The changes that were set and not withdrawn, ascending; for one instant, in the order in
+    /// which they were set.
     set: Vec<(Instant, Digest)>,
-    /// The last of each instant. The first one holds for all time before it, too.
+    /// The last change of each instant. The first one holds for all time before it, too.
     effective: Vec<(Instant, Digest)>,
 }
 
-/// The instant before all others, which has the entry that nobody set.
+/// The instant before all others, of the entry that no change has set.
 const BEGIN: Instant = Instant(i64::MIN);
 
 impl Timeline {
@@ -50,7 +50,7 @@ impl Timeline {
         Self(Arc::new(Entries { set: begin.clone(), effective: begin }))
     }
 
-    /// The timeline that these changes make of it, in the order of their facts.
+    /// Applies changes, in the order of their facts.
     pub fn with(mut self, changes: impl IntoIterator<Item = Change>) -> Self {
         for change in changes {
             self.apply(change);
@@ -58,7 +58,7 @@ impl Timeline {
         self
     }
 
-    /// Takes a change over. To withdraw what is not set changes nothing.
+    /// Applies a change. Withdrawing a change that is not set has no effect.
     pub fn apply(&mut self, change: Change) {
         match change {
             Change::Set { from, digest } => self.set(from, digest),
@@ -74,7 +74,7 @@ impl Timeline {
         entries.settle();
     }
 
-    /// Withdraws what was set so far for `from` and `digest`.
+    /// Withdraws the changes that were set so far for `from` and `digest`.
     pub fn withdraw(&mut self, from: Instant, digest: Digest) {
         if from == BEGIN {
             return;
@@ -90,8 +90,8 @@ impl Timeline {
         until[until.len() - 1].1
     }
 
-    /// The digests that were in force up to `at`, each with the instant from which on, the one at
-    /// `at` last.
+    /// The digests that were in force up to `at`, each with its first instant; the one at `at` is
+    /// last.
     pub fn until(&self, at: Instant) -> &[(Instant, Digest)] {
         let effective = &self.0.effective;
         &effective[..effective.partition_point(|&(from, _)| from <= at).max(1)]
@@ -225,9 +225,15 @@ mod tests {
         /// The definition, word for word: of all that was set and not withdrawn later, up to the
         /// instant, the one for the latest instant, and of those the last.
         #[test]
-        fn in_force_is_what_the_rule_says(changes in proptest::collection::vec((any::<bool>(), 0_i64..6, 1_u8..4), 0..12), at in 0_i64..6) {
-            let changes: Vec<Change> =
-                changes.into_iter().map(|(is_set, from, byte)| if is_set { set(from, byte) } else { withdrawn(from, byte) }).collect();
+        fn in_force_is_what_the_rule_says(
+            changes in proptest::collection::vec((any::<bool>(), 0_i64..6, 1_u8..4), 0..12),
+            at in 0_i64..6,
+        ) {
+            let change = |(is_set, from, byte)| match is_set {
+                true => set(from, byte),
+                false => withdrawn(from, byte),
+            };
+            let changes: Vec<Change> = changes.into_iter().map(change).collect();
             let mut expected = (i64::MIN, 0, digest(0));
             for (order, change) in changes.iter().enumerate() {
                 let Change::Set { from, digest } = *change else { continue };

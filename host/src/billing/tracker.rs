@@ -3,7 +3,7 @@
 use crate::units::{Instant, Nanos};
 use crate::vm::Phase;
 
-/// Completed time in each phase, by ordinal.
+/// Completed time in each phase, in nanoseconds, by ordinal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals(pub [u64; Phase::ALL.len()]);
 
@@ -19,13 +19,13 @@ impl Totals {
     }
 }
 
-/// What a policy continues from. The value belongs to the host: it outlives every policy.
+/// The state that a policy continues from. The value belongs to the host and outlives every policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tracker {
     /// The phase under which time counts now; `None` before the first fact and after the last.
     pub current: Option<Phase>,
-    /// Since when; without meaning while `current` is `None`.
+    /// Instant at which `current` began; without meaning while that is `None`.
     pub since: Instant,
-    /// Completed visits.
+    /// Time of completed visits.
     pub totals: Totals,
 }

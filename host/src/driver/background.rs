@@ -50,7 +50,8 @@ pub(super) async fn compress_snapshots(
             Ok(None) => {}
             Ok(Some(bytes)) => report_compressed(&host, &job, bytes).await,
             Err(error) => {
-                let (instance, snapshot) = (&slot.id, &compressed.name);
+                let instance = &slot.id;
+                let snapshot = &compressed.name;
                 tracing::warn!(%instance, %snapshot, %error, "a snapshot is not compressed");
             }
         }

@@ -31,8 +31,8 @@ pub struct Live {
     pub state: State,
     /// The resources that the instance holds.
     pub shape: Shape,
-    /// Number of the current or last session, from 1; grows with each start; 0 for a fork without memory that
-    /// never ran.
+    /// Number of the current or last session, from 1; grows with each start. 0 for a fork without
+    /// memory that never ran.
     pub session: u32,
     /// Number of the current or last launch of a virtual machine monitor, from 1; grows with each
     /// launch. 0 for a fork that never ran.

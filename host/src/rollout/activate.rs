@@ -1,4 +1,4 @@
-//! Activation: which policy a tenant's time counts under from an instant on, and the way back.
+//! Activation: puts a tenant's time under a policy from an instant on, or rolls it back.
 
 use std::sync::Arc;
 
@@ -18,21 +18,21 @@ use crate::units::Instant;
 pub struct Activation {
     /// The tenant.
     pub tenant: TenantId,
-    /// The policy, one that [`Rollout::find`] has answered.
+    /// The policy, one that [`Rollout::find`] has returned.
     pub digest: Digest,
-    /// First instant under it; now, if none.
+    /// First instant under the policy; none for now.
     pub at: Option<Instant>,
-    /// Whether it is meant that a policy comes back which was in force before, or was quarantined.
+    /// Permits a policy that was in force before, or that is quarantined.
     pub again: bool,
     /// Options of the policy, sorted by name.
     pub options: Vec<(String, String)>,
-    /// How much money may change by it; none asks for no trial.
+    /// Bounds on the change of money that a trial has found; none needs no trial.
     pub gates: Option<Gates>,
-    /// Why, in words.
+    /// Reason, in words, for the record; none for none.
     pub reason: Option<String>,
-    /// Who asks.
+    /// The actor who asks.
     pub by: Actor,
-    /// By what it is known again if it is sent a second time.
+    /// Key by which a repeated request is recognized; none if it can't be.
     pub request: Option<RequestKey>,
 }
 
@@ -41,15 +41,15 @@ pub struct Activation {
 pub struct Rollback {
     /// The tenant.
     pub tenant: TenantId,
-    /// Why, in words.
+    /// Reason, in words, for the record; none for none.
     pub reason: Option<String>,
-    /// Who asks.
+    /// The actor who asks.
     pub by: Actor,
-    /// By what it is known again if it is sent a second time.
+    /// Key by which a repeated request is recognized; none if it can't be.
     pub request: Option<RequestKey>,
 }
 
-/// An activation that is on record.
+/// A recorded activation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Activated {
     /// The tenant.
@@ -58,14 +58,15 @@ pub struct Activated {
     pub digest: Digest,
     /// First instant under it.
     pub from: Instant,
-    /// Sequence number of its fact.
+    /// Sequence number of the activation's fact.
     pub fact: u64,
-    /// Whether an earlier try of the same request did it.
+    /// Set if an earlier try of the same request made the activation.
     pub repeated: bool,
-    /// Whether it was in force already, so that nothing was recorded: `from` and `fact` are those
-    /// of the activation before.
+    /// Set if the policy was in force already, so that nothing was recorded: `from` and `fact` are
+    /// those of the earlier activation.
     pub already: bool,
-    /// The policy that answered a probe after the change; none for one that is to come.
+    /// The policy that answered a probe after the change; none without a probe: for a planned,
+    /// repeated or needless activation.
     pub answered_by: Option<Digest>,
 }
 
@@ -77,10 +78,10 @@ impl Activated {
 }
 
 impl Rollout {
-    /// Puts a tenant under a policy, and asks that for a sign of life.
+    /// Puts a tenant under a policy, and probes it if it is in force now.
     ///
     /// # Errors
-    /// [`RolloutError`]; nothing is recorded then, but for [`RolloutError::Unanswered`] and
+    /// [`RolloutError`]; nothing is recorded, except with [`RolloutError::Unanswered`] and
     /// [`RolloutError::Probe`].
     pub async fn activate(self: &Arc<Self>, asked: Activation) -> Result<Activated, RolloutError> {
         if let Some(first) = self.first_try(asked.request.as_ref()).await? {
@@ -113,8 +114,8 @@ impl Rollout {
         self.put_in_force(activation, request).await
     }
 
-    /// Refuses a policy that could not be billed by the tenant's books, or does not take its
-    /// options: that would be found out when a period is closed, too late for everybody. Blocking.
+    /// Refuses a policy that can't be billed by the tenant's books, or does not accept its options:
+    /// otherwise the close of a period would fail, too late. Blocking.
     fn check_billable(
         &self,
         tenant: &TenantId,
@@ -144,10 +145,10 @@ impl Rollout {
         self.put_in_force(activation, request).await
     }
 
-    /// Withdraws every plan to put a tenant under a policy from an instant to come on.
+    /// Withdraws every planned activation of a policy for a tenant.
     ///
     /// # Errors
-    /// [`RolloutError::NotPlanned`], those of the journal.
+    /// [`RolloutError::NotPlanned`] without one, and the journal's errors.
     pub async fn withdraw(
         &self,
         tenant: &TenantId,
@@ -175,11 +176,11 @@ impl Rollout {
         Ok(())
     }
 
-    /// The policy that a rollback puts in force again, if there is one: the last one before the
-    /// present one that was not itself taken back, and is good.
+    /// The policy that a rollback would put in force: the last one before the present one that was
+    /// not rolled back itself, is loaded and is not quarantined; none without one.
     ///
     /// # Errors
-    /// Those of the journal.
+    /// The journal's errors.
     pub async fn previous(
         self: &Arc<Self>,
         tenant: &TenantId,
@@ -189,8 +190,8 @@ impl Rollout {
         Ok(history.before(present).find(|digest| self.is_good(tenant, digest)))
     }
 
-    /// Refuses a policy that was not examined, or failed at it: it can be neither put in force nor
-    /// tried.
+    /// Refuses a policy that is not examined yet, or has failed the examination: it can be neither
+    /// activated nor tried.
     pub(super) fn check_standing(
         &self,
         tenant: &TenantId,
@@ -212,8 +213,8 @@ impl Rollout {
         }
     }
 
-    /// Refuses an older policy unless the request says so: one that is replayed by accident must
-    /// not bring back old rules.
+    /// Refuses an older or quarantined policy unless the request permits it: a request that is
+    /// replayed by accident must not bring back old rules.
     fn check_again(&self, asked: &Activation) -> Result<(), RolloutError> {
         if asked.again {
             return Ok(());
@@ -234,8 +235,9 @@ impl Rollout {
         }
     }
 
-    /// The activation by which a policy is in force already at the instant asked for, if one more
-    /// would change nothing. One that trusts a quarantined policy again changes something.
+    /// The activation by which the policy, with the same options, is in force already at the
+    /// requested instant; none if a new one would change anything, as it does for a quarantined
+    /// policy.
     async fn already(
         self: &Arc<Self>,
         asked: &Activation,
@@ -278,7 +280,7 @@ impl Rollout {
         let (from, fact) = match self.fleet.activate(new, request.clone()).await {
             Ok(done) => done,
             Err(error @ CommitError::Repeated { same: true, .. }) => {
-                // Another try was faster.
+                // A concurrent try of the same request was faster.
                 return self.first_try(request.as_ref()).await?.ok_or_else(|| error.into());
             }
             Err(error) => return Err(error.into()),
@@ -289,7 +291,7 @@ impl Rollout {
         Ok(Activated { tenant, digest, from, fact, repeated: false, already: false, answered_by })
     }
 
-    /// The outcome of the first try of this request, if there was one.
+    /// The outcome of the first try of this request; none if this is the first.
     async fn first_try(
         self: &Arc<Self>,
         request: Option<&RequestKey>,
@@ -308,7 +310,7 @@ impl Rollout {
         }
     }
 
-    /// The policy that accounts for a tenant from `from` on, which must be `digest`.
+    /// Probes the policy that accounts for a tenant from `from` on, which must be `digest`.
     fn probe(
         &self,
         tenant: &TenantId,

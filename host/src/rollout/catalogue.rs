@@ -1,4 +1,4 @@
-//! The components of this host, by digest, and what is kept of their examination.
+//! The components of this host, by digest, with the results of their examination.
 
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
@@ -12,16 +12,16 @@ use crate::policy::{Admitted, Inspected, PolicyHost, Profile, SelfTest, World};
 /// A component that the host knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CatalogueEntry {
-    /// It has arrived and is being compiled and tested.
+    /// The component was uploaded and is being compiled and tested.
     Examining {
-        /// SHA-256 of its bytes.
+        /// SHA-256 of the component's bytes.
         digest: Digest,
-        /// Its size in bytes.
+        /// Size of the component in bytes.
         size_bytes: u64,
-        /// The bounds that it is examined under.
+        /// The resource bounds of the examination.
         profile: Profile,
     },
-    /// It passed.
+    /// The component has passed the examination.
     Admitted(PolicyRecord),
 }
 
@@ -34,7 +34,7 @@ impl CatalogueEntry {
         }
     }
 
-    /// The bounds that the component runs under.
+    /// The resource bounds of the component.
     pub fn profile(&self) -> Profile {
         match self {
             CatalogueEntry::Examining { profile, .. } => *profile,
@@ -42,7 +42,7 @@ impl CatalogueEntry {
         }
     }
 
-    /// Whether it is the policy inside this program.
+    /// Set for the standard policy, which is embedded in this program.
     pub fn is_standard(&self) -> bool {
         match self {
             CatalogueEntry::Examining { .. } => false,
@@ -51,22 +51,22 @@ impl CatalogueEntry {
     }
 }
 
-/// An admitted component, and how its examination went.
+/// An admitted component, with the results of its examination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyRecord {
-    /// SHA-256 of its bytes.
+    /// SHA-256 of the component's bytes.
     pub digest: Digest,
-    /// Its size in bytes.
+    /// Size of the component in bytes.
     pub size_bytes: u64,
-    /// The world that it was built for.
+    /// The WIT world that the component was built for.
     pub world: World,
-    /// The bounds that it runs under.
+    /// The resource bounds of the component.
     pub profile: Profile,
-    /// Whether it is the policy inside this program.
+    /// Set for the standard policy, which is embedded in this program.
     pub is_standard: bool,
     /// Time that the compiler took, in milliseconds; none for the standard policy.
     pub compile_ms: Option<u64>,
-    /// How it did on the golden vectors; none for the standard policy.
+    /// Result of the self-test on the golden vectors; none for the standard policy.
     pub self_test: Option<SelfTest>,
 }
 
@@ -95,7 +95,7 @@ impl PolicyRecord {
         }
     }
 
-    /// The record as the journal keeps it.
+    /// The JSON that the journal stores.
     pub(super) fn to_stored(&self) -> String {
         let noted = Noted {
             world: self.world.as_str().into(),
@@ -103,13 +103,13 @@ impl PolicyRecord {
             compile_ms: self.compile_ms,
             self_test: self.self_test.map(NotedTest::from),
         };
-        // Texts and numbers alone: serialization does not fail.
+        // Only texts and numbers: serialization does not fail.
         serde_json::to_string(&noted).unwrap_or_default()
     }
 
-    /// Reads what the journal keeps. An earlier version may have noted it in another form: the
-    /// digest and the size are known anyway. A standard policy of an earlier version is an ordinary
-    /// one now.
+    /// Reads a stored record. One that can't be read, from an earlier version, gives the defaults
+    /// with the stored digest and size. A standard policy of an earlier version is an ordinary one
+    /// now.
     fn of_stored(stored: &StoredPolicy) -> Self {
         let unknown = Self {
             size_bytes: stored.size_bytes,
@@ -127,9 +127,8 @@ impl PolicyRecord {
     }
 }
 
-/// The stored form of a [`PolicyRecord`]. Fields may be added; those that are here keep their names
-/// and meanings. Unknown fields are passed over: earlier versions noted the digest and the size,
-/// too.
+/// The stored form of a [`PolicyRecord`]. Fields may be added; present ones keep their names and
+/// meanings. Unknown fields are ignored: earlier versions stored the digest and the size, too.
 #[derive(Debug, Serialize, Deserialize)]
 struct Noted {
     world: String,
@@ -171,12 +170,12 @@ pub fn standard_record() -> String {
     PolicyRecord::standard(Digest::of(PolicyHost::standard_bytes())).to_stored()
 }
 
-/// The bounds that a stored policy runs under.
+/// The resource bounds of a stored policy.
 pub fn profile_of(stored: &StoredPolicy) -> Profile {
     PolicyRecord::of_stored(stored).profile
 }
 
-/// The components that are being examined or were admitted, by digest.
+/// The components that are under examination or admitted, by digest.
 pub(super) struct Catalogue(RwLock<BTreeMap<Digest, CatalogueEntry>>);
 
 impl Catalogue {
@@ -199,7 +198,7 @@ impl Catalogue {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
     }
 
-    /// Shows a component as being examined, unless it is known.
+    /// Lists a component as under examination, unless it is known.
     pub(super) fn arrive(&self, inspected: &Inspected) {
         let entry = CatalogueEntry::Examining {
             digest: inspected.digest(),
@@ -210,7 +209,7 @@ impl Catalogue {
         known.entry(entry.digest()).or_insert(entry);
     }
 
-    /// Forgets a component that was refused, unless it was admitted by another way.
+    /// Removes a refused component, unless another upload has admitted it.
     pub(super) fn refuse(&self, digest: &Digest) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if matches!(known.get(digest), Some(CatalogueEntry::Examining { .. })) {

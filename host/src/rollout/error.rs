@@ -1,4 +1,4 @@
-//! Why something about a policy was not done.
+//! The error of an operation on policies.
 
 use crate::id::{Digest, PolicyName, TenantId};
 use crate::invoice::{ChangeError, InvoiceError};
@@ -8,46 +8,49 @@ use crate::policy::accounting::ProbeError;
 use crate::tenancy::{Exceeded, TenancyError};
 use crate::tenant::Standing;
 
-/// Why something about a policy was not done. Nothing was recorded, except with the two of a probe.
+/// The error of an operation on policies. Nothing was recorded, except with the two of a probe.
 #[derive(Debug, thiserror::Error)]
 pub enum RolloutError {
-    /// No such policy is admitted, or not for whoever asks.
+    /// No such policy is admitted, or the caller may not see it.
     #[error("no policy {0} is admitted; upload it first")]
     NoSuchPolicy(String),
-    /// The key is the beginning of several digests.
+    /// The key is a prefix of several digests.
     #[error("'{key}' is the beginning of {count} digests; give more digits")]
     Ambiguous {
-        /// The key, clipped.
+        /// The key, cut to 80 characters.
         key: String,
-        /// How many digests begin so.
+        /// Number of digests with this prefix, 2 or more.
         count: usize,
     },
-    /// It was brought before under another name, or under none.
-    #[error("policy {digest} was admitted before, {}; a name is given at the first upload", called(has.as_ref()))]
+    /// The policy was uploaded before under another name, or without one.
+    #[error(
+        "policy {digest} was admitted before, {}; a name is given at the first upload",
+        called(has.as_ref())
+    )]
     Known {
         /// The policy.
         digest: Digest,
-        /// The name that it has.
+        /// The policy's name; none without one.
         has: Option<PolicyName>,
     },
-    /// It was not examined yet, or was refused.
+    /// The policy is not examined yet, or was refused.
     #[error("policy {digest} is {standing}, not admitted")]
     NotAdmitted {
         /// The policy.
         digest: Digest,
-        /// Where it stands.
+        /// The policy's standing.
         standing: Standing,
     },
-    /// It failed too often, and the request does not say that it is trusted again.
+    /// The policy failed too often, and the request does not permit a quarantined one.
     #[error("policy {0} is quarantined")]
     Quarantined(Digest),
-    /// It was in force once, and the request does not say that it is to come back.
+    /// The policy was in force before, and the request does not permit an older one.
     #[error("policy {0} was in force before, and another one has taken its place")]
     OlderPolicy(Digest),
-    /// The instant asked for lies behind.
+    /// The requested instant is in the past.
     #[error("`at` lies in the past, and rules can't be changed there")]
     Past,
-    /// There is no plan for it to withdraw.
+    /// There is no planned activation of the policy to withdraw.
     #[error("policy {digest} is not planned for '{tenant}'")]
     NotPlanned {
         /// The policy.
@@ -55,16 +58,16 @@ pub enum RolloutError {
         /// The tenant.
         tenant: TenantId,
     },
-    /// It could not be billed.
+    /// The policy can't be billed.
     #[error(transparent)]
     Unbillable(Box<ChangeError>),
-    /// No earlier policy of the tenant is good.
+    /// No earlier policy of the tenant is loaded and free of quarantine.
     #[error("no earlier policy of the tenant is good; there is none to roll back to")]
     NothingToRollBack,
-    /// A trial of what is in force would compare it with itself.
+    /// The policy is in force: a trial would compare it with itself.
     #[error("policy {0} is in force; there is nothing to try")]
     InForce(Digest),
-    /// It is not tried for the tenant.
+    /// The policy has no trial for the tenant.
     #[error("policy {digest} is not tried for '{tenant}'")]
     NoSuchTrial {
         /// The policy.
@@ -72,54 +75,56 @@ pub enum RolloutError {
         /// The tenant.
         tenant: TenantId,
     },
-    /// A gate was asked for, and there is no trial to tell what would change.
-    #[error("policy {digest} is not tried for '{tenant}', so that nobody knows what would change")]
+    /// A gate was asked for, and there is no trial that shows the change.
+    #[error(
+        "policy {digest} is not tried for '{tenant}', so that the change of money is not known"
+    )]
     NotTried {
         /// The policy.
         digest: Digest,
         /// The tenant.
         tenant: TenantId,
     },
-    /// The trial differs by more money than the gate lets pass.
+    /// The trial differs by more money than the gate allows.
     #[error(transparent)]
     Gate(Box<GateExceeded>),
-    /// A gate over all tenants, whose trials are charged in several currencies.
+    /// A gate covers tenants whose trials are charged in several currencies.
     #[error("the trials are charged in {one} and in {other}, which `max_net` can't add up")]
     TwoCurrencies {
         /// ISO 4217 code.
         one: String,
-        /// Another one.
+        /// Another ISO 4217 code.
         other: String,
     },
-    /// It is in force now, and another policy answers.
+    /// The activation is recorded, and another policy answers the probe.
     #[error("policy {digest} was put in force, but {answers} answers")]
     Unanswered {
         /// The policy.
         digest: Digest,
-        /// The one that answers.
+        /// The policy that answers.
         answers: Digest,
     },
-    /// It is in force now, and does not answer.
+    /// The activation is recorded, and the policy does not answer the probe.
     #[error("policy {digest} was put in force, but: {source}")]
     Probe {
         /// The policy.
         digest: Digest,
-        /// What it did instead.
+        /// The failure of the probe.
         source: Box<ProbeError>,
     },
-    /// The component is no policy that this host admits.
+    /// The component is not a policy that this host admits.
     #[error(transparent)]
     Admission(#[from] AdmissionError),
-    /// The tenant may not have one more.
+    /// The tenant has reached its limit of policies.
     #[error(transparent)]
     Exceeded(#[from] Exceeded),
-    /// The tenancy's.
+    /// The tenancy refused the change.
     #[error(transparent)]
     Tenancy(#[from] TenancyError),
     /// The trial could not be charged.
     #[error(transparent)]
     Invoice(#[from] InvoiceError),
-    /// The journal took no entry.
+    /// The journal did not take the entry.
     #[error(transparent)]
     Commit(#[from] CommitError),
     /// The journal could not be read.
@@ -134,24 +139,25 @@ fn called(name: Option<&PolicyName>) -> String {
     name.map_or_else(|| "without a name".into(), |name| format!("as '{name}'"))
 }
 
-/// The gate that a trial did not pass. Amounts are in the currency.
+/// A gate that a trial did not pass. Amounts are decimal numbers in units of the currency.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the trial differs by {differs} {currency} {scope}, and `{gate}` lets {most} pass: {over} too much"
+    "the trial differs by {differs} {currency} {scope}, and `{gate}` allows {most}: \
+     {over} too much"
 )]
 pub struct GateExceeded {
     /// Name of the gate in requests.
     pub gate: &'static str,
-    /// By how much the trial differs.
+    /// Amount by which the trial differs, with its sign.
     pub differs: String,
     /// ISO 4217 code.
     pub currency: String,
-    /// For whom, in words.
+    /// The tenants that were added up, in words.
     pub scope: String,
-    /// How much the gate lets pass.
+    /// Largest amount that the gate allows.
     pub most: String,
-    /// By how much that is exceeded.
+    /// Amount by which that is exceeded.
     pub over: String,
-    /// The smallest gate that would let it pass.
+    /// Smallest gate that the trial would pass.
     pub needed: String,
 }

@@ -1,4 +1,4 @@
-//! The policies that a tenant has been under, and those that a person has taken back.
+//! The policies that a tenant has been under, and those that were rolled back.
 
 use std::collections::BTreeSet;
 
@@ -9,18 +9,18 @@ use crate::units::Instant;
 /// The policies that a tenant has been under up to an instant, without those that were rolled back.
 ///
 /// An activation puts a policy on top; a rollback takes policies off until the one that it names is
-/// on top. So a second rollback goes one further back, and does not bring back what the first one
-/// has taken off.
+/// on top. So a second rollback goes one further back, and does not restore a policy that the first
+/// one has taken off.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct History {
     stack: Vec<Digest>,
-    /// Taken off by a rollback, and not activated since.
+    /// Policies that a rollback has taken off, and that were not activated since.
     taken_back: BTreeSet<Digest>,
 }
 
 impl History {
-    /// The history of a timeline up to `now`. `facts` are those about the tenant's policies: they
-    /// tell which changes were rollbacks.
+    /// The history of a timeline up to `now`. `facts` are the facts about the tenant's policies:
+    /// they show which changes were rollbacks.
     pub(super) fn of<'a>(
         timeline: &Timeline,
         facts: impl IntoIterator<Item = &'a Fact>,
@@ -57,12 +57,12 @@ impl History {
         self.activate(to);
     }
 
-    /// The policies before `present`, the last one first.
+    /// The policies before `present`, newest first.
     pub(super) fn before(&self, present: Digest) -> impl Iterator<Item = Digest> {
         self.stack.iter().rev().copied().filter(move |&digest| digest != present)
     }
 
-    /// Whether a rollback has taken a policy off, and nobody has activated it since.
+    /// Returns whether a rollback has taken the policy off, and it was not activated since.
     pub(super) fn is_taken_back(&self, digest: &Digest) -> bool {
         self.taken_back.contains(digest)
     }

@@ -1,14 +1,14 @@
-//! The life of policies, from upload to retirement.
+//! The lifecycle of policies, from upload to retirement.
 //!
-//! - `catalogue` knows the components of this host, those being examined and those admitted;
-//!   `upload` brings one in;
-//! - `activate` puts a tenant under a policy, and back under the one before, which `history` knows;
+//! - `catalogue` lists the components of this host, under examination or admitted; `upload` adds
+//!   one;
+//! - `activate` puts a tenant under a policy, or back under the one before, which `history` finds;
 //! - `trial` counts and charges under a policy beside the one in force, and gates an activation;
 //! - `reconcile` brings the standing of every policy up to date with facts and faults, in the
 //!   background.
 //!
-//! Where a policy stands follows from the timeline, the accounts and the faults. What is stored of
-//! it are facts and a record of its examination; nothing here is a type of the wire.
+//! The standing of a policy follows from the timeline, the accounts and the faults. Only facts and
+//! a record of its examination are stored; nothing here is a wire type.
 
 mod activate;
 mod catalogue;
@@ -45,28 +45,28 @@ pub struct Rollout {
 
 /// The parts that a rollout works with.
 pub struct Parts {
-    /// The instances, whose time is counted.
+    /// The instances whose time is counted.
     pub fleet: Fleet,
-    /// Every fact.
+    /// The journal of all facts.
     pub journal: Arc<Journal>,
-    /// The tenants, and where policies stand with them.
+    /// The tenants, and the standings of policies with them.
     pub tenancy: Arc<Tenancy>,
-    /// The policies in force.
+    /// The accounting under the policies in force.
     pub accounting: Arc<Accounting>,
-    /// The engine.
+    /// The engine that runs policies.
     pub policies: Arc<PolicyHost>,
 }
 
 impl Rollout {
-    /// A rollout that knows the policies which the journal has stored. It does nothing by itself
-    /// before [`Rollout::run`].
+    /// A rollout with the policies that the journal has stored. Background work begins with
+    /// [`Rollout::run`].
     pub fn new(parts: Parts, stored: &[StoredPolicy]) -> Self {
         let Parts { fleet, journal, tenancy, accounting, policies } = parts;
         let catalogue = Catalogue::new(stored, policies.standard().digest());
         Self { fleet, journal, tenancy, accounting, policies, catalogue }
     }
 
-    /// The engine.
+    /// The engine that runs policies.
     pub fn policies(&self) -> &Arc<PolicyHost> {
         &self.policies
     }

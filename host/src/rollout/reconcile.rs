@@ -1,8 +1,8 @@
-//! The background half of a rollout: standings follow from facts and faults, and are recorded here.
+//! The background part of a rollout: it derives standings from facts and faults, and records them.
 //!
-//! A quarantined policy gets the substitute that its tenant's fallback order names; one that
-//! another has replaced drains and retires. This only catches up: a change that was not recorded,
-//! before an end of the daemon or for want of space, is recorded at the next turn.
+//! A quarantined policy gets the substitute that its tenant's fallback order names; a replaced one
+//! drains and retires. Each turn compares with the recorded state: a change that was not recorded,
+//! because the daemon ended or the disk was full, is recorded at the next turn.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,30 +22,31 @@ use crate::units::{Instant, Nanos};
 /// Time between two turns, if no policy is quarantined in between.
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Longest time between two tries to account again what a policy owes, in nanoseconds: 1 min.
+/// Longest delay between two tries to account time that a policy owes, in nanoseconds: 1 min.
 const RETRY_NS_MAX: u64 = 60_000_000_000;
 
-/// First time between two such tries, in nanoseconds: 1 s.
+/// First delay between two such tries, in nanoseconds: 1 s.
 const RETRY_NS_MIN: u64 = 1_000_000_000;
 
-/// A tenant's policy that needs a person's attention.
+/// A quarantined policy of a tenant that needs the operator's attention.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alert {
     /// The tenant.
     pub tenant: TenantId,
     /// The policy that failed.
     pub quarantined: Quarantined,
-    /// Whether it is in force still, so that its tenant's time is owed; otherwise a substitute is.
+    /// Set if the policy is still in force, so that its tenant's time is not counted; otherwise a
+    /// substitute is in force.
     pub held: bool,
 }
 
 impl Rollout {
-    /// Reconciles again and again, as long as it is polled.
+    /// Reconciles in a loop, without end.
     pub async fn run(self: Arc<Self>) {
         let mut debts = Debts::default();
         loop {
             if let Err(error) = self.reconcile().await {
-                tracing::warn!(%error, "the standing of a policy could not be recorded; trying again");
+                tracing::warn!(%error, "a policy's standing could not be recorded; trying again");
             }
             self.reaccount(&mut debts);
             tokio::select! {
@@ -58,7 +59,7 @@ impl Rollout {
     /// Brings the standings of all policies up to date, once.
     ///
     /// # Errors
-    /// The journal's; what was not recorded is recorded next time.
+    /// The journal's errors; the next turn tries again.
     async fn reconcile(self: &Arc<Self>) -> Result<(), RolloutError> {
         for tenant in self.tenancy.tenants() {
             self.quarantine(&tenant).await?;
@@ -67,8 +68,8 @@ impl Rollout {
         Ok(())
     }
 
-    /// Has every account that is owed time reckoned again, unless its policy is quarantined and has
-    /// no substitute: a policy that failed once, or a host that stalled, is asked again.
+    /// Accounts again for every account that a policy owes time to, unless that policy is
+    /// quarantined without a substitute.
     fn reaccount(&self, debts: &mut Debts) {
         let mut owing = BTreeSet::new();
         for view in self.fleet.owing() {
@@ -81,13 +82,13 @@ impl Rollout {
         }
     }
 
-    /// Whether nobody accounts for a policy: it is quarantined, without a substitute.
+    /// Returns whether a policy is quarantined without a substitute, so that its time is held.
     fn is_held(&self, tenant: &TenantId, policy: &Digest) -> bool {
         let mut quarantined = self.accounting.quarantined(tenant).into_iter();
         quarantined.any(|held| held.policy == *policy && held.substitute.is_none())
     }
 
-    /// Follows the tenant's fallback order for each policy that has failed too often.
+    /// Applies the tenant's fallback order to each policy that has failed too often.
     async fn quarantine(self: &Arc<Self>, tenant: &Tenant) -> Result<(), RolloutError> {
         for quarantined in self.accounting.quarantined(tenant.id()) {
             let policy = quarantined.policy;
@@ -119,7 +120,7 @@ impl Rollout {
     ) -> Result<(), RolloutError> {
         let policy = quarantined.policy;
         let reason = quarantined.reason.clone();
-        let reason = reason.unwrap_or_else(|| "it failed again and again".into());
+        let reason = reason.unwrap_or_else(|| "it failed too often in a row".into());
         tracing::error!(tenant = %tenant.id(), %policy, reason, "a policy is quarantined");
         let moved = Move {
             digest: policy,
@@ -138,8 +139,8 @@ impl Rollout {
         Ok(())
     }
 
-    /// The policy that the tenant's fallback order puts in the place of one that is quarantined;
-    /// none holds. A policy that a person has rolled back never comes back by `last-good`.
+    /// The policy that the tenant's fallback order puts in the place of a quarantined one; none if
+    /// its time is held. `last-good` never brings back a policy that was rolled back.
     async fn substitute(
         self: &Arc<Self>,
         tenant: &Tenant,
@@ -166,7 +167,7 @@ impl Rollout {
         Ok(None)
     }
 
-    /// Whether a policy can account for a tenant: it is loaded, and not quarantined.
+    /// Returns whether a policy can account for a tenant: it is loaded, and not quarantined.
     pub(super) fn is_good(&self, tenant: &TenantId, digest: &Digest) -> bool {
         let mut quarantined = self.accounting.quarantined(tenant).into_iter();
         self.policies.get(*digest).is_some() && !quarantined.any(|bad| bad.policy == *digest)
@@ -187,7 +188,7 @@ impl Rollout {
         .await
     }
 
-    /// Records which policies have begun to drain, and which have drained.
+    /// Records the policies that have begun to drain, and those that have drained.
     async fn retire(&self, tenant: &TenantId) -> Result<(), RolloutError> {
         let mut due = self.tenancy.standings(tenant);
         due.retain(|stood| matches!(stood.standing, Standing::Active | Standing::Draining));
@@ -208,7 +209,7 @@ impl Rollout {
         Ok(())
     }
 
-    /// Where a policy stands with a tenant at this moment; `stood` is what the last fact says.
+    /// The present standing of a policy with a tenant; `stood` is that of the last fact.
     pub fn standing(&self, stood: &StoredStanding) -> Standing {
         let (tenant, digest) = (&stood.tenant, stood.digest);
         let now = self.fleet.now();
@@ -229,8 +230,8 @@ impl Rollout {
         past(&timeline, digest, now, &self.fleet.list(tenant)).unwrap_or(Standing::Admitted)
     }
 
-    /// The quarantined policies of a tenant that need a person's attention: one in force that is
-    /// not asked any more, and one that the host has put a substitute in the place of.
+    /// The quarantined policies of a tenant that need the operator's attention: one that is still
+    /// in force, and one that the host has replaced by a substitute.
     pub fn alerts(&self, tenant: &TenantId) -> Vec<Alert> {
         let in_force = self.accounting.timeline(tenant).at(self.fleet.now());
         let by = self.tenancy.standing(tenant, &in_force).and_then(|stood| stood.by);
@@ -243,8 +244,8 @@ impl Rollout {
     }
 }
 
-/// Where a policy that is not in force at `now` stands, having been in force before; none if it
-/// never was.
+/// The standing of a policy that was in force before `now` and is not any more; none if it never
+/// was.
 fn past(
     timeline: &Timeline,
     digest: Digest,
@@ -269,8 +270,8 @@ fn past(
     Some(if views.iter().any(waits) { Standing::Draining } else { Standing::Retired })
 }
 
-/// What is owed, by tenant and the policy that failed, and when it is tried again: at once, and
-/// then at intervals that double, so that a policy which goes on failing costs little.
+/// The time that is owed, by tenant and failed policy, with the next try: the first at once, then
+/// at intervals that double, so that a policy that keeps failing costs little.
 #[derive(Debug, Default)]
 struct Debts(BTreeMap<(TenantId, Digest), Retry>);
 
@@ -281,7 +282,7 @@ struct Retry {
 }
 
 impl Debts {
-    /// The debts that are due at `now`, out of all that there are. Others are forgotten.
+    /// The debts of `owing` that are due at `now`. Debts that are not in `owing` are forgotten.
     fn due(
         &mut self,
         owing: BTreeSet<(TenantId, Digest)>,

@@ -1,4 +1,4 @@
-//! Trials: a policy beside the one in force, and what would change with it.
+//! Trials: a policy runs beside the one in force, to show the change of time and money.
 
 use std::sync::Arc;
 
@@ -20,64 +20,65 @@ use crate::vm::Phase;
 pub struct Report {
     /// The policy in force.
     pub active: Digest,
-    /// When the trial began.
+    /// Instant at which the trial began.
     pub since: Instant,
     /// First instant that was not counted.
     pub until: Instant,
-    /// Instances of the tenant that are not deleted.
+    /// Number of the tenant's instances that are not deleted.
     pub instances: u64,
-    /// Instances whose time both have counted.
+    /// Number of instances whose time both have counted.
     pub compared: u64,
-    /// Instances for which the two differ.
+    /// Number of instances for which the two differ.
     pub differing: u64,
-    /// Time of all that were compared, by the policies in force.
+    /// Time of all compared instances, by the policies in force.
     pub active_time: Totals,
-    /// The same by the policy that is tried.
+    /// Time of all compared instances, by the tried policy.
     pub candidate_time: Totals,
-    /// The instance for which they differ most; none if they agree.
+    /// The instance for which the two differ most; none if they agree.
     pub worst: Option<Worst>,
-    /// Fuel that the policy that is tried took to count.
+    /// Fuel that the tried policy has used to count time.
     pub fuel: u64,
-    /// Instances at which it failed.
+    /// Number of instances at which the tried policy failed.
     pub faults: u64,
-    /// The first failure, in words.
+    /// The first failure, in words; none without one.
     pub fault: Option<String>,
-    /// What both charge, in the currency; an error where that could not be found out.
+    /// The charges of both; an error if they could not be computed.
     pub money: Result<Comparison, InvoiceError>,
 }
 
 /// The instance for which two policies differ most.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Worst {
-    /// Its id.
+    /// Id of the instance.
     pub instance: InstanceId,
-    /// Its name.
+    /// Name of the instance.
     pub name: InstanceName,
-    /// Nanoseconds that stand under another phase.
+    /// Nanoseconds that the two count under different phases.
     pub moved_ns: u64,
-    /// Its time by the policies in force.
+    /// Time of the instance, by the policies in force.
     pub active_time: Totals,
-    /// Its time by the policy that is tried.
+    /// Time of the instance, by the tried policy.
     pub candidate_time: Totals,
 }
 
-/// Most money that an activation may change, in nano-units of the currency; none is no bound.
+/// Bounds on the change of money by an activation, in nano-units of the currency; none for no
+/// bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gates {
-    /// For all tenants for which the policy is tried, added up.
+    /// Bound on the sum over the tenants.
     pub net: Option<i128>,
-    /// For each tenant alone.
+    /// Bound for each tenant alone.
     pub tenant: Option<i128>,
-    /// Whether the trials of other tenants count, too.
+    /// Includes the other tenants for which the policy is tried.
     pub across_tenants: bool,
 }
 
 impl Rollout {
-    /// Begins a trial; one that is under way goes on.
+    /// Begins a trial; has no effect on one that is under way.
     ///
     /// # Errors
-    /// [`RolloutError::NotAdmitted`], [`RolloutError::InForce`], [`RolloutError::Admission`] if it
-    /// can't be compiled any more, those of the journal.
+    /// [`RolloutError::NotAdmitted`], [`RolloutError::InForce`], [`RolloutError::Admission`] if the
+    /// policy can't be compiled any more, and the journal's errors.
     pub async fn begin_trial(
         self: &Arc<Self>,
         tenant: &TenantId,
@@ -102,7 +103,7 @@ impl Rollout {
     /// Ends a trial.
     ///
     /// # Errors
-    /// [`RolloutError::NoSuchTrial`], those of the journal.
+    /// [`RolloutError::NoSuchTrial`], and the journal's errors.
     pub async fn end_trial(
         &self,
         tenant: &TenantId,
@@ -130,8 +131,8 @@ impl Rollout {
     /// The outcome of a trial up to now, over at most [`limits::SHADOW_INSTANCES_MAX`] instances.
     ///
     /// # Errors
-    /// [`RolloutError::NoSuchTrial`], [`RolloutError::NoSuchPolicy`] if it is not loaded, those of
-    /// the journal.
+    /// [`RolloutError::NoSuchTrial`], [`RolloutError::NoSuchPolicy`] if the policy is not loaded,
+    /// and the journal's errors.
     pub async fn report(
         self: &Arc<Self>,
         tenant: TenantId,
@@ -174,7 +175,7 @@ impl Rollout {
         })
     }
 
-    /// What a candidate would have charged for a time, beside what the policies in force come to.
+    /// The charges of a candidate for a time, beside those of the policies in force.
     fn charge_twice(
         &self,
         tenant: &TenantId,
@@ -197,8 +198,8 @@ impl Rollout {
         Ok(Named { id: id.to_string(), name: view.record.name.to_string(), tags })
     }
 
-    /// Refuses a policy whose trial differs by more money than a gate lets pass. Without a trial
-    /// nothing is known, and nothing passes. Blocking.
+    /// Refuses a policy whose trial differs by more money than a gate allows, or that has no trial.
+    /// Blocking.
     pub(super) fn check_gates(
         &self,
         tenant: &TenantId,
@@ -228,7 +229,7 @@ impl Rollout {
         }
     }
 
-    /// The tenants whose trials a gate looks at, the one that is to be moved first.
+    /// The tenants whose trials a gate covers; the tenant of the activation comes first.
     fn gated(&self, tenant: &TenantId, digest: Digest, gates: &Gates) -> Vec<TenantId> {
         let mut tenants = vec![tenant.clone()];
         if gates.across_tenants {
@@ -238,14 +239,14 @@ impl Rollout {
         tenants
     }
 
-    /// When the trial of a policy began.
+    /// Instant at which the trial of a policy began.
     fn began(&self, tenant: &TenantId, digest: Digest) -> Result<Instant, RolloutError> {
         let last = self.journal.policy_facts(tenant, &digest, 1)?;
         Ok(last.first().map_or_else(|| self.fleet.now(), |fact| fact.fact.meter()))
     }
 }
 
-/// Refuses a change of money that goes over a bound, in either direction.
+/// Refuses a change of money that exceeds a bound, in either direction.
 fn check_gate(
     gate: &'static str,
     most: Option<i128>,
@@ -268,7 +269,8 @@ fn check_gate(
     })))
 }
 
-/// The phases that an instance has entered since an instant: first the one under way then.
+/// The phases that an instance has entered since `since`, beginning with the one under way at that
+/// instant.
 fn lived(history: &[(u64, Fact)], since: Instant) -> Vec<(Option<Phase>, Instant)> {
     let mut lived: Vec<(Option<Phase>, Instant)> = Vec::new();
     for (_, fact) in history {

@@ -1,4 +1,4 @@
-//! The way of a component from its bytes to admission, and how it is found again.
+//! The upload of components: inspection, examination, admission; and their lookup.
 
 use std::sync::Arc;
 
@@ -10,24 +10,24 @@ use crate::policy::{Admitted, Inspected, PolicyHost, Profile};
 use crate::tenancy::{Admission, STANDARD};
 use crate::tenant::{Actor, Move, Standing};
 
-/// A component that a tenant brings.
+/// A component that is uploaded for a tenant.
 #[derive(Debug, Clone)]
 pub struct Upload {
-    /// The tenant that it is for.
+    /// The tenant that the component is for.
     pub tenant: TenantId,
-    /// Its bytes.
+    /// The component's bytes.
     pub bytes: Vec<u8>,
-    /// The bounds that it is examined under.
+    /// The resource bounds of the examination.
     pub profile: Profile,
-    /// Its name among the tenant's policies; none gives it none.
+    /// Name among the tenant's policies; none leaves the component without one.
     pub name: Option<PolicyName>,
-    /// Who brings it.
+    /// The actor who uploads it.
     pub by: Actor,
 }
 
 impl Rollout {
-    /// The components that a tenant has to do with, or all; the standard policy is everybody's, and
-    /// comes first.
+    /// The components that have a standing with a tenant, or all without one; the standard policy
+    /// is always included, and comes first.
     pub fn policies_of(&self, tenant: Option<&TenantId>) -> Vec<CatalogueEntry> {
         let mut entries = self.catalogue.list();
         if let Some(tenant) = tenant {
@@ -37,9 +37,9 @@ impl Rollout {
         entries
     }
 
-    /// The component that a tenant calls so, with this digest, or the only one whose digest begins
-    /// so; `standard` is everybody's. A tenant finds those that it has to do with, `all` finds
-    /// every one.
+    /// The component with this name for the tenant, with this digest, or the only one whose digest
+    /// has this prefix; `standard` is that of every tenant. Components without a standing with the
+    /// tenant are found only with `all`.
     ///
     /// # Errors
     /// [`RolloutError::NoSuchPolicy`], [`RolloutError::Ambiguous`].
@@ -56,23 +56,22 @@ impl Rollout {
         find(self.policies_of(Some(tenant).filter(|_| !all)), key)
     }
 
-    /// How a tenant has brought a policy; none if it has not.
+    /// The admission of a policy for a tenant; none without one.
     pub fn admission(&self, tenant: &TenantId, digest: &Digest) -> Option<Admission> {
         self.tenancy.admission(tenant, digest)
     }
 
-    /// Where a component stands with a tenant at this moment; none if they have nothing to do with
-    /// each other.
+    /// The present standing of a component with a tenant; none without one.
     pub fn standing_of(&self, tenant: &TenantId, digest: &Digest) -> Option<Standing> {
         self.tenancy.standing(tenant, digest).map(|stood| self.standing(&stood))
     }
 
-    /// Examines a component and keeps it. One that the tenant has already, or that everybody has,
-    /// is answered as it is.
+    /// Examines a component and admits it. One that the tenant has already, or the standard policy,
+    /// is returned as it is.
     ///
     /// # Errors
-    /// [`RolloutError::Admission`] with what would be right, [`RolloutError::Exceeded`] with the
-    /// limit of policies, those of the journal.
+    /// [`RolloutError::Admission`] with what is valid, [`RolloutError::Exceeded`] with the limit of
+    /// policies, and the journal's errors.
     pub async fn upload(self: &Arc<Self>, upload: Upload) -> Result<CatalogueEntry, RolloutError> {
         let Upload { tenant, bytes, profile, name, by } = upload;
         let inspected = blocking(move || Ok(PolicyHost::inspect(bytes, profile)?)).await?;
@@ -85,7 +84,7 @@ impl Rollout {
         self.tenancy.check_policies(&tenant, &digest)?;
         let bytes = inspected.bytes().clone();
         let admitted = self.examine(&tenant, by.clone(), inspected).await?;
-        // What another tenant's upload has found out about the same bytes stays as it is.
+        // The record of another tenant's upload of the same bytes stays as it is.
         let record = match self.catalogue.get(&digest) {
             Some(CatalogueEntry::Admitted(record)) => record,
             Some(CatalogueEntry::Examining { .. }) | None => PolicyRecord::new(&admitted),
@@ -97,8 +96,7 @@ impl Rollout {
         Ok(CatalogueEntry::Admitted(record))
     }
 
-    /// Refuses to give a policy that is known another name: facts tell of it by the one that it
-    /// has.
+    /// Refuses to give a known policy another name: recorded facts use its first one.
     fn check_name(
         &self,
         tenant: &TenantId,
@@ -112,7 +110,7 @@ impl Rollout {
         }
     }
 
-    /// A policy that the tenant has already, or that everybody has.
+    /// The entry of a policy that the tenant has already, or of the standard policy.
     fn known(&self, tenant: &TenantId, digest: &Digest) -> Option<CatalogueEntry> {
         let has = match self.tenancy.standing(tenant, digest).map(|stood| stood.standing) {
             Some(Standing::Uploaded | Standing::Refused) => false,
@@ -129,8 +127,7 @@ impl Rollout {
         self.catalogue.get(digest).filter(|_| has)
     }
 
-    /// Compiles and tests a component that looks like a policy. Who brought it and how it went is
-    /// recorded.
+    /// Compiles and tests an inspected component, and records the upload and its outcome.
     async fn examine(
         self: &Arc<Self>,
         tenant: &TenantId,
@@ -153,11 +150,11 @@ impl Rollout {
         Ok(examined?)
     }
 
-    /// Compiles a known policy if need be, so that its activation waits for nothing. Blocking.
+    /// Loads a known policy, compiling it if need be, before its activation. Blocking.
     ///
     /// # Errors
-    /// [`RolloutError::NoSuchPolicy`], [`RolloutError::Admission`] if this version admits it no
-    /// more.
+    /// [`RolloutError::NoSuchPolicy`], [`RolloutError::Admission`] if this version does not admit
+    /// it any more.
     pub fn make_ready(&self, digest: Digest) -> Result<(), RolloutError> {
         if self.policies.get(digest).is_some() {
             return Ok(());

@@ -1,29 +1,28 @@
-//! How much may be done in a while, on average.
+//! Rate limits, as leaky buckets.
 
 use std::sync::{Mutex, PoisonError};
 
-/// A leaky bucket: what is put in drains at the rate of the limit, and while it is too full nothing
-/// more is let in.
+/// A leaky bucket: units that are put in drain at the rate of the limit, and a full bucket takes no
+/// more.
 #[derive(Debug, Default)]
 pub(super) struct Bucket {
-    /// When it is empty again, in nanoseconds of `CLOCK_BOOTTIME`.
+    /// Instant at which the bucket is empty, in nanoseconds of `CLOCK_BOOTTIME`.
     empty_at_ns: Mutex<u128>,
 }
 
-/// A rate, and how much of it may come at once.
+/// A rate with its burst.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rate {
-    /// Units in a window; none may pass if it is 0.
+    /// Units in a window; 0 lets nothing pass.
     pub(super) units: u64,
     /// Length of a window in nanoseconds.
     pub(super) window_ns: u64,
-    /// How many windows' worth may come at once, 1 or more.
+    /// Number of windows whose units may come at once, 1 or more.
     pub(super) burst: u64,
 }
 
 impl Rate {
-    /// How long it takes to drain so many units; rounded up, so that rounding never lets more
-    /// through.
+    /// Nanoseconds in which `units` drain; rounded up, so that rounding never lets more through.
     fn drain_ns(&self, units: u64) -> u128 {
         let window_ns = u128::from(self.window_ns);
         (u128::from(units) * window_ns).checked_div(u128::from(self.units)).map_or(
@@ -41,10 +40,10 @@ impl Rate {
 }
 
 impl Bucket {
-    /// Puts one unit in.
+    /// Puts one unit in, at `now_ns` nanoseconds of `CLOCK_BOOTTIME`.
     ///
     /// # Errors
-    /// Nanoseconds after which there is room again; nothing was put in.
+    /// Nanoseconds until there is room; nothing was put in.
     pub(super) fn take(&self, now_ns: u64, rate: Rate) -> Result<(), u64> {
         let mut empty_at = self.empty_at_ns.lock().unwrap_or_else(PoisonError::into_inner);
         let full_at = (*empty_at).max(now_ns.into()).saturating_add(rate.drain_ns(1));
@@ -56,18 +55,18 @@ impl Bucket {
         Ok(())
     }
 
-    /// Puts in what was spent already, however full it gets.
+    /// Puts in units that were spent already, even if the bucket overflows.
     pub(super) fn spend(&self, now_ns: u64, rate: Rate, units: u64) {
         let mut empty_at = self.empty_at_ns.lock().unwrap_or_else(PoisonError::into_inner);
-        // A limit of none is no rate to drain at; the bucket says so when it is asked.
+        // A limit of 0 never drains; `check` refuses it.
         let drain_ns = if rate.units == 0 { 0 } else { rate.drain_ns(units) };
         *empty_at = (*empty_at).max(now_ns.into()).saturating_add(drain_ns);
     }
 
-    /// Whether anything may be spent.
+    /// Checks that units may be spent.
     ///
     /// # Errors
-    /// Nanoseconds after which it may.
+    /// Nanoseconds until they may.
     pub(super) fn check(&self, now_ns: u64, rate: Rate) -> Result<(), u64> {
         let empty_at = *self.empty_at_ns.lock().unwrap_or_else(PoisonError::into_inner);
         let most = u128::from(now_ns) + rate.burst_ns();
@@ -78,8 +77,7 @@ impl Bucket {
     }
 }
 
-/// At least a nanosecond. At a limit of none there is no telling; it may have been raised in a
-/// minute.
+/// `ns`, at least 1; a minute for a limit of 0, which may be raised by then.
 fn wait(ns: u128, rate: Rate) -> u64 {
     const MINUTE_NS: u64 = 60_000_000_000;
     if rate.units == 0 { MINUTE_NS } else { u64::try_from(ns).unwrap_or(u64::MAX).max(1) }
@@ -143,7 +141,10 @@ mod tests {
         }
 
         #[test]
-        fn whoever_waits_as_long_as_told_is_let_in(units in 1_u64..3_000_000_000, tries in 1..200_u32) {
+        fn whoever_waits_as_long_as_told_is_let_in(
+            units in 1_u64..3_000_000_000,
+            tries in 1..200_u32,
+        ) {
             let bucket = Bucket::default();
             for _ in 0..tries {
                 let _ = bucket.take(0, rate(units));

@@ -1,5 +1,5 @@
-//! Signed tokens from elsewhere (RFC 7519): whoever has the key may speak for tenants, for a short
-//! time. Anything odd is refused.
+//! Signed tokens of an external issuer (RFC 7519): the holder of the key may issue short-lived
+//! access for tenants. Anything unusual is refused.
 
 use std::sync::{Arc, Once};
 
@@ -16,21 +16,21 @@ use crate::id::TenantId;
 use crate::limits::token as limits;
 use crate::tenant::Role;
 
-/// Whose signature is believed, and for what. One of the keys at least.
+/// The accepted keys and claims of signed tokens. At least one key is required.
 #[derive(Clone)]
 pub struct JwtConfig {
-    /// A secret shared with whoever signs with HS256; at least [`limits::HS256_SECRET_BYTES_MIN`]
-    /// bytes.
+    /// Secret shared with the issuer of HS256 tokens, at least [`limits::HS256_SECRET_BYTES_MIN`]
+    /// bytes; none accepts no HS256 token.
     pub hs256_secret: Option<Vec<u8>>,
-    /// The Ed25519 public key, in PEM, of whoever signs with EdDSA.
+    /// Ed25519 public key, in PEM, of the issuer of EdDSA tokens; none accepts no EdDSA token.
     pub eddsa_public_key: Option<String>,
-    /// What `iss` must be.
+    /// Required value of `iss`.
     pub issuer: String,
-    /// What `aud` must be, or name among others.
+    /// Required value of `aud`, or one of its values.
     pub audience: String,
 }
 
-/// Keys stay out of logs.
+/// Omits the keys, which must not get into logs.
 impl std::fmt::Debug for JwtConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let JwtConfig { issuer, audience, .. } = self;
@@ -41,78 +41,78 @@ impl std::fmt::Debug for JwtConfig {
     }
 }
 
-/// Why signed tokens can't be accepted as configured.
+/// The reason for which a configuration of signed tokens is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JwtConfigError {
-    /// There is nothing to check a signature with.
+    /// There is no key to check a signature with.
     #[error("signed tokens need a key: give an HS256 secret, an EdDSA public key, or both")]
     NoKey,
-    /// Whoever guesses the secret is everybody.
+    /// The secret is short enough to be guessed.
     #[error(
         "the HS256 secret has {bytes} bytes; it needs {} or more",
         limits::HS256_SECRET_BYTES_MIN
     )]
     ShortSecret {
-        /// How many it has.
+        /// Length of the secret in bytes.
         bytes: usize,
     },
-    /// Not a key.
-    #[error("this is no Ed25519 public key in PEM (`-----BEGIN PUBLIC KEY-----`): {0}")]
+    /// The text is not an Ed25519 public key.
+    #[error("this is not an Ed25519 public key in PEM (`-----BEGIN PUBLIC KEY-----`): {0}")]
     NoPublicKey(String),
-    /// Everybody's token would be accepted.
+    /// The issuer or the audience is empty, so that tokens for other services would pass.
     #[error("signed tokens need an issuer and an audience that are not empty")]
     NoIssuer,
 }
 
-/// Why a signed token is not accepted. The text is for whoever sent it and tells nothing that the
-/// token does not.
+/// The reason for which a signed token is not accepted. The text is for the sender and discloses
+/// nothing that the token does not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JwtError {
-    /// None is.
+    /// This host accepts no signed tokens.
     #[error("signed tokens are not accepted here")]
     NotConfigured,
-    /// It is not what such a token looks like, or its signature is not right.
+    /// The token is malformed, its signature is wrong, or a required claim is missing or wrong.
     #[error("the signed token is not accepted: {0}")]
     Unsound(String),
-    /// Its time is over.
+    /// The token has expired.
     #[error("the signed token has expired")]
     Expired,
-    /// Its time has not come.
+    /// The token is not valid yet.
     #[error("the signed token is not valid yet")]
     NotYet,
-    /// It would be good for too long to be safe, since it can't be revoked.
+    /// The token would be valid for longer than is safe for one that can't be revoked.
     #[error("the signed token's `exp` is more than {} seconds ahead", limits::JWT_LIFETIME_S_MAX)]
     TooLong,
-    /// It says what nobody may say.
+    /// A claim has a value that is not allowed.
     #[error("the signed token's `{claim}` {problem}")]
     Claim {
-        /// Which claim.
+        /// Name of the claim.
         claim: &'static str,
-        /// What is wrong, and what would be right.
+        /// The fault and what is valid.
         problem: String,
     },
 }
 
-/// What a token that was accepted says.
+/// The identity of an accepted token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bearer {
-    /// Who sent it.
+    /// The `sub` claim: name of the sender.
     pub subject: Arc<str>,
-    /// For whom they speak.
+    /// The tenant that the token gives access to.
     pub tenant: TenantId,
-    /// As what.
+    /// The role within the tenant.
     pub role: Role,
 }
 
-/// Checks signed tokens.
+/// The checker of signed tokens.
 pub struct Jwt {
     keys: Vec<(Algorithm, DecodingKey)>,
     issuer: String,
     audience: String,
 }
 
-/// The claims that decide. All are required but `nbf` and `iat`; more may be there and mean nothing
-/// here.
+/// The claims that are read beside `iss` and `aud`. All are required but `nbf` and `iat`; further
+/// claims are ignored.
 #[derive(Deserialize)]
 struct Claims {
     exp: u64,
@@ -124,10 +124,10 @@ struct Claims {
 }
 
 impl Jwt {
-    /// Takes the keys in use.
+    /// A checker with these keys.
     ///
     /// # Errors
-    /// [`JwtConfigError`]; nothing weak or half is accepted.
+    /// [`JwtConfigError`] for a weak or incomplete configuration.
     pub fn new(config: JwtConfig) -> Result<Self, JwtConfigError> {
         install();
         if config.issuer.is_empty() || config.audience.is_empty() {
@@ -151,10 +151,10 @@ impl Jwt {
         Ok(Self { keys, issuer: config.issuer, audience: config.audience })
     }
 
-    /// Whom a token speaks for, at `now_s` seconds since 1970.
+    /// Checks a token at `now_s` seconds since 1970. Returns its identity.
     ///
     /// # Errors
-    /// [`JwtError`] for anything but a token that is right in every respect.
+    /// [`JwtError`] unless the token is valid in every respect.
     pub fn check(&self, token: &str, now_s: u64) -> Result<Bearer, JwtError> {
         let unsound = |why: String| JwtError::Unsound(why);
         if token.len() > limits::JWT_BYTES_MAX {
@@ -163,12 +163,11 @@ impl Jwt {
         let header =
             jsonwebtoken::decode_header(token).map_err(|error| unsound(error.to_string()))?;
         check_header(&header)?;
-        // The algorithm is the key's; what the header says only chooses among the keys there are.
-        let (algorithm, key) = self
-            .keys
-            .iter()
-            .find(|(algorithm, _)| *algorithm == header.alg)
-            .ok_or_else(|| unsound(format!("there is no key for {:?} here", header.alg)))?;
+        // The algorithm is that of the key; the header only selects among the configured keys.
+        let (algorithm, key) =
+            self.keys.iter().find(|(algorithm, _)| *algorithm == header.alg).ok_or_else(|| {
+                unsound(format!("there is no key for {:?} on this host", header.alg))
+            })?;
         let mut validation = Validation::new(*algorithm);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         validation.set_issuer(&[&self.issuer]);
@@ -182,11 +181,10 @@ impl Jwt {
     }
 }
 
-/// A token is nothing but signed claims: whatever asks to be understood in another way is not
-/// understood.
+/// Refuses headers that ask for another interpretation than that of plain signed claims.
 fn check_header(header: &Header) -> Result<(), JwtError> {
     let odd = |what: &str| {
-        Err(JwtError::Unsound(format!("its header has `{what}`, which is not understood here")))
+        Err(JwtError::Unsound(format!("its header has `{what}`, which is not supported")))
     };
     if header.crit.is_some() {
         return odd("crit");
@@ -233,25 +231,26 @@ fn bearer(claims: Claims) -> Result<Bearer, JwtError> {
         .parse()
         .map_err(|error: crate::id::IdError| wrong("role", format!(": {error}")))?;
     if role.is_of_the_provider() {
-        let problem = "may not be operator or billing: that takes the daemon's own token, or one that was made with it";
+        let problem = "may not be operator or billing: \
+                       these need the daemon's own token, or one that was made with it";
         return Err(wrong("role", problem.into()));
     }
     Ok(Bearer { subject: subject.into(), tenant, role })
 }
 
-/// What the library says, without the word "token" twice.
+/// The text of the library's error, without the word "token" twice.
 fn told(error: &jsonwebtoken::errors::Error) -> String {
     match error.kind() {
-        ErrorKind::InvalidSignature => "its signature is not right".into(),
+        ErrorKind::InvalidSignature => "its signature is wrong".into(),
         ErrorKind::MissingRequiredClaim(claim) => format!("the claim `{claim}` is missing"),
         ErrorKind::InvalidIssuer => "`iss` is not the one that is expected here".into(),
         ErrorKind::InvalidAudience => "`aud` is not the one that is expected here".into(),
-        // The library's list is open; the rest is one thing to us.
+        // The library's enum is non-exhaustive; its own text serves for the rest.
         _ => error.to_string(),
     }
 }
 
-/// Gives the library two algorithms and no others, none of which can sign.
+/// Restricts the library to two algorithms, for verification only.
 fn install() {
     static ONCE: Once = Once::new();
     static PROVIDER: CryptoProvider = CryptoProvider {
@@ -309,7 +308,7 @@ struct EdDsa(VerifyingKey);
 
 impl signature::Verifier<Vec<u8>> for EdDsa {
     fn verify(&self, message: &[u8], shown: &Vec<u8>) -> Result<(), signature::Error> {
-        // Strictly: no weak key, and no second signature for the same message.
+        // Strict verification: refuses weak keys and malleable signatures.
         self.0.verify_strict(message, &Signature::from_slice(shown)?)
     }
 }
@@ -357,7 +356,8 @@ mod tests {
 
     fn claims() -> Value {
         json!({
-            "iss": "https://id.example", "aud": "tallyman", "sub": "ci", "exp": NOW + 600, "tenant": "acme", "role": "tenant-reader",
+            "iss": "https://id.example", "aud": "tallyman", "sub": "ci", "exp": NOW + 600,
+            "tenant": "acme", "role": "tenant-reader",
         })
     }
 
@@ -477,7 +477,7 @@ mod tests {
         }
         let only_eddsa = Jwt::new(JwtConfig { hs256_secret: None, ..config() }).expect("one key");
         assert!(only_eddsa.check(&hs256(&claims()), NOW).is_err());
-        // The public key is no secret: whoever takes it for one must not be believed.
+        // The public key is not a secret: a token that uses it as one must be refused.
         let forged =
             |key: &[u8]| signed(&json!({"alg": "HS256"}), &claims(), |message| hmac(key, message));
         for key in [public().as_bytes(), signing().verifying_key().as_bytes()] {

@@ -1,8 +1,8 @@
-//! Tenants and their tokens: who is known, what each may have, and whose secret a secret is.
+//! Tenants and their tokens: the known tenants, their limits, and the authentication of secrets.
 //!
-//! All of it is facts: what is here is read from the journal at the start and changes only with a
-//! commit. A secret is written nowhere; its SHA-256 is enough to know it again, since nobody can
-//! guess 256 random bits.
+//! All state comes from facts: it is read from the journal at the start and changes only with a
+//! commit. A secret is stored nowhere; its SHA-256 is enough to recognize it, since 256 random bits
+//! can't be guessed.
 
 mod bucket;
 mod jwt;
@@ -30,105 +30,105 @@ use crate::tenant::{Actor, Limit, Move, Role, Settings, Standing};
 use crate::units::{Instant, Nanos};
 use standings::Standings;
 
-/// What every secret begins with, so that a tool that looks for leaked secrets can find it.
+/// The prefix of every secret, for which scanners of leaked secrets can look.
 const SECRET_PREFIX: &str = "tly_";
 
 const SECRET_BYTES: usize = 32;
 
-/// The name that stands for the asker's own tenant in paths.
+/// The name that stands for the caller's own tenant in paths.
 pub const SELF: &str = "self";
 
 /// The name of the policy inside this program, for every tenant.
 pub const STANDARD: &str = "standard";
 
-/// Why something about a tenant or a token was not done.
+/// The error of an operation on tenants or tokens.
 #[derive(Debug, thiserror::Error)]
 pub enum TenancyError {
-    /// There is one of that name.
+    /// A tenant of that name exists.
     #[error("there is a tenant '{0}' already")]
     Exists(TenantId),
-    /// The name has a meaning of its own.
-    #[error("'{SELF}' stands for the tenant of whoever asks; choose another name")]
+    /// The name is reserved.
+    #[error("'{SELF}' stands for the caller's own tenant; choose another name")]
     Reserved,
-    /// The host knows as many as it takes.
+    /// The host has reached its limit of tenants.
     #[error("this host knows {} tenants, its limit", limits::tenant::KNOWN_MAX)]
     TooManyTenants,
-    /// No such tenant, or not for whoever asks.
+    /// No such tenant, or the caller may not see it.
     #[error("there is no tenant '{0}'")]
     NoSuchTenant(String),
-    /// No such token, or not for whoever asks.
+    /// No such token, or the caller may not see it.
     #[error("there is no token '{0}'")]
     NoSuchToken(String),
-    /// Several ids begin so.
+    /// Several ids have this prefix.
     #[error("'{key}' is the beginning of {count} tokens' ids; give more digits")]
     Ambiguous {
-        /// What was looked for.
+        /// The prefix, cut to 80 characters.
         key: String,
-        /// How many match.
+        /// Number of tokens that match, 2 or more.
         count: usize,
     },
-    /// The tenant has as many tokens as it may.
+    /// The tenant has reached its limit of valid tokens.
     #[error(
-        "tenant '{tenant}' has {} tokens that are good, its limit; revoke some",
+        "tenant '{tenant}' has {} valid tokens, its limit; revoke some",
         limits::token::KNOWN_MAX
     )]
     TooManyTokens {
-        /// Which tenant.
+        /// The tenant.
         tenant: TenantId,
     },
-    /// Another policy of the tenant has the name, or it stands for the standard policy.
+    /// The name is that of another policy of the tenant, or of the standard policy.
     #[error("the name '{0}' stands for another policy; choose another name")]
     PolicyNameInUse(PolicyName),
-    /// The tenant has as many of something as it may.
+    /// The tenant has reached a limit.
     #[error(transparent)]
     Exceeded(#[from] Exceeded),
-    /// The journal did not take it.
+    /// The journal did not take the entry.
     #[error(transparent)]
     Commit(#[from] CommitError),
 }
 
-/// Why a secret is not accepted.
+/// The reason for which a secret is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
-    /// Nobody's.
+    /// The secret belongs to no token.
     #[error("the token is not the right one")]
     Unknown,
-    /// It was taken back.
+    /// The token was revoked.
     #[error("the token was revoked")]
     Revoked,
-    /// Its time is over.
+    /// The token has expired.
     #[error("the token has expired")]
     Expired,
 }
 
-/// A token that is to be made.
+/// A request for a new token.
 #[derive(Debug, Clone)]
 pub struct TokenRequest {
-    /// Whose it will be.
+    /// The tenant that the token gives access to.
     pub tenant: TenantId,
-    /// What a person calls it.
+    /// Name for people; need not be unique.
     pub name: String,
-    /// What it will be good for.
+    /// Role of the token's bearer.
     pub role: Role,
-    /// For how long, in seconds.
+    /// Lifetime in seconds.
     pub lifetime_s: u64,
-    /// Who makes it.
+    /// The actor who makes it.
     pub by: Actor,
 }
 
-/// Everybody.
+/// All tenants, their tokens, and the standings of policies with them.
 pub struct Tenancy {
     journal: Arc<Journal>,
     clock: Clock,
     tenants: RwLock<BTreeMap<TenantId, Arc<Tenant>>>,
     tokens: RwLock<HashMap<TokenId, Arc<StoredToken>>>,
     standings: Standings,
-    /// Held from the look whether something may be done to its being done.
+    /// Held from a check to the commit that depends on it.
     changing: tokio::sync::Mutex<()>,
 }
 
 impl Tenancy {
-    /// Takes up what the journal knew when it was opened.
+    /// The tenancy with the state that the journal had when it was opened.
     pub fn new(
         journal: Arc<Journal>,
         clock: Clock,
@@ -153,7 +153,7 @@ impl Tenancy {
         }
     }
 
-    /// The tenant of that id.
+    /// The tenant with this id; none if it does not exist.
     pub fn tenant(&self, id: &TenantId) -> Option<Arc<Tenant>> {
         self.tenants.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
@@ -193,7 +193,7 @@ impl Tenancy {
         Ok(tenant)
     }
 
-    /// Changes what is settled for a tenant.
+    /// Changes the settings of a tenant.
     ///
     /// # Errors
     /// [`TenancyError::NoSuchTenant`], [`TenancyError::Commit`].
@@ -214,21 +214,20 @@ impl Tenancy {
         Ok(tenant)
     }
 
-    /// Where a policy stands with a tenant, by the last fact about the two; none if they have
-    /// nothing to do with each other.
+    /// The standing of a policy with a tenant, by the last fact about the two; none without one.
     pub fn standing(&self, tenant: &TenantId, digest: &Digest) -> Option<StoredStanding> {
         self.standings.get(tenant, digest)
     }
 
-    /// Where all policies stand that a tenant has to do with.
+    /// The standings of all policies with a tenant.
     pub fn standings(&self, tenant: &TenantId) -> Vec<StoredStanding> {
         self.standings.of(tenant)
     }
 
-    /// Moves a policy to another standing, and puts another one in force along with it, if any.
+    /// Moves a policy to another standing, in one commit with `activation` if there is one.
     ///
     /// # Errors
-    /// The journal's.
+    /// The journal's errors.
     pub async fn move_policy(
         &self,
         tenant: &TenantId,
@@ -245,12 +244,12 @@ impl Tenancy {
         Ok(())
     }
 
-    /// Takes note of an activation that is durable.
+    /// Notes an activation that is durable.
     pub fn note_activated(&self, tenant: &TenantId, digest: Digest, by: Actor) {
         self.standings.stands(tenant, digest, Standing::Active, by);
     }
 
-    /// Keeps a policy that was examined, if its tenant may have one more.
+    /// Admits an examined policy, if its tenant may have one more.
     ///
     /// # Errors
     /// [`TenancyError::Exceeded`], [`TenancyError::Commit`].
@@ -265,7 +264,8 @@ impl Tenancy {
         Ok(())
     }
 
-    /// Refuses a name that another policy of the tenant has, or that stands for another one.
+    /// Refuses a name that another policy of the tenant has, or that stands for the standard
+    /// policy.
     ///
     /// # Errors
     /// [`TenancyError::PolicyNameInUse`].
@@ -284,20 +284,20 @@ impl Tenancy {
         Ok(())
     }
 
-    /// How a tenant has brought a policy; none if it has not.
+    /// The admission of a policy for a tenant; none without one.
     pub fn admission(&self, tenant: &TenantId, digest: &Digest) -> Option<Admission> {
         self.standings.admission(tenant, digest)
     }
 
-    /// The policy that a tenant calls so.
+    /// The policy with this name among the tenant's; none without one.
     pub fn policy_named(&self, tenant: &TenantId, name: &str) -> Option<Digest> {
         self.standings.named(tenant, name)
     }
 
-    /// Whether a tenant may have this policy beside those that it has.
+    /// Checks that a tenant may have this policy beside its others.
     ///
     /// # Errors
-    /// [`Exceeded`] if not.
+    /// [`Exceeded`] at the limit of policies.
     pub fn check_policies(&self, id: &TenantId, digest: &Digest) -> Result<(), Exceeded> {
         let Some(tenant) = self.tenant(id) else { return Ok(()) };
         let counts = |stood: &&StoredStanding| {
@@ -310,12 +310,12 @@ impl Tenancy {
         )
     }
 
-    /// An event of a tenant that happens now.
+    /// The entry of a tenant's fact that happens now.
     fn entry(&self, tenant: &TenantId, fact: TenantFact) -> Entry {
         Entry::of_tenant(tenant.clone(), self.clock.reading(), fact)
     }
 
-    /// Makes a token. Answers its secret, which nobody can ever ask for again.
+    /// Makes a token. Returns its secret, which can't be retrieved later.
     ///
     /// # Errors
     /// See [`TenancyError`].
@@ -364,8 +364,7 @@ impl Tenancy {
         Ok((shown, token))
     }
 
-    /// The tokens of a tenant, or of all of them; oldest first, those that are no good any more
-    /// included.
+    /// The tokens of a tenant, or of all tenants, oldest first; expired and revoked ones included.
     pub fn tokens(&self, tenant: Option<&TenantId>) -> Vec<Arc<StoredToken>> {
         let known = self.tokens.read().unwrap_or_else(PoisonError::into_inner);
         let wanted =
@@ -375,8 +374,8 @@ impl Tenancy {
         tokens
     }
 
-    /// The token with this id, or the only one whose id begins so, among those of `tenant`, or of
-    /// all of them.
+    /// The token with this id, or the only one whose id has this prefix, among those of `tenant`,
+    /// or of all tenants.
     ///
     /// # Errors
     /// [`TenancyError::NoSuchToken`], [`TenancyError::Ambiguous`].
@@ -395,7 +394,7 @@ impl Tenancy {
         }
     }
 
-    /// Takes a token back; one that was taken back already stays as it is.
+    /// Revokes a token; a revoked one stays as it is.
     ///
     /// # Errors
     /// [`TenancyError::NoSuchToken`], [`TenancyError::Commit`].
@@ -415,12 +414,12 @@ impl Tenancy {
         Ok(())
     }
 
-    /// Whether a text looks like a secret of ours.
+    /// Returns whether a text has the form of this program's secrets.
     pub fn is_secret(shown: &str) -> bool {
         shown.starts_with(SECRET_PREFIX)
     }
 
-    /// The token whose secret this is.
+    /// The valid token that this secret belongs to.
     ///
     /// # Errors
     /// [`SecretError`].
@@ -432,8 +431,8 @@ impl Tenancy {
             .unwrap_or_else(PoisonError::into_inner)
             .get(&TokenId::of(&hash))
             .cloned();
-        // The id says which one it must be; the rest of the hash, compared in constant time, says
-        // whether it is.
+        // The id, a part of the hash, selects the token; the whole hash is compared in constant
+        // time.
         let token = known.filter(|token| same(&token.secret, &hash)).ok_or(SecretError::Unknown)?;
         if token.revoked.is_some() {
             return Err(SecretError::Revoked);
@@ -449,7 +448,7 @@ fn secret() -> String {
     format!("{SECRET_PREFIX}{}", hex::encode(bytes))
 }
 
-/// Whether two hashes are the same, in the same time wherever they differ.
+/// Returns whether two hashes are equal, in constant time.
 pub fn same(one: &Digest, other: &Digest) -> bool {
     let differing =
         one.0.iter().zip(other.0).fold(0, |differing, (one, other)| differing | (one ^ other));

@@ -1,4 +1,5 @@
-//! Where policies stand with tenants, by the last fact about each two, and what tenants call them.
+//! The standings of policies with tenants, by the last fact about each pair, and the policies'
+//! names.
 
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
@@ -17,12 +18,12 @@ struct OfTenant {
     admissions: BTreeMap<Digest, Admission>,
 }
 
-/// That a tenant has brought a component.
+/// The admission of a component for a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admission {
-    /// Its name among the tenant's policies; none if it has none.
+    /// Name among the tenant's policies; none without one.
     pub name: Option<PolicyName>,
-    /// When it was admitted for the tenant for the first time.
+    /// Instant of the first admission for the tenant.
     pub at: Instant,
 }
 
@@ -57,7 +58,7 @@ impl Standings {
         self.put(StoredStanding { tenant, digest, standing: to, by: Some(by), stand_in });
     }
 
-    /// Takes note of an admission. One that is repeated keeps its instant and its name.
+    /// Notes an admission. A repeated one keeps the first instant and name.
     pub(super) fn admitted(
         &self,
         tenant: &TenantId,
@@ -76,7 +77,7 @@ impl Standings {
         all.get(tenant)?.admissions.get(digest).cloned()
     }
 
-    /// The policy that a tenant calls so.
+    /// The policy with this name among the tenant's; none without one.
     pub(super) fn named(&self, tenant: &TenantId, name: &str) -> Option<Digest> {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let is_called = |admission: &Admission| {

@@ -1,4 +1,4 @@
-//! One tenant: what it may have, and what it has used of that.
+//! One tenant: its settings and limits, and the present use of them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,13 +21,13 @@ pub struct Tenant {
     settings: ArcSwap<Settings>,
     requests: Bucket,
     fuel: Bucket,
-    /// Of the fuel that was burned since the start, what is in the bucket already.
+    /// Fuel burned since the start of the daemon that is in the bucket already.
     fuel_seen: AtomicU64,
-    /// What is being made or changed: it counts already, though it is not there yet.
+    /// Shares of instances that are being made or changed, which count already.
     reserved: Mutex<HashMap<InstanceName, Share>>,
 }
 
-/// What one instance takes of its tenant's limits.
+/// The share of its tenant's limits that one instance takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Share {
     /// Virtual processors.
@@ -36,35 +36,36 @@ pub struct Share {
     pub memory_bytes: u64,
 }
 
-/// A limit that would be passed.
+/// A limit that would be exceeded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("tenant '{tenant}' would have {wanted} {limit}; its limit is {most}")]
 pub struct Exceeded {
-    /// Whose.
+    /// The tenant.
     pub tenant: TenantId,
-    /// Which limit.
+    /// The limit.
     pub limit: Limit,
-    /// What there would be.
+    /// The amount that the request would lead to, in the limit's unit.
     pub wanted: u64,
-    /// What there may be.
+    /// The largest amount that is allowed, in the limit's unit.
     pub most: u64,
 }
 
-/// A rate that is passed.
+/// A rate limit that is exceeded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("tenant '{tenant}' is over its limit of {most} {limit}")]
 pub struct TooFast {
-    /// Whose.
+    /// The tenant.
     pub tenant: TenantId,
-    /// Which limit.
+    /// The limit.
     pub limit: Limit,
-    /// What it is.
+    /// The limit's value, in its unit.
     pub most: u64,
-    /// Seconds after which it may go on, 1 or more.
+    /// Seconds to wait before the next try, 1 or more.
     pub retry_after_s: u32,
 }
 
-/// Keeps a share for an instance that is being made or changed, for as long as it lives.
+/// The guard of a share that is reserved for an instance that is being made or changed: dropping it
+/// frees the share.
 #[derive(Debug)]
 pub struct Reservation {
     tenant: Arc<Tenant>,
@@ -90,17 +91,17 @@ impl Tenant {
         }
     }
 
-    /// Its id.
+    /// The tenant's id.
     pub fn id(&self) -> &TenantId {
         &self.id
     }
 
-    /// When it was made.
+    /// Instant at which the tenant was made.
     pub fn created(&self) -> Instant {
         self.created
     }
 
-    /// What is settled for it.
+    /// The tenant's settings.
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.load_full()
     }
@@ -109,7 +110,7 @@ impl Tenant {
         self.settings.store(Arc::new(settings));
     }
 
-    /// Counts a request at `now_ns` of `CLOCK_BOOTTIME`.
+    /// Counts a request at `now_ns` nanoseconds of `CLOCK_BOOTTIME`.
     ///
     /// # Errors
     /// [`TooFast`]; the request is not counted.
@@ -121,10 +122,10 @@ impl Tenant {
             .map_err(|wait_ns| self.too_fast(Limit::RequestsPerS, most, wait_ns))
     }
 
-    /// Takes note of the fuel that was `burned` since the start, and says whether more may be.
+    /// Notes the fuel that was `burned` since the start of the daemon, and checks that more may be.
     ///
     /// # Errors
-    /// [`TooFast`], until enough time has passed.
+    /// [`TooFast`] until enough time has passed.
     pub fn check_fuel(&self, now_ns: u64, burned: u64) -> Result<(), TooFast> {
         let most = self.settings.load().quota.get(Limit::FuelPerMinute);
         let rate = Rate { units: most, window_ns: 60 * SECOND_NS, burst: 1 };
@@ -140,11 +141,11 @@ impl Tenant {
         TooFast { tenant: self.id.clone(), limit, most, retry_after_s }
     }
 
-    /// Keeps `share` for the instance `name`, new or not, if the tenant may have that much. `there`
-    /// answers what its instances have.
+    /// Reserves `share` for the instance `name`, new or not, if the tenant may have that much.
+    /// `there` returns the present shares of its instances.
     ///
     /// # Errors
-    /// The first limit that would be passed.
+    /// The first limit that would be exceeded.
     pub fn reserve(
         self: &Arc<Self>,
         name: &InstanceName,
@@ -152,7 +153,7 @@ impl Tenant {
         there: impl FnOnce() -> Vec<(InstanceName, Share)>,
     ) -> Result<Reservation, Exceeded> {
         let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
-        // Read while nothing can come or go unseen: what is reserved stays so until it is there.
+        // Read under the lock: a share stays reserved until its instance is among those of `there`.
         let mut all: HashMap<_, _> = there().into_iter().collect();
         all.extend(reserved.iter().map(|(name, share)| (name.clone(), *share)));
         all.insert(name.clone(), share);
@@ -164,10 +165,10 @@ impl Tenant {
         Ok(Reservation { tenant: self.clone(), name: name.clone() })
     }
 
-    /// Whether there may be `wanted` of something.
+    /// Checks that `wanted`, in the limit's unit, is allowed.
     ///
     /// # Errors
-    /// [`Exceeded`] if that is too many.
+    /// [`Exceeded`] if it is more than the limit.
     pub fn check_count(&self, limit: Limit, wanted: u64) -> Result<(), Exceeded> {
         let most = self.settings.load().quota.get(limit);
         if wanted <= most {

@@ -35,7 +35,7 @@ impl Task {
                 Err(_) => Err(format!("no answer in {} ms", check.timeout_ms)),
             };
             if let Err(error) = host.order(&slot, Order::Probed { incarnation, pauses, answer }) {
-                tracing::warn!(instance = %slot.id, %error, "the answer to a health probe was lost");
+                tracing::warn!(instance = %slot.id, %error, "the answer to a probe was lost");
             }
         });
     }

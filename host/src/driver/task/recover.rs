@@ -32,8 +32,8 @@ impl Task {
     /// Finds out in which state the machine is, and finishes or gives up the request under way.
     ///
     /// # Errors
-    /// The error of the search for the machine: nothing has changed, and recovery may be tried again.
-    /// Also that of the request that was given up.
+    /// The error of the search for the machine: nothing has changed, and recovery may be tried
+    /// again. Also that of the request that was given up.
     pub(super) async fn recover(&mut self) -> Result<(), FleetError> {
         let outcome = match self.adopt().await {
             Ok((adopted, spec)) => self.found(adopted, &spec).await,
