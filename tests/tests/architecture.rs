@@ -1,10 +1,10 @@
-//! The dependency rules of the program, read off its own source text.
+//! The rules of the program's structure and documentation, read off its own source text.
 //!
 //! `units, id, limits <- vm, tenant, billing <- driver, policy, journal, hypervisor <- tenancy <-
 //! invoice <- rollout <- api <- runtime <- cli`, pure cores stay pure, and each heavy crate has one
 //! home.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,14 +13,23 @@ fn root() -> PathBuf {
 }
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
+    files(folder, &["rs"])
+}
+
+/// Files below a folder whose names end in one of `endings`; not those of a build, nor hidden ones.
+fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in
         fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
     {
-        let path = entry.expect("an entry").path();
+        let entry = entry.expect("an entry");
+        let (path, name) = (entry.path(), entry.file_name());
+        if name == "target" || name.to_string_lossy().starts_with('.') {
+            continue;
+        }
         if path.is_dir() {
-            found.extend(sources(&path));
-        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            found.extend(files(&path, endings));
+        } else if endings.iter().any(|&ending| path.extension().is_some_and(|own| own == ending)) {
             found.push(path);
         }
     }
@@ -223,6 +232,41 @@ fn states_are_matched_without_a_wildcard() {
         let text = code(&host.join(file));
         assert!(!text.contains("_ =>"), "{file} has a wildcard arm");
     }
+}
+
+/// Identifiers of the glossary's columns, each looked up in the texts that it must occur in.
+#[test]
+fn the_glossary_names_what_is_there() {
+    let root = root();
+    let code = |folder: &str, ending: &str| -> String {
+        files(&root.join(folder), &[ending]).iter().map(|path| code(path)).collect()
+    };
+    let json = |folder: &str| -> String {
+        let files = files(&root.join(folder), &["json"]);
+        files.iter().map(|path| fs::read_to_string(path).expect("readable")).collect()
+    };
+    let texts = [code("wit", "wit"), json("openapi") + &json("docs"), {
+        code("host", "rs") + &code("guest-tracker", "rs")
+    }];
+    let is_part = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == '-';
+    let known = texts.map(|text| {
+        text.split(|letter| !is_part(letter)).map(str::to_owned).collect::<HashSet<String>>()
+    });
+    let glossary = fs::read_to_string(root.join("docs/glossary.md")).expect("the glossary");
+    let rows = glossary.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let rows: Vec<Vec<&str>> =
+        rows.map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect()).collect();
+    assert!(rows.len() > 50, "the glossary is read");
+    let mut wrong = Vec::new();
+    for row in rows {
+        assert_eq!(row.len(), 5, "{row:?}");
+        for (cell, known) in row[2..].iter().zip(&known).filter(|(cell, _)| **cell != "-") {
+            if !known.contains(cell.trim_matches('`')) {
+                wrong.push(format!("{}: {cell}", row[0]));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "the glossary names what is not there:\n{}", wrong.join("\n"));
 }
 
 /// Files that still import each other in a circle. The list may only shrink.

@@ -21,7 +21,7 @@ use crate::scenario::{
 ///
 /// # Panics
 ///
-/// If the variable holds no number.
+/// Panics if the variable holds no number.
 #[must_use]
 pub fn from_env<T: FromStr>(name: &str, of_suite: T) -> T {
     let Ok(text) = std::env::var(name) else { return of_suite };
