@@ -171,7 +171,7 @@ pub(super) struct PutBack {
     pub(super) snapshot: PathBuf,
     /// The folder of the instance.
     pub(super) instance: PathBuf,
-    /// Its disks.
+    /// The disks of the instance.
     pub(super) disks: Vec<Disk>,
     /// Set if the snapshot holds memory.
     pub(super) with_memory: bool,

@@ -1,5 +1,5 @@
-//! An invoice with its evidence in one file: what a tenant takes to another machine to prove what
-//! it was charged.
+//! A bundle: an invoice with its evidence in one file, with which a tenant can prove its charges on
+//! another machine.
 
 use std::collections::BTreeMap;
 
@@ -17,27 +17,27 @@ use crate::journal::wire::FactRecord;
 use crate::journal::{Archive, FactHash, Head, StoredInvoice};
 use crate::units::Instant;
 
-/// The version of the bundle's form.
+/// Version of the bundle's form.
 const FORM: u32 = 2;
 
-/// An invoice with all that it depends on, as far as it is the tenant's.
+/// An invoice with all evidence that it depends on, as far as that is the tenant's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Bundle {
     /// Version of this form.
     pub form: u32,
-    /// Whose.
+    /// Id of the tenant that the invoice charges.
     pub tenant: String,
-    /// The invoice that it proves.
+    /// Number of the invoice that the bundle proves.
     pub number: u64,
-    /// The facts, by their place.
+    /// The facts, in ascending order.
     pub facts: Vec<BundledFact>,
-    /// Links of the chain that documents name, by the number of their facts: of facts that may be
-    /// another tenant's.
+    /// Links of the hash chain that documents name, by the sequence number of their facts, which
+    /// may be another tenant's.
     pub places: BTreeMap<u64, String>,
-    /// Price books and documents in base64, by digest.
+    /// Price books and documents in base64, by SHA-256.
     pub documents: BTreeMap<String, String>,
-    /// Components in base64, by digest.
+    /// Components in base64, by SHA-256.
     pub components: BTreeMap<String, String>,
 }
 
@@ -45,15 +45,15 @@ pub struct Bundle {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BundledFact {
-    /// The link before it: 64 hexadecimal digits.
+    /// Link of the fact before it: 64 hexadecimal digits.
     pub before: String,
-    /// Its own link.
+    /// Link of this fact: 64 hexadecimal digits.
     pub hash: String,
-    /// Its text.
+    /// The fact as JSON text, exactly as it was hashed.
     pub text: String,
 }
 
-/// Takes a document of a tenant with its evidence from a journal. Blocking.
+/// Reads a document of a tenant with its evidence from a journal. Blocking.
 ///
 /// # Errors
 /// [`EvidenceError`].
@@ -78,9 +78,12 @@ pub fn bundle(archive: &Archive, tenant: &TenantId, number: u64) -> Result<Bundl
         bundle.add_document(archive, stored.digest, &bytes)?;
     }
     for (seq, fact) in Evidence::tenant_facts(archive, tenant, u64::MAX)? {
-        // A later document has no part in what this one says.
-        if matches!(fact.of_tenant(), Some(TenantFact::Invoiced { number: later, .. }) if *later > number)
-        {
+        // A later document is no evidence of this one.
+        let issued = match fact.of_tenant() {
+            Some(TenantFact::Invoiced { number, .. }) => Some(*number),
+            _ => None,
+        };
+        if issued > Some(number) {
             continue;
         }
         seqs.push(seq);
@@ -100,7 +103,7 @@ pub fn bundle(archive: &Archive, tenant: &TenantId, number: u64) -> Result<Bundl
     Ok(bundle)
 }
 
-/// The price book that a fact names, if it names one.
+/// The price book that a fact names; none if it names none.
 fn book_named(said: &TenantFact) -> Option<Digest> {
     match said {
         TenantFact::PricesActivated { digest, .. } => Some(*digest),
@@ -119,7 +122,7 @@ fn bundled(archive: &Archive, seq: u64) -> Result<BundledFact, EvidenceError> {
 }
 
 impl Bundle {
-    /// Adds a document, the components that made it, and the place that it names.
+    /// Adds a document, the components that made it, and the place in the journal that it names.
     fn add_document(
         &mut self,
         archive: &Archive,
@@ -130,7 +133,7 @@ impl Bundle {
             EvidenceError::Altered(format!("document {digest}: {error}"))
         };
         self.documents.insert(digest.to_string(), BASE64.encode(bytes));
-        // A document of the earlier form is an opening amount; nothing of it is made again.
+        // A document of the earlier form counts as an opening amount; it is not computed again.
         if super::view::form(bytes) != Some(super::FORM) {
             return Ok(());
         }
@@ -146,15 +149,16 @@ impl Bundle {
         Ok(())
     }
 
-    /// Reads a bundle, and checks every part of it: that each fact is the one of its link, that no
-    /// fact of an instance is missing before its last, that documents and components are what they
-    /// are called, and that places are those that the documents name.
+    /// Reads a bundle, and checks every part of it: that each fact has its link, that no fact of an
+    /// instance is missing before its last, that documents and components have their digests, and
+    /// that places are those that the documents name.
     ///
     /// # Errors
-    /// [`EvidenceError::Altered`] with the first thing that is not as it was.
+    /// [`EvidenceError::Altered`] with the first altered part, [`EvidenceError::Missing`] with a
+    /// place that is not there.
     pub fn read(bytes: &[u8]) -> Result<Proofs, EvidenceError> {
         let bundle: Bundle = serde_json::from_slice(bytes)
-            .map_err(|error| EvidenceError::Altered(format!("this is no bundle: {error}")))?;
+            .map_err(|error| EvidenceError::Altered(format!("this is not a bundle: {error}")))?;
         if bundle.form != FORM {
             return Err(EvidenceError::Altered(format!(
                 "the bundle has form {}; this program reads {FORM}",
@@ -188,8 +192,8 @@ impl Bundle {
 }
 
 impl BundledFact {
-    /// The fact, as it is and as it was written, and its link; the link before must be that of the
-    /// fact before, if that is here.
+    /// Checks the fact, and returns it in its stored and its typed form, with its link. `last` is
+    /// the fact before it in the bundle, whose link must match if the two are adjacent.
     fn check(
         &self,
         last: Option<(u64, FactHash)>,
@@ -201,8 +205,9 @@ impl BundledFact {
             hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok()).map(FactHash)
         };
         let before = link(&self.before).filter(|before| before.to_string() == self.before);
-        let before = before
-            .ok_or_else(|| altered(format!("fact {}: the link before it is none", record.seq)))?;
+        let before = before.ok_or_else(|| {
+            altered(format!("fact {}: the link before it is malformed", record.seq))
+        })?;
         let hash = before.next(self.text.as_bytes());
         if hash.to_string() != self.hash {
             return Err(altered(format!(
@@ -225,24 +230,24 @@ impl BundledFact {
     }
 }
 
-/// A bundle that is whole in itself: evidence without a host.
+/// A bundle that passed all checks: evidence without a host.
 pub struct Proofs {
     bundle: Bundle,
     facts: Vec<(u64, Fact, FactHash)>,
 }
 
 impl Proofs {
-    /// Whose invoice it proves.
+    /// Id of the tenant whose invoice the bundle proves.
     pub fn tenant(&self) -> &str {
         &self.bundle.tenant
     }
 
-    /// Which.
+    /// Number of the invoice that the bundle proves.
     pub fn number(&self) -> u64 {
         self.bundle.number
     }
 
-    /// Also what no proof of this one invoice would ask for.
+    /// Checks all parts, also those that the proof of this invoice does not read.
     fn check_parts(&self) -> Result<(), EvidenceError> {
         let altered = |text: String| Err(EvidenceError::Altered(text));
         for (what, parts) in
@@ -250,7 +255,7 @@ impl Proofs {
         {
             for (name, text) in parts {
                 let Ok(digest) = name.parse::<Digest>() else {
-                    return altered(format!("{what} '{name}' has a name that is no SHA-256"));
+                    return altered(format!("{what} '{name}' has a name that is not a SHA-256"));
                 };
                 let bytes = sound(what, digest, BASE64.decode(text).ok())?;
                 if digest.to_string() != *name || BASE64.encode(bytes) != *text {
@@ -290,7 +295,7 @@ impl Proofs {
         Ok(places)
     }
 
-    /// The facts of an instance.
+    /// The facts of an instance, up to `through`.
     fn own(
         &self,
         instance: &InstanceId,
@@ -324,7 +329,7 @@ impl Evidence for Proofs {
     fn began(&self, tenant: &TenantId, through: u64) -> Result<Option<Instant>, EvidenceError> {
         let own =
             self.facts.iter().filter(|(seq, fact, _)| *seq <= through && fact.tenant == *tenant);
-        // Facts of the host stand under the default tenant, which they do not begin.
+        // Facts of the host are under the default tenant; they do not begin its time.
         Ok(own
             .filter(|(_, fact, _)| fact.of_host().is_none())
             .map(|(_, fact, _)| fact.at.meter)

@@ -1,4 +1,4 @@
-//! The calls that a document is made from, as a seam: components in an engine, or doubles.
+//! The seam to the calls that a document is made from: components in an engine, or test doubles.
 
 use biller::input::{Header, Intervals, OwnLine, Subject};
 use biller::output::Bill;
@@ -10,23 +10,23 @@ use crate::policy::biller::BillerError;
 use crate::policy::metering::{Measurement, Request};
 use crate::policy::{AdmissionError, Fault};
 
-/// The answer to a call, with what proves it.
+/// The answer to a call, with its evidence.
 #[derive(Debug)]
 pub struct Call<T> {
     /// The answer.
     pub value: T,
-    /// Fuel that it took.
+    /// Fuel that the call took.
     pub fuel: u64,
-    /// SHA-256 of what went in.
+    /// SHA-256 of the input, in hexadecimal digits.
     pub input: String,
-    /// SHA-256 of what came out.
+    /// SHA-256 of the output, in hexadecimal digits.
     pub output: String,
 }
 
 /// A reason why a call has no answer.
 #[derive(Debug)]
 pub enum CallError {
-    /// The component gave no answer that can be believed.
+    /// The component gave no valid answer.
     Fault(Box<Fault>),
     /// The biller gave no bill.
     Biller(Box<BillerError>),
@@ -48,8 +48,8 @@ impl CallError {
     }
 }
 
-/// Asks policies what they count, and the biller what it comes to. Every call is a pure function of
-/// its arguments. Blocking.
+/// The calls of policies, which count time, and of the biller, which charges for it. Every call is
+/// a pure function of its arguments. Blocking.
 pub trait Calls {
     /// The policy of tenants that never chose one.
     fn standard(&self) -> Digest;

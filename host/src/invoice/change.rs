@@ -1,5 +1,5 @@
-//! Changes of what a tenant's time costs: books, overrides, agreements. Each is checked against
-//! everything it meets before it is a fact.
+//! Changes of a tenant's prices: books, overrides, agreements. Each is checked against the rules
+//! that it meets before it becomes a fact.
 
 use biller::book::Book;
 
@@ -23,10 +23,10 @@ pub enum ChangeError {
     /// The text is not a price book.
     #[error("price book: {0}")]
     Book(#[from] biller::book::BookError),
-    /// It does not go with what is there.
+    /// The change conflicts with the rules that it meets.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// What it is checked against can't be had, or it can't be written.
+    /// The rules that it is checked against can't be read, or the change can't be committed.
     #[error(transparent)]
     Issue(#[from] IssueError),
 }
@@ -46,12 +46,12 @@ pub struct BookSet {
     pub digest: Digest,
     /// First instant at which it holds.
     pub from: Instant,
-    /// Sequence number of its fact.
+    /// Sequence number of the fact.
     pub fact: u64,
 }
 
 impl Issuer {
-    /// Puts a price book in force from `at` on; from now on, if none.
+    /// Puts a price book in force from `at` on; none for now.
     ///
     /// # Errors
     /// [`ChangeError`].
@@ -81,7 +81,8 @@ impl Issuer {
         Ok(BookSet { book, digest, from, fact: receipt.last_seq })
     }
 
-    /// Names another policy or book for a span. It says nothing about money by itself.
+    /// Names another policy or book for a span. Returns the fact's sequence number and the book's
+    /// digest. Charges change with the next correction only.
     ///
     /// # Errors
     /// [`ChangeError`].
@@ -115,8 +116,7 @@ impl Issuer {
         Ok((seq, book))
     }
 
-    /// Cuts the tenant's time by another agreement from the next border on; its first instant is
-    /// answered.
+    /// Cuts the tenant's time by another agreement from the next border on. Returns that border.
     ///
     /// # Errors
     /// [`ChangeError`].
@@ -203,7 +203,7 @@ impl Issuer {
         let describe = |digest| self.describe(&archive, digest);
         let standard = self.engines(&archive).standard();
         let mut others = others;
-        // It holds up to the end of its span, whatever is planned for then.
+        // The override's book holds up to the end of its span, regardless of planned books.
         others.retain(|(from, _)| *from <= asked.from);
         check_book(&view, &book, asked.from, standard, &describe, &others)??;
         Ok(())
@@ -242,7 +242,7 @@ impl Issuer {
     }
 }
 
-/// The books of a tenant and the instants from which on they hold, ascending.
+/// The books of a tenant with their first instants, ascending.
 fn books(archive: &Archive, view: &View) -> Result<Vec<(Instant, Book)>, InvoiceError> {
     let mut books = Vec::new();
     for span in view.rules.books((Instant(i64::MIN), Instant(i64::MAX))) {

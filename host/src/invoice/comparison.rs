@@ -1,4 +1,4 @@
-//! One span under two policies, side by side: what a change of rules would change in money.
+//! One span under two policies, side by side: the change of money by a change of rules.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::billing::agreement::Agreement;
 use crate::id::Digest;
 use crate::units::Instant;
 
-/// The outcome under two policies, in nano-units of the currency.
+/// The charges under two policies, in nano-units of the currency.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comparison {
     /// ISO 4217 code; none without a book.
@@ -30,10 +30,10 @@ pub struct Comparison {
     pub fuel: u64,
 }
 
-/// The charges for one instance under both, in nano-units.
+/// The charges for one instance under both, in nano-units of the currency.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Worth {
-    /// Its id; none for what is charged to the tenant as a whole.
+    /// Id of the instance; none for charges to the tenant as a whole.
     pub instance: Option<String>,
     /// By the policies in force.
     pub active: i128,
@@ -100,7 +100,8 @@ impl Comparison {
         })
     }
 
-    /// How much more the candidate charges in all, in nano-units; negative if it charges less.
+    /// Difference of the candidate's charges to those in force, in nano-units; negative if the
+    /// candidate charges less.
     ///
     /// # Errors
     /// [`InvoiceError::Overflow`].
@@ -110,7 +111,7 @@ impl Comparison {
 }
 
 impl Worth {
-    /// How much more the candidate charges.
+    /// Difference of the candidate's charge to that in force, in nano-units.
     fn more(&self) -> i128 {
         self.candidate.saturating_sub(self.active)
     }

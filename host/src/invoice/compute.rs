@@ -1,7 +1,7 @@
-//! From evidence to what a period comes to: the one path to a charge.
+//! The computation of a period's charges from evidence: the one path to a charge.
 //!
-//! Previews, closes, corrections, comparisons and proofs all come through [`Computer::compute`];
-//! they differ in what is done with the outcome.
+//! Previews, closes, corrections, comparisons and proofs all use [`Computer::compute`]; they differ
+//! in the use of its result.
 
 use biller::input::{Balances, BookInForce, FORM, Header, Offset, Span, Zone};
 use biller::output::Bill;
@@ -20,16 +20,16 @@ use crate::id::{Digest, InstanceId};
 use crate::limits::bill::{INITIALIZING_MAX_NS, MEASURED_INSTANCES};
 use crate::units::Instant;
 
-/// Looks instances up by id.
+/// Lookup of an instance's name and tags by id.
 pub type Names<'a> = &'a dyn Fn(&InstanceId) -> Result<Named, EvidenceError>;
 
-/// Computes what periods come to.
+/// The computation of periods and documents.
 #[derive(Clone, Copy)]
 pub struct Computer<'a, E, C> {
     pub(super) evidence: &'a E,
     pub(super) calls: &'a C,
     pub(super) names: Names<'a>,
-    /// Is told after each call of a policy how many intervals it was about.
+    /// Called after each batch of instances, with the number of intervals in it.
     pub(super) progress: &'a dyn Fn(u64),
 }
 
@@ -42,35 +42,35 @@ pub struct TracedInterval {
     pub phase: &'static str,
     /// First instant on the meter clock, in nanoseconds.
     pub start_ns: i64,
-    /// First instant after it.
+    /// First instant after it, in nanoseconds.
     pub end_ns: i64,
 }
 
-/// What a period comes to.
+/// The charges of a period, with their evidence.
 #[derive(Debug)]
 pub(super) struct Computed {
     pub(super) bill: Bill,
     pub(super) instances: Vec<Named>,
-    /// The ids that lines of the bill name by their index.
+    /// The ids of instances that lines of the bill name by index.
     pub(super) subjects: Vec<String>,
     pub(super) zones: Vec<Zone>,
     pub(super) receipts: Vec<Receipt>,
 }
 
 impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
-    /// A computer that knows instances by the names that `names` finds.
+    /// A computer over `evidence`; `names` looks instances up.
     pub fn new(evidence: &'a E, calls: &'a C, names: Names<'a>) -> Self {
         Self { evidence, calls, names, progress: &|_| () }
     }
 
-    /// Also reports after each call of a policy how many intervals it was about.
+    /// Calls `progress` after each batch of instances, with the number of intervals in it.
     #[must_use]
     pub fn reporting(self, progress: &'a dyn Fn(u64)) -> Self {
         Self { progress, ..self }
     }
 
-    /// Computes a period up to an instant. `documents` are the period's own so far: it keeps their
-    /// biller and their zones.
+    /// Computes a period up to an instant. `documents` are those of the period so far: it keeps
+    /// their biller and their zones.
     ///
     /// # Errors
     /// [`InvoiceError`].
@@ -142,7 +142,7 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
         Ok(Computed { bill: call.value, instances, subjects, zones: header.zones, receipts })
     }
 
-    /// The intervals that a line of a document covers.
+    /// The pieces of intervals that a line of a document covers.
     ///
     /// # Errors
     /// [`InvoiceError`].
@@ -195,7 +195,7 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
         }
     }
 
-    /// What the policies count of the tenant's time in a span.
+    /// The tenant's time in a span, as the policies count it.
     fn measure(
         &self,
         view: &View,
@@ -249,8 +249,8 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
         Ok(books)
     }
 
-    /// The zones that the books name; those that the period's documents resolved stay as they were,
-    /// whatever a newer edition of the database says.
+    /// The zones that the books name. Zones that the period's documents have resolved stay as they
+    /// were, even if a newer edition of the database differs.
     fn zones(
         &self,
         view: &View,
@@ -281,7 +281,7 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
     }
 }
 
-/// The biller that made a document.
+/// The biller that made a document; none without a receipt of it.
 fn biller_of(document: &Invoice) -> Option<Digest> {
     let receipt = document.receipts.iter().find(|receipt| receipt.call == "bill");
     receipt.and_then(|receipt| receipt.component.parse().ok())
@@ -291,7 +291,8 @@ fn offset((since, offset): (Instant, i64)) -> Offset {
     Offset { since: since.0, offset }
 }
 
-/// How long a boot that begins at `at` counts as `initializing`, by the activation in force then.
+/// Longest time, in nanoseconds, that a boot that begins at `at` counts as `initializing`, by the
+/// activation in force at that instant.
 fn initializing_max_ns(policies: &[PolicySpan], at: Instant) -> u64 {
     let span = policies.iter().find(|span| at < span.end);
     let option =

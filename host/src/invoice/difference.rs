@@ -1,4 +1,5 @@
-//! From what a period comes to and what its documents stated before to the next document.
+//! The next document: the difference between a period's charges and those that its documents have
+//! stated.
 
 use std::collections::BTreeMap;
 
@@ -18,22 +19,22 @@ use crate::billing::calendar::Calendar;
 use crate::billing::decimal::Decimal;
 use crate::units::Instant;
 
-/// What a document says about itself beside its charges.
+/// The parts of a document beside its charges.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Heading {
-    /// The reason for a correction, in words.
+    /// The reason for a correction, in words; none for none.
     pub reason: Option<String>,
-    /// Operations begun before T and not ended.
+    /// Operations begun before the document's end and not ended.
     pub unsettled: Vec<String>,
-    /// Whether it is stored nowhere.
+    /// Set for a preview, which is stored nowhere.
     pub is_preview: bool,
 }
 
-/// A document that could be made.
+/// A document that is not issued yet.
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) invoice: Invoice,
-    /// Whether a rule or an adjustment differs from what the period's documents stated.
+    /// Set if a rule or an adjustment differs from those that the period's documents stated.
     pub(super) differs: bool,
 }
 
@@ -47,7 +48,7 @@ pub(super) struct Parts<'a> {
     pub(super) heading: &'a Heading,
 }
 
-/// The identity of a line over the documents of a period.
+/// The identity of a line across the documents of a period.
 type Key<'a> =
     (&'a str, Option<&'a str>, &'a str, &'a str, u32, &'a str, &'a str, &'a str, &'a str);
 
@@ -70,7 +71,7 @@ impl Parts<'_> {
             .total
             .checked_sub(was_total.ok_or(InvoiceError::Overflow)?)
             .ok_or(InvoiceError::Overflow)?;
-        // Where caps take up what rules differ by, nobody owes anything else than before.
+        // If caps absorb the differences of rules, nothing else is owed than before.
         let capped = !adjustments.is_empty()
             && adjustments.iter().all(|sum| sum.kind == "cap")
             && total == 0;
@@ -162,13 +163,13 @@ impl Parts<'_> {
         in_force.into_iter().map(note).collect()
     }
 
-    /// The lines that changed: those of the bill, and those of the documents before that are no
+    /// The lines that changed: those of the bill, and earlier ones that the bill does not have any
     /// more.
     fn lines(&self, before: &[&Invoice], computed: &Computed) -> Result<Vec<Line>, InvoiceError> {
         let now: Vec<Line> =
             computed.bill.lines.iter().map(|charge| self.line(charge, computed)).collect();
         let mut known: BTreeMap<Key<'_>, &Line> = BTreeMap::new();
-        // A later document states what a line has become.
+        // Later documents overwrite the lines of earlier ones.
         for line in before.iter().flat_map(|document| &document.lines) {
             known.insert(key(line), line);
         }
@@ -223,7 +224,7 @@ fn kind_name(kind: LineKind) -> &'static str {
     }
 }
 
-/// The kind of an adjustment, as books write it.
+/// The name of an adjustment's kind, as books write it.
 pub(super) fn adjustment_name(kind: AdjustmentKind) -> &'static str {
     match kind {
         AdjustmentKind::Minimum => "minimum",
@@ -246,12 +247,12 @@ fn key(line: &Line) -> Key<'_> {
     )
 }
 
-/// Whether a line says that it is no more.
+/// Returns whether a line takes back an earlier one.
 fn is_gone(line: &Line) -> bool {
     line.until.is_empty()
 }
 
-/// A line as it is now, if it says anything that the one before did not.
+/// The present line with its difference; none if nothing changed.
 fn changed(was: Option<&Line>, now: &Line) -> Result<Option<Line>, InvoiceError> {
     let Some(was) = was else { return Ok(Some(now.clone())) };
     if (&was.is, &was.quantity, &was.billed) == (&now.is, &now.quantity, &now.billed) {
@@ -261,7 +262,7 @@ fn changed(was: Option<&Line>, now: &Line) -> Result<Option<Line>, InvoiceError>
     Ok(Some(Line { amount, was: Some(was.is.clone()), ..now.clone() }))
 }
 
-/// A line that takes back one that is no more.
+/// The line that takes back an earlier one.
 fn gone(was: &Line) -> Result<Line, InvoiceError> {
     Ok(Line {
         quantity: "0".into(),
@@ -321,7 +322,7 @@ fn sums<'a>(
     Ok(changed)
 }
 
-/// A period has one currency; amounts in two can't be told apart once they are numbers.
+/// Refuses a second currency in one period: its amounts could not be added up.
 fn check_currency(before: &[&Invoice], bill: &Bill) -> Result<(), InvoiceError> {
     let known = before.iter().filter_map(|document| document.currency.as_deref()).next();
     match (known, bill.currency.as_deref()) {
@@ -342,7 +343,7 @@ fn sorted(mut instances: Vec<Named>) -> Vec<Named> {
     instances
 }
 
-/// A stretch by both clocks.
+/// A stretch of time by both clocks.
 pub(super) fn stretch(calendar: &Calendar, (from, until): (Instant, Instant)) -> Stretch {
     Stretch {
         from: utc_text(calendar, from),
@@ -352,7 +353,7 @@ pub(super) fn stretch(calendar: &Calendar, (from, until): (Instant, Instant)) ->
     }
 }
 
-/// An instant by the calendar, to the nanosecond.
+/// An instant by the calendar: RFC 3339 in UTC, to the nanosecond.
 pub(super) fn utc_text(calendar: &Calendar, at: Instant) -> String {
     DateTime::from_timestamp_nanos(calendar.utc_ns(at)).to_rfc3339_opts(SecondsFormat::Nanos, true)
 }

@@ -1,7 +1,7 @@
-//! Documents: what is shown, stored under its SHA-256, and proved.
+//! Documents: the invoices that are shown, stored under their SHA-256, and proved.
 //!
-//! A document states a difference: what its period comes to up to an instant, minus what the
-//! period's earlier documents billed. `docs/bill.md` says what that means.
+//! A document states a difference: the charges of its period up to an instant, minus those that the
+//! period's earlier documents billed. `docs/bill.md` defines every number.
 
 use biller::input::{Balances, Rounding, Zone};
 use serde::{Deserialize, Serialize};
@@ -23,11 +23,11 @@ pub(super) const FIRST_LINK: &str =
 #[serde(rename_all = "kebab-case")]
 #[schema(as = InvoiceKind)]
 pub enum Kind {
-    /// What a close would make final now; stored nowhere.
+    /// The outcome of a close at this moment; stored nowhere.
     Preview,
-    /// A period up to an instant that no document of it had reached. It is never changed.
+    /// A period up to an instant that no document of it had reached. Never changed afterwards.
     Invoice,
-    /// What became known later of a time that was billed before.
+    /// A correction of time that was billed before, by facts that became known later.
     Correction,
 }
 
@@ -37,7 +37,7 @@ pub enum Kind {
 pub struct Place {
     /// Sequence number of a fact.
     pub seq: u64,
-    /// Its link in the hash chain: 64 hexadecimal digits.
+    /// Link of that fact in the hash chain: 64 hexadecimal digits.
     pub hash: String,
 }
 
@@ -48,11 +48,11 @@ pub struct Place {
 pub struct Stretch {
     /// First instant inside, by the calendar: RFC 3339 in UTC.
     pub from: String,
-    /// First instant after, by the calendar.
+    /// First instant after, by the calendar: RFC 3339 in UTC.
     pub until: String,
-    /// First instant inside, on the meter clock.
+    /// First instant inside, on the meter clock, in nanoseconds.
     pub from_ns: i64,
-    /// First instant after, on the meter clock.
+    /// First instant after, on the meter clock, in nanoseconds.
     pub until_ns: i64,
 }
 
@@ -64,32 +64,33 @@ pub struct Invoice {
     pub form: u32,
     /// The tenant's id.
     pub tenant: String,
-    /// Its number among the tenant's documents, from 1; null in a preview.
+    /// Number among the tenant's documents, from 1; null in a preview.
     pub number: Option<u64>,
-    /// Its kind.
+    /// The kind of the document.
     pub kind: Kind,
-    /// Number of the period's document before it, from which it states the difference; null for the
-    /// first of a period.
+    /// Number of the period's document before, to which this one states the difference; null for
+    /// the first of a period.
     pub follows: Option<u64>,
-    /// The reason for a correction, in words.
+    /// The reason for a correction, in words; null without one.
     pub reason: Option<String>,
     /// SHA-256 of the tenant's document before; null for the first.
     pub previous: Option<String>,
     /// The period, from border to border.
     pub period: Stretch,
-    /// The borders by the calendar that cut it, in nanoseconds since 1970 in UTC.
+    /// The borders of the period by the calendar, in nanoseconds since 1970 in UTC.
     pub borders_utc_ns: (i64, i64),
-    /// IANA name of the zone whose days cut it.
+    /// IANA name of the zone by whose calendar the period was cut.
     pub zone: String,
     /// The zones that the books' windows name, as they were resolved for the period's first
     /// document.
     #[schema(value_type = Vec<Object>)]
     pub zones: Vec<Zone>,
-    /// The part of the period that is billed: from the tenant's first instant in it up to T.
+    /// The part of the period that is billed: from the tenant's first instant in it up to T, the
+    /// end of the document.
     pub billed: Stretch,
-    /// Whether T is the end of the period, or of the tenant in it, so that minimums are owed.
+    /// True if T is the end of the period, or of the tenant in it, so that minimums are owed.
     pub reaches_end: bool,
-    /// The facts up to here were taken into account, and none after.
+    /// The last fact that was taken into account.
     pub as_of: Place,
     /// Overrides that were in force, in the order of their facts.
     pub overrides: Vec<OverrideNote>,
@@ -117,16 +118,17 @@ pub struct Invoice {
     pub to_come: Vec<Sum>,
     /// Sum of the differences, exactly.
     pub total: String,
-    /// What the period comes to as a whole, up to T.
+    /// Charges of the whole period, up to T.
     pub period_total: String,
-    /// What is to be paid for this document: coins of `period_total` less what was asked before.
+    /// Amount to pay for this document: `period_total` rounded to coins, less the amounts of
+    /// earlier documents.
     pub payable: String,
-    /// What the documents of the period ask for in all, this one included.
+    /// Sum of the amounts to pay of the period's documents, with this one.
     pub period_payable: String,
-    /// What the period hands on, as it is at T.
+    /// Balances at T that the next period begins with.
     #[schema(value_type = Object)]
     pub closing: Closing,
-    /// SHA-256 of what the period before handed on.
+    /// SHA-256 of the balances that the period began with.
     pub opening: String,
     /// The evidence of each call.
     pub receipts: Vec<Receipt>,
@@ -144,16 +146,16 @@ impl Closing {
     }
 }
 
-/// An instance by name.
+/// An instance with its name and tags.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = InvoiceInstance)]
 pub struct Named {
-    /// Its id.
+    /// Id of the instance.
     pub id: String,
-    /// Its name when the document was made.
+    /// Name of the instance when the document was made.
     pub name: String,
-    /// Its tags then, by name.
+    /// Tags of the instance at that time, by name.
     pub tags: Vec<(String, String)>,
 }
 
@@ -169,7 +171,7 @@ pub struct OverrideNote {
     pub book: Option<String>,
     /// The reason, in words.
     pub reason: String,
-    /// Sequence number of its fact.
+    /// Sequence number of the fact.
     pub fact: u64,
 }
 
@@ -178,7 +180,7 @@ pub struct OverrideNote {
 #[serde(deny_unknown_fields)]
 #[schema(as = InvoiceLine)]
 pub struct Line {
-    /// Its number in the document, from 1.
+    /// Number of the line in the document, from 1.
     pub number: u64,
     /// `usage`, `once` or `own`.
     pub kind: String,
@@ -188,33 +190,35 @@ pub struct Line {
     pub meter: String,
     /// The instance; null for the tenant as a whole.
     pub instance: Option<String>,
-    /// The price in the book; its tier, from 0.
+    /// Id of the price in the book.
     pub price_id: String,
     /// Position of the price's tier, from 0.
     pub tier: u32,
-    /// What the price is for, as the operator wrote it, such as `vcpu-hour`.
+    /// Unit of the price, as the operator wrote it, such as `vcpu-hour`.
     pub per: String,
     /// The unit of quantities.
     pub unit: String,
-    /// Units used, now.
+    /// Number of units used, now.
     pub quantity: String,
-    /// Units charged for, now.
+    /// Number of units charged for, now.
     pub billed: String,
     /// The unit price in nano-units of the currency: numerator.
     pub price_numerator: String,
-    /// Its denominator.
+    /// The unit price in nano-units of the currency: denominator.
     pub price_denominator: String,
     /// The charge now, in the currency.
     pub is: String,
-    /// The charge that the period's documents before stated; null if none did.
+    /// The charge that the period's earlier documents stated; null if none did.
     pub was: Option<String>,
-    /// The difference, which is what this line asks for.
+    /// The difference, which this line charges.
     pub amount: String,
-    /// First instant that it covers, by the calendar; empty for a line that is no more.
+    /// First instant that the line covers, by the calendar; empty for a line that takes back an
+    /// earlier one.
     pub from: String,
-    /// First instant after the last that it covers, by the calendar.
+    /// First instant after the time that the line covers, by the calendar; empty likewise.
     pub until: String,
-    /// Sequence numbers of the first and the last fact that opened an interval in it.
+    /// Sequence numbers of the first and the last fact that opened an interval in the line; null
+    /// for a line without intervals.
     pub facts: Option<(u64, u64)>,
 }
 
@@ -229,26 +233,26 @@ pub struct Sum {
     pub kind: String,
     /// The sum now, in the currency.
     pub is: String,
-    /// The sum that the period's documents before stated.
+    /// The sum that the period's earlier documents stated.
     pub was: String,
     /// The difference.
     pub amount: String,
 }
 
-/// The evidence of one call: what went in, what ran, what came out.
+/// The evidence of one call: its input, component and output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = InvoiceReceipt)]
 pub struct Receipt {
     /// `measure` for a policy, `bill` for the biller.
     pub call: String,
-    /// First instant on the meter clock of what the call is about.
+    /// First instant on the meter clock of the time that the call is about, in nanoseconds.
     pub from_ns: i64,
-    /// First instant after.
+    /// First instant after it, on the meter clock, in nanoseconds.
     pub until_ns: i64,
     /// The component that ran, by its SHA-256.
     pub component: String,
-    /// The policy in whose place it ran: it was in force, and was quarantined.
+    /// The quarantined policy in force, in whose place the component ran; left out otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stands_in_for: Option<String>,
     /// Edition of the time-zone database.
@@ -257,26 +261,28 @@ pub struct Receipt {
     pub engine: String,
     /// Fuel that the call took.
     pub fuel: u64,
-    /// Sequence numbers of the first and the last fact that opened an interval in it.
+    /// Sequence numbers of the first and the last fact that opened an interval of the call; null
+    /// without intervals.
     pub facts: Option<(u64, u64)>,
-    /// The number of intervals that went in.
+    /// Number of intervals in the input.
     pub intervals: u64,
-    /// SHA-256 of what went in.
+    /// SHA-256 of the input.
     pub input: String,
-    /// SHA-256 of what came out.
+    /// SHA-256 of the output.
     pub output: String,
-    /// SHA-256 of the receipt before and of this one without this field: the chain.
+    /// Link of the receipts' chain: SHA-256 of the previous link, followed by this receipt with an
+    /// empty `chain`.
     pub chain: String,
 }
 
 impl Invoice {
     /// The bytes that are stored and hashed.
     pub fn to_bytes(&self) -> Vec<u8> {
-        // The type has no map and no number that JSON can't hold, so nothing in it refuses.
+        // The type has no map and no number that JSON can't hold: serialization does not fail.
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// Its name: the SHA-256 of its bytes.
+    /// SHA-256 of the document's bytes, under which it is stored.
     pub fn digest(&self) -> Digest {
         Digest::of(&self.to_bytes())
     }
@@ -291,12 +297,12 @@ impl Invoice {
         self.receipts.last().map_or_else(|| FIRST_LINK.into(), |receipt| receipt.chain.clone())
     }
 
-    /// T: the instant up to which it bills.
+    /// T: the instant up to which the document bills.
     pub fn until(&self) -> Instant {
         Instant(self.billed.until_ns)
     }
 
-    /// The meter instant of a border of the calendar, if this document reached it.
+    /// The meter instant of a border of the calendar; none if this document has not reached it.
     pub(super) fn border(&self, utc_ns: i64) -> Option<Instant> {
         let (start, end) = self.borders_utc_ns;
         if utc_ns == start {
@@ -309,20 +315,20 @@ impl Invoice {
     /// Reads stored bytes.
     ///
     /// # Errors
-    /// What the parser says.
+    /// The error of the parser.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(bytes)
     }
 }
 
 impl Line {
-    /// The difference in nano-units; none for a text that is no amount.
+    /// The difference in nano-units; none for a text that is not an amount.
     pub fn amount_nanos(&self) -> Option<i128> {
         nanos(&self.amount)
     }
 }
 
-/// The nano-units of an amount as a document writes it.
+/// The nano-units of an amount as a document writes it; none for a text that is not an amount.
 pub(super) fn nanos(text: &str) -> Option<i128> {
     text.parse::<Decimal>().ok()?.scaled(9)
 }
@@ -338,7 +344,7 @@ pub(super) fn rounding_name(rounding: Rounding) -> &'static str {
 }
 
 impl Receipt {
-    /// Closes the link: sets `chain` from the receipt before and everything else in this one.
+    /// Sets `chain`, from the link before and everything else in this receipt.
     pub(super) fn chained(mut self, before: &str) -> Self {
         self.chain = String::new();
         let text = serde_json::to_string(&self).unwrap_or_default();

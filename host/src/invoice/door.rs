@@ -1,5 +1,5 @@
-//! Refusals at the door: a book or a policy that could not be billed together with what is there is
-//! refused when it is set, not when the period is closed.
+//! Checks at the time of a change: a book or policy that could not be billed with the tenant's
+//! other rules is refused when it is set, not when the period is closed.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ const UNITS: [&str; 7] = [
 /// A reason why a book or a policy is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It would take effect before now.
+    /// The change would take effect before now.
     #[error("at: {0} is past; rules change now or later (leave `at` out for now)")]
     Past(String),
     /// A price charges a meter that a policy does not have.
@@ -37,11 +37,11 @@ pub enum Refusal {
     Meter {
         /// The price.
         price: String,
-        /// Its meter.
+        /// The price's meter.
         meter: String,
         /// A policy that is in force in the price's time.
         policy: String,
-        /// Its meters.
+        /// The policy's meters.
         known: String,
     },
     /// A price charges a unit that is not measured.
@@ -49,12 +49,12 @@ pub enum Refusal {
     Unit {
         /// The price.
         price: String,
-        /// Its unit.
+        /// The price's unit.
         unit: String,
         /// The units that are measured.
         known: String,
     },
-    /// An option that the policy does not know, or a value that it does not take.
+    /// An option that the policy does not have, or a value that it does not accept.
     #[error("option '{name}': {problem}")]
     Option {
         /// The option.
@@ -64,7 +64,8 @@ pub enum Refusal {
     },
     /// The currency would change inside a period.
     #[error(
-        "currency: the period to {until} is billed in {known}; {named} can begin at that border (`at`)"
+        "currency: the period to {until} is billed in {known}; \
+         {named} can begin at that border (`at`)"
     )]
     Currency {
         /// The currency in force.
@@ -79,17 +80,18 @@ pub enum Refusal {
     Credit {
         /// The grant.
         id: String,
-        /// Its amount and currency.
+        /// The grant's amount and currency.
         known: String,
     },
     /// An id stands for another kind of adjustment than before.
     #[error(
-        "adjustment '{id}': the id stands for a {known} in another book; another kind needs a new id"
+        "adjustment '{id}': the id stands for a {known} in another book; \
+         another kind needs a new id"
     )]
     Kind {
         /// The id.
         id: String,
-        /// Its kind.
+        /// The kind that the id stands for.
         known: &'static str,
     },
 }
@@ -228,7 +230,8 @@ fn check_meters(
     Ok(())
 }
 
-/// A grant is its id, for ever; so is the kind of an adjustment.
+/// Refuses another amount for the id of a credit, and another kind for that of any adjustment: both
+/// are bound to the id for ever.
 fn check_adjustments<'a>(
     book: &Book,
     others: impl Iterator<Item = &'a Book>,
@@ -254,7 +257,7 @@ fn check_adjustments<'a>(
     Ok(())
 }
 
-/// A currency may begin at a border.
+/// Refuses a change of the currency inside a period: a new currency may begin at a border.
 fn check_currency(
     view: &View,
     book: &Book,

@@ -1,4 +1,4 @@
-//! The calls of documents made by the components themselves, in this program's engine.
+//! The calls that documents are made from, carried out by this program's engine.
 
 use std::sync::{Arc, LazyLock};
 
@@ -22,7 +22,7 @@ pub struct Engines<'a, E> {
 }
 
 impl<'a, E: Evidence> Engines<'a, E> {
-    /// Runs components of `evidence` in the engine of `policies`.
+    /// The engine of `policies`, for components of `evidence`.
     pub fn new(evidence: &'a E, policies: &'a PolicyHost) -> Self {
         Self { evidence, policies }
     }
@@ -41,8 +41,8 @@ impl<'a, E: Evidence> Engines<'a, E> {
             return Ok(policy);
         }
         let bytes = self.evidence.component(digest).map_err(CallError::Evidence)?;
-        // The answer does not depend on the bounds; the wider ones are open to those that leave the
-        // accounting to the standard policy.
+        // The answer does not depend on the bounds; the wider ones admit only policies that leave
+        // the accounting to the standard policy.
         let load = |profile| self.policies.load(profile, digest, &bytes);
         let loaded = load(Profile::Large).or_else(|_| load(Profile::Compact));
         loaded.map_err(|source| CallError::Policy(Box::new(source)))

@@ -1,5 +1,4 @@
-//! Where an invoice's inputs come from: the journal of this host, or a bundle that was taken from
-//! it.
+//! The evidence of invoices: the journal of this host, or a bundle that was taken from it.
 
 use super::period::AgreementFrom;
 use crate::billing::calendar::Calendar;
@@ -33,7 +32,7 @@ pub struct Override {
     pub policy: Option<Digest>,
     /// A book; none if it names none.
     pub book: Option<Digest>,
-    /// Whether the book also holds for time without one.
+    /// Set if the book also holds for time that no book covers.
     pub from_begin: bool,
     /// The reason, in words.
     pub reason: String,
@@ -42,12 +41,12 @@ pub struct Override {
 }
 
 impl Override {
-    /// Whether it names nothing, and so ends those before it over its span.
+    /// Returns whether the override names nothing, and so ends earlier ones over its span.
     pub fn is_end(&self) -> bool {
         self.policy.is_none() && self.book.is_none()
     }
 
-    /// Whether it decides everything that `earlier` names.
+    /// Returns whether the override replaces everything that `earlier` names.
     pub(super) fn replaces(&self, earlier: &Self) -> bool {
         let covers =
             |mine: Option<Digest>, other: Option<Digest>| other.is_none() || mine.is_some();
@@ -55,19 +54,19 @@ impl Override {
     }
 }
 
-/// A policy is not asked any more for a tenant; written by fact number `fact`.
+/// The quarantine of a tenant's policy, which is not asked any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quarantine {
-    /// Which.
+    /// The quarantined policy.
     pub policy: Digest,
-    /// Who answers in its place; none while its time is held.
+    /// The policy that answers in its place; none while its time is held.
     pub stand_in: Option<Digest>,
     /// Sequence number of the fact.
     pub fact: u64,
 }
 
 impl Quarantine {
-    /// The quarantine that a tenant's fact says; none if that is about something else.
+    /// The quarantine that a tenant's fact records; none if that is about something else.
     pub(super) fn from_fact(fact: u64, said: &TenantFact) -> Option<Self> {
         match said {
             TenantFact::PolicyMoved(moved) if moved.to == Standing::Quarantined => {
@@ -79,7 +78,7 @@ impl Quarantine {
 }
 
 impl InForce {
-    /// The change of policy that a tenant's fact says; none if that is about something else.
+    /// The change of policy that a tenant's fact records; none if that is about something else.
     pub(super) fn policy(fact: u64, said: &TenantFact) -> Option<Self> {
         match said {
             TenantFact::PolicyActivated { digest, from, options, .. } => {
@@ -89,7 +88,7 @@ impl InForce {
         }
     }
 
-    /// The change of book that a tenant's fact says; none if that is about something else.
+    /// The change of book that a tenant's fact records; none if that is about something else.
     pub(super) fn book(fact: u64, said: &TenantFact) -> Option<Self> {
         match said {
             TenantFact::PricesActivated { digest, from, .. } => {
@@ -101,7 +100,7 @@ impl InForce {
 }
 
 impl Override {
-    /// The override that a tenant's fact says; none if that is about something else.
+    /// The override that a tenant's fact records; none if that is about something else.
     pub(super) fn from_fact(fact: u64, said: &TenantFact) -> Option<Self> {
         match said {
             TenantFact::Overridden { from, until, policy, book, from_begin, reason, .. } => {
@@ -121,7 +120,7 @@ impl Override {
 }
 
 impl AgreementFrom {
-    /// The agreement that a tenant's fact says; none if that is about something else.
+    /// The agreement that a tenant's fact records; none if that is about something else.
     pub(super) fn from_fact(fact: u64, said: &TenantFact) -> Option<Self> {
         match said {
             TenantFact::AgreementChanged { agreement, from, .. } => {
@@ -136,15 +135,16 @@ impl AgreementFrom {
 /// instant.
 #[derive(Debug, Clone, Copy)]
 pub struct News {
-    /// Facts after this one.
+    /// Sequence number of the last fact before the stretch.
     pub after: u64,
-    /// Up to this one.
+    /// Sequence number of the last fact of the stretch.
     pub through: u64,
-    /// First instant of its period.
+    /// First instant of the document's period.
     pub period_start: Instant,
     /// End of the time that the document bills.
     pub until: Instant,
-    /// End of its period: changes of rules before it decide amounts of minimums and caps.
+    /// End of the document's period: changes of rules before it decide amounts of minimums and
+    /// caps.
     pub period_end: Instant,
 }
 
@@ -153,12 +153,12 @@ impl News {
         self.after < seq && seq <= self.through
     }
 
-    /// Whether a fact of the tenant changes what the document would say.
+    /// Returns whether a fact of the tenant changes the document.
     pub(super) fn changes(&self, seq: u64, fact: &Fact) -> bool {
         self.covers(seq) && fact.of_tenant().is_some_and(|said| self.changes_rules(said))
     }
 
-    /// Whether an instance's fact lies in the time that the document bills.
+    /// Returns whether an instance's fact lies in the time that the document bills.
     pub(super) fn is_late(&self, seq: u64, fact: &Fact) -> bool {
         self.covers(seq) && fact.at.meter < self.until && fact.counts().is_some()
     }
@@ -185,22 +185,22 @@ impl News {
     }
 }
 
-/// A reason why evidence can't be had.
+/// A reason why evidence can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum EvidenceError {
     /// The journal can't be read.
     #[error("can't read the journal")]
     Journal(#[from] ReadError),
-    /// Something that an invoice depends on is not there.
+    /// A part that an invoice depends on is missing.
     #[error("{0} is missing")]
     Missing(String),
-    /// Something is there and is not what it is called.
+    /// A part does not match its digest or link.
     #[error("{0}")]
     Altered(String),
 }
 
-/// The facts and documents that invoices are made from. Everything is as of a fact: what was
-/// recorded later does not exist.
+/// The facts and documents that invoices are made from. Everything is as of the fact `through`:
+/// later facts are left out.
 pub trait Evidence {
     /// The instances that a tenant ever had, sorted.
     ///
@@ -218,14 +218,13 @@ pub trait Evidence {
         through: u64,
     ) -> Result<Vec<(u64, Fact)>, EvidenceError>;
 
-    /// The tenant's first instant: its creation, or the first thing that happened to it. None
-    /// before.
+    /// The tenant's first instant: that of its creation, or of its first fact; none without any.
     ///
     /// # Errors
     /// [`EvidenceError`].
     fn began(&self, tenant: &TenantId, through: u64) -> Result<Option<Instant>, EvidenceError>;
 
-    /// The end of the tenant; none while it goes on.
+    /// The end of the tenant; none while it exists.
     ///
     /// # Errors
     /// [`EvidenceError`].
@@ -241,13 +240,13 @@ pub trait Evidence {
         through: u64,
     ) -> Result<Vec<(u64, Fact)>, EvidenceError>;
 
-    /// Whether a fact became known that may change a document.
+    /// Returns whether a fact became known that may change a document.
     ///
     /// # Errors
     /// [`EvidenceError`].
     fn changed(&self, tenant: &TenantId, news: &News) -> Result<bool, EvidenceError>;
 
-    /// The documents that a tenant was given, in the order of the facts.
+    /// The documents that were issued to a tenant, in the order of their facts.
     ///
     /// # Errors
     /// [`EvidenceError`].
@@ -257,32 +256,32 @@ pub trait Evidence {
         through: u64,
     ) -> Result<Vec<StoredInvoice>, EvidenceError>;
 
-    /// Where the calendar lies.
+    /// The calendar.
     ///
     /// # Errors
     /// [`EvidenceError`].
     fn calendar(&self, through: u64) -> Result<Calendar, EvidenceError>;
 
-    /// The bytes of a price book or an invoice, whose digest they have.
+    /// The bytes of a price book or an invoice, checked against the digest.
     ///
     /// # Errors
     /// [`EvidenceError::Missing`], [`EvidenceError::Altered`].
     fn document(&self, digest: Digest) -> Result<Vec<u8>, EvidenceError>;
 
-    /// The bytes of a component, whose digest they have.
+    /// The bytes of a component, checked against the digest.
     ///
     /// # Errors
     /// [`EvidenceError::Missing`], [`EvidenceError::Altered`].
     fn component(&self, digest: Digest) -> Result<Vec<u8>, EvidenceError>;
 
-    /// The place of a fact, its link included.
+    /// The place of a fact: its sequence number and link.
     ///
     /// # Errors
     /// [`EvidenceError::Missing`].
     fn place(&self, seq: u64) -> Result<Head, EvidenceError>;
 }
 
-/// Bytes that have the digest that they are called by.
+/// Checks bytes against their digest.
 pub(super) fn sound(
     what: &str,
     digest: Digest,
@@ -380,7 +379,7 @@ impl Evidence for Archive {
     }
 
     fn component(&self, digest: Digest) -> Result<Vec<u8>, EvidenceError> {
-        // Billers lie with the documents that they made.
+        // Billers are stored with the documents, not with the policies.
         let bytes = self.policy_bytes(&digest)?;
         let bytes =
             bytes.map_or_else(|| Archive::document(self, &digest), |bytes| Ok(Some(bytes)))?;

@@ -1,4 +1,4 @@
-//! The hashes of a receipt: of a policy's question and of its answer.
+//! The hashes of a receipt: of a policy's input and of its output.
 
 use std::io::{self, BufWriter, Write};
 
@@ -6,14 +6,14 @@ use sha2::Digest as _;
 
 use crate::policy::metering::{Column, IntervalColumns, Measurement, Request};
 
-/// How many values, and how many bytes of text, are hashed at once.
+/// Number of values, and bytes of text, that are hashed at once.
 const AT_ONCE: usize = 8 << 10;
 
 /// SHA-256 in lower-case hexadecimal digits: first of everything but the columns as a JSON array in
 /// the contract's order, with the names of dimensions and counts in the place of the columns; then
-/// of each column: how many values (8 bytes), and the values. Numbers are little-endian.
+/// of each column: the number of values (8 bytes), and the values. Numbers are little-endian.
 pub(super) fn of_request(request: &Request) -> String {
-    // In full, so that nothing new is left out.
+    // Destructured in full, so that no new field is left out.
     let Request { tenant, span, subjects, intervals, options } = request;
     let IntervalColumns { subject, phase, start, end, session, wakes, fact, dimensions, counts } =
         intervals;
@@ -50,7 +50,7 @@ struct Hasher(sha2::Sha256);
 impl Hasher {
     fn json<T: serde::Serialize>(&mut self, value: &T) {
         let mut buffered = BufWriter::with_capacity(AT_ONCE, self);
-        // Neither the types nor the writers refuse anything.
+        // Neither the types nor the writers can fail.
         let _ = serde_json::to_writer(&mut buffered, value);
         let _ = buffered.flush();
     }

@@ -1,9 +1,9 @@
-//! Issuing: which document of a tenant comes next, for a close, a settlement or a preview.
+//! Issuing: the next document of a tenant, for a close, a settlement or a preview.
 //!
-//! The caller commits the document that [`Computer::next`] answers, and asks again on a view that
+//! The caller commits the document that [`Computer::next`] returns, and asks again on a view that
 //! has it, until there is none left. So a close over several borders, or a correction that
-//! cascades, is a row of documents, each as of its own place in the journal, and a crash in between
-//! loses nothing.
+//! cascades, is a sequence of documents, each as of its own place in the journal, and a crash in
+//! between loses nothing.
 
 use biller::input::Balances;
 
@@ -17,20 +17,20 @@ use super::period::Period;
 use super::view::View;
 use crate::units::Instant;
 
-/// What is asked for.
+/// The goal of issuing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Goal {
-    /// Every period up to this instant has its documents, the last one up to it.
+    /// Every period up to this instant has its documents, the last one of which ends there.
     Close(Instant),
-    /// Every period that has documents says what is known now.
+    /// The documents of every period include all facts that are known now.
     Settle,
 }
 
-/// Where the tenant stands before a period.
+/// The state of the tenant's bill before a period.
 struct Standing {
-    /// What the periods before hand on.
+    /// The balances that the earlier periods hand on.
     handed: Balances,
-    /// Periods before that have no document up to their end.
+    /// The earlier periods without a document up to their end.
     unrated: Vec<Period>,
 }
 
@@ -39,7 +39,8 @@ impl Standing {
         Self { handed: Balances::default(), unrated: Vec::new() }
     }
 
-    /// Moves past a period without a document up to its end. What its documents used is used.
+    /// Moves past a period without a document up to its end. Balances that its documents have used
+    /// stay used.
     fn leave_open(&mut self, period: &Period, last: Option<&Invoice>) {
         self.unrated.push(period.clone());
         if let Some(last) = last {
@@ -49,10 +50,10 @@ impl Standing {
 }
 
 impl<E: Evidence, C: Calls> Computer<'_, E, C> {
-    /// The next document on the way to a goal; none if it is reached.
+    /// The next document towards a goal; none if that is reached.
     ///
     /// # Errors
-    /// [`InvoiceError`]; of an earlier period that can't be rated only if the goal lies in it.
+    /// [`InvoiceError`]; that of a period that can't be rated only if it is the last one.
     pub fn next(
         &self,
         view: &View,
@@ -74,8 +75,8 @@ impl<E: Evidence, C: Calls> Computer<'_, E, C> {
         Ok(None)
     }
 
-    /// The document that an earlier period lacks. One that can't be rated blocks itself alone: a
-    /// later period takes it as having used nothing.
+    /// The document that an earlier period lacks. A period that can't be rated does not block later
+    /// ones, which treat it as unused.
     fn pass(
         &self,
         view: &View,
@@ -107,8 +108,8 @@ impl<E: Evidence, C: Calls> Computer<'_, E, C> {
         Ok(documents)
     }
 
-    /// Numbers of the documents that would come out otherwise now, because a fact of their time
-    /// came to be known later, or what the period before hands on has changed.
+    /// Numbers of the documents that may differ if computed now, because a fact of their time
+    /// became known later, or the balances of the period before have changed.
     ///
     /// # Errors
     /// [`InvoiceError`].
@@ -180,7 +181,7 @@ impl<E: Evidence, C: Calls> Computer<'_, E, C> {
         Ok(is_news.then_some(draft.invoice))
     }
 
-    /// Whether a period's last document may come out otherwise now.
+    /// Returns whether a period's last document may differ if computed now.
     fn is_stale(
         &self,
         view: &View,
@@ -200,13 +201,14 @@ impl<E: Evidence, C: Calls> Computer<'_, E, C> {
             until: last.until(),
             period_end: period.end,
         };
-        // Rules that are named for a preview are no facts.
+        // Rules that are named for a preview have no facts.
         let named = view.rules.overrides((period.start, period.end));
         let is_named = named.iter().any(|one| one.fact > view.as_of.seq);
         Ok(is_named || self.evidence.changed(&view.tenant, &news)?)
     }
 
-    /// Makes a document again from the evidence that it names.
+    /// Computes a document again from the evidence that it names; none if the tenant has no such
+    /// period.
     ///
     /// # Errors
     /// [`InvoiceError`].
@@ -237,7 +239,7 @@ impl<E: Evidence, C: Calls> Computer<'_, E, C> {
                 };
                 return Ok(Some(parts.draft(computed)?.invoice));
             }
-            // What earlier periods handed on then, by their documents of then.
+            // The balances that earlier periods handed on, by their documents as of that place.
             self.pass(view, period, Goal::Settle, &Heading::default(), &mut standing)?;
         }
         Ok(None)

@@ -1,5 +1,5 @@
-//! Issuing for real: one close or settlement of a tenant at a time, each document committed before
-//! the next is computed.
+//! The issuer: one close or settlement of a tenant at a time, each document committed before the
+//! next is computed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,30 +23,30 @@ use crate::policy::biller::COMPONENT;
 use crate::tenant::Actor;
 use crate::units::Instant;
 
-/// Looks an instance up by id, from any thread.
+/// Lookup of an instance's name and tags by id, from any thread.
 pub type Directory = Arc<dyn Fn(&InstanceId) -> Result<Named, EvidenceError> + Send + Sync>;
 
 /// A reason why a document was not issued.
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
-    /// It can't be computed.
+    /// The document can't be computed.
     #[error(transparent)]
     Invoice(#[from] InvoiceError),
-    /// It can't be written.
+    /// The document can't be committed.
     #[error("the document can't be committed")]
     Commit(#[from] CommitError),
-    /// The computation broke off.
-    #[error("the computation broke off")]
+    /// The computation was aborted or panicked.
+    #[error("the computation of the document was aborted; the daemon's log has the details")]
     Broken(#[source] Arc<tokio::task::JoinError>),
 }
 
-/// Issues documents of tenants.
+/// The issuer of tenants' documents.
 #[derive(Clone)]
 pub struct Issuer {
     journal: Arc<Journal>,
     policies: Arc<PolicyHost>,
-    /// Held while a tenant's documents are issued: numbers follow each other. Another tenant's
-    /// never wait.
+    /// Held while a tenant's documents are issued, as their numbers are consecutive. Tenants do not
+    /// wait for each other.
     issuing: Arc<Mutex<HashMap<TenantId, Arc<tokio::sync::Mutex<()>>>>>,
 }
 
@@ -62,7 +62,7 @@ impl Issuer {
         Self { journal, policies, issuing: Arc::default() }
     }
 
-    /// Issues every document on the way to a goal, in order. Those that were issued before an error
+    /// Issues every document towards a goal, in order. Documents that were issued before an error
     /// stay.
     ///
     /// # Errors
@@ -85,7 +85,7 @@ impl Issuer {
         Ok(issued)
     }
 
-    /// Computes from the journal as it is now. Blocking.
+    /// Runs `work` on the present state of the journal. Blocking.
     ///
     /// # Errors
     /// [`InvoiceError`].
@@ -106,7 +106,7 @@ impl Issuer {
         Ok(work(&Computer::new(&archive, &calls, &names), view))
     }
 
-    /// The documents that a close up to `to` would make now, under other rules if some are named.
+    /// The documents that a close up to `to` would make now, under `rules` if there are any.
     /// Nothing is written. Blocking.
     ///
     /// # Errors
@@ -183,8 +183,8 @@ impl Issuer {
         Ok(())
     }
 
-    /// The biller inside this program, if it made these receipts and the journal does not have it
-    /// yet: a document is proved by the component that made it, years later too.
+    /// The embedded biller, if it made these receipts and the journal does not have it yet: a
+    /// document is proved with the component that made it, even years later.
     fn billers(&self, receipts: &[Receipt]) -> Result<Vec<Vec<u8>>, InvoiceError> {
         let own = Digest::of(COMPONENT);
         let name = own.to_string();
@@ -205,10 +205,10 @@ impl Issuer {
         &self.policies
     }
 
-    /// The lock under which a tenant's money changes.
+    /// The lock under which a tenant's documents and prices change.
     pub(super) fn lock(&self, tenant: &TenantId) -> Arc<tokio::sync::Mutex<()>> {
         let mut issuing = self.issuing.lock().unwrap_or_else(PoisonError::into_inner);
-        // Locks that nobody holds are forgotten, so that tenants that were never take no room.
+        // Unused locks are dropped, so that unknown tenants take no memory.
         issuing.retain(|_, lock| Arc::strong_count(lock) > 1);
         issuing.entry(tenant.clone()).or_default().clone()
     }

@@ -1,4 +1,4 @@
-//! From the time of instances to the biller's intervals: each policy is asked what it counts.
+//! The measurement of instances' time by policies, into the biller's intervals.
 
 use std::collections::BTreeMap;
 
@@ -28,12 +28,12 @@ const DIMENSIONS: [Dimension; 4] = [
     ("snapshot-byte", "snapshot-bytes", |shape| shape.snapshot_bytes),
 ];
 
-/// What the policies made of a span.
+/// The outcome of measuring a span.
 #[derive(Debug, Default)]
 pub(super) struct Measured {
     pub(super) subjects: Vec<Subject>,
     pub(super) intervals: Intervals,
-    /// The phase of each interval, for people.
+    /// The phase of each interval, for display.
     pub(super) phases: Vec<Phase>,
     pub(super) meters: Vec<String>,
     pub(super) terms: Vec<TermsInForce>,
@@ -54,14 +54,14 @@ pub(super) struct MeasureCall {
     pub(super) output: String,
 }
 
-/// A piece that was measured: the biller's columns as a row.
+/// A measured piece: a row of the biller's columns.
 struct Row {
     subject: u32,
     piece: Piece,
     meters: u64,
 }
 
-/// Collects what the policies answer.
+/// The collection of the policies' answers.
 pub(super) struct Measuring<'a, C> {
     calls: &'a C,
     tenant: &'a str,
@@ -79,7 +79,7 @@ impl<'a, C: Calls> Measuring<'a, C> {
         Self { calls, tenant, spans, measured, terms, numbers: BTreeMap::new() }
     }
 
-    /// Asks the policies about these instances; each span in as many calls as it needs.
+    /// Asks the policies about these instances, with as many calls for each span as it needs.
     ///
     /// # Errors
     /// [`InvoiceError::Fault`], [`InvoiceError::Held`], [`InvoiceError::Policy`].
@@ -90,7 +90,7 @@ impl<'a, C: Calls> Measuring<'a, C> {
         for place in 0..self.spans.len() {
             self.span(place, usages, named, first, &mut rows)?;
         }
-        // Spans come one after the other; the biller wants each instance's time together.
+        // Rows come span by span; the biller needs each instance's time together.
         rows.sort_by_key(|row| (row.subject, row.piece.start));
         rows.iter().for_each(|row| push(&mut self.measured.intervals, row));
         self.measured.phases.extend(rows.iter().map(|row| row.piece.phase));
@@ -138,7 +138,7 @@ impl<'a, C: Calls> Measuring<'a, C> {
                 asked.add(number, named, &pieces);
             }
         }
-        // Also a span in which nothing was used has terms; but nobody needs them.
+        // The terms of a span in which nothing was used are not needed.
         if asked.pieces.is_empty() { Ok(()) } else { self.ask(place, &asked, rows) }
     }
 
@@ -177,7 +177,7 @@ impl<'a, C: Calls> Measuring<'a, C> {
         Ok(())
     }
 
-    /// Takes the terms of an answer, and tells which global number each of its meters has.
+    /// Takes the terms of an answer. Returns the global number of each of its meters.
     fn learn(
         &mut self,
         place: usize,
@@ -226,7 +226,7 @@ impl<'a, C: Calls> Measuring<'a, C> {
     }
 }
 
-/// One request while it is put together.
+/// A request that is being built.
 #[derive(Default)]
 struct Question {
     subjects: Vec<Asked>,
@@ -296,13 +296,13 @@ fn push(columns: &mut Intervals, row: &Row) {
     }
 }
 
-/// A mask over a policy's own meters as one over all.
+/// Translates a mask over a policy's own meters into one over all meters.
 fn translate(counted: u64, bits: &[u32]) -> u64 {
     let set = bits.iter().enumerate().filter(|(own, _)| counted & (1 << own) != 0);
     set.fold(0, |mask, (_, number)| mask | 1 << number)
 }
 
-/// Whether two lists of terms agree, however many meters were known when each was made.
+/// Returns whether two lists of terms agree; missing entries at the end count as none.
 fn is_same(one: &[Option<Terms>], other: &[Option<Terms>]) -> bool {
     let length = one.len().max(other.len());
     (0..length)

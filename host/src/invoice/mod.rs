@@ -1,12 +1,11 @@
-//! Documents: what a tenant's periods come to, made final, corrected and proved. `docs/bill.md`
-//! says what every number means.
+//! Documents: a tenant's charges by period, made final, corrected and proved. `docs/bill.md`
+//! defines every number.
 //!
-//! - `evidence` is what documents are made from, in the journal or in a bundle; `view` is a
-//!   tenant's part of it as of one head; `period` cuts time, `rules` says which policy and book
-//!   hold;
-//! - `usage` and `measure` go from facts to what policies count, `compute` from there through the
-//!   biller to what a period comes to: the one path to a charge; `calls` is the seam to components;
-//! - `difference` makes a document of it, `issue` says which document comes next;
+//! - `evidence` is the input of documents, in the journal or in a bundle; `view` is a tenant's part
+//!   of it as of one head; `period` cuts time, `rules` finds the policy and book in force;
+//! - `usage` and `measure` turn facts into the time that policies count, `compute` turns that into
+//!   charges by the biller: the one path to a charge; `calls` is the seam to components;
+//! - `difference` makes a document of the charges, `issue` finds the next document;
 //! - `proof` makes a document again and compares; `bundle` is a document with its evidence.
 
 mod bundle;
@@ -59,7 +58,7 @@ use crate::units::Instant;
 /// A reason why a period has no document.
 #[derive(Debug, thiserror::Error)]
 pub enum InvoiceError {
-    /// Facts or documents can't be had.
+    /// Facts or documents can't be read.
     #[error(transparent)]
     Evidence(#[from] EvidenceError),
     /// An agreement can't cut this time.
@@ -80,12 +79,12 @@ pub enum InvoiceError {
         #[source]
         source: Box<AdmissionError>,
     },
-    /// A policy gave no answer that can be believed. The facts are safe; the period stays unrated.
+    /// A policy gave no valid answer. The facts are safe; the period stays unrated.
     #[error("policy {component} did not measure the period: {}", fault.in_words())]
     Fault {
         /// The policy.
         component: Digest,
-        /// What it did.
+        /// The failure.
         fault: Box<Fault>,
     },
     /// The biller gave no bill.
@@ -98,7 +97,10 @@ pub enum InvoiceError {
         source: Box<BillerError>,
     },
     /// A policy was quarantined, and the tenant's fallback order holds its time.
-    #[error("policy {policy} is quarantined and its time is held: from {} to {} on the meter clock", from.0, until.0)]
+    #[error(
+        "policy {policy} is quarantined and its time is held: from {} to {} on the meter clock",
+        from.0, until.0
+    )]
     Held {
         /// The policy.
         policy: Digest,
@@ -119,7 +121,7 @@ pub enum InvoiceError {
         crate::limits::policy::METERS_MAX
     )]
     Meters,
-    /// Two currencies in one period.
+    /// Two currencies meet in one period.
     #[error(
         "the period is billed in {known}, and {named} was named; change the currency at a border"
     )]
@@ -132,14 +134,14 @@ pub enum InvoiceError {
     /// A sum does not fit.
     #[error("a sum of the period does not fit 128 bits")]
     Overflow,
-    /// A comparison asks for no time.
+    /// The span of a comparison is empty.
     #[error("the span is empty; it must end after it begins")]
     Empty,
 }
 
 impl InvoiceError {
-    /// Whether the period is unrated: a policy failed it, and a later period may be billed without
-    /// it.
+    /// Returns whether a policy's failure leaves the period unrated, so that later periods may be
+    /// billed without it.
     pub fn is_unrated(&self) -> bool {
         match self {
             Self::Fault { .. } | Self::Held { .. } | Self::Terms { .. } | Self::Policy { .. } => {

@@ -19,7 +19,7 @@ pub struct Period {
     pub agreement: Agreement,
 }
 
-/// An agreement and the instant from which on it cuts periods.
+/// An agreement and the first instant at which it cuts periods.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgreementFrom {
     /// A border on the meter clock.
@@ -30,12 +30,12 @@ pub struct AgreementFrom {
     pub fact: u64,
 }
 
-/// Everything that decides where a tenant's borders lie.
+/// The inputs that decide a tenant's borders.
 #[derive(Debug)]
 pub(super) struct Cuts<'a> {
     /// The tenant's agreements in the order of their facts; of two for one instant the later holds.
     pub(super) agreements: &'a [AgreementFrom],
-    /// Where UTC lies.
+    /// The offset of UTC from the meter clock.
     pub(super) calendar: &'a Calendar,
     /// The tenant's documents: the first one that reaches a border fixes its instant.
     pub(super) documents: &'a [Invoice],
@@ -61,8 +61,7 @@ impl Cuts<'_> {
     fn first(&self, at: Instant) -> Result<Period, InvoiceError> {
         let agreement = self.agreement(at);
         let utc_ns = agreement.around(self.calendar.utc_ns(at))?;
-        // The wall clock may have been stepped since: the period holds its first fact whatever it
-        // says.
+        // The wall clock may have been stepped since: the period holds its first fact in any case.
         let start = self.border(utc_ns.0).min(at);
         self.up_to_border(start, utc_ns, agreement)
     }
@@ -73,7 +72,7 @@ impl Cuts<'_> {
         self.up_to_border(period.end, (period.utc_ns.1, end), agreement)
     }
 
-    /// A period is never empty, however the clock was stepped.
+    /// The period from `start` to its border, at least 1 ns long even if the clock was stepped.
     fn up_to_border(
         &self,
         start: Instant,
@@ -84,7 +83,7 @@ impl Cuts<'_> {
         Ok(Period { start, end, utc_ns, agreement })
     }
 
-    /// The meter instant of a border: as the first document that reached it has it, or by the
+    /// The meter instant of a border: that of the first document that reached it, or by the
     /// calendar.
     fn border(&self, utc_ns: i64) -> Instant {
         let mut fixed = self.documents.iter().filter_map(|document| document.border(utc_ns));

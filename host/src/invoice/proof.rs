@@ -1,4 +1,4 @@
-//! Making a document again from evidence, and comparing it byte for byte.
+//! Proofs: a document is computed again from evidence, and compared byte for byte.
 
 use super::InvoiceError;
 use super::calls::Calls;
@@ -11,53 +11,53 @@ use crate::id::{Digest, IdError, InstanceId, TenantId};
 /// The proof of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proved {
-    /// Its number.
+    /// Number of the document.
     pub number: u64,
     /// The document; none if it is of the earlier form.
     pub invoice: Option<Invoice>,
-    /// Its SHA-256, as the journal has it.
+    /// SHA-256 of the document, as the journal has it.
     pub digest: Digest,
-    /// The number of calls that were made again.
+    /// Number of calls that were repeated.
     pub calls: usize,
-    /// The number of facts that were read.
+    /// Sequence number of the last fact that was taken into account.
     pub facts: u64,
-    /// Whether the engine is the one that made it, so that the fuel was compared, too.
+    /// Set if the engine is the one that made the document, so that the fuel was compared, too.
     pub same_engine: bool,
 }
 
-/// A place where a document differs from what its evidence makes.
+/// A difference between a document and the one that its evidence gives.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Difference {
-    /// The journal goes another way up to the place that the document names.
+    /// The journal has another history up to the place that the document names.
     #[error("it was made as of fact {seq} with hash {stated}; the journal has {found} there")]
     Place {
-        /// Sequence number.
+        /// Sequence number of the fact.
         seq: u64,
-        /// The document's word.
+        /// The document's value.
         stated: String,
-        /// The journal's.
+        /// The journal's hash.
         found: String,
     },
-    /// A receipt is another one.
+    /// A receipt differs.
     #[error("receipt {number}: {field} is {stated}, and comes out as {found}")]
     Receipt {
-        /// Its place, from 0.
+        /// Position of the receipt, from 0.
         number: usize,
-        /// The part.
+        /// Name of the part, for people.
         field: &'static str,
-        /// The document's word.
+        /// The document's value.
         stated: String,
-        /// The outcome.
+        /// The value from the evidence.
         found: String,
     },
-    /// Something else.
+    /// Another field differs.
     #[error("{field} is {stated}, and comes out as {found}")]
     Field {
         /// The field, by its name in the document.
         field: String,
-        /// The document's word.
+        /// The document's value.
         stated: String,
-        /// The outcome.
+        /// The value from the evidence.
         found: String,
     },
 }
@@ -68,18 +68,18 @@ pub enum ProofError {
     /// Evidence is missing or altered.
     #[error(transparent)]
     Evidence(#[from] EvidenceError),
-    /// It can't be computed again.
+    /// The document can't be computed again.
     #[error(transparent)]
     Rating(#[from] InvoiceError),
-    /// It holds a name that is not one.
-    #[error("the document holds a name that is not one")]
+    /// The document holds a malformed id.
+    #[error("the document holds a malformed id")]
     Name(#[from] IdError),
-    /// It differs.
+    /// The document differs.
     #[error("document {number} of tenant {tenant} is not what its evidence makes")]
     Differs {
         /// The tenant.
         tenant: String,
-        /// The document.
+        /// Number of the document.
         number: u64,
         /// The first difference.
         #[source]
@@ -87,12 +87,12 @@ pub enum ProofError {
     },
 }
 
-/// Makes document `number` of a tenant again and compares it with the one that is stored. Blocking.
+/// Computes document `number` of a tenant again and compares it with the stored one. Blocking.
 ///
 /// A document of the earlier form is checked by its SHA-256 alone, which the journal's chain holds.
 ///
 /// # Errors
-/// [`ProofError::Differs`] with the first difference; the others if it can't be made.
+/// [`ProofError::Differs`] with the first difference; the others if it can't be computed.
 pub fn prove<E: Evidence, C: Calls>(
     evidence: &E,
     calls: &C,
@@ -130,7 +130,7 @@ pub fn prove<E: Evidence, C: Calls>(
             found: head.hash.to_string(),
         }));
     }
-    // Also where this program has the component within itself: the stored one must be whole.
+    // Also for components that are embedded in this program: the stored ones must be intact.
     for receipt in &invoice.receipts {
         evidence.component(receipt.component.parse()?)?;
     }
@@ -149,7 +149,7 @@ pub fn prove<E: Evidence, C: Calls>(
         if same_engine { again } else { as_other_engine(again, &invoice, view.last_link.clone()) };
     match first_difference(&invoice, &again) {
         Some(difference) => Err(differs(difference)),
-        // Amounts of 128 bits have no JSON value in memory; the bytes decide.
+        // A JSON value can't hold amounts of 128 bits: the bytes decide.
         None if again.to_bytes() != bytes => Err(differs(Difference::Field {
             field: "text".into(),
             stated: stored.digest.to_string(),
@@ -170,7 +170,7 @@ pub fn prove<E: Evidence, C: Calls>(
 /// between its first and last instant. Blocking.
 ///
 /// # Errors
-/// [`ProofError`] if it can't be made.
+/// [`ProofError`] if it can't be computed.
 pub fn trace_line<E: Evidence, C: Calls>(
     evidence: &E,
     calls: &C,
@@ -184,8 +184,7 @@ pub fn trace_line<E: Evidence, C: Calls>(
     Ok(Computer::new(evidence, calls, &named).trace(&view, invoice, line)?)
 }
 
-/// The name by which a document calls an instance; one that was changed shows in the hash of the
-/// input.
+/// The name of an instance in a document; an altered one changes the hash of the input.
 fn name_in(invoice: &Invoice, id: &InstanceId) -> Named {
     let place = invoice.instances.binary_search_by(|one| one.id.as_str().cmp(id.as_str()));
     match place {
@@ -202,8 +201,8 @@ fn engines(invoice: &Invoice) -> Vec<(&str, &str)> {
         .collect()
 }
 
-/// The outcome of another engine, told as if the first one had made it: its name and its fuel are
-/// its own affair, everything else must agree.
+/// The document of another engine with the stated engine and fuel put in: these may differ,
+/// everything else must agree.
 fn as_other_engine(mut again: Invoice, invoice: &Invoice, mut link: String) -> Invoice {
     for (receipt, stated) in again.receipts.iter_mut().zip(&invoice.receipts) {
         receipt.engine.clone_from(&stated.engine);
@@ -215,8 +214,8 @@ fn as_other_engine(mut again: Invoice, invoice: &Invoice, mut link: String) -> I
     again
 }
 
-/// The first receipt or field that differs. Fields are compared as JSON, so that none can be
-/// forgotten.
+/// The first receipt or field that differs; none without one. Fields are compared as JSON, so that
+/// none can be forgotten.
 fn first_difference(stated: &Invoice, found: &Invoice) -> Option<Difference> {
     let pairs = stated.receipts.iter().zip(&found.receipts).enumerate();
     let of_receipts = pairs

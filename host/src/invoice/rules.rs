@@ -1,4 +1,4 @@
-//! Which policy and which book hold when, for one span of a tenant's time.
+//! The policies and books in force over a span of a tenant's time.
 
 use super::evidence::{InForce, Override, Quarantine};
 use super::stand_ins::StandIns;
@@ -12,11 +12,11 @@ use crate::units::Instant;
 pub(super) struct PolicySpan {
     pub(super) start: Instant,
     pub(super) end: Instant,
-    /// The policy that is asked; none while its time is held.
+    /// The policy that measures; none while the time is held.
     pub(super) asked: Option<Digest>,
     /// The policy in force.
     pub(super) in_force: Digest,
-    /// Its options.
+    /// The options of the policy in force.
     pub(super) options: Vec<(String, String)>,
 }
 
@@ -35,17 +35,17 @@ pub struct Overriding {
     pub from: Instant,
     /// First instant after.
     pub until: Instant,
-    /// The policy.
+    /// The policy; none if none is named.
     pub policy: Option<Digest>,
-    /// The text of the book.
+    /// The text of the book; none if none is named.
     pub book: Option<Vec<u8>>,
-    /// Whether the book also holds for time without one.
+    /// Set if the book also holds for time that no book covers.
     pub from_begin: bool,
     /// The reason, in words.
     pub reason: String,
 }
 
-/// Everything that was said about a tenant's rules, in the order of the facts.
+/// The changes of a tenant's rules, in the order of the facts.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
     pub(super) policies: Vec<InForce>,
@@ -55,7 +55,7 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    /// Reads a tenant's facts, in their order. A plan that was withdrawn never was.
+    /// Reads a tenant's facts, in their order. Withdrawn plans are left out.
     pub(super) fn said_by(facts: &[(u64, Fact)]) -> Self {
         Self {
             policies: standing(facts, Plan::Policy, InForce::policy),
@@ -77,7 +77,7 @@ impl Rules {
             let named = self.overriding(from, |one| one.policy);
             let change = in_force(&self.policies, from);
             let in_force = named.or(change.map(|change| change.digest)).unwrap_or(standard);
-            // A policy that is named is asked, whatever became of it.
+            // A policy that an override names is asked, even if it is quarantined.
             let asked = named.or_else(|| stand_ins.answering(in_force));
             let options = change.filter(|change| change.digest == in_force);
             let options = options.map(|change| change.options.clone()).unwrap_or_default();
@@ -90,8 +90,8 @@ impl Rules {
         spans
     }
 
-    /// The books of a span, in order of time; time without one is left out. An override stands in
-    /// for books that were in force, and for time without one only where it says so.
+    /// The books of a span, in order of time; time without one is left out. An override replaces
+    /// books that were in force, and covers time without one only if its `from_begin` is set.
     pub(super) fn books(&self, (start, end): (Instant, Instant)) -> Vec<BookSpan> {
         let mut spans: Vec<BookSpan> = Vec::new();
         for (from, until) in self.stretches(&self.books, start, end) {
@@ -119,7 +119,7 @@ impl Rules {
         self.overrides.iter().filter(touches).filter(|one| !replaced(one)).collect()
     }
 
-    /// The span cut wherever one of the changes or an override begins or ends.
+    /// The span, cut at the begin of each change and at the begin and end of each override.
     fn stretches(
         &self,
         changes: &[InForce],
@@ -135,8 +135,8 @@ impl Rules {
         cuts.windows(2).map(|pair| (pair[0], pair[1])).collect()
     }
 
-    /// The digest that the last override over an instant names; one that names nothing ends those
-    /// before.
+    /// The digest that the last override over an instant names; an override that names nothing ends
+    /// earlier ones.
     fn overriding(
         &self,
         at: Instant,
@@ -154,7 +154,7 @@ impl PolicySpan {
     }
 }
 
-/// The word of facts of a tenant on one matter, in their order.
+/// The values that `read` finds in a tenant's facts, in their order.
 pub(super) fn said<T>(
     facts: &[(u64, Fact)],
     read: impl Fn(u64, &TenantFact) -> Option<T>,
@@ -184,8 +184,8 @@ fn standing(
     standing
 }
 
-/// The change that holds at an instant: the last to come into force; of two for one instant, the
-/// one that was set later.
+/// The change in force at an instant: the last to come into force; of two for one instant, the one
+/// that was set later.
 fn in_force(changes: &[InForce], at: Instant) -> Option<&InForce> {
     let reached = changes.iter().filter(|change| change.from <= at);
     reached.max_by_key(|change| (change.from, change.fact))

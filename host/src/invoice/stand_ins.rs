@@ -1,16 +1,16 @@
-//! Who is asked to rate the time of a policy that was quarantined.
+//! The policies that rate the time of quarantined ones.
 
 use super::evidence::{InForce, Quarantine};
 use crate::billing::Substitutes;
 use crate::id::Digest;
 
-/// The policies that are not asked, and their substitutes.
+/// The quarantined policies, with their substitutes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct StandIns(Substitutes);
 
 impl StandIns {
-    /// As the facts have it, both in their order: an activation after a quarantine says that the
-    /// policy is trusted again.
+    /// The quarantines that are in force after these facts: an activation after a quarantine ends
+    /// it.
     pub(super) fn of(quarantines: &[Quarantine], activations: &[InForce]) -> Self {
         let again = |ill: &Quarantine| {
             activations.iter().any(|one| one.digest == ill.policy && one.fact > ill.fact)
@@ -22,7 +22,7 @@ impl StandIns {
         Self(substitutes)
     }
 
-    /// Who rates the time that `policy` was in force; none while it is held.
+    /// The policy that rates the time in which `policy` was in force; none while it is held.
     pub(super) fn answering(&self, policy: Digest) -> Option<Digest> {
         self.0.answering(policy)
     }

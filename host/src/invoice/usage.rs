@@ -6,8 +6,8 @@ use crate::id::{Digest, InstanceId};
 use crate::units::Instant;
 use crate::vm::{Phase, Shape};
 
-/// The option of an activation that bounds how long a boot counts as `initializing`. It is the
-/// host's.
+/// The option of an activation that bounds the time for which a boot counts as `initializing`. The
+/// host applies it, for every policy.
 pub const INITIALIZING_MAX: &str = "initializing-max";
 
 /// The use of one instance in a span.
@@ -15,11 +15,11 @@ pub const INITIALIZING_MAX: &str = "initializing-max";
 pub(super) struct Usage {
     /// The instance.
     pub(super) id: InstanceId,
-    /// Sequence number of its first fact.
+    /// Sequence number of the instance's first fact.
     pub(super) first_fact: u64,
-    /// Whether its life has ended inside the span or before.
+    /// Set if the instance was deleted inside the span or before.
     pub(super) ended: bool,
-    /// Its time inside the span, ascending.
+    /// The instance's time inside the span, ascending.
     pub(super) pieces: Vec<Piece>,
 }
 
@@ -35,9 +35,9 @@ pub(super) struct Piece {
     pub(super) shape: Shape,
 }
 
-/// The part of a history that lies in `start..end`; none if nothing of it does. An instance that
-/// still lives does so up to the end. Time in `initializing` beyond `initializing_max_ns` counts as
-/// `running`.
+/// The part of a history that lies in `start..end`; none if nothing of it does. The last interval
+/// of an instance that is not deleted extends to the end. Time in `initializing` beyond
+/// `initializing_max_ns` counts as `running`.
 pub(super) fn usage(
     id: &InstanceId,
     history: &[(u64, Fact)],
@@ -45,7 +45,7 @@ pub(super) fn usage(
     initializing_max_ns: &dyn Fn(Instant) -> u64,
 ) -> Option<Usage> {
     let &(first_fact, _) = history.first()?;
-    // Which policy is in force is cut later; here the whole history is under one.
+    // The cut by policies comes later; here the whole history is under one.
     let rules = Timeline::starting_with(Digest([0; 32]));
     let last = history.last().map_or(end, |(_, fact)| fact.at.meter);
     let intervals = intervals(history, &rules, end.max(last));
@@ -75,8 +75,8 @@ pub(super) fn usage(
     (!pieces.is_empty()).then(|| Usage { id: id.clone(), first_fact, ended, pieces })
 }
 
-/// The interval as one piece, or as two where it is a boot that goes on after `booted`. A guest
-/// whose marker never comes would never be charged otherwise.
+/// The interval as one piece, or as two if it is a boot that continues after `booted`: otherwise a
+/// guest that never reports to be ready would never be charged.
 fn split(interval: &Interval, wakes: u32, booted: Instant) -> impl Iterator<Item = Piece> {
     let whole = Piece {
         fact: interval.fact,

@@ -11,34 +11,34 @@ use crate::id::{Digest, TenantId};
 use crate::journal::Head;
 use crate::units::Instant;
 
-/// Everything but the histories of instances that decides a tenant's documents, as of a head.
+/// The inputs of a tenant's documents as of a head, except for the histories of instances.
 #[derive(Debug)]
 pub struct View {
     /// The tenant.
     pub(super) tenant: TenantId,
-    /// Facts after this one do not exist.
+    /// The last fact that is taken into account.
     pub(super) as_of: Head,
     pub(super) rules: Rules,
     pub(super) agreements: Vec<AgreementFrom>,
     pub(super) calendar: Calendar,
-    /// Documents of the present form, in order; previews that were made on top come last.
+    /// Documents of the present form, in order, followed by previews.
     pub(super) documents: Vec<Invoice>,
-    /// SHA-256 of the tenant's last document, of whatever form.
+    /// SHA-256 of the tenant's last document, of any form; none without one.
     pub(super) previous: Option<Digest>,
-    /// Number of the tenant's last document.
+    /// Number of the tenant's last document; 0 without one.
     pub(super) last_number: u64,
     /// Last link of the receipts' chain.
     pub(super) last_link: String,
-    /// The tenant's first instant; none before anything happened to it.
+    /// The first instant to be billed; none without any fact of the tenant.
     pub(super) first: Option<Instant>,
-    /// The end of the tenant; none while it goes on.
+    /// The end of the tenant; none while it exists.
     pub(super) ended: Option<Instant>,
-    /// Texts of books that are named for a preview and stored nowhere.
+    /// Texts of books that overrides of a preview name, which are stored nowhere.
     pub(super) named: Vec<Vec<u8>>,
 }
 
 impl View {
-    /// Reads what is known as of a head.
+    /// Reads the view as of a head.
     ///
     /// # Errors
     /// [`EvidenceError`].
@@ -76,7 +76,7 @@ impl View {
         Ok(view)
     }
 
-    /// Names a policy or a book for a span, for a preview: nothing of it is on record.
+    /// Adds an override for a preview, which is not recorded.
     pub fn name(&mut self, asked: Overriding) {
         self.rules.overrides.push(Override {
             from: asked.from,
@@ -90,7 +90,7 @@ impl View {
         self.named.extend(asked.book);
     }
 
-    /// Adds a document that was made on top.
+    /// Adds a document that follows the others.
     pub fn add(&mut self, document: Invoice) {
         self.last_link = document.last_link();
         self.documents.push(document);
@@ -142,7 +142,7 @@ impl View {
     }
 }
 
-/// The form of a stored document; none for what is not one.
+/// The form of a stored document; none for bytes that are not one.
 pub(super) fn form(bytes: &[u8]) -> Option<u32> {
     #[derive(serde::Deserialize)]
     struct Form {
