@@ -289,7 +289,7 @@ impl Evidence for Shelf {
         let own =
             (1..=through).zip(&self.facts).filter(|(_, fact)| fact.instance() == Some(instance));
         let mut own: Vec<_> = own.map(|(seq, fact)| (seq, fact.clone())).collect();
-        // What became known late lies where it happened.
+        // A late fact counts at the instant at which it happened.
         own.sort_by_key(|(_, fact)| fact.at.meter);
         Ok(own)
     }
