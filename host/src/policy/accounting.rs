@@ -1,8 +1,8 @@
-//! Applies to every fact the policies that were in force, and carries on without one that fails.
+//! Accounting of facts under the policies in force, with a fallback for a policy that fails.
 //!
-//! A fact's time is cut at each activation: the old policy closes the visit there, the new one
-//! opens the next. Facts that need the same policy for the same tenant go to it in one call. Rules
-//! are published by swapping a pointer; nobody waits for an activation.
+//! The time before a fact is cut at each activation: the old policy closes the visit there, the new
+//! one opens the next. Facts that need the same policy for the same tenant go to it in one call.
+//! Rules are published by swapping a pointer; nobody waits for an activation.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use crate::vm::Phase;
 pub struct Accounting {
     policies: Arc<PolicyHost>,
     rules: ArcSwap<HashMap<TenantId, Arc<Rules>>>,
-    /// For tenants that never chose.
+    /// Rules of tenants without rules of their own.
     default: Arc<Rules>,
     /// Notified when a policy has failed too often in a row.
     quarantine_signal: Notify,
@@ -41,65 +41,65 @@ struct Rules {
     timeline: Timeline,
     health: HashMap<Digest, Arc<Health>>,
     substitutes: Substitutes,
-    /// Fuel that was burned for the tenant since the start.
+    /// Fuel burned for the tenant since the daemon's start.
     fuel: Arc<AtomicU64>,
 }
 
-/// How a policy has been doing for a tenant.
+/// The record of a policy's faults for a tenant.
 #[derive(Default)]
 struct Health {
     faults_in_a_row: AtomicU32,
-    /// The same for measuring, which an accounting that goes well says nothing about.
+    /// Faults in a row of measuring, counted apart from those of accounting.
     unmeasured_in_a_row: AtomicU32,
     reported: AtomicBool,
-    /// What it did last.
+    /// Description of the last fault; none before the first.
     reason: ArcSwapOption<String>,
 }
 
-/// What a measurement is for.
+/// The purpose of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Occasion {
-    /// To be looked at. Whoever looks may ask for what nobody is ever charged by, as often as they
-    /// like.
+    /// A preview, which nobody is charged by. Faults do not count against the policy: a caller may
+    /// preview anything, as often as they like.
     Preview,
-    /// To be charged by.
+    /// A bill. Faults count against the policy.
     Bill,
 }
 
-/// A policy that is not asked any more for a tenant.
+/// A policy that is quarantined for a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quarantined {
-    /// Which.
+    /// SHA-256 of the policy.
     pub policy: Digest,
-    /// How often it failed, one time after the other.
+    /// Number of faults in a row.
     pub faults: u32,
-    /// What it did last, in words; none if that was before the start.
+    /// Description of the last fault; none if it was before the daemon's start.
     pub reason: Option<String>,
-    /// The policy that accounts what this one owes; none while it is held.
+    /// SHA-256 of the policy that accounts in its place; none while its time is held.
     pub substitute: Option<Digest>,
 }
 
-/// Why a tenant's policy did not answer a probe.
+/// An error of probing a tenant's policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProbeError {
-    /// It is not loaded.
+    /// The policy is not loaded.
     #[error("policy {0} is not loaded")]
     Missing(Digest),
-    /// It gave no answer.
+    /// The policy failed.
     #[error("policy {policy} did not answer")]
     Fault {
-        /// Which.
+        /// SHA-256 of the policy.
         policy: Digest,
-        /// What it did instead.
+        /// The fault.
         #[source]
         fault: Fault,
     },
 }
 
-/// Why history can't be told again.
+/// An error of accounting an instance's history again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecoverError {
-    /// A policy in force at the time is quarantined, and nobody answers for it.
+    /// A policy in force at the time is quarantined, and none accounts in its place.
     #[error("policy {0} is quarantined, and its time is held")]
     Held(Digest),
     /// A policy in force at the time is not loaded.
@@ -108,9 +108,9 @@ pub enum RecoverError {
     /// A policy failed again.
     #[error("policy {policy} failed again")]
     Fault {
-        /// Which.
+        /// SHA-256 of the policy.
         policy: Digest,
-        /// How.
+        /// The fault.
         #[source]
         fault: Fault,
     },
@@ -127,7 +127,7 @@ impl Health {
         self.faults() >= limits::FAULTS_IN_A_ROW_MAX
     }
 
-    /// How often it failed, one time after the other, at what it does worse.
+    /// Number of faults in a row of accounting or measuring, the greater of the two.
     fn faults(&self) -> u32 {
         self.faults_in_a_row
             .load(Ordering::Relaxed)
@@ -138,12 +138,12 @@ impl Health {
         self.faults_in_a_row.store(0, Ordering::Relaxed);
     }
 
-    /// Answers whether it was one time too many.
+    /// Counts a fault. Returns true if the policy is to be quarantined now.
     fn failed(&self) -> bool {
         self.faults_in_a_row.fetch_add(1, Ordering::Relaxed) + 1 == limits::FAULTS_IN_A_ROW_MAX
     }
 
-    /// Whether this is the first fault to be told since the policy was activated or retried.
+    /// True for the first fault since the policy was activated or retried, which is to be reported.
     fn is_first_report(&self) -> bool {
         !self.reported.swap(true, Ordering::Relaxed)
     }
@@ -159,7 +159,7 @@ impl Rules {
         }
     }
 
-    /// The policy that answers where `policy` was in force; none while its time is held.
+    /// The policy that accounts for `policy`, itself or a substitute; none while its time is held.
     fn answering(&self, policy: Digest) -> Option<Digest> {
         self.substitutes.answering(policy)
     }
@@ -172,14 +172,14 @@ impl Rules {
         self.health.get(&policy)
     }
 
-    /// The activations that cut a visit which began at `since` and is looked at `at`. One at
-    /// `since` itself counts: it may have become known after the fact at that instant.
+    /// The activations that cut a visit from `since` to `at`. One at `since` itself counts: it may
+    /// have become known after the fact at that instant.
     fn cuts(&self, since: Instant, at: Instant) -> impl Iterator<Item = (Instant, Digest)> {
         self.timeline.between(Instant(since.0.saturating_sub(1)), at)
     }
 }
 
-/// One thing to ask a policy about an instance.
+/// A call to a policy: an instance enters `to` at `at`.
 #[derive(Clone, Copy)]
 struct Ask {
     policy: Digest,
@@ -187,7 +187,7 @@ struct Ask {
     at: Instant,
 }
 
-/// What is to be asked about one instance, in order, and how far that has got.
+/// The calls for one instance, in order, and the tracker after those already made.
 struct PendingAccount {
     rules: Arc<Rules>,
     tracker: Tracker,
@@ -195,8 +195,8 @@ struct PendingAccount {
     failed: Option<(Digest, String)>,
 }
 
-/// The questions of a visit: at each cut the old policy closes and the new one opens; then the
-/// phase that is entered, if any.
+/// The calls for a visit: at each cut the old policy closes and the new one opens; then the phase
+/// that is entered, if any.
 fn asks(
     rules: &Rules,
     tracker: &Tracker,
@@ -220,18 +220,18 @@ fn asks(
 }
 
 impl Accounting {
-    /// Accounting in which every tenant is under the standard policy.
+    /// Makes an accounting in which every tenant is under the standard policy.
     pub fn new(policies: Arc<PolicyHost>) -> Self {
         let default = Arc::new(Rules::starting_with(policies.standard().digest()));
         Self { policies, rules: ArcSwap::default(), default, quarantine_signal: Notify::new() }
     }
 
-    /// Which policy is in force when for a tenant.
+    /// Returns the policies in force for a tenant, over time.
     pub fn timeline(&self, tenant: &TenantId) -> Timeline {
         self.rules(tenant).timeline.clone()
     }
 
-    /// The policies that failed too often in a row to be asked for a tenant, by digest.
+    /// Returns the policies that are quarantined for a tenant, sorted by digest.
     pub fn quarantined(&self, tenant: &TenantId) -> Vec<Quarantined> {
         let rules = self.rules(tenant);
         let quarantined = rules.health.iter().filter(|(_, health)| health.is_quarantined());
@@ -247,13 +247,13 @@ impl Accounting {
         quarantined
     }
 
-    /// Waits until some policy has failed too often in a row since this was last asked.
+    /// Waits until a policy has failed too often in a row since the last call.
     pub async fn quarantine_signal(&self) {
         self.quarantine_signal.notified().await;
     }
 
-    /// Asks `policy` no more for a tenant; `substitute`, which must be loaded, accounts what it
-    /// owes.
+    /// Quarantines `policy` for a tenant; `substitute`, which must be loaded, accounts in its
+    /// place. None holds its time.
     pub fn quarantine(&self, tenant: &TenantId, policy: Digest, substitute: Option<Digest>) {
         self.update(tenant, |rules| {
             if !rules.health(policy).is_some_and(|health| health.is_quarantined()) {
@@ -266,12 +266,12 @@ impl Accounting {
         });
     }
 
-    /// Puts a tenant under a policy from an instant on. The policy is trusted again.
+    /// Activates a policy for a tenant from an instant on. Ends its quarantine.
     pub fn activate(&self, tenant: &TenantId, from: Instant, digest: Digest) {
         self.change(tenant, Change::Set { from, digest });
     }
 
-    /// Asks a quarantined policy again from now on.
+    /// Ends the quarantine of a policy for a tenant.
     pub fn retry(&self, tenant: &TenantId, policy: Digest) {
         self.update(tenant, |rules| {
             rules.health.insert(policy, Arc::default());
@@ -279,17 +279,17 @@ impl Accounting {
         });
     }
 
-    /// Fuel that was burned for a tenant since the start.
+    /// Returns the fuel burned for a tenant since the daemon's start.
     pub fn fuel(&self, tenant: &TenantId) -> u64 {
         self.rules(tenant).fuel.load(Ordering::Relaxed)
     }
 
-    /// Notes fuel that was burned for a tenant elsewhere.
+    /// Adds fuel that was burned for a tenant elsewhere.
     pub fn charge(&self, tenant: &TenantId, fuel: u64) {
         self.rules(tenant).burn(fuel);
     }
 
-    /// Notes that a policy measured a tenant's time.
+    /// Records that a policy measured a tenant's time.
     pub fn measured(&self, tenant: &TenantId, policy: Digest) {
         if let Some(health) =
             self.rules(tenant).health(policy).filter(|health| !health.is_quarantined())
@@ -298,10 +298,11 @@ impl Accounting {
         }
     }
 
-    /// Notes that a policy failed to measure a tenant's time; one time too many quarantines it.
+    /// Records that a policy failed to measure a tenant's time; too many such faults in a row
+    /// signal a quarantine.
     ///
-    /// That it refuses to, such as for an option that makes no sense, is an answer and no failure.
-    /// What fails in a preview counts for nothing.
+    /// A refusal, such as of an invalid option, is an answer and no fault. Faults of a preview do
+    /// not count.
     pub fn failed_to_measure(
         &self,
         tenant: &TenantId,
@@ -323,11 +324,10 @@ impl Accounting {
         }
     }
 
-    /// Asks whoever accounts for a tenant at `at` a question of no consequence, and answers who
-    /// that was.
+    /// Calls the policy in force for a tenant at `at` without any effect, and returns its digest.
     ///
     /// # Errors
-    /// [`ProbeError`]; the policy's record is not touched.
+    /// [`ProbeError`]; the policy's record of faults is unchanged.
     pub fn probe(&self, tenant: &TenantId, at: Instant) -> Result<Digest, ProbeError> {
         let rules = self.rules(tenant);
         let digest = rules.timeline.at(at);
@@ -340,11 +340,11 @@ impl Accounting {
         Ok(policy.digest())
     }
 
-    /// Accounts the history of an instance again from where its policy failed: `facts` are the
-    /// phases entered since, the failed one first, `None` for its end.
+    /// Accounts the history of an instance again from the fact at which its policy failed: `facts`
+    /// are the phases entered since, the failed one first, `None` for the deletion.
     ///
     /// # Errors
-    /// The first fault; the account stays as it is then.
+    /// The first error; the caller keeps the account as it is.
     pub fn recover(
         &self,
         tenant: &TenantId,
@@ -355,8 +355,8 @@ impl Accounting {
         self.replay(&rules, from, facts, |tracker, ask| self.ask_again(&rules, tracker, ask))
     }
 
-    /// The same where a policy goes on failing at a question and answers later ones: the standard
-    /// figures stand for the time between. None if it does not answer the last question.
+    /// Accounts the history as [`Accounting::recover`] does, with the standard figures for every
+    /// call that fails. None if the last call fails.
     fn recover_with_gaps(
         &self,
         tenant: &TenantId,
@@ -374,7 +374,7 @@ impl Accounting {
         replayed.ok().filter(|_| answered)
     }
 
-    /// Puts the questions of a history, one after the other.
+    /// Makes the calls for a history, one after the other.
     fn replay<E>(
         &self,
         rules: &Rules,
@@ -396,8 +396,7 @@ impl Accounting {
         Ok(tracker)
     }
 
-    /// Asks a question that was asked before. A failure is no news, and is not counted again; the
-    /// fuel is.
+    /// Repeats a call. A fault is not counted against the policy again; the fuel is.
     fn ask_again(
         &self,
         rules: &Rules,
@@ -418,12 +417,12 @@ impl Accounting {
         }
     }
 
-    /// The totals of many accounts at one instant, the visit under way included, in the order
-    /// asked: one call for each tenant and policy. An account whose `since` is after `at` has
-    /// nothing under way.
+    /// Returns the totals of many accounts at one instant, the visit under way included, in the
+    /// given order: one call for each tenant and policy. An account whose `since` is after `at` has
+    /// no visit under way.
     ///
-    /// It changes nothing, and it always answers: where a policy fails, with the standard figures,
-    /// and says so.
+    /// Changes no account, and never fails: for a policy that fails, the standard figures are
+    /// returned, marked as degraded.
     pub fn usage(&self, accounts: &[(&TenantId, &Account)], at: Instant) -> Vec<Usage> {
         let of_one_tenant = accounts.chunk_by(|(one, _), (next, _)| one == next);
         let mut pending: Vec<PendingAccount> = of_one_tenant
@@ -447,8 +446,7 @@ impl Accounting {
     fn update(&self, tenant: &TenantId, change: impl Fn(&mut Rules)) {
         self.rules.rcu(|all| {
             let mut all = HashMap::clone(all);
-            // What a tenant's policies burn, and how they do, is nobody else's: nothing is shared
-            // with the default.
+            // Fuel and faults are counted per tenant, so nothing is shared with the default rules.
             let fresh = || Rules::starting_with(self.policies.standard().digest());
             let mut rules = all.get(tenant).map_or_else(fresh, |rules| Rules::clone(rules));
             change(&mut rules);
@@ -457,9 +455,8 @@ impl Accounting {
         });
     }
 
-    /// Asks everything, in rounds: each takes the next question of every account, and puts those
-    /// for one policy and one tenant into one call. Without an activation in between there is one
-    /// round.
+    /// Makes all calls, in rounds: each takes the next call of every account, and batches those to
+    /// one policy for one tenant. Without an activation in between there is one round.
     fn run_rounds(&self, pending: &mut [PendingAccount]) {
         loop {
             let mut groups: BTreeMap<(Digest, *const Rules), Vec<(usize, Step)>> = BTreeMap::new();
@@ -478,7 +475,7 @@ impl Accounting {
         }
     }
 
-    /// Asks one policy about a group of one tenant's instances: together, and one by one if that
+    /// Calls one policy for a group of one tenant's instances: in a batch, and one by one if that
     /// fails, so that one bad item does not spoil the others.
     fn ask(&self, digest: Digest, group: &[(usize, Step)], pending: &mut [PendingAccount]) {
         let Some(&(first, _)) = group.first() else { return };
@@ -513,8 +510,8 @@ impl Accounting {
         let mut groups: BTreeMap<(Digest, *const Rules), Vec<usize>> = BTreeMap::new();
         for (index, each) in pending.iter().enumerate() {
             let asked = accounts[index].1.degraded.is_none() && each.failed.is_none();
-            // A fact that was committed after `at` was read has nothing under way yet: that is no
-            // question for a policy.
+            // An account whose last fact was committed after `at` was read has no visit under way
+            // yet, and needs no call.
             let under_way = each.tracker.current.is_some() && each.tracker.since <= at;
             if asked && under_way {
                 let group = (each.rules.timeline.at(at), Arc::as_ptr(&each.rules));
@@ -543,7 +540,7 @@ impl Accounting {
         totals
     }
 
-    /// One answer for each item, or why there is none.
+    /// Returns an answer for each item, or the reason that there is none.
     fn call_policy<T>(
         &self,
         rules: &Rules,
@@ -597,8 +594,8 @@ impl Accounting {
         }
     }
 
-    /// Notes a fault, and answers it in words. It costs the whole budget: what a call that failed
-    /// has burned is not known.
+    /// Records a fault, and returns its description. Counts the whole budget as burned: the fuel of
+    /// a failed call is not known.
     fn failed(&self, rules: &Rules, asked: Digest, health: &Health, fault: &Fault) -> String {
         rules.burn(Budget::accounting(1).fuel);
         let reason = fault.in_words();
@@ -612,8 +609,8 @@ impl Accounting {
     }
 }
 
-/// Whether a fault is held against a policy. What ships with this program is known to end: where
-/// its fuel does not suffice, the budget is at fault.
+/// True if a fault counts against a policy. The shipped policies are known to terminate: if their
+/// fuel does not suffice, the budget is too small.
 fn counts_against(policy: Digest, fault: &Fault) -> bool {
     let is_budgets = matches!(fault, Fault::OutOfFuel { .. }) && is_shipped(policy);
     fault.is_the_policys() && !is_budgets
@@ -626,7 +623,7 @@ fn one<T>(answer: Answer<T>) -> Answer<Vec<T>> {
 }
 
 impl PendingAccount {
-    /// A degraded account asks nobody: it goes on under the standard accounting until it is
+    /// A degraded account makes no calls: it stays under the standard accounting until it is
     /// recovered.
     fn new(rules: Arc<Rules>, account: &Account, to: Option<Phase>, at: Instant) -> Self {
         let asks = match account.degraded {
@@ -642,8 +639,8 @@ impl PendingAccount {
     }
 }
 
-/// An answer to a question about usage. Where the policy failed, it is told from the account as it
-/// was, not from one that is half way.
+/// The usage of an account. If the policy failed, it is computed from the account before the calls,
+/// not from one in the middle of them.
 fn usage(account: &Account, each: &PendingAccount, totals: Option<Totals>, at: Instant) -> Usage {
     let degraded = account.degraded.is_some() || each.failed.is_some();
     let tracker = if degraded { &account.tracker } else { &each.tracker };
@@ -651,7 +648,7 @@ fn usage(account: &Account, each: &PendingAccount, totals: Option<Totals>, at: I
     Usage { current: tracker.current, since: account.tracker.since, totals, degraded }
 }
 
-/// Puts what the policies answered into the account. Closing is entering the phase that is under
+/// Stores the policies' answers in the account. A deletion is accounted as entering the phase under
 /// way once more, and then having none.
 fn finish(entering: &mut Entering, each: PendingAccount) -> Option<account::Fault> {
     let before = entering.account.clone();

@@ -1,5 +1,5 @@
-//! What a component must show before it may account for anybody: the cheap questions first, and
-//! nothing is compiled before all are answered.
+//! The checks of a component before it is admitted, the cheap ones first: none of them compiles or
+//! runs it.
 
 use std::sync::Arc;
 
@@ -12,12 +12,12 @@ use super::selftest::{SelfTest, SelfTestError};
 use super::wit::{ACCOUNTING, METERING, PACKAGE, TYPES, VERSION, contract};
 use crate::id::Digest;
 
-/// Function that componentize-qjs exports beside the contract. Componentize-py exports an interface
-/// `exports`, with which nothing is wrong.
+/// Function that componentize-qjs exports beside the contract. The interface `exports` of
+/// componentize-py is harmless.
 const OF_COMPONENTIZE_QJS: &str = "init";
 
-/// A component that passed every check which needs no compiler. Made by
-/// [`super::PolicyHost::inspect`], used up by [`super::PolicyHost::examine`].
+/// A component that passed every check that needs no compiler. Made by
+/// [`super::PolicyHost::inspect`], consumed by [`super::PolicyHost::examine`].
 #[derive(Debug, Clone)]
 pub struct Inspected {
     pub(super) bytes: Arc<[u8]>,
@@ -30,7 +30,7 @@ impl Inspected {
     /// Inspects bytes whose digest is known.
     ///
     /// # Errors
-    /// [`AdmissionError`], with what would be right.
+    /// [`AdmissionError`], with what is valid.
     pub(super) fn new(
         bytes: Arc<[u8]>,
         digest: Digest,
@@ -40,164 +40,164 @@ impl Inspected {
         Ok(Self { bytes, digest, world, profile })
     }
 
-    /// The component's bytes.
+    /// Returns the component's bytes.
     pub fn bytes(&self) -> &Arc<[u8]> {
         &self.bytes
     }
 
-    /// SHA-256 of the bytes.
+    /// Returns the SHA-256 of the bytes.
     pub fn digest(&self) -> Digest {
         self.digest
     }
 
-    /// The world that it was built for.
+    /// Returns the world that it was built for.
     pub fn world(&self) -> World {
         self.world
     }
 
-    /// The bounds that it was inspected under.
+    /// Returns the profile that it was inspected under.
     pub fn profile(&self) -> Profile {
         self.profile
     }
 }
 
-/// What admission found out about a component.
+/// The outcome of an admission.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admitted {
-    /// SHA-256 of its bytes: its name from here on.
+    /// SHA-256 of the component, which identifies it from here on.
     pub digest: Digest,
-    /// Which world it is for.
+    /// World of the contract that it was built for.
     pub world: World,
-    /// Which bounds it runs under.
+    /// Profile whose bounds it runs under.
     pub profile: Profile,
-    /// Its size.
+    /// Size of the component in bytes.
     pub size_bytes: usize,
-    /// How it did on the golden vectors.
+    /// Outcome of the self-test.
     pub self_test: SelfTest,
-    /// How long the compiler took, in milliseconds; 0 if it was known already.
+    /// Time to compile it, in milliseconds; 0 if it was loaded already.
     pub compile_ms: u64,
 }
 
-/// Why a component is not admitted. Nothing of it stays on the host.
+/// A reason to refuse a component. Nothing of it stays on the host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AdmissionError {
-    /// Too many bytes to be compiled in a bounded time.
+    /// The component has more bytes than can be compiled in bounded time.
     #[error(
         "the component has {bytes} bytes; at most {} are admitted in profile {profile}{}",
         profile.bounds().component_bytes_max, larger(*profile)
     )]
     TooLarge {
-        /// How many it has.
+        /// Size of the component in bytes.
         bytes: usize,
-        /// Under which bounds.
+        /// Profile that it was inspected under.
         profile: Profile,
     },
-    /// Not WebAssembly at all.
+    /// The bytes are not WebAssembly.
     #[error(
         "not a WebAssembly component: it does not begin with the bytes 00 61 73 6d 0d 00 01 00"
     )]
     NotAComponent,
-    /// WebAssembly, but not a component.
+    /// The bytes are a core module, not a component.
     #[error("this is a core module, not a component: wrap it with `wasm-tools component new`")]
     CoreModule,
-    /// It begins like a component and goes on as something else.
+    /// The component is malformed.
     #[error("the component can't be read: {reason}")]
     Malformed {
-        /// What the parser says, with the place.
+        /// Message of the parser, with the offset.
         reason: String,
     },
-    /// So many functions that compiling takes too long.
+    /// The component has more functions than can be compiled in bounded time.
     #[error(
         "the component has {functions} functions; at most {} are admitted in profile {profile}{}",
         profile.bounds().functions_max, larger(*profile)
     )]
     TooManyFunctions {
-        /// How many it has.
+        /// Number of functions.
         functions: u32,
-        /// Under which bounds.
+        /// Profile that it was inspected under.
         profile: Profile,
     },
-    /// A custom section that is large for no good reason.
+    /// A custom section is too large.
     #[error(
         "custom section '{name}' has {bytes} bytes; at most {} are admitted in profile {profile}",
         profile.bounds().custom_section_bytes_max
     )]
     CustomSection {
-        /// Its name.
+        /// Name of the section.
         name: String,
-        /// Its size.
+        /// Size of the section in bytes.
         bytes: usize,
-        /// Under which bounds.
+        /// Profile that it was inspected under.
         profile: Profile,
     },
-    /// It would account, slowly, on the path of everybody's transitions.
+    /// The component exports accounting in profile large: it would slow down every transition.
     #[error(
         "profile large is for world `meter`, which exports {METERING} alone: accounting is on the path of every transition; build this one for profile compact, or leave {ACCOUNTING} out"
     )]
     LargeAccounts,
-    /// It wants something from the host. A policy gets all it needs as arguments.
+    /// The component has imports. A policy gets all input as arguments.
     #[error("the component imports {}; a policy may import nothing but {TYPES}", names.join(", "))]
     Imports {
-        /// What it wants.
+        /// Names of the imports that are not allowed.
         names: Vec<String>,
     },
-    /// It was built for another version of the contract.
+    /// The component was built for another version of the contract.
     #[error(
         "the component exports {has}; this host serves {wants}{}{}",
         moved(has),
         listed(differs)
     )]
     WrongVersion {
-        /// What this host has.
+        /// The interface that this host serves, with its version.
         wants: String,
-        /// What the component has.
+        /// The interface that the component exports, with its version.
         has: String,
-        /// Where the two versions differ, function by function.
+        /// Differences between the two versions, one for each function; empty if unknown.
         differs: Vec<String>,
     },
-    /// It was built for something else altogether.
+    /// The component exports no interface of the contract.
     #[error(
         "the component is for another world: it exports {}; world `policy` exports {ACCOUNTING} and {METERING}, world `meter` {METERING} alone",
         or_nothing(exports)
     )]
     WrongWorld {
-        /// What it exports.
+        /// Names of its exports.
         exports: Vec<String>,
     },
-    /// Half of the contract is missing.
+    /// The component exports one of two required interfaces.
     #[error(
         "the component does not export {missing}; world `policy` exports {ACCOUNTING} and {METERING}, world `meter` {METERING} alone"
     )]
     MissingExport {
-        /// What is missing.
+        /// Name of the missing interface.
         missing: String,
     },
-    /// Names and version are right, but the functions' types differ.
+    /// The names and the version are right, but types of functions differ.
     #[error(
         "the component's types differ from those of {PACKAGE}*@{VERSION}; build it against this host's wit/: {reason}{}",
         listed(differs)
     )]
     WrongTypes {
-        /// What the first difference is, as the type checker says it.
+        /// Message of the type checker about the first difference.
         reason: String,
-        /// Where they differ, function by function.
+        /// Differences, one for each function; empty if unknown.
         differs: Vec<String>,
     },
-    /// Its language has fewer bits than time.
+    /// The component's language rounds 64-bit integers.
     #[error(
         "the component exports `{OF_COMPONENTIZE_QJS}`, as componentize-qjs makes it: its 64-bit integers are rounded to 53 bits, an instant by hundreds of nanoseconds; build it with componentize-js"
     )]
     Rounds,
-    /// The engine will not have it.
+    /// The engine does not compile the component.
     #[error("the component does not compile under this host's limits: {reason}")]
     Compile {
-        /// What the engine says.
+        /// Message of the engine.
         reason: String,
     },
-    /// It answered the golden vectors wrongly, or not at all.
+    /// The component failed its self-test.
     #[error("the component failed its self-test")]
     SelfTest(#[source] SelfTestError),
-    /// The bytes are not those that were named.
+    /// The bytes do not have the digest that was asked for.
     #[error("the component's digest is {is}, not {named}")]
     Digest {
         /// The digest asked for.
@@ -208,7 +208,7 @@ pub enum AdmissionError {
 }
 
 impl AdmissionError {
-    /// The refusal and its causes in one line, for the person who sent the component.
+    /// Returns the refusal and its causes in one line, for the uploader.
     pub fn in_words(&self) -> String {
         let mut words = self.to_string();
         let mut cause = std::error::Error::source(self);
@@ -221,7 +221,7 @@ impl AdmissionError {
     }
 }
 
-/// Where to go with what is too much for a profile.
+/// The hint at a profile with larger bounds.
 fn larger(profile: Profile) -> &'static str {
     match profile {
         Profile::Compact => "; profile large takes more, for meters in interpreted languages",
@@ -229,7 +229,7 @@ fn larger(profile: Profile) -> &'static str {
     }
 }
 
-/// What differs, after a colon; nothing if it is not known.
+/// The list of differences as the end of a message; empty if there are none.
 fn listed(differs: &[String]) -> String {
     if differs.is_empty() {
         String::new()
@@ -242,7 +242,7 @@ fn or_nothing(names: &[String]) -> String {
     if names.is_empty() { "nothing".into() } else { names.join(", ") }
 }
 
-/// Everything that can be asked without compiling or running the component.
+/// Makes all checks that need neither a compiler nor a run.
 fn inspect(bytes: &[u8], profile: Profile) -> Result<World, AdmissionError> {
     let bounds = profile.bounds();
     if bytes.len() > bounds.component_bytes_max {
@@ -253,8 +253,8 @@ fn inspect(bytes: &[u8], profile: Profile) -> Result<World, AdmissionError> {
     if outline.functions > bounds.functions_max {
         return Err(AdmissionError::TooManyFunctions { functions: outline.functions, profile });
     }
-    // Another version has other types and so another import, too; the version is what its author
-    // needs to hear.
+    // Another version also has other types and another import; the version is the helpful message,
+    // so it comes first.
     let world = world(&outline.exports, bytes)?;
     check_imports(outline.imports)?;
     check_types(world, bytes)?;
@@ -264,7 +264,7 @@ fn inspect(bytes: &[u8], profile: Profile) -> Result<World, AdmissionError> {
     }
 }
 
-/// Which world a component is for.
+/// Returns the world that a component was built for.
 pub(super) fn world_of(bytes: &[u8]) -> Result<World, AdmissionError> {
     world(&Outline::read(bytes, Profile::Large)?.exports, bytes)
 }
@@ -279,7 +279,7 @@ fn check_preamble(bytes: &[u8]) -> Result<(), AdmissionError> {
     }
 }
 
-/// What the sections of a component say about it.
+/// The imports, exports and size of a component.
 #[derive(Default)]
 struct Outline {
     imports: Vec<String>,
@@ -310,8 +310,8 @@ impl Outline {
         Ok(outline)
     }
 
-    /// Only the outermost component's imports and exports are the host's business: what is nested
-    /// gets nothing from outside but through them.
+    /// Notes a section. Only the outermost component's imports and exports count: nested components
+    /// get nothing from outside but through them.
     fn note(
         &mut self,
         payload: &Payload<'_>,
@@ -334,7 +334,7 @@ impl Outline {
                     self.exports.push(export?.name.name.to_owned());
                 }
             }
-            // The other sections say nothing that is asked here; the compiler validates them.
+            // The compiler validates the other sections.
             _ => {}
         }
         Ok(())
@@ -377,14 +377,13 @@ fn is_of_another_version(export: &str) -> bool {
     export.starts_with(PACKAGE) && export.split('@').nth(1) != Some(VERSION)
 }
 
-/// Which interface of this host is in the place of one of another version.
+/// Returns this host's interface of the same name.
 fn wanted_instead_of(export: &str) -> &'static str {
     let unversioned = |name: &str| name.split('@').next().map(str::to_owned);
     if unversioned(export) == unversioned(ACCOUNTING) { ACCOUNTING } else { METERING }
 }
 
-/// What became of an interface of version 0.1.0, for the author of a component that was built for
-/// it.
+/// The migration hint for a component that was built for contract 0.1.0; empty for any other.
 fn moved(has: &str) -> &'static str {
     if has.ends_with("@0.1.0") {
         ". Since 0.2.0 a policy measures and states no amounts: the price book prices its meters; rebuild it from what \
@@ -394,8 +393,8 @@ fn moved(has: &str) -> &'static str {
     }
 }
 
-/// Holds the component against the contract, type by type. Without this a difference inside a
-/// record would show at the first call only.
+/// Compares the component with the contract, type by type. Otherwise a difference inside a record
+/// would show at the first call only.
 fn check_types(world: World, bytes: &[u8]) -> Result<(), AdmissionError> {
     let differ = |error: anyhow::Error| AdmissionError::WrongTypes {
         reason: format!("{:#}", error),

@@ -1,8 +1,8 @@
-//! The biller in the engine: the host's own component, named by digest like a policy, with bounds
-//! of its own.
+//! The biller in the engine: the host's own component, identified by digest like a policy, with
+//! bounds of its own.
 //!
-//! A bill is one instance. Its columns go in, and its lines come out, in batches, so that neither
-//! side holds them twice.
+//! Each bill runs in one instance. Its columns go in and its lines come out in batches, so that
+//! neither side holds them twice.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
@@ -21,7 +21,7 @@ use super::{AdmissionError, PolicyHost};
 use crate::id::Digest;
 use crate::limits::biller as limits;
 
-/// What `wit/biller/` says, as the host sees it.
+/// The bindings of `wit/biller/`.
 #[allow(missing_docs, unreachable_pub)]
 mod bindings {
     wasmtime::component::bindgen!({ path: "../wit/biller", world: "biller" });
@@ -31,7 +31,7 @@ use bindings::exports::tallyman::biller::billing::{
     self, BillingError, Guest, IntervalColumns, LineColumns, SubjectColumns,
 };
 
-/// The biller inside this program.
+/// The biller that is built into this program.
 pub const COMPONENT: &[u8] = include_bytes!(env!("TALLYMAN_BILLER"));
 
 const BOUNDS: Bounds = Bounds {
@@ -41,36 +41,36 @@ const BOUNDS: Bounds = Bounds {
     ..Profile::large()
 };
 
-/// A reason why the biller gave no bill.
+/// An error of making a bill.
 #[derive(Debug, thiserror::Error)]
 pub enum BillerError {
-    /// The call failed: a defect of the biller or of its bounds.
+    /// The call failed: a bug of the biller, or bounds that are too small.
     #[error("the biller gave no answer")]
     Fault(#[source] Fault),
     /// The input can't be billed.
     #[error("the biller refused: {reason}")]
     Refused {
-        /// What it said.
+        /// Reason of the biller.
         reason: String,
     },
-    /// The answer is not of its form: a defect of the biller.
+    /// The input or the answer can't be encoded or decoded: a bug.
     #[error("the biller answered what is no bill: {reason}")]
     Malformed {
-        /// What is wrong with it.
+        /// Problem with the text.
         reason: String,
     },
 }
 
-/// A bill, and what proves it.
+/// A bill, with the hashes that prove it.
 #[derive(Debug)]
 pub struct Billed {
     /// The bill.
     pub bill: Bill,
-    /// Fuel that it took.
+    /// Fuel that the bill burned.
     pub fuel: u64,
-    /// SHA-256 of what went in.
+    /// SHA-256 of the input.
     pub input: Digest,
-    /// SHA-256 of what came out.
+    /// SHA-256 of the output.
     pub output: Digest,
 }
 
@@ -89,18 +89,20 @@ impl std::fmt::Debug for Biller {
 }
 
 impl PolicyHost {
-    /// The biller inside this program, ready to run. Blocks while it is compiled, once.
+    /// Returns the biller that is built into this program, ready to run. Blocks while it is
+    /// compiled, once.
     ///
     /// # Errors
-    /// [`AdmissionError`] if the engine does not take it: a defect of the build.
+    /// [`AdmissionError`] if the engine refuses it: a bug of the build.
     pub fn biller(&self) -> Result<Arc<Biller>, AdmissionError> {
         self.load_biller(Digest::of(COMPONENT), COMPONENT)
     }
 
-    /// A biller by its digest, such as that of an earlier version, ready to run.
+    /// Returns a biller by its digest, such as one of an earlier version, ready to run. Blocks
+    /// while it is compiled, once.
     ///
     /// # Errors
-    /// [`AdmissionError`] if the bytes are not those of `digest`, or the engine does not take them.
+    /// [`AdmissionError`] if the bytes do not have this digest, or the engine refuses them.
     pub fn load_biller(&self, digest: Digest, bytes: &[u8]) -> Result<Arc<Biller>, AdmissionError> {
         let known = |billers: &HashMap<Digest, Arc<Biller>>| billers.get(&digest).cloned();
         if let Some(biller) = known(&self.billers.lock().unwrap_or_else(PoisonError::into_inner)) {
@@ -132,12 +134,12 @@ impl PolicyHost {
 }
 
 impl Biller {
-    /// The SHA-256 of its component.
+    /// Returns the SHA-256 of its component.
     pub fn digest(&self) -> Digest {
         self.digest
     }
 
-    /// Makes a bill. Blocks for as long as it takes.
+    /// Makes a bill. Blocking.
     ///
     /// # Errors
     /// [`BillerError`].
@@ -168,7 +170,7 @@ impl Biller {
     }
 }
 
-/// What a bill may use. It grows with all that it may have many of.
+/// The budget of a bill, which grows with the size of its input.
 fn budget(
     header: &Header,
     subjects: &[Subject],
@@ -186,7 +188,7 @@ fn budget(
 
 type Asked = wasmtime::Result<Result<(String, Vec<Line>), BillingError>>;
 
-/// Goes through all calls of one bill; the outer error is the engine's, the inner one the biller's.
+/// Makes all calls of one bill; the outer error is the engine's, the inner one the biller's.
 fn ask(
     guest: &Guest,
     store: &mut Store<Limiter>,
@@ -248,7 +250,7 @@ fn subject_columns(subjects: &[Subject]) -> SubjectColumns {
     }
 }
 
-/// A part of the columns. A column that is too short stays so, for the biller to refuse.
+/// Returns a part of the columns. A column that is too short is cut, for the biller to refuse.
 fn interval_columns(intervals: &Intervals, start: usize, end: usize) -> IntervalColumns {
     fn part<T: Clone>(values: &[T], start: usize, end: usize) -> Vec<T> {
         values.get(start..end.min(values.len())).unwrap_or_default().to_vec()
@@ -273,7 +275,7 @@ fn interval_columns(intervals: &Intervals, start: usize, end: usize) -> Interval
     }
 }
 
-/// Lines of columns; none if their lengths differ.
+/// Reads lines from columns; none if the lengths of the columns differ.
 fn read_lines(columns: &LineColumns) -> Option<Vec<Line>> {
     let wide = |low: u64, high: u64| u128::from(high) << 64 | u128::from(low);
     let line = |number: usize| {
@@ -294,8 +296,8 @@ fn read_lines(columns: &LineColumns) -> Option<Vec<Line>> {
     (0..columns.tariff.len()).map(line).collect()
 }
 
-/// A SHA-256 over parts, each after its length in 8 bytes. Numbers are little-endian; a column is
-/// one part, so that how it is divided among calls changes nothing.
+/// A SHA-256 over parts, each after its length in 8 bytes. Numbers are little-endian. A column is
+/// one part, so that its division among calls changes nothing.
 struct Fingerprint(Sha256);
 
 impl Fingerprint {

@@ -1,5 +1,4 @@
-//! What `wit/` says, as the host sees it. Generated; nothing outside `policy` sees these types,
-//! except a measurement's.
+//! The bindings of `wit/`. Generated; outside `policy` only the types of a measurement are used.
 
 #![allow(missing_docs, unreachable_pub)]
 

@@ -1,10 +1,10 @@
-//! What one call may use.
+//! The budget of one call.
 
 use super::metering::Request;
 use super::profile::Bounds;
 use crate::limits::policy as limits;
 
-/// What one call may use.
+/// The fuel, bytes of answer and ticks of wall clock that one call may use.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Budget {
     pub(super) fuel: u64,
@@ -13,7 +13,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// For an accounting call with this many items.
+    /// Budget of an accounting call with this many items.
     pub(super) fn accounting(items: usize) -> Self {
         let fuel =
             limits::FUEL_PER_ITEM.saturating_mul(items as u64).saturating_add(limits::FUEL_BASE);
@@ -22,13 +22,13 @@ impl Budget {
         Self { fuel, answer_bytes, ticks: limits::DEADLINE_TICKS }
     }
 
-    /// For a description: as much as for measuring nothing.
+    /// Budget of a description: as much as of measuring nothing.
     pub(super) fn describing(bounds: &Bounds) -> Self {
         let answer_bytes = limits::METERING_ANSWER_BYTES_BASE;
         Self { fuel: bounds.metering_fuel.base, answer_bytes, ticks: bounds.deadline_ticks }
     }
 
-    /// For measuring a request. It grows with all that a request may have many of.
+    /// Budget of measuring a request, which grows with the size of the request.
     pub(super) fn metering(bounds: &Bounds, request: &Request) -> Self {
         let fuel = &bounds.metering_fuel;
         let columns = &request.intervals;

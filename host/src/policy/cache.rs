@@ -1,8 +1,8 @@
-//! Compiled policies on disk, so that a start compiles nothing.
+//! The cache of compiled policies on disk, so that a start compiles nothing.
 //!
-//! A file is a SHA-256 and the artifact that it is of. The folder is ours alone (mode 0700):
-//! whoever can write to it can already replace the program. The checksum guards against what does
-//! happen, a torn or rotten file; it is compiled anew then.
+//! A file is a SHA-256 followed by the artifact that it is of. The folder belongs to this user
+//! alone (mode 0700): anybody who can write to it can replace the program as well. The checksum
+//! guards against torn and corrupt files, which are compiled anew.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
@@ -16,28 +16,28 @@ use crate::id::Digest;
 
 const CHECKSUM_BYTES: usize = 32;
 
-/// Why the folder can't be used.
+/// An error of using the cache folder.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
-    /// It can't be made or looked at.
+    /// The folder can't be created or read.
     #[error("can't use {folder} for compiled policies")]
     Folder {
-        /// Which folder.
+        /// Path of the folder.
         folder: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// Somebody else could put machine code into it.
+    /// Another user could put machine code into the folder.
     #[error(
         "{folder} holds machine code and must be this user's with mode 0700; it has mode {mode:04o} and owner {owner}"
     )]
     Open {
-        /// Which folder.
+        /// Path of the folder.
         folder: PathBuf,
-        /// Its mode.
+        /// Permission bits of the folder.
         mode: u32,
-        /// Its owner.
+        /// User id of the folder's owner.
         owner: u32,
     },
 }
@@ -58,7 +58,7 @@ impl Cache {
         Ok(Self { folder: folder.into() })
     }
 
-    /// The compiled policy, if there is a sound one that this engine takes.
+    /// Returns the compiled policy; none if it is missing, damaged, or refused by this engine.
     pub(super) fn get(&self, engine: &Engine, digest: Digest) -> Option<Component> {
         let file = fs::read(self.file(digest)).ok()?;
         let (checksum, artifact) = file.split_at_checked(CHECKSUM_BYTES)?;
@@ -77,12 +77,12 @@ impl Cache {
             .ok()
     }
 
-    /// The folder.
+    /// Returns the path of the folder.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Forgets a compiled policy.
+    /// Removes a compiled policy, if there is one.
     pub(super) fn remove(&self, digest: Digest) {
         match fs::remove_file(self.file(digest)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -92,7 +92,7 @@ impl Cache {
         }
     }
 
-    /// Keeps a compiled policy. Failing to is no error: it costs the next start a compilation.
+    /// Stores a compiled policy. A failure is logged only: it costs the next start a compilation.
     pub(super) fn put(&self, digest: Digest, component: &Component) {
         if let Err(error) = self.write(digest, component) {
             tracing::warn!(policy = %digest, %error, "can't keep the compiled policy");
@@ -114,8 +114,8 @@ impl Cache {
     }
 }
 
-/// Binds the artifact to the component that it was made of, so that a renamed file is a damaged
-/// one.
+/// Returns the checksum of an artifact. It covers the component's digest, so that a renamed file
+/// counts as damaged.
 fn seal(digest: Digest, artifact: &[u8]) -> [u8; CHECKSUM_BYTES] {
     use sha2::Digest as _;
     sha2::Sha256::new().chain_update(digest.0).chain_update(artifact).finalize().into()

@@ -1,9 +1,8 @@
-//! Compiling in a process of its own, whose time and memory are bounded.
+//! Compilation in a child process with bounded time and memory.
 //!
 //! A compilation can't be interrupted, and a small component can be made slow and large to compile.
-//! So the daemon has this program run once more for it: the child reads the component, leaves what
-//! it compiled in the folder of compiled policies, and says what was wrong otherwise. What it may
-//! use is the kernel's affair.
+//! So the daemon runs this program once more for it: the child reads the component and stores the
+//! artifact in the cache folder, or writes an error. The kernel enforces its limits.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -21,13 +20,13 @@ use super::fault::clipped;
 use super::profile::Profile;
 use crate::id::Digest;
 
-/// The first argument of a process that compiles one policy.
+/// The subcommand of a process that compiles one policy.
 pub const SUBCOMMAND: &str = "compile-policy";
 
-/// Has `program` compile a component into the folder `cache`. Blocking.
+/// Runs `program` to compile a component into the folder `cache`. Blocking.
 ///
 /// # Errors
-/// [`AdmissionError::Compile`] with what the compiler says, or with the bound that it would pass.
+/// [`AdmissionError::Compile`] with the compiler's message, or with the limits that it exceeded.
 pub(super) fn compile_elsewhere(
     program: &Path,
     cache: &Path,
@@ -45,7 +44,7 @@ pub(super) fn compile_elsewhere(
         .stderr(Stdio::null())
         .spawn()
         .map_err(failed)?;
-    // A child that ends early has said why, or says it by how it ended.
+    // A child that exits early explains itself by its output or its status.
     let sent = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(bytes));
     let ended = child.wait_with_output().map_err(failed)?;
     let said = String::from_utf8_lossy(&ended.stdout).into_owned();
@@ -66,10 +65,11 @@ fn refused(reason: String) -> AdmissionError {
     AdmissionError::Compile { reason: clipped(reason) }
 }
 
-/// The status of a child whose compiler refuses the component; its output has the reason.
+/// The exit status of a child whose compiler refuses the component; its output is the reason.
 const REFUSED: i32 = 3;
 
-/// Compiles the component on standard input, as the child of a daemon.
+/// Compiles the component on standard input, as the child of a daemon. Returns status 3 and writes
+/// the reason to standard output if the component is refused.
 pub fn compile_for_daemon(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let (Some(cache), Some(profile)) = (arguments.next(), arguments.next()) else {
         return ExitCode::FAILURE;
@@ -80,7 +80,7 @@ pub fn compile_for_daemon(mut arguments: impl Iterator<Item = OsString>) -> Exit
     match compile(Path::new(&cache), profile) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
-            // A daemon that has gone away reads nothing.
+            // A daemon that is gone reads nothing.
             let _ = io::stdout().write_all(reason.as_bytes());
             ExitCode::from(REFUSED as u8)
         }
@@ -98,8 +98,8 @@ fn compile(cache: &Path, profile: Profile) -> Result<(), String> {
     Ok(())
 }
 
-/// Bounds what this process may use. One that passes a bound is ended by the kernel, or ends
-/// itself.
+/// Limits the resources of this process. Past a limit the kernel ends it; past the wall-clock limit
+/// it exits by itself.
 fn bound(profile: Profile) -> io::Result<()> {
     let bounds = profile.bounds();
     let limit = |most: u64| Rlimit { current: Some(most), maximum: Some(most) };
@@ -114,7 +114,7 @@ fn bound(profile: Profile) -> io::Result<()> {
     Ok(())
 }
 
-/// Wall time for each second of processor time, where the processor is shared.
+/// Seconds of wall clock allowed for each second of processor time, since the processor is shared.
 const WALL_PER_CPU: u64 = 4;
 
 #[cfg(test)]
@@ -126,7 +126,7 @@ mod tests {
 
     use super::*;
 
-    /// What comes of a compiler that does this.
+    /// Compiles with a compiler that is this shell script.
     fn compiled_by(does: &str) -> Result<(), AdmissionError> {
         let folder = TempDir::new().expect("a folder");
         let program = folder.path().join("compiler");

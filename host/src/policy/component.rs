@@ -1,4 +1,4 @@
-//! A policy that is ready to be asked.
+//! A compiled policy and its calls.
 
 use std::sync::{Arc, OnceLock};
 
@@ -21,7 +21,7 @@ use crate::limits::policy as limits;
 use crate::units::Instant;
 use crate::vm::Phase;
 
-/// Which world of the contract a component is for.
+/// A world of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum World {
     /// Accounting and metering.
@@ -31,7 +31,7 @@ pub enum World {
 }
 
 impl World {
-    /// Its name in the contract.
+    /// Returns its name in the contract.
     pub fn as_str(self) -> &'static str {
         match self {
             World::Policy => "policy",
@@ -39,7 +39,8 @@ impl World {
         }
     }
 
-    /// The world of a name in a stored record; contract 0.1.0 called the second one `rater`.
+    /// Returns the world of a name in a stored record; contract 0.1.0 called `meter` `rater`. Any
+    /// unknown name is `policy`.
     pub fn stored(name: &str) -> Self {
         match name {
             "meter" | "rater" => World::Meter,
@@ -48,15 +49,15 @@ impl World {
     }
 }
 
-/// A compiled policy. Every call runs in a fresh instance with a budget of its own, and no answer
-/// is given out unchecked.
+/// A compiled policy. Every call runs in a fresh instance with a budget of its own, and every
+/// answer is checked, but for [`Policy::answer_enter_all`] and [`Policy::answer_snapshot_all`].
 pub struct Policy {
     digest: Digest,
     runtime: Arc<Runtime>,
     instance: InstancePre<Limiter>,
     accounting: Accounting,
     metering: meters::GuestIndices,
-    /// What it declares about itself; asked once.
+    /// Its description, once it was asked for.
     description: OnceLock<Answer<Description>>,
 }
 
@@ -75,7 +76,8 @@ impl std::fmt::Debug for Policy {
 }
 
 impl Policy {
-    /// Takes a compiled component into use. `standard` accounts for a component that only measures.
+    /// Prepares a compiled component. `standard` accounts for a component of world `meter`; without
+    /// it, such a component is refused.
     pub(super) fn new(
         digest: Digest,
         runtime: Arc<Runtime>,
@@ -92,12 +94,12 @@ impl Policy {
         Ok(Self { digest, runtime, instance, accounting, metering, description: OnceLock::new() })
     }
 
-    /// Its name.
+    /// Returns the SHA-256 of its component.
     pub fn digest(&self) -> Digest {
         self.digest
     }
 
-    /// Its world.
+    /// Returns the world that it was built for.
     pub fn world(&self) -> World {
         match self.accounting {
             Accounting::Own(_) => World::Policy,
@@ -105,20 +107,20 @@ impl Policy {
         }
     }
 
-    /// The bounds that it runs under.
+    /// Returns the profile whose bounds it runs under.
     pub fn profile(&self) -> Profile {
         self.runtime.profile()
     }
 
-    /// What measuring a request may use.
+    /// Returns the budget of measuring a request.
     pub(super) fn metering_budget(&self, request: &Request) -> Budget {
         Budget::metering(self.runtime.profile().bounds(), request)
     }
 
-    /// An instance enters a phase.
+    /// Accounts for an instance that enters a phase, and returns the tracker after it.
     ///
     /// # Errors
-    /// What the policy did wrong; conservation included.
+    /// The policy's [`Fault`], a breach of conservation included.
     pub fn enter(&self, before: &Tracker, to: Phase, at: Instant) -> Result<Tracker, Fault> {
         self.enter_metered(before, to, at).map(|answer| answer.value)
     }
@@ -138,10 +140,10 @@ impl Policy {
         Ok(Answer { value: after, fuel: answer.fuel })
     }
 
-    /// The totals of an instance at an instant.
+    /// Returns the totals of an instance at an instant.
     ///
     /// # Errors
-    /// What the policy did wrong; conservation included.
+    /// The policy's [`Fault`], a breach of conservation included.
     pub fn snapshot(&self, before: &Tracker, at: Instant) -> Result<Totals, Fault> {
         self.snapshot_metered(before, at).map(|answer| answer.value)
     }
@@ -159,10 +161,11 @@ impl Policy {
         Ok(Answer { value: totals, fuel: answer.fuel })
     }
 
-    /// Many instances enter phases, in calls of [`limits::BATCH_ITEMS`] items.
+    /// Accounts for many instances that enter phases, in calls of [`limits::BATCH_ITEMS`] items,
+    /// and returns the trackers after it, in the same order.
     ///
     /// # Errors
-    /// The first thing that the policy did wrong, with the item's number.
+    /// The first [`Fault`] of the policy, with the item's number in `steps`.
     pub fn enter_all(&self, steps: &[(Tracker, Phase, Instant)]) -> Result<Vec<Tracker>, Fault> {
         self.enter_all_metered(steps).map(|answer| answer.value)
     }
@@ -176,8 +179,8 @@ impl Policy {
         Ok(Answer { value: after, fuel })
     }
 
-    /// Adds the trackers after `steps` to `after`, and answers the fuel that it took. In one call,
-    /// so for a chunk at a time.
+    /// Appends the trackers after `steps` to `after`, and returns the fuel burned. Makes one call,
+    /// so `steps` must be a chunk of at most [`limits::BATCH_ITEMS`].
     pub(super) fn enter_batch(
         &self,
         steps: &[Step],
@@ -192,10 +195,11 @@ impl Policy {
         Ok(answer.fuel)
     }
 
-    /// The totals of many instances at one instant, in calls of [`limits::BATCH_ITEMS`] items.
+    /// Returns the totals of many instances at one instant, in calls of [`limits::BATCH_ITEMS`]
+    /// items, in the same order.
     ///
     /// # Errors
-    /// The first thing that the policy did wrong, with the item's number.
+    /// The first [`Fault`] of the policy, with the item's number in `trackers`.
     pub fn snapshot_all(&self, trackers: &[Tracker], at: Instant) -> Result<Vec<Totals>, Fault> {
         self.snapshot_all_metered(trackers, at).map(|answer| answer.value)
     }
@@ -215,8 +219,8 @@ impl Policy {
         Ok(Answer { value: totals, fuel })
     }
 
-    /// Adds the totals of `trackers` to `totals`, and answers the fuel that it took. In one call,
-    /// so for a chunk at a time.
+    /// Appends the totals of `trackers` to `totals`, and returns the fuel burned. Makes one call,
+    /// so `trackers` must be a chunk of at most [`limits::BATCH_ITEMS`].
     pub(super) fn snapshot_batch(
         &self,
         trackers: &[Tracker],
@@ -231,12 +235,11 @@ impl Policy {
         Ok(answer.fuel)
     }
 
-    /// What the component itself answers to `enter-all`, columns for columns and unchecked: the
-    /// boundary alone, to be measured. Whoever wants to believe an answer calls
-    /// [`Policy::enter_all`].
+    /// Returns the component's own answer to `enter-all`, in columns and unchecked: the bare call,
+    /// for benchmarks. For a checked answer call [`Policy::enter_all`].
     ///
     /// # Errors
-    /// What the policy did wrong; conservation is not looked at.
+    /// The policy's [`Fault`]; conservation is not checked.
     pub fn answer_enter_all(
         &self,
         states: &TrackerColumns,
@@ -247,10 +250,10 @@ impl Policy {
             .map(|answer| answer.value)
     }
 
-    /// What the component itself answers to `snapshot-all`; see [`Policy::answer_enter_all`].
+    /// Returns the component's own answer to `snapshot-all`; see [`Policy::answer_enter_all`].
     ///
     /// # Errors
-    /// What the policy did wrong; conservation is not looked at.
+    /// The policy's [`Fault`]; conservation is not checked.
     pub fn answer_snapshot_all(
         &self,
         states: &TrackerColumns,
@@ -261,10 +264,11 @@ impl Policy {
             .map(|answer| answer.value)
     }
 
-    /// What the component declares about itself: meters and options. It is asked once.
+    /// Returns the component's description: its meters and options. The component is called once;
+    /// the answer is kept.
     ///
     /// # Errors
-    /// What the policy did wrong; a description that breaks the contract included.
+    /// The policy's [`Fault`], a description that breaks the contract included.
     pub fn describe(&self) -> Result<&Description, Fault> {
         if let Some(known) = self.description.get() {
             return Ok(&known.value);
@@ -273,7 +277,7 @@ impl Policy {
         Ok(&self.description.get_or_init(|| answer).value)
     }
 
-    /// Asks for the description anew.
+    /// Calls the component for its description, whether it is known or not.
     pub(super) fn describe_metered(&self) -> Result<Answer<Description>, Fault> {
         let answer = self.runtime.call(
             &self.instance,
@@ -290,11 +294,11 @@ impl Policy {
         Ok(answer)
     }
 
-    /// The terms of all meters under these options: the same for every request. The host's own
-    /// options are not among them.
+    /// Returns the terms of all meters under these options, which are the same for every request.
+    /// `options` must not include the host's own options.
     ///
     /// # Errors
-    /// What the policy did wrong; [`Fault::Refused`] if it refuses the options.
+    /// The policy's [`Fault`]; [`Fault::Refused`] if it refuses the options.
     pub fn terms(&self, options: &[Setting]) -> Result<Answer<Vec<MeterTerms>>, Fault> {
         let nothing = Request {
             tenant: String::new(),
@@ -307,11 +311,12 @@ impl Policy {
         Ok(Answer { value: answer.value.terms, fuel: answer.fuel })
     }
 
-    /// Measures one request, and answers the fuel that it took. One that is too large for a call is
-    /// asked in halves, each with other instances; what the call before burned is counted, too.
+    /// Measures one request, and returns the fuel burned. A request that is too large for one call
+    /// is divided in halves, each with other instances; the fuel that the failed call burned counts
+    /// as well.
     ///
     /// # Errors
-    /// What the policy did wrong; an answer that breaks the contract included.
+    /// The policy's [`Fault`], an answer that breaks the contract included.
     pub fn measure(&self, request: &Request) -> Result<Answer<Measurement>, Fault> {
         let fault = match self.measure_at_once(request) {
             Ok(answer) => return Ok(answer),
@@ -350,7 +355,7 @@ impl Policy {
         Ok(Answer { value, fuel: answer.fuel })
     }
 
-    /// Asks the accounting half, be it the component's own or the standard one.
+    /// Calls the accounting interface, the component's own or the standard policy's.
     fn account<T, E>(
         &self,
         items: usize,
@@ -399,7 +404,7 @@ mod tests {
             let budget = Budget { ticks: 1_000, ..Budget::accounting(1) };
             policy.runtime.call(&policy.instance, budget, |store, instance| {
                 let guest = indices.load(&mut *store, instance)?;
-                // The host stands still for a thousand ticks.
+                // As if the host stood still for a thousand ticks.
                 (0..if late { 1_000 } else { 0 })
                     .for_each(|_| policy.runtime.engine().increment_epoch());
                 guest.call_snapshot(store, before, 7)

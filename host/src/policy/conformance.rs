@@ -1,8 +1,8 @@
-//! The conformance kit: asks a policy everything that must hold under any rules, and reports what
-//! it costs. Needs no daemon.
+//! The conformance kit: checks everything that must hold for any policy, and reports the fuel.
+//! Needs no daemon.
 //!
-//! The golden vectors of `selftest` come first, then histories and requests that are made from a
-//! fixed seed, so that two runs ask the same.
+//! The golden vectors of `selftest` come first, then histories and requests generated from a fixed
+//! seed, so that two runs make the same calls.
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -20,89 +20,89 @@ use crate::billing::{Totals, Tracker};
 use crate::units::Instant;
 use crate::vm::Phase;
 
-/// Histories that are told.
+/// Number of histories.
 const HISTORIES: usize = 64;
 
-/// Most steps of a history.
+/// Number of transitions of each history.
 const STEPS_MAX: usize = 40;
 
-/// Intervals of the requests that are measured.
+/// Number of intervals of each request.
 const REQUESTS: [usize; 4] = [0, 1, 30, 1_000];
 
-/// Intervals of one instance in them.
+/// Number of intervals of each instance in a request.
 const INTERVALS_EACH: usize = 10;
 
-/// What an instance holds in them, and most of it.
+/// Dimensions in the requests, with the greatest value of each.
 const DIMENSIONS: [(&str, u64); 4] =
     [("disk-byte", 1 << 40), ("memory-byte", 1 << 36), ("snapshot-byte", 1 << 36), ("vcpu", 8)];
 
-/// What is counted in them, and most of it.
+/// Counts in the requests, with the greatest value of each.
 const COUNTS: [(&str, u64); 2] = [("network-in-bytes", 1 << 40), ("network-out-bytes", 1 << 40)];
 
 const SEED: u64 = 0x7a11_7a11_7a11_7a11;
 
-/// Where histories begin: early in 2024.
+/// Instant at which histories begin, early in 2024.
 const BEGIN_NS: i64 = 1_704_067_200_000_000_000;
 
-/// What the kit found out.
+/// The outcome of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// What admission found out.
+    /// Outcome of the admission.
     pub admitted: Admitted,
-    /// What was checked, in order.
+    /// Checks that were made, in order.
     pub checks: Vec<Check>,
-    /// What calls cost, and what they may.
+    /// Fuel of the most expensive call of each kind, with its budget.
     pub fuel: Vec<FuelUse>,
-    /// What the component declares.
+    /// The component's description.
     pub description: Description,
-    /// Intervals that some meter counted, each of whose masks was checked.
+    /// Number of intervals that at least one meter counted; the mask of each was checked.
     pub counted: u64,
-    /// Lines of its own that were stated, all of which were checked.
+    /// Number of the policy's own lines, all of which were checked.
     pub lines: u64,
 }
 
-/// One thing that must hold.
+/// A check and its outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// What must hold.
+    /// The property that must hold.
     pub claim: &'static str,
-    /// How often it was asked.
+    /// Number of cases that were tried.
     pub cases: u64,
-    /// What was found instead, if it does not hold.
+    /// Description of a case in which it does not hold; none if it holds.
     pub failed: Option<String>,
 }
 
-/// What the dearest call of a kind cost.
+/// The fuel of the most expensive call of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FuelUse {
-    /// Which kind.
+    /// Kind of the call.
     pub what: &'static str,
-    /// Fuel that it took.
+    /// Fuel burned.
     pub fuel: u64,
-    /// Fuel that it had.
+    /// Fuel allowed.
     pub allowed: u64,
 }
 
 impl Report {
-    /// Whether everything holds.
+    /// Returns true if every check holds.
     pub fn holds(&self) -> bool {
         self.checks.iter().all(|check| check.failed.is_none())
     }
 }
 
-/// What the kit is to ask besides.
+/// Options of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Terms {
-    /// Options to measure under, as an activation has them.
+    /// Options to measure under, as in an activation.
     pub options: Vec<Setting>,
-    /// Meters that must be declared: those that a price book prices.
+    /// Meters that a price book prices, all of which must be declared; empty for no such check.
     pub priced: Vec<String>,
 }
 
-/// Asks a component everything. Blocking, for seconds.
+/// Makes all checks of a component. Blocking, for seconds.
 ///
 /// # Errors
-/// [`AdmissionError`] if it would not even be admitted.
+/// [`AdmissionError`] if the component would not be admitted.
 pub fn run(
     host: &PolicyHost,
     bytes: &[u8],
@@ -150,9 +150,9 @@ pub fn run(
     Ok(Report { admitted, checks, fuel, description, counted: asking.counted, lines: asking.lines })
 }
 
-/// Tells histories of many instances, item by item and in batches, and looks in between. The host's
-/// own checks of every answer are that of conservation: totals add up, never shrink, and nothing
-/// moves back.
+/// Accounts for histories of many instances, in single calls and in batches, with snapshots in
+/// between. The host itself checks conservation in every answer: totals add up and never shrink,
+/// and no instant goes back.
 fn histories(policy: &Policy) -> [Check; 2] {
     let mut random = StdRng::seed_from_u64(SEED);
     let mut conserved =
@@ -195,7 +195,7 @@ fn histories(policy: &Policy) -> [Check; 2] {
     [conserved, batched]
 }
 
-/// A transition after a while that may be nothing, a nanosecond, or months.
+/// Makes a transition after a random time: none, a nanosecond, or up to months.
 fn next(random: &mut StdRng, before: Tracker, now: &mut Instant) -> Step {
     let passed = match random.random_range(0..4) {
         0 => 0,
@@ -207,7 +207,7 @@ fn next(random: &mut StdRng, before: Tracker, now: &mut Instant) -> Step {
     (before, Phase::ALL[random.random_range(0..Phase::ALL.len())], *now)
 }
 
-/// Looks at all of them at the latest instant of any.
+/// Takes snapshots of all instances at the latest instant of any.
 fn look(policy: &Policy, trackers: &[Tracker], now: &[Instant]) -> Option<String> {
     let at = now.iter().copied().max()?;
     let single: Result<Vec<Totals>, Fault> =
@@ -219,7 +219,7 @@ fn look(policy: &Policy, trackers: &[Tracker], now: &[Instant]) -> Option<String
     }
 }
 
-/// A total that would pass 64 bits must be refused, not wrapped or held.
+/// Checks that a total that would exceed 64 bits is refused, not wrapped or saturated.
 fn overflow(policy: &Policy) -> Check {
     let before = Tracker {
         current: Some(Phase::Running),
@@ -234,9 +234,9 @@ fn overflow(policy: &Policy) -> Check {
     Check { claim: "a total that would overflow is refused", cases: 1, failed }
 }
 
-/// Has requests of several sizes measured. The host checks every answer: masks have no bit of a
-/// meter that there is not, terms are those of the declared meters, and lines of the policy's own
-/// state what their intervals held.
+/// The checks of measuring, with requests of several sizes. The host itself checks every answer:
+/// masks have bits of declared meters only, terms are those of the declared meters, and the
+/// policy's own lines state what their intervals held.
 struct Asking<'a> {
     policy: &'a Policy,
     options: &'a [Setting],
@@ -277,7 +277,7 @@ impl<'a> Asking<'a> {
         }
     }
 
-    /// Asks twice. None if there was no answer.
+    /// Measures a request twice. None if a call failed.
     fn twice(&mut self, request: &Request) -> Option<Measurement> {
         let once = self.policy.measure(request);
         let again = self.policy.measure(request);
@@ -313,7 +313,7 @@ impl<'a> Asking<'a> {
         }
     }
 
-    /// Asks for some of the instances by themselves.
+    /// Measures some of the instances alone.
     fn each_alone(&mut self, request: &Request, whole: &Measurement) {
         for subject in (0..request.subjects.len()).step_by(ALONE_STEP) {
             let (alone, place) = only(request, subject);
@@ -335,11 +335,10 @@ impl<'a> Asking<'a> {
     }
 }
 
-/// Every so many instances one is asked about alone: a call of an interpreted policy takes its
-/// time.
+/// Distance between the instances that are measured alone: calls of an interpreted policy are slow.
 const ALONE_STEP: usize = 7;
 
-/// The request for one instance, and where its intervals are in the whole.
+/// Returns the request for one instance, and the index of its first interval in the whole request.
 fn only(request: &Request, subject: usize) -> (Request, usize) {
     let columns = &request.intervals;
     let places =
@@ -362,15 +361,15 @@ fn only(request: &Request, subject: usize) -> (Request, usize) {
     (Request { subjects, intervals, ..request.clone() }, places().next().unwrap_or_default())
 }
 
-/// A policy that counts nothing charges nothing, which nobody would notice before the month is
-/// over.
+/// Checks that the policy counts some time: otherwise it would charge nothing, which nobody would
+/// notice before the end of the month.
 fn counts_something(counted: u64) -> Check {
     let failed = (counted == 0).then(|| "no interval in any phase is counted for any meter".into());
     Check { claim: "some time is counted", cases: REQUESTS.len() as u64, failed }
 }
 
-/// Gives each option its default, and each word that it may have. None of them may be refused, and
-/// the defaults must be what holds anyway.
+/// Sets each option to its default, and to each word of a choice. None of them may be refused, and
+/// setting a default must not change the terms.
 fn options(policy: &Policy, description: &Description) -> Check {
     let mut check = Check {
         claim: "declared options are taken, and their defaults hold",
@@ -402,7 +401,7 @@ fn options(policy: &Policy, description: &Description) -> Check {
     check
 }
 
-/// Whether every meter that a book prices is declared.
+/// Checks that every meter that a book prices is declared.
 fn priced(description: &Description, priced: &[String]) -> Check {
     let missing = priced.iter().find(|meter| description.meter(meter).is_none());
     let failed = missing.map(|meter| {
@@ -416,7 +415,7 @@ fn priced(description: &Description, priced: &[String]) -> Check {
     }
 }
 
-/// Some time of a few instances in so many intervals.
+/// Generates a request with this many intervals.
 fn request(random: &mut StdRng, intervals: usize, options: &[Setting]) -> Request {
     let mut subjects: Vec<Subject> = Vec::new();
     let mut columns = IntervalColumns::empty();

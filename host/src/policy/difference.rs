@@ -1,5 +1,5 @@
-//! What a component's contract says otherwise than this host's, in words: functions that are
-//! missing, too many, or of another type.
+//! The differences between a component's contract and this host's, in words: functions that are
+//! missing, unknown, or of another type.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use wit_parser::{
 use super::component::World;
 use super::wit::contract;
 
-/// Most differences that are told.
+/// Most differences that are listed.
 const TOLD_MAX: usize = 8;
 
-/// The differences, the first few; none if the component can't be read as one.
+/// Returns the first [`TOLD_MAX`] differences; empty if the bytes can't be decoded as a component.
 pub(super) fn of(bytes: &[u8]) -> Vec<String> {
     let Ok(DecodedWasm::Component(theirs, world)) = wit_component::decode(bytes) else {
         return Vec::new();
@@ -43,7 +43,7 @@ pub(super) fn of(bytes: &[u8]) -> Vec<String> {
     told
 }
 
-/// Types may be long: what is told is where the two part, and what each goes on with.
+/// Describes a difference between two types, from where they differ: types may be long.
 fn differing(name: &str, has: &str, wants: &str) -> String {
     const AROUND: usize = 48;
     let same = has.bytes().zip(wants.bytes()).take_while(|(one, other)| one == other).count();
@@ -56,7 +56,8 @@ fn differing(name: &str, has: &str, wants: &str) -> String {
     format!("{name} has `{}`, this host `{}`", piece(has), piece(wants))
 }
 
-/// Every exported function as `interface.function`, without versions, with its type written out.
+/// Returns every exported function as `interface.function`, without versions, with its type written
+/// out.
 fn exports(resolve: &Resolve, world: WorldId) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for (key, item) in &resolve.worlds[world].exports {
@@ -90,7 +91,8 @@ fn signature(resolve: &Resolve, function: &Function) -> String {
     format!("func({}){}", params.collect::<Vec<_>>().join(", "), result.unwrap_or_default())
 }
 
-/// A type written out down to what is built in, so that the same name for another thing shows.
+/// Writes out a type down to built-in types, so that two types of the same name are compared by
+/// content.
 fn type_text(resolve: &Resolve, ty: &Type) -> String {
     match ty {
         Type::Bool => "bool".into(),
@@ -147,7 +149,7 @@ fn defined(resolve: &Resolve, id: TypeId) -> String {
         TypeDefKind::Handle(Handle::Own(id) | Handle::Borrow(id)) => {
             format!("handle {}", resolve.types[*id].name.as_deref().unwrap_or("?"))
         }
-        // The contract has none of the others.
+        // The contract has no other kinds of types.
         other => other.as_str().into(),
     }
 }

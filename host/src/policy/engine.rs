@@ -1,4 +1,4 @@
-//! The engine that all policies share: its settings, its slots, and the tick behind the deadline.
+//! The engine that all policies share: its settings, its slots, and the ticks of the deadline.
 
 use std::num::NonZeroUsize;
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -16,31 +16,31 @@ use super::fault::{Exceeded, Fault};
 use super::profile::{Bounds, Profile};
 use crate::limits::policy as limits;
 
-/// The engine and its version, for receipts.
+/// Name and version of the engine, for receipts.
 pub const ENGINE: &str = concat!("wasmtime ", env!("TALLYMAN_WASMTIME_VERSION"));
 
-/// Where policies of one profile run.
+/// The engine and slots of one profile.
 pub(super) struct Runtime {
     engine: Engine,
     slots: Slots,
     profile: Profile,
 }
 
-/// An answer, and the fuel that it took.
+/// An answer, with the fuel that the call burned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer<T> {
     /// The answer.
     pub value: T,
-    /// Fuel.
+    /// Fuel burned.
     pub fuel: u64,
 }
 
-/// What runs a component's code.
+/// A way to execute a component's code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
-    /// The processor, by code that is compiled for it.
+    /// Native code, compiled for the processor.
     Native,
-    /// The engine's own interpreter: slower, and another way to the same answers.
+    /// The engine's own interpreter: slower, with the same answers.
     Interpreter,
 }
 
@@ -67,12 +67,12 @@ impl Runtime {
         &self.engine
     }
 
-    /// Prepares a component to be instantiated. It gets nothing to import.
+    /// Prepares a component to be instantiated, without any imports.
     pub(super) fn prepare(&self, component: &Component) -> wasmtime::Result<InstancePre<Limiter>> {
         Linker::new(&self.engine).instantiate_pre(component)
     }
 
-    /// Asks a fresh instance. Nothing is left of it afterwards.
+    /// Calls a fresh instance, which is dropped afterwards.
     pub(super) fn call<T>(
         &self,
         policy: &InstancePre<Limiter>,
@@ -82,7 +82,7 @@ impl Runtime {
         self.call_within(self.profile.bounds(), policy, budget, ask)
     }
 
-    /// The same within bounds that are not the profile's.
+    /// Calls a fresh instance as [`Runtime::call`] does, within other bounds than the profile's.
     pub(super) fn call_within<T>(
         &self,
         bounds: &'static Bounds,
@@ -105,28 +105,28 @@ impl Runtime {
     }
 }
 
-/// Every setting decides a result, a bound, or the speed; each says which.
+/// The engine's settings. Each affects results, bounds or speed, as its comment says.
 fn config(profile: Profile) -> Config {
     let allocation = match profile {
         Profile::Compact => InstanceAllocationStrategy::Pooling(pool(profile.bounds())),
-        // Rare and long calls: a pool of large slots would hold memory for nothing.
+        // Calls are rare and long: a pool of large slots would waste memory.
         Profile::Large => InstanceAllocationStrategy::OnDemand,
     };
     let mut config = Config::new();
     config
-        // One compiler only: another one charges fuel differently.
+        // Results: another compiler charges fuel differently.
         .strategy(Strategy::Cranelift)
-        // A small component is compiled at once, by all processors; the seconds of a large one are
-        // spent by one, so that the others go on.
+        // Speed: a small component is compiled by all processors; a large one takes seconds, and
+        // leaves the other processors free.
         .parallel_compilation(profile == Profile::Compact)
-        // The same bytes everywhere.
+        // Results: the same bytes on every host.
         .cranelift_nan_canonicalization(true)
         .wasm_relaxed_simd(false)
         .relaxed_simd_deterministic(true)
-        // One small memory, so that the pool's layout fits all.
+        // Bounds: one small memory, so that the pool's layout fits every component.
         .wasm_memory64(false)
         .wasm_multi_memory(false)
-        // Fuel decides; the epoch is the backstop.
+        // Bounds: fuel is the limit; the epoch is the backstop.
         .consume_fuel(true)
         .epoch_interruption(true)
         .max_wasm_stack(profile.bounds().stack_bytes_max)
@@ -135,8 +135,8 @@ fn config(profile: Profile) -> Config {
     config
 }
 
-/// The pool. Memory reservation and guard keep their defaults: with less than 4 GiB reserved the
-/// compiler checks every access, which doubles the cost of a batch.
+/// The settings of the pool. Memory reservation and guard keep their defaults: with less than 4 GiB
+/// reserved the compiler checks every access, which doubles the cost of a batch.
 fn pool(bounds: &Bounds) -> PoolingAllocationConfig {
     let slots = bounds.instances_max;
     let resident_bytes = match PoolingAllocationConfig::is_pagemap_scan_available() {
@@ -160,7 +160,7 @@ fn pool(bounds: &Bounds) -> PoolingAllocationConfig {
     pool
 }
 
-/// Counts epochs for as long as the engine lives.
+/// Starts a thread that counts epochs until the engine is dropped.
 fn start_ticking(engine: &Engine) -> wasmtime::Result<()> {
     let engine = engine.weak();
     let tick = move || {
@@ -174,8 +174,8 @@ fn start_ticking(engine: &Engine) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Refuses growth with an error of its own, which ends the call: a guest that sees `memory.grow`
-/// fail could answer differently under other limits.
+/// A limiter whose refusals end the call: a guest that sees `memory.grow` fail could answer
+/// differently under other limits.
 #[derive(Debug)]
 pub(super) struct Limiter(&'static Bounds);
 
@@ -219,9 +219,8 @@ impl ResourceLimiter for Limiter {
     }
 }
 
-/// As many permits as the pool has slots. A caller waits for one rather than being told that the
-/// pool is empty, which would look like a policy's fault; the wait is bounded by the calls under
-/// way.
+/// A semaphore with as many permits as the pool has slots. A caller waits for one: an error of an
+/// exhausted pool would look like a policy's fault. The wait is bounded by the calls under way.
 struct Slots {
     free: Mutex<u32>,
     freed: Condvar,

@@ -1,4 +1,4 @@
-//! What a policy did wrong during a call.
+//! The faults of a policy during a call.
 
 use std::error::Error;
 
@@ -11,140 +11,142 @@ use super::metering::{DescriptionViolation, Flaw, LineViolation, MeasurementViol
 use crate::billing::conservation::Violation;
 use crate::limits::policy as limits;
 
-/// Why an answer of a policy was not given, or not believed. The host itself is unharmed by each.
+/// A fault of a call: no answer, or one that breaks the contract. The message completes the
+/// sentence "The policy ...".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// It computed for too long.
+    /// The call burned all of its fuel.
     #[error("used up its fuel of {allowed}")]
     OutOfFuel {
-        /// The fuel it had.
+        /// Fuel of the call.
         allowed: u64,
     },
-    /// It asked for too much memory or too large a table.
+    /// The call asked for too much memory or too large a table.
     #[error("{0}")]
     Exceeded(Exceeded),
-    /// It recursed too deeply.
+    /// The call exhausted its stack.
     #[error("overflowed its stack")]
     StackOverflow,
-    /// The wall clock ran out, which says more about the host than about the policy: ask again.
+    /// The call's wall-clock time ran out, most likely because the host was overloaded or
+    /// suspended: retry.
     #[error("gave no answer within {ms} ms; try again")]
     Deadline {
-        /// The time it had, in milliseconds.
+        /// Wall-clock time of the call in milliseconds.
         ms: u64,
     },
-    /// The answer holds too many bytes.
+    /// The answer has too many bytes.
     #[error("answered with more than {allowed} bytes")]
     AnswerTooLarge {
-        /// The bytes it could have had.
+        /// Most bytes of the answer.
         allowed: usize,
     },
-    /// It crashed.
+    /// The call trapped.
     #[error("trapped: {reason}")]
     Trap {
-        /// What the engine says.
+        /// Message of the engine.
         reason: String,
     },
-    /// What it returned is no value of the contract's types.
+    /// The answer is not a value of the contract's types.
     #[error("answered with something that is no value of the contract: {reason}")]
     Malformed {
-        /// What the engine says.
+        /// Message of the engine.
         reason: String,
     },
-    /// It said that it will not answer a question that is legal.
+    /// The policy refused a legal call.
     #[error("refused to answer")]
     Refused(#[source] Refused),
-    /// A list of the answer has not the length of the question's.
+    /// A list of the answer does not have one value for each item.
     #[error("answered {got} values of `{list}` for {expected} items")]
     WrongLength {
-        /// Which list.
+        /// Name of the list.
         list: &'static str,
-        /// Its length in the question.
+        /// Number of items.
         expected: usize,
-        /// Its length in the answer.
+        /// Length of the list.
         got: usize,
     },
-    /// A phase of the answer is none.
+    /// A phase of the answer is out of range.
     #[error("answered phase {ordinal} for item {item}; phases are 0 to 7")]
     InvalidPhase {
-        /// Which item.
+        /// Index of the item.
         item: usize,
-        /// What it said.
+        /// The ordinal answered.
         ordinal: u8,
     },
     /// The answer breaks a rule of conservation.
     #[error("broke conservation in item {item}")]
     Violation {
-        /// Which item; 0 in a single call.
+        /// Index of the item; 0 in a single call.
         item: usize,
-        /// Which rule.
+        /// The rule that is broken.
         #[source]
         violation: Violation,
     },
-    /// What it declares about itself breaks the contract.
+    /// The description breaks the contract.
     #[error("declares itself wrongly")]
     Description {
-        /// How.
+        /// The breach.
         #[source]
         violation: Box<DescriptionViolation>,
     },
     /// A measurement breaks the contract.
     #[error("measured wrongly")]
     Measurement {
-        /// How.
+        /// The breach.
         #[source]
         violation: Box<MeasurementViolation>,
     },
     /// A line of the policy's own breaks the contract.
     #[error("stated an impossible charge in line {line}")]
     OwnLine {
-        /// Which line.
+        /// Index of the line in the answer.
         line: usize,
-        /// How.
+        /// The breach.
         #[source]
         violation: Box<LineViolation>,
     },
 }
 
-/// A bound on space that was passed.
+/// A bound on space that a call exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Exceeded {
-    /// Linear memory.
+    /// The bound on linear memory.
     #[error("asked for {wanted} bytes of memory; {allowed} are allowed")]
     Memory {
         /// Bytes asked for.
         wanted: usize,
-        /// Most that it may have.
+        /// Most bytes allowed.
         allowed: usize,
     },
-    /// A table.
+    /// The bound on a table.
     #[error("asked for {wanted} table elements; {allowed} are allowed")]
     Table {
         /// Elements asked for.
         wanted: usize,
-        /// Most that it may have.
+        /// Most elements allowed.
         allowed: usize,
     },
 }
 
-/// What a policy said instead of an answer.
+/// A refusal, as the policy stated it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// It found an instant before its `since`. The host never asks so.
+    /// An instant is before its `since`, which never happens. The field is the index of the item.
     #[error("item {0}: time went back")]
     TimeWentBack(u32),
-    /// It can't count that far.
+    /// A total would exceed 64 bits. The field is the index of the item.
     #[error("item {0}: a total would overflow")]
     Overflow(u32),
-    /// It can't continue from that state.
+    /// The state of an item is invalid. The field is the index of the item.
     #[error("item {0}: the state is invalid")]
     InvalidState(u32),
-    /// It finds that an option makes no sense.
+    /// An option is invalid. The field is the policy's message.
     #[error("invalid option {0}")]
     Option(String),
-    /// It can't measure that much.
+    /// A measured number would overflow.
     #[error("a number would overflow")]
     TooMuch,
-    /// In its own words.
+    /// Any other reason, in the policy's words.
     #[error("{0}")]
     Other(String),
 }
@@ -168,13 +170,13 @@ impl Fault {
             Some(Trap::OutOfFuel) => Fault::OutOfFuel { allowed: budget.fuel },
             Some(Trap::Interrupt) => Fault::Deadline { ms: budget.ticks * limits::TICK_MS },
             Some(Trap::StackOverflow) => Fault::StackOverflow,
-            // The engine's list is open, and the rest is one thing to us.
+            // The engine's list of traps is open; the host treats all others alike.
             Some(trap) => Fault::Trap { reason: trap.to_string() },
             None => Self::untyped(error, budget),
         }
     }
 
-    /// The engine has no public type for these; its root cause is a text.
+    /// Maps the errors for which the engine has no public type, by the text of the root cause.
     fn untyped(error: &wasmtime::Error, budget: Budget) -> Self {
         let reason = clipped(error.root_cause().to_string());
         if reason.contains("fuel allocated for hostcalls") {
@@ -183,12 +185,12 @@ impl Fault {
         Fault::Malformed { reason }
     }
 
-    /// Whether it says something about the policy, and not about a host that stood still.
+    /// True if the fault is the policy's, false if the host may have caused it.
     pub(super) fn is_the_policys(&self) -> bool {
         !matches!(self, Fault::Deadline { .. })
     }
 
-    /// Whether the call was too large for its bounds, so that a part of it may not be.
+    /// True if the call was too large for its bounds, so that a part of it may fit.
     pub(super) fn is_of_size(&self) -> bool {
         match self {
             Fault::OutOfFuel { .. }
@@ -209,7 +211,7 @@ impl Fault {
         }
     }
 
-    /// The fault and its causes in one line, for an operator.
+    /// Returns the fault and its causes in one line, for an operator.
     pub fn in_words(&self) -> String {
         let mut words = self.to_string();
         let mut cause = self.source();
@@ -221,7 +223,8 @@ impl Fault {
         words
     }
 
-    /// The same fault, told with the numbers of the whole batch instead of the chunk's.
+    /// Returns the same fault with the item's index in the whole batch, for a chunk that begins at
+    /// `first`.
     pub(super) fn in_batch(self, first: usize) -> Self {
         match self {
             Fault::Violation { item, violation } => {
@@ -279,7 +282,7 @@ impl From<MeteringError> for Fault {
     }
 }
 
-/// At most [`limits::REASON_BYTES_MAX`] bytes of a text, cut between characters.
+/// Cuts a text to at most [`limits::REASON_BYTES_MAX`] bytes, between characters.
 pub(super) fn clipped(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(limits::REASON_BYTES_MAX));
     text
