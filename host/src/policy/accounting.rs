@@ -566,7 +566,10 @@ impl Accounting {
             Err(fault) if items == 1 => vec![Err(self.failed(rules, asked, health, &fault))],
             Err(fault) => {
                 rules.burn(Budget::accounting(items).fuel);
-                tracing::warn!(policy = %asked, fault = fault.in_words(), items, "a policy failed on a batch; asking item by item");
+                tracing::warn!(
+                    policy = %asked, fault = fault.in_words(), items,
+                    "a policy failed on a batch; calling it item by item"
+                );
                 (0..items)
                     .map(|item| self.ask_one(rules, asked, health, || single(&policy, item)))
                     .collect()
@@ -616,7 +619,8 @@ fn counts_against(policy: Digest, fault: &Fault) -> bool {
     fault.is_the_policys() && !is_budgets
 }
 
-const QUARANTINED: &str = "it failed too often in a row and is not asked until somebody says so";
+const QUARANTINED: &str =
+    "it failed too often in a row and is quarantined until it is activated again or retried";
 
 fn one<T>(answer: Answer<T>) -> Answer<Vec<T>> {
     Answer { value: vec![answer.value], fuel: answer.fuel }

@@ -132,7 +132,8 @@ pub enum AdmissionError {
     },
     /// The component exports accounting in profile large: it would slow down every transition.
     #[error(
-        "profile large is for world `meter`, which exports {METERING} alone: accounting is on the path of every transition; build this one for profile compact, or leave {ACCOUNTING} out"
+        "profile large is for world `meter`, which exports {METERING} alone: accounting is on the \
+         path of every transition; build this one for profile compact, or leave {ACCOUNTING} out"
     )]
     LargeAccounts,
     /// The component has imports. A policy gets all input as arguments.
@@ -157,7 +158,8 @@ pub enum AdmissionError {
     },
     /// The component exports no interface of the contract.
     #[error(
-        "the component is for another world: it exports {}; world `policy` exports {ACCOUNTING} and {METERING}, world `meter` {METERING} alone",
+        "the component is for another world: it exports {}; world `policy` exports {ACCOUNTING} \
+         and {METERING}, world `meter` {METERING} alone",
         or_nothing(exports)
     )]
     WrongWorld {
@@ -166,7 +168,8 @@ pub enum AdmissionError {
     },
     /// The component exports one of two required interfaces.
     #[error(
-        "the component does not export {missing}; world `policy` exports {ACCOUNTING} and {METERING}, world `meter` {METERING} alone"
+        "the component does not export {missing}; world `policy` exports {ACCOUNTING} and \
+         {METERING}, world `meter` {METERING} alone"
     )]
     MissingExport {
         /// Name of the missing interface.
@@ -174,7 +177,8 @@ pub enum AdmissionError {
     },
     /// The names and the version are right, but types of functions differ.
     #[error(
-        "the component's types differ from those of {PACKAGE}*@{VERSION}; build it against this host's wit/: {reason}{}",
+        "the component's types differ from those of {PACKAGE}*@{VERSION}; build it against this \
+         host's wit/: {reason}{}",
         listed(differs)
     )]
     WrongTypes {
@@ -185,7 +189,9 @@ pub enum AdmissionError {
     },
     /// The component's language rounds 64-bit integers.
     #[error(
-        "the component exports `{OF_COMPONENTIZE_QJS}`, as componentize-qjs makes it: its 64-bit integers are rounded to 53 bits, an instant by hundreds of nanoseconds; build it with componentize-js"
+        "the component exports `{OF_COMPONENTIZE_QJS}`, as componentize-qjs makes it: its 64-bit \
+         integers are rounded to 53 bits, an instant by hundreds of nanoseconds; build it with \
+         componentize-js"
     )]
     Rounds,
     /// The engine does not compile the component.
@@ -234,7 +240,7 @@ fn listed(differs: &[String]) -> String {
     if differs.is_empty() {
         String::new()
     } else {
-        format!("; what differs: {}", differs.join("; "))
+        format!("; differences: {}", differs.join("; "))
     }
 }
 
@@ -386,8 +392,8 @@ fn wanted_instead_of(export: &str) -> &'static str {
 /// The migration hint for a component that was built for contract 0.1.0; empty for any other.
 fn moved(has: &str) -> &'static str {
     if has.ends_with("@0.1.0") {
-        ". Since 0.2.0 a policy measures and states no amounts: the price book prices its meters; rebuild it from what \
-         `tallyman policy new` writes"
+        ". Since 0.2.0 a policy measures and states no amounts: the price book prices its meters; \
+         rebuild it from what `tallyman policy new` writes"
     } else {
         ""
     }

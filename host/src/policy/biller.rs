@@ -48,13 +48,13 @@ pub enum BillerError {
     #[error("the biller gave no answer")]
     Fault(#[source] Fault),
     /// The input can't be billed.
-    #[error("the biller refused: {reason}")]
+    #[error("the biller refused its input: {reason}")]
     Refused {
         /// Reason of the biller.
         reason: String,
     },
     /// The input or the answer can't be encoded or decoded: a bug.
-    #[error("the biller answered what is no bill: {reason}")]
+    #[error("the input or answer of the biller is malformed: {reason}")]
     Malformed {
         /// Problem with the text.
         reason: String,
@@ -227,7 +227,7 @@ fn ask(
         }
         match read_lines(&columns) {
             Some(more) => lines.extend(more),
-            None => return Ok(Err(BillingError::Malformed("lines of unequal lengths".into()))),
+            None => return Ok(Err(BillingError::Malformed("columns of unequal lengths".into()))),
         }
     }
 }

@@ -30,7 +30,8 @@ pub enum CacheError {
     },
     /// Another user could put machine code into the folder.
     #[error(
-        "{folder} holds machine code and must be this user's with mode 0700; it has mode {mode:04o} and owner {owner}"
+        "{folder} holds machine code and must be a folder of this user with mode 0700; it has mode \
+         {mode:04o} and owner {owner}. Remove it, and the daemon creates it anew"
     )]
     Open {
         /// Path of the folder.
@@ -95,7 +96,10 @@ impl Cache {
     /// Stores a compiled policy. A failure is logged only: it costs the next start a compilation.
     pub(super) fn put(&self, digest: Digest, component: &Component) {
         if let Err(error) = self.write(digest, component) {
-            tracing::warn!(policy = %digest, %error, "can't keep the compiled policy");
+            tracing::warn!(
+                policy = %digest, %error,
+                "can't store the compiled policy; the next start compiles it again"
+            );
         }
     }
 

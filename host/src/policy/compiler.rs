@@ -33,7 +33,7 @@ pub(super) fn compile_elsewhere(
     profile: Profile,
     bytes: &[u8],
 ) -> Result<(), AdmissionError> {
-    let failed = |error: io::Error| refused(format!("the compiler could not be run: {error}"));
+    let failed = |error: io::Error| refused(format!("can't run the compiler: {error}"));
     let mut child = Command::new(program)
         .arg(SUBCOMMAND)
         .arg(cache)
@@ -88,7 +88,7 @@ pub fn compile_for_daemon(mut arguments: impl Iterator<Item = OsString>) -> Exit
 }
 
 fn compile(cache: &Path, profile: Profile) -> Result<(), String> {
-    bound(profile).map_err(|error| format!("its process can't be bounded: {error}"))?;
+    bound(profile).map_err(|error| format!("can't limit the resources of its process: {error}"))?;
     let mut bytes = Vec::new();
     io::stdin().read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     let cache = Cache::open(cache).map_err(|error| error.to_string())?;

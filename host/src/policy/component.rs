@@ -39,8 +39,8 @@ impl World {
         }
     }
 
-    /// Returns the world of a name in a stored record; contract 0.1.0 called `meter` `rater`. Any
-    /// unknown name is `policy`.
+    /// Returns the world of a name in a stored record; contract 0.1.0 named world `meter` as
+    /// `rater`. Any other name is world `policy`.
     pub fn stored(name: &str) -> Self {
         match name {
             "meter" | "rater" => World::Meter,
@@ -57,7 +57,7 @@ pub struct Policy {
     instance: InstancePre<Limiter>,
     accounting: Accounting,
     metering: meters::GuestIndices,
-    /// Its description, once it was asked for.
+    /// Description of the component; empty until the first call for it.
     description: OnceLock<Answer<Description>>,
 }
 
@@ -443,7 +443,10 @@ mod tests {
                 (before, to, Instant(before.since.0.saturating_add(passed)))
             };
             let steps: Vec<Step> = steps.into_iter().map(later).collect();
-            let expected: Vec<_> = steps.iter().map(|(before, to, at)| standard::enter(before, *to, *at)).collect();
+            let expected: Vec<_> = steps
+                .iter()
+                .map(|(before, to, at)| standard::enter(before, *to, *at))
+                .collect();
             prop_assert_eq!(host.standard().enter_all(&steps), Ok(expected));
         });
     }

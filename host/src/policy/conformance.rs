@@ -110,8 +110,9 @@ pub fn run(
     terms: &Terms,
 ) -> Result<Report, AdmissionError> {
     let admitted = host.admit_in(profile, bytes)?;
-    let policy =
-        host.get(admitted.digest).ok_or(AdmissionError::Compile { reason: "it is gone".into() })?;
+    let policy = host
+        .get(admitted.digest)
+        .ok_or(AdmissionError::Compile { reason: "it was unloaded meanwhile".into() })?;
     let test = admitted.self_test;
     let accounting = |items| Budget::accounting(items).fuel;
     let mut checks = vec![Check {
@@ -125,9 +126,9 @@ pub fn run(
         checks.push(overflow(&policy));
         let rows = [
             ("a transition", test.enter_fuel, accounting(1)),
-            ("a look", test.snapshot_fuel, accounting(1)),
+            ("a snapshot", test.snapshot_fuel, accounting(1)),
             ("a batch of transitions", test.enter_all_fuel, accounting(test.vectors)),
-            ("a batch of looks", test.snapshot_all_fuel, accounting(test.vectors)),
+            ("a batch of snapshots", test.snapshot_all_fuel, accounting(test.vectors)),
         ];
         fuel.extend(rows.map(|(what, fuel, allowed)| FuelUse { what, fuel, allowed }));
     }
@@ -214,8 +215,8 @@ fn look(policy: &Policy, trackers: &[Tracker], now: &[Instant]) -> Option<String
         trackers.iter().map(|tracker| policy.snapshot(tracker, at)).collect();
     match (single, policy.snapshot_all(trackers, at)) {
         (Ok(single), Ok(batch)) if single == batch => None,
-        (Ok(_), Ok(_)) => Some("a look at many answers something else than a look at each".into()),
-        (Err(fault), _) | (_, Err(fault)) => Some(format!("a look: {}", fault.in_words())),
+        (Ok(_), Ok(_)) => Some("a batch of snapshots answers other than single snapshots".into()),
+        (Err(fault), _) | (_, Err(fault)) => Some(format!("a snapshot: {}", fault.in_words())),
     }
 }
 
@@ -229,7 +230,7 @@ fn overflow(policy: &Policy) -> Check {
     let failed = match policy.enter(&before, Phase::Stopped, Instant(2)) {
         Err(Fault::Refused(Refused::Overflow(_))) => None,
         Err(fault) => Some(format!("it must answer `overflow`; instead it {}", fault.in_words())),
-        Ok(_) => Some("it must answer `overflow`; instead it answers".into()),
+        Ok(_) => Some("it must answer `overflow`; instead it answered with a tracker".into()),
     };
     Check { claim: "a total that would overflow is refused", cases: 1, failed }
 }
@@ -287,8 +288,9 @@ impl<'a> Asking<'a> {
         match (once, again) {
             (Ok(once), Ok(again)) => {
                 if once != again {
-                    self.steady.failed =
-                        Some(format!("{intervals} intervals: another answer, or other fuel"));
+                    self.steady.failed = Some(format!(
+                        "{intervals} intervals: a repeated call differs in answer or fuel"
+                    ));
                 }
                 self.counted += once.value.counted.iter().filter(|&&mask| mask != 0).count() as u64;
                 self.lines += once.value.lines.len() as u64;
@@ -393,7 +395,7 @@ fn options(policy: &Policy, description: &Description) -> Check {
                 terms if terms == plain => {}
                 Ok(_) => {
                     check.failed =
-                        Some(format!("{named} is said to be the default, and changes the terms"))
+                        Some(format!("{named} is declared as the default, but changes the terms"))
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime::component::{Component, Instance, InstancePre, Linker};
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter,
     Store, Strategy,
@@ -77,7 +77,7 @@ impl Runtime {
         &self,
         policy: &InstancePre<Limiter>,
         budget: Budget,
-        ask: impl FnOnce(&mut Store<Limiter>, &wasmtime::component::Instance) -> wasmtime::Result<T>,
+        ask: impl FnOnce(&mut Store<Limiter>, &Instance) -> wasmtime::Result<T>,
     ) -> Result<Answer<T>, Fault> {
         self.call_within(self.profile.bounds(), policy, budget, ask)
     }
@@ -88,7 +88,7 @@ impl Runtime {
         bounds: &'static Bounds,
         policy: &InstancePre<Limiter>,
         budget: Budget,
-        ask: impl FnOnce(&mut Store<Limiter>, &wasmtime::component::Instance) -> wasmtime::Result<T>,
+        ask: impl FnOnce(&mut Store<Limiter>, &Instance) -> wasmtime::Result<T>,
     ) -> Result<Answer<T>, Fault> {
         let _slot = self.slots.take();
         let mut store = Store::new(&self.engine, Limiter(bounds));

@@ -47,7 +47,7 @@ pub enum Fault {
         reason: String,
     },
     /// The answer is not a value of the contract's types.
-    #[error("answered with something that is no value of the contract: {reason}")]
+    #[error("answered with a value that is not of the contract's types: {reason}")]
     Malformed {
         /// Message of the engine.
         reason: String,
@@ -83,21 +83,21 @@ pub enum Fault {
         violation: Violation,
     },
     /// The description breaks the contract.
-    #[error("declares itself wrongly")]
+    #[error("broke the contract in its description")]
     Description {
         /// The breach.
         #[source]
         violation: Box<DescriptionViolation>,
     },
     /// A measurement breaks the contract.
-    #[error("measured wrongly")]
+    #[error("broke the contract in its measurement")]
     Measurement {
         /// The breach.
         #[source]
         violation: Box<MeasurementViolation>,
     },
     /// A line of the policy's own breaks the contract.
-    #[error("stated an impossible charge in line {line}")]
+    #[error("broke the contract in its own line {line}")]
     OwnLine {
         /// Index of the line in the answer.
         line: usize,

@@ -1,8 +1,8 @@
-//! What policies measure, in the words of the contract; what must hold before the host believes it;
-//! and how a request is divided.
+//! The metering half of the contract: its types, the checks of descriptions and measurements, and
+//! the division of requests.
 //!
-//! A policy decides which time counts for its meters, and in which terms. It can't count an
-//! interval for a meter that it did not declare, answer other terms from request to request, state
+//! A policy decides which time counts for its meters, and under which terms. It can't count an
+//! interval for a meter that it did not declare, change the terms from request to request, state
 //! another quantity than the journal has, or bill more of it than it declared.
 
 mod described;

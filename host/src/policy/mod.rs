@@ -1,21 +1,21 @@
-//! Policies: components that say how time counts, and for which meters. The only user of the
+//! Policies: components that decide how time counts, and for which meters. The only user of the
 //! WebAssembly engine.
 //!
-//! - `admission` looks at a component before anything of it runs; `selftest` asks it what every
-//!   policy must get right;
-//! - `profile` holds the bounds, `difference` says how another contract differs, `conformance` asks
-//!   everything at once, without a daemon;
-//! - `engine` holds a call to its bounds, `component` makes the calls, `wire` checks the answers,
-//!   `fault` names what went wrong;
-//! - `metering` checks what is declared and measured;
+//! - `admission` inspects a component before anything of it runs; `selftest` runs the golden
+//!   vectors that every policy must pass;
+//! - `profile` holds the bounds; `difference` lists the differences to another contract;
+//!   `conformance` makes every check at once, without a daemon;
+//! - `engine` enforces the bounds of a call; `component` makes the calls; `wire` checks the
+//!   answers; `fault` defines the faults;
+//! - `metering` checks descriptions and measurements;
 //! - `biller` runs the biller, the host's own component, in the same engine;
-//! - `compiler` compiles in a bounded process, `cache` keeps compiled policies on disk;
-//! - `accounting` applies the policies in force to facts, and carries on without one that fails;
-//!   `shadow` counts the same beside it.
+//! - `compiler` compiles in a bounded process; `cache` keeps compiled policies on disk;
+//! - `accounting` accounts facts under the policies in force, with a fallback for a policy that
+//!   fails; `shadow` compares a candidate with them.
 //!
-//! No call can reach a clock, a file, the network or another call: a component gets nothing to
-//! import, every call has a fresh instance, and its fuel, memory, stack, answer and time are
-//! bounded by [`crate::limits::policy`].
+//! No call can reach a clock, a file, the network or another call: a component has no imports,
+//! every call has a fresh instance, and its fuel, memory, stack, answer and time are bounded by
+//! [`crate::limits::policy`].
 
 pub mod accounting;
 mod admission;
@@ -63,34 +63,36 @@ use crate::id::Digest;
 use cache::Cache;
 use engine::Runtime;
 
-/// Why there is no policy host.
+/// An error of opening the policy host.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The folder for compiled policies is no good.
-    #[error("no place for compiled policies")]
+    /// The folder for compiled policies can't be used.
+    #[error("can't open the folder for compiled policies")]
     Cache(#[from] CacheError),
     /// The engine does not start, for example because the address space is limited (`ulimit -v`).
-    #[error("the policy engine does not start: {reason}")]
+    #[error(
+        "the policy engine does not start: {reason}; check the limit of address space (`ulimit -v`)"
+    )]
     Engine {
-        /// What it says.
+        /// Message of the engine.
         reason: String,
     },
-    /// The policy inside this program is not usable: a defect of the build.
-    #[error("the embedded standard policy is not usable")]
+    /// The policy that is built into this program is refused: a bug of the build.
+    #[error("the built-in standard policy was refused; this build of the program is faulty")]
     Standard(#[source] AdmissionError),
 }
 
-/// Why a core module can't be made a component.
+/// An error of making a component from a core module.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("it was not built for a world of the contract: {reason}")]
+#[error("the module was not built for a world of the contract: {reason}")]
 pub struct WrapError {
     reason: String,
 }
 
-/// Makes a component of a core module that was built for a world of the contract.
+/// Makes a component from a core module that was built for a world of the contract.
 ///
 /// # Errors
-/// [`WrapError`] with what is missing.
+/// [`WrapError`], with the reason.
 pub fn wrap(module: &[u8]) -> Result<Vec<u8>, WrapError> {
     let encoder = wit_component::ComponentEncoder::default().validate(true).module(module);
     let encoded = encoder.and_then(|mut encoder| encoder.encode());
@@ -102,34 +104,36 @@ pub fn wrap(module: &[u8]) -> Result<Vec<u8>, WrapError> {
     }
 }
 
-/// All policies of this host.
+/// The policies that are loaded on this host, and the engine that runs them.
 pub struct PolicyHost {
     compact: Arc<Runtime>,
     backend: Backend,
-    /// Made when the first policy needs it.
+    /// The engine of profile large, made when a policy first needs it.
     large: OnceLock<Arc<Runtime>>,
     cache: Cache,
-    /// The program that compiles in a process of its own; none compiles in this one.
+    /// The program that compiles in a child process; none to compile in this process.
     compiler: Option<PathBuf>,
     standard: Arc<Policy>,
     loaded: ArcSwap<HashMap<Digest, Arc<Policy>>>,
     billers: Mutex<HashMap<Digest, Arc<biller::Biller>>>,
-    /// Held while compiling: it takes a processor and much memory, and can't be interrupted, so
-    /// there is one at a time.
+    /// Held while compiling: a compilation takes a processor and much memory, and can't be
+    /// interrupted, so there is one at a time.
     compiling: Mutex<()>,
 }
 
 impl PolicyHost {
-    /// Starts the engine and loads the embedded standard policy. `cache_dir` keeps compiled
-    /// policies; it is made if missing.
+    /// Starts the engine and loads the built-in standard policy. `cache_dir` keeps compiled
+    /// policies; it is created if missing. Blocks while the standard policy is compiled, if it is
+    /// not in the cache.
     ///
     /// # Errors
-    /// [`OpenError`], each with what to do about it.
+    /// [`OpenError`].
     pub fn open(cache_dir: &Path) -> Result<PolicyHost, OpenError> {
         Self::open_with(cache_dir, Backend::Native)
     }
 
-    /// The same on another backend, which needs a folder of its own.
+    /// Opens the policy host as [`PolicyHost::open`] does, on another backend, which needs a folder
+    /// of its own.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -163,13 +167,13 @@ impl PolicyHost {
         })
     }
 
-    /// Has `program`, which must hand [`COMPILER`] on to [`compile_for_daemon`], compile policies
-    /// in a bounded process. Without it they are compiled in this one.
+    /// Sets the program that compiles policies in a bounded child process; it must dispatch the
+    /// subcommand [`COMPILER`] to [`compile_for_daemon`]. None compiles them in this process.
     pub fn compiling_with(self, program: Option<PathBuf>) -> Self {
         Self { compiler: program, ..self }
     }
 
-    /// Where policies of a profile run.
+    /// Returns the engine of a profile.
     fn runtime(&self, profile: Profile) -> Result<Arc<Runtime>, AdmissionError> {
         if profile == Profile::Compact {
             return Ok(self.compact.clone());
@@ -181,16 +185,16 @@ impl PolicyHost {
         let made = made.map_err(|error| AdmissionError::Compile {
             reason: fault::clipped(format!("{error:#}")),
         })?;
-        // Somebody else may have been quicker; one of the two is kept.
+        // Another thread may have made one too; the first is kept.
         Ok(self.large.get_or_init(|| Arc::new(made)).clone())
     }
 
-    /// The policy that holds where no other does.
+    /// Returns the standard policy, in force for tenants without another one.
     pub fn standard(&self) -> &Arc<Policy> {
         &self.standard
     }
 
-    /// Its component's bytes.
+    /// Returns the bytes of the standard policy's component.
     pub fn standard_bytes() -> &'static [u8] {
         standard::COMPONENT
     }
@@ -198,7 +202,7 @@ impl PolicyHost {
     /// Inspects and hashes a component, without compiling it.
     ///
     /// # Errors
-    /// [`AdmissionError`], with what would be right.
+    /// [`AdmissionError`], with what is valid.
     pub fn inspect(
         bytes: impl Into<Arc<[u8]>>,
         profile: Profile,
@@ -208,12 +212,11 @@ impl PolicyHost {
         Inspected::new(bytes, digest, profile)
     }
 
-    /// Compiles and tests a component, and keeps it ready. Blocks for as long as a compilation
-    /// takes, and for those before it; call it where waiting does no harm. One that is loaded keeps
-    /// the profile that it has.
+    /// Compiles, tests and loads a component. A component that is loaded already is tested only,
+    /// and keeps its profile. Blocks for this compilation and those queued before it.
     ///
     /// # Errors
-    /// [`AdmissionError`], with what would be right.
+    /// [`AdmissionError`], with what is valid.
     pub fn examine(&self, inspected: Inspected) -> Result<Admitted, AdmissionError> {
         let Inspected { bytes, digest, world, profile } = inspected;
         let size_bytes = bytes.len();
@@ -234,15 +237,15 @@ impl PolicyHost {
     /// [`PolicyHost::admit_in`].
     ///
     /// # Errors
-    /// [`AdmissionError`], with what would be right.
+    /// [`AdmissionError`], with what is valid.
     pub fn admit(&self, bytes: &[u8]) -> Result<Admitted, AdmissionError> {
         self.admit_in(Profile::Compact, bytes)
     }
 
-    /// Inspects and examines a component, one that is loaded under the bounds that it has.
+    /// Inspects and examines a component. A component that is loaded already keeps its profile.
     ///
     /// # Errors
-    /// [`AdmissionError`], with what would be right.
+    /// [`AdmissionError`], with what is valid.
     pub fn admit_in(&self, profile: Profile, bytes: &[u8]) -> Result<Admitted, AdmissionError> {
         let digest = Digest::of(bytes);
         let profile = self.get(digest).map_or(profile, |policy| policy.profile());
@@ -275,7 +278,7 @@ impl PolicyHost {
         Ok((self_test, ms))
     }
 
-    /// Compiles in a process of its own, and takes up what that has left in the cache.
+    /// Compiles in a child process, and loads the artifact that it left in the cache.
     fn compile_elsewhere(
         &self,
         program: &Path,
@@ -285,16 +288,16 @@ impl PolicyHost {
     ) -> Result<Arc<Policy>, AdmissionError> {
         compiler::compile_elsewhere(program, self.cache.folder(), runtime.profile(), bytes)?;
         let compiled = from_cache(runtime, &self.cache, digest, Some(&self.standard));
-        let reason = || "what the compiler has left can't be loaded".to_owned();
+        let reason = || "the compiled artifact can't be loaded".to_owned();
         compiled.map(Arc::new).ok_or_else(|| AdmissionError::Compile { reason: reason() })
     }
 
-    /// Loads a component that was admitted before, such as at a start: compiled from the cache, or
-    /// compiled again after the same examination as at its admission.
+    /// Loads a component that was admitted before, such as at a start: from the cache, or by
+    /// inspecting, compiling and testing it again.
     ///
     /// # Errors
-    /// [`AdmissionError`] if the bytes are not those of `digest`, or are no longer admitted by this
-    /// version.
+    /// [`AdmissionError`] if the bytes do not have this digest, or this version no longer admits
+    /// them.
     pub fn load(
         &self,
         profile: Profile,
@@ -313,11 +316,12 @@ impl PolicyHost {
             return Ok(self.keep(Arc::new(policy)));
         }
         self.examine(Inspected::new(bytes.into(), digest, profile)?)?;
-        self.get(digest)
-            .ok_or(AdmissionError::Compile { reason: "it was unloaded meanwhile".into() })
+        self.get(digest).ok_or(AdmissionError::Compile {
+            reason: "it was unloaded meanwhile; try again".into(),
+        })
     }
 
-    /// A loaded policy.
+    /// Returns a loaded policy; none if it is not loaded.
     pub fn get(&self, digest: Digest) -> Option<Arc<Policy>> {
         self.loaded.load().get(&digest).cloned()
     }

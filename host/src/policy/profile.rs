@@ -6,59 +6,59 @@ use std::str::FromStr;
 use crate::id::IdError;
 use crate::limits::policy::{self as compact, large};
 
-/// Which bounds hold for a policy. Its author says so at the upload, and it stays so.
+/// The set of bounds of a policy. Chosen at the upload, and fixed from then on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Profile {
-    /// For compiled languages. Both worlds.
+    /// Bounds for compiled languages. Both worlds are admitted.
     #[default]
     Compact,
-    /// For languages that bring an interpreter along. World `meter` alone.
+    /// Bounds for components that include an interpreter. Only world `meter` is admitted.
     Large,
 }
 
-/// Fuel of a metering call, by what it is about.
+/// The fuel of a metering call, by the size of its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MeteringFuel {
-    /// Before all of it.
+    /// Fuel of every call.
     pub base: u64,
-    /// For each interval.
+    /// Fuel for each interval.
     pub per_interval: u64,
-    /// For each value of a dimension or a count.
+    /// Fuel for each value of a dimension or a count.
     pub per_value: u64,
-    /// For each instance.
+    /// Fuel for each instance.
     pub per_subject: u64,
-    /// For each option and each tag.
+    /// Fuel for each option and each tag.
     pub per_setting: u64,
 }
 
-/// Bounds of a component and of its calls; see [`crate::limits::policy`].
+/// The bounds of a component and of its calls; see [`crate::limits::policy`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// Largest component in bytes.
     pub component_bytes_max: usize,
-    /// Processor time for compiling it, in seconds.
+    /// Most processor time to compile a component, in seconds.
     pub compile_cpu_s_max: u64,
-    /// Memory for compiling it in bytes.
+    /// Most memory to compile a component, in bytes.
     pub compile_bytes_max: u64,
     /// Most functions in a component.
     pub functions_max: u32,
     /// Largest custom section in bytes.
     pub custom_section_bytes_max: usize,
-    /// Linear memory of one call in bytes.
+    /// Most linear memory of one call in bytes.
     pub memory_bytes_max: usize,
-    /// Table elements of one call.
+    /// Most table elements of one call.
     pub table_elements_max: usize,
-    /// Stack of one call in bytes.
+    /// Most stack of one call in bytes.
     pub stack_bytes_max: usize,
     /// Fuel of a metering call.
     pub metering_fuel: MeteringFuel,
-    /// Wall clock of one call in ticks.
+    /// Most wall-clock time of one call, in ticks of [`TICK_MS`](crate::limits::policy::TICK_MS).
     pub deadline_ticks: u64,
-    /// Calls under way at once.
+    /// Most calls under way at once.
     pub instances_max: u32,
-    /// Core instances inside a component.
+    /// Most core instances inside a component.
     pub core_instances_max: u32,
-    /// Tables inside a component.
+    /// Most tables inside a component.
     pub tables_max: u32,
 }
 
@@ -110,7 +110,7 @@ impl Profile {
     /// Every profile.
     pub const ALL: [Profile; 2] = [Profile::Compact, Profile::Large];
 
-    /// Its name in JSON and on the command line.
+    /// Returns its name in JSON and on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Profile::Compact => "compact",
@@ -118,12 +118,12 @@ impl Profile {
         }
     }
 
-    /// The bounds of profile large, for others to begin from.
+    /// The bounds of profile large, as a base for others.
     pub(super) const fn large() -> Bounds {
         LARGE
     }
 
-    /// Its bounds.
+    /// Returns its bounds.
     pub fn bounds(self) -> &'static Bounds {
         match self {
             Profile::Compact => &COMPACT,

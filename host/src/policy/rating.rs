@@ -1,4 +1,4 @@
-//! What a price book is read into.
+//! The parsed form of a price book.
 
 pub use super::metering::{Setting, Span, U128Words};
 
@@ -23,108 +23,108 @@ pub struct Ratio {
 /// Hours of the local week in which a price holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
-    /// IANA name.
+    /// IANA name of the time zone.
     pub zone: String,
-    /// Days on which it begins: bit 0 is Monday.
+    /// Days of the week on which it begins, as a mask: bit 0 is Monday.
     pub days: u8,
-    /// Minute of the local day at which it begins.
+    /// Minute of the local day at which it begins, 0 to 1,439.
     pub from_minute: u16,
-    /// Minute of the local day at which it ends; not after `from_minute`, on the day after.
+    /// Minute of the local day at which it ends; on the next day if it is not after `from_minute`.
     pub until_minute: u16,
 }
 
-/// One step of a tiered price.
+/// A tier of a price.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tier {
-    /// Up to and including this quantity; none for the last.
+    /// Greatest quantity in the tier, inclusive; none for the last one.
     pub up_to: Option<U128Words>,
-    /// Price for each unit inside.
+    /// Price of each unit in the tier.
     pub price: Ratio,
-    /// Charged once when the tier is reached.
+    /// Nano-units charged once when the tier is reached.
     pub once: S128Words,
 }
 
 /// A price, valid for a span.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Price {
-    /// The rule that it prices.
+    /// Name of the rule that it prices.
     pub rule: String,
-    /// Unique within the book.
+    /// Id, unique within the book.
     pub id: String,
-    /// The meter that it prices.
+    /// Name of the meter that it prices.
     pub meter: String,
-    /// The unit of quantity.
+    /// Unit of quantity.
     pub unit: String,
-    /// What the price is for, as the operator wrote it.
+    /// Unit and amount that the price is for, as the operator wrote it.
     pub per: String,
-    /// The unit in which people count.
+    /// Unit in which quantities are shown.
     pub measure: String,
-    /// How many of `unit` make one of `measure`.
+    /// Number of `unit` in one `measure`.
     pub measure_units: U128Words,
-    /// When it holds.
+    /// Span in which it applies.
     pub valid: Span,
-    /// Hours in which it holds; always, if empty.
+    /// Hours in which it applies; at all hours if empty.
     pub windows: Vec<Window>,
-    /// `instance` or `tenant`.
+    /// Counter of the tiers: `instance` or `tenant`.
     pub scope: String,
-    /// `period` or `never`.
+    /// Reset of the counter: `period` or `never`.
     pub resets: String,
-    /// `flat`, `graduated`, `volume` or `package`.
+    /// Price model: `flat`, `graduated`, `volume` or `package`.
     pub model: String,
-    /// At least one.
+    /// Tiers in ascending order, at least one.
     pub tiers: Vec<Tier>,
 }
 
-/// A change to the sum of an invoice.
+/// An adjustment of the sum of an invoice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Adjustment {
-    /// Unique within the book.
+    /// Id, unique within the book.
     pub id: String,
-    /// `minimum`, `cap` or `credit`.
+    /// Kind of the adjustment: `minimum`, `cap` or `credit`.
     pub kind: String,
-    /// More than 0.
+    /// Nano-units of the currency, more than 0.
     pub amount: S128Words,
-    /// The rules that it looks at; all, if empty.
+    /// Names of the rules that it applies to; all if empty.
     pub rules: Vec<String>,
-    /// It counts for periods that begin in this span.
+    /// Span in which a period must begin for it to apply.
     pub valid: Span,
 }
 
-/// All prices of a tenant.
+/// A price book.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PriceBook {
     /// Lower-case hex SHA-256 of the book.
     pub digest: String,
-    /// ISO 4217 code.
+    /// ISO 4217 code of the currency.
     pub currency: String,
-    /// Digits after the point in the currency's smallest coin.
+    /// Decimal places of the currency's smallest unit.
     pub minor_digits: u8,
-    /// Digits after the point to which a line is rounded.
+    /// Decimal places to which a line is rounded.
     pub line_digits: u8,
-    /// Name of a rounding.
+    /// Name of the rounding mode.
     pub rounding: String,
-    /// Sorted by `id`.
+    /// Prices, sorted by `id`.
     pub prices: Vec<Price>,
-    /// In the order in which they are applied.
+    /// Adjustments, in the order in which they apply.
     pub adjustments: Vec<Adjustment>,
 }
 
-/// Two words as one number.
+/// Converts two words into a number.
 pub fn unsigned(words: U128Words) -> u128 {
     (u128::from(words.upper) << 64) | u128::from(words.lower)
 }
 
-/// Two words as one number with a sign.
+/// Converts two words into a signed number.
 pub fn signed(words: S128Words) -> i128 {
     (i128::from(words.upper) << 64) | i128::from(words.lower)
 }
 
-/// One number as two words.
+/// Converts a number into two words.
 pub fn words(value: u128) -> U128Words {
     U128Words { lower: (value & u128::from(u64::MAX)) as u64, upper: (value >> 64) as u64 }
 }
 
-/// One number with a sign as two words.
+/// Converts a signed number into two words.
 pub fn signed_words(value: i128) -> S128Words {
     let words = words(value.cast_unsigned());
     S128Words { lower: words.lower, upper: words.upper.cast_signed() }

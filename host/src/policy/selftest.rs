@@ -1,9 +1,9 @@
-//! Golden vectors: what every policy must do right before it is asked about real time.
+//! The self-test: golden vectors that every policy must pass before it is admitted.
 //!
-//! They do not say under which phase time counts, which is for the policy to decide. They ask for
-//! what must hold under every rule: conservation, batches that answer what single calls answer, and
-//! the same answer and the same fuel when asked again; and that time is measured whatever the
-//! numbers are: none at all, negative ones, and ones that languages with fewer bits get wrong.
+//! They do not check under which phase time counts, which the policy decides. They check what must
+//! hold for any policy: conservation, batches that answer what single calls answer, and the same
+//! answer with the same fuel from a repeated call. Requests to measure include empty ones, negative
+//! instants, and numbers that languages with fewer bits get wrong.
 
 use super::component::Policy;
 use super::fault::Fault;
@@ -13,14 +13,14 @@ use crate::billing::{Totals, Tracker};
 use crate::units::Instant;
 use crate::vm::Phase;
 
-/// How a policy did.
+/// The outcome of a self-test that was passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SelfTest {
-    /// Vectors asked.
+    /// Number of vectors.
     pub vectors: usize,
-    /// Most fuel that a single `enter` took.
+    /// Most fuel that a single `enter` burned.
     pub enter_fuel: u64,
-    /// Most fuel that a single `snapshot` took.
+    /// Most fuel that a single `snapshot` burned.
     pub snapshot_fuel: u64,
     /// Fuel of all vectors in one `enter-all`.
     pub enter_all_fuel: u64,
@@ -28,37 +28,38 @@ pub struct SelfTest {
     pub snapshot_all_fuel: u64,
 }
 
-/// What a policy did wrong.
+/// A reason to fail a self-test.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SelfTestError {
-    /// It gave no answer, or none that could be believed.
-    #[error("{function} of vector {vector}")]
+    /// A call failed, or its answer broke the contract.
+    #[error("{function} failed on vector {vector}")]
     Fault {
-        /// Which function.
+        /// Name of the function in the contract.
         function: &'static str,
-        /// Which vector; 0 in a batch.
+        /// Index of the vector; 0 in a batch.
         vector: usize,
-        /// What happened.
+        /// The fault.
         #[source]
         fault: Box<Fault>,
     },
-    /// Its batched answer is not what its single call answers.
-    #[error("{function} answers something else for item {item} than the single function does")]
+    /// A batch answers other than single calls.
+    #[error("{function} answers other than single calls for item {item}")]
     Differs {
-        /// Which function.
+        /// Name of the batched function in the contract.
         function: &'static str,
-        /// Which item.
+        /// Index of the first item that differs.
         item: usize,
     },
-    /// It answers differently when it is asked again.
-    #[error("asked again, it gave another answer or took other fuel")]
+    /// A repeated call gave another answer or burned other fuel.
+    #[error("a repeated call gave another answer or burned other fuel")]
     Unsteady,
-    /// Its terms depend on what it is asked about.
+    /// The terms depend on the request.
     #[error(
-        "measure answers other terms for vector {vector} than for vector 0: terms follow from the options alone"
+        "measure answers other terms for vector {vector} than for vector 0: terms may depend on \
+         the options only"
     )]
     Terms {
-        /// Which vector.
+        /// Index of the vector.
         vector: usize,
     },
 }
@@ -66,8 +67,8 @@ pub enum SelfTestError {
 const AT: Instant = Instant(1_700_000_000_000_000_000);
 const NANOS: i64 = 61_000_000_007;
 
-/// From every phase and from none to every phase, with nothing, a nanosecond and a while in
-/// between.
+/// Returns transitions from every phase and from none to every phase, after 0 ns, 1 ns and
+/// [`NANOS`].
 fn vectors() -> Vec<Step> {
     let mut vectors = Vec::new();
     let current = std::iter::once(None).chain(Phase::ALL.map(Some));
@@ -92,7 +93,7 @@ struct Answers {
     looked: Vec<Totals>,
 }
 
-/// Asks all vectors, twice.
+/// Runs all vectors, twice.
 pub(super) fn run(policy: &Policy) -> Result<SelfTest, SelfTestError> {
     let vectors = vectors();
     let first = ask(policy, &vectors)?;
@@ -151,7 +152,7 @@ fn same<T: PartialEq>(
     }
 }
 
-/// Has every golden request measured, twice. There is no option, so that to refuse is no answer.
+/// Measures every golden request, twice. They have no options, so a refusal fails the test.
 fn measure(policy: &Policy) -> Result<(), SelfTestError> {
     let failed = |function, vector| {
         move |fault: Fault| SelfTestError::Fault { function, vector, fault: Box::new(fault) }
@@ -175,7 +176,7 @@ fn measure(policy: &Policy) -> Result<(), SelfTestError> {
     Ok(())
 }
 
-/// Past 31 and 32 bits, and past the whole numbers of a double.
+/// Beyond 31 bits, and beyond the exact integers of a double.
 const LARGE_U32: u32 = 3_000_000_000;
 const LARGE_U64: u64 = (1 << 53) + 1;
 
@@ -198,7 +199,7 @@ pub(super) fn requests() -> [Request; 5] {
     for (column, value) in columns.zip([LARGE_U64, u64::MAX].into_iter().cycle()) {
         column.values.fill(value);
     }
-    // A machine that is known and did nothing, and one of which nothing is known but its time.
+    // An instance without intervals, and one without dimensions and counts.
     let mut bare = lived(&nothing, AT.0, &[(Phase::Running, 1)]);
     bare.subjects.insert(0, Subject { id: "idle".into(), name: String::new(), tags: Vec::new() });
     bare.intervals.subject.fill(1);
@@ -207,11 +208,12 @@ pub(super) fn requests() -> [Request; 5] {
     [nothing, minute, before_1970, large, bare]
 }
 
-/// The dimensions and counts of a request; what they mean is the instance's affair.
+/// Names of the dimensions and counts in a request.
 const DIMENSIONS: [&str; 4] = ["disk-byte", "memory-byte", "snapshot-byte", "vcpu"];
 const COUNTS: [&str; 2] = ["network-in-bytes", "network-out-bytes"];
 
-/// A request in which one instance was in these phases, one after the other.
+/// Makes a request with one instance that was in these phases, one after the other, for these times
+/// in ns.
 fn lived(nothing: &Request, start: i64, phases: &[(Phase, i64)]) -> Request {
     let mut columns = IntervalColumns::empty();
     let mut at = start;

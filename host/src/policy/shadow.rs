@@ -1,5 +1,4 @@
-//! A candidate beside the policies in force: the same facts under both. It changes nothing for
-//! anybody.
+//! Comparison of a candidate with the policies in force, on the same facts. Changes nothing.
 
 use super::accounting::Accounting;
 use super::component::Policy;
@@ -10,36 +9,38 @@ use crate::id::{Digest, TenantId};
 use crate::units::Instant;
 use crate::vm::Phase;
 
-/// What an instance has lived through: the phases that it entered, in order; none for its end.
+/// The history of an instance: the phases that it entered, in order, with their instants; none for
+/// its deletion.
 pub type Lived = [(Option<Phase>, Instant)];
 
-/// The time of one instance, counted twice.
+/// The time of one instance, by the policies in force and by a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compared {
-    /// By the policies in force.
+    /// Totals by the policies in force.
     pub active: Totals,
-    /// By the candidate.
+    /// Totals by the candidate.
     pub candidate: Totals,
-    /// Fuel that the candidate took.
+    /// Fuel that the candidate burned.
     pub fuel: u64,
 }
 
 impl Compared {
-    /// Nanoseconds that stand under another phase with the candidate. The two agree on the sum:
-    /// neither can lose or make time.
+    /// Returns the nanoseconds that the candidate counts under another phase. Both have the same
+    /// sum: neither can lose or create time.
     pub fn moved_ns(&self) -> u128 {
         let each = self.active.0.iter().zip(self.candidate.0);
         each.map(|(active, candidate)| u128::from(active.abs_diff(candidate))).sum::<u128>() / 2
     }
 }
 
-/// Why the time of an instance was not counted twice.
+/// An error of comparing the time of an instance.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CompareError {
-    /// The candidate failed: whoever put it in force would have a fault here.
+    /// The candidate failed, as it would if it were in force.
     #[error("the candidate failed")]
     Candidate(#[source] Fault),
-    /// A policy in force failed, or is not loaded: there is nothing to compare with.
+    /// A policy in force failed or is not loaded, so there is nothing to compare with. The field is
+    /// the reason.
     #[error("the policy in force did not answer: {0}")]
     Active(String),
 }
@@ -75,7 +76,7 @@ impl Accounting {
             policy: Digest([0; 32]),
             reason: String::new(),
         };
-        // To look is to enter the phase under way once more.
+        // Entering the phase under way once more counts its time up to `until`.
         let under_way = lived.last().and_then(|&(phase, _)| phase);
         let facts: Vec<_> =
             lived.iter().copied().chain(under_way.map(|phase| (Some(phase), until))).collect();
@@ -87,7 +88,7 @@ impl Accounting {
 fn alone(policy: &Policy, lived: &Lived, until: Instant) -> Result<(Totals, u64), Fault> {
     let (mut tracker, mut under_way, mut fuel) = (Tracker::default(), None, 0);
     for &(to, at) in lived {
-        // An end is the phase under way once more, and then none.
+        // A deletion is accounted as entering the phase under way once more, and then having none.
         let Some(phase) = to.or(under_way) else { continue };
         let answer = policy.enter_metered(&tracker, phase, at)?;
         fuel += answer.fuel;

@@ -1,5 +1,5 @@
-//! The standard accounting: the component that comes with the program, and the same rule as plain
-//! arithmetic for when a component can't answer.
+//! The standard accounting: the built-in component, and the same rule in Rust, for when a component
+//! fails.
 
 use crate::billing::{Totals, Tracker};
 use crate::id::Digest;
@@ -12,13 +12,13 @@ pub(super) const COMPONENT: &[u8] = include_bytes!(env!("TALLYMAN_STANDARD_POLIC
 /// The policies that are built with this program, by name, with the SHA-256 of each.
 pub const SHIPPED: &[(&str, [u8; 32])] = include!(env!("TALLYMAN_SHIPPED_POLICIES"));
 
-/// Whether a component is one of those.
+/// True if the component is one of [`SHIPPED`].
 pub(super) fn is_shipped(digest: Digest) -> bool {
     SHIPPED.iter().any(|(_, shipped)| *shipped == digest.0)
 }
 
-/// The totals at `at`: every phase counts as itself. Never fails, so that no fact has to wait for
-/// anything.
+/// Returns the totals at `at`, every phase counted as itself. Saturates, and never fails, so that
+/// no fact has to wait.
 pub(super) fn snapshot(before: &Tracker, at: Instant) -> Totals {
     let mut totals = before.totals;
     if let Some(phase) = before.current {
@@ -28,7 +28,7 @@ pub(super) fn snapshot(before: &Tracker, at: Instant) -> Totals {
     totals
 }
 
-/// The tracker after entering `to` at `at`.
+/// Returns the tracker after entering `to` at `at`.
 pub(super) fn enter(before: &Tracker, to: Phase, at: Instant) -> Tracker {
     Tracker { current: Some(to), since: at, totals: snapshot(before, at) }
 }

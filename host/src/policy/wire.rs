@@ -1,4 +1,4 @@
-//! Between the host's words and the contract's.
+//! Conversions between the host's types and the contract's, and checks of batched answers.
 
 use super::bindings::tallyman::policy::types as wire;
 use super::fault::Fault;
@@ -13,7 +13,7 @@ const NO_PHASE: u8 = 255;
 const LISTS: [&str; Phase::ALL.len()] =
     ["created", "initializing", "running", "paused", "shutdown", "standby", "stopped", "unknown"];
 
-/// One question of a batch: this instance enters this phase then.
+/// One item of a batch: the tracker of an instance, the phase that it enters, and the instant.
 pub(super) type Step = (Tracker, Phase, Instant);
 
 pub(super) fn phase(phase: Phase) -> wire::Phase {
@@ -83,7 +83,7 @@ pub(super) fn host_tracker(tracker: wire::Tracker) -> Tracker {
     }
 }
 
-/// The columns of trackers, in one walk over each list.
+/// Converts trackers into columns, in one walk for each column.
 pub(super) fn columns<'a>(
     trackers: impl Iterator<Item = &'a Tracker> + Clone,
 ) -> wire::TrackerColumns {
@@ -108,7 +108,7 @@ pub(super) fn columns<'a>(
     }
 }
 
-/// The eight lists by ordinal, each of the length asked for.
+/// Returns the eight lists of totals by ordinal of the phase, after checking their lengths.
 fn lists(totals: &wire::TotalsColumns, items: usize) -> Result<[&[u64]; Phase::ALL.len()], Fault> {
     let lists: [&[u64]; Phase::ALL.len()] = [
         &totals.created,
@@ -123,7 +123,7 @@ fn lists(totals: &wire::TotalsColumns, items: usize) -> Result<[&[u64]; Phase::A
     for (list, name) in lists.iter().zip(LISTS) {
         check_length(name, items, list.len())?;
     }
-    // Cutting to the length that they have tells the compiler that no index below it needs a check.
+    // Slicing to the checked length lets the compiler drop the bounds checks below.
     Ok(lists.map(|list| &list[..items]))
 }
 
@@ -139,8 +139,8 @@ fn current(item: usize, ordinal: u8) -> Result<Option<Phase>, Fault> {
     }
 }
 
-/// Adds the answer to a batch of steps to `after`. It is to be believed only if every item keeps
-/// conservation; on a fault, what was added is worth nothing.
+/// Checks the answer to a batch of steps, conservation included, and appends it to `after`. After a
+/// fault, what was appended is invalid.
 pub(super) fn check_entered(
     steps: &[Step],
     answer: &wire::TrackerColumns,
@@ -163,7 +163,8 @@ pub(super) fn check_entered(
     Ok(())
 }
 
-/// Adds the answer to a snapshot of many to `totals`, under the same rule.
+/// Checks the answer to a batch of snapshots, conservation included, and appends it to `totals`.
+/// After a fault, what was appended is invalid.
 pub(super) fn check_looked(
     trackers: &[Tracker],
     at: Instant,

@@ -11,8 +11,7 @@ pub(super) const TYPES: &str = "tallyman:policy/types@0.2.0";
 pub(super) const ACCOUNTING: &str = "tallyman:policy/accounting@0.2.0";
 pub(super) const METERING: &str = "tallyman:policy/metering@0.2.0";
 
-/// The contract itself, by the names of its files: to compare a component's types with, and to hand
-/// out.
+/// The files of the contract, by name: components are compared with them, and authors get them.
 pub const CONTRACT: [(&str, &str); 4] = [
     ("types.wit", include_str!("../../../wit/types.wit")),
     ("accounting.wit", include_str!("../../../wit/accounting.wit")),
@@ -20,7 +19,7 @@ pub const CONTRACT: [(&str, &str); 4] = [
     ("world.wit", include_str!("../../../wit/world.wit")),
 ];
 
-/// A world of the contract that this host serves.
+/// Resolves a world of the contract.
 pub(super) fn contract(world: World) -> anyhow::Result<(Resolve, WorldId)> {
     let mut sources = SourceMap::new();
     for (name, text) in CONTRACT {

@@ -11,7 +11,9 @@ const DAY: i64 = 86_400 * SECOND;
 
 fn header() -> Header {
     let window = json!([{"zone": "UTC", "from": "22:00", "until": "06:00"}]);
-    let price = |id: &str, rule: &str, per: &str, price: &str| json!({"id": id, "rule": rule, "meter": "active", "per": per, "price": price});
+    let price = |id: &str, rule: &str, per: &str, price: &str| -> serde_json::Value {
+        json!({"id": id, "rule": rule, "meter": "active", "per": per, "price": price})
+    };
     let mut night = price("night", "compute", "vcpu-hour", "0.02");
     night["windows"] = window;
     let book = json!({
@@ -20,7 +22,8 @@ fn header() -> Header {
         "prices": [
             night,
             price("day", "compute", "vcpu-hour", "0.0475"),
-            {"id": "memory", "rule": "memory", "meter": "active", "per": "memory-GiB-hour", "scope": "tenant",
+            {"id": "memory", "rule": "memory", "meter": "active", "per": "memory-GiB-hour",
+                "scope": "tenant",
                 "tiers": [{"up_to": 100, "price": "1/3"}, {"price": "1/7", "once": 1}]},
         ],
         "adjustments": [

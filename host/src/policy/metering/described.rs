@@ -1,100 +1,114 @@
-//! What a component declares about itself.
+//! Checks of a component's description, and of a tenant's options against it.
 
 use super::words::{
     Description, INITIALIZING_MAX, MeterDescription, OptionDescription, OptionKind, Setting,
 };
 use crate::limits::policy as limits;
 
-/// How a description breaks the contract.
+/// A breach of the contract by a description.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    /// No meter, or too many.
-    #[error("declares {0} meters; 1 to {max} are taken", max = limits::METERS_MAX)]
+    /// There is no meter, or there are too many. The field is their number.
+    #[error("declares {0} meters; 1 to {max} are allowed", max = limits::METERS_MAX)]
     Meters(usize),
-    /// Too many options.
-    #[error("declares {0} options; at most {max} are taken", max = limits::OPTIONS_MAX)]
+    /// There are too many options. The field is their number.
+    #[error("declares {0} options; at most {max} are allowed", max = limits::OPTIONS_MAX)]
     Options(usize),
-    /// No name.
-    #[error("'{name}' is no name for {what}: write 1 to {max} bytes of a-z, 0-9, '-', '.' and '_'", max = limits::WORD_BYTES_MAX)]
+    /// A name is malformed.
+    #[error(
+        "'{name}' is not a valid name for {what}: write 1 to {max} bytes of a-z, 0-9, '-', '.' \
+         and '_'",
+        max = limits::WORD_BYTES_MAX
+    )]
     Name {
-        /// What it was to be the name of.
+        /// Kind of the named thing.
         what: &'static str,
-        /// The name, clipped.
+        /// The name, clipped to 80 characters.
         name: String,
     },
-    /// A name that something else of the kind has, too.
+    /// Two things of a kind have the same name.
     #[error("declares {what} '{name}' twice")]
     Twice {
-        /// What has the name.
+        /// Kind of the named thing.
         what: &'static str,
         /// The name.
         name: String,
     },
-    /// Options that are not sorted.
-    #[error("option '{0}' is out of order; they are sorted by the bytes of their names")]
+    /// The options are not sorted. The field is the name of the first that is out of order.
+    #[error("option '{0}' is out of order; sort options by the bytes of their names")]
     Order(String),
-    /// An option that is the host's.
+    /// An option has the name of the host's own.
     #[error("option '{INITIALIZING_MAX}' is the host's own; give it another name")]
     Reserved,
-    /// Words for people that are none, too many, or would garble a terminal.
-    #[error("the words about '{name}' have {bytes} bytes or control characters; write 1 to {max} bytes of text", max = limits::DESCRIPTION_BYTES_MAX)]
+    /// A description for people is empty, too long, or has control characters.
+    #[error(
+        "the description of '{name}' has {bytes} bytes or control characters; write 1 to {max} \
+         bytes of text",
+        max = limits::DESCRIPTION_BYTES_MAX
+    )]
     Words {
-        /// What they are about.
+        /// Name of the meter or option described.
         name: String,
-        /// Their length.
+        /// Length of the description in bytes.
         bytes: usize,
     },
-    /// An option without a choice, or with too much of it.
-    #[error("option '{option}' is a choice of {words} words; 1 to {max} are taken", max = limits::CHOICES_MAX)]
+    /// A choice has no words, or too many.
+    #[error(
+        "option '{option}' is a choice of {words} words; 1 to {max} are allowed",
+        max = limits::CHOICES_MAX
+    )]
     Choices {
-        /// Which option.
+        /// Name of the option.
         option: String,
-        /// How many words.
+        /// Number of words.
         words: usize,
     },
-    /// A default that the option itself would not take.
+    /// The default of an option is not a valid value of it.
     #[error("the default of option '{option}': {problem}")]
     Default {
-        /// Which option.
+        /// Name of the option.
         option: String,
-        /// Why.
+        /// Problem with the value.
         problem: Box<OptionError>,
     },
-    /// Own lines that may bill without bound.
-    #[error("may bill {0} thousandths of what was used; at most {max} are taken", max = limits::BILLED_RATIO_MAX)]
+    /// The billed ratio is too large. The field is the ratio in thousandths.
+    #[error(
+        "may bill {0} thousandths of what was used; at most {max} are allowed",
+        max = limits::BILLED_RATIO_MAX
+    )]
     BilledRatio(u32),
 }
 
-/// Why a tenant's option is refused.
+/// A reason to refuse a tenant's option.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OptionError {
     /// The policy has no such option.
     #[error("option '{name}' is unknown to this policy; known are: {known}")]
     Unknown {
-        /// The name that was given.
+        /// The name that was given, clipped to 80 characters.
         name: String,
-        /// Those that there are.
+        /// The policy's options, separated by commas; `none` if it has none.
         known: String,
     },
-    /// A value that is not of the option's kind.
+    /// The value is not of the option's kind.
     #[error("'{value}' is no value for option '{name}': write {wants}")]
     Value {
-        /// Which option.
+        /// Name of the option.
         name: String,
-        /// The value, clipped.
+        /// The value, clipped to 80 characters.
         value: String,
-        /// What would be right.
+        /// Description of valid values.
         wants: String,
     },
 }
 
 impl Description {
-    /// The declared meter of that name.
+    /// Returns the declared meter of that name; none if there is none.
     pub fn meter(&self, name: &str) -> Option<&MeterDescription> {
         self.meters.iter().find(|meter| meter.name == name)
     }
 
-    /// Checks a tenant's options against the declared ones. The host's own are not among them.
+    /// Checks a tenant's options, without the host's own, against the declared ones.
     ///
     /// # Errors
     /// [`OptionError`] for the first that is unknown or malformed.
@@ -111,7 +125,7 @@ impl Description {
         check_value(option, &setting.value)
     }
 
-    /// What must hold of a description before anything that follows is believed.
+    /// Checks a description.
     ///
     /// # Errors
     /// [`Violation`].
@@ -188,7 +202,7 @@ fn check_value(option: &OptionDescription, value: &str) -> Result<(), OptionErro
     Err(OptionError::Value { name: option.name.clone(), value: clipped(value), wants })
 }
 
-/// The nanoseconds of a length of time such as `60s`; none for any other text.
+/// Parses a length of time such as `60s` into nanoseconds; none for any other text.
 pub(crate) fn duration_ns(text: &str) -> Option<u64> {
     const UNITS: [(&str, u64); 5] = [
         ("ns", 1),
@@ -221,7 +235,8 @@ fn check_words(name: &str, words: &str) -> Result<(), Violation> {
     Err(Violation::Words { name: name.into(), bytes })
 }
 
-/// The beginning of a text that came from a component or a tenant, fit to be printed.
+/// Returns the first 80 characters of a text from a component or a tenant, without control
+/// characters, fit to be printed.
 fn clipped(text: &str) -> String {
     text.chars().take(80).map(|c| if c.is_control() { '?' } else { c }).collect()
 }

@@ -1,19 +1,19 @@
-//! A request in two parts, each with other instances, and two answers as one.
+//! Division of a request into two, each with other instances, and joining of the two answers.
 
 use super::measured::Violation;
 use super::words::{Column, IntervalColumns, Measurement, Request};
 
-/// How a request was cut.
+/// The place at which a request was cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cut {
-    /// Subjects of the first part.
+    /// Number of subjects in the first part.
     subjects: u32,
-    /// Intervals of the first part.
+    /// Number of intervals in the first part.
     intervals: u32,
 }
 
-/// The two halves of a request, cut between two instances, as near to the middle of the intervals
-/// as that allows. None for a request of one instance.
+/// Divides a request between two instances, as near to the middle of the intervals as possible.
+/// None for a request of one instance or none.
 pub(crate) fn halves(request: &Request) -> Option<(Request, Request, Cut)> {
     let columns = &request.intervals;
     let subjects = u32::try_from(request.subjects.len()).ok().filter(|&subjects| subjects > 1)?;
@@ -28,7 +28,7 @@ pub(crate) fn halves(request: &Request) -> Option<(Request, Request, Cut)> {
     Some((one, other, cut))
 }
 
-/// Leaves the intervals before `at`, and answers the rest.
+/// Keeps the intervals before `at`, and returns the rest.
 fn split(columns: &mut IntervalColumns, at: usize) -> IntervalColumns {
     let rest = |columns: &mut Vec<Column>| {
         let tail = |column: &mut Column| Column {
@@ -50,7 +50,7 @@ fn split(columns: &mut IntervalColumns, at: usize) -> IntervalColumns {
     }
 }
 
-/// The answers to two halves as the answer to the whole.
+/// Joins the answers to two halves into the answer to the whole.
 ///
 /// # Errors
 /// [`Violation::TermsDiffer`].
@@ -71,7 +71,7 @@ pub(crate) fn joined(
         }
         one.lines.push(line);
     }
-    // A stable sort: lines of one place keep the order in which they were stated.
+    // The sort is stable: lines with the same key keep their order.
     one.lines.sort_by(|one, other| {
         let of = |subject: Option<u32>| subject.unwrap_or(u32::MAX);
         let by_text = (&one.rule, &one.meter).cmp(&(&other.rule, &other.meter));
@@ -87,7 +87,7 @@ mod tests {
     };
     use super::*;
 
-    /// A request with so many intervals of each instance; an interval's fact is its number.
+    /// A request with this many intervals of each instance; an interval's fact is its number.
     fn request(intervals_each: &[usize]) -> Request {
         let mut columns = IntervalColumns::empty();
         columns.dimensions.push(Column { name: "vcpu".into(), values: Vec::new() });

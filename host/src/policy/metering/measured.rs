@@ -1,4 +1,4 @@
-//! What a measurement must keep before the host believes it.
+//! Checks of a measurement against the contract.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,148 +7,159 @@ use super::words::{
 };
 use crate::limits::policy as limits;
 
-/// How a measurement breaks the contract, lines of its own apart.
+/// A breach of the contract by a measurement, its own lines apart.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    /// Terms of other meters than those that are declared, or in another order.
+    /// The terms are not those of the declared meters in the declared order.
     #[error(
         "answered terms of {} in place {place}, where {} is declared",
         or_none(answered),
         or_none(declared)
     )]
     Terms {
-        /// Which place.
+        /// Index of the first difference.
         place: usize,
-        /// The meter that is declared there.
+        /// Name of the meter that is declared there; none beyond the last one.
         declared: Option<String>,
-        /// The meter whose terms were answered there.
+        /// Name of the meter whose terms were answered there, clipped to 80 characters; none beyond
+        /// the last one.
         answered: Option<String>,
     },
-    /// A minimum beyond all bounds.
-    #[error("meter '{meter}' has a minimum of {ns} ns; at most {max} are taken", max = limits::TERMS_NS_MAX)]
+    /// A minimum is too large.
+    #[error(
+        "meter '{meter}' has a minimum of {ns} ns; at most {max} are allowed",
+        max = limits::TERMS_NS_MAX
+    )]
     Minimum {
-        /// Which meter.
+        /// Name of the meter.
         meter: String,
-        /// Nanoseconds.
+        /// The minimum in nanoseconds.
         ns: u64,
     },
-    /// A grain of nothing, or one beyond all bounds.
-    #[error("meter '{meter}' has a granularity of {ns} ns; 1 to {max} are taken", max = limits::TERMS_NS_MAX)]
+    /// A granularity is 0 or too large.
+    #[error(
+        "meter '{meter}' has a granularity of {ns} ns; 1 to {max} are allowed",
+        max = limits::TERMS_NS_MAX
+    )]
     Granularity {
-        /// Which meter.
+        /// Name of the meter.
         meter: String,
-        /// Nanoseconds.
+        /// The granularity in nanoseconds.
         ns: u64,
     },
-    /// A mask with a bit that stands for no meter.
+    /// A mask has a bit that stands for no meter.
     #[error("interval {interval} is counted for meter {meter}; there are {meters} meters")]
     Mask {
-        /// Which interval.
+        /// Index of the interval.
         interval: usize,
-        /// Number of the meter that there is not.
+        /// Index of the bit.
         meter: u32,
-        /// How many there are.
+        /// Number of declared meters.
         meters: usize,
     },
-    /// Terms that depend on who is asked about.
-    #[error("answered other terms to another part of the same request")]
+    /// The terms differ between two parts of one request.
+    #[error("answered other terms for another part of the same request")]
     TermsDiffer,
-    /// Too many lines.
-    #[error("stated {0} lines of its own; at most {max} are taken", max = limits::OWN_LINES_MAX)]
+    /// There are too many own lines. The field is their number.
+    #[error("stated {0} lines of its own; at most {max} are allowed", max = limits::OWN_LINES_MAX)]
     Lines(usize),
 }
 
-/// How a policy's own line breaks the contract.
+/// A breach of the contract by one of a policy's own lines.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LineViolation {
-    /// A text is missing, too long, or has characters that no line may have.
+    /// A text is too short, too long, or has control characters.
     #[error(
-        "its {what} has {bytes} bytes or control characters; {min} to {max} bytes of text are taken"
+        "its {what} has {bytes} bytes or control characters; {min} to {max} bytes of text are \
+         allowed"
     )]
     Text {
-        /// Which text.
+        /// Name of the field.
         what: &'static str,
-        /// Its length.
+        /// Length of the text in bytes.
         bytes: usize,
-        /// The shortest that is taken.
+        /// Least length in bytes.
         min: usize,
-        /// The longest that is taken.
+        /// Greatest length in bytes.
         max: usize,
     },
-    /// A line stands after one that belongs behind it.
-    #[error("it is out of order: lines come by rule, meter and subject, the tenant's own last")]
+    /// The lines are not sorted.
+    #[error(
+        "it is out of order: sort lines by rule, meter and subject, lines without a subject last"
+    )]
     Order,
-    /// A meter that is not declared.
+    /// The meter is not declared. The field is its name.
     #[error("meter '{0}' is not declared")]
     Meter(String),
-    /// A subject that was not sent.
+    /// The subject is not in the request. The field is its index.
     #[error("subject {0} was not in the request")]
     Subject(u32),
-    /// No interval is named.
+    /// The line names no interval.
     #[error("it names no interval")]
     NoInterval,
     /// A range that is empty, out of order, or beyond the intervals.
     #[error(
-        "its range from {first} to {end} is empty, out of order, or beyond the {intervals} intervals"
+        "its range from {first} to {end} is empty, out of order, or beyond the {intervals} \
+         intervals"
     )]
     Range {
-        /// First interval.
+        /// Index of the range's first interval.
         first: u32,
-        /// First interval after.
+        /// Index of the first interval after the range.
         end: u32,
-        /// How many there are.
+        /// Number of intervals in the request.
         intervals: usize,
     },
     /// A line of one subject names an interval of another.
     #[error("its range from {first} to {end} reaches another subject's intervals")]
     ForeignInterval {
-        /// First interval.
+        /// Index of the range's first interval.
         first: u32,
-        /// First interval after.
+        /// Index of the first interval after the range.
         end: u32,
     },
     /// A line names an interval that its meter does not count.
     #[error("meter '{meter}' does not count all intervals from {first} to {end}")]
     Uncounted {
-        /// Which meter.
+        /// Name of the meter.
         meter: String,
-        /// First interval.
+        /// Index of the range's first interval.
         first: u32,
-        /// First interval after.
+        /// Index of the first interval after the range.
         end: u32,
     },
-    /// An interval is charged a second time.
+    /// An interval is charged twice by the same rule, meter and unit.
     #[error("an interval from {first} to {end} is charged twice by this rule, meter and unit")]
     Twice {
-        /// First interval.
+        /// Index of the range's first interval.
         first: u32,
-        /// First interval after.
+        /// Index of the first interval after the range.
         end: u32,
     },
-    /// A unit that the host can't measure.
+    /// The unit is unknown to the host. The field is its name.
     #[error("unit '{0}' is neither ns, nor a dimension's name and -ns, nor a count's name")]
     Unit(String),
-    /// A quantity that the journal does not have.
+    /// The quantity is not what the intervals held.
     #[error("it states {stated} {unit} where the intervals held {measured}")]
     Quantity {
-        /// What the line says.
+        /// Quantity of the line.
         stated: u128,
-        /// What the intervals say.
+        /// Quantity that the intervals held.
         measured: u128,
-        /// Of what.
+        /// Unit of both.
         unit: String,
     },
-    /// What the intervals held does not fit 128 bits.
+    /// The quantity that the intervals held exceeds 128 bits. The field is the unit.
     #[error("what the intervals held of {0} does not fit 128 bits")]
     Overflow(String),
-    /// More is billed than the component declared.
+    /// The line bills more than the component's declared ratio allows.
     #[error("it bills {billed} of {quantity}; the component declares at most {ratio} thousandths")]
     Billed {
-        /// What is charged for.
+        /// Quantity that the line bills.
         billed: u128,
-        /// What was used.
+        /// Quantity that the intervals held.
         quantity: u128,
-        /// Thousandths.
+        /// Declared ratio in thousandths.
         ratio: u32,
     },
 }
@@ -157,23 +168,23 @@ fn or_none(meter: &Option<String>) -> String {
     meter.as_ref().map_or_else(|| "none".into(), |name| format!("meter '{name}'"))
 }
 
-/// What is wrong with an answer.
+/// A flaw of an answer.
 #[derive(Debug)]
 pub(crate) enum Flaw {
-    /// It is for another number of intervals.
+    /// The answer is for another number of intervals.
     Length {
-        /// Intervals of the request.
+        /// Number of intervals in the request.
         expected: usize,
-        /// Those of the answer.
+        /// Number of masks in the answer.
         got: usize,
     },
-    /// A bound of the contract is broken.
+    /// The answer breaks the contract.
     Answer(Violation),
-    /// A line of its own breaks one.
+    /// An own line, by its index, breaks the contract.
     Line(usize, LineViolation),
 }
 
-/// Checks an answer.
+/// Checks an answer to a request.
 pub(crate) fn check(
     description: &Description,
     request: &Request,
@@ -235,15 +246,15 @@ fn check_masks(counted: &[u64], meters: usize) -> Result<(), Violation> {
 /// Ranges that are taken, by their first interval; the value is the first interval after.
 type Taken = BTreeMap<u32, u32>;
 
-/// Walks over a policy's own lines. What intervals hold is summed up once for each unit, so that a
-/// line costs the host no more than its ranges.
+/// A walk over a policy's own lines. Quantities of intervals are summed up once for each unit, so
+/// that the cost of a line is that of its ranges.
 struct Lines<'a> {
     description: &'a Description,
     request: &'a Request,
     answer: &'a Measurement,
-    /// For each unit, what all intervals before each hold; none where that does not fit.
+    /// Prefix sums of the intervals' quantities, by unit; none if a sum exceeds 128 bits.
     held: HashMap<&'a str, Option<Vec<u128>>>,
-    /// For each meter, how many intervals before each it counts.
+    /// Prefix sums of the intervals counted, by index of the meter.
     counted: HashMap<usize, Vec<u32>>,
     taken: HashMap<(&'a str, &'a str, &'a str), Taken>,
     last: Option<&'a OwnLine>,
@@ -299,8 +310,8 @@ impl<'a> Lines<'a> {
                 return Err(LineViolation::Uncounted { meter: line.meter.clone(), first, end });
             }
             let taken = self.taken.entry((&line.rule, &line.meter, &line.unit)).or_default();
-            // Ranges that are taken never overlap, so that of those that begin before `end` the
-            // last ends last.
+            // Taken ranges never overlap, so of those that begin before `end` the last one ends
+            // last.
             if taken.range(..end).next_back().is_some_and(|(_, &other)| other > first) {
                 return Err(LineViolation::Twice { first, end });
             }
@@ -309,7 +320,8 @@ impl<'a> Lines<'a> {
         Ok(())
     }
 
-    /// Intervals are sorted by subject: those of a range are of one if its ends are.
+    /// Checks that a range is of the line's subject. Intervals are sorted by subject, so its ends
+    /// suffice.
     fn check_subject(&self, line: &OwnLine, first: u32, end: u32) -> Result<(), LineViolation> {
         let Some(subject) = line.subject else { return Ok(()) };
         let of =
@@ -345,13 +357,13 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// So many thousandths of a quantity, rounded down.
+/// Returns `ratio` thousandths of a quantity, rounded down; saturates.
 fn thousandths(quantity: u128, ratio: u32) -> u128 {
     let ratio = u128::from(ratio);
     (quantity / 1_000).saturating_mul(ratio).saturating_add(quantity % 1_000 * ratio / 1_000)
 }
 
-/// How many of the masks before each have a bit.
+/// Returns the number of masks before each index that have a bit set.
 fn sums_of_bits(masks: &[u64], bit: usize) -> Vec<u32> {
     let mut sum = 0;
     let mut sums = vec![0];
@@ -362,8 +374,8 @@ fn sums_of_bits(masks: &[u64], bit: usize) -> Vec<u32> {
     sums
 }
 
-/// What all intervals before each hold of a unit. None for a unit that there is not; none inside
-/// where it does not fit.
+/// Returns the prefix sums of the intervals' quantities in a unit. The outer none is an unknown
+/// unit, the inner one a sum that exceeds 128 bits.
 fn held(request: &Request, unit: &str) -> Option<Option<Vec<u128>>> {
     let columns = &request.intervals;
     let lengths =
@@ -376,7 +388,7 @@ fn held(request: &Request, unit: &str) -> Option<Option<Vec<u128>>> {
     }
     let name = unit.strip_suffix("-ns")?;
     let dimension = columns.dimensions.iter().find(|dimension| dimension.name == name)?;
-    // Two of 64 bits never outgrow 128.
+    // A product of two 64-bit numbers fits 128 bits.
     let products = lengths()
         .zip(&dimension.values)
         .map(|(length, value)| u128::from(length) * u128::from(*value));

@@ -1,4 +1,4 @@
-//! The words of the contract, and numbers of two words.
+//! The types of the contract, and 128-bit numbers as two words.
 
 use std::fmt;
 
@@ -8,25 +8,26 @@ pub use crate::policy::bindings::exports::tallyman::policy::metering::{
 };
 pub use crate::policy::bindings::tallyman::policy::types::{Setting, Span, U128Words};
 
-/// Unit of time alone.
+/// Name of the unit of time.
 pub const TIME: &str = "ns";
 
-/// The host's own option of an activation: how long `initializing` may last before it counts as
-/// `running`. No policy sees it, and none may declare an option of this name.
+/// Name of the host's own option of an activation: the longest time that counts as `initializing`
+/// before it counts as `running`. No policy receives it, and none may declare an option of this
+/// name.
 pub const INITIALIZING_MAX: &str = "initializing-max";
 
-/// Two words as one number.
+/// Converts two words into a number.
 pub fn unsigned(words: U128Words) -> u128 {
     (u128::from(words.upper) << 64) | u128::from(words.lower)
 }
 
-/// One number as two words.
+/// Converts a number into two words.
 pub fn words(value: u128) -> U128Words {
     U128Words { lower: (value & u128::from(u64::MAX)) as u64, upper: (value >> 64) as u64 }
 }
 
 impl IntervalColumns {
-    /// No interval, and columns of no name.
+    /// Makes columns without intervals, dimensions and counts.
     pub fn empty() -> Self {
         Self {
             subject: Vec::new(),
@@ -43,7 +44,7 @@ impl IntervalColumns {
 }
 
 impl Stretch {
-    /// Its name in the contract.
+    /// Returns its name in the contract.
     pub fn as_str(self) -> &'static str {
         match self {
             Stretch::Start => "start",
@@ -55,7 +56,7 @@ impl Stretch {
 }
 
 impl Rounding {
-    /// Its name in the contract.
+    /// Returns its name in the contract.
     pub fn as_str(self) -> &'static str {
         match self {
             Rounding::HalfEven => "half-even",
