@@ -120,7 +120,7 @@ impl Rollout {
     ) -> Result<(), RolloutError> {
         let policy = quarantined.policy;
         let reason = quarantined.reason.clone();
-        let reason = reason.unwrap_or_else(|| "it failed too often in a row".into());
+        let reason = reason.unwrap_or_else(|| "it failed too often".into());
         tracing::error!(tenant = %tenant.id(), %policy, reason, "a policy is quarantined");
         let moved = Move {
             digest: policy,
