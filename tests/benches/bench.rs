@@ -29,7 +29,8 @@ fn main() {
     let mut report = Report::default();
     report.say("# Benchmarks\n");
     report.say(
-        "Made by `make bench`. Every ratio comes from one run on one machine; absolute times are that machine's.\n",
+        "Made by `make bench`. Every ratio comes from one run on one machine; \
+         absolute times are that machine's.\n",
     );
     report.say(&machine::describe());
     if wanted("accounting") {

@@ -242,7 +242,8 @@ pub(crate) fn run(report: &mut Report) {
         let ratio = median(&mut ratios);
         lines.push(Line {
             what: format!(
-                "{instances} instances, {batch:.0} a commit; peer: bare append and fdatasync of the same batches"
+                "{instances} instances, {batch:.0} a commit; \
+                 peer: bare append and fdatasync of the same batches"
             ),
             ours: format!("{rate:.0}/s"),
             peer: format!("{:.0}/s", median(&mut bares)),
@@ -264,7 +265,10 @@ pub(crate) fn run(report: &mut Report) {
                 );
                 let peer = peer["transitions_per_second"].as_f64().unwrap();
                 lines.push(Line {
-                    what: format!("64 instances; peer: JSON for each transition in Go, written {what}, not synced"),
+                    what: format!(
+                        "64 instances; \
+                         peer: JSON for each transition in Go, written {what}, not synced"
+                    ),
                     ours: format!("{rate:.0}/s"),
                     peer: format!("{peer:.0}/s"),
                     ratio: format!("{:.1}x", rate / peer),

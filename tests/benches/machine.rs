@@ -30,7 +30,8 @@ pub(crate) fn describe() -> String {
         line.unwrap_or("?").trim_matches('"').to_owned()
     };
     format!(
-        "- processor: {} x {}\n- kernel: Linux {kernel}\n- {}\n- wasmtime {}, rusqlite {} (bundled SQLite {})\n- {}",
+        "- processor: {} x {}\n- kernel: Linux {kernel}\n- {}\n\
+         - wasmtime {}, rusqlite {} (bundled SQLite {})\n- {}",
         cores,
         model.trim_start_matches([' ', '\t', ':']),
         first_line("rustc", &["--version"]),

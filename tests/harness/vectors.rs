@@ -885,7 +885,10 @@ macro_rules! side {
                     let id = format!("i{number:03}");
                     Subject { name: id.clone(), id, tags: Vec::new() }
                 };
-                let setting = |&(name, value): &(&str, &str)| Setting { name: name.into(), value: value.into() };
+                let setting = |&(name, value): &(&str, &str)| Setting {
+                    name: name.into(),
+                    value: value.into(),
+                };
                 Request {
                     tenant: "default".into(),
                     span: Span { start: super::BEGIN, end: super::BEGIN + super::PERIOD },

@@ -1410,7 +1410,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::ProgramStarts),
         2 => Just(Step::AgentAnswers),
         2 => initiator.prop_map(Step::Ends),
-        2 => (prop::sample::select(HOSTS.to_vec()), at).prop_map(|(host, at)| Step::Crash { host, at }),
+        2 => (prop::sample::select(HOSTS.to_vec()), at)
+            .prop_map(|(host, at)| Step::Crash { host, at }),
     ]
 }
 
@@ -1467,7 +1468,11 @@ fn take(rig: &mut Rig, id: &InstanceId, step: Step) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 64,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn no_sequence_of_commands_failures_guest_events_and_crashes_loses_a_nanosecond(

@@ -1090,7 +1090,8 @@ async fn signed_tokens_are_kept_to(
 ) {
     let now_s = u64::try_from(tallyman::clock::wall_ns()).expect("after 1970") / 1_000_000_000;
     let claims = json!({
-        "iss": "https://id.example", "aud": "tallyman", "sub": "ci", "exp": now_s + 600, "tenant": "acme", "role": "tenant-admin",
+        "iss": "https://id.example", "aud": "tallyman", "sub": "ci", "exp": now_s + 600,
+        "tenant": "acme", "role": "tenant-admin",
     });
     let header = json!({"alg": algorithm, "typ": "JWT"});
     let good = signed(sign, 7, &header, &claims);

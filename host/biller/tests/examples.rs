@@ -21,7 +21,10 @@ fn volume(first: Value, last: Value) -> Value {
 }
 
 fn day_and_night() -> Value {
-    let window = |from: &str, until: &str| json!({"zone": "UTC", "days": ["mon"], "from": from, "until": until});
+    let window = |from: &str, until: &str| {
+        let days = ["mon"];
+        json!({"zone": "UTC", "days": days, "from": from, "until": until})
+    };
     let windows = [window("00:00", "00:01"), window("00:02", "00:03")];
     let tiers = |first: u32, last: u32| two(json!(first), json!(last), 120);
     let day = json!({"id": "day", "tiers": tiers(10, 5), "windows": windows});

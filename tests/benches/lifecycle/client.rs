@@ -31,7 +31,8 @@ impl Client {
     pub(super) fn ask_with(&mut self, operation: &str, body: &str, expected: u16) {
         let (instance, token) = (&self.instance, &self.token);
         let request = format!(
-            "POST /instances/{instance}/{operation} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {token}\r\n\
+            "POST /instances/{instance}/{operation} HTTP/1.1\r\nhost: bench\r\n\
+             authorization: Bearer {token}\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );

@@ -244,7 +244,8 @@ pub(crate) fn run(report: &mut Report) {
     let [pause, resume, standby, restore] = operations;
     report.table(
         &format!(
-            "Operations over HTTP; peer: QEMU's own calls, nothing written down. One bare commit in the same rhythm takes {}",
+            "Operations over HTTP; peer: QEMU's own calls, nothing written down. \
+             One bare commit in the same rhythm takes {}",
             nanos(commit)
         ),
         vec![
@@ -279,7 +280,14 @@ async fn measure(folder: PathBuf) -> (([Pair; 4], f64), [Pair; 2], Pair) {
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let serving = tokio::spawn(daemon.serve(stopped));
     served
-        .post("/images", json!({"name": "tiny", "kernel": guest::tiny(), "memory_bytes_min": machine::MEMORY_BYTES}))
+        .post(
+            "/images",
+            json!({
+                "name": "tiny",
+                "kernel": guest::tiny(),
+                "memory_bytes_min": machine::MEMORY_BYTES,
+            }),
+        )
         .await;
     let measured = spawn_blocking(move || {
         wait(served.create("one"));

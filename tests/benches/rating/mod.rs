@@ -41,7 +41,8 @@ const STEP_NS: i64 = 86_400_000_000_000 / TRANSITIONS_A_DAY as i64;
 const END: i64 = BEGIN + STEP_NS * TRANSITIONS as i64;
 
 const BOOK: &str = r#"{"currency": "USD", "prices": [
-    {"id": "t3.medium", "rule": "compute", "meter": "active", "per": "instance-hour", "price": "0.0416"}]}"#;
+    {"id": "t3.medium", "rule": "compute", "meter": "active", "per": "instance-hour",
+     "price": "0.0416"}]}"#;
 
 /// Phases that a machine goes through again and again: boot, work, standby, work, stop.
 const LIFE: [Phase; 5] =
@@ -316,7 +317,9 @@ fn beside_scripts(report: &mut Report, policy: &Policy) {
         line("lines; peer: Lua 5.4 (mlua), columns in and only the time out", times[3], None),
     ];
     report.table(
-        "EC2's rules over 30,000 intervals of 10 instances, per interval; ours measured by the component, checked by the host and billed; peers: the same rules as scripts, the same lines",
+        "EC2's rules over 30,000 intervals of 10 instances, per interval; \
+         ours measured by the component, checked by the host and billed; \
+         peers: the same rules as scripts, the same lines",
         lines,
     );
 }
@@ -360,5 +363,9 @@ fn month(report: &mut Report, host: &PolicyHost, component: Vec<u8>) {
             bytes < 256 << 20,
         ),
     ];
-    report.table("A month of 10,000 instances with 100 transitions a day each, rated again under EC2's rules", lines);
+    report.table(
+        "A month of 10,000 instances with 100 transitions a day each, \
+         rated again under EC2's rules",
+        lines,
+    );
 }

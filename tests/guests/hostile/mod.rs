@@ -212,38 +212,50 @@ pub(crate) const EATS_MEMORY: Evil =
 pub(crate) const RECURSES: Evil = Evil::both("(drop (call $recurse (i64.const 0)))");
 pub(crate) const TRAPS: Evil = Evil::both("unreachable");
 pub(crate) const REFUSES: Evil = Evil {
-    enter: "(i32.store8 (i32.const 1024) (i32.const 1)) (i32.store8 (i32.const 1032) (i32.const 2)) (i32.store (i32.const 1036) (i32.const 0))",
-    columns: "(i32.store8 (i32.const 1024) (i32.const 1)) (i32.store8 (i32.const 1028) (i32.const 2)) (i32.store (i32.const 1032) (i32.const 1))",
+    enter: "(i32.store8 (i32.const 1024) (i32.const 1)) (i32.store8 (i32.const 1032) (i32.const 2)) \
+         (i32.store (i32.const 1036) (i32.const 0))",
+    columns: "(i32.store8 (i32.const 1024) (i32.const 1)) \
+         (i32.store8 (i32.const 1028) (i32.const 2)) (i32.store (i32.const 1032) (i32.const 1))",
 };
 /// Claims a text of a gigabyte, which its memory can't hold.
 pub(crate) const CLAIMS_A_GIGABYTE: Evil = Evil {
-    enter: "(i32.store8 (i32.const 1024) (i32.const 1)) (i32.store8 (i32.const 1032) (i32.const 3)) (i32.store (i32.const 1036) (i32.const 0)) (i32.store (i32.const 1040) (i32.const 1073741824))",
+    enter: "(i32.store8 (i32.const 1024) (i32.const 1)) (i32.store8 (i32.const 1032) (i32.const 3)) \
+         (i32.store (i32.const 1036) (i32.const 0)) \
+         (i32.store (i32.const 1040) (i32.const 1073741824))",
     columns: "(i32.store (i32.const 1032) (i32.const 1073741824))",
 };
 /// Returns as much as its memory can hold.
 pub(crate) const RETURNS_MEGABYTES: Evil = Evil {
-    enter: "(drop (memory.grow (i32.const 200))) (i32.store8 (i32.const 1024) (i32.const 1)) (i32.store8 (i32.const 1032) (i32.const 3)) (i32.store (i32.const 1036) (i32.const 0)) (i32.store (i32.const 1040) (i32.const 12000000))",
-    columns: "(drop (memory.grow (i32.const 200))) (i32.store (i32.const 1028) (i32.const 0)) (i32.store (i32.const 1032) (i32.const 12000000))",
+    enter: "(drop (memory.grow (i32.const 200))) (i32.store8 (i32.const 1024) (i32.const 1)) \
+         (i32.store8 (i32.const 1032) (i32.const 3)) (i32.store (i32.const 1036) (i32.const 0)) \
+         (i32.store (i32.const 1040) (i32.const 12000000))",
+    columns: "(drop (memory.grow (i32.const 200))) (i32.store (i32.const 1028) (i32.const 0)) \
+         (i32.store (i32.const 1032) (i32.const 12000000))",
 };
 /// Adds a second to `created`.
 pub(crate) const INVENTS_A_SECOND: Evil = Evil {
-    enter: "(i64.store (i32.const 1048) (i64.add (i64.load (i32.const 1048)) (i64.const 1000000000)))",
-    columns: "(i64.store (i32.load (i32.const 1044)) (i64.add (i64.load (i32.load (i32.const 1044))) (i64.const 1000000000)))",
+    enter: "(i64.store (i32.const 1048) \
+             (i64.add (i64.load (i32.const 1048)) (i64.const 1000000000)))",
+    columns: "(i64.store (i32.load (i32.const 1044)) \
+             (i64.add (i64.load (i32.load (i32.const 1044))) (i64.const 1000000000)))",
 };
 /// Takes a nanosecond from `running`.
 pub(crate) const LOSES_A_NANOSECOND: Evil = Evil {
     enter: "(i64.store (i32.const 1064) (i64.sub (i64.load (i32.const 1064)) (i64.const 1)))",
-    columns: "(i64.store (i32.load (i32.const 1060)) (i64.sub (i64.load (i32.load (i32.const 1060))) (i64.const 1)))",
+    columns: "(i64.store (i32.load (i32.const 1060)) \
+             (i64.sub (i64.load (i32.load (i32.const 1060))) (i64.const 1)))",
 };
 /// Sets the total of `stopped` to 0, and adds as much to `created`.
 pub(crate) const SHRINKS_A_TOTAL: Evil = Evil {
     enter: "(i64.store (i32.const 1096) (i64.const 0)) (i64.store (i32.const 1048) (i64.const 77))",
-    columns: "(i64.store (i32.load (i32.const 1092)) (i64.const 0)) (i64.store (i32.load (i32.const 1044)) (i64.const 77))",
+    columns: "(i64.store (i32.load (i32.const 1092)) (i64.const 0)) \
+         (i64.store (i32.load (i32.const 1044)) (i64.const 77))",
 };
 /// Begins the new visit a nanosecond early.
 pub(crate) const MOVES_SINCE_BACK: Evil = Evil {
     enter: "(i64.store (i32.const 1040) (i64.sub (i64.load (i32.const 1040)) (i64.const 1)))",
-    columns: "(i64.store (i32.load (i32.const 1036)) (i64.sub (i64.load (i32.load (i32.const 1036))) (i64.const 1)))",
+    columns: "(i64.store (i32.load (i32.const 1036)) \
+             (i64.sub (i64.load (i32.load (i32.const 1036))) (i64.const 1)))",
 };
 pub(crate) const FORGETS_THE_PHASE: Evil = Evil {
     enter: "(i32.store8 (i32.const 1032) (i32.const 0))",

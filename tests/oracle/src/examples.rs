@@ -58,7 +58,10 @@ pub fn all() -> Vec<Example> {
 }
 
 fn counters() -> Vec<Example> {
-    let tiers = |first: Value, last: Value, up_to: u32| json!([{"up_to": up_to, "price": first}, {"price": last}]);
+    let tiers = |first: Value, last: Value, up_to: u32| {
+        let first = json!({"up_to": up_to, "price": first});
+        json!([first, {"price": last}])
+    };
     let tenant = |first: u32, up_to: u32| {
         let tiers = tiers(json!(first), json!("0.1"), up_to);
         book(json!([price(json!({"scope": "tenant", "tiers": tiers}))]), json!([]))
@@ -142,7 +145,10 @@ fn counters() -> Vec<Example> {
 }
 
 fn day_and_night() -> Value {
-    let window = |from: &str, until: &str| json!({"zone": "UTC", "days": ["mon"], "from": from, "until": until});
+    let window = |from: &str, until: &str| {
+        let days = ["mon"];
+        json!({"zone": "UTC", "days": days, "from": from, "until": until})
+    };
     let tiers = |first: u32, then: u32| json!([{"up_to": 120, "price": first}, {"price": then}]);
     let windows = [window("00:00", "00:01"), window("00:02", "00:03")];
     let day = json!({"id": "day", "tiers": tiers(10, 5), "windows": windows});

@@ -14,7 +14,9 @@ use tallyman_oracle::{Act, BookSet, Nanos, Outcome, PolicySet, Scenario, Sums, r
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: from_env("ORACLE_CASES", 400),
-        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/properties.seeds"))),
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(
+            "tests/properties.seeds",
+        ))),
         rng_seed: RngSeed::Fixed(from_env("ORACLE_SEED", 1)),
         ..ProptestConfig::default()
     })]
@@ -36,7 +38,8 @@ proptest! {
         let (before, after) = (run(&scenario), run(&renamed(&scenario)));
         let rules = |outcome: &Outcome| -> Vec<(String, Nanos, BTreeSet<i128>)> {
             let rules = |sums: &Sums| sums.rules.values().copied().collect();
-            let documents = outcome.documents.iter().filter(|document| !document.whole.rules.is_empty());
+            let documents = outcome.documents.iter();
+            let documents = documents.filter(|document| !document.whole.rules.is_empty());
             documents.map(|it| (it.period.clone(), it.up_to, rules(&it.whole))).collect()
         };
         prop_assert_eq!(rules(&before), rules(&after));

@@ -72,8 +72,9 @@ impl Host {
              . {clocks}/boot\n\
              exec unshare {map} --mount --time --boottime \"$OFFSET\" sh -c '\
              mount --bind {clocks}/boot_id /proc/sys/kernel/random/boot_id && \
-             exec env TALLYMAN_TRUST_WALL_CLOCK=\"$TRUST\" TALLYMAN_CLOCK_WAIT_S=0 LD_PRELOAD={faketime} \
-             FAKETIME_TIMESTAMP_FILE={clocks}/wall FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1 \
+             exec env TALLYMAN_TRUST_WALL_CLOCK=\"$TRUST\" TALLYMAN_CLOCK_WAIT_S=0 \
+             LD_PRELOAD={faketime} FAKETIME_TIMESTAMP_FILE={clocks}/wall \
+             FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1 \
              {PROGRAM} \"$@\"' sh \"$@\"\n",
             faketime = faketime().display(),
         )

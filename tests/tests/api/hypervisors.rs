@@ -216,7 +216,8 @@ fn who_can_not_give_a_machine_memory_names_who_can_and_nobody_takes_any_away() {
     for hypervisor in here(&daemon) {
         let can = able.contains(&hypervisor.as_str());
         let new = json!({
-            "name": hypervisor, "image": "tiny", "cmdline": format!("vmm={hypervisor}"), "hypervisor": hypervisor,
+            "name": hypervisor, "image": "tiny", "cmdline": format!("vmm={hypervisor}"),
+            "hypervisor": hypervisor,
             "size": "32MB", "memory_bytes_max": can.then_some(160 << 20),
         });
         let id = api.post("/instances", &new).done()["id"].as_str().expect("an id").to_owned();

@@ -15,7 +15,8 @@ pub(crate) const BOOK: &str = r#"{
   "currency": "EUR",
   "prices": [
     {"id": "compute-1", "rule": "compute", "meter": "active", "per": "vcpu-hour", "price": "36"},
-    {"id": "sleep-1", "rule": "sleep", "meter": "standby", "per": "snapshot-MiB-hour", "price": "3600"}
+    {"id": "sleep-1", "rule": "sleep", "meter": "standby", "per": "snapshot-MiB-hour",
+     "price": "3600"}
   ]
 }"#;
 
@@ -308,7 +309,8 @@ fn a_correction_states_the_difference_and_leaves_the_invoice_as_it_is() {
     let again = json!({"reason": "the same again", "prices": half});
     assert_eq!(api.post(path, &again).done(), json!({"documents": []}));
     // An override that names nothing ends those before it.
-    let span = json!({"from": invoice["period"]["from"], "until": invoice["period"]["until"], "reason": "it was right"});
+    let period = &invoice["period"];
+    let span = json!({"from": period["from"], "until": period["until"], "reason": "it was right"});
     api.post("/tenants/default/invoice/overrides", &span).done();
     let listed = api.get("/tenants/default/invoices").done()["invoices"].clone();
     assert_eq!(listed[0]["stale"], json!(true));
@@ -546,7 +548,8 @@ fn whatever_is_changed_behind_an_invoice_is_found() {
         ("DELETE FROM document", "is not there"),
         ("UPDATE policy SET bytes = zeroblob(length(bytes))", "its bytes are those of"),
         (
-            "UPDATE fact SET body = replace(body, '\"running\"', '\"paused\"') WHERE body LIKE '%entered%running%'",
+            "UPDATE fact SET body = replace(body, '\"running\"', '\"paused\"') \
+             WHERE body LIKE '%entered%running%'",
             "hash",
         ),
         ("DELETE FROM invoice", "is not there"),

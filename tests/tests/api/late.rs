@@ -132,7 +132,8 @@ fn another_policy_for_a_closed_period_is_a_difference_and_no_new_history() {
     assert_eq!((api.facts(&id), activations(&daemon)), (history, before));
     assert_eq!(api.post(path, &wanted).done(), json!({"documents": []}));
     let second = api.text("/tenants/default/invoices/2");
-    let span = json!({"from": invoice["period"]["from"], "until": invoice["period"]["until"], "reason": "they were not"});
+    let period = &invoice["period"];
+    let span = json!({"from": period["from"], "until": period["until"], "reason": "they were not"});
     api.post("/tenants/default/invoice/overrides", &span).done();
     let back = last(
         &api.post("/tenants/default/invoice/settle", &json!({"reason": "they were not"})).done(),

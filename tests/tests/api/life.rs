@@ -22,7 +22,8 @@ fn live(hypervisor: &str) {
     let api = daemon.api();
     let manifest = &image.manifest;
     let import = json!({
-        "name": "linux", "kernel": image.folder.join("kernel"), "initrd": image.folder.join("initrd"),
+        "name": "linux",
+        "kernel": image.folder.join("kernel"), "initrd": image.folder.join("initrd"),
         "cmdline": manifest.cmdline, "memory_bytes_min": manifest.memory_bytes_min,
     });
     api.post("/images", &import).done();

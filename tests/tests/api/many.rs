@@ -48,7 +48,10 @@ fn vmm_of(daemon: &Daemon, id: &str) -> Pid {
 /// ms.
 fn create(api: &Api, hypervisor: &str, name: &str, count: usize) -> String {
     let cmdline = format!("vmm={hypervisor} beat={}", 40 * count.max(GUESTS) / GUESTS);
-    let new = json!({"name": name, "image": "tiny", "cmdline": cmdline, "hypervisor": hypervisor, "stop_grace_ms": 2000});
+    let new = json!({
+        "name": name, "image": "tiny", "cmdline": cmdline, "hypervisor": hypervisor,
+        "stop_grace_ms": 2000,
+    });
     api.post("/instances", &new).done()["id"].as_str().expect("an id").to_owned()
 }
 
@@ -146,7 +149,8 @@ fn many_guests_are_found_again_and_none_has_noticed_but_those_that_ended_did_so_
     api.wait(hangs, "Running");
     api.check_time(hangs);
     let told = format!(
-        "{count} guests of {} ({VARIABLE} asks for another number, up to {GUESTS_MAX}): created in {created:?}, found and looked at in {found:?}",
+        "{count} guests of {} ({VARIABLE} asks for another number, up to {GUESTS_MAX}): \
+         created in {created:?}, found and looked at in {found:?}",
         hypervisors.join(", ")
     );
     say(&told);

@@ -348,7 +348,8 @@ fn a_full_disk_refuses_what_is_new_and_the_daemon_goes_on_once_there_is_space() 
         .expect("this test needs `unshare` (package util-linux)");
     let told = String::from_utf8_lossy(&output.stdout).into_owned()
         + &*String::from_utf8_lossy(&output.stderr);
-    let why = "this test mounts a small file system in a namespace of its own; allow unprivileged user namespaces, or run as root";
+    let why = "this test mounts a small file system in a namespace of its own; \
+               allow unprivileged user namespaces, or run as root";
     assert!(output.status.success() && told.contains("filled and freed"), "{why}\n{told}");
 }
 

@@ -151,7 +151,9 @@ fn what_is_on_record_can_be_changed_and_what_can_not_be_is_refused() {
             "health_check.type",
         ),
         (
-            json!({"health_check": {"type": "console", "console": {"send": "echo PONG", "expect": "PONG"}}}),
+            json!({"health_check": {
+                "type": "console", "console": {"send": "echo PONG", "expect": "PONG"},
+            }}),
             400,
             "invalid",
             "echo",
@@ -309,8 +311,9 @@ fn a_guest_that_hangs_is_found_on_its_console_and_started_again_under_every_hype
             "interval": "100ms", "timeout": "5s", "failure_threshold": 1, "start_period": "0s",
         });
         let new = json!({
-            "name": format!("well-{hypervisor}"), "image": "tiny", "hypervisor": hypervisor, "cmdline": format!("vmm={hypervisor}"),
-            "stop_grace_ms": 0, "health_check": check, "restart_policy": {"policy": "on_failure", "backoff": "50ms"},
+            "name": format!("well-{hypervisor}"), "image": "tiny", "hypervisor": hypervisor,
+            "cmdline": format!("vmm={hypervisor}"), "stop_grace_ms": 0, "health_check": check,
+            "restart_policy": {"policy": "on_failure", "backoff": "50ms"},
         });
         let id = id_of(&api.post("/instances", &new).done());
         let is_well = |is: &Value| is["health"]["status"] == json!("healthy");
@@ -318,7 +321,8 @@ fn a_guest_that_hangs_is_found_on_its_console_and_started_again_under_every_hype
         api.patch(
             &format!("/instances/{id}"),
             &json!({"health_check": {
-                "type": "console", "console": {"send": "p", "expect": "PONG"}, "interval": "100ms", "timeout": "500ms",
+                "type": "console", "console": {"send": "p", "expect": "PONG"},
+                "interval": "100ms", "timeout": "500ms",
             }}),
         )
         .done();
@@ -344,7 +348,8 @@ fn what_has_nothing_to_do_goes_to_standby_and_activity_keeps_it_awake_or_wakes_i
         // The guest is idle between its heartbeats; the processor time that it takes depends on the
         // host.
         let new = json!({
-            "name": format!("idle-{hypervisor}"), "image": "tiny", "hypervisor": hypervisor, "cmdline": format!("vmm={hypervisor}"),
+            "name": format!("idle-{hypervisor}"), "image": "tiny", "hypervisor": hypervisor,
+            "cmdline": format!("vmm={hypervisor}"),
             "auto_standby": {"idle_after": "2s", "cpu_permille": 900},
         });
         let answer = api.post("/instances", &new);

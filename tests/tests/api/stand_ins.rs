@@ -12,7 +12,8 @@ use crate::tenants::quarantined;
 
 /// A price for running time only, for which every reference policy has a meter.
 const BOOK: &str = r#"{"currency": "EUR", "prices": [
-    {"id": "compute-1", "rule": "compute", "meter": "active", "per": "instance-second", "price": "1"}]}"#;
+    {"id": "compute-1", "rule": "compute", "meter": "active", "per": "instance-second",
+     "price": "1"}]}"#;
 
 const CLOSE: &str = "/tenants/acme/invoice/close";
 
@@ -22,7 +23,8 @@ fn breaks_at_measuring() -> Vec<u8> {
     (local $n i32) (local $i i32) (local $masks i32)";
     let begins = "(i64.load offset=8 (local.get $request))";
     let this_century = format!(
-        "(i32.and (i64.gt_s {begins} (i64.const 1704067200000000000)) (i64.lt_s {begins} (i64.const 4102444800000000000)))"
+        "(i32.and (i64.gt_s {begins} (i64.const 1704067200000000000)) \
+         (i64.lt_s {begins} (i64.const 4102444800000000000)))"
     );
     Evil { enter: "", columns: "" }.component_with(
         When::Never,

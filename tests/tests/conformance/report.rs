@@ -94,11 +94,13 @@ impl fmt::Display for Report {
         let known = self.known();
         writeln!(
             f,
-            "\nconformance, for each operation: success, failure, repeated, illegal now, killed in the middle"
+            "\nconformance, for each operation: \
+             success, failure, repeated, illegal now, killed in the middle"
         )?;
         writeln!(
             f,
-            "  + as it must be   ! not   r can't, and says who can   ? can't be tried here   - not run   . nothing to try\n"
+            "  + as it must be   ! not   r can't, and says who can   \
+             ? can't be tried here   - not run   . nothing to try\n"
         )?;
         let names = Kind::ALL.map(|kind| format!("{:COLUMN$}", kind.as_str())).join("  ");
         writeln!(f, "{}", format!("  {:WHAT$}  {names}", "").trim_end())?;

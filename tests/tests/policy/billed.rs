@@ -58,7 +58,10 @@ fn price(priced: &Priced) -> Value {
         let shared = common_divisor(nanos.unsigned_abs(), priced.per);
         json!(format!("{}/{}", nanos.unsigned_abs() / shared, priced.per / shared))
     };
-    let mut price = json!({"id": priced.rule, "rule": priced.rule, "meter": priced.meter, "per": per, "scope": priced.scope});
+    let mut price = json!({
+        "id": priced.rule, "rule": priced.rule, "meter": priced.meter, "per": per,
+        "scope": priced.scope,
+    });
     if priced.model == "flat" {
         price["price"] = number(priced.tiers[0].1);
     } else {
@@ -73,7 +76,10 @@ fn price(priced: &Priced) -> Value {
 
 /// The book of a row; for a row without prices, one that charges the meter in question.
 fn book(row: &Row) -> String {
-    let plain = |meter: &str| json!({"id": "plain", "rule": meter, "meter": meter, "per": "instance-second", "price": 1});
+    let plain = |meter: &str| {
+        let per = "instance-second";
+        json!({"id": "plain", "rule": meter, "meter": meter, "per": per, "price": 1})
+    };
     let prices: Vec<Value> = match row.expected {
         Expected::Millis(meter, _) => vec![plain(meter)],
         Expected::Nanos(_) | Expected::Billed(..) => row.prices.iter().map(price).collect(),

@@ -52,7 +52,8 @@ fn asked(metering: Metering, terms: &Terms) -> Report {
 fn a_policy_that_counts_nothing_at_all_fails() {
     // No meter counts any interval.
     let host = Host::open();
-    let nothing = "(i64.store (i32.add (local.get $masks) (i32.mul (local.get $i) (i32.const 8))) (i64.const 0))";
+    let nothing = "(i64.store (i32.add (local.get $masks) (i32.mul (local.get $i) (i32.const 8))) \
+                   (i64.const 0))";
     let one = nothing.replace("(i64.const 0))", "(i64.const 1))");
     let component = HONEST.component_with(When::Never, &one, nothing);
     let report = conformance::run(&host.policies, &component, Profile::Compact, &Terms::default())
@@ -83,7 +84,8 @@ fn a_policy_that_refuses_its_own_words_fails() {
     let honest = "(call $measured {terms} (local.get $masks) (local.get $n))";
     let picky = format!(
         "{honest} (if (i32.load offset=108 (local.get $request))
-           (then (i32.store8 (i32.const 1024) (i32.const 1)) (i32.store (i32.const 1028) (i32.const 1))))"
+           (then (i32.store8 (i32.const 1024) (i32.const 1))
+           (i32.store (i32.const 1028) (i32.const 1))))"
     );
     let component = HONEST.component_with(When::Never, honest, &picky);
     let report = conformance::run(&host.policies, &component, Profile::Compact, &Terms::default())

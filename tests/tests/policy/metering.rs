@@ -326,7 +326,9 @@ fn code_that_misbehaves_is_a_fault_of_its_own_kind() {
         said(Answer::Code(far)),
         Err(Fault::Malformed { .. } | Fault::AnswerTooLarge { .. })
     ));
-    let long = "(drop (memory.grow (i32.const 200))) (i32.store (i32.const 1036) (i32.const 0)) (i32.store (i32.const 1040) (i32.const 1500000))";
+    let long = "(drop (memory.grow (i32.const 200))) \
+                (i32.store (i32.const 1036) (i32.const 0)) \
+                (i32.store (i32.const 1040) (i32.const 1500000))";
     assert!(matches!(said(Answer::Code(long)), Err(Fault::AnswerTooLarge { .. })));
 }
 
@@ -503,7 +505,8 @@ fn a_tenants_options_are_held_against_the_declared_ones() {
         (
             "grain",
             "90",
-            "'90' is no value for option 'grain': write a whole number with ns, ms, s, m or h, such as 60s",
+            "'90' is no value for option 'grain': \
+             write a whole number with ns, ms, s, m or h, such as 60s",
         ),
         ("how", "both", "'both' is no value for option 'how': write so or else"),
     ];

@@ -222,7 +222,12 @@ proptest! {
                 timeline.set(Instant(at), digest);
             }
             let mut at = 0;
-            let facts: Vec<_> = steps.iter().map(|&(phase, lasts)| { let start = at; at += lasts; (Some(phase), start) }).collect();
+            let facts = steps.iter().map(|&(phase, lasts)| {
+                let start = at;
+                at += lasts;
+                (Some(phase), start)
+            });
+            let facts: Vec<_> = facts.collect();
             let end = facts.last().expect("one at least").1 + rest;
             let account = live(&accounting, &facts);
             let seen = accounting.usage(&[(&tenant(), &account)], Instant(end));
@@ -382,9 +387,10 @@ fn a_policy_that_keeps_failing_is_not_asked_until_somebody_says_so() {
     let (second, reason) = fail(2);
     assert!(second == 0 && reason.starts_with("trapped"), "told twice: {reason}");
     let ill = world.accounting.quarantined(&tenant());
-    assert!(
-        matches!(ill.as_slice(), [Quarantined { policy, faults: 2, substitute: None, .. }] if *policy == digest)
-    );
+    assert!(matches!(
+        ill.as_slice(),
+        [Quarantined { policy, faults: 2, substitute: None, .. }] if *policy == digest
+    ));
     assert!(ill[0].reason.as_ref().is_some_and(|reason| reason.starts_with("trapped")), "{ill:?}");
     let (third, reason) = fail(3);
     assert!(third == 0 && reason.starts_with("it failed too often"), "{reason}");

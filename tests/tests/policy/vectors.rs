@@ -10,7 +10,11 @@ use crate::Host;
 /// The policies' own sources: outside WebAssembly they are plain types.
 macro_rules! native {
     ($($module:ident: $path:literal),+) => {
-        $(#[path = $path] #[allow(unreachable_pub, reason = "they are crates of their own")] mod $module;)+
+        $(
+            #[path = $path]
+            #[allow(unreachable_pub, reason = "they are crates of their own")]
+            mod $module;
+        )+
     };
 }
 
@@ -30,7 +34,11 @@ type Measure = fn(Request) -> Result<Measurement, MeteringError>;
 
 macro_rules! natively {
     ($($name:literal: $policy:ty),+) => {
-        [$(($name, Component::<$policy>::describe as Describe, Component::<$policy>::measure as Measure)),+]
+        [$((
+            $name,
+            Component::<$policy>::describe as Describe,
+            Component::<$policy>::measure as Measure,
+        )),+]
     };
 }
 

@@ -8,17 +8,22 @@ const RICH: &str = r#"{
   "rounding": "half-up",
   "line_digits": 6,
   "prices": [
-    {"id": "night", "rule": "compute", "meter": "active", "per": "vcpu-hour", "price": "0.02", "from": "2026-01-01T00:00:00+01:00",
-     "windows": [{"zone": "Europe/Berlin", "days": ["mon", "fri"], "from": "22:00", "until": "06:00"}]},
+    {"id": "night", "rule": "compute", "meter": "active", "per": "vcpu-hour", "price": "0.02",
+     "from": "2026-01-01T00:00:00+01:00",
+     "windows": [{"zone": "Europe/Berlin", "days": ["mon", "fri"],
+                  "from": "22:00", "until": "06:00"}]},
     {"id": "day", "rule": "compute", "meter": "active", "per": "vcpu-hour", "price": "0.0475"},
-    {"id": "memory", "rule": "memory", "meter": "active", "per": "memory-GiB-hour", "included": "100", "price": "1/3"},
+    {"id": "memory", "rule": "memory", "meter": "active", "per": "memory-GiB-hour",
+     "included": "100", "price": "1/3"},
     {"id": "sleep", "rule": "sleep", "meter": "standby", "per": "snapshot-GB-30days", "scope": "tenant", "resets": "never",
      "tiers": [{"up_to": "0.5", "price": 1, "once": "0.10"}, {"price": "0.000000000125"}]},
-    {"id": "calls", "rule": "calls", "meter": "allocated", "per": "gpu-second", "model": "package", "package": 100, "price": "5"}
+    {"id": "calls", "rule": "calls", "meter": "allocated", "per": "gpu-second",
+     "model": "package", "package": 100, "price": "5"}
   ],
   "adjustments": [
     {"id": "commit", "kind": "minimum", "amount": "50.00"},
-    {"id": "gift", "kind": "credit", "amount": 10, "rules": ["sleep"], "until": "2027-01-01T00:00:00Z"}
+    {"id": "gift", "kind": "credit", "amount": 10, "rules": ["sleep"],
+     "until": "2027-01-01T00:00:00Z"}
   ]
 }"#;
 
@@ -119,7 +124,7 @@ fn what_makes_no_sense_is_refused_with_its_place() {
         (r#""price": "0.02""#, r#""price": "-0.02""#, "prices[0].price", "negative"),
         (r#""price": "0.02""#, r#""price": "2e-2""#, "prices[0].price", "0.0475"),
         (r#""price": "0.02""#, r#""preis": "0.02""#, "unknown field `preis`", "`price`"),
-        (r#""price": "1/3""#, r#""price": "1/0""#, "prices[2].price", "over 0"),
+        (r#""price": "1/3""#, r#""price": "1/0""#, "prices[2].price", "not be 0"),
         (
             r#""per": "vcpu-hour", "price": "0.02""#,
             r#""per": "vcpu-month", "price": "0.02""#,
