@@ -13,7 +13,8 @@ use crate::clock::Clock;
 use crate::counter::{self, Booked, Counter};
 use crate::error::BillError;
 use crate::input::{
-    Balances, CounterBalance, Header, Intervals, OwnLine, Rounding, Span, StretchBalance, Subject,
+    Balances, CounterBalance, Header, Intervals, OwnLine, Rounding, Span, Stretch, StretchBalance,
+    Subject,
 };
 use crate::mutants::Mutant;
 use crate::output::{Bill, Line, LineKind, RuleSum, Tariff};
@@ -293,13 +294,15 @@ impl<'a> Making<'a> {
         Ok(price)
     }
 
-    /// Hands on the stretches of meters that no policy of the period has.
+    /// Hands on the stretches of meters that no policy of the period has. A visit that time without
+    /// its meter has ended is none of them.
     fn pass_stretches(&mut self, subjects: &[Subject]) {
         let header = self.header;
         let ended = ended(subjects);
         let is_passed = |balance: &&StretchBalance| {
             let is_known = header.meters.contains(&balance.meter);
-            !is_known && !ended.contains(balance.instance.as_str())
+            let is_open = balance.stretch != Stretch::Visit || balance.last == header.until;
+            !is_known && is_open && !ended.contains(balance.instance.as_str())
         };
         let passed = header.opening.stretches.iter().filter(is_passed);
         self.closing.stretches.extend(passed.cloned());
