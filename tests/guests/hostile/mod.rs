@@ -212,15 +212,15 @@ pub(crate) const EATS_MEMORY: Evil =
 pub(crate) const RECURSES: Evil = Evil::both("(drop (call $recurse (i64.const 0)))");
 pub(crate) const TRAPS: Evil = Evil::both("unreachable");
 pub(crate) const REFUSES: Evil = Evil {
-    enter: "(i32.store8 (i32.const 1024) (i32.const 1)) (i32.store8 (i32.const 1032) (i32.const 2)) \
-         (i32.store (i32.const 1036) (i32.const 0))",
+    enter: "(i32.store8 (i32.const 1024) (i32.const 1)) \
+         (i32.store8 (i32.const 1032) (i32.const 2)) (i32.store (i32.const 1036) (i32.const 0))",
     columns: "(i32.store8 (i32.const 1024) (i32.const 1)) \
          (i32.store8 (i32.const 1028) (i32.const 2)) (i32.store (i32.const 1032) (i32.const 1))",
 };
 /// Claims a text of a gigabyte, which its memory can't hold.
 pub(crate) const CLAIMS_A_GIGABYTE: Evil = Evil {
-    enter: "(i32.store8 (i32.const 1024) (i32.const 1)) (i32.store8 (i32.const 1032) (i32.const 3)) \
-         (i32.store (i32.const 1036) (i32.const 0)) \
+    enter: "(i32.store8 (i32.const 1024) (i32.const 1)) \
+         (i32.store8 (i32.const 1032) (i32.const 3)) (i32.store (i32.const 1036) (i32.const 0)) \
          (i32.store (i32.const 1040) (i32.const 1073741824))",
     columns: "(i32.store (i32.const 1032) (i32.const 1073741824))",
 };

@@ -66,7 +66,8 @@ fn a_policy_that_counts_nothing_at_all_fails() {
 fn a_policy_whose_masks_depend_on_who_else_is_asked_about_fails() {
     let host = Host::open();
     let one = "(i64.const 1))\n      (local.set $i";
-    let by_size = "(i64.extend_i32_u (i32.add (i32.const 1) (i32.gt_u (local.get $n) (i32.const 20)))))\n      (local.set $i";
+    let by_size = "(i64.extend_i32_u (i32.add (i32.const 1) \
+                   (i32.gt_u (local.get $n) (i32.const 20)))))\n      (local.set $i";
     let component = HONEST.component_with(When::Never, one, by_size);
     let report = conformance::run(&host.policies, &component, Profile::Compact, &Terms::default())
         .expect("admitted");

@@ -11,12 +11,14 @@ const COMMITTED: &str = include_str!("../../../docs/meters.md");
 
 const HEAD: &str = "# Meters and options of the shipped policies
 
-A price book prices a policy's meters by name, and an activation gives it options. `tallyman policy get` and `tallyman policy test` show the same of
-any policy. Every activation also takes `initializing-max`, which is the host's: how long `initializing` may last before it is handed to the policy as
-`running`, `10m` if not given.
+A price book prices a policy's meters by name, and an activation gives it options. `tallyman policy
+get` and `tallyman policy test` show the same of any policy. Every activation also takes
+`initializing-max`, which is the host's: how long `initializing` may last before it is handed to the
+policy as `running`, `10m` if not given.
 
-A stretch is what a minimum and a granularity apply to: a `start` of the machine from nothing, a `wake` (a start, or leaving standby), a `visit` (an
-unbroken run of counted time), or all of its `life`.
+A stretch is what a minimum and a granularity apply to: a `start` of the machine from nothing, a
+`wake` (a start, or leaving standby), a `visit` (an unbroken run of counted time), or all of its
+`life`.
 ";
 
 #[test]
