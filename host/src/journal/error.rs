@@ -193,7 +193,7 @@ pub enum VerifyError {
         "{} holds no journal that this version can read: its header has application id \
          {application_id:#x} and schema version {version}, expected {expected:#x} and {known}; \
          an older journal is upgraded by `tallyman serve`",
-        .path.display(), expected = super::schema::APPLICATION_ID, known = super::schema::VERSION
+        .path.display()
     )]
     NotAJournal {
         /// The database file.
@@ -202,6 +202,10 @@ pub enum VerifyError {
         application_id: i64,
         /// Schema version in the file's header.
         version: i64,
+        /// Application id of every journal.
+        expected: i64,
+        /// Schema version that this program reads.
+        known: i64,
     },
     /// The write-ahead log that holds the last facts is missing: the daemon was not stopped
     /// cleanly, or the file was copied while it ran.

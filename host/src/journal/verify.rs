@@ -123,8 +123,13 @@ pub(super) fn database(
     let db = schema::open_reader(&path).map_err(damaged)?;
     let header = schema::header(&db).map_err(damaged)?;
     if header.application_id != schema::APPLICATION_ID || header.version != schema::VERSION {
-        let (application_id, version) = (header.application_id, header.version);
-        return Err(VerifyError::NotAJournal { path, application_id, version });
+        return Err(VerifyError::NotAJournal {
+            path,
+            application_id: header.application_id,
+            version: header.version,
+            expected: schema::APPLICATION_ID,
+            known: schema::VERSION,
+        });
     }
     if lost_log == LostLog::Refused && !has_log && schema::is_open(&db).map_err(damaged)? {
         return Err(VerifyError::LogMissing { log: log::path_of(&path), path });
