@@ -1,4 +1,5 @@
-// The usual way, as a peer for the benchmarks: totals in a map, the whole record written as JSON at every transition.
+// The usual design, as a peer for the benchmarks: totals in a map, the whole record written as
+// JSON at every transition.
 //
 // It prints one JSON object: nanoseconds for each operation in memory, and transitions a second with the file written (not synced).
 package main

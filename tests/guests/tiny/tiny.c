@@ -1,17 +1,17 @@
 // A guest that boots in milliseconds, on every hypervisor: a serial console, a timer, a power button.
 //
 // It prints the two boot markers and then a numbered heartbeat every 40 ms, and sleeps in between. Bytes on the console are commands:
-//   p  answer PONG                      q  power off        x  hang: hear nothing more, not even the power button
+//   p  answer PONG                      q  power off        x  hang: ignore all input, and the power button
 //   a  print AGENT-READY                r  reset            l  print the rest of the line
 //   e  print an exit marker             t  triple fault     f  print for ever
-//   m  run into where no memory is: nothing that a VMM can go on with
+//   m  jump to an address without memory, after which a VMM can't go on
 // The power button powers it off. Words on the kernel command line:
 //   vmm=NAME    whose power button, power-off and reset to use: qemu (if absent), qemu-microvm, cloud-hypervisor, firecracker
-//   start=MS    print PROGRAM-START so long after the boot instead of at once
-//   ready=MS    print AGENT-READY so long after the boot, instead of after 40 ms
-//   beat=MS     beat so often, instead of every 40 ms
+//   start=MS    print PROGRAM-START MS after the boot instead of at once
+//   ready=MS    print AGENT-READY MS after the boot instead of after 40 ms
+//   beat=MS     time between heartbeats, instead of 40 ms
 //   noready     print AGENT-READY only on `a`
-//   nobutton    hear no power button, nor what a hypervisor tells on the same line, such as new memory
+//   nobutton    ignore the power button, and other events on its line, such as new memory
 //   flood       after 20 ms, as on `f`
 
 typedef unsigned char u8;
@@ -238,7 +238,7 @@ static void set_up_interrupts(void) {
 static void set_up_button(void) {
     if (vmm == QEMU) out16(0x602, 0x100); // PM1 enable
     if (vmm != CLOUD_HYPERVISOR || no_button) return;
-    // Which line the button is on only ACPI code tells. Nothing else has its interrupts on.
+    // Only ACPI code knows the button's interrupt line. No other device has its interrupts on.
     for (u32 line = 5; line < 24; line++) {
         poke32(IO_APIC, 0x10 + 2 * line);
         poke32(IO_APIC + 0x10, BUTTON_VECTOR);
