@@ -1,27 +1,26 @@
-//! The one table of decisions: which role may use which route. The operator may use all.
+//! The access table: the roles that may use each route. Operators may use all.
 //!
-//! It is published with each operation of the API's description as `x-roles`, so that a change of
-//! it shows. A route without a decision is refused to everybody but the operator, and fails the
-//! tests.
+//! The OpenAPI document publishes it as `x-roles` of each operation, so that a change is visible in
+//! review. A route that is missing here is refused to everybody but operators, and fails the tests.
 
 use crate::tenant::Role;
 
 const READERS: &[Role] = &[Role::TenantAdmin, Role::TenantReader];
 const ADMINS: &[Role] = &[Role::TenantAdmin];
-/// Those who may know how a tenant's time counts.
+/// The roles that may see how a tenant's time counts: all.
 const EVERYBODY: &[Role] =
     &[Role::Billing, Role::TenantAdmin, Role::TenantReader, Role::PolicyAuthor];
-/// Those who may bring policies and try them.
+/// The roles that may upload policies and try them.
 const AUTHORS: &[Role] = &[Role::TenantAdmin, Role::PolicyAuthor];
 /// The roles that may see what a tenant is charged.
 const PAYERS: &[Role] = &[Role::Billing, Role::TenantAdmin, Role::TenantReader];
-/// The roles that may do what charges a tenant. Its own admins may where an operator has delegated
-/// it.
+/// The roles that may do what charges a tenant. The tenant's own admins may, too, if an operator
+/// has delegated it.
 const CHARGING: &[Role] = &[Role::Billing];
-/// What concerns the host, or all tenants.
+/// No role but the operator's: the route concerns the host, or all tenants.
 const NOBODY_ELSE: &[Role] = &[];
 
-/// Method, path, and who beside the operator.
+/// Method, path, and the roles that may use it beside operators.
 pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     ("GET", "/instances", READERS),
     ("POST", "/instances", ADMINS),
@@ -53,7 +52,7 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     ("GET", "/capabilities", EVERYBODY),
     ("GET", "/images", READERS),
     ("GET", "/images/{name}", READERS),
-    // An image is made of files of the host.
+    // Importing an image reads files of the host.
     ("POST", "/images", NOBODY_ELSE),
     ("DELETE", "/images/{name}", NOBODY_ELSE),
     ("GET", "/policies", EVERYBODY),
@@ -70,8 +69,8 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     ("POST", "/tenants/{id}/policy/rollback", CHARGING),
     ("DELETE", "/tenants/{id}/policy/planned/{digest}", CHARGING),
     ("POST", "/tenants/{id}/shadows", AUTHORS),
-    // A report names instances, but nothing of them except how their time counts: that is what an
-    // author is for.
+    // A report names instances, but shows nothing of them except how their time counts, which
+    // authors of policies work on.
     ("GET", "/tenants/{id}/shadows/{digest}", EVERYBODY),
     ("DELETE", "/tenants/{id}/shadows/{digest}", AUTHORS),
     ("GET", "/tenants/{id}/prices", EVERYBODY),
@@ -80,7 +79,7 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     ("PUT", "/tenants/{id}/agreement", CHARGING),
     ("GET", "/tenants/{id}/invoice", EVERYBODY),
     ("POST", "/tenants/{id}/invoice/preview", EVERYBODY),
-    // Who charges is not who pays.
+    // Tenants' own admins pay: without a delegation they may not charge.
     ("POST", "/tenants/{id}/invoice/close", CHARGING),
     ("POST", "/tenants/{id}/invoice/settle", CHARGING),
     ("POST", "/tenants/{id}/invoice/overrides", CHARGING),
@@ -96,24 +95,25 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     ("GET", "/journal/head", EVERYBODY),
 ];
 
-/// The roles that may use a route; none if nobody has decided.
+/// The roles that may use a route; `None` if the table has no such route.
 pub(super) fn roles(
     method: &str,
     path: &str,
 ) -> Option<impl Iterator<Item = Role> + Clone + use<>> {
-    // Whoever may read a thing may ask for its headers.
+    // HEAD is allowed wherever GET is.
     let method = if method == "HEAD" { "GET" } else { method };
     let found = DECISIONS.iter().find(|(of, at, _)| *of == method && *at == path);
     found.map(|(_, _, roles)| std::iter::once(Role::Operator).chain(roles.iter().copied()))
 }
 
-/// Whether a role may use a route.
+/// Returns true if a role may use a route.
 pub(super) fn may(role: Role, method: &str, path: &str) -> bool {
     role == Role::Operator
         || roles(method, path).is_some_and(|mut roles| roles.any(|allowed| allowed == role))
 }
 
-/// Whether a route charges a tenant, so that its own admins may use it where that is delegated.
+/// Returns true if a route charges a tenant, so that the tenant's own admins may use it if that is
+/// delegated.
 pub(super) fn is_delegable(method: &str, path: &str) -> bool {
     DECISIONS.iter().any(|(of, at, roles)| *of == method && *at == path && *roles == CHARGING)
 }

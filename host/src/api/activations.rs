@@ -1,5 +1,4 @@
-//! `/tenants/{id}/policy`: under which policy a tenant's time counts, by time, and how that
-//! changes.
+//! `/tenants/{id}/policy`: the policies of a tenant by time, and their activation.
 
 use axum::Json;
 use axum::extract::{Path, State as Extract};
@@ -20,8 +19,9 @@ use crate::tenancy;
 use crate::tenant::Standing;
 use crate::units::Instant;
 
-/// Which policy a tenant is under, was under, and will be under
-#[utoipa::path(get, path = "/tenants/{id}/policy", tag = "policies", security(("bearer" = [])), responses(
+/// Show the past, present and planned policies of a tenant
+#[utoipa::path(get, path = "/tenants/{id}/policy",
+    tag = "policies", security(("bearer" = [])), responses(
     (status = 200, description = "The policies by time", body = TenantPolicy),
     Failures,
 ))]
@@ -73,15 +73,16 @@ fn quarantined(state: &State, tenant: &tenancy::Tenant) -> Vec<Quarantined> {
     state.accounting.quarantined(tenant.id()).into_iter().map(present).collect()
 }
 
-/// Put a tenant under a policy
+/// Activate a policy for a tenant
 ///
 /// From the effective instant on, every nanosecond of the tenant's instances counts under the new
-/// policy; an interval that spans it is split exactly there. With the header `Idempotency-Key`, a
-/// request that is sent again changes nothing and answers what the first one did.
+/// policy; an interval that spans the instant is split exactly there. With the header
+/// `Idempotency-Key`, a repeated request changes nothing and gets the answer of the first.
 #[utoipa::path(put, path = "/tenants/{id}/policy", tag = "policies", security(("bearer" = [])),
     params(IdempotencyKey),
     request_body = Activate, responses(
-    (status = 200, description = "It is in force, or will be at the instant told", body = Activated),
+    (status = 200, description = "The policy is in force, or will be from `from` on",
+        body = Activated),
     Failures,
 ))]
 pub(super) async fn activate_policy(
@@ -108,13 +109,13 @@ pub(super) async fn activate_policy(
     Ok(Json(present(&state, done)))
 }
 
-/// Put the policy before the present one in force again
+/// Roll back to the policy before the present one
 ///
-/// The last one that is not quarantined.
-#[utoipa::path(post, path = "/tenants/{id}/policy/rollback", tag = "policies", security(("bearer" = [])),
-    params(IdempotencyKey),
+/// Puts the last earlier policy that is not quarantined in force again.
+#[utoipa::path(post, path = "/tenants/{id}/policy/rollback", tag = "policies",
+    security(("bearer" = [])), params(IdempotencyKey),
     request_body = Option<model::Rollback>, responses(
-    (status = 200, description = "It is in force", body = Activated),
+    (status = 200, description = "The earlier policy is in force", body = Activated),
     Failures,
 ))]
 pub(super) async fn roll_back_policy(
@@ -133,9 +134,9 @@ pub(super) async fn roll_back_policy(
 
 /// Withdraw a planned policy
 ///
-/// The policy is not put in force at the instants to come. That it was planned, and withdrawn,
-/// stays on record.
-#[utoipa::path(delete, path = "/tenants/{id}/policy/planned/{digest}", tag = "policies", security(("bearer" = [])), responses(
+/// Cancels its activations to come. The plan and its withdrawal stay on record.
+#[utoipa::path(delete, path = "/tenants/{id}/policy/planned/{digest}",
+    tag = "policies", security(("bearer" = [])), responses(
     (status = 200, description = "The policies by time", body = TenantPolicy),
     Failures,
 ))]
@@ -150,7 +151,7 @@ pub(super) async fn withdraw_policy(
     Ok(Json(describe(&state, &tenant).await?))
 }
 
-/// Where a policy stands with a tenant, and what the tenant calls it.
+/// The standing of a policy with a tenant, and its name there.
 pub(super) fn present_standing(
     state: &State,
     tenant: &TenantId,
@@ -168,7 +169,8 @@ fn present(state: &State, done: rollout::Activated) -> Activated {
     Activated { tenant, digest, from: at, from_ns: from.0, fact, repeated, already, answered_by }
 }
 
-/// The gates of a request; none if it has none. An operator's look at the trials of all tenants.
+/// The gates of a request; `None` if it sets none. An operator's gates cover the trials of all
+/// tenants.
 fn gates(caller: &Caller, asked: &Activate) -> Result<Option<Gates>, ApiError> {
     let gates = Gates {
         net: gate("max_net", asked.max_net.as_deref())?,

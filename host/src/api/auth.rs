@@ -1,4 +1,4 @@
-//! Who asks, for whom, and whether they may.
+//! Authentication of requests, the tenant that they are about, and authorization.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::id::{Digest, TenantId};
 use crate::tenancy::{SELF, Tenancy, Tenant, same};
 use crate::tenant::{Actor, Role};
 
-/// Names the tenant that a request is about; for whoever may choose.
+/// The header that names the tenant of a request, for callers that may use several.
 pub(super) const TENANT_HEADER: &str = "tallyman-tenant";
 
 /// The operator's token, kept as its hash.
@@ -32,12 +32,12 @@ impl OperatorToken {
     }
 }
 
-/// Who asks, and for whom.
+/// The authenticated caller of a request, and the tenant that it is about.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
     role: Role,
     actor: Actor,
-    /// The one tenant that the request is about; none for an operator who names none.
+    /// The tenant that the request is about; `None` for an operator who names none.
     scope: Option<TenantId>,
 }
 
@@ -46,32 +46,32 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         // Every guarded route has passed `require`.
         let caller = parts.extensions.get::<Caller>().cloned();
-        caller.ok_or_else(|| ApiError::unauthorized("nobody has asked"))
+        caller.ok_or_else(|| ApiError::unauthorized("the request was not authenticated"))
     }
 }
 
 impl Caller {
-    /// Whoever it is, for the journal.
+    /// The caller's identity, as the journal records it.
     pub(super) fn actor(&self) -> Actor {
         self.actor.clone()
     }
 
-    /// Whether every tenant is theirs.
+    /// Returns true if the caller may use every tenant.
     pub(super) fn is_operator(&self) -> bool {
         self.role == Role::Operator
     }
 
-    /// The one tenant whose things are shown; none shows everybody's.
+    /// The tenant that answers are restricted to; `None` for all tenants.
     pub(super) fn scope(&self) -> Option<&TenantId> {
         self.scope.as_ref()
     }
 
-    /// The tenant whose things are made and changed.
+    /// The tenant that changes are made for.
     pub(super) fn tenant(&self) -> TenantId {
         self.scope.clone().unwrap_or_else(TenantId::default_tenant)
     }
 
-    /// The tenant that a path names. To whoever may not know of it, it does not exist.
+    /// The tenant that a path names. A tenant that the caller may not use is reported as unknown.
     pub(super) fn tenant_at(&self, state: &State, id: &str) -> Result<Arc<Tenant>, ApiError> {
         let id: TenantId = if id == SELF { self.tenant() } else { id.parse()? };
         let theirs = self.is_operator() || self.scope.as_ref() == Some(&id);
@@ -79,8 +79,8 @@ impl Caller {
         found.ok_or_else(|| ApiError::no_such_tenant(&id, self.scope.as_ref()))
     }
 
-    /// Whether it is one of a tenant's admins, and an operator lets them do what charges the
-    /// tenant.
+    /// Returns true if the caller is an admin of the tenant, an operator has delegated billing to
+    /// the tenant, and the route charges it.
     fn may_as_delegate(&self, state: &State, method: &str, path: &str) -> bool {
         let tenant = self.scope.as_ref().and_then(|tenant| state.tenancy.tenant(tenant));
         self.role == Role::TenantAdmin
@@ -88,7 +88,8 @@ impl Caller {
             && tenant.is_some_and(|tenant| tenant.settings().billing_delegated)
     }
 
-    /// Refuses a tenant whose policies burn more fuel than they may.
+    /// Refuses the request if the tenant's policies have burned more fuel than its limit allows.
+    /// Operators are never refused.
     pub(super) fn check_fuel(&self, state: &State) -> Result<(), ApiError> {
         match state.tenancy.tenant(&self.tenant()).filter(|_| !self.is_operator()) {
             Some(tenant) => {
@@ -99,7 +100,7 @@ impl Caller {
     }
 }
 
-/// Lets requests pass that show a token which is good for the route.
+/// Middleware that admits requests whose token may use the route.
 pub(super) async fn require(
     Extract(state): Shared,
     path: MatchedPath,
@@ -141,8 +142,7 @@ fn caller(state: &State, headers: &HeaderMap) -> Result<Caller, ApiError> {
     }
 }
 
-/// The one token that a request shows. Two are one too many: it would not be clear which was
-/// believed.
+/// The token of a request. More than one is refused, since it would be unclear which one counts.
 fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
     let mut sent = headers.get_all(AUTHORIZATION).iter();
     let header = sent.next().ok_or_else(|| ApiError::unauthorized("no token was sent"))?;
@@ -163,13 +163,14 @@ fn tenant_named(headers: &HeaderMap) -> Result<Option<TenantId>, ApiError> {
     let Some(header) = sent.next() else { return Ok(None) };
     match (header.to_str(), sent.next()) {
         (Ok(id), None) => Ok(Some(id.parse()?)),
-        _ => {
-            Err(ApiError::invalid(format!("the header {TENANT_HEADER} must hold one tenant's id")))
-        }
+        _ => Err(ApiError::invalid(format!(
+            "the header {TENANT_HEADER} must hold one tenant id, once"
+        ))),
     }
 }
 
-/// What a token is is decided by its form, so that no kind of token is ever tried as another.
+/// Authenticates a token. Its form alone decides on its kind, so that no kind of token is ever
+/// tried as another.
 fn authenticate(state: &State, shown: &str) -> Result<Caller, ApiError> {
     if state.token.is(shown) {
         return Ok(Caller { role: Role::Operator, actor: Actor::Operator, scope: None });
@@ -191,7 +192,7 @@ fn authenticate(state: &State, shown: &str) -> Result<Caller, ApiError> {
 fn signed(state: &State, shown: &str) -> Result<Caller, crate::tenancy::JwtError> {
     use crate::tenancy::JwtError;
     let jwt = state.jwt.as_ref().ok_or(JwtError::NotConfigured)?;
-    // Before 1970 nothing is valid yet.
+    // A clock before 1970 counts as 0, at which no token is valid yet.
     let now_s = u64::try_from(clock::wall_ns()).unwrap_or_default() / 1_000_000_000;
     let bearer = jwt.check(shown, now_s)?;
     if state.tenancy.tenant(&bearer.tenant).is_none() {

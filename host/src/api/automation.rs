@@ -1,5 +1,5 @@
-//! What an instance is told to do by itself, how much memory it has, and what it uses: `PATCH
-//! /instances/{id}`, `resize`, `stats`.
+//! `PATCH /instances/{id}`, `activity`, `resize` and `stats`: an instance's automation, its memory,
+//! and its use of the host.
 
 use axum::Json;
 use axum::extract::{Path, State as Extract};
@@ -13,9 +13,9 @@ use super::{Shared, blocking, parse, present, quota};
 use crate::driver::{Amendment, Request};
 use crate::tenancy::Share;
 
-/// Change what is on record of an instance
+/// Change the labels and the automation of an instance
 ///
-/// No phase changes by it. Each change is a fact.
+/// The instance's phase does not change. Each change is recorded as a fact.
 #[utoipa::path(patch, path = "/instances/{id}", tag = "instances", security(("bearer" = [])),
     request_body = UpdateInstance, responses(
     (status = 200, description = "The instance", body = Instance),
@@ -54,13 +54,14 @@ pub(super) async fn update_instance(
     Ok(Json(present::instance(&state, view, asked)))
 }
 
-/// Report that something came in for an instance
+/// Report activity for an instance
 ///
-/// For whatever stands between guests and their clients. It counts as activity for `auto_standby`;
-/// with `wake` it brings an instance that is in standby back.
-#[utoipa::path(post, path = "/instances/{id}/activity", tag = "instances", security(("bearer" = [])),
+/// For a proxy between guests and their clients. The report restarts the idle time of
+/// `auto_standby`; with `wake`, an instance in standby is restored.
+#[utoipa::path(post, path = "/instances/{id}/activity", tag = "instances",
+    security(("bearer" = [])),
     request_body = Option<ReportActivity>, responses(
-    (status = 200, description = "Taken up; it runs if it was to be woken", body = Instance),
+    (status = 200, description = "Recorded; with `wake` the instance runs", body = Instance),
     Failures,
 ))]
 pub(super) async fn report_activity(
@@ -75,14 +76,16 @@ pub(super) async fn report_activity(
     Ok(Json(present::instance(&state, view, asked)))
 }
 
-/// Give an instance more or less memory
+/// Resize the memory of an instance
 ///
-/// A stopped one boots with it. One that runs gets it at once, where its hypervisor can do that and
-/// the instance was created with `memory_bytes_max`. Either way the new shape is a fact.
+/// A stopped instance boots with the new size. A running one gets it at once, if its hypervisor
+/// supports that and the instance was created with `memory_bytes_max`. The new shape is recorded as
+/// a fact.
 #[utoipa::path(post, path = "/instances/{id}/resize", tag = "instances", security(("bearer" = [])),
     request_body = ResizeInstance, responses(
     (status = 200, description = "Done and recorded", body = Instance),
-    (status = 409, description = "Not legal now, or the hypervisor can't; the message says which can", body = ErrorBody),
+    (status = 409, description = "Not legal now, or not supported by the hypervisor; the message \
+        names those that do", body = ErrorBody),
     Failures,
 ))]
 pub(super) async fn resize_instance(
@@ -93,7 +96,7 @@ pub(super) async fn resize_instance(
 ) -> Result<Json<Instance>, ApiError> {
     let (tenant, asked) = (caller.tenant(), state.fleet.now());
     let before = state.fleet.find(&tenant, &key)?;
-    let missing = || ApiError::invalid("size: say how much memory, as in `512MB`");
+    let missing = || ApiError::invalid("size: missing; give the memory, such as `512MB`");
     let memory_bytes =
         parse::memory_bytes(request.size.as_deref(), request.memory_bytes)?.ok_or_else(missing)?;
     let share = Share { memory_bytes, ..quota::share_of(&before) };
@@ -103,11 +106,13 @@ pub(super) async fn resize_instance(
     Ok(Json(present::instance(&state, view, asked)))
 }
 
-/// What an instance uses of the host
+/// Show the host resources that an instance uses
 ///
-/// Of the process that runs it, as the kernel counts. It is information; time is what is billed.
-#[utoipa::path(get, path = "/instances/{id}/stats", tag = "instances", security(("bearer" = [])), responses(
-    (status = 200, description = "What it uses", body = InstanceStats),
+/// The use of its process, as the kernel counts it. These figures are for information; they are not
+/// billed.
+#[utoipa::path(get, path = "/instances/{id}/stats",
+    tag = "instances", security(("bearer" = [])), responses(
+    (status = 200, description = "The resources in use", body = InstanceStats),
     Failures,
 ))]
 pub(super) async fn get_stats(

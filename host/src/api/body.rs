@@ -1,4 +1,4 @@
-//! Reading requests: JSON bodies and query strings, with errors that name the field.
+//! Extraction of requests: JSON bodies and query strings, with errors that name the field.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use super::error::ApiError;
 use crate::limits::api as limits;
 
-/// A JSON body. An absent one is read as `{}`, so that commands without options need none.
+/// A JSON body. An empty one is read as `{}`, so that commands without options need none.
 #[derive(Debug)]
 pub(super) struct Body<T>(pub(super) T);
 
@@ -26,14 +26,14 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         {
             let other = String::from_utf8_lossy(other.as_bytes()).into_owned();
             return Err(ApiError::unsupported(format!(
-                "a body is sent as application/json; this is {other}"
+                "a body must be sent as application/json, not as {other}"
             )));
         }
         parse(&bytes).map(Self)
     }
 }
 
-/// The bytes themselves.
+/// A body as its bytes.
 pub(super) struct Raw(pub(super) Bytes);
 
 impl<S: Send + Sync> FromRequest<S> for Raw {
@@ -69,7 +69,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(bytes).map_err(|error| ApiError::unreadable("field", &error.to_string()))
 }
 
-/// Whether a content type is JSON's, whatever parameters follow it.
+/// Returns true if a content type is JSON's, with any parameters.
 fn is_json(content_type: &[u8]) -> bool {
     let essence = content_type.split(|&byte| byte == b';').next().unwrap_or_default();
     essence.trim_ascii().eq_ignore_ascii_case(b"application/json")

@@ -8,9 +8,9 @@ use super::error::ApiError;
 use super::model::HostCapabilities;
 use super::shared::Failures;
 
-/// What the host can do
+/// Show the capabilities of the host
 ///
-/// Found out when the daemon started.
+/// As found when the daemon started.
 #[utoipa::path(get, path = "/capabilities", tag = "host", security(("bearer" = [])), responses(
     (status = 200, description = "The hypervisors", body = HostCapabilities),
     Failures,

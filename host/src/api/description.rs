@@ -1,4 +1,4 @@
-//! The document that describes the API, made from the routes.
+//! The OpenAPI document, generated from the routes.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -20,19 +20,20 @@ use crate::tenant::Role;
 #[openapi(
     info(
         title = "Tallyman",
-        description = "Virtual machines on one host, and an account of every millisecond of their life.",
+        description = "Virtual machines on one host, and an account of every millisecond of their \
+                       lifetime.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
         contact(),
     ),
     tags(
         (name = "instances", description = "Virtual machines and their time"),
-        (name = "snapshots", description = "What machines were, kept and copied"),
-        (name = "images", description = "What a machine boots"),
-        (name = "tenants", description = "Who is served, and who may speak for them"),
-        (name = "policies", description = "How time counts, and for whom"),
-        (name = "invoices", description = "What it costs"),
-        (name = "journal", description = "Every fact"),
-        (name = "host", description = "The daemon"),
+        (name = "snapshots", description = "Snapshots of instances, and forks"),
+        (name = "images", description = "Images that instances boot from"),
+        (name = "tenants", description = "Tenants, their limits and their tokens"),
+        (name = "policies", description = "Policies, which decide how time counts"),
+        (name = "invoices", description = "Prices, periods and invoices"),
+        (name = "journal", description = "The journal of all facts"),
+        (name = "host", description = "The daemon and its hypervisors"),
     ),
     components(schemas(ErrorBody)),
     modifiers(&Bearer),
@@ -46,9 +47,11 @@ impl Modify for Bearer {
         let scheme = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
             .description(Some(
-                "The operator's token, which is the content of the file `token` in the daemon's data folder; a token of `POST /tokens`; or a \
-                 signed token (JWT), if the daemon accepts them. An operator names the tenant that a request is about with the header \
-                 `Tallyman-Tenant`; without it that is `default`, and lists are of everybody's.",
+                "The operator's token, which is the content of the file `token` in the daemon's \
+                 data folder; a token of `POST /tokens`; or a signed token (JWT), if the daemon \
+                 accepts them. An operator names the tenant of a request with the header \
+                 `Tallyman-Tenant`. Without it, changes are made for the tenant `default`, and \
+                 lists show all tenants.",
             ))
             .build();
         document
@@ -86,14 +89,14 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut O
     all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
 }
 
-/// The description of all routes.
+/// The document of all routes.
 fn document() -> Document {
     let mut document = Description::openapi().merge_from(routes::described());
     complete(&mut document);
     document
 }
 
-/// The description as it is served and committed: JSON with a line break at its end.
+/// The OpenAPI document as it is served and committed: JSON with a line break at its end.
 pub fn openapi_text() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(|| {
         let served = Served::new(document());
@@ -105,8 +108,8 @@ pub fn openapi_text() -> &'static str {
     &TEXT
 }
 
-/// The document with what operations share in one place. The types of the framework have no place
-/// for a parameter that is only referred to, so that the paths are values here.
+/// The document with shared parameters and answers in `components`. The framework's types can't
+/// express a reference to a parameter, so the paths are JSON values here.
 #[derive(Serialize)]
 struct Served {
     openapi: OpenApiVersion,
@@ -153,7 +156,7 @@ impl Served {
     }
 }
 
-/// The parameters that operations share, by the names that they are referred to by.
+/// The parameters that operations share, by the names of their references.
 fn parameters<'a>(
     paths: impl Iterator<Item = (&'a String, &'a PathItem)>,
 ) -> BTreeMap<&'static str, Parameter> {

@@ -1,9 +1,9 @@
-//! Admission of connections: how many may be open, of all clients together and of one peer, and
-//! which one has to go for another.
+//! Admission of connections: the limits for all clients together and for one peer, and the choice
+//! of a connection to close in favour of a new one.
 //!
-//! A connection is idle while no request of it is under way; a client that holds it open then holds
-//! nothing of value. When there is no room for one more, the one that has been idle longest makes
-//! room: whoever opens a thousand connections and sends nothing displaces itself, not others.
+//! A connection is idle while no request of it is under way. When there is no room for one more,
+//! the one that has been idle longest is closed: a client that opens a thousand connections and
+//! sends nothing displaces its own, not those of others.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -13,22 +13,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::limits::api as limits;
 
-/// Most connections that are open at a time.
+/// Largest numbers of connections that are open at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionLimits {
-    /// Of all peers together.
+    /// Connections of all peers together, 1 or more.
     pub all: usize,
-    /// Of one address.
+    /// Connections of one IP address.
     pub peer: usize,
 }
 
 impl ConnectionLimits {
-    /// The share of connections in the files that this process may open: a quarter. The machines
-    /// and the database need the others.
+    /// The limits for a process that may open `descriptors` files: a quarter of them for
+    /// connections, since machines and the database need the others.
     pub fn of_descriptors(descriptors: u64) -> Self {
         let quarter = usize::try_from(descriptors / 4).unwrap_or(usize::MAX);
         let all = quarter.clamp(1, limits::CONNECTIONS_MAX);
-        // A peer alone can't use up what there is for all.
+        // One peer alone can't use up all connections.
         let peer = (all - all / 4).min(limits::CONNECTIONS_PER_PEER_MAX);
         Self { all, peer }
     }
@@ -44,7 +44,7 @@ pub(super) struct Door {
 struct Open {
     connections: BTreeMap<u64, Connection>,
     of_peer: HashMap<IpAddr, usize>,
-    /// Counts admissions and ends of requests, so that their order is known.
+    /// Number of admissions and ends of requests so far, which orders them.
     next: u64,
 }
 
@@ -52,7 +52,7 @@ struct Connection {
     peer: IpAddr,
     /// Requests under way. HTTP/1 has one at most, and its answer may still be sent.
     busy: usize,
-    /// Place in the order of the last end of a request, or of its admission.
+    /// Number of the last end of a request, or of its admission if there was none.
     idle_since: u64,
     evicted: CancellationToken,
 }
@@ -66,8 +66,8 @@ impl Door {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Admits a connection, for which the one that has been idle longest may have to go. None if
-    /// there are as many as there may be, and all of them are busy.
+    /// Admits a connection, for which the one that has been idle longest may be closed. Returns
+    /// `None` if the limit is reached and all connections are busy.
     pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Admitted> {
         let mut open = self.open();
         let of_peer = open.of_peer.get(&peer).copied().unwrap_or_default();
@@ -84,7 +84,7 @@ impl Door {
         Some(Admitted { door: self.clone(), id, evicted })
     }
 
-    /// Closes the connection that has been idle longest, if there is an idle one.
+    /// Closes the connection that has been idle longest; does nothing if all are busy.
     pub(super) fn evict(&self) {
         self.open().evict(None);
     }
@@ -125,12 +125,12 @@ pub(super) struct Admitted {
 }
 
 impl Admitted {
-    /// Waits until the connection has to go for another one.
+    /// Waits until the connection has to be closed in favour of another one.
     pub(super) async fn evicted(&self) {
         self.evicted.cancelled().await;
     }
 
-    /// Marks the connection as busy as long as the answer lives.
+    /// Marks the connection as busy until the returned value is dropped.
     pub(super) fn busy(&self) -> Busy {
         if let Some(connection) = self.door.open().connections.get_mut(&self.id) {
             connection.busy += 1;

@@ -1,7 +1,8 @@
-//! The one mapping from errors to answers.
+//! The mapping from errors to answers, for all routes.
 //!
-//! A caller's mistake is 4xx and says what would be right; what may be tried again has
-//! `Retry-After`; a defect of ours is 500 and says nothing about our insides, which go to the log.
+//! A caller's mistake is a 4xx whose message says what would be valid; a failure that may be
+//! retried has `Retry-After`; a defect of the daemon is a 500 without internal details, which go to
+//! the log.
 
 use std::error::Error;
 
@@ -24,21 +25,21 @@ use crate::tenancy::{Exceeded, TenancyError, TooFast};
 use crate::tenant::{Limit, Role};
 use crate::vm::{self, Refusal};
 
-/// Tells client libraries whether the same request may succeed if it is sent again.
+/// The header by which client libraries decide on sending the same request again.
 const SHOULD_RETRY: &str = "x-should-retry";
 
-/// What an error answer says.
+/// The body of an error answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = Error)]
 pub struct ErrorBody {
-    /// For programs: stable lower-case words joined by underscores, such as `invalid_state`.
+    /// Stable code for programs: lower-case words joined by underscores, such as `invalid_state`.
     pub code: String,
-    /// For people: what is wrong.
+    /// Description of the problem, for people.
     pub message: String,
-    /// For people: what would be right, or what to do next.
+    /// Advice on a valid request or a next step, for people; absent if the message says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// With `invalid_state`: the commands that are legal now.
+    /// The commands that are legal now; with the code `invalid_state` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub legal: Option<Vec<Command>>,
 }
@@ -95,11 +96,13 @@ impl ApiError {
     }
 
     pub(super) fn unauthorized(problem: &str) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", problem)
-            .hint("send `Authorization: Bearer <token>`; the operator's token is in the file `token` of the daemon's data folder, `tallyman token create` makes others")
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", problem).hint(
+            "send `Authorization: Bearer <token>`; the operator's token is in the file `token` \
+             of the daemon's data folder, `tallyman token create` makes others",
+        )
     }
 
-    /// The token is good, but not for this.
+    /// A valid token whose role may not use the route.
     pub(super) fn forbidden(
         role: Role,
         allowed: impl Iterator<Item = Role>,
@@ -107,24 +110,24 @@ impl ApiError {
     ) -> Self {
         let allowed = allowed.map(Role::as_str).collect::<Vec<_>>().join(", ");
         let allowed = if allowed.is_empty() { Role::Operator.as_str().to_owned() } else { allowed };
-        Self::new(StatusCode::FORBIDDEN, "forbidden", format!("a token with the role {role} is no good for this")).hint(
-            match delegable && role == Role::TenantAdmin {
-                true => format!(
-                    "it takes one of these roles: {allowed}; an operator may let the tenant's admins do it, \
-                     too, with PUT /tenants/{{id}}/billing"
-                ),
-                false => format!("it takes one of these roles: {allowed}"),
-            },
-        )
+        let message = format!("a token with the role {role} may not use this route");
+        let hint = match delegable && role == Role::TenantAdmin {
+            true => format!(
+                "it takes one of these roles: {allowed}; an operator may let the tenant's admins \
+                 do it, too, with PUT /tenants/{{id}}/billing"
+            ),
+            false => format!("it takes one of these roles: {allowed}"),
+        };
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message).hint(hint)
     }
 
-    /// Something that may be done, but not with these values by this role.
+    /// A request that only an operator may make with these values.
     pub(super) fn operators_alone(what: &str) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", what)
             .hint(format!("it takes the role {}", Role::Operator))
     }
 
-    /// There is none, or none for whoever asks: the answer is the same.
+    /// A tenant that does not exist, or that the caller may not use: the answer is the same.
     pub(super) fn no_such_tenant(id: &TenantId, theirs: Option<&TenantId>) -> Self {
         let error = Self::not_found("no_such_tenant", format!("there is no tenant '{id}'"));
         match theirs {
@@ -142,19 +145,19 @@ impl ApiError {
         .retry_after(2)
     }
 
-    /// Too many of something that the host has a fixed number of.
+    /// Exhaustion of a resource that the host has a fixed number of.
     pub(super) fn exhausted(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "exhausted", message).retry_after(5)
     }
 
-    /// A policy was put in force and does not answer as it should.
+    /// A policy that was activated and fails its probe.
     pub(super) fn probe_failed(problem: &str) -> Self {
         tracing::error!(problem, "a probe failed");
         Self::new(StatusCode::BAD_GATEWAY, "probe_failed", problem)
             .hint("POST /tenants/{id}/policy/rollback puts the policy before it in force again")
     }
 
-    /// A defect of ours, or a failure that the client can do nothing about.
+    /// A defect of the daemon, or a failure that the client can do nothing about.
     pub(super) fn bug(error: &dyn Error) -> Self {
         tracing::error!(error = in_words(error), "a request failed");
         Self::new(
@@ -164,10 +167,10 @@ impl ApiError {
         )
     }
 
-    /// A body or query string that can't be read; `error` is what the parser says.
+    /// A body or query string that can't be parsed; `error` is the parser's message.
     pub(super) fn unreadable(what: &str, error: &str) -> Self {
         let error = error.strip_prefix("Failed to deserialize query string: ").unwrap_or(error);
-        // A query's error begins with the place at which it was found.
+        // The message about a query begins with the place of the error.
         let error = error
             .split_once(": ")
             .map_or(error, |(_, told)| if is_unknown_field(told) { told } else { error });
@@ -185,14 +188,17 @@ impl ApiError {
     /// A body that did not arrive in time.
     pub(super) fn slow_body() -> Self {
         let within = limits::api::BODY_READ_MS / 1_000;
-        let message = format!("the body of the request did not arrive within {within} s");
+        let message = format!(
+            "the body of the request did not arrive within {within} s; send it again without pauses"
+        );
         Self::new(StatusCode::REQUEST_TIMEOUT, "slow_body", message)
     }
 
-    /// The tenant has as much under way as it may.
+    /// A tenant at its limit of concurrent requests, uploads or followers.
     pub(super) fn too_many_at_once(what: &str, most: usize) -> Self {
-        let message =
-            format!("{most} {what} of this tenant are under way, its limit; end one first");
+        let message = format!(
+            "{most} {what} of this tenant are under way, which is the limit; end one first"
+        );
         Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_at_once", message).retry_after(1)
     }
 
@@ -203,7 +209,7 @@ impl ApiError {
             return Self::new(
                 status,
                 "too_large",
-                format!("the body of a request may have at most {max} bytes"),
+                format!("the body is too large; a request may have at most {max} bytes"),
             );
         }
         Self::new(StatusCode::BAD_REQUEST, "invalid", format!("the body could not be read: {text}"))
@@ -227,13 +233,13 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// No such route.
+/// The answer where no route has the path.
 pub(super) async fn no_route(method: Method, uri: Uri) -> ApiError {
-    ApiError::not_found("no_such_route", format!("there is nothing at {method} {}", uri.path()))
+    ApiError::not_found("no_such_route", format!("there is no route {method} {}", uri.path()))
         .hint("GET /openapi.json lists all routes")
 }
 
-/// The route exists, for other methods.
+/// The answer where the path takes other methods only.
 pub(super) async fn no_method(method: Method, uri: Uri) -> ApiError {
     let message = format!("{} does not take {method}", uri.path());
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
@@ -258,8 +264,10 @@ impl From<FleetError> for ApiError {
     fn from(error: FleetError) -> Self {
         let message = error.to_string();
         match error {
-            FleetError::NotFound { .. } => Self::not_found("not_found", message)
-                .hint("GET /instances lists them; a deleted one answers to its full id with ?deleted=true"),
+            FleetError::NotFound { .. } => Self::not_found("not_found", message).hint(
+                "GET /instances lists them; GET /instances/{id}?deleted=true finds a deleted one \
+                 by its full id",
+            ),
             FleetError::Ambiguous { .. } => Self::conflict("ambiguous", message),
             FleetError::Refused(refusal) => refusal.into(),
             FleetError::NameInUse(_) => Self::conflict("name_in_use", message),
@@ -268,7 +276,9 @@ impl From<FleetError> for ApiError {
             FleetError::TooManySnapshots => Self::conflict("too_many_snapshots", message),
             FleetError::NoMemory => Self::conflict("no_memory", message),
             FleetError::DiskInUse(_) => Self::conflict("disk_in_use", message),
-            FleetError::OverLimit { tenant, limit, wanted, most } => Exceeded { tenant, limit, wanted, most }.into(),
+            FleetError::OverLimit { tenant, limit, wanted, most } => {
+                Exceeded { tenant, limit, wanted, most }.into()
+            }
             FleetError::Interrupted => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "interrupted", message).retry_after(1)
             }
@@ -282,19 +292,31 @@ impl From<FleetError> for ApiError {
             }
             FleetError::SourceRuns => Self::conflict("source_runs", message),
             FleetError::Unsupported(_) => Self::conflict("unsupported", message),
-            FleetError::Files(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "files_failed", message),
+            FleetError::Files(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "files_failed", message)
+            }
             FleetError::NoSuchImage { .. } => Self::not_found("no_such_image", message)
                 .hint("`tallyman image build debian-busybox` makes one; POST /images imports one"),
-            FleetError::NoSuchHypervisor { .. } => Self::new(StatusCode::BAD_REQUEST, "no_such_hypervisor", message),
+            FleetError::NoSuchHypervisor { .. } => {
+                Self::new(StatusCode::BAD_REQUEST, "no_such_hypervisor", message)
+            }
             FleetError::Invalid { .. } => Self::invalid(message),
             FleetError::Id(error) => error.into(),
-            FleetError::Busy(_) => Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", message).retry_after(1),
+            FleetError::Busy(_) => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", message).retry_after(1)
+            }
             FleetError::TooMany(_) => Self::conflict("too_many_instances", message),
             FleetError::NoSpace => Self::new(StatusCode::INSUFFICIENT_STORAGE, "no_space", message),
-            FleetError::Unrecorded => Self::new(StatusCode::INSUFFICIENT_STORAGE, "unrecorded", message),
-            FleetError::Hypervisor(_) => Self::new(StatusCode::BAD_GATEWAY, "hypervisor_failed", message),
+            FleetError::Unrecorded => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "unrecorded", message)
+            }
+            FleetError::Hypervisor(_) => {
+                Self::new(StatusCode::BAD_GATEWAY, "hypervisor_failed", message)
+            }
             FleetError::Ended { .. } => Self::conflict("ended", message),
-            FleetError::WaitTimedOut { .. } => Self::new(StatusCode::REQUEST_TIMEOUT, "timed_out", message),
+            FleetError::WaitTimedOut { .. } => {
+                Self::new(StatusCode::REQUEST_TIMEOUT, "timed_out", message)
+            }
             FleetError::Stopping => Self::stopping(),
             FleetError::Bug(details) => Self::bug(&std::io::Error::other(details)),
         }
@@ -310,8 +332,10 @@ impl From<CommitError> for ApiError {
             CommitError::NumberInUse { .. } => Self::conflict("number_in_use", error.to_string()),
             CommitError::NotPlanned { .. } => Self::conflict("not_planned", error.to_string()),
             CommitError::Repeated { same: false, .. } => {
-                Self::conflict("idempotency_key_reused", "this Idempotency-Key was used for another request")
-                    .hint("use a fresh key for each thing that is asked for, and the same one only to ask for it again")
+                let message = "this Idempotency-Key was used for another request";
+                Self::conflict("idempotency_key_reused", message).hint(
+                    "use a new key for each request, and the same key only to repeat the request",
+                )
             }
             CommitError::IdInUse(_)
             | CommitError::NoSuchRow(_)
@@ -323,10 +347,8 @@ impl From<CommitError> for ApiError {
 
 impl From<Exceeded> for ApiError {
     fn from(error: Exceeded) -> Self {
-        let hint = format!(
-            "remove what is not needed, or have an operator raise the limit `{}`",
-            error.limit
-        );
+        let hint =
+            format!("free some of it, or have an operator raise the limit `{}`", error.limit);
         Self::new(StatusCode::FORBIDDEN, "quota_exceeded", error.to_string()).hint(hint)
     }
 }
@@ -342,7 +364,7 @@ impl From<TooFast> for ApiError {
             | Limit::Policies => "too_many_requests",
         };
         let hint = format!(
-            "come again in {} s, or have an operator raise the limit `{}`",
+            "try again in {} s, or have an operator raise the limit `{}`",
             error.retry_after_s, error.limit
         );
         Self::new(StatusCode::TOO_MANY_REQUESTS, code, error.to_string())
@@ -415,7 +437,7 @@ impl From<RolloutError> for ApiError {
         let message = error.to_string();
         match error {
             RolloutError::NoSuchPolicy(_) => {
-                Self::not_found("no_such_policy", message).hint("GET /policies lists those that are admitted")
+                Self::not_found("no_such_policy", message).hint("GET /policies lists them")
             }
             RolloutError::Ambiguous { .. } => Self::conflict("ambiguous", message),
             RolloutError::Known { .. } => Self::conflict("already_admitted", message),
@@ -423,26 +445,25 @@ impl From<RolloutError> for ApiError {
             RolloutError::Quarantined(_) => Self::conflict("quarantined", message).hint(AGAIN),
             RolloutError::OlderPolicy(_) => Self::conflict("older_policy", message).hint(AGAIN),
             RolloutError::Past => Self::invalid(message).hint("leave `at` out to mean now"),
-            RolloutError::NotPlanned { .. } => {
-                Self::not_found("not_planned", message).hint("GET /tenants/{id}/policy lists what is planned")
-            }
+            RolloutError::NotPlanned { .. } => Self::not_found("not_planned", message)
+                .hint("GET /tenants/{id}/policy lists the planned ones"),
             RolloutError::Unbillable(error) => (*error).into(),
             RolloutError::NothingToRollBack => Self::conflict("nothing_to_roll_back", message),
             RolloutError::InForce(_) => Self::conflict("in_force", message),
             RolloutError::NoSuchTrial { .. } => Self::not_found("no_such_shadow", message)
-                .hint("GET /tenants/{id}/policy says where each policy stands"),
-            RolloutError::NotTried { .. } => {
-                Self::conflict("not_tried", message).hint("POST /tenants/{id}/shadows begins a trial")
-            }
+                .hint("GET /tenants/{id}/policy shows the standing of each policy"),
+            RolloutError::NotTried { .. } => Self::conflict("not_tried", message)
+                .hint("POST /tenants/{id}/shadows begins a trial"),
             RolloutError::Gate(exceeded) => Self::conflict("gate", message).hint(format!(
-                "nothing was put in force; GET /tenants/{{id}}/shadows/{{digest}} shows where it differs, \
-                 and `{}` of {} or more lets it pass",
+                "the policy was not activated; GET /tenants/{{id}}/shadows/{{digest}} shows where \
+                 it differs, and `{}` of {} or more lets it pass",
                 exceeded.gate, exceeded.needed
             )),
-            RolloutError::TwoCurrencies { .. } => {
-                Self::conflict("two_currencies", message).hint("`max_tenant` is a bound for each tenant alone")
+            RolloutError::TwoCurrencies { .. } => Self::conflict("two_currencies", message)
+                .hint("`max_tenant` is a bound for each tenant alone"),
+            RolloutError::Unanswered { .. } | RolloutError::Probe { .. } => {
+                Self::probe_failed(&message)
             }
-            RolloutError::Unanswered { .. } | RolloutError::Probe { .. } => Self::probe_failed(&message),
             RolloutError::Admission(error) => error.into(),
             RolloutError::Exceeded(error) => error.into(),
             RolloutError::Tenancy(error) => error.into(),
@@ -454,8 +475,9 @@ impl From<RolloutError> for ApiError {
     }
 }
 
-/// The hint for a policy that comes back only if that is what is meant.
-const AGAIN: &str = "say `again: true` (`--again`) if that is what is meant; a rollback goes back one step without it";
+/// The hint for the activation of a policy that was in force before, or was quarantined.
+const AGAIN: &str = "send `again: true` (`--again`) to activate it nevertheless; a rollback goes \
+                     back one step without it";
 
 impl From<AdmissionError> for ApiError {
     fn from(error: AdmissionError) -> Self {

@@ -6,10 +6,12 @@ use axum::extract::State as Extract;
 use super::Shared;
 use super::model::{Health, JournalHead};
 
-/// Whether the daemon serves
+/// Check that the daemon serves
 ///
 /// Needs no token.
-#[utoipa::path(get, path = "/health", tag = "host", responses((status = 200, description = "It does", body = Health)))]
+#[utoipa::path(get, path = "/health", tag = "host", responses(
+    (status = 200, description = "The daemon serves", body = Health),
+))]
 pub(super) async fn get_health(Extract(state): Shared) -> Json<Health> {
     let alerts = state
         .tenancy

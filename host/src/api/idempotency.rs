@@ -1,5 +1,4 @@
-//! The header `Idempotency-Key`: an act that is asked for again under the same key is not done
-//! twice.
+//! The header `Idempotency-Key`: a request that is repeated with the same key is carried out once.
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
@@ -18,12 +17,13 @@ const HEADER: &str = "Idempotency-Key";
 
 const CHARS_MAX: usize = 255;
 
-/// The key that a client has chosen for a request; none if it sent none.
+/// The key that a client has chosen for a request; `None` if it sent none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct IdempotencyKey(Option<String>);
 
 impl IdempotencyKey {
-    /// The key together with what it stands for, so that it can't be used for two things.
+    /// The key together with a digest of the request, so that it can't be used for two different
+    /// ones.
     pub(super) fn for_request(
         self,
         tenant: &TenantId,
@@ -61,8 +61,8 @@ impl IntoParams for IdempotencyKey {
             .parameter_in(ParameterIn::Header)
             .required(Required::False)
             .description(Some(
-                "Chosen by the client, 1 to 255 characters: the same for each try of one request. A \
-                 request that is sent again changes nothing, and is answered as the first one was",
+                "Chosen by the client, 1 to 255 ASCII characters: the same for each try of one \
+                 request. A repeated request changes nothing and gets the answer of the first",
             ))
             .schema(Some(ObjectBuilder::new().schema_type(Type::String)));
         vec![header.build()]

@@ -1,4 +1,4 @@
-//! `/images`: what a machine boots.
+//! `/images`: the images that instances boot from.
 
 use axum::Json;
 use axum::extract::{Path, State as Extract};
@@ -13,7 +13,7 @@ use crate::image::{ImageImport, Manifest};
 
 /// List images
 #[utoipa::path(get, path = "/images", tag = "images", security(("bearer" = [])), responses(
-    (status = 200, description = "All images by name", body = [Manifest]),
+    (status = 200, description = "All images, by name", body = [Manifest]),
     Failures,
 ))]
 pub(super) async fn list_images(Extract(state): Shared) -> Result<Json<Vec<Manifest>>, ApiError> {
@@ -37,8 +37,9 @@ pub(super) async fn get_image(
 
 /// Import an image
 ///
-/// The files are copied; the paths are on the daemon's host.
-#[utoipa::path(post, path = "/images", tag = "images", security(("bearer" = [])), request_body = ImageImport, responses(
+/// Copies the named files of the daemon's host.
+#[utoipa::path(post, path = "/images",
+    tag = "images", security(("bearer" = [])), request_body = ImageImport, responses(
     (status = 201, description = "The new image", body = Manifest),
     Failures,
 ))]
@@ -52,10 +53,11 @@ pub(super) async fn import_image(
 
 /// Remove an image
 ///
-/// Refused while an instance that is not deleted was made from it: a start or restore reads the
-/// image again.
-#[utoipa::path(delete, path = "/images/{name}", tag = "images", security(("bearer" = [])), responses(
-    (status = 204, description = "It is gone"),
+/// Refused while an instance that is not deleted was made from the image: a start or restore reads
+/// it again.
+#[utoipa::path(delete, path = "/images/{name}",
+    tag = "images", security(("bearer" = [])), responses(
+    (status = 204, description = "The image is removed"),
     Failures,
 ))]
 pub(super) async fn remove_image(

@@ -1,4 +1,4 @@
-//! `/instances`: virtual machines and their time.
+//! `/instances`: virtual machines, their lifecycle and their time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,8 +30,9 @@ use crate::limits;
 
 /// Create an instance and boot it
 ///
-/// Answers when its vCPUs run; `wait` tells when it is ready.
-#[utoipa::path(post, path = "/instances", tag = "instances", security(("bearer" = [])), request_body = CreateInstance, responses(
+/// Answers when its vCPUs run. `GET /instances/{id}/wait` answers when it is ready.
+#[utoipa::path(post, path = "/instances",
+    tag = "instances", security(("bearer" = [])), request_body = CreateInstance, responses(
     (status = 201, description = "The new instance", body = Instance),
     Failures,
 ))]
@@ -43,7 +44,7 @@ pub(super) async fn create_instance(
     let (tenant, new) = (caller.tenant(), parse::new_instance(&state, request)?);
     if !new.disks.is_empty() && !caller.is_operator() {
         return Err(ApiError::operators_alone(
-            "disks: a path on the host may be named by an operator only",
+            "disks: only an operator may name paths of the host",
         ));
     }
     let _kept =
@@ -55,12 +56,15 @@ pub(super) async fn create_instance(
 
 /// List instances
 ///
-/// Oldest first, deleted ones not included. All totals are taken at the same instant.
+/// Oldest first, without deleted ones. All totals are taken at the same instant.
 #[utoipa::path(get, path = "/instances", tag = "instances", security(("bearer" = [])),
     params(
         ("state" = Option<InstanceState>, Query, description = "Only those in this state"),
-        ("tag" = Option<Vec<String>>, Query, description = "Only those with this label: `tag=team=blue`; may be given several times"),
-        ("tags" = Option<std::collections::HashMap<String, String>>, Query, style = DeepObject, explode, description = "Only those with all of these labels: `tags[team]=blue`"),
+        ("tag" = Option<Vec<String>>, Query,
+            description = "Only those with this label, as in `tag=team=blue`; may be repeated"),
+        ("tags" = Option<std::collections::HashMap<String, String>>, Query,
+            style = DeepObject, explode,
+            description = "Only those with all of these labels, as in `tags[team]=blue`"),
     ), responses(
     (status = 200, description = "The instances", body = [Instance]),
     Failures,
@@ -76,7 +80,7 @@ pub(super) async fn list_instances(
     Ok(([(CONTENT_TYPE, "application/json")], listing.into_body()).into_response())
 }
 
-/// Some instances of a tenant with their totals, all at one instant.
+/// Instances of a tenant with their totals, all at one instant.
 struct Listing {
     state: Arc<State>,
     views: Vec<Arc<View>>,
@@ -84,13 +88,13 @@ struct Listing {
     policy: Digest,
 }
 
-/// Instances of a list that are written at once, which takes about a millisecond.
+/// Number of instances in one part of a list. Writing a part takes about a millisecond.
 const LISTED_AT_ONCE: usize = 256;
 
-/// Bytes that an instance takes in a list, more or less.
+/// Approximate size of an instance in a list, in bytes.
 const LISTED_BYTES: usize = 1_024;
 
-/// Parts of a list that are written ahead of the client, side by side.
+/// Number of parts of a list that are written concurrently, ahead of the client.
 const LISTED_AHEAD: usize = 2;
 
 impl Listing {
@@ -103,8 +107,8 @@ impl Listing {
         Self { state, views, usages, policy }
     }
 
-    /// A JSON array that is written as the client takes it: a slow one holds no thread, and no more
-    /// memory than others.
+    /// A JSON array that is written as the client reads it: a slow client holds no thread, and no
+    /// more memory than others.
     fn into_body(self) -> body::Body {
         let starts = (0..self.views.len().max(1)).step_by(LISTED_AT_ONCE);
         let listing = Arc::new(self);
@@ -137,7 +141,7 @@ impl Listing {
     }
 }
 
-/// Which instances are listed.
+/// The conditions that listed instances meet.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Filter {
     state: Option<InstanceState>,
@@ -183,17 +187,17 @@ impl Filter {
     }
 }
 
-/// What an instance is looked up with, beside its key.
+/// The query parameters of one instance.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct GetParams {
-    /// Also the closed record of a deleted instance; it answers to its full id only.
+    /// Set to find also the closed record of a deleted instance, by its full id only.
     #[serde(default)]
     deleted: bool,
 }
 
-/// One instance
+/// Show one instance
 #[utoipa::path(get, path = "/instances/{id}", tag = "instances", security(("bearer" = [])),
     params(GetParams), responses(
     (status = 200, description = "The instance", body = Instance),
@@ -214,7 +218,7 @@ pub(super) async fn get_instance(
     Ok(Json(present::instance(&state, view, now)))
 }
 
-/// The instance behind a key, or the closed record behind a full id.
+/// The instance of a key, or the closed record of a full id.
 async fn find_any(state: &Arc<State>, caller: &Caller, key: String) -> Result<Arc<View>, ApiError> {
     let tenant = caller.tenant();
     let missing = match state.fleet.find(&tenant, &key) {
@@ -252,14 +256,15 @@ async fn answered(
     Ok(Json(present::instance(state, view, asked)))
 }
 
-/// The commands without options differ in nothing but their name and what is said about them.
+/// Defines the handlers of commands without options, which differ in name and documentation only.
 macro_rules! commands {
     ($($(#[$doc:meta])* $name:ident, $path:literal, $command:expr;)+) => {$(
         $(#[$doc])*
         #[utoipa::path(post, path = $path, tag = "instances", security(("bearer" = [])),
             responses(
-            (status = 200, description = "Done and recorded, or so already", body = Instance),
-            (status = 409, description = "Not legal now; `legal` says what is", body = ErrorBody),
+            (status = 200, description = "Done and recorded, or in effect already",
+                body = Instance),
+            (status = 409, description = "Not legal now; `legal` lists what is", body = ErrorBody),
             Failures,
         ))]
         pub(super) async fn $name(
@@ -276,27 +281,27 @@ macro_rules! commands {
 commands! {
     /// Start a stopped instance
     ///
-    /// Boots from nothing; answers when the vCPUs run.
+    /// Boots it anew. Answers when the vCPUs run.
     start_instance, "/instances/{id}/start", Request::Start;
-    /// Put an instance to standby
+    /// Put an instance into standby
     ///
-    /// Holds its vCPUs, writes its memory to disk and ends its process.
+    /// Pauses its vCPUs, writes its memory to disk and ends its process.
     standby_instance, "/instances/{id}/standby", Request::Standby;
     /// Restore an instance from standby
     restore_instance, "/instances/{id}/restore", Request::Restore;
-    /// Hold an instance's vCPUs
+    /// Pause an instance
     pause_instance, "/instances/{id}/pause", Request::Pause;
-    /// Let them run again
+    /// Resume a paused instance
     resume_instance, "/instances/{id}/resume", Request::Resume;
 }
 
 /// Stop an instance
 ///
-/// Asks the guest to power itself off, and ends it by force when the grace time is over.
+/// Asks the guest to power itself off, and ends it by force after the grace time.
 #[utoipa::path(post, path = "/instances/{id}/stop", tag = "instances", security(("bearer" = [])),
     request_body = Option<StopOptions>, responses(
-    (status = 200, description = "Done and recorded, or so already", body = Instance),
-    (status = 409, description = "Not legal now; `legal` says what is", body = ErrorBody),
+    (status = 200, description = "Done and recorded, or in effect already", body = Instance),
+    (status = 409, description = "Not legal now; `legal` lists what is", body = ErrorBody),
     Failures,
 ))]
 pub(super) async fn stop_instance(
@@ -310,10 +315,10 @@ pub(super) async fn stop_instance(
 
 /// Delete an instance
 ///
-/// Stops it if need be. Its record is closed, its usage stays readable by its full id.
+/// Stops it first if it runs. Its record is closed; its usage stays readable by its full id.
 #[utoipa::path(delete, path = "/instances/{id}", tag = "instances", security(("bearer" = [])),
     params(StopOptions), responses(
-    (status = 204, description = "It is deleted"),
+    (status = 204, description = "The instance is deleted"),
     Failures,
 ))]
 pub(super) async fn delete_instance(
@@ -327,7 +332,7 @@ pub(super) async fn delete_instance(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What to wait for.
+/// The query parameters of a wait.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -335,17 +340,18 @@ pub(super) struct WaitParams {
     /// The state to wait for.
     #[param(value_type = InstanceState)]
     state: String,
-    /// For how long: such as `30s` or `2m`, or a number of seconds; at most 1 hour, 60 s if absent.
+    /// Longest time to wait, such as `30s` or `2m`, or a number of seconds; at most 1 hour, 60 s if
+    /// absent.
     timeout: Option<String>,
 }
 
 /// Wait for a state
 ///
-/// Answers at once if the instance is in the state, or can't reach it any more because it stopped
-/// or was deleted.
+/// Answers as soon as the instance is in the state, can't reach it any more because it stopped or
+/// was deleted, or the time is over.
 #[utoipa::path(get, path = "/instances/{id}/wait", tag = "instances", security(("bearer" = [])),
     params(WaitParams), responses(
-    (status = 200, description = "Where it stands, and whether the time ran out", body = Waited),
+    (status = 200, description = "The state, with `timed_out` if the time ran out", body = Waited),
     Failures,
 ))]
 pub(super) async fn wait_for_instance(
@@ -394,11 +400,13 @@ fn wait_timeout(text: Option<&str>) -> Result<Duration, ApiError> {
     Ok(timeout.min(Duration::from_secs(limits::api::WAIT_S_MAX)))
 }
 
-/// The whole time of an instance, interval by interval
+/// List the intervals of an instance
 ///
-/// With the totals and the proof that they add up. A deleted instance answers to its full id.
-#[utoipa::path(get, path = "/instances/{id}/intervals", tag = "instances", security(("bearer" = [])), responses(
-    (status = 200, description = "Its intervals, in order", body = Intervals),
+/// All its time since its creation, with the totals and the proof that they add up. A deleted
+/// instance is found by its full id.
+#[utoipa::path(get, path = "/instances/{id}/intervals",
+    tag = "instances", security(("bearer" = [])), responses(
+    (status = 200, description = "The intervals, in order", body = Intervals),
     Failures,
 ))]
 pub(super) async fn list_intervals(
@@ -409,7 +417,7 @@ pub(super) async fn list_intervals(
     caller.check_fuel(&state)?;
     let view = find_any(&state, &caller, key).await?;
     let intervals = blocking(move || {
-        // One instant for both: what they say must be the same.
+        // One instant for both, so that they agree.
         let now = state.fleet.now();
         let usage = present::usage(&state, &view, now);
         let intervals = state.fleet.intervals(&view, now)?;

@@ -1,5 +1,5 @@
-//! `/tenants/{id}/invoice`, `/invoices`: what a tenant's periods come to, made final, corrected and
-//! handed out with their evidence.
+//! `/tenants/{id}/invoice`, `/invoices`: the charges of a tenant's periods, previewed, made final,
+//! corrected, and exported with their evidence.
 
 use std::sync::Arc;
 
@@ -30,10 +30,10 @@ use crate::limits::bill::{GRACE_NS, UNSETTLED_NS};
 use crate::policy::Occasion;
 use crate::units::Instant;
 
-/// What a period comes to, as closing it now would make final
+/// Preview the documents that a close would make
 ///
 /// Nothing is stored. The documents are those that a close up to `to` would make: one for each
-/// period that lacks one, and one for each that would come out otherwise now.
+/// period without one, and one for each period that would be billed differently now.
 #[utoipa::path(get, path = "/tenants/{id}/invoice", tag = "invoices", security(("bearer" = [])),
     params(PreviewParams), responses(
     (status = 200, description = "The documents that a close would make", body = Documents),
@@ -49,11 +49,12 @@ pub(super) async fn preview_invoice(
     preview(state, caller, &id, asked).await
 }
 
-/// What a period would come to under other rules
+/// Preview the charges under other rules
 ///
-/// Nothing is stored. The book may be one that was never in force, and the policy one that is only
-/// tried.
-#[utoipa::path(post, path = "/tenants/{id}/invoice/preview", tag = "invoices", security(("bearer" = [])),
+/// Nothing is stored. The price book may be one that was never in force, and the policy one that is
+/// only on trial.
+#[utoipa::path(post, path = "/tenants/{id}/invoice/preview",
+    tag = "invoices", security(("bearer" = [])),
     request_body = PreviewRequest, responses(
     (status = 200, description = "The documents that a close would make", body = Documents),
     Failures,
@@ -86,14 +87,15 @@ async fn preview(
     blocking(work).await
 }
 
-/// Make periods final
+/// Close periods
 ///
-/// Every period up to `to` gets its documents, in order; those of earlier periods that would come
-/// out otherwise now come first. If nothing is missing, the answer is the last document of the
-/// period.
-#[utoipa::path(post, path = "/tenants/{id}/invoice/close", tag = "invoices", security(("bearer" = [])),
+/// Makes the documents of every period up to `to`, in order; corrections of earlier periods that
+/// would be billed differently now come first. If nothing is missing, the answer is the last
+/// document of the period.
+#[utoipa::path(post, path = "/tenants/{id}/invoice/close",
+    tag = "invoices", security(("bearer" = [])),
     request_body = CloseInvoice, responses(
-    (status = 200, description = "Everything was final before", body = Documents),
+    (status = 200, description = "Everything was closed before", body = Documents),
     (status = 201, description = "These documents were made", body = Documents),
     Failures,
 ))]
@@ -117,9 +119,10 @@ pub(super) async fn close_invoice(
 
 /// Bring closed periods up to date
 ///
-/// Each period that has documents and would come out otherwise now gets one more, which states the
-/// difference. Afterwards nothing is stale.
-#[utoipa::path(post, path = "/tenants/{id}/invoice/settle", tag = "invoices", security(("bearer" = [])),
+/// Each period that has documents and would be billed differently now gets one more, which states
+/// the difference. Afterwards no document is stale.
+#[utoipa::path(post, path = "/tenants/{id}/invoice/settle",
+    tag = "invoices", security(("bearer" = [])),
     request_body = SettleInvoices, responses(
     (status = 200, description = "Nothing differs", body = Documents),
     (status = 201, description = "These documents were made", body = Documents),
@@ -136,13 +139,14 @@ pub(super) async fn settle_invoices(
     settled(&state, &caller, &tenant, asked.reason).await
 }
 
-/// Name another policy or price book for a span
+/// Override the policy or the price book for a span
 ///
-/// It stands in for those in force, and is part of what the periods follow from until another
-/// override replaces it. Documents change with the next close or settlement.
-#[utoipa::path(post, path = "/tenants/{id}/invoice/overrides", tag = "invoices", security(("bearer" = [])),
+/// The override replaces those in force for the span, until another override replaces it. Documents
+/// change with the next close or settlement.
+#[utoipa::path(post, path = "/tenants/{id}/invoice/overrides",
+    tag = "invoices", security(("bearer" = [])),
     request_body = OverrideRules, responses(
-    (status = 201, description = "It is on record", body = Overridden),
+    (status = 201, description = "The override is recorded", body = Overridden),
     Failures,
 ))]
 pub(super) async fn override_rules(
@@ -188,8 +192,8 @@ pub(super) async fn override_rules(
 
 /// Correct a closed period
 ///
-/// An override for the whole period of the document, and the settlement that follows from it: one
-/// document for each period that differs.
+/// Overrides the rules for the whole period of the document and settles: one document is made for
+/// each period that differs.
 #[utoipa::path(post, path = "/tenants/{id}/invoices/{number}/corrections", tag = "invoices",
     security(("bearer" = [])), request_body = CorrectInvoice, responses(
     (status = 200, description = "Nothing differs", body = Documents),
@@ -228,8 +232,9 @@ pub(super) async fn correct_invoice(
     settled(&state, &caller, &tenant, asked.reason).await
 }
 
-/// A tenant's documents
-#[utoipa::path(get, path = "/tenants/{id}/invoices", tag = "invoices", security(("bearer" = [])), responses(
+/// List a tenant's documents
+#[utoipa::path(get, path = "/tenants/{id}/invoices",
+    tag = "invoices", security(("bearer" = [])), responses(
     (status = 200, description = "All documents, by number", body = Invoices),
     Failures,
 ))]
@@ -251,10 +256,11 @@ pub(super) async fn list_invoices(
     blocking(work).await
 }
 
-/// One document
+/// Show one document
 ///
-/// The bytes are those whose SHA-256 the journal has.
-#[utoipa::path(get, path = "/tenants/{id}/invoices/{number}", tag = "invoices", security(("bearer" = [])),
+/// The answer is byte for byte the document whose SHA-256 the journal holds.
+#[utoipa::path(get, path = "/tenants/{id}/invoices/{number}",
+    tag = "invoices", security(("bearer" = [])),
     responses(
     (status = 200, description = "The document", body = Invoice),
     Failures,
@@ -274,10 +280,10 @@ pub(super) async fn get_invoice(
     Ok((StatusCode::OK, [(CONTENT_TYPE, "application/json")], Bytes::from(bytes)).into_response())
 }
 
-/// A document with all its evidence
+/// Export a document with its evidence
 ///
-/// Facts, components, price books and documents, as far as they are the tenant's: `tallyman verify
-/// --bundle FILE` proves the document on another machine.
+/// The facts, components, price books and earlier documents of the tenant that it follows from.
+/// `tallyman verify --bundle FILE` proves the document from it on another machine.
 #[utoipa::path(get, path = "/tenants/{id}/invoices/{number}/bundle", tag = "invoices",
     security(("bearer" = [])), responses(
     (status = 200, description = "The bundle", body = Bundle),
@@ -319,7 +325,7 @@ async fn reach(
     }
 }
 
-/// The documents; the fuel that they took is the tenant's, and a fault is the policy's.
+/// Charges the fuel of the documents to the tenant, and a fault to the policy.
 fn noted(
     state: &State,
     tenant: &TenantId,
@@ -343,8 +349,8 @@ fn noted(
     Ok(made?)
 }
 
-/// The instant up to which a close bills: not after now, and after the grace unless it is to be at
-/// once.
+/// The instant up to which a close bills: not after now, and unless `at_once`, not before the grace
+/// time has passed.
 fn close_instant(state: &State, asked: &CloseInvoice) -> Result<Instant, ApiError> {
     let now = state.fleet.now();
     let settled = Instant(now.0.saturating_sub(GRACE_NS));
@@ -354,21 +360,20 @@ fn close_instant(state: &State, asked: &CloseInvoice) -> Result<Instant, ApiErro
     let to = rules::instant(state, "to", &asked.to)?;
     if to > now {
         return Err(ApiError::invalid(
-            "to: the period is not over yet; a preview shows what it comes to so far",
+            "to: the period is not over yet; give an instant up to now, or ask for a preview",
         ));
     }
     if to > settled && !asked.at_once {
         let from = timestamp(state, Instant(to.0.saturating_add(GRACE_NS)));
-        let message = format!("what happened up to {} may not be known yet", timestamp(state, to));
-        return Err(ApiError::conflict("unsettled", message).hint(format!(
-            "close from {from} on, or with `at_once`, and correct what comes later"
-        )));
+        let message = format!("the facts up to {} may not be known yet", timestamp(state, to));
+        return Err(ApiError::conflict("unsettled", message)
+            .hint(format!("close from {from} on, or close with `at_once` and correct it later")));
     }
     Ok(to)
 }
 
-/// The operations that hold a close back; with `at_once`, and after a quarter of an hour, they are
-/// named.
+/// The operations under way, for the document to name. They refuse the close, unless with `at_once`
+/// or a quarter of an hour after its end.
 fn unsettled(
     state: &State,
     tenant: &TenantId,
@@ -381,8 +386,11 @@ fn unsettled(
         return Ok(open);
     }
     let names = open.join(", ");
-    Err(ApiError::conflict("unsettled", format!("operations begun before then are under way: {names}"))
-        .hint("try again when they have ended, or close with `at_once`: their outcome is a correction then"))
+    let message = format!("operations begun before then are under way: {names}");
+    Err(ApiError::conflict("unsettled", message).hint(
+        "try again when they have ended, or close with `at_once`: their outcome will be a \
+         correction",
+    ))
 }
 
 fn last_document(
@@ -428,7 +436,7 @@ fn summary(
     })
 }
 
-/// A document of the earlier form, as far as it goes into a row.
+/// The summary of a document of the earlier form.
 fn earlier(stored: &StoredInvoice, bytes: &[u8]) -> Result<InvoiceSummary, ApiError> {
     let document: serde_json::Value =
         serde_json::from_slice(bytes).map_err(|error| ApiError::bug(&error))?;
@@ -452,7 +460,10 @@ fn earlier(stored: &StoredInvoice, bytes: &[u8]) -> Result<InvoiceSummary, ApiEr
 fn check_reason(reason: &str) -> Result<(), ApiError> {
     match (1..=1_024).contains(&reason.len()) {
         true => Ok(()),
-        false => Err(ApiError::invalid("reason: 1 to 1,024 bytes, for the one who pays")),
+        false => Err(ApiError::invalid(format!(
+            "reason: must have 1 to 1,024 bytes, has {}; say it for the payer",
+            reason.len()
+        ))),
     }
 }
 
@@ -462,12 +473,15 @@ fn find(documents: &[StoredInvoice], number: u64) -> Result<StoredInvoice, ApiEr
         let last = documents.len();
         ApiError::not_found(
             "no_such_invoice",
-            format!("there is no document {number}; the tenant has 1 to {last}"),
+            match last {
+                0 => format!("there is no document {number}; the tenant has none yet"),
+                last => format!("there is no document {number}; the tenant has 1 to {last}"),
+            },
         )
     })
 }
 
-/// The names of a tenant's instances, deleted ones too.
+/// The names and tags of a tenant's instances, deleted ones included.
 pub(super) fn directory(state: &Arc<State>, tenant: &TenantId) -> Directory {
     let state = state.clone();
     let tenant = tenant.clone();
@@ -496,11 +510,12 @@ impl From<InvoiceError> for ApiError {
             InvoiceError::Evidence(error) => error.into(),
             InvoiceError::Fault { .. } | InvoiceError::Terms { .. } | InvoiceError::Meters => {
                 Self::conflict("unrated", message)
-                    .hint("nothing was charged; an override names another policy for the period")
+                    .hint("nothing was charged; an override can name another policy for the period")
             }
             InvoiceError::Held { .. } => Self::conflict("held", message).hint(
-                "a fallback of `last-good` or `standard` has another policy stand in for it; activating it `again` \
-                 trusts it again; an override names one for this period alone",
+                "a fallback of `last-good` or `standard` has another policy account its time; \
+                 activating it with `again` lifts the quarantine; an override names another \
+                 policy for this period alone",
             ),
             InvoiceError::Currencies { .. } => Self::conflict("two_currencies", message),
             InvoiceError::Empty | InvoiceError::Agreement(_) => Self::invalid(message),

@@ -1,4 +1,4 @@
-//! `/journal`: every fact, as it was hashed.
+//! `/journal`: the facts, as they were hashed.
 
 use axum::Json;
 use axum::extract::State as Extract;
@@ -15,29 +15,30 @@ use crate::id::InstanceId;
 use crate::journal::wire::Kind;
 use crate::journal::{FactQuery, Page};
 
-/// Which facts.
+/// The query parameters of a list of facts.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct JournalParams {
-    /// Only facts with a greater sequence number.
+    /// Only facts with a greater sequence number than this; from the first if absent.
     #[serde(default)]
     after: u64,
-    /// Most facts to answer, 1 to 1,000.
+    /// Most facts in the answer, 1 to 1,000; 1,000 if absent.
     limit: Option<usize>,
-    /// Only those of this instance: its id (also after its deletion), name, or an id's unique
-    /// prefix.
+    /// Only facts of this instance: its id (also after its deletion), its name, or a unique prefix
+    /// of the id.
     instance: Option<String>,
-    /// Only those of this kind.
+    /// Only facts of this kind.
     #[param(inline)]
     kind: Option<Kind>,
 }
 
-/// Facts, ascending
+/// List facts
 ///
-/// Those of the tenant, or all for an operator who names none. Go on with `next` as `after` until
-/// it is null.
-#[utoipa::path(get, path = "/journal", tag = "journal", security(("bearer" = [])), params(JournalParams), responses(
+/// The facts of the tenant, or all facts for an operator who names none, ascending. For the next
+/// page, send `next` as `after`; it is null on the last page.
+#[utoipa::path(get, path = "/journal",
+    tag = "journal", security(("bearer" = [])), params(JournalParams), responses(
     (status = 200, description = "A page of facts", body = Page),
     Failures,
 ))]
@@ -60,7 +61,7 @@ pub(super) async fn list_facts(
     Ok(Json(page))
 }
 
-/// The id behind a key. A full id is taken as it is: its facts stay readable after its deletion.
+/// The id of a key. A full id is taken as it is: its facts stay readable after its deletion.
 fn instance(state: &State, caller: &Caller, key: &str) -> Result<InstanceId, ApiError> {
     match state.fleet.find(&caller.tenant(), key) {
         Ok(view) => Ok(view.record.id.clone()),
@@ -69,11 +70,11 @@ fn instance(state: &State, caller: &Caller, key: &str) -> Result<InstanceId, Api
     }
 }
 
-/// The end of the journal
+/// Show the end of the journal
 ///
-/// Whoever notes it at another place can tell later whether the end was cut off.
+/// Noted elsewhere, it shows later if the end of the journal was cut off.
 #[utoipa::path(get, path = "/journal/head", tag = "journal", security(("bearer" = [])), responses(
-    (status = 200, description = "The last fact's place and hash", body = JournalHead),
+    (status = 200, description = "The last fact's sequence number and hash", body = JournalHead),
     Failures,
 ))]
 pub(super) async fn get_journal_head(Extract(state): Shared) -> Json<JournalHead> {

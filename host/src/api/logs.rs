@@ -1,4 +1,4 @@
-//! `/instances/{id}/logs`: the lines of a log as server-sent events, past and present.
+//! `/instances/{id}/logs`: the lines of a log as server-sent events, past ones and new ones.
 
 use std::io;
 
@@ -23,7 +23,7 @@ use crate::hypervisor::log::{self, Follower, Log, LogEvent, LogSource, Place, St
 use crate::id::TenantId;
 use crate::limits::api as limits;
 
-/// Which log.
+/// The log of an instance that is read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Source {
@@ -44,32 +44,34 @@ impl From<Source> for LogSource {
     }
 }
 
-/// Which lines.
+/// The query parameters of a log.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct LogParams {
-    /// Go on with new lines as they are written.
+    /// Set to keep the answer open and send new lines as they are written.
     #[serde(default)]
     follow: bool,
-    /// How many lines from the end to begin with; 100 if absent.
+    /// Number of lines before the end to begin with, at most 1,000,000; 100 if absent.
     tail: Option<usize>,
-    /// Which log: `app` (or `console`) is the guest's console, `vmm` what runs it, for operators.
+    /// The log: `app` (or `console`) is the guest's console, `vmm` the virtual machine monitor, for
+    /// operators only; `app` if absent.
     #[serde(default)]
     #[param(inline)]
     source: Source,
 }
 
-/// The lines of an instance's log
+/// Read the log of an instance
 ///
-/// Server-sent events; the data of each is one line as a JSON string, its id the place after the
-/// line. With the last id in the header `Last-Event-ID` the lines go on from there, whatever `tail`
-/// says, also after a restart of the daemon; where the log has been dropped up to beyond it, an
-/// event `gap` comes first.
+/// Server-sent events. The data of each is one line as a JSON string, its id the position after the
+/// line. With the last id in the header `Last-Event-ID`, the lines continue from there, also after
+/// a restart of the daemon, and `tail` is ignored. If lines after that position were dropped from
+/// the log, an event `gap` comes first.
 #[utoipa::path(get, path = "/instances/{id}/logs", tag = "instances", security(("bearer" = [])),
     params(
         LogParams,
-        ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was received"),
+        ("Last-Event-ID" = Option<String>, Header,
+            description = "The id of the last event that was received"),
     ), responses(
     (status = 200, description = "The lines", body = String, content_type = "text/event-stream"),
     Failures,
@@ -82,14 +84,14 @@ pub(super) async fn stream_logs(
     Params(params): Params<LogParams>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, axum::Error>>>, ApiError> {
     if params.source == Source::Vmm && !caller.is_operator() {
-        let message = "source: the log of what runs a machine names folders of the host";
+        let message = "source: only an operator may read the log `vmm`, which names host folders";
         return Err(ApiError::operators_alone(message));
     }
     let view = state.fleet.find(&caller.tenant(), &key)?;
     let log = Log::new(state.fleet.folder(&view.record.id), params.source.into());
     let tail = params.tail.unwrap_or(limits::LOG_LINES_DEFAULT).min(limits::LOG_LINES_MAX);
     let start = resumed(&headers)?.map_or(Start::Tail(tail), Start::Place);
-    // The watch comes before the first read: what is written in between is then noticed.
+    // The watch begins before the first read, so that nothing written in between is missed.
     let changes = params.follow.then(|| follower(&state, &caller, &log)).transpose()?;
     let (lines, received) = mpsc::channel(limits::LOG_QUEUE_LINES_MAX);
     tokio::spawn(send(log, start, changes, lines, state.closing.clone()));
@@ -101,7 +103,7 @@ fn event(event: LogEvent) -> Result<Event, axum::Error> {
     match event {
         LogEvent::Line { text, after } => Event::default().id(after.to_string()).json_data(text),
         LogEvent::Gap => {
-            let message = "the log was dropped in the meantime; lines are missing here";
+            let message = "older lines were dropped from the log; some are missing here";
             Event::default().event("gap").json_data(message)
         }
     }
@@ -117,7 +119,7 @@ fn follower(
     let seat = seat.ok_or_else(|| ApiError::too_many_at_once("followers", followers.most()))?;
     let follower = state.logs.follow(log).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
-            ApiError::conflict("no_log", "the instance has no folder, so it has no log")
+            ApiError::conflict("no_log", "the instance has no log: its folder does not exist")
         }
         _ => ApiError::exhausted(format!(
             "the log can't be followed now ({error}); end other followers, or raise \
@@ -127,19 +129,19 @@ fn follower(
     Ok((follower, seat))
 }
 
-/// The place from which a client wants to go on.
+/// The position from which a client resumes; `None` if it sent none.
 fn resumed(headers: &HeaderMap) -> Result<Option<Place>, ApiError> {
     let Some(id) = headers.get("last-event-id") else { return Ok(None) };
     let place = id.to_str().ok().and_then(|id| id.parse().ok());
     let wrong = || {
         ApiError::invalid(
-            "Last-Event-ID: it is none of this log's; send the id of an event as it came",
+            "Last-Event-ID: not an id of this log's events; send one as it was received",
         )
     };
     place.map(Some).ok_or_else(wrong)
 }
 
-/// Sends lines until there are no more, the client is gone, or the daemon stops.
+/// Sends lines until the log ends, the client disconnects, or the daemon stops.
 async fn send(
     log: Log,
     start: Start,
@@ -150,7 +152,7 @@ async fn send(
     let result = match changes {
         Some((changes, _seat)) => tokio::select! {
             result = log::follow(log, start, changes, &lines) => result,
-            // A line that has begun is sent whole by the next daemon.
+            // A partial line is not sent: the client resumes at the next daemon and gets it whole.
             () = closing.cancelled() => Ok(()),
         },
         None => log::recent(log, start, &lines).await,

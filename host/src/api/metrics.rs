@@ -1,4 +1,4 @@
-//! `/metrics`: what a monitoring system watches and alerts on, in the text format of Prometheus.
+//! `/metrics`: metrics for monitoring and alerts, in the text format of Prometheus.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use super::shared::Failures;
 use super::{Shared, State, blocking};
 use crate::tenancy::Tenant;
 
-/// The version of the format is a part of its name.
+/// The content type of the text format, which includes its version.
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What a monitoring system watches
+/// Read metrics
 ///
-/// In the text format of Prometheus: for the tenant, or for each of them for an operator who names
-/// none. `tallyman_policy_alerts` above 0 means that a policy was quarantined and that somebody
-/// should look.
+/// In the text format of Prometheus: those of the tenant, or of every tenant for an operator who
+/// names none. `tallyman_policy_alerts` above 0 means that a policy was quarantined and needs an
+/// operator's attention.
 #[utoipa::path(get, path = "/metrics", tag = "host", security(("bearer" = [])), responses(
     (status = 200, description = "The figures", body = String, content_type = "text/plain"),
     Failures,
@@ -35,12 +35,12 @@ pub(super) async fn get_metrics(
     Ok(([(CONTENT_TYPE, FORMAT)], text))
 }
 
-/// One figure for several things.
+/// A metric with its samples.
 struct Family {
     name: &'static str,
     kind: &'static str,
     help: &'static str,
-    /// Labels as they are written, and the value.
+    /// Labels as they are written, without braces, and the value.
     samples: Vec<(String, u64)>,
 }
 
@@ -58,10 +58,10 @@ fn families(state: &State, tenants: &[Arc<Tenant>]) -> Vec<Family> {
     };
     let mut quarantined = Vec::new();
     for tenant in tenants {
-        for ill in state.accounting.quarantined(tenant.id()) {
+        for found in state.accounting.quarantined(tenant.id()) {
             quarantined.push((
-                format!("tenant=\"{}\",policy=\"{}\"", tenant.id(), ill.policy),
-                ill.faults.into(),
+                format!("tenant=\"{}\",policy=\"{}\"", tenant.id(), found.policy),
+                found.faults.into(),
             ));
         }
     }
@@ -69,19 +69,19 @@ fn families(state: &State, tenants: &[Arc<Tenant>]) -> Vec<Family> {
         per_tenant(
             "tallyman_policy_alerts",
             "gauge",
-            "Quarantined policies that somebody should look at.",
+            "Quarantined policies that need an operator's attention.",
             &|tenant| state.rollout.alerts(tenant.id()).len() as u64,
         ),
         Family {
             name: "tallyman_policy_faults_in_a_row",
             kind: "gauge",
-            help: "Failures, one after the other, of each policy that is quarantined.",
+            help: "Failures in a row of each quarantined policy.",
             samples: quarantined,
         },
         per_tenant(
             "tallyman_instances_degraded",
             "gauge",
-            "Instances whose policy owes them time.",
+            "Instances with time that their policy has not accounted.",
             &degraded,
         ),
         per_tenant("tallyman_instances", "gauge", "Instances that are not deleted.", &|tenant| {
@@ -90,13 +90,13 @@ fn families(state: &State, tenants: &[Arc<Tenant>]) -> Vec<Family> {
         per_tenant(
             "tallyman_policy_fuel_total",
             "counter",
-            "Fuel that policies burned since the start.",
+            "Fuel burned by policies since the start of the daemon.",
             &|tenant| state.accounting.fuel(tenant.id()),
         ),
         Family {
             name: "tallyman_folders_set_aside",
             kind: "gauge",
-            help: "Folders of instances that the journal did not know, moved aside.",
+            help: "Instance folders unknown to the journal, moved to the folder set-aside.",
             samples: vec![(String::new(), state.fleet.set_aside())],
         },
         Family {
@@ -108,19 +108,19 @@ fn families(state: &State, tenants: &[Arc<Tenant>]) -> Vec<Family> {
         Family {
             name: "tallyman_stray_processes",
             kind: "gauge",
-            help: "Processes of machines that no record knows; the daemon's log names them.",
+            help: "Machine processes that belong to no known instance; the log names them.",
             samples: vec![(String::new(), state.fleet.strays().len() as u64)],
         },
         Family {
             name: "tallyman_journal_facts_total",
             kind: "counter",
-            help: "Facts of the journal.",
+            help: "Facts in the journal.",
             samples: vec![(String::new(), state.journal.head().seq)],
         },
     ]
 }
 
-/// Names and labels need no escapes: tenants' ids and digests have none of the characters that do.
+/// Formats metrics. Label values need no escapes: tenant ids and digests have no such characters.
 fn text(families: &[Family]) -> String {
     let mut text = String::new();
     for Family { name, kind, help, samples } in families {
@@ -147,7 +147,8 @@ mod tests {
             family("a", vec![("tenant=\"x\"".into(), 1), (String::new(), 2)]),
             family("b", Vec::new()),
         ];
-        let expected = "# HELP a Of a test.\n# TYPE a gauge\na{tenant=\"x\"} 1\na 2\n# HELP b Of a test.\n# TYPE b gauge\n";
+        let expected = "# HELP a Of a test.\n# TYPE a gauge\na{tenant=\"x\"} 1\na 2\n\
+                        # HELP b Of a test.\n# TYPE b gauge\n";
         assert_eq!(text(&families), expected);
     }
 }

@@ -1,9 +1,9 @@
-//! The HTTP API: one route table, one file for each resource, one mapping of errors. The only user
-//! of the HTTP framework.
+//! The HTTP API: one route table, one file for each resource, one mapping of errors. No other
+//! module uses the HTTP framework.
 //!
-//! Nothing is decided here. A handler reads the request, asks the fleet, the images, the policies
-//! or the journal, and presents what they answer. What is presented is a projection of the journal,
-//! taken at the instant of the response.
+//! Handlers hold no rules of their own: each parses the request, calls the fleet, the images, the
+//! policies or the journal, and presents the result. Answers are projections of the journal, taken
+//! at the instant of the response.
 
 mod access;
 mod activations;
@@ -70,7 +70,7 @@ use auth::OperatorToken;
 use model::HypervisorStatus;
 use seats::Seats;
 
-/// Everything that the API answers from.
+/// The state that all handlers share.
 pub struct State {
     fleet: Fleet,
     images: Arc<Images>,
@@ -85,45 +85,45 @@ pub struct State {
     connections: ConnectionLimits,
     /// Requests under way, by tenant.
     requests: Arc<Seats<TenantId>>,
-    /// Policies that are examined, by tenant.
+    /// Policies under examination, by tenant.
     uploads: Arc<Seats<TenantId>>,
     /// Logs that are followed, by tenant.
     followers: Arc<Seats<TenantId>>,
-    /// The document that describes the API.
+    /// The OpenAPI document.
     description: &'static str,
     issuer: Issuer,
-    /// Cancelled when the daemon is going down: whoever waits or follows is let go.
+    /// Cancelled when the daemon stops: waits and followed logs end at once.
     closing: CancellationToken,
 }
 
-/// What the API answers from. The composition root puts it together.
+/// The parts of [`State`], which the composition root provides.
 pub struct Parts {
     /// The instances.
     pub fleet: Fleet,
-    /// What they boot.
+    /// The images that they boot from.
     pub images: Arc<Images>,
-    /// Every fact.
+    /// The journal of all facts.
     pub journal: Arc<Journal>,
     /// The policies in force.
     pub accounting: Arc<Accounting>,
-    /// Who is served.
+    /// The tenants and their tokens.
     pub tenancy: Arc<Tenancy>,
     /// The policies of all tenants.
     pub rollout: Arc<Rollout>,
-    /// Checks signed tokens, if they are accepted.
+    /// The check of signed tokens; `None` if they are not accepted.
     pub jwt: Option<Jwt>,
     /// The operator's token.
     pub token: String,
-    /// What runs machines, whether it is there or not.
+    /// The hypervisors, installed or not.
     pub hypervisors: Vec<HypervisorStatus>,
     /// The watcher of all logs that are followed.
     pub logs: LogWatcher,
-    /// Most connections.
+    /// The limits of open connections.
     pub connections: ConnectionLimits,
 }
 
 impl State {
-    /// Puts the parts together.
+    /// Assembles the state from its parts.
     pub fn new(parts: Parts) -> Self {
         let issuer = Issuer::new(parts.journal.clone(), parts.rollout.policies().clone());
         let Parts {
@@ -161,10 +161,10 @@ impl State {
     }
 }
 
-/// How handlers get at the state.
+/// The extractor of the state.
 type Shared = axum::extract::State<Arc<State>>;
 
-/// Runs what blocks (the disk, a compiler, a long list) where it holds nobody up.
+/// Runs blocking work (the disk, a compiler, a long list) off the asynchronous threads.
 async fn blocking<T, F>(work: F) -> Result<T, ApiError>
 where
     T: Send + 'static,

@@ -6,7 +6,7 @@ use axum::response::IntoResponse;
 
 use super::Shared;
 
-/// This document
+/// Get this document
 ///
 /// Needs no token.
 #[utoipa::path(get, path = "/openapi.json", tag = "host", responses(

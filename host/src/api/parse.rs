@@ -1,4 +1,4 @@
-//! Requests about instances: from the types on the wire to those of the driver, with errors that
+//! Conversion of requests about instances from the API's types to the driver's, with errors that
 //! name the field.
 
 use std::net::SocketAddr;
@@ -52,9 +52,9 @@ pub(super) fn memory_bytes(
     bytes: Option<u64>,
 ) -> Result<Option<u64>, ApiError> {
     match (size, bytes) {
-        (Some(_), Some(_)) => Err(ApiError::invalid(
-            "size and memory_bytes both say how much memory; give one of them",
-        )),
+        (Some(_), Some(_)) => {
+            Err(ApiError::invalid("size and memory_bytes both set the memory; give one of them"))
+        }
         (Some(size), None) => {
             parse_size(size).map(Some).map_err(|error| ApiError::invalid(format!("size: {error}")))
         }
@@ -62,14 +62,14 @@ pub(super) fn memory_bytes(
     }
 }
 
-/// A length of time as people write it, in milliseconds; `field` is whose it is.
+/// Parses a duration as people write it, in milliseconds. `field` is named in the error.
 pub(super) fn duration_ms(field: &str, text: &str) -> Result<u64, ApiError> {
     let duration =
         parse_duration(text).map_err(|error| ApiError::invalid(format!("{field}: {error}")))?;
     Ok(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// A restart policy as it was asked for.
+/// The restart policy that a request asks for.
 pub(super) fn restart_policy(policy: &RestartPolicy) -> Result<vm::RestartPolicy, ApiError> {
     let RestartPolicy { policy: mode, backoff, max_attempts, stable_after } = policy;
     let default = vm::RestartPolicy::default();
@@ -84,7 +84,7 @@ pub(super) fn restart_policy(policy: &RestartPolicy) -> Result<vm::RestartPolicy
     })
 }
 
-/// The end of an instance's time, if one was asked for.
+/// The expiry that a request asks for; `None` if it asks for none.
 pub(super) fn expiry(
     state: &State,
     ttl: Option<&str>,
@@ -94,30 +94,32 @@ pub(super) fn expiry(
     let now = state.fleet.now();
     let at = match (ttl, at) {
         (Some(_), Some(_)) => {
-            return Err(ApiError::invalid("ttl and expires_at both say when; give one of them"));
+            return Err(ApiError::invalid(
+                "ttl and expires_at both set the expiry; give one of them",
+            ));
         }
         (None, None) if action.is_some() => {
-            return Err(ApiError::invalid("expiry_action: say when, with a ttl or expires_at"));
+            return Err(ApiError::invalid("expiry_action: needs a ttl or expires_at; give one"));
         }
         (None, None) => return Ok(None),
         (Some(ttl), None) => now.after(Nanos(duration_ms("ttl", ttl)?.saturating_mul(1_000_000))),
         (None, Some(at)) => Some(state.fleet.meter_to_come(at.0)),
     };
-    let at = at.ok_or_else(|| ApiError::invalid("expires_at: the instant is out of range"))?;
+    let at = at.ok_or_else(|| ApiError::invalid("ttl: is too long; give a shorter one"))?;
     Ok(Some(Expiry { at_ns: at.0, action: action.unwrap_or_default().into() }))
 }
 
 pub(super) fn with_action(view: &View, action: ExpiryAction) -> Result<Option<Expiry>, ApiError> {
     let missing = || {
         ApiError::invalid(
-            "expiry_action: the instance has no end; give a ttl or expires_at with it",
+            "expiry_action: the instance does not expire; give a ttl or expires_at with it",
         )
     };
     let expiry = view.record.spec.expiry.ok_or_else(missing)?;
     Ok(Some(Expiry { action: action.into(), ..expiry }))
 }
 
-/// A standby of what has nothing to do, as it was asked for.
+/// The auto-standby setting that a request asks for.
 pub(super) fn auto_standby(auto: &AutoStandby) -> Result<driver::AutoStandby, ApiError> {
     Ok(driver::AutoStandby {
         idle_after_ms: duration_ms("auto_standby.idle_after", &auto.idle_after)?,
@@ -125,7 +127,7 @@ pub(super) fn auto_standby(auto: &AutoStandby) -> Result<driver::AutoStandby, Ap
     })
 }
 
-/// A health check as it was asked for; none for none.
+/// The health check that a request asks for; `None` for the type `none`.
 pub(super) fn health_check(check: &HealthCheck) -> Result<Option<driver::HealthCheck>, ApiError> {
     let default = |text: &Option<String>, field, default| {
         text.as_deref().map_or(Ok(default), |text| duration_ms(field, text))
@@ -144,13 +146,16 @@ pub(super) fn health_check(check: &HealthCheck) -> Result<Option<driver::HealthC
     }))
 }
 
-/// What is asked; refuses what can't be found out honestly.
+/// The probe of a health check. Kinds that can't be carried out are refused.
 fn probe(check: &HealthCheck) -> Result<Option<Probe>, ApiError> {
-    let missing = |field| ApiError::invalid(format!("health_check.{field}: say what to ask"));
+    let missing = |field| {
+        ApiError::invalid(format!("health_check.{field}: missing; this type of check needs it"))
+    };
     Ok(Some(match check.kind {
         HealthCheckKind::None if *check == HealthCheck::default() => return Ok(None),
         HealthCheckKind::None => {
-            let message = "health_check.type: say console, http or tcp; none takes no other field";
+            let message =
+                "health_check.type: `none` takes no other field; use console, http or tcp";
             return Err(ApiError::invalid(message));
         }
         HealthCheckKind::Console => {
@@ -167,8 +172,10 @@ fn probe(check: &HealthCheck) -> Result<Option<Probe>, ApiError> {
             address: address("tcp", check.tcp.as_ref().ok_or_else(|| missing("tcp"))?)?,
         },
         HealthCheckKind::Exec => {
-            let message = "health_check: no guest has an agent that would run a program in it. A check of the type `console` types a line on \
-                           its console and expects an answer there; a restart_policy acts when a guest's program fails or its machine dies";
+            let message = "health_check: no guest has an agent that would run a program in it. A \
+                           check of the type `console` types a line on its console and expects an \
+                           answer there; a restart_policy acts when a guest's program fails or \
+                           its machine dies";
             return Err(ApiError::conflict("unsupported", message));
         }
     }))
@@ -177,14 +184,16 @@ fn probe(check: &HealthCheck) -> Result<Option<Probe>, ApiError> {
 fn address(kind: &str, check: &NetworkCheck) -> Result<SocketAddr, ApiError> {
     let Some(address) = &check.address else {
         let message = format!(
-            "health_check.{kind}: guests of this host have no network of the host's, so that a port alone can't be asked. Give the `address`, such as \
-             10.0.0.2:8080, at which this host reaches the workload, or ask the guest on its console with the type `console`"
+            "health_check.{kind}: guests have no network of the host's, so that a port alone does \
+             not name a workload. Give the `address`, such as 10.0.0.2:8080, at which this host \
+             reaches it, or use a check of the type `console`"
         );
         return Err(ApiError::conflict("unsupported", message));
     };
     address.parse().map_err(|_| {
         ApiError::invalid(format!(
-            "health_check.{kind}.address: '{address}' is not an IP address and a port, such as 10.0.0.2:8080"
+            "health_check.{kind}.address: '{address}' is not an IP address and a port; write it \
+             like 10.0.0.2:8080"
         ))
     })
 }

@@ -1,4 +1,4 @@
-//! A connection whose writes end with an error when nothing has moved for too long.
+//! A connection whose writes fail when they have made no progress for too long.
 
 use std::future::Future;
 use std::io;
@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// A stream that is given up when its peer takes nothing of what is written for some time. Reading
-/// is bounded elsewhere: a peer may be silent between requests.
+/// A stream whose writes time out when the peer accepts no bytes for some time. Reads are bounded
+/// elsewhere: a peer may be silent between requests.
 pub(super) struct Patient<S> {
     stream: S,
     patience: Duration,
@@ -23,7 +23,7 @@ impl<S> Patient<S> {
         Self { stream, patience, stalled: None }
     }
 
-    /// Passes progress on, and counts the time without any.
+    /// Passes the result of a write on, and fails after `patience` without progress.
     fn watch<T>(
         &mut self,
         context: &mut Context<'_>,
@@ -36,7 +36,7 @@ impl<S> Patient<S> {
         let patience = self.patience;
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
         ready!(stalled.as_mut().poll(context));
-        // A caller that goes on polling after the error finds the same.
+        // A caller that polls again after the error gets the same error.
         stalled.as_mut().reset(Instant::now());
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads nothing")))
     }

@@ -1,4 +1,4 @@
-//! `/policies`: the components that were admitted.
+//! `/policies`: the policies of a tenant, and their upload.
 
 use axum::Json;
 use axum::extract::{Path, State as Extract};
@@ -20,8 +20,8 @@ use crate::policy::Profile;
 use crate::rollout::{CatalogueEntry, PolicyRecord, Upload};
 
 impl State {
-    /// The policy that a tenant calls so, or behind a digest or its beginning, among those that the
-    /// caller may use.
+    /// The policy of a key, among those that the caller may use. The key is the tenant's name for
+    /// it, its digest, a unique prefix of the digest, or `standard`.
     pub(super) fn find_policy(
         &self,
         caller: &Caller,
@@ -32,14 +32,14 @@ impl State {
     }
 }
 
-/// What a policy declares; none if it can't be asked. Blocking.
+/// The declarations of a policy; `None` if it can't be loaded or called. Blocking.
 fn declared(state: &State, digest: Digest) -> Option<Declared> {
     state.rollout.make_ready(digest).ok()?;
     let policy = state.rollout.policies().get(digest)?;
     policy.describe().ok().map(Declared::from)
 }
 
-/// A policy as it stands with a tenant.
+/// A policy with its standing with a tenant.
 fn present(state: &State, tenant: &TenantId, entry: &CatalogueEntry) -> Policy {
     let stands = state.rollout.standing_of(tenant, &entry.digest()).map(Into::into);
     let admission = state.rollout.admission(tenant, &entry.digest());
@@ -92,9 +92,9 @@ fn present_record(record: &PolicyRecord) -> Policy {
 
 /// List policies
 ///
-/// Those of the tenant, or of all tenants for an operator who names none; the standard policy comes
-/// first. `state` is where each stands with the tenant. `limits` is what every policy may cost,
-/// `large` what one of that profile may.
+/// The policies of the tenant, or of all tenants for an operator who names none; the standard
+/// policy comes first. `state` is the standing of each with the tenant. `limits` holds the limits
+/// of profile `compact`, `large` those of profile `large`.
 #[utoipa::path(get, path = "/policies", tag = "policies", security(("bearer" = [])), responses(
     (status = 200, description = "All policies", body = Policies),
     Failures,
@@ -109,10 +109,11 @@ pub(super) async fn list_policies(Extract(state): Shared, caller: Caller) -> Jso
     })
 }
 
-/// One policy
+/// Show one policy
 ///
-/// With what it has been through with the tenant: by whom, when and why, newest first.
-#[utoipa::path(get, path = "/policies/{digest}", tag = "policies", security(("bearer" = [])), responses(
+/// With its history with the tenant, newest first.
+#[utoipa::path(get, path = "/policies/{digest}",
+    tag = "policies", security(("bearer" = [])), responses(
     (status = 200, description = "The policy", body = PolicyDetails),
     Failures,
 ))]
@@ -134,28 +135,32 @@ pub(super) async fn get_policy(
     Ok(Json(PolicyDetails { policy, history, limits, declared }))
 }
 
-/// How a component is to be examined.
+/// The query parameters of an upload.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct UploadParams {
-    /// Which bounds hold for it: `compact`, or `large` for meters in interpreted languages;
-    /// `compact` if absent.
+    /// The set of limits that it runs under: `compact`, or `large` for meters in interpreted
+    /// languages; `compact` if absent.
     profile: Option<String>,
-    /// Its name among the tenant's policies, such as `night-v3`: 1 to 63 of a-z, 0-9 and '-'. It
-    /// stands for the digest wherever that is asked for.
+    /// A name among the tenant's policies, such as `night-v3`: 1 to 63 of a-z, 0-9 and '-'. It is
+    /// accepted wherever the digest is. None if absent.
     name: Option<String>,
 }
 
 /// Upload a policy
 ///
-/// The component is examined, compiled off the path of any request, and tested; after that it can
-/// be activated for a tenant. To upload one again changes nothing.
-#[utoipa::path(post, path = "/policies", tag = "policies", security(("bearer" = [])), params(UploadParams),
-    request_body(content = Vec<u8>, content_type = "application/wasm", description = "The component's bytes, at most 1 MiB, or 32 MiB in profile large"), responses(
-    (status = 201, description = "It is admitted", body = Policy),
-    (status = 413, description = "It is too large", body = ErrorBody),
-    (status = "4XX", description = "It is refused; `code` and `message` say why", body = ErrorBody),
+/// Examines, compiles and tests the component. When it is admitted, it can be activated for a
+/// tenant. A repeated upload changes nothing.
+#[utoipa::path(post, path = "/policies",
+    tag = "policies", security(("bearer" = [])), params(UploadParams),
+    request_body(content = Vec<u8>, content_type = "application/wasm",
+        description = "The component's bytes, at most 1 MiB, or 32 MiB in profile large"),
+    responses(
+    (status = 201, description = "The policy is admitted", body = Policy),
+    (status = 413, description = "The component is too large", body = ErrorBody),
+    (status = "4XX", description = "The component is refused; `code` and `message` say why",
+        body = ErrorBody),
     HostFailure,
 ))]
 pub(super) async fn upload_policy(
@@ -191,7 +196,7 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
     match sent {
         None | Some("application/wasm" | "application/octet-stream") => Ok(()),
         Some(other) => Err(ApiError::unsupported(format!(
-            "a policy is sent as its bytes, with application/wasm; this is {other}"
+            "a policy must be sent as its bytes, as application/wasm, not as {other}"
         ))),
     }
 }

@@ -1,5 +1,5 @@
-//! Answers about instances: the projection of a view, at the instant of the response, to the types
-//! on the wire.
+//! Presentation of instances: the projection of a view, at the instant of the response, to the
+//! API's types.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,9 +31,9 @@ pub(super) fn usage(state: &State, view: &Arc<View>, at: Instant) -> Usage {
     state.fleet.usage(std::slice::from_ref(view), at).first().copied().unwrap_or(unknown)
 }
 
-/// An instance for whoever asked at `asked`: with its time up to then, or up to its last fact if
-/// that came later. What a command has begun has no length yet, so that its answer need not wait
-/// for a policy's figures.
+/// An instance as an answer to a request of the instant `asked`: with its time up to then, or up to
+/// its last fact if that came later. A phase that the request's command has just begun has no
+/// length yet, so that the answer need not wait for a policy's figures.
 pub(super) fn instance(state: &State, view: Arc<View>, asked: Instant) -> Instance {
     let usage = usage(state, &view, asked);
     let policy = state.fleet.timeline(&view.record.tenant).at(asked.max(usage.since));
@@ -83,7 +83,7 @@ pub(super) fn instance_at(state: &State, view: &View, usage: &Usage, policy: Dig
     }
 }
 
-/// The totals; none before the first fact.
+/// The totals; `None` before the first fact.
 fn phase_durations(usage: &Usage) -> Option<PerPhase> {
     let has_facts = usage.current.is_some() || usage.totals.sum() != 0;
     has_facts.then(|| PerPhase::millis(&usage.totals))
@@ -94,7 +94,7 @@ fn accounting(view: &View, usage: &Usage) -> Accounting {
     if reason.is_none() && !usage.degraded {
         return Accounting { status: AccountingStatus::Ok, reason: None };
     }
-    let reason = reason.unwrap_or_else(|| "the policy in force gave no answer just now".into());
+    let reason = reason.unwrap_or_else(|| "the policy in force did not answer".into());
     Accounting { status: AccountingStatus::Degraded, reason: Some(reason) }
 }
 
@@ -201,7 +201,7 @@ pub(super) fn restart_policy(policy: &vm::RestartPolicy) -> RestartPolicy {
     }
 }
 
-/// Where the restarts of an instance stand, if it has a policy.
+/// The progress of an instance's restarts; `None` without a restart policy.
 fn restart_status(state: &State, view: &View) -> Option<RestartStatus> {
     let (policy, live) = (&view.record.spec.restart, &view.live);
     let at = |at: Option<i64>| at.map(|at| timestamp(state, Instant(at)));

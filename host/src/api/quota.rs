@@ -1,4 +1,4 @@
-//! The share of its tenant's limits that an instance takes.
+//! The share of its tenant's limits that an instance takes, and its reservation.
 
 use std::sync::Arc;
 
@@ -8,10 +8,11 @@ use crate::driver::{NewInstance, View};
 use crate::id::{InstanceName, TenantId};
 use crate::tenancy::{Reservation, Share};
 
-/// Keeps for an instance that is being made or changed what it will take of its tenant's limits.
+/// Reserves, for an instance that is being created or changed, its share of the tenant's limits.
+/// The reservation ends when the value is dropped.
 ///
 /// # Errors
-/// 403 with the limit that would be passed.
+/// 403 with the limit that would be exceeded.
 pub(super) fn reserve(
     state: &State,
     tenant: &TenantId,
@@ -31,13 +32,13 @@ pub(super) fn reserve(
     Ok(known.reserve(name, share, there)?)
 }
 
-/// What a new instance will take of its tenant's limits.
+/// The share of its tenant's limits that a new instance will take.
 pub(super) async fn share_of_new(state: &Arc<State>, new: &NewInstance) -> Result<Share, ApiError> {
     let memory_bytes = match new.memory_bytes {
         Some(bytes) => bytes,
         None => {
             let (state, image) = (state.clone(), new.image.clone());
-            // An image that isn't there is refused in a moment, with what there is.
+            // A missing image is refused by the creation, with a list of the present ones.
             blocking(move || {
                 Ok(state.images.get(&image).map_or(0, |image| image.manifest.memory_bytes_min))
             })
@@ -47,7 +48,7 @@ pub(super) async fn share_of_new(state: &Arc<State>, new: &NewInstance) -> Resul
     Ok(Share { vcpus: new.vcpus, memory_bytes })
 }
 
-/// What an instance takes of its tenant's limits.
+/// The share of its tenant's limits that an instance takes.
 pub(super) fn share_of(view: &View) -> Share {
     let shape = view.live.shape;
     Share { vcpus: shape.vcpus, memory_bytes: shape.memory_bytes }

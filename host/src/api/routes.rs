@@ -1,4 +1,4 @@
-//! The one table of routes.
+//! The route table.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::limits;
 
-/// The paths that need no token.
+/// The paths of the routes that need no token.
 pub const OPEN_PATHS: [&str; 2] = ["/health", "/openapi.json"];
 
 /// The routes that need no token.
@@ -90,7 +90,7 @@ fn guarded() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(metrics::get_metrics))
 }
 
-/// The whole service.
+/// The router of all routes.
 pub fn router(state: Arc<State>) -> Router {
     let guarded: Router<Arc<State>> = guarded().into();
     let open: Router<Arc<State>> = open().into();
@@ -103,7 +103,7 @@ pub fn router(state: Arc<State>) -> Router {
         .with_state(state)
 }
 
-/// The routes, as the document that describes them names them.
+/// The OpenAPI description of all routes.
 pub(super) fn described() -> Document {
     let (_, routes) = open().merge(guarded()).split_for_parts();
     routes

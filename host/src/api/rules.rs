@@ -1,5 +1,5 @@
-//! `/tenants/{id}/prices`, `/agreement`: what a tenant's time costs, from when on, and how it is
-//! cut.
+//! `/tenants/{id}/prices`, `/agreement`: the price books of a tenant, and the agreement on its
+//! periods.
 
 use axum::Json;
 use axum::extract::{Path, State as Extract};
@@ -20,25 +20,25 @@ use crate::id::{Digest, TenantId, clipped};
 use crate::invoice::{BookSet, ChangeError, Evidence, Overriding};
 use crate::units::Instant;
 
-/// The instant from which on prices hold.
+/// The query parameters of a price book.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PricesParams {
-    /// First instant at which they hold, as RFC 3339 or a date in UTC; now, if absent. A past one
-    /// is refused.
+    /// First instant at which the book is in force, as RFC 3339 or a date in UTC; now if absent. An
+    /// instant in the past is refused.
     at: Option<String>,
 }
 
-/// Put a tenant's prices in force
+/// Set a tenant's price book
 ///
 /// The body is the price book: one JSON document with currency, prices and adjustments. It is
-/// checked against every policy that is in force while it holds. A book that was planned for later
-/// stays planned.
+/// checked against every policy that is in force at the same time. A book that was planned for
+/// later stays planned.
 #[utoipa::path(put, path = "/tenants/{id}/prices", tag = "invoices", security(("bearer" = [])),
     params(PricesParams),
     request_body(content = Object, description = "The price book, at most 1 MiB"), responses(
-    (status = 200, description = "They hold, or will from the instant told on", body = Prices),
+    (status = 200, description = "The book is in force, or will be from `from` on", body = Prices),
     Failures,
 ))]
 pub(super) async fn set_prices(
@@ -67,9 +67,10 @@ pub(super) async fn set_prices(
     }))
 }
 
-/// A tenant's prices, now and at all times
-#[utoipa::path(get, path = "/tenants/{id}/prices", tag = "invoices", security(("bearer" = [])), responses(
-    (status = 200, description = "The books by their facts", body = PricesHistory),
+/// Show a tenant's price books
+#[utoipa::path(get, path = "/tenants/{id}/prices",
+    tag = "invoices", security(("bearer" = [])), responses(
+    (status = 200, description = "The books, in the order of their facts", body = PricesHistory),
     Failures,
 ))]
 pub(super) async fn get_prices(
@@ -118,8 +119,9 @@ fn history(state: &State, tenant: &TenantId) -> Result<PricesHistory, ApiError> 
     Ok(PricesHistory { current, history })
 }
 
-/// How a tenant's time is cut into periods
-#[utoipa::path(get, path = "/tenants/{id}/agreement", tag = "invoices", security(("bearer" = [])), responses(
+/// Show the agreement on a tenant's periods
+#[utoipa::path(get, path = "/tenants/{id}/agreement",
+    tag = "invoices", security(("bearer" = [])), responses(
     (status = 200, description = "The agreement and the present period", body = AgreementInForce),
     Failures,
 ))]
@@ -132,12 +134,12 @@ pub(super) async fn get_agreement(
     blocking(move || in_force(&state, &tenant).map(Json)).await
 }
 
-/// Cut a tenant's time otherwise
+/// Change the agreement on a tenant's periods
 ///
-/// It begins at the end of the present period.
+/// The change takes effect at the end of the present period.
 #[utoipa::path(put, path = "/tenants/{id}/agreement", tag = "invoices", security(("bearer" = [])),
     request_body = Agreement, responses(
-    (status = 200, description = "It holds from the border told on", body = AgreementInForce),
+    (status = 200, description = "The change takes effect at `until`", body = AgreementInForce),
     Failures,
 ))]
 pub(super) async fn set_agreement(
@@ -162,12 +164,12 @@ fn in_force(state: &State, tenant: &TenantId) -> Result<AgreementInForce, ApiErr
     })
 }
 
-/// The meter instant of an instant or a date of the calendar.
+/// Parses an instant or a date of the calendar, as an instant of the meter clock.
 pub(super) fn instant(state: &State, field: &str, text: &str) -> Result<Instant, ApiError> {
     Ok(state.fleet.meter(utc_ns(field, text)?))
 }
 
-/// An instant or a date of the calendar, in nanoseconds of UTC.
+/// Parses an instant or a date of the calendar, in nanoseconds since 1970 in UTC.
 fn utc_ns(field: &str, text: &str) -> Result<i64, ApiError> {
     let midnight = |date: NaiveDate| date.and_hms_opt(0, 0, 0)?.and_utc().timestamp_nanos_opt();
     let of_date = text.parse::<NaiveDate>().ok().and_then(midnight);
@@ -175,14 +177,14 @@ fn utc_ns(field: &str, text: &str) -> Result<i64, ApiError> {
     let unknown = || {
         let text = clipped(text);
         ApiError::invalid(format!(
-            "{field}: invalid instant '{text}'; expected RFC 3339 or a date, for example 2026-11-30T12:00:00Z or \
-             2026-11-30"
+            "{field}: invalid instant '{text}'; expected RFC 3339 or a date, for example \
+             2026-11-30T12:00:00Z or 2026-11-30"
         ))
     };
     utc_ns.ok_or_else(unknown)
 }
 
-/// The same; now for `now` and for nothing.
+/// As [`instant`], but the present instant for `now` and for `None`.
 pub(super) fn instant_or_now(
     state: &State,
     field: &str,
@@ -194,7 +196,7 @@ pub(super) fn instant_or_now(
     }
 }
 
-/// The policy that was named.
+/// The digest of the policy of a key.
 pub(super) fn policy(
     state: &State,
     caller: &Caller,
@@ -204,7 +206,7 @@ pub(super) fn policy(
     Ok(state.find_policy(caller, tenant, key)?.digest())
 }
 
-/// The rules that a preview asks for; none if it asks for those in force.
+/// The rules that a preview asks for; `None` if it asks for those in force.
 pub(super) fn preview(
     state: &State,
     caller: &Caller,
@@ -230,8 +232,8 @@ pub(super) fn preview(
     }))
 }
 
-/// The text of a price book that was named: itself, or one that the tenant has or had, by its
-/// digest.
+/// The text of a price book: `named` is the text itself, or a unique prefix of the digest of a book
+/// that the tenant has or had.
 pub(super) fn book(
     state: &State,
     tenant: &TenantId,
@@ -251,13 +253,12 @@ pub(super) fn book(
         [only] => Ok(Some(Evidence::document(&archive, *only)?)),
         [] => {
             let message = format!("the tenant never had a price book '{}'", clipped(named));
-            Err(ApiError::not_found("no_such_prices", message))
+            Err(ApiError::not_found("no_such_prices", message)
+                .hint("GET /tenants/{id}/prices lists them; the text of a book is taken, too"))
         }
         several => {
-            let message = format!(
-                "'{named}' is the beginning of {} digests; give more digits",
-                several.len()
-            );
+            let message =
+                format!("'{named}' is a prefix of {} digests; give more digits", several.len());
             Err(ApiError::conflict("ambiguous", message))
         }
     }

@@ -1,10 +1,11 @@
-//! A bounded number of things at a time for each of several parties.
+//! A limit of concurrent uses for each of several parties.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// So many seats for each party: one that takes all of its own takes none of another's.
+/// Seats for concurrent uses, `most` for each party. A party that takes all of its own takes none
+/// of another's.
 #[derive(Debug)]
 pub(super) struct Seats<K> {
     most: usize,
@@ -16,12 +17,12 @@ impl<K: Clone + Eq + Hash> Seats<K> {
         Arc::new(Self { most, taken: Mutex::default() })
     }
 
-    /// The number of seats that each party has.
+    /// The number of seats of each party.
     pub(super) fn most(&self) -> usize {
         self.most
     }
 
-    /// A seat of a party, until it is dropped; none if all are taken.
+    /// Takes a seat of a party until the value is dropped; `None` if all are taken.
     pub(super) fn take(self: &Arc<Self>, party: &K) -> Option<Seat<K>> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let count = taken.entry(party.clone()).or_default();
@@ -33,7 +34,7 @@ impl<K: Clone + Eq + Hash> Seats<K> {
     }
 }
 
-/// A seat that is taken.
+/// A taken seat; dropping it frees it.
 #[derive(Debug)]
 pub(super) struct Seat<K: Clone + Eq + Hash> {
     seats: Arc<Seats<K>>,

@@ -1,4 +1,4 @@
-//! Listening, bounds on what a connection may take, and ending in an orderly way.
+//! The HTTP server: the listener, limits of connections, and an orderly end.
 
 use std::convert::Infallible;
 use std::io;
@@ -28,20 +28,20 @@ use super::patient::Patient;
 use super::{State, router};
 use crate::limits::api as limits;
 
-/// Time until connections are accepted again after the system refused one, such as for want of
+/// Time until the next connection is accepted after the system refused one, such as for lack of
 /// descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
-/// The answer where no connection is idle and there are as many as there may be.
+/// The answer to a connection beyond the limit while none is idle.
 const FULL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nx-should-retry: true\r\n\
     content-length: 0\r\nconnection: close\r\n\r\n";
 
-/// Serves until `stop` is set. Clients that wait or follow are let go at once; other requests get
+/// Serves until `stop` is set. Waits and followed logs then end at once; other requests get
 /// [`limits::DRAIN_MS`] to end.
 ///
 /// # Errors
-/// Those of the listener.
+/// The errors of the listener.
 pub async fn serve(
     listener: TcpListener,
     state: State,
@@ -52,7 +52,7 @@ pub async fn serve(
     let app = router(Arc::new(state));
     let connections = TaskTracker::new();
     let stopped = async move {
-        // That nobody is left who could ask to stop is a reason to stop, too.
+        // A dropped sender stops the server, too.
         let _ = stop.wait_for(|stop| *stop).await;
     };
     let mut stopped = pin!(stopped);
@@ -83,12 +83,12 @@ pub async fn serve(
     drop(listener);
     connections.close();
     let drained = tokio::time::timeout(Duration::from_millis(limits::DRAIN_MS), connections.wait());
-    // Those that have not ended by then are cut off by the end of the process.
+    // Requests that have not ended by then are cut off by the end of the process.
     let _ = drained.await;
     Ok(())
 }
 
-/// Whether an error of accepting is about the one connection, which was given up.
+/// Returns true if an error of accepting concerns one connection only, which the peer gave up.
 fn is_of_the_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -98,7 +98,7 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Serves one connection to its end, or turns it away.
+/// Serves one connection to its end, or refuses it.
 async fn connect(
     door: Arc<Door>,
     app: Router,
@@ -106,11 +106,11 @@ async fn connect(
     mut stream: TcpStream,
     peer: SocketAddr,
 ) {
-    // The end of an answer is not held back until its beginning has arrived. A connection that
-    // can't do that is already gone.
+    // Without delay, so that the end of an answer does not wait for an acknowledgement of its
+    // beginning. It fails only for a connection that is closed already.
     let _ = stream.set_nodelay(true);
     let Some(admitted) = door.admit(peer.ip()) else {
-        // A peer that does not take these few bytes is gone, too.
+        // A failure means that the peer is gone.
         let _ = stream.write_all(FULL).await;
         return;
     };
@@ -128,7 +128,7 @@ async fn connect(
     let mut is_draining = false;
     loop {
         tokio::select! {
-            // How a connection has ended is its client's affair.
+            // An error of the connection concerns its client only.
             _ = connection.as_mut() => return,
             () = admitted.evicted() => return,
             () = closing.cancelled(), if !is_draining => {
@@ -149,7 +149,7 @@ async fn answer(
     Ok(response.map(|body| Answer { body, _busy: busy }))
 }
 
-/// The body of an answer, as long as which its connection is busy.
+/// The body of an answer. Its connection is busy until it is dropped.
 struct Answer {
     body: Body,
     _busy: Busy,

@@ -1,4 +1,4 @@
-//! `/tenants/{id}/shadows`: policies that are tried beside the one in force.
+//! `/tenants/{id}/shadows`: trials of policies beside the one in force.
 
 use axum::Json;
 use axum::extract::{Path, State as Extract};
@@ -20,13 +20,13 @@ use crate::limits::api as limits;
 use crate::rollout::{Report, Worst};
 use crate::tenant::Standing;
 
-/// Try a policy beside the one in force
+/// Start the trial of a policy beside the one in force
 ///
-/// It changes nothing for the tenant. What it would have counted since then is told by `GET
-/// /tenants/{id}/shadows/{digest}`.
+/// The trial changes nothing for the tenant. `GET /tenants/{id}/shadows/{digest}` reports how the
+/// policy would have counted the time since then.
 #[utoipa::path(post, path = "/tenants/{id}/shadows", tag = "policies", security(("bearer" = [])),
     request_body = ShadowRequest, responses(
-    (status = 200, description = "It is tried, or was already", body = PolicyStanding),
+    (status = 200, description = "The policy is tried, or was already", body = PolicyStanding),
     Failures,
 ))]
 pub(super) async fn start_shadow(
@@ -41,9 +41,10 @@ pub(super) async fn start_shadow(
     Ok(Json(present_standing(&state, &tenant, digest, Standing::Shadow)))
 }
 
-/// Try a policy no more
-#[utoipa::path(delete, path = "/tenants/{id}/shadows/{digest}", tag = "policies", security(("bearer" = [])), responses(
-    (status = 200, description = "It is not tried any more", body = PolicyStanding),
+/// End the trial of a policy
+#[utoipa::path(delete, path = "/tenants/{id}/shadows/{digest}",
+    tag = "policies", security(("bearer" = [])), responses(
+    (status = 200, description = "The trial has ended", body = PolicyStanding),
     Failures,
 ))]
 pub(super) async fn end_shadow(
@@ -57,12 +58,13 @@ pub(super) async fn end_shadow(
     Ok(Json(present_standing(&state, &tenant, digest, Standing::Admitted)))
 }
 
-/// What a policy that is tried would have counted
+/// Show the report of a trial
 ///
 /// The time of the tenant's instances since the trial began, by the policies in force and by the
-/// one that is tried: in total, and where they differ most. The instances that are not deleted are
-/// looked at, oldest first, up to 1,000.
-#[utoipa::path(get, path = "/tenants/{id}/shadows/{digest}", tag = "policies", security(("bearer" = [])), responses(
+/// one that is tried: in total, and for the instance with the largest difference. It covers the
+/// instances that are not deleted, oldest first, up to 1,000.
+#[utoipa::path(get, path = "/tenants/{id}/shadows/{digest}",
+    tag = "policies", security(("bearer" = [])), responses(
     (status = 200, description = "Both counts", body = ShadowReport),
     Failures,
 ))]

@@ -1,4 +1,4 @@
-//! The parts of the API's description that many operations share: written once, and referred to by
+//! The parts of the OpenAPI document that many operations share: written once, and referred to by
 //! name from each of them.
 
 use std::collections::BTreeMap;
@@ -45,13 +45,16 @@ pub(super) fn answers() -> [(&'static str, Response); 2] {
         let content = ContentBuilder::new().schema(Some(schema)).build();
         ResponseBuilder::new().description(description).content("application/json", content).build()
     };
-    [(WRONG, error("The request is wrong")), (FAILED, error("The host could not do it"))]
+    [
+        (WRONG, error("The request is invalid or refused")),
+        (FAILED, error("The host failed to carry out the request")),
+    ]
 }
 
-/// A parameter in paths that begin alike.
+/// A path parameter that several routes share.
 struct PathParameter {
     component: &'static str,
-    /// The paths that have it begin so.
+    /// The common prefix of the paths that have it.
     paths: &'static str,
     name: &'static str,
     is_number: bool,
@@ -67,18 +70,18 @@ const fn text(
     PathParameter { component, paths, name, is_number: false, description }
 }
 
-/// Every parameter of a path. A more special path stands before a more general one.
+/// All path parameters. The first match by name and prefix counts.
 const PATH_PARAMETERS: [PathParameter; 9] = [
     text(
         "InstanceKey",
         "/instances/{id}",
         "id",
-        "The instance's id, its name, or the id's unique beginning",
+        "The instance's id, its name, or a unique prefix of the id",
     ),
     text("SnapshotName", "/instances/{id}/snapshots/{name}", "name", "The snapshot's name"),
     text("ImageName", "/images/{name}", "name", "The image's name"),
     text("PolicyKey", "/policies/{digest}", "digest", POLICY_KEY),
-    text("TenantId", "/tenants/{id}", "id", "The tenant's id, or `self` for one's own"),
+    text("TenantId", "/tenants/{id}", "id", "The tenant's id, or `self` for the caller's own"),
     text("PolicyKey", "/tenants/{id}/shadows/{digest}", "digest", POLICY_KEY),
     text("PolicyKey", "/tenants/{id}/policy/planned/{digest}", "digest", POLICY_KEY),
     PathParameter {
@@ -88,13 +91,13 @@ const PATH_PARAMETERS: [PathParameter; 9] = [
         is_number: true,
         description: "The number of an invoice or a correction",
     },
-    text("TokenId", "/tokens/{id}", "id", "The token's id, or the id's unique beginning"),
+    text("TokenId", "/tokens/{id}", "id", "The token's id, or a unique prefix of it"),
 ];
 
 const POLICY_KEY: &str =
-    "The policy's name, its digest, the digest's unique beginning, or `standard`";
+    "The policy's name, its digest, a unique prefix of the digest, or `standard`";
 
-/// The parameter of that name in a path, and the name that it is referred to by.
+/// The parameter of that name in a path, with the name of its reference.
 pub(super) fn path_parameter(path: &str, name: &str) -> Option<(&'static str, Parameter)> {
     let known =
         PATH_PARAMETERS.iter().find(|known| known.name == name && path.starts_with(known.paths))?;
@@ -114,7 +117,7 @@ pub(super) fn path_parameter(path: &str, name: &str) -> Option<(&'static str, Pa
     Some((known.component, parameter.build()))
 }
 
-/// The header of acts that are not done twice, and the name that it is referred to by.
+/// The header `Idempotency-Key`, with the name of its reference.
 pub(super) fn idempotency_key() -> (&'static str, Option<Parameter>) {
     ("IdempotencyKey", IdempotencyKey::into_params(|| None).into_iter().next())
 }

@@ -1,9 +1,10 @@
 //! Sizes as people write them: `512MB`, `2G`, `96MiB`. All units are powers of 1,024.
 
-/// A text that is no size.
+/// A text that is not a size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{0}' is no size; write it like 512MB, 2GB or a number of bytes (units are powers of 1,024)"
+    "'{0}' is not a size; write it like 512MB, 2GB or a number of bytes (units are powers of \
+     1,024)"
 )]
 pub struct UnknownSize(pub String);
 

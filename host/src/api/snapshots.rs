@@ -1,4 +1,5 @@
-//! `/instances/{id}/snapshots`: what an instance was, kept; and the forks that are made of it.
+//! `/instances/{id}/snapshots`, `snapshot-schedule` and `fork`: snapshots of instances, and forks
+//! of both.
 
 use std::sync::Arc;
 
@@ -22,14 +23,16 @@ use crate::tenancy::Share;
 use crate::units::Instant;
 use crate::vm;
 
-/// What the names of scheduled snapshots begin with if the client does not say.
+/// Default prefix of the names of scheduled snapshots.
 const PREFIX: &str = "scheduled";
 
 /// Take a snapshot
 ///
-/// Of an instance that runs, is paused or in standby, with its memory; of a stopped one, its
-/// writable disks. What runs is paused for it.
-#[utoipa::path(post, path = "/instances/{id}/snapshots", tag = "snapshots", security(("bearer" = [])),
+/// A snapshot of a running or paused instance, or of one in standby, holds its memory and its
+/// writable disks; that of a stopped one holds its writable disks. A running instance is paused
+/// meanwhile.
+#[utoipa::path(post, path = "/instances/{id}/snapshots",
+    tag = "snapshots", security(("bearer" = [])),
     request_body = Option<CreateSnapshot>, responses(
     (status = 201, description = "The snapshot", body = Snapshot),
     (status = 409, description = "Not legal now, or the name is in use", body = ErrorBody),
@@ -64,7 +67,8 @@ fn check_kind(view: &View, kind: Option<SnapshotKind>) -> Result<(), ApiError> {
         Some(kind) if kind != is => Err(ApiError::conflict(
             "wrong_kind",
             format!(
-                "the instance is {}, so that its snapshot would be of the kind {}; leave kind out, or bring the instance there first",
+                "the instance is {}, so that its snapshot would be of the kind {}; leave kind out, \
+                 or bring the instance to the other state first",
                 view.live.state.as_str(),
                 is.as_str()
             ),
@@ -73,7 +77,7 @@ fn check_kind(view: &View, kind: Option<SnapshotKind>) -> Result<(), ApiError> {
     }
 }
 
-/// A name out of the calendar's time, to the microsecond.
+/// A name made of the present time, to the microsecond.
 fn name_of_now(state: &State) -> Result<SnapshotName, ApiError> {
     let utc_ns = state.fleet.calendar_ns(state.fleet.now());
     let time = chrono::DateTime::from_timestamp_nanos(utc_ns).format("%Y%m%d-%H%M%S-%6f");
@@ -116,7 +120,8 @@ fn present_snapshot(state: &State, view: &View, kept: &driver::Snapshot) -> Snap
 /// List an instance's snapshots
 ///
 /// Oldest first.
-#[utoipa::path(get, path = "/instances/{id}/snapshots", tag = "snapshots", security(("bearer" = [])), responses(
+#[utoipa::path(get, path = "/instances/{id}/snapshots",
+    tag = "snapshots", security(("bearer" = [])), responses(
     (status = 200, description = "The snapshots", body = [Snapshot]),
     Failures,
 ))]
@@ -131,8 +136,9 @@ pub(super) async fn list_snapshots(
     ))
 }
 
-/// One snapshot
-#[utoipa::path(get, path = "/instances/{id}/snapshots/{name}", tag = "snapshots", security(("bearer" = [])), responses(
+/// Show one snapshot
+#[utoipa::path(get, path = "/instances/{id}/snapshots/{name}",
+    tag = "snapshots", security(("bearer" = [])), responses(
     (status = 200, description = "The snapshot", body = Snapshot),
     Failures,
 ))]
@@ -146,8 +152,9 @@ pub(super) async fn get_snapshot(
 }
 
 /// Delete a snapshot
-#[utoipa::path(delete, path = "/instances/{id}/snapshots/{name}", tag = "snapshots", security(("bearer" = [])), responses(
-    (status = 204, description = "It is deleted"),
+#[utoipa::path(delete, path = "/instances/{id}/snapshots/{name}",
+    tag = "snapshots", security(("bearer" = [])), responses(
+    (status = 204, description = "The snapshot is deleted"),
     Failures,
 ))]
 pub(super) async fn delete_snapshot(
@@ -163,14 +170,15 @@ pub(super) async fn delete_snapshot(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Go back to a snapshot
+/// Restore an instance to a snapshot
 ///
-/// The instance, which has to be stopped or in standby, becomes what it was then. Its history goes
-/// on: no time is taken back.
-#[utoipa::path(post, path = "/instances/{id}/snapshots/{name}/restore", tag = "snapshots", security(("bearer" = [])),
+/// The instance, which has to be stopped or in standby, gets the disks and the memory of the
+/// snapshot. Its history goes on: its time so far stays as it is.
+#[utoipa::path(post, path = "/instances/{id}/snapshots/{name}/restore",
+    tag = "snapshots", security(("bearer" = [])),
     request_body = Option<RestoreSnapshot>, responses(
     (status = 200, description = "Done and recorded", body = Instance),
-    (status = 409, description = "Not legal now; `legal` says what is", body = ErrorBody),
+    (status = 409, description = "Not legal now; `legal` lists what is", body = ErrorBody),
     Failures,
 ))]
 pub(super) async fn restore_snapshot(
@@ -188,8 +196,8 @@ pub(super) async fn restore_snapshot(
 
 /// Fork an instance
 ///
-/// Makes a new instance of another one as it is. The new one has its own history, which begins with
-/// nothing; its source's history shows its own pause, if it ran, and nothing else.
+/// Creates a new instance from the present disks and memory of another one. The new one begins with
+/// an empty history; that of its source shows no more than its own pause, if it ran.
 #[utoipa::path(post, path = "/instances/{id}/fork", tag = "snapshots", security(("bearer" = [])),
     request_body = ForkInstance, responses(
     (status = 201, description = "The new instance", body = Instance),
@@ -214,8 +222,9 @@ pub(super) async fn fork_instance(
 
 /// Fork a snapshot
 ///
-/// Makes a new instance of what another one was. Its history begins with nothing.
-#[utoipa::path(post, path = "/instances/{id}/snapshots/{name}/fork", tag = "snapshots", security(("bearer" = [])),
+/// Creates a new instance from the disks and memory of a snapshot. It begins with an empty history.
+#[utoipa::path(post, path = "/instances/{id}/snapshots/{name}/fork",
+    tag = "snapshots", security(("bearer" = [])),
     request_body = ForkSnapshot, responses(
     (status = 201, description = "The new instance", body = Instance),
     (status = 409, description = "The name is in use", body = ErrorBody),
@@ -259,10 +268,12 @@ async fn fork(
     Ok((StatusCode::CREATED, Json(present::instance(state, view, asked))))
 }
 
-/// When an instance's snapshots are taken by themselves
-#[utoipa::path(get, path = "/instances/{id}/snapshot-schedule", tag = "snapshots", security(("bearer" = [])), responses(
+/// Show the snapshot schedule of an instance
+#[utoipa::path(get, path = "/instances/{id}/snapshot-schedule",
+    tag = "snapshots", security(("bearer" = [])), responses(
     (status = 200, description = "The schedule", body = SnapshotSchedule),
-    (status = "4XX", description = "The request is wrong, or there is none", body = ErrorBody),
+    (status = "4XX", description = "The request is invalid, or the instance has no schedule",
+        body = ErrorBody),
 ))]
 pub(super) async fn get_snapshot_schedule(
     Extract(state): Shared,
@@ -274,8 +285,10 @@ pub(super) async fn get_snapshot_schedule(
 }
 
 fn present_schedule(state: &State, view: &View) -> Result<SnapshotSchedule, ApiError> {
-    let none =
-        || ApiError::not_found("no_snapshot_schedule", "the instance has no snapshot schedule");
+    let none = || {
+        ApiError::not_found("no_snapshot_schedule", "the instance has no snapshot schedule")
+            .hint("PUT /instances/{id}/snapshot-schedule sets one")
+    };
     let schedule = view.record.spec.schedule.as_ref().ok_or_else(none)?;
     Ok(SnapshotSchedule {
         instance_id: view.record.id.clone(),
@@ -288,10 +301,11 @@ fn present_schedule(state: &State, view: &View) -> Result<SnapshotSchedule, ApiE
     })
 }
 
-/// Have an instance's snapshots taken by themselves
+/// Set the snapshot schedule of an instance
 ///
-/// One that nothing has run since is not taken again.
-#[utoipa::path(put, path = "/instances/{id}/snapshot-schedule", tag = "snapshots", security(("bearer" = [])),
+/// A snapshot that would equal the one before, since nothing has run in between, is left out.
+#[utoipa::path(put, path = "/instances/{id}/snapshot-schedule",
+    tag = "snapshots", security(("bearer" = [])),
     request_body = SetSnapshotSchedule, responses(
     (status = 200, description = "The schedule", body = SnapshotSchedule),
     Failures,
@@ -316,11 +330,12 @@ pub(super) async fn set_snapshot_schedule(
     Ok(Json(present_schedule(&state, &view)?))
 }
 
-/// Have no more snapshots taken by themselves
+/// Remove the snapshot schedule of an instance
 ///
-/// Those that were taken stay.
-#[utoipa::path(delete, path = "/instances/{id}/snapshot-schedule", tag = "snapshots", security(("bearer" = [])), responses(
-    (status = 204, description = "There is none any more"),
+/// The snapshots that it took stay.
+#[utoipa::path(delete, path = "/instances/{id}/snapshot-schedule",
+    tag = "snapshots", security(("bearer" = [])), responses(
+    (status = 204, description = "The instance has no schedule any more"),
     Failures,
 ))]
 pub(super) async fn delete_snapshot_schedule(

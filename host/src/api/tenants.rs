@@ -1,4 +1,5 @@
-//! `/tenants`: the tenants of this host, their limits, and what follows when their policy fails.
+//! `/tenants`: the tenants of this host, their limits, their billing rights, and the fallback for a
+//! policy that fails.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +22,7 @@ use crate::tenant::{FallbackOrder, Limit, Settings};
 
 /// List tenants
 ///
-/// All of them for an operator, one's own for everybody else.
+/// All tenants for an operator, the caller's own for everybody else.
 #[utoipa::path(get, path = "/tenants", tag = "tenants", security(("bearer" = [])), responses(
     (status = 200, description = "The tenants by id", body = [Tenant]),
     Failures,
@@ -32,10 +33,11 @@ pub(super) async fn list_tenants(Extract(state): Shared, caller: Caller) -> Json
     Json(tenants.iter().map(|tenant| present(&state, tenant)).collect())
 }
 
-/// Make a tenant
+/// Create a tenant
 ///
-/// It begins under the standard policy.
-#[utoipa::path(post, path = "/tenants", tag = "tenants", security(("bearer" = [])), request_body = CreateTenant, responses(
+/// The standard policy is in force for it.
+#[utoipa::path(post, path = "/tenants",
+    tag = "tenants", security(("bearer" = [])), request_body = CreateTenant, responses(
     (status = 201, description = "The new tenant", body = Tenant),
     Failures,
 ))]
@@ -51,7 +53,7 @@ pub(super) async fn create_tenant(
     Ok((StatusCode::CREATED, Json(present(&state, &tenant))))
 }
 
-/// One tenant
+/// Show one tenant
 #[utoipa::path(get, path = "/tenants/{id}", tag = "tenants", security(("bearer" = [])), responses(
     (status = 200, description = "The tenant", body = Tenant),
     Failures,
@@ -64,12 +66,13 @@ pub(super) async fn get_tenant(
     Ok(Json(present(&state, &*caller.tenant_at(&state, &id)?)))
 }
 
-/// Set limits of a tenant
+/// Set the limits of a tenant
 ///
-/// Those that are named; `null` goes back to the program's default. What is there already stays,
+/// Limits that are not named stay as they are; `null` restores the default. Resources in use stay,
 /// also above a new limit.
 #[utoipa::path(patch, path = "/tenants/{id}/limits", tag = "tenants", security(("bearer" = [])),
-    request_body(content = BTreeMap<String, Option<u64>>, description = "Limits by name, as `GET /tenants/{id}` has them"), responses(
+    request_body(content = BTreeMap<String, Option<u64>>,
+        description = "Limits by name, as `GET /tenants/{id}` has them"), responses(
     (status = 200, description = "The tenant with its limits", body = Tenant),
     Failures,
 ))]
@@ -89,11 +92,12 @@ pub(super) async fn set_limits(
     Ok(Json(present(&state, &tenant)))
 }
 
-/// Set who may charge a tenant
+/// Set the right to charge a tenant
 ///
-/// Prices, invoices, corrections and the policy that a tenant is under are the affair of operators
-/// and of the role `billing`. Delegated, the tenant's own admins may change them, too.
-#[utoipa::path(put, path = "/tenants/{id}/billing", tag = "tenants", security(("bearer" = [])), request_body = Billing, responses(
+/// Operators and the role `billing` may change prices, invoices, corrections and the policy of a
+/// tenant. If delegated, the tenant's own admins may, too.
+#[utoipa::path(put, path = "/tenants/{id}/billing",
+    tag = "tenants", security(("bearer" = [])), request_body = Billing, responses(
     (status = 200, description = "The tenant", body = Tenant),
     Failures,
 ))]
@@ -109,14 +113,14 @@ pub(super) async fn set_billing(
     Ok(Json(present(&state, &tenant)))
 }
 
-/// Set what is done when a tenant's policy fails
+/// Set the fallback of a tenant
 ///
-/// Two failures in a row quarantine a policy; the rungs are tried in this order then. `hold` does
-/// nothing, so that the time is owed until somebody acts; `last-good` and `standard` put another
-/// policy in force, which accounts what is owed, too.
+/// Two failures in a row quarantine a policy. The steps are then tried in this order. `hold` does
+/// nothing: the time stays unaccounted until another policy is put in force. `last-good` and
+/// `standard` put another policy in force, which accounts that time, too.
 #[utoipa::path(put, path = "/tenants/{id}/fallback", tag = "policies", security(("bearer" = [])),
     request_body = Fallback, responses(
-    (status = 200, description = "The tenant with its ladder", body = Tenant),
+    (status = 200, description = "The tenant with its fallback", body = Tenant),
     Failures,
 ))]
 pub(super) async fn set_fallback(

@@ -1,4 +1,4 @@
-//! The document of the API, checked against the program.
+//! Checks of the OpenAPI document against the program.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ fn document() -> Value {
     serde_json::from_str(openapi_text()).expect("JSON")
 }
 
-/// Every operation: path, method, and what is said of it.
+/// Every operation: path, method and description.
 fn operations(document: &Value) -> Vec<(String, String, Value)> {
     let paths = document["paths"].as_object().expect("paths");
     let of_path = |(path, item): (&String, &Value)| {
@@ -29,7 +29,8 @@ fn the_committed_document_is_the_one_that_is_served() {
     let committed = std::fs::read_to_string(COMMITTED).unwrap_or_default();
     assert!(
         committed == openapi_text(),
-        "the committed document is not what the program serves; `tallyman openapi > openapi/tallyman-0.1.0.json` writes it anew"
+        "the committed document is not what the program serves; \
+         `tallyman openapi > openapi/tallyman-0.1.0.json` writes it anew"
     );
 }
 

@@ -1,10 +1,10 @@
-//! Lengths of time as people write them: `30s`, `2m`, `1h30m`, `250ms`.
+//! Durations as people write them: `30s`, `2m`, `1h30m`, `250ms`.
 
 use std::time::Duration;
 
-/// A text that is no length of time.
+/// A text that is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no duration; write it like 30s, 2m, 1h30m or 250ms")]
+#[error("'{0}' is not a duration; write it like 30s, 2m, 1h30m or 250ms")]
 pub struct UnknownDuration(pub String);
 
 const UNITS_NS: [(&str, u64); 6] = [

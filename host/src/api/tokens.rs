@@ -1,4 +1,4 @@
-//! `/tokens`: who may speak for a tenant.
+//! `/tokens`: the tokens of tenants and operators.
 
 use axum::Json;
 use axum::extract::{Path, State as Extract};
@@ -17,10 +17,11 @@ use crate::tenant::Role;
 
 /// List tokens
 ///
-/// Those of the tenant, or of all tenants for an operator who names none. No secret is ever shown
-/// again.
+/// The tokens of the tenant, or of all tenants for an operator who names none, without their
+/// secrets.
 #[utoipa::path(get, path = "/tokens", tag = "tenants", security(("bearer" = [])), responses(
-    (status = 200, description = "The tokens, oldest first; those that are no good any more included", body = [Token]),
+    (status = 200, description = "The tokens, oldest first; expired and revoked ones included",
+        body = [Token]),
     Failures,
 ))]
 pub(super) async fn list_tokens(Extract(state): Shared, caller: Caller) -> Json<Vec<Token>> {
@@ -29,15 +30,17 @@ pub(super) async fn list_tokens(Extract(state): Shared, caller: Caller) -> Json<
     Json(tokens.iter().map(|token| present(&state, token)).collect())
 }
 
-/// Operators' tokens are filed under a tenant, but they are not the tenant's.
+/// Returns true if the caller may see a token. Tokens of operators and of the role `billing` are
+/// recorded under a tenant, but are not the tenant's.
 fn is_theirs(caller: &Caller, token: &StoredToken) -> bool {
     caller.is_operator() || !token.role.is_of_the_provider()
 }
 
-/// Make a token
+/// Create a token
 ///
-/// Its secret is in this answer and nowhere else.
-#[utoipa::path(post, path = "/tokens", tag = "tenants", security(("bearer" = [])), request_body = CreateToken, responses(
+/// The secret is in this answer only.
+#[utoipa::path(post, path = "/tokens",
+    tag = "tenants", security(("bearer" = [])), request_body = CreateToken, responses(
     (status = 201, description = "The token, with its secret", body = CreatedToken),
     Failures,
 ))]
@@ -52,14 +55,14 @@ pub(super) async fn create_token(
     };
     let role = Role::from(request.role);
     if role.is_of_the_provider() && !caller.is_operator() {
-        let message = format!("only an operator makes a token with the role {role}");
+        let message = format!("role: only an operator may create a token with the role {role}");
         return Err(ApiError::operators_alone(&message));
     }
     let lifetime_s = request.expires_in_s.unwrap_or(limits::LIFETIME_S_DEFAULT);
     if !(1..=limits::LIFETIME_S_MAX).contains(&lifetime_s) {
         let most = limits::LIFETIME_S_MAX;
         return Err(ApiError::invalid(format!(
-            "expires_in_s: must be 1 to {most}, is {lifetime_s}"
+            "expires_in_s: must be 1 to {most} seconds, is {lifetime_s}"
         )));
     }
     let name = checked_name(request.name)?;
@@ -80,9 +83,9 @@ fn checked_name(name: String) -> Result<String, ApiError> {
 
 /// Revoke a token
 ///
-/// At once and for good. To revoke one again changes nothing.
+/// Takes effect at once and for good. A repeated revocation changes nothing.
 #[utoipa::path(delete, path = "/tokens/{id}", tag = "tenants", security(("bearer" = [])), responses(
-    (status = 204, description = "It is no good any more"),
+    (status = 204, description = "The token is revoked"),
     Failures,
 ))]
 pub(super) async fn revoke_token(
