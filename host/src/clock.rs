@@ -3,11 +3,10 @@
 //! One continuous scale, integer nanoseconds: `CLOCK_BOOTTIME` plus an offset that is fixed once
 //! per boot. It never steps, never runs backwards, and counts host suspend.
 //!
-//! How much time has passed between two boots only the wall clock can say. It is believed where it
-//! is known to be right now, and was when it was last noted ([`join`]). Where it is not, the meter
-//! goes on from the last instant with the time that has passed in this boot, and what may be
-//! missing is a fact: a clock that is thirty days behind at one boot, and right at the next, makes
-//! nobody pay for thirty days.
+//! The time between two boots is known to the wall clock only. It is trusted if it is synchronised
+//! now and was when it was last noted ([`join`]). Otherwise the meter goes on from the last instant
+//! with the time that has passed in this boot, and a fact records that time may be missing: a clock
+//! that is thirty days behind at one boot, and right at the next, must not bill thirty days.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +16,8 @@ use tokio::sync::watch;
 use crate::billing::{BootId, GapReason, Reading};
 use crate::units::{Instant, Nanos};
 
-/// Longest time to sleep at once. The kernel's timers stand still while the host is suspended; the
-/// meter does not.
+/// Longest single sleep. The kernel's timers stand still while the host is suspended; the meter does
+/// not.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
 /// The meter clock of this boot. Clones are one clock.
@@ -26,21 +25,21 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 pub struct Clock {
     boot: BootId,
     offset_ns: i64,
-    /// Time that a simulation has let pass at once, in nanoseconds. Nothing else does.
+    /// Time that a simulation has skipped, in nanoseconds; zero outside simulations.
     skipped_ns: Arc<watch::Sender<u64>>,
 }
 
-/// Why there is no clock.
+/// Error of reading the boot's id, without which there is no clock.
 #[derive(Debug, thiserror::Error)]
 #[error("can't read the boot id from {PATH}; is /proc mounted?")]
 pub struct NoBootId(#[source] std::io::Error);
 
 const PATH: &str = "/proc/sys/kernel/random/boot_id";
 
-/// The running boot's id.
+/// Reads the running boot's id.
 ///
 /// # Errors
-/// [`NoBootId`] where `/proc` is not there.
+/// [`NoBootId`] if `/proc` is not mounted.
 pub fn boot_id() -> Result<BootId, NoBootId> {
     let text = std::fs::read_to_string(PATH).map_err(NoBootId)?;
     Ok(BootId(text.trim().into()))
@@ -62,7 +61,7 @@ pub fn monotonic_ns() -> u64 {
     read(libc::CLOCK_MONOTONIC).unsigned_abs()
 }
 
-/// Whether the kernel knows the wall clock to be right: a time service disciplines it.
+/// Returns whether the kernel reports the wall clock as synchronised, by NTP or the like.
 pub fn is_synchronised() -> bool {
     // SAFETY: a record of integers, for which zero is a value; without modes nothing is set.
     let mut timex: libc::timex = unsafe { std::mem::zeroed() };
@@ -71,7 +70,7 @@ pub fn is_synchronised() -> bool {
     state >= 0 && state != libc::TIME_ERROR && timex.status & libc::STA_UNSYNC == 0
 }
 
-/// A clock in nanoseconds, by the C library, where tests can put another one in its place.
+/// Reads a clock, in nanoseconds, through the C library, which tests can interpose.
 fn read(clock: libc::clockid_t) -> i64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the record is ours and lives through the call, which fails only for a clock that is
@@ -80,48 +79,48 @@ fn read(clock: libc::clockid_t) -> i64 {
     time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
 }
 
-/// What the host's clocks say at once.
+/// A reading of the host's clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostTime {
     /// `CLOCK_BOOTTIME` in nanoseconds.
     pub boottime_ns: u64,
     /// `CLOCK_REALTIME` in nanoseconds since 1970.
     pub wall_ns: i64,
-    /// Whether the wall clock is known to be right.
+    /// True if the kernel reports the wall clock as synchronised.
     pub is_synchronised: bool,
 }
 
 impl HostTime {
-    /// Now.
+    /// Reads the clocks.
     pub fn now() -> Self {
         Self { boottime_ns: boottime_ns(), wall_ns: wall_ns(), is_synchronised: is_synchronised() }
     }
 }
 
-/// The end of an earlier boot, as far as it is known.
+/// The last that is known of an earlier boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastKnown {
-    /// The last instant that is proved.
+    /// The last instant at which the host is proved to have run.
     pub meter: Instant,
-    /// UTC then, in nanoseconds since 1970, by the calendar.
+    /// UTC at that instant, in nanoseconds since 1970, by the calendar.
     pub utc_ns: i64,
-    /// Whether the wall clock was known to be right then.
+    /// True if the wall clock was synchronised at that instant.
     pub is_synchronised: bool,
 }
 
-/// Time between two boots of which nothing is known but its least.
+/// A time between two boots of which only the minimum is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
-    /// Why the wall clock is not believed.
+    /// Reason not to trust the wall clock.
     pub reason: GapReason,
-    /// What has passed by the wall clock, in nanoseconds; negative where it was set back.
+    /// Time passed by the wall clock, in nanoseconds; negative if it was set back.
     pub claimed_ns: i64,
-    /// What the meter counts instead, in nanoseconds: the time since this boot began.
+    /// Time that the meter counts instead, in nanoseconds: since this boot began.
     pub counted_ns: u64,
 }
 
-/// The clock of a new boot, after an earlier one whose end was `last`; and the gap, where nothing
-/// proves how much time lies between them.
+/// Returns the clock of a new boot after an earlier one that is known up to `last`, and the gap if
+/// nothing proves how much time lies between the two.
 pub fn join(boot: BootId, now: &HostTime, last: &LastKnown) -> (Clock, Option<Gap>) {
     let claimed_ns = now.wall_ns.saturating_sub(last.utc_ns);
     let counted_ns = now.boottime_ns;
@@ -142,23 +141,24 @@ pub fn join(boot: BootId, now: &HostTime, last: &LastKnown) -> (Clock, Option<Ga
 }
 
 impl Clock {
-    /// The clock of `boot` with an offset that an earlier start in the same boot has fixed.
+    /// The clock of `boot` with the offset, in nanoseconds, that an earlier start in the same boot
+    /// has fixed.
     pub fn resume(boot: BootId, offset_ns: i64) -> Self {
         Self { boot, offset_ns, skipped_ns: Arc::default() }
     }
 
-    /// The clock of a first boot: the wall clock now.
+    /// The clock of a host's first boot, which begins at the wall clock.
     pub fn first_in_boot(boot: BootId) -> Self {
         let now = HostTime::now();
         Self::at(boot, &now, Instant(now.wall_ns))
     }
 
-    /// The clock of a boot in which it is `meter` now.
+    /// The clock of a boot that reads `meter` at `now`.
     fn at(boot: BootId, now: &HostTime, meter: Instant) -> Self {
         Self::resume(boot, meter.0.saturating_sub_unsigned(now.boottime_ns))
     }
 
-    /// Nanoseconds between `CLOCK_BOOTTIME` and the meter.
+    /// The meter minus `CLOCK_BOOTTIME`, in nanoseconds.
     pub fn offset_ns(&self) -> i64 {
         self.offset_ns
     }
@@ -168,12 +168,12 @@ impl Clock {
         &self.boot
     }
 
-    /// Now.
+    /// The present instant.
     pub fn now(&self) -> Instant {
         self.meter(boottime_ns().saturating_add(self.skipped_ns()))
     }
 
-    /// Now, on all four clocks.
+    /// The present instant with its boot, `CLOCK_BOOTTIME` and wall clock.
     pub fn reading(&self) -> Reading {
         let skipped = self.skipped_ns();
         self.reading_of(
@@ -182,19 +182,19 @@ impl Clock {
         )
     }
 
-    /// Waits until `at` has come. Cancel-safe.
+    /// Waits until the meter reaches `at`. Cancel-safe.
     pub async fn reaches(&self, at: Instant) {
         let mut skips = self.skipped_ns.subscribe();
         while let Some(left) = at.since(self.now()).filter(|left| left.0 > 0) {
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_nanos(left.0).min(SLEEP_MAX)) => {}
-                // The sender is ours.
+                // Never an error: this clock holds a sender.
                 _ = skips.changed() => {}
             }
         }
     }
 
-    /// Lets time pass at once, for all clones: whoever simulates hours has not to wait for them.
+    /// Moves the clock and all its clones ahead, for simulations of long times.
     pub fn skip(&self, time: Nanos) {
         self.skipped_ns.send_modify(|skipped| *skipped = skipped.saturating_add(time.0));
     }
@@ -203,13 +203,13 @@ impl Clock {
         *self.skipped_ns.borrow()
     }
 
-    /// The reading of an instant of this boot that was noted elsewhere, such as by an instance's
-    /// supervisor.
+    /// The reading of an instant of this boot that another process noted, such as an instance's
+    /// supervisor. Both arguments are in nanoseconds.
     pub fn reading_of(&self, boottime_ns: u64, wall_ns: i64) -> Reading {
         Reading { boot: self.boot.clone(), boottime_ns, wall_ns, meter: self.meter(boottime_ns) }
     }
 
-    /// The instant of a `CLOCK_BOOTTIME` of this boot.
+    /// The instant of a `CLOCK_BOOTTIME` of this boot, in nanoseconds.
     pub fn meter(&self, boottime_ns: u64) -> Instant {
         Instant(self.offset_ns.saturating_add_unsigned(boottime_ns))
     }
@@ -243,8 +243,8 @@ mod tests {
     #[test]
     fn a_new_boot_goes_on_by_what_the_calendar_knows() {
         use GapReason::{NeverSynchronised, NotSynchronised, WentBack};
-        // The meter stands at day 100. UTC is what the calendar says: the wall clock was stepped by
-        // 30 days since.
+        // The meter reads day 100. UTC is the calendar's: the wall clock was stepped by 30 days
+        // since.
         let last = |is_synchronised| LastKnown {
             meter: Instant(100 * DAY),
             utc_ns: 130 * DAY,

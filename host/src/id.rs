@@ -1,4 +1,4 @@
-//! Names that can't be confused with each other.
+//! Identifiers, one type each, so that they can't be confused.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,69 +7,76 @@ use std::sync::Arc;
 use rand::Rng;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Why a text is no identifier. `Display` says what would be right.
+/// Error of parsing an identifier. `Display` says what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// The text is empty or too long.
     #[error("{what} must have 1 to {max} characters, got {len}")]
     Length {
-        /// What was being named.
+        /// Kind of identifier, such as `an instance's name`.
         what: &'static str,
-        /// The longest that is accepted.
+        /// Longest accepted length, in characters.
         max: usize,
-        /// What came.
+        /// Length of the text, in characters.
         len: usize,
     },
     /// The text has a character that is not allowed.
     #[error(
-        "{what} may hold a-z, 0-9 and '-', and must begin and end with a letter or digit; '{text}' does not"
+        "{what} may hold a-z, 0-9 and '-', and must begin and end with a letter or digit; \
+         '{text}' does not"
     )]
     Alphabet {
-        /// What was being named.
+        /// Kind of identifier, such as `an instance's name`.
         what: &'static str,
-        /// What came.
+        /// The text, cut after 80 characters.
         text: String,
     },
-    /// Not 64 lower-case hexadecimal digits.
+    /// A digest that is not 64 lower-case hexadecimal digits.
     #[error(
         "a digest is 64 lower-case hexadecimal digits, optionally after 'sha256:'; '{text}' is not"
     )]
     Digest {
-        /// What came.
+        /// The text, cut after 80 characters.
         text: String,
     },
-    /// Not 24 lower-case hexadecimal digits.
-    #[error("a token's id is {} lower-case hexadecimal digits; '{text}' is not", 2 * TOKEN_ID_BYTES)]
+    /// A token's id that is not 24 lower-case hexadecimal digits.
+    #[error(
+        "a token's id is {} lower-case hexadecimal digits; '{text}' is not",
+        2 * TOKEN_ID_BYTES
+    )]
     Token {
-        /// What came.
+        /// The text, cut after 80 characters.
         text: String,
     },
-    /// None of a closed set of words.
+    /// A word that is not in a closed set of words.
     #[error("'{text}' is not {what}; there are: {known}")]
     Word {
-        /// What was being named, with its article.
+        /// Kind of word, with its article, such as `a role`.
         what: &'static str,
-        /// What came.
+        /// The text, cut after 80 characters.
         text: String,
-        /// What would be right.
+        /// The words of the set, separated by commas.
         known: String,
     },
 }
 
-/// A closed set of words, given once: the enum, [`ALL`], its names, reading and writing them.
+/// Defines an enum that is a closed set of words: its members, [`ALL`], their names, parsing and
+/// formatting.
 ///
 /// [`ALL`]: crate::tenant::Role::ALL
 macro_rules! words {
-    ($(#[$doc:meta])* $type:ident, $what:literal { $($(#[$of:meta])* $member:ident = $text:literal,)+ }) => {
+    ($(#[$doc:meta])* $type:ident, $what:literal {
+        $($(#[$of:meta])* $member:ident = $text:literal,)+
+    }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum $type { $($(#[$of])* $member,)+ }
 
         impl $type {
-            /// Every one.
+            /// Every member, in the order of declaration.
             pub const ALL: [$type; [$($text),+].len()] = [$($type::$member),+];
 
-            /// Its name in JSON and on the command line.
+            /// Name in JSON and on the command line.
             pub fn as_str(self) -> &'static str {
                 match self { $($type::$member => $text,)+ }
             }
@@ -84,11 +91,12 @@ macro_rules! words {
         impl ::std::str::FromStr for $type {
             type Err = $crate::id::IdError;
             fn from_str(text: &str) -> Result<Self, $crate::id::IdError> {
-                Self::ALL.into_iter().find(|word| word.as_str() == text).ok_or_else(|| $crate::id::IdError::Word {
+                let unknown = || $crate::id::IdError::Word {
                     what: $what,
                     text: text.chars().take(80).collect(),
                     known: Self::ALL.map(Self::as_str).join(", "),
-                })
+                };
+                Self::ALL.into_iter().find(|word| word.as_str() == text).ok_or_else(unknown)
             }
         }
     };
@@ -96,7 +104,7 @@ macro_rules! words {
 
 pub(crate) use words;
 
-/// The beginning of a text that somebody sent, for an error: at most 80 characters.
+/// The first 80 characters of a client's text, for an error message.
 pub fn clipped(text: &str) -> String {
     text.chars().take(80).collect()
 }
@@ -166,32 +174,32 @@ fn check_name(what: &'static str, text: &str) -> Result<(), IdError> {
 }
 
 name!(
-    /// Who is billed. The first tenant of a host is [`TenantId::default_tenant`].
+    /// Id of a tenant, the party that is billed. Every host has [`TenantId::default_tenant`].
     TenantId, "a tenant's id"
 );
 name!(
-    /// One virtual machine's id: 24 characters, chosen by the host.
+    /// Id of an instance: 24 characters, chosen by the host.
     InstanceId, "an instance's id"
 );
 name!(
-    /// What a person calls an instance; unique within its tenant among those not deleted.
+    /// Name of an instance, chosen by the client; unique within its tenant among those not deleted.
     InstanceName, "an instance's name"
 );
 name!(
-    /// The name of a policy; unique among those of its tenant.
+    /// Name of a policy; unique within its tenant.
     PolicyName, "a policy's name"
 );
 name!(
-    /// What an image is called.
+    /// Name of an image; unique on its host.
     ImageName, "an image's name"
 );
 name!(
-    /// What a snapshot is called; unique within its instance.
+    /// Name of a snapshot; unique within its instance.
     SnapshotName, "a snapshot's name"
 );
 
 impl TenantId {
-    /// The tenant that exists from the first day.
+    /// The tenant `default`, which the daemon makes at its first start.
     pub fn default_tenant() -> Self {
         Self("default".into())
     }
@@ -208,16 +216,16 @@ impl InstanceId {
         Self(text.into())
     }
 
-    /// How long a random id is, in characters.
+    /// Length of a random id, in characters.
     const CHARS: usize = 24;
 
-    /// Whether it is as long as those of [`InstanceId::random`]; a name is seldom.
+    /// Returns whether the text has the length of [`InstanceId::random`]'s, which names seldom have.
     pub fn is_of_ours(&self) -> bool {
         self.0.len() == Self::CHARS
     }
 }
 
-/// SHA-256 of a component's bytes: the name of a policy.
+/// SHA-256 of a component's bytes, which identifies a policy.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(pub [u8; 32]);
 
@@ -244,7 +252,7 @@ impl FromStr for Digest {
     }
 }
 
-/// Exactly so many bytes, in lower case.
+/// Parses exactly `2 * N` lower-case hexadecimal digits.
 fn lower_hex<const N: usize>(digits: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     let lower = !digits.bytes().any(|c| c.is_ascii_uppercase());
@@ -265,10 +273,11 @@ impl fmt::Debug for Digest {
     }
 }
 
+/// Length of a token's id, in bytes.
 const TOKEN_ID_BYTES: usize = 12;
 
-/// What an API token is called: the first 96 bits of its secret's SHA-256. It tells nothing about
-/// the secret, and nobody can find another secret for it.
+/// Id of an API token: the first 96 bits of its secret's SHA-256. The secret can't be derived from
+/// it, nor another secret found that has the same id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TokenId([u8; TOKEN_ID_BYTES]);
 

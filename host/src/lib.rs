@@ -1,5 +1,5 @@
-//! Tallyman runs virtual machines on one host and accounts every millisecond of their life exactly
-//! once.
+//! Tallyman runs virtual machines on one host and accounts every nanosecond of their lifetime
+//! exactly once.
 //!
 //! `ARCHITECTURE.md` has the bird's eye view. Dependencies point one way: `units, id, limits <- vm,
 //! tenant, billing <- driver, policy, journal, hypervisor <- tenancy <- invoice <- rollout <- api

@@ -1,4 +1,4 @@
-//! Tallyman: the daemon and the command line in one.
+//! Tallyman: the daemon and the command line in one program.
 
 use std::process::ExitCode;
 
@@ -6,8 +6,8 @@ use tallyman::hypervisor::supervisor;
 use tallyman::policy;
 
 fn main() -> ExitCode {
-    // A supervisor must be the parent of its machine before any thread exists, so it is told apart
-    // before anything else is looked at.
+    // A supervisor must start its machine before any thread exists, so this comes before anything
+    // else.
     match std::env::args_os().nth(1) {
         Some(word) if word == supervisor::SUBCOMMAND => supervisor::supervise(),
         Some(word) if word == policy::COMPILER => {

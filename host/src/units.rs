@@ -42,8 +42,8 @@ const UNITS_NS: [(&str, u64); 7] = [
     ("s", 1_000_000_000),
 ];
 
-/// Nanoseconds of a length of time such as `60s`, `10ms`, `1h30m`; none for anything else. A unit
-/// is obligatory.
+/// Parses a length of time such as `60s`, `10ms` or `1h30m` into nanoseconds; `None` for anything
+/// else. Every number needs its unit.
 pub fn duration_ns(text: &str) -> Option<u64> {
     let mut rest = text;
     let mut nanos = 0_u64;
@@ -70,7 +70,7 @@ impl fmt::Debug for Nanos {
     }
 }
 
-/// Seconds with nine decimals, exactly, such as `3.000000001 s`.
+/// Exact seconds with nine decimals, such as `3.000000001 s`.
 impl fmt::Display for Nanos {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = format!("{}.{:09} s", self.0 / 1_000_000_000, self.0 % 1_000_000_000);
