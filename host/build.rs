@@ -1,8 +1,7 @@
 //! Builds every policy under `guest-tracker/policies/` into a component in `target/policies/`, and
-//! tells the compiler where the standard one is; and the biller, which is inside the program.
+//! the biller, which is embedded in the program, as is the standard policy.
 //!
-//! The guests are compiled by a cargo of their own: they are for another target, and have a profile
-//! of their own.
+//! The guests are compiled by another cargo process, because their target and profile differ.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
@@ -15,17 +14,18 @@ const TARGET: &str = "wasm32-unknown-unknown";
 const PROFILE: &str = "policy";
 const STANDARD: &str = "standard";
 const BILLER: &str = "biller-component";
-/// Stack of a policy, and its initial memory: stack, data and a batch of a thousand items.
+/// Stack and initial memory of a policy, in bytes; the memory holds stack, data and a batch of a
+/// thousand items.
 const POLICY_BYTES: (usize, usize) = (16 << 10, 4 << 16);
-/// Stack of the biller, which reads and sorts at any depth, and its initial memory.
+/// Stack and initial memory of the biller, in bytes. It parses and sorts at any depth.
 const BILLER_BYTES: (usize, usize) = (256 << 10, 32 << 16);
 
-/// Magic number and version of a component.
+/// Length of a component's magic number and version.
 const HEADER_BYTES: usize = 8;
-/// Id of custom sections.
+/// Section id of custom sections.
 const CUSTOM: u8 = 0;
 
-/// Inputs, from the workspace's root. A folder stands for everything in it.
+/// Inputs, relative to the workspace's root. A folder stands for everything in it.
 const INPUTS: [&str; 9] = [
     "guest-tracker/src",
     "guest-tracker/Cargo.toml",
@@ -38,8 +38,8 @@ const INPUTS: [&str; 9] = [
     "Cargo.lock",
 ];
 
-/// What the outer cargo, clippy or a coverage tool sets for the host's compiler; it would change
-/// the guests' bytes or break their build.
+/// Variables that the outer cargo, clippy or a coverage tool sets for the host's compiler. They
+/// would change the guests' bytes or break their build.
 const FOREIGN: [&str; 12] = [
     "RUSTFLAGS",
     "CARGO_BUILD_RUSTFLAGS",
@@ -68,7 +68,7 @@ fn build() -> Result<(), String> {
     let root = path("CARGO_MANIFEST_DIR")?
         .join("..")
         .canonicalize()
-        .map_err(|e| format!("no workspace: {e}"))?;
+        .map_err(|e| format!("can't find the workspace's root above host/: {e}"))?;
     let out = path("OUT_DIR")?;
     for input in INPUTS {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
@@ -90,14 +90,14 @@ fn build() -> Result<(), String> {
             println!("cargo::rustc-env=TALLYMAN_STANDARD_POLICY={}", standard.display());
         }
     }
-    // An expression, which the program includes: names and digests.
+    // A Rust expression that the program includes: the policies' names and digests.
     let file = out.join("shipped.rs");
     write(&file, format!("&{shipped:?}").as_bytes())?;
     println!("cargo::rustc-env=TALLYMAN_SHIPPED_POLICIES={}", file.display());
     build_biller(&root, &out, &target)
 }
 
-/// Builds the biller, with a folder of its own: it is linked otherwise.
+/// Builds the biller, in a folder of its own because its link arguments differ.
 fn build_biller(root: &Path, out: &Path, target: &Path) -> Result<(), String> {
     let packages = [BILLER.to_owned()];
     let built = build_guests(root, &target.join("guest-biller"), &packages, BILLER_BYTES)?;
@@ -114,7 +114,7 @@ fn path(variable: &str) -> Result<PathBuf, String> {
         .ok_or_else(|| format!("{variable} is not set; this script is run by cargo"))
 }
 
-/// The version of a crate that the lock file pins.
+/// Returns the version of a crate that the lock file pins.
 fn locked_version(root: &Path, name: &str) -> Result<String, String> {
     let file = root.join("Cargo.lock");
     let lock =
@@ -125,7 +125,8 @@ fn locked_version(root: &Path, name: &str) -> Result<String, String> {
     version.map(str::to_owned).ok_or_else(|| format!("{} does not pin {name}", file.display()))
 }
 
-/// One clear line instead of the compiler's "can't find crate for `core`".
+/// Checks that the guests' target is installed: its error says what to do, unlike the compiler's
+/// "can't find crate for `core`".
 fn need_target() -> Result<(), String> {
     let mut rustc = Command::new(path("RUSTC")?);
     let output = rustc.args(["--print", "target-libdir", "--target", TARGET]).output();
@@ -136,7 +137,8 @@ fn need_target() -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "the Rust target {TARGET} is not installed for this toolchain: run `rustup target add {TARGET}`"
+        "the Rust target {TARGET} is not installed for this toolchain: run \
+         `rustup target add {TARGET}`"
     ))
 }
 
@@ -154,13 +156,13 @@ fn policies(folder: &Path) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-/// The folder that cargo marks as its own; `OUT_DIR` lies four or five levels below it.
+/// The target folder, which cargo marks by a file; `OUT_DIR` lies four or five levels below it.
 fn target_dir(out: &Path) -> PathBuf {
     let marked = out.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
     marked.or_else(|| out.ancestors().nth(4)).unwrap_or(out).to_path_buf()
 }
 
-/// Compiles guests, with stack and initial memory in bytes, and answers the folder of their core
+/// Compiles guests, with stack and initial memory in bytes, and returns the folder of their core
 /// modules.
 fn build_guests(
     root: &Path,
@@ -169,7 +171,7 @@ fn build_guests(
     (stack, memory): (usize, usize),
 ) -> Result<PathBuf, String> {
     let mut cargo = Command::new(path("CARGO")?);
-    // A target folder of its own: the outer cargo holds the lock on this one until we are done.
+    // Another target folder, because the outer cargo locks its own until this script has ended.
     cargo
         .current_dir(root)
         .args(["build", "--locked", "--profile", PROFILE, "--target", TARGET, "--target-dir"])
@@ -192,10 +194,10 @@ fn build_guests(
     Ok(target.join(TARGET).join(PROFILE))
 }
 
-/// A small stack, and as much initial memory as a batch of a usual size needs: growing would cost
-/// more than the batch. Addresses and numbers of functions take the bytes that they need and not
-/// always five. Folders of this machine stay out of the bytes, so that everybody builds the same
-/// digest.
+/// Compiler flags of guests: a small stack, and as much initial memory as a batch of usual size
+/// needs, because growing memory would cost more than the batch. Relocations are compressed:
+/// addresses and numbers of functions take the bytes that they need instead of always five. Paths
+/// are remapped, so that every machine builds the same digest.
 fn flags(root: &Path, stack: usize, memory: usize) -> String {
     let mut flags = vec![format!("-Clink-arg=-zstack-size={stack}")];
     flags.push(format!("-Clink-arg=--initial-memory={memory}"));
@@ -222,7 +224,7 @@ fn encode(module: &Path) -> Result<Vec<u8>, String> {
         .map_err(|e| format!("can't make a component of {}: {e:#}", module.display()))
 }
 
-/// Leaves out the section of names, which only debuggers read.
+/// Removes the section of names, which only debuggers read.
 fn without_names(component: &[u8]) -> Result<Vec<u8>, BinaryReaderError> {
     let mut reader = BinaryReader::new(component, 0);
     let mut kept = reader.read_bytes(HEADER_BYTES)?.to_vec();
@@ -237,7 +239,7 @@ fn without_names(component: &[u8]) -> Result<Vec<u8>, BinaryReaderError> {
     Ok(kept)
 }
 
-/// Writes a file in one step, and only if it changes: its time is what a later build goes by.
+/// Writes a file atomically, and only if it changes: later builds go by its modification time.
 fn write(file: &Path, bytes: &[u8]) -> Result<(), String> {
     if fs::read(file).is_ok_and(|old| old == bytes) {
         return Ok(());

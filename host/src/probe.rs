@@ -1,9 +1,8 @@
-//! Asks whether a workload is well: on its guest's console, or at an address at which this host
-//! reaches it.
+//! Health checks of workloads: on the guest's console, or at an address that this host reaches.
 //!
-//! An address is asked only inside the networks that the operator has named: the daemon stands
-//! where its tenants don't, and must not look around for them. It is a number, never a name that
-//! somebody else resolves.
+//! Only addresses inside the networks that the operator has named are probed: the daemon reaches
+//! hosts that its tenants don't, and must not probe those for them. An address is numeric, never a
+//! name that a foreign server resolves.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,22 +16,22 @@ use tokio::net::TcpStream;
 use crate::driver::{Probe, Prober};
 use crate::hypervisor::ask_console;
 
-/// The HTTP client can't be set up.
+/// Error of setting up the HTTP client.
 #[derive(Debug, thiserror::Error)]
 #[error("can't set up the HTTP client for health checks")]
 pub struct SetupError(#[source] reqwest::Error);
 
-/// Asks from this host.
+/// Probes workloads from this host.
 pub struct HostProber {
     networks: Vec<IpNet>,
     http: reqwest::Client,
 }
 
 impl HostProber {
-    /// One that asks addresses inside `networks`, and no others.
+    /// A prober of addresses inside `networks`, and no others.
     ///
     /// # Errors
-    /// If the HTTP client can't be set up.
+    /// [`SetupError`] if the HTTP client can't be set up.
     pub fn new(networks: Vec<IpNet>) -> Result<Self, SetupError> {
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -49,7 +48,8 @@ impl HostProber {
         let known: Vec<_> = self.networks.iter().map(IpNet::to_string).collect();
         let known = if known.is_empty() { "none".into() } else { known.join(", ") };
         Err(format!(
-            "{address} is in no network in which this host may look for workloads; there are: {known} (`tallyman serve --probe-network`)"
+            "{address} is in no network in which this host may probe workloads; there are: \
+             {known} (`tallyman serve --probe-network`)"
         ))
     }
 
@@ -73,7 +73,7 @@ impl Prober for HostProber {
 
     fn ask<'a>(&'a self, folder: &'a Path, probe: &'a Probe) -> BoxFuture<'a, Result<(), String>> {
         let ask = async move {
-            // The operator may have taken a network back since it was asked for.
+            // The operator may have withdrawn a network since the check was set.
             self.admits(probe)?;
             match probe {
                 Probe::Console { send, expect } => {
@@ -92,7 +92,7 @@ impl Prober for HostProber {
     }
 }
 
-/// An error with all its causes.
+/// The text of an error with those of all its causes.
 fn in_words(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")

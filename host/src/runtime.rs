@@ -39,22 +39,23 @@ use crate::rollout::{self, Rollout};
 use crate::tenancy::{self, Jwt, JwtConfig, JwtConfigError, Tenancy};
 use crate::tenant::{Actor, Settings, Standing};
 
-/// How often the host notes that it is alive. After a loss of power, up to this much time is
+/// Interval at which the host notes that it is alive. After a loss of power, up to this much time is
 /// `unknown`.
 const ALIVE_EVERY: Duration = Duration::from_secs(5);
 
-/// Open files that the program is comfortable with: 4,096 connections and 10,000 machines.
+/// Limit of open files below which the daemon warns: enough for 4,096 connections and 10,000
+/// machines.
 const DESCRIPTORS_WANTED: u64 = 65_536;
 
-/// How often the wall clock is compared with the meter clock.
+/// Interval at which the wall clock is compared with the meter clock.
 const WALL_EVERY: Duration = Duration::from_secs(1);
 
-/// How the daemon is to run.
+/// Configuration of the daemon.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The data folder.
     pub data: PathBuf,
-    /// Where the API listens.
+    /// Address on which the API listens.
     pub listen: SocketAddr,
     /// QEMU: a path, or a name on `PATH`.
     pub qemu: PathBuf,
@@ -62,87 +63,88 @@ pub struct Options {
     pub cloud_hypervisor: PathBuf,
     /// Firecracker: a path, or a name on `PATH`.
     pub firecracker: PathBuf,
-    /// What runs QEMU's guests, instead of what the processor suggests.
+    /// Accelerator of QEMU's guests; `None` for the best that the host has.
     pub accelerator: Option<Accelerator>,
-    /// Whose signed tokens are accepted; none accepts none.
+    /// Issuer and key of accepted signed tokens; `None` accepts no signed tokens.
     pub jwt: Option<JwtConfig>,
-    /// The operator's token; none reads the data folder's `token`, or makes one.
+    /// The operator's token; `None` reads the data folder's `token`, or makes one.
     pub token: Option<String>,
-    /// Networks in which the workloads of guests may be asked whether they are well.
+    /// Networks in which health checks may probe addresses; empty for none.
     pub probe_networks: Vec<IpNet>,
-    /// This program, to be run as the supervisor of each virtual machine; none for the running
+    /// This program, to be run as the supervisor of each virtual machine; `None` for the running
     /// executable.
     pub supervisor: Option<PathBuf>,
-    /// This program, to be run to compile a policy; none compiles in the daemon.
+    /// This program, to be run to compile a policy; `None` compiles in the daemon.
     pub compiler: Option<PathBuf>,
-    /// Most pages of the database; for tests of a full disk.
+    /// Options of the journal.
     pub journal: journal::Options,
 }
 
-/// Why the daemon can't run, or had to end.
+/// Error that keeps the daemon from starting, or ends it.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
-    /// A file of the data folder.
+    /// A file can't be read or written.
     #[error("can't {doing} {}", path.display())]
     File {
-        /// What was tried.
+        /// The operation, as a verb.
         doing: &'static str,
-        /// With what.
+        /// The file.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
-    /// The journal.
+    /// The journal can't be opened.
     #[error("can't open the journal")]
     Journal(#[from] OpenError),
-    /// The policy host.
+    /// The policy host can't be set up.
     #[error("can't set up the policy host")]
     Policies(#[from] crate::policy::OpenError),
-    /// The images.
+    /// The folder of images can't be opened.
     #[error("can't open the images")]
     Images(#[from] ImageError),
-    /// No hypervisor.
+    /// No hypervisor works on this host; the source is the first one's error.
     #[error(
         "no hypervisor can be used here; install QEMU (Debian: apt-get install qemu-system-x86)"
     )]
     Hypervisor(#[from] HypervisorError),
-    /// The instances of an earlier run.
-    #[error("can't take up the instances")]
+    /// The instances of an earlier run can't be recovered.
+    #[error("can't recover the instances of the earlier run")]
     Fleet(#[from] FleetError),
-    /// What asks workloads.
+    /// The client of health checks can't be set up.
     #[error(transparent)]
     Prober(#[from] crate::probe::SetupError),
-    /// The watcher of logs.
+    /// Logs can't be watched.
     #[error(
         "can't watch logs; end other programs of this user that watch files, or raise \
          fs.inotify.max_user_instances"
     )]
     Logs(#[source] io::Error),
-    /// Signed tokens.
+    /// The configuration of signed tokens is not valid.
     #[error("can't accept signed tokens")]
     Jwt(#[from] JwtConfigError),
-    /// The first facts.
-    #[error("can't write the journal's first facts")]
+    /// The facts about the start can't be written.
+    #[error("can't write the facts about the start to the journal")]
     Commit(#[from] CommitError),
-    /// The address.
+    /// The address can't be listened on.
     #[error(
         "can't listen on {address}; is another daemon running there? Choose another with --listen"
     )]
     Listen {
-        /// What was asked for.
+        /// The configured address.
         address: SocketAddr,
-        /// The operating system's answer.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
-    /// The journal failed while serving: what is durable is known at the next start.
+    /// The journal failed while serving. The next start finds out what is durable.
     #[error(
-        "the journal failed ({0}); the daemon ends so that nothing is acknowledged that may not be on disk. Check the disk and start again"
+        "the journal failed ({0}); the daemon ends so that nothing is acknowledged that may not \
+         be on disk. Check the disk and start again"
     )]
     JournalFailed(Arc<str>),
-    /// The server failed.
-    #[error("the server failed")]
+    /// The API server failed.
+    #[error("the API server failed")]
     Serve(#[source] io::Error),
 }
 
@@ -156,7 +158,7 @@ pub struct Daemon {
     listener: TcpListener,
 }
 
-/// The limits of tenants, as the driver asks for them.
+/// Adapter of the tenants' limits to the driver's seam.
 struct TenantLimits(Arc<Tenancy>);
 
 impl driver::Quota for TenantLimits {
@@ -186,17 +188,17 @@ impl driver::Quota for TenantLimits {
 }
 
 impl Daemon {
-    /// Opens everything, takes up earlier instances, and binds the address.
+    /// Opens the data folder, recovers the instances of an earlier run, and binds the address.
     ///
     /// # Errors
-    /// See [`RuntimeError`]; each says what to do.
+    /// Any [`RuntimeError`] that can precede serving; each says what to do.
     pub async fn start(mut options: Options) -> Result<Daemon, RuntimeError> {
         let descriptors = raise_descriptors();
         let jwt = options.jwt.take().map(Jwt::new).transpose()?;
         let (data, limits) = (options.data.clone(), options.journal);
         let compiler = options.compiler.clone();
         let opening = tokio::task::spawn_blocking(move || Records::open(&data, limits, compiler));
-        // Whoever asks the hypervisors waits for them, most of the time.
+        // Both at once: detecting the hypervisors is mostly waiting for their programs.
         let (records, found) = tokio::join!(opening, hypervisors(&options));
         let records = records.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         let Records { policies, accounting, journal, opened } = records?;
@@ -262,18 +264,17 @@ impl Daemon {
         Ok(Daemon { state, fleet, journal, clock, rollout, listener })
     }
 
-    /// Where the API listens.
+    /// Address on which the API listens.
     pub fn address(&self) -> SocketAddr {
         self.listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)))
     }
 
-    /// The end of the journal: whoever notes it elsewhere can tell later whether the end was cut
-    /// off.
+    /// The end of the journal. Noted elsewhere, it later proves whether the journal was cut off.
     pub fn head(&self) -> Head {
         self.journal.head()
     }
 
-    /// Serves until `stop` is set or the journal fails. Instances go on.
+    /// Serves until `stop` is true or the journal fails. Instances go on running.
     ///
     /// # Errors
     /// [`RuntimeError::JournalFailed`], [`RuntimeError::Serve`].
@@ -298,7 +299,7 @@ impl Daemon {
     }
 }
 
-/// Files that this process may open, after the limit was raised as far as it may raise it itself.
+/// Raises the limit of open files as far as this process may, and returns it.
 fn raise_descriptors() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: maximum, maximum };
@@ -309,7 +310,7 @@ fn raise_descriptors() -> u64 {
             (current, maximum)
         }
     };
-    // No limit is answered as none.
+    // `None` stands for no limit.
     let descriptors = current.unwrap_or(u64::MAX);
     if descriptors < DESCRIPTORS_WANTED {
         tracing::warn!(
@@ -322,7 +323,7 @@ fn raise_descriptors() -> u64 {
     descriptors
 }
 
-/// What an earlier run has left.
+/// The journal of an earlier run, and the policies that it names.
 struct Records {
     policies: Arc<PolicyHost>,
     accounting: Arc<Accounting>,
@@ -331,7 +332,7 @@ struct Records {
 }
 
 impl Records {
-    /// Opens the journal, with the policies that it names in force. Blocking.
+    /// Opens the journal and puts the policies that it names in force. Blocking.
     fn open(
         data: &Path,
         options: journal::Options,
@@ -347,8 +348,8 @@ impl Records {
     }
 }
 
-/// The hypervisors that work here, the default first, and what is to be told of all that there
-/// could be.
+/// Detects the hypervisors. Returns those that work on this host, the default first, and the status
+/// of each kind for the API.
 async fn hypervisors(
     options: &Options,
 ) -> Result<(Vec<Arc<dyn Hypervisor>>, Vec<api::model::HypervisorStatus>), RuntimeError> {
@@ -372,7 +373,7 @@ async fn hypervisors(
                 usable.push(hypervisor);
             }
             Err(error) => {
-                tracing::info!(hypervisor = %kind, %error, "not here");
+                tracing::info!(hypervisor = %kind, %error, "hypervisor not available");
                 statuses.push(api::model::HypervisorStatus::unavailable(kind, &error));
                 missing.push(error);
             }
@@ -409,8 +410,8 @@ async fn detect(
 }
 
 /// Loads every policy that some tenant is or was under, and puts the timelines in force. A policy
-/// that can't be loaded any more counts as one that fails: its tenants are accounted by the
-/// standard one, and say so.
+/// that can't be loaded any more counts as one that fails: its tenants are accounted by the standard
+/// policy, and their answers say so.
 fn load_policies(
     journal: &Journal,
     policies: &PolicyHost,
@@ -443,8 +444,8 @@ fn load_policy(
     policies.load(profile, digest, &bytes).map(drop).map_err(|error| error.in_words())
 }
 
-/// The daemon has started; on the very first start, the default tenant is made and comes under the
-/// standard policy, whose bytes are kept.
+/// Records that the daemon has started. The very first start also makes the default tenant, puts the
+/// standard policy in force for it, and stores that policy's bytes.
 async fn first_facts(
     journal: &Journal,
     policies: &PolicyHost,
@@ -458,8 +459,9 @@ async fn first_facts(
     if let Some(Gap { reason, claimed_ns, counted_ns }) = opened.gap {
         tracing::warn!(
             %reason, claimed_ns, counted_ns,
-            "nothing proves how much time lies between the last boot of this host and this one; the meter goes on without \
-             it. Keep the clock by NTP, or say --trust-wall-clock where it is kept otherwise"
+            "nothing proves how much time lies between the last boot of this host and this one; \
+             the meter goes on without it. Keep the clock by NTP, or say --trust-wall-clock where \
+             it is kept otherwise"
         );
         entry.host.push((at.clone(), HostFact::TimeUnknown { reason, claimed_ns, counted_ns }));
     }
@@ -504,8 +506,8 @@ async fn prove_alive(journal: Arc<Journal>) {
     }
 }
 
-/// Records every step of the wall clock, and every time in which the host was suspended. The kernel
-/// slews all clocks together, so that they part only when somebody steps one, or nothing runs.
+/// Records every step of the wall clock and every suspend of the host. The kernel slews all clocks
+/// together, so their difference changes only if the wall clock is stepped.
 async fn watch_clocks(journal: Arc<Journal>, clock: Clock, fleet: Fleet) {
     let mut offset = wall_offset();
     let mut suspended = suspended_ns();
@@ -522,14 +524,14 @@ async fn watch_clocks(journal: Arc<Journal>, clock: Clock, fleet: Fleet) {
         match journal.commit(Entry::of_host(at, HostFact::ClockStepped { step_ns })).await {
             Ok(_) => offset = now,
             Err(error) => {
-                tracing::warn!(%error, "a step of the wall clock could not be recorded; trying again")
+                tracing::warn!(%error, "could not record a step of the wall clock; trying again")
             }
         }
     }
 }
 
-/// Records that the host was suspended since it had been for `before` nanoseconds in all. Answers
-/// how long it has been in all, as far as that is on record.
+/// Records a suspend of the host beyond the `before` nanoseconds of this boot that are on record.
+/// Returns the nanoseconds that are on record then.
 async fn note_suspend(journal: &Journal, clock: &Clock, before: u64) -> u64 {
     let now = suspended_ns();
     let duration_ns = now.saturating_sub(before);
@@ -540,24 +542,24 @@ async fn note_suspend(journal: &Journal, clock: &Clock, before: u64) -> u64 {
     {
         Ok(_) => now,
         Err(error) => {
-            tracing::warn!(%error, "a suspend of the host could not be recorded; trying again");
+            tracing::warn!(%error, "could not record a suspend of the host; trying again");
             before
         }
     }
 }
 
-/// How long the host has been suspended in this boot, in nanoseconds.
+/// Time for which the host has been suspended in this boot, in nanoseconds.
 fn suspended_ns() -> u64 {
     let running = clock::monotonic_ns();
     clock::boottime_ns().saturating_sub(running)
 }
 
-/// How far the wall clock is ahead of the time since boot.
+/// The wall clock minus the time since boot, in nanoseconds.
 fn wall_offset() -> i64 {
     clock::wall_ns().saturating_sub_unsigned(clock::boottime_ns())
 }
 
-/// The data folder's token, made if there is none.
+/// Reads the data folder's token, or makes one if there is none.
 fn token(data: &Path) -> Result<String, RuntimeError> {
     let path = data.join("token");
     let failed = |doing| {

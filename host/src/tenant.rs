@@ -1,4 +1,4 @@
-//! The words of tenancy: who may do what and how much, and what follows when a policy fails. Pure.
+//! The vocabulary of tenancy: roles, limits, standings of a policy, fallback orders, actors. Pure.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,65 +8,63 @@ use crate::id::{Digest, IdError, TokenId, words};
 use crate::limits::tenant as limits;
 
 words!(
-    /// What the holder of a token may do. Which route that is in particular stands in the API's one
-    /// table of decisions.
+    /// Rights of a token's holder. The routes that each role may use are in the API's access table.
     Role, "a role" {
-        /// Everything, for every tenant: whoever runs the host.
+        /// Runs the host: may do everything, for every tenant.
         Operator = "operator",
-        /// Charges one tenant: its prices, its invoices, and the policy that it is under.
+        /// Charges one tenant: its prices, its invoices, and its policy in force.
         Billing = "billing",
-        /// Everything that is one tenant's, except to charge it.
+        /// Manages everything of one tenant, except what charges it.
         TenantAdmin = "tenant-admin",
-        /// Looks at everything that is one tenant's, changes nothing.
+        /// Reads everything of one tenant and changes nothing.
         TenantReader = "tenant-reader",
-        /// Brings policies and tries them beside the one in force; sees no instance.
+        /// Uploads policies and shadows the one in force with them; sees no instance.
         PolicyAuthor = "policy-author",
     }
 );
 
 words!(
-    /// What a tenant has a limit of.
+    /// A limit of a tenant.
     Limit, "a limit" {
-        /// Instances that are not deleted.
+        /// Number of instances that are not deleted.
         Instances = "instances",
-        /// Their virtual processors, added up.
+        /// Virtual processors of all its instances together.
         Vcpus = "vcpus",
-        /// Their memory in bytes, added up.
+        /// Memory of all its instances together, in bytes.
         MemoryBytes = "memory_bytes",
-        /// Policies that it has uploaded.
+        /// Number of uploaded policies.
         Policies = "policies",
         /// Requests in a second, on average.
         RequestsPerS = "requests_per_s",
-        /// Fuel that its policies burn in a minute, on average, when somebody looks.
+        /// Fuel that its policies burn for its requests in a minute, on average.
         FuelPerMinute = "fuel_per_minute",
     }
 );
 
 words!(
-    /// Where a policy stands with a tenant.
+    /// State of a policy with a tenant.
     Standing, "a standing" {
-        /// It has arrived and is being examined.
+        /// The policy has arrived and is being examined.
         Uploaded = "uploaded",
-        /// It was examined and is no policy, or fails its test.
+        /// The policy was examined and is not valid, or fails its test.
         Refused = "refused",
-        /// It may be put in force.
+        /// The policy may be put in force.
         Admitted = "admitted",
-        /// It is tried beside the one in force.
+        /// The policy is tried beside the one in force.
         Shadow = "shadow",
-        /// It is in force.
+        /// The policy is in force.
         Active = "active",
-        /// Another one is in force, and there is a visit under way that this one still has to
-        /// close.
+        /// Another policy is in force, but this one still has an open phase to account.
         Draining = "draining",
-        /// Another one is in force, and nothing waits for this one.
+        /// Another policy is in force, and this one has nothing left to account.
         Retired = "retired",
-        /// It failed too often in a row and is not asked any more.
+        /// The policy failed too often in a row and is no longer called.
         Quarantined = "quarantined",
     }
 );
 
 words!(
-    /// The rules of a tenant that can be changed for an instant to come.
+    /// A kind of rules of a tenant whose change can be planned for a later instant.
     Plan, "a kind of plan" {
         /// The policy, which measures.
         Policy = "policy",
@@ -76,42 +74,42 @@ words!(
 );
 
 words!(
-    /// One step of a fallback order: what is done when the policy in force is quarantined.
+    /// One step of a fallback order, taken when the policy in force is quarantined.
     FallbackStep, "a step of a fallback order" {
-        /// Nothing: the time is owed until somebody puts another policy in force.
+        /// Leaves the time unaccounted until another policy is put in force.
         Hold = "hold",
-        /// The last policy before it that is not quarantined is put in force, and accounts what is
-        /// owed.
+        /// Puts the last earlier policy that is not quarantined in force, which also accounts the
+        /// time left unaccounted.
         LastGood = "last-good",
-        /// The standard policy is put in force, and accounts what is owed.
+        /// Puts the standard policy in force, which also accounts the time left unaccounted.
         Standard = "standard",
     }
 );
 
-/// The steps that are tried one after the other when a policy is quarantined; the first that can be
-/// taken ends it.
+/// The steps that are tried in order when a policy is quarantined, until one can be taken. None is
+/// unreachable, and none stands in it twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FallbackOrder(Vec<FallbackStep>);
 
-/// Why a list of steps is no fallback order.
+/// Error of making a fallback order from a list of steps.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FallbackError {
-    /// It has none.
+    /// The list is empty.
     #[error("a fallback order has at least one step; there are hold, last-good, standard")]
     Empty,
-    /// A step stands behind one that can always be taken.
+    /// A step follows one that can always be taken.
     #[error("no step is tried after '{0}', which can always be taken; put it last")]
     Unreachable(FallbackStep),
-    /// A step stands in it twice.
-    #[error("'{0}' stands in it twice; name each step once")]
+    /// A step is named twice.
+    #[error("a fallback order names '{0}' twice; name each step once")]
     Twice(FallbackStep),
 }
 
 impl FallbackOrder {
-    /// A fallback order of these steps.
+    /// Makes a fallback order of these steps.
     ///
     /// # Errors
-    /// [`FallbackError`], for a list of which some part could never matter.
+    /// [`FallbackError`] if the list is empty or has a step that could never be taken.
     pub fn new(steps: Vec<FallbackStep>) -> Result<Self, FallbackError> {
         let Some((last, before)) = steps.split_last() else { return Err(FallbackError::Empty) };
         let always = |step: &&FallbackStep| match step {
@@ -134,7 +132,7 @@ impl FallbackOrder {
     }
 }
 
-/// No tenant's time counts under rules that it did not choose, unless it says so.
+/// Holds, so that no tenant's time counts under rules that it did not choose.
 impl Default for FallbackOrder {
     fn default() -> Self {
         Self(vec![FallbackStep::Hold])
@@ -142,8 +140,8 @@ impl Default for FallbackOrder {
 }
 
 impl Role {
-    /// Whether a token with this role belongs to those who run the host and charge for it, so that
-    /// a tenant neither makes, sees nor revokes one.
+    /// Returns whether the role is the provider's: a tenant neither makes, sees nor revokes a token
+    /// with such a role.
     pub fn is_of_the_provider(self) -> bool {
         match self {
             Role::Operator | Role::Billing => true,
@@ -152,7 +150,7 @@ impl Role {
     }
 }
 
-/// How much a tenant may have: what an operator has set, and the program's defaults for the rest.
+/// Limits of a tenant: those that an operator has set, and the program's defaults for the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Quota([Option<u64>; Limit::ALL.len()]);
 
@@ -169,39 +167,39 @@ impl Quota {
         })
     }
 
-    /// What an operator has set, if anything.
+    /// The limit that an operator has set; `None` if the default is in force.
     pub fn own(&self, limit: Limit) -> Option<u64> {
         self.0[limit as usize]
     }
 
-    /// Sets a limit; none goes back to the default.
+    /// Sets a limit; `None` goes back to the default.
     pub fn set(&mut self, limit: Limit, value: Option<u64>) {
         self.0[limit as usize] = value;
     }
 }
 
-/// What is settled for a tenant.
+/// Settings of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Settings {
-    /// How much it may have.
+    /// Limits of its resources and requests.
     pub quota: Quota,
-    /// What is done when its policy fails.
+    /// Steps that are tried when its policy is quarantined.
     pub fallback: FallbackOrder,
-    /// Whether its own admins may do what charges it. Otherwise whoever pays does not set the
-    /// price.
+    /// True if its own admins may do what [`Role::Billing`] may. False by default: a tenant does not
+    /// set the price that it pays.
     pub billing_delegated: bool,
 }
 
-/// Who did something that is not a guest's or a virtual machine's doing.
+/// Originator of a change that is not a guest's or a virtual machine's doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Actor {
-    /// The daemon by itself.
+    /// The daemon itself.
     Host,
-    /// Whoever showed the daemon's own token.
+    /// The holder of the daemon's own token.
     Operator,
-    /// Whoever showed this token.
+    /// The holder of this token.
     Token(TokenId),
-    /// Whoever a signed token from elsewhere names as its subject.
+    /// The subject of a signed token of another issuer.
     Subject(Arc<str>),
 }
 
@@ -238,19 +236,19 @@ impl FromStr for Actor {
     }
 }
 
-/// A change of where a policy stands with a tenant.
+/// A change of a policy's standing with a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Move {
-    /// The component.
+    /// Digest of the policy's component.
     pub digest: Digest,
-    /// Where it stands from here on.
+    /// The new standing.
     pub to: Standing,
-    /// Who moved it.
+    /// Originator of the change.
     pub by: Actor,
-    /// Why, in words.
+    /// Reason in words.
     pub reason: String,
-    /// With [`Standing::Quarantined`]: the policy that accounts what this one owes; none while it
-    /// is held.
+    /// With [`Standing::Quarantined`]: the policy that accounts the time in this one's place; `None`
+    /// while the time is held, and with every other standing.
     pub stand_in: Option<Digest>,
 }
 
