@@ -1,4 +1,4 @@
-//! What the hypervisors differ in, as data.
+//! Kinds of hypervisors and their capabilities, as data.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,11 +22,11 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every one. The first that is there is a host's default.
+    /// Every kind. The first that works on a host is its default.
     pub const ALL: [Kind; 4] =
         [Kind::Qemu, Kind::QemuMicrovm, Kind::CloudHypervisor, Kind::Firecracker];
 
-    /// The name that clients use.
+    /// Name in the API, such as `qemu-microvm`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Kind::Qemu => "qemu",
@@ -36,7 +36,7 @@ impl Kind {
         }
     }
 
-    /// What it can do on a host on which it works.
+    /// Capabilities on a host on which the hypervisor works.
     pub const fn capabilities(self) -> Capabilities {
         use Capability::*;
         match self {
@@ -73,7 +73,7 @@ impl Kind {
         }
     }
 
-    /// Most virtual processors that it gives one machine.
+    /// Most virtual processors of one machine.
     pub const fn vcpus_max(self) -> u32 {
         match self {
             Kind::Qemu | Kind::QemuMicrovm | Kind::CloudHypervisor => VCPUS_MAX,
@@ -81,7 +81,7 @@ impl Kind {
         }
     }
 
-    /// The names of all that can do this, for people.
+    /// Names of the kinds that have a capability, separated by commas.
     pub(super) fn that_can(capability: Capability) -> String {
         let able = Kind::ALL.into_iter().filter(|kind| kind.capabilities().has(capability));
         able.map(Kind::as_str).collect::<Vec<_>>().join(", ")
@@ -94,7 +94,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Something that one hypervisor can do and another can't.
+/// An ability that some hypervisors have and others lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Capability {
     /// Guests run without `/dev/kvm`.
@@ -108,7 +108,7 @@ pub enum Capability {
     SharedMemory,
     /// The guest can be asked to power itself off.
     GracefulStop,
-    /// A guest that powered itself off can be told from one that reset itself.
+    /// A guest's power-off and reset are distinguished.
     PowerOffCause,
     /// Bytes can be sent to the guest's console.
     ConsoleInput,
@@ -121,7 +121,7 @@ pub enum Capability {
 }
 
 impl Capability {
-    /// Every one, in the order of the documentation.
+    /// Every capability, in the order of the documentation.
     pub const ALL: [Capability; 10] = [
         Capability::Emulation,
         Capability::Snapshots,
@@ -135,7 +135,7 @@ impl Capability {
         Capability::MachineTypes,
     ];
 
-    /// The name that clients see.
+    /// Name in the API, such as `portable_snapshots`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Capability::Emulation => "emulation",
@@ -151,7 +151,7 @@ impl Capability {
         }
     }
 
-    /// What whoever has it can do, to follow the word "can".
+    /// The ability in words that follow "can".
     pub const fn describe(self) -> &'static str {
         match self {
             Capability::Emulation => "run guests without /dev/kvm",
@@ -176,12 +176,12 @@ impl fmt::Display for Capability {
     }
 }
 
-/// A set of them. Serialised as an object with a boolean for each one there is.
+/// A set of capabilities. Serialised as an object with a boolean for each of [`Capability::ALL`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities(u32);
 
 impl Capabilities {
-    /// These and no others.
+    /// The set of these capabilities.
     pub const fn of(these: &[Capability]) -> Self {
         let (mut set, mut n) = (0, 0);
         while n < these.len() {
@@ -191,7 +191,7 @@ impl Capabilities {
         Self(set)
     }
 
-    /// Whether this one is among them.
+    /// Returns whether the set has this capability.
     pub const fn has(self, capability: Capability) -> bool {
         self.0 & 1 << capability as u32 != 0
     }

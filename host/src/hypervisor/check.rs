@@ -1,4 +1,4 @@
-//! What a machine may ask for.
+//! Validation of machine descriptions.
 
 use std::fs::File;
 use std::path::Path;
@@ -6,11 +6,11 @@ use std::path::Path;
 use super::{Capability, Description, HypervisorError, MachineSpec};
 use crate::limits::instance::{CMDLINE_BYTES_MAX, DISKS_MAX, MEMORY_BYTES_MAX, MEMORY_BYTES_MIN};
 
-/// A mebibyte: hypervisors count memory in these.
+/// A mebibyte, the unit of memory of all hypervisors.
 pub(super) const MIB: u64 = 1 << 20;
 
-/// The spec with its folder independent of where this process stands (the next one may stand
-/// elsewhere), if `hypervisor` can run it.
+/// Checks that `hypervisor` can run a machine, and returns its spec with an absolute folder: the
+/// next daemon may run in another working folder.
 ///
 /// # Errors
 /// [`HypervisorError::Spec`], [`HypervisorError::Unsupported`].
@@ -51,8 +51,8 @@ pub(super) fn checked(
     in_place(spec)
 }
 
-/// Whether what a machine boots from is there: some VMMs look only when the vCPUs are to run, and
-/// some do not say which file they miss.
+/// Checks that the kernel and the initial RAM disk can be opened: some VMMs open them only when the
+/// vCPUs are to run, and some do not say which file is missing.
 ///
 /// # Errors
 /// [`HypervisorError::File`].
@@ -63,7 +63,7 @@ pub(super) fn check_boot(spec: &MachineSpec) -> Result<(), HypervisorError> {
     Ok(())
 }
 
-/// Whether a machine may be given so much memory.
+/// Checks a memory size in bytes: whole MiB, at least `least`.
 ///
 /// # Errors
 /// [`HypervisorError::Spec`].
@@ -79,14 +79,14 @@ pub(super) fn check_memory(
     Err(HypervisorError::Spec { what, reason })
 }
 
-/// The spec with its folder independent of where this process stands.
+/// Returns the spec with an absolute folder.
 pub(super) fn in_place(spec: &MachineSpec) -> Result<MachineSpec, HypervisorError> {
     let dir =
         std::path::absolute(&spec.dir).map_err(HypervisorError::file("resolve", &spec.dir))?;
     Ok(MachineSpec { dir, ..spec.clone() })
 }
 
-/// A path as a VMM takes it.
+/// Returns a path as text that VMMs take: absolute and UTF-8.
 pub(super) fn utf8(what: &'static str, path: &Path) -> Result<String, HypervisorError> {
     let absolute = std::path::absolute(path).map_err(HypervisorError::file("resolve", path))?;
     let wrong = |path| HypervisorError::Spec { what, reason: format!("{path:?} is not UTF-8") };

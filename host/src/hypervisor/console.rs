@@ -11,18 +11,19 @@ use tokio::time::sleep;
 
 use super::{HypervisorError, files};
 
-/// Between two looks whether the guest has answered, in milliseconds.
+/// Interval at which the log is searched for the answer, in milliseconds.
 const LOOK_AGAIN_MS: u64 = 10;
 
-/// Bytes that are read at a time.
+/// Number of bytes read at a time.
 const PIECE_BYTES: usize = 64 << 10;
 
 /// Types `question` on the console of the newest launch in the instance's folder, if it is not
-/// empty, and waits until the guest has written `answer` after that. Waits for ever: whoever drops
-/// the future decides how long.
+/// empty, and waits until the guest has written `answer` after that. Has no timeout: the caller
+/// drops the future.
 ///
 /// # Errors
-/// [`HypervisorError::File`] if there is no console, or the guest does not read.
+/// [`HypervisorError::File`] if there is no console, or its FIFO is full because the guest does not
+/// read.
 pub async fn ask_console(dir: &Path, question: &str, answer: &str) -> Result<(), HypervisorError> {
     let log = files::console_log(dir);
     let mut watcher =
@@ -47,7 +48,7 @@ struct LogWatcher {
     log: PathBuf,
     file: File,
     wanted: Vec<u8>,
-    /// The end of what was read: the text may come in pieces.
+    /// The end of the bytes read so far, in which the text may have begun.
     unmatched: Vec<u8>,
 }
 
@@ -58,12 +59,12 @@ impl LogWatcher {
         Ok(Self { log: log.into(), file, wanted: wanted.into(), unmatched: Vec::new() })
     }
 
-    /// Reads what has come since; answers whether the text is in it.
+    /// Reads the bytes appended since the last call; returns whether the text is in them.
     fn poll(&mut self) -> io::Result<bool> {
         if self.read_new()? {
             return Ok(true);
         }
-        // The log is put aside when it is full, and a new one is begun.
+        // A full log is renamed, and a new one begun.
         let next = File::open(&self.log)?;
         if next.metadata()?.ino() == self.file.metadata()?.ino() {
             return Ok(false);

@@ -1,11 +1,11 @@
-//! What can go wrong at the seam.
+//! Errors of the seam.
 
 use std::io;
 use std::path::PathBuf;
 
 use super::capability::{Capability, Kind};
 
-/// What we were doing with a VMM when it failed.
+/// Error of launching, finding or controlling a VMM.
 #[derive(Debug, thiserror::Error)]
 pub enum HypervisorError {
     /// The hypervisor can't be used on this host.
@@ -13,34 +13,38 @@ pub enum HypervisorError {
     Unavailable {
         /// The program.
         program: String,
-        /// What is missing, and what would be right.
+        /// The fault, and what would be right, in words.
         reason: String,
     },
-    /// The hypervisor can't do this at all.
-    #[error("{hypervisor} can't {}; these can: {}", capability.describe(), Kind::that_can(*capability))]
+    /// The hypervisor lacks a capability.
+    #[error(
+        "{hypervisor} can't {}; these can: {}",
+        capability.describe(),
+        Kind::that_can(*capability)
+    )]
     Unsupported {
-        /// The hypervisor that was asked.
+        /// Name of the hypervisor that was asked.
         hypervisor: &'static str,
-        /// What it lacks.
+        /// The missing capability.
         capability: Capability,
     },
     /// A file or folder of the instance can't be used.
     #[error("can't {act} {path}")]
     File {
-        /// What was to be done, such as `create`.
+        /// The operation, as a verb, such as `create`.
         act: &'static str,
-        /// With what.
+        /// The file or folder.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
-    /// Something in the description of the machine can't be.
+    /// A part of the machine's description is not valid.
     #[error("{what} is not possible: {reason}")]
     Spec {
         /// The part of the description.
         what: &'static str,
-        /// Why not, and what would be right.
+        /// The fault, and what would be right, in words.
         reason: String,
     },
     /// The path of a control socket would be longer than the operating system takes.
@@ -50,7 +54,7 @@ pub enum HypervisorError {
     SocketPathTooLong {
         /// The path.
         path: PathBuf,
-        /// Its length in bytes.
+        /// Length of the path, in bytes.
         len: usize,
         /// The limit in bytes.
         max: usize,
@@ -63,7 +67,8 @@ pub enum HypervisorError {
     },
     /// Another machine uses the disk.
     #[error(
-        "the disk {path} is in use by another machine; give each its own copy, or let all of them only read it"
+        "the disk {path} is in use by another machine; give each its own copy, or let all of them \
+         only read it"
     )]
     DiskInUse {
         /// The disk.
@@ -71,13 +76,14 @@ pub enum HypervisorError {
     },
     /// There are no file descriptors left for another machine.
     #[error(
-        "no file descriptors are left for another machine: {machines} live, and the limit is {limit} descriptors; stop \
-         one, or raise the limit (systemd: LimitNOFILE, shell: ulimit -n) and restart the daemon"
+        "no file descriptors are left for another machine: {machines} live, and the limit is \
+         {limit} descriptors; stop one, or raise the limit (systemd: LimitNOFILE, shell: \
+         ulimit -n) and restart the daemon"
     )]
     NoDescriptors {
-        /// Machines that live.
+        /// Number of live machines.
         machines: u64,
-        /// Descriptors that the daemon may have.
+        /// Most descriptors that the daemon may have.
         limit: u64,
     },
     /// The supervisor could not be started.
@@ -85,42 +91,45 @@ pub enum HypervisorError {
     Supervisor {
         /// The program.
         program: PathBuf,
-        /// The operating system's answer.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
     /// The VMM ended before it could be used.
     #[error("the VMM did not come up ({status}); its log ends with: {log}")]
     Launch {
-        /// How it ended.
+        /// The exit status, in words.
         status: String,
-        /// The last lines that it wrote.
+        /// The end of the VMM's log, on one line.
         log: String,
     },
     /// A snapshot can't be used. The guest has not run.
     #[error("the snapshot {path} can't be used: {defect}")]
     Snapshot {
-        /// The file or folder that is wrong.
+        /// The defective file or folder.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The defect.
         defect: SnapshotDefect,
     },
     /// Writing a snapshot failed in the VMM. The machine is held.
     #[error("the VMM could not save its memory: {reason}")]
     Save {
-        /// What it says.
+        /// The VMM's reason.
         reason: String,
     },
-    /// The VMM gives its memory away only once between two runs of the vCPUs, and has done so. The
+    /// The VMM saves its memory only once between two runs of the vCPUs, and has done so. The
     /// machine is held.
-    #[error("the VMM saves its memory only once between two runs of its vCPUs, and has done so")]
+    #[error(
+        "the VMM saves its memory only once between two runs of its vCPUs, and has done so; \
+         resume the instance first"
+    )]
     SavedBefore,
     /// A control call was refused by the VMM.
     #[error("the VMM refused {call}: {reason}")]
     Refused {
         /// The call.
         call: &'static str,
-        /// What it says.
+        /// The VMM's reason.
         reason: String,
     },
     /// The control connection broke: the VMM has ended or is ending.
@@ -134,23 +143,23 @@ pub enum HypervisorError {
     Deadline {
         /// The call.
         call: &'static str,
-        /// How long we waited in milliseconds.
+        /// The time waited, in milliseconds.
         ms: u64,
     },
-    /// Writing or loading a snapshot has stood still for too long.
-    #[error("{call} has stood still for {ms} ms")]
+    /// Writing or loading a snapshot made no progress for too long.
+    #[error("{call} made no progress for {ms} ms")]
     Stalled {
         /// The call.
         call: &'static str,
-        /// How long nothing moved in milliseconds.
+        /// The time without progress, in milliseconds.
         ms: u64,
     },
-    /// Something answers for a machine, but it is not the machine.
+    /// A process answers for a machine but is not its VMM.
     #[error("process {pid} is not the VMM of this instance: {reason}")]
     Identity {
         /// The process.
         pid: u32,
-        /// What does not match.
+        /// The mismatch, in words.
         reason: String,
     },
     /// The operating system refused to end the VMM.
@@ -158,62 +167,62 @@ pub enum HypervisorError {
     Kill {
         /// The process.
         pid: u32,
-        /// The operating system's answer.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
 }
 
-/// What is wrong with a snapshot.
+/// Defect of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SnapshotDefect {
-    /// A file of it is not there.
+    /// A file or the folder is not there.
     #[error("it is missing")]
     Missing,
-    /// The manifest is not one of ours.
+    /// The manifest is not valid.
     #[error("its manifest can't be read: {0}")]
     Manifest(String),
-    /// The file is shorter or longer than it was written.
+    /// A file is shorter or longer than it was written.
     #[error("it has {actual} bytes, written were {expected}")]
     Size {
-        /// Bytes as written.
+        /// Length as written, in bytes.
         expected: u64,
-        /// Bytes now.
+        /// Length now, in bytes.
         actual: u64,
     },
     /// The contents are not those that were written.
     #[error("its SHA-256 is {actual}, written was {expected}")]
     Checksum {
-        /// As written.
+        /// Checksum as written.
         expected: String,
-        /// Now.
+        /// Checksum now.
         actual: String,
     },
-    /// It was written by another version of the hypervisor, and this one does not load those.
+    /// The snapshot was written by another version of the hypervisor, which this one can't load.
     #[error("{hypervisor} {expected} wrote it and only that version can load it, here is {actual}")]
     Version {
         /// The hypervisor.
         hypervisor: &'static str,
-        /// The version that wrote it.
+        /// The version that wrote the snapshot.
         expected: String,
-        /// The version that is here.
+        /// The version on this host.
         actual: String,
     },
-    /// It was written for another machine.
+    /// The snapshot was written for another machine.
     #[error("it was written for {what} {expected}, asked for is {actual}")]
     Mismatch {
         /// The part that differs.
         what: &'static str,
-        /// As written.
+        /// Value in the snapshot.
         expected: String,
-        /// As asked for.
+        /// Value that was asked for.
         actual: String,
     },
 }
 
 impl HypervisorError {
-    /// The error and its causes in one line, as a tenant may read it: without the folders of the
-    /// host and without the log of the VMM.
+    /// The error and its causes on one line, for a tenant: without the folders of the host and
+    /// without the log of the VMM.
     pub fn for_tenants(&self) -> String {
         let told = match self {
             Self::Launch { status, .. } => format!("the VMM did not come up ({status})"),
@@ -222,7 +231,7 @@ impl HypervisorError {
         without_folders(&told)
     }
 
-    /// The error and its causes in one line, for the host's operator.
+    /// The error and its causes on one line, for the host's operator.
     pub fn in_words(&self) -> String {
         let mut words = self.to_string();
         let mut cause = std::error::Error::source(self);
@@ -243,7 +252,7 @@ impl HypervisorError {
     }
 }
 
-/// The text with each absolute path replaced by its last part.
+/// Replaces each absolute path in a text by its last part.
 fn without_folders(text: &str) -> String {
     let ends_path = |c: char| c.is_whitespace() || "'\"`,;:()[]{}<>".contains(c);
     let mut kept = String::with_capacity(text.len());

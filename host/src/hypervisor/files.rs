@@ -1,22 +1,25 @@
-//! What lies in an instance's folder.
+//! Layout of an instance's folder.
 //!
 //! ```text
-//! console.log, console.log.1   what the guest wrote, newest last; together at most CONSOLE_BYTES_MAX
+//! console.log, console.log.1   output of the guest's console; .1 is older; together at most
+//!                              CONSOLE_BYTES_MAX
 //! console.in                   a FIFO: bytes written to it reach the guest's console
-//! vmm.log, vmm.log.1           what the VMM and its supervisor wrote, newest last; together at most VMM_LOG_BYTES_MAX
-//! run/<incarnation>/           one launch, of which the newest stays: launch.json, identity.json, events.jsonl, lock, the control socket, and a link to each disk
+//! vmm.log, vmm.log.1           output of the VMM and its supervisor; .1 is older; together at most
+//!                              VMM_LOG_BYTES_MAX
+//! run/<incarnation>/           one launch, of which the newest stays: launch.json, identity.json,
+//!                              events.jsonl, lock, the control socket, and a link to each disk
 //! ```
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What the guest wrote to its console most recently.
+/// The newer output of the guest's console.
 pub fn console_log(dir: &Path) -> PathBuf {
     dir.join("console.log")
 }
 
-/// What it wrote before that.
+/// The older output of the guest's console.
 pub fn console_log_older(dir: &Path) -> PathBuf {
     dir.join("console.log.1")
 }
@@ -27,12 +30,12 @@ pub fn console_input(dir: &Path) -> PathBuf {
     dir.join("console.in")
 }
 
-/// What the VMM and its supervisor wrote.
+/// The newer output of the VMM and its supervisor.
 pub fn vmm_log(dir: &Path) -> PathBuf {
     dir.join("vmm.log")
 }
 
-/// What they wrote before that.
+/// The older output of the VMM and its supervisor.
 pub fn vmm_log_older(dir: &Path) -> PathBuf {
     dir.join("vmm.log.1")
 }
@@ -42,20 +45,20 @@ pub fn run(dir: &Path, incarnation: u32) -> PathBuf {
     dir.join("run").join(incarnation.to_string())
 }
 
-/// The folder of the instance that a launch is of.
+/// The instance's folder, given that of a launch.
 pub(super) fn of_run(run: &Path) -> &Path {
     run.ancestors().nth(2).unwrap_or(run)
 }
 
-/// Whether a launch of this number was begun.
+/// Returns whether a launch with this number was begun.
 pub fn is_used(dir: &Path, incarnation: u32) -> bool {
     order(&run(dir, incarnation)).exists()
 }
 
-/// Removes the folders of all launches before this one, which must have ended.
+/// Removes the folders of all launches before this one, all of which must have ended.
 ///
 /// # Errors
-/// What can't be read or removed; the next launch tries again.
+/// The error of the first folder that can't be read or removed; the next launch tries again.
 pub fn forget_before(dir: &Path, incarnation: u32) -> io::Result<()> {
     let launches = match fs::read_dir(dir.join("run")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -71,22 +74,22 @@ pub fn forget_before(dir: &Path, incarnation: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// What the supervisor of a launch is to run.
+/// The order to a launch's supervisor.
 pub(super) fn order(run: &Path) -> PathBuf {
     run.join("launch.json")
 }
 
-/// Which processes belong to a launch.
+/// The identity of a launch's processes.
 pub(super) fn identity(run: &Path) -> PathBuf {
     run.join("identity.json")
 }
 
-/// What the supervisor saw.
+/// The supervisor's event log.
 pub(super) fn events(run: &Path) -> PathBuf {
     run.join("events.jsonl")
 }
 
-/// Locked while the supervisor lives.
+/// The file that is locked while the supervisor lives.
 pub(super) fn lock(run: &Path) -> PathBuf {
     run.join("lock")
 }

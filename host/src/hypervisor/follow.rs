@@ -1,4 +1,4 @@
-//! From what a supervisor writes to a stream of observations.
+//! The stream of observations of a launch, read from its supervisor's event log.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::watch::Changes;
 use super::{Exit, ExitStatus, Initiator, Observed, Stamp};
 use crate::limits::instance::CONTROL_MS_MAX;
 
-/// Observations that wait for whoever takes them; more of them wait in the file.
+/// Observations that wait in memory for the receiver; further ones wait in the file.
 const QUEUE: usize = 16;
 
 /// One launch that is being followed.
@@ -23,15 +23,15 @@ pub(super) struct Followed {
     pub(super) tail: Tail,
     pub(super) changes: Changes,
     pub(super) vmm: Arc<Process>,
-    /// None if it has ended already.
+    /// `None` if it has ended already.
     pub(super) supervisor: Option<Arc<Process>>,
     /// The last change of the vCPUs that is known already.
     pub(super) last_change: Option<VcpuEvent>,
-    /// What the machine takes of the daemon's descriptors, for as long as it is followed.
+    /// The machine's share of the daemon's descriptors, held for as long as it is followed.
     pub(super) descriptors: Descriptors,
 }
 
-/// Follows a launch from its beginning to its end, or until nobody listens any more.
+/// Follows a launch from its beginning to its end, or until the receiver is dropped.
 pub(super) fn follow(followed: Followed) -> (mpsc::Receiver<Observed>, VcpuChanges) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let (changes, last) = watch::channel(followed.last_change);
@@ -69,7 +69,7 @@ async fn run(
                 }
             }
             Err(error) => {
-                tracing::error!(pid = vmm.pid(), %error, "can't read what the supervisor saw")
+                tracing::error!(pid = vmm.pid(), %error, "can't read the supervisor's event log")
             }
         }
         if let Some(exit) = unwitnessed {
@@ -78,14 +78,15 @@ async fn run(
         }
         tokio::select! {
             () = changes.next() => {}
-            // One more look, then nothing can come any more.
+            // Read once more; after that nothing can come.
             exit = &mut silence => unwitnessed = Some(exit),
             () = sender.closed() => return,
         }
     }
 }
 
-/// Whether an observation is told while the machine lives. What its vCPUs do, its control says.
+/// Returns whether an observation goes into the stream of a live machine. Changes of its vCPUs don't:
+/// the machine's control reports them.
 fn is_for_the_stream(observed: &Observed) -> bool {
     match observed {
         Observed::ProgramStarted(_)
@@ -96,8 +97,8 @@ fn is_for_the_stream(observed: &Observed) -> bool {
     }
 }
 
-/// Waits until the VMM has ended and its supervisor, if there is one, has had the time to say so.
-/// Answers with what we know ourselves.
+/// Waits until the VMM has ended and its supervisor, if there is one, has had the time to record it.
+/// Returns the end as the daemon knows it, without a witness.
 async fn silence(vmm: &Process, supervisor: Option<&Process>) -> Exit {
     vmm.ended().await;
     let stamp = Stamp::now();

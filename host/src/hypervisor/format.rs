@@ -1,8 +1,8 @@
-//! Formats of the files that daemon and supervisor write for each other, which may be of different
-//! versions.
+//! Formats of the files that daemon and supervisor, which may be of different versions, write for
+//! each other.
 //!
-//! Each file names its format. One without is of format 1, which named none. Earlier formats are
-//! read; a later one is refused, because it may say what can't be understood.
+//! Each file names its format, except for files of format 1. Earlier formats are read; a later one
+//! is refused, because its meaning is unknown.
 
 use std::io;
 use std::path::Path;
@@ -17,18 +17,19 @@ pub(super) const fn first() -> u32 {
 /// Refuses a file of a later format than `known`.
 ///
 /// # Errors
-/// In words that say what to do.
+/// An error whose text says what to do.
 pub(super) fn check(path: &Path, found: u32, known: u32) -> io::Result<()> {
     if found <= known {
         return Ok(());
     }
     let path = path.display();
     Err(io::Error::other(format!(
-        "{path} has format {found}; this version reads up to format {known}: run the later version that wrote it"
+        "{path} has format {found}; this version reads up to format {known}: run the later \
+         version that wrote it"
     )))
 }
 
-/// What every format of a JSON file has.
+/// The part that all formats of a JSON file share.
 #[derive(Deserialize)]
 struct Named {
     #[serde(default = "first")]
@@ -38,7 +39,7 @@ struct Named {
 /// Refuses a JSON file, whose text is `text`, of a later format than `known`.
 ///
 /// # Errors
-/// In words that say what to do; or it is not JSON.
+/// An error whose text says what to do, or that of the JSON parser.
 pub(super) fn check_json(path: &Path, text: &[u8], known: u32) -> io::Result<()> {
     let Named { format } = serde_json::from_slice(text)?;
     check(path, format, known)

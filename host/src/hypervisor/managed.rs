@@ -1,7 +1,7 @@
-//! Everything that is the same for all virtual machine monitors.
+//! The part of a hypervisor that all vendors share.
 //!
-//! [`Managed`] implements [`Hypervisor`] once. A [`Vendor`] says how its program is started, how to
-//! take hold of the process, and how the process is given a machine.
+//! [`Managed`] implements [`Hypervisor`] once. A [`Vendor`] supplies the differences: starting its
+//! program, connecting to the process, and configuring the machine.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,24 +20,24 @@ use super::{
 };
 use crate::limits::instance::{CONTROL_MS_MAX, LAUNCH_MS_MAX};
 
-/// A program that runs virtual machines: only what differs from the others.
+/// A program that runs virtual machines: the differences from the others.
 pub(super) trait Vendor: Send + Sync {
-    /// How its processes are connected to their supervisors.
+    /// Connections between a VMM and its supervisor.
     const WIRING: Wiring;
 
-    /// Whether it reads the files of a snapshot itself. They are then checked before it may.
+    /// True if the VMM reads the files of a snapshot itself. They are verified before it does.
     const READS_SNAPSHOTS: bool;
 
-    /// What has to be known of a machine for as long as it lives, also by the next daemon.
+    /// State kept for as long as a machine lives, also for the next daemon.
     type Kept: Clone + Serialize + DeserializeOwned + Send + Sync;
 
     /// Control of one of its processes.
     type Machine: Prepare + 'static;
 
-    /// Which hypervisor it is.
+    /// Kind of the hypervisor.
     fn kind(&self) -> Kind;
 
-    /// How a process is started for a machine that was checked.
+    /// Plans the launch of a process for a machine that was checked.
     ///
     /// # Errors
     /// [`HypervisorError::Spec`], [`HypervisorError::Snapshot`]: nothing was started.
@@ -48,10 +48,10 @@ pub(super) trait Vendor: Send + Sync {
         source: &Source,
     ) -> Result<Plan<Self::Kept, <Self::Machine as Prepare>::Config>, HypervisorError>;
 
-    /// Takes hold of a process that runs.
+    /// Connects to a process that runs, and proves that it is this machine's.
     ///
     /// # Errors
-    /// Any [`HypervisorError`], such as that it is another one.
+    /// Any [`HypervisorError`], such as [`HypervisorError::Identity`].
     fn greet(
         &self,
         spec: &MachineSpec,
@@ -61,12 +61,12 @@ pub(super) trait Vendor: Send + Sync {
     ) -> impl Future<Output = Result<Self::Machine, HypervisorError>> + Send;
 }
 
-/// A process that waits to be given its machine.
+/// A process that has no machine yet.
 pub(super) trait Prepare: Vm {
     /// The description of a machine that is to boot.
     type Config: Send;
 
-    /// Describes the machine that is to boot. Its vCPUs are held afterwards.
+    /// Configures the machine that is to boot. Its vCPUs are held afterwards.
     fn configure(
         &self,
         config: Self::Config,
@@ -79,17 +79,17 @@ pub(super) trait Prepare: Vm {
     ) -> impl Future<Output = Result<(), HypervisorError>> + Send;
 }
 
-/// A launch before anything was started.
+/// The plan of a launch, before anything is started.
 pub(super) struct Plan<K, C> {
     /// The program's arguments.
     pub(super) args: Vec<String>,
-    /// What is kept for whoever adopts the machine.
+    /// State for the daemon that adopts the machine.
     pub(super) kept: K,
     /// The description of a machine that is to boot.
     pub(super) config: C,
 }
 
-/// What a launch starts from, opened.
+/// Starting point of a launch, checked.
 pub(super) enum Source {
     Boot,
     Snapshot(SnapshotSource),
@@ -102,17 +102,17 @@ pub(super) struct SnapshotSource {
     pub(super) manifest: Arc<Manifest>,
 }
 
-/// Why a process is greeted.
+/// Occasion of connecting to a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Greeting {
-    /// It was just started, by its supervisor for this launch.
+    /// The process was just started, by its supervisor for this launch.
     Launched,
-    /// It was found again and has to prove who it is.
+    /// The process was found again and has to prove its identity.
     Adopted,
 }
 
 impl Greeting {
-    /// How long the answer may take in milliseconds.
+    /// Longest time for the answer, in milliseconds.
     pub(super) fn ms_max(self) -> u64 {
         match self {
             Greeting::Launched => LAUNCH_MS_MAX,
@@ -129,7 +129,7 @@ pub struct Managed<V> {
 }
 
 impl<V> Managed<V> {
-    /// A hypervisor that was found to work here. Needs an async runtime.
+    /// A hypervisor that was detected on this host. Needs an async runtime.
     pub(super) fn new(
         vendor: V,
         description: Description,
@@ -157,7 +157,7 @@ async fn launch<V: Vendor>(
     started.under(machine).await
 }
 
-/// Opens what a launch starts from.
+/// Checks the starting point of a launch.
 fn open<V: Vendor>(
     vendor: &V,
     spec: &MachineSpec,
@@ -172,7 +172,7 @@ fn open<V: Vendor>(
     }
 }
 
-/// Gives a process that was just started its machine.
+/// Configures or loads the machine of a process that was just started.
 async fn prepare<V: Vendor>(
     greeted: impl Future<Output = Result<V::Machine, HypervisorError>>,
     config: <V::Machine as Prepare>::Config,
@@ -213,7 +213,8 @@ async fn adopt<V: Vendor>(
     })
 }
 
-/// Finds out whether a snapshot is whole, where its files are read by the VMM and not by us.
+/// Verifies a snapshot's checksums if the VMM reads its files. Otherwise they are verified while the
+/// daemon streams them.
 async fn sound<V: Vendor>(snapshot: &SnapshotSource) -> Result<(), HypervisorError> {
     if !V::READS_SNAPSHOTS {
         return Ok(());

@@ -1,7 +1,7 @@
 //! The seam to the programs that run virtual machines.
 //!
-//! A [`Hypervisor`] launches virtual machine monitors (VMMs), finds them again after a restart of
-//! the daemon, and hands out a [`Vm`] to control each, and a stream of what was [`Observed`] of it.
+//! A [`Hypervisor`] launches virtual machine monitors (VMMs) and finds them again after a restart of
+//! the daemon. For each it hands out a [`Vm`] for control and a stream of [`Observed`] events.
 //! Nothing here knows phases, billing or the journal; nothing outside knows QMP. Every instant is a
 //! [`Stamp`]: the raw host clocks at the moment of the act, not of the bookkeeping.
 
@@ -59,8 +59,8 @@ pub use snapshot::{StopSignal, compress, unpack};
 pub use strays::{MachineProcess, machine_processes};
 pub use usage::{Usage as ProcessUsage, usage};
 
-/// The raw host clocks at the moment of an act. [`crate::clock::Clock::reading_of`] makes a reading
-/// of it, in the same boot.
+/// The raw host clocks at the moment of an act. [`crate::clock::Clock::reading_of`] converts a stamp
+/// of the same boot into a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Stamp {
     /// `CLOCK_BOOTTIME` in nanoseconds.
@@ -70,75 +70,74 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Now.
+    /// Reads the clocks.
     pub fn now() -> Self {
         Self { boottime_ns: clock::boottime_ns(), wall_ns: clock::wall_ns() }
     }
 }
 
-/// Everything a VMM needs to know about one machine.
+/// Description of one machine for a VMM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineSpec {
-    /// The instance's folder; [`files`] names what lies in it. Created if it is not there.
+    /// The instance's folder, laid out as [`files`] says. Created if it is not there.
     pub dir: PathBuf,
-    /// The instance.
+    /// Id of the instance.
     pub id: InstanceId,
-    /// What a person calls it.
+    /// Name of the instance.
     pub name: InstanceName,
-    /// Which launch of this instance: a number never used before, for a boot and for a restore
-    /// alike.
+    /// Number of the launch, never used before by this instance. Boots and restores count alike.
     pub incarnation: u32,
-    /// Virtual processors, from 1.
+    /// Number of virtual processors, from 1.
     pub vcpus: u32,
-    /// Guest memory at the boot in bytes, a multiple of 1 MiB. A restore gets what it had when it
-    /// was saved.
+    /// Guest memory at the boot, in bytes, a multiple of 1 MiB. A restore gets the memory that was
+    /// saved.
     pub memory_bytes: u64,
-    /// Up to which [`Vm::resize_memory`] may go, in bytes, a multiple of 1 MiB; none for a machine
-    /// whose memory stays as it is.
+    /// Largest size for [`Vm::resize_memory`], in bytes, a multiple of 1 MiB; `None` if the memory
+    /// can't be resized.
     pub memory_bytes_max: Option<u64>,
-    /// The kernel, or any other image that the VMM boots directly.
+    /// Path of the kernel, or of any other image that the VMM boots directly.
     pub kernel: PathBuf,
-    /// The initial RAM disk.
+    /// Path of the initial RAM disk; `None` for none.
     pub initrd: Option<PathBuf>,
     /// The kernel's command line.
     pub cmdline: String,
     /// Disks in the order in which the guest sees them.
     pub disks: Vec<Disk>,
-    /// The machine type, instead of the hypervisor's default. A restore uses the snapshot's.
+    /// Machine type; `None` for the hypervisor's default. A restore uses the snapshot's.
     pub machine_type: Option<String>,
-    /// The processor model, instead of the hypervisor's default. A restore uses the snapshot's.
+    /// Processor model; `None` for the hypervisor's default. A restore uses the snapshot's.
     pub cpu_model: Option<String>,
 }
 
 /// A raw disk image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
-    /// The image.
+    /// Path of the image.
     pub path: PathBuf,
-    /// Whether the guest may only read it.
+    /// True if the guest may only read the disk.
     pub read_only: bool,
 }
 
-/// Where a launch starts from.
+/// Starting point of a launch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// From nothing: the vCPUs will begin at the kernel's entry.
+    /// A boot: the vCPUs will begin at the kernel's entry.
     Boot,
-    /// From the snapshot in this folder, which [`Vm::save`] wrote: of this instance, or of another
-    /// one whose fork this one is to be. Id, name, folder, console and the files behind the disks
-    /// may differ; vCPUs, memory and the disks' number and kind may not. The folder may be removed
-    /// once the machine has been launched, but nothing in it may be changed while any machine that
-    /// was loaded from it lives.
+    /// The snapshot in this folder, which [`Vm::save`] wrote: of this instance, or of another one
+    /// whose fork this one is to be. Id, name, folder, console and the files behind the disks may
+    /// differ; vCPUs, memory and the disks' number and kind may not. The folder may be removed once
+    /// the machine has been launched, but nothing in it may be changed while any machine that was
+    /// loaded from it lives.
     Snapshot(PathBuf),
 }
 
-/// What runs the guest's instructions.
+/// Executor of the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Accelerator {
     /// The processor itself, through `/dev/kvm`.
     Kvm,
-    /// An emulator.
+    /// QEMU's emulator.
     Tcg,
 }
 
@@ -152,7 +151,7 @@ impl Accelerator {
     }
 }
 
-/// A text that names no accelerator.
+/// A text that is no accelerator's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is no accelerator; accelerators are kvm and tcg")]
 pub struct UnknownAccelerator(pub String);
@@ -168,32 +167,32 @@ impl FromStr for Accelerator {
     }
 }
 
-/// What a hypervisor is and can do on this host.
+/// Version, accelerator and capabilities of a hypervisor on this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Description {
-    /// Such as `qemu`.
+    /// Name of the hypervisor, such as `qemu`.
     pub name: &'static str,
-    /// Such as `7.2.22`.
+    /// Version of the program, such as `7.2.22`.
     pub version: String,
-    /// The program that is run.
+    /// Path of the program, or its name on `PATH`.
     pub program: PathBuf,
-    /// What runs the guest's instructions.
+    /// Executor of the guest's instructions.
     pub accelerator: Accelerator,
-    /// Why that one, in one sentence.
+    /// Reason for that accelerator, in words.
     pub accelerator_reason: String,
-    /// The machine type of a boot, with its version; none where there is only one.
+    /// Machine type of a boot, with its version; `None` if there is only one.
     pub machine_type: Option<String>,
     /// Most virtual processors of one machine.
     pub vcpus_max: u32,
-    /// What it can do.
+    /// Capabilities on this host.
     pub capabilities: Capabilities,
 }
 
 impl Description {
-    /// That it can do this.
+    /// Checks that the hypervisor has this capability.
     ///
     /// # Errors
-    /// [`HypervisorError::Unsupported`], which says who can.
+    /// [`HypervisorError::Unsupported`], which names the hypervisors that have it.
     pub fn require(&self, capability: Capability) -> Result<(), HypervisorError> {
         if self.capabilities.has(capability) {
             return Ok(());
@@ -204,10 +203,10 @@ impl Description {
 
 /// A program that runs virtual machines on this host.
 pub trait Hypervisor: Send + Sync {
-    /// Its name, such as `qemu`.
+    /// Name of the hypervisor, such as `qemu`.
     fn name(&self) -> &'static str;
 
-    /// What it is and can do here. Found out once, when it was set up.
+    /// Description of the hypervisor on this host, found out once at its detection.
     fn describe(&self) -> &Description;
 
     /// Starts a VMM and its supervisor. Returns with the vCPUs held: at the kernel's entry, or
@@ -215,9 +214,9 @@ pub trait Hypervisor: Send + Sync {
     /// [`Hypervisor::adopt`] finds it.
     ///
     /// # Errors
-    /// Any [`HypervisorError`]; the VMM's process is then gone, and what it said last is in the
-    /// error. Only where the error is that the supervisor did not answer in time, a held machine
-    /// may come up later; [`Hypervisor::adopt`] finds it.
+    /// Any [`HypervisorError`]; the VMM's process is then gone, and the end of its log is in the
+    /// error. Only if the supervisor did not answer in time, a held machine may come up later;
+    /// [`Hypervisor::adopt`] finds it.
     fn launch<'a>(
         &'a self,
         spec: &'a MachineSpec,
@@ -225,78 +224,77 @@ pub trait Hypervisor: Send + Sync {
     ) -> BoxFuture<'a, Result<Launched, HypervisorError>>;
 
     /// Finds the VMM of `spec.incarnation` again after a restart of the daemon and proves that it
-    /// is the same one. A VMM may serve one client only: drop what is left of an earlier
-    /// [`Launched`] first.
+    /// is the same one. A VMM may serve one client only: drop any earlier [`Launched`] of this
+    /// machine first.
     ///
     /// # Errors
-    /// Any [`HypervisorError`] if what is there can't be read or does not answer; nothing was
-    /// changed, and it may be tried again.
+    /// Any [`HypervisorError`] if the launch's files can't be read or the VMM does not answer;
+    /// nothing was changed, and the call may be repeated.
     fn adopt<'a>(
         &'a self,
         spec: &'a MachineSpec,
     ) -> BoxFuture<'a, Result<Adopted, HypervisorError>>;
 
-    /// Ends the VMM of `spec.incarnation` by force without asking it anything: the way out for one
-    /// that hangs and can't be adopted. Does nothing if there is none. What became of it is for
-    /// [`Hypervisor::adopt`] to say.
+    /// Ends the VMM of `spec.incarnation` by force without a control call, for a VMM that hangs and
+    /// can't be adopted. Does nothing if there is none. [`Hypervisor::adopt`] then returns its end.
     ///
     /// # Errors
-    /// Any [`HypervisorError`]; it may live on then.
+    /// Any [`HypervisorError`]; the VMM may live on then.
     fn end<'a>(&'a self, spec: &'a MachineSpec) -> BoxFuture<'a, Result<(), HypervisorError>>;
 }
 
 /// A live machine.
 pub struct Launched {
-    /// Its control.
+    /// Control of the machine.
     pub vm: Arc<dyn Vm>,
-    /// What is observed of this incarnation, in order, from its beginning. The last is
+    /// Events of this incarnation, in order, from its beginning. The last is
     /// [`Observed::Exited`].
     pub observed: mpsc::Receiver<Observed>,
-    /// The VMM's process id, for people.
+    /// The VMM's process id, for display only.
     pub pid: u32,
 }
 
-/// What became of a machine while nobody watched.
+/// Outcome of looking for a machine after a restart of the daemon.
 pub enum Adopted {
-    /// It lives.
+    /// The machine lives.
     Alive {
-        /// The machine; what it did in the meantime comes first out of its stream.
+        /// The machine. Its stream begins with the events since its launch.
         launched: Launched,
-        /// What its vCPUs do now.
+        /// State of its vCPUs now.
         state: VmState,
-        /// Since when they do that, where the VMM says so and its supervisor has heard it; none
-        /// where nothing proves it.
+        /// Instant since which the vCPUs have been in that state, by the VMM's event that its
+        /// supervisor received; `None` if there was no such event.
         since: Option<Stamp>,
     },
-    /// It ended, and its supervisor saw it.
+    /// The machine ended, witnessed by its supervisor.
     Exited {
         /// The boot to which the stamps belong; it may be an earlier one.
         boot: BootId,
-        /// Everything that was observed of the incarnation, in order; `exit` is not among it.
+        /// All events of the incarnation, in order, except for `exit`.
         history: Vec<Observed>,
         /// The end.
         exit: Exit,
     },
-    /// It is gone, and nobody saw when: the host lost power, or its supervisor was killed and then
-    /// it ended too.
+    /// The machine ended at an unknown instant: the host lost power, or the supervisor was killed
+    /// before the machine ended.
     Lost {
         /// The boot to which the stamps belong.
         boot: BootId,
-        /// Everything that was observed of the incarnation, in order.
+        /// All events of the incarnation, in order.
         history: Vec<Observed>,
     },
     /// No VMM of this incarnation was ever started, and none will be any more.
     NeverLaunched,
 }
 
-/// What the vCPUs of a live machine do.
+/// State of a live machine's vCPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VmState {
-    /// Held since the launch; they never ran.
+    /// The vCPUs have been held since the launch and never ran.
     NotStarted,
-    /// They run.
+    /// The vCPUs run.
     Running,
-    /// Held.
+    /// The vCPUs ran and are held.
     Paused,
     /// A snapshot is being loaded, or was to be when the daemon ended.
     Loading,
@@ -304,18 +302,18 @@ pub enum VmState {
     Ended,
 }
 
-/// Control of one live machine. Calls for one machine are made one after the other. Dropping a
-/// future does not undo its act.
+/// Control of one live machine. The caller makes one call at a time. Dropping a future does not undo
+/// its act.
 pub trait Vm: Send + Sync {
-    /// Lets the vCPUs run. Does nothing if they run. The stamp is the instant since which they do:
-    /// that of the VMM's event, where it tells of one, else of its acknowledgement.
+    /// Lets the vCPUs run. Does nothing if they run. The stamp is the instant since which they run:
+    /// that of the VMM's event, or of its acknowledgement if the VMM sends no such event.
     ///
     /// # Errors
     /// Any [`HypervisorError`]; the state is then that of [`Vm::state`].
     fn resume(&self) -> BoxFuture<'_, Result<Stamp, HypervisorError>>;
 
     /// Holds the vCPUs. Does nothing if they are held. The stamp is the instant since which they
-    /// are: that of the VMM's event, where it tells of one, else of its acknowledgement.
+    /// are held: that of the VMM's event, or of its acknowledgement if the VMM sends no such event.
     ///
     /// # Errors
     /// Any [`HypervisorError`]; the state is then that of [`Vm::state`].
@@ -326,21 +324,21 @@ pub trait Vm: Send + Sync {
     ///
     /// # Errors
     /// Any [`HypervisorError`]; `to` does not exist then, and the machine is held and usable.
-    /// [`HypervisorError::SavedBefore`] if the memory has left the VMM already, whatever became of
-    /// it, and this VMM saves only once between two runs.
+    /// [`HypervisorError::SavedBefore`] if this VMM saves only once between two runs and has done
+    /// so, even if that snapshot was lost.
     fn save<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<Saved, HypervisorError>>;
 
-    /// Gives the machine, whose vCPUs run, this much memory: from what it has up to
-    /// [`MachineSpec::memory_bytes_max`], in the steps that the hypervisor has. The stamp is that
-    /// of the VMM's acknowledgement. Does nothing if it has so much.
+    /// Grows the memory of a machine whose vCPUs run to `bytes`: at least the present size, at most
+    /// [`MachineSpec::memory_bytes_max`], in the hypervisor's steps. The stamp is that of the VMM's
+    /// acknowledgement. Does nothing if the machine has that size.
     ///
     /// # Errors
     /// [`HypervisorError::Unsupported`] without [`Capability::MemoryResize`], and any other; the
-    /// machine goes on with what it had.
+    /// machine keeps its present size.
     fn resize_memory(&self, bytes: u64) -> BoxFuture<'_, Result<Stamp, HypervisorError>>;
 
-    /// Asks the guest to power itself off. The stamp is that of the VMM's acknowledgement; whether
-    /// the guest obeys shows as [`Observed::Exited`].
+    /// Asks the guest to power itself off. The stamp is that of the VMM's acknowledgement; a guest
+    /// that obeys gives [`Observed::Exited`].
     ///
     /// # Errors
     /// Any [`HypervisorError`]; the guest may not have been asked.
@@ -350,7 +348,7 @@ pub trait Vm: Send + Sync {
     /// [`Observed::Exited`].
     ///
     /// # Errors
-    /// Any [`HypervisorError`]; [`Vm::kill`] is what remains.
+    /// Any [`HypervisorError`]; the VMM may live on, and [`Vm::kill`] ends it by force.
     fn quit(&self) -> BoxFuture<'_, Result<(), HypervisorError>>;
 
     /// Ends the VMM by force. Does nothing if it has ended. The end shows as [`Observed::Exited`].
@@ -359,7 +357,7 @@ pub trait Vm: Send + Sync {
     /// [`HypervisorError::Kill`] if the operating system refuses.
     fn kill(&self) -> Result<(), HypervisorError>;
 
-    /// What the vCPUs do.
+    /// Asks the VMM for the state of its vCPUs.
     ///
     /// # Errors
     /// Any [`HypervisorError`].
@@ -369,67 +367,68 @@ pub trait Vm: Send + Sync {
 /// A snapshot that was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Saved {
-    /// Bytes of it on disk.
+    /// Size of the snapshot's files, in bytes.
     pub bytes: u64,
-    /// When it was durable.
+    /// Instant at which it was durable.
     pub stamp: Stamp,
 }
 
-/// Something that was seen of a machine, with the time at which it was seen.
+/// An event of a machine, with the instant at which it was observed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observed {
     /// The VMM's process was started. Only in a history.
     Launched(Stamp),
-    /// The VMM said that the vCPUs are held. Only in a history, and only of those that say so.
+    /// The VMM reported that the vCPUs are held. Only in a history, and only of VMMs that report
+    /// it.
     Paused(Stamp),
-    /// The VMM said that they run. Only in a history, and only of those that say so.
+    /// The VMM reported that the vCPUs run. Only in a history, and only of VMMs that report it.
     Resumed(Stamp),
-    /// The console said that the guest's main program was started. Only the first of an
+    /// The console announced that the guest's main program was started. Only the first of an
     /// incarnation.
     ProgramStarted(Stamp),
-    /// The console said that the guest's agent answers. Only the first of an incarnation.
+    /// The console announced that the guest's agent answers. Only the first of an incarnation.
     AgentReady(Stamp),
-    /// The console said that the guest's main program ended. The last one counts. A guest that says
-    /// so more than [`crate::limits::instance::EXIT_MARKERS_AT_ONCE`] times in an incarnation is
-    /// heard at intervals from then on.
+    /// The console announced that the guest's main program ended. The last one counts. After
+    /// [`crate::limits::instance::EXIT_MARKERS_AT_ONCE`] of them in an incarnation, only the last
+    /// one of each interval is reported.
     ProgramExited {
-        /// When it was read.
+        /// Instant at which the line was read.
         stamp: Stamp,
-        /// The exit code.
+        /// Exit code of the program.
         code: i32,
-        /// What the guest says about it.
+        /// Explanation that the guest gives; empty if there is none.
         message: String,
     },
     /// The VMM has ended. Nothing comes after it.
     Exited(Exit),
 }
 
-/// How and when a VMM ended.
+/// Instant and cause of a VMM's end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
-    /// When: the true time if `witnessed`, else when it was noticed.
+    /// Instant of the end if `witnessed`, otherwise of its discovery.
     pub stamp: Stamp,
-    /// The process's status.
+    /// Exit status of the process.
     pub status: ExitStatus,
-    /// Who ended it.
+    /// Initiator of the end.
     pub initiator: Initiator,
-    /// Whether the supervisor saw it happen.
+    /// True if the supervisor saw the end.
     pub witnessed: bool,
 }
 
-/// How a process ended.
+/// Exit status of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ExitStatus {
-    /// With this exit code.
+    /// The process exited with this code.
     Code(i32),
-    /// By this signal.
+    /// The process was ended by this signal.
     Signal(i32),
-    /// Nobody could ask.
+    /// The status is unknown: the parent is gone.
     Unknown,
 }
 
-/// Who ended a VMM.
+/// Initiator of a VMM's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Initiator {
@@ -437,11 +436,11 @@ pub enum Initiator {
     GuestPowerOff,
     /// The guest reset itself; a reset ends a VMM.
     GuestReset,
-    /// The guest broke down.
+    /// The guest's kernel panicked.
     GuestPanic,
     /// The VMM was told to quit, over its control socket or by a signal it obeys.
     Host,
-    /// The VMM did not say: it failed or was killed; `status` tells more.
+    /// The VMM reported no initiator: it failed or was killed. See [`Exit::status`].
     Unknown,
 }
 

@@ -1,4 +1,4 @@
-//! Bounds that follow progress: what moves may take any time, what stands still may not.
+//! Timeouts that follow progress: an operation may take any time while it makes progress.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -10,15 +10,15 @@ use tokio::time::{Instant, sleep};
 use super::HypervisorError;
 use crate::limits::instance::SNAPSHOT_STALL_MS_MAX;
 
-/// How often it is looked at, in milliseconds.
+/// Interval at which progress is checked, in milliseconds.
 const LOOK_MS: u64 = 1_000;
 
-/// The work of a VMM on a snapshot, seen from outside.
+/// Progress of a VMM's work on a snapshot, seen from outside.
 #[derive(Debug, Clone)]
 pub(super) struct Movement {
     /// The folder with the snapshot's files.
     folder: PathBuf,
-    /// The VMM.
+    /// The VMM's process id.
     pid: u32,
 }
 
@@ -27,8 +27,8 @@ impl Movement {
         Self { folder: folder.into(), pid }
     }
 
-    /// A number that changes while anything is written or read: bytes in the folder, and those that
-    /// the VMM has moved.
+    /// A number that changes with progress: bytes in the folder, and bytes that the VMM has read and
+    /// written.
     fn position(&self) -> u64 {
         let files = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let bytes =
@@ -36,7 +36,7 @@ impl Movement {
         bytes.sum::<u64>().wrapping_add(self.moved_by_vmm())
     }
 
-    /// Bytes that the VMM has read and written, by its own system calls and on the disk.
+    /// Sum of the VMM's I/O counters: bytes by its system calls and on the disk.
     fn moved_by_vmm(&self) -> u64 {
         let counters = fs::read_to_string(format!("/proc/{}/io", self.pid)).unwrap_or_default();
         let numbers =
@@ -45,10 +45,11 @@ impl Movement {
     }
 }
 
-/// The outcome of `work`, or that it has stood still for too long.
+/// Waits for `work` for as long as it makes progress.
 ///
 /// # Errors
-/// [`HypervisorError::Stalled`], and those of the work.
+/// [`HypervisorError::Stalled`] after [`SNAPSHOT_STALL_MS_MAX`] without progress, and the work's
+/// own.
 pub(super) async fn while_moving<T>(
     call: &'static str,
     movement: Movement,

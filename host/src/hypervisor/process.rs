@@ -1,4 +1,4 @@
-//! One process, told apart from every other that ever had its number.
+//! Processes, identified so that a reused process id can't be mistaken.
 
 use std::fs;
 use std::io;
@@ -13,18 +13,18 @@ use tokio::io::unix::AsyncFd;
 
 use super::HypervisorError;
 
-/// A process of one boot: its number, and when it started, because numbers are used again.
+/// Identity of a process within one boot: its id and its start, because ids are reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ProcessId {
-    /// The number.
+    /// Process id.
     pub(super) pid: u32,
-    /// Clock ticks since the boot; field 22 of `/proc/<pid>/stat`.
+    /// Start of the process, in clock ticks since the boot; field 22 of `/proc/<pid>/stat`.
     pub(super) start_ticks: u64,
 }
 
 impl ProcessId {
-    /// The process that has this number now; none if it has ended. A zombie has, however long
-    /// nobody reaps it.
+    /// The process that has this id now; `None` if it has ended. A zombie has ended, even if it is
+    /// never reaped.
     pub(super) fn of(pid: u32) -> io::Result<Option<Self>> {
         match read_stat(pid) {
             Ok(Stat { dead: true, .. }) => Ok(None),
@@ -35,13 +35,13 @@ impl ProcessId {
         }
     }
 
-    /// A process of ours that can't have been reaped, ended or not.
+    /// A child that is not reaped yet, ended or not.
     pub(super) fn of_child(pid: u32) -> io::Result<Self> {
         Ok(Self { pid, start_ticks: read_stat(pid)?.start_ticks })
     }
 }
 
-/// What we want of `/proc/<pid>/stat`.
+/// The parts of `/proc/<pid>/stat` that identify a process.
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     dead: bool,
@@ -52,7 +52,7 @@ fn read_stat(pid: u32) -> io::Result<Stat> {
     let path = format!("/proc/{pid}/stat");
     let text = fs::read_to_string(&path)?;
     parse_stat(&text)
-        .ok_or_else(|| io::Error::other(format!("{path} holds something else: {text}")))
+        .ok_or_else(|| io::Error::other(format!("{path} has an unknown format: {text}")))
 }
 
 fn parse_stat(text: &str) -> Option<Stat> {
@@ -64,8 +64,8 @@ fn parse_stat(text: &str) -> Option<Stat> {
     Some(Stat { dead, start_ticks })
 }
 
-/// A hold on a process that lived when it was opened. Its number can't be taken by another while we
-/// look at it.
+/// A pidfd of a process that lived when it was opened, which stays the same process when its id is
+/// reused.
 #[derive(Debug)]
 pub(super) struct Process {
     id: ProcessId,
@@ -73,7 +73,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Takes hold of the process; none if it has ended. Needs an async runtime.
+    /// Opens the process; `None` if it has ended. Needs an async runtime.
     pub(super) fn open(id: ProcessId) -> io::Result<Option<Self>> {
         let Some(pid) = i32::try_from(id.pid).ok().and_then(Pid::from_raw) else {
             return Ok(None);
@@ -86,18 +86,18 @@ impl Process {
         // SAFETY: an `OwnedFd` names the same open descriptor until it is dropped, and only the
         // `AsyncFd` drops it.
         let pidfd = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?;
-        // Only now: before, the number could have changed hands in between.
+        // Compared only after the pidfd is open: before, the id could have been reused in between.
         let same = ProcessId::of(id.pid)? == Some(id);
         Ok(same.then_some(Self { id, pidfd }))
     }
 
-    /// Every process whose working folder this is.
+    /// Opens every process whose working folder this is.
     pub(super) fn standing_in(folder: &Path) -> io::Result<Vec<Self>> {
         let folder = folder.canonicalize()?;
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc")? {
             let entry = entry?;
-            // Whoever has ended meanwhile, or is somebody else's, stands elsewhere.
+            // Unreadable for a process that has ended meanwhile, or is another user's.
             let stands =
                 fs::read_link(entry.path().join("cwd")).is_ok_and(|stands| stands == folder);
             let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
@@ -112,18 +112,18 @@ impl Process {
         self.id.pid
     }
 
-    /// Waits until it has ended.
+    /// Waits until the process has ended.
     pub(super) async fn ended(&self) {
         // An error is the runtime shutting down; whoever waits is dropped with it.
         let _ = self.pidfd.readable().await;
     }
 
-    /// Ends it by force; does nothing if it has ended.
+    /// Ends the process by force; does nothing if it has ended.
     pub(super) fn kill(&self) -> Result<(), HypervisorError> {
         self.signal(Signal::KILL)
     }
 
-    /// Asks it to end; does nothing if it has ended.
+    /// Asks the process to end; does nothing if it has ended.
     pub(super) fn terminate(&self) -> Result<(), HypervisorError> {
         self.signal(Signal::TERM)
     }

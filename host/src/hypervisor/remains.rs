@@ -1,5 +1,4 @@
-//! What is left of a launch, whatever hypervisor made it: known to the kernel, whoever else is
-//! missing.
+//! Remaining processes of a launch of any hypervisor, found through the kernel alone.
 
 use std::fs::File;
 use std::io;
@@ -18,28 +17,29 @@ use super::{HypervisorError, files};
 use crate::clock;
 use crate::limits::instance::CONTROL_MS_MAX;
 
-/// Between two looks whether a supervisor, which is about to end, has ended.
+/// Interval at which the end of a supervisor that is about to end is checked.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// The seam to the processes of launches. A hypervisor that can't be asked, because it is not on
-/// this host any more or can't read what it wrote, must not keep what is dead from being called so.
+/// The seam to the processes of launches. It needs no hypervisor, so that the end of a launch can be
+/// established even if its hypervisor is no longer installed or can't read its files.
 pub trait Launches: Send + Sync {
-    /// Says whether a process of the launch lives: its VMM, or a supervisor that will say how that
-    /// ended.
+    /// Returns whether a process of the launch lives: its VMM, or a supervisor that will record the
+    /// VMM's end.
     ///
     /// # Errors
-    /// [`HypervisorError::File`] if the kernel does not say.
+    /// [`HypervisorError::File`] if the launch's lock or `/proc` can't be read.
     fn lives<'a>(
         &'a self,
         dir: &'a Path,
         incarnation: u32,
     ) -> BoxFuture<'a, Result<bool, HypervisorError>>;
 
-    /// Ends the VMM of the launch by force, and waits until it and its supervisor, which notes how
-    /// it ended, are gone. Does nothing if there is none.
+    /// Ends the VMM of the launch by force, and waits until it and its supervisor, which records the
+    /// end, are gone. Does nothing if there is none.
     ///
     /// # Errors
-    /// [`HypervisorError::Kill`], [`HypervisorError::Deadline`]; it may live on then.
+    /// [`HypervisorError::Kill`], [`HypervisorError::Deadline`], [`HypervisorError::File`]; the VMM
+    /// may live on then.
     fn end<'a>(
         &'a self,
         dir: &'a Path,
@@ -84,7 +84,7 @@ impl Launches for HostLaunches {
     }
 }
 
-/// A supervisor holds the lock of its launch for as long as it lives.
+/// Returns whether a launch's supervisor lives: it holds the launch's lock until it ends.
 fn has_supervisor(run: &Path) -> Result<bool, HypervisorError> {
     let path = files::lock(run);
     let lock = match File::open(&path) {
@@ -99,7 +99,7 @@ fn has_supervisor(run: &Path) -> Result<bool, HypervisorError> {
     }
 }
 
-/// The VMM of a launch stands in its folder, and is named by its identity if that can be read.
+/// Finds the VMM of a launch: by its working folder, and by its identity if that can be read.
 fn monitors(run: &Path) -> Result<Vec<Process>, HypervisorError> {
     if !run.exists() {
         return Ok(Vec::new());
@@ -130,7 +130,7 @@ mod tests {
         let run = files::run(dir.path(), 1);
         assert!(!HostLaunches.lives(dir.path(), 1).await.expect("looked"), "there never was one");
         fs::create_dir_all(&run).expect("a folder");
-        // What nobody can read says nothing, and keeps nobody from looking.
+        // An unreadable identity proves nothing, and does not prevent the search.
         fs::write(files::identity(&run), b"{").expect("a file");
         let mut monitor = Command::new("sleep").arg("60").current_dir(&run).spawn().expect("spawn");
         let supervisor = File::create(files::lock(&run)).expect("a lock");

@@ -10,27 +10,27 @@ use super::HypervisorError;
 use super::launch::within;
 use super::movement::{Movement, while_moving};
 
-/// Longest answer in bytes. Ours are a few kilobytes; a VMM that its guest has taken over must not
-/// fill our memory.
+/// Longest answer in bytes. Usual ones have a few kilobytes; a VMM that its guest has compromised
+/// must not fill the daemon's memory.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
-/// A VMM that takes such calls.
+/// The client of one VMM.
 #[derive(Debug)]
 pub(super) struct Rest {
     client: Client,
     base: &'static str,
 }
 
-/// What a VMM answers when it does not do as it is told.
+/// Answer of a VMM that refuses a call.
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
     pub(super) reason: String,
 }
 
 impl Rest {
-    /// Calls go to `socket`, below the path `base`.
+    /// A client whose calls go to `socket`, below the path `base`.
     pub(super) fn new(socket: &Path, base: &'static str) -> Result<Self, HypervisorError> {
-        // Connections are not kept: a VMM serves few, and ends the ones that it does not like.
+        // Connections are not kept: a VMM serves few, and closes them at will.
         let client =
             Client::builder().unix_socket(socket).no_proxy().pool_max_idle_per_host(0).build();
         let client =
@@ -38,7 +38,7 @@ impl Rest {
         Ok(Self { client, base })
     }
 
-    /// Asks something.
+    /// Makes a GET call.
     pub(super) async fn get(
         &self,
         call: &'static str,
@@ -47,8 +47,7 @@ impl Rest {
         within(ms, call, self.exchange(Method::GET, call, call, None)).await
     }
 
-    /// Tells the VMM to do something, which is named `call` where several things are told at one
-    /// `path`.
+    /// Makes a call with a body. `call` names it in errors, as several calls may have one `path`.
     pub(super) async fn tell(
         &self,
         method: Method,
@@ -60,7 +59,8 @@ impl Rest {
         obeyed(call, within(ms, call, self.exchange(method, path, call, body)).await?)
     }
 
-    /// Tells the VMM to write or load a snapshot, which may take any time while it moves.
+    /// Makes a call that writes or loads a snapshot, which may take any time while it makes
+    /// progress.
     pub(super) async fn tell_while_moving(
         &self,
         call: &'static str,
@@ -87,7 +87,7 @@ impl Rest {
     }
 }
 
-/// Whether the VMM did as it was told.
+/// Turns a refusal into an error.
 fn obeyed(call: &'static str, answer: Result<Value, Refusal>) -> Result<(), HypervisorError> {
     match answer {
         Ok(_) => Ok(()),
@@ -95,14 +95,14 @@ fn obeyed(call: &'static str, answer: Result<Value, Refusal>) -> Result<(), Hype
     }
 }
 
-/// The process that listens on a socket.
+/// Returns the process that listens on a socket.
 pub(super) async fn peer(socket: &Path) -> Result<u32, HypervisorError> {
     let gone = |_| HypervisorError::Disconnected { call: "connect" };
     let stream = UnixStream::connect(socket).await.map_err(gone)?;
     Ok(stream.peer_cred().map_err(gone)?.pid().unwrap_or_default().unsigned_abs())
 }
 
-/// The answer, whose status says whether the call was obeyed.
+/// Reads an answer, or the refusal if its status is not a success.
 async fn read(
     call: &'static str,
     mut answer: Response,
@@ -115,7 +115,7 @@ async fn read(
         if text.len() > ANSWER_BYTES_MAX {
             return Err(HypervisorError::Refused {
                 call,
-                reason: "an answer that is too long".into(),
+                reason: format!("its answer is longer than {ANSWER_BYTES_MAX} bytes"),
             });
         }
     }
@@ -130,7 +130,7 @@ async fn read(
     value.map(Ok).map_err(unreadable)
 }
 
-/// What a VMM says, out of `{"fault_message": ..}`, a list of causes, or plain words.
+/// Extracts a VMM's reason from `{"fault_message": ..}`, a list of causes, or plain text.
 fn reason(text: &[u8]) -> String {
     let plain = || String::from_utf8_lossy(text).trim().to_owned();
     match serde_json::from_slice(text) {

@@ -1,4 +1,4 @@
-//! Processes in the folders of instances, of which a record may or may not know.
+//! Processes in the folders of instances, whether or not a record knows them.
 
 use std::fs;
 use std::io;
@@ -6,25 +6,26 @@ use std::path::{Path, PathBuf};
 
 use super::process::ProcessId;
 
-/// A process that stands in the folder of an instance or of one of its launches: a VMM, or its
+/// A process whose working folder is that of an instance or of one of its launches: a VMM, or its
 /// supervisor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineProcess {
-    /// Its number.
+    /// Process id.
     pub pid: u32,
-    /// When it was started, in clock ticks since the boot: with the number, what tells it from all
-    /// others.
+    /// Start of the process, in clock ticks since the boot. Together with `pid` it is unique within
+    /// the boot.
     pub start_ticks: u64,
-    /// The name of the instance's folder, which is its id.
+    /// Name of the instance's folder, which is the instance's id.
     pub instance: String,
-    /// The launch in whose folder it stands; none for a supervisor.
+    /// Number of the launch in whose folder a VMM runs; `None` for a supervisor.
     pub incarnation: Option<u32>,
 }
 
-/// Every living process that stands in a folder of an instance inside `instances`. Blocks.
+/// Returns every live process whose working folder is inside that of an instance below `instances`.
+/// Blocking.
 ///
 /// # Errors
-/// The folder or `/proc` can't be read.
+/// Any error of reading the folder or `/proc`.
 pub fn machine_processes(instances: &Path) -> io::Result<Vec<MachineProcess>> {
     let instances = instances.canonicalize()?;
     let mut found = Vec::new();
@@ -33,7 +34,7 @@ pub fn machine_processes(instances: &Path) -> io::Result<Vec<MachineProcess>> {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        // Whoever has ended meanwhile, or is somebody else's, stands elsewhere.
+        // Unreadable for a process that has ended meanwhile, or is another user's.
         let Ok(stands) = fs::read_link(entry.path().join("cwd")) else { continue };
         let Some((instance, incarnation)) = place(&instances, &stands) else { continue };
         if let Some(ProcessId { pid, start_ticks }) = ProcessId::of(pid)? {
@@ -43,9 +44,9 @@ pub fn machine_processes(instances: &Path) -> io::Result<Vec<MachineProcess>> {
     Ok(found)
 }
 
-/// The instance and the launch that a folder belongs to.
+/// Returns the instance and the launch that a folder belongs to.
 fn place(instances: &Path, stands: &Path) -> Option<(String, Option<u32>)> {
-    // What the kernel adds to the name of a folder that is gone.
+    // The kernel adds this suffix to the path of a folder that was removed.
     let stands: PathBuf = match stands.to_str().and_then(|path| path.strip_suffix(" (deleted)")) {
         Some(path) => path.into(),
         None => stands.into(),

@@ -1,4 +1,4 @@
-//! What a virtual machine monitor uses of the host, as the kernel counts it.
+//! Use of the host by a virtual machine monitor, as the kernel counts it.
 
 use std::fs;
 use std::io;
@@ -11,23 +11,23 @@ use super::supervisor::Identity;
 use super::{HypervisorError, files};
 use crate::clock;
 
-/// What one process uses. All zero for none.
+/// Processor time and memory of one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Processor time since the launch, of all its threads, in nanoseconds.
+    /// Processor time of all threads since the launch, in nanoseconds.
     pub cpu_ns: u64,
-    /// In which steps the kernel tells it, in nanoseconds.
+    /// Resolution of `cpu_ns`, in nanoseconds.
     pub cpu_resolution_ns: u64,
-    /// Memory that is present, in bytes.
+    /// Resident memory, in bytes.
     pub rss_bytes: u64,
-    /// Address space in bytes.
+    /// Address space, in bytes.
     pub vms_bytes: u64,
 }
 
-/// What the VMM of a launch uses; none if it has ended or there never was one. Blocking.
+/// Returns the use of a launch's VMM; `None` if it has ended or there never was one. Blocking.
 ///
 /// # Errors
-/// [`HypervisorError::File`] if what is there can't be read.
+/// [`HypervisorError::File`] if a file of the launch or of `/proc` can't be read.
 pub fn usage(dir: &Path, incarnation: u32) -> Result<Option<Usage>, HypervisorError> {
     let run = files::run(dir, incarnation);
     let identity =
@@ -40,8 +40,7 @@ pub fn usage(dir: &Path, incarnation: u32) -> Result<Option<Usage>, HypervisorEr
     };
     let path = format!("/proc/{}/stat", identity.vmm.pid);
     match fs::read_to_string(&path) {
-        // Whose number it is and what is counted come from one look: the number may be another's by
-        // now.
+        // Identity and use come from one read: the process id may have been reused.
         Ok(text) => Ok(parse(&text)
             .filter(|&(start_ticks, _)| start_ticks == identity.vmm.start_ticks)
             .map(|(_, usage)| usage)),
@@ -51,8 +50,8 @@ pub fn usage(dir: &Path, incarnation: u32) -> Result<Option<Usage>, HypervisorEr
     }
 }
 
-/// When a process started, in ticks since the boot, and what it uses, of its `/proc/<pid>/stat`
-/// (proc_pid_stat(5), fields 14, 15, 22 to 24).
+/// Parses the start of a process, in clock ticks since the boot, and its use from its
+/// `/proc/<pid>/stat` (proc_pid_stat(5), fields 14, 15, 22 to 24).
 fn parse(text: &str) -> Option<(u64, Usage)> {
     // The name in parentheses may hold anything, spaces and parentheses too.
     let (_, fields) = text.rsplit_once(") ")?;
