@@ -1,5 +1,5 @@
-//! The file descriptors that machines take in the daemon: counted, so that one too many is refused
-//! before it is begun.
+//! The daemon's file descriptors for machines: counted, so that a machine too many is refused before
+//! its launch is begun.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,23 +7,23 @@ use rustix::process::{Resource, getrlimit};
 
 use super::HypervisorError;
 
-/// What a machine takes while it lives: handles of the VMM, of its supervisor and of that as a
-/// child, and a control connection; one more for what is opened for a moment.
+/// Descriptors of a live machine: pidfds of the VMM, of its supervisor and of the supervisor as a
+/// child, a control connection, and one for files that are opened briefly.
 pub(super) const PER_MACHINE: u64 = 5;
 
-/// What is kept for everything else at least, such as connections of clients and the journal; at
-/// most half of all.
+/// Descriptors reserved for everything else, such as clients' connections and the journal; at most
+/// half of the limit.
 const OTHERS: u64 = 256;
 
-/// Machines that have taken theirs.
+/// Number of machines that have taken their descriptors.
 static MACHINES: AtomicU64 = AtomicU64::new(0);
 
-/// The descriptors of one machine; given back when it is dropped.
+/// The descriptors of one machine; given back when this is dropped.
 #[derive(Debug)]
 pub(super) struct Descriptors(&'static AtomicU64);
 
 impl Descriptors {
-    /// Takes those of a machine that is to be launched.
+    /// Takes the descriptors of a machine that is to be launched.
     ///
     /// # Errors
     /// [`HypervisorError::NoDescriptors`]: nothing was begun.
@@ -40,7 +40,7 @@ impl Descriptors {
         }
     }
 
-    /// Takes those of a machine that lives already.
+    /// Takes the descriptors of a machine that lives already, beyond the limit if need be.
     pub(super) fn take_for_living() -> Self {
         MACHINES.fetch_add(1, Ordering::Relaxed);
         Self(&MACHINES)
@@ -53,12 +53,12 @@ impl Drop for Descriptors {
     }
 }
 
-/// How many machines there are descriptors for.
+/// Number of machines for which `limit` descriptors suffice.
 fn machines_max(limit: u64) -> u64 {
     (limit - OTHERS.min(limit / 2)) / PER_MACHINE
 }
 
-/// Descriptors that this process may have.
+/// Most descriptors that this process may have.
 fn limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }

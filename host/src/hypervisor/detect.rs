@@ -1,4 +1,4 @@
-//! What is on this host.
+//! Detection of hypervisors on this host.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use tokio::time::timeout;
 use super::{Accelerator, Description, HypervisorError, Kind};
 use crate::limits::instance::CONTROL_MS_MAX;
 
-/// The program as it can be found from any folder: a bare name stays one, to be looked for on
-/// `PATH`.
+/// Makes a program's path independent of the working folder. A bare name, which is looked for on
+/// `PATH`, stays as it is.
 pub(super) fn program(path: &Path) -> Result<PathBuf, HypervisorError> {
     if path.components().count() == 1 && !path.has_root() {
         return Ok(path.into());
@@ -18,7 +18,7 @@ pub(super) fn program(path: &Path) -> Result<PathBuf, HypervisorError> {
     std::path::absolute(path).map_err(HypervisorError::file("resolve", path))
 }
 
-/// What the program prints when it is run with these arguments.
+/// Runs the program with these arguments and returns its standard output.
 pub(super) async fn ask(
     kind: Kind,
     program: &Path,
@@ -37,8 +37,8 @@ pub(super) async fn ask(
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The description of a hypervisor that has no accelerator but KVM, whose version follows `before`
-/// in what it prints.
+/// Describes a hypervisor that has no accelerator but KVM. Its version follows `before` in the
+/// output of `--version`.
 ///
 /// # Errors
 /// [`HypervisorError::Unavailable`] if it is not installed or does not work, or if `/dev/kvm` can't
@@ -51,7 +51,7 @@ pub(super) async fn describe_kvm_only(
     let program = program(path)?;
     let version = version(&ask(kind, &program, &["--version"]).await?, before);
     let version =
-        version.ok_or_else(|| unavailable(&program, "it does not tell its version".into()))?;
+        version.ok_or_else(|| unavailable(&program, "its `--version` names no version".into()))?;
     kvm().map_err(|reason| unavailable(&program, reason))?;
     Ok(Description {
         name: kind.as_str(),
@@ -65,7 +65,7 @@ pub(super) async fn describe_kvm_only(
     })
 }
 
-/// Where to get it.
+/// Advice on installing a hypervisor.
 fn hint(kind: Kind) -> &'static str {
     match kind {
         Kind::Qemu | Kind::QemuMicrovm => "is it installed? Debian: apt install qemu-system-x86",
@@ -78,19 +78,19 @@ fn hint(kind: Kind) -> &'static str {
     }
 }
 
-/// The hypervisor can't be used.
+/// Makes the error that a hypervisor can't be used.
 pub(super) fn unavailable(program: &Path, reason: String) -> HypervisorError {
     HypervisorError::Unavailable { program: program.display().to_string(), reason }
 }
 
-/// The number that follows `before`, such as `7.2.22` after `version `.
+/// Returns the version that follows `before`, such as `7.2.22` after `version `.
 pub(super) fn version(text: &str, before: &str) -> Option<String> {
     let (_, rest) = text.split_once(before)?;
     let version = rest.split_whitespace().next()?;
     version.starts_with(|c: char| c.is_ascii_digit()).then(|| version.to_owned())
 }
 
-/// Whether `/dev/kvm` can be used; why not otherwise.
+/// Checks that `/dev/kvm` can be opened; the error is the reason, in words.
 pub(super) fn kvm() -> Result<(), String> {
     match OpenOptions::new().read(true).write(true).open("/dev/kvm") {
         Ok(_) => Ok(()),

@@ -1,7 +1,7 @@
-//! Who may use a disk: one writer, or any number of readers.
+//! Locks of disks: one writer, or any number of readers.
 //!
-//! Not every VMM takes care of that itself, so the supervisor locks each disk and lets the VMM
-//! inherit the lock: it holds exactly as long as the VMM lives.
+//! Not every VMM locks its disks, so the supervisor locks each and lets the VMM inherit the lock,
+//! which holds exactly as long as the VMM lives.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::{Disk, HypervisorError};
 
-/// Locks a disk until what is answered, and every copy of it, is closed.
+/// Locks a disk until the returned descriptor and every copy of it are closed.
 ///
 /// # Errors
 /// [`HypervisorError::DiskInUse`]; [`HypervisorError::File`] if it can't be opened.

@@ -1,4 +1,4 @@
-//! The supervisor of the next launch, started ahead of it: to start one takes longer than to assign
+//! A supervisor started ahead of the next launch, because starting one takes longer than assigning
 //! it a launch.
 
 use std::io::{self, Write};
@@ -13,14 +13,14 @@ use tokio::task::spawn_blocking;
 use super::HypervisorError;
 use super::supervisor::{SUBCOMMAND, inherited};
 
-/// Starts supervisors, and keeps one that waits.
+/// Starts supervisors, and keeps one waiting.
 #[derive(Clone)]
 pub(super) struct Supervisors {
     program: PathBuf,
     waiting: Arc<Mutex<Option<Waiting>>>,
 }
 
-/// A supervisor that has not been told yet which launch it is for. Without us it ends.
+/// A supervisor without a launch yet. It ends when this is dropped, as its pipe closes.
 struct Waiting {
     process: Child,
     launch: io::PipeWriter,
@@ -31,7 +31,7 @@ impl Supervisors {
         Self { program, waiting: Arc::default() }
     }
 
-    /// Lets a supervisor carry out the order in the folder `run`.
+    /// Assigns the order in the folder `run` to a supervisor.
     pub(super) fn assign(&self, run: &Path) -> Result<Child, HypervisorError> {
         let waiting = self.waiting.try_lock().ok().and_then(|mut waiting| waiting.take());
         if let Some(mut waiting) = waiting
@@ -39,29 +39,29 @@ impl Supervisors {
         {
             return Ok(waiting.process);
         }
-        // There was none, or it was killed while it waited.
+        // No supervisor was waiting, or it was killed meanwhile.
         let new = Waiting::start(&self.program);
         let mut new = new.map_err(|source| HypervisorError::Supervisor {
             program: self.program.clone(),
             source,
         })?;
-        // If it does not hear this it has ended, and its status says why.
+        // Fails only if the supervisor has ended; its status then says why.
         let _ = new.assign(run);
         Ok(new.process)
     }
 
-    /// Sees to it that one waits for the next launch, where that holds nobody up.
+    /// Starts a supervisor for the next launch in the background, unless one is waiting.
     pub(super) fn refill(&self) {
         let supervisors = self.clone();
         spawn_blocking(move || {
             if let Err(error) = supervisors.keep_one() {
-                tracing::warn!(%error, "no supervisor could be started for the next launch");
+                tracing::warn!(%error, "could not start a supervisor ahead of the next launch");
             }
         });
     }
 
     fn keep_one(&self) -> io::Result<()> {
-        // Whoever has the lock does the same already.
+        // A holder of the lock is doing the same.
         let Ok(mut waiting) = self.waiting.try_lock() else { return Ok(()) };
         if waiting.is_none() {
             *waiting = Some(Waiting::start(&self.program)?);
@@ -84,9 +84,9 @@ impl Waiting {
         Ok(Self { process, launch })
     }
 
-    /// Tells it which launch it is for, which it believes once the pipe is closed.
+    /// Sends the launch's folder, which the supervisor has read once the pipe is closed.
     fn assign(&mut self, run: &Path) -> io::Result<()> {
-        // A path is shorter than a pipe is deep: this waits for nobody.
+        // Never blocks: a path is shorter than the pipe's buffer.
         self.launch.write_all(run.as_os_str().as_bytes())
     }
 }

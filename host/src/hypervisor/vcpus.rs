@@ -1,4 +1,4 @@
-//! When the vCPUs of a machine changed, as its VMM says and its supervisor hears.
+//! Instants of a machine's vCPU changes, by the VMM's events that its supervisor receives.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,29 +10,29 @@ use super::process::Process;
 use super::{Observed, Stamp, VmState};
 use crate::limits::instance::VCPU_EVENT_MS_MAX;
 
-/// The last change.
+/// A change of the vCPUs and its instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum VcpuEvent {
     Paused(Stamp),
     Resumed(Stamp),
 }
 
-/// What vCPUs do.
+/// State of vCPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Vcpus {
     Held,
     Running,
 }
 
-/// The changes of one machine, while somebody hears them.
+/// The last change of one machine's vCPUs, kept current while its supervisor lives.
 pub(super) struct VcpuChanges {
     last: watch::Receiver<Option<VcpuEvent>>,
-    /// None if it has ended already.
+    /// `None` if it has ended already.
     supervisor: Option<Arc<Process>>,
 }
 
 impl VcpuEvent {
-    /// The change that was observed, if it is one.
+    /// The change of vCPUs that an observation is; `None` if it is another.
     pub(super) fn of(observed: &Observed) -> Option<Self> {
         match observed {
             Observed::Paused(stamp) => Some(Self::Paused(*stamp)),
@@ -45,7 +45,7 @@ impl VcpuEvent {
         }
     }
 
-    /// The instant, if the vCPUs do this since then.
+    /// The instant of this change, if it is the one to `vcpus`.
     fn since(self, vcpus: Vcpus) -> Option<Stamp> {
         match (self, vcpus) {
             (VcpuEvent::Paused(stamp), Vcpus::Held)
@@ -63,7 +63,8 @@ impl VcpuChanges {
         Self { last, supervisor }
     }
 
-    /// Since when the vCPUs of a machine are what it says they are; none where nobody has heard it.
+    /// The instant since which the vCPUs have been in the machine's state; `None` if no event proves
+    /// it.
     pub(super) fn since(&self, state: VmState) -> Option<Stamp> {
         let vcpus = match state {
             VmState::Running => Vcpus::Running,
@@ -73,9 +74,9 @@ impl VcpuChanges {
         self.last.borrow().and_then(|last| last.since(vcpus))
     }
 
-    /// The instant since which the vCPUs do what the VMM has just acknowledged: that of its event
-    /// at the supervisor. It may have come before the acknowledgement, and is what a restart of the
-    /// daemon finds. Where nobody hears the VMM it is the acknowledgement's.
+    /// The instant of the change that the VMM has just acknowledged: that of the VMM's event as the
+    /// supervisor recorded it, which may precede the acknowledgement and is what a restarted daemon
+    /// finds. Without such an event it is the acknowledgement's.
     pub(super) async fn changed(&self, vcpus: Vcpus, acknowledged: Stamp) -> Stamp {
         let mut last = self.last.clone();
         let heard = async {

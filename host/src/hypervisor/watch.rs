@@ -1,5 +1,5 @@
-//! Changes in folders, for any number of watchers, through one inotify instance: the kernel grants
-//! a user only a hundred or so.
+//! Changes in folders, for any number of watchers, through one inotify instance: the kernel allows
+//! each user only about a hundred.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,14 +13,14 @@ use tokio::task::JoinHandle;
 
 type Watchers = Arc<Mutex<HashMap<WatchDescriptor, watch::Sender<()>>>>;
 
-/// The one inotify instance.
+/// The inotify instance and its watchers.
 pub(super) struct Folders {
     watches: Watches,
     watchers: Watchers,
     reader: JoinHandle<()>,
 }
 
-/// Wakes up when something in a folder has changed since the last look.
+/// A watcher of one folder.
 pub(super) struct Changes {
     changed: watch::Receiver<()>,
     descriptor: WatchDescriptor,
@@ -29,7 +29,7 @@ pub(super) struct Changes {
 }
 
 impl Folders {
-    /// Needs an async runtime.
+    /// Opens the inotify instance. Needs an async runtime.
     pub(super) fn new() -> io::Result<Self> {
         let inotify = Inotify::init()?;
         let watches = inotify.watches();
@@ -69,7 +69,7 @@ impl Changes {
     /// Waits until something has changed since the last call.
     pub(super) async fn next(&mut self) {
         if self.changed.changed().await.is_err() {
-            // The watch is gone with its folder. Whoever waits here waits for something else too.
+            // The watch is gone with its folder. All callers wait for something else too.
             std::future::pending().await
         }
     }
@@ -102,7 +102,9 @@ async fn wake(mut events: EventStream<Vec<u8>>, watchers: Watchers) {
                 watchers.get(&wd).into_iter().for_each(|watcher| watcher.send_replace(()));
             }
             Err(error) => {
-                tracing::error!(%error, "can't read from inotify; boot markers and exits are noticed late");
+                tracing::error!(
+                    %error, "can't read from inotify; boot markers and exits are noticed late"
+                );
                 return;
             }
         }

@@ -1,8 +1,8 @@
-//! The contents of a file and their checksum.
+//! Checksums of files.
 //!
-//! It is the SHA-256 over the file's chunks of [`CHUNK_BYTES`] that are not all zero, each as its
-//! number (eight bytes, little endian) and its own SHA-256, and then the file's length. Memory is
-//! mostly zeros: those cost neither time nor space on disk.
+//! A checksum is the SHA-256 over the file's chunks of [`CHUNK_BYTES`] that are not all zero, each
+//! as its number (eight bytes, little endian) and its own SHA-256, and then the file's length
+//! (likewise). Memory is mostly zeros: those cost neither time nor space on disk.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -16,22 +16,22 @@ use sha2::{Digest, Sha256};
 
 use crate::hypervisor::{HypervisorError, SnapshotDefect};
 
-/// Bytes that are read, hashed and written at a time: 256 KiB.
+/// Number of bytes that are read, hashed and written at a time: 256 KiB.
 pub(in crate::hypervisor) const CHUNK_BYTES: usize = 256 << 10;
 
-/// What is in a file.
+/// Length and checksum of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::hypervisor) struct Contents {
     pub(in crate::hypervisor) bytes: u64,
     sha256: String,
-    /// Bytes of the compressed file that holds it instead, if there is one.
+    /// Length of the compressed file that replaces it, in bytes; absent if it is not compressed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::hypervisor) zstd_bytes: Option<u64>,
 }
 
 impl Contents {
-    /// Whether a file that was read holds this.
+    /// Checks that a file that was read, at `path`, has these contents.
     pub(in crate::hypervisor) fn compare(
         &self,
         actual: Contents,
@@ -57,7 +57,7 @@ pub(in crate::hypervisor) struct ContentHash {
 }
 
 impl ContentHash {
-    /// The next chunk: a full one, except for the last.
+    /// Takes the next chunk: a full one, except for the last.
     pub(in crate::hypervisor) fn chunk(&mut self, chunk: &[u8]) {
         if !is_zero(chunk) {
             self.whole.update(self.chunks.to_le_bytes());
@@ -66,7 +66,7 @@ impl ContentHash {
         self.zeros(chunk.len());
     }
 
-    /// The next chunk, which is all zeros.
+    /// Takes the next chunk, which is all zeros.
     fn zeros(&mut self, len: usize) {
         self.chunks += 1;
         self.bytes += len as u64;
@@ -78,8 +78,8 @@ impl ContentHash {
     }
 }
 
-/// Whether a chunk is all zeros. Compares with itself, one byte on, which the library does a
-/// register at a time.
+/// Returns whether a chunk is all zeros, by comparing it with itself one byte on, which the library
+/// does a register at a time.
 fn is_zero(chunk: &[u8]) -> bool {
     chunk.first() == Some(&0) && chunk[1..] == chunk[..chunk.len() - 1]
 }
@@ -114,7 +114,7 @@ pub(in crate::hypervisor) fn copy_sparse(mut source: impl Read, to: &File) -> io
     }
 }
 
-/// Makes a file that a VMM wrote durable, without the space for its zeros.
+/// Makes a file that a VMM wrote durable, frees the space of its zeros, and returns its contents.
 pub(super) fn adopt(path: &Path) -> io::Result<Contents> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
@@ -128,8 +128,8 @@ pub(super) fn adopt(path: &Path) -> io::Result<Contents> {
     Ok(contents)
 }
 
-/// The checksum of a file. Calls `zeros` with the offset of every chunk of zeros that takes space
-/// on disk.
+/// Computes the checksum of a file. Calls `zeros` with the offset of every chunk of zeros that takes
+/// space on disk.
 pub(super) fn digest(file: &File, zeros: impl Fn(u64) -> io::Result<()>) -> io::Result<Contents> {
     let (len, mut chunk, mut hash) =
         (file.metadata()?.len(), vec![0; CHUNK_BYTES], ContentHash::default());
@@ -154,7 +154,7 @@ pub(super) fn digest(file: &File, zeros: impl Fn(u64) -> io::Result<()>) -> io::
     Ok(hash.finish())
 }
 
-/// Where the next data of a file begins, at or after `offset`; its length if none does.
+/// Returns the offset of a file's next data, at or after `offset`; its length if there is none.
 fn next_data(file: &File, offset: u64, len: u64) -> io::Result<u64> {
     match seek(file, SeekFrom::Data(offset)) {
         Ok(data) => Ok(data),

@@ -1,9 +1,9 @@
-//! Compression of snapshots that lie at rest, and what makes plain ones of them again.
+//! Compression of snapshots that are not in use, and decompression.
 //!
 //! A compressed file is `<name>.zst`. Everything is written beside the snapshot's folder; the
 //! folder itself changes only at the end, in three steps of which each leaves one whole copy: the
-//! compressed files are moved in, the manifest that speaks of them takes the place of the one that
-//! does not, the plain files go. The manifest's checksums stay those of what a guest runs on.
+//! compressed files are moved in, the manifest that names them replaces the earlier one, the plain
+//! files are removed. The manifest's checksums stay those of the plain files.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -18,21 +18,21 @@ use super::manifest::{MANIFEST, Manifest, missing_or, write_new};
 use super::{absent, beside};
 use crate::hypervisor::{HypervisorError, SnapshotDefect};
 
-/// Beyond this, a few percent less cost several times as long.
+/// Compression level. Higher ones save a few percent more and take several times as long.
 const LEVEL: i32 = 3;
 
-/// The request that a compression leave a snapshot alone. Clones are one.
+/// A signal that stops a compression. Clones share one state.
 #[derive(Debug, Clone, Default)]
 pub struct StopSignal(Arc<Mutex<bool>>);
 
 impl StopSignal {
-    /// From the moment at which this returns, no snapshot's folder is touched. Waits for a
-    /// compression only where it puts in place what it has done; blocks then.
+    /// Stops the compression. Once this returns, it no longer touches the snapshot's folder. Blocks
+    /// only while the compression makes a change to a folder.
     pub fn now(&self) {
         *self.lock() = true;
     }
 
-    /// Makes a change to a folder, unless it was stopped: then none.
+    /// Makes a change to a folder, unless the signal was given; then returns `None`.
     fn unless_stopped<T>(&self, change: impl FnOnce() -> io::Result<T>) -> io::Result<Option<T>> {
         let stopped = self.lock();
         if *stopped { Ok(None) } else { change().map(Some) }
@@ -47,21 +47,21 @@ impl StopSignal {
     }
 }
 
-/// Compresses the snapshot in `folder`, unless that is done already; what an earlier attempt has
-/// left is removed. Blocks for as long as it takes, or until it is stopped. Answers the snapshot's
-/// bytes on disk afterwards; none if it was stopped.
+/// Compresses the snapshot in `folder`, unless that is done already, and removes the remains of an
+/// earlier attempt. Blocks for as long as it takes, or until it is stopped. Returns the snapshot's
+/// size on disk afterwards, in bytes; `None` if it was stopped.
 ///
 /// # Errors
-/// Any [`HypervisorError`]; the snapshot is what it was. One that is damaged is left for the
-/// restore to find.
+/// Any [`HypervisorError`]; the snapshot is unchanged. A damaged one is left as it is, and its
+/// restore fails.
 pub fn compress(folder: &Path, stop: &StopSignal) -> Result<Option<u64>, HypervisorError> {
     let aside = aside(folder);
     let done = try_compress(folder, &aside, stop);
     match done {
-        // Whoever stopped it may have removed the snapshot.
+        // The stopping party may have removed the snapshot.
         Err(_) if stop.is_stopped() => Ok(None),
         Err(error) => {
-            // What is left is removed by the next attempt, or with the snapshot.
+            // Remains are removed by the next attempt, or with the snapshot.
             let _ = stop.unless_stopped(|| fs::remove_dir_all(&aside));
             Err(error)
         }
@@ -99,12 +99,12 @@ fn try_compress(
     Ok(installed.map(|()| bytes + manifest_bytes))
 }
 
-/// Where a compression of the snapshot in `folder` works.
+/// Work folder of a compression of the snapshot in `folder`.
 fn aside(folder: &Path) -> PathBuf {
     beside(folder, ".packing")
 }
 
-/// What a file is called once it is compressed.
+/// Name of a file's compressed form.
 fn packed(name: &str) -> String {
     format!("{name}.zst")
 }
@@ -114,7 +114,7 @@ fn fresh(folder: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(folder)
 }
 
-/// Compresses one file. Answers what it holds, and the bytes that it has become; none if it was
+/// Compresses one file. Returns its contents and its compressed length in bytes; `None` if it was
 /// stopped.
 fn pack(from: &Path, to: &Path, stop: &StopSignal) -> io::Result<Option<(Contents, u64)>> {
     let mut source = File::open(from)?;
@@ -139,11 +139,11 @@ fn pack(from: &Path, to: &Path, stop: &StopSignal) -> io::Result<Option<(Content
     Ok(None)
 }
 
-/// Puts compressed files in the place of plain ones.
+/// Replaces plain files by compressed ones.
 fn install(folder: &Path, aside: &Path, manifest: &Manifest) -> io::Result<()> {
     let sync = || File::open(folder)?.sync_all();
     for name in manifest.files.keys() {
-        // Not there if it was compressed before.
+        // Absent if the file was compressed before.
         absent(fs::rename(aside.join(packed(name)), folder.join(packed(name))))?;
     }
     sync()?;
@@ -156,18 +156,18 @@ fn install(folder: &Path, aside: &Path, manifest: &Manifest) -> io::Result<()> {
     sync()
 }
 
-/// Makes a plain snapshot of the compressed one in `folder`, in the new folder `to`. Every byte is
-/// compared with its checksum on the way. Blocks. Answers whether it was compressed; if not,
-/// nothing was done.
+/// Decompresses the snapshot in `folder` into the new folder `to`, and verifies its checksums on the
+/// way. Blocking. Returns whether it was compressed; if not, nothing was done.
 ///
 /// # Errors
-/// [`HypervisorError::Snapshot`] if it is damaged; what was written until then is removed.
+/// [`HypervisorError::Snapshot`] if the snapshot is damaged, [`HypervisorError::File`] if a file
+/// can't be read or written; `to` is removed then.
 pub fn unpack(folder: &Path, to: &Path) -> Result<bool, HypervisorError> {
     let manifest = match Manifest::open(folder) {
         Ok(manifest) if manifest.files.values().any(|contents| contents.zstd_bytes.is_some()) => {
             manifest
         }
-        // What is wrong with a plain one, its restore says.
+        // Defects of a plain snapshot are reported by its restore.
         Ok(_) | Err(HypervisorError::Snapshot { .. }) => return Ok(false),
         Err(error) => return Err(error),
     };
@@ -193,7 +193,7 @@ fn unpack_all(folder: &Path, to: &Path, mut manifest: Manifest) -> Result<(), Hy
     File::open(to).and_then(|folder| folder.sync_all()).map_err(HypervisorError::file("sync", to))
 }
 
-/// Decompresses a file of so many bytes, but not beyond what it is to hold.
+/// Decompresses a file of `expected` bytes, at most one byte beyond its plain length.
 fn unpack_one(
     from: &Path,
     expected: u64,
@@ -216,7 +216,7 @@ fn unpack_one(
     target.sync_all().map_err(HypervisorError::file("sync", to))
 }
 
-/// Reads what can be decompressed: where that ends, so does it. The checksum tells what is missing.
+/// A reader that ends where damage begins. The checksum then shows the damage.
 struct Undamaged<R> {
     source: R,
 }
@@ -224,7 +224,7 @@ struct Undamaged<R> {
 impl<R: Read> Read for Undamaged<R> {
     fn read(&mut self, chunk: &mut [u8]) -> io::Result<usize> {
         match self.source.read(chunk) {
-            // What the operating system says is no damage, and neither is what can be read again.
+            // Errors of the operating system are no damage, nor are those that may be retried.
             Err(error)
                 if error.raw_os_error().is_none() && error.kind() != io::ErrorKind::Interrupted =>
             {

@@ -12,7 +12,8 @@ use super::manifest::{FORMAT, MANIFEST, Manifest, SavedMachine, write_new};
 use super::{Choice, MEMORY, SavedBy, absent, beside};
 use crate::hypervisor::{HypervisorError, MachineSpec};
 
-/// A snapshot that is being written, aside. Dropped before its end, it leaves nothing behind.
+/// A snapshot that is being written beside its final place. Dropped before [`Draft::commit`], it
+/// leaves nothing behind.
 #[derive(Debug)]
 pub(in crate::hypervisor) struct Draft {
     to: PathBuf,
@@ -21,10 +22,10 @@ pub(in crate::hypervisor) struct Draft {
 }
 
 impl Draft {
-    /// Begins a snapshot that will be at `to`.
+    /// Begins a snapshot whose final place is `to`.
     pub(in crate::hypervisor) fn begin(to: &Path) -> Result<Self, HypervisorError> {
         if to.exists() {
-            let reason = format!("{} is there already", to.display());
+            let reason = format!("{} exists already", to.display());
             return Err(HypervisorError::Spec { what: "the snapshot's folder", reason });
         }
         let aside = beside(to, ".partial");
@@ -39,7 +40,7 @@ impl Draft {
         &self.aside
     }
 
-    /// Takes the memory from `source` until its end. Blocks.
+    /// Writes the memory that `source` yields until its end. Blocking.
     pub(in crate::hypervisor) fn write_memory(
         &mut self,
         source: impl Read,
@@ -55,7 +56,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Takes up what the VMM wrote: every file in the folder that is not known yet. Blocks.
+    /// Adds the files that the VMM wrote: every file in the folder that is not known yet. Blocking.
     pub(in crate::hypervisor) fn take_up(&mut self) -> Result<(), HypervisorError> {
         let listed = fs::read_dir(&self.aside).and_then(Iterator::collect::<io::Result<Vec<_>>>);
         for entry in listed.map_err(HypervisorError::file("list", &self.aside))? {
@@ -67,7 +68,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Makes it durable under its name. Blocks. Answers with its size in bytes.
+    /// Makes the snapshot durable at its final place, and returns its size in bytes. Blocking.
     pub(in crate::hypervisor) fn commit(
         mut self,
         spec: &MachineSpec,
@@ -97,7 +98,7 @@ impl Draft {
         let parent = self.to.parent().unwrap_or(Path::new("/"));
         let durable = File::open(parent).and_then(|parent| parent.sync_all());
         if durable.is_err() {
-            // Back, to be removed with the rest: what failed must not look as if it had worked.
+            // Moved back, to be removed with the rest: a snapshot that failed must not seem to exist.
             fs::rename(&self.to, &self.aside)?;
         }
         durable
@@ -106,7 +107,7 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        // Not there any more once it was published.
+        // Fails once the snapshot was published, as the folder was renamed.
         let _ = fs::remove_dir_all(&self.aside);
     }
 }

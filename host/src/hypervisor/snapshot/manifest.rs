@@ -1,4 +1,4 @@
-//! `manifest.json`: what was saved, of which machine, and a checksum of every file.
+//! `manifest.json`: the saved machine, the hypervisor that saved it, and a checksum of every file.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -14,13 +14,13 @@ use crate::hypervisor::{
     Accelerator, Capability, HypervisorError, Kind, MachineSpec, SnapshotDefect,
 };
 
-/// The only form that is known.
+/// The only format so far.
 pub(super) const FORMAT: u32 = 1;
 
-/// The name of the manifest in the folder of its snapshot.
+/// Name of the manifest in the folder of its snapshot.
 pub(in crate::hypervisor) const MANIFEST: &str = "manifest.json";
 
-/// `manifest.json`: what was saved, and of what machine.
+/// Content of `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::hypervisor) struct Manifest {
@@ -31,7 +31,8 @@ pub(in crate::hypervisor) struct Manifest {
     pub(in crate::hypervisor) files: BTreeMap<String, Contents>,
 }
 
-/// What has to be the same for the memory to fit.
+/// The saved machine. Accelerator, vCPUs, memory sizes and the disks' kinds must be the same at a
+/// restore.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SavedMachine {
@@ -44,7 +45,8 @@ pub(super) struct SavedMachine {
     kernel: PathBuf,
     initrd: Option<PathBuf>,
     cmdline: String,
-    /// For each disk, whether it is read-only. A fork has other files.
+    /// One value for each disk, true if it is read-only. The paths are left out, as a fork has other
+    /// files.
     disks_read_only: Vec<bool>,
 }
 
@@ -54,7 +56,7 @@ impl Manifest {
     pub(in crate::hypervisor) fn read(folder: &Path, kind: Kind) -> Result<Self, HypervisorError> {
         let manifest = Self::open(folder)?;
         if manifest.hypervisor != kind.as_str() {
-            let why = format!("it is one of {}, asked for is one of {kind}", manifest.hypervisor);
+            let why = format!("it is of {}, asked for is one of {kind}", manifest.hypervisor);
             return Err(no_manifest(folder, why));
         }
         for (name, &Contents { bytes: expected, .. }) in &manifest.files {
@@ -88,13 +90,13 @@ impl Manifest {
         }
     }
 
-    /// What the machine has to be started with.
+    /// The choice with which the machine has to be started.
     pub(in crate::hypervisor) fn choice(&self) -> Choice {
         let SavedMachine { machine_type, accelerator, cpu_model, .. } = self.machine.clone();
         Choice { machine_type, accelerator, cpu_model }
     }
 
-    /// Whether the memory fits the machine that is asked for and the hypervisor that is here.
+    /// Checks that the memory fits the machine that is asked for and the hypervisor on this host.
     pub(in crate::hypervisor) fn check(
         &self,
         folder: &Path,
@@ -121,7 +123,7 @@ impl Manifest {
         Ok(())
     }
 
-    /// Reads every file and compares it with its checksum. Blocks.
+    /// Reads every file and compares it with its checksum. Blocking.
     pub(in crate::hypervisor) fn verify(&self, folder: &Path) -> Result<(), HypervisorError> {
         for (name, contents) in &self.files {
             let path = folder.join(name);
@@ -132,7 +134,7 @@ impl Manifest {
         Ok(())
     }
 
-    /// Streams the memory into `to`, but the last chunk only once its checksum is right. Blocks.
+    /// Streams the memory into `to`, the last chunk only once the checksum is right. Blocking.
     pub(in crate::hypervisor) fn load_memory(
         &self,
         folder: &Path,
@@ -152,15 +154,14 @@ impl Manifest {
                 break;
             }
             hash.chunk(&chunk[..n]);
-            // If the VMM hangs up we read on: a damaged file is the likeliest reason, and the
-            // better thing to say.
+            // Read on if the VMM hangs up: a damaged file is the likeliest cause, and the better
+            // error to report.
             sent = sent.and_then(|()| to.write_all(&held));
             held.clear();
             held.extend_from_slice(&chunk[..n]);
         }
         expected.compare(hash.finish(), path)?;
-        // The VMM may close as soon as it has what it needs. Whether it has is for the VMM to say,
-        // not for this socket.
+        // The VMM may close as soon as it has what it needs; its state shows if it has.
         let _ = sent.and_then(|()| to.write_all(&held));
         Ok(())
     }
@@ -182,8 +183,9 @@ impl SavedMachine {
         }
     }
 
-    /// The first difference that would make the memory unfit. Kernel and command line do not: they
-    /// are in the memory already, and a fork's may lie elsewhere.
+    /// Returns the first difference with which the memory does not fit: its name, the saved and the
+    /// asked value. Kernel and command line may differ: they are in the memory already, and a fork's
+    /// kernel may have another path.
     fn differs_from(&self, asked: &Self) -> Option<(&'static str, String, String)> {
         let pair =
             |what, saved: String, asked: String| (saved != asked).then_some((what, saved, asked));
@@ -202,7 +204,7 @@ impl SavedMachine {
     }
 }
 
-/// Writes a manifest into a new file. Answers its bytes.
+/// Writes a manifest into a new file and returns the file's length in bytes.
 pub(in crate::hypervisor) fn write_new(path: &Path, manifest: &Manifest) -> io::Result<u64> {
     let text = serde_json::to_vec_pretty(manifest)?;
     let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;

@@ -1,8 +1,8 @@
-//! A snapshot on disk: a folder with what the VMM wrote, and a manifest that proves it whole.
+//! Snapshots on disk: a folder with the VMM's files, and a manifest that proves them whole.
 //!
-//! No VMM checks its memory file: each restores one with a flipped byte, and some a file that was
-//! cut, without a word. So the manifest holds the size and a checksum of every file, and no guest
-//! runs before they were found right.
+//! No VMM checks its memory file: each restores one with a flipped byte, and some a truncated one,
+//! without an error. So the manifest holds the size and a checksum of every file, and no guest runs
+//! before they were verified.
 
 mod checksum;
 mod compress;
@@ -20,41 +20,41 @@ pub use compress::{StopSignal, compress, unpack};
 pub(super) use draft::Draft;
 pub(super) use manifest::Manifest;
 
-/// The file with the guest's memory.
+/// Name of the file with the guest's memory.
 pub(super) const MEMORY: &str = "memory";
 
-/// What a spec leaves open, decided.
+/// The decisions that a spec leaves to the hypervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Choice {
     pub(super) accelerator: Accelerator,
-    /// None where there is only one.
+    /// `None` if the hypervisor has only one.
     pub(super) machine_type: Option<String>,
-    /// None for the machine type's own, which every host has.
+    /// `None` for the machine type's default, which every host supports.
     pub(super) cpu_model: Option<String>,
 }
 
-/// Who runs a machine: what wrote its snapshots.
+/// Hypervisor that runs a machine and writes its snapshots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SavedBy {
     pub(super) kind: Kind,
-    /// As the VMM itself says.
+    /// Version that the VMM itself reports.
     pub(super) version: String,
 }
 
-/// Where what is to come to `path` is prepared.
+/// Path beside `path` at which its new content is prepared.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut beside = path.as_os_str().to_owned();
     beside.push(suffix);
     beside.into()
 }
 
-/// What is to be gone may be so already.
+/// Ignores the error that the file or folder to remove is not there.
 pub(super) fn absent(removed: io::Result<()>) -> io::Result<()> {
     removed
         .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
-/// Does what blocks, elsewhere.
+/// Runs blocking work on a thread for such work. A panic of the work is passed on.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, HypervisorError> + Send + 'static,
 ) -> Result<T, HypervisorError> {

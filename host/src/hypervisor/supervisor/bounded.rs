@@ -1,14 +1,15 @@
-//! A log that does not grow for ever.
+//! A log of bounded size.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Two files of at most half the limit each; the older one is dropped when the newer one is full.
+/// A log in two files of at most half the limit each; the older one is dropped when the newer one is
+/// full.
 ///
-/// What there is no space for on the disk is kept in memory, within the same bound, and written
-/// when there is.
+/// While the disk is full, output is kept in memory, up to the same half of the limit, and written
+/// when there is space.
 #[derive(Debug)]
 pub(super) struct BoundedLog {
     path: PathBuf,
@@ -16,9 +17,9 @@ pub(super) struct BoundedLog {
     bytes_max: u64,
     file: File,
     len: u64,
-    /// What could not be written yet.
+    /// Bytes that could not be written yet.
     backlog: Vec<u8>,
-    /// Bytes that the backlog had no room for.
+    /// Number of bytes that the backlog had no room for.
     lost: u64,
 }
 
@@ -29,7 +30,7 @@ impl BoundedLog {
         Ok(Self { path, older, bytes_max, file, len, backlog: Vec::new(), lost: 0 })
     }
 
-    /// Appends what fits on the disk, and keeps the rest. Whoever writes goes on either way.
+    /// Appends bytes; those that can't be written now are kept. Never fails.
     pub(super) fn append(&mut self, bytes: &[u8]) {
         let written = if self.backlog.is_empty() { self.write(bytes) } else { 0 };
         if written < bytes.len() {
@@ -37,12 +38,12 @@ impl BoundedLog {
         }
     }
 
-    /// Whether something waits for space.
+    /// Returns whether bytes wait to be written.
     pub(super) fn has_backlog(&self) -> bool {
         !self.backlog.is_empty()
     }
 
-    /// Writes what had to wait, as far as that goes now.
+    /// Writes as much of the backlog as possible.
     pub(super) fn catch_up(&mut self) {
         if self.backlog.is_empty() {
             return;
@@ -61,7 +62,7 @@ impl BoundedLog {
         self.backlog = backlog;
     }
 
-    /// Keeps the newest of what could not be written.
+    /// Adds bytes to the backlog and drops its oldest ones beyond the bound.
     fn keep(&mut self, bytes: &[u8]) {
         self.backlog.extend_from_slice(bytes);
         let room = usize::try_from(self.bytes_max / 2).unwrap_or(usize::MAX);
@@ -70,7 +71,7 @@ impl BoundedLog {
         self.lost += excess as u64;
     }
 
-    /// Writes what there is space for; answers how many bytes.
+    /// Writes as many bytes as possible; returns their number.
     fn write(&mut self, bytes: &[u8]) -> usize {
         let mut written = 0;
         while written < bytes.len() {

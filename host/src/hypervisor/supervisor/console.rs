@@ -1,4 +1,4 @@
-//! The guest's console: kept, bounded, and searched for boot markers as it arrives.
+//! The guest's console: logged, bounded, and searched for boot markers as it arrives.
 
 use std::io;
 use std::path::Path;
@@ -18,17 +18,16 @@ pub(super) struct Console {
     heard: Heard,
 }
 
-/// What the guest has announced. It may repeat itself for ever; the event log may not grow with it.
+/// The guest's announcements. A guest may repeat them without end; the event log stays bounded.
 #[derive(Debug, Default)]
 struct Heard {
     program_started: bool,
     agent_ready: bool,
-    /// Exit markers that were written down.
+    /// Number of exit markers that were recorded.
     exits: usize,
-    /// The last exit marker, while it waits for its turn: the last one counts, so it replaces one
-    /// that waits.
+    /// The exit marker that waits to be recorded. A later one replaces it, as the last one counts.
     last_exit: Option<Observed>,
-    /// `CLOCK_BOOTTIME` from which on the next may be written, in nanoseconds.
+    /// `CLOCK_BOOTTIME` from which the next exit marker may be recorded, in nanoseconds.
     next_exit_ns: u64,
 }
 
@@ -42,25 +41,26 @@ impl Console {
         Ok(Self { log, lines: Lines::default(), heard: Heard::default() })
     }
 
-    /// Takes the next bytes, which have just arrived.
+    /// Takes bytes that have just arrived.
     pub(super) fn take(&mut self, bytes: &[u8], events: &mut Log) {
         let stamp = Stamp::now();
         self.lines.take(bytes, |line| self.heard.line(line, stamp, events));
         self.log.append(bytes);
     }
 
-    /// Takes a last line that was not completed before `stamp`.
+    /// Takes the last line, which was not completed when the VMM ended at `stamp`.
     pub(super) fn finish(&mut self, stamp: Stamp, events: &mut Log) {
         self.lines.finish(|line| self.heard.line(line, stamp, events));
         self.heard.write_exit(events);
     }
 
-    /// Whether something waits for space, or for its turn to be written.
+    /// Returns whether output or an exit marker waits to be written.
     pub(super) fn has_backlog(&self) -> bool {
         self.heard.last_exit.is_some() || self.log.has_backlog()
     }
 
-    /// Writes what had to wait, as far as that goes at `stamp`.
+    /// Writes as much of the waiting output as possible, and the exit marker if its turn has come at
+    /// `stamp`.
     pub(super) fn catch_up(&mut self, stamp: Stamp, events: &mut Log) {
         if stamp.boottime_ns >= self.heard.next_exit_ns {
             self.heard.write_exit(events);
@@ -90,7 +90,7 @@ impl Heard {
         }
     }
 
-    /// Writes the last exit marker down, if it was not.
+    /// Records the exit marker that waits, if there is one.
     fn write_exit(&mut self, events: &mut Log) {
         let Some(exit) = self.last_exit.take() else { return };
         self.exits += 1;
@@ -102,7 +102,7 @@ impl Heard {
     }
 }
 
-/// Writes an event down. What there is no space for, the log keeps until there is.
+/// Records an event. On error the log keeps it and writes it later.
 fn write(events: &mut Log, observed: Observed) {
     let _ = events.append(observed);
 }

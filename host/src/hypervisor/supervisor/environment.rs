@@ -1,15 +1,15 @@
-//! The environment of supervisors and VMMs: the little that programs need to be found and to run,
-//! and no secrets.
+//! The environment of supervisors and VMMs: only the variables that programs need, and no secrets.
 //!
-//! The daemon's own may hold the operator's token; a guest that takes its VMM over reads the VMM's.
+//! The daemon's own environment may hold the operator's token, and a guest that compromises its VMM
+//! can read the VMM's.
 
 use std::env;
 use std::ffi::OsString;
 
-/// Where programs and libraries are found, and where temporary files go.
+/// Names of the variables that are passed on.
 const NAMES: [&str; 5] = ["PATH", "LD_LIBRARY_PATH", "TMPDIR", "RUST_BACKTRACE", "TZ"];
 
-/// The variables that are handed down.
+/// The variables of this process that are passed on, and their values.
 pub(in crate::hypervisor) fn inherited() -> impl Iterator<Item = (&'static str, OsString)> {
     NAMES.into_iter().filter_map(|name| Some((name, env::var_os(name)?)))
 }

@@ -1,4 +1,4 @@
-//! `identity.json`: which processes belong to a launch.
+//! `identity.json`: the identity of a launch's processes.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 use crate::hypervisor::process::ProcessId;
 use crate::hypervisor::{files, format};
 
-/// The format that is written. Earlier ones can be read.
+/// Format that is written. Earlier ones can be read.
 const FORMAT: u32 = 1;
 
-/// The processes of one launch, told apart from all others.
+/// Identity of the processes of one launch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::hypervisor) struct Identity {
     #[serde(default = "format::first")]
     format: u32,
-    /// The boot in which they were started.
+    /// Id of the boot in which they were started.
     pub(in crate::hypervisor) boot: String,
     /// The supervisor.
     pub(in crate::hypervisor) supervisor: ProcessId,
@@ -26,7 +26,7 @@ pub(in crate::hypervisor) struct Identity {
 }
 
 impl Identity {
-    /// The identity of a VMM that this process has started; it may have ended already.
+    /// The identity of this process and of a VMM that it has started, which may have ended already.
     pub(super) fn of_child(pid: u32) -> io::Result<Self> {
         Ok(Self {
             format: FORMAT,
@@ -36,7 +36,7 @@ impl Identity {
         })
     }
 
-    /// Writes it, whole or not at all.
+    /// Writes the file, atomically and durably.
     pub(super) fn write(&self, run: &Path) -> io::Result<()> {
         let path = files::identity(run);
         let aside = path.with_extension("new");
@@ -47,7 +47,7 @@ impl Identity {
         File::open(run)?.sync_all()
     }
 
-    /// The identity in this launch's folder; none if it was not written.
+    /// Reads the identity in a launch's folder; `None` if it was not written.
     pub(in crate::hypervisor) fn read(run: &Path) -> io::Result<Option<Self>> {
         let path = files::identity(run);
         match fs::read(&path) {

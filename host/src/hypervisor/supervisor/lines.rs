@@ -1,8 +1,8 @@
-//! Lines out of a stream of bytes, with a bound.
+//! Lines of bounded length from a stream of bytes.
 
 use crate::limits::instance::MARKER_LINE_BYTES_MAX;
 
-/// Cuts a stream into lines. A line that is too long is left out; the ones after it are not.
+/// Splits a stream into lines. Lines longer than [`MARKER_LINE_BYTES_MAX`] are left out.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     begun: Vec<u8>,
@@ -21,7 +21,7 @@ impl Lines {
         self.extend(rest);
     }
 
-    /// Calls `each` with what there is of the last line.
+    /// Calls `each` with the present part of the last line, and begins a new one.
     pub(super) fn finish(&mut self, mut each: impl FnMut(&[u8])) {
         if !self.too_long {
             each(&self.begun);

@@ -1,10 +1,10 @@
-//! The small process of ours that is the parent of one VMM.
+//! The supervisor: a small process of this program that is the parent of one VMM.
 //!
-//! It outlives the daemon, in a session of its own. It writes down what only a parent can know, at
-//! the moment it happens: what the guest says on its console, and when and how the VMM ended. It
-//! takes no orders: the daemon controls the VMM directly. If a supervisor is killed, its VMM goes
-//! on without a console log. A service manager must be told to leave it alone when it restarts the
-//! daemon (systemd: `KillMode=process`).
+//! It outlives the daemon, in a session of its own. It records what only a parent can know, at the
+//! moment it happens: the output of the guest's console, and the instant and status of the VMM's
+//! end. It takes no commands: the daemon controls the VMM directly. If a supervisor is killed, its
+//! VMM goes on without a console log. A service manager must not kill supervisors when it restarts
+//! the daemon (systemd: `KillMode=process`).
 //!
 //! It is one thread around one `poll`, and starts before any async runtime.
 
@@ -47,48 +47,47 @@ pub(super) use environment::inherited;
 pub(super) use identity::Identity;
 pub(super) use wiring::{CONSOLE_FD, CONTROL_FD, EVENTS_FD, LOG_FD, Wiring};
 
-/// The word after the program's name that makes it a supervisor.
+/// First argument of the program that makes it a supervisor.
 pub const SUBCOMMAND: &str = "supervise";
 
-/// Most bytes that are read at once.
+/// Most bytes read at once.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// Chunks that are read from one wire before the others get their turn: a flooded console must not
-/// hide the end of the VMM.
+/// Most chunks read from one wire before the others: a flooded console must not delay the end of
+/// the VMM.
 const CHUNKS_AT_ONCE_MAX: usize = 16;
 
-/// How long a console that has just spoken is left alone: a serial port hands over one byte at a
-/// time, and to be woken for each would cost more than the guest does. A marker is received so much
-/// later at most.
+/// Pause after output of the console before it is read again: a serial port delivers one byte at a
+/// time, and a wake-up for each would cost more than the guest does. Delays a marker by at most as
+/// much.
 const GATHER: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 
-/// How long what there was no space for waits until it is tried again. Exits and markers that are
-/// kept back are told so much later at most.
+/// Interval at which output that could not be written is tried again. Delays the record of markers
+/// by at most as much.
 const RETRY: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
-/// The same once the VMM has ended.
+/// Like [`RETRY`], once the VMM has ended.
 const RETRY_AFTER_END: Duration = Duration::from_secs(1);
 
-/// The format of `launch.json` that is written. Earlier ones can be read.
+/// Format of `launch.json` that is written. Earlier ones can be read.
 const FORMAT: u32 = 1;
 
-/// `launch.json`: what a supervisor is to run.
+/// `launch.json`: the order to a supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct LaunchOrder {
     #[serde(default = "format::first")]
     format: u32,
     /// The instance's folder.
     pub(super) dir: PathBuf,
-    /// The VMM.
+    /// The VMM's program.
     pub(super) program: PathBuf,
-    /// Its arguments.
+    /// Arguments of the program.
     pub(super) args: Vec<String>,
-    /// How it is connected.
+    /// Connections between VMM and supervisor.
     pub(super) wiring: Wiring,
-    /// What nobody else may use while it lives.
+    /// Disks that are locked while the VMM lives.
     pub(super) disks: Vec<Disk>,
-    /// What whoever drives the VMM wants to know again when it is adopted. Means nothing to a
-    /// supervisor.
+    /// The vendor's state for the daemon that adopts the machine; opaque to the supervisor.
     pub(super) kept: serde_json::Value,
 }
 
@@ -100,7 +99,7 @@ pub(super) struct Program<'a> {
 }
 
 impl LaunchOrder {
-    /// The order to run `program` for this machine, with `kept` for whoever adopts it.
+    /// The order to run `program` for this machine, with `kept` for the daemon that adopts it.
     pub(super) fn new(spec: &MachineSpec, program: Program<'_>, kept: serde_json::Value) -> Self {
         let Program { path, args, wiring } = program;
         let dir = spec.dir.clone();
@@ -111,7 +110,7 @@ impl LaunchOrder {
     /// Reads the order in the folder of a launch.
     ///
     /// # Errors
-    /// [`HypervisorError::File`]; also where it is of a later format than is known.
+    /// [`HypervisorError::File`], also if its format is later than [`FORMAT`].
     pub(super) fn read(run: &Path) -> Result<Self, HypervisorError> {
         let path = files::order(run);
         let text = fs::read(&path).map_err(HypervisorError::file("read", &path))?;
@@ -120,8 +119,8 @@ impl LaunchOrder {
         order.map_err(HypervisorError::file("parse", &path))
     }
 
-    /// Writes it, whole or not at all. It is not synced: after a loss of power nobody carries it
-    /// out, and nobody reads it.
+    /// Writes the order atomically. It is not synced: after a loss of power it is neither carried
+    /// out nor read.
     pub(super) fn write(&self, run: &Path) -> Result<(), HypervisorError> {
         let path = files::order(run);
         let aside = path.with_extension("new");
@@ -139,17 +138,17 @@ impl LaunchOrder {
     }
 }
 
-/// Waits for the folder of a launch, a path on standard input up to its end, and runs one VMM until
-/// it ends, as `launch.json` there says. Without a path there is nothing to do. To be called before
-/// any thread or async runtime exists.
+/// Reads the folder of a launch from standard input, up to its end, and runs one VMM by the
+/// `launch.json` there until it ends. Does nothing if the input is empty. To be called before any
+/// thread or async runtime exists.
 pub fn supervise() -> ExitCode {
-    // Fails only for the leader of a process group, which then is no target for the daemon's
-    // signals either.
+    // Fails only for the leader of a process group, which does not get the signals to the daemon's
+    // group either.
     let _ = setsid();
     match await_launch().and_then(|run| run.as_deref().map_or(Ok(()), run_to_the_end)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // To the VMM's log, once it is known.
+            // Goes to the VMM's log, once that is known.
             let cause = std::error::Error::source(&error)
                 .map(|cause| format!(": {cause}"))
                 .unwrap_or_default();
@@ -162,24 +161,24 @@ pub fn supervise() -> ExitCode {
 fn run_to_the_end(run: &Path) -> Result<(), HypervisorError> {
     let instance = files::of_run(run);
     complain_to(&files::vmm_log(instance))?;
-    // Where it can be found if no record knows it, and in nobody's way.
+    // A supervisor without a record is found by its working folder.
     std::env::set_current_dir(instance).map_err(HypervisorError::file("enter", instance))?;
     let _lock = lock(run)?;
     let order = LaunchOrder::read(run)?;
     let mut supervised = Supervised::start(run, &order)?;
     let exit = supervised.watch().map_err(HypervisorError::file("poll", run))?;
-    // The last act: the next launch may begin as soon as this one's end is known.
+    // Must come last: the next launch may begin as soon as this one's end is recorded.
     supervised.record(exit, run);
     Ok(())
 }
 
-/// Writes a line to standard error, which is the VMM's log. Where that fails nothing is left to be
-/// told: `eprintln!` would panic on a full disk, and the machine would have nobody any more.
+/// Writes a line to standard error, which is the VMM's log, and ignores a failure: `eprintln!` would
+/// panic on a full disk, and the machine would lose its supervisor.
 fn complain(problem: &str) {
     let _ = writeln!(io::stderr(), "{problem}");
 }
 
-/// The folder of the launch that this process is for; none if there is to be none.
+/// Reads the folder of this process's launch from standard input; `None` if the input is empty.
 fn await_launch() -> Result<Option<PathBuf>, HypervisorError> {
     let mut run = Vec::new();
     io::stdin()
@@ -189,14 +188,14 @@ fn await_launch() -> Result<Option<PathBuf>, HypervisorError> {
     Ok((!run.is_empty()).then(|| OsString::from_vec(run).into()))
 }
 
-/// Makes the file at `log` standard error.
+/// Redirects standard error to the file at `log`.
 fn complain_to(log: &Path) -> Result<(), HypervisorError> {
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(log);
     let instead = file.and_then(|file| Ok(dup2_stderr(file)?));
     instead.map_err(HypervisorError::file("open", log))
 }
 
-/// Held as long as this supervisor lives; whoever gets it knows that there is none.
+/// Takes the lock of a launch, which is held until this supervisor ends, however it ends.
 fn lock(run: &Path) -> Result<File, HypervisorError> {
     let path = files::lock(run);
     let file = File::create(&path).map_err(HypervisorError::file("create", &path))?;
@@ -211,9 +210,8 @@ struct Supervised {
     pidfd: OwnedFd,
     wires: Wires,
     console: Console,
-    /// It has just said something, and may go on.
+    /// True if the last read of the console had output; more may follow.
     console_spoke: bool,
-    /// What is read passes through here.
     buffer: Vec<u8>,
     console_input: File,
     monitor: Monitor,
@@ -233,7 +231,7 @@ impl Supervised {
                 .map_err(HypervisorError::file("open", log))?;
         let input = files::console_input(&order.dir);
         let console_input = open_input(&input).map_err(HypervisorError::file("create", &input))?;
-        // The VMM inherits them: they are free again when it has ended, whatever became of us.
+        // The VMM inherits the locks, so they hold until it has ended, even without this process.
         let locks = order.disks.iter().map(disks::lock).collect::<Result<Vec<_>, _>>()?;
         let (wires, ends) =
             wiring::lay(order.wiring, run, &locks).map_err(HypervisorError::file("wire", run))?;
@@ -241,16 +239,16 @@ impl Supervised {
         let pidfd = match write_down(run, &vmm) {
             Ok(pidfd) => pidfd,
             Err(error) => {
-                // A VMM that nobody could find again must not stay.
+                // A VMM without an identity could not be found again.
                 let _ = vmm.kill().and_then(|()| vmm.wait());
                 return Err(HypervisorError::file("identify the VMM in", run)(error));
             }
         };
         let monitor = Monitor::new(order.wiring);
-        // Where there is no space it is written later.
+        // On error the log writes it later.
         let _ = events.append(Observed::Launched(Stamp::now()));
         if let Some(events) = &wires.events {
-            // If this fails the VMM is gone already, and has nothing to say.
+            // Fails only if the VMM has ended already.
             let _ = rustix::io::write(events, monitor.greeting());
         }
         let buffer = vec![0; CHUNK_BYTES];
@@ -268,7 +266,7 @@ impl Supervised {
         })
     }
 
-    /// Reads what comes until the VMM has ended, and everything that it said before.
+    /// Reads all wires until the VMM has ended, and then the rest of their content.
     fn watch(&mut self) -> io::Result<Exit> {
         while !self.wait()? {
             self.read(CHUNKS_AT_ONCE_MAX);
@@ -289,7 +287,7 @@ impl Supervised {
         Ok(Exit { stamp, status, initiator: self.monitor.initiator(status), witnessed: true })
     }
 
-    /// Waits until there is something to do; true once the VMM has ended.
+    /// Waits until there is something to do. Returns true once the VMM has ended.
     fn wait(&self) -> io::Result<bool> {
         let console = self.wires.output.as_ref().filter(|_| !self.console_spoke);
         let wires = [&self.wires.events, &self.wires.log]
@@ -309,7 +307,7 @@ impl Supervised {
         Ok(polled.last().is_some_and(|pidfd| !pidfd.revents().is_empty()))
     }
 
-    /// Takes what is there, without waiting.
+    /// Reads all wires without waiting, at most `chunks_max` chunks of each.
     fn read(&mut self, chunks_max: usize) {
         let (wires, monitor) = (&mut self.wires, &mut self.monitor);
         let (console, events, log) = (&mut self.console, &mut self.events, &mut self.log);
@@ -322,7 +320,7 @@ impl Supervised {
         drain(&mut wires.events, buffer, chunks_max, |bytes| {
             let stamp = Stamp::now();
             monitor.take_events(bytes, |change| {
-                // Where there is no space it is written later.
+                // On error the log writes it later.
                 let _ = events.append(change.at(stamp));
             });
         });
@@ -333,8 +331,8 @@ impl Supervised {
         self.forward_input();
     }
 
-    /// Passes input on. What the guest does not take in time is dropped: a guest that does not
-    /// listen can't hold us up.
+    /// Passes input to the guest's console. Bytes that the guest does not take at once are dropped: a
+    /// guest that does not read must not block the supervisor.
     fn forward_input(&mut self) {
         let mut bytes = [0; 4096];
         if let Ok(n @ 1..) = self.console_input.read(&mut bytes) {
@@ -342,28 +340,26 @@ impl Supervised {
         }
     }
 
-    /// Whether something waits for space, or for its turn to be written.
+    /// Returns whether output or events wait to be written.
     fn has_backlog(&self) -> bool {
         self.events.has_unwritten() || self.console.has_backlog() || self.log.has_backlog()
     }
 
-    /// Writes what had to wait, as far as that goes now.
+    /// Writes as much of the waiting output and events as possible.
     fn catch_up(&mut self) {
         let _ = self.events.write();
         self.console.catch_up(Stamp::now(), &mut self.events);
         self.log.catch_up();
     }
 
-    /// Writes the end down, however long that takes: a disk that is full or fails now may be
-    /// mended, and nobody else knows the true time. Gives up only where the folder of the launch is
-    /// gone: nobody asks any more.
+    /// Records the end, however long that takes: a disk that is full or fails now may be repaired,
+    /// and only this process knows the true instant. Gives up only if the folder of the launch was
+    /// removed.
     fn record(&mut self, exit: Exit, run: &Path) {
         let mut recorded = self.events.append(Observed::Exited(exit));
         while self.events.has_unwritten() && run.exists() {
             if let Err(error) = &recorded {
-                complain(&format!(
-                    "the end of the VMM can't be written down; trying again: {error}"
-                ));
+                complain(&format!("can't record the end of the VMM; trying again: {error}"));
             }
             std::thread::sleep(RETRY_AFTER_END);
             recorded = self.events.write();
@@ -373,7 +369,7 @@ impl Supervised {
     }
 }
 
-/// Makes the VMM known to every daemon to come, and opens it for ourselves.
+/// Writes the launch's identity, by which every later daemon finds the VMM, and opens its pidfd.
 fn write_down(run: &Path, vmm: &Child) -> io::Result<OwnedFd> {
     Identity::of_child(vmm.id())?.write(run)?;
     let pid =
@@ -381,7 +377,8 @@ fn write_down(run: &Path, vmm: &Child) -> io::Result<OwnedFd> {
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }
 
-/// Hands on what `wire` holds now, by way of `buffer`, and closes it at its end.
+/// Reads what `wire` holds now through `buffer`, calls `take` with each chunk, and closes the wire
+/// at its end.
 fn drain(
     wire: &mut Option<OwnedFd>,
     buffer: &mut [u8],
@@ -400,7 +397,7 @@ fn drain(
     }
 }
 
-/// A FIFO that never ends, because we hold its writing end too.
+/// Makes and opens a FIFO, for writing too, so that it never ends.
 fn open_input(path: &Path) -> io::Result<File> {
     let _ = fs::remove_file(path);
     rustix::fs::mkfifoat(rustix::fs::CWD, path, Mode::RUSR | Mode::WUSR)?;
@@ -408,8 +405,7 @@ fn open_input(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).custom_flags(nonblocking).open(path)
 }
 
-/// Starts the VMM in the folder of its launch: what it is told by a relative path, it looks for
-/// there.
+/// Starts the VMM in the folder of its launch, to which relative paths in its arguments refer.
 fn spawn(run: &Path, order: &LaunchOrder, ends: Ends) -> Result<Child, HypervisorError> {
     let vmm = Command::new(&order.program)
         .args(&order.args)

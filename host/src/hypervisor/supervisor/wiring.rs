@@ -1,11 +1,11 @@
-//! How each VMM is connected to its supervisor. Nothing here can be stolen or waited for: the
-//! supervisor makes every wire and hands it down.
+//! Connections between each VMM and its supervisor. The supervisor makes every wire and the VMM
+//! inherits it, so that no other process can take one, and none has to be waited for.
 //!
 //! | | console | events | log | control |
 //! |---|---|---|---|---|
-//! | QEMU | a socket | a socket | a pipe | a socket that listens |
-//! | Cloud Hypervisor | a terminal as its standard input and output | a pipe | a pipe | a socket that listens |
-//! | Firecracker | pipes as its standard input and output | none | a pipe | its own, in the folder of the launch |
+//! | QEMU | a socket | a socket | a pipe | a listening socket |
+//! | Cloud Hypervisor | a terminal as standard input and output | a pipe | a pipe | a listening socket |
+//! | Firecracker | pipes as standard input and output | none | a pipe | its own, in the launch's folder |
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -31,7 +31,7 @@ pub(in crate::hypervisor) const LOG_FD: i32 = 103;
 /// The descriptor that holds the lock of the first disk.
 const LOCKS_FD: i32 = 110;
 
-/// Whose wires.
+/// The set of wires that a vendor's VMM needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(in crate::hypervisor) enum Wiring {
@@ -40,20 +40,20 @@ pub(in crate::hypervisor) enum Wiring {
     Firecracker,
 }
 
-/// The supervisor's ends. None of them waits.
+/// The supervisor's ends, all of them non-blocking.
 #[derive(Debug)]
 pub(super) struct Wires {
-    /// What the guest writes. None once it is closed.
+    /// Output of the guest's console; `None` once it is closed.
     pub(super) output: Option<OwnedFd>,
-    /// What it reads.
+    /// Input of the guest's console.
     pub(super) input: OwnedFd,
-    /// What the VMM reports.
+    /// The VMM's events; `None` if it has none, or once it is closed.
     pub(super) events: Option<OwnedFd>,
-    /// What the VMM logs.
+    /// The VMM's log; `None` once it is closed.
     pub(super) log: Option<OwnedFd>,
 }
 
-/// The VMM's ends, which it inherits. Dropped when it has them.
+/// The VMM's ends, which it inherits. Dropped once it has them.
 #[derive(Debug)]
 pub(super) struct Ends {
     pub(super) stdin: Stdio,
@@ -113,7 +113,7 @@ pub(super) fn lay(wiring: Wiring, run: &Path, locks: &[OwnedFd]) -> io::Result<(
     Ok((wires, ends))
 }
 
-/// One socket for both directions, inherited beside standard input and output.
+/// A console over one socket for both directions, inherited beside standard input and output.
 fn socket_console(log: &io::PipeWriter) -> io::Result<Console> {
     let (ours, theirs) = UnixStream::pair()?;
     Ok(Console {
@@ -136,8 +136,9 @@ fn pipe_console() -> io::Result<Console> {
     })
 }
 
-/// A terminal: the only thing of which this VMM takes input and that goes on over a guest's reset.
-/// Opened once for each direction, because the VMM makes its input not wait, and its output must.
+/// A console over a terminal: the only kind from which Cloud Hypervisor takes input and that
+/// survives a guest's reset. Opened once for each direction, because the VMM makes its input
+/// non-blocking, and its output must block.
 fn terminal_console() -> io::Result<Console> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let ours = openpt(flags)?;
@@ -152,7 +153,7 @@ fn terminal_console() -> io::Result<Console> {
     })
 }
 
-/// A copy of `source` with this number, for the child to inherit.
+/// Duplicates `source` to this number, for the child to inherit.
 fn hand_down(source: BorrowedFd<'_>, number: i32) -> io::Result<OwnedFd> {
     let copy = fcntl_dupfd_cloexec(source, number)?;
     if copy.as_raw_fd() != number {

@@ -1,14 +1,14 @@
-//! Cloud Hypervisor's events, and its log, which tells more.
+//! Cloud Hypervisor's events, and its log, which holds more.
 
 use serde::Deserialize;
 
 use super::{News, VcpuChange};
 use crate::hypervisor::Initiator;
 
-/// Longest event that is understood, in bytes. They have about two hundred.
+/// Longest event that is parsed, in bytes. Usual ones have about two hundred.
 const EVENT_BYTES_MAX: usize = 4_096;
 
-/// The events, each of which takes several lines.
+/// Parser of events, each of which takes several lines.
 #[derive(Debug, Default)]
 pub(super) struct Events {
     begun: Vec<u8>,
@@ -21,8 +21,8 @@ struct Event<'a> {
 }
 
 impl Events {
-    /// Takes the next line. Answers what the event says that it completes, if any. A shutdown of
-    /// the VMM may be the guest's doing too; then the log says so.
+    /// Takes the next line. Returns the news of the event that it completes, if any. The guest too
+    /// may be the cause of a shutdown of the VMM; then the log says so.
     pub(super) fn line(&mut self, line: &[u8]) -> Option<News> {
         self.begun.extend_from_slice(line);
         if line.trim_ascii().is_empty() || self.begun.len() > EVENT_BYTES_MAX {
@@ -42,16 +42,16 @@ impl Events {
     }
 }
 
-/// What the log says about the end.
+/// Words of the log that name the initiator of the end.
 const WORDS: [(&str, Initiator); 3] = [
     ("ACPI Shutdown signalled", Initiator::GuestPowerOff),
-    // It exits with code 0 after that too, as if it had been told to.
+    // The VMM exits with code 0 after that too, as if it had been told to.
     ("VCPU generated error", Initiator::Unknown),
-    // It may exit before it has sent this as an event.
+    // The VMM may exit before it has sent this as an event.
     ("source = vmm event = shutdown", Initiator::Host),
 ];
 
-/// Who ends the machine, if this is what the line says.
+/// Returns the initiator of the end that a line of the log names, if any.
 pub(super) fn log(line: &[u8]) -> Option<Initiator> {
     let line = String::from_utf8_lossy(line);
     WORDS.into_iter().find(|(word, _)| line.contains(word)).map(|(_, initiator)| initiator)

@@ -2,18 +2,18 @@
 
 use crate::hypervisor::Initiator;
 
-/// What the log says about the end, as it is written by versions 1.12 to 1.17.
+/// Words of the log that name the initiator of the end, in versions 1.12 to 1.17.
 const WORDS: [(&str, Initiator); 5] = [
     // A triple fault.
     ("Received KVM_EXIT_SHUTDOWN", Initiator::GuestReset),
     ("Unexpected exit reason on vcpu run: Shutdown", Initiator::GuestReset),
-    // It exits with code 0 after these too.
+    // The VMM exits with code 0 after these too.
     ("KVM_EXIT_INTERNAL_ERROR", Initiator::Unknown),
     ("KVM_EXIT_FAIL_ENTRY", Initiator::Unknown),
     ("Unexpected exit reason", Initiator::Unknown),
 ];
 
-/// Who ends the VMM, if this is what the line says.
+/// Returns the initiator of the end that a line of the log names, if any.
 pub(super) fn log(line: &[u8]) -> Option<Initiator> {
     let line = String::from_utf8_lossy(line);
     WORDS.into_iter().find(|(word, _)| line.contains(word)).map(|(_, initiator)| initiator)

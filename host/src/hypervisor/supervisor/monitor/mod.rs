@@ -1,5 +1,5 @@
-//! What a VMM itself says about its vCPUs and its end. The only place where a supervisor
-//! understands VMMs.
+//! A VMM's own events and log about its vCPUs and its end. The only place where a supervisor depends
+//! on the vendor.
 
 mod cloud_hypervisor;
 mod firecracker;
@@ -12,14 +12,14 @@ use crate::hypervisor::{ExitStatus, Initiator, Observed, Stamp};
 /// The signal that asks a process to end.
 const TERMINATE: ExitStatus = ExitStatus::Signal(15);
 
-/// What one event says.
+/// Content of one event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum News {
     Ends(Initiator),
     Vcpus(VcpuChange),
 }
 
-/// What became of the vCPUs.
+/// A change of the vCPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum VcpuChange {
     Paused,
@@ -36,7 +36,7 @@ impl VcpuChange {
     }
 }
 
-/// Listens to one VMM.
+/// Parser of one VMM's events and log.
 #[derive(Debug)]
 pub(super) struct Monitor {
     wiring: Wiring,
@@ -57,7 +57,7 @@ impl Monitor {
         }
     }
 
-    /// What the VMM must hear before it tells of events.
+    /// Bytes to send to the VMM so that it sends events.
     pub(super) fn greeting(&self) -> &'static [u8] {
         match self.wiring {
             Wiring::Qemu => qmp::GREETING,
@@ -65,7 +65,7 @@ impl Monitor {
         }
     }
 
-    /// Takes what came of its events; calls `changed` with what became of the vCPUs.
+    /// Takes bytes of the VMM's events; calls `changed` with each change of the vCPUs.
     pub(super) fn take_events(&mut self, bytes: &[u8], mut changed: impl FnMut(VcpuChange)) {
         let (wiring, said, several_lines) = (self.wiring, &mut self.said, &mut self.several_lines);
         self.events.take(bytes, |line| {
@@ -82,7 +82,7 @@ impl Monitor {
         });
     }
 
-    /// Takes what came of its log.
+    /// Takes bytes of the VMM's log.
     pub(super) fn take_log(&mut self, bytes: &[u8]) {
         let (wiring, said) = (self.wiring, &mut self.said);
         self.log.take(bytes, |line| {
@@ -95,25 +95,25 @@ impl Monitor {
         });
     }
 
-    /// Whether the guest has reset itself and the VMM would boot it anew. A reset ends a machine,
-    /// whatever the VMM.
+    /// Returns whether the guest has reset itself and the VMM would boot it anew. By contract a reset
+    /// ends a machine.
     pub(super) fn must_end(&self) -> bool {
         self.wiring == Wiring::CloudHypervisor && self.said == Some(Initiator::GuestReset)
     }
 
-    /// Who ended the VMM, as far as it said, given how it ended.
+    /// The initiator of the VMM's end, by its events, its log and its exit status.
     pub(super) fn initiator(&self, status: ExitStatus) -> Initiator {
         match (self.said, self.wiring, status) {
             (Some(said), _, _) => said,
             (None, _, TERMINATE) => Initiator::Host,
-            // It has no way to power off: guests end by a reset, which it does not mention.
+            // A Firecracker guest can't power off: it ends by a reset, which is not reported.
             (None, Wiring::Firecracker, ExitStatus::Code(0)) => Initiator::GuestPowerOff,
             (None, _, _) => Initiator::Unknown,
         }
     }
 }
 
-/// Takes up what was said. A host that ends a VMM when its guest already has, has not ended it.
+/// Notes a reported initiator. The host does not replace a guest that was reported before.
 fn hear(said: &mut Option<Initiator>, news: Option<Initiator>) {
     if let Some(news) = news
         && (news != Initiator::Host || said.is_none())

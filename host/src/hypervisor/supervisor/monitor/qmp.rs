@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::{News, VcpuChange};
 use crate::hypervisor::Initiator;
 
-/// Asks for events.
+/// Request after which QEMU sends events.
 pub(super) const GREETING: &[u8] = b"{\"execute\":\"qmp_capabilities\"}\n";
 
 #[derive(Deserialize)]
@@ -19,7 +19,7 @@ struct Data {
     reason: Option<String>,
 }
 
-/// What an event says about the vCPUs, or who shuts the VMM down.
+/// Returns the change of the vCPUs or the initiator of the shutdown that an event reports, if any.
 pub(super) fn event(line: &[u8]) -> Option<News> {
     let Event { event, data } = serde_json::from_slice(line).ok()?;
     match event.as_str() {
