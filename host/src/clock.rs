@@ -16,8 +16,8 @@ use tokio::sync::watch;
 use crate::billing::{BootId, GapReason, Reading};
 use crate::units::{Instant, Nanos};
 
-/// Longest single sleep. The kernel's timers stand still while the host is suspended; the meter does
-/// not.
+/// Longest single sleep. The kernel's timers stand still while the host is suspended; the meter
+/// does not.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
 /// The meter clock of this boot. Clones are one clock.

@@ -219,7 +219,8 @@ impl InstanceId {
     /// Length of a random id, in characters.
     const CHARS: usize = 24;
 
-    /// Returns whether the text has the length of [`InstanceId::random`]'s, which names seldom have.
+    /// Returns whether the text has the length of [`InstanceId::random`]'s, which names seldom
+    /// have.
     pub fn is_of_ours(&self) -> bool {
         self.0.len() == Self::CHARS
     }

@@ -115,7 +115,8 @@ pub mod policy {
     pub const FAULTS_IN_A_ROW_MAX: u32 = 2;
 
     /// Bounds of the profile `large` that differ, for interpreted languages, whose components hold
-    /// their interpreter. Such a policy measures and doesn't account, so no transition waits for it.
+    /// their interpreter. Such a policy measures and doesn't account, so no transition waits for
+    /// it.
     pub mod large {
         /// Largest component in bytes. Components of Python and JavaScript have 12 to 19 MB and are
         /// compiled once, in 10 to 60 seconds.
@@ -212,8 +213,9 @@ pub mod instance {
     pub const VMM_LOG_BYTES_MAX: u64 = 4 << 20;
     /// Longest line that is searched for a boot marker, in bytes.
     pub const MARKER_LINE_BYTES_MAX: usize = 64 << 10;
-    /// Exit markers of one incarnation that are recorded as they come. A guest may print any number;
-    /// of later ones only the last is recorded, at [`EXIT_MARKER_INTERVAL_MS`] and at the end.
+    /// Exit markers of one incarnation that are recorded as they come. A guest may print any
+    /// number; of later ones only the last is recorded, at [`EXIT_MARKER_INTERVAL_MS`] and at the
+    /// end.
     pub const EXIT_MARKERS_AT_ONCE: usize = 16;
     /// Least time between two records of later exit markers, in milliseconds.
     pub const EXIT_MARKER_INTERVAL_MS: u64 = 60_000;
@@ -358,7 +360,8 @@ pub mod image {
     pub const DESCRIPTION_BYTES_MAX: usize = 1_024;
     /// Default of an image's least guest memory, in bytes: enough to boot a small Linux.
     pub const MEMORY_BYTES_MIN_DEFAULT: u64 = 128 << 20;
-    /// Least guest memory of `debian-busybox`, in bytes. It boots with 72 MiB and fails with 64 MiB.
+    /// Least guest memory of `debian-busybox`, in bytes. It boots with 72 MiB and fails with 64
+    /// MiB.
     pub const DEBIAN_BUSYBOX_MEMORY_BYTES_MIN: u64 = 96 << 20;
 }
 

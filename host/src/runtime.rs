@@ -39,8 +39,8 @@ use crate::rollout::{self, Rollout};
 use crate::tenancy::{self, Jwt, JwtConfig, JwtConfigError, Tenancy};
 use crate::tenant::{Actor, Settings, Standing};
 
-/// Interval at which the host notes that it is alive. After a loss of power, up to this much time is
-/// `unknown`.
+/// Interval at which the host notes that it is alive. After a loss of power, up to this much time
+/// is `unknown`.
 const ALIVE_EVERY: Duration = Duration::from_secs(5);
 
 /// Limit of open files below which the daemon warns: enough for 4,096 connections and 10,000
@@ -410,8 +410,8 @@ async fn detect(
 }
 
 /// Loads every policy that some tenant is or was under, and puts the timelines in force. A policy
-/// that can't be loaded any more counts as one that fails: its tenants are accounted by the standard
-/// policy, and their answers say so.
+/// that can't be loaded any more counts as one that fails: its tenants are accounted by the
+/// standard policy, and their answers say so.
 fn load_policies(
     journal: &Journal,
     policies: &PolicyHost,
@@ -444,8 +444,8 @@ fn load_policy(
     policies.load(profile, digest, &bytes).map(drop).map_err(|error| error.in_words())
 }
 
-/// Records that the daemon has started. The very first start also makes the default tenant, puts the
-/// standard policy in force for it, and stores that policy's bytes.
+/// Records that the daemon has started. The very first start also makes the default tenant, puts
+/// the standard policy in force for it, and stores that policy's bytes.
 async fn first_facts(
     journal: &Journal,
     policies: &PolicyHost,

@@ -185,8 +185,8 @@ pub struct Settings {
     pub quota: Quota,
     /// Steps that are tried when its policy is quarantined.
     pub fallback: FallbackOrder,
-    /// True if its own admins may do what [`Role::Billing`] may. False by default: a tenant does not
-    /// set the price that it pays.
+    /// True if its own admins may do what [`Role::Billing`] may. False by default: a tenant does
+    /// not set the price that it pays.
     pub billing_delegated: bool,
 }
 
@@ -247,8 +247,8 @@ pub struct Move {
     pub by: Actor,
     /// Reason in words.
     pub reason: String,
-    /// With [`Standing::Quarantined`]: the policy that accounts the time in this one's place; `None`
-    /// while the time is held, and with every other standing.
+    /// With [`Standing::Quarantined`]: the policy that accounts the time in this one's place;
+    /// `None` while the time is held, and with every other standing.
     pub stand_in: Option<Digest>,
 }
 
@@ -267,7 +267,8 @@ mod tests {
         let refused = "root".parse::<Role>().expect_err("no role").to_string();
         assert_eq!(
             refused,
-            "'root' is not a role; there are: operator, billing, tenant-admin, tenant-reader, policy-author"
+            "'root' is not a role; there are: operator, billing, tenant-admin, tenant-reader, \
+             policy-author"
         );
     }
 

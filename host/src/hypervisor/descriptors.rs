@@ -1,5 +1,5 @@
-//! The daemon's file descriptors for machines: counted, so that a machine too many is refused before
-//! its launch is begun.
+//! The daemon's file descriptors for machines: counted, so that a machine too many is refused
+//! before its launch is begun.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,8 +1,8 @@
-//! `events.jsonl`: what a supervisor saw of one launch, one line an event, appended at the moment
-//! it was seen.
+//! `events.jsonl`: the events of one launch, one line each, appended by its supervisor at the
+//! moment it observes them.
 //!
-//! The first line names the format; a file without one has format 1, which knows neither launches
-//! nor vCPUs.
+//! The first line names the format; a file without such a line has format 1, which has no events of
+//! launches and vCPUs.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::format;
 use super::{Exit, ExitStatus, Initiator, Observed, Stamp};
 
-/// The format that is written. Earlier ones can be read.
+/// Format that is written. Earlier ones can be read.
 const FORMAT: u32 = 2;
 
 /// A line of the file.
@@ -71,7 +71,7 @@ impl From<Entry> for Observed {
             Event::ProgramStarted => Self::ProgramStarted(stamp),
             Event::AgentReady => Self::AgentReady(stamp),
             Event::ProgramExited { code, message } => Self::ProgramExited { stamp, code, message },
-            // Only a supervisor writes here, and it writes what it saw.
+            // Only supervisors write this file, and only ends that they witness.
             Event::Exited { status, initiator } => {
                 Self::Exited(Exit { stamp, status, initiator, witnessed: true })
             }
@@ -79,8 +79,8 @@ impl From<Entry> for Observed {
     }
 }
 
-/// Whether an event has to outlive a loss of power. One that only says what a machine does need
-/// not: the machine does not outlive it either.
+/// Returns whether an event has to survive a loss of power. Changes of a live machine need not: the
+/// machine does not survive it either.
 fn is_durable(observed: &Observed) -> bool {
     match observed {
         Observed::ProgramStarted(_)
@@ -91,18 +91,18 @@ fn is_durable(observed: &Observed) -> bool {
     }
 }
 
-/// The writing end. There is one for each file, in the supervisor. It forgets nothing: what there
-/// is no space for is kept in memory, with the instant at which it was seen, until there is.
+/// The writing end, one for each file, in the supervisor. Events that can't be written are kept in
+/// memory, with their instants, until they can.
 #[derive(Debug)]
 pub(super) struct Log<F = File> {
     file: F,
-    /// Whole lines that are not in the file.
+    /// Whole lines that are not in the file yet.
     unwritten: Vec<u8>,
-    /// Whether what is in the file, or is about to be, has to be made durable.
+    /// True if written or unwritten lines have to be made durable.
     unsynced: bool,
 }
 
-/// What a log is written to: a file, or in tests a disk that is full.
+/// The storage of a log: a file, or in tests a disk that is full.
 pub(super) trait Store: Write {
     fn len(&self) -> io::Result<u64>;
     fn cut(&mut self, len: u64) -> io::Result<()>;
@@ -146,20 +146,20 @@ impl<F: Store> Log<F> {
         Ok(())
     }
 
-    /// Appends what was observed, and makes it durable where that matters.
+    /// Appends an observation, and makes it durable if it has to survive a loss of power.
     ///
     /// # Errors
-    /// It could not be written now. It is kept; [`Log::write`] tries again.
+    /// The file's error. An observation that was not written is kept; [`Log::write`] tries again.
     pub(super) fn append(&mut self, observed: Observed) -> io::Result<()> {
         self.unsynced |= is_durable(&observed);
         self.push(&Line::Entry(observed.into()))?;
         self.write()
     }
 
-    /// Writes what could not be written before.
+    /// Writes the lines that are not in the file yet.
     ///
     /// # Errors
-    /// There is still no space, or the disk fails; nothing is forgotten.
+    /// The file's error. Lines that were not written are kept.
     pub(super) fn write(&mut self) -> io::Result<()> {
         if self.unwritten.is_empty() {
             return Ok(());
@@ -175,14 +175,14 @@ impl<F: Store> Log<F> {
         if std::mem::take(&mut self.unsynced) { self.file.sync() } else { Ok(()) }
     }
 
-    /// Whether something waits for space.
+    /// Returns whether lines wait to be written.
     pub(super) fn has_unwritten(&self) -> bool {
         !self.unwritten.is_empty()
     }
 }
 
-/// The reading end. It remembers how far it has read, and leaves a line alone that is not complete
-/// yet.
+/// The reading end. It continues after the lines that it has read, and leaves an incomplete line
+/// for the next read.
 #[derive(Debug)]
 pub(super) struct Tail {
     path: PathBuf,
@@ -194,10 +194,11 @@ impl Tail {
         Self { path, offset: 0 }
     }
 
-    /// What was appended since the last call, in order. Nothing if there is no file yet.
+    /// Reads the events appended since the last call, in order; none if there is no file yet.
     ///
     /// # Errors
-    /// The file can't be read, or is of a later format than is known; nothing is passed over then.
+    /// The file can't be read or parsed, or its format is later than [`FORMAT`]; the next call
+    /// reads the same lines again.
     pub(super) fn read(&mut self) -> io::Result<Vec<Observed>> {
         let mut file = match File::open(&self.path) {
             Ok(file) => file,

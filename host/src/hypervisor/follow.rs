@@ -85,8 +85,8 @@ async fn run(
     }
 }
 
-/// Returns whether an observation goes into the stream of a live machine. Changes of its vCPUs don't:
-/// the machine's control reports them.
+/// Returns whether an observation goes into the stream of a live machine. Changes of its vCPUs
+/// don't: the machine's control reports them.
 fn is_for_the_stream(observed: &Observed) -> bool {
     match observed {
         Observed::ProgramStarted(_)
@@ -97,8 +97,8 @@ fn is_for_the_stream(observed: &Observed) -> bool {
     }
 }
 
-/// Waits until the VMM has ended and its supervisor, if there is one, has had the time to record it.
-/// Returns the end as the daemon knows it, without a witness.
+/// Waits until the VMM has ended and its supervisor, if there is one, has had the time to record
+/// it. Returns the end as the daemon knows it, without a witness.
 async fn silence(vmm: &Process, supervisor: Option<&Process>) -> Exit {
     vmm.ended().await;
     let stamp = Stamp::now();

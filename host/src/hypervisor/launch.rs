@@ -1,4 +1,4 @@
-//! Launches and finds supervisors and their VMMs, whatever the VMM is.
+//! Launching and finding supervisors and their VMMs, for all vendors.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -32,19 +32,19 @@ use crate::billing::BootId;
 use crate::clock;
 use crate::limits::instance::{CONTROL_MS_MAX, LAUNCH_MS_MAX, SOCKET_PATH_BYTES_MAX};
 
-/// How long it takes until what can't be cleared away is tried again.
+/// Pause before another attempt to clear a failed launch away.
 const WITHDRAW_RETRY: Duration = Duration::from_secs(1);
 
-/// What is shown of a VMM's log when it fails, in bytes.
+/// Most of a failed VMM's log that an error shows, in bytes.
 const LOG_TAIL_BYTES: u64 = 2_048;
 
 /// Launches machines, and finds them again.
 pub(super) struct Launcher {
     supervisors: Supervisors,
     folders: Folders,
-    /// How long a supervisor may take, in milliseconds.
+    /// Longest time for a supervisor to start its VMM, in milliseconds.
     launch_ms_max: u64,
-    /// How long a launch that failed is waited for until nothing is left of it, in milliseconds.
+    /// Longest wait for a failed launch to be cleared away, in milliseconds; it goes on afterwards.
     withdraw_ms_max: u64,
 }
 
@@ -53,12 +53,12 @@ pub(super) struct Started {
     pub(super) vmm: Arc<Process>,
     pub(super) supervisor_pid: u32,
     pub(super) observed: mpsc::Receiver<Observed>,
-    /// What is known of its vCPUs.
+    /// The last change of its vCPUs.
     pub(super) vcpus: Arc<VcpuChanges>,
     log: LogTail,
 }
 
-/// What is left of an earlier launch.
+/// Outcome of looking for an earlier launch.
 pub(super) enum Found {
     Alive(Started),
     Exited { boot: BootId, history: Vec<Observed>, exit: Exit },
@@ -77,8 +77,8 @@ impl Launcher {
         })
     }
 
-    /// Starts a supervisor that runs `program`. Returns when both processes are known. Where that
-    /// fails, and where this is dropped, whatever was started is ended.
+    /// Starts a supervisor that runs `program`. Returns when both processes are known. On failure,
+    /// or if the future is dropped, ends the processes that were started.
     pub(super) async fn start(
         &self,
         spec: &MachineSpec,
@@ -127,10 +127,14 @@ impl Launcher {
             }
             tokio::select! {
                 () = changes.next() => {}
-                // It may have written its identity right before.
+                // The supervisor may have written the identity right before its end.
                 status = supervisor.wait() => {
-                    let status = status.map_or_else(|error| error.to_string(), |status| format!("its supervisor: {status}"));
-                    return read_identity(&run)?.ok_or_else(|| HypervisorError::Launch { status, log: log.read() });
+                    let status = status.map_or_else(
+                        |error| error.to_string(),
+                        |status| format!("its supervisor: {status}"),
+                    );
+                    let ended = || HypervisorError::Launch { status, log: log.read() };
+                    return read_identity(&run)?.ok_or_else(ended);
                 }
             }
         }
@@ -168,7 +172,7 @@ impl Launcher {
         read_history(&run, BootId(identity.boot.as_str().into()))
     }
 
-    /// Ends the VMM of the launch `spec.incarnation` by force, known by its identity alone; does
+    /// Ends the VMM of the launch `spec.incarnation` by force, found by its identity alone; does
     /// nothing if it has ended.
     pub(super) async fn end(&self, spec: &MachineSpec) -> Result<(), HypervisorError> {
         match self.find(spec).await? {
@@ -180,7 +184,7 @@ impl Launcher {
         }
     }
 
-    /// What was kept for whoever adopts the launch `spec.incarnation`.
+    /// Reads the vendor's state that was kept for the adoption of the launch `spec.incarnation`.
     pub(super) fn kept<T: DeserializeOwned>(
         &self,
         spec: &MachineSpec,
@@ -196,7 +200,8 @@ impl Launcher {
 }
 
 impl Started {
-    /// The machine, once `control` of it is there; otherwise its end.
+    /// Returns the machine if `control` was established. Otherwise ends the VMM and returns the
+    /// error.
     pub(super) async fn under<V: Vm + 'static>(
         self,
         control: Result<V, HypervisorError>,
@@ -212,11 +217,11 @@ impl Started {
         Launched { pid: self.vmm.pid(), vm: Arc::new(vm), observed: self.observed }
     }
 
-    /// Ends a VMM that can't be used and says how it ended.
+    /// Ends a VMM that can't be used. Returns `error`, or the VMM's own end if it hung up.
     async fn give_up(mut self, error: HypervisorError) -> HypervisorError {
         let hung_up = matches!(error, HypervisorError::Disconnected { .. });
         if hung_up {
-            // It is exiting, most likely, and its own status says more than our signal would.
+            // Most likely it is exiting, and its own status says more than that of a kill would.
             let _ = timeout(Duration::from_millis(CONTROL_MS_MAX), self.vmm.ended()).await;
         }
         if let Err(error) = self.vmm.kill() {
@@ -239,7 +244,7 @@ impl Started {
     }
 }
 
-/// The outcome of `work`, or that it took too long.
+/// Waits for `work` for at most `ms` milliseconds; then fails with [`HypervisorError::Deadline`].
 pub(super) async fn within<T>(
     ms: u64,
     call: &'static str,
@@ -250,7 +255,7 @@ pub(super) async fn within<T>(
         .unwrap_or(Err(HypervisorError::Deadline { call, ms }))
 }
 
-/// Why a VMM has ended before we could even take hold of it.
+/// The error for a VMM that ended before its pidfd could be opened.
 async fn ended_at_once(run: &Path, identity: &Identity, log: &LogTail) -> HypervisorError {
     if let Err(error) = await_supervisor(identity).await {
         return error;
@@ -264,8 +269,8 @@ async fn ended_at_once(run: &Path, identity: &Identity, log: &LogTail) -> Hyperv
     HypervisorError::Launch { status, log: log.read() }
 }
 
-/// A launch that was ordered and belongs to nobody yet. Whatever becomes of it, nothing of it is
-/// left behind.
+/// A launch that was ordered but has no owner yet. Unless it is settled, its processes are ended
+/// and its order is removed.
 struct Ordered {
     run: PathBuf,
     supervisor: Option<Child>,
@@ -277,16 +282,17 @@ impl Ordered {
         Self { run: run.into(), supervisor: None, is_settled: false }
     }
 
-    /// The launch belongs to somebody, or has ended.
+    /// Notes that the launch has an owner, or has ended.
     fn settle(mut self) {
         self.is_settled = true;
         if let Some(mut supervisor) = self.supervisor.take() {
-            // It outlives us, or is reaped here.
+            // Reaps the supervisor if it ends before the daemon.
             tokio::spawn(async move { supervisor.wait().await });
         }
     }
 
-    /// Takes the order back and ends what was started for it. What takes long goes on afterwards.
+    /// Removes the order and ends its processes. Waits for at most `ms_max` milliseconds; the work
+    /// goes on afterwards.
     async fn withdraw(mut self, ms_max: u64) {
         self.is_settled = true;
         let withdrawn = tokio::spawn(withdraw(self.run.clone(), self.supervisor.take()));
@@ -299,18 +305,19 @@ impl Drop for Ordered {
         if self.is_settled {
             return;
         }
-        // Without a runtime the daemon ends; the next one looks for the launch.
+        // Without a runtime the daemon is ending, and the next one looks for the launch.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(withdraw(std::mem::take(&mut self.run), self.supervisor.take()));
         }
     }
 }
 
-/// Takes an order back and ends what was started for it, however long that takes.
+/// Removes an order and ends its processes, however long that takes.
 async fn withdraw(run: PathBuf, mut supervisor: Option<Child>) {
     while let Err(error) = try_withdraw(&run, &mut supervisor).await {
         tracing::error!(
-            folder = %run.display(), %error, "a launch that failed can't be cleared away, and its processes may live; trying again"
+            folder = %run.display(), %error,
+            "a launch that failed can't be cleared away, and its processes may live; trying again"
         );
         sleep(WITHDRAW_RETRY).await;
     }
@@ -338,7 +345,7 @@ struct Held {
     supervisor_pid: u32,
 }
 
-/// What following a launch takes.
+/// The parts that following a launch needs.
 struct Following {
     changes: Changes,
     log: LogTail,
@@ -359,7 +366,7 @@ impl Held {
     }
 }
 
-/// Takes hold of a launch's processes; none if the VMM has ended.
+/// Opens a launch's processes; `None` if the VMM has ended.
 fn hold(identity: &Identity) -> Result<Option<Held>, HypervisorError> {
     let open = |id| Process::open(id).map_err(HypervisorError::file("look at", "/proc"));
     let Some(vmm) = open(identity.vmm)? else {
@@ -369,8 +376,8 @@ fn hold(identity: &Identity) -> Result<Option<Held>, HypervisorError> {
     Ok(Some(Held { vmm, supervisor, supervisor_pid: identity.supervisor.pid }))
 }
 
-/// The folder of a launch, new, where nobody listens, with a link to each disk. No other machine
-/// uses the disks: that is for the supervisor to see to, but here it can be said in so many words.
+/// Makes the folder of a launch, with a link to each disk, and checks that its sockets are free and
+/// its disks are not in use. The supervisor locks the disks; this check gives the better error.
 fn prepare(spec: &MachineSpec) -> Result<PathBuf, HypervisorError> {
     let run = files::run(&spec.dir, spec.incarnation);
     for socket in [files::control(&run), files::transfer(&run)] {
@@ -378,7 +385,7 @@ fn prepare(spec: &MachineSpec) -> Result<PathBuf, HypervisorError> {
         refuse_live_socket(&socket)?;
     }
     if files::is_used(&spec.dir, spec.incarnation) {
-        let reason = format!("{} was used before; count on", run.display());
+        let reason = format!("{} exists already; use the next number", run.display());
         return Err(HypervisorError::Spec { what: "this incarnation", reason });
     }
     for disk in &spec.disks {
@@ -395,7 +402,7 @@ fn prepare(spec: &MachineSpec) -> Result<PathBuf, HypervisorError> {
     Ok(run)
 }
 
-/// Makes a link to `path`, instead of what an order that was never carried out may have left.
+/// Makes a link to `path`, and replaces one of an order that was never carried out.
 fn link(path: &Path, at: &Path) -> Result<(), HypervisorError> {
     let path = std::path::absolute(path).map_err(HypervisorError::file("resolve", path))?;
     let _ = fs::remove_file(at);
@@ -414,7 +421,7 @@ fn check_socket_path(socket: &Path) -> Result<(), HypervisorError> {
     Ok(())
 }
 
-/// Removes a socket that nobody answers on.
+/// Removes a socket on which nothing listens; fails if something does.
 fn refuse_live_socket(socket: &Path) -> Result<(), HypervisorError> {
     if UnixStream::connect(socket).is_ok() {
         return Err(HypervisorError::SocketInUse { path: socket.into() });
@@ -431,8 +438,9 @@ fn read_identity(run: &Path) -> Result<Option<Identity>, HypervisorError> {
     Identity::read(run).map_err(HypervisorError::file("read", files::identity(run)))
 }
 
-/// The identity that an earlier daemon's launch has written or is about to write. If there is none
-/// and nobody who will write it, the order is withdrawn, so that no supervisor can come later.
+/// Returns the identity that an earlier daemon's launch has written or is about to write. If there
+/// is none and no supervisor that will write it, the order is removed, so that no supervisor can
+/// carry it out later.
 async fn await_identity(run: &Path) -> Result<Option<Identity>, HypervisorError> {
     let lock = files::lock(run);
     let lock = File::create(&lock).map_err(HypervisorError::file("open", &lock))?;
@@ -454,8 +462,8 @@ async fn await_identity(run: &Path) -> Result<Option<Identity>, HypervisorError>
     within(CONTROL_MS_MAX, "the supervisor", wait).await
 }
 
-/// Ends a VMM whose supervisor was killed before it could write down that it had started it: it
-/// stands in the folder of the launch. Its vCPUs never ran.
+/// Ends a VMM whose supervisor was killed before it had written the identity, found by its working
+/// folder. Its vCPUs never ran.
 async fn end_orphan(run: &Path) -> Result<(), HypervisorError> {
     for orphan in
         Process::standing_in(run).map_err(HypervisorError::file("look for processes in", run))?
@@ -466,7 +474,7 @@ async fn end_orphan(run: &Path) -> Result<(), HypervisorError> {
     Ok(())
 }
 
-/// The VMM is gone; its supervisor may be about to say so.
+/// Waits for the supervisor of a VMM that has ended, as it may be about to record the end.
 async fn await_supervisor(identity: &Identity) -> Result<(), HypervisorError> {
     let supervisor =
         Process::open(identity.supervisor).map_err(HypervisorError::file("look at", "/proc"))?;
@@ -502,7 +510,7 @@ fn describe_exit(observed: &Observed) -> Option<String> {
     }
 }
 
-/// The VMM's log from here on.
+/// The part of the VMM's log that a launch writes.
 struct LogTail {
     path: PathBuf,
     from: u64,
@@ -515,12 +523,12 @@ impl LogTail {
         Self { path, from }
     }
 
-    /// Its end, on one line.
+    /// Reads the end of the log as one line.
     fn read(&self) -> String {
         let mut text = Vec::new();
         let read = File::open(&self.path).and_then(|mut file| {
             let len = file.metadata()?.len();
-            // It was full and begun anew if it is shorter than it was.
+            // A shorter file is a new one: the log was full and renamed.
             let from = if len < self.from { 0 } else { self.from };
             file.seek(SeekFrom::Start(from.max(len.saturating_sub(LOG_TAIL_BYTES))))?;
             file.read_to_end(&mut text)
@@ -543,8 +551,8 @@ mod tests {
     /// A program that is run as a supervisor, in a folder of its own.
     fn supervisor(folder: &Path, script: &str) -> PathBuf {
         let path = folder.join("supervisor");
-        // Another process writes the script: what a fork of ours may hold open for writing, be it
-        // for a moment, can't be run.
+        // Another process writes the script: a file that a fork of this one still holds open for
+        // writing can't be run.
         let write = r#"printf '#!/bin/sh\n%s\n' "$1" > "$0" && chmod 700 "$0""#;
         let written =
             std::process::Command::new("sh").args(["-c", write]).arg(&path).arg(script).status();
@@ -570,8 +578,8 @@ mod tests {
         }
     }
 
-    /// What becomes of a launch whose supervisor does this and which is given so many milliseconds
-    /// to come up and to be cleared away; and the folder of the launch.
+    /// Outcome of a launch whose supervisor runs this script and which is given so many
+    /// milliseconds to start and to be cleared away; and the folder of the launch.
     async fn launch(
         folder: &Path,
         script: &str,
@@ -589,11 +597,11 @@ mod tests {
     #[tokio::test]
     async fn a_supervisor_that_is_too_slow_leaves_no_process_and_no_order() {
         let scripts = [
-            // It has not even read which launch it is for.
+            // It has not even read its launch.
             "sleep 600",
-            // It has started a VMM and not written it down.
+            // It has started a VMM and not written its identity.
             r#"cd "$(cat)" && { sleep 601 & } && sleep 602"#,
-            // Its VMM is the only one left, and holds no lock.
+            // Only its VMM is left, and holds no lock.
             r#"cd "$(cat)" && exec sleep 603"#,
         ];
         for script in scripts {

@@ -1,13 +1,13 @@
-//! The logs of an instance: what its console and its virtual machine monitor wrote, from a place
-//! on, and as it is written.
+//! Reading and following the logs of an instance: those of its console and of its virtual machine
+//! monitor, from a place on.
 //!
-//! Following is driven by the kernel's notices about the folder; nothing is polled. One watcher
-//! serves all followers, whatever their number: the kernel gives a user few of them. A log that is
-//! full is renamed and a new one begins: the reader drains the file it has open before it goes on
-//! with the next, so that no line is lost or sent twice.
+//! Following is driven by inotify events of the folder; nothing is polled. One inotify instance
+//! serves any number of followers, because the kernel allows a user few of them. A log that is full
+//! is renamed and a new one begins: the reader drains the file it has open before it goes on with
+//! the next, so that no line is lost or sent twice.
 //!
-//! Each line comes with the place after it. A client that lost the daemon sends the last one back
-//! and goes on from there.
+//! Each line comes with the place after it. A client that lost its connection sends the last place
+//! back and goes on from there.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 use super::files;
 use crate::limits::api as limits;
 
-/// Which log of an instance.
+/// A log of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogSource {
     /// The guest's console.
@@ -37,12 +37,12 @@ pub enum LogSource {
     Vmm,
 }
 
-/// Where reading begins.
+/// Starting point of reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     /// This many lines before the end.
     Tail(usize),
-    /// At a place that an earlier reader was given.
+    /// The place that an earlier reader returned.
     Place(Place),
 }
 
@@ -51,20 +51,20 @@ pub enum Start {
 pub enum LogEvent {
     /// A line without its end.
     Line {
-        /// Its text; bytes that are not UTF-8 are replaced.
+        /// Text of the line; bytes that are not UTF-8 are replaced.
         text: String,
-        /// The place after it.
+        /// The place after the line.
         after: Place,
     },
-    /// The log was dropped beyond the place asked for: lines are missing here.
+    /// Lines are missing here: the log no longer has the place asked for.
     Gap,
 }
 
-/// A file of a log, told apart from others that had its number before.
+/// Identity of a file of a log; unique although inode numbers are reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileId {
     inode: u64,
-    /// When it was created, in nanoseconds since 1970; 0 where the file system does not say.
+    /// Time of its creation, in nanoseconds since 1970; 0 if the file system does not record it.
     born_ns: u64,
 }
 
@@ -75,7 +75,7 @@ pub struct Place {
     offset: u64,
 }
 
-/// A text that is not the place of any log.
+/// A text that is not a place in a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a place in a log; send the id of an event as it came")]
 pub struct InvalidPlace;
@@ -104,7 +104,7 @@ impl FromStr for Place {
 struct Part {
     file: File,
     id: FileId,
-    /// Bytes of it that have been read.
+    /// Offset of the next byte to read.
     at: u64,
 }
 
@@ -129,8 +129,8 @@ impl Part {
         Ok(())
     }
 
-    /// Goes to the beginning of the last `lines` lines, or of the file if it has fewer. Returns how
-    /// many there are from there on.
+    /// Seeks to the beginning of the last `lines` lines, or of the file if it has fewer. Returns
+    /// the number of lines from there on.
     fn go_to_tail(&mut self, lines: usize) -> io::Result<usize> {
         let found = seek_to_tail(&mut self.file, lines)?;
         self.at = self.file.stream_position()?;
@@ -144,7 +144,7 @@ impl Part {
     }
 }
 
-/// A log of an instance, by where its files lie.
+/// A log of an instance, by the paths of its files.
 #[derive(Debug, Clone)]
 pub struct Log {
     folder: PathBuf,
@@ -162,7 +162,8 @@ impl Log {
         Self { folder, newest, older }
     }
 
-    /// Both files, as far as they are there: what was renamed between two looks is one.
+    /// Opens the older and the newest file, each if it is there. A file that was renamed between
+    /// the two opens counts once, as the newest.
     fn parts(&self) -> io::Result<(Option<Part>, Option<Part>)> {
         let newest = Part::open(&self.newest)?;
         let older = Part::open(&self.older)?;
@@ -171,10 +172,10 @@ impl Log {
     }
 }
 
-/// Sends the lines that are there. Returns early if nobody receives them any more.
+/// Sends the present lines. Returns early if the receiver is dropped.
 ///
 /// # Errors
-/// Those of the files.
+/// Any error of opening or reading the files.
 pub async fn recent(log: Log, start: Start, lines: &mpsc::Sender<LogEvent>) -> io::Result<()> {
     let mut reader = open(log, start).await?;
     while let (more, Some(batch)) = step(reader).await? {
@@ -186,12 +187,12 @@ pub async fn recent(log: Log, start: Start, lines: &mpsc::Sender<LogEvent>) -> i
     Ok(())
 }
 
-/// Sends the lines that are there and those that are written, until the log is deleted or nobody
-/// receives them any more. `changes` must have been made before: what is written between the two
-/// calls is not missed then. Cancel-safe: a line that has begun is sent whole to the next reader.
+/// Sends the present lines and those written later, until the log is deleted or the receiver is
+/// dropped. `changes` must have been made before this call, so that no line written in between is
+/// missed. Cancel-safe: a line that has begun is sent whole to the next reader.
 ///
 /// # Errors
-/// Those of the files.
+/// Any error of opening or reading the files.
 pub async fn follow(
     log: Log,
     start: Start,
@@ -237,7 +238,7 @@ async fn open(log: Log, start: Start) -> io::Result<Reader> {
     opened.await.map_err(io::Error::other)?
 }
 
-/// The next lines, if there are any now.
+/// Reads the next lines; `None` if there are none now.
 async fn step(mut reader: Reader) -> io::Result<(Reader, Option<Vec<LogEvent>>)> {
     let stepped = tokio::task::spawn_blocking(move || {
         let batch = reader.step()?;
@@ -246,7 +247,7 @@ async fn step(mut reader: Reader) -> io::Result<(Reader, Option<Vec<LogEvent>>)>
     stepped.await.map_err(io::Error::other)?
 }
 
-/// The one watcher of all logs that are followed.
+/// The watcher of all followed logs: one inotify instance.
 pub struct LogWatcher {
     shared: Arc<Shared>,
     reading: JoinHandle<()>,
@@ -269,14 +270,14 @@ struct Watched {
     seen: watch::Sender<Seen>,
 }
 
-/// What has happened to a file since a follower began.
+/// Changes of a file since a follower began.
 #[derive(Debug, Clone, Copy, Default)]
 struct Seen {
     changes: u64,
     is_deleted: bool,
 }
 
-/// One follower of a log; it is forgotten when it is dropped.
+/// One follower of a log, deregistered when it is dropped.
 pub struct Follower {
     shared: Arc<Shared>,
     folder: WatchDescriptor,
@@ -285,10 +286,11 @@ pub struct Follower {
 }
 
 impl LogWatcher {
-    /// A watcher. Must be called inside a runtime.
+    /// Opens the inotify instance. Needs an async runtime.
     ///
     /// # Errors
-    /// If the kernel gives this user no further watcher (`fs.inotify.max_user_instances`).
+    /// The kernel's error, such as that this user may have no further instance
+    /// (`fs.inotify.max_user_instances`).
     pub fn new() -> io::Result<Self> {
         let inotify = Inotify::init()?;
         let watches = Mutex::new(inotify.watches());
@@ -298,11 +300,11 @@ impl LogWatcher {
         Ok(Self { shared, reading })
     }
 
-    /// A follower of a log, which misses nothing from now on.
+    /// Registers a follower of a log, which misses no change from now on.
     ///
     /// # Errors
-    /// [`io::ErrorKind::NotFound`] if the instance has no folder; that the kernel watches no
-    /// further folder for this user (`fs.inotify.max_user_watches`).
+    /// [`io::ErrorKind::NotFound`] if the instance has no folder, or the kernel's error, such as
+    /// that this user may watch no further folder (`fs.inotify.max_user_watches`).
     pub fn follow(&self, log: &Log) -> io::Result<Follower> {
         let interests =
             WatchMask::MODIFY | WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::DELETE;
@@ -339,7 +341,7 @@ impl Shared {
     fn note(&self, event: &EventOwned) {
         let folders = self.folders();
         if event.mask.contains(EventMask::Q_OVERFLOW) {
-            // Some notices are lost: everybody looks.
+            // Some events are lost: all followers check.
             folders.followers.values().flat_map(HashMap::values).for_each(|file| file.note(false));
             return;
         }
@@ -363,8 +365,8 @@ impl Watched {
     }
 }
 
-/// A log is renamed when it is full, and deleted only together with its folder. (Not every file
-/// system tells of the folder itself.)
+/// Returns whether an event ends a log. A log is renamed when it is full, and deleted only together
+/// with its folder, of whose own deletion not every file system sends an event.
 fn is_end(event: &EventOwned, newest: Option<&OsStr>) -> bool {
     event.mask.contains(EventMask::IGNORED)
         || (event.mask.contains(EventMask::DELETE) && event.name.as_deref() == newest)
@@ -384,7 +386,7 @@ async fn read(mut events: EventStream<[u8; 4_096]>, shared: Arc<Shared>) {
 }
 
 impl Follower {
-    /// Waits for a change. Returns whether more may come.
+    /// Waits for a change. Returns false once the log is deleted or the watcher gone.
     async fn changed(&mut self) -> bool {
         self.seen.changed().await.is_ok() && !self.seen.borrow_and_update().is_deleted
     }
@@ -397,28 +399,28 @@ impl Drop for Follower {
         followers.remove(&self.id);
         if followers.is_empty() {
             folders.followers.remove(&self.folder);
-            // A folder that was deleted is not watched any more: that is no error.
+            // Fails if the folder was deleted, which removes its watch.
             let _ = self.shared.watches().remove(self.folder.clone());
         }
     }
 }
 
-/// Bytes read at once.
+/// Number of bytes read at once.
 const CHUNK: usize = 64 << 10;
 
-/// A place in a log.
+/// A reader of a log.
 struct Reader {
     log: Log,
-    /// What is still to be read before `current`, the next one last.
+    /// Files to be read before `current`, the next one last.
     before: Vec<Part>,
     current: Option<Part>,
     lines: Lines,
-    /// It begins after a gap that was not told yet.
+    /// True if [`LogEvent::Gap`] is to be sent first.
     gap: bool,
 }
 
 impl Reader {
-    /// At the beginning of the last `tail` lines.
+    /// A reader at the beginning of the last `tail` lines.
     fn at_tail(log: Log, tail: usize) -> io::Result<Self> {
         let (older, mut current) = log.parts()?;
         let mut missing = tail;
@@ -433,7 +435,7 @@ impl Reader {
         Ok(Self { log, before, current, lines: Lines::default(), gap: false })
     }
 
-    /// At a place, or at the beginning if that place is not there any more.
+    /// A reader at a place, or at the beginning if the log no longer has that place.
     fn at_place(log: Log, place: Place) -> io::Result<Self> {
         let (older, mut current) = log.parts()?;
         let mut before = Vec::new();
@@ -450,8 +452,8 @@ impl Reader {
         Ok(Self { log, before, current, lines: Lines::default(), gap })
     }
 
-    /// The next lines; none at the end of what is there. The last line may be incomplete then, and
-    /// is kept.
+    /// Reads the next lines; `None` at the present end of the log, where an incomplete line is
+    /// kept.
     fn step(&mut self) -> io::Result<Option<Vec<LogEvent>>> {
         if std::mem::take(&mut self.gap) {
             return Ok(Some(vec![LogEvent::Gap]));
@@ -481,15 +483,15 @@ impl Reader {
         }
     }
 
-    /// The line that has begun and will not end any more.
+    /// Takes the incomplete line at the end of a deleted log, if there is one.
     fn rest(&mut self) -> Option<LogEvent> {
         let after = self.current.as_ref().map(|part| Place { file: part.id, offset: part.at })?;
         self.lines.rest().map(|text| LogEvent::Line { text, after })
     }
 
-    /// Goes on with the log that was begun after the one at hand, if there is one. What is at hand
-    /// has been read to its end just now; but it may have grown between that and its renaming, so
-    /// it is read once more before the new one.
+    /// Goes on with the file that was begun after the current one, if there is one. The current
+    /// file was read to its end, but may have grown before it was renamed, so it is read once more
+    /// before the new one.
     fn go_on(&mut self) -> io::Result<bool> {
         let Some(newest) = Part::open(&self.log.newest)? else { return Ok(false) };
         if self.current.as_ref().is_some_and(|current| current.id == newest.id) {
@@ -507,8 +509,8 @@ impl Reader {
     }
 }
 
-/// Goes to the beginning of the last `lines` lines, or of the file if it has fewer; answers how
-/// many there are from there on, at most `lines`. A last line without an end counts.
+/// Seeks to the beginning of the last `lines` lines, or of the file if it has fewer. Returns the
+/// number of lines from there on, at most `lines`. A last line without an end counts.
 fn seek_to_tail(file: &mut File, lines: usize) -> io::Result<usize> {
     let end = file.metadata()?.len();
     if lines == 0 {
@@ -524,7 +526,7 @@ fn seek_to_tail(file: &mut File, lines: usize) -> io::Result<usize> {
         file.read_exact(part)?;
         for (index, _) in part.iter().enumerate().rev().filter(|&(_, &byte)| byte == b'\n') {
             let after = start + index as u64 + 1;
-            // The end of the last line begins none.
+            // No line begins after the end of the last one.
             if after == end {
                 continue;
             }
@@ -540,15 +542,15 @@ fn seek_to_tail(file: &mut File, lines: usize) -> io::Result<usize> {
     Ok(if end > 0 { found + 1 } else { 0 })
 }
 
-/// Makes lines of bytes.
+/// Splits bytes into lines.
 #[derive(Debug, Default)]
 struct Lines {
     partial: Vec<u8>,
 }
 
 impl Lines {
-    /// The lines that end in `bytes`, each with where it ends. One that is too long is answered in
-    /// pieces.
+    /// Returns the lines that end in `bytes`, each with the offset of its end. A line longer than
+    /// [`limits::LOG_LINE_BYTES_MAX`] is returned in pieces.
     fn take(&mut self, bytes: &[u8]) -> Vec<(String, usize)> {
         let mut lines = Vec::new();
         let mut end = 0;
@@ -562,7 +564,7 @@ impl Lines {
         lines
     }
 
-    /// The line that has begun and not ended.
+    /// Takes the line that has begun, if there is one.
     fn rest(&mut self) -> Option<String> {
         let line = std::mem::take(&mut self.partial);
         let text = line.strip_suffix(b"\n").unwrap_or(&line);

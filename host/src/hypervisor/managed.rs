@@ -213,8 +213,8 @@ async fn adopt<V: Vendor>(
     })
 }
 
-/// Verifies a snapshot's checksums if the VMM reads its files. Otherwise they are verified while the
-/// daemon streams them.
+/// Verifies a snapshot's checksums if the VMM reads its files. Otherwise they are verified while
+/// the daemon streams them.
 async fn sound<V: Vendor>(snapshot: &SnapshotSource) -> Result<(), HypervisorError> {
     if !V::READS_SNAPSHOTS {
         return Ok(());

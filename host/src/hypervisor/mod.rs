@@ -1,7 +1,7 @@
 //! The seam to the programs that run virtual machines.
 //!
-//! A [`Hypervisor`] launches virtual machine monitors (VMMs) and finds them again after a restart of
-//! the daemon. For each it hands out a [`Vm`] for control and a stream of [`Observed`] events.
+//! A [`Hypervisor`] launches virtual machine monitors (VMMs) and finds them again after a restart
+//! of the daemon. For each it hands out a [`Vm`] for control and a stream of [`Observed`] events.
 //! Nothing here knows phases, billing or the journal; nothing outside knows QMP. Every instant is a
 //! [`Stamp`]: the raw host clocks at the moment of the act, not of the bookkeeping.
 
@@ -59,8 +59,8 @@ pub use snapshot::{StopSignal, compress, unpack};
 pub use strays::{MachineProcess, machine_processes};
 pub use usage::{Usage as ProcessUsage, usage};
 
-/// The raw host clocks at the moment of an act. [`crate::clock::Clock::reading_of`] converts a stamp
-/// of the same boot into a reading.
+/// The raw host clocks at the moment of an act. [`crate::clock::Clock::reading_of`] converts a
+/// stamp of the same boot into a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Stamp {
     /// `CLOCK_BOOTTIME` in nanoseconds.
@@ -302,8 +302,8 @@ pub enum VmState {
     Ended,
 }
 
-/// Control of one live machine. The caller makes one call at a time. Dropping a future does not undo
-/// its act.
+/// Control of one live machine. The caller makes one call at a time. Dropping a future does not
+/// undo its act.
 pub trait Vm: Send + Sync {
     /// Lets the vCPUs run. Does nothing if they run. The stamp is the instant since which they run:
     /// that of the VMM's event, or of its acknowledgement if the VMM sends no such event.

@@ -27,8 +27,8 @@ impl Movement {
         Self { folder: folder.into(), pid }
     }
 
-    /// A number that changes with progress: bytes in the folder, and bytes that the VMM has read and
-    /// written.
+    /// A number that changes with progress: bytes in the folder, and bytes that the VMM has read
+    /// and written.
     fn position(&self) -> u64 {
         let files = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let bytes =

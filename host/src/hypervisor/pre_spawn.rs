@@ -99,17 +99,17 @@ mod tests {
 
     use super::*;
 
-    /// Supervisors that write down what they are told, each in a file of its own in the folder.
+    /// Supervisors that write their input, each to a file of its own in the folder.
     fn recording_supervisors(folder: &Path) -> Supervisors {
-        // Another process writes the script: what a fork of ours may hold open for writing, be it
-        // for a moment, can't be run.
+        // Another process writes the script: a file that a fork of this one still holds open for
+        // writing can't be run.
         let write = r#"printf '#!/bin/sh\nexec cat > "%s"/$$\n' "$0" > "$0"/scribe && chmod 700 "$0"/scribe"#;
         let written = std::process::Command::new("sh").arg("-c").arg(write).arg(folder).status();
         assert!(written.expect("a shell").success());
         Supervisors::new(folder.join("scribe"))
     }
 
-    /// The process of the one that waits.
+    /// The process of the supervisor that waits.
     fn waiting_pid(supervisors: &Supervisors) -> u32 {
         supervisors.keep_one().expect("start");
         let waiting = supervisors.waiting.lock().expect("not poisoned");

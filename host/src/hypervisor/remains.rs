@@ -20,8 +20,8 @@ use crate::limits::instance::CONTROL_MS_MAX;
 /// Interval at which the end of a supervisor that is about to end is checked.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// The seam to the processes of launches. It needs no hypervisor, so that the end of a launch can be
-/// established even if its hypervisor is no longer installed or can't read its files.
+/// The seam to the processes of launches. It needs no hypervisor, so that the end of a launch can
+/// be established even if its hypervisor is no longer installed or can't read its files.
 pub trait Launches: Send + Sync {
     /// Returns whether a process of the launch lives: its VMM, or a supervisor that will record the
     /// VMM's end.
@@ -34,8 +34,8 @@ pub trait Launches: Send + Sync {
         incarnation: u32,
     ) -> BoxFuture<'a, Result<bool, HypervisorError>>;
 
-    /// Ends the VMM of the launch by force, and waits until it and its supervisor, which records the
-    /// end, are gone. Does nothing if there is none.
+    /// Ends the VMM of the launch by force, and waits until it and its supervisor, which records
+    /// the end, are gone. Does nothing if there is none.
     ///
     /// # Errors
     /// [`HypervisorError::Kill`], [`HypervisorError::Deadline`], [`HypervisorError::File`]; the VMM

@@ -125,7 +125,7 @@ async fn read(
     let value = if text.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&text) };
     let unreadable = |error| HypervisorError::Refused {
         call,
-        reason: format!("an answer that can't be read: {error}"),
+        reason: format!("its answer can't be parsed: {error}"),
     };
     value.map(Ok).map_err(unreadable)
 }
@@ -155,7 +155,7 @@ mod tests {
 
     use super::*;
 
-    /// What is made of one answer, sent as it is.
+    /// Outcome of a call that is answered with `text`, byte for byte.
     async fn answered(text: String) -> Result<Result<Value, Refusal>, HypervisorError> {
         let dir = tempfile::tempdir().expect("dir");
         let path = dir.path().join("ctl");

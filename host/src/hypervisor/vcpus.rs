@@ -63,8 +63,8 @@ impl VcpuChanges {
         Self { last, supervisor }
     }
 
-    /// The instant since which the vCPUs have been in the machine's state; `None` if no event proves
-    /// it.
+    /// The instant since which the vCPUs have been in the machine's state; `None` if no event
+    /// proves it.
     pub(super) fn since(&self, state: VmState) -> Option<Stamp> {
         let vcpus = match state {
             VmState::Running => Vcpus::Running,

@@ -299,7 +299,8 @@ fn add_modules(files: &mut Initramfs, set: &str, modules: Vec<Module>) {
     }
 }
 
-/// Reads a module, decompressed: newer releases ship modules that the kernel can't load as they are.
+/// Reads a module, decompressed: newer releases ship modules that the kernel can't load as they
+/// are.
 fn read_module(path: &Path) -> Result<Vec<u8>, BuildError> {
     let tool = match path.extension().and_then(OsStr::to_str) {
         Some("xz") => "xz",

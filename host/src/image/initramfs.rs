@@ -57,8 +57,8 @@ impl Initramfs {
     }
 }
 
-/// Appends an entry in the layout of `Documentation/driver-api/early-userspace/buffer-format.rst` in
-/// the Linux tree.
+/// Appends an entry in the layout of `Documentation/driver-api/early-userspace/buffer-format.rst`
+/// in the Linux tree.
 fn append(out: &mut Vec<u8>, inode: usize, path: &str, entry: &Entry) {
     let links = 1;
     let [owner, group, time, device, check] = [0; 5];

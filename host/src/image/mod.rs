@@ -138,7 +138,7 @@ impl Images {
     /// of its files.
     ///
     /// # Errors
-    /// Those of [`Images::get`], and [`ImageError::Damaged`] naming the first file that was
+    /// The errors of [`Images::get`], and [`ImageError::Damaged`] naming the first file that was
     /// altered.
     pub fn verify(&self, name: &ImageName) -> Result<Image, ImageError> {
         let image = self.get(name)?;

@@ -105,7 +105,11 @@ pub enum Ignored {
 
 /// A command that is not legal in a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("can't {command} an instance that is {}; legal now: {}", .state.as_str(), legal_list(*.state))]
+#[error(
+    "can't {command} an instance that is {}; legal now: {}",
+    .state.as_str(),
+    legal_list(*.state)
+)]
 pub struct Refusal {
     /// The command.
     pub command: Command,

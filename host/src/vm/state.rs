@@ -2,8 +2,8 @@
 
 use super::Phase;
 
-/// The state of an instance. Every state but [`State::Deleted`] is a phase of the same name. A guest
-/// that is held can't report readiness, so `ready` keeps what it had reported before.
+/// The state of an instance. Every state but [`State::Deleted`] is a phase of the same name. A
+/// guest that is held can't report readiness, so `ready` keeps what it had reported before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
     /// Accepted; the virtual machine monitor is being launched.

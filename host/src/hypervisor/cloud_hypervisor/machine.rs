@@ -26,18 +26,18 @@ pub(in crate::hypervisor) struct CloudHypervisorVm {
     spec: MachineSpec,
     vmm: Arc<Process>,
     rest: Rest,
-    /// The version that runs, which need not be the one that is installed by now.
+    /// Version of the running process, which may differ from the installed one.
     version: String,
 }
 
-/// What it says about itself.
+/// Cloud Hypervisor's answer about itself.
 #[derive(Deserialize)]
 struct Ping {
     build_version: String,
     pid: u32,
 }
 
-/// What it says about its machine.
+/// Cloud Hypervisor's answer about its machine.
 #[derive(Deserialize)]
 struct Info {
     state: String,
@@ -45,9 +45,9 @@ struct Info {
 }
 
 impl CloudHypervisorVm {
-    /// A machine whose process runs; waits until it answers, for `ms` milliseconds at most. The
-    /// supervisor listened first, and the VMM inherits that: that it is this VMM that answers, its
-    /// own word on its number proves.
+    /// Control of a process that runs. Waits until it answers, for at most `ms` milliseconds, and
+    /// compares the process id that it reports: the peer of the socket is no proof, because the
+    /// supervisor made it and the VMM inherited it.
     pub(super) async fn greet(
         spec: MachineSpec,
         vmm: Arc<Process>,
@@ -58,7 +58,10 @@ impl CloudHypervisorVm {
         let call = "vmm.ping";
         let ping = async {
             tokio::select! {
-                answer = rest.get(call, ms) => parse::<Ping>(call, answer?.map_err(|refusal| refused(call, refusal))?),
+                answer = rest.get(call, ms) => {
+                    let answer = answer?.map_err(|refusal| refused(call, refusal))?;
+                    parse::<Ping>(call, answer)
+                }
                 () = vmm.ended() => Err(HypervisorError::Disconnected { call }),
             }
         };
@@ -80,7 +83,7 @@ impl CloudHypervisorVm {
         self.rest.tell(Method::PUT, call, call, body, ms).await
     }
 
-    /// What it says about its machine; none if it has none yet.
+    /// Asks the VMM about its machine; `None` if it has none yet.
     async fn info(&self) -> Result<Option<Info>, HypervisorError> {
         let call = "vm.info";
         match self.rest.get(call, CONTROL_MS_MAX).await? {
@@ -104,7 +107,8 @@ impl CloudHypervisorVm {
         }
     }
 
-    /// It refuses what is fulfilled already, so the state before is asked first.
+    /// Lets the vCPUs run. The VMM refuses a call that is fulfilled already, so the state is
+    /// queried first.
     async fn run_vcpus(&self) -> Result<Stamp, HypervisorError> {
         match self.query_state().await? {
             VmState::NotStarted => self.tell("vm.boot", None, CONTROL_MS_MAX).await?,
@@ -152,7 +156,8 @@ impl CloudHypervisorVm {
         Ok(Saved { bytes: bytes.await?, stamp: Stamp::now() })
     }
 
-    /// It takes any size, and leaves the memory as it is where it can't have that one.
+    /// Grows the memory to `bytes`. The VMM accepts any size, and ignores one that it can't give,
+    /// so the size is checked before and after.
     async fn grow(&self, bytes: u64) -> Result<Stamp, HypervisorError> {
         let call = "vm.resize";
         let refuse = |reason| Err(HypervisorError::Refused { call, reason });
@@ -236,7 +241,7 @@ fn refused(call: &'static str, refusal: Refusal) -> HypervisorError {
 fn parse<T: DeserializeOwned>(call: &'static str, answer: Value) -> Result<T, HypervisorError> {
     serde_json::from_value(answer).map_err(|error| HypervisorError::Refused {
         call,
-        reason: format!("an answer that can't be read: {error}"),
+        reason: format!("its answer can't be parsed: {error}"),
     })
 }
 

@@ -1,10 +1,10 @@
-//! Cloud Hypervisor, through its REST interface. Version 54 is the one that was tried.
+//! Cloud Hypervisor, through its REST interface. Tested with version 54.
 //!
-//! It accepts a memory file that was cut (`hypervisor/snapshot.rs` does not) and the path of a
-//! kernel that is not there (`hypervisor/check.rs` looks for it), answers 500 to nearly everything
-//! that it does not do, and boots a guest that resets itself again in the same process (the
-//! supervisor ends it). It stores the paths of disks in its snapshots: those are links in the
-//! folder of the launch, so that a fork finds its own.
+//! Cloud Hypervisor accepts a truncated memory file (`hypervisor/snapshot/` does not) and the path
+//! of a kernel that is not there (`hypervisor/check.rs` opens it), answers 500 to nearly every call
+//! that it refuses, and boots a guest that resets itself again in the same process (the supervisor
+//! ends it). It stores the paths of disks in its snapshots: those are links in the launch's folder,
+//! so that a fork finds its own.
 
 mod machine;
 
@@ -21,11 +21,11 @@ use super::snapshot::{Choice, SavedBy};
 use super::supervisor::{CONTROL_FD, EVENTS_FD, Wiring};
 use super::{Accelerator, Description, HypervisorError, Kind, MachineSpec, files};
 
-/// The only thing it is given to decide.
+/// The only possible choice.
 const CHOICE: Choice =
     Choice { accelerator: Accelerator::Kvm, machine_type: None, cpu_model: None };
 
-/// How Cloud Hypervisor is to be used.
+/// Configuration of Cloud Hypervisor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloudHypervisorConfig {
     /// Cloud Hypervisor: a path, or a name on `PATH`.
@@ -37,16 +37,16 @@ pub struct CloudHypervisorConfig {
 /// Cloud Hypervisor on this host.
 pub type CloudHypervisor = Managed<CloudHypervisorVendor>;
 
-/// What Cloud Hypervisor does differently.
+/// Cloud Hypervisor's differences from other vendors.
 pub struct CloudHypervisorVendor;
 
 impl CloudHypervisor {
-    /// Finds out what Cloud Hypervisor can do here. Needs an async runtime, which has to live as
-    /// long as the machines are followed.
+    /// Detects Cloud Hypervisor on this host. Needs an async runtime, which has to live as long as
+    /// the machines are followed.
     ///
     /// # Errors
-    /// [`HypervisorError::Unavailable`] if it is not installed or does not work, or if `/dev/kvm`
-    /// can't be used.
+    /// [`HypervisorError::Unavailable`] if Cloud Hypervisor is not installed or does not work, or
+    /// if `/dev/kvm` can't be used.
     pub async fn detect(config: CloudHypervisorConfig) -> Result<Self, HypervisorError> {
         let CloudHypervisorConfig { program, supervisor } = config;
         let description =
@@ -78,7 +78,7 @@ impl Vendor for CloudHypervisorVendor {
         }
         let control = format!("fd={CONTROL_FD}");
         let events = format!("fd={EVENTS_FD}");
-        // With one `-v` its log tells who ended a machine.
+        // With one `-v` the log names the initiator of a machine's end.
         let args =
             ["--api-socket", &control, "--event-monitor", &events, "-v"].map(String::from).into();
         Ok(Plan { args, kept: Value::Null, config: config(spec)? })
@@ -95,7 +95,7 @@ impl Vendor for CloudHypervisorVendor {
     }
 }
 
-/// The machine that is to be booted.
+/// The configuration of a machine that is to boot.
 fn config(spec: &MachineSpec) -> Result<Value, HypervisorError> {
     let mut memory = json!({ "size": spec.memory_bytes });
     if let Some(most) = spec.memory_bytes_max.filter(|&most| most > spec.memory_bytes) {

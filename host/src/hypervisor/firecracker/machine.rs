@@ -25,10 +25,10 @@ use crate::hypervisor::{
 };
 use crate::limits::instance::CONTROL_MS_MAX;
 
-/// Between two looks whether the control socket is there, in milliseconds.
+/// Pause between attempts to connect to the control socket, in milliseconds.
 const LOOK_AGAIN_MS: u64 = 1;
 
-/// The file with what is not memory.
+/// Name of the file with the machine's state except for its memory.
 const STATE: &str = "state";
 
 /// Control of one Firecracker process.
@@ -37,18 +37,19 @@ pub(in crate::hypervisor) struct FirecrackerVm {
     kept: Kept,
     vmm: Arc<Process>,
     rest: Rest,
-    /// The version that runs, which need not be the one that is installed by now.
+    /// Version of the running process, which may differ from the installed one.
     version: String,
 }
 
-/// What has to be known of a machine for as long as it lives, also by the next daemon.
+/// State kept for as long as a machine lives, also for the next daemon.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(in crate::hypervisor) struct Kept {
-    /// Whether this process booted it. Otherwise its memory is a snapshot's until it writes to it.
+    /// True if this process booted the machine. Otherwise pages that the guest has not written to
+    /// are a snapshot's.
     pub(super) booted: bool,
 }
 
-/// What it says about itself.
+/// Firecracker's answer about itself.
 #[derive(Deserialize)]
 struct About {
     id: String,
@@ -57,8 +58,8 @@ struct About {
 }
 
 impl FirecrackerVm {
-    /// A machine whose process runs; waits until it answers, for `ms` milliseconds at most, and
-    /// proves that it is `name`.
+    /// Control of a process that runs. Waits until it answers, for at most `ms` milliseconds, and
+    /// proves that its machine is `name`.
     pub(super) async fn greet(
         spec: MachineSpec,
         name: String,
@@ -98,7 +99,7 @@ impl FirecrackerVm {
         }
     }
 
-    /// It takes both calls in either state and says nothing about the one before, so that is asked
+    /// Lets the vCPUs run. The first run and a resume are different calls, so the state is queried
     /// first.
     async fn run_vcpus(&self) -> Result<Stamp, HypervisorError> {
         match self.query_state().await? {
@@ -151,9 +152,9 @@ impl FirecrackerVm {
 
     /// Lets the VMM write its files.
     ///
-    /// Memory that this process booted with is its own: what of it is not present was never written
-    /// to, as long as none is swapped out. Then only what is present is written, which is what this
-    /// VMM calls a difference and takes a hundredth of the time.
+    /// The memory of a process that booted its machine is anonymous: pages that are not resident
+    /// were never written to, unless they are swapped out. Then a snapshot of the resident pages
+    /// alone, Firecracker's type `Diff`, is complete, and takes a hundredth of the time.
     async fn draft(&self, to: &Path) -> Result<Draft, HypervisorError> {
         let present_is_all =
             || self.kept.booted && tells_what_is_present(&self.version) && nothing_is_swapped();
@@ -183,14 +184,17 @@ impl FirecrackerVm {
     }
 }
 
-/// Whether this version writes the memory that is present as a difference, of a machine whose
-/// writes it does not track: from 1.13 on.
+/// Returns whether this version writes the resident pages as a `Diff` of a machine whose writes it
+/// does not track: from 1.13 on.
 fn tells_what_is_present(version: &str) -> bool {
     let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
-    matches!((numbers.next(), numbers.next()), (Some(Some(major)), Some(Some(minor))) if (major, minor) >= (1, 13))
+    matches!(
+        (numbers.next(), numbers.next()),
+        (Some(Some(major)), Some(Some(minor))) if (major, minor) >= (1, 13)
+    )
 }
 
-/// Whether the host has no swap, so that memory that is not present was never written to.
+/// Returns whether the host has no swap, so that pages that are not resident were never written to.
 fn nothing_is_swapped() -> bool {
     fs::read_to_string("/proc/swaps").is_ok_and(|swaps| swaps.lines().count() == 1)
 }
@@ -207,9 +211,10 @@ impl Prepare for FirecrackerVm {
 
     async fn load(&self, snapshot: SnapshotSource) -> Result<(), HypervisorError> {
         let folder = &snapshot.folder;
+        let memory = snapshot_file(folder, MEMORY)?;
         let body = json!({
             "snapshot_path": snapshot_file(folder, STATE)?,
-            "mem_backend": { "backend_type": "File", "backend_path": snapshot_file(folder, MEMORY)? },
+            "mem_backend": { "backend_type": "File", "backend_path": memory },
             "resume_vm": false,
         });
         let call = "/snapshot/load";
@@ -240,7 +245,7 @@ impl Vm for FirecrackerVm {
     }
 
     fn quit(&self) -> BoxFuture<'_, Result<(), HypervisorError>> {
-        // There is no call for it.
+        // Firecracker has no call for this.
         ready(self.vmm.terminate()).boxed()
     }
 
@@ -253,7 +258,8 @@ impl Vm for FirecrackerVm {
     }
 }
 
-/// Waits until somebody listens on the control socket, or the VMM has ended. Answers who.
+/// Waits until a process listens on the control socket, and returns its id. Fails if the VMM ends
+/// before.
 async fn listening(socket: &Path, vmm: &Process) -> Result<u32, HypervisorError> {
     let look = async {
         loop {
@@ -276,7 +282,7 @@ async fn about(rest: &Rest) -> Result<About, HypervisorError> {
         answer.map_err(|refusal| HypervisorError::Refused { call, reason: refusal.reason })?;
     serde_json::from_value(answer).map_err(|error| HypervisorError::Refused {
         call,
-        reason: format!("an answer that can't be read: {error}"),
+        reason: format!("its answer can't be parsed: {error}"),
     })
 }
 

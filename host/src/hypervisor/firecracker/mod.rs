@@ -1,10 +1,9 @@
-//! Firecracker, through its REST interface. Versions 1.12 to 1.17 are the ones that were tried.
+//! Firecracker, through its REST interface. Tested with versions 1.12 to 1.17.
 //!
-//! It can't boot, stop or end a machine by a call: a boot is an action, an end is the guest's or a
-//! signal. A snapshot that it can't load ends it, so each is loaded by a new process. It locks no
-//! disk (`hypervisor/disks.rs` does), never removes its socket (each launch has a folder of its
-//! own), and stores the paths of disks in its snapshots: those are links in that folder, so that a
-//! fork finds its own.
+//! Firecracker has no call that ends a machine: the guest or a signal does. It exits if it can't
+//! load a snapshot, so each is loaded by a new process. It locks no disk (`hypervisor/disks.rs`
+//! does), never removes its socket (each launch has a folder of its own), and stores the paths of
+//! disks in its snapshots: those are links in the launch's folder, so that a fork finds its own.
 
 mod machine;
 
@@ -24,11 +23,11 @@ use super::{Accelerator, Description, HypervisorError, Kind, MachineSpec, files}
 /// Longest name of a machine in bytes.
 const NAME_BYTES_MAX: usize = 64;
 
-/// The only thing it is given to decide.
+/// The only possible choice.
 const CHOICE: Choice =
     Choice { accelerator: Accelerator::Kvm, machine_type: None, cpu_model: None };
 
-/// How Firecracker is to be used.
+/// Configuration of Firecracker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FirecrackerConfig {
     /// Firecracker: a path, or a name on `PATH`.
@@ -40,7 +39,7 @@ pub struct FirecrackerConfig {
 /// Firecracker on this host.
 pub type Firecracker = Managed<FirecrackerVendor>;
 
-/// What Firecracker does differently.
+/// Firecracker's differences from other vendors.
 pub struct FirecrackerVendor;
 
 /// A call that describes a part of a machine.
@@ -51,12 +50,12 @@ pub(in crate::hypervisor) struct Call {
 }
 
 impl Firecracker {
-    /// Finds out what Firecracker can do here. Needs an async runtime, which has to live as long as
-    /// the machines are followed.
+    /// Detects Firecracker on this host. Needs an async runtime, which has to live as long as the
+    /// machines are followed.
     ///
     /// # Errors
-    /// [`HypervisorError::Unavailable`] if it is not installed or does not work, or if `/dev/kvm`
-    /// can't be used.
+    /// [`HypervisorError::Unavailable`] if Firecracker is not installed or does not work, or if
+    /// `/dev/kvm` can't be used.
     pub async fn detect(config: FirecrackerConfig) -> Result<Self, HypervisorError> {
         let FirecrackerConfig { program, supervisor } = config;
         let description =
@@ -90,8 +89,8 @@ impl Vendor for FirecrackerVendor {
             }
         };
         let name = name(spec)?;
-        // It opens what it is named for reading too, and never waits: the pipe neither breaks nor
-        // holds it up when nobody else reads it.
+        // Firecracker opens the pipe for reading too, and non-blocking: without another reader the
+        // pipe neither breaks nor blocks it.
         let log = format!("/proc/self/fd/{LOG_FD}");
         let args =
             ["--api-sock", files::CONTROL, "--id", &name, "--log-path", &log, "--level", "Info"];
@@ -120,8 +119,8 @@ impl Vendor for FirecrackerVendor {
     }
 }
 
-/// What Firecracker calls the machine: the proof, with the process, that it is this launch and no
-/// other.
+/// The machine's id in Firecracker: unique for each launch, so that it proves, with the process,
+/// which launch answers.
 fn name(spec: &MachineSpec) -> Result<String, HypervisorError> {
     let name = format!("{}-{}", spec.id, spec.incarnation);
     if name.len() > NAME_BYTES_MAX {
@@ -133,8 +132,8 @@ fn name(spec: &MachineSpec) -> Result<String, HypervisorError> {
     Ok(name)
 }
 
-/// The calls that describe the machine. The kernel comes last: without one no machine can be
-/// started, so half a description never is.
+/// The calls that describe the machine. The kernel comes last: no machine can be started without
+/// one, so an incomplete description can't be.
 fn config(spec: &MachineSpec) -> Result<Vec<Call>, HypervisorError> {
     let body = json!({ "vcpu_count": spec.vcpus, "mem_size_mib": spec.memory_bytes / MIB });
     let mut calls = vec![Call { name: "machine-config", path: "/machine-config".into(), body }];
@@ -142,7 +141,10 @@ fn config(spec: &MachineSpec) -> Result<Vec<Call>, HypervisorError> {
         let drive = files::disk(n);
         let path = format!("/drives/{drive}");
         let body = json!({
-            "drive_id": drive, "path_on_host": drive, "is_root_device": false, "is_read_only": disk.read_only,
+            "drive_id": drive,
+            "path_on_host": drive,
+            "is_root_device": false,
+            "is_read_only": disk.read_only,
         });
         calls.push(Call { name: "drives", path, body });
     }

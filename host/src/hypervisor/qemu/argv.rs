@@ -1,4 +1,4 @@
-//! The command line of a machine.
+//! QEMU's command line for a machine.
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -10,13 +10,14 @@ use crate::hypervisor::supervisor::{CONSOLE_FD, CONTROL_FD, EVENTS_FD};
 use crate::hypervisor::{Disk, HypervisorError, MachineSpec, files};
 use crate::id::InstanceId;
 
-/// What QEMU calls the machine: the proof, with the process, that it is this launch and no other.
+/// The machine's name in QEMU: unique for each launch, so that it proves, with the process, which
+/// launch answers.
 pub(super) fn name(spec: &MachineSpec) -> String {
     format!("{}.{}", spec.id, spec.incarnation)
 }
 
-/// A UUID that the guest sees, the same for every launch of an instance: the first bytes of a hash
-/// of its id, marked as such (version 8).
+/// The UUID that the guest sees, the same for every launch of an instance: the first bytes of a
+/// hash of its id, with version 8 of RFC 9562.
 pub(super) fn uuid(id: &InstanceId) -> String {
     let mut bytes: [u8; 32] = Sha256::digest(id.as_str()).into();
     bytes[6] = bytes[6] & 0x0f | 0x80;
@@ -65,7 +66,7 @@ pub(super) fn args(
     Ok(args.0)
 }
 
-/// Where memory goes out and comes in, from the folder of the launch, in which QEMU stands.
+/// URI of the socket for migration out and in, relative to the launch's folder, in which QEMU runs.
 pub(super) fn migration_uri() -> String {
     format!("unix:{}", files::TRANSFER)
 }
@@ -84,9 +85,13 @@ impl Args {
 
     fn disk(&mut self, board: &Board, n: usize, disk: &Disk) -> Result<(), HypervisorError> {
         let file = json!({ "driver": "file", "filename": utf8("a disk's path", &disk.path)? });
-        let node = json!({ "driver": "raw", "node-name": format!("disk{n}"), "read-only": disk.read_only, "file": file });
+        let name = format!("disk{n}");
+        let read_only = disk.read_only;
+        let node = json!({
+            "driver": "raw", "node-name": name, "read-only": read_only, "file": file,
+        });
         self.pair("-blockdev", node.to_string());
-        // The guest gets its errors itself: the VMM never holds the vCPUs behind our back.
+        // Errors are reported to the guest: by default the VMM would hold the vCPUs by itself.
         let model = board.disk_model();
         let device = format!("{model},drive=disk{n},id=virtio-disk{n},werror=report,rerror=report");
         self.pair("-device", device);

@@ -1,32 +1,34 @@
-//! The machines that QEMU can be: what differs between them.
+//! Differences between QEMU's machine types q35 and microvm.
 
 use crate::clock;
 use crate::hypervisor::{Accelerator, Kind};
 
-/// How long the processor's time-stamp counter is watched to learn its frequency, in nanoseconds.
+/// Time for which the processor's time-stamp counter is measured, in nanoseconds.
 const TSC_WATCH_NS: u64 = 20_000_000;
 
-/// One of them, as it is on this host.
+/// A machine type on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Board {
     pub(super) kind: Kind,
     machine_type: String,
-    /// Instead of the board's own.
+    /// File name of the firmware; `None` for the machine type's default.
     firmware: Option<&'static str>,
-    /// Whether QEMU can refuse itself system calls.
+    /// True if QEMU was built with its seccomp sandbox.
     has_sandbox: bool,
-    /// The frequency of the host's time-stamp counter, where a guest can't find it out itself.
+    /// Frequency of the host's time-stamp counter in kHz, if guests have to be told; otherwise
+    /// `None`.
     tsc_khz: Option<u64>,
 }
 
 impl Board {
-    /// q35 in this version: a snapshot must not depend on what the alias means tomorrow.
+    /// q35 by its versioned name: a snapshot must not depend on the meaning of the alias in another
+    /// version.
     pub(super) fn q35(machine_type: String, has_sandbox: bool) -> Self {
         Self { kind: Kind::Qemu, machine_type, firmware: None, has_sandbox, tsc_khz: None }
     }
 
-    /// microvm, with the firmware made for it if it is installed: the general one takes seconds
-    /// where each instruction is emulated.
+    /// microvm, with qboot as its firmware if installed: the general firmware takes seconds under
+    /// emulation.
     pub(super) fn microvm(has_qboot: bool, has_sandbox: bool) -> Self {
         let firmware = has_qboot.then_some(QBOOT);
         let tsc_khz = measure_tsc_khz();
@@ -47,12 +49,12 @@ impl Board {
         self.firmware.map_or_else(Vec::new, |firmware| vec!["-bios".into(), firmware.into()])
     }
 
-    /// The option that makes QEMU refuse itself system calls, where it can.
+    /// The options of QEMU's sandbox; none if it has no sandbox.
     pub(super) fn sandbox(&self) -> &'static [&'static str] {
         if self.has_sandbox { &SANDBOX } else { &[] }
     }
 
-    /// The device model of a disk.
+    /// Device model of a disk.
     pub(super) fn disk_model(&self) -> &'static str {
         match self.kind {
             Kind::QemuMicrovm => "virtio-blk-device",
@@ -61,7 +63,7 @@ impl Board {
     }
 
     /// The guest's command line. microvm has no timer by which Linux could calibrate the emulated
-    /// time-stamp counter, so it is told; without that it hangs early in its boot.
+    /// time-stamp counter, so the frequency is added; without it Linux hangs early in its boot.
     pub(super) fn cmdline(&self, given: &str, accelerator: Accelerator) -> String {
         match (accelerator, self.tsc_khz) {
             (Accelerator::Tcg, Some(khz)) if !given.contains("tsc_early_khz=") => {
@@ -72,17 +74,17 @@ impl Board {
     }
 }
 
-/// QEMU's own sandbox: no outdated system calls, no other identity, no other program, no other
-/// priority. Memory goes out and comes in through sockets that QEMU opens itself, for which it
-/// needs none of those.
+/// Options of QEMU's seccomp sandbox: no obsolete system calls, no change of privileges, no
+/// processes, no change of priorities. Migration works in it, through sockets that QEMU opens
+/// itself.
 pub(super) const SANDBOX: [&str; 2] =
     ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"];
 
-/// The file name of the firmware that was made for microvm.
+/// File name of the firmware that was made for microvm.
 pub(super) const QBOOT: &str = "qboot.rom";
 
-/// The frequency of the time-stamp counter in kHz: QEMU's emulator shows its guests the host's.
-/// None where there is none.
+/// Measures the frequency of the host's time-stamp counter, which QEMU's emulator shows its guests,
+/// in kHz. `None` if the processor has none.
 #[cfg(target_arch = "x86_64")]
 fn measure_tsc_khz() -> Option<u64> {
     let read = || {

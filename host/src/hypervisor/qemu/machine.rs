@@ -27,22 +27,22 @@ use crate::hypervisor::{
 };
 use crate::limits::instance::CONTROL_MS_MAX;
 
-/// Far above any disk, so that QEMU does not hold a migration back. Its default is 128 MiB a
-/// second.
+/// Bandwidth limit of migrations, far above any disk's, so that QEMU does not throttle them. Its
+/// default is 128 MiB a second.
 const BANDWIDTH_BYTES_PER_S: u64 = 1 << 40;
 
-/// What QEMU is told to do by its command line, when it is to load a snapshot.
+/// Option by which QEMU loads a snapshot; names that operation in errors.
 const INCOMING: &str = "-incoming";
 
-/// Questions how far QEMU is that follow on each other: there is little left to do when the first
-/// is asked, and each takes some tenths of a millisecond.
+/// Number of queries of a migration's state without a pause: little is left to do at the first, and
+/// each takes some tenths of a millisecond.
 const ASK_AT_ONCE: u32 = 10;
 
-/// Between two later ones, in milliseconds.
+/// Pause between later queries, in milliseconds.
 const ASK_AGAIN_MS: u64 = 2;
 
-/// What QEMU is once its memory has left it: it refuses to let it go again before the vCPUs have
-/// run.
+/// QEMU's run state after its memory was migrated: it refuses another migration until the vCPUs
+/// have run.
 const POSTMIGRATE: &str = "postmigrate";
 
 /// Control of one QEMU process.
@@ -52,15 +52,15 @@ pub(in crate::hypervisor) struct QemuVm {
     kept: Kept,
     vmm: Arc<Process>,
     vcpus: Arc<VcpuChanges>,
-    /// The connection, made when it is needed and taken out for each call. It is given up after one
-    /// that went wrong or was dropped: an answer that comes late would be in the way.
+    /// The connection, made when needed and taken out for each call. It is closed after a call that
+    /// failed or was dropped: a late answer would be taken for the next one's.
     control: Mutex<Option<Qmp>>,
 }
 
-/// What has to be known of a machine for as long as it lives, also by the next daemon.
+/// State kept for as long as a machine lives, also for the next daemon.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(in crate::hypervisor) struct Kept {
-    /// What it was started with.
+    /// The choice with which the machine was started.
     pub(super) choice: Choice,
 }
 
@@ -81,24 +81,24 @@ struct Triple {
     micro: u32,
 }
 
-/// How far a migration is.
+/// State of a migration.
 #[derive(Deserialize)]
 struct Progress {
-    /// Not there before the first.
+    /// Absent before the first migration.
     status: Option<String>,
     #[serde(rename = "error-desc")]
     reason: Option<String>,
 }
 
 impl QemuVm {
-    /// Control of a process to which there is no connection yet.
+    /// Control of a process, without a connection yet.
     pub(super) fn new(board: Arc<Board>, spec: MachineSpec, kept: Kept, started: &Started) -> Self {
         let vmm = started.vmm.clone();
         let vcpus = started.vcpus.clone();
         Self { board, spec, kept, vmm, vcpus, control: Mutex::new(None) }
     }
 
-    /// Waits until it answers, for `ms` milliseconds at most.
+    /// Connects and waits for QEMU's greeting, for at most `ms` milliseconds.
     pub(super) async fn greet(&self, supervisor_pid: u32, ms: u64) -> Result<(), HypervisorError> {
         // The supervisor listened first, and QEMU inherits that: until QEMU listens itself, the
         // peer is the supervisor.
@@ -108,7 +108,7 @@ impl QemuVm {
         Ok(())
     }
 
-    /// Connects to what listens here, if that is this machine's process or its supervisor.
+    /// Connects to the control socket, if this machine's process or its supervisor listens there.
     async fn connect(&self, supervisor_pid: Option<u32>) -> Result<Qmp, HypervisorError> {
         let (mut qmp, peer) = Qmp::connect(&files::control(&self.run())).await?;
         if peer != self.vmm.pid() && Some(peer) != supervisor_pid {
@@ -118,8 +118,8 @@ impl QemuVm {
         Ok(qmp)
     }
 
-    /// Proves that what answers on the connection is this machine. Whoever has just started it, and
-    /// was connected by its supervisor, knows.
+    /// Proves that this machine answers on the connection. Not needed right after a launch, whose
+    /// supervisor made the socket.
     pub(super) async fn identify(&self) -> Result<(), HypervisorError> {
         let identify = self.converse(async |qmp| self.prove(qmp).await);
         within(CONTROL_MS_MAX, "query-name", identify).await
@@ -147,7 +147,7 @@ impl QemuVm {
         files::run(&self.spec.dir, self.spec.incarnation)
     }
 
-    /// Makes a call.
+    /// Makes a call, connecting again if necessary.
     async fn call(
         &self,
         call: &'static str,
@@ -157,7 +157,7 @@ impl QemuVm {
             .await
     }
 
-    /// Talks to QEMU, connecting again if necessary.
+    /// Runs `talk` on the connection, connecting again if necessary.
     async fn converse<T>(
         &self,
         talk: impl AsyncFnOnce(&mut Qmp) -> Result<T, HypervisorError>,
@@ -225,7 +225,7 @@ impl QemuVm {
         let draft = match while_moving("migrate", movement, self.stream_out(draft)).await {
             Ok(draft) => draft,
             Err(error) => {
-                // The next attempt finds no migration under way. It fails if there is none, and if
+                // So that the next attempt finds no migration under way. Fails if there is none, or
                 // the VMM is gone.
                 let _ = self.call("migrate_cancel", None).await;
                 return Err(error);
@@ -237,14 +237,14 @@ impl QemuVm {
         Ok(Saved { bytes, stamp: Stamp::now() })
     }
 
-    /// The version that runs, which need not be the one that is installed by now.
+    /// Version of the running process, which may differ from the installed one.
     async fn version(&self) -> Result<String, HypervisorError> {
         let call = "query-version";
         let Version { qemu } = parse(call, self.call(call, None).await?)?;
         Ok(format!("{}.{}.{}", qemu.major, qemu.minor, qemu.micro))
     }
 
-    /// Lets QEMU stream its memory to us, and us to the disk.
+    /// Receives the memory that QEMU streams out, and writes it to disk.
     async fn stream_out(&self, mut draft: Draft) -> Result<Draft, HypervisorError> {
         let socket = files::transfer(&self.run());
         let _ = std::fs::remove_file(&socket);
@@ -268,7 +268,7 @@ impl QemuVm {
         Ok(draft)
     }
 
-    /// The stream has ended; waits for QEMU's own word that it was complete.
+    /// Waits until QEMU reports, after the end of the stream, that the migration is complete.
     async fn await_migrated(&self) -> Result<(), HypervisorError> {
         let mut asked = 0;
         loop {
@@ -301,7 +301,7 @@ impl QemuVm {
         Ok(())
     }
 
-    /// Waits until QEMU has taken the stream. If it can't, it exits.
+    /// Waits until QEMU has loaded the stream. QEMU exits if it can't.
     async fn await_loaded(&self) -> Result<(), HypervisorError> {
         let mut asked = 0;
         loop {
@@ -320,7 +320,7 @@ impl QemuVm {
 impl Prepare for QemuVm {
     type Config = ();
 
-    /// Its command line says everything.
+    /// Does nothing: QEMU's command line describes the machine.
     async fn configure(&self, (): ()) -> Result<(), HypervisorError> {
         Ok(())
     }
@@ -391,7 +391,7 @@ fn parse<T: for<'a> Deserialize<'a>>(
     })
 }
 
-/// Waits before the next question of several.
+/// Waits before the next query of a migration's state.
 async fn ask_again(asked: &mut u32) {
     *asked += 1;
     if *asked >= ASK_AT_ONCE {
@@ -399,8 +399,7 @@ async fn ask_again(asked: &mut u32) {
     }
 }
 
-/// A stream for a thread that does nothing else. A peer that says nothing for so long is taken for
-/// dead.
+/// Makes a stream blocking, for a thread of its own, with timeouts for a peer that hangs.
 fn into_blocking(stream: UnixStream) -> io::Result<BlockingStream> {
     let stream = stream.into_std()?;
     stream.set_nonblocking(false)?;

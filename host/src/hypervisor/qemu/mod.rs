@@ -1,5 +1,5 @@
-//! QEMU, through QMP, as two hypervisors: with the machine q35 and with microvm. Versions 7.2 to 10
-//! are the ones that were tried.
+//! QEMU, through QMP, as two hypervisors: with the machine types q35 and microvm. Tested with
+//! versions 7.2 to 10.
 
 mod argv;
 mod board;
@@ -19,46 +19,45 @@ use super::snapshot::{Choice, SavedBy};
 use super::supervisor::Wiring;
 use super::{Accelerator, Description, HypervisorError, Kind, MachineSpec};
 
-/// How QEMU is to be used.
+/// Configuration of QEMU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QemuConfig {
     /// QEMU: a path, or a name on `PATH`.
     pub program: PathBuf,
     /// This program itself: run as `<supervisor> supervise` beside every VMM.
     pub supervisor: PathBuf,
-    /// What runs the guest's instructions, instead of what the processor's capabilities suggest.
+    /// Accelerator of guests; `None` for KVM if it can be used, otherwise TCG.
     pub accelerator: Option<Accelerator>,
 }
 
-/// QEMU on this host, with one of its machines.
+/// QEMU on this host, with one machine type.
 pub type Qemu = Managed<QemuVendor>;
 
-/// What QEMU does differently.
+/// QEMU's differences from other vendors.
 pub struct QemuVendor {
     board: Arc<Board>,
 }
 
 impl Qemu {
-    /// Finds out what QEMU can do here with the machine q35. Needs an async runtime, which has to
+    /// Detects QEMU on this host, with the machine type q35. Needs an async runtime, which has to
     /// live as long as the machines are followed.
     ///
     /// # Errors
-    /// [`HypervisorError::Unavailable`] if it is not installed or does not work.
+    /// [`HypervisorError::Unavailable`] if QEMU is not installed or does not work.
     pub async fn detect(config: QemuConfig) -> Result<Self, HypervisorError> {
         let program = &config.program;
         let Found { machines, has_sandbox } = find(Kind::Qemu, program).await?;
-        let missing =
-            || unavailable(program, "it does not tell its version of the machine type q35".into());
+        let missing = || unavailable(program, "its `-machine help` names no version of q35".into());
         let board = Board::q35(resolve_alias("q35", &machines).ok_or_else(missing)?, has_sandbox);
         Self::with(board, config).await
     }
 
-    /// Finds out what QEMU can do here with the machine microvm. Needs an async runtime, as
+    /// Detects QEMU on this host, with the machine type microvm. Needs an async runtime, as
     /// [`Qemu::detect`] does.
     ///
     /// # Errors
-    /// [`HypervisorError::Unavailable`] if it is not installed, does not work, or has no such
-    /// machine.
+    /// [`HypervisorError::Unavailable`] if QEMU is not installed, does not work, or has no such
+    /// machine type.
     pub async fn detect_microvm(config: QemuConfig) -> Result<Self, HypervisorError> {
         let program = &config.program;
         let Found { machines, has_sandbox } = find(Kind::QemuMicrovm, program).await?;
@@ -79,7 +78,7 @@ impl Qemu {
         let description = Description {
             name: kind.as_str(),
             version: version
-                .ok_or_else(|| unavailable(&program, "it does not tell its version".into()))?,
+                .ok_or_else(|| unavailable(&program, "its `--version` names no version".into()))?,
             accelerator,
             accelerator_reason,
             machine_type: Some(board.machine_type().into()),
@@ -92,7 +91,7 @@ impl Qemu {
 }
 
 impl QemuVendor {
-    /// What a boot is started with.
+    /// The choice for a boot.
     fn choose(&self, here: &Description, spec: &MachineSpec) -> Choice {
         Choice {
             machine_type: spec.machine_type.clone().or_else(|| here.machine_type.clone()),
@@ -101,7 +100,7 @@ impl QemuVendor {
         }
     }
 
-    /// What a restore is started with: the snapshot's, if it fits.
+    /// The choice for a restore: the snapshot's, if it fits.
     fn choose_again(
         &self,
         here: &Description,
@@ -152,7 +151,7 @@ impl Vendor for QemuVendor {
         let vm = QemuVm::new(self.board.clone(), spec.clone(), kept, started);
         vm.greet(started.supervisor_pid, greeting.ms_max()).await?;
         match greeting {
-            // Its supervisor has made the socket on which it answers.
+            // The supervisor has just made the socket: no other process can answer on it.
             Greeting::Launched => {}
             Greeting::Adopted => vm.identify().await?,
         }
@@ -160,15 +159,15 @@ impl Vendor for QemuVendor {
     }
 }
 
-/// What QEMU has here.
+/// Abilities of the installed QEMU.
 struct Found {
-    /// The list of its machine types.
+    /// Output of `-machine help`: the list of machine types.
     machines: String,
-    /// Whether it was built with its sandbox.
+    /// True if QEMU was built with its seccomp sandbox.
     has_sandbox: bool,
 }
 
-/// Asks for the list of machine types, with the sandbox if there is one.
+/// Runs QEMU for its list of machine types, with the sandbox if it has one.
 async fn find(kind: Kind, program: &Path) -> Result<Found, HypervisorError> {
     const MACHINES: [&str; 2] = ["-machine", "help"];
     let [option, value] = SANDBOX;
@@ -176,12 +175,15 @@ async fn find(kind: Kind, program: &Path) -> Result<Found, HypervisorError> {
         return Ok(Found { machines, has_sandbox: true });
     }
     let machines = ask(kind, program, &MACHINES).await?;
-    tracing::warn!(program = %program.display(), "this QEMU was built without its sandbox (seccomp); guests run without it");
+    tracing::warn!(
+        program = %program.display(),
+        "this QEMU was built without its sandbox (seccomp); guests run without it"
+    );
     Ok(Found { machines, has_sandbox: false })
 }
 
-/// The machine type with a version for which `alias` stands: a snapshot must not depend on what the
-/// alias means tomorrow.
+/// Returns the versioned machine type for which `alias` stands: a snapshot must not depend on the
+/// meaning of the alias in another version.
 fn resolve_alias(alias: &str, machines: &str) -> Option<String> {
     machines.lines().find_map(|line| {
         let (name, description) = line.split_once(' ')?;
@@ -190,7 +192,7 @@ fn resolve_alias(alias: &str, machines: &str) -> Option<String> {
     })
 }
 
-/// What runs the guest's instructions here, and why.
+/// Returns the accelerator for this host and the reason for it, in words.
 fn choose_accelerator(wanted: Option<Accelerator>) -> (Accelerator, String) {
     if let Some(wanted) = wanted {
         return (wanted, "the configuration says so".into());

@@ -1,10 +1,10 @@
-//! The control protocol: JSON objects, those that come one a line.
+//! QMP, the control protocol: JSON objects; QEMU sends one a line.
 //!
-//! QEMU reads a request byte by byte, and takes ten microseconds and more for each: what is not
-//! needed is not sent. So a request has no id and no end of a line: an object ends with its brace.
-//! Answers come in the order of the requests, one is under way at a time, and a connection on which
-//! one was given up is not used again. How all requests begin is sent ahead, as soon as the answer
-//! before is there; QEMU forgets it with the connection.
+//! QEMU reads a request byte by byte and takes ten microseconds or more for each, so requests are
+//! short. A request has no id and no line end: an object ends with its brace. Answers come in the
+//! order of the requests, one request is under way at a time, and a connection on which one was
+//! given up is not used again. The common beginning of all requests is sent ahead, as soon as the
+//! answer before it has come; QEMU drops it when the connection closes.
 
 use std::io;
 use std::path::Path;
@@ -17,23 +17,23 @@ use tokio::net::UnixStream;
 
 use crate::hypervisor::HypervisorError;
 
-/// Longest answer in bytes. Ours are a few hundred; a VMM that its guest has taken over must not
-/// fill our memory.
+/// Longest answer in bytes. Usual ones have a few hundred; a VMM that its guest has compromised
+/// must not fill the daemon's memory.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
-/// How all requests begin.
+/// Common beginning of all requests.
 const BEGINNING: &str = "{\"execute\":\"";
 
-/// Between two attempts to connect to one whose queue is full.
+/// Pause between attempts to connect to a socket whose queue is full.
 const DIAL_AGAIN: Duration = Duration::from_millis(50);
 
 /// A connection. QEMU serves one at a time.
 #[derive(Debug)]
 pub(super) struct Qmp {
     stream: BufReader<UnixStream>,
-    /// What has been read of a line; kept here so that a call that was given up loses nothing.
+    /// The part of a line read so far.
     line: Vec<u8>,
-    /// How many bytes of the next request QEMU has.
+    /// Number of bytes of the next request that were sent ahead.
     ahead: usize,
 }
 
@@ -50,7 +50,7 @@ struct Refusal {
 }
 
 impl Qmp {
-    /// Connects. Answers with the process that listens, too.
+    /// Connects. Also returns the id of the process that listens.
     pub(super) async fn connect(socket: &Path) -> Result<(Self, u32), HypervisorError> {
         let gone = |_| HypervisorError::Disconnected { call: "connect" };
         let stream = dial(socket).await.map_err(gone)?;
@@ -58,14 +58,16 @@ impl Qmp {
         Ok((Self { stream: BufReader::new(stream), line: Vec::new(), ahead: 0 }, peer))
     }
 
-    /// Waits for the greeting. QEMU greets when it has set the machine up and serves nobody else.
+    /// Waits for the greeting, which QEMU sends when it has set the machine up and serves no other
+    /// client, and negotiates capabilities.
     pub(super) async fn greet(&mut self) -> Result<(), HypervisorError> {
         let gone = |_| HypervisorError::Disconnected { call: "connect" };
         while !self.read_line().await.map_err(gone)?.contains_key("QMP") {}
         self.call("qmp_capabilities", None).await.map(|_| ())
     }
 
-    /// Makes one call and waits for its answer. Events in between are left to the supervisor.
+    /// Makes one call and waits for its answer. Events in between are ignored: the supervisor
+    /// records them.
     pub(super) async fn call(
         &mut self,
         call: &'static str,
@@ -79,7 +81,7 @@ impl Qmp {
         let rest = &request.as_bytes()[std::mem::take(&mut self.ahead)..];
         self.stream.write_all(rest).await.map_err(gone)?;
         let answer = self.answer(call).await;
-        // One that is gone is found out by the next request.
+        // Errors are ignored: the next request finds a broken connection.
         self.ahead = self.stream.get_ref().try_write(BEGINNING.as_bytes()).unwrap_or_default();
         answer
     }
@@ -91,7 +93,7 @@ impl Qmp {
             let answer: Answer = serde_json::from_value(Value::Object(line)).map_err(|error| {
                 HypervisorError::Refused {
                     call,
-                    reason: format!("an answer that can't be read: {error}"),
+                    reason: format!("its answer can't be parsed: {error}"),
                 }
             })?;
             match (answer.error, answer.value) {
@@ -126,8 +128,8 @@ impl Qmp {
     }
 }
 
-/// Connects. One that hangs serves nobody, and its queue is short: where that is full it has not
-/// answered yet. The caller says how long to wait.
+/// Connects. The queue of a QEMU that hangs is short; while it is full, the connection is tried
+/// again. Has no timeout: the caller sets one.
 async fn dial(socket: &Path) -> io::Result<UnixStream> {
     loop {
         match UnixStream::connect(socket).await {
@@ -150,7 +152,7 @@ mod tests {
 
     const GREETING: &str = "{\"QMP\": {}}\r\n{\"return\": {}}\r\n";
 
-    /// A VMM that says `text`, whatever it is asked, and hangs up when we do.
+    /// A VMM that sends `text`, whatever the request, and hangs up when its client does.
     async fn vmm(text: String) -> (Qmp, JoinHandle<()>) {
         let dir = tempfile::tempdir().expect("dir");
         let path = dir.path().join("ctl");

@@ -128,8 +128,8 @@ pub(super) fn adopt(path: &Path) -> io::Result<Contents> {
     Ok(contents)
 }
 
-/// Computes the checksum of a file. Calls `zeros` with the offset of every chunk of zeros that takes
-/// space on disk.
+/// Computes the checksum of a file. Calls `zeros` with the offset of every chunk of zeros that
+/// takes space on disk.
 pub(super) fn digest(file: &File, zeros: impl Fn(u64) -> io::Result<()>) -> io::Result<Contents> {
     let (len, mut chunk, mut hash) =
         (file.metadata()?.len(), vec![0; CHUNK_BYTES], ContentHash::default());

@@ -156,8 +156,8 @@ fn install(folder: &Path, aside: &Path, manifest: &Manifest) -> io::Result<()> {
     sync()
 }
 
-/// Decompresses the snapshot in `folder` into the new folder `to`, and verifies its checksums on the
-/// way. Blocking. Returns whether it was compressed; if not, nothing was done.
+/// Decompresses the snapshot in `folder` into the new folder `to`, and verifies its checksums on
+/// the way. Blocking. Returns whether it was compressed; if not, nothing was done.
 ///
 /// # Errors
 /// [`HypervisorError::Snapshot`] if the snapshot is damaged, [`HypervisorError::File`] if a file
@@ -276,7 +276,7 @@ mod tests {
         names
     }
 
-    /// Whether `folder` is a plain snapshot of `memory`.
+    /// Returns whether `folder` is a plain snapshot of `memory`.
     fn check_plain(folder: &Path, memory: &[u8]) {
         let manifest = Manifest::read(folder, Kind::Qemu).expect("a manifest");
         manifest.verify(folder).expect("whole");

@@ -98,7 +98,8 @@ impl Draft {
         let parent = self.to.parent().unwrap_or(Path::new("/"));
         let durable = File::open(parent).and_then(|parent| parent.sync_all());
         if durable.is_err() {
-            // Moved back, to be removed with the rest: a snapshot that failed must not seem to exist.
+            // Moved back, to be removed with the rest: a snapshot that failed must not seem to
+            // exist.
             fs::rename(&self.to, &self.aside)?;
         }
         durable

@@ -45,8 +45,8 @@ pub(super) struct SavedMachine {
     kernel: PathBuf,
     initrd: Option<PathBuf>,
     cmdline: String,
-    /// One value for each disk, true if it is read-only. The paths are left out, as a fork has other
-    /// files.
+    /// One value for each disk, true if it is read-only. The paths are left out, as a fork has
+    /// other files.
     disks_read_only: Vec<bool>,
 }
 
@@ -184,8 +184,8 @@ impl SavedMachine {
     }
 
     /// Returns the first difference with which the memory does not fit: its name, the saved and the
-    /// asked value. Kernel and command line may differ: they are in the memory already, and a fork's
-    /// kernel may have another path.
+    /// asked value. Kernel and command line may differ: they are in the memory already, and a
+    /// fork's kernel may have another path.
     fn differs_from(&self, asked: &Self) -> Option<(&'static str, String, String)> {
         let pair =
             |what, saved: String, asked: String| (saved != asked).then_some((what, saved, asked));

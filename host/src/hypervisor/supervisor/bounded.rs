@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// A log in two files of at most half the limit each; the older one is dropped when the newer one is
-/// full.
+/// A log in two files of at most half the limit each; the older one is dropped when the newer one
+/// is full.
 ///
 /// While the disk is full, output is kept in memory, up to the same half of the limit, and written
 /// when there is space.

@@ -59,8 +59,8 @@ impl Console {
         self.heard.last_exit.is_some() || self.log.has_backlog()
     }
 
-    /// Writes as much of the waiting output as possible, and the exit marker if its turn has come at
-    /// `stamp`.
+    /// Writes as much of the waiting output as possible, and the exit marker if its turn has come
+    /// at `stamp`.
     pub(super) fn catch_up(&mut self, stamp: Stamp, events: &mut Log) {
         if stamp.boottime_ns >= self.heard.next_exit_ns {
             self.heard.write_exit(events);

@@ -172,8 +172,8 @@ fn run_to_the_end(run: &Path) -> Result<(), HypervisorError> {
     Ok(())
 }
 
-/// Writes a line to standard error, which is the VMM's log, and ignores a failure: `eprintln!` would
-/// panic on a full disk, and the machine would lose its supervisor.
+/// Writes a line to standard error, which is the VMM's log, and ignores a failure: `eprintln!`
+/// would panic on a full disk, and the machine would lose its supervisor.
 fn complain(problem: &str) {
     let _ = writeln!(io::stderr(), "{problem}");
 }
@@ -331,8 +331,8 @@ impl Supervised {
         self.forward_input();
     }
 
-    /// Passes input to the guest's console. Bytes that the guest does not take at once are dropped: a
-    /// guest that does not read must not block the supervisor.
+    /// Passes input to the guest's console. Bytes that the guest does not take at once are dropped:
+    /// a guest that does not read must not block the supervisor.
     fn forward_input(&mut self) {
         let mut bytes = [0; 4096];
         if let Ok(n @ 1..) = self.console_input.read(&mut bytes) {

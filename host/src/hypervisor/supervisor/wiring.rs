@@ -4,8 +4,8 @@
 //! | | console | events | log | control |
 //! |---|---|---|---|---|
 //! | QEMU | a socket | a socket | a pipe | a listening socket |
-//! | Cloud Hypervisor | a terminal as standard input and output | a pipe | a pipe | a listening socket |
-//! | Firecracker | pipes as standard input and output | none | a pipe | its own, in the launch's folder |
+//! | Cloud Hypervisor | a terminal as stdin and stdout | a pipe | a pipe | a listening socket |
+//! | Firecracker | pipes as stdin and stdout | none | a pipe | its own, in the launch's folder |
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

@@ -61,7 +61,7 @@ pub(super) fn log(line: &[u8]) -> Option<Initiator> {
 mod tests {
     use super::*;
 
-    /// The ends that `text` tells of.
+    /// The initiators of an end that `text` reports.
     fn heard(text: &str) -> Vec<Initiator> {
         let ends = news(text).into_iter().map(|news| match news {
             News::Ends(initiator) => initiator,

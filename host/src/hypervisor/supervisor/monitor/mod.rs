@@ -1,5 +1,5 @@
-//! A VMM's own events and log about its vCPUs and its end. The only place where a supervisor depends
-//! on the vendor.
+//! A VMM's own events and log about its vCPUs and its end. The only place where a supervisor
+//! depends on the vendor.
 
 mod cloud_hypervisor;
 mod firecracker;
@@ -95,8 +95,8 @@ impl Monitor {
         });
     }
 
-    /// Returns whether the guest has reset itself and the VMM would boot it anew. By contract a reset
-    /// ends a machine.
+    /// Returns whether the guest has reset itself and the VMM would boot it anew. By contract a
+    /// reset ends a machine.
     pub(super) fn must_end(&self) -> bool {
         self.wiring == Wiring::CloudHypervisor && self.said == Some(Initiator::GuestReset)
     }
