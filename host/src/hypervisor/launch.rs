@@ -622,7 +622,7 @@ mod tests {
         let script = r#"cd "$(cat)" && { sleep 604 & } && echo '{"format":99}' > identity.json && sleep 605"#;
         let (started, run) = launch(folder.path(), script, (60_000, 1)).await;
         assert!(matches!(started, Err(HypervisorError::File { act: "read", .. })));
-        // It goes on in the background for as long as nobody can say which processes there are.
+        // The withdrawal goes on in the background while the launch's processes are unknown.
         fs::remove_file(files::identity(&run)).expect("mended");
         while files::order(&run).exists() {
             sleep(Duration::from_millis(1)).await;

@@ -114,7 +114,7 @@ impl Process {
 
     /// Waits until the process has ended.
     pub(super) async fn ended(&self) {
-        // An error is the runtime shutting down; whoever waits is dropped with it.
+        // Fails only when the runtime shuts down, which drops all waiting futures.
         let _ = self.pidfd.readable().await;
     }
 

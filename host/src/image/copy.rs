@@ -54,7 +54,7 @@ pub(super) fn digest(mut reader: impl Read) -> io::Result<String> {
 }
 
 fn open(what: &'static str, path: &Path) -> Result<File, ImageError> {
-    // Checked before it is opened: opening a named pipe would wait for somebody to write to it.
+    // Checked before it is opened: opening a named pipe would wait for a writer.
     let found = fs::metadata(path).map_err(ImageError::source(what, path))?;
     if !found.is_file() || found.len() == 0 {
         return Err(ImageError::NotAFile { what, path: path.into() });

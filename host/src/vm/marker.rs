@@ -26,7 +26,7 @@ pub const MESSAGE_BYTES_MAX: usize = 4_096;
 
 /// Returns the marker that a line of the console announces, if any.
 ///
-/// A marker begins the line: text later in a line may come from somebody else, such as a request
+/// A marker begins the line: text later in a line may come from elsewhere, such as a request
 /// that a web server logs. A terminal's `\r` may come before and after it. An exit without a whole
 /// number as its code is no marker.
 pub fn parse(line: &[u8]) -> Option<Marker> {

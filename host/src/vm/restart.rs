@@ -11,7 +11,7 @@ pub enum RestartMode {
     /// No end.
     #[default]
     Never,
-    /// Every end that nobody asked for.
+    /// Every end that was not requested.
     Always,
     /// Failures: the machine died, its workload was unhealthy, or the guest's program reported an
     /// exit code other than zero.
@@ -33,7 +33,7 @@ impl RestartMode {
     }
 }
 
-/// Rule for starting an instance again after an end that nobody asked for.
+/// Rule for starting an instance again after an end that was not requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RestartPolicy {
     /// Ends after which the instance is started again.
@@ -62,7 +62,7 @@ impl Default for RestartPolicy {
 /// Consequence of an end under a restart policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterExit {
-    /// No start: somebody asked for the end, or the mode does not cover it.
+    /// No start: the end was requested, or the mode does not cover it.
     Rest,
     /// No start: the policy's attempts in a row are used up.
     Exhausted,

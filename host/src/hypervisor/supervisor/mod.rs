@@ -1,12 +1,12 @@
 //! The supervisor: a small process of this program that is the parent of one VMM.
 //!
-//! It outlives the daemon, in a session of its own. It records what only a parent can know, at the
-//! moment it happens: the output of the guest's console, and the instant and status of the VMM's
-//! end. It takes no commands: the daemon controls the VMM directly. If a supervisor is killed, its
-//! VMM goes on without a console log. A service manager must not kill supervisors when it restarts
-//! the daemon (systemd: `KillMode=process`).
+//! A supervisor outlives the daemon, in a session of its own. It records what only a parent can
+//! know, at the moment it happens: the output of the guest's console, and the instant and status of
+//! the VMM's end. It takes no commands: the daemon controls the VMM directly. If a supervisor is
+//! killed, its VMM goes on without a console log. A service manager must not kill supervisors when
+//! it restarts the daemon (systemd: `KillMode=process`).
 //!
-//! It is one thread around one `poll`, and starts before any async runtime.
+//! A supervisor is one thread around one `poll`, and starts before any async runtime.
 
 mod bounded;
 mod console;
