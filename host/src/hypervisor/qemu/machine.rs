@@ -387,7 +387,7 @@ fn parse<T: for<'a> Deserialize<'a>>(
 ) -> Result<T, HypervisorError> {
     serde_json::from_value(answer).map_err(|error| HypervisorError::Refused {
         call,
-        reason: format!("an answer that can't be read: {error}"),
+        reason: format!("its answer can't be parsed: {error}"),
     })
 }
 
