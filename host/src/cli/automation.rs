@@ -1,4 +1,5 @@
-//! `tallyman instance update`, `resize` and `stats`.
+//! `tallyman instance update`, `resize`, `activity` and `stats`, and the arguments of an instance's
+//! automation.
 
 use std::time::Duration;
 
@@ -14,62 +15,68 @@ use crate::api::model::{
 };
 use crate::api::{format_size, parse_size};
 
-/// The automation of an instance, as it is asked for.
+/// Arguments of an instance's automation.
 #[derive(Debug, Args)]
 pub(super) struct Automation {
-    /// After which ends it is started again
+    /// Restart policy: the ends after which the instance is started again
     #[arg(long, value_name = "WHEN")]
     restart: Option<Restart>,
-    /// How long the first attempt to start it again waits; each one after it waits twice as long
+    /// Delay before the first restart, from 50ms to 24h; 1s if absent. It doubles with each further
+    /// attempt
     #[arg(long, value_name = "DURATION", value_parser = duration, requires = "restart")]
     restart_backoff: Option<Duration>,
-    /// Most attempts in a row
+    /// Most restarts in a row; unlimited if absent or 0
     #[arg(long, value_name = "COUNT", requires = "restart")]
     restart_attempts: Option<u32>,
-    /// How long it has to run for the next attempt to be a first one again
+    /// Time that the guest has to run until restarts are counted from the start again, from 10s to
+    /// 24h; 1m if absent
     #[arg(long, value_name = "DURATION", value_parser = duration, requires = "restart")]
     restart_stable_after: Option<Duration>,
-    /// Its time is over so long from now
+    /// Time from now until the instance expires, such as 1h30m; without it, an instance never
+    /// expires
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     ttl: Option<Duration>,
-    /// What happens when its time is over
+    /// Action at expiry; delete if absent
     #[arg(long, value_name = "ACTION", requires = "ttl")]
     at_expiry: Option<AtExpiry>,
     #[command(flatten)]
     health: HealthArgs,
-    /// It goes to standby after so long without activity
+    /// Put the instance into standby after this time without activity, from 1s to 720h
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     auto_standby: Option<Duration>,
-    /// Use of one processor that is no activity, in thousandths
+    /// Processor use that still counts as no activity, in thousandths of one processor, 0 to 1000;
+    /// 50 if absent
     #[arg(long, value_name = "PERMILLE", requires = "auto_standby")]
     auto_standby_cpu: Option<u32>,
 }
 
-/// How to find out whether a workload is well.
+/// Arguments of the health check.
 #[derive(Debug, Args)]
 struct HealthArgs {
-    /// Its workload is well if the guest writes this on its console
+    /// Health check: the workload is healthy if the guest writes this text on its console
     #[arg(long, value_name = "TEXT", group = "health")]
     health_expect: Option<String>,
-    /// What is typed on the console for that
+    /// Text to type on the console before that
     #[arg(long, value_name = "TEXT", requires = "health_expect")]
     health_send: Option<String>,
-    /// Its workload is well if a connection is accepted here, such as 10.0.0.2:5432
+    /// Health check: the workload is healthy if it accepts a connection at this address, such as
+    /// 10.0.0.2:5432
     #[arg(long, value_name = "ADDRESS", group = "health")]
     health_tcp: Option<String>,
-    /// Its workload is well if an HTTP server answers here, such as 10.0.0.2:8080/well
+    /// Health check: the workload is healthy if it answers an HTTP request at this address with a
+    /// status of 200 to 399, such as 10.0.0.2:8080/health
     #[arg(long, value_name = "ADDRESS", group = "health")]
     health_http: Option<String>,
-    /// From an answer to the next question
+    /// Time from the end of one probe to the next, from 100ms to 24h; 10s if absent
     #[arg(long, value_name = "DURATION", value_parser = duration, requires = "health")]
     health_interval: Option<Duration>,
-    /// How long an answer may take
+    /// Longest time for one probe, from 100ms to 60s; 2s if absent
     #[arg(long, value_name = "DURATION", value_parser = duration, requires = "health")]
     health_timeout: Option<Duration>,
-    /// So many failures in a row make it unhealthy
+    /// Failures in a row that make the workload unhealthy; 3 if absent
     #[arg(long, value_name = "COUNT", requires = "health")]
     health_failures: Option<u32>,
-    /// Failures so soon after the launch do not count
+    /// Time after the launch during which failures do not count; 0s if absent
     #[arg(long, value_name = "DURATION", value_parser = duration, requires = "health")]
     health_start_period: Option<Duration>,
 }
@@ -118,17 +125,18 @@ impl HealthArgs {
 enum Restart {
     /// After none
     Never,
-    /// After every one that nobody asked for
+    /// After every end that no client asked for
     Always,
-    /// If the machine died, or the guest's program failed
+    /// After a failure only: the machine died, or the guest's program reported an exit code other
+    /// than 0
     OnFailure,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum AtExpiry {
-    /// It is deleted
+    /// Delete the instance
     Delete,
-    /// It is stopped
+    /// Stop the instance
     Stop,
 }
 
@@ -170,21 +178,21 @@ impl Automation {
 
 #[derive(Debug, Args)]
 pub(super) struct Update {
-    /// Its id, its name, or its id's unique beginning
+    /// The instance: its id, its name, or a unique prefix of its id
     id: String,
-    /// A label; those that are given take the place of all there were
+    /// A label; the given ones replace all present ones; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = tag, conflicts_with = "no_tags")]
     tag: Vec<(String, String)>,
-    /// No labels any more
+    /// Remove all labels
     #[arg(long)]
     no_tags: bool,
-    /// Its time is never over
+    /// Remove the expiry
     #[arg(long, conflicts_with = "ttl")]
     no_expiry: bool,
-    /// Its workload is not asked any more
+    /// Remove the health check
     #[arg(long, conflicts_with = "health")]
     no_health_check: bool,
-    /// It does not go to standby by itself any more
+    /// Turn auto-standby off
     #[arg(long, conflicts_with = "auto_standby")]
     no_auto_standby: bool,
     #[command(flatten)]
@@ -219,9 +227,9 @@ impl Update {
 
 #[derive(Debug, Args)]
 pub(super) struct Resize {
-    /// Its id, its name, or its id's unique beginning
+    /// The instance: its id, its name, or a unique prefix of its id
     id: String,
-    /// Guest memory, such as 512MB
+    /// New guest memory, such as 512MB, in powers of 1,024
     #[arg(value_parser = parse_size)]
     memory: u64,
 }
@@ -238,9 +246,9 @@ impl Resize {
 
 #[derive(Debug, Args)]
 pub(super) struct Activity {
-    /// Its id, its name, or its id's unique beginning
+    /// The instance: its id, its name, or a unique prefix of its id
     id: String,
-    /// Restore it if it is in standby
+    /// Restore the instance if it is in standby
     #[arg(long)]
     wake: bool,
 }

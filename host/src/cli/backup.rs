@@ -17,8 +17,9 @@ Examples:
   tallyman backup /backup/journal.db
   tallyman backup - > journal.db
 
-Reads the data folder itself, beside a running daemon or without one. The copy is one file, proved to be whole. It holds
-the journal: every fact, account, policy, price book and invoice. Disks, images and snapshots are not in it.")]
+Reads the data folder itself, beside a running daemon or without one. The copy is one file, and
+verified. It holds the journal: every fact, account, policy, price book and invoice. Disks, images
+and snapshots are not in it.")]
 pub(super) struct Backup {
     /// The new file, or `-` for standard output
     file: PathBuf,
@@ -30,20 +31,20 @@ Examples:
   tallyman restore /backup/journal.db --dry-run
   tallyman restore /backup/journal.db --data ./restored
 
-The data folder must hold no journal. Folders of instances that the journal does not know are moved aside by the next
-`tallyman serve`, never removed.")]
+The data folder must hold no journal. Folders of instances that the journal does not know are moved
+aside by the next `tallyman serve`, never removed.")]
 pub(super) struct Restore {
-    /// The copy
+    /// The copy, as `tallyman backup` wrote it
     file: PathBuf,
-    /// Only say what would be lost if the copy took the place of the data folder's journal
+    /// Only show the loss if the copy replaced the data folder's journal
     #[arg(long)]
     dry_run: bool,
-    /// Take a file that was copied without its log: what was in the log is lost
+    /// Accept a database file that was copied without its write-ahead log, whose facts are lost
     #[arg(long)]
     accept_lost_log: bool,
 }
 
-/// A copy that is whole, for programs.
+/// A verified copy, as JSON output.
 #[derive(Debug, Serialize)]
 struct Copied {
     facts: u64,
@@ -69,17 +70,19 @@ impl Backup {
         if self.file == Path::new("-") {
             return tokio::task::spawn_blocking(move || stream(&data))
                 .await
-                .context("it broke off")?;
+                .context("the backup was interrupted")?;
         }
         let file = self.file;
         let copied = tokio::task::spawn_blocking(move || backup(&data, &file))
             .await
-            .context("it broke off")??;
-        global.output().show(&Copied::from(copied), |copied| copied.text("a whole copy"))
+            .context("the backup was interrupted")??;
+        let copied = Copied::from(copied);
+        global.output().show(&copied, |copied| copied.text("copied and verified"))
     }
 }
 
-/// Copies into a file that nobody else sees, and that one to standard output once it is proved.
+/// Copies into a temporary file in the data folder, and from there to standard output once the copy
+/// is verified.
 fn stream(data: &Path) -> anyhow::Result<()> {
     let file = data.join(format!("backup-{}.db", std::process::id()));
     let copied = backup(data, &file).map_err(anyhow::Error::from).and_then(|copied| {
@@ -90,11 +93,11 @@ fn stream(data: &Path) -> anyhow::Result<()> {
     let removed = std::fs::remove_file(&file);
     let Verified { head, instances } = copied?;
     removed.with_context(|| format!("can't remove {}", file.display()))?;
-    eprintln!("a whole copy: {} facts, {instances} instances, head {}", head.seq, head.hash);
+    eprintln!("copied and verified: {} facts, {instances} instances, head {}", head.seq, head.hash);
     Ok(())
 }
 
-/// What a restore would lose, for programs.
+/// The loss that a restore would cause, as JSON output.
 #[derive(Debug, Serialize)]
 struct Lost {
     facts: u64,
@@ -111,7 +114,9 @@ impl Restore {
         let lost_log = if accept_lost_log { LostLog::Accepted } else { LostLog::Refused };
         if dry_run {
             let lost = move || loss(&file, &data, lost_log);
-            let lost = tokio::task::spawn_blocking(lost).await.context("it broke off")??;
+            let lost = tokio::task::spawn_blocking(lost)
+                .await
+                .context("the comparison was interrupted")??;
             let Loss { copy, place, continues, facts, instances } = lost;
             let lost = Lost {
                 facts,
@@ -123,8 +128,10 @@ impl Restore {
             return global.output().show(&lost, lost_text);
         }
         let work = move || restore(&file, &data, lost_log);
-        let restored = tokio::task::spawn_blocking(work).await.context("it broke off")??;
-        global.output().show(&Copied::from(restored), |copied| copied.text("restored, and whole"))
+        let restored =
+            tokio::task::spawn_blocking(work).await.context("the restore was interrupted")??;
+        let restored = Copied::from(restored);
+        global.output().show(&restored, |copied| copied.text("restored and verified"))
     }
 }
 
@@ -137,7 +144,7 @@ fn lost_text(lost: &Lost) -> String {
     };
     let whose = match continues {
         true => format!("the copy ends with fact {copy}, the journal in place with fact {place}"),
-        false => "the journal in place is another one than the copy's".into(),
+        false => "the copy is not of the journal in place".into(),
     };
     let mut text = format!("{whose}: {facts} facts would be lost");
     if !instances.is_empty() {

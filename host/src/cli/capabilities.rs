@@ -10,7 +10,7 @@ Examples:
   tallyman capabilities
   tallyman capabilities --json";
 
-/// Nothing to choose.
+/// The command has no arguments of its own.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Capabilities {}
@@ -22,7 +22,8 @@ impl Capabilities {
     }
 }
 
-/// A table of hypervisors, a table of what they can do, and why some are not there.
+/// A table of hypervisors, a table of their capabilities, and the reasons for which some are not
+/// available.
 fn in_words(hypervisors: &[HypervisorStatus]) -> String {
     let cell = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".into());
     let there = hypervisors.iter().map(|one| {

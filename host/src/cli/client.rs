@@ -1,4 +1,4 @@
-//! Questions to the daemon.
+//! The client of the daemon's API.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::api::ErrorBody;
 
-/// How long a connection may take. Requests themselves are bounded by the daemon.
+/// Longest time to connect. The daemon bounds the time of requests.
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// A daemon's API.
@@ -22,11 +22,11 @@ pub(super) struct Client {
     url: Url,
     token: Option<String>,
     token_file: PathBuf,
-    /// The tenant that requests are about; the token's own if none.
+    /// The tenant that requests are about; the token's own if `None`.
     tenant: Option<String>,
 }
 
-/// What the daemon answered instead of doing it.
+/// An error that the daemon answered.
 #[derive(Debug)]
 pub(super) struct Refused {
     body: ErrorBody,
@@ -44,7 +44,7 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// Nobody listens there.
+/// No daemon listens at the URL.
 #[derive(Debug, thiserror::Error)]
 #[error("no daemon answers at {url}; start one with `tallyman serve`, or name another with --url")]
 pub(super) struct NoDaemon {
@@ -52,8 +52,8 @@ pub(super) struct NoDaemon {
 }
 
 impl Client {
-    /// A client of the daemon at `url`. Without a token, the data folder's is read when it is
-    /// needed.
+    /// A client of the daemon at `url`. Without a token, the data folder's is read for each
+    /// request.
     pub(super) fn new(
         url: &str,
         token: Option<&str>,
@@ -63,7 +63,7 @@ impl Client {
         let parsed =
             Url::parse(url).ok().filter(|url| url.scheme() == "http" && !url.cannot_be_a_base());
         let url = parsed.ok_or_else(|| {
-            anyhow!("'{url}' is no URL of a daemon; write it like http://127.0.0.1:8080")
+            anyhow!("'{url}' is not a daemon's URL; write it like http://127.0.0.1:8080")
         })?;
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT)
@@ -111,7 +111,10 @@ impl Client {
         let text = response.bytes().await.context("the daemon's answer broke off")?;
         match serde_json::from_slice(&text) {
             Ok(body) => Err(Refused { body }.into()),
-            Err(_) => bail!("{} answered {status}; is it a tallyman daemon?", self.url),
+            Err(_) => bail!(
+                "{} answered {status} without an error of the API; is it a tallyman daemon?",
+                self.url
+            ),
         }
     }
 
@@ -119,7 +122,7 @@ impl Client {
         let response = self.send(request).await?;
         let text = response.bytes().await.context("the daemon's answer broke off")?;
         serde_json::from_slice(&text).with_context(|| {
-            format!("{} answered something unexpected; is it of the same version?", self.url)
+            format!("can't parse the answer of {}; is the daemon of the same version?", self.url)
         })
     }
 
@@ -147,7 +150,7 @@ impl Client {
         self.answer(self.request(Method::PUT, path).json(body)).await
     }
 
-    /// Puts a JSON text as it is.
+    /// Sends a JSON text as it is.
     pub(super) async fn put_text<T: DeserializeOwned>(
         &self,
         path: &[&str],
@@ -167,8 +170,7 @@ impl Client {
         self.answer(self.request(Method::PATCH, path).json(body)).await
     }
 
-    /// `put` and `post` of what must be done once, however often it is sent: `key` makes it the
-    /// same request again.
+    /// Sends a request that is carried out once, however often it is sent with the same `key`.
     pub(super) async fn put_once<T: DeserializeOwned>(
         &self,
         path: &[&str],
@@ -188,7 +190,7 @@ impl Client {
         self.answer(with_key(self.request(Method::POST, path), key).json(body)).await
     }
 
-    /// `DELETE` that answers with what is left.
+    /// Sends a `DELETE` that answers with JSON.
     pub(super) async fn remove<T: DeserializeOwned>(&self, path: &[&str]) -> anyhow::Result<T> {
         self.answer(self.request(Method::DELETE, path)).await
     }
@@ -208,8 +210,8 @@ impl Client {
         self.send(self.request(Method::DELETE, path).query(query)).await.map(drop)
     }
 
-    /// Server-sent events, each with a text as its data; those that came after the one with the id
-    /// `last`, if there was one.
+    /// Server-sent events, each with a text as its data; with `last`, those after the event of that
+    /// id.
     pub(super) async fn events(
         &self,
         path: &[&str],
@@ -245,12 +247,12 @@ fn with_key(request: RequestBuilder, key: Option<&str>) -> RequestBuilder {
     }
 }
 
-/// Something that the daemon told.
+/// A server-sent event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Event {
-    /// Where to go on after it.
+    /// The id from which to resume after it; `None` if it has none.
     pub(super) id: Option<String>,
-    /// What.
+    /// The text of its data.
     pub(super) text: String,
 }
 
@@ -262,7 +264,8 @@ fn complete_lines(partial: &mut Vec<u8>, bytes: &[u8]) -> Vec<String> {
     String::from_utf8_lossy(&whole).lines().map(str::to_owned).collect()
 }
 
-/// The event that a line ends, if it does. `id` is the one that was told before it.
+/// Parses one line of the stream. Returns the event that it completes, if any; keeps the id of an
+/// `id:` line in `id`.
 fn event(id: &mut Option<String>, line: &str) -> anyhow::Result<Option<Event>> {
     if let Some(told) = line.strip_prefix("id:") {
         *id = Some(told.trim().to_owned());
@@ -270,16 +273,16 @@ fn event(id: &mut Option<String>, line: &str) -> anyhow::Result<Option<Event>> {
     }
     let Some(data) = line.strip_prefix("data:") else { return Ok(None) };
     let text =
-        serde_json::from_str(data.trim()).context("the daemon sent an event that is no line")?;
+        serde_json::from_str(data.trim()).context("the daemon sent an event that is not a text")?;
     Ok(Some(Event { id: id.clone(), text }))
 }
 
-/// Whether nobody listens there.
+/// Returns true if no daemon listened at the URL.
 pub(super) fn is_nobody(error: &anyhow::Error) -> bool {
     error.is::<NoDaemon>()
 }
 
-/// Whether the daemon refused with this code.
+/// Returns true if the daemon answered an error with this code.
 pub(super) fn is_refused(error: &anyhow::Error, code: &str) -> bool {
     error.downcast_ref::<Refused>().is_some_and(|refused| refused.body.code == code)
 }

@@ -1,4 +1,4 @@
-//! A daemon as a child process, for commands that bring their own.
+//! A daemon as a child process, for commands that start one.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use tokio::process::{Child, Command};
 use super::client::{Client, NoDaemon};
 use crate::api::model::Health;
 
-/// How long a daemon may take until it answers.
+/// Longest time until a started daemon answers.
 const START: Duration = Duration::from_secs(60);
 
-/// Between two questions whether it answers already.
+/// Time between two checks that it answers.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How long it may take to end.
+/// Longest time until it ends after the signal.
 const END: Duration = Duration::from_secs(15);
 
 /// A daemon that this process has started.
@@ -27,7 +27,7 @@ pub(super) struct Daemon {
     log: PathBuf,
 }
 
-/// Whether a daemon answers.
+/// Returns true if a daemon answers.
 pub(super) async fn answers(client: &Client) -> anyhow::Result<bool> {
     match client.get::<Health>(&["health"], &[]).await {
         Ok(_) => Ok(true),
@@ -37,7 +37,7 @@ pub(super) async fn answers(client: &Client) -> anyhow::Result<bool> {
 }
 
 impl Daemon {
-    /// Starts `tallyman serve` and waits until it answers. What it says goes to `serve.log` in the
+    /// Starts `tallyman serve` and waits until it answers. Its output goes to `serve.log` in the
     /// data folder.
     pub(super) async fn start(
         client: &Client,
@@ -81,12 +81,12 @@ impl Daemon {
         let last = said
             .lines()
             .rfind(|line| !line.trim().is_empty())
-            .unwrap_or("it said nothing")
+            .unwrap_or("it wrote nothing")
             .to_owned();
-        anyhow!("the daemon ended ({status}): {last}\n  all it said is in {}", self.log.display())
+        anyhow!("the daemon ended ({status}): {last}\n  its output is in {}", self.log.display())
     }
 
-    /// Waits until it ends by itself; that is an error.
+    /// Waits until the daemon ends on its own, which is an error.
     pub(super) async fn ended(&mut self) -> anyhow::Error {
         match self.child.wait().await {
             Ok(status) => self.died(status),
@@ -94,11 +94,11 @@ impl Daemon {
         }
     }
 
-    /// Asks it to end and waits until it has. Instances go on.
+    /// Stops the daemon and waits until it has ended. Instances keep running.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
         let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
         if let Some(pid) = pid {
-            // It may have ended in this moment; then there is nobody to be told.
+            // A failure means that it has just ended.
             let _ = kill_process(pid, Signal::TERM);
         }
         match tokio::time::timeout(END, self.child.wait()).await {

@@ -1,4 +1,5 @@
-//! Documents as people read them: a table, rows for a spreadsheet, a page for the printer.
+//! Invoices for people: as a table, as rows for a spreadsheet, as a page for the browser or the
+//! printer.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -10,7 +11,7 @@ use super::output;
 use crate::billing::decimal::Decimal;
 use crate::invoice::{Invoice, Kind, Line, Stretch, Sum};
 
-/// Digits after the point of quantities and unit prices as they are shown.
+/// Digits after the decimal point of shown quantities and unit prices.
 const SHOWN_DIGITS: u32 = 6;
 
 /// The form in which documents are printed.
@@ -27,7 +28,7 @@ pub(super) enum Format {
     Html,
 }
 
-/// The lines that are added up.
+/// The grouping by which lines are added up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum GroupBy {
     /// All rules of each instance.
@@ -53,7 +54,7 @@ struct Row {
 const HEAD: [&str; 10] =
     ["RULE", "INSTANCE", "PRICE", "QUANTITY", "UNIT PRICE", "FROM", "UNTIL", "WAS", "IS", "AMOUNT"];
 
-/// Documents in one of the forms for people; JSON is the caller's.
+/// Formats documents for people; JSON is left to the caller.
 pub(super) fn print(documents: &[Invoice], format: Format, group: Option<GroupBy>) -> String {
     match format {
         Format::Table | Format::Json => {
@@ -65,7 +66,7 @@ pub(super) fn print(documents: &[Invoice], format: Format, group: Option<GroupBy
     }
 }
 
-/// A document as a table, with its sums and where it comes from.
+/// A document as a table, with its sums and its notes.
 pub(super) fn table(document: &Invoice, group: Option<GroupBy>) -> String {
     let currency = document.currency.as_deref().unwrap_or("no price book: quantities alone");
     let mut text = format!("{}\n{}\n\n", title(document), period(document));
@@ -122,7 +123,7 @@ fn period(document: &Invoice) -> String {
     }
 }
 
-/// Everything beside the amounts that a reader has to know.
+/// The notes of a document: overrides, unrated time, open operations, quarantines and evidence.
 fn notes(document: &Invoice) -> Vec<String> {
     let mut notes = Vec::new();
     for one in &document.overrides {
@@ -269,7 +270,7 @@ impl Row {
     }
 }
 
-/// The columns of a table: what was and what is only where something was.
+/// The columns of a table, as indexes into [`HEAD`]; `WAS` and `IS` only in a correction.
 fn columns(corrects: bool) -> impl Iterator<Item = usize> {
     (0..HEAD.len()).filter(move |column| corrects || !matches!(HEAD[*column], "WAS" | "IS"))
 }
@@ -284,7 +285,7 @@ fn name(document: &Invoice, line: &Line) -> String {
     named.map_or_else(|| id.to_owned(), |named| named.name.clone())
 }
 
-/// The quantity that is charged, in the unit in which the price is given.
+/// The charged quantity, in the unit of the price.
 fn quantity(line: &Line) -> String {
     let units: u128 = line.billed.parse().unwrap_or_default();
     match line.per.parse::<Per>() {
@@ -293,7 +294,7 @@ fn quantity(line: &Line) -> String {
     }
 }
 
-/// The price of the unit in which it is given.
+/// The price of one unit.
 fn unit_price(line: &Line) -> String {
     let numerator: u128 = line.price_numerator.parse().unwrap_or_default();
     let denominator: u128 = line.price_denominator.parse().unwrap_or(1);
@@ -306,7 +307,8 @@ fn unit_price(line: &Line) -> String {
     }
 }
 
-/// A ratio as a decimal number, cut after [`SHOWN_DIGITS`] and marked where something was cut.
+/// A ratio as a decimal number, truncated after [`SHOWN_DIGITS`] and marked with `...` if that is
+/// not exact.
 fn ratio(numerator: u128, denominator: u128) -> String {
     let scale = 10_u128.pow(SHOWN_DIGITS);
     let (whole, rest) = (numerator / denominator.max(1), numerator % denominator.max(1));
@@ -317,7 +319,7 @@ fn ratio(numerator: u128, denominator: u128) -> String {
     format!("{}{cut}", Decimal { units, digits: SHOWN_DIGITS })
 }
 
-/// An instant to the second where that is exact.
+/// An instant without a fraction of 0 nanoseconds.
 fn instant(text: &str) -> String {
     text.strip_suffix(".000000000Z").map_or_else(|| text.into(), |text| format!("{text}Z"))
 }
@@ -348,7 +350,7 @@ fn csv(documents: &[Invoice], group: Option<GroupBy>) -> String {
     text
 }
 
-/// A field of RFC 4180. One that a spreadsheet would run as a formula is kept a text.
+/// A field of RFC 4180. A text that a spreadsheet would run as a formula is quoted with `'`.
 fn field(text: &str) -> String {
     let is_number = text.parse::<Decimal>().is_ok();
     let text = match text.chars().next() {
@@ -361,16 +363,17 @@ fn field(text: &str) -> String {
     }
 }
 
-const STYLE: &str = "body{font:14px/1.4 system-ui,sans-serif;margin:2rem auto;max-width:72rem;color:#111;\
-    background:#fff}table{border-collapse:collapse;width:100%}th,td{padding:.25rem .6rem;text-align:left;\
-    border-bottom:1px solid #ddd;vertical-align:top}th{font-weight:600}td.n,th.n{text-align:right;\
+const STYLE: &str = "body{font:14px/1.4 system-ui,sans-serif;margin:2rem auto;max-width:72rem;\
+    color:#111;background:#fff}table{border-collapse:collapse;width:100%}\
+    th,td{padding:.25rem .6rem;text-align:left;border-bottom:1px solid #ddd;vertical-align:top}th{font-weight:600}td.n,th.n{text-align:right;\
     font-variant-numeric:tabular-nums;white-space:nowrap}tfoot td{font-weight:600;border-bottom:0}\
     p.note{color:#555}section{break-after:page}@media print{body{margin:0;font-size:11px}}";
 
 fn html(documents: &[Invoice], group: Option<GroupBy>) -> String {
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Tallyman</title>\
-         <meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}</style></head><body>\n"
+         <meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}</style></head>\
+         <body>\n"
     );
     for document in documents {
         section(&mut page, document, group);
@@ -420,7 +423,7 @@ fn section(page: &mut String, document: &Invoice, group: Option<GroupBy>) {
     page.push_str("</section>\n");
 }
 
-/// Text as it may stand between tags.
+/// Escapes text for HTML.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

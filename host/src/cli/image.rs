@@ -23,31 +23,32 @@ pub(super) enum Command {
     /// Show one image
     #[command(after_help = "Examples:\n  tallyman image get debian-busybox")]
     Get {
-        /// Its name
+        /// Name of the image
         name: String,
     },
     /// Import an image from files on the daemon's host
-    #[command(
-        after_help = "Examples:\n  tallyman image import mine --kernel /boot/vmlinuz --initrd ./initrd --cmdline 'console=ttyS0'\n  tallyman image import disk --kernel ./vmlinuz --root-disk ./root.raw --memory 256MB"
-    )]
+    #[command(after_help = "Examples:\n  \
+                      tallyman image import mine --kernel /boot/vmlinuz --initrd ./initrd \
+                      --cmdline 'console=ttyS0'\n  \
+                      tallyman image import disk --kernel ./vmlinuz --root-disk ./root.raw \
+                      --memory 256MB")]
     Import(Import),
     /// Remove an image that no instance uses
     #[command(visible_alias = "rm", after_help = "Examples:\n  tallyman image remove mine")]
     Remove {
-        /// Its name
+        /// Name of the image
         name: String,
     },
     /// Build an image from this machine's packages, into the data folder
-    #[command(
-        after_help = "Examples:\n  tallyman image build debian-busybox\n\nNeeds no daemon; a daemon with the same data folder sees the image at once."
-    )]
+    #[command(after_help = "Examples:\n  tallyman image build debian-busybox\n\n\
+                      Needs no daemon; a daemon with the same data folder sees the image at once.")]
     Build {
-        /// Which one
+        /// The image to build
         name: Recipe,
     },
 }
 
-/// Images that this program knows how to build.
+/// The images that this program can build.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum Recipe {
     /// Debian's kernel and busybox
@@ -56,7 +57,7 @@ pub(super) enum Recipe {
 
 #[derive(Debug, Args)]
 pub(super) struct Import {
-    /// What to call it
+    /// Name of the new image: 1 to 63 of a-z, 0-9 and '-'
     name: String,
     /// The kernel: a bzImage, or an ELF file with a PVH entry
     #[arg(long)]
@@ -70,10 +71,10 @@ pub(super) struct Import {
     /// The kernel's command line
     #[arg(long, default_value = "", hide_default_value = true)]
     cmdline: String,
-    /// Least guest memory that it boots with
+    /// Least guest memory that the image boots with, such as 256MB; 128MB if absent
     #[arg(long, value_parser = parse_size)]
     memory: Option<u64>,
-    /// What it is, for people
+    /// Description of the image, for people
     #[arg(long, default_value = "", hide_default_value = true)]
     description: String,
 }
@@ -107,7 +108,7 @@ impl Command {
     }
 }
 
-/// Builds `debian-busybox` into the data folder. `progress` hears what comes next.
+/// Builds `debian-busybox` into the data folder. `progress` is called with the name of each step.
 pub(super) async fn build(
     data: &Path,
     mut progress: impl FnMut(&str) + Send + 'static,
@@ -118,7 +119,7 @@ pub(super) async fn build(
         let image = image::build_debian_busybox(&images, &data.join("work"), &mut progress)?;
         anyhow::Ok(image.manifest)
     });
-    built.await.context("the build broke off")?.context("can't build the image")
+    built.await.context("the build was interrupted")?.context("can't build the image")
 }
 
 impl Import {

@@ -20,104 +20,120 @@ use crate::api::parse_size;
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Create an instance and boot it
-    #[command(
-        after_help = "Examples:\n  tallyman instance create web --image debian-busybox --wait\n  tallyman instance create db --image debian-busybox --vcpus 2 --memory 512MB --tag team=blue --disk /srv/db.raw"
-    )]
+    #[command(after_help = "Examples:\n  \
+                      tallyman instance create web --image debian-busybox --wait\n  \
+                      tallyman instance create db --image debian-busybox --vcpus 2 --memory 512MB \
+                      --tag team=blue --disk /srv/db.raw")]
     Create(Create),
     /// List instances
     #[command(
         visible_alias = "ls",
-        after_help = "Examples:\n  tallyman instance list\n  tallyman instance list --state Running --tag team=blue\n  tallyman instance list --json"
+        after_help = "Examples:\n  \
+                      tallyman instance list\n  \
+                      tallyman instance list --state Running --tag team=blue\n  \
+                      tallyman instance list --json"
     )]
     List(List),
     /// Show one instance
-    #[command(
-        after_help = "Examples:\n  tallyman instance get web\n  tallyman instance get k3v9 --json\n  tallyman instance get k3v9m2c8q1x7z5b4n6p0w2s8 --deleted"
-    )]
+    #[command(after_help = "Examples:\n  \
+                      tallyman instance get web\n  \
+                      tallyman instance get k3v9 --json\n  \
+                      tallyman instance get k3v9m2c8q1x7z5b4n6p0w2s8 --deleted")]
     Get {
-        /// Its id, its name, or its id's unique beginning
+        /// The instance: its id, its name, or a unique prefix of its id
         id: String,
-        /// Also a deleted one, by its full id
+        /// Find also a deleted instance, by its full id
         #[arg(long)]
         deleted: bool,
     },
     /// Start a stopped instance
-    #[command(
-        after_help = "Examples:\n  tallyman instance start web\n  tallyman instance start web --wait"
-    )]
+    #[command(after_help = "Examples:\n  \
+                      tallyman instance start web\n  \
+                      tallyman instance start web --wait")]
     Start(Boot),
     /// Ask the guest to stop, and end it by force after a while
-    #[command(
-        after_help = "Examples:\n  tallyman instance stop web\n  tallyman instance stop web --grace 30s"
-    )]
+    #[command(after_help = "Examples:\n  \
+                      tallyman instance stop web\n  \
+                      tallyman instance stop web --grace 30s")]
     Stop(Stop),
     /// Write an instance's memory to disk and end its process
     #[command(after_help = "Examples:\n  tallyman instance standby web")]
     Standby(One),
-    /// Bring it back from standby
+    /// Restore an instance from standby
     #[command(after_help = "Examples:\n  tallyman instance restore web")]
     Restore(One),
-    /// Hold an instance's processors
+    /// Pause an instance's processors
     #[command(after_help = "Examples:\n  tallyman instance pause web")]
     Pause(One),
-    /// Let them run again
+    /// Resume a paused instance
     #[command(after_help = "Examples:\n  tallyman instance resume web")]
     Resume(One),
     /// Stop an instance and close its record
     #[command(
         visible_alias = "rm",
-        after_help = "Examples:\n  tallyman instance delete web\n  tallyman instance delete web --grace 0s\n\nIts usage stays readable by its full id."
+        after_help = "Examples:\n  \
+                      tallyman instance delete web\n  \
+                      tallyman instance delete web --grace 0s\n\n\
+                      The instance's usage stays readable by its full id."
     )]
     Delete(Stop),
-    /// Make a new instance of another one
-    #[command(
-        after_help = "Examples:\n  tallyman instance fork web web-2 --from-running\n  tallyman instance fork web web-2 --to standby\n\nIts history begins with nothing."
-    )]
+    /// Create a new instance from another one
+    #[command(after_help = "Examples:\n  \
+                      tallyman instance fork web web-2 --from-running\n  \
+                      tallyman instance fork web web-2 --to standby\n\n\
+                      The new instance begins with an empty history.")]
     Fork(snapshot::Fork),
-    /// Change labels, and what an instance does by itself
-    #[command(
-        after_help = "Examples:\n  tallyman instance update web --restart on-failure --restart-attempts 5\n  tallyman instance update web --ttl 2h --at-expiry stop\n  tallyman instance update web --tag team=blue\n  tallyman instance update web --health-send p --health-expect PONG --health-interval 5s\n  tallyman instance update web --auto-standby 10m"
-    )]
+    /// Change an instance's labels and automation
+    #[command(after_help = "Examples:\n  \
+                      tallyman instance update web --restart on-failure --restart-attempts 5\n  \
+                      tallyman instance update web --ttl 2h --at-expiry stop\n  \
+                      tallyman instance update web --tag team=blue\n  \
+                      tallyman instance update web --health-send p --health-expect PONG \
+                      --health-interval 5s\n  \
+                      tallyman instance update web --auto-standby 10m")]
     Update(automation::Update),
-    /// Give an instance more or less memory
-    #[command(
-        after_help = "Examples:\n  tallyman instance resize web 1GB\n\nA stopped instance boots with it; one that runs gets it at once, where its hypervisor can do that."
-    )]
+    /// Resize an instance's memory
+    #[command(after_help = "Examples:\n  tallyman instance resize web 1GB\n\n\
+                      A stopped instance boots with the new size; a running one gets it at once, \
+                      if its hypervisor\nsupports that and it was created with --memory-max.")]
     Resize(automation::Resize),
-    /// Show what an instance uses of the host
+    /// Show the host resources that an instance uses
     #[command(after_help = "Examples:\n  tallyman instance stats web")]
     Stats(One),
-    /// Say that something came in for an instance, as a network in front of it does
-    #[command(
-        after_help = "Examples:\n  tallyman instance activity web\n  tallyman instance activity web --wake"
-    )]
+    /// Report activity for an instance, as a proxy in front of it does
+    #[command(after_help = "Examples:\n  \
+                      tallyman instance activity web\n  \
+                      tallyman instance activity web --wake")]
     Activity(automation::Activity),
     /// Wait until an instance is in a state
-    #[command(
-        after_help = "Examples:\n  tallyman instance wait web\n  tallyman instance wait web --state Stopped --timeout 5m"
-    )]
+    #[command(after_help = "Examples:\n  \
+                      tallyman instance wait web\n  \
+                      tallyman instance wait web --state Stopped --timeout 5m")]
     Wait(Wait),
-    /// Show what the guest wrote to its console
-    #[command(
-        after_help = "Examples:\n  tallyman instance logs web\n  tallyman instance logs web --follow --tail 0\n  tallyman instance logs web --source vmm"
-    )]
+    /// Show an instance's log: the guest's console, or that of the virtual machine monitor
+    #[command(after_help = "Examples:\n  \
+                      tallyman instance logs web\n  \
+                      tallyman instance logs web --follow --tail 0\n  \
+                      tallyman instance logs web --source vmm")]
     Logs(Logs),
-    /// Show every interval of an instance's life, and the proof that they add up
-    #[command(
-        after_help = "Examples:\n  tallyman instance intervals web\n  tallyman instance intervals web --json\n\nA deleted instance answers to its full id. The exit status is 1 if the times do not add up."
-    )]
+    /// Show every interval of an instance's lifetime, and the proof that they add up
+    #[command(after_help = "Examples:\n  \
+                      tallyman instance intervals web\n  \
+                      tallyman instance intervals web --json\n\n\
+                      A deleted instance is found by its full id. The exit status is 1 if the \
+                      times do not add up.")]
     Intervals(One),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct One {
-    /// Its id, its name, or its id's unique beginning
+    /// The instance: its id, its name, or a unique prefix of its id
     id: String,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Boot {
-    /// Its id, its name, or its id's unique beginning
+    /// The instance: its id, its name, or a unique prefix of its id
     id: String,
     #[command(flatten)]
     ready: Ready,
@@ -125,47 +141,47 @@ pub(super) struct Boot {
 
 #[derive(Debug, Args)]
 struct Ready {
-    /// Wait until it is ready
+    /// Wait until the instance is ready
     #[arg(long)]
     wait: bool,
-    /// For how long
+    /// Longest time to wait
     #[arg(long, default_value = "2m", value_parser = duration, requires = "wait")]
     timeout: Duration,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Create {
-    /// What to call it
+    /// Name of the new instance: 1 to 63 of a-z, 0-9 and '-'
     name: String,
     /// The image to boot
     #[arg(long)]
     image: String,
-    /// Virtual processors
+    /// Number of virtual processors, 1 to 64
     #[arg(long, default_value_t = 1)]
     vcpus: u32,
-    /// Guest memory, such as 512MB; the image's least if absent
+    /// Guest memory, such as 512MB, in powers of 1,024; the image's minimum if absent
     #[arg(long, value_parser = parse_size)]
     memory: Option<u64>,
-    /// Appended to the image's kernel command line
+    /// Text to append to the image's kernel command line
     #[arg(long, default_value = "", hide_default_value = true)]
     cmdline: String,
     /// An extra disk: the path of a raw image on the daemon's host, with `:ro` if the guest may not
-    /// write
+    /// write; may be repeated
     #[arg(long, value_name = "PATH[:ro]")]
     disk: Vec<String>,
-    /// A label
+    /// A label; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = tag)]
     tag: Vec<(String, String)>,
-    /// The image has no agent: it is ready when its program has started
+    /// The image has no agent: the instance is ready when its program has started
     #[arg(long)]
     skip_guest_agent: bool,
-    /// How long a stop waits for the guest
+    /// Time that a stop gives the guest before it is ended by force; 5s if absent
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     stop_grace: Option<Duration>,
-    /// Which hypervisor, instead of the host's default
+    /// Name of the hypervisor, as `tallyman capabilities` lists it; the host's default if absent
     #[arg(long)]
     hypervisor: Option<String>,
-    /// Up to which its memory may be resized while it runs
+    /// Most memory to which it can be resized while it runs; if absent, only while it is stopped
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     memory_max: Option<u64>,
     #[command(flatten)]
@@ -176,46 +192,47 @@ pub(super) struct Create {
 
 #[derive(Debug, Args)]
 pub(super) struct List {
-    /// Only those in this state
+    /// Only instances in this state
     #[arg(long)]
     state: Option<InstanceState>,
-    /// Only those with this label
+    /// Only instances with this label; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = tag)]
     tag: Vec<(String, String)>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Stop {
-    /// Its id, its name, or its id's unique beginning
+    /// The instance: its id, its name, or a unique prefix of its id
     id: String,
-    /// How long to wait for the guest; the instance's own if absent
+    /// Time that the guest gets before it is ended by force; the instance's own grace time if
+    /// absent
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     grace: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Wait {
-    /// Its id, its name, or its id's unique beginning
+    /// The instance: its id, its name, or a unique prefix of its id
     id: String,
-    /// For which state
+    /// The state to wait for
     #[arg(long, default_value = "Running")]
     state: InstanceState,
-    /// For how long
+    /// Longest time to wait
     #[arg(long, default_value = "60s", value_parser = duration)]
     timeout: Duration,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Logs {
-    /// Its id, its name, or its id's unique beginning
+    /// The instance: its id, its name, or a unique prefix of its id
     id: String,
-    /// Go on with new lines
+    /// Keep printing new lines
     #[arg(long, short)]
     follow: bool,
-    /// How many lines from the end to begin with
+    /// Number of lines before the end to begin with
     #[arg(long, short = 'n', default_value_t = 100)]
     tail: usize,
-    /// Which log
+    /// The log to show
     #[arg(long, default_value = "app")]
     source: Source,
 }
@@ -224,7 +241,7 @@ pub(super) struct Logs {
 enum Source {
     /// The guest's console
     App,
-    /// What runs it
+    /// The virtual machine monitor's log, for operators
     Vmm,
 }
 
@@ -283,7 +300,7 @@ impl Command {
     }
 }
 
-/// Gives an instance a command.
+/// Sends an instance a command and shows progress.
 pub(super) async fn command(
     client: &Client,
     id: &str,
@@ -293,7 +310,7 @@ pub(super) async fn command(
     during(&format!("{name} {id}"), client.post(&["instances", id, name], options)).await
 }
 
-/// Waits for a state; fails with the reason if it is not reached.
+/// Waits for a state. Fails with the reason if it is not reached in time.
 pub(super) async fn wait(
     client: &Client,
     id: &str,
@@ -306,11 +323,12 @@ pub(super) async fn wait(
     let asking = client.get(&path, &query);
     let waited: Waited = during(&format!("waiting until {id} is {state}"), asking).await?;
     if let Some(error) = &waited.state_error {
-        bail!("{error}; `tallyman instance logs {id}` shows what the guest said");
+        bail!("{error}; `tallyman instance logs {id}` shows the guest's console");
     }
     if waited.timed_out {
         bail!(
-            "{id} is {} and not {state} after {}; `tallyman instance logs {id}` shows how far it got",
+            "{id} is {} and not {state} after {}; wait longer with --timeout, or see \
+             `tallyman instance logs {id}`",
             waited.state,
             output::duration(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX))
         );
@@ -322,12 +340,12 @@ pub(super) async fn intervals(client: &Client, id: &str) -> anyhow::Result<Inter
     client.get(&["instances", id, "intervals"], &[]).await
 }
 
-/// Fails if an account does not add up.
+/// Fails if the times of an instance do not add up.
 pub(super) fn check(intervals: &Intervals) -> anyhow::Result<()> {
     let differences = [intervals.proof.difference_ns, intervals.accounted.proof.difference_ns];
     if differences != [0, 0] {
         bail!(
-            "the times of {} do not add up: please keep the journal and report this",
+            "the times of {} do not add up, which is a defect; keep the journal and report it",
             intervals.name
         );
     }
@@ -411,7 +429,7 @@ impl Stop {
         let closed: Instance = client.get(&path, &[("deleted", "true")]).await?;
         output.show(&closed, |closed| {
             format!(
-                "{} is deleted; its account: tallyman instance intervals {}",
+                "{} is deleted; `tallyman instance intervals {}` shows its time",
                 closed.name, closed.id
             )
         })
@@ -421,8 +439,7 @@ impl Stop {
 impl Wait {
     async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
         let waited = match wait(client, &self.id, self.state, self.timeout).await {
-            // It was there, or the fleet would not know it: a wait for a deletion that was over
-            // before we asked.
+            // An instance that is not found has been deleted before the wait began.
             Err(error)
                 if self.state == InstanceState::Deleted
                     && client::is_refused(&error, "not_found") =>
@@ -435,7 +452,7 @@ impl Wait {
     }
 }
 
-/// How long a daemon that is gone is left alone before it is asked again.
+/// Time before a daemon that went away is asked again.
 const DAEMON_RETRY: Duration = Duration::from_millis(500);
 
 impl Logs {
@@ -444,13 +461,13 @@ impl Logs {
         loop {
             match self.tell(client, output, &mut last).await {
                 Ok(()) if !self.follow => return Ok(()),
-                // The instance is gone, and its log with it.
+                // The instance was deleted, and its log with it.
                 Err(error)
                     if self.follow && last.is_some() && client::is_refused(&error, "not_found") =>
                 {
                     return Ok(());
                 }
-                // A daemon that comes back tells what it owes.
+                // The daemon went away: resume after the last line as soon as it is back.
                 Err(error) if !self.follow || last.is_none() || !is_gone(&error) => {
                     return Err(error);
                 }
@@ -459,7 +476,8 @@ impl Logs {
         }
     }
 
-    /// Tells lines until there are no more. `last` is the id of the last one.
+    /// Prints lines until the answer ends. `last` is the id of the last printed line, from which to
+    /// resume.
     async fn tell(
         &self,
         client: &Client,
@@ -488,9 +506,9 @@ impl Logs {
     }
 }
 
-const BROKEN: &str = "the log broke off";
+const BROKEN: &str = "the connection was lost while reading the log";
 
-/// Whether the daemon went away, as opposed to having refused.
+/// Returns true if the daemon went away, and not if it refused.
 fn is_gone(error: &anyhow::Error) -> bool {
     client::is_nobody(error) || error.to_string() == BROKEN
 }

@@ -19,12 +19,15 @@ use crate::tenancy::SELF;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Show what closing now would make final
-    #[command(
-        after_help = "Examples:\n  tallyman invoice preview\n  tallyman invoice preview --to 2026-02-01 --group-by rule\n  tallyman invoice preview --prices prices.json --format html > preview.html\n  tallyman invoice preview --policy night-v3 --json"
-    )]
+    /// Preview the documents that a close would make now
+    #[command(after_help = "Examples:\n  \
+                      tallyman invoice preview\n  \
+                      tallyman invoice preview --to 2026-02-01 --group-by rule\n  \
+                      tallyman invoice preview --prices prices.json --format html \
+                      > preview.html\n  \
+                      tallyman invoice preview --policy night-v3 --json")]
     Preview {
-        /// First instant that is not billed, as an instant or a date in UTC; now, if absent
+        /// First instant that is not billed, in RFC 3339 or as a date in UTC; now if absent
         #[arg(long)]
         to: Option<String>,
         #[command(flatten)]
@@ -32,15 +35,17 @@ pub(super) enum Command {
         #[command(flatten)]
         shown: Shown,
     },
-    /// Make every period up to an instant final
-    #[command(
-        after_help = "Examples:\n  tallyman invoice close --month 2026-01\n  tallyman invoice close --to 2026-02-01\n  tallyman invoice close --to now"
-    )]
+    /// Close every period up to an instant
+    #[command(after_help = "Examples:\n  \
+                      tallyman invoice close --month 2026-01\n  \
+                      tallyman invoice close --to 2026-02-01\n  \
+                      tallyman invoice close --to now")]
     Close {
-        /// First instant that is not billed, as an instant or a date in UTC; `now` is now less 60 s
+        /// First instant that is not billed, in RFC 3339 or as a date in UTC; `now` is now less 60
+        /// s
         #[arg(long, required_unless_present = "month", conflicts_with = "month")]
         to: Option<String>,
-        /// A month, up to its end in UTC
+        /// A month, such as 2026-01, to close up to its end in UTC
         #[arg(long, value_name = "YEAR-MONTH")]
         month: Option<String>,
         /// Close although operations are under way; the document names them
@@ -52,34 +57,37 @@ pub(super) enum Command {
     /// Bring closed periods up to date with what is known now
     #[command(after_help = "Examples:\n  tallyman invoice settle --reason 'late facts of January'")]
     Settle {
-        /// The reason, for the one who pays
+        /// The reason, for the payer
         #[arg(long)]
         reason: String,
         #[command(flatten)]
         shown: Shown,
     },
-    /// Name another policy or price book for a span; documents change with the next close or
+    /// Override the policy or the price book for a span; documents change with the next close or
     /// settlement
-    #[command(
-        after_help = "Examples:\n  tallyman invoice override --from 2026-01-01 --until 2026-02-01 --prices new.json --reason 'agreed in March'\n  tallyman invoice override --from 2026-01-01 --until 2026-02-01 --reason 'as it was'   Ends earlier overrides"
-    )]
+    #[command(after_help = "Examples:\n  \
+                      tallyman invoice override --from 2026-01-01 --until 2026-02-01 \
+                      --prices new.json --reason 'agreed in March'\n  \
+                      tallyman invoice override --from 2026-01-01 --until 2026-02-01 \
+                      --reason 'as it was'   Ends earlier overrides")]
     Override {
-        /// First instant of the span, as an instant or a date in UTC
+        /// First instant of the span, in RFC 3339 or as a date in UTC
         #[arg(long)]
         from: String,
-        /// First instant after it
+        /// First instant after the span
         #[arg(long)]
         until: String,
-        /// A policy in place of those in force
+        /// A policy in place of those in force: its name, its digest or a unique prefix of the
+        /// digest
         #[arg(long)]
         policy: Option<String>,
         /// A price book in place of those in force: a file, or the digest of one that was set
         #[arg(long, value_name = "FILE|DIGEST")]
         prices: Option<String>,
-        /// The book also holds for time without one
+        /// Apply the book also to time for which no book was in force
         #[arg(long)]
         from_begin: bool,
-        /// The reason, for the one who pays
+        /// The reason, for the payer
         #[arg(long)]
         reason: String,
     },
@@ -90,23 +98,23 @@ pub(super) enum Command {
     )]
     List,
     /// Show a document
-    #[command(
-        after_help = "Examples:\n  tallyman invoice show 1\n  tallyman invoice show 1 --format csv > invoice-1.csv"
-    )]
+    #[command(after_help = "Examples:\n  \
+                      tallyman invoice show 1\n  \
+                      tallyman invoice show 1 --format csv > invoice-1.csv")]
     Show {
-        /// Its number
+        /// The document's number
         number: u64,
         #[command(flatten)]
         shown: Shown,
     },
-    /// Correct the period of a document: an override for all of it, and the settlement that follows
-    #[command(
-        after_help = "Examples:\n  tallyman invoice correct 1 --reason 'the price was wrong' --prices right.json"
-    )]
+    /// Correct the period of a document: override its rules and settle
+    #[command(after_help = "Examples:\n  \
+                      tallyman invoice correct 1 --reason 'the price was wrong' \
+                      --prices right.json")]
     Correct {
         /// The document's number
         number: u64,
-        /// The reason, for the one who pays
+        /// The reason, for the payer
         #[arg(long)]
         reason: String,
         #[command(flatten)]
@@ -114,10 +122,10 @@ pub(super) enum Command {
         #[command(flatten)]
         shown: Shown,
     },
-    /// Save a document with all its evidence, to be proved on another machine
-    #[command(
-        after_help = "Examples:\n  tallyman invoice bundle 1 invoice-1.json\n  tallyman verify --bundle invoice-1.json"
-    )]
+    /// Export a document with its evidence, to be verified on another machine
+    #[command(after_help = "Examples:\n  \
+                      tallyman invoice bundle 1 invoice-1.json\n  \
+                      tallyman verify --bundle invoice-1.json")]
     Bundle {
         /// The document's number
         number: u64,
@@ -126,24 +134,24 @@ pub(super) enum Command {
     },
 }
 
-/// Rules in place of those in force.
+/// Arguments that name rules in place of those in force.
 #[derive(Debug, Args)]
 pub(super) struct Rules {
-    /// A policy in place of those in force: its name, its digest or the digest's unique beginning
+    /// A policy in place of those in force: its name, its digest or a unique prefix of the digest
     #[arg(long)]
     policy: Option<String>,
     /// A price book in place of those in force: a file, or the digest of one that was set
     #[arg(long, value_name = "FILE|DIGEST")]
     prices: Option<String>,
-    /// The book also holds for time without one
+    /// Apply the book also to time for which no book was in force
     #[arg(long)]
     from_begin: bool,
 }
 
-/// The form in which documents are printed.
+/// Arguments of the printed form of documents.
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct Shown {
-    /// The form of the output
+    /// The format of the output
     #[arg(long, value_enum, default_value_t)]
     format: Format,
     /// Add up the charges of each instance, or of each rule
@@ -154,17 +162,17 @@ pub(super) struct Shown {
 #[derive(Debug, Subcommand)]
 pub(super) enum PricesCommand {
     /// Put a price book in force
-    #[command(
-        after_help = "Examples:\n  tallyman prices set prices.json\n  tallyman prices set prices.json --at 2026-02-01"
-    )]
+    #[command(after_help = "Examples:\n  \
+                      tallyman prices set prices.json\n  \
+                      tallyman prices set prices.json --at 2026-02-01")]
     Set {
         /// The book: one JSON document
         file: PathBuf,
-        /// First instant at which it holds, as an instant or a date in UTC; now, if absent
+        /// First instant at which it is in force, in RFC 3339 or as a date in UTC; now if absent
         #[arg(long, value_name = "INSTANT")]
         at: Option<String>,
     },
-    /// Show the prices in force, and those that were and will be
+    /// Show past, present and planned price books
     #[command(after_help = "Examples:\n  tallyman prices show\n  tallyman prices show --json")]
     Show,
     /// Check a price book without a daemon
@@ -177,28 +185,29 @@ pub(super) enum PricesCommand {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AgreementCommand {
-    /// Show how time is cut into periods
+    /// Show the agreement on the tenant's periods
     #[command(after_help = "Examples:\n  tallyman agreement show")]
     Show,
-    /// Cut time otherwise, from the end of the present period on
-    #[command(
-        after_help = "Examples:\n  tallyman agreement set --zone Europe/Berlin\n  tallyman agreement set --cycle day\n  tallyman agreement set --anchor-day 15"
-    )]
+    /// Change the agreement, from the end of the present period on
+    #[command(after_help = "Examples:\n  \
+                      tallyman agreement set --zone Europe/Berlin\n  \
+                      tallyman agreement set --cycle day\n  \
+                      tallyman agreement set --anchor-day 15")]
     Set {
-        /// IANA name of the zone whose days are meant
+        /// IANA name of the time zone in which periods begin at midnight
         #[arg(long, default_value = "UTC")]
         zone: String,
         /// The kind of a period
         #[arg(long, value_enum, default_value = "month")]
         cycle: CycleText,
-        /// Day of the month on which a month begins, 1 to 31; the last day of a month that is
-        /// shorter
+        /// Day of the month on which a monthly period begins, 1 to 31; the last day of a month that
+        /// is shorter
         #[arg(long, default_value_t = 1)]
         anchor_day: u8,
     },
 }
 
-/// The kind of a period, as it is typed.
+/// The kind of a period, as an argument.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum CycleText {
     /// A calendar month that begins on the anchor day
@@ -238,7 +247,10 @@ impl Command {
                     client.post(&path(&["invoice", "overrides"]), &request).await?;
                 global.output().show(&done, |done| {
                     let Overridden { tenant, from, until, .. } = done;
-                    format!("tenant {tenant}: it holds from {from} to {until}; `tallyman invoice settle` bills it")
+                    format!(
+                        "tenant {tenant}: the override holds from {from} to {until}; \
+                         `tallyman invoice settle` bills it"
+                    )
                 })
             }
             Command::List => {
@@ -269,7 +281,7 @@ impl Command {
                 let saved = Saved { file, facts: bundle.facts.len() as u64 };
                 global.output().show(&saved, |saved| {
                     format!(
-                        "{} has {} facts; `tallyman verify --bundle` proves it",
+                        "{} has {} facts; `tallyman verify --bundle` verifies it",
                         saved.file.display(),
                         saved.facts
                     )
@@ -279,14 +291,14 @@ impl Command {
     }
 }
 
-/// A bundle on disk, for programs.
+/// A written bundle, as JSON output.
 #[derive(serde::Serialize)]
 struct Saved {
     file: PathBuf,
     facts: u64,
 }
 
-/// A price book that is one, for programs.
+/// A valid price book, as JSON output.
 #[derive(serde::Serialize)]
 struct Sound {
     digest: String,
@@ -305,7 +317,10 @@ impl PricesCommand {
                 let prices: Prices = global.client()?.put_text(&path, &query, bytes).await?;
                 output.show(&prices, |prices| {
                     let Prices { tenant, digest, currency, prices: count, from, .. } = prices;
-                    format!("tenant {tenant} is charged by {digest} ({count} prices in {currency}) from {from} on")
+                    format!(
+                        "tenant {tenant} is charged by {digest} ({count} prices in {currency}) \
+                         from {from} on"
+                    )
                 })
             }
             PricesCommand::Show => {
@@ -383,7 +398,7 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(file).with_context(|| format!("can't read {}", file.display()))
 }
 
-/// The text of a file, or a digest as it is.
+/// The text of a price book file, or a digest as it is.
 fn book(named: &str) -> anyhow::Result<String> {
     let is_digest = !named.is_empty()
         && named.len() <= 64

@@ -23,40 +23,43 @@ pub(super) enum Command {
     /// List facts, oldest first
     #[command(
         visible_alias = "ls",
-        after_help = "Examples:\n  tallyman journal list --limit 20\n  tallyman journal list --instance web\n  tallyman journal list --kind policy-activated --json"
+        after_help = "Examples:\n  \
+                      tallyman journal list --limit 20\n  \
+                      tallyman journal list --instance web\n  \
+                      tallyman journal list --kind policy-activated --json"
     )]
     List(List),
-    /// Prove that the journal is whole: every link, every text, every rule, every table, every
-    /// account
-    #[command(
-        after_help = "Examples:\n  tallyman journal verify\n  tallyman journal verify /backup/journal.db\n\nReads the file itself, beside a running daemon or without one."
-    )]
+    /// Verify the journal: its hash chain, its facts, its tables and its accounts
+    #[command(after_help = "Examples:\n  \
+                      tallyman journal verify\n  \
+                      tallyman journal verify /backup/journal.db\n\n\
+                      Reads the file itself, beside a running daemon or without one.")]
     Verify {
-        /// The database or its folder, instead of the data folder
+        /// The database or its folder; the data folder if absent
         path: Option<PathBuf>,
     },
-    /// Show the end of the journal; note it elsewhere, and nobody can cut it off unseen
+    /// Show the end of the journal; noted elsewhere, it shows later if the end was cut off
     #[command(after_help = "Examples:\n  tallyman journal head\n  tallyman journal head --json")]
     Head,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct List {
-    /// Only facts after this one
+    /// Only facts with a greater sequence number than this
     #[arg(long, default_value_t = 0)]
     after: u64,
     /// Most facts to list; all if absent
     #[arg(long)]
     limit: Option<usize>,
-    /// Only those of this instance: its id, its name, or its id's unique beginning
+    /// Only facts of this instance: its id, its name, or a unique prefix of its id
     #[arg(long)]
     instance: Option<String>,
-    /// Only those of this kind
+    /// Only facts of this kind
     #[arg(long)]
     kind: Option<Kind>,
 }
 
-/// A journal that is whole, for programs.
+/// A verified journal, as JSON output.
 #[derive(Debug, Serialize)]
 struct Whole {
     facts: u64,
@@ -73,7 +76,7 @@ impl Command {
                 let path = path.map_or_else(|| global.data(), Ok)?;
                 let verified = tokio::task::spawn_blocking(move || prove(&path))
                     .await
-                    .context("it broke off")??;
+                    .context("the verification was interrupted")??;
                 let whole = Whole {
                     facts: verified.head.seq,
                     hash: verified.head.hash.to_string(),
@@ -96,14 +99,14 @@ impl Command {
 
 fn prove(path: &std::path::Path) -> anyhow::Result<Verified> {
     let bar = if stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
-    // The accounts under it are counted anew.
+    // Accounts under the standard policy are computed again.
     let plain = [Digest::of(PolicyHost::standard_bytes())];
     let verified = verify_accounts(path, &plain, |done, of| {
         bar.set_length(of);
         bar.set_position(done);
     });
     bar.finish_and_clear();
-    verified.with_context(|| format!("can't prove {}", path.display()))
+    verified.with_context(|| format!("can't verify {}", path.display()))
 }
 
 impl List {
@@ -171,7 +174,7 @@ fn details(what: &What) -> String {
         What::HostStarted { version } => format!("version {version}"),
         What::ClockStepped { step_ns } => format!("by {step_ns} ns"),
         What::TimeUnknown { reason, claimed_ns, counted_ns } => {
-            format!("{reason}: the wall clock says {claimed_ns} ns, counted were {counted_ns} ns")
+            format!("{reason}: {claimed_ns} ns by the wall clock, {counted_ns} ns counted")
         }
         What::HostSuspended { duration_ns } => format!("for {duration_ns} ns"),
         What::PolicyAdmitted { digest, size_bytes, by, name } => {

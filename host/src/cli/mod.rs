@@ -1,8 +1,8 @@
-//! The command line. It talks to the daemon through the API alone, except where there is no daemon
-//! to talk to: `serve`, `openapi`, `image build`, `journal verify`, `backup`, `restore`, `prices
-//! check`, `verify`.
+//! The command line. Its commands use the daemon's API only, except those that need no daemon:
+//! `serve`, `openapi`, `image build`, `journal verify`, `backup`, `restore`, `prices check`,
+//! `verify`, `policy new`, `policy wrap`, `policy test`.
 //!
-//! Exit status: 0 done, 1 failed, 2 the command line is wrong.
+//! Exit status: 0 success, 1 failure, 2 invalid command line.
 
 mod args;
 mod automation;
@@ -41,16 +41,16 @@ use output::Output;
 
 const EXAMPLES: &str = "\
 Examples:
-  tallyman tour --keep                        See it all: one guest through its whole life
+  tallyman tour --keep                        See it all: one guest's whole lifecycle
   tallyman serve                              Run the daemon in the foreground
-  tallyman image build debian-busybox         Make something to boot
+  tallyman image build debian-busybox         Build an image to boot
   tallyman instance create web --image debian-busybox --wait
   tallyman instance intervals web             Every interval, and the proof that they add up
   tallyman instance list --json               The same as the API answers it
 
-Exit status: 0 done, 1 failed, 2 the command line is wrong.";
+Exit status: 0 success, 1 failure, 2 invalid command line.";
 
-/// Runs virtual machines and accounts every millisecond of their life.
+/// Runs virtual machines and accounts every millisecond of their lifetime.
 #[derive(Debug, Parser)]
 #[command(name = "tallyman", version, about, after_help = EXAMPLES, disable_help_subcommand = true)]
 struct Cli {
@@ -60,19 +60,20 @@ struct Cli {
     command: Command,
 }
 
-/// What every command takes.
+/// Arguments of every command.
 #[derive(Debug, Clone, Args)]
 struct Global {
-    /// Where the daemon answers
+    /// URL of the daemon
     #[arg(long, global = true, env = "TALLYMAN_URL", default_value = "http://127.0.0.1:8080")]
     url: String,
-    /// The token to show; read from the data folder's file `token` if absent
+    /// The token to send; that of the data folder's file `token` if absent
     #[arg(long, global = true, env = "TALLYMAN_TOKEN", hide_env_values = true)]
     token: Option<String>,
     /// The data folder
     #[arg(long, global = true, env = "TALLYMAN_DATA", default_value = "./.tallyman")]
     data: PathBuf,
-    /// The tenant that it is about; the token's own if absent, `default` for the operator's
+    /// The tenant that the command is about; the token's own if absent, `default` for an operator's
+    /// token
     #[arg(long, global = true, env = "TALLYMAN_TENANT")]
     tenant: Option<String>,
     /// Print JSON, as the API answers it
@@ -89,8 +90,8 @@ impl Global {
         Output { json: self.json }
     }
 
-    /// The data folder by its absolute path: machines outlive the folder that the daemon was
-    /// started in.
+    /// The absolute path of the data folder: machines keep using it when the daemon is started
+    /// again in another folder.
     fn data(&self) -> anyhow::Result<PathBuf> {
         std::path::absolute(&self.data)
             .with_context(|| format!("can't find the folder {}", self.data.display()))
@@ -101,57 +102,57 @@ impl Global {
 enum Command {
     /// Run the daemon in the foreground
     Serve(serve::Serve),
-    /// Walk one real guest through its whole life and show its account
+    /// Take one real guest through its whole lifecycle and show its time
     Tour(tour::Tour),
-    /// Virtual machines
+    /// Create, run and inspect virtual machines
     #[command(subcommand, visible_alias = "i")]
     Instance(Box<instance::Command>),
-    /// What machines were, kept and copied
+    /// Take, restore and fork snapshots of instances
     #[command(subcommand)]
     Snapshot(snapshot::Command),
-    /// What a machine boots
+    /// Build, import and list the images that instances boot from
     #[command(subcommand)]
     Image(image::Command),
-    /// How time counts
+    /// Upload, test and activate policies, which decide how time counts
     #[command(subcommand)]
     Policy(policy::Command),
-    /// Who is served, and how much each may have
+    /// Create tenants, and set their limits
     #[command(subcommand)]
     Tenant(tenant::Command),
-    /// Who may speak for a tenant
+    /// Create and revoke tokens
     #[command(subcommand)]
     Token(token::Command),
-    /// What time costs
+    /// Set, show and check price books
     #[command(subcommand)]
     Prices(invoice::PricesCommand),
-    /// What a tenant is charged
+    /// Preview, close and correct a tenant's invoices
     #[command(subcommand)]
     Invoice(invoice::Command),
-    /// How a tenant's time is cut into periods
+    /// Show and change the agreement on a tenant's billing periods
     #[command(subcommand)]
     Agreement(invoice::AgreementCommand),
-    /// The record of everything that happened
+    /// List and verify the journal of all facts
     #[command(subcommand)]
     Journal(journal::Command),
     /// Copy the journal into one file, beside a running daemon or without one
     Backup(backup::Backup),
     /// Put a copy of the journal into an empty data folder
     Restore(backup::Restore),
-    /// Prove what was charged
+    /// Verify invoices: compute them again from the facts and compare
     Verify(verify::Verify),
-    /// Show the host's hypervisors and what each can do
+    /// Show the host's hypervisors and their capabilities
     Capabilities(capabilities::Capabilities),
-    /// Print the description of the API
+    /// Print the OpenAPI document of the API
     #[command(after_help = "Examples:\n  tallyman openapi > openapi/tallyman-0.1.0.json")]
     Openapi,
-    /// Ask whether the daemon serves
+    /// Check that the daemon serves
     #[command(
         after_help = "Examples:\n  tallyman health\n  tallyman health --url http://127.0.0.1:8081"
     )]
     Health,
 }
 
-/// Reads the command line and does what it says.
+/// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -159,8 +160,8 @@ pub fn main() -> ExitCode {
         Err(error) => return failed(&anyhow::Error::from(error).context("can't start")),
     };
     let outcome = runtime.block_on(run(cli));
-    // Blocking work that nobody waits for any more (a read of the terminal, a compilation) doesn't
-    // hold up the exit.
+    // Without waiting for blocking work (a read of the terminal, a compilation) that is not needed
+    // any more.
     runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -174,7 +175,7 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Whoever read our output has heard enough.
+/// Returns true if the reader of the output closed it.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
@@ -183,13 +184,13 @@ fn health_text(health: &api::model::Health) -> String {
     let alerts = match health.alerts {
         0 => String::new(),
         alerts => {
-            format!("; {alerts} quarantined policies need somebody: see `tallyman tenant list`")
+            format!("; {alerts} quarantined policies need attention: see `tallyman tenant list`")
         }
     };
     let aside = match health.set_aside {
         0 => String::new(),
         folders => {
-            format!("; {folders} folders of unknown instances lie in the data folder's `set-aside`")
+            format!("; {folders} folders of unknown instances are in the data folder's `set-aside`")
         }
     };
     let head = &health.journal;

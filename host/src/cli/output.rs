@@ -1,4 +1,4 @@
-//! What people and programs read: tables, readable durations, JSON.
+//! Output for people and programs: tables, readable durations, JSON.
 
 use std::io::{self, Write};
 
@@ -14,14 +14,14 @@ use crate::clock;
 use crate::tenant::Standing;
 use crate::units::Nanos;
 
-/// How results are printed.
+/// The form in which results are printed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Output {
     pub(super) json: bool,
 }
 
 impl Output {
-    /// Prints `value` as JSON, or as `text` puts it.
+    /// Prints `value` as JSON, or as the text that `to_text` makes of it.
     pub(super) fn show<T: Serialize>(
         self,
         value: &T,
@@ -36,7 +36,8 @@ impl Output {
     }
 }
 
-/// Prints text, without anything that a terminal would obey: guests and tenants choose much of it.
+/// Prints text without control characters that a terminal would obey: guests and tenants choose
+/// much of it.
 pub(super) fn text(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(printable(text).as_bytes())?;
@@ -44,8 +45,8 @@ pub(super) fn text(text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Text in which every character that a terminal would obey, other than an end of line and a tab,
-/// is U+FFFD.
+/// Text in which every character that a terminal would obey, other than a line feed and a tab, is
+/// replaced by U+FFFD.
 pub(super) fn printable(text: &str) -> String {
     text.chars()
         .map(
@@ -56,7 +57,7 @@ pub(super) fn printable(text: &str) -> String {
         .collect()
 }
 
-/// The text of a cell, which has one line: what it says can't look like another row.
+/// The text of a cell in one line, so that it can't imitate another row.
 fn cell(text: &str) -> String {
     text.trim_end()
         .chars()
@@ -64,12 +65,12 @@ fn cell(text: &str) -> String {
         .collect()
 }
 
-/// JSON in which every character that a terminal would obey is an escape. It means the same.
+/// JSON in which every character that a terminal would obey is an escape. Its value is the same.
 fn escaped(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
         match c {
-            // Between values. Inside of them they are escapes already.
+            // A line feed between values; inside of strings they are escapes already.
             '\n' => escaped.push(c),
             c if is_obeyed(c) => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
             c => escaped.push(c),
@@ -78,8 +79,8 @@ fn escaped(json: &str) -> String {
     escaped
 }
 
-/// Whether a terminal obeys a character instead of showing it: controls, and what turns the
-/// direction of writing.
+/// Returns true for characters that a terminal obeys instead of showing: controls, and changes of
+/// the writing direction.
 fn is_obeyed(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -90,7 +91,7 @@ pub(super) fn line(line: &str) -> anyhow::Result<()> {
     text(&format!("{line}\n"))
 }
 
-/// What a policy measures, and what it can be told.
+/// The meters and the options of a policy.
 pub(super) fn declared(declared: &Declared) -> String {
     let meters = declared
         .meters
@@ -117,7 +118,7 @@ fn values(option: &DeclaredOption) -> String {
     if option.choices.is_empty() { option.kind.clone() } else { option.choices.join(" or ") }
 }
 
-/// A table without lines: a head, then rows; columns in `right` are aligned to the right.
+/// A table without ruling: a head, then rows; columns in `right` are aligned to the right.
 pub(super) fn table(
     head: &[&str],
     right: &[usize],
@@ -160,8 +161,8 @@ fn trimmed(table: &Table) -> String {
     text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
-/// A length of time in three or four digits, truncated: `850 ns`, `12.3 ms`, `4.56 s`, `2 m 05 s`,
-/// `3 h 04 m`, `5 d 06 h`.
+/// A duration in three or four digits, truncated: `850 ns`, `12.3 ms`, `4.56 s`, `2 m 05 s`, `3 h
+/// 04 m`, `5 d 06 h`.
 pub(super) fn duration(nanos: u64) -> String {
     const SECOND: u64 = 1_000_000_000;
     let seconds = nanos / SECOND;
@@ -176,12 +177,12 @@ pub(super) fn duration(nanos: u64) -> String {
     }
 }
 
-/// A length of time to the nanosecond.
+/// A duration to the nanosecond.
 pub(super) fn exact(nanos: u64) -> String {
     Nanos(nanos).to_string()
 }
 
-/// How long ago an instant was, by this machine's wall clock.
+/// Time since an instant, by this machine's wall clock; 0 if it is in the future.
 pub(super) fn ago(at: Timestamp) -> String {
     let passed = clock::wall_ns().saturating_sub(at.0);
     duration(u64::try_from(passed).unwrap_or(0))
@@ -224,7 +225,7 @@ pub(super) fn instances(instances: &[Instance]) -> String {
     table(&head, &[4, 5, 6, 8, 9], rows)
 }
 
-/// All of one instance.
+/// All fields of one instance.
 pub(super) fn instance(instance: &Instance) -> String {
     let legal: Vec<_> =
         instance.legal.iter().map(|&command| crate::vm::Command::from(command).as_str()).collect();
@@ -280,7 +281,7 @@ pub(super) fn instance(instance: &Instance) -> String {
     pairs(rows.into_iter().filter_map(|(name, value)| Some((name, value?))))
 }
 
-/// What is known of a workload that is asked.
+/// The health of an instance's workload; `None` without a health check.
 fn health(instance: &Instance) -> Option<String> {
     let health = instance.health.as_ref()?;
     let status = match health.status {
@@ -294,15 +295,15 @@ fn health(instance: &Instance) -> Option<String> {
     })
 }
 
-/// When it goes to standby by itself.
+/// The auto-standby setting; `None` if it is off.
 fn auto_standby(instance: &Instance) -> Option<String> {
     let auto = instance.auto_standby.as_ref()?;
     let since =
         instance.idle_since.map(|since| format!("; counted since {since}")).unwrap_or_default();
-    Some(format!("by itself after {} without activity{since}", auto.idle_after))
+    Some(format!("automatic after {} without activity{since}", auto.idle_after))
 }
 
-/// When an instance is started again, and what comes next; nothing if it never is.
+/// The restart policy and the next attempt; `None` if the policy is `never`.
 fn restart(instance: &Instance) -> Option<String> {
     let status = instance.restart_status.as_ref()?;
     let when = match instance.restart_policy.policy {
@@ -312,7 +313,7 @@ fn restart(instance: &Instance) -> Option<String> {
     };
     let next = match (status.next_attempt_at, status.blocked_reason) {
         (Some(at), _) => format!(", next at {at}"),
-        (None, Some(RestartBlock::ManualStop)) => ", not after a stop that was asked for".into(),
+        (None, Some(RestartBlock::ManualStop)) => ", not after a requested stop".into(),
         (None, Some(RestartBlock::MaxAttemptsExceeded)) => ", no attempts left".into(),
         (None, None) => String::new(),
     };
@@ -346,12 +347,13 @@ pub(super) fn intervals(intervals: &Intervals) -> String {
 }
 
 fn totals(intervals: &Intervals) -> String {
-    let (lived, accounted) = (intervals.totals_ns.0, intervals.accounted.totals_ns.0);
-    let rows = crate::vm::Phase::ALL.into_iter().zip(lived.into_iter().zip(accounted));
-    let rows = rows.filter(|(_, (lived, accounted))| *lived != 0 || *accounted != 0);
-    let rows = rows
-        .map(|(phase, (lived, accounted))| vec![phase.to_string(), exact(lived), exact(accounted)]);
-    table(&["TOTAL", "LIVED", "AS THE POLICIES COUNT IT"], &[1, 2], rows)
+    let (measured, accounted) = (intervals.totals_ns.0, intervals.accounted.totals_ns.0);
+    let rows = crate::vm::Phase::ALL.into_iter().zip(measured.into_iter().zip(accounted));
+    let rows = rows.filter(|(_, (measured, accounted))| *measured != 0 || *accounted != 0);
+    let rows = rows.map(|(phase, (measured, accounted))| {
+        vec![phase.to_string(), exact(measured), exact(accounted)]
+    });
+    table(&["TOTAL", "MEASURED", "BY THE POLICIES"], &[1, 2], rows)
 }
 
 fn proofs(intervals: &Intervals) -> String {

@@ -25,40 +25,44 @@ use crate::vm;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Upload a component; it is examined, compiled and tested
-    #[command(
-        after_help = "Examples:\n  tallyman policy upload target/policies/coarse.wasm\n  tallyman policy upload mine.wasm --name night-v3\n  tallyman policy upload mine.wasm --profile large"
-    )]
+    /// Upload a component, which is examined, compiled and tested
+    #[command(after_help = "Examples:\n  \
+                      tallyman policy upload target/policies/coarse.wasm\n  \
+                      tallyman policy upload mine.wasm --name night-v3\n  \
+                      tallyman policy upload mine.wasm --profile large")]
     Upload {
-        /// The component
+        /// File of the component
         file: PathBuf,
-        /// Which bounds hold for it: compact, or large for meters in interpreted languages
+        /// Set of limits that it runs under: compact, or large for meters in interpreted languages
         #[arg(long, default_value = "compact")]
         profile: Profile,
-        /// Its name among the tenant's policies, such as night-v3; it stands for the digest
-        /// everywhere
+        /// A name among the tenant's policies, such as night-v3, which is accepted wherever the
+        /// digest is
         #[arg(long)]
         name: Option<PolicyName>,
     },
-    /// Write the beginnings of a policy of your own
-    #[command(
-        after_help = "Examples:\n  tallyman policy new mine --lang rust\n  tallyman policy new mine --lang python --into ./policies\n\nIts README.md says how to build it with the language's own tools."
-    )]
+    /// Create the source of a new policy from a template
+    #[command(after_help = "Examples:\n  \
+                      tallyman policy new mine --lang rust\n  \
+                      tallyman policy new mine --lang python --into ./policies\n\n\
+                      The README.md of the new folder says how to build it with the language's \
+                      own tools.")]
     New(new::New),
-    /// Make a component of a core module that was built for the contract
-    #[command(
-        after_help = "Examples:\n  tallyman policy wrap target/wasm32-unknown-unknown/release/mine.wasm mine.wasm\n\n`wasm-tools component new` does the same."
-    )]
+    /// Make a component from a core module that was built for the contract
+    #[command(after_help = "Examples:\n  \
+                      tallyman policy wrap target/wasm32-unknown-unknown/release/mine.wasm \
+                      mine.wasm\n\n\
+                      `wasm-tools component new` does the same.")]
     Wrap {
-        /// The core module
+        /// File of the core module
         module: PathBuf,
-        /// The component to write
+        /// File of the component to write
         component: PathBuf,
     },
-    /// Ask a component everything that must hold, and show what it costs; needs no daemon
-    #[command(
-        after_help = "Examples:\n  tallyman policy test mine.wasm\n  tallyman policy test mine.wasm --profile large --json"
-    )]
+    /// Test a component for conformance, and show its fuel; needs no daemon
+    #[command(after_help = "Examples:\n  \
+                      tallyman policy test mine.wasm\n  \
+                      tallyman policy test mine.wasm --profile large --json")]
     Test(test::Test),
     /// List policies
     #[command(
@@ -71,95 +75,97 @@ pub(super) enum Command {
         after_help = "Examples:\n  tallyman policy get standard\n  tallyman policy get 3f9a1c"
     )]
     Get {
-        /// Its digest, the digest's unique beginning, or `standard`
+        /// The policy: its name, its digest, a unique prefix of the digest, or `standard`
         digest: String,
     },
-    /// Put a tenant under a policy
-    #[command(
-        after_help = "Examples:\n  tallyman policy activate 3f9a1c\n  tallyman policy activate 3f9a1c --at 2026-02-01T00:00:00Z\n  tallyman policy activate standard --again --reason 'the new one is too dear'"
-    )]
+    /// Activate a policy for a tenant
+    #[command(after_help = "Examples:\n  \
+                      tallyman policy activate 3f9a1c\n  \
+                      tallyman policy activate 3f9a1c --at 2026-02-01T00:00:00Z\n  \
+                      tallyman policy activate standard --again \
+                      --reason 'the new one is too dear'")]
     Activate {
-        /// Its digest, the digest's unique beginning, or `standard`
+        /// The policy: its name, its digest, a unique prefix of the digest, or `standard`
         digest: String,
-        /// From when on; now if absent
+        /// First instant at which it is in force, in RFC 3339; now if absent
         #[arg(long, value_name = "INSTANT")]
         at: Option<Timestamp>,
-        /// It is meant that a policy comes back which was in force before, or was quarantined
+        /// Confirm the activation of a policy that was in force before, or was quarantined
         #[arg(long)]
         again: bool,
-        /// An option of the policy, such as minimum=60s; `policy get` lists those that it has
+        /// An option of the policy, such as minimum=60s; `policy get` lists its options; may be
+        /// repeated
         #[arg(long = "option", value_name = "NAME=VALUE", value_parser = option)]
         options: Vec<(String, String)>,
-        /// Refuse if its trial differs by more than this in all, up or down: an amount in the
-        /// currency
+        /// Refuse if its trial differs in total by more than this amount, up or down
         #[arg(long, value_name = "AMOUNT")]
         max_net: Option<String>,
-        /// Refuse if its trial differs by more than this for any one tenant
+        /// Refuse if its trial differs for any one tenant by more than this amount, up or down
         #[arg(long, value_name = "AMOUNT")]
         max_tenant: Option<String>,
         #[command(flatten)]
         why: Why,
     },
-    /// Put the policy before the present one in force again
-    #[command(
-        after_help = "Examples:\n  tallyman policy rollback\n  tallyman policy rollback --tenant acme --reason 'wrong totals'"
-    )]
+    /// Roll back to the policy before the present one
+    #[command(after_help = "Examples:\n  \
+                      tallyman policy rollback\n  \
+                      tallyman policy rollback --tenant acme --reason 'wrong totals'")]
     Rollback {
         #[command(flatten)]
         why: Why,
     },
     /// Withdraw a policy that was planned for later
-    #[command(
-        after_help = "Examples:\n  tallyman policy withdraw night-v3\n  tallyman policy withdraw 3f9a"
-    )]
+    #[command(after_help = "Examples:\n  \
+                      tallyman policy withdraw night-v3\n  \
+                      tallyman policy withdraw 3f9a")]
     Withdraw {
-        /// Its name, its digest, or the digest's unique beginning
+        /// The policy: its name, its digest, or a unique prefix of the digest
         digest: String,
     },
-    /// Try a policy beside the one in force; it changes nothing
+    /// Try a policy beside the one in force, without effect on charges
     #[command(subcommand)]
     Shadow(Shadow),
-    /// Show under which policy a tenant is, was and will be
+    /// Show the past, present and planned policies of a tenant
     #[command(after_help = "Examples:\n  tallyman policy status\n  tallyman policy status --json")]
     Status,
-    /// Show what every policy may cost
+    /// Show the limits of policies
     #[command(after_help = "Examples:\n  tallyman policy limits")]
     Limits,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Shadow {
-    /// Begin to try a policy
+    /// Start the trial of a policy
     #[command(after_help = "Examples:\n  tallyman policy shadow start 3f9a1c")]
     Start {
-        /// Its digest, the digest's unique beginning, or `standard`
+        /// The policy: its name, its digest, a unique prefix of the digest, or `standard`
         digest: String,
-        /// Why, for the journal
+        /// The reason, for the journal
         #[arg(long)]
         reason: Option<String>,
     },
-    /// Show what a policy that is tried would have counted
-    #[command(
-        after_help = "Examples:\n  tallyman policy shadow report 3f9a1c\n  tallyman policy shadow report 3f9a1c --json"
-    )]
+    /// Show the report of a trial
+    #[command(after_help = "Examples:\n  \
+                      tallyman policy shadow report 3f9a1c\n  \
+                      tallyman policy shadow report 3f9a1c --json")]
     Report {
-        /// Its digest, or the digest's unique beginning
+        /// The policy: its name, its digest, or a unique prefix of the digest
         digest: String,
     },
-    /// Try a policy no more
+    /// End the trial of a policy
     #[command(after_help = "Examples:\n  tallyman policy shadow stop 3f9a1c")]
     Stop {
-        /// Its digest, or the digest's unique beginning
+        /// The policy: its name, its digest, or a unique prefix of the digest
         digest: String,
     },
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Why {
-    /// Why, for the journal
+    /// The reason, for the journal
     #[arg(long)]
     reason: Option<String>,
-    /// Makes it the same request when it is sent again: it is done once
+    /// Key of the request: repeated with the same key, it is carried out once
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
 }
@@ -271,7 +277,7 @@ pub(super) async fn upload(
         .with_context(|| format!("{} is not admitted", file.display()))
 }
 
-/// Puts the tenant under a policy.
+/// Activates a policy for the tenant.
 pub(super) async fn activate(
     client: &Client,
     request: &Activate,
@@ -280,7 +286,7 @@ pub(super) async fn activate(
     client.put_once(&["tenants", SELF, "policy"], request, key).await
 }
 
-/// Puts the policy before the present one in force again.
+/// Rolls the tenant back to the policy before the present one.
 pub(super) async fn roll_back(
     client: &Client,
     request: &Rollback,
@@ -320,7 +326,7 @@ fn report_text(report: &ShadowReport) -> String {
         text.push_str(&format!("\n\n{}", money_text(money)));
     }
     if let Some(unrated) = &report.unrated {
-        text.push_str(&format!("\nnothing is known about money: {unrated}"));
+        text.push_str(&format!("\nthe charges are unknown: {unrated}"));
     }
     text
 }
@@ -370,8 +376,10 @@ fn details(policy: &Policy) -> String {
         (
             "self-test",
             policy.self_test.map(|test| {
-                let (vectors, enter, snapshot) = (test.vectors, test.enter_fuel, test.snapshot_fuel);
-                format!("{vectors} vectors; at most {enter} fuel for a transition, {snapshot} for a snapshot")
+                format!(
+                    "{} vectors; at most {} fuel for a transition, {} for a snapshot",
+                    test.vectors, test.enter_fuel, test.snapshot_fuel
+                )
             }),
         ),
     ];
@@ -394,18 +402,18 @@ fn status_text(status: &TenantPolicy) -> String {
         vec![one.digest.to_string(), name, Standing::from(one.state).to_string()]
     });
     text.push_str(&format!("\n\n{}", output::table(&["POLICY", "NAME", "STATE"], &[], stands)));
-    for ill in &status.quarantined {
-        let reason = ill.reason.as_deref().unwrap_or("it failed before the daemon's start");
-        let owed = match ill.stand_in {
-            Some(stand_in) => format!("{stand_in} accounts what it owes"),
-            None => "what it owes waits for another policy".into(),
+    for found in &status.quarantined {
+        let reason = found.reason.as_deref().unwrap_or("it failed before the daemon's start");
+        let owed = match found.stand_in {
+            Some(stand_in) => format!("{stand_in} accounts its time"),
+            None => "its time waits for another policy".into(),
         };
-        text.push_str(&format!("\n\nquarantined: {}\n  {reason}; {owed}", ill.digest));
+        text.push_str(&format!("\n\nquarantined: {}\n  {reason}; {owed}", found.digest));
     }
     text
 }
 
-/// What a policy of either profile may cost.
+/// The limits of either profile, as JSON output.
 #[derive(Debug, Serialize)]
 struct Limits {
     compact: PolicyLimits,

@@ -1,16 +1,16 @@
-//! Signs of life while something takes long. On the error output, and only if a person looks at it.
+//! Progress of work that takes long: a spinner on the error output, if that is a terminal.
 
 use std::io::{IsTerminal, stderr};
 use std::time::Duration;
 
 use indicatif::ProgressBar;
 
-/// What takes less is done before anybody wonders.
+/// Time before a spinner appears.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 const TICK: Duration = Duration::from_millis(100);
 
-/// Does `work`; shows `what` if it takes long.
+/// Awaits `work`. Shows a spinner with the text `what` if it takes longer than [`PATIENCE`].
 pub(super) async fn during<T>(what: &str, work: impl Future<Output = T>) -> T {
     if !stderr().is_terminal() {
         return work.await;
@@ -26,7 +26,7 @@ pub(super) async fn during<T>(what: &str, work: impl Future<Output = T>) -> T {
     done
 }
 
-/// A spinner from now on; hidden unless a person looks.
+/// Shows a spinner at once; hidden unless the error output is a terminal.
 pub(super) fn spinner(what: &str) -> ProgressBar {
     let spinner =
         if stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };

@@ -22,20 +22,20 @@ Examples:
   tallyman serve
   tallyman serve --data /var/lib/tallyman --listen 127.0.0.1:8081
   tallyman serve --probe-network 10.0.0.0/8
-  tallyman serve --jwt-eddsa-key ./issuer.pem --jwt-issuer https://id.example --jwt-audience tallyman
+  tallyman serve --jwt-eddsa-key ./key.pem --jwt-issuer https://id.example --jwt-audience tallyman
   TALLYMAN_LOG=debug tallyman serve --accelerator tcg
 
-Ctrl-C ends the daemon; the instances go on and are found again at the next start.";
+Ctrl-C stops the daemon; instances keep running and are found again at the next start.";
 
-/// The last word of a daemon.
+/// The last line that a daemon prints.
 pub(super) const STOPPED: &str =
-    "stopped; instances that run go on, and are found again at the next start";
+    "stopped; instances keep running and are found again at the next start";
 
-/// How the daemon is to run.
+/// Arguments of the daemon.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Serve {
-    /// Where the API listens
+    /// Address and port on which the API listens
     #[arg(long, env = "TALLYMAN_LISTEN", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
     /// QEMU: a path, or a name on PATH
@@ -47,32 +47,37 @@ pub(super) struct Serve {
     /// Firecracker: a path, or a name on PATH
     #[arg(long, env = "TALLYMAN_FIRECRACKER", default_value = "firecracker")]
     firecracker: PathBuf,
-    /// What runs QEMU's guests, kvm or tcg, instead of what the processor suggests
+    /// Accelerator of QEMU's guests: kvm or tcg; chosen by the host's support if absent
     #[arg(long, env = "TALLYMAN_ACCELERATOR")]
     accelerator: Option<Accelerator>,
-    /// A network, such as 10.0.0.0/8, in which health checks may look for the workloads of guests;
-    /// may be given several times
+    /// A network, such as 10.0.0.0/8, in which health checks may reach the workloads of guests; may
+    /// be repeated
     #[arg(long, value_name = "NETWORK", env = "TALLYMAN_PROBE_NETWORKS", value_delimiter = ',')]
     probe_network: Vec<IpNet>,
-    /// Take the wall clock for right at a new boot of the host also where the kernel does not know
-    /// it to be: for hosts whose clock is kept by other means than NTP or PTP
+    /// Trust the wall clock after a boot of the host even if the kernel does not report it as
+    /// synchronised: for hosts whose clock is not set by NTP or PTP
     #[arg(long, env = "TALLYMAN_TRUST_WALL_CLOCK")]
     trust_wall_clock: bool,
-    /// How many seconds a new boot of the host waits for its wall clock to be synchronised, before
-    /// time is counted on without what lies between the boots
-    #[arg(long, value_name = "SECONDS", env = "TALLYMAN_CLOCK_WAIT_S", default_value_t = CLOCK_WAIT_S)]
+    /// Longest time that the first start after a boot of the host waits for a synchronised wall
+    /// clock, in seconds; after that, the time between the boots is not counted
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "TALLYMAN_CLOCK_WAIT_S",
+        default_value_t = CLOCK_WAIT_S
+    )]
     clock_wait_s: u32,
     #[command(flatten)]
     jwt: SignedTokens,
 }
 
-/// What a time service needs after a boot, usually.
+/// Time in seconds that a time service usually needs after a boot.
 const CLOCK_WAIT_S: u32 = 30;
 
-/// Whose signed tokens (JWT) are accepted. Without a key none is.
+/// Arguments of signed tokens (JWT). Without a key, none are accepted.
 #[derive(Debug, Args)]
 struct SignedTokens {
-    /// File with the secret, of 32 bytes or more, of whoever signs tokens with HS256
+    /// File with the secret, of 32 bytes or more, of the issuer that signs tokens with HS256
     #[arg(
         long,
         value_name = "FILE",
@@ -81,7 +86,7 @@ struct SignedTokens {
         requires = "jwt_audience"
     )]
     jwt_hs256_secret: Option<PathBuf>,
-    /// File with the Ed25519 public key, in PEM, of whoever signs tokens with EdDSA
+    /// File with the Ed25519 public key, in PEM, of the issuer that signs tokens with EdDSA
     #[arg(
         long,
         value_name = "FILE",
@@ -90,10 +95,10 @@ struct SignedTokens {
         requires = "jwt_audience"
     )]
     jwt_eddsa_key: Option<PathBuf>,
-    /// What `iss` of a signed token must be
+    /// Required value of the claim `iss` of signed tokens
     #[arg(long, value_name = "TEXT", env = "TALLYMAN_JWT_ISSUER")]
     jwt_issuer: Option<String>,
-    /// What `aud` of a signed token must be, or name among others
+    /// Required value of the claim `aud` of signed tokens, alone or in a list
     #[arg(long, value_name = "TEXT", env = "TALLYMAN_JWT_AUDIENCE")]
     jwt_audience: Option<String>,
 }
@@ -108,7 +113,7 @@ impl SignedTokens {
         let hs256_secret = jwt_hs256_secret.as_ref().map(read).transpose()?;
         let eddsa_public_key = jwt_eddsa_key.as_ref().map(read).transpose()?;
         Ok(Some(JwtConfig {
-            // A line break at the end of a file is an editor's, not a secret's.
+            // A line break at the end of the file is not part of the secret.
             hs256_secret: hs256_secret.map(|secret| secret.trim_ascii_end().to_vec()),
             eddsa_public_key: eddsa_public_key
                 .map(|pem| String::from_utf8_lossy(&pem).into_owned()),
@@ -136,7 +141,8 @@ impl Serve {
             token: global.token.clone(),
             probe_networks: self.probe_network,
             supervisor: None,
-            // Also after the file was replaced: what it compiled must fit this version.
+            // The running program also after its file was replaced: compiled code must fit this
+            // version.
             compiler: Some("/proc/self/exe".into()),
             journal: journal::Options {
                 trusts_wall_clock: self.trust_wall_clock,

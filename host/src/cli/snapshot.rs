@@ -1,4 +1,4 @@
-//! `tallyman snapshot`, and the forks that are made of instances and snapshots.
+//! `tallyman snapshot`, and the forks of instances and snapshots.
 
 use std::time::Duration;
 
@@ -17,10 +17,12 @@ use crate::api::model::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Keep a copy of what an instance is now
-    #[command(
-        after_help = "Examples:\n  tallyman snapshot create web before-upgrade\n  tallyman snapshot create web --keep 5\n  tallyman snapshot create web for-long --compress\n\nWhat runs is paused for it."
-    )]
+    /// Take a snapshot of an instance
+    #[command(after_help = "Examples:\n  \
+                      tallyman snapshot create web before-upgrade\n  \
+                      tallyman snapshot create web --keep 5\n  \
+                      tallyman snapshot create web for-long --compress\n\n\
+                      A running instance is paused meanwhile.")]
     Create(Create),
     /// List an instance's snapshots
     #[command(
@@ -28,7 +30,7 @@ pub(super) enum Command {
         after_help = "Examples:\n  tallyman snapshot list web\n  tallyman snapshot list web --json"
     )]
     List {
-        /// The instance: its id, its name, or its id's unique beginning
+        /// The instance: its id, its name, or a unique prefix of its id
         id: String,
     },
     /// Show one snapshot
@@ -40,39 +42,43 @@ pub(super) enum Command {
         after_help = "Examples:\n  tallyman snapshot delete web before-upgrade"
     )]
     Delete(One),
-    /// Make the instance what it was; its history goes on
-    #[command(
-        after_help = "Examples:\n  tallyman snapshot restore web before-upgrade\n  tallyman snapshot restore web before-upgrade --to standby\n\nThe instance has to be stopped or in standby."
-    )]
+    /// Restore an instance to a snapshot; its history goes on
+    #[command(after_help = "Examples:\n  \
+                      tallyman snapshot restore web before-upgrade\n  \
+                      tallyman snapshot restore web before-upgrade --to standby\n\n\
+                      The instance has to be stopped or in standby.")]
     Restore(Restore),
-    /// Make a new instance of a snapshot
+    /// Create a new instance from a snapshot
     #[command(after_help = "Examples:\n  tallyman snapshot fork web before-upgrade web-2")]
     Fork(ForkOne),
-    /// Have snapshots taken by themselves
-    #[command(
-        after_help = "Examples:\n  tallyman snapshot schedule web --every 1h --keep 24\n  tallyman snapshot schedule web --every 24h --keep 7 --compress\n  tallyman snapshot schedule web\n  tallyman snapshot schedule web --off"
-    )]
+    /// Set, show or remove an instance's snapshot schedule
+    #[command(after_help = "Examples:\n  \
+                      tallyman snapshot schedule web --every 1h --keep 24\n  \
+                      tallyman snapshot schedule web --every 24h --keep 7 --compress\n  \
+                      tallyman snapshot schedule web\n  \
+                      tallyman snapshot schedule web --off")]
     Schedule(Schedule),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct One {
-    /// The instance: its id, its name, or its id's unique beginning
+    /// The instance: its id, its name, or a unique prefix of its id
     id: String,
-    /// The snapshot
+    /// Name of the snapshot
     name: String,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Create {
-    /// The instance: its id, its name, or its id's unique beginning
+    /// The instance: its id, its name, or a unique prefix of its id
     id: String,
-    /// What to call the snapshot; made of the time if absent
+    /// Name of the snapshot; made of the time if absent
     name: Option<String>,
-    /// A label
+    /// A label; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = tag)]
     tag: Vec<(String, String)>,
-    /// Delete the oldest, so that only so many remain
+    /// Keep only this number of the newest snapshots taken by commands, 1 to 256; older ones are
+    /// deleted
     #[arg(long)]
     keep: Option<u32>,
     /// Compress its memory afterwards, in the background
@@ -82,11 +88,11 @@ pub(super) struct Create {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum To {
-    /// Nothing runs
+    /// Nothing runs; no memory is kept
     Stopped,
-    /// The memory is on disk
+    /// Nothing runs; the memory is on disk
     Standby,
-    /// It runs
+    /// The instance runs
     Running,
 }
 
@@ -104,7 +110,8 @@ impl From<To> for TargetState {
 pub(super) struct Restore {
     #[command(flatten)]
     one: One,
-    /// Where the instance is to stand; running if the snapshot holds memory
+    /// State to bring the instance to; if absent, running if the snapshot holds memory, else
+    /// stopped
     #[arg(long)]
     to: Option<To>,
 }
@@ -113,9 +120,10 @@ pub(super) struct Restore {
 pub(super) struct ForkOne {
     #[command(flatten)]
     one: One,
-    /// What to call the new instance
+    /// Name of the new instance: 1 to 63 of a-z, 0-9 and '-'
     fork: String,
-    /// Where it is to stand; running if the snapshot holds memory
+    /// State to bring the new instance to; if absent, running if the snapshot holds memory, else
+    /// stopped
     #[arg(long)]
     to: Option<To>,
 }
@@ -123,38 +131,38 @@ pub(super) struct ForkOne {
 /// `tallyman instance fork`.
 #[derive(Debug, Args)]
 pub(super) struct Fork {
-    /// Its id, its name, or its id's unique beginning
+    /// The instance to fork: its id, its name, or a unique prefix of its id
     id: String,
-    /// What to call the new instance
+    /// Name of the new instance: 1 to 63 of a-z, 0-9 and '-'
     name: String,
-    /// It runs and may be paused for a moment
+    /// Allow a running instance to be paused for a moment; without it, its fork is refused
     #[arg(long)]
     from_running: bool,
-    /// Where the new instance is to stand; where this one stands if absent
+    /// State to bring the new instance to; the state of the forked one if absent
     #[arg(long)]
     to: Option<To>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Schedule {
-    /// The instance: its id, its name, or its id's unique beginning
+    /// The instance: its id, its name, or a unique prefix of its id
     id: String,
-    /// How often
+    /// Time between two snapshots, from 1m to 8784h
     #[arg(long, value_name = "DURATION", value_parser = duration, requires = "keep")]
     every: Option<Duration>,
-    /// Up to how much later, at random
+    /// Longest random delay of each snapshot, up to that time; no delay if absent
     #[arg(long, value_name = "DURATION", value_parser = duration, requires = "every")]
     jitter: Option<Duration>,
-    /// How many stay
+    /// Number of the newest scheduled snapshots that are kept, 1 to 256
     #[arg(long, requires = "every")]
     keep: Option<u32>,
-    /// What their names begin with
+    /// Prefix of their names, at most 44 characters; scheduled if absent
     #[arg(long, requires = "every")]
     prefix: Option<String>,
     /// Compress the memory of each afterwards, in the background
     #[arg(long, requires = "every")]
     compress: bool,
-    /// Not any more
+    /// Remove the schedule
     #[arg(long, conflicts_with = "every")]
     off: bool,
 }
@@ -208,7 +216,7 @@ impl Create {
         let snapshot: Snapshot =
             during(&format!("taking a snapshot of {id}"), client.post(&path, &body)).await?;
         output.show(&snapshot, |snapshot| {
-            format!("{} of {id} is kept, {}", snapshot.name, bytes(snapshot.size_bytes))
+            format!("snapshot {} of {id} is taken, {}", snapshot.name, bytes(snapshot.size_bytes))
         })
     }
 }
@@ -249,7 +257,7 @@ impl Schedule {
             let next = schedule.next_run_at.map_or_else(|| "never".into(), |at| at.to_string());
             let SnapshotSchedule { interval, retention, name_prefix, .. } = schedule;
             format!(
-                "{}: every {interval}, the newest {} stay as {name_prefix}-*; next {next}",
+                "{}: every {interval}, the newest {} are kept as {name_prefix}-*; next {next}",
                 self.id, retention.max_count
             )
         })

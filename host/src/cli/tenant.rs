@@ -13,10 +13,11 @@ use crate::tenant::{FallbackStep, Limit};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Make a tenant
+    /// Create a tenant
     #[command(after_help = "Examples:\n  tallyman tenant create acme")]
     Create {
-        /// Its id: a-z, 0-9 and '-'
+        /// Id of the new tenant: 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or
+        /// digit
         id: String,
     },
     /// List tenants
@@ -28,73 +29,74 @@ pub(super) enum Command {
     /// Show one tenant
     #[command(after_help = "Examples:\n  tallyman tenant get acme\n  tallyman tenant get")]
     Get {
-        /// Its id; the token's own if absent
+        /// The tenant's id; the token's own if absent
         #[arg(default_value = SELF)]
         id: String,
     },
-    /// Set limits of a tenant; those that are not named stay
-    #[command(
-        after_help = "Examples:\n  tallyman tenant limit acme --instances 20 --vcpus 40 --memory 64GB\n  tallyman tenant limit acme --requests-per-s 10\n  tallyman tenant limit acme --default vcpus"
-    )]
+    /// Set limits of a tenant; limits that are not named stay as they are
+    #[command(after_help = "Examples:\n  \
+                      tallyman tenant limit acme --instances 20 --vcpus 40 --memory 64GB\n  \
+                      tallyman tenant limit acme --requests-per-s 10\n  \
+                      tallyman tenant limit acme --default vcpus")]
     Limit(SetLimits),
-    /// Set who may charge a tenant: its prices, its invoices, and the policy that it is under
+    /// Set the right to charge a tenant: to change its prices, its invoices and its policy
     ///
-    /// Operators and tokens with the role billing always may.
-    #[command(
-        after_help = "Examples:\n  tallyman tenant billing acme delegated\n  tallyman tenant billing acme kept"
-    )]
+    /// Operators and tokens with the role billing always have it.
+    #[command(after_help = "Examples:\n  \
+                      tallyman tenant billing acme delegated\n  \
+                      tallyman tenant billing acme kept")]
     Billing {
-        /// Its id
+        /// The tenant's id
         id: String,
-        /// delegated: the tenant's own admins may, too; kept: they may not
+        /// delegated: the tenant's own admins have the right, too; kept: they do not
         #[arg(value_enum)]
         to: Delegation,
     },
-    /// Set what is done when a tenant's policy fails twice in a row
-    #[command(
-        after_help = "Examples:\n  tallyman tenant fallback acme hold\n  tallyman tenant fallback acme last-good standard"
-    )]
+    /// Set the fallback for a tenant's policy that fails twice in a row
+    #[command(after_help = "Examples:\n  \
+                      tallyman tenant fallback acme hold\n  \
+                      tallyman tenant fallback acme last-good standard")]
     Fallback {
-        /// Its id
+        /// The tenant's id
         id: String,
-        /// What is tried, in this order: hold, last-good, standard
+        /// The steps in the order in which they are tried: hold, last-good, standard
         #[arg(required = true)]
         ladder: Vec<FallbackStep>,
     },
 }
 
-/// Whether a tenant's own admins may charge it.
+/// The right of a tenant's own admins to charge it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Delegation {
-    /// They may.
+    /// The tenant's own admins may charge it.
     Delegated,
-    /// They may not.
+    /// Only operators and the role billing may charge it.
     Kept,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct SetLimits {
-    /// Its id
+    /// The tenant's id
     id: String,
-    /// Instances that are not deleted
+    /// Most instances that are not deleted
     #[arg(long)]
     instances: Option<u64>,
-    /// Their virtual processors, added up
+    /// Most virtual processors of all those instances together
     #[arg(long)]
     vcpus: Option<u64>,
-    /// Their memory, added up, such as 64GB
+    /// Most memory of all those instances together, such as 64GB
     #[arg(long, value_parser = parse_size)]
     memory: Option<u64>,
-    /// Policies
+    /// Most policies that it has uploaded
     #[arg(long)]
     policies: Option<u64>,
-    /// Requests in a second, on average
+    /// Most requests per second, on average
     #[arg(long)]
     requests_per_s: Option<u64>,
-    /// Fuel that its policies burn in a minute, on average
+    /// Most fuel that its policies burn per minute, on average
     #[arg(long)]
     fuel_per_minute: Option<u64>,
-    /// A limit to set back to the program's default, by its name in JSON
+    /// A limit to reset to its default, by its name in JSON, such as memory_bytes; may be repeated
     #[arg(long = "default", value_name = "LIMIT")]
     defaults: Vec<Limit>,
 }
@@ -106,7 +108,7 @@ impl Command {
             Command::Create { id } => {
                 let tenant: Tenant = client.post(&["tenants"], &CreateTenant { id }).await?;
                 output.show(&tenant, |tenant| {
-                    format!("tenant {} is there, under the standard policy", tenant.id)
+                    format!("tenant {} is created, under the standard policy", tenant.id)
                 })
             }
             Command::List => {

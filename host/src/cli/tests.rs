@@ -1,10 +1,10 @@
-//! The command line, checked against itself.
+//! Checks of the command line's help and examples.
 
 use clap::{Command, CommandFactory};
 
 use super::Cli;
 
-/// Every command that does something, with the words that lead to it.
+/// Every command without subcommands, with the words that call it.
 fn commands() -> Vec<(String, Command)> {
     fn below(command: &Command, words: &str, found: &mut Vec<(String, Command)>) {
         for sub in command.get_subcommands() {

@@ -10,10 +10,12 @@ use crate::tenant::Role;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Make a token; its secret is printed once
-    #[command(
-        after_help = "Examples:\n  tallyman token create ci --role policy-author\n  tallyman token create laptop --role tenant-admin --expires 720h --tenant acme\n  TALLYMAN_TOKEN=tly_... tallyman instance list"
-    )]
+    /// Create a token; its secret is printed once
+    #[command(after_help = "Examples:\n  \
+                      tallyman token create ci --role policy-author\n  \
+                      tallyman token create laptop --role tenant-admin --expires 720h \
+                      --tenant acme\n  \
+                      TALLYMAN_TOKEN=tly_... tallyman instance list")]
     Create(Create),
     /// List tokens, without their secrets
     #[command(
@@ -24,19 +26,19 @@ pub(super) enum Command {
     /// Revoke a token, at once and for good
     #[command(after_help = "Examples:\n  tallyman token revoke 3f9a1c")]
     Revoke {
-        /// Its id, or the id's unique beginning
+        /// The token: its id, or a unique prefix of its id
         id: String,
     },
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Create {
-    /// What to call it
+    /// Name of the token, for people: 1 to 63 characters
     name: String,
-    /// What it is good for: operator, billing, tenant-admin, tenant-reader or policy-author
+    /// Role of the token: operator, billing, tenant-admin, tenant-reader or policy-author
     #[arg(long)]
     role: Role,
-    /// For how long, such as 12h or 720h; 90 days if absent, 366 days at most
+    /// Lifetime, such as 12h or 720h, at most 366 days; 90 days if absent
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     expires: Option<std::time::Duration>,
 }
@@ -71,7 +73,7 @@ impl Command {
 fn created_text(created: &CreatedToken) -> String {
     let token = &created.token;
     format!(
-        "{}\n\nThis is shown once. It is token {} of tenant {}, good as {} until {}.",
+        "{}\n\nThe secret is shown once. Token {} of tenant {} has the role {} until {}.",
         created.secret,
         token.id,
         token.tenant,
@@ -97,5 +99,5 @@ fn table(tokens: &[Token]) -> String {
             token.created_by.clone(),
         ]
     });
-    output::table(&["ID", "NAME", "TENANT", "ROLE", "STATUS", "EXPIRES", "MADE BY"], &[], rows)
+    output::table(&["ID", "NAME", "TENANT", "ROLE", "STATUS", "EXPIRES", "CREATED BY"], &[], rows)
 }

@@ -1,4 +1,5 @@
-//! `tallyman tour`: one real guest through its whole life, and the proof that its account is exact.
+//! `tallyman tour`: one real guest through its whole lifecycle, and the proof that its time adds
+//! up.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,17 +27,17 @@ The exit status is 1 if a step fails, or if the times do not add up to the nanos
 const IMAGE: &str = "debian-busybox";
 const PREFIX: &str = "tour-";
 
-/// How long a guest may take to boot: minutes where there is no hardware virtualization.
+/// Longest time for a boot, which takes minutes without hardware virtualization.
 const BOOT: Duration = Duration::from_secs(600);
 
-/// The tour.
+/// Arguments of the tour.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Tour {
     /// Keep serving afterwards, until Ctrl-C
     #[arg(long)]
     keep: bool,
-    /// A component to put in force on the way, and to roll back; without one, that step is left out
+    /// A policy to activate on the way, and to roll back; without one, that step is left out
     #[arg(long, value_name = "FILE")]
     swap_policy: Option<PathBuf>,
 }
@@ -48,7 +49,7 @@ impl Tour {
         let walked = self.walk(&client, global).await;
         let Some(mut daemon) = daemon else { return walked };
         if walked.is_ok() && self.keep {
-            output::line("\nThe daemon keeps serving until Ctrl-C.")?;
+            output::line("\nThe daemon serves until Ctrl-C.")?;
             tokio::select! {
                 interrupted = interrupted() => interrupted?,
                 error = daemon.ended() => return Err(error),
@@ -76,7 +77,7 @@ impl Tour {
         output::line(&next_steps(&name))
     }
 
-    /// The life of one instance.
+    /// The lifecycle of one instance.
     async fn live(&self, client: &Client, name: &str) -> anyhow::Result<()> {
         step(&format!("create {name}"), create(client, name)).await?;
         step(
@@ -106,7 +107,7 @@ impl Tour {
     }
 }
 
-/// Starts a daemon if none answers.
+/// Starts a daemon if none answers; `None` if one does.
 async fn ensure_daemon(client: &Client, global: &Global) -> anyhow::Result<Option<Daemon>> {
     if daemon::answers(client).await? {
         output::line(&format!("a daemon answers at {}", client.url()))?;
@@ -127,7 +128,7 @@ async fn ensure_image(client: &Client, global: &Global) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The instances that are there already, from this command or another.
+/// The existing instances, of this command or another.
 async fn earlier(client: &Client) -> anyhow::Result<Vec<Instance>> {
     client.get(&["instances"], &[]).await
 }
@@ -159,7 +160,7 @@ async fn swap(client: &Client, file: &std::path::Path) -> anyhow::Result<()> {
         policy::upload(client, file, Profile::Compact, None),
     )
     .await?;
-    // An earlier tour may have had it in force.
+    // An earlier tour may have activated it before.
     let request = Activate {
         digest: uploaded.digest.to_string(),
         at: None,
@@ -169,12 +170,12 @@ async fn swap(client: &Client, file: &std::path::Path) -> anyhow::Result<()> {
         max_net: None,
         max_tenant: None,
     };
-    let what = format!("put it in force ({})", output::short(&uploaded.digest));
+    let what = format!("activate it ({})", output::short(&uploaded.digest));
     step(&what, policy::activate(client, &request, None)).await?;
     Ok(())
 }
 
-/// Does one step, with a line that says what it was and how long it took.
+/// Runs one step, and prints a line with its name and its duration.
 async fn step<T>(what: &str, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     output::text(&format!("{what} ... "))?;
     let start = clock::boottime_ns();
@@ -202,10 +203,10 @@ fn next_steps(name: &str) -> String {
         "
 What to try next, in another terminal:
   tallyman instance start {name} --wait      boot it again
-  tallyman instance logs {name} --follow     what it says
-  tallyman instance list                     all instances and their time
-  tallyman policy status                     under which rules, since when
-  tallyman journal list --instance {name}    every fact, as it was hashed
-  tallyman journal verify                    prove that none was altered"
+  tallyman instance logs {name} --follow     follow its console
+  tallyman instance list                     list all instances and their time
+  tallyman policy status                     show the policy in force
+  tallyman journal list --instance {name}    list every fact, as it was hashed
+  tallyman journal verify                    verify that none was altered"
     )
 }

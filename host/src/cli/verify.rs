@@ -1,5 +1,5 @@
-//! `tallyman verify`: invoices and their lines are made again and compared, byte for byte, without
-//! a daemon.
+//! `tallyman verify`: computes invoices and their lines again and compares them, byte for byte,
+//! without a daemon.
 
 use std::path::{Path, PathBuf};
 
@@ -24,24 +24,24 @@ Examples:
   tallyman verify 2026-01                All that was charged for a month
   tallyman verify --bundle invoice.json  On another machine, from a bundle alone
 
-Reads the journal's file itself, beside a running daemon or without one. Components run on the processor and, as a second witness, on
-the engine's interpreter.";
+Reads the journal's file itself, beside a running daemon or without one. Components run as compiled
+code and, as a second computation, in the engine's interpreter.";
 
-/// Prove what was charged: make it again from the facts and compare
+/// Verify invoices: compute them again from the facts and compare
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Verify {
-    /// A document (3), a line (3/12) or a month (2026-01); everything, if absent
+    /// A document (3), a line (3/12) or a month (2026-01); all documents of the tenant if absent
     what: Option<String>,
-    /// A bundle instead of the data folder's journal
+    /// A bundle to verify instead of the data folder's journal
     #[arg(long, value_name = "FILE")]
     bundle: Option<PathBuf>,
-    /// Ask the processor alone, not the interpreter
+    /// Compute with compiled code only, not with the interpreter as well
     #[arg(long)]
     one_witness: bool,
 }
 
-/// What is to be proved.
+/// The documents to verify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum What {
     All,
@@ -50,7 +50,7 @@ enum What {
     Month(i32, u32),
 }
 
-/// What is proved, for programs.
+/// The result of the verification, as JSON output.
 #[derive(Debug, Serialize)]
 struct Report {
     tenant: String,
@@ -70,7 +70,8 @@ struct Document {
     payable: String,
     currency: Option<String>,
     same_engine: bool,
-    /// Whether it is of the earlier form: its bytes are checked, its amounts are opening amounts.
+    /// Set for a document of the earlier form: its bytes are verified, its amounts are opening
+    /// amounts.
     earlier_form: bool,
 }
 
@@ -84,7 +85,8 @@ impl Verify {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
         let (output, data, tenant) = (global.output(), global.data()?, tenant(global)?);
         let work = tokio::task::spawn_blocking(move || self.prove(&data, &tenant));
-        let report = during("proving", work).await.context("it broke off")??;
+        let report =
+            during("verifying", work).await.context("the verification was interrupted")??;
         output.show(&report, text)
     }
 
@@ -95,14 +97,14 @@ impl Verify {
                 let bytes = std::fs::read(file)
                     .with_context(|| format!("can't read {}", file.display()))?;
                 let proofs = crate::invoice::Bundle::read(&bytes)
-                    .with_context(|| format!("{} proves nothing", file.display()))?;
+                    .with_context(|| format!("{} is not a valid bundle", file.display()))?;
                 let tenant: TenantId = proofs.tenant().parse()?;
                 let what = if what == What::All { What::Document(proofs.number()) } else { what };
                 self.of(&proofs, &tenant, what, None)
             }
             None => {
                 let whole = verify(data, |_, _| ())
-                    .with_context(|| format!("can't prove {}", data.display()))?;
+                    .with_context(|| format!("can't verify {}", data.display()))?;
                 let archive = Archive::open(data)
                     .with_context(|| format!("can't read {}", data.display()))?;
                 self.of(&archive, tenant, what, Some(whole.head.seq))
@@ -117,9 +119,9 @@ impl Verify {
         what: What,
         journal: Option<u64>,
     ) -> anyhow::Result<Report> {
-        let folder = tempfile::tempdir().context("no place for compiled policies")?;
+        let folder = tempfile::tempdir().context("can't create a folder for compiled policies")?;
         let host = |backend, name: &str| PolicyHost::open_with(&folder.path().join(name), backend);
-        let native = host(Backend::Native, "native").context("the policy engine does not start")?;
+        let native = host(Backend::Native, "native").context("can't start the policy engine")?;
         let mut witnesses = vec![crate::policy::ENGINE.to_owned()];
         let numbers = numbers(evidence, tenant, what)?;
         let mut proved = Vec::new();
@@ -127,12 +129,12 @@ impl Verify {
             proved.push(prove(evidence, &Engines::new(evidence, &native), tenant, number)?);
         }
         if !self.one_witness {
-            let interpreter = host(Backend::Interpreter, "interpreter")
-                .context("the interpreter does not start")?;
+            let interpreter =
+                host(Backend::Interpreter, "interpreter").context("can't start the interpreter")?;
             for &number in &numbers {
                 let calls = Engines::new(evidence, &interpreter);
                 prove(evidence, &calls, tenant, number)
-                    .context("the interpreter says otherwise")?;
+                    .context("the interpreter disagrees with the compiled code")?;
             }
             witnesses.push(format!("{}, interpreted", crate::policy::ENGINE));
         }
@@ -205,7 +207,7 @@ fn numbers<E: Evidence>(evidence: &E, tenant: &TenantId, what: What) -> anyhow::
         }
     };
     if numbers.is_empty() {
-        bail!("tenant {tenant} was charged nothing then");
+        bail!("tenant {tenant} has no documents for that; `tallyman invoice list` lists them");
     }
     Ok(numbers)
 }
@@ -227,7 +229,7 @@ fn parse(text: &str) -> anyhow::Result<What> {
         text.parse().ok().map(What::Document)
     };
     read().ok_or_else(|| {
-        anyhow!("'{text}' is no document (3), no line (3/12) and no month (2026-01)")
+        anyhow!("'{text}' is not a document (3), a line (3/12) or a month (2026-01)")
     })
 }
 
@@ -252,11 +254,12 @@ fn text(report: &Report) -> String {
     }
     if report.documents.iter().any(|document| document.earlier_form) {
         text.push_str(
-            "\n\ndocuments without lines are of the earlier form: their bytes are whole, their amounts opening amounts",
+            "\n\ndocuments without lines are of the earlier form: their bytes are unaltered, their \
+             amounts opening amounts",
         );
     }
     for witness in &report.witnesses {
-        text.push_str(&format!("\nproved byte for byte by {witness}"));
+        text.push_str(&format!("\nverified byte for byte by {witness}"));
     }
     text
 }
@@ -276,8 +279,9 @@ fn line_text(report: &LineReport) -> String {
     let Line { number, rule, price_id, tier, billed, unit, is, amount, .. } = line;
     let price = format!("{}/{}", line.price_numerator, line.price_denominator);
     format!(
-        "line {number}: rule {rule}, price {price_id}, tier {tier}\n{billed} {unit} at {price} nano-units each is {is}; \
-         the document asks for {amount}\n\n{pieces}"
+        "line {number}: rule {rule}, price {price_id}, tier {tier}\n\
+         {billed} {unit} at {price} nano-units each is {is}; the document asks for {amount}\n\n\
+         {pieces}"
     )
 }
 

@@ -1,5 +1,5 @@
-//! `tallyman policy new`: the beginnings of a policy, in a language of one's own; and `wrap`, which
-//! makes a component of a core module.
+//! `tallyman policy new`, which creates the source of a policy from a template; and `wrap`, which
+//! makes a component from a core module.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::cli::output::Output;
 use crate::policy::{self, CONTRACT};
 
-/// A language that there is a template for.
+/// A language with a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum Lang {
     /// Rust, with the library of the shipped policies; accounts and measures
@@ -26,28 +26,29 @@ pub(in crate::cli) enum Lang {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct New {
-    /// What to call it: a-z, 0-9 and '-', beginning with a letter
+    /// Name of the policy: 1 to 63 of a-z, 0-9 and '-', beginning with a letter
     name: String,
-    /// In which language
+    /// Language of the policy
     #[arg(long)]
     lang: Lang,
-    /// The folder to make it in; it must not be there yet; its name if absent
+    /// The folder to create, which must not exist yet; the policy's name if absent
     #[arg(long)]
     into: Option<PathBuf>,
 }
 
-/// What was written, for programs.
+/// The written files, as JSON output.
 #[derive(Debug, Serialize)]
 struct Written {
     folder: PathBuf,
     files: Vec<PathBuf>,
 }
 
-/// A file of a template: where it goes, and its text, in which `{{name}}` stands for the policy's
-/// name, `{{crate}}` for Rust's form of it, and `{{version}}` for this program's.
+/// A file of a template: its path in the new folder, and its text, in which `{{name}}` stands for
+/// the policy's name, `{{crate}}` for its form as a Rust crate, and `{{version}}` for the version
+/// of this program.
 type File = (&'static str, &'static str);
 
-/// A source of the library that policies in Rust are written with. Its tests stay behind.
+/// A source file of the library for policies in Rust. Its tests are not copied.
 macro_rules! library {
     ($path:literal) => {
         include_str!(concat!("../../../../guest-tracker/src/", $path))
@@ -107,7 +108,8 @@ impl New {
             name.starts_with(|c: char| c.is_ascii_lowercase())
                 && name.chars().all(inner)
                 && name.len() <= 63,
-            "'{name}' is no name for a policy; use a-z, 0-9 and '-', beginning with a letter"
+            "'{name}' is not a name for a policy; use 1 to 63 of a-z, 0-9 and '-', beginning with \
+             a letter"
         );
         let folder = self.into.unwrap_or_else(|| PathBuf::from(name));
         if folder.exists() {
@@ -141,7 +143,7 @@ fn write(folder: &Path, path: &str, bytes: &[u8]) -> anyhow::Result<PathBuf> {
     Ok(file)
 }
 
-/// Makes a component of a core module.
+/// Makes a component from a core module.
 pub(in crate::cli) fn wrap(module: &Path, component: &Path, output: Output) -> anyhow::Result<()> {
     let core = fs::read(module).with_context(|| format!("can't read {}", module.display()))?;
     let bytes = policy::wrap(&core)
@@ -151,7 +153,7 @@ pub(in crate::cli) fn wrap(module: &Path, component: &Path, output: Output) -> a
     output.show(&written, |_| format!("{} has {} bytes", component.display(), bytes.len()))
 }
 
-/// What C needs to know of the contract.
+/// The bindings of the contract for C.
 mod bindings {
     use anyhow::Context;
     use wit_bindgen_core::Files;

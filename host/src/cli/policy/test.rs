@@ -16,12 +16,12 @@ use biller::book::Book;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Test {
-    /// The component
+    /// File of the component
     file: PathBuf,
-    /// Which bounds hold for it: compact, or large for meters in interpreted languages
+    /// Set of limits that it is tested under: compact, or large for meters in interpreted languages
     #[arg(long, default_value = "compact")]
     profile: Profile,
-    /// A price book whose meters it must measure, too
+    /// A price book whose meters it must declare and measure
     #[arg(long, value_name = "FILE")]
     prices: Option<PathBuf>,
     /// An option to measure under, such as minimum=60s; may be repeated
@@ -30,11 +30,12 @@ pub(in crate::cli) struct Test {
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE, such as minimum=60s")?;
+    let (name, value) =
+        text.split_once('=').ok_or("an option needs a `=`; write it like minimum=60s")?;
     Ok((name.into(), value.into()))
 }
 
-/// What the kit found out, for programs.
+/// The result of the conformance kit, as JSON output.
 #[derive(Debug, Serialize)]
 struct Found {
     digest: String,
@@ -75,7 +76,9 @@ impl Test {
         let profile = self.profile;
         let terms = self.terms()?;
         let asked = tokio::task::spawn_blocking(move || ask(&bytes, profile, &terms));
-        let asked = during("compiling and asking", async { asked.await.context("it broke off")? });
+        let asked = during("compiling and testing", async {
+            asked.await.context("the test was interrupted")?
+        });
         let report =
             asked.await.with_context(|| format!("{} is not admitted", self.file.display()))?;
         output.show(&found(&report), text)?;
@@ -159,7 +162,8 @@ fn text(found: &Found) -> String {
         vec![burned.what.to_owned(), burned.fuel.to_string(), burned.allowed.to_string()]
     });
     format!(
-        "{}\n\n{}\n\n{}\n\n{}\n\n{} intervals were counted, {} lines of its own were stated and checked",
+        "{}\n\n{}\n\n{}\n\n{}\n\n\
+         {} intervals were counted, {} lines of its own were stated and checked",
         output::pairs(facts),
         output::declared(&found.declared),
         output::table(&["MUST HOLD", "CASES", "", ""], &[1], checks),

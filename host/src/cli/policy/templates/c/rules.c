@@ -1,8 +1,8 @@
-// Which time counts, and for which meters.
+// The rules of a policy: the time that counts, and the meters that count it.
 
 #include "tallyman.h"
 
-// Under which phase time in `phase` counts in totals. The same phase must always count as the same phase.
+// The phase under which time in `phase` counts in totals. It must always be the same one.
 uint8_t counts_as(uint8_t phase) {
   if (phase == TALLYMAN_POLICY_TYPES_PHASE_INITIALIZING) {
     return TALLYMAN_POLICY_TYPES_PHASE_RUNNING;

@@ -1,10 +1,12 @@
-// What a policy in C is made of, beside its rules: it keeps the promises of wit/, so that no time is lost or made. Include it once.
+// The part of a policy in C beside its rules: it fulfils the contract in wit/, so that no time is
+// lost or added. Include it once.
 //
-// Rules are the function `counts_as` and the table `METERS`, with `METERS_END` as its last entry. What the component declares is made from the same
-// table as what it measures, so the two can't disagree.
+// Rules are the function `counts_as` and the table `METERS`, with `METERS_END` as its last entry.
+// The component's declaration and its measurements follow from the same table, so they can't
+// disagree.
 //
-// An empty list or text that arrives has `len` 0, and a `ptr` that is no address: look at `len`. What is answered is freed by the bindings, so
-// texts in it are copies.
+// An empty list or text that arrives has `len` 0 and a `ptr` that is not an address: check `len`.
+// The bindings free the answer, so texts in it are copies.
 
 #ifndef TALLYMAN_H
 #define TALLYMAN_H
@@ -22,7 +24,7 @@ enum {
   ALL_PHASES = 255,
 };
 
-// What a minimum and a granularity apply to; see wit/metering.wit.
+// The time that a minimum and a granularity apply to; see wit/metering.wit.
 enum { START, WAKE, VISIT, LIFE };
 
 #define SECOND_NS UINT64_C(1000000000)
@@ -100,7 +102,7 @@ bool exports_tallyman_policy_accounting_enter(tracker_t *state, uint8_t to, int6
   return exports_tallyman_policy_accounting_snapshot(state, at, &ret->totals, err);
 }
 
-// Item by item in the columns that came: they are ours, and go back as the answer.
+// Works item by item in the columns of the argument, which the callee owns, and returns them.
 static bool visits(tracker_columns_t *states, const int64_t *at, bool same, accounting_error_t *err) {
   totals_columns_t *totals = &states->totals;
   uint64_t *columns[PHASES] = {totals->created.ptr, totals->initializing.ptr, totals->running.ptr, totals->paused.ptr,
@@ -164,14 +166,14 @@ static size_t meters(void) {
   return count;
 }
 
-// A unit of a length of time, the longest first.
+// The units of a duration, the longest first.
 static const struct {
   const char *name;
   uint64_t ns;
 } UNITS[] = {{"h", HOUR_NS}, {"m", MINUTE_NS}, {"s", SECOND_NS}, {"ms", 1000000}, {"ns", 1}};
 enum { UNIT_COUNT = sizeof UNITS / sizeof UNITS[0] };
 
-// `ns` as options have it, in the longest unit in which it is whole.
+// Formats `ns` as an option's value, in the longest unit in which it is a whole number.
 static void write_ns(policy_string_t *to, uint64_t ns) {
   size_t unit = 0;
   while (ns % UNITS[unit].ns) {
@@ -214,7 +216,7 @@ static bool is(policy_string_t text, const char *word) {
   return text.len == strlen(word) && memcmp(text.ptr, word, text.len) == 0;
 }
 
-// The nanoseconds of a length of time such as 60s; false if it is none, or longer than 366 days.
+// Parses a duration such as 60s, in nanoseconds; false if it is invalid or longer than 366 days.
 static bool read_ns(policy_string_t text, uint64_t *ns) {
   uint64_t number = 0;
   size_t at = 0;

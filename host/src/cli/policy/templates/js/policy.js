@@ -1,6 +1,7 @@
-// Which time counts, and for which meters. The contract is in wit/.
+// The rules of a policy: the time that counts, and the meters that count it. The contract is in
+// wit/.
 
-// What is declared and what is measured comes from here, so that the two can't disagree.
+// The meters, for the declaration and for the measurement, so that the two can't disagree.
 // Ordinals of the phases are in wit/types.wit.
 const METERS = [
   { name: 'active', phases: [1, 2], counts: 'time in initializing, running' },
@@ -37,7 +38,7 @@ export const metering = {
   },
 };
 
-// The nanoseconds of a length of time such as 60s. The host has refused what is none, but not what is too long.
+// Parses a duration such as 60s, in nanoseconds. The host refuses invalid ones, but not long ones.
 function nanoseconds(text) {
   const [, digits, unit] = /^([0-9]+)(ns|ms|s|m|h)$/.exec(text) ?? [];
   const length = digits === undefined ? undefined : BigInt(digits) * UNITS_NS[unit];

@@ -1,10 +1,13 @@
-"""Which time counts, and for which meters. The contract is in wit/; `componentize-py bindings` writes it down as Python, for editors."""
+"""The rules of a policy: the time that counts, and the meters that count it.
+
+The contract is in wit/; `componentize-py bindings` generates Python from it, for editors.
+"""
 
 from componentize_py_types import Err
 from wit_world import exports
 from wit_world.exports import metering
 
-# What is declared and what is measured comes from here, so that the two can't disagree.
+# The meters, for the declaration and for the measurement, so that the two can't disagree.
 # Name, ordinals of the phases that count (see wit/types.wit), what they are in words.
 METERS = [
     ("active", {1, 2}, "time in initializing, running"),
@@ -46,7 +49,7 @@ def option(request: metering.Request, name: str, default: str) -> str:
 
 
 def duration_ns(text: str) -> int:
-    """The nanoseconds of a length of time such as 60s. The host has refused what is none, but not what is too long."""
+    """Parses a duration such as 60s, in nanoseconds. The host refuses invalid ones, but not long ones."""
     digits = text.rstrip("nmsh")
     length = int(digits) * UNITS_NS[text[len(digits) :]]
     if length > 366 * 24 * UNITS_NS["h"]:
