@@ -365,7 +365,8 @@ fn field(text: &str) -> String {
 
 const STYLE: &str = "body{font:14px/1.4 system-ui,sans-serif;margin:2rem auto;max-width:72rem;\
     color:#111;background:#fff}table{border-collapse:collapse;width:100%}\
-    th,td{padding:.25rem .6rem;text-align:left;border-bottom:1px solid #ddd;vertical-align:top}th{font-weight:600}td.n,th.n{text-align:right;\
+    th,td{padding:.25rem .6rem;text-align:left;border-bottom:1px solid #ddd;vertical-align:top}\
+    th{font-weight:600}td.n,th.n{text-align:right;\
     font-variant-numeric:tabular-nums;white-space:nowrap}tfoot td{font-weight:600;border-bottom:0}\
     p.note{color:#555}section{break-after:page}@media print{body{margin:0;font-size:11px}}";
 
