@@ -5,6 +5,7 @@
 //! home.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -234,6 +235,49 @@ fn states_are_matched_without_a_wildcard() {
     }
 }
 
+/// Words that begin a bare clause: a doc comment opens with a noun phrase or a verb instead.
+const CLAUSES: [&str; 16] = [
+    "What", "Who", "Whom", "Whose", "Whether", "Those", "So many", "Whoever", "Whatever", "How",
+    "Why", "When", "Where", "Which", "If", "That",
+];
+
+/// Every line of the Rust and WIT files of the repository that satisfies `is_wrong`, as
+/// `file:line: text`.
+fn wrong_lines(is_wrong: impl Fn(&str) -> bool) -> String {
+    let root = root();
+    let mut wrong = String::new();
+    for path in files(&root, &["rs", "wit"]) {
+        let text = fs::read_to_string(&path).expect("readable");
+        let place = path.strip_prefix(&root).expect("inside").display();
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| is_wrong(line)) {
+            let _ = writeln!(wrong, "{place}:{}: {}", number + 1, line.trim());
+        }
+    }
+    wrong
+}
+
+#[test]
+fn no_line_of_a_doc_comment_opens_with_a_bare_clause() {
+    let begins = |text: &str, word: &str| {
+        let rest = text.strip_prefix(word);
+        rest.is_some_and(|rest| {
+            !rest.starts_with(|letter: char| letter.is_alphanumeric() || letter == '_')
+        })
+    };
+    let wrong = wrong_lines(|line| {
+        let mut docs = ["/// ", "//! "].into_iter().flat_map(|mark| line.split(mark).skip(1));
+        docs.any(|text| CLAUSES.iter().any(|word| begins(text, word)))
+    });
+    assert!(wrong.is_empty(), "open with a noun phrase or a third-person verb:\n{wrong}");
+}
+
+#[test]
+fn comments_fit_into_100_columns() {
+    let wrong =
+        wrong_lines(|line| line.trim_start().starts_with("//") && line.chars().count() > 100);
+    assert!(wrong.is_empty(), "break these lines:\n{wrong}");
+}
+
 /// Identifiers of the glossary's columns, each looked up in the texts that it must occur in.
 #[test]
 fn the_glossary_names_what_is_there() {
@@ -245,9 +289,8 @@ fn the_glossary_names_what_is_there() {
         let files = files(&root.join(folder), &["json"]);
         files.iter().map(|path| fs::read_to_string(path).expect("readable")).collect()
     };
-    let texts = [code("wit", "wit"), json("openapi") + &json("docs"), {
-        code("host", "rs") + &code("guest-tracker", "rs")
-    }];
+    let rust = code("host", "rs") + &code("guest-tracker", "rs");
+    let texts = [code("wit", "wit"), json("openapi") + &json("docs"), rust];
     let is_part = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == '-';
     let known = texts.map(|text| {
         text.split(|letter| !is_part(letter)).map(str::to_owned).collect::<HashSet<String>>()
