@@ -1,6 +1,9 @@
 //! The API over HTTP, against a daemon in this process: access, refusals, policies and their
 //! activation. Tests that need a running guest are elsewhere.
 
+#[path = "http/money.rs"]
+mod money;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -1000,7 +1003,7 @@ async fn an_activation_that_is_sent_again_is_done_once() {
     let (status, reused) = put("one", &back["digest"], policy).await;
     assert_eq!(
         (status, reused["code"].as_str()),
-        (StatusCode::CONFLICT, Some("idempotency_key_reused")),
+        (StatusCode::UNPROCESSABLE_ENTITY, Some("idempotency_key_reused")),
         "{reused}"
     );
     let server = server.again().await;

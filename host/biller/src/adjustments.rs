@@ -103,6 +103,9 @@ impl<'a> Adjusting<'a> {
 
     /// The amount of a minimum or a cap: its share of the usual period.
     fn amount(&self, one: &Named, digits: Digits) -> Option<i128> {
+        if Mutant::AmountsWhole.is_active() {
+            return digits.nanos(digits.round(U256::from(one.grant.unsigned_abs()), 1)?);
+        }
         let period = self.header.period.end.abs_diff(self.header.period.start);
         digits.nanos(digits.round(one.weighted, period.into())?)
     }
@@ -158,6 +161,7 @@ impl<'a> Adjusting<'a> {
         };
         let used = match credits.get(&one.id) {
             Some(_) if Mutant::CreditsByPeriod.is_active() => 0,
+            Some(_) if Mutant::CreditsBySwap.is_active() => self.opening_use(&one.id),
             Some(balance) => balance.used,
             None => 0,
         };
@@ -182,6 +186,12 @@ impl<'a> Adjusting<'a> {
             _ => self.uncut = self.uncut.checked_sub(paid)?,
         }
         Some(one.adjusted(left, -paid, 0))
+    }
+
+    /// Nano-units of a credit that earlier periods have used.
+    fn opening_use(&self, id: &str) -> i128 {
+        let opening = self.header.opening.credits.iter().find(|credit| credit.id == id);
+        opening.map_or(0, |credit| credit.used)
     }
 
     /// Finds the nanosecond in which the charges that an adjustment acts on pass an amount, and
@@ -240,14 +250,18 @@ type Order = (usize, usize);
 /// The adjustments that books in force before T name, in the order in which they act.
 fn named(header: &Header, books: &Books, clock: &Clock<'_>) -> Result<Vec<Named>, BillError> {
     let mut found: HashMap<(&str, usize), (Order, Named)> = HashMap::new();
-    for (number, (in_force, book)) in books.all().enumerate() {
+    for (number, (in_force, book)) in books.pieces(header).into_iter().enumerate() {
         let is_planned = in_force.start >= header.until;
         if is_planned && Mutant::PlannedForgotten.is_active() {
             continue;
         }
         for (place, adjustment) in book.adjustments().iter().enumerate() {
-            let is_by_book =
-                Mutant::AdjustmentsByBook.is_active() && adjustment.kind != AdjustmentKind::Credit;
+            let is_by_book = match adjustment.kind {
+                AdjustmentKind::Credit => Mutant::CreditsBySwap.is_active(),
+                AdjustmentKind::Minimum | AdjustmentKind::Cap => {
+                    Mutant::AdjustmentsByBook.is_active()
+                }
+            };
             let key = (adjustment.id.as_str(), if is_by_book { number } else { 0 });
             if is_planned && !found.contains_key(&key) {
                 continue;
@@ -293,7 +307,11 @@ impl Named {
         let more = amount.checked_mul(U256::from(spans.length()))?;
         self.weighted = self.weighted.checked_add(more)?;
         self.rules = self.rules.union(&rules);
-        self.view.add(&spans.intersection(&Spans::of(i64::MIN, until)), rules);
+        let looked_at = match Mutant::SpansIgnored.is_active() {
+            true => Spans::of(i64::MIN, until),
+            false => spans.intersection(&Spans::of(i64::MIN, until)),
+        };
+        self.view.add(&looked_at, rules);
         self.spans = Spans::union(self.spans.iter().chain(spans.iter()).collect());
         Some(())
     }

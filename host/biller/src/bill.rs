@@ -35,6 +35,7 @@ pub fn bill(
     own: &[OwnLine],
 ) -> Result<Bill, BillError> {
     check::header(header)?;
+    check::subjects(subjects)?;
     let runs = check::intervals(header, subjects, intervals)?;
     let books = Books::read(header)?;
     let ranks = ranks(subjects);
@@ -112,6 +113,23 @@ impl Books {
         self.in_force.iter().map(|&(span, number)| (span, &self.books[number]))
     }
 
+    /// All books in force; cut at changes of policy for the faults that begin anew there.
+    pub(crate) fn pieces(&self, header: &Header) -> Vec<(Span, &Book)> {
+        let is_cut = Mutant::CountersByPolicy.is_active() || Mutant::CreditsBySwap.is_active();
+        if !is_cut {
+            return self.all().collect();
+        }
+        let cuts = || header.terms.iter().map(|terms| terms.from);
+        let cut = |(span, book): (Span, _)| {
+            let inside = cuts().filter(move |&at| span.start < at && at < span.end);
+            let starts: Vec<i64> = std::iter::once(span.start).chain(inside).collect();
+            let ends: Vec<i64> = starts.iter().copied().skip(1).chain([span.end]).collect();
+            let spans = starts.into_iter().zip(ends).map(|(start, end)| Span { start, end });
+            spans.map(move |span| (span, book)).collect::<Vec<_>>()
+        };
+        self.all().flat_map(cut).collect()
+    }
+
     /// The last book in force before T.
     pub(crate) fn last(&self) -> Option<&Book> {
         let before = self.all().take_while(|(span, _)| span.start < self.until);
@@ -128,8 +146,8 @@ impl Books {
             start: span.start.max(header.first),
             end: span.end.min(header.until),
         };
-        let booked =
-            self.all().map(|(span, book)| Booked { span: cut(span), prices: book.prices() });
+        let booked = self.pieces(header).into_iter();
+        let booked = booked.map(|(span, book)| Booked { span: cut(span), prices: book.prices() });
         booked.filter(|book| book.span.start < book.span.end).collect()
     }
 

@@ -1,5 +1,6 @@
 //! Checks of the input, so that the code behind them need not handle malformed data.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::error::BillError;
@@ -70,6 +71,18 @@ fn terms(header: &Header) -> Checked {
         }
     }
     Ok(())
+}
+
+/// Refuses two subjects with one id: balances are handed on by id.
+pub(crate) fn subjects(subjects: &[Subject]) -> Checked {
+    let mut ids = HashSet::with_capacity(subjects.len());
+    match subjects.iter().find(|subject| !ids.insert(subject.id.as_str())) {
+        Some(twice) => {
+            let problem = format!("must have one subject for each id; '{}' is two", twice.id);
+            Err(BillError::input("subjects", problem))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Checks the intervals, and returns the range of each subject that has some.

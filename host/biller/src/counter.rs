@@ -63,7 +63,8 @@ pub(crate) struct Booked<'a> {
 pub(crate) fn counters<'a>(books: &[Booked<'a>], clock: &Clock<'_>) -> Vec<Counter<'a>> {
     let mut making: BTreeMap<(Key<'a>, usize), (usize, Making<'a>)> = BTreeMap::new();
     for (number, book) in books.iter().enumerate() {
-        let generation = if Mutant::CountersByBook.is_active() { number } else { 0 };
+        let is_anew = Mutant::CountersByBook.is_active() || Mutant::CountersByPolicy.is_active();
+        let generation = if is_anew { number } else { 0 };
         for price in book.prices {
             let key = Key {
                 rule: &price.rule,

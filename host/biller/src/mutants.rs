@@ -12,6 +12,8 @@ pub enum Mutant {
     TiersByInstance,
     /// Counters begin anew with each book.
     CountersByBook,
+    /// Counters begin anew with each change of policy.
+    CountersByPolicy,
     /// Counters that are never reset begin anew with each period.
     CountersByPeriod,
     /// Stretches end with each change of policy.
@@ -20,12 +22,18 @@ pub enum Mutant {
     StretchesByPeriod,
     /// Minimums and caps are applied to each book separately.
     AdjustmentsByBook,
+    /// Minimums and caps are not prorated.
+    AmountsWhole,
+    /// Adjustments look at the charges of all time, not at those of their span.
+    SpansIgnored,
     /// A minimum's raise is no charge that later adjustments see.
     RaisesUnseen,
     /// Credits pay charges outside of their `from` and `until`.
     CreditsAlways,
     /// Credits are full again with each period.
     CreditsByPeriod,
+    /// Credits are full again with each change of book or policy.
+    CreditsBySwap,
     /// Time is rounded down where it should be rounded up.
     GranularityDown,
     /// Time before the first book is charged by it.
@@ -38,17 +46,21 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every fault.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::VolumesAtLastPrice,
         Self::TiersByInstance,
         Self::CountersByBook,
+        Self::CountersByPolicy,
         Self::CountersByPeriod,
         Self::StretchesByPolicy,
         Self::StretchesByPeriod,
         Self::AdjustmentsByBook,
+        Self::AmountsWhole,
+        Self::SpansIgnored,
         Self::RaisesUnseen,
         Self::CreditsAlways,
         Self::CreditsByPeriod,
+        Self::CreditsBySwap,
         Self::GranularityDown,
         Self::FirstBookReachesBack,
         Self::PlannedForgotten,

@@ -20,7 +20,7 @@ fn usual() -> Case {
 #[test]
 fn an_input_that_is_not_of_its_form_is_refused() {
     type Spoil = fn(&mut Case);
-    let rows: [(Spoil, &str); 12] = [
+    let rows: [(Spoil, &str); 13] = [
         (|case| case.header.form = 2, "of form 2"),
         (|case| case.header.until = -1, "first <= until <= last"),
         (|case| case.header.last = i64::MAX, "last <= period.end"),
@@ -32,6 +32,7 @@ fn an_input_that_is_not_of_its_form_is_refused() {
         (|case| case.header.terms[0].terms = vec![None], "which the policy does not have"),
         (|case| case.header.meters = vec!["m".into(); 65], "at most 64"),
         (|case| case.subjects.clear(), "of a subject that was not given"),
+        (|case| case.subjects.push(case.subjects[0].clone()), "'machine-0' is two"),
         (|case| case.lives.push(case.lives[0].clone()), "overlaps"),
     ];
     for (spoil, words) in rows {

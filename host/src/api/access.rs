@@ -75,6 +75,8 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     ("DELETE", "/tenants/{id}/shadows/{digest}", AUTHORS),
     ("GET", "/tenants/{id}/prices", EVERYBODY),
     ("PUT", "/tenants/{id}/prices", CHARGING),
+    ("DELETE", "/tenants/{id}/prices/planned/{digest}", CHARGING),
+    ("GET", "/tenants/{id}/acts", PAYERS),
     ("GET", "/tenants/{id}/agreement", EVERYBODY),
     ("PUT", "/tenants/{id}/agreement", CHARGING),
     ("GET", "/tenants/{id}/invoice", EVERYBODY),

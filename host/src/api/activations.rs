@@ -34,7 +34,10 @@ pub(super) async fn get_tenant_policy(
     Ok(Json(describe(&state, &tenant).await?))
 }
 
-async fn describe(state: &State, tenant: &tenancy::Tenant) -> Result<TenantPolicy, ApiError> {
+pub(super) async fn describe(
+    state: &State,
+    tenant: &tenancy::Tenant,
+) -> Result<TenantPolicy, ApiError> {
     let id = tenant.id();
     let now = state.fleet.now();
     let timeline = state.fleet.timeline(id);
@@ -130,25 +133,6 @@ pub(super) async fn roll_back_policy(
     let rollback = Rollback { tenant, reason: asked.reason, by: caller.actor(), request };
     let done = state.rollout.roll_back(rollback).await?;
     Ok(Json(present(&state, done)))
-}
-
-/// Withdraw a planned policy
-///
-/// Cancels its activations to come. The plan and its withdrawal stay on record.
-#[utoipa::path(delete, path = "/tenants/{id}/policy/planned/{digest}",
-    tag = "policies", security(("bearer" = [])), responses(
-    (status = 200, description = "The policies by time", body = TenantPolicy),
-    Failures,
-))]
-pub(super) async fn withdraw_policy(
-    Extract(state): Shared,
-    caller: Caller,
-    Path((id, key)): Path<(String, String)>,
-) -> Result<Json<TenantPolicy>, ApiError> {
-    let tenant = caller.tenant_at(&state, &id)?;
-    let digest = state.find_policy(&caller, tenant.id(), &key)?.digest();
-    state.rollout.withdraw(tenant.id(), digest, &caller.actor(), None).await?;
-    Ok(Json(describe(&state, &tenant).await?))
 }
 
 /// The standing of a policy with a tenant, and its name there.

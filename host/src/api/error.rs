@@ -333,7 +333,7 @@ impl From<CommitError> for ApiError {
             CommitError::NotPlanned { .. } => Self::conflict("not_planned", error.to_string()),
             CommitError::Repeated { same: false, .. } => {
                 let message = "this Idempotency-Key was used for another request";
-                Self::conflict("idempotency_key_reused", message).hint(
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", message).hint(
                     "use a new key for each request, and the same key only to repeat the request",
                 )
             }
@@ -445,8 +445,6 @@ impl From<RolloutError> for ApiError {
             RolloutError::Quarantined(_) => Self::conflict("quarantined", message).hint(AGAIN),
             RolloutError::OlderPolicy(_) => Self::conflict("older_policy", message).hint(AGAIN),
             RolloutError::Past => Self::invalid(message).hint("leave `at` out to mean now"),
-            RolloutError::NotPlanned { .. } => Self::not_found("not_planned", message)
-                .hint("GET /tenants/{id}/policy lists the planned ones"),
             RolloutError::Unbillable(error) => (*error).into(),
             RolloutError::NothingToRollBack => Self::conflict("nothing_to_roll_back", message),
             RolloutError::InForce(_) => Self::conflict("in_force", message),

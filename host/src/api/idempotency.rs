@@ -9,8 +9,10 @@ use utoipa::openapi::Required;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 
+use super::auth::Caller;
 use super::error::ApiError;
 use crate::id::{Digest, TenantId};
+use crate::invoice::Act;
 use crate::journal::RequestKey;
 
 const HEADER: &str = "Idempotency-Key";
@@ -22,6 +24,18 @@ const CHARS_MAX: usize = 255;
 pub(super) struct IdempotencyKey(Option<String>);
 
 impl IdempotencyKey {
+    /// An act of a caller on a tenant's money, with the key that makes it the same one again.
+    /// `what` names the kind of act.
+    pub(super) fn act(
+        self,
+        caller: &Caller,
+        tenant: &TenantId,
+        what: &str,
+        asked: &impl Serialize,
+    ) -> Result<Act, ApiError> {
+        Ok(Act { by: caller.actor(), request: self.for_request(tenant, &(what, asked))? })
+    }
+
     /// The key together with a digest of the request, so that it can't be used for two different
     /// ones.
     pub(super) fn for_request(

@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use super::auth::Caller;
 use super::body::{Body, Params};
 use super::error::ApiError;
+use super::idempotency::IdempotencyKey;
 use super::model::{
     CloseInvoice, CorrectInvoice, Documents, InvoiceSummary, Invoices, Overridden, OverrideRules,
     PreviewParams, PreviewRequest, SettleInvoices,
@@ -20,10 +21,11 @@ use super::model::{
 use super::present::timestamp;
 use super::shared::Failures;
 use super::{Shared, State, blocking, rules};
+use crate::driver::Unsettled;
 use crate::id::{InstanceId, TenantId};
 use crate::invoice::{
-    Bundle, Directory, Evidence, EvidenceError, Goal, Heading, Invoice, InvoiceError, IssueError,
-    Named, Overriding, bundle,
+    Act, Bundle, Directory, Evidence, EvidenceError, Goal, Heading, Invoice, InvoiceError,
+    IssueError, Named, Overriding, bundle,
 };
 use crate::journal::{Archive, StoredInvoice};
 use crate::limits::bill::{GRACE_NS, UNSETTLED_NS};
@@ -94,7 +96,7 @@ async fn preview(
 /// document of the period.
 #[utoipa::path(post, path = "/tenants/{id}/invoice/close",
     tag = "invoices", security(("bearer" = [])),
-    request_body = CloseInvoice, responses(
+    params(IdempotencyKey), request_body = CloseInvoice, responses(
     (status = 200, description = "Everything was closed before", body = Documents),
     (status = 201, description = "These documents were made", body = Documents),
     Failures,
@@ -103,13 +105,20 @@ pub(super) async fn close_invoice(
     Extract(state): Shared,
     caller: Caller,
     Path(id): Path<String>,
+    key: IdempotencyKey,
     Body(asked): Body<CloseInvoice>,
 ) -> Result<Response, ApiError> {
     let tenant = caller.tenant_at(&state, &id)?.id().clone();
+    let act = key.act(&caller, &tenant, "close", &asked)?;
     let to = close_instant(&state, &asked)?;
-    let unsettled = unsettled(&state, &tenant, to, asked.at_once)?;
-    let heading = Heading { unsettled, ..Heading::default() };
-    let documents = reach(&state, &caller, &tenant, Goal::Close(to), &heading).await?;
+    let documents = match state.issuer.done(&act).await? {
+        Some(documents) => documents,
+        None => {
+            let unsettled = unsettled(&state, &tenant, to, asked.at_once)?;
+            let heading = Heading { unsettled, ..Heading::default() };
+            reach(&state, &act, &tenant, Goal::Close(to), &heading).await?
+        }
+    };
     if !documents.is_empty() {
         return Ok((StatusCode::CREATED, Json(Documents { documents })).into_response());
     }
@@ -123,7 +132,7 @@ pub(super) async fn close_invoice(
 /// the difference. Afterwards no document is stale.
 #[utoipa::path(post, path = "/tenants/{id}/invoice/settle",
     tag = "invoices", security(("bearer" = [])),
-    request_body = SettleInvoices, responses(
+    params(IdempotencyKey), request_body = SettleInvoices, responses(
     (status = 200, description = "Nothing differs", body = Documents),
     (status = 201, description = "These documents were made", body = Documents),
     Failures,
@@ -132,11 +141,13 @@ pub(super) async fn settle_invoices(
     Extract(state): Shared,
     caller: Caller,
     Path(id): Path<String>,
+    key: IdempotencyKey,
     Body(asked): Body<SettleInvoices>,
 ) -> Result<Response, ApiError> {
     let tenant = caller.tenant_at(&state, &id)?.id().clone();
     check_reason(&asked.reason)?;
-    settled(&state, &caller, &tenant, asked.reason).await
+    let act = key.act(&caller, &tenant, "settle", &asked)?;
+    settled(&state, &act, &tenant, asked.reason).await
 }
 
 /// Override the policy or the price book for a span
@@ -145,7 +156,7 @@ pub(super) async fn settle_invoices(
 /// change with the next close or settlement.
 #[utoipa::path(post, path = "/tenants/{id}/invoice/overrides",
     tag = "invoices", security(("bearer" = [])),
-    request_body = OverrideRules, responses(
+    params(IdempotencyKey), request_body = OverrideRules, responses(
     (status = 201, description = "The override is recorded", body = Overridden),
     Failures,
 ))]
@@ -153,10 +164,12 @@ pub(super) async fn override_rules(
     Extract(state): Shared,
     caller: Caller,
     Path(id): Path<String>,
+    key: IdempotencyKey,
     Body(asked): Body<OverrideRules>,
 ) -> Result<Response, ApiError> {
     let tenant = caller.tenant_at(&state, &id)?.id().clone();
     check_reason(&asked.reason)?;
+    let act = key.act(&caller, &tenant, "override", &asked)?;
     let from = rules::instant(&state, "from", &asked.from)?;
     let until = rules::instant(&state, "until", &asked.until)?;
     if from >= until {
@@ -174,18 +187,15 @@ pub(super) async fn override_rules(
         from_begin: asked.from_begin,
         reason: asked.reason,
     };
-    let named = overriding.policy.map(|digest| digest.to_string());
-    let (fact, book) = state
-        .issuer
-        .override_rules(&tenant, overriding, state.fleet.reading(), caller.actor())
-        .await?;
+    let reading = state.fleet.reading();
+    let done = state.issuer.override_rules(&tenant, overriding, reading, act).await?;
     let overridden = Overridden {
         tenant: tenant.to_string(),
-        from: timestamp(&state, from),
-        until: timestamp(&state, until),
-        policy: named,
-        prices: book.map(|digest| digest.to_string()),
-        fact,
+        from: timestamp(&state, done.from),
+        until: timestamp(&state, done.until),
+        policy: done.policy.map(|digest| digest.to_string()),
+        prices: done.book.map(|digest| digest.to_string()),
+        fact: done.fact,
     };
     Ok((StatusCode::CREATED, Json(overridden)).into_response())
 }
@@ -195,7 +205,7 @@ pub(super) async fn override_rules(
 /// Overrides the rules for the whole period of the document and settles: one document is made for
 /// each period that differs.
 #[utoipa::path(post, path = "/tenants/{id}/invoices/{number}/corrections", tag = "invoices",
-    security(("bearer" = [])), request_body = CorrectInvoice, responses(
+    security(("bearer" = [])), params(IdempotencyKey), request_body = CorrectInvoice, responses(
     (status = 200, description = "Nothing differs", body = Documents),
     (status = 201, description = "These documents were made", body = Documents),
     Failures,
@@ -204,10 +214,12 @@ pub(super) async fn correct_invoice(
     Extract(state): Shared,
     caller: Caller,
     Path((id, number)): Path<(String, u64)>,
+    key: IdempotencyKey,
     Body(asked): Body<CorrectInvoice>,
 ) -> Result<Response, ApiError> {
     let tenant = caller.tenant_at(&state, &id)?.id().clone();
     check_reason(&asked.reason)?;
+    let act = key.act(&caller, &tenant, "correct", &(number, &asked))?;
     if asked.policy.is_some() || asked.prices.is_some() {
         let (reading, whose) = (state.clone(), tenant.clone());
         let period =
@@ -224,12 +236,11 @@ pub(super) async fn correct_invoice(
             from_begin: asked.from_begin,
             reason: asked.reason.clone(),
         };
-        state
-            .issuer
-            .override_rules(&tenant, overriding, state.fleet.reading(), caller.actor())
-            .await?;
+        let reading = state.fleet.reading();
+        let part = act.part("override");
+        state.issuer.override_rules(&tenant, overriding, reading, part).await?;
     }
-    settled(&state, &caller, &tenant, asked.reason).await
+    settled(&state, &act, &tenant, asked.reason).await
 }
 
 /// List a tenant's documents
@@ -300,25 +311,25 @@ pub(super) async fn get_bundle(
 
 async fn settled(
     state: &Arc<State>,
-    caller: &Caller,
+    act: &Act,
     tenant: &TenantId,
     reason: String,
 ) -> Result<Response, ApiError> {
     let heading = Heading { reason: Some(reason), ..Heading::default() };
-    let documents = reach(state, caller, tenant, Goal::Settle, &heading).await?;
+    let documents = reach(state, act, tenant, Goal::Settle, &heading).await?;
     let status = if documents.is_empty() { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, Json(Documents { documents })).into_response())
 }
 
 async fn reach(
     state: &Arc<State>,
-    caller: &Caller,
+    act: &Act,
     tenant: &TenantId,
     goal: Goal,
     heading: &Heading,
 ) -> Result<Vec<Invoice>, ApiError> {
     let directory = directory(state, tenant);
-    let made = state.issuer.reach(tenant, goal, heading, &caller.actor(), &directory).await;
+    let made = state.issuer.reach(tenant, goal, heading, act, &directory).await;
     match made {
         Err(IssueError::Invoice(error)) => noted(state, tenant, Occasion::Bill, Err(error)),
         made => noted(state, tenant, Occasion::Bill, Ok(made?)),
@@ -372,25 +383,34 @@ fn close_instant(state: &State, asked: &CloseInvoice) -> Result<Instant, ApiErro
     Ok(to)
 }
 
-/// The operations under way, for the document to name. They refuse the close, unless with `at_once`
-/// or a quarter of an hour after its end.
+/// The instances that hold a close back. With `at_once` they are named on the document. After a
+/// quarter of an hour an operation is named, too; a machine that the daemon has not looked at since
+/// its start is waited for.
 fn unsettled(
     state: &State,
     tenant: &TenantId,
     to: Instant,
     at_once: bool,
 ) -> Result<Vec<String>, ApiError> {
-    let open = state.fleet.unsettled(tenant);
+    let Unsettled { begun, unseen } = state.fleet.unsettled(tenant, to);
     let waited = state.fleet.now().0.saturating_sub(to.0) >= UNSETTLED_NS;
-    if open.is_empty() || at_once || waited {
-        return Ok(open);
+    let is_held = !unseen.is_empty() || !begun.is_empty() && !waited;
+    if is_held && !at_once {
+        let (message, hint) = match unseen.is_empty() {
+            true => (
+                format!("operations begun before then are under way: {}", begun.join(", ")),
+                "try again when they have ended, or close with `at_once`: their outcome is a \
+                 correction then",
+            ),
+            false => (
+                format!("not looked at since the daemon's start: {}", unseen.join(", ")),
+                "try again in some seconds, or close with `at_once`: what became of them is a \
+                 correction then",
+            ),
+        };
+        return Err(ApiError::conflict("unsettled", message).hint(hint));
     }
-    let names = open.join(", ");
-    let message = format!("operations begun before then are under way: {names}");
-    Err(ApiError::conflict("unsettled", message).hint(
-        "try again when they have ended, or close with `at_once`: their outcome will be a \
-         correction",
-    ))
+    Ok([begun, unseen].concat())
 }
 
 fn last_document(

@@ -7,6 +7,7 @@
 
 mod access;
 mod activations;
+mod acts;
 mod auth;
 mod automation;
 mod body;
@@ -40,6 +41,7 @@ mod snapshots;
 mod tenants;
 mod time;
 mod tokens;
+mod withdrawals;
 
 #[cfg(test)]
 mod tests;

@@ -10,8 +10,9 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::{
-    State, activations, auth, automation, capabilities, error, health, images, instances, invoices,
-    journal, logs, metrics, openapi, policies, rules, shadows, snapshots, tenants, tokens,
+    State, activations, acts, auth, automation, capabilities, error, health, images, instances,
+    invoices, journal, logs, metrics, openapi, policies, rules, shadows, snapshots, tenants,
+    tokens, withdrawals,
 };
 use crate::limits;
 
@@ -68,12 +69,14 @@ fn guarded() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(tenants::set_fallback))
         .routes(routes!(activations::get_tenant_policy, activations::activate_policy))
         .routes(routes!(activations::roll_back_policy))
-        .routes(routes!(activations::withdraw_policy))
+        .routes(routes!(withdrawals::withdraw_policy))
         .routes(routes!(shadows::start_shadow))
         .routes(routes!(shadows::get_shadow, shadows::end_shadow))
         .routes(routes!(tokens::list_tokens, tokens::create_token))
         .routes(routes!(tokens::revoke_token))
         .routes(routes!(rules::get_prices, rules::set_prices))
+        .routes(routes!(withdrawals::withdraw_prices))
+        .routes(routes!(acts::list_acts))
         .routes(routes!(rules::get_agreement, rules::set_agreement))
         .routes(routes!(invoices::preview_invoice))
         .routes(routes!(invoices::preview_rules))

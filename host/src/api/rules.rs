@@ -1,6 +1,8 @@
 //! `/tenants/{id}/prices`, `/agreement`: the price books of a tenant, and the agreement on its
 //! periods.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::extract::{Path, State as Extract};
 use chrono::NaiveDate;
@@ -10,14 +12,17 @@ use utoipa::IntoParams;
 use super::auth::Caller;
 use super::body::{Body, Params, Raw};
 use super::error::ApiError;
+use super::idempotency::IdempotencyKey;
 use super::model::{
     Agreement, AgreementInForce, PreviewRequest, Prices, PricesHistory, PricesState, Timestamp,
 };
 use super::present::timestamp;
 use super::shared::Failures;
 use super::{Shared, State, blocking};
+use crate::billing::Change;
 use crate::id::{Digest, TenantId, clipped};
-use crate::invoice::{BookSet, ChangeError, Evidence, Overriding};
+use crate::invoice::{BookSet, BookSummary, ChangeError, Evidence, Overriding};
+use crate::tenant::Plan;
 use crate::units::Instant;
 
 /// The query parameters of a price book.
@@ -36,7 +41,7 @@ pub(super) struct PricesParams {
 /// checked against every policy that is in force at the same time. A book that was planned for
 /// later stays planned.
 #[utoipa::path(put, path = "/tenants/{id}/prices", tag = "invoices", security(("bearer" = [])),
-    params(PricesParams),
+    params(PricesParams, IdempotencyKey),
     request_body(content = Object, description = "The price book, at most 1 MiB"), responses(
     (status = 200, description = "The book is in force, or will be from `from` on", body = Prices),
     Failures,
@@ -46,14 +51,16 @@ pub(super) async fn set_prices(
     caller: Caller,
     Path(id): Path<String>,
     Params(params): Params<PricesParams>,
+    key: IdempotencyKey,
     Raw(bytes): Raw,
 ) -> Result<Json<Prices>, ApiError> {
     let tenant = caller.tenant_at(&state, &id)?.id().clone();
+    let act = key.act(&caller, &tenant, "prices", &(&params.at, Digest::of(&bytes).to_string()))?;
     let at = params.at.as_deref().map(|at| utc_ns("at", at)).transpose()?;
     let at = at.map(|utc_ns| state.fleet.meter_to_come(utc_ns));
     let now = state.fleet.now();
-    let set = state.issuer.set_prices(&tenant, bytes.to_vec(), at, now, caller.actor()).await?;
-    let BookSet { book, digest, from, fact } = set;
+    let set = state.issuer.set_prices(&tenant, bytes.to_vec(), at, now, act).await?;
+    let BookSet { book, digest, from, planned, fact } = set;
     Ok(Json(Prices {
         tenant: tenant.to_string(),
         digest: digest.to_string(),
@@ -62,7 +69,7 @@ pub(super) async fn set_prices(
         from: timestamp(&state, from),
         from_ns: from.0,
         fact,
-        state: if from <= state.fleet.now() { PricesState::InForce } else { PricesState::Planned },
+        state: if planned { PricesState::Planned } else { PricesState::InForce },
         text: None,
     }))
 }
@@ -82,35 +89,45 @@ pub(super) async fn get_prices(
     blocking(move || history(&state, &tenant).map(Json)).await
 }
 
-fn history(state: &State, tenant: &TenantId) -> Result<PricesHistory, ApiError> {
+pub(super) fn history(state: &State, tenant: &TenantId) -> Result<PricesHistory, ApiError> {
     let archive = state.journal.archive();
     let now = state.fleet.now();
-    let stored = archive.books_of(tenant)?;
-    let in_force =
-        stored.iter().filter(|book| book.from <= now).max_by_key(|book| (book.from, book.fact));
-    let in_force = in_force.map(|book| book.fact);
-    let mut history = Vec::with_capacity(stored.len());
+    let changes = archive.changes_of(tenant, Plan::Prices)?;
+    let is_withdrawn = |fact: u64, from: Instant, digest: Digest| {
+        let withdrawal = Change::Withdrawn { from, digest };
+        changes.iter().any(|&(seq, change)| seq > fact && change == withdrawal)
+    };
+    let set = changes.iter().filter_map(|&(fact, change)| match change {
+        Change::Set { from, digest } => Some((fact, from, digest)),
+        Change::Withdrawn { .. } => None,
+    });
+    let set: Vec<_> = set.collect();
+    let reached = set
+        .iter()
+        .filter(|&&(fact, from, digest)| from <= now && !is_withdrawn(fact, from, digest));
+    let in_force = reached.max_by_key(|&&(fact, from, _)| (from, fact)).map(|&(fact, _, _)| fact);
+    let mut history = Vec::with_capacity(set.len());
     let mut current = None;
-    for book in &stored {
-        let bytes = Evidence::document(&archive, book.digest)?;
-        let parsed =
-            biller::book::Book::parse_stored(&bytes).map_err(|error| ApiError::bug(&error))?;
+    for (fact, from, digest) in set {
+        let BookSummary { currency, prices } = state.issuer.summary(digest)?;
         let shown = Prices {
             tenant: tenant.to_string(),
-            digest: book.digest.to_string(),
-            currency: parsed.currency().code().into(),
-            prices: parsed.prices().len() as u64,
-            from: timestamp(state, book.from),
-            from_ns: book.from.0,
-            fact: book.fact,
-            state: match (Some(book.fact) == in_force, book.from > now) {
-                (true, _) => PricesState::InForce,
-                (false, true) => PricesState::Planned,
-                (false, false) => PricesState::Past,
+            digest: digest.to_string(),
+            currency: currency.code().into(),
+            prices,
+            from: timestamp(state, from),
+            from_ns: from.0,
+            fact,
+            state: match Some(fact) == in_force {
+                true => PricesState::InForce,
+                false if is_withdrawn(fact, from, digest) => PricesState::Withdrawn,
+                false if from > now => PricesState::Planned,
+                false => PricesState::Past,
             },
             text: None,
         };
-        if Some(book.fact) == in_force {
+        if Some(fact) == in_force {
+            let bytes = Evidence::document(&archive, digest)?;
             let text = String::from_utf8_lossy(&bytes).into_owned();
             current = Some(Prices { text: Some(text), ..shown.clone() });
         }
@@ -131,14 +148,15 @@ pub(super) async fn get_agreement(
     Path(id): Path<String>,
 ) -> Result<Json<AgreementInForce>, ApiError> {
     let tenant = caller.tenant_at(&state, &id)?.id().clone();
-    blocking(move || in_force(&state, &tenant).map(Json)).await
+    let now = state.fleet.now();
+    blocking(move || agreement_at(&state, &tenant, now).map(Json)).await
 }
 
 /// Change the agreement on a tenant's periods
 ///
 /// The change takes effect at the end of the present period.
 #[utoipa::path(put, path = "/tenants/{id}/agreement", tag = "invoices", security(("bearer" = [])),
-    request_body = Agreement, responses(
+    params(IdempotencyKey), request_body = Agreement, responses(
     (status = 200, description = "The change takes effect at `until`", body = AgreementInForce),
     Failures,
 ))]
@@ -146,16 +164,22 @@ pub(super) async fn set_agreement(
     Extract(state): Shared,
     caller: Caller,
     Path(id): Path<String>,
+    key: IdempotencyKey,
     Body(agreement): Body<Agreement>,
 ) -> Result<Json<AgreementInForce>, ApiError> {
     let tenant = caller.tenant_at(&state, &id)?.id().clone();
-    let at = state.fleet.reading();
-    state.issuer.change_agreement(&tenant, agreement.into(), at, caller.actor()).await?;
-    blocking(move || in_force(&state, &tenant).map(Json)).await
+    let act = key.act(&caller, &tenant, "agreement", &agreement)?;
+    let reading = state.fleet.reading();
+    let at = state.issuer.change_agreement(&tenant, agreement.into(), reading, act).await?;
+    blocking(move || agreement_at(&state, &tenant, at).map(Json)).await
 }
 
-fn in_force(state: &State, tenant: &TenantId) -> Result<AgreementInForce, ApiError> {
-    let (period, next) = state.issuer.agreement(tenant, state.fleet.now())?;
+fn agreement_at(
+    state: &State,
+    tenant: &TenantId,
+    at: Instant,
+) -> Result<AgreementInForce, ApiError> {
+    let (period, next) = state.issuer.agreement(tenant, at)?;
     Ok(AgreementInForce {
         from: timestamp(state, period.start),
         until: timestamp(state, period.end),
@@ -170,7 +194,7 @@ pub(super) fn instant(state: &State, field: &str, text: &str) -> Result<Instant,
 }
 
 /// Parses an instant or a date of the calendar, in nanoseconds since 1970 in UTC.
-fn utc_ns(field: &str, text: &str) -> Result<i64, ApiError> {
+pub(super) fn utc_ns(field: &str, text: &str) -> Result<i64, ApiError> {
     let midnight = |date: NaiveDate| date.and_hms_opt(0, 0, 0)?.and_utc().timestamp_nanos_opt();
     let of_date = text.parse::<NaiveDate>().ok().and_then(midnight);
     let utc_ns = of_date.or_else(|| text.parse::<Timestamp>().ok().map(|at| at.0));
@@ -243,22 +267,32 @@ pub(super) fn book(
     if named.trim_start().starts_with('{') {
         return Ok(Some(named.as_bytes().to_vec()));
     }
-    let archive = state.journal.archive();
-    let mut found: Vec<Digest> =
-        archive.books_of(tenant)?.iter().map(|stored| stored.digest).collect();
-    found.retain(|digest| !named.is_empty() && digest.to_string().starts_with(named));
-    found.sort_unstable();
-    found.dedup();
-    match found.as_slice() {
-        [only] => Ok(Some(Evidence::document(&archive, *only)?)),
-        [] => {
+    let digest = book_named(state, tenant, named)?;
+    Ok(Some(Evidence::document(&state.journal.archive(), digest)?))
+}
+
+/// The digest of a price book that the tenant has or had, by its unique beginning.
+pub(super) fn book_named(
+    state: &State,
+    tenant: &TenantId,
+    named: &str,
+) -> Result<Digest, ApiError> {
+    let changes = state.journal.archive().changes_of(tenant, Plan::Prices)?;
+    let set = changes.into_iter().filter_map(|(_, change)| match change {
+        Change::Set { digest, .. } => Some(digest),
+        Change::Withdrawn { .. } => None,
+    });
+    let is_named = |digest: &Digest| !named.is_empty() && digest.to_string().starts_with(named);
+    let found: BTreeSet<Digest> = set.filter(is_named).collect();
+    match found.len() {
+        0 => {
             let message = format!("the tenant never had a price book '{}'", clipped(named));
             Err(ApiError::not_found("no_such_prices", message)
                 .hint("GET /tenants/{id}/prices lists them; the text of a book is taken, too"))
         }
+        1 => Ok(found.into_iter().next().unwrap_or(Digest([0; 32]))),
         several => {
-            let message =
-                format!("'{named}' is a prefix of {} digests; give more digits", several.len());
+            let message = format!("'{named}' is a prefix of {several} digests; give more digits");
             Err(ApiError::conflict("ambiguous", message))
         }
     }
@@ -269,6 +303,8 @@ impl From<ChangeError> for ApiError {
         match error {
             ChangeError::Book(error) => Self::invalid(error.to_string()),
             ChangeError::Refused(error) => Self::conflict("refused", error.to_string()),
+            ChangeError::NotPlanned { .. } => Self::not_found("not_planned", error.to_string())
+                .hint("`tallyman prices show` and `tallyman policy status` list what is planned"),
             ChangeError::Issue(error) => error.into(),
         }
     }

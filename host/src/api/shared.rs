@@ -71,7 +71,7 @@ const fn text(
 }
 
 /// All path parameters. The first match by name and prefix counts.
-const PATH_PARAMETERS: [PathParameter; 9] = [
+const PATH_PARAMETERS: [PathParameter; 10] = [
     text(
         "InstanceKey",
         "/instances/{id}",
@@ -84,6 +84,12 @@ const PATH_PARAMETERS: [PathParameter; 9] = [
     text("TenantId", "/tenants/{id}", "id", "The tenant's id, or `self` for the caller's own"),
     text("PolicyKey", "/tenants/{id}/shadows/{digest}", "digest", POLICY_KEY),
     text("PolicyKey", "/tenants/{id}/policy/planned/{digest}", "digest", POLICY_KEY),
+    text(
+        "BookKey",
+        "/tenants/{id}/prices/planned/{digest}",
+        "digest",
+        "The price book's digest, or the digest's unique beginning",
+    ),
     PathParameter {
         component: "DocumentNumber",
         paths: "/tenants/{id}/invoices/{number}",

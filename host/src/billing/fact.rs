@@ -373,6 +373,27 @@ impl TenantFact {
     }
 }
 
+impl TenantFact {
+    /// Returns whether it is an act that decides what the tenant is charged.
+    pub fn is_of_money(&self) -> bool {
+        match self {
+            TenantFact::PolicyActivated { .. }
+            | TenantFact::PricesActivated { .. }
+            | TenantFact::PlanWithdrawn { .. }
+            | TenantFact::AgreementChanged { .. }
+            | TenantFact::Overridden { .. }
+            | TenantFact::Invoiced { .. } => true,
+            TenantFact::PolicyAdmitted { .. }
+            | TenantFact::PolicyMoved(_)
+            | TenantFact::PolicyFaulted { .. }
+            | TenantFact::Created { .. }
+            | TenantFact::Changed { .. }
+            | TenantFact::TokenCreated { .. }
+            | TenantFact::TokenRevoked { .. } => false,
+        }
+    }
+}
+
 impl InstanceFact {
     /// The meaning for the instance's time; none for a fact that counts no time.
     pub fn counts(&self) -> Option<Counted> {

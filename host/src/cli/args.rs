@@ -2,9 +2,26 @@
 
 use std::time::Duration;
 
+use clap::Args;
+
 use super::output::Output;
 use crate::api::model::Instance;
 use crate::api::{UnknownDuration, format_millis, parse_duration};
+
+/// The key of an act that is done once.
+#[derive(Debug, Args)]
+pub(super) struct Once {
+    /// Makes it the same request when it is sent again: it is done once
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+}
+
+impl Once {
+    /// The key, if one was given.
+    pub(super) fn key(&self) -> Option<&str> {
+        self.idempotency_key.as_deref()
+    }
+}
 
 /// Parses a duration of the command line.
 pub(super) fn duration(text: &str) -> Result<Duration, UnknownDuration> {

@@ -156,10 +156,10 @@ impl Client {
         path: &[&str],
         query: &[(&str, &str)],
         text: Vec<u8>,
+        key: Option<&str>,
     ) -> anyhow::Result<T> {
-        let request =
-            self.request(Method::PUT, path).query(query).header("content-type", "application/json");
-        self.answer(request.body(text)).await
+        let request = with_key(self.request(Method::PUT, path).query(query), key);
+        self.answer(request.header("content-type", "application/json").body(text)).await
     }
 
     pub(super) async fn patch<T: DeserializeOwned>(
@@ -193,6 +193,16 @@ impl Client {
     /// Sends a `DELETE` that answers with JSON.
     pub(super) async fn remove<T: DeserializeOwned>(&self, path: &[&str]) -> anyhow::Result<T> {
         self.answer(self.request(Method::DELETE, path)).await
+    }
+
+    /// See [`Client::put_once`].
+    pub(super) async fn remove_once<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        key: Option<&str>,
+    ) -> anyhow::Result<T> {
+        self.answer(with_key(self.request(Method::DELETE, path).query(query), key)).await
     }
 
     pub(super) async fn upload<T: DeserializeOwned>(

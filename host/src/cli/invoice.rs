@@ -6,8 +6,10 @@ use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Global;
+use super::args::Once;
 use super::document::{self, Format, GroupBy};
 use super::output;
+use super::policy;
 use super::progress::during;
 use crate::api::model::{
     Agreement, AgreementInForce, CloseInvoice, CorrectInvoice, Documents, Invoices, Overridden,
@@ -52,6 +54,8 @@ pub(super) enum Command {
         #[arg(long)]
         at_once: bool,
         #[command(flatten)]
+        once: Once,
+        #[command(flatten)]
         shown: Shown,
     },
     /// Bring closed periods up to date with what is known now
@@ -60,6 +64,8 @@ pub(super) enum Command {
         /// The reason, for the payer
         #[arg(long)]
         reason: String,
+        #[command(flatten)]
+        once: Once,
         #[command(flatten)]
         shown: Shown,
     },
@@ -77,19 +83,13 @@ pub(super) enum Command {
         /// First instant after the span
         #[arg(long)]
         until: String,
-        /// A policy in place of those in force: its name, its digest or a unique prefix of the
-        /// digest
-        #[arg(long)]
-        policy: Option<String>,
-        /// A price book in place of those in force: a file, or the digest of one that was set
-        #[arg(long, value_name = "FILE|DIGEST")]
-        prices: Option<String>,
-        /// Apply the book also to time for which no book was in force
-        #[arg(long)]
-        from_begin: bool,
+        #[command(flatten)]
+        rules: Rules,
         /// The reason, for the payer
         #[arg(long)]
         reason: String,
+        #[command(flatten)]
+        once: Once,
     },
     /// List documents
     #[command(
@@ -119,6 +119,8 @@ pub(super) enum Command {
         reason: String,
         #[command(flatten)]
         rules: Rules,
+        #[command(flatten)]
+        once: Once,
         #[command(flatten)]
         shown: Shown,
     },
@@ -153,10 +155,10 @@ pub(super) struct Rules {
 pub(super) struct Shown {
     /// The format of the output
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    pub(super) format: Format,
     /// Add up the charges of each instance, or of each rule
     #[arg(long, value_enum)]
-    group_by: Option<GroupBy>,
+    pub(super) group_by: Option<GroupBy>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -171,6 +173,20 @@ pub(super) enum PricesCommand {
         /// First instant at which it is in force, in RFC 3339 or as a date in UTC; now if absent
         #[arg(long, value_name = "INSTANT")]
         at: Option<String>,
+        #[command(flatten)]
+        once: Once,
+    },
+    /// Withdraw a price book that was planned for later
+    #[command(
+        after_help = "Examples:\n  tallyman prices withdraw 3f9a\n  tallyman prices withdraw 3f9a --at 2026-02-01 --reason 'not agreed'"
+    )]
+    Withdraw {
+        /// Its digest, or the digest's unique beginning
+        digest: String,
+        #[command(flatten)]
+        which: policy::Which,
+        #[command(flatten)]
+        why: policy::Why,
     },
     /// Show past, present and planned price books
     #[command(after_help = "Examples:\n  tallyman prices show\n  tallyman prices show --json")]
@@ -204,6 +220,8 @@ pub(super) enum AgreementCommand {
         /// is shorter
         #[arg(long, default_value_t = 1)]
         anchor_day: u8,
+        #[command(flatten)]
+        once: Once,
     },
 }
 
@@ -214,6 +232,16 @@ pub(super) enum CycleText {
     Month,
     /// A local day
     Day,
+}
+
+impl CycleText {
+    /// As the API takes it.
+    pub(super) fn cycle(self) -> Cycle {
+        match self {
+            CycleText::Month => Cycle::Month,
+            CycleText::Day => Cycle::Day,
+        }
+    }
 }
 
 impl Command {
@@ -229,22 +257,32 @@ impl Command {
                 let path = path(&["invoice", "preview"]);
                 print(global, &during("computing", client.post(&path, &request)).await?, shown)
             }
-            Command::Close { to, month, at_once, shown } => {
+            Command::Close { to, month, at_once, once, shown } => {
                 let to = to.map_or_else(|| month_end(month.as_deref().unwrap_or_default()), Ok)?;
                 let path = path(&["invoice", "close"]);
                 let request = CloseInvoice { to, at_once };
-                print(global, &during("computing", client.post(&path, &request)).await?, shown)
+                print(
+                    global,
+                    &during("computing", client.post_once(&path, &request, once.key())).await?,
+                    shown,
+                )
             }
-            Command::Settle { reason, shown } => {
+            Command::Settle { reason, once, shown } => {
                 let path = path(&["invoice", "settle"]);
                 let request = SettleInvoices { reason };
-                print(global, &during("computing", client.post(&path, &request)).await?, shown)
+                print(
+                    global,
+                    &during("computing", client.post_once(&path, &request, once.key())).await?,
+                    shown,
+                )
             }
-            Command::Override { from, until, policy, prices, from_begin, reason } => {
+            Command::Override { from, until, rules, reason, once } => {
+                let Rules { policy, prices, from_begin } = rules;
                 let prices = prices.as_deref().map(book).transpose()?;
                 let request = OverrideRules { from, until, policy, prices, from_begin, reason };
-                let done: Overridden =
-                    client.post(&path(&["invoice", "overrides"]), &request).await?;
+                let done: Overridden = client
+                    .post_once(&path(&["invoice", "overrides"]), &request, once.key())
+                    .await?;
                 global.output().show(&done, |done| {
                     let Overridden { tenant, from, until, .. } = done;
                     format!(
@@ -263,13 +301,17 @@ impl Command {
                     client.get(&["tenants", SELF, "invoices", &number], &[]).await?;
                 print(global, &Documents { documents: vec![invoice] }, shown)
             }
-            Command::Correct { number, reason, rules, shown } => {
+            Command::Correct { number, reason, rules, once, shown } => {
                 let Rules { policy, prices, from_begin } = rules;
                 let prices = prices.as_deref().map(book).transpose()?;
                 let request = CorrectInvoice { reason, policy, prices, from_begin };
                 let number = number.to_string();
                 let asked = ["tenants", SELF, "invoices", &number, "corrections"];
-                print(global, &during("computing", client.post(&asked, &request)).await?, shown)
+                print(
+                    global,
+                    &during("computing", client.post_once(&asked, &request, once.key())).await?,
+                    shown,
+                )
             }
             Command::Bundle { number, file } => {
                 let number = number.to_string();
@@ -310,11 +352,12 @@ impl PricesCommand {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
         let output = global.output();
         match self {
-            PricesCommand::Set { file, at } => {
+            PricesCommand::Set { file, at, once } => {
                 let bytes = read(&file)?;
                 let query: Vec<_> = at.as_deref().map(|at| ("at", at)).into_iter().collect();
                 let path = ["tenants", SELF, "prices"];
-                let prices: Prices = global.client()?.put_text(&path, &query, bytes).await?;
+                let prices: Prices =
+                    global.client()?.put_text(&path, &query, bytes, once.key()).await?;
                 output.show(&prices, |prices| {
                     let Prices { tenant, digest, currency, prices: count, from, .. } = prices;
                     format!(
@@ -322,6 +365,12 @@ impl PricesCommand {
                          from {from} on"
                     )
                 })
+            }
+            PricesCommand::Withdraw { digest, which, why } => {
+                let path = ["tenants", SELF, "prices", "planned", &digest];
+                let client = global.client()?;
+                let left: PricesHistory = policy::withdraw(&client, &path, &which, &why).await?;
+                output.show(&left, history)
             }
             PricesCommand::Show => {
                 let prices: PricesHistory =
@@ -355,12 +404,9 @@ impl AgreementCommand {
         let path = ["tenants", SELF, "agreement"];
         let in_force: AgreementInForce = match self {
             AgreementCommand::Show => client.get(&path, &[]).await?,
-            AgreementCommand::Set { zone, cycle, anchor_day } => {
-                let cycle = match cycle {
-                    CycleText::Month => Cycle::Month,
-                    CycleText::Day => Cycle::Day,
-                };
-                client.put(&path, &Agreement { zone, cycle, anchor_day }).await?
+            AgreementCommand::Set { zone, cycle, anchor_day, once } => {
+                let cycle = cycle.cycle();
+                client.put_once(&path, &Agreement { zone, cycle, anchor_day }, once.key()).await?
             }
         };
         global.output().show(&in_force, agreement)

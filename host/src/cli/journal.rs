@@ -11,11 +11,12 @@ use serde::Serialize;
 use super::Global;
 use super::client::Client;
 use super::output::{self, Output};
-use crate::api::model::{JournalHead, Timestamp};
+use crate::api::model::{Acts, JournalHead, Timestamp};
 use crate::id::Digest;
 use crate::journal::wire::{ChainedFact, Kind, What};
 use crate::journal::{Page, Verified, verify_accounts};
 use crate::policy::PolicyHost;
+use crate::tenancy::SELF;
 use crate::{billing, tenant, vm};
 
 #[derive(Debug, Subcommand)]
@@ -26,7 +27,8 @@ pub(super) enum Command {
         after_help = "Examples:\n  \
                       tallyman journal list --limit 20\n  \
                       tallyman journal list --instance web\n  \
-                      tallyman journal list --kind policy-activated --json"
+                      tallyman journal list --kind policy-activated --json\n  \
+                      tallyman journal list --money"
     )]
     List(List),
     /// Verify the journal: its hash chain, its facts, its tables and its accounts
@@ -57,6 +59,9 @@ pub(super) struct List {
     /// Only facts of this kind
     #[arg(long)]
     kind: Option<Kind>,
+    /// Only those that decide what the tenant is charged: who did what with money
+    #[arg(long, conflicts_with_all = ["after", "limit", "instance", "kind"])]
+    money: bool,
 }
 
 /// A verified journal, as JSON output.
@@ -111,6 +116,10 @@ fn prove(path: &std::path::Path) -> anyhow::Result<Verified> {
 
 impl List {
     async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
+        if self.money {
+            let acts: Acts = client.get(&["tenants", SELF, "acts"], &[]).await?;
+            return output.show(&acts.facts, |facts| table(facts));
+        }
         let mut facts: Vec<ChainedFact> = Vec::new();
         let mut after = self.after;
         loop {

@@ -1,6 +1,7 @@
 //! The command line. Its commands use the daemon's API only, except those that need no daemon:
 //! `serve`, `openapi`, `image build`, `journal verify`, `backup`, `restore`, `prices check`,
-//! `verify`, `policy new`, `policy wrap`, `policy test`.
+//! `verify`, `policy new`, `policy wrap`, `policy test`,
+//! `rate`.
 //!
 //! Exit status: 0 success, 1 failure, 2 invalid command line.
 
@@ -18,7 +19,9 @@ mod journal;
 mod output;
 mod policy;
 mod progress;
+mod rate;
 mod serve;
+mod sheet;
 mod snapshot;
 mod tenant;
 mod token;
@@ -128,6 +131,8 @@ enum Command {
     /// Preview, close and correct a tenant's invoices
     #[command(subcommand)]
     Invoice(invoice::Command),
+    /// Rate intervals in a file by a price book; needs no daemon
+    Rate(rate::Rate),
     /// Show and change the agreement on a tenant's billing periods
     #[command(subcommand)]
     Agreement(invoice::AgreementCommand),
@@ -213,6 +218,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Token(command) => command.run(&global).await,
         Command::Prices(command) => command.run(&global).await,
         Command::Invoice(command) => command.run(&global).await,
+        Command::Rate(rate) => rate.run(&global).await,
         Command::Agreement(command) => command.run(&global).await,
         Command::Journal(command) => command.run(&global).await,
         Command::Backup(backup) => backup.run(&global).await,

@@ -1,5 +1,6 @@
 //! `tallyman policy`.
 
+mod cases;
 mod new;
 mod test;
 
@@ -8,8 +9,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::Global;
+use super::args::Once;
 use super::client::Client;
 use super::progress::during;
 use super::{journal, output};
@@ -62,7 +65,8 @@ pub(super) enum Command {
     /// Test a component for conformance, and show its fuel; needs no daemon
     #[command(after_help = "Examples:\n  \
                       tallyman policy test mine.wasm\n  \
-                      tallyman policy test mine.wasm --profile large --json")]
+                      tallyman policy test mine.wasm --profile large --json\n  \
+                      tallyman policy test mine.wasm --cases cases.json --prices prices.json")]
     Test(test::Test),
     /// List policies
     #[command(
@@ -117,10 +121,14 @@ pub(super) enum Command {
     /// Withdraw a policy that was planned for later
     #[command(after_help = "Examples:\n  \
                       tallyman policy withdraw night-v3\n  \
-                      tallyman policy withdraw 3f9a")]
+                      tallyman policy withdraw 3f9a --at 2026-02-01T00:00:00Z")]
     Withdraw {
         /// The policy: its name, its digest, or a unique prefix of the digest
         digest: String,
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        why: Why,
     },
     /// Try a policy beside the one in force, without effect on charges
     #[command(subcommand)]
@@ -165,13 +173,32 @@ pub(super) struct Why {
     /// The reason, for the journal
     #[arg(long)]
     reason: Option<String>,
-    /// Key of the request: repeated with the same key, it is carried out once
-    #[arg(long, value_name = "KEY")]
-    idempotency_key: Option<String>,
+    #[command(flatten)]
+    once: Once,
+}
+
+/// The plan that is meant.
+#[derive(Debug, Args)]
+pub(super) struct Which {
+    /// Only the one for this instant, as the listing has it; all of them if absent
+    #[arg(long, value_name = "INSTANT")]
+    at: Option<String>,
+}
+
+/// Withdraws plans; answers what is left.
+pub(super) async fn withdraw<T: DeserializeOwned>(
+    client: &Client,
+    path: &[&str],
+    which: &Which,
+    why: &Why,
+) -> anyhow::Result<T> {
+    let given = [("at", which.at.as_deref()), ("reason", why.reason.as_deref())];
+    let query: Vec<_> = given.iter().filter_map(|&(name, text)| Some((name, text?))).collect();
+    client.remove_once(path, &query, why.once.key()).await
 }
 
 /// Reads `NAME=VALUE`.
-fn option(text: &str) -> Result<(String, String), String> {
+pub(super) fn option(text: &str) -> Result<(String, String), String> {
     let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
     pair.map(|(name, value)| (name.to_owned(), value.to_owned())).ok_or_else(|| {
         format!("invalid option '{text}'; expected NAME=VALUE, for example minimum=60s")
@@ -219,18 +246,17 @@ impl Command {
                     max_net,
                     max_tenant,
                 };
-                let activated = activate(&client, &request, why.idempotency_key.as_deref()).await?;
+                let activated = activate(&client, &request, why.once.key()).await?;
                 output.show(&activated, in_force)
             }
             Command::Rollback { why } => {
                 let request = Rollback { reason: why.reason };
-                let activated =
-                    roll_back(&client, &request, why.idempotency_key.as_deref()).await?;
+                let activated = roll_back(&client, &request, why.once.key()).await?;
                 output.show(&activated, in_force)
             }
-            Command::Withdraw { digest } => {
-                let status: TenantPolicy =
-                    client.remove(&["tenants", SELF, "policy", "planned", &digest]).await?;
+            Command::Withdraw { digest, which, why } => {
+                let path = ["tenants", SELF, "policy", "planned", &digest];
+                let status: TenantPolicy = withdraw(&client, &path, &which, &why).await?;
                 output.show(&status, status_text)
             }
             Command::Shadow(Shadow::Start { digest, reason }) => {

@@ -99,6 +99,15 @@ pub enum Waiting {
     ForDeletion,
 }
 
+/// The names of instances of which facts may still come.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unsettled {
+    /// An operation that began before is under way.
+    pub begun: Vec<String>,
+    /// The daemon has not yet found out what became of the machine while it was down.
+    pub unseen: Vec<String>,
+}
+
 impl Fleet {
     /// Takes over the instances of an earlier run. Those with a virtual machine monitor, or with a
     /// command under way, are recovered in the background, from now on.
@@ -182,6 +191,7 @@ impl Fleet {
             // Before any task runs, which might interrupt the compression.
             self.0.plan_compression(slot, &record.snapshots);
             if live.state.has_vmm() || live.intent.is_some() {
+                slot.set_unseen(true);
                 self.0.order(slot, Order::Recover)?;
             } else {
                 let next = timers::next_due(record, live, &Watch::default());
@@ -475,11 +485,23 @@ impl Fleet {
         self.0.clock.reading()
     }
 
-    /// Names of a tenant's instances with an operation under way.
-    pub fn unsettled(&self, tenant: &TenantId) -> Vec<String> {
-        let views = self.list(tenant);
-        let busy = views.iter().filter(|view| view.live.intent.is_some());
-        busy.map(|view| view.record.name.to_string()).collect()
+    /// The instances of a tenant of which facts before an instant may still come.
+    pub fn unsettled(&self, tenant: &TenantId, before: Instant) -> Unsettled {
+        let directory = self.0.directory();
+        let mut unsettled = Unsettled::default();
+        for slot in directory.by_row.values().filter(|slot| slot.tenant == *tenant) {
+            let view = slot.view();
+            let intent = view.live.intent.as_ref();
+            let name = view.record.name.to_string();
+            match intent.is_some_and(|intent| intent.at_ns.is_none_or(|at| at < before.0)) {
+                _ if slot.is_unseen() => unsettled.unseen.push(name),
+                true => unsettled.begun.push(name),
+                false => {}
+            }
+        }
+        unsettled.begun.sort_unstable();
+        unsettled.unseen.sort_unstable();
+        unsettled
     }
 
     /// The meter instant for a planned act: the first one from now on at which the calendar shows

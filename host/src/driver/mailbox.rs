@@ -1,5 +1,6 @@
 //! The slot of an instance: its last published view, and the mailbox of its task.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -99,6 +100,8 @@ pub(super) struct Slot {
     forks: Mutex<Vec<ForkOrder>>,
     /// The signal that stops the compression of the instance's snapshots.
     leave: Mutex<StopSignal>,
+    /// Set from the daemon's start until the instance's task has found out what became of it.
+    unseen: AtomicBool,
 }
 
 impl Slot {
@@ -113,7 +116,19 @@ impl Slot {
             mailbox: Mutex::default(),
             forks: Mutex::default(),
             leave: Mutex::default(),
+            unseen: AtomicBool::new(false),
         }
+    }
+
+    /// Notes whether facts of an earlier run of the daemon may still be missing.
+    pub(super) fn set_unseen(&self, unseen: bool) {
+        self.unseen.store(unseen, Ordering::Release);
+    }
+
+    /// Returns whether the daemon has not yet found out what became of the instance while it was
+    /// down.
+    pub(super) fn is_unseen(&self) -> bool {
+        self.unseen.load(Ordering::Acquire)
     }
 
     /// The last published view.

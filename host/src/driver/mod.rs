@@ -56,7 +56,7 @@ mod timers;
 mod watch;
 
 pub use error::FleetError;
-pub use fleet::{Fleet, Parts, Waiting};
+pub use fleet::{Fleet, Parts, Unsettled, Waiting};
 pub use live::{Health, HealthStatus, Live, Restarts, View};
 pub use mailbox::NewFork;
 pub use record::{Disk, NewInstance, Record, SavedMemory, Snapshot, Spec};

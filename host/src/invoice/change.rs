@@ -6,15 +6,16 @@ use biller::book::Book;
 use super::door::{Refusal, check_book, check_options, check_policy};
 use super::evidence::EvidenceError;
 use super::issuer::{IssueError, Issuer};
+use super::once::Act;
 use super::rules::Overriding;
 use super::view::View;
 use super::{Calls, Engines, Evidence, InvoiceError};
 use crate::billing::agreement::Agreement;
 use crate::billing::{Dated, Reading, TenantFact, zones};
 use crate::id::{Digest, TenantId};
-use crate::journal::{Archive, Entry, NewPrices};
+use crate::journal::{Archive, CommitError, Entry, FirstTry, NewPrices, NewWithdrawal};
 use crate::policy::metering::Description;
-use crate::tenant::Actor;
+use crate::tenant::Plan;
 use crate::units::Instant;
 
 /// A reason why a change was not made.
@@ -26,6 +27,12 @@ pub enum ChangeError {
     /// The change conflicts with the rules that it meets.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Nothing that was named is planned.
+    #[error("no such change of the {plan} is planned")]
+    NotPlanned {
+        /// Policy or prices.
+        plan: Plan,
+    },
     /// The rules that it is checked against can't be read, or the change can't be committed.
     #[error(transparent)]
     Issue(#[from] IssueError),
@@ -46,8 +53,43 @@ pub struct BookSet {
     pub digest: Digest,
     /// First instant at which it holds.
     pub from: Instant,
+    /// Whether that instant was still to come when it was set.
+    pub planned: bool,
     /// Sequence number of the fact.
     pub fact: u64,
+}
+
+/// An override that is on record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overridden {
+    /// First instant of the span.
+    pub from: Instant,
+    /// First instant after.
+    pub until: Instant,
+    /// The policy; none if it names none.
+    pub policy: Option<Digest>,
+    /// The price book; none if it names none.
+    pub book: Option<Digest>,
+    /// Sequence number of the fact.
+    pub fact: u64,
+}
+
+impl Overridden {
+    fn of(first: &FirstTry) -> Result<Self, ChangeError> {
+        match first.fact.of_tenant() {
+            Some(&TenantFact::Overridden { from, until, policy, book, .. }) => {
+                Ok(Self { from, until, policy, book, fact: first.seq })
+            }
+            _ => Err(first.used_otherwise().into()),
+        }
+    }
+}
+
+impl FirstTry {
+    /// The error of a key that was used for another kind of act.
+    fn used_otherwise(&self) -> IssueError {
+        CommitError::Repeated { fact: self.seq, same: false }.into()
+    }
 }
 
 impl Issuer {
@@ -61,10 +103,13 @@ impl Issuer {
         text: Vec<u8>,
         at: Option<Instant>,
         now: Instant,
-        by: Actor,
+        act: Act,
     ) -> Result<BookSet, ChangeError> {
         let changing = self.lock(tenant);
         let _changing = changing.lock().await;
+        if let Some(first) = self.first_try(&act).await? {
+            return self.book_set(&first);
+        }
         let issuer = self.clone();
         let whose = tenant.clone();
         let (book, text) = blocking(move || {
@@ -74,11 +119,60 @@ impl Issuer {
         })
         .await?;
         let digest = Digest::of(&text);
+        let Act { by, request } = act;
         let new = NewPrices { tenant: tenant.clone(), digest, bytes: text, requested: at, by };
-        let receipt = self.journal().commit(Entry { prices: Some(new), ..Entry::default() }).await;
-        let receipt = receipt.map_err(IssueError::from)?;
+        let entry = Entry { prices: Some(new), request, ..Entry::default() };
+        let receipt = self.journal().commit(entry).await.map_err(IssueError::from)?;
         let from = receipt.activated_from.unwrap_or(now);
-        Ok(BookSet { book, digest, from, fact: receipt.last_seq })
+        Ok(BookSet { book, digest, from, planned: at == Some(from), fact: receipt.last_seq })
+    }
+
+    /// The answer to the first try of setting a book.
+    fn book_set(&self, first: &FirstTry) -> Result<BookSet, ChangeError> {
+        let Some(&TenantFact::PricesActivated { digest, from, .. }) = first.fact.of_tenant() else {
+            return Err(first.used_otherwise().into());
+        };
+        let bytes = Evidence::document(&self.journal().archive(), digest);
+        let book = Book::parse_stored(&bytes.map_err(InvoiceError::from)?)?;
+        let planned = from > first.fact.at.meter;
+        Ok(BookSet { book, digest, from, planned, fact: first.seq })
+    }
+
+    /// Withdraws planned changes. The client's key stays with the last of them, so that a try that
+    /// broke off before is done to the end by the next one.
+    ///
+    /// # Errors
+    /// [`ChangeError::NotPlanned`] if there are none.
+    pub async fn withdraw(
+        &self,
+        tenant: &TenantId,
+        plan: Plan,
+        plans: &[(Instant, Digest)],
+        reason: Option<String>,
+        act: Act,
+    ) -> Result<(), ChangeError> {
+        let changing = self.lock(tenant);
+        let _changing = changing.lock().await;
+        if self.first_try(&act).await?.is_some() {
+            return Ok(());
+        }
+        if plans.is_empty() {
+            return Err(ChangeError::NotPlanned { plan });
+        }
+        for (number, &(from, digest)) in plans.iter().enumerate() {
+            let withdrawal = NewWithdrawal {
+                tenant: tenant.clone(),
+                plan,
+                digest,
+                from,
+                by: act.by.clone(),
+                reason: reason.clone(),
+            };
+            let request = act.request.clone().filter(|_| number + 1 == plans.len());
+            let entry = Entry { withdrawal: Some(withdrawal), request, ..Entry::default() };
+            self.journal().commit(entry).await.map_err(IssueError::from)?;
+        }
+        Ok(())
     }
 
     /// Names another policy or book for a span. Returns the fact's sequence number and the book's
@@ -91,10 +185,13 @@ impl Issuer {
         tenant: &TenantId,
         asked: Overriding,
         at: Reading,
-        by: Actor,
-    ) -> Result<(u64, Option<Digest>), ChangeError> {
+        act: Act,
+    ) -> Result<Overridden, ChangeError> {
         let changing = self.lock(tenant);
         let _changing = changing.lock().await;
+        if let Some(first) = self.first_try(&act).await? {
+            return Overridden::of(&first);
+        }
         let issuer = self.clone();
         let whose = tenant.clone();
         let asked = blocking(move || {
@@ -110,13 +207,16 @@ impl Issuer {
             book,
             from_begin: asked.from_begin,
             reason: asked.reason,
-            by,
+            by: act.by.clone(),
         };
-        let seq = self.say(tenant, (at, fact), asked.book.into_iter().collect()).await?;
-        Ok((seq, book))
+        let Overriding { from, until, policy, .. } = asked;
+        let documents = asked.book.into_iter().collect();
+        let fact = self.say(tenant, (at, fact), documents, act).await?;
+        Ok(Overridden { from, until, policy, book, fact })
     }
 
-    /// Cuts the tenant's time by another agreement from the next border on. Returns that border.
+    /// Cuts the tenant's time by another agreement from the next border on. Returns the
+    /// instant of the change itself.
     ///
     /// # Errors
     /// [`ChangeError`].
@@ -125,18 +225,22 @@ impl Issuer {
         tenant: &TenantId,
         agreement: Agreement,
         at: Reading,
-        by: Actor,
+        act: Act,
     ) -> Result<Instant, ChangeError> {
         agreement.check().map_err(InvoiceError::from)?;
         let changing = self.lock(tenant);
         let _changing = changing.lock().await;
+        if let Some(first) = self.first_try(&act).await? {
+            return Ok(first.fact.at.meter);
+        }
         let issuer = self.clone();
         let whose = tenant.clone();
         let now = at.meter;
         let from = blocking(move || Ok(issuer.border(&whose, now)?)).await?;
-        self.say(tenant, (at, TenantFact::AgreementChanged { agreement, from, by }), Vec::new())
-            .await?;
-        Ok(from)
+        let by = act.by.clone();
+        let fact = TenantFact::AgreementChanged { agreement, from, by };
+        self.say(tenant, (at, fact), Vec::new(), act).await?;
+        Ok(now)
     }
 
     /// Checks a policy and its options against the tenant's books, for the time from `at` on.
@@ -235,8 +339,10 @@ impl Issuer {
         tenant: &TenantId,
         fact: Dated<TenantFact>,
         documents: Vec<Vec<u8>>,
+        act: Act,
     ) -> Result<u64, ChangeError> {
-        let entry = Entry { tenants: vec![(tenant.clone(), fact)], documents, ..Entry::default() };
+        let tenants = vec![(tenant.clone(), fact)];
+        let entry = Entry { tenants, documents, request: act.request, ..Entry::default() };
         let receipt = self.journal().commit(entry).await.map_err(IssueError::from)?;
         Ok(receipt.last_seq)
     }

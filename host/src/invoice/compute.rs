@@ -142,7 +142,7 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
         Ok(Computed { bill: call.value, instances, subjects, zones: header.zones, receipts })
     }
 
-    /// The pieces of intervals that a line of a document covers.
+    /// The intervals that a line of a document covers.
     ///
     /// # Errors
     /// [`InvoiceError`].
@@ -152,29 +152,26 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
         invoice: &Invoice,
         line: &Line,
     ) -> Result<Vec<TracedInterval>, InvoiceError> {
+        Ok(Tracing::of(self.measure_billed(view, invoice)?).of_line(line))
+    }
+
+    /// The intervals that each line of a document covers.
+    ///
+    /// # Errors
+    /// [`InvoiceError`].
+    pub(super) fn trace_all(
+        &self,
+        view: &View,
+        invoice: &Invoice,
+    ) -> Result<Vec<Vec<TracedInterval>>, InvoiceError> {
+        let tracing = Tracing::of(self.measure_billed(view, invoice)?);
+        Ok(invoice.lines.iter().map(|line| tracing.of_line(line)).collect())
+    }
+
+    fn measure_billed(&self, view: &View, invoice: &Invoice) -> Result<Measured, InvoiceError> {
         let span = (Instant(invoice.billed.from_ns), Instant(invoice.billed.until_ns));
         let policies = view.rules.policies(span, self.calls.standard());
-        let (measured, _) = self.measure(view, span, &policies)?;
-        let Measured { subjects, intervals, meters, phases, .. } = measured;
-        let meter = meters.iter().position(|meter| *meter == line.meter);
-        let bit = meter.map_or(0, |meter| 1_u64 << meter);
-        let is_of = |place: &usize| {
-            let subject =
-                subjects.get(intervals.subject[*place] as usize).map(|subject| subject.id.as_str());
-            let counts = intervals.meters[*place] & bit != 0;
-            let is_named = line.instance.is_none() || line.instance.as_deref() == subject;
-            let facts = line
-                .facts
-                .is_some_and(|(first, last)| (first..=last).contains(&intervals.fact[*place]));
-            counts && is_named && facts
-        };
-        let piece = |place: usize| TracedInterval {
-            fact: intervals.fact[place],
-            phase: phases[place].as_str(),
-            start_ns: intervals.start[place],
-            end_ns: intervals.end[place],
-        };
-        Ok((0..intervals.fact.len()).filter(is_of).map(piece).collect())
+        Ok(self.measure(view, span, &policies)?.0)
     }
 
     fn of_policy(&self, call: &MeasureCall) -> Receipt {
@@ -278,6 +275,37 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
                 .ok_or_else(|| EvidenceError::Missing(format!("time zone {name}")).into())
         };
         names.iter().map(resolve).collect()
+    }
+}
+
+/// What was measured, to look lines up in.
+struct Tracing(Measured);
+
+impl Tracing {
+    fn of(measured: Measured) -> Self {
+        Self(measured)
+    }
+
+    fn of_line(&self, line: &Line) -> Vec<TracedInterval> {
+        let Measured { subjects, intervals, meters, phases, .. } = &self.0;
+        let meter = meters.iter().position(|meter| *meter == line.meter);
+        let bit = meter.map_or(0, |meter| 1_u64 << meter);
+        let is_of = |place: &usize| {
+            let subject = subjects.get(intervals.subject[*place] as usize);
+            let is_named = line.instance.is_none()
+                || line.instance.as_deref() == subject.map(|subject| subject.id.as_str());
+            let facts = line.facts;
+            let is_inside =
+                facts.is_some_and(|(first, last)| (first..=last).contains(&intervals.fact[*place]));
+            intervals.meters[*place] & bit != 0 && is_named && is_inside
+        };
+        let piece = |place: usize| TracedInterval {
+            fact: intervals.fact[place],
+            phase: phases[place].as_str(),
+            start_ns: intervals.start[place],
+            end_ns: intervals.end[place],
+        };
+        (0..intervals.fact.len()).filter(is_of).map(piece).collect()
     }
 }
 

@@ -4,13 +4,16 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use biller::book::Book;
+use biller::currency::Currency;
 use tokio::task::spawn_blocking;
 
 use super::compute::Computer;
 use super::difference::Heading;
 use super::document::{Invoice, Named, Receipt};
-use super::evidence::EvidenceError;
+use super::evidence::{Evidence, EvidenceError};
 use super::issue::Goal;
+use super::once::{Act, Done};
 use super::period::Period;
 use super::rules::Overriding;
 use super::view::View;
@@ -20,7 +23,6 @@ use crate::id::{Digest, InstanceId, TenantId};
 use crate::journal::{CommitError, Entry, Journal, NewInvoice};
 use crate::policy::PolicyHost;
 use crate::policy::biller::COMPONENT;
-use crate::tenant::Actor;
 use crate::units::Instant;
 
 /// Lookup of an instance's name and tags by id, from any thread.
@@ -48,7 +50,21 @@ pub struct Issuer {
     /// Held while a tenant's documents are issued, as their numbers are consecutive. Tenants do not
     /// wait for each other.
     issuing: Arc<Mutex<HashMap<TenantId, Arc<tokio::sync::Mutex<()>>>>>,
+    /// Summaries of books that were asked for.
+    summaries: Arc<Mutex<HashMap<Digest, BookSummary>>>,
 }
+
+/// The row of a price book in a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BookSummary {
+    /// The currency.
+    pub currency: Currency,
+    /// Number of prices.
+    pub prices: u64,
+}
+
+/// Largest number of books whose summaries are kept.
+const SUMMARIES_MAX: usize = 4_096;
 
 impl std::fmt::Debug for Issuer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -59,7 +75,7 @@ impl std::fmt::Debug for Issuer {
 impl Issuer {
     /// An issuer of documents of `journal`, computed by the components of `policies`.
     pub fn new(journal: Arc<Journal>, policies: Arc<PolicyHost>) -> Self {
-        Self { journal, policies, issuing: Arc::default() }
+        Self { journal, policies, issuing: Arc::default(), summaries: Arc::default() }
     }
 
     /// Issues every document towards a goal, in order. Documents that were issued before an error
@@ -72,17 +88,22 @@ impl Issuer {
         tenant: &TenantId,
         goal: Goal,
         heading: &Heading,
-        by: &Actor,
+        act: &Act,
         directory: &Directory,
     ) -> Result<Vec<Invoice>, IssueError> {
         let one_at_a_time = self.lock(tenant);
         let _issuing = one_at_a_time.lock().await;
-        let mut issued = Vec::new();
-        while let Some(invoice) = self.next(tenant, goal, heading, directory).await? {
-            self.commit(tenant, &invoice, by).await?;
-            issued.push(invoice);
+        let Done { mut documents, is_all } = self.done_before(act).await?;
+        if is_all {
+            return Ok(documents);
         }
-        Ok(issued)
+        while let Some(invoice) = self.next(tenant, goal, heading, directory).await? {
+            let act = act.part(&documents.len().to_string());
+            self.commit(tenant, &invoice, act).await?;
+            documents.push(invoice);
+        }
+        self.finish(act).await?;
+        Ok(documents)
     }
 
     /// Runs `work` on the present state of the journal. Blocking.
@@ -165,7 +186,7 @@ impl Issuer {
         &self,
         tenant: &TenantId,
         invoice: &Invoice,
-        by: &Actor,
+        act: Act,
     ) -> Result<(), IssueError> {
         let bytes = invoice.to_bytes();
         let new = NewInvoice {
@@ -176,10 +197,12 @@ impl Issuer {
             from: Instant(invoice.period.from_ns),
             until: invoice.until(),
             corrects: invoice.follows,
-            by: by.clone(),
+            by: act.by,
         };
         let documents = self.billers(&invoice.receipts)?;
-        self.journal.commit(Entry { invoice: Some(new), documents, ..Entry::default() }).await?;
+        let request = act.request;
+        let entry = Entry { invoice: Some(new), documents, request, ..Entry::default() };
+        self.journal.commit(entry).await?;
         Ok(())
     }
 
@@ -193,6 +216,28 @@ impl Issuer {
         }
         let known = self.journal.archive().document(&own).map_err(EvidenceError::from)?;
         Ok(if known.is_some() { Vec::new() } else { vec![COMPONENT.to_vec()] })
+    }
+
+    /// Summarises a book of the journal. Each one is read once, so that a list costs no parsing of
+    /// all its books. Blocking.
+    ///
+    /// # Errors
+    /// [`InvoiceError::Book`], [`InvoiceError::Evidence`].
+    pub fn summary(&self, digest: Digest) -> Result<BookSummary, InvoiceError> {
+        let known = || self.summaries.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(summary) = known().get(&digest) {
+            return Ok(*summary);
+        }
+        let bytes = Evidence::document(&self.journal.archive(), digest)?;
+        let book = Book::parse_stored(&bytes)
+            .map_err(|problem| InvoiceError::Book { problem: problem.to_string() })?;
+        let summary = BookSummary { currency: book.currency(), prices: book.prices().len() as u64 };
+        let mut summaries = known();
+        if summaries.len() >= SUMMARIES_MAX {
+            summaries.clear();
+        }
+        summaries.insert(digest, summary);
+        Ok(summary)
     }
 
     /// The journal.

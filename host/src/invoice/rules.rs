@@ -2,7 +2,7 @@
 
 use super::evidence::{InForce, Override, Quarantine};
 use super::stand_ins::StandIns;
-use crate::billing::{Fact, TenantFact};
+use crate::billing::{Change, Fact, TenantFact};
 use crate::id::Digest;
 use crate::tenant::Plan;
 use crate::units::Instant;
@@ -174,11 +174,12 @@ fn standing(
     let mut standing: Vec<InForce> = Vec::new();
     for (seq, fact) in facts {
         let Some(said) = fact.of_tenant() else { continue };
-        match *said {
-            TenantFact::PlanWithdrawn { plan, digest, from, .. } if plan == of => {
+        match said.changes(of) {
+            Some(Change::Set { .. }) => standing.extend(read(*seq, said)),
+            Some(Change::Withdrawn { from, digest }) => {
                 standing.retain(|one| (one.digest, one.from) != (digest, from));
             }
-            _ => standing.extend(read(*seq, said)),
+            None => {}
         }
     }
     standing

@@ -31,7 +31,6 @@ mod engine;
 mod fault;
 pub mod metering;
 mod profile;
-pub mod rating;
 mod selftest;
 pub mod shadow;
 mod standard;

@@ -7,10 +7,8 @@ use super::{Rollout, RolloutError, blocking};
 use crate::billing::TenantFact;
 use crate::id::{Digest, TenantId};
 use crate::invoice::Issuer;
-use crate::journal::{
-    self, CommitError, Entry, FirstTry, NewActivation, NewWithdrawal, RequestKey,
-};
-use crate::tenant::{Actor, Plan, Standing};
+use crate::journal::{self, CommitError, FirstTry, NewActivation, RequestKey};
+use crate::tenant::{Actor, Standing};
 use crate::units::Instant;
 
 /// A request to put a tenant under a policy.
@@ -143,37 +141,6 @@ impl Rollout {
         let activation =
             NewActivation { rollback: true, reason, ..NewActivation::now(tenant, digest, by) };
         self.put_in_force(activation, request).await
-    }
-
-    /// Withdraws every planned activation of a policy for a tenant.
-    ///
-    /// # Errors
-    /// [`RolloutError::NotPlanned`] without one, and the journal's errors.
-    pub async fn withdraw(
-        &self,
-        tenant: &TenantId,
-        digest: Digest,
-        by: &Actor,
-        reason: Option<&str>,
-    ) -> Result<(), RolloutError> {
-        let timeline = self.fleet.timeline(tenant);
-        let plans = timeline.planned(self.fleet.now()).filter(|&(_, planned)| planned == digest);
-        let plans: Vec<_> = plans.map(|(from, _)| from).collect();
-        if plans.is_empty() {
-            return Err(RolloutError::NotPlanned { digest, tenant: tenant.clone() });
-        }
-        for from in plans {
-            let withdrawal = NewWithdrawal {
-                tenant: tenant.clone(),
-                plan: Plan::Policy,
-                digest,
-                from,
-                by: by.clone(),
-                reason: reason.map(str::to_owned),
-            };
-            self.journal.commit(Entry { withdrawal: Some(withdrawal), ..Entry::default() }).await?;
-        }
-        Ok(())
     }
 
     /// The policy that a rollback would put in force: the last one before the present one that was

@@ -50,14 +50,6 @@ pub enum RolloutError {
     /// The requested instant is in the past.
     #[error("`at` lies in the past, and rules can't be changed there")]
     Past,
-    /// There is no planned activation of the policy to withdraw.
-    #[error("policy {digest} is not planned for '{tenant}'")]
-    NotPlanned {
-        /// The policy.
-        digest: Digest,
-        /// The tenant.
-        tenant: TenantId,
-    },
     /// The policy can't be billed.
     #[error(transparent)]
     Unbillable(Box<ChangeError>),

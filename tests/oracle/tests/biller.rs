@@ -1,6 +1,7 @@
 //! The biller and the oracle agree.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use biller::mutants::Mutant;
 use biller::output::Bill;
@@ -49,6 +50,164 @@ fn every_mutant_is_found() {
         left.retain(|mutant| !mutant.during(|| is_wrong(&scenario, &views)));
     }
     assert_eq!(left, Vec::new(), "not found in {SCENARIOS_MAX} scenarios");
+}
+
+/// The proof that a cause of wrong bills is found.
+enum Found {
+    /// Put back, it makes bills that differ from the oracle's.
+    By(&'static [Mutant]),
+    /// A named test fails: its file, from the root of the workspace, and its name.
+    Test(&'static str, &'static str),
+}
+
+/// Causes by which a bill was wrong once, and how each is found if it comes back.
+const CAUSES: [(&str, Found); 30] = [
+    (
+        "a policy's own line says how much is charged, whatever was used",
+        Found::Test(
+            "tests/tests/policy/metering.rs",
+            "a_line_of_its_own_keeps_to_what_the_intervals_held",
+        ),
+    ),
+    (
+        "a volume price that changes reprices what was charged at the one before",
+        Found::By(&[Mutant::VolumesAtLastPrice]),
+    ),
+    ("the same by a second book", Found::By(&[Mutant::VolumesAtLastPrice, Mutant::CountersByBook])),
+    ("the same by windows", Found::By(&[Mutant::VolumesAtLastPrice])),
+    (
+        "the cost of windows grows with the square of their number",
+        Found::Test(
+            "host/src/policy/biller/tests.rs",
+            "fuel_suffices_in_every_corner_of_the_limits",
+        ),
+    ),
+    (
+        "the cost of prices that follow each other grows with the square of their number",
+        Found::Test(
+            "host/src/policy/biller/tests.rs",
+            "fuel_suffices_in_every_corner_of_the_limits",
+        ),
+    ),
+    (
+        "a budget counts intervals where the work is lines",
+        Found::Test(
+            "tests/tests/policy/metering.rs",
+            "fuel_suffices_for_a_shipped_policy_in_every_shape_of_a_request",
+        ),
+    ),
+    (
+        "book and policy meet at the invoice first",
+        Found::Test(
+            "tests/tests/api/invoices.rs",
+            "prices_that_are_none_are_refused_with_the_place",
+        ),
+    ),
+    ("a book reaches back over time without one", Found::By(&[Mutant::FirstBookReachesBack])),
+    (
+        "what is carried ends with each change of policy",
+        Found::By(&[
+            Mutant::CreditsBySwap,
+            Mutant::CountersByPolicy,
+            Mutant::StretchesByPolicy,
+            Mutant::StretchesByPeriod,
+            Mutant::CountersByPeriod,
+        ]),
+    ),
+    ("tiers are filled in the order of ids", Found::By(&[Mutant::TiersByInstance])),
+    ("tiers begin anew with each book", Found::By(&[Mutant::CountersByBook])),
+    (
+        "caps and minimums are judged by parts of a period",
+        Found::By(&[Mutant::AdjustmentsByBook, Mutant::AmountsWhole, Mutant::SpansIgnored]),
+    ),
+    ("corrections don't cascade", Found::By(&[Mutant::CreditsByPeriod])),
+    (
+        "a credit pays for time that nobody is billed for",
+        Found::Test("host/src/invoice/tests.rs", "a_period_that_is_unrated_blocks_itself_alone"),
+    ),
+    ("the raise of a minimum is seen by no later adjustment", Found::By(&[Mutant::RaisesUnseen])),
+    (
+        "each document rounds alone",
+        Found::Test(
+            "host/src/invoice/tests.rs",
+            "example_10a_payables_of_corrections_add_up_to_one_rounding",
+        ),
+    ),
+    ("a planned book is lost when another is set", Found::By(&[Mutant::PlannedForgotten])),
+    (
+        "amounts have no currency",
+        Found::Test("host/src/invoice/tests.rs", "currencies_of_a_period_cant_be_mixed"),
+    ),
+    (
+        "whoever pays sets the price",
+        Found::Test("tests/tests/http.rs", "every_route_is_decided_for_every_role_and_keeps_to_it"),
+    ),
+    (
+        "a close does not wait for what a starting daemon has not looked at",
+        Found::Test("tests/tests/driver.rs", "what_was_not_looked_at_since_the_start_is_unsettled"),
+    ),
+    (
+        "a second rollback undoes the first",
+        Found::Test("host/src/rollout/history.rs", "each_rollback_goes_one_further_back"),
+    ),
+    (
+        "an account stays degraded though its policy answers",
+        Found::Test(
+            "tests/tests/policy/swap.rs",
+            "a_policy_that_failed_once_accounts_again_as_soon_as_it_answers",
+        ),
+    ),
+    (
+        "an instant in the past is taken as now",
+        Found::Test("tests/tests/http.rs", "an_activation_in_the_past_is_refused"),
+    ),
+    (
+        "an hour that is shown twice is read in two ways",
+        Found::Test(
+            "host/src/billing/calendar.rs",
+            "a_plan_for_an_hour_that_is_shown_twice_means_the_one_to_come",
+        ),
+    ),
+    (
+        "a boot that never ends is never charged",
+        Found::Test("host/src/invoice/usage.rs", "a_boot_that_takes_too_long_counts_as_running"),
+    ),
+    (
+        "more is billed than was used",
+        Found::Test(
+            "tests/tests/policy/metering.rs",
+            "what_a_component_declares_to_bill_at_most_it_may_bill",
+        ),
+    ),
+    (
+        "a repeated close has another answer",
+        Found::Test("host/src/invoice/tests.rs", "a_repeated_close_makes_no_document"),
+    ),
+    ("a credit pays for time after its end", Found::By(&[Mutant::CreditsAlways])),
+    ("a grain that is not full is not charged", Found::By(&[Mutant::GranularityDown])),
+];
+
+#[test]
+fn every_cause_of_a_wrong_bill_is_found_by_a_mutant_or_a_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    for (cause, found) in &CAUSES {
+        match found {
+            Found::By(mutants) => {
+                assert!(!mutants.is_empty(), "{cause}");
+                assert!(mutants.iter().all(|one| Mutant::ALL.contains(one)), "{cause}");
+            }
+            Found::Test(file, name) => {
+                let text = std::fs::read_to_string(root.join(file)).expect(file);
+                assert!(text.contains(&format!("fn {name}()")), "{cause}: {file} has no {name}");
+            }
+        }
+    }
+    let named = |mutant: &&Mutant| {
+        CAUSES.iter().any(|(_, found)| matches!(found, Found::By(all) if all.contains(mutant)))
+    };
+    let unnamed: Vec<_> = Mutant::ALL.iter().filter(|mutant| !named(mutant)).collect();
+    // The calendar's offset is no cause of its own.
+    assert_eq!(unnamed, [&Mutant::CalendarNeverSet]);
 }
 
 /// Returns whether the charges differ from the oracle's; balances may differ without harm.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tallyman::clock;
 use tallyman::id::TenantId;
-use tallyman::invoice::{Directory, Goal, Heading, Issuer, Named};
+use tallyman::invoice::{Act, Directory, Goal, Heading, Issuer, Named};
 use tallyman::journal::{self, Journal};
 use tallyman::policy::{Accounting, PolicyHost};
 use tallyman::tenant::Actor;
@@ -161,7 +161,8 @@ fn close_without_the_daemon(daemon: &Daemon) -> Instant {
     let issuer = Issuer::new(Arc::new(journal), policies);
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let heading = Heading::default();
-    let issued = issuer.reach(&tenant, Goal::Close(until), &heading, &Actor::Operator, &named);
+    let act = Act::by(Actor::Operator);
+    let issued = issuer.reach(&tenant, Goal::Close(until), &heading, &act, &named);
     assert_eq!(runtime.block_on(issued).expect("documents").len(), 1);
     until
 }

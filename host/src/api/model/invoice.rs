@@ -6,7 +6,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Timestamp;
 use crate::billing::agreement;
 use crate::invoice::{Invoice, Kind};
-use crate::journal::wire::Cycle;
+use crate::journal::wire::{ChainedFact, Cycle};
 
 /// A price book in force, or planned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -53,6 +53,13 @@ pub struct PricesHistory {
     pub current: Option<Prices>,
     /// All books that were set, in the order of their facts.
     pub history: Vec<Prices>,
+}
+
+/// The acts on a tenant's money.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Acts {
+    /// The facts, ascending.
+    pub facts: Vec<ChainedFact>,
 }
 
 /// The documents that answer a request.

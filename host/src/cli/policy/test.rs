@@ -6,12 +6,14 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 
+use super::cases::{self, Case};
 use super::during;
 use crate::api::model::Declared;
 use crate::cli::output::{self, Output};
+use crate::cli::rate::engine;
+use crate::policy::Profile;
 use crate::policy::conformance::{self, Report, Terms};
 use crate::policy::metering::Setting;
-use crate::policy::{PolicyHost, Profile};
 use biller::book::Book;
 
 #[derive(Debug, Args)]
@@ -27,6 +29,9 @@ pub(in crate::cli) struct Test {
     /// An option to measure under, such as minimum=60s; may be repeated
     #[arg(long = "option", value_name = "NAME=VALUE", value_parser = setting)]
     options: Vec<(String, String)>,
+    /// Intervals and the lines that they must come to: a JSON array of cases
+    #[arg(long, value_name = "FILE")]
+    cases: Option<PathBuf>,
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {
@@ -51,6 +56,8 @@ struct Found {
     declared: Declared,
     counted: u64,
     lines: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cases: Vec<cases::Outcome>,
 }
 
 #[derive(Debug, Serialize)]
@@ -75,14 +82,18 @@ impl Test {
             .with_context(|| format!("can't read {}", self.file.display()))?;
         let profile = self.profile;
         let terms = self.terms()?;
-        let asked = tokio::task::spawn_blocking(move || ask(&bytes, profile, &terms));
+        let cases = self.cases.as_deref().map(cases::read).transpose()?.unwrap_or_default();
+        let book = self.prices.as_deref().map(read).transpose()?;
+        let ask = move || ask(&bytes, profile, &terms, book.as_deref(), &cases);
+        let asked = tokio::task::spawn_blocking(ask);
         let asked = during("compiling and testing", async {
             asked.await.context("the test was interrupted")?
         });
-        let report =
+        let (report, cases) =
             asked.await.with_context(|| format!("{} is not admitted", self.file.display()))?;
-        output.show(&found(&report), text)?;
-        if !report.holds() {
+        let found = found(&report, cases);
+        output.show(&found, text)?;
+        if !found.holds {
             bail!("{} does not conform", self.file.display());
         }
         Ok(())
@@ -102,7 +113,7 @@ impl Test {
 
 /// The meters that a book prices, each once.
 fn meters(file: &Path) -> anyhow::Result<Vec<String>> {
-    let bytes = std::fs::read(file).with_context(|| format!("can't read {}", file.display()))?;
+    let bytes = read(file)?;
     let book = Book::parse(&bytes, crate::billing::zones::is_known)
         .with_context(|| format!("{} is not a price book", file.display()))?;
     let mut meters: Vec<String> = book.prices().iter().map(|price| price.meter.clone()).collect();
@@ -111,13 +122,24 @@ fn meters(file: &Path) -> anyhow::Result<Vec<String>> {
     Ok(meters)
 }
 
-fn ask(bytes: &[u8], profile: Profile, terms: &Terms) -> anyhow::Result<Report> {
-    let folder = tempfile::tempdir().context("can't make a folder for compiled code")?;
-    let host = PolicyHost::open(&folder.path().join("compiled"))?;
-    Ok(conformance::run(&host, bytes, profile, terms)?)
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(file).with_context(|| format!("can't read {}", file.display()))
 }
 
-fn found(report: &Report) -> Found {
+fn ask(
+    bytes: &[u8],
+    profile: Profile,
+    terms: &Terms,
+    book: Option<&[u8]>,
+    cases: &[Case],
+) -> anyhow::Result<(Report, Vec<cases::Outcome>)> {
+    let (_folder, host) = engine()?;
+    let report = conformance::run(&host, bytes, profile, terms)?;
+    let outcomes = cases::run(&host, bytes, book, cases);
+    Ok((report, outcomes))
+}
+
+fn found(report: &Report, cases: Vec<cases::Outcome>) -> Found {
     let admitted = &report.admitted;
     let checked = |check: &conformance::Check| Checked {
         claim: check.claim,
@@ -132,7 +154,7 @@ fn found(report: &Report) -> Found {
         size_bytes: admitted.size_bytes as u64,
         size_bytes_max: admitted.profile.bounds().component_bytes_max as u64,
         compile_ms: admitted.compile_ms,
-        holds: report.holds(),
+        holds: report.holds() && cases.iter().all(|case| case.holds),
         checks: report.checks.iter().map(checked).collect(),
         fuel: report
             .fuel
@@ -142,6 +164,7 @@ fn found(report: &Report) -> Found {
         declared: Declared::from(&report.description),
         counted: report.counted,
         lines: report.lines,
+        cases,
     }
 }
 
@@ -161,7 +184,7 @@ fn text(found: &Found) -> String {
     let fuel = found.fuel.iter().map(|burned| {
         vec![burned.what.to_owned(), burned.fuel.to_string(), burned.allowed.to_string()]
     });
-    format!(
+    let told = format!(
         "{}\n\n{}\n\n{}\n\n{}\n\n\
          {} intervals were counted, {} lines of its own were stated and checked",
         output::pairs(facts),
@@ -170,5 +193,13 @@ fn text(found: &Found) -> String {
         output::table(&["FUEL OF", "TOOK", "MAY TAKE"], &[1, 2], fuel),
         found.counted,
         found.lines
-    )
+    );
+    if found.cases.is_empty() {
+        return told;
+    }
+    let cases = found.cases.iter().map(|case| {
+        let verdict = if case.holds { "holds" } else { "FAILS" };
+        vec![case.name.clone(), verdict.into(), case.failed.clone().unwrap_or_default()]
+    });
+    format!("{told}\n\n{}", output::table(&["CASE", "", ""], &[], cases))
 }

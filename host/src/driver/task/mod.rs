@@ -66,6 +66,9 @@ impl Task {
                 Next::Seen(seen) => self.seen(seen).await,
                 Next::Retry => self.recover_or_retry().await,
             }
+            if !self.needs_recovery() {
+                self.slot.set_unseen(false);
+            }
         }
     }
 

@@ -143,3 +143,70 @@ fn fuel_follows_the_work() {
     println!("{} fuel for each of {lines} more lines", more / lines);
     assert!(more < few.0 * 3 / 2, "{few:?} and {many:?}");
 }
+
+/// A price of a rule and meter of its own.
+fn price(id: String, rule: usize) -> serde_json::Value {
+    let (rule, meter) = (format!("rule-{rule}"), format!("meter-{rule}"));
+    json!({"id": id, "rule": rule, "meter": meter, "per": "vcpu-hour", "price": "0.0475"})
+}
+
+/// The largest books that there may be: many rules, many prices one after the other, many windows.
+fn corners() -> [(&'static str, Vec<serde_json::Value>); 3] {
+    let rules = (0..64).map(|number| price(format!("p-{number}"), number));
+    let hour = |number: i64| {
+        chrono::DateTime::from_timestamp(number * 3_600, 0).expect("an instant").to_rfc3339()
+    };
+    let hourly = (0..720).map(|number| {
+        let mut price = price(format!("p-{number}"), 0);
+        price["from"] = json!(hour(number));
+        price["until"] = json!(hour(number + 1));
+        price
+    });
+    let windows = |rule: usize| {
+        (0..8).map(move |number| {
+            let mut price = price(format!("p-{rule}-{number}"), rule);
+            let (from, until) =
+                (format!("{:02}:00", number * 3), format!("{:02}:00", number * 3 + 3));
+            price["windows"] = json!([{"zone": "UTC", "from": from, "until": until}]);
+            price
+        })
+    };
+    [
+        ("rules", rules.collect()),
+        ("prices", hourly.collect()),
+        ("windows", (0..8).flat_map(windows).collect()),
+    ]
+}
+
+#[test]
+fn fuel_suffices_in_every_corner_of_the_limits() {
+    let (host, _folder) = host(Backend::Native);
+    let biller = host.biller().expect("a biller");
+    // One machine that is always on, and many that run now and then; all meters count them.
+    let (one, mut always) = lives(1);
+    let Intervals { subject, start, end, session, wakes, meters, fact, dimensions, .. } =
+        &mut always;
+    (start[0], end[0]) = (0, 30 * DAY);
+    start.truncate(1);
+    end.truncate(1);
+    for column in [subject, session, wakes] {
+        column.truncate(1);
+    }
+    meters.truncate(1);
+    fact.truncate(1);
+    dimensions.iter_mut().for_each(|column| column.values.truncate(1));
+    let (many, mut now_and_then) = lives(300);
+    for column in [&mut always.meters, &mut now_and_then.meters] {
+        column.fill(u64::MAX);
+    }
+    for (name, prices) in corners() {
+        let mut header = header();
+        header.meters = (0..64).map(|number| format!("meter-{number}")).collect();
+        header.terms[0].terms = vec![header.terms[0].terms[0]; 64];
+        header.books[0].text = json!({"currency": "EUR", "prices": prices}).to_string();
+        for (subjects, intervals) in [(&one, &always), (&many, &now_and_then)] {
+            let billed = biller.bill(&header, subjects, intervals, &[]);
+            assert!(billed.is_ok(), "{name}, {} machines: {billed:?}", subjects.len());
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! `tallyman rate`: intervals in a file, rated by a book and a policy without a daemon.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use serde::Serialize;
+
+use super::Global;
+use super::document::{self, Format};
+use super::invoice::{CycleText, Shown};
+use super::output::{self, Output};
+use super::progress::during;
+use super::sheet;
+use crate::billing::agreement::Agreement;
+use crate::invoice::{Invoice, Rated, Sheet, SheetRules};
+use crate::policy::PolicyHost;
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tallyman rate intervals.csv --prices prices.json\n  tallyman rate intervals.json --prices prices.json --policy mine.wasm --option minimum=60s\n  tallyman rate intervals.csv --prices prices.json --format html > bill.html\n\nColumns: instance, phase, from, until, session, vcpus, memory_bytes, disk_bytes, snapshot_bytes.\nRows of one instance touch; an instance without `until` in its last row lives on."
+)]
+pub(super) struct Rate {
+    /// The intervals: CSV with names in its first row, or a JSON array of objects
+    file: PathBuf,
+    /// The price book
+    #[arg(long, value_name = "FILE")]
+    prices: PathBuf,
+    #[command(flatten)]
+    by: By,
+    /// First instant that is not billed, as an instant or a date in UTC; the end of the latest
+    /// interval, if absent
+    #[arg(long)]
+    to: Option<String>,
+    #[command(flatten)]
+    shown: Shown,
+}
+
+/// The rules beside the prices.
+#[derive(Debug, Args)]
+pub(super) struct By {
+    /// The policy's component; the standard policy, if absent
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// An option of the policy, such as minimum=60s; may be repeated
+    #[arg(long = "option", value_name = "NAME=VALUE", value_parser = super::policy::option)]
+    options: Vec<(String, String)>,
+    /// IANA name of the zone whose days cut periods
+    #[arg(long, default_value = "UTC")]
+    zone: String,
+    /// The kind of a period
+    #[arg(long, value_enum, default_value = "month")]
+    cycle: CycleText,
+    /// Day of the month on which a month begins, 1 to 31
+    #[arg(long, default_value_t = 1)]
+    anchor_day: u8,
+}
+
+/// The bill, for programs.
+#[derive(Debug, Serialize)]
+struct Bill {
+    documents: Vec<Invoice>,
+    sources: Vec<Source>,
+}
+
+/// Where a line came from.
+#[derive(Debug, Serialize)]
+struct Source {
+    /// Number of the document in the answer, from 1.
+    document: usize,
+    /// Number of its line.
+    line: u64,
+    rule: String,
+    instance: Option<String>,
+    price: String,
+    /// Numbers of the rows of the file, from 1, ascending.
+    rows: Vec<u64>,
+}
+
+impl Rate {
+    pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
+        let output = global.output();
+        let rows = sheet::read(&self.file)?;
+        let to = self.to.as_deref().map(sheet::instant).transpose().context("--to")?;
+        let rules = self.by.rules(read(&self.prices)?)?;
+        let work = move || -> anyhow::Result<Rated> {
+            Ok(Sheet::new(&rows, rules)?.rate(&engine()?.1, to)?)
+        };
+        let rating = tokio::task::spawn_blocking(work);
+        let rated = during("rating", async { rating.await.context("it broke off")? }).await?;
+        let bill = Bill { sources: sources(&rated), documents: rated.documents };
+        let shown = self.shown;
+        let output = Output { json: output.json || shown.format == Format::Json };
+        output.show(&bill, |bill| text(bill, shown))
+    }
+}
+
+impl By {
+    /// The rules of a sheet.
+    pub(super) fn rules(self, book: Vec<u8>) -> anyhow::Result<SheetRules> {
+        let policy = self.policy.as_deref().map(read).transpose()?;
+        let mut options = self.options;
+        options.sort();
+        let agreement = Agreement {
+            zone: self.zone,
+            cycle: self.cycle.cycle().into(),
+            anchor_day: self.anchor_day,
+        };
+        Ok(SheetRules { book, policy, options, agreement })
+    }
+}
+
+/// An engine of its own; the folder holds compiled code, and goes with it.
+pub(super) fn engine() -> anyhow::Result<(tempfile::TempDir, PolicyHost)> {
+    let folder = tempfile::tempdir().context("can't make a folder for compiled code")?;
+    let host = PolicyHost::open(&folder.path().join("compiled"))?;
+    Ok((folder, host))
+}
+
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(file).with_context(|| format!("can't read {}", file.display()))
+}
+
+fn sources(rated: &Rated) -> Vec<Source> {
+    let mut sources = Vec::new();
+    for (number, (document, lines)) in (1..).zip(rated.documents.iter().zip(&rated.sources)) {
+        for (line, pieces) in document.lines.iter().zip(lines) {
+            let mut rows: Vec<u64> = pieces.iter().map(|piece| piece.fact).collect();
+            rows.sort_unstable();
+            rows.dedup();
+            sources.push(Source {
+                document: number,
+                line: line.number,
+                rule: line.rule.clone(),
+                instance: line.instance.clone(),
+                price: line.price_id.clone(),
+                rows,
+            });
+        }
+    }
+    sources
+}
+
+fn text(bill: &Bill, shown: Shown) -> String {
+    let text = document::print(&bill.documents, shown.format, shown.group_by);
+    if shown.format != Format::Table {
+        return text;
+    }
+    let rows = bill.sources.iter().map(|source| {
+        vec![
+            source.document.to_string(),
+            source.line.to_string(),
+            source.rule.clone(),
+            source.instance.clone().unwrap_or_else(|| "-".into()),
+            source.price.clone(),
+            ranges(&source.rows),
+        ]
+    });
+    let head = ["DOCUMENT", "LINE", "RULE", "INSTANCE", "PRICE", "ROWS OF THE FILE"];
+    format!("{text}\n\n{}", output::table(&head, &[0, 1], rows))
+}
+
+/// Ascending numbers as ranges: `1-3, 7`.
+fn ranges(numbers: &[u64]) -> String {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for &number in numbers {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => ranges.push((number, number)),
+        }
+    }
+    let text = |&(first, last): &(u64, u64)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    };
+    ranges.iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_shown_as_ranges() {
+        let rows = [(&[][..], ""), (&[4], "4"), (&[1, 2, 3, 7], "1-3, 7"), (&[1, 3], "1, 3")];
+        for (numbers, text) in rows {
+            assert_eq!(ranges(numbers), text);
+        }
+    }
+}
