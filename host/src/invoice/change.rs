@@ -3,10 +3,10 @@
 
 use biller::book::Book;
 
+use super::act::Act;
 use super::door::{Refusal, check_book, check_options, check_policy};
 use super::evidence::EvidenceError;
 use super::issuer::{IssueError, Issuer};
-use super::once::Act;
 use super::rules::Overriding;
 use super::view::View;
 use super::{Calls, Engines, Evidence, InvoiceError};

@@ -8,12 +8,12 @@ use biller::book::Book;
 use biller::currency::Currency;
 use tokio::task::spawn_blocking;
 
+use super::act::{Act, Done};
 use super::compute::Computer;
 use super::difference::Heading;
 use super::document::{Invoice, Named, Receipt};
 use super::evidence::{Evidence, EvidenceError};
 use super::issue::Goal;
-use super::once::{Act, Done};
 use super::period::Period;
 use super::rules::Overriding;
 use super::view::View;

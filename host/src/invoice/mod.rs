@@ -8,6 +8,7 @@
 //! - `difference` makes a document of the charges, `issue` finds the next document;
 //! - `proof` makes a document again and compares; `bundle` is a document with its evidence.
 
+mod act;
 mod bundle;
 mod calls;
 mod change;
@@ -31,6 +32,7 @@ mod stand_ins;
 mod usage;
 mod view;
 
+pub use act::Act;
 pub use bundle::{Bundle, BundledFact, Proofs, bundle};
 pub use calls::{Call, CallError, Calls};
 pub use change::{BookSet, ChangeError, Overridden};
@@ -45,7 +47,6 @@ pub use engines::Engines;
 pub use evidence::{Evidence, EvidenceError, InForce, News, Override, Quarantine};
 pub use issue::Goal;
 pub use issuer::{BookSummary, Directory, IssueError, Issuer};
-pub use once::Act;
 pub use period::{AgreementFrom, Period};
 pub use proof::{Difference, ProofError, Proved, prove, trace_line};
 pub use rules::Overriding;
