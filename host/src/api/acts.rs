@@ -14,7 +14,8 @@ use crate::billing::TenantFact;
 ///
 /// The facts that say what the tenant is charged, and by whose hand: policies and prices set and
 /// withdrawn, agreements, overrides and documents.
-#[utoipa::path(get, path = "/tenants/{id}/acts", tag = "invoices", security(("bearer" = [])), responses(
+#[utoipa::path(get, path = "/tenants/{id}/acts",
+    tag = "invoices", security(("bearer" = [])), responses(
     (status = 200, description = "The facts, ascending", body = Acts),
     Failures,
 ))]

@@ -177,11 +177,11 @@ pub(super) enum PricesCommand {
         once: Once,
     },
     /// Withdraw a price book that was planned for later
-    #[command(
-        after_help = "Examples:\n  tallyman prices withdraw 3f9a\n  tallyman prices withdraw 3f9a --at 2026-02-01 --reason 'not agreed'"
-    )]
+    #[command(after_help = "Examples:\n  \
+                      tallyman prices withdraw 3f9a\n  \
+                      tallyman prices withdraw 3f9a --at 2026-02-01 --reason 'not agreed'")]
     Withdraw {
-        /// Its digest, or the digest's unique beginning
+        /// The book's digest, or a unique prefix of it
         digest: String,
         #[command(flatten)]
         which: policy::Which,

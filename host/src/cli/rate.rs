@@ -17,9 +17,13 @@ use crate::invoice::{Invoice, Rated, Sheet, SheetRules};
 use crate::policy::PolicyHost;
 
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  tallyman rate intervals.csv --prices prices.json\n  tallyman rate intervals.json --prices prices.json --policy mine.wasm --option minimum=60s\n  tallyman rate intervals.csv --prices prices.json --format html > bill.html\n\nColumns: instance, phase, from, until, session, vcpus, memory_bytes, disk_bytes, snapshot_bytes.\nRows of one instance touch; an instance without `until` in its last row lives on."
-)]
+#[command(after_help = "Examples:\n  \
+                  tallyman rate intervals.csv --prices prices.json\n  \
+                  tallyman rate intervals.json --prices prices.json --policy mine.wasm\n  \
+                  tallyman rate intervals.csv --prices prices.json --format html > bill.html\n\n\
+                  Columns: instance, phase, from, until, session, vcpus, memory_bytes,\n\
+                  disk_bytes, snapshot_bytes. The rows of an instance touch; one whose last row\n\
+                  has no `until` lives on.")]
 pub(super) struct Rate {
     /// The intervals: CSV with names in its first row, or a JSON array of objects
     file: PathBuf,
@@ -63,7 +67,7 @@ struct Bill {
     sources: Vec<Source>,
 }
 
-/// Where a line came from.
+/// The origin of a line.
 #[derive(Debug, Serialize)]
 struct Source {
     /// Number of the document in the answer, from 1.

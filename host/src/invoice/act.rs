@@ -11,7 +11,7 @@ const JOINT: char = '\u{1f}';
 /// The circumstances of an act.
 #[derive(Debug, Clone)]
 pub struct Act {
-    /// Who acts.
+    /// The actor.
     pub by: Actor,
     /// By what the request is known again if it is sent a second time.
     pub request: Option<RequestKey>,
@@ -34,10 +34,10 @@ impl Act {
     }
 }
 
-/// What earlier tries of a request for documents have done.
+/// The outcome of earlier tries of a request for documents.
 #[derive(Debug, Default)]
 pub(super) struct Done {
     pub(super) documents: Vec<Invoice>,
-    /// Whether nothing is left to do.
+    /// Set if nothing is left to do.
     pub(super) is_all: bool,
 }

@@ -53,7 +53,7 @@ pub struct BookSet {
     pub digest: Digest,
     /// First instant at which it holds.
     pub from: Instant,
-    /// Whether that instant was still to come when it was set.
+    /// Set if that instant was still to come when the book was set.
     pub planned: bool,
     /// Sequence number of the fact.
     pub fact: u64,

@@ -278,7 +278,7 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
     }
 }
 
-/// What was measured, to look lines up in.
+/// The measured time, to look lines up in.
 struct Tracing(Measured);
 
 impl Tracing {

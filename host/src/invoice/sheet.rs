@@ -42,7 +42,7 @@ pub struct SheetRow {
     pub shape: Shape,
 }
 
-/// What the rows of a sheet are rated by.
+/// The rules that the rows of a sheet are rated by.
 #[derive(Debug, Clone)]
 pub struct SheetRules {
     /// The text of the price book.
@@ -91,7 +91,7 @@ pub enum SheetError {
     /// Book and policy don't go together.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// It can't be computed.
+    /// The bill can't be computed.
     #[error(transparent)]
     Invoice(#[from] InvoiceError),
 }

@@ -31,7 +31,7 @@ pub(super) struct Case {
     /// All lines, in any order.
     #[serde(default)]
     lines: Option<Vec<Expected>>,
-    /// What everything comes to.
+    /// The sum of everything.
     #[serde(default)]
     total: Option<String>,
 }
@@ -135,7 +135,7 @@ impl Case {
 }
 
 impl Expected {
-    /// Whether a line is of this rule, instance and price.
+    /// Returns whether a line is of this rule, instance and price.
     fn is_named(&self, line: &Line) -> bool {
         let is = |wanted: &Option<String>, found: Option<&str>| {
             wanted.as_deref().is_none_or(|wanted| found == Some(wanted))
