@@ -598,7 +598,7 @@ mod tests {
     async fn a_supervisor_that_is_too_slow_leaves_no_process_and_no_order() {
         let scripts = [
             // It has not even read its launch.
-            "sleep 600",
+            "exec sleep 600",
             // It has started a VMM and not written its identity.
             r#"cd "$(cat)" && { sleep 601 & } && sleep 602"#,
             // Only its VMM is left, and holds no lock.
