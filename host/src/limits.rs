@@ -406,6 +406,12 @@ pub mod api {
     pub const UPLOADS_MAX: usize = 1;
     /// Most logs of one tenant that are followed at a time.
     pub const FOLLOWERS_MAX: usize = 64;
+    /// Most proofs of one tenant that are made at a time.
+    pub const PROOFS_MAX: usize = 1;
+    /// Most browsers that are signed in at a time.
+    pub const SESSIONS_MAX: usize = 1_024;
+    /// Longest time that a browser stays signed in, in seconds.
+    pub const SESSION_S: u64 = 12 * 3_600;
     /// Longest time for requests to end when the daemon stops, in milliseconds.
     pub const DRAIN_MS: u64 = 5_000;
 }

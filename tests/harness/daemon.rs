@@ -436,6 +436,44 @@ impl Api {
         Self { url, token, http }
     }
 
+    /// The address that the daemon listens on.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The token that it is asked with.
+    pub fn secret(&self) -> &str {
+        &self.token
+    }
+
+    /// Sends a request with these headers and no others, so that it shows no token by itself.
+    ///
+    /// # Panics
+    /// Panics if no answer comes.
+    pub fn send_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Answer {
+        let known = Method::from_bytes(method.as_bytes()).expect("a method");
+        let mut asking = self.http.request(known, format!("{}{path}", self.url));
+        for (name, value) in headers {
+            asking = asking.header(*name, *value);
+        }
+        if let Some(body) = body {
+            asking = asking.header(CONTENT_TYPE, "application/json").body(body.to_string());
+        }
+        RUNTIME.block_on(async {
+            let answer = asking.send().await.expect("an answer");
+            let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+            let text = answer.bytes().await.expect("the whole answer");
+            let body = serde_json::from_slice(&text).unwrap_or(Value::Null);
+            Answer { question: format!("{method} {path}"), status, headers, body }
+        })
+    }
+
     /// A client of the same daemon with another token.
     pub fn with_token(&self, token: &str) -> Self {
         Self { token: token.into(), ..self.clone() }

@@ -56,6 +56,11 @@ impl Caller {
         self.actor.clone()
     }
 
+    /// The role of the caller.
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
     /// Returns true if the caller may use every tenant.
     pub(super) fn is_operator(&self) -> bool {
         self.role == Role::Operator
@@ -132,8 +137,14 @@ pub(super) async fn require(
 }
 
 fn caller(state: &State, headers: &HeaderMap) -> Result<Caller, ApiError> {
-    let shown = bearer(headers)?;
-    let caller = authenticate(state, shown)?;
+    let session = match headers.contains_key(AUTHORIZATION) {
+        true => None,
+        false => state.sessions.token_of(headers)?,
+    };
+    let caller = match &session {
+        Some(token) => authenticate(state, token)?,
+        None => authenticate(state, bearer(headers)?)?,
+    };
     let Some(named) = tenant_named(headers)? else { return Ok(caller) };
     let known = state.tenancy.tenant(&named).is_some();
     match known && (caller.is_operator() || caller.scope.as_ref() == Some(&named)) {
@@ -171,7 +182,7 @@ fn tenant_named(headers: &HeaderMap) -> Result<Option<TenantId>, ApiError> {
 
 /// Authenticates a token. Its form alone decides on its kind, so that no kind of token is ever
 /// tried as another.
-fn authenticate(state: &State, shown: &str) -> Result<Caller, ApiError> {
+pub(super) fn authenticate(state: &State, shown: &str) -> Result<Caller, ApiError> {
     if state.token.is(shown) {
         return Ok(Caller { role: Role::Operator, actor: Actor::Operator, scope: None });
     }

@@ -423,7 +423,7 @@ fn last_document(
     last.map(|stored| read(archive, tenant, stored.number)).into_iter().collect()
 }
 
-fn read(archive: &Archive, tenant: &TenantId, number: u64) -> Result<Invoice, ApiError> {
+pub(super) fn read(archive: &Archive, tenant: &TenantId, number: u64) -> Result<Invoice, ApiError> {
     let documents = archive.invoices_of(tenant)?;
     let bytes = Evidence::document(archive, find(&documents, number)?.digest)?;
     Invoice::from_bytes(&bytes).map_err(|_| {

@@ -12,6 +12,7 @@ mod auth;
 mod automation;
 mod body;
 mod capabilities;
+mod dashboard;
 mod description;
 mod door;
 mod error;
@@ -29,11 +30,13 @@ mod parse;
 mod patient;
 mod policies;
 mod present;
+mod proofs;
 mod quota;
 mod routes;
 mod rules;
 mod seats;
 mod serve;
+mod sessions;
 mod shadows;
 mod shared;
 mod size;
@@ -71,6 +74,7 @@ use crate::tenancy::{Jwt, Tenancy};
 use auth::OperatorToken;
 use model::HypervisorStatus;
 use seats::Seats;
+use sessions::Sessions;
 
 /// The state that all handlers share.
 pub struct State {
@@ -89,6 +93,10 @@ pub struct State {
     requests: Arc<Seats<TenantId>>,
     /// Policies under examination, by tenant.
     uploads: Arc<Seats<TenantId>>,
+    /// Documents that are proved, by tenant.
+    proofs: Arc<Seats<TenantId>>,
+    /// Browsers that are signed in.
+    sessions: Sessions,
     /// Logs that are followed, by tenant.
     followers: Arc<Seats<TenantId>>,
     /// The OpenAPI document.
@@ -155,6 +163,8 @@ impl State {
             connections,
             requests: Seats::new(limits::REQUESTS_AT_ONCE_MAX),
             uploads: Seats::new(limits::UPLOADS_MAX),
+            proofs: Seats::new(limits::PROOFS_MAX),
+            sessions: Sessions::default(),
             followers: Seats::new(limits::FOLLOWERS_MAX),
             description: openapi_text(),
             issuer,

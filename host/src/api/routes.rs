@@ -10,18 +10,21 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::{
-    State, activations, acts, auth, automation, capabilities, error, health, images, instances,
-    invoices, journal, logs, metrics, openapi, policies, rules, shadows, snapshots, tenants,
-    tokens, withdrawals,
+    State, activations, acts, auth, automation, capabilities, dashboard, error, health, images,
+    instances, invoices, journal, logs, metrics, openapi, policies, proofs, rules, sessions,
+    shadows, snapshots, tenants, tokens, withdrawals,
 };
 use crate::limits;
 
 /// The paths of the routes that need no token.
-pub const OPEN_PATHS: [&str; 2] = ["/health", "/openapi.json"];
+pub const OPEN_PATHS: [&str; 3] = ["/health", "/openapi.json", "/sessions"];
 
 /// The routes that need no token.
 fn open() -> OpenApiRouter<Arc<State>> {
-    OpenApiRouter::new().routes(routes!(health::get_health)).routes(routes!(openapi::get_openapi))
+    OpenApiRouter::new()
+        .routes(routes!(health::get_health))
+        .routes(routes!(openapi::get_openapi))
+        .routes(routes!(sessions::create_session))
 }
 
 /// The routes that need a token.
@@ -87,6 +90,9 @@ fn guarded() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(invoices::get_invoice))
         .routes(routes!(invoices::correct_invoice))
         .routes(routes!(invoices::get_bundle))
+        .routes(routes!(proofs::prove_document))
+        .routes(routes!(proofs::trace_document_line))
+        .routes(routes!(sessions::get_session, sessions::end_session))
         .routes(routes!(journal::list_facts))
         .routes(routes!(journal::get_journal_head))
         .routes(routes!(capabilities::get_capabilities))
@@ -100,6 +106,7 @@ pub fn router(state: Arc<State>) -> Router {
     guarded
         .route_layer(from_fn_with_state(state.clone(), auth::require))
         .merge(open)
+        .merge(dashboard::routes())
         .fallback(error::no_route)
         .method_not_allowed_fallback(error::no_method)
         .layer(DefaultBodyLimit::max(limits::api::BODY_BYTES_MAX))

@@ -7,6 +7,7 @@ mod hostile;
 mod boots;
 mod cli;
 mod copies;
+mod dashboard;
 mod door;
 mod guide;
 mod hypervisors;
