@@ -1,14 +1,15 @@
 //! `make bench`: the cost of Tallyman against named peers, in one run. Ratios are what counts; the
 //! machine is printed.
 //!
-//! Arguments after `--`: names of sections (`accounting durable swap lifecycle scale rating`), and
-//! `--write` to put the report into `docs/benchmarks.md`.
+//! Arguments after `--`: names of sections (`accounting durable swap lifecycle scale journal
+//! rating`), and `--write` to put the report into `docs/benchmarks.md`.
 
 // Rates and ratios for people; nothing here is money or billed time.
 #![allow(clippy::float_arithmetic, clippy::unwrap_used, missing_docs)]
 
 mod accounting;
 mod durable;
+mod journal;
 mod lifecycle;
 mod machine;
 mod measure;
@@ -47,6 +48,9 @@ fn main() {
     }
     if wanted("scale") {
         scale::run(&mut report);
+    }
+    if wanted("journal") {
+        journal::run(&mut report);
     }
     if wanted("rating") {
         rating::run(&mut report);

@@ -15,7 +15,7 @@ use tallyman::id::{InstanceId, InstanceName, TenantId};
 use tallyman::journal::{Entry, InstanceWrite, Journal, Options, Row};
 use tallyman::policy::{Accounting, PolicyHost};
 use tallyman::units::Instant;
-use tallyman::vm::{Phase, RestartPolicy, Shape, State};
+use tallyman::vm::{Asker, Command, Phase, RestartPolicy, Shape, State};
 
 use crate::measure::{Line, Report, median};
 use crate::peer;
@@ -144,15 +144,30 @@ impl Moving {
         Entry::of_instance(write, vec![(rig.clock.reading(), InstanceFact::Entered(entered))])
     }
 
-    pub(crate) async fn transition(&mut self, rig: &Rig) {
-        let write = InstanceWrite::Update {
+    fn update(&self) -> InstanceWrite {
+        InstanceWrite::Update {
             row: self.row,
             name: None,
             record: None,
             state: state(),
             account: self.account.clone(),
-        };
-        let entry = self.entry(rig, write);
+        }
+    }
+
+    /// An intent and the transition that comes of it, in one entry.
+    pub(crate) async fn operation(&mut self, rig: &Rig) {
+        let mut entry = self.entry(rig, self.update());
+        let command = if self.step.is_multiple_of(2) { Command::Standby } else { Command::Restore };
+        let intended = InstanceFact::Intended { command, by: Asker::Client, about: None };
+        if let Some(of) = &mut entry.instance {
+            of.facts.insert(0, (rig.clock.reading(), intended));
+        }
+        let receipt = rig.journal.commit(entry).await.unwrap();
+        self.account = receipt.account.unwrap();
+    }
+
+    pub(crate) async fn transition(&mut self, rig: &Rig) {
+        let entry = self.entry(rig, self.update());
         let receipt = rig.journal.commit(entry).await.unwrap();
         self.account = receipt.account.unwrap();
     }

@@ -7,6 +7,7 @@ pub mod calendar;
 pub mod conservation;
 pub mod fact;
 pub mod interval;
+pub mod life;
 mod substitute;
 mod timeline;
 mod tracker;

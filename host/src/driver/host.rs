@@ -253,11 +253,10 @@ impl Host {
         account: &Account,
         from: u64,
     ) -> Result<Account, FleetError> {
-        let history = self.journal.history(&record.id);
+        let history = self.journal.history_after(&record.id, from.saturating_sub(1));
         let history = history.map_err(|error| FleetError::Bug(error.to_string()))?;
         let unaccounted: Vec<_> = history
             .iter()
-            .filter(|(fact, _)| *fact >= from)
             .filter_map(|(_, fact)| Some((fact.counts()?.phase(), fact.at.meter)))
             .collect();
         Ok(self.accounts.mend(&record.tenant, account, &unaccounted, self.clock.now()))

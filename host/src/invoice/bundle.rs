@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::document::{Invoice, Place};
-use super::evidence::{Evidence, EvidenceError, News, sound};
+use super::evidence::{Evidence, EvidenceError, News, Visit, sound, visit_histories};
 use crate::billing::calendar::Calendar;
 use crate::billing::{Fact, TenantFact};
 use crate::id::{Digest, InstanceId, TenantId};
 use crate::journal::wire::FactRecord;
-use crate::journal::{Archive, FactHash, Head, StoredInvoice};
+use crate::journal::{Archive, FactHash, Head, SpanQuery, StoredInvoice};
 use crate::units::Instant;
 
 /// Version of the bundle's form.
@@ -294,36 +294,19 @@ impl Proofs {
         }
         Ok(places)
     }
-
-    /// The facts of an instance, up to `through`.
-    fn own(
-        &self,
-        instance: &InstanceId,
-        through: u64,
-    ) -> impl Iterator<Item = &(u64, Fact, FactHash)> {
-        self.facts
-            .iter()
-            .filter(move |(seq, fact, _)| *seq <= through && fact.instance() == Some(instance))
-    }
 }
 
 impl Evidence for Proofs {
-    fn instances(&self, tenant: &TenantId, through: u64) -> Result<Vec<InstanceId>, EvidenceError> {
-        let of_tenant =
-            self.facts.iter().filter(|(seq, fact, _)| *seq <= through && fact.tenant == *tenant);
-        let mut ids: Vec<_> =
-            of_tenant.filter_map(|(_, fact, _)| fact.instance().cloned()).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        Ok(ids)
-    }
-
-    fn history(
-        &self,
-        instance: &InstanceId,
-        through: u64,
-    ) -> Result<Vec<(u64, Fact)>, EvidenceError> {
-        Ok(self.own(instance, through).map(|(seq, fact, _)| (*seq, fact.clone())).collect())
+    fn lives(&self, query: SpanQuery<'_>, visit: &mut Visit<'_>) -> Result<(), EvidenceError> {
+        let SpanQuery { tenant, through, .. } = query;
+        let mut histories: BTreeMap<InstanceId, Vec<(u64, Fact)>> = BTreeMap::new();
+        for (seq, fact, _) in self.facts.iter().filter(|(seq, ..)| *seq <= through) {
+            if let Some(instance) = fact.instance().filter(|_| fact.tenant == *tenant) {
+                histories.entry(instance.clone()).or_default().push((*seq, fact.clone()));
+            }
+        }
+        visit_histories(&histories, query, visit);
+        Ok(())
     }
 
     fn began(&self, tenant: &TenantId, through: u64) -> Result<Option<Instant>, EvidenceError> {

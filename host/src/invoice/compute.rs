@@ -3,6 +3,8 @@
 //! Previews, closes, corrections, comparisons and proofs all use [`Computer::compute`]; they differ
 //! in the use of its result.
 
+use std::ops::ControlFlow;
+
 use biller::input::{Balances, BookInForce, FORM, Header, Offset, Span, Zone};
 use biller::output::Bill;
 
@@ -17,6 +19,7 @@ use super::usage::{INITIALIZING_MAX, Usage, usage};
 use super::view::View;
 use crate::billing::zones;
 use crate::id::{Digest, InstanceId};
+use crate::journal::SpanQuery;
 use crate::limits::bill::{INITIALIZING_MAX_NS, MEASURED_INSTANCES};
 use crate::units::Instant;
 
@@ -202,14 +205,17 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
         let mut measuring = Measuring::new(self.calls, view.tenant.as_str(), policies);
         let mut instances = Vec::new();
         let mut waiting: Vec<Usage> = Vec::new();
-        for id in self.evidence.instances(&view.tenant, view.as_of.seq)? {
-            let history = self.evidence.history(&id, view.as_of.seq)?;
-            let bound = |at: Instant| initializing_max_ns(policies, at);
-            waiting.extend(usage(&id, &history, (start, until), &bound));
+        let bound = |at: Instant| initializing_max_ns(policies, at);
+        let query = SpanQuery { tenant: &view.tenant, start, end: until, through: view.as_of.seq };
+        let mut done = Ok(());
+        self.evidence.lives(query, &mut |life| {
+            waiting.extend(usage(&life, (start, until), &bound));
             if waiting.len() >= MEASURED_INSTANCES {
-                self.measure_some(&mut measuring, &mut waiting, &mut instances)?;
+                done = self.measure_some(&mut measuring, &mut waiting, &mut instances);
             }
-        }
+            if done.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        done?;
         self.measure_some(&mut measuring, &mut waiting, &mut instances)?;
         Ok((measuring.finish(), instances))
     }

@@ -1,10 +1,14 @@
 //! The evidence of invoices: the journal of this host, or a bundle that was taken from it.
 
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
 use super::period::AgreementFrom;
 use crate::billing::calendar::Calendar;
+use crate::billing::life::Life;
 use crate::billing::{Fact, TenantFact};
 use crate::id::{Digest, InstanceId, TenantId};
-use crate::journal::{Archive, Head, ReadError, StoredInvoice};
+use crate::journal::{Archive, Head, ReadError, SpanQuery, StoredInvoice};
 use crate::tenant::Standing;
 use crate::units::Instant;
 
@@ -199,24 +203,28 @@ pub enum EvidenceError {
     Altered(String),
 }
 
+/// The visitor of lives. It breaks off if it wants no more.
+pub type Visit<'a> = dyn FnMut(Life) -> ControlFlow<()> + 'a;
+
+/// Visits the lives that whole histories tell of.
+pub(super) fn visit_histories(
+    histories: &BTreeMap<InstanceId, Vec<(u64, Fact)>>,
+    query: SpanQuery<'_>,
+    visit: &mut Visit<'_>,
+) {
+    let span = (query.start, query.end);
+    let mut lives = histories.iter().filter_map(|(id, history)| Life::of(id, history, span));
+    let _ = lives.try_for_each(visit);
+}
+
 /// The facts and documents that invoices are made from. Everything is as of the fact `through`:
 /// later facts are left out.
 pub trait Evidence {
-    /// The instances that a tenant ever had, sorted.
+    /// Visits the lives of a tenant's instances in a span, sorted by the instance's id.
     ///
     /// # Errors
     /// [`EvidenceError`].
-    fn instances(&self, tenant: &TenantId, through: u64) -> Result<Vec<InstanceId>, EvidenceError>;
-
-    /// The facts of an instance, ascending.
-    ///
-    /// # Errors
-    /// [`EvidenceError`].
-    fn history(
-        &self,
-        instance: &InstanceId,
-        through: u64,
-    ) -> Result<Vec<(u64, Fact)>, EvidenceError>;
+    fn lives(&self, query: SpanQuery<'_>, visit: &mut Visit<'_>) -> Result<(), EvidenceError>;
 
     /// The tenant's first instant: that of its creation, or of its first fact; none without any.
     ///
@@ -296,32 +304,14 @@ pub(super) fn sound(
 }
 
 impl Evidence for Archive {
-    fn instances(&self, tenant: &TenantId, through: u64) -> Result<Vec<InstanceId>, EvidenceError> {
-        let _ = through;
-        let mut ids: Vec<_> =
-            self.instances_of(tenant)?.into_iter().map(|stored| stored.id).collect();
-        ids.sort_unstable();
-        Ok(ids)
-    }
-
-    fn history(
-        &self,
-        instance: &InstanceId,
-        through: u64,
-    ) -> Result<Vec<(u64, Fact)>, EvidenceError> {
-        let mut history = Archive::history(self, instance)?;
-        history.retain(|(seq, _)| *seq <= through);
-        Ok(history)
+    fn lives(&self, query: SpanQuery<'_>, visit: &mut Visit<'_>) -> Result<(), EvidenceError> {
+        Ok(Archive::lives(self, query, visit)?)
     }
 
     fn began(&self, tenant: &TenantId, through: u64) -> Result<Option<Instant>, EvidenceError> {
         let of_tenant = Evidence::tenant_facts(self, tenant, through)?;
-        let mut first = of_tenant.iter().map(|(_, fact)| fact.at.meter).min();
-        for instance in self.instances_of(tenant)? {
-            let began = self.first(&instance.id)?.filter(|(seq, _)| *seq <= through);
-            first = first.into_iter().chain(began.map(|(_, fact)| fact.at.meter)).min();
-        }
-        Ok(first)
+        let first = of_tenant.iter().map(|(_, fact)| fact.at.meter).min();
+        Ok(first.into_iter().chain(self.first_of_instances(tenant, through)?).min())
     }
 
     fn ended(&self, _: &TenantId, _: u64) -> Result<Option<Instant>, EvidenceError> {

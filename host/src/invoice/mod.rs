@@ -44,7 +44,7 @@ pub use document::{
 };
 pub use door::{Describe, Refusal, check_book, check_options, check_policy};
 pub use engines::Engines;
-pub use evidence::{Evidence, EvidenceError, InForce, News, Override, Quarantine};
+pub use evidence::{Evidence, EvidenceError, InForce, News, Override, Quarantine, Visit};
 pub use issue::Goal;
 pub use issuer::{BookSummary, Directory, IssueError, Issuer};
 pub use period::{AgreementFrom, Period};

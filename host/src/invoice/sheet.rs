@@ -13,13 +13,13 @@ use super::difference::utc_text;
 use super::document::{Invoice, Named};
 use super::door::{Refusal, check_policy};
 use super::engines::Engines;
-use super::evidence::{Evidence, EvidenceError, News};
+use super::evidence::{Evidence, EvidenceError, News, Visit, visit_histories};
 use super::view::View;
 use crate::billing::agreement::{Agreement, AgreementError};
 use crate::billing::calendar::Calendar;
 use crate::billing::{About, BootId, Entered, Fact, InstanceFact, Reading, TenantFact};
 use crate::id::{Digest, InstanceId, TenantId};
-use crate::journal::{FactHash, Head, StoredInvoice};
+use crate::journal::{FactHash, Head, SpanQuery, StoredInvoice};
 use crate::policy::PolicyHost;
 use crate::tenant::Actor;
 use crate::units::Instant;
@@ -271,12 +271,9 @@ fn fact(at: Instant, about: About) -> Fact {
 }
 
 impl Evidence for Sheet {
-    fn instances(&self, _: &TenantId, _: u64) -> Result<Vec<InstanceId>, EvidenceError> {
-        Ok(self.histories.keys().cloned().collect())
-    }
-
-    fn history(&self, id: &InstanceId, _: u64) -> Result<Vec<(u64, Fact)>, EvidenceError> {
-        Ok(self.histories.get(id).cloned().unwrap_or_default())
+    fn lives(&self, query: SpanQuery<'_>, visit: &mut Visit<'_>) -> Result<(), EvidenceError> {
+        visit_histories(&self.histories, query, visit);
+        Ok(())
     }
 
     fn began(&self, _: &TenantId, _: u64) -> Result<Option<Instant>, EvidenceError> {

@@ -10,7 +10,7 @@ use crate::billing::agreement::{Agreement, Cycle};
 use crate::billing::calendar::Calendar;
 use crate::billing::{About, BootId, Entered, Fact, InstanceFact, Reading, TenantFact};
 use crate::id::{Digest, InstanceId, TenantId};
-use crate::journal::{FactHash, Head, StoredInvoice};
+use crate::journal::{FactHash, Head, SpanQuery, StoredInvoice};
 use crate::policy::metering::{
     Measurement, MeterTerms, Request, Rounding as TermsRounding, Stretch as StatedStretch,
 };
@@ -273,25 +273,19 @@ fn activated(digest: Digest, from: Instant) -> TenantFact {
 }
 
 impl Evidence for Shelf {
-    fn instances(&self, _: &TenantId, through: u64) -> Result<Vec<InstanceId>, EvidenceError> {
-        let known = (1..=through).zip(&self.facts).filter_map(|(_, fact)| fact.instance().cloned());
-        let mut ids: Vec<_> = known.collect();
-        ids.sort_unstable();
-        ids.dedup();
-        Ok(ids)
-    }
-
-    fn history(
-        &self,
-        instance: &InstanceId,
-        through: u64,
-    ) -> Result<Vec<(u64, Fact)>, EvidenceError> {
-        let own =
-            (1..=through).zip(&self.facts).filter(|(_, fact)| fact.instance() == Some(instance));
-        let mut own: Vec<_> = own.map(|(seq, fact)| (seq, fact.clone())).collect();
-        // A late fact counts at the instant at which it happened.
-        own.sort_by_key(|(_, fact)| fact.at.meter);
-        Ok(own)
+    fn lives(&self, query: SpanQuery<'_>, visit: &mut Visit<'_>) -> Result<(), EvidenceError> {
+        let mut histories: BTreeMap<InstanceId, Vec<(u64, Fact)>> = BTreeMap::new();
+        for (seq, fact) in (1..=query.through).zip(&self.facts) {
+            if let Some(instance) = fact.instance() {
+                histories.entry(instance.clone()).or_default().push((seq, fact.clone()));
+            }
+        }
+        for history in histories.values_mut() {
+            // A late fact counts at the instant at which it happened.
+            history.sort_by_key(|(_, fact)| fact.at.meter);
+        }
+        evidence::visit_histories(&histories, query, visit);
+        Ok(())
     }
 
     fn began(&self, _: &TenantId, through: u64) -> Result<Option<Instant>, EvidenceError> {

@@ -1,8 +1,8 @@
 //! The time of a tenant's instances, clipped to a span and cut for policies.
 
-use crate::billing::interval::{Interval, intervals};
-use crate::billing::{Fact, Timeline};
-use crate::id::{Digest, InstanceId};
+use crate::billing::Entered;
+use crate::billing::life::{Life, Opening};
+use crate::id::InstanceId;
 use crate::units::Instant;
 use crate::vm::{Phase, Shape};
 
@@ -35,61 +35,56 @@ pub(super) struct Piece {
     pub(super) shape: Shape,
 }
 
-/// The part of a history that lies in `start..end`; none if nothing of it does. The last interval
+/// The time of a life in `start..end`; none if nothing of it lies there. The last interval
 /// of an instance that is not deleted extends to the end. Time in `initializing` beyond
 /// `initializing_max_ns` counts as `running`.
 pub(super) fn usage(
-    id: &InstanceId,
-    history: &[(u64, Fact)],
+    life: &Life,
     (start, end): (Instant, Instant),
     initializing_max_ns: &dyn Fn(Instant) -> u64,
 ) -> Option<Usage> {
-    let &(first_fact, _) = history.first()?;
-    // The cut by policies comes later; here the whole history is under one.
-    let rules = Timeline::starting_with(Digest([0; 32]));
-    let last = history.last().map_or(end, |(_, fact)| fact.at.meter);
-    let intervals = intervals(history, &rules, end.max(last));
-    let ended = intervals.last().is_none_or(|interval| !interval.open && interval.end <= end);
-    let mut pieces = Vec::with_capacity(intervals.len());
-    let mut wakes = 0;
-    let mut before = None;
-    // A boot may be several intervals, if the shape changes in it.
-    let mut boot_began = Instant(i64::MIN);
-    for interval in &intervals {
-        if before == Some(Phase::Standby) && interval.phase != Phase::Standby {
-            wakes += 1;
-        }
-        if before != Some(Phase::Initializing) {
-            boot_began = interval.start;
-        }
-        before = Some(interval.phase);
-        let bound = i64::try_from(initializing_max_ns(boot_began)).unwrap_or(i64::MAX);
-        let booted = Instant(boot_began.0.saturating_add(bound));
-        for piece in split(interval, wakes, booted) {
+    let mut pieces = Vec::with_capacity(life.counted.len() + 1);
+    let mut add = |open: &Opening, until: Instant| {
+        let bound = i64::try_from(initializing_max_ns(open.boot_began)).unwrap_or(i64::MAX);
+        let booted = Instant(open.boot_began.0.saturating_add(bound));
+        for piece in split(open, until, booted) {
             let piece = Piece { start: piece.start.max(start), end: piece.end.min(end), ..piece };
             if piece.start < piece.end {
                 pieces.push(piece);
             }
         }
+    };
+    let mut open = life.opening;
+    for &(fact, at, counted) in life.counted.iter().take_while(|&&(_, at, _)| at <= end) {
+        if let Some(open) = &open {
+            add(open, at);
+        }
+        open = Opening::after(open.as_ref(), fact, at, counted);
     }
-    (!pieces.is_empty()).then(|| Usage { id: id.clone(), first_fact, ended, pieces })
+    if let Some(open) = &open {
+        add(open, end.max(open.at));
+    }
+    let usage =
+        Usage { id: life.id.clone(), first_fact: life.first_fact, ended: open.is_none(), pieces };
+    (!usage.pieces.is_empty()).then_some(usage)
 }
 
 /// The interval as one piece, or as two if it is a boot that continues after `booted`: otherwise a
 /// guest that never reports to be ready would never be charged.
-fn split(interval: &Interval, wakes: u32, booted: Instant) -> impl Iterator<Item = Piece> {
+fn split(open: &Opening, until: Instant, booted: Instant) -> impl Iterator<Item = Piece> {
+    let Entered { phase, shape, session, .. } = open.entered;
     let whole = Piece {
-        fact: interval.fact,
-        phase: interval.phase,
-        start: interval.start,
-        end: interval.end,
-        session: interval.session,
-        wakes,
-        shape: interval.shape,
+        fact: open.fact,
+        phase,
+        start: open.at,
+        end: until,
+        session,
+        wakes: open.wakes,
+        shape,
     };
-    let is_late = interval.phase == Phase::Initializing && booted < interval.end;
-    let cut = booted.max(interval.start);
-    let boot = Piece { end: if is_late { cut } else { interval.end }, ..whole };
+    let is_late = phase == Phase::Initializing && booted < until;
+    let cut = booted.max(open.at);
+    let boot = Piece { end: if is_late { cut } else { until }, ..whole };
     let rest = is_late.then_some(Piece { start: cut, phase: Phase::Running, ..whole });
     std::iter::once(boot).filter(|piece| piece.start < piece.end).chain(rest)
 }
@@ -108,8 +103,10 @@ impl Usage {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::billing::{About, BootId, Entered, InstanceFact, Reading};
+    use crate::billing::{About, BootId, Fact, InstanceFact, Reading};
     use crate::id::TenantId;
 
     fn fact(at: i64, fact: InstanceFact) -> Fact {
@@ -141,14 +138,19 @@ mod tests {
         ]
     }
 
+    fn of(history: &[(u64, Fact)], span: (i64, i64), max_ns: u64) -> Option<Usage> {
+        let span = (Instant(span.0), Instant(span.1));
+        let life = Life::of(&"i".parse().expect("an id"), history, span)?;
+        usage(&life, span, &|_| max_ns)
+    }
+
     fn rows(
         history: &[(u64, Fact)],
         start: i64,
         end: i64,
         initializing_max_ns: u64,
     ) -> Vec<(u64, i64, i64, u32)> {
-        let id: InstanceId = "i".parse().expect("an id");
-        let usage = usage(&id, history, (Instant(start), Instant(end)), &|_| initializing_max_ns);
+        let usage = of(history, (start, end), initializing_max_ns);
         let pieces = usage.into_iter().flat_map(|usage| usage.pieces);
         pieces.map(|piece| (piece.fact, piece.start.0, piece.end.0, piece.wakes)).collect()
     }
@@ -168,12 +170,37 @@ mod tests {
 
     #[test]
     fn a_boot_that_takes_too_long_counts_as_running() {
-        let id: InstanceId = "i".parse().expect("an id");
-        let usage = usage(&id, &history(), (Instant(0), Instant(30)), &|_| 4).expect("some use");
+        let usage = of(&history(), (0, 30), 4).expect("some use");
         let rows: Vec<_> =
             usage.pieces.iter().map(|piece| (piece.phase, piece.start.0, piece.end.0)).collect();
         let boot =
             [(Phase::Initializing, 10, 14), (Phase::Running, 14, 20), (Phase::Running, 20, 30)];
         assert_eq!(rows, boot);
+    }
+
+    proptest! {
+        /// A span says of an instance the same as its whole history, cut there.
+        #[test]
+        fn a_span_says_what_the_whole_history_says_of_it(
+            steps in proptest::collection::vec((0_i64..4, 0_u8..8), 1..20),
+            ends in any::<bool>(),
+            start in 0_i64..50,
+            length in 1_i64..50,
+            max_ns in 0_u64..9,
+        ) {
+            let mut at = 0;
+            let mut history: Vec<_> = (1..).zip(steps).map(|(seq, (step, phase))| {
+                at += step;
+                (seq, entered(at, Phase::from_ordinal(phase).expect("a phase")))
+            }).collect();
+            if ends {
+                history.push((history.len() as u64 + 1, fact(at + 1, InstanceFact::Deleted)));
+            }
+            let (start, end) = (start, start + length);
+            let whole = of(&history, (i64::MIN, 1_000), max_ns);
+            let whole = whole.map(|whole| whole.within(Instant(start), Instant(end)).collect::<Vec<_>>());
+            let cut = of(&history, (start, end), max_ns).map(|usage| usage.pieces);
+            prop_assert_eq!(cut.unwrap_or_default(), whole.unwrap_or_default());
+        }
     }
 }

@@ -1,17 +1,21 @@
 //! Read access to a journal for proofs: beside the daemon's writer, or without a daemon.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use rusqlite::{Connection, OptionalExtension, Row as SqlRow};
+use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 use tokio::sync::watch;
 
 use super::entry::{Activation, FactHash, Head, StoredInstance, StoredInvoice, StoredPrices};
 use super::error::{Damage, Flaw, Place, ReadError, VerifyError};
+use super::period::{self, SpanQuery};
 use super::read::{self, INSTANCE_COLUMNS, Readers, stored_instance};
 use super::schema::{int, uint};
 use super::verify::{LostLog, database};
 use super::wire::{ChainedFact, FactRecord};
+use crate::billing::life::Life;
 use crate::billing::{About, Change, Fact, TenantFact};
 use crate::id::{Digest, InstanceId, TenantId};
 use crate::tenant::Plan;
@@ -138,12 +142,45 @@ impl Archive {
         self.readers.with(|db| read::history(db, instance))
     }
 
-    /// Returns the first fact of an instance; none if the id is unknown.
+    /// The first instant of the tenant's first instance, as far as the facts up to `through` tell.
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub fn first(&self, instance: &InstanceId) -> Result<Option<(u64, Fact)>, ReadError> {
-        self.readers.with(|db| Ok(read::beginning(db, instance, Some(1))?.pop()))
+    pub fn first_of_instances(
+        &self,
+        tenant: &TenantId,
+        through: u64,
+    ) -> Result<Option<Instant>, ReadError> {
+        self.readers.with(|db| {
+            let sql = "SELECT min(first_ns) FROM instance WHERE tenant = ?1 AND first_fact <= ?2";
+            let first: Option<i64> = db
+                .prepare_cached(sql)?
+                .query_row(params![tenant.as_str(), int(through)], |row| row.get(0))?;
+            Ok(first.map(Instant))
+        })
+    }
+
+    /// Visits the lives of a tenant's instances in a span, sorted by id, as of one state of the
+    /// journal. What is read follows the span, not the histories.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn lives(
+        &self,
+        query: SpanQuery<'_>,
+        visit: impl FnMut(Life) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let read = self.readers.with(|db| {
+            let snapshot = db.unchecked_transaction()?;
+            period::visit(&snapshot, query, visit)
+        })?;
+        self.readers.facts_read.fetch_add(read, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Facts that [`Archive::lives`] has read so far.
+    pub fn facts_read(&self) -> u64 {
+        self.readers.facts_read.load(Ordering::Relaxed)
     }
 
     /// Returns the activations of policies for a tenant, in the order of their facts.

@@ -357,6 +357,12 @@ pub struct StoredInstance {
     pub last_fact: Option<u64>,
     /// Instant of the last fact; none before the first.
     pub last: Option<Instant>,
+    /// Number of its facts.
+    pub facts: u64,
+    /// Sequence number of its last fact that counts time.
+    pub opened: Option<u64>,
+    /// Number of times that it has left standby.
+    pub wakes: u32,
     /// Sequence number of the fact that deleted the instance; none while it is not deleted.
     pub deleted: Option<u64>,
 }

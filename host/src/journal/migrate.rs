@@ -1,5 +1,7 @@
 //! Migrations of an earlier version's data, beside the new tables of `schema`.
 
+mod borders;
+
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -16,9 +18,15 @@ use crate::units::Instant;
 /// The first schema version in which a planned change holds until it is withdrawn.
 const PLANS_STAY: i64 = 4;
 
+/// The first schema version in which each instance and each milestone says where its life stands.
+const BORDERS: i64 = 9;
+
 /// Migrates the data of a journal of schema version `from`.
 pub(super) fn take_over(db: &Connection, from: i64) -> rusqlite::Result<()> {
-    if from < PLANS_STAY { withdraw_dropped(db) } else { Ok(()) }
+    if from < PLANS_STAY {
+        withdraw_dropped(db)?;
+    }
+    if from < BORDERS { borders::fill(db) } else { Ok(()) }
 }
 
 /// A row of `activation` or `prices`.

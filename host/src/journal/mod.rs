@@ -17,8 +17,10 @@ mod error;
 mod log;
 mod migrate;
 mod open;
+mod period;
 mod read;
 mod schema;
+mod slim;
 mod tables;
 mod tenants;
 mod verify;
@@ -45,6 +47,7 @@ pub use entry::{
     StoredStanding, StoredTenant, StoredToken,
 };
 pub use error::{CommitError, Damage, Flaw, OpenError, Place, ReadError, VerifyError};
+pub use period::SpanQuery;
 pub use read::{FactQuery, Page};
 pub use verify::{LostLog, UNCOVERED, Verified, verify, verify_accounts};
 
@@ -202,6 +205,18 @@ impl Journal {
     /// See [`ReadError`].
     pub fn history(&self, instance: &InstanceId) -> Result<Vec<(u64, Fact)>, ReadError> {
         self.readers.with(|db| read::history(db, instance))
+    }
+
+    /// Returns the facts of one instance after a place in the journal, ascending. Blocking.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn history_after(
+        &self,
+        instance: &InstanceId,
+        after: u64,
+    ) -> Result<Vec<(u64, Fact)>, ReadError> {
+        self.readers.with(|db| read::history_after(db, instance, after))
     }
 
     /// Returns an instance as it was last committed, deleted or not; none if the id is unknown.

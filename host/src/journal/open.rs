@@ -494,13 +494,17 @@ fn parsed<T: std::str::FromStr<Err = crate::id::IdError>>(
 
 /// The last fact of an instance, for the writer.
 fn tail_of(instance: &StoredInstance) -> Tail {
-    let StoredInstance { id, tenant, last_fact, last, .. } = instance;
+    let StoredInstance { id, tenant, last_fact, last, facts, opened, wakes, account, .. } =
+        instance;
     Tail {
         id: id.clone(),
         tenant: tenant.clone(),
         last_fact: *last_fact,
         last: *last,
-        since_milestone: None,
+        facts: *facts,
+        opened: *opened,
+        phase: account.phase,
+        wakes: *wakes,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 use serde::{Deserialize, Serialize};
@@ -56,11 +57,13 @@ pub struct Page {
 pub(super) struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
+    /// Facts that were read for spans of time.
+    pub(super) facts_read: AtomicU64,
 }
 
 impl Readers {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, idle: Mutex::default() }
+        Self { path, idle: Mutex::default(), facts_read: AtomicU64::new(0) }
     }
 
     /// Runs a query on a connection. A connection whose query failed is dropped.
@@ -152,21 +155,7 @@ fn anchor(
     db.prepare_cached(sql)?.query_row(values, |row| uint(row, 0)).optional()
 }
 
-/// Number of facts of an instance since its last milestone, up to `last`, its last fact.
-pub(super) fn since_milestone(db: &Connection, row: Row, last: u64) -> rusqlite::Result<u64> {
-    let sql = "WITH RECURSIVE
-                 stop (seq) AS (SELECT coalesce(max(fact), 0) FROM milestone WHERE row = ?1),
-                 own (seq) AS (
-                   SELECT ?2 WHERE ?2 > (SELECT seq FROM stop)
-                   UNION ALL
-                   SELECT body ->> '$.previous' FROM own JOIN fact USING (seq)
-                   WHERE body ->> '$.previous' > (SELECT seq FROM stop)
-                 )
-               SELECT count(*) FROM own";
-    db.prepare_cached(sql)?.query_row(params![int(row.0), int(last)], |row| uint(row, 0))
-}
-
-/// Facts of all instances; scans no more than `scan_max`.
+/// Facts of all instances; looks at no more than `scan_max`.
 pub(super) fn facts_within(
     db: &Connection,
     query: &FactQuery,
@@ -298,7 +287,7 @@ fn some_of(
 
 /// The columns that [`stored_instance`] reads.
 pub(super) const INSTANCE_COLUMNS: &str = "
-    SELECT row, id, tenant, name, record, state, account, last_fact, last_ns, deleted
+    SELECT row, id, tenant, name, record, state, account, last_fact, last_ns, deleted, opened, wakes, facts
     FROM instance JOIN live USING (row)";
 
 pub(super) fn instance(
@@ -324,6 +313,8 @@ pub(super) fn stored_instance(
     let (record, state) = (row.get(4)?, row.get(5)?);
     let (last_fact, last_ns, deleted) =
         (uint_or_null(row, 7)?, row.get::<_, Option<i64>>(8)?, uint_or_null(row, 9)?);
+    let (opened, wakes) = (uint_or_null(row, 10)?, row.get(11)?);
+    let facts = uint(row, 12)?;
     let parsed = || {
         Ok(StoredInstance {
             row: place,
@@ -335,6 +326,9 @@ pub(super) fn stored_instance(
             account: account::decode(account).map_err(|error| wrong(error.to_string()))?,
             last_fact,
             last: last_ns.map(Instant),
+            facts,
+            opened,
+            wakes,
             deleted,
         })
     };

@@ -25,8 +25,8 @@ pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// The steps that create the tables. A published step is never changed: a database of an earlier
 /// version takes the steps that it lacks.
-const STEPS: [&str; 8] =
-    [FACTS, TENANTS, INVOICES, WITHDRAWALS, MILESTONES, REQUESTS, RULES, SYNCHRONISED];
+const STEPS: [&str; 9] =
+    [FACTS, TENANTS, INVOICES, WITHDRAWALS, MILESTONES, REQUESTS, RULES, SYNCHRONISED, BORDERS];
 
 /// The columns of `history` are a view on the facts' text: they can't disagree with what was
 /// hashed, and cost nothing when a fact is written. (SQLite computes generated columns, virtual
@@ -209,6 +209,29 @@ ALTER TABLE activation DROP COLUMN asked;
 /// trusted it, hence the default.
 const SYNCHRONISED: &str = "
 ALTER TABLE alive ADD COLUMN is_synchronised INTEGER NOT NULL DEFAULT 1;
+";
+
+/// The state of each instance at its milestones and at its end, so that a span of its life is read
+/// from facts of that span alone. The facts tell all of it; see
+/// [`take_over`](super::migrate::take_over).
+///
+/// `facts` is their number, `opened` the last one that counts time, `wakes` the number of times
+/// that the instance has left standby.
+const BORDERS: &str = "
+ALTER TABLE instance ADD COLUMN first_fact INTEGER;
+ALTER TABLE instance ADD COLUMN first_ns INTEGER;
+CREATE INDEX instance_of ON instance (tenant);
+ALTER TABLE live ADD COLUMN facts INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE live ADD COLUMN opened INTEGER;
+ALTER TABLE live ADD COLUMN wakes INTEGER NOT NULL DEFAULT 0;
+DROP TABLE milestone;
+CREATE TABLE milestone (
+  row INTEGER NOT NULL,
+  fact INTEGER NOT NULL,
+  meter_ns INTEGER NOT NULL,
+  wakes INTEGER NOT NULL,
+  PRIMARY KEY (row, fact)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// The header of a database file.

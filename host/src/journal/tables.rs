@@ -23,7 +23,7 @@ pub(super) const DERIVED: [(&str, &str); 10] = [
     ("withdrawal", "fact, tenant, plan, from_ns, digest"),
     ("invoice", "fact, tenant, number, digest"),
     ("rule_fact", "fact, tenant"),
-    ("milestone", "fact, row"),
+    ("milestone", "fact, row, meter_ns, wakes"),
 ];
 
 /// Number of facts of an instance from one milestone to the next: reading its history from anywhere
@@ -99,9 +99,24 @@ pub(super) fn index_tenant(
     }
 }
 
-/// Records a milestone: a fact from which the history of its instance can be walked back.
-pub(super) fn write_milestone(db: &Connection, row: Row, seq: u64) -> rusqlite::Result<()> {
-    insert(db, "INSERT INTO milestone (row, fact) VALUES (?1, ?2)", &[&int(row.0), &int(seq)])
+/// A fact from which the history of its instance can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Milestone {
+    /// Its instance.
+    pub(super) row: Row,
+    /// Times that the instance has left standby up to it.
+    pub(super) wakes: u32,
+}
+
+/// Notes a milestone.
+pub(super) fn write_milestone(
+    db: &Connection,
+    milestone: Milestone,
+    record: &FactRecord,
+) -> rusqlite::Result<()> {
+    let Milestone { row, wakes } = milestone;
+    let sql = "INSERT INTO milestone (row, fact, meter_ns, wakes) VALUES (?1, ?2, ?3, ?4)";
+    insert(db, sql, &[&int(row.0), &int(record.seq), &record.meter_ns, &wakes])
 }
 
 fn insert(db: &Connection, sql: &str, values: &[&dyn ToSql]) -> rusqlite::Result<()> {

@@ -5,6 +5,7 @@ mod columns;
 mod copies;
 mod crash;
 mod damage;
+mod period;
 mod random;
 
 use std::os::unix::fs::PermissionsExt;
@@ -605,7 +606,17 @@ async fn where_a_policy_stands_is_told_by_the_last_fact_about_it() {
     assert_eq!(again.standings, [stood]);
 }
 
-/// Makes a database of the version before plans stayed.
+/// Makes a database of the version before instances and milestones said where they stand.
+const TO_VERSION_8: &str = "
+    DROP INDEX instance_of;
+    ALTER TABLE instance DROP COLUMN first_fact; ALTER TABLE instance DROP COLUMN first_ns;
+    ALTER TABLE live DROP COLUMN facts; ALTER TABLE live DROP COLUMN opened;
+    ALTER TABLE live DROP COLUMN wakes;
+    DROP TABLE milestone;
+    CREATE TABLE milestone (row INTEGER NOT NULL, fact INTEGER NOT NULL, PRIMARY KEY (row, fact)) STRICT, WITHOUT ROWID;
+    PRAGMA user_version = 8;";
+
+/// And of that one, the version before plans stayed.
 const TO_VERSION_3: &str = "
     ALTER TABLE alive DROP COLUMN is_synchronised;
     DROP TABLE rule_fact; DROP TABLE request;
@@ -638,7 +649,7 @@ async fn a_plan_that_an_earlier_version_dropped_stays_dropped() {
     drop(journal);
     rusqlite::Connection::open(folder.path().join(schema::FILE))
         .unwrap()
-        .execute_batch(TO_VERSION_3)
+        .execute_batch(&[TO_VERSION_8, TO_VERSION_3].concat())
         .unwrap();
     let (journal, again) = open(folder.path());
     let held: Vec<_> = again.activations.iter().map(|held| held.fact).collect();
@@ -657,7 +668,7 @@ async fn a_database_of_the_first_version_takes_the_steps_it_lacks() {
     let activation = NewActivation::now(tenant(), digest, Actor::Operator);
     journal.commit(Entry { activation: Some(activation), ..Entry::default() }).await.unwrap();
     drop(journal);
-    let older = [TO_VERSION_3, TO_VERSION_1].concat();
+    let older = [TO_VERSION_8, TO_VERSION_3, TO_VERSION_1].concat();
     rusqlite::Connection::open(folder.path().join(schema::FILE))
         .unwrap()
         .execute_batch(&older)

@@ -164,7 +164,7 @@ fn verify_facts(
         let fact = Fact::try_from(&record)
             .map_err(|error| wrong(record.seq, Flaw::Text(error.to_string())))?;
         if let Some(milestone) = lives.step(&record, &fact.about)? {
-            derived.milestone(milestone, record.seq)?;
+            derived.milestone(milestone, &record)?;
         }
         match &fact.about {
             About::Host(_) => derived.host(&record)?,

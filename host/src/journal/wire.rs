@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::billing::agreement::{self, Agreement};
-use crate::billing::{About, BootId, Entered, Fact, HostFact, InstanceFact, Reading, TenantFact};
+use crate::billing::{
+    About, BootId, Counted, Entered, Fact, HostFact, InstanceFact, Reading, TenantFact,
+};
 use crate::id::{IdError, InstanceId, words};
 use crate::tenant::{self, FallbackOrder, Limit, Move, Quota, Settings};
 use crate::units::Instant;
@@ -465,6 +467,16 @@ pub(super) enum Family {
     Host(HostFact),
     Tenant(TenantFact),
     Instance(InstanceFact),
+}
+
+impl Family {
+    /// The meaning for the time of an instance; none for an event that counts no time.
+    pub(super) fn counts(&self) -> Option<Counted> {
+        match self {
+            Family::Instance(fact) => fact.counts(),
+            Family::Host(_) | Family::Tenant(_) => None,
+        }
+    }
 }
 
 impl From<&Family> for What {

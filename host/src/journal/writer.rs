@@ -20,15 +20,16 @@ use super::entry::{
 use super::error::CommitError;
 use super::read;
 use super::schema::{self, WITHDRAWN, int, uint};
-use super::tables::{self, MILESTONE_FACTS};
+use super::tables::{self, MILESTONE_FACTS, Milestone};
 use super::wire::{FactRecord, Family, What};
 use crate::billing::account::{Account, Accountant, Entering, Fault};
-use crate::billing::{Change, Counted, InstanceFact, Reading, TenantFact};
+use crate::billing::{Change, Counted, InstanceFact, Reading, TenantFact, life};
 use crate::clock::{self, Clock};
 use crate::id::{Digest, InstanceId, InstanceName, TenantId, TokenId};
 use crate::limits::queue::JOURNAL_BATCH_MAX;
 use crate::tenant;
 use crate::units::Instant;
+use crate::vm::Phase;
 
 /// Number of facts in the log at which it is moved into the main file: some 8 to 16 MiB.
 const CHECKPOINT_LOAD: u64 = 8_192;
@@ -68,8 +69,8 @@ pub(super) struct Pending {
 struct Unsealed {
     family: Family,
     record: FactRecord,
-    /// Row of its instance if the fact is a milestone; none otherwise.
-    milestone: Option<Row>,
+    /// Set if it is a milestone of its instance's history.
+    milestone: Option<Milestone>,
 }
 
 impl Pending {
@@ -118,8 +119,41 @@ pub(super) struct Tail {
     pub(super) tenant: TenantId,
     pub(super) last_fact: Option<u64>,
     pub(super) last: Option<Instant>,
-    /// Number of its facts since the last milestone; none before its first fact in this run.
-    pub(super) since_milestone: Option<u64>,
+    /// Number of its facts.
+    pub(super) facts: u64,
+    /// Its last fact that counts time.
+    pub(super) opened: Option<u64>,
+    /// The phase that this one entered.
+    pub(super) phase: Option<Phase>,
+    /// Number of times that it has left standby.
+    pub(super) wakes: u32,
+}
+
+impl Tail {
+    fn new(id: InstanceId, tenant: TenantId) -> Self {
+        Self {
+            id,
+            tenant,
+            last_fact: None,
+            last: None,
+            facts: 0,
+            opened: None,
+            phase: None,
+            wakes: 0,
+        }
+    }
+
+    /// Takes note of the last fact.
+    fn take(&mut self, record: &FactRecord, counted: Option<Counted>) {
+        self.facts += 1;
+        self.last_fact = Some(record.seq);
+        self.last = Some(record.meter());
+        let Some(counted) = counted else { return };
+        let woken = self.phase.is_some_and(|phase| life::wakes(phase, counted.phase()));
+        self.wakes = self.wakes.saturating_add(u32::from(woken));
+        self.phase = counted.phase();
+        self.opened = Some(record.seq);
+    }
 }
 
 /// The state of the writer's thread.
@@ -543,10 +577,7 @@ impl Writer {
                 }
                 let row = Row(self.db.last_insert_rowid().unsigned_abs());
                 plan.tails.push((row, None));
-                self.tails.insert(
-                    row,
-                    Tail { id, tenant, last_fact: None, last: None, since_milestone: None },
-                );
+                self.tails.insert(row, Tail::new(id, tenant));
                 Ok(Ok(Hot { row, is_new: true, tail: None, account, state }))
             }
             InstanceWrite::Update { row, name, record, state, account } => {
@@ -635,19 +666,20 @@ impl Writer {
         let Some(row) = row.filter(|_| is_of_instance) else { return Ok(()) };
         let Some(tail) = self.tails.get_mut(&row) else { return Ok(()) };
         plan.tails.push((row, Some(tail.clone())));
-        let since = match (tail.since_milestone, tail.last_fact) {
-            (Some(since), _) => since,
-            (None, None) => 0,
-            (None, Some(last)) => read::since_milestone(&self.db, row, last)?,
-        } + 1;
-        fact.milestone = (since >= MILESTONE_FACTS).then_some(row);
-        tail.since_milestone = Some(if since >= MILESTONE_FACTS { 0 } else { since });
         record.tenant = tail.tenant.as_str().into();
         record.instance = Some(tail.id.as_str().into());
         record.previous = tail.last_fact;
         record.meter_ns = tail.last.map_or(record.meter_ns, |last| record.meter_ns.max(last.0));
-        tail.last_fact = Some(record.seq);
-        tail.last = Some(record.meter());
+        if tail.last_fact.is_none() {
+            self.db
+                .prepare_cached(
+                    "UPDATE instance SET first_fact = ?2, first_ns = ?3 WHERE row = ?1",
+                )?
+                .execute(params![int(row.0), int(record.seq), record.meter_ns])?;
+        }
+        tail.take(record, fact.family.counts());
+        let is_milestone = tail.facts.is_multiple_of(MILESTONE_FACTS);
+        fact.milestone = is_milestone.then_some(Milestone { row, wakes: tail.wakes });
         Ok(())
     }
 
@@ -726,10 +758,9 @@ impl Writer {
 impl Pending {
     /// The facts that count time, each with its record.
     fn counted(&self) -> impl Iterator<Item = (&FactRecord, Counted)> {
-        self.facts.iter().filter_map(|Unsealed { family, record, .. }| match family {
-            Family::Instance(fact) => fact.counts().map(|counted| (record, counted)),
-            Family::Host(_) | Family::Tenant(_) => None,
-        })
+        self.facts
+            .iter()
+            .filter_map(|Unsealed { family, record, .. }| Some((record, family.counts()?)))
     }
 }
 
@@ -774,8 +805,8 @@ impl Writer {
             .execute(params![int(record.seq), hash.0, str::from_utf8(body)?])?;
         self.head = Head { seq: record.seq, hash };
         self.log_load += 1;
-        if let Some(row) = fact.milestone {
-            tables::write_milestone(&self.db, row, record.seq)?;
+        if let Some(milestone) = fact.milestone {
+            tables::write_milestone(&self.db, milestone, record)?;
         }
         match &fact.family {
             Family::Host(_) => tables::index_host(&self.db, record),
@@ -788,9 +819,11 @@ impl Writer {
         account::encode(&hot.account, &mut self.scratch.account);
         let tail = hot.tail.as_ref();
         let sql = if hot.is_new {
-            "INSERT INTO live (row, last_fact, last_ns, account, state) VALUES (?1, ?2, ?3, ?4, ?5)"
+            "INSERT INTO live (row, last_fact, last_ns, account, state, opened, wakes, facts)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
         } else {
-            "UPDATE live SET last_fact = ?2, last_ns = ?3, account = ?4, state = ?5 WHERE row = ?1"
+            "UPDATE live SET last_fact = ?2, last_ns = ?3, account = ?4, state = ?5, opened = ?6, wakes = ?7, facts = ?8
+             WHERE row = ?1"
         };
         self.db
             .prepare_cached(sql)?
@@ -799,7 +832,10 @@ impl Writer {
                 tail.and_then(|tail| tail.last_fact).map(int),
                 tail.and_then(|tail| tail.last).map(|last| last.0),
                 self.scratch.account,
-                hot.state
+                hot.state,
+                tail.and_then(|tail| tail.opened).map(int),
+                tail.map_or(0, |tail| tail.wakes),
+                tail.map_or(0, |tail| int(tail.facts))
             ])
             .map(drop)
     }

@@ -14,10 +14,11 @@ use biller::input::{
 };
 use biller::output::Bill;
 use tallyman::billing::calendar::Calendar;
+use tallyman::billing::life::Life;
 use tallyman::billing::{About, BootId, Entered, Fact, InstanceFact, Reading, TenantFact};
 use tallyman::id::{Digest, InstanceId, TenantId};
-use tallyman::invoice::{Computer, Engines, Evidence, EvidenceError, Named, News, View};
-use tallyman::journal::{FactHash, Head, StoredInvoice};
+use tallyman::invoice::{Computer, Engines, Evidence, EvidenceError, Named, News, View, Visit};
+use tallyman::journal::{FactHash, Head, SpanQuery, StoredInvoice};
 use tallyman::policy::metering::{self, IntervalColumns, Request, Span, Subject};
 use tallyman::policy::{Policy, PolicyHost};
 use tallyman::tenant::Actor;
@@ -40,9 +41,8 @@ const BEGIN: i64 = 1_767_225_600_000_000_000;
 const STEP_NS: i64 = 86_400_000_000_000 / TRANSITIONS_A_DAY as i64;
 const END: i64 = BEGIN + STEP_NS * TRANSITIONS as i64;
 
-const BOOK: &str = r#"{"currency": "USD", "prices": [
-    {"id": "t3.medium", "rule": "compute", "meter": "active", "per": "instance-hour",
-     "price": "0.0416"}]}"#;
+pub(crate) const BOOK: &str = r#"{"currency": "USD", "prices": [
+    {"id": "t3.medium", "rule": "compute", "meter": "active", "per": "instance-hour", "price": "0.0416"}]}"#;
 
 /// Phases that a machine goes through again and again: boot, work, standby, work, stop.
 const LIFE: [Phase; 5] =
@@ -110,16 +110,18 @@ impl Month {
 }
 
 impl Evidence for Month {
-    fn instances(&self, _: &TenantId, _: u64) -> Result<Vec<InstanceId>, EvidenceError> {
-        Ok(self.instances.clone())
-    }
-
-    fn history(&self, instance: &InstanceId, _: u64) -> Result<Vec<(u64, Fact)>, EvidenceError> {
-        let number: usize = instance.as_str()[1..].parse().unwrap();
-        let seq = |transition: usize| (number * TRANSITIONS + transition) as u64 + 1;
-        Ok((0..TRANSITIONS)
-            .map(|transition| (seq(transition), self.fact(number, transition)))
-            .collect())
+    fn lives(&self, query: SpanQuery<'_>, visit: &mut Visit<'_>) -> Result<(), EvidenceError> {
+        for (number, id) in self.instances.iter().enumerate() {
+            let seq = |transition: usize| (number * TRANSITIONS + transition) as u64 + 1;
+            let history: Vec<_> = (0..TRANSITIONS)
+                .map(|transition| (seq(transition), self.fact(number, transition)))
+                .collect();
+            let life = Life::of(id, &history, (query.start, query.end));
+            if life.is_some_and(|life| visit(life).is_break()) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn began(&self, _: &TenantId, _: u64) -> Result<Option<Instant>, EvidenceError> {

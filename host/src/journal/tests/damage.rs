@@ -194,8 +194,8 @@ async fn a_record_that_disagrees_with_the_facts_is_found() {
         ("UPDATE instance SET deleted = 6 WHERE row = 1", Place::Instance(Row(1))),
         ("DELETE FROM instance WHERE row = 2", Place::Table { table: "instance", key: "b".into() }),
         (
-            "INSERT INTO instance SELECT 3, 'c', 'default', 'c', '', NULL; \
-             INSERT INTO live SELECT 3, 1, 1, x'', ''",
+            "INSERT INTO instance (row, id, tenant, name, record) SELECT 3, 'c', 'default', 'c', ''; \
+             INSERT INTO live (row, last_fact, last_ns, account, state) SELECT 3, 1, 1, x'', ''",
             Place::Table { table: "instance", key: "*".into() },
         ),
     ];

@@ -6,10 +6,9 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, Row as SqlRow};
 use sha2::Digest as _;
 
-use super::super::entry::Row;
 use super::super::error::{Flaw, VerifyError, wrong, wrong_row};
 use super::super::schema;
-use super::super::tables::{self, DERIVED};
+use super::super::tables::{self, DERIVED, Milestone};
 use super::super::wire::FactRecord;
 use crate::billing::TenantFact;
 use crate::id::Digest;
@@ -71,8 +70,13 @@ impl<'a> Derived<'a> {
         tables::index_tenant(&self.again, fact, record).map_err(|error| twice(error, record.seq))
     }
 
-    pub(super) fn milestone(&mut self, row: Row, seq: u64) -> Result<(), VerifyError> {
-        tables::write_milestone(&self.again, row, seq).map_err(|error| twice(error, seq))
+    pub(super) fn milestone(
+        &mut self,
+        milestone: Milestone,
+        record: &FactRecord,
+    ) -> Result<(), VerifyError> {
+        tables::write_milestone(&self.again, milestone, record)
+            .map_err(|error| twice(error, record.seq))
     }
 
     /// Checks the instant of a fact of the host or a tenant against the meter of its boot. The

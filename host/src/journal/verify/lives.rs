@@ -8,10 +8,11 @@ use super::super::account::decode;
 use super::super::entry::Row;
 use super::super::error::{Damage, Flaw, Place, VerifyError, wrong, wrong_row};
 use super::super::schema::{self, uint_or_null};
-use super::super::tables::MILESTONE_FACTS;
+use super::super::tables::{MILESTONE_FACTS, Milestone};
 use super::super::wire::FactRecord;
 use super::account::{Recount, degraded};
 use crate::billing::account::Degraded;
+use crate::billing::life::wakes;
 use crate::billing::{About, Change, Counted, Entered, TenantFact};
 use crate::id::{Digest, InstanceId, TenantId};
 use crate::tenant::Plan;
@@ -26,6 +27,9 @@ struct Life {
     last_fact: u64,
     last_ns: i64,
     phase: Option<Phase>,
+    first: Option<(u64, i64)>,
+    opened: Option<u64>,
+    wakes: u32,
     time: Recount,
 }
 
@@ -64,12 +68,12 @@ impl<'a> Lives<'a> {
         }
     }
 
-    /// Checks the next fact. Returns the row of its instance if the fact is a milestone.
+    /// Checks the next fact. Returns the milestone of its instance if the fact is one.
     pub(super) fn step(
         &mut self,
         record: &FactRecord,
         about: &About,
-    ) -> Result<Option<Row>, VerifyError> {
+    ) -> Result<Option<Milestone>, VerifyError> {
         if record.meter_ns > record.recorded_ns {
             let (meter_ns, recorded_ns) = (record.meter_ns, record.recorded_ns);
             return Err(wrong(record.seq, Flaw::FromTheFuture { meter_ns, recorded_ns }));
@@ -94,9 +98,13 @@ impl<'a> Lives<'a> {
         life.facts += 1;
         life.last_fact = record.seq;
         life.last_ns = record.meter_ns;
+        life.first.get_or_insert((record.seq, record.meter_ns));
         let counted = fact.counts();
         if let Some(counted) = counted {
             self.check_owed(id, &life, record.seq)?;
+            let woken = life.phase.is_some_and(|phase| wakes(phase, counted.phase()));
+            life.wakes = life.wakes.saturating_add(u32::from(woken));
+            life.opened = Some(record.seq);
             life.phase =
                 self.lawful.next(life.phase, counted).map_err(|flaw| wrong(record.seq, flaw))?;
             life.time.step(counted, Instant(record.meter_ns));
@@ -105,13 +113,14 @@ impl<'a> Lives<'a> {
             0 => self.row(id)?,
             _ => None,
         };
+        let milestone = row.map(|row| Milestone { row, wakes: life.wakes });
         if counted == Some(Counted::Ends) {
             self.deleted += 1;
             self.check_record(id, &life, Some(record.seq))?;
         } else {
             self.open.insert(id.clone(), life);
         }
-        Ok(row)
+        Ok(milestone)
     }
 
     fn check_order(&self, before: Option<&Life>, record: &FactRecord) -> Result<(), Flaw> {
@@ -184,7 +193,7 @@ impl<'a> Lives<'a> {
         life: &Life,
         deleted: Option<u64>,
     ) -> Result<(), VerifyError> {
-        let sql = "SELECT row, last_fact, deleted, last_ns, tenant, account
+        let sql = "SELECT row, last_fact, deleted, last_ns, tenant, account, first_fact, first_ns, opened, wakes, facts
                    FROM instance JOIN live USING (row) WHERE id = ?1";
         let found = self.db.prepare_cached(sql)?.query_row([id.as_str()], |row| {
             let (last_ns, tenant, account) = (row.get(3)?, row.get(4)?, row.get(5)?);
@@ -195,6 +204,10 @@ impl<'a> Lives<'a> {
                 last_ns,
                 tenant,
                 account,
+                first: uint_or_null(row, 6)?.zip(row.get(7)?),
+                opened: uint_or_null(row, 8)?,
+                wakes: row.get(9)?,
+                facts: schema::uint(row, 10)?,
             })
         });
         let Some(found) = found.optional()? else {
@@ -222,6 +235,14 @@ impl<'a> Lives<'a> {
                 found.tenant, life.tenant
             )));
         }
+        let named = (found.first, found.facts, found.opened, found.wakes);
+        let told = (life.first, life.facts, life.opened, life.wakes);
+        if named != told {
+            let text = format!(
+                "it names as its begin, number of facts, opening fact and wakes {named:?}, by the facts {told:?}"
+            );
+            return wrong(Flaw::Disagrees(text));
+        }
         let Ok(account) = decode(&found.account) else {
             return wrong(Flaw::Malformed("its account can't be read".into()));
         };
@@ -245,6 +266,10 @@ struct Found {
     last_ns: Option<i64>,
     tenant: String,
     account: Vec<u8>,
+    first: Option<(u64, i64)>,
+    opened: Option<u64>,
+    wakes: u32,
+    facts: u64,
 }
 
 /// The table of phases that may follow each other: some event leads from a state of the one to a

@@ -1,0 +1,222 @@
+//! The lives of a tenant's instances in a span of time, from facts of that span alone.
+//!
+//! An instance that was idle since the border costs one fact: the one that opened what is under
+//! way. Any other is walked back from the first milestone behind the span, or from its end, to the
+//! fact that opened what was under way at the border.
+
+use std::ops::ControlFlow;
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row as SqlRow, params};
+
+use super::entry::Row;
+use super::error::{Damage, Flaw, Place, ReadError};
+use super::schema::{int, uint, uint_or_null};
+use super::slim::Slim;
+use crate::billing::life::{CountedFact, Life, Opening, wakes};
+use crate::billing::{Counted, Entered};
+use crate::id::{InstanceId, TenantId};
+use crate::units::Instant;
+use crate::vm::Phase;
+
+/// A span of a tenant's time.
+#[derive(Debug, Clone, Copy)]
+pub struct SpanQuery<'a> {
+    /// Owner of the instances.
+    pub tenant: &'a TenantId,
+    /// First instant of the span.
+    pub start: Instant,
+    /// First instant after it.
+    pub end: Instant,
+    /// Facts after this one do not exist.
+    pub through: u64,
+}
+
+/// The lives under way: the answer to a [`SpanQuery`], instance by instance.
+pub(super) struct Lives<'a> {
+    query: SpanQuery<'a>,
+    fact: CachedStatement<'a>,
+    milestone: CachedStatement<'a>,
+    /// The first fact that was recorded after the span.
+    recorded_after: u64,
+    facts_read: u64,
+}
+
+/// The state of an instance after its last fact.
+struct Standing {
+    row: Row,
+    id: String,
+    first_fact: u64,
+    last_ns: i64,
+    opened: Option<u64>,
+    wakes: u32,
+}
+
+const STANDINGS: &str = "
+    SELECT row, id, first_fact, last_ns, opened, wakes
+    FROM instance JOIN live USING (row)
+    WHERE tenant = ?1 AND first_fact <= ?2 AND first_ns <= ?3
+      AND (deleted IS NULL OR deleted > ?2 OR last_ns > ?4)
+    ORDER BY id";
+
+/// Visits the lives that a query asks for, sorted by the instance's id, and answers how many facts
+/// were read for it.
+pub(super) fn visit(
+    db: &Connection,
+    query: SpanQuery<'_>,
+    mut visit: impl FnMut(Life) -> ControlFlow<()>,
+) -> Result<u64, ReadError> {
+    let standings = standings(db, query)?;
+    let mut lives = Lives::new(db, query)?;
+    for standing in standings {
+        if visit(lives.life(&standing)?).is_break() {
+            break;
+        }
+    }
+    Ok(lives.facts_read)
+}
+
+fn standings(db: &Connection, query: SpanQuery<'_>) -> Result<Vec<Standing>, ReadError> {
+    let SpanQuery { tenant, start, end, through } = query;
+    let asked = params![tenant.as_str(), int(through), end.0, start.0];
+    let standing = |row: &SqlRow<'_>| {
+        Ok(Standing {
+            row: Row(uint(row, 0)?),
+            id: row.get(1)?,
+            first_fact: uint(row, 2)?,
+            last_ns: row.get(3)?,
+            opened: uint_or_null(row, 4)?,
+            wakes: row.get(5)?,
+        })
+    };
+    let mut statement = db.prepare_cached(STANDINGS)?;
+    Ok(statement.query_map(asked, standing)?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The facts found on the way back.
+struct Walked {
+    /// The facts that count, the last one first; the one that opened what is under way at the
+    /// border is not among them.
+    newer: Vec<CountedFact>,
+    /// The opening fact, with the instant at which the boot began that it may belong to.
+    opening: Option<(u64, Instant, Entered, Instant)>,
+}
+
+impl<'a> Lives<'a> {
+    fn new(db: &'a Connection, query: SpanQuery<'a>) -> Result<Self, ReadError> {
+        let milestone = "SELECT fact, wakes FROM milestone
+                         WHERE row = ?1 AND fact >= ?2 AND meter_ns > ?3 ORDER BY fact LIMIT 1";
+        let mut lives = Self {
+            query,
+            fact: db.prepare_cached("SELECT body FROM fact WHERE seq = ?1")?,
+            milestone: db.prepare_cached(milestone)?,
+            recorded_after: 0,
+            facts_read: 0,
+        };
+        lives.recorded_after = lives.first_recorded_after(db)?;
+        Ok(lives)
+    }
+
+    /// The number of the first fact that was recorded after the span; facts are recorded in order.
+    fn first_recorded_after(&mut self, db: &Connection) -> Result<u64, ReadError> {
+        let ends = "SELECT coalesce(min(seq), 1), coalesce(max(seq), 0) FROM fact";
+        let (mut low, mut high) =
+            db.prepare_cached(ends)?.query_row([], |row| Ok((uint(row, 0)?, uint(row, 1)? + 1)))?;
+        let sql = "SELECT body ->> '$.recorded_ns' FROM fact WHERE seq = ?1";
+        let mut recorded = db.prepare_cached(sql)?;
+        while low < high {
+            let middle = low.midpoint(high);
+            let at: i64 = recorded.query_row([int(middle)], |row| row.get(0))?;
+            match at > self.query.end.0 {
+                true => high = middle,
+                false => low = middle + 1,
+            }
+        }
+        Ok(low)
+    }
+
+    fn life(&mut self, standing: &Standing) -> Result<Life, ReadError> {
+        let id: InstanceId = standing.id.parse().map_err(|error: crate::id::IdError| {
+            let flaw = Flaw::Malformed(error.to_string());
+            ReadError::Damaged(Damage { place: Place::Instance(standing.row), flaw })
+        })?;
+        let (from, wakes_then) = self.anchor(standing)?;
+        let Walked { mut newer, opening } = self.walk(from)?;
+        newer.reverse();
+        let woken = woken(opening.as_ref().map(|(_, _, entered, _)| entered.phase), &newer);
+        let opening = opening.map(|(fact, at, entered, boot_began)| Opening {
+            fact,
+            at,
+            entered,
+            wakes: wakes_then.saturating_sub(woken),
+            boot_began,
+        });
+        let SpanQuery { end, through, .. } = self.query;
+        newer.retain(|&(seq, at, _)| seq <= through && at <= end);
+        Ok(Life { id, first_fact: standing.first_fact, opening, counted: newer })
+    }
+
+    /// A fact behind the span to walk back from, and how often the instance had woken by then.
+    fn anchor(&mut self, standing: &Standing) -> Result<(Option<u64>, u32), ReadError> {
+        let Standing { row, last_ns, opened, wakes, .. } = *standing;
+        if last_ns > self.query.end.0 {
+            let asked = params![int(row.0), int(self.recorded_after), self.query.end.0];
+            let found = self.milestone.query_row(asked, |row| Ok((uint(row, 0)?, row.get(1)?)));
+            if let Some((fact, wakes)) = found.optional()? {
+                return Ok((Some(fact), wakes));
+            }
+        }
+        Ok((opened, wakes))
+    }
+
+    fn walk(&mut self, from: Option<u64>) -> Result<Walked, ReadError> {
+        let mut walked = Walked { newer: Vec::new(), opening: None };
+        let (start, through) = (self.query.start, self.query.through);
+        let mut next = from;
+        while let Some(seq) = next {
+            let (previous, at, counted) = self.read(seq)?;
+            next = previous;
+            let Some(counted) = counted else { continue };
+            match (&mut walked.opening, counted) {
+                (None, Counted::Enters(entered)) if at <= start && seq <= through => {
+                    walked.opening = Some((seq, at, entered, at));
+                    if entered.phase != Phase::Initializing {
+                        break;
+                    }
+                }
+                // The boot that is under way at the border may have begun with another shape.
+                (Some((.., boot_began)), Counted::Enters(entered))
+                    if entered.phase == Phase::Initializing =>
+                {
+                    *boot_began = at;
+                }
+                (Some(_), _) => break,
+                (None, Counted::Ends) if at <= start && seq <= through => break,
+                (None, counted) => walked.newer.push((seq, at, counted)),
+            }
+        }
+        Ok(walked)
+    }
+
+    fn read(&mut self, seq: u64) -> Result<(Option<u64>, Instant, Option<Counted>), ReadError> {
+        self.facts_read += 1;
+        let mut rows = self.fact.query([int(seq)])?;
+        let Some(row) = rows.next()? else {
+            let flaw = Flaw::Gap { after: seq.saturating_sub(1) };
+            return Err(ReadError::Damaged(Damage { place: Place::Fact(seq), flaw }));
+        };
+        let body = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+        let slim = Slim::read(seq, body).map_err(ReadError::Damaged)?;
+        Ok((slim.previous, slim.at(), slim.counts().map_err(ReadError::Damaged)?))
+    }
+}
+
+/// The number of times that the facts wake the instance, given the phase before them.
+fn woken(before: Option<Phase>, facts: &[CountedFact]) -> u32 {
+    let mut phase = before;
+    let mut woken = 0;
+    for (_, _, counted) in facts {
+        woken += u32::from(phase.is_some_and(|phase| wakes(phase, counted.phase())));
+        phase = counted.phase();
+    }
+    woken
+}
