@@ -135,7 +135,12 @@ fn notes(document: &Invoice) -> Vec<String> {
             (None, Some(book)) => format!("price book {}", short(book)),
             (None, None) => "no override any more".into(),
         };
-        let Stretch { from, until, .. } = &one.span;
+        let until = &one.span.until;
+        // A preview's rules hold from the begin of time.
+        let from = match one.span.from_ns < document.period.from_ns {
+            true => &document.period.from,
+            false => &one.span.from,
+        };
         notes.push(format!(
             "{} to {}: {what}, because {}",
             instant(from),

@@ -9,12 +9,17 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::daemon::{self, Daemon};
+use super::document::{self, Format};
 use super::output;
 use super::{Global, client::Client, image, instance, policy, serve};
-use crate::api::model::{Activate, CreateInstance, Instance, InstanceState, NoOptions, Rollback};
+use crate::api::model::{
+    Activate, CreateInstance, Documents, Instance, InstanceState, NoOptions, PreviewRequest,
+    Rollback,
+};
 use crate::clock;
 use crate::image::Manifest;
 use crate::policy::Profile;
+use crate::tenancy::SELF;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,6 +34,9 @@ const PREFIX: &str = "tour-";
 
 /// Longest time for a boot, which takes minutes without hardware virtualization.
 const BOOT: Duration = Duration::from_secs(600);
+
+/// A price book of the tour alone: a cent for each second of a processor, so that seconds are seen.
+const PRICES: &str = include_str!("tour.json");
 
 /// Arguments of the tour.
 #[derive(Debug, Args)]
@@ -73,6 +81,7 @@ impl Tour {
                 output::instances(&earlier)
             ))?;
         }
+        output::line(&format!("\n{}", bill(client).await?))?;
         instance::check(&account)?;
         output::line(&next_steps(&name))
     }
@@ -188,6 +197,21 @@ async fn step<T>(what: &str, work: impl Future<Output = anyhow::Result<T>>) -> a
     done.with_context(|| format!("can't {what}"))
 }
 
+/// The bill for everything so far, as it would be under the tour's prices. Nothing is stored.
+async fn bill(client: &Client) -> anyhow::Result<String> {
+    let request = PreviewRequest {
+        from: None,
+        to: None,
+        policy: None,
+        prices: Some(PRICES.into()),
+        from_begin: true,
+    };
+    let path = ["tenants", SELF, "invoice", "preview"];
+    let preview: Documents =
+        client.post(&path, &request).await.context("can't preview the bill")?;
+    Ok(document::print(&preview.documents, Format::Table, None))
+}
+
 async fn interrupted() -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("can't listen for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("can't listen for signals")?;
@@ -206,6 +230,7 @@ What to try next, in another terminal:
   tallyman instance logs {name} --follow     follow its console
   tallyman instance list                     list all instances and their time
   tallyman policy status                     show the policy in force
+  tallyman prices set docs/prices.json       put prices in force; then `tallyman invoice preview`
   tallyman journal list --instance {name}    list every fact, as it was hashed
   tallyman journal verify                    verify that none was altered"
     )
