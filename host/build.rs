@@ -1,5 +1,6 @@
 //! Builds every policy under `guest-tracker/policies/` into a component in `target/policies/`, and
-//! the biller, which is embedded in the program, as is the standard policy.
+//! the biller, which is embedded in the program, as is the standard policy; and the agent, which
+//! the program puts into guests.
 //!
 //! The guests are compiled by another cargo process, because their target and profile differ.
 
@@ -14,6 +15,11 @@ const TARGET: &str = "wasm32-unknown-unknown";
 const PROFILE: &str = "policy";
 const STANDARD: &str = "standard";
 const BILLER: &str = "biller-component";
+/// Guests have any C library, or none.
+const AGENT_TARGET: &str = "x86_64-unknown-linux-musl";
+const AGENT: &str = "tallyman-agent";
+/// Most bytes of the agent: it is in the memory of each guest.
+const AGENT_BYTES_MAX: usize = 1 << 20;
 /// Stack and initial memory of a policy, in bytes; the memory holds stack, data and a batch of a
 /// thousand items.
 const POLICY_BYTES: (usize, usize) = (16 << 10, 4 << 16);
@@ -26,7 +32,9 @@ const HEADER_BYTES: usize = 8;
 const CUSTOM: u8 = 0;
 
 /// Inputs, relative to the workspace's root. A folder stands for everything in it.
-const INPUTS: [&str; 9] = [
+const INPUTS: [&str; 11] = [
+    "host/agent/src",
+    "host/agent/Cargo.toml",
     "guest-tracker/src",
     "guest-tracker/Cargo.toml",
     "guest-tracker/policies",
@@ -40,7 +48,8 @@ const INPUTS: [&str; 9] = [
 
 /// Variables that the outer cargo, clippy or a coverage tool sets for the host's compiler. They
 /// would change the guests' bytes or break their build.
-const FOREIGN: [&str; 12] = [
+const FOREIGN: [&str; 13] = [
+    "CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS",
     "RUSTFLAGS",
     "CARGO_BUILD_RUSTFLAGS",
     "CARGO_BUILD_TARGET",
@@ -74,7 +83,8 @@ fn build() -> Result<(), String> {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
     println!("cargo::rustc-env=TALLYMAN_WASMTIME_VERSION={}", locked_version(&root, "wasmtime")?);
-    need_target()?;
+    need_target(TARGET)?;
+    need_target(AGENT_TARGET)?;
     let names = policies(&root.join("guest-tracker/policies"))?;
     let target = target_dir(&out);
     let packages: Vec<_> = names.iter().map(|name| format!("policy-{name}")).collect();
@@ -94,7 +104,24 @@ fn build() -> Result<(), String> {
     let file = out.join("shipped.rs");
     write(&file, format!("&{shipped:?}").as_bytes())?;
     println!("cargo::rustc-env=TALLYMAN_SHIPPED_POLICIES={}", file.display());
-    build_biller(&root, &out, &target)
+    build_biller(&root, &out, &target)?;
+    build_agent(&root, &out, &target)
+}
+
+/// Builds the agent, static.
+fn build_agent(root: &Path, out: &Path, target: &Path) -> Result<(), String> {
+    let target = target.join("guest-agent");
+    let flags = machine_independent(root).join("\u{1f}");
+    compile(root, AGENT_TARGET, &target, &[AGENT.to_owned()], flags)?;
+    let built = target.join(AGENT_TARGET).join(PROFILE).join(AGENT);
+    let program = fs::read(&built).map_err(|e| format!("can't read {}: {e}", built.display()))?;
+    if program.len() > AGENT_BYTES_MAX {
+        return Err(format!("{AGENT} has {} bytes, more than {AGENT_BYTES_MAX}", program.len()));
+    }
+    let file = out.join("agent");
+    write(&file, &program)?;
+    println!("cargo::rustc-env=TALLYMAN_AGENT={}", file.display());
+    Ok(())
 }
 
 /// Builds the biller, in a folder of its own because its link arguments differ.
@@ -125,11 +152,11 @@ fn locked_version(root: &Path, name: &str) -> Result<String, String> {
     version.map(str::to_owned).ok_or_else(|| format!("{} does not pin {name}", file.display()))
 }
 
-/// Checks that the guests' target is installed: its error says what to do, unlike the compiler's
+/// Checks that a target is installed: its error says what to do, unlike the compiler's
 /// "can't find crate for `core`".
-fn need_target() -> Result<(), String> {
+fn need_target(target: &str) -> Result<(), String> {
     let mut rustc = Command::new(path("RUSTC")?);
-    let output = rustc.args(["--print", "target-libdir", "--target", TARGET]).output();
+    let output = rustc.args(["--print", "target-libdir", "--target", target]).output();
     let output = output.map_err(|e| format!("can't run rustc: {e}"))?;
     let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
     let is_core = |entry: fs::DirEntry| entry.file_name().to_string_lossy().starts_with("libcore-");
@@ -137,8 +164,8 @@ fn need_target() -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "the Rust target {TARGET} is not installed for this toolchain: run \
-         `rustup target add {TARGET}`"
+        "the Rust target {target} is not installed for this toolchain: run \
+         `rustup target add {target}`"
     ))
 }
 
@@ -170,11 +197,23 @@ fn build_guests(
     packages: &[String],
     (stack, memory): (usize, usize),
 ) -> Result<PathBuf, String> {
+    compile(root, TARGET, target, packages, flags(root, stack, memory))?;
+    Ok(target.join(TARGET).join(PROFILE))
+}
+
+/// Compiles packages for another machine than this one.
+fn compile(
+    root: &Path,
+    triple: &str,
+    target: &Path,
+    packages: &[String],
+    flags: String,
+) -> Result<(), String> {
     let mut cargo = Command::new(path("CARGO")?);
     // Another target folder, because the outer cargo locks its own until this script has ended.
     cargo
         .current_dir(root)
-        .args(["build", "--locked", "--profile", PROFILE, "--target", TARGET, "--target-dir"])
+        .args(["build", "--locked", "--profile", PROFILE, "--target", triple, "--target-dir"])
         .arg(target);
     for package in packages {
         cargo.args(["-p", package]);
@@ -182,7 +221,7 @@ fn build_guests(
     for variable in FOREIGN {
         cargo.env_remove(variable);
     }
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags(root, stack, memory));
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags);
     let output = cargo.output().map_err(|e| format!("can't run cargo: {e}"))?;
     if !output.status.success() {
         let packages = packages.join(", ");
@@ -191,7 +230,7 @@ fn build_guests(
             String::from_utf8_lossy(&output.stderr)
         ));
     }
-    Ok(target.join(TARGET).join(PROFILE))
+    Ok(())
 }
 
 /// Compiler flags of guests: a small stack, and as much initial memory as a batch of usual size
@@ -202,11 +241,17 @@ fn flags(root: &Path, stack: usize, memory: usize) -> String {
     let mut flags = vec![format!("-Clink-arg=-zstack-size={stack}")];
     flags.push(format!("-Clink-arg=--initial-memory={memory}"));
     flags.push("-Clink-arg=--compress-relocations".to_owned());
-    flags.push(remap(root, "/tallyman"));
+    flags.extend(machine_independent(root));
+    flags.join("\u{1f}")
+}
+
+/// Flags that keep folders of this machine out of the bytes.
+fn machine_independent(root: &Path) -> Vec<String> {
+    let mut flags = vec![remap(root, "/tallyman")];
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
     flags.extend(home.map(|home| remap(&home, "/cargo")));
-    flags.join("\u{1f}")
+    flags
 }
 
 fn remap(from: &Path, to: &str) -> String {

@@ -10,6 +10,7 @@ pub mod billing;
 pub mod cli;
 pub mod clock;
 pub mod driver;
+pub mod guest;
 pub mod hypervisor;
 pub mod id;
 pub mod image;

@@ -236,6 +236,36 @@ pub mod instance {
     pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 }
 
+/// The way into a guest.
+pub mod guest {
+    /// Time that a standby waits for the agent's good-bye, in milliseconds.
+    pub const GOODBYE_MS_MAX: u64 = 250;
+    /// Time that a connection without sessions stays, in milliseconds.
+    pub const LINGER_MS: u64 = 5_000;
+    /// Time for an agent to answer after its guest was resumed, in milliseconds.
+    pub const WAKE_MS_MAX: u64 = 60_000;
+    /// Time that a session waits for the agent by default, in milliseconds.
+    pub const AGENT_WAIT_MS: u64 = 10_000;
+    /// Longest such time that may be asked for, in seconds.
+    pub const AGENT_WAIT_S_MAX: u64 = 600;
+    /// Longest time of a command that may be asked for, in seconds: a week.
+    pub const TIMEOUT_S_MAX: u64 = 7 * 86_400;
+    /// Bytes of a command's words and variables.
+    pub const COMMAND_BYTES_MAX: usize = 64 << 10;
+    /// Words of a command, and variables.
+    pub const WORDS_MAX: usize = 1_024;
+    /// Bytes of a path in a guest.
+    pub const PATH_BYTES_MAX: usize = 4_096;
+    /// Bytes of what a session does that go on record.
+    pub const ABOUT_BYTES_MAX: usize = 1_024;
+    /// Sessions of one tenant at a time.
+    pub const SESSIONS_MAX: usize = 64;
+    /// Time for a client's first message, in milliseconds.
+    pub const FIRST_WORD_MS_MAX: u64 = 10_000;
+    /// Longest message of a client, in bytes.
+    pub const CLIENT_MESSAGE_BYTES_MAX: usize = 1 << 20;
+}
+
 /// Bounds of kept snapshots and their schedules.
 pub mod snapshot {
     /// Most kept snapshots of one instance.

@@ -191,6 +191,14 @@ impl Daemon {
         command.args(["--url", &self.api().url]).output().expect("run the program")
     }
 
+    /// The command line against the daemon, with what follows it left to the command: for one that
+    /// takes all that stands behind it.
+    pub fn client(&self, arguments: &[&str]) -> Command {
+        let mut command = program(&self.program, &["--url", &self.api().url, "--data"]);
+        command.arg(self.folder()).args(arguments);
+        command
+    }
+
     /// Starts the command line against the daemon; returns the process and its output.
     pub fn follower(&self, arguments: &[&str]) -> (Child, Told) {
         let mut command = self.command(arguments);

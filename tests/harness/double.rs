@@ -541,7 +541,7 @@ impl Hypervisor for DoubleHypervisor {
             };
             let observed = machine.watch();
             world.machines.insert(key.clone(), machine);
-            Ok(Launched { vm: self.vm(key), observed, pid: 1 })
+            Ok(Launched { vm: self.vm(key), observed, pid: 1, agent: None })
         };
         self.answer(&spec.id, Call::Launch, launch).boxed()
     }
@@ -561,7 +561,7 @@ impl Hypervisor for DoubleHypervisor {
                     let since = machine.since;
                     let observed = machine.watch();
                     Adopted::Alive {
-                        launched: Launched { vm: self.vm(key), observed, pid: 1 },
+                        launched: Launched { vm: self.vm(key), observed, pid: 1, agent: None },
                         state,
                         since,
                     }

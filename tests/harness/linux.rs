@@ -12,6 +12,7 @@ const RECIPE: &[&[u8]] = &[
     include_bytes!("../../host/src/image/debian.rs"),
     include_bytes!("../../host/src/image/guest/finish"),
     include_bytes!("../../host/src/image/guest/init"),
+    tallyman::image::debian::AGENT,
     include_bytes!("../../host/src/image/initramfs.rs"),
     include_bytes!("../../host/src/image/modules.rs"),
 ];

@@ -147,6 +147,7 @@ impl Rig {
             root_disk,
             cmdline: "console=ttyS0".into(),
             memory_bytes_min: MEMORY_BYTES,
+            agent: false,
         };
         self.images().import(&import).expect("an image");
     }
@@ -511,6 +512,7 @@ fn instance_in_words(fact: &InstanceFact) -> String {
         InstanceFact::Entered(Entered { phase, cause: None, .. }) => phase.as_str().into(),
         InstanceFact::Forked { .. } => "forked".into(),
         InstanceFact::Amended { field, .. } => format!("amended {field}"),
+        InstanceFact::Visited { what, .. } => format!("visited {what}"),
         InstanceFact::Deleted => "deleted".into(),
     }
 }

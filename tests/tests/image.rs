@@ -41,6 +41,7 @@ impl Store {
             root_disk: None,
             cmdline: "console=ttyS0".into(),
             memory_bytes_min: 64 << 20,
+            agent: false,
         }
     }
 

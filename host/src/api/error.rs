@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::driver::FleetError;
+use crate::guest::GuestError;
 use crate::id::{IdError, TenantId};
 use crate::image::ImageError;
 use crate::journal::wire::Command;
@@ -285,6 +286,9 @@ impl From<FleetError> for ApiError {
             FleetError::Unfinished(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "unfinished", message).retry_after(5)
             }
+            FleetError::NotRunning { .. } => Self::conflict("invalid_state", message),
+            FleetError::NoAgent => Self::conflict("no_agent", message)
+                .hint("`tallyman image build debian-busybox` makes an image that has one"),
             FleetError::NoMachine => Self::conflict("no_machine", message),
             FleetError::MachineEnded => Self::conflict("machine_ended", message),
             FleetError::StillEnding => {
@@ -319,6 +323,22 @@ impl From<FleetError> for ApiError {
             }
             FleetError::Stopping => Self::stopping(),
             FleetError::Bug(details) => Self::bug(&std::io::Error::other(details)),
+        }
+    }
+}
+
+impl From<GuestError> for ApiError {
+    fn from(error: GuestError) -> Self {
+        let message = error.to_string();
+        match error {
+            GuestError::Silent(_) | GuestError::Unreachable { .. } => {
+                Self::new(StatusCode::GATEWAY_TIMEOUT, "agent_silent", message)
+            }
+            GuestError::Refused { .. } => Self::conflict("guest_refused", message),
+            GuestError::Cut(_) => Self::conflict("session_cut", message),
+            GuestError::Version { .. } | GuestError::Protocol(_) => {
+                Self::new(StatusCode::BAD_GATEWAY, "agent_failed", message)
+            }
         }
     }
 }
@@ -555,6 +575,8 @@ mod tests {
             ),
             (FleetError::Interrupted, 503, "interrupted"),
             (FleetError::Unfinished(Box::new(FleetError::NoMemory)), 503, "unfinished"),
+            (FleetError::NotRunning { state: "Paused" }, 409, "invalid_state"),
+            (FleetError::NoAgent, 409, "no_agent"),
             (FleetError::NoMachine, 409, "no_machine"),
             (FleetError::MachineEnded, 409, "machine_ended"),
             (FleetError::StillEnding, 503, "still_ending"),

@@ -16,6 +16,8 @@ mod dashboard;
 mod description;
 mod door;
 mod error;
+mod exec;
+mod files;
 mod health;
 mod idempotency;
 mod images;
@@ -44,6 +46,7 @@ mod snapshots;
 mod tenants;
 mod time;
 mod tokens;
+mod visit;
 mod withdrawals;
 
 #[cfg(test)]
@@ -67,7 +70,7 @@ use crate::id::TenantId;
 use crate::image::Images;
 use crate::invoice::Issuer;
 use crate::journal::Journal;
-use crate::limits::api as limits;
+use crate::limits::{api as limits, guest};
 use crate::policy::Accounting;
 use crate::rollout::Rollout;
 use crate::tenancy::{Jwt, Tenancy};
@@ -99,6 +102,8 @@ pub struct State {
     sessions: Sessions,
     /// Logs that are followed, by tenant.
     followers: Arc<Seats<TenantId>>,
+    /// Sessions in guests, by tenant.
+    sessions: Arc<Seats<TenantId>>,
     /// The OpenAPI document.
     description: &'static str,
     issuer: Issuer,
@@ -166,6 +171,7 @@ impl State {
             proofs: Seats::new(limits::PROOFS_MAX),
             sessions: Sessions::default(),
             followers: Seats::new(limits::FOLLOWERS_MAX),
+            sessions: Seats::new(guest::SESSIONS_MAX),
             description: openapi_text(),
             issuer,
             closing: CancellationToken::new(),

@@ -10,8 +10,8 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::{
-    State, activations, acts, auth, automation, capabilities, dashboard, error, health, images,
-    instances, invoices, journal, logs, metrics, openapi, policies, proofs, rules, sessions,
+    State, activations, acts, auth, automation, capabilities, dashboard, error, exec, files, health,
+    images, instances, invoices, journal, logs, metrics, openapi, policies, proofs, rules, sessions,
     shadows, snapshots, tenants, tokens, withdrawals,
 };
 use crate::limits;
@@ -49,6 +49,9 @@ fn guarded() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(automation::resize_instance))
         .routes(routes!(automation::get_stats))
         .routes(routes!(automation::report_activity))
+        .routes(routes!(exec::exec_in_instance))
+        .routes(routes!(files::copy_files))
+        .routes(routes!(files::stat_path))
         .routes(routes!(snapshots::list_snapshots, snapshots::create_snapshot))
         .routes(routes!(snapshots::get_snapshot, snapshots::delete_snapshot))
         .routes(routes!(snapshots::restore_snapshot))

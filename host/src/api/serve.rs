@@ -123,8 +123,9 @@ async fn connect(
     server
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(limits::HEADER_READ_MS));
-    let mut connection =
-        pin!(server.serve_connection(TokioIo::new(Patient::new(stream, stall)), service));
+    let mut connection = pin!(
+        server.serve_connection(TokioIo::new(Patient::new(stream, stall)), service).with_upgrades()
+    );
     let mut is_draining = false;
     loop {
         tokio::select! {

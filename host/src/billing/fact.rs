@@ -309,6 +309,16 @@ pub enum InstanceFact {
         /// The new value, as JSON.
         value: String,
     },
+    /// Somebody went into the guest: ran a command, or looked at, read or wrote its files.
+    Visited {
+        /// The actor.
+        by: Actor,
+        /// The purpose: `exec`, `copy-in`, `copy-out`, `stat`.
+        what: String,
+        /// The command, or the path; its beginning, if it is long. Never variables, which hold
+        /// secrets.
+        about: String,
+    },
     /// The instance's record was closed and its time ends here. Usage stays readable.
     Deleted,
 }
@@ -403,7 +413,8 @@ impl InstanceFact {
             InstanceFact::Intended { .. }
             | InstanceFact::Abandoned { .. }
             | InstanceFact::Forked { .. }
-            | InstanceFact::Amended { .. } => None,
+            | InstanceFact::Amended { .. }
+            | InstanceFact::Visited { .. } => None,
         }
     }
 }

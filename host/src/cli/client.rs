@@ -9,11 +9,17 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::{WebSocketStream, client_async, tungstenite};
 
 use crate::api::ErrorBody;
 
 /// Longest time to connect. The daemon bounds the time of requests.
 const CONNECT: Duration = Duration::from_secs(5);
+
+/// A WebSocket to the daemon.
+pub(super) type Socket = WebSocketStream<TcpStream>;
 
 /// A daemon's API.
 #[derive(Debug, Clone)]
@@ -93,6 +99,33 @@ impl Client {
         match self.token.clone().or_else(read) {
             Some(token) => request.bearer_auth(token),
             None => request,
+        }
+    }
+
+    /// A WebSocket at the path made of these segments.
+    pub(super) async fn socket(&self, path: &[&str]) -> anyhow::Result<Socket> {
+        let request = self.request(Method::GET, path).build().context("can't set up HTTP")?;
+        let mut handshake =
+            request.url().as_str().replacen("http", "ws", 1).into_client_request()?;
+        handshake.headers_mut().extend(request.headers().clone());
+        let nobody = |_| NoDaemon { url: self.url.clone() };
+        let host = self.url.host_str().unwrap_or_default();
+        let address =
+            (host.trim_matches(['[', ']']), self.url.port_or_known_default().unwrap_or(80));
+        let stream = TcpStream::connect(address).await.map_err(nobody)?;
+        stream.set_nodelay(true)?;
+        match client_async(handshake, stream).await {
+            Ok((socket, _)) => Ok(socket),
+            Err(tungstenite::Error::Http(answer)) => {
+                let text = answer.body().clone().unwrap_or_default();
+                match serde_json::from_slice(&text) {
+                    Ok(body) => Err(Refused { body }.into()),
+                    Err(_) => {
+                        bail!("{} answered {}; is it a tallyman daemon?", self.url, answer.status())
+                    }
+                }
+            }
+            Err(error) => Err(error).context("the daemon did not answer"),
         }
     }
 

@@ -74,6 +74,9 @@ pub(super) struct Import {
     /// Least guest memory that the image boots with, such as 256MB; 128MB if absent
     #[arg(long, value_parser = parse_size)]
     memory: Option<u64>,
+    /// The program `tallyman-agent` runs in it
+    #[arg(long)]
+    agent: bool,
     /// Description of the image, for people
     #[arg(long, default_value = "", hide_default_value = true)]
     description: String,
@@ -135,6 +138,7 @@ impl Import {
             root_disk: self.root_disk.map(absolute).transpose()?,
             cmdline: self.cmdline,
             memory_bytes_min: self.memory.unwrap_or(limits::image::MEMORY_BYTES_MIN_DEFAULT),
+            agent: self.agent,
         };
         let image: Manifest = during("importing", client.post(&["images"], &import)).await?;
         output.show(&image, |image| format!("{} is imported", image.name))
@@ -168,6 +172,7 @@ fn details(image: &Manifest) -> String {
         ("imported", Some(image.created_at.to_rfc3339())),
         ("least memory", Some(format_size(image.memory_bytes_min))),
         ("cmdline", Some(image.cmdline.clone())),
+        ("agent", image.agent.then(|| "yes".to_owned())),
         ("kernel", file(&Some(image.kernel.clone()))),
         ("initrd", file(&image.initrd)),
         ("root disk", file(&image.root_disk)),

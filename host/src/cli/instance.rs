@@ -11,7 +11,7 @@ use super::args::{done, duration, tag};
 use super::client::Client;
 use super::output::{self, Output};
 use super::progress::during;
-use super::{Global, automation, client, snapshot};
+use super::{Global, automation, client, copy, exec, snapshot};
 use crate::api::model::{
     CreateInstance, DiskRequest, Instance, InstanceState, Intervals, NoOptions, StopOptions, Waited,
 };
@@ -105,6 +105,21 @@ pub(super) enum Command {
                       tallyman instance activity web\n  \
                       tallyman instance activity web --wake")]
     Activity(automation::Activity),
+    /// Run a command in the guest
+    #[command(
+        after_help = "Examples:\n  tallyman instance exec web uname -a\n  tallyman instance exec -it web sh\n  tar c . | tallyman instance exec -i web tar x -C /srv\n\nThe exit status is the command's: 128 and the number for a signal, 124 if its time was over, 126 or\n127 if it could not be started or was not found."
+    )]
+    Exec(exec::Exec),
+    /// Copy files into the guest or out of it
+    #[command(
+        after_help = "Examples:\n  tallyman instance cp notes.txt web:/root/\n  tallyman instance cp web:/var/log ./logs"
+    )]
+    Cp(copy::Copy),
+    /// Show what is at a path in the guest
+    #[command(
+        after_help = "Examples:\n  tallyman instance stat web:/etc/hostname\n  tallyman instance stat web:/etc --json"
+    )]
+    Stat(copy::Stat),
     /// Wait until an instance is in a state
     #[command(after_help = "Examples:\n  \
                       tallyman instance wait web\n  \
@@ -293,6 +308,9 @@ impl Command {
             Command::Resize(resize) => resize.run(&client, output).await,
             Command::Activity(activity) => activity.run(&client, output).await,
             Command::Stats(One { id }) => automation::stats(&client, output, &id).await,
+            Command::Exec(exec) => exec.run(&client, output).await,
+            Command::Cp(copy) => copy.run(&client, output).await,
+            Command::Stat(stat) => stat.run(&client, output).await,
             Command::Wait(wait) => wait.run(&client, output).await,
             Command::Logs(logs) => logs.run(&client, output).await,
             Command::Intervals(One { id }) => show_intervals(&client, output, &id).await,

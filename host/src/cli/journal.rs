@@ -250,6 +250,7 @@ fn details(what: &What) -> String {
             None => format!("{child} of {parent}"),
         },
         What::Amended { field, value } => format!("{field} = {value}"),
+        What::Visited { by, what, about } => format!("{what} {about} (by {by})"),
         What::Deleted => String::new(),
     }
 }

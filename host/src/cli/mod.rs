@@ -10,8 +10,10 @@ mod automation;
 mod backup;
 mod capabilities;
 mod client;
+mod copy;
 mod daemon;
 mod document;
+mod exec;
 mod image;
 mod instance;
 mod invoice;
@@ -24,6 +26,7 @@ mod serve;
 mod sheet;
 mod snapshot;
 mod tenant;
+mod terminal;
 mod token;
 mod tour;
 mod verify;
@@ -171,7 +174,10 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => failed(&error),
+        Err(error) => match error.downcast_ref::<exec::ExitCode>() {
+            Some(&exec::ExitCode(code)) => ExitCode::from(code),
+            None => failed(&error),
+        },
     }
 }
 

@@ -134,6 +134,19 @@ pub enum FleetError {
     /// A restart of the daemon interrupted the command, and it can't be finished.
     #[error("the daemon was restarted in the middle of the command; ask for it again")]
     Interrupted,
+    /// Only a guest that runs can be entered.
+    #[error(
+        "the instance is {state}; only one that runs can be entered: start, restore or resume it first"
+    )]
+    NotRunning {
+        /// The instance's state.
+        state: &'static str,
+    },
+    /// There is no agent in the guest, or no way to it.
+    #[error(
+        "there is no way into this guest: its image has no agent, or its hypervisor no port for one"
+    )]
+    NoAgent,
     /// The command needs a launched machine, and there is none.
     #[error("the instance has no running machine; start it, then ask again")]
     NoMachine,

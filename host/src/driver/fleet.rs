@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::aside;
 use super::background;
@@ -15,7 +15,7 @@ use super::copy;
 use super::error::{FleetError, failed};
 use super::host::{Directory, Host};
 use super::live::View;
-use super::mailbox::{NewFork, Order, Slot};
+use super::mailbox::{NewFork, Order, Slot, Visit};
 use super::record::{NewInstance, Record, find_snapshot};
 use super::request::{Request, Target};
 use super::settings::{Amendment, Prober, Quota, check_amendment};
@@ -27,6 +27,7 @@ use crate::billing::account::{Degraded, Reader, Usage};
 use crate::billing::interval::{self, Interval};
 use crate::billing::{Reading, Timeline};
 use crate::clock::Clock;
+use crate::guest::Guest;
 use crate::hypervisor::{self, Description, Hypervisor, Launches, MachineProcess, ProcessUsage};
 use crate::id::{InstanceId, SnapshotName, TenantId};
 use crate::image::Images;
@@ -251,6 +252,22 @@ impl Fleet {
         let slot = self.slot(tenant, id)?;
         let amendment = Box::new(amendment);
         self.0.ask(&slot, |reply| Order::Amend { amendment, reply }).await
+    }
+
+    /// Puts on record that somebody goes into the guest, and answers the way in.
+    ///
+    /// # Errors
+    /// See [`FleetError`].
+    pub async fn visit(
+        &self,
+        tenant: &TenantId,
+        id: &InstanceId,
+        visit: Visit,
+    ) -> Result<Arc<Guest>, FleetError> {
+        let slot = self.slot(tenant, id)?;
+        let (reply, answer) = oneshot::channel();
+        self.0.order(&slot, Order::Visit { visit, reply })?;
+        answer.await.map_err(|_| FleetError::Stopping)?
     }
 
     /// Notes a report of activity, and restores the instance from standby if `wake`.

@@ -309,6 +309,7 @@ impl Host {
             disks: disks.collect(),
             machine_type: None,
             cpu_model: None,
+            agent: image.manifest.agent,
         })
     }
 }

@@ -106,7 +106,7 @@ impl Live {
     }
 
     /// Returns whether the vCPUs run.
-    pub(super) fn runs(&self) -> bool {
+    pub fn runs(&self) -> bool {
         match self.state {
             State::Initializing | State::Running => true,
             State::Created

@@ -10,6 +10,7 @@ use super::copy;
 use super::error::{FleetError, failed};
 use super::files::{blocking, discard, held_folder, link, on_disk};
 use super::recorder::Recorder;
+use crate::guest::{Cut, Guest};
 use crate::hypervisor::{
     Exit, Hypervisor, HypervisorError, Launched, MachineSpec, Observed, Origin, Stamp, Vm, VmState,
     files,
@@ -21,6 +22,10 @@ pub(super) struct Machine {
     observed: mpsc::Receiver<Observed>,
     /// The folder with its memory; exists if that was saved in the current pause.
     held: PathBuf,
+    /// The agent of its guest, if that is there and has a way out.
+    guest: Option<Arc<Guest>>,
+    /// Its vCPUs have run before, in this process or in the one that saved them.
+    has_run: bool,
     /// Bytes on disk of the memory that it was loaded from, if its vCPUs could not be run and never
     /// ran: that memory is still current.
     pub(super) unrestored: Option<u64>,
@@ -42,8 +47,9 @@ impl Machine {
         spec: MachineSpec,
         origin: Origin,
     ) -> Result<Self, FleetError> {
+        let has_run = origin != Origin::Boot;
         let launched = hypervisor.launch(&spec, origin).await.map_err(failed)?;
-        let machine = Self::of(launched, &spec);
+        let machine = Self { has_run, ..Self::of(launched, &spec) };
         // The ends of all earlier launches are recorded.
         tokio::task::spawn_blocking(move || {
             if let Err(error) = files::forget_before(&spec.dir, spec.incarnation) {
@@ -55,8 +61,21 @@ impl Machine {
 
     /// The machine of `spec` that was launched or found.
     pub(super) fn of(launched: Launched, spec: &MachineSpec) -> Self {
-        let Launched { vm, observed, pid: _ } = launched;
-        Self { vm, observed, held: held_folder(&spec.dir, spec.incarnation), unrestored: None }
+        let Launched { vm, observed, pid: _, agent } = launched;
+        let held = held_folder(&spec.dir, spec.incarnation);
+        Self { vm, observed, held, guest: agent.map(Guest::new), has_run: true, unrestored: None }
+    }
+
+    /// The agent of its guest, if there is one.
+    pub(super) fn guest(&self) -> Option<&Arc<Guest>> {
+        self.guest.as_ref()
+    }
+
+    /// Ends all that goes on in the guest for the host's clients.
+    pub(super) async fn close_guest(&self, cut: Cut) {
+        if let Some(guest) = &self.guest {
+            guest.close(cut).await;
+        }
     }
 
     /// The next observation; none if nothing watches it any more. Cancel-safe.
@@ -73,7 +92,12 @@ impl Machine {
     pub(super) async fn resume(&mut self) -> Result<Stamp, FleetError> {
         self.unrestored = None;
         discard(&self.held).await?;
-        self.vm.resume().await.map_err(failed)
+        let stamp = self.vm.resume().await.map_err(failed)?;
+        let has_run = std::mem::replace(&mut self.has_run, true);
+        if let Some(guest) = self.guest.as_ref().filter(|_| has_run) {
+            guest.wake();
+        }
+        Ok(stamp)
     }
 
     /// Returns whether the machine reports that its vCPUs run.

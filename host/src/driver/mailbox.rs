@@ -10,10 +10,12 @@ use super::live::View;
 use super::record::Snapshot;
 use super::request::{Child, Request, Target};
 use super::settings::Amendment;
+use crate::guest::Guest;
 use crate::hypervisor::StopSignal;
 use crate::id::{InstanceId, InstanceName, SnapshotName, TenantId};
 use crate::journal::Row;
 use crate::limits::{fork, queue};
+use crate::tenant::Actor;
 
 /// An order to the task that owns the instance.
 pub(super) enum Order {
@@ -27,6 +29,8 @@ pub(super) enum Order {
     Fork,
     /// Change settings in the record, and answer.
     Amend { amendment: Box<Amendment>, reply: Reply },
+    /// Put on record that somebody goes into the guest, and answer with the way in.
+    Visit { visit: Visit, reply: oneshot::Sender<Result<Arc<Guest>, FleetError>> },
     /// Activity was reported; restore it from standby if `wake`, and answer.
     Activity { wake: bool, reply: Reply },
     /// The workload has answered a probe, which was made in this launch and after this many pauses.
@@ -55,6 +59,42 @@ pub struct NewFork {
     pub target: Option<Target>,
     /// The snapshot that the fork is made of; none for the present state of the source.
     pub snapshot: Option<SnapshotName>,
+}
+
+/// Somebody who goes into a guest.
+#[derive(Debug, Clone)]
+pub struct Visit {
+    /// The actor.
+    pub by: Actor,
+    /// The purpose.
+    pub purpose: Purpose,
+    /// The command, or the path.
+    pub about: String,
+}
+
+/// The purposes of visits to a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To run a command.
+    Exec,
+    /// To write files.
+    CopyIn,
+    /// To read files.
+    CopyOut,
+    /// To look at a path.
+    Stat,
+}
+
+impl Purpose {
+    /// The word that goes on record.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Purpose::Exec => "exec",
+            Purpose::CopyIn => "copy-in",
+            Purpose::CopyOut => "copy-out",
+            Purpose::Stat => "stat",
+        }
+    }
 }
 
 /// A waiting fork.

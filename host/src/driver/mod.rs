@@ -58,7 +58,7 @@ mod watch;
 pub use error::FleetError;
 pub use fleet::{Fleet, Parts, Unsettled, Waiting};
 pub use live::{Health, HealthStatus, Live, Restarts, View};
-pub use mailbox::NewFork;
+pub use mailbox::{NewFork, Purpose, Visit};
 pub use record::{Disk, NewInstance, Record, SavedMemory, Snapshot, Spec};
 pub use request::{Child, Intent, NewSnapshot, Request, Target};
 pub use settings::{

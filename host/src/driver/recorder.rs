@@ -187,6 +187,12 @@ impl Recorder {
         self.write_failure(vec![fact], error).await
     }
 
+    /// Puts a visit on record. A loss of power ends it too, so it needs no sync of its own.
+    pub(super) async fn note_visit(&mut self, visit: InstanceFact) -> Result<(), FleetError> {
+        let fact = (self.reading(self.now()), visit);
+        self.commit_as(Durability::Written, vec![fact]).await.map_err(refused)
+    }
+
     /// Stores the present state without a fact.
     pub(super) async fn store(&mut self) -> Result<(), FleetError> {
         self.write(Vec::new()).await

@@ -102,6 +102,11 @@ pub(super) fn control(run: &Path) -> PathBuf {
     run.join(CONTROL)
 }
 
+/// The socket on which the guest's agent is reached. Its path has to be short.
+pub(super) fn agent(run: &Path) -> PathBuf {
+    run.join("agt")
+}
+
 /// A link to the disk with this number, as seen from the folder of the launch. A VMM that stores
 /// paths in its snapshots stores this one, so that a fork's disks can lie elsewhere.
 pub(super) fn disk(number: usize) -> String {

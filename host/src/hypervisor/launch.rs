@@ -214,7 +214,7 @@ impl Started {
 
     /// The machine under this control.
     pub(super) fn launched<V: Vm + 'static>(self, vm: V) -> Launched {
-        Launched { pid: self.vmm.pid(), vm: Arc::new(vm), observed: self.observed }
+        Launched { pid: self.vmm.pid(), vm: Arc::new(vm), observed: self.observed, agent: None }
     }
 
     /// Ends a VMM that can't be used. Returns `error`, or the VMM's own end if it hung up.
@@ -380,7 +380,7 @@ fn hold(identity: &Identity) -> Result<Option<Held>, HypervisorError> {
 /// its disks are not in use. The supervisor locks the disks; this check gives the better error.
 fn prepare(spec: &MachineSpec) -> Result<PathBuf, HypervisorError> {
     let run = files::run(&spec.dir, spec.incarnation);
-    for socket in [files::control(&run), files::transfer(&run)] {
+    for socket in [files::control(&run), files::transfer(&run), files::agent(&run)] {
         check_socket_path(&socket)?;
         refuse_live_socket(&socket)?;
     }
@@ -575,6 +575,7 @@ mod tests {
             disks: Vec::new(),
             machine_type: None,
             cpu_model: None,
+            agent: false,
         }
     }
 

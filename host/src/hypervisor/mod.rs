@@ -107,6 +107,8 @@ pub struct MachineSpec {
     pub machine_type: Option<String>,
     /// Processor model; `None` for the hypervisor's default. A restore uses the snapshot's.
     pub cpu_model: Option<String>,
+    /// The guest has an agent, and is given a port for it.
+    pub agent: bool,
 }
 
 /// A raw disk image.
@@ -252,6 +254,17 @@ pub struct Launched {
     pub observed: mpsc::Receiver<Observed>,
     /// The VMM's process id, for display only.
     pub pid: u32,
+    /// The way to the guest's agent; none without an agent, or without a port for it.
+    pub agent: Option<AgentWire>,
+}
+
+/// The way to the agent of a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentWire {
+    /// The socket whose bytes are those of the guest's port, for one client at a time.
+    Stream(PathBuf),
+    /// The socket that connects to a vsock port of the guest once it is named.
+    Vsock(PathBuf),
 }
 
 /// Outcome of looking for a machine after a restart of the daemon.

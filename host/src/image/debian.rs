@@ -29,24 +29,22 @@ const CMDLINE: &str = "console=ttyS0 quiet mitigations=off nokaslr tsc=reliable 
 
 /// Modules for the power button. The input core and the serial port are built in.
 const BASE_MODULES: &[&str] = &["evdev", "button"];
-/// Modules for disks.
-const VIRTIO_MODULES: &[&str] = &["virtio_pci", "virtio_blk"];
+/// Modules for disks and for the agent's port.
+const VIRTIO_MODULES: &[&str] = &["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_console"];
 
-/// BusyBox programs with a link in `/bin`; the shell finds the others by itself.
+/// The program inside the guest.
+pub const AGENT: &[u8] = include_bytes!(env!("TALLYMAN_AGENT"));
+
+/// BusyBox programs that have a name of their own in `/bin`, for whoever comes in without a shell;
+/// the shell finds the others by itself.
+#[rustfmt::skip]
 const PROGRAMS: &[&str] = &[
-    "acpid",
-    "cat",
-    "date",
-    "grep",
-    "insmod",
-    "mount",
-    "poweroff",
-    "reboot",
-    "run-parts",
-    "sh",
-    "stty",
-    "sync",
-    "usleep",
+    "acpid", "awk", "cat", "chmod", "chown", "cp", "cut", "date", "df", "dmesg", "du", "echo",
+    "env", "false", "find", "free", "grep", "gzip", "head", "hexdump", "hostname", "id", "insmod",
+    "ip", "kill", "ln", "ls", "mkdir", "mkfifo", "mount", "mv", "nc", "ping", "poweroff",
+    "printenv", "ps", "pwd", "reboot", "rm", "rmdir", "run-parts", "sed", "sh", "sleep", "sort",
+    "stat", "stty", "sync", "tail", "tar", "tee", "top", "touch", "tr", "true", "umount", "uname",
+    "uptime", "usleep", "vi", "wc", "wget", "which", "xargs",
 ];
 
 /// Error of [`build_debian_busybox`]. `Display` says what to do about it.
@@ -176,6 +174,7 @@ pub fn build_debian_busybox(
         root_disk: None,
         cmdline: CMDLINE.into(),
         memory_bytes_min: limits::image::DEBIAN_BUSYBOX_MEMORY_BYTES_MIN,
+        agent: true,
     };
     Ok(images.import(&import)?)
 }
@@ -271,6 +270,7 @@ fn initramfs(kernel: &Package, busybox: &Package) -> Result<Initramfs, BuildErro
         files.symlink(&format!("bin/{program}"), "busybox");
     }
     files.program("init", include_bytes!("guest/init").to_vec());
+    files.program("bin/tallyman-agent", AGENT.to_vec());
     files.program("bin/finish", include_bytes!("guest/finish").to_vec());
     // The program that acpid runs for the power button.
     files.program("etc/acpi/PWRF/00000080", b"#!/bin/sh\nexec finish poweroff\n".to_vec());

@@ -39,6 +39,9 @@ pub struct ImageImport {
     /// Least guest memory that the image boots with, in bytes; 128 MiB if absent.
     #[serde(default = "least_memory")]
     pub memory_bytes_min: u64,
+    /// The program `tallyman-agent` runs in it: it gets the agent's port.
+    #[serde(default)]
+    pub agent: bool,
 }
 
 /// Description of an image: the content of `image.json`.
@@ -59,6 +62,9 @@ pub struct Manifest {
     pub memory_bytes_min: u64,
     /// Kernel command line.
     pub cmdline: String,
+    /// The program `tallyman-agent` runs in it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub agent: bool,
     /// The kernel.
     pub kernel: FileRecord,
     /// The initial RAM disk; absent if the image has none.

@@ -197,6 +197,7 @@ fn copy_files(import: &ImageImport, folder: &Path) -> Result<Manifest, ImageErro
         created_at: DateTime::from_timestamp_nanos(clock::wall_ns()),
         memory_bytes_min: import.memory_bytes_min,
         cmdline: import.cmdline.clone(),
+        agent: import.agent,
         kernel: copy::copy_kernel(&import.kernel, &folder.join(KERNEL))?,
         initrd: optional(&import.initrd, "initrd", INITRD)?,
         root_disk: optional(&import.root_disk, "root disk", ROOT_DISK)?,

@@ -301,6 +301,15 @@ pub enum What {
         /// New value as JSON text.
         value: String,
     },
+    /// Somebody went into the guest.
+    Visited {
+        /// The actor, as in `policy-admitted`.
+        by: String,
+        /// The purpose: `exec`, `copy-in`, `copy-out`, `stat`.
+        what: String,
+        /// The command, or the path; its beginning, if it is long.
+        about: String,
+    },
     /// The instance was deleted; its time ends here.
     Deleted,
 }
@@ -434,6 +443,7 @@ kinds!(
     Entered = "entered",
     Forked = "forked",
     Amended = "amended",
+    Visited = "visited",
     Deleted = "deleted",
 );
 
@@ -627,6 +637,9 @@ impl From<&InstanceFact> for What {
             InstanceFact::Amended { field, value } => {
                 What::Amended { field: field.clone(), value: value.clone() }
             }
+            InstanceFact::Visited { by, what, about } => {
+                What::Visited { by: by.to_string(), what: what.clone(), about: about.clone() }
+            }
             InstanceFact::Deleted => What::Deleted,
         }
     }
@@ -780,6 +793,11 @@ impl TryFrom<&What> for Family {
             What::Amended { field, value } => {
                 instance(InstanceFact::Amended { field: field.clone(), value: value.clone() })
             }
+            What::Visited { by, what, about } => instance(InstanceFact::Visited {
+                by: by.parse()?,
+                what: what.clone(),
+                about: about.clone(),
+            }),
             What::Deleted => instance(InstanceFact::Deleted),
         }
     }
@@ -885,6 +903,7 @@ mod tests {
         r#""kind":"entered","phase":"stopped","vcpus":2,"memory_bytes":18446744073709551615,"disk_bytes":0,"snapshot_bytes":1,"session":3,"cause":"host-lost"}"#,
         r#""kind":"forked","parent":"p","child":"c","snapshot":null}"#,
         r#""kind":"amended","field":"tags","value":"{\"a\":\"b\"}"}"#,
+        r#""kind":"visited","by":"operator","what":"exec","about":"ls -l"}"#,
         r#""kind":"deleted"}"#,
     ];
 

@@ -9,6 +9,7 @@ mod cli;
 mod copies;
 mod dashboard;
 mod door;
+mod guests;
 mod guide;
 mod hypervisors;
 mod invoices;

@@ -31,6 +31,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         "clock",
         "journal",
         "hypervisor",
+        "guest",
         "image",
     ];
     const ALL: &[&str] = &[
@@ -43,6 +44,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         "clock",
         "journal",
         "hypervisor",
+        "guest",
         "image",
         "policy",
         "driver",
@@ -53,8 +55,8 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         "api",
         "runtime",
     ];
-    const API: &[&str] = ALL.split_at(15).0;
-    const RUNTIME: &[&str] = ALL.split_at(17).0;
+    const API: &[&str] = ALL.split_at(16).0;
+    const RUNTIME: &[&str] = ALL.split_at(18).0;
     const CLI: &[&str] = ALL;
     BTreeMap::from([
         ("units", &[][..]),
@@ -68,6 +70,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("journal", &["units", "id", "limits", "vm", "tenant", "billing", "clock"]),
         ("policy", &["units", "id", "limits", "vm", "tenant", "billing", "clock"]),
         ("hypervisor", &["units", "id", "limits", "vm", "tenant", "billing", "clock"]),
+        ("guest", &["units", "id", "limits", "clock", "hypervisor"]),
         ("driver", DRIVER),
         ("probe", &["driver", "hypervisor"]),
         ("tenancy", &["units", "id", "limits", "tenant", "billing", "clock", "journal"]),

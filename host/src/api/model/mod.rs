@@ -3,6 +3,7 @@
 
 mod automation;
 mod declared;
+mod guest;
 mod host;
 mod instance;
 mod interval;
@@ -20,6 +21,7 @@ mod trial;
 
 pub use automation::*;
 pub use declared::*;
+pub use guest::*;
 pub use host::*;
 pub use instance::*;
 pub use interval::*;

@@ -10,6 +10,7 @@ mod lifecycle;
 mod recover;
 mod snapshot;
 mod standby;
+mod visit;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,6 +133,10 @@ impl Task {
                 self.recorder.set_reply(reply);
                 let outcome = self.take_activity(wake).await;
                 self.recorder.answer(outcome);
+            }
+            Order::Visit { visit, reply } => {
+                // Whoever has gone does not go in.
+                let _ = reply.send(self.let_in(visit).await);
             }
             Order::Amend { amendment, reply } => {
                 self.recorder.set_reply(reply);

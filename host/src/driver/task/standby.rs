@@ -5,6 +5,7 @@ use crate::billing::Reading;
 use crate::driver::error::FleetError;
 use crate::driver::files::{discard, held_folder};
 use crate::driver::machine::Save;
+use crate::guest::Cut;
 use crate::hypervisor::{Origin, Stamp};
 use crate::vm::{Command, Event};
 
@@ -12,6 +13,9 @@ impl Task {
     /// Saves the memory to disk, then ends the virtual machine monitor. If the memory can't be
     /// saved, vCPUs that ran before run again.
     pub(super) async fn standby(&mut self) -> Result<(), FleetError> {
+        if let Some(machine) = self.machine.as_ref().filter(|_| self.live().runs()) {
+            machine.close_guest(Cut::Standby).await;
+        }
         self.pause_if_running().await?;
         let folder = self.recorder.standby_folder();
         match self.save_memory(&folder).await {

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use super::board::Board;
 use crate::hypervisor::check::{MIB, utf8};
 use crate::hypervisor::snapshot::Choice;
-use crate::hypervisor::supervisor::{CONSOLE_FD, CONTROL_FD, EVENTS_FD};
+use crate::hypervisor::supervisor::{AGENT_FD, CONSOLE_FD, CONTROL_FD, EVENTS_FD};
 use crate::hypervisor::{Disk, HypervisorError, MachineSpec, files};
 use crate::id::InstanceId;
 
@@ -59,6 +59,9 @@ pub(super) fn args(
     for (n, disk) in spec.disks.iter().enumerate() {
         args.disk(board, n, disk)?;
     }
+    if spec.agent {
+        args.agent(board);
+    }
     args.0.extend(board.firmware());
     if incoming {
         args.pair("-incoming", migration_uri());
@@ -81,6 +84,14 @@ impl Args {
     fn monitor(&mut self, id: &str, socket: &str) {
         self.pair("-chardev", format!("socket,id={id},{socket}"));
         self.pair("-mon", format!("chardev={id},mode=control"));
+    }
+
+    /// A virtio-serial port behind a socket that takes one client after the other.
+    fn agent(&mut self, board: &Board) {
+        self.pair("-device", format!("{},id=agents,max_ports=2", board.serial_model()));
+        self.pair("-chardev", format!("socket,id=agent,fd={AGENT_FD},server=on,wait=off"));
+        let name = agent::PORT_NAME;
+        self.pair("-device", format!("virtserialport,bus=agents.0,nr=1,chardev=agent,name={name}"));
     }
 
     fn disk(&mut self, board: &Board, n: usize, disk: &Disk) -> Result<(), HypervisorError> {

@@ -62,6 +62,14 @@ impl Board {
         }
     }
 
+    /// The device model of the bus that the agent's port is on.
+    pub(super) fn serial_model(&self) -> &'static str {
+        match self.kind {
+            Kind::QemuMicrovm => "virtio-serial-device",
+            Kind::Qemu | Kind::CloudHypervisor | Kind::Firecracker => "virtio-serial-pci",
+        }
+    }
+
     /// The guest's command line. microvm has no timer by which Linux could calibrate the emulated
     /// time-stamp counter, so the frequency is added; without it Linux hangs early in its boot.
     pub(super) fn cmdline(&self, given: &str, accelerator: Accelerator) -> String {

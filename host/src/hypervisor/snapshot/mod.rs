@@ -91,6 +91,7 @@ pub(super) mod tests {
             disks: Vec::new(),
             machine_type: None,
             cpu_model: None,
+            agent: false,
         }
     }
 

@@ -45,7 +45,7 @@ use crate::limits::instance::VMM_LOG_BYTES_MAX;
 
 pub(super) use environment::inherited;
 pub(super) use identity::Identity;
-pub(super) use wiring::{CONSOLE_FD, CONTROL_FD, EVENTS_FD, LOG_FD, Wiring};
+pub(super) use wiring::{AGENT_FD, CONSOLE_FD, CONTROL_FD, EVENTS_FD, LOG_FD, Wiring};
 
 /// First argument of the program that makes it a supervisor.
 pub const SUBCOMMAND: &str = "supervise";
@@ -87,6 +87,9 @@ pub(super) struct LaunchOrder {
     pub(super) wiring: Wiring,
     /// Disks that are locked while the VMM lives.
     pub(super) disks: Vec<Disk>,
+    /// It has a port for the guest's agent.
+    #[serde(default)]
+    pub(super) agent: bool,
     /// The vendor's state for the daemon that adopts the machine; opaque to the supervisor.
     pub(super) kept: serde_json::Value,
 }
@@ -104,7 +107,8 @@ impl LaunchOrder {
         let Program { path, args, wiring } = program;
         let dir = spec.dir.clone();
         let disks = spec.disks.clone();
-        Self { format: FORMAT, dir, program: path.into(), args, wiring, disks, kept }
+        let agent = spec.agent;
+        Self { format: FORMAT, dir, program: path.into(), args, wiring, disks, agent, kept }
     }
 
     /// Reads the order in the folder of a launch.
@@ -233,8 +237,8 @@ impl Supervised {
         let console_input = open_input(&input).map_err(HypervisorError::file("create", &input))?;
         // The VMM inherits the locks, so they hold until it has ended, even without this process.
         let locks = order.disks.iter().map(disks::lock).collect::<Result<Vec<_>, _>>()?;
-        let (wires, ends) =
-            wiring::lay(order.wiring, run, &locks).map_err(HypervisorError::file("wire", run))?;
+        let (wires, ends) = wiring::lay(order.wiring, run, &locks, order.agent)
+            .map_err(HypervisorError::file("wire", run))?;
         let mut vmm = spawn(run, order, ends)?;
         let pidfd = match write_down(run, &vmm) {
             Ok(pidfd) => pidfd,

@@ -28,6 +28,8 @@ pub(in crate::hypervisor) const EVENTS_FD: i32 = 101;
 pub(in crate::hypervisor) const CONTROL_FD: i32 = 102;
 /// The descriptor to which a VMM writes its log, besides standard error.
 pub(in crate::hypervisor) const LOG_FD: i32 = 103;
+/// The descriptor of the listening socket for the port of the guest's agent.
+pub(in crate::hypervisor) const AGENT_FD: i32 = 104;
 /// The descriptor that holds the lock of the first disk.
 const LOCKS_FD: i32 = 110;
 
@@ -72,7 +74,12 @@ struct Console {
 }
 
 /// Makes the wires of one launch.
-pub(super) fn lay(wiring: Wiring, run: &Path, locks: &[OwnedFd]) -> io::Result<(Wires, Ends)> {
+pub(super) fn lay(
+    wiring: Wiring,
+    run: &Path,
+    locks: &[OwnedFd],
+    agent: bool,
+) -> io::Result<(Wires, Ends)> {
     let (log, log_end) = io::pipe()?;
     let console = match wiring {
         Wiring::Qemu => socket_console(&log_end)?,
@@ -97,6 +104,10 @@ pub(super) fn lay(wiring: Wiring, run: &Path, locks: &[OwnedFd]) -> io::Result<(
     if wiring != Wiring::Firecracker {
         let control = UnixListener::bind(files::control(run))?;
         handed_down.push(hand_down(control.as_fd(), CONTROL_FD)?);
+    }
+    if agent && wiring == Wiring::Qemu {
+        let agent = UnixListener::bind(files::agent(run))?;
+        handed_down.push(hand_down(agent.as_fd(), AGENT_FD)?);
     }
     for (lock, number) in locks.iter().zip(LOCKS_FD..) {
         handed_down.push(hand_down(lock.as_fd(), number)?);

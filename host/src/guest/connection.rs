@@ -1,0 +1,416 @@
+//! A connection to an agent: one task that owns the wire.
+
+use std::collections::HashMap;
+use std::io;
+use std::time::Duration;
+
+use agent::VSOCK_PORT;
+use agent::link::Link;
+use agent::message::{FromGuest, FromHost, Open, SessionId, VERSION, WINDOW_BYTES};
+use rand::RngCore as _;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::error::{Cut, GuestError};
+use super::session::{Ends, Session, SessionEvent};
+use crate::clock;
+use crate::hypervisor::AgentWire;
+use crate::limits::guest as limits;
+
+/// Bytes that are read at once.
+const READ_BYTES: usize = 64 << 10;
+
+/// Bytes that wait for the wire before nothing more is asked for.
+const OUT_BYTES_MAX: usize = 256 << 10;
+
+type Opened = oneshot::Sender<Result<Session, GuestError>>;
+
+/// An order to a connection.
+pub(super) enum Ask {
+    /// To open a session.
+    Open { open: Open, reply: Opened },
+    /// To say something into one.
+    Say(FromHost),
+    /// To set clock and random pool, or to have just set them.
+    Sync { reply: oneshot::Sender<()> },
+}
+
+/// The order to end it.
+pub(super) struct Close {
+    pub(super) cut: Cut,
+    pub(super) done: oneshot::Sender<()>,
+}
+
+/// A session, as far as it has come.
+enum Known {
+    Asked { reply: Opened },
+    Open { ends: Ends, credit: u32 },
+}
+
+/// The connection.
+pub(super) struct Connection {
+    stream: UnixStream,
+    link: Link,
+    out: Vec<u8>,
+    sent: usize,
+    sessions: HashMap<SessionId, Known>,
+    last_id: SessionId,
+    /// The channel on which each session's holder asks. It does not keep the connection.
+    asks: mpsc::WeakSender<Ask>,
+    gone: mpsc::UnboundedSender<SessionId>,
+    /// Callers that wait for the clock to be set.
+    syncing: Vec<oneshot::Sender<()>>,
+    is_synced: bool,
+}
+
+/// The first thing to happen.
+enum Next {
+    Readable,
+    Writable,
+    Asked(Option<Ask>),
+    Gone(SessionId),
+    Close(Option<Close>),
+    Idle,
+}
+
+/// The channels on which orders to a connection come.
+struct Orders {
+    asked: mpsc::Receiver<Ask>,
+    closed: mpsc::Receiver<Close>,
+    /// Sessions whose holders have gone.
+    left: mpsc::UnboundedReceiver<SessionId>,
+    /// Nobody is left who could close it.
+    is_orphan: bool,
+}
+
+/// Reasons for its end.
+enum End {
+    /// Nobody needs it.
+    Idle,
+    /// It was told to.
+    Closed(Close),
+    /// It broke.
+    Broken(GuestError),
+}
+
+impl Connection {
+    /// Makes a connection and serves it to its end. `asks` is where the sessions ask.
+    pub(super) async fn run(
+        wire: AgentWire,
+        asks: mpsc::WeakSender<Ask>,
+        asked: mpsc::Receiver<Ask>,
+        mut closed: mpsc::Receiver<Close>,
+    ) {
+        let made = tokio::select! {
+            made = connect(&wire) => made,
+            Some(Close { done, .. }) = closed.recv() => {
+                let _ = done.send(());
+                return;
+            }
+        };
+        let stream = match made {
+            Ok(stream) => stream,
+            Err(error) => return tracing::debug!(?wire, %error, "no way to an agent"),
+        };
+        let (gone, left) = mpsc::unbounded_channel();
+        let nonce = u128::from_le_bytes(random());
+        let mut connection = Self {
+            stream,
+            link: Link::host(nonce),
+            out: Vec::new(),
+            sent: 0,
+            sessions: HashMap::new(),
+            last_id: 0,
+            asks,
+            gone,
+            syncing: Vec::new(),
+            is_synced: false,
+        };
+        connection.say(&FromHost::Hello { version: VERSION, nonce });
+        let mut orders = Orders { asked, closed, left, is_orphan: false };
+        let end = connection.serve(&mut orders).await;
+        drop(orders);
+        connection.end(end).await;
+    }
+
+    async fn serve(&mut self, orders: &mut Orders) -> End {
+        let mut idle_at = Instant::now() + Duration::from_millis(limits::WAKE_MS_MAX);
+        loop {
+            if let Err(error) = self.flush() {
+                return End::Broken(lost(&error));
+            }
+            let next = self.next(orders, idle_at).await;
+            let handled = match next {
+                Next::Readable => self.read(),
+                Next::Writable => Ok(()),
+                Next::Asked(Some(ask)) => {
+                    self.take(ask);
+                    Ok(())
+                }
+                Next::Gone(session) => {
+                    self.cut(session);
+                    Ok(())
+                }
+                Next::Close(Some(close)) => return End::Closed(close),
+                Next::Close(None) => {
+                    orders.is_orphan = true;
+                    continue;
+                }
+                Next::Asked(None) | Next::Idle => return End::Idle,
+            };
+            if let Err(error) = handled {
+                return End::Broken(error);
+            }
+            if self.link.has_begun() {
+                idle_at = Instant::now() + Duration::from_millis(limits::LINGER_MS);
+            }
+        }
+    }
+
+    async fn next(&self, orders: &mut Orders, idle_at: Instant) -> Next {
+        let is_idle = self.sessions.is_empty();
+        tokio::select! {
+            biased;
+            close = orders.closed.recv(), if !orders.is_orphan => Next::Close(close),
+            // Whether it really is shows when it is read.
+            _ = self.stream.readable() => Next::Readable,
+            _ = self.stream.writable(), if self.sent < self.out.len() => Next::Writable,
+            Some(session) = orders.left.recv() => Next::Gone(session),
+            ask = orders.asked.recv(), if self.takes_asks() => Next::Asked(ask),
+            () = sleep_until(idle_at), if is_idle => Next::Idle,
+        }
+    }
+
+    fn takes_asks(&self) -> bool {
+        let waiting = self.out.len() - self.sent;
+        self.link.has_begun() && self.link.has_room() && waiting < OUT_BYTES_MAX
+    }
+
+    fn say(&mut self, message: &FromHost) {
+        self.link.send(message, &mut self.out);
+    }
+
+    /// Writes what waits, as far as the wire takes it.
+    fn flush(&mut self) -> io::Result<()> {
+        while self.sent < self.out.len() {
+            match self.stream.try_write(&self.out[self.sent..]) {
+                Ok(count) => self.sent += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        self.out.clear();
+        self.sent = 0;
+        Ok(())
+    }
+
+    fn read(&mut self) -> Result<(), GuestError> {
+        let mut buffer = vec![0; READ_BYTES];
+        let count = match self.stream.try_read(&mut buffer) {
+            Ok(0) => return Err(GuestError::Cut(Cut::Lost)),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(lost(&error)),
+        };
+        let mut bytes = &buffer[..count];
+        loop {
+            let received = self.link.receive::<FromGuest>(&mut bytes);
+            match received.map_err(|broken| GuestError::Protocol(broken.to_string()))? {
+                Some(message) => self.hear(message)?,
+                None => break,
+            }
+        }
+        if self.link.owes_ack() {
+            self.say(&FromHost::Ack);
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, message: FromGuest) -> Result<(), GuestError> {
+        match message {
+            FromGuest::Welcome { version: VERSION, .. } => self.sync(),
+            FromGuest::Welcome { version: found, .. } => {
+                return Err(GuestError::Version { found, known: VERSION });
+            }
+            FromGuest::Synced { before_ns, after_ns, seeded } => {
+                let behind_ms = (after_ns - before_ns) / 1_000_000;
+                tracing::debug!(behind_ms, seeded, "a guest has the time, and its pool a seed");
+                self.is_synced = true;
+                for waiting in self.syncing.drain(..) {
+                    let _ = waiting.send(());
+                }
+            }
+            FromGuest::Opened { session } => self.opened(session),
+            FromGuest::Refused { session, errno, text } => {
+                if let Some(Known::Asked { reply }) = self.sessions.remove(&session) {
+                    let _ = reply.send(Err(GuestError::Refused { errno, text }));
+                }
+            }
+            FromGuest::Output { session, is_error, bytes } => {
+                return self.output(session, SessionEvent::Output { is_error, bytes });
+            }
+            FromGuest::Grant { session, bytes } => return self.granted(session, bytes),
+            FromGuest::Ended { session, ending } => {
+                if let Some(Known::Open { ends, .. }) = self.sessions.remove(&session) {
+                    let _ = ends.events.send(Ok(SessionEvent::Ended(ending)));
+                }
+            }
+            FromGuest::Bye => return Err(GuestError::Cut(Cut::Lost)),
+            FromGuest::Ack => {}
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) {
+        self.is_synced = false;
+        self.say(&FromHost::Sync { wall_ns: clock::wall_ns(), seed: random() });
+    }
+
+    fn opened(&mut self, id: SessionId) {
+        let Some(Known::Asked { reply }) = self.sessions.remove(&id) else { return };
+        // As long as somebody waits for a session, somebody may ask.
+        let Some(asks) = self.asks.upgrade() else {
+            return self.say(&FromHost::Cut { session: id });
+        };
+        let (session, ends) = Session::new(id, asks, self.gone.clone());
+        self.sessions.insert(id, Known::Open { ends, credit: WINDOW_BYTES });
+        // One that nobody wants any more says so when it is dropped.
+        let _ = reply.send(Ok(session));
+    }
+
+    fn output(&mut self, id: SessionId, event: SessionEvent) -> Result<(), GuestError> {
+        // One that was cut may still say something.
+        let Some(Known::Open { ends, credit }) = self.sessions.get_mut(&id) else { return Ok(()) };
+        if let SessionEvent::Output { bytes, .. } = &event {
+            let left = u32::try_from(bytes.len()).ok().and_then(|count| credit.checked_sub(count));
+            *credit =
+                left.ok_or_else(|| GuestError::Protocol("it sent more than it may".into()))?;
+        }
+        // A holder that has gone is told of elsewhere.
+        let _ = ends.events.send(Ok(event));
+        Ok(())
+    }
+
+    fn granted(&mut self, id: SessionId, bytes: u32) -> Result<(), GuestError> {
+        let Some(Known::Open { ends, .. }) = self.sessions.get(&id) else { return Ok(()) };
+        let room = ends.room.available_permits() as u64 + u64::from(bytes);
+        if room > u64::from(WINDOW_BYTES) {
+            return Err(GuestError::Protocol("it takes more than was sent".into()));
+        }
+        ends.room.add_permits(bytes as usize);
+        Ok(())
+    }
+
+    fn take(&mut self, ask: Ask) {
+        match ask {
+            // Whoever asked has stopped waiting: it must not be begun.
+            Ask::Open { reply, .. } if reply.is_closed() => {}
+            Ask::Open { open, reply } => {
+                self.last_id = self.last_id.wrapping_add(1);
+                let session = self.last_id;
+                self.sessions.insert(session, Known::Asked { reply });
+                self.say(&FromHost::Open { session, open });
+            }
+            Ask::Say(message) => {
+                if let FromHost::Grant { session, bytes } = &message
+                    && let Some(Known::Open { credit, .. }) = self.sessions.get_mut(session)
+                {
+                    *credit = credit.saturating_add(*bytes);
+                }
+                self.say(&message);
+            }
+            Ask::Sync { reply } => {
+                if self.is_synced {
+                    self.sync();
+                }
+                self.syncing.push(reply);
+            }
+        }
+    }
+
+    fn cut(&mut self, session: SessionId) {
+        if self.sessions.remove(&session).is_some() {
+            self.say(&FromHost::Cut { session });
+        }
+    }
+
+    /// Tells everybody, and says good-bye if there is somebody to hear it.
+    async fn end(mut self, end: End) {
+        let why = match &end {
+            End::Idle => GuestError::Cut(Cut::Lost),
+            End::Closed(close) => GuestError::Cut(close.cut),
+            End::Broken(error) => {
+                if !self.sessions.is_empty() {
+                    tracing::info!(%error, "the connection to an agent broke off");
+                }
+                error.clone()
+            }
+        };
+        for (_, session) in self.sessions.drain() {
+            match session {
+                Known::Asked { reply } => drop(reply.send(Err(why.clone()))),
+                Known::Open { ends, .. } => drop(ends.events.send(Err(why.clone()))),
+            }
+        }
+        if !matches!(end, End::Broken(_)) && self.link.has_begun() {
+            self.say(&FromHost::Bye);
+            let limit = Duration::from_millis(limits::GOODBYE_MS_MAX);
+            // A guest that does not answer has its port taken away all the same.
+            let _ = timeout(limit, self.part()).await;
+        }
+        drop(self.stream);
+        if let End::Closed(Close { done, .. }) = end {
+            let _ = done.send(());
+        }
+    }
+
+    /// Waits for the guest's good-bye.
+    async fn part(&mut self) {
+        while self.flush().is_ok() {
+            let ready = tokio::select! {
+                ready = self.stream.readable() => ready,
+                ready = self.stream.writable(), if self.sent < self.out.len() => ready,
+            };
+            if ready.is_err() || self.read().is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn lost(error: &io::Error) -> GuestError {
+    tracing::debug!(%error, "the connection to an agent broke off");
+    GuestError::Cut(Cut::Lost)
+}
+
+/// Numbers that nobody can guess.
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    rand::rng().fill_bytes(&mut bytes);
+    bytes
+}
+
+/// Connects to where an agent is reached.
+async fn connect(wire: &AgentWire) -> io::Result<UnixStream> {
+    match wire {
+        AgentWire::Stream(path) => UnixStream::connect(path).await,
+        AgentWire::Vsock(path) => {
+            let mut stream = UnixStream::connect(path).await?;
+            stream.write_all(format!("CONNECT {VSOCK_PORT}\n").as_bytes()).await?;
+            let mut answer = Vec::new();
+            // Byte by byte: what follows the line is the agent's.
+            while answer.last() != Some(&b'\n') {
+                answer.push(stream.read_u8().await?);
+                if answer.len() > 32 {
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
+            }
+            match answer.starts_with(b"OK ") {
+                true => Ok(stream),
+                false => Err(io::ErrorKind::ConnectionRefused.into()),
+            }
+        }
+    }
+}
