@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use agent::VSOCK_PORT;
 use agent::link::Link;
-use agent::message::{FromGuest, FromHost, Open, SessionId, VERSION, WINDOW_BYTES};
+use agent::message::{FromGuest, FromHost, SessionId, VERSION, WINDOW_BYTES};
 use rand::RngCore as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::error::{Cut, GuestError};
-use super::session::{Ends, Session, SessionEvent};
+use super::session::{Ask, Ends, Opened, Session, SessionEvent};
 use crate::clock;
 use crate::hypervisor::AgentWire;
 use crate::limits::guest as limits;
@@ -24,18 +24,6 @@ const READ_BYTES: usize = 64 << 10;
 
 /// Bytes that wait for the wire before nothing more is asked for.
 const OUT_BYTES_MAX: usize = 256 << 10;
-
-type Opened = oneshot::Sender<Result<Session, GuestError>>;
-
-/// An order to a connection.
-pub(super) enum Ask {
-    /// To open a session.
-    Open { open: Open, reply: Opened },
-    /// To say something into one.
-    Say(FromHost),
-    /// To set clock and random pool, or to have just set them.
-    Sync { reply: oneshot::Sender<()> },
-}
 
 /// The order to end it.
 pub(super) struct Close {

@@ -16,7 +16,8 @@ use agent::message::Open;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use self::connection::{Ask, Close, Connection};
+use self::connection::{Close, Connection};
+use self::session::Ask;
 use crate::hypervisor::AgentWire;
 use crate::limits::guest as limits;
 

@@ -2,11 +2,23 @@
 
 use std::sync::Arc;
 
-use agent::message::{DATA_BYTES_MAX, Ending, FromHost, SessionId, Size, WINDOW_BYTES};
-use tokio::sync::{Semaphore, mpsc};
+use agent::message::{DATA_BYTES_MAX, Ending, FromHost, Open, SessionId, Size, WINDOW_BYTES};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::connection::Ask;
 use super::error::{Cut, GuestError};
+
+/// The place for the answer to whoever asked for a session.
+pub(super) type Opened = oneshot::Sender<Result<Session, GuestError>>;
+
+/// An order to a connection.
+pub(super) enum Ask {
+    /// To open a session.
+    Open { open: Open, reply: Opened },
+    /// To say something into one.
+    Say(FromHost),
+    /// To set clock and random pool, or to have just set them.
+    Sync { reply: oneshot::Sender<()> },
+}
 
 /// Something that happens in a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
