@@ -103,7 +103,7 @@ pub struct State {
     /// Logs that are followed, by tenant.
     followers: Arc<Seats<TenantId>>,
     /// Sessions in guests, by tenant.
-    sessions: Arc<Seats<TenantId>>,
+    visitors: Arc<Seats<TenantId>>,
     /// The OpenAPI document.
     description: &'static str,
     issuer: Issuer,
@@ -171,7 +171,7 @@ impl State {
             proofs: Seats::new(limits::PROOFS_MAX),
             sessions: Sessions::default(),
             followers: Seats::new(limits::FOLLOWERS_MAX),
-            sessions: Seats::new(guest::SESSIONS_MAX),
+            visitors: Seats::new(guest::SESSIONS_MAX),
             description: openapi_text(),
             issuer,
             closing: CancellationToken::new(),

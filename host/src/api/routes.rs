@@ -10,9 +10,9 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::{
-    State, activations, acts, auth, automation, capabilities, dashboard, error, exec, files, health,
-    images, instances, invoices, journal, logs, metrics, openapi, policies, proofs, rules, sessions,
-    shadows, snapshots, tenants, tokens, withdrawals,
+    State, activations, acts, auth, automation, capabilities, dashboard, error, exec, files,
+    health, images, instances, invoices, journal, logs, metrics, openapi, policies, proofs, rules,
+    sessions, shadows, snapshots, tenants, tokens, withdrawals,
 };
 use crate::limits;
 

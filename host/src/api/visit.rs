@@ -38,9 +38,9 @@ impl Visitor {
             let state = view.live.state.as_str();
             return Err(FleetError::NotRunning { state }.into());
         }
-        let seat = state.sessions.take(&tenant);
+        let seat = state.visitors.take(&tenant);
         let seat =
-            seat.ok_or_else(|| ApiError::too_many_at_once("sessions", state.sessions.most()))?;
+            seat.ok_or_else(|| ApiError::too_many_at_once("sessions", state.visitors.most()))?;
         Ok(Self { state, caller, id: view.record.id.clone(), _seat: seat })
     }
 

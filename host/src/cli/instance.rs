@@ -107,7 +107,7 @@ pub(super) enum Command {
     Activity(automation::Activity),
     /// Run a command in the guest
     #[command(
-        after_help = "Examples:\n  tallyman instance exec web uname -a\n  tallyman instance exec -it web sh\n  tar c . | tallyman instance exec -i web tar x -C /srv\n\nThe exit status is the command's: 128 and the number for a signal, 124 if its time was over, 126 or\n127 if it could not be started or was not found."
+        after_help = "Examples:\n  tallyman instance exec web uname -a\n  tallyman instance exec -it web sh\n  tallyman instance exec -i web tar x -C /srv <site.tar\n\nThe exit status is the command's: 128 and the number for a signal, 124 if its time was over, 126 or\n127 if it could not be started or was not found."
     )]
     Exec(exec::Exec),
     /// Copy files into the guest or out of it
