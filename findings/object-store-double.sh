@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Software:  PyPI moto 5.2.5 (its server of S3) and boto3 1.44.8.
-# Input:     an object with the checksums of other bytes (SHA-256, CRC32, MD5), read with and without
+# Input:     an object with checksums of other bytes (SHA-256, CRC32, MD5), read with and without
 #            checking; a second creation of a key under If-None-Match: *, by a put, a multipart
 #            upload and a copy.
 # One would guess: a double that knows checksums and preconditions refuses what S3 refuses.
