@@ -1,6 +1,7 @@
 //! A real Linux guest through all operations.
 
 use serde_json::json;
+use tallyman_tests::daemon::Api;
 use tallyman_tests::{linux, policies};
 
 use crate::daemon;
@@ -16,17 +17,42 @@ fn a_linux_guest_lives_through_everything_on_microvm_too() {
     live("qemu-microvm");
 }
 
-fn live(hypervisor: &str) {
+/// The walk that a newcomer sees first: it succeeds, its times add up, and it ends with money.
+#[test]
+fn the_tour_ends_with_the_bill_of_what_it_did() {
+    let daemon = daemon();
+    import(daemon.api(), "debian-busybox");
+    let coarse = policies::folder().join("coarse.wasm").display().to_string();
+    let walked = daemon.cli(&["tour", "--swap-policy", &coarse]);
+    let said = String::from_utf8_lossy(&walked.stdout);
+    assert!(walked.status.success(), "{said}{}", String::from_utf8_lossy(&walked.stderr));
+    assert_eq!(said.matches("difference 0 ns").count(), 2, "{said}");
+    let line = |rule: &str| {
+        let line = said.lines().find(|line| line.starts_with(rule));
+        line.unwrap_or_else(|| panic!("no line of {rule}: {said}")).to_owned()
+    };
+    assert!(line("processors").contains("vcpu-hour"), "{said}");
+    assert!(line("memory").contains("memory-GiB-hour"), "{said}");
+    assert!(line("to be paid").ends_with("EUR, net of tax"), "{said}");
+    // The book was tried, not set.
+    assert_eq!(daemon.api().get("/tenants/default/prices").done()["history"], json!([]));
+}
+
+fn import(api: &Api, name: &str) {
     let image = linux::debian_busybox();
-    let mut daemon = daemon();
-    let api = daemon.api();
     let manifest = &image.manifest;
     let import = json!({
-        "name": "linux",
+        "name": name,
         "kernel": image.folder.join("kernel"), "initrd": image.folder.join("initrd"),
         "cmdline": manifest.cmdline, "memory_bytes_min": manifest.memory_bytes_min,
     });
     api.post("/images", &import).done();
+}
+
+fn live(hypervisor: &str) {
+    let mut daemon = daemon();
+    let api = daemon.api();
+    import(api, "linux");
     let id = api
         .post("/instances", &json!({"name": "around", "image": "linux", "hypervisor": hypervisor}))
         .done()["id"]
