@@ -190,6 +190,10 @@ name!(
     PolicyName, "a policy's name"
 );
 name!(
+    /// Name of a tariff, or of one of its versions; unique on its host.
+    TariffName, "a tariff's name"
+);
+name!(
     /// Name of an image; unique on its host.
     ImageName, "an image's name"
 );

@@ -6,6 +6,17 @@ use std::sync::Arc;
 
 use crate::id::{Digest, IdError, TokenId, words};
 use crate::limits::tenant as limits;
+use crate::units::Instant;
+
+words!(
+    /// The kind of an amount that is charged, or given, once.
+    OneOffKind, "a kind of one-off" {
+        /// An amount that is added to what a period comes to.
+        Charge = "charge",
+        /// An amount that pays what periods come to until it is used up.
+        Goodwill = "goodwill",
+    }
+);
 
 words!(
     /// Rights of a token's holder. The routes that each role may use are in the API's access table.
@@ -188,6 +199,10 @@ pub struct Settings {
     /// True if its own admins may do what [`Role::Billing`] may. False by default: a tenant does
     /// not set the price that it pays.
     pub billing_delegated: bool,
+    /// Set if nothing of it may be started or made any more.
+    pub suspended: bool,
+    /// Its end, which is final; none while it goes on.
+    pub ended: Option<Instant>,
 }
 
 /// Originator of a change that is not a guest's or a virtual machine's doing.

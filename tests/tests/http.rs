@@ -1,6 +1,8 @@
 //! The API over HTTP, against a daemon in this process: access, refusals, policies and their
 //! activation. Tests that need a running guest are elsewhere.
 
+#[path = "http/charges.rs"]
+mod charges;
 #[path = "http/money.rs"]
 mod money;
 

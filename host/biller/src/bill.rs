@@ -17,6 +17,7 @@ use crate::input::{
     Subject,
 };
 use crate::mutants::Mutant;
+use crate::one_offs;
 use crate::output::{Bill, Line, LineKind, RuleSum, Tariff};
 use crate::rounding::{Digits, Settling};
 use crate::spans::Spans;
@@ -369,16 +370,23 @@ impl<'a> Making<'a> {
             adjusting.add(Source::rule(&name, amount, rule.timeline, billed, digits));
             rules.push(RuleSum { rule: name, amount });
         }
-        let (adjustments, credits) = adjusting.adjust(digits)?;
+        let (adjustments, mut credits) = adjusting.adjust(digits)?;
         let amounts = rules.iter().map(|rule| rule.amount);
         let changes = adjustments.iter().map(|one| one.change);
         let total = amounts.chain(changes).try_fold(0_i128, i128::checked_add);
-        let total = total.ok_or_else(|| BillError::overflow("total"))?;
+        let mut total = total.ok_or_else(|| BillError::overflow("total"))?;
+        let book = books.last();
+        let one_offs = match book {
+            Some(book) => {
+                one_offs::act(self.header, book.currency().code(), &mut total, &mut credits)?
+            }
+            None => Vec::new(),
+        };
+        credits.sort_unstable();
         let mut closing = self.closing;
         closing.credits = credits;
         closing.stretches.sort_unstable();
         closing.counters.sort_unstable();
-        let book = books.last();
         let minor_digits = book.map_or(0, |book| book.currency().minor_digits());
         Ok(Bill {
             currency: book.map(|book| book.currency().code().into()),
@@ -387,6 +395,7 @@ impl<'a> Making<'a> {
             rounding: digits.rounding,
             rules,
             adjustments,
+            one_offs,
             total,
             payable: coins(total, minor_digits, digits.rounding)?,
             tariffs,

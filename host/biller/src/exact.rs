@@ -33,9 +33,7 @@ impl Natural for u128 {
         times(*self, *other)
     }
     fn over(&self, divisor: &Self) -> (Self, Self) {
-        let quotient = self / divisor;
-        // A second division would cost as much as the first. The product is no larger than `self`.
-        (quotient, self.wrapping_sub(quotient.wrapping_mul(*divisor)))
+        divide(*self, *divisor)
     }
     fn narrow(&self) -> Option<u128> {
         Some(*self)
@@ -124,6 +122,61 @@ pub(crate) fn times(one: u128, other: u128) -> Option<u128> {
     let low = product(wide as u64, narrow);
     let high = product((wide >> 64) as u64, narrow);
     if high >> 64 != 0 { None } else { (high << 64).checked_add(low) }
+}
+
+/// Quotient and remainder; the divisor is not 0. WebAssembly divides 64 bits at once and 128 bit by
+/// bit, and most divisors have no more than 64 bits beside factors of two.
+pub(crate) fn divide(value: u128, divisor: u128) -> (u128, u128) {
+    let shift = divisor.trailing_zeros();
+    match u64::try_from(divisor >> shift) {
+        Ok(odd) => {
+            let (quotient, rest) = divide_by(value >> shift, odd);
+            (quotient, u128::from(rest) << shift | value & !(u128::MAX << shift))
+        }
+        Err(_) => {
+            let quotient = value / divisor;
+            // A second division would cost as much as the first.
+            (quotient, value.wrapping_sub(quotient.wrapping_mul(divisor)))
+        }
+    }
+}
+
+fn divide_by(value: u128, divisor: u64) -> (u128, u64) {
+    let (high, low) = ((value >> 64) as u64, value as u64);
+    let (first, rest) = (high / divisor, high % divisor);
+    let (second, rest) = match rest {
+        0 => (low / divisor, low % divisor),
+        rest => divide_wide(rest, low, divisor),
+    };
+    (u128::from(first) << 64 | u128::from(second), rest)
+}
+
+/// Divides `high * 2^64 + low`, where `high` is less than the divisor, in digits of 32 bits:
+/// Knuth, The Art of Computer Programming, volume 2, section 4.3.1, algorithm D.
+fn divide_wide(high: u64, low: u64, divisor: u64) -> (u64, u64) {
+    let shift = divisor.leading_zeros();
+    let divisor = divisor << shift;
+    // Two shifts, since one by 64 is none.
+    let high = high << shift | low >> 1 >> (63 - shift);
+    let low = low << shift;
+    let (first, rest) = digit(high, low >> 32, divisor);
+    let (second, rest) = digit(rest, low & u64::from(u32::MAX), divisor);
+    (first << 32 | second, rest >> shift)
+}
+
+/// One digit of the quotient of `rest * 2^32 + next`, and what remains. The divisor's highest bit
+/// is set, and `rest` is less than it.
+fn digit(rest: u64, next: u64, divisor: u64) -> (u64, u64) {
+    const HALF: u64 = u32::MAX as u64;
+    let (above, below) = (divisor >> 32, divisor & HALF);
+    let (mut digit, mut left) = (rest / above, rest % above);
+    // At most two too large.
+    while left <= HALF && (digit > HALF || digit * below > (left << 32 | next)) {
+        digit -= 1;
+        left += above;
+    }
+    let rest = (rest << 32 | next).wrapping_sub(digit.wrapping_mul(divisor));
+    (digit, rest)
 }
 
 /// Rounds a quotient, given the remainder and the divisor.
@@ -235,7 +288,7 @@ impl Summing {
 /// Returns `value * share / whole`, rounded down, and the remainder.
 pub(crate) fn share(value: u128, share: u128, whole: u128) -> (u128, u128) {
     if let Some(product) = times(value, share) {
-        return (product / whole, product % whole);
+        return divide(product, whole);
     }
     let product = U256::from(value) * U256::from(share);
     let (quotient, rest) = product.over(&U256::from(whole));
@@ -280,6 +333,19 @@ mod tests {
         }
 
         #[test]
+        fn quotients_are_exact(
+            value: u128,
+            divisor in 1_u128..,
+            cut in 0..128_u32,
+            other_cut in 0..128_u32,
+            shift in 0..64_u32,
+        ) {
+            let value = value >> cut;
+            let divisor = ((divisor >> other_cut) << shift).max(1);
+            prop_assert_eq!(divide(value, divisor), (value / divisor, value % divisor));
+        }
+
+        #[test]
         fn products_that_fit_are_exact_and_others_none(one: u128, other: u64, cut in 0..128_u32) {
             let (one, other) = (one >> cut, u128::from(other));
             prop_assert_eq!(times(one, other), one.checked_mul(other));
@@ -295,6 +361,19 @@ mod tests {
         assert_eq!(times(u128::MAX, 1), Some(u128::MAX));
         assert_eq!(times(u128::MAX, 2), None);
         assert_eq!(times(1 << 64, 1 << 64), None);
+    }
+
+    #[test]
+    fn quotients_of_extremes_are_exact() {
+        let most = u128::from(u64::MAX);
+        let some = [0, 1, 2, 3, most - 1, most, most + 1, most << 1, u128::MAX - 1, u128::MAX];
+        let some = || some.into_iter().chain((0..128).map(|bit| 1 << bit));
+        for value in some() {
+            for divisor in some().filter(|&divisor| divisor > 0) {
+                let expected = (value / divisor, value % divisor);
+                assert_eq!(divide(value, divisor), expected, "{value} by {divisor}");
+            }
+        }
     }
 
     #[test]

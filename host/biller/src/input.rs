@@ -45,6 +45,36 @@ pub struct Header {
     pub terms: Vec<TermsInForce>,
     /// Balances that the period before handed on.
     pub opening: Balances,
+    /// One-off charges and goodwill, in any order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub one_offs: Vec<OneOff>,
+}
+
+/// A one-off charge or a goodwill; see section 17 of `docs/bill.md`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OneOff {
+    /// Id, unique among the tenant's, and no adjustment's.
+    pub id: String,
+    /// Charge or goodwill.
+    pub kind: OneOffKind,
+    /// Instant to which it belongs, on the meter clock; one of an earlier period for a goodwill
+    /// that may have something left.
+    pub at: i64,
+    /// Amount in nano-units, above 0.
+    pub amount: i128,
+    /// ISO 4217 code.
+    pub currency: String,
+}
+
+/// The kind of a one-off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OneOffKind {
+    /// An amount that is added to what is due.
+    Charge,
+    /// An amount that pays what is due until it is used up.
+    Goodwill,
 }
 
 /// Offset of the calendar: from `since` on, UTC is the meter clock plus `offset` nanoseconds.

@@ -28,6 +28,7 @@ mod instant;
 pub mod limits;
 mod lines;
 pub mod mutants;
+mod one_offs;
 pub mod output;
 pub mod per;
 mod rounding;

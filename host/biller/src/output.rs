@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::input::{Balances, Rounding};
+use crate::input::{Balances, OneOffKind, Rounding};
 
 /// The bill of a period, up to T.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +20,10 @@ pub struct Bill {
     pub rules: Vec<RuleSum>,
     /// Adjustments, in the order in which they act.
     pub adjustments: Vec<Adjusted>,
-    /// Sum of rules and adjustments, in nano-units.
+    /// One-off charges and goodwill that act before T, in the order in which they act.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub one_offs: Vec<OneOffSum>,
+    /// Sum of rules, adjustments and one-offs, in nano-units.
     pub total: i128,
     /// The total in the currency's smallest coins.
     pub payable: i128,
@@ -70,6 +73,18 @@ pub struct Adjusted {
     /// Raise still to come if nothing more is used, in nano-units; 0 but for a minimum before the
     /// period's end.
     pub to_come: i128,
+}
+
+/// The effect of a one-off charge or a goodwill.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OneOffSum {
+    /// Its id.
+    pub id: String,
+    /// Charge or goodwill.
+    pub kind: OneOffKind,
+    /// Nano-units added to the sum; negative for a goodwill.
+    pub change: i128,
 }
 
 /// The price of some lines: a tier of a price, its fee, or the price of a policy's own line.

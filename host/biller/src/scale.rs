@@ -38,6 +38,7 @@ fn header(month: i64, prices: &[Value], adjustments: &Value, opening: Balances) 
         meters: (0..METERS).map(|meter| format!("m{meter}")).collect(),
         terms: vec![TermsInForce { from: start, until: end, terms: vec![Some(terms); METERS] }],
         opening,
+        one_offs: Vec::new(),
     }
 }
 

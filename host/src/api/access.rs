@@ -65,7 +65,9 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     ("POST", "/tenants", NOBODY_ELSE),
     ("GET", "/tenants/{id}", EVERYBODY),
     ("PATCH", "/tenants/{id}/limits", NOBODY_ELSE),
+    ("DELETE", "/tenants/{id}", NOBODY_ELSE),
     ("PUT", "/tenants/{id}/billing", NOBODY_ELSE),
+    ("PUT", "/tenants/{id}/suspension", NOBODY_ELSE),
     ("PUT", "/tenants/{id}/fallback", CHARGING),
     ("GET", "/tenants/{id}/policy", EVERYBODY),
     ("PUT", "/tenants/{id}/policy", CHARGING),
@@ -80,6 +82,13 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     ("PUT", "/tenants/{id}/prices", CHARGING),
     ("DELETE", "/tenants/{id}/prices/planned/{digest}", CHARGING),
     ("GET", "/tenants/{id}/acts", PAYERS),
+    ("POST", "/tenants/{id}/one-offs", CHARGING),
+    ("PUT", "/tenants/{id}/tariff", CHARGING),
+    // A tariff is for many tenants.
+    ("GET", "/tariffs", NOBODY_ELSE),
+    ("PUT", "/tariffs/default", NOBODY_ELSE),
+    ("PUT", "/tariffs/{tariff}/{version}", NOBODY_ELSE),
+    ("POST", "/tariffs/{tariff}/change", NOBODY_ELSE),
     ("GET", "/tenants/{id}/agreement", EVERYBODY),
     ("PUT", "/tenants/{id}/agreement", CHARGING),
     ("GET", "/tenants/{id}/invoice", EVERYBODY),
@@ -103,6 +112,16 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     ("GET", "/journal", PAYERS),
     ("GET", "/journal/head", EVERYBODY),
 ];
+
+/// Returns whether a route starts or makes something of a tenant's.
+pub(super) fn makes(method: &str, path: &str) -> bool {
+    const ENDS: [&str; 3] = ["/stop", "/standby", "/pause"];
+    let of_machines = path == "/instances" || path.starts_with("/instances/");
+    let is_made = of_machines || matches!(path, "/policies" | "/tokens");
+    matches!(method, "POST" | "PUT" | "PATCH")
+        && is_made
+        && !ENDS.iter().any(|end| path.ends_with(end))
+}
 
 /// The roles that may use a route; `None` if the table has no such route.
 pub(super) fn roles(

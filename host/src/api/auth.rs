@@ -130,10 +130,26 @@ pub(super) async fn require(
         let allowed = access::roles(method, path).into_iter().flatten();
         return Err(ApiError::forbidden(caller.role, allowed, access::is_delegable(method, path)));
     }
+    standing(&state, &caller, method, path)?;
     request.extensions_mut().insert(caller);
     let response = next.run(request).await;
     drop(seat);
     Ok(response)
+}
+
+/// Refuses what would start or make something for a tenant that is suspended or has ended.
+fn standing(state: &State, caller: &Caller, method: &str, path: &str) -> Result<(), ApiError> {
+    if !access::makes(method, path) {
+        return Ok(());
+    }
+    let Some(tenant) = state.tenancy.tenant(&caller.tenant()) else { return Ok(()) };
+    let settings = tenant.settings();
+    match (settings.ended, settings.suspended) {
+        (Some(_), _) => Err(ApiError::conflict("tenant_ended", "the tenant has ended")),
+        (None, true) => Err(ApiError::conflict("tenant_suspended", "the tenant is suspended")
+            .hint("what it has can be stopped, read and deleted; an operator resumes it")),
+        (None, false) => Ok(()),
+    }
 }
 
 fn caller(state: &State, headers: &HeaderMap) -> Result<Caller, ApiError> {

@@ -78,8 +78,11 @@ async fn preview(
 ) -> Result<Json<Documents>, ApiError> {
     let tenant = caller.tenant_at(&state, id)?.id().clone();
     caller.check_fuel(&state)?;
-    let to = rules::instant_or_now(&state, "to", asked.to.as_deref())?.min(state.fleet.now());
-    let overriding = rules::preview(&state, &caller, &tenant, &asked, to)?;
+    let to = match asked.to.as_deref() {
+        None | Some("now") => state.fleet.now(),
+        Some(to) => rules::until(&state, &tenant, "to", to).await?.min(state.fleet.now()),
+    };
+    let overriding = rules::preview(&state, &caller, &tenant, &asked, to).await?;
     let work = move || {
         let directory = directory(&state, &tenant);
         let made = state.issuer.preview(&tenant, &directory, to, overriding);
@@ -110,7 +113,7 @@ pub(super) async fn close_invoice(
 ) -> Result<Response, ApiError> {
     let tenant = caller.tenant_at(&state, &id)?.id().clone();
     let act = key.act(&caller, &tenant, "close", &asked)?;
-    let to = close_instant(&state, &asked)?;
+    let to = close_instant(&state, &tenant, &asked).await?;
     let documents = match state.issuer.done(&act).await? {
         Some(documents) => documents,
         None => {
@@ -309,6 +312,16 @@ pub(super) async fn get_bundle(
     blocking(move || Ok(Json(bundle(&state.journal.archive(), &tenant, number)?))).await
 }
 
+/// Makes the documents up to the end of a tenant, whose instances are gone.
+pub(super) async fn last_bill(
+    state: &Arc<State>,
+    act: &Act,
+    tenant: &TenantId,
+    end: Instant,
+) -> Result<Vec<Invoice>, ApiError> {
+    reach(state, act, tenant, Goal::Close(end), &Heading::default()).await
+}
+
 async fn settled(
     state: &Arc<State>,
     act: &Act,
@@ -362,13 +375,17 @@ fn noted(
 
 /// The instant up to which a close bills: not after now, and unless `at_once`, not before the grace
 /// time has passed.
-fn close_instant(state: &State, asked: &CloseInvoice) -> Result<Instant, ApiError> {
+async fn close_instant(
+    state: &Arc<State>,
+    tenant: &TenantId,
+    asked: &CloseInvoice,
+) -> Result<Instant, ApiError> {
     let now = state.fleet.now();
     let settled = Instant(now.0.saturating_sub(GRACE_NS));
     if asked.to == "now" {
         return Ok(if asked.at_once { now } else { settled });
     }
-    let to = rules::instant(state, "to", &asked.to)?;
+    let to = rules::until(state, tenant, "to", &asked.to).await?;
     if to > now {
         return Err(ApiError::invalid(
             "to: the period is not over yet; give an instant up to now, or ask for a preview",
@@ -477,7 +494,7 @@ fn earlier(stored: &StoredInvoice, bytes: &[u8]) -> Result<InvoiceSummary, ApiEr
     })
 }
 
-fn check_reason(reason: &str) -> Result<(), ApiError> {
+pub(super) fn check_reason(reason: &str) -> Result<(), ApiError> {
     match (1..=1_024).contains(&reason.len()) {
         true => Ok(()),
         false => Err(ApiError::invalid(format!(

@@ -11,8 +11,8 @@ use utoipa_axum::routes;
 
 use super::{
     State, activations, acts, auth, automation, capabilities, dashboard, error, exec, files,
-    health, images, instances, invoices, journal, logs, metrics, openapi, policies, proofs, rules,
-    sessions, shadows, snapshots, tenants, tokens, withdrawals,
+    health, images, instances, invoices, journal, logs, metrics, one_offs, openapi, policies,
+    proofs, rules, sessions, shadows, snapshots, tariffs, tenants, tokens, withdrawals,
 };
 use crate::limits;
 
@@ -69,7 +69,8 @@ fn guarded() -> OpenApiRouter<Arc<State>> {
         )
         .routes(routes!(policies::get_policy))
         .routes(routes!(tenants::list_tenants, tenants::create_tenant))
-        .routes(routes!(tenants::get_tenant))
+        .routes(routes!(tenants::get_tenant, tenants::end_tenant))
+        .routes(routes!(tenants::suspend_tenant))
         .routes(routes!(tenants::set_limits))
         .routes(routes!(tenants::set_billing))
         .routes(routes!(tenants::set_fallback))
@@ -83,6 +84,12 @@ fn guarded() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(rules::get_prices, rules::set_prices))
         .routes(routes!(withdrawals::withdraw_prices))
         .routes(routes!(acts::list_acts))
+        .routes(routes!(one_offs::create_one_off))
+        .routes(routes!(tariffs::list_tariffs))
+        .routes(routes!(tariffs::set_default_tariff))
+        .routes(routes!(tariffs::publish_tariff))
+        .routes(routes!(tariffs::change_tariff))
+        .routes(routes!(tariffs::join_tariff))
         .routes(routes!(rules::get_agreement, rules::set_agreement))
         .routes(routes!(invoices::preview_invoice))
         .routes(routes!(invoices::preview_rules))

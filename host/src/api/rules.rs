@@ -2,10 +2,11 @@
 //! periods.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State as Extract};
-use chrono::NaiveDate;
+use chrono::{Months, NaiveDate};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -21,7 +22,7 @@ use super::shared::Failures;
 use super::{Shared, State, blocking};
 use crate::billing::Change;
 use crate::id::{Digest, TenantId, clipped};
-use crate::invoice::{BookSet, BookSummary, ChangeError, Evidence, Overriding};
+use crate::invoice::{BookSet, BookSummary, ChangeError, Evidence, Overriding, Period};
 use crate::tenant::Plan;
 use crate::units::Instant;
 
@@ -193,6 +194,38 @@ pub(super) fn instant(state: &State, field: &str, text: &str) -> Result<Instant,
     Ok(state.fleet.meter(utc_ns(field, text)?))
 }
 
+/// The end of a month (`2026-11`) by a tenant's own periods, or an instant as [`instant`] has it.
+pub(super) async fn until(
+    state: &Arc<State>,
+    tenant: &TenantId,
+    field: &str,
+    text: &str,
+) -> Result<Instant, ApiError> {
+    match month(state, tenant, text).await? {
+        Some(period) => Ok(period.end),
+        None => instant(state, field, text),
+    }
+}
+
+/// The period of a tenant that begins in a month, such as `2026-11`; `None` for a text that is no
+/// month.
+async fn month(
+    state: &Arc<State>,
+    tenant: &TenantId,
+    text: &str,
+) -> Result<Option<Period>, ApiError> {
+    // The last day of a month lies in the period that begins in that month, whatever its anchor.
+    let first = NaiveDate::parse_from_str(&format!("{text}-01"), "%Y-%m-%d").ok();
+    let next = first.and_then(|first| first.checked_add_months(Months::new(1)));
+    let last = next.and_then(|next| next.pred_opt()).and_then(|last| last.and_hms_opt(12, 0, 0));
+    let Some(noon) = last.and_then(|noon| noon.and_utc().timestamp_nanos_opt()) else {
+        return Ok(None);
+    };
+    let (state, tenant) = (state.clone(), tenant.clone());
+    let found = move || Ok(state.issuer.agreement(&tenant, state.fleet.meter(noon))?.0);
+    Ok(Some(blocking(found).await?))
+}
+
 /// Parses an instant or a date of the calendar, in nanoseconds since 1970 in UTC.
 pub(super) fn utc_ns(field: &str, text: &str) -> Result<i64, ApiError> {
     let midnight = |date: NaiveDate| date.and_hms_opt(0, 0, 0)?.and_utc().timestamp_nanos_opt();
@@ -208,18 +241,6 @@ pub(super) fn utc_ns(field: &str, text: &str) -> Result<i64, ApiError> {
     utc_ns.ok_or_else(unknown)
 }
 
-/// As [`instant`], but the present instant for `now` and for `None`.
-pub(super) fn instant_or_now(
-    state: &State,
-    field: &str,
-    text: Option<&str>,
-) -> Result<Instant, ApiError> {
-    match text {
-        None | Some("now") => Ok(state.fleet.now()),
-        Some(text) => instant(state, field, text),
-    }
-}
-
 /// The digest of the policy of a key.
 pub(super) fn policy(
     state: &State,
@@ -231,8 +252,8 @@ pub(super) fn policy(
 }
 
 /// The rules that a preview asks for; `None` if it asks for those in force.
-pub(super) fn preview(
-    state: &State,
+pub(super) async fn preview(
+    state: &Arc<State>,
     caller: &Caller,
     tenant: &TenantId,
     asked: &PreviewRequest,
@@ -241,19 +262,38 @@ pub(super) fn preview(
     if asked.policy.is_none() && asked.prices.is_none() {
         return Ok(None);
     }
-    let from = asked.from.as_deref().map(|from| instant(state, "from", from)).transpose()?;
+    let (from, until) = span(state, tenant, asked, to).await?;
+    let named = asked.policy.as_deref().map(|key| policy(state, caller, tenant, key));
     Ok(Some(Overriding {
-        from: from.unwrap_or(Instant(i64::MIN)),
-        until: to.max(state.fleet.now()),
-        policy: asked
-            .policy
-            .as_deref()
-            .map(|key| policy(state, caller, tenant, key))
-            .transpose()?,
+        from,
+        until,
+        policy: named.transpose()?,
         book: book(state, tenant, asked.prices.as_deref())?,
         from_begin: asked.from_begin,
         reason: "preview".into(),
     }))
+}
+
+/// The span of the rules of a preview: a month alone, or up to now at least, so that amounts of
+/// minimums and caps are those of a book that stays.
+async fn span(
+    state: &Arc<State>,
+    tenant: &TenantId,
+    asked: &PreviewRequest,
+    to: Instant,
+) -> Result<(Instant, Instant), ApiError> {
+    let until = match asked.to.as_deref() {
+        Some(text) => month(state, tenant, text).await?.map(|period| period.end),
+        None => None,
+    };
+    let from = match asked.from.as_deref() {
+        Some(text) => match month(state, tenant, text).await? {
+            Some(period) => period.start,
+            None => instant(state, "from", text)?,
+        },
+        None => Instant(i64::MIN),
+    };
+    Ok((from, until.unwrap_or_else(|| to.max(state.fleet.now()))))
 }
 
 /// The text of a price book: `named` is the text itself, or a unique prefix of the digest of a book
@@ -303,6 +343,8 @@ impl From<ChangeError> for ApiError {
         match error {
             ChangeError::Book(error) => Self::invalid(error.to_string()),
             ChangeError::Refused(error) => Self::conflict("refused", error.to_string()),
+            ChangeError::NoTariff(_) => Self::not_found("no_such_tariff", error.to_string()),
+            ChangeError::Published { .. } => Self::conflict("published", error.to_string()),
             ChangeError::NotPlanned { .. } => Self::not_found("not_planned", error.to_string())
                 .hint("`tallyman prices show` and `tallyman policy status` list what is planned"),
             ChangeError::Issue(error) => error.into(),

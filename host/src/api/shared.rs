@@ -71,7 +71,7 @@ const fn text(
 }
 
 /// All path parameters. The first match by name and prefix counts.
-const PATH_PARAMETERS: [PathParameter; 10] = [
+const PATH_PARAMETERS: [PathParameter; 12] = [
     text(
         "InstanceKey",
         "/instances/{id}",
@@ -84,6 +84,8 @@ const PATH_PARAMETERS: [PathParameter; 10] = [
     text("TenantId", "/tenants/{id}", "id", "The tenant's id, or `self` for the caller's own"),
     text("PolicyKey", "/tenants/{id}/shadows/{digest}", "digest", POLICY_KEY),
     text("PolicyKey", "/tenants/{id}/policy/planned/{digest}", "digest", POLICY_KEY),
+    text("TariffName", "/tariffs/{tariff}", "tariff", "The tariff's name"),
+    text("TariffVersion", "/tariffs/{tariff}/{version}", "version", "The version's name"),
     text(
         "BookKey",
         "/tenants/{id}/prices/planned/{digest}",

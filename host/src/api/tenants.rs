@@ -10,13 +10,16 @@ use axum::http::StatusCode;
 use super::auth::Caller;
 use super::body::Body;
 use super::error::ApiError;
-use super::model::{Billing, CreateTenant, Fallback, Tenant, TenantLimits};
+use super::model::{
+    Billing, CreateTenant, EndedTenant, Fallback, Suspension, Tenant, TenantLimits,
+};
 use super::present::timestamp;
 use super::quota::share_of;
 use super::shared::Failures;
-use super::{Shared, State};
+use super::{Shared, State, invoices, tariffs};
 use crate::driver::View;
 use crate::id::TenantId;
+use crate::invoice::Act;
 use crate::tenancy;
 use crate::tenant::{FallbackOrder, Limit, Settings};
 
@@ -50,6 +53,7 @@ pub(super) async fn create_tenant(
     let standard = state.rollout.policies().standard().digest();
     let tenant = state.tenancy.create(id, standard, by.clone()).await?;
     state.tenancy.note_activated(tenant.id(), standard, by);
+    tariffs::join_default(&state, &caller, tenant.id()).await?;
     Ok((StatusCode::CREATED, Json(present(&state, &tenant))))
 }
 
@@ -137,6 +141,79 @@ pub(super) async fn set_fallback(
     Ok(Json(present(&state, &tenant)))
 }
 
+/// Suspend or resume a tenant
+///
+/// Nothing of a suspended tenant is started or made. What runs goes on, is billed, and can be
+/// stopped, read and deleted.
+#[utoipa::path(put, path = "/tenants/{id}/suspension", tag = "tenants", security(("bearer" = [])),
+    request_body = Suspension, responses(
+    (status = 200, description = "The tenant", body = Tenant),
+    Failures,
+))]
+pub(super) async fn suspend_tenant(
+    Extract(state): Shared,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(Suspension { suspended }): Body<Suspension>,
+) -> Result<Json<Tenant>, ApiError> {
+    let tenant = caller.tenant_at(&state, &id)?;
+    check_goes_on(&tenant)?;
+    let set = |settings: &mut Settings| settings.suspended = suspended;
+    let tenant = state.tenancy.change(tenant.id(), caller.actor(), set).await?;
+    Ok(Json(present(&state, &tenant)))
+}
+
+/// End a tenant
+///
+/// It has to be suspended and to have no instances. Its tokens are revoked, its last period ends
+/// now, and its last bill is made up to there. Its documents stay, and can be settled and proved;
+/// its id is never used again.
+#[utoipa::path(delete, path = "/tenants/{id}",
+    tag = "tenants", security(("bearer" = [])), responses(
+    (status = 200, description = "The tenant and its last bill", body = EndedTenant),
+    Failures,
+))]
+pub(super) async fn end_tenant(
+    Extract(state): Shared,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<EndedTenant>, ApiError> {
+    let tenant = caller.tenant_at(&state, &id)?;
+    check_goes_on(&tenant)?;
+    if *tenant.id() == TenantId::default_tenant() {
+        return Err(ApiError::conflict("default_tenant", "the default tenant does not end"));
+    }
+    if !tenant.settings().suspended {
+        return Err(ApiError::conflict("not_suspended", "a tenant that goes on does not end")
+            .hint("suspend it first: PUT /tenants/{id}/suspension"));
+    }
+    let left = state.fleet.list(tenant.id());
+    if !left.is_empty() {
+        let names: Vec<_> = left.iter().map(|view| view.record.name.to_string()).collect();
+        let message = format!("it has instances: {}", names.join(", "));
+        return Err(ApiError::conflict("has_instances", message).hint("delete them first"));
+    }
+    for token in state.tenancy.tokens(Some(tenant.id())) {
+        state.tenancy.revoke(token.id, caller.actor()).await?;
+    }
+    let now = state.fleet.now();
+    let set = |settings: &mut Settings| settings.ended = Some(now);
+    let tenant = state.tenancy.change(tenant.id(), caller.actor(), set).await?;
+    let billed = invoices::last_bill(&state, &Act::by(caller.actor()), tenant.id(), now).await;
+    let (documents, unbilled) = match billed {
+        Ok(documents) => (documents, None),
+        Err(error) => (Vec::new(), Some(error.into_body().message)),
+    };
+    Ok(Json(EndedTenant { tenant: present(&state, &tenant), documents, unbilled }))
+}
+
+fn check_goes_on(tenant: &tenancy::Tenant) -> Result<(), ApiError> {
+    match tenant.settings().ended {
+        Some(_) => Err(ApiError::conflict("tenant_ended", "the tenant has ended")),
+        None => Ok(()),
+    }
+}
+
 fn present(state: &State, tenant: &tenancy::Tenant) -> Tenant {
     let settings = tenant.settings();
     let views = state.fleet.list(tenant.id());
@@ -159,6 +236,8 @@ fn present(state: &State, tenant: &tenancy::Tenant) -> Tenant {
         policies: state.rollout.policies_of(Some(tenant.id())).len() as u64,
         fuel: state.accounting.fuel(tenant.id()),
         billing_delegated: settings.billing_delegated,
+        suspended: settings.suspended,
+        ended_at: settings.ended.map(|ended| timestamp(state, ended)),
         fallback: settings.fallback.steps().iter().map(|&step| step.into()).collect(),
         policy: state.fleet.timeline(tenant.id()).at(state.fleet.now()),
         alerts: state.rollout.alerts(tenant.id()).len() as u64,

@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use super::agreement::Agreement;
 use super::timeline::Change;
-use crate::id::{Digest, InstanceId, PolicyName, SnapshotName, TenantId, TokenId, words};
-use crate::tenant::{Actor, Move, Plan, Role, Settings};
+use crate::id::{
+    Digest, InstanceId, PolicyName, SnapshotName, TariffName, TenantId, TokenId, words,
+};
+use crate::tenant::{Actor, Move, OneOffKind, Plan, Role, Settings};
 use crate::units::Instant;
 use crate::vm::{Asker, Command, ExitCause, Phase, Shape};
 
@@ -253,6 +255,50 @@ pub enum TenantFact {
         /// Reason, in words; none if none was given.
         reason: Option<String>,
     },
+    /// A price book got a name: it is a version of a tariff. A fact of the default tenant.
+    TariffPublished {
+        /// The tariff.
+        tariff: TariffName,
+        /// The version, unique in the tariff.
+        version: TariffName,
+        /// The book.
+        digest: Digest,
+        /// The actor who published it.
+        by: Actor,
+    },
+    /// New tenants begin under the newest version of a tariff. A fact of the default tenant.
+    TariffDefault {
+        /// The tariff; none for none.
+        tariff: Option<TariffName>,
+        /// The actor who set it.
+        by: Actor,
+    },
+    /// The tenant is charged by a version of a tariff: the next fact sets its book.
+    TariffJoined {
+        /// The tariff.
+        tariff: TariffName,
+        /// The version.
+        version: TariffName,
+        /// Its book.
+        digest: Digest,
+        /// The actor who asked for it.
+        by: Actor,
+    },
+    /// An amount was charged, or given, once.
+    OneOff {
+        /// Charge or goodwill.
+        kind: OneOffKind,
+        /// The amount in nano-units of the currency, above 0.
+        amount: i64,
+        /// ISO 4217 code.
+        currency: String,
+        /// The instant to which it belongs; not after the fact's own.
+        at: Instant,
+        /// The reason, in words for the one who pays.
+        reason: String,
+        /// The actor who charged or gave it.
+        by: Actor,
+    },
     /// A period of the tenant was charged, or charged anew.
     Invoiced {
         /// Number among the tenant's documents, from 1.
@@ -377,6 +423,10 @@ impl TenantFact {
             | TenantFact::TokenRevoked { .. }
             | TenantFact::AgreementChanged { .. }
             | TenantFact::Overridden { .. }
+            | TenantFact::TariffPublished { .. }
+            | TenantFact::TariffDefault { .. }
+            | TenantFact::TariffJoined { .. }
+            | TenantFact::OneOff { .. }
             | TenantFact::Invoiced { .. } => return None,
         };
         (plan == of).then_some(change)
@@ -392,6 +442,10 @@ impl TenantFact {
             | TenantFact::PlanWithdrawn { .. }
             | TenantFact::AgreementChanged { .. }
             | TenantFact::Overridden { .. }
+            | TenantFact::TariffPublished { .. }
+            | TenantFact::TariffDefault { .. }
+            | TenantFact::TariffJoined { .. }
+            | TenantFact::OneOff { .. }
             | TenantFact::Invoiced { .. } => true,
             TenantFact::PolicyAdmitted { .. }
             | TenantFact::PolicyMoved(_)

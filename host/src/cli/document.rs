@@ -246,7 +246,10 @@ impl Row {
     fn adjustment(sum: &Sum) -> Self {
         Self {
             rule: sum.kind.clone(),
-            price: sum.id.clone(),
+            price: match &sum.reason {
+                Some(reason) => format!("{}: {reason}", sum.id),
+                None => sum.id.clone(),
+            },
             was: sum.was.clone(),
             is: sum.is.clone(),
             amount: sum.amount.clone(),

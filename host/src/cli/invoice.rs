@@ -7,16 +7,19 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::Global;
 use super::args::Once;
+use super::client::is_refused;
 use super::document::{self, Format, GroupBy};
 use super::output;
 use super::policy;
 use super::progress::during;
 use crate::api::model::{
-    Agreement, AgreementInForce, CloseInvoice, CorrectInvoice, Documents, Invoices, Overridden,
-    OverrideRules, PreviewRequest, Prices, PricesHistory, PricesState, SettleInvoices,
+    Agreement, AgreementInForce, CloseInvoice, CorrectInvoice, Documents, Invoices, OneOff,
+    Overridden, OverrideRules, PreviewRequest, Prices, PricesHistory, PricesState, RecordedOneOff,
+    SettleInvoices, Tenant,
 };
+use crate::billing::decimal::Decimal;
 use crate::invoice::{Bundle, Invoice, Kind};
-use crate::journal::wire::Cycle;
+use crate::journal::wire::{Cycle, OneOffKind};
 use crate::tenancy::SELF;
 
 #[derive(Debug, Subcommand)]
@@ -30,8 +33,12 @@ pub(super) enum Command {
                       tallyman invoice preview --policy night-v3 --json")]
     Preview {
         /// First instant that is not billed, in RFC 3339 or as a date in UTC; now if absent
-        #[arg(long)]
+        #[arg(long, conflicts_with = "month")]
         to: Option<String>,
+        /// A month, such as 2026-01: the other rules hold for the tenant's own period that begins
+        /// in it, and a closed one shows what was, what would be, and the difference
+        #[arg(long, value_name = "YEAR-MONTH", value_parser = month)]
+        month: Option<String>,
         #[command(flatten)]
         rules: Rules,
         #[command(flatten)]
@@ -41,15 +48,19 @@ pub(super) enum Command {
     #[command(after_help = "Examples:\n  \
                       tallyman invoice close --month 2026-01\n  \
                       tallyman invoice close --to 2026-02-01\n  \
-                      tallyman invoice close --to now")]
+                      tallyman invoice close --to now\n  \
+                      tallyman invoice close --all --month 2026-01")]
     Close {
         /// First instant that is not billed, in RFC 3339 or as a date in UTC; `now` is now less 60
         /// s
         #[arg(long, required_unless_present = "month", conflicts_with = "month")]
         to: Option<String>,
-        /// A month, such as 2026-01, to close up to its end in UTC
-        #[arg(long, value_name = "YEAR-MONTH")]
+        /// A month, up to the end of the tenant's own period that begins in it
+        #[arg(long, value_name = "YEAR-MONTH", value_parser = month)]
         month: Option<String>,
+        /// Close for every tenant, and report those that could not be closed
+        #[arg(long)]
+        all: bool,
         /// Close although operations are under way; the document names them
         #[arg(long)]
         at_once: bool,
@@ -91,6 +102,15 @@ pub(super) enum Command {
         #[command(flatten)]
         once: Once,
     },
+    /// Charge an amount once, beside what the book prices
+    #[command(after_help = "Examples:\n  \
+                      tallyman invoice charge 25 --reason 'setting up'\n  \
+                      tallyman invoice charge 25 --reason 'setting up' --at 2026-01-15")]
+    Charge(OneOffArgs),
+    /// Give an amount once: it pays what periods come to until it is used up
+    #[command(after_help = "Examples:\n  \
+                      tallyman invoice goodwill 12.50 --reason 'the outage of January 15'")]
+    Goodwill(OneOffArgs),
     /// List documents
     #[command(
         visible_alias = "ls",
@@ -134,6 +154,40 @@ pub(super) enum Command {
         /// The file to write
         file: PathBuf,
     },
+}
+
+/// An amount that is charged, or given, once.
+#[derive(Debug, Args)]
+pub(super) struct OneOffArgs {
+    /// The amount, in the currency of the book in force
+    amount: String,
+    /// The reason, for the one who pays
+    #[arg(long)]
+    reason: String,
+    /// The currency, which must be that of the book in force
+    #[arg(long)]
+    currency: Option<String>,
+    /// The instant to which it belongs, as an instant or a date in UTC; now, if absent
+    #[arg(long, value_name = "INSTANT")]
+    at: Option<String>,
+    #[command(flatten)]
+    once: Once,
+}
+
+impl OneOffArgs {
+    async fn run(self, kind: OneOffKind, global: &Global) -> anyhow::Result<()> {
+        let Self { amount, reason, currency, at, once } = self;
+        let request = OneOff { kind, amount, currency, at, reason };
+        let path = ["tenants", SELF, "one-offs"];
+        let done: RecordedOneOff = global.client()?.post_once(&path, &request, once.key()).await?;
+        global.output().show(&done, |done| {
+            let RecordedOneOff { tenant, id, amount, currency, at, .. } = done;
+            format!(
+                "tenant {tenant}: {id}, {amount} {currency} at {at}; the next close or \
+                 `tallyman invoice settle` bills it"
+            )
+        })
+    }
 }
 
 /// Arguments that name rules in place of those in force.
@@ -250,15 +304,25 @@ impl Command {
         let base = ["tenants", SELF];
         let path = |rest: &[&'static str]| [&base[..], rest].concat();
         match self {
-            Command::Preview { to, rules, shown } => {
+            Command::Preview { to, month, rules, shown } => {
                 let Rules { policy, prices, from_begin } = rules;
                 let prices = prices.as_deref().map(book).transpose()?;
-                let request = PreviewRequest { from: None, to, policy, prices, from_begin };
+                let request = PreviewRequest {
+                    from: month.clone(),
+                    to: to.or(month),
+                    policy,
+                    prices,
+                    from_begin,
+                };
                 let path = path(&["invoice", "preview"]);
                 print(global, &during("computing", client.post(&path, &request)).await?, shown)
             }
-            Command::Close { to, month, at_once, once, shown } => {
-                let to = to.map_or_else(|| month_end(month.as_deref().unwrap_or_default()), Ok)?;
+            Command::Close { to, month, all: true, at_once, once, .. } => {
+                let to = to.or(month).unwrap_or_default();
+                close_all(global, &CloseInvoice { to, at_once }, &once).await
+            }
+            Command::Close { to, month, all: false, at_once, once, shown } => {
+                let to = to.or(month).unwrap_or_default();
                 let path = path(&["invoice", "close"]);
                 let request = CloseInvoice { to, at_once };
                 print(
@@ -291,6 +355,8 @@ impl Command {
                     )
                 })
             }
+            Command::Charge(one) => one.run(OneOffKind::Charge, global).await,
+            Command::Goodwill(one) => one.run(OneOffKind::Goodwill, global).await,
             Command::List => {
                 let invoices: Invoices = client.get(&path(&["invoices"]), &[]).await?;
                 global.output().show(&invoices, list)
@@ -455,13 +521,82 @@ fn book(named: &str) -> anyhow::Result<String> {
     std::fs::read_to_string(named).with_context(|| format!("can't read the price book {named}"))
 }
 
-/// The end of a month, as a date.
-fn month_end(text: &str) -> anyhow::Result<String> {
-    let first = chrono::NaiveDate::parse_from_str(&format!("{text}-01"), "%Y-%m-%d").ok();
-    let next = first.and_then(|first| first.checked_add_months(chrono::Months::new(1)));
-    let next =
-        next.with_context(|| format!("invalid month '{text}'; expected one like 2026-01"))?;
-    Ok(next.to_string())
+/// A month as it is typed.
+fn month(text: &str) -> Result<String, String> {
+    match chrono::NaiveDate::parse_from_str(&format!("{text}-01"), "%Y-%m-%d") {
+        Ok(first) => Ok(first.format("%Y-%m").to_string()),
+        Err(_) => Err(format!("invalid month '{text}'; expected one like 2026-01")),
+    }
+}
+
+/// The outcome of a close for one tenant.
+#[derive(serde::Serialize)]
+struct Closed {
+    tenant: String,
+    outcome: &'static str,
+    /// Numbers of the documents that were made, or answer it.
+    documents: Vec<u64>,
+    /// Sum of their payables, with the currency.
+    payable: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+/// Closes for every tenant; one that can't be closed holds up no other.
+async fn close_all(global: &Global, request: &CloseInvoice, once: &Once) -> anyhow::Result<()> {
+    let client = global.client()?;
+    let tenants: Vec<Tenant> = client.get(&["tenants"], &[]).await?;
+    let mut report = Vec::with_capacity(tenants.len());
+    for tenant in &tenants {
+        let path = ["tenants", tenant.id.as_str(), "invoice", "close"];
+        let done: anyhow::Result<Documents> = client.post_once(&path, request, once.key()).await;
+        report.push(Closed::of(tenant.id.to_string(), done));
+    }
+    global.output().show(&report, |report| {
+        let rows = report.iter().map(|one| {
+            let documents: Vec<_> = one.documents.iter().map(ToString::to_string).collect();
+            vec![
+                one.tenant.clone(),
+                one.outcome.into(),
+                documents.join(", "),
+                one.payable.clone(),
+                one.reason.clone().unwrap_or_default(),
+            ]
+        });
+        output::table(&["TENANT", "", "DOCUMENTS", "PAYABLE", "REASON"], &[3], rows)
+    })?;
+    let open = report.iter().filter(|one| one.reason.is_some()).count();
+    anyhow::ensure!(open == 0, "{open} of {} tenants are not closed", report.len());
+    Ok(())
+}
+
+impl Closed {
+    fn of(tenant: String, done: anyhow::Result<Documents>) -> Self {
+        let none = || (Vec::new(), String::new());
+        let (outcome, (documents, payable), reason) = match done {
+            Ok(Documents { documents }) => ("closed", added(&documents), None),
+            Err(error) => {
+                let outcome = match &error {
+                    error if is_refused(error, "unsettled") => "unsettled",
+                    error if is_refused(error, "unrated") || is_refused(error, "held") => "unrated",
+                    _ => "failed",
+                };
+                (outcome, none(), Some(format!("{error:#}")))
+            }
+        };
+        Self { tenant, outcome, documents, payable, reason }
+    }
+}
+
+/// The numbers of documents, and what they ask for in all.
+fn added(documents: &[Invoice]) -> (Vec<u64>, String) {
+    let numbers = documents.iter().filter_map(|document| document.number).collect();
+    let amounts = documents.iter().filter_map(|document| document.payable.parse::<Decimal>().ok());
+    let nanos: i128 = amounts.filter_map(|amount| amount.scaled(9)).sum();
+    let last = documents.last();
+    let digits = last.map_or(0, |document| usize::from(document.minor_digits));
+    let currency = last.and_then(|document| document.currency.clone()).unwrap_or_default();
+    (numbers, format!("{:.digits$} {currency}", Decimal::nanos(nanos)))
 }
 
 fn history(prices: &PricesHistory) -> String {
@@ -516,11 +651,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_month_ends_where_the_next_begins() {
-        assert_eq!(month_end("2026-01").ok().as_deref(), Some("2026-02-01"));
-        assert_eq!(month_end("2026-12").ok().as_deref(), Some("2027-01-01"));
-        for text in ["", "2026", "2026-13", "january"] {
-            assert!(month_end(text).is_err(), "{text}");
+    fn a_month_is_a_year_and_a_month() {
+        assert_eq!(month("2026-01").as_deref(), Ok("2026-01"));
+        for text in ["", "2026", "2026-13", "january", "2026-01-01"] {
+            assert!(month(text).is_err(), "{text}");
         }
     }
 }

@@ -221,6 +221,16 @@ fn details(what: &What) -> String {
                 if named.is_empty() { "no override any more".into() } else { named.join(", ") };
             format!("{named}{}: {reason}", who(Some(by)))
         }
+        What::TariffPublished { tariff, version, digest, by } => {
+            format!("{tariff} {version} is {} by {by}", digest.chars().take(12).collect::<String>())
+        }
+        What::TariffDefault { tariff, by } => {
+            format!("new tenants: {} by {by}", tariff.as_deref().unwrap_or("no tariff"))
+        }
+        What::TariffJoined { tariff, version, by, .. } => format!("{tariff} {version} by {by}"),
+        What::OneOff { what, amount, currency, reason, by, .. } => {
+            format!("{} of {amount} {currency} by {by}: {reason}", tenant::OneOffKind::from(*what))
+        }
         What::PlanWithdrawn { plan, digest, by, reason, .. } => {
             let reason = reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
             format!("{} {}{}{reason}", tenant::Plan::from(*plan), short(digest), who(Some(by)))

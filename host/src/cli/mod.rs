@@ -25,6 +25,7 @@ mod rate;
 mod serve;
 mod sheet;
 mod snapshot;
+mod tariff;
 mod tenant;
 mod terminal;
 mod token;
@@ -134,6 +135,9 @@ enum Command {
     /// Preview, close and correct a tenant's invoices
     #[command(subcommand)]
     Invoice(invoice::Command),
+    /// Named price books with versions, for many tenants
+    #[command(subcommand)]
+    Tariff(tariff::Command),
     /// Rate intervals in a file by a price book; needs no daemon
     Rate(rate::Rate),
     /// Show and change the agreement on a tenant's billing periods
@@ -224,6 +228,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Token(command) => command.run(&global).await,
         Command::Prices(command) => command.run(&global).await,
         Command::Invoice(command) => command.run(&global).await,
+        Command::Tariff(command) => command.run(&global).await,
         Command::Rate(rate) => rate.run(&global).await,
         Command::Agreement(command) => command.run(&global).await,
         Command::Journal(command) => command.run(&global).await,

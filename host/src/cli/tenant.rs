@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::document;
 use super::output;
 use super::{Global, client::Client};
-use crate::api::model::{Billing, CreateTenant, Fallback, Tenant};
+use crate::api::model::{Billing, CreateTenant, EndedTenant, Fallback, Suspension, Tenant};
 use crate::api::{format_size, parse_size};
 use crate::tenancy::SELF;
 use crate::tenant::{FallbackStep, Limit};
@@ -51,6 +52,23 @@ pub(super) enum Command {
         /// delegated: the tenant's own admins have the right, too; kept: they do not
         #[arg(value_enum)]
         to: Delegation,
+    },
+    /// Start and make nothing of a tenant's any more, or again with --resume
+    #[command(
+        after_help = "Examples:\n  tallyman tenant suspend acme\n  tallyman tenant suspend acme --resume"
+    )]
+    Suspend {
+        /// Its id
+        id: String,
+        /// Let it go on
+        #[arg(long)]
+        resume: bool,
+    },
+    /// End a tenant that is suspended and has no instances, and make its last bill
+    #[command(after_help = "Examples:\n  tallyman tenant end acme")]
+    End {
+        /// Its id
+        id: String,
     },
     /// Set the fallback for a tenant's policy that fails twice in a row
     #[command(after_help = "Examples:\n  \
@@ -125,6 +143,16 @@ impl Command {
                 let tenant: Tenant = client.put(&["tenants", &id, "billing"], &billing).await?;
                 output.show(&tenant, details)
             }
+            Command::Suspend { id, resume } => {
+                let suspension = Suspension { suspended: !resume };
+                let path = ["tenants", &id, "suspension"];
+                let tenant: Tenant = client.put(&path, &suspension).await?;
+                output.show(&tenant, details)
+            }
+            Command::End { id } => {
+                let ended: EndedTenant = client.remove(&["tenants", &id]).await?;
+                output.show(&ended, last_bill)
+            }
             Command::Fallback { id, ladder } => {
                 let fallback = Fallback { ladder: ladder.into_iter().map(Into::into).collect() };
                 let tenant: Tenant = client.put(&["tenants", &id, "fallback"], &fallback).await?;
@@ -176,6 +204,14 @@ fn table(tenants: &[Tenant]) -> String {
     )
 }
 
+fn last_bill(ended: &EndedTenant) -> String {
+    let bill = document::print(&ended.documents, document::Format::Table, None);
+    let unbilled = ended.unbilled.as_ref().map(|why| {
+        format!("\n\nthe last bill could not be made: {why}; close it when that is mended")
+    });
+    format!("{}\n\n{bill}{}", details(&ended.tenant), unbilled.unwrap_or_default())
+}
+
 fn charged_by(tenant: &Tenant) -> &'static str {
     match tenant.billing_delegated {
         true => "operators, the role billing, and its own admins",
@@ -197,6 +233,8 @@ fn details(tenant: &Tenant) -> String {
         ("created", Some(tenant.created_at.to_string())),
         ("policy", Some(tenant.policy.to_string())),
         ("if it fails", Some(ladder)),
+        ("ended", tenant.ended_at.map(|at| at.to_string())),
+        ("suspended", tenant.suspended.then(|| "nothing of it is started or made".into())),
         ("charged by", Some(charged_by(tenant).into())),
         (
             "quarantined",

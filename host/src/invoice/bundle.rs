@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::document::{Invoice, Place};
-use super::evidence::{Evidence, EvidenceError, News, Visit, sound, visit_histories};
+use super::evidence::{Evidence, EvidenceError, News, Visit, end_said_by, sound, visit_histories};
 use crate::billing::calendar::Calendar;
 use crate::billing::{Fact, TenantFact};
 use crate::id::{Digest, InstanceId, TenantId};
@@ -319,8 +319,8 @@ impl Evidence for Proofs {
             .min())
     }
 
-    fn ended(&self, _: &TenantId, _: u64) -> Result<Option<Instant>, EvidenceError> {
-        Ok(None)
+    fn ended(&self, tenant: &TenantId, through: u64) -> Result<Option<Instant>, EvidenceError> {
+        Ok(end_said_by(&self.tenant_facts(tenant, through)?))
     }
 
     fn tenant_facts(

@@ -12,7 +12,7 @@ use super::view::View;
 use super::{Calls, Engines, Evidence, InvoiceError};
 use crate::billing::agreement::Agreement;
 use crate::billing::{Dated, Reading, TenantFact, zones};
-use crate::id::{Digest, TenantId};
+use crate::id::{Digest, TariffName, TenantId};
 use crate::journal::{Archive, CommitError, Entry, FirstTry, NewPrices, NewWithdrawal};
 use crate::policy::metering::Description;
 use crate::tenant::Plan;
@@ -27,6 +27,19 @@ pub enum ChangeError {
     /// The change conflicts with the rules that it meets.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// There is no such tariff, or no such version.
+    #[error("there is no tariff '{0}'; `tallyman tariff list` lists what there is")]
+    NoTariff(String),
+    /// A version of a tariff is another book.
+    #[error("tariff {tariff}: version {version} is book {known}; publish another version")]
+    Published {
+        /// The tariff.
+        tariff: TariffName,
+        /// The version.
+        version: TariffName,
+        /// The book that it is.
+        known: Digest,
+    },
     /// Nothing that was named is planned.
     #[error("no such change of the {plan} is planned")]
     NotPlanned {
@@ -87,7 +100,7 @@ impl Overridden {
 
 impl FirstTry {
     /// The error of a key that was used for another kind of act.
-    fn used_otherwise(&self) -> IssueError {
+    pub(super) fn used_otherwise(&self) -> IssueError {
         CommitError::Repeated { fact: self.seq, same: false }.into()
     }
 }
@@ -105,6 +118,18 @@ impl Issuer {
         now: Instant,
         act: Act,
     ) -> Result<BookSet, ChangeError> {
+        self.put_prices(tenant, text, at, now, (act, Vec::new())).await
+    }
+
+    /// Puts a price book in force, together with facts that belong to it.
+    pub(super) async fn put_prices(
+        &self,
+        tenant: &TenantId,
+        text: Vec<u8>,
+        at: Option<Instant>,
+        now: Instant,
+        (act, with): (Act, Vec<Dated<TenantFact>>),
+    ) -> Result<BookSet, ChangeError> {
         let changing = self.lock(tenant);
         let _changing = changing.lock().await;
         if let Some(first) = self.first_try(&act).await? {
@@ -121,7 +146,8 @@ impl Issuer {
         let digest = Digest::of(&text);
         let Act { by, request } = act;
         let new = NewPrices { tenant: tenant.clone(), digest, bytes: text, requested: at, by };
-        let entry = Entry { prices: Some(new), request, ..Entry::default() };
+        let tenants = with.into_iter().map(|dated| (tenant.clone(), dated)).collect();
+        let entry = Entry { tenants, prices: Some(new), request, ..Entry::default() };
         let receipt = self.journal().commit(entry).await.map_err(IssueError::from)?;
         let from = receipt.activated_from.unwrap_or(now);
         Ok(BookSet { book, digest, from, planned: at == Some(from), fact: receipt.last_seq })
@@ -321,7 +347,7 @@ impl Issuer {
         Ok(periods.last().map_or(now, |period| period.end))
     }
 
-    fn view(&self, archive: &Archive, tenant: &TenantId) -> Result<View, InvoiceError> {
+    pub(super) fn view(&self, archive: &Archive, tenant: &TenantId) -> Result<View, InvoiceError> {
         let head = archive.head().map_err(EvidenceError::from)?;
         Ok(View::load(archive, tenant, head)?)
     }
@@ -334,7 +360,7 @@ impl Issuer {
         self.engines(archive).describe(policy)
     }
 
-    async fn say(
+    pub(super) async fn say(
         &self,
         tenant: &TenantId,
         fact: Dated<TenantFact>,
@@ -360,7 +386,7 @@ fn books(archive: &Archive, view: &View) -> Result<Vec<(Instant, Book)>, Invoice
     Ok(books)
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ChangeError> + Send + 'static,
 ) -> Result<T, ChangeError> {
     let done = tokio::task::spawn_blocking(work).await;

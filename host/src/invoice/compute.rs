@@ -103,6 +103,7 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
             meters: measured.meters.clone(),
             terms: measured.terms.clone(),
             opening: opening.clone(),
+            one_offs: view.one_offs(period, until),
         };
         self.bill(header, measured, instances, documents)
     }

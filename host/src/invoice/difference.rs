@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use biller::input::Balances;
+use biller::input::{Balances, OneOffKind};
 use biller::output::{AdjustmentKind, Bill, Line as Charge, LineKind};
 use chrono::{DateTime, SecondsFormat};
 
@@ -64,7 +64,10 @@ impl Parts<'_> {
         let (start, last) = self.view.own(self.period);
         let lines = self.lines(&before, &computed)?;
         let rules = rules(&before, bill)?;
-        let adjustments = adjustments(&before, bill)?;
+        let mut adjustments = adjustments(&before, bill)?;
+        for sum in &mut adjustments {
+            sum.reason = self.view.reason_of(&sum.id);
+        }
         let last_document = before.last();
         let was_total = last_document.map_or(Some(0), |document| nanos(&document.period_total));
         let total = bill
@@ -108,6 +111,7 @@ impl Parts<'_> {
             is: money(one.to_come),
             was: money(0),
             amount: money(one.to_come),
+            reason: None,
         });
         let invoice = Invoice {
             form: FORM,
@@ -233,6 +237,13 @@ pub(super) fn adjustment_name(kind: AdjustmentKind) -> &'static str {
     }
 }
 
+fn one_off_name(kind: OneOffKind) -> &'static str {
+    match kind {
+        OneOffKind::Charge => "charge",
+        OneOffKind::Goodwill => "goodwill",
+    }
+}
+
 fn key(line: &Line) -> Key<'_> {
     (
         &line.rule,
@@ -292,6 +303,9 @@ fn rules(before: &[&Invoice], bill: &Bill) -> Result<Vec<Sum>, InvoiceError> {
 fn adjustments(before: &[&Invoice], bill: &Bill) -> Result<Vec<Sum>, InvoiceError> {
     let now =
         bill.adjustments.iter().map(|one| (one.id.as_str(), adjustment_name(one.kind), one.change));
+    let one_offs =
+        bill.one_offs.iter().map(|one| (one.id.as_str(), one_off_name(one.kind), one.change));
+    let now = now.chain(one_offs);
     sums(before.iter().flat_map(|document| &document.adjustments), now, bill.minor_digits)
 }
 
@@ -308,7 +322,8 @@ fn sums<'a>(
             let money =
                 |nanos: i128| format!("{:.width$}", Decimal::nanos(nanos), width = digits.into());
             let (id, kind) = (id.to_owned(), kind.to_owned());
-            changed.push(Sum { id, kind, is: money(is), was: money(was), amount: money(amount) });
+            let (is, was, amount) = (money(is), money(was), money(amount));
+            changed.push(Sum { id, kind, is, was, amount, reason: None });
         }
         Ok::<_, InvoiceError>(())
     };

@@ -229,7 +229,7 @@ pub struct Line {
 pub struct Sum {
     /// The rule, or the adjustment's id.
     pub id: String,
-    /// `rule`, `minimum`, `cap` or `credit`.
+    /// `rule`, `minimum`, `cap`, `credit`, `charge` or `goodwill`.
     pub kind: String,
     /// The sum now, in the currency.
     pub is: String,
@@ -237,6 +237,9 @@ pub struct Sum {
     pub was: String,
     /// The difference.
     pub amount: String,
+    /// The reason for a one-off charge or a goodwill, in words; absent for all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// The evidence of one call: its input, component and output.

@@ -54,6 +54,41 @@ pub enum Refusal {
         /// The units that are measured.
         known: String,
     },
+    /// An id of an adjustment could be that of a one-off.
+    #[error(
+        "adjustment '{id}': ids that begin with `charge:` or `goodwill:` are those of one-offs"
+    )]
+    Reserved {
+        /// The id.
+        id: String,
+    },
+    /// An amount belongs to an instant to come.
+    #[error("at: {0} is to come; an amount is charged or given now, or for a time before")]
+    ToCome(String),
+    /// An amount belongs to time without a book.
+    #[error("at: no price book is in force at {0}, so that nothing is billed there")]
+    NoBook(String),
+    /// An amount is in another currency than its period.
+    #[error("currency: the book in force is in {known}, and {named} was named; leave it out")]
+    OtherCurrency {
+        /// The currency of the book.
+        known: String,
+        /// The other one.
+        named: String,
+    },
+    /// An amount that can't be paid in coins.
+    #[error(
+        "amount: {amount} can't be paid in {currency}; give more than 0, with at most {digits} \
+         digits after the point"
+    )]
+    Amount {
+        /// The amount.
+        amount: String,
+        /// The currency.
+        currency: String,
+        /// Digits of its coins.
+        digits: u8,
+    },
     /// An option that the policy does not have, or a value that it does not accept.
     #[error("option '{name}': {problem}")]
     Option {
@@ -243,6 +278,9 @@ fn check_adjustments<'a>(
         }
     }
     for one in book.adjustments() {
+        if one.id.starts_with("charge:") || one.id.starts_with("goodwill:") {
+            return Err(Refusal::Reserved { id: one.id.clone() });
+        }
         let Some((before, currency)) = known.get(one.id.as_str()) else { continue };
         let id = one.id.clone();
         if before.kind != one.kind {

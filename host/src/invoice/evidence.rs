@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use biller::input::{OneOff, OneOffKind};
+
 use super::period::AgreementFrom;
 use crate::billing::calendar::Calendar;
 use crate::billing::life::Life;
 use crate::billing::{Fact, TenantFact};
 use crate::id::{Digest, InstanceId, TenantId};
 use crate::journal::{Archive, Head, ReadError, SpanQuery, StoredInvoice};
-use crate::tenant::Standing;
+use crate::tenant::{self, Standing};
 use crate::units::Instant;
 
 /// A change of rules: from `from` on, `digest` is in force.
@@ -135,6 +137,38 @@ impl AgreementFrom {
     }
 }
 
+/// A one-off as its fact has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NotedOneOff {
+    pub(super) of_biller: OneOff,
+    pub(super) reason: String,
+}
+
+impl NotedOneOff {
+    /// The one-off that a tenant's fact says; none if that is about something else.
+    pub(super) fn from_fact(seq: u64, said: &TenantFact) -> Option<Self> {
+        let TenantFact::OneOff { kind, amount, currency, at, reason, .. } = said else {
+            return None;
+        };
+        let of_biller = OneOff {
+            id: one_off_id(*kind, seq),
+            kind: match kind {
+                tenant::OneOffKind::Charge => OneOffKind::Charge,
+                tenant::OneOffKind::Goodwill => OneOffKind::Goodwill,
+            },
+            at: at.0,
+            amount: (*amount).into(),
+            currency: currency.clone(),
+        };
+        Some(Self { of_biller, reason: reason.clone() })
+    }
+}
+
+/// The id of a one-off. No adjustment of a book has a colon in its id.
+pub(super) fn one_off_id(kind: tenant::OneOffKind, seq: u64) -> String {
+    format!("{}:{seq}", kind.as_str())
+}
+
 /// The facts that became known in a stretch of the journal, and matter for a document up to an
 /// instant.
 #[derive(Debug, Clone, Copy)]
@@ -176,14 +210,20 @@ impl News {
             TenantFact::Overridden { from, until, .. } => {
                 *from < self.period_end && self.period_start < *until
             }
+            TenantFact::OneOff { at, .. } => *at < self.until,
+            TenantFact::Changed { settings, .. } => {
+                settings.ended.is_some_and(|ended| ended < self.period_end)
+            }
             TenantFact::PolicyMoved(moved) => moved.to == Standing::Quarantined,
             TenantFact::PolicyAdmitted { .. }
             | TenantFact::PolicyFaulted { .. }
             | TenantFact::Created { .. }
-            | TenantFact::Changed { .. }
             | TenantFact::TokenCreated { .. }
             | TenantFact::TokenRevoked { .. }
             | TenantFact::AgreementChanged { .. }
+            | TenantFact::TariffPublished { .. }
+            | TenantFact::TariffDefault { .. }
+            | TenantFact::TariffJoined { .. }
             | TenantFact::Invoiced { .. } => false,
         }
     }
@@ -289,6 +329,15 @@ pub trait Evidence {
     fn place(&self, seq: u64) -> Result<Head, EvidenceError>;
 }
 
+/// The end of a tenant by its facts. It is final, so that the last one decides.
+pub(super) fn end_said_by(facts: &[(u64, Fact)]) -> Option<Instant> {
+    let said = facts.iter().rev().find_map(|(_, fact)| match fact.of_tenant() {
+        Some(TenantFact::Changed { settings, .. }) => Some(settings.ended),
+        _ => None,
+    });
+    said.flatten()
+}
+
 /// Checks bytes against their digest.
 pub(super) fn sound(
     what: &str,
@@ -314,8 +363,8 @@ impl Evidence for Archive {
         Ok(first.into_iter().chain(self.first_of_instances(tenant, through)?).min())
     }
 
-    fn ended(&self, _: &TenantId, _: u64) -> Result<Option<Instant>, EvidenceError> {
-        Ok(None)
+    fn ended(&self, tenant: &TenantId, through: u64) -> Result<Option<Instant>, EvidenceError> {
+        Ok(end_said_by(&Evidence::tenant_facts(self, tenant, through)?))
     }
 
     fn tenant_facts(

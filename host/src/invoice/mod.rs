@@ -24,11 +24,13 @@ mod issue;
 mod issuer;
 mod measure;
 mod once;
+mod one_offs;
 mod period;
 mod proof;
 mod rules;
 mod sheet;
 mod stand_ins;
+mod tariffs;
 mod usage;
 mod view;
 
@@ -47,10 +49,12 @@ pub use engines::Engines;
 pub use evidence::{Evidence, EvidenceError, InForce, News, Override, Quarantine, Visit};
 pub use issue::Goal;
 pub use issuer::{BookSummary, Directory, IssueError, Issuer};
+pub use one_offs::{NewOneOff, OneOffSet};
 pub use period::{AgreementFrom, Period};
 pub use proof::{Difference, ProofError, Proved, prove, trace_line};
 pub use rules::Overriding;
 pub use sheet::{Rated, Sheet, SheetError, SheetRow, SheetRules};
+pub use tariffs::{Membership, Tariff, TariffVersion};
 pub use usage::INITIALIZING_MAX;
 pub use view::View;
 

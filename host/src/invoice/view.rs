@@ -1,8 +1,10 @@
 //! A tenant's rules, agreements and documents as of one place of the journal.
 
+use biller::input::{OneOff, OneOffKind};
+
 use super::InvoiceError;
 use super::document::{FORM, Invoice};
-use super::evidence::{Evidence, EvidenceError, Override};
+use super::evidence::{Evidence, EvidenceError, NotedOneOff, Override};
 use super::period::{AgreementFrom, Cuts, Period};
 use super::rules::{Overriding, Rules, said};
 use crate::billing::agreement::Agreement;
@@ -19,6 +21,7 @@ pub struct View {
     /// The last fact that is taken into account.
     pub(super) as_of: Head,
     pub(super) rules: Rules,
+    pub(super) one_offs: Vec<NotedOneOff>,
     pub(super) agreements: Vec<AgreementFrom>,
     pub(super) calendar: Calendar,
     /// Documents of the present form, in order, followed by previews.
@@ -53,6 +56,7 @@ impl View {
             tenant: tenant.clone(),
             as_of,
             rules: Rules::said_by(&facts),
+            one_offs: said(&facts, NotedOneOff::from_fact),
             agreements: said(&facts, AgreementFrom::from_fact),
             calendar: evidence.calendar(seq)?,
             documents: Vec::new(),
@@ -139,6 +143,23 @@ impl View {
         let start = self.first.map_or(period.start, |first| first.max(period.start));
         let end = self.ended.map_or(period.end, |ended| ended.min(period.end));
         (start, end.max(start))
+    }
+}
+
+impl View {
+    /// The one-offs that may act in a period up to an instant.
+    pub(super) fn one_offs(&self, period: &Period, until: Instant) -> Vec<OneOff> {
+        let may_act = |one: &&OneOff| {
+            let is_goodwill = one.kind == OneOffKind::Goodwill;
+            one.at < until.0 && (is_goodwill || period.start.0 <= one.at)
+        };
+        self.one_offs.iter().map(|one| &one.of_biller).filter(may_act).cloned().collect()
+    }
+
+    /// The reason of a one-off.
+    pub(super) fn reason_of(&self, id: &str) -> Option<String> {
+        let found = self.one_offs.iter().find(|one| one.of_biller.id == id);
+        found.map(|one| one.reason.clone())
     }
 }
 

@@ -335,6 +335,7 @@ impl Archive {
 const OF_TENANT: &str = "
     WITH own (seq) AS (
       SELECT created FROM tenant WHERE id = ?1
+      UNION SELECT changed FROM tenant WHERE id = ?1 AND changed IS NOT NULL
       UNION SELECT fact FROM policy_fact WHERE tenant = ?1
       UNION SELECT fact FROM prices WHERE tenant = ?1
       UNION SELECT fact FROM withdrawal WHERE tenant = ?1

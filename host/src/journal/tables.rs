@@ -74,7 +74,12 @@ pub(super) fn index_tenant(
             let sql = "INSERT INTO invoice (fact, tenant, number, digest) VALUES (?1, ?2, ?3, ?4)";
             insert(db, sql, &[&seq, &tenant, &int(*number), &digest.to_string()])
         }
-        TenantFact::AgreementChanged { .. } | TenantFact::Overridden { .. } => {
+        TenantFact::AgreementChanged { .. }
+        | TenantFact::Overridden { .. }
+        | TenantFact::TariffPublished { .. }
+        | TenantFact::TariffDefault { .. }
+        | TenantFact::TariffJoined { .. }
+        | TenantFact::OneOff { .. } => {
             insert(db, "INSERT INTO rule_fact (fact, tenant) VALUES (?1, ?2)", &[&seq, &tenant])
         }
         TenantFact::Created { .. } => insert(

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::billing::agreement::{self, Agreement};
+use crate::billing::decimal::Decimal;
 use crate::billing::{
     About, BootId, Counted, Entered, Fact, HostFact, InstanceFact, Reading, TenantFact,
 };
@@ -158,6 +159,12 @@ pub enum What {
         /// True if the tenant's own admins may decide what it is charged; left out if false.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         billing_delegated: bool,
+        /// Set if nothing of it may be started or made any more.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        suspended: bool,
+        /// Its end on the meter clock, which is final.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ended_ns: Option<i64>,
     },
     /// A token was created; its secret is stored nowhere.
     TokenCreated {
@@ -221,6 +228,50 @@ pub enum What {
         /// Reason in free text.
         reason: String,
         /// Actor that asked for it, as in `policy-admitted`.
+        by: String,
+    },
+    /// A price book is a version of a tariff from here on.
+    TariffPublished {
+        /// The tariff.
+        tariff: String,
+        /// The version.
+        version: String,
+        /// The book's SHA-256.
+        digest: String,
+        /// The actor, as in `policy-admitted`.
+        by: String,
+    },
+    /// New tenants begin under the newest version of a tariff.
+    TariffDefault {
+        /// The tariff; null for none.
+        tariff: Option<String>,
+        /// The actor, as in `policy-admitted`.
+        by: String,
+    },
+    /// The tenant is charged by a version of a tariff; the next fact sets its book.
+    TariffJoined {
+        /// The tariff.
+        tariff: String,
+        /// The version.
+        version: String,
+        /// The book's SHA-256.
+        digest: String,
+        /// The actor, as in `policy-admitted`.
+        by: String,
+    },
+    /// An amount was charged, or given, once.
+    OneOff {
+        /// Charge or goodwill.
+        what: OneOffKind,
+        /// The amount, above 0, in the currency.
+        amount: String,
+        /// ISO 4217 code.
+        currency: String,
+        /// The instant on the meter clock to which it belongs.
+        at_ns: i64,
+        /// The reason, in words.
+        reason: String,
+        /// The actor, as in `policy-admitted`.
         by: String,
     },
     /// A change that was planned for `from_ns` was withdrawn.
@@ -390,6 +441,10 @@ mirror!(
     tenant::Standing { Uploaded, Refused, Admitted, Shadow, Active, Draining, Retired, Quarantined }
 );
 mirror!(
+    /// The kind of an amount that is charged, or given, once.
+    tenant::OneOffKind { Charge, Goodwill }
+);
+mirror!(
     /// The kind of a planned change.
     tenant::Plan { Policy, Prices }
 );
@@ -436,6 +491,10 @@ kinds!(
     PricesActivated = "prices-activated",
     AgreementChanged = "agreement-changed",
     Overridden = "overridden",
+    TariffPublished = "tariff-published",
+    TariffDefault = "tariff-default",
+    TariffJoined = "tariff-joined",
+    OneOff = "one-off",
     PlanWithdrawn = "plan-withdrawn",
     Invoiced = "invoiced",
     Intended = "intended",
@@ -549,13 +608,15 @@ impl From<&TenantFact> for What {
             }
             TenantFact::Created { by } => What::TenantCreated { by: by.to_string() },
             TenantFact::Changed {
-                settings: Settings { quota, fallback, billing_delegated },
+                settings: Settings { quota, fallback, billing_delegated, suspended, ended },
                 by,
             } => What::TenantChanged {
                 limits: limits(quota),
                 fallback: fallback.steps().iter().map(|&step| step.into()).collect(),
                 by: by.to_string(),
                 billing_delegated: *billing_delegated,
+                suspended: *suspended,
+                ended_ns: ended.map(|ended| ended.0),
             },
             TenantFact::TokenCreated { token, name, role, expires, by } => What::TokenCreated {
                 token: token.to_string(),
@@ -590,6 +651,30 @@ impl From<&TenantFact> for What {
                     by: by.to_string(),
                 }
             }
+            TenantFact::TariffPublished { tariff, version, digest, by } => What::TariffPublished {
+                tariff: tariff.to_string(),
+                version: version.to_string(),
+                digest: digest.to_string(),
+                by: by.to_string(),
+            },
+            TenantFact::TariffDefault { tariff, by } => What::TariffDefault {
+                tariff: tariff.as_ref().map(ToString::to_string),
+                by: by.to_string(),
+            },
+            TenantFact::TariffJoined { tariff, version, digest, by } => What::TariffJoined {
+                tariff: tariff.to_string(),
+                version: version.to_string(),
+                digest: digest.to_string(),
+                by: by.to_string(),
+            },
+            TenantFact::OneOff { kind, amount, currency, at, reason, by } => What::OneOff {
+                what: (*kind).into(),
+                amount: Decimal::nanos((*amount).into()).to_string(),
+                currency: currency.clone(),
+                at_ns: at.0,
+                reason: reason.clone(),
+                by: by.to_string(),
+            },
             TenantFact::PlanWithdrawn { plan, digest, from, by, reason } => What::PlanWithdrawn {
                 plan: (*plan).into(),
                 digest: digest.to_string(),
@@ -694,8 +779,20 @@ impl TryFrom<&What> for Family {
                 }))
             }
             What::TenantCreated { by } => tenant(TenantFact::Created { by: by.parse()? }),
-            What::TenantChanged { limits, fallback, by, billing_delegated } => {
-                let settings = settings(limits, fallback, *billing_delegated)?;
+            What::TenantChanged {
+                limits,
+                fallback,
+                by,
+                billing_delegated,
+                suspended,
+                ended_ns,
+            } => {
+                let settings = Settings {
+                    billing_delegated: *billing_delegated,
+                    suspended: *suspended,
+                    ended: ended_ns.map(Instant),
+                    ..settings(limits, fallback)?
+                };
                 tenant(TenantFact::Changed { settings, by: by.parse()? })
             }
             What::TokenCreated { token, name, role, expires_ns, by } => {
@@ -734,6 +831,36 @@ impl TryFrom<&What> for Family {
                     policy: policy.as_deref().map(str::parse).transpose()?,
                     book: book.as_deref().map(str::parse).transpose()?,
                     from_begin: *from_begin,
+                    reason: reason.clone(),
+                    by: by.parse()?,
+                })
+            }
+            What::TariffPublished { tariff: name, version, digest, by } => {
+                tenant(TenantFact::TariffPublished {
+                    tariff: name.parse()?,
+                    version: version.parse()?,
+                    digest: digest.parse()?,
+                    by: by.parse()?,
+                })
+            }
+            What::TariffDefault { tariff: name, by } => tenant(TenantFact::TariffDefault {
+                tariff: name.as_deref().map(str::parse).transpose()?,
+                by: by.parse()?,
+            }),
+            What::TariffJoined { tariff: name, version, digest, by } => {
+                tenant(TenantFact::TariffJoined {
+                    tariff: name.parse()?,
+                    version: version.parse()?,
+                    digest: digest.parse()?,
+                    by: by.parse()?,
+                })
+            }
+            What::OneOff { what, amount, currency, at_ns, reason, by } => {
+                tenant(TenantFact::OneOff {
+                    kind: (*what).into(),
+                    amount: nanos(amount)?,
+                    currency: currency.clone(),
+                    at: Instant(*at_ns),
                     reason: reason.clone(),
                     by: by.parse()?,
                 })
@@ -811,11 +938,20 @@ pub fn limits(quota: &Quota) -> BTreeMap<String, u64> {
         .collect()
 }
 
+/// An amount as nano-units.
+fn nanos(text: &str) -> Result<i64, IdError> {
+    let nanos = text.parse::<Decimal>().ok().and_then(|amount| amount.scaled(9));
+    nanos.and_then(|nanos| i64::try_from(nanos).ok()).ok_or_else(|| IdError::Word {
+        what: "an amount",
+        text: text.chars().take(80).collect(),
+        known: "decimal numbers of at most 9 digits after the point".into(),
+    })
+}
+
 /// Decodes the settings in a fact.
 fn settings(
     limits: &BTreeMap<String, u64>,
     fallback: &[FallbackStep],
-    billing_delegated: bool,
 ) -> Result<Settings, IdError> {
     let mut quota = Quota::default();
     for (name, value) in limits {
@@ -827,7 +963,7 @@ fn settings(
         text: error.to_string(),
         known: tenant::FallbackStep::ALL.map(tenant::FallbackStep::as_str).join(", "),
     })?;
-    Ok(Settings { quota, fallback, billing_delegated })
+    Ok(Settings { quota, fallback, ..Settings::default() })
 }
 
 /// An error of decoding a record into a fact.
@@ -880,7 +1016,7 @@ mod tests {
     use super::*;
 
     /// One fact of each kind, as it has been hashed since the first version.
-    const TEXTS: [&str; 24] = [
+    const TEXTS: [&str; 28] = [
         r#""kind":"host-started","version":"0.1.0"}"#,
         r#""kind":"clock-stepped","step_ns":-9223372036854775808}"#,
         r#""kind":"time-unknown","reason":"never-synchronised","claimed_ns":-5,"counted_ns":7}"#,
@@ -896,6 +1032,10 @@ mod tests {
         r#""kind":"prices-activated","digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":5,"by":"operator"}"#,
         r#""kind":"agreement-changed","zone":"Europe/Berlin","cycle":"month","anchor_day":31,"from_ns":5,"by":"operator"}"#,
         r#""kind":"overridden","from_ns":-5,"until_ns":7,"policy":null,"book":"0a00000000000000000000000000000000000000000000000000000000000000","from_begin":false,"reason":"agreed","by":"token:0a0000000000000000000000"}"#,
+        r#""kind":"tariff-published","tariff":"pro","version":"2026-12","digest":"0a00000000000000000000000000000000000000000000000000000000000000","by":"operator"}"#,
+        r#""kind":"tariff-default","tariff":null,"by":"operator"}"#,
+        r#""kind":"tariff-joined","tariff":"pro","version":"2026-12","digest":"0a00000000000000000000000000000000000000000000000000000000000000","by":"operator"}"#,
+        r#""kind":"one-off","what":"goodwill","amount":"12.5","currency":"EUR","at_ns":-5,"reason":"an outage","by":"operator"}"#,
         r#""kind":"plan-withdrawn","plan":"prices","digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":5,"by":"operator","reason":null}"#,
         r#""kind":"invoiced","number":3,"digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":-5,"until_ns":7,"corrects":2,"by":"operator"}"#,
         r#""kind":"intended","command":"snapshot","by":"schedule","about":"daily-1"}"#,
@@ -908,10 +1048,11 @@ mod tests {
     ];
 
     /// Facts with the fields that two kinds gained later.
-    const LATER: [&str; 3] = [
+    const LATER: [&str; 4] = [
         r#""kind":"policy-admitted","digest":"0a00000000000000000000000000000000000000000000000000000000000000","size_bytes":7,"by":"operator"}"#,
         r#""kind":"policy-activated","digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":5,"rollback":false,"by":"host","reason":"why"}"#,
         r#""kind":"policy-activated","digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":5,"rollback":false,"by":"host","options":{"minimum":"60s"}}"#,
+        r#""kind":"tenant-changed","limits":{},"fallback":["hold"],"by":"operator","suspended":true,"ended_ns":5}"#,
     ];
 
     const HEAD: &str = r#"{"seq":9,"boot":"b","boottime_ns":18446744073709551615,"wall_ns":-1,"meter_ns":2,"recorded_ns":3,"tenant":"default","instance":"#;
@@ -922,7 +1063,12 @@ mod tests {
 
     #[test]
     fn the_text_of_a_fact_never_changes() {
-        let later = [Kind::PolicyAdmitted, Kind::PolicyActivated, Kind::PolicyActivated];
+        let later = [
+            Kind::PolicyAdmitted,
+            Kind::PolicyActivated,
+            Kind::PolicyActivated,
+            Kind::TenantChanged,
+        ];
         for (text, kind) in TEXTS.into_iter().zip(Kind::ALL).chain(LATER.into_iter().zip(later)) {
             let whose =
                 if kind < OF_INSTANCES { r#"null,"previous":null"# } else { r#""i","previous":8"# };

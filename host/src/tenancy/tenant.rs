@@ -182,15 +182,14 @@ impl Tenant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tenant::{FallbackOrder, Quota};
+    use crate::tenant::Quota;
 
     fn tenant(limits: &[(Limit, u64)]) -> Arc<Tenant> {
         let mut quota = Quota::default();
         for &(limit, most) in limits {
             quota.set(limit, Some(most));
         }
-        let settings =
-            Settings { quota, fallback: FallbackOrder::default(), billing_delegated: false };
+        let settings = Settings { quota, ..Settings::default() };
         Arc::new(Tenant::new("acme".parse().expect("a name"), Instant(0), settings))
     }
 

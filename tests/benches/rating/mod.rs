@@ -238,6 +238,7 @@ fn header(policy: &Policy) -> Header {
             terms: terms.iter().map(of).collect(),
         }],
         opening: Balances::default(),
+        one_offs: Vec::new(),
     }
 }
 

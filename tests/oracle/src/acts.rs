@@ -70,6 +70,7 @@ impl<'a> Accounts<'a> {
             Act::Close(to) => self.close(number, *to),
             Act::Settle => self.settle(number),
             Act::Override(with) => self.known.replace(with),
+            Act::OneOff(one) => self.known.record(one),
             Act::Learn(instance) => self.known.learn(instance),
             Act::Clock(steps) => self.known.set_clock(steps),
         }
@@ -201,8 +202,13 @@ impl<'a> Accounts<'a> {
             }
             period = self.periods.next(period);
         }
-        used.retain(|id, _| self.is_of_kind(id, "credit"));
+        used.retain(|id, _| self.is_of_kind(id, "credit") || self.is_goodwill(id));
         used
+    }
+
+    fn is_goodwill(&self, id: &str) -> bool {
+        let is_it = |act: &Act| matches!(act, Act::OneOff(one) if one.is_goodwill && one.id == id);
+        self.scenario.acts.iter().any(is_it)
     }
 
     fn is_of_kind(&self, id: &str, kind: &str) -> bool {
@@ -213,7 +219,7 @@ impl<'a> Accounts<'a> {
         let set = self.scenario.books.iter().map(|set| &set.book);
         let named = self.scenario.acts.iter().filter_map(|act| match act {
             Act::Override(with) => with.book.as_ref(),
-            Act::Close(_) | Act::Settle | Act::Learn(_) | Act::Clock(_) => None,
+            Act::Close(_) | Act::Settle | Act::OneOff(_) | Act::Learn(_) | Act::Clock(_) => None,
         });
         set.chain(named).any(is_of_kind)
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::scenario::{
-    Act, Agreement, BookSet, Instance, Meter, Nanos, Override, PeriodKind, Piece, Policy,
+    Act, Agreement, BookSet, Instance, Meter, Nanos, OneOff, Override, PeriodKind, Piece, Policy,
     PolicySet, Scenario, Step, StretchKind, TimeRounding,
 };
 
@@ -54,7 +54,7 @@ impl Example {
 /// All examples, in the order of the text.
 #[must_use]
 pub fn all() -> Vec<Example> {
-    [counters(), stretches(), adjustments(), corrections(), roundings()].concat()
+    [counters(), stretches(), adjustments(), corrections(), roundings(), one_offs()].concat()
 }
 
 fn counters() -> Vec<Example> {
@@ -337,6 +337,54 @@ fn roundings() -> Vec<Example> {
     let scenario = Short::new().book(0, least("100.5")).acts(acts);
     let example = Example::new("10a", scenario, &[10_050, 50, 50, 50, 50]);
     vec![example.with_payables(&[100, 1, 1, 0, 0])]
+}
+
+fn one_offs() -> Vec<Example> {
+    let one = |id: &str, coins: i128, at: Nanos| {
+        Act::OneOff(OneOff {
+            id: id.to_owned(),
+            at: at * SECOND,
+            amount: coins * 1_000_000_000,
+            is_goodwill: id == "goodwill",
+        })
+    };
+    let close = |at: Nanos| Act::Close(at * SECOND);
+    let minimum = json!({"id": "least", "kind": "minimum", "amount": 50});
+    let cap = json!({"id": "most", "kind": "cap", "amount": 10});
+    let unused =
+        |adjustments: Value, acts| Short::new().book(0, book(json!([]), adjustments)).acts(acts);
+    let plain = || Short::new().book(0, plain());
+    let mut two_days = plain().machine(0, 6).machine_of(DAY, DAY + 8 * SECOND);
+    two_days.0.agreement.kind = PeriodKind::Day;
+    let days = vec![one("goodwill", 10, 1), Act::Close(DAY), Act::Close(2 * DAY)];
+    vec![
+        Example::new(
+            "17a",
+            plain().machine(0, 4).acts(vec![one("charge", 10, 2), close(1), close(4)]),
+            &[100, 1_300],
+        ),
+        Example::new(
+            "17b",
+            with_adjustments(&[cap]).machine(0, 26).acts(vec![one("charge", 5, 1), close(30)]),
+            &[1_500],
+        ),
+        Example::new(
+            "17c",
+            unused(json!([minimum]), vec![one("charge", 5, 1), Act::Close(MONTH)]),
+            &[5_500],
+        ),
+        Example::new("17d", two_days.acts(days), &[0, 400]),
+        Example::new(
+            "17e",
+            plain().machine(0, 6).acts(vec![close(10), one("goodwill", 10, 1), Act::Settle]),
+            &[600, -600],
+        ),
+        Example::new(
+            "17f",
+            unused(json!([minimum, gift(10)]), vec![one("goodwill", 15, 1), Act::Close(MONTH)]),
+            &[2_500],
+        ),
+    ]
 }
 
 fn gift(amount: u32) -> Value {

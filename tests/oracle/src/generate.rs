@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::clock::{Calendar, DAY, Periods, Zone};
 use crate::scenario::{
-    Act, Agreement, BookSet, Instance, Meter, Nanos, Override, PeriodKind, Piece, Policy,
+    Act, Agreement, BookSet, Instance, Meter, Nanos, OneOff, Override, PeriodKind, Piece, Policy,
     PolicySet, Scenario, Step, StretchKind, TimeRounding,
 };
 
@@ -108,6 +108,8 @@ struct Maker<'a> {
     /// Credits with all their fields fixed.
     credits: Vec<Value>,
     digits: u32,
+    /// Number of one-off charges and goodwill so far.
+    one_offs: usize,
 }
 
 impl<'a> Maker<'a> {
@@ -131,6 +133,7 @@ impl<'a> Maker<'a> {
             rules: Vec::new(),
             credits: Vec::new(),
             digits: 9,
+            one_offs: 0,
         };
         maker.set_landmarks(begin);
         maker
@@ -569,6 +572,15 @@ impl<'a> Maker<'a> {
         if self.dice.chance(30) {
             news.push(Act::Override(self.replacement(books)));
         }
+        if self.dice.chance(15) {
+            let is_goodwill = self.dice.chance(60);
+            let name = if is_goodwill { "goodwill" } else { "charge" };
+            let at = self.time();
+            let amount = i128::from(self.dice.between(1, 2_000)) * 10_000_000;
+            let id = format!("{name}:{}", self.one_offs);
+            self.one_offs += 1;
+            news.push(Act::OneOff(OneOff { id, at, amount, is_goodwill }));
+        }
         if self.dice.chance(4) {
             let mut steps = self.calendar.clone();
             steps[0].offset += self.tick;
@@ -619,7 +631,7 @@ fn minute(local: Nanos) -> String {
 }
 
 /// Features of scenarios, each of which the generator must reach.
-pub const FEATURES: [&str; 16] = [
+pub const FEATURES: [&str; 17] = [
     "two prices",
     "windows",
     "swap",
@@ -636,6 +648,7 @@ pub const FEATURES: [&str; 16] = [
     "override",
     "stand-in",
     "counts",
+    "one-off",
 ];
 
 /// The features of [`FEATURES`] that a scenario has.
@@ -653,7 +666,7 @@ pub fn features(scenario: &Scenario) -> BTreeSet<&'static str> {
     let overrides = || {
         scenario.acts.iter().filter_map(|act| match act {
             Act::Override(with) => Some(with),
-            Act::Close(_) | Act::Settle | Act::Learn(_) | Act::Clock(_) => None,
+            Act::Close(_) | Act::Settle | Act::OneOff(_) | Act::Learn(_) | Act::Clock(_) => None,
         })
     };
     let meters = || scenario.policies.iter().flat_map(|set| set.policy.meters.values());
@@ -677,6 +690,7 @@ pub fn features(scenario: &Scenario) -> BTreeSet<&'static str> {
         overrides().any(|with| with.book.is_some()),
         overrides().any(|with| with.policy.is_some()),
         prices().any(|price| price["per"] == "network-in-B"),
+        scenario.acts.iter().any(|act| matches!(act, Act::OneOff(_))),
     ];
     FEATURES.into_iter().zip(has).filter(|(_, has)| *has).map(|(feature, _)| feature).collect()
 }

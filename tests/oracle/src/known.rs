@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::book::{Book, Price};
 use crate::clock::{Calendar, Zone};
-use crate::scenario::{Instance, Nanos, Override, Policy, Scenario, Step};
+use crate::scenario::{Instance, Nanos, OneOff, Override, Policy, Scenario, Step};
 
 pub(crate) struct Known<'a> {
     scenario: &'a Scenario,
@@ -13,6 +13,7 @@ pub(crate) struct Known<'a> {
     pub(crate) instances: BTreeMap<String, Instance>,
     books: Vec<SetBook>,
     overrides: Vec<(Override, Option<Rc<Book>>)>,
+    one_offs: Vec<OneOff>,
     pub(crate) zones: BTreeMap<String, Zone>,
     /// The texts of all books, by their address.
     pub(crate) texts: HashMap<*const Book, serde_json::Value>,
@@ -32,6 +33,7 @@ impl<'a> Known<'a> {
             instances: BTreeMap::new(),
             books: Vec::new(),
             overrides: Vec::new(),
+            one_offs: Vec::new(),
             zones: BTreeMap::new(),
             texts: HashMap::new(),
         };
@@ -67,6 +69,18 @@ impl<'a> Known<'a> {
     pub(crate) fn replace(&mut self, with: &Override) {
         let book = with.book.as_ref().map(|text| self.read(text));
         self.overrides.push((with.clone(), book));
+    }
+
+    pub(crate) fn record(&mut self, one: &OneOff) {
+        self.one_offs.push(one.clone());
+    }
+
+    /// The charges, or the goodwill, before an instant, in the order in which they act.
+    pub(crate) fn one_offs(&self, is_goodwill: bool, before: Nanos) -> Vec<&OneOff> {
+        let is_meant = |one: &&OneOff| one.is_goodwill == is_goodwill && one.at < before;
+        let mut some: Vec<&OneOff> = self.one_offs.iter().filter(is_meant).collect();
+        some.sort_by_key(|one| (one.at, &one.id));
+        some
     }
 
     pub(crate) fn first_fact(&self) -> Nanos {

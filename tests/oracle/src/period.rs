@@ -54,8 +54,21 @@ impl View {
         if let Some(book) = last_book {
             let mut ledger = Ledger::new(known, span, book, charges);
             let rules = ledger.rules();
-            let adjustments = ledger.adjust(&mut credits);
-            let total = rules.values().chain(adjustments.values()).sum();
+            let mut adjustments = ledger.adjust(&mut credits);
+            let mut total: i128 = rules.values().chain(adjustments.values()).sum();
+            for charge in known.one_offs(false, span.up_to) {
+                if span.begin <= charge.at {
+                    adjustments.insert(charge.id.clone(), charge.amount);
+                    total += charge.amount;
+                }
+            }
+            for goodwill in known.one_offs(true, span.up_to) {
+                let used = credits.entry(goodwill.id.clone()).or_insert(0);
+                let paid = total.max(0).min(goodwill.amount - *used);
+                *used += paid;
+                total -= paid;
+                adjustments.insert(goodwill.id.clone(), -paid);
+            }
             sums = Sums { rules, adjustments, total };
             sums.rules.retain(|_, amount| *amount != 0);
             sums.adjustments.retain(|_, amount| *amount != 0);

@@ -174,10 +174,25 @@ pub enum Act {
     Settle,
     /// Records an override.
     Override(Override),
+    /// Records a one-off charge or a goodwill.
+    OneOff(OneOff),
     /// A late fact: the instance replaces what was known of it.
     Learn(Instance),
     /// A late reading of the clock: the steps replace the calendar.
     Clock(Vec<Step>),
+}
+
+/// A one-off charge, or a goodwill.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OneOff {
+    /// Id, unique in the tenant.
+    pub id: String,
+    /// Instant to which it belongs.
+    pub at: Nanos,
+    /// Amount in nano-units, whole coins.
+    pub amount: i128,
+    /// Set for a goodwill, which pays; a charge is paid.
+    pub is_goodwill: bool,
 }
 
 /// An override: another policy or book for a span.
@@ -231,9 +246,9 @@ pub struct Document {
 pub struct Sums {
     /// Rounded sums by rule.
     pub rules: BTreeMap<String, i128>,
-    /// Changes by the adjustments' ids.
+    /// Changes by the ids of adjustments, one-off charges and goodwill.
     pub adjustments: BTreeMap<String, i128>,
-    /// Sum of rules and adjustments.
+    /// Sum of rules, adjustments, one-off charges and goodwill.
     pub total: i128,
 }
 

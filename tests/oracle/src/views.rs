@@ -10,7 +10,7 @@ use crate::book::Unit;
 use crate::clock::DAY;
 use crate::known::Known;
 use crate::period::{Handed, Span, View};
-use crate::scenario::{Instance, Meter, Nanos, Piece, Scenario, Step, StretchKind, Sums};
+use crate::scenario::{Instance, Meter, Nanos, OneOff, Piece, Scenario, Step, StretchKind, Sums};
 use crate::usage::{pairs, phase_at, piece_at};
 
 /// The oracle's view of a period up to an instant: input and result.
@@ -38,6 +38,8 @@ pub struct PeriodView {
     pub instances: Vec<Instance>,
     /// Intervals, cut where policies change.
     pub cuts: Vec<Cut>,
+    /// One-off charges and goodwill that are known, in the order of the acts.
+    pub one_offs: Vec<OneOff>,
     /// Balances that the period before handed on.
     pub opening: Balances,
     /// Sums of the period.
@@ -142,6 +144,11 @@ impl PeriodView {
             zones: zones(known, span),
             books: books(known, span),
             terms: terms(known, &edges),
+            one_offs: [false, true]
+                .into_iter()
+                .flat_map(|is_goodwill| known.one_offs(is_goodwill, Nanos::MAX))
+                .cloned()
+                .collect(),
             opening: opening.balances(&instances, span.begin),
             closing: view.handed.balances(&instances, span.up_to),
             instances,

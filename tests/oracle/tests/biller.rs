@@ -259,7 +259,8 @@ fn of_oracle(view: &PeriodView) -> Answer {
 
 fn of_biller(bill: &Bill) -> Answer {
     let rules = bill.rules.iter().map(|rule| (rule.rule.clone(), rule.amount));
-    let adjustments = bill.adjustments.iter().map(|of| (of.id.clone(), of.change));
+    let one_offs = bill.one_offs.iter().map(|of| (of.id.clone(), of.change));
+    let adjustments = bill.adjustments.iter().map(|of| (of.id.clone(), of.change)).chain(one_offs);
     let mut closing = bill.closing.clone();
     closing.counters.retain(|counter| counter.units > 0);
     Answer {
@@ -338,6 +339,20 @@ fn header(scenario: &Scenario, view: &PeriodView) -> input::Header {
         terms: terms.collect(),
         meters,
         opening: balances(&view.opening, &granted(scenario)),
+        one_offs: view.one_offs.iter().map(one_off).collect(),
+    }
+}
+
+fn one_off(one: &tallyman_oracle::OneOff) -> input::OneOff {
+    input::OneOff {
+        id: one.id.clone(),
+        kind: match one.is_goodwill {
+            true => input::OneOffKind::Goodwill,
+            false => input::OneOffKind::Charge,
+        },
+        at: one.at,
+        amount: one.amount,
+        currency: CURRENCY.to_owned(),
     }
 }
 
@@ -451,8 +466,13 @@ fn granted(scenario: &Scenario) -> BTreeMap<String, i128> {
     });
     let books = scenario.books.iter().map(|set| &set.book).chain(overrides);
     let adjustments = books.flat_map(|book| book["adjustments"].as_array().into_iter().flatten());
+    let goodwill = scenario.acts.iter().filter_map(|act| match act {
+        tallyman_oracle::Act::OneOff(one) if one.is_goodwill => Some((one.id.clone(), one.amount)),
+        _ => None,
+    });
     adjustments
         .map(|it| (it["id"].as_str().expect("an id").to_owned(), nanos(&it["amount"])))
+        .chain(goodwill)
         .collect()
 }
 

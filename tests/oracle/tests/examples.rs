@@ -65,6 +65,12 @@ examples! {
     example_9c: "9c",
     example_9d: "9d",
     example_10a: "10a",
+    example_17a: "17a",
+    example_17b: "17b",
+    example_17c: "17c",
+    example_17d: "17d",
+    example_17e: "17e",
+    example_17f: "17f",
 }
 
 #[test]

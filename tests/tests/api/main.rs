@@ -19,6 +19,7 @@ mod logs;
 mod many;
 mod parity;
 mod policies;
+mod rate;
 mod requests;
 mod restart;
 mod settings;

@@ -105,6 +105,7 @@ fn bill(row: &Row, request: Request, measured: &Measurement) -> Bill {
             terms: measured.terms.iter().map(|of| Some(terms(of))).collect(),
         }],
         opening: Balances::default(),
+        one_offs: Vec::new(),
     };
     let subject = |(fact, of): (u64, &metering::Subject)| Subject {
         id: of.id.clone(),

@@ -65,6 +65,7 @@ impl Case {
             meters: vec!["active".into()],
             terms: Vec::new(),
             opening: Balances::default(),
+            one_offs: Vec::new(),
         };
         let case = Self { header, subjects: Vec::new(), lives: Vec::new(), own: Vec::new() };
         case.terms(start / SECOND, terms(0, 0, Rounding::Up))

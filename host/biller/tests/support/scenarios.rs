@@ -50,6 +50,7 @@ impl Period<'_> {
             meters: METERS.map(String::from).into(),
             terms: self.terms(),
             opening,
+            one_offs: Vec::new(),
         }
     }
 

@@ -6,7 +6,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Timestamp;
 use crate::billing::agreement;
 use crate::invoice::{Invoice, Kind};
-use crate::journal::wire::{ChainedFact, Cycle};
+use crate::journal::wire::{ChainedFact, Cycle, OneOffKind};
 
 /// A price book in force, or planned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -74,7 +74,8 @@ pub struct Documents {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct PreviewParams {
-    /// First instant that is not billed: RFC 3339, a date in UTC, or `now`, which is the default.
+    /// First instant that is not billed: RFC 3339, a date in UTC, a month such as `2026-11` up to
+    /// the end of the tenant's own period, or `now`, which is the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
 }
@@ -86,7 +87,8 @@ pub struct PreviewRequest {
     /// First instant of the span for which the other rules hold; the tenant's creation if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// First instant that is not billed: RFC 3339, a date in UTC, or `now`, which is the default.
+    /// First instant that is not billed: RFC 3339, a date in UTC, a month such as `2026-11` up to
+    /// the end of the tenant's own period, or `now`, which is the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
     /// A policy in place of those in force: its name, its digest, or a unique prefix of the digest.
@@ -106,7 +108,8 @@ pub struct PreviewRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CloseInvoice {
-    /// First instant that is not billed: RFC 3339, a date in UTC, or `now`, which means now less 60
+    /// First instant that is not billed: RFC 3339, a date in UTC, a month such as `2026-11` up to
+    /// the end of the tenant's own period, or `now`, which means now less 60
     /// s, or now with `at_once`.
     pub to: String,
     /// Set to close although less than 60 s have passed since `to`, or operations are under way.
@@ -159,6 +162,131 @@ pub struct Overridden {
     pub policy: Option<String>,
     /// Digest of the price book that was named; null if none was.
     pub prices: Option<String>,
+    /// Sequence number of the journal's fact.
+    pub fact: u64,
+}
+
+/// A named price book with versions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Tariff {
+    /// Its name.
+    pub name: String,
+    /// Set if new tenants begin under its newest version.
+    pub is_default: bool,
+    /// Its versions, the newest last.
+    pub versions: Vec<TariffVersion>,
+}
+
+/// A version of a tariff.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TariffVersion {
+    /// Its name, such as `2026-12`.
+    pub version: String,
+    /// The book, by the SHA-256 of its text.
+    pub digest: String,
+    /// ISO 4217 code of its prices.
+    pub currency: String,
+    /// Number of its prices.
+    pub prices: u64,
+    /// Number of tenants whose last book it is.
+    pub tenants: u64,
+    /// Sequence number of the journal's fact.
+    pub fact: u64,
+}
+
+/// The tariff of new tenants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetDefaultTariff {
+    /// Its name; null for none.
+    pub tariff: Option<String>,
+}
+
+/// The tariff by which a tenant is to be charged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JoinTariff {
+    /// Its name.
+    pub tariff: String,
+    /// The version; the newest, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// First instant at which its book holds: RFC 3339, a date in UTC, or `border`, the end of the
+    /// present period; now, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+}
+
+/// A change of the version for all tenants of a tariff.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeTariff {
+    /// The version; the newest, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// First instant at which its book holds: RFC 3339, a date in UTC, or `border`, the end of each
+    /// tenant's present period, which is the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+}
+
+/// The outcome of a change for all tenants of a tariff.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChangedTariff {
+    /// The tariff.
+    pub tariff: String,
+    /// The tenants that were on it, by id.
+    pub tenants: Vec<TariffChange>,
+}
+
+/// The outcome for one tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TariffChange {
+    /// The tenant's id.
+    pub tenant: String,
+    /// The version that it is on; null if the change was refused.
+    pub version: Option<String>,
+    /// First instant at which the book holds; null if the change was refused.
+    pub from: Option<Timestamp>,
+    /// The reason for the refusal, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+/// An amount that is charged, or given, once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OneOff {
+    /// `charge` is added to what the period comes to, `goodwill` pays what periods come to until it
+    /// is used up.
+    pub kind: OneOffKind,
+    /// The amount, above 0, in the currency's coins, such as `12.50`.
+    pub amount: String,
+    /// ISO 4217 code; that of the book in force at `at`, if absent. Another one is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub currency: Option<String>,
+    /// The instant to which it belongs: RFC 3339, or a date in UTC; now, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    /// The reason, in words for the one who pays. 1 to 1,024 bytes.
+    pub reason: String,
+}
+
+/// A one-off that is on record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RecordedOneOff {
+    /// The tenant's id.
+    pub tenant: String,
+    /// Its id on documents.
+    pub id: String,
+    /// `charge` or `goodwill`.
+    pub kind: OneOffKind,
+    /// The amount.
+    pub amount: String,
+    /// ISO 4217 code.
+    pub currency: String,
+    /// The instant to which it belongs.
+    pub at: Timestamp,
     /// Sequence number of the journal's fact.
     pub fact: u64,
 }

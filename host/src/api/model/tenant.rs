@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use super::{Timestamp, text};
 use crate::id::{Digest, TenantId};
+use crate::invoice::Invoice;
 use crate::journal::wire::FallbackStep;
 
 /// The tenant to create.
@@ -58,6 +59,12 @@ pub struct Tenant {
     /// and the role `billing`.
     #[serde(default)]
     pub billing_delegated: bool,
+    /// Set if nothing of it may be started or made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspended: bool,
+    /// Its end; absent while it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
     /// The fallback steps for a quarantine of its policy, in the order in which they are tried.
     pub fallback: Vec<FallbackStep>,
     /// Digest of the policy in force.
@@ -74,6 +81,26 @@ pub struct Tenant {
 pub struct Billing {
     /// Set to give the right to the tenant's own admins, beside operators and the role `billing`.
     pub delegated: bool,
+}
+
+/// The suspension of a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Suspension {
+    /// Set so that nothing of the tenant is started or made; unset to resume it.
+    pub suspended: bool,
+}
+
+/// The end of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EndedTenant {
+    /// The tenant.
+    pub tenant: Tenant,
+    /// Its last bill: the documents that reach its end. They are empty if they could not be made.
+    pub documents: Vec<Invoice>,
+    /// The reason why the last bill could not be made; close it when that is mended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unbilled: Option<String>,
 }
 
 /// The fallback of a tenant whose policy is quarantined.

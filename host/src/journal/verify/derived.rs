@@ -53,7 +53,9 @@ impl<'a> Derived<'a> {
         self.check_clock(record)?;
         match fact {
             TenantFact::PolicyAdmitted { digest, .. } => drop(self.components.insert(*digest)),
-            TenantFact::PricesActivated { digest, .. } | TenantFact::Invoiced { digest, .. } => {
+            TenantFact::PricesActivated { digest, .. }
+            | TenantFact::TariffPublished { digest, .. }
+            | TenantFact::Invoiced { digest, .. } => {
                 self.documents.insert(*digest);
             }
             TenantFact::Overridden { book, .. } => self.documents.extend(*book),
@@ -62,6 +64,9 @@ impl<'a> Derived<'a> {
             | TenantFact::PolicyMoved(_)
             | TenantFact::PlanWithdrawn { .. }
             | TenantFact::AgreementChanged { .. }
+            | TenantFact::TariffDefault { .. }
+            | TenantFact::TariffJoined { .. }
+            | TenantFact::OneOff { .. }
             | TenantFact::Created { .. }
             | TenantFact::Changed { .. }
             | TenantFact::TokenCreated { .. }

@@ -49,6 +49,7 @@ fn header() -> Header {
         meters: vec!["active".into()],
         terms: vec![TermsInForce { from: 0, until: 30 * DAY, terms: vec![Some(terms)] }],
         opening: Balances::default(),
+        one_offs: Vec::new(),
     }
 }
 
