@@ -45,6 +45,10 @@ conformance: ## Set up and try every operation on every hypervisor of this host
 	@scripts/setup test
 	@cargo test --locked -p tallyman-tests --test conformance
 
+.PHONY: oracle
+oracle: ## Hold the biller against the oracle in 100,000 scenarios, and count the pairs of features
+	@ORACLE_CASES=100000 ORACLE_PAIRS=100000 cargo test --release --locked -p tallyman-oracle -- --nocapture
+
 .PHONY: interpreted
 interpreted: build ## Set up and build policies in Python and JavaScript with their own tools, and hold them against the kit
 	@scripts/setup interpreted
