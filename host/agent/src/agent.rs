@@ -34,8 +34,8 @@ pub(crate) struct Agent {
     out: Vec<u8>,
     sent: usize,
     sessions: BTreeMap<SessionId, Session>,
-    /// Processes that were told to end, and until when they may.
-    ending: Vec<(i32, Instant)>,
+    /// Sessions whose processes were told to end, and until when they may.
+    ending: Vec<(Session, Instant)>,
     signals: OwnedFd,
     /// Clock and random pool are ours to set.
     owns_machine: bool,
@@ -240,9 +240,9 @@ impl Agent {
         if let Some(session) = self.sessions.remove(&session)
             && !session.has_ended()
         {
-            // Those that keep standing when nobody is there any more are ended.
+            // Its ends stay open: a process that cleans up may say so to nobody.
             signal_group(session.pid(), Signal::HUP);
-            self.ending.push((session.pid(), Instant::now() + GRACE));
+            self.ending.push((session, Instant::now() + GRACE));
         }
     }
 
@@ -299,7 +299,7 @@ impl Agent {
         while rustix::io::read(&self.signals, &mut record).is_ok_and(|count| count > 0) {}
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             let pid = pid.as_raw_nonzero().get();
-            self.ending.retain(|(ending, _)| *ending != pid);
+            self.ending.retain(|(ending, _)| ending.pid() != pid);
             if let Some(session) = self.sessions.values_mut().find(|session| session.pid() == pid) {
                 session.set_ended(status);
             }
@@ -313,10 +313,10 @@ impl Agent {
         for session in self.sessions.values_mut().filter(|session| is_over(session.deadline)) {
             session.time_out();
         }
-        self.ending.retain(|(pid, deadline)| {
+        self.ending.retain(|(session, deadline)| {
             let is_over = *deadline <= now;
             if is_over {
-                signal_group(*pid, Signal::KILL);
+                signal_group(session.pid(), Signal::KILL);
             }
             !is_over
         });

@@ -97,11 +97,24 @@ fn become_user(command: &mut Command, user: User) {
     }
 }
 
+/// Makes the new process the first of a session, and lets it hear the signals that this one takes
+/// otherwise.
+fn begin_session() -> io::Result<()> {
+    rustix::process::setsid()?;
+    // SAFETY: system calls on a set that was made for them.
+    let unblocked = unsafe {
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut())
+    };
+    if unblocked == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 fn with_pipes(mut command: Command) -> io::Result<Spawned> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // SAFETY: a system call alone.
+    // SAFETY: system calls alone.
     unsafe {
-        command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?));
+        command.pre_exec(begin_session);
     }
     let mut child = command.spawn()?;
     let pipe = || io::Error::other("a pipe is missing");
@@ -124,7 +137,7 @@ fn in_terminal(mut command: Command, size: Size) -> io::Result<Spawned> {
     // SAFETY: system calls alone, on a descriptor that is open as long as `theirs`.
     unsafe {
         command.pre_exec(move || {
-            rustix::process::setsid()?;
+            begin_session()?;
             match libc::ioctl(number, libc::TIOCSCTTY as _, 0) {
                 -1 => Err(io::Error::last_os_error()),
                 _ => Ok(()),

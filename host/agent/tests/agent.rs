@@ -236,6 +236,13 @@ fn signals_reach_the_command() {
 }
 
 #[test]
+fn a_command_blocks_no_signal() {
+    let mut agent = Agent::connected();
+    let blocked = agent.run(shell("grep SigBlk /proc/self/status | cut -f 2")).stdout;
+    assert_eq!(blocked, b"0000000000000000\n");
+}
+
+#[test]
 fn a_terminal_is_one_and_changes_its_size() {
     let mut agent = Agent::connected();
     let script = "test -t 0 && test -t 1 && stty size; read line; stty size; read more || echo end";
