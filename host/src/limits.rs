@@ -200,6 +200,12 @@ pub mod instance {
     pub const MEMORY_BYTES_MAX: u64 = 1 << 40;
     /// Most disks of one instance.
     pub const DISKS_MAX: usize = 16;
+    /// Default size of the disk above an image's file system, in bytes.
+    pub const OVERLAY_BYTES: u64 = 1 << 30;
+    /// The smallest one: enough for a file system with a journal.
+    pub const OVERLAY_BYTES_MIN: u64 = 16 << 20;
+    /// The largest one.
+    pub const OVERLAY_BYTES_MAX: u64 = 4 << 40;
     /// Longest kernel command line in bytes; Linux on x86 takes 2,048 with the final zero.
     pub const CMDLINE_BYTES_MAX: usize = 2_047;
     /// Most tags of one instance.
@@ -306,6 +312,8 @@ pub mod restart {
 
 /// Bounds of health checks.
 pub mod health {
+    /// Last output of a program in the guest that is told with its failure, in bytes.
+    pub const SAID_BYTES_MAX: usize = 512;
     /// Default time from an answer to the next probe, in milliseconds.
     pub const INTERVAL_MS: u64 = 10_000;
     /// Shortest interval and shortest timeout, in milliseconds.
@@ -393,6 +401,18 @@ pub mod image {
     /// Least guest memory of `debian-busybox`, in bytes. It boots with 72 MiB and fails with 64
     /// MiB.
     pub const DEBIAN_BUSYBOX_MEMORY_BYTES_MIN: u64 = 96 << 20;
+    /// A manifest, a configuration or an index of an OCI image, in bytes.
+    pub const DOCUMENT_BYTES_MAX: u64 = 4 << 20;
+    /// Layers of an OCI image.
+    pub const LAYERS_MAX: usize = 256;
+    /// Entries of all its layers.
+    pub const FILES_MAX: u64 = 2_000_000;
+    /// Content of all its layers in bytes, unpacked.
+    pub const CONTENT_BYTES_MAX: u64 = 64 << 30;
+    /// An extended attribute of a file in bytes.
+    pub const XATTR_BYTES_MAX: usize = 32 << 10;
+    /// All extended attributes of a file in bytes.
+    pub const XATTRS_BYTES_MAX: usize = 64 << 10;
 }
 
 /// Bounds of the API.

@@ -66,7 +66,7 @@ impl HostProber {
 impl Prober for HostProber {
     fn admits(&self, probe: &Probe) -> Result<(), String> {
         match probe {
-            Probe::Console { .. } => Ok(()),
+            Probe::Console { .. } | Probe::Exec { .. } => Ok(()),
             Probe::Tcp { address } | Probe::Http { address, .. } => self.admits_address(*address),
         }
     }
@@ -86,6 +86,7 @@ impl Prober for HostProber {
                         .map_err(|error| format!("can't connect to {address}: {error}"))
                 }
                 Probe::Http { address, path } => self.ask_http(*address, path).await,
+                Probe::Exec { .. } => Err("the guest's agent runs it, not this host".into()),
             }
         };
         ask.boxed()

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tallyman::id::Digest;
 use tallyman::image::{Image, ImageError, Images, build_debian_busybox, debian};
@@ -35,6 +36,34 @@ pub fn debian_busybox() -> Image {
         found => found.map_err(Into::into),
     };
     built.unwrap_or_else(|error| panic!("no Linux guest: {:#}", anyhow::Error::from(error)))
+}
+
+/// A static busybox, from the same package as the guest's.
+///
+/// # Panics
+/// It can't be had; the message says what is missing.
+pub fn busybox() -> PathBuf {
+    let folder = guests().join("busybox");
+    fs::create_dir_all(&folder).expect("the target folder is ours");
+    let lock = File::create(folder.join("lock")).expect("the target folder is ours");
+    lock.lock().expect("file locks work in the target folder");
+    let found = |folder: &Path| {
+        ["bin/busybox", "usr/bin/busybox"]
+            .map(|path| folder.join("root").join(path))
+            .into_iter()
+            .find(|path| path.exists())
+    };
+    if let Some(program) = found(&folder) {
+        return program;
+    }
+    let run = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).current_dir(&folder).output();
+        let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
+        assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    run("apt-get", &["download", "-q", "busybox-static"]);
+    run("sh", &["-c", "dpkg-deb --extract busybox-static_*.deb root"]);
+    found(&folder).expect("the package has it")
 }
 
 /// Folder of the guests that tests boot: `target/guests/`.

@@ -269,6 +269,8 @@ impl Rig {
             expiry: None,
             health: None,
             auto_standby: None,
+            program: Default::default(),
+            overlay_bytes: None,
         }
     }
 

@@ -1,19 +1,20 @@
 //! The loop that serves the host.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use ::agent::link::Link;
-use ::agent::message::{FromGuest, FromHost, Open, SessionId, VERSION};
+use ::agent::message::{Exec, FromGuest, FromHost, Open, SessionId, VERSION};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Signal, WaitOptions};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process};
 
 use crate::port::{Port, Read};
 use crate::session::{Output, Session, signal_group};
-use crate::sync;
+use crate::{power, spawn, sync};
 
 /// Most sessions at a time.
 const SESSIONS_MAX: usize = 64;
@@ -37,6 +38,9 @@ pub(crate) struct Agent {
     /// Sessions whose processes were told to end, and until when they may.
     ending: Vec<(Session, Instant)>,
     signals: OwnedFd,
+    /// The image's program, if it is ours to run.
+    program: Option<Program>,
+    buttons: Vec<File>,
     /// Clock and random pool are ours to set.
     owns_machine: bool,
     buffer: Vec<u8>,
@@ -51,22 +55,82 @@ impl Agent {
             sent: 0,
             sessions: BTreeMap::new(),
             ending: Vec::new(),
-            signals: child_signals()?,
+            signals: signals()?,
+            program: None,
+            buttons: Vec::new(),
             owns_machine,
             buffer: vec![0; BUFFER_BYTES],
         })
     }
 
+    /// The agent of a machine whose first process we are.
+    pub(crate) fn first(port: io::Result<Port>) -> io::Result<Self> {
+        // Whoever presses the three keys, which is how some hosts ask, asks us.
+        // SAFETY: a system call that takes a number.
+        unsafe { libc::reboot(libc::RB_DISABLE_CAD) };
+        Ok(Self { buttons: power::buttons(), ..Self::new(port?, true)? })
+    }
+
     /// Serves until the wire has ended for good.
     pub(crate) fn run(mut self) -> io::Result<()> {
         loop {
-            self.read_port()?;
-            self.serve_sessions();
-            self.flush();
-            self.wait()?;
-            self.port.take_changes();
-            self.reap();
-            self.expire();
+            self.turn()?;
+        }
+    }
+
+    /// Runs the image's program, and serves until it has ended. Answers its exit code, and what is
+    /// to be said about it.
+    pub(crate) fn run_first(mut self, exec: &Exec, signal: Signal) -> io::Result<(i32, String)> {
+        let pid = match spawn::on_console(exec) {
+            Ok(pid) => pid,
+            Err(error) => {
+                let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+                return Ok((code, format!("the program can't be started: {error}")));
+            }
+        };
+        self.program = Some(Program { pid, signal, ended: None });
+        loop {
+            self.turn()?;
+            if let Some(status) = self.program.as_ref().and_then(|program| program.ended) {
+                self.hang_up();
+                end_all();
+                return Ok(match (status.exit_status(), status.terminating_signal()) {
+                    (Some(code), _) => (code, String::new()),
+                    (None, Some(signal)) => (128 + signal, format!("killed by signal {signal}")),
+                    (None, None) => (125, "nobody knows how it ended".to_owned()),
+                });
+            }
+        }
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        self.read_port()?;
+        self.serve_sessions();
+        self.flush();
+        self.wait()?;
+        self.port.take_changes();
+        self.take_signals();
+        self.reap();
+        self.expire();
+        Ok(())
+    }
+
+    /// Hands the wish that the machine ends on to the program.
+    fn take_signals(&mut self) {
+        let mut asked = false;
+        let mut record = [0; size_of::<libc::signalfd_siginfo>()];
+        while rustix::io::read(&self.signals, &mut record).is_ok_and(|count| count > 0) {
+            let number = u32::from_ne_bytes([record[0], record[1], record[2], record[3]]);
+            asked |= i32::try_from(number).is_ok_and(|number| number != libc::SIGCHLD);
+        }
+        for button in &mut self.buttons {
+            asked |= power::was_pressed(button);
+        }
+        if let Some(program) = self.program.as_ref().filter(|_| asked)
+            && let Some(pid) = Pid::from_raw(program.pid)
+        {
+            // One that has ended just now is reaped next.
+            let _ = kill_process(pid, program.signal);
         }
     }
 
@@ -76,6 +140,7 @@ impl Agent {
         let outputs = self.sessions.values().filter(|_| reads).flat_map(Session::readable);
         let inputs = self.sessions.values().filter_map(Session::wants_input);
         let sources = [self.port.changes(), self.signals.as_fd()].into_iter();
+        let sources = sources.chain(self.buttons.iter().map(AsFd::as_fd));
         let sources = sources.chain(outputs.map(AsFd::as_fd)).map(|source| (source, PollFlags::IN));
         let sinks = inputs.map(|sink| (sink.as_fd(), PollFlags::OUT));
         let mut polled: Vec<_> = sources
@@ -124,6 +189,7 @@ impl Agent {
             match self.port.read(&mut buffer) {
                 Ok(Read::Some(count)) => self.take(&buffer[..count]),
                 Ok(Read::Nothing) => break Ok(()),
+                Ok(Read::Another) => self.hang_up(),
                 // That somebody is there may be known later than what was said: the answer waits.
                 Ok(Read::Nobody) => {
                     self.cut_all();
@@ -295,11 +361,12 @@ impl Agent {
 
     /// Takes note of children that have ended.
     fn reap(&mut self) {
-        let mut record = [0; size_of::<libc::signalfd_siginfo>()];
-        while rustix::io::read(&self.signals, &mut record).is_ok_and(|count| count > 0) {}
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             let pid = pid.as_raw_nonzero().get();
             self.ending.retain(|(ending, _)| ending.pid() != pid);
+            if let Some(program) = self.program.as_mut().filter(|program| program.pid == pid) {
+                program.ended = Some(status);
+            }
             if let Some(session) = self.sessions.values_mut().find(|session| session.pid() == pid) {
                 session.set_ended(status);
             }
@@ -323,13 +390,42 @@ impl Agent {
     }
 }
 
-/// Readable when a child has ended.
-fn child_signals() -> io::Result<OwnedFd> {
+/// The image's program.
+struct Program {
+    pid: i32,
+    /// The signal that asks it to end.
+    signal: Signal,
+    ended: Option<WaitStatus>,
+}
+
+/// Ends every process but this one, the first.
+fn end_all() {
+    for (signal, patience) in [(libc::SIGTERM, GRACE), (libc::SIGKILL, GRACE)] {
+        // SAFETY: system calls that take numbers.
+        unsafe { libc::kill(-1, signal) };
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            match rustix::process::wait(WaitOptions::NOHANG) {
+                Ok(Some(_)) => {}
+                Ok(None) => std::thread::sleep(Duration::from_millis(5)),
+                // There is none left.
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// Readable when a child has ended, or somebody wants the machine to end.
+fn signals() -> io::Result<OwnedFd> {
     // SAFETY: both calls read the set that was made for them; the descriptor is new and ours.
     unsafe {
         let mut set = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        if rustix::process::getpid().is_init() {
+            libc::sigaddset(&raw mut set, libc::SIGINT);
+            libc::sigaddset(&raw mut set, libc::SIGTERM);
+        }
         libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
         match libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
             -1 => Err(io::Error::last_os_error()),

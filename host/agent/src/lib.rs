@@ -5,6 +5,7 @@
 //! message  what is said, and its bytes
 //! link     numbers and acknowledgements of messages, and the handshake that begins a connection
 //! record   what the helpers for files say to the host through their standard output
+//! setup    what a machine is to run, as the host writes it and the agent reads it at boot
 //! fields   integers, texts and lists as bytes
 //! ```
 //!
@@ -16,6 +17,7 @@ pub mod frame;
 pub mod link;
 pub mod message;
 pub mod record;
+pub mod setup;
 
 /// The name of the virtio-serial port on which the agent listens.
 pub const PORT_NAME: &str = "org.tallyman.agent.0";

@@ -2,6 +2,7 @@
 //! stirs the random pool.
 //!
 //! ```text
+//! tallyman-agent init              brings a machine up as its first process
 //! tallyman-agent serve             waits for the host on the machine's port, in the background
 //! tallyman-agent serve --fd N      speaks on an open socket; leaves clock and random pool alone
 //! tallyman-agent helper ...        moves one file, for the agent
@@ -9,7 +10,9 @@
 
 mod agent;
 mod helper;
+mod init;
 mod port;
+mod power;
 mod session;
 mod spawn;
 mod sync;
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["serve"] => serve(),
         ["serve", "--fd", number] => serve_on(number),
+        ["init"] => init::run(),
         ["helper", ..] => return helper::run(&arguments[1..]),
         _ => Err(io::Error::other(USAGE)),
     };

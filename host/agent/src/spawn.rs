@@ -97,6 +97,16 @@ fn become_user(command: &mut Command, user: User) {
     }
 }
 
+/// Starts a command whose input and output are ours.
+pub(crate) fn on_console(exec: &Exec) -> io::Result<i32> {
+    let mut command = command(exec)?;
+    // SAFETY: system calls alone.
+    unsafe {
+        command.pre_exec(begin_session);
+    }
+    Ok(command.spawn()?.id().cast_signed())
+}
+
 /// Makes the new process the first of a session, and lets it hear the signals that this one takes
 /// otherwise.
 fn begin_session() -> io::Result<()> {

@@ -436,6 +436,7 @@ impl From<ImageError> for ApiError {
             ImageError::Setting { .. }
             | ImageError::NotAFile { .. }
             | ImageError::Source { .. } => Self::invalid(message),
+            ImageError::Oci(_) => Self::new(StatusCode::BAD_REQUEST, "bad_image", message),
             ImageError::NotAKernel { .. } => {
                 Self::new(StatusCode::BAD_REQUEST, "not_a_kernel", message)
             }

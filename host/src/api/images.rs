@@ -3,13 +3,15 @@
 use axum::Json;
 use axum::extract::{Path, State as Extract};
 use axum::http::StatusCode;
+use serde::de::DeserializeOwned;
 
 use super::body::Body;
 use super::error::ApiError;
+use super::model::{NewImage, OciImage};
 use super::shared::Failures;
 use super::{Shared, State, blocking};
 use crate::id::ImageName;
-use crate::image::{ImageImport, Manifest};
+use crate::image::{ImageImport, Manifest, OciImport, debian};
 
 /// List images
 #[utoipa::path(get, path = "/images", tag = "images", security(("bearer" = [])), responses(
@@ -37,18 +39,40 @@ pub(super) async fn get_image(
 
 /// Import an image
 ///
-/// Copies the named files of the daemon's host.
+/// Copies the named files of the daemon's host; or makes one read-only file system, which all
+/// instances share, of the layers of an OCI image in a layout on that host:
+/// `{"name": "web", "oci": "/srv/layout", "tag": "latest"}`.
 #[utoipa::path(post, path = "/images",
-    tag = "images", security(("bearer" = [])), request_body = ImageImport, responses(
+    tag = "images", security(("bearer" = [])), request_body = NewImage, responses(
     (status = 201, description = "The new image", body = Manifest),
     Failures,
 ))]
 pub(super) async fn import_image(
     Extract(state): Shared,
-    Body(import): Body<ImageImport>,
+    Body(import): Body<serde_json::Value>,
 ) -> Result<(StatusCode, Json<Manifest>), ApiError> {
-    let image = blocking(move || Ok(state.images.import(&import)?)).await?;
+    let image = match import.get("oci").is_some() {
+        true => {
+            let import: OciImage = read(import)?;
+            let import = OciImport {
+                name: import.name.parse()?,
+                layout: import.oci.into(),
+                tag: import.tag,
+                base: import.base.as_deref().unwrap_or(debian::NAME).parse()?,
+            };
+            blocking(move || Ok(state.images.import_oci(&import)?)).await?
+        }
+        false => {
+            let import: ImageImport = read(import)?;
+            blocking(move || Ok(state.images.import(&import)?)).await?
+        }
+    };
     Ok((StatusCode::CREATED, Json(image.manifest)))
+}
+
+fn read<T: DeserializeOwned>(import: serde_json::Value) -> Result<T, ApiError> {
+    let read = serde_json::from_value(import);
+    read.map_err(|error| ApiError::unreadable("field", &error.to_string()))
 }
 
 /// Remove an image

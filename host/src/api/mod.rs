@@ -12,6 +12,7 @@ mod auth;
 mod automation;
 mod body;
 mod capabilities;
+mod compat;
 mod dashboard;
 mod description;
 mod door;

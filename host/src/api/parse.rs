@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use super::State;
 use super::error::ApiError;
 use super::model::{
-    AutoStandby, ConsoleCheck, CreateInstance, DiskRequest, ExpiryAction, HealthCheck,
+    AutoStandby, ConsoleCheck, CreateInstance, DiskRequest, ExecCheck, ExpiryAction, HealthCheck,
     HealthCheckKind, NetworkCheck, RestartPolicy, Timestamp,
 };
 use super::size::parse_size;
 use super::time::parse_duration;
-use crate::driver::{self, Disk, Expiry, NewInstance, Probe, View};
+use crate::driver::{self, Disk, Expiry, NewInstance, Probe, Program, View};
 use crate::limits::{self, idle};
 use crate::units::Nanos;
 use crate::vm;
@@ -44,6 +44,12 @@ pub(super) fn new_instance(
         health: request.health_check.as_ref().map_or(Ok(None), health_check)?,
         auto_standby: request.auto_standby.as_ref().map(auto_standby).transpose()?,
         expiry: expiry(state, request.ttl.as_deref(), request.expires_at, request.expiry_action)?,
+        program: Program { entrypoint: request.entrypoint, cmd: request.cmd, env: request.env },
+        overlay_bytes: request
+            .overlay_size
+            .map(|size| parse_size(&size))
+            .transpose()
+            .map_err(|error| ApiError::invalid(format!("overlay_size: {error}")))?,
     })
 }
 
@@ -172,11 +178,9 @@ fn probe(check: &HealthCheck) -> Result<Option<Probe>, ApiError> {
             address: address("tcp", check.tcp.as_ref().ok_or_else(|| missing("tcp"))?)?,
         },
         HealthCheckKind::Exec => {
-            let message = "health_check: no guest has an agent that would run a program in it. A \
-                           check of the type `console` types a line on its console and expects an \
-                           answer there; a restart_policy acts when a guest's program fails or \
-                           its machine dies";
-            return Err(ApiError::conflict("unsupported", message));
+            let ExecCheck { command, working_dir } =
+                check.exec.clone().ok_or_else(|| missing("exec"))?;
+            Probe::Exec { command, working_dir }
         }
     }))
 }
@@ -209,11 +213,6 @@ mod tests {
         for (json, code, words) in [
             (r#"{"type":"http","http":{"port":80}}"#, "unsupported", "no network"),
             (r#"{"type":"tcp","tcp":{"port":80}}"#, "unsupported", "no network"),
-            (
-                r#"{"type":"exec","exec":{"command":["true"]}}"#,
-                "unsupported",
-                "no guest has an agent",
-            ),
             (r#"{"type":"tcp","tcp":{"address":"web:80"}}"#, "invalid", "10.0.0.2:8080"),
             (r#"{"type":"console"}"#, "invalid", "health_check.console"),
             (r#"{"type":"none","interval":"5s"}"#, "invalid", "health_check.type"),
@@ -238,6 +237,7 @@ mod tests {
             r#"{"type":"console","console":{"send":"p","expect":"PONG"},"interval":"1s","failure_threshold":2}"#,
             r#"{"type":"tcp","tcp":{"address":"10.0.0.2:80"},"timeout":"500ms"}"#,
             r#"{"type":"http","http":{"address":"[::1]:80","path":"/well"},"start_period":"1m"}"#,
+            r#"{"type":"exec","exec":{"command":["true"],"working_dir":"/srv"}}"#,
         ] {
             let check = health_check(&serde_json::from_str(json).expect("a check"))
                 .expect("taken")

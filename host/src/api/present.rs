@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::State;
 use super::model::{
-    Accounted, Accounting, AccountingStatus, AutoStandby, ConsoleCheck, HealthCheck,
+    Accounted, Accounting, AccountingStatus, AutoStandby, ConsoleCheck, ExecCheck, HealthCheck,
     HealthCheckKind, HealthStatus, Instance, Interval, Intervals, NetworkCheck, PerPhase, Proof,
     RestartBlock, RestartPolicy, RestartStatus, Timestamp,
 };
@@ -171,6 +171,11 @@ pub(super) fn health_check(check: &driver::HealthCheck) -> HealthCheck {
         Probe::Http { address, path } => HealthCheck {
             kind: HealthCheckKind::Http,
             http: Some(at(address, Some(path.clone()))),
+            ..shown
+        },
+        Probe::Exec { command, working_dir } => HealthCheck {
+            kind: HealthCheckKind::Exec,
+            exec: Some(ExecCheck { command: command.clone(), working_dir: working_dir.clone() }),
             ..shown
         },
     }

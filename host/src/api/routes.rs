@@ -10,7 +10,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::{
-    State, activations, acts, auth, automation, capabilities, dashboard, error, exec, files,
+    State, activations, acts, auth, automation, capabilities, compat, dashboard, error, exec, files,
     health, images, instances, invoices, journal, logs, metrics, one_offs, openapi, policies,
     proofs, rules, sessions, shadows, snapshots, tariffs, tenants, tokens, withdrawals,
 };
@@ -117,7 +117,7 @@ pub fn router(state: Arc<State>) -> Router {
         .route_layer(from_fn_with_state(state.clone(), auth::require))
         .merge(open)
         .merge(dashboard::routes())
-        .fallback(error::no_route)
+        .fallback(compat::fallback)
         .method_not_allowed_fallback(error::no_method)
         .layer(DefaultBodyLimit::max(limits::api::BODY_BYTES_MAX))
         .with_state(state)

@@ -10,8 +10,9 @@ use super::client::Client;
 use super::output::{self, Output};
 use super::progress::during;
 use crate::api::model::{
-    AutoStandby, ConsoleCheck, ExpiryAction, HealthCheck, HealthCheckKind, Instance, InstanceStats,
-    NetworkCheck, ReportActivity, ResizeInstance, RestartMode, RestartPolicy, UpdateInstance,
+    AutoStandby, ConsoleCheck, ExecCheck, ExpiryAction, HealthCheck, HealthCheckKind, Instance,
+    InstanceStats, NetworkCheck, ReportActivity, ResizeInstance, RestartMode, RestartPolicy,
+    UpdateInstance,
 };
 use crate::api::{format_size, parse_size};
 
@@ -67,6 +68,9 @@ struct HealthArgs {
     /// status of 200 to 399, such as 10.0.0.2:8080/health
     #[arg(long, value_name = "ADDRESS", group = "health")]
     health_http: Option<String>,
+    /// Health check: the workload is healthy if this command of the guest's shell ends with 0
+    #[arg(long, value_name = "COMMAND", group = "health")]
+    health_exec: Option<String>,
     /// Time from the end of one probe to the next, from 100ms to 24h; 10s if absent
     #[arg(long, value_name = "DURATION", value_parser = duration, requires = "health")]
     health_interval: Option<Duration>,
@@ -101,6 +105,14 @@ impl HealthArgs {
             return Some(HealthCheck {
                 kind: HealthCheckKind::Console,
                 console: Some(console),
+                ..shared
+            });
+        }
+        if let Some(script) = &self.health_exec {
+            let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+            return Some(HealthCheck {
+                kind: HealthCheckKind::Exec,
+                exec: Some(ExecCheck { command, working_dir: None }),
                 ..shared
             });
         }

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::output::{self, Output};
 use super::progress::{during, spinner};
 use super::{Global, client::Client};
+use crate::api::model::OciImage;
 use crate::api::{format_size, parse_size};
 use crate::image::{self, ImageImport, Images, Manifest};
 use crate::limits;
@@ -30,9 +31,10 @@ pub(super) enum Command {
     #[command(after_help = "Examples:\n  \
                       tallyman image import mine --kernel /boot/vmlinuz --initrd ./initrd \
                       --cmdline 'console=ttyS0'\n  \
+                      tallyman image import web --oci ./layout --tag latest\n  \
                       tallyman image import disk --kernel ./vmlinuz --root-disk ./root.raw \
                       --memory 256MB")]
-    Import(Import),
+    Import(Box<Import>),
     /// Remove an image that no instance uses
     #[command(visible_alias = "rm", after_help = "Examples:\n  tallyman image remove mine")]
     Remove {
@@ -60,8 +62,17 @@ pub(super) struct Import {
     /// Name of the new image: 1 to 63 of a-z, 0-9 and '-'
     name: String,
     /// The kernel: a bzImage, or an ELF file with a PVH entry
-    #[arg(long)]
-    kernel: PathBuf,
+    #[arg(long, required_unless_present = "oci")]
+    kernel: Option<PathBuf>,
+    /// An OCI layout, instead of files
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["kernel", "initrd", "root_disk"])]
+    oci: Option<PathBuf>,
+    /// The image's name in the layout; the only one if absent
+    #[arg(long, requires = "oci")]
+    tag: Option<String>,
+    /// The image whose kernel and initial RAM disk it boots with
+    #[arg(long, requires = "oci", value_name = "IMAGE")]
+    base: Option<String>,
     /// The initial RAM disk
     #[arg(long)]
     initrd: Option<PathBuf>,
@@ -130,10 +141,16 @@ impl Import {
         let absolute = |path: PathBuf| {
             std::path::absolute(&path).with_context(|| format!("can't find {}", path.display()))
         };
+        if let Some(layout) = self.oci {
+            let oci = absolute(layout)?.display().to_string();
+            let import = OciImage { name: self.name, oci, tag: self.tag, base: self.base };
+            let image: Manifest = during("importing", client.post(&["images"], &import)).await?;
+            return output.show(&image, |image| format!("{} is imported", image.name));
+        }
         let import = ImageImport {
             name: self.name.parse()?,
             description: self.description,
-            kernel: absolute(self.kernel)?,
+            kernel: absolute(self.kernel.unwrap_or_default())?,
             initrd: self.initrd.map(absolute).transpose()?,
             root_disk: self.root_disk.map(absolute).transpose()?,
             cmdline: self.cmdline,
@@ -146,7 +163,7 @@ impl Import {
 }
 
 fn bytes(image: &Manifest) -> u64 {
-    let optional = [&image.initrd, &image.root_disk];
+    let optional = [&image.initrd, &image.root_disk, &image.root_fs];
     image.kernel.bytes + optional.into_iter().flatten().map(|file| file.bytes).sum::<u64>()
 }
 
@@ -176,6 +193,8 @@ fn details(image: &Manifest) -> String {
         ("kernel", file(&Some(image.kernel.clone()))),
         ("initrd", file(&image.initrd)),
         ("root disk", file(&image.root_disk)),
+        ("file system", file(&image.root_fs)),
+        ("of", image.oci.as_ref().map(|oci| oci.digest.clone())),
     ];
     output::pairs(rows.into_iter().filter_map(|(name, value)| Some((name, value?))))
 }

@@ -24,7 +24,7 @@ pub(super) enum Command {
                       tallyman instance create web --image debian-busybox --wait\n  \
                       tallyman instance create db --image debian-busybox --vcpus 2 --memory 512MB \
                       --tag team=blue --disk /srv/db.raw")]
-    Create(Create),
+    Create(Box<Create>),
     /// List instances
     #[command(
         visible_alias = "ls",
@@ -199,10 +199,23 @@ pub(super) struct Create {
     /// Most memory to which it can be resized while it runs; if absent, only while it is stopped
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     memory_max: Option<u64>,
+    /// The program, instead of the OCI image's
+    #[arg(long)]
+    entrypoint: Option<String>,
+    /// A variable beside the OCI image's
+    #[arg(long, short, value_name = "NAME=VALUE", value_parser = tag)]
+    env: Vec<(String, String)>,
+    /// Size of the instance's own disk above the OCI image's file system, such as 10GB; 1 GiB if
+    /// absent
+    #[arg(long, value_name = "SIZE")]
+    overlay_size: Option<String>,
     #[command(flatten)]
     automation: automation::Automation,
     #[command(flatten)]
     ready: Ready,
+    /// Arguments, instead of the OCI image's
+    #[arg(last = true)]
+    command: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -414,6 +427,10 @@ impl Create {
             ttl: self.automation.ttl(),
             expires_at: None,
             expiry_action: self.automation.expiry_action(),
+            entrypoint: self.entrypoint.clone().map(|program| vec![program]),
+            cmd: (!self.command.is_empty()).then(|| self.command.clone()),
+            env: self.env.iter().cloned().collect(),
+            overlay_size: self.overlay_size.clone(),
         })
     }
 

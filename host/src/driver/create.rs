@@ -11,7 +11,7 @@ use super::files::{blocking, discard, on_disk};
 use super::host::Host;
 use super::live::{Live, View};
 use super::mailbox::{Order, Reply};
-use super::record::{Disk, NewInstance, Record, Spec};
+use super::record::{Disk, NewInstance, Program, Record, Spec};
 use super::request::Intent;
 use super::settings::{
     Share, check_auto_standby, check_expiry, check_health, check_memory, check_restart, check_tags,
@@ -85,7 +85,10 @@ impl Host {
             // Unlocked at once, as the launch locks it again: this finds disks that are in use.
             drop(hypervisor::lock_disk(&disk).map_err(failed)?);
         }
-        let mut disks = self.root_disk(&id, &image)?;
+        let mut disks = match &image.manifest.oci {
+            Some(oci) => self.image_disks(&id, &image, oci, &new)?,
+            None => self.root_disk(&id, &image)?,
+        };
         disks.extend(extra);
         let spec = Spec {
             image: new.image.to_string(),
@@ -104,6 +107,7 @@ impl Host {
             schedule: None,
             health: new.health,
             auto_standby: new.auto_standby,
+            program: new.program,
         };
         Ok(Record { id, tenant, name: new.name, spec, snapshots: Vec::new() })
     }
@@ -162,6 +166,12 @@ impl Host {
                 "disks",
                 format!("must be at most {}, are {}", limits::DISKS_MAX, new.disks.len()),
             );
+        }
+        let is_plain = new.program == Program::default() && new.overlay_bytes.is_none();
+        if image.manifest.oci.is_none() && !is_plain {
+            let problem =
+                "entrypoint, cmd, env and overlay_size are for images that were imported from OCI";
+            return invalid("image", problem.into());
         }
         check_tags(&new.tags)?;
         check_restart(&new.restart)?;

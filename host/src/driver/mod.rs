@@ -25,6 +25,7 @@
 //!           recorder  the state of one instance and its journal: intend, enter, give up, write
 //!           strays    virtual machine monitors of no recorded instance
 //!           machine   the launched machine: launch, pause, resume, save, kill, wait for its exit
+//!           root      the disks of an instance of an OCI image
 //! top       task/     the loop and its acts: lifecycle, standby, snapshot, fork, health, idle,
 //!                     due, amend; recover after a restart
 //!           create, background, fleet
@@ -49,6 +50,7 @@ mod mailbox;
 mod record;
 mod recorder;
 mod request;
+mod root;
 mod settings;
 mod strays;
 mod task;
@@ -59,7 +61,7 @@ pub use error::FleetError;
 pub use fleet::{Fleet, Parts, Unsettled, Waiting};
 pub use live::{Health, HealthStatus, Live, Restarts, View};
 pub use mailbox::{NewFork, Purpose, Visit};
-pub use record::{Disk, NewInstance, Record, SavedMemory, Snapshot, Spec};
+pub use record::{Disk, NewInstance, Program, Record, SavedMemory, Snapshot, Spec};
 pub use request::{Child, Intent, NewSnapshot, Request, Target};
 pub use settings::{
     Amendment, AutoStandby, Expiry, ExpiryAction, HealthCheck, Probe, Prober, Quota, Reservation,

@@ -44,6 +44,25 @@ pub struct NewInstance {
     pub health: Option<HealthCheck>,
     /// Condition of an automatic standby; none for never.
     pub auto_standby: Option<AutoStandby>,
+    /// The program that it runs instead of its image's.
+    pub program: Program,
+    /// Size of its own disk above its image's file system, in bytes; none takes the usual one.
+    pub overlay_bytes: Option<u64>,
+}
+
+/// The program that an instance of an OCI image runs instead of the image's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Program {
+    /// The program and its first arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
+    /// Further arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cmd: Option<Vec<String>>,
+    /// Variables beside the image's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
 }
 
 /// A disk of an instance: a raw image file.
@@ -195,6 +214,13 @@ pub struct Spec {
     /// Condition of an automatic standby; none for never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_standby: Option<AutoStandby>,
+    /// The program that it runs instead of its image's.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub program: Program,
+}
+
+fn is_usual(program: &Program) -> bool {
+    *program == Program::default()
 }
 
 impl Spec {

@@ -128,6 +128,14 @@ pub enum Probe {
         /// Path and query.
         path: String,
     },
+    /// A program in the guest, which its agent runs; healthy is an exit code of 0.
+    Exec {
+        /// The program and its arguments.
+        command: Vec<String>,
+        /// The folder to run it in; `/` if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        working_dir: Option<String>,
+    },
 }
 
 /// The seam to workloads. The composition root chooses the implementation.
@@ -337,7 +345,18 @@ pub(super) fn check_health(check: &HealthCheck, prober: &dyn Prober) -> Result<(
             let problem = "must begin with '/' and have at most 1024 bytes";
             return invalid("health_check.http.path", problem);
         }
-        Probe::Console { .. } | Probe::Tcp { .. } | Probe::Http { .. } => {}
+        Probe::Exec { command, working_dir }
+            if command.first().is_none_or(String::is_empty)
+                || command.iter().chain(working_dir).map(String::len).sum::<usize>()
+                    > health::TEXT_BYTES_MAX
+                || command.iter().chain(working_dir).any(|word| word.contains('\0'))
+                || working_dir.as_ref().is_some_and(|folder| !folder.starts_with('/')) =>
+        {
+            let problem = "must name a program, with words of at most 1024 bytes together and no \
+                           NUL; working_dir is an absolute path";
+            return invalid("health_check.exec", problem);
+        }
+        Probe::Console { .. } | Probe::Tcp { .. } | Probe::Http { .. } | Probe::Exec { .. } => {}
     }
     prober.admits(probe).map_err(|why| FleetError::Unsupported(format!("health_check: {why}")))
 }

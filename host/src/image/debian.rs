@@ -32,6 +32,11 @@ const BASE_MODULES: &[&str] = &["evdev", "button"];
 /// Modules for disks and for the agent's port.
 const VIRTIO_MODULES: &[&str] = &["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_console"];
 
+/// The file systems of images.
+const IMAGE_MODULES: &[&str] = &["erofs", "ext4", "overlay"];
+/// The agent's port where there is no virtio-serial bus.
+const VSOCK_MODULES: &[&str] = &["vmw_vsock_virtio_transport"];
+
 /// The program inside the guest.
 pub const AGENT: &[u8] = include_bytes!(env!("TALLYMAN_AGENT"));
 
@@ -281,6 +286,8 @@ fn initramfs(kernel: &Package, busybox: &Package) -> Result<Initramfs, BuildErro
     let missing = |name: &str| kernel.lacks(format!("module {name}"));
     add_modules(&mut files, "base", modules.in_load_order(BASE_MODULES, missing, read_module)?);
     add_modules(&mut files, "virtio", modules.in_load_order(VIRTIO_MODULES, missing, read_module)?);
+    add_modules(&mut files, "image", modules.in_load_order(IMAGE_MODULES, missing, read_module)?);
+    add_modules(&mut files, "vsock", modules.in_load_order(VSOCK_MODULES, missing, read_module)?);
     Ok(files)
 }
 

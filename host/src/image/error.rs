@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::oci::OciError;
 use crate::id::ImageName;
 
 /// Error of importing, finding, reading or removing an image. `Display` says what would be right.
@@ -83,6 +84,9 @@ pub enum ImageError {
         /// The difference, in words.
         reason: String,
     },
+    /// An image from an OCI layout is not imported.
+    #[error("the OCI image can't be imported")]
+    Oci(#[from] OciError),
     /// A file or folder of the store can't be read or written.
     #[error("can't {doing} {}", path.display())]
     Store {

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::copy::FileRecord;
-use super::{INITRD, ImageError, KERNEL, MANIFEST, ROOT_DISK, copy, limits};
+use super::oci::OciRecord;
+use super::{INITRD, ImageError, KERNEL, MANIFEST, ROOT_DISK, ROOT_FS, copy, limits};
 use crate::id::ImageName;
 
 /// Request of an import: files on this host and boot settings.
@@ -73,6 +74,12 @@ pub struct Manifest {
     /// The root disk; absent if the image has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root_disk: Option<FileRecord>,
+    /// The file system that all of its instances read, if it is made of layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_fs: Option<FileRecord>,
+    /// The OCI image that it was made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oci: Option<OciRecord>,
 }
 
 /// An image on this host.
@@ -136,6 +143,11 @@ impl Image {
         self.manifest.root_disk.as_ref().map(|_| self.folder.join(ROOT_DISK))
     }
 
+    /// Path of the file system that all instances read.
+    pub fn root_fs(&self) -> Option<PathBuf> {
+        self.manifest.root_fs.as_ref().map(|_| self.folder.join(ROOT_FS))
+    }
+
     pub(super) fn check_lengths(&self) -> Result<(), ImageError> {
         for (file, record) in self.files() {
             match fs::metadata(self.folder.join(file)) {
@@ -166,8 +178,12 @@ impl Image {
     }
 
     fn files(&self) -> impl Iterator<Item = (&'static str, &FileRecord)> {
-        let Manifest { kernel, initrd, root_disk, .. } = &self.manifest;
-        let optional = [(INITRD, initrd.as_ref()), (ROOT_DISK, root_disk.as_ref())];
+        let Manifest { kernel, initrd, root_disk, root_fs, .. } = &self.manifest;
+        let optional = [
+            (INITRD, initrd.as_ref()),
+            (ROOT_DISK, root_disk.as_ref()),
+            (ROOT_FS, root_fs.as_ref()),
+        ];
         std::iter::once((KERNEL, kernel))
             .chain(optional.into_iter().filter_map(|(file, record)| Some((file, record?))))
     }

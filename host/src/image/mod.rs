@@ -11,6 +11,7 @@ mod error;
 mod initramfs;
 mod manifest;
 mod modules;
+mod oci;
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -22,6 +23,7 @@ pub use copy::FileRecord;
 pub use debian::{BuildError, build_debian_busybox};
 pub use error::ImageError;
 pub use manifest::{Image, ImageImport, Manifest};
+pub use oci::{LayoutError, OciError, OciImport, OciRecord, Settings as OciSettings};
 
 use crate::id::ImageName;
 use crate::{clock, limits};
@@ -30,6 +32,7 @@ const MANIFEST: &str = "image.json";
 const KERNEL: &str = "kernel";
 const INITRD: &str = "initrd";
 const ROOT_DISK: &str = "root.img";
+const ROOT_FS: &str = "root.erofs";
 const LOCK: &str = ".lock";
 /// Prefix of folders that are being written or removed. A name can't begin with a dot, so they are
 /// never taken for images.
@@ -201,6 +204,8 @@ fn copy_files(import: &ImageImport, folder: &Path) -> Result<Manifest, ImageErro
         kernel: copy::copy_kernel(&import.kernel, &folder.join(KERNEL))?,
         initrd: optional(&import.initrd, "initrd", INITRD)?,
         root_disk: optional(&import.root_disk, "root disk", ROOT_DISK)?,
+        root_fs: None,
+        oci: None,
     })
 }
 

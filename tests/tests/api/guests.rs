@@ -61,6 +61,7 @@ fn all(daemon: &Daemon) {
     check_input(daemon);
     check_files(daemon);
     check_record(daemon);
+    check_health(daemon);
     check_sleep(daemon);
     check_states(daemon);
 }
@@ -155,6 +156,26 @@ fn check_record(daemon: &Daemon) {
         assert_eq!((&fact["by"], &fact["instance"]), (&json!("operator"), &id));
         assert!(!fact["about"].to_string().contains("COLOUR=blue"), "no variables: {fact}");
     }
+}
+
+/// A program in the guest says whether its workload is healthy.
+fn check_health(daemon: &Daemon) {
+    let health = |script: &str, status: &str| {
+        let exec = json!({"command": ["sh", "-c", script]});
+        let check =
+            json!({"type": "exec", "exec": exec, "interval": "100ms", "failure_threshold": 1});
+        daemon.api().patch("/instances/web", &json!({"health_check": check})).done();
+        loop {
+            let instance = daemon.api().instance("web");
+            if instance["health"]["status"] == json!(status) {
+                return instance;
+            }
+        }
+    };
+    health("true", "healthy");
+    let ill = health("echo no disk; exit 3", "unhealthy");
+    assert!(ill["health"]["problem"].to_string().contains("ended with 3: no disk"), "{ill}");
+    daemon.api().patch("/instances/web", &json!({"health_check": {"type": "none"}})).done();
 }
 
 /// A standby cuts sessions and says so; after it the guest has the host's time and other random

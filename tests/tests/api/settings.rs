@@ -139,10 +139,10 @@ fn what_is_on_record_can_be_changed_and_what_can_not_be_is_refused() {
             "--probe-network",
         ),
         (
-            json!({"health_check": {"type": "exec", "exec": {"command": ["true"]}}}),
-            409,
-            "unsupported",
-            "console",
+            json!({"health_check": {"type": "exec", "exec": {"command": []}}}),
+            400,
+            "invalid",
+            "health_check.exec",
         ),
         (
             json!({"health_check": {"console": {"send": "p", "expect": "PONG"}}}),

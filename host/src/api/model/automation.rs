@@ -230,6 +230,9 @@ pub struct ExecCheck {
     /// The program and its arguments.
     #[serde(default)]
     pub command: Vec<String>,
+    /// The folder to run it in; `/` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_dir: Option<String>,
 }
 
 /// The kind of a health check.

@@ -184,6 +184,18 @@ pub struct CreateInstance {
     /// The action at expiry; `delete` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiry_action: Option<ExpiryAction>,
+    /// The program and its first arguments, instead of the OCI image's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
+    /// Further arguments, instead of the OCI image's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cmd: Option<Vec<String>>,
+    /// Variables beside the OCI image's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Size of its own disk above the OCI image's file system, such as `10GB`; 1 GiB if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlay_size: Option<String>,
 }
 
 fn one() -> u32 {

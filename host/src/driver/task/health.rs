@@ -1,13 +1,20 @@
 //! The health of an instance's workload, and the restart of an unhealthy one.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use futures::FutureExt as _;
 
 use super::Task;
 use crate::driver::error::FleetError;
 use crate::driver::live::{Health, HealthStatus};
 use crate::driver::mailbox::Order;
 use crate::driver::request::Request;
+use crate::driver::settings::Probe;
 use crate::driver::watch::{Probes, after};
+use crate::guest::protocol::{Ending, Exec, Open, What};
+use crate::guest::{Guest, SessionEvent};
+use crate::limits::health as limits;
 use crate::units::{Instant, Nanos};
 use crate::vm::{AfterExit, Asker, ExitCause};
 
@@ -26,10 +33,18 @@ impl Task {
         let pauses = self.recorder.watch.pauses;
         let host = self.host.clone();
         let slot = self.slot.clone();
+        let guest = self.machine.as_ref().and_then(|machine| machine.guest().cloned());
         tokio::spawn(async move {
             let folder = host.folder(&slot.id);
             let limit = Duration::from_millis(check.timeout_ms);
-            let asked = host.prober.ask(&folder, &check.probe);
+            let asked = match &check.probe {
+                Probe::Exec { command, working_dir } => {
+                    run(guest, command, working_dir.as_deref(), limit).boxed()
+                }
+                Probe::Console { .. } | Probe::Tcp { .. } | Probe::Http { .. } => {
+                    host.prober.ask(&folder, &check.probe)
+                }
+            };
             let answer = match tokio::time::timeout(limit, asked).await {
                 Ok(answer) => answer,
                 Err(_) => Err(format!("no answer in {} ms", check.timeout_ms)),
@@ -83,5 +98,43 @@ impl Task {
         let policy = self.recorder.record.spec.restart;
         let next = policy.after(ExitCause::Unhealthy, None, ran_ms, live.restarts.attempts);
         matches!(next, AfterExit::Restart { .. })
+    }
+}
+
+/// Runs a program in the guest, which is healthy if that ends well. Its end is that of the future:
+/// a program that takes too long is ended.
+async fn run(
+    guest: Option<Arc<Guest>>,
+    command: &[String],
+    working_dir: Option<&str>,
+    limit: Duration,
+) -> Result<(), String> {
+    let guest = guest.ok_or("there is no agent in the guest, or no port for it")?;
+    let bytes = |text: &str| text.as_bytes().to_vec();
+    let exec = Exec {
+        argv: command.iter().map(|word| bytes(word)).collect(),
+        cwd: bytes(working_dir.unwrap_or("/")),
+        ..Exec::default()
+    };
+    let open = Open { what: What::Exec(exec), timeout_ms: 0 };
+    let mut session = guest.open(open, limit).await.map_err(|error| error.to_string())?;
+    let mut said = Vec::new();
+    loop {
+        match session.next().await.map_err(|error| error.to_string())? {
+            SessionEvent::Output { bytes, .. } => {
+                said.extend(bytes);
+                said.drain(..said.len().saturating_sub(limits::SAID_BYTES_MAX));
+            }
+            SessionEvent::Ended(Ending::Code(0)) => return Ok(()),
+            SessionEvent::Ended(ending) => {
+                let said = String::from_utf8_lossy(&said).trim().to_owned();
+                let how = match ending {
+                    Ending::Code(code) => format!("{} ended with {code}", command[0]),
+                    Ending::Signal(signal) => format!("{} was killed by {signal}", command[0]),
+                    Ending::TimedOut => format!("{} took too long", command[0]),
+                };
+                return Err(if said.is_empty() { how } else { format!("{how}: {said}") });
+            }
+        }
     }
 }

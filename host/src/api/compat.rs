@@ -1,0 +1,72 @@
+//! Things that clients of similar services ask for and this one does not have: the lists of such
+//! things are empty, and everything else about them is refused in a sentence, once.
+
+use axum::Json;
+use axum::http::{Method, StatusCode, Uri};
+
+use super::error::{ApiError, no_route};
+
+/// Kinds of absent things: their path, and what to do instead.
+const ABSENT: [(&str, &str); 6] = [
+    ("builders", "images are built elsewhere; `tallyman image import --oci` takes them"),
+    ("builds", "images are built elsewhere; `tallyman image import --oci` takes them"),
+    ("devices", "no device of the host is given to a guest"),
+    ("ingresses", "a proxy in front of this host does that"),
+    ("pushes", "no image is sent to a registry from here"),
+    ("volumes", "an operator gives an instance disks of the host when it is created"),
+];
+
+/// The answer to a path that no route has.
+pub(super) async fn fallback(method: Method, uri: Uri) -> Result<Json<[(); 0]>, ApiError> {
+    let parts: Vec<_> = uri.path().split('/').filter(|part| !part.is_empty()).collect();
+    let (kind, is_list) = match parts.as_slice() {
+        [kind] => (*kind, true),
+        ["devices", "available"] => ("devices", true),
+        ["instances", _, "volumes", _] => ("volumes", false),
+        ["resources", "memory", "reclaim"] => {
+            return Err(absent("reclaiming memory", "a guest keeps the memory that it was given"));
+        }
+        [kind, ..] => (*kind, false),
+        [] => ("", false),
+    };
+    match ABSENT.iter().find(|(absent, _)| *absent == kind) {
+        Some(_) if is_list && method == Method::GET => Ok(Json([])),
+        Some((kind, instead)) => Err(absent(kind, instead)),
+        None => Err(no_route(method, uri).await),
+    }
+}
+
+fn absent(what: &str, instead: &str) -> ApiError {
+    let message = format!("this service has no {what}: {instead}");
+    ApiError::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn status(method: Method, path: &'static str) -> u16 {
+        match fallback(method, Uri::from_static(path)).await {
+            Ok(_) => 200,
+            Err(error) => error.status(),
+        }
+    }
+
+    #[tokio::test]
+    async fn lists_of_what_is_absent_are_empty_and_the_rest_is_refused_once() {
+        let rows = [
+            (Method::GET, "/volumes", 200),
+            (Method::GET, "/devices/available", 200),
+            (Method::POST, "/builds", 501),
+            (Method::GET, "/builds/b1/events", 501),
+            (Method::DELETE, "/ingresses/i1", 501),
+            (Method::POST, "/instances/web/volumes/v1", 501),
+            (Method::POST, "/resources/memory/reclaim", 501),
+            (Method::GET, "/nothing", 404),
+            (Method::GET, "/", 404),
+        ];
+        for (method, path, expected) in rows {
+            assert_eq!(status(method, path).await, expected, "{path}");
+        }
+    }
+}
