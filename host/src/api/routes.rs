@@ -10,9 +10,9 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::{
-    State, activations, acts, auth, automation, capabilities, compat, dashboard, error, exec, files,
-    health, images, instances, invoices, journal, logs, metrics, one_offs, openapi, policies,
-    proofs, rules, sessions, shadows, snapshots, tariffs, tenants, tokens, withdrawals,
+    State, activations, acts, auth, automation, capabilities, compat, dashboard, error, exec,
+    files, health, images, instances, invoices, journal, logs, metrics, one_offs, openapi,
+    policies, proofs, rules, sessions, shadows, snapshots, tariffs, tenants, tokens, withdrawals,
 };
 use crate::limits;
 
