@@ -11,6 +11,7 @@ pub mod cli;
 pub mod clock;
 pub mod driver;
 pub mod guest;
+pub mod histogram;
 pub mod hypervisor;
 pub mod id;
 pub mod image;

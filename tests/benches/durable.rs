@@ -176,7 +176,7 @@ impl Moving {
 /// Measures transitions per second, and the number of facts in one commit.
 async fn ours(rig: &Arc<Rig>, moving: Vec<Moving>) -> (f64, f64, Vec<Moving>) {
     let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let commits = rig.journal.commits();
+    let commits = rig.journal.figures().committed();
     let begin = Timer::now();
     let tasks: Vec<_> = moving
         .into_iter()
@@ -198,7 +198,7 @@ async fn ours(rig: &Arc<Rig>, moving: Vec<Moving>) -> (f64, f64, Vec<Moving>) {
         back.push(task.await.unwrap());
     }
     let total = count.load(Ordering::Relaxed) as f64;
-    let batch = total / (rig.journal.commits() - commits) as f64;
+    let batch = total / (rig.journal.figures().committed() - commits) as f64;
     (total / begin.elapsed().as_secs_f64(), batch, back)
 }
 

@@ -17,7 +17,9 @@ mod dashboard;
 mod description;
 mod door;
 mod error;
+mod events;
 mod exec;
+mod exports;
 mod files;
 mod health;
 mod idempotency;
@@ -78,6 +80,7 @@ use crate::policy::Accounting;
 use crate::rollout::Rollout;
 use crate::tenancy::{Jwt, Tenancy};
 use auth::OperatorToken;
+use metrics::latency::Latencies;
 use model::HypervisorStatus;
 use seats::Seats;
 use sessions::Sessions;
@@ -103,6 +106,8 @@ pub struct State {
     proofs: Arc<Seats<TenantId>>,
     /// Browsers that are signed in.
     sessions: Sessions,
+    /// Durations of requests.
+    latencies: Latencies,
     /// Logs that are followed, by tenant.
     followers: Arc<Seats<TenantId>>,
     /// Sessions in guests, by tenant.
@@ -173,6 +178,7 @@ impl State {
             uploads: Seats::new(limits::UPLOADS_MAX),
             proofs: Seats::new(limits::PROOFS_MAX),
             sessions: Sessions::default(),
+            latencies: Latencies::default(),
             followers: Seats::new(limits::FOLLOWERS_MAX),
             visitors: Seats::new(guest::SESSIONS_MAX),
             description: openapi_text(),

@@ -10,9 +10,10 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::{
-    State, activations, acts, auth, automation, capabilities, compat, dashboard, error, exec,
-    files, health, images, instances, invoices, journal, logs, metrics, one_offs, openapi,
-    policies, proofs, rules, sessions, shadows, snapshots, tariffs, tenants, tokens, withdrawals,
+    State, activations, acts, auth, automation, capabilities, compat, dashboard, error, events,
+    exec, exports, files, health, images, instances, invoices, journal, logs, metrics, one_offs,
+    openapi, policies, proofs, rules, sessions, shadows, snapshots, tariffs, tenants, tokens,
+    withdrawals,
 };
 use crate::limits;
 
@@ -100,6 +101,8 @@ fn guarded() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(invoices::get_invoice))
         .routes(routes!(invoices::correct_invoice))
         .routes(routes!(invoices::get_bundle))
+        .routes(routes!(exports::export_focus))
+        .routes(routes!(events::list_usage_events))
         .routes(routes!(proofs::prove_document))
         .routes(routes!(proofs::trace_document_line))
         .routes(routes!(sessions::get_session, sessions::end_session))
@@ -115,6 +118,7 @@ pub fn router(state: Arc<State>) -> Router {
     let open: Router<Arc<State>> = open().into();
     guarded
         .route_layer(from_fn_with_state(state.clone(), auth::require))
+        .route_layer(from_fn_with_state(state.clone(), metrics::latency::measure))
         .merge(open)
         .merge(dashboard::routes())
         .fallback(compat::fallback)

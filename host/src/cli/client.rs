@@ -35,7 +35,20 @@ pub(super) struct Client {
 /// An error that the daemon answered.
 #[derive(Debug)]
 pub(super) struct Refused {
+    status: u16,
     body: ErrorBody,
+}
+
+impl Refused {
+    /// The status of the answer.
+    pub(super) fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The answer.
+    pub(super) fn body(&self) -> &ErrorBody {
+        &self.body
+    }
 }
 
 impl fmt::Display for Refused {
@@ -119,7 +132,7 @@ impl Client {
             Err(tungstenite::Error::Http(answer)) => {
                 let text = answer.body().clone().unwrap_or_default();
                 match serde_json::from_slice(&text) {
-                    Ok(body) => Err(Refused { body }.into()),
+                    Ok(body) => Err(Refused { status: answer.status().as_u16(), body }.into()),
                     Err(_) => {
                         bail!("{} answered {}; is it a tallyman daemon?", self.url, answer.status())
                     }
@@ -143,7 +156,7 @@ impl Client {
         }
         let text = response.bytes().await.context("the daemon's answer broke off")?;
         match serde_json::from_slice(&text) {
-            Ok(body) => Err(Refused { body }.into()),
+            Ok(body) => Err(Refused { status: status.as_u16(), body }.into()),
             Err(_) => bail!(
                 "{} answered {status} without an error of the API; is it a tallyman daemon?",
                 self.url
@@ -165,6 +178,16 @@ impl Client {
         query: &[(&str, &str)],
     ) -> anyhow::Result<T> {
         self.answer(self.request(Method::GET, path).query(query)).await
+    }
+
+    /// Returns an answer that is no JSON.
+    pub(super) async fn get_text(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> anyhow::Result<String> {
+        let response = self.send(self.request(Method::GET, path).query(query)).await?;
+        response.text().await.context("the daemon's answer broke off")
     }
 
     pub(super) async fn post<T: DeserializeOwned>(

@@ -144,6 +144,25 @@ pub(super) enum Command {
         #[command(flatten)]
         shown: Shown,
     },
+    /// Export documents as a table for others' tools
+    #[command(after_help = "Examples:\n  \
+                      tallyman invoice export > costs.csv\n  \
+                      tallyman invoice export --month 2026-01 --provider 'Example Ltd'\n  \
+                      tallyman invoice export --preview --json")]
+    Export {
+        /// The format of the table
+        #[arg(long, value_enum, default_value_t)]
+        format: ExportFormat,
+        /// A month, such as 2026-01: only periods that have their middle in it, in UTC
+        #[arg(long, value_name = "YEAR-MONTH")]
+        month: Option<String>,
+        /// Export what a close would make now, too
+        #[arg(long)]
+        preview: bool,
+        /// The name of the provider and issuer of invoices
+        #[arg(long, default_value = "Tallyman")]
+        provider: String,
+    },
     /// Export a document with its evidence, to be verified on another machine
     #[command(after_help = "Examples:\n  \
                       tallyman invoice bundle 1 invoice-1.json\n  \
@@ -188,6 +207,15 @@ impl OneOffArgs {
             )
         })
     }
+}
+
+/// Formats of exported tables.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum ExportFormat {
+    /// FinOps Open Cost and Usage Specification, version 1.2, as CSV
+    #[default]
+    #[value(name = "focus-1.2")]
+    Focus12,
 }
 
 /// Arguments that name rules in place of those in force.
@@ -378,6 +406,19 @@ impl Command {
                     &during("computing", client.post_once(&asked, &request, once.key())).await?,
                     shown,
                 )
+            }
+            Command::Export { format: ExportFormat::Focus12, month, preview, provider } => {
+                let path = ["tenants", SELF, "exports", "focus-1.2"];
+                let form = if global.output().json { "json" } else { "csv" };
+                let mut query = vec![("as", form), ("provider", provider.as_str())];
+                query.extend(month.as_deref().map(|month| ("month", month)));
+                query.extend(preview.then_some(("preview", "true")));
+                let table = during("exporting", client.get_text(&path, &query)).await?;
+                if !global.output().json {
+                    return output::text(&table);
+                }
+                let rows: serde_json::Value = serde_json::from_str(&table)?;
+                global.output().show(&rows, |_| String::new())
             }
             Command::Bundle { number, file } => {
                 let number = number.to_string();

@@ -1,9 +1,6 @@
 //! The command line. Its commands use the daemon's API only, except those that need no daemon:
 //! `serve`, `openapi`, `image build`, `journal verify`, `backup`, `restore`, `prices check`,
-//! `verify`, `policy new`, `policy wrap`, `policy test`,
-//! `rate`.
-//!
-//! Exit status: 0 success, 1 failure, 2 invalid command line.
+//! `verify`, `policy new`, `policy wrap`, `policy test`, `rate`, `doctor`, `completion`, `man`.
 
 mod args;
 mod automation;
@@ -12,8 +9,10 @@ mod capabilities;
 mod client;
 mod copy;
 mod daemon;
+mod doctor;
 mod document;
 mod exec;
+mod failure;
 mod image;
 mod instance;
 mod invoice;
@@ -24,6 +23,7 @@ mod progress;
 mod rate;
 mod serve;
 mod sheet;
+mod shell;
 mod snapshot;
 mod tariff;
 mod tenant;
@@ -40,7 +40,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::api;
 use client::Client;
@@ -54,12 +54,12 @@ Examples:
   tallyman instance create web --image debian-busybox --wait
   tallyman instance intervals web             Every interval, and the proof that they add up
   tallyman instance list --json               The same as the API answers it
-
-Exit status: 0 success, 1 failure, 2 invalid command line.";
+  tallyman doctor                             Check what this host has, and lacks";
 
 /// Runs virtual machines and accounts every millisecond of their lifetime.
 #[derive(Debug, Parser)]
-#[command(name = "tallyman", version, about, after_help = EXAMPLES, disable_help_subcommand = true)]
+#[command(name = "tallyman", version, about, arg_required_else_help = true)]
+#[command(after_help = format!("{EXAMPLES}\n\n{}", failure::EXIT_STATUS))]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -154,6 +154,12 @@ enum Command {
     Verify(verify::Verify),
     /// Show the host's hypervisors and their capabilities
     Capabilities(capabilities::Capabilities),
+    /// Check what the host has and lacks, with a remedy for each
+    Doctor(doctor::Doctor),
+    /// Print a script with which a shell completes commands
+    Completion(shell::Completion),
+    /// Write the pages for `man`
+    Man(shell::Man),
     /// Print the OpenAPI document of the API
     #[command(after_help = "Examples:\n  tallyman openapi > openapi/tallyman-0.1.0.json")]
     Openapi,
@@ -167,9 +173,12 @@ enum Command {
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    let json = cli.global.json;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&anyhow::Error::from(error).context("can't start")),
+        Err(error) => {
+            return failure::told(&anyhow::Error::from(error).context("can't start"), json);
+        }
     };
     let outcome = runtime.block_on(run(cli));
     // Without waiting for blocking work (a read of the terminal, a compilation) that is not needed
@@ -180,14 +189,9 @@ pub fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => match error.downcast_ref::<exec::ExitCode>() {
             Some(&exec::ExitCode(code)) => ExitCode::from(code),
-            None => failed(&error),
+            None => failure::told(&error, json),
         },
     }
-}
-
-fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("tallyman: {}", output::printable(&format!("{error:#}")));
-    ExitCode::FAILURE
 }
 
 /// Returns true if the reader of the output closed it.
@@ -236,6 +240,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Restore(restore) => restore.run(&global).await,
         Command::Verify(verify) => verify.run(&global).await,
         Command::Capabilities(capabilities) => capabilities.run(&global).await,
+        Command::Doctor(doctor) => doctor.run(&global).await,
+        Command::Completion(completion) => completion.run(Cli::command()),
+        Command::Man(man) => man.run(Cli::command()),
         Command::Openapi => output::text(api::openapi_text()),
         Command::Health => {
             let health: api::model::Health = global.client()?.get(&["health"], &[]).await?;

@@ -66,7 +66,7 @@ fn cell(text: &str) -> String {
 }
 
 /// JSON in which every character that a terminal would obey is an escape. Its value is the same.
-fn escaped(json: &str) -> String {
+pub(super) fn escaped(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
         match c {

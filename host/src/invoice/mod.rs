@@ -6,6 +6,7 @@
 //! - `usage` and `measure` turn facts into the time that policies count, `compute` turns that into
 //!   charges by the biller: the one path to a charge; `calls` is the seam to components;
 //! - `difference` makes a document of the charges, `issue` finds the next document;
+//! - `focus` makes a table of documents;
 //! - `proof` makes a document again and compares; `bundle` is a document with its evidence.
 
 mod act;
@@ -19,6 +20,8 @@ mod document;
 mod door;
 mod engines;
 mod evidence;
+mod exact;
+pub mod focus;
 mod hash;
 mod issue;
 mod issuer;

@@ -14,6 +14,7 @@ mod backup;
 mod chain;
 mod entry;
 mod error;
+mod figures;
 mod log;
 mod migrate;
 mod open;
@@ -32,7 +33,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -47,6 +48,7 @@ pub use entry::{
     StoredStanding, StoredTenant, StoredToken,
 };
 pub use error::{CommitError, Damage, Flaw, OpenError, Place, ReadError, VerifyError};
+pub use figures::{Counted, Figures};
 pub use period::SpanQuery;
 pub use read::{FactQuery, Page};
 pub use verify::{LostLog, UNCOVERED, Verified, verify, verify_accounts};
@@ -83,7 +85,7 @@ pub struct Journal {
     writer: Option<JoinHandle<()>>,
     head: watch::Receiver<Head>,
     failure: watch::Receiver<Option<Arc<str>>>,
-    commits: Arc<AtomicU64>,
+    figures: Arc<Figures>,
     closing: Arc<AtomicBool>,
     waiting: Arc<AtomicBool>,
     readers: Arc<Readers>,
@@ -178,9 +180,15 @@ impl Journal {
         }
     }
 
-    /// Number of transactions since the opening.
-    pub fn commits(&self) -> u64 {
-        self.commits.load(Ordering::Relaxed)
+    /// Figures since the opening.
+    pub fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// Number of entries that wait for a transaction.
+    pub fn queued(&self) -> usize {
+        let requests = self.requests.as_ref();
+        requests.map_or(0, |requests| requests.max_capacity() - requests.capacity())
     }
 
     /// Path of the database file.

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use super::chain::{self, Chain};
 use super::entry::{Activation, Alive, FactHash, Head, Opened, StoredInstance, StoredPolicy};
 use super::error::{Damage, Flaw, OpenError, Place};
+use super::figures::Figures;
 use super::log;
 use super::migrate;
 use super::read::{INSTANCE_COLUMNS, Readers, stored_instance};
@@ -73,7 +74,7 @@ pub(super) fn writer(
         requests: queue,
         head_seen: watch::Sender::new(opened.head),
         failure: watch::Sender::new(None),
-        commits: Arc::default(),
+        figures: Arc::new(Figures::new(opened.clock.now())),
         closing: Arc::default(),
         waiting: Arc::default(),
         log_load: 0,
@@ -94,7 +95,7 @@ pub(super) fn start(
 ) -> Result<Journal, OpenError> {
     let path = folder.join(schema::FILE);
     let (head, failure) = (writer.head_seen.subscribe(), writer.failure.subscribe());
-    let (commits, readers) = (writer.commits.clone(), Arc::new(Readers::new(path.clone())));
+    let (figures, readers) = (writer.figures.clone(), Arc::new(Readers::new(path.clone())));
     let (closing, waiting) = (writer.closing.clone(), writer.waiting.clone());
     let thread = std::thread::Builder::new().name("journal".into());
     let writer = thread.spawn(|| writer.run()).map_err(OpenError::Thread)?;
@@ -103,7 +104,7 @@ pub(super) fn start(
         writer: Some(writer),
         head,
         failure,
-        commits,
+        figures,
         closing,
         waiting,
         readers,

@@ -311,7 +311,7 @@ async fn entries_that_wait_share_one_transaction() {
     go.send(()).unwrap();
     first.await.unwrap();
     let receipts: Vec<_> = join_all(others).await.into_iter().map(Result::unwrap).collect();
-    assert_eq!(journal.commits(), 2);
+    assert_eq!(journal.figures().committed(), 2);
     assert!(receipts.iter().all(|receipt| receipt.head == journal.head()));
     assert_eq!(
         receipts.iter().map(|receipt| receipt.last_seq).collect::<Vec<_>>(),

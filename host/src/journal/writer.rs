@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -18,6 +18,7 @@ use super::entry::{
     NewWithdrawal, Receipt, RequestKey, Row,
 };
 use super::error::CommitError;
+use super::figures::{self, Figures};
 use super::read;
 use super::schema::{self, WITHDRAWN, int, uint};
 use super::tables::{self, MILESTONE_FACTS, Milestone};
@@ -169,7 +170,7 @@ pub(super) struct Writer {
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) head_seen: watch::Sender<Head>,
     pub(super) failure: watch::Sender<Option<Arc<str>>>,
-    pub(super) commits: Arc<AtomicU64>,
+    pub(super) figures: Arc<Figures>,
     /// True once the journal closes: the writer no longer waits for another program's lock.
     pub(super) closing: Arc<AtomicBool>,
     /// True while another program holds the database.
@@ -283,6 +284,8 @@ struct Plan {
     recorded: Instant,
     /// Each tail before a change, in the order of the changes; none for a new one.
     tails: Vec<(Row, Option<Tail>)>,
+    /// Time and entries that the facts of the transaction count.
+    counted: Vec<(TenantId, figures::Counted)>,
 }
 
 /// For each entry of a committed transaction, its draft, or the error that refused it alone.
@@ -361,18 +364,21 @@ impl Writer {
                 return Err(batch.fail(format!("can't write: {error}")));
             }
         };
-        self.commits.fetch_add(1, Ordering::Relaxed);
         if batch.must_be_synced() || self.unsynced == UNSYNCED_MAX {
+            let sync_began = clock::boottime_ns();
             if let Err(error) = self.log.sync_data() {
                 return Err(batch.fail(format!("can't sync: {error}")));
             }
             self.unsynced = 0;
+            self.figures.syncs.record(clock::boottime_ns().saturating_sub(sync_began));
             self.last_batch_len = batch.len();
             self.last_commit_ns = clock::boottime_ns().saturating_sub(began);
             self.head_seen.send_replace(self.head);
         } else {
             self.unsynced += 1;
         }
+        let lasted = clock::boottime_ns().saturating_sub(began);
+        self.figures.note(batch.entries.len(), lasted, &plan.counted);
         self.answer(batch, outcomes);
         self.checkpoint()
     }
@@ -385,6 +391,7 @@ impl Writer {
             head: self.head,
             recorded: self.recorded,
             tails: Vec::new(),
+            counted: Vec::new(),
         }
     }
 
@@ -718,10 +725,12 @@ impl Writer {
         let mut faults = Vec::new();
         for round in 0.. {
             let (mut batch, mut whose) = (Vec::new(), Vec::new());
+            let mut before = Vec::new();
             for (index, (pending, outcome)) in entries.iter().zip(outcomes.iter_mut()).enumerate() {
                 let Ok(Draft { hot: Some(hot), .. }) = outcome else { continue };
                 let Some(tail) = &hot.tail else { continue };
                 if let Some((record, counted)) = pending.counted().nth(round) {
+                    before.push(hot.account.tracker);
                     batch.push(Entering {
                         tenant: tail.tenant.clone(),
                         account: std::mem::take(&mut hot.account),
@@ -736,7 +745,13 @@ impl Writer {
                 break;
             }
             faults.extend(self.accountant.enter(&mut batch));
-            for (index, entering) in whose.into_iter().zip(batch) {
+            for ((index, entering), before) in whose.into_iter().zip(batch).zip(before) {
+                let mut counted = figures::Counted::default();
+                counted.grown(&before, &entering.account.tracker, self.figures.opened);
+                if let Some(phase) = entering.to {
+                    counted.entered[phase as usize] += 1;
+                }
+                plan.counted.push((entering.tenant.clone(), counted));
                 if let Ok(Draft { hot: Some(hot), .. }) = &mut outcomes[index] {
                     hot.account = entering.account;
                 }

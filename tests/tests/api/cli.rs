@@ -176,9 +176,9 @@ fn failures_have_their_status_and_their_reason() {
     daemon.api().create_running("web");
     let fails =
         |arguments: &[&str], code, words: &[&str]| failed(&daemon.cli(arguments), code, words);
-    fails(&["instance", "get", "none"], 1, &["no instance 'none'", "not_found"]);
-    fails(&["instance", "create", "web", "--image", "tiny"], 1, &["'web'", "name_in_use"]);
-    fails(&["instance", "create", "b", "--image", "none"], 1, &["tiny", "no_such_image"]);
+    fails(&["instance", "get", "none"], 4, &["no instance 'none'", "not_found"]);
+    fails(&["instance", "create", "web", "--image", "tiny"], 3, &["'web'", "name_in_use"]);
+    fails(&["instance", "create", "b", "--image", "none"], 4, &["tiny", "no_such_image"]);
     fails(
         &["instance", "wait", "web", "--state", "Stopped", "--timeout", "50ms"],
         1,
@@ -187,10 +187,10 @@ fn failures_have_their_status_and_their_reason() {
     fails(&["instance", "list", "--state", "Sleeping"], 2, &["Sleeping"]);
     fails(&["instance", "fly", "web"], 2, &["fly"]);
     fails(&["policy", "upload", "/nowhere.wasm"], 1, &["/nowhere.wasm"]);
-    fails(&["policy", "activate", "none"], 1, &["no_such_policy"]);
-    fails(&["instance", "list", "--token", "wrong"], 1, &["unauthorized"]);
+    fails(&["policy", "activate", "none"], 4, &["no_such_policy"]);
+    fails(&["instance", "list", "--token", "wrong"], 5, &["unauthorized"]);
     daemon.api().command("web", "stop");
-    fails(&["instance", "pause", "web"], 1, &["invalid_state", "start"]);
+    fails(&["instance", "pause", "web"], 3, &["invalid_state", "start"]);
 }
 
 #[test]
@@ -202,5 +202,53 @@ fn without_a_daemon_the_command_line_says_how_to_start_one() {
     let url = format!("http://{free}");
     let mut command = program(Path::new(PROGRAM), &["instance", "list", "--url", &url]);
     let output = command.arg("--data").arg(folder.path()).output().expect("run");
-    failed(&output, 1, &["`tallyman serve`", &free.to_string()]);
+    failed(&output, 6, &["`tallyman serve`", &free.to_string()]);
+}
+
+#[test]
+fn failures_are_json_where_results_are() {
+    let daemon = daemon();
+    let output = daemon.cli(&["instance", "get", "none", "--json"]);
+    let told: Value = serde_json::from_slice(&output.stderr).expect("JSON");
+    assert_eq!((&told["code"], &told["exit_status"]), (&json!("not_found"), &json!(4)), "{told}");
+    assert!(told["message"].as_str().is_some_and(|text| text.contains("none")), "{told}");
+}
+
+#[test]
+fn shells_and_man_know_every_command() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |arguments: &[&str]| {
+        let output = program(Path::new(PROGRAM), arguments).output().expect("run");
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run(&["completion", shell]);
+        for word in ["instance", "standby", "--json"] {
+            let word = if shell == "fish" { word.trim_start_matches('-') } else { word };
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    let pages = folder.path().join("man1");
+    run(&["man", &pages.display().to_string()]);
+    let page = std::fs::read_to_string(pages.join("tallyman-instance-standby.1")).expect("a page");
+    assert!(page.contains("tallyman instance standby") && page.contains(".SH"), "{page}");
+    assert!(run(&["help"]).contains("Exit status"));
+}
+
+#[test]
+fn the_doctor_says_what_a_host_lacks_and_what_to_do() {
+    let daemon = daemon();
+    let output = daemon.cli(&["doctor", "--json"]);
+    let findings: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let findings = findings.as_array().expect("findings");
+    let of = |matter: &str| {
+        findings.iter().find(|one| one["matter"] == matter).unwrap_or_else(|| panic!("{matter}"))
+    };
+    assert_eq!(of("daemon")["verdict"], "good");
+    assert!(of("syncs")["found"].as_str().is_some_and(|found| found.contains("slowest")));
+    for finding in findings {
+        let is_good = finding["verdict"] == "good";
+        assert_eq!(finding.get("remedy").is_none(), is_good, "{finding}");
+    }
 }

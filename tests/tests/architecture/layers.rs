@@ -37,6 +37,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
     const ALL: &[&str] = &[
         "units",
         "id",
+        "histogram",
         "limits",
         "vm",
         "tenant",
@@ -55,19 +56,20 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         "api",
         "runtime",
     ];
-    const API: &[&str] = ALL.split_at(16).0;
-    const RUNTIME: &[&str] = ALL.split_at(18).0;
+    const API: &[&str] = ALL.split_at(17).0;
+    const RUNTIME: &[&str] = ALL.split_at(19).0;
     const CLI: &[&str] = ALL;
     BTreeMap::from([
         ("units", &[][..]),
         ("id", &[]),
+        ("histogram", &[]),
         ("limits", &[]),
         ("vm", WORDS),
         ("tenant", WORDS),
         ("billing", &["units", "id", "limits", "vm", "tenant"]),
         ("clock", &["units", "billing"]),
         ("image", &["id", "limits", "clock"]),
-        ("journal", &["units", "id", "limits", "vm", "tenant", "billing", "clock"]),
+        ("journal", &["units", "id", "histogram", "limits", "vm", "tenant", "billing", "clock"]),
         ("policy", &["units", "id", "limits", "vm", "tenant", "billing", "clock"]),
         ("hypervisor", &["units", "id", "limits", "vm", "tenant", "billing", "clock"]),
         ("guest", &["units", "id", "limits", "clock", "hypervisor"]),

@@ -19,6 +19,7 @@ mod text;
 mod time;
 mod token;
 mod trial;
+mod usage;
 
 pub use automation::*;
 pub use declared::*;
@@ -37,3 +38,4 @@ pub use tenant::*;
 pub use time::*;
 pub use token::*;
 pub use trial::*;
+pub use usage::*;

@@ -1,0 +1,163 @@
+//! `/tenants/{id}/usage/events`: intervals that have ended, as CloudEvents.
+//!
+//! They are read off the facts, in the order of the facts that ended them: a receiver that keeps
+//! `after` misses none and sees none twice, whatever ends on its side or on this one.
+
+use std::collections::HashMap;
+
+use axum::Json;
+use axum::extract::{Path, State as Extract};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::auth::Caller;
+use super::body::Params;
+use super::error::ApiError;
+use super::model::{Shape, UsageEvent, UsageEvents, UsageInterval};
+use super::present::timestamp;
+use super::shared::Failures;
+use super::{Shared, State, blocking};
+use crate::id::TenantId;
+use crate::journal::FactQuery;
+use crate::journal::wire::{ExitCause, FactRecord, Phase, What};
+use crate::units::Instant;
+
+/// The type of the events.
+const KIND: &str = "tallyman.interval.v1";
+
+/// The page of events.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct EventParams {
+    /// Only intervals that were ended by a fact with a greater sequence number.
+    #[serde(default)]
+    after: u64,
+    /// Most facts to look at, 1 to 1,000; an event needs one fact.
+    limit: Option<usize>,
+}
+
+/// List usage events
+///
+/// One CloudEvent for each interval that has ended, with exact nanoseconds. Go on with the answer's
+/// `after`; `more` says whether there is more now. Events never change, and their `source` and `id`
+/// are theirs for ever.
+#[utoipa::path(get, path = "/tenants/{id}/usage/events", tag = "invoices",
+    security(("bearer" = [])), params(EventParams), responses(
+    (status = 200, description = "A page of events", body = UsageEvents),
+    Failures,
+))]
+pub(super) async fn list_usage_events(
+    Extract(state): Shared,
+    caller: Caller,
+    Path(id): Path<String>,
+    Params(params): Params<EventParams>,
+) -> Result<Json<UsageEvents>, ApiError> {
+    let tenant = caller.tenant_at(&state, &id)?.id().clone();
+    blocking(move || Ok(Json(page(&state, tenant, &params)?))).await
+}
+
+/// The beginning of an interval.
+#[derive(Debug, Clone, Copy)]
+struct Opening {
+    fact: u64,
+    at: Instant,
+    phase: Phase,
+    shape: Shape,
+    session: u32,
+    cause: Option<ExitCause>,
+}
+
+fn page(state: &State, tenant: TenantId, params: &EventParams) -> Result<UsageEvents, ApiError> {
+    let head = state.journal.head().seq;
+    let query = FactQuery {
+        after: params.after,
+        through: Some(head),
+        tenant: Some(tenant),
+        instance: None,
+        kind: None,
+        limit: params.limit,
+    };
+    let page = state.journal.facts(&query)?;
+    let mut open: HashMap<String, Option<Opening>> = HashMap::new();
+    let mut events = Vec::new();
+    for fact in page.facts.iter().map(|chained| &chained.fact) {
+        let Some(instance) = counting(fact) else { continue };
+        let before = match open.get(instance) {
+            Some(known) => *known,
+            None => before(state, fact)?,
+        };
+        if let Some(opening) = before {
+            events.push(event(state, instance, fact, opening));
+        }
+        open.insert(instance.to_owned(), opening(fact));
+    }
+    let after = page.next.unwrap_or(head.max(params.after));
+    Ok(UsageEvents { events, after, more: page.next.is_some() })
+}
+
+/// The instance of a fact with which its time begins, changes or ends; none for other facts.
+fn counting(fact: &FactRecord) -> Option<&str> {
+    match fact.what {
+        What::Entered { .. } | What::Deleted => fact.instance.as_deref(),
+        _ => None,
+    }
+}
+
+fn opening(fact: &FactRecord) -> Option<Opening> {
+    let What::Entered { phase, vcpus, memory_bytes, disk_bytes, snapshot_bytes, session, cause } =
+        fact.what
+    else {
+        return None;
+    };
+    let shape = Shape { vcpus, memory_bytes, disk_bytes, snapshot_bytes };
+    Some(Opening { fact: fact.seq, at: Instant(fact.meter_ns), phase, shape, session, cause })
+}
+
+/// The interval that a fact ends: the last one that an earlier fact of its instance has opened.
+fn before(state: &State, fact: &FactRecord) -> Result<Option<Opening>, ApiError> {
+    let mut previous = fact.previous;
+    while let Some(seq) = previous {
+        let query = FactQuery {
+            after: seq - 1,
+            through: Some(seq),
+            limit: Some(1),
+            ..FactQuery::default()
+        };
+        let page = state.journal.facts(&query)?;
+        let Some(found) = page.facts.first().map(|chained| &chained.fact) else { break };
+        if counting(found).is_some() {
+            return Ok(opening(found));
+        }
+        previous = found.previous;
+    }
+    Ok(None)
+}
+
+fn event(state: &State, instance: &str, fact: &FactRecord, opening: Opening) -> UsageEvent {
+    let (start, end) = (opening.at, Instant(fact.meter_ns));
+    let (started, ended) = (timestamp(state, start), timestamp(state, end));
+    UsageEvent {
+        specversion: "1.0".into(),
+        id: format!("{instance}/{}", opening.fact),
+        source: format!("/instances/{instance}"),
+        kind: KIND.into(),
+        subject: fact.tenant.clone(),
+        time: ended,
+        datacontenttype: "application/json".into(),
+        data: UsageInterval {
+            instance: instance.to_owned(),
+            phase: opening.phase,
+            start_ns: start.0.to_string(),
+            end_ns: end.0.to_string(),
+            duration_ns: (end.0 - start.0).to_string(),
+            start: started,
+            end: ended,
+            shape: opening.shape,
+            session: opening.session,
+            cause: opening.cause,
+            opened_by: opening.fact,
+            closed_by: fact.seq,
+        },
+    }
+}
