@@ -141,40 +141,58 @@ impl<'a> Questions<'a> {
     }
 }
 
-pub(crate) fn run(report: &mut Report) {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let folder = tempfile::tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")).unwrap();
-    let data = folder.path().join("data");
-    let rig = Arc::new(Rig::open(&data));
-    let begin = Timer::now();
-    runtime.block_on(fill(&rig));
-    let filled = begin.elapsed().as_secs_f64();
-    let facts = rig.journal.head().seq;
-    let each = bytes_of(&data) as f64 / facts as f64;
-    let questions = Questions::new(&rig, &data);
-    let preview = timed(ROUNDS, || questions.preview());
-    let compare = timed(ROUNDS, || questions.compare());
-    let proved = timed(1, || assert_eq!(verify(&data, |_, _| ()).unwrap().head.seq, facts));
-    let note = |what: &str, ours: String| Line {
+fn note(what: &str, ours: String) -> Line {
+    Line {
         what: what.into(),
         ours,
         peer: String::new(),
         ratio: String::new(),
         goal: String::new(),
         holds: None,
-    };
+    }
+}
+
+/// The cost of the questions, and the bytes of a fact.
+fn asked(rig: &Rig, data: &Path) -> Vec<Line> {
+    let facts = rig.journal.head().seq;
+    let each = bytes_of(data) as f64 / facts as f64;
+    let questions = Questions::new(rig, data);
+    let preview = timed(ROUNDS, || questions.preview());
+    let compare = timed(ROUNDS, || questions.compare());
     let page = FactQuery { after: facts / 2, ..FactQuery::default() };
     let page = timed(ROUNDS, || drop(rig.journal.facts(&page).unwrap()));
-    report.table(
-        &format!("A journal of {facts} facts of {INSTANCES} instances, on disk"),
-        vec![
-            note("written", format!("{:.0} facts/s", facts as f64 / filled)),
-            note("bytes of a fact, all included", format!("{each:.0} B")),
-            note("preview of everything", millis(preview)),
-            note("the last thousandth of the facts under two policies", millis(compare)),
-            note("a page of 1,000 facts from the middle", millis(page)),
-            note("verify of everything", millis(proved)),
-        ],
-    );
+    let proved = timed(1, || assert_eq!(verify(data, |_, _| ()).unwrap().head.seq, facts));
+    vec![
+        note("bytes of a fact, all included", format!("{each:.0} B")),
+        note("preview of everything", millis(preview)),
+        note("the last thousandth of the facts under two policies", millis(compare)),
+        note("a page of 1,000 facts from the middle", millis(page)),
+        note("verify of everything", millis(proved)),
+    ]
+}
+
+pub(crate) fn run(report: &mut Report) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let folder = tempfile::tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")).unwrap();
+    let data = folder.path().join("data");
+    let begin = Timer::now();
+    runtime.block_on(fill(&Arc::new(Rig::open(&data))));
+    let filled = begin.elapsed().as_secs_f64();
+    let rig = Rig::open(&data);
+    let facts = rig.journal.head().seq;
+    let mut lines = vec![note("written", format!("{:.0} facts/s", facts as f64 / filled))];
+    lines.extend(asked(&rig, &data));
+    report.table(&format!("A journal of {facts} facts of {INSTANCES} instances, on disk"), lines);
+
+    let begin = Timer::now();
+    runtime.block_on(rig.journal.seal(None)).unwrap();
+    let sealed = begin.elapsed().as_secs_f64();
+    runtime.block_on(rig.journal.close()).unwrap();
+    drop(rig);
+    // The next opening gives the free pages back.
+    let rig = Rig::open(&data);
+    let mut lines = vec![note("sealing", format!("{sealed:.1} s"))];
+    lines.extend(asked(&rig, &data));
+    report.table("The same journal, sealed", lines);
 }

@@ -113,6 +113,8 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     ("GET", "/metrics", READERS),
     ("GET", "/journal", PAYERS),
     ("GET", "/journal/head", EVERYBODY),
+    ("GET", "/journal/segments", NOBODY_ELSE),
+    ("POST", "/journal/segments", NOBODY_ELSE),
 ];
 
 /// Returns whether a route starts or makes something of a tenant's.

@@ -18,7 +18,7 @@ use crate::guest::GuestError;
 use crate::id::{IdError, TenantId};
 use crate::image::ImageError;
 use crate::journal::wire::Command;
-use crate::journal::{CommitError, ReadError};
+use crate::journal::{CommitError, ReadError, SealError};
 use crate::limits;
 use crate::policy::AdmissionError;
 use crate::rollout::RolloutError;
@@ -415,6 +415,22 @@ impl From<TenancyError> for ApiError {
                 .hint("GET /policies lists the tenant's policies with their names"),
             TenancyError::Exceeded(error) => error.into(),
             TenancyError::Commit(error) => error.into(),
+        }
+    }
+}
+
+impl From<SealError> for ApiError {
+    fn from(error: SealError) -> Self {
+        match error {
+            SealError::Commit(error) => error.into(),
+            SealError::Journal(error) => error.into(),
+            SealError::File(ref source) if source.kind() == std::io::ErrorKind::StorageFull => {
+                FleetError::NoSpace.into()
+            }
+            SealError::File(_)
+            | SealError::Parquet(_)
+            | SealError::Broken
+            | SealError::NotTheSame => Self::bug(&error),
         }
     }
 }

@@ -6,14 +6,16 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::auth::Caller;
-use super::body::Params;
+use super::body::{Body, Params};
 use super::error::ApiError;
-use super::model::JournalHead;
+use super::model::{JournalHead, SealFacts, SealedFacts, Segment};
 use super::shared::Failures;
+use super::time::parse_duration;
 use super::{Shared, State, blocking};
 use crate::id::InstanceId;
 use crate::journal::wire::Kind;
 use crate::journal::{FactQuery, Page};
+use crate::units::Instant;
 
 /// The query parameters of a list of facts.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -80,4 +82,57 @@ fn instance(state: &State, caller: &Caller, key: &str) -> Result<InstanceId, Api
 pub(super) async fn get_journal_head(Extract(state): Shared) -> Json<JournalHead> {
     let head = state.journal.head();
     Json(JournalHead { seq: head.seq, hash: head.hash.to_string() })
+}
+
+/// The segments, in the order of their facts
+#[utoipa::path(get, path = "/journal/segments", tag = "journal", security(("bearer" = [])), responses(
+    (status = 200, description = "Files of sealed facts", body = Vec<Segment>),
+    Failures,
+))]
+pub(super) async fn list_segments(Extract(state): Shared) -> Result<Json<Vec<Segment>>, ApiError> {
+    let listed = blocking(move || Ok(state.journal.segments()?)).await?;
+    let segment = |one: crate::journal::Listed| Segment {
+        digest: one.digest,
+        first: one.first,
+        last: one.last,
+        bytes: one.bytes,
+    };
+    Ok(Json(listed.into_iter().map(segment).collect()))
+}
+
+/// Seals old facts into segments
+///
+/// A segment is an immutable file that takes a small part of the room. Instances go on meanwhile,
+/// and everything that was asked of the facts before is answered as before.
+#[utoipa::path(post, path = "/journal/segments", tag = "journal", security(("bearer" = [])),
+    request_body = SealFacts, responses(
+    (status = 200, description = "What was sealed, or would be", body = SealedFacts),
+    Failures,
+))]
+pub(super) async fn seal_facts(
+    Extract(state): Shared,
+    Body(asked): Body<SealFacts>,
+) -> Result<Json<SealedFacts>, ApiError> {
+    let age = asked.older_than.as_deref().map(parse_duration).transpose();
+    let age = age.map_err(|error| ApiError::invalid(error.to_string()))?;
+    let now = state.fleet.now();
+    let before = age.map(|age| {
+        Instant(now.0.saturating_sub(i64::try_from(age.as_nanos()).unwrap_or(i64::MAX)))
+    });
+    if asked.dry_run {
+        let facts = blocking(move || Ok(state.journal.sealable(before)?)).await?;
+        return Ok(Json(SealedFacts { facts, segments: Vec::new() }));
+    }
+    let made = state.journal.seal(before).await?;
+    let segments: Vec<_> = made
+        .into_iter()
+        .map(|one| Segment {
+            digest: one.digest.to_string(),
+            first: one.first,
+            last: one.last,
+            bytes: one.bytes,
+        })
+        .collect();
+    let facts = segments.iter().map(|one| one.last - one.first + 1).sum();
+    Ok(Json(SealedFacts { facts, segments }))
 }

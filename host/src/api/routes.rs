@@ -108,6 +108,7 @@ fn guarded() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(sessions::get_session, sessions::end_session))
         .routes(routes!(journal::list_facts))
         .routes(routes!(journal::get_journal_head))
+        .routes(routes!(journal::list_segments, journal::seal_facts))
         .routes(routes!(capabilities::get_capabilities))
         .routes(routes!(metrics::get_metrics))
 }

@@ -1,6 +1,6 @@
 //! The offset of the calendar (UTC) from the meter clock.
 
-use super::fact::Fact;
+use super::fact::{Fact, HostFact};
 use crate::units::Instant;
 
 /// Differences below this, in nanoseconds, are the noise of reading two clocks one after the other,
@@ -18,7 +18,7 @@ impl Calendar {
     pub fn told_by<'a>(facts: impl IntoIterator<Item = &'a Fact>) -> Self {
         let mut calendar = Self::default();
         for fact in facts {
-            if fact.of_host().is_some() {
+            if fact.of_host().is_some_and(HostFact::tells_the_time) {
                 calendar.learn(fact.at.meter, fact.at.wall_ns);
             }
         }

@@ -134,6 +134,43 @@ pub enum HostFact {
         /// Length of the suspension in nanoseconds; it ended shortly before the fact.
         duration_ns: u64,
     },
+    /// Facts were sealed into a segment.
+    Sealed(Sealed),
+}
+
+/// A segment: facts in an immutable file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// SHA-256 of the file.
+    pub digest: Digest,
+    /// Sequence number of its first fact.
+    pub first: u64,
+    /// Sequence number of its last fact.
+    pub last: u64,
+    /// The link of the chain before its first fact.
+    pub before: Digest,
+    /// The link of its last fact.
+    pub link: Digest,
+    /// Instant at which its last fact was recorded.
+    pub recorded_until: Instant,
+    /// Instant of the earliest of its facts.
+    pub meter_from: Instant,
+    /// Length of the file in bytes.
+    pub bytes: u64,
+}
+
+impl HostFact {
+    /// Returns true if the fact tells the calendar where the wall clock stood. Sealing happens at
+    /// any time, also before a step of the clock is noticed.
+    pub fn tells_the_time(&self) -> bool {
+        match self {
+            Self::Started { .. }
+            | Self::ClockStepped { .. }
+            | Self::TimeUnknown { .. }
+            | Self::Suspended { .. } => true,
+            Self::Sealed(_) => false,
+        }
+    }
 }
 
 /// An event of a tenant.

@@ -16,7 +16,7 @@ pub mod zones;
 pub use biller::{currency, decimal, per};
 pub use fact::{
     About, BootId, Counted, Dated, Entered, Fact, GapReason, HostFact, InstanceFact, Reading,
-    TenantFact,
+    Sealed, TenantFact,
 };
 pub use substitute::Substitutes;
 pub use timeline::{Change, Timeline};

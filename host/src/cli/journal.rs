@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::Global;
 use super::client::Client;
 use super::output::{self, Output};
-use crate::api::model::{Acts, JournalHead, Timestamp};
+use crate::api::model::{Acts, JournalHead, SealFacts, SealedFacts, Segment, Timestamp};
 use crate::id::Digest;
 use crate::journal::wire::{ChainedFact, Kind, What};
 use crate::journal::{Page, Verified, verify_accounts};
@@ -40,6 +40,23 @@ pub(super) enum Command {
         /// The database or its folder; the data folder if absent
         path: Option<PathBuf>,
     },
+    /// Seal old facts into segments: immutable files that take a small part of the room
+    #[command(
+        after_help = "Examples:\n  tallyman journal seal --older-than 720h --dry-run\n  tallyman journal seal --older-than 720h\n\nInstances go on meanwhile, and bills, proofs and lists say what they said before."
+    )]
+    Seal {
+        /// Only facts that were recorded at least so long ago, such as 720h; all if absent
+        #[arg(long)]
+        older_than: Option<String>,
+        /// Only tell how many facts would be sealed
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// List the segments, oldest first
+    #[command(
+        after_help = "Examples:\n  tallyman journal segments\n  tallyman journal segments --json\n\nThe files lie in the folder `segments` of the data folder; DuckDB, pandas and polars read them."
+    )]
+    Segments,
     /// Show the end of the journal; noted elsewhere, it shows later if the end was cut off
     #[command(after_help = "Examples:\n  tallyman journal head\n  tallyman journal head --json")]
     Head,
@@ -92,6 +109,34 @@ impl Command {
                     format!(
                         "the journal is whole: {facts} facts, {instances} instances\nhead {hash}"
                     )
+                })
+            }
+            Command::Seal { older_than, dry_run } => {
+                let asked = SealFacts { older_than, dry_run };
+                let client = global.client()?;
+                let sealed: SealedFacts = client.post(&["journal", "segments"], &asked).await?;
+                output.show(&sealed, |sealed| match dry_run {
+                    true => format!("{} facts would be sealed", sealed.facts),
+                    false => {
+                        let bytes: u64 = sealed.segments.iter().map(|one| one.bytes).sum();
+                        let (facts, files) = (sealed.facts, sealed.segments.len());
+                        format!("{facts} facts sealed in {files} segments of {bytes} bytes")
+                    }
+                })
+            }
+            Command::Segments => {
+                let segments: Vec<Segment> =
+                    global.client()?.get(&["journal", "segments"], &[]).await?;
+                output.show(&segments, |segments| {
+                    let rows = segments.iter().map(|one| {
+                        vec![
+                            one.first.to_string(),
+                            one.last.to_string(),
+                            one.bytes.to_string(),
+                            one.digest.clone(),
+                        ]
+                    });
+                    output::table(&["FIRST", "LAST", "BYTES", "SHA-256"], &[0, 1, 2], rows)
                 })
             }
             Command::Head => {
@@ -186,6 +231,9 @@ fn details(what: &What) -> String {
             format!("{reason}: {claimed_ns} ns by the wall clock, {counted_ns} ns counted")
         }
         What::HostSuspended { duration_ns } => format!("for {duration_ns} ns"),
+        What::SegmentSealed { digest, first, last, bytes, .. } => {
+            format!("facts {first} to {last} in {} ({bytes} bytes)", short(digest))
+        }
         What::PolicyAdmitted { digest, size_bytes, by, name } => {
             let name = name.as_deref().map(|name| format!(" '{name}'")).unwrap_or_default();
             format!("{}{name} ({size_bytes} bytes){}", short(digest), who(by.as_deref()))

@@ -91,8 +91,12 @@ impl Archive {
                 .prepare_cached("SELECT hash FROM fact WHERE seq = ?1")?
                 .query_row([int(seq)], |row| row.get(0))
                 .optional()?;
-            let hash = hash.and_then(|hash| hash.try_into().ok());
-            Ok(hash.map(|hash| Head { seq, hash: FactHash(hash) }))
+            let hash = hash.and_then(|hash| hash.try_into().ok()).map(FactHash);
+            let hash = match hash {
+                Some(hash) => Some(hash),
+                None => self.readers.store.fact(db, seq)?.map(|(_, link)| link),
+            };
+            Ok(hash.map(|hash| Head { seq, hash }))
         })
     }
 
@@ -107,7 +111,10 @@ impl Archive {
                 limit: Some(1),
                 ..read::FactQuery::default()
             };
-            let page = read::facts(db, &query)?;
+            if let Some((fact, link)) = self.readers.store.fact(db, seq)? {
+                return Ok(Some(ChainedFact { fact, hash: link.to_string() }));
+            }
+            let page = read::facts(db, &self.readers.store, &query)?;
             Ok(page.facts.into_iter().find(|chained| chained.fact.seq == seq))
         })
     }
@@ -139,7 +146,7 @@ impl Archive {
     /// # Errors
     /// See [`ReadError`].
     pub fn history(&self, instance: &InstanceId) -> Result<Vec<(u64, Fact)>, ReadError> {
-        self.readers.with(|db| read::history(db, instance))
+        self.readers.with(|db| read::history(db, &self.readers.store, instance))
     }
 
     /// The first instant of the tenant's first instance, as far as the facts up to `through` tell.
@@ -172,7 +179,7 @@ impl Archive {
     ) -> Result<(), ReadError> {
         let read = self.readers.with(|db| {
             let snapshot = db.unchecked_transaction()?;
-            period::visit(&snapshot, query, visit)
+            period::visit(&snapshot, &self.readers.store, query, visit)
         })?;
         self.readers.facts_read.fetch_add(read, Ordering::Relaxed);
         Ok(())
@@ -247,7 +254,7 @@ impl Archive {
         instance: &InstanceId,
         after: u64,
     ) -> Result<Vec<(u64, Fact)>, ReadError> {
-        self.readers.with(|db| read::history_after(db, instance, after))
+        self.readers.with(|db| read::history_after(db, &self.readers.store, instance, after))
     }
 
     /// Returns the changes of a tenant's policy or prices, activations and withdrawals, in the

@@ -1,16 +1,18 @@
 //! Copies of a journal, taken beside a running daemon, and put back.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
+use std::fs::{self, DirBuilder};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension};
 
 use super::entry::{FactHash, Head};
-use super::error::{OpenError, VerifyError};
+use super::error::{OpenError, ReadError, VerifyError};
 use super::open::{lock, private_file, publish};
 use super::schema::{self, int, uint};
+use super::segment::{FOLDER, Store, segments};
 use super::verify::{LostLog, Verified, database, verify_database};
 
 /// An error of a backup or a restore. The source and an existing journal are unchanged.
@@ -55,6 +57,9 @@ pub enum BackupError {
     /// SQLite failed to copy the database.
     #[error("can't copy the database")]
     Database(#[from] rusqlite::Error),
+    /// A segment can't be copied.
+    #[error("can't copy a segment")]
+    Segment(#[source] Box<ReadError>),
 }
 
 /// Copies a journal, given its data folder or file, into the new file `to`: one file, which needs
@@ -67,7 +72,7 @@ pub fn backup(from: &Path, to: &Path) -> Result<Verified, BackupError> {
     if to.try_exists().map_err(file("look for", to))? {
         return Err(BackupError::Exists(to.to_owned()));
     }
-    copy(from, to, LostLog::Refused)
+    copy(from, to, LostLog::Refused, |_| Ok(()))
 }
 
 /// Restores a copy of a journal into an empty data folder. Blocking.
@@ -80,18 +85,26 @@ pub fn restore(from: &Path, folder: &Path, lost_log: LostLog) -> Result<Verified
     if path.try_exists().map_err(file("look for", &path))? || super::log::is_there(&path) {
         return Err(BackupError::NotEmpty(folder.to_owned()));
     }
-    copy(from, &path, lost_log)
+    copy(from, &path, lost_log, |part| unpack(part, &folder.join(FOLDER)))
 }
 
-fn copy(from: &Path, to: &Path, lost_log: LostLog) -> Result<Verified, BackupError> {
+/// Copies a journal. `then` is done with the copy before it gets its name.
+fn copy(
+    from: &Path,
+    to: &Path,
+    lost_log: LostLog,
+    then: impl FnOnce(&Path) -> Result<(), BackupError>,
+) -> Result<Verified, BackupError> {
     let taking = |source| BackupError::Source { path: from.to_owned(), source };
-    let (_, db) = database(from, lost_log).map_err(taking)?;
+    let (path, db) = database(from, lost_log).map_err(taking)?;
+    let store = Store::beside(&path);
     let mut part = to.as_os_str().to_owned();
     part.push(".part");
     let part = PathBuf::from(part);
     remove(&part)?;
     private_file(&part).map_err(file("create", &part))?;
-    let copied = copy_into(&db, &part).and_then(|verified| {
+    let copied = copy_into(&db, &store, &part).and_then(|verified| {
+        then(&part)?;
         publish(&part, to).map_err(file("write", to))?;
         Ok(verified)
     });
@@ -101,12 +114,52 @@ fn copy(from: &Path, to: &Path, lost_log: LostLog) -> Result<Verified, BackupErr
     copied
 }
 
-fn copy_into(db: &Connection, part: &Path) -> Result<Verified, BackupError> {
+fn copy_into(db: &Connection, store: &Store, part: &Path) -> Result<Verified, BackupError> {
     db.execute("VACUUM INTO ?1", [part.to_string_lossy()])?;
     let copy = schema::open_writer(part, None)?;
     // The copy holds the content of the log too, so it needs none.
     copy.execute("UPDATE session SET is_open = 0", [])?;
-    verify_database(&copy, &[], |_, _| ()).map_err(BackupError::Copy)
+    for segment in segments(&copy)? {
+        let mut bytes = Vec::new();
+        store
+            .file(db, &segment)
+            .map_err(|error| BackupError::Segment(Box::new(error)))?
+            .read_to_end(&mut bytes)
+            .map_err(file("read", &store.path(&segment.digest)))?;
+        copy.execute(
+            "INSERT OR REPLACE INTO segment_copy (digest, bytes) VALUES (?1, ?2)",
+            (segment.digest.to_string(), bytes),
+        )?;
+    }
+    // Nothing but the copy itself is read for the proof.
+    let inside = Store::beside(&part.join("none"));
+    verify_database(&copy, &inside, &[], |_, _| ()).map_err(BackupError::Copy)
+}
+
+/// Takes the segments out of a copy that becomes the journal of a data folder.
+fn unpack(part: &Path, folder: &Path) -> Result<(), BackupError> {
+    let copy = schema::open_writer(part, None)?;
+    let segments = segments(&copy)?;
+    if segments.is_empty() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(file("create", folder))?;
+    for segment in segments {
+        let name = segment.digest.to_string();
+        let sql = "SELECT bytes FROM segment_copy WHERE digest = ?1";
+        let bytes: Vec<u8> = copy.query_row(sql, [&name], |row| row.get(0))?;
+        let path = folder.join(format!("{name}.parquet"));
+        let mut part = path.clone().into_os_string();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        remove(&part)?;
+        private_file(&part)
+            .and_then(|mut to| to.write_all(&bytes))
+            .and_then(|()| publish(&part, &path))
+            .map_err(file("write", &path))?;
+    }
+    copy.execute_batch("DELETE FROM segment_copy; VACUUM")?;
+    Ok(())
 }
 
 fn remove(path: &Path) -> Result<(), BackupError> {
@@ -147,8 +200,9 @@ pub fn loss(from: &Path, folder: &Path, lost_log: LostLog) -> Result<Loss, Backu
         let path = path.to_owned();
         move |source| BackupError::Source { path, source }
     };
-    let (_, copy) = database(from, lost_log).map_err(reading(from))?;
-    let copied = verify_database(&copy, &[], |_, _| ()).map_err(reading(from))?.head;
+    let (path, copy) = database(from, lost_log).map_err(reading(from))?;
+    let store = Store::beside(&path);
+    let copied = verify_database(&copy, &store, &[], |_, _| ()).map_err(reading(from))?.head;
     if !folder.join(schema::FILE).try_exists().map_err(file("look for", folder))? {
         return Ok(Loss {
             copy: copied,
@@ -158,9 +212,10 @@ pub fn loss(from: &Path, folder: &Path, lost_log: LostLog) -> Result<Loss, Backu
             instances: Vec::new(),
         });
     }
-    let (_, place) = database(folder, LostLog::Accepted).map_err(reading(folder))?;
+    let (path, place) = database(folder, LostLog::Accepted).map_err(reading(folder))?;
+    let store = Store::beside(&path);
     let head = head(&place)?;
-    let continues = link(&place, copied.seq)? == Some(copied.hash);
+    let continues = link(&place, &store, copied.seq)? == Some(copied.hash);
     let common = if continues { copied.seq } else { 0 };
     let known: BTreeSet<String> =
         if continues { living(&copy)?.into_iter().collect() } else { BTreeSet::new() };
@@ -175,14 +230,20 @@ pub fn loss(from: &Path, folder: &Path, lost_log: LostLog) -> Result<Loss, Backu
 }
 
 fn head(db: &Connection) -> rusqlite::Result<Head> {
-    let seq = db.query_row("SELECT coalesce(max(seq), 0) FROM fact", [], |row| uint(row, 0))?;
-    Ok(Head { seq, hash: link(db, seq)?.unwrap_or(FactHash::GENESIS) })
+    let sql = "SELECT seq, hash FROM fact ORDER BY seq DESC LIMIT 1";
+    let last =
+        |row: &rusqlite::Row<'_>| Ok(Head { seq: uint(row, 0)?, hash: FactHash(row.get(1)?) });
+    Ok(db.query_row(sql, [], last).optional()?.unwrap_or(Head::EMPTY))
 }
 
 /// The hash of a fact; none if there is no such fact.
-fn link(db: &Connection, seq: u64) -> rusqlite::Result<Option<FactHash>> {
+fn link(db: &Connection, store: &Store, seq: u64) -> Result<Option<FactHash>, BackupError> {
     if seq == 0 {
         return Ok(Some(FactHash::GENESIS));
+    }
+    let sealed = store.fact(db, seq).map_err(|error| BackupError::Segment(Box::new(error)))?;
+    if let Some((_, link)) = sealed {
+        return Ok(Some(link));
     }
     let hash = db
         .query_row("SELECT hash FROM fact WHERE seq = ?1", [int(seq)], |row| row.get(0))

@@ -3,7 +3,6 @@
 use super::entry::{FactHash, Head};
 use super::error::{Damage, Flaw, Place};
 use super::wire::FactRecord;
-use super::writer::encode_body;
 
 /// A walk along the chain: every fact must follow from the one before.
 #[derive(Debug)]
@@ -49,6 +48,18 @@ impl Chain {
         Ok(record)
     }
 
+    /// Moves past a fact of a segment, whose link was made anew from its text.
+    pub(super) fn pass(&mut self, record: &FactRecord, link: FactHash) -> Result<(), Damage> {
+        if record.recorded_ns < self.recorded_ns {
+            let (recorded_ns, before_ns) = (record.recorded_ns, self.recorded_ns);
+            let flaw = Flaw::RecordedBackwards { recorded_ns, before_ns };
+            return Err(Damage { place: Place::Fact(record.seq), flaw });
+        }
+        self.head = Head { seq: record.seq, hash: link };
+        self.recorded_ns = record.recorded_ns;
+        Ok(())
+    }
+
     /// Refuses any but the canonical text: readers that only compare texts would take another form
     /// of the same fact for another fact.
     fn parse(&mut self, body: &str) -> Result<FactRecord, Flaw> {
@@ -63,4 +74,10 @@ impl Chain {
 /// A hash as the database stores it; none if it is not 32 bytes long.
 pub(super) fn link(hash: &[u8]) -> Option<FactHash> {
     hash.try_into().ok().map(FactHash)
+}
+
+/// Encodes the body of a fact: the bytes that are hashed and stored.
+pub(super) fn encode_body(record: &FactRecord, out: &mut Vec<u8>) -> rusqlite::Result<()> {
+    serde_json::to_writer(out, record)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }

@@ -267,6 +267,13 @@ pub enum Place {
     Fact(u64),
     /// An instance's record, by row.
     Instance(Row),
+    /// A segment, and a fact in it if it is known which.
+    Segment {
+        /// SHA-256 that its file should have.
+        digest: Digest,
+        /// Sequence number of the fact.
+        fact: Option<u64>,
+    },
     /// A row of another table.
     Table {
         /// Name of the table.
@@ -282,6 +289,10 @@ impl fmt::Display for Place {
             Place::File => f.write_str("the file"),
             Place::Log(frame) => write!(f, "frame {frame} of the write-ahead log"),
             Place::Fact(seq) => write!(f, "fact {seq}"),
+            Place::Segment { digest, fact: None } => write!(f, "segment {digest}"),
+            Place::Segment { digest, fact: Some(fact) } => {
+                write!(f, "fact {fact} in segment {digest}")
+            }
             Place::Instance(row) => write!(f, "the instance in row {}", row.0),
             Place::Table { table, key } => write!(f, "table {table}, '{key}'"),
         }

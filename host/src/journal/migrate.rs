@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::chain::encode_body;
 use super::entry::FactHash;
 use super::schema::int;
 use super::tables;
 use super::wire::{FactRecord, What};
-use super::writer::encode_body;
 use crate::billing::TenantFact;
 use crate::tenant::{Actor, Plan};
 use crate::units::Instant;

@@ -21,6 +21,8 @@ mod open;
 mod period;
 mod read;
 mod schema;
+mod seal;
+mod segment;
 mod slim;
 mod tables;
 mod tenants;
@@ -51,6 +53,7 @@ pub use error::{CommitError, Damage, Flaw, OpenError, Place, ReadError, VerifyEr
 pub use figures::{Counted, Figures};
 pub use period::SpanQuery;
 pub use read::{FactQuery, Page};
+pub use segment::{Listed, SealError, Segment};
 pub use verify::{LostLog, UNCOVERED, Verified, verify, verify_accounts};
 
 use crate::billing::Fact;
@@ -90,6 +93,8 @@ pub struct Journal {
     waiting: Arc<AtomicBool>,
     readers: Arc<Readers>,
     path: PathBuf,
+    /// Held while facts are sealed.
+    sealing: tokio::sync::Mutex<()>,
 }
 
 impl Journal {
@@ -203,7 +208,8 @@ impl Journal {
     pub fn facts(&self, query: &FactQuery) -> Result<Page, ReadError> {
         let durable = self.head().seq;
         let through = Some(query.through.map_or(durable, |through| through.min(durable)));
-        self.readers.with(|db| read::facts(db, &FactQuery { through, ..query.clone() }))
+        let query = FactQuery { through, ..query.clone() };
+        self.readers.with(|db| read::facts(db, &self.readers.store, &query))
     }
 
     /// Returns all facts of one instance, ascending, with their sequence numbers; empty if the id
@@ -212,7 +218,7 @@ impl Journal {
     /// # Errors
     /// See [`ReadError`].
     pub fn history(&self, instance: &InstanceId) -> Result<Vec<(u64, Fact)>, ReadError> {
-        self.readers.with(|db| read::history(db, instance))
+        self.readers.with(|db| read::history(db, &self.readers.store, instance))
     }
 
     /// Returns the facts of one instance after a place in the journal, ascending. Blocking.
@@ -224,7 +230,7 @@ impl Journal {
         instance: &InstanceId,
         after: u64,
     ) -> Result<Vec<(u64, Fact)>, ReadError> {
-        self.readers.with(|db| read::history_after(db, instance, after))
+        self.readers.with(|db| read::history_after(db, &self.readers.store, instance, after))
     }
 
     /// Returns an instance as it was last committed, deleted or not; none if the id is unknown.

@@ -19,6 +19,7 @@ use super::log;
 use super::migrate;
 use super::read::{INSTANCE_COLUMNS, Readers, stored_instance};
 use super::schema::{self, WITHDRAWN, int, uint};
+use super::segment;
 use super::tenants;
 use super::wire::FactRecord;
 use super::writer::{Request, Scratch, Tail, Writer, write_alive};
@@ -109,6 +110,7 @@ pub(super) fn start(
         waiting,
         readers,
         path,
+        sealing: tokio::sync::Mutex::default(),
     })
 }
 
@@ -222,6 +224,7 @@ fn open_database(path: &Path, options: Options) -> Result<Connection, OpenError>
     let take_over = |db: &Connection| migrate::take_over(db, header.version);
     schema::upgrade(&db, header.version, take_over)
         .map_err(|source| refused("make the tables", source))?;
+    schema::shrink(&db).map_err(|source| refused("give back free pages", source))?;
     if !has_log && schema::is_open(&db).map_err(|source| refused("read the header", source))? {
         return Err(OpenError::LogMissing { path: path.to_owned(), log: log::path_of(path) });
     }
@@ -256,7 +259,9 @@ fn begin(path: &Path) -> Result<(), OpenError> {
 pub(super) fn publish(new: &Path, path: &Path) -> io::Result<()> {
     File::open(new)?.sync_all()?;
     fs::rename(new, path)?;
-    File::open(path.parent().unwrap_or(path))?.sync_all()
+    // The parent of a bare name is an empty path.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Refuses a torn file: SQLite takes a file that is shorter than its header for a new one, and
@@ -289,6 +294,8 @@ fn refused(doing: &'static str, source: rusqlite::Error) -> OpenError {
 struct ChainTail {
     head: Head,
     recorded: Instant,
+    /// Last fact before those that were checked.
+    from: u64,
     /// The last fact of each instance that occurs in the checked facts, by instance id.
     last_facts: HashMap<String, u64>,
 }
@@ -299,10 +306,16 @@ fn check_tail(db: &Connection) -> Result<ChainTail, OpenError> {
     let last: i64 = db
         .query_row("SELECT coalesce(max(seq), 0) FROM fact", [], |row| row.get(0))
         .map_err(reading)?;
-    let trusted = trusted_link(db, last.unsigned_abs().saturating_sub(TAIL_FACTS))?;
+    let end = segment::sealed_end(db).map_err(reading)?;
+    let first = last.unsigned_abs().saturating_sub(TAIL_FACTS);
+    let trusted = if first <= end.seq { end } else { trusted_link(db, first)? };
     let mut chain = Chain::after(trusted);
-    let mut tail =
-        ChainTail { head: trusted, recorded: Instant(i64::MIN), last_facts: HashMap::new() };
+    let mut tail = ChainTail {
+        head: trusted,
+        from: trusted.seq,
+        recorded: Instant(i64::MIN),
+        last_facts: HashMap::new(),
+    };
     let mut statement = db
         .prepare("SELECT seq, hash, body FROM fact WHERE seq > ?1 ORDER BY seq")
         .map_err(reading)?;
@@ -449,12 +462,7 @@ fn check_last_fact(instance: &StoredInstance, tail: &ChainTail) -> Result<(), Da
     match tail.last_facts.get(instance.id.as_str()) {
         Some(&last) if instance.last_fact != Some(last) => wrong(Some(last)),
         Some(_) => Ok(()),
-        None if instance
-            .last_fact
-            .is_some_and(|last| last > tail.head.seq.saturating_sub(TAIL_FACTS)) =>
-        {
-            wrong(None)
-        }
+        None if instance.last_fact.is_some_and(|last| last > tail.from) => wrong(None),
         None => Ok(()),
     }
 }

@@ -11,6 +11,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row as SqlRow, pa
 use super::entry::Row;
 use super::error::{Damage, Flaw, Place, ReadError};
 use super::schema::{int, uint, uint_or_null};
+use super::segment::{Cursor, Segment, Store, segments};
 use super::slim::Slim;
 use crate::billing::life::{CountedFact, Life, Opening, wakes};
 use crate::billing::{Counted, Entered};
@@ -36,6 +37,9 @@ pub(super) struct Lives<'a> {
     query: SpanQuery<'a>,
     fact: CachedStatement<'a>,
     milestone: CachedStatement<'a>,
+    /// The segments that the span reaches into, and the last fact that is sealed.
+    cursors: Vec<Cursor>,
+    sealed: u64,
     /// The first fact that was recorded after the span.
     recorded_after: u64,
     facts_read: u64,
@@ -46,13 +50,14 @@ struct Standing {
     row: Row,
     id: String,
     first_fact: u64,
+    last_fact: u64,
     last_ns: i64,
     opened: Option<u64>,
     wakes: u32,
 }
 
 const STANDINGS: &str = "
-    SELECT row, id, first_fact, last_ns, opened, wakes
+    SELECT row, id, first_fact, last_ns, opened, wakes, last_fact
     FROM instance JOIN live USING (row)
     WHERE tenant = ?1 AND first_fact <= ?2 AND first_ns <= ?3
       AND (deleted IS NULL OR deleted > ?2 OR last_ns > ?4)
@@ -62,11 +67,12 @@ const STANDINGS: &str = "
 /// were read for it.
 pub(super) fn visit(
     db: &Connection,
+    store: &Store,
     query: SpanQuery<'_>,
     mut visit: impl FnMut(Life) -> ControlFlow<()>,
 ) -> Result<u64, ReadError> {
     let standings = standings(db, query)?;
-    let mut lives = Lives::new(db, query)?;
+    let mut lives = Lives::new(db, store, query)?;
     for standing in standings {
         if visit(lives.life(&standing)?).is_break() {
             break;
@@ -86,6 +92,7 @@ fn standings(db: &Connection, query: SpanQuery<'_>) -> Result<Vec<Standing>, Rea
             last_ns: row.get(3)?,
             opened: uint_or_null(row, 4)?,
             wakes: row.get(5)?,
+            last_fact: uint(row, 6)?,
         })
     };
     let mut statement = db.prepare_cached(STANDINGS)?;
@@ -101,14 +108,37 @@ struct Walked {
     opening: Option<(u64, Instant, Entered, Instant)>,
 }
 
+/// The interval under way at the border, and the facts that count after it, ascending.
+type Told = (Option<Opening>, Vec<CountedFact>);
+
+impl Walked {
+    /// `wakes` is how often the instance had woken where the walk began.
+    fn told(mut self, wakes: u32) -> Told {
+        self.newer.reverse();
+        let phase = self.opening.as_ref().map(|(_, _, entered, _)| entered.phase);
+        let wakes = wakes.saturating_sub(woken(phase, &self.newer));
+        let opening = self.opening.map(|(fact, at, entered, boot_began)| Opening {
+            fact,
+            at,
+            entered,
+            wakes,
+            boot_began,
+        });
+        (opening, self.newer)
+    }
+}
+
 impl<'a> Lives<'a> {
-    fn new(db: &'a Connection, query: SpanQuery<'a>) -> Result<Self, ReadError> {
+    fn new(db: &'a Connection, store: &Store, query: SpanQuery<'a>) -> Result<Self, ReadError> {
+        let segments = segments(db)?;
         let milestone = "SELECT fact, wakes FROM milestone
                          WHERE row = ?1 AND fact >= ?2 AND meter_ns > ?3 ORDER BY fact LIMIT 1";
         let mut lives = Self {
             query,
             fact: db.prepare_cached("SELECT body FROM fact WHERE seq = ?1")?,
             milestone: db.prepare_cached(milestone)?,
+            cursors: cursors(db, store, &segments, query)?,
+            sealed: segments.last().map_or(0, |last| last.last),
             recorded_after: 0,
             facts_read: 0,
         };
@@ -118,9 +148,9 @@ impl<'a> Lives<'a> {
 
     /// The number of the first fact that was recorded after the span; facts are recorded in order.
     fn first_recorded_after(&mut self, db: &Connection) -> Result<u64, ReadError> {
-        let ends = "SELECT coalesce(min(seq), 1), coalesce(max(seq), 0) FROM fact";
-        let (mut low, mut high) =
-            db.prepare_cached(ends)?.query_row([], |row| Ok((uint(row, 0)?, uint(row, 1)? + 1)))?;
+        let last = "SELECT coalesce(max(seq), 0) FROM fact";
+        let last: u64 = db.prepare_cached(last)?.query_row([], |row| uint(row, 0))?;
+        let (mut low, mut high) = (self.sealed + 1, last + 1);
         let sql = "SELECT body ->> '$.recorded_ns' FROM fact WHERE seq = ?1";
         let mut recorded = db.prepare_cached(sql)?;
         while low < high {
@@ -139,20 +169,50 @@ impl<'a> Lives<'a> {
             let flaw = Flaw::Malformed(error.to_string());
             ReadError::Damaged(Damage { place: Place::Instance(standing.row), flaw })
         })?;
-        let (from, wakes_then) = self.anchor(standing)?;
-        let Walked { mut newer, opening } = self.walk(from)?;
-        newer.reverse();
-        let woken = woken(opening.as_ref().map(|(_, _, entered, _)| entered.phase), &newer);
-        let opening = opening.map(|(fact, at, entered, boot_began)| Opening {
-            fact,
-            at,
-            entered,
-            wakes: wakes_then.saturating_sub(woken),
-            boot_began,
-        });
-        let SpanQuery { end, through, .. } = self.query;
-        newer.retain(|&(seq, at, _)| seq <= through && at <= end);
-        Ok(Life { id, first_fact: standing.first_fact, opening, counted: newer })
+        let (opening, counted) = match self.cursors.is_empty() {
+            true => self.by_rows(standing)?,
+            false => self.by_segments(standing)?,
+        };
+        let mut life = Life { id, first_fact: standing.first_fact, opening, counted: Vec::new() };
+        let SpanQuery { start, end, through, .. } = self.query;
+        for (seq, at, counted) in counted.into_iter().filter(|&(seq, ..)| seq <= through) {
+            if at <= start {
+                life.opening = Opening::after(life.opening.as_ref(), seq, at, counted);
+            } else if at <= end {
+                life.counted.push((seq, at, counted));
+            }
+        }
+        Ok(life)
+    }
+
+    /// The life of an instance by the rows of the journal.
+    fn by_rows(&mut self, standing: &Standing) -> Result<Told, ReadError> {
+        let (from, wakes) = self.anchor(standing)?;
+        Ok(self.walk(from)?.told(wakes))
+    }
+
+    /// The same from segments and from the rows behind them.
+    fn by_segments(&mut self, standing: &Standing) -> Result<Told, ReadError> {
+        let mut newer = Vec::new();
+        if standing.last_fact > self.sealed {
+            let (from, wakes) = self.anchor(standing)?;
+            let walked = self.walk(from)?;
+            if walked.opening.is_some() {
+                return Ok(walked.told(wakes));
+            }
+            newer = walked.newer;
+        }
+        let mut opening = None;
+        let mut counted = Vec::new();
+        for (place, cursor) in self.cursors.iter_mut().enumerate() {
+            let taken = cursor.time(&standing.id)?;
+            if place == 0 {
+                opening = taken.opening;
+            }
+            counted.extend(taken.counted);
+        }
+        counted.extend(newer.into_iter().rev());
+        Ok((opening, counted))
     }
 
     /// A fact behind the span to walk back from, and how often the instance had woken by then.
@@ -172,8 +232,19 @@ impl<'a> Lives<'a> {
         let mut walked = Walked { newer: Vec::new(), opening: None };
         let (start, through) = (self.query.start, self.query.through);
         let mut next = from;
+        let is_sealed = !self.cursors.is_empty();
         while let Some(seq) = next {
-            let (previous, at, counted) = self.read(seq)?;
+            // What is sealed is read from there.
+            if seq <= self.sealed && is_sealed && walked.opening.is_none() {
+                break;
+            }
+            let Some((previous, at, counted)) = self.read(seq)? else {
+                // The rows of a boot stay; those before it may be gone.
+                match seq <= self.sealed && walked.opening.is_some() {
+                    true => break,
+                    false => return Err(gap(seq)),
+                }
+            };
             next = previous;
             let Some(counted) = counted else { continue };
             match (&mut walked.opening, counted) {
@@ -197,17 +268,41 @@ impl<'a> Lives<'a> {
         Ok(walked)
     }
 
-    fn read(&mut self, seq: u64) -> Result<(Option<u64>, Instant, Option<Counted>), ReadError> {
+    fn read(&mut self, seq: u64) -> Result<Option<ReadFact>, ReadError> {
         self.facts_read += 1;
         let mut rows = self.fact.query([int(seq)])?;
-        let Some(row) = rows.next()? else {
-            let flaw = Flaw::Gap { after: seq.saturating_sub(1) };
-            return Err(ReadError::Damaged(Damage { place: Place::Fact(seq), flaw }));
-        };
+        let Some(row) = rows.next()? else { return Ok(None) };
         let body = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
         let slim = Slim::read(seq, body).map_err(ReadError::Damaged)?;
-        Ok((slim.previous, slim.at(), slim.counts().map_err(ReadError::Damaged)?))
+        Ok(Some((slim.previous, slim.at(), slim.counts().map_err(ReadError::Damaged)?)))
     }
+}
+
+/// The fact before of the same instance, the instant, the meaning.
+type ReadFact = (Option<u64>, Instant, Option<Counted>);
+
+fn gap(seq: u64) -> ReadError {
+    let flaw = Flaw::Gap { after: seq.saturating_sub(1) };
+    ReadError::Damaged(Damage { place: Place::Fact(seq), flaw })
+}
+
+/// Cursors over the segments that a span reaches into; none if it begins behind all of them.
+fn cursors(
+    db: &Connection,
+    store: &Store,
+    segments: &[Segment],
+    query: SpanQuery<'_>,
+) -> Result<Vec<Cursor>, ReadError> {
+    // What was recorded before the span happened before it.
+    let reached = |one: &Segment| one.recorded_ns >= query.start.0 || one.last >= query.through;
+    let Some(first) = segments.iter().position(reached) else { return Ok(Vec::new()) };
+    // The first one says where the instances stood; others matter if something in them happened in
+    // the span.
+    let matters = |(place, one): &(usize, &Segment)| {
+        *place == 0 || one.meter_ns <= query.end.0 && one.first <= query.through
+    };
+    let reached = segments[first..].iter().enumerate().filter(matters);
+    reached.map(|(_, one)| Cursor::new(store, db, one, query.tenant.as_str(), false)).collect()
 }
 
 /// The number of times that the facts wake the instance, given the phase before them.

@@ -12,6 +12,7 @@ use super::account;
 use super::entry::{RequestKey, Row, StoredInstance};
 use super::error::{Damage, Flaw, Place, ReadError};
 use super::schema::{self, int, uint, uint_or_null};
+use super::segment::{self, Cursor, Linked, Segment, Store};
 use super::tables::MILESTONE_FACTS;
 use super::wire::{ChainedFact, FactRecord, Kind};
 use crate::billing::Fact;
@@ -59,11 +60,13 @@ pub(super) struct Readers {
     idle: Mutex<Vec<Connection>>,
     /// Facts that were read for spans of time.
     pub(super) facts_read: AtomicU64,
+    pub(super) store: Store,
 }
 
 impl Readers {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, idle: Mutex::default(), facts_read: AtomicU64::new(0) }
+        let store = Store::beside(&path);
+        Self { path, idle: Mutex::default(), facts_read: AtomicU64::new(0), store }
     }
 
     /// Runs a query on a connection. A connection whose query failed is dropped.
@@ -71,10 +74,18 @@ impl Readers {
         &self,
         question: impl FnOnce(&Connection) -> Result<T, ReadError>,
     ) -> Result<T, ReadError> {
+        self.ask(question)
+    }
+
+    /// Runs a query that also fails by something else than the reading.
+    pub(super) fn ask<T, E: From<ReadError>>(
+        &self,
+        question: impl FnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
         let kept = self.idle().pop();
         let db = match kept {
             Some(db) => db,
-            None => schema::open_reader(&self.path)?,
+            None => schema::open_reader(&self.path).map_err(ReadError::from)?,
         };
         let answer = question(&db)?;
         let mut idle = self.idle();
@@ -89,11 +100,34 @@ impl Readers {
     }
 }
 
-pub(super) fn facts(db: &Connection, query: &FactQuery) -> Result<Page, ReadError> {
+pub(super) fn facts(db: &Connection, store: &Store, query: &FactQuery) -> Result<Page, ReadError> {
+    if let Some(page) = sealed_facts(db, store, query)? {
+        return Ok(page);
+    }
     match &query.instance {
         Some(instance) => facts_of(db, query, instance),
         None => facts_within(db, query, SCAN_MAX),
     }
+}
+
+/// A page of facts of one segment; none if the facts after `after` are not sealed.
+fn sealed_facts(
+    db: &Connection,
+    store: &Store,
+    query: &FactQuery,
+) -> Result<Option<Page>, ReadError> {
+    let segments = segment::segments(db)?;
+    let Some(segment) = segments.iter().find(|segment| segment.last > query.after) else {
+        return Ok(None);
+    };
+    let through = query.through.unwrap_or(u64::MAX);
+    let facts = store.facts(db, segment)?;
+    let found = facts.iter().filter(|(record, _)| query.asks_for(record, through));
+    let limit = query.page_limit();
+    let chained =
+        |(record, link): &Linked| Ok(ChainedFact { fact: record.clone(), hash: link.to_string() });
+    let found = found.take(limit + 1).map(chained).collect();
+    page(found, limit, (segment.last < through).then_some(segment.last)).map(Some)
 }
 
 /// Facts of one instance, along its own chain: reads no more facts than a page and the way to the
@@ -173,6 +207,15 @@ pub(super) fn facts_within(
 }
 
 impl FactQuery {
+    fn asks_for(&self, record: &FactRecord, through: u64) -> bool {
+        let is = |asked: Option<&str>, found: Option<&str>| asked.is_none() || asked == found;
+        record.seq > self.after
+            && record.seq <= through
+            && is(self.tenant_text(), Some(&record.tenant))
+            && is(self.instance.as_ref().map(InstanceId::as_str), record.instance.as_deref())
+            && self.kind.is_none_or(|kind| record.what.kind() == kind)
+    }
+
     fn page_limit(&self) -> usize {
         self.limit.unwrap_or(JOURNAL_PAGE_MAX).clamp(1, JOURNAL_PAGE_MAX)
     }
@@ -234,55 +277,59 @@ pub(super) fn record(seq: u64, body: &str) -> Result<FactRecord, Damage> {
 
 pub(super) fn history(
     db: &Connection,
+    store: &Store,
     instance: &InstanceId,
 ) -> Result<Vec<(u64, Fact)>, ReadError> {
-    beginning(db, instance, None)
+    history_after(db, store, instance, 0)
 }
 
 /// The facts of an instance with a sequence number greater than `after`.
 pub(super) fn history_after(
     db: &Connection,
+    store: &Store,
     instance: &InstanceId,
     after: u64,
 ) -> Result<Vec<(u64, Fact)>, ReadError> {
-    some_of(db, instance, after, None)
-}
-
-/// The first facts of an instance, at most `most`; all if none.
-pub(super) fn beginning(
-    db: &Connection,
-    instance: &InstanceId,
-    most: Option<usize>,
-) -> Result<Vec<(u64, Fact)>, ReadError> {
-    some_of(db, instance, 0, most)
-}
-
-/// The first facts of an instance with a sequence number greater than `after`, at most `most`; all
-/// if none.
-fn some_of(
-    db: &Connection,
-    instance: &InstanceId,
-    after: u64,
-    most: Option<usize>,
-) -> Result<Vec<(u64, Fact)>, ReadError> {
-    let anchor = most.map(|most| anchor(db, instance, after, most)).transpose()?.flatten().map(int);
-    let most = most.map_or(-1, |most| int(most as u64));
+    let end = segment::sealed_end(db)?.seq;
+    let mut records =
+        if after < end { sealed_history(db, store, instance, after)? } else { Vec::new() };
     let mut statement = db.prepare_cached(OF_INSTANCE)?;
     let none = None::<&str>;
-    let values = params![instance.as_str(), int(after), i64::MAX, none, none, most, anchor];
-    let rows = statement.query_map(values, chained_fact)?;
-    let mut history = Vec::new();
-    for row in rows {
-        let record = row?.map_err(ReadError::Damaged)?.fact;
-        let fact = Fact::try_from(&record).map_err(|error| {
-            ReadError::Damaged(Damage {
-                place: Place::Fact(record.seq),
-                flaw: Flaw::Text(error.to_string()),
-            })
-        })?;
-        history.push((record.seq, fact));
+    let values =
+        params![instance.as_str(), int(after.max(end)), i64::MAX, none, none, -1, None::<i64>];
+    for row in statement.query_map(values, chained_fact)? {
+        records.push(row?.map_err(ReadError::Damaged)?.fact);
     }
-    Ok(history)
+    let fact = |record: FactRecord| match Fact::try_from(&record) {
+        Ok(fact) => Ok((record.seq, fact)),
+        Err(error) => Err(ReadError::Damaged(Damage {
+            place: Place::Fact(record.seq),
+            flaw: Flaw::Text(error.to_string()),
+        })),
+    };
+    records.into_iter().map(fact).collect()
+}
+
+/// The same, of those that are sealed.
+fn sealed_history(
+    db: &Connection,
+    store: &Store,
+    instance: &InstanceId,
+    after: u64,
+) -> Result<Vec<FactRecord>, ReadError> {
+    let sql = "SELECT tenant, first_fact, last_fact FROM instance JOIN live USING (row)
+               WHERE id = ?1 AND first_fact IS NOT NULL";
+    let known = |row: &SqlRow<'_>| Ok((row.get::<_, String>(0)?, uint(row, 1)?, uint(row, 2)?));
+    let known = db.prepare_cached(sql)?.query_row([instance.as_str()], known).optional()?;
+    let Some((tenant, first, last)) = known else { return Ok(Vec::new()) };
+    let mut records = Vec::new();
+    let holds = |one: &&Segment| one.last > after && one.last >= first && one.first <= last;
+    for segment in segment::segments(db)?.iter().filter(holds) {
+        let mut cursor = Cursor::new(store, db, segment, &tenant, true)?;
+        records.extend(cursor.records(instance.as_str())?);
+    }
+    records.retain(|record| record.seq > after);
+    Ok(records)
 }
 
 /// The columns that [`stored_instance`] reads.

@@ -25,8 +25,18 @@ pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// The steps that create the tables. A published step is never changed: a database of an earlier
 /// version takes the steps that it lacks.
-const STEPS: [&str; 9] =
-    [FACTS, TENANTS, INVOICES, WITHDRAWALS, MILESTONES, REQUESTS, RULES, SYNCHRONISED, BORDERS];
+const STEPS: [&str; 10] = [
+    FACTS,
+    TENANTS,
+    INVOICES,
+    WITHDRAWALS,
+    MILESTONES,
+    REQUESTS,
+    RULES,
+    SYNCHRONISED,
+    BORDERS,
+    SEGMENTS,
+];
 
 /// The columns of `history` are a view on the facts' text: they can't disagree with what was
 /// hashed, and cost nothing when a fact is written. (SQLite computes generated columns, virtual
@@ -234,6 +244,25 @@ CREATE TABLE milestone (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// The segments that facts tell of; in a backup, also their bytes.
+const SEGMENTS: &str = "
+CREATE TABLE segment (
+  fact INTEGER PRIMARY KEY,
+  digest TEXT NOT NULL,
+  first INTEGER NOT NULL,
+  last INTEGER NOT NULL UNIQUE,
+  before BLOB NOT NULL,
+  link BLOB NOT NULL,
+  recorded_ns INTEGER NOT NULL,
+  meter_ns INTEGER NOT NULL,
+  bytes INTEGER NOT NULL
+) STRICT;
+CREATE TABLE segment_copy (
+  digest TEXT PRIMARY KEY,
+  bytes BLOB NOT NULL
+) STRICT;
+";
+
 /// The header of a database file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
@@ -322,6 +351,16 @@ pub(super) fn checkpoint(db: &Connection, mode: &str) -> rusqlite::Result<bool> 
     db.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get::<_, i64>(0))
         .map(|busy| busy == 0)
 }
+
+/// Gives the pages back that removed rows have left, once they are most of the file.
+pub(super) fn shrink(db: &Connection) -> rusqlite::Result<()> {
+    let number = |pragma| db.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let (free, all) = (number("freelist_count")?, number("page_count")?);
+    if free > FREE_PAGES_MAX && free > all / 2 { db.execute_batch("VACUUM") } else { Ok(()) }
+}
+
+/// Free pages that are left alone: 16 MiB.
+const FREE_PAGES_MAX: i64 = 4_096;
 
 /// Takes the steps that a database of version `from` lacks and runs `then`, in one transaction. An
 /// empty file has version 0.

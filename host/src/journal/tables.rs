@@ -8,12 +8,12 @@ use rusqlite::{Connection, ToSql};
 use super::entry::Row;
 use super::schema::int;
 use super::wire::FactRecord;
-use crate::billing::TenantFact;
+use crate::billing::{HostFact, Sealed, TenantFact};
 use crate::id::Digest;
 use crate::tenant::Move;
 
 /// The derived tables, each with its derived columns, the key first.
-pub(super) const DERIVED: [(&str, &str); 10] = [
+pub(super) const DERIVED: [(&str, &str); 11] = [
     ("calendar", "fact, meter_ns, wall_ns"),
     ("policy_fact", "fact, tenant, digest"),
     ("tenant", "id, created, changed"),
@@ -23,6 +23,7 @@ pub(super) const DERIVED: [(&str, &str); 10] = [
     ("withdrawal", "fact, tenant, plan, from_ns, digest"),
     ("invoice", "fact, tenant, number, digest"),
     ("rule_fact", "fact, tenant"),
+    ("segment", "fact, digest, first, last, before, link, recorded_ns, meter_ns, bytes"),
     ("milestone", "fact, row, meter_ns, wakes"),
 ];
 
@@ -31,12 +32,38 @@ pub(super) const DERIVED: [(&str, &str); 10] = [
 pub(super) const MILESTONE_FACTS: u64 = 64;
 
 /// Indexes a fact of the host.
-pub(super) fn index_host(db: &Connection, record: &FactRecord) -> rusqlite::Result<()> {
+pub(super) fn index_host(
+    db: &Connection,
+    fact: &HostFact,
+    record: &FactRecord,
+) -> rusqlite::Result<()> {
+    if let HostFact::Sealed(sealed) = fact {
+        return index_segment(db, sealed, record);
+    }
     insert(
         db,
         "INSERT INTO calendar (fact, meter_ns, wall_ns) VALUES (?1, ?2, ?3)",
         &[&int(record.seq), &record.meter_ns, &record.wall_ns],
     )
+}
+
+fn index_segment(db: &Connection, sealed: &Sealed, record: &FactRecord) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO segment
+               (fact, digest, first, last, before, link, recorded_ns, meter_ns, bytes)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    let Sealed { digest, first, last, before, link, recorded_until, meter_from, bytes } = sealed;
+    let values: [&dyn ToSql; 9] = [
+        &int(record.seq),
+        &digest.to_string(),
+        &int(*first),
+        &int(*last),
+        &before.0,
+        &link.0,
+        &recorded_until.0,
+        &meter_from.0,
+        &int(*bytes),
+    ];
+    insert(db, sql, &values)
 }
 
 /// Indexes a fact of a tenant.

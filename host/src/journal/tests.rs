@@ -7,6 +7,8 @@ mod crash;
 mod damage;
 mod period;
 mod random;
+mod recipes;
+mod segments;
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Mutex;
@@ -608,7 +610,7 @@ async fn where_a_policy_stands_is_told_by_the_last_fact_about_it() {
 
 /// Makes a database of the version before instances and milestones said where they stand.
 const TO_VERSION_8: &str = "
-    DROP INDEX instance_of;
+    DROP TABLE segment; DROP TABLE segment_copy; DROP INDEX instance_of;
     ALTER TABLE instance DROP COLUMN first_fact; ALTER TABLE instance DROP COLUMN first_ns;
     ALTER TABLE live DROP COLUMN facts; ALTER TABLE live DROP COLUMN opened;
     ALTER TABLE live DROP COLUMN wakes;

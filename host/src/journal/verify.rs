@@ -4,6 +4,7 @@
 mod account;
 mod derived;
 mod lives;
+mod sealed;
 
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,8 @@ use rusqlite::Connection;
 use super::chain::Chain;
 use super::entry::Head;
 use super::error::{Damage, Flaw, VerifyError, wrong};
+use super::segment::{Store, segments};
+use super::wire::FactRecord;
 use super::{log, schema};
 use crate::billing::{About, Fact};
 use crate::id::Digest;
@@ -79,19 +82,20 @@ pub fn verify_accounts(
     plain: &[Digest],
     progress: impl FnMut(u64, u64),
 ) -> Result<Verified, VerifyError> {
-    let (_, db) = database(path, LostLog::Refused)?;
-    verify_database(&db, plain, progress)
+    let (path, db) = database(path, LostLog::Refused)?;
+    verify_database(&db, &Store::beside(&path), plain, progress)
 }
 
 pub(super) fn verify_database(
     db: &Connection,
+    store: &Store,
     plain: &[Digest],
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Verified, VerifyError> {
     let mut checked = || {
         // One snapshot for all queries.
         let snapshot = db.unchecked_transaction()?;
-        let verified = verify_facts(&snapshot, plain, &mut progress)?;
+        let verified = verify_facts(&snapshot, store, plain, &mut progress)?;
         Ok(verified)
     };
     checked().map_err(|error| match error {
@@ -146,42 +150,61 @@ fn damaged(error: rusqlite::Error) -> VerifyError {
 
 fn verify_facts(
     db: &Connection,
+    store: &Store,
     plain: &[Digest],
     progress: &mut impl FnMut(u64, u64),
 ) -> Result<Verified, VerifyError> {
     let total: u64 =
         db.query_row("SELECT coalesce(max(seq), 0) FROM fact", [], |row| schema::uint(row, 0))?;
     let mut chain = Chain::after(Head::EMPTY);
-    let mut derived = Derived::new(db)?;
-    let mut lives = Lives::new(db, plain)?;
-    let mut statement = db.prepare("SELECT seq, hash, body FROM fact ORDER BY seq")?;
-    let mut rows = statement.query([])?;
+    let mut story = Story { derived: Derived::new(db)?, lives: Lives::new(db, plain)? };
+    let mut told = |record: &FactRecord| {
+        story.step(record)?;
+        if record.seq % PROGRESS_FACTS == 0 {
+            progress(record.seq, total);
+        }
+        Ok(())
+    };
+    for segment in segments(db)? {
+        sealed::verify(db, store, &segment, &mut chain, &mut told)?;
+    }
+    let mut statement =
+        db.prepare("SELECT seq, hash, body FROM fact WHERE seq > ?1 ORDER BY seq")?;
+    let mut rows = statement.query([schema::int(chain.head().seq)])?;
     loop {
         let at = chain.head().seq;
         let next = rows.next().map_err(|error| place_of(error, at + 1))?;
         let Some(row) = next else { break };
-        let record = super::open::step(&mut chain, row)?.map_err(VerifyError::Damaged)?;
-        let fact = Fact::try_from(&record)
-            .map_err(|error| wrong(record.seq, Flaw::Text(error.to_string())))?;
-        if let Some(milestone) = lives.step(&record, &fact.about)? {
-            derived.milestone(milestone, &record)?;
-        }
-        match &fact.about {
-            About::Host(_) => derived.host(&record)?,
-            About::Tenant(of) => {
-                lives.change_rules(&fact.tenant, of);
-                derived.tenant(of, &record)?;
-            }
-            About::Instance(..) => {}
-        }
-        if record.seq % PROGRESS_FACTS == 0 {
-            progress(record.seq, total);
-        }
+        told(&super::open::step(&mut chain, row)?.map_err(VerifyError::Damaged)?)?;
     }
     progress(total, total);
-    let instances = lives.finish()?;
-    derived.finish()?;
+    let instances = story.lives.finish()?;
+    story.derived.finish()?;
     Ok(Verified { head: chain.head(), instances })
+}
+
+/// The tables and records that the facts must agree with.
+struct Story<'a> {
+    derived: Derived<'a>,
+    lives: Lives<'a>,
+}
+
+impl Story<'_> {
+    fn step(&mut self, record: &FactRecord) -> Result<(), VerifyError> {
+        let fact = Fact::try_from(record)
+            .map_err(|error| wrong(record.seq, Flaw::Text(error.to_string())))?;
+        if let Some(milestone) = self.lives.step(record, &fact.about)? {
+            self.derived.milestone(milestone, record)?;
+        }
+        match &fact.about {
+            About::Host(of) => self.derived.host(of, record),
+            About::Tenant(of) => {
+                self.lives.change_rules(&fact.tenant, of);
+                self.derived.tenant(of, record)
+            }
+            About::Instance(..) => Ok(()),
+        }
+    }
 }
 
 /// Reports an error of reading the row of fact `seq`.

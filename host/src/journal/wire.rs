@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use crate::billing::agreement::{self, Agreement};
 use crate::billing::decimal::Decimal;
 use crate::billing::{
-    About, BootId, Counted, Entered, Fact, HostFact, InstanceFact, Reading, TenantFact,
+    About, BootId, Counted, Entered, Fact, HostFact, InstanceFact, Reading, Sealed, TenantFact,
 };
 use crate::id::{IdError, InstanceId, words};
 use crate::tenant::{self, FallbackOrder, Limit, Move, Quota, Settings};
@@ -89,6 +89,25 @@ pub enum What {
     HostSuspended {
         /// Duration of the suspension in nanoseconds; it ended just before the fact.
         duration_ns: u64,
+    },
+    /// Facts were sealed into an immutable file.
+    SegmentSealed {
+        /// SHA-256 of the file.
+        digest: String,
+        /// Number of its first fact.
+        first: u64,
+        /// Number of its last fact.
+        last: u64,
+        /// Link of the chain before its first fact.
+        before: String,
+        /// Link of its last fact.
+        link: String,
+        /// Instant on the meter clock at which its last fact was recorded.
+        recorded_until_ns: i64,
+        /// Instant on the meter clock of the earliest of its facts.
+        meter_from_ns: i64,
+        /// Length of the file in bytes.
+        bytes: u64,
     },
     /// A component was admitted as a policy.
     PolicyAdmitted {
@@ -480,6 +499,7 @@ kinds!(
     ClockStepped = "clock-stepped",
     TimeUnknown = "time-unknown",
     HostSuspended = "host-suspended",
+    SegmentSealed = "segment-sealed",
     PolicyAdmitted = "policy-admitted",
     PolicyActivated = "policy-activated",
     PolicyFaulted = "policy-faulted",
@@ -571,6 +591,22 @@ impl From<&HostFact> for What {
             HostFact::Suspended { duration_ns } => {
                 What::HostSuspended { duration_ns: *duration_ns }
             }
+            HostFact::Sealed(sealed) => sealed.into(),
+        }
+    }
+}
+
+impl From<&Sealed> for What {
+    fn from(sealed: &Sealed) -> Self {
+        What::SegmentSealed {
+            digest: sealed.digest.to_string(),
+            first: sealed.first,
+            last: sealed.last,
+            before: sealed.before.to_string(),
+            link: sealed.link.to_string(),
+            recorded_until_ns: sealed.recorded_until.0,
+            meter_from_ns: sealed.meter_from.0,
+            bytes: sealed.bytes,
         }
     }
 }
@@ -747,6 +783,25 @@ impl TryFrom<&What> for Family {
             What::HostSuspended { duration_ns } => {
                 host(HostFact::Suspended { duration_ns: *duration_ns })
             }
+            What::SegmentSealed {
+                digest,
+                first,
+                last,
+                before,
+                link,
+                recorded_until_ns,
+                meter_from_ns,
+                bytes,
+            } => host(HostFact::Sealed(Sealed {
+                digest: digest.parse()?,
+                first: *first,
+                last: *last,
+                before: before.parse()?,
+                link: link.parse()?,
+                recorded_until: Instant(*recorded_until_ns),
+                meter_from: Instant(*meter_from_ns),
+                bytes: *bytes,
+            })),
             What::PolicyAdmitted { digest, size_bytes, by, name } => {
                 tenant(TenantFact::PolicyAdmitted {
                     digest: digest.parse()?,
@@ -1016,11 +1071,12 @@ mod tests {
     use super::*;
 
     /// One fact of each kind, as it has been hashed since the first version.
-    const TEXTS: [&str; 28] = [
+    const TEXTS: [&str; 29] = [
         r#""kind":"host-started","version":"0.1.0"}"#,
         r#""kind":"clock-stepped","step_ns":-9223372036854775808}"#,
         r#""kind":"time-unknown","reason":"never-synchronised","claimed_ns":-5,"counted_ns":7}"#,
         r#""kind":"host-suspended","duration_ns":7}"#,
+        r#""kind":"segment-sealed","digest":"0a00000000000000000000000000000000000000000000000000000000000000","first":1,"last":7,"before":"0000000000000000000000000000000000000000000000000000000000000000","link":"0a00000000000000000000000000000000000000000000000000000000000000","recorded_until_ns":5,"meter_from_ns":-5,"bytes":9}"#,
         r#""kind":"policy-admitted","digest":"0a00000000000000000000000000000000000000000000000000000000000000","size_bytes":7}"#,
         r#""kind":"policy-activated","digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":5,"rollback":true}"#,
         r#""kind":"policy-faulted","digest":"0a00000000000000000000000000000000000000000000000000000000000000","reason":"\"loops\""}"#,

@@ -13,6 +13,7 @@ use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::account;
+use super::chain::encode_body;
 use super::entry::{
     Durability, Entry, Head, InstanceWrite, NewActivation, NewInvoice, NewPolicy, NewPrices,
     NewWithdrawal, Receipt, RequestKey, Row,
@@ -24,7 +25,7 @@ use super::schema::{self, WITHDRAWN, int, uint};
 use super::tables::{self, MILESTONE_FACTS, Milestone};
 use super::wire::{FactRecord, Family, What};
 use crate::billing::account::{Account, Accountant, Entering, Fault};
-use crate::billing::{Change, Counted, InstanceFact, Reading, TenantFact, life};
+use crate::billing::{Change, Counted, HostFact, InstanceFact, Reading, TenantFact, life};
 use crate::clock::{self, Clock};
 use crate::id::{Digest, InstanceId, InstanceName, TenantId, TokenId};
 use crate::limits::queue::JOURNAL_BATCH_MAX;
@@ -56,6 +57,8 @@ pub(super) enum Request {
     Alive(Answer<Instant>),
     /// Move the log into the database, and refuse later requests.
     Close(Answer<()>),
+    /// Remove the rows of facts that are sealed, in these ranges.
+    Remove(Vec<(u64, u64)>, Answer<()>),
 }
 
 /// An entry that is not yet committed.
@@ -202,6 +205,8 @@ struct Batch {
     alive: Vec<Answer<Instant>>,
     /// Set if the batch is the last one.
     close: Option<Answer<()>>,
+    /// Rows to be removed after it.
+    remove: Option<(Vec<(u64, u64)>, Answer<()>)>,
 }
 
 impl Batch {
@@ -209,6 +214,7 @@ impl Batch {
         match request {
             Request::Commit(pending) => self.entries.push(*pending),
             Request::Alive(answer) => self.alive.push(answer),
+            Request::Remove(ranges, answer) => self.remove = Some((ranges, answer)),
             Request::Close(answer) => self.close = Some(answer),
         }
     }
@@ -224,7 +230,8 @@ impl Batch {
         let closes = |entry: &Entry| {
             entry.activation.is_some() || entry.withdrawal.is_some() || entry.request.is_some()
         };
-        let is_full = self.len() >= JOURNAL_BATCH_MAX || self.close.is_some();
+        let is_full =
+            self.len() >= JOURNAL_BATCH_MAX || self.close.is_some() || self.remove.is_some();
         is_full || self.entries.last().is_some_and(|pending| closes(&pending.entry))
     }
 
@@ -242,6 +249,9 @@ impl Batch {
             let _ = answer.send(Err(error.clone()));
         }
         if let Some(answer) = self.close {
+            let _ = answer.send(Err(error.clone()));
+        }
+        if let Some((_, answer)) = self.remove {
             let _ = answer.send(Err(error.clone()));
         }
     }
@@ -296,12 +306,15 @@ impl Writer {
     pub(super) fn run(mut self) {
         while let Some(first) = self.requests.blocking_recv() {
             let mut batch = self.gather(first);
-            let close = batch.close.take();
+            let (close, remove) = (batch.close.take(), batch.remove.take());
             if batch.len() > 0
                 && let Err(reason) = self.handle(batch)
             {
                 drop(close);
                 return self.refuse_everything(&reason);
+            }
+            if let Some((ranges, answer)) = remove {
+                let _ = answer.send(self.remove(&ranges));
             }
             if let Some(answer) = close {
                 self.close();
@@ -493,6 +506,26 @@ impl Writer {
             Err(error) if is_no_space(&error) => Ok(()),
             Err(error) => Err(format!("can't move the log into the database: {error}").into()),
         }
+    }
+
+    /// Removes rows of sealed facts. Nothing is lost if that fails: it can be tried again.
+    fn remove(&mut self, ranges: &[(u64, u64)]) -> Result<(), CommitError> {
+        let removed = self.begin().and_then(|()| {
+            let mut delete =
+                self.db.prepare_cached("DELETE FROM fact WHERE seq BETWEEN ?1 AND ?2")?;
+            for &(first, last) in ranges {
+                self.log_load += delete.execute([int(first), int(last)])? as u64 / 8;
+            }
+            drop(delete);
+            self.execute("COMMIT")
+        });
+        if removed.is_err() && !self.db.is_autocommit() {
+            let _ = self.execute("ROLLBACK");
+        }
+        removed.map_err(|error| match is_no_space(&error) {
+            true => CommitError::NoSpace(Arc::new(error)),
+            false => CommitError::Failed { reason: format!("can't remove rows: {error}").into() },
+        })
     }
 
     fn execute(&self, sql: &str) -> rusqlite::Result<()> {
@@ -824,7 +857,7 @@ impl Writer {
             tables::write_milestone(&self.db, milestone, record)?;
         }
         match &fact.family {
-            Family::Host(_) => tables::index_host(&self.db, record),
+            Family::Host(of) => tables::index_host(&self.db, of, record),
             Family::Tenant(of) => tables::index_tenant(&self.db, of, record),
             Family::Instance(_) => Ok(()),
         }
@@ -904,12 +937,6 @@ pub(super) fn write_alive(
         .map(drop)
 }
 
-/// Encodes the body of a fact: the bytes that are hashed and stored.
-pub(super) fn encode_body(record: &FactRecord, out: &mut Vec<u8>) -> rusqlite::Result<()> {
-    serde_json::to_writer(out, record)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
-}
-
 /// The facts that the writer adds to an entry. The fact about an activation, prices, a withdrawal
 /// or an invoice comes last; an entry has one of them.
 fn own_facts(
@@ -955,7 +982,17 @@ fn own_facts(
         let NewWithdrawal { tenant, plan, digest, from, by, reason } = new.clone();
         own(&tenant, TenantFact::PlanWithdrawn { plan, digest, from, by, reason })
     });
-    admitted.into_iter().chain(activated).chain(prices).chain(withdrawn).chain(invoiced)
+    let sealed = entry.segment.clone().map(|sealed| {
+        let sealed = Family::Host(HostFact::Sealed(sealed));
+        Unsealed::of_tenant(&TenantId::default_tenant(), now, sealed)
+    });
+    sealed
+        .into_iter()
+        .chain(admitted)
+        .chain(activated)
+        .chain(prices)
+        .chain(withdrawn)
+        .chain(invoiced)
 }
 
 /// Maps a violation of a unique index to its refusal; any other error is returned as it is.

@@ -4,8 +4,9 @@ use std::fs;
 
 use rusqlite::{Connection, params};
 
+use super::super::chain::encode_body;
 use super::super::schema;
-use super::super::writer::{UNSYNCED_MAX, encode_body};
+use super::super::writer::UNSYNCED_MAX;
 use super::*;
 
 /// A journal with two instances and a handful of facts, closed.

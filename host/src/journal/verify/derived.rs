@@ -10,7 +10,7 @@ use super::super::error::{Flaw, VerifyError, wrong, wrong_row};
 use super::super::schema;
 use super::super::tables::{self, DERIVED, Milestone};
 use super::super::wire::FactRecord;
-use crate::billing::TenantFact;
+use crate::billing::{HostFact, TenantFact};
 use crate::id::Digest;
 
 /// The first bytes of a component.
@@ -40,9 +40,9 @@ impl<'a> Derived<'a> {
         Ok(Self { db, again, offsets, components: BTreeSet::new(), documents: BTreeSet::new() })
     }
 
-    pub(super) fn host(&mut self, record: &FactRecord) -> Result<(), VerifyError> {
+    pub(super) fn host(&mut self, fact: &HostFact, record: &FactRecord) -> Result<(), VerifyError> {
         self.check_clock(record)?;
-        tables::index_host(&self.again, record).map_err(|error| twice(error, record.seq))
+        tables::index_host(&self.again, fact, record).map_err(|error| twice(error, record.seq))
     }
 
     pub(super) fn tenant(
@@ -111,6 +111,7 @@ impl<'a> Derived<'a> {
         self.check_secrets()?;
         self.check_bytes("policy", &self.components)?;
         self.check_bytes("document", &self.documents)?;
+        self.check_copies()?;
         self.check_single("alive")?;
         self.check_single("session")?;
         self.check_alive()
@@ -142,6 +143,28 @@ impl<'a> Derived<'a> {
                 (found, told) => return Err(differs(table, columns, found, told)),
             }
         }
+    }
+
+    /// Checks that each copy of a segment is one of the segments that facts tell of.
+    fn check_copies(&self) -> Result<(), VerifyError> {
+        let mut told = self.again.prepare("SELECT 1 FROM segment WHERE digest = ?1")?;
+        let mut statement = self.db.prepare("SELECT digest, bytes FROM segment_copy")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let name: String = row.get(0)?;
+            let is = Digest::of(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?);
+            if is.to_string() != name {
+                return Err(wrong_row(
+                    "segment_copy",
+                    name,
+                    format!("its bytes are those of {is}"),
+                ));
+            }
+            if !told.exists([&name])? {
+                return Err(wrong_row("segment_copy", name, "no fact tells of it"));
+            }
+        }
+        Ok(())
     }
 
     /// Checks that each token's id is the first 12 bytes of the hash of its secret, so that a

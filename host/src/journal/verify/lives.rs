@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::super::account::decode;
 use super::super::entry::Row;
 use super::super::error::{Damage, Flaw, Place, VerifyError, wrong, wrong_row};
-use super::super::schema::{self, uint_or_null};
+use super::super::schema::{self, int, uint_or_null};
 use super::super::tables::{MILESTONE_FACTS, Milestone};
 use super::super::wire::FactRecord;
 use super::account::{Recount, degraded};
@@ -241,6 +241,16 @@ impl<'a> Lives<'a> {
             let text = format!(
                 "it names as its begin, number of facts, opening fact and wakes {named:?}, by the facts {told:?}"
             );
+            return wrong(Flaw::Disagrees(text));
+        }
+        if deleted.is_none()
+            && let Some(opened) = life.opened
+            && !self
+                .db
+                .prepare_cached("SELECT 1 FROM fact WHERE seq = ?1")?
+                .exists([int(opened)])?
+        {
+            let text = format!("the row of fact {opened}, which opened what is under way, is gone");
             return wrong(Flaw::Disagrees(text));
         }
         let Ok(account) = decode(&found.account) else {

@@ -1,0 +1,59 @@
+//! The facts of segments, and the rows that are left of them.
+
+use rusqlite::Connection;
+
+use super::super::chain::{Chain, encode_body};
+use super::super::error::{Damage, Flaw, Place, ReadError, VerifyError, wrong};
+use super::super::schema::{int, uint};
+use super::super::segment::{Segment, Store};
+use super::super::wire::FactRecord;
+
+/// Checks a segment: its file is what it is called, its facts follow on those before, and the rows
+/// that are left say the same. `told` is shown each fact.
+pub(super) fn verify(
+    db: &Connection,
+    store: &Store,
+    segment: &Segment,
+    chain: &mut Chain,
+    told: &mut impl FnMut(&FactRecord) -> Result<(), VerifyError>,
+) -> Result<(), VerifyError> {
+    let head = chain.head();
+    if segment.first != head.seq + 1 || segment.before != head.hash {
+        let place = Place::Segment { digest: segment.digest, fact: Some(segment.first) };
+        let flaw = Flaw::Gap { after: head.seq };
+        return Err(VerifyError::Damaged(Damage { place, flaw }));
+    }
+    let facts = store.prove(db, segment).map_err(|error| match error {
+        ReadError::Database(error) => VerifyError::Database(error),
+        ReadError::Damaged(damage) => VerifyError::Damaged(damage),
+    })?;
+    let sql = "SELECT seq, hash, body FROM fact WHERE seq BETWEEN ?1 AND ?2 ORDER BY seq";
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query([int(segment.first), int(segment.last)])?;
+    let mut row = rows.next()?;
+    let mut body = Vec::new();
+    for (record, link) in &facts {
+        let found = row.map(|row| uint(row, 0)).transpose()?;
+        if found == Some(record.seq) {
+            body.clear();
+            encode_body(record, &mut body)?;
+            let is_same = match row {
+                Some(row) => {
+                    row.get_ref(1)?.as_blob().ok() == Some(link.0.as_slice())
+                        && row.get_ref(2)?.as_bytes().ok() == Some(body.as_slice())
+                }
+                None => false,
+            };
+            if !is_same {
+                return Err(wrong(record.seq, Flaw::Hash));
+            }
+            row = rows.next()?;
+        } else if record.instance.is_none() {
+            let text = "its row is not there; it is only in its segment".to_owned();
+            return Err(wrong(record.seq, Flaw::Disagrees(text)));
+        }
+        chain.pass(record, *link).map_err(VerifyError::Damaged)?;
+        told(record)?;
+    }
+    Ok(())
+}
