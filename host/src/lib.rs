@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod billing;
+mod blocking;
 pub mod cli;
 pub mod clock;
 pub mod driver;
@@ -18,6 +19,7 @@ pub mod image;
 pub mod invoice;
 pub mod journal;
 pub mod limits;
+pub mod mutants;
 pub mod policy;
 pub mod probe;
 pub mod rollout;

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use crate::api;
 use crate::billing::account::{Accountant, Reader};
 use crate::billing::calendar::STEP_NS_MIN;
-use crate::billing::{HostFact, TenantFact};
+use crate::billing::{HostFact, Reading, TenantFact};
 use crate::clock::{self, Clock, Gap};
 use crate::driver::{self, Fleet, FleetError, Parts};
 use crate::hypervisor::log::LogWatcher;
@@ -33,6 +33,7 @@ use crate::journal::{
     StoredStanding, StoredTenant,
 };
 use crate::limits::instance::CONTROL_MS_MAX;
+use crate::mutants::Mutant;
 use crate::policy::{Accounting, PolicyHost, Profile};
 use crate::probe::HostProber;
 use crate::rollout::{self, Rollout};
@@ -231,6 +232,7 @@ impl Daemon {
             images: images.clone(),
             instances: options.data.join("instances"),
             alive: opened.alive,
+            boots: opened.boots,
             prober: Arc::new(HostProber::new(std::mem::take(&mut options.probe_networks))?),
             launches: Arc::new(HostLaunches),
             quota: Arc::new(TenantLimits(tenancy.clone())),
@@ -412,7 +414,7 @@ async fn detect(
 /// Loads every policy that some tenant is or was under, and puts the timelines in force. A policy
 /// that can't be loaded any more counts as one that fails: its tenants are accounted by the
 /// standard policy, and their answers say so.
-fn load_policies(
+pub fn load_policies(
     journal: &Journal,
     policies: &PolicyHost,
     accounting: &Accounting,
@@ -446,7 +448,10 @@ fn load_policy(
 
 /// Records that the daemon has started. The very first start also makes the default tenant, puts
 /// the standard policy in force for it, and stores that policy's bytes.
-async fn first_facts(
+///
+/// # Errors
+/// [`CommitError`] of the one commit.
+pub async fn first_facts(
     journal: &Journal,
     policies: &PolicyHost,
     clock: &Clock,
@@ -497,7 +502,8 @@ async fn first_facts(
     Ok(opened)
 }
 
-async fn prove_alive(journal: Arc<Journal>) {
+/// Notes every five seconds that the host is alive.
+pub async fn prove_alive(journal: Arc<Journal>) {
     loop {
         if let Err(error) = journal.prove_alive().await {
             tracing::warn!(%error, "could not note that the host is alive");
@@ -508,21 +514,31 @@ async fn prove_alive(journal: Arc<Journal>) {
 
 /// Records every step of the wall clock and every suspend of the host. The kernel slews all clocks
 /// together, so their difference changes only if the wall clock is stepped.
-async fn watch_clocks(journal: Arc<Journal>, clock: Clock, fleet: Fleet) {
+pub async fn watch_clocks(journal: Arc<Journal>, clock: Clock, fleet: Fleet) {
     let mut offset = wall_offset();
-    let mut suspended = suspended_ns();
+    let (mut suspended, mut seen) = (suspended_ns(), clock.reading());
     loop {
         tokio::time::sleep(WALL_EVERY).await;
-        suspended = note_suspend(&journal, &clock, suspended).await;
+        let until = clock.reading();
+        if let Some(noted) = note_suspend(&journal, until.clone(), suspended).await {
+            if noted != suspended {
+                fleet.suspended(&seen, &until).await;
+            }
+            (suspended, seen) = (noted, until);
+        }
         let now = wall_offset();
         let step_ns = now.saturating_sub(offset);
-        if step_ns.unsigned_abs() < STEP_NS_MIN {
+        if step_ns.unsigned_abs() < STEP_NS_MIN || Mutant::StepUnseen.is_active() {
             continue;
         }
         let at = clock.reading();
-        fleet.learn_calendar(at.meter, at.wall_ns);
-        match journal.commit(Entry::of_host(at, HostFact::ClockStepped { step_ns })).await {
-            Ok(_) => offset = now,
+        let stepped = Entry::of_host(at.clone(), HostFact::ClockStepped { step_ns });
+        match journal.commit(stepped).await {
+            // Not before: the calendar is that of the facts, also if the clock is stepped back.
+            Ok(_) => {
+                fleet.learn_calendar(at.meter, at.wall_ns);
+                offset = now;
+            }
             Err(error) => {
                 tracing::warn!(%error, "could not record a step of the wall clock; trying again")
             }
@@ -531,19 +547,18 @@ async fn watch_clocks(journal: Arc<Journal>, clock: Clock, fleet: Fleet) {
 }
 
 /// Records a suspend of the host beyond the `before` nanoseconds of this boot that are on record.
-/// Returns the nanoseconds that are on record then.
-async fn note_suspend(journal: &Journal, clock: &Clock, before: u64) -> u64 {
+/// Returns the nanoseconds that are on record then; none if that could not be recorded.
+async fn note_suspend(journal: &Journal, at: Reading, before: u64) -> Option<u64> {
     let now = suspended_ns();
     let duration_ns = now.saturating_sub(before);
     if duration_ns < STEP_NS_MIN {
-        return before;
+        return Some(before);
     }
-    match journal.commit(Entry::of_host(clock.reading(), HostFact::Suspended { duration_ns })).await
-    {
-        Ok(_) => now,
+    match journal.commit(Entry::of_host(at, HostFact::Suspended { duration_ns })).await {
+        Ok(_) => Some(now),
         Err(error) => {
             tracing::warn!(%error, "could not record a suspend of the host; trying again");
-            before
+            None
         }
     }
 }

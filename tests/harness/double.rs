@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 use tallyman::billing::BootId;
@@ -14,12 +15,13 @@ use tallyman::clock;
 use tallyman::driver::{Probe, Prober};
 use tallyman::hypervisor::{
     Accelerator, Adopted, Capabilities, Capability, Description, Exit, ExitStatus, Hypervisor,
-    HypervisorError, Initiator, Launched, Launches, MachineSpec, Observed, Origin, Saved,
-    SnapshotDefect, Stamp, Vm, VmState,
+    HypervisorError, Initiator, Launched, Launches, MachineProcess, MachineSpec, Observed, Origin,
+    Saved, SnapshotDefect, Stamp, Vm, VmState, files,
 };
 use tallyman::id::InstanceId;
 use tallyman::units::Nanos;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::sleep;
 
 /// A call of the driver's to a hypervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,6 +73,52 @@ pub enum Plan {
     HoldBefore(Gate),
     /// The call acts, and then waits before it answers.
     HoldAfter(Gate),
+}
+
+/// The answers to calls without a plan: a simulation's dice.
+pub trait Weather: Send + Sync {
+    /// The course of the next `call` for `id`.
+    fn next(&self, id: &InstanceId, call: Call) -> Spell;
+}
+
+/// The course of one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Spell {
+    /// Time before the call acts.
+    pub before: Duration,
+    /// Outcome of the call.
+    pub fate: Fate,
+    /// Time from the act to the answer.
+    pub after: Duration,
+}
+
+/// The outcome of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Fate {
+    /// The call acts and says so.
+    #[default]
+    Succeeds,
+    /// The call is refused and does nothing.
+    Refused,
+    /// The machine dies before the call acts.
+    DiesBefore,
+    /// The machine dies after the call has acted.
+    DiesAfter,
+    /// The call acts, and its answer is an error: that of a deadline that came first.
+    Unanswered,
+}
+
+/// A change of a machine's state, and the instant of it: what has really happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// The boot in which it happened.
+    pub boot: BootId,
+    /// Instant of the change.
+    pub stamp: Stamp,
+    /// The state from then on; none once it is dead.
+    pub state: Option<VmState>,
+    /// Set if it was lost with the power of its host.
+    pub is_lost: bool,
 }
 
 /// The place where a call waits until the test lets it continue.
@@ -154,6 +202,9 @@ struct Machine {
     /// Instant from which it is in that state; none if it does not report it.
     since: Option<Stamp>,
     boot: BootId,
+    /// Number of machines that were launched before it.
+    number: usize,
+    turns: Vec<Turn>,
     history: Vec<Observed>,
     exit: Option<Exit>,
     watcher: Option<mpsc::Sender<Observed>>,
@@ -173,6 +224,7 @@ struct World {
     /// Plans for the next launch of an instance without plans, as its id is not known yet.
     next_launch: VecDeque<Plan>,
     calls: HashMap<InstanceId, Vec<(Call, Stamp)>>,
+    weather: Option<Arc<dyn Weather>>,
     deaf: bool,
     /// Set if machines do not report the state of their vCPUs, as with Firecracker.
     silent: bool,
@@ -257,6 +309,40 @@ impl DoubleHypervisor {
         gate
     }
 
+    /// Lets `weather` decide about all calls without a plan.
+    pub fn set_weather(&self, weather: Arc<dyn Weather>) {
+        self.world().weather = Some(weather);
+    }
+
+    /// The life of every machine of `id`, by incarnation.
+    pub fn lives(&self, id: &InstanceId) -> Vec<(u32, Vec<Turn>)> {
+        let world = self.world();
+        let machines = world.machines.range((id.clone(), 0)..=(id.clone(), u32::MAX));
+        machines.map(|((_, incarnation), machine)| (*incarnation, machine.turns.clone())).collect()
+    }
+
+    /// The machines that live, in the order of their launches.
+    pub fn all_living(&self) -> Vec<(InstanceId, u32)> {
+        let world = self.world();
+        let living = world.machines.iter().filter(|(_, machine)| machine.state.is_some());
+        let mut living: Vec<_> = living.collect();
+        living.sort_by_key(|(_, machine)| machine.number);
+        living.into_iter().map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Loses every machine: the host loses power.
+    pub fn lose_all(&self) {
+        let mut world = self.world();
+        let now = world.now();
+        for machine in world.machines.values_mut() {
+            machine.watcher = None;
+            if machine.state.is_some() {
+                machine.turn(None, now);
+                machine.turns.last_mut().expect("a turn").is_lost = true;
+            }
+        }
+    }
+
     /// Drops the plans for `id` that were not used up.
     pub fn forget_plans(&self, id: &InstanceId) {
         self.world().plans.remove(id);
@@ -332,6 +418,17 @@ impl DoubleHypervisor {
         newest(&mut world, id).expect("a machine").end(initiator, now)
     }
 
+    /// Continues the supervisors of all machines.
+    pub fn let_all_speak(&self) {
+        for machine in self.world().machines.values_mut() {
+            machine.silent = false;
+            let Some(exit) = machine.exit.clone() else { continue };
+            if let Some(watcher) = machine.watcher.take() {
+                let _ = watcher.try_send(Observed::Exited(exit));
+            }
+        }
+    }
+
     /// Stops the supervisor of the newest machine of `id`: its end is not reported.
     pub fn silence(&self, id: &InstanceId) {
         newest(&mut self.world(), id).expect("a machine").silent = true;
@@ -356,8 +453,9 @@ impl DoubleHypervisor {
     /// killed, and how it ended is unknown.
     pub fn lose(&self, id: &InstanceId, boot: &BootId) {
         let mut world = self.world();
+        let now = world.now();
         let machine = newest(&mut world, id).expect("a machine");
-        machine.state = None;
+        machine.turn(None, now);
         machine.exit = None;
         machine.watcher = None;
         machine.boot = boot.clone();
@@ -372,8 +470,9 @@ impl DoubleHypervisor {
     /// Puts the newest machine of `id` into `state`, whatever was asked of it.
     pub fn put(&self, id: &InstanceId, state: VmState) {
         let mut world = self.world();
+        let now = world.now();
         if let Some(machine) = newest(&mut world, id) {
-            machine.state = Some(state);
+            machine.turn(Some(state), now);
         }
     }
 
@@ -388,6 +487,13 @@ impl DoubleHypervisor {
     }
 }
 
+/// Waits, if there is any time to wait.
+async fn pass(time: Duration) {
+    if !time.is_zero() {
+        sleep(time).await;
+    }
+}
+
 fn newest<'a>(world: &'a mut World, id: &InstanceId) -> Option<&'a mut Machine> {
     let all = (id.clone(), 0)..=(id.clone(), u32::MAX);
     world.machines.range_mut(all).next_back().map(|(_, machine)| machine)
@@ -399,12 +505,19 @@ fn is_for_the_stream(seen: &Observed) -> bool {
 }
 
 impl Machine {
+    /// Changes the state, and nobody is told.
+    fn turn(&mut self, state: Option<VmState>, stamp: Stamp) {
+        self.state = state;
+        let boot = clock::boot_id().expect("this is Linux");
+        self.turns.push(Turn { boot, stamp, state, is_lost: false });
+    }
+
     /// Changes the state of the vCPUs, and reports it unless the machine is silent.
     fn change(&mut self, state: VmState, stamp: Stamp, is_silent: bool) {
         if self.state == Some(state) {
             return;
         }
-        self.state = Some(state);
+        self.turn(Some(state), stamp);
         self.since = (!is_silent).then_some(stamp);
         if !is_silent {
             self.see(if state == VmState::Running {
@@ -433,7 +546,7 @@ impl Machine {
             ExitStatus::Code(0)
         };
         let exit = Exit { stamp, status, initiator, witnessed: true };
-        self.state = None;
+        self.turn(None, stamp);
         self.exit = Some(exit.clone());
         if self.silent {
             return exit;
@@ -467,6 +580,19 @@ impl DoubleHypervisor {
         }
     }
 
+    /// The course of a call without a plan.
+    fn spell(&self, plan: Option<&Plan>, id: &InstanceId, call: Call) -> Spell {
+        let weather = self.world().weather.clone().filter(|_| plan.is_none());
+        weather.map_or_else(Spell::default, |weather| weather.next(id, call))
+    }
+
+    /// Ends the newest machine of `id` by itself, if it lives.
+    fn die(&self, id: &InstanceId, stamp: Stamp) {
+        if let Some(machine) = newest(&mut self.world(), id).filter(|found| found.state.is_some()) {
+            machine.end(Initiator::Unknown, stamp);
+        }
+    }
+
     fn note(&self, id: &InstanceId, call: Call) -> Stamp {
         let mut world = self.world();
         let stamp = world.now();
@@ -481,17 +607,29 @@ impl DoubleHypervisor {
         act: impl FnOnce(&mut World, Stamp) -> Result<T, HypervisorError>,
     ) -> Result<T, HypervisorError> {
         let plan = self.planned(id, call);
+        let spell = self.spell(plan.as_ref(), id, call);
         if let Some(Plan::HoldBefore(gate)) = &plan {
             gate.pass().await;
         }
+        pass(spell.before).await;
         let stamp = self.note(id, call);
-        if matches!(plan, Some(Plan::Fail)) {
+        if spell.fate == Fate::DiesBefore {
+            self.die(id, stamp);
+        }
+        if matches!(plan, Some(Plan::Fail)) || spell.fate == Fate::Refused {
             return Err(HypervisorError::Refused {
                 call: "call",
                 reason: format!("{call:?} is planned to fail"),
             });
         }
         let outcome = act(&mut self.world(), stamp);
+        if spell.fate == Fate::DiesAfter {
+            self.die(id, self.now());
+        }
+        pass(spell.after).await;
+        if spell.fate == Fate::Unanswered {
+            return Err(HypervisorError::Disconnected { call: "call" });
+        }
         if let Some(Plan::HoldAfter(gate)) = &plan {
             gate.pass().await;
         }
@@ -514,7 +652,8 @@ impl Hypervisor for DoubleHypervisor {
         origin: Origin,
     ) -> BoxFuture<'a, Result<Launched, HypervisorError>> {
         let (key, memory_bytes) = ((spec.id.clone(), spec.incarnation), spec.memory_bytes);
-        let launch = move |world: &mut World, _| {
+        let order = files::order(&files::run(&spec.dir, spec.incarnation));
+        let launch = move |world: &mut World, stamp| {
             let state = match origin {
                 Origin::Boot => VmState::NotStarted,
                 Origin::Snapshot(folder) if folder.join(MEMORY).is_file() => VmState::Paused,
@@ -526,11 +665,22 @@ impl Hypervisor for DoubleHypervisor {
                 }
             };
             assert!(!world.machines.contains_key(&key), "incarnation {} is used twice", key.1);
+            if world.weather.is_some() {
+                let begun = fs::create_dir_all(order.parent().expect("a folder"))
+                    .and_then(|()| fs::write(&order, b"launched"));
+                begun.map_err(|source| HypervisorError::File {
+                    act: "write",
+                    path: order,
+                    source,
+                })?;
+            }
             let boot = clock::boot_id().expect("this is Linux");
             let mut machine = Machine {
-                state: Some(state),
+                state: None,
                 since: None,
                 boot,
+                number: world.machines.len(),
+                turns: Vec::new(),
                 history: Vec::new(),
                 exit: None,
                 watcher: None,
@@ -539,6 +689,7 @@ impl Hypervisor for DoubleHypervisor {
                 memory_bytes,
                 saved: false,
             };
+            machine.turn(Some(state), stamp);
             let observed = machine.watch();
             world.machines.insert(key.clone(), machine);
             Ok(Launched { vm: self.vm(key), observed, pid: 1, agent: None })
@@ -588,6 +739,18 @@ impl Hypervisor for DoubleHypervisor {
 }
 
 impl Launches for DoubleHypervisor {
+    fn processes(&self, _: &Path) -> std::io::Result<Vec<MachineProcess>> {
+        let world = self.world();
+        let living = world.machines.iter().filter(|(_, machine)| machine.state.is_some());
+        let process = |((id, incarnation), _): (&(InstanceId, u32), &Machine)| MachineProcess {
+            pid: 1,
+            start_ticks: u64::from(*incarnation),
+            instance: id.to_string(),
+            incarnation: Some(*incarnation),
+        };
+        Ok(living.map(process).collect())
+    }
+
     fn lives<'a>(
         &'a self,
         dir: &'a Path,

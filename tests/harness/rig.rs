@@ -189,6 +189,7 @@ impl Rig {
             images: Arc::new(self.images()),
             instances: self.folder.path().join("instances"),
             alive: opened.alive,
+            boots: opened.boots,
             prober: Arc::new(self.prober.clone()),
             launches: Arc::new(self.double.clone()),
             quota: Arc::new(MemoryLimit(self.memory_bytes_max)),

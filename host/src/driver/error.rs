@@ -6,6 +6,7 @@ use crate::hypervisor::HypervisorError;
 use crate::id::{IdError, InstanceName, SnapshotName, TenantId};
 use crate::journal::CommitError;
 use crate::limits;
+use crate::mutants::Mutant;
 use crate::tenant::Limit;
 use crate::vm::Refusal;
 
@@ -201,6 +202,7 @@ impl FleetError {
     /// on record.
     pub(super) fn leaves_intent(&self) -> bool {
         matches!(self, FleetError::StillEnding | FleetError::Unfinished(_))
+            && !Mutant::DeadlineEndsIntent.is_active()
     }
 }
 

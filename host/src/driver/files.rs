@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use super::copy;
 use super::error::{FleetError, failed};
 use super::record::{Disk, Snapshot};
+use crate::blocking;
 use crate::hypervisor::{self, HypervisorError, lock_disk, unpack};
 use crate::id::SnapshotName;
 
@@ -83,7 +84,7 @@ pub(super) fn on_disk(act: &'static str, path: &Path) -> impl FnOnce(io::Error) 
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, FleetError> + Send + 'static,
 ) -> Result<T, FleetError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| FleetError::Bug(error.to_string()))?
+    blocking::run(work).await.map_err(|error| FleetError::Bug(error.to_string()))?
 }
 
 /// Removes a folder and its contents, if it exists.
@@ -92,12 +93,14 @@ pub(super) async fn discard(folder: &Path) -> Result<(), FleetError> {
     if matches!(folder.try_exists(), Ok(false)) {
         return Ok(());
     }
-    match tokio::fs::remove_dir_all(folder).await {
+    let folder = folder.to_owned();
+    blocking(move || match fs::remove_dir_all(&folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(FleetError::Bug(format!("can't remove {}: {error}", folder.display())))
         }
         Ok(()) | Err(_) => Ok(()),
-    }
+    })
+    .await
 }
 
 /// Makes the new folder `to` with the files in `from`, which must not change any more.

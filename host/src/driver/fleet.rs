@@ -26,15 +26,17 @@ use super::watch::Watch;
 use crate::billing::account::{Degraded, Reader, Usage};
 use crate::billing::interval::{self, Interval};
 use crate::billing::{Reading, Timeline};
+use crate::blocking;
 use crate::clock::Clock;
 use crate::guest::Guest;
 use crate::hypervisor::{self, Description, Hypervisor, Launches, MachineProcess, ProcessUsage};
 use crate::id::{InstanceId, SnapshotName, TenantId};
 use crate::image::Images;
 use crate::journal::{
-    Alive, CommitError, Entry, Journal, NewActivation, RequestKey, StoredInstance,
+    Alive, CommitError, EarlierBoot, Entry, Journal, NewActivation, RequestKey, StoredInstance,
 };
 use crate::limits::instance::KNOWN_MAX;
+use crate::mutants::Mutant;
 use crate::units::Instant;
 use crate::vm::{Phase, State};
 
@@ -60,6 +62,9 @@ fn clear(journal: &Journal, id: &InstanceId, folder: &Path) {
     }
 }
 
+/// Delay before an order is handed again to an instance whose mailbox is full.
+const BUSY_RETRY: Duration = Duration::from_millis(100);
+
 /// All instances of a host.
 #[derive(Clone)]
 pub struct Fleet(Arc<Host>);
@@ -80,6 +85,8 @@ pub struct Parts {
     pub instances: PathBuf,
     /// The last proof that the host was alive before this start; none on a first start.
     pub alive: Option<Alive>,
+    /// The boots of the host before this one.
+    pub boots: Vec<EarlierBoot>,
     /// The prober of workloads.
     pub prober: Arc<dyn Prober>,
     /// The processes of launches, of all hypervisors.
@@ -138,6 +145,7 @@ impl Fleet {
             images: parts.images,
             instances: parts.instances,
             alive: parts.alive,
+            boots: parts.boots,
             prober: parts.prober,
             launches: parts.launches,
             quota: parts.quota,
@@ -174,11 +182,11 @@ impl Fleet {
         });
         let unknown: Vec<_> = unknown.collect();
         let journal = self.0.journal.clone();
-        tokio::task::spawn_blocking(move || {
+        tokio::spawn(blocking::run(move || {
             for (id, folder) in unknown {
                 clear(&journal, &id, &folder);
             }
-        });
+        }));
     }
 
     /// The number of folders of unknown instances that were moved aside.
@@ -196,6 +204,7 @@ impl Fleet {
                 self.0.order(slot, Order::Recover)?;
             } else {
                 let next = timers::next_due(record, live, &Watch::default());
+                let next = next.filter(|_| !Mutant::RestartForgotten.is_active());
                 self.0.timers.set(slot.row, next);
             }
         }
@@ -476,6 +485,21 @@ impl Fleet {
             let Ok(slot) = self.slot(tenant, &view.record.id) else { continue };
             if let Err(error) = self.0.order(&slot, Order::Reaccount) {
                 tracing::warn!(instance = %view.record.id, %error, "not accounted again now");
+            }
+        }
+    }
+
+    /// Records that the host was suspended between two readings: for what runs, that time is
+    /// `unknown`.
+    pub async fn suspended(&self, from: &Reading, until: &Reading) {
+        let running: Vec<_> = {
+            let directory = self.0.directory();
+            directory.by_row.values().filter(|slot| slot.view().live.runs()).cloned().collect()
+        };
+        for slot in running {
+            let order = || Order::Suspended { from: from.clone(), until: until.clone() };
+            while let Err(FleetError::Busy(_)) = self.0.order(&slot, order()) {
+                tokio::time::sleep(BUSY_RETRY).await;
             }
         }
     }

@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::hypervisor::{Disk, Hypervisor, Launches, MachineProcess, MachineSpec};
 use crate::id::{InstanceId, InstanceName, TenantId};
 use crate::image::{Image, ImageError, Images};
-use crate::journal::{Alive, Entry, InstanceWrite, Journal, Row};
+use crate::journal::{Alive, EarlierBoot, Entry, InstanceWrite, Journal, Row};
 
 /// The shared state of all tasks.
 pub(super) struct Host {
@@ -34,6 +34,7 @@ pub(super) struct Host {
     pub(super) images: Arc<Images>,
     pub(super) instances: PathBuf,
     pub(super) alive: Option<Alive>,
+    pub(super) boots: Vec<EarlierBoot>,
     pub(super) prober: Arc<dyn Prober>,
     pub(super) launches: Arc<dyn Launches>,
     pub(super) quota: Arc<dyn Quota>,

@@ -51,11 +51,11 @@ impl Machine {
         let launched = hypervisor.launch(&spec, origin).await.map_err(failed)?;
         let machine = Self { has_run, ..Self::of(launched, &spec) };
         // The ends of all earlier launches are recorded.
-        tokio::task::spawn_blocking(move || {
+        tokio::spawn(crate::blocking::run(move || {
             if let Err(error) = files::forget_before(&spec.dir, spec.incarnation) {
                 tracing::warn!(instance = %spec.id, %error, "an earlier launch's folder is left");
             }
-        });
+        }));
         Ok(machine)
     }
 
@@ -81,6 +81,11 @@ impl Machine {
     /// The next observation; none if nothing watches it any more. Cancel-safe.
     pub(super) async fn next(&mut self) -> Option<Observed> {
         self.observed.recv().await
+    }
+
+    /// An observation that has arrived; none if none has.
+    pub(super) fn arrived(&mut self) -> Option<Observed> {
+        self.observed.try_recv().ok()
     }
 
     /// Holds the vCPUs.

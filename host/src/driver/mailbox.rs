@@ -10,6 +10,7 @@ use super::live::View;
 use super::record::Snapshot;
 use super::request::{Child, Request, Target};
 use super::settings::Amendment;
+use crate::billing::Reading;
 use crate::guest::Guest;
 use crate::hypervisor::StopSignal;
 use crate::id::{InstanceId, InstanceName, SnapshotName, TenantId};
@@ -37,6 +38,8 @@ pub(super) enum Order {
     Probed { incarnation: u32, pauses: u64, answer: Result<(), String> },
     /// A snapshot was compressed.
     Compressed(Compressed),
+    /// The host was suspended between these readings.
+    Suspended { from: Reading, until: Reading },
     /// An act of the instance's own is due.
     Due,
     /// Account again for time that a failed policy has not counted.

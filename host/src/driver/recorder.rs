@@ -20,6 +20,7 @@ use crate::billing::account::Account;
 use crate::billing::{Dated, Entered, InstanceFact, Reading};
 use crate::hypervisor::{Hypervisor, MachineSpec, Observed, Stamp};
 use crate::journal::{CommitError, Durability, Entry, InstanceWrite};
+use crate::mutants::Mutant;
 use crate::vm::{Asker, Command, Event, State};
 
 /// Delay before a fact is written again after the disk was full.
@@ -35,6 +36,8 @@ pub(super) struct Recorder {
     pub(super) account: Account,
     pub(super) watch: Watch,
     last_fact: u64,
+    /// The failure of the order under way, while facts are recorded that came before it.
+    pub(super) failure: Option<FleetError>,
     /// The channel to the caller of the order under way; none once it was answered.
     reply: Option<Reply>,
 }
@@ -51,6 +54,7 @@ impl Recorder {
             account: view.account.clone(),
             watch: Watch::default(),
             last_fact: view.last_fact,
+            failure: None,
             reply: None,
         }
     }
@@ -167,7 +171,8 @@ impl Recorder {
         let fact = (at, intent.fact());
         self.live.intent = Some(intent);
         self.live.error = None;
-        let committed = self.commit_as(durability, vec![fact]).await;
+        let facts = if Mutant::IntentUnwritten.is_active() { Vec::new() } else { vec![fact] };
+        let committed = self.commit_as(durability, facts).await;
         if committed.is_err() {
             self.live.complete();
         }
@@ -204,7 +209,8 @@ impl Recorder {
         &mut self,
         facts: Vec<Dated<InstanceFact>>,
     ) -> Result<(), FleetError> {
-        self.write_failure(facts, &FleetError::Unrecorded).await
+        let error = self.failure.clone().unwrap_or(FleetError::Unrecorded);
+        self.write_failure(facts, &error).await
     }
 
     /// Writes the facts of a failure. If they have to wait for space on the disk, the caller gets
@@ -251,7 +257,7 @@ impl Recorder {
         let empty = facts.is_empty();
         let entry = Entry { durability, ..Entry::of_instance(write, facts) };
         let receipt = self.host.journal.commit(entry).await?;
-        if let Some(account) = receipt.account {
+        if let Some(account) = receipt.account.filter(|_| !Mutant::BalanceLost.is_active()) {
             self.account = account;
         }
         if !empty {

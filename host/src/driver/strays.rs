@@ -11,7 +11,8 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::host::Host;
-use crate::hypervisor::{MachineProcess, machine_processes};
+use crate::blocking;
+use crate::hypervisor::MachineProcess;
 use crate::id::InstanceId;
 
 /// Time between two looks. A process counts as a stray when two looks in a row see it: one that was
@@ -30,8 +31,8 @@ pub(super) async fn watch(host: Weak<Host>) {
 
 /// Looks once. `before` are the keys that the last look saw; returns those of this one.
 async fn look(host: &Arc<Host>, before: BTreeSet<(u32, u64)>) -> BTreeSet<(u32, u64)> {
-    let instances = host.instances.clone();
-    let processes = match tokio::task::spawn_blocking(move || machine_processes(&instances)).await {
+    let (launches, instances) = (host.launches.clone(), host.instances.clone());
+    let processes = match blocking::run(move || launches.processes(&instances)).await {
         Ok(Ok(processes)) => processes,
         Ok(Err(error)) => {
             tracing::debug!(%error, "processes of machines can't be looked for");

@@ -84,6 +84,7 @@ impl Timers {
                 continue;
             };
             tokio::select! {
+                biased;
                 () = clock.reaches(at) => {
                     let mut plan = self.plan();
                     if plan.by_time.contains(&(at, row)) {

@@ -75,7 +75,7 @@ pub fn forget_before(dir: &Path, incarnation: u32) -> io::Result<()> {
 }
 
 /// The order to a launch's supervisor.
-pub(super) fn order(run: &Path) -> PathBuf {
+pub fn order(run: &Path) -> PathBuf {
     run.join("launch.json")
 }
 

@@ -56,7 +56,8 @@ pub use firecracker::{Firecracker, FirecrackerConfig};
 pub use qemu::{Qemu, QemuConfig};
 pub use remains::{HostLaunches, Launches};
 pub use snapshot::{StopSignal, compress, unpack};
-pub use strays::{MachineProcess, machine_processes};
+pub use strays::MachineProcess;
+use strays::machine_processes;
 pub use usage::{Usage as ProcessUsage, usage};
 
 /// The raw host clocks at the moment of an act. [`crate::clock::Clock::reading_of`] converts a

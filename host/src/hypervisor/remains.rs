@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::process::Process;
 use super::supervisor::Identity;
-use super::{HypervisorError, files};
+use super::{HypervisorError, MachineProcess, files, machine_processes};
 use crate::clock;
 use crate::limits::instance::CONTROL_MS_MAX;
 
@@ -45,12 +45,22 @@ pub trait Launches: Send + Sync {
         dir: &'a Path,
         incarnation: u32,
     ) -> BoxFuture<'a, Result<(), HypervisorError>>;
+
+    /// Every living process that stands in a folder of an instance inside `instances`. Blocking.
+    ///
+    /// # Errors
+    /// The error of reading the kernel's list.
+    fn processes(&self, instances: &Path) -> io::Result<Vec<MachineProcess>>;
 }
 
 /// The launches of this host.
 pub struct HostLaunches;
 
 impl Launches for HostLaunches {
+    fn processes(&self, instances: &Path) -> io::Result<Vec<MachineProcess>> {
+        machine_processes(instances)
+    }
+
     fn lives<'a>(
         &'a self,
         dir: &'a Path,

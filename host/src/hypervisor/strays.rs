@@ -26,7 +26,7 @@ pub struct MachineProcess {
 ///
 /// # Errors
 /// Any error of reading the folder or `/proc`.
-pub fn machine_processes(instances: &Path) -> io::Result<Vec<MachineProcess>> {
+pub(super) fn machine_processes(instances: &Path) -> io::Result<Vec<MachineProcess>> {
     let instances = instances.canonicalize()?;
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {

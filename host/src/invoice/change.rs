@@ -389,6 +389,6 @@ fn books(archive: &Archive, view: &View) -> Result<Vec<(Instant, Book)>, Invoice
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ChangeError> + Send + 'static,
 ) -> Result<T, ChangeError> {
-    let done = tokio::task::spawn_blocking(work).await;
+    let done = crate::blocking::run(work).await;
     done.map_err(|error| IssueError::Broken(std::sync::Arc::new(error)))?
 }

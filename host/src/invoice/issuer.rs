@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use biller::book::Book;
 use biller::currency::Currency;
-use tokio::task::spawn_blocking;
 
 use super::act::{Act, Done};
 use super::compute::Computer;
@@ -19,6 +18,7 @@ use super::rules::Overriding;
 use super::view::View;
 use super::{Engines, InvoiceError};
 use crate::billing::agreement::Agreement;
+use crate::blocking;
 use crate::id::{Digest, InstanceId, TenantId};
 use crate::journal::{CommitError, Entry, Journal, NewInvoice};
 use crate::policy::PolicyHost;
@@ -178,7 +178,7 @@ impl Issuer {
             })?
         };
         let made =
-            spawn_blocking(work).await.map_err(|error| IssueError::Broken(Arc::new(error)))?;
+            blocking::run(work).await.map_err(|error| IssueError::Broken(Arc::new(error)))?;
         Ok(made?)
     }
 

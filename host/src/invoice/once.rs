@@ -6,8 +6,6 @@
 
 use std::sync::Arc;
 
-use tokio::task::spawn_blocking;
-
 use super::InvoiceError;
 use super::act::{Act, Done};
 use super::document::Invoice;
@@ -15,6 +13,7 @@ use super::evidence::{Evidence, EvidenceError};
 use super::issuer::{IssueError, Issuer};
 use super::view::read;
 use crate::billing::TenantFact;
+use crate::blocking;
 use crate::journal::{CommitError, Entry, FirstTry, RequestKey};
 
 impl Issuer {
@@ -25,7 +24,7 @@ impl Issuer {
     pub(super) async fn first_try(&self, act: &Act) -> Result<Option<FirstTry>, IssueError> {
         let Some(request) = act.request.clone() else { return Ok(None) };
         let issuer = self.clone();
-        let found = spawn_blocking(move || issuer.find(&request)).await;
+        let found = blocking::run(move || issuer.find(&request)).await;
         found.map_err(|error| IssueError::Broken(Arc::new(error)))?
     }
 
@@ -46,7 +45,7 @@ impl Issuer {
             }
             Ok(Done { documents, is_all })
         };
-        let done = spawn_blocking(work).await;
+        let done = blocking::run(work).await;
         done.map_err(|error| IssueError::Broken(Arc::new(error)))?
     }
 

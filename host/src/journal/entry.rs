@@ -3,7 +3,9 @@
 use std::fmt;
 
 use crate::billing::account::Account;
-use crate::billing::{Dated, Fact, HostFact, InstanceFact, Reading, Sealed, TenantFact};
+use crate::billing::{
+    BootId, Dated, Fact, HostFact, InstanceFact, Reading, Sealed, TenantFact,
+};
 use crate::clock::{Clock, Gap};
 use crate::id::{Digest, InstanceId, InstanceName, PolicyName, TenantId, TokenId};
 use crate::tenant::{Actor, Plan, Role, Settings, Standing};
@@ -332,6 +334,8 @@ pub struct Opened {
     pub calendar: Vec<(Instant, i64)>,
     /// The last liveness record before this start; none at the first start.
     pub alive: Option<Alive>,
+    /// The boots of this host before the present one.
+    pub boots: Vec<EarlierBoot>,
     /// The time before this boot whose length is unknown; none if it is known or if the boot was
     /// seen before.
     pub gap: Option<Gap>,
@@ -498,11 +502,30 @@ pub struct StoredAdmission {
     pub at: Instant,
 }
 
+/// A boot of the host that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EarlierBoot {
+    /// The boot.
+    pub boot: BootId,
+    /// Nanoseconds between its `CLOCK_BOOTTIME` and the meter.
+    pub offset_ns: i64,
+    /// The last instant at which the host is known to have been alive in it; none if an earlier
+    /// version did not note it.
+    pub last: Option<Instant>,
+}
+
+impl EarlierBoot {
+    /// The meter clock of that boot.
+    pub fn clock(&self) -> Clock {
+        Clock::resume(self.boot.clone(), self.offset_ns)
+    }
+}
+
 /// The last liveness record: an instant at which the host is proved to have been running.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alive {
     /// Boot of the host at that instant.
-    pub boot: crate::billing::BootId,
+    pub boot: BootId,
     /// `CLOCK_BOOTTIME` at that instant, in nanoseconds.
     pub boottime_ns: u64,
     /// The instant on the meter clock.

@@ -44,9 +44,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use archive::Archive;
 pub use backup::{BackupError, Loss, backup, loss, restore};
 pub use entry::{
-    Activation, Alive, Durability, Entry, FactHash, FirstTry, Head, InstanceEntry, InstanceWrite,
-    NewActivation, NewInvoice, NewPolicy, NewPrices, NewWithdrawal, Opened, Receipt, RequestKey,
-    Row, StoredAdmission, StoredInstance, StoredInvoice, StoredPolicy, StoredPrices,
+    Activation, Alive, Durability, EarlierBoot, Entry, FactHash, FirstTry, Head, InstanceEntry,
+    InstanceWrite, NewActivation, NewInvoice, NewPolicy, NewPrices, NewWithdrawal, Opened, Receipt,
+    RequestKey, Row, StoredAdmission, StoredInstance, StoredInvoice, StoredPolicy, StoredPrices,
     StoredStanding, StoredTenant, StoredToken,
 };
 pub use error::{CommitError, Damage, Flaw, OpenError, Place, ReadError, VerifyError};
@@ -110,6 +110,19 @@ impl Journal {
         accountant: Arc<dyn Accountant>,
     ) -> Result<(Journal, Opened), OpenError> {
         open::open(folder, options, accountant)
+    }
+
+    /// Opens a journal as [`Journal::open`] does, with its writer as a task that the caller runs:
+    /// for a simulation, in which everything happens on one thread. Dropping the task is a crash.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_as_task(
+        folder: &Path,
+        options: Options,
+        accountant: Arc<dyn Accountant>,
+    ) -> Result<(Journal, Opened, impl Future<Output = ()> + Send + use<>), OpenError> {
+        open::open_as_task(folder, options, accountant)
     }
 
     /// Commits an entry; returns when it is as durable as it asks to be. Waits while the queue is

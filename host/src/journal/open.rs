@@ -12,7 +12,9 @@ use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::{mpsc, watch};
 
 use super::chain::{self, Chain};
-use super::entry::{Activation, Alive, FactHash, Head, Opened, StoredInstance, StoredPolicy};
+use super::entry::{
+    Activation, Alive, EarlierBoot, FactHash, Head, Opened, StoredInstance, StoredPolicy,
+};
 use super::error::{Damage, Flaw, OpenError, Place};
 use super::figures::Figures;
 use super::log;
@@ -29,6 +31,7 @@ use crate::billing::account::Accountant;
 use crate::billing::calendar::Calendar;
 use crate::clock::{self, Clock, Gap, HostTime, LastKnown};
 use crate::limits::queue::JOURNAL_ENTRIES_MAX;
+use crate::mutants::Mutant;
 use crate::units::Instant;
 
 /// Number of facts at the end of the chain that are checked at each opening.
@@ -41,6 +44,17 @@ pub(super) fn open(
 ) -> Result<(Journal, Opened), OpenError> {
     let (writer, requests, opened) = writer(folder, options, accountant)?;
     Ok((start(writer, requests, folder)?, opened))
+}
+
+/// Opens a journal whose writer is a task; see [`Journal::open_as_task`].
+pub(super) fn open_as_task(
+    folder: &Path,
+    options: Options,
+    accountant: Arc<dyn Accountant>,
+) -> Result<(Journal, Opened, impl Future<Output = ()> + Send + use<>), OpenError> {
+    let (writer, requests, opened) = writer(folder, options, accountant)?;
+    let journal = journal(&writer, requests, folder);
+    Ok((journal, opened, writer.run_as_task()))
 }
 
 /// Returns a writer that is ready to run, the sender of its requests, and the state read back.
@@ -94,24 +108,27 @@ pub(super) fn start(
     requests: mpsc::Sender<Request>,
     folder: &Path,
 ) -> Result<Journal, OpenError> {
-    let path = folder.join(schema::FILE);
-    let (head, failure) = (writer.head_seen.subscribe(), writer.failure.subscribe());
-    let (figures, readers) = (writer.figures.clone(), Arc::new(Readers::new(path.clone())));
-    let (closing, waiting) = (writer.closing.clone(), writer.waiting.clone());
+    let mut journal = journal(&writer, requests, folder);
     let thread = std::thread::Builder::new().name("journal".into());
-    let writer = thread.spawn(|| writer.run()).map_err(OpenError::Thread)?;
-    Ok(Journal {
+    journal.writer = Some(thread.spawn(|| writer.run()).map_err(OpenError::Thread)?);
+    Ok(journal)
+}
+
+/// The journal of a writer that has no thread yet.
+fn journal(writer: &Writer, requests: mpsc::Sender<Request>, folder: &Path) -> Journal {
+    let path = folder.join(schema::FILE);
+    Journal {
         requests: Some(requests),
-        writer: Some(writer),
-        head,
-        failure,
-        figures,
-        closing,
-        waiting,
-        readers,
+        writer: None,
+        head: writer.head_seen.subscribe(),
+        failure: writer.failure.subscribe(),
+        figures: writer.figures.clone(),
+        closing: writer.closing.clone(),
+        waiting: writer.waiting.clone(),
+        readers: Arc::new(Readers::new(path.clone())),
         path,
         sealing: tokio::sync::Mutex::default(),
-    })
+    }
 }
 
 /// Locks the data folder for this process until the returned file is dropped.
@@ -402,9 +419,12 @@ fn load(db: &Connection, tail: &ChainTail, options: Options) -> Result<Opened, O
         rows(db, "SELECT meter_ns, wall_ns FROM calendar ORDER BY fact", "calendar", |row| {
             Ok((Instant(row.get(0)?), row.get(1)?))
         })?;
-    let alive = alive.into_iter().next().map(|alive| later(alive, tail.recorded));
-    let last = alive.as_ref().map(|alive| last_known(alive, &calendar));
-    let (clock, gap) = anchor(db, last, options)?;
+    let alive = alive.into_iter().next();
+    let last = alive.as_ref().map(|alive| last_known(alive, tail.recorded, &calendar));
+    let alive = alive.map(|alive| later(alive, tail.recorded));
+    let ended = alive.as_ref().map(|alive| (&alive.boot, alive.meter));
+    let (clock, gap) = anchor(db, last, ended, options)?;
+    let boots = earlier_boots(db, clock.boot())?;
     Ok(Opened {
         clock,
         instances,
@@ -416,9 +436,26 @@ fn load(db: &Connection, tail: &ChainTail, options: Options) -> Result<Opened, O
         admissions,
         calendar,
         alive,
+        boots,
         gap,
         head: tail.head,
     })
+}
+
+/// The boots before the present one.
+fn earlier_boots(db: &Connection, present: &BootId) -> Result<Vec<EarlierBoot>, OpenError> {
+    let sql = "SELECT boot_id, offset_ns, last_ns FROM boot ORDER BY rowid";
+    let mut boots = rows(db, sql, "boot", |row| {
+        let boot: String = row.get(0)?;
+        let last: Option<i64> = row.get(2)?;
+        Ok(EarlierBoot {
+            boot: BootId(boot.into()),
+            offset_ns: row.get(1)?,
+            last: last.map(Instant),
+        })
+    })?;
+    boots.retain(|earlier| earlier.boot != *present);
+    Ok(boots)
 }
 
 /// The query for activations that were not withdrawn.
@@ -517,15 +554,22 @@ fn tail_of(instance: &StoredInstance) -> Tail {
     }
 }
 
-/// The end of the previous run. UTC is computed from the calendar, whatever the wall clock of that
-/// boot showed.
-fn last_known(alive: &Alive, calendar: &[(Instant, i64)]) -> LastKnown {
+/// The end of the previous run, at the liveness record or at the last fact. UTC is computed from
+/// the calendar as of the liveness record, which says whether the wall clock could be trusted then:
+/// a step after it may be one of a clock that nobody kept any more.
+fn last_known(alive: &Alive, recorded: Instant, calendar: &[(Instant, i64)]) -> LastKnown {
     let mut known = Calendar::default();
     for &(at, wall_ns) in calendar {
         known.learn(at, wall_ns);
     }
     let Alive { meter, is_synchronised, .. } = *alive;
-    LastKnown { meter, utc_ns: known.utc_ns(meter), is_synchronised }
+    let utc_ns = if Mutant::OffsetIgnored.is_active() { meter.0 } else { known.utc_ns(meter) };
+    let more_ns = recorded.since(meter).unwrap_or_default().0;
+    LastKnown {
+        meter: meter.max(recorded),
+        utc_ns: utc_ns.saturating_add_unsigned(more_ns),
+        is_synchronised,
+    }
 }
 
 /// Returns the meter clock of this boot, and the gap before it, if any. The first start in a boot
@@ -533,6 +577,7 @@ fn last_known(alive: &Alive, calendar: &[(Instant, i64)]) -> LastKnown {
 fn anchor(
     db: &Connection,
     last: Option<LastKnown>,
+    ended: Option<(&BootId, Instant)>,
     options: Options,
 ) -> Result<(Clock, Option<Gap>), OpenError> {
     let boot = clock::boot_id()?;
@@ -541,18 +586,31 @@ fn anchor(
             row.get(0)
         })
         .optional()
-        .map_err(|source| refused("anchor the clock", source))?;
+        .map_err(|source| refused("anchor the clock", source))?
+        .filter(|_| !Mutant::AnchorMoved.is_active());
     let (clock, gap) = match (known, last) {
         (Some(offset_ns), _) => (Clock::resume(boot, offset_ns), None),
         (None, None) => (Clock::first_in_boot(boot), None),
         (None, Some(last)) => clock::join(boot, &await_synchronised(options), &last),
     };
-    keep_anchor(db, &clock, options).map_err(|source| refused("anchor the clock", source))?;
+    // The liveness record is about to be replaced.
+    let ended = ended.filter(|(boot, _)| *boot != clock.boot());
+    keep_anchor(db, &clock, ended, options)
+        .map_err(|source| refused("anchor the clock", source))?;
     Ok((clock, gap))
 }
 
-fn keep_anchor(db: &Connection, clock: &Clock, options: Options) -> rusqlite::Result<()> {
+fn keep_anchor(
+    db: &Connection,
+    clock: &Clock,
+    ended: Option<(&BootId, Instant)>,
+    options: Options,
+) -> rusqlite::Result<()> {
     let transaction = db.unchecked_transaction()?;
+    if let Some((boot, last)) = ended {
+        let sql = "UPDATE boot SET last_ns = ?2 WHERE boot_id = ?1";
+        db.execute(sql, (boot.0.as_ref(), last.0))?;
+    }
     db.execute(
         "INSERT OR IGNORE INTO boot (boot_id, offset_ns) VALUES (?1, ?2)",
         (clock.boot().0.as_ref(), clock.offset_ns()),

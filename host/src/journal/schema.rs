@@ -25,7 +25,7 @@ pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// The steps that create the tables. A published step is never changed: a database of an earlier
 /// version takes the steps that it lacks.
-const STEPS: [&str; 10] = [
+const STEPS: [&str; 11] = [
     FACTS,
     TENANTS,
     INVOICES,
@@ -36,6 +36,7 @@ const STEPS: [&str; 10] = [
     SYNCHRONISED,
     BORDERS,
     SEGMENTS,
+    BOOTS,
 ];
 
 /// The columns of `history` are a view on the facts' text: they can't disagree with what was
@@ -261,6 +262,12 @@ CREATE TABLE segment_copy (
   digest TEXT PRIMARY KEY,
   bytes BLOB NOT NULL
 ) STRICT;
+";
+
+/// The last instant at which the host is known to have been alive in each boot that has ended:
+/// nothing has lived longer there. None for boots of earlier versions.
+const BOOTS: &str = "
+ALTER TABLE boot ADD COLUMN last_ns INTEGER;
 ";
 
 /// The header of a database file.

@@ -613,7 +613,7 @@ const TO_VERSION_8: &str = "
     DROP TABLE segment; DROP TABLE segment_copy; DROP INDEX instance_of;
     ALTER TABLE instance DROP COLUMN first_fact; ALTER TABLE instance DROP COLUMN first_ns;
     ALTER TABLE live DROP COLUMN facts; ALTER TABLE live DROP COLUMN opened;
-    ALTER TABLE live DROP COLUMN wakes;
+    ALTER TABLE live DROP COLUMN wakes; ALTER TABLE boot DROP COLUMN last_ns;
     DROP TABLE milestone;
     CREATE TABLE milestone (row INTEGER NOT NULL, fact INTEGER NOT NULL, PRIMARY KEY (row, fact)) STRICT, WITHOUT ROWID;
     PRAGMA user_version = 8;";

@@ -29,6 +29,7 @@ use crate::billing::{Change, Counted, HostFact, InstanceFact, Reading, TenantFac
 use crate::clock::{self, Clock};
 use crate::id::{Digest, InstanceId, InstanceName, TenantId, TokenId};
 use crate::limits::queue::JOURNAL_BATCH_MAX;
+use crate::mutants::Mutant;
 use crate::tenant;
 use crate::units::Instant;
 use crate::vm::Phase;
@@ -59,6 +60,15 @@ pub(super) enum Request {
     Close(Answer<()>),
     /// Remove the rows of facts that are sealed, in these ranges.
     Remove(Vec<(u64, u64)>, Answer<()>),
+}
+
+impl Request {
+    /// Refuses the request, because the journal has failed or is closed.
+    fn refuse(self, reason: &Arc<str>) {
+        let mut batch = Batch::default();
+        batch.push(self);
+        batch.refuse(&CommitError::Failed { reason: reason.clone() });
+    }
 }
 
 /// An entry that is not yet committed.
@@ -305,24 +315,50 @@ impl Writer {
     /// Handles requests until every sender is gone, the journal is closed, or it has failed.
     pub(super) fn run(mut self) {
         while let Some(first) = self.requests.blocking_recv() {
-            let mut batch = self.gather(first);
-            let (close, remove) = (batch.close.take(), batch.remove.take());
-            if batch.len() > 0
-                && let Err(reason) = self.handle(batch)
-            {
-                drop(close);
-                return self.refuse_everything(&reason);
-            }
-            if let Some((ranges, answer)) = remove {
-                let _ = answer.send(self.remove(&ranges));
-            }
-            if let Some(answer) = close {
-                self.close();
-                let _ = answer.send(Ok(()));
-                return self.refuse_the_rest(&CLOSED.into());
+            if let Err(reason) = self.serve(first) {
+                while let Some(request) = self.requests.blocking_recv() {
+                    request.refuse(&reason);
+                }
+                return;
             }
         }
         self.close();
+    }
+
+    /// Does what [`Writer::run`] does, as a task.
+    pub(super) async fn run_as_task(mut self) {
+        while let Some(first) = self.requests.recv().await {
+            if let Err(reason) = self.serve(first) {
+                while let Some(request) = self.requests.recv().await {
+                    request.refuse(&reason);
+                }
+                return;
+            }
+        }
+        self.close();
+    }
+
+    /// Handles a request with all that wait.
+    ///
+    /// # Errors
+    /// The reason to refuse all later requests: the journal has failed or is closed.
+    fn serve(&mut self, first: Request) -> Result<(), Arc<str>> {
+        let mut batch = self.gather(first);
+        let (close, remove) = (batch.close.take(), batch.remove.take());
+        if batch.len() > 0
+            && let Err(reason) = self.handle(batch)
+        {
+            tracing::error!(%reason, "the journal has failed");
+            self.failure.send_replace(Some(reason.clone()));
+            return Err(reason);
+        }
+        if let Some((ranges, answer)) = remove {
+            let _ = answer.send(self.remove(&ranges));
+        }
+        let Some(answer) = close else { return Ok(()) };
+        self.close();
+        let _ = answer.send(Ok(()));
+        Err(CLOSED.into())
     }
 
     /// Moves the log into the main file. Failing to is no loss: the next opening reads the log.
@@ -379,7 +415,9 @@ impl Writer {
         };
         if batch.must_be_synced() || self.unsynced == UNSYNCED_MAX {
             let sync_began = clock::boottime_ns();
-            if let Err(error) = self.log.sync_data() {
+            if !Mutant::SyncSkipped.is_active()
+                && let Err(error) = self.log.sync_data()
+            {
                 return Err(batch.fail(format!("can't sync: {error}")));
             }
             self.unsynced = 0;
@@ -389,6 +427,9 @@ impl Writer {
             self.head_seen.send_replace(self.head);
         } else {
             self.unsynced += 1;
+            if Mutant::UnsyncedShown.is_active() {
+                self.head_seen.send_replace(self.head);
+            }
         }
         let lasted = clock::boottime_ns().saturating_sub(began);
         self.figures.note(batch.entries.len(), lasted, &plan.counted);
@@ -453,7 +494,9 @@ impl Writer {
     }
 
     fn take_back(&mut self, plan: Plan) -> rusqlite::Result<()> {
-        self.head = plan.head;
+        if !Mutant::RollbackForgotten.is_active() {
+            self.head = plan.head;
+        }
         self.recorded = plan.recorded;
         for (row, tail) in plan.tails.into_iter().rev() {
             match tail {
@@ -476,20 +519,6 @@ impl Writer {
         }
         for answer in batch.alive {
             let _ = answer.send(Ok(self.recorded));
-        }
-    }
-
-    fn refuse_everything(&mut self, reason: &Arc<str>) {
-        tracing::error!(%reason, "the journal has failed");
-        self.failure.send_replace(Some(reason.clone()));
-        self.refuse_the_rest(reason);
-    }
-
-    fn refuse_the_rest(&mut self, reason: &Arc<str>) {
-        while let Some(request) = self.requests.blocking_recv() {
-            let mut batch = Batch::default();
-            batch.push(request);
-            batch.refuse(&CommitError::Failed { reason: reason.clone() });
         }
     }
 
@@ -708,8 +737,9 @@ impl Writer {
         plan.tails.push((row, Some(tail.clone())));
         record.tenant = tail.tenant.as_str().into();
         record.instance = Some(tail.id.as_str().into());
-        record.previous = tail.last_fact;
-        record.meter_ns = tail.last.map_or(record.meter_ns, |last| record.meter_ns.max(last.0));
+        record.previous = tail.last_fact.filter(|_| !Mutant::LinkLost.is_active());
+        let least = tail.last.filter(|_| !Mutant::FactsGoBack.is_active());
+        record.meter_ns = least.map_or(record.meter_ns, |last| record.meter_ns.max(last.0));
         if tail.last_fact.is_none() {
             self.db
                 .prepare_cached(

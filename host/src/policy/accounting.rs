@@ -22,6 +22,7 @@ use crate::billing::account::{self, Account, Accountant, Degraded, Entering, Usa
 use crate::billing::{Change, Substitutes, Timeline, Totals, Tracker};
 use crate::id::{Digest, TenantId};
 use crate::limits::policy as limits;
+use crate::mutants::Mutant;
 use crate::units::Instant;
 use crate::vm::Phase;
 
@@ -207,7 +208,8 @@ fn asks(
     let mut asks = Vec::with_capacity(usize::from(to.is_some()));
     if let (Some(_), Some(phase)) = (tracker.current, phase) {
         let mut old = rules.timeline.at(Instant(tracker.since.0.saturating_sub(1)));
-        for (cut, new) in rules.cuts(tracker.since, at) {
+        let cuts = rules.cuts(tracker.since, at);
+        for (cut, new) in cuts.filter(|_| !Mutant::SplitForgotten.is_active()) {
             if cut > tracker.since {
                 asks.push(Ask { policy: old, to: phase, at: cut });
             }

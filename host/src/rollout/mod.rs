@@ -78,5 +78,5 @@ where
     T: Send + 'static,
     F: FnOnce() -> Result<T, RolloutError> + Send + 'static,
 {
-    tokio::task::spawn_blocking(work).await.map_err(RolloutError::Panicked)?
+    crate::blocking::run(work).await.map_err(RolloutError::Panicked)?
 }

@@ -11,7 +11,8 @@ use crate::driver::files::{discard, held_folder};
 use crate::driver::machine::Machine;
 use crate::driver::request::{Intent, Request};
 use crate::driver::settings::{Reservation, Share, check_memory};
-use crate::hypervisor::{Capability, Exit, ExitStatus, Initiator, Origin, Stamp, files};
+use crate::hypervisor::{Capability, Exit, ExitStatus, Initiator, Observed, Origin, Stamp, files};
+use crate::mutants::Mutant;
 use crate::vm::{Asker, Command, Decision, Event, ExitCause, Ignored, State, decide};
 
 /// Delay before a machine without a watcher is killed again, after a kill that failed.
@@ -219,10 +220,31 @@ impl Task {
         outcome: Result<(), FleetError>,
     ) -> Result<(), FleetError> {
         let Err(error) = outcome else { return Ok(()) };
+        self.recorder.failure = Some(error.clone());
+        let noted = self.note_arrived().await;
+        self.recorder.failure = None;
+        noted?;
         if let (Some(command), false) = (self.live().command(), error.leaves_intent()) {
             self.recorder.give_up(command, &error).await?;
         }
         Err(error)
+    }
+}
+
+/// Observations that arrived meanwhile.
+impl Task {
+    /// Records what the machine has told while a call to it failed: an exit is often why, and
+    /// happened before.
+    async fn note_arrived(&mut self) -> Result<(), FleetError> {
+        let is_deaf = Mutant::ArrivedIgnored.is_active();
+        while let Some(seen) = self.machine.as_mut().filter(|_| !is_deaf).and_then(Machine::arrived)
+        {
+            match seen {
+                Observed::Exited(exit) => self.exited(&exit).await?,
+                other => self.recorder.note(other).await?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -273,13 +295,7 @@ impl Task {
     }
 
     async fn try_boot(&mut self) -> Result<(), FleetError> {
-        if let Err(error) = self.launch(Origin::Boot).await {
-            // No record would lead to a monitor that came up too late.
-            let folder = self.recorder.folder();
-            let ended = self.host.launches.end(&folder, self.live().incarnation).await;
-            self.warn(ended.map_err(failed), "a launch that failed may have left a process");
-            return Err(error);
-        }
+        self.launch(Origin::Boot).await?;
         self.run_vcpus().await
     }
 
@@ -315,12 +331,24 @@ impl Task {
         self.recorder.write_failure(vec![fact], error).await
     }
 
-    /// Launches the machine with its vCPUs held.
+    /// Launches the machine with its vCPUs held. If that fails, nothing of it is left.
     pub(super) async fn launch(&mut self, origin: Origin) -> Result<(), FleetError> {
         let spec = self.recorder.machine_spec()?;
         let hypervisor = self.recorder.hypervisor()?;
-        self.machine = Some(Machine::launch(hypervisor, spec, origin).await?);
-        Ok(())
+        match Machine::launch(hypervisor, spec, origin).await {
+            Ok(machine) => {
+                self.machine = Some(machine);
+                Ok(())
+            }
+            Err(error) if Mutant::LaunchLeft.is_active() => Err(error),
+            Err(error) => {
+                // No record would lead to a monitor that came up too late.
+                let folder = self.recorder.folder();
+                let ended = self.host.launches.end(&folder, self.live().incarnation).await;
+                self.warn(ended.map_err(failed), "a launch that failed may have left a process");
+                Err(error)
+            }
+        }
     }
 }
 
@@ -446,6 +474,7 @@ impl Task {
             let now = self.recorder.now();
             self.recorder.enter(Event::ShutdownRequested, now).await?;
         }
+        let asked = self.recorder.now();
         let machine = self.machine_mut()?;
         let answer = match paused {
             true => match machine.resume().await {
@@ -458,7 +487,8 @@ impl Task {
             tracing::warn!(%error, "the guest could not be asked to stop");
         }
         if self.state() != State::Shutdown {
-            let stamp = *answer.as_ref().unwrap_or(&self.recorder.now());
+            // A machine that does not answer may be dead since it was asked.
+            let stamp = *answer.as_ref().unwrap_or(&asked);
             self.recorder.enter(Event::ShutdownRequested, stamp).await?;
         }
         Ok(answer.is_ok())

@@ -10,6 +10,7 @@ mod lifecycle;
 mod recover;
 mod snapshot;
 mod standby;
+mod suspend;
 mod visit;
 
 use std::sync::Arc;
@@ -84,6 +85,7 @@ impl Task {
                 order = self.orders.recv() => Next::Order(order),
             },
             None if retry => tokio::select! {
+                biased;
                 order = self.orders.recv() => Next::Order(order),
                 () = sleep(RECOVERY_RETRY) => Next::Retry,
             },
@@ -152,6 +154,10 @@ impl Task {
             Order::Compressed(compressed) => {
                 let outcome = self.compressed(compressed).await;
                 self.warn(outcome, "the compression of a snapshot could not be recorded");
+            }
+            Order::Suspended { from, until } => {
+                let outcome = self.suspended(from, until).await;
+                self.warn(outcome, "a suspend of the host could not be recorded");
             }
             Order::Reaccount => {
                 let outcome = self.reaccount().await;

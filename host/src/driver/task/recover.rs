@@ -5,11 +5,12 @@ use super::lifecycle::cause_of;
 use crate::billing::{BootId, Dated, Entered, InstanceFact, Reading};
 use crate::clock::Clock;
 use crate::driver::error::{FleetError, failed};
-use crate::driver::files::discard;
+use crate::driver::files::{discard, writable};
 use crate::driver::live::Live;
 use crate::driver::machine::Machine;
 use crate::driver::request::Request;
 use crate::hypervisor::{Adopted, Exit, Launched, MachineSpec, Observed, Stamp, VmState};
+use crate::mutants::Mutant;
 use crate::units::Instant;
 use crate::vm::{Command, Decision, Event, ExitCause, Phase, State, decide};
 
@@ -39,6 +40,7 @@ impl Task {
             Ok((adopted, spec)) => self.found(adopted, &spec).await,
             Err(error) => {
                 self.require_gone(error).await?;
+                self.doubt_since_intent().await?;
                 let boot = self.last_boot();
                 self.found_lost(&boot).await
             }
@@ -99,10 +101,17 @@ impl Task {
                 if is_silent {
                     self.doubt_since_intent().await?;
                 }
-                self.found_dead(&boot, &exit).await
+                match self.unresumed(!is_silent) {
+                    Some(bytes) => self.found_unresumed(bytes, &boot, &exit).await,
+                    None => self.found_dead(&boot, &exit).await,
+                }
             }
             Adopted::Lost { boot, history } => {
+                let is_silent = !history.iter().any(is_of_vcpus);
                 self.replay(&boot, history).await?;
+                if is_silent {
+                    self.doubt_since_intent().await?;
+                }
                 self.found_lost(&boot).await
             }
             Adopted::NeverLaunched => self.found_nothing().await,
@@ -112,7 +121,8 @@ impl Task {
     /// Records what guest and VMM have reported before the end, each report at the instant at which
     /// the host received it.
     async fn replay(&mut self, boot: &BootId, history: Vec<Observed>) -> Result<(), FleetError> {
-        for seen in history {
+        let is_deaf = Mutant::ReplayForgotten.is_active();
+        for seen in history.into_iter().filter(|_| !is_deaf) {
             match seen {
                 Observed::ProgramStarted(stamp) => {
                     self.recorder.live.program_started = true;
@@ -358,7 +368,12 @@ impl Task {
                 let doubt = self.doubt(from);
                 let now = self.recorder.reading(self.recorder.now());
                 let entered = self.recorder.step(event, now)?;
-                self.recorder.write(vec![doubt, entered]).await
+                let facts = if Mutant::DoubtForgotten.is_active() {
+                    vec![entered]
+                } else {
+                    vec![doubt, entered]
+                };
+                self.recorder.write(facts).await
             }
         }
     }
@@ -378,12 +393,12 @@ impl Task {
                 | Command::Resume
                 | Command::Standby
                 | Command::Snapshot
-                | Command::Fork,
-            ) => self.live().runs() || self.live().is_paused(),
+                | Command::Fork
+                | Command::Start
+                | Command::Restore,
+            ) => self.live().runs() || self.live().is_paused() || self.state() == State::Created,
             Some(
-                Command::Start
-                | Command::Stop
-                | Command::Restore
+                Command::Stop
                 | Command::Delete
                 | Command::Discard
                 | Command::Revert
@@ -402,14 +417,23 @@ impl Task {
     /// The instant at which the command under way was accepted, inside the interval under way;
     /// without one, the last instant at which the host is known to have been alive.
     fn intended_at(&self) -> Reading {
-        let Some(at_ns) = self.live().intent.as_ref().and_then(|intent| intent.at_ns) else {
-            return self.last_proof();
+        let at_ns = self.live().intent.as_ref().and_then(|intent| intent.at_ns);
+        let at = match at_ns {
+            Some(at_ns) => Instant(at_ns),
+            // The intent of a new instance is as old as the instance.
+            None if self.state() == State::Created => self.recorder.account.tracker.since,
+            None => return self.last_proof(&self.last_boot()),
         };
         let now = self.host.clock.reading();
-        let ago = now.meter.since(Instant(at_ns)).map_or(0, |ago| ago.0);
-        let boottime_ns = now.boottime_ns.saturating_sub(ago);
-        let wall_ns = now.wall_ns.saturating_sub_unsigned(ago);
-        self.recorder.bounded(self.host.clock.reading_of(boottime_ns, wall_ns))
+        let is_of_this_boot = at >= self.host.clock.meter(0);
+        let known = if is_of_this_boot { now } else { self.last_proof(&self.last_boot()) };
+        let ago = known.meter.since(at).map_or(0, |ago| ago.0);
+        self.recorder.bounded(Reading {
+            boottime_ns: known.boottime_ns.saturating_sub(ago),
+            wall_ns: known.wall_ns.saturating_sub_unsigned(ago),
+            meter: at,
+            ..known
+        })
     }
 
     /// Gives up a request that has changed nothing: vCPUs that were paused only for it run again.
@@ -455,10 +479,38 @@ impl Task {
 
     /// Records an exit while the daemon was down, at the instant that the supervisor has seen.
     async fn found_dead(&mut self, boot: &BootId, exit: &Exit) -> Result<(), FleetError> {
-        let Some(at) = self.reading_in(boot, exit.stamp) else {
+        let at = self.reading_in(boot, exit.stamp).map(|at| {
+            let now = Mutant::RecoveryStampsNow.is_active();
+            if now { self.recorder.reading(self.recorder.now()) } else { at }
+        });
+        let Some(at) = at else {
             return self.found_lost(boot).await;
         };
         self.found_ended(at, cause_of(exit)).await
+    }
+
+    /// Bytes of the memory on disk of a restore whose machine is dead, if that memory is still the
+    /// guest's. It is, unless the vCPUs ran: then a disk may have gone on without it. Where that is
+    /// not `proved`, a guest that can write to a disk counts as one that did.
+    fn unresumed(&self, proved: bool) -> Option<u64> {
+        let live = self.live();
+        let is_loaded = live.command() == Some(Command::Restore) && live.is_paused();
+        let writes = writable(&self.recorder.record.spec.disks).next().is_some();
+        let is_kept = (proved || !writes) && !Mutant::MemoryDropped.is_active();
+        if is_loaded && is_kept { self.saved_bytes() } else { None }
+    }
+
+    /// Records the exit of a machine that had loaded its memory, which is still the guest's: it is
+    /// in standby again.
+    async fn found_unresumed(
+        &mut self,
+        bytes: u64,
+        boot: &BootId,
+        exit: &Exit,
+    ) -> Result<(), FleetError> {
+        let at = self.reading_in(boot, exit.stamp).unwrap_or_else(|| self.last_proof(boot));
+        self.enter_standby_at(bytes, at).await?;
+        self.finish().await
     }
 
     async fn found_ended(&mut self, at: Reading, cause: ExitCause) -> Result<(), FleetError> {
@@ -472,9 +524,19 @@ impl Task {
         if !self.state().has_vmm() {
             return self.finish().await;
         }
-        let proof = self.last_proof();
+        let proof = if Mutant::LostAsAlive.is_active() {
+            self.recorder.reading(self.recorder.now())
+        } else {
+            self.last_proof(boot)
+        };
         if let Some(bytes) = self.standby_complete() {
             return self.enter_standby_at(bytes, proof).await;
+        }
+        if let Some(bytes) = self.unresumed(false) {
+            self.recorder.write(vec![self.doubt(proof)]).await?;
+            let now = self.recorder.reading(self.recorder.now());
+            self.enter_standby_at(bytes, now).await?;
+            return self.finish().await;
         }
         let cause =
             if boot == self.host.clock.boot() { ExitCause::Crashed } else { ExitCause::HostLost };
@@ -507,9 +569,17 @@ impl Task {
         }
     }
 
-    /// The last instant at which the host is known to have been alive, inside the interval under
-    /// way.
-    fn last_proof(&self) -> Reading {
+    /// The last instant at which the host is known to have been alive in `boot`, inside the
+    /// interval under way. A machine of an earlier boot has not lived in a later one.
+    fn last_proof(&self, boot: &BootId) -> Reading {
+        let earlier = self.host.boots.iter().find(|earlier| earlier.boot == *boot);
+        let earlier = earlier.filter(|_| !Mutant::BootsMixed.is_active());
+        if let Some((clock, last)) =
+            earlier.and_then(|earlier| Some((earlier.clock(), earlier.last?)))
+        {
+            let boottime_ns = clock.boottime_ns(last);
+            return self.recorder.bounded(clock.reading_of(boottime_ns, last.0));
+        }
         match &self.host.alive {
             Some(alive) => {
                 let clock = clock_of(&alive.boot, alive.boottime_ns, alive.meter);
@@ -524,8 +594,12 @@ impl Task {
         if boot == self.host.clock.boot() {
             return Some(self.recorder.reading(stamp));
         }
-        let alive = self.host.alive.as_ref().filter(|alive| alive.boot == *boot)?;
-        let clock = clock_of(boot, alive.boottime_ns, alive.meter);
+        let alive = self.host.alive.as_ref().filter(|alive| alive.boot == *boot);
+        let clock = match alive {
+            Some(alive) => clock_of(boot, alive.boottime_ns, alive.meter),
+            None if Mutant::BootsMixed.is_active() => return None,
+            None => self.host.boots.iter().find(|earlier| earlier.boot == *boot)?.clock(),
+        };
         Some(self.recorder.bounded(clock.reading_of(stamp.boottime_ns, stamp.wall_ns)))
     }
 }

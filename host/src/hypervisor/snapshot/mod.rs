@@ -58,7 +58,7 @@ pub(super) fn absent(removed: io::Result<()>) -> io::Result<()> {
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, HypervisorError> + Send + 'static,
 ) -> Result<T, HypervisorError> {
-    match tokio::task::spawn_blocking(work).await {
+    match crate::blocking::run(work).await {
         Ok(done) => done,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }

@@ -302,8 +302,8 @@ impl Lawful {
             }
         }
         // The phase of a running machine is `unknown` while no daemon runs, until the next one
-        // finds it.
-        for phase in [Phase::Initializing, Phase::Running, Phase::Paused] {
+        // finds it, or finds that a restore did not come to run.
+        for phase in [Phase::Initializing, Phase::Running, Phase::Paused, Phase::Standby] {
             table[Phase::Unknown as usize][phase as usize] = true;
         }
         table[Phase::Standby as usize][Phase::Unknown as usize] = true;

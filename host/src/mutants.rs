@@ -1,0 +1,106 @@
+//! Faults that tests plant, to show that the simulation of the host finds them.
+//!
+//! Without the feature `mutants` no fault is ever active, and every query for one is a constant
+//! `false`.
+
+/// A fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    /// Commits are answered before the disk has confirmed them.
+    SyncSkipped,
+    /// Readers see facts that are only written.
+    UnsyncedShown,
+    /// After a failed transaction the writer goes on from the end that it had planned.
+    RollbackForgotten,
+    /// An instance's facts may go back in time.
+    FactsGoBack,
+    /// An instance's facts are not linked.
+    LinkLost,
+    /// The account that a commit returns is not taken over.
+    BalanceLost,
+    /// A visit is not split where the policy changes.
+    SplitForgotten,
+    /// Every start of the daemon anchors the clock anew.
+    AnchorMoved,
+    /// The wall clock is believed at a new boot, whoever has set it.
+    GapBelieved,
+    /// The calendar's offset is ignored at a new boot.
+    OffsetIgnored,
+    /// Steps of the wall clock are not noticed.
+    StepUnseen,
+    /// The machine of an earlier boot counts as alive until the last one ended.
+    BootsMixed,
+    /// Recovery stamps the end of a machine with the present.
+    RecoveryStampsNow,
+    /// The log of a machine that has ended is not read.
+    ReplayForgotten,
+    /// Time that nobody saw counts as having gone on until now.
+    LostAsAlive,
+    /// A change of the vCPUs without proof is stamped with the present, and nothing is in doubt.
+    DoubtForgotten,
+    /// An exit that arrives while a call fails is noted after the failure.
+    ArrivedIgnored,
+    /// Intents are no facts.
+    IntentUnwritten,
+    /// A deadline ends the intent of an act that can't be undone.
+    DeadlineEndsIntent,
+    /// A monitor that a failed launch has left is not ended.
+    LaunchLeft,
+    /// Restarts that are due are forgotten with the daemon.
+    RestartForgotten,
+    /// The memory of a restore that never ran is dropped.
+    MemoryDropped,
+}
+
+impl Mutant {
+    /// Every fault.
+    pub const ALL: [Self; 22] = [
+        Self::SyncSkipped,
+        Self::UnsyncedShown,
+        Self::RollbackForgotten,
+        Self::FactsGoBack,
+        Self::LinkLost,
+        Self::BalanceLost,
+        Self::SplitForgotten,
+        Self::AnchorMoved,
+        Self::GapBelieved,
+        Self::OffsetIgnored,
+        Self::StepUnseen,
+        Self::BootsMixed,
+        Self::RecoveryStampsNow,
+        Self::ReplayForgotten,
+        Self::LostAsAlive,
+        Self::DoubtForgotten,
+        Self::ArrivedIgnored,
+        Self::IntentUnwritten,
+        Self::DeadlineEndsIntent,
+        Self::LaunchLeft,
+        Self::RestartForgotten,
+        Self::MemoryDropped,
+    ];
+
+    /// Returns whether this thread's host has the fault.
+    #[cfg(feature = "mutants")]
+    pub(crate) fn is_active(self) -> bool {
+        ACTIVE.get() == Some(self)
+    }
+
+    #[cfg(not(feature = "mutants"))]
+    pub(crate) const fn is_active(self) -> bool {
+        false
+    }
+
+    /// Calls `call` with the fault in everything that this thread does.
+    #[cfg(feature = "mutants")]
+    pub fn during<T>(self, call: impl FnOnce() -> T) -> T {
+        let before = ACTIVE.replace(Some(self));
+        let result = call();
+        ACTIVE.set(before);
+        result
+    }
+}
+
+#[cfg(feature = "mutants")]
+thread_local! {
+    static ACTIVE: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
+}
