@@ -16,7 +16,7 @@ SWAP := --swap-policy $(TARGET)/policies/coarse.wasm
 
 .PHONY: help
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: image ## Set up, build, walk a Linux guest through its life, then keep serving on 127.0.0.1:8080
@@ -35,10 +35,29 @@ build: ## Set up and build the program: target/release/tallyman
 	@scripts/setup run
 	@cargo build --release --locked -p tallyman
 
+.PHONY: unit
+unit: ## Run the unit tests: under a minute once they are built
+	@cargo test --locked -p tallyman -p biller -p guest-tracker --lib
+
 .PHONY: test
 test: ## Set up and run all tests, real virtual machines included
 	@scripts/setup test
 	@scripts/test
+
+.PHONY: test-all
+test-all: lint doc test ## Everything that must hold before a release: lints, documentation, tests, 2,000 seeds
+	@$(MAKE) simulate SEED=1001 SEEDS=2000
+
+SEEDS ?= 200
+SEED ?= 1
+.PHONY: simulate
+simulate: ## Simulate SEEDS hosts with their crashes, from the seed SEED on
+	@SEEDS=$(SEEDS) SEED=$(SEED) cargo test --locked -p tallyman-tests --test simulation -- every_seed --nocapture
+
+.PHONY: soak
+soak: ## The long runs, by hand: 20,000 seeds, and 100,000 bills against the oracle
+	@$(MAKE) simulate SEED=100001 SEEDS=20000
+	@ORACLE_CASES=100000 cargo test --locked -p tallyman-oracle
 
 .PHONY: conformance
 conformance: ## Set up and try every operation on every hypervisor of this host

@@ -1,0 +1,109 @@
+//! The daemon without its API, on one thread: the real driver, journal, policies and clocks.
+
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+use tallyman::billing::BootId;
+use tallyman::billing::account::{Accountant, Reader};
+use tallyman::driver::{Fleet, FleetError, Parts, Quota, Reservation, Share};
+use tallyman::id::{Digest, InstanceName, TenantId};
+use tallyman::image::Images;
+use tallyman::journal::{Journal, Options};
+use tallyman::policy::{Accounting, PolicyHost, Profile};
+use tallyman::runtime;
+use tallyman_tests::double::{DoubleHypervisor, DoubleProber};
+use tallyman_tests::linux::guests;
+use tallyman_tests::policies::component;
+
+use crate::hostile::{TRAPS, When};
+
+/// The policy host that all simulations share, as its start is slow.
+pub(crate) static POLICIES: LazyLock<Arc<PolicyHost>> = LazyLock::new(|| {
+    let policies = PolicyHost::open(&guests().join("compiled")).expect("a policy host");
+    let coarse = component("coarse");
+    policies.load(Profile::Compact, Digest::of(&coarse), &coarse).expect("a policy");
+    Arc::new(policies)
+});
+
+/// A policy that traps whatever it is asked, also when it is loaded: it never answers.
+pub(crate) static TRAPPING: LazyLock<Vec<u8>> = LazyLock::new(|| TRAPS.component(When::Always));
+
+/// A running daemon.
+pub(crate) struct Daemon {
+    /// The instances.
+    pub(crate) fleet: Fleet,
+    /// The journal.
+    pub(crate) journal: Arc<Journal>,
+    /// The boot in which it runs.
+    pub(crate) boot: BootId,
+    /// Nanoseconds between the boot's clock and the meter.
+    pub(crate) offset_ns: i64,
+}
+
+/// Every tenant may have everything.
+struct Unlimited;
+
+impl Quota for Unlimited {
+    fn reserve(
+        &self,
+        _: &TenantId,
+        _: &InstanceName,
+        _: Share,
+        _: &dyn Fn() -> Vec<(InstanceName, Share)>,
+    ) -> Result<Reservation, FleetError> {
+        Ok(Box::new(()))
+    }
+}
+
+impl Daemon {
+    /// Starts as the program's own composition root does.
+    ///
+    /// # Errors
+    /// The reason in words: the disk fails while it starts.
+    pub(crate) async fn start(folder: &Path, double: &DoubleHypervisor) -> Result<Self, String> {
+        let policies = POLICIES.clone();
+        let accounting = Arc::new(Accounting::new(policies.clone()));
+        let accountant: Arc<dyn Accountant> = accounting.clone();
+        let opened = Journal::open_as_task(folder, Options::default(), accountant);
+        let (journal, opened, writer) = opened.map_err(|error| chain(&error))?;
+        runtime::load_policies(&journal, &policies, &accounting, &opened);
+        let journal = Arc::new(journal);
+        tokio::spawn(writer);
+        let clock = opened.clock.clone();
+        let opened = runtime::first_facts(&journal, &policies, &clock, opened).await;
+        let opened = opened.map_err(|error| chain(&error))?;
+        let reader: Arc<dyn Reader> = accounting;
+        let parts = Parts {
+            journal: journal.clone(),
+            clock: clock.clone(),
+            accounts: reader,
+            hypervisors: vec![Arc::new(double.clone())],
+            images: Arc::new(Images::open(folder).map_err(|error| error.to_string())?),
+            instances: folder.join("instances"),
+            alive: opened.alive,
+            boots: opened.boots,
+            prober: Arc::new(DoubleProber::default()),
+            launches: Arc::new(double.clone()),
+            quota: Arc::new(Unlimited),
+            exit_patience: std::time::Duration::from_secs(10),
+        };
+        let fleet = Fleet::open(parts, opened.instances).map_err(|error| error.to_string())?;
+        for (at, wall_ns) in opened.calendar {
+            fleet.learn_calendar(at, wall_ns);
+        }
+        tokio::spawn(runtime::prove_alive(journal.clone()));
+        tokio::spawn(runtime::watch_clocks(journal.clone(), clock.clone(), fleet.clone()));
+        let (boot, offset_ns) = (clock.boot().clone(), clock.offset_ns());
+        Ok(Self { fleet, journal, boot, offset_ns })
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

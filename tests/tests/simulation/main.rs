@@ -1,0 +1,157 @@
+//! A simulation of the whole host: the real driver, journal, clocks, policies and recovery, over a
+//! disk, clocks and machines that follow a seed.
+//!
+//! Everything happens on one thread, and time passes only when nothing else can happen. The same
+//! seed gives the same history, always.
+
+mod bill;
+mod check;
+mod daemon;
+mod dice;
+mod disk;
+mod host;
+#[path = "../../guests/hostile/mod.rs"]
+#[allow(dead_code, reason = "one policy of many")]
+mod hostile;
+mod sky;
+mod world;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, Once};
+
+use tallyman::mutants::Mutant;
+use tallyman::vm::Phase;
+use world::World;
+
+/// Lives of the daemon in one simulation.
+const LIVES: u64 = 6;
+
+/// The course of a simulation.
+struct Course {
+    flaw: Option<String>,
+    hash: String,
+    trace: Vec<String>,
+}
+
+/// Simulates a seed, on a thread of its own, with a planted fault if one is given.
+fn simulate(seed: u64, mutant: Option<Mutant>) -> Course {
+    // What is compiled at its first use takes another number of ticks then.
+    static WARM: Once = Once::new();
+    WARM.call_once(|| drop((0..3).map(|seed| run(seed, None)).collect::<Vec<_>>()));
+    run(seed, mutant)
+}
+
+fn run(seed: u64, mutant: Option<Mutant>) -> Course {
+    disk::install();
+    let simulation = std::thread::Builder::new().name(format!("seed {seed}"));
+    let simulation = simulation.spawn(move || {
+        let mut world = World::new(seed);
+        let flaw = match mutant {
+            Some(mutant) => mutant.during(|| world.run(LIVES)),
+            None => world.run(LIVES),
+        };
+        let (hash, trace) = (world.hash(), world.history().cloned().collect());
+        drop(world);
+        host::end();
+        Course { flaw: flaw.err(), hash, trace }
+    });
+    simulation.expect("a thread").join().unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "a panic".into());
+        Course { flaw: Some(text), hash: String::new(), trace: Vec::new() }
+    })
+}
+
+/// A number from the environment.
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// Calls `work` for each number of a range, on as many threads as there are processors.
+fn each(numbers: std::ops::Range<u64>, work: impl Fn(u64) + Sync) {
+    let next = AtomicU64::new(numbers.start);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= numbers.end {
+                        return;
+                    }
+                    work(number);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn every_seed_keeps_every_promise() {
+    let (first, count) = (number("SEED", 1), number("SEEDS", 200));
+    let flaws = Mutex::new(Vec::new());
+    each(first..first + count, |seed| {
+        let course = simulate(seed, None);
+        let Some(flaw) = course.flaw else { return };
+        eprintln!("{}\nseed {seed}: {flaw}", course.trace.join("\n"));
+        let flaw = format!("seed {seed}: {}", flaw.lines().next().unwrap_or_default());
+        flaws.lock().expect("no panic").push(flaw);
+    });
+    let flaws = flaws.into_inner().expect("no panic");
+    assert!(flaws.is_empty(), "{} of {count} seeds: {flaws:#?}", flaws.len());
+}
+
+#[test]
+fn the_same_seed_has_the_same_history() {
+    each(1..9, |seed| {
+        let (one, other) = (simulate(seed, None), simulate(seed, None));
+        assert_eq!(one.trace, other.trace, "seed {seed}");
+        assert_eq!(one.hash, other.hash, "seed {seed}");
+    });
+}
+
+#[test]
+fn a_machine_has_not_run_while_its_host_was_suspended() {
+    disk::install();
+    let asleep = 3_600_000_000_000;
+    let simulation = std::thread::spawn(move || World::new(1).sleep(asleep));
+    let intervals = simulation.join().expect("no panic").expect("no flaw");
+    let unknown = intervals.iter().filter(|interval| interval.phase == Phase::Unknown);
+    let unknown: u64 = unknown.map(|interval| interval.length().0).sum();
+    assert!((asleep..asleep + 2_000_000_000).contains(&unknown), "{intervals:#?}");
+    assert_eq!(intervals.last().map(|last| last.phase), Some(Phase::Initializing));
+}
+
+/// Seeds within which each planted fault must be found.
+const SEEDS_MAX: u64 = 150;
+
+/// Planted faults that a few seeds find; `MUTANTS=all` tries every one.
+const QUICK: [Mutant; 8] = [
+    Mutant::SyncSkipped,
+    Mutant::RollbackForgotten,
+    Mutant::FactsGoBack,
+    Mutant::LinkLost,
+    Mutant::BalanceLost,
+    Mutant::SplitForgotten,
+    Mutant::AnchorMoved,
+    Mutant::GapBelieved,
+];
+
+#[test]
+fn every_planted_fault_is_found() {
+    let missed = Mutex::new(Vec::new());
+    let all = std::env::var("MUTANTS").is_ok_and(|which| which == "all");
+    let planted: &[Mutant] = if all { &Mutant::ALL } else { &QUICK };
+    each(0..planted.len() as u64, |index| {
+        let mutant = planted[index as usize];
+        let found = (1..=SEEDS_MAX).find_map(|seed| {
+            let flaw = simulate(seed, Some(mutant)).flaw?;
+            Some((seed, flaw.lines().next().unwrap_or_default().to_owned()))
+        });
+        match found {
+            Some((seed, flaw)) => println!("{mutant:?}: seed {seed}: {flaw}"),
+            None => missed.lock().expect("no panic").push(mutant),
+        }
+    });
+    let missed = missed.into_inner().expect("no panic");
+    assert!(missed.is_empty(), "not found in {SEEDS_MAX} seeds: {missed:?}");
+}
