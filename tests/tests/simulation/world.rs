@@ -519,6 +519,8 @@ impl World {
             expiry: None,
             health: None,
             auto_standby: None,
+            program: Default::default(),
+            overlay_bytes: None,
         }
     }
 
