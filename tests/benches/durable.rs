@@ -64,6 +64,7 @@ fn record(id: &InstanceId, name: &InstanceName) -> String {
         schedule: None,
         health: None,
         auto_standby: None,
+        program: Default::default(),
     };
     let (id, name) = (id.clone(), name.clone());
     Record { id, tenant: TenantId::default_tenant(), name, spec, snapshots: Vec::new() }.stored()

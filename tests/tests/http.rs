@@ -180,7 +180,12 @@ async fn every_route_needs_the_token_except_the_listed_ones() {
                 status(server.bare(method.clone(), &concrete).bearer_auth("the wrong one")).await;
             asked += 1;
             if api::OPEN_PATHS.contains(&path.as_str()) {
-                assert_eq!(none, StatusCode::OK, "{method} {path}");
+                // Signing in sends the token in the body, and this request has none.
+                let open = match method {
+                    Method::POST => StatusCode::BAD_REQUEST,
+                    _ => StatusCode::OK,
+                };
+                assert_eq!(none, open, "{method} {path}");
                 continue;
             }
             assert_eq!(

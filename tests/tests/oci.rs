@@ -30,7 +30,9 @@ impl Layer {
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
         header.set_mode(if kind == EntryType::Directory { 0o751 } else { 0o4711 });
-        (header.set_uid(1_000), header.set_gid(2_000), header.set_mtime(1_700_000_000));
+        header.set_uid(1_000);
+        header.set_gid(2_000);
+        header.set_mtime(1_700_000_000);
         let is_link = matches!(kind, EntryType::Symlink | EntryType::Link);
         if is_link {
             header.set_link_name_literal(content).expect("short");

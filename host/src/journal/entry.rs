@@ -3,9 +3,7 @@
 use std::fmt;
 
 use crate::billing::account::Account;
-use crate::billing::{
-    BootId, Dated, Fact, HostFact, InstanceFact, Reading, Sealed, TenantFact,
-};
+use crate::billing::{BootId, Dated, Fact, HostFact, InstanceFact, Reading, Sealed, TenantFact};
 use crate::clock::{Clock, Gap};
 use crate::id::{Digest, InstanceId, InstanceName, PolicyName, TenantId, TokenId};
 use crate::tenant::{Actor, Plan, Role, Settings, Standing};

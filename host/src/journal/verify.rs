@@ -165,7 +165,7 @@ fn verify_facts(
     let mut story = Story { derived: Derived::new(db)?, lives: Lives::new(db, plain)? };
     let mut told = |record: &FactRecord| {
         story.step(record)?;
-        if record.seq % PROGRESS_FACTS == 0 {
+        if record.seq.is_multiple_of(PROGRESS_FACTS) {
             progress(record.seq, total);
         }
         Ok(())

@@ -50,6 +50,9 @@ const GATHER_NS_MAX: u64 = 1_000_000;
 /// The answer to a request.
 pub(super) type Answer<T> = oneshot::Sender<Result<T, CommitError>>;
 
+/// First and last numbers of facts.
+pub(super) type Ranges = Vec<(u64, u64)>;
+
 /// A request to the writer.
 pub(super) enum Request {
     /// Commit an entry.
@@ -59,7 +62,7 @@ pub(super) enum Request {
     /// Move the log into the database, and refuse later requests.
     Close(Answer<()>),
     /// Remove the rows of facts that are sealed, in these ranges.
-    Remove(Vec<(u64, u64)>, Answer<()>),
+    Remove(Ranges, Answer<()>),
 }
 
 impl Request {
@@ -216,7 +219,7 @@ struct Batch {
     /// Set if the batch is the last one.
     close: Option<Answer<()>>,
     /// Rows to be removed after it.
-    remove: Option<(Vec<(u64, u64)>, Answer<()>)>,
+    remove: Option<(Ranges, Answer<()>)>,
 }
 
 impl Batch {

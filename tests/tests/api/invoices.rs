@@ -444,7 +444,7 @@ fn a_trial_says_what_it_would_change_in_money_and_a_gate_holds_it_back() {
         assert_eq!(nanos(&json!(differs)) - nanos(&json!("0.10")), nanos(&json!(over)), "{said}");
         assert!(
             nanos(&json!(differs)) >= candidate - active
-                && said.contains(&format!("`{gate}` lets 0.1 pass")),
+                && said.contains(&format!("`{gate}` allows 0.1:")),
             "{said}"
         );
         let hint = refused["hint"].as_str().expect("a hint");
@@ -461,7 +461,7 @@ fn a_trial_says_what_it_would_change_in_money_and_a_gate_holds_it_back() {
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(
         !refused.status.success()
-            && said.contains("`max_net` lets 0.1 pass")
+            && said.contains("`max_net` allows 0.1:")
             && said.contains("or more"),
         "{said}"
     );

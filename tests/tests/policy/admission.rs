@@ -271,7 +271,7 @@ fn accounting_without_metering_is_half_a_policy() {
 fn a_changed_field_is_found_before_anything_is_compiled() {
     for (from, to) in [
         ("type duration = u64;", "type duration = u32;"),
-        ("since: instant,\n    /// Completed", "since: option<instant>,\n    /// Completed"),
+        ("since: instant,\n    /// Time", "since: option<instant>,\n    /// Time"),
         ("running: duration,", "active: duration,"),
     ] {
         let refused = refused(&Contract::served().with(from, to).dummy("policy"));

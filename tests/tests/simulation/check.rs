@@ -329,11 +329,11 @@ fn truth(world: &World, id: &InstanceId, now: Instant) -> Vec<Truth> {
 /// died, and has facts of its own: an exit is noted after them.
 fn goes_on(history: &[(u64, Fact)], piece: &Interval) -> bool {
     let before = history.iter().filter(|(_, fact)| fact.at.meter <= piece.end);
-    let intents = before.filter_map(|(_, fact)| match fact.of_instance() {
+    let mut intents = before.filter_map(|(_, fact)| match fact.of_instance() {
         Some(InstanceFact::Intended { command, .. }) => Some(*command),
         _ => None,
     });
-    matches!(intents.last(), Some(Command::Snapshot | Command::Fork))
+    matches!(intents.next_back(), Some(Command::Snapshot | Command::Fork))
 }
 
 /// Time within which what happens to a machine is told, in nanoseconds: what is recorded in it
