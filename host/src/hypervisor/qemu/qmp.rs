@@ -1,13 +1,19 @@
 //! QMP, the control protocol: JSON objects; QEMU sends one a line.
 //!
 //! QEMU reads a request byte by byte and takes ten microseconds or more for each, so requests are
-//! short. A request has no id and no line end: an object ends with its brace. Answers come in the
-//! order of the requests, one request is under way at a time, and a connection on which one was
-//! given up is not used again. The common beginning of all requests is sent ahead, as soon as the
-//! answer before it has come; QEMU drops it when the connection closes.
+//! short. A request has no line end: an object ends with its brace. Answers come in the order of
+//! the requests, one request is under way at a time, and a connection on which one was given up is
+//! not used again. The common beginning of all requests is sent ahead, as soon as the answer before
+//! it has come; QEMU drops it when the connection closes.
+//!
+//! QEMU keeps a request when its connection closes before the answer, and gives the answer to the
+//! connection that follows (seen with 10.0.2). So the first request of a connection has an id that
+//! no other has, and whatever comes before its answer is passed over; the requests after it need
+//! none.
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -26,6 +32,9 @@ const BEGINNING: &str = "{\"execute\":\"";
 
 /// Pause between attempts to connect to a socket whose queue is full.
 const DIAL_AGAIN: Duration = Duration::from_millis(50);
+
+/// Number of connections that this process has made.
+static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 
 /// A connection. QEMU serves one at a time.
 #[derive(Debug)]
@@ -63,7 +72,23 @@ impl Qmp {
     pub(super) async fn greet(&mut self) -> Result<(), HypervisorError> {
         let gone = |_| HypervisorError::Disconnected { call: "connect" };
         while !self.read_line().await.map_err(gone)?.contains_key("QMP") {}
-        self.call("qmp_capabilities", None).await.map(|_| ())
+        let nth = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{}.{nth}", std::process::id());
+        let negotiate = format!("{BEGINNING}qmp_capabilities\",\"id\":\"{id}\"}}");
+        self.stream.write_all(negotiate.as_bytes()).await.map_err(gone)?;
+        let answer = loop {
+            let line = self.read_line().await.map_err(gone)?;
+            if line.get("id").and_then(Value::as_str) == Some(&id) {
+                break line;
+            }
+        };
+        match answer.get("error") {
+            Some(error) => Err(HypervisorError::Refused {
+                call: "qmp_capabilities",
+                reason: error["desc"].to_string(),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Makes one call and waits for its answer. Events in between are ignored: the supervisor
@@ -150,10 +175,19 @@ mod tests {
 
     use super::*;
 
-    const GREETING: &str = "{\"QMP\": {}}\r\n{\"return\": {}}\r\n";
+    /// Greets, and answers the negotiation after `before`, which an earlier connection was to get.
+    async fn greet(stream: &mut UnixStream, before: &str) {
+        stream.write_all(b"{\"QMP\": {}}\r\n").await.expect("greeting");
+        let mut request = [0; 256];
+        let length = stream.read(&mut request).await.expect("request");
+        let request: Value = serde_json::from_slice(&request[..length]).expect("JSON");
+        assert_eq!(request["execute"], "qmp_capabilities");
+        let answer = format!("{before}{{\"return\": {{}}, \"id\": {}}}\r\n", request["id"]);
+        stream.write_all(answer.as_bytes()).await.expect("answer");
+    }
 
     /// A VMM that sends `text`, whatever the request, and hangs up when its client does.
-    async fn vmm(text: String) -> (Qmp, JoinHandle<()>) {
+    async fn vmm(before: &'static str, text: String) -> (Qmp, JoinHandle<()>) {
         let dir = tempfile::tempdir().expect("dir");
         let path = dir.path().join("ctl");
         let listener = UnixListener::bind(&path).expect("bind");
@@ -161,6 +195,7 @@ mod tests {
         assert_eq!(peer, std::process::id());
         let (mut stream, _) = listener.accept().await.expect("accept");
         let says = tokio::spawn(async move {
+            greet(&mut stream, before).await;
             let _ = stream.write_all(text.as_bytes()).await;
             let _ = stream.shutdown().await;
             let _ = stream.read_to_end(&mut Vec::new()).await;
@@ -170,7 +205,7 @@ mod tests {
 
     /// The answer to the first call after the greeting.
     async fn answer(text: &str) -> Result<Value, HypervisorError> {
-        let (mut qmp, _says) = vmm(format!("{GREETING}{text}")).await;
+        let (mut qmp, _says) = vmm("", text.to_owned()).await;
         qmp.greet().await.expect("greeting");
         qmp.call("query-status", None).await
     }
@@ -182,25 +217,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_answer_to_an_earlier_connection_is_passed_over() {
+        for before in [
+            "{\"return\": {\"running\": true}}\n",
+            "{\"error\": {\"desc\": \"no\"}}\n{\"return\": {}, \"id\": \"1.0\"}\n",
+        ] {
+            let (mut qmp, _says) = vmm(before, "{\"return\": \"mine\"}\n".to_owned()).await;
+            qmp.greet().await.expect("greeting");
+            assert_eq!(qmp.call("query-status", None).await.expect("answer"), "mine");
+        }
+    }
+
+    #[tokio::test]
     async fn requests_arrive_whole_and_each_is_begun_ahead() {
         let dir = tempfile::tempdir().expect("dir");
         let path = dir.path().join("ctl");
         let listener = UnixListener::bind(&path).expect("bind");
         let (mut qmp, _) = Qmp::connect(&path).await.expect("connect");
         let (mut stream, _) = listener.accept().await.expect("accept");
-        stream.write_all(GREETING.as_bytes()).await.expect("greeting");
+        let (greeted, ()) = tokio::join!(qmp.greet(), greet(&mut stream, ""));
+        greeted.expect("greeting");
         stream
             .write_all(b"{\"error\": {\"desc\": \"no\"}}\n{\"return\": {}}\n")
             .await
             .expect("answers");
-        qmp.greet().await.expect("greeting");
         qmp.call("query-status", None).await.expect_err("refused");
         qmp.call("migrate", Some(json!({ "uri": "unix:x" }))).await.expect("answer");
         drop(qmp);
         let mut heard = String::new();
         stream.read_to_string(&mut heard).await.expect("requests");
         let requests = [
-            r#"{"execute":"qmp_capabilities"}"#,
             r#"{"execute":"query-status"}"#,
             r#"{"execute":"migrate","arguments":{"uri":"unix:x"}}"#,
             BEGINNING,
