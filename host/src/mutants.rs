@@ -1,11 +1,6 @@
 //! Faults that tests plant, to show that the simulation of the host finds them.
-//!
-//! Without the feature `mutants` no fault is ever active, and every query for one is a constant
-//! `false`.
 
-/// A fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mutant {
+biller::planted_faults! {
     /// Commits are answered before the disk has confirmed them.
     SyncSkipped,
     /// Readers see facts that are only written.
@@ -50,57 +45,4 @@ pub enum Mutant {
     RestartForgotten,
     /// The memory of a restore that never ran is dropped.
     MemoryDropped,
-}
-
-impl Mutant {
-    /// Every fault.
-    pub const ALL: [Self; 22] = [
-        Self::SyncSkipped,
-        Self::UnsyncedShown,
-        Self::RollbackForgotten,
-        Self::FactsGoBack,
-        Self::LinkLost,
-        Self::BalanceLost,
-        Self::SplitForgotten,
-        Self::AnchorMoved,
-        Self::GapBelieved,
-        Self::OffsetIgnored,
-        Self::StepUnseen,
-        Self::BootsMixed,
-        Self::RecoveryStampsNow,
-        Self::ReplayForgotten,
-        Self::LostAsAlive,
-        Self::DoubtForgotten,
-        Self::ArrivedIgnored,
-        Self::IntentUnwritten,
-        Self::DeadlineEndsIntent,
-        Self::LaunchLeft,
-        Self::RestartForgotten,
-        Self::MemoryDropped,
-    ];
-
-    /// Returns whether this thread's host has the fault.
-    #[cfg(feature = "mutants")]
-    pub(crate) fn is_active(self) -> bool {
-        ACTIVE.get() == Some(self)
-    }
-
-    #[cfg(not(feature = "mutants"))]
-    pub(crate) const fn is_active(self) -> bool {
-        false
-    }
-
-    /// Calls `call` with the fault in everything that this thread does.
-    #[cfg(feature = "mutants")]
-    pub fn during<T>(self, call: impl FnOnce() -> T) -> T {
-        let before = ACTIVE.replace(Some(self));
-        let result = call();
-        ACTIVE.set(before);
-        result
-    }
-}
-
-#[cfg(feature = "mutants")]
-thread_local! {
-    static ACTIVE: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
 }

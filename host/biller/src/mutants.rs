@@ -1,11 +1,54 @@
-//! Faults that the biller once had, put back so that tests can show that they are found.
+//! Faults that tests plant, to show that they are found.
 //!
 //! Without the feature `mutants` no fault is ever active, and every query for one is a constant
 //! `false`.
 
-/// A fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mutant {
+/// Declares `Mutant`, a crate's planted faults, and which one the current thread has.
+///
+/// The feature `mutants` is that of the crate that calls the macro.
+#[macro_export]
+macro_rules! planted_faults {
+    ($($(#[$doc:meta])+ $fault:ident,)+) => {
+        /// A fault.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Mutant {
+            $($(#[$doc])+ $fault,)+
+        }
+
+        impl Mutant {
+            /// Every fault.
+            pub const ALL: &[Self] = &[$(Self::$fault),+];
+
+            /// Returns whether this thread has the fault.
+            #[cfg(feature = "mutants")]
+            pub(crate) fn is_active(self) -> bool {
+                ACTIVE.get() == Some(self)
+            }
+
+            #[cfg(not(feature = "mutants"))]
+            pub(crate) const fn is_active(self) -> bool {
+                false
+            }
+
+            /// Calls `call` with the fault in everything that this thread does.
+            #[cfg(feature = "mutants")]
+            pub fn during<T>(self, call: impl FnOnce() -> T) -> T {
+                let before = ACTIVE.replace(Some(self));
+                let result = call();
+                ACTIVE.set(before);
+                result
+            }
+        }
+
+        #[cfg(feature = "mutants")]
+        ::std::thread_local! {
+            static ACTIVE: ::std::cell::Cell<Option<Mutant>> =
+                const { ::std::cell::Cell::new(None) };
+        }
+    };
+}
+
+planted_faults! {
     /// All units of a volume cost what they would cost at the last price.
     VolumesAtLastPrice,
     /// A tenant's tiers are filled instance by instance, not instant by instant.
@@ -42,53 +85,4 @@ pub enum Mutant {
     PlannedForgotten,
     /// Prices and windows ignore changes of the calendar's offset.
     CalendarNeverSet,
-}
-
-impl Mutant {
-    /// Every fault.
-    pub const ALL: [Self; 18] = [
-        Self::VolumesAtLastPrice,
-        Self::TiersByInstance,
-        Self::CountersByBook,
-        Self::CountersByPolicy,
-        Self::CountersByPeriod,
-        Self::StretchesByPolicy,
-        Self::StretchesByPeriod,
-        Self::AdjustmentsByBook,
-        Self::AmountsWhole,
-        Self::SpansIgnored,
-        Self::RaisesUnseen,
-        Self::CreditsAlways,
-        Self::CreditsByPeriod,
-        Self::CreditsBySwap,
-        Self::GranularityDown,
-        Self::FirstBookReachesBack,
-        Self::PlannedForgotten,
-        Self::CalendarNeverSet,
-    ];
-
-    /// Returns whether bills of this thread have the fault.
-    #[cfg(feature = "mutants")]
-    pub(crate) fn is_active(self) -> bool {
-        ACTIVE.get() == Some(self)
-    }
-
-    #[cfg(not(feature = "mutants"))]
-    pub(crate) const fn is_active(self) -> bool {
-        false
-    }
-
-    /// Calls `call` with the fault in all bills of this thread.
-    #[cfg(feature = "mutants")]
-    pub fn during<T>(self, call: impl FnOnce() -> T) -> T {
-        let before = ACTIVE.replace(Some(self));
-        let result = call();
-        ACTIVE.set(before);
-        result
-    }
-}
-
-#[cfg(feature = "mutants")]
-thread_local! {
-    static ACTIVE: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
 }

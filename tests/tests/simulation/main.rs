@@ -140,7 +140,7 @@ const QUICK: [Mutant; 8] = [
 fn every_planted_fault_is_found() {
     let missed = Mutex::new(Vec::new());
     let all = std::env::var("MUTANTS").is_ok_and(|which| which == "all");
-    let planted: &[Mutant] = if all { &Mutant::ALL } else { &QUICK };
+    let planted: &[Mutant] = if all { Mutant::ALL } else { &QUICK };
     each(0..planted.len() as u64, |index| {
         let mutant = planted[index as usize];
         let found = (1..=SEEDS_MAX).find_map(|seed| {
