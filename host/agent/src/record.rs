@@ -8,7 +8,7 @@ pub const RECORD_BYTES_MAX: usize = 64 << 10;
 /// One of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
-    /// A file, a folder or a link.
+    /// A file, a folder or a symbolic link of a guest, without its contents.
     Entry(Entry),
     /// Content of the file before it.
     Content(Vec<u8>),

@@ -82,7 +82,7 @@ struct Extra {
     entry: Entry,
 }
 
-/// One counter's charging.
+/// The charging of one counter, in each of its scopes: an instance, or the tenant as a whole.
 struct Scopes<'a> {
     charging: &'a Charging<'a>,
     counter: &'a Counter<'a>,

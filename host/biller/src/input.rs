@@ -102,9 +102,9 @@ pub struct Zone {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BookInForce {
-    /// First instant in force.
+    /// First instant in force, in nanoseconds of the meter clock.
     pub from: i64,
-    /// First instant after.
+    /// First instant no longer in force, in nanoseconds of the meter clock.
     pub until: i64,
     /// The document as the operator gave it.
     pub text: String,
@@ -114,9 +114,9 @@ pub struct BookInForce {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TermsInForce {
-    /// First instant in force.
+    /// First instant in force, in nanoseconds of the meter clock.
     pub from: i64,
-    /// First instant after.
+    /// First instant no longer in force, in nanoseconds of the meter clock.
     pub until: i64,
     /// Terms of each of [`Header::meters`], in their order; none where the policy has no such
     /// meter.

@@ -30,7 +30,7 @@ pub(crate) struct Entry {
     pub(crate) facts: Option<(u64, u64)>,
 }
 
-/// The sums of one instance, or of the tenant, under one counter.
+/// Used and charged units of one counter, by tariff: those of one instance, or of the tenant.
 #[derive(Debug)]
 pub(crate) struct Ledger<'a> {
     counter: &'a Counter<'a>,

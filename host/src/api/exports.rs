@@ -25,7 +25,7 @@ const PROVIDER: &str = "Tallyman";
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Form {
-    /// A table with a head.
+    /// Comma-separated values; the first row names the columns.
     #[default]
     Csv,
     /// A list of objects, nulls left out.

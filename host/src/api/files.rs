@@ -23,7 +23,8 @@ use crate::guest::{GuestError, Session, SessionEvent};
 /// The numbers of `ENOENT` and `ENOTDIR` in a guest.
 const NOT_THERE: [i32; 2] = [2, 20];
 
-/// Permissions that go over the wire: those that everybody's `chmod` takes.
+/// The bits of a mode that a copy keeps: reading, writing and execution by owner, group and others.
+/// Set-user-id, set-group-id and sticky bits are left out.
 const PERMISSIONS: u32 = 0o777;
 
 /// Copy files into the guest or out of it

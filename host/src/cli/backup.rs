@@ -81,8 +81,8 @@ impl Backup {
     }
 }
 
-/// Copies into a temporary file in the data folder, and from there to standard output once the copy
-/// is verified.
+/// Copies the journal into a temporary file in the data folder, and from there to standard output
+/// once the copy is verified.
 fn stream(data: &Path) -> anyhow::Result<()> {
     let file = data.join(format!("backup-{}.db", std::process::id()));
     let copied = backup(data, &file).map_err(anyhow::Error::from).and_then(|copied| {

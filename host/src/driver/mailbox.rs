@@ -204,7 +204,8 @@ impl Slot {
         sender.try_send(order).map_err(|_| FleetError::Busy(queue::INSTANCE_COMMANDS_MAX))
     }
 
-    /// Adds a waiting fork; `post` hands in the order to make all that wait.
+    /// Adds a fork to those that wait. The first of them calls `post`, which puts a message into the
+    /// mailbox: to make all forks that wait by then.
     pub(super) fn add_fork(
         &self,
         order: ForkOrder,

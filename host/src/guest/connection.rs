@@ -354,7 +354,8 @@ impl Connection {
         }
     }
 
-    /// Waits for the guest's good-bye.
+    /// Sends what is left and reads on until the guest closes its end. Has no timeout: the caller
+    /// sets one.
     async fn part(&mut self) {
         while self.flush().is_ok() {
             let ready = tokio::select! {

@@ -44,15 +44,17 @@ pub(super) fn machine_processes(instances: &Path) -> io::Result<Vec<MachineProce
     Ok(found)
 }
 
-/// Returns the instance and the launch that a folder belongs to.
-fn place(instances: &Path, stands: &Path) -> Option<(String, Option<u32>)> {
+/// Returns the instance and the launch to which the working folder of a process belongs:
+/// `INSTANCE/run/LAUNCH` under the folder of all instances. Without a launch it is a folder of the
+/// instance itself.
+fn place(instances: &Path, folder: &Path) -> Option<(String, Option<u32>)> {
     // The kernel adds this suffix to the path of a folder that was removed.
-    let stands: PathBuf = match stands.to_str().and_then(|path| path.strip_suffix(" (deleted)")) {
+    let folder: PathBuf = match folder.to_str().and_then(|path| path.strip_suffix(" (deleted)")) {
         Some(path) => path.into(),
-        None => stands.into(),
+        None => folder.into(),
     };
     let mut names =
-        stands.strip_prefix(instances).ok()?.iter().map(|name| name.to_string_lossy().into_owned());
+        folder.strip_prefix(instances).ok()?.iter().map(|name| name.to_string_lossy().into_owned());
     let instance = names.next()?;
     let launch = names.nth(1).and_then(|name| name.parse().ok());
     Some((instance, launch))

@@ -10,7 +10,7 @@ use super::process::Process;
 use super::{Observed, Stamp, VmState};
 use crate::limits::instance::VCPU_EVENT_MS_MAX;
 
-/// A change of the vCPUs and its instant.
+/// A stop or a start of all vCPUs, and the host's instant of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum VcpuEvent {
     Paused(Stamp),

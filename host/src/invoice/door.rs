@@ -134,11 +134,13 @@ pub enum Refusal {
 /// The description of a policy, by its digest.
 pub type Describe<'a> = &'a dyn Fn(Digest) -> Result<Description, InvoiceError>;
 
-/// Checks a book that is to hold from `from` on: against every policy that is in force while it
-/// holds, and against the tenant's other books.
+/// Checks a book that is to be in force from `from` on: against every policy of that time (meters,
+/// units, options), and against the tenant's other books: an adjustment keeps its kind, a credit its
+/// amount, and the currency changes at a period's border only.
 ///
 /// # Errors
-/// The refusal; the outer error if a policy or a book can't be read.
+/// The inner one says why the book is refused; the outer one, that a policy or a book can't be
+/// read.
 pub fn check_book(
     view: &View,
     book: &Book,

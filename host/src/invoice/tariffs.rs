@@ -16,7 +16,7 @@ use crate::billing::{Fact, Reading, TenantFact, zones};
 use crate::id::{Digest, TariffName, TenantId};
 use crate::units::Instant;
 
-/// A version of a tariff.
+/// A published version of a tariff. It never changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TariffVersion {
     /// Its name.
@@ -27,7 +27,7 @@ pub struct TariffVersion {
     pub fact: u64,
 }
 
-/// A tariff.
+/// A price book under a name, in versions, that tenants are put under.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tariff {
     /// Its name.

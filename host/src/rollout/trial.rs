@@ -198,8 +198,9 @@ impl Rollout {
         Ok(Named { id: id.to_string(), name: view.record.name.to_string(), tags })
     }
 
-    /// Refuses a policy whose trial differs by more money than a gate allows, or that has no trial.
-    /// Blocking.
+    /// Refuses a policy that the tenant has not tried in its shadow, and one whose trial would have
+    /// cost more than the active policy by more than a gate allows: for one tenant, or for all
+    /// together. Blocking.
     pub(super) fn check_gates(
         &self,
         tenant: &TenantId,

@@ -34,7 +34,7 @@ pub struct DeclaredMeter {
 pub struct DeclaredOption {
     /// The option's name, as an activation gives it.
     pub name: String,
-    /// The kind of its values: `duration`, `choice` or `text`.
+    /// The kind of the option's values: `duration`, `choice` or `text`.
     pub kind: String,
     /// The values of a `choice`; absent for other kinds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

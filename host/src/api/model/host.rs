@@ -60,7 +60,7 @@ pub struct HypervisorStatus {
     /// The machine type of a boot; absent where there is no choice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine_type: Option<String>,
-    /// Largest number of virtual processors of one instance.
+    /// Largest number of vCPUs that the hypervisor gives one instance on this host.
     pub vcpus_max: u32,
     /// Support of each capability in which hypervisors differ, by name.
     pub capabilities: BTreeMap<String, bool>,

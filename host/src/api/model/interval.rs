@@ -175,7 +175,8 @@ impl Proof {
 /// The time of an instance as the policies account it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Accounted {
-    /// First instant that is not accounted here.
+    /// The end of the time that is accounted, exclusive: the instant at which the request was
+    /// answered, or that of the last fact if the instance is deleted.
     pub at: Timestamp,
     /// Nanoseconds under each phase, as the policies count them.
     pub totals_ns: PerPhase,

@@ -171,7 +171,8 @@ pub struct SetSnapshotSchedule {
     /// Longest random delay of each snapshot, such as `5m`, up to the interval; no delay if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jitter: Option<String>,
-    /// The snapshots of the schedule that are kept.
+    /// The number and the age up to which snapshots of this schedule are kept. Other snapshots are
+    /// never removed by a schedule.
     pub retention: Retention,
     /// Prefix of their names, at most 44 characters; `scheduled` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

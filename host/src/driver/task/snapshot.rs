@@ -339,7 +339,8 @@ impl Task {
         outcome
     }
 
-    /// Returns whether nothing has run since the schedule's last snapshot.
+    /// Returns whether the machine rests and has not run since the schedule's last snapshot. False
+    /// if there is none.
     fn is_unchanged(&self) -> bool {
         let kept = &self.recorder.record.snapshots;
         let Some(last) = kept.iter().rev().find(|snapshot| snapshot.scheduled) else {

@@ -68,7 +68,8 @@ impl Draft {
         Ok(())
     }
 
-    /// Makes the snapshot durable at its final place, and returns its size in bytes. Blocking.
+    /// Makes the snapshot durable at its final place, and returns the sum of its files'
+    /// lengths in bytes. Blocking.
     pub(in crate::hypervisor) fn commit(
         mut self,
         spec: &MachineSpec,

@@ -77,6 +77,8 @@ impl Cursor {
         Ok(records)
     }
 
+    /// Calls `each` for every row of an instance, whose id is greater than those asked for before:
+    /// rows are sorted by tenant and id, and one pass serves all ids.
     fn each(
         &mut self,
         id: &str,
