@@ -37,7 +37,7 @@ build: ## Set up and build the program: target/release/tallyman
 
 .PHONY: unit
 unit: ## Run the unit tests: under a minute once they are built
-	@cargo test --locked -p tallyman -p biller -p guest-tracker --lib
+	@cargo test --locked --workspace --lib
 
 .PHONY: test
 test: ## Set up and run all tests, real virtual machines included
@@ -56,12 +56,12 @@ simulate: ## Simulate SEEDS hosts with their crashes, from the seed SEED on
 .PHONY: soak
 soak: ## The long runs, by hand: 20,000 seeds, and 100,000 bills against the oracle
 	@$(MAKE) simulate SEED=100001 SEEDS=20000
-	@ORACLE_CASES=100000 cargo test --locked -p tallyman-oracle
+	@ORACLE_CASES=100000 cargo test --locked --workspace --test biller
 
 .PHONY: conformance
 conformance: ## Set up and try every operation on every hypervisor of this host
 	@scripts/setup test
-	@cargo test --locked -p tallyman-tests --test conformance
+	@cargo test --locked --workspace --test conformance
 
 .PHONY: oracle
 oracle: ## Hold the biller against the oracle in 100,000 scenarios, and count the pairs of features
