@@ -1,6 +1,7 @@
 //! The rules of the program's structure and documentation, read off its own source text.
 
 mod circles;
+mod figures;
 mod imports;
 mod language;
 mod layers;
