@@ -204,8 +204,8 @@ impl Slot {
         sender.try_send(order).map_err(|_| FleetError::Busy(queue::INSTANCE_COMMANDS_MAX))
     }
 
-    /// Adds a fork to those that wait. The first of them calls `post`, which puts a message into the
-    /// mailbox: to make all forks that wait by then.
+    /// Adds a fork to those that wait. The first of them calls `post`, which puts a message into
+    /// the mailbox: to make all forks that wait by then.
     pub(super) fn add_fork(
         &self,
         order: ForkOrder,

@@ -135,8 +135,8 @@ pub enum Refusal {
 pub type Describe<'a> = &'a dyn Fn(Digest) -> Result<Description, InvoiceError>;
 
 /// Checks a book that is to be in force from `from` on: against every policy of that time (meters,
-/// units, options), and against the tenant's other books: an adjustment keeps its kind, a credit its
-/// amount, and the currency changes at a period's border only.
+/// units, options), and against the tenant's other books: an adjustment keeps its kind, a credit
+/// its amount, and the currency changes at a period's border only.
 ///
 /// # Errors
 /// The inner one says why the book is refused; the outer one, that a policy or a book can't be
