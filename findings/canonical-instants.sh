@@ -6,7 +6,7 @@
 # Seen:      jcs takes Python's exact integers and writes them as doubles: both records have the
 #            same bytes, in which stands neither instant, and so the same hash. rfc8785 refuses them
 #            from 2^53 on. canonicalize refuses a BigInt and writes what JSON.parse has rounded.
-#            Output: "jcs: {"ended":1793988000123456800}, the same hash: True"
+#            Output: "jcs ...: {"ended":1793988000123456800}, the same hash: True"
 # Exit:      0 while this holds; 1 and the difference otherwise.
 set -euo pipefail
 

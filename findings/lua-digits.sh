@@ -9,7 +9,7 @@
 #            to 50 microseconds, 2^53 - 1 is 9.007199254741e+15, an account of 15 digits is another
 #            one, and so is an amount from a hundred million with six places. The setting refuses
 #            more than 14.
-#            Output: "account 123456789012345: 1.2345678901234e+14"
+#            Output: "account 123456789012345: [1.2345678901234e+14]"
 # Exit:      0 while this holds; 1 and the difference otherwise.
 set -euo pipefail
 

@@ -7,7 +7,7 @@
 # Seen:      1,000 is one to hledger, with 1,000.00 beside it too, and a thousand to the others.
 #            1.000 is one to all of them, but a thousand to ledger where 1.000,00 stands before it
 #            in the file, and one again where it stands behind. beancount refuses 1.000,00.
-#            Output: "1,000: hledger 1, ledger 1000, beancount 1000"
+#            Output: "1,000: hledger one, ledger a thousand, beancount a thousand"
 # Exit:      0 while this holds; 1 and the difference otherwise.
 set -euo pipefail
 
@@ -26,7 +26,6 @@ PATH="$dir/root/usr/bin:$PATH"
 
 cat >read.py <<'PY'
 import subprocess
-import sys
 from decimal import Decimal
 from beancount import loader
 from beancount.core.data import Transaction

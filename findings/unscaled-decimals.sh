@@ -9,7 +9,7 @@
 #            1234567890, a hundred times it, and a thousand million times it with nine places.
 #            Instants are doubles of milliseconds, so the second one is in December. hyparquet has
 #            the point, as a double, and cuts instants to milliseconds.
-#            Output: "arrow text 1234567890", "arrow instant 2026-12-01T00:00:00.000Z"
+#            Output: "arrow amount: text 1234567890", "arrow instant: ... 2026-12-01T00:00:00.000Z"
 # Exit:      0 while this holds; 1 and the difference otherwise.
 set -euo pipefail
 

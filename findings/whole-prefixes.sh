@@ -8,7 +8,7 @@
 #            own name, and nothing is raised, so the month seems empty and an archived object seems
 #            to be missing; journal leaves journal-old out. opendal's is a beginning of text, and
 #            journal without a slash lists the two folders themselves.
-#            Output: "obstore journal/2026-11: 0", "opendal journal/2026-11: 2"
+#            Output: "obstore memory journal/2026-11: 0", "opendal memory journal/2026-11: 2 ..."
 # Exit:      0 while this holds; 1 and the difference otherwise.
 set -euo pipefail
 
