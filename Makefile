@@ -47,7 +47,7 @@ test: ## Set up and run all tests, real virtual machines included
 .PHONY: test-all
 test-all: lint doc test ## Everything that must hold before a release: lints, documentation, tests
 
-SEEDS ?= 100
+SEEDS ?= 200
 SEED ?= 1
 .PHONY: simulate
 simulate: ## Simulate SEEDS hosts with their crashes, from the seed SEED on

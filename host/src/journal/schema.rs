@@ -1,5 +1,6 @@
 //! The database file: its tables, its header, and its connections.
 
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -307,11 +308,32 @@ pub(super) fn open_writer(path: &Path, busy: Option<Duration>) -> rusqlite::Resu
 pub(super) fn tune(db: &Connection) -> rusqlite::Result<()> {
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    require_log(db)?;
     db.execute_batch(
         "PRAGMA synchronous = FULL; PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY",
     )?;
     db.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))
 }
+
+/// Refuses a file that has no log. SQLite answers a switch to the log before it commits it, and
+/// goes on without the log if that fails: the mark of an open file would ask for a log that never
+/// was.
+fn require_log(db: &Connection) -> rusqlite::Result<()> {
+    let mut versions = [0; 2];
+    let read = db.path().map(std::fs::File::open).transpose();
+    let read =
+        read.and_then(|file| file.map_or(Ok(()), |file| file.read_exact_at(&mut versions, 18)));
+    if read.is_ok() && versions == [LOG_VERSION; 2] {
+        return Ok(());
+    }
+    let text = "the database can't be switched to a write-ahead log".to_owned();
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR);
+    Err(rusqlite::Error::SqliteFailure(code, Some(text)))
+}
+
+/// Version of the file format, for writing and for reading, of a database with a log: bytes 18 and
+/// 19 of its header.
+const LOG_VERSION: u8 = 2;
 
 /// Leaves the sync of commits to the writer. A checkpoint still syncs both files.
 pub(super) fn leave_syncs(db: &Connection) -> rusqlite::Result<()> {

@@ -19,6 +19,7 @@ use crate::world::World;
 
 /// Every check.
 pub(crate) fn all(world: &mut World, daemon: &Daemon) -> Result<(), String> {
+    meter(world, daemon)?;
     journal(world, daemon)?;
     machines(world, daemon)?;
     calendar(daemon)?;
@@ -28,30 +29,34 @@ pub(crate) fn all(world: &mut World, daemon: &Daemon) -> Result<(), String> {
         let of = |flaw| format!("{id}: {flaw}");
         lives.push(time(world, daemon, id, now).map_err(of)?);
     }
-    // The oracle knows neither clocks that are wrong nor policies that don't answer.
+    // The oracle does not know clocks that are wrong.
     let is_kept = host::with(|host| !host.was_unsynchronised).expect("a host");
-    if is_kept && !world.was_unrated && !world.prices.is_empty() {
+    if is_kept && !world.prices.is_empty() {
         bill::check(world, daemon, &lives, now)?;
     }
     Ok(())
 }
 
-/// The meter counts no more time than there was; and all of it, while the wall clock was kept.
+/// The meter counts no more time than there was, in all and since it was looked at last; and all of
+/// it, while the wall clock was kept.
 pub(crate) fn meter(world: &mut World, daemon: &Daemon) -> Result<(), String> {
     let now = daemon.fleet.now().0;
     let (elapsed_ns, was_unsynchronised) =
         host::with(|host| (host.elapsed_ns, host.was_unsynchronised)).expect("a host");
-    let (first, began_ns) = *world.first.get_or_insert((now, elapsed_ns));
-    let counted_ns = now - first;
-    let passed_ns = i64::try_from(elapsed_ns - began_ns).expect("less than centuries");
-    let is_right = match was_unsynchronised {
-        true => counted_ns <= passed_ns + CLOCKS_NS,
-        false => (counted_ns - passed_ns).abs() <= CLOCKS_NS,
-    };
-    if is_right {
-        return Ok(());
+    let first = *world.first.get_or_insert((now, elapsed_ns));
+    let last = world.last.replace((now, elapsed_ns)).unwrap_or(first);
+    for (before, then_ns) in [first, last] {
+        let counted_ns = now - before;
+        let passed_ns = i64::try_from(elapsed_ns - then_ns).expect("less than centuries");
+        let is_right = match was_unsynchronised {
+            true => counted_ns <= passed_ns + CLOCKS_NS,
+            false => (counted_ns - passed_ns).abs() <= CLOCKS_NS,
+        };
+        if !is_right {
+            return Err(format!("the meter has counted {counted_ns} ns of {passed_ns} ns"));
+        }
     }
-    Err(format!("the meter has counted {counted_ns} ns of {passed_ns} ns"))
+    Ok(())
 }
 
 /// Checks that the calendar is that of the wall clock: promises in UTC are kept in UTC.
@@ -250,6 +255,7 @@ fn counted(pieces: &[Interval]) -> Option<Totals> {
 fn ordered(history: &[(u64, Fact)]) -> Result<(), String> {
     let mut holds = false;
     let mut sleeps = false;
+    let mut phase = None;
     for (index, (seq, fact)) in history.iter().enumerate() {
         // A loss of power may lose the intent of what it ends.
         let later = history[index + 1..].iter().filter_map(|(_, fact)| fact.counts()?.phase());
@@ -266,8 +272,9 @@ fn ordered(history: &[(u64, Fact)]) -> Result<(), String> {
                         | Command::Restore
                 );
             }
+            // Another shape in the same phase is no other pause.
             Some(InstanceFact::Entered(Entered { phase: Phase::Paused, .. }))
-                if !holds && !is_lost =>
+                if !holds && !is_lost && phase != Some(Phase::Paused) =>
             {
                 return Err(format!("fact {seq} is a pause that nobody has asked for"));
             }
@@ -278,6 +285,7 @@ fn ordered(history: &[(u64, Fact)]) -> Result<(), String> {
             }
             _ => {}
         }
+        phase = fact.counts().map_or(phase, |counted| counted.phase());
     }
     Ok(())
 }
@@ -317,8 +325,7 @@ fn truth(world: &World, id: &InstanceId, now: Instant) -> Vec<Truth> {
             let to = next.map_or(now.0, meter);
             // Where nothing was noted before a loss of power, the meter goes on from before it.
             let boots = world.offsets.range(&turn.boot..);
-            let end = boots.skip(1).map(|(_, offset)| *offset).next();
-            let end = end.filter(|_| next.is_some_and(|next| next.is_lost)).unwrap_or(i64::MAX);
+            let end = boots.skip(1).map(|(_, offset)| *offset).next().unwrap_or(i64::MAX);
             truth.push(Truth { from: meter(turn), to, surely: to.min(end), state });
         }
     }

@@ -38,6 +38,8 @@ pub(crate) struct Daemon {
     pub(crate) boot: BootId,
     /// Nanoseconds between the boot's clock and the meter.
     pub(crate) offset_ns: i64,
+    /// The same of earlier boots.
+    pub(crate) earlier: Vec<(BootId, i64)>,
 }
 
 /// Every tenant may have everything.
@@ -72,6 +74,7 @@ impl Daemon {
         let clock = opened.clock.clone();
         let opened = runtime::first_facts(&journal, &policies, &clock, opened).await;
         let opened = opened.map_err(|error| chain(&error))?;
+        let earlier = opened.boots.iter().map(|boot| (boot.boot.clone(), boot.offset_ns)).collect();
         let reader: Arc<dyn Reader> = accounting;
         let parts = Parts {
             journal: journal.clone(),
@@ -94,7 +97,7 @@ impl Daemon {
         tokio::spawn(runtime::prove_alive(journal.clone()));
         tokio::spawn(runtime::watch_clocks(journal.clone(), clock.clone(), fleet.clone()));
         let (boot, offset_ns) = (clock.boot().clone(), clock.offset_ns());
-        Ok(Self { fleet, journal, boot, offset_ns })
+        Ok(Self { fleet, journal, boot, offset_ns, earlier })
     }
 }
 

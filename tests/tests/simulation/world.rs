@@ -59,6 +59,8 @@ pub(crate) struct World {
     pub(crate) offsets: BTreeMap<BootId, i64>,
     /// The meter and the true time at the first start, in nanoseconds.
     pub(crate) first: Option<(i64, u64)>,
+    /// The same when they were looked at last.
+    pub(crate) last: Option<(i64, u64)>,
     /// Facts of the journal, as of the last check.
     pub(crate) written: Vec<String>,
     /// Price books that were put in force, as of the last check.
@@ -126,6 +128,7 @@ impl World {
             known: BTreeSet::new(),
             offsets: BTreeMap::new(),
             first: None,
+            last: None,
             written: Vec::new(),
             prices: Vec::new(),
             first_fact: 0,
@@ -318,10 +321,13 @@ impl World {
     }
 
     fn started(&mut self, daemon: &Daemon) -> Result<(), String> {
-        let before = self.offsets.insert(daemon.boot.clone(), daemon.offset_ns);
-        if let Some(before) = before.filter(|&before| before != daemon.offset_ns) {
-            let moved_ns = daemon.offset_ns - before;
-            return Err(format!("the meter of one boot was moved by {moved_ns} ns"));
+        let present = (daemon.boot.clone(), daemon.offset_ns);
+        for (boot, offset_ns) in daemon.earlier.iter().cloned().chain([present]) {
+            let before = self.offsets.insert(boot, offset_ns);
+            if let Some(before) = before.filter(|&before| before != offset_ns) {
+                let moved_ns = offset_ns - before;
+                return Err(format!("the meter of one boot was moved by {moved_ns} ns"));
+            }
         }
         check::meter(self, daemon)
     }
@@ -360,6 +366,9 @@ impl World {
             if busy < BUSY_MAX {
                 busy += usize::from(self.request(daemon, &answers));
             }
+            // Whoever notes the end of the journal elsewhere can tell later whether it was cut off.
+            let head = daemon.journal.head();
+            self.told.insert(head.seq, head.hash.to_string());
             self.guests();
             self.mishaps();
         }
@@ -419,7 +428,6 @@ impl World {
     /// Notes an answer: what the caller was told must stay.
     fn take(&mut self, daemon: &Daemon, answer: Answer) -> Result<(), String> {
         let Answer { number, name, outcome } = answer;
-        // Whoever notes the end of the journal elsewhere can tell later whether it was cut off.
         let head = daemon.journal.head();
         self.told.insert(head.seq, head.hash.to_string());
         match outcome {

@@ -589,7 +589,9 @@ impl Task {
         }
     }
 
-    /// The reading of a stamp of `boot`; none if that boot's clock is not known any more.
+    /// The reading of a stamp of `boot`; none if that boot's clock is not known any more. Where
+    /// nothing proves how much time lies between two boots, the meter of the later one begins at
+    /// the last proof of the earlier one: what happened after that ends with its boot.
     fn reading_in(&self, boot: &BootId, stamp: Stamp) -> Option<Reading> {
         if boot == self.host.clock.boot() {
             return Some(self.recorder.reading(stamp));
@@ -600,7 +602,16 @@ impl Task {
             None if Mutant::BootsMixed.is_active() => return None,
             None => self.host.boots.iter().find(|earlier| earlier.boot == *boot)?.clock(),
         };
-        Some(self.recorder.bounded(clock.reading_of(stamp.boottime_ns, stamp.wall_ns)))
+        let mut reading = clock.reading_of(stamp.boottime_ns, stamp.wall_ns);
+        reading.meter = reading.meter.min(self.end_of(boot));
+        Some(self.recorder.bounded(reading))
+    }
+
+    /// The first instant of the boot after an earlier one.
+    fn end_of(&self, boot: &BootId) -> Instant {
+        let behind = self.host.boots.iter().skip_while(|earlier| earlier.boot != *boot);
+        let next = behind.skip(1).map(|next| next.clock().meter(0)).next();
+        next.unwrap_or_else(|| self.host.clock.meter(0))
     }
 }
 
