@@ -17,7 +17,8 @@ use super::model::{Shape, UsageEvent, UsageEvents, UsageInterval};
 use super::present::timestamp;
 use super::shared::Failures;
 use super::{Shared, State, blocking};
-use crate::id::TenantId;
+use crate::billing::{Counted, Entered};
+use crate::id::{InstanceId, TenantId};
 use crate::journal::FactQuery;
 use crate::journal::wire::{ExitCause, FactRecord, Phase, What};
 use crate::units::Instant;
@@ -116,22 +117,17 @@ fn opening(fact: &FactRecord) -> Option<Opening> {
 
 /// The interval that a fact ends: the last one that an earlier fact of its instance has opened.
 fn before(state: &State, fact: &FactRecord) -> Result<Option<Opening>, ApiError> {
-    let mut previous = fact.previous;
-    while let Some(seq) = previous {
-        let query = FactQuery {
-            after: seq - 1,
-            through: Some(seq),
-            limit: Some(1),
-            ..FactQuery::default()
-        };
-        let page = state.journal.facts(&query)?;
-        let Some(found) = page.facts.first().map(|chained| &chained.fact) else { break };
-        if counting(found).is_some() {
-            return Ok(opening(found));
+    let (Some(previous), Some(instance)) = (fact.previous, &fact.instance) else {
+        return Ok(None);
+    };
+    let Ok(instance) = instance.parse::<InstanceId>() else { return Ok(None) };
+    Ok(match state.journal.last_counted(&instance, previous)? {
+        Some((fact, at, Counted::Enters(Entered { phase, shape, session, cause }))) => {
+            let (phase, cause) = (phase.into(), cause.map(ExitCause::from));
+            Some(Opening { fact, at, phase, shape: shape.into(), session, cause })
         }
-        previous = found.previous;
-    }
-    Ok(None)
+        Some((.., Counted::Ends)) | None => None,
+    })
 }
 
 fn event(state: &State, instance: &str, fact: &FactRecord, opening: Opening) -> UsageEvent {

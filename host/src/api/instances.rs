@@ -400,11 +400,26 @@ fn wait_timeout(text: Option<&str>) -> Result<Duration, ApiError> {
     Ok(timeout.min(Duration::from_secs(limits::api::WAIT_S_MAX)))
 }
 
+/// The page of intervals.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct IntervalParams {
+    /// Only intervals that were opened by a fact with a greater sequence number: the `next` of the
+    /// page before.
+    #[serde(default)]
+    after: u64,
+    /// Most facts that open the intervals of the page, 1 to 1,000; all if absent. Intervals of one
+    /// fact, which a change of the policy divides, are not torn apart.
+    limit: Option<usize>,
+}
+
 /// List the intervals of an instance
 ///
-/// All its time since its creation, with the totals and the proof that they add up. A deleted
-/// instance is found by its full id.
-#[utoipa::path(get, path = "/instances/{id}/intervals",
+/// All its time since its creation, with the totals and the proof that they add up; with `limit` a
+/// page of it, whose cost does not grow with the history. A deleted instance is found by its full
+/// id.
+#[utoipa::path(get, path = "/instances/{id}/intervals", params(IntervalParams),
     tag = "instances", security(("bearer" = [])), responses(
     (status = 200, description = "The intervals, in order", body = Intervals),
     Failures,
@@ -413,15 +428,17 @@ pub(super) async fn list_intervals(
     Extract(state): Shared,
     caller: Caller,
     Path(key): Path<String>,
+    Params(params): Params<IntervalParams>,
 ) -> Result<Json<Intervals>, ApiError> {
+    let limit = params.limit.map(|limit| limit.clamp(1, limits::api::JOURNAL_PAGE_MAX));
     caller.check_fuel(&state)?;
     let view = find_any(&state, &caller, key).await?;
     let intervals = blocking(move || {
         // One instant for both, so that they agree.
         let now = state.fleet.now();
         let usage = present::usage(&state, &view, now);
-        let intervals = state.fleet.intervals(&view, now)?;
-        Ok(present::intervals(&state, &view, &intervals, view.deleted.unwrap_or(now), &usage))
+        let page = state.fleet.intervals_after(&view, now, (params.after, limit))?;
+        Ok(present::intervals(&state, &view, &page, view.deleted.unwrap_or(now), &usage))
     })
     .await?;
     Ok(Json(intervals))

@@ -101,17 +101,18 @@ fn accounting(view: &View, usage: &Usage) -> Accounting {
 pub(super) fn intervals(
     state: &State,
     view: &View,
-    intervals: &[interval::Interval],
+    page: &driver::IntervalPage,
     at: Instant,
     usage: &Usage,
 ) -> Intervals {
+    let driver::IntervalPage { intervals, next, begin } = page;
     let mut totals = Totals::default();
     for interval in intervals {
         totals.0[interval.phase as usize] += interval.length().0;
     }
     let first = intervals.first().map(|first| first.start);
     let last = intervals.last().map(|last| last.end);
-    let until = |end: Option<Instant>| {
+    let until = |end: Option<Instant>, first: Option<Instant>| {
         end.zip(first).and_then(|(end, first)| end.since(first)).unwrap_or_default().0
     };
     Intervals {
@@ -119,12 +120,13 @@ pub(super) fn intervals(
         name: view.record.name.clone(),
         tenant: view.record.tenant.clone(),
         intervals: intervals.iter().map(|one| interval(state, one)).collect(),
+        next: *next,
         totals_ns: (&totals).into(),
-        proof: Proof::new(totals.sum(), until(last)),
+        proof: Proof::new(totals.sum(), until(last, first)),
         accounted: Accounted {
             at: timestamp(state, at),
             totals_ns: (&usage.totals).into(),
-            proof: Proof::new(usage.totals.sum(), until(Some(at))),
+            proof: Proof::new(usage.totals.sum(), until(Some(at), *begin)),
         },
     }
 }

@@ -1,6 +1,7 @@
 //! Intervals: the half-open time between two facts of an instance.
 
 use super::fact::{Counted, Entered, Fact};
+use super::life::CountedFact;
 use super::timeline::Timeline;
 use crate::id::Digest;
 use crate::units::{Instant, Nanos};
@@ -41,16 +42,25 @@ impl Interval {
 ///
 /// `facts` are the instance's own, ascending, with their sequence numbers.
 pub fn intervals(facts: &[(u64, Fact)], timeline: &Timeline, now: Instant) -> Vec<Interval> {
-    let mut done = Vec::with_capacity(facts.len());
+    let counted =
+        facts.iter().filter_map(|(seq, fact)| Some((*seq, fact.at.meter, fact.counts()?)));
+    of_counted(counted, timeline, now)
+}
+
+/// The same of those facts that count time.
+pub fn of_counted(
+    facts: impl IntoIterator<Item = CountedFact>,
+    timeline: &Timeline,
+    now: Instant,
+) -> Vec<Interval> {
+    let mut done = Vec::new();
     let mut open: Option<Interval> = None;
-    for (sequence, fact) in facts {
-        let Some(counted) = fact.counts() else { continue };
-        let at = fact.at.meter;
+    for (fact, at, counted) in facts {
         close(&mut done, open.take(), timeline, at, false);
         open = match counted {
             Counted::Ends => None,
             Counted::Enters(Entered { phase, shape, session, cause }) => Some(Interval {
-                fact: *sequence,
+                fact,
                 phase,
                 start: at,
                 end: at,

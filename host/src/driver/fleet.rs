@@ -25,7 +25,7 @@ use super::timers::{self, Timers};
 use super::watch::Watch;
 use crate::billing::account::{Degraded, Reader, Usage};
 use crate::billing::interval::{self, Interval};
-use crate::billing::{Reading, Timeline};
+use crate::billing::{Counted, Reading, Timeline};
 use crate::blocking;
 use crate::clock::Clock;
 use crate::guest::Guest;
@@ -33,12 +33,24 @@ use crate::hypervisor::{self, Description, Hypervisor, Launches, MachineProcess,
 use crate::id::{InstanceId, SnapshotName, TenantId};
 use crate::image::Images;
 use crate::journal::{
-    Alive, CommitError, EarlierBoot, Entry, Journal, NewActivation, RequestKey, StoredInstance,
+    Alive, CommitError, CountedQuery, EarlierBoot, Entry, Journal, NewActivation, RequestKey,
+    StoredInstance,
 };
 use crate::limits::instance::KNOWN_MAX;
 use crate::mutants::Mutant;
 use crate::units::Instant;
 use crate::vm::{Phase, State};
+
+/// A part of the intervals of an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IntervalPage {
+    /// The intervals, in order. Those of one fact, which changes of policy divide, are together.
+    pub intervals: Vec<Interval>,
+    /// The fact that the next page begins after; none if there is none.
+    pub next: Option<u64>,
+    /// The first instant of the instance's life; none if its time has not begun.
+    pub begin: Option<Instant>,
+}
 
 /// Removes the folder of an instance that is recorded as deleted, and moves that of an unknown one
 /// aside. Blocking.
@@ -440,10 +452,36 @@ impl Fleet {
     /// # Errors
     /// [`FleetError::Bug`] if the journal can't be read.
     pub fn intervals(&self, view: &View, at: Instant) -> Result<Vec<Interval>, FleetError> {
-        let history = self.0.journal.history(&view.record.id);
-        let mut history = history.map_err(|error| FleetError::Bug(error.to_string()))?;
-        history.retain(|&(seq, _)| seq <= view.last_fact);
-        Ok(interval::intervals(&history, &self.timeline(&view.record.tenant), at))
+        Ok(self.intervals_after(view, at, (0, None))?.intervals)
+    }
+
+    /// The same of those that facts after `after` have opened, as many facts as `limit` says. What
+    /// it costs follows the page, not the history.
+    ///
+    /// # Errors
+    /// As [`Fleet::intervals`].
+    pub fn intervals_after(
+        &self,
+        view: &View,
+        at: Instant,
+        (after, limit): (u64, Option<usize>),
+    ) -> Result<IntervalPage, FleetError> {
+        let counted = |after, limit| {
+            let (instance, through) = (&view.record.id, view.last_fact);
+            let query = CountedQuery { instance, after, through, limit };
+            self.0.journal.counted(query).map_err(|error| FleetError::Bug(error.to_string()))
+        };
+        // The fact behind the page ends its last interval.
+        let facts = counted(after, limit.map(|limit| limit.saturating_add(1)))?;
+        let behind = limit.and_then(|limit| facts.get(limit)).copied();
+        let begin = if after == 0 { facts.first().copied() } else { counted(0, Some(1))?.pop() };
+        // The end of a life opens nothing.
+        let opens = behind.is_some_and(|(.., counted)| counted != Counted::Ends);
+        let last = facts.len().checked_sub(2).and_then(|last| facts.get(last));
+        let next = last.filter(|_| opens).map(|&(fact, ..)| fact);
+        let mut intervals = interval::of_counted(facts, &self.timeline(&view.record.tenant), at);
+        intervals.retain(|interval| behind.is_none_or(|(fact, ..)| interval.fact != fact));
+        Ok(IntervalPage { intervals, next, begin: begin.map(|(_, at, _)| at) })
     }
 
     /// The policies in force for a tenant, over time.

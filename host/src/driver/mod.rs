@@ -58,7 +58,7 @@ mod timers;
 mod watch;
 
 pub use error::FleetError;
-pub use fleet::{Fleet, Parts, Unsettled, Waiting};
+pub use fleet::{Fleet, IntervalPage, Parts, Unsettled, Waiting};
 pub use live::{Health, HealthStatus, Live, Restarts, View};
 pub use mailbox::{NewFork, Purpose, Visit};
 pub use record::{Disk, NewInstance, Program, Record, SavedMemory, Snapshot, Spec};

@@ -12,6 +12,7 @@ mod account;
 mod archive;
 mod backup;
 mod chain;
+mod counted;
 mod entry;
 mod error;
 mod figures;
@@ -43,6 +44,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use archive::Archive;
 pub use backup::{BackupError, Loss, backup, loss, restore};
+pub use counted::CountedQuery;
 pub use entry::{
     Activation, Alive, Durability, EarlierBoot, Entry, FactHash, FirstTry, Head, InstanceEntry,
     InstanceWrite, NewActivation, NewInvoice, NewPolicy, NewPrices, NewWithdrawal, Opened, Receipt,
@@ -58,6 +60,7 @@ pub use verify::{LostLog, UNCOVERED, Verified, verify, verify_accounts};
 
 use crate::billing::Fact;
 use crate::billing::account::Accountant;
+use crate::billing::life::CountedFact;
 use crate::id::{Digest, InstanceId, TenantId};
 use crate::units::Instant;
 use read::Readers;
@@ -244,6 +247,31 @@ impl Journal {
         after: u64,
     ) -> Result<Vec<(u64, Fact)>, ReadError> {
         self.readers.with(|db| read::history_after(db, &self.readers.store, instance, after))
+    }
+
+    /// Returns a page of the facts of one instance that count its time, ascending. Its cost follows
+    /// the length of the page. Blocking.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn counted(&self, query: CountedQuery<'_>) -> Result<Vec<CountedFact>, ReadError> {
+        let read = self.readers.with(|db| counted::page(db, &self.readers.store, query));
+        let (found, rows_read) = read?;
+        self.readers.facts_read.fetch_add(rows_read, Ordering::Relaxed);
+        Ok(found)
+    }
+
+    /// Returns the last fact of an instance, at or before one of its facts, that counts its time;
+    /// none before its time begins. Blocking.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn last_counted(
+        &self,
+        instance: &InstanceId,
+        from: u64,
+    ) -> Result<Option<CountedFact>, ReadError> {
+        self.readers.with(|db| counted::last(db, &self.readers.store, instance, from))
     }
 
     /// Returns an instance as it was last committed, deleted or not; none if the id is unknown.

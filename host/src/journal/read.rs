@@ -58,7 +58,7 @@ pub struct Page {
 pub(super) struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
-    /// Facts that were read for spans of time.
+    /// Facts that were read for spans of time and for pages of intervals.
     pub(super) facts_read: AtomicU64,
     pub(super) store: Store,
 }
@@ -176,7 +176,7 @@ pub(super) fn steps_of_a_page(
 
 /// The milestone of an instance from which a walk back finds at least `limit` + 1 facts after
 /// `after`; none if the walk may begin at the instance's last fact.
-fn anchor(
+pub(super) fn anchor(
     db: &Connection,
     instance: &InstanceId,
     after: u64,

@@ -6,7 +6,7 @@ use super::Journal;
 use super::entry::Entry;
 use super::error::{CommitError, ReadError};
 use super::schema::int;
-use super::segment::{self, Listed, SealError, Segment};
+use super::segment::{self, Draft, Listed, SealError, Segment};
 use super::writer::Request;
 use crate::billing::Sealed;
 use crate::id::Digest;
@@ -37,11 +37,13 @@ impl Journal {
         let _one_at_a_time = self.sealing.lock().await;
         let head = self.head().seq;
         let through = self.ask(move |db, _| Ok(recorded_before(db, before, head)?)).await?;
-        let mut made = Vec::new();
+        let (mut made, mut states) = (Vec::new(), None);
         self.remove_sealed().await?;
-        while let Some(segment) =
-            self.ask(move |db, store| segment::draft(db, store, through, facts_max)).await?
+        let bounds = (through, facts_max);
+        while let Some(Draft { segment, states: end }) =
+            self.ask(move |db, store| segment::draft(db, store, bounds, states)).await?
         {
+            states = Some(end);
             let sealed = Some(told(&segment));
             self.commit(Entry { segment: sealed, ..Entry::default() }).await?;
             self.remove_sealed().await?;

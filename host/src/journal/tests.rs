@@ -5,6 +5,7 @@ mod columns;
 mod copies;
 mod crash;
 mod damage;
+mod pages;
 mod period;
 mod random;
 mod recipes;

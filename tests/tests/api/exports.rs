@@ -291,6 +291,38 @@ fn usage_is_pulled_as_events_that_add_up_to_the_time_and_never_come_twice() {
     assert_eq!(new["events"].as_array().map(Vec::len), Some(2), "created, initializing: {new}");
 }
 
+#[test]
+fn intervals_come_by_pages_that_touch_and_each_of_which_adds_up() {
+    let daemon = daemon();
+    let api = daemon.api();
+    let id = lived(api, "vm-1");
+    let path = format!("/instances/{id}/intervals");
+    let of_all = api.get(&path).done();
+    let all = of_all["intervals"].as_array().expect("intervals").clone();
+    assert!(all.len() > 4, "{all:?}");
+    assert_eq!(of_all.get("next"), None);
+    let (mut found, mut after) = (Vec::new(), json!(0));
+    loop {
+        let page = api.get(&format!("{path}?limit=2&after={after}")).done();
+        assert_eq!(page["proof"]["difference_ns"], json!(0), "{page}");
+        assert_eq!(page["accounted"]["proof"]["difference_ns"], json!(0), "{page}");
+        found.extend(page["intervals"].as_array().expect("intervals").clone());
+        match page.get("next") {
+            Some(next) => after = next.clone(),
+            None => break,
+        }
+    }
+    // The open interval goes on meanwhile.
+    let begins = |all: &[Value]| {
+        all.iter().map(|one| (one["fact"].clone(), one["start_ns"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(begins(&found), begins(&all));
+    api.delete(&format!("/instances/{id}"));
+    let last = api.get(&format!("{path}?limit=1&after={}", all[all.len() - 2]["fact"])).done();
+    assert_eq!(last["intervals"].as_array().map(Vec::len), Some(1), "{last}");
+    assert_eq!(last["intervals"][0]["open"], json!(false));
+}
+
 /// The place behind all events.
 fn last(api: &Api) -> Value {
     api.get("/tenants/self/usage/events").done()["after"].clone()

@@ -123,8 +123,8 @@ pub struct Interval {
     pub cause: Option<ExitCause>,
 }
 
-/// The whole time of an instance, and the proof that nothing is missing and nothing is counted
-/// twice.
+/// The time of an instance, or a page of it, and the proof that nothing is missing and nothing is
+/// counted twice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Intervals {
     /// The instance's id.
@@ -141,11 +141,15 @@ pub struct Intervals {
     pub tenant: TenantId,
     /// The instance's intervals, in order; each begins where the one before it ends.
     pub intervals: Vec<Interval>,
-    /// Nanoseconds in each phase, from the intervals.
+    /// Value of `after` for the next page; absent if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+    /// Nanoseconds in each phase, from these intervals.
     pub totals_ns: PerPhase,
-    /// The proof that the intervals cover the lifetime.
+    /// The proof that these intervals cover the time from the first to the last of them: the
+    /// lifetime, if they are all.
     pub proof: Proof,
-    /// The same time as the policies account it.
+    /// The whole lifetime as the policies account it.
     pub accounted: Accounted,
 }
 

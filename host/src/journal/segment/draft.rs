@@ -51,14 +51,23 @@ impl From<rusqlite::Error> for SealError {
     }
 }
 
-/// Makes the next segment: facts up to `through`, at most so many. Its file lies in its place then,
-/// and no fact tells of it yet. None if there are no such facts.
+/// A segment whose file lies in its place, and of which no fact tells yet.
+pub(in super::super) struct Draft {
+    /// The segment.
+    pub(in super::super) segment: Segment,
+    /// The states of instances at its end.
+    pub(in super::super) states: States,
+}
+
+/// Makes the next segment: facts up to `through`, at most so many. None if there are no such facts.
+/// `states` are those at the end of the last segment; they are read from there if they are not
+/// known.
 pub(in super::super) fn draft(
     db: &Connection,
     store: &Store,
-    through: u64,
-    facts_max: u64,
-) -> Result<Option<Segment>, SealError> {
+    (through, facts_max): (u64, u64),
+    states: Option<States>,
+) -> Result<Option<Draft>, SealError> {
     let end = sealed_end(db)?;
     let facts = hot(db, end, through.min(end.seq + facts_max))?;
     let earliest = facts.iter().map(|(record, _)| record.meter_ns).min();
@@ -73,11 +82,18 @@ pub(in super::super) fn draft(
         meter_ns,
         bytes: 0,
     };
-    let carried = states(db, store)?.carried();
+    let mut states = match states {
+        Some(states) => states,
+        None => states_at_end(db, store)?,
+    };
+    let carried = states.carried();
     let entries = facts.iter().map(|(record, link)| Entry::Fact(record, beginning_of(link)));
     let entries = entries.chain(carried.iter().map(Entry::Carried)).collect();
     put(store, entries, &facts, &mut segment)?;
-    Ok(Some(segment))
+    for (record, link) in &facts {
+        states.step(record, &fact(record)?, beginning_of(link));
+    }
+    Ok(Some(Draft { segment, states }))
 }
 
 /// The facts after `end` and up to `last`, each held against its link.
@@ -132,7 +148,7 @@ fn remove(part: &Path) -> io::Result<()> {
 }
 
 /// The states of instances at the end of the last segment.
-fn states(db: &Connection, store: &Store) -> Result<States, ReadError> {
+fn states_at_end(db: &Connection, store: &Store) -> Result<States, ReadError> {
     let mut states = States::default();
     let Some(segment) = segments(db)?.pop() else { return Ok(states) };
     let reader = store.open(db, &segment)?;

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::column::reader::ColumnReader;
@@ -11,6 +12,7 @@ use parquet::data_type::ByteArray;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
+use parquet::file::statistics::Statistics;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::ColumnPath;
@@ -148,7 +150,11 @@ impl Columns {
 }
 
 /// A segment that is open for reading.
-pub(super) struct Reader(SerializedFileReader<File>);
+pub(super) struct Reader {
+    file: SerializedFileReader<File>,
+    /// Row groups that were decoded.
+    groups_read: Arc<AtomicU64>,
+}
 
 impl Reader {
     pub(super) fn new(file: File) -> Result<Self> {
@@ -157,26 +163,56 @@ impl Reader {
         if reader.metadata().file_metadata().schema() != &schema {
             return Err(ParquetError::General("its columns are not those of a segment".into()));
         }
-        Ok(Self(reader))
+        Ok(Self { file: reader, groups_read: Arc::default() })
+    }
+
+    /// The same reader, which counts on a counter of others.
+    pub(super) fn counting(self, groups_read: Arc<AtomicU64>) -> Self {
+        Self { groups_read, ..self }
     }
 
     pub(super) fn groups(&self) -> usize {
-        self.0.num_row_groups()
+        self.file.num_row_groups()
     }
 
     /// Returns true if a group may have rows of a tenant, as far as its statistics tell.
     pub(super) fn may_have(&self, group: usize, tenant: &str) -> bool {
-        let column = self.0.metadata().row_group(group).column(FLAGS + Text::Tenant as usize);
-        let Some(statistics) = column.statistics() else { return true };
-        let tenant = tenant.as_bytes();
-        let starts_after = statistics.min_bytes_opt().is_some_and(|least| least > tenant);
-        let ends_before = statistics.max_bytes_opt().is_some_and(|most| most < tenant);
-        !starts_after && !ends_before
+        self.range(group, FLAGS + Text::Tenant as usize).is_none_or(|range| holds(range, tenant))
+    }
+
+    /// Returns true if a group may have rows of an instance, as far as its statistics tell.
+    pub(super) fn may_have_instance(&self, group: usize, tenant: &str, instance: &str) -> bool {
+        let is_one_tenant = self
+            .range(group, FLAGS + Text::Tenant as usize)
+            .is_some_and(|(least, most)| least == most);
+        let of = self.range(group, FLAGS + Text::Instance as usize);
+        // Rows are sorted by tenant first: the range says nothing where there are several.
+        self.may_have(group, tenant)
+            && (!is_one_tenant || of.is_none_or(|range| holds(range, instance)))
+    }
+
+    /// The least and the greatest number of a fact in a group, as far as its statistics tell.
+    pub(super) fn facts(&self, group: usize) -> Option<(u64, u64)> {
+        let column = FLAGS + TEXTS + Number::Seq as usize;
+        let Some(Statistics::Int64(of)) =
+            self.file.metadata().row_group(group).column(column).statistics()
+        else {
+            return None;
+        };
+        of.min_opt()
+            .zip(of.max_opt())
+            .map(|(low, high)| (low.cast_unsigned(), high.cast_unsigned()))
+    }
+
+    fn range(&self, group: usize, column: usize) -> Option<(&[u8], &[u8])> {
+        let of = self.file.metadata().row_group(group).column(column).statistics()?;
+        of.min_bytes_opt().zip(of.max_bytes_opt())
     }
 
     /// The rows of a group.
     pub(super) fn rows(&self, group: usize, columns: &Columns) -> Result<Rows> {
-        let group = self.0.get_row_group(group)?;
+        self.groups_read.fetch_add(1, Ordering::Relaxed);
+        let group = self.file.get_row_group(group)?;
         let count = usize::try_from(group.metadata().num_rows())
             .map_err(|_| ParquetError::General("a negative number of rows".into()))?;
         let mut rows = Rows::default();
@@ -188,6 +224,10 @@ impl Reader {
             false => Err(short()),
         }
     }
+}
+
+fn holds((least, most): (&[u8], &[u8]), text: &str) -> bool {
+    (least..=most).contains(&text.as_bytes())
 }
 
 fn read_column(

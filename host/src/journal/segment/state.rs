@@ -11,7 +11,7 @@ use crate::vm::Phase;
 
 /// The instances that have facts and are not deleted, by id.
 #[derive(Debug, Clone, Default)]
-pub(super) struct States(BTreeMap<String, State>);
+pub(in super::super) struct States(BTreeMap<String, State>);
 
 #[derive(Debug, Clone, Default)]
 struct State {

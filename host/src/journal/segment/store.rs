@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow};
@@ -14,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use super::super::chain::encode_body;
 use super::super::entry::{FactHash, Head};
 use super::super::error::{Damage, Flaw, Place, ReadError};
-use super::super::schema::uint;
+use super::super::schema::{int, uint};
 use super::super::wire::FactRecord;
 use super::file::{Columns, Reader};
 use crate::id::Digest;
@@ -54,6 +55,8 @@ pub(in super::super) struct Store {
     checked: Mutex<HashSet<Digest>>,
     /// The facts of the segment that was read last.
     last: Mutex<Option<(Digest, Arc<Vec<Linked>>)>>,
+    /// Row groups that were decoded.
+    pub(in super::super) groups_read: Arc<AtomicU64>,
 }
 
 const SEGMENTS: &str = "
@@ -81,6 +84,16 @@ pub(in super::super) fn segments(db: &Connection) -> rusqlite::Result<Vec<Segmen
     db.prepare_cached(SEGMENTS)?.query_map([], segment)?.collect()
 }
 
+/// The segment that holds the first sealed fact after `after`; none if there is none.
+pub(in super::super) fn segment_after(
+    db: &Connection,
+    after: u64,
+) -> rusqlite::Result<Option<Segment>> {
+    let sql = "SELECT digest, first, last, before, link, recorded_ns, meter_ns, bytes
+               FROM segment WHERE last > ?1 ORDER BY last LIMIT 1";
+    db.prepare_cached(sql)?.query_row([int(after)], segment).optional()
+}
+
 /// The end of what is sealed: the rows after it are complete.
 pub(in super::super) fn sealed_end(db: &Connection) -> rusqlite::Result<Head> {
     let sql = "SELECT last, link FROM segment ORDER BY last DESC LIMIT 1";
@@ -92,7 +105,12 @@ impl Store {
     /// The segments beside a database.
     pub(in super::super) fn beside(database: &Path) -> Self {
         let folder = database.parent().unwrap_or(database).join(FOLDER);
-        Self { folder, checked: Mutex::default(), last: Mutex::default() }
+        Self {
+            folder,
+            checked: Mutex::default(),
+            last: Mutex::default(),
+            groups_read: Arc::default(),
+        }
     }
 
     /// The file of a segment.
@@ -115,7 +133,8 @@ impl Store {
             }
             self.checked().insert(segment.digest);
         }
-        Reader::new(file).map_err(|error| unreadable(segment, &error))
+        let reader = Reader::new(file).map_err(|error| unreadable(segment, &error))?;
+        Ok(reader.counting(self.groups_read.clone()))
     }
 
     fn checked(&self) -> std::sync::MutexGuard<'_, HashSet<Digest>> {
