@@ -48,7 +48,7 @@ pub fn bill(
         subjects,
         intervals,
         ranks: &ranks,
-        wants_timelines: adjusting.needs_timelines(),
+        wants_timelines: adjusting.needs_timelines() || !header.marks.is_empty(),
     };
     let mut making = Making { header, rules: BTreeMap::new(), closing: Balances::default() };
     making.charge(&charging, &runs, &counters, &books)?;
@@ -367,8 +367,11 @@ impl<'a> Making<'a> {
             let amount =
                 settling.settle(&mut rule.lines).ok_or_else(|| BillError::overflow(&name))?;
             collect(&mut rule, &mut tariffs, &mut lines);
-            adjusting.add(Source::rule(&name, amount, rule.timeline, billed, digits));
-            rules.push(RuleSum { rule: name, amount });
+            let mut source = Source::rule(&name, amount, rule.timeline, billed, digits);
+            let before = source.values(&self.header.marks);
+            let before = before.ok_or_else(|| BillError::overflow(&name))?;
+            adjusting.add(source);
+            rules.push(RuleSum { rule: name, amount, before });
         }
         let (adjustments, mut credits) = adjusting.adjust(digits)?;
         let amounts = rules.iter().map(|rule| rule.amount);

@@ -27,6 +27,10 @@ pub(crate) fn header(header: &Header) -> Checked {
         let since: Vec<_> = zone.transitions.iter().map(|&(since, _)| since).collect();
         ascending("zones", &since)?;
     }
+    if header.marks.len() > limits::MARKS_MAX || !header.marks.is_sorted() {
+        let max = limits::MARKS_MAX;
+        return Err(BillError::input("marks", format!("must be at most {max}, ascending")));
+    }
     books(header)?;
     terms(header)
 }

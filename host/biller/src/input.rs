@@ -48,6 +48,9 @@ pub struct Header {
     /// One-off charges and goodwill, in any order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub one_offs: Vec<OneOff>,
+    /// Instants, ascending, at which the sums of rules are stated, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<i64>,
 }
 
 /// A one-off charge or a goodwill; see section 17 of `docs/bill.md`.

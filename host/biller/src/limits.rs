@@ -16,6 +16,8 @@ pub const TIERS_MAX: usize = 100;
 pub const ADJUSTMENTS_MAX: usize = 100;
 /// Meters of a bill, which are bits of a word.
 pub const METERS_MAX: usize = 64;
+/// Marks of a bill: the days of a month that is as long as a year.
+pub const MARKS_MAX: usize = 400;
 /// Most bytes of one instance that a price must be able to charge for: 64 TiB.
 pub const BYTES_MAX: u128 = 64 << 40;
 /// Most of any other dimension of one instance that a price must be able to charge for.

@@ -44,6 +44,10 @@ pub struct RuleSum {
     pub rule: String,
     /// Sum in nano-units.
     pub amount: i128,
+    /// Nano-units of the charges before each of the header's marks, by section 10.2 of
+    /// `docs/bill.md`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<i128>,
 }
 
 /// The kind of an adjustment.

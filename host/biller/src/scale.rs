@@ -39,6 +39,7 @@ fn header(month: i64, prices: &[Value], adjustments: &Value, opening: Balances) 
         terms: vec![TermsInForce { from: start, until: end, terms: vec![Some(terms); METERS] }],
         opening,
         one_offs: Vec::new(),
+        marks: Vec::new(),
     }
 }
 

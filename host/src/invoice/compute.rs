@@ -104,6 +104,7 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
             terms: measured.terms.clone(),
             opening: opening.clone(),
             one_offs: view.one_offs(period, until),
+            marks: Vec::new(),
         };
         self.bill(header, measured, instances, documents)
     }

@@ -239,6 +239,7 @@ fn header(policy: &Policy) -> Header {
         }],
         opening: Balances::default(),
         one_offs: Vec::new(),
+        marks: Vec::new(),
     }
 }
 

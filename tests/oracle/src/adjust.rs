@@ -101,6 +101,18 @@ impl<'a> Ledger<'a> {
         self.streams.iter().enumerate().filter_map(sum).collect()
     }
 
+    /// Sums of rules up to some instants.
+    pub(crate) fn parts(&self, marks: &[Nanos]) -> BTreeMap<String, Vec<i128>> {
+        let part = |(place, stream): (usize, &Stream)| match stream {
+            Stream::Rule(rule, _) => {
+                let before = marks.iter().map(|at| self.before(place, *at, 0));
+                Some((rule.clone(), before.collect()))
+            }
+            Stream::Raise { .. } => None,
+        };
+        self.streams.iter().enumerate().filter_map(part).collect()
+    }
+
     /// Applies all adjustments, and returns the change of each by its id. Adds to the credits' use.
     pub(crate) fn adjust(&mut self, used: &mut BTreeMap<String, i128>) -> BTreeMap<String, i128> {
         let mut changes = BTreeMap::new();

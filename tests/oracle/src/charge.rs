@@ -9,7 +9,7 @@ use num_traits::Zero;
 use crate::book::{Model, Price, Tier, Unit};
 use crate::known::Known;
 use crate::money::whole;
-use crate::scenario::Nanos;
+use crate::scenario::{Nanos, Own};
 use crate::usage::{Jump, Part, Place, Usage, What, pairs};
 
 /// Identity of a counter.
@@ -84,6 +84,15 @@ impl Portion {
 }
 
 impl Charges {
+    /// Adds a policy's own line: what it bills at the price of the first tier.
+    pub(crate) fn add_own(&mut self, own: &Own, price: &Price) {
+        let first = match &price.model {
+            Model::Graduated(tiers) | Model::Volume(tiers) => tiers[0].price.clone(),
+            Model::Package { .. } => return,
+        };
+        self.lumps.push((own.at, whole(own.billed.into()) * first));
+    }
+
     /// Charges before the instant, in nano-units.
     pub(crate) fn before(&self, at: Nanos) -> BigRational {
         let flows = self.flows.iter().map(|flow| flow.before(at));

@@ -442,6 +442,7 @@ impl Short {
             books: Vec::new(),
             instances: Vec::new(),
             acts: Vec::new(),
+            own: Vec::new(),
         });
         short.policy(0, terms(0, 0, TimeRounding::Up))
     }

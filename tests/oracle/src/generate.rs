@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use crate::clock::{Calendar, DAY, Periods, Zone};
 use crate::scenario::{
-    Act, Agreement, BookSet, Instance, Meter, Nanos, OneOff, Override, PeriodKind, Piece, Policy,
-    PolicySet, Scenario, Step, StretchKind, TimeRounding,
+    Act, Agreement, BookSet, Instance, Meter, Nanos, OneOff, Override, Own, PeriodKind, Piece,
+    Policy, PolicySet, Scenario, Step, StretchKind, TimeRounding,
 };
 
 /// A number from the environment, or the one of each run of the suite: `ORACLE_SEED` picks other
@@ -197,6 +197,7 @@ impl<'a> Maker<'a> {
         let last =
             instances.iter().flat_map(|instance| &instance.pieces).map(|piece| piece.to).max();
         let ended = self.dice.chance(5).then_some(last.unwrap_or(first) + self.tick);
+        let own = self.own(&books);
         let mut scenario = Scenario {
             agreement: self.agreement,
             first_fact,
@@ -206,6 +207,7 @@ impl<'a> Maker<'a> {
             books,
             instances,
             acts,
+            own,
         };
         scenario.hold_what_is_learnt_inside_the_tenants_life();
         scenario
@@ -592,6 +594,36 @@ impl<'a> Maker<'a> {
         news
     }
 
+    /// Lines of the policies' own, at prices that some book has. A package has no tier.
+    fn own(&mut self, books: &[BookSet]) -> Vec<Own> {
+        let prices = books.iter().flat_map(|set| set.book["prices"].as_array().into_iter());
+        let is_of_tiers = |price: &&Value| price["model"] != "package";
+        let ids = prices.flatten().filter(is_of_tiers).filter_map(|price| price["id"].as_str());
+        let packages: BTreeSet<&str> = books
+            .iter()
+            .flat_map(|set| set.book["prices"].as_array().into_iter().flatten())
+            .filter(|price| price["model"] == "package")
+            .filter_map(|price| price["id"].as_str())
+            .collect();
+        let ids: Vec<String> = ids.filter(|id| !packages.contains(id)).map(str::to_owned).collect();
+        if ids.is_empty() || !self.dice.chance(30) {
+            return Vec::new();
+        }
+        let count = 1 + self.dice.below(3);
+        let mut own = Vec::with_capacity(count);
+        for _ in 0..count {
+            let quantity = self.dice.between(0, 12).unsigned_abs() * self.tick.unsigned_abs();
+            own.push(Own {
+                rule: self.dice.of(&["extra", "surcharge"]).to_owned(),
+                quantity,
+                billed: if self.dice.chance(30) { 0 } else { quantity },
+                price: self.dice.of(&ids),
+                at: self.time(),
+            });
+        }
+        own
+    }
+
     fn replacement(&mut self, books: &[BookSet]) -> Override {
         let (mut from, mut to) = (self.landmarks[0] - DAY, self.landmarks[0] + DAY);
         if self.dice.chance(40) {
@@ -631,7 +663,7 @@ fn minute(local: Nanos) -> String {
 }
 
 /// Features of scenarios, each of which the generator must reach.
-pub const FEATURES: [&str; 17] = [
+pub const FEATURES: [&str; 18] = [
     "two prices",
     "windows",
     "swap",
@@ -649,6 +681,7 @@ pub const FEATURES: [&str; 17] = [
     "stand-in",
     "counts",
     "one-off",
+    "own line",
 ];
 
 /// The features of [`FEATURES`] that a scenario has.
@@ -670,15 +703,14 @@ pub fn features(scenario: &Scenario) -> BTreeSet<&'static str> {
         })
     };
     let meters = || scenario.policies.iter().flat_map(|set| set.policy.meters.values());
+    let documents = crate::acts::run(scenario).documents;
+    let periods: BTreeSet<&str> = documents.iter().map(|one| one.period.as_str()).collect();
     let has = [
         prices().any(|price| !price["until"].is_null()) || scenario.books.len() > 1,
         prices().any(|price| !price["windows"].is_null()),
         scenario.policies.len() > 1,
         scenario.acts.iter().any(|act| matches!(act, Act::Learn(_))),
-        crate::acts::run(scenario)
-            .documents
-            .iter()
-            .any(|document| document.period != first_period(scenario)),
+        periods.len() > 1,
         prices().any(|price| price["scope"] == "tenant"),
         prices().any(|price| price["model"] == "volume"),
         is_kind("credit"),
@@ -691,11 +723,7 @@ pub fn features(scenario: &Scenario) -> BTreeSet<&'static str> {
         overrides().any(|with| with.policy.is_some()),
         prices().any(|price| price["per"] == "network-in-B"),
         scenario.acts.iter().any(|act| matches!(act, Act::OneOff(_))),
+        !scenario.own.is_empty(),
     ];
     FEATURES.into_iter().zip(has).filter(|(_, has)| *has).map(|(feature, _)| feature).collect()
-}
-
-fn first_period(scenario: &Scenario) -> String {
-    let documents = crate::acts::run(scenario).documents;
-    documents.into_iter().map(|document| document.period).min().unwrap_or_default()
 }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
-use crate::book::{Book, Price};
+use crate::book::{Book, Model, Price};
 use crate::clock::{Calendar, Zone};
-use crate::scenario::{Instance, Nanos, OneOff, Override, Policy, Scenario, Step};
+use crate::scenario::{Instance, Nanos, OneOff, Override, Own, Policy, Scenario, Step};
 
 pub(crate) struct Known<'a> {
     scenario: &'a Scenario,
@@ -81,6 +81,18 @@ impl<'a> Known<'a> {
         let mut some: Vec<&OneOff> = self.one_offs.iter().filter(is_meant).collect();
         some.sort_by_key(|one| (one.at, &one.id));
         some
+    }
+
+    /// The policies' own lines in some time, each with its price.
+    pub(crate) fn own(&self, from: Nanos, to: Nanos) -> Vec<(&Own, &Price)> {
+        let is_inside = |own: &&Own| from <= own.at && own.at < to;
+        let priced = self.scenario.own.iter().filter(is_inside).filter_map(|own| {
+            let book = self.book(own.at)?;
+            let price = book.prices.iter().find(|price| price.id == own.price)?;
+            let has_tiers = !matches!(price.model, Model::Package { .. });
+            has_tiers.then_some((own, price))
+        });
+        priced.collect()
     }
 
     pub(crate) fn first_fact(&self) -> Nanos {

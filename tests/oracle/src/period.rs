@@ -36,6 +36,15 @@ pub(crate) struct View {
     /// The total in whole coins, in nano-units.
     pub(crate) coins: i128,
     pub(crate) handed: Handed,
+    /// Instants inside the billed time, and the rounded sums of the rules up to each.
+    pub(crate) parts: Parts,
+}
+
+/// Rounded sums of rules up to some instants.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Parts {
+    pub(crate) marks: Vec<Nanos>,
+    pub(crate) before: BTreeMap<String, Vec<i128>>,
 }
 
 impl View {
@@ -45,15 +54,22 @@ impl View {
         let sweep = Sweep::of(known, &usage, &edges, &opening.counters);
         let counters = sweep.counters.iter().filter(|(key, _)| !key.resets);
         let counters = counters.map(|(key, counter)| (key.clone(), counter.handed_on())).collect();
-        let charges = sweep.charges;
+        let mut charges = sweep.charges;
+        for (own, price) in known.own(span.begin.max(known.first_fact()), span.up_to) {
+            charges.entry(own.rule.clone()).or_default().add_own(own, price);
+        }
         let mut credits = opening.credits.clone();
         // The last one that was in force: the time before T may be without a book.
         let last_book = pairs(&edges).filter_map(|(from, _)| known.book(from)).last();
         let mut sums = Sums::default();
         let mut coins = 0;
+        let mut parts = Parts::default();
         if let Some(book) = last_book {
             let mut ledger = Ledger::new(known, span, book, charges);
             let rules = ledger.rules();
+            let third = (span.up_to - span.begin) / 3;
+            parts.marks = vec![span.begin + third, span.up_to - third];
+            parts.before = ledger.parts(&parts.marks);
             let mut adjustments = ledger.adjust(&mut credits);
             let mut total: i128 = rules.values().chain(adjustments.values()).sum();
             for charge in known.one_offs(false, span.up_to) {
@@ -75,6 +91,6 @@ impl View {
             coins = rounded(&whole(total), coin(&book.currency), book.rounding);
         }
         let handed = Handed { counters, stretches: usage.stretches, credits };
-        Ok(Self { sums, coins, handed })
+        Ok(Self { sums, coins, handed, parts })
     }
 }

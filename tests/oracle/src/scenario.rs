@@ -28,6 +28,24 @@ pub struct Scenario {
     pub instances: Vec<Instance>,
     /// Acts in order; the head of each is its index.
     pub acts: Vec<Act>,
+    /// Lines that the policies state by themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own: Vec<Own>,
+}
+
+/// A line that a policy states by itself. It is one only where the book in force has its price.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Own {
+    /// Rule, which no book prices by meter.
+    pub rule: String,
+    /// Units used.
+    pub quantity: u64,
+    /// Units charged for.
+    pub billed: u64,
+    /// Id of a price.
+    pub price: String,
+    /// Instant to which it belongs.
+    pub at: Nanos,
 }
 
 /// The division of a tenant's time into periods.

@@ -10,7 +10,9 @@ use crate::book::Unit;
 use crate::clock::DAY;
 use crate::known::Known;
 use crate::period::{Handed, Span, View};
-use crate::scenario::{Instance, Meter, Nanos, OneOff, Piece, Scenario, Step, StretchKind, Sums};
+use crate::scenario::{
+    Instance, Meter, Nanos, OneOff, Own, Piece, Scenario, Step, StretchKind, Sums,
+};
 use crate::usage::{pairs, phase_at, piece_at};
 
 /// The oracle's view of a period up to an instant: input and result.
@@ -38,12 +40,18 @@ pub struct PeriodView {
     pub instances: Vec<Instance>,
     /// Intervals, cut where policies change.
     pub cuts: Vec<Cut>,
+    /// Own lines of the policies, each with the meter and the unit of its price.
+    pub own: Vec<(Own, String, String)>,
     /// One-off charges and goodwill that are known, in the order of the acts.
     pub one_offs: Vec<OneOff>,
     /// Balances that the period before handed on.
     pub opening: Balances,
     /// Sums of the period.
     pub sums: Sums,
+    /// Instants inside the billed time.
+    pub marks: Vec<Nanos>,
+    /// Rounded sums up to each of the marks, by rule.
+    pub before: BTreeMap<String, Vec<i128>>,
     /// The total in whole coins, in nano-units.
     pub coins: i128,
     /// Balances for the next period.
@@ -149,10 +157,17 @@ impl PeriodView {
                 .flat_map(|is_goodwill| known.one_offs(is_goodwill, Nanos::MAX))
                 .cloned()
                 .collect(),
+            own: known
+                .own(span.begin.max(known.first_fact()), span.up_to)
+                .into_iter()
+                .map(|(own, price)| (own.clone(), price.meter.clone(), price.unit.name()))
+                .collect(),
             opening: opening.balances(&instances, span.begin),
             closing: view.handed.balances(&instances, span.up_to),
             instances,
             cuts,
+            marks: view.parts.marks.clone(),
+            before: view.parts.before.clone(),
             sums: view.sums.clone(),
             coins: view.coins,
         }

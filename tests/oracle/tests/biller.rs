@@ -11,7 +11,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{FileFailurePersistence, RngSeed, TestRunner};
 use tallyman_oracle::generate::{from_env, scenarios};
 use tallyman_oracle::{
-    Balances, Meter, Nanos, PeriodView, Scenario, StretchKind, TimeRounding, views,
+    Balances, Meter, Nanos, Own, PeriodView, Scenario, StretchKind, TimeRounding, views,
 };
 
 const CURRENCY: &str = "EUR";
@@ -224,17 +224,38 @@ fn is_wrong(scenario: &Scenario, views: &[PeriodView]) -> bool {
 
 fn bill(scenario: &Scenario, view: &PeriodView) -> Result<Bill, BillError> {
     let case = Case::of(scenario, view);
-    biller::bill(&case.header, &case.subjects, &case.intervals, &[])
+    biller::bill(&case.header, &case.subjects, &case.intervals, &case.own)
 }
 
 fn compare(scenario: &Scenario, view: &PeriodView) -> Result<(), String> {
     let bill = bill(scenario, view).map_err(|error| format!("the biller refuses: {error:?}"))?;
     let (ours, theirs) = (of_oracle(view), of_biller(&bill));
-    if ours == theirs {
-        return Ok(());
-    }
     let up_to = view.up_to;
-    Err(format!("up to {up_to} the oracle says {ours:?} and the biller {theirs:?}"))
+    if ours != theirs {
+        return Err(format!("up to {up_to} the oracle says {ours:?} and the biller {theirs:?}"));
+    }
+    compare_parts(scenario, view, bill)
+}
+
+/// Marks state the sums of rules up to them, and change nothing else.
+fn compare_parts(scenario: &Scenario, view: &PeriodView, plain: Bill) -> Result<(), String> {
+    let mut case = Case::of(scenario, view);
+    case.header.marks.clone_from(&view.marks);
+    let mut bill = biller::bill(&case.header, &case.subjects, &case.intervals, &case.own)
+        .map_err(|error| format!("the biller refuses marks: {error:?}"))?;
+    let parts = bill.rules.iter_mut();
+    let parts = parts.map(|rule| (rule.rule.clone(), std::mem::take(&mut rule.before)));
+    let theirs: BTreeMap<String, Vec<i128>> = parts.filter(has_some).collect();
+    let ours: BTreeMap<String, Vec<i128>> =
+        view.before.clone().into_iter().filter(has_some).collect();
+    if ours != theirs {
+        let marks = &view.marks;
+        return Err(format!("up to {marks:?} the oracle says {ours:?} and the biller {theirs:?}"));
+    }
+    match bill == plain {
+        true => Ok(()),
+        false => Err(format!("marks change {plain:?} to {bill:?}")),
+    }
 }
 
 /// The part of a bill that both sides compute.
@@ -272,6 +293,10 @@ fn of_biller(bill: &Bill) -> Answer {
     }
 }
 
+fn has_some((_, before): &(String, Vec<i128>)) -> bool {
+    before.iter().any(|amount| *amount != 0)
+}
+
 fn without_amounts(mut balances: input::Balances) -> input::Balances {
     balances.credits.retain(|credit| credit.used > 0);
     for credit in &mut balances.credits {
@@ -285,6 +310,7 @@ struct Case {
     header: input::Header,
     subjects: Vec<input::Subject>,
     intervals: input::Intervals,
+    own: Vec<input::OwnLine>,
 }
 
 impl Case {
@@ -293,6 +319,7 @@ impl Case {
             header: header(scenario, view),
             subjects: subjects(view),
             intervals: intervals(view),
+            own: view.own.iter().map(own_line).collect(),
         }
     }
 }
@@ -340,6 +367,20 @@ fn header(scenario: &Scenario, view: &PeriodView) -> input::Header {
         meters,
         opening: balances(&view.opening, &granted(scenario)),
         one_offs: view.one_offs.iter().map(one_off).collect(),
+        marks: Vec::new(),
+    }
+}
+
+fn own_line((own, meter, unit): &(Own, String, String)) -> input::OwnLine {
+    input::OwnLine {
+        rule: own.rule.clone(),
+        meter: meter.clone(),
+        subject: None,
+        unit: unit.clone(),
+        quantity: own.quantity.into(),
+        billed: own.billed.into(),
+        price_id: own.price.clone(),
+        at: own.at,
     }
 }
 

@@ -154,6 +154,7 @@ fn renamed(scenario: &Scenario) -> Scenario {
     for (rule, other) in [("a", "z"), ("b", "y"), ("c", "x")] {
         text = text.replace(&format!("\"rule\":\"{rule}\""), &format!("\"rule\":\"{other}\""));
         text = text.replace(&format!("\"id\":\"{rule}-"), &format!("\"id\":\"{other}-"));
+        text = text.replace(&format!("\"price\":\"{rule}-"), &format!("\"price\":\"{other}-"));
     }
     for (number, other) in [(0, 5), (1, 4), (2, 3)] {
         text = text.replace(&format!("instance-{number}"), &format!("instance-{other}"));

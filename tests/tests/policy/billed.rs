@@ -106,6 +106,7 @@ fn bill(row: &Row, request: Request, measured: &Measurement) -> Bill {
         }],
         opening: Balances::default(),
         one_offs: Vec::new(),
+        marks: Vec::new(),
     };
     let subject = |(fact, of): (u64, &metering::Subject)| Subject {
         id: of.id.clone(),

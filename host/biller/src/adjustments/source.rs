@@ -99,7 +99,7 @@ impl<'a> Source<'a> {
     }
 
     /// Nano-units before some instants, which are ascending.
-    fn values(&mut self, instants: &[i64]) -> Option<Vec<i128>> {
+    pub(crate) fn values(&mut self, instants: &[i64]) -> Option<Vec<i128>> {
         let unknown: Vec<_> =
             instants.iter().copied().filter(|at| !self.known.contains_key(at)).collect();
         let mut cursor = self.cursor();

@@ -66,6 +66,7 @@ impl Case {
             terms: Vec::new(),
             opening: Balances::default(),
             one_offs: Vec::new(),
+            marks: Vec::new(),
         };
         let case = Self { header, subjects: Vec::new(), lives: Vec::new(), own: Vec::new() };
         case.terms(start / SECOND, terms(0, 0, Rounding::Up))

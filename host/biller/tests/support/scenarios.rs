@@ -51,6 +51,7 @@ impl Period<'_> {
             terms: self.terms(),
             opening,
             one_offs: Vec::new(),
+            marks: Vec::new(),
         }
     }
 

@@ -50,6 +50,7 @@ fn header() -> Header {
         terms: vec![TermsInForce { from: 0, until: 30 * DAY, terms: vec![Some(terms)] }],
         opening: Balances::default(),
         one_offs: Vec::new(),
+        marks: Vec::new(),
     }
 }
 
