@@ -190,6 +190,10 @@ name!(
     PolicyName, "a policy's name"
 );
 name!(
+    /// Name of a price book; unique within its tenant.
+    BookName, "a price book's name"
+);
+name!(
     /// Name of a tariff, or of one of its versions; unique on its host.
     TariffName, "a tariff's name"
 );

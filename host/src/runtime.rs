@@ -28,6 +28,7 @@ use crate::hypervisor::{
 };
 use crate::id::{Digest, InstanceName, TenantId};
 use crate::image::{ImageError, Images};
+use crate::invoice::Letterhead;
 use crate::journal::{
     self, CommitError, Entry, Head, Journal, NewActivation, NewPolicy, OpenError, Opened,
     StoredStanding, StoredTenant,
@@ -72,6 +73,8 @@ pub struct Options {
     pub token: Option<String>,
     /// Networks in which health checks may probe addresses; empty for none.
     pub probe_networks: Vec<IpNet>,
+    /// The issuer, as documents name it.
+    pub letterhead: Letterhead,
     /// This program, to be run as the supervisor of each virtual machine; `None` for the running
     /// executable.
     pub supervisor: Option<PathBuf>,
@@ -262,6 +265,7 @@ impl Daemon {
             hypervisors: statuses,
             logs: LogWatcher::new().map_err(RuntimeError::Logs)?,
             connections: api::ConnectionLimits::of_descriptors(descriptors),
+            letterhead: options.letterhead,
         });
         Ok(Daemon { state, fleet, journal, clock, rollout, listener })
     }

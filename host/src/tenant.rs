@@ -189,6 +189,9 @@ impl Quota {
     }
 }
 
+/// The name of the policy inside this program, for every tenant.
+pub const STANDARD: &str = "standard";
+
 /// Settings of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Settings {
@@ -203,6 +206,26 @@ pub struct Settings {
     pub suspended: bool,
     /// Its end, which is final; none while it goes on.
     pub ended: Option<Instant>,
+    /// Name to which its documents are addressed; none for its id.
+    pub billing_name: Option<String>,
+}
+
+/// Longest name on a document, in bytes.
+const BILLING_NAME_BYTES_MAX: usize = 256;
+
+/// A name on a document: of a payer, or of the issuer.
+///
+/// # Errors
+/// The bounds of such a name, as the end of a sentence.
+pub fn billing_name(text: &str) -> Result<String, String> {
+    let is_short = (1..=BILLING_NAME_BYTES_MAX).contains(&text.len());
+    match is_short && !text.chars().any(char::is_control) && text.trim() == text {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "must have 1 to {BILLING_NAME_BYTES_MAX} bytes, no control characters, and no space \
+             at its ends"
+        )),
+    }
 }
 
 /// Originator of a change that is not a guest's or a virtual machine's doing.

@@ -59,7 +59,8 @@ async fn put_under_rules(rig: &Rig) {
     let activation = NewActivation::now(tenant(), digest, by());
     let book = BOOK.as_bytes().to_vec();
     let digest = Digest::of(&book);
-    let prices = NewPrices { tenant: tenant(), digest, bytes: book, requested: None, by: by() };
+    let prices =
+        NewPrices { tenant: tenant(), digest, bytes: book, requested: None, by: by(), name: None };
     for entry in [
         Entry { policy: Some(policy), ..Entry::default() },
         Entry { activation: Some(activation), ..Entry::default() },

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant as Timer};
 
+use tallyman::invoice::Letterhead;
 use tallyman::runtime::{Daemon, Options};
 
 use crate::durable::populate;
@@ -23,6 +24,7 @@ fn options(data: &Path) -> Options {
         token: Some(TOKEN.into()),
         jwt: None,
         probe_networks: Vec::new(),
+        letterhead: Letterhead::default(),
         supervisor: None,
         compiler: None,
         journal: tallyman::journal::Options::default(),

@@ -2,6 +2,7 @@
 //! activation. Tests that need a running guest are elsewhere.
 
 #[path = "http/charges.rs"]
+mod bills;
 mod charges;
 #[path = "http/money.rs"]
 mod money;
@@ -15,6 +16,7 @@ use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use tallyman::api;
 use tallyman::hypervisor::Kind;
+use tallyman::invoice::Letterhead;
 use tallyman::journal::{self, OpenError};
 use tallyman::limits::api::REQUESTS_AT_ONCE_MAX;
 use tallyman::runtime::{Daemon, Options, RuntimeError};
@@ -56,6 +58,7 @@ impl Server {
             jwt: jwt.clone(),
             token: Some(TOKEN.into()),
             probe_networks: Vec::new(),
+            letterhead: Letterhead { issuer: Some("Example Ltd".into()), prefix: "EX-".into() },
             supervisor: None,
             compiler: None,
             journal: journal::Options::default(),

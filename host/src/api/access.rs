@@ -67,6 +67,7 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     ("PATCH", "/tenants/{id}/limits", NOBODY_ELSE),
     ("DELETE", "/tenants/{id}", NOBODY_ELSE),
     ("PUT", "/tenants/{id}/billing", NOBODY_ELSE),
+    ("PUT", "/tenants/{id}/billing-name", CHARGING),
     ("PUT", "/tenants/{id}/suspension", NOBODY_ELSE),
     ("PUT", "/tenants/{id}/fallback", CHARGING),
     ("GET", "/tenants/{id}/policy", EVERYBODY),
@@ -93,6 +94,8 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     ("PUT", "/tenants/{id}/agreement", CHARGING),
     ("GET", "/tenants/{id}/invoice", EVERYBODY),
     ("POST", "/tenants/{id}/invoice/preview", EVERYBODY),
+    ("POST", "/tenants/{id}/invoice/preview/days", EVERYBODY),
+    ("GET", "/tenants/{id}/invoices/{number}/days", PAYERS),
     // Tenants' own admins pay: without a delegation they may not charge.
     ("POST", "/tenants/{id}/invoice/close", CHARGING),
     ("POST", "/tenants/{id}/invoice/settle", CHARGING),

@@ -8,7 +8,7 @@ use super::body::Body;
 use super::error::ApiError;
 use super::idempotency::IdempotencyKey;
 use super::model::{self, Activate, Activated, PolicyStanding, Quarantined, TenantPolicy};
-use super::present::timestamp;
+use super::present::{policy_name, timestamp};
 use super::shared::Failures;
 use super::{Shared, State};
 use crate::billing::decimal::Decimal;
@@ -43,6 +43,7 @@ pub(super) async fn describe(
     let timeline = state.fleet.timeline(id);
     let activation = |(from, digest): (Instant, Digest)| model::Activation {
         digest,
+        name: policy_name(state, id, digest),
         from: timestamp(state, from),
         from_ns: from.0,
     };
@@ -54,6 +55,7 @@ pub(super) async fn describe(
     Ok(TenantPolicy {
         tenant: id.clone(),
         digest: timeline.at(now),
+        name: policy_name(state, id, timeline.at(now)),
         previous,
         activations: timeline.between(Instant(i64::MIN), now).map(activation).collect(),
         planned: timeline.planned(now).map(activation).collect(),
@@ -68,6 +70,7 @@ fn quarantined(state: &State, tenant: &tenancy::Tenant) -> Vec<Quarantined> {
     let alerts = |policy: Digest| alerts.iter().any(|alert| alert.quarantined.policy == policy);
     let present = |found: crate::policy::accounting::Quarantined| Quarantined {
         digest: found.policy,
+        name: policy_name(state, tenant.id(), found.policy),
         faults: found.faults,
         alert: alerts(found.policy),
         reason: found.reason,
@@ -142,15 +145,23 @@ pub(super) fn present_standing(
     digest: Digest,
     standing: Standing,
 ) -> PolicyStanding {
-    let admission = state.rollout.admission(tenant, &digest);
-    let name = admission.and_then(|admission| admission.name);
-    PolicyStanding { digest, name: name.map(|name| name.to_string()), state: standing.into() }
+    PolicyStanding { digest, name: policy_name(state, tenant, digest), state: standing.into() }
 }
 
 fn present(state: &State, done: rollout::Activated) -> Activated {
     let rollout::Activated { tenant, digest, from, fact, repeated, already, answered_by } = done;
-    let at = timestamp(state, from);
-    Activated { tenant, digest, from: at, from_ns: from.0, fact, repeated, already, answered_by }
+    let (at, name) = (timestamp(state, from), policy_name(state, &tenant, digest));
+    Activated {
+        tenant,
+        digest,
+        name,
+        from: at,
+        from_ns: from.0,
+        fact,
+        repeated,
+        already,
+        answered_by,
+    }
 }
 
 /// The gates of a request; `None` if it sets none. An operator's gates cover the trials of all

@@ -15,10 +15,10 @@ use super::body::{Body, Params};
 use super::error::ApiError;
 use super::idempotency::IdempotencyKey;
 use super::model::{
-    CloseInvoice, CorrectInvoice, Documents, InvoiceSummary, Invoices, Overridden, OverrideRules,
-    PreviewParams, PreviewRequest, SettleInvoices,
+    CloseInvoice, CorrectInvoice, DaysOfDocuments, DocumentDays, Documents, InvoiceSummary,
+    Invoices, Overridden, OverrideRules, PreviewParams, PreviewRequest, SettleInvoices,
 };
-use super::present::timestamp;
+use super::present::{policy_name, timestamp};
 use super::shared::Failures;
 use super::{Shared, State, blocking, rules};
 use crate::driver::Unsettled;
@@ -70,19 +70,59 @@ pub(super) async fn preview_rules(
     preview(state, caller, &id, asked).await
 }
 
+/// Preview the documents that a close would make, with the charges of each day
+///
+/// As the preview, under other rules if any are named. Charges are those of the local days of the
+/// tenant's zone.
+#[utoipa::path(post, path = "/tenants/{id}/invoice/preview/days",
+    tag = "invoices", security(("bearer" = [])),
+    request_body = PreviewRequest, responses(
+    (status = 200, description = "The documents with their days", body = DaysOfDocuments),
+    Failures,
+))]
+pub(super) async fn preview_days(
+    Extract(state): Shared,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(asked): Body<PreviewRequest>,
+) -> Result<Json<DaysOfDocuments>, ApiError> {
+    let (tenant, to, overriding) = previewed(&state, &caller, &id, &asked).await?;
+    let work = move || {
+        let directory = directory(&state, &tenant);
+        let made = state.issuer.preview_days(&tenant, &directory, to, overriding)?;
+        for (document, _) in &made {
+            state.accounting.charge(&tenant, document.fuel());
+        }
+        let documents = made.into_iter().map(|(document, days)| DocumentDays { document, days });
+        Ok(Json(DaysOfDocuments { documents: documents.collect() }))
+    };
+    blocking(work).await
+}
+
+/// The tenant, the end and the rules of a preview.
+async fn previewed(
+    state: &Arc<State>,
+    caller: &Caller,
+    id: &str,
+    asked: &PreviewRequest,
+) -> Result<(TenantId, Instant, Option<Overriding>), ApiError> {
+    let tenant = caller.tenant_at(state, id)?.id().clone();
+    caller.check_fuel(state)?;
+    let to = match asked.to.as_deref() {
+        None | Some("now") => state.fleet.now(),
+        Some(to) => rules::until(state, &tenant, "to", to).await?.min(state.fleet.now()),
+    };
+    let overriding = rules::preview(state, caller, &tenant, asked, to).await?;
+    Ok((tenant, to, overriding))
+}
+
 async fn preview(
     state: Arc<State>,
     caller: Caller,
     id: &str,
     asked: PreviewRequest,
 ) -> Result<Json<Documents>, ApiError> {
-    let tenant = caller.tenant_at(&state, id)?.id().clone();
-    caller.check_fuel(&state)?;
-    let to = match asked.to.as_deref() {
-        None | Some("now") => state.fleet.now(),
-        Some(to) => rules::until(&state, &tenant, "to", to).await?.min(state.fleet.now()),
-    };
-    let overriding = rules::preview(&state, &caller, &tenant, &asked, to).await?;
+    let (tenant, to, overriding) = previewed(&state, &caller, id, &asked).await?;
     let work = move || {
         let directory = directory(&state, &tenant);
         let made = state.issuer.preview(&tenant, &directory, to, overriding);
@@ -192,7 +232,11 @@ pub(super) async fn override_rules(
     };
     let reading = state.fleet.reading();
     let done = state.issuer.override_rules(&tenant, overriding, reading, act).await?;
+    let (reading, whose) = (state.clone(), tenant.clone());
+    let naming = blocking(move || Ok(reading.issuer.naming(&whose)?)).await?;
     let overridden = Overridden {
+        policy_name: done.policy.and_then(|policy| policy_name(&state, &tenant, policy)),
+        prices_name: done.book.and_then(|book| naming.book(book)).map(str::to_owned),
         tenant: tenant.to_string(),
         from: timestamp(&state, done.from),
         until: timestamp(&state, done.until),
@@ -294,6 +338,32 @@ pub(super) async fn get_invoice(
     Ok((StatusCode::OK, [(CONTENT_TYPE, "application/json")], Bytes::from(bytes)).into_response())
 }
 
+/// Show the charges of a document by day
+///
+/// Each day is a local one of the document's zone. For each rule the days add up to its sum;
+/// adjustments belong to no day. Computed anew as of the document's place in the journal.
+#[utoipa::path(get, path = "/tenants/{id}/invoices/{number}/days",
+    tag = "invoices", security(("bearer" = [])), responses(
+    (status = 200, description = "The document with its days", body = DocumentDays),
+    Failures,
+))]
+pub(super) async fn get_days(
+    Extract(state): Shared,
+    caller: Caller,
+    Path((id, number)): Path<(String, u64)>,
+) -> Result<Json<DocumentDays>, ApiError> {
+    let tenant = caller.tenant_at(&state, &id)?.id().clone();
+    caller.check_fuel(&state)?;
+    let work = move || {
+        let document = read(&state.journal.archive(), &tenant, number)?;
+        let directory = directory(&state, &tenant);
+        let days = state.issuer.days(&tenant, &directory, &document)?;
+        state.accounting.charge(&tenant, document.fuel());
+        Ok(Json(DocumentDays { document, days }))
+    };
+    blocking(work).await
+}
+
 /// Export a document with its evidence
 ///
 /// The facts, components, price books and earlier documents of the tenant that it follows from.
@@ -342,7 +412,9 @@ async fn reach(
     heading: &Heading,
 ) -> Result<Vec<Invoice>, ApiError> {
     let directory = directory(state, tenant);
-    let made = state.issuer.reach(tenant, goal, heading, act, &directory).await;
+    let issued = Some(timestamp(state, state.fleet.now()).to_string());
+    let heading = Heading { issued, ..heading.clone() };
+    let made = state.issuer.reach(tenant, goal, &heading, act, &directory).await;
     match made {
         Err(IssueError::Invoice(error)) => noted(state, tenant, Occasion::Bill, Err(error)),
         made => noted(state, tenant, Occasion::Bill, Ok(made?)),
@@ -459,6 +531,8 @@ fn summary(
     let Ok(document) = Invoice::from_bytes(&bytes) else { return earlier(stored, &bytes) };
     Ok(InvoiceSummary {
         number: stored.number,
+        reference: document.reference,
+        issued: document.issued,
         kind: Some(document.kind),
         follows: document.follows,
         reason: document.reason,
@@ -480,6 +554,8 @@ fn earlier(stored: &StoredInvoice, bytes: &[u8]) -> Result<InvoiceSummary, ApiEr
     let text = |name: &str| document[name].as_str().unwrap_or_default().to_owned();
     Ok(InvoiceSummary {
         number: stored.number,
+        reference: None,
+        issued: None,
         kind: None,
         follows: stored.corrects,
         reason: document["reason"].as_str().map(str::to_owned),
@@ -554,6 +630,8 @@ impl From<InvoiceError> for ApiError {
                  activating it with `again` lifts the quarantine; an override names another \
                  policy for this period alone",
             ),
+            InvoiceError::Undivided => Self::conflict("other_biller", message)
+                .hint("`--group-by rule` and `--group-by instance` need no biller"),
             InvoiceError::Currencies { .. } => Self::conflict("two_currencies", message),
             InvoiceError::Empty | InvoiceError::Agreement(_) => Self::invalid(message),
             InvoiceError::Overflow => Self::conflict("too_large_a_sum", message),

@@ -73,7 +73,7 @@ use crate::driver::Fleet;
 use crate::hypervisor::log::LogWatcher;
 use crate::id::TenantId;
 use crate::image::Images;
-use crate::invoice::Issuer;
+use crate::invoice::{Issuer, Letterhead};
 use crate::journal::Journal;
 use crate::limits::{api as limits, guest};
 use crate::policy::Accounting;
@@ -143,12 +143,15 @@ pub struct Parts {
     pub logs: LogWatcher,
     /// The limits of open connections.
     pub connections: ConnectionLimits,
+    /// The issuer, as documents name it.
+    pub letterhead: Letterhead,
 }
 
 impl State {
     /// Assembles the state from its parts.
     pub fn new(parts: Parts) -> Self {
         let issuer = Issuer::new(parts.journal.clone(), parts.rollout.policies().clone());
+        let issuer = issuer.named(parts.letterhead);
         let Parts {
             fleet,
             images,
@@ -161,6 +164,7 @@ impl State {
             hypervisors,
             logs,
             connections,
+            letterhead: _,
         } = parts;
         Self {
             fleet,

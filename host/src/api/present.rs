@@ -16,10 +16,20 @@ use crate::billing::Totals;
 use crate::billing::account::Usage;
 use crate::billing::interval;
 use crate::driver::{self, Probe, View};
-use crate::id::Digest;
+use crate::id::{Digest, TenantId};
 use crate::journal::wire;
+use crate::tenant::STANDARD;
 use crate::units::Instant;
 use crate::vm;
+
+/// The name of a policy with a tenant; none without one.
+pub(super) fn policy_name(state: &State, tenant: &TenantId, digest: Digest) -> Option<String> {
+    if digest == state.rollout.policies().standard().digest() {
+        return Some(STANDARD.into());
+    }
+    let admission = state.rollout.admission(tenant, &digest);
+    admission.and_then(|admission| admission.name).map(|name| name.to_string())
+}
 
 pub(super) fn timestamp(state: &State, at: Instant) -> Timestamp {
     Timestamp(state.fleet.calendar_ns(at))

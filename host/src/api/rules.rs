@@ -34,6 +34,9 @@ pub(super) struct PricesParams {
     /// First instant at which the book is in force, as RFC 3339 or a date in UTC; now if absent. An
     /// instant in the past is refused.
     at: Option<String>,
+    /// A name among the tenant's books, such as `night-v3`, which is accepted wherever the digest
+    /// is; none if absent.
+    name: Option<String>,
 }
 
 /// Set a tenant's price book
@@ -56,23 +59,35 @@ pub(super) async fn set_prices(
     Raw(bytes): Raw,
 ) -> Result<Json<Prices>, ApiError> {
     let tenant = caller.tenant_at(&state, &id)?.id().clone();
-    let act = key.act(&caller, &tenant, "prices", &(&params.at, Digest::of(&bytes).to_string()))?;
+    let asked = (&params.at, Digest::of(&bytes).to_string());
+    let act = match &params.name {
+        None => key.act(&caller, &tenant, "prices", &asked)?,
+        Some(name) => key.act(&caller, &tenant, "prices", &(asked, name))?,
+    };
+    let name = params.name.as_deref().map(str::parse).transpose()?;
     let at = params.at.as_deref().map(|at| utc_ns("at", at)).transpose()?;
     let at = at.map(|utc_ns| state.fleet.meter_to_come(utc_ns));
     let now = state.fleet.now();
-    let set = state.issuer.set_prices(&tenant, bytes.to_vec(), at, now, act).await?;
-    let BookSet { book, digest, from, planned, fact } = set;
-    Ok(Json(Prices {
+    let set = state.issuer.set_prices(&tenant, (bytes.to_vec(), name), at, now, act).await?;
+    Ok(Json(prices(&state, &tenant, set)))
+}
+
+/// A book that was set.
+pub(super) fn prices(state: &State, tenant: &TenantId, set: BookSet) -> Prices {
+    let BookSet { book, digest, name, from, already, planned, fact } = set;
+    Prices {
         tenant: tenant.to_string(),
         digest: digest.to_string(),
+        name,
         currency: book.currency().code().into(),
         prices: book.prices().len() as u64,
-        from: timestamp(&state, from),
+        from: timestamp(state, from),
         from_ns: from.0,
         fact,
         state: if planned { PricesState::Planned } else { PricesState::InForce },
+        already,
         text: None,
-    }))
+    }
 }
 
 /// Show a tenant's price books
@@ -107,6 +122,7 @@ pub(super) fn history(state: &State, tenant: &TenantId) -> Result<PricesHistory,
         .iter()
         .filter(|&&(fact, from, digest)| from <= now && !is_withdrawn(fact, from, digest));
     let in_force = reached.max_by_key(|&&(fact, from, _)| (from, fact)).map(|&(fact, _, _)| fact);
+    let naming = state.issuer.naming(tenant)?;
     let mut history = Vec::with_capacity(set.len());
     let mut current = None;
     for (fact, from, digest) in set {
@@ -114,6 +130,7 @@ pub(super) fn history(state: &State, tenant: &TenantId) -> Result<PricesHistory,
         let shown = Prices {
             tenant: tenant.to_string(),
             digest: digest.to_string(),
+            name: naming.book(digest).map(str::to_owned),
             currency: currency.code().into(),
             prices,
             from: timestamp(state, from),
@@ -125,6 +142,7 @@ pub(super) fn history(state: &State, tenant: &TenantId) -> Result<PricesHistory,
                 false if from > now => PricesState::Planned,
                 false => PricesState::Past,
             },
+            already: false,
             text: None,
         };
         if Some(fact) == in_force {
@@ -296,8 +314,8 @@ async fn span(
     Ok((from, until.unwrap_or_else(|| to.max(state.fleet.now()))))
 }
 
-/// The text of a price book: `named` is the text itself, or a unique prefix of the digest of a book
-/// that the tenant has or had.
+/// The text of a price book: `named` is the text itself, or the name or a unique prefix of the
+/// digest of a book that the tenant has or had.
 pub(super) fn book(
     state: &State,
     tenant: &TenantId,
@@ -311,12 +329,15 @@ pub(super) fn book(
     Ok(Some(Evidence::document(&state.journal.archive(), digest)?))
 }
 
-/// The digest of a price book that the tenant has or had, by its unique beginning.
+/// The digest of a price book that the tenant has or had, by its name or its unique beginning.
 pub(super) fn book_named(
     state: &State,
     tenant: &TenantId,
     named: &str,
 ) -> Result<Digest, ApiError> {
+    if let Some(digest) = state.issuer.naming(tenant)?.book_named(named) {
+        return Ok(digest);
+    }
     let changes = state.journal.archive().changes_of(tenant, Plan::Prices)?;
     let set = changes.into_iter().filter_map(|(_, change)| match change {
         Change::Set { digest, .. } => Some(digest),
@@ -345,6 +366,7 @@ impl From<ChangeError> for ApiError {
             ChangeError::Refused(error) => Self::conflict("refused", error.to_string()),
             ChangeError::NoTariff(_) => Self::not_found("no_such_tariff", error.to_string()),
             ChangeError::Published { .. } => Self::conflict("published", error.to_string()),
+            ChangeError::NameInUse { .. } => Self::conflict("name_in_use", error.to_string()),
             ChangeError::NotPlanned { .. } => Self::not_found("not_planned", error.to_string())
                 .hint("`tallyman prices show` and `tallyman policy status` list what is planned"),
             ChangeError::Issue(error) => error.into(),

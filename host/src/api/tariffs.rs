@@ -10,14 +10,14 @@ use super::body::{Body, Raw};
 use super::error::ApiError;
 use super::idempotency::IdempotencyKey;
 use super::model::{
-    ChangeTariff, ChangedTariff, JoinTariff, Prices, PricesState, SetDefaultTariff, Tariff,
-    TariffChange, TariffVersion,
+    ChangeTariff, ChangedTariff, JoinTariff, Prices, SetDefaultTariff, Tariff, TariffChange,
+    TariffVersion,
 };
 use super::present::timestamp;
 use super::shared::Failures;
 use super::{Shared, State, blocking, rules};
 use crate::id::{TariffName, TenantId};
-use crate::invoice::{Act, BookSet, BookSummary, Membership};
+use crate::invoice::{Act, BookSummary, Membership};
 use crate::units::Instant;
 
 /// List tariffs
@@ -126,22 +126,7 @@ pub(super) async fn join_tariff(
     };
     let reading = state.fleet.reading();
     let (set, _) = state.issuer.join(&tenant, name, at, reading, act).await?;
-    Ok(Json(prices(&state, &tenant, set)))
-}
-
-fn prices(state: &State, tenant: &TenantId, set: BookSet) -> Prices {
-    let BookSet { book, digest, from, planned, fact } = set;
-    Prices {
-        tenant: tenant.to_string(),
-        digest: digest.to_string(),
-        currency: book.currency().code().into(),
-        prices: book.prices().len() as u64,
-        from: timestamp(state, from),
-        from_ns: from.0,
-        fact,
-        state: if planned { PricesState::Planned } else { PricesState::InForce },
-        text: None,
-    }
+    Ok(Json(rules::prices(&state, &tenant, set)))
 }
 
 /// The instant from which on a book is to hold: `border` is the end of the tenant's present period.

@@ -11,9 +11,9 @@ use super::auth::Caller;
 use super::body::Body;
 use super::error::ApiError;
 use super::model::{
-    Billing, CreateTenant, EndedTenant, Fallback, Suspension, Tenant, TenantLimits,
+    Billing, BillingName, CreateTenant, EndedTenant, Fallback, Suspension, Tenant, TenantLimits,
 };
-use super::present::timestamp;
+use super::present::{policy_name, timestamp};
 use super::quota::share_of;
 use super::shared::Failures;
 use super::{Shared, State, invoices, tariffs};
@@ -21,7 +21,7 @@ use crate::driver::View;
 use crate::id::TenantId;
 use crate::invoice::Act;
 use crate::tenancy;
-use crate::tenant::{FallbackOrder, Limit, Settings};
+use crate::tenant::{self, FallbackOrder, Limit, Settings};
 
 /// List tenants
 ///
@@ -113,6 +113,28 @@ pub(super) async fn set_billing(
 ) -> Result<Json<Tenant>, ApiError> {
     let tenant = caller.tenant_at(&state, &id)?;
     let set = |settings: &mut Settings| settings.billing_delegated = delegated;
+    let tenant = state.tenancy.change(tenant.id(), caller.actor(), set).await?;
+    Ok(Json(present(&state, &tenant)))
+}
+
+/// Set the name to which a tenant's documents are addressed
+///
+/// It stands on the documents to come; those that are issued stay as they are.
+#[utoipa::path(put, path = "/tenants/{id}/billing-name",
+    tag = "tenants", security(("bearer" = [])), request_body = BillingName, responses(
+    (status = 200, description = "The tenant", body = Tenant),
+    Failures,
+))]
+pub(super) async fn set_billing_name(
+    Extract(state): Shared,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(BillingName { name }): Body<BillingName>,
+) -> Result<Json<Tenant>, ApiError> {
+    let tenant = caller.tenant_at(&state, &id)?;
+    let name = name.as_deref().map(tenant::billing_name).transpose();
+    let name = name.map_err(|problem| ApiError::invalid(format!("name: {problem}")))?;
+    let set = |settings: &mut Settings| settings.billing_name = name;
     let tenant = state.tenancy.change(tenant.id(), caller.actor(), set).await?;
     Ok(Json(present(&state, &tenant)))
 }
@@ -226,8 +248,10 @@ fn present(state: &State, tenant: &tenancy::Tenant) -> Tenant {
         requests_per_s: of(Limit::RequestsPerS),
         fuel_per_minute: of(Limit::FuelPerMinute),
     };
+    let policy = state.fleet.timeline(tenant.id()).at(state.fleet.now());
     Tenant {
         id: tenant.id().clone(),
+        billing_name: settings.billing_name.clone(),
         created_at: timestamp(state, tenant.created()),
         limits: limits(&|limit| settings.quota.get(limit)),
         instances: views.len() as u64,
@@ -239,7 +263,8 @@ fn present(state: &State, tenant: &tenancy::Tenant) -> Tenant {
         suspended: settings.suspended,
         ended_at: settings.ended.map(|ended| timestamp(state, ended)),
         fallback: settings.fallback.steps().iter().map(|&step| step.into()).collect(),
-        policy: state.fleet.timeline(tenant.id()).at(state.fleet.now()),
+        policy,
+        policy_name: policy_name(state, tenant.id(), policy),
         alerts: state.rollout.alerts(tenant.id()).len() as u64,
     }
 }

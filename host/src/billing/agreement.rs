@@ -120,6 +120,17 @@ impl Agreement {
     }
 }
 
+/// The local day of an instant of the calendar, such as `2026-11-30`.
+///
+/// # Errors
+/// [`AgreementError`] outside the calendar.
+pub fn local_date(zone: &str, utc_ns: i64) -> Result<String, AgreementError> {
+    let known = zones::zone(zone);
+    let zone = known.ok_or_else(|| AgreementError::Zone(crate::id::clipped(zone)))?;
+    let at = Timestamp::from_nanosecond(utc_ns.into()).map_err(|_| AgreementError::Calendar)?;
+    Ok(zone.to_datetime(at).date().to_string())
+}
+
 /// The first instant of a local day, in UTC: midnight, or the first one after a midnight that a
 /// change of the clocks skips. Where midnight comes twice, the first.
 fn first_instant(zone: &TimeZone, date: Date) -> Result<i64, AgreementError> {

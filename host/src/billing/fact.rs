@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::agreement::Agreement;
 use super::timeline::Change;
 use crate::id::{
-    Digest, InstanceId, PolicyName, SnapshotName, TariffName, TenantId, TokenId, words,
+    BookName, Digest, InstanceId, PolicyName, SnapshotName, TariffName, TenantId, TokenId, words,
 };
 use crate::tenant::{Actor, Move, OneOffKind, Plan, Role, Settings};
 use crate::units::Instant;
@@ -251,6 +251,8 @@ pub enum TenantFact {
         from: Instant,
         /// The actor who asked for it.
         by: Actor,
+        /// Name among the tenant's books; none without one.
+        name: Option<BookName>,
     },
     /// From `from` on, a border of the tenant's periods, its time is cut by another agreement.
     AgreementChanged {

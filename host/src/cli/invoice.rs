@@ -8,16 +8,17 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::Global;
 use super::args::Once;
 use super::client::is_refused;
-use super::document::{self, Format, GroupBy};
+use super::document::{self, Format, GroupBy, Page};
 use super::output;
 use super::policy;
 use super::progress::during;
 use crate::api::model::{
-    Agreement, AgreementInForce, CloseInvoice, CorrectInvoice, Documents, Invoices, OneOff,
-    Overridden, OverrideRules, PreviewRequest, Prices, PricesHistory, PricesState, RecordedOneOff,
-    SettleInvoices, Tenant,
+    Agreement, AgreementInForce, CloseInvoice, CorrectInvoice, DaysOfDocuments, DocumentDays,
+    Documents, Invoices, OneOff, Overridden, OverrideRules, PreviewRequest, Prices, PricesHistory,
+    PricesState, RecordedOneOff, SettleInvoices, Tenant,
 };
 use crate::billing::decimal::Decimal;
+use crate::id::BookName;
 use crate::invoice::{Bundle, Invoice, Kind};
 use crate::journal::wire::{Cycle, OneOffKind};
 use crate::tenancy::SELF;
@@ -224,8 +225,8 @@ pub(super) struct Rules {
     /// A policy in place of those in force: its name, its digest or a unique prefix of the digest
     #[arg(long)]
     policy: Option<String>,
-    /// A price book in place of those in force: a file, or the digest of one that was set
-    #[arg(long, value_name = "FILE|DIGEST")]
+    /// A price book in place of those in force: a file, or the name or digest of one that was set
+    #[arg(long, value_name = "FILE|NAME|DIGEST")]
     prices: Option<String>,
     /// Apply the book also to time for which no book was in force
     #[arg(long)]
@@ -238,7 +239,7 @@ pub(super) struct Shown {
     /// The format of the output
     #[arg(long, value_enum, default_value_t)]
     pub(super) format: Format,
-    /// Add up the charges of each instance, or of each rule
+    /// Add up the charges of each instance, of each rule, or of each local day
     #[arg(long, value_enum)]
     pub(super) group_by: Option<GroupBy>,
 }
@@ -248,10 +249,14 @@ pub(super) enum PricesCommand {
     /// Put a price book in force
     #[command(after_help = "Examples:\n  \
                       tallyman prices set prices.json\n  \
-                      tallyman prices set prices.json --at 2026-02-01")]
+                      tallyman prices set prices.json --name night-v3 --at 2026-02-01")]
     Set {
         /// The book: one JSON document
         file: PathBuf,
+        /// A name among the tenant's books, such as night-v3, which is accepted wherever the digest
+        /// is
+        #[arg(long)]
+        name: Option<BookName>,
         /// First instant at which it is in force, in RFC 3339 or as a date in UTC; now if absent
         #[arg(long, value_name = "INSTANT")]
         at: Option<String>,
@@ -263,7 +268,7 @@ pub(super) enum PricesCommand {
                       tallyman prices withdraw 3f9a\n  \
                       tallyman prices withdraw 3f9a --at 2026-02-01 --reason 'not agreed'")]
     Withdraw {
-        /// The book's digest, or a unique prefix of it
+        /// The book: its name, its digest, or a unique prefix of the digest
         digest: String,
         #[command(flatten)]
         which: policy::Which,
@@ -342,8 +347,14 @@ impl Command {
                     prices,
                     from_begin,
                 };
+                if shown.group_by == Some(GroupBy::Day) {
+                    let path = path(&["invoice", "preview", "days"]);
+                    let days = during("computing", client.post(&path, &request)).await?;
+                    return print_days(global, &days, shown);
+                }
                 let path = path(&["invoice", "preview"]);
-                print(global, &during("computing", client.post(&path, &request)).await?, shown)
+                let documents = during("computing", client.post(&path, &request)).await?;
+                print(global, &documents, shown).await
             }
             Command::Close { to, month, all: true, at_once, once, .. } => {
                 let to = to.or(month).unwrap_or_default();
@@ -353,20 +364,14 @@ impl Command {
                 let to = to.or(month).unwrap_or_default();
                 let path = path(&["invoice", "close"]);
                 let request = CloseInvoice { to, at_once };
-                print(
-                    global,
-                    &during("computing", client.post_once(&path, &request, once.key())).await?,
-                    shown,
-                )
+                let made = client.post_once(&path, &request, once.key());
+                print(global, &during("computing", made).await?, shown).await
             }
             Command::Settle { reason, once, shown } => {
                 let path = path(&["invoice", "settle"]);
                 let request = SettleInvoices { reason };
-                print(
-                    global,
-                    &during("computing", client.post_once(&path, &request, once.key())).await?,
-                    shown,
-                )
+                let made = client.post_once(&path, &request, once.key());
+                print(global, &during("computing", made).await?, shown).await
             }
             Command::Override { from, until, rules, reason, once } => {
                 let Rules { policy, prices, from_begin } = rules;
@@ -393,7 +398,7 @@ impl Command {
                 let number = number.to_string();
                 let invoice: Invoice =
                     client.get(&["tenants", SELF, "invoices", &number], &[]).await?;
-                print(global, &Documents { documents: vec![invoice] }, shown)
+                print(global, &Documents { documents: vec![invoice] }, shown).await
             }
             Command::Correct { number, reason, rules, once, shown } => {
                 let Rules { policy, prices, from_begin } = rules;
@@ -401,11 +406,8 @@ impl Command {
                 let request = CorrectInvoice { reason, policy, prices, from_begin };
                 let number = number.to_string();
                 let asked = ["tenants", SELF, "invoices", &number, "corrections"];
-                print(
-                    global,
-                    &during("computing", client.post_once(&asked, &request, once.key())).await?,
-                    shown,
-                )
+                let made = client.post_once(&asked, &request, once.key());
+                print(global, &during("computing", made).await?, shown).await
             }
             Command::Export { format: ExportFormat::Focus12, month, preview, provider } => {
                 let path = ["tenants", SELF, "exports", "focus-1.2"];
@@ -459,19 +461,15 @@ impl PricesCommand {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
         let output = global.output();
         match self {
-            PricesCommand::Set { file, at, once } => {
+            PricesCommand::Set { file, name, at, once } => {
                 let bytes = read(&file)?;
-                let query: Vec<_> = at.as_deref().map(|at| ("at", at)).into_iter().collect();
+                let given = [("at", at.as_deref()), ("name", name.as_ref().map(BookName::as_str))];
+                let query: Vec<_> =
+                    given.iter().filter_map(|&(name, text)| Some((name, text?))).collect();
                 let path = ["tenants", SELF, "prices"];
                 let prices: Prices =
                     global.client()?.put_text(&path, &query, bytes, once.key()).await?;
-                output.show(&prices, |prices| {
-                    let Prices { tenant, digest, currency, prices: count, from, .. } = prices;
-                    format!(
-                        "tenant {tenant} is charged by {digest} ({count} prices in {currency}) \
-                         from {from} on"
-                    )
-                })
+                output.show(&prices, charged)
             }
             PricesCommand::Withdraw { digest, which, why } => {
                 let path = ["tenants", SELF, "prices", "planned", &digest];
@@ -539,24 +537,47 @@ fn agreement(in_force: &AgreementInForce) -> String {
     }
 }
 
-fn print(global: &Global, documents: &Documents, shown: Shown) -> anyhow::Result<()> {
-    let output = global.output();
-    let output = output::Output { json: output.json || shown.format == Format::Json };
-    output.show(documents, |documents| {
-        document::print(&documents.documents, shown.format, shown.group_by)
+/// Prints documents; their days are asked for if charges are grouped by them.
+async fn print(global: &Global, documents: &Documents, shown: Shown) -> anyhow::Result<()> {
+    if shown.group_by == Some(GroupBy::Day) {
+        let mut days = Vec::with_capacity(documents.documents.len());
+        for number in documents.documents.iter().filter_map(|document| document.number) {
+            let number = number.to_string();
+            let path = ["tenants", SELF, "invoices", &number, "days"];
+            days.push(global.client()?.get(&path, &[]).await?);
+        }
+        return print_days(global, &DaysOfDocuments { documents: days }, shown);
+    }
+    output_of(global, shown).show(documents, |documents| {
+        document::print(&document::pages(&documents.documents, shown.group_by), shown.format)
     })
+}
+
+fn print_days(global: &Global, days: &DaysOfDocuments, shown: Shown) -> anyhow::Result<()> {
+    output_of(global, shown).show(days, |days| {
+        document::print(&days.documents.iter().map(page).collect::<Vec<_>>(), shown.format)
+    })
+}
+
+fn page(one: &DocumentDays) -> Page<'_> {
+    Page { document: &one.document, days: &one.days, group: Some(GroupBy::Day) }
+}
+
+fn output_of(global: &Global, shown: Shown) -> output::Output {
+    output::Output { json: global.output().json || shown.format == Format::Json }
 }
 
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(file).with_context(|| format!("can't read {}", file.display()))
 }
 
-/// The text of a price book file, or a digest as it is.
+/// The text of a price book file, or a name or digest as it is.
 fn book(named: &str) -> anyhow::Result<String> {
-    let is_digest = !named.is_empty()
-        && named.len() <= 64
-        && named.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_digest && !Path::new(named).exists() {
+    let is_of_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    // A tariff and its version have a slash between them.
+    let mut parts = named.splitn(2, '/');
+    let is_name = parts.all(|part| !part.is_empty() && part.bytes().all(is_of_name));
+    if is_name && !Path::new(named).exists() {
         return Ok(named.into());
     }
     std::fs::read_to_string(named).with_context(|| format!("can't read the price book {named}"))
@@ -640,6 +661,17 @@ fn added(documents: &[Invoice]) -> (Vec<u64>, String) {
     (numbers, format!("{:.digits$} {currency}", Decimal::nanos(nanos)))
 }
 
+/// The book by which a tenant is charged.
+pub(super) fn charged(prices: &Prices) -> String {
+    let Prices { tenant, digest, name, currency, prices: count, from, already, .. } = prices;
+    let named = name.as_ref().map(|name| format!("{name}, ")).unwrap_or_default();
+    let already = if *already { " already; nothing was recorded" } else { "" };
+    format!(
+        "tenant {tenant} is charged by {named}{digest} ({count} prices in {currency}) from {from} \
+         on{already}"
+    )
+}
+
 fn history(prices: &PricesHistory) -> String {
     let rows = prices.history.iter().map(|book| {
         let state = match book.state {
@@ -648,10 +680,17 @@ fn history(prices: &PricesHistory) -> String {
             PricesState::Planned => "planned",
             PricesState::Withdrawn => "withdrawn",
         };
-        let count = book.prices.to_string();
-        vec![book.from.to_string(), book.digest.clone(), book.currency.clone(), count, state.into()]
+        vec![
+            book.from.to_string(),
+            book.name.clone().unwrap_or_default(),
+            book.digest.clone(),
+            book.currency.clone(),
+            book.prices.to_string(),
+            state.into(),
+        ]
     });
-    let mut text = output::table(&["FROM", "BOOK", "CURRENCY", "PRICES", ""], &[3], rows);
+    let head = ["FROM", "NAME", "BOOK", "CURRENCY", "PRICES", ""];
+    let mut text = output::table(&head, &[4], rows);
     if let Some(book) = prices.current.as_ref().and_then(|current| current.text.as_ref()) {
         text.push_str("\n\n");
         text.push_str(book.trim_end());
@@ -669,6 +708,8 @@ fn list(invoices: &Invoices) -> String {
         };
         vec![
             invoice.number.to_string(),
+            invoice.reference.clone().unwrap_or_default(),
+            invoice.issued.as_deref().and_then(|at| at.get(..10)).unwrap_or_default().to_owned(),
             kind,
             invoice.from.clone(),
             invoice.until.clone(),
@@ -679,8 +720,20 @@ fn list(invoices: &Invoices) -> String {
             invoice.digest.chars().take(12).collect(),
         ]
     });
-    let head = ["NUMBER", "KIND", "FROM", "UNTIL", "TOTAL", "PAYABLE", "", "", "DIGEST"];
-    let mut text = output::table(&head, &[0, 4, 5], rows);
+    let head = [
+        "NUMBER",
+        "REFERENCE",
+        "ISSUED",
+        "KIND",
+        "FROM",
+        "UNTIL",
+        "TOTAL",
+        "PAYABLE",
+        "",
+        "",
+        "DIGEST",
+    ];
+    let mut text = output::table(&head, &[0, 6, 7], rows);
     if invoices.invoices.iter().any(|invoice| invoice.stale) {
         text.push_str("\n\n`tallyman invoice settle` brings stale documents up to date");
     }

@@ -254,7 +254,10 @@ fn details(what: &What) -> String {
             format!("{} '{name}' as {}{}", short(token), tenant::Role::from(*role), who(Some(by)))
         }
         What::TokenRevoked { token, by } => format!("{}{}", short(token), who(Some(by))),
-        What::PricesActivated { digest, by, .. } => format!("{}{}", short(digest), who(Some(by))),
+        What::PricesActivated { digest, by, name, .. } => {
+            let name = name.as_ref().map(|name| format!(" '{name}'")).unwrap_or_default();
+            format!("{}{name}{}", short(digest), who(Some(by)))
+        }
         What::AgreementChanged { zone, cycle, anchor_day, by, .. } => {
             let cycle = match billing::agreement::Cycle::from(*cycle) {
                 billing::agreement::Cycle::Month => format!("months from day {anchor_day}"),

@@ -193,6 +193,14 @@ pub(super) fn short(digest: &crate::id::Digest) -> String {
     digest.short()
 }
 
+/// A digest, behind the name of what it stands for.
+pub(super) fn named(name: Option<&str>, digest: &str) -> String {
+    match name {
+        Some(name) => format!("{name} ({digest})"),
+        None => digest.to_owned(),
+    }
+}
+
 fn optional<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".into(), |value| value.to_string())
 }

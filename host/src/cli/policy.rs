@@ -322,7 +322,8 @@ pub(super) async fn roll_back(
 }
 
 fn stands_text(stands: &PolicyStanding) -> String {
-    format!("policy {} is {}", stands.digest, Standing::from(stands.state))
+    let policy = output::named(stands.name.as_deref(), &stands.digest.to_string());
+    format!("policy {policy} is {}", Standing::from(stands.state))
 }
 
 fn report_text(report: &ShadowReport) -> String {
@@ -382,10 +383,8 @@ fn in_force(activated: &Activated) -> String {
         (false, true) => " already; nothing was recorded",
         (false, false) => "",
     };
-    format!(
-        "tenant {} is under {} from {} on{before}",
-        activated.tenant, activated.digest, activated.from
-    )
+    let policy = output::named(activated.name.as_deref(), &activated.digest.to_string());
+    format!("tenant {} is under {policy} from {} on{before}", activated.tenant, activated.from)
 }
 
 fn details(policy: &Policy) -> String {
@@ -418,11 +417,13 @@ fn status_text(status: &TenantPolicy) -> String {
         .iter()
         .map(|one| (one, if one.digest == status.digest { "" } else { "past" }));
     let planned = status.planned.iter().map(|one| (one, "planned"));
-    let rows = activations
-        .chain(planned)
-        .map(|(one, note)| vec![one.from.to_string(), one.digest.to_string(), note.to_owned()]);
-    let mut text = format!("tenant {} is under {}\n\n", status.tenant, status.digest);
-    text.push_str(&output::table(&["FROM", "POLICY", ""], &[], rows));
+    let rows = activations.chain(planned).map(|(one, note)| {
+        let name = one.name.clone().unwrap_or_default();
+        vec![one.from.to_string(), one.digest.to_string(), name, note.to_owned()]
+    });
+    let policy = output::named(status.name.as_deref(), &status.digest.to_string());
+    let mut text = format!("tenant {} is under {policy}\n\n", status.tenant);
+    text.push_str(&output::table(&["FROM", "POLICY", "NAME", ""], &[], rows));
     let stands = status.policies.iter().map(|one| {
         let name = one.name.clone().unwrap_or_default();
         vec![one.digest.to_string(), name, Standing::from(one.state).to_string()]
@@ -434,7 +435,8 @@ fn status_text(status: &TenantPolicy) -> String {
             Some(stand_in) => format!("{stand_in} accounts its time"),
             None => "its time waits for another policy".into(),
         };
-        text.push_str(&format!("\n\nquarantined: {}\n  {reason}; {owed}", found.digest));
+        let policy = output::named(found.name.as_deref(), &found.digest.to_string());
+        text.push_str(&format!("\n\nquarantined: {policy}\n  {reason}; {owed}"));
     }
     text
 }

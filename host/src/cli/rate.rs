@@ -7,13 +7,13 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Global;
-use super::document::{self, Format};
+use super::document::{self, Format, GroupBy};
 use super::invoice::{CycleText, Shown};
 use super::output::{self, Output};
 use super::progress::during;
 use super::sheet;
 use crate::billing::agreement::Agreement;
-use crate::invoice::{Invoice, Rated, Sheet, SheetRules};
+use crate::invoice::{DaySum, Invoice, Rated, Sheet, SheetRules};
 use crate::policy::PolicyHost;
 
 #[derive(Debug, Args)]
@@ -65,6 +65,9 @@ pub(super) struct By {
 struct Bill {
     documents: Vec<Invoice>,
     sources: Vec<Source>,
+    /// The charges of each local day, by document; empty if they are not grouped by it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    days: Vec<Vec<DaySum>>,
 }
 
 /// The origin of a line.
@@ -87,13 +90,18 @@ impl Rate {
         let rows = sheet::read(&self.file)?;
         let to = self.to.as_deref().map(sheet::instant).transpose().context("--to")?;
         let rules = self.by.rules(read(&self.prices)?)?;
-        let work = move || -> anyhow::Result<Rated> {
-            Ok(Sheet::new(&rows, rules)?.rate(&engine()?.1, to)?)
+        let shown = self.shown;
+        let work = move || -> anyhow::Result<Bill> {
+            let (sheet, (_folder, engine)) = (Sheet::new(&rows, rules)?, engine()?);
+            let rated = sheet.rate(&engine, to)?;
+            let days = match shown.group_by {
+                Some(GroupBy::Day) => sheet.days(&engine, &rated.documents)?,
+                _ => Vec::new(),
+            };
+            Ok(Bill { sources: sources(&rated), documents: rated.documents, days })
         };
         let rating = tokio::task::spawn_blocking(work);
-        let rated = during("rating", async { rating.await.context("it broke off")? }).await?;
-        let bill = Bill { sources: sources(&rated), documents: rated.documents };
-        let shown = self.shown;
+        let bill = during("rating", async { rating.await.context("it broke off")? }).await?;
         let output = Output { json: output.json || shown.format == Format::Json };
         output.show(&bill, |bill| text(bill, shown))
     }
@@ -146,7 +154,11 @@ fn sources(rated: &Rated) -> Vec<Source> {
 }
 
 fn text(bill: &Bill, shown: Shown) -> String {
-    let text = document::print(&bill.documents, shown.format, shown.group_by);
+    let mut pages = document::pages(&bill.documents, shown.group_by);
+    for (page, days) in pages.iter_mut().zip(&bill.days) {
+        page.days = days;
+    }
+    let text = document::print(&pages, shown.format);
     if shown.format != Format::Table {
         return text;
     }

@@ -13,9 +13,11 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Global, output};
 use crate::hypervisor::Accelerator;
+use crate::invoice::Letterhead;
 use crate::journal;
 use crate::runtime::{Daemon, Options};
 use crate::tenancy::JwtConfig;
+use crate::tenant::billing_name;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -67,9 +69,40 @@ pub(super) struct Serve {
         default_value_t = CLOCK_WAIT_S
     )]
     clock_wait_s: u32,
+    /// The name of the issuer on invoices
+    #[arg(long, value_name = "NAME", env = "TALLYMAN_INVOICE_ISSUER", value_parser = issuer)]
+    invoice_issuer: Option<String>,
+    /// Text in front of the numbers of invoices, such as EX- for EX-acme-7
+    #[arg(
+        long,
+        value_name = "TEXT",
+        env = "TALLYMAN_INVOICE_PREFIX",
+        default_value = "",
+        value_parser = prefix
+    )]
+    invoice_prefix: String,
     #[command(flatten)]
     jwt: SignedTokens,
 }
+
+/// A name of an issuer as it is typed.
+fn issuer(text: &str) -> Result<String, String> {
+    billing_name(text).map_err(|problem| format!("the issuer's name {problem}"))
+}
+
+/// A prefix of numbers as it is typed.
+fn prefix(text: &str) -> Result<String, String> {
+    let is_of_prefix = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '/' | '.' | '_');
+    match text.len() <= PREFIX_CHARS_MAX && text.chars().all(is_of_prefix) {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "must have at most {PREFIX_CHARS_MAX} letters, digits, '-', '/', '.' and '_'"
+        )),
+    }
+}
+
+/// Longest prefix of numbers, in characters.
+const PREFIX_CHARS_MAX: usize = 32;
 
 /// Time in seconds that a time service usually needs after a boot.
 const CLOCK_WAIT_S: u32 = 30;
@@ -140,6 +173,7 @@ impl Serve {
             jwt: self.jwt.config()?,
             token: global.token.clone(),
             probe_networks: self.probe_network,
+            letterhead: Letterhead { issuer: self.invoice_issuer, prefix: self.invoice_prefix },
             supervisor: None,
             // The running program also after its file was replaced: compiled code must fit this
             // version.

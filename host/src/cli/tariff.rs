@@ -7,6 +7,7 @@ use clap::Subcommand;
 
 use super::Global;
 use super::args::Once;
+use super::invoice::charged;
 use super::output;
 use crate::api::model::{
     ChangeTariff, ChangedTariff, JoinTariff, Prices, SetDefaultTariff, Tariff,
@@ -92,10 +93,7 @@ impl Command {
                 let request = JoinTariff { tariff, version, at };
                 let path = ["tenants", SELF, "tariff"];
                 let prices: Prices = client.put_once(&path, &request, once.key()).await?;
-                output.show(&prices, |prices| {
-                    let Prices { tenant, digest, from, .. } = prices;
-                    format!("tenant {tenant} is charged by {digest} from {from} on")
-                })
+                output.show(&prices, charged)
             }
             Command::Change { tariff, version, at } => {
                 let request = ChangeTariff { version, at };

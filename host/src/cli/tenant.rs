@@ -7,7 +7,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::document;
 use super::output;
 use super::{Global, client::Client};
-use crate::api::model::{Billing, CreateTenant, EndedTenant, Fallback, Suspension, Tenant};
+use crate::api::model::{
+    Billing, BillingName, CreateTenant, EndedTenant, Fallback, Suspension, Tenant,
+};
 use crate::api::{format_size, parse_size};
 use crate::tenancy::SELF;
 use crate::tenant::{FallbackStep, Limit};
@@ -52,6 +54,16 @@ pub(super) enum Command {
         /// delegated: the tenant's own admins have the right, too; kept: they do not
         #[arg(value_enum)]
         to: Delegation,
+    },
+    /// Set the name to which a tenant's documents are addressed
+    #[command(after_help = "Examples:\n  \
+                      tallyman tenant billing-name acme 'Acme GmbH, Berlin'\n  \
+                      tallyman tenant billing-name acme   Only its id again")]
+    BillingName {
+        /// The tenant's id
+        id: String,
+        /// The name; none but the tenant's id if absent
+        name: Option<String>,
     },
     /// Start and make nothing of a tenant's any more, or again with --resume
     #[command(
@@ -143,6 +155,11 @@ impl Command {
                 let tenant: Tenant = client.put(&["tenants", &id, "billing"], &billing).await?;
                 output.show(&tenant, details)
             }
+            Command::BillingName { id, name } => {
+                let path = ["tenants", &id, "billing-name"];
+                let tenant: Tenant = client.put(&path, &BillingName { name }).await?;
+                output.show(&tenant, details)
+            }
             Command::Suspend { id, resume } => {
                 let suspension = Suspension { suspended: !resume };
                 let path = ["tenants", &id, "suspension"];
@@ -188,7 +205,7 @@ fn table(tenants: &[Tenant]) -> String {
             tenant.instances.to_string(),
             tenant.vcpus.to_string(),
             format_size(tenant.memory_bytes),
-            output::short(&tenant.policy),
+            output::named(tenant.policy_name.as_deref(), &tenant.policy.short()),
             tenant.created_at.to_string(),
             if tenant.alerts == 0 {
                 String::new()
@@ -205,7 +222,8 @@ fn table(tenants: &[Tenant]) -> String {
 }
 
 fn last_bill(ended: &EndedTenant) -> String {
-    let bill = document::print(&ended.documents, document::Format::Table, None);
+    let pages = document::pages(&ended.documents, None);
+    let bill = document::print(&pages, document::Format::Table);
     let unbilled = ended.unbilled.as_ref().map(|why| {
         format!("\n\nthe last bill could not be made: {why}; close it when that is mended")
     });
@@ -231,7 +249,8 @@ fn details(tenant: &Tenant) -> String {
     let rows = [
         ("tenant", Some(tenant.id.to_string())),
         ("created", Some(tenant.created_at.to_string())),
-        ("policy", Some(tenant.policy.to_string())),
+        ("billed to", tenant.billing_name.clone()),
+        ("policy", Some(output::named(tenant.policy_name.as_deref(), &tenant.policy.to_string()))),
         ("if it fails", Some(ladder)),
         ("ended", tenant.ended_at.map(|at| at.to_string())),
         ("suspended", tenant.suspended.then(|| "nothing of it is started or made".into())),

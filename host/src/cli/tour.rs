@@ -209,7 +209,7 @@ async fn bill(client: &Client) -> anyhow::Result<String> {
     let path = ["tenants", SELF, "invoice", "preview"];
     let preview: Documents =
         client.post(&path, &request).await.context("can't preview the bill")?;
-    Ok(document::print(&preview.documents, Format::Table, None))
+    Ok(document::print(&document::pages(&preview.documents, None), Format::Table))
 }
 
 async fn interrupted() -> anyhow::Result<()> {

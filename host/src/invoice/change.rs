@@ -2,17 +2,22 @@
 //! that it meets before it becomes a fact.
 
 use biller::book::Book;
+use biller::currency::Currency;
 
 use super::act::Act;
-use super::door::{Refusal, check_book, check_options, check_policy};
-use super::evidence::EvidenceError;
+use super::difference::utc_text;
+use super::door::{
+    Refusal, check_book, check_currencies, check_meetings, check_options, check_policy,
+};
+use super::evidence::{EvidenceError, InForce};
 use super::issuer::{IssueError, Issuer};
+use super::period::AgreementFrom;
 use super::rules::Overriding;
 use super::view::View;
 use super::{Calls, Engines, Evidence, InvoiceError};
 use crate::billing::agreement::Agreement;
 use crate::billing::{Dated, Reading, TenantFact, zones};
-use crate::id::{Digest, TariffName, TenantId};
+use crate::id::{BookName, Digest, TariffName, TenantId};
 use crate::journal::{Archive, CommitError, Entry, FirstTry, NewPrices, NewWithdrawal};
 use crate::policy::metering::Description;
 use crate::tenant::Plan;
@@ -40,6 +45,14 @@ pub enum ChangeError {
         /// The book that it is.
         known: Digest,
     },
+    /// A name stands for another book.
+    #[error("the name '{name}' is that of book {known}; give this one another")]
+    NameInUse {
+        /// The name.
+        name: BookName,
+        /// The book of that name.
+        known: Digest,
+    },
     /// Nothing that was named is planned.
     #[error("no such change of the {plan} is planned")]
     NotPlanned {
@@ -64,12 +77,24 @@ pub struct BookSet {
     pub book: Book,
     /// SHA-256 of its text.
     pub digest: Digest,
+    /// Its name with the tenant; none without one.
+    pub name: Option<String>,
     /// First instant at which it holds.
     pub from: Instant,
+    /// Set if it was set for that time already, so that nothing was recorded.
+    pub already: bool,
     /// Set if that instant was still to come when the book was set.
     pub planned: bool,
     /// Sequence number of the fact.
     pub fact: u64,
+}
+
+/// A book as a tenant knows it.
+struct KnownBook {
+    /// Its name; none without one.
+    name: Option<String>,
+    /// Since when, and by which fact, it is set for the time that is asked for; none if another is.
+    set: Option<(Instant, u64)>,
 }
 
 /// An override that is on record.
@@ -106,26 +131,27 @@ impl FirstTry {
 }
 
 impl Issuer {
-    /// Puts a price book in force from `at` on; none for now.
+    /// Puts a price book in force from `at` on; none for now. One that is set for that time already
+    /// changes nothing.
     ///
     /// # Errors
     /// [`ChangeError`].
     pub async fn set_prices(
         &self,
         tenant: &TenantId,
-        text: Vec<u8>,
+        (text, name): (Vec<u8>, Option<BookName>),
         at: Option<Instant>,
         now: Instant,
         act: Act,
     ) -> Result<BookSet, ChangeError> {
-        self.put_prices(tenant, text, at, now, (act, Vec::new())).await
+        self.put_prices(tenant, (text, name), at, now, (act, Vec::new())).await
     }
 
     /// Puts a price book in force, together with facts that belong to it.
     pub(super) async fn put_prices(
         &self,
         tenant: &TenantId,
-        text: Vec<u8>,
+        (text, name): (Vec<u8>, Option<BookName>),
         at: Option<Instant>,
         now: Instant,
         (act, with): (Act, Vec<Dated<TenantFact>>),
@@ -137,31 +163,72 @@ impl Issuer {
         }
         let issuer = self.clone();
         let whose = tenant.clone();
-        let (book, text) = blocking(move || {
+        let is_alone = with.is_empty();
+        let (book, text, name, known) = blocking(move || {
             let book = Book::parse(&text, zones::is_known)?;
-            issuer.check_prices(&whose, &book, at, now)?;
-            Ok((book, text))
+            let digest = Digest::of(&text);
+            issuer.check_prices(&whose, (&book, digest), at, now)?;
+            let asked = (digest, name.as_ref());
+            let known = issuer.known_book(&whose, asked, at.unwrap_or(now))?;
+            Ok((book, text, name, known))
         })
         .await?;
         let digest = Digest::of(&text);
+        let KnownBook { name: known_as, set } = known;
+        if let Some((from, fact)) = set.filter(|_| is_alone) {
+            let planned = from > now;
+            return Ok(BookSet {
+                book,
+                digest,
+                name: known_as,
+                from,
+                already: true,
+                planned,
+                fact,
+            });
+        }
         let Act { by, request } = act;
-        let new = NewPrices { tenant: tenant.clone(), digest, bytes: text, requested: at, by };
+        let shown = name.as_ref().map(ToString::to_string).or(known_as);
+        let new =
+            NewPrices { tenant: tenant.clone(), digest, bytes: text, requested: at, by, name };
         let tenants = with.into_iter().map(|dated| (tenant.clone(), dated)).collect();
         let entry = Entry { tenants, prices: Some(new), request, ..Entry::default() };
         let receipt = self.journal().commit(entry).await.map_err(IssueError::from)?;
         let from = receipt.activated_from.unwrap_or(now);
-        Ok(BookSet { book, digest, from, planned: at == Some(from), fact: receipt.last_seq })
+        let planned = at == Some(from);
+        let fact = receipt.last_seq;
+        Ok(BookSet { book, digest, name: shown, from, already: false, planned, fact })
+    }
+
+    /// A book as the tenant knows it so far. A name that stands for another one is refused.
+    fn known_book(
+        &self,
+        tenant: &TenantId,
+        (digest, name): (Digest, Option<&BookName>),
+        at: Instant,
+    ) -> Result<KnownBook, ChangeError> {
+        let view = self.view(&self.journal().archive(), tenant)?;
+        let named = name.and_then(|name| Some((name, view.naming.book_named(name.as_str())?)));
+        if let Some((name, known)) = named.filter(|(_, known)| *known != digest) {
+            return Err(ChangeError::NameInUse { name: name.clone(), known });
+        }
+        let known_as = view.naming.book(digest).map(str::to_owned);
+        let is_new_name = name.is_some_and(|name| known_as.as_deref() != Some(name.as_str()));
+        let set = view.rules.book_set(at).filter(|set| set.digest == digest && !is_new_name);
+        Ok(KnownBook { name: known_as, set: set.map(|set| (set.from, set.fact)) })
     }
 
     /// The answer to the first try of setting a book.
-    fn book_set(&self, first: &FirstTry) -> Result<BookSet, ChangeError> {
-        let Some(&TenantFact::PricesActivated { digest, from, .. }) = first.fact.of_tenant() else {
+    pub(super) fn book_set(&self, first: &FirstTry) -> Result<BookSet, ChangeError> {
+        let Some(TenantFact::PricesActivated { digest, from, name, .. }) = first.fact.of_tenant()
+        else {
             return Err(first.used_otherwise().into());
         };
+        let (digest, from, name) = (*digest, *from, name.as_ref().map(ToString::to_string));
         let bytes = Evidence::document(&self.journal().archive(), digest);
         let book = Book::parse_stored(&bytes.map_err(InvoiceError::from)?)?;
         let planned = from > first.fact.at.meter;
-        Ok(BookSet { book, digest, from, planned, fact: first.seq })
+        Ok(BookSet { book, digest, name, from, already: false, planned, fact: first.seq })
     }
 
     /// Withdraws planned changes. The client's key stays with the last of them, so that a try that
@@ -185,6 +252,9 @@ impl Issuer {
         if plans.is_empty() {
             return Err(ChangeError::NotPlanned { plan });
         }
+        let issuer = self.clone();
+        let (whose, left_out) = (tenant.clone(), plans.to_vec());
+        blocking(move || issuer.check_withdrawal(&whose, plan, &left_out)).await?;
         for (number, &(from, digest)) in plans.iter().enumerate() {
             let withdrawal = NewWithdrawal {
                 tenant: tenant.clone(),
@@ -262,7 +332,12 @@ impl Issuer {
         let issuer = self.clone();
         let whose = tenant.clone();
         let now = at.meter;
-        let from = blocking(move || Ok(issuer.border(&whose, now)?)).await?;
+        let (from, agreement) = blocking(move || {
+            let from = issuer.border(&whose, now)?;
+            issuer.check_agreement(&whose, &agreement, from)?;
+            Ok((from, agreement))
+        })
+        .await?;
         let by = act.by.clone();
         let fact = TenantFact::AgreementChanged { agreement, from, by };
         self.say(tenant, (at, fact), Vec::new(), act).await?;
@@ -307,36 +382,110 @@ impl Issuer {
     fn check_prices(
         &self,
         tenant: &TenantId,
-        book: &Book,
+        (book, digest): (&Book, Digest),
         at: Option<Instant>,
         now: Instant,
     ) -> Result<(), ChangeError> {
         let archive = self.journal().archive();
-        let view = self.view(&archive, tenant)?;
+        let mut view = self.view(&archive, tenant)?;
         if let Some(at) = at.filter(|&at| at < now) {
-            return Err(Refusal::Past(super::difference::utc_text(&view.calendar, at)).into());
+            return Err(Refusal::Past(utc_text(&view.calendar, at)).into());
         }
+        let from = at.unwrap_or(now);
         let describe = |digest| self.describe(&archive, digest);
+        let others = self.others(&view)?;
+        let next = view.rules.books((from, Instant(i64::MAX))).into_iter().map(|span| span.start);
+        let next = next.filter(|&start| start > from).min().unwrap_or(Instant(i64::MAX));
         let standard = self.engines(&archive).standard();
-        let others = books(&archive, &view)?;
-        check_book(&view, book, at.unwrap_or(now), standard, &describe, &others)??;
-        Ok(())
+        check_book(&view, book, (from, next), standard, &describe, &others)??;
+        let set = InForce { from, digest, fact: u64::MAX, options: Vec::new() };
+        view.rules.books.push(set);
+        Ok(self.one_currency(&view, from, Some((digest, book.currency())))??)
     }
 
     fn check_override(&self, tenant: &TenantId, asked: &Overriding) -> Result<(), ChangeError> {
         let archive = self.journal().archive();
         let mut view = self.view(&archive, tenant)?;
-        let Some(text) = &asked.book else { return Ok(()) };
-        let book = Book::parse(text, zones::is_known)?;
-        let others = books(&archive, &view)?;
-        view.name(Overriding { book: None, ..asked.clone() });
-        let describe = |digest| self.describe(&archive, digest);
+        let others = self.others(&view)?;
+        view.name(asked.clone());
+        let named = match &asked.book {
+            Some(text) => Some((Digest::of(text), Book::parse(text, zones::is_known)?)),
+            None => None,
+        };
+        if let Some((_, book)) = &named {
+            let describe = |digest| self.describe(&archive, digest);
+            let standard = self.engines(&archive).standard();
+            let span = (asked.from, asked.until);
+            check_book(&view, book, span, standard, &describe, &others)??;
+        }
+        let named = named.map(|(digest, book)| (digest, book.currency()));
+        Ok(self.one_currency(&view, asked.from, named)??)
+    }
+
+    /// Refuses an agreement whose borders are not those at which the currency is to change.
+    fn check_agreement(
+        &self,
+        tenant: &TenantId,
+        agreement: &Agreement,
+        from: Instant,
+    ) -> Result<(), ChangeError> {
+        let mut view = self.view(&self.journal().archive(), tenant)?;
+        let agreement = agreement.clone();
+        view.agreements.push(AgreementFrom { from, agreement, fact: u64::MAX });
+        Ok(self.one_currency(&view, from, None)??)
+    }
+
+    /// Refuses to withdraw plans where the rules that are left would not go together.
+    fn check_withdrawal(
+        &self,
+        tenant: &TenantId,
+        plan: Plan,
+        plans: &[(Instant, Digest)],
+    ) -> Result<(), ChangeError> {
+        let archive = self.journal().archive();
+        let mut view = self.view(&archive, tenant)?;
+        let Some(&(from, _)) = plans.iter().min() else { return Ok(()) };
         let standard = self.engines(&archive).standard();
-        let mut others = others;
-        // The override's book holds up to the end of its span, regardless of planned books.
-        others.retain(|(from, _)| *from <= asked.from);
-        check_book(&view, &book, asked.from, standard, &describe, &others)??;
-        Ok(())
+        let describe = |digest| self.describe(&archive, digest);
+        let book_of = |digest| self.book(digest);
+        let meet = |view: &View| {
+            check_meetings(view, (from, Instant(i64::MAX)), standard, &describe, &book_of)
+        };
+        let before = meet(&view)?;
+        plans.iter().for_each(|&one| view.rules.withdraw(plan, one));
+        // Rules that did not go together before are not the withdrawal's fault.
+        if before.is_ok() {
+            meet(&view)??;
+        }
+        Ok(self.one_currency(&view, from, None)??)
+    }
+
+    fn one_currency(
+        &self,
+        view: &View,
+        from: Instant,
+        named: Option<(Digest, Currency)>,
+    ) -> Result<Result<(), Refusal>, InvoiceError> {
+        let of = |digest: Digest| match named.filter(|(named, _)| *named == digest) {
+            Some((_, currency)) => Ok(currency),
+            None => self.summary(digest).map(|summary| summary.currency),
+        };
+        check_currencies(view, from, &of, named.map(|(_, currency)| currency))
+    }
+
+    /// The tenant's books that hold at some time, also those that overrides stand in for.
+    fn others(&self, view: &View) -> Result<Vec<Book>, InvoiceError> {
+        let mut digests: Vec<_> = view.rules.all_books().iter().map(|span| span.book).collect();
+        digests.sort_unstable();
+        digests.dedup();
+        digests.into_iter().map(|digest| self.book(digest)).collect()
+    }
+
+    /// A book of the journal.
+    fn book(&self, digest: Digest) -> Result<Book, InvoiceError> {
+        let bytes = Evidence::document(&self.journal().archive(), digest)?;
+        Book::parse_stored(&bytes)
+            .map_err(|problem| InvoiceError::Book { problem: problem.to_string() })
     }
 
     /// The end of the period that holds `now`.

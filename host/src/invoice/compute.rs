@@ -14,7 +14,7 @@ use super::document::{Invoice, Line, Named, Receipt};
 use super::evidence::{Evidence, EvidenceError};
 use super::measure::{MeasureCall, Measured, Measuring};
 use super::period::Period;
-use super::rules::PolicySpan;
+use super::rules::{BookSpan, PolicySpan};
 use super::usage::{INITIALIZING_MAX, Usage, usage};
 use super::view::View;
 use crate::billing::zones;
@@ -58,6 +58,10 @@ pub(super) struct Computed {
     pub(super) subjects: Vec<String>,
     pub(super) zones: Vec<Zone>,
     pub(super) receipts: Vec<Receipt>,
+    /// The policies of the billed time.
+    pub(super) policies: Vec<PolicySpan>,
+    /// The books of the period, planned ones included.
+    pub(super) books: Vec<BookSpan>,
 }
 
 impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
@@ -85,11 +89,27 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
         opening: &Balances,
         documents: &[&Invoice],
     ) -> Result<Computed, InvoiceError> {
+        self.compute_marked(view, period, (until, &[]), opening, documents)
+    }
+
+    /// Computes a period up to an instant, with the sums of rules up to some other instants.
+    ///
+    /// # Errors
+    /// [`InvoiceError`].
+    pub(super) fn compute_marked(
+        &self,
+        view: &View,
+        period: &Period,
+        (until, marks): (Instant, &[Instant]),
+        opening: &Balances,
+        documents: &[&Invoice],
+    ) -> Result<Computed, InvoiceError> {
         let (start, last) = view.own(period);
         let until = until.clamp(start, last);
         let policies = view.rules.policies((start, until), self.calls.standard());
         let (measured, instances) = self.measure(view, (start, until), &policies)?;
-        let books = self.books(view, (start, period.end))?;
+        let spans = view.rules.books((start, period.end));
+        let books = self.books(view, &spans)?;
         let zones = self.zones(view, period, &books, documents)?;
         let header = Header {
             form: FORM,
@@ -104,9 +124,10 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
             terms: measured.terms.clone(),
             opening: opening.clone(),
             one_offs: view.one_offs(period, until),
-            marks: Vec::new(),
+            marks: marks.iter().map(|mark| mark.0).collect(),
         };
-        self.bill(header, measured, instances, documents)
+        let computed = self.bill(header, measured, instances, documents)?;
+        Ok(Computed { policies, books: spans, ..computed })
     }
 
     fn bill(
@@ -144,7 +165,15 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
             chain: String::new(),
         });
         let subjects = measured.subjects.into_iter().map(|subject| subject.id).collect();
-        Ok(Computed { bill: call.value, instances, subjects, zones: header.zones, receipts })
+        Ok(Computed {
+            bill: call.value,
+            instances,
+            subjects,
+            zones: header.zones,
+            receipts,
+            policies: Vec::new(),
+            books: Vec::new(),
+        })
     }
 
     /// The intervals that a line of a document covers.
@@ -237,13 +266,9 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
         Ok(())
     }
 
-    fn books(
-        &self,
-        view: &View,
-        span: (Instant, Instant),
-    ) -> Result<Vec<BookInForce>, InvoiceError> {
+    fn books(&self, view: &View, spans: &[BookSpan]) -> Result<Vec<BookInForce>, InvoiceError> {
         let mut books = Vec::new();
-        for in_force in view.rules.books(span) {
+        for in_force in spans {
             let named = view.named.iter().find(|text| Digest::of(text) == in_force.book).cloned();
             let bytes = named.map_or_else(|| self.evidence.document(in_force.book), Ok)?;
             let text = String::from_utf8(bytes).map_err(|_| {
@@ -318,7 +343,7 @@ impl Tracing {
 }
 
 /// The biller that made a document; none without a receipt of it.
-fn biller_of(document: &Invoice) -> Option<Digest> {
+pub(super) fn biller_of(document: &Invoice) -> Option<Digest> {
     let receipt = document.receipts.iter().find(|receipt| receipt.call == "bill");
     receipt.and_then(|receipt| receipt.component.parse().ok())
 }

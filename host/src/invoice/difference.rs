@@ -4,19 +4,23 @@
 use std::collections::BTreeMap;
 
 use biller::input::{Balances, OneOffKind};
-use biller::output::{AdjustmentKind, Bill, Line as Charge, LineKind};
+use biller::output::{AdjustmentKind, Bill, Line as Charge, LineKind, Tariff};
+use biller::per::Per;
 use chrono::{DateTime, SecondsFormat};
 
 use super::InvoiceError;
 use super::compute::Computed;
 use super::document::{
-    Closing, FORM, Invoice, Kind, Line, Named, OverrideNote, Place, Stretch, Sum, nanos,
+    Closing, FORM, Invoice, Kind, Line, Named, OverrideNote, Place, RulesNote, Stretch, Sum, nanos,
     rounding_name,
 };
 use super::period::Period;
+use super::rules::{BookSpan, PolicySpan};
 use super::view::View;
 use crate::billing::calendar::Calendar;
 use crate::billing::decimal::Decimal;
+use crate::id::Digest;
+use crate::tenant::STANDARD;
 use crate::units::Instant;
 
 /// The parts of a document beside its charges.
@@ -28,6 +32,47 @@ pub struct Heading {
     pub unsettled: Vec<String>,
     /// Set for a preview, which is stored nowhere.
     pub is_preview: bool,
+    /// The instant of issue, as the document writes it; none for a preview.
+    pub issued: Option<String>,
+    /// The issuer, as it is named on documents.
+    pub letterhead: Letterhead,
+    /// The standard policy, which is named so; none to name none.
+    pub standard: Option<Digest>,
+}
+
+/// The issuer of documents, as it is named on them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Letterhead {
+    /// Its name; none to leave it out.
+    pub issuer: Option<String>,
+    /// Text in front of documents' numbers.
+    pub prefix: String,
+}
+
+impl Heading {
+    /// The heading that a document has.
+    pub(super) fn stated_by(invoice: &Invoice) -> Self {
+        let own = invoice.reference.as_deref().zip(invoice.number);
+        let prefix =
+            own.and_then(|(text, number)| text.strip_suffix(&own_number(&invoice.tenant, number)));
+        let standard = invoice.policies.iter().find(|one| one.name.as_deref() == Some(STANDARD));
+        Self {
+            reason: invoice.reason.clone(),
+            unsettled: invoice.unsettled.clone(),
+            is_preview: false,
+            issued: invoice.issued.clone(),
+            letterhead: Letterhead {
+                issuer: invoice.issuer.clone(),
+                prefix: prefix.unwrap_or_default().to_owned(),
+            },
+            standard: standard.and_then(|one| one.digest.parse().ok()),
+        }
+    }
+}
+
+/// The number of a tenant's document, which no other tenant's has.
+fn own_number(tenant: &str, number: u64) -> String {
+    format!("{tenant}-{number}")
 }
 
 /// A document that is not issued yet.
@@ -50,7 +95,7 @@ pub(super) struct Parts<'a> {
 
 /// The identity of a line across the documents of a period.
 type Key<'a> =
-    (&'a str, Option<&'a str>, &'a str, &'a str, u32, &'a str, &'a str, &'a str, &'a str);
+    (&'a str, Option<&'a str>, &'a str, &'a str, u32, &'a str, &'a str, &'a str, &'a str, &'a str);
 
 impl Parts<'_> {
     /// Puts the document together.
@@ -113,10 +158,17 @@ impl Parts<'_> {
             amount: money(one.to_come),
             reason: None,
         });
+        let number = (!self.heading.is_preview).then_some(self.view.last_number + 1);
+        let Letterhead { issuer, prefix } = &self.heading.letterhead;
+        let tenant = self.view.tenant.as_str();
         let invoice = Invoice {
             form: FORM,
-            tenant: self.view.tenant.to_string(),
-            number: (!self.heading.is_preview).then_some(self.view.last_number + 1),
+            tenant: tenant.to_owned(),
+            number,
+            reference: number.map(|number| format!("{prefix}{}", own_number(tenant, number))),
+            issuer: issuer.clone(),
+            issued: self.heading.issued.clone(),
+            billed_to: self.view.billing_name.clone(),
             kind,
             follows: last_document.and_then(|document| document.number),
             reason: self.heading.reason.clone().filter(|_| kind == Kind::Correction),
@@ -128,6 +180,8 @@ impl Parts<'_> {
             billed: stretch(&self.view.calendar, (start, self.until)),
             reaches_end: self.until >= last,
             as_of: Place { seq: self.view.as_of.seq, hash: self.view.as_of.hash.to_string() },
+            policies: self.policies(&computed.policies),
+            books: self.books(&computed.books),
             overrides: self.overrides(),
             unrated: self
                 .unrated
@@ -155,12 +209,61 @@ impl Parts<'_> {
         Ok(Draft { invoice, differs })
     }
 
+    fn policies(&self, spans: &[PolicySpan]) -> Vec<RulesNote> {
+        let spans = spans.iter().map(|span| {
+            let digest = span.asked.unwrap_or(span.in_force);
+            ((span.start, span.end), digest, self.policy_name(digest))
+        });
+        self.rules(spans)
+    }
+
+    fn policy_name(&self, digest: Digest) -> Option<String> {
+        match self.heading.standard == Some(digest) {
+            true => Some(STANDARD.to_owned()),
+            false => self.view.naming.policy(digest).map(str::to_owned),
+        }
+    }
+
+    fn book_name(&self, digest: Digest) -> Option<String> {
+        self.view.naming.book(digest).map(str::to_owned)
+    }
+
+    fn books(&self, spans: &[BookSpan]) -> Vec<RulesNote> {
+        let billed = spans.iter().filter(|span| span.start < self.until).map(|span| {
+            let name = self.book_name(span.book);
+            ((span.start, span.end.min(self.until)), span.book, name)
+        });
+        self.rules(billed)
+    }
+
+    /// Notes of rules that were in force one after the other.
+    fn rules(
+        &self,
+        spans: impl Iterator<Item = ((Instant, Instant), Digest, Option<String>)>,
+    ) -> Vec<RulesNote> {
+        let mut merged: Vec<((Instant, Instant), Digest, Option<String>)> = Vec::new();
+        for (span, digest, name) in spans {
+            match merged.last_mut().filter(|(last, of, _)| *of == digest && last.1 == span.0) {
+                Some((last, _, _)) => last.1 = span.1,
+                None => merged.push((span, digest, name)),
+            }
+        }
+        let note = |(span, digest, name): (_, Digest, _)| RulesNote {
+            span: stretch(&self.view.calendar, span),
+            digest: digest.to_string(),
+            name,
+        };
+        merged.into_iter().map(note).collect()
+    }
+
     fn overrides(&self) -> Vec<OverrideNote> {
         let in_force = self.view.rules.overrides((self.period.start, self.period.end));
         let note = |one: &super::evidence::Override| OverrideNote {
             span: stretch(&self.view.calendar, (one.from, one.until)),
             policy: one.policy.map(|digest| digest.to_string()),
+            policy_name: one.policy.and_then(|policy| self.policy_name(policy)),
             book: one.book.map(|digest| digest.to_string()),
+            book_name: one.book.and_then(|book| self.book_name(book)),
             reason: one.reason.clone(),
             fact: one.fact,
         };
@@ -206,6 +309,7 @@ impl Parts<'_> {
             tier: tariff.tier,
             per: tariff.per.clone(),
             unit: tariff.unit.clone(),
+            divisor: divisor(tariff),
             quantity: charge.quantity.to_string(),
             billed: charge.billed.to_string(),
             price_numerator: tariff.price_numerator.to_string(),
@@ -217,6 +321,16 @@ impl Parts<'_> {
             until: utc(charge.until),
             facts: charge.facts,
         }
+    }
+}
+
+/// Number of the quantity's units in one `per`; none for a fee, and for a unit that is none.
+fn divisor(tariff: &Tariff) -> Option<String> {
+    match tariff.kind {
+        LineKind::Usage | LineKind::Own => {
+            tariff.per.parse::<Per>().ok().map(|per| per.units.to_string())
+        }
+        LineKind::Once => None,
     }
 }
 
@@ -253,6 +367,7 @@ fn key(line: &Line) -> Key<'_> {
         line.tier,
         &line.meter,
         &line.unit,
+        &line.per,
         &line.price_numerator,
         &line.price_denominator,
     )

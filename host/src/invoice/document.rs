@@ -66,6 +66,19 @@ pub struct Invoice {
     pub tenant: String,
     /// Number among the tenant's documents, from 1; null in a preview.
     pub number: Option<u64>,
+    /// The number for people, unique among the issuer's: its prefix, the tenant's id, the number;
+    /// absent in a preview.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// Name of the issuer; absent if the host has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// The instant of issue by the calendar: RFC 3339 in UTC; absent in a preview.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issued: Option<String>,
+    /// Name to which the document is addressed; absent if the tenant has none but its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub billed_to: Option<String>,
     /// The kind of the document.
     pub kind: Kind,
     /// Number of the period's document before, to which this one states the difference; null for
@@ -92,6 +105,12 @@ pub struct Invoice {
     pub reaches_end: bool,
     /// The last fact that was taken into account.
     pub as_of: Place,
+    /// Policies that measured the billed time, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<RulesNote>,
+    /// Price books that priced it, in order; time without one is left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub books: Vec<RulesNote>,
     /// Overrides that were in force, in the order of their facts.
     pub overrides: Vec<OverrideNote>,
     /// Earlier periods that could not be rated and were taken as having used nothing.
@@ -167,12 +186,33 @@ pub struct OverrideNote {
     pub span: Stretch,
     /// The policy that was named, by its digest; null if none.
     pub policy: Option<String>,
+    /// Name of that policy; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_name: Option<String>,
     /// The book that was named, by its digest; null if none.
     pub book: Option<String>,
+    /// Name of that book; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub book_name: Option<String>,
     /// The reason, in words.
     pub reason: String,
     /// Sequence number of the fact.
     pub fact: u64,
+}
+
+/// A policy or a price book, and the part of the billed time in which it decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = InvoiceRules)]
+pub struct RulesNote {
+    /// The part of the billed time.
+    pub span: Stretch,
+    /// SHA-256 of the component or the book.
+    pub digest: String,
+    /// Its name with the tenant, `standard`, or the tariff and version that it is, such as
+    /// `pro/2026-12`; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 /// A charge: its difference to the period's document before.
@@ -198,6 +238,9 @@ pub struct Line {
     pub per: String,
     /// The unit of quantities.
     pub unit: String,
+    /// Number of units in one `per`, by which quantities are divided; absent for a fee.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub divisor: Option<String>,
     /// Number of units used, now.
     pub quantity: String,
     /// Number of units charged for, now.
@@ -293,6 +336,18 @@ impl Invoice {
     /// Fuel that the calls took.
     pub fn fuel(&self) -> u64 {
         self.receipts.iter().map(|receipt| receipt.fuel).fold(0, u64::saturating_add)
+    }
+
+    /// The document as it was before documents had names, dates and divisors.
+    pub(super) fn without_names(mut self) -> Self {
+        (self.reference, self.issuer, self.issued, self.billed_to) = (None, None, None, None);
+        self.policies.clear();
+        self.books.clear();
+        self.lines.iter_mut().for_each(|line| line.divisor = None);
+        for one in &mut self.overrides {
+            (one.policy_name, one.book_name) = (None, None);
+        }
+        self
     }
 
     /// The link that the tenant's next receipt follows on.

@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 
 use biller::book::Book;
+use biller::currency::Currency;
 use biller::output::AdjustmentKind;
 
 use super::InvoiceError;
-use super::difference::adjustment_name;
+use super::difference::{adjustment_name, utc_text};
 use super::document::Invoice;
+use super::period::Period;
 use super::usage::INITIALIZING_MAX;
 use super::view::View;
 use crate::id::Digest;
@@ -68,6 +70,27 @@ pub enum Refusal {
     /// An amount belongs to time without a book.
     #[error("at: no price book is in force at {0}, so that nothing is billed there")]
     NoBook(String),
+    /// An amount belongs to time after the tenant's end.
+    #[error("at: the tenant ended at {0}, and nothing is billed after; give an instant before it")]
+    Ended(String),
+    /// An amount belongs to time before the tenant's first period.
+    #[error("at: the tenant's first period begins at {0}; give an instant from there on")]
+    BeforeFirst(String),
+    /// A period would have two currencies.
+    #[error(
+        "the period from {from} to {until} would be billed in {one} and in {other}; a currency \
+         changes at a border: change or withdraw the book of one of them first"
+    )]
+    TwoCurrencies {
+        /// Begin of the period.
+        from: String,
+        /// Its end.
+        until: String,
+        /// A currency.
+        one: String,
+        /// The other one.
+        other: String,
+    },
     /// An amount is in another currency than its period.
     #[error("currency: the book in force is in {known}, and {named} was named; leave it out")]
     OtherCurrency {
@@ -134,37 +157,26 @@ pub enum Refusal {
 /// The description of a policy, by its digest.
 pub type Describe<'a> = &'a dyn Fn(Digest) -> Result<Description, InvoiceError>;
 
-/// Checks a book that is to be in force from `from` on: against every policy of that time (meters,
+/// Checks a book that is to be in force in a span: against every policy of that time (meters,
 /// units, options), and against the tenant's other books: an adjustment keeps its kind, a credit
 /// its amount, and the currency changes at a period's border only.
 ///
 /// # Errors
 /// The inner one says why the book is refused; the outer one, that a policy or a book can't be
 /// read.
-pub fn check_book(
+pub(super) fn check_book(
     view: &View,
     book: &Book,
-    from: Instant,
+    span: (Instant, Instant),
     standard: Digest,
     describe: Describe<'_>,
-    others: &[(Instant, Book)],
+    others: &[Book],
 ) -> Result<Result<(), Refusal>, InvoiceError> {
     if let Err(refusal) = check_units(book) {
         return Ok(Err(refusal));
     }
-    let until = others.iter().map(|(other, _)| *other).filter(|other| *other > from).min();
-    let until = until.unwrap_or(Instant(i64::MAX));
-    for span in view.rules.policies((from, until), standard) {
-        let Some(policy) = span.asked else { continue };
-        let utc = (view.calendar.utc_ns(span.start), view.calendar.utc_ns(span.end));
-        if let Err(refusal) = check_meters(book, policy, &describe(policy)?, utc) {
-            return Ok(Err(refusal));
-        }
-    }
-    if let Err(refusal) = check_adjustments(book, others.iter().map(|(_, book)| book)) {
-        return Ok(Err(refusal));
-    }
-    check_currency(view, book, from, others)
+    let checked = check_span(view, book, span, standard, describe)?;
+    Ok(checked.and_then(|()| check_adjustments(book, others.iter())))
 }
 
 /// Checks a policy with its options that is to hold from `from` on, against every book that is in
@@ -297,31 +309,92 @@ fn check_adjustments<'a>(
     Ok(())
 }
 
-/// Refuses a change of the currency inside a period: a new currency may begin at a border.
-fn check_currency(
+/// The currency of a book, by its digest.
+pub(super) type CurrencyOf<'a> = &'a dyn Fn(Digest) -> Result<Currency, InvoiceError>;
+
+/// Refuses rules under which a period would have two currencies: books that hold in it one after
+/// the other, or its documents and a book. Periods that end before `from` are left as they are.
+/// `added` is the currency of the book that is to be set, if there is one.
+pub(super) fn check_currencies(
+    view: &View,
+    from: Instant,
+    currency_of: CurrencyOf<'_>,
+    added: Option<Currency>,
+) -> Result<Result<(), Refusal>, InvoiceError> {
+    let spans = view.rules.books((Instant(i64::MIN), Instant(i64::MAX)));
+    let mut held = Vec::with_capacity(spans.len());
+    for span in &spans {
+        held.push((span.start, span.end, currency_of(span.book)?));
+    }
+    let changes = held.windows(2).filter(|two| two[0].2 != two[1].2).map(|two| two[1].0);
+    let changes: Vec<Instant> = changes.chain([from]).filter(|&at| at >= from).collect();
+    let billed = view.documents.iter().map(Invoice::until);
+    let Some(last) = changes.into_iter().chain(billed).max() else { return Ok(Ok(())) };
+    let periods = view.periods(Instant(last.0.saturating_add(1)))?;
+    for period in periods.into_iter().filter(|period| period.end > from) {
+        let billed = view.of(&period).iter().find_map(|document| document.currency.clone());
+        let (start, end) = view.own(&period);
+        let inside = held.iter().filter(|(since, until, _)| *since < end && start < *until);
+        let mut currencies: Vec<String> = billed.into_iter().collect();
+        currencies.extend(inside.map(|(_, _, currency)| currency.code().to_owned()));
+        currencies.dedup();
+        if let [one, other, ..] = currencies.as_slice() {
+            return Ok(Err(two_currencies(view, &period, (one, other), added)));
+        }
+    }
+    Ok(Ok(()))
+}
+
+fn two_currencies(
+    view: &View,
+    period: &Period,
+    (one, other): (&str, &str),
+    added: Option<Currency>,
+) -> Refusal {
+    let until = utc_text(&view.calendar, period.end);
+    match added.map(Currency::code).filter(|named| *named == other) {
+        Some(named) => Refusal::Currency { known: one.into(), named: named.into(), until },
+        None => Refusal::TwoCurrencies {
+            from: utc_text(&view.calendar, period.start),
+            until,
+            one: one.into(),
+            other: other.into(),
+        },
+    }
+}
+
+/// Refuses rules under which a price of a book has a meter that the policy of its time does not
+/// have.
+pub(super) fn check_meetings(
+    view: &View,
+    (from, until): (Instant, Instant),
+    standard: Digest,
+    describe: Describe<'_>,
+    book_of: &dyn Fn(Digest) -> Result<Book, InvoiceError>,
+) -> Result<Result<(), Refusal>, InvoiceError> {
+    for held in view.rules.books((from, until)) {
+        let book = book_of(held.book)?;
+        let checked = check_span(view, &book, (held.start, held.end), standard, describe)?;
+        if checked.is_err() {
+            return Ok(checked);
+        }
+    }
+    Ok(Ok(()))
+}
+
+fn check_span(
     view: &View,
     book: &Book,
-    from: Instant,
-    others: &[(Instant, Book)],
+    span: (Instant, Instant),
+    standard: Digest,
+    describe: Describe<'_>,
 ) -> Result<Result<(), Refusal>, InvoiceError> {
-    let periods = view.periods(Instant(from.0.saturating_add(1)))?;
-    let Some(period) = periods.last() else { return Ok(Ok(())) };
-    let billed = view.of(period).iter().find_map(|document: &&Invoice| document.currency.clone());
-    let inside = |&&(at, _): &&(Instant, Book)| at < period.end;
-    let holds = |&&(at, _): &&(Instant, Book)| at <= from || period.start <= at;
-    let in_force = others.iter().filter(inside).filter(holds).max_by_key(|(at, _)| *at);
-    // Nothing of the period is under another currency if the new one holds from its first instant
-    // on.
-    let is_at_border = from <= period.start;
-    let known = billed.or_else(|| {
-        in_force.filter(|_| !is_at_border).map(|(_, book)| book.currency().to_string())
-    });
-    match known {
-        Some(known) if known != book.currency().code() => Ok(Err(Refusal::Currency {
-            known,
-            named: book.currency().to_string(),
-            until: super::difference::utc_text(&view.calendar, period.end),
-        })),
-        _ => Ok(Ok(())),
+    for span in view.rules.policies(span, standard) {
+        let Some(policy) = span.asked else { continue };
+        let utc = (view.calendar.utc_ns(span.start), view.calendar.utc_ns(span.end));
+        if let Err(refusal) = check_meters(book, policy, &describe(policy)?, utc) {
+            return Ok(Err(refusal));
+        }
     }
+    Ok(Ok(()))
 }

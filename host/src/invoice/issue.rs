@@ -27,9 +27,9 @@ pub enum Goal {
 }
 
 /// The state of the tenant's bill before a period.
-struct Standing {
+pub(super) struct Standing {
     /// The balances that the earlier periods hand on.
-    handed: Balances,
+    pub(super) handed: Balances,
     /// The earlier periods without a document up to their end.
     unrated: Vec<Period>,
 }
@@ -99,13 +99,23 @@ impl<E: Evidence, C: Calls> Computer<'_, E, C> {
     /// # Errors
     /// [`InvoiceError`].
     pub fn preview(&self, mut view: View, to: Instant) -> Result<Vec<Invoice>, InvoiceError> {
-        let heading = Heading { is_preview: true, ..Heading::default() };
         let mut documents = Vec::new();
-        while let Some(invoice) = self.next(&view, Goal::Close(to), &heading)? {
+        while let Some(invoice) = self.next_preview(&view, to)? {
             view.add(invoice.clone());
             documents.push(invoice);
         }
         Ok(documents)
+    }
+
+    /// The next of the documents that a close up to `to` would make.
+    pub(super) fn next_preview(
+        &self,
+        view: &View,
+        to: Instant,
+    ) -> Result<Option<Invoice>, InvoiceError> {
+        let standard = Some(self.calls.standard());
+        let heading = Heading { is_preview: true, standard, ..Heading::default() };
+        self.next(view, Goal::Close(to), &heading)
     }
 
     /// Numbers of the documents that may differ if computed now, because a fact of their time
@@ -217,30 +227,44 @@ impl<E: Evidence, C: Calls> Computer<'_, E, C> {
         view: &View,
         invoice: &Invoice,
     ) -> Result<Option<Invoice>, InvoiceError> {
-        let periods = view.periods(invoice.until())?;
+        let Some((period, standing)) = self.standing_before(view, invoice)? else {
+            return Ok(None);
+        };
+        let documents = view.of(&period);
+        let computed =
+            self.compute(view, &period, invoice.until(), &standing.handed, &documents)?;
+        let parts = Parts {
+            view,
+            period: &period,
+            until: invoice.until(),
+            opening: &standing.handed,
+            unrated: &standing.unrated,
+            heading: &Heading::stated_by(invoice),
+        };
+        let made = parts.draft(computed)?.invoice;
+        Ok(Some(match invoice.reference {
+            Some(_) => made,
+            None => made.without_names(),
+        }))
+    }
+
+    /// A document's period, and the state of the tenant's bill before it; none if the tenant has no
+    /// such period.
+    ///
+    /// # Errors
+    /// [`InvoiceError`].
+    pub(super) fn standing_before(
+        &self,
+        view: &View,
+        invoice: &Invoice,
+    ) -> Result<Option<(Period, Standing)>, InvoiceError> {
         let mut standing = Standing::new();
-        for period in &periods {
-            let documents = view.of(period);
+        for period in view.periods(invoice.until())? {
             if period.start.0 == invoice.period.from_ns {
-                let heading = Heading {
-                    reason: invoice.reason.clone(),
-                    unsettled: invoice.unsettled.clone(),
-                    is_preview: false,
-                };
-                let computed =
-                    self.compute(view, period, invoice.until(), &standing.handed, &documents)?;
-                let parts = Parts {
-                    view,
-                    period,
-                    until: invoice.until(),
-                    opening: &standing.handed,
-                    unrated: &standing.unrated,
-                    heading: &heading,
-                };
-                return Ok(Some(parts.draft(computed)?.invoice));
+                return Ok(Some((period, standing)));
             }
             // The balances that earlier periods handed on, by their documents as of that place.
-            self.pass(view, period, Goal::Settle, &Heading::default(), &mut standing)?;
+            self.pass(view, &period, Goal::Settle, &Heading::default(), &mut standing)?;
         }
         Ok(None)
     }

@@ -1,7 +1,7 @@
 //! The issuer: one close or settlement of a tenant at a time, each document committed before the
 //! next is computed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use biller::book::Book;
@@ -9,14 +9,17 @@ use biller::currency::Currency;
 
 use super::act::{Act, Done};
 use super::compute::Computer;
-use super::difference::Heading;
+use super::days::DaySum;
+use super::difference::{Heading, Letterhead};
 use super::document::{Invoice, Named, Receipt};
 use super::evidence::{Evidence, EvidenceError};
+use super::free;
 use super::issue::Goal;
+use super::naming::Naming;
 use super::period::Period;
 use super::rules::Overriding;
 use super::view::View;
-use super::{Engines, InvoiceError};
+use super::{Calls, Engines, InvoiceError};
 use crate::billing::agreement::Agreement;
 use crate::blocking;
 use crate::id::{Digest, InstanceId, TenantId};
@@ -52,6 +55,7 @@ pub struct Issuer {
     issuing: Arc<Mutex<HashMap<TenantId, Arc<tokio::sync::Mutex<()>>>>>,
     /// Summaries of books that were asked for.
     summaries: Arc<Mutex<HashMap<Digest, BookSummary>>>,
+    letterhead: Letterhead,
 }
 
 /// The row of a price book in a list.
@@ -75,7 +79,14 @@ impl std::fmt::Debug for Issuer {
 impl Issuer {
     /// An issuer of documents of `journal`, computed by the components of `policies`.
     pub fn new(journal: Arc<Journal>, policies: Arc<PolicyHost>) -> Self {
-        Self { journal, policies, issuing: Arc::default(), summaries: Arc::default() }
+        let letterhead = Letterhead::default();
+        Self { journal, policies, issuing: Arc::default(), summaries: Arc::default(), letterhead }
+    }
+
+    /// Names the issuer on the documents to come.
+    #[must_use]
+    pub fn named(self, letterhead: Letterhead) -> Self {
+        Self { letterhead, ..self }
     }
 
     /// Issues every document towards a goal, in order. Documents that were issued before an error
@@ -128,7 +139,7 @@ impl Issuer {
     }
 
     /// The documents that a close up to `to` would make now, under `rules` if there are any.
-    /// Nothing is written. Blocking.
+    /// Without any book, they state what was used. Nothing is written. Blocking.
     ///
     /// # Errors
     /// [`InvoiceError`].
@@ -140,11 +151,77 @@ impl Issuer {
         rules: Option<Overriding>,
     ) -> Result<Vec<Invoice>, InvoiceError> {
         self.compute(tenant, directory, |computer, mut view| {
+            let is_free = rules.is_none() && !view.has_book(to);
+            let rules = match is_free {
+                true => Some(free::overriding(&self.meters(&view, to)?)),
+                false => rules,
+            };
             if let Some(rules) = rules {
                 view.name(rules);
             }
-            computer.preview(view, to)
+            let documents = computer.preview(view, to)?;
+            Ok(match is_free {
+                true => documents.into_iter().map(free::usage).collect(),
+                false => documents,
+            })
         })?
+    }
+
+    /// The meters of all policies up to an instant.
+    fn meters(&self, view: &View, to: Instant) -> Result<BTreeSet<String>, InvoiceError> {
+        let archive = self.journal.archive();
+        let engines = Engines::new(&archive, &self.policies);
+        let mut meters = BTreeSet::new();
+        for span in view.policies_until(to, engines.standard()) {
+            let description = span.asked.map(|policy| engines.describe(policy)).transpose()?;
+            let described = description.into_iter().flat_map(|one| one.meters);
+            meters.extend(described.map(|meter| meter.name));
+        }
+        Ok(meters)
+    }
+
+    /// The documents that a close up to `to` would make now, each with its days. Blocking.
+    ///
+    /// # Errors
+    /// [`InvoiceError`].
+    pub fn preview_days(
+        &self,
+        tenant: &TenantId,
+        directory: &Directory,
+        to: Instant,
+        rules: Option<Overriding>,
+    ) -> Result<Vec<(Invoice, Vec<DaySum>)>, InvoiceError> {
+        self.compute(tenant, directory, |computer, mut view| {
+            if let Some(rules) = rules {
+                view.name(rules);
+            }
+            computer.preview_days(view, to)
+        })?
+    }
+
+    /// The days of a document of the journal. Blocking.
+    ///
+    /// # Errors
+    /// [`InvoiceError`].
+    pub fn days(
+        &self,
+        tenant: &TenantId,
+        directory: &Directory,
+        invoice: &Invoice,
+    ) -> Result<Vec<DaySum>, InvoiceError> {
+        let place = Evidence::place(&self.journal.archive(), invoice.as_of.seq)?;
+        self.compute(tenant, directory, |computer, _| {
+            computer.days(&View::load(&self.journal.archive(), tenant, place)?, invoice)
+        })?
+    }
+
+    /// The names of a tenant's policies and books. Blocking.
+    ///
+    /// # Errors
+    /// [`InvoiceError::Evidence`].
+    pub fn naming(&self, tenant: &TenantId) -> Result<Naming, InvoiceError> {
+        let facts = self.journal.archive().facts_of_tenant(tenant).map_err(EvidenceError::from)?;
+        Ok(Naming::said_by(&facts))
     }
 
     /// The period that holds `now`, and the agreement that cuts the one after it. Blocking.
@@ -170,7 +247,11 @@ impl Issuer {
     ) -> Result<Option<Invoice>, IssueError> {
         let issuer = self.clone();
         let tenant = tenant.clone();
-        let heading = heading.clone();
+        let heading = Heading {
+            letterhead: self.letterhead.clone(),
+            standard: Some(self.policies.standard().digest()),
+            ..heading.clone()
+        };
         let directory = directory.clone();
         let work = move || {
             issuer.compute(&tenant, &directory, |computer, view| {

@@ -6,6 +6,7 @@
 //! - `usage` and `measure` turn facts into the time that policies count, `compute` turns that into
 //!   charges by the biller: the one path to a charge; `calls` is the seam to components;
 //! - `difference` makes a document of the charges, `issue` finds the next document;
+//! - `naming` knows the names of policies and books;
 //! - `focus` makes a table of documents;
 //! - `proof` makes a document again and compares; `bundle` is a document with its evidence.
 
@@ -15,6 +16,7 @@ mod calls;
 mod change;
 mod comparison;
 mod compute;
+mod days;
 mod difference;
 mod document;
 mod door;
@@ -22,10 +24,12 @@ mod engines;
 mod evidence;
 mod exact;
 pub mod focus;
+mod free;
 mod hash;
 mod issue;
 mod issuer;
 mod measure;
+mod naming;
 mod once;
 mod one_offs;
 mod period;
@@ -43,15 +47,18 @@ pub use calls::{Call, CallError, Calls};
 pub use change::{BookSet, ChangeError, Overridden};
 pub use comparison::{Comparison, Worth};
 pub use compute::{Computer, Names, TracedInterval};
-pub use difference::Heading;
+pub use days::DaySum;
+pub use difference::{Heading, Letterhead};
 pub use document::{
-    Closing, FORM, Invoice, Kind, Line, Named, OverrideNote, Place, Receipt, Stretch, Sum,
+    Closing, FORM, Invoice, Kind, Line, Named, OverrideNote, Place, Receipt, RulesNote, Stretch,
+    Sum,
 };
-pub use door::{Describe, Refusal, check_book, check_options, check_policy};
+pub use door::{Refusal, check_options, check_policy};
 pub use engines::Engines;
 pub use evidence::{Evidence, EvidenceError, InForce, News, Override, Quarantine, Visit};
 pub use issue::Goal;
 pub use issuer::{BookSummary, Directory, IssueError, Issuer};
+pub use naming::Naming;
 pub use one_offs::{NewOneOff, OneOffSet};
 pub use period::{AgreementFrom, Period};
 pub use proof::{Difference, ProofError, Proved, prove, trace_line};
@@ -91,6 +98,12 @@ pub enum InvoiceError {
         #[source]
         source: Box<AdmissionError>,
     },
+    /// A document's biller can't divide it into days.
+    #[error(
+        "the period keeps the biller of its first document, which is of an earlier version and \
+         can't divide it into days"
+    )]
+    Undivided,
     /// A policy gave no valid answer. The facts are safe; the period stays unrated.
     #[error("policy {component} did not measure the period: {}", fault.in_words())]
     Fault {
@@ -160,6 +173,7 @@ impl InvoiceError {
                 true
             }
             Self::Evidence(_)
+            | Self::Undivided
             | Self::Agreement(_)
             | Self::Book { .. }
             | Self::Biller { .. }

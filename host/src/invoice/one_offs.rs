@@ -110,6 +110,13 @@ impl Issuer {
         if at > now {
             return Err(Refusal::ToCome(text()).into());
         }
+        if let Some(ended) = view.ended.filter(|&ended| at >= ended) {
+            return Err(Refusal::Ended(utc_text(&view.calendar, ended)).into());
+        }
+        let first = view.periods(Instant(now.0.saturating_add(1)))?.into_iter().next();
+        if let Some(first) = first.filter(|first| at < first.start) {
+            return Err(Refusal::BeforeFirst(utc_text(&view.calendar, first.start)).into());
+        }
         let books = view.rules.books((at, Instant(at.0.saturating_add(1))));
         let book = books.first().ok_or_else(|| Refusal::NoBook(text()))?;
         let bytes = Evidence::document(&archive, book.book).map_err(InvoiceError::from)?;

@@ -16,7 +16,7 @@ pub(super) struct PolicySpan {
     pub(super) asked: Option<Digest>,
     /// The policy in force.
     pub(super) in_force: Digest,
-    /// The options of the policy in force.
+    /// The options of the policy that measures.
     pub(super) options: Vec<(String, String)>,
 }
 
@@ -79,7 +79,13 @@ impl Rules {
             let in_force = named.or(change.map(|change| change.digest)).unwrap_or(standard);
             // A policy that an override names is asked, even if it is quarantined.
             let asked = named.or_else(|| stand_ins.answering(in_force));
-            let options = change.filter(|change| change.digest == in_force);
+            let options = match asked {
+                // Options are those of an activation: a stand-in has its own.
+                Some(stand_in) if stand_in != in_force => {
+                    self.policies.iter().rfind(|change| change.digest == stand_in)
+                }
+                _ => change.filter(|change| change.digest == in_force),
+            };
             let options = options.map(|change| change.options.clone()).unwrap_or_default();
             let span = PolicySpan { start: from, end: until, asked, in_force, options };
             match spans.last_mut().filter(|last| last.is_same(&span)) {
@@ -105,6 +111,27 @@ impl Rules {
             }
         }
         spans
+    }
+
+    /// The book that was set for an instant, whatever overrides say; none without one.
+    pub(super) fn book_set(&self, at: Instant) -> Option<&InForce> {
+        in_force(&self.books, at)
+    }
+
+    /// The books that hold at some time, also those that overrides stand in for, ascending.
+    pub(super) fn all_books(&self) -> Vec<BookSpan> {
+        let ever = (Instant(i64::MIN), Instant(i64::MAX));
+        let own = Self { books: self.books.clone(), ..Self::default() };
+        [own.books(ever), self.books(ever)].concat()
+    }
+
+    /// Leaves a planned change out.
+    pub(super) fn withdraw(&mut self, plan: Plan, (from, digest): (Instant, Digest)) {
+        let of = match plan {
+            Plan::Policy => &mut self.policies,
+            Plan::Prices => &mut self.books,
+        };
+        of.retain(|one| (one.digest, one.from) != (digest, from));
     }
 
     /// The overrides that touch a span and were not replaced, in the order of their facts.
@@ -248,6 +275,33 @@ mod tests {
         rules.overrides.push(over(0, 100, None, 4));
         assert_eq!(books(&rules), [(10, 100, 1)]);
         assert_eq!(rules.overrides((Instant(0), Instant(100))).len(), 1);
+    }
+
+    #[test]
+    fn a_stand_in_is_asked_with_options_of_its_own() {
+        let option = |value: &str| vec![("minimum".to_owned(), value.to_owned())];
+        let with = |number: u8, from: i64, value: &str| InForce {
+            options: option(value),
+            ..change(number, from, from.unsigned_abs())
+        };
+        let mut rules = Rules {
+            policies: vec![with(1, 10, "60s"), with(2, 20, "5s"), with(3, 40, "9s")],
+            ..Rules::default()
+        };
+        let options = |rules: &Rules| -> Vec<Vec<(String, String)>> {
+            let spans = rules.policies((Instant(10), Instant(100)), digest(9));
+            spans.into_iter().map(|span| span.options).collect()
+        };
+        assert_eq!(options(&rules), [option("60s"), option("5s"), option("9s")]);
+        let quarantined = |stand_in: u8| Quarantine {
+            policy: digest(2),
+            stand_in: Some(digest(stand_in)),
+            fact: 50,
+        };
+        rules.quarantines = vec![quarantined(1)];
+        assert_eq!(options(&rules), [option("60s"), option("60s"), option("9s")]);
+        rules.quarantines = vec![quarantined(9)];
+        assert_eq!(options(&rules), [option("60s"), vec![], option("9s")]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use biller::book::Book;
 
 use super::InvoiceError;
 use super::compute::{Computer, TracedInterval};
+use super::days::DaySum;
 use super::difference::utc_text;
 use super::document::{Invoice, Named};
 use super::door::{Refusal, check_policy};
@@ -163,10 +164,7 @@ impl Sheet {
         let books = [(self.began, book)];
         let policy = (self.policy, &description);
         check_policy(&view()?, policy, &self.rules.options, self.began, &books)?;
-        let names = |id: &InstanceId| {
-            Ok(Named { id: id.to_string(), name: id.to_string(), tags: Vec::new() })
-        };
-        let computer = Computer::new(self, &engines, &names);
+        let computer = Computer::new(self, &engines, &named_by_id);
         let documents = computer.preview(view()?, to.unwrap_or(self.ended))?;
         let view = view()?;
         let traced = documents.iter().map(|document| computer.trace_all(&view, document));
@@ -174,9 +172,35 @@ impl Sheet {
         Ok(Rated { documents, sources })
     }
 
+    /// The charges of each local day of its documents. Blocking.
+    ///
+    /// # Errors
+    /// [`SheetError`].
+    pub fn days(
+        &self,
+        policies: &PolicyHost,
+        documents: &[Invoice],
+    ) -> Result<Vec<Vec<DaySum>>, SheetError> {
+        let engines = Engines::new(self, policies);
+        let computer = Computer::new(self, &engines, &named_by_id);
+        let tenant = TenantId::default_tenant();
+        let mut view = View::load(self, &tenant, self.head()).map_err(InvoiceError::from)?;
+        let mut days = Vec::with_capacity(documents.len());
+        for document in documents {
+            days.push(computer.days(&view, document)?);
+            view.add(document.clone());
+        }
+        Ok(days)
+    }
+
     fn head(&self) -> Head {
         Head { seq: self.last, hash: FactHash::GENESIS }
     }
+}
+
+/// An instance of a sheet, whose id is its name.
+fn named_by_id(id: &InstanceId) -> Result<Named, EvidenceError> {
+    Ok(Named { id: id.to_string(), name: id.to_string(), tags: Vec::new() })
 }
 
 /// Checks that each row of an instance begins where the one before it ends.
@@ -246,7 +270,12 @@ fn rules_said(
             reason: None,
             options: rules.options.clone(),
         },
-        TenantFact::PricesActivated { digest: Digest::of(&rules.book), from, by: Actor::Operator },
+        TenantFact::PricesActivated {
+            digest: Digest::of(&rules.book),
+            from,
+            by: Actor::Operator,
+            name: None,
+        },
         TenantFact::AgreementChanged {
             agreement: rules.agreement.clone(),
             from,

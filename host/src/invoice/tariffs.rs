@@ -14,6 +14,8 @@ use super::evidence::{Evidence, EvidenceError};
 use super::issuer::Issuer;
 use crate::billing::{Fact, Reading, TenantFact, zones};
 use crate::id::{Digest, TariffName, TenantId};
+use crate::journal::FirstTry;
+use crate::tenant::Plan;
 use crate::units::Instant;
 
 /// A published version of a tariff. It never changes.
@@ -47,18 +49,31 @@ pub struct Membership {
     pub version: TariffName,
 }
 
+impl std::fmt::Display for Membership {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.tariff, self.version)
+    }
+}
+
 impl Membership {
     /// The tariff that a tenant's facts say; none if its last book was set by itself.
     fn said_by(facts: &[(u64, Fact)]) -> Option<Self> {
-        let mut joined = None;
+        let mut joined: Option<(Digest, Self)> = None;
+        // The books that were set and not withdrawn.
+        let mut set = Vec::new();
         for (_, fact) in facts {
             match fact.of_tenant() {
                 Some(TenantFact::TariffJoined { tariff, version, digest, .. }) => {
                     let (tariff, version) = (tariff.clone(), version.clone());
                     joined = Some((*digest, Self { tariff, version }));
                 }
-                Some(TenantFact::PricesActivated { digest, .. }) => {
+                Some(TenantFact::PricesActivated { digest, from, .. }) => {
                     joined = joined.filter(|(of, _)| of == digest);
+                    set.push(((*digest, *from), joined.clone()));
+                }
+                Some(TenantFact::PlanWithdrawn { plan: Plan::Prices, digest, from, .. }) => {
+                    set.retain(|(one, _)| *one != (*digest, *from));
+                    joined = set.last().and_then(|(_, joined)| joined.clone());
                 }
                 _ => {}
             }
@@ -181,15 +196,21 @@ impl Issuer {
         reading: Reading,
         act: Act,
     ) -> Result<(BookSet, Membership), ChangeError> {
+        if let Some(first) = self.first_try(&act).await? {
+            return self.joined_before(tenant, &first);
+        }
         let issuer = self.clone();
-        let name = tariff.clone();
-        let (version, text) = blocking(move || {
+        let (name, whose) = (tariff.clone(), tenant.clone());
+        let (version, text, known) = blocking(move || {
             let version = issuer.version(&name, version.as_ref())?;
             let bytes = Evidence::document(&issuer.journal().archive(), version.digest);
-            Ok((version, bytes.map_err(InvoiceError::from)?))
+            let known = issuer.membership(&whose)?;
+            Ok((version, bytes.map_err(InvoiceError::from)?, known))
         })
         .await?;
         let TariffVersion { version, digest, .. } = version;
+        let on = Membership { tariff: tariff.clone(), version: version.clone() };
+        let is_news = known.as_ref() != Some(&on);
         let now = reading.meter;
         let joined = TenantFact::TariffJoined {
             tariff: tariff.clone(),
@@ -197,9 +218,22 @@ impl Issuer {
             digest,
             by: act.by.clone(),
         };
-        let with = vec![(reading, joined)];
-        let set = self.put_prices(tenant, text, at, now, (act, with)).await?;
-        Ok((set, Membership { tariff, version }))
+        let with = if is_news { vec![(reading, joined)] } else { Vec::new() };
+        let set = self.put_prices(tenant, (text, None), at, now, (act, with)).await?;
+        Ok((BookSet { name: Some(on.to_string()), ..set }, on))
+    }
+
+    /// The answer to the first try of joining a tariff.
+    fn joined_before(
+        &self,
+        tenant: &TenantId,
+        first: &FirstTry,
+    ) -> Result<(BookSet, Membership), ChangeError> {
+        let set = self.book_set(first)?;
+        let mut facts = self.facts_of(tenant)?;
+        facts.retain(|(seq, _)| *seq <= first.seq);
+        let on = Membership::said_by(&facts).ok_or_else(|| first.used_otherwise())?;
+        Ok((BookSet { name: Some(on.to_string()), ..set }, on))
     }
 
     /// A version of a tariff; the newest, if none is named. Blocking.
@@ -225,19 +259,31 @@ mod tests {
     use crate::billing::{About, BootId};
     use crate::tenant::Actor;
 
-    /// `j1` joins the version whose book is 1, `p2` sets book 2 by itself.
+    /// `j1` joins the version whose book is 1, `p2` sets book 2 by itself, `w2` withdraws it.
     fn membership(acts: &str) -> Option<String> {
         let digest = |act: &str| Digest([act.as_bytes()[1]; 32]);
         let fact = |act: &str| {
             let by = Actor::Operator;
-            let said = match act.starts_with('j') {
-                true => TenantFact::TariffJoined {
+            let said = match act.as_bytes()[0] {
+                b'w' => TenantFact::PlanWithdrawn {
+                    plan: Plan::Prices,
+                    digest: digest(act),
+                    from: Instant(0),
+                    by,
+                    reason: None,
+                },
+                b'j' => TenantFact::TariffJoined {
                     tariff: "pro".parse().expect("a name"),
                     version: act[1..].parse().expect("a name"),
                     digest: digest(act),
                     by,
                 },
-                false => TenantFact::PricesActivated { digest: digest(act), from: Instant(0), by },
+                _ => TenantFact::PricesActivated {
+                    digest: digest(act),
+                    from: Instant(0),
+                    by,
+                    name: None,
+                },
             };
             let boot = BootId("b".into());
             let at = Reading { boot, boottime_ns: 0, wall_ns: 0, meter: Instant(0) };
@@ -257,6 +303,10 @@ mod tests {
             ("j1 p1 j2 p2", Some("2")),
             ("j1 p1 p2 j1 p1", Some("1")),
             ("j1 p1 p1", Some("1")),
+            ("j1 p1 w1", None),
+            ("j1 p1 j2 p2 w2", Some("1")),
+            ("j1 p1 p2 w2", Some("1")),
+            ("p2 j1 p1 w1", None),
         ];
         for (acts, version) in rows {
             assert_eq!(membership(acts).as_deref(), version, "{acts}");

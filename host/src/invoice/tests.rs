@@ -165,7 +165,12 @@ impl Shelf {
         let digest = self.keep(text);
         self.say(
             at,
-            TenantFact::PricesActivated { digest, from: seconds(at), by: Actor::Operator },
+            TenantFact::PricesActivated {
+                digest,
+                from: seconds(at),
+                by: Actor::Operator,
+                name: None,
+            },
         );
     }
 
@@ -573,4 +578,100 @@ fn a_document_that_states_anything_else_is_not_proved() {
 
 fn rounding_of(rounding: Rounding) -> &'static str {
     document::rounding_name(rounding)
+}
+
+/// Days add up to the rule's sum, and a document that follows says what each day was.
+#[test]
+fn a_document_is_divided_into_local_days() {
+    let mut shelf = Shelf::new();
+    let agreement = Agreement::default();
+    let say = TenantFact::AgreementChanged { agreement, from: seconds(0), by: Actor::Operator };
+    shelf.say(0, say);
+    shelf.put_prices(BOOK, 0);
+    shelf.enter("a", DAY - 10, Phase::Running);
+    shelf.enter("b", 2 * DAY - 5, Phase::Running);
+    let days = |shelf: &Shelf, invoice: &Invoice| -> Vec<(String, Option<String>, String)> {
+        let named = names();
+        let head = shelf.place(invoice.as_of.seq).expect("a place");
+        let view = View::load(shelf, &tenant(), head).expect("a view");
+        let days = Computer::new(shelf, &shelf.calls, &named).days(&view, invoice);
+        days.expect("days").into_iter().map(|day| (day.day, day.was, day.amount)).collect()
+    };
+    let row = |day: &str, was: Option<&str>, amount: &str| {
+        (day.to_owned(), was.map(str::to_owned), amount.to_owned())
+    };
+    shelf.close(2 * DAY + 3);
+    let first = shelf.last();
+    let expected = [
+        row("1970-01-01", None, "10"),
+        row("1970-01-02", None, "86405"),
+        row("1970-01-03", None, "6"),
+    ];
+    assert_eq!(days(&shelf, &first), expected);
+    shelf.enter("b", 2 * DAY - 2, Phase::Stopped);
+    shelf.settle();
+    let expected = [
+        row("1970-01-01", Some("10"), "0"),
+        row("1970-01-02", Some("86405"), "-2"),
+        row("1970-01-03", Some("6"), "-3"),
+    ];
+    assert_eq!(days(&shelf, &shelf.last()), expected);
+    assert_eq!(days(&shelf, &first).len(), 3, "as of its own place");
+}
+
+/// A price that two books state for different units is two lines, in each document.
+#[test]
+fn lines_for_different_units_are_not_mixed_up() {
+    let by_minute = BOOK
+        .replace("instance-second", "instance-minute")
+        .replace(r#""price": "1""#, r#""price": "60""#);
+    let mut shelf = Shelf::with_book(BOOK);
+    shelf.put_prices(&by_minute, 50);
+    shelf.enter("a", 20, Phase::Running);
+    assert_eq!(shelf.close(100), ["80.00"]);
+    assert_eq!(shelf.close(110), ["10.00"]);
+    let lines = shelf.last().lines;
+    let changes: Vec<_> = lines.iter().map(|line| (line.was.as_deref(), &*line.amount)).collect();
+    assert_eq!(changes, [(Some("50"), "10")]);
+    shelf.prove_all();
+}
+
+/// The names of documents are evidence, too; a document that had none is proved as it was.
+#[test]
+fn names_on_documents_are_proved() {
+    let mut shelf = Shelf::with_book(BOOK);
+    let settings = crate::tenant::Settings {
+        billing_name: Some("Acme GmbH".into()),
+        ..crate::tenant::Settings::default()
+    };
+    shelf.say(0, TenantFact::Changed { settings, by: Actor::Operator });
+    shelf.run("a", 10, 30);
+    let heading = Heading {
+        issued: Some("1970-01-01T00:02:00Z".into()),
+        letterhead: Letterhead { issuer: Some("Example Ltd".into()), prefix: "EX-".into() },
+        standard: Some(digest(9)),
+        ..Heading::default()
+    };
+    let named = names();
+    let computer = Computer::new(&shelf, &shelf.calls, &named);
+    let made = computer.next(&shelf.view(), Goal::Close(seconds(100)), &heading);
+    let made = made.expect("rated").expect("a document");
+    assert_eq!(made.reference.as_deref(), Some("EX-default-1"));
+    assert_eq!(made.billed_to.as_deref(), Some("Acme GmbH"));
+    assert_eq!(made.policies[0].name.as_deref(), Some("standard"));
+    assert_eq!(made.lines[0].divisor.as_deref(), Some("1000000000"));
+    for document in [made.clone(), made.without_names()] {
+        let mut shelf = Shelf { facts: shelf.facts.clone(), ..Shelf::with_book(BOOK) };
+        shelf.documents.push(document.to_bytes());
+        let fact = TenantFact::Invoiced {
+            number: 1,
+            digest: document.digest(),
+            from: seconds(0),
+            until: seconds(100),
+            corrects: None,
+            by: Actor::Operator,
+        };
+        shelf.say(100, fact);
+        shelf.prove(1).expect("a proof");
+    }
 }

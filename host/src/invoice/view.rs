@@ -5,8 +5,10 @@ use biller::input::{OneOff, OneOffKind};
 use super::InvoiceError;
 use super::document::{FORM, Invoice};
 use super::evidence::{Evidence, EvidenceError, NotedOneOff, Override};
+use super::naming::Naming;
 use super::period::{AgreementFrom, Cuts, Period};
-use super::rules::{Overriding, Rules, said};
+use super::rules::{Overriding, PolicySpan, Rules, said};
+use crate::billing::TenantFact;
 use crate::billing::agreement::Agreement;
 use crate::billing::calendar::Calendar;
 use crate::id::{Digest, TenantId};
@@ -22,6 +24,9 @@ pub struct View {
     pub(super) as_of: Head,
     pub(super) rules: Rules,
     pub(super) one_offs: Vec<NotedOneOff>,
+    pub(super) naming: Naming,
+    /// The name to which documents are addressed; none without one.
+    pub(super) billing_name: Option<String>,
     pub(super) agreements: Vec<AgreementFrom>,
     pub(super) calendar: Calendar,
     /// Documents of the present form, in order, followed by previews.
@@ -57,6 +62,13 @@ impl View {
             as_of,
             rules: Rules::said_by(&facts),
             one_offs: said(&facts, NotedOneOff::from_fact),
+            naming: Naming::said_by(&facts),
+            billing_name: said(&facts, |_, said| match said {
+                TenantFact::Changed { settings, .. } => Some(settings.billing_name.clone()),
+                _ => None,
+            })
+            .pop()
+            .flatten(),
             agreements: said(&facts, AgreementFrom::from_fact),
             calendar: evidence.calendar(seq)?,
             documents: Vec::new(),
@@ -131,6 +143,19 @@ impl View {
         let period = cuts.periods(first, now)?.pop().ok_or(InvoiceError::Empty)?;
         let next = cuts.agreement(period.end);
         Ok((period, next))
+    }
+
+    /// Returns whether a book was in force before an instant.
+    pub(super) fn has_book(&self, until: Instant) -> bool {
+        !self.rules.books((Instant(i64::MIN), until)).is_empty()
+    }
+
+    /// The policies of the tenant's time up to an instant.
+    pub(super) fn policies_until(&self, until: Instant, standard: Digest) -> Vec<PolicySpan> {
+        match self.first.filter(|&first| first < until) {
+            Some(first) => self.rules.policies((first, until), standard),
+            None => Vec::new(),
+        }
     }
 
     /// The documents of a period, in order.

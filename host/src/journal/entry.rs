@@ -5,7 +5,7 @@ use std::fmt;
 use crate::billing::account::Account;
 use crate::billing::{BootId, Dated, Fact, HostFact, InstanceFact, Reading, Sealed, TenantFact};
 use crate::clock::{Clock, Gap};
-use crate::id::{Digest, InstanceId, InstanceName, PolicyName, TenantId, TokenId};
+use crate::id::{BookName, Digest, InstanceId, InstanceName, PolicyName, TenantId, TokenId};
 use crate::tenant::{Actor, Plan, Role, Settings, Standing};
 use crate::units::Instant;
 
@@ -250,6 +250,8 @@ pub struct NewPrices {
     pub requested: Option<Instant>,
     /// Actor that asked for it.
     pub by: Actor,
+    /// Name among the tenant's books; none without one.
+    pub name: Option<BookName>,
 }
 
 /// The withdrawal of a planned change of a tenant's policy or prices.

@@ -538,7 +538,7 @@ async fn prices_that_are_sent_again_are_put_in_force_once() {
     let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
     let entry = |digest: Digest| {
         let (bytes, by) = (b"one".to_vec(), Actor::Operator);
-        let prices = NewPrices { tenant: tenant(), digest, bytes, requested: None, by };
+        let prices = NewPrices { tenant: tenant(), digest, bytes, requested: None, by, name: None };
         Entry { prices: Some(prices), request: Some(request("k", digest)), ..Entry::default() }
     };
     let sent = join_all((0..4).map(|_| journal.commit(entry(one)))).await;

@@ -184,6 +184,9 @@ pub enum What {
         /// Its end on the meter clock, which is final.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ended_ns: Option<i64>,
+        /// Name to which its documents are addressed; left out if it has none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        billing_name: Option<String>,
     },
     /// A token was created; its secret is stored nowhere.
     TokenCreated {
@@ -214,6 +217,9 @@ pub enum What {
         from_ns: i64,
         /// Actor that asked for it, as in `policy-admitted`.
         by: String,
+        /// Name among the tenant's books; left out if it has none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
     },
     /// The billing agreement was changed: from `from_ns` on, the tenant's time is divided into
     /// periods by it.
@@ -644,7 +650,8 @@ impl From<&TenantFact> for What {
             }
             TenantFact::Created { by } => What::TenantCreated { by: by.to_string() },
             TenantFact::Changed {
-                settings: Settings { quota, fallback, billing_delegated, suspended, ended },
+                settings:
+                    Settings { quota, fallback, billing_delegated, suspended, ended, billing_name },
                 by,
             } => What::TenantChanged {
                 limits: limits(quota),
@@ -653,6 +660,7 @@ impl From<&TenantFact> for What {
                 billing_delegated: *billing_delegated,
                 suspended: *suspended,
                 ended_ns: ended.map(|ended| ended.0),
+                billing_name: billing_name.clone(),
             },
             TenantFact::TokenCreated { token, name, role, expires, by } => What::TokenCreated {
                 token: token.to_string(),
@@ -664,10 +672,11 @@ impl From<&TenantFact> for What {
             TenantFact::TokenRevoked { token, by } => {
                 What::TokenRevoked { token: token.to_string(), by: by.to_string() }
             }
-            TenantFact::PricesActivated { digest, from, by } => What::PricesActivated {
+            TenantFact::PricesActivated { digest, from, by, name } => What::PricesActivated {
                 digest: digest.to_string(),
                 from_ns: from.0,
                 by: by.to_string(),
+                name: name.as_ref().map(ToString::to_string),
             },
             TenantFact::AgreementChanged { agreement, from, by } => What::AgreementChanged {
                 zone: agreement.zone.clone(),
@@ -841,11 +850,13 @@ impl TryFrom<&What> for Family {
                 billing_delegated,
                 suspended,
                 ended_ns,
+                billing_name,
             } => {
                 let settings = Settings {
                     billing_delegated: *billing_delegated,
                     suspended: *suspended,
                     ended: ended_ns.map(Instant),
+                    billing_name: billing_name.clone(),
                     ..settings(limits, fallback)?
                 };
                 tenant(TenantFact::Changed { settings, by: by.parse()? })
@@ -862,11 +873,14 @@ impl TryFrom<&What> for Family {
             What::TokenRevoked { token, by } => {
                 tenant(TenantFact::TokenRevoked { token: token.parse()?, by: by.parse()? })
             }
-            What::PricesActivated { digest, from_ns, by } => tenant(TenantFact::PricesActivated {
-                digest: digest.parse()?,
-                from: Instant(*from_ns),
-                by: by.parse()?,
-            }),
+            What::PricesActivated { digest, from_ns, by, name } => {
+                tenant(TenantFact::PricesActivated {
+                    digest: digest.parse()?,
+                    from: Instant(*from_ns),
+                    by: by.parse()?,
+                    name: name.as_deref().map(str::parse).transpose()?,
+                })
+            }
             What::AgreementChanged { zone, cycle, anchor_day, from_ns, by } => {
                 let agreement = Agreement {
                     zone: zone.clone(),

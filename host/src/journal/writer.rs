@@ -994,7 +994,12 @@ fn own_facts(
     let prices = entry.prices.as_ref().zip(activated_from).map(|(new, from)| {
         own(
             &new.tenant,
-            TenantFact::PricesActivated { digest: new.digest, from, by: new.by.clone() },
+            TenantFact::PricesActivated {
+                digest: new.digest,
+                from,
+                by: new.by.clone(),
+                name: new.name.clone(),
+            },
         )
     });
     let invoiced = entry.invoice.as_ref().map(|new| {

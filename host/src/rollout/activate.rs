@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::trial::Gates;
 use super::{Rollout, RolloutError, blocking};
-use crate::billing::TenantFact;
+use crate::billing::{Fact, TenantFact};
 use crate::id::{Digest, TenantId};
 use crate::invoice::Issuer;
 use crate::journal::{self, CommitError, FirstTry, NewActivation, RequestKey};
@@ -138,9 +138,34 @@ impl Rollout {
             return Ok(first);
         }
         let digest = self.previous(&tenant).await?.ok_or(RolloutError::NothingToRollBack)?;
-        let activation =
-            NewActivation { rollback: true, reason, ..NewActivation::now(tenant, digest, by) };
+        // As it was: with the options under which it was in force.
+        let options = self.last_options(&tenant, digest).await?;
+        let activation = NewActivation {
+            rollback: true,
+            reason,
+            options,
+            ..NewActivation::now(tenant, digest, by)
+        };
         self.put_in_force(activation, request).await
+    }
+
+    /// The options of a policy's last activation for a tenant; none without one.
+    pub(super) async fn last_options(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        policy: Digest,
+    ) -> Result<Vec<(String, String)>, RolloutError> {
+        let rollout = self.clone();
+        let whose = tenant.clone();
+        let facts =
+            blocking(move || Ok(rollout.journal.archive().facts_of_tenant(&whose)?)).await?;
+        let options = |fact: &Fact| match fact.of_tenant() {
+            Some(TenantFact::PolicyActivated { digest, options, .. }) if *digest == policy => {
+                Some(options.clone())
+            }
+            _ => None,
+        };
+        Ok(facts.iter().rev().find_map(|(_, fact)| options(fact)).unwrap_or_default())
     }
 
     /// The policy that a rollback would put in force: the last one before the present one that was

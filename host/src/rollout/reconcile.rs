@@ -112,7 +112,7 @@ impl Rollout {
 
     /// Records a quarantine, and puts the substitute in force where the policy was.
     async fn record_quarantine(
-        &self,
+        self: &Arc<Self>,
         tenant: &Tenant,
         quarantined: &Quarantined,
         substitute: Option<Digest>,
@@ -129,10 +129,14 @@ impl Rollout {
             reason,
             stand_in: substitute,
         };
-        let activation = substitute.filter(|_| in_force).map(|digest| NewActivation {
-            reason: Some(format!("policy {policy} was quarantined")),
-            ..NewActivation::now(tenant.id().clone(), digest, Actor::Host)
-        });
+        let activation = match substitute.filter(|_| in_force) {
+            Some(digest) => Some(NewActivation {
+                reason: Some(format!("policy {policy} was quarantined")),
+                options: self.last_options(tenant.id(), digest).await?,
+                ..NewActivation::now(tenant.id().clone(), digest, Actor::Host)
+            }),
+            None => None,
+        };
         self.tenancy.move_policy(tenant.id(), moved, activation).await?;
         self.accounting.quarantine(tenant.id(), policy, substitute);
         self.fleet.mend(tenant.id(), |_| true);

@@ -7,8 +7,8 @@ use super::{Rollout, RolloutError, blocking};
 use crate::id::{Digest, PolicyName, TenantId};
 use crate::journal::NewPolicy;
 use crate::policy::{Admitted, Inspected, PolicyHost, Profile};
-use crate::tenancy::{Admission, STANDARD};
-use crate::tenant::{Actor, Move, Standing};
+use crate::tenancy::Admission;
+use crate::tenant::{Actor, Move, STANDARD, Standing};
 
 /// A component that is uploaded for a tenant.
 #[derive(Debug, Clone)]

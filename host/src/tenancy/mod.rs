@@ -26,7 +26,7 @@ use crate::journal::{
     StoredTenant, StoredToken,
 };
 use crate::limits;
-use crate::tenant::{Actor, Limit, Move, Role, Settings, Standing};
+use crate::tenant::{Actor, Limit, Move, Role, STANDARD, Settings, Standing};
 use crate::units::{Instant, Nanos};
 use standings::Standings;
 
@@ -37,9 +37,6 @@ const SECRET_BYTES: usize = 32;
 
 /// The name that stands for the caller's own tenant in paths.
 pub const SELF: &str = "self";
-
-/// The name of the policy inside this program, for every tenant.
-pub const STANDARD: &str = "standard";
 
 /// The error of an operation on tenants or tokens.
 #[derive(Debug, thiserror::Error)]

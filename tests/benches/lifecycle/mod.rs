@@ -12,6 +12,7 @@ use std::time::Instant as Timer;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
+use tallyman::invoice::Letterhead;
 use tallyman::runtime::{Daemon, Options};
 use tallyman_tests::{guest, machine};
 use tokio::runtime::Handle;
@@ -271,6 +272,7 @@ async fn measure(folder: PathBuf) -> (([Pair; 4], f64), [Pair; 2], Pair) {
         jwt: None,
         token: Some(TOKEN.into()),
         probe_networks: Vec::new(),
+        letterhead: Letterhead::default(),
         supervisor: Some(env!("CARGO_BIN_EXE_daemon").into()),
         compiler: None,
         journal: tallyman::journal::Options::default(),

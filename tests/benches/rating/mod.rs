@@ -146,6 +146,7 @@ impl Evidence for Month {
             digest: Digest::of(BOOK.as_bytes()),
             from,
             by: Actor::Operator,
+            name: None,
         };
         Ok(vec![(1, self.said(activated)), (2, self.said(priced))])
     }

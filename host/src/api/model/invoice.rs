@@ -5,7 +5,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Timestamp;
 use crate::billing::agreement;
-use crate::invoice::{Invoice, Kind};
+use crate::invoice::{DaySum, Invoice, Kind};
 use crate::journal::wire::{ChainedFact, Cycle, OneOffKind};
 
 /// A price book in force, or planned.
@@ -15,6 +15,10 @@ pub struct Prices {
     pub tenant: String,
     /// The book, by the SHA-256 of its text.
     pub digest: String,
+    /// Its name with the tenant, or the tariff and version that it is, such as `pro/2026-12`;
+    /// absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// ISO 4217 code of its prices.
     pub currency: String,
     /// The number of its prices.
@@ -27,6 +31,10 @@ pub struct Prices {
     pub fact: u64,
     /// `past`, `in-force`, `planned` or `withdrawn`.
     pub state: PricesState,
+    /// Set if the book was set for that time already and nothing was recorded; `from` and `fact`
+    /// are those of the time before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub already: bool,
     /// The text of the book as it was given; absent in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
@@ -69,6 +77,22 @@ pub struct Documents {
     pub documents: Vec<Invoice>,
 }
 
+/// The days of a document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DocumentDays {
+    /// The document.
+    pub document: Invoice,
+    /// Charges of rules by local day, ascending; adjustments belong to no day.
+    pub days: Vec<DaySum>,
+}
+
+/// The documents that a close would make, with their days.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DaysOfDocuments {
+    /// The documents in the order of their periods; empty if there is nothing to bill.
+    pub documents: Vec<DocumentDays>,
+}
+
 /// The end of the time that a preview bills.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -95,8 +119,8 @@ pub struct PreviewRequest {
     /// None if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
-    /// A price book in place of those in force: the text of one, or the digest of one that was set.
-    /// None if absent.
+    /// A price book in place of those in force: the text of one, or the name or digest of one that
+    /// was set. None if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<String>,
     /// Set to apply the book also to time for which no book was in force.
@@ -139,7 +163,7 @@ pub struct OverrideRules {
     /// prices, earlier overrides of the span end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
-    /// A price book: the text of one, or the digest of one that was set. None if absent.
+    /// A price book: the text of one, or the name or digest of one that was set. None if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<String>,
     /// Set to apply the book also to time for which no book was in force.
@@ -160,8 +184,14 @@ pub struct Overridden {
     pub until: Timestamp,
     /// Digest of the policy that was named; null if none was.
     pub policy: Option<String>,
+    /// Name of that policy; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_name: Option<String>,
     /// Digest of the price book that was named; null if none was.
     pub prices: Option<String>,
+    /// Name of that book; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prices_name: Option<String>,
     /// Sequence number of the journal's fact.
     pub fact: u64,
 }
@@ -355,6 +385,12 @@ pub struct AgreementInForce {
 pub struct InvoiceSummary {
     /// The document's number among the tenant's, from 1.
     pub number: u64,
+    /// The number for people, with the issuer's prefix; absent for a document that has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The instant of issue: RFC 3339 in UTC; absent for a document that has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issued: Option<String>,
     /// The document's kind; null for a document of the earlier form.
     pub kind: Option<Kind>,
     /// Number of the document before it for the same period; null for the first.

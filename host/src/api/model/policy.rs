@@ -223,6 +223,9 @@ pub struct Activated {
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub digest: Digest,
+    /// The policy's name among the tenant's policies; absent if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// First instant at which it is in force.
     pub from: Timestamp,
     /// `from` on the meter clock, in nanoseconds.
@@ -249,6 +252,9 @@ pub struct Activation {
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub digest: Digest,
+    /// The policy's name among the tenant's policies; absent if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// First instant at which it is in force.
     pub from: Timestamp,
     /// `from` on the meter clock, in nanoseconds.
@@ -262,6 +268,9 @@ pub struct Quarantined {
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub digest: Digest,
+    /// The policy's name among the tenant's policies; absent if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Number of failures in a row.
     pub faults: u32,
     /// Set if it needs an operator's attention: it is still in force, or the host has put another
@@ -288,6 +297,9 @@ pub struct TenantPolicy {
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub digest: Digest,
+    /// The policy's name among the tenant's policies; absent if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Digest of the policy that a rollback would put in force; absent if there is none.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]

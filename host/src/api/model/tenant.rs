@@ -67,10 +67,16 @@ pub struct Tenant {
     pub ended_at: Option<Timestamp>,
     /// The fallback steps for a quarantine of its policy, in the order in which they are tried.
     pub fallback: Vec<FallbackStep>,
+    /// Name to which its documents are addressed; absent if it has none but its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub billing_name: Option<String>,
     /// Digest of the policy in force.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub policy: Digest,
+    /// Name of the policy in force; absent if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_name: Option<String>,
     /// Number of quarantined policies that need an operator's attention.
     pub alerts: u64,
 }
@@ -81,6 +87,15 @@ pub struct Tenant {
 pub struct Billing {
     /// Set to give the right to the tenant's own admins, beside operators and the role `billing`.
     pub delegated: bool,
+}
+
+/// The name to which a tenant's documents are addressed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BillingName {
+    /// 1 to 256 bytes; null for none but the tenant's id.
+    #[schema(example = "Acme GmbH, Berlin")]
+    pub name: Option<String>,
 }
 
 /// The suspension of a tenant.

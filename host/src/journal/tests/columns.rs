@@ -80,6 +80,7 @@ async fn folder_with_everything() -> TempDir {
         bytes: book,
         requested: None,
         by: by(),
+        name: Some("winter".parse().unwrap()),
     };
     journal.commit(Entry { prices: Some(prices), ..Entry::default() }).await.unwrap();
     let bytes = b"invoice".to_vec();
