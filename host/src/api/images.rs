@@ -95,9 +95,8 @@ pub(super) async fn remove_image(
 }
 
 fn check_unused(state: &State, name: &ImageName) -> Result<(), ApiError> {
-    let views: Vec<_> =
-        state.tenancy.tenants().iter().flat_map(|tenant| state.fleet.list(tenant.id())).collect();
-    let users = views.iter().filter(|view| view.record.spec.image == name.as_str());
+    let views = state.fleet.by_tenant();
+    let users = views.values().flatten().filter(|view| view.record.spec.image == name.as_str());
     let names: Vec<_> = users.map(|view| view.record.name.as_str()).take(5).collect();
     if names.is_empty() {
         return Ok(());

@@ -1,5 +1,6 @@
 //! The instances of a host, as the rest of the program sees them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
@@ -388,6 +389,18 @@ impl Fleet {
             .filter(|slot| slot.tenant == *tenant)
             .map(|slot| slot.view())
             .collect()
+    }
+
+    /// The instances of every tenant that has any, oldest first; none of those that are deleted.
+    pub fn by_tenant(&self) -> BTreeMap<TenantId, Vec<Arc<View>>> {
+        let mut found: BTreeMap<TenantId, Vec<Arc<View>>> = BTreeMap::new();
+        for slot in self.0.directory().by_row.values() {
+            match found.get_mut(&slot.tenant) {
+                Some(views) => views.push(slot.view()),
+                None => drop(found.insert(slot.tenant.clone(), vec![slot.view()])),
+            }
+        }
+        found
     }
 
     /// The totals of these instances at an instant: one component call for each policy that is in

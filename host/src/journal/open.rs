@@ -89,7 +89,7 @@ pub(super) fn writer(
         requests: queue,
         head_seen: watch::Sender::new(opened.head),
         failure: watch::Sender::new(None),
-        figures: Arc::new(Figures::new(opened.clock.now())),
+        figures: Arc::new(Figures::new(opened.clock.now(), &opened.instances)),
         closing: Arc::default(),
         waiting: Arc::default(),
         log_load: 0,

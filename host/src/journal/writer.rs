@@ -307,8 +307,8 @@ struct Plan {
     recorded: Instant,
     /// Each tail before a change, in the order of the changes; none for a new one.
     tails: Vec<(Row, Option<Tail>)>,
-    /// Time and entries that the facts of the transaction count.
-    counted: Vec<(TenantId, figures::Counted)>,
+    /// Changes of time that the facts of the transaction make.
+    steps: Vec<figures::Step>,
 }
 
 /// For each entry of a committed transaction, its draft, or the error that refused it alone.
@@ -435,7 +435,7 @@ impl Writer {
             }
         }
         let lasted = clock::boottime_ns().saturating_sub(began);
-        self.figures.note(batch.entries.len(), lasted, &plan.counted);
+        self.figures.note(batch.entries.len(), lasted, &plan.steps);
         self.answer(batch, outcomes);
         self.checkpoint()
     }
@@ -448,7 +448,7 @@ impl Writer {
             head: self.head,
             recorded: self.recorded,
             tails: Vec::new(),
-            counted: Vec::new(),
+            steps: Vec::new(),
         }
     }
 
@@ -812,15 +812,15 @@ impl Writer {
             }
             faults.extend(self.accountant.enter(&mut batch));
             for ((index, entering), before) in whose.into_iter().zip(batch).zip(before) {
-                let mut counted = figures::Counted::default();
-                counted.grown(&before, &entering.account.tracker, self.figures.opened);
-                if let Some(phase) = entering.to {
-                    counted.entered[phase as usize] += 1;
-                }
-                plan.counted.push((entering.tenant.clone(), counted));
-                if let Ok(Draft { hot: Some(hot), .. }) = &mut outcomes[index] {
-                    hot.account = entering.account;
-                }
+                let Ok(Draft { hot: Some(hot), .. }) = &mut outcomes[index] else { continue };
+                plan.steps.push(figures::Step {
+                    row: hot.row,
+                    tenant: entering.tenant,
+                    before,
+                    after: entering.account.tracker,
+                    entered: entering.to,
+                });
+                hot.account = entering.account;
             }
         }
         faults.into_iter().map(|fault| self.fault(fault, plan)).collect()

@@ -11,7 +11,6 @@ use crate::id::TenantId;
 use crate::journal::Counted;
 use crate::tenancy::Tenant;
 use crate::tenant::Limit;
-use crate::units::Instant;
 use crate::vm::Phase;
 
 /// The instances of a tenant, in figures.
@@ -19,8 +18,6 @@ use crate::vm::Phase;
 struct Crowd {
     /// Instances in each phase.
     phases: [u64; Phase::ALL.len()],
-    /// Time of the visits under way since the opening of the journal, in nanoseconds.
-    open_ns: [u64; Phase::ALL.len()],
     all: u64,
     degraded: u64,
     vcpus: u64,
@@ -29,14 +26,9 @@ struct Crowd {
 }
 
 impl Crowd {
-    fn of(views: &[Arc<View>], opened: Instant, now: Instant) -> Self {
+    fn of(views: &[Arc<View>]) -> Self {
         let mut crowd = Self::default();
         for view in views {
-            let tracker = &view.account.tracker;
-            if let Some(phase) = tracker.current {
-                let open = now.since(tracker.since.max(opened)).unwrap_or_default();
-                crowd.open_ns[phase as usize] += open.0;
-            }
             if let Some(phase) = InstanceState::from(view.live.state).phase() {
                 crowd.phases[phase as usize] += 1;
             }
@@ -79,11 +71,11 @@ impl Figures {
 
 /// All metrics that have a tenant.
 pub(super) fn families(state: &State, tenants: &[Arc<Tenant>]) -> Vec<Family> {
-    let journal = state.journal.figures();
-    let mut counted: BTreeMap<TenantId, Counted> = journal.tenants();
-    let now = state.fleet.now();
+    let mut counted: BTreeMap<TenantId, Counted> =
+        state.journal.figures().tenants(state.fleet.now());
+    let views = state.fleet.by_tenant();
     let figures = |tenant: &Arc<Tenant>| Figures {
-        crowd: Crowd::of(&state.fleet.list(tenant.id()), journal.opened, now),
+        crowd: Crowd::of(views.get(tenant.id()).map_or(&[], Vec::as_slice)),
         counted: counted.remove(tenant.id()).unwrap_or_default(),
         tenant: tenant.clone(),
     };
@@ -134,9 +126,7 @@ fn of_instances(figures: &[Figures]) -> [Family; 5] {
         Samples::Gauge(figures.iter().map(|one| (one.label(), value(one))).collect())
     };
     let phases = figures.iter().flat_map(|one| one.by_phase(move |at| one.crowd.phases[at]));
-    let time = figures
-        .iter()
-        .flat_map(|one| one.by_phase(move |at| one.counted.time.0[at] + one.crowd.open_ns[at]));
+    let time = figures.iter().flat_map(|one| one.by_phase(move |at| one.counted.time.0[at]));
     let entered = figures.iter().flat_map(|one| one.by_phase(move |at| one.counted.entered[at]));
     [
         Family {
