@@ -10,6 +10,7 @@ use clap::Args;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
+use super::client::is_nobody;
 use super::{Global, output};
 use crate::api::model::Health;
 use crate::clock;
@@ -79,10 +80,11 @@ impl Doctor {
         findings.push(daemon(global).await);
         global.output().show(&findings, |findings| text(findings))?;
         let bad = findings.iter().filter(|one| one.verdict == Verdict::Bad).count();
-        if bad > 0 {
-            bail!("{bad} matters must be mended");
+        match bad {
+            0 => Ok(()),
+            1 => bail!("1 matter must be mended"),
+            _ => bail!("{bad} matters must be mended"),
         }
-        Ok(())
     }
 }
 
@@ -222,10 +224,15 @@ fn descriptors() -> Finding {
 
 async fn daemon(global: &Global) -> Finding {
     let matter = "daemon";
-    let asked = match global.client() {
-        Ok(client) => client.get::<Health>(&["health"], &[]).await,
-        Err(error) => Err(error),
+    let client = match global.client() {
+        Ok(client) => client,
+        Err(error) => {
+            let remedy = "name a daemon with --url or --context";
+            return Finding::new(matter, Verdict::Warning, format!("{error:#}"), remedy);
+        }
     };
+    let url = client.url();
+    let asked = client.get::<Health>(&["health"], &[]).await;
     match asked {
         Ok(health) if health.alerts > 0 => Finding::new(
             matter,
@@ -234,14 +241,21 @@ async fn daemon(global: &Global) -> Finding {
             "`tallyman policy status` says which",
         ),
         Ok(health) => {
-            let found = format!("{} answers, version {}", global.url, health.version);
+            let found = format!("{url} answers, version {}", health.version);
             Finding::new(matter, Verdict::Good, found, "")
         }
-        Err(_) => Finding::new(
+        Err(error) if is_nobody(&error) => Finding::new(
             matter,
             Verdict::Warning,
-            format!("none answers at {}", global.url),
+            format!("none answers at {url}"),
             "start one: tallyman serve",
+        ),
+        // It is there, and what it lacks is no matter of this host.
+        Err(error) => Finding::new(
+            matter,
+            Verdict::Warning,
+            format!("{url} answers: {error:#}"),
+            "its log says why; is it of this version?",
         ),
     }
 }

@@ -241,6 +241,8 @@ fn the_doctor_says_what_a_host_lacks_and_what_to_do() {
     let daemon = daemon();
     let output = daemon.cli(&["doctor", "--json"]);
     let findings: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let bad = findings.as_array().is_some_and(|all| all.iter().any(|one| one["verdict"] == "bad"));
+    assert_eq!(output.status.code(), Some(i32::from(bad)), "{output:?}");
     let findings = findings.as_array().expect("findings");
     let of = |matter: &str| {
         findings.iter().find(|one| one["matter"] == matter).unwrap_or_else(|| panic!("{matter}"))
