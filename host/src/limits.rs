@@ -454,8 +454,14 @@ pub mod api {
     /// Most policies of one tenant that are examined at a time. Compiling takes a processor and
     /// can't be interrupted, so that others wait for one of each tenant at most.
     pub const UPLOADS_MAX: usize = 1;
-    /// Most logs of one tenant that are followed at a time.
+    /// Most logs and streams of facts of one tenant that are followed at a time.
     pub const FOLLOWERS_MAX: usize = 64;
+    /// Most facts that wait for a client of the stream that reads slowly.
+    pub const STREAM_PAGE: usize = 256;
+    /// Shortest time between two looks of a stream for new facts, in milliseconds.
+    pub const STREAM_PAUSE_MS: u64 = 50;
+    /// Longest time that a stream goes on with a token that has ended, in milliseconds.
+    pub const STREAM_TOKEN_MS: u64 = 10_000;
     /// Most proofs of one tenant that are made at a time.
     pub const PROOFS_MAX: usize = 1;
     /// Most browsers that are signed in at a time.

@@ -780,6 +780,18 @@ impl Api {
         after: Option<&str>,
         last: impl Fn(&str) -> bool,
     ) -> Vec<(String, String)> {
+        let line = |data: &str| serde_json::from_str::<String>(data).expect("a line");
+        let events = self.stream(path, after, |data| last(&line(data)));
+        events.into_iter().map(|(id, data)| (id, line(&data))).collect()
+    }
+
+    /// Follows server-sent events as [`Api::events`] does; returns the text of each one's data.
+    pub fn stream(
+        &self,
+        path: &str,
+        after: Option<&str>,
+        last: impl Fn(&str) -> bool,
+    ) -> Vec<(String, String)> {
         let mut asking = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token);
         if let Some(after) = after {
             asking = asking.header("last-event-id", after);
@@ -793,9 +805,7 @@ impl Api {
                 if let Some(told) = line.strip_prefix("id:") {
                     told.trim().clone_into(&mut id);
                 }
-                let data = line
-                    .strip_prefix("data:")
-                    .map(|data| serde_json::from_str::<String>(data).expect("a line"));
+                let data = line.strip_prefix("data:").map(|data| data.trim().to_owned());
                 partial = rest.to_owned();
                 let Some(data) = data else { continue };
                 events.push((id.clone(), data));

@@ -12,14 +12,30 @@ export class Bill extends Live {
   async load({ tenant, scope }, signal) {
     const asked = { tenant: scope, signal };
     const path = `/tenants/${encodeURIComponent(tenant)}`;
-    const told = (question) => question.then((value) => ({ value }), (error) => { if (error.status > 401) return { error }; throw error; });
-    const [preview, invoices, prices] = await Promise.all([
-      told(api.get(`${path}/invoice`, asked)),
+    const told = (question) =>
+      question.then(
+        (value) => ({ value }),
+        (error) => {
+          if (error.status > 401) return { error };
+          throw error;
+        },
+      );
+    const [invoices, prices] = await Promise.all([
       told(api.get(`${path}/invoices`, asked)),
       told(api.get(`${path}/prices`, asked)),
     ]);
+    // What is kept of a preview is wrong as soon as there is a new document, or another price.
+    const stands = JSON.stringify([invoices.value?.invoices.length, prices.value?.current?.digest]);
+    if (this.stands && this.stands !== stands) api.forget(tenant);
+    this.stands = stands;
+    const preview = await told(api.preview(tenant, scope));
     return { preview, invoices, prices };
   }
+
+  again = () => {
+    api.forget(this.props.tenant);
+    this.reload();
+  };
 
   grouped(document, key, name) {
     const groups = new Map();
@@ -28,7 +44,9 @@ export class Bill extends Live {
       if (!groups.has(group)) groups.set(group, []);
       groups.get(group).push(line.amount);
     }
-    const rows = [...groups].map(([group, amounts]) => [group, amounts.length, sum(amounts)]).filter(([, , total]) => !isNothing(total));
+    const rows = [...groups]
+      .map(([group, amounts]) => [group, amounts.length, sum(amounts)])
+      .filter(([, , total]) => !isNothing(total));
     if (!rows.length) return null;
     const size = (text) => Math.abs(Number(text));
     const most = Math.max(...rows.map(([, , total]) => size(total)));
@@ -37,8 +55,13 @@ export class Bill extends Live {
       <div>
         <h3>By ${name}</h3>
         <${Table} label=${`By ${name}`} right=${[1, 2]} head=${[name, 'Lines', 'Amount']}>
-          ${rows.slice(0, 50).map(([group, count, total]) => html`
-            <tr><th scope="row"><span class="bar" style=${{ '--share': size(total) / most }}></span>${this.label(group, document, name)}</th><td class="right">${count}</td><td class="right"><${Money} value=${total} currency=${document.currency} /></td></tr>`)}
+          ${rows.slice(0, 50).map(
+            ([group, count, total]) => html`
+            <tr><th scope="row"><span class="bar" style=${{ '--share': size(total) / most }}></span>
+              ${this.label(group, document, name)}</th><td class="right">${count}</td>
+              <td class="right"><${Money} value=${total} currency=${document.currency} /></td>
+              </tr>`,
+          )}
         <//>
         ${rows.length > 50 && html`<p class="note">The largest 50 of ${rows.length}.</p>`}
       </div>`;
@@ -48,36 +71,65 @@ export class Bill extends Live {
     if (name !== 'instance') return group;
     if (group === null) return 'the tenant';
     const named = document.instances.find(({ id }) => id === group)?.name ?? group;
-    return html`<a href=${address('machine', { tenant: this.props.scope, id: group })}>${named}</a>`;
+    return html`<a href=${address('machine', { tenant: this.props.scope, id: group })}>${named}
+      </a>`;
   }
 
   adjustments(document) {
-    const rows = [...document.adjustments, ...document.to_come.map((one) => ({ ...one, coming: true }))];
+    const rows = [
+      ...document.adjustments,
+      ...document.to_come.map((one) => ({ ...one, coming: true })),
+    ];
     if (!rows.length) return null;
     return html`
       <div>
         <h3>Credits, caps and minimums</h3>
         <${Table} label="Adjustments" right=${[2]} head=${['Id', 'Kind', 'Amount']}>
-          ${rows.map((one) => html`<tr><th scope="row">${one.id}</th><td>${one.kind}${one.coming && ', still to come'}</td><td class="right"><${Money} value=${one.amount} currency=${document.currency} /></td></tr>`)}
+          ${rows.map(
+            (one) => html`<tr><th scope="row">${one.id}</th><td>
+            ${one.kind}${one.coming && ', still to come'}</td><td class="right">
+            <${Money} value=${one.amount} currency=${document.currency} /></td></tr>`,
+          )}
         <//>
       </div>`;
   }
 
   soFar(document) {
     const { tenant, scope } = this.props;
-    const { period, billed, currency, kind, number, follows } = document;
+    const { period, billed, currency, follows } = document;
+    const counted = document.lines.filter((line) => !isNothing(line.amount)).length;
     return html`
-      <${Panel} title=${`So far, ${day(period.from)} to ${day(period.until)}`} aside=${html`<span>${document.zone}, up to ${moment(instant(billed.until))} UTC</span>`}>
-        <p class="sofar"><span class="big" title=${document.period_total}>${amount(document.period_payable)}</span> ${currency ?? 'without prices'}
-          ${follows !== null && html` <span class="note">of which ${amount(document.payable)} are not in a document yet</span>`}</p>
-        ${document.unrated.length > 0 && html`<p class="bad">Earlier time is unrated: ${document.unrated.map((one) => `${day(one.from)} to ${day(one.until)}`).join(', ')}.</p>`}
-        ${document.overrides.map((one) => html`<p class="note">Override of ${day(one.span.from)} to ${day(one.span.until)}: ${one.reason}</p>`)}
+      <${Panel} title=${`So far, ${day(period.from)} to ${day(period.until)}`} aside=${html`
+        <span>${document.zone}, up to ${moment(instant(billed.until))} UTC</span>
+        <button class="plain" onClick=${this.again}>Look again</button>`}>
+        <p class="sofar"><span class="big" title=${document.period_total}>
+          ${amount(document.period_payable)}</span> ${currency ?? 'without prices'}
+          ${
+            follows !== null &&
+            html` <span
+            class="note">of which ${amount(document.payable)} are not in a document yet</span>`
+          }</p>
+        ${
+          document.unrated.length > 0 &&
+          html`<p
+          class="bad">Earlier time is unrated: ${document.unrated
+            .map((one) => `${day(one.from)} to ${day(one.until)}`)
+            .join(', ')}.</p>`
+        }
+        ${document.overrides.map(
+          (one) => html`<p
+          class="note">Override of ${day(one.span.from)} to ${day(one.span.until)}: ${one.reason}
+          </p>`,
+        )}
         <div class="two">
           ${this.grouped(document, (line) => line.rule, 'rule')}
           ${this.grouped(document, (line) => line.instance, 'instance')}
           ${this.adjustments(document)}
         </div>
-        <details><summary>${document.lines.filter((line) => !isNothing(line.amount)).length.toLocaleString('en-US')} lines</summary><${Lines} document=${document} tenant=${tenant} scope=${scope} /></details>
+        <details>
+          <summary>${counted.toLocaleString('en-US')} lines</summary>
+          <${Lines} document=${document} tenant=${tenant} scope=${scope} />
+        </details>
       <//>`;
   }
 
@@ -90,10 +142,21 @@ export class Bill extends Live {
       const currency = documents[documents.length - 1].currency;
       return html`
         <section class="story" key=${from}>
-          <header><h3>Period from ${day(from)}</h3><span>asked for in all <${Money} value=${sum(documents.map((one) => one.payable))} currency=${currency} /></span></header>
-          <ol>${documents.map((summary) => html`<${Chapter} key=${summary.digest} summary=${summary} tenant=${tenant} scope=${scope} />`)}</ol>
+          <header><h3>Period from ${day(from)}</h3>
+            <span>asked for in all <${Money} value=${sum(documents.map((one) => one.payable))}
+            currency=${currency} /></span></header>
+          <ol>${documents.map(
+            (summary) => html`<${Chapter} key=${summary.digest} summary=${summary}
+            tenant=${tenant} scope=${scope} />`,
+          )}</ol>
         </section>`;
     });
+  }
+
+  final(invoices) {
+    if (invoices.length) return this.stories(invoices);
+    return html`<${Empty}>Nothing has been made
+      final. <code>tallyman invoice close --to now</code> does it.<//>`;
   }
 
   show({ preview, invoices, prices }, { tenant }) {
@@ -102,12 +165,25 @@ export class Bill extends Live {
     return html`
       <h1>Bill <span class="of">${tenant}</span></h1>
       ${preview.error && html`<${Problem} error=${preview.error} />`}
-      ${prices.value && !book && html`<${Empty}>No prices are in force: time is measured, and costs nothing. <code>tallyman prices set FILE</code> sets them.<//>`}
+      ${
+        prices.value &&
+        !book &&
+        html`<${Empty}>No prices are in force: time is measured, and costs
+          nothing. <code>tallyman prices set FILE</code> sets them.<//>`
+      }
       ${documents.map((document) => this.soFar(document))}
-      ${preview.value && !documents.length && html`<${Empty}>Nothing has happened since the last document.<//>`}
-      <${Panel} title="Documents" aside=${book && html`<span>prices in force: <${Digest} digest=${book.digest} /></span>`}>
+      ${
+        preview.value &&
+        !documents.length &&
+        html`<${Empty}>Nothing has happened since the last document.<//>`
+      }
+      <${Panel} title="Documents" aside=${
+        book &&
+        html`<span>prices in force: <${Digest}
+        digest=${book.digest} /></span>`
+      }>
         ${invoices.error && html`<${Problem} error=${invoices.error} />`}
-        ${invoices.value && (invoices.value.invoices.length ? this.stories(invoices.value.invoices) : html`<${Empty}>Nothing has been made final. <code>tallyman invoice close --to now</code> does it.<//>`)}
+        ${invoices.value && this.final(invoices.value.invoices)}
       <//>`;
   }
 }

@@ -56,7 +56,15 @@ export function seconds(ns) {
   return `${sign}${(size / NS).toLocaleString('en-US')}.${fraction} s`;
 }
 
-const UNITS = [[DAY, 'd'], [HOUR, 'h'], [MINUTE, 'min'], [SECOND, 's'], [1_000_000n, 'ms'], [1_000n, 'µs'], [1n, 'ns']];
+const UNITS = [
+  [DAY, 'd'],
+  [HOUR, 'h'],
+  [MINUTE, 'min'],
+  [SECOND, 's'],
+  [1_000_000n, 'ms'],
+  [1_000n, 'µs'],
+  [1n, 'ns'],
+];
 
 /** A duration in its two largest units, for reading. */
 export function roughly(ns) {
@@ -98,7 +106,9 @@ export function quantity(text, unit) {
   if (!unit.endsWith('-ns') || text.includes('.')) return `${text} ${unit}`;
   const digits = text.replace('-', '').padStart(10, '0');
   const [whole, fraction] = [digits.slice(0, -9), digits.slice(-9).replace(/0+$/, '')];
-  return `${text.startsWith('-') ? '−' : ''}${BigInt(whole).toLocaleString('en-US')}${fraction && `.${fraction}`} ${unit.slice(0, -2)}s`;
+  const sign = text.startsWith('-') ? '−' : '';
+  const decimals = fraction && `.${fraction}`;
+  return `${sign}${BigInt(whole).toLocaleString('en-US')}${decimals} ${unit.slice(0, -2)}s`;
 }
 
 /** A binary size. */
@@ -106,5 +116,10 @@ export function bytes(count) {
   const names = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
   let [value, at] = [Number(count), 0];
   while (value >= 1024 && at < names.length - 1) [value, at] = [value / 1024, at + 1];
-  return `${value >= 100 || Number.isInteger(value) ? Math.round(value) : value.toFixed(1)} ${names[at]}`;
+  const short = value >= 100 || Number.isInteger(value) ? Math.round(value) : value.toFixed(1);
+  return `${short} ${names[at]}`;
 }
+
+/** The exact difference of two decimal texts. */
+export const difference = (one, other) =>
+  sum([one, other.startsWith('-') ? other.slice(1) : `-${other}`]);

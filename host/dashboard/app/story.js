@@ -28,7 +28,8 @@ export class Line extends Component {
   async load() {
     const { line, document, tenant, scope } = this.props;
     if (document.number) {
-      const path = `/tenants/${encodeURIComponent(tenant)}/invoices/${document.number}/lines/${line.number}`;
+      const of = `/tenants/${encodeURIComponent(tenant)}/invoices/${document.number}`;
+      const path = `${of}/lines/${line.number}`;
       return (await api.get(path, { tenant: scope })).time;
     }
     if (!line.instance) return [];
@@ -43,39 +44,67 @@ export class Line extends Component {
     if (!time) return html`<p class="loading" role="status">Loading…</p>`;
     const whole = time.reduce((sum, one) => sum + BigInt(one.end_ns) - BigInt(one.start_ns), 0n);
     const receipts = document.receipts.filter((one) => one.call === 'measure');
+    const divided = line.price_denominator !== '1' ? ` / ${line.price_denominator}` : '';
+    const price = `${line.price_numerator}${divided}`;
+    const per = line.per ? `, stated per ${line.per}` : '';
+    const place = ({ start_ns, end_ns }) =>
+      onTimeline(this.props.scope, line.instance, String(start_ns), String(end_ns));
     return html`
       <div class="detail">
         <p>
-          <strong>${quantity(line.billed, line.unit)}</strong> of meter <code>${line.meter}</code>, price <code>${line.price_id}</code>, tier ${line.tier + 1}:
-          ${' '}${line.price_numerator}${line.price_denominator !== '1' && ` / ${line.price_denominator}`} billionths of ${document.currency} for each ${line.unit}${line.per && `, stated per ${line.per}`}.
+          <strong>${quantity(line.billed, line.unit)}</strong> of meter <code>${line.meter}
+            </code>, price <code>${line.price_id}</code>, tier ${line.tier + 1}:
+          ${' '}${price} billionths of ${document.currency} for each ${line.unit}${per}.
           ${line.was !== null && html` Was ${line.was}, is ${line.is}.`}
         </p>
-        ${time.length ? html`
-          <${Table} label=${`Time of line ${line.number} ${ofDocument(document)}`} right=${[0, 3]} head=${['Fact', 'Phase', 'From, meter ns', 'Duration', '']}>
-            ${time.slice(0, 200).map((one) => html`
+        ${
+          time.length
+            ? html`
+          <${Table} label=${`Time of line ${line.number} ${ofDocument(document)}`} right=${[0, 3]}
+            head=${['Fact', 'Phase', 'From, meter ns', 'Duration', '']}>
+            ${time.slice(0, 200).map(
+              (one) => html`
               <tr>
-                <td class="right">${one.fact}</td><td><${Phase} phase=${one.phase} /></td><td class="mono">${String(one.start_ns)}</td>
+                <td class="right">${one.fact}</td><td><${Phase} phase=${one.phase} /></td>
+                  <td class="mono">${String(one.start_ns)}</td>
                 <td class="right mono">${seconds(BigInt(one.end_ns) - BigInt(one.start_ns))}</td>
-                <td>${line.instance && html`<a href=${onTimeline(this.props.scope, line.instance, String(one.start_ns), String(one.end_ns))}>on the timeline</a>`}</td>
-              </tr>`)}
+                <td>${
+                  line.instance &&
+                  html`<a
+                  href=${place(one)}>on the timeline</a>`
+                }</td>
+              </tr>`,
+            )}
           <//>
-          <p class="note">${time.length.toLocaleString('en-US')} intervals, ${seconds(whole)} in all${time.length > 200 ? '; the first 200 are shown' : ''}.</p>`
-        : html`<${Empty}>It is about no machine's time.<//>`}
-        ${receipts.map((one) => html`<p class="note">Measured by <${Digest} digest=${one.component} /> from facts ${one.facts?.join(' to ') ?? '–'}; input <${Digest} digest=${one.input} />, output <${Digest} digest=${one.output} />, link <${Digest} digest=${one.chain} />.</p>`)}
+          <p class="note">${time.length.toLocaleString('en-US')} intervals,
+            ${' '}${seconds(whole)} in all${time.length > 200 && '; the first 200 are shown'}.</p>`
+            : html`<${Empty}>It is about no machine's time.<//>`
+        }
+        ${receipts.map(
+          (one) => html`<p class="note">Measured by <${Digest}
+          digest=${one.component} /> from facts ${one.facts?.join(' to ') ?? '–'};
+          input <${Digest} digest=${one.input} />, output <${Digest} digest=${one.output} />,
+          link <${Digest} digest=${one.chain} />.</p>`,
+        )}
       </div>`;
   }
 
   render({ line, document, names }, { open }) {
     return html`
       <tr>
-        <td><button class="link" aria-expanded=${open} onClick=${this.toggle}>${open ? '▾' : '▸'} ${line.number}</button></td>
+        <td><button class="link" aria-expanded=${open} onClick=${this.toggle}>
+          ${open ? '▾' : '▸'} ${line.number}</button></td>
         <td>${line.rule}</td>
-        <td>${line.instance ? names.get(line.instance) ?? line.instance : 'the tenant'}</td>
+        <td>${line.instance ? (names.get(line.instance) ?? line.instance) : 'the tenant'}</td>
         <td class="right mono">${quantity(line.billed, line.unit)}</td>
         <td>${line.kind === 'usage' ? line.per : line.kind}</td>
         <td class="right"><${Money} value=${line.amount} currency=${document.currency} /></td>
       </tr>
-      ${open && html`<tr class="opened"><td colspan="6">${this.detail(line, document, names)}</td></tr>`}`;
+      ${
+        open &&
+        html`<tr class="opened"><td colspan="6">${this.detail(line, document, names)}</td>
+        </tr>`
+      }`;
   }
 }
 
@@ -89,12 +118,27 @@ export class Lines extends Component {
     const shown = all ? lines : lines.slice(0, 100);
     if (!lines.length) return html`<${Empty}>It has no line with an amount.<//>`;
     return html`
-      <${Table} label=${`Lines ${ofDocument(document)}`} right=${[3, 5]} head=${['Line', 'Rule', 'Instance', 'Billed', 'Per', 'Amount']}>
-        ${shown.map((line) => html`<${Line} key=${line.number} line=${line} document=${document} names=${names} tenant=${tenant} scope=${scope} />`)}
+      <${Table} label=${`Lines ${ofDocument(document)}`} right=${[3, 5]}
+        head=${['Line', 'Rule', 'Instance', 'Billed', 'Per', 'Amount']}>
+        ${shown.map(
+          (line) => html`<${Line} key=${line.number} line=${line} document=${document}
+          names=${names} tenant=${tenant} scope=${scope} />`,
+        )}
       <//>
-      ${shown.length < lines.length && html`<p><button class="plain" onClick=${() => this.setState({ all: true })}>Show all ${lines.length.toLocaleString('en-US')} lines</button></p>`}`;
+      ${
+        shown.length < lines.length &&
+        html`<p>
+        <button class="plain"
+        onClick=${() => this.setState({ all: true })}>Show
+        all ${lines.length.toLocaleString('en-US')} lines</button></p>`
+      }`;
   }
 }
+
+const made = ({ earlier_form, calls, facts, witnesses }) =>
+  earlier_form
+    ? 'a document of the earlier form, whose bytes are whole'
+    : `${calls} calls made again from ${facts} facts by ${witnesses.join(' and by ')}`;
 
 /** Makes a document again, and says what came out. */
 export class Prove extends Component {
@@ -105,8 +149,16 @@ export class Prove extends Component {
     this.setState({ busy: true, proof: null, error: null });
     const began = performance.now();
     try {
-      const proof = await api.act('POST', `/tenants/${encodeURIComponent(tenant)}/invoices/${number}/proof`, { tenant: scope });
-      this.setState({ busy: false, proof, took: BigInt(Math.round(performance.now() - began)) * 1_000_000n });
+      const proof = await api.act(
+        'POST',
+        `/tenants/${encodeURIComponent(tenant)}/invoices/${number}/proof`,
+        { tenant: scope },
+      );
+      this.setState({
+        busy: false,
+        proof,
+        took: BigInt(Math.round(performance.now() - began)) * 1_000_000n,
+      });
     } catch (error) {
       this.setState({ busy: false, error });
     }
@@ -115,9 +167,15 @@ export class Prove extends Component {
   render(_, { busy, proof, error, took }) {
     return html`
       <div class="prove">
-        <button onClick=${this.prove} disabled=${busy}>${busy ? 'Proving…' : 'Prove this'}</button>
+        <button onClick=${this.prove} disabled=${busy}>
+          ${busy ? 'Proving…' : 'Prove this'}</button>
         <div role="status">
-          ${proof?.proved && html`<p class="good">Proved byte for byte in ${roughly(took)}: ${proof.earlier_form ? 'a document of the earlier form, whose bytes are whole' : `${proof.calls} calls made again from ${proof.facts} facts by ${proof.witnesses.join(' and by ')}`}. SHA-256 <${Digest} digest=${proof.digest} /></p>`}
+          ${
+            proof?.proved &&
+            html`<p
+            class="good">Proved byte for byte in ${roughly(took)}: ${made(proof)}.
+            ${' '}SHA-256 <${Digest} digest=${proof.digest} /></p>`
+          }
           ${proof && !proof.proved && html`<p class="bad">Not proved: ${proof.difference}</p>`}
         </div>
         ${error && html`<${Problem} error=${error} />`}
@@ -135,7 +193,12 @@ export class Chapter extends Component {
     if (!open || this.state.document) return;
     const { tenant, scope, summary } = this.props;
     try {
-      this.setState({ document: await api.get(`/tenants/${encodeURIComponent(tenant)}/invoices/${summary.number}`, { tenant: scope }) });
+      this.setState({
+        document: await api.get(
+          `/tenants/${encodeURIComponent(tenant)}/invoices/${summary.number}`,
+          { tenant: scope },
+        ),
+      });
     } catch (error) {
       this.setState({ error });
     }
@@ -143,23 +206,35 @@ export class Chapter extends Component {
 
   render({ summary, tenant, scope }, { open, document, error }) {
     const { number, kind, reason, currency, payable, until, stale, digest } = summary;
-    const what = { invoice: 'Invoice', correction: 'Correction' }[kind] ?? 'Document of the earlier form';
+    const what =
+      { invoice: 'Invoice', correction: 'Correction' }[kind] ?? 'Document of the earlier form';
     return html`
       <li class="chapter">
         <div class="line">
-          <button class="link" aria-expanded=${open} onClick=${this.toggle}>${open ? '▾' : '▸'} ${what} ${number}</button>
+          <button class="link" aria-expanded=${open} onClick=${this.toggle}>
+            ${open ? '▾' : '▸'} ${what} ${number}</button>
           <span>up to ${moment(instant(until))} UTC</span>
           ${stale && html`<span class="bad">stale</span>`}
           <span class="why">${reason}</span>
           <${Money} value=${payable} currency=${currency} />
         </div>
-        ${open && html`
+        ${
+          open &&
+          html`
           <div class="inside">
-            <p class="note">SHA-256 <${Digest} digest=${digest} />, fact ${summary.fact} of the journal.</p>
+            <p class="note">SHA-256 <${Digest}
+              digest=${digest} />, fact ${summary.fact} of the journal.</p>
             <${Prove} tenant=${tenant} scope=${scope} number=${number} />
             ${error && html`<${Problem} error=${error} />`}
-            ${document && (document.form >= 2 ? html`<${Lines} document=${document} tenant=${tenant} scope=${scope} />` : html`<${Empty}>Its lines are of the earlier form; the API has them.<//>`)}
-          </div>`}
+            ${
+              document &&
+              (document.form >= 2
+                ? html`<${Lines} document=${document} tenant=${tenant}
+              scope=${scope} />`
+                : html`<${Empty}>Its lines are of the earlier form; the API has them.<//>`)
+            }
+          </div>`
+        }
       </li>`;
   }
 }

@@ -30,8 +30,11 @@ export class Time {
       this.starts[at] = start;
       this.starts[at + 1] = end;
       this.phases[at] = PHASES.indexOf(one.phase);
-      this.sums.forEach((sums, phase) => { sums[at + 1] = sums[at] + (phase === this.phases[at] ? Number(end - start) : 0); });
-      if (one.phase === 'unknown' || one.cause === 'crashed' || one.cause === 'host-lost') this.notes.push([start, one.phase === 'unknown' ? end : start]);
+      this.sums.forEach((sums, phase) => {
+        sums[at + 1] = sums[at] + (phase === this.phases[at] ? Number(end - start) : 0);
+      });
+      if (one.phase === 'unknown' || one.cause === 'crashed' || one.cause === 'host-lost')
+        this.notes.push([start, one.phase === 'unknown' ? end : start]);
     });
     this.start = count ? this.starts[0] : 0n;
     this.end = count ? this.starts[count] : 1n;
@@ -48,13 +51,14 @@ export class Time {
     return low;
   }
 
-  /** Time in each phase between two instants, from `first` on; answers the interval of the second. */
+  /** Time in each phase between two instants, from `first` on; answers the second's interval. */
   between(from, to, first, into) {
     into.fill(0);
     let last = first;
     // Columns follow each other: the next one is near.
     let stride = 1;
-    while (last + stride < this.count && this.starts[last + stride] <= to) [last, stride] = [last + stride, stride * 2];
+    while (last + stride < this.count && this.starts[last + stride] <= to)
+      [last, stride] = [last + stride, stride * 2];
     for (; stride >= 1; stride = stride >> 1) {
       if (last + stride < this.count && this.starts[last + stride] <= to) last += stride;
     }
@@ -62,7 +66,8 @@ export class Time {
       into[this.phases[first]] = Number(to - from);
       return last;
     }
-    for (let phase = 0; phase < into.length; phase += 1) into[phase] = this.sums[phase][last] - this.sums[phase][first + 1];
+    for (let phase = 0; phase < into.length; phase += 1)
+      into[phase] = this.sums[phase][last] - this.sums[phase][first + 1];
     into[this.phases[first]] += Number(this.starts[first + 1] - from);
     into[this.phases[last]] += Number((to < this.end ? to : this.end) - this.starts[last]);
     return last;
@@ -81,7 +86,13 @@ export class Timeline {
     this.style = new MutationObserver(this.draw);
     this.style.observe(document.documentElement, { attributes: true });
     canvas.addEventListener('wheel', this.wheel, { passive: false });
-    for (const [name, handle] of [['pointerdown', this.down], ['pointermove', this.move], ['pointerup', this.up], ['pointercancel', this.up]]) canvas.addEventListener(name, handle);
+    for (const [name, handle] of [
+      ['pointerdown', this.down],
+      ['pointermove', this.move],
+      ['pointerup', this.up],
+      ['pointercancel', this.up],
+    ])
+      canvas.addEventListener(name, handle);
   }
 
   close() {
@@ -130,10 +141,16 @@ export class Timeline {
 
   key(event) {
     const acts = {
-      ArrowLeft: () => this.pan(-0.1), ArrowRight: () => this.pan(0.1),
-      PageUp: () => this.pan(-0.9), PageDown: () => this.pan(0.9),
-      '+': () => this.zoom(0.5), '=': () => this.zoom(0.5), '-': () => this.zoom(2), 0: () => this.whole(),
-      Home: () => this.show(this.time.start, this.span), End: () => this.show(this.time.end - this.span, this.span),
+      ArrowLeft: () => this.pan(-0.1),
+      ArrowRight: () => this.pan(0.1),
+      PageUp: () => this.pan(-0.9),
+      PageDown: () => this.pan(0.9),
+      '+': () => this.zoom(0.5),
+      '=': () => this.zoom(0.5),
+      '-': () => this.zoom(2),
+      0: () => this.whole(),
+      Home: () => this.show(this.time.start, this.span),
+      End: () => this.show(this.time.end - this.span, this.span),
     };
     const act = !event.ctrlKey && !event.metaKey && acts[event.key];
     if (!act) return;
@@ -145,8 +162,13 @@ export class Timeline {
     event.preventDefault();
     const box = this.canvas.getBoundingClientRect();
     const delta = event.deltaMode === 1 ? event.deltaY * 30 : event.deltaY;
-    if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) this.pan((event.deltaX || delta) / box.width);
-    else this.zoom(Math.exp(Math.max(-400, Math.min(400, delta)) / 300), (event.clientX - box.left) / box.width);
+    if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY))
+      this.pan((event.deltaX || delta) / box.width);
+    else
+      this.zoom(
+        Math.exp(Math.max(-400, Math.min(400, delta)) / 300),
+        (event.clientX - box.left) / box.width,
+      );
   };
 
   down = (event) => {
@@ -164,14 +186,19 @@ export class Timeline {
     const { width, left } = this.canvas.getBoundingClientRect();
     const after = [...this.pointers.values()];
     if (after.length === 1) this.pan(-delta / width);
-    else this.zoom(Math.max(1, Math.abs(before[0] - before[1])) / Math.max(1, Math.abs(after[0] - after[1])), ((after[0] + after[1]) / 2 - left) / width);
+    else
+      this.zoom(
+        Math.max(1, Math.abs(before[0] - before[1])) / Math.max(1, Math.abs(after[0] - after[1])),
+        ((after[0] + after[1]) / 2 - left) / width,
+      );
   };
 
   up = (event) => {
     this.pointers.delete(event.pointerId);
     if (event.type !== 'pointerup' || this.moved > 4 || this.pointers.size) return;
     const box = this.canvas.getBoundingClientRect();
-    const instant = this.from + BigInt(Math.round((Number(this.span) * (event.clientX - box.left)) / box.width));
+    const instant =
+      this.from + BigInt(Math.round((Number(this.span) * (event.clientX - box.left)) / box.width));
     this.select(instant < this.time.start || instant >= this.time.end ? -1 : this.time.at(instant));
     this.picked?.(this.selected);
   };
@@ -192,7 +219,15 @@ export class Timeline {
   colours() {
     const style = getComputedStyle(this.canvas);
     const of = (name) => style.getPropertyValue(name).trim();
-    return { ground: of('--panel'), line: of('--line'), text: of('--muted'), ink: of('--ink'), bad: of('--bad'), accent: of('--accent'), phases: PHASES.map((name) => of(`--${name}`)) };
+    return {
+      ground: of('--panel'),
+      line: of('--line'),
+      text: of('--muted'),
+      ink: of('--ink'),
+      bad: of('--bad'),
+      accent: of('--accent'),
+      phases: PHASES.map((name) => of(`--${name}`)),
+    };
   }
 
   x(instant) {
@@ -204,7 +239,8 @@ export class Timeline {
     const ratio = devicePixelRatio || 1;
     this.width = canvas.clientWidth;
     const height = canvas.clientHeight;
-    if (canvas.width !== Math.round(this.width * ratio)) canvas.width = Math.round(this.width * ratio);
+    if (canvas.width !== Math.round(this.width * ratio))
+      canvas.width = Math.round(this.width * ratio);
     if (canvas.height !== Math.round(height * ratio)) canvas.height = Math.round(height * ratio);
     paint.setTransform(ratio, 0, 0, ratio, 0, 0);
     const colours = this.colours();
@@ -218,7 +254,7 @@ export class Timeline {
 
   axis(colours) {
     const { paint } = this;
-    const room = this.span * BigInt(110) / BigInt(Math.max(1, Math.round(this.width)));
+    const room = (this.span * BigInt(110)) / BigInt(Math.max(1, Math.round(this.width)));
     const step = STEPS.find((one) => one >= room) ?? STEPS[STEPS.length - 1];
     const begin = this.from + this.offset(this.from);
     paint.font = '12px system-ui, sans-serif';
@@ -234,7 +270,9 @@ export class Timeline {
       paint.lineTo(x, BAND.top + BAND.height + 12);
       const { date, time, fraction } = calendar(at);
       const digits = step >= SECOND ? 0 : 10 - String(step).length;
-      const label = step >= DAY ? date : `${step >= MINUTE ? time.slice(0, 5) : time}${digits ? `.${fraction.slice(0, digits)}` : ''}`;
+      const decimals = digits ? `.${fraction.slice(0, digits)}` : '';
+      const clock = step >= MINUTE ? time.slice(0, 5) : `${time}${decimals}`;
+      const label = step >= DAY ? date : clock;
       if (x >= 0) paint.fillText(label, x + 4, 32);
       if (date !== day && step < DAY) paint.fillText(date, Math.max(4, x + 4), 12);
       day = date;
@@ -252,10 +290,18 @@ export class Timeline {
     else for (let at = first; at <= last; at += 1) this.piece(colours, at);
     for (const [from, to] of time.gaps) this.hatched(this.x(from), this.x(to), colours.bad);
     if (this.selected >= 0 && this.selected < time.count) {
-      const [left, right] = [this.x(time.starts[this.selected]), this.x(time.starts[this.selected + 1])];
+      const [left, right] = [
+        this.x(time.starts[this.selected]),
+        this.x(time.starts[this.selected + 1]),
+      ];
       paint.strokeStyle = colours.ink;
       paint.lineWidth = 2;
-      paint.strokeRect(Math.max(-4, left), BAND.top - 1, Math.max(2, Math.min(this.width + 4, right) - Math.max(-4, left)), BAND.height + 2);
+      paint.strokeRect(
+        Math.max(-4, left),
+        BAND.top - 1,
+        Math.max(2, Math.min(this.width + 4, right) - Math.max(-4, left)),
+        BAND.height + 2,
+      );
       paint.lineWidth = 1;
     }
   }
@@ -308,7 +354,11 @@ export class Timeline {
     paint.clip();
     paint.strokeStyle = colour;
     paint.beginPath();
-    for (let x = Math.floor((Math.max(0, left) - BAND.height) / 8) * 8; x < Math.min(this.width, right + 2); x += 8) {
+    for (
+      let x = Math.floor((Math.max(0, left) - BAND.height) / 8) * 8;
+      x < Math.min(this.width, right + 2);
+      x += 8
+    ) {
       paint.moveTo(x, BAND.top + BAND.height);
       paint.lineTo(x + BAND.height, BAND.top);
     }
@@ -345,7 +395,12 @@ export class Timeline {
       paint.stroke();
       paint.beginPath();
       if (row) paint.rect(x - 4, top + 22, 8, 8);
-      else [[x - 5, top + 14], [x + 5, top + 14], [x, top + 5]].forEach(([x, y], at) => (at ? paint.lineTo(x, y) : paint.moveTo(x, y)));
+      else
+        [
+          [x - 5, top + 14],
+          [x + 5, top + 14],
+          [x, top + 5],
+        ].forEach(([x, y], at) => (at ? paint.lineTo(x, y) : paint.moveTo(x, y)));
       paint.fill();
       const text = `${kind === 'prices' ? 'prices' : 'policy'} ${label}`;
       const width = paint.measureText(text).width;

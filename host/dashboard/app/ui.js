@@ -7,7 +7,16 @@ import { amount, instant, moment } from './exact.js';
 export const html = htm.bind(h);
 export { Component, Fragment, createRef };
 
-export const PHASES = ['running', 'initializing', 'created', 'paused', 'shutdown', 'standby', 'stopped', 'unknown'];
+export const PHASES = [
+  'running',
+  'initializing',
+  'created',
+  'paused',
+  'shutdown',
+  'standby',
+  'stopped',
+  'unknown',
+];
 
 /** The address of a view. */
 export function address(view, parameters = {}) {
@@ -16,16 +25,21 @@ export function address(view, parameters = {}) {
   return `#/${view}${query ? `?${query}` : ''}`;
 }
 
-export const Phase = ({ phase }) => html`<span class="phase"><span class="dot ${phase}"></span>${phase}</span>`;
+export const Phase = ({ phase }) =>
+  html`<span class="phase"><span class="dot ${phase}"></span>${phase}</span>`;
 
-export const Digest = ({ digest }) => html`<code class="digest" title=${digest}>${digest.slice(0, 12)}</code>`;
+export const Digest = ({ digest }) =>
+  html`<code class="digest" title=${digest}>${digest.slice(0, 12)}</code>`;
 
 /** An instant that the API wrote, in UTC. */
 export const When = ({ at, digits = 0 }) =>
-  at ? html`<time datetime=${at} title=${at}>${moment(instant(at), digits)}</time>` : html`<span>–</span>`;
+  at
+    ? html`<time datetime=${at} title=${at}>${moment(instant(at), digits)}</time>`
+    : html`<span>–</span>`;
 
 export const Money = ({ value, currency }) => html`
-  <span class="money" title=${value}>${amount(value)} <span class="unit">${currency ?? ''}</span></span>`;
+  <span class="money" title=${value}>${amount(value)} <span class="unit">${currency ?? ''}</span>
+    </span>`;
 
 /** What went wrong, and what to do. */
 export const Problem = ({ error }) => html`
@@ -43,7 +57,8 @@ export const Panel = ({ title, aside, children, className = '' }) => html`
     ${children}
   </section>`;
 
-const headed = (name, right) => (name ? html`<th scope="col" class=${right ? 'right' : ''}>${name}</th>` : html`<td></td>`);
+const headed = (name, right) =>
+  name ? html`<th scope="col" class=${right ? 'right' : ''}>${name}</th>` : html`<td></td>`;
 
 /** A table that scrolls by itself on a narrow screen. `right` names the columns of numbers. */
 export const Table = ({ label, head, right = [], children }) => html`
@@ -83,12 +98,17 @@ export class LongTable extends Component {
     const seen = rows.slice(start, start + count);
     const above = start * ROW;
     const below = Math.max(0, rows.length - start - seen.length) * ROW;
-    const space = (height) => height > 0 && html`<tr aria-hidden="true"><td class="space" colspan=${head.length} style=${{ height: `${height}px` }}></td></tr>`;
+    const space = (height) =>
+      height > 0 &&
+      html`<tr aria-hidden="true">
+        <td class="space" colspan=${head.length} style=${{ height: `${height}px` }}></td></tr>`;
     return html`
-      <div class="scroll long" ref=${this.box} onScroll=${this.look} tabindex="0" role="region" aria-label=${label}>
+      <div class="scroll long" ref=${this.box} onScroll=${this.look} tabindex="0" role="region"
+        aria-label=${label}>
         <table aria-rowcount=${rows.length + 1}>
           <thead><tr>${head.map((name, at) => headed(name, right.includes(at)))}</tr></thead>
-          <tbody>${space(above)}${seen.map((item, at) => row(item, start + at))}${space(below)}</tbody>
+          <tbody>${space(above)}${seen.map((item, at) => row(item, start + at))}${space(below)}
+            </tbody>
         </table>
       </div>`;
   }
@@ -121,7 +141,8 @@ export class Confirm extends Component {
           <h2 id="confirm-title">${title}</h2>
           ${children}
           <label>Reason, for the journal
-            <textarea rows="2" maxlength="1024" required value=${reason} onInput=${(event) => this.setState({ reason: event.target.value })}></textarea>
+            <textarea rows="2" maxlength="1024" required value=${reason}
+              onInput=${(event) => this.setState({ reason: event.target.value })}></textarea>
           </label>
           ${error && html`<${Problem} error=${error} />`}
           <footer>
@@ -130,6 +151,27 @@ export class Confirm extends Component {
           </footer>
         </form>
       </dialog>`;
+  }
+}
+
+/** A cell that looks for something when it is seen, and again when the journal has moved on. */
+export class Seen extends Component {
+  cell = createRef();
+
+  componentDidMount() {
+    this.watch = new IntersectionObserver((seen) => {
+      this.seen = seen.at(-1).isIntersecting;
+      if (this.seen) this.look();
+    });
+    this.watch.observe(this.cell.current);
+  }
+
+  componentDidUpdate({ head }) {
+    if (this.seen && head !== this.props.head) this.look();
+  }
+
+  componentWillUnmount() {
+    this.watch.disconnect();
   }
 }
 
@@ -190,7 +232,10 @@ export class Live extends Component {
   }
 
   render(props, { data, error }) {
-    if (!data) return error ? html`<${Problem} error=${error} />` : html`<p class="loading" role="status">Loading…</p>`;
+    if (!data)
+      return error
+        ? html`<${Problem} error=${error} />`
+        : html`<p class="loading" role="status">Loading…</p>`;
     return html`${error && html`<${Problem} error=${error} />`}${this.show(data, props)}`;
   }
 }

@@ -115,6 +115,7 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     ("DELETE", "/tokens/{id}", ADMINS),
     ("GET", "/metrics", READERS),
     ("GET", "/journal", PAYERS),
+    ("GET", "/events/stream", PAYERS),
     ("GET", "/journal/head", EVERYBODY),
     ("GET", "/journal/segments", NOBODY_ELSE),
     ("POST", "/journal/segments", NOBODY_ELSE),

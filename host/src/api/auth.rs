@@ -152,7 +152,8 @@ fn standing(state: &State, caller: &Caller, method: &str, path: &str) -> Result<
     }
 }
 
-fn caller(state: &State, headers: &HeaderMap) -> Result<Caller, ApiError> {
+/// Authenticates a request by its headers.
+pub(super) fn caller(state: &State, headers: &HeaderMap) -> Result<Caller, ApiError> {
     let session = match headers.contains_key(AUTHORIZATION) {
         true => None,
         false => state.sessions.token_of(headers)?,

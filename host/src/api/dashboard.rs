@@ -64,6 +64,7 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         "app/machine.js",
         "app/main.js",
         "app/policies.js",
+        "app/spent.js",
         "app/story.js",
         "app/timeline.js",
         "app/ui.js",

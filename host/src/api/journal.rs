@@ -64,7 +64,7 @@ pub(super) async fn list_facts(
 }
 
 /// The id of a key. A full id is taken as it is: its facts stay readable after its deletion.
-fn instance(state: &State, caller: &Caller, key: &str) -> Result<InstanceId, ApiError> {
+pub(super) fn instance(state: &State, caller: &Caller, key: &str) -> Result<InstanceId, ApiError> {
     match state.fleet.find(&caller.tenant(), key) {
         Ok(view) => Ok(view.record.id.clone()),
         Err(crate::driver::FleetError::NotFound { .. }) => Ok(key.parse()?),

@@ -47,6 +47,7 @@ mod shadows;
 mod shared;
 mod size;
 mod snapshots;
+mod stream;
 mod tariffs;
 mod tenants;
 mod time;
@@ -108,7 +109,7 @@ pub struct State {
     sessions: Sessions,
     /// Durations of requests.
     latencies: Latencies,
-    /// Logs that are followed, by tenant.
+    /// Logs and streams that are followed, by tenant.
     followers: Arc<Seats<TenantId>>,
     /// Sessions in guests, by tenant.
     visitors: Arc<Seats<TenantId>>,

@@ -12,8 +12,8 @@ use utoipa_axum::routes;
 use super::{
     State, activations, acts, auth, automation, capabilities, compat, dashboard, error, events,
     exec, exports, files, health, images, instances, invoices, journal, logs, metrics, one_offs,
-    openapi, policies, proofs, rules, sessions, shadows, snapshots, tariffs, tenants, tokens,
-    withdrawals,
+    openapi, policies, proofs, rules, sessions, shadows, snapshots, stream, tariffs, tenants,
+    tokens, withdrawals,
 };
 use crate::limits;
 
@@ -110,6 +110,7 @@ fn guarded() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(proofs::trace_document_line))
         .routes(routes!(sessions::get_session, sessions::end_session))
         .routes(routes!(journal::list_facts))
+        .routes(routes!(stream::stream_facts))
         .routes(routes!(journal::get_journal_head))
         .routes(routes!(journal::list_segments, journal::seal_facts))
         .routes(routes!(capabilities::get_capabilities))

@@ -82,6 +82,18 @@ fn every_view_works_in_a_browser_without_a_complaint() {
     }
 }
 
+#[test]
+fn the_files_are_formatted() {
+    let program = folder().join("node_modules/.bin/prettier");
+    assert!(program.exists(), "{} is missing; see `scripts/setup test`", program.display());
+    let root = folder().join("../..");
+    let files = ["host/dashboard/app/*.js", "host/dashboard/style.css", "tests/dashboard/*.mjs"];
+    let run = Command::new(program).arg("--check").args(files).current_dir(root).output();
+    let run = run.expect("node");
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success(), "run it with --write instead of --check:\n{said}");
+}
+
 /// Headers of a request from a browser.
 type Sent<'a> = &'a [(&'a str, &'a str)];
 

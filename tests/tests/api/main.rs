@@ -29,6 +29,7 @@ mod stand_ins;
 mod startup;
 mod states;
 mod strangers;
+mod streams;
 mod tenants;
 mod vcpus;
 

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::fs;
+use std::path::PathBuf;
 
 use super::{code, files, root};
 
@@ -15,9 +16,13 @@ const CLAUSES: [&str; 16] = [
 /// Every line of the Rust and WIT files of the repository that satisfies `is_wrong`, as
 /// `file:line: text`.
 fn wrong_lines(is_wrong: impl Fn(&str) -> bool) -> String {
+    wrong_lines_of(files(&root(), &["rs", "wit"]), is_wrong)
+}
+
+fn wrong_lines_of(files: Vec<PathBuf>, is_wrong: impl Fn(&str) -> bool) -> String {
     let root = root();
     let mut wrong = String::new();
-    for path in files(&root, &["rs", "wit"]) {
+    for path in files {
         let text = fs::read_to_string(&path).expect("readable");
         let place = path.strip_prefix(&root).expect("inside").display();
         for (number, line) in text.lines().enumerate().filter(|(_, line)| is_wrong(line)) {
@@ -46,6 +51,18 @@ fn no_line_of_a_doc_comment_opens_with_a_bare_clause() {
 fn comments_fit_into_100_columns() {
     let wrong =
         wrong_lines(|line| line.trim_start().starts_with("//") && line.chars().count() > 100);
+    assert!(wrong.is_empty(), "break these lines:\n{wrong}");
+}
+
+/// The formatter leaves the lines of templates as they are.
+#[test]
+fn the_dashboard_s_lines_fit_into_100_columns() {
+    let endings = ["js", "mjs", "css", "html"];
+    let mut own = files(&root().join("host/dashboard"), &endings);
+    own.retain(|path| !path.components().any(|part| part.as_os_str() == "vendor"));
+    own.push(root().join("tests/dashboard/check.mjs"));
+    assert!(own.len() > 10, "the files are found");
+    let wrong = wrong_lines_of(own, |line| line.chars().count() > 100);
     assert!(wrong.is_empty(), "break these lines:\n{wrong}");
 }
 

@@ -38,9 +38,43 @@ fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
     found
 }
 
-/// The code of a file: comments and its unit tests left out.
+/// The code of a file: comments, and items that only tests have, left out.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).expect("readable");
-    let text = text.split("#[cfg(test)]").next().unwrap_or_default();
-    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+    let lines = without_tests(&text);
+    lines
+        .into_iter()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// The lines of a formatted text without the items that `#[cfg(test)]` is on. Such an item ends on
+/// its first line, or with the first line that is as far to the left again.
+fn without_tests(text: &str) -> Vec<&str> {
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let (mut kept, mut lines) = (Vec::new(), text.lines());
+    while let Some(line) = lines.next() {
+        if line.trim() != "#[cfg(test)]" {
+            kept.push(line);
+            continue;
+        }
+        let mut item = lines.by_ref().skip_while(|line| line.trim_start().starts_with(['#', '/']));
+        let first = item.next().unwrap_or_default();
+        if !first.ends_with([';', '}', ',']) {
+            item.find(|next| !next.is_empty() && indent(next) <= indent(line) && ends(next));
+        }
+    }
+    kept
+}
+
+fn ends(line: &str) -> bool {
+    line.trim_start().starts_with('}') || line.ends_with(';')
+}
+
+#[test]
+fn code_goes_on_behind_an_item_of_tests() {
+    let text = "a\n#[cfg(test)]\nmod tests;\nb\n#[cfg(test)]\n#[path]\npub(crate) fn f(\n    x: u8,\n) \
+        {\n    {\n    }\n}\nc\nmod inner {\n    #[cfg(test)]\n    mod tests {\n        d\n    }\n    e\n}";
+    assert_eq!(without_tests(text), ["a", "b", "c", "mod inner {", "    e", "}"]);
 }
