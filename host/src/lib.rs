@@ -10,6 +10,7 @@ pub mod billing;
 mod blocking;
 pub mod cli;
 pub mod clock;
+pub mod delivery;
 pub mod driver;
 pub mod guest;
 pub mod histogram;

@@ -415,6 +415,25 @@ pub mod image {
     pub const XATTRS_BYTES_MAX: usize = 64 << 10;
 }
 
+/// Bounds of the pushes of events.
+pub mod delivery {
+    /// Most facts that are looked at before what they say is sent.
+    pub const FACTS_AT_ONCE: usize = 1_000;
+    /// Most events in one request.
+    pub const BATCH_MAX: usize = 1_000;
+    /// Longest time of a request, in milliseconds.
+    pub const REQUEST_MS_MAX: u64 = 15_000;
+    /// Time before the second try of a request, in milliseconds; it doubles with each further one.
+    pub const RETRY_MS_MIN: u64 = 1_000;
+    /// Longest time between two tries that the daemon chooses, in milliseconds.
+    pub const RETRY_MS_MAX: u64 = 300_000;
+    /// Longest time between two tries that a receiver may ask for, in milliseconds.
+    pub const RETRY_AFTER_MS_MAX: u64 = 3_600_000;
+    /// Time after which the place of a receiver is written down, in milliseconds. What it took
+    /// since comes again after a crash.
+    pub const CURSOR_SAVE_MS: u64 = 1_000;
+}
+
 /// Bounds of the API.
 pub mod api {
     /// Largest body of a request, in bytes, except for an uploaded policy.

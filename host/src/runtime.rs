@@ -20,6 +20,7 @@ use crate::billing::account::{Accountant, Reader};
 use crate::billing::calendar::STEP_NS_MIN;
 use crate::billing::{HostFact, Reading, TenantFact};
 use crate::clock::{self, Clock, Gap};
+use crate::delivery::{Deliveries, Receiver};
 use crate::driver::{self, Fleet, FleetError, Parts};
 use crate::hypervisor::log::LogWatcher;
 use crate::hypervisor::{
@@ -80,6 +81,8 @@ pub struct Options {
     pub supervisor: Option<PathBuf>,
     /// This program, to be run to compile a policy; `None` compiles in the daemon.
     pub compiler: Option<PathBuf>,
+    /// The receivers of events.
+    pub receivers: Vec<Receiver>,
     /// Options of the journal.
     pub journal: journal::Options,
 }
@@ -155,6 +158,7 @@ pub enum RuntimeError {
 /// A daemon that is ready to serve.
 pub struct Daemon {
     state: api::State,
+    deliveries: Arc<Deliveries>,
     fleet: Fleet,
     journal: Arc<Journal>,
     clock: Clock,
@@ -253,6 +257,10 @@ impl Daemon {
             policies,
         };
         let rollout = Arc::new(Rollout::new(parts, &opened.policies));
+        let deliveries = Arc::new(Deliveries::new(
+            std::mem::take(&mut options.receivers),
+            options.data.join("deliveries"),
+        ));
         let state = api::State::new(api::Parts {
             fleet: fleet.clone(),
             images,
@@ -266,8 +274,9 @@ impl Daemon {
             logs: LogWatcher::new().map_err(RuntimeError::Logs)?,
             connections: api::ConnectionLimits::of_descriptors(descriptors),
             letterhead: options.letterhead,
+            deliveries: deliveries.clone(),
         });
-        Ok(Daemon { state, fleet, journal, clock, rollout, listener })
+        Ok(Daemon { state, deliveries, fleet, journal, clock, rollout, listener })
     }
 
     /// Address on which the API listens.
@@ -285,10 +294,11 @@ impl Daemon {
     /// # Errors
     /// [`RuntimeError::JournalFailed`], [`RuntimeError::Serve`].
     pub async fn serve(self, stop: watch::Receiver<bool>) -> Result<(), RuntimeError> {
-        let Daemon { state, fleet, journal, clock, rollout, listener } = self;
+        let Daemon { state, deliveries, fleet, journal, clock, rollout, listener } = self;
         let alive = tokio::spawn(prove_alive(journal.clone()));
         let wall = tokio::spawn(watch_clocks(journal.clone(), clock, fleet));
         let reconciling = tokio::spawn(rollout.run());
+        let pushing = tokio::spawn(deliveries.run(state.events()));
         let served = tokio::select! {
             served = api::serve(listener, state, stop) => served.map_err(RuntimeError::Serve),
             reason = journal.failed() => Err(RuntimeError::JournalFailed(reason)),
@@ -296,6 +306,7 @@ impl Daemon {
         alive.abort();
         wall.abort();
         reconciling.abort();
+        pushing.abort();
         if !matches!(served, Err(RuntimeError::JournalFailed(_)))
             && let Err(error) = journal.close().await
         {

@@ -25,6 +25,7 @@ fn options(data: &Path) -> Options {
         jwt: None,
         probe_networks: Vec::new(),
         letterhead: Letterhead::default(),
+        receivers: Vec::new(),
         supervisor: None,
         compiler: None,
         journal: tallyman::journal::Options::default(),

@@ -59,6 +59,7 @@ impl Server {
             token: Some(TOKEN.into()),
             probe_networks: Vec::new(),
             letterhead: Letterhead { issuer: Some("Example Ltd".into()), prefix: "EX-".into() },
+            receivers: Vec::new(),
             supervisor: None,
             compiler: None,
             journal: journal::Options::default(),

@@ -37,6 +37,7 @@ mod patient;
 mod policies;
 mod present;
 mod proofs;
+mod pushed;
 mod quota;
 mod routes;
 mod rules;
@@ -70,6 +71,7 @@ pub use serve::serve;
 pub use size::{UnknownSize, format_size, parse_size};
 pub use time::{UnknownDuration, format_millis, parse_duration};
 
+use crate::delivery::Deliveries;
 use crate::driver::Fleet;
 use crate::hypervisor::log::LogWatcher;
 use crate::id::TenantId;
@@ -99,6 +101,7 @@ pub struct State {
     hypervisors: Vec<HypervisorStatus>,
     logs: LogWatcher,
     connections: ConnectionLimits,
+    deliveries: Arc<Deliveries>,
     /// Requests under way, by tenant.
     requests: Arc<Seats<TenantId>>,
     /// Policies under examination, by tenant.
@@ -146,6 +149,8 @@ pub struct Parts {
     pub connections: ConnectionLimits,
     /// The issuer, as documents name it.
     pub letterhead: Letterhead,
+    /// The pushes of events.
+    pub deliveries: Arc<Deliveries>,
 }
 
 impl State {
@@ -166,6 +171,7 @@ impl State {
             logs,
             connections,
             letterhead: _,
+            deliveries,
         } = parts;
         Self {
             fleet,
@@ -179,6 +185,7 @@ impl State {
             hypervisors,
             logs,
             connections,
+            deliveries,
             requests: Seats::new(limits::REQUESTS_AT_ONCE_MAX),
             uploads: Seats::new(limits::UPLOADS_MAX),
             proofs: Seats::new(limits::PROOFS_MAX),

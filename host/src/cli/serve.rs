@@ -1,7 +1,7 @@
 //! `tallyman serve`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use super::{Global, output};
+use crate::delivery;
 use crate::hypervisor::Accelerator;
 use crate::invoice::Letterhead;
 use crate::journal;
@@ -81,6 +82,9 @@ pub(super) struct Serve {
         value_parser = prefix
     )]
     invoice_prefix: String,
+    /// The file that names the receivers of events; `receivers.json` in the data folder if absent
+    #[arg(long, value_name = "FILE", env = "TALLYMAN_RECEIVERS")]
+    receivers: Option<PathBuf>,
     #[command(flatten)]
     jwt: SignedTokens,
 }
@@ -137,9 +141,11 @@ struct SignedTokens {
 }
 
 impl SignedTokens {
-    fn config(self) -> anyhow::Result<Option<JwtConfig>> {
+    fn config(&self) -> anyhow::Result<Option<JwtConfig>> {
         let SignedTokens { jwt_hs256_secret, jwt_eddsa_key, jwt_issuer, jwt_audience } = self;
-        let (Some(issuer), Some(audience)) = (jwt_issuer, jwt_audience) else { return Ok(None) };
+        let (Some(issuer), Some(audience)) = (jwt_issuer.clone(), jwt_audience.clone()) else {
+            return Ok(None);
+        };
         let read = |file: &PathBuf| {
             std::fs::read(file).with_context(|| format!("can't read {}", file.display()))
         };
@@ -157,11 +163,23 @@ impl SignedTokens {
 }
 
 impl Serve {
+    /// The check of signed tokens that the options ask for.
+    pub(super) fn signed_tokens(&self) -> anyhow::Result<Option<JwtConfig>> {
+        self.jwt.config()
+    }
+
+    /// The receivers of events.
+    pub(super) fn receivers(&self, data: &Path) -> anyhow::Result<Vec<delivery::Receiver>> {
+        let file = self.receivers.clone().unwrap_or_else(|| data.join(delivery::FILE));
+        Ok(delivery::read(&file)?)
+    }
+
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
         let filter =
             EnvFilter::try_from_env("TALLYMAN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
         let data = global.data()?;
+        let (jwt, receivers) = (self.signed_tokens()?, self.receivers(&data)?);
         let stop = stopped()?;
         let daemon = Daemon::start(Options {
             data: data.clone(),
@@ -170,10 +188,11 @@ impl Serve {
             cloud_hypervisor: self.cloud_hypervisor,
             firecracker: self.firecracker,
             accelerator: self.accelerator,
-            jwt: self.jwt.config()?,
+            jwt,
             token: global.token.clone(),
             probe_networks: self.probe_network,
             letterhead: Letterhead { issuer: self.invoice_issuer, prefix: self.invoice_prefix },
+            receivers,
             supervisor: None,
             // The running program also after its file was replaced: compiled code must fit this
             // version.

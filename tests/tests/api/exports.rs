@@ -329,7 +329,7 @@ fn last(api: &Api) -> Value {
 }
 
 /// All events, so many facts at a time.
-fn pull(api: &Api, limit: usize) -> Vec<Value> {
+pub(crate) fn pull(api: &Api, limit: usize) -> Vec<Value> {
     let (mut events, mut after) = (Vec::new(), json!(0));
     loop {
         let path = format!("/tenants/self/usage/events?after={after}&limit={limit}");

@@ -8,6 +8,7 @@ mod boots;
 mod cli;
 mod copies;
 mod dashboard;
+mod delivery;
 mod door;
 mod exports;
 mod guests;

@@ -1,10 +1,12 @@
 //! Metrics of the host: the journal, the disk, requests.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::super::State;
 use super::format::{Family, Labels, Samples};
+use crate::delivery::Progress;
 use crate::policy::ENGINE;
 
 /// All metrics that have no tenant.
@@ -13,6 +15,7 @@ pub(super) fn families(state: &State) -> Vec<Family> {
     families.extend(of_journal(state));
     families.extend(of_disk(state.journal.path()));
     families.extend(of_machines(state));
+    families.extend(of_deliveries(state));
     families.extend(of_requests(state));
     families
 }
@@ -111,6 +114,35 @@ fn of_machines(state: &State) -> [Family; 2] {
             name: "tallyman_stray_processes",
             help: "Processes of machines that no record knows; the daemon's log names them.",
             samples: Samples::Gauge(alone(state.fleet.strays().len() as u64)),
+        },
+    ]
+}
+
+/// The receivers of events.
+fn of_deliveries(state: &State) -> [Family; 3] {
+    let (end, progress) = (state.journal.head().seq, state.deliveries.progress());
+    let each = |value: &dyn Fn(&Progress) -> u64| {
+        let sample =
+            |(name, one): (&String, &Arc<Progress>)| (vec![("receiver", name.clone())], value(one));
+        progress.iter().map(sample).collect::<Vec<_>>()
+    };
+    [
+        Family {
+            name: "tallyman_delivery_events_total",
+            help: "Events that a receiver has taken since the start.",
+            samples: Samples::Counter(each(&|one| one.taken.load(Ordering::Relaxed))),
+        },
+        Family {
+            name: "tallyman_delivery_behind_facts",
+            help: "Facts whose events a receiver has not taken yet.",
+            samples: Samples::Gauge(each(&|one| {
+                end.saturating_sub(one.after.load(Ordering::Relaxed))
+            })),
+        },
+        Family {
+            name: "tallyman_delivery_failures_in_a_row",
+            help: "Requests to a receiver in a row that failed.",
+            samples: Samples::Gauge(each(&|one| one.failures.load(Ordering::Relaxed))),
         },
     ]
 }
