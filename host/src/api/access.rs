@@ -104,7 +104,7 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     ("GET", "/tenants/{id}/invoices/{number}", PAYERS),
     ("POST", "/tenants/{id}/invoices/{number}/corrections", CHARGING),
     ("GET", "/tenants/{id}/invoices/{number}/bundle", PAYERS),
-    ("GET", "/tenants/{id}/exports/focus-1.2", PAYERS),
+    ("GET", "/tenants/{id}/exports/{table}", PAYERS),
     ("GET", "/tenants/{id}/usage/events", PAYERS),
     ("POST", "/tenants/{id}/invoices/{number}/proof", PAYERS),
     ("GET", "/tenants/{id}/invoices/{number}/lines/{line}", PAYERS),

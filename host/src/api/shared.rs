@@ -71,7 +71,7 @@ const fn text(
 }
 
 /// All path parameters. The first match by name and prefix counts.
-const PATH_PARAMETERS: [PathParameter; 12] = [
+const PATH_PARAMETERS: [PathParameter; 13] = [
     text(
         "InstanceKey",
         "/instances/{id}",
@@ -82,6 +82,12 @@ const PATH_PARAMETERS: [PathParameter; 12] = [
     text("ImageName", "/images/{name}", "name", "The image's name"),
     text("PolicyKey", "/policies/{digest}", "digest", POLICY_KEY),
     text("TenantId", "/tenants/{id}", "id", "The tenant's id, or `self` for the caller's own"),
+    text(
+        "ExportTable",
+        "/tenants/{id}/exports/{table}",
+        "table",
+        "`focus-1.2`, `focus-1.4`, `focus-1.4-invoice-detail` or `focus-1.4-billing-period`",
+    ),
     text("PolicyKey", "/tenants/{id}/shadows/{digest}", "digest", POLICY_KEY),
     text("PolicyKey", "/tenants/{id}/policy/planned/{digest}", "digest", POLICY_KEY),
     text("TariffName", "/tariffs/{tariff}", "tariff", "The tariff's name"),

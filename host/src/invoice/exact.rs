@@ -3,6 +3,7 @@
 use std::fmt;
 
 use num_bigint::{BigInt, Sign};
+use num_integer::Integer;
 
 /// Digits after the point of a price that has no end.
 const PRICE_DIGITS: u32 = 18;
@@ -55,6 +56,23 @@ impl Exact {
         Self { units: self.at(digits) - other.at(digits), digits }
     }
 
+    /// The number in units of `10^-digits`, half to even.
+    pub(super) fn rounded(&self, digits: u32) -> BigInt {
+        if self.digits <= digits {
+            return self.at(digits);
+        }
+        let divisor = BigInt::from(10).pow(self.digits - digits);
+        let (whole, rest) = self.units.div_mod_floor(&divisor);
+        let twice: BigInt = rest * 2;
+        let up = twice > divisor || (twice == divisor && whole.is_odd());
+        if up { whole + 1 } else { whole }
+    }
+
+    pub(super) fn plus(&self, other: &Self) -> Self {
+        let digits = self.digits.max(other.digits);
+        Self { units: self.at(digits) + other.at(digits), digits }
+    }
+
     pub(super) fn times(&self, other: &Self) -> Self {
         Self { units: &self.units * &other.units, digits: self.digits + other.digits }
     }
@@ -96,6 +114,15 @@ mod tests {
         ];
         for (numerator, denominator, expected) in rows {
             assert_eq!(Exact::price(numerator, denominator).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_half_is_rounded_to_even() {
+        let rows =
+            [("0.25", 2), ("0.35", 4), ("-0.25", -2), ("-0.35", -4), ("0.251", 3), ("7", 70)];
+        for (text, expected) in rows {
+            assert_eq!(Exact::read(text).rounded(1), BigInt::from(expected), "{text}");
         }
     }
 

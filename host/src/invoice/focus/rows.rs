@@ -1,4 +1,4 @@
-//! Documents as a table in the form of FOCUS 1.2 (FinOps Open Cost and Usage Specification).
+//! The rows of Cost and Usage, with the names of both versions.
 //!
 //! A document states differences; so does its part of the table. Each line is one row, each
 //! adjustment one, and one more is there where coins round. The rows of a document add up to what
@@ -8,106 +8,21 @@ use std::collections::BTreeMap;
 
 use num_bigint::BigInt;
 
-use super::document::{Invoice, Kind, Line, Named, Sum, nanos};
-use super::exact::Exact;
+use super::super::document::{Invoice, Kind, Line, Named, Sum, nanos};
+use super::super::exact::Exact;
+use super::{Row, Source};
 use crate::id::Digest;
-
-/// Columns of the table, in their order: those of FOCUS, then our own.
-pub const COLUMNS: [&str; 53] = [
-    "AvailabilityZone",
-    "BilledCost",
-    "BillingAccountId",
-    "BillingAccountName",
-    "BillingAccountType",
-    "BillingCurrency",
-    "BillingPeriodEnd",
-    "BillingPeriodStart",
-    "ChargeCategory",
-    "ChargeClass",
-    "ChargeDescription",
-    "ChargeFrequency",
-    "ChargePeriodEnd",
-    "ChargePeriodStart",
-    "ConsumedQuantity",
-    "ConsumedUnit",
-    "ContractedCost",
-    "ContractedUnitPrice",
-    "EffectiveCost",
-    "InvoiceId",
-    "InvoiceIssuerName",
-    "ListCost",
-    "ListUnitPrice",
-    "PricingCategory",
-    "PricingQuantity",
-    "PricingUnit",
-    "ProviderName",
-    "PublisherName",
-    "RegionId",
-    "RegionName",
-    "ResourceId",
-    "ResourceName",
-    "ResourceType",
-    "ServiceCategory",
-    "ServiceName",
-    "ServiceSubcategory",
-    "SkuId",
-    "SkuMeter",
-    "SkuPriceDetails",
-    "SkuPriceId",
-    "SubAccountId",
-    "SubAccountName",
-    "SubAccountType",
-    "Tags",
-    "x_ChargePeriodEnd",
-    "x_ChargePeriodStart",
-    "x_DocumentDigest",
-    "x_FactFirst",
-    "x_FactLast",
-    "x_Policies",
-    "x_PriceDenominator",
-    "x_PriceNumerator",
-    "x_Rule",
-];
-
-/// A row: the values that are not null, by column.
-pub type Row = BTreeMap<&'static str, String>;
-
-/// A document, and the name under which the journal has it; none for a preview.
-pub type Source<'a> = (Option<Digest>, &'a Invoice);
 
 /// Returns the rows of documents, which are in the order of their numbers, with a preview last.
 /// `provider` is the name of the one who runs the host.
-pub fn rows(documents: &[Source<'_>], provider: &str) -> Vec<Row> {
+pub(super) fn rows(documents: &[Source], provider: &str) -> Vec<Row> {
     let mut stated = Stated::default();
     let mut rows = Vec::new();
-    for (digest, document) in documents {
+    for Source { digest, document, .. } in documents {
         let table = Table { document, digest: *digest, provider };
         rows.extend(table.rows(&mut stated));
     }
     rows
-}
-
-/// Writes rows as CSV, with a head. A null is an empty field.
-pub fn csv(rows: &[Row]) -> String {
-    let mut text = COLUMNS.join(",");
-    text.push('\n');
-    for row in rows {
-        for (at, column) in COLUMNS.iter().enumerate() {
-            if at > 0 {
-                text.push(',');
-            }
-            text.push_str(&field(row.get(column).map_or("", String::as_str)));
-        }
-        text.push('\n');
-    }
-    text
-}
-
-fn field(value: &str) -> String {
-    match value.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", value.replace('"', "\"\"")),
-        false => value.to_owned(),
-    }
 }
 
 /// Quantities that earlier documents have stated: used and billed, by period and line.
@@ -178,15 +93,19 @@ impl Table<'_> {
             ("EffectiveCost", decimal(cost)),
             ("InvoiceIssuerName", text(self.provider)),
             ("ListCost", decimal(cost)),
+            ("HostProviderName", text(self.provider)),
             ("ProviderName", text(self.provider)),
             ("PublisherName", text(self.provider)),
+            ("ServiceProviderName", text(self.provider)),
             ("ServiceCategory", text("Compute")),
             ("ServiceName", text("Virtual machines")),
             ("ServiceSubcategory", text("Virtual Machines")),
         ]);
         self.charge_period(&mut row, &document.billed.from, &document.billed.until);
         if let Some(number) = document.number {
-            row.insert("InvoiceId", format!("{}-{number}", document.tenant));
+            let id = invoice_id(&document.tenant, number);
+            row.insert("InvoiceDetailId", format!("{id}-{category}"));
+            row.insert("InvoiceId", id);
         }
         if let Some(digest) = self.digest {
             row.insert("x_DocumentDigest", digest.to_string());
@@ -289,6 +208,11 @@ impl Table<'_> {
     }
 }
 
+/// The id of a document, among those of all tenants.
+pub(super) fn invoice_id(tenant: &str, number: u64) -> String {
+    format!("{tenant}-{number}")
+}
+
 fn resource(row: &mut Row, named: &Named) {
     let tags: serde_json::Map<String, serde_json::Value> = named
         .tags
@@ -307,7 +231,7 @@ fn decimal(text: &str) -> String {
 }
 
 /// An instant (RFC 3339 in UTC) in whole seconds, rounded down, or up.
-fn second(text: &str, up: bool) -> String {
+pub(super) fn second(text: &str, up: bool) -> String {
     let whole = text.trim_end_matches('Z');
     let (whole, fraction) = whole.split_once('.').unwrap_or((whole, ""));
     let whole = format!("{whole}Z");
@@ -341,19 +265,5 @@ mod tests {
         for (text, up, expected) in rows {
             assert_eq!(second(text, up), expected, "{text}");
         }
-    }
-
-    #[test]
-    fn fields_are_quoted_where_they_must_be() {
-        let row = Row::from([("Tags", r#"{"a":"b,c"}"#.to_owned())]);
-        let text = csv(&[row]);
-        let line = text.lines().nth(1).expect("a row");
-        assert!(line.contains(r#","{""a"":""b,c""}","#), "{line}");
-        assert_eq!(line.split(",\"").count(), 2);
-    }
-
-    #[test]
-    fn the_columns_are_sorted_and_each_is_there_once() {
-        assert!(COLUMNS.windows(2).all(|pair| pair[0] < pair[1]));
     }
 }
