@@ -180,14 +180,14 @@ impl Client {
         self.answer(self.request(Method::GET, path).query(query)).await
     }
 
-    /// Returns an answer that is no JSON.
-    pub(super) async fn get_text(
+    /// Returns the bytes of an answer.
+    pub(super) async fn get_bytes(
         &self,
         path: &[&str],
         query: &[(&str, &str)],
-    ) -> anyhow::Result<String> {
+    ) -> anyhow::Result<Vec<u8>> {
         let response = self.send(self.request(Method::GET, path).query(query)).await?;
-        response.text().await.context("the daemon's answer broke off")
+        Ok(response.bytes().await.context("the daemon's answer broke off")?.into())
     }
 
     pub(super) async fn post<T: DeserializeOwned>(
@@ -276,8 +276,7 @@ impl Client {
         self.send(self.request(Method::DELETE, path).query(query)).await.map(drop)
     }
 
-    /// Server-sent events, each with a text as its data; with `last`, those after the event of that
-    /// id.
+    /// Server-sent events; with `last`, those after the event of that id.
     pub(super) async fn events(
         &self,
         path: &[&str],
@@ -299,7 +298,7 @@ impl Client {
             .map_ok(|lines| futures::stream::iter(lines.into_iter().map(Ok)))
             .try_flatten()
             .scan(None, |id, line| {
-                let event = line.and_then(|line: String| event(id, &line));
+                let event = line.map(|line: String| event(id, &line));
                 futures::future::ready(Some(event))
             })
             .try_filter_map(|event| futures::future::ready(Ok(event))))
@@ -318,8 +317,15 @@ fn with_key(request: RequestBuilder, key: Option<&str>) -> RequestBuilder {
 pub(super) struct Event {
     /// The id from which to resume after it; `None` if it has none.
     pub(super) id: Option<String>,
-    /// The text of its data.
-    pub(super) text: String,
+    /// Its data.
+    pub(super) data: String,
+}
+
+impl Event {
+    /// The text that the data is.
+    pub(super) fn text(&self) -> anyhow::Result<String> {
+        serde_json::from_str(&self.data).context("the daemon sent an event that is not a text")
+    }
 }
 
 fn complete_lines(partial: &mut Vec<u8>, bytes: &[u8]) -> Vec<String> {
@@ -332,20 +338,23 @@ fn complete_lines(partial: &mut Vec<u8>, bytes: &[u8]) -> Vec<String> {
 
 /// Parses one line of the stream. Returns the event that it completes, if any; keeps the id of an
 /// `id:` line in `id`.
-fn event(id: &mut Option<String>, line: &str) -> anyhow::Result<Option<Event>> {
+fn event(id: &mut Option<String>, line: &str) -> Option<Event> {
     if let Some(told) = line.strip_prefix("id:") {
         *id = Some(told.trim().to_owned());
-        return Ok(None);
+        return None;
     }
-    let Some(data) = line.strip_prefix("data:") else { return Ok(None) };
-    let text =
-        serde_json::from_str(data.trim()).context("the daemon sent an event that is not a text")?;
-    Ok(Some(Event { id: id.clone(), text }))
+    let data = line.strip_prefix("data:")?;
+    Some(Event { id: id.clone(), data: data.trim().to_owned() })
 }
 
 /// Returns true if no daemon listened at the URL.
 pub(super) fn is_nobody(error: &anyhow::Error) -> bool {
     error.is::<NoDaemon>()
+}
+
+/// Returns true if the daemon answered an error.
+pub(super) fn has_refused(error: &anyhow::Error) -> bool {
+    error.is::<Refused>()
 }
 
 /// Returns true if the daemon answered an error with this code.
@@ -368,10 +377,10 @@ mod tests {
         assert_eq!(partial, b"data");
         let mut id = None;
         let mut told =
-            |line| event(&mut id, line).expect("an event").map(|event| (event.id, event.text));
-        assert_eq!(told("data: \"ab\""), Some((None, "ab".into())));
+            |line| event(&mut id, line).map(|event| (event.text().expect("a text"), event.id));
+        assert_eq!(told("data: \"ab\""), Some(("ab".into(), None)));
         assert_eq!((told(": ping"), told("id: 1-2-3"), told("event: gap")), (None, None, None));
-        assert_eq!(told("data: \"cd\""), Some((Some("1-2-3".into()), "cd".into())));
+        assert_eq!(told("data: \"cd\""), Some(("cd".into(), Some("1-2-3".into()))));
     }
 
     #[test]

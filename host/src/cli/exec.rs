@@ -85,7 +85,7 @@ fn seconds(duration: Duration) -> u64 {
 
 impl Exec {
     pub(super) async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
-        if self.tty && output.json {
+        if self.tty && output.is_json() {
             bail!("--json prints what a command wrote when it has ended; a terminal can't wait");
         }
         let mut socket = client.socket(&["instances", &self.id, "exec"]).await?;
@@ -98,7 +98,7 @@ impl Exec {
         let outcome = self.talk(socket, output).await;
         drop(raw);
         let collected = outcome?;
-        if output.json {
+        if output.is_json() {
             output.show(&collected, |_| String::new())?;
         }
         match u8::try_from(collected.exit_code) {
@@ -207,7 +207,7 @@ fn ended(text: &str) -> anyhow::Result<i32> {
 fn show(bytes: &[u8], output: Output, collected: &mut Collected) -> anyhow::Result<()> {
     let Some((&stream, bytes)) = bytes.split_first() else { return Ok(()) };
     let is_error = stream == 2;
-    if output.json {
+    if output.is_json() {
         let kept = if is_error { &mut collected.stderr } else { &mut collected.stdout };
         kept.push_str(&String::from_utf8_lossy(bytes));
         return Ok(());

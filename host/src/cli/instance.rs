@@ -11,7 +11,7 @@ use super::args::{done, duration, tag};
 use super::client::Client;
 use super::output::{self, Output};
 use super::progress::during;
-use super::{Global, automation, client, copy, exec, snapshot};
+use super::{Global, automation, client, copy, exec, failure, snapshot};
 use crate::api::model::{
     CreateInstance, DiskRequest, Instance, InstanceState, Intervals, NoOptions, StopOptions, Waited,
 };
@@ -54,20 +54,20 @@ pub(super) enum Command {
     /// Ask the guest to stop, and end it by force after a while
     #[command(after_help = "Examples:\n  \
                       tallyman instance stop web\n  \
-                      tallyman instance stop web --grace 30s")]
+                      tallyman instance stop web db --grace 30s")]
     Stop(Stop),
     /// Write an instance's memory to disk and end its process
     #[command(after_help = "Examples:\n  tallyman instance standby web")]
-    Standby(One),
+    Standby(Several),
     /// Restore an instance from standby
     #[command(after_help = "Examples:\n  tallyman instance restore web")]
-    Restore(One),
+    Restore(Several),
     /// Pause an instance's processors
     #[command(after_help = "Examples:\n  tallyman instance pause web")]
-    Pause(One),
+    Pause(Several),
     /// Resume a paused instance
     #[command(after_help = "Examples:\n  tallyman instance resume web")]
-    Resume(One),
+    Resume(Several),
     /// Stop an instance and close its record
     #[command(
         visible_alias = "rm",
@@ -147,9 +147,42 @@ pub(super) struct One {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Several {
+    /// The instances: for each its id, its name, or a unique prefix of its id
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<String>,
+}
+
+impl Several {
+    async fn command(self, client: &Client, output: Output, name: &str) -> anyhow::Result<()> {
+        let act = async |id: &str| done(output, &command(client, id, name, &NoOptions {}).await?);
+        each(&self.ids, output, act).await
+    }
+}
+
+/// Does something with each instance, also if it fails with one before. Tells each failure; the
+/// last is returned.
+async fn each(
+    ids: &[String],
+    output: Output,
+    act: impl AsyncFn(&str) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut failed = Ok(());
+    for id in ids {
+        if let Err(error) = act(id).await
+            && let Err(earlier) = std::mem::replace(&mut failed, Err(error))
+        {
+            failure::told(&earlier, output.is_json());
+        }
+    }
+    failed
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Boot {
-    /// The instance: its id, its name, or a unique prefix of its id
-    id: String,
+    /// The instances: for each its id, its name, or a unique prefix of its id
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<String>,
     #[command(flatten)]
     ready: Ready,
 }
@@ -230,8 +263,9 @@ pub(super) struct List {
 
 #[derive(Debug, Args)]
 pub(super) struct Stop {
-    /// The instance: its id, its name, or a unique prefix of its id
-    id: String,
+    /// The instances: for each its id, its name, or a unique prefix of its id
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<String>,
     /// Time that the guest gets before it is ended by force; the instance's own grace time if
     /// absent
     #[arg(long, value_name = "DURATION", value_parser = duration)]
@@ -295,27 +329,26 @@ impl Command {
                 let instance: Instance = client.get(&["instances", &id], query).await?;
                 output.show(&instance, output::instance)
             }
-            Command::Start(boot) => {
-                let instance = command(&client, &boot.id, "start", &NoOptions {}).await?;
-                boot.ready.then_show(&client, output, instance).await
+            Command::Start(Boot { ids, ready }) => {
+                let start = async |id: &str| {
+                    let instance = command(&client, id, "start", &NoOptions {}).await?;
+                    ready.then_show(&client, output, instance).await
+                };
+                each(&ids, output, start).await
             }
-            Command::Stop(Stop { id, grace }) => {
+            Command::Stop(Stop { ids, grace }) => {
                 let options = StopOptions { grace_ms: grace.map(millis) };
-                done(output, &command(&client, &id, "stop", &options).await?)
+                let stop =
+                    async |id: &str| done(output, &command(&client, id, "stop", &options).await?);
+                each(&ids, output, stop).await
             }
-            Command::Standby(One { id }) => {
-                done(output, &command(&client, &id, "standby", &NoOptions {}).await?)
+            Command::Standby(several) => several.command(&client, output, "standby").await,
+            Command::Restore(several) => several.command(&client, output, "restore").await,
+            Command::Pause(several) => several.command(&client, output, "pause").await,
+            Command::Resume(several) => several.command(&client, output, "resume").await,
+            Command::Delete(Stop { ids, grace }) => {
+                each(&ids, output, async |id: &str| delete(&client, output, id, grace).await).await
             }
-            Command::Restore(One { id }) => {
-                done(output, &command(&client, &id, "restore", &NoOptions {}).await?)
-            }
-            Command::Pause(One { id }) => {
-                done(output, &command(&client, &id, "pause", &NoOptions {}).await?)
-            }
-            Command::Resume(One { id }) => {
-                done(output, &command(&client, &id, "resume", &NoOptions {}).await?)
-            }
-            Command::Delete(stop) => stop.delete(&client, output).await,
             Command::Fork(fork) => fork.run(&client, output).await,
             Command::Update(update) => update.run(&client, output).await,
             Command::Resize(resize) => resize.run(&client, output).await,
@@ -391,7 +424,7 @@ async fn show_intervals(client: &Client, output: Output, id: &str) -> anyhow::Re
 
 impl Ready {
     async fn then_show(
-        self,
+        &self,
         client: &Client,
         output: Output,
         instance: Instance,
@@ -450,25 +483,28 @@ impl List {
         let tags = tags.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let query: Vec<_> = state.into_iter().chain(tags).collect();
         let instances: Vec<Instance> = client.get(&["instances"], &query).await?;
-        output.show(&instances, |instances| output::instances(instances))
+        output.show(&instances, |instances| output::instances(instances, output.form))
     }
 }
 
-impl Stop {
-    async fn delete(self, client: &Client, output: Output) -> anyhow::Result<()> {
-        let instance: Instance = client.get(&["instances", &self.id], &[]).await?;
-        let grace = self.grace.map(|grace| millis(grace).to_string());
-        let query: Vec<_> = grace.iter().map(|grace| ("grace_ms", grace.as_str())).collect();
-        let path = ["instances", instance.id.as_str()];
-        during(&format!("deleting {}", self.id), client.delete(&path, &query)).await?;
-        let closed: Instance = client.get(&path, &[("deleted", "true")]).await?;
-        output.show(&closed, |closed| {
-            format!(
-                "{} is deleted; `tallyman instance intervals {}` shows its time",
-                closed.name, closed.id
-            )
-        })
-    }
+async fn delete(
+    client: &Client,
+    output: Output,
+    id: &str,
+    grace: Option<Duration>,
+) -> anyhow::Result<()> {
+    let instance: Instance = client.get(&["instances", id], &[]).await?;
+    let grace = grace.map(|grace| millis(grace).to_string());
+    let query: Vec<_> = grace.iter().map(|grace| ("grace_ms", grace.as_str())).collect();
+    let path = ["instances", instance.id.as_str()];
+    during(&format!("deleting {}", id), client.delete(&path, &query)).await?;
+    let closed: Instance = client.get(&path, &[("deleted", "true")]).await?;
+    output.show(&closed, |closed| {
+        format!(
+            "{} is deleted; `tallyman instance intervals {}` shows its time",
+            closed.name, closed.id
+        )
+    })
 }
 
 impl Wait {
@@ -531,9 +567,9 @@ impl Logs {
         pin_mut!(lines);
         while let Some(line) = lines.next().await {
             let line = line.context(BROKEN)?;
-            match output.json {
-                true => output.show(&line.text, Clone::clone)?,
-                false => output::line(&line.text)?,
+            match output.is_json() {
+                true => output.show(&line.text()?, Clone::clone)?,
+                false => output::line(&line.text()?)?,
             }
             *last = line.id.or(last.take());
         }

@@ -9,6 +9,7 @@ use super::Global;
 use super::args::Once;
 use super::client::is_refused;
 use super::document::{self, Format, GroupBy, Page};
+use super::export::Export;
 use super::output;
 use super::policy;
 use super::progress::during;
@@ -149,21 +150,9 @@ pub(super) enum Command {
     #[command(after_help = "Examples:\n  \
                       tallyman invoice export > costs.csv\n  \
                       tallyman invoice export --month 2026-01 --provider 'Example Ltd'\n  \
+                      tallyman invoice export --format focus-1.4 --parquet costs.parquet\n  \
                       tallyman invoice export --preview --json")]
-    Export {
-        /// The format of the table
-        #[arg(long, value_enum, default_value_t)]
-        format: ExportFormat,
-        /// A month, such as 2026-01: only periods that have their middle in it, in UTC
-        #[arg(long, value_name = "YEAR-MONTH")]
-        month: Option<String>,
-        /// Export what a close would make now, too
-        #[arg(long)]
-        preview: bool,
-        /// The name of the provider and issuer of invoices
-        #[arg(long, default_value = "Tallyman")]
-        provider: String,
-    },
+    Export(Export),
     /// Export a document with its evidence, to be verified on another machine
     #[command(after_help = "Examples:\n  \
                       tallyman invoice bundle 1 invoice-1.json\n  \
@@ -208,15 +197,6 @@ impl OneOffArgs {
             )
         })
     }
-}
-
-/// Formats of exported tables.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum ExportFormat {
-    /// FinOps Open Cost and Usage Specification, version 1.2, as CSV
-    #[default]
-    #[value(name = "focus-1.2")]
-    Focus12,
 }
 
 /// Arguments that name rules in place of those in force.
@@ -409,19 +389,7 @@ impl Command {
                 let made = client.post_once(&asked, &request, once.key());
                 print(global, &during("computing", made).await?, shown).await
             }
-            Command::Export { format: ExportFormat::Focus12, month, preview, provider } => {
-                let path = ["tenants", SELF, "exports", "focus-1.2"];
-                let form = if global.output().json { "json" } else { "csv" };
-                let mut query = vec![("as", form), ("provider", provider.as_str())];
-                query.extend(month.as_deref().map(|month| ("month", month)));
-                query.extend(preview.then_some(("preview", "true")));
-                let table = during("exporting", client.get_text(&path, &query)).await?;
-                if !global.output().json {
-                    return output::text(&table);
-                }
-                let rows: serde_json::Value = serde_json::from_str(&table)?;
-                global.output().show(&rows, |_| String::new())
-            }
+            Command::Export(export) => export.run(&client, global.output()).await,
             Command::Bundle { number, file } => {
                 let number = number.to_string();
                 let asked = ["tenants", SELF, "invoices", &number, "bundle"];
@@ -564,7 +532,7 @@ fn page(one: &DocumentDays) -> Page<'_> {
 }
 
 fn output_of(global: &Global, shown: Shown) -> output::Output {
-    output::Output { json: global.output().json || shown.format == Format::Json }
+    global.output().or_json(shown.format == Format::Json)
 }
 
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {

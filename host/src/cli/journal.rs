@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::Global;
 use super::client::Client;
+use super::follow::{self, Wanted};
 use super::output::{self, Output};
 use crate::api::model::{Acts, JournalHead, SealFacts, SealedFacts, Segment, Timestamp};
 use crate::id::Digest;
@@ -26,7 +27,7 @@ pub(super) enum Command {
         visible_alias = "ls",
         after_help = "Examples:\n  \
                       tallyman journal list --limit 20\n  \
-                      tallyman journal list --instance web\n  \
+                      tallyman journal list --instance web --follow\n  \
                       tallyman journal list --kind policy-activated --json\n  \
                       tallyman journal list --money"
     )]
@@ -76,6 +77,9 @@ pub(super) struct List {
     /// Only facts of this kind
     #[arg(long)]
     kind: Option<Kind>,
+    /// Go on with facts as they are recorded
+    #[arg(long, short, conflicts_with_all = ["limit", "money"])]
+    follow: bool,
     /// Only those that decide what the tenant is charged: who did what with money
     #[arg(long, conflicts_with_all = ["after", "limit", "instance", "kind"])]
     money: bool,
@@ -165,6 +169,10 @@ impl List {
             let acts: Acts = client.get(&["tenants", SELF, "acts"], &[]).await?;
             return output.show(&acts.facts, |facts| table(facts));
         }
+        if self.follow {
+            let wanted = Wanted { instance: self.instance, kind: self.kind, one_line };
+            return follow::follow(client, output, &wanted, Some(self.after)).await;
+        }
         let mut facts: Vec<ChainedFact> = Vec::new();
         let mut after = self.after;
         loop {
@@ -216,6 +224,20 @@ pub(super) fn table(facts: &[ChainedFact]) -> String {
         ]
     });
     output::table(&["FACT", "WALL CLOCK", "INSTANCE", "KIND", "", "HASH"], &[0], rows)
+}
+
+/// A fact in one line.
+pub(super) fn one_line(chained: &ChainedFact) -> String {
+    let record = &chained.fact;
+    let instance = record.instance.as_deref().unwrap_or(&record.tenant);
+    let line = format!(
+        "{} {} {instance} {} {}",
+        record.seq,
+        Timestamp(record.wall_ns),
+        record.what.kind(),
+        details(&record.what)
+    );
+    line.trim_end().replace('\n', " ")
 }
 
 fn who(by: Option<&str>) -> String {

@@ -7,12 +7,17 @@ mod automation;
 mod backup;
 mod capabilities;
 mod client;
+mod config;
+mod context;
 mod copy;
 mod daemon;
 mod doctor;
 mod document;
+mod events;
 mod exec;
+mod export;
 mod failure;
+mod follow;
 mod image;
 mod instance;
 mod invoice;
@@ -29,8 +34,10 @@ mod tariff;
 mod tenant;
 mod terminal;
 mod token;
+mod top;
 mod tour;
 mod verify;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -44,7 +51,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::api;
 use client::Client;
-use output::Output;
+use output::{Form, Output};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -69,10 +76,14 @@ struct Cli {
 
 /// Arguments of every command.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
 struct Global {
-    /// URL of the daemon
-    #[arg(long, global = true, env = "TALLYMAN_URL", default_value = "http://127.0.0.1:8080")]
-    url: String,
+    /// URL of the daemon; that of the context, or http://127.0.0.1:8080, if absent
+    #[arg(long, global = true, env = "TALLYMAN_URL")]
+    url: Option<String>,
+    /// A host that `tallyman context add` has named; the one in use if absent
+    #[arg(long, global = true, env = "TALLYMAN_CONTEXT")]
+    context: Option<String>,
     /// The token to send; that of the data folder's file `token` if absent
     #[arg(long, global = true, env = "TALLYMAN_TOKEN", hide_env_values = true)]
     token: Option<String>,
@@ -83,18 +94,47 @@ struct Global {
     /// token
     #[arg(long, global = true, env = "TALLYMAN_TENANT")]
     tenant: Option<String>,
-    /// Print JSON, as the API answers it
+    /// Print JSON, as the API answers it: the same as -o json
     #[arg(long, global = true)]
     json: bool,
+    /// The form of results
+    #[arg(long = "output", short, global = true, value_enum, conflicts_with = "json")]
+    output: Option<Form>,
+    /// Print names alone: the same as -o name
+    #[arg(long, short, global = true, conflicts_with_all = ["json", "output"])]
+    quiet: bool,
+    /// Do it every two seconds until Ctrl-C; for commands that only read
+    #[arg(long, global = true)]
+    watch: bool,
 }
 
 impl Global {
     fn client(&self) -> anyhow::Result<Client> {
-        Client::new(&self.url, self.token.as_deref(), &self.data, self.tenant.as_deref())
+        let context = self.context()?;
+        // A token that is named for the call is for the call's host, wherever that is named.
+        let token = self.token.clone().or(context.token()?);
+        let tenant = self.tenant.as_ref().or(context.tenant.as_ref());
+        let url = self.url.as_ref().unwrap_or(&context.url);
+        Client::new(url, token.as_deref(), &self.data, tenant.map(String::as_str))
+    }
+
+    /// The host that the call is for, if its options don't say another.
+    fn context(&self) -> anyhow::Result<context::Context> {
+        match (&self.context, &self.url) {
+            // Nothing of a context goes to a host that it does not name.
+            (None, Some(_)) => Ok(context::Context::default()),
+            (named, _) => context::chosen(named.as_deref()),
+        }
     }
 
     fn output(&self) -> Output {
-        Output { json: self.json }
+        let form = match (self.output, self.json, self.quiet) {
+            (Some(form), ..) => form,
+            (None, true, _) => Form::Json,
+            (None, false, true) => Form::Name,
+            (None, false, false) => Form::Table,
+        };
+        Output { form }
     }
 
     /// The absolute path of the data folder: machines keep using it when the daemon is started
@@ -146,6 +186,13 @@ enum Command {
     /// List and verify the journal of all facts
     #[command(subcommand)]
     Journal(journal::Command),
+    /// Follow the facts of the journal as they are recorded
+    Events(events::Events),
+    /// Show what runs, and what it uses of the host
+    Top(top::Top),
+    /// Name hosts, and choose among them
+    #[command(subcommand)]
+    Context(context::Command),
     /// Copy the journal into one file, beside a running daemon or without one
     Backup(backup::Backup),
     /// Put a copy of the journal into an empty data folder
@@ -154,6 +201,9 @@ enum Command {
     Verify(verify::Verify),
     /// Show the host's hypervisors and their capabilities
     Capabilities(capabilities::Capabilities),
+    /// Check a configuration file of the daemon
+    #[command(subcommand)]
+    Config(config::Command),
     /// Check what the host has and lacks, with a remedy for each
     Doctor(doctor::Doctor),
     /// Print a script with which a shell completes commands
@@ -172,15 +222,23 @@ enum Command {
 
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let json = cli.global.json;
+    let call = std::env::args_os().collect();
+    let call = match config::completed(call, &Cli::command()) {
+        Ok(call) => call,
+        Err(error) => return failure::told(&error, false),
+    };
+    let cli = Cli::parse_from(&call);
+    let json = cli.global.output().is_json();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             return failure::told(&anyhow::Error::from(error).context("can't start"), json);
         }
     };
-    let outcome = runtime.block_on(run(cli));
+    let outcome = match cli.global.watch {
+        true => runtime.block_on(watch::run(&call)),
+        false => runtime.block_on(run(cli)),
+    };
     // Without waiting for blocking work (a read of the terminal, a compilation) that is not needed
     // any more.
     runtime.shutdown_background();
@@ -191,6 +249,17 @@ pub fn main() -> ExitCode {
             Some(&exec::ExitCode(code)) => ExitCode::from(code),
             None => failure::told(&error, json),
         },
+    }
+}
+
+/// Parses a call of `serve`.
+fn parsed_serve(
+    call: impl IntoIterator<Item = std::ffi::OsString>,
+) -> Result<(Global, serve::Serve), clap::Error> {
+    let cli = Cli::try_parse_from(call)?;
+    match cli.command {
+        Command::Serve(serve) => Ok((cli.global, serve)),
+        _ => Err(clap::Error::new(clap::error::ErrorKind::InvalidSubcommand)),
     }
 }
 
@@ -236,10 +305,14 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Rate(rate) => rate.run(&global).await,
         Command::Agreement(command) => command.run(&global).await,
         Command::Journal(command) => command.run(&global).await,
+        Command::Events(events) => events.run(&global).await,
+        Command::Top(top) => top.run(&global).await,
+        Command::Context(command) => command.run(&global),
         Command::Backup(backup) => backup.run(&global).await,
         Command::Restore(restore) => restore.run(&global).await,
         Command::Verify(verify) => verify.run(&global).await,
         Command::Capabilities(capabilities) => capabilities.run(&global).await,
+        Command::Config(command) => command.run(&global, &Cli::command()),
         Command::Doctor(doctor) => doctor.run(&global).await,
         Command::Completion(completion) => completion.run(Cli::command()),
         Command::Man(man) => man.run(Cli::command()),

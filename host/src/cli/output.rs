@@ -2,8 +2,11 @@
 
 use std::io::{self, Write};
 
+use anyhow::bail;
+use clap::ValueEnum;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::api::format_size;
 use crate::api::model::{
@@ -14,25 +17,94 @@ use crate::clock;
 use crate::tenant::Standing;
 use crate::units::Nanos;
 
-/// The form in which results are printed.
-#[derive(Debug, Clone, Copy)]
+/// A form of results.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Form {
+    /// For people
+    #[default]
+    Table,
+    /// For people, with more columns where there are more
+    Wide,
+    /// The names alone, or the ids or numbers of what has no name, one a line
+    Name,
+    /// As the API answers it
+    Json,
+    /// As JSON, one element of a list a line
+    Jsonl,
+}
+
+/// The way in which results are printed.
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Output {
-    pub(super) json: bool,
+    pub(super) form: Form,
 }
 
 impl Output {
-    /// Prints `value` as JSON, or as the text that `to_text` makes of it.
+    /// Prints `value` in its form; for people, as the text that `to_text` makes of it.
     pub(super) fn show<T: Serialize>(
         self,
         value: &T,
         to_text: impl FnOnce(&T) -> String,
     ) -> anyhow::Result<()> {
-        if self.json {
-            let json = serde_json::to_string_pretty(value)?;
-            return text(&format!("{}\n", escaped(&json)));
+        match self.form {
+            Form::Table | Form::Wide => {
+                let words = to_text(value);
+                text(&format!("{}\n", words.trim_end()))
+            }
+            Form::Json => {
+                let json = serde_json::to_string_pretty(value)?;
+                text(&format!("{}\n", escaped(&json)))
+            }
+            Form::Jsonl => {
+                let value = serde_json::to_value(value)?;
+                let all = value.as_array().map_or(std::slice::from_ref(&value), Vec::as_slice);
+                all.iter().try_for_each(|one| text(&format!("{}\n", escaped(&one.to_string()))))
+            }
+            Form::Name => {
+                let value = serde_json::to_value(value)?;
+                elements(&value).iter().try_for_each(|one| match name(one) {
+                    Some(name) => line(&name),
+                    None => bail!("this has no name; print it with -o json"),
+                })
+            }
         }
-        let words = to_text(value);
-        text(&format!("{}\n", words.trim_end()))
+    }
+
+    /// Returns true if programs read the results.
+    pub(super) fn is_json(self) -> bool {
+        matches!(self.form, Form::Json | Form::Jsonl)
+    }
+
+    /// The same, as JSON if `asked`.
+    pub(super) fn or_json(self, asked: bool) -> Self {
+        if asked && !self.is_json() { Self { form: Form::Json } } else { self }
+    }
+}
+
+/// The elements of a list, of the only list in an object without a name, or the value itself.
+fn elements(value: &Value) -> &[Value] {
+    if let Value::Array(all) = value {
+        return all;
+    }
+    let lists: Vec<_> = value
+        .as_object()
+        .into_iter()
+        .flat_map(|of| of.values())
+        .filter_map(Value::as_array)
+        .collect();
+    match lists[..] {
+        [only] if name(value).is_none() => only,
+        _ => std::slice::from_ref(value),
+    }
+}
+
+/// The name by which a thing is asked for.
+fn name(value: &Value) -> Option<String> {
+    let named = ["seq", "name", "number", "id", "digest"].iter().find_map(|key| value.get(key));
+    match named? {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
@@ -206,16 +278,21 @@ fn optional<T: ToString>(value: Option<T>) -> String {
 }
 
 /// Instances, one a line.
-pub(super) fn instances(instances: &[Instance]) -> String {
-    let head =
-        ["NAME", "ID", "STATE", "PHASE", "SINCE", "RUNNING", "STANDBY", "IMAGE", "VCPUS", "MEMORY"];
+pub(super) fn instances(instances: &[Instance], form: Form) -> String {
+    let mut head = vec![
+        "NAME", "ID", "STATE", "PHASE", "SINCE", "RUNNING", "STANDBY", "IMAGE", "VCPUS", "MEMORY",
+    ];
+    let is_wide = form == Form::Wide;
+    if is_wide {
+        head.extend(["TENANT", "HYPERVISOR", "SESSION", "CREATED", "TAGS"]);
+    }
     let spent = |instance: &Instance, phase| {
         let spent = instance.phase_durations_ms.as_ref();
         let millis = spent.and_then(|spent| spent.entries().find(|(entry, _)| *entry == phase));
         millis.map_or_else(|| "-".into(), |(_, millis)| duration(millis.saturating_mul(1_000_000)))
     };
     let rows = instances.iter().map(|instance| {
-        vec![
+        let mut row = vec![
             instance.name.to_string(),
             instance.id.to_string(),
             instance.state.to_string(),
@@ -228,9 +305,26 @@ pub(super) fn instances(instances: &[Instance]) -> String {
             instance.image.clone(),
             instance.vcpus.to_string(),
             format_size(instance.memory_bytes),
-        ]
+        ];
+        if is_wide {
+            row.extend(wide(instance));
+        }
+        row
     });
     table(&head, &[4, 5, 6, 8, 9], rows)
+}
+
+/// The further columns of an instance.
+fn wide(instance: &Instance) -> [String; 5] {
+    let tags: Vec<_> =
+        instance.tags.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    [
+        instance.tenant.to_string(),
+        instance.hypervisor.clone(),
+        instance.session.to_string(),
+        instance.created_at.to_string(),
+        tags.join(","),
+    ]
 }
 
 /// All fields of one instance.

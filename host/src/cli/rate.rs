@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::Global;
 use super::document::{self, Format, GroupBy};
 use super::invoice::{CycleText, Shown};
-use super::output::{self, Output};
+use super::output;
 use super::progress::during;
 use super::sheet;
 use crate::billing::agreement::Agreement;
@@ -102,7 +102,7 @@ impl Rate {
         };
         let rating = tokio::task::spawn_blocking(work);
         let bill = during("rating", async { rating.await.context("it broke off")? }).await?;
-        let output = Output { json: output.json || shown.format == Format::Json };
+        let output = output.or_json(shown.format == Format::Json);
         output.show(&bill, |bill| text(bill, shown))
     }
 }

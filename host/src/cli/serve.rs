@@ -24,6 +24,7 @@ const EXAMPLES: &str = "\
 Examples:
   tallyman serve
   tallyman serve --data /var/lib/tallyman --listen 127.0.0.1:8081
+  tallyman serve --config /etc/tallyman/tallyman.toml
   tallyman serve --probe-network 10.0.0.0/8
   tallyman serve --jwt-eddsa-key ./key.pem --jwt-issuer https://id.example --jwt-audience tallyman
   TALLYMAN_LOG=debug tallyman serve --accelerator tcg
@@ -38,6 +39,9 @@ pub(super) const STOPPED: &str =
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Serve {
+    /// A file of options: keys are those of this command, with `_` for `-`
+    #[arg(long, value_name = "FILE", env = "TALLYMAN_CONFIG")]
+    config: Option<PathBuf>,
     /// Address and port on which the API listens
     #[arg(long, env = "TALLYMAN_LISTEN", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,

@@ -78,7 +78,7 @@ impl Tour {
         if !earlier.is_empty() {
             output::line(&format!(
                 "\nEarlier instances that were found:\n{}",
-                output::instances(&earlier)
+                output::instances(&earlier, output::Form::Table)
             ))?;
         }
         output::line(&format!("\n{}", bill(client).await?))?;

@@ -16,9 +16,9 @@ const RULES: &str = include_str!("../../../host/src/cli/policy/templates/c/rules
 const RULES_IN_RUST: &str = include_str!("../../../host/src/cli/policy/templates/rust/lib.rs.txt");
 
 /// A fenced block: its language, the line at which it begins, its text.
-type Block = (String, usize, String);
+pub(crate) type Block = (String, usize, String);
 
-fn blocks(text: &str) -> Vec<Block> {
+pub(crate) fn blocks(text: &str) -> Vec<Block> {
     let (mut blocks, mut open) = (Vec::new(), None);
     for (line, number) in text.lines().zip(1..) {
         match (line.strip_prefix("```"), open.take()) {
@@ -35,7 +35,7 @@ fn blocks(text: &str) -> Vec<Block> {
 }
 
 /// The commands as one script that stops at the first failure and reports its place.
-fn script(blocks: &[Block]) -> String {
+pub(crate) fn script(blocks: &[Block]) -> String {
     let commands = blocks.iter().filter(|(language, ..)| language == "sh");
     let commands =
         commands.map(|(_, number, text)| format!("printf '\\n# line {number}\\n' >&2\n{text}"));

@@ -20,6 +20,7 @@ mod life;
 mod logs;
 mod many;
 mod metrics;
+mod operate;
 mod parity;
 mod policies;
 mod rate;
