@@ -588,14 +588,19 @@ fn anchor(
         .optional()
         .map_err(|source| refused("anchor the clock", source))?
         .filter(|_| !Mutant::AnchorMoved.is_active());
+    let was_kept = last.is_none_or(|last| last.is_synchronised);
     let (clock, gap) = match (known, last) {
         (Some(offset_ns), _) => (Clock::resume(boot, offset_ns), None),
         (None, None) => (Clock::first_in_boot(boot), None),
         (None, Some(last)) => clock::join(boot, &await_synchronised(options), &last),
     };
+    // The calendar does not know yet where the wall clock of a boot stands that was not joined by
+    // it: a loss of power before the first fact must not count by what an earlier boot has noted.
+    let is_noted = if known.is_some() { was_kept } else { gap.is_none() };
+    let is_kept = is_noted && (options.trusts_wall_clock || clock::is_synchronised());
     // The liveness record is about to be replaced.
     let ended = ended.filter(|(boot, _)| *boot != clock.boot());
-    keep_anchor(db, &clock, ended, options)
+    keep_anchor(db, &clock, ended, is_kept)
         .map_err(|source| refused("anchor the clock", source))?;
     Ok((clock, gap))
 }
@@ -604,7 +609,7 @@ fn keep_anchor(
     db: &Connection,
     clock: &Clock,
     ended: Option<(&BootId, Instant)>,
-    options: Options,
+    is_kept: bool,
 ) -> rusqlite::Result<()> {
     let transaction = db.unchecked_transaction()?;
     if let Some((boot, last)) = ended {
@@ -615,7 +620,7 @@ fn keep_anchor(
         "INSERT OR IGNORE INTO boot (boot_id, offset_ns) VALUES (?1, ?2)",
         (clock.boot().0.as_ref(), clock.offset_ns()),
     )?;
-    write_alive(db, &clock.reading(), options.trusts_wall_clock || clock::is_synchronised())?;
+    write_alive(db, &clock.reading(), is_kept)?;
     transaction.commit()
 }
 

@@ -15,7 +15,7 @@ use tallyman_oracle::{
     StretchKind, TimeRounding,
 };
 
-use crate::daemon::{Daemon, POLICIES, TRAPPING};
+use crate::daemon::{Daemon, POLICIES};
 use crate::world::World;
 
 /// The price books.
@@ -81,17 +81,8 @@ pub(crate) fn check(
     lives: &[(InstanceId, Instant, Vec<Interval>)],
     to: Instant,
 ) -> Result<(), String> {
-    let trapping = Digest::of(&TRAPPING);
-    let traps = |piece: &Interval| piece.policy == trapping && piece.length().0 > 0;
-    let is_unrated = lives.iter().flat_map(|(_, _, pieces)| pieces).any(traps);
     let documents = issuer(daemon).preview(&world.tenant, &directory(), to, None);
-    let documents = match documents {
-        // All of a simulation is one period, unless the calendar's month ends in it.
-        Err(error) if error.is_unrated() && world.was_unrated => return Ok(()),
-        Err(error) => return Err(format!("no bill: {error:?}")),
-        Ok(_) if is_unrated => return Err("a bill by a policy that never answers".into()),
-        Ok(documents) => documents,
-    };
+    let documents = documents.map_err(|error| format!("no bill: {error:?}"))?;
     let Some(ours) = documents.last() else { return Ok(()) };
     let scenario = scenario(world, daemon, lives, to);
     let theirs = tallyman_oracle::preview(&scenario, to.0);

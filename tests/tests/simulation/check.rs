@@ -29,9 +29,9 @@ pub(crate) fn all(world: &mut World, daemon: &Daemon) -> Result<(), String> {
         let of = |flaw| format!("{id}: {flaw}");
         lives.push(time(world, daemon, id, now).map_err(of)?);
     }
-    // The oracle does not know clocks that are wrong.
+    // The oracle knows neither clocks that are wrong nor policies that don't answer.
     let is_kept = host::with(|host| !host.was_unsynchronised).expect("a host");
-    if is_kept && !world.prices.is_empty() {
+    if is_kept && !world.was_unrated && !world.prices.is_empty() {
         bill::check(world, daemon, &lives, now)?;
     }
     Ok(())
