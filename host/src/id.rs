@@ -198,6 +198,10 @@ name!(
     TariffName, "a tariff's name"
 );
 name!(
+    /// Name of a host in a fleet; unique at its collector.
+    HostName, "a host's name"
+);
+name!(
     /// Name of an image; unique on its host.
     ImageName, "an image's name"
 );

@@ -434,6 +434,32 @@ pub mod delivery {
     pub const CURSOR_SAVE_MS: u64 = 1_000;
 }
 
+/// Bounds of a fleet.
+pub mod fleet {
+    /// Most facts in one batch of a host.
+    pub const BATCH_FACTS: usize = 1_000;
+    /// Texts of facts in one batch in bytes, unless a single fact is longer. A host that catches up
+    /// keeps one batch in memory.
+    pub const BATCH_BYTES: usize = 1 << 20;
+    /// Largest body of a batch in bytes: texts are quoted in JSON, and instances are described.
+    pub const BODY_BYTES_MAX: usize = 8 << 20;
+    /// Time after which a host without news says that it is there, in milliseconds: a close can
+    /// count on a host up to then.
+    pub const BEAT_MS: u64 = 5_000;
+    /// Time from news to the batch that holds them, in milliseconds, so that those of one operation
+    /// go along together.
+    pub const GATHER_MS: u64 = 200;
+    /// Time until the first try after a failure, in milliseconds; it doubles with each.
+    pub const RETRY_MS_MIN: u64 = 500;
+    /// Longest time between two tries, in milliseconds.
+    pub const RETRY_MS_MAX: u64 = 15_000;
+    /// Difference between the wall clocks of a host and its collector that is shown as a fault, in
+    /// nanoseconds.
+    pub const CLOCK_OFF_NS: u64 = 1_000_000_000;
+    /// Cache of the database of one copy in KiB: a collector may have hundreds open.
+    pub const COPY_CACHE_KIB: u32 = 2_048;
+}
+
 /// Bounds of the API.
 pub mod api {
     /// Largest body of a request, in bytes, except for an uploaded policy.

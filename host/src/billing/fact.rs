@@ -9,7 +9,8 @@ use std::sync::Arc;
 use super::agreement::Agreement;
 use super::timeline::Change;
 use crate::id::{
-    BookName, Digest, InstanceId, PolicyName, SnapshotName, TariffName, TenantId, TokenId, words,
+    BookName, Digest, HostName, InstanceId, PolicyName, SnapshotName, TariffName, TenantId, TokenId,
+    words,
 };
 use crate::tenant::{Actor, Move, OneOffKind, Plan, Role, Settings};
 use crate::units::Instant;
@@ -136,6 +137,22 @@ pub enum HostFact {
     },
     /// Facts were sealed into a segment.
     Sealed(Sealed),
+    /// A collector has a host's facts up to here. What is charged over hosts is made of the facts
+    /// that such facts name.
+    Heard(Heard),
+}
+
+/// The part of a host's journal that a collector has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// Name of the host.
+    pub host: HostName,
+    /// Sequence number of the last fact of the host's own journal.
+    pub seq: u64,
+    /// The link of that fact in the host's chain.
+    pub link: Digest,
+    /// Instant on the host's meter clock up to which the host had no further facts.
+    pub until: Instant,
 }
 
 /// A segment: facts in an immutable file.
@@ -168,7 +185,7 @@ impl HostFact {
             | Self::ClockStepped { .. }
             | Self::TimeUnknown { .. }
             | Self::Suspended { .. } => true,
-            Self::Sealed(_) => false,
+            Self::Sealed(_) | Self::Heard(_) => false,
         }
     }
 }

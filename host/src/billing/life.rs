@@ -54,7 +54,8 @@ pub type CountedFact = (u64, Instant, Counted);
 pub struct Life {
     /// The instance.
     pub id: InstanceId,
-    /// Sequence number of its first fact.
+    /// Rank of the instance among those of the tenant: the sequence number of its first fact. Over
+    /// several journals, the instant of that fact in nanoseconds.
     pub first_fact: u64,
     /// The interval under way at the first instant of the span; none before its time begins, and
     /// after it has ended.

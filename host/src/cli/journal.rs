@@ -253,6 +253,7 @@ fn details(what: &What) -> String {
             format!("{reason}: {claimed_ns} ns by the wall clock, {counted_ns} ns counted")
         }
         What::HostSuspended { duration_ns } => format!("for {duration_ns} ns"),
+        What::HostHeard { host, upto, .. } => format!("{host} up to its fact {upto}"),
         What::SegmentSealed { digest, first, last, bytes, .. } => {
             format!("facts {first} to {last} in {} ({bytes} bytes)", short(digest))
         }

@@ -62,6 +62,11 @@ pub fn bundle(archive: &Archive, tenant: &TenantId, number: u64) -> Result<Bundl
     if !documents.iter().any(|stored| stored.number == number) {
         return Err(EvidenceError::Missing(format!("document {number} of tenant {tenant}")));
     }
+    if !archive.heard(u64::MAX)?.is_empty() {
+        let what = "a bundle of a document over several hosts: a bundle holds the facts of one \
+                    journal, which";
+        return Err(EvidenceError::Missing(what.into()));
+    }
     let mut bundle = Bundle {
         form: FORM,
         tenant: tenant.to_string(),

@@ -1,4 +1,5 @@
-//! The evidence of invoices: the journal of this host, or a bundle that was taken from it.
+//! The evidence of invoices: the journal of this host, those of all hosts of a fleet, or a bundle
+//! that was taken from a journal.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -390,7 +391,7 @@ impl Evidence for Archive {
                 return Ok(true);
             }
         }
-        Ok(false)
+        Ok(self.is_news_of_hosts(tenant, (news.after, news.through), news.until)?)
     }
 
     fn invoices(

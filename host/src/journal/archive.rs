@@ -1,23 +1,26 @@
 //! Read access to a journal for proofs: beside the daemon's writer, or without a daemon.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
+use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::watch;
 
-use super::entry::{Activation, FactHash, Head, StoredInstance, StoredInvoice, StoredPrices};
-use super::error::{Damage, Flaw, Place, ReadError, VerifyError};
+use super::entry::{Activation, Head, StoredInstance, StoredInvoice, StoredPrices};
+use super::error::{ReadError, VerifyError};
+use super::hosts::{self, Hosts};
 use super::period::{self, SpanQuery};
-use super::read::{self, INSTANCE_COLUMNS, Readers, stored_instance};
-use super::schema::{int, uint};
+use super::read::{self, Readers};
+use super::schema::uint;
+use super::single::{self, fact};
 use super::verify::{LostLog, database};
-use super::wire::{ChainedFact, FactRecord};
+use super::wire::ChainedFact;
 use crate::billing::life::Life;
-use crate::billing::{About, Change, Fact, TenantFact};
-use crate::id::{Digest, InstanceId, TenantId};
+use crate::billing::{About, Change, Fact, Heard, TenantFact};
+use crate::id::{Digest, HostName, InstanceId, TenantId};
 use crate::tenant::Plan;
 use crate::units::Instant;
 
@@ -26,30 +29,20 @@ use crate::units::Instant;
 #[derive(Debug, Clone)]
 pub struct Archive {
     readers: Arc<Readers>,
+    /// Copies of hosts' journals beside this one.
+    hosts: Arc<Hosts>,
     /// The durable end, published by the writer of this process; none if the file was opened
     /// without one.
     durable: Option<watch::Receiver<Head>>,
 }
 
-/// Reads the fact in a row of `seq, body`.
-fn fact(row: &SqlRow<'_>) -> rusqlite::Result<Result<(u64, Fact), ReadError>> {
-    let seq = uint(row, 0)?;
-    let body = row.get_ref(1)?.as_str()?;
-    Ok(read_fact(seq, body))
-}
-
-fn read_fact(seq: u64, body: &str) -> Result<(u64, Fact), ReadError> {
-    let damaged = |text: String| {
-        ReadError::Damaged(Damage { place: Place::Fact(seq), flaw: Flaw::Text(text) })
-    };
-    let record: FactRecord =
-        serde_json::from_str(body).map_err(|error| damaged(error.to_string()))?;
-    Fact::try_from(&record).map(|fact| (seq, fact)).map_err(|error| damaged(error.to_string()))
-}
-
 impl Archive {
-    pub(super) fn of(readers: Arc<Readers>, durable: watch::Receiver<Head>) -> Self {
-        Self { readers, durable: Some(durable) }
+    pub(super) fn of(
+        readers: Arc<Readers>,
+        hosts: Arc<Hosts>,
+        durable: watch::Receiver<Head>,
+    ) -> Self {
+        Self { readers, hosts, durable: Some(durable) }
     }
 
     /// Opens a database file, or the one in a data folder, for reading. A daemon may be writing to
@@ -59,7 +52,8 @@ impl Archive {
     /// [`VerifyError::NotAJournal`], [`VerifyError::Database`].
     pub fn open(path: &Path) -> Result<Self, VerifyError> {
         let (path, _) = database(path, LostLog::Refused)?;
-        Ok(Self { readers: Arc::new(Readers::new(path)), durable: None })
+        let hosts = Arc::new(Hosts::beside(&path));
+        Ok(Self { readers: Arc::new(Readers::new(path)), hosts, durable: None })
     }
 
     /// Returns the end of the journal now.
@@ -83,21 +77,7 @@ impl Archive {
     /// # Errors
     /// See [`ReadError`].
     pub fn place_of(&self, seq: u64) -> Result<Option<Head>, ReadError> {
-        if seq == 0 {
-            return Ok(Some(Head::EMPTY));
-        }
-        self.readers.with(|db| {
-            let hash: Option<Vec<u8>> = db
-                .prepare_cached("SELECT hash FROM fact WHERE seq = ?1")?
-                .query_row([int(seq)], |row| row.get(0))
-                .optional()?;
-            let hash = hash.and_then(|hash| hash.try_into().ok()).map(FactHash);
-            let hash = match hash {
-                Some(hash) => Some(hash),
-                None => self.readers.store.fact(db, seq)?.map(|(_, link)| link),
-            };
-            Ok(hash.map(|hash| Head { seq, hash }))
-        })
+        single::place_of(&self.readers, seq)
     }
 
     /// Returns a fact with its hash, as it was recorded; none if there is no such fact.
@@ -124,13 +104,7 @@ impl Archive {
     /// # Errors
     /// See [`ReadError`].
     pub fn instances_of(&self, tenant: &TenantId) -> Result<Vec<StoredInstance>, ReadError> {
-        self.readers.with(|db| {
-            let sql = format!("{INSTANCE_COLUMNS} WHERE tenant = ?1 ORDER BY row");
-            let mut statement = db.prepare_cached(&sql)?;
-            let found = statement.query_map([tenant.as_str()], stored_instance)?;
-            let found = found.collect::<rusqlite::Result<Result<Vec<_>, _>>>()?;
-            found.map_err(ReadError::Damaged)
-        })
+        single::instances_of(&self.readers, tenant)
     }
 
     /// Returns an instance as it was last committed, deleted or not; none if the id is unknown.
@@ -149,6 +123,50 @@ impl Archive {
         self.readers.with(|db| read::history(db, &self.readers.store, instance))
     }
 
+    /// The last news of each host that this journal's collector had up to a fact, sorted by name;
+    /// empty on a host.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn heard(&self, through: u64) -> Result<Vec<Heard>, ReadError> {
+        self.readers.with(|db| hosts::heard(db, through))
+    }
+
+    /// The instants up to which the hosts were heard, on this journal's scale, as of a fact.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn hosts_until(&self, through: u64) -> Result<BTreeMap<HostName, Instant>, ReadError> {
+        let parts = hosts::parts(&self.readers, &self.hosts, through)?;
+        Ok(parts.iter().map(hosts::Part::until).collect())
+    }
+
+    /// Returns an instance of some host that this journal's collector has heard of; none if there
+    /// is none.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn instance_of_hosts(
+        &self,
+        instance: &InstanceId,
+    ) -> Result<Option<StoredInstance>, ReadError> {
+        hosts::instance(&self.readers, &self.hosts, instance)
+    }
+
+    /// Returns whether a collector heard in `after..=through` of something that counts for a tenant
+    /// before `until`.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn is_news_of_hosts(
+        &self,
+        tenant: &TenantId,
+        (after, through): (u64, u64),
+        until: Instant,
+    ) -> Result<bool, ReadError> {
+        hosts::is_news(&self.readers, &self.hosts, tenant, (after, through), until)
+    }
+
     /// The first instant of the tenant's first instance, as far as the facts up to `through` tell.
     ///
     /// # Errors
@@ -158,21 +176,38 @@ impl Archive {
         tenant: &TenantId,
         through: u64,
     ) -> Result<Option<Instant>, ReadError> {
-        self.readers.with(|db| {
-            let sql = "SELECT min(first_ns) FROM instance WHERE tenant = ?1 AND first_fact <= ?2";
-            let first: Option<i64> = db
-                .prepare_cached(sql)?
-                .query_row(params![tenant.as_str(), int(through)], |row| row.get(0))?;
-            Ok(first.map(Instant))
-        })
+        let mut first = single::first_of_instances(&self.readers, tenant, through)?;
+        for part in hosts::parts(&self.readers, &self.hosts, through)? {
+            first = first.into_iter().chain(part.began(tenant)?).min();
+        }
+        Ok(first)
     }
 
     /// Visits the lives of a tenant's instances in a span, sorted by id, as of one state of the
-    /// journal. What is read follows the span, not the histories.
+    /// journal; at a collector, those of all hosts that it has heard of. What is read follows the
+    /// span, not the histories.
     ///
     /// # Errors
     /// See [`ReadError`].
     pub fn lives(
+        &self,
+        query: SpanQuery<'_>,
+        mut visit: impl FnMut(Life) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let parts = hosts::parts(&self.readers, &self.hosts, query.through)?;
+        if parts.is_empty() {
+            return self.own_lives(query, visit);
+        }
+        let mut own = Vec::new();
+        self.own_lives(query, |life| {
+            own.push(life);
+            ControlFlow::Continue(())
+        })?;
+        let _ = hosts::merge(&parts, own, query)?.into_iter().try_for_each(&mut visit);
+        Ok(())
+    }
+
+    fn own_lives(
         &self,
         query: SpanQuery<'_>,
         visit: impl FnMut(Life) -> ControlFlow<()>,
@@ -302,17 +337,7 @@ impl Archive {
     /// # Errors
     /// See [`ReadError`].
     pub fn calendar(&self) -> Result<Vec<(u64, Instant, i64)>, ReadError> {
-        self.readers.with(|db| {
-            let sql = "SELECT fact.seq, fact.body FROM calendar \
-                       JOIN fact ON fact.seq = calendar.fact ORDER BY fact.seq";
-            let mut statement = db.prepare_cached(sql)?;
-            let found =
-                statement.query_map([], fact)?.collect::<rusqlite::Result<Result<Vec<_>, _>>>()?;
-            Ok(found?
-                .into_iter()
-                .map(|(seq, fact)| (seq, fact.at.meter, fact.at.wall_ns))
-                .collect())
-        })
+        single::calendar(&self.readers)
     }
 
     /// Returns the bytes of a price book or an invoice; none if no document has this digest.

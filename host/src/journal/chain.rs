@@ -3,6 +3,7 @@
 use super::entry::{FactHash, Head};
 use super::error::{Damage, Flaw, Place};
 use super::wire::FactRecord;
+use crate::units::Instant;
 
 /// A walk along the chain: every fact must follow from the one before.
 #[derive(Debug)]
@@ -16,6 +17,16 @@ impl Chain {
     /// Starts after `head`, which is trusted.
     pub(super) fn after(head: Head) -> Self {
         Self { head, recorded_ns: i64::MIN, again: Vec::new() }
+    }
+
+    /// Starts after `head`, which is trusted and was recorded at `recorded`.
+    pub(super) fn resuming(head: Head, recorded: Instant) -> Self {
+        Self { recorded_ns: recorded.0, ..Self::after(head) }
+    }
+
+    /// The instant at which the last fact was recorded.
+    pub(super) fn recorded(&self) -> Instant {
+        Instant(self.recorded_ns)
     }
 
     /// The end of the part that was checked.

@@ -48,6 +48,16 @@ pub enum OpenError {
         /// The database file.
         path: PathBuf,
     },
+    /// The file is a collector's copy of a host's journal.
+    #[error(
+        "{} is a collector's copy of another host's journal; only that host may continue it. \
+         Choose another data folder",
+        .path.display()
+    )]
+    Replica {
+        /// The database file.
+        path: PathBuf,
+    },
     /// The database was written by a later version of this program.
     #[error(
         "the database {} was written by a newer version of this program: its schema has version \

@@ -16,14 +16,17 @@ mod counted;
 mod entry;
 mod error;
 mod figures;
+mod hosts;
 mod log;
 mod migrate;
 mod open;
 mod period;
 mod read;
+mod replica;
 mod schema;
 mod seal;
 mod segment;
+mod single;
 mod slim;
 mod tables;
 mod tenants;
@@ -53,8 +56,10 @@ pub use entry::{
 };
 pub use error::{CommitError, Damage, Flaw, OpenError, Place, ReadError, VerifyError};
 pub use figures::{Counted, Figures};
+pub use hosts::hosts_folder;
 pub use period::SpanQuery;
 pub use read::{FactQuery, Page};
+pub use replica::{Described, Handed, Replica, TakeError};
 pub use segment::{Listed, SealError, Segment};
 pub use verify::{LostLog, UNCOVERED, Verified, verify, verify_accounts};
 
@@ -63,6 +68,7 @@ use crate::billing::account::Accountant;
 use crate::billing::life::CountedFact;
 use crate::id::{Digest, InstanceId, TenantId};
 use crate::units::Instant;
+use hosts::Hosts;
 use read::Readers;
 use wire::ChainedFact;
 use writer::{Pending, Request};
@@ -95,6 +101,7 @@ pub struct Journal {
     closing: Arc<AtomicBool>,
     waiting: Arc<AtomicBool>,
     readers: Arc<Readers>,
+    hosts: Arc<Hosts>,
     path: PathBuf,
     /// Held while facts are sealed.
     sealing: tokio::sync::Mutex<()>,
@@ -310,7 +317,7 @@ impl Journal {
 
     /// Returns a reader for proofs.
     pub fn archive(&self) -> Archive {
-        Archive::of(self.readers.clone(), self.head.clone())
+        Archive::of(self.readers.clone(), self.hosts.clone(), self.head.clone())
     }
 
     /// Returns the bytes of a component; none if none was recorded under this digest. Blocking.

@@ -17,6 +17,7 @@ use super::entry::{
 };
 use super::error::{Damage, Flaw, OpenError, Place};
 use super::figures::Figures;
+use super::hosts::Hosts;
 use super::log;
 use super::migrate;
 use super::read::{INSTANCE_COLUMNS, Readers, stored_instance};
@@ -65,7 +66,7 @@ pub(super) fn writer(
 ) -> Result<(Writer, mpsc::Sender<Request>, Opened), OpenError> {
     let lock = lock(folder)?;
     let path = folder.join(schema::FILE);
-    let db = open_database(&path, options)?;
+    let db = open_database(&path, options, schema::APPLICATION_ID)?;
     let tail = check_tail(&db)?;
     let opened = load(&db, &tail, options)?;
     schema::mark_open(&db).map_err(|source| refused("mark the file as open", source))?;
@@ -126,6 +127,7 @@ fn journal(writer: &Writer, requests: mpsc::Sender<Request>, folder: &Path) -> J
         closing: writer.closing.clone(),
         waiting: writer.waiting.clone(),
         readers: Arc::new(Readers::new(path.clone())),
+        hosts: Arc::new(Hosts::beside(&path)),
         path,
         sealing: tokio::sync::Mutex::default(),
     }
@@ -196,7 +198,13 @@ pub(super) fn private_file(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-fn open_database(path: &Path, options: Options) -> Result<Connection, OpenError> {
+/// Opens the database of a journal, or of a copy of one, as `application_id` says; a missing one is
+/// made.
+pub(super) fn open_database(
+    path: &Path,
+    options: Options,
+    application_id: i64,
+) -> Result<Connection, OpenError> {
     let failed = |doing| {
         let path = path.to_owned();
         move |source| OpenError::Folder { doing, path, source }
@@ -206,7 +214,7 @@ fn open_database(path: &Path, options: Options) -> Result<Connection, OpenError>
         if has_log {
             return Err(no_journal(path, "is missing, and its log is there"));
         }
-        begin(path)?;
+        begin(path, application_id)?;
     }
     let length = private_file(path).and_then(|file| file.metadata()).map_err(failed("open"))?.len();
     if length == 0 {
@@ -226,8 +234,10 @@ fn open_database(path: &Path, options: Options) -> Result<Connection, OpenError>
     if header.empty {
         return Err(no_journal(path, "is a database without tables"));
     }
-    if header.application_id != schema::APPLICATION_ID {
-        return Err(OpenError::Foreign { path: path.to_owned() });
+    match header.application_id {
+        id if id == application_id => {}
+        schema::REPLICA_ID => return Err(OpenError::Replica { path: path.to_owned() }),
+        _ => return Err(OpenError::Foreign { path: path.to_owned() }),
     }
     if header.version > schema::VERSION {
         let (path, found, known) = (path.to_owned(), header.version, schema::VERSION);
@@ -254,7 +264,7 @@ fn no_journal(path: &Path, problem: &'static str) -> OpenError {
 
 /// Creates a journal without facts. The file is renamed into place once it is whole: a file of that
 /// name always holds a journal.
-fn begin(path: &Path) -> Result<(), OpenError> {
+fn begin(path: &Path, application_id: i64) -> Result<(), OpenError> {
     let failed = |doing| {
         let path = path.to_owned();
         move |source| OpenError::Folder { doing, path, source }
@@ -267,7 +277,8 @@ fn begin(path: &Path) -> Result<(), OpenError> {
     private_file(&new).map_err(failed("create"))?;
     let making = |source| refused("make the tables", source);
     let db = schema::open_writer(&new, None).map_err(making)?;
-    schema::upgrade(&db, 0, |_| Ok(())).map_err(making)?;
+    schema::upgrade(&db, 0, |db| db.pragma_update(None, "application_id", application_id))
+        .map_err(making)?;
     drop(db);
     publish(&new, path).map_err(failed("create"))
 }
@@ -300,7 +311,7 @@ fn check_length(path: &Path, length: u64) -> Result<(), Damage> {
 }
 
 /// Maps an error of SQLite to damage or to a failed operation.
-fn refused(doing: &'static str, source: rusqlite::Error) -> OpenError {
+pub(super) fn refused(doing: &'static str, source: rusqlite::Error) -> OpenError {
     match schema::damage(&source) {
         Some(damage) => OpenError::Damaged(damage),
         None => OpenError::Database { doing, source },
@@ -308,9 +319,9 @@ fn refused(doing: &'static str, source: rusqlite::Error) -> OpenError {
 }
 
 /// The end of the chain, after its check.
-struct ChainTail {
-    head: Head,
-    recorded: Instant,
+pub(super) struct ChainTail {
+    pub(super) head: Head,
+    pub(super) recorded: Instant,
     /// Last fact before those that were checked.
     from: u64,
     /// The last fact of each instance that occurs in the checked facts, by instance id.
@@ -318,7 +329,7 @@ struct ChainTail {
 }
 
 /// Checks the last [`TAIL_FACTS`] facts: each must follow from the one before.
-fn check_tail(db: &Connection) -> Result<ChainTail, OpenError> {
+pub(super) fn check_tail(db: &Connection) -> Result<ChainTail, OpenError> {
     let reading = |source| refused("read the facts", source);
     let last: i64 = db
         .query_row("SELECT coalesce(max(seq), 0) FROM fact", [], |row| row.get(0))

@@ -15,6 +15,9 @@ pub(super) const FILE: &str = "tallyman.db";
 /// "TALY", in the file's header.
 pub(super) const APPLICATION_ID: i64 = 0x5441_4c59;
 
+/// "TALR", in the header of a copy of another host's journal, which only that host may continue.
+pub(super) const REPLICA_ID: i64 = 0x5441_4c52;
+
 /// Length of the header of every SQLite file, in bytes.
 pub(super) const HEADER_BYTES: u64 = 100;
 
@@ -26,7 +29,7 @@ pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// The steps that create the tables. A published step is never changed: a database of an earlier
 /// version takes the steps that it lacks.
-const STEPS: [&str; 11] = [
+const STEPS: [&str; 12] = [
     FACTS,
     TENANTS,
     INVOICES,
@@ -38,6 +41,7 @@ const STEPS: [&str; 11] = [
     BORDERS,
     SEGMENTS,
     BOOTS,
+    HEARD,
 ];
 
 /// The columns of `history` are a view on the facts' text: they can't disagree with what was
@@ -271,6 +275,18 @@ const BOOTS: &str = "
 ALTER TABLE boot ADD COLUMN last_ns INTEGER;
 ";
 
+/// The parts of hosts' journals that a collector had, at the facts that say so.
+const HEARD: &str = "
+CREATE TABLE heard (
+  fact INTEGER PRIMARY KEY,
+  host TEXT NOT NULL,
+  upto INTEGER NOT NULL,
+  link BLOB NOT NULL,
+  until_ns INTEGER NOT NULL
+) STRICT;
+CREATE INDEX heard_of ON heard (host, fact);
+";
+
 /// The header of a database file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
@@ -286,6 +302,12 @@ pub(super) fn header(db: &Connection) -> rusqlite::Result<Header> {
         version: number("user_version")?,
         empty: db.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))?,
     })
+}
+
+/// True for a copy of another host's journal.
+pub(super) fn is_replica(db: &Connection) -> rusqlite::Result<bool> {
+    let id: i64 = db.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    Ok(id == REPLICA_ID)
 }
 
 /// Opens the connection of the writer. It runs its own checkpoints: an automatic one would hide a
@@ -392,7 +414,7 @@ pub(super) fn shrink(db: &Connection) -> rusqlite::Result<()> {
 const FREE_PAGES_MAX: i64 = 4_096;
 
 /// Takes the steps that a database of version `from` lacks and runs `then`, in one transaction. An
-/// empty file has version 0.
+/// empty file has version 0, and becomes a journal; a copy of one stays a copy.
 pub(super) fn upgrade(
     db: &Connection,
     from: i64,
@@ -401,8 +423,9 @@ pub(super) fn upgrade(
     let taken = usize::try_from(from).unwrap_or_default();
     let Some(steps) = STEPS.get(taken..).filter(|steps| !steps.is_empty()) else { return Ok(()) };
     let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
+    let application_id = if is_replica(db)? { REPLICA_ID } else { APPLICATION_ID };
     let header =
-        format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};");
+        format!("PRAGMA application_id = {application_id}; PRAGMA user_version = {VERSION};");
     transaction.execute_batch(&(header + &steps.concat()))?;
     then(&transaction)?;
     transaction.commit()

@@ -8,12 +8,12 @@ use rusqlite::{Connection, ToSql};
 use super::entry::Row;
 use super::schema::int;
 use super::wire::FactRecord;
-use crate::billing::{HostFact, Sealed, TenantFact};
+use crate::billing::{Heard, HostFact, Sealed, TenantFact};
 use crate::id::Digest;
 use crate::tenant::Move;
 
 /// The derived tables, each with its derived columns, the key first.
-pub(super) const DERIVED: [(&str, &str); 11] = [
+pub(super) const DERIVED: [(&str, &str); 12] = [
     ("calendar", "fact, meter_ns, wall_ns"),
     ("policy_fact", "fact, tenant, digest"),
     ("tenant", "id, created, changed"),
@@ -24,6 +24,7 @@ pub(super) const DERIVED: [(&str, &str); 11] = [
     ("invoice", "fact, tenant, number, digest"),
     ("rule_fact", "fact, tenant"),
     ("segment", "fact, digest, first, last, before, link, recorded_ns, meter_ns, bytes"),
+    ("heard", "fact, host, upto, link, until_ns"),
     ("milestone", "fact, row, meter_ns, wakes"),
 ];
 
@@ -37,8 +38,13 @@ pub(super) fn index_host(
     fact: &HostFact,
     record: &FactRecord,
 ) -> rusqlite::Result<()> {
-    if let HostFact::Sealed(sealed) = fact {
-        return index_segment(db, sealed, record);
+    match fact {
+        HostFact::Sealed(sealed) => return index_segment(db, sealed, record),
+        HostFact::Heard(heard) => return index_heard(db, heard, record),
+        HostFact::Started { .. }
+        | HostFact::ClockStepped { .. }
+        | HostFact::TimeUnknown { .. }
+        | HostFact::Suspended { .. } => {}
     }
     insert(
         db,
@@ -64,6 +70,12 @@ fn index_segment(db: &Connection, sealed: &Sealed, record: &FactRecord) -> rusql
         &int(*bytes),
     ];
     insert(db, sql, &values)
+}
+
+fn index_heard(db: &Connection, heard: &Heard, record: &FactRecord) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO heard (fact, host, upto, link, until_ns) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let Heard { host, seq, link, until } = heard;
+    insert(db, sql, &[&int(record.seq), &host.as_str(), &int(*seq), &link.0, &until.0])
 }
 
 /// Indexes a fact of a tenant.

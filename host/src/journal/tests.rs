@@ -5,6 +5,7 @@ mod columns;
 mod copies;
 mod crash;
 mod damage;
+mod hosts;
 mod pages;
 mod period;
 mod random;
@@ -611,7 +612,7 @@ async fn where_a_policy_stands_is_told_by_the_last_fact_about_it() {
 
 /// Makes a database of the version before instances and milestones said where they stand.
 const TO_VERSION_8: &str = "
-    DROP TABLE segment; DROP TABLE segment_copy; DROP INDEX instance_of;
+    DROP TABLE heard; DROP TABLE segment; DROP TABLE segment_copy; DROP INDEX instance_of;
     ALTER TABLE instance DROP COLUMN first_fact; ALTER TABLE instance DROP COLUMN first_ns;
     ALTER TABLE live DROP COLUMN facts; ALTER TABLE live DROP COLUMN opened;
     ALTER TABLE live DROP COLUMN wakes; ALTER TABLE boot DROP COLUMN last_ns;

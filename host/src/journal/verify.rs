@@ -18,6 +18,7 @@ use super::wire::FactRecord;
 use super::{log, schema};
 use crate::billing::{About, Fact};
 use crate::id::Digest;
+pub(super) use account::Recount;
 use derived::Derived;
 use lives::Lives;
 
@@ -131,7 +132,8 @@ pub(super) fn database(
     let has_log = log::is_there(&path);
     let db = schema::open_reader(&path).map_err(damaged)?;
     let header = schema::header(&db).map_err(damaged)?;
-    if header.application_id != schema::APPLICATION_ID || header.version != schema::VERSION {
+    let is_known = [schema::APPLICATION_ID, schema::REPLICA_ID].contains(&header.application_id);
+    if !is_known || header.version != schema::VERSION {
         return Err(VerifyError::NotAJournal {
             path,
             application_id: header.application_id,

@@ -13,7 +13,8 @@ use utoipa::ToSchema;
 use crate::billing::agreement::{self, Agreement};
 use crate::billing::decimal::Decimal;
 use crate::billing::{
-    About, BootId, Counted, Entered, Fact, HostFact, InstanceFact, Reading, Sealed, TenantFact,
+    About, BootId, Counted, Entered, Fact, Heard, HostFact, InstanceFact, Reading, Sealed,
+    TenantFact,
 };
 use crate::id::{IdError, InstanceId, words};
 use crate::tenant::{self, FallbackOrder, Limit, Move, Quota, Settings};
@@ -108,6 +109,17 @@ pub enum What {
         meter_from_ns: i64,
         /// Length of the file in bytes.
         bytes: u64,
+    },
+    /// A collector has taken a host's facts up to here.
+    HostHeard {
+        /// Name of the host.
+        host: String,
+        /// Position of the last fact in that host's own journal.
+        upto: u64,
+        /// Link of that fact in the host's chain.
+        link: String,
+        /// Instant on the host's meter clock up to which it had no further facts.
+        until_ns: i64,
     },
     /// A component was admitted as a policy.
     PolicyAdmitted {
@@ -459,7 +471,7 @@ mirror!(
 );
 mirror!(
     /// The rights of a token's holder.
-    tenant::Role { Operator, Billing, TenantAdmin, TenantReader, PolicyAuthor }
+    tenant::Role { Operator, Billing, TenantAdmin, TenantReader, PolicyAuthor, Host }
 );
 mirror!(
     /// The standing of a policy with a tenant.
@@ -506,6 +518,7 @@ kinds!(
     TimeUnknown = "time-unknown",
     HostSuspended = "host-suspended",
     SegmentSealed = "segment-sealed",
+    HostHeard = "host-heard",
     PolicyAdmitted = "policy-admitted",
     PolicyActivated = "policy-activated",
     PolicyFaulted = "policy-faulted",
@@ -598,6 +611,12 @@ impl From<&HostFact> for What {
                 What::HostSuspended { duration_ns: *duration_ns }
             }
             HostFact::Sealed(sealed) => sealed.into(),
+            HostFact::Heard(Heard { host, seq, link, until }) => What::HostHeard {
+                host: host.to_string(),
+                upto: *seq,
+                link: link.to_string(),
+                until_ns: until.0,
+            },
         }
     }
 }
@@ -810,6 +829,12 @@ impl TryFrom<&What> for Family {
                 recorded_until: Instant(*recorded_until_ns),
                 meter_from: Instant(*meter_from_ns),
                 bytes: *bytes,
+            })),
+            What::HostHeard { host: name, upto, link, until_ns } => host(HostFact::Heard(Heard {
+                host: name.parse()?,
+                seq: *upto,
+                link: link.parse()?,
+                until: Instant(*until_ns),
             })),
             What::PolicyAdmitted { digest, size_bytes, by, name } => {
                 tenant(TenantFact::PolicyAdmitted {

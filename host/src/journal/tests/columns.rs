@@ -8,6 +8,7 @@ use super::super::schema;
 use super::super::tables::MILESTONE_FACTS;
 use super::super::verify::UNCOVERED;
 use super::*;
+use crate::billing::Heard;
 use crate::billing::agreement::Agreement;
 
 /// A journal in which no table is empty, closed.
@@ -22,6 +23,11 @@ async fn folder_with_everything() -> TempDir {
         .commit(of_tenant(TenantFact::Changed { settings: Settings::default(), by: by() }))
         .await
         .unwrap();
+
+    let heard =
+        Heard { host: "h1".parse().unwrap(), seq: 1, link: Digest::of(b"link"), until: Instant(1) };
+    let heard = Entry::of_host(opened.clock.reading(), HostFact::Heard(heard));
+    journal.commit(heard).await.unwrap();
 
     let secret = Digest::of(b"secret");
     let token = TokenId::of(&secret);

@@ -12,10 +12,10 @@ use crate::units::Instant;
 
 /// The time of an instance by its facts, each phase counted as itself.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Recount(Tracker);
+pub(in super::super) struct Recount(pub(in super::super) Tracker);
 
 impl Recount {
-    pub(super) fn step(&mut self, counted: Counted, at: Instant) {
+    pub(in super::super) fn step(&mut self, counted: Counted, at: Instant) {
         let tracker = &mut self.0;
         if let Some(phase) = tracker.current {
             let passed = at.since(tracker.since).unwrap_or_default();
