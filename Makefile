@@ -8,7 +8,7 @@ SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 # Instances, images and the journal. Kept from run to run.
 TALLYMAN_DATA ?= $(CURDIR)/.tallyman
-run demo image: export TALLYMAN_DATA := $(TALLYMAN_DATA)
+run demo image fleet: export TALLYMAN_DATA := $(TALLYMAN_DATA)
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TALLYMAN := $(TARGET)/release/tallyman
@@ -25,6 +25,10 @@ run: image ## Set up, build, walk a Linux guest through its life, then keep serv
 .PHONY: demo
 demo: image ## The same walk, then stop; the exit status says whether the times add up
 	@exec $(TALLYMAN) tour $(SWAP)
+
+.PHONY: fleet
+fleet: image ## Start a collector and three hosts here, run a guest on each, and show one bill over all
+	@scripts/fleet $(TALLYMAN) "$(TALLYMAN_DATA)/images"
 
 .PHONY: image
 image: build ## Build the Linux image debian-busybox, if it isn't there

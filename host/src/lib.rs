@@ -2,8 +2,8 @@
 //! exactly once.
 //!
 //! `ARCHITECTURE.md` has the bird's eye view. Dependencies point one way: `units, id, limits <- vm,
-//! tenant, billing <- driver, policy, journal, hypervisor <- tenancy <- invoice <- rollout <- api
-//! <- runtime <- cli`.
+//! tenant, billing <- driver, policy, journal, hypervisor <- tenancy, fleet <- invoice <- rollout
+//! <- api <- runtime <- cli`.
 
 pub mod api;
 pub mod billing;
@@ -12,6 +12,7 @@ pub mod cli;
 pub mod clock;
 pub mod delivery;
 pub mod driver;
+pub mod fleet;
 pub mod guest;
 pub mod histogram;
 pub mod hypervisor;

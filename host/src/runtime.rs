@@ -22,6 +22,7 @@ use crate::billing::{HostFact, Reading, TenantFact};
 use crate::clock::{self, Clock, Gap};
 use crate::delivery::{Deliveries, Receiver};
 use crate::driver::{self, Fleet, FleetError, Parts};
+use crate::fleet::{self, Collector, Http, Sender};
 use crate::hypervisor::log::LogWatcher;
 use crate::hypervisor::{
     Accelerator, CloudHypervisor, CloudHypervisorConfig, Firecracker, FirecrackerConfig,
@@ -85,6 +86,25 @@ pub struct Options {
     pub receivers: Vec<Receiver>,
     /// Options of the journal.
     pub journal: journal::Options,
+    /// The part in a fleet.
+    pub fleet: Membership,
+}
+
+/// The part of a daemon in a fleet.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Membership {
+    /// The daemon is a host by itself.
+    #[default]
+    Alone,
+    /// The daemon is a host that hands its facts to a collector.
+    Host {
+        /// URL of the collector.
+        collector: String,
+        /// The host's token, with the role `host`.
+        token: String,
+    },
+    /// The daemon is the collector. It runs no machines.
+    Collector,
 }
 
 /// Error that keeps the daemon from starting, or ends it.
@@ -127,6 +147,12 @@ pub enum RuntimeError {
          fs.inotify.max_user_instances"
     )]
     Logs(#[source] io::Error),
+    /// The way to the collector can't be set up.
+    #[error("can't hand facts to a collector")]
+    Way(#[from] fleet::HttpError),
+    /// A copy of a host's journal can't be opened.
+    #[error("can't open the copies of hosts' journals")]
+    Copies(#[source] OpenError),
     /// The configuration of signed tokens is not valid.
     #[error("can't accept signed tokens")]
     Jwt(#[from] JwtConfigError),
@@ -164,6 +190,8 @@ pub struct Daemon {
     clock: Clock,
     rollout: Arc<Rollout>,
     listener: TcpListener,
+    /// The sender of facts to a collector; none on a host by itself.
+    sender: Option<Sender>,
 }
 
 /// Adapter of the tenants' limits to the driver's seam.
@@ -211,6 +239,11 @@ impl Daemon {
         let records = records.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         let Records { policies, accounting, journal, opened } = records?;
         let (hypervisors, statuses) = found?;
+        let way = match &options.fleet {
+            Membership::Host { collector, token } => Some(Http::new(collector, token)?),
+            Membership::Alone | Membership::Collector => None,
+        };
+        let collector = collector(&options).await?;
         let images = Arc::new(Images::open(&options.data)?);
         let token = match &options.token {
             Some(token) => token.clone(),
@@ -261,6 +294,7 @@ impl Daemon {
             std::mem::take(&mut options.receivers),
             options.data.join("deliveries"),
         ));
+        let sender = way.map(|way| sender(&journal, &clock, &fleet, way));
         let state = api::State::new(api::Parts {
             fleet: fleet.clone(),
             images,
@@ -275,8 +309,13 @@ impl Daemon {
             connections: api::ConnectionLimits::of_descriptors(descriptors),
             letterhead: options.letterhead,
             deliveries: deliveries.clone(),
+            collector,
+            billed_at: match options.fleet {
+                Membership::Host { collector, .. } => Some(collector),
+                Membership::Alone | Membership::Collector => None,
+            },
         });
-        Ok(Daemon { state, deliveries, fleet, journal, clock, rollout, listener })
+        Ok(Daemon { state, deliveries, fleet, journal, clock, rollout, listener, sender })
     }
 
     /// Address on which the API listens.
@@ -294,7 +333,8 @@ impl Daemon {
     /// # Errors
     /// [`RuntimeError::JournalFailed`], [`RuntimeError::Serve`].
     pub async fn serve(self, stop: watch::Receiver<bool>) -> Result<(), RuntimeError> {
-        let Daemon { state, deliveries, fleet, journal, clock, rollout, listener } = self;
+        let Daemon { state, deliveries, fleet, journal, clock, rollout, listener, sender } = self;
+        let sending = sender.map(|sender| tokio::spawn(sender.run()));
         let alive = tokio::spawn(prove_alive(journal.clone()));
         let wall = tokio::spawn(watch_clocks(journal.clone(), clock, fleet));
         let reconciling = tokio::spawn(rollout.run());
@@ -307,6 +347,9 @@ impl Daemon {
         wall.abort();
         reconciling.abort();
         pushing.abort();
+        if let Some(sending) = sending {
+            sending.abort();
+        }
         if !matches!(served, Err(RuntimeError::JournalFailed(_)))
             && let Err(error) = journal.close().await
         {
@@ -365,6 +408,28 @@ impl Records {
     }
 }
 
+/// The collector, if this daemon is one.
+async fn collector(options: &Options) -> Result<Option<Arc<Collector>>, RuntimeError> {
+    if options.fleet != Membership::Collector {
+        return Ok(None);
+    }
+    let data = options.data.clone();
+    let opened = tokio::task::spawn_blocking(move || Collector::open(&data)).await;
+    let opened = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+    Ok(Some(Arc::new(opened.map_err(RuntimeError::Copies)?)))
+}
+
+/// The sender of this host's facts, with the names and tags of its instances.
+fn sender(journal: &Arc<Journal>, clock: &Clock, fleet: &Fleet, way: Http) -> Sender {
+    let instances = fleet.clone();
+    let describe: fleet::Describe = Arc::new(move |id| {
+        let view = instances.find_known(id)?;
+        let tags = view.record.spec.tags.clone().into_iter().collect();
+        Some(fleet::Instance { id: id.clone(), name: view.record.name.clone(), tags })
+    });
+    Sender::new(journal.clone(), clock.clone(), describe, Arc::new(way))
+}
+
 /// Detects the hypervisors. Returns those that work on this host, the default first, and the status
 /// of each kind for the API.
 async fn hypervisors(
@@ -377,6 +442,9 @@ async fn hypervisors(
             source,
         })
     };
+    if options.fleet == Membership::Collector {
+        return Ok((Vec::new(), Vec::new()));
+    }
     let supervisor = options.supervisor.clone().map_or_else(own, Ok)?;
     let (mut usable, mut statuses, mut missing) = (Vec::new(), Vec::new(), Vec::new());
     let detected = join_all(Kind::ALL.map(|kind| detect(kind, options, supervisor.clone()))).await;

@@ -31,6 +31,9 @@ words!(
         TenantReader = "tenant-reader",
         /// Uploads policies and shadows the one in force with them; sees no instance.
         PolicyAuthor = "policy-author",
+        /// Hands the facts of one host to its collector, and nothing else; the token's name is the
+        /// host's.
+        Host = "host",
     }
 );
 
@@ -155,7 +158,7 @@ impl Role {
     /// with such a role.
     pub fn is_of_the_provider(self) -> bool {
         match self {
-            Role::Operator | Role::Billing => true,
+            Role::Operator | Role::Billing | Role::Host => true,
             Role::TenantAdmin | Role::TenantReader | Role::PolicyAuthor => false,
         }
     }

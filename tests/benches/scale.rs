@@ -29,6 +29,7 @@ fn options(data: &Path) -> Options {
         supervisor: None,
         compiler: None,
         journal: tallyman::journal::Options::default(),
+        fleet: Default::default(),
     }
 }
 

@@ -63,6 +63,7 @@ impl Server {
             supervisor: None,
             compiler: None,
             journal: journal::Options::default(),
+            fleet: Default::default(),
         };
         let mut tries = 0;
         let daemon = loop {

@@ -7,7 +7,7 @@ use crate::tenant::Role;
 
 const READERS: &[Role] = &[Role::TenantAdmin, Role::TenantReader];
 const ADMINS: &[Role] = &[Role::TenantAdmin];
-/// The roles that may see how a tenant's time counts: all.
+/// The roles that may see how a tenant's time counts: all of people.
 const EVERYBODY: &[Role] =
     &[Role::Billing, Role::TenantAdmin, Role::TenantReader, Role::PolicyAuthor];
 /// The roles that may upload policies and try them.
@@ -17,6 +17,8 @@ const PAYERS: &[Role] = &[Role::Billing, Role::TenantAdmin, Role::TenantReader];
 /// The roles that may do what charges a tenant. The tenant's own admins may, too, if an operator
 /// has delegated it.
 const CHARGING: &[Role] = &[Role::Billing];
+/// The role of a host of a fleet.
+const HOSTS: &[Role] = &[Role::Host];
 /// No role but the operator's: the route concerns the host, or all tenants.
 const NOBODY_ELSE: &[Role] = &[];
 
@@ -119,6 +121,8 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     ("GET", "/journal/head", EVERYBODY),
     ("GET", "/journal/segments", NOBODY_ELSE),
     ("POST", "/journal/segments", NOBODY_ELSE),
+    ("POST", "/fleet/facts", HOSTS),
+    ("GET", "/fleet/hosts", NOBODY_ELSE),
 ];
 
 /// Returns whether a route starts or makes something of a tenant's.

@@ -33,6 +33,7 @@ use crate::tenant::Role;
         (name = "policies", description = "Policies, which decide how time counts"),
         (name = "invoices", description = "Prices, periods and invoices"),
         (name = "journal", description = "The journal of all facts"),
+        (name = "fleet", description = "The facts of other hosts, at a collector"),
         (name = "host", description = "The daemon and its hypervisors"),
     ),
     components(schemas(ErrorBody)),

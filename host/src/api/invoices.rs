@@ -20,7 +20,7 @@ use super::model::{
 };
 use super::present::{policy_name, timestamp};
 use super::shared::Failures;
-use super::{Shared, State, blocking, rules};
+use super::{Shared, State, blocking, fleet, rules};
 use crate::driver::Unsettled;
 use crate::id::{InstanceId, TenantId};
 use crate::invoice::{
@@ -108,6 +108,7 @@ async fn previewed(
 ) -> Result<(TenantId, Instant, Option<Overriding>), ApiError> {
     let tenant = caller.tenant_at(state, id)?.id().clone();
     caller.check_fuel(state)?;
+    fleet::note(state).await?;
     let to = match asked.to.as_deref() {
         None | Some("now") => state.fleet.now(),
         Some(to) => rules::until(state, &tenant, "to", to).await?.min(state.fleet.now()),
@@ -157,7 +158,8 @@ pub(super) async fn close_invoice(
     let documents = match state.issuer.done(&act).await? {
         Some(documents) => documents,
         None => {
-            let unsettled = unsettled(&state, &tenant, to, asked.at_once)?;
+            fleet::note(&state).await?;
+            let unsettled = unsettled(&state, &tenant, to, asked.at_once).await?;
             let heading = Heading { unsettled, ..Heading::default() };
             reach(&state, &act, &tenant, Goal::Close(to), &heading).await?
         }
@@ -389,6 +391,10 @@ pub(super) async fn last_bill(
     tenant: &TenantId,
     end: Instant,
 ) -> Result<Vec<Invoice>, ApiError> {
+    if state.billed_at.is_some() {
+        return Ok(Vec::new());
+    }
+    fleet::note(state).await?;
     reach(state, act, tenant, Goal::Close(end), &Heading::default()).await
 }
 
@@ -398,6 +404,7 @@ async fn settled(
     tenant: &TenantId,
     reason: String,
 ) -> Result<Response, ApiError> {
+    fleet::note(state).await?;
     let heading = Heading { reason: Some(reason), ..Heading::default() };
     let documents = reach(state, act, tenant, Goal::Settle, &heading).await?;
     let status = if documents.is_empty() { StatusCode::OK } else { StatusCode::CREATED };
@@ -411,6 +418,11 @@ async fn reach(
     goal: Goal,
     heading: &Heading,
 ) -> Result<Vec<Invoice>, ApiError> {
+    if let Some(url) = &state.billed_at {
+        let message = format!("the tenants of this host are billed by the collector at {url}");
+        return Err(ApiError::conflict("billed_by_collector", message)
+            .hint("close there: a document of this host would charge its time twice"));
+    }
     let directory = directory(state, tenant);
     let issued = Some(timestamp(state, state.fleet.now()).to_string());
     let heading = Heading { issued, ..heading.clone() };
@@ -475,12 +487,21 @@ async fn close_instant(
 /// The instances that hold a close back. With `at_once` they are named on the document. After a
 /// quarter of an hour an operation is named, too; a machine that the daemon has not looked at since
 /// its start is waited for.
-fn unsettled(
-    state: &State,
+async fn unsettled(
+    state: &Arc<State>,
     tenant: &TenantId,
     to: Instant,
     at_once: bool,
 ) -> Result<Vec<String>, ApiError> {
+    let unheard = fleet::unheard(state, to).await?;
+    if !unheard.is_empty() && !at_once {
+        let message = format!("not heard up to the end of the period: {}", unheard.join("; "));
+        return Err(ApiError::conflict("unsettled", message).hint(
+            "`tallyman fleet hosts` says how far each one is; close when they are heard, or with \
+             `at_once`: their time after the last news is unknown then, and what they bring later \
+             is a correction. Revoking each token of a host that is gone for good ends the waiting",
+        ));
+    }
     let Unsettled { begun, unseen } = state.fleet.unsettled(tenant, to);
     let waited = state.fleet.now().0.saturating_sub(to.0) >= UNSETTLED_NS;
     let is_held = !unseen.is_empty() || !begun.is_empty() && !waited;
@@ -499,7 +520,7 @@ fn unsettled(
         };
         return Err(ApiError::conflict("unsettled", message).hint(hint));
     }
-    Ok([begun, unseen].concat())
+    Ok([begun, unseen, unheard].concat())
 }
 
 fn last_document(
@@ -599,10 +620,14 @@ pub(super) fn directory(state: &Arc<State>, tenant: &TenantId) -> Directory {
     let state = state.clone();
     let tenant = tenant.clone();
     Arc::new(move |id: &InstanceId| {
-        let missing = |_| EvidenceError::Missing(format!("the record of instance {id}"));
-        let view = state.fleet.find_closed(&tenant, id).map_err(missing)?;
-        let tags = view.record.spec.tags.clone().into_iter().collect();
-        Ok(Named { id: id.to_string(), name: view.record.name.to_string(), tags })
+        let missing = || EvidenceError::Missing(format!("the record of instance {id}"));
+        if let Ok(view) = state.fleet.find_closed(&tenant, id) {
+            let tags = view.record.spec.tags.clone().into_iter().collect();
+            return Ok(Named { id: id.to_string(), name: view.record.name.to_string(), tags });
+        }
+        let found = state.journal.archive().instance_of_hosts(id)?;
+        let stored = found.filter(|stored| stored.tenant == tenant).ok_or_else(missing)?;
+        Ok(fleet::named(&stored))
     })
 }
 

@@ -21,6 +21,7 @@ mod events;
 mod exec;
 mod exports;
 mod files;
+mod fleet;
 mod health;
 mod idempotency;
 mod images;
@@ -73,6 +74,7 @@ pub use time::{UnknownDuration, format_millis, parse_duration};
 
 use crate::delivery::Deliveries;
 use crate::driver::Fleet;
+use crate::fleet::Collector;
 use crate::hypervisor::log::LogWatcher;
 use crate::id::TenantId;
 use crate::image::Images;
@@ -119,6 +121,10 @@ pub struct State {
     /// The OpenAPI document.
     description: &'static str,
     issuer: Issuer,
+    /// The collector of a fleet; none on a host.
+    collector: Option<Arc<Collector>>,
+    /// URL of the collector that bills this host's tenants; none if this daemon does.
+    billed_at: Option<String>,
     /// Cancelled when the daemon stops: waits and followed logs end at once.
     closing: CancellationToken,
 }
@@ -151,6 +157,10 @@ pub struct Parts {
     pub letterhead: Letterhead,
     /// The pushes of events.
     pub deliveries: Arc<Deliveries>,
+    /// The collector of a fleet; `None` on a host.
+    pub collector: Option<Arc<Collector>>,
+    /// URL of the collector that bills this host's tenants; `None` if this daemon does.
+    pub billed_at: Option<String>,
 }
 
 impl State {
@@ -172,6 +182,8 @@ impl State {
             connections,
             letterhead: _,
             deliveries,
+            collector,
+            billed_at,
         } = parts;
         Self {
             fleet,
@@ -195,6 +207,8 @@ impl State {
             visitors: Seats::new(guest::SESSIONS_MAX),
             description: openapi_text(),
             issuer,
+            collector,
+            billed_at,
             closing: CancellationToken::new(),
         }
     }

@@ -11,8 +11,8 @@ use utoipa_axum::routes;
 
 use super::{
     State, activations, acts, auth, automation, capabilities, compat, dashboard, error, events,
-    exec, exports, files, health, images, instances, invoices, journal, logs, metrics, one_offs,
-    openapi, policies, proofs, rules, sessions, shadows, snapshots, stream, tariffs, tenants,
+    exec, exports, files, fleet, health, images, instances, invoices, journal, logs, metrics,
+    one_offs, openapi, policies, proofs, rules, sessions, shadows, snapshots, stream, tariffs, tenants,
     tokens, withdrawals,
 };
 use crate::limits;
@@ -31,6 +31,7 @@ fn open() -> OpenApiRouter<Arc<State>> {
 /// The routes that need a token.
 fn guarded() -> OpenApiRouter<Arc<State>> {
     let component_bytes_max = DefaultBodyLimit::max(limits::policy::large::COMPONENT_BYTES_MAX);
+    let batch_bytes_max = DefaultBodyLimit::max(limits::fleet::BODY_BYTES_MAX);
     OpenApiRouter::new()
         .routes(routes!(instances::list_instances, instances::create_instance))
         .routes(routes!(
@@ -113,6 +114,8 @@ fn guarded() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(stream::stream_facts))
         .routes(routes!(journal::get_journal_head))
         .routes(routes!(journal::list_segments, journal::seal_facts))
+        .routes(routes!(fleet::take_facts).layer(batch_bytes_max))
+        .routes(routes!(fleet::list_hosts))
         .routes(routes!(capabilities::get_capabilities))
         .routes(routes!(metrics::get_metrics))
 }

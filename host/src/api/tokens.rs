@@ -10,6 +10,7 @@ use super::error::ApiError;
 use super::model::{CreateToken, CreatedToken, Timestamp, Token, TokenStatus};
 use super::shared::Failures;
 use super::{Shared, State};
+use crate::id::HostName;
 use crate::journal::StoredToken;
 use crate::limits::token as limits;
 use crate::tenancy::TokenRequest;
@@ -66,6 +67,9 @@ pub(super) async fn create_token(
         )));
     }
     let name = checked_name(request.name)?;
+    if role == Role::Host {
+        let _: HostName = name.parse()?;
+    }
     let wanted = TokenRequest { tenant, name, role, lifetime_s, by: caller.actor() };
     let (secret, token) = state.tenancy.create_token(wanted).await?;
     Ok((StatusCode::CREATED, Json(CreatedToken { secret, token: present(&state, &token) })))

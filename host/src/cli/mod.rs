@@ -1,6 +1,7 @@
 //! The command line. Its commands use the daemon's API only, except those that need no daemon:
-//! `serve`, `openapi`, `image build`, `journal verify`, `backup`, `restore`, `prices check`,
-//! `verify`, `policy new`, `policy wrap`, `policy test`, `rate`, `doctor`, `completion`, `man`.
+//! `serve`, `fleet serve`, `openapi`, `image build`, `journal verify`, `backup`, `restore`,
+//! `prices check`, `verify`, `policy new`, `policy wrap`, `policy test`, `rate`, `doctor`,
+//! `completion`, `man`.
 
 mod args;
 mod automation;
@@ -17,6 +18,7 @@ mod events;
 mod exec;
 mod export;
 mod failure;
+mod fleet;
 mod follow;
 mod image;
 mod instance;
@@ -193,6 +195,9 @@ enum Command {
     /// Name hosts, and choose among them
     #[command(subcommand)]
     Context(context::Command),
+    /// Collect the facts of many hosts, and see how far each one is
+    #[command(subcommand)]
+    Fleet(fleet::Command),
     /// Copy the journal into one file, beside a running daemon or without one
     Backup(backup::Backup),
     /// Put a copy of the journal into an empty data folder
@@ -308,6 +313,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Events(events) => events.run(&global).await,
         Command::Top(top) => top.run(&global).await,
         Command::Context(command) => command.run(&global),
+        Command::Fleet(command) => command.run(&global).await,
         Command::Backup(backup) => backup.run(&global).await,
         Command::Restore(restore) => restore.run(&global).await,
         Command::Verify(verify) => verify.run(&global).await,

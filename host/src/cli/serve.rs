@@ -16,7 +16,7 @@ use crate::delivery;
 use crate::hypervisor::Accelerator;
 use crate::invoice::Letterhead;
 use crate::journal;
-use crate::runtime::{Daemon, Options};
+use crate::runtime::{Daemon, Membership, Options};
 use crate::tenancy::JwtConfig;
 use crate::tenant::billing_name;
 
@@ -26,6 +26,7 @@ Examples:
   tallyman serve --data /var/lib/tallyman --listen 127.0.0.1:8081
   tallyman serve --config /etc/tallyman/tallyman.toml
   tallyman serve --probe-network 10.0.0.0/8
+  tallyman serve --fleet http://collector:8080 --fleet-token ./host.token
   tallyman serve --jwt-eddsa-key ./key.pem --jwt-issuer https://id.example --jwt-audience tallyman
   TALLYMAN_LOG=debug tallyman serve --accelerator tcg
 
@@ -91,6 +92,12 @@ pub(super) struct Serve {
     receivers: Option<PathBuf>,
     #[command(flatten)]
     jwt: SignedTokens,
+    /// URL of the collector of a fleet, to which this host hands its facts
+    #[arg(long, value_name = "URL", env = "TALLYMAN_FLEET", requires = "fleet_token")]
+    fleet: Option<String>,
+    /// File with this host's token at the collector, which has the role `host`
+    #[arg(long, value_name = "FILE", env = "TALLYMAN_FLEET_TOKEN", requires = "fleet")]
+    fleet_token: Option<PathBuf>,
 }
 
 /// A name of an issuer as it is typed.
@@ -166,6 +173,12 @@ impl SignedTokens {
     }
 }
 
+/// Sends the log to the standard error output.
+pub(super) fn start_log() {
+    let filter = EnvFilter::try_from_env("TALLYMAN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
 impl Serve {
     /// The check of signed tokens that the options ask for.
     pub(super) fn signed_tokens(&self) -> anyhow::Result<Option<JwtConfig>> {
@@ -179,9 +192,7 @@ impl Serve {
     }
 
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
-        let filter =
-            EnvFilter::try_from_env("TALLYMAN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        start_log();
         let data = global.data()?;
         let (jwt, receivers) = (self.signed_tokens()?, self.receivers(&data)?);
         let stop = stopped()?;
@@ -206,6 +217,7 @@ impl Serve {
                 clock_wait: Duration::from_secs(self.clock_wait_s.into()),
                 ..journal::Options::default()
             },
+            fleet: membership(self.fleet, self.fleet_token)?,
         })
         .await?;
         let head = daemon.head();
@@ -221,8 +233,16 @@ impl Serve {
     }
 }
 
+/// The part in a fleet by the arguments of a host.
+fn membership(collector: Option<String>, token: Option<PathBuf>) -> anyhow::Result<Membership> {
+    let (Some(collector), Some(file)) = (collector, token) else { return Ok(Membership::Alone) };
+    let token = std::fs::read_to_string(&file)
+        .with_context(|| format!("can't read this host's token from {}", file.display()))?;
+    Ok(Membership::Host { collector, token: token.trim().into() })
+}
+
 /// Becomes true at the first Ctrl-C or termination signal.
-fn stopped() -> anyhow::Result<watch::Receiver<bool>> {
+pub(super) fn stopped() -> anyhow::Result<watch::Receiver<bool>> {
     let mut interrupt = signal(SignalKind::interrupt()).context("can't listen for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("can't listen for signals")?;
     let (stop, stopped) = watch::channel(false);

@@ -35,7 +35,8 @@ pub(super) enum Command {
 pub(super) struct Create {
     /// Name of the token, for people: 1 to 63 characters
     name: String,
-    /// Role of the token: operator, billing, tenant-admin, tenant-reader or policy-author
+    /// Role of the token: operator, billing, tenant-admin, tenant-reader, policy-author, or host,
+    /// with which the host of the token's name hands its facts to its collector
     #[arg(long)]
     role: Role,
     /// Lifetime, such as 12h or 720h, at most 366 days; 90 days if absent

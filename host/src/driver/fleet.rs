@@ -111,6 +111,9 @@ pub struct Parts {
     pub exit_patience: Duration,
 }
 
+/// The default hypervisor of a host that has none: nothing starts there.
+const NO_HYPERVISOR: &str = "default";
+
 /// The condition of a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waiting {
@@ -134,14 +137,10 @@ impl Fleet {
     /// command under way, are recovered in the background, from now on.
     ///
     /// # Errors
-    /// [`FleetError::Bug`] if a stored record can't be read; [`FleetError::NoSuchHypervisor`]
-    /// without any hypervisor.
+    /// [`FleetError::Bug`] if a stored record can't be read.
     pub fn open(parts: Parts, stored: Vec<StoredInstance>) -> Result<Fleet, FleetError> {
         let default = parts.hypervisors.first().map(|hypervisor| hypervisor.name());
-        let default_hypervisor = default.ok_or_else(|| FleetError::NoSuchHypervisor {
-            name: "default".into(),
-            known: "none".into(),
-        })?;
+        let default_hypervisor = default.unwrap_or(NO_HYPERVISOR);
         let slots: Result<Vec<_>, _> = stored.into_par_iter().map(opened).collect();
         let directory = Directory::of(slots?);
         let (compressor, jobs) = mpsc::unbounded_channel();
@@ -378,6 +377,12 @@ impl Fleet {
         let stored = stored.filter(|stored| stored.tenant == *tenant);
         let stored = stored.ok_or_else(|| FleetError::NotFound { key: id.to_string() })?;
         opened(stored).map(|slot| slot.view())
+    }
+
+    /// The view of an instance of any tenant, deleted or not; none if it is not known. Blocking.
+    pub fn find_known(&self, id: &InstanceId) -> Option<Arc<View>> {
+        let stored = self.0.journal.instance(id).ok()??;
+        self.find_closed(&stored.tenant, id).ok()
     }
 
     /// The instances of a tenant that are not deleted, oldest first.

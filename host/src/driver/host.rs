@@ -276,7 +276,10 @@ impl Host {
     pub(super) fn hypervisor(&self, name: &str) -> Result<Arc<dyn Hypervisor>, FleetError> {
         self.hypervisors.get(name).cloned().ok_or_else(|| FleetError::NoSuchHypervisor {
             name: name.into(),
-            known: self.hypervisors.keys().copied().collect::<Vec<_>>().join(", "),
+            known: match self.hypervisors.is_empty() {
+                true => "none".into(),
+                false => self.hypervisors.keys().copied().collect::<Vec<_>>().join(", "),
+            },
         })
     }
 

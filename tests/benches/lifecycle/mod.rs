@@ -277,6 +277,7 @@ async fn measure(folder: PathBuf) -> (([Pair; 4], f64), [Pair; 2], Pair) {
         supervisor: Some(env!("CARGO_BIN_EXE_daemon").into()),
         compiler: None,
         journal: tallyman::journal::Options::default(),
+        fleet: Default::default(),
     });
     let daemon = daemon.await.unwrap();
     let served = Served { address: daemon.address(), http: reqwest::Client::new() };

@@ -3,6 +3,7 @@
 
 mod automation;
 mod declared;
+mod fleet;
 mod guest;
 mod host;
 mod image;
@@ -23,6 +24,7 @@ mod usage;
 
 pub use automation::*;
 pub use declared::*;
+pub use fleet::*;
 pub use guest::*;
 pub use host::*;
 pub use image::*;

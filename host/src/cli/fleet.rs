@@ -1,0 +1,155 @@
+//! `tallyman fleet`: the collector of a fleet, and what it knows of the hosts.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::serve::{start_log, stopped};
+use super::{Global, output};
+use crate::api::model::{FleetHost, FleetHosts};
+use crate::journal;
+use crate::limits::fleet::CLOCK_OFF_NS;
+use crate::runtime::{Daemon, Membership, Options};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the collector of a fleet in the foreground
+    #[command(after_help = "Examples:\n  \
+                      tallyman fleet serve --data /var/lib/tallyman-fleet --listen 10.0.0.1:8080\n  \
+                      tallyman token create h1 --role host --expires 8760h\n\n\
+                      It keeps a copy of each host's journal, and answers the whole API: prices, \
+                      agreements, previews and invoices are made here, over all hosts.")]
+    Serve(Serve),
+    /// List the hosts: how far each one is, and when it was last heard
+    #[command(after_help = "Examples:\n  tallyman fleet hosts\n  tallyman fleet hosts --json")]
+    Hosts,
+}
+
+/// Arguments of the collector.
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Address and port on which the API listens
+    #[arg(long, env = "TALLYMAN_LISTEN", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Trust the wall clock after a boot even if the kernel does not report it as synchronised
+    #[arg(long, env = "TALLYMAN_TRUST_WALL_CLOCK")]
+    trust_wall_clock: bool,
+}
+
+impl Command {
+    pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
+        match self {
+            Self::Serve(serve) => serve.run(global).await,
+            Self::Hosts => {
+                let hosts: FleetHosts = global.client()?.get(&["fleet", "hosts"], &[]).await?;
+                global.output().show(&hosts, table)
+            }
+        }
+    }
+}
+
+impl Serve {
+    async fn run(self, global: &Global) -> anyhow::Result<()> {
+        start_log();
+        let data = global.data()?;
+        let stop = stopped()?;
+        let none = PathBuf::new();
+        let daemon = Daemon::start(Options {
+            data: data.clone(),
+            listen: self.listen,
+            qemu: none.clone(),
+            cloud_hypervisor: none.clone(),
+            firecracker: none,
+            accelerator: None,
+            jwt: None,
+            token: global.token.clone(),
+            probe_networks: Vec::new(),
+            supervisor: None,
+            // The running program also after its file was replaced, as for a host.
+            compiler: Some("/proc/self/exe".into()),
+            journal: journal::Options {
+                trusts_wall_clock: self.trust_wall_clock,
+                ..journal::Options::default()
+            },
+            fleet: Membership::Collector,
+        })
+        .await?;
+        let head = daemon.head();
+        output::line(&format!(
+            "tallyman collects on http://{}, data in {}; the journal ends with fact {}, {}",
+            daemon.address(),
+            data.display(),
+            head.seq,
+            head.hash
+        ))?;
+        daemon.serve(stop).await?;
+        output::line("stopped; hosts keep their facts until the collector is back")
+    }
+}
+
+fn table(hosts: &FleetHosts) -> String {
+    if hosts.hosts.is_empty() {
+        return "no hosts; `tallyman token create NAME --role host` admits one".into();
+    }
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+    let rows = hosts.hosts.iter().map(|host| {
+        vec![
+            host.name.clone(),
+            host.facts.to_string(),
+            or_none(host.behind.map(|behind| behind.to_string())),
+            or_none(host.heard_at.map(|at| at.to_string())),
+            or_none(host.complete_until.map(|at| at.to_string())),
+            or_none(host.clock_ahead_ns.map(seconds)),
+            state(host),
+        ]
+    });
+    let head = ["HOST", "FACTS", "BEHIND", "HEARD", "COMPLETE UNTIL", "CLOCK AHEAD", "STATE"];
+    output::table(&head, &[1, 2, 5], rows)
+}
+
+/// Nanoseconds as seconds with three digits.
+fn seconds(ns: i64) -> String {
+    let sign = if ns < 0 { "-" } else { "" };
+    let millis = ns.unsigned_abs() / 1_000_000;
+    format!("{sign}{}.{:03} s", millis / 1_000, millis % 1_000)
+}
+
+fn state(host: &FleetHost) -> String {
+    let is_off = host.clock_ahead_ns.is_some_and(|ahead| ahead.unsigned_abs() >= CLOCK_OFF_NS);
+    match host {
+        FleetHost { trouble: Some(trouble), .. } => trouble.clone(),
+        FleetHost { retired: true, .. } => "retired".into(),
+        FleetHost { heard_at: None, .. } => "not heard since the start".into(),
+        _ if is_off => "its clock is off: its time lands in other hours, keep it by NTP".into(),
+        _ => "ok".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_is_said_either_way() {
+        let host = |clock_ahead_ns| FleetHost {
+            name: "h1".into(),
+            facts: 1,
+            hash: String::new(),
+            behind: Some(0),
+            heard_at: Some(crate::api::model::Timestamp(0)),
+            complete_until: None,
+            clock_ahead_ns: Some(clock_ahead_ns),
+            trouble: None,
+            retired: false,
+        };
+        assert_eq!(state(&host(999_999_999)), "ok");
+        for off in [1_000_000_000, -1_000_000_000] {
+            assert!(state(&host(off)).contains("clock is off"), "{off}");
+        }
+        assert_eq!(
+            (seconds(-1_234_567_890), seconds(5_000_000)),
+            ("-1.234 s".into(), "0.005 s".into())
+        );
+    }
+}

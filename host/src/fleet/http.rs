@@ -1,0 +1,114 @@
+//! The way to a collector by HTTP requests, without a broker.
+
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use reqwest::{Response, StatusCode, Url};
+use serde::Deserialize;
+
+use super::message::{Answer, Batch};
+use super::transport::{SendError, Transport};
+
+/// Longest time to connect.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Longest time for a request and its answer.
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// An error of setting up the way to a collector.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The URL is not one of a collector.
+    #[error("'{0}' is not a collector's URL; write it like http://collector.example:8080")]
+    Url(String),
+    /// The client can't be set up.
+    #[error("can't set up the HTTP client for the collector")]
+    Client(#[source] reqwest::Error),
+}
+
+/// The way to a collector at a URL.
+#[derive(Debug, Clone)]
+pub struct Http {
+    client: reqwest::Client,
+    facts: Url,
+    token: String,
+}
+
+/// The part of a refusal that is passed on.
+#[derive(Deserialize)]
+struct Refusal {
+    code: String,
+    message: String,
+}
+
+impl Http {
+    /// The way to the collector at `url`, with this host's token.
+    ///
+    /// # Errors
+    /// [`HttpError`].
+    pub fn new(url: &str, token: &str) -> Result<Self, HttpError> {
+        let wrong = || HttpError::Url(url.into());
+        let parsed = Url::parse(url).ok();
+        let mut facts = parsed.filter(|url| url.scheme() == "http").ok_or_else(wrong)?;
+        facts.path_segments_mut().map_err(|()| wrong())?.pop_if_empty().extend(["fleet", "facts"]);
+        let client =
+            reqwest::Client::builder().connect_timeout(CONNECT).timeout(WITHIN).no_proxy().build();
+        Ok(Self { client: client.map_err(HttpError::Client)?, facts, token: token.trim().into() })
+    }
+
+    async fn post(&self, batch: &Batch) -> Result<Answer, SendError> {
+        let away = |error: reqwest::Error| SendError::Away(in_words(&error));
+        let request = self.client.post(self.facts.clone()).bearer_auth(&self.token).json(batch);
+        let response = request.send().await.map_err(away)?;
+        match response.status() {
+            status if status.is_success() => response.json().await.map_err(away),
+            status => Err(refusal(status, response).await),
+        }
+    }
+}
+
+/// Tells a collector that is busy, stopping or full from one that refuses.
+async fn refusal(status: StatusCode, response: Response) -> SendError {
+    let said = response.json::<Refusal>().await;
+    let may_pass = status.is_server_error()
+        || status == StatusCode::TOO_MANY_REQUESTS
+        || status == StatusCode::REQUEST_TIMEOUT;
+    match said {
+        Ok(Refusal { message, .. }) if may_pass => SendError::Away(message),
+        Ok(Refusal { code, message }) => SendError::Refused { code, message },
+        Err(_) => SendError::Away(format!("it answers {status}; is it a collector?")),
+    }
+}
+
+fn in_words(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        words.push_str(": ");
+        words.push_str(&next.to_string());
+        cause = next.source();
+    }
+    words
+}
+
+impl Transport for Http {
+    fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Answer, SendError>> {
+        self.post(batch).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_collector_has_a_plain_url() {
+        let facts = |url| Http::new(url, "t").map(|http| http.facts.to_string());
+        assert_eq!(facts("http://a:1").expect("good"), "http://a:1/fleet/facts");
+        assert_eq!(facts("http://a/b/").expect("good"), "http://a/b/fleet/facts");
+        for wrong in ["", "a:1", "https://a", "mailto:a@b"] {
+            assert!(matches!(facts(wrong), Err(HttpError::Url(_))), "{wrong}");
+        }
+    }
+}
