@@ -42,6 +42,10 @@ pub struct Daemon {
     api: Option<Api>,
     /// Address on which the daemon listened last; none before its first start.
     address: Option<String>,
+    /// True for a fleet's collector.
+    collects: bool,
+    /// Further arguments of a host.
+    arguments: Vec<String>,
 }
 
 /// Output of a running program, line by line.
@@ -76,15 +80,43 @@ impl Daemon {
 
     /// Starts `program` on `folder` as it is.
     pub fn on(program: &str, folder: TempDir) -> Self {
-        let mut daemon = Self {
+        let mut daemon = Self::down(program, folder);
+        daemon.start_again();
+        daemon
+    }
+
+    /// Starts `program` on a new data folder as a fleet's collector.
+    pub fn collector(program: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut daemon = Self::down(program, folder);
+        daemon.collects = true;
+        daemon.start_again();
+        daemon
+    }
+
+    /// Starts `program` on `folder` as a host of a fleet, and imports the tiny guest as the image
+    /// `tiny`. The collector is at `url`, and the host's token there is `token`.
+    pub fn host(program: &str, folder: TempDir, url: &str, token: &str) -> Self {
+        let file = folder.path().join("fleet.token");
+        fs::write(&file, token).expect("a file");
+        let file = file.display().to_string();
+        let mut daemon = Self::down(program, folder);
+        daemon.arguments = ["--fleet", url, "--fleet-token", &file].map(str::to_owned).to_vec();
+        daemon.start_again();
+        daemon.import_tiny();
+        daemon
+    }
+
+    fn down(program: &str, folder: TempDir) -> Self {
+        Self {
             program: program.into(),
             folder: folder.into(),
             child: None,
             api: None,
             address: None,
-        };
-        daemon.start_again();
-        daemon
+            collects: false,
+            arguments: Vec::new(),
+        }
     }
 
     fn import_tiny(&self) {
@@ -116,10 +148,10 @@ impl Daemon {
     fn start_on(&mut self, address: &str) {
         assert!(self.child.is_none(), "it is up");
         let log = File::options().append(true).create(true).open(self.log()).expect("a log");
-        let mut command = self.command(&["serve", "--listen", address, "--accelerator", "tcg"]);
-        command.arg("--qemu").arg(machine::program(Kind::Qemu));
-        command.arg("--cloud-hypervisor").arg(machine::program(Kind::CloudHypervisor));
-        command.arg("--firecracker").arg(machine::program(Kind::Firecracker));
+        let mut command = match self.collects {
+            true => self.command(&["fleet", "serve", "--listen", address]),
+            false => self.serving(address),
+        };
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -136,6 +168,16 @@ impl Daemon {
         let token = fs::read_to_string(self.folder().join("token")).expect("a token");
         self.address = Some(address.to_owned());
         self.api = Some(Api::new(format!("http://{address}"), token.trim().into()));
+    }
+
+    /// The command that serves machines.
+    fn serving(&self, address: &str) -> Command {
+        let mut command = self.command(&["serve", "--listen", address, "--accelerator", "tcg"]);
+        command.arg("--qemu").arg(machine::program(Kind::Qemu));
+        command.arg("--cloud-hypervisor").arg(machine::program(Kind::CloudHypervisor));
+        command.arg("--firecracker").arg(machine::program(Kind::Firecracker));
+        command.args(&self.arguments);
+        command
     }
 
     /// Kills the daemon, whatever it is doing.

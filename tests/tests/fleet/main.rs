@@ -1,0 +1,7 @@
+//! A fleet: facts of several hosts at one collector, whatever becomes of them on the way, and one
+//! bill over all.
+
+mod bill;
+mod hosts;
+mod site;
+mod way;
