@@ -15,10 +15,10 @@ use super::way::{Desk, Dice, Way};
 
 const HOSTS: [&str; 3] = ["h1", "h2", "h3"];
 
-/// Tiers of the tenant, what is included, a minimum, a cap and a credit.
+/// Tiers of the tenant, the first of them free, a minimum, a cap and a credit.
 const BOOK: &str = r#"{"currency": "EUR", "rounding": "half-even", "prices": [
-    {"id": "run", "rule": "run", "meter": "active", "per": "vcpu-hour", "included": "10",
-     "scope": "tenant", "tiers": [{"up_to": "500", "price": "0.05"}, {"price": "0.03"}]},
+    {"id": "run", "rule": "run", "meter": "active", "per": "vcpu-hour",
+     "scope": "tenant", "tiers": [{"up_to": "10", "price": "0"}, {"up_to": "500", "price": "0.05"}, {"price": "0.03"}]},
     {"id": "own", "rule": "own", "meter": "active", "per": "instance-hour", "price": "1/7",
      "scope": "instance"},
     {"id": "keep", "rule": "keep", "meter": "allocated", "per": "memory-GiB-hour",
@@ -162,7 +162,7 @@ async fn one_bill(seed: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_bill_of_a_fleet_is_that_of_one_host_whatever_the_way_does() {
-    for seed in 1..=8 {
+    for seed in 1..=3 {
         one_bill(seed).await;
     }
 }

@@ -52,8 +52,13 @@ fn caught_up(collector: &Daemon, host: &Daemon, name: &str) {
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
+    // Compiled code is made again, and images are no part of a backup.
+    let is_made = |name: &std::ffi::OsStr| name == "cache" || name == "images";
     for entry in fs::read_dir(from).expect("a folder") {
         let entry = entry.expect("an entry");
+        if is_made(&entry.file_name()) {
+            continue;
+        }
         let target = to.join(entry.file_name());
         match entry.file_type().expect("a type").is_dir() {
             true => copy(&entry.path(), &target),
