@@ -12,7 +12,7 @@ const STYLE: &str = "body{font:14px/1.4 system-ui,sans-serif;margin:2rem auto;ma
     h1:first-letter{text-transform:uppercase}\
     header p{margin:.1rem 0}table{border-collapse:collapse;width:100%;margin:1.5rem 0}\
     th,td{padding:.25rem .5rem;text-align:left;border-bottom:1px solid #ddd;vertical-align:top;\
-    overflow-wrap:anywhere}th{font-weight:600;white-space:nowrap}\
+    overflow-wrap:break-word}td.w{white-space:nowrap}th{font-weight:600;white-space:nowrap}\
     td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:pre}\
     tfoot td{font-weight:600;border-bottom:0}\
     p.note{color:#555;margin:.2rem 0}section+section{break-before:page}\
@@ -83,7 +83,11 @@ fn table(text: &mut String, page: Page<'_>) {
         text.push_str("<tr>");
         for (column, cells) in columns.iter().zip(&cells) {
             let cell = escaped(&cells[place]);
-            let _ = write!(text, "<td{}>{cell}</td>", class(column.is_number));
+            let class = match column.head {
+                "FROM" | "UNTIL" | "DAY" | "UNIT" => " class=\"w\"",
+                _ => class(column.is_number),
+            };
+            let _ = write!(text, "<td{class}>{cell}</td>");
         }
         text.push_str("</tr>\n");
     }

@@ -52,18 +52,19 @@ pub(super) fn digits(text: &str) -> usize {
     text.split_once('.').map_or(0, |(_, fraction)| fraction.len())
 }
 
-/// Pads the numbers of a column on the right, so that their points stand in one line. `point` fills
-/// the place of a point, `digit` that of a digit.
+/// Pads the numbers of a column on the right, so that their points stand in one line: by the places
+/// that the longest fraction has more, `point` for each point and `digit` for each digit.
 pub(super) fn align(column: &mut [String], point: char, digit: char) {
-    let tail = |text: &str| text.find('.').map_or(0, |place| text[place..].chars().count());
-    let most = column.iter().map(|text| tail(text)).max().unwrap_or(0);
+    fn tail(text: &str) -> &str {
+        text.find('.').map_or("", |place| &text[place..])
+    }
+    let longest = column.iter().map(|text| tail(text)).max_by_key(|tail| tail.len());
+    let longest = longest.unwrap_or_default().to_owned();
     for text in column.iter_mut().filter(|text| !text.is_empty()) {
-        let missing = most - tail(text);
-        if missing > 0 {
-            let has_point = text.contains('.');
-            text.push(if has_point { digit } else { point });
-            text.extend(std::iter::repeat_n(digit, missing - 1));
-        }
+        let missing = &longest[tail(text).len()..];
+        let filler: String =
+            missing.chars().map(|place| if place == '.' { point } else { digit }).collect();
+        text.push_str(&filler);
     }
 }
 
@@ -84,6 +85,9 @@ mod tests {
         let mut column = ["1.5", "20", "", "0.333333..."].map(str::to_owned);
         align(&mut column, ' ', ' ');
         assert_eq!(column, ["1.5        ", "20          ", "", "0.333333..."]);
+        let mut two = ["1.25", "20", "3.5..."].map(str::to_owned);
+        align(&mut two, '_', '0');
+        assert_eq!(two, ["1.25__", "20_0___", "3.5..."]);
         let mut whole = ["1", "22"].map(str::to_owned);
         align(&mut whole, ' ', ' ');
         assert_eq!(whole, ["1", "22"]);
