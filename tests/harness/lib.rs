@@ -2,6 +2,7 @@
 
 pub mod aloud;
 pub mod daemon;
+pub mod deadline;
 pub mod double;
 pub mod guest;
 pub mod linux;

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::{Value, json};
 use tallyman::id::Digest;
 use tallyman::image::{Image, ImageError, Images, build_debian_busybox, debian};
 
@@ -36,6 +37,19 @@ pub fn debian_busybox() -> Image {
         found => found.map_err(Into::into),
     };
     built.unwrap_or_else(|error| panic!("no Linux guest: {:#}", anyhow::Error::from(error)))
+}
+
+/// The request that imports [`debian_busybox`] under a name.
+///
+/// # Panics
+/// Panics if the image can't be built.
+pub fn import(name: &str) -> Value {
+    let Image { folder, manifest } = debian_busybox();
+    json!({
+        "name": name, "kernel": folder.join("kernel"), "initrd": folder.join("initrd"),
+        "cmdline": manifest.cmdline, "memory_bytes_min": manifest.memory_bytes_min,
+        "agent": manifest.agent,
+    })
 }
 
 /// A static busybox, from the same package as the guest's.

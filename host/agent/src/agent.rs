@@ -189,7 +189,6 @@ impl Agent {
             match self.port.read(&mut buffer) {
                 Ok(Read::Some(count)) => self.take(&buffer[..count]),
                 Ok(Read::Nothing) => break Ok(()),
-                Ok(Read::Another) => self.hang_up(),
                 // That somebody is there may be known later than what was said: the answer waits.
                 Ok(Read::Nobody) => {
                     self.cut_all();

@@ -16,7 +16,7 @@ use crate::agent::Agent;
 use crate::port::Port;
 
 /// The drivers in the initial RAM disk, in the order in which they load.
-const DRIVERS: [&str; 4] = ["/modules/base", "/modules/virtio", "/modules/image", "/modules/vsock"];
+const DRIVERS: [&str; 3] = ["/modules/base", "/modules/virtio", "/modules/image"];
 
 /// The image, and the machine's own disk above it.
 const LOWER: &str = "/dev/vda";

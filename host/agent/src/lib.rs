@@ -21,6 +21,3 @@ pub mod setup;
 
 /// The name of the virtio-serial port on which the agent listens.
 pub const PORT_NAME: &str = "org.tallyman.agent.0";
-
-/// The vsock port on which the agent listens.
-pub const VSOCK_PORT: u32 = 1_024;

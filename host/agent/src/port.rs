@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ::agent::{PORT_NAME, VSOCK_PORT};
+use ::agent::PORT_NAME;
 use rustix::event::epoll;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
@@ -30,33 +30,22 @@ pub(crate) enum Read {
     Nothing,
     /// Nobody is connected.
     Nobody,
-    /// Somebody else is connected than before.
-    Another,
 }
 
-/// A virtio-serial port, or a socket in its place: one that is open, or those that come in on a
-/// vsock port.
+/// A virtio-serial port, or an open socket in its place.
 ///
 /// A port to which nobody is connected is always ready for everything. So it is watched for changes
 /// alone, and read and written until it refuses.
 pub(crate) struct Port {
     wire: Option<OwnedFd>,
-    /// The socket on which others come in.
-    listener: Option<OwnedFd>,
     changes: OwnedFd,
     /// It goes on when the host has gone.
     is_lasting: bool,
 }
 
 impl Port {
-    /// The port of this machine: of the virtio-serial bus, or of vsock.
+    /// The port of this machine's virtio-serial bus.
     pub(crate) fn find() -> io::Result<Self> {
-        if !has_ports()
-            && fs::exists("/dev/vsock").unwrap_or(false)
-            && let Ok(port) = Self::vsock()
-        {
-            return Ok(port);
-        }
         let mut waited = Duration::ZERO;
         let path = loop {
             match look_for() {
@@ -87,17 +76,9 @@ impl Port {
     }
 
     fn new(wire: OwnedFd, is_lasting: bool) -> io::Result<Self> {
-        let port = Self { wire: None, listener: None, changes: watcher()?, is_lasting };
+        let port = Self { wire: None, changes: watcher()?, is_lasting };
         port.watch(&wire)?;
         Ok(Self { wire: Some(wire), ..port })
-    }
-
-    /// The vsock port of this machine, on which the host connects.
-    fn vsock() -> io::Result<Self> {
-        let listener = listen_vsock()?;
-        let port = Self { wire: None, listener: None, changes: watcher()?, is_lasting: true };
-        port.watch(&listener)?;
-        Ok(Self { listener: Some(listener), ..port })
     }
 
     /// None: nobody ever comes.
@@ -105,7 +86,7 @@ impl Port {
     /// # Errors
     /// Nothing can be watched at all.
     pub(crate) fn none() -> io::Result<Self> {
-        Ok(Self { wire: None, listener: None, changes: watcher()?, is_lasting: true })
+        Ok(Self { wire: None, changes: watcher()?, is_lasting: true })
     }
 
     fn watch(&self, end: &OwnedFd) -> io::Result<()> {
@@ -115,20 +96,6 @@ impl Port {
             | epoll::EventFlags::ET;
         let number = u64::try_from(end.as_raw_fd()).unwrap_or_default();
         Ok(epoll::add(&self.changes, end, epoll::EventData::new_u64(number), all)?)
-    }
-
-    /// Takes the socket that came in last, if one did. The one before it is closed: the host has
-    /// one at a time.
-    fn accept(&mut self) -> bool {
-        let Some(listener) = &self.listener else { return false };
-        let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
-        let mut last = None;
-        while let Ok(socket) = rustix::net::accept_with(listener, flags) {
-            last = Some(socket);
-        }
-        let Some(socket) = last.filter(|socket| self.watch(socket).is_ok()) else { return false };
-        self.wire = Some(socket);
-        true
     }
 
     /// Readable when something has changed.
@@ -151,25 +118,14 @@ impl Port {
     ///
     /// # Errors
     /// The wire has ended for good.
-    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Read> {
-        if self.accept() {
-            return Ok(Read::Another);
-        }
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<Read> {
         let Some(wire) = &self.wire else { return Ok(Read::Nothing) };
         match rustix::io::read(wire, buffer) {
-            // A socket that has ended is done with; a port is the same for the next host.
-            Ok(0) if self.listener.is_some() => {
-                self.wire = None;
-                Ok(Read::Nobody)
-            }
+            // A port is the same for the next host.
             Ok(0) if self.is_lasting => Ok(Read::Nobody),
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => Ok(Read::Some(count)),
             Err(Errno::AGAIN | Errno::INTR) => Ok(Read::Nothing),
-            Err(_) if self.listener.is_some() => {
-                self.wire = None;
-                Ok(Read::Nobody)
-            }
             Err(error) => Err(error.into()),
         }
     }
@@ -187,29 +143,6 @@ impl Port {
 
 fn watcher() -> io::Result<OwnedFd> {
     Ok(epoll::create(epoll::CreateFlags::CLOEXEC)?)
-}
-
-/// Listens on the vsock port, if this machine has vsock.
-fn listen_vsock() -> io::Result<OwnedFd> {
-    const ANY: u32 = u32::MAX;
-    // SAFETY: the address is one that the kernel documents, and is only read; the descriptor is new
-    // and ours.
-    unsafe {
-        let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        let socket = libc::socket(libc::AF_VSOCK, kind, 0);
-        if socket == -1 {
-            return Err(io::Error::last_os_error());
-        }
-        let socket = OwnedFd::from_raw_fd(socket);
-        let mut address: libc::sockaddr_vm = std::mem::zeroed();
-        address.svm_family = libc::AF_VSOCK as _;
-        address.svm_port = VSOCK_PORT;
-        address.svm_cid = ANY;
-        let bytes = size_of::<libc::sockaddr_vm>() as libc::socklen_t;
-        let bound = libc::bind(socket.as_raw_fd(), (&raw const address).cast(), bytes) == 0
-            && libc::listen(socket.as_raw_fd(), 4) == 0;
-        if bound { Ok(socket) } else { Err(io::Error::last_os_error()) }
-    }
 }
 
 fn has_ports() -> bool {

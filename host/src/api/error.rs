@@ -331,7 +331,7 @@ impl From<GuestError> for ApiError {
     fn from(error: GuestError) -> Self {
         let message = error.to_string();
         match error {
-            GuestError::Silent(_) | GuestError::Unreachable { .. } => {
+            GuestError::Silent(_) => {
                 Self::new(StatusCode::GATEWAY_TIMEOUT, "agent_silent", message)
             }
             GuestError::Refused { .. } => Self::conflict("guest_refused", message),

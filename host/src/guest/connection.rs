@@ -2,13 +2,12 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use agent::VSOCK_PORT;
 use agent::link::Link;
 use agent::message::{FromGuest, FromHost, SessionId, VERSION, WINDOW_BYTES};
 use rand::RngCore as _;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -16,7 +15,6 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::error::{Cut, GuestError};
 use super::session::{Ask, Ends, Opened, Session, SessionEvent};
 use crate::clock;
-use crate::hypervisor::AgentWire;
 use crate::limits::guest as limits;
 
 /// Bytes that are read at once.
@@ -86,13 +84,13 @@ enum End {
 impl Connection {
     /// Makes a connection and serves it to its end. `asks` is where the sessions ask.
     pub(super) async fn run(
-        wire: AgentWire,
+        socket: PathBuf,
         asks: mpsc::WeakSender<Ask>,
         asked: mpsc::Receiver<Ask>,
         mut closed: mpsc::Receiver<Close>,
     ) {
         let made = tokio::select! {
-            made = connect(&wire) => made,
+            made = UnixStream::connect(&socket) => made,
             Some(Close { done, .. }) = closed.recv() => {
                 let _ = done.send(());
                 return;
@@ -100,7 +98,7 @@ impl Connection {
         };
         let stream = match made {
             Ok(stream) => stream,
-            Err(error) => return tracing::debug!(?wire, %error, "no way to an agent"),
+            Err(error) => return tracing::debug!(?socket, %error, "no way to an agent"),
         };
         let (gone, left) = mpsc::unbounded_channel();
         let nonce = u128::from_le_bytes(random());
@@ -379,27 +377,4 @@ fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     rand::rng().fill_bytes(&mut bytes);
     bytes
-}
-
-/// Connects to where an agent is reached.
-async fn connect(wire: &AgentWire) -> io::Result<UnixStream> {
-    match wire {
-        AgentWire::Stream(path) => UnixStream::connect(path).await,
-        AgentWire::Vsock(path) => {
-            let mut stream = UnixStream::connect(path).await?;
-            stream.write_all(format!("CONNECT {VSOCK_PORT}\n").as_bytes()).await?;
-            let mut answer = Vec::new();
-            // Byte by byte: what follows the line is the agent's.
-            while answer.last() != Some(&b'\n') {
-                answer.push(stream.read_u8().await?);
-                if answer.len() > 32 {
-                    return Err(io::ErrorKind::InvalidData.into());
-                }
-            }
-            match answer.starts_with(b"OK ") {
-                true => Ok(stream),
-                false => Err(io::ErrorKind::ConnectionRefused.into()),
-            }
-        }
-    }
 }

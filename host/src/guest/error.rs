@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::hypervisor::AgentWire;
-
 /// Reasons why sessions were cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
@@ -58,12 +56,4 @@ pub enum GuestError {
     /// The guest's messages make no sense.
     #[error("the guest's agent broke the protocol: {0}")]
     Protocol(String),
-    /// There is no way to the agent.
-    #[error("the way to the agent can't be opened: {reason}")]
-    Unreachable {
-        /// The wire.
-        wire: AgentWire,
-        /// The reason.
-        reason: String,
-    },
 }

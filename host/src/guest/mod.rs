@@ -9,6 +9,7 @@ mod connection;
 mod error;
 mod session;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +19,6 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use self::connection::{Close, Connection};
 use self::session::Ask;
-use crate::hypervisor::AgentWire;
 use crate::limits::guest as limits;
 
 pub use self::error::{Cut, GuestError};
@@ -32,7 +32,8 @@ const AGAIN: Duration = Duration::from_millis(20);
 
 /// The agent of one launched machine.
 pub struct Guest {
-    wire: AgentWire,
+    /// The socket of its port.
+    socket: PathBuf,
     shared: Mutex<Shared>,
 }
 
@@ -51,9 +52,9 @@ struct Asker {
 }
 
 impl Guest {
-    /// The agent that is reached there.
-    pub fn new(wire: AgentWire) -> Arc<Self> {
-        Arc::new(Self { wire, shared: Mutex::default() })
+    /// The agent whose port has that socket.
+    pub fn new(socket: PathBuf) -> Arc<Self> {
+        Arc::new(Self { socket, shared: Mutex::default() })
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
@@ -71,7 +72,7 @@ impl Guest {
         }
         let (asks, asked) = mpsc::channel(64);
         let (close, closed) = mpsc::channel(1);
-        let connection = Connection::run(self.wire.clone(), asks.downgrade(), asked, closed);
+        let connection = Connection::run(self.socket.clone(), asks.downgrade(), asked, closed);
         tokio::spawn(connection);
         let asker = Asker { asks, close };
         shared.connection = Some(asker.clone());

@@ -56,6 +56,8 @@ pub(super) struct Started {
     /// The last change of its vCPUs.
     pub(super) vcpus: Arc<VcpuChanges>,
     log: LogTail,
+    /// The socket of the agent's port, if the machine has one.
+    agent: Option<PathBuf>,
 }
 
 /// Outcome of looking for an earlier launch.
@@ -214,7 +216,8 @@ impl Started {
 
     /// The machine under this control.
     pub(super) fn launched<V: Vm + 'static>(self, vm: V) -> Launched {
-        Launched { pid: self.vmm.pid(), vm: Arc::new(vm), observed: self.observed, agent: None }
+        let Self { vmm, observed, agent, .. } = self;
+        Launched { pid: vmm.pid(), vm: Arc::new(vm), observed, agent }
     }
 
     /// Ends a VMM that can't be used. Returns `error`, or the VMM's own end if it hung up.
@@ -362,7 +365,10 @@ impl Held {
         let followed =
             Followed { tail, changes, vmm: vmm.clone(), supervisor, last_change, descriptors };
         let (observed, vcpus) = follow(followed);
-        Started { vmm, supervisor_pid: self.supervisor_pid, observed, vcpus: Arc::new(vcpus), log }
+        let (supervisor_pid, vcpus) = (self.supervisor_pid, Arc::new(vcpus));
+        // The supervisor has made it before there was a process to follow.
+        let agent = Some(files::agent(run)).filter(|socket| socket.exists());
+        Started { vmm, supervisor_pid, observed, vcpus, log, agent }
     }
 }
 

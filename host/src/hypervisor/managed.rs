@@ -16,8 +16,7 @@ use super::launch::{Found, Launcher, Started};
 use super::snapshot::{Manifest, blocking};
 use super::supervisor::{Program, Wiring};
 use super::{
-    Adopted, AgentWire, Description, Hypervisor, HypervisorError, Kind, Launched, MachineSpec,
-    Origin, Vm, files,
+    Adopted, Description, Hypervisor, HypervisorError, Kind, Launched, MachineSpec, Origin, Vm,
 };
 use crate::limits::instance::{CONTROL_MS_MAX, LAUNCH_MS_MAX};
 
@@ -155,16 +154,7 @@ async fn launch<V: Vendor>(
     let started = launcher.start(spec, program, &kept).await?;
     let greeted = vendor.greet(spec, kept, &started, Greeting::Launched);
     let machine = prepare::<V>(greeted, config, source).await;
-    started.under(machine).await.map(|launched| Launched { agent: wire::<V>(spec), ..launched })
-}
-
-/// The way to the agent of a machine.
-fn wire<V: Vendor>(spec: &MachineSpec) -> Option<AgentWire> {
-    let socket = files::agent(&files::run(&spec.dir, spec.incarnation));
-    match V::WIRING {
-        Wiring::Qemu => spec.agent.then_some(AgentWire::Stream(socket)),
-        Wiring::CloudHypervisor | Wiring::Firecracker => None,
-    }
+    started.under(machine).await
 }
 
 /// Checks the starting point of a launch.
@@ -218,8 +208,7 @@ async fn adopt<V: Vendor>(
             let machine = vendor.greet(spec, kept, &started, Greeting::Adopted).await?;
             let state = machine.state().await?;
             let since = started.vcpus.since(state);
-            let launched = Launched { agent: wire::<V>(spec), ..started.launched(machine) };
-            Adopted::Alive { launched, state, since }
+            Adopted::Alive { launched: started.launched(machine), state, since }
         }
     })
 }

@@ -255,17 +255,9 @@ pub struct Launched {
     pub observed: mpsc::Receiver<Observed>,
     /// The VMM's process id, for display only.
     pub pid: u32,
-    /// The way to the guest's agent; none without an agent, or without a port for it.
-    pub agent: Option<AgentWire>,
-}
-
-/// The way to the agent of a machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AgentWire {
-    /// The socket whose bytes are those of the guest's port, for one client at a time.
-    Stream(PathBuf),
-    /// The socket that connects to a vsock port of the guest once it is named.
-    Vsock(PathBuf),
+    /// The socket of the port that the guest's agent listens on, for one client at a time; none
+    /// without an agent, or without a port for it.
+    pub agent: Option<PathBuf>,
 }
 
 /// Outcome of looking for a machine after a restart of the daemon.

@@ -34,8 +34,6 @@ const VIRTIO_MODULES: &[&str] = &["virtio_pci", "virtio_mmio", "virtio_blk", "vi
 
 /// The file systems of images.
 const IMAGE_MODULES: &[&str] = &["erofs", "ext4", "overlay"];
-/// The agent's port where there is no virtio-serial bus.
-const VSOCK_MODULES: &[&str] = &["vmw_vsock_virtio_transport"];
 
 /// The program inside the guest.
 pub const AGENT: &[u8] = include_bytes!(env!("TALLYMAN_AGENT"));
@@ -287,7 +285,6 @@ fn initramfs(kernel: &Package, busybox: &Package) -> Result<Initramfs, BuildErro
     add_modules(&mut files, "base", modules.in_load_order(BASE_MODULES, missing, read_module)?);
     add_modules(&mut files, "virtio", modules.in_load_order(VIRTIO_MODULES, missing, read_module)?);
     add_modules(&mut files, "image", modules.in_load_order(IMAGE_MODULES, missing, read_module)?);
-    add_modules(&mut files, "vsock", modules.in_load_order(VSOCK_MODULES, missing, read_module)?);
     Ok(files)
 }
 

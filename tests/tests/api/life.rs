@@ -1,7 +1,6 @@
 //! A real Linux guest through all operations.
 
 use serde_json::json;
-use tallyman_tests::daemon::Api;
 use tallyman_tests::{linux, policies};
 
 use crate::daemon;
@@ -21,7 +20,7 @@ fn a_linux_guest_lives_through_everything_on_microvm_too() {
 #[test]
 fn the_tour_ends_with_the_bill_of_what_it_did() {
     let daemon = daemon();
-    import(daemon.api(), "debian-busybox");
+    daemon.api().post("/images", &linux::import("debian-busybox")).done();
     let coarse = policies::folder().join("coarse.wasm").display().to_string();
     let walked = daemon.cli(&["tour", "--swap-policy", &coarse]);
     let said = String::from_utf8_lossy(&walked.stdout);
@@ -38,21 +37,10 @@ fn the_tour_ends_with_the_bill_of_what_it_did() {
     assert_eq!(daemon.api().get("/tenants/default/prices").done()["history"], json!([]));
 }
 
-fn import(api: &Api, name: &str) {
-    let image = linux::debian_busybox();
-    let manifest = &image.manifest;
-    let import = json!({
-        "name": name,
-        "kernel": image.folder.join("kernel"), "initrd": image.folder.join("initrd"),
-        "cmdline": manifest.cmdline, "memory_bytes_min": manifest.memory_bytes_min,
-    });
-    api.post("/images", &import).done();
-}
-
 fn live(hypervisor: &str) {
     let mut daemon = daemon();
     let api = daemon.api();
-    import(api, "linux");
+    api.post("/images", &linux::import("linux")).done();
     let id = api
         .post("/instances", &json!({"name": "around", "image": "linux", "hypervisor": hypervisor}))
         .done()["id"]

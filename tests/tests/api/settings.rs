@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tallyman_tests::aloud::saves_not;
 use tallyman_tests::daemon::{Api, Daemon};
+use tallyman_tests::deadline::eventually;
 
 use crate::{daemon, hypervisors};
 
@@ -385,15 +386,9 @@ fn what_has_nothing_to_do_goes_to_standby_and_activity_keeps_it_awake_or_wakes_i
     }
 }
 
-/// Polls an instance until a condition holds.
+/// Waits until a condition holds for an instance.
 fn until(api: &Api, id: &str, so: impl Fn(&Value) -> bool) -> Value {
-    loop {
-        let is = api.instance(id);
-        if so(&is) {
-            return is;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    eventually("such instance", || Some(api.instance(id)).filter(&so))
 }
 
 /// Waits until an instance is in standby; if its monitor can't save on this host, checks that it

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tallyman_tests::daemon::Daemon;
-use tallyman_tests::machine::LOOK_AGAIN;
+use tallyman_tests::deadline::eventually;
 
 use crate::daemon;
 
@@ -36,14 +36,14 @@ fn entered(daemon: &Daemon, id: &str) -> Vec<(String, u64)> {
 }
 
 fn await_phases(daemon: &Daemon, id: &str, phases: &[&str]) -> Vec<(String, u64)> {
-    loop {
+    eventually("such phases", || {
         let found = entered(daemon, id);
         if found.iter().map(|(phase, _)| phase.as_str()).eq(phases.iter().copied()) {
-            return found;
+            return Some(found);
         }
         assert!(found.len() <= phases.len(), "{found:?}");
-        std::thread::sleep(LOOK_AGAIN);
-    }
+        None
+    })
 }
 
 #[test]
@@ -125,7 +125,5 @@ fn a_vmm_has_a_sandbox_and_no_secrets_and_still_saves_and_loads() {
     daemon.api().wait(&id, "Running");
     check();
     let beats = daemon.heartbeats(&id).len();
-    while daemon.heartbeats(&id).len() == beats {
-        std::thread::sleep(LOOK_AGAIN);
-    }
+    eventually("heartbeat", || (daemon.heartbeats(&id).len() > beats).then_some(()));
 }
