@@ -1,8 +1,9 @@
 //! The API over HTTP, against a daemon in this process: access, refusals, policies and their
 //! activation. Tests that need a running guest are elsewhere.
 
-#[path = "http/charges.rs"]
+#[path = "http/bills.rs"]
 mod bills;
+#[path = "http/charges.rs"]
 mod charges;
 #[path = "http/money.rs"]
 mod money;

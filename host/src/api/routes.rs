@@ -12,8 +12,8 @@ use utoipa_axum::routes;
 use super::{
     State, activations, acts, auth, automation, capabilities, compat, dashboard, error, events,
     exec, exports, files, fleet, health, images, instances, invoices, journal, logs, metrics,
-    one_offs, openapi, policies, proofs, rules, sessions, shadows, snapshots, stream, tariffs, tenants,
-    tokens, withdrawals,
+    one_offs, openapi, policies, proofs, rules, sessions, shadows, snapshots, stream, tariffs,
+    tenants, tokens, withdrawals,
 };
 use crate::limits;
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::agreement::Agreement;
 use super::timeline::Change;
 use crate::id::{
-    BookName, Digest, HostName, InstanceId, PolicyName, SnapshotName, TariffName, TenantId, TokenId,
-    words,
+    BookName, Digest, HostName, InstanceId, PolicyName, SnapshotName, TariffName, TenantId,
+    TokenId, words,
 };
 use crate::tenant::{Actor, Move, OneOffKind, Plan, Role, Settings};
 use crate::units::Instant;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::serve::{start_log, stopped};
+use super::serve::{Issuer, start_log, stopped};
 use super::{Global, output};
 use crate::api::model::{FleetHost, FleetHosts};
 use crate::journal;
@@ -35,6 +35,8 @@ pub(super) struct Serve {
     /// Trust the wall clock after a boot even if the kernel does not report it as synchronised
     #[arg(long, env = "TALLYMAN_TRUST_WALL_CLOCK")]
     trust_wall_clock: bool,
+    #[command(flatten)]
+    issuer: Issuer,
 }
 
 impl Command {
@@ -65,6 +67,8 @@ impl Serve {
             jwt: None,
             token: global.token.clone(),
             probe_networks: Vec::new(),
+            letterhead: self.issuer.letterhead(),
+            receivers: Vec::new(),
             supervisor: None,
             // The running program also after its file was replaced, as for a host.
             compiler: Some("/proc/self/exe".into()),

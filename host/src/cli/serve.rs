@@ -75,6 +75,24 @@ pub(super) struct Serve {
         default_value_t = CLOCK_WAIT_S
     )]
     clock_wait_s: u32,
+    #[command(flatten)]
+    issuer: Issuer,
+    /// The file that names the receivers of events; `receivers.json` in the data folder if absent
+    #[arg(long, value_name = "FILE", env = "TALLYMAN_RECEIVERS")]
+    receivers: Option<PathBuf>,
+    #[command(flatten)]
+    jwt: SignedTokens,
+    /// URL of the collector of a fleet, to which this host hands its facts
+    #[arg(long, value_name = "URL", env = "TALLYMAN_FLEET", requires = "fleet_token")]
+    fleet: Option<String>,
+    /// File with this host's token at the collector, which has the role `host`
+    #[arg(long, value_name = "FILE", env = "TALLYMAN_FLEET_TOKEN", requires = "fleet")]
+    fleet_token: Option<PathBuf>,
+}
+
+/// Who issues invoices.
+#[derive(Debug, Args)]
+pub(super) struct Issuer {
     /// The name of the issuer on invoices
     #[arg(long, value_name = "NAME", env = "TALLYMAN_INVOICE_ISSUER", value_parser = issuer)]
     invoice_issuer: Option<String>,
@@ -87,17 +105,13 @@ pub(super) struct Serve {
         value_parser = prefix
     )]
     invoice_prefix: String,
-    /// The file that names the receivers of events; `receivers.json` in the data folder if absent
-    #[arg(long, value_name = "FILE", env = "TALLYMAN_RECEIVERS")]
-    receivers: Option<PathBuf>,
-    #[command(flatten)]
-    jwt: SignedTokens,
-    /// URL of the collector of a fleet, to which this host hands its facts
-    #[arg(long, value_name = "URL", env = "TALLYMAN_FLEET", requires = "fleet_token")]
-    fleet: Option<String>,
-    /// File with this host's token at the collector, which has the role `host`
-    #[arg(long, value_name = "FILE", env = "TALLYMAN_FLEET_TOKEN", requires = "fleet")]
-    fleet_token: Option<PathBuf>,
+}
+
+impl Issuer {
+    /// Returns the issuer as documents name it.
+    pub(super) fn letterhead(self) -> Letterhead {
+        Letterhead { issuer: self.invoice_issuer, prefix: self.invoice_prefix }
+    }
 }
 
 /// A name of an issuer as it is typed.
@@ -206,7 +220,7 @@ impl Serve {
             jwt,
             token: global.token.clone(),
             probe_networks: self.probe_network,
-            letterhead: Letterhead { issuer: self.invoice_issuer, prefix: self.invoice_prefix },
+            letterhead: self.issuer.letterhead(),
             receivers,
             supervisor: None,
             // The running program also after its file was replaced: compiled code must fit this

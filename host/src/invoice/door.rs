@@ -155,7 +155,7 @@ pub enum Refusal {
 }
 
 /// The description of a policy, by its digest.
-pub type Describe<'a> = &'a dyn Fn(Digest) -> Result<Description, InvoiceError>;
+pub(super) type Describe<'a> = &'a dyn Fn(Digest) -> Result<Description, InvoiceError>;
 
 /// Checks a book that is to be in force in a span: against every policy of that time (meters,
 /// units, options), and against the tenant's other books: an adjustment keeps its kind, a credit

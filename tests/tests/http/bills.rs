@@ -66,10 +66,10 @@ async fn a_book_is_found_by_its_name_and_a_name_is_one_book() {
     let path = "/tenants/default/prices";
     let named = format!("{path}?name=winter");
     let first = done(&server, Method::PUT, &named, book("EUR", "5")).await;
-    assert_eq!(refused(&server, Method::PUT, &named, book("EUR", "6")).await, (
-        409,
-        "name_in_use".into()
-    ));
+    assert_eq!(
+        refused(&server, Method::PUT, &named, book("EUR", "6")).await,
+        (409, "name_in_use".into())
+    );
     // The same again is in force already: nothing is recorded.
     let again = done(&server, Method::PUT, path, book("EUR", "5")).await;
     assert_eq!((&again["already"], &again["fact"]), (&json!(true), &first["fact"]));
@@ -84,8 +84,7 @@ async fn a_book_is_found_by_its_name_and_a_name_is_one_book() {
     let over = done(&server, Method::POST, "/tenants/default/invoice/overrides", over).await;
     assert_eq!((&over["prices"], &over["prices_name"]), (&first["digest"], &json!("winter")));
     let unknown = json!({"prices": "autumn"});
-    let unknown =
-        refused(&server, Method::POST, "/tenants/default/invoice/preview", unknown).await;
+    let unknown = refused(&server, Method::POST, "/tenants/default/invoice/preview", unknown).await;
     assert_eq!(unknown, (404, "no_such_prices".into()));
     server.stop().await;
 }
@@ -121,14 +120,16 @@ async fn no_change_leaves_a_period_with_two_currencies() {
     // A euro inside the next period, then a dollar from its border on: the period would have both.
     let planned = done(&server, Method::PUT, &at(&after), book("EUR", "6")).await;
     assert_eq!(refused(&server, Method::PUT, &at(&border), book("USD", "7")).await.0, 409);
-    let withdraw = format!("/tenants/default/prices/planned/{}", planned["digest"].as_str().unwrap());
+    let withdraw =
+        format!("/tenants/default/prices/planned/{}", planned["digest"].as_str().unwrap());
     let (status, _) = server.ask(Method::DELETE, &withdraw, None).await;
     assert!(status.is_success());
 
     // A dollar from the border on, and another book inside: the first can't be withdrawn alone.
     let dollar = done(&server, Method::PUT, &at(&border), book("USD", "7")).await;
     done(&server, Method::PUT, &at(&after), book("USD", "8")).await;
-    let withdraw = format!("/tenants/default/prices/planned/{}", dollar["digest"].as_str().unwrap());
+    let withdraw =
+        format!("/tenants/default/prices/planned/{}", dollar["digest"].as_str().unwrap());
     let (status, answer) = server.ask(Method::DELETE, &withdraw, None).await;
     assert_eq!((status.as_u16(), &answer["code"]), (409, &json!("refused")), "{answer}");
 
@@ -191,7 +192,8 @@ async fn nothing_is_charged_once_after_a_tenants_end() {
     before["at"] = ended["documents"][0]["billed"]["from"].clone();
     done(&server, Method::POST, "/tenants/gone/one-offs", before).await;
     let settled =
-        done(&server, Method::POST, "/tenants/gone/invoice/settle", json!({"reason": "late"})).await;
+        done(&server, Method::POST, "/tenants/gone/invoice/settle", json!({"reason": "late"}))
+            .await;
     assert_eq!(settled["documents"][0]["payable"], "1.00", "{settled}");
     server.stop().await;
 }

@@ -54,7 +54,7 @@ fn issuer(daemon: &Daemon) -> Issuer {
 pub(crate) async fn set_prices(world: &World, daemon: &Daemon, book: usize) -> Result<(), String> {
     let (text, now) = (BOOKS[book].as_bytes().to_vec(), daemon.fleet.now());
     let issuer = issuer(daemon);
-    let set = issuer.set_prices(&world.tenant, text, None, now, Act::by(Actor::Host));
+    let set = issuer.set_prices(&world.tenant, (text, None), None, now, Act::by(Actor::Host));
     set.await.map(drop).map_err(|error| format!("no prices: {error:?}"))
 }
 
@@ -125,6 +125,7 @@ fn scenario(
         books: books.collect(),
         instances: lives.iter().map(instance).collect(),
         acts: Vec::new(),
+        own: Vec::new(),
     }
 }
 

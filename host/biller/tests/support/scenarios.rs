@@ -436,6 +436,7 @@ pub fn scenario() -> impl Strategy<Value = Scenario> {
                 books,
                 instances,
                 acts: Vec::new(),
+                own: Vec::new(),
             }
         },
     )
