@@ -309,7 +309,7 @@ mod tests {
         assert_eq!(
             refused,
             "'root' is not a role; there are: operator, billing, tenant-admin, tenant-reader, \
-             policy-author"
+             policy-author, host"
         );
     }
 

@@ -137,7 +137,7 @@ impl Server {
 
     /// Creates a token and returns its secret and its id.
     async fn token(&self, tenant: &str, role: Role) -> (String, String) {
-        let wanted = json!({"name": "a test's", "role": role.as_str(), "tenant": tenant});
+        let wanted = json!({"name": "a-test", "role": role.as_str(), "tenant": tenant});
         let (status, made) = self.ask(Method::POST, "/tokens", Some(wanted)).await;
         assert_eq!(status, StatusCode::CREATED, "{made}");
         let text = |name: &str| made[name].as_str().expect("a text").to_owned();

@@ -98,9 +98,12 @@ fn elements(value: &Value) -> &[Value] {
     }
 }
 
-/// The name by which a thing is asked for.
+/// The name by which a thing is asked for. A token has a name, too, but several may have the same
+/// one.
 fn name(value: &Value) -> Option<String> {
-    let named = ["seq", "name", "number", "id", "digest"].iter().find_map(|key| value.get(key));
+    let token = value.get("role").and(value.get("id"));
+    let keys = ["seq", "name", "number", "id", "digest"];
+    let named = token.or_else(|| keys.iter().find_map(|key| value.get(key)));
     match named? {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),

@@ -90,7 +90,7 @@ pub(super) struct Serve {
     fleet_token: Option<PathBuf>,
 }
 
-/// Who issues invoices.
+/// The issuer of invoices.
 #[derive(Debug, Args)]
 pub(super) struct Issuer {
     /// The name of the issuer on invoices

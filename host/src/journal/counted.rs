@@ -1,6 +1,6 @@
 //! The facts of one instance that count its time, a page at a time.
 //!
-//! What a page costs follows its length: hot facts are walked back from the first milestone behind
+//! The cost of a page follows its length: hot facts are walked back from the first milestone behind
 //! the page, sealed ones are read from the row groups that hold the page.
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};

@@ -64,7 +64,7 @@ fn a_stream_has_what_its_token_may_see_and_what_was_asked_for() {
 fn a_position_behind_the_end_is_refused_and_too_many_followers_are() {
     let daemon = daemon();
     let api = daemon.api().tenant("acme", "tenant-admin");
-    api.get("/events/stream?after=999999").refused(409, "ahead_of_journal", "older copy");
+    api.get("/events/stream?after=999999").refused(409, "ahead_of_journal", "ends with fact");
     api.send_with("GET", "/events/stream", &[("last-event-id", "x")], None).refused(
         400,
         "invalid",

@@ -4,18 +4,13 @@ use super::{imports, root};
 
 /// Files that still import each other in a circle. The list may only shrink.
 const KNOWN_CIRCLES: &[&str] = &[
-    // Behind a test's module, where the check did not look at first.
+    // The state of the API holds what its parts keep, and they ask it for the rest.
     "api/auth.rs",
     "api/idempotency.rs",
     "api/metrics/latency.rs",
     "api/mod.rs",
     "api/sessions.rs",
     "api/shared.rs",
-    "journal/mod.rs",
-    "journal/read.rs",
-    "journal/segment/cursor.rs",
-    "journal/segment/store.rs",
-    "journal/writer.rs",
     "hypervisor/cloud_hypervisor/machine.rs",
     "hypervisor/cloud_hypervisor/mod.rs",
     "hypervisor/firecracker/machine.rs",

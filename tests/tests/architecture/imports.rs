@@ -46,7 +46,7 @@ fn module(path: &Path, host: &Path) -> Option<(ModulePath, Module)> {
         "main" => return None,
         name => name.trim_end_matches("/mod").split('/').map(str::to_owned).collect(),
     };
-    let text = code(path);
+    let text = without_scopes(&code(path));
     let uses = declarations(&text).into_iter().flat_map(|(public, tree)| {
         let mut names = Vec::new();
         written_out(&[], &tree, &mut names);
@@ -54,6 +54,13 @@ fn module(path: &Path, host: &Path) -> Option<(ModulePath, Module)> {
     });
     let uses = uses.collect();
     Some((at, Module { file, text, uses }))
+}
+
+/// The text without the paths of `pub(in PATH)`, which import nothing.
+fn without_scopes(text: &str) -> String {
+    let mut parts = text.split("pub(in ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + "pub(" + &part[part.find(')').unwrap_or(0)..])
 }
 
 /// The bodies of all `use` declarations.

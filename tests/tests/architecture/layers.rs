@@ -1,8 +1,8 @@
 //! The layers of the program, and the homes of its crates.
 //!
 //! `units, id, limits <- vm, tenant, billing <- driver, policy, journal, hypervisor <- tenancy,
-//! fleet <- invoice <- rollout <- api <- runtime <- cli`, pure cores stay pure, and each heavy crate
-//! has one home.
+//! fleet <- invoice <- rollout <- api <- runtime <- cli`, pure cores stay pure, and each heavy
+//! crate has one home.
 
 use std::collections::BTreeMap;
 use std::fs;

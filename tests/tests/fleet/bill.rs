@@ -66,6 +66,11 @@ fn said(document: &Invoice) -> Value {
         all.remove(own);
     }
     all["billed"] = json!([all["billed"]["from"], all["billed"]["until"]]);
+    for rules in ["books", "policies"] {
+        for one in all[rules].as_array_mut().expect("rules") {
+            one["span"] = json!([one["span"]["from"], one["span"]["until"]]);
+        }
+    }
     for line in all["lines"].as_array_mut().expect("lines") {
         line.as_object_mut().expect("a line").remove("facts");
     }

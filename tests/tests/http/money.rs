@@ -90,7 +90,9 @@ async fn every_act_of_money_is_done_once_under_its_key() {
 #[tokio::test]
 async fn planned_prices_are_withdrawn_by_digest_and_instant() {
     let server = Server::start().await;
-    for (at, minimum) in [("", "1"), ("?at=2198-01-01", "2"), ("?at=2199-01-01", "2")] {
+    for (at, minimum) in
+        [("", "1"), ("?at=2197-01-01", "2"), ("?at=2198-01-01", "3"), ("?at=2199-01-01", "2")]
+    {
         let path = format!("/prices{at}");
         let (status, set) =
             act(&server, (Method::PUT, &path), Some(&book(minimum)), &format!("{at}.")).await;
@@ -102,15 +104,18 @@ async fn planned_prices_are_withdrawn_by_digest_and_instant() {
         history.map(|one| one["state"].as_str().expect("a state").to_owned()).collect()
     };
     let (_, listed) = server.get(&path).await;
-    assert_eq!(states(&listed), ["in-force", "planned", "planned"]);
+    assert_eq!(states(&listed), ["in-force", "planned", "planned", "planned"]);
     let digest = listed["history"][1]["digest"].as_str().expect("a digest").to_owned();
-    let second = listed["history"][2]["from"].as_str().expect("an instant").to_owned();
+    let second = listed["history"][3]["from"].as_str().expect("an instant").to_owned();
 
     let one = format!("/prices/planned/{digest}?at={second}&reason=no");
     let (status, left) = act(&server, (Method::DELETE, &one), None, "one").await;
     assert_eq!(
         (status, states(&left)),
-        (StatusCode::OK, vec!["in-force".into(), "planned".into(), "withdrawn".into()])
+        (
+            StatusCode::OK,
+            ["in-force", "planned", "planned", "withdrawn"].map(String::from).to_vec()
+        )
     );
     assert_eq!(act(&server, (Method::DELETE, &one), None, "one").await, (status, left));
     let (status, refused) = act(&server, (Method::DELETE, &one), None, "two").await;
@@ -118,7 +123,7 @@ async fn planned_prices_are_withdrawn_by_digest_and_instant() {
 
     let rest = format!("/prices/planned/{digest}");
     let (_, left) = act(&server, (Method::DELETE, &rest), None, "three").await;
-    assert_eq!(states(&left), ["in-force", "withdrawn", "withdrawn"]);
+    assert_eq!(states(&left), ["in-force", "withdrawn", "planned", "withdrawn"]);
     let server = server.again().await;
     assert_eq!(server.get(&path).await.1, left, "also after a restart");
     let unknown = format!("{TENANT}/prices/planned/abc");

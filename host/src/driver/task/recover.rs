@@ -603,15 +603,19 @@ impl Task {
             None => self.host.boots.iter().find(|earlier| earlier.boot == *boot)?.clock(),
         };
         let mut reading = clock.reading_of(stamp.boottime_ns, stamp.wall_ns);
-        reading.meter = reading.meter.min(self.end_of(boot));
+        if let Some(end) = self.end_of(boot) {
+            reading.meter = reading.meter.min(end);
+        }
         Some(self.recorder.bounded(reading))
     }
 
-    /// The first instant of the boot after an earlier one.
-    fn end_of(&self, boot: &BootId) -> Instant {
-        let behind = self.host.boots.iter().skip_while(|earlier| earlier.boot != *boot);
-        let next = behind.skip(1).map(|next| next.clock().meter(0)).next();
-        next.unwrap_or_else(|| self.host.clock.meter(0))
+    /// The first instant of the boot after an earlier one; none if the meter has it before the last
+    /// proof of the earlier one, so that it bounds nothing.
+    fn end_of(&self, boot: &BootId) -> Option<Instant> {
+        let mut behind = self.host.boots.iter().skip_while(|earlier| earlier.boot != *boot);
+        let last = behind.next()?.last?;
+        let next = behind.next().map(|next| next.clock().meter(0));
+        Some(next.unwrap_or_else(|| self.host.clock.meter(0))).filter(|next| *next >= last)
     }
 }
 
