@@ -50,7 +50,7 @@ struct Checked {
 impl Command {
     pub(super) fn run(self, global: &Global, whole: &clap::Command) -> anyhow::Result<()> {
         let Command::Check { file } = self;
-        let keys: Vec<_> = read(&file)?.into_iter().map(|(key, _)| key).collect();
+        let keys: Vec<_> = read(&file)?.into_keys().collect();
         let arguments = arguments(&file, whole, None)?;
         let first = ["tallyman", "serve"].map(OsString::from);
         let (read, serve) = super::parsed_serve(first.into_iter().chain(arguments))

@@ -150,7 +150,7 @@ impl Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon in the foreground
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     /// Take one real guest through its whole lifecycle and show its time
     Tour(tour::Tour),
     /// Create, run and inspect virtual machines
@@ -263,7 +263,7 @@ fn parsed_serve(
 ) -> Result<(Global, serve::Serve), clap::Error> {
     let cli = Cli::try_parse_from(call)?;
     match cli.command {
-        Command::Serve(serve) => Ok((cli.global, serve)),
+        Command::Serve(serve) => Ok((cli.global, *serve)),
         _ => Err(clap::Error::new(clap::error::ErrorKind::InvalidSubcommand)),
     }
 }

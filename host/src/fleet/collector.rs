@@ -306,7 +306,7 @@ impl Collector {
             let host = guard(&host);
             let Head { seq, hash } = host.replica.head();
             let until = host.replica.until();
-            (seq > 0).then(|| Heard { host: name, seq, link: Digest(hash.0), until })
+            (seq > 0).then_some(Heard { host: name, seq, link: Digest(hash.0), until })
         };
         hosts.into_iter().filter_map(heard).collect()
     }

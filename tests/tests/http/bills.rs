@@ -120,8 +120,10 @@ async fn no_change_leaves_a_period_with_two_currencies() {
     // A euro inside the next period, then a dollar from its border on: the period would have both.
     let planned = done(&server, Method::PUT, &at(&after), book("EUR", "6")).await;
     assert_eq!(refused(&server, Method::PUT, &at(&border), book("USD", "7")).await.0, 409);
-    let withdraw =
-        format!("/tenants/default/prices/planned/{}", planned["digest"].as_str().unwrap());
+    let withdraw = format!(
+        "/tenants/default/prices/planned/{}",
+        planned["digest"].as_str().expect("a digest")
+    );
     let (status, _) = server.ask(Method::DELETE, &withdraw, None).await;
     assert!(status.is_success());
 
@@ -129,7 +131,7 @@ async fn no_change_leaves_a_period_with_two_currencies() {
     let dollar = done(&server, Method::PUT, &at(&border), book("USD", "7")).await;
     done(&server, Method::PUT, &at(&after), book("USD", "8")).await;
     let withdraw =
-        format!("/tenants/default/prices/planned/{}", dollar["digest"].as_str().unwrap());
+        format!("/tenants/default/prices/planned/{}", dollar["digest"].as_str().expect("a digest"));
     let (status, answer) = server.ask(Method::DELETE, &withdraw, None).await;
     assert_eq!((status.as_u16(), &answer["code"]), (409, &json!("refused")), "{answer}");
 

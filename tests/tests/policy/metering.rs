@@ -582,8 +582,14 @@ fn fuel_suffices_for_a_shipped_policy_in_every_shape_of_a_request() {
     for (name, request) in
         [("many", many(10_000)), ("tagged", tagged), ("wide", wide), ("long", long)]
     {
-        let answer = standard
-            .measure(&request)
+        // It is about fuel: a host that is busy with other tests may run out of time.
+        let in_time = |_| match standard.measure(&request) {
+            Err(Fault::Deadline { .. }) => None,
+            answer => Some(answer),
+        };
+        let answer = (0..30)
+            .find_map(in_time)
+            .expect("an answer within the time of thirty calls")
             .unwrap_or_else(|fault| panic!("{name}: {}", fault.in_words()));
         assert_eq!(answer.value.counted.len(), request.intervals.phase.len(), "{name}");
     }
