@@ -65,11 +65,10 @@ fn a_position_behind_the_end_is_refused_and_too_many_followers_are() {
     let daemon = daemon();
     let api = daemon.api().tenant("acme", "tenant-admin");
     api.get("/events/stream?after=999999").refused(409, "ahead_of_journal", "ends with fact");
-    api.send_with("GET", "/events/stream", &[("last-event-id", "x")], None).refused(
-        400,
-        "invalid",
-        "Last-Event-ID",
-    );
+    let token = format!("Bearer {}", api.secret());
+    let headers = [("authorization", token.as_str()), ("last-event-id", "x")];
+    let answer = api.send_with("GET", "/events/stream", &headers, None);
+    answer.refused(400, "invalid", "Last-Event-ID");
     let followers: Vec<_> = (0..64).map(|_| api.open("/events/stream")).collect();
     assert!(followers.iter().all(|answer| answer.status() == 200));
     api.get("/events/stream").refused(429, "too_many_at_once", "followers");
