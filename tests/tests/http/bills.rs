@@ -182,7 +182,10 @@ async fn a_credit_keeps_its_amount_under_an_override_that_hides_it() {
 async fn nothing_is_charged_once_after_a_tenants_end() {
     let server = Server::start().await;
     server.tenant("gone").await;
-    let set = done(&server, Method::PUT, "/tenants/gone/prices", book("EUR", "5")).await;
+    done(&server, Method::PUT, "/tenants/gone/prices", book("EUR", "5")).await;
+    let (_, set) = server.get("/tenants/gone/prices").await;
+    let since = set["history"][0]["from"].clone();
+    assert!(since.is_string(), "{set}");
     done(&server, Method::PUT, "/tenants/gone/suspension", json!({"suspended": true})).await;
     let (status, ended) = server.ask(Method::DELETE, "/tenants/gone", None).await;
     assert!(status.is_success(), "{ended}");
@@ -191,7 +194,7 @@ async fn nothing_is_charged_once_after_a_tenants_end() {
     assert_eq!(late, (409, "refused".into()));
     // For time before the end there still is a document to settle.
     let mut before = charge;
-    before["at"] = set["history"][0]["from"].clone();
+    before["at"] = since;
     done(&server, Method::POST, "/tenants/gone/one-offs", before).await;
     let settled =
         done(&server, Method::POST, "/tenants/gone/invoice/settle", json!({"reason": "late"}))
