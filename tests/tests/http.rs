@@ -157,6 +157,11 @@ impl Server {
 async fn answer(request: RequestBuilder) -> (StatusCode, Value) {
     let response = request.send().await.expect("an answer");
     let status = response.status();
+    // A stream has no end.
+    let kind = response.headers().get("content-type");
+    if kind.is_some_and(|kind| kind == "text/event-stream") {
+        return (status, Value::Null);
+    }
     let text = response.bytes().await.expect("a body");
     (status, serde_json::from_slice(&text).unwrap_or(Value::Null))
 }
