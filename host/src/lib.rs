@@ -8,6 +8,7 @@
 pub mod api;
 pub mod billing;
 mod blocking;
+mod causes;
 pub mod cli;
 pub mod clock;
 pub mod delivery;

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use reqwest::redirect::Policy;
 use tokio::net::TcpStream;
 
+use crate::causes::in_words;
 use crate::driver::{Probe, Prober};
 use crate::hypervisor::ask_console;
 
@@ -91,12 +92,6 @@ impl Prober for HostProber {
         };
         ask.boxed()
     }
-}
-
-/// The text of an error with those of all its causes.
-fn in_words(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

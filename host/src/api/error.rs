@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::causes::in_words;
 use crate::driver::FleetError;
 use crate::guest::GuestError;
 use crate::id::{IdError, TenantId};
@@ -543,18 +544,6 @@ impl From<AdmissionError> for ApiError {
 
 fn is_unknown_field(error: &str) -> bool {
     error.starts_with("unknown field")
-}
-
-/// An error and its causes in one line.
-fn in_words(error: &dyn Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words.push_str(": ");
-        words.push_str(&error.to_string());
-        cause = error.source();
-    }
-    words
 }
 
 #[cfg(test)]

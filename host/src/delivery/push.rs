@@ -12,6 +12,7 @@ use super::cursor::{Cursor, Place};
 use super::receivers::{Begin, Receiver};
 use super::sign::signatures;
 use super::{Message, Messages, Progress, Source, SourceError};
+use crate::causes::in_words;
 use crate::id::Digest;
 use crate::limits::delivery as limits;
 use crate::{blocking, clock};
@@ -204,7 +205,7 @@ impl<'a> Push<'a> {
             }
             Err(error) => {
                 // The address may hold a secret.
-                Answer::Failed { reason: chain(&error.without_url()), wait: None }
+                Answer::Failed { reason: in_words(&error.without_url()), wait: None }
             }
         }
     }
@@ -241,12 +242,6 @@ fn backoff(failures: u32) -> Duration {
     let whole = limits::RETRY_MS_MIN.saturating_mul(1 << failures.min(20));
     let whole = whole.min(limits::RETRY_MS_MAX);
     Duration::from_millis(whole - rand::rng().random_range(0..=whole / 4))
-}
-
-/// An error and its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn batch_id(batch: &[Message]) -> String {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::message::{Answer, Batch};
 use super::transport::{SendError, Transport};
+use crate::causes::in_words;
 
 /// Longest time to connect.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -79,17 +80,6 @@ async fn refusal(status: StatusCode, response: Response) -> SendError {
         Ok(Refusal { code, message }) => SendError::Refused { code, message },
         Err(_) => SendError::Away(format!("it answers {status}; is it a collector?")),
     }
-}
-
-fn in_words(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        words.push_str(": ");
-        words.push_str(&next.to_string());
-        cause = next.source();
-    }
-    words
 }
 
 impl Transport for Http {

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::capability::{Capability, Kind};
+use crate::causes::in_words;
 
 /// Error of launching, finding or controlling a VMM.
 #[derive(Debug, thiserror::Error)]
@@ -233,14 +234,7 @@ impl HypervisorError {
 
     /// The error and its causes on one line, for the host's operator.
     pub fn in_words(&self) -> String {
-        let mut words = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            words.push_str(": ");
-            words.push_str(&error.to_string());
-            cause = error.source();
-        }
-        words
+        in_words(self)
     }
 
     pub(super) fn file(

@@ -10,6 +10,7 @@ use super::difference;
 use super::profile::Profile;
 use super::selftest::{SelfTest, SelfTestError};
 use super::wit::{ACCOUNTING, METERING, PACKAGE, TYPES, VERSION, contract};
+use crate::causes::in_words;
 use crate::id::Digest;
 
 /// Function that componentize-qjs exports beside the contract. The interface `exports` of
@@ -216,14 +217,7 @@ pub enum AdmissionError {
 impl AdmissionError {
     /// Returns the refusal and its causes in one line, for the uploader.
     pub fn in_words(&self) -> String {
-        let mut words = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            words.push_str(": ");
-            words.push_str(&error.to_string());
-            cause = error.source();
-        }
-        words
+        in_words(self)
     }
 }
 

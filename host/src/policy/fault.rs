@@ -1,7 +1,5 @@
 //! The faults of a policy during a call.
 
-use std::error::Error;
-
 use wasmtime::Trap;
 
 use super::bindings::exports::tallyman::policy::accounting::AccountingError;
@@ -9,6 +7,7 @@ use super::bindings::exports::tallyman::policy::metering::MeteringError;
 use super::budget::Budget;
 use super::metering::{DescriptionViolation, Flaw, LineViolation, MeasurementViolation};
 use crate::billing::conservation::Violation;
+use crate::causes::in_words;
 use crate::limits::policy as limits;
 
 /// A fault of a call: no answer, or one that breaks the contract. The message completes the
@@ -213,14 +212,7 @@ impl Fault {
 
     /// Returns the fault and its causes in one line, for an operator.
     pub fn in_words(&self) -> String {
-        let mut words = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            words.push_str(": ");
-            words.push_str(&error.to_string());
-            cause = error.source();
-        }
-        words
+        in_words(self)
     }
 
     /// Returns the same fault with the item's index in the whole batch, for a chunk that begins at

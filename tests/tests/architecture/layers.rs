@@ -19,7 +19,7 @@ fn module(path: &Path, host: &Path) -> String {
 }
 
 /// Tools that every module may use, and that use none.
-const TOOLS: [&str; 2] = ["blocking", "mutants"];
+const TOOLS: [&str; 3] = ["blocking", "causes", "mutants"];
 
 /// Modules of the host that each module may use, beside the tools.
 fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
@@ -60,8 +60,9 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
     ];
     let runtime: Vec<_> = API.iter().copied().chain(["probe", "api"]).collect();
     let cli: Vec<_> = runtime.iter().copied().chain(["runtime"]).collect();
-    let fixed: [(&str, &[&str]); 23] = [
+    let fixed: [(&str, &[&str]); 24] = [
         ("blocking", &[]),
+        ("causes", &[]),
         ("mutants", &[]),
         ("units", &[]),
         ("id", &[]),

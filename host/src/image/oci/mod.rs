@@ -13,12 +13,13 @@ use std::path::{Path, PathBuf};
 
 use chrono::DateTime;
 
-use self::layer::{Builder, LayerError};
+use self::layer::Builder;
 use self::layout::{Found, Layout};
 use super::copy::{self, FileRecord};
 use super::{
     INITRD, Image, ImageError, Images, KERNEL, Manifest, ROOT_FS, sync_folder, write_manifest,
 };
+use crate::causes::in_words;
 use crate::clock;
 use crate::id::ImageName;
 
@@ -123,11 +124,4 @@ fn convert(layout: &Layout, found: &Found, folder: &Path) -> Result<FileRecord, 
     let file = File::open(&path).map_err(failed("read", &path))?;
     let sha256 = copy::digest(file).map_err(failed("read", &path))?;
     Ok(FileRecord { bytes, sha256 })
-}
-
-/// An error with all its causes.
-fn in_words(error: &LayerError) -> String {
-    let causes =
-        std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
