@@ -166,6 +166,26 @@ async fn answer(request: RequestBuilder) -> (StatusCode, Value) {
     (status, serde_json::from_slice(&text).unwrap_or(Value::Null))
 }
 
+/// Sends a request that must succeed, and returns its answer.
+async fn done(server: &Server, method: Method, path: &str, body: Value) -> Value {
+    let (status, answer) = server.ask(method, path, Some(body)).await;
+    assert!(status.is_success(), "{path}: {answer}");
+    answer
+}
+
+/// Sends a request that must be refused, and returns status and code.
+async fn refused(server: &Server, method: Method, path: &str, body: Value) -> (u16, String) {
+    let (status, answer) = server.ask(method, path, Some(body)).await;
+    let code = answer["code"].as_str().unwrap_or_else(|| panic!("{path}: {answer}"));
+    (status.as_u16(), code.to_owned())
+}
+
+/// A book whose only charge is a minimum.
+fn book(currency: &str, minimum: &str) -> Value {
+    let minimum = json!({"id": "base", "kind": "minimum", "amount": minimum});
+    json!({"currency": currency, "prices": [], "adjustments": [minimum]})
+}
+
 /// Fills a path with names that nothing has.
 fn concrete(path: &str) -> String {
     let names = ["{id}", "{name}", "{digest}"];

@@ -1,26 +1,9 @@
 //! Documents for people: names, numbers, dates and days.
 
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::Server;
-
-async fn done(server: &Server, method: Method, path: &str, body: Value) -> Value {
-    let (status, answer) = server.ask(method, path, Some(body)).await;
-    assert!(status.is_success(), "{path}: {answer}");
-    answer
-}
-
-async fn refused(server: &Server, method: Method, path: &str, body: Value) -> (u16, String) {
-    let (status, answer) = server.ask(method, path, Some(body)).await;
-    let code = answer["code"].as_str().unwrap_or_else(|| panic!("{path}: {answer}"));
-    (status.as_u16(), code.to_owned())
-}
-
-fn book(currency: &str, minimum: &str) -> Value {
-    let minimum = json!({"id": "base", "kind": "minimum", "amount": minimum});
-    json!({"currency": currency, "prices": [], "adjustments": [minimum]})
-}
+use super::{Server, book, done, refused};
 
 #[tokio::test]
 async fn a_document_names_issuer_payer_and_rules() {

@@ -4,24 +4,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tallyman::tenant::Role;
 
-use super::Server;
-
-fn book(minimum: &str) -> Value {
-    let minimum = json!({"id": "base", "kind": "minimum", "amount": minimum});
-    json!({"currency": "EUR", "prices": [], "adjustments": [minimum]})
-}
-
-async fn done(server: &Server, method: Method, path: &str, body: Value) -> Value {
-    let (status, answer) = server.ask(method, path, Some(body)).await;
-    assert!(status.is_success(), "{path}: {answer}");
-    answer
-}
-
-async fn refused(server: &Server, method: Method, path: &str, body: Value) -> (u16, String) {
-    let (status, answer) = server.ask(method, path, Some(body)).await;
-    let code = answer["code"].as_str().unwrap_or_else(|| panic!("{path}: {answer}"));
-    (status.as_u16(), code.to_owned())
-}
+use super::{Server, book, done, refused};
 
 async fn close(server: &Server, tenant: &str) -> Value {
     let path = format!("/tenants/{tenant}/invoice/close");
@@ -68,9 +51,9 @@ async fn a_charge_and_a_goodwill_stand_on_the_next_document() {
 #[tokio::test]
 async fn a_tariff_is_published_joined_and_changed_for_all() {
     let server = Server::start().await;
-    done(&server, Method::PUT, "/tariffs/pro/2026-11", book("5")).await;
-    done(&server, Method::PUT, "/tariffs/pro/2026-11", book("5")).await;
-    let other = refused(&server, Method::PUT, "/tariffs/pro/2026-11", book("6")).await;
+    done(&server, Method::PUT, "/tariffs/pro/2026-11", book("EUR", "5")).await;
+    done(&server, Method::PUT, "/tariffs/pro/2026-11", book("EUR", "5")).await;
+    let other = refused(&server, Method::PUT, "/tariffs/pro/2026-11", book("EUR", "6")).await;
     assert_eq!(other, (409, "published".into()));
     let unknown = json!({"tariff": "no"});
     let unknown = refused(&server, Method::PUT, "/tariffs/default", unknown).await;
@@ -81,8 +64,8 @@ async fn a_tariff_is_published_joined_and_changed_for_all() {
     server.tenant("own").await;
     let (_, prices) = server.get("/tenants/acme/prices").await;
     assert!(prices["current"]["text"].as_str().expect("a text").contains("\"5\""), "{prices}");
-    done(&server, Method::PUT, "/tenants/own/prices", book("7")).await;
-    let listed = done(&server, Method::PUT, "/tariffs/pro/2026-12", book("6")).await;
+    done(&server, Method::PUT, "/tenants/own/prices", book("EUR", "7")).await;
+    let listed = done(&server, Method::PUT, "/tariffs/pro/2026-12", book("EUR", "6")).await;
     let versions = &listed[0]["versions"];
     assert_eq!((&versions[0]["tenants"], &versions[1]["tenants"]), (&json!(1), &json!(0)));
 
@@ -110,7 +93,7 @@ async fn a_tenant_ends_with_its_last_bill() {
     let server = Server::start().await;
     server.tenant("acme").await;
     let (admin, _) = server.token("acme", Role::TenantAdmin).await;
-    done(&server, Method::PUT, "/tenants/acme/prices", book("1000000")).await;
+    done(&server, Method::PUT, "/tenants/acme/prices", book("EUR", "1000000")).await;
     let end = || server.ask(Method::DELETE, "/tenants/acme", None);
     assert_eq!(end().await.1["code"], "not_suspended");
     let suspend = json!({"suspended": true});

@@ -4,15 +4,9 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Server, TOKEN, answer};
+use super::{Server, TOKEN, answer, book};
 
 const TENANT: &str = "/tenants/default";
-
-/// A book whose only charge is a minimum.
-fn book(minimum: &str) -> Value {
-    let minimum = json!({"id": "base", "kind": "minimum", "amount": minimum});
-    json!({"currency": "EUR", "prices": [], "adjustments": [minimum]})
-}
 
 async fn act(
     server: &Server,
@@ -32,13 +26,13 @@ async fn act(
 #[tokio::test]
 async fn every_act_of_money_is_done_once_under_its_key() {
     let server = Server::start().await;
-    let correction = json!({"reason": "agreed", "prices": book("7").to_string()});
+    let correction = json!({"reason": "agreed", "prices": book("EUR", "7").to_string()});
     let override_ = json!({"from": "2026-01-01", "until": "2199-01-01", "reason": "as agreed",
-        "prices": book("6").to_string()});
+        "prices": book("EUR", "6").to_string()});
     // Method, path, body, and another body that the same key is refused for.
     let rows = [
-        (Method::PUT, "/prices", book("5"), book("50")),
-        (Method::PUT, "/prices?at=2199-01-01", book("8"), book("9")),
+        (Method::PUT, "/prices", book("EUR", "5"), book("EUR", "50")),
+        (Method::PUT, "/prices?at=2199-01-01", book("EUR", "8"), book("EUR", "9")),
         (
             Method::PUT,
             "/agreement",
@@ -95,7 +89,8 @@ async fn planned_prices_are_withdrawn_by_digest_and_instant() {
     {
         let path = format!("/prices{at}");
         let (status, set) =
-            act(&server, (Method::PUT, &path), Some(&book(minimum)), &format!("{at}.")).await;
+            act(&server, (Method::PUT, &path), Some(&book("EUR", minimum)), &format!("{at}."))
+                .await;
         assert_eq!(status, StatusCode::OK, "{set}");
     }
     let path = format!("{TENANT}/prices");
@@ -138,7 +133,7 @@ async fn who_did_what_with_money_is_on_record() {
     server.tenant("acme").await;
     let (charging, _) = server.token("acme", tallyman::tenant::Role::Billing).await;
     let path = "/tenants/acme/prices";
-    let set = server.ask_as(&charging, Method::PUT, path, Some(book("5"))).await;
+    let set = server.ask_as(&charging, Method::PUT, path, Some(book("EUR", "5"))).await;
     assert_eq!(set.0, StatusCode::OK, "{}", set.1);
     let close = json!({"to": "now", "at_once": true});
     let closed = server.ask(Method::POST, "/tenants/acme/invoice/close", Some(close)).await;
