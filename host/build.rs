@@ -275,7 +275,8 @@ fn without_names(component: &[u8]) -> Result<Vec<u8>, BinaryReaderError> {
     let mut kept = reader.read_bytes(HEADER_BYTES)?.to_vec();
     while !reader.eof() {
         let start = reader.original_position();
-        let (id, size) = (reader.read_u8()?, reader.read_var_u32()?);
+        let id = reader.read_u8()?;
+        let size = reader.read_var_u32()?;
         let content = reader.read_bytes(size as usize)?;
         if id != CUSTOM || BinaryReader::new(content, 0).read_string()? != "component-name" {
             kept.extend_from_slice(&component[start..reader.original_position()]);

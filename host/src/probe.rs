@@ -152,7 +152,8 @@ mod tests {
     async fn no_address_outside_the_operators_networks_is_asked() {
         let address = server("200 OK").await;
         for (networks, told) in [(&[][..], "none"), (&["10.0.0.0/8"][..], "10.0.0.0/8")] {
-            let (prober, probe) = (prober(networks), Probe::Tcp { address });
+            let prober = prober(networks);
+            let probe = Probe::Tcp { address };
             let problem = prober.admits(&probe).expect_err("not there");
             assert!(problem.contains(told) && problem.contains("--probe-network"), "{problem}");
             assert_eq!(prober.ask(Path::new("/"), &probe).await, Err(problem));

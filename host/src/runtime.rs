@@ -231,7 +231,8 @@ impl Daemon {
     pub async fn start(mut options: Options) -> Result<Daemon, RuntimeError> {
         let descriptors = raise_descriptors();
         let jwt = options.jwt.take().map(Jwt::new).transpose()?;
-        let (data, limits) = (options.data.clone(), options.journal);
+        let data = options.data.clone();
+        let limits = options.journal;
         let compiler = options.compiler.clone();
         let opening = tokio::task::spawn_blocking(move || Records::open(&data, limits, compiler));
         // Both at once: detecting the hypervisors is mostly waiting for their programs.
@@ -446,7 +447,9 @@ async fn hypervisors(
         return Ok((Vec::new(), Vec::new()));
     }
     let supervisor = options.supervisor.clone().map_or_else(own, Ok)?;
-    let (mut usable, mut statuses, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+    let mut usable = Vec::new();
+    let mut statuses = Vec::new();
+    let mut missing = Vec::new();
     let detected = join_all(Kind::ALL.map(|kind| detect(kind, options, supervisor.clone()))).await;
     for (kind, detected) in Kind::ALL.into_iter().zip(detected) {
         match detected {
@@ -540,7 +543,8 @@ pub async fn first_facts(
     clock: &Clock,
     mut opened: Opened,
 ) -> Result<Opened, CommitError> {
-    let (tenant, at) = (TenantId::default_tenant(), clock.reading());
+    let tenant = TenantId::default_tenant();
+    let at = clock.reading();
     let started = HostFact::Started { version: env!("CARGO_PKG_VERSION").into() };
     let mut entry = Entry::of_host(at.clone(), started);
     opened.calendar.push((at.meter, at.wall_ns));
@@ -555,7 +559,8 @@ pub async fn first_facts(
     }
     if !opened.tenants.iter().any(|known| known.id == tenant) {
         entry.tenants.push((tenant.clone(), (at.clone(), TenantFact::Created { by: Actor::Host })));
-        let (id, created) = (tenant.clone(), at.meter);
+        let id = tenant.clone();
+        let created = at.meter;
         opened.tenants.push(StoredTenant { id, created, settings: Settings::default() });
     }
     let is_first = opened.activations.is_empty();
@@ -569,7 +574,8 @@ pub async fn first_facts(
         by: Actor::Host,
     };
     if is_first {
-        let (tenant, by) = (tenant.clone(), Some(Actor::Host));
+        let tenant = tenant.clone();
+        let by = Some(Actor::Host);
         opened.standings.push(StoredStanding {
             tenant,
             digest,
@@ -599,7 +605,8 @@ pub async fn prove_alive(journal: Arc<Journal>) {
 /// together, so their difference changes only if the wall clock is stepped.
 pub async fn watch_clocks(journal: Arc<Journal>, clock: Clock, fleet: Fleet) {
     let mut offset = wall_offset();
-    let (mut suspended, mut seen) = (suspended_ns(), clock.reading());
+    let mut suspended = suspended_ns();
+    let mut seen = clock.reading();
     loop {
         tokio::time::sleep(WALL_EVERY).await;
         let until = clock.reading();

@@ -66,7 +66,8 @@ fn record(id: &InstanceId, name: &InstanceName) -> String {
         auto_standby: None,
         program: Default::default(),
     };
-    let (id, name) = (id.clone(), name.clone());
+    let id = id.clone();
+    let name = name.clone();
     Record { id, tenant: TenantId::default_tenant(), name, spec, snapshots: Vec::new() }.stored()
 }
 
@@ -176,13 +177,16 @@ impl Moving {
 
 /// Measures transitions per second, and the number of facts in one commit.
 async fn ours(rig: &Arc<Rig>, moving: Vec<Moving>) -> (f64, f64, Vec<Moving>) {
-    let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let stop = Arc::new(AtomicBool::new(false));
+    let count = Arc::new(AtomicU64::new(0));
     let commits = rig.journal.figures().committed();
     let begin = Timer::now();
     let tasks: Vec<_> = moving
         .into_iter()
         .map(|mut instance| {
-            let (rig, stop, count) = (rig.clone(), stop.clone(), count.clone());
+            let rig = rig.clone();
+            let stop = stop.clone();
+            let count = count.clone();
             tokio::spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
                     instance.transition(&rig).await;
@@ -207,7 +211,8 @@ async fn ours(rig: &Arc<Rig>, moving: Vec<Moving>) -> (f64, f64, Vec<Moving>) {
 fn bare(folder: &Path, batch: f64, record_bytes: usize) -> f64 {
     let mut file = OpenOptions::new().create(true).append(true).open(folder.join("bare")).unwrap();
     let bytes = vec![b'x'; (batch * record_bytes as f64).round() as usize];
-    let (begin, mut syncs) = (Timer::now(), 0.0);
+    let begin = Timer::now();
+    let mut syncs = 0.0;
     while begin.elapsed() < LENGTH {
         file.write_all(&bytes).unwrap();
         file.sync_data().unwrap();
@@ -244,7 +249,10 @@ pub(crate) fn run(report: &mut Report) {
             moving
         });
         let record_bytes = record_bytes(&rig);
-        let (mut rates, mut batches, mut bares, mut ratios) = (vec![], vec![], vec![], vec![]);
+        let mut rates = vec![];
+        let mut batches = vec![];
+        let mut bares = vec![];
+        let mut ratios = vec![];
         for _ in 0..ROUNDS {
             let (rate, batch, back) = runtime.block_on(ours(&rig, moving));
             moving = back;
@@ -254,7 +262,8 @@ pub(crate) fn run(report: &mut Report) {
             batches.push(batch);
             bares.push(bare);
         }
-        let (rate, batch) = (median(&mut rates), median(&mut batches));
+        let rate = median(&mut rates);
+        let batch = median(&mut batches);
         let ratio = median(&mut ratios);
         lines.push(Line {
             what: format!(

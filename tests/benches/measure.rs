@@ -68,7 +68,8 @@ pub(crate) struct Line {
 impl Line {
     /// A line that is held against a goal and has no peer.
     pub(crate) fn alone(what: impl Into<String>, ours: String, goal: &str, holds: bool) -> Self {
-        let (peer, ratio) = (String::new(), String::new());
+        let peer = String::new();
+        let ratio = String::new();
         Self { what: what.into(), ours, peer, ratio, goal: goal.into(), holds: Some(holds) }
     }
 }

@@ -70,7 +70,9 @@ async fn under_load(rig: &Arc<Rig>, other: Digest) -> Spans {
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..LOAD {
         let mut instance = rig.instance(number).await;
-        let (rig, stop, seen) = (rig.clone(), stop.clone(), seen.clone());
+        let rig = rig.clone();
+        let stop = stop.clone();
+        let seen = seen.clone();
         tasks.spawn(async move {
             let mut own = Vec::new();
             while !stop.load(Ordering::Relaxed) {
@@ -82,7 +84,8 @@ async fn under_load(rig: &Arc<Rig>, other: Digest) -> Spans {
         });
     }
     let standard = rig.policies.standard().digest();
-    let (mut swaps, mut notes) = (Vec::new(), Vec::new());
+    let mut swaps = Vec::new();
+    let mut notes = Vec::new();
     for swap in 0..SWAPS {
         let digest = if swap % 2 == 0 { other } else { standard };
         let activation = NewActivation::now(TenantId::default_tenant(), digest, Actor::Operator);
@@ -113,7 +116,8 @@ async fn many(rig: &Arc<Rig>, other: Digest) -> (u64, u64, f64, usize) {
     let mut tasks = tokio::task::JoinSet::new();
     for number in LOAD..2 * LOAD {
         let mut instance = rig.instance(number).await;
-        let (rig, stop) = (rig.clone(), stop.clone());
+        let rig = rig.clone();
+        let stop = stop.clone();
         tasks.spawn(async move {
             while !stop.load(Ordering::Relaxed) {
                 instance.transition(&rig).await;
@@ -140,7 +144,8 @@ async fn many(rig: &Arc<Rig>, other: Digest) -> (u64, u64, f64, usize) {
         done.unwrap();
     }
     let query = FactQuery { kind: Some(Kind::PolicyFaulted), ..FactQuery::default() };
-    let (mut faults, mut after) = (0, Some(0));
+    let mut faults = 0;
+    let mut after = Some(0);
     while let Some(from) = after {
         let page = rig.journal.facts(&FactQuery { after: from, ..query.clone() }).unwrap();
         faults += page.facts.len();
@@ -151,7 +156,8 @@ async fn many(rig: &Arc<Rig>, other: Digest) -> (u64, u64, f64, usize) {
 
 pub(crate) fn run(report: &mut Report) {
     let folder = tempfile::tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")).unwrap();
-    let (standard, coarse) = (PolicyHost::standard_bytes(), coarse());
+    let standard = PolicyHost::standard_bytes();
+    let coarse = coarse();
     let mut admissions: Vec<f64> = (0..7)
         .map(|round| {
             // A host of its own each time, so that the component is compiled anew; that of the

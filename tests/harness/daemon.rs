@@ -525,7 +525,8 @@ impl Api {
         }
         RUNTIME.block_on(async {
             let answer = asking.send().await.expect("an answer");
-            let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+            let status = answer.status().as_u16();
+            let headers = answer.headers().clone();
             let text = answer.bytes().await.expect("the whole answer");
             let body = serde_json::from_slice(&text).unwrap_or(Value::Null);
             Answer { question: format!("{method} {path}"), status, headers, body }
@@ -556,8 +557,8 @@ impl Api {
 
     /// Raises a tenant's request limits as far as a test needs. Needs the operator's token.
     fn let_ask_freely(&self, id: &str) {
-        let (path, body) =
-            (format!("/tenants/{id}/limits"), json!({"requests_per_s": 1_000_000}).to_string());
+        let path = format!("/tenants/{id}/limits");
+        let body = json!({"requests_per_s": 1_000_000}).to_string();
         let request = Request {
             method: "PATCH",
             content_type: Some("application/json"),
@@ -581,7 +582,8 @@ impl Api {
         }
         RUNTIME.block_on(async {
             let answer = asking.send().await.ok()?;
-            let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+            let status = answer.status().as_u16();
+            let headers = answer.headers().clone();
             let text = answer.bytes().await.ok()?;
             let body = match text.is_empty() {
                 true => Value::Null,
@@ -778,7 +780,9 @@ impl Api {
         let asking = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token);
         let mut answer = RUNTIME.block_on(async { asking.send().await }).expect("an answer");
         assert_eq!(answer.status().as_u16(), 200);
-        let (mut partial, mut lines, mut then) = (String::new(), Vec::new(), Some(then));
+        let mut partial = String::new();
+        let mut lines = Vec::new();
+        let mut then = Some(then);
         while let Some(bytes) = RUNTIME.block_on(answer.chunk()).expect("it goes on") {
             partial.push_str(std::str::from_utf8(&bytes).expect("text"));
             while let Some((line, rest)) = partial.split_once('\n') {
@@ -840,7 +844,9 @@ impl Api {
         }
         let mut answer = RUNTIME.block_on(async { asking.send().await }).expect("an answer");
         assert_eq!(answer.status().as_u16(), 200);
-        let (mut partial, mut id, mut events) = (String::new(), String::new(), Vec::new());
+        let mut partial = String::new();
+        let mut id = String::new();
+        let mut events = Vec::new();
         while let Ok(Some(bytes)) = RUNTIME.block_on(answer.chunk()) {
             partial.push_str(std::str::from_utf8(&bytes).expect("text"));
             while let Some((line, rest)) = partial.split_once('\n') {

@@ -651,7 +651,8 @@ impl Hypervisor for DoubleHypervisor {
         spec: &'a MachineSpec,
         origin: Origin,
     ) -> BoxFuture<'a, Result<Launched, HypervisorError>> {
-        let (key, memory_bytes) = ((spec.id.clone(), spec.incarnation), spec.memory_bytes);
+        let key = (spec.id.clone(), spec.incarnation);
+        let memory_bytes = spec.memory_bytes;
         let order = files::order(&files::run(&spec.dir, spec.incarnation));
         let launch = move |world: &mut World, stamp| {
             let state = match origin {
@@ -706,7 +707,8 @@ impl Hypervisor for DoubleHypervisor {
             let Some(machine) = world.machines.get_mut(&key) else {
                 return Ok(Adopted::NeverLaunched);
             };
-            let (boot, history) = (machine.boot.clone(), machine.history.clone());
+            let boot = machine.boot.clone();
+            let history = machine.history.clone();
             Ok(match (machine.state, machine.exit.clone()) {
                 (Some(state), _) => {
                     let since = machine.since;

@@ -34,10 +34,12 @@ pub fn tiny() -> &'static Path {
 
 fn build_tiny() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (source, out) = (root.join("guests/tiny"), root.join("../target/guests"));
+    let source = root.join("guests/tiny");
+    let out = root.join("../target/guests");
     std::fs::create_dir_all(&out).expect("create target/guests");
     // Built under a name of this process's own: several test binaries may run at once.
-    let (draft, tiny) = (out.join(format!("tiny.{}", std::process::id())), out.join("tiny"));
+    let draft = out.join(format!("tiny.{}", std::process::id()));
+    let tiny = out.join("tiny");
     let mut gcc = Command::new("gcc");
     gcc.args(FLAGS).arg("-T").arg(source.join("tiny.ld")).arg("-o").arg(&draft);
     run(gcc.arg(source.join("entry.S")).arg(source.join("tiny.c")));

@@ -49,7 +49,8 @@ pub fn spec(kind: Kind, dir: &Path) -> MachineSpec {
 
 /// QEMU without hardware help, which every host has.
 pub async fn qemu(supervisor: &Path) -> Qemu {
-    let (program, supervisor) = (program(Kind::Qemu), supervisor.into());
+    let program = program(Kind::Qemu);
+    let supervisor = supervisor.into();
     Qemu::detect(QemuConfig { program, supervisor, accelerator: Some(Accelerator::Tcg) })
         .await
         .expect("QEMU works here")
@@ -60,7 +61,8 @@ pub async fn qemu(supervisor: &Path) -> Qemu {
 /// # Errors
 /// [`HypervisorError`] with the reason why it can't be used.
 pub async fn detect(kind: Kind, supervisor: &Path) -> Result<Arc<dyn Hypervisor>, HypervisorError> {
-    let (program, supervisor) = (program(kind), supervisor.into());
+    let program = program(kind);
+    let supervisor = supervisor.into();
     let accelerator = Some(Accelerator::Tcg);
     Ok(match kind {
         Kind::Qemu => {

@@ -68,7 +68,8 @@ impl Quota for MemoryLimit {
     ) -> Result<Reservation, FleetError> {
         let others =
             there().into_iter().filter(|(other, _)| other != name).map(|(_, has)| has.memory_bytes);
-        let (wanted, most) = (others.sum::<u64>() + share.memory_bytes, self.0);
+        let wanted = others.sum::<u64>() + share.memory_bytes;
+        let most = self.0;
         if wanted <= most {
             return Ok(Box::new(()));
         }
@@ -179,7 +180,8 @@ impl Rig {
         if let Some(alive) = &mut opened.alive {
             alive.boot = host.boot_before();
         }
-        let (journal, clock) = (Arc::new(journal), opened.clock);
+        let journal = Arc::new(journal);
+        let clock = opened.clock;
         clock.skip(nanos(self.skipped));
         let parts = Parts {
             journal: journal.clone(),
@@ -393,7 +395,9 @@ impl Rig {
         id: &InstanceId,
         command: Command,
     ) -> impl Future<Output = Result<Arc<View>, FleetError>> + Send + use<> {
-        let (fleet, tenant, id) = (self.fleet().clone(), self.tenant.clone(), id.clone());
+        let fleet = self.fleet().clone();
+        let tenant = self.tenant.clone();
+        let id = id.clone();
         let request = match command {
             Command::Fork => Err(self.new_fork()),
             other => Ok(self.request(other)),

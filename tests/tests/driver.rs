@@ -191,7 +191,8 @@ fn each_operation_records_its_intent_and_then_its_phases_at_the_instants_of_thei
         assert_eq!(rig.story_after(&id, count), words, "{command} after {before:?}");
         for &(words, call) in *expected {
             let Some(call) = call else { continue };
-            let (fact, stamp) = (rig.fact(&id, words), rig.double.last(&id, call));
+            let fact = rig.fact(&id, words);
+            let stamp = rig.double.last(&id, call);
             assert_eq!(
                 fact.at.boottime_ns, stamp.boottime_ns,
                 "{words} at the instant of {call:?}"
@@ -281,8 +282,8 @@ fn a_marker_from_the_future_counts_now_and_one_from_the_past_at_the_boot() {
         rig.double.observe(&id, Observed::ProgramStarted(stamp));
         rig.double.observe(&id, Observed::AgentReady(stamp));
         reach(&rig, &id, Phase::Running);
-        let (booted, ready) =
-            (rig.fact(&id, "initializing").at.meter, rig.fact(&id, "running").at.meter);
+        let booted = rig.fact(&id, "initializing").at.meter;
+        let ready = rig.fact(&id, "running").at.meter;
         assert!(booted <= ready && ready <= rig.fleet().now(), "{name}");
         rig.check_time(&id);
     }
@@ -372,9 +373,11 @@ fn every_command_in_every_state_does_what_the_table_says() {
                 assert!(matches!(error, FleetError::NotFound { .. }), "{error}");
                 continue;
             }
-            let (before, calls) = (rig.history(&id), rig.double.calls(&id).len());
+            let before = rig.history(&id);
+            let calls = rig.double.calls(&id).len();
             let outcome = rig.command(&id, command);
-            let (after, called) = (rig.history(&id), rig.double.calls(&id).len() > calls);
+            let after = rig.history(&id);
+            let called = rig.double.calls(&id).len() > calls;
             match decide(state, command) {
                 Decision::Act => {
                     assert!(outcome.is_ok(), "{command} in {state:?}: {outcome:?}");
@@ -1147,7 +1150,8 @@ fn a_snapshot_of_an_earlier_standby_is_never_taken_for_that_of_a_later_one() {
 #[test]
 fn what_nobody_saw_is_unknown_from_the_last_proof_of_life() {
     let mut rig = Rig::default();
-    let (id, asleep) = (running(&rig, "a"), running(&rig, "b"));
+    let id = running(&rig, "a");
+    let asleep = running(&rig, "b");
     rig.command(&asleep, Command::Standby).expect("in standby");
     let before = rig.story(&asleep);
     let proof = rig.run(rig.journal().prove_alive()).expect("recorded");
@@ -1351,7 +1355,8 @@ fn on_a_full_disk_nothing_is_done_and_what_was_done_is_recorded_as_soon_as_there
     let refused = refused.expect("an intent for which there is no room");
 
     // Nothing is done if not even the intent can be recorded.
-    let (calls, facts) = (rig.double.calls(refused).len(), rig.story(refused));
+    let calls = rig.double.calls(refused).len();
+    let facts = rig.story(refused);
     for command in [Command::Stop, Command::Delete] {
         let error = rig.command(refused, command).expect_err("no room");
         assert!(matches!(error, FleetError::NoSpace), "{error}");

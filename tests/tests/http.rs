@@ -918,8 +918,10 @@ async fn no_tenant_sees_or_touches_what_is_anothers() {
         .bearer_auth(TOKEN)
         .header("tallyman-tenant", "acme");
     // The host may have written more facts of the tenant meanwhile.
-    let (part, own) = (answer(part).await.1["facts"].clone(), own["facts"].clone());
-    let (part, own) = (part.as_array().expect("facts"), own.as_array().expect("facts"));
+    let part = answer(part).await.1["facts"].clone();
+    let own = own["facts"].clone();
+    let part = part.as_array().expect("facts");
+    let own = own.as_array().expect("facts");
     assert_eq!(part.get(..own.len()), Some(own.as_slice()));
     server.stop().await;
 }

@@ -145,7 +145,8 @@ fn store() -> (TempDir, Images) {
     let images = Images::open(data.path()).expect("a folder");
     let mut kernel = vec![0; 4_096];
     kernel[0x202..0x206].copy_from_slice(b"HdrS");
-    let (at, initrd) = (data.path().join("kernel"), data.path().join("initrd"));
+    let at = data.path().join("kernel");
+    let initrd = data.path().join("initrd");
     fs::write(&at, kernel).expect("a file");
     fs::write(&initrd, "070701").expect("a file");
     let import = ImageImport {

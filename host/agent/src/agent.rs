@@ -348,7 +348,8 @@ impl Agent {
         }
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.feed();
-        let (granted, ending) = (session.granted(), session.ending(is_dry));
+        let granted = session.granted();
+        let ending = session.ending(is_dry);
         if let Some(bytes) = granted {
             self.say(&FromGuest::Grant { session: id, bytes });
         }

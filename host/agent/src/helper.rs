@@ -109,7 +109,8 @@ fn read(path: &Path, follow: bool) -> Result<u64, Failure> {
         let mut inside = listed.map_err(at(&folder))?;
         inside.sort_by_key(fs::DirEntry::file_name);
         for one in inside {
-            let (path, name) = (one.path(), name.join(one.file_name()));
+            let path = one.path();
+            let name = name.join(one.file_name());
             if one.file_type().map_err(at(&path))?.is_dir() {
                 waiting.push((path, name));
             } else {

@@ -207,7 +207,8 @@ mod tests {
 
     #[test]
     fn what_was_left_of_an_earlier_connection_does_not_disturb_a_new_one() {
-        let (mut host, mut guest) = (Link::host(1), Link::guest());
+        let mut host = Link::host(1);
+        let mut guest = Link::guest();
         let mut wire = Vec::new();
         host.send(&hello(1), &mut wire);
         host.send(&input(1), &mut wire);
@@ -222,7 +223,8 @@ mod tests {
 
     #[test]
     fn acknowledgements_make_room() {
-        let (mut host, mut guest) = (Link::host(1), Link::guest());
+        let mut host = Link::host(1);
+        let mut guest = Link::guest();
         let mut wire = Vec::new();
         host.send(&hello(1), &mut wire);
         while host.has_room() {
@@ -242,7 +244,8 @@ mod tests {
 
     #[test]
     fn a_message_that_was_never_sent_can_not_be_acknowledged() {
-        let (mut host, mut guest) = (Link::host(1), Link::guest());
+        let mut host = Link::host(1);
+        let mut guest = Link::guest();
         let mut wire = Vec::new();
         guest.send(&FromGuest::Welcome { version: VERSION, nonce: 1 }, &mut wire);
         assert_eq!(all::<FromGuest>(&mut host, &wire).map(|all| all.len()), Ok(1));
@@ -254,7 +257,8 @@ mod tests {
 
     #[test]
     fn an_answer_to_another_host_is_passed_over() {
-        let (mut host, mut guest) = (Link::host(2), Link::guest());
+        let mut host = Link::host(2);
+        let mut guest = Link::guest();
         let mut wire = Vec::new();
         for nonce in [1, 2] {
             guest.send(&FromGuest::Welcome { version: VERSION, nonce }, &mut wire);
@@ -270,7 +274,8 @@ mod tests {
 
         #[test]
         fn a_lost_message_is_noticed_by_the_next(count in 2..20usize, lost in 0..19usize) {
-            let (mut host, mut guest) = (Link::host(1), Link::guest());
+            let mut host = Link::host(1);
+            let mut guest = Link::guest();
             let lost = lost % (count - 1);
             let mut wire = Vec::new();
             host.send(&hello(1), &mut wire);

@@ -72,7 +72,8 @@ impl<'a> Adjusting<'a> {
 
     /// Returns whether charges have to be known instant by instant.
     pub(crate) fn needs_timelines(&self) -> bool {
-        let (first, until) = (self.header.first, self.header.until);
+        let first = self.header.first;
+        let until = self.header.until;
         self.named.iter().any(|one| one.is_cut || !one.view.is_whole(first, until))
     }
 

@@ -93,9 +93,11 @@ impl Books {
 
     fn check(&self, header: &Header) -> Result<(), BillError> {
         for pair in self.books.windows(2) {
-            let (one, other) = (pair[0].currency(), pair[1].currency());
+            let one = pair[0].currency();
+            let other = pair[1].currency();
             if one != other {
-                let (one, other) = (one.to_string(), other.to_string());
+                let one = one.to_string();
+                let other = other.to_string();
                 return Err(BillError::Currency { one, other });
             }
         }
@@ -217,7 +219,8 @@ impl<'a> Making<'a> {
         let spans = books.all().map(|(span, _)| span).collect();
         let within = Spans::of(header.first, header.until);
         let booked = Spans::union(spans).intersection(&within);
-        let (subjects, intervals) = (charging.subjects, charging.intervals);
+        let subjects = charging.subjects;
+        let intervals = charging.intervals;
         let measuring = Measuring { header, subjects, intervals, runs, booked: &booked };
         let mut charged: Vec<Option<Charged>> = counters.iter().map(|_| None).collect();
         for (meter, name) in header.meters.iter().enumerate() {

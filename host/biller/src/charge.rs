@@ -240,7 +240,8 @@ impl<'a> Scopes<'a> {
         for top_up in &self.measured.top_ups[own.top_ups.clone()] {
             let rate = self.measure.rate(top_up.interval);
             let units = exact::product(top_up.nanos, rate);
-            let (subject, fact) = (own.subject, self.fact(top_up.interval));
+            let subject = own.subject;
+            let fact = self.fact(top_up.interval);
             let jump = Jump { at: top_up.at, subject, units, is_used: false, fact };
             jumps.extend((units > 0).then_some(jump));
         }
@@ -305,7 +306,8 @@ impl<'a> Scopes<'a> {
                 let inside = inside.take_while(|phase| phase.start <= piece.billed_end);
                 let rate = self.measure.rate(piece.interval);
                 for crossing in inside.filter_map(|phase| phase.crossing).filter(|_| rate > 0) {
-                    let (subject, fact) = (own.subject, self.fact(piece.interval));
+                    let subject = own.subject;
+                    let fact = self.fact(piece.interval);
                     members.push(Member { crossing, subject, rate, fact });
                 }
             }
@@ -375,7 +377,8 @@ impl<'a> Scopes<'a> {
     }
 
     fn hand_on(&mut self, owns: &[Own]) {
-        let (sweep, key) = (&self.sweep, &self.counter.key);
+        let sweep = &self.sweep;
+        let key = &self.counter.key;
         let is_over = |own: &Own| self.charging.subjects[own.subject as usize].ended;
         let has_ended = key.scope == Scope::Instance && owns.iter().any(is_over);
         let instance = self.instance(owns);
@@ -406,7 +409,8 @@ fn enter_whole(ledger: &mut Ledger<'_>, counter: &Counter<'_>, sweep: &Sweep<'_>
 
 impl Fee {
     fn entry(&self) -> Entry {
-        let (from, until) = (self.at, self.at.saturating_add(1));
+        let from = self.at;
+        let until = self.at.saturating_add(1);
         Entry { tariff: self.tariff, quantity: 1, billed: 1, from, until, facts: None }
     }
 }

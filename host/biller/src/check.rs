@@ -103,7 +103,8 @@ pub(crate) fn intervals(
     let mut runs: Vec<(u32, Range<usize>)> = Vec::new();
     for number in 0..intervals.subject.len() {
         let wrong = |problem: &str| BillError::input(format!("interval {number}"), problem);
-        let (start, end) = (intervals.start[number], intervals.end[number]);
+        let start = intervals.start[number];
+        let end = intervals.end[number];
         if start >= end || start < header.first || end > header.until {
             return Err(wrong("must begin before it ends, from `first` to `until`"));
         }

@@ -56,7 +56,8 @@ impl Clock<'_> {
         let Some(zone) = self.zones.iter().find(|zone| zone.name == window.zone) else { return };
         for step in self.steps(within) {
             let utc = |meter: i64| i128::from(meter) + i128::from(step.offset);
-            let (start, end) = (utc(step.meter.start), utc(step.meter.end));
+            let start = utc(step.meter.start);
+            let end = utc(step.meter.end);
             for (piece_start, piece_end, east) in pieces(zone, start, end) {
                 let local = (piece_start + east, piece_end + east);
                 let shift = east + i128::from(step.offset);

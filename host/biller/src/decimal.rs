@@ -72,8 +72,8 @@ impl FromStr for Decimal {
 impl fmt::Display for Decimal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scale = 10_u128.pow(self.digits);
-        let (whole, fraction) =
-            (self.units.unsigned_abs() / scale, self.units.unsigned_abs() % scale);
+        let whole = self.units.unsigned_abs() / scale;
+        let fraction = self.units.unsigned_abs() % scale;
         let mut text = whole.to_string();
         let mut places = format!("{fraction:0width$}", width = self.digits as usize);
         let least = f.precision().unwrap_or(0);

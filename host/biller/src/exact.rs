@@ -105,8 +105,10 @@ impl Natural for BigUint {
 /// The product without a multiplication of 128 bits, which WebAssembly does not have.
 pub(crate) fn product(one: u64, other: u64) -> u128 {
     const HALF: u64 = u32::MAX as u64;
-    let (one_high, one_low) = (one >> 32, one & HALF);
-    let (other_high, other_low) = (other >> 32, other & HALF);
+    let one_high = one >> 32;
+    let one_low = one & HALF;
+    let other_high = other >> 32;
+    let other_low = other & HALF;
     // None of these overflows: (2^32 - 1)^2 + 2 * (2^32 - 1) < 2^64.
     let low = one_low * other_low;
     let middle = one_high * other_low + (low >> 32);
@@ -117,7 +119,8 @@ pub(crate) fn product(one: u64, other: u64) -> u128 {
 
 /// A product, if it fits. Most have a factor of 64 bits, which takes two of the above.
 pub(crate) fn times(one: u128, other: u128) -> Option<u128> {
-    let (wide, narrow) = (one.max(other), one.min(other));
+    let wide = one.max(other);
+    let narrow = one.min(other);
     let Ok(narrow) = u64::try_from(narrow) else { return wide.checked_mul(one.min(other)) };
     let low = product(wide as u64, narrow);
     let high = product((wide >> 64) as u64, narrow);
@@ -142,8 +145,10 @@ pub(crate) fn divide(value: u128, divisor: u128) -> (u128, u128) {
 }
 
 fn divide_by(value: u128, divisor: u64) -> (u128, u64) {
-    let (high, low) = ((value >> 64) as u64, value as u64);
-    let (first, rest) = (high / divisor, high % divisor);
+    let high = (value >> 64) as u64;
+    let low = value as u64;
+    let first = high / divisor;
+    let rest = high % divisor;
     let (second, rest) = match rest {
         0 => (low / divisor, low % divisor),
         rest => divide_wide(rest, low, divisor),
@@ -168,8 +173,10 @@ fn divide_wide(high: u64, low: u64, divisor: u64) -> (u64, u64) {
 /// is set, and `rest` is less than it.
 fn digit(rest: u64, next: u64, divisor: u64) -> (u64, u64) {
     const HALF: u64 = u32::MAX as u64;
-    let (above, below) = (divisor >> 32, divisor & HALF);
-    let (mut digit, mut left) = (rest / above, rest % above);
+    let above = divisor >> 32;
+    let below = divisor & HALF;
+    let mut digit = rest / above;
+    let mut left = rest % above;
     // At most two too large.
     while left <= HALF && (digit > HALF || digit * below > (left << 32 | next)) {
         digit -= 1;
@@ -238,7 +245,8 @@ impl<N: Natural> Scale<N> {
 
 fn least_common_multiple<N: Natural>(one: &N, other: &N) -> Option<N> {
     let nothing = N::of(0);
-    let (mut larger, mut smaller) = (one.clone(), other.clone());
+    let mut larger = one.clone();
+    let mut smaller = other.clone();
     while smaller != nothing {
         let rest = larger.over(&smaller).1;
         larger = smaller;
@@ -258,7 +266,8 @@ pub(crate) struct Summing {
 
 impl Summing {
     pub(crate) fn of(prices: Vec<Ratio>, unit_nanos: u128, rounding: Rounding) -> Self {
-        let (narrow, wide) = (OnceCell::new(), OnceCell::new());
+        let narrow = OnceCell::new();
+        let wide = OnceCell::new();
         Self { prices, unit_nanos, rounding, narrow, wide }
     }
 
@@ -347,7 +356,8 @@ mod tests {
 
         #[test]
         fn products_that_fit_are_exact_and_others_none(one: u128, other: u64, cut in 0..128_u32) {
-            let (one, other) = (one >> cut, u128::from(other));
+            let one = one >> cut;
+            let other = u128::from(other);
             prop_assert_eq!(times(one, other), one.checked_mul(other));
             prop_assert_eq!(times(other, one), one.checked_mul(other));
         }

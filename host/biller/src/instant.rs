@@ -8,8 +8,10 @@ const DAY_S: i64 = 86_400;
 /// Reads `2026-02-01T00:00:00Z` or `2026-02-01T01:00:00.5+01:00`; none for a text of another form
 /// or an instant outside the years 1678 to 2261.
 pub(crate) fn parse(text: &str) -> Option<i64> {
-    let (date, rest) = (text.get(..10)?, text.get(11..)?);
-    let (time, zone) = (rest.get(..8)?, rest.get(8..)?);
+    let date = text.get(..10)?;
+    let rest = text.get(11..)?;
+    let time = rest.get(..8)?;
+    let zone = rest.get(8..)?;
     if !matches!(text.as_bytes()[10], b'T' | b't' | b' ') {
         return None;
     }
@@ -20,10 +22,12 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
 
 /// Writes an instant in UTC, with a fraction only where there is one.
 pub(crate) fn text(utc_ns: i64) -> String {
-    let (seconds, nanos) = (utc_ns.div_euclid(1_000_000_000), utc_ns.rem_euclid(1_000_000_000));
+    let seconds = utc_ns.div_euclid(1_000_000_000);
+    let nanos = utc_ns.rem_euclid(1_000_000_000);
     let (year, month, day) = civil(seconds.div_euclid(DAY_S));
     let second = seconds.rem_euclid(DAY_S);
-    let (hours, minutes) = (second / 3_600, second / 60 % 60);
+    let hours = second / 3_600;
+    let minutes = second / 60 % 60;
     let mut text =
         format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{:02}", second % 60);
     if nanos > 0 {
@@ -57,7 +61,9 @@ fn days(text: &str) -> Option<i64> {
     if (year.len(), month.len(), day.len()) != (4, 2, 2) {
         return None;
     }
-    let (year, month, day) = (number(year)?, number(month)?, number(day)?);
+    let year = number(year)?;
+    let month = number(month)?;
+    let day = number(day)?;
     if !(1..=12).contains(&month) || day < 1 {
         return None;
     }
@@ -73,7 +79,9 @@ fn clock(text: &str) -> Option<i64> {
         let part = parts.next().filter(|part| part.len() == 2)?;
         number(part).filter(|&value| value <= max)
     };
-    let (hours, minutes, seconds) = (part(23)?, part(59)?, part(59)?);
+    let hours = part(23)?;
+    let minutes = part(59)?;
+    let seconds = part(59)?;
     parts.next().is_none().then_some(hours * 3_600 + minutes * 60 + seconds)
 }
 
@@ -94,7 +102,8 @@ fn offset(text: &str) -> Option<i64> {
 /// Low-Level Date Algorithms", `days_from_civil`).
 fn days_of(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
-    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
@@ -102,7 +111,8 @@ fn days_of(year: i64, month: i64, day: i64) -> i64 {
 /// The inverse of [`days_of`] (the same, `civil_from_days`).
 fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
     let leap_days = day_of_era / 1_460 - day_of_era / 36_524 + day_of_era / 146_096;
     let year_of_era = (day_of_era - leap_days) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);

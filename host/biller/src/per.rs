@@ -148,12 +148,14 @@ fn what_units(what: &str) -> Option<What> {
     if let Some((dimension, bytes)) = what.split_once('-') {
         let is_bytes = BYTE_DIMENSIONS.contains(&dimension);
         let &(name, each) = BYTES.iter().find(|(name, _)| *name == bytes && is_bytes)?;
-        let (unit, measure) = (format!("{dimension}-byte-ns"), format!("{name}*s"));
+        let unit = format!("{dimension}-byte-ns");
+        let measure = format!("{name}*s");
         return Some(What { unit, measure, each, most: limits::BYTES_MAX });
     }
     let is_lower = what.bytes().all(|c| c.is_ascii_lowercase());
     let is_word = !what.is_empty() && is_lower && !BYTE_DIMENSIONS.contains(&what);
-    let (unit, measure) = (format!("{what}-ns"), format!("{what}*s"));
+    let unit = format!("{what}-ns");
+    let measure = format!("{what}*s");
     is_word.then_some(What { unit, measure, each: 1, most: limits::DIMENSION_MAX })
 }
 

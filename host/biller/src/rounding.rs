@@ -110,7 +110,8 @@ impl Settling<'_> {
         let missing = usize::try_from(missing).unwrap_or(usize::MAX).min(rests.len());
         let order = |one: &(N, usize), other: &(N, usize)| {
             let denominator = |place: usize| &prices[lines[place].tariff as usize].1;
-            let (below, other_below) = (denominator(one.1), denominator(other.1));
+            let below = denominator(one.1);
+            let other_below = denominator(other.1);
             let rests = N::compare((&other.0, other_below), (&one.0, below));
             rests.then_with(|| self.rank(lines, one.1).cmp(&self.rank(lines, other.1)))
         };

@@ -18,7 +18,8 @@ const MONTH: i64 = 30 * DAY;
 const BEGIN: i64 = 1_780_272_000_000_000_000;
 
 fn header(month: i64, prices: &[Value], adjustments: &Value, opening: Balances) -> Header {
-    let (start, end) = (month * MONTH, (month + 1) * MONTH);
+    let start = month * MONTH;
+    let end = (month + 1) * MONTH;
     let book = json!({"currency": "EUR", "prices": prices, "adjustments": adjustments});
     let terms = Terms {
         stretch: Stretch::Start,
@@ -52,7 +53,8 @@ fn lives(month: i64, count: u32, days: i64) -> (Vec<Subject>, Intervals) {
         subjects.push(Subject { id, first_fact: number.into(), ended: false });
         let offset = i64::from(number) * 1_000_003 % (MONTH - days * DAY + 1);
         let start = month * MONTH + offset;
-        let (middle, end) = (start + days * DAY / 3, start + days * DAY);
+        let middle = start + days * DAY / 3;
+        let end = start + days * DAY;
         for (start, end) in [(start, middle), (middle, end)] {
             intervals.subject.push(number);
             intervals.start.push(start);

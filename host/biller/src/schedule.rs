@@ -106,7 +106,8 @@ impl Schedule {
         let rest = self.segments[self.after(start)..].iter();
         rest.take_while(move |segment| segment.start < end).map(move |segment| {
             steps::count();
-            let (first, last) = (segment.start.max(start), segment.end.min(end));
+            let first = segment.start.max(start);
+            let last = segment.end.min(end);
             Holding { price: segment.price, nanos: last.abs_diff(first), first, last }
         })
     }
@@ -130,7 +131,8 @@ impl Schedule {
     /// Nanoseconds with a price.
     pub(crate) fn priced(&self, start: i64, end: i64) -> u64 {
         if let [only] = self.segments.as_slice() {
-            let (first, last) = (only.start.max(start), only.end.min(end));
+            let first = only.start.max(start);
+            let last = only.end.min(end);
             return if first < last { last.abs_diff(first) } else { 0 };
         }
         self.priced_before(end) - self.priced_before(start)
@@ -164,7 +166,8 @@ impl Schedule {
         }
         for segment in rest.iter().take_while(|segment| segment.start < end) {
             steps::count();
-            let (first, last) = (segment.start.max(start), segment.end.min(end));
+            let first = segment.start.max(start);
+            let last = segment.end.min(end);
             call(Holding { price: segment.price, nanos: last.abs_diff(first), first, last });
         }
     }
@@ -179,8 +182,10 @@ impl Schedule {
         if from >= until {
             return None;
         }
-        let (one, other) = (segment(&numbers[from]), segment(&numbers[until - 1]));
-        let (first, last) = (one.start.max(start), other.end.min(end));
+        let one = segment(&numbers[from]);
+        let other = segment(&numbers[until - 1]);
+        let first = one.start.max(start);
+        let last = other.end.min(end);
         let before = one.same + first.abs_diff(one.start);
         let nanos = other.same + last.abs_diff(other.start) - before;
         Some(Holding { price, nanos, first, last })

@@ -217,7 +217,8 @@ impl<'a> Walk<'a> {
             if columns.meters[interval] & (1 << self.meter) == 0 {
                 continue;
             }
-            let (start, end) = (columns.start[interval], columns.end[interval]);
+            let start = columns.start[interval];
+            let end = columns.end[interval];
             let number = u32::try_from(interval).map_err(|_| self.overflow())?;
             if !self.ruling.holds(start, end) {
                 self.ruling = self.ruling_at(start)?;
@@ -287,8 +288,8 @@ impl<'a> Walk<'a> {
     ) -> Result<(), BillError> {
         steps::count();
         let columns = self.measuring.intervals;
-        let (session, wakes) =
-            (columns.session[interval as usize], columns.wakes[interval as usize]);
+        let session = columns.session[interval as usize];
+        let wakes = columns.wakes[interval as usize];
         let goes_on = |current: &Current| self.ruling.goes_on(current, session, wakes, start);
         if !current.as_ref().is_some_and(goes_on) {
             self.end(current.as_mut(), *stretch)?;
@@ -300,7 +301,8 @@ impl<'a> Walk<'a> {
             let used = current.used_ns.checked_add(end.abs_diff(start));
             current.used_ns = used.ok_or_else(|| self.overflow())?;
         }
-        let (billed_start, billed_end) = (start, end);
+        let billed_start = start;
+        let billed_end = end;
         self.measured.pieces.push(Piece { interval, start, end, billed_start, billed_end });
         Ok(())
     }
@@ -394,7 +396,8 @@ impl Terms {
         if self.granularity_ns == 1 {
             return Some(least);
         }
-        let (grains, rest) = (least / self.granularity_ns, least % self.granularity_ns);
+        let grains = least / self.granularity_ns;
+        let rest = least % self.granularity_ns;
         let half = rest.cmp(&(self.granularity_ns - rest));
         let is_up = match self.rounding {
             Rounding::Down => false,

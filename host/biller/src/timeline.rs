@@ -161,7 +161,9 @@ impl Cursor {
             return Some(());
         }
         let mut is_exact = true;
-        let (active, rates, units) = (&self.active, &self.rates, &mut self.units);
+        let active = &self.active;
+        let rates = &self.rates;
+        let units = &mut self.units;
         counter.schedule.each(self.at, to, |held| {
             if counter.model(held.price) == Model::Package {
                 return;

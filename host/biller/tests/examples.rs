@@ -49,7 +49,8 @@ fn example_4a() {
     let bill = case.bill();
     let shares: Vec<_> =
         bill.lines.iter().map(|line| (line.subject, bill.tariff(line).tier, line.amount)).collect();
-    let (full, cheap) = (cents(500), cents(50));
+    let full = cents(500);
+    let cheap = cents(50);
     assert_eq!(
         shares,
         [(Some(0), 0, full), (Some(0), 1, cheap), (Some(1), 0, full), (Some(1), 1, cheap)]

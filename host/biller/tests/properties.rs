@@ -32,7 +32,8 @@ fn cut(intervals: &Intervals, instants: &[i64]) -> Intervals {
         ..Intervals::default()
     };
     for number in 0..intervals.subject.len() {
-        let (start, end) = (intervals.start[number], intervals.end[number]);
+        let start = intervals.start[number];
+        let end = intervals.end[number];
         let inside = instants.iter().copied().filter(|&at| start < at && at < end);
         let mut edges: Vec<_> = inside.chain([start, end]).collect();
         edges.sort_unstable();

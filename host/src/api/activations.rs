@@ -150,7 +150,8 @@ pub(super) fn present_standing(
 
 fn present(state: &State, done: rollout::Activated) -> Activated {
     let rollout::Activated { tenant, digest, from, fact, repeated, already, answered_by } = done;
-    let (at, name) = (timestamp(state, from), policy_name(state, &tenant, digest));
+    let at = timestamp(state, from);
+    let name = policy_name(state, &tenant, digest);
     Activated {
         tenant,
         digest,

@@ -128,7 +128,8 @@ pub(super) async fn require(
                 .ok_or_else(|| ApiError::too_many_at_once("requests", state.requests.most()))?,
         );
     }
-    let (method, path) = (request.method().as_str(), path.as_str());
+    let method = request.method().as_str();
+    let path = path.as_str();
     if !access::may(caller.role, method, path) && !caller.may_as_delegate(&state, method, path) {
         let allowed = access::roles(method, path).into_iter().flatten();
         return Err(ApiError::forbidden(caller.role, allowed, access::is_delegable(method, path)));

@@ -70,7 +70,8 @@ pub(super) async fn report_activity(
     Path(key): Path<String>,
     Body(ReportActivity { wake }): Body<ReportActivity>,
 ) -> Result<Json<Instance>, ApiError> {
-    let (tenant, asked) = (caller.tenant(), state.fleet.now());
+    let tenant = caller.tenant();
+    let asked = state.fleet.now();
     let id = state.fleet.find(&tenant, &key)?.record.id.clone();
     let view = state.fleet.report_activity(&tenant, &id, wake).await?;
     Ok(Json(present::instance(&state, view, asked)))
@@ -94,7 +95,8 @@ pub(super) async fn resize_instance(
     Path(key): Path<String>,
     Body(request): Body<ResizeInstance>,
 ) -> Result<Json<Instance>, ApiError> {
-    let (tenant, asked) = (caller.tenant(), state.fleet.now());
+    let tenant = caller.tenant();
+    let asked = state.fleet.now();
     let before = state.fleet.find(&tenant, &key)?;
     let missing = || ApiError::invalid("size: missing; give the memory, such as `512MB`");
     let memory_bytes =

@@ -125,7 +125,8 @@ impl Maker {
         let Ok(instance) = instance.parse::<InstanceId>() else { return Ok(None) };
         Ok(match self.journal.last_counted(&instance, previous)? {
             Some((fact, at, Counted::Enters(Entered { phase, shape, session, cause }))) => {
-                let (phase, cause) = (phase.into(), cause.map(ExitCause::from));
+                let phase = phase.into();
+                let cause = cause.map(ExitCause::from);
                 Some(Opening { fact, at, phase, shape: shape.into(), session, cause })
             }
             Some((.., Counted::Ends)) | None => None,
@@ -138,8 +139,10 @@ impl Maker {
     }
 
     fn event(&self, instance: &str, fact: &FactRecord, opening: Opening) -> UsageEvent {
-        let (start, end) = (opening.at, Instant(fact.meter_ns));
-        let (started, ended) = (self.timestamp(start), self.timestamp(end));
+        let start = opening.at;
+        let end = Instant(fact.meter_ns);
+        let started = self.timestamp(start);
+        let ended = self.timestamp(end);
         UsageEvent {
             specversion: "1.0".into(),
             id: format!("{instance}/{}", opening.fact),

@@ -167,7 +167,8 @@ fn month(text: &str) -> Result<(i32, u32), ApiError> {
 /// The month in UTC that a document's period has its middle in.
 fn middle(document: &Invoice) -> Option<(i32, u32)> {
     let read = |text: &str| DateTime::parse_from_rfc3339(text).ok();
-    let (from, until) = (read(&document.period.from)?, read(&document.period.until)?);
+    let from = read(&document.period.from)?;
+    let until = read(&document.period.until)?;
     let middle = from + TimeDelta::nanoseconds((until - from).num_nanoseconds()? / 2);
     let middle = middle.to_utc();
     Some((middle.year(), middle.month()))

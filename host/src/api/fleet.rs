@@ -35,7 +35,8 @@ pub(super) async fn take_facts(
     caller: Caller,
     Body(batch): Body<Batch>,
 ) -> Result<Json<Answer>, ApiError> {
-    let (collector, name) = (collector(&state)?, host_of(&state, &caller)?);
+    let collector = collector(&state)?;
+    let name = host_of(&state, &caller)?;
     let wall_ns = clock::wall_ns();
     blocking(move || Ok(Json(collector.take(&name, &batch, wall_ns)?))).await
 }

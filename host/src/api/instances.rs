@@ -41,7 +41,8 @@ pub(super) async fn create_instance(
     caller: Caller,
     Body(request): Body<CreateInstance>,
 ) -> Result<(StatusCode, Json<Instance>), ApiError> {
-    let (tenant, new) = (caller.tenant(), parse::new_instance(&state, request)?);
+    let tenant = caller.tenant();
+    let new = parse::new_instance(&state, request)?;
     if !new.disks.is_empty() && !caller.is_operator() {
         return Err(ApiError::operators_alone(
             "disks: only an operator may name paths of the host",

@@ -234,7 +234,8 @@ pub(super) async fn override_rules(
     };
     let reading = state.fleet.reading();
     let done = state.issuer.override_rules(&tenant, overriding, reading, act).await?;
-    let (reading, whose) = (state.clone(), tenant.clone());
+    let reading = state.clone();
+    let whose = tenant.clone();
     let naming = blocking(move || Ok(reading.issuer.naming(&whose)?)).await?;
     let overridden = Overridden {
         policy_name: done.policy.and_then(|policy| policy_name(&state, &tenant, policy)),
@@ -270,7 +271,8 @@ pub(super) async fn correct_invoice(
     check_reason(&asked.reason)?;
     let act = key.act(&caller, &tenant, "correct", &(number, &asked))?;
     if asked.policy.is_some() || asked.prices.is_some() {
-        let (reading, whose) = (state.clone(), tenant.clone());
+        let reading = state.clone();
+        let whose = tenant.clone();
         let period =
             blocking(move || read(&reading.journal.archive(), &whose, number)).await?.period;
         let overriding = Overriding {

@@ -51,7 +51,9 @@ pub(super) fn instance(state: &State, view: Arc<View>, asked: Instant) -> Instan
 }
 
 pub(super) fn instance_at(state: &State, view: &View, usage: &Usage, policy: Digest) -> Instance {
-    let (record, live, spec) = (&view.record, &view.live, &view.record.spec);
+    let record = &view.record;
+    let live = &view.live;
+    let spec = &view.record.spec;
     let at = |at: Option<Instant>| at.map(|at| timestamp(state, at));
     Instance {
         id: record.id.clone(),
@@ -220,7 +222,8 @@ pub(super) fn restart_policy(policy: &vm::RestartPolicy) -> RestartPolicy {
 
 /// The progress of an instance's restarts; `None` without a restart policy.
 fn restart_status(state: &State, view: &View) -> Option<RestartStatus> {
-    let (policy, live) = (&view.record.spec.restart, &view.live);
+    let policy = &view.record.spec.restart;
+    let live = &view.live;
     let at = |at: Option<i64>| at.map(|at| timestamp(state, Instant(at)));
     let waits = live.state == vm::State::Stopped && live.restarts.due_ns.is_none();
     let exhausted = policy.attempts_max.is_some_and(|max| live.restarts.attempts >= max);
@@ -255,7 +258,8 @@ mod tests {
             let usage = Usage { current, since: Instant(0), totals, degraded: false };
             phase_durations(&usage)
         };
-        let (none, mut some) = (Totals::default(), Totals::default());
+        let none = Totals::default();
+        let mut some = Totals::default();
         some.0[vm::Phase::Running as usize] = 7_000_000;
         assert_eq!(told(None, none), None);
         assert_eq!(

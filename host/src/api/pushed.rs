@@ -69,7 +69,8 @@ impl Source for Maker {
             ..FactQuery::default()
         };
         let page = self.journal.facts(&query)?;
-        let (mut open, mut messages) = (Openings::new(), Vec::new());
+        let mut open = Openings::new();
+        let mut messages = Vec::new();
         for chained in &page.facts {
             if topics.contains(&Topic::Usage)
                 && let Some(event) = self.ended(&chained.fact, &mut open)?

@@ -37,7 +37,8 @@ pub(super) async fn share_of_new(state: &Arc<State>, new: &NewInstance) -> Resul
     let memory_bytes = match new.memory_bytes {
         Some(bytes) => bytes,
         None => {
-            let (state, image) = (state.clone(), new.image.clone());
+            let state = state.clone();
+            let image = new.image.clone();
             // A missing image is refused by the creation, with a list of the present ones.
             blocking(move || {
                 Ok(state.images.get(&image).map_or(0, |image| image.manifest.memory_bytes_min))

@@ -239,7 +239,8 @@ async fn month(
     let Some(noon) = last.and_then(|noon| noon.and_utc().timestamp_nanos_opt()) else {
         return Ok(None);
     };
-    let (state, tenant) = (state.clone(), tenant.clone());
+    let state = state.clone();
+    let tenant = tenant.clone();
     let found = move || Ok(state.issuer.agreement(&tenant, state.fleet.meter(noon))?.0);
     Ok(Some(blocking(found).await?))
 }

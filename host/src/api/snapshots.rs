@@ -253,7 +253,8 @@ async fn fork(
     key: &str,
     new: NewFork,
 ) -> Result<(StatusCode, Json<Instance>), ApiError> {
-    let (tenant, asked) = (caller.tenant(), state.fleet.now());
+    let tenant = caller.tenant();
+    let asked = state.fleet.now();
     let parent = state.fleet.find(&tenant, key)?;
     let kept = new
         .snapshot

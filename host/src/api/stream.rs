@@ -147,7 +147,8 @@ impl Follower {
     /// Sends all facts up to `end`; returns false if the client is gone or they can't be read.
     async fn send_through(&mut self, end: u64) -> bool {
         while self.query.after < end {
-            let (state, query) = (self.state.clone(), self.query.clone());
+            let state = self.state.clone();
+            let query = self.query.clone();
             let page = match blocking(move || Ok(state.journal.facts(&query)?)).await {
                 Ok(page) => page,
                 Err(error) => {

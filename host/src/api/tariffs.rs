@@ -134,7 +134,8 @@ async fn begin(state: &Arc<State>, tenant: &TenantId, at: &str) -> Result<Instan
     if at != "border" {
         return Ok(state.fleet.meter_to_come(rules::utc_ns("at", at)?));
     }
-    let (state, tenant) = (state.clone(), tenant.clone());
+    let state = state.clone();
+    let tenant = tenant.clone();
     let period = blocking(move || Ok(state.issuer.agreement(&tenant, state.fleet.now())?)).await?;
     Ok(period.0.end)
 }
@@ -159,7 +160,8 @@ pub(super) async fn change_tariff(
     let at = asked.at.as_deref().unwrap_or("border");
     let mut tenants = Vec::new();
     for tenant in state.tenancy.tenants() {
-        let (reading, whose) = (state.clone(), tenant.id().clone());
+        let reading = state.clone();
+        let whose = tenant.id().clone();
         let on = blocking(move || Ok(reading.issuer.membership(&whose)?)).await?;
         if on.is_some_and(|on| on.tariff == tariff) {
             let name = (tariff.clone(), version.clone());
@@ -178,7 +180,8 @@ async fn change_one(
 ) -> TariffChange {
     let changed = async {
         let at = begin(state, tenant, at).await?;
-        let (reading, act) = (state.fleet.reading(), Act::by(caller.actor()));
+        let reading = state.fleet.reading();
+        let act = Act::by(caller.actor());
         let (set, on) = state.issuer.join(tenant, name, Some(at), reading, act).await?;
         Ok::<_, ApiError>((set, on))
     };
@@ -205,7 +208,8 @@ pub(super) async fn join_default(
     let Some(default) = tariffs.into_iter().find(|tariff| tariff.is_default) else {
         return Ok(());
     };
-    let (reading, act) = (state.fleet.reading(), Act::by(caller.actor()));
+    let reading = state.fleet.reading();
+    let act = Act::by(caller.actor());
     state.issuer.join(tenant, (default.name, None), None, reading, act).await?;
     Ok(())
 }

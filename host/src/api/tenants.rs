@@ -49,7 +49,8 @@ pub(super) async fn create_tenant(
     caller: Caller,
     Body(request): Body<CreateTenant>,
 ) -> Result<(StatusCode, Json<Tenant>), ApiError> {
-    let (id, by) = (request.id.parse::<TenantId>()?, caller.actor());
+    let id = request.id.parse::<TenantId>()?;
+    let by = caller.actor();
     let standard = state.rollout.policies().standard().digest();
     let tenant = state.tenancy.create(id, standard, by.clone()).await?;
     state.tenancy.note_activated(tenant.id(), standard, by);

@@ -76,7 +76,8 @@ pub(super) async fn create_token(
 }
 
 fn checked_name(name: String) -> Result<String, ApiError> {
-    let (count, most) = (name.chars().count(), limits::NAME_CHARS_MAX);
+    let count = name.chars().count();
+    let most = limits::NAME_CHARS_MAX;
     if (1..=most).contains(&count) && !name.chars().any(char::is_control) {
         return Ok(name);
     }

@@ -48,7 +48,8 @@ pub(super) async fn withdraw_prices(
     key: IdempotencyKey,
 ) -> Result<Json<PricesHistory>, ApiError> {
     let tenant = caller.tenant_at(&state, &id)?.id().clone();
-    let (reading, whose) = (state.clone(), tenant.clone());
+    let reading = state.clone();
+    let whose = tenant.clone();
     let digest = blocking(move || rules::book_named(&reading, &whose, &named)).await?;
     withdraw(&state, &caller, &tenant, (Plan::Prices, digest), params, key).await?;
     blocking(move || rules::history(&state, &tenant).map(Json)).await

@@ -64,7 +64,8 @@ pub fn elapsed(before: &Tracker, at: Instant) -> Result<u64, Violation> {
 fn check_totals(before: &Totals, after: &Totals, elapsed: u64) -> Result<(), Violation> {
     // Every answer passes here, so the sound ones pass quickly: without a shrunk total and without
     // a carry, 64 bits are exact.
-    let (mut grown, mut unsound) = (0_u64, false);
+    let mut grown = 0_u64;
+    let mut unsound = false;
     for (was, is) in before.0.iter().zip(&after.0) {
         let (sum, carry) = grown.overflowing_add(is.wrapping_sub(*was));
         unsound |= carry | (is < was);
@@ -77,7 +78,8 @@ fn check_totals(before: &Totals, after: &Totals, elapsed: u64) -> Result<(), Vio
 #[cold]
 fn explain(before: &Totals, after: &Totals, elapsed: u64) -> Result<(), Violation> {
     for phase in Phase::ALL {
-        let (was, is) = (before.get(phase).0, after.get(phase).0);
+        let was = before.get(phase).0;
+        let is = after.get(phase).0;
         if is < was {
             return Err(Violation::Shrank { phase, before: was, after: is });
         }

@@ -89,7 +89,8 @@ impl Client {
             .no_proxy()
             .build()
             .context("can't set up HTTP")?;
-        let (token, tenant) = (token.map(str::to_owned), tenant.map(str::to_owned));
+        let token = token.map(str::to_owned);
+        let tenant = tenant.map(str::to_owned);
         Ok(Self { http, url, token, token_file: data.join("token"), tenant })
     }
 

@@ -320,7 +320,8 @@ fn millis(duration: Duration) -> u64 {
 
 impl Command {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
-        let (client, output) = (global.client()?, global.output());
+        let client = global.client()?;
+        let output = global.output();
         match self {
             Command::Create(create) => create.run(&client, output).await,
             Command::List(list) => list.run(&client, output).await,

@@ -123,7 +123,8 @@ impl Command {
                     true => format!("{} facts would be sealed", sealed.facts),
                     false => {
                         let bytes: u64 = sealed.segments.iter().map(|one| one.bytes).sum();
-                        let (facts, files) = (sealed.facts, sealed.segments.len());
+                        let facts = sealed.facts;
+                        let files = sealed.segments.len();
                         format!("{facts} facts sealed in {files} segments of {bytes} bytes")
                     }
                 })

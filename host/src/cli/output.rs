@@ -452,7 +452,8 @@ pub(super) fn intervals(intervals: &Intervals) -> String {
 }
 
 fn totals(intervals: &Intervals) -> String {
-    let (measured, accounted) = (intervals.totals_ns.0, intervals.accounted.totals_ns.0);
+    let measured = intervals.totals_ns.0;
+    let accounted = intervals.accounted.totals_ns.0;
     let rows = crate::vm::Phase::ALL.into_iter().zip(measured.into_iter().zip(accounted));
     let rows = rows.filter(|(_, (measured, accounted))| *measured != 0 || *accounted != 0);
     let rows = rows.map(|(phase, (measured, accounted))| {

@@ -207,7 +207,8 @@ pub(super) fn option(text: &str) -> Result<(String, String), String> {
 
 impl Command {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
-        let (client, output) = (global.client()?, global.output());
+        let client = global.client()?;
+        let output = global.output();
         match self {
             Command::New(new) => new.run(output),
             Command::Wrap { module, component } => new::wrap(&module, &component, output),
@@ -329,7 +330,8 @@ fn stands_text(stands: &PolicyStanding) -> String {
 fn report_text(report: &ShadowReport) -> String {
     let of = |totals: &PerPhase, phase| totals.0[phase as usize];
     let rows = vm::Phase::ALL.into_iter().filter_map(|phase| {
-        let (active, candidate) = (of(&report.active_ns, phase), of(&report.candidate_ns, phase));
+        let active = of(&report.active_ns, phase);
+        let candidate = of(&report.candidate_ns, phase);
         let row = vec![phase.to_string(), output::exact(active), output::exact(candidate)];
         (active != 0 || candidate != 0).then_some(row)
     });

@@ -92,7 +92,8 @@ impl Rate {
         let rules = self.by.rules(read(&self.prices)?)?;
         let shown = self.shown;
         let work = move || -> anyhow::Result<Bill> {
-            let (sheet, (_folder, engine)) = (Sheet::new(&rows, rules)?, engine()?);
+            let sheet = Sheet::new(&rows, rules)?;
+            let (_folder, engine) = engine()?;
             let rated = sheet.rate(&engine, to)?;
             let days = match shown.group_by {
                 Some(GroupBy::Day) => sheet.days(&engine, &rated.documents)?,

@@ -208,7 +208,8 @@ impl Serve {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
         start_log();
         let data = global.data()?;
-        let (jwt, receivers) = (self.signed_tokens()?, self.receivers(&data)?);
+        let jwt = self.signed_tokens()?;
+        let receivers = self.receivers(&data)?;
         let stop = stopped()?;
         let daemon = Daemon::start(Options {
             data: data.clone(),

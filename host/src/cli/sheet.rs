@@ -109,7 +109,9 @@ fn csv(text: &str) -> anyhow::Result<Vec<Value>> {
 
 /// Reads records as RFC 4180 has them; empty lines are left out.
 fn records(text: &str) -> anyhow::Result<Vec<Vec<String>>> {
-    let (mut records, mut record, mut field) = (Vec::new(), Vec::new(), String::new());
+    let mut records = Vec::new();
+    let mut record = Vec::new();
+    let mut field = String::new();
     let mut is_quoted = false;
     let mut chars = text.chars().peekable();
     while let Some(next) = chars.next() {

@@ -169,7 +169,8 @@ pub(super) struct Schedule {
 
 impl Command {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
-        let (client, output) = (global.client()?, global.output());
+        let client = global.client()?;
+        let output = global.output();
         match self {
             Command::Create(create) => create.run(&client, output).await,
             Command::List { id } => {
@@ -187,10 +188,8 @@ impl Command {
                 output.show(&NoOptions {}, |_| format!("{name} of {id} is deleted"))
             }
             Command::Restore(Restore { one: One { id, name }, to }) => {
-                let (path, body) = (
-                    ["instances", &id, "snapshots", &name, "restore"],
-                    RestoreSnapshot { target_state: to.map(Into::into) },
-                );
+                let path = ["instances", &id, "snapshots", &name, "restore"];
+                let body = RestoreSnapshot { target_state: to.map(Into::into) };
                 let instance: Instance =
                     during(&format!("restoring {id} to {name}"), client.post(&path, &body)).await?;
                 done(output, &instance)

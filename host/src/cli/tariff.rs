@@ -71,7 +71,8 @@ pub(super) enum Command {
 
 impl Command {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
-        let (client, output) = (global.client()?, global.output());
+        let client = global.client()?;
+        let output = global.output();
         match self {
             Command::List => {
                 let tariffs: Vec<Tariff> = client.get(&["tariffs"], &[]).await?;

@@ -133,7 +133,8 @@ pub(super) struct SetLimits {
 
 impl Command {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
-        let (client, output) = (global.client()?, global.output());
+        let client = global.client()?;
+        let output = global.output();
         match self {
             Command::Create { id } => {
                 let tenant: Tenant = client.post(&["tenants"], &CreateTenant { id }).await?;

@@ -46,7 +46,8 @@ pub(super) struct Create {
 
 impl Command {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
-        let (client, output) = (global.client()?, global.output());
+        let client = global.client()?;
+        let output = global.output();
         match self {
             Command::Create(create) => {
                 let request = CreateToken {

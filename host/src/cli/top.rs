@@ -53,7 +53,8 @@ type Seen = HashMap<String, (u64, u64)>;
 
 impl Top {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
-        let (client, output) = (global.client()?, global.output());
+        let client = global.client()?;
+        let output = global.output();
         let mut seen = Seen::new();
         look(&client, &mut seen).await?;
         let every = if self.once { Duration::from_secs(1) } else { self.every };
@@ -80,7 +81,8 @@ async fn look(client: &Client, seen: &mut Seen) -> anyhow::Result<Vec<Used>> {
         (instance, stats, clock::boottime_ns())
     });
     let answers: Vec<_> = asked.buffer_unordered(AT_ONCE).collect().await;
-    let (mut used, mut now) = (Vec::new(), Seen::new());
+    let mut used = Vec::new();
+    let mut now = Seen::new();
     for (instance, stats, at_ns) in answers {
         let stats = match stats {
             Ok(stats) => stats,

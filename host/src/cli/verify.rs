@@ -83,7 +83,9 @@ struct LineReport {
 
 impl Verify {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
-        let (output, data, tenant) = (global.output(), global.data()?, tenant(global)?);
+        let output = global.output();
+        let data = global.data()?;
+        let tenant = tenant(global)?;
         let work = tokio::task::spawn_blocking(move || self.prove(&data, &tenant));
         let report =
             during("verifying", work).await.context("the verification was interrupted")??;
@@ -198,7 +200,8 @@ fn numbers<E: Evidence>(evidence: &E, tenant: &TenantId, what: What) -> anyhow::
         What::Month(year, month) => {
             let (start, end) =
                 month_ns(year, month).ok_or_else(|| anyhow!("there is no such month"))?;
-            let (start, end) = (calendar.meter(start), calendar.meter(end));
+            let start = calendar.meter(start);
+            let end = calendar.meter(end);
             stored
                 .iter()
                 .filter(|stored| stored.from < end && start < stored.until)

@@ -82,8 +82,10 @@ impl<'a> Push<'a> {
         progress: Arc<Progress>,
         source: Arc<dyn Source>,
     ) -> Result<Self, SourceError> {
-        let (begin, name) = (receiver.begin, receiver.name.clone());
-        let (at, maker) = (cursor.clone(), source.clone());
+        let begin = receiver.begin;
+        let name = receiver.name.clone();
+        let at = cursor.clone();
+        let maker = source.clone();
         let saved = off(move || place(&name, begin, &at, maker.as_ref())).await?;
         let client = Client::builder()
             .timeout(Duration::from_millis(limits::REQUEST_MS_MAX))
@@ -129,7 +131,8 @@ impl<'a> Push<'a> {
     }
 
     async fn next(&self, after: u64) -> Result<Messages, SourceError> {
-        let (source, topics) = (self.source.clone(), self.receiver.send.clone());
+        let source = self.source.clone();
+        let topics = self.receiver.send.clone();
         let tenant = self.receiver.tenant.clone();
         off(move || source.events(&topics, tenant.as_ref(), after)).await
     }
@@ -141,7 +144,8 @@ impl<'a> Push<'a> {
         if after == self.saved.after || !is_due {
             return Ok(());
         }
-        let (source, cursor) = (self.source.clone(), self.cursor.clone());
+        let source = self.source.clone();
+        let cursor = self.cursor.clone();
         self.saved = off(move || {
             let place = Place { after, link: source.link(after)? };
             cursor.write(&place)?;

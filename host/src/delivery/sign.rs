@@ -59,7 +59,8 @@ mod tests {
     fn a_signature_is_that_of_the_standard() {
         let secret = "\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"";
         let secret: Secret = serde_json::from_str(secret).expect("a secret");
-        let (id, body) = ("msg_p5jXN8AQM9LWM0D4loKWxJek", br#"{"test": 2432232314}"#);
+        let id = "msg_p5jXN8AQM9LWM0D4loKWxJek";
+        let body = br#"{"test": 2432232314}"#;
         let expected = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
         let two = [secret.clone(), secret];
         assert_eq!(signatures(&two[..1], id, 1_614_265_330, body), expected);

@@ -95,7 +95,8 @@ fn copy_data(source: &File, target: &File) -> io::Result<()> {
 }
 
 fn copy_range(source: &File, target: &File, from: u64, to: u64) -> io::Result<()> {
-    let (mut read, mut written) = (from, from);
+    let mut read = from;
+    let mut written = from;
     while read < to {
         let rest = usize::try_from(to - read).unwrap_or(usize::MAX);
         match copy_file_range(source, Some(&mut read), target, Some(&mut written), rest) {
@@ -159,7 +160,8 @@ mod tests {
     #[test]
     fn a_copy_has_the_same_bytes_and_the_same_holes() {
         let dir = tempfile::tempdir().unwrap();
-        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        let from = dir.path().join("from");
+        let to = dir.path().join("to");
         let sparse = File::create(&from).unwrap();
         sparse.set_len(64 << 20).unwrap();
         sparse.write_all_at(b"begin", 0).unwrap();
@@ -174,8 +176,8 @@ mod tests {
     fn a_copy_of_nothing_and_one_of_a_hole_are_what_they_are() {
         let dir = tempfile::tempdir().unwrap();
         for len in [0, 1, 4_096, 1 << 20] {
-            let (from, to) =
-                (dir.path().join(format!("from{len}")), dir.path().join(format!("to{len}")));
+            let from = dir.path().join(format!("from{len}"));
+            let to = dir.path().join(format!("to{len}"));
             File::create(&from).unwrap().set_len(len).unwrap();
             file(&from, &to).unwrap();
             assert_eq!(fs::metadata(&to).unwrap().len(), len);
@@ -195,7 +197,8 @@ mod tests {
     #[test]
     fn a_linked_folder_outlives_the_one_that_it_was_made_of() {
         let dir = tempfile::tempdir().unwrap();
-        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        let from = dir.path().join("from");
+        let to = dir.path().join("to");
         fs::create_dir_all(from.join("inner")).unwrap();
         fs::write(from.join("memory"), b"all of it").unwrap();
         fs::write(from.join("inner/more"), b"and more").unwrap();

@@ -485,7 +485,8 @@ impl Fleet {
         (after, limit): (u64, Option<usize>),
     ) -> Result<IntervalPage, FleetError> {
         let counted = |after, limit| {
-            let (instance, through) = (&view.record.id, view.last_fact);
+            let instance = &view.record.id;
+            let through = view.last_fact;
             let query = CountedQuery { instance, after, through, limit };
             self.0.journal.counted(query).map_err(|error| FleetError::Bug(error.to_string()))
         };

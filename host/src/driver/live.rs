@@ -363,7 +363,8 @@ mod tests {
     #[test]
     fn failures_in_a_row_make_unhealthy_and_one_answer_makes_healthy_again() {
         use HealthStatus::{Healthy, Starting, Unhealthy};
-        let (well, ill) = ((true, false), (false, false));
+        let well = (true, false);
+        let ill = (false, false);
         let rows = [
             (&[][..], (Starting, 0)),
             (&[well], (Healthy, 0)),

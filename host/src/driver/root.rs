@@ -61,7 +61,8 @@ fn overlay_bytes(wanted: Option<u64>) -> Result<u64, FleetError> {
     if allowed.contains(&bytes) && bytes.is_multiple_of(1 << 20) {
         return Ok(bytes);
     }
-    let (least, most) = (allowed.start() >> 20, allowed.end() >> 30);
+    let least = allowed.start() >> 20;
+    let most = allowed.end() >> 30;
     Err(invalid(
         "overlay_size",
         format!("must be whole MiB from {least} MiB to {most} GiB, is {bytes} bytes"),

@@ -31,7 +31,8 @@ pub(super) async fn watch(host: Weak<Host>) {
 
 /// Looks once. `before` are the keys that the last look saw; returns those of this one.
 async fn look(host: &Arc<Host>, before: BTreeSet<(u32, u64)>) -> BTreeSet<(u32, u64)> {
-    let (launches, instances) = (host.launches.clone(), host.instances.clone());
+    let launches = host.launches.clone();
+    let instances = host.instances.clone();
     let processes = match blocking::run(move || launches.processes(&instances)).await {
         Ok(Ok(processes)) => processes,
         Ok(Err(error)) => {

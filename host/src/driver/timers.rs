@@ -118,7 +118,8 @@ mod tests {
 
     #[tokio::test]
     async fn timers_come_in_the_order_of_their_instants_and_each_once() {
-        let (timers, clock) = (Timers::default(), clock());
+        let timers = Timers::default();
+        let clock = clock();
         for (row, seconds) in [(1, 300), (2, 100), (3, 200)] {
             timers.set(Row(row), in_s(&clock, seconds));
         }
@@ -131,7 +132,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_timer_can_be_moved_and_taken_back_while_it_is_waited_for() {
-        let (timers, clock) = (Timers::default(), clock());
+        let timers = Timers::default();
+        let clock = clock();
         timers.set(Row(1), in_s(&clock, 100));
         timers.set(Row(2), in_s(&clock, 200));
         let change = async {

@@ -216,7 +216,8 @@ impl Collector {
         batch: &Batch,
     ) -> Result<Head, Refused> {
         let link = |error| Refused::Malformed(MalformedBatch::Link(error));
-        let (after, end) = (batch.after.head().map_err(link)?, batch.end.head().map_err(link)?);
+        let after = batch.after.head().map_err(link)?;
+        let end = batch.end.head().map_err(link)?;
         let refused = |source| refused(name, source);
         replica.check(end).map_err(refused)?;
         if let Some(lost) = batch.lost.as_ref().map(super::Place::head).transpose().map_err(link)?

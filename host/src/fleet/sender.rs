@@ -92,7 +92,8 @@ impl Sender {
         // The reading comes first: everything before it is in the journal up to `end`, or late.
         let clock = self.clock.reading();
         let end = self.journal.head();
-        let (journal, describe) = (self.journal.clone(), self.describe.clone());
+        let journal = self.journal.clone();
+        let describe = self.describe.clone();
         let collector = collector.unwrap_or(end);
         let read = move || batch(&journal, &describe, collector, (end, &clock));
         let read = blocking::run(read).await.map_err(|error| SendError::Away(error.to_string()))?;
@@ -121,7 +122,9 @@ fn batch(
         ..FactQuery::default()
     };
     let page = if after.seq < end.seq { journal.facts(&query)?.facts } else { Vec::new() };
-    let (mut facts, mut ids, mut bytes) = (Vec::new(), BTreeSet::new(), 0);
+    let mut facts = Vec::new();
+    let mut ids = BTreeSet::new();
+    let mut bytes = 0;
     for chained in page {
         let text = serde_json::to_string(&chained.fact).unwrap_or_default();
         bytes += text.len();
@@ -169,7 +172,8 @@ impl Standing {
             }
         }
         self.said = Some(said);
-        let (least, most) = (limits::RETRY_MS_MIN, limits::RETRY_MS_MAX);
+        let least = limits::RETRY_MS_MIN;
+        let most = limits::RETRY_MS_MAX;
         let least = Duration::from_millis(least);
         self.pause = (self.pause * 2).clamp(least, Duration::from_millis(most));
         self.pause

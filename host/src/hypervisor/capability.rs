@@ -183,7 +183,8 @@ pub struct Capabilities(u32);
 impl Capabilities {
     /// The set of these capabilities.
     pub const fn of(these: &[Capability]) -> Self {
-        let (mut set, mut n) = (0, 0);
+        let mut set = 0;
+        let mut n = 0;
         while n < these.len() {
             set |= 1 << these[n] as u32;
             n += 1;

@@ -232,7 +232,8 @@ mod tests {
     }
 
     fn exit() -> Observed {
-        let (status, initiator) = (ExitStatus::Signal(9), Initiator::Unknown);
+        let status = ExitStatus::Signal(9);
+        let initiator = Initiator::Unknown;
         Observed::Exited(Exit { stamp: stamp(u64::MAX), status, initiator, witnessed: true })
     }
 

@@ -365,7 +365,8 @@ impl Held {
         let followed =
             Followed { tail, changes, vmm: vmm.clone(), supervisor, last_change, descriptors };
         let (observed, vcpus) = follow(followed);
-        let (supervisor_pid, vcpus) = (self.supervisor_pid, Arc::new(vcpus));
+        let supervisor_pid = self.supervisor_pid;
+        let vcpus = Arc::new(vcpus);
         // The supervisor has made it before there was a process to follow.
         let agent = Some(files::agent(run)).filter(|socket| socket.exists());
         Started { vmm, supervisor_pid, observed, vcpus, log, agent }

@@ -465,7 +465,9 @@ impl Reader {
                 None => self.current.as_mut(),
             };
             let Some(part) = part else { if self.go_on()? { continue } else { return Ok(None) } };
-            let (file, at, read) = (part.id, part.at, part.read(&mut buffer)?);
+            let file = part.id;
+            let at = part.at;
+            let read = part.read(&mut buffer)?;
             if read > 0 {
                 let lines = self.lines.take(&buffer[..read]);
                 if !lines.is_empty() {
@@ -517,7 +519,8 @@ fn seek_to_tail(file: &mut File, lines: usize) -> io::Result<usize> {
         file.seek(SeekFrom::Start(end))?;
         return Ok(0);
     }
-    let (mut found, mut position) = (0, end);
+    let mut found = 0;
+    let mut position = end;
     let mut buffer = vec![0; CHUNK];
     while position > 0 {
         let start = position.saturating_sub(CHUNK as u64);
@@ -608,8 +611,8 @@ mod tests {
     #[test]
     fn whoever_comes_back_hears_what_came_after_and_that_alone() {
         let folder = TempDir::new().expect("a folder");
-        let (newest, older) =
-            (folder.path().join("console.log"), folder.path().join("console.log.1"));
+        let newest = folder.path().join("console.log");
+        let older = folder.path().join("console.log.1");
         fs::write(&newest, "1\n2\n3").expect("write");
         let mut reader = Reader::at_tail(log(&folder), 10).expect("open");
         let places: Vec<Place> = told(&mut reader)
@@ -680,8 +683,8 @@ mod tests {
     #[test]
     fn no_line_is_lost_or_told_twice_when_the_log_is_renamed() {
         let folder = TempDir::new().expect("a folder");
-        let (newest, older) =
-            (folder.path().join("console.log"), folder.path().join("console.log.1"));
+        let newest = folder.path().join("console.log");
+        let older = folder.path().join("console.log.1");
         fs::write(&newest, "1\n").expect("write");
         let mut reader = Reader::at_tail(log(&folder), 10).expect("open");
         assert_eq!(all(&mut reader), ["1"]);

@@ -119,7 +119,8 @@ mod tests {
 
     #[tokio::test]
     async fn every_watcher_of_a_folder_is_woken_until_it_goes() {
-        let (dir, folders) = (tempfile::tempdir().expect("dir"), Folders::new().expect("inotify"));
+        let dir = tempfile::tempdir().expect("dir");
+        let folders = Folders::new().expect("inotify");
         let mut first = folders.watch(dir.path()).expect("watch");
         let second = folders.watch(dir.path()).expect("watch");
         drop(second);
@@ -134,7 +135,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_change_between_the_watch_and_the_wait_is_not_missed() {
-        let (dir, folders) = (tempfile::tempdir().expect("dir"), Folders::new().expect("inotify"));
+        let dir = tempfile::tempdir().expect("dir");
+        let folders = Folders::new().expect("inotify");
         let mut changes = folders.watch(dir.path()).expect("watch");
         fs::write(dir.path().join("aside"), "text").expect("write");
         changes.next().await;

@@ -224,7 +224,9 @@ impl Issuer {
         else {
             return Err(first.used_otherwise().into());
         };
-        let (digest, from, name) = (*digest, *from, name.as_ref().map(ToString::to_string));
+        let digest = *digest;
+        let from = *from;
+        let name = name.as_ref().map(ToString::to_string);
         let bytes = Evidence::document(&self.journal().archive(), digest);
         let book = Book::parse_stored(&bytes.map_err(InvoiceError::from)?)?;
         let planned = from > first.fact.at.meter;
@@ -253,7 +255,8 @@ impl Issuer {
             return Err(ChangeError::NotPlanned { plan });
         }
         let issuer = self.clone();
-        let (whose, left_out) = (tenant.clone(), plans.to_vec());
+        let whose = tenant.clone();
+        let left_out = plans.to_vec();
         blocking(move || issuer.check_withdrawal(&whose, plan, &left_out)).await?;
         for (number, &(from, digest)) in plans.iter().enumerate() {
             let withdrawal = NewWithdrawal {

@@ -135,7 +135,8 @@ fn days(
     invoice: &Invoice,
 ) -> Result<Vec<(String, Instant)>, InvoiceError> {
     let daily = Agreement { cycle: Cycle::Day, ..period.agreement.clone() };
-    let (start, until) = (Instant(invoice.billed.from_ns), invoice.until());
+    let start = Instant(invoice.billed.from_ns);
+    let until = invoice.until();
     let mut days: Vec<(String, Instant)> = Vec::new();
     let mut utc_ns = view.calendar.utc_ns(start);
     let mut last = start;

@@ -436,8 +436,11 @@ fn sums<'a>(
             let amount = is.checked_sub(was).ok_or(InvoiceError::Overflow)?;
             let money =
                 |nanos: i128| format!("{:.width$}", Decimal::nanos(nanos), width = digits.into());
-            let (id, kind) = (id.to_owned(), kind.to_owned());
-            let (is, was, amount) = (money(is), money(was), money(amount));
+            let id = id.to_owned();
+            let kind = kind.to_owned();
+            let is = money(is);
+            let was = money(was);
+            let amount = money(amount);
             changed.push(Sum { id, kind, is, was, amount, reason: None });
         }
         Ok::<_, InvoiceError>(())

@@ -34,7 +34,8 @@ impl Exact {
     /// from zero, if it has no end before.
     pub(super) fn price(numerator: &str, denominator: &str) -> Self {
         let read = |text: &str| text.parse::<BigInt>().unwrap_or_default();
-        let (numerator, mut denominator) = (read(numerator), read(denominator));
+        let numerator = read(numerator);
+        let mut denominator = read(denominator);
         if denominator.sign() != Sign::Plus {
             denominator = BigInt::from(1);
         }
@@ -128,7 +129,8 @@ mod tests {
 
     #[test]
     fn products_and_differences_are_exact() {
-        let (price, quantity) = (Exact::read("0.000000000333333333"), Exact::read("3.000000001"));
+        let price = Exact::read("0.000000000333333333");
+        let quantity = Exact::read("3.000000001");
         assert_eq!(price.times(&quantity).to_string(), "0.000000000999999999333333333");
         assert_eq!(Exact::read("1.5").less(&Exact::read("0.25")).to_string(), "1.25");
     }

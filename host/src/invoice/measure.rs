@@ -149,7 +149,8 @@ impl<'a, C: Calls> Measuring<'a, C> {
         rows: &mut Vec<Row>,
     ) -> Result<(), InvoiceError> {
         let span = &self.spans[place];
-        let (start, end) = (span.start, span.end);
+        let start = span.start;
+        let end = span.end;
         let policy = span.asked.ok_or(InvoiceError::Held {
             policy: span.in_force,
             from: start,

@@ -34,7 +34,8 @@ impl Issuer {
     /// As [`Issuer::first_try`].
     pub(super) async fn done_before(&self, act: &Act) -> Result<Done, IssueError> {
         let Some(request) = act.request.clone() else { return Ok(Done::default()) };
-        let (issuer, act) = (self.clone(), act.clone());
+        let issuer = self.clone();
+        let act = act.clone();
         let work = move || {
             let is_all = issuer.find(&request)?.is_some();
             let mut documents = Vec::new();

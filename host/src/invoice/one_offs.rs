@@ -51,7 +51,10 @@ impl OneOffSet {
     /// The one-off that a tenant's fact says; none if that is about something else.
     fn of(said: &TenantFact, fact: u64) -> Option<Self> {
         let TenantFact::OneOff { kind, amount, currency, at, .. } = said else { return None };
-        let (kind, amount, currency, at) = (*kind, *amount, currency.clone(), *at);
+        let kind = *kind;
+        let amount = *amount;
+        let currency = currency.clone();
+        let at = *at;
         Some(Self { id: one_off_id(kind, fact), kind, amount, currency, at, fact })
     }
 }

@@ -229,7 +229,8 @@ fn history(rows: &[(u64, &SheetRow)], last: &mut u64) -> Vec<(u64, Fact)> {
         let is_on = is_on(row.phase);
         session = row.session.unwrap_or(session + u32::from(is_on && was_off));
         was_off = !is_on;
-        let (phase, shape) = (row.phase, row.shape);
+        let phase = row.phase;
+        let shape = row.shape;
         let entered = Entered { phase, shape, session: session.max(1), cause: None };
         facts.push((*number, of_instance(row.from, &row.instance, InstanceFact::Entered(entered))));
     }

@@ -64,7 +64,8 @@ impl Membership {
         for (_, fact) in facts {
             match fact.of_tenant() {
                 Some(TenantFact::TariffJoined { tariff, version, digest, .. }) => {
-                    let (tariff, version) = (tariff.clone(), version.clone());
+                    let tariff = tariff.clone();
+                    let version = version.clone();
                     joined = Some((*digest, Self { tariff, version }));
                 }
                 Some(TenantFact::PricesActivated { digest, from, .. }) => {
@@ -94,7 +95,8 @@ impl Issuer {
         for (seq, fact) in &facts {
             match fact.of_tenant() {
                 Some(TenantFact::TariffPublished { tariff, version, digest, .. }) => {
-                    let (version, digest) = (version.clone(), *digest);
+                    let version = version.clone();
+                    let digest = *digest;
                     let versions = tariffs.entry(tariff.clone()).or_default();
                     versions.push(TariffVersion { version, digest, fact: *seq });
                 }
@@ -200,7 +202,8 @@ impl Issuer {
             return self.joined_before(tenant, &first);
         }
         let issuer = self.clone();
-        let (name, whose) = (tariff.clone(), tenant.clone());
+        let name = tariff.clone();
+        let whose = tenant.clone();
         let (version, text, known) = blocking(move || {
             let version = issuer.version(&name, version.as_ref())?;
             let bytes = Evidence::document(&issuer.journal().archive(), version.digest);

@@ -53,7 +53,8 @@ pub(super) fn decode(mut bytes: &[u8]) -> Result<Account, NotAnAccount> {
     if take::<1>(rest)? != [VERSION] {
         return Err(NotAnAccount);
     }
-    let (tracker, phase) = (take_tracker(rest)?, take_phase(rest)?);
+    let tracker = take_tracker(rest)?;
+    let phase = take_phase(rest)?;
     let degraded = match take::<1>(rest)? {
         [0] if rest.is_empty() => None,
         [1] => Some(take_degraded(rest)?),

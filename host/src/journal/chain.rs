@@ -62,7 +62,8 @@ impl Chain {
     /// Moves past a fact of a segment, whose link was made anew from its text.
     pub(super) fn pass(&mut self, record: &FactRecord, link: FactHash) -> Result<(), Damage> {
         if record.recorded_ns < self.recorded_ns {
-            let (recorded_ns, before_ns) = (record.recorded_ns, self.recorded_ns);
+            let recorded_ns = record.recorded_ns;
+            let before_ns = self.recorded_ns;
             let flaw = Flaw::RecordedBackwards { recorded_ns, before_ns };
             return Err(Damage { place: Place::Fact(record.seq), flaw });
         }

@@ -112,7 +112,8 @@ impl<'a> Walk<'a> {
             None => None,
         };
         let from = milestone.unwrap_or(known.last_fact);
-        let (mut newer, mut next) = (Vec::new(), Some(from));
+        let mut newer = Vec::new();
+        let mut next = Some(from);
         while let Some(seq) = next.filter(|&seq| seq > self.after) {
             self.rows_read += 1;
             let body: Option<String> =

@@ -195,7 +195,8 @@ mod tests {
     #[test]
     fn what_tenants_count_is_added_up_and_never_shrinks() {
         let figures = Figures::new(Instant(0), &[]);
-        let (running, standby) = (Phase::Running as usize, Phase::Standby as usize);
+        let running = Phase::Running as usize;
+        let standby = Phase::Standby as usize;
         let mut before = Tracker { current: Some(Phase::Standby), ..Tracker::default() };
         let mut after = before;
         (before.totals.0[running], after.totals.0[running]) = (5, 3);
@@ -227,7 +228,8 @@ mod tests {
         ) {
             let figures = Figures::new(Instant(500), &[]);
             let mut trackers = [Tracker::default(); 4];
-            let (mut now, mut last) = (0, [0; PHASES]);
+            let mut now = 0;
+            let mut last = [0; PHASES];
             let read = |now: i64, last: &mut [u64; PHASES]| {
                 let sum = time(&figures, now);
                 prop_assert!(sum.iter().zip(*last).all(|(sum, last)| *sum >= last));

@@ -263,7 +263,8 @@ pub(super) fn merge(
         None => Ok(lives),
         Some(pair) => {
             let text = format!("instance {} is told of by two journals", pair[0].id);
-            let (table, key) = ("instance", pair[0].id.to_string());
+            let table = "instance";
+            let key = pair[0].id.to_string();
             let place = Place::Table { table, key };
             Err(ReadError::Damaged(Damage { place, flaw: Flaw::Disagrees(text) }))
         }

@@ -49,7 +49,8 @@ pub(super) fn first_altered_frame(path: &Path) -> io::Result<Option<u64>> {
     let Some(mut sum) = Sum::of_header(&header) else { return Ok(Some(0)) };
     let page_bytes = word(&header, 8) as usize;
     let mut frame = vec![0; FRAME_HEADER_BYTES + page_bytes];
-    let (mut bad, mut commits_since) = (None, 0);
+    let mut bad = None;
+    let mut commits_since = 0;
     for number in 1.. {
         if !read_whole(&mut log, &mut frame)? {
             break;

@@ -240,7 +240,9 @@ pub(super) fn open_database(
         _ => return Err(OpenError::Foreign { path: path.to_owned() }),
     }
     if header.version > schema::VERSION {
-        let (path, found, known) = (path.to_owned(), header.version, schema::VERSION);
+        let path = path.to_owned();
+        let found = header.version;
+        let known = schema::VERSION;
         return Err(OpenError::NewerVersion { path, found, known });
     }
     schema::tune(&db).map_err(|source| refused("set up durability", source))?;

@@ -150,7 +150,8 @@ impl<'a> Lives<'a> {
     fn first_recorded_after(&mut self, db: &Connection) -> Result<u64, ReadError> {
         let last = "SELECT coalesce(max(seq), 0) FROM fact";
         let last: u64 = db.prepare_cached(last)?.query_row([], |row| uint(row, 0))?;
-        let (mut low, mut high) = (self.sealed + 1, last + 1);
+        let mut low = self.sealed + 1;
+        let mut high = last + 1;
         let sql = "SELECT body ->> '$.recorded_ns' FROM fact WHERE seq = ?1";
         let mut recorded = db.prepare_cached(sql)?;
         while low < high {
@@ -230,7 +231,8 @@ impl<'a> Lives<'a> {
 
     fn walk(&mut self, from: Option<u64>) -> Result<Walked, ReadError> {
         let mut walked = Walked { newer: Vec::new(), opening: None };
-        let (start, through) = (self.query.start, self.query.through);
+        let start = self.query.start;
+        let through = self.query.through;
         let mut next = from;
         let is_sealed = !self.cursors.is_empty();
         while let Some(seq) = next {

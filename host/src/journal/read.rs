@@ -199,7 +199,9 @@ pub(super) fn facts_within(
         db.query_row("SELECT coalesce(max(seq), 0) FROM fact", [], |row| uint(row, 0))?;
     let through = query.through.unwrap_or(u64::MAX).min(last);
     let end = through.min(query.after.saturating_add(scan_max));
-    let (tenant, kind, limit) = (query.tenant_text(), query.kind_text(), query.page_limit());
+    let tenant = query.tenant_text();
+    let kind = query.kind_text();
+    let limit = query.page_limit();
     let mut statement = db.prepare_cached(OF_ALL)?;
     let found = params![int(query.after), int(end), tenant, kind, int(limit as u64 + 1)];
     let facts = statement.query_map(found, chained_fact)?.collect::<rusqlite::Result<Vec<_>>>()?;
@@ -265,7 +267,8 @@ const OF_INSTANCE: &str = "
     ORDER BY seq LIMIT ?6";
 
 fn chained_fact(row: &SqlRow<'_>) -> rusqlite::Result<Result<ChainedFact, Damage>> {
-    let (seq, hash) = (uint(row, 0)?, row.get_ref(1)?.as_blob()?);
+    let seq = uint(row, 0)?;
+    let hash = row.get_ref(1)?.as_blob()?;
     let body = row.get_ref(2)?.as_str()?;
     Ok(record(seq, body).map(|fact| ChainedFact { fact, hash: hex::encode(hash) }))
 }
@@ -354,13 +357,17 @@ pub(super) fn stored_instance(
     let place = Row(uint(row, 0)?);
     let wrong =
         |what: String| Damage { place: Place::Instance(place), flaw: Flaw::Malformed(what) };
-    let (id, tenant, name) =
-        (row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?, row.get_ref(3)?.as_str()?);
+    let id = row.get_ref(1)?.as_str()?;
+    let tenant = row.get_ref(2)?.as_str()?;
+    let name = row.get_ref(3)?.as_str()?;
     let account = row.get_ref(6)?.as_blob()?;
-    let (record, state) = (row.get(4)?, row.get(5)?);
-    let (last_fact, last_ns, deleted) =
-        (uint_or_null(row, 7)?, row.get::<_, Option<i64>>(8)?, uint_or_null(row, 9)?);
-    let (opened, wakes) = (uint_or_null(row, 10)?, row.get(11)?);
+    let record = row.get(4)?;
+    let state = row.get(5)?;
+    let last_fact = uint_or_null(row, 7)?;
+    let last_ns = row.get::<_, Option<i64>>(8)?;
+    let deleted = uint_or_null(row, 9)?;
+    let opened = uint_or_null(row, 10)?;
+    let wakes = row.get(11)?;
     let facts = uint(row, 12)?;
     let parsed = || {
         Ok(StoredInstance {

@@ -291,12 +291,14 @@ struct Taking<'a> {
 impl Taking<'_> {
     fn fact(&mut self, text: &str) -> Result<(), TakeError> {
         let head = self.chain.head();
-        let (seq, hash) = (head.seq + 1, head.hash.next(text.as_bytes()));
+        let seq = head.seq + 1;
+        let hash = head.hash.next(text.as_bytes());
         let record = self.chain.step(seq, &hash.0, text).map_err(TakeError::Damaged)?;
         let fact =
             Fact::try_from(&record).map_err(|error| damaged(seq, Flaw::Text(error.to_string())))?;
         if record.meter_ns > record.recorded_ns {
-            let (meter_ns, recorded_ns) = (record.meter_ns, record.recorded_ns);
+            let meter_ns = record.meter_ns;
+            let recorded_ns = record.recorded_ns;
             return Err(damaged(seq, Flaw::FromTheFuture { meter_ns, recorded_ns }));
         }
         self.db

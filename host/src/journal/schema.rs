@@ -406,7 +406,8 @@ pub(super) fn checkpoint(db: &Connection, mode: &str) -> rusqlite::Result<bool> 
 /// Gives the pages back that removed rows have left, once they are most of the file.
 pub(super) fn shrink(db: &Connection) -> rusqlite::Result<()> {
     let number = |pragma| db.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
-    let (free, all) = (number("freelist_count")?, number("page_count")?);
+    let free = number("freelist_count")?;
+    let all = number("page_count")?;
     if free > FREE_PAGES_MAX && free > all / 2 { db.execute_batch("VACUUM") } else { Ok(()) }
 }
 

@@ -37,7 +37,8 @@ impl Journal {
         let _one_at_a_time = self.sealing.lock().await;
         let head = self.head().seq;
         let through = self.ask(move |db, _| Ok(recorded_before(db, before, head)?)).await?;
-        let (mut made, mut states) = (Vec::new(), None);
+        let mut made = Vec::new();
+        let mut states = None;
         self.remove_sealed().await?;
         let bounds = (through, facts_max);
         while let Some(Draft { segment, states: end }) =
@@ -107,7 +108,8 @@ impl Journal {
 /// The last fact that was recorded before an instant, up to `head`; facts are recorded in order.
 fn recorded_before(db: &Connection, before: Option<Instant>, head: u64) -> rusqlite::Result<u64> {
     let Some(before) = before else { return Ok(head) };
-    let (mut low, mut high) = (segment::sealed_end(db)?.seq, head);
+    let mut low = segment::sealed_end(db)?.seq;
+    let mut high = head;
     let sql = "SELECT body ->> '$.recorded_ns' FROM fact WHERE seq = ?1";
     let mut recorded = db.prepare_cached(sql)?;
     while low < high {

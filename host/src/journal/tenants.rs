@@ -36,7 +36,8 @@ pub(super) const ADMISSIONS: &str = "
     WHERE body ->> '$.kind' = 'policy-admitted' ORDER BY seq";
 
 pub(super) fn tenant(row: &SqlRow<'_>) -> rusqlite::Result<Result<StoredTenant, Damage>> {
-    let (made, changed) = (fact(row, 0)?, fact_or_none(row, 2)?);
+    let made = fact(row, 0)?;
+    let changed = fact_or_none(row, 2)?;
     let read = || {
         let (record, made) = made?;
         let settings = match changed.transpose()? {
@@ -52,7 +53,8 @@ pub(super) fn tenant(row: &SqlRow<'_>) -> rusqlite::Result<Result<StoredTenant, 
 }
 
 pub(super) fn token(row: &SqlRow<'_>) -> rusqlite::Result<Result<StoredToken, Damage>> {
-    let (made, ended) = (fact(row, 0)?, fact_or_none(row, 2)?);
+    let made = fact(row, 0)?;
+    let ended = fact_or_none(row, 2)?;
     let secret = row.get_ref(4)?.as_blob()?.try_into().ok().map(Digest);
     let read = || {
         let (record, made) = made?;
@@ -111,7 +113,8 @@ type Read = Result<(FactRecord, Fact), Damage>;
 
 /// Reads a fact from two columns: sequence number and body.
 fn fact(row: &SqlRow<'_>, column: usize) -> rusqlite::Result<Read> {
-    let (seq, body) = (uint(row, column)?, row.get_ref(column + 1)?.as_str()?);
+    let seq = uint(row, column)?;
+    let body = row.get_ref(column + 1)?.as_str()?;
     let wrong = |flaw| Damage { place: Place::Fact(seq), flaw };
     Ok(record(seq, body).and_then(|record| match Fact::try_from(&record) {
         Ok(fact) => Ok((record, fact)),

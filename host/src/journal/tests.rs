@@ -98,7 +98,8 @@ impl Driver {
     }
 
     fn write(&self) -> InstanceWrite {
-        let (state, account) = ("{}".into(), self.account.clone());
+        let state = "{}".into();
+        let account = self.account.clone();
         match self.row {
             Some(row) => InstanceWrite::Update { row, name: None, record: None, state, account },
             None => InstanceWrite::Insert {
@@ -351,7 +352,8 @@ async fn a_name_is_refused_while_in_use_and_free_after_deletion() {
     let db = journal.commit(named("c", "db")).await.unwrap();
     let other = db.row.unwrap();
     let rename = |row, name: &str| {
-        let (name, state) = (Some(name.parse::<InstanceName>().unwrap()), "s".into());
+        let name = Some(name.parse::<InstanceName>().unwrap());
+        let state = "s".into();
         let account = db.account.clone().unwrap();
         let write = InstanceWrite::Update { row, name, record: None, state, account };
         Entry::of_instance(write, Vec::new())
@@ -413,7 +415,8 @@ async fn an_activation_is_in_force_for_what_is_counted_after_it_and_never_in_the
     let (journal, opened) =
         Journal::open(folder.path(), Options::default(), ledger.clone()).unwrap();
     let digest = Digest::of(b"component");
-    let (before, after) = (Driver::new("a", &opened.clock), Driver::new("b", &opened.clock));
+    let before = Driver::new("a", &opened.clock);
+    let after = Driver::new("b", &opened.clock);
     let activation = |requested| Entry {
         activation: Some(NewActivation {
             requested,
@@ -428,7 +431,8 @@ async fn an_activation_is_in_force_for_what_is_counted_after_it_and_never_in_the
         journal.commit(after.entry([entered(Phase::Created)])),
         journal.commit(activation(Some(Instant(i64::MAX)))),
     );
-    let (past, future) = (past.unwrap(), future.unwrap());
+    let past = past.unwrap();
+    let future = future.unwrap();
     let from = past.activated_from.unwrap();
     assert!(from >= asked_at && from <= opened.clock.now());
     assert_eq!(future.activated_from, Some(Instant(i64::MAX)));
@@ -454,7 +458,8 @@ async fn only_a_plan_that_has_not_come_about_can_be_withdrawn() {
     let ledger = Arc::new(Ledger::default());
     let (journal, opened) =
         Journal::open(folder.path(), Options::default(), ledger.clone()).unwrap();
-    let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
+    let one = Digest::of(b"one");
+    let two = Digest::of(b"two");
     let later = Instant(opened.clock.now().0 + (1 << 50));
     let set = |requested, digest| Entry {
         activation: Some(NewActivation {
@@ -464,7 +469,9 @@ async fn only_a_plan_that_has_not_come_about_can_be_withdrawn() {
         ..Entry::default()
     };
     let withdraw = |plan, from, digest| {
-        let (tenant, by, reason) = (tenant(), Actor::Operator, Some("a mistake".into()));
+        let tenant = tenant();
+        let by = Actor::Operator;
+        let reason = Some("a mistake".into());
         Entry {
             withdrawal: Some(NewWithdrawal { tenant, plan, digest, from, by, reason }),
             ..Entry::default()
@@ -536,9 +543,11 @@ fn request(key: &str, asked: Digest) -> RequestKey {
 async fn prices_that_are_sent_again_are_put_in_force_once() {
     let folder = TempDir::new().unwrap();
     let (journal, _) = open(folder.path());
-    let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
+    let one = Digest::of(b"one");
+    let two = Digest::of(b"two");
     let entry = |digest: Digest| {
-        let (bytes, by) = (b"one".to_vec(), Actor::Operator);
+        let bytes = b"one".to_vec();
+        let by = Actor::Operator;
         let prices = NewPrices { tenant: tenant(), digest, bytes, requested: None, by, name: None };
         Entry { prices: Some(prices), request: Some(request("k", digest)), ..Entry::default() }
     };
@@ -561,7 +570,8 @@ async fn an_activation_with_a_key_is_done_once_however_often_it_is_asked_for() {
             ..Entry::default()
         }
     };
-    let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
+    let one = Digest::of(b"one");
+    let two = Digest::of(b"two");
     // Sent at once, in one batch or in several: one of them is first.
     let sent = join_all((0..5).map(|_| journal.commit(entry("a", one)))).await;
     let done = sent.iter().filter(|outcome| outcome.is_ok()).count();
@@ -640,9 +650,12 @@ const TO_VERSION_1: &str = "
 async fn a_plan_that_an_earlier_version_dropped_stays_dropped() {
     let folder = TempDir::new().unwrap();
     let (journal, opened) = open(folder.path());
-    let (one, two, three) = (Digest::of(b"one"), Digest::of(b"two"), Digest::of(b"three"));
+    let one = Digest::of(b"one");
+    let two = Digest::of(b"two");
+    let three = Digest::of(b"three");
     let later = |nanos: i64| Some(Instant(opened.clock.now().0 + (1 << 50) + nanos));
-    let (far, near) = (later(2_000_000_000_000), later(0));
+    let far = later(2_000_000_000_000);
+    let near = later(0);
     journal.commit(host_fact(&opened.clock)).await.unwrap();
     // The second drops the first; the fourth drops the third, which is set again.
     for (requested, digest) in [(far, one), (near, two), (far, three), (near, one), (far, three)] {
@@ -690,8 +703,10 @@ async fn a_database_of_the_first_version_takes_the_steps_it_lacks() {
 async fn a_component_is_kept_with_its_bytes() {
     let folder = TempDir::new().unwrap();
     let (journal, opened) = open(folder.path());
-    let (digest, bytes) = (Digest::of(b"wasm"), b"wasm".to_vec());
-    let (name, record) = ("night-v3".parse().ok(), "one".into());
+    let digest = Digest::of(b"wasm");
+    let bytes = b"wasm".to_vec();
+    let name = "night-v3".parse().ok();
+    let record = "one".into();
     let policy =
         NewPolicy { tenant: tenant(), digest, name, bytes: bytes.clone(), record, by: Actor::Host };
     for record in ["one", "two"] {
@@ -715,14 +730,16 @@ async fn a_component_is_kept_with_its_bytes() {
 async fn pages_give_every_fact_once_in_order() {
     let folder = TempDir::new().unwrap();
     let (journal, opened) = open(folder.path());
-    let (mut a, mut b) = (Driver::new("a", &opened.clock), Driver::new("b", &opened.clock));
+    let mut a = Driver::new("a", &opened.clock);
+    let mut b = Driver::new("b", &opened.clock);
     for phase in [Phase::Created, Phase::Initializing, Phase::Running, Phase::Paused] {
         a.commit(&journal, [entered(phase)]).await;
         journal.commit(host_fact(&opened.clock)).await.unwrap();
         b.commit(&journal, [entered(phase)]).await;
     }
     let all = |query: FactQuery| {
-        let (mut seqs, mut after) = (Vec::new(), Some(query.after));
+        let mut seqs = Vec::new();
+        let mut after = Some(query.after);
         while let Some(from) = after {
             let page = journal.facts(&FactQuery { after: from, ..query.clone() }).unwrap();
             seqs.extend(page.facts.iter().map(|fact| fact.fact.seq));
@@ -744,7 +761,9 @@ async fn pages_give_every_fact_once_in_order() {
         through: Some(11),
         ..FactQuery::default()
     };
-    let (mut seqs, mut pages, mut after) = (Vec::new(), 0, Some(rare.after));
+    let mut seqs = Vec::new();
+    let mut pages = 0;
+    let mut after = Some(rare.after);
     while let Some(from) = after {
         let query = FactQuery { after: from, ..rare.clone() };
         let page = journal.readers.with(|db| read::facts_within(db, &query, 2)).unwrap();

@@ -347,7 +347,8 @@ impl Writer {
     /// The reason to refuse all later requests: the journal has failed or is closed.
     fn serve(&mut self, first: Request) -> Result<(), Arc<str>> {
         let mut batch = self.gather(first);
-        let (close, remove) = (batch.close.take(), batch.remove.take());
+        let close = batch.close.take();
+        let remove = batch.remove.take();
         if batch.len() > 0
             && let Err(reason) = self.handle(batch)
         {
@@ -404,7 +405,8 @@ impl Writer {
     /// # Errors
     /// The reason, if the journal has failed.
     fn handle(&mut self, mut batch: Batch) -> Result<(), Arc<str>> {
-        let (mut plan, began) = (self.plan(), clock::boottime_ns());
+        let mut plan = self.plan();
+        let began = clock::boottime_ns();
         let outcomes = match self.transact(&mut batch, &mut plan) {
             Ok(outcomes) => outcomes,
             Err(error) => {
@@ -591,7 +593,8 @@ impl Writer {
         if let Some(refused) = self.check_planned(&pending.entry)? {
             return Ok(Err(refused));
         }
-        let (activation, prices) = (&pending.entry.activation, &pending.entry.prices);
+        let activation = &pending.entry.activation;
+        let prices = &pending.entry.prices;
         let requested = activation
             .as_ref()
             .map(|new| new.requested)
@@ -790,7 +793,8 @@ impl Writer {
     ) -> Vec<Unsealed> {
         let mut faults = Vec::new();
         for round in 0.. {
-            let (mut batch, mut whose) = (Vec::new(), Vec::new());
+            let mut batch = Vec::new();
+            let mut whose = Vec::new();
             let mut before = Vec::new();
             for (index, (pending, outcome)) in entries.iter().zip(outcomes.iter_mut()).enumerate() {
                 let Ok(Draft { hot: Some(hot), .. }) = outcome else { continue };

@@ -120,7 +120,8 @@ pub enum RecoverError {
 impl Health {
     fn quarantined() -> Self {
         let faults_in_a_row = AtomicU32::new(limits::FAULTS_IN_A_ROW_MAX);
-        let (unmeasured_in_a_row, reason) = (AtomicU32::new(0), ArcSwapOption::empty());
+        let unmeasured_in_a_row = AtomicU32::new(0);
+        let reason = ArcSwapOption::empty();
         Self { faults_in_a_row, unmeasured_in_a_row, reported: AtomicBool::new(true), reason }
     }
 

@@ -52,7 +52,8 @@ impl Cache {
         let failed = |source| CacheError::Folder { folder: folder.into(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         let found = fs::symlink_metadata(folder).map_err(failed)?;
-        let (mode, owner) = (found.permissions().mode() & 0o7777, found.uid());
+        let mode = found.permissions().mode() & 0o7777;
+        let owner = found.uid();
         if !found.is_dir() || mode & 0o077 != 0 || owner != rustix::process::geteuid().as_raw() {
             return Err(CacheError::Open { folder: folder.into(), mode, owner });
         }

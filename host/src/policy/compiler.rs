@@ -53,7 +53,8 @@ pub(super) fn compile_elsewhere(
         (Some(REFUSED), _) => Err(refused(said)),
         (_, _) => {
             let bounds = profile.bounds();
-            let (cpu_s, mib) = (bounds.compile_cpu_s_max, bounds.compile_bytes_max >> 20);
+            let cpu_s = bounds.compile_cpu_s_max;
+            let mib = bounds.compile_bytes_max >> 20;
             Err(refused(format!(
                 "it takes more than {cpu_s} s of processor time or {mib} MiB of memory"
             )))

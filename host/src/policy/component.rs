@@ -171,7 +171,8 @@ impl Policy {
     }
 
     pub(super) fn enter_all_metered(&self, steps: &[Step]) -> Result<Answer<Vec<Tracker>>, Fault> {
-        let (mut after, mut fuel) = (Vec::with_capacity(steps.len()), 0);
+        let mut after = Vec::with_capacity(steps.len());
+        let mut fuel = 0;
         for chunk in steps.chunks(limits::BATCH_ITEMS) {
             let first = after.len();
             fuel += self.enter_batch(chunk, &mut after).map_err(|fault| fault.in_batch(first))?;
@@ -209,7 +210,8 @@ impl Policy {
         trackers: &[Tracker],
         at: Instant,
     ) -> Result<Answer<Vec<Totals>>, Fault> {
-        let (mut totals, mut fuel) = (Vec::with_capacity(trackers.len()), 0);
+        let mut totals = Vec::with_capacity(trackers.len());
+        let mut fuel = 0;
         for chunk in trackers.chunks(limits::BATCH_ITEMS) {
             let first = totals.len();
             fuel += self

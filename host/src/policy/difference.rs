@@ -20,7 +20,8 @@ pub(super) fn of(bytes: &[u8]) -> Vec<String> {
         return Vec::new();
     };
     let Ok((ours, wanted)) = contract(World::Policy) else { return Vec::new() };
-    let (theirs, ours) = (exports(&theirs, world), exports(&ours, wanted));
+    let theirs = exports(&theirs, world);
+    let ours = exports(&ours, wanted);
     let mut told = Vec::new();
     for (name, wants) in &ours {
         // World `meter` has no accounting, which is no difference.

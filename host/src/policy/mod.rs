@@ -152,7 +152,9 @@ impl PolicyHost {
             }
         };
         let loaded = ArcSwap::from_pointee(HashMap::from([(digest, Arc::clone(&standard))]));
-        let (large, compiling, billers) = (OnceLock::new(), Mutex::new(()), Mutex::default());
+        let large = OnceLock::new();
+        let compiling = Mutex::new(());
+        let billers = Mutex::default();
         Ok(Self {
             compact: runtime,
             backend,

@@ -118,7 +118,8 @@ fn ask(policy: &Policy, vectors: &[Step]) -> Result<Answers, SelfTestError> {
         enter_all_fuel: 0,
         snapshot_all_fuel: 0,
     };
-    let (mut entered, mut looked) = (Vec::new(), Vec::new());
+    let mut entered = Vec::new();
+    let mut looked = Vec::new();
     for (number, (before, to, at)) in vectors.iter().enumerate() {
         let after = policy.enter_metered(before, *to, *at).map_err(failed("enter", number))?;
         let totals = policy.snapshot_metered(before, AT_END).map_err(failed("snapshot", number))?;

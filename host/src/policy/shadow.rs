@@ -86,7 +86,9 @@ impl Accounting {
 }
 
 fn alone(policy: &Policy, lived: &Lived, until: Instant) -> Result<(Totals, u64), Fault> {
-    let (mut tracker, mut under_way, mut fuel) = (Tracker::default(), None, 0);
+    let mut tracker = Tracker::default();
+    let mut under_way = None;
+    let mut fuel = 0;
     for &(to, at) in lived {
         // A deletion is accounted as entering the phase under way once more, and then having none.
         let Some(phase) = to.or(under_way) else { continue };

@@ -149,7 +149,8 @@ pub(super) fn check_entered(
     check_length("current", steps.len(), answer.current.len())?;
     check_length("since", steps.len(), answer.since.len())?;
     let lists = lists(&answer.totals, steps.len())?;
-    let (phases, since) = (&answer.current[..steps.len()], &answer.since[..steps.len()]);
+    let phases = &answer.current[..steps.len()];
+    let since = &answer.since[..steps.len()];
     for (item, (before, _, at)) in steps.iter().enumerate() {
         let answered = Tracker {
             current: current(item, phases[item])?,

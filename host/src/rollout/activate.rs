@@ -268,7 +268,9 @@ impl Rollout {
         new: NewActivation,
         request: Option<RequestKey>,
     ) -> Result<Activated, RolloutError> {
-        let (tenant, digest, by) = (new.tenant.clone(), new.digest, new.by.clone());
+        let tenant = new.tenant.clone();
+        let digest = new.digest;
+        let by = new.by.clone();
         let (from, fact) = match self.fleet.activate(new, request.clone()).await {
             Ok(done) => done,
             Err(error @ CommitError::Repeated { same: true, .. }) => {

@@ -215,7 +215,8 @@ impl Rollout {
 
     /// The present standing of a policy with a tenant; `stood` is that of the last fact.
     pub fn standing(&self, stood: &StoredStanding) -> Standing {
-        let (tenant, digest) = (&stood.tenant, stood.digest);
+        let tenant = &stood.tenant;
+        let digest = stood.digest;
         let now = self.fleet.now();
         if matches!(stood.standing, Standing::Uploaded | Standing::Refused) {
             return stood.standing;
@@ -261,7 +262,8 @@ fn past(
         return None;
     }
     let waits = |view: &Arc<View>| {
-        let (tracker, owed) = (&view.account.tracker, &view.account.degraded);
+        let tracker = &view.account.tracker;
+        let owed = &view.account.degraded;
         if owed.as_ref().is_some_and(|owed| owed.policy == digest) {
             return true;
         }

@@ -366,7 +366,8 @@ mod tests {
         let seen = |since| {
             lived(&history, Instant(since)).iter().map(|&(to, at)| (to, at.0)).collect::<Vec<_>>()
         };
-        let (running, stopped) = (Some(Phase::Running), Some(Phase::Stopped));
+        let running = Some(Phase::Running);
+        let stopped = Some(Phase::Stopped);
         assert_eq!(seen(25), [(running, 25), (stopped, 30), (None, 40)]);
         assert_eq!(seen(30), [(stopped, 30), (None, 40)]);
         assert_eq!(seen(0).len(), 4);

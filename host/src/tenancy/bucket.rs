@@ -127,7 +127,9 @@ mod tests {
         fn no_window_ever_sees_more_than_rate_and_burst(
             units in 1_u64..50, gaps in prop::collection::vec(0..SECOND / 4, 1..400),
         ) {
-            let (bucket, mut now, mut let_in) = (Bucket::default(), 7, Vec::new());
+            let bucket = Bucket::default();
+            let mut now = 7;
+            let mut let_in = Vec::new();
             for gap in gaps {
                 now += gap;
                 if bucket.take(now, rate(units)).is_ok() {

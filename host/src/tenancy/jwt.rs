@@ -452,7 +452,8 @@ mod tests {
     fn the_time_is_kept_to_with_a_little_leeway() {
         let at =
             |name, seconds: u64| jwt().check(&hs256(&with(name, json!(seconds))), NOW).map(drop);
-        let (leeway, longest) = (limits::JWT_LEEWAY_S, limits::JWT_LIFETIME_S_MAX);
+        let leeway = limits::JWT_LEEWAY_S;
+        let longest = limits::JWT_LIFETIME_S_MAX;
         assert_eq!(at("exp", NOW - leeway), Err(JwtError::Expired));
         assert_eq!(at("exp", NOW - leeway + 1), Ok(()));
         assert_eq!(at("exp", NOW + longest + leeway), Ok(()));

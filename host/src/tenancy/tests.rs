@@ -67,7 +67,8 @@ async fn everything_is_there_after_reopening() {
     let (secret, token) = tenancy.create_token(request("ci", 60)).await.unwrap();
     let (gone, revoked) = tenancy.create_token(request("old", 60)).await.unwrap();
     tenancy.revoke(revoked.id, Actor::Token(token.id)).await.unwrap();
-    let (settings, tokens) = (tenancy.tenant(&acme()).unwrap().settings(), tenancy.tokens(None));
+    let settings = tenancy.tenant(&acme()).unwrap().settings();
+    let tokens = tenancy.tokens(None);
     let created = tenancy.tenant(&acme()).unwrap().created();
     drop(tenancy);
     let again = open(folder.path());

@@ -30,8 +30,8 @@ impl Bare {
     pub(super) fn start(folder: &Path, name: &str, from: From<'_>) -> Self {
         let socket = folder.join(name);
         let _ = std::fs::remove_file(&socket);
-        let (memory, kernel) =
-            (format!("{}M", machine::MEMORY_BYTES >> 20), guest::tiny().to_str().unwrap());
+        let memory = format!("{}M", machine::MEMORY_BYTES >> 20);
+        let kernel = guest::tiny().to_str().unwrap();
         let mut command = Command::new(machine::program(tallyman::hypervisor::Kind::Qemu));
         command.args([
             "-machine",

@@ -29,7 +29,8 @@ impl Client {
 
     /// Asks for an operation with a body; `expected` is the status of the answer.
     pub(super) fn ask_with(&mut self, operation: &str, body: &str, expected: u16) {
-        let (instance, token) = (&self.instance, &self.token);
+        let instance = &self.instance;
+        let token = &self.token;
         let request = format!(
             "POST /instances/{instance}/{operation} HTTP/1.1\r\nhost: bench\r\n\
              authorization: Bearer {token}\r\n\

@@ -49,7 +49,8 @@ impl Served {
             .bearer_auth(TOKEN)
             .json(&body);
         let answer = asked.send().await.unwrap();
-        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        let status = answer.status();
+        let text = answer.text().await.unwrap();
         assert!(status.is_success(), "{path}: {status} {text}");
         serde_json::from_str(&text).unwrap_or_default()
     }
@@ -119,7 +120,8 @@ impl Pair {
     }
 
     fn line(mut self, what: &str, syncs: &str, commit: f64) -> Line {
-        let (ours, bare) = (median(&mut self.ours), median(&mut self.bare));
+        let ours = median(&mut self.ours);
+        let bare = median(&mut self.bare);
         let limit = bare + 1e6 + commit;
         Line {
             what: format!("{what}; {syncs}"),
@@ -132,7 +134,8 @@ impl Pair {
     }
 
     fn times(mut self, what: String, goal: f64) -> Line {
-        let (ours, bare) = (median(&mut self.ours), median(&mut self.bare));
+        let ours = median(&mut self.ours);
+        let bare = median(&mut self.bare);
         Line {
             what,
             ours: nanos(ours),
@@ -153,7 +156,8 @@ fn bare_commit(file: &mut File) -> f64 {
 /// Measures the operations of the instance that `client` asks for, round by round, and the median
 /// of a commit in the same rhythm: a disk that was left alone for a while answers later.
 fn operations(mut client: Client, folder: &Path) -> ([Pair; 4], f64) {
-    let (mut file, mut commits) = (File::create(folder.join("commit")).unwrap(), Vec::new());
+    let mut file = File::create(folder.join("commit")).unwrap();
+    let mut commits = Vec::new();
     let [mut pause, mut resume, mut standby, mut restore]: [Pair; 4] = Default::default();
     let memory = bare::memory_file(folder);
     let mut peer = Bare::start(folder, "peer", From::Boot);

@@ -81,7 +81,8 @@ impl Month {
     fn new(component: Vec<u8>) -> Self {
         let instances =
             (0..INSTANCES).map(|number| format!("i{number:05}").parse().unwrap()).collect();
-        let (tenant, boot) = (TenantId::default_tenant(), BootId("boot".into()));
+        let tenant = TenantId::default_tenant();
+        let boot = BootId("boot".into());
         Self { tenant, instances, boot, policy: Digest::of(&component), component }
     }
 
@@ -220,7 +221,8 @@ fn header(policy: &Policy) -> Header {
             other => panic!("no meter of EC2 has stretches by {}", other.as_str()),
         };
         assert_eq!(terms.rounding, metering::Rounding::Up);
-        let (minimum_ns, granularity_ns) = (terms.minimum, terms.granularity);
+        let minimum_ns = terms.minimum;
+        let granularity_ns = terms.granularity;
         Some(Terms { stretch, minimum_ns, granularity_ns, rounding: Rounding::Up })
     };
     Header {
@@ -285,7 +287,8 @@ pub(crate) fn run(report: &mut Report) {
 fn beside_scripts(report: &mut Report, policy: &Policy) {
     let request = request(INSTANCES_A_CALL);
     let lives = scripts::lives(&request, TRANSITIONS);
-    let (lua, rhai) = (scripts::Lua::new(), scripts::Rhai::new());
+    let lua = scripts::Lua::new();
+    let rhai = scripts::Rhai::new();
     let by_lua = || lives.iter().map(|life| lua.rate(life)).collect::<Vec<_>>();
     let by_rhai = || lives.iter().map(|life| rhai.rate(life)).collect::<Vec<_>>();
     let time_by_lua = || lives.iter().map(|life| lua.time(life)).collect::<Vec<_>>();
@@ -333,7 +336,8 @@ fn month(report: &mut Report, host: &PolicyHost, component: Vec<u8>) {
     let month = Month::new(component);
     let named =
         |id: &InstanceId| Ok(Named { id: id.to_string(), name: id.to_string(), tags: Vec::new() });
-    let (done, all) = (AtomicU64::new(0), (INSTANCES * TRANSITIONS) as u64);
+    let done = AtomicU64::new(0);
+    let all = (INSTANCES * TRANSITIONS) as u64;
     let tell = |intervals: u64| {
         let done = done.fetch_add(intervals, Ordering::Relaxed) + intervals;
         if std::io::stderr().is_terminal() {

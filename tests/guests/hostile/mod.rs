@@ -346,7 +346,8 @@ impl Contract {
     /// The core module in [`Contract::dummy`].
     pub(crate) fn dummy_module(&self, world: &str) -> Vec<u8> {
         let (resolve, id) = self.resolve(world);
-        let (mut imports, mut exports) = (String::new(), String::new());
+        let mut imports = String::new();
+        let mut exports = String::new();
         for (interface, function) in functions(&resolve, &resolve.worlds[id].imports) {
             let signature = signature(&resolve, AbiVariant::GuestImport, function);
             imports +=

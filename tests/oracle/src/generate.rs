@@ -376,7 +376,8 @@ impl<'a> Maker<'a> {
         if self.dice.chance(4) {
             return Vec::new();
         }
-        let (mut first, mut second) = (self.price(number, 0), self.price(number, 1));
+        let mut first = self.price(number, 0);
+        let mut second = self.price(number, 1);
         // Few books change the key of a counter.
         if self.dice.chance(5) {
             let scope = self.dice.of(&["tenant", "instance"]);
@@ -625,7 +626,8 @@ impl<'a> Maker<'a> {
     }
 
     fn replacement(&mut self, books: &[BookSet]) -> Override {
-        let (mut from, mut to) = (self.landmarks[0] - DAY, self.landmarks[0] + DAY);
+        let mut from = self.landmarks[0] - DAY;
+        let mut to = self.landmarks[0] + DAY;
         if self.dice.chance(40) {
             from = self.time();
             to = from + self.dice.between(1, 20) * self.tick;

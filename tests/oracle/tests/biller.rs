@@ -229,7 +229,8 @@ fn bill(scenario: &Scenario, view: &PeriodView) -> Result<Bill, BillError> {
 
 fn compare(scenario: &Scenario, view: &PeriodView) -> Result<(), String> {
     let bill = bill(scenario, view).map_err(|error| format!("the biller refuses: {error:?}"))?;
-    let (ours, theirs) = (of_oracle(view), of_biller(&bill));
+    let ours = of_oracle(view);
+    let theirs = of_biller(&bill);
     let up_to = view.up_to;
     if ours != theirs {
         return Err(format!("up to {up_to} the oracle says {ours:?} and the biller {theirs:?}"));

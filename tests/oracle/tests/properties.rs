@@ -35,7 +35,8 @@ proptest! {
 
     #[test]
     fn new_names_change_no_rules_sum(scenario in scenarios()) {
-        let (before, after) = (run(&scenario), run(&renamed(&scenario)));
+        let before = run(&scenario);
+        let after = run(&renamed(&scenario));
         let rules = |outcome: &Outcome| -> Vec<(String, Nanos, BTreeSet<i128>)> {
             let rules = |sums: &Sums| sums.rules.values().copied().collect();
             let documents = outcome.documents.iter();
@@ -80,7 +81,8 @@ proptest! {
     #[test]
     fn it_does_not_matter_when_something_becomes_known(scenario in scenarios()) {
         let early = known_early(&scenario);
-        let (late, early) = (last(&run(&scenario)), last(&run(&early)));
+        let late = last(&run(&scenario));
+        let early = last(&run(&early));
         let ends = |last: &BTreeMap<String, (Nanos, Sums)>| -> Vec<(String, Nanos)> {
             last.iter().map(|(period, (up_to, _))| (period.clone(), *up_to)).collect()
         };

@@ -38,7 +38,8 @@ fn assert_aligned(table: &str, heads: &[&str]) {
     for head in heads {
         let place = lines[0].find(head).unwrap_or_else(|| panic!("no {head} in {table}"));
         for line in &lines[1..] {
-            let (before, at) = (line.chars().nth(place.wrapping_sub(1)), line.chars().nth(place));
+            let before = line.chars().nth(place.wrapping_sub(1));
+            let at = line.chars().nth(place);
             assert!(place == 0 || before == Some(' '), "{head}: {table}");
             assert!(at.is_some_and(|at| at != ' '), "{head}: {table}");
         }

@@ -355,7 +355,8 @@ fn every_hypervisor_here_keeps_forks_and_puts_back() {
         let forks: Vec<String> = thread::scope(|scope| {
             let forks: Vec<_> = (0..5)
                 .map(|n| {
-                    let (hypervisor, id) = (&hypervisor, &id);
+                    let hypervisor = &hypervisor;
+                    let id = &id;
                     scope.spawn(move || {
                         let body =
                             json!({"name": format!("{hypervisor}-{n}"), "from_running": true});

@@ -100,7 +100,8 @@ type Sent<'a> = &'a [(&'a str, &'a str)];
 #[test]
 fn a_cookie_counts_in_the_dashboard_s_own_requests_alone() {
     let daemon = daemon();
-    let (api, token) = (daemon.api(), daemon.api().secret().to_owned());
+    let api = daemon.api();
+    let token = daemon.api().secret().to_owned();
     let own = ("tallyman-dashboard", "1");
     let sign_in = |headers: Sent<'_>, token: &str| {
         api.send_with("POST", "/sessions", headers, Some(&json!({"token": token})))

@@ -126,7 +126,8 @@ fn usage_is_pushed_in_order_also_to_a_receiver_that_fails_at_first() {
     let api = daemon.api();
     let id = lived(api, "vm-1");
     api.delete(&format!("/instances/{id}")).done();
-    let (first, second) = (receiver.next(), receiver.next());
+    let first = receiver.next();
+    let second = receiver.next();
     assert_eq!((&first["status"], &second["status"]), (&json!(503), &json!(503)));
     assert_eq!(first["message"], second["message"], "a further try is the same message");
     let events = receiver.until(ends(&id));

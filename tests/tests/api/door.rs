@@ -37,7 +37,8 @@ fn followers_of_one_tenant_take_no_place_of_another() {
         let id = api.create_running("talks");
         format!("/instances/{id}/logs?follow=true&tail=0")
     };
-    let (crowded, quiet) = (path(&many), path(&one));
+    let crowded = path(&many);
+    let quiet = path(&one);
     let following: Vec<_> = (0..FOLLOWERS_MAX).map(|_| many.open(&crowded)).collect();
     assert!(following.iter().all(|answer| answer.status().as_u16() == 200));
     many.get(&crowded).refused(429, "too_many_at_once", "followers");

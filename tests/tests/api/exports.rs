@@ -76,7 +76,10 @@ fn rows(csv: &str) -> (Vec<String>, Vec<Row>) {
 }
 
 fn records(csv: &str) -> Vec<Vec<String>> {
-    let (mut records, mut record, mut field, mut quoted) = (vec![], vec![], String::new(), false);
+    let mut records = vec![];
+    let mut record = vec![];
+    let mut field = String::new();
+    let mut quoted = false;
     let mut letters = csv.chars().peekable();
     while let Some(letter) = letters.next() {
         match letter {
@@ -171,7 +174,8 @@ fn check_product(one: &str, other: &str, product: &str) {
         let digits = text.chars().filter_map(|c| c.to_digit(10)).rev().collect();
         (text.starts_with('-'), digits, fraction)
     };
-    let ((minus, a, before), (less, b, behind)) = (digits(one), digits(other));
+    let (minus, a, before) = digits(one);
+    let (less, b, behind) = digits(other);
     let mut made = vec![0_u32; a.len() + b.len() + 1];
     for (i, x) in a.iter().enumerate() {
         let mut carry = 0;
@@ -301,7 +305,8 @@ fn intervals_come_by_pages_that_touch_and_each_of_which_adds_up() {
     let all = of_all["intervals"].as_array().expect("intervals").clone();
     assert!(all.len() > 4, "{all:?}");
     assert_eq!(of_all.get("next"), None);
-    let (mut found, mut after) = (Vec::new(), json!(0));
+    let mut found = Vec::new();
+    let mut after = json!(0);
     loop {
         let page = api.get(&format!("{path}?limit=2&after={after}")).done();
         assert_eq!(page["proof"]["difference_ns"], json!(0), "{page}");
@@ -330,7 +335,8 @@ fn last(api: &Api) -> Value {
 
 /// All events, so many facts at a time.
 pub(crate) fn pull(api: &Api, limit: usize) -> Vec<Value> {
-    let (mut events, mut after) = (Vec::new(), json!(0));
+    let mut events = Vec::new();
+    let mut after = json!(0);
     loop {
         let path = format!("/tenants/self/usage/events?after={after}&limit={limit}");
         let page = api.get(&path).done();

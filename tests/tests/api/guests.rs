@@ -36,7 +36,8 @@ fn run(daemon: &Daemon, arguments: &[&str]) -> Output {
 }
 
 fn said(output: &Output) -> String {
-    let (out, err) = (&output.stdout, &output.stderr);
+    let out = &output.stdout;
+    let err = &output.stderr;
     format!("{:?} {} {}", output.status, String::from_utf8_lossy(out), String::from_utf8_lossy(err))
 }
 

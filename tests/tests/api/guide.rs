@@ -19,7 +19,8 @@ const RULES_IN_RUST: &str = include_str!("../../../host/src/cli/policy/templates
 pub(crate) type Block = (String, usize, String);
 
 pub(crate) fn blocks(text: &str) -> Vec<Block> {
-    let (mut blocks, mut open) = (Vec::new(), None);
+    let mut blocks = Vec::new();
+    let mut open = None;
     for (line, number) in text.lines().zip(1..) {
         match (line.strip_prefix("```"), open.take()) {
             (Some(language), None) => open = Some((language.to_owned(), number, String::new())),

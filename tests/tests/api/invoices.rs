@@ -398,8 +398,8 @@ fn a_preview_under_other_rules_keeps_nothing() {
     let now = json!(now());
     let plain = asked(json!({"to": now}));
     let double = asked(json!({"to": now, "prices": BOOK.replace("\"36\"", "\"72\"")}));
-    let (one, two) =
-        (nanos(&of(&plain, "compute")["amount"]), nanos(&of(&double, "compute")["amount"]));
+    let one = nanos(&of(&plain, "compute")["amount"]);
+    let two = nanos(&of(&double, "compute")["amount"]);
     assert!((two - 2 * one).abs() <= 1, "{one} {two}");
     assert_eq!(heads(), before);
     assert_eq!(asked(json!({"to": now})), plain);
@@ -426,7 +426,8 @@ fn a_trial_says_what_it_would_change_in_money_and_a_gate_holds_it_back() {
         api.get(&format!("/tenants/default/shadows/{}", ec2.as_str().expect("a digest"))).done();
     let money = &report["money"];
     // By EC2's rules a start and a wake are charged as a minute each, at 0.01 a second.
-    let (active, candidate) = (nanos(&money["active"]), nanos(&money["candidate"]));
+    let active = nanos(&money["active"]);
+    let candidate = nanos(&money["candidate"]);
     assert_eq!(nanos(&money["net"]), candidate - active);
     assert!(candidate - active > 0 && candidate >= 1_200_000_000, "{money}");
     let [worst] = money["instances"].as_array().expect("instances").as_slice() else {
@@ -647,7 +648,8 @@ fn every_byte_of_a_bundle_that_is_changed_is_found_and_named() {
     proves(&["verify", "--bundle", path], elsewhere.path());
     let parts = parts(std::str::from_utf8(&good).expect("text"));
     for pair in parts.windows(2) {
-        let ((start, words), (end, _)) = (pair[0], pair[1]);
+        let (start, words) = pair[0];
+        let (end, _) = pair[1];
         let step = ((end - start) / TRIED).max(1);
         for (round, place) in (start..end).step_by(step).enumerate() {
             // One bit of each byte, not always the same; the last round also of a letter's case.

@@ -71,7 +71,8 @@ fn time_is_counted_once_whether_a_visit_goes_on_or_has_ended() {
         });
         lines.collect()
     };
-    let (before, account) = (seconds(), api.get(&format!("/instances/{id}/intervals")).done());
+    let before = seconds();
+    let account = api.get(&format!("/instances/{id}/intervals")).done();
     for (phase, ns) in account["totals_ns"].as_object().expect("totals") {
         let ns = ns.as_u64().or_else(|| ns.as_str()?.parse().ok()).expect("a number");
         // What goes on has gone on between the two answers.

@@ -87,7 +87,8 @@ fn every_history_of_the_table_is_answered_as_it_says() {
             row.looked_at - since
         );
         for phase in Phase::ALL {
-            let (seen, told) = (millis(row.seen, phase), told(&instance, phase));
+            let seen = millis(row.seen, phase);
+            let told = told(&instance, phase);
             if phase == current {
                 // The visit under way continues up to the response.
                 let told = told.unwrap_or_else(|| panic!("no {}: {context}", phase.as_str()));

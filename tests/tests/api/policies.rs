@@ -24,7 +24,8 @@ fn rows() -> Vec<Row> {
         "world meter {\n  @since(version = 0.2.0)\n  export run: func();",
     );
     let standard = policies::component("standard");
-    let (self_test, bad) = ("self_test", 400);
+    let self_test = "self_test";
+    let bad = 400;
     vec![
         ("nothing", Vec::new(), bad, "not_a_component", "does not begin with"),
         ("a script", b"#!/bin/sh\n".into(), bad, "not_a_component", "does not begin with"),
@@ -109,7 +110,8 @@ fn status_of(instance: &Value) -> &str {
 fn a_policy_that_breaks_later_holds_nothing_up_and_a_rollback_makes_it_whole() {
     let mut daemon = daemon();
     let api = daemon.api();
-    let (bad, good) = (api.create_running("unlucky"), api.create_running("lucky"));
+    let bad = api.create_running("unlucky");
+    let good = api.create_running("lucky");
     let digest = admit(api, breaks_at_a_pause());
     api.put("/tenants/default/policy", &json!({"digest": digest})).done();
 

@@ -306,7 +306,8 @@ fn a_full_queue_answers_at_once_and_says_when_to_come_again() {
     let id = api.create_running("deaf");
     let path = format!("/instances/{id}/logs?follow=true&tail=1");
     api.follow_then(&path, || daemon.type_to(&id, 'x'), |line| line == "HANG");
-    let (stop, pause) = (format!("/instances/{id}/stop"), format!("/instances/{id}/pause"));
+    let stop = format!("/instances/{id}/stop");
+    let pause = format!("/instances/{id}/pause");
     thread::scope(|scope| {
         let stopping = scope.spawn(|| api.post(&stop, &json!({"grace_ms": 4000})));
         api.wait(&id, "Shutdown");

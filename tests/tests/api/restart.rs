@@ -315,7 +315,8 @@ fn a_daemon_killed_at_any_moment_keeps_what_it_acknowledged_and_settles_the_rest
         let api = daemon.api().clone();
         thread::scope(|scope| {
             for client in ["a", "b"] {
-                let (api, acknowledged) = (&api, &acknowledged);
+                let api = &api;
+                let acknowledged = &acknowledged;
                 scope.spawn(move || live(api, &format!("{client}-{round}"), acknowledged));
             }
             // The moment of the kill, not a wait for anything.

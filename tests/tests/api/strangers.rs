@@ -156,7 +156,8 @@ fn the_kit_needs_no_daemon_and_fails_what_does_not_conform_with_the_reason() {
 #[test]
 fn what_is_no_module_of_the_contract_is_not_wrapped() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (module, component) = (folder.path().join("a.core.wasm"), folder.path().join("a.wasm"));
+    let module = folder.path().join("a.core.wasm");
+    let component = folder.path().join("a.wasm");
     for bytes in [b"no module".to_vec(), b"\0asm\x01\0\0\0".to_vec()] {
         std::fs::write(&module, bytes).expect("a file");
         let output = tallyman(&[

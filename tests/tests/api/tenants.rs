@@ -41,9 +41,10 @@ fn go(api: &Api, method: &str, path: &str) -> tallyman_tests::daemon::Answer {
 #[test]
 fn another_tenants_machine_does_not_exist_by_any_way() {
     let daemon = daemon();
-    let (ours, theirs) =
-        (daemon.api().tenant("acme", "tenant-admin"), daemon.api().tenant("evil", "tenant-admin"));
-    let (alive, gone) = (ours.create_running("web"), ours.create_running("old"));
+    let ours = daemon.api().tenant("acme", "tenant-admin");
+    let theirs = daemon.api().tenant("evil", "tenant-admin");
+    let alive = ours.create_running("web");
+    let gone = ours.create_running("old");
     ours.delete(&format!("/instances/{gone}")).done();
     assert_eq!(ours.instance(&gone)["state"], json!("Deleted"));
     for key in [alive.as_str(), &alive[..8], "web", &gone] {
@@ -204,7 +205,8 @@ fn two_faults_quarantine_a_policy_and_the_last_good_one_accounts_what_it_owes_on
         assert_eq!(tenant.instance(id)["accounting"]["status"], json!("ok"));
         tenant.check_time(id);
         let account = tenant.get(&format!("/instances/{id}/intervals")).done();
-        let (lived, counted) = (&account["totals_ns"], &account["accounted"]["totals_ns"]);
+        let lived = &account["totals_ns"];
+        let counted = &account["accounted"]["totals_ns"];
         assert_eq!(
             (&counted["standby"], &counted["paused"]),
             (&lived["paused"], &Value::Null),
@@ -291,7 +293,8 @@ fn a_policy_that_is_tried_tells_what_it_would_have_counted_and_changes_nothing()
         .post("/tokens", &json!({"name": "a", "role": "tenant-admin", "tenant": "acme"}))
         .done();
     let admin = author.with_token(made["secret"].as_str().expect("a secret"));
-    let (paused, stays) = (admin.create_running("paused"), admin.create_running("stays"));
+    let paused = admin.create_running("paused");
+    let stays = admin.create_running("stays");
     let tried = author.upload(policies::component("coarse")).done()["digest"]
         .as_str()
         .expect("a digest")
@@ -311,7 +314,8 @@ fn a_policy_that_is_tried_tells_what_it_would_have_counted_and_changes_nothing()
         (&report["instances"], &report["compared"], &report["differing"]),
         (&json!(2), &json!(2), &json!(1))
     );
-    let (active, candidate) = (&report["active_ns"], &report["candidate_ns"]);
+    let active = &report["active_ns"];
+    let candidate = &report["candidate_ns"];
     assert_eq!(
         (&candidate["standby"], &candidate["running"]),
         (&active["paused"], &active["running"]),

@@ -122,7 +122,9 @@ fn written_out(before: &[String], tree: &str, names: &mut Vec<(Vec<String>, Stri
 }
 
 fn top_level(text: &str) -> Vec<&str> {
-    let (mut depth, mut start, mut parts) = (0, 0, Vec::new());
+    let mut depth = 0;
+    let mut start = 0;
+    let mut parts = Vec::new();
     for (at, letter) in text.char_indices() {
         match letter {
             '{' => depth += 1,
@@ -214,7 +216,8 @@ pub(crate) fn circles(imports: &Imports) -> Vec<BTreeSet<String>> {
 }
 
 fn reachable(from: &str, imports: &Imports) -> BTreeSet<String> {
-    let (mut reached, mut next) = (BTreeSet::new(), vec![from.to_owned()]);
+    let mut reached = BTreeSet::new();
+    let mut next = vec![from.to_owned()];
     while let Some(file) = next.pop() {
         for other in imports.get(&file).into_iter().flatten() {
             if reached.insert(other.clone()) {

@@ -25,7 +25,8 @@ fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
         fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
     {
         let entry = entry.expect("an entry");
-        let (path, name) = (entry.path(), entry.file_name());
+        let path = entry.path();
+        let name = entry.file_name();
         if name == "target" || name.to_string_lossy().starts_with('.') {
             continue;
         }
@@ -53,7 +54,8 @@ fn code(path: &Path) -> String {
 /// its first line, or with the first line that is as far to the left again.
 fn without_tests(text: &str) -> Vec<&str> {
     let indent = |line: &str| line.len() - line.trim_start().len();
-    let (mut kept, mut lines) = (Vec::new(), text.lines());
+    let mut kept = Vec::new();
+    let mut lines = text.lines();
     while let Some(line) = lines.next() {
         if line.trim() != "#[cfg(test)]" {
             kept.push(line);

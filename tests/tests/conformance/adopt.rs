@@ -115,7 +115,8 @@ async fn what_is_not_the_machine_is_not_taken_for_it(bed: Arc<Bed>) -> Outcome {
     }
     fs::write(&identity, true_one).expect("mend");
 
-    let (control, aside) = (run.join("ctl"), run.join("aside"));
+    let control = run.join("ctl");
+    let aside = run.join("aside");
     fs::rename(&control, &aside).expect("rename");
     let stranger = UnixListener::bind(&control).expect("bind");
     let answering = tokio::task::spawn_blocking(move || stranger.accept().map(drop));
@@ -196,7 +197,8 @@ async fn an_end_that_no_daemon_saw_has_its_true_time_and_cause(bed: Arc<Bed>) ->
     for by_guest in [true, false] {
         let spec = bed.spec(if by_guest { "off" } else { "killed" });
         orphan(&bed, &spec).await;
-        let (vmm, supervisor) = (bed.process(&spec, "vmm"), bed.process(&spec, "supervisor"));
+        let vmm = bed.process(&spec, "vmm");
+        let supervisor = bed.process(&spec, "supervisor");
         let before = Stamp::now();
         match by_guest {
             true => type_on_console(&spec, "q"),

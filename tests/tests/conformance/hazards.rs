@@ -118,7 +118,8 @@ fn replace(snapshot: &Path, name: &str, bytes: &[u8]) {
 /// Makes a snapshot of a machine that has ended; the outcome if the VMM can't write one on this
 /// host.
 async fn snapshot(bed: &Bed, spec: &MachineSpec) -> Result<PathBuf, Outcome> {
-    let (mut launched, to) = (bed.ready(spec).await, bed.path("snapshot"));
+    let mut launched = bed.ready(spec).await;
+    let to = bed.path("snapshot");
     launched.vm.pause().await.expect("pause");
     let saved = launched.vm.save(&to).await;
     launched.vm.quit().await.expect("quit");
@@ -137,7 +138,8 @@ async fn a_vmm_that_nobody_wrote_down_is_ended_before_it_counts_as_never_launche
 ) -> Outcome {
     let spec = bed.spec("one");
     let launched = bed.hypervisor.launch(&spec, Origin::Boot).await.expect("launch");
-    let (pid, supervisor) = (launched.pid, bed.process(&spec, "supervisor"));
+    let pid = launched.pid;
+    let supervisor = bed.process(&spec, "supervisor");
     drop(launched);
     kill(supervisor, Signal::KILL);
     gone(supervisor).await;
@@ -205,7 +207,8 @@ async fn what_is_written_in_a_hundredth_of_the_time_is_all_of_the_memory(bed: Ar
         launched.vm.pause().await.expect("pause");
         let ours = bed.path(round);
         launched.vm.save(&ours).await.expect("save");
-        let (state, memory) = (bed.path("full-state"), bed.path(&format!("full-{round}")));
+        let state = bed.path("full-state");
+        let memory = bed.path(&format!("full-{round}"));
         let body =
             json!({ "snapshot_type": "Full", "snapshot_path": state, "mem_file_path": memory });
         let answer = vmm
@@ -215,14 +218,15 @@ async fn what_is_written_in_a_hundredth_of_the_time_is_all_of_the_memory(bed: Ar
             .await
             .expect("an answer");
         assert!(answer.status().is_success());
-        let (ours, full) =
-            (fs::read(ours.join("memory")).expect("ours"), fs::read(memory).expect("full"));
+        let ours = fs::read(ours.join("memory")).expect("ours");
+        let full = fs::read(memory).expect("full");
         assert_eq!(full.len() as u64, spec.memory_bytes);
         assert!(ours == full, "{round}: it left something out");
         launched.vm.resume().await.expect("resume");
     }
     // A machine on a snapshot's memory has only part of its own present.
-    let (child, grandchild) = (large("child"), large("grandchild"));
+    let child = large("child");
+    let grandchild = large("grandchild");
     let launched =
         bed.hypervisor.launch(&child, Origin::Snapshot(bed.path("second"))).await.expect("fork");
     launched.vm.resume().await.expect("resume");
@@ -241,7 +245,8 @@ async fn what_is_written_in_a_hundredth_of_the_time_is_all_of_the_memory(bed: Ar
 }
 
 async fn a_kernel_without_the_note_is_booted_by_its_64_bit_entry(bed: Arc<Bed>) -> Outcome {
-    let (spec, kernel) = (bed.spec("one"), bed.path("kernel"));
+    let spec = bed.spec("one");
+    let kernel = bed.path("kernel");
     let mut bytes = fs::read(&spec.kernel).expect("the guest");
     let note = bytes.windows(4).position(|window| window == b"Xen\0").expect("a note");
     bytes[note] = b'Y';
@@ -264,7 +269,8 @@ async fn what_nobody_reads_any_more_neither_ends_the_vmm_nor_holds_it_up(bed: Ar
     }
     let wire = format!("/proc/{}/fd/{LOG_FD}", launched.pid);
     let mut log = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(wire).expect("the log");
-    let (mut bytes, end) = (Vec::new(), io::ErrorKind::WouldBlock);
+    let mut bytes = Vec::new();
+    let end = io::ErrorKind::WouldBlock;
     assert_eq!(
         log.read_to_end(&mut bytes).map_err(|error| error.kind()),
         Err(end),
@@ -308,7 +314,8 @@ async fn a_short_launch_adds_to_the_logs_of_a_long_one_and_overwrites_nothing(
             log.strip_prefix(before).unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(log)));
         String::from_utf8_lossy(added).into_owned()
     };
-    let (console, log) = (added(&console, &before[0]), added(&log, &before[1]));
+    let console = added(&console, &before[0]);
+    let log = added(&log, &before[1]);
     assert_eq!(console.matches("PROGRAM-START").count(), 1, "{console}");
     assert!(console.len() < before[0].len() && !console.contains("only in the first"), "{console}");
     assert!(!log.contains("one-1"), "a name of the first launch: {log}");

@@ -208,7 +208,9 @@ fn trials_of(
         Some((Cell::Hazard(hazard.name), name, hazard.attempt()?))
     });
     let made = operations.chain(hazards).map(|(cell, name, attempt)| {
-        let (hypervisor, runtime, report) = (hypervisor.clone(), runtime.clone(), report.clone());
+        let hypervisor = hypervisor.clone();
+        let runtime = runtime.clone();
+        let report = report.clone();
         Trial::test(format!("{kind}::{name}"), move || {
             report.began(kind, cell);
             let outcome = runtime.block_on(attempt(Arc::new(Bed::new(kind, hypervisor))));

@@ -113,7 +113,8 @@ async fn beats(clock: &MachineSpec, count: usize) {
 }
 
 async fn a_held_machine_does_nothing_and_the_stamps_say_for_how_long(bed: Arc<Bed>) -> Outcome {
-    let (spec, clock) = (bed.spec("one"), bed.spec("clock"));
+    let spec = bed.spec("one");
+    let clock = bed.spec("clock");
     let _clock = bed.ready(&clock).await;
     let launched = bed.hypervisor.launch(&spec, Origin::Boot).await.expect("launch");
     let mut ran = Duration::ZERO;

@@ -97,7 +97,8 @@ fn check_unsaved(to: &Path) {
 
 /// A snapshot of a machine at work that has ended.
 async fn snapshot_of(bed: &Bed, spec: &MachineSpec) -> Result<PathBuf, Outcome> {
-    let (mut launched, to) = (bed.ready(spec).await, bed.path("snapshot"));
+    let mut launched = bed.ready(spec).await;
+    let to = bed.path("snapshot");
     launched.vm.pause().await.expect("pause");
     saved(bed, spec, &launched, &to).await?;
     launched.vm.quit().await.expect("quit");
@@ -169,7 +170,8 @@ async fn a_machine_is_saved_as_often_as_one_likes_but_nothing_is_overwritten(
 }
 
 async fn what_runs_or_never_ran_is_not_saved(bed: Arc<Bed>) -> Outcome {
-    let (spec, to) = (bed.spec("one"), bed.path("snapshot"));
+    let spec = bed.spec("one");
+    let to = bed.path("snapshot");
     let launched = bed.hypervisor.launch(&spec, Origin::Boot).await.expect("launch");
     match launched.vm.save(&to).await {
         Err(HypervisorError::Save { .. }) => check_unsaved(&to),
@@ -187,7 +189,8 @@ async fn what_runs_or_never_ran_is_not_saved(bed: Arc<Bed>) -> Outcome {
 }
 
 async fn a_vmm_that_is_killed_under_a_save_leaves_no_snapshot(bed: Arc<Bed>) -> Outcome {
-    let (spec, to) = (bed.spec("one"), bed.path("snapshot"));
+    let spec = bed.spec("one");
+    let to = bed.path("snapshot");
     let mut launched = bed.ready(&spec).await;
     launched.vm.pause().await.expect("pause");
     let killer = async { launched.vm.kill().expect("kill") };
@@ -388,7 +391,8 @@ async fn a_vmm_that_is_killed_under_a_restore_spoils_no_snapshot(bed: Arc<Bed>) 
 /// Launches a machine with a disk, pauses and saves it.
 async fn source(bed: &Bed, name: &str) -> Result<(Launched, MachineSpec, PathBuf), Outcome> {
     let spec = with_disk(bed, bed.spec(name));
-    let (launched, to) = (bed.ready(&spec).await, bed.path("snapshot"));
+    let launched = bed.ready(&spec).await;
+    let to = bed.path("snapshot");
     launched.vm.pause().await.expect("pause");
     saved(bed, &spec, &launched, &to).await?;
     Ok((launched, spec, to))
@@ -420,7 +424,8 @@ async fn a_fork_runs_beside_its_source_from_the_same_heartbeat(bed: Arc<Bed>) ->
     fs::remove_dir_all(&snapshot).expect("it is not needed any more");
     forked.vm.resume().await.expect("resume");
     heartbeat_after(&fork, 1).await;
-    let (first, count) = (heartbeats(&fork)[0], heartbeats(&source).len());
+    let first = heartbeats(&fork)[0];
+    let count = heartbeats(&source).len();
     assert!(heartbeats(&source).contains(&first) && first > 2);
     heartbeat_after(&source, count).await;
     heartbeat_after(&fork, heartbeats(&fork).len()).await;

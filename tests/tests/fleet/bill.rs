@@ -105,7 +105,8 @@ struct Fleet {
 
 impl Fleet {
     async fn new() -> Self {
-        let (ledger, alone) = (Site::new().await, Site::new().await);
+        let ledger = Site::new().await;
+        let alone = Site::new().await;
         ledger.set_book(BOOK).await;
         alone.set_book(BOOK).await;
         let mut hosts = Vec::new();
@@ -154,7 +155,8 @@ async fn one_bill(seed: u64) {
     }
     fleet.note(&desk).await;
     for to in [20 * DAY, 31 * DAY, 59 * DAY] {
-        let (one, all) = (fleet.alone.preview(to), fleet.ledger.preview(to));
+        let one = fleet.alone.preview(to);
+        let all = fleet.ledger.preview(to);
         assert_eq!(all_said(&all), all_said(&one), "seed {seed}, up to day {}", to / DAY);
         assert!(!all.is_empty());
     }
@@ -194,8 +196,9 @@ async fn what_a_host_brings_after_the_close_is_a_correction() {
         catch_up(&site.sender(way.clone())).await;
     }
     fleet.note(&desk).await;
-    let (issuer, act, heading) =
-        (fleet.ledger.issuer(), Act::by(Actor::Operator), Heading::default());
+    let issuer = fleet.ledger.issuer();
+    let act = Act::by(Actor::Operator);
+    let heading = Heading::default();
     let to = Goal::Close(fleet.ledger.meter(31 * DAY));
     let closed = issuer.reach(&tenant(), to, &heading, &act, &directory()).await.expect("closed");
     assert_eq!(closed.len(), 1);
@@ -220,7 +223,8 @@ async fn two_stories_of_one_host_are_refused_by_name() {
     let desk = Desk::new(&fleet.ledger.folder);
     let id: InstanceId = "i-1".parse().expect("an id");
     let mut hosts = fleet.hosts.into_iter();
-    let (mut one, mut other) = (hosts.next().expect("three"), hosts.next().expect("three"));
+    let mut one = hosts.next().expect("three");
+    let mut other = hosts.next().expect("three");
     one.enter(&id, HOUR, Some(Phase::Created)).await;
     other.enter(&id, 2 * HOUR, Some(Phase::Created)).await;
     catch_up(&one.sender(Way::straight(&desk, "h1"))).await;

@@ -95,7 +95,8 @@ impl Site {
             Some(phase) => InstanceFact::Entered(Entered { phase, shape, session: 1, cause: None }),
             None => InstanceFact::Deleted,
         };
-        let (record, state) = (String::new(), String::new());
+        let record = String::new();
+        let state = String::new();
         let write = match self.instances.get(id).cloned() {
             Some((row, account)) => {
                 InstanceWrite::Update { row, name: None, record: None, state, account }

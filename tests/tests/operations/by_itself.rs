@@ -71,8 +71,8 @@ fn each_attempt_waits_twice_as_long_until_there_are_no_more_or_the_guest_was_sta
     let crash = |rig: &mut Rig, waits: Option<u64>| {
         rig.double.end(&id, Initiator::Unknown);
         reach(rig, &id, Phase::Stopped);
-        let (stopped, due) =
-            (rig.fact(&id, "stopped crashed").at.meter, rig.view(&id).live.restarts.due_ns);
+        let stopped = rig.fact(&id, "stopped crashed").at.meter;
+        let due = rig.view(&id).live.restarts.due_ns;
         assert_eq!(
             due,
             waits.map(|wait| stopped.0 + i64::try_from(wait).expect("small") * 1_000_000_000)

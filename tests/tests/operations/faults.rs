@@ -137,7 +137,9 @@ fn memory_that_could_not_be_run_is_kept_until_its_end_is_known() {
 fn a_create_that_fails_leaves_no_name_and_no_time() {
     let rig = Rig::default();
     let launch = rig.double.hold_next_launch();
-    let (fleet, tenant, new) = (rig.fleet().clone(), rig.tenant.clone(), rig.new_instance("a"));
+    let fleet = rig.fleet().clone();
+    let tenant = rig.tenant.clone();
+    let new = rig.new_instance("a");
     let answer = rig.spawn(async move { fleet.create(&tenant, new).await });
     rig.run(launch.reached());
     let id = rig.fleet().find(&rig.tenant, "a").expect("it is being made").record.id.clone();
@@ -167,8 +169,8 @@ fn a_disk_that_another_machine_uses_is_neither_copied_nor_replaced_nor_given_awa
     fs::write(&disk, [2; 512]).expect("another guest writes");
     let machine = File::open(&disk).expect("a disk");
     machine.lock().expect("free");
-    let (facts, revert) =
-        (rig.story(&id).len(), Request::Revert { snapshot: KEPT.parse().expect("a name") });
+    let facts = rig.story(&id).len();
+    let revert = Request::Revert { snapshot: KEPT.parse().expect("a name") };
     let mut other = rig.new_instance("b");
     other.disks = rig.view(&id).record.spec.disks.clone();
     for outcome in [
@@ -237,7 +239,9 @@ fn memory_and_disks_of_a_snapshot_are_of_one_instant() {
     // Memory is saved, and the file is lost with the daemon: the vCPUs have to run for a moment
     // before memory can be saved again.
     let saved = rig.double.hold_after(&id, Call::Save);
-    let (fleet, tenant, asked) = (rig.fleet().clone(), rig.tenant.clone(), id.clone());
+    let fleet = rig.fleet().clone();
+    let tenant = rig.tenant.clone();
+    let asked = id.clone();
     let request = rig.request(Command::Snapshot);
     drop(rig.spawn(async move { fleet.request(&tenant, &asked, request).await.map(drop) }));
     rig.run(saved.reached());
@@ -246,7 +250,9 @@ fn memory_and_disks_of_a_snapshot_are_of_one_instant() {
     rig.double.forget_plans(&id);
     rig.start(Host::StayedUp);
     let runs = rig.double.hold_after(&id, Call::Resume);
-    let (fleet, tenant, asked) = (rig.fleet().clone(), rig.tenant.clone(), id.clone());
+    let fleet = rig.fleet().clone();
+    let tenant = rig.tenant.clone();
+    let asked = id.clone();
     let new = match rig.request(Command::Snapshot) {
         Request::Snapshot(new) => Request::Snapshot(tallyman::driver::NewSnapshot {
             name: KEPT.parse().expect("a name"),
@@ -323,7 +329,8 @@ fn the_bound_of_snapshots_holds_whatever_is_to_stay() {
 #[test]
 fn what_is_dead_has_ended_though_its_hypervisor_is_missing() {
     let mut rig = Rig::default();
-    let (id, asleep) = (running(&rig, "a"), running(&rig, "b"));
+    let id = running(&rig, "a");
+    let asleep = running(&rig, "b");
     rig.command(&asleep, Command::Standby).expect("in standby");
     rig.crash();
     rig.double.lose(&id, &Host::Rebooted.boot_before());

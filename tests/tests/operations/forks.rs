@@ -21,11 +21,10 @@ fn fork(name: &str, target: Option<Target>) -> NewFork {
 fn each_source_and_target_has_its_stories() {
     use Target::{Running, Standby, Stopped};
     type Story = &'static [&'static str];
-    let (restored, started): (Story, Story) = (
-        &["forked", "standby", "intended restore", "paused", "running"],
-        &["forked", "stopped", "intended start", "created", "initializing"],
-    );
-    let (asleep, dead): (Story, Story) = (&["forked", "standby"], &["forked", "stopped"]);
+    let restored: Story = &["forked", "standby", "intended restore", "paused", "running"];
+    let started: Story = &["forked", "stopped", "intended start", "created", "initializing"];
+    let asleep: Story = &["forked", "standby"];
+    let dead: Story = &["forked", "stopped"];
     let paused: Story = &["intended fork", "paused", "running", "forked"];
     let silent: Story = &["intended fork", "forked"];
     let rows: [(&[Command], Option<Target>, Story, Story); 13] = [
@@ -49,7 +48,8 @@ fn each_source_and_target_has_its_stories() {
         for &command in before {
             rig.command(&source, command).expect("legal");
         }
-        let (count, state) = (rig.story(&source).len(), rig.view(&source).live.state);
+        let count = rig.story(&source).len();
+        let state = rig.view(&source).live.state;
         let child = rig.fork(&source, fork(&format!("child-{index}"), target)).expect("forked");
         let id = child.record.id.clone();
         assert_eq!(rig.story_after(&source, count), source_story, "{before:?} {target:?}");
@@ -217,7 +217,9 @@ fn what_a_crash_leaves_of_a_fork_is_swept() {
     let mut rig = Rig::default();
     let source = running(&rig, "source");
     let gate = rig.double.hold_after(&source, Call::Save);
-    let (fleet, tenant, id) = (rig.fleet().clone(), rig.tenant.clone(), source.clone());
+    let fleet = rig.fleet().clone();
+    let tenant = rig.tenant.clone();
+    let id = source.clone();
     drop(rig.spawn(async move { fleet.fork(&tenant, &id, fork("child", None)).await }));
     rig.run(gate.reached());
     let orphan = rig.folder().join("instances").join(InstanceId::random().as_str());

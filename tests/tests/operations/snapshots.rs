@@ -46,7 +46,8 @@ fn a_snapshot_is_recorded_as_the_pause_that_it_takes_and_counts_in_the_shape_fro
         for &command in before {
             rig.command(&id, command).expect("legal");
         }
-        let (count, state) = (rig.story(&id).len(), rig.view(&id).live.state);
+        let count = rig.story(&id).len();
+        let state = rig.view(&id).live.state;
         rig.keep(&id);
         assert_eq!(rig.story_after(&id, count), story, "after {before:?}");
         let view = rig.view(&id);
@@ -240,7 +241,8 @@ fn set_intent(rig: &Rig, intent: &str) {
 #[test]
 fn disks_of_the_hosts_own_are_part_of_a_snapshot_too() {
     let rig = Rig::default();
-    let (mine, read_only) = (rig.folder().join("mine.raw"), rig.folder().join("read-only.raw"));
+    let mine = rig.folder().join("mine.raw");
+    let read_only = rig.folder().join("read-only.raw");
     fs::write(&mine, [1; 512]).and_then(|()| fs::write(&read_only, [2; 512])).expect("files");
     let mut new = rig.new_instance("a");
     let disk =
@@ -304,7 +306,8 @@ fn a_schedule_takes_snapshots_keeps_the_newest_and_rests_while_nothing_changes()
     // A daemon that was down takes one snapshot, not all that were due.
     rig.crash();
     rig.pass(Duration::from_secs(36_000));
-    let (before, due) = (rig_story_len(&mut rig, &id), 1);
+    let before = rig_story_len(&mut rig, &id);
+    let due = 1;
     until(&rig, &id, |rig| rig.story(&id).len() > before && rests(rig, &id));
     let told = rig
         .story_after(&id, before)

@@ -126,7 +126,8 @@ fn options_are_given_to_the_policy_that_is_tried() {
 #[test]
 fn two_runs_ask_and_find_the_same() {
     let component = policies::component("coarse");
-    let (mut one, mut other) = (report(&component), report(&component));
+    let mut one = report(&component);
+    let mut other = report(&component);
     (one.admitted.compile_ms, other.admitted.compile_ms) = (0, 0);
     assert_eq!(one, other);
 }

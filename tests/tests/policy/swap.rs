@@ -69,7 +69,8 @@ fn by_definition(
     let ends = facts.iter().skip(1).map(|&(_, at)| at).chain([end]);
     for (&(phase, start), end) in facts.iter().zip(ends) {
         let Some(phase) = phase else { continue };
-        let (mut from, mut policy) = (start, timeline.at(Instant(start)));
+        let mut from = start;
+        let mut policy = timeline.at(Instant(start));
         let cuts: Vec<_> = timeline.between(Instant(start), Instant(end)).collect();
         for (cut, next) in
             cuts.into_iter().map(|(at, next)| (at.0, Some(next))).chain([(end, None)])

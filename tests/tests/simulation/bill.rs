@@ -52,7 +52,8 @@ fn issuer(daemon: &Daemon) -> Issuer {
 
 /// Puts a book in force.
 pub(crate) async fn set_prices(world: &World, daemon: &Daemon, book: usize) -> Result<(), String> {
-    let (text, now) = (BOOKS[book].as_bytes().to_vec(), daemon.fleet.now());
+    let text = BOOKS[book].as_bytes().to_vec();
+    let now = daemon.fleet.now();
     let issuer = issuer(daemon);
     let set = issuer.set_prices(&world.tenant, (text, None), None, now, Act::by(Actor::Host));
     set.await.map(drop).map_err(|error| format!("no prices: {error:?}"))
@@ -60,9 +61,12 @@ pub(crate) async fn set_prices(world: &World, daemon: &Daemon, book: usize) -> R
 
 /// Closes the tenant's time up to now.
 pub(crate) fn close(world: &World, daemon: &Daemon) -> impl Future<Output = ()> + Send + use<> {
-    let (issuer, tenant, now) = (issuer(daemon), world.tenant.clone(), daemon.fleet.now());
+    let issuer = issuer(daemon);
+    let tenant = world.tenant.clone();
+    let now = daemon.fleet.now();
     async move {
-        let (heading, act) = (Heading::default(), Act::by(Actor::Host));
+        let heading = Heading::default();
+        let act = Act::by(Actor::Host);
         // It may be that nothing is to be closed, or that the disk is full.
         let _ = issuer.reach(&tenant, Goal::Close(now), &heading, &act, &directory()).await;
     }
@@ -90,7 +94,8 @@ pub(crate) fn check(
     if nanos(&ours.period_total) == Some(total) {
         return Ok(());
     }
-    let (rules, whole) = (&ours.rules, theirs.last().map(|document| &document.whole));
+    let rules = &ours.rules;
+    let whole = theirs.last().map(|document| &document.whole);
     Err(format!("the bill is {}, {rules:?}; by the oracle {whole:?}", ours.period_total))
 }
 

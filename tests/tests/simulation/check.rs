@@ -349,7 +349,8 @@ const TOLD_NS: i64 = 1_000_000;
 
 /// An interval says what the machine did in it, or that nobody knows.
 fn against(piece: &Interval, truth: &[Truth], is_told: bool) -> Result<(), String> {
-    let (start, end) = (piece.start.0, piece.end.0);
+    let start = piece.start.0;
+    let end = piece.end.0;
     let mut lived = 0;
     for known in truth {
         let length = known.to.min(end) - known.from.max(start);

@@ -96,7 +96,8 @@ impl Daemon {
         }
         tokio::spawn(runtime::prove_alive(journal.clone()));
         tokio::spawn(runtime::watch_clocks(journal.clone(), clock.clone(), fleet.clone()));
-        let (boot, offset_ns) = (clock.boot().clone(), clock.offset_ns());
+        let boot = clock.boot().clone();
+        let offset_ns = clock.offset_ns();
         Ok(Self { fleet, journal, boot, offset_ns, earlier })
     }
 }

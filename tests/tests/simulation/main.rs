@@ -50,7 +50,8 @@ fn run(seed: u64, mutant: Option<Mutant>) -> Course {
             Some(mutant) => mutant.during(|| world.run(LIVES)),
             None => world.run(LIVES),
         };
-        let (hash, trace) = (world.hash(), world.history().cloned().collect());
+        let hash = world.hash();
+        let trace = world.history().cloned().collect();
         drop(world);
         host::end();
         Course { flaw: flaw.err(), hash, trace }
@@ -90,7 +91,8 @@ const FOUND: [u64; 3] = [233, 250, 351];
 
 #[test]
 fn every_seed_keeps_every_promise() {
-    let (first, count) = (number("SEED", 1), number("SEEDS", 200));
+    let first = number("SEED", 1);
+    let count = number("SEEDS", 200);
     let mut seeds: Vec<_> = (first..first + count).collect();
     if std::env::var("SEED").is_err() {
         seeds.extend(FOUND);
@@ -111,7 +113,8 @@ fn every_seed_keeps_every_promise() {
 #[test]
 fn the_same_seed_has_the_same_history() {
     each(1..9, |seed| {
-        let (one, other) = (simulate(seed, None), simulate(seed, None));
+        let one = simulate(seed, None);
+        let other = simulate(seed, None);
         assert_eq!(one.trace, other.trace, "seed {seed}");
         assert_eq!(one.hash, other.hash, "seed {seed}");
     });

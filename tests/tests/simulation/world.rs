@@ -501,7 +501,8 @@ impl World {
         let name = self.fresh();
         let new = self.new_instance(&name);
         self.say(format!("{number}: create {name}"));
-        let (fleet, tenant) = (daemon.fleet.clone(), self.tenant.clone());
+        let fleet = daemon.fleet.clone();
+        let tenant = self.tenant.clone();
         tokio::spawn(async move {
             let outcome = fleet.create(&tenant, new).await.map_err(|error| error.to_string());
             let _ = answers.send(Answer { number, name: Some(name), outcome });
@@ -542,8 +543,9 @@ impl World {
     ) {
         let name = &view.record.name;
         self.say(format!("{number}: {command} {name} ({})", view.live.state.as_str()));
-        let (fleet, tenant, id) =
-            (daemon.fleet.clone(), self.tenant.clone(), view.record.id.clone());
+        let fleet = daemon.fleet.clone();
+        let tenant = self.tenant.clone();
+        let id = view.record.id.clone();
         let asked = self.asked(view, command);
         tokio::spawn(async move {
             let outcome = match asked {
@@ -606,8 +608,10 @@ impl World {
         let digest = if self.dice.one_in(2) { Digest::of(&other) } else { standard };
         self.was_unrated |= digest == Digest::of(&TRAPPING);
         self.say(format!("activate {digest}"));
-        let (fleet, journal) = (daemon.fleet.clone(), daemon.journal.clone());
-        let (tenant, by) = (self.tenant.clone(), Actor::Host);
+        let fleet = daemon.fleet.clone();
+        let journal = daemon.journal.clone();
+        let tenant = self.tenant.clone();
+        let by = Actor::Host;
         tokio::spawn(async move {
             let policy = NewPolicy {
                 tenant: tenant.clone(),

@@ -46,7 +46,9 @@ impl Pending {
         }
         let header = serde_json::from_str(header);
         let header = header.map_err(|error| malformed(&format!("the header: {error}")))?;
-        let (subjects, intervals, own) = (Vec::new(), Intervals::default(), Vec::new());
+        let subjects = Vec::new();
+        let intervals = Intervals::default();
+        let own = Vec::new();
         *self = Self::Gathering(Box::new(Gathering { header, subjects, intervals, own }));
         Ok(())
     }

@@ -68,7 +68,8 @@ impl<'a> Source<'a> {
 
     fn new(seen: Rules, total: i128, flow: Flow<'a>, billed: Span, digits: Digits) -> Self {
         let kept = Spans::of(i64::MIN, i64::MAX);
-        let (lumps, known) = (BTreeMap::new(), BTreeMap::new());
+        let lumps = BTreeMap::new();
+        let known = BTreeMap::new();
         Self { seen, total, billed, flow, digits, kept, lumps, known, inside: 0 }
     }
 
@@ -233,7 +234,8 @@ impl<'s, 'a> Probes<'s, 'a> {
         let mut low = (first, self.cursors());
         let instants = self.instants(first, until);
         // First between instants at which something changes, so that the walks halve, then inside.
-        let (mut from, mut to) = (0, instants.len());
+        let mut from = 0;
+        let mut to = instants.len();
         while from < to {
             let middle = from + (to - from) / 2;
             match self.at_most(&low.1, instants[middle], amount)? {

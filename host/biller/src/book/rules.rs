@@ -89,7 +89,8 @@ fn by<'a, K: Ord>(prices: &'a [Price], key: impl Fn(&'a Price) -> K) -> BTreeMap
 }
 
 fn check_kind(prices: &[Price], first: usize, number: usize) -> Checking<()> {
-    let (there, here) = (&prices[first], &prices[number]);
+    let there = &prices[first];
+    let here = &prices[number];
     let is_same = here.meter == there.meter
         && here.per.unit == there.per.unit
         && here.scope == there.scope
@@ -118,7 +119,8 @@ fn check_plain(prices: &[Price], mut group: Vec<usize>) -> Checking<()> {
 fn check_windowed(prices: &[Price], group: &[usize]) -> Checking<()> {
     for (place, &number) in group.iter().enumerate() {
         for &other in &group[..place] {
-            let (here, there) = (&prices[number], &prices[other]);
+            let here = &prices[number];
+            let there = &prices[other];
             let Some(both) = common(here, there) else { continue };
             if let Some(when) = meeting(&here.windows, &there.windows) {
                 return Err(both_hold(
@@ -134,8 +136,10 @@ fn check_windowed(prices: &[Price], group: &[usize]) -> Checking<()> {
 }
 
 fn both_hold(prices: &[Price], one: usize, other: usize, when: &str) -> super::BookError {
-    let (first, second) = (one.min(other), one.max(other));
-    let (id, rule) = (&prices[first].id, &prices[first].rule);
+    let first = one.min(other);
+    let second = one.max(other);
+    let id = &prices[first].id;
+    let rule = &prices[first].rule;
     let problem = format!(
         "'{}' holds at the same time as price '{id}' of the same rule '{rule}': {when}; \
          end the one where the other begins",
@@ -167,7 +171,8 @@ fn check_meter(prices: &[Price], mut group: Vec<usize>) -> Checking<()> {
 }
 
 fn check_pair(prices: &[Price], one: usize, other: usize) -> Checking<()> {
-    let (there, here) = (&prices[one], &prices[other]);
+    let there = &prices[one];
+    let here = &prices[other];
     if here.rule == there.rule || common(here, there).is_none() {
         return Ok(());
     }

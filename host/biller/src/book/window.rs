@@ -54,7 +54,8 @@ impl WindowEntry {
 fn minute(text: &str) -> Option<u16> {
     let is_two = |part: &str| part.len() == 2 && part.bytes().all(|c| c.is_ascii_digit());
     let (hours, minutes) = text.split_once(':').filter(|(h, m)| is_two(h) && is_two(m))?;
-    let (hours, minutes): (u16, u16) = (hours.parse().ok()?, minutes.parse().ok()?);
+    let hours: u16 = hours.parse().ok()?;
+    let minutes: u16 = minutes.parse().ok()?;
     let minute = hours * 60 + minutes;
     (minutes < 60 && minute <= 1_440).then_some(minute)
 }
@@ -62,7 +63,8 @@ fn minute(text: &str) -> Option<u16> {
 impl Window {
     /// Length in minutes by the local clock.
     pub fn minutes(&self) -> u32 {
-        let (from, until) = (u32::from(self.from_minute), u32::from(self.until_minute));
+        let from = u32::from(self.from_minute);
+        let until = u32::from(self.until_minute);
         if until > from { until - from } else { until + DAY - from }
     }
 

@@ -50,7 +50,8 @@ pub fn terms(minimum: i64, granularity: i64, rounding: Rounding) -> Terms {
 impl Case {
     /// A whole period, in seconds.
     pub fn of(start: i64, end: i64) -> Self {
-        let (start, end) = (start * SECOND, end * SECOND);
+        let start = start * SECOND;
+        let end = end * SECOND;
         let utc = Zone { name: "UTC".into(), transitions: vec![(0, 0)] };
         let berlin = Zone { name: "Europe/Berlin".into(), transitions: vec![(0, 7_200)] };
         let header = Header {

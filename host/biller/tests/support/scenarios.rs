@@ -109,9 +109,11 @@ impl Period<'_> {
                 ended: false,
             });
             for piece in &instance.pieces {
-                let (start, end) = (piece.from.max(header.first), piece.to.min(header.until));
+                let start = piece.from.max(header.first);
+                let end = piece.to.min(header.until);
                 for terms in &header.terms {
-                    let (start, end) = (start.max(terms.from), end.min(terms.until));
+                    let start = start.max(terms.from);
+                    let end = end.min(terms.until);
                     if start < end {
                         self.interval(&mut intervals, number, piece, (start, end));
                     }
@@ -191,8 +193,10 @@ fn fee() -> impl Strategy<Value = Value> {
 fn text(at: i64) -> Value {
     // The meter's zero is 2026-06-01; both days are in June.
     let seconds = at / SECOND;
-    let (day, rest) = (seconds / 86_400 + 1, seconds % 86_400);
-    let (hours, minutes) = (rest / 3_600, rest / 60 % 60);
+    let day = seconds / 86_400 + 1;
+    let rest = seconds % 86_400;
+    let hours = rest / 3_600;
+    let minutes = rest / 60 % 60;
     json!(format!("2026-06-{day:02}T{hours:02}:{minutes:02}:{:02}Z", rest % 60))
 }
 

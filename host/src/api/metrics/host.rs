@@ -120,7 +120,8 @@ fn of_machines(state: &State) -> [Family; 2] {
 
 /// The receivers of events.
 fn of_deliveries(state: &State) -> [Family; 3] {
-    let (end, progress) = (state.journal.head().seq, state.deliveries.progress());
+    let end = state.journal.head().seq;
+    let progress = state.deliveries.progress();
     let each = |value: &dyn Fn(&Progress) -> u64| {
         let sample =
             |(name, one): (&String, &Arc<Progress>)| (vec![("receiver", name.clone())], value(one));

@@ -48,7 +48,8 @@ pub(in crate::api) async fn measure(
     request: Request,
     next: Next,
 ) -> Response {
-    let (method, began) = (request.method().to_string(), clock::boottime_ns());
+    let method = request.method().to_string();
+    let began = clock::boottime_ns();
     let response = next.run(request).await;
     let class = response.status().as_u16() / 100;
     let label = Label { method, route: path.as_str().to_owned(), class };

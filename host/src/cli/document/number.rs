@@ -34,7 +34,8 @@ pub(super) fn unit_price(line: &Line) -> String {
 /// not exact.
 fn ratio(numerator: u128, denominator: u128) -> String {
     let scale = 10_u128.pow(SHOWN_DIGITS);
-    let (whole, rest) = (numerator / denominator.max(1), numerator % denominator.max(1));
+    let whole = numerator / denominator.max(1);
+    let rest = numerator % denominator.max(1);
     let Some(scaled) = rest.checked_mul(scale) else { return format!("{whole}...") };
     let units = whole.saturating_mul(scale).saturating_add(scaled / denominator.max(1));
     let units = i128::try_from(units).unwrap_or(i128::MAX);

@@ -95,7 +95,8 @@ pub(super) fn notes(document: &Invoice) -> Vec<String> {
     }
     for receipt in &document.receipts {
         if let Some(quarantined) = &receipt.stands_in_for {
-            let (policy, by) = (short(quarantined), short(&receipt.component));
+            let policy = short(quarantined);
+            let by = short(&receipt.component);
             let note = format!("policy {policy} was quarantined; {by} measured its time");
             if !notes.contains(&note) {
                 notes.push(note);

@@ -236,7 +236,8 @@ impl Vm for FirecrackerVm {
     }
 
     fn resize_memory(&self, _bytes: u64) -> BoxFuture<'_, Result<Stamp, HypervisorError>> {
-        let (hypervisor, capability) = (Kind::Firecracker.as_str(), Capability::MemoryResize);
+        let hypervisor = Kind::Firecracker.as_str();
+        let capability = Capability::MemoryResize;
         ready(Err(HypervisorError::Unsupported { hypervisor, capability })).boxed()
     }
 

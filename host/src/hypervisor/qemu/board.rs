@@ -105,7 +105,8 @@ fn measure_tsc_khz() -> Option<u64> {
     std::thread::sleep(std::time::Duration::from_nanos(TSC_WATCH_NS));
     let (last_ticks, last_ns) = read();
     // Ticks in a nanosecond times a million; rounded down.
-    let (ticks, ns) = (last_ticks.checked_sub(first_ticks)?, last_ns.checked_sub(first_ns)?);
+    let ticks = last_ticks.checked_sub(first_ticks)?;
+    let ns = last_ns.checked_sub(first_ns)?;
     u64::try_from(u128::from(ticks) * 1_000_000 / u128::from(ns.max(1))).ok()
 }
 

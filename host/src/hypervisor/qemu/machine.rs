@@ -126,9 +126,10 @@ impl QemuVm {
     }
 
     async fn prove(&self, qmp: &mut Qmp) -> Result<(), HypervisorError> {
-        let (name, uuid) = (argv::name(&self.spec), argv::uuid(&self.spec.id));
-        let (named, numbered) =
-            (qmp.call("query-name", None).await?, qmp.call("query-uuid", None).await?);
+        let name = argv::name(&self.spec);
+        let uuid = argv::uuid(&self.spec.id);
+        let named = qmp.call("query-name", None).await?;
+        let numbered = qmp.call("query-uuid", None).await?;
         if named["name"] != name || numbered["UUID"] != uuid {
             let other = format!(
                 "it calls itself {} {}, not {name} {uuid}",
@@ -231,7 +232,8 @@ impl QemuVm {
                 return Err(error);
             }
         };
-        let (spec, choice) = (self.spec.clone(), self.kept.choice.clone());
+        let spec = self.spec.clone();
+        let choice = self.kept.choice.clone();
         let saved_by = SavedBy { kind: self.board.kind, version: self.version().await? };
         let bytes = blocking(move || draft.commit(&spec, &choice, &saved_by)).await?;
         Ok(Saved { bytes, stamp: Stamp::now() })
@@ -345,7 +347,8 @@ impl Vm for QemuVm {
     }
 
     fn resize_memory(&self, _bytes: u64) -> BoxFuture<'_, Result<Stamp, HypervisorError>> {
-        let (hypervisor, capability) = (self.board.kind.as_str(), Capability::MemoryResize);
+        let hypervisor = self.board.kind.as_str();
+        let capability = Capability::MemoryResize;
         ready(Err(HypervisorError::Unsupported { hypervisor, capability })).boxed()
     }
 

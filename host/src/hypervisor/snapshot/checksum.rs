@@ -40,7 +40,8 @@ impl Contents {
         if (actual.bytes, &actual.sha256) == (self.bytes, &self.sha256) {
             return Ok(());
         }
-        let (expected, actual) = (self.sha256.clone(), actual.sha256);
+        let expected = self.sha256.clone();
+        let actual = actual.sha256;
         Err(HypervisorError::Snapshot {
             path,
             defect: SnapshotDefect::Checksum { expected, actual },
@@ -85,7 +86,8 @@ fn is_zero(chunk: &[u8]) -> bool {
 }
 
 pub(super) fn copy(mut source: impl Read, mut to: impl Write) -> io::Result<Contents> {
-    let (mut chunk, mut hash) = (vec![0; CHUNK_BYTES], ContentHash::default());
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut hash = ContentHash::default();
     loop {
         match fill(&mut source, &mut chunk)? {
             0 => return Ok(hash.finish()),
@@ -99,7 +101,8 @@ pub(super) fn copy(mut source: impl Read, mut to: impl Write) -> io::Result<Cont
 
 /// Copies into a new file, in which zeros are holes.
 pub(in crate::hypervisor) fn copy_sparse(mut source: impl Read, to: &File) -> io::Result<Contents> {
-    let (mut chunk, mut hash) = (vec![0; CHUNK_BYTES], ContentHash::default());
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut hash = ContentHash::default();
     loop {
         let offset = hash.bytes;
         let n = fill(&mut source, &mut chunk)?;
@@ -131,8 +134,9 @@ pub(super) fn adopt(path: &Path) -> io::Result<Contents> {
 /// Computes the checksum of a file. Calls `zeros` with the offset of every chunk of zeros that
 /// takes space on disk.
 pub(super) fn digest(file: &File, zeros: impl Fn(u64) -> io::Result<()>) -> io::Result<Contents> {
-    let (len, mut chunk, mut hash) =
-        (file.metadata()?.len(), vec![0; CHUNK_BYTES], ContentHash::default());
+    let len = file.metadata()?.len();
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut hash = ContentHash::default();
     let mut data = next_data(file, 0, len)?;
     while hash.bytes < len {
         let offset = hash.bytes;

@@ -82,7 +82,8 @@ fn try_compress(
     for (name, contents) in
         manifest.files.iter_mut().filter(|(_, contents)| contents.zstd_bytes.is_none())
     {
-        let (from, to) = (folder.join(name), aside.join(packed(name)));
+        let from = folder.join(name);
+        let to = aside.join(packed(name));
         let Some((found, bytes)) =
             pack(&from, &to, stop).map_err(HypervisorError::file("compress", &from))?
         else {
@@ -121,8 +122,9 @@ fn pack(from: &Path, to: &Path, stop: &StopSignal) -> io::Result<Option<(Content
     let created = stop
         .unless_stopped(|| OpenOptions::new().create_new(true).write(true).mode(0o600).open(to))?;
     let Some(target) = created else { return Ok(None) };
-    let (mut encoder, mut hash, mut chunk) =
-        (Encoder::new(&target, LEVEL)?, ContentHash::default(), vec![0; CHUNK_BYTES]);
+    let mut encoder = Encoder::new(&target, LEVEL)?;
+    let mut hash = ContentHash::default();
+    let mut chunk = vec![0; CHUNK_BYTES];
     while !stop.is_stopped() {
         match fill(&mut source, &mut chunk)? {
             0 => {
@@ -311,7 +313,8 @@ mod tests {
 
     #[test]
     fn zeros_take_no_space_when_they_were_unpacked() {
-        let (dir, memory) = (tempfile::tempdir().expect("dir"), memory());
+        let dir = tempfile::tempdir().expect("dir");
+        let memory = memory();
         let (folder, to) = snapshot(dir.path(), &memory);
         compressed(&folder);
         unpack(&folder, &to).expect("unpacked");
@@ -323,8 +326,10 @@ mod tests {
 
     #[test]
     fn a_stopped_compression_touches_nothing() {
-        let (dir, memory) = (tempfile::tempdir().expect("dir"), memory());
-        let (folder, stop) = (snapshot(dir.path(), &memory).0, StopSignal::default());
+        let dir = tempfile::tempdir().expect("dir");
+        let memory = memory();
+        let folder = snapshot(dir.path(), &memory).0;
+        let stop = StopSignal::default();
         stop.now();
         assert_eq!(compress(&folder, &stop).expect("left"), None);
         assert_eq!(names(dir.path()), ["snapshot"]);
@@ -339,7 +344,8 @@ mod tests {
     fn a_compression_stopped_in_the_middle_leaves_the_snapshot_as_it_was() {
         let dir = tempfile::tempdir().expect("dir");
         let (folder, _) = snapshot(dir.path(), &memory());
-        let (path, stop) = (folder.join(MEMORY), StopSignal::default());
+        let path = folder.join(MEMORY);
+        let stop = StopSignal::default();
         fs::remove_file(&path).expect("removed");
         mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
         let before = names(&folder);
@@ -358,7 +364,8 @@ mod tests {
 
     #[test]
     fn a_damaged_snapshot_is_not_made_to_look_sound() {
-        let (dir, mut memory) = (tempfile::tempdir().expect("dir"), memory());
+        let dir = tempfile::tempdir().expect("dir");
+        let mut memory = memory();
         let (folder, _) = snapshot(dir.path(), &memory);
         memory[7] ^= 1;
         fs::write(folder.join(MEMORY), &memory).expect("damage");

@@ -60,7 +60,8 @@ impl Draft {
     pub(in crate::hypervisor) fn take_up(&mut self) -> Result<(), HypervisorError> {
         let listed = fs::read_dir(&self.aside).and_then(Iterator::collect::<io::Result<Vec<_>>>);
         for entry in listed.map_err(HypervisorError::file("list", &self.aside))? {
-            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            let path = entry.path();
+            let name = entry.file_name().to_string_lossy().into_owned();
             if let Entry::Vacant(place) = self.files.entry(name) {
                 place.insert(adopt(&path).map_err(HypervisorError::file("read", path))?);
             }

@@ -113,7 +113,8 @@ impl Manifest {
         if self.version != here.version
             && !here.kind.capabilities().has(Capability::PortableSnapshots)
         {
-            let (expected, actual) = (self.version.clone(), here.version.clone());
+            let expected = self.version.clone();
+            let actual = here.version.clone();
             return unfit(SnapshotDefect::Version {
                 hypervisor: here.kind.as_str(),
                 expected,
@@ -145,7 +146,8 @@ impl Manifest {
             || HypervisorError::Snapshot { path: path.clone(), defect: SnapshotDefect::Missing };
         let expected = self.files.get(MEMORY).ok_or_else(missing)?;
         let mut file = File::open(&path).map_err(missing_or("open", &path))?;
-        let (mut chunk, mut held) = (vec![0; CHUNK_BYTES], Vec::with_capacity(CHUNK_BYTES));
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let mut held = Vec::with_capacity(CHUNK_BYTES);
         let mut hash = ContentHash::default();
         let mut sent = Ok(());
         loop {
@@ -192,10 +194,10 @@ impl SavedMachine {
         let most =
             |machine: &Self| machine.memory_bytes_max.unwrap_or(machine.memory_bytes).to_string();
         let disks = |machine: &Self| format!("{:?}", machine.disks_read_only);
-        let (accelerator, asked_accelerator) =
-            (self.accelerator.as_str().into(), asked.accelerator.as_str().into());
-        let (memory, asked_memory) =
-            (self.memory_bytes.to_string(), asked.memory_bytes.to_string());
+        let accelerator = self.accelerator.as_str().into();
+        let asked_accelerator = asked.accelerator.as_str().into();
+        let memory = self.memory_bytes.to_string();
+        let asked_memory = asked.memory_bytes.to_string();
         pair("the accelerator", accelerator, asked_accelerator)
             .or_else(|| pair("a vCPU count of", self.vcpus.to_string(), asked.vcpus.to_string()))
             .or_else(|| pair("a memory size in bytes of", memory, asked_memory))

@@ -110,8 +110,8 @@ pub(super) mod tests {
 
     /// A snapshot of `size` bytes that differ from chunk to chunk, and those bytes.
     fn snapshot(dir: &Path, size: usize) -> (PathBuf, Vec<u8>) {
-        let (folder, memory) =
-            (dir.join("snapshot"), (0..size).map(|n| (n / 7919 + n) as u8).collect::<Vec<_>>());
+        let folder = dir.join("snapshot");
+        let memory = (0..size).map(|n| (n / 7919 + n) as u8).collect::<Vec<_>>();
         let mut draft = Draft::begin(&folder).expect("begin");
         draft.write_memory(&memory[..]).expect("write");
         let bytes = draft.commit(&spec(dir), &choice(), &qemu()).expect("commit");

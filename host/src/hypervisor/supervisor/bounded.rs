@@ -108,7 +108,8 @@ mod tests {
     fn the_log_stays_within_its_limit_and_keeps_the_newest() {
         const BYTES_MAX: u64 = 1 << 20;
         let dir = tempfile::tempdir().expect("dir");
-        let (newest, older) = (dir.path().join("log"), dir.path().join("log.1"));
+        let newest = dir.path().join("log");
+        let older = dir.path().join("log.1");
         let mut log = BoundedLog::open(newest.clone(), older.clone(), BYTES_MAX).expect("open");
         let chunk = vec![b'x'; 64 << 10];
         for _ in 0..2 * BYTES_MAX / chunk.len() as u64 {

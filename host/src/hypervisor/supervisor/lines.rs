@@ -46,7 +46,8 @@ mod tests {
 
     /// The lines of `stream`, taken in chunks of `size` bytes.
     fn lines(stream: &[u8], size: usize) -> Vec<Vec<u8>> {
-        let (mut lines, mut seen) = (Lines::default(), Vec::new());
+        let mut lines = Lines::default();
+        let mut seen = Vec::new();
         for chunk in stream.chunks(size) {
             lines.take(chunk, |line| seen.push(line.to_vec()));
         }

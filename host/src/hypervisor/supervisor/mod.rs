@@ -313,9 +313,13 @@ impl Supervised {
 
     /// Reads all wires without waiting, at most `chunks_max` chunks of each.
     fn read(&mut self, chunks_max: usize) {
-        let (wires, monitor) = (&mut self.wires, &mut self.monitor);
-        let (console, events, log) = (&mut self.console, &mut self.events, &mut self.log);
-        let (buffer, spoke) = (&mut self.buffer, &mut self.console_spoke);
+        let wires = &mut self.wires;
+        let monitor = &mut self.monitor;
+        let console = &mut self.console;
+        let events = &mut self.events;
+        let log = &mut self.log;
+        let buffer = &mut self.buffer;
+        let spoke = &mut self.console_spoke;
         *spoke = false;
         drain(&mut wires.output, buffer, chunks_max, |bytes| {
             *spoke = true;

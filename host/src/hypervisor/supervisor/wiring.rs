@@ -137,7 +137,8 @@ fn socket_console(log: &io::PipeWriter) -> io::Result<Console> {
 }
 
 fn pipe_console() -> io::Result<Console> {
-    let ((output, stdout), (stdin, input)) = (io::pipe()?, io::pipe()?);
+    let (output, stdout) = io::pipe()?;
+    let (stdin, input) = io::pipe()?;
     Ok(Console {
         output: output.into(),
         input: input.into(),
@@ -154,7 +155,8 @@ fn terminal_console() -> io::Result<Console> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let ours = openpt(flags)?;
     unlockpt(&ours)?;
-    let (stdin, stdout) = (ioctl_tiocgptpeer(&ours, flags)?, ioctl_tiocgptpeer(&ours, flags)?);
+    let stdin = ioctl_tiocgptpeer(&ours, flags)?;
+    let stdout = ioctl_tiocgptpeer(&ours, flags)?;
     Ok(Console {
         input: ours.try_clone()?,
         output: ours,

@@ -195,7 +195,8 @@ impl<'a> Plan<'a> {
         for block in blocks_of(&entries) {
             out.resize(out.len().next_multiple_of(usize::try_from(BLOCK).unwrap_or(1)), 0);
             let mut name_at = block.len() * DIRENT_BYTES;
-            let (mut heads, mut names) = (Fields::default(), Vec::new());
+            let mut heads = Fields::default();
+            let mut names = Vec::new();
             for (name, child) in block {
                 let kind = file_type(&self.tree.nodes[*child].kind);
                 let offset = u16::try_from(name_at).unwrap_or(u16::MAX);
@@ -226,7 +227,8 @@ fn entries(tree: &Tree, node: NodeId) -> Vec<Entry> {
 /// Entries as they fit into blocks.
 fn blocks_of(entries: &[Entry]) -> Vec<&[Entry]> {
     let mut blocks = Vec::new();
-    let (mut from, mut used) = (0, 0);
+    let mut from = 0;
+    let mut used = 0;
     for (index, (name, _)) in entries.iter().enumerate() {
         let bytes = DIRENT_BYTES + name.len();
         if (used + bytes) as u64 > BLOCK {

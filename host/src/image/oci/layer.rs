@@ -99,7 +99,8 @@ impl<'a> Builder<'a> {
         let refused = |reason| Err(LayerError::Entry { path: words(path), reason });
         let header = entry.header();
         let number = |number: io::Result<Option<u32>>| number.ok().flatten().unwrap_or_default();
-        let (major, minor) = (number(header.device_major()), number(header.device_minor()));
+        let major = number(header.device_major());
+        let minor = number(header.device_minor());
         match header.entry_type() {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 Ok(Kind::File(self.content(entry)?))

@@ -118,7 +118,8 @@ impl Table<'_> {
 
     /// FOCUS has whole seconds; our own columns say the rest.
     fn charge_period(&self, row: &mut Row, from: &str, until: &str) {
-        let (start, mut end) = (second(from, false), second(until, true));
+        let start = second(from, false);
+        let mut end = second(until, true);
         if end <= start {
             end = later(&start);
         }
@@ -200,7 +201,8 @@ impl Table<'_> {
 
     /// The difference between the coins that are asked for and the exact sum.
     fn rounding(&self) -> Option<Row> {
-        let (total, payable) = (nanos(&self.document.total)?, nanos(&self.document.payable)?);
+        let total = nanos(&self.document.total)?;
+        let payable = nanos(&self.document.payable)?;
         let difference = payable.checked_sub(total)?;
         let amount = Exact::new(BigInt::from(difference), 9).to_string();
         (difference != 0)

@@ -36,7 +36,8 @@ pub(super) fn fill(db: &Connection) -> rusqlite::Result<()> {
         let Some((id, &row)) = slim.instance.and_then(|id| Some((id, rows.get(id)?))) else {
             continue;
         };
-        let (seq, meter_ns) = (int(slim.seq), slim.meter_ns);
+        let seq = int(slim.seq);
+        let meter_ns = slim.meter_ns;
         let life = match lives.get_mut(id) {
             Some(life) => life,
             None => lives.entry(id.to_owned()).or_insert(Life::new(row, (seq, meter_ns))),

@@ -92,7 +92,8 @@ fn own<'a>(
         Ok((tenant, rows.text_or_none(Text::Instance, row)?))
     };
     let bound = |is_before: &dyn Fn((&'a str, Option<&'a str>)) -> bool| {
-        let (mut low, mut high) = (0, rows.len());
+        let mut low = 0;
+        let mut high = rows.len();
         while low < high {
             let middle = low.midpoint(high);
             let key = key(middle).map_err(|flaw| wrong(segment, rows, middle, flaw))?;

@@ -206,7 +206,8 @@ pub(in super::super) fn removable(
 /// The states of instances by the rows that are left of sealed facts, and those of the rows that
 /// are about instances.
 fn left(db: &Connection, last: u64) -> Result<(States, Vec<u64>), ReadError> {
-    let (mut states, mut of_instances) = (States::default(), Vec::new());
+    let mut states = States::default();
+    let mut of_instances = Vec::new();
     let sql = "SELECT seq, body FROM fact WHERE seq <= ?1 ORDER BY seq";
     let mut statement = db.prepare_cached(sql)?;
     let mut rows = statement.query([int(last)])?;

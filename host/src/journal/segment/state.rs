@@ -53,7 +53,8 @@ impl States {
         opening: Opening,
     ) {
         let Some(id) = record.instance.clone() else { return };
-        let (tail, opened) = (vec![record.seq], Some((record, link)));
+        let tail = vec![record.seq];
+        let opened = Some((record, link));
         self.0.insert(id, State { opened, opening: Some(opening), first_fact, tail });
     }
 

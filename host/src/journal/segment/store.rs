@@ -280,7 +280,9 @@ pub(super) fn linked(reader: &Reader, segment: &Segment) -> Result<Vec<Linked>, 
 fn chained(facts: Vec<(FactRecord, u32)>, segment: &Segment) -> Result<Vec<Linked>, Damage> {
     let wrong = |fact: u64, flaw| damage(segment, Some(fact), flaw);
     let mut linked = Vec::with_capacity(facts.len());
-    let (mut link, mut body, mut after) = (segment.before, Vec::new(), segment.first - 1);
+    let mut link = segment.before;
+    let mut body = Vec::new();
+    let mut after = segment.first - 1;
     for (record, beginning) in facts {
         let seq = record.seq;
         if seq != after + 1 {

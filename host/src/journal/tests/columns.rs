@@ -91,7 +91,8 @@ async fn folder_with_everything() -> TempDir {
     journal.commit(Entry { prices: Some(prices), ..Entry::default() }).await.unwrap();
     let bytes = b"invoice".to_vec();
     let digest = Digest::of(&bytes);
-    let (from, until) = (Instant(0), Instant(1));
+    let from = Instant(0);
+    let until = Instant(1);
     let invoice = NewInvoice {
         tenant: tenant(),
         number: 1,
@@ -104,7 +105,8 @@ async fn folder_with_everything() -> TempDir {
     };
     journal.commit(Entry { invoice: Some(invoice), ..Entry::default() }).await.unwrap();
 
-    let (mut a, mut gone) = (Driver::new("a", &opened.clock), Driver::new("gone", &opened.clock));
+    let mut a = Driver::new("a", &opened.clock);
+    let mut gone = Driver::new("gone", &opened.clock);
     a.commit(
         &journal,
         [entered(Phase::Created), entered(Phase::Initializing), entered(Phase::Running)],

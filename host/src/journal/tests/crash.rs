@@ -141,7 +141,8 @@ async fn fill_and_free(folder: &Path) {
         let mut file = std::fs::File::create(&filler).unwrap();
         while file.write_all(&[0; 4096]).is_ok() {}
         drop(file);
-        let (mut last, mut committed) = (journal.head(), 0);
+        let mut last = journal.head();
+        let mut committed = 0;
         let refused = loop {
             let phase = if committed % 2 == 0 { Phase::Running } else { Phase::Paused };
             match journal.commit(driver.entry([entered(phase)])).await {

@@ -13,7 +13,8 @@ use super::*;
 async fn folder_with_facts() -> TempDir {
     let folder = TempDir::new().unwrap();
     let (journal, opened) = open(folder.path());
-    let (mut a, mut b) = (Driver::new("a", &opened.clock), Driver::new("b", &opened.clock));
+    let mut a = Driver::new("a", &opened.clock);
+    let mut b = Driver::new("b", &opened.clock);
     a.commit(&journal, [entered(Phase::Created), entered(Phase::Initializing)]).await;
     b.commit(&journal, [entered(Phase::Created)]).await;
     a.commit(&journal, [entered(Phase::Running)]).await;
@@ -227,7 +228,9 @@ async fn folder_with_tenants() -> TempDir {
     let token = |text: &[u8]| {
         let secret = Digest::of(text);
         let expires = Instant(i64::MAX);
-        let (token, name, role) = (TokenId::of(&secret), "ci".into(), Role::TenantReader);
+        let token = TokenId::of(&secret);
+        let name = "ci".into();
+        let role = Role::TenantReader;
         Entry {
             secret: Some(secret),
             ..fact(TenantFact::TokenCreated { token, name, role, expires, by: by() })

@@ -38,7 +38,8 @@ async fn host(folder: &TempDir) -> (Journal, Clock, Driver) {
 
 #[tokio::test]
 async fn a_copy_is_a_journal_whatever_comes_twice_or_too_early() {
-    let (here, there) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let here = TempDir::new().unwrap();
+    let there = TempDir::new().unwrap();
     let (journal, _, _) = host(&here).await;
     let all = texts(&journal);
     let mut replica = Replica::open(there.path()).unwrap();
@@ -62,8 +63,8 @@ async fn a_copy_is_a_journal_whatever_comes_twice_or_too_early() {
     verify(there.path(), |_, _| {}).unwrap();
     let archive = Archive::open(there.path()).unwrap();
     assert_eq!(archive.head().unwrap(), journal.head());
-    let (ours, theirs) =
-        (journal.history(&described.id).unwrap(), archive.history(&described.id).unwrap());
+    let ours = journal.history(&described.id).unwrap();
+    let theirs = archive.history(&described.id).unwrap();
     assert_eq!(ours, theirs);
     // Nobody but the host goes on with it.
     let opened = Journal::open(there.path(), Options::default(), Arc::new(Ledger::default()));
@@ -104,7 +105,8 @@ async fn another_story_under_a_known_number_is_refused_at_that_number() {
 }
 
 fn lives(archive: &Archive, start: Instant, end: Instant) -> Vec<Life> {
-    let (tenant, mut lives) = (tenant(), Vec::new());
+    let tenant = tenant();
+    let mut lives = Vec::new();
     let query = SpanQuery { tenant: &tenant, start, end, through: u64::MAX };
     archive
         .lives(query, |life| {
@@ -117,7 +119,8 @@ fn lives(archive: &Archive, start: Instant, end: Instant) -> Vec<Life> {
 
 #[tokio::test]
 async fn lives_of_hosts_are_read_as_far_as_facts_say_that_they_were_heard() {
-    let (here, there) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let here = TempDir::new().unwrap();
+    let there = TempDir::new().unwrap();
     let (journal, clock, mut a) = host(&here).await;
     let (ledger, opened) = open(there.path());
     // Both calendars show the same UTC, an hour ahead of the collector's meter.

@@ -61,7 +61,8 @@ async fn a_span_costs_the_facts_inside_and_one_for_each_instance() {
     assert_eq!(archive.facts_read(), 3 + (6 - 1) + 1 + 1);
     // A span long ago: no further than from the next milestone.
     let first = journal.facts(&FactQuery { limit: Some(200), ..FactQuery::default() }).unwrap();
-    let (start, end) = (first.facts[150].fact.meter(), first.facts[160].fact.meter());
+    let start = first.facts[150].fact.meter();
+    let end = first.facts[160].fact.meter();
     let before = archive.facts_read();
     assert_eq!(lives(&archive, (start, end), head).len(), 5);
     let read = archive.facts_read() - before;
@@ -75,7 +76,8 @@ async fn a_span_says_what_the_whole_history_says() {
     let mut drivers = five(&journal, &opened.clock, 70).await;
     drivers[0].commit(&journal, [InstanceFact::Deleted]).await;
     let begin = journal.facts(&FactQuery::default()).unwrap().facts[0].fact.meter_ns;
-    let (end, head) = (opened.clock.now().0, journal.head().seq);
+    let end = opened.clock.now().0;
+    let head = journal.head().seq;
     let archive = journal.archive();
     let histories: Vec<_> = ["a", "b", "c", "d", "e"]
         .map(|id: &str| {

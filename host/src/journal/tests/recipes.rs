@@ -60,7 +60,8 @@ async fn the_chain_is_checked_in_python() {
 async fn time_by_phase_is_counted_in_sql() {
     let (folder, journal, opened, _) = folder_with_lives().await;
     let facts = journal.facts(&FactQuery::default()).unwrap().facts;
-    let (from, until) = (facts[3].fact.meter(), opened.clock.now());
+    let from = facts[3].fact.meter();
+    let until = opened.clock.now();
     let db = Connection::open(folder.path().join(schema::FILE)).unwrap();
     let mut statement = db.prepare(recipe("sql")).unwrap();
     let asked = named_params! { ":from": from.0, ":until": until.0 };

@@ -74,7 +74,8 @@ fn answers(journal: &Journal, through: u64, now: Instant) -> Answers {
     let at = |part: i64| Instant(first + (now.0 - first) / 7 * part);
     let spans = (0..7).flat_map(|one| (one..=7).map(move |other| (one, other)));
     let lives = |(one, other): (i64, i64)| {
-        let (tenant, mut lives) = (tenant(), Vec::new());
+        let tenant = tenant();
+        let mut lives = Vec::new();
         let query = SpanQuery { tenant: &tenant, start: at(one), end: at(other), through };
         let take = |life| {
             lives.push(life);
@@ -96,7 +97,8 @@ fn answers(journal: &Journal, through: u64, now: Instant) -> Answers {
 }
 
 fn pages(journal: &Journal, query: &FactQuery) -> Vec<ChainedFact> {
-    let (mut facts, mut query) = (Vec::new(), query.clone());
+    let mut facts = Vec::new();
+    let mut query = query.clone();
     loop {
         let page = journal.facts(&query).unwrap();
         facts.extend(page.facts);
@@ -126,7 +128,8 @@ async fn sealed_facts_are_answered_as_before() {
     let mut drivers = drivers(&opened.clock);
     live(&journal, &opened.clock, &mut drivers, 0..25).await;
     drivers[1].commit(&journal, [InstanceFact::Deleted]).await;
-    let (head, now) = (journal.head().seq, opened.clock.now());
+    let head = journal.head().seq;
+    let now = opened.clock.now();
     let before = answers(&journal, head, now);
     let made = journal.seal_by(Some(now), FACTS_MAX).await.unwrap();
     assert_eq!(made.len() as u64, head.div_ceil(FACTS_MAX));
@@ -138,7 +141,8 @@ async fn sealed_facts_are_answered_as_before() {
     // Life goes on, over a restart too, and is sealed again.
     let mut rest: Vec<_> = drivers.into_iter().filter(|driver| driver.id.as_str() != "b").collect();
     live(&journal, &opened.clock, &mut rest, 25..38).await;
-    let (head, now) = (journal.head().seq, opened.clock.now());
+    let head = journal.head().seq;
+    let now = opened.clock.now();
     let before = answers(&journal, head, now);
     drop(journal);
     let (journal, _) = open(folder.path());
@@ -147,7 +151,8 @@ async fn sealed_facts_are_answered_as_before() {
     assert_eq!(answers(&journal, head, now), before);
     verify(folder.path(), |_, _| {}).unwrap();
     live(&journal, &opened.clock, &mut rest, 38..68).await;
-    let (head, now) = (journal.head().seq, opened.clock.now());
+    let head = journal.head().seq;
+    let now = opened.clock.now();
     let before = answers(&journal, head, now);
     let half = Instant(before.facts[before.facts.len() - 100].fact.recorded_ns);
     journal.seal_by(Some(half), FACTS_MAX).await.unwrap();
@@ -162,7 +167,8 @@ async fn sealing_that_was_interrupted_goes_on() {
     let (journal, opened) = open(folder.path());
     let mut drivers = drivers(&opened.clock);
     live(&journal, &opened.clock, &mut drivers, 0..20).await;
-    let (head, now) = (journal.head().seq, opened.clock.now());
+    let head = journal.head().seq;
+    let now = opened.clock.now();
     let before = answers(&journal, head, now);
     journal.close().await.unwrap();
     let copy = TempDir::new().unwrap();
@@ -259,7 +265,8 @@ async fn a_backup_holds_the_segments_and_a_restore_puts_them_back() {
     let (journal, opened) = open(folder.path());
     let mut drivers = drivers(&opened.clock);
     live(&journal, &opened.clock, &mut drivers, 0..20).await;
-    let (head, now) = (journal.head().seq, opened.clock.now());
+    let head = journal.head().seq;
+    let now = opened.clock.now();
     let before = answers(&journal, head, now);
     journal.seal_by(Some(now), FACTS_MAX).await.unwrap();
     let copies = TempDir::new().unwrap();

@@ -75,7 +75,8 @@ impl<'a> Lives<'a> {
         about: &About,
     ) -> Result<Option<Milestone>, VerifyError> {
         if record.meter_ns > record.recorded_ns {
-            let (meter_ns, recorded_ns) = (record.meter_ns, record.recorded_ns);
+            let meter_ns = record.meter_ns;
+            let recorded_ns = record.recorded_ns;
             return Err(wrong(record.seq, Flaw::FromTheFuture { meter_ns, recorded_ns }));
         }
         let About::Instance(id, fact) = about else {
@@ -196,7 +197,9 @@ impl<'a> Lives<'a> {
         let sql = "SELECT row, last_fact, deleted, last_ns, tenant, account, first_fact, first_ns, opened, wakes, facts
                    FROM instance JOIN live USING (row) WHERE id = ?1";
         let found = self.db.prepare_cached(sql)?.query_row([id.as_str()], |row| {
-            let (last_ns, tenant, account) = (row.get(3)?, row.get(4)?, row.get(5)?);
+            let last_ns = row.get(3)?;
+            let tenant = row.get(4)?;
+            let account = row.get(5)?;
             Ok(Found {
                 row: Row(schema::uint(row, 0)?),
                 last_fact: uint_or_null(row, 1)?,

@@ -68,8 +68,8 @@ fn the_text_of_a_fact_never_changes() {
             About::Tenant(fact) => fact.into(),
             About::Instance(_, fact) => What::from(fact),
         };
-        let (tenant, instance) =
-            (fact.tenant.to_string(), fact.instance().map(ToString::to_string));
+        let tenant = fact.tenant.to_string();
+        let instance = fact.instance().map(ToString::to_string);
         let place = FactRecord {
             seq: 9,
             recorded_ns: 3,

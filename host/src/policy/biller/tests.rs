@@ -140,8 +140,10 @@ fn fuel_follows_the_work() {
         let billed = biller.bill(&header(), &subjects, &intervals, &[]).expect("a bill");
         (billed.fuel, billed.bill.lines.len())
     };
-    let (few, many) = (fuel(1_000), fuel(2_000));
-    let (more, lines) = (many.0 - few.0, (many.1 - few.1) as u64);
+    let few = fuel(1_000);
+    let many = fuel(2_000);
+    let more = many.0 - few.0;
+    let lines = (many.1 - few.1) as u64;
     println!("{} fuel for each of {lines} more lines", more / lines);
     assert!(more < few.0 * 3 / 2, "{few:?} and {many:?}");
 }
@@ -167,8 +169,8 @@ fn corners() -> [(&'static str, Vec<serde_json::Value>); 3] {
     let windows = |rule: usize| {
         (0..8).map(move |number| {
             let mut price = price(format!("p-{rule}-{number}"), rule);
-            let (from, until) =
-                (format!("{:02}:00", number * 3), format!("{:02}:00", number * 3 + 3));
+            let from = format!("{:02}:00", number * 3);
+            let until = format!("{:02}:00", number * 3 + 3);
             price["windows"] = json!([{"zone": "UTC", "from": from, "until": until}]);
             price
         })

@@ -21,7 +21,8 @@ pub(crate) fn halves(request: &Request) -> Option<(Request, Request, Cut)> {
     let first = middle.clamp(1, subjects - 1);
     let intervals = columns.subject.partition_point(|&subject| subject < first);
     let cut = Cut { subjects: first, intervals: u32::try_from(intervals).ok()? };
-    let (mut one, mut other) = (request.clone(), request.clone());
+    let mut one = request.clone();
+    let mut other = request.clone();
     other.subjects = one.subjects.split_off(first as usize);
     other.intervals = split(&mut one.intervals, intervals);
     other.intervals.subject.iter_mut().for_each(|subject| *subject -= first);
@@ -123,7 +124,8 @@ mod tests {
         let columns = &request.intervals;
         let line = |subject: u32| {
             let of = |number: u32| columns.subject.partition_point(|&other| other < number) as u32;
-            let (first, end) = (of(subject), of(subject + 1));
+            let first = of(subject);
+            let end = of(subject + 1);
             (first < end).then(|| OwnLine {
                 rule: "r".into(),
                 meter: "m".into(),

@@ -67,7 +67,9 @@ impl Monitor {
 
     /// Takes bytes of the VMM's events; calls `changed` with each change of the vCPUs.
     pub(super) fn take_events(&mut self, bytes: &[u8], mut changed: impl FnMut(VcpuChange)) {
-        let (wiring, said, several_lines) = (self.wiring, &mut self.said, &mut self.several_lines);
+        let wiring = self.wiring;
+        let said = &mut self.said;
+        let several_lines = &mut self.several_lines;
         self.events.take(bytes, |line| {
             let news = match wiring {
                 Wiring::Qemu => qmp::event(line),
@@ -84,7 +86,8 @@ impl Monitor {
 
     /// Takes bytes of the VMM's log.
     pub(super) fn take_log(&mut self, bytes: &[u8]) {
-        let (wiring, said) = (self.wiring, &mut self.said);
+        let wiring = self.wiring;
+        let said = &mut self.said;
         self.log.take(bytes, |line| {
             let news = match wiring {
                 Wiring::Qemu => None,
