@@ -243,6 +243,44 @@ fn documents_and_their_corrections_are_rows_of_focus_that_add_up_to_what_is_aske
     assert_eq!(named["Tags"], r#"{"team":"a \"b\", c"}"#);
     assert!(rows.iter().all(|row| row["ProviderName"] == "Example"));
     by_other_ways(api, &rows);
+    by_later_version(api, &rows);
+}
+
+/// The rows of 1.4 are those of 1.2 wherever both have a column; each invoice is the sum of its
+/// details; one period is open.
+fn by_later_version(api: &Api, earlier: &[Row]) {
+    let export = |table| {
+        let path = format!("/tenants/self/exports/{table}?preview=true&provider=Example");
+        rows(&api.text(&path))
+    };
+    let (head, later) = export("focus-1.4");
+    assert_eq!(later.len(), earlier.len());
+    let has_earlier = |column: &str| ["ProviderName", "PublisherName"].contains(&column);
+    let shared = |row: &Row, leave: &dyn Fn(&str) -> bool| -> Row {
+        let kept = row.iter().filter(|(column, _)| !leave(column));
+        kept.map(|(column, value)| (column.clone(), value.clone())).collect()
+    };
+    let has_later = |column: &str| {
+        ["HostProviderName", "InvoiceDetailId", "ServiceProviderName"].contains(&column)
+    };
+    for (one, other) in later.iter().zip(earlier) {
+        assert_eq!(shared(one, &has_later), shared(other, &has_earlier));
+        assert_eq!(one["ServiceProviderName"], "Example");
+    }
+    assert!(head.iter().any(|column| column == "InvoiceDetailId"), "{head:?}");
+    let (_, details) = export("focus-1.4-invoice-detail");
+    let ids: BTreeSet<_> = later.iter().filter_map(|row| row.get("InvoiceId")).collect();
+    for id in ids {
+        let of = |rows: &[Row]| {
+            let there: Vec<_> =
+                rows.iter().filter(|row| row.get("InvoiceId") == Some(id)).collect();
+            billed(&there)
+        };
+        assert_eq!(of(&details), of(&later), "{id}");
+    }
+    let (_, periods) = export("focus-1.4-billing-period");
+    let open = periods.iter().filter(|row| row["BillingPeriodStatus"] == "Open").count();
+    assert_eq!(open, 1, "{periods:?}");
 }
 
 /// The same rows as JSON, by month, and by the command line.

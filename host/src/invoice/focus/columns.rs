@@ -80,12 +80,12 @@ impl Table {
     }
 
     /// The columns in their order: those of FOCUS, then our own.
-    pub const fn columns(self) -> &'static [Column] {
+    pub fn columns(self) -> Vec<Column> {
         match self {
-            Self::CostAndUsage12 => &COST_AND_USAGE_12,
-            Self::CostAndUsage14 => &COST_AND_USAGE_14,
-            Self::InvoiceDetail14 => &INVOICE_DETAIL_14,
-            Self::BillingPeriod14 => &BILLING_PERIOD_14,
+            Self::CostAndUsage12 => cost_and_usage(Versions::Only12),
+            Self::CostAndUsage14 => cost_and_usage(Versions::Only14),
+            Self::InvoiceDetail14 => INVOICE_DETAIL_14.to_vec(),
+            Self::BillingPeriod14 => BILLING_PERIOD_14.to_vec(),
         }
     }
 }
@@ -110,117 +110,90 @@ impl<'a> Deserialize<'a> for Table {
     }
 }
 
-const COST_AND_USAGE_12: [Column; 53] = [
-    text("AvailabilityZone"),
-    number("BilledCost"),
-    text("BillingAccountId"),
-    text("BillingAccountName"),
-    text("BillingAccountType"),
-    text("BillingCurrency"),
-    instant("BillingPeriodEnd"),
-    instant("BillingPeriodStart"),
-    text("ChargeCategory"),
-    text("ChargeClass"),
-    text("ChargeDescription"),
-    text("ChargeFrequency"),
-    instant("ChargePeriodEnd"),
-    instant("ChargePeriodStart"),
-    number("ConsumedQuantity"),
-    text("ConsumedUnit"),
-    number("ContractedCost"),
-    number("ContractedUnitPrice"),
-    number("EffectiveCost"),
-    text("InvoiceId"),
-    text("InvoiceIssuerName"),
-    number("ListCost"),
-    number("ListUnitPrice"),
-    text("PricingCategory"),
-    number("PricingQuantity"),
-    text("PricingUnit"),
-    text("ProviderName"),
-    text("PublisherName"),
-    text("RegionId"),
-    text("RegionName"),
-    text("ResourceId"),
-    text("ResourceName"),
-    text("ResourceType"),
-    text("ServiceCategory"),
-    text("ServiceName"),
-    text("ServiceSubcategory"),
-    text("SkuId"),
-    text("SkuMeter"),
-    text("SkuPriceDetails"),
-    text("SkuPriceId"),
-    text("SubAccountId"),
-    text("SubAccountName"),
-    text("SubAccountType"),
-    text("Tags"),
-    text("x_ChargePeriodEnd"),
-    text("x_ChargePeriodStart"),
-    text("x_DocumentDigest"),
-    count("x_FactFirst"),
-    count("x_FactLast"),
-    text("x_Policies"),
-    text("x_PriceDenominator"),
-    text("x_PriceNumerator"),
-    text("x_Rule"),
-];
+/// The versions of FOCUS that have a column of Cost and Usage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Versions {
+    Both,
+    Only12,
+    Only14,
+}
 
-const COST_AND_USAGE_14: [Column; 54] = [
-    text("AvailabilityZone"),
-    number("BilledCost"),
-    text("BillingAccountId"),
-    text("BillingAccountName"),
-    text("BillingAccountType"),
-    text("BillingCurrency"),
-    instant("BillingPeriodEnd"),
-    instant("BillingPeriodStart"),
-    text("ChargeCategory"),
-    text("ChargeClass"),
-    text("ChargeDescription"),
-    text("ChargeFrequency"),
-    instant("ChargePeriodEnd"),
-    instant("ChargePeriodStart"),
-    number("ConsumedQuantity"),
-    text("ConsumedUnit"),
-    number("ContractedCost"),
-    number("ContractedUnitPrice"),
-    number("EffectiveCost"),
-    text("HostProviderName"),
-    text("InvoiceDetailId"),
-    text("InvoiceId"),
-    text("InvoiceIssuerName"),
-    number("ListCost"),
-    number("ListUnitPrice"),
-    text("PricingCategory"),
-    number("PricingQuantity"),
-    text("PricingUnit"),
-    text("RegionId"),
-    text("RegionName"),
-    text("ResourceId"),
-    text("ResourceName"),
-    text("ResourceType"),
-    text("ServiceCategory"),
-    text("ServiceName"),
-    text("ServiceProviderName"),
-    text("ServiceSubcategory"),
-    text("SkuId"),
-    text("SkuMeter"),
-    text("SkuPriceDetails"),
-    text("SkuPriceId"),
-    text("SubAccountId"),
-    text("SubAccountName"),
-    text("SubAccountType"),
-    text("Tags"),
-    text("x_ChargePeriodEnd"),
-    text("x_ChargePeriodStart"),
-    text("x_DocumentDigest"),
-    count("x_FactFirst"),
-    count("x_FactLast"),
-    text("x_Policies"),
-    text("x_PriceDenominator"),
-    text("x_PriceNumerator"),
-    text("x_Rule"),
+const fn both(column: Column) -> (Versions, Column) {
+    (Versions::Both, column)
+}
+
+const fn only_12(column: Column) -> (Versions, Column) {
+    (Versions::Only12, column)
+}
+
+const fn only_14(column: Column) -> (Versions, Column) {
+    (Versions::Only14, column)
+}
+
+/// Returns the columns of Cost and Usage that all versions have, and those of one alone.
+fn cost_and_usage(alone: Versions) -> Vec<Column> {
+    let is_there = |versions| versions == Versions::Both || versions == alone;
+    let there = COST_AND_USAGE.iter().filter(|(versions, _)| is_there(*versions));
+    there.map(|(_, column)| *column).collect()
+}
+
+const COST_AND_USAGE: [(Versions, Column); 56] = [
+    both(text("AvailabilityZone")),
+    both(number("BilledCost")),
+    both(text("BillingAccountId")),
+    both(text("BillingAccountName")),
+    both(text("BillingAccountType")),
+    both(text("BillingCurrency")),
+    both(instant("BillingPeriodEnd")),
+    both(instant("BillingPeriodStart")),
+    both(text("ChargeCategory")),
+    both(text("ChargeClass")),
+    both(text("ChargeDescription")),
+    both(text("ChargeFrequency")),
+    both(instant("ChargePeriodEnd")),
+    both(instant("ChargePeriodStart")),
+    both(number("ConsumedQuantity")),
+    both(text("ConsumedUnit")),
+    both(number("ContractedCost")),
+    both(number("ContractedUnitPrice")),
+    both(number("EffectiveCost")),
+    only_14(text("HostProviderName")),
+    only_14(text("InvoiceDetailId")),
+    both(text("InvoiceId")),
+    both(text("InvoiceIssuerName")),
+    both(number("ListCost")),
+    both(number("ListUnitPrice")),
+    both(text("PricingCategory")),
+    both(number("PricingQuantity")),
+    both(text("PricingUnit")),
+    only_12(text("ProviderName")),
+    only_12(text("PublisherName")),
+    both(text("RegionId")),
+    both(text("RegionName")),
+    both(text("ResourceId")),
+    both(text("ResourceName")),
+    both(text("ResourceType")),
+    both(text("ServiceCategory")),
+    both(text("ServiceName")),
+    only_14(text("ServiceProviderName")),
+    both(text("ServiceSubcategory")),
+    both(text("SkuId")),
+    both(text("SkuMeter")),
+    both(text("SkuPriceDetails")),
+    both(text("SkuPriceId")),
+    both(text("SubAccountId")),
+    both(text("SubAccountName")),
+    both(text("SubAccountType")),
+    both(text("Tags")),
+    both(text("x_ChargePeriodEnd")),
+    both(text("x_ChargePeriodStart")),
+    both(text("x_DocumentDigest")),
+    both(count("x_FactFirst")),
+    both(count("x_FactLast")),
+    both(text("x_Policies")),
+    both(text("x_PriceDenominator")),
+    both(text("x_PriceNumerator")),
+    both(text("x_Rule")),
 ];
 
 const INVOICE_DETAIL_14: [Column; 19] = [

@@ -49,8 +49,9 @@ pub fn rows(table: Table, documents: &[Source], names: Names<'_>) -> Vec<Row> {
 
 /// Keeps the columns of a table.
 pub fn chosen(table: Table, rows: Vec<Row>) -> Vec<Row> {
+    let columns = table.columns();
     let keep = |mut row: Row| {
-        row.retain(|name, _| table.columns().iter().any(|column| column.name == *name));
+        row.retain(|name, _| columns.iter().any(|column| column.name == *name));
         row
     };
     rows.into_iter().map(keep).collect()
