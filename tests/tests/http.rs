@@ -664,6 +664,8 @@ async fn a_policy_has_a_name_of_its_tenants_own() {
     let (_, status) = server.get("/tenants/acme/policy").await;
     let stands = status["policies"].as_array().expect("policies");
     assert!(stands.iter().any(|one| one["name"] == json!("night-v3")), "{stands:?}");
+    assert_eq!(done["answered_by_name"], json!("night-v3"), "{done}");
+    goes_by_its_name_elsewhere(&server).await;
     let (status, again) = upload("?name=night-v4", "acme", coarse()).await;
     assert_eq!((status.as_u16(), &again["code"]), (409, &json!("already_admitted")), "{again}");
     assert_eq!(
@@ -676,6 +678,20 @@ async fn a_policy_has_a_name_of_its_tenants_own() {
     let (_, found) = answer(request.header("tallyman-tenant", "acme")).await;
     assert_eq!(found["digest"], night["digest"], "also after a restart");
     server.stop().await;
+}
+
+/// A trial and the way back name policies, too.
+async fn goes_by_its_name_elsewhere(server: &Server) {
+    let standard = json!({"digest": "standard"});
+    let shadow = server.ask(Method::POST, "/tenants/acme/shadows", Some(standard.clone())).await;
+    assert_eq!(shadow.0, StatusCode::OK, "{}", shadow.1);
+    let (_, report) = server.get("/tenants/acme/shadows/standard").await;
+    assert_eq!(report["name"], json!("standard"), "{report}");
+    assert_eq!(report["active_name"], json!("night-v3"), "{report}");
+    let (_, over) = server.ask(Method::PUT, "/tenants/acme/policy", Some(standard)).await;
+    assert_eq!(over["answered_by_name"], json!("standard"), "{over}");
+    let (_, stands) = server.get("/tenants/acme/policy").await;
+    assert_eq!(stands["previous_name"], json!("night-v3"), "{stands}");
 }
 
 #[tokio::test]

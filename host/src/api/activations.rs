@@ -56,6 +56,7 @@ pub(super) async fn describe(
         tenant: id.clone(),
         digest: timeline.at(now),
         name: policy_name(state, id, timeline.at(now)),
+        previous_name: previous.and_then(|digest| policy_name(state, id, digest)),
         previous,
         activations: timeline.between(Instant(i64::MIN), now).map(activation).collect(),
         planned: timeline.planned(now).map(activation).collect(),
@@ -74,6 +75,7 @@ fn quarantined(state: &State, tenant: &tenancy::Tenant) -> Vec<Quarantined> {
         faults: found.faults,
         alert: alerts(found.policy),
         reason: found.reason,
+        stand_in_name: found.substitute.and_then(|digest| policy_name(state, tenant.id(), digest)),
         stand_in: found.substitute,
     };
     state.accounting.quarantined(tenant.id()).into_iter().map(present).collect()
@@ -152,6 +154,7 @@ fn present(state: &State, done: rollout::Activated) -> Activated {
     let rollout::Activated { tenant, digest, from, fact, repeated, already, answered_by } = done;
     let at = timestamp(state, from);
     let name = policy_name(state, &tenant, digest);
+    let answered_by_name = answered_by.and_then(|digest| policy_name(state, &tenant, digest));
     Activated {
         tenant,
         digest,
@@ -162,6 +165,7 @@ fn present(state: &State, done: rollout::Activated) -> Activated {
         repeated,
         already,
         answered_by,
+        answered_by_name,
     }
 }
 

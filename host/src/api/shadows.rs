@@ -10,11 +10,11 @@ use super::error::ApiError;
 use super::model::{
     PolicyStanding, ShadowMoney, ShadowReport, ShadowRequest, ShadowWorst, ShadowWorth,
 };
-use super::present::timestamp;
+use super::present::{policy_name, timestamp};
 use super::shared::Failures;
 use super::{Shared, State};
 use crate::billing::decimal::Decimal;
-use crate::id::Digest;
+use crate::id::{Digest, TenantId};
 use crate::invoice::{Comparison, Worth};
 use crate::limits::api as limits;
 use crate::rollout::{Report, Worst};
@@ -76,18 +76,25 @@ pub(super) async fn get_shadow(
     caller.check_fuel(&state)?;
     let tenant = caller.tenant_at(&state, &id)?.id().clone();
     let digest = state.find_policy(&caller, &tenant, &key)?.digest();
-    let report = state.rollout.report(tenant, digest).await?;
-    Ok(Json(present(&state, digest, report)?))
+    let report = state.rollout.report(tenant.clone(), digest).await?;
+    Ok(Json(present(&state, &tenant, digest, report)?))
 }
 
-fn present(state: &State, digest: Digest, report: Report) -> Result<ShadowReport, ApiError> {
+fn present(
+    state: &State,
+    tenant: &TenantId,
+    digest: Digest,
+    report: Report,
+) -> Result<ShadowReport, ApiError> {
     let (money, unrated) = match report.money {
         Ok(compared) => (Some(present_money(&compared)?), None),
         Err(error) => (None, Some(error.to_string())),
     };
     Ok(ShadowReport {
         digest,
+        name: policy_name(state, tenant, digest),
         active: report.active,
+        active_name: policy_name(state, tenant, report.active),
         since: timestamp(state, report.since),
         until: timestamp(state, report.until),
         instances: report.instances,

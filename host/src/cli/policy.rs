@@ -335,7 +335,10 @@ fn report_text(report: &ShadowReport) -> String {
         let row = vec![phase.to_string(), output::exact(active), output::exact(candidate)];
         (active != 0 || candidate != 0).then_some(row)
     });
-    let mut text = output::table(&["PHASE", "IN FORCE", "TRIED"], &[1, 2], rows);
+    let tried = output::named(report.name.as_deref(), &report.digest.to_string());
+    let in_force = output::named(report.active_name.as_deref(), &report.active.to_string());
+    let mut text = format!("{tried} is tried; {in_force} is in force\n\n");
+    text.push_str(&output::table(&["PHASE", "IN FORCE", "TRIED"], &[1, 2], rows));
     text.push_str(&format!(
         "\n\n{} of {} instances compared since {}; {} differ; {} fuel",
         report.compared, report.instances, report.since, report.differing, report.fuel
@@ -434,7 +437,10 @@ fn status_text(status: &TenantPolicy) -> String {
     for found in &status.quarantined {
         let reason = found.reason.as_deref().unwrap_or("it failed before the daemon's start");
         let owed = match found.stand_in {
-            Some(stand_in) => format!("{stand_in} accounts its time"),
+            Some(stand_in) => {
+                let name = found.stand_in_name.as_deref();
+                format!("{} accounts its time", output::named(name, &stand_in.to_string()))
+            }
             None => "its time waits for another policy".into(),
         };
         let policy = output::named(found.name.as_deref(), &found.digest.to_string());

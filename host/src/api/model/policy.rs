@@ -243,6 +243,9 @@ pub struct Activated {
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub answered_by: Option<Digest>,
+    /// The name of the policy in `answered_by`; absent if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_by_name: Option<String>,
 }
 
 /// A policy and the first instant at which it is in force.
@@ -284,6 +287,9 @@ pub struct Quarantined {
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub stand_in: Option<Digest>,
+    /// The name of the policy in `stand_in`; absent if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stand_in_name: Option<String>,
 }
 
 /// The policies of a tenant, by time and by standing.
@@ -304,6 +310,9 @@ pub struct TenantPolicy {
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub previous: Option<Digest>,
+    /// The name of the policy in `previous`; absent if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_name: Option<String>,
     /// All activations up to now, ascending.
     pub activations: Vec<Activation>,
     /// All activations to come, ascending.

@@ -24,10 +24,16 @@ pub struct ShadowReport {
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub digest: Digest,
+    /// The name of the policy that is tried; absent if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Digest of the policy in force.
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub active: Digest,
+    /// The name of the policy in force; absent if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_name: Option<String>,
     /// Instant at which the trial began.
     pub since: Timestamp,
     /// First instant that is not counted.
