@@ -683,12 +683,13 @@ async fn a_policy_has_a_name_of_its_tenants_own() {
 /// A trial and the way back name policies, too.
 async fn goes_by_its_name_elsewhere(server: &Server) {
     let standard = json!({"digest": "standard"});
-    let shadow = server.ask(Method::POST, "/tenants/acme/shadows", Some(standard.clone())).await;
+    let shadow = server.ask(Method::POST, "/tenants/acme/shadows", Some(standard)).await;
     assert_eq!(shadow.0, StatusCode::OK, "{}", shadow.1);
     let (_, report) = server.get("/tenants/acme/shadows/standard").await;
     assert_eq!(report["name"], json!("standard"), "{report}");
     assert_eq!(report["active_name"], json!("night-v3"), "{report}");
-    let (_, over) = server.ask(Method::PUT, "/tenants/acme/policy", Some(standard)).await;
+    let again = json!({"digest": "standard", "again": true});
+    let (_, over) = server.ask(Method::PUT, "/tenants/acme/policy", Some(again)).await;
     assert_eq!(over["answered_by_name"], json!("standard"), "{over}");
     let (_, stands) = server.get("/tenants/acme/policy").await;
     assert_eq!(stands["previous_name"], json!("night-v3"), "{stands}");

@@ -50,7 +50,9 @@ fn resolve_in(text: &str, passwd: &str, group: &str) -> io::Result<User> {
 fn groups(text: &str) -> impl Iterator<Item = (&str, u32, &str)> {
     text.lines().filter_map(|line| {
         let mut fields = line.splitn(4, ':');
-        let (name, _, gid) = (fields.next()?, fields.next()?, fields.next()?.parse().ok()?);
+        let name = fields.next()?;
+        // After the password.
+        let gid = fields.nth(1)?.parse().ok()?;
         Some((name, gid, fields.next().unwrap_or_default()))
     })
 }

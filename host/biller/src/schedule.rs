@@ -228,11 +228,12 @@ mod tests {
         #[test]
         fn sums_over_prices_are_those_over_segments(
             cuts in proptest::collection::vec((0..40_i64, 0..40_i64, 0..4_u32), 0..12),
-            (start, end) in (-5..45_i64, -5..45_i64),
+            (one, other) in (-5..45_i64, -5..45_i64),
         ) {
             let plain: Vec<_> = cuts.iter().map(|&(a, b, price)| (span(a, b), price)).collect();
             let schedule = Schedule::of(Vec::new(), &plain);
-            let (start, end) = (start.min(end), start.max(end));
+            let start = one.min(other);
+            let end = one.max(other);
             let mut each = [0; 4];
             schedule.each(start, end, |held| each[held.price as usize] += held.nanos);
             let mut plainly = [0; 4];

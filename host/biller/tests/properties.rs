@@ -140,10 +140,11 @@ proptest! {
     #[test]
     fn a_bill_up_to_an_instant_forgets_what_comes_after(
         scenario in scenario(),
-        until in instant(),
-        later in instant(),
+        one in instant(),
+        other in instant(),
     ) {
-        let (until, later) = (until.min(later), until.max(later));
+        let until = one.min(other);
+        let later = one.max(other);
         let period = first_day(&scenario, until);
         let before = period.bill(Balances::default());
         // What was billed up to T has no part in what is billed up to a later T.

@@ -121,7 +121,8 @@ pub(super) async fn note(state: &State) -> Result<(), ApiError> {
 /// The hosts that a close up to `to` has to wait for, each with the reason.
 pub(super) async fn unheard(state: &Arc<State>, to: Instant) -> Result<Vec<String>, ApiError> {
     let Some(collector) = state.collector.clone() else { return Ok(Vec::new()) };
-    let (state, expected) = (state.clone(), tokens(state));
+    let expected = tokens(state);
+    let state = state.clone();
     blocking(move || {
         let known = state.journal.archive().hosts_until(u64::MAX)?;
         let troubled: BTreeMap<_, _> = collector

@@ -196,7 +196,7 @@ mod tests {
             if ends {
                 history.push((history.len() as u64 + 1, fact(at + 1, InstanceFact::Deleted)));
             }
-            let (start, end) = (start, start + length);
+            let end = start + length;
             let whole = of(&history, (i64::MIN, 1_000), max_ns);
             let whole = whole.map(|whole| whole.within(Instant(start), Instant(end)).collect::<Vec<_>>());
             let cut = of(&history, (start, end), max_ns).map(|usage| usage.pieces);

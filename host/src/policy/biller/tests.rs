@@ -150,7 +150,8 @@ fn fuel_follows_the_work() {
 
 /// A price of a rule and meter of its own.
 fn price(id: String, rule: usize) -> serde_json::Value {
-    let (rule, meter) = (format!("rule-{rule}"), format!("meter-{rule}"));
+    let meter = format!("meter-{rule}");
+    let rule = format!("rule-{rule}");
     json!({"id": id, "rule": rule, "meter": meter, "per": "vcpu-hour", "price": "0.0475"})
 }
 
