@@ -263,7 +263,9 @@ fn by_later_version(api: &Api, earlier: &[Row]) {
     let has_later = |column: &str| {
         ["HostProviderName", "InvoiceDetailId", "ServiceProviderName"].contains(&column)
     };
-    for (one, other) in later.iter().zip(earlier) {
+    // Previews end when they are asked for.
+    let finals = later.iter().zip(earlier).filter(|(row, _)| row.contains_key("InvoiceId"));
+    for (one, other) in finals {
         assert_eq!(shared(one, &has_later), shared(other, &has_earlier));
         assert_eq!(one["ServiceProviderName"], "Example");
     }
