@@ -29,5 +29,6 @@ pub mod rollout;
 pub mod runtime;
 pub mod tenancy;
 pub mod tenant;
+pub mod tls;
 pub mod units;
 pub mod vm;

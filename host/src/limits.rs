@@ -487,6 +487,10 @@ pub mod api {
     pub const CONNECTIONS_MAX: usize = 4_096;
     /// Most connections of one address open at a time.
     pub const CONNECTIONS_PER_PEER_MAX: usize = 1_024;
+    /// Longest time for the handshake of a TLS connection, in milliseconds.
+    pub const HANDSHAKE_MS: u64 = 10_000;
+    /// Time between two looks at the files of the certificate and other secrets, in milliseconds.
+    pub const RENEW_MS: u64 = 5_000;
     /// Longest time for the head of a request, from the opening of the connection or the end of the
     /// answer before, in milliseconds; an idle connection is closed after it, too.
     pub const HEADER_READ_MS: u64 = 30_000;

@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use crate::causes::in_words;
 use crate::driver::{Probe, Prober};
 use crate::hypervisor::ask_console;
+use crate::tls;
 
 /// Error of setting up the HTTP client.
 #[derive(Debug, thiserror::Error)]
@@ -34,11 +35,7 @@ impl HostProber {
     /// # Errors
     /// [`SetupError`] if the HTTP client can't be set up.
     pub fn new(networks: Vec<IpNet>) -> Result<Self, SetupError> {
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(Policy::none())
-            .pool_max_idle_per_host(0)
-            .build();
+        let http = tls::plain_client().redirect(Policy::none()).pool_max_idle_per_host(0).build();
         Ok(Self { networks, http: http.map_err(SetupError)? })
     }
 

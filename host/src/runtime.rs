@@ -1,5 +1,7 @@
 //! The composition root: the only place that names concrete implementations and ties them together.
 
+mod renewal;
+
 use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -12,7 +14,6 @@ use futures::future::join_all;
 use ipnet::IpNet;
 use rand::RngCore;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::api;
@@ -42,6 +43,7 @@ use crate::probe::HostProber;
 use crate::rollout::{self, Rollout};
 use crate::tenancy::{self, Jwt, JwtConfig, JwtConfigError, Tenancy};
 use crate::tenant::{Actor, Settings, Standing};
+use renewal::Renewal;
 
 /// Interval at which the host notes that it is alive. After a loss of power, up to this much time
 /// is `unknown`.
@@ -59,8 +61,8 @@ const WALL_EVERY: Duration = Duration::from_secs(1);
 pub struct Options {
     /// The data folder.
     pub data: PathBuf,
-    /// Address on which the API listens.
-    pub listen: SocketAddr,
+    /// The places at which the API is served.
+    pub listen: api::Listen,
     /// QEMU: a path, or a name on `PATH`.
     pub qemu: PathBuf,
     /// Cloud Hypervisor: a path, or a name on `PATH`.
@@ -102,6 +104,9 @@ pub enum Membership {
         collector: String,
         /// The host's token, with the role `host`.
         token: String,
+        /// File with the authorities of the collector's certificate; `None` for those of this
+        /// system.
+        ca: Option<PathBuf>,
     },
     /// The daemon is the collector. It runs no machines.
     Collector,
@@ -159,17 +164,12 @@ pub enum RuntimeError {
     /// The facts about the start can't be written.
     #[error("can't write the facts about the start to the journal")]
     Commit(#[from] CommitError),
-    /// The address can't be listened on.
-    #[error(
-        "can't listen on {address}; is another daemon running there? Choose another with --listen"
-    )]
-    Listen {
-        /// The configured address.
-        address: SocketAddr,
-        /// The operating system's error.
-        #[source]
-        source: io::Error,
-    },
+    /// The API can't be served where it should be.
+    #[error(transparent)]
+    Listen(#[from] api::ListenError),
+    /// The signal that asks for a renewal can't be received.
+    #[error("can't receive the signal SIGHUP")]
+    Signal(#[source] io::Error),
     /// The journal failed while serving. The next start finds out what is durable.
     #[error(
         "the journal failed ({0}); the daemon ends so that nothing is acknowledged that may not \
@@ -189,7 +189,8 @@ pub struct Daemon {
     journal: Arc<Journal>,
     clock: Clock,
     rollout: Arc<Rollout>,
-    listener: TcpListener,
+    listeners: api::Listeners,
+    renewal: Renewal,
     /// The sender of facts to a collector; none on a host by itself.
     sender: Option<Sender>,
 }
@@ -230,6 +231,7 @@ impl Daemon {
     /// Any [`RuntimeError`] that can precede serving; each says what to do.
     pub async fn start(mut options: Options) -> Result<Daemon, RuntimeError> {
         let descriptors = raise_descriptors();
+        let places = options.listen.check()?;
         let jwt = options.jwt.take().map(Jwt::new).transpose()?;
         let data = options.data.clone();
         let limits = options.journal;
@@ -241,7 +243,9 @@ impl Daemon {
         let Records { policies, accounting, journal, opened } = records?;
         let (hypervisors, statuses) = found?;
         let way = match &options.fleet {
-            Membership::Host { collector, token } => Some(Http::new(collector, token)?),
+            Membership::Host { collector, token, ca } => {
+                Some(Http::new(collector, token, ca.as_deref())?)
+            }
             Membership::Alone | Membership::Collector => None,
         };
         let collector = collector(&options).await?;
@@ -250,9 +254,8 @@ impl Daemon {
             Some(token) => token.clone(),
             None => token(&options.data)?,
         };
-        let listener = TcpListener::bind(options.listen)
-            .await
-            .map_err(|source| RuntimeError::Listen { address: options.listen, source })?;
+        let listeners = api::Listeners::bind(options.listen, places).await?;
+        let renewal = Renewal::new(listeners.certificate()).map_err(RuntimeError::Signal)?;
         let clock = opened.clock.clone();
         let opened = first_facts(&journal, &policies, &clock, opened).await?;
         let calendar = opened.calendar;
@@ -316,12 +319,17 @@ impl Daemon {
                 Membership::Alone | Membership::Collector => None,
             },
         });
-        Ok(Daemon { state, deliveries, fleet, journal, clock, rollout, listener, sender })
+        Ok(Daemon { state, deliveries, fleet, journal, clock, rollout, listeners, renewal, sender })
     }
 
     /// Address on which the API listens.
     pub fn address(&self) -> SocketAddr {
-        self.listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)))
+        self.listeners.address()
+    }
+
+    /// The places at which the API is served, as clients name them.
+    pub fn urls(&self) -> Vec<String> {
+        self.listeners.urls()
     }
 
     /// The end of the journal. Noted elsewhere, it later proves whether the journal was cut off.
@@ -334,16 +342,28 @@ impl Daemon {
     /// # Errors
     /// [`RuntimeError::JournalFailed`], [`RuntimeError::Serve`].
     pub async fn serve(self, stop: watch::Receiver<bool>) -> Result<(), RuntimeError> {
-        let Daemon { state, deliveries, fleet, journal, clock, rollout, listener, sender } = self;
+        let Daemon {
+            state,
+            deliveries,
+            fleet,
+            journal,
+            clock,
+            rollout,
+            listeners,
+            renewal,
+            sender,
+        } = self;
+        let renewing = tokio::spawn(renewal.run());
         let sending = sender.map(|sender| tokio::spawn(sender.run()));
         let alive = tokio::spawn(prove_alive(journal.clone()));
         let wall = tokio::spawn(watch_clocks(journal.clone(), clock, fleet));
         let reconciling = tokio::spawn(rollout.run());
         let pushing = tokio::spawn(deliveries.run(state.events()));
         let served = tokio::select! {
-            served = api::serve(listener, state, stop) => served.map_err(RuntimeError::Serve),
+            served = api::serve(listeners, state, stop) => served.map_err(RuntimeError::Serve),
             reason = journal.failed() => Err(RuntimeError::JournalFailed(reason)),
         };
+        renewing.abort();
         alive.abort();
         wall.abort();
         reconciling.abort();

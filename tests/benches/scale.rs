@@ -16,7 +16,7 @@ const TOKEN: &str = "bench";
 fn options(data: &Path) -> Options {
     Options {
         data: data.into(),
-        listen: ([127, 0, 0, 1], 0).into(),
+        listen: tallyman::api::Listen::on(([127, 0, 0, 1], 0).into()),
         qemu: "qemu-system-x86_64".into(),
         cloud_hypervisor: "cloud-hypervisor".into(),
         firecracker: "firecracker".into(),
@@ -56,7 +56,7 @@ fn answers(report: &mut Report, runtime: &tokio::runtime::Runtime) {
         let url = format!("http://{}", daemon.address());
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let serving = tokio::spawn(daemon.serve(stopped));
-        let client = reqwest::Client::new();
+        let client = tallyman::tls::plain_client().build().unwrap();
         let all = ask(&client, &format!("{url}/instances"), 21).await;
         let one = ask(&client, &format!("{url}/instances/vm-5000"), 201).await;
         stop.send(true).unwrap();

@@ -17,9 +17,11 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::{Value, json};
 use tallyman::hypervisor::{Kind, files};
+use tallyman::tls::{self, Trust};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use crate::authority::Authority;
 use crate::{guest, machine};
 
 /// Time after which a test fails that waits for something.
@@ -44,8 +46,10 @@ pub struct Daemon {
     address: Option<String>,
     /// True for a fleet's collector.
     collects: bool,
-    /// Further arguments of a host.
+    /// Further arguments.
     arguments: Vec<String>,
+    /// The authority of its certificate; none for plain HTTP.
+    ca: Option<PathBuf>,
 }
 
 /// Output of a running program, line by line.
@@ -94,14 +98,44 @@ impl Daemon {
         daemon
     }
 
+    /// Starts `program` on a new data folder with a certificate of `authority`, as a fleet's
+    /// collector or by itself, and with further arguments. The files `ca.pem`, `cert.pem` and
+    /// `key.pem` are in its folder.
+    pub fn guarded(program: &str, authority: &Authority, collects: bool, more: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (certificate, key) = authority.issue(folder.path());
+        let ca = authority.write(folder.path());
+        let mut daemon = Self::down(program, folder);
+        let files = ["--tls-cert".into(), certificate.display().to_string(), "--tls-key".into()];
+        daemon.arguments.extend(files);
+        daemon.arguments.push(key.display().to_string());
+        daemon.arguments.extend(more.iter().map(|&argument| argument.to_owned()));
+        daemon.collects = collects;
+        daemon.ca = Some(ca);
+        daemon.start_again();
+        daemon
+    }
+
     /// Starts `program` on `folder` as a host of a fleet, and imports the tiny guest as the image
     /// `tiny`. The collector is at `url`, and the host's token there is `token`.
     pub fn host(program: &str, folder: TempDir, url: &str, token: &str) -> Self {
+        Self::host_with(program, folder, url, token, &[])
+    }
+
+    /// Starts `program` as [`Daemon::host`] does, with further arguments.
+    pub fn host_with(
+        program: &str,
+        folder: TempDir,
+        url: &str,
+        token: &str,
+        more: &[&str],
+    ) -> Self {
         let file = folder.path().join("fleet.token");
         fs::write(&file, token).expect("a file");
         let file = file.display().to_string();
         let mut daemon = Self::down(program, folder);
-        daemon.arguments = ["--fleet", url, "--fleet-token", &file].map(str::to_owned).to_vec();
+        let fleet = ["--fleet", url, "--fleet-token", &file];
+        daemon.arguments = fleet.iter().chain(more).map(|&word| word.to_owned()).collect();
         daemon.start_again();
         daemon.import_tiny();
         daemon
@@ -116,6 +150,7 @@ impl Daemon {
             address: None,
             collects: false,
             arguments: Vec::new(),
+            ca: None,
         }
     }
 
@@ -152,6 +187,7 @@ impl Daemon {
             true => self.command(&["fleet", "serve", "--listen", address]),
             false => self.serving(address),
         };
+        command.args(&self.arguments);
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -161,13 +197,13 @@ impl Daemon {
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
         self.child = Some(child);
-        let url = line.split_whitespace().find_map(|word| word.strip_prefix("http://"));
-        let address = url
+        let url = line.split_whitespace().find(|word| word.starts_with("http"));
+        let url = url
             .unwrap_or_else(|| panic!("it does not listen: {line}{}", self.said()))
             .trim_end_matches(',');
         let token = fs::read_to_string(self.folder().join("token")).expect("a token");
-        self.address = Some(address.to_owned());
-        self.api = Some(Api::new(format!("http://{address}"), token.trim().into()));
+        self.address = url.split_once("://").map(|(_, address)| address.to_owned());
+        self.api = Some(Api::new(url.to_owned(), token.trim().into(), self.ca.as_deref()));
     }
 
     /// The command that serves machines.
@@ -176,7 +212,6 @@ impl Daemon {
         command.arg("--qemu").arg(machine::program(Kind::Qemu));
         command.arg("--cloud-hypervisor").arg(machine::program(Kind::CloudHypervisor));
         command.arg("--firecracker").arg(machine::program(Kind::Firecracker));
-        command.args(&self.arguments);
         command
     }
 
@@ -224,7 +259,13 @@ impl Daemon {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = program(&self.program, arguments);
         command.arg("--data").arg(self.folder());
+        command.envs(self.ca.iter().map(|ca| ("TALLYMAN_CA", ca)));
         command
+    }
+
+    /// Sends a signal to the daemon.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(pid_of(self.child.as_ref().expect("it is up")), signal).expect("our child");
     }
 
     /// Runs the command line against the daemon.
@@ -483,14 +524,15 @@ pub struct Request<'a> {
 /// The JSON that another server answers; none if it answers nothing, or no JSON.
 pub fn get_json(url: &str) -> Option<Value> {
     RUNTIME.block_on(async {
-        let http = reqwest::Client::builder().no_proxy().timeout(SOON).build().ok()?;
+        let http = tls::plain_client().timeout(SOON).build().ok()?;
         serde_json::from_slice(&http.get(url).send().await.ok()?.bytes().await.ok()?).ok()
     })
 }
 
 impl Api {
-    fn new(url: String, token: String) -> Self {
-        let http = reqwest::Client::builder().no_proxy().timeout(SOON).build().expect("a client");
+    fn new(url: String, token: String, ca: Option<&Path>) -> Self {
+        let trust = ca.map_or_else(Trust::nobody, |ca| Trust::of_file(ca).expect("an authority"));
+        let http = trust.client().timeout(SOON).build().expect("a client");
         Self { url, token, http }
     }
 
@@ -531,6 +573,16 @@ impl Api {
             let body = serde_json::from_slice(&text).unwrap_or(Value::Null);
             Answer { question: format!("{method} {path}"), status, headers, body }
         })
+    }
+
+    /// A client of the same daemon, on connections of its own, that trusts another authority.
+    pub fn trusting(&self, ca: &Path) -> Self {
+        Self::new(self.url.clone(), self.token.clone(), Some(ca))
+    }
+
+    /// True if the daemon answers.
+    pub fn answers(&self) -> bool {
+        self.try_send(&Self::plain("GET", "/health")).is_some_and(|answer| answer.status == 200)
     }
 
     /// A client of the same daemon with another token.

@@ -1,6 +1,7 @@
 //! Code that tests share.
 
 pub mod aloud;
+pub mod authority;
 pub mod daemon;
 pub mod deadline;
 pub mod double;

@@ -23,6 +23,7 @@ use tallyman::limits::api::REQUESTS_AT_ONCE_MAX;
 use tallyman::runtime::{Daemon, Options, RuntimeError};
 use tallyman::tenancy::JwtConfig;
 use tallyman::tenant::Role;
+use tallyman::tls;
 use tallyman_tests::policies;
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
@@ -51,7 +52,7 @@ impl Server {
         // included, until it executes another program.
         let options = || Options {
             data: data.path().into(),
-            listen: "127.0.0.1:0".parse().expect("an address"),
+            listen: api::Listen::on("127.0.0.1:0".parse().expect("an address")),
             qemu: "qemu-system-x86_64".into(),
             cloud_hypervisor: "/nowhere/cloud-hypervisor".into(),
             firecracker: "/nowhere/firecracker".into(),
@@ -79,7 +80,7 @@ impl Server {
         let url = format!("http://{}", daemon.address());
         let (stop, stopped) = watch::channel(false);
         let served = tokio::spawn(async move { daemon.serve(stopped).await.expect("served") });
-        Self { url, http: Client::new(), stop, served, data }
+        Self { url, http: tls::plain_client().build().expect("a client"), stop, served, data }
     }
 
     /// Starts another daemon on the same data folder.
@@ -732,7 +733,8 @@ async fn a_daemon_that_stops_answers_what_it_has_begun() {
     assert_eq!((status, health["status"].as_str()), (StatusCode::OK, Some("ok")));
     let url = server.url.clone();
     server.stop().await;
-    assert!(reqwest::get(format!("{url}/health")).await.is_err_and(|error| error.is_connect()));
+    let asked = tls::plain_client().build().expect("a client").get(format!("{url}/health")).send();
+    assert!(asked.await.is_err_and(|error| error.is_connect()));
 }
 
 #[tokio::test]

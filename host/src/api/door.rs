@@ -13,12 +13,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::limits::api as limits;
 
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Peer {
+    /// A host, by its address.
+    Host(IpAddr),
+    /// Programs of this host that came by the unix socket, all together.
+    Local,
+}
+
 /// Largest numbers of connections that are open at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionLimits {
     /// Connections of all peers together, 1 or more.
     pub all: usize,
-    /// Connections of one IP address.
+    /// Connections of one IP address, or by the unix socket.
     pub peer: usize,
 }
 
@@ -43,13 +52,13 @@ pub(super) struct Door {
 #[derive(Default)]
 struct Open {
     connections: BTreeMap<u64, Connection>,
-    of_peer: HashMap<IpAddr, usize>,
+    of_peer: HashMap<Peer, usize>,
     /// Number of admissions and ends of requests so far, which orders them.
     next: u64,
 }
 
 struct Connection {
-    peer: IpAddr,
+    peer: Peer,
     /// Requests under way. HTTP/1 has one at most, and its answer may still be sent.
     busy: usize,
     /// Number of the last end of a request, or of its admission if there was none.
@@ -68,7 +77,7 @@ impl Door {
 
     /// Admits a connection, for which the one that has been idle longest may be closed. Returns
     /// `None` if the limit is reached and all connections are busy.
-    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Admitted> {
+    pub(super) fn admit(self: &Arc<Self>, peer: Peer) -> Option<Admitted> {
         let mut open = self.open();
         let of_peer = open.of_peer.get(&peer).copied().unwrap_or_default();
         if of_peer >= self.limits.peer {
@@ -96,7 +105,7 @@ impl Open {
         self.next
     }
 
-    fn evict(&mut self, peer: Option<IpAddr>) -> Option<()> {
+    fn evict(&mut self, peer: Option<Peer>) -> Option<()> {
         let is_idle = |connection: &Connection| {
             connection.busy == 0 && peer.is_none_or(|peer| connection.peer == peer)
         };
@@ -166,8 +175,8 @@ impl Drop for Busy {
 mod tests {
     use super::*;
 
-    fn peer(last: u8) -> IpAddr {
-        IpAddr::from([10, 0, 0, last])
+    fn peer(last: u8) -> Peer {
+        Peer::Host(IpAddr::from([10, 0, 0, last]))
     }
 
     fn door(all: usize, peer: usize) -> Arc<Door> {

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,14 +16,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::door::{Admitted, Busy, Door};
-use super::patient::Patient;
+use super::listen::{Arrived, Listeners};
 use super::{State, router};
 use crate::limits::api as limits;
 
@@ -43,7 +41,7 @@ const FULL: &[u8] =
 /// # Errors
 /// The errors of the listener.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: Listeners,
     state: State,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
@@ -58,18 +56,12 @@ pub async fn serve(
     let mut stopped = pin!(stopped);
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = listeners.accept() => accepted,
             () = &mut stopped => break,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                connections.spawn(connect(
-                    door.clone(),
-                    app.clone(),
-                    closing.clone(),
-                    stream,
-                    peer,
-                ));
+            Ok(arrived) => {
+                connections.spawn(connect(door.clone(), app.clone(), closing.clone(), arrived));
             }
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
@@ -80,7 +72,7 @@ pub async fn serve(
         }
     }
     closing.cancel();
-    drop(listener);
+    drop(listeners);
     connections.close();
     let drained = tokio::time::timeout(Duration::from_millis(limits::DRAIN_MS), connections.wait());
     // Requests that have not ended by then are cut off by the end of the process.
@@ -99,33 +91,31 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 }
 
 /// Serves one connection to its end, or refuses it.
-async fn connect(
-    door: Arc<Door>,
-    app: Router,
-    closing: CancellationToken,
-    mut stream: TcpStream,
-    peer: SocketAddr,
-) {
-    // Without delay, so that the end of an answer does not wait for an acknowledgement of its
-    // beginning. It fails only for a connection that is closed already.
-    let _ = stream.set_nodelay(true);
-    let Some(admitted) = door.admit(peer.ip()) else {
-        // A failure means that the peer is gone.
-        let _ = stream.write_all(FULL).await;
+async fn connect(door: Arc<Door>, app: Router, closing: CancellationToken, arrived: Arrived) {
+    let Some(admitted) = door.admit(arrived.peer()) else {
+        // Over TLS nothing can be said before the handshake, for which there is no room.
+        if let Some(mut stream) = arrived.unguarded() {
+            // A failure means that the peer is gone.
+            let _ = stream.write_all(FULL).await;
+        }
         return;
     };
+    let stream = tokio::select! {
+        stream = arrived.open() => stream,
+        () = admitted.evicted() => return,
+        () = closing.cancelled() => return,
+    };
+    let Some(stream) = stream else { return };
     let admitted = Arc::new(admitted);
     let asked = admitted.clone();
     let service =
         service_fn(move |request: Request<Incoming>| answer(asked.clone(), app.clone(), request));
-    let stall = Duration::from_millis(limits::WRITE_STALL_MS);
     let mut server = http1::Builder::new();
     server
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(limits::HEADER_READ_MS));
-    let mut connection = pin!(
-        server.serve_connection(TokioIo::new(Patient::new(stream, stall)), service).with_upgrades()
-    );
+    let mut connection =
+        pin!(server.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let mut is_draining = false;
     loop {
         tokio::select! {

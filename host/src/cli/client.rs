@@ -1,6 +1,7 @@
 //! The client of the daemon's API.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,27 +10,93 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::{WebSocketStream, client_async, tungstenite};
 
 use crate::api::ErrorBody;
+use crate::tls::{self, Stream as Carrier, Trust};
 
 /// Longest time to connect. The daemon bounds the time of requests.
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// A WebSocket to the daemon.
-pub(super) type Socket = WebSocketStream<TcpStream>;
+pub(super) type Socket = WebSocketStream<Carrier>;
 
 /// A daemon's API.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     http: reqwest::Client,
+    /// The address as it was given.
+    address: String,
+    /// The base of all URLs; that of no host if the daemon serves on a unix socket.
     url: Url,
+    way: Way,
     token: Option<String>,
     token_file: PathBuf,
     /// The tenant that requests are about; the token's own if `None`.
     tenant: Option<String>,
+}
+
+/// The way to a daemon.
+#[derive(Debug, Clone)]
+enum Way {
+    /// TCP to the URL's host.
+    Plain,
+    /// TLS to the URL's host, whose certificate must come from these authorities.
+    Tls(Trust),
+    /// A unix socket.
+    Local(PathBuf),
+}
+
+impl Way {
+    /// The way to the daemon at `address`, and the base of its URLs.
+    fn to(address: &str, ca: Option<&Path>) -> anyhow::Result<(Self, Url)> {
+        let wrong = || {
+            anyhow!(
+                "'{address}' is not a daemon's URL; write it like http://127.0.0.1:8080, \
+                 https://host.example:8443 or unix:/run/tallyman/api.sock"
+            )
+        };
+        if let Some(path) = address.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+            return Ok((
+                Self::Local(path.into()),
+                Url::parse("http://localhost").map_err(|_| wrong())?,
+            ));
+        }
+        let url = Url::parse(address).ok().filter(|url| !url.cannot_be_a_base());
+        let url = url.ok_or_else(wrong)?;
+        let way = match (url.scheme(), ca) {
+            ("http", _) => Self::Plain,
+            ("https", None) => Self::Tls(Trust::of_system()),
+            ("https", Some(file)) => Self::Tls(Trust::of_file(file)?),
+            _ => return Err(wrong()),
+        };
+        Ok((way, url))
+    }
+
+    /// The settings of an HTTP client on this way.
+    fn client(&self) -> reqwest::ClientBuilder {
+        match self {
+            Self::Plain => tls::plain_client(),
+            Self::Tls(trust) => trust.client(),
+            Self::Local(path) => tls::plain_client().unix_socket(path.as_path()),
+        }
+    }
+
+    /// A connection to the host of `url`.
+    async fn connect(&self, url: &Url) -> io::Result<Carrier> {
+        if let Self::Local(path) = self {
+            return Ok(Box::new(UnixStream::connect(path).await?));
+        }
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        let stream = TcpStream::connect((host, url.port_or_known_default().unwrap_or(80))).await?;
+        stream.set_nodelay(true)?;
+        match self {
+            Self::Tls(trust) => Ok(Box::new(trust.connect(host, stream).await?)),
+            Self::Plain | Self::Local(_) => Ok(Box::new(stream)),
+        }
+    }
 }
 
 /// An error that the daemon answered.
@@ -67,35 +134,63 @@ impl std::error::Error for Refused {}
 #[derive(Debug, thiserror::Error)]
 #[error("no daemon answers at {url}; start one with `tallyman serve`, or name another with --url")]
 pub(super) struct NoDaemon {
-    url: Url,
+    url: String,
+}
+
+/// A daemon's certificate is not trusted.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{url} did not prove who it is ({reason}); name the authority of its certificate with --ca, or \
+     in the context"
+)]
+struct Untrusted {
+    url: String,
+    reason: String,
 }
 
 impl Client {
-    /// A client of the daemon at `url`. Without a token, the data folder's is read for each
-    /// request.
+    /// A client of the daemon at `address`, which proves who it is by an authority in the file
+    /// `ca`, or by one of this system. Without a token, the data folder's is read for each request.
     pub(super) fn new(
-        url: &str,
+        address: &str,
+        ca: Option<&Path>,
         token: Option<&str>,
         data: &Path,
         tenant: Option<&str>,
     ) -> anyhow::Result<Self> {
-        let parsed =
-            Url::parse(url).ok().filter(|url| url.scheme() == "http" && !url.cannot_be_a_base());
-        let url = parsed.ok_or_else(|| {
-            anyhow!("'{url}' is not a daemon's URL; write it like http://127.0.0.1:8080")
-        })?;
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT)
-            .no_proxy()
-            .build()
-            .context("can't set up HTTP")?;
-        let token = token.map(str::to_owned);
-        let tenant = tenant.map(str::to_owned);
-        Ok(Self { http, url, token, token_file: data.join("token"), tenant })
+        let (way, url) = Way::to(address, ca)?;
+        let http = way.client().connect_timeout(CONNECT).build().context("can't set up HTTP")?;
+        Ok(Self {
+            http,
+            address: address.to_owned(),
+            url,
+            way,
+            token: token.map(str::to_owned),
+            token_file: data.join("token"),
+            tenant: tenant.map(str::to_owned),
+        })
     }
 
-    pub(super) fn url(&self) -> &Url {
-        &self.url
+    /// The daemon's address, as it was given.
+    pub(super) fn url(&self) -> &str {
+        &self.address
+    }
+
+    /// The daemon's host and port; `None` if it does not serve plain HTTP there.
+    pub(super) fn plain(&self) -> Option<(&str, u16)> {
+        match self.way {
+            Way::Plain => self.url.host_str().zip(self.url.port_or_known_default()),
+            Way::Tls(_) | Way::Local(_) => None,
+        }
+    }
+
+    /// The error of a failure to connect, if it is one.
+    fn unreached(&self, error: &(dyn std::error::Error + 'static)) -> anyhow::Error {
+        let url = self.address.clone();
+        match tls::refusal(error) {
+            Some(reason) => Untrusted { url, reason }.into(),
+            None => NoDaemon { url }.into(),
+        }
     }
 
     /// A request to the path made of these segments, each escaped.
@@ -122,12 +217,8 @@ impl Client {
         let mut handshake =
             request.url().as_str().replacen("http", "ws", 1).into_client_request()?;
         handshake.headers_mut().extend(request.headers().clone());
-        let nobody = |_| NoDaemon { url: self.url.clone() };
-        let host = self.url.host_str().unwrap_or_default();
-        let address =
-            (host.trim_matches(['[', ']']), self.url.port_or_known_default().unwrap_or(80));
-        let stream = TcpStream::connect(address).await.map_err(nobody)?;
-        stream.set_nodelay(true)?;
+        let connected = self.way.connect(&self.url).await;
+        let stream = connected.map_err(|error| self.unreached(&error))?;
         match client_async(handshake, stream).await {
             Ok((socket, _)) => Ok(socket),
             Err(tungstenite::Error::Http(answer)) => {
@@ -135,7 +226,8 @@ impl Client {
                 match serde_json::from_slice(&text) {
                     Ok(body) => Err(Refused { status: answer.status().as_u16(), body }.into()),
                     Err(_) => {
-                        bail!("{} answered {}; is it a tallyman daemon?", self.url, answer.status())
+                        let status = answer.status();
+                        bail!("{} answered {status}; is it a tallyman daemon?", self.address)
                     }
                 }
             }
@@ -146,9 +238,7 @@ impl Client {
     async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
         let response = match request.send().await {
             Ok(response) => response,
-            Err(error) if error.is_connect() => {
-                return Err(NoDaemon { url: self.url.clone() }.into());
-            }
+            Err(error) if error.is_connect() => return Err(self.unreached(&error)),
             Err(error) => return Err(error).context("the daemon did not answer"),
         };
         let status = response.status();
@@ -160,7 +250,7 @@ impl Client {
             Ok(body) => Err(Refused { status: status.as_u16(), body }.into()),
             Err(_) => bail!(
                 "{} answered {status} without an error of the API; is it a tallyman daemon?",
-                self.url
+                self.address
             ),
         }
     }
@@ -169,7 +259,8 @@ impl Client {
         let response = self.send(request).await?;
         let text = response.bytes().await.context("the daemon's answer broke off")?;
         serde_json::from_slice(&text).with_context(|| {
-            format!("can't parse the answer of {}; is the daemon of the same version?", self.url)
+            let url = &self.address;
+            format!("can't parse the answer of {url}; is the daemon of the same version?")
         })
     }
 
@@ -386,8 +477,8 @@ mod tests {
 
     #[test]
     fn a_url_that_is_none_is_refused_with_an_example() {
-        for url in ["127.0.0.1:8080", "ftp://x", "https://x", ""] {
-            let error = Client::new(url, None, Path::new("/"), None).expect_err(url);
+        for url in ["127.0.0.1:8080", "ftp://x", "unix:", ""] {
+            let error = Client::new(url, None, None, Path::new("/"), None).expect_err(url);
             assert!(error.to_string().contains("http://127.0.0.1:8080"), "{error}");
         }
     }
@@ -398,7 +489,7 @@ mod tests {
             .expect("bind")
             .local_addr()
             .expect("address");
-        let client = Client::new(&format!("http://{free}"), Some("t"), Path::new("/"), None)
+        let client = Client::new(&format!("http://{free}"), None, Some("t"), Path::new("/"), None)
             .expect("a client");
         let error = client.get::<serde_json::Value>(&["health"], &[]).await.expect_err("nobody");
         assert!(error.to_string().contains("tallyman serve"), "{error}");

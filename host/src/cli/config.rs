@@ -20,9 +20,9 @@ use super::serve::Serve;
 const INSTALLED: &str = "/etc/tallyman/tallyman.toml";
 
 /// Options that are about one call, and no part of a configuration.
-const NOT_IN_FILES: [&str; 11] = [
-    "config", "context", "help", "json", "output", "quiet", "tenant", "token", "url", "version",
-    "watch",
+const NOT_IN_FILES: [&str; 12] = [
+    "ca", "config", "context", "help", "json", "output", "quiet", "tenant", "token", "url",
+    "version", "watch",
 ];
 
 #[derive(Debug, Subcommand)]
@@ -166,6 +166,7 @@ impl Serve {
         if let Some(config) = self.signed_tokens()? {
             crate::tenancy::Jwt::new(config).context("the key of signed tokens")?;
         }
+        self.places().check()?;
         Ok(self.receivers(data)?.len())
     }
 }

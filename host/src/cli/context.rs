@@ -20,7 +20,9 @@ const HERE: &str = "http://127.0.0.1:8080";
 pub(super) enum Command {
     /// Name a host, and use it
     #[command(after_help = "Examples:\n  \
-                      tallyman context add lab --url http://lab:8080 --token-file ~/lab.token\n  \
+                      tallyman context add lab --url https://lab:8443 --ca ~/lab-ca.pem \
+                      --token-file ~/lab.token\n  \
+                      tallyman context add here --url unix:/run/tallyman/api.sock\n  \
                       tallyman --context lab instance list")]
     Add {
         /// The name
@@ -54,13 +56,16 @@ pub(super) struct Context {
     /// A file with the token; absent for that of the data folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     token_file: Option<PathBuf>,
+    /// A file with the authorities of its certificate; absent for those of the system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) ca: Option<PathBuf>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tenant: Option<String>,
 }
 
 impl Default for Context {
     fn default() -> Self {
-        Self { url: HERE.into(), token_file: None, tenant: None }
+        Self { url: HERE.into(), token_file: None, ca: None, tenant: None }
     }
 }
 
@@ -148,11 +153,15 @@ impl Command {
         match self {
             Command::Add { name, token_file } => {
                 let Some(url) = global.url.clone() else {
-                    bail!("say the host's address with --url, such as http://lab:8080");
+                    bail!("say the host's address with --url, such as https://lab:8443");
                 };
                 let absolute = token_file.map(std::path::absolute).transpose()?;
-                let tenant = global.tenant.clone();
-                let context = Context { url, token_file: absolute, tenant };
+                let context = Context {
+                    url,
+                    token_file: absolute,
+                    ca: global.ca.as_ref().map(std::path::absolute).transpose()?,
+                    tenant: global.tenant.clone(),
+                };
                 contexts.contexts.insert(name.clone(), context);
                 contexts.current = Some(name);
             }

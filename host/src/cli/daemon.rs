@@ -110,10 +110,12 @@ impl Daemon {
 
 /// The address that the daemon has to listen on to be found at the client's URL.
 fn listen(client: &Client) -> anyhow::Result<String> {
-    let host = client.url().host_str();
-    let port = client.url().port_or_known_default();
-    let (host, port) =
-        host.zip(port).ok_or_else(|| anyhow!("{} names no host and port", client.url()))?;
+    let (host, port) = client.plain().ok_or_else(|| {
+        let url = client.url();
+        anyhow!(
+            "no daemon answers at {url}; start it with `tallyman serve --tls-cert` or `--socket`"
+        )
+    })?;
     let host = if host == "localhost" { "127.0.0.1" } else { host };
     Ok(format!("{host}:{port}"))
 }

@@ -1,10 +1,10 @@
 //! `tallyman fleet`: the collector of a fleet, and what it knows of the hosts.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::listen::Places;
 use super::serve::{Issuer, start_log, stopped};
 use super::{Global, output};
 use crate::api::model::{FleetHost, FleetHosts};
@@ -16,7 +16,8 @@ use crate::runtime::{Daemon, Membership, Options};
 pub(super) enum Command {
     /// Run the collector of a fleet in the foreground
     #[command(after_help = "Examples:\n  \
-                      tallyman fleet serve --data /var/lib/tallyman-fleet --listen 10.0.0.1:8080\n  \
+                      tallyman fleet serve --data /var/lib/tallyman-fleet --listen 10.0.0.1:8443 \
+                      --tls-cert ./cert.pem --tls-key ./key.pem\n  \
                       tallyman token create h1 --role host --expires 8760h\n\n\
                       It keeps a copy of each host's journal, and answers the whole API: prices, \
                       agreements, previews and invoices are made here, over all hosts.")]
@@ -29,9 +30,8 @@ pub(super) enum Command {
 /// Arguments of the collector.
 #[derive(Debug, Args)]
 pub(super) struct Serve {
-    /// Address and port on which the API listens
-    #[arg(long, env = "TALLYMAN_LISTEN", default_value = "127.0.0.1:8080")]
-    listen: SocketAddr,
+    #[command(flatten)]
+    places: Places,
     /// Trust the wall clock after a boot even if the kernel does not report it as synchronised
     #[arg(long, env = "TALLYMAN_TRUST_WALL_CLOCK")]
     trust_wall_clock: bool,
@@ -59,7 +59,7 @@ impl Serve {
         let none = PathBuf::new();
         let daemon = Daemon::start(Options {
             data: data.clone(),
-            listen: self.listen,
+            listen: self.places.listen(),
             qemu: none.clone(),
             cloud_hypervisor: none.clone(),
             firecracker: none,
@@ -81,8 +81,8 @@ impl Serve {
         .await?;
         let head = daemon.head();
         output::line(&format!(
-            "tallyman collects on http://{}, data in {}; the journal ends with fact {}, {}",
-            daemon.address(),
+            "tallyman collects on {}, data in {}; the journal ends with fact {}, {}",
+            daemon.urls().join(" and "),
             data.display(),
             head.seq,
             head.hash

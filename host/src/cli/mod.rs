@@ -24,6 +24,7 @@ mod image;
 mod instance;
 mod invoice;
 mod journal;
+mod listen;
 mod output;
 mod policy;
 mod progress;
@@ -52,6 +53,7 @@ use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::api;
+use crate::tls;
 use client::Client;
 use output::{Form, Output};
 
@@ -80,9 +82,14 @@ struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 struct Global {
-    /// URL of the daemon; that of the context, or http://127.0.0.1:8080, if absent
+    /// URL of the daemon, or unix:PATH of its socket; that of the context, or
+    /// http://127.0.0.1:8080, if absent
     #[arg(long, global = true, env = "TALLYMAN_URL")]
     url: Option<String>,
+    /// PEM file with the authorities from which the certificate of an https:// daemon must come;
+    /// the context's, or those of this system, if absent
+    #[arg(long, global = true, value_name = "FILE", env = "TALLYMAN_CA")]
+    ca: Option<PathBuf>,
     /// A host that `tallyman context add` has named; the one in use if absent
     #[arg(long, global = true, env = "TALLYMAN_CONTEXT")]
     context: Option<String>,
@@ -117,7 +124,14 @@ impl Global {
         let token = self.token.clone().or(context.token()?);
         let tenant = self.tenant.as_ref().or(context.tenant.as_ref());
         let url = self.url.as_ref().unwrap_or(&context.url);
-        Client::new(url, token.as_deref(), &self.data, tenant.map(String::as_str))
+        let ca = self.ca.as_ref().or(context.ca.as_ref());
+        Client::new(
+            url,
+            ca.map(PathBuf::as_path),
+            token.as_deref(),
+            &self.data,
+            tenant.map(String::as_str),
+        )
     }
 
     /// The host that the call is for, if its options don't say another.
@@ -227,6 +241,7 @@ enum Command {
 
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
+    tls::install();
     let call = std::env::args_os().collect();
     let call = match config::completed(call, &Cli::command()) {
         Ok(call) => call,

@@ -1,6 +1,5 @@
 //! `tallyman serve`.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +10,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
+use super::listen::Places;
 use super::{Global, output};
+use crate::api::Listen;
 use crate::delivery;
 use crate::hypervisor::Accelerator;
 use crate::invoice::Letterhead;
@@ -24,9 +25,11 @@ const EXAMPLES: &str = "\
 Examples:
   tallyman serve
   tallyman serve --data /var/lib/tallyman --listen 127.0.0.1:8081
+  tallyman serve --listen 0.0.0.0:8443 --tls-cert ./cert.pem --tls-key ./key.pem
+  tallyman serve --socket /run/tallyman/api.sock
   tallyman serve --config /etc/tallyman/tallyman.toml
   tallyman serve --probe-network 10.0.0.0/8
-  tallyman serve --fleet http://collector:8080 --fleet-token ./host.token
+  tallyman serve --fleet https://collector:8443 --fleet-token ./host.token
   tallyman serve --jwt-eddsa-key ./key.pem --jwt-issuer https://id.example --jwt-audience tallyman
   TALLYMAN_LOG=debug tallyman serve --accelerator tcg
 
@@ -43,9 +46,8 @@ pub(super) struct Serve {
     /// A file of options: keys are those of this command, with `_` for `-`
     #[arg(long, value_name = "FILE", env = "TALLYMAN_CONFIG")]
     config: Option<PathBuf>,
-    /// Address and port on which the API listens
-    #[arg(long, env = "TALLYMAN_LISTEN", default_value = "127.0.0.1:8080")]
-    listen: SocketAddr,
+    #[command(flatten)]
+    places: Places,
     /// QEMU: a path, or a name on PATH
     #[arg(long, env = "TALLYMAN_QEMU", default_value = "qemu-system-x86_64")]
     qemu: PathBuf,
@@ -82,12 +84,34 @@ pub(super) struct Serve {
     receivers: Option<PathBuf>,
     #[command(flatten)]
     jwt: SignedTokens,
+    #[command(flatten)]
+    fleet: OfFleet,
+}
+
+/// The part of a host in a fleet.
+#[derive(Debug, Args)]
+struct OfFleet {
     /// URL of the collector of a fleet, to which this host hands its facts
     #[arg(long, value_name = "URL", env = "TALLYMAN_FLEET", requires = "fleet_token")]
     fleet: Option<String>,
     /// File with this host's token at the collector, which has the role `host`
     #[arg(long, value_name = "FILE", env = "TALLYMAN_FLEET_TOKEN", requires = "fleet")]
     fleet_token: Option<PathBuf>,
+    /// PEM file with the authorities from which the collector's certificate must come; those of
+    /// this system if absent
+    #[arg(long, value_name = "FILE", env = "TALLYMAN_FLEET_CA", requires = "fleet")]
+    fleet_ca: Option<PathBuf>,
+}
+
+impl OfFleet {
+    fn membership(self) -> anyhow::Result<Membership> {
+        let (Some(collector), Some(file)) = (self.fleet, self.fleet_token) else {
+            return Ok(Membership::Alone);
+        };
+        let token = std::fs::read_to_string(&file)
+            .with_context(|| format!("can't read this host's token from {}", file.display()))?;
+        Ok(Membership::Host { collector, token: token.trim().into(), ca: self.fleet_ca })
+    }
 }
 
 /// The issuer of invoices.
@@ -199,6 +223,11 @@ impl Serve {
         self.jwt.config()
     }
 
+    /// The places at which the API is to be served.
+    pub(super) fn places(&self) -> Listen {
+        self.places.listen()
+    }
+
     /// The receivers of events.
     pub(super) fn receivers(&self, data: &Path) -> anyhow::Result<Vec<delivery::Receiver>> {
         let file = self.receivers.clone().unwrap_or_else(|| data.join(delivery::FILE));
@@ -213,7 +242,7 @@ impl Serve {
         let stop = stopped()?;
         let daemon = Daemon::start(Options {
             data: data.clone(),
-            listen: self.listen,
+            listen: self.places.listen(),
             qemu: self.qemu,
             cloud_hypervisor: self.cloud_hypervisor,
             firecracker: self.firecracker,
@@ -232,13 +261,13 @@ impl Serve {
                 clock_wait: Duration::from_secs(self.clock_wait_s.into()),
                 ..journal::Options::default()
             },
-            fleet: membership(self.fleet, self.fleet_token)?,
+            fleet: self.fleet.membership()?,
         })
         .await?;
         let head = daemon.head();
         output::line(&format!(
-            "tallyman serves on http://{}, data in {}; the journal ends with fact {}, {}",
-            daemon.address(),
+            "tallyman serves on {}, data in {}; the journal ends with fact {}, {}",
+            daemon.urls().join(" and "),
             data.display(),
             head.seq,
             head.hash
@@ -246,14 +275,6 @@ impl Serve {
         daemon.serve(stop).await?;
         output::line(STOPPED)
     }
-}
-
-/// The part in a fleet by the arguments of a host.
-fn membership(collector: Option<String>, token: Option<PathBuf>) -> anyhow::Result<Membership> {
-    let (Some(collector), Some(file)) = (collector, token) else { return Ok(Membership::Alone) };
-    let token = std::fs::read_to_string(&file)
-        .with_context(|| format!("can't read this host's token from {}", file.display()))?;
-    Ok(Membership::Host { collector, token: token.trim().into() })
 }
 
 /// Becomes true at the first Ctrl-C or termination signal.

@@ -15,7 +15,7 @@ use super::{Message, Messages, Progress, Source, SourceError};
 use crate::causes::in_words;
 use crate::id::Digest;
 use crate::limits::delivery as limits;
-use crate::{blocking, clock};
+use crate::{blocking, clock, tls};
 
 /// The answer of a receiver.
 #[derive(Debug)]
@@ -87,10 +87,9 @@ impl<'a> Push<'a> {
         let at = cursor.clone();
         let maker = source.clone();
         let saved = off(move || place(&name, begin, &at, maker.as_ref())).await?;
-        let client = Client::builder()
+        let client = tls::client()
             .timeout(Duration::from_millis(limits::REQUEST_MS_MAX))
             .redirect(redirect::Policy::none())
-            .no_proxy()
             .user_agent(concat!("tallyman/", env!("CARGO_PKG_VERSION")))
             .build()?;
         progress.after.store(saved.after, Ordering::Relaxed);

@@ -1,5 +1,6 @@
 //! The way to a collector by HTTP requests, without a broker.
 
+use std::path::Path;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -10,6 +11,7 @@ use serde::Deserialize;
 use super::message::{Answer, Batch};
 use super::transport::{SendError, Transport};
 use crate::causes::in_words;
+use crate::tls::{Trust, TrustError};
 
 /// Longest time to connect.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -21,8 +23,11 @@ const WITHIN: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// The URL is not one of a collector.
-    #[error("'{0}' is not a collector's URL; write it like http://collector.example:8080")]
+    #[error("'{0}' is not a collector's URL; write it like https://collector.example:8443")]
     Url(String),
+    /// The file of the collector's authorities can't be used.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// The client can't be set up.
     #[error("can't set up the HTTP client for the collector")]
     Client(#[source] reqwest::Error),
@@ -44,17 +49,23 @@ struct Refusal {
 }
 
 impl Http {
-    /// The way to the collector at `url`, with this host's token.
+    /// The way to the collector at `url`, with this host's token. Its certificate must come from an
+    /// authority in the file `ca`, or from one of this system.
     ///
     /// # Errors
     /// [`HttpError`].
-    pub fn new(url: &str, token: &str) -> Result<Self, HttpError> {
+    pub fn new(url: &str, token: &str, ca: Option<&Path>) -> Result<Self, HttpError> {
         let wrong = || HttpError::Url(url.into());
         let parsed = Url::parse(url).ok();
-        let mut facts = parsed.filter(|url| url.scheme() == "http").ok_or_else(wrong)?;
+        let mut facts =
+            parsed.filter(|url| ["http", "https"].contains(&url.scheme())).ok_or_else(wrong)?;
         facts.path_segments_mut().map_err(|()| wrong())?.pop_if_empty().extend(["fleet", "facts"]);
-        let client =
-            reqwest::Client::builder().connect_timeout(CONNECT).timeout(WITHIN).no_proxy().build();
+        let trust = match (facts.scheme(), ca) {
+            ("https", Some(file)) => Trust::of_file(file)?,
+            ("https", None) => Trust::of_system(),
+            _ => Trust::nobody(),
+        };
+        let client = trust.client().connect_timeout(CONNECT).timeout(WITHIN).build();
         Ok(Self { client: client.map_err(HttpError::Client)?, facts, token: token.trim().into() })
     }
 
@@ -93,11 +104,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_collector_has_a_plain_url() {
-        let facts = |url| Http::new(url, "t").map(|http| http.facts.to_string());
+    fn a_collector_has_a_url_of_http_or_https() {
+        let facts = |url| Http::new(url, "t", None).map(|http| http.facts.to_string());
         assert_eq!(facts("http://a:1").expect("good"), "http://a:1/fleet/facts");
         assert_eq!(facts("http://a/b/").expect("good"), "http://a/b/fleet/facts");
-        for wrong in ["", "a:1", "https://a", "mailto:a@b"] {
+        assert_eq!(facts("https://a/").expect("good"), "https://a/fleet/facts");
+        for wrong in ["", "a:1", "ftp://a", "mailto:a@b"] {
             assert!(matches!(facts(wrong), Err(HttpError::Url(_))), "{wrong}");
         }
     }

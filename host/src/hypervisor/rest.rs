@@ -9,6 +9,7 @@ use tokio::net::UnixStream;
 use super::HypervisorError;
 use super::launch::within;
 use super::movement::{Movement, while_moving};
+use crate::tls;
 
 /// Longest answer in bytes. Usual ones have a few kilobytes; a VMM that its guest has compromised
 /// must not fill the daemon's memory.
@@ -31,8 +32,7 @@ impl Rest {
     /// A client whose calls go to `socket`, below the path `base`.
     pub(super) fn new(socket: &Path, base: &'static str) -> Result<Self, HypervisorError> {
         // Connections are not kept: a VMM serves few, and closes them at will.
-        let client =
-            Client::builder().unix_socket(socket).no_proxy().pool_max_idle_per_host(0).build();
+        let client = tls::plain_client().unix_socket(socket).pool_max_idle_per_host(0).build();
         let client =
             client.map_err(std::io::Error::other).map_err(HypervisorError::file("use", socket))?;
         Ok(Self { client, base })

@@ -268,7 +268,7 @@ pub(crate) fn run(report: &mut Report) {
 async fn measure(folder: PathBuf) -> (([Pair; 4], f64), [Pair; 2], Pair) {
     let daemon = Daemon::start(Options {
         data: folder.join("data"),
-        listen: ([127, 0, 0, 1], 0).into(),
+        listen: tallyman::api::Listen::on(([127, 0, 0, 1], 0).into()),
         qemu: machine::program(tallyman::hypervisor::Kind::Qemu),
         cloud_hypervisor: "/nonexistent".into(),
         firecracker: "/nonexistent".into(),
@@ -284,7 +284,8 @@ async fn measure(folder: PathBuf) -> (([Pair; 4], f64), [Pair; 2], Pair) {
         fleet: Default::default(),
     });
     let daemon = daemon.await.unwrap();
-    let served = Served { address: daemon.address(), http: reqwest::Client::new() };
+    let served =
+        Served { address: daemon.address(), http: tallyman::tls::plain_client().build().unwrap() };
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let serving = tokio::spawn(daemon.serve(stopped));
     served

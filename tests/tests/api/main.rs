@@ -33,6 +33,7 @@ mod states;
 mod strangers;
 mod streams;
 mod tenants;
+mod tls;
 mod vcpus;
 
 use tallyman_tests::daemon::Daemon;

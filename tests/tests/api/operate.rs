@@ -132,7 +132,7 @@ fn a_configuration_that_is_wrong_is_refused_by_the_check_and_by_the_daemon() {
 
 /// Programs of the host that the guide calls, and that this one may not have or may not do: they
 /// say what they were asked for.
-const OF_THE_HOST: [&str; 3] = ["apt", "systemctl", "journalctl"];
+const OF_THE_HOST: [&str; 4] = ["apt", "chgrp", "journalctl", "systemctl"];
 
 #[test]
 fn every_command_of_the_guide_to_operations_does_what_it_says() {
@@ -157,10 +157,12 @@ fn every_command_of_the_guide_to_operations_does_what_it_says() {
         .replace("/var/lib/tallyman.new", &place("restored"));
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").expect("a path"));
     let mut shell: Command = program(Path::new("bash"), &["-c", &script]);
-    shell.current_dir(folder.path()).env("PATH", path);
+    shell.current_dir(folder.path()).env("PATH", path).env("XDG_CONFIG_HOME", place("home"));
     shell.env("TALLYMAN_URL", &daemon.api().url).env("TALLYMAN_DATA", daemon.folder());
     let told = run(&mut shell);
-    for words in ["systemctl restart tallyman", "is valid: it sets data", "the journal is whole"] {
+    for words in
+        ["systemctl restart tallyman", "is valid: it sets data", "tls_key;", "the journal is whole"]
+    {
         assert!(told.contains(words), "'{words}' is not in: {told}");
     }
     assert!(told.contains("NAME  STATE") || told.contains("vm1"), "{told}");

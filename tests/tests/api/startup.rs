@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -129,4 +130,36 @@ fn without_qemu_the_daemon_says_how_to_get_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let said = refused_with(folder.path(), &["--listen", "127.0.0.1:0", "--qemu", "/nowhere/qemu"]);
     assert_says(&said, &["/nowhere/qemu", "install QEMU"]);
+}
+
+#[test]
+fn plain_http_beyond_this_host_is_refused_unless_it_is_allowed_and_then_said_loudly() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let said = refused_with(folder.path(), &["--listen", "0.0.0.0:0"]);
+    assert_says(&said, &["0.0.0.0:0", "--tls-cert", "127.0.0.1", "--allow-plain-http"]);
+    assert!(!folder.path().join("tallyman.db").exists(), "nothing was begun");
+    let mut daemon = Daemon::on(PROGRAM, folder);
+    assert!(!daemon.said().contains("PLAIN HTTP"), "{}", daemon.said());
+    daemon.stop();
+    let mut command = daemon.command(&["serve", "--accelerator", "tcg", "--listen", "0.0.0.0:0"]);
+    command.arg("--allow-plain-http").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("run");
+    let mut served = String::new();
+    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut served).expect("a line");
+    child.kill().expect("a child of ours");
+    let said = child.wait_with_output().expect("a child of ours").stderr;
+    assert!(served.contains("http://0.0.0.0:"), "{served}");
+    assert_says(&String::from_utf8_lossy(&said), &["PLAIN HTTP", "0.0.0.0:"]);
+}
+
+#[test]
+fn a_certificate_that_is_none_is_refused_with_its_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("cert.pem");
+    let file = file.to_str().expect("text");
+    let call = ["--listen", "127.0.0.1:0", "--tls-cert", file, "--tls-key", file];
+    assert_says(&refused_with(folder.path(), &call), &["cert.pem", "can't read"]);
+    fs::write(file, "no certificate").expect("written");
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("set");
+    assert_says(&refused_with(folder.path(), &call), &["cert.pem", "no certificate in PEM"]);
 }

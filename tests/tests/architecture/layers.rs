@@ -1,8 +1,8 @@
 //! The layers of the program, and the homes of its crates.
 //!
-//! `units, id, limits <- vm, tenant, billing <- driver, policy, journal, hypervisor <- tenancy,
-//! fleet <- invoice <- rollout <- api <- runtime <- cli`, pure cores stay pure, and each heavy
-//! crate has one home.
+//! `units, id, limits <- tls, vm, tenant, billing <- driver, policy, journal, hypervisor <-
+//! tenancy, fleet <- invoice <- rollout <- api <- runtime <- cli`, pure cores stay pure, and each
+//! heavy crate has one home.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -57,10 +57,11 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         "rollout",
         "delivery",
         "fleet",
+        "tls",
     ];
     let runtime: Vec<_> = API.iter().copied().chain(["probe", "api"]).collect();
     let cli: Vec<_> = runtime.iter().copied().chain(["runtime"]).collect();
-    let fixed: [(&str, &[&str]); 24] = [
+    let fixed: [(&str, &[&str]); 25] = [
         ("blocking", &[]),
         ("causes", &[]),
         ("mutants", &[]),
@@ -68,6 +69,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("id", &[]),
         ("histogram", &[]),
         ("limits", &[]),
+        ("tls", &["id"]),
         ("vm", WORDS),
         ("tenant", WORDS),
         ("billing", &["units", "id", "limits", "vm", "tenant"]),
@@ -75,13 +77,13 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("image", &["id", "limits", "clock"]),
         ("journal", &["units", "id", "histogram", "limits", "vm", "tenant", "billing", "clock"]),
         ("policy", &["units", "id", "limits", "vm", "tenant", "billing", "clock"]),
-        ("hypervisor", &["units", "id", "limits", "vm", "tenant", "billing", "clock"]),
+        ("hypervisor", &["units", "id", "limits", "vm", "tenant", "billing", "clock", "tls"]),
         ("guest", &["units", "id", "limits", "clock", "hypervisor"]),
         ("driver", DRIVER),
-        ("probe", &["driver", "hypervisor"]),
-        ("delivery", &["id", "limits", "clock", "journal"]),
+        ("probe", &["driver", "hypervisor", "tls"]),
+        ("delivery", &["id", "limits", "clock", "journal", "tls"]),
         ("tenancy", &["units", "id", "limits", "tenant", "billing", "clock", "journal"]),
-        ("fleet", &["units", "id", "limits", "billing", "clock", "journal"]),
+        ("fleet", &["units", "id", "limits", "billing", "clock", "journal", "tls"]),
         ("invoice", &["units", "id", "limits", "vm", "tenant", "billing", "journal", "policy"]),
         (
             "rollout",
@@ -125,7 +127,7 @@ fn dependencies_point_one_way() {
 #[test]
 fn each_heavy_crate_has_one_home() {
     let host = root().join("host/src");
-    let homes: [(&str, &[&str]); 11] = [
+    let homes: [(&str, &[&str]); 14] = [
         ("wasmtime", &["policy"]),
         ("wasmparser", &["policy"]),
         ("wit_component", &["policy"]),
@@ -135,7 +137,10 @@ fn each_heavy_crate_has_one_home() {
         ("jsonwebtoken", &["tenancy"]),
         ("ed25519_dalek", &["tenancy"]),
         ("clap", &["cli", "main"]),
-        ("reqwest", &["cli", "delivery", "fleet", "hypervisor", "probe"]),
+        ("reqwest", &["cli", "delivery", "fleet", "hypervisor", "probe", "tls"]),
+        ("rustls", &["tls"]),
+        ("rustls_native_certs", &["tls"]),
+        ("tokio_rustls", &["tls"]),
         ("indicatif", &["cli"]),
     ];
     let mut wrong = Vec::new();

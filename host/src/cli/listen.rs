@@ -1,0 +1,43 @@
+//! The arguments that say where a daemon serves.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::api::Listen;
+use crate::tls::Files;
+
+/// The places at which the API is served.
+#[derive(Debug, Args)]
+pub(super) struct Places {
+    /// Address and port on which the API listens
+    #[arg(long, env = "TALLYMAN_LISTEN", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// PEM file with the certificate for TLS, and those between it and its authority; read again
+    /// when it changes, and at SIGHUP
+    #[arg(long, value_name = "FILE", env = "TALLYMAN_TLS_CERT", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// PEM file with the certificate's private key
+    #[arg(long, value_name = "FILE", env = "TALLYMAN_TLS_KEY", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Path of a unix socket on which the API is served, too, for this user alone
+    #[arg(long, value_name = "PATH", env = "TALLYMAN_SOCKET")]
+    socket: Option<PathBuf>,
+    /// Serve plain HTTP on an address that other hosts reach: for networks that protect the tokens
+    /// that pass in plain text
+    #[arg(long, env = "TALLYMAN_ALLOW_PLAIN_HTTP")]
+    allow_plain_http: bool,
+}
+
+impl Places {
+    pub(super) fn listen(&self) -> Listen {
+        let files = self.tls_cert.clone().zip(self.tls_key.clone());
+        Listen {
+            address: self.listen,
+            certificate: files.map(|(certificate, key)| Files { certificate, key }),
+            socket: self.socket.clone(),
+            allows_plain_http: self.allow_plain_http,
+        }
+    }
+}
