@@ -33,21 +33,45 @@ impl Drop for Receiver {
     }
 }
 
-impl Receiver {
-    /// Starts one on a port, 0 for any, that fails the first requests.
-    fn start(port: u16, fail: u32) -> Self {
+/// A language that receivers are written in, each with its own SDKs.
+#[derive(Debug, Clone, Copy)]
+enum Language {
+    Python,
+    JavaScript,
+}
+
+impl Language {
+    /// The program of a receiver.
+    fn receiver(self) -> Command {
         let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let sdk = tests.join("../target/python");
+        let (interpreter, program, sdk) = match self {
+            Self::Python => ("python3", "sdk/receive.py", "../target/python"),
+            Self::JavaScript => ("node", "sdk/receive.mjs", "sdk/node_modules"),
+        };
+        let sdk = tests.join(sdk);
         assert!(sdk.is_dir(), "{} is missing; `scripts/setup test` makes it", sdk.display());
-        let mut child = Command::new("python3")
-            .arg(tests.join("sdk/receive.py"))
-            .env("PYTHONPATH", sdk)
+        let mut command = Command::new(interpreter);
+        command.arg(tests.join(program)).env("PYTHONPATH", sdk);
+        command
+    }
+}
+
+impl Receiver {
+    /// Starts one in Python.
+    fn start(port: u16, fail: u32) -> Self {
+        Self::start_in(Language::Python, port, fail)
+    }
+
+    /// Starts one on a port, 0 for any, that fails the first requests.
+    fn start_in(language: Language, port: u16, fail: u32) -> Self {
+        let mut child = language
+            .receiver()
             .env("SECRET", SECRET)
             .env("PORT", port.to_string())
             .env("FAIL", fail.to_string())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("python3; `scripts/setup test` installs it");
+            .expect("an interpreter; `scripts/setup test` installs it");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let port = lines.next().expect("a port").expect("text").parse().expect("a number");
         Self { child, port, lines }
@@ -117,7 +141,16 @@ fn ends(id: &str) -> impl Fn(&Value) -> bool {
 
 #[test]
 fn usage_is_pushed_in_order_also_to_a_receiver_that_fails_at_first() {
-    let mut receiver = Receiver::start(0, 2);
+    receives_in_order(Language::Python);
+}
+
+#[test]
+fn usage_is_pushed_in_order_to_a_receiver_in_javascript() {
+    receives_in_order(Language::JavaScript);
+}
+
+fn receives_in_order(language: Language) {
+    let mut receiver = Receiver::start_in(language, 0, 2);
     let url = format!("http://127.0.0.1:{}/usage", receiver.port);
     let asked = json!({
         "name": "usage", "url": url, "send": ["usage"], "secrets": [SECRET], "begin": "start",
