@@ -23,6 +23,7 @@ pub mod invoice;
 pub mod journal;
 pub mod limits;
 pub mod mutants;
+pub mod network;
 pub mod policy;
 pub mod probe;
 pub mod rollout;

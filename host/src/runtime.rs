@@ -4,7 +4,7 @@ mod renewal;
 
 use std::fs;
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,6 +38,7 @@ use crate::journal::{
 };
 use crate::limits::instance::CONTROL_MS_MAX;
 use crate::mutants::Mutant;
+use crate::network::{HostNetworks, NetworkError, Networks, Pool};
 use crate::policy::{Accounting, PolicyHost, Profile};
 use crate::probe::HostProber;
 use crate::rollout::{self, Rollout};
@@ -77,6 +78,9 @@ pub struct Options {
     pub token: Option<String>,
     /// Networks in which health checks may probe addresses; empty for none.
     pub probe_networks: Vec<IpNet>,
+    /// The pool of guests' addresses, and the name servers that they are told, those of the host if
+    /// empty; `None` gives guests no network.
+    pub network: Option<(Pool, Vec<Ipv4Addr>)>,
     /// The issuer, as documents name it.
     pub letterhead: Letterhead,
     /// This program, to be run as the supervisor of each virtual machine; `None` for the running
@@ -140,6 +144,9 @@ pub enum RuntimeError {
         "no hypervisor can be used here; install QEMU (Debian: apt-get install qemu-system-x86)"
     )]
     Hypervisor(#[from] HypervisorError),
+    /// The host can't give guests a network.
+    #[error("can't serve with a pool of addresses for guests")]
+    Network(#[from] NetworkError),
     /// The instances of an earlier run can't be recovered.
     #[error("can't recover the instances of the earlier run")]
     Fleet(#[from] FleetError),
@@ -224,6 +231,14 @@ impl driver::Quota for TenantLimits {
     }
 }
 
+/// The networks of guests, with the host's rules for them in force.
+fn networks(
+    pool: Option<(Pool, Vec<Ipv4Addr>)>,
+) -> Result<Option<Arc<dyn Networks>>, NetworkError> {
+    let Some((pool, name_servers)) = pool else { return Ok(None) };
+    Ok(Some(Arc::new(HostNetworks::new(pool, name_servers)?)))
+}
+
 impl Daemon {
     /// Opens the data folder, recovers the instances of an earlier run, and binds the address.
     ///
@@ -279,6 +294,7 @@ impl Daemon {
             boots: opened.boots,
             prober: Arc::new(HostProber::new(std::mem::take(&mut options.probe_networks))?),
             launches: Arc::new(HostLaunches),
+            networks: networks(options.network.take())?,
             quota: Arc::new(TenantLimits(tenancy.clone())),
             exit_patience: Duration::from_millis(CONTROL_MS_MAX),
         };

@@ -41,6 +41,8 @@ pub(crate) fn state() -> String {
         error: None,
         restarts: Restarts::default(),
         snapshot_due_ns: None,
+        traffic: Default::default(),
+        counted: Default::default(),
     };
     live.stored()
 }
@@ -65,6 +67,7 @@ fn record(id: &InstanceId, name: &InstanceName) -> String {
         health: None,
         auto_standby: None,
         program: Default::default(),
+        network: None,
     };
     let id = id.clone();
     let name = name.clone();

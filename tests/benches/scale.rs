@@ -24,6 +24,7 @@ fn options(data: &Path) -> Options {
         token: Some(TOKEN.into()),
         jwt: None,
         probe_networks: Vec::new(),
+        network: None,
         letterhead: Letterhead::default(),
         receivers: Vec::new(),
         supervisor: None,

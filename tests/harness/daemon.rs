@@ -89,6 +89,14 @@ impl Daemon {
         daemon
     }
 
+    /// Starts `program` with further arguments on a new data folder.
+    pub fn with(program: &str, arguments: &[&str]) -> Self {
+        let mut daemon = Self::down(program, tempfile::tempdir().expect("a folder"));
+        daemon.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        daemon.start_again();
+        daemon
+    }
+
     /// Starts `program` on a new data folder as a fleet's collector.
     pub fn collector(program: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");

@@ -43,6 +43,7 @@ pub fn spec(kind: Kind, dir: &Path) -> MachineSpec {
         disks: Vec::new(),
         machine_type: None,
         cpu_model: None,
+        network: None,
         agent: false,
     }
 }

@@ -195,6 +195,7 @@ impl Rig {
             prober: Arc::new(self.prober.clone()),
             launches: Arc::new(self.double.clone()),
             quota: Arc::new(MemoryLimit(self.memory_bytes_max)),
+            networks: None,
             exit_patience: self.exit_patience,
         };
         let fleet = {
@@ -273,6 +274,7 @@ impl Rig {
             health: None,
             auto_standby: None,
             program: Default::default(),
+            network: None,
             overlay_bytes: None,
         }
     }

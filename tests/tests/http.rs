@@ -60,6 +60,7 @@ impl Server {
             jwt: jwt.clone(),
             token: Some(TOKEN.into()),
             probe_networks: Vec::new(),
+            network: None,
             letterhead: Letterhead { issuer: Some("Example Ltd".into()), prefix: "EX-".into() },
             receivers: Vec::new(),
             supervisor: None,

@@ -13,6 +13,7 @@ use ::agent::setup::{SETUP_BYTES, Setup};
 use rustix::process::Signal;
 
 use crate::agent::Agent;
+use crate::card;
 use crate::port::Port;
 
 /// The drivers in the initial RAM disk, in the order in which they load.
@@ -44,6 +45,9 @@ fn bring_up() -> io::Result<Setup> {
     let setup = read_setup(Path::new(UPPER))?;
     mount_root()?;
     set_hostname(&setup.hostname)?;
+    if let Err(error) = card::set_up() {
+        eprintln!("the network card can't be set up: {error}");
+    }
     Ok(setup)
 }
 

@@ -5,6 +5,7 @@
 //! message  what is said, and its bytes
 //! link     numbers and acknowledgements of messages, and the handshake that begins a connection
 //! record   what the helpers for files say to the host through their standard output
+//! network  the settings of a network card, as words of the kernel's command line
 //! setup    what a machine is to run, as the host writes it and the agent reads it at boot
 //! fields   integers, texts and lists as bytes
 //! ```
@@ -16,6 +17,7 @@ pub mod fields;
 pub mod frame;
 pub mod link;
 pub mod message;
+pub mod network;
 pub mod record;
 pub mod setup;
 

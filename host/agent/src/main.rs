@@ -3,12 +3,14 @@
 //!
 //! ```text
 //! tallyman-agent init              brings a machine up as its first process
+//! tallyman-agent network           sets the network card up, as the kernel's command line says
 //! tallyman-agent serve             waits for the host on the machine's port, in the background
 //! tallyman-agent serve --fd N      speaks on an open socket; leaves clock and random pool alone
 //! tallyman-agent helper ...        moves one file, for the agent
 //! ```
 
 mod agent;
+mod card;
 mod helper;
 mod init;
 mod port;
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["serve"] => serve(),
         ["serve", "--fd", number] => serve_on(number),
+        ["network"] => card::set_up(),
         ["init"] => init::run(),
         ["helper", ..] => return helper::run(&arguments[1..]),
         _ => Err(io::Error::other(USAGE)),

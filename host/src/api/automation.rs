@@ -125,6 +125,7 @@ pub(super) async fn get_stats(
     let view = state.fleet.find(&caller.tenant(), &key)?;
     let stats = blocking(move || {
         let usage = state.fleet.process(&view)?.unwrap_or_default();
+        let traffic = state.fleet.traffic(&view)?;
         Ok(InstanceStats {
             instance_id: view.record.id.clone(),
             instance_name: view.record.name.clone(),
@@ -132,6 +133,8 @@ pub(super) async fn get_stats(
             cpu_resolution_ns: usage.cpu_resolution_ns,
             memory_rss_bytes: usage.rss_bytes,
             memory_vms_bytes: usage.vms_bytes,
+            network_rx_bytes: traffic.in_bytes,
+            network_tx_bytes: traffic.out_bytes,
             allocated_memory_bytes: view.live.shape.memory_bytes,
             allocated_vcpus: view.live.shape.vcpus,
         })

@@ -310,12 +310,13 @@ impl From<FleetError> for ApiError {
             FleetError::Busy(_) => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", message).retry_after(1)
             }
+            FleetError::NoAddress(_) => Self::conflict("no_address", message),
             FleetError::TooMany(_) => Self::conflict("too_many_instances", message),
             FleetError::NoSpace => Self::new(StatusCode::INSUFFICIENT_STORAGE, "no_space", message),
             FleetError::Unrecorded => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "unrecorded", message)
             }
-            FleetError::Hypervisor(_) => {
+            FleetError::Network(_) | FleetError::Hypervisor(_) => {
                 Self::new(StatusCode::BAD_GATEWAY, "hypervisor_failed", message)
             }
             FleetError::Ended { .. } => Self::conflict("ended", message),

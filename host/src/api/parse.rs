@@ -50,6 +50,7 @@ pub(super) fn new_instance(
             .map(|size| parse_size(&size))
             .transpose()
             .map_err(|error| ApiError::invalid(format!("overlay_size: {error}")))?,
+        network: request.network.map(|network| network.enabled.unwrap_or(true)),
     })
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::State;
 use super::model::{
     Accounted, Accounting, AccountingStatus, AutoStandby, ConsoleCheck, ExecCheck, HealthCheck,
-    HealthCheckKind, HealthStatus, Instance, Interval, Intervals, NetworkCheck, PerPhase, Proof,
-    RestartBlock, RestartPolicy, RestartStatus, Timestamp,
+    HealthCheckKind, HealthStatus, Instance, Interval, Intervals, NetworkCheck, NetworkState,
+    PerPhase, Proof, RestartBlock, RestartPolicy, RestartStatus, Timestamp,
 };
 use super::size::format_size;
 use super::time::format_millis;
@@ -18,6 +18,7 @@ use crate::billing::interval;
 use crate::driver::{self, Probe, View};
 use crate::id::{Digest, TenantId};
 use crate::journal::wire;
+use crate::network::GUEST_MAC;
 use crate::tenant::STANDARD;
 use crate::units::Instant;
 use crate::vm;
@@ -86,12 +87,22 @@ pub(super) fn instance_at(state: &State, view: &View, usage: &Usage, policy: Dig
         expires_at: spec.expiry.map(|expiry| timestamp(state, Instant(expiry.at_ns))),
         expiry_action: spec.expiry.map(|expiry| expiry.action.into()),
         session: live.session,
+        network: network(spec.network),
         tags: spec.tags.clone(),
         current_phase: usage.current.map(wire::Phase::from),
         current_phase_since: usage.current.map(|_| timestamp(state, usage.since)),
         phase_durations_ms: phase_durations(usage),
         policy,
         accounting: accounting(view, usage),
+    }
+}
+
+fn network(network: Option<driver::Network>) -> NetworkState {
+    NetworkState {
+        enabled: network.is_some(),
+        name: network.map(|_| "default".into()),
+        ip: network.map(|network| network.address.to_string()),
+        mac: network.map(|_| GUEST_MAC.into()),
     }
 }
 

@@ -282,6 +282,8 @@ pub(super) async fn stats(client: &Client, output: Output, id: &str) -> anyhow::
             ("processor time", output::duration(stats.cpu_ns)),
             ("memory present", format_size(stats.memory_rss_bytes)),
             ("address space", format_size(stats.memory_vms_bytes)),
+            ("received", format_size(stats.network_rx_bytes)),
+            ("sent", format_size(stats.network_tx_bytes)),
             ("guest memory", format_size(stats.allocated_memory_bytes)),
             ("vcpus", stats.allocated_vcpus.to_string()),
         ])

@@ -14,6 +14,7 @@ use super::client::is_nobody;
 use super::{Global, output};
 use crate::api::model::Health;
 use crate::clock;
+use crate::network;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -76,6 +77,7 @@ impl Doctor {
         let data = global.data()?;
         let mut findings = vec![processor(), accelerator()];
         findings.extend(hypervisors());
+        findings.extend(networks());
         findings.extend([folder(&data), space(&data), syncs(&data), clock(), descriptors()]);
         findings.push(daemon(global).await);
         global.output().show(&findings, |findings| text(findings))?;
@@ -145,6 +147,18 @@ fn hypervisors() -> Vec<Finding> {
     let findings = found.into_iter().map(finding);
     // One hypervisor is enough; those that are missing beside it are no finding.
     findings.filter(|one| none || one.verdict == Verdict::Good).collect()
+}
+
+/// The needs of guests' networks. A host without them runs machines all the same.
+fn networks() -> Vec<Finding> {
+    let matter = "networks of guests";
+    let lacks = network::examine().into_iter();
+    let lacks = lacks.map(|lack| Finding::new(matter, Verdict::Warning, lack.fault, lack.remedy));
+    let found: Vec<_> = lacks.collect();
+    match found.is_empty() {
+        true => vec![Finding::new(matter, Verdict::Good, "can be had with --network-pool", "")],
+        false => found,
+    }
 }
 
 fn folder(data: &Path) -> Finding {

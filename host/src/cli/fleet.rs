@@ -67,6 +67,7 @@ impl Serve {
             jwt: None,
             token: global.token.clone(),
             probe_networks: Vec::new(),
+            network: None,
             letterhead: self.issuer.letterhead(),
             receivers: Vec::new(),
             supervisor: None,

@@ -13,7 +13,8 @@ use super::output::{self, Output};
 use super::progress::during;
 use super::{Global, automation, client, copy, exec, failure, snapshot};
 use crate::api::model::{
-    CreateInstance, DiskRequest, Instance, InstanceState, Intervals, NoOptions, StopOptions, Waited,
+    CreateInstance, DiskRequest, Instance, InstanceState, Intervals, NetworkRequest, NoOptions,
+    StopOptions, Waited,
 };
 use crate::api::parse_size;
 
@@ -242,6 +243,10 @@ pub(super) struct Create {
     /// absent
     #[arg(long, value_name = "SIZE")]
     overlay_size: Option<String>,
+    /// A network for the guest: true or false; if absent, it has one where the host has
+    /// addresses for guests and the hypervisor can give it one
+    #[arg(long, value_name = "BOOL")]
+    network: Option<bool>,
     #[command(flatten)]
     automation: automation::Automation,
     #[command(flatten)]
@@ -465,6 +470,7 @@ impl Create {
             cmd: (!self.command.is_empty()).then(|| self.command.clone()),
             env: self.env.iter().cloned().collect(),
             overlay_size: self.overlay_size.clone(),
+            network: self.network.map(|enabled| NetworkRequest { enabled: Some(enabled) }),
         })
     }
 

@@ -1,5 +1,6 @@
 //! `tallyman serve`.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::delivery;
 use crate::hypervisor::Accelerator;
 use crate::invoice::Letterhead;
 use crate::journal;
+use crate::network::Pool;
 use crate::runtime::{Daemon, Membership, Options};
 use crate::tenancy::JwtConfig;
 use crate::tenant::billing_name;
@@ -29,6 +31,7 @@ Examples:
   tallyman serve --socket /run/tallyman/api.sock
   tallyman serve --config /etc/tallyman/tallyman.toml
   tallyman serve --probe-network 10.0.0.0/8
+  tallyman serve --network-pool 10.213.0.0/16
   tallyman serve --fleet https://collector:8443 --fleet-token ./host.token
   tallyman serve --jwt-eddsa-key ./key.pem --jwt-issuer https://id.example --jwt-audience tallyman
   TALLYMAN_LOG=debug tallyman serve --accelerator tcg
@@ -64,6 +67,19 @@ pub(super) struct Serve {
     /// be repeated
     #[arg(long, value_name = "NETWORK", env = "TALLYMAN_PROBE_NETWORKS", value_delimiter = ',')]
     probe_network: Vec<IpNet>,
+    /// Addresses for guests, such as 10.213.0.0/16: a network that nobody else uses; without it,
+    /// guests have no network
+    #[arg(long, value_name = "NETWORK", env = "TALLYMAN_NETWORK_POOL")]
+    network_pool: Option<Pool>,
+    /// Name server that guests are told; up to 3 times; those of the host if absent
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "TALLYMAN_NETWORK_DNS",
+        value_delimiter = ',',
+        requires = "network_pool"
+    )]
+    network_dns: Vec<Ipv4Addr>,
     /// Trust the wall clock after a boot of the host even if the kernel does not report it as
     /// synchronised: for hosts whose clock is not set by NTP or PTP
     #[arg(long, env = "TALLYMAN_TRUST_WALL_CLOCK")]
@@ -250,6 +266,7 @@ impl Serve {
             jwt,
             token: global.token.clone(),
             probe_networks: self.probe_network,
+            network: self.network_pool.map(|pool| (pool, self.network_dns)),
             letterhead: self.issuer.letterhead(),
             receivers,
             supervisor: None,

@@ -7,7 +7,7 @@ use super::live::{Live, Restarts};
 use super::record::{Record, Snapshot, Spec};
 use super::request::Intent;
 use crate::units::Instant;
-use crate::vm::{ExitCause, Phase, Shape, State};
+use crate::vm::{ExitCause, Phase, Shape, State, Traffic};
 
 /// The reason for which a stored state can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +50,15 @@ struct Stored {
     restarts: Restarts,
     #[serde(skip_serializing_if = "Option::is_none")]
     snapshot_due_ns: Option<i64>,
+    /// Numbers in the order of [`Traffic::numbers`].
+    #[serde(default, skip_serializing_if = "is_none")]
+    traffic: [u64; 4],
+    #[serde(default, skip_serializing_if = "is_none")]
+    counted: [u64; 4],
+}
+
+fn is_none(numbers: &[u64; 4]) -> bool {
+    Traffic::of(*numbers) == Traffic::NONE
 }
 
 #[derive(Serialize)]
@@ -130,6 +139,8 @@ impl Live {
             error: self.error.clone(),
             restarts: self.restarts,
             snapshot_due_ns: self.snapshot_due_ns,
+            traffic: self.traffic.numbers(),
+            counted: self.counted.numbers(),
         };
         serde_json::to_string(&stored).expect("numbers, texts and nothing else")
     }
@@ -163,6 +174,8 @@ pub(super) fn decode(text: &str) -> Result<Live, CodecError> {
         error: stored.error,
         restarts: stored.restarts,
         snapshot_due_ns: stored.snapshot_due_ns,
+        traffic: Traffic::of(stored.traffic),
+        counted: Traffic::of(stored.counted),
     })
 }
 
@@ -251,6 +264,8 @@ mod tests {
                 error: None,
                 restarts: Restarts { attempts: 9, last_ns: Some(10), due_ns: None },
                 snapshot_due_ns: Some(11),
+                traffic: Traffic::of([12, 13, 14, 15]),
+                counted: Traffic::of([1, 2, 3, u64::MAX]),
             };
             assert_eq!(decode(&live.stored()).unwrap(), live);
         }

@@ -44,6 +44,7 @@ impl Host {
     /// Makes an instance durable and queues its boot, which answers the caller.
     async fn accept(self: Arc<Self>, record: Record, reply: Reply) {
         let folder = self.folder(&record.id);
+        let network = record.spec.network;
         let live = Live::first(&record.spec);
         let share = Share::of(live.shape);
         let reserved = self.reserve(&record.tenant, &record.name, Share::default(), share);
@@ -62,6 +63,7 @@ impl Host {
                 directory.insert(slot);
             }
             Err(error) => {
+                self.release(network);
                 if let Err(left) = discard(&folder).await {
                     tracing::warn!(error = %left, "the folder of a refused instance is left");
                 }
@@ -78,18 +80,14 @@ impl Host {
         self.hypervisor(hypervisor)?;
         let memory_bytes = new.memory_bytes.unwrap_or(image.manifest.memory_bytes_min);
         self.check(&new, memory_bytes, &image)?;
+        let wants_network = self.has_network(&new, hypervisor)?;
         let id = InstanceId::random();
-        let extra = new.disks.iter().map(measured).collect::<Result<Vec<_>, _>>()?;
-        for Disk { path, read_only, .. } in &extra {
-            let disk = hypervisor::Disk { path: path.clone(), read_only: *read_only };
-            // Unlocked at once, as the launch locks it again: this finds disks that are in use.
-            drop(hypervisor::lock_disk(&disk).map_err(failed)?);
-        }
-        let mut disks = match &image.manifest.oci {
-            Some(oci) => self.image_disks(&id, &image, oci, &new)?,
-            None => self.root_disk(&id, &image)?,
-        };
-        disks.extend(extra);
+        let disks = self.lay_out(&id, &image, &new)?;
+        // Last, so that nothing that fails has taken an address.
+        let network = wants_network.then(|| self.new_network()).transpose().inspect_err(|_| {
+            // What was laid out only takes space; the first error tells more.
+            let _ = copy::remove(&self.folder(&id));
+        })?;
         let spec = Spec {
             image: new.image.to_string(),
             vcpus: new.vcpus,
@@ -108,8 +106,41 @@ impl Host {
             health: new.health,
             auto_standby: new.auto_standby,
             program: new.program,
+            network,
         };
         Ok(Record { id, tenant, name: new.name, spec, snapshots: Vec::new() })
+    }
+
+    /// The disks of a new instance, its own ones laid out in its folder.
+    fn lay_out(
+        &self,
+        id: &InstanceId,
+        image: &Image,
+        new: &NewInstance,
+    ) -> Result<Vec<Disk>, FleetError> {
+        let extra = new.disks.iter().map(measured).collect::<Result<Vec<_>, _>>()?;
+        for Disk { path, read_only, .. } in &extra {
+            let disk = hypervisor::Disk { path: path.clone(), read_only: *read_only };
+            // Unlocked at once, as the launch locks it again: this finds disks that are in use.
+            drop(hypervisor::lock_disk(&disk).map_err(failed)?);
+        }
+        let mut disks = match &image.manifest.oci {
+            Some(oci) => self.image_disks(id, image, oci, new)?,
+            None => self.root_disk(id, image)?,
+        };
+        disks.extend(extra);
+        Ok(disks)
+    }
+
+    /// Returns whether a new instance is to have a network.
+    fn has_network(&self, new: &NewInstance, hypervisor: &str) -> Result<bool, FleetError> {
+        let hypervisor = self.hypervisor(hypervisor)?;
+        let able = hypervisor.describe().require(Capability::Network).map_err(failed);
+        match new.network {
+            Some(true) => self.networks().and(able).map(|()| true),
+            Some(false) => Ok(false),
+            None => Ok(self.networks.is_some() && able.is_ok()),
+        }
     }
 
     /// The instance's own copy of its image's root disk.

@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use crate::causes::in_words;
 use crate::hypervisor::HypervisorError;
 use crate::id::{IdError, InstanceName, SnapshotName, TenantId};
 use crate::journal::CommitError;
 use crate::limits;
 use crate::mutants::Mutant;
+use crate::network::{NetworkError, PoolError};
 use crate::tenant::Limit;
 use crate::vm::Refusal;
 
@@ -129,6 +131,12 @@ pub enum FleetError {
     /// A file of the host could not be read or written. The text is for the client.
     #[error("the host could not do it: {0}")]
     Files(String),
+    /// The guest's network could not be made or read. The text is for the client.
+    #[error("the host could not give the guest its network: {0}")]
+    Network(String),
+    /// All addresses for guests are in use.
+    #[error(transparent)]
+    NoAddress(#[from] PoolError),
     /// The hypervisor failed. The text is for the client.
     #[error("the hypervisor could not do it: {0}")]
     Hypervisor(String),
@@ -216,6 +224,21 @@ pub(super) fn failed(error: HypervisorError) -> FleetError {
     // Tenants read the answer and the facts: paths and logs of the host go to the operator only.
     tracing::warn!(error = error.in_words(), "a hypervisor failed");
     FleetError::Hypervisor(error.for_tenants())
+}
+
+/// The error for the client after a failure of a network.
+pub(super) fn network_failed(error: NetworkError) -> FleetError {
+    tracing::warn!(error = in_words(&error), "a network failed");
+    match error {
+        NetworkError::Foreign { .. } => FleetError::Network(error.to_string()),
+        // Tenants learn nothing of the host's own network.
+        NetworkError::Unfit(_)
+        | NetworkError::System { .. }
+        | NetworkError::Tool { .. }
+        | NetworkError::Refused { .. }
+        | NetworkError::Answer(_)
+        | NetworkError::Shared(_) => FleetError::Network("the daemon's log has the reason".into()),
+    }
 }
 
 /// The error for a caller whose request was not carried out because a commit failed.

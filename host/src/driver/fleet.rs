@@ -13,9 +13,9 @@ use super::background;
 use super::calendar::Calendar;
 use super::codec;
 use super::copy;
-use super::error::{FleetError, failed};
+use super::error::{FleetError, failed, network_failed};
 use super::host::{Directory, Host};
-use super::live::View;
+use super::live::{Live, View};
 use super::mailbox::{NewFork, Order, Slot, Visit};
 use super::record::{NewInstance, Record, find_snapshot};
 use super::request::{Request, Target};
@@ -39,8 +39,9 @@ use crate::journal::{
 };
 use crate::limits::instance::KNOWN_MAX;
 use crate::mutants::Mutant;
+use crate::network::{Addresses, Networks};
 use crate::units::Instant;
-use crate::vm::{Phase, State};
+use crate::vm::{Phase, State, Traffic};
 
 /// A part of the intervals of an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +105,8 @@ pub struct Parts {
     pub prober: Arc<dyn Prober>,
     /// The processes of launches, of all hypervisors.
     pub launches: Arc<dyn Launches>,
+    /// The networks that guests get; none without a pool of addresses.
+    pub networks: Option<Arc<dyn Networks>>,
     /// The limits of tenants.
     pub quota: Arc<dyn Quota>,
     /// Wait for the exit of a virtual machine monitor that was ordered to exit; after it, the
@@ -142,7 +145,13 @@ impl Fleet {
         let default = parts.hypervisors.first().map(|hypervisor| hypervisor.name());
         let default_hypervisor = default.unwrap_or(NO_HYPERVISOR);
         let slots: Result<Vec<_>, _> = stored.into_par_iter().map(opened).collect();
-        let directory = Directory::of(slots?);
+        let slots = slots?;
+        let addresses = parts.networks.as_ref().map(|networks| {
+            let network = |slot: &Arc<Slot>| slot.view().record.spec.network;
+            let taken = slots.iter().filter_map(network).map(|network| network.address);
+            Addresses::new(networks.pool(), taken)
+        });
+        let directory = Directory::of(slots);
         let (compressor, jobs) = mpsc::unbounded_channel();
         let fleet = Fleet(Arc::new(Host {
             journal: parts.journal,
@@ -160,6 +169,8 @@ impl Fleet {
             boots: parts.boots,
             prober: parts.prober,
             launches: parts.launches,
+            networks: parts.networks,
+            addresses,
             quota: parts.quota,
             exit_patience: parts.exit_patience,
             compressor,
@@ -636,6 +647,16 @@ impl Fleet {
         hypervisor::usage(&self.0.folder(&view.record.id), view.live.incarnation).map_err(failed)
     }
 
+    /// The traffic of an instance's guest since the creation. Blocking.
+    ///
+    /// # Errors
+    /// [`FleetError::Network`] if it can't be read.
+    pub fn traffic(&self, view: &View) -> Result<Traffic, FleetError> {
+        let Live { traffic, counted, .. } = view.live;
+        let Some(link) = &view.link else { return Ok(traffic) };
+        Ok(traffic.plus(link.traffic().map_err(network_failed)?.since(counted)))
+    }
+
     /// The folder of an instance, where its console log is.
     pub fn folder(&self, id: &InstanceId) -> PathBuf {
         self.0.folder(id)
@@ -658,7 +679,16 @@ fn opened(stored: StoredInstance) -> Result<Arc<Slot>, FleetError> {
     });
     let last_fact = stored.last_fact.unwrap_or_default();
     let account = stored.account;
-    let view = View { record, live, account, last_fact, deleted, health: None, idle_since: None };
+    let view = View {
+        record,
+        live,
+        account,
+        last_fact,
+        deleted,
+        health: None,
+        idle_since: None,
+        link: None,
+    };
     Ok(Arc::new(Slot::new(stored.row, view)))
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use agent::network::Settings as NetworkSettings;
 use tokio::sync::mpsc::{Receiver, UnboundedSender};
 use tokio::sync::oneshot;
 
@@ -12,7 +13,7 @@ use super::calendar::Calendar;
 use super::error::{FleetError, refused};
 use super::live::{Live, View};
 use super::mailbox::{CompressionJob, ForkOrder, NewFork, Order, Reply, Slot};
-use super::record::{Record, Snapshot};
+use super::record::{Network, Record, Snapshot};
 use super::request::Request;
 use super::settings::{Prober, Quota, Reservation, Share};
 use super::timers::Timers;
@@ -23,6 +24,7 @@ use crate::hypervisor::{Disk, Hypervisor, Launches, MachineProcess, MachineSpec}
 use crate::id::{InstanceId, InstanceName, TenantId};
 use crate::image::{Image, ImageError, Images};
 use crate::journal::{Alive, EarlierBoot, Entry, InstanceWrite, Journal, Row};
+use crate::network::{Addresses, Networks, Pool};
 
 /// The shared state of all tasks.
 pub(super) struct Host {
@@ -37,6 +39,10 @@ pub(super) struct Host {
     pub(super) boots: Vec<EarlierBoot>,
     pub(super) prober: Arc<dyn Prober>,
     pub(super) launches: Arc<dyn Launches>,
+    /// The networks that guests get; none without a pool of addresses.
+    pub(super) networks: Option<Arc<dyn Networks>>,
+    /// The addresses that instances have; none without a pool.
+    pub(super) addresses: Option<Addresses>,
     pub(super) quota: Arc<dyn Quota>,
     pub(super) exit_patience: Duration,
     pub(super) compressor: UnboundedSender<CompressionJob>,
@@ -208,6 +214,7 @@ impl Host {
             deleted: None,
             health: None,
             idle_since: None,
+            link: None,
         };
         let row = receipt.row.ok_or_else(|| missing("the row of a receipt"))?;
         Ok(Arc::new(Slot::new(row, view)))
@@ -267,6 +274,32 @@ impl Host {
     pub(super) fn forget(&self, slot: &Slot) {
         self.timers.set(slot.row, None);
         self.directory_mut().remove(slot);
+        self.release(slot.view().record.spec.network);
+    }
+
+    /// The networks that guests get.
+    ///
+    /// # Errors
+    /// [`FleetError::Unsupported`] without a pool of addresses.
+    pub(super) fn networks(&self) -> Result<&Arc<dyn Networks>, FleetError> {
+        let text = "this host has no addresses for guests: its operator gives it some with \
+                    `tallyman serve --network-pool`; without them, set network.enabled to false";
+        self.networks.as_ref().ok_or_else(|| FleetError::Unsupported(text.into()))
+    }
+
+    /// A network of its own for a new instance. Its address is taken until it is released.
+    pub(super) fn new_network(&self) -> Result<Network, FleetError> {
+        self.networks()?;
+        let addresses = self.addresses.as_ref();
+        let addresses = addresses.ok_or_else(|| FleetError::Bug("a pool is missing".into()))?;
+        Ok(Network { address: addresses.take()? })
+    }
+
+    /// Returns the address of an instance that is no more, or was not made.
+    pub(super) fn release(&self, network: Option<Network>) {
+        if let (Some(network), Some(addresses)) = (network, &self.addresses) {
+            addresses.release(network.address);
+        }
     }
 
     pub(super) fn folder(&self, id: &InstanceId) -> PathBuf {
@@ -290,10 +323,11 @@ impl Host {
         incarnation: u32,
     ) -> Result<MachineSpec, FleetError> {
         let image = self.image(&record.spec.image)?;
-        let cmdline = [image.manifest.cmdline.as_str(), record.spec.cmdline.as_str()]
-            .join(" ")
-            .trim()
-            .to_owned();
+        let network = record.spec.network.map(|network| self.network_words(network));
+        let network = network.unwrap_or_default();
+        let given = [&image.manifest.cmdline, &record.spec.cmdline, &network];
+        let given = given.into_iter().filter(|words| !words.is_empty());
+        let cmdline = given.map(String::as_str).collect::<Vec<_>>().join(" ").trim().to_owned();
         let disks = record
             .spec
             .disks
@@ -314,6 +348,20 @@ impl Host {
             machine_type: None,
             cpu_model: None,
             agent: image.manifest.agent,
+            network: None,
         })
+    }
+
+    /// The words of the kernel's command line by which a guest learns its network.
+    fn network_words(&self, network: Network) -> String {
+        let address = network.address;
+        let name_servers = self.networks.as_ref().map(|networks| networks.name_servers());
+        let settings = NetworkSettings {
+            address,
+            prefix: 31,
+            gateway: Pool::gateway(address),
+            name_servers: name_servers.unwrap_or_default().to_vec(),
+        };
+        settings.words()
     }
 }

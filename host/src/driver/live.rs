@@ -7,9 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::record::{Record, Snapshot, Spec};
 use super::request::{Intent, Request};
 use crate::billing::account::Account;
+use crate::network::Link;
 use crate::units::{Instant, Nanos};
 use crate::vm::{
-    AfterExit, Asker, Command, Event, ExitCause, Impossible, RestartPolicy, Shape, State, apply,
+    AfterExit, Asker, Command, Event, ExitCause, Impossible, RestartPolicy, Shape, State, Traffic,
+    apply,
 };
 
 /// Automatic restarts of an instance.
@@ -60,6 +62,10 @@ pub struct Live {
     /// Instant at which the schedule's next snapshot is due, in meter nanoseconds; none without
     /// one.
     pub snapshot_due_ns: Option<i64>,
+    /// The guest's traffic since the creation, as it was read last.
+    pub traffic: Traffic,
+    /// The part of it that the last launch has counted.
+    pub counted: Traffic,
 }
 
 impl Live {
@@ -92,7 +98,21 @@ impl Live {
             error: None,
             restarts: Restarts::default(),
             snapshot_due_ns: None,
+            traffic: Traffic::NONE,
+            counted: Traffic::NONE,
         }
+    }
+
+    /// Begins the launch of a virtual machine monitor, of a number that was never used.
+    pub(super) fn begin_launch(&mut self, incarnation: u32) {
+        self.incarnation = incarnation;
+        self.counted = Traffic::NONE;
+    }
+
+    /// Takes what the launch under way has counted since it began.
+    pub(super) fn count(&mut self, counted: Traffic) {
+        self.traffic = self.traffic.plus(counted.since(self.counted));
+        self.counted = counted;
     }
 
     /// The command that was accepted and is not finished.
@@ -289,6 +309,8 @@ pub struct View {
     /// Begin of the time that is examined for idleness; none without auto-standby or if nothing
     /// runs.
     pub idle_since: Option<Instant>,
+    /// The guest's network; none without one, or while nothing runs.
+    pub link: Option<Arc<dyn Link>>,
 }
 
 /// The findings of the probes of the launch under way.

@@ -26,8 +26,8 @@
 //!           strays    virtual machine monitors of no recorded instance
 //!           machine   the launched machine: launch, pause, resume, save, kill, wait for its exit
 //!           root      the disks of an instance of an OCI image
-//! top       task/     the loop and its acts: lifecycle, standby, snapshot, fork, health, idle,
-//!                     due, amend; recover after a restart
+//! top       task/     the loop and its acts: lifecycle, network, standby, snapshot, fork, health,
+//!                     idle, due, amend; recover after a restart
 //!           create, background, fleet
 //! ```
 //!
@@ -61,7 +61,7 @@ pub use error::FleetError;
 pub use fleet::{Fleet, IntervalPage, Parts, Unsettled, Waiting};
 pub use live::{Health, HealthStatus, Live, Restarts, View};
 pub use mailbox::{NewFork, Purpose, Visit};
-pub use record::{Disk, NewInstance, Program, Record, SavedMemory, Snapshot, Spec};
+pub use record::{Disk, Network, NewInstance, Program, Record, SavedMemory, Snapshot, Spec};
 pub use request::{Child, Intent, NewSnapshot, Request, Target};
 pub use settings::{
     Amendment, AutoStandby, Expiry, ExpiryAction, HealthCheck, Probe, Prober, Quota, Reservation,

@@ -1,6 +1,7 @@
 //! The record of one instance: its identity, settings and snapshots, as opposed to its state.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::error::FleetError;
 use super::settings::{AutoStandby, Expiry, HealthCheck, RestartPolicyFields, Schedule, Share};
 use crate::id::{ImageName, InstanceId, InstanceName, SnapshotName, TenantId};
+use crate::network::Plan;
 use crate::vm::RestartPolicy;
 
 /// A client's request for a new instance.
@@ -48,6 +50,8 @@ pub struct NewInstance {
     pub program: Program,
     /// Size of its own disk above its image's file system, in bytes; none takes the usual one.
     pub overlay_bytes: Option<u64>,
+    /// It has a network; none for yes where the host and the hypervisor can give it one.
+    pub network: Option<bool>,
 }
 
 /// The program that an instance of an OCI image runs instead of the image's.
@@ -217,6 +221,24 @@ pub struct Spec {
     /// The program that it runs instead of its image's.
     #[serde(default, skip_serializing_if = "is_usual")]
     pub program: Program,
+    /// The guest's network; none for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
+}
+
+/// The network of an instance, from its creation to its deletion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// The guest's address, which no other instance of the host has.
+    pub address: Ipv4Addr,
+}
+
+impl Network {
+    /// The network as it is to be made for a launch.
+    pub(super) fn plan(self) -> Plan {
+        Plan { address: self.address }
+    }
 }
 
 fn is_usual(program: &Program) -> bool {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::error::{FleetError, refused};
-use super::files::standby_folder;
+use super::error::{FleetError, network_failed, refused};
+use super::files::{blocking, on_disk, standby_folder};
 use super::host::Host;
 use super::live::{Health, Live, View};
 use super::mailbox::{Reply, Slot};
@@ -18,9 +18,10 @@ use super::timers;
 use super::watch::Watch;
 use crate::billing::account::Account;
 use crate::billing::{Dated, Entered, InstanceFact, Reading};
-use crate::hypervisor::{Hypervisor, MachineSpec, Observed, Stamp};
+use crate::hypervisor::{Hypervisor, MachineSpec, Observed, Stamp, ended_traffic};
 use crate::journal::{CommitError, Durability, Entry, InstanceWrite};
 use crate::mutants::Mutant;
+use crate::network::Link;
 use crate::vm::{Asker, Command, Event, State};
 
 /// Delay before a fact is written again after the disk was full.
@@ -35,6 +36,8 @@ pub(super) struct Recorder {
     pub(super) live: Live,
     pub(super) account: Account,
     pub(super) watch: Watch,
+    /// The network of the launch under way; none without one.
+    pub(super) link: Option<Arc<dyn Link>>,
     last_fact: u64,
     /// The failure of the order under way, while facts are recorded that came before it.
     pub(super) failure: Option<FleetError>,
@@ -53,6 +56,7 @@ impl Recorder {
             live: view.live.clone(),
             account: view.account.clone(),
             watch: Watch::default(),
+            link: None,
             last_fact: view.last_fact,
             failure: None,
             reply: None,
@@ -130,8 +134,56 @@ impl Recorder {
 
     /// Records that `event` happened at `at`.
     pub(super) async fn enter_at(&mut self, event: Event, at: Reading) -> Result<(), FleetError> {
+        self.count_traffic().await;
         let fact = self.step(event, at)?;
-        self.write(vec![fact]).await
+        self.write(vec![fact]).await?;
+        if !self.live.state.has_vmm() {
+            self.leave_network().await;
+        }
+        Ok(())
+    }
+
+    /// Reads what the launch under way has counted of the guest's traffic: from its network, or,
+    /// if that went while nobody looked, what its supervisor has read at its end. The next commit
+    /// stores it.
+    pub(super) async fn count_traffic(&mut self) {
+        if self.record.spec.network.is_none() || !self.live.state.has_vmm() {
+            return;
+        }
+        let link = self.link.clone();
+        let folder = self.folder();
+        let incarnation = self.live.incarnation;
+        let read = blocking(move || match link {
+            Some(link) => link.traffic().map(Some).map_err(network_failed),
+            None => ended_traffic(&folder, incarnation).map_err(on_disk("read", &folder)),
+        });
+        match read.await {
+            Ok(Some(counted)) => self.live.count(counted),
+            Ok(None) => {}
+            Err(error) => {
+                let instance = &self.record.id;
+                tracing::warn!(%instance, %error, "the guest's traffic could not be read");
+            }
+        }
+    }
+
+    /// Lets go of the network of a launch that has ended, or never began.
+    pub(super) async fn leave_network(&mut self) {
+        let held = self.link.take();
+        if held.is_some() {
+            self.publish();
+        }
+        let Some(network) = self.record.spec.network else { return };
+        let Ok(networks) = self.host.networks().cloned() else { return };
+        let plan = network.plan();
+        let removed = blocking(move || {
+            drop(held);
+            networks.remove(&plan).map_err(network_failed)
+        });
+        if let Err(error) = removed.await {
+            let instance = &self.record.id;
+            tracing::warn!(%instance, %error, "a guest's address is left on the host's network");
+        }
     }
 
     /// The fact that `event` has led to the present state.
@@ -278,6 +330,7 @@ impl Recorder {
             deleted: (live.state == State::Deleted).then_some(self.account.tracker.since),
             health: self.health(),
             idle_since: watch.idle_since(record, live),
+            link: self.link.clone(),
         });
         self.set_timer();
     }

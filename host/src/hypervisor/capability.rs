@@ -48,6 +48,7 @@ impl Kind {
                 PowerOffCause,
                 ConsoleInput,
                 Disks,
+                Network,
                 MachineTypes,
             ]),
             Kind::QemuMicrovm => Capabilities::of(&[
@@ -57,6 +58,7 @@ impl Kind {
                 PowerOffCause,
                 ConsoleInput,
                 Disks,
+                Network,
                 MachineTypes,
             ]),
             Kind::CloudHypervisor => Capabilities::of(&[
@@ -116,13 +118,15 @@ pub enum Capability {
     MemoryResize,
     /// The guest can have disks.
     Disks,
+    /// The guest can have a network.
+    Network,
     /// The machine type and the processor model can be chosen.
     MachineTypes,
 }
 
 impl Capability {
     /// Every capability, in the order of the documentation.
-    pub const ALL: [Capability; 10] = [
+    pub const ALL: [Capability; 11] = [
         Capability::Emulation,
         Capability::Snapshots,
         Capability::PortableSnapshots,
@@ -132,6 +136,7 @@ impl Capability {
         Capability::ConsoleInput,
         Capability::MemoryResize,
         Capability::Disks,
+        Capability::Network,
         Capability::MachineTypes,
     ];
 
@@ -147,6 +152,7 @@ impl Capability {
             Capability::ConsoleInput => "console_input",
             Capability::MemoryResize => "memory_resize",
             Capability::Disks => "disks",
+            Capability::Network => "network",
             Capability::MachineTypes => "machine_types",
         }
     }
@@ -165,6 +171,7 @@ impl Capability {
             Capability::ConsoleInput => "send bytes to the guest's console",
             Capability::MemoryResize => "make the memory of a machine that runs larger",
             Capability::Disks => "give the guest disks",
+            Capability::Network => "give the guest a network",
             Capability::MachineTypes => "choose the machine type and the processor model",
         }
     }

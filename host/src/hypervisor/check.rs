@@ -35,6 +35,9 @@ pub(super) fn checked(
     if !spec.disks.is_empty() {
         hypervisor.require(Capability::Disks)?;
     }
+    if spec.network.is_some() {
+        hypervisor.require(Capability::Network)?;
+    }
     if spec.disks.len() > DISKS_MAX {
         return wrong(
             "the number of disks",

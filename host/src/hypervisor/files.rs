@@ -7,7 +7,8 @@
 //! vmm.log, vmm.log.1           output of the VMM and its supervisor; .1 is older; together at most
 //!                              VMM_LOG_BYTES_MAX
 //! run/<incarnation>/           one launch, of which the newest stays: launch.json, identity.json,
-//!                              events.jsonl, lock, the control socket, and a link to each disk
+//!                              events.jsonl, lock, the control socket, a link to each disk, and
+//!                              traffic.json: the guest's traffic up to its end
 //! ```
 
 use std::fs;
@@ -87,6 +88,11 @@ pub(super) fn identity(run: &Path) -> PathBuf {
 /// The supervisor's event log.
 pub(super) fn events(run: &Path) -> PathBuf {
     run.join("events.jsonl")
+}
+
+/// The traffic of the guest up to its end.
+pub(super) fn traffic(run: &Path) -> PathBuf {
+    run.join("traffic.json")
 }
 
 /// The file that is locked while the supervisor lives.

@@ -583,6 +583,7 @@ mod tests {
             machine_type: None,
             cpu_model: None,
             agent: false,
+            network: None,
         }
     }
 

@@ -35,6 +35,7 @@ mod vcpus;
 mod watch;
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -46,6 +47,7 @@ use tokio::sync::mpsc;
 use crate::billing::BootId;
 use crate::clock;
 use crate::id::{InstanceId, InstanceName};
+use crate::vm::Traffic;
 
 pub use capability::{Capabilities, Capability, Kind};
 pub use cloud_hypervisor::{CloudHypervisor, CloudHypervisorConfig};
@@ -110,6 +112,16 @@ pub struct MachineSpec {
     pub cpu_model: Option<String>,
     /// The guest has an agent, and is given a port for it.
     pub agent: bool,
+    /// The guest's network card; `None` for none.
+    pub network: Option<Card>,
+}
+
+/// A network card, behind the device [`crate::network::TAP`] of a network namespace. The VMM is
+/// started in that namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Card {
+    /// A path by which a supervisor can enter the namespace.
+    pub namespace: PathBuf,
 }
 
 /// A raw disk image.
@@ -168,6 +180,15 @@ impl FromStr for Accelerator {
             .find(|known| known.as_str() == text)
             .ok_or_else(|| UnknownAccelerator(text.into()))
     }
+}
+
+/// The traffic of a launch that has ended, as its supervisor has read it last; none if it has not
+/// ended, or had no network. Blocking.
+///
+/// # Errors
+/// The error of reading the launch's folder.
+pub fn ended_traffic(dir: &Path, incarnation: u32) -> io::Result<Option<Traffic>> {
+    supervisor::traffic::read(&files::run(dir, incarnation))
 }
 
 /// Version, accelerator and capabilities of a hypervisor on this host.

@@ -29,8 +29,9 @@ const CMDLINE: &str = "console=ttyS0 quiet mitigations=off nokaslr tsc=reliable 
 
 /// Modules for the power button. The input core and the serial port are built in.
 const BASE_MODULES: &[&str] = &["evdev", "button"];
-/// Modules for disks and for the agent's port.
-const VIRTIO_MODULES: &[&str] = &["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_console"];
+/// Modules for disks, for the agent's port and for the network.
+const VIRTIO_MODULES: &[&str] =
+    &["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_console", "virtio_net"];
 
 /// The file systems of images.
 const IMAGE_MODULES: &[&str] = &["erofs", "ext4", "overlay"];

@@ -40,6 +40,7 @@ mod phase;
 mod restart;
 mod shape;
 mod state;
+mod traffic;
 
 pub use asker::Asker;
 pub use decide::{Command, Decision, Ignored, Refusal, decide, legal};
@@ -48,3 +49,4 @@ pub use phase::{Phase, UnknownPhase};
 pub use restart::{AfterExit, RestartMode, RestartPolicy};
 pub use shape::Shape;
 pub use state::State;
+pub use traffic::Traffic;

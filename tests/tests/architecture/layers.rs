@@ -24,6 +24,8 @@ const TOOLS: [&str; 3] = ["blocking", "causes", "mutants"];
 /// Modules of the host that each module may use, beside the tools.
 fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
     const WORDS: &[&str] = &["units", "id", "limits"];
+    const HYPERVISOR: &[&str] =
+        &["units", "id", "limits", "vm", "tenant", "billing", "clock", "network", "tls"];
     const DRIVER: &[&str] = &[
         "units",
         "id",
@@ -34,6 +36,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         "clock",
         "journal",
         "hypervisor",
+        "network",
         "guest",
         "image",
     ];
@@ -48,6 +51,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         "clock",
         "journal",
         "hypervisor",
+        "network",
         "guest",
         "image",
         "policy",
@@ -61,7 +65,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
     ];
     let runtime: Vec<_> = API.iter().copied().chain(["probe", "api"]).collect();
     let cli: Vec<_> = runtime.iter().copied().chain(["runtime"]).collect();
-    let fixed: [(&str, &[&str]); 25] = [
+    let fixed: [(&str, &[&str]); 26] = [
         ("blocking", &[]),
         ("causes", &[]),
         ("mutants", &[]),
@@ -77,7 +81,8 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("image", &["id", "limits", "clock"]),
         ("journal", &["units", "id", "histogram", "limits", "vm", "tenant", "billing", "clock"]),
         ("policy", &["units", "id", "limits", "vm", "tenant", "billing", "clock"]),
-        ("hypervisor", &["units", "id", "limits", "vm", "tenant", "billing", "clock", "tls"]),
+        ("network", &["units", "id", "limits", "vm"]),
+        ("hypervisor", HYPERVISOR),
         ("guest", &["units", "id", "limits", "clock", "hypervisor"]),
         ("driver", DRIVER),
         ("probe", &["driver", "hypervisor", "tls"]),

@@ -88,6 +88,7 @@ impl Daemon {
             prober: Arc::new(DoubleProber::default()),
             launches: Arc::new(double.clone()),
             quota: Arc::new(Unlimited),
+            networks: None,
             exit_patience: std::time::Duration::from_secs(10),
         };
         let fleet = Fleet::open(parts, opened.instances).map_err(|error| error.to_string())?;

@@ -529,6 +529,7 @@ impl World {
             health: None,
             auto_standby: None,
             program: Default::default(),
+            network: None,
             overlay_bytes: None,
         }
     }

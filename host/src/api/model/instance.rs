@@ -196,6 +196,37 @@ pub struct CreateInstance {
     /// Size of its own disk above the OCI image's file system, such as `10GB`; 1 GiB if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlay_size: Option<String>,
+    /// The guest's network; if absent, it has one where the host and the hypervisor can give it
+    /// one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkRequest>,
+}
+
+/// The network of an instance to create.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkRequest {
+    /// Set if the guest is to have a network; true if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+}
+
+/// The network of an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NetworkState {
+    /// Set if the guest has a network. Without one, nothing else is there.
+    pub enabled: bool,
+    /// Name of the network: `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The guest's IPv4 address. No other instance of the host has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "10.213.0.1")]
+    pub ip: Option<String>,
+    /// Address of its network card, the same for every guest: each is alone on its link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "02:54:4c:59:00:02")]
+    pub mac: Option<String>,
 }
 
 fn one() -> u32 {
@@ -314,6 +345,8 @@ pub struct Instance {
     pub expiry_action: Option<ExpiryAction>,
     /// Number of the start under way or last, from 1; 0 for a fork that was never started.
     pub session: u32,
+    /// The guest's network.
+    pub network: NetworkState,
     /// Labels, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
@@ -402,6 +435,10 @@ pub struct InstanceStats {
     pub memory_rss_bytes: u64,
     /// Size of the monitor's address space in bytes; 0 while none runs.
     pub memory_vms_bytes: u64,
+    /// Bytes that the guest has received since the instance was created, in layer 3.
+    pub network_rx_bytes: u64,
+    /// Bytes that the guest has sent since the instance was created, in layer 3.
+    pub network_tx_bytes: u64,
     /// Guest memory in bytes.
     pub allocated_memory_bytes: u64,
     /// Number of virtual processors.

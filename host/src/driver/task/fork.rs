@@ -308,6 +308,8 @@ async fn create_fork(
     let memory = image.memory.filter(|_| child.target != Target::Stopped);
     let snapshot = image.snapshot.clone();
     let mut spec = image.spec.clone();
+    let network = spec.network.map(|_| host.new_network()).transpose()?;
+    spec.network = network;
     own_disks(&mut spec.disks, &host.folder(&parent.id), &folder);
     let to = folder.clone();
     let disks = spec.disks.clone();
@@ -335,6 +337,9 @@ async fn create_fork(
         host.directory_mut().insert(slot.clone());
         slot
     });
+    if created.is_err() {
+        host.release(network);
+    }
     if created.is_err()
         && let Err(left) = discard(&folder).await
     {

@@ -11,7 +11,9 @@ use crate::driver::files::{discard, held_folder};
 use crate::driver::machine::Machine;
 use crate::driver::request::{Intent, Request};
 use crate::driver::settings::{Reservation, Share, check_memory};
-use crate::hypervisor::{Capability, Exit, ExitStatus, Initiator, Observed, Origin, Stamp, files};
+use crate::hypervisor::{
+    Capability, Exit, ExitStatus, Initiator, MachineSpec, Observed, Origin, Stamp, files,
+};
 use crate::mutants::Mutant;
 use crate::vm::{Asker, Command, Decision, Event, ExitCause, Ignored, State, decide};
 
@@ -174,7 +176,7 @@ impl Task {
             Request::Start => return self.intend_start(by).await,
             // After a crash, memory in this folder must be that of this standby.
             Request::Standby => discard(&self.recorder.standby_folder()).await?,
-            Request::Restore => self.recorder.live.incarnation = self.unused_incarnation(),
+            Request::Restore => self.begin_launch(),
             Request::Stop { .. }
             | Request::Pause
             | Request::Resume
@@ -186,6 +188,12 @@ impl Task {
             | Request::Resize { .. } => {}
         }
         self.recorder.intend(request.clone(), by).await
+    }
+
+    /// Begins the next launch.
+    fn begin_launch(&mut self) {
+        let incarnation = self.unused_incarnation();
+        self.recorder.live.begin_launch(incarnation);
     }
 
     /// The number of the next launch. Numbers with a folder are skipped: a loss of power may have
@@ -257,7 +265,7 @@ impl Task {
         let intent = Intent { request: Request::Start, by, ran: false, at_ns: Some(at.meter.0) };
         let intended = (at.clone(), intent.fact());
         self.recorder.live.intent = Some(intent);
-        self.recorder.live.incarnation = self.unused_incarnation();
+        self.begin_launch();
         self.boot_with_what_it_had();
         let created = self.recorder.step(Event::Created, at)?;
         if let Err(error) = self.recorder.commit(vec![intended, created]).await {
@@ -318,6 +326,7 @@ impl Task {
         let at = self.recorder.reading_since();
         let failed = self.recorder.step(Event::Exited(ExitCause::LaunchFailed), at.clone())?;
         let deleted = self.recorder.step(Event::Deleted, at)?;
+        self.recorder.leave_network().await;
         self.recorder.write_failure(vec![failed, deleted], error).await?;
         self.forget().await
     }
@@ -328,6 +337,7 @@ impl Task {
         self.recorder.live.error = Some(error.to_string());
         let at = self.recorder.reading(self.recorder.now());
         let fact = self.recorder.step(Event::Exited(ExitCause::LaunchFailed), at)?;
+        self.recorder.leave_network().await;
         self.recorder.write_failure(vec![fact], error).await
     }
 
@@ -335,7 +345,8 @@ impl Task {
     pub(super) async fn launch(&mut self, origin: Origin) -> Result<(), FleetError> {
         let spec = self.recorder.machine_spec()?;
         let hypervisor = self.recorder.hypervisor()?;
-        match Machine::launch(hypervisor, spec, origin).await {
+        let network = self.make_network().await?;
+        match Machine::launch(hypervisor, MachineSpec { network, ..spec }, origin).await {
             Ok(machine) => {
                 self.machine = Some(machine);
                 Ok(())
@@ -346,6 +357,7 @@ impl Task {
                 let folder = self.recorder.folder();
                 let ended = self.host.launches.end(&folder, self.live().incarnation).await;
                 self.warn(ended.map_err(failed), "a launch that failed may have left a process");
+                self.recorder.leave_network().await;
                 Err(error)
             }
         }

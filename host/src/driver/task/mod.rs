@@ -7,6 +7,7 @@ mod fork;
 mod health;
 mod idle;
 mod lifecycle;
+mod network;
 mod recover;
 mod snapshot;
 mod standby;

@@ -187,6 +187,7 @@ impl Task {
         spec: &MachineSpec,
         vcpus: Vcpus,
     ) -> Result<(), FleetError> {
+        self.find_network(launched.pid).await;
         self.machine = Some(Machine::of(launched, spec));
         if vcpus.state == VmState::Ended {
             let exit = self.end_by_force().await?;

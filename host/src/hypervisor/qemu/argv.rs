@@ -9,6 +9,7 @@ use crate::hypervisor::snapshot::Choice;
 use crate::hypervisor::supervisor::{AGENT_FD, CONSOLE_FD, CONTROL_FD, EVENTS_FD};
 use crate::hypervisor::{Disk, HypervisorError, MachineSpec, files};
 use crate::id::InstanceId;
+use crate::network::{GUEST_MAC, TAP};
 
 /// The machine's name in QEMU: unique for each launch, so that it proves, with the process, which
 /// launch answers.
@@ -62,6 +63,9 @@ pub(super) fn args(
     if spec.agent {
         args.agent(board);
     }
+    if spec.network.is_some() {
+        args.card(board);
+    }
     args.0.extend(board.firmware());
     if incoming {
         args.pair("-incoming", migration_uri());
@@ -92,6 +96,15 @@ impl Args {
         self.pair("-chardev", format!("socket,id=agent,fd={AGENT_FD},server=on,wait=off"));
         let name = agent::PORT_NAME;
         self.pair("-device", format!("virtserialport,bus=agents.0,nr=1,chardev=agent,name={name}"));
+    }
+
+    /// A network card behind the tap of the network namespace. Without a head before each packet,
+    /// the guest can't hand over several packets as one, which would be counted as one.
+    fn card(&mut self, board: &Board) {
+        let tap =
+            format!("tap,id=net0,ifname={TAP},script=no,downscript=no,vhost=off,vnet_hdr=off");
+        self.pair("-netdev", tap);
+        self.pair("-device", format!("{},netdev=net0,mac={GUEST_MAC}", board.network_model()));
     }
 
     fn disk(&mut self, board: &Board, n: usize, disk: &Disk) -> Result<(), HypervisorError> {

@@ -70,6 +70,14 @@ impl Board {
         }
     }
 
+    /// The device model of a network card, without a program to boot from it.
+    pub(super) fn network_model(&self) -> &'static str {
+        match self.kind {
+            Kind::QemuMicrovm => "virtio-net-device",
+            Kind::Qemu | Kind::CloudHypervisor | Kind::Firecracker => "virtio-net-pci,romfile=",
+        }
+    }
+
     /// The guest's command line. microvm has no timer by which Linux could calibrate the emulated
     /// time-stamp counter, so the frequency is added; without it Linux hangs early in its boot.
     pub(super) fn cmdline(&self, given: &str, accelerator: Accelerator) -> String {

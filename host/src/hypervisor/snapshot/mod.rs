@@ -92,6 +92,7 @@ pub(super) mod tests {
             machine_type: None,
             cpu_model: None,
             agent: false,
+            network: None,
         }
     }
 

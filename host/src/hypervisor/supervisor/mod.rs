@@ -14,6 +14,7 @@ mod environment;
 mod identity;
 mod lines;
 mod monitor;
+pub(super) mod traffic;
 mod wiring;
 
 use std::ffi::OsString;
@@ -42,6 +43,7 @@ use super::disks;
 use super::events::Log;
 use super::{Disk, Exit, ExitStatus, HypervisorError, MachineSpec, Observed, Stamp, files, format};
 use crate::limits::instance::VMM_LOG_BYTES_MAX;
+use crate::network::{self, Counters};
 
 pub(super) use environment::inherited;
 pub(super) use identity::Identity;
@@ -90,6 +92,9 @@ pub(super) struct LaunchOrder {
     /// It has a port for the guest's agent.
     #[serde(default)]
     pub(super) agent: bool,
+    /// The network namespace that the VMM runs in; none for that of the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) namespace: Option<PathBuf>,
     /// The vendor's state for the daemon that adopts the machine; opaque to the supervisor.
     pub(super) kept: serde_json::Value,
 }
@@ -108,7 +113,9 @@ impl LaunchOrder {
         let dir = spec.dir.clone();
         let disks = spec.disks.clone();
         let agent = spec.agent;
-        Self { format: FORMAT, dir, program: path.into(), args, wiring, disks, agent, kept }
+        let namespace = spec.network.as_ref().map(|card| card.namespace.clone());
+        let program = path.into();
+        Self { format: FORMAT, dir, program, args, wiring, disks, agent, namespace, kept }
     }
 
     /// Reads the order in the folder of a launch.
@@ -168,12 +175,23 @@ fn run_to_the_end(run: &Path) -> Result<(), HypervisorError> {
     // A supervisor without a record is found by its working folder.
     std::env::set_current_dir(instance).map_err(HypervisorError::file("enter", instance))?;
     let _lock = lock(run)?;
+    network::keep_privileges().map_err(HypervisorError::file("keep the privileges of", run))?;
     let order = LaunchOrder::read(run)?;
+    let counters = order.namespace.as_deref().map(enter_network).transpose()?;
     let mut supervised = Supervised::start(run, &order)?;
     let exit = supervised.watch().map_err(HypervisorError::file("poll", run))?;
+    if let Some(counters) = counters {
+        traffic::write(run, &counters);
+    }
     // Must come last: the next launch may begin as soon as this one's end is recorded.
     supervised.record(exit, run);
     Ok(())
+}
+
+/// Enters the network of a launch, and opens what counts its traffic.
+fn enter_network(namespace: &Path) -> Result<Counters, HypervisorError> {
+    network::enter(namespace).map_err(HypervisorError::file("enter", namespace))?;
+    Counters::open().map_err(io::Error::other).map_err(HypervisorError::file("look at", namespace))
 }
 
 /// Writes a line to standard error, which is the VMM's log, and ignores a failure: `eprintln!`

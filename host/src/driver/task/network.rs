@@ -1,0 +1,48 @@
+//! The network of an instance's launch.
+
+use std::sync::Arc;
+
+use super::Task;
+use crate::driver::error::{FleetError, network_failed};
+use crate::driver::files::blocking;
+use crate::hypervisor::Card;
+use crate::network::{Link, Networks, Plan};
+
+impl Task {
+    /// Makes the network of the launch that is about to be; none if the instance has none.
+    pub(super) async fn make_network(&mut self) -> Result<Option<Card>, FleetError> {
+        let Some(network) = self.recorder.record.spec.network else { return Ok(None) };
+        let networks = self.host.networks()?.clone();
+        let plan = network.plan();
+        let link = blocking(move || networks.make(&plan).map_err(network_failed)).await?;
+        let card = Card { namespace: link.namespace() };
+        self.recorder.link = Some(link);
+        Ok(Some(card))
+    }
+
+    /// Finds the network of a launch that a restarted daemon has found, by its virtual machine
+    /// monitor. Without it, the traffic is counted all the same, and read when the launch ends.
+    pub(super) async fn find_network(&mut self, pid: u32) {
+        let Some(network) = self.recorder.record.spec.network else { return };
+        let plan = network.plan();
+        let found = match self.host.networks() {
+            Ok(networks) => find(networks.clone(), plan, pid).await,
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(link) => {
+                self.recorder.link = Some(link);
+                self.recorder.publish();
+            }
+            Err(error) => self.warn(Err(error), "a launch's network was not found"),
+        }
+    }
+}
+
+async fn find(
+    networks: Arc<dyn Networks>,
+    plan: Plan,
+    pid: u32,
+) -> Result<Arc<dyn Link>, FleetError> {
+    blocking(move || networks.find(&plan, pid).map_err(network_failed)).await
+}
