@@ -26,6 +26,7 @@ pub mod mutants;
 pub mod network;
 pub mod policy;
 pub mod probe;
+pub mod pull;
 pub mod rollout;
 pub mod runtime;
 pub mod tenancy;

@@ -405,6 +405,8 @@ pub mod image {
     pub const DOCUMENT_BYTES_MAX: u64 = 4 << 20;
     /// Layers of an OCI image.
     pub const LAYERS_MAX: usize = 256;
+    /// Manifests of an index.
+    pub const MANIFESTS_MAX: usize = 1_024;
     /// Entries of all its layers.
     pub const FILES_MAX: u64 = 2_000_000;
     /// Content of all its layers in bytes, unpacked.
@@ -519,4 +521,38 @@ pub mod api {
     pub const SESSION_S: u64 = 12 * 3_600;
     /// Longest time for requests to end when the daemon stops, in milliseconds.
     pub const DRAIN_MS: u64 = 5_000;
+}
+
+/// Bounds of pulls from registries.
+pub mod pull {
+    /// Pulls at a time; further ones wait.
+    pub const AT_ONCE: usize = 2;
+    /// Pulls that wait or are under way.
+    pub const WAITING_MAX: usize = 64;
+    /// Failed pulls that are remembered.
+    pub const FAILED_MAX: usize = 64;
+    /// Layers of one image that are fetched at a time.
+    pub const LAYERS_AT_ONCE: usize = 3;
+    /// All blobs of an image in bytes, packed.
+    pub const IMAGE_BYTES_MAX: u64 = 32 << 30;
+    /// The answer of a token server, in bytes.
+    pub const TOKEN_BYTES_MAX: usize = 64 << 10;
+    /// Redirects that are followed for one request.
+    pub const REDIRECTS_MAX: usize = 5;
+    /// Time for a connection to a registry, in milliseconds.
+    pub const CONNECT_MS_MAX: u64 = 10_000;
+    /// Time in which a registry has to send a document, or [`SLOW_BYTES`] of a blob, in
+    /// milliseconds.
+    pub const ANSWER_MS_MAX: u64 = 30_000;
+    /// Bytes of a blob that have to come in [`ANSWER_MS_MAX`], unless it ends before: some 2 kB/s.
+    pub const SLOW_BYTES: u64 = 64 << 10;
+    /// Further tries to fetch a blob that bring nothing new.
+    pub const TRIES_MAX: u32 = 3;
+    /// Pause before the first further try, in milliseconds; it doubles with each.
+    pub const PAUSE_MS: u64 = 500;
+    /// Time that the creation of an instance waits for its image, in milliseconds: less than the
+    /// minute after which client libraries ask again.
+    pub const CREATE_WAIT_MS: u64 = 45_000;
+    /// Interval at which images that nothing uses are looked for, in milliseconds.
+    pub const PRUNE_EVERY_MS: u64 = 3_600_000;
 }

@@ -20,6 +20,8 @@ use crate::api;
 use crate::billing::account::{Accountant, Reader};
 use crate::billing::calendar::STEP_NS_MIN;
 use crate::billing::{HostFact, Reading, TenantFact};
+use crate::blocking;
+use crate::causes::in_words;
 use crate::clock::{self, Clock, Gap};
 use crate::delivery::{Deliveries, Receiver};
 use crate::driver::{self, Fleet, FleetError, Parts};
@@ -41,6 +43,7 @@ use crate::mutants::Mutant;
 use crate::network::{HostNetworks, NetworkError, Networks, Pool};
 use crate::policy::{Accounting, PolicyHost, Profile};
 use crate::probe::HostProber;
+use crate::pull::{Pace, Pulls};
 use crate::rollout::{self, Rollout};
 use crate::tenancy::{self, Jwt, JwtConfig, JwtConfigError, Tenancy};
 use crate::tenant::{Actor, Settings, Standing};
@@ -81,6 +84,8 @@ pub struct Options {
     /// The pool of guests' addresses, and the name servers that they are told, those of the host if
     /// empty; `None` gives guests no network.
     pub network: Option<(Pool, Vec<Ipv4Addr>)>,
+    /// Images from registries.
+    pub images: PulledImages,
     /// The issuer, as documents name it.
     pub letterhead: Letterhead,
     /// This program, to be run as the supervisor of each virtual machine; `None` for the running
@@ -94,6 +99,16 @@ pub struct Options {
     pub journal: journal::Options,
     /// The part in a fleet.
     pub fleet: Membership,
+}
+
+/// Options of images from registries.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PulledImages {
+    /// Registries that tenants may pull from, by name; operators may pull from all.
+    pub registries: Vec<String>,
+    /// Time without a use after which an image is removed that no instance was made of; `None` for
+    /// never.
+    pub retention: Option<Duration>,
 }
 
 /// The part of a daemon in a fleet.
@@ -153,6 +168,9 @@ pub enum RuntimeError {
     /// The client of health checks can't be set up.
     #[error(transparent)]
     Prober(#[from] crate::probe::SetupError),
+    /// The client of registries can't be set up.
+    #[error(transparent)]
+    Registries(#[from] crate::pull::SetupError),
     /// Logs can't be watched.
     #[error(
         "can't watch logs; end other programs of this user that watch files, or raise \
@@ -200,6 +218,9 @@ pub struct Daemon {
     renewal: Renewal,
     /// The sender of facts to a collector; none on a host by itself.
     sender: Option<Sender>,
+    images: Arc<Images>,
+    /// Time without a use after which a pulled image is removed.
+    retention: Option<Duration>,
 }
 
 /// Adapter of the tenants' limits to the driver's seam.
@@ -265,6 +286,7 @@ impl Daemon {
         };
         let collector = collector(&options).await?;
         let images = Arc::new(Images::open(&options.data)?);
+        let pulls = Pulls::new(images.clone(), Pace::default())?;
         let token = match &options.token {
             Some(token) => token.clone(),
             None => token(&options.data)?,
@@ -317,7 +339,9 @@ impl Daemon {
         let sender = way.map(|way| sender(&journal, &clock, &fleet, way));
         let state = api::State::new(api::Parts {
             fleet: fleet.clone(),
-            images,
+            images: images.clone(),
+            pulls: Arc::new(pulls),
+            pull_registries: options.images.registries,
             journal: journal.clone(),
             accounting,
             tenancy,
@@ -335,7 +359,20 @@ impl Daemon {
                 Membership::Alone | Membership::Collector => None,
             },
         });
-        Ok(Daemon { state, deliveries, fleet, journal, clock, rollout, listeners, renewal, sender })
+        let retention = options.images.retention;
+        Ok(Daemon {
+            state,
+            deliveries,
+            fleet,
+            journal,
+            clock,
+            rollout,
+            listeners,
+            renewal,
+            sender,
+            images,
+            retention,
+        })
     }
 
     /// Address on which the API listens.
@@ -358,18 +395,10 @@ impl Daemon {
     /// # Errors
     /// [`RuntimeError::JournalFailed`], [`RuntimeError::Serve`].
     pub async fn serve(self, stop: watch::Receiver<bool>) -> Result<(), RuntimeError> {
-        let Daemon {
-            state,
-            deliveries,
-            fleet,
-            journal,
-            clock,
-            rollout,
-            listeners,
-            renewal,
-            sender,
-        } = self;
+        let Daemon { state, deliveries, fleet, journal, clock, rollout, listeners, .. } = self;
+        let Daemon { renewal, sender, images, retention, .. } = self;
         let renewing = tokio::spawn(renewal.run());
+        let pruning = retention.map(|after| tokio::spawn(prune(images, fleet.clone(), after)));
         let sending = sender.map(|sender| tokio::spawn(sender.run()));
         let alive = tokio::spawn(prove_alive(journal.clone()));
         let wall = tokio::spawn(watch_clocks(journal.clone(), clock, fleet));
@@ -384,8 +413,8 @@ impl Daemon {
         wall.abort();
         reconciling.abort();
         pushing.abort();
-        if let Some(sending) = sending {
-            sending.abort();
+        for task in [sending, pruning].into_iter().flatten() {
+            task.abort();
         }
         if !matches!(served, Err(RuntimeError::JournalFailed(_)))
             && let Err(error) = journal.close().await
@@ -393,6 +422,28 @@ impl Daemon {
             tracing::warn!(%error, "the journal could not be closed");
         }
         served
+    }
+}
+
+/// Removes pulled images that nothing has used for so long, every now and then.
+async fn prune(images: Arc<Images>, fleet: Fleet, unused_for: Duration) {
+    loop {
+        let images = images.clone();
+        let fleet = fleet.clone();
+        let pruned = blocking::run(move || {
+            images.prune(unused_for, |image| !fleet.users_of(&image.manifest.name, 1).is_empty())
+        });
+        match pruned.await {
+            Ok(Ok(removed)) => {
+                for image in removed {
+                    let digest = image.digest();
+                    tracing::info!(digest, "an image that nothing used is removed");
+                }
+            }
+            Ok(Err(error)) => tracing::warn!(error = in_words(&error), "images are not pruned"),
+            Err(error) => tracing::error!(%error, "images are not pruned"),
+        }
+        tokio::time::sleep(Duration::from_millis(crate::limits::pull::PRUNE_EVERY_MS)).await;
     }
 }
 

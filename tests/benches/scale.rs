@@ -25,6 +25,7 @@ fn options(data: &Path) -> Options {
         jwt: None,
         probe_networks: Vec::new(),
         network: None,
+        images: Default::default(),
         letterhead: Letterhead::default(),
         receivers: Vec::new(),
         supervisor: None,

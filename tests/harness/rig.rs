@@ -258,6 +258,7 @@ impl Rig {
     /// A request for an instance with the usual shape and a name.
     pub fn new_instance(&self, name: &str) -> NewInstance {
         NewInstance {
+            image_reference: None,
             name: name.parse().expect("a name"),
             image: "tiny".parse().expect("a name"),
             vcpus: 1,

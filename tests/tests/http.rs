@@ -61,6 +61,7 @@ impl Server {
             token: Some(TOKEN.into()),
             probe_networks: Vec::new(),
             network: None,
+            images: Default::default(),
             letterhead: Letterhead { issuer: Some("Example Ltd".into()), prefix: "EX-".into() },
             receivers: Vec::new(),
             supervisor: None,

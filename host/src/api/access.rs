@@ -60,6 +60,8 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     // Importing an image reads files of the host.
     ("POST", "/images", NOBODY_ELSE),
     ("DELETE", "/images/{name}", NOBODY_ELSE),
+    ("POST", "/images/{name}/tag", NOBODY_ELSE),
+    ("POST", "/images/prune", NOBODY_ELSE),
     ("GET", "/policies", EVERYBODY),
     ("POST", "/policies", AUTHORS),
     ("GET", "/policies/{digest}", EVERYBODY),

@@ -22,6 +22,7 @@ use crate::journal::wire::Command;
 use crate::journal::{CommitError, ReadError, SealError};
 use crate::limits;
 use crate::policy::AdmissionError;
+use crate::pull::PullError;
 use crate::rollout::RolloutError;
 use crate::tenancy::{Exceeded, TenancyError, TooFast};
 use crate::tenant::{Limit, Role};
@@ -145,6 +146,14 @@ impl ApiError {
             "the daemon is stopping; try again when it is back",
         )
         .retry_after(2)
+    }
+
+    /// An image that an instance needs and that is not there yet.
+    pub(super) fn still_pulling(reference: &str) -> Self {
+        let message = format!(
+            "the image {reference} is still being pulled; GET /images/{{name}} tells how far it is"
+        );
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "image_pulling", message).retry_after(10)
     }
 
     /// Exhaustion of a resource that the host has a fixed number of.
@@ -449,7 +458,10 @@ impl From<ImageError> for ApiError {
     fn from(error: ImageError) -> Self {
         let message = in_words(&error);
         match error {
-            ImageError::Unknown { .. } => Self::not_found("no_such_image", message),
+            ImageError::Unknown { .. } | ImageError::UnknownReference(_) => {
+                Self::not_found("no_such_image", message)
+            }
+            ImageError::Reference(_) | ImageError::Name { .. } => Self::invalid(message),
             ImageError::NameInUse { .. } => Self::conflict("name_in_use", message),
             ImageError::Setting { .. }
             | ImageError::NotAFile { .. }
@@ -468,6 +480,53 @@ impl From<ImageError> for ApiError {
             }
             ImageError::Store { .. } => Self::bug(&error),
         }
+    }
+}
+
+impl From<&PullError> for ApiError {
+    fn from(error: &PullError) -> Self {
+        let message = in_words(error);
+        match error {
+            PullError::NotFound(_) => Self::not_found("no_such_image", message),
+            PullError::Denied { .. } => {
+                Self::new(StatusCode::FORBIDDEN, "registry_denied", message)
+            }
+            PullError::Throttled(_) => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "registry_throttled", message)
+                    .retry_after(30)
+            }
+            PullError::Away { .. } => {
+                Self::new(StatusCode::BAD_GATEWAY, "registry_away", message).retry_after(5)
+            }
+            PullError::Registry { .. } => {
+                Self::new(StatusCode::BAD_GATEWAY, "registry_failed", message)
+            }
+            PullError::TooLarge { .. } | PullError::Image(_) => {
+                Self::new(StatusCode::BAD_REQUEST, "bad_image", message)
+            }
+            PullError::Full(_) => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_at_once", message).retry_after(5)
+            }
+            PullError::Disk(source) | PullError::Store(ImageError::Store { source, .. })
+                if source.kind() == std::io::ErrorKind::StorageFull =>
+            {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "no_space", message)
+            }
+            PullError::Store(ImageError::Unknown { .. }) => {
+                Self::not_found("no_such_image", message)
+            }
+            PullError::Store(ImageError::Oci(_)) => {
+                Self::new(StatusCode::BAD_REQUEST, "bad_image", message)
+            }
+            PullError::Disk(_) | PullError::Store(_) => Self::bug(error),
+            PullError::Interrupted => Self::stopping(),
+        }
+    }
+}
+
+impl From<PullError> for ApiError {
+    fn from(error: PullError) -> Self {
+        Self::from(&error)
     }
 }
 

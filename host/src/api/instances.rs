@@ -22,7 +22,7 @@ use super::model::{
 };
 use super::shared::Failures;
 use super::time::parse_duration;
-use super::{Shared, State, blocking, parse, present, quota};
+use super::{Shared, State, blocking, images, parse, present, quota};
 use crate::billing::account::Usage;
 use crate::driver::{FleetError, Request, View, Waiting};
 use crate::id::{Digest, InstanceId, TenantId};
@@ -42,7 +42,8 @@ pub(super) async fn create_instance(
     Body(request): Body<CreateInstance>,
 ) -> Result<(StatusCode, Json<Instance>), ApiError> {
     let tenant = caller.tenant();
-    let new = parse::new_instance(&state, request)?;
+    let image = images::for_instance(&state, &caller, &request.image).await?;
+    let new = parse::new_instance(&state, request, &image)?;
     if !new.disks.is_empty() && !caller.is_operator() {
         return Err(ApiError::operators_alone(
             "disks: only an operator may name paths of the host",

@@ -84,6 +84,7 @@ use crate::invoice::{Issuer, Letterhead};
 use crate::journal::Journal;
 use crate::limits::{api as limits, guest};
 use crate::policy::Accounting;
+use crate::pull::Pulls;
 use crate::rollout::Rollout;
 use crate::tenancy::{Jwt, Tenancy};
 use auth::OperatorToken;
@@ -96,6 +97,9 @@ use sessions::Sessions;
 pub struct State {
     fleet: Fleet,
     images: Arc<Images>,
+    pulls: Arc<Pulls>,
+    /// Registries that tenants may pull from.
+    pull_registries: Vec<String>,
     journal: Arc<Journal>,
     accounting: Arc<Accounting>,
     tenancy: Arc<Tenancy>,
@@ -137,6 +141,10 @@ pub struct Parts {
     pub fleet: Fleet,
     /// The images that they boot from.
     pub images: Arc<Images>,
+    /// The pulls of images from registries.
+    pub pulls: Arc<Pulls>,
+    /// Registries that tenants may pull from, by name.
+    pub pull_registries: Vec<String>,
     /// The journal of all facts.
     pub journal: Arc<Journal>,
     /// The policies in force.
@@ -173,6 +181,8 @@ impl State {
         let Parts {
             fleet,
             images,
+            pulls,
+            pull_registries,
             journal,
             accounting,
             tenancy,
@@ -190,6 +200,8 @@ impl State {
         Self {
             fleet,
             images,
+            pulls,
+            pull_registries,
             journal,
             accounting,
             tenancy,

@@ -13,6 +13,7 @@ use super::model::{
 use super::size::parse_size;
 use super::time::parse_duration;
 use crate::driver::{self, Disk, Expiry, NewInstance, Probe, Program, View};
+use crate::image::Resolved;
 use crate::limits::{self, idle};
 use crate::units::Nanos;
 use crate::vm;
@@ -20,6 +21,7 @@ use crate::vm;
 pub(super) fn new_instance(
     state: &State,
     request: CreateInstance,
+    image: &Resolved,
 ) -> Result<NewInstance, ApiError> {
     let disk = |disk: DiskRequest| Disk {
         path: PathBuf::from(disk.path),
@@ -28,7 +30,8 @@ pub(super) fn new_instance(
     };
     Ok(NewInstance {
         name: request.name.parse()?,
-        image: request.image.parse()?,
+        image: image.image.manifest.name.clone(),
+        image_reference: image.reference.as_ref().map(ToString::to_string),
         vcpus: request.vcpus,
         memory_bytes: memory_bytes(request.size.as_deref(), request.memory_bytes)?,
         cmdline: request.cmdline,

@@ -60,7 +60,7 @@ pub(super) fn instance_at(state: &State, view: &View, usage: &Usage, policy: Dig
         id: record.id.clone(),
         name: record.name.clone(),
         tenant: record.tenant.clone(),
-        image: spec.image.clone(),
+        image: spec.image_reference.as_ref().unwrap_or(&spec.image).clone(),
         state: live.state.into(),
         state_error: live.error.clone(),
         legal: vm::legal(live.state).map(wire::Command::from).collect(),

@@ -65,7 +65,9 @@ fn guarded() -> OpenApiRouter<Arc<State>> {
             snapshots::delete_snapshot_schedule
         ))
         .routes(routes!(images::list_images, images::import_image))
+        .routes(routes!(images::prune_images))
         .routes(routes!(images::get_image, images::remove_image))
+        .routes(routes!(images::tag_image))
         .routes(
             routes!(policies::list_policies, policies::upload_policy).layer(component_bytes_max),
         )

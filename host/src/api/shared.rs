@@ -79,7 +79,12 @@ const PATH_PARAMETERS: [PathParameter; 13] = [
         "The instance's id, its name, or a unique prefix of the id",
     ),
     text("SnapshotName", "/instances/{id}/snapshots/{name}", "name", "The snapshot's name"),
-    text("ImageName", "/images/{name}", "name", "The image's name"),
+    text(
+        "ImageName",
+        "/images/{name}",
+        "name",
+        "The image's name, or its reference with `/` written as `%2F`",
+    ),
     text("PolicyKey", "/policies/{digest}", "digest", POLICY_KEY),
     text("TenantId", "/tenants/{id}", "id", "The tenant's id, or `self` for the caller's own"),
     text(

@@ -68,6 +68,7 @@ impl Serve {
             token: global.token.clone(),
             probe_networks: Vec::new(),
             network: None,
+            images: Default::default(),
             letterhead: self.issuer.letterhead(),
             receivers: Vec::new(),
             supervisor: None,

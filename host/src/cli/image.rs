@@ -1,14 +1,18 @@
 //! `tallyman image`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::output::{self, Output};
 use super::progress::{during, spinner};
 use super::{Global, client::Client};
-use crate::api::model::OciImage;
+use crate::api::model::{
+    Image, ImageStatus, OciImage, PruneImages, PrunedImages, PullImage, RegistryCredentials,
+    TagImage,
+};
 use crate::api::{format_size, parse_size};
 use crate::image::{self, ImageImport, Images, Manifest};
 use crate::limits;
@@ -35,8 +39,36 @@ pub(super) enum Command {
                       tallyman image import disk --kernel ./vmlinuz --root-disk ./root.raw \
                       --memory 256MB")]
     Import(Box<Import>),
-    /// Remove an image that no instance uses
-    #[command(visible_alias = "rm", after_help = "Examples:\n  tallyman image remove mine")]
+    /// Pull an image from a registry
+    #[command(after_help = "Examples:\n  \
+                      tallyman image pull docker.io/library/nginx:1.27\n  \
+                      tallyman image pull registry.example/web@sha256:... --label team=blue\n  \
+                      pass registry | tallyman image pull registry.example/web --username ci \
+                      --password-stdin\n\n\
+                      Breaking off leaves the pull to the daemon.")]
+    Pull(Box<Pull>),
+    /// Give an image a further name
+    #[command(
+        after_help = "Examples:\n  tallyman image tag nginx:1.27 registry.example/web:stable"
+    )]
+    Tag {
+        /// The image: the name of an import, or a reference
+        name: String,
+        /// The new name: a reference with a tag
+        target: String,
+    },
+    /// Remove pulled images that no instance uses, and what broken pulls have left
+    #[command(after_help = "Examples:\n  tallyman image prune --unused-for 720h")]
+    Prune {
+        /// Time since the last pull or use; any if absent
+        #[arg(long, value_name = "DURATION")]
+        unused_for: Option<String>,
+    },
+    /// Remove an image that no instance uses, or one of its names
+    #[command(
+        visible_aliases = ["rm", "delete"],
+        after_help = "Examples:\n  tallyman image remove mine\n  tallyman image delete nginx:1.27"
+    )]
     Remove {
         /// Name of the image
         name: String,
@@ -93,19 +125,107 @@ pub(super) struct Import {
     description: String,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct Pull {
+    /// The image, such as registry.example/team/web:1; docker.io and latest where left out
+    name: String,
+    /// The platform, where there are several, such as linux/amd64
+    #[arg(long)]
+    platform: Option<String>,
+    /// A label of the name, NAME=VALUE; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = super::args::tag)]
+    label: Vec<(String, String)>,
+    /// The user's name at the registry; lent for this pull
+    #[arg(long, requires = "password_stdin")]
+    username: Option<String>,
+    /// Read the password from the standard input
+    #[arg(long, requires = "username", conflicts_with = "token_stdin")]
+    password_stdin: bool,
+    /// Read a token that the registry takes as it is from the standard input
+    #[arg(long, conflicts_with = "username")]
+    token_stdin: bool,
+    /// The image whose kernel and initial RAM disk it boots with
+    #[arg(long, value_name = "IMAGE")]
+    base: Option<String>,
+    /// Answer at once; `tallyman image get` tells how far it is
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// Interval at which the progress of a pull is asked for.
+const ASK_EVERY: Duration = Duration::from_millis(300);
+
+impl Pull {
+    async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
+        let secret = || std::io::read_to_string(std::io::stdin()).context("can't read the secret");
+        let secret = (self.password_stdin || self.token_stdin).then(secret).transpose()?;
+        let secret = secret.map(|secret| secret.trim_end_matches(['\r', '\n']).to_owned());
+        let credentials = secret.map(|secret| match self.username {
+            Some(username) => RegistryCredentials {
+                username: Some(username),
+                password: Some(secret),
+                ..RegistryCredentials::default()
+            },
+            None => RegistryCredentials {
+                registry_token: Some(secret),
+                ..RegistryCredentials::default()
+            },
+        });
+        let request = PullImage {
+            name: self.name,
+            platform: self.platform,
+            tags: self.label.into_iter().collect(),
+            credentials,
+            base: self.base,
+        };
+        let mut image: Image =
+            during("asking the registry", client.post(&["images"], &request)).await?;
+        let spinner = spinner(&image.name);
+        while !self.no_wait && !matches!(image.status, ImageStatus::Ready | ImageStatus::Failed) {
+            spinner.set_message(progress(&image));
+            tokio::time::sleep(ASK_EVERY).await;
+            let name = image.name.clone();
+            image = client.get(&["images", &name], &[]).await?;
+        }
+        spinner.finish_and_clear();
+        if let Some(error) = image.error {
+            bail!("{error}");
+        }
+        output.show(&image, |image| match image.status {
+            ImageStatus::Ready => format!("{} is there: {}", image.name, image.digest),
+            other => format!("{} is {}: {}", image.name, status(other), image.digest),
+        })
+    }
+}
+
+/// The progress of a pull in words.
+fn progress(image: &Image) -> String {
+    let part = image.progress.map(|progress| {
+        format!(", {} of {}", format_size(progress.bytes), format_size(progress.bytes_total))
+    });
+    format!("{} is {}{}", image.name, status(image.status), part.unwrap_or_default())
+}
+
 impl Command {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
         let output = global.output();
         match self {
             Command::List => {
-                let images: Vec<Manifest> = global.client()?.get(&["images"], &[]).await?;
+                let images: Vec<Image> = global.client()?.get(&["images"], &[]).await?;
                 output.show(&images, |images| table(images))
             }
             Command::Get { name } => {
-                let image: Manifest = global.client()?.get(&["images", &name], &[]).await?;
+                let image: Image = global.client()?.get(&["images", &name], &[]).await?;
                 output.show(&image, details)
             }
             Command::Import(import) => import.run(&global.client()?, output).await,
+            Command::Pull(pull) => pull.run(&global.client()?, output).await,
+            Command::Tag { name, target } => {
+                let path = ["images", name.as_str(), "tag"];
+                let image: Image = global.client()?.post(&path, &TagImage { target }).await?;
+                output.show(&image, |image| format!("{} is {}", image.name, image.digest))
+            }
+            Command::Prune { unused_for } => prune(&global.client()?, output, unused_for).await,
             Command::Remove { name } => {
                 global.client()?.delete(&["images", &name], &[]).await?;
                 output.show(&name, |name| format!("{name} is removed"))
@@ -120,6 +240,18 @@ impl Command {
             }
         }
     }
+}
+
+async fn prune(client: &Client, output: Output, unused_for: Option<String>) -> anyhow::Result<()> {
+    let request = PruneImages { unused_for };
+    let pruned: PrunedImages = client.post(&["images", "prune"], &request).await?;
+    output.show(&pruned, |pruned| match pruned.images.as_slice() {
+        [] => "nothing to remove".to_owned(),
+        images => {
+            let gone = images.iter().map(|image| format!("{} is removed", image.name));
+            gone.collect::<Vec<_>>().join("\n")
+        }
+    })
 }
 
 /// Builds `debian-busybox` into the data folder. `progress` is called with the name of each step.
@@ -144,7 +276,7 @@ impl Import {
         if let Some(layout) = self.oci {
             let oci = absolute(layout)?.display().to_string();
             let import = OciImage { name: self.name, oci, tag: self.tag, base: self.base };
-            let image: Manifest = during("importing", client.post(&["images"], &import)).await?;
+            let image: Image = during("importing", client.post(&["images"], &import)).await?;
             return output.show(&image, |image| format!("{} is imported", image.name));
         }
         let import = ImageImport {
@@ -157,44 +289,59 @@ impl Import {
             memory_bytes_min: self.memory.unwrap_or(limits::image::MEMORY_BYTES_MIN_DEFAULT),
             agent: self.agent,
         };
-        let image: Manifest = during("importing", client.post(&["images"], &import)).await?;
+        let image: Image = during("importing", client.post(&["images"], &import)).await?;
         output.show(&image, |image| format!("{} is imported", image.name))
     }
 }
 
-fn bytes(image: &Manifest) -> u64 {
-    let optional = [&image.initrd, &image.root_disk, &image.root_fs];
-    image.kernel.bytes + optional.into_iter().flatten().map(|file| file.bytes).sum::<u64>()
-}
-
-fn table(images: &[Manifest]) -> String {
+fn table(images: &[Image]) -> String {
     let rows = images.iter().map(|image| {
+        let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".into());
         vec![
-            image.name.to_string(),
-            bytes(image).to_string(),
-            format_size(image.memory_bytes_min),
+            image.name.clone(),
+            status(image.status).to_owned(),
+            or_none(image.size_bytes.map(|bytes| bytes.to_string())),
+            or_none(image.memory_bytes_min.map(format_size)),
+            image.digest.chars().take(SHOWN_DIGEST_CHARS).collect(),
             image.description.clone(),
         ]
     });
-    output::table(&["NAME", "BYTES", "LEAST MEMORY", "DESCRIPTION"], &[1, 2], rows)
+    let heads = ["NAME", "STATUS", "BYTES", "LEAST MEMORY", "DIGEST", "DESCRIPTION"];
+    output::table(&heads, &[2, 3], rows)
 }
 
-fn details(image: &Manifest) -> String {
+/// `sha256:` and twelve digits.
+const SHOWN_DIGEST_CHARS: usize = 19;
+
+fn status(status: ImageStatus) -> &'static str {
+    match status {
+        ImageStatus::Pending => "pending",
+        ImageStatus::Pulling => "pulling",
+        ImageStatus::Converting => "converting",
+        ImageStatus::Ready => "ready",
+        ImageStatus::Failed => "failed",
+    }
+}
+
+fn details(image: &Image) -> String {
     let file = |file: &Option<image::FileRecord>| {
         file.as_ref().map(|file| format!("{} bytes, {}", file.bytes, file.sha256))
     };
     let rows = [
-        ("name", Some(image.name.to_string())),
+        ("name", Some(image.name.clone())),
+        ("status", Some(status(image.status).to_owned())),
+        ("error", image.error.clone()),
+        ("digest", Some(image.digest.clone())),
+        ("platform", Some(image.platform.clone())),
         ("description", Some(image.description.clone())),
         ("imported", Some(image.created_at.to_rfc3339())),
-        ("least memory", Some(format_size(image.memory_bytes_min))),
+        ("least memory", image.memory_bytes_min.map(format_size)),
         ("cmdline", Some(image.cmdline.clone())),
         ("agent", image.agent.then(|| "yes".to_owned())),
-        ("kernel", file(&Some(image.kernel.clone()))),
+        ("kernel", file(&image.kernel)),
         ("initrd", file(&image.initrd)),
         ("root disk", file(&image.root_disk)),
         ("file system", file(&image.root_fs)),
-        ("of", image.oci.as_ref().map(|oci| oci.digest.clone())),
     ];
     output::pairs(rows.into_iter().filter_map(|(name, value)| Some((name, value?))))
 }

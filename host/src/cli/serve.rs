@@ -13,13 +13,13 @@ use tracing_subscriber::EnvFilter;
 
 use super::listen::Places;
 use super::{Global, output};
-use crate::api::Listen;
+use crate::api::{Listen, parse_duration};
 use crate::delivery;
 use crate::hypervisor::Accelerator;
 use crate::invoice::Letterhead;
 use crate::journal;
 use crate::network::Pool;
-use crate::runtime::{Daemon, Membership, Options};
+use crate::runtime::{Daemon, Membership, Options, PulledImages};
 use crate::tenancy::JwtConfig;
 use crate::tenant::billing_name;
 
@@ -80,6 +80,19 @@ pub(super) struct Serve {
         requires = "network_pool"
     )]
     network_dns: Vec<Ipv4Addr>,
+    /// A registry, such as registry.example:5000, that tenants may pull images from by creating
+    /// instances of them; may be repeated
+    #[arg(long, value_name = "HOST", env = "TALLYMAN_PULL_REGISTRIES", value_delimiter = ',')]
+    pull_registry: Vec<String>,
+    /// Time without a use, such as 720h, after which a pulled image is removed that no instance was
+    /// made of; never if absent
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "TALLYMAN_IMAGE_RETENTION",
+        value_parser = parse_duration
+    )]
+    image_retention: Option<Duration>,
     /// Trust the wall clock after a boot of the host even if the kernel does not report it as
     /// synchronised: for hosts whose clock is not set by NTP or PTP
     #[arg(long, env = "TALLYMAN_TRUST_WALL_CLOCK")]
@@ -267,6 +280,10 @@ impl Serve {
             token: global.token.clone(),
             probe_networks: self.probe_network,
             network: self.network_pool.map(|pool| (pool, self.network_dns)),
+            images: PulledImages {
+                registries: self.pull_registry,
+                retention: self.image_retention,
+            },
             letterhead: self.issuer.letterhead(),
             receivers,
             supervisor: None,

@@ -13,11 +13,10 @@ use super::document::{self, Format};
 use super::output;
 use super::{Global, client::Client, image, instance, policy, serve};
 use crate::api::model::{
-    Activate, CreateInstance, Documents, Instance, InstanceState, NoOptions, PreviewRequest,
+    Activate, CreateInstance, Documents, Image, Instance, InstanceState, NoOptions, PreviewRequest,
     Rollback,
 };
 use crate::clock;
-use crate::image::Manifest;
 use crate::policy::Profile;
 use crate::tenancy::SELF;
 
@@ -128,8 +127,8 @@ async fn ensure_daemon(client: &Client, global: &Global) -> anyhow::Result<Optio
 }
 
 async fn ensure_image(client: &Client, global: &Global) -> anyhow::Result<()> {
-    let images: Vec<Manifest> = client.get(&["images"], &[]).await?;
-    if images.iter().any(|image| image.name.as_str() == IMAGE) {
+    let images: Vec<Image> = client.get(&["images"], &[]).await?;
+    if images.iter().any(|image| image.name == IMAGE) {
         return Ok(());
     }
     let data = global.data()?;

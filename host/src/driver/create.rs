@@ -75,7 +75,7 @@ impl Host {
 
     /// Checks the request and lays out the instance's folder. Blocking.
     fn prepare(&self, tenant: TenantId, new: NewInstance) -> Result<Record, FleetError> {
-        let image = self.image(new.image.as_str())?;
+        let image = self.used_image(&new)?;
         let hypervisor = new.hypervisor.as_deref().unwrap_or(self.default_hypervisor);
         self.hypervisor(hypervisor)?;
         let memory_bytes = new.memory_bytes.unwrap_or(image.manifest.memory_bytes_min);
@@ -90,6 +90,7 @@ impl Host {
         })?;
         let spec = Spec {
             image: new.image.to_string(),
+            image_reference: new.image_reference,
             vcpus: new.vcpus,
             memory_bytes,
             memory_bytes_max: new.memory_bytes_max,
@@ -141,6 +142,16 @@ impl Host {
             Some(false) => Ok(false),
             None => Ok(self.networks.is_some() && able.is_ok()),
         }
+    }
+
+    /// The image of a new instance. One that was pulled is kept from being pruned.
+    fn used_image(&self, new: &NewInstance) -> Result<Image, FleetError> {
+        let image = self.image(new.image.as_str())?;
+        if image.is_pulled() {
+            let noted = self.images.note_use(&image);
+            noted.map_err(|error| FleetError::Bug(error.to_string()))?;
+        }
+        Ok(image)
     }
 
     /// The instance's own copy of its image's root disk.

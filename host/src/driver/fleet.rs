@@ -31,7 +31,7 @@ use crate::blocking;
 use crate::clock::Clock;
 use crate::guest::Guest;
 use crate::hypervisor::{self, Description, Hypervisor, Launches, MachineProcess, ProcessUsage};
-use crate::id::{InstanceId, SnapshotName, TenantId};
+use crate::id::{ImageName, InstanceId, SnapshotName, TenantId};
 use crate::image::Images;
 use crate::journal::{
     Alive, CommitError, CountedQuery, EarlierBoot, Entry, Journal, NewActivation, RequestKey,
@@ -417,6 +417,14 @@ impl Fleet {
             }
         }
         found
+    }
+
+    /// Names of at most `most` instances of all tenants that were made of an image.
+    pub fn users_of(&self, image: &ImageName, most: usize) -> Vec<String> {
+        let directory = self.0.directory();
+        let views = directory.by_row.values().map(|slot| slot.view());
+        let users = views.filter(|view| view.record.spec.image == image.as_str());
+        users.map(|view| view.record.name.to_string()).take(most).collect()
     }
 
     /// The totals of these instances at an instant: one component call for each policy that is in

@@ -19,6 +19,8 @@ pub struct NewInstance {
     pub name: InstanceName,
     /// The image to boot.
     pub image: ImageName,
+    /// The reference by which it was asked for; none for the name of an import.
+    pub image_reference: Option<String>,
     /// Virtual processors, 1 or more.
     pub vcpus: u32,
     /// Guest memory in bytes; none takes the image's minimum.
@@ -184,6 +186,9 @@ pub struct SavedMemory {
 pub struct Spec {
     /// Name of the image that the instance was made from.
     pub image: String,
+    /// The reference by which it was asked for; none for the name of an import.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_reference: Option<String>,
     /// Virtual processors.
     pub vcpus: u32,
     /// Guest memory at the boot, in bytes.

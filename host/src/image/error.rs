@@ -4,7 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::oci::OciError;
-use crate::id::ImageName;
+use super::reference::ReferenceError;
+use crate::id::{IdError, ImageName};
 
 /// Error of importing, finding, reading or removing an image. `Display` says what would be right.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +17,21 @@ pub enum ImageError {
         name: ImageName,
         /// The names that exist, sorted.
         known: Vec<ImageName>,
+    },
+    /// No image that was pulled has this name.
+    #[error("no image of this host is called '{0}'; `tallyman image pull {0}` gets it")]
+    UnknownReference(String),
+    /// A text is no reference.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// A folder of an image can't be named after its digest.
+    #[error("'{name}' can't be the name of an image")]
+    Name {
+        /// The name.
+        name: String,
+        /// The fault of it.
+        #[source]
+        source: IdError,
     },
     /// The name is taken.
     #[error(

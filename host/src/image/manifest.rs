@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::copy::FileRecord;
-use super::oci::OciRecord;
+use super::oci::{OciRecord, digest_of};
 use super::{INITRD, ImageError, KERNEL, MANIFEST, ROOT_DISK, ROOT_FS, copy, limits};
 use crate::id::ImageName;
 
@@ -46,18 +46,15 @@ pub struct ImageImport {
 }
 
 /// Description of an image: the content of `image.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[schema(as = Image)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Name of the image.
     #[serde(with = "name_text")]
-    #[schema(value_type = String)]
     pub name: ImageName,
     /// Description for people.
     pub description: String,
     /// Time of the import, by the wall clock.
-    #[schema(value_type = String, format = DateTime)]
     pub created_at: DateTime<Utc>,
     /// Least guest memory that the image boots with, in bytes.
     pub memory_bytes_min: u64,
@@ -125,6 +122,25 @@ impl Image {
         let manifest = serde_json::from_slice(&text)
             .map_err(|source| ImageError::Manifest { path, source })?;
         Ok(Self { folder, manifest })
+    }
+
+    /// Returns whether it was pulled from a registry.
+    pub fn is_pulled(&self) -> bool {
+        self.manifest.oci.as_ref().is_some_and(|oci| oci.source.is_some())
+    }
+
+    /// Size of all its files, in bytes. Some may be shared with other images.
+    pub fn bytes(&self) -> u64 {
+        self.files().map(|(_, record)| record.bytes).sum()
+    }
+
+    /// The digest of its content: that of an OCI image's manifest, or one of its files' digests.
+    pub fn digest(&self) -> String {
+        let files = || {
+            let files: Vec<_> = self.files().map(|(_, record)| record.sha256.as_str()).collect();
+            digest_of(files.join("\n").as_bytes())
+        };
+        self.manifest.oci.as_ref().map_or_else(files, |oci| oci.digest.clone())
     }
 
     /// Path of the kernel.

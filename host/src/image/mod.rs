@@ -11,19 +11,28 @@ mod error;
 mod initramfs;
 mod manifest;
 mod modules;
+mod names;
 mod oci;
+mod reference;
+mod unused;
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use chrono::DateTime;
+use serde::Serialize;
 
 pub use copy::FileRecord;
 pub use debian::{BuildError, build_debian_busybox};
 pub use error::ImageError;
 pub use manifest::{Image, ImageImport, Manifest};
-pub use oci::{LayoutError, OciError, OciImport, OciRecord, Settings as OciSettings};
+pub use names::{Named, Names, Resolved};
+pub use oci::{
+    Descriptor, Document, ImageManifest, LayoutError, OciError, OciImport, OciRecord, Platform,
+    PulledImage, Settings as OciSettings, UnknownPlatform, choose, digest_of,
+};
+pub use reference::{Reference, ReferenceError};
 
 use crate::id::ImageName;
 use crate::{clock, limits};
@@ -34,6 +43,8 @@ const INITRD: &str = "initrd";
 const ROOT_DISK: &str = "root.img";
 const ROOT_FS: &str = "root.erofs";
 const LOCK: &str = ".lock";
+/// The folder of blobs that are being pulled. A name can't begin with a dot, so it is no image.
+const BLOBS: &str = ".blobs";
 /// Prefix of folders that are being written or removed. A name can't begin with a dot, so they are
 /// never taken for images.
 const ASIDE: &str = ".aside-";
@@ -110,12 +121,18 @@ impl Images {
         }
         let aside = self.aside()?;
         let manifest = copy_files(import, aside.path())?;
-        write_manifest(&manifest, aside.path())?;
+        self.put(manifest, aside)
+    }
+
+    /// Puts an image whose files are written aside in its place.
+    fn put(&self, manifest: Manifest, aside: tempfile::TempDir) -> Result<Image, ImageError> {
+        let folder = self.folder.join(manifest.name.as_str());
+        write_json(&manifest, &aside.path().join(MANIFEST))?;
         sync_folder(aside.path())?;
         let aside = aside.keep();
-        fs::rename(&aside, &target).map_err(ImageError::store("rename to", &target))?;
+        fs::rename(&aside, &folder).map_err(ImageError::store("rename to", &folder))?;
         sync_folder(&self.folder)?;
-        Ok(Image { folder: target, manifest })
+        Ok(Image { folder, manifest })
     }
 
     /// Removes an image. The caller makes sure that no instance needs it any more: a machine reads
@@ -124,17 +141,39 @@ impl Images {
     /// # Errors
     /// [`ImageError::Unknown`] if there is none, [`ImageError::Store`] if the disk refuses.
     pub fn remove(&self, name: &ImageName) -> Result<(), ImageError> {
+        match self.remove_if(name, |_| true)? {
+            true => Ok(()),
+            false => Err(ImageError::Unknown { name: name.clone(), known: self.names()? }),
+        }
+    }
+
+    /// Removes an image if `is_due` says so before and after it was moved away: a use that began in
+    /// between gets it back. Returns false if it is not removed or not there.
+    fn remove_if(
+        &self,
+        name: &ImageName,
+        is_due: impl Fn(&Image) -> bool,
+    ) -> Result<bool, ImageError> {
         let _lock = self.lock()?;
         let folder = self.folder.join(name.as_str());
-        if !folder.is_dir() {
-            return Err(ImageError::Unknown { name: name.clone(), known: self.names()? });
+        let is_still_due = |folder: &Path| {
+            let image = Image::read(folder.to_owned());
+            image.map_or(true, |image| is_due(&image))
+        };
+        if !folder.is_dir() || !is_still_due(&folder) {
+            return Ok(false);
         }
         let aside = self.aside()?;
-        fs::rename(&folder, aside.path().join(name.as_str()))
-            .map_err(ImageError::store("move away", &folder))?;
+        let away = aside.path().join(name.as_str());
+        fs::rename(&folder, &away).map_err(ImageError::store("move away", &folder))?;
+        if !is_still_due(&away) {
+            fs::rename(&away, &folder).map_err(ImageError::store("move back", &folder))?;
+            return Ok(false);
+        }
         sync_folder(&self.folder)?;
         let path = aside.path().to_path_buf();
-        aside.close().map_err(ImageError::store("remove", &path))
+        aside.close().map_err(ImageError::store("remove", &path))?;
+        Ok(true)
     }
 
     /// Reads every file of an image and compares it with its digest. Takes as long as reading all
@@ -209,14 +248,13 @@ fn copy_files(import: &ImageImport, folder: &Path) -> Result<Manifest, ImageErro
     })
 }
 
-fn write_manifest(manifest: &Manifest, folder: &Path) -> Result<(), ImageError> {
-    let path = folder.join(MANIFEST);
-    let mut text = serde_json::to_vec_pretty(manifest)
-        .map_err(|source| ImageError::Manifest { path: path.clone(), source })?;
+fn write_json(document: &impl Serialize, path: &Path) -> Result<(), ImageError> {
+    let mut text = serde_json::to_vec_pretty(document)
+        .map_err(|source| ImageError::Manifest { path: path.to_owned(), source })?;
     text.push(b'\n');
-    let written = File::create(&path)
+    let written = File::create(path)
         .and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()));
-    written.map_err(ImageError::store("write", &path))
+    written.map_err(ImageError::store("write", path))
 }
 
 fn sync_folder(folder: &Path) -> Result<(), ImageError> {

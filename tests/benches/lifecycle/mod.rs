@@ -277,6 +277,7 @@ async fn measure(folder: PathBuf) -> (([Pair; 4], f64), [Pair; 2], Pair) {
         token: Some(TOKEN.into()),
         probe_networks: Vec::new(),
         network: None,
+        images: Default::default(),
         letterhead: Letterhead::default(),
         receivers: Vec::new(),
         supervisor: Some(env!("CARGO_BIN_EXE_daemon").into()),

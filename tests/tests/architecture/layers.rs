@@ -54,6 +54,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         "network",
         "guest",
         "image",
+        "pull",
         "policy",
         "driver",
         "tenancy",
@@ -65,7 +66,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
     ];
     let runtime: Vec<_> = API.iter().copied().chain(["probe", "api"]).collect();
     let cli: Vec<_> = runtime.iter().copied().chain(["runtime"]).collect();
-    let fixed: [(&str, &[&str]); 26] = [
+    let fixed: [(&str, &[&str]); 27] = [
         ("blocking", &[]),
         ("causes", &[]),
         ("mutants", &[]),
@@ -79,6 +80,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("billing", &["units", "id", "limits", "vm", "tenant"]),
         ("clock", &["units", "billing"]),
         ("image", &["id", "limits", "clock"]),
+        ("pull", &["id", "limits", "clock", "image", "tls"]),
         ("journal", &["units", "id", "histogram", "limits", "vm", "tenant", "billing", "clock"]),
         ("policy", &["units", "id", "limits", "vm", "tenant", "billing", "clock"]),
         ("network", &["units", "id", "limits", "vm"]),
@@ -142,7 +144,7 @@ fn each_heavy_crate_has_one_home() {
         ("jsonwebtoken", &["tenancy"]),
         ("ed25519_dalek", &["tenancy"]),
         ("clap", &["cli", "main"]),
-        ("reqwest", &["cli", "delivery", "fleet", "hypervisor", "probe", "tls"]),
+        ("reqwest", &["cli", "delivery", "fleet", "hypervisor", "probe", "pull", "tls"]),
         ("rustls", &["tls"]),
         ("rustls_native_certs", &["tls"]),
         ("tokio_rustls", &["tls"]),

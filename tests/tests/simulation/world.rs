@@ -513,6 +513,7 @@ impl World {
         let restarts = self.dice.one_in(4);
         let mode = if restarts { RestartMode::OnFailure } else { RestartMode::Never };
         NewInstance {
+            image_reference: None,
             name: name.parse().expect("a name"),
             image: "tiny".parse().expect("a name"),
             vcpus: 1,

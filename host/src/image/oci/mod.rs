@@ -1,10 +1,13 @@
-//! Images from OCI layouts: layers are put on top of each other in memory and written as one EROFS
-//! image. Nothing of an image is run, and none of its paths meets the host's file system.
+//! Images from OCI layouts and registries: layers are put on top of each other in memory and
+//! written as one EROFS image. Nothing of an image is run, and none of its paths meets the host's
+//! file system.
 
+mod documents;
 mod erofs;
 mod error;
 mod layer;
 mod layout;
+mod platform;
 mod record;
 mod tree;
 
@@ -16,14 +19,14 @@ use chrono::DateTime;
 use self::layer::Builder;
 use self::layout::{Found, Layout};
 use super::copy::{self, FileRecord};
-use super::{
-    INITRD, Image, ImageError, Images, KERNEL, Manifest, ROOT_FS, sync_folder, write_manifest,
-};
+use super::{BLOBS, INITRD, Image, ImageError, Images, KERNEL, Manifest, ROOT_FS};
 use crate::causes::in_words;
 use crate::clock;
 use crate::id::ImageName;
 
+pub use documents::{Descriptor, Document, ImageManifest, choose, digest_of};
 pub use error::{LayoutError, OciError};
+pub use platform::{Platform, UnknownPlatform};
 pub use record::{OciRecord, Settings};
 
 /// An image in an OCI layout on this host to import, and the base that it boots with.
@@ -39,6 +42,26 @@ pub struct OciImport {
     pub base: ImageName,
 }
 
+/// An image that was pulled: its blobs are in [`Images::blobs`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PulledImage {
+    /// Its manifest.
+    pub manifest: Descriptor,
+    /// The repository that it was pulled from, with its registry.
+    pub source: String,
+    /// The image whose kernel and initial RAM disk it boots with.
+    pub base: ImageName,
+}
+
+/// An image to convert.
+struct Conversion<'a> {
+    name: ImageName,
+    base: &'a ImageName,
+    layout: Layout,
+    found: Found,
+    source: Option<String>,
+}
+
 impl Images {
     /// Imports an image from an OCI layout. What was converted before is shared.
     ///
@@ -48,13 +71,59 @@ impl Images {
     pub fn import_oci(&self, import: &OciImport) -> Result<Image, ImageError> {
         let layout = Layout::open(&import.layout).map_err(OciError::from)?;
         let found = layout.find(import.tag.as_deref()).map_err(OciError::from)?;
-        let base = self.get(&import.base)?;
+        let name = import.name.clone();
+        let base = &import.base;
+        self.add_oci(Conversion { name, base, layout, found, source: None })
+    }
+
+    /// Makes an image of one that was pulled. What was converted before is shared.
+    ///
+    /// # Errors
+    /// [`ImageError::Unknown`] for the base, [`ImageError::Oci`], and [`ImageError::Store`].
+    pub fn add_pulled(&self, pulled: &PulledImage) -> Result<Image, ImageError> {
+        let PulledImage { manifest, source, base } = pulled;
+        if let Some(image) = self.pulled(&manifest.digest)? {
+            return Ok(image);
+        }
+        let layout = Layout::of_blobs(&self.blobs());
+        let found = layout.image(manifest, &Platform::of_guests(), 0).map_err(OciError::from)?;
+        let name = name_of(manifest)?;
+        let source = Some(source.clone());
+        match self.add_oci(Conversion { name, base, layout, found, source }) {
+            // Another pull of it was faster.
+            Err(taken @ ImageError::NameInUse { .. }) => {
+                self.pulled(&manifest.digest)?.ok_or(taken)
+            }
+            added => added,
+        }
+    }
+
+    /// The image that was pulled with the manifest of that digest; none if there is none.
+    ///
+    /// # Errors
+    /// The errors of [`Images::get`].
+    pub fn pulled(&self, digest: &str) -> Result<Option<Image>, ImageError> {
+        let wanted = |image: &Image| {
+            let oci = image.manifest.oci.as_ref();
+            oci.is_some_and(|oci| oci.source.is_some() && oci.digest == digest)
+        };
+        Ok(self.list()?.into_iter().find(wanted))
+    }
+
+    /// The folder of the blobs of images that are being pulled.
+    pub fn blobs(&self) -> PathBuf {
+        self.folder.join(BLOBS)
+    }
+
+    fn add_oci(&self, conversion: Conversion<'_>) -> Result<Image, ImageError> {
+        let Conversion { name, base, layout, found, source } = conversion;
+        let base = self.get(base)?;
         let initrd = base.manifest.initrd.clone().filter(|_| base.manifest.agent);
-        let initrd = initrd.ok_or_else(|| OciError::Base(import.base.clone()))?;
-        let target = self.folder.join(import.name.as_str());
+        let initrd = initrd.ok_or_else(|| OciError::Base(base.manifest.name.clone()))?;
+        let target = self.folder.join(name.as_str());
         let _lock = self.lock()?;
         if target.exists() {
-            return Err(ImageError::NameInUse { name: import.name.clone() });
+            return Err(ImageError::NameInUse { name });
         }
         let aside = self.aside()?;
         for file in [KERNEL, INITRD] {
@@ -69,7 +138,7 @@ impl Images {
         };
         let Found { digest, platform, settings, layers: _ } = found;
         let manifest = Manifest {
-            name: import.name.clone(),
+            name,
             description: format!("{platform} {digest}"),
             created_at: DateTime::from_timestamp_nanos(clock::wall_ns()),
             memory_bytes_min: base.manifest.memory_bytes_min,
@@ -79,14 +148,9 @@ impl Images {
             initrd: Some(initrd),
             root_disk: None,
             root_fs,
-            oci: Some(OciRecord { digest, platform, settings }),
+            oci: Some(OciRecord { digest, platform, settings, source }),
         };
-        write_manifest(&manifest, aside.path())?;
-        sync_folder(aside.path())?;
-        let aside = aside.keep();
-        fs::rename(&aside, &target).map_err(ImageError::store("rename to", &target))?;
-        sync_folder(&self.folder)?;
-        Ok(Image { folder: target, manifest })
+        self.put(manifest, aside)
     }
 
     /// An image that was made of the same manifest before.
@@ -95,6 +159,13 @@ impl Images {
             |image: &Image| image.manifest.oci.as_ref().is_some_and(|oci| oci.digest == digest);
         Ok(self.list()?.into_iter().find(same))
     }
+}
+
+/// The name of the folder of a pulled image: as much of its digest as a name holds.
+fn name_of(manifest: &Descriptor) -> Result<ImageName, ImageError> {
+    let hex = manifest.hex().map_err(OciError::from)?;
+    let name = format!("sha256-{}", &hex[..56]);
+    name.parse().map_err(|source| ImageError::Name { name, source })
 }
 
 fn link(from: &Path, to: &Path) -> Result<(), ImageError> {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// The origin of an image from an OCI layout.
+/// The origin of an image of the OCI format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OciRecord {
@@ -13,6 +13,9 @@ pub struct OciRecord {
     pub platform: String,
     /// The program, and its settings.
     pub settings: Settings,
+    /// The repository that it was pulled from, with its registry; absent for an import.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
 }
 
 /// The program of an image, and its settings.

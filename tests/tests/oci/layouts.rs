@@ -1,4 +1,4 @@
-//! Images from OCI layouts: what is taken, what is refused, and that one really boots.
+//! Images from OCI layouts.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,10 +16,10 @@ use tar::{Builder, EntryType, Header};
 use tempfile::TempDir;
 
 /// A layer that is being made.
-struct Layer(Builder<Vec<u8>>);
+pub(crate) struct Layer(Builder<Vec<u8>>);
 
 impl Layer {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Builder::new(Vec::new()))
     }
 
@@ -47,7 +47,7 @@ impl Layer {
         self
     }
 
-    fn file(self, path: &str, content: &[u8]) -> Self {
+    pub(crate) fn file(self, path: &str, content: &[u8]) -> Self {
         self.add(path, EntryType::Regular, content, &[])
     }
 
@@ -63,19 +63,27 @@ impl Layer {
         self.add(path, EntryType::Link, target.as_bytes(), &[])
     }
 
-    fn archive(self) -> Vec<u8> {
+    pub(crate) fn archive(self) -> Vec<u8> {
         self.0.into_inner().expect("in memory")
     }
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Packed {
+pub(crate) enum Packed {
     Plain,
     Gzip,
     Zstd,
 }
 
 impl Packed {
+    fn media(self) -> &'static str {
+        match self {
+            Packed::Plain => "layer.v1.tar",
+            Packed::Gzip => "layer.v1.tar+gzip",
+            Packed::Zstd => "layer.v1.tar+zstd",
+        }
+    }
+
     fn pack(self, archive: &[u8]) -> Vec<u8> {
         match self {
             Packed::Plain => archive.to_vec(),
@@ -91,34 +99,34 @@ impl Packed {
 }
 
 /// An OCI layout with one image of these layers.
-struct Layout(TempDir);
+pub(crate) struct Layout(TempDir);
 
 impl Layout {
-    fn new(layers: Vec<(Vec<u8>, Packed)>) -> Self {
+    pub(crate) fn new(layers: Vec<(Vec<u8>, Packed)>) -> Self {
         Self::with(layers, json!({"Cmd": ["/bin/true"]}))
     }
 
-    fn with(layers: Vec<(Vec<u8>, Packed)>, settings: Value) -> Self {
+    pub(crate) fn with(layers: Vec<(Vec<u8>, Packed)>, settings: Value) -> Self {
         let layout = Self(tempfile::tempdir().expect("a folder"));
         fs::create_dir_all(layout.path().join("blobs/sha256")).expect("a folder");
         let diff_ids: Vec<_> = layers.iter().map(|(archive, _)| digest(archive)).collect();
         let layers: Vec<_> = layers
             .iter()
-            .map(|(archive, packed)| layout.blob("layer", &packed.pack(archive)))
+            .map(|(archive, packed)| layout.blob(packed.media(), &packed.pack(archive)))
             .collect();
         let config = json!({
             "architecture": "amd64", "os": "linux", "config": settings,
             "rootfs": {"type": "layers", "diff_ids": diff_ids},
         });
-        let config = layout.blob("config", config.to_string().as_bytes());
+        let config = layout.blob("config.v1+json", config.to_string().as_bytes());
         let manifest = json!({"schemaVersion": 2, "config": config, "layers": layers});
-        let manifest = layout.blob("manifest", manifest.to_string().as_bytes());
+        let manifest = layout.blob("manifest.v1+json", manifest.to_string().as_bytes());
         layout.write("oci-layout", &json!({"imageLayoutVersion": "1.0.0"}));
         layout.write("index.json", &json!({"schemaVersion": 2, "manifests": [manifest]}));
         layout
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 
@@ -126,21 +134,21 @@ impl Layout {
         fs::write(self.path().join(name), document.to_string()).expect("a file");
     }
 
-    fn blob(&self, kind: &str, bytes: &[u8]) -> Value {
+    pub(crate) fn blob(&self, kind: &str, bytes: &[u8]) -> Value {
         let digest = digest(bytes);
         let name = digest.trim_start_matches("sha256:");
         fs::write(self.path().join("blobs/sha256").join(name), bytes).expect("a file");
-        let media = format!("application/vnd.oci.image.{kind}.v1");
+        let media = format!("application/vnd.oci.image.{kind}");
         json!({"mediaType": media, "digest": digest, "size": bytes.len()})
     }
 }
 
-fn digest(bytes: &[u8]) -> String {
+pub(crate) fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
 /// Images with a base that has an agent, as far as the import can tell.
-fn store() -> (TempDir, Images) {
+pub(crate) fn store() -> (TempDir, Images) {
     let data = tempfile::tempdir().expect("a folder");
     let images = Images::open(data.path()).expect("a folder");
     let mut kernel = vec![0; 4_096];
@@ -337,7 +345,7 @@ fn what_is_not_what_its_digest_says_is_refused() {
     assert!(text.contains("oci-layout"), "{text}");
 }
 
-fn run(program: &str, arguments: &[&str]) {
+pub(crate) fn run(program: &str, arguments: &[&str]) {
     let output = Command::new(program).args(arguments).output();
     let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
     assert!(
@@ -348,7 +356,7 @@ fn run(program: &str, arguments: &[&str]) {
 }
 
 /// An image as people make them, with umoci, of Debian's busybox; gone through skopeo.
-fn busybox_layout() -> (TempDir, String) {
+pub(crate) fn busybox_layout() -> (TempDir, String) {
     let work = tempfile::tempdir().expect("a folder");
     let at = |name: &str| work.path().join(name).display().to_string();
     let image = format!("{}:busy", at("layout"));
