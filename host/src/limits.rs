@@ -379,6 +379,12 @@ pub mod token {
     pub const LIFETIME_S_DEFAULT: u64 = 90 * 86_400;
     /// Longest lifetime of a token, in seconds: 366 days.
     pub const LIFETIME_S_MAX: u64 = 366 * 86_400;
+    /// Most tokens of the operator at a time: a new one beside those that clients still send.
+    pub const OPERATOR_TOKENS_MAX: usize = 4;
+    /// Time for which a token that has expired or was revoked is still listed, in seconds: 7 days.
+    pub const ENDED_S: u64 = 7 * 86_400;
+    /// Most tokens of one tenant that have ended and are still listed, the last ones.
+    pub const ENDED_MAX: usize = 1_000;
     /// Longest signed token, in bytes.
     pub const JWT_BYTES_MAX: usize = 4_096;
     /// Longest time from now to a signed token's `exp`, in seconds: it can't be revoked, so it must
@@ -388,6 +394,10 @@ pub mod token {
     pub const JWT_LEEWAY_S: u64 = 30;
     /// Shortest shared secret for HS256, in bytes (RFC 7518, section 3.2).
     pub const HS256_SECRET_BYTES_MIN: usize = 32;
+    /// Most keys of signed tokens in a set.
+    pub const JWT_KEYS_MAX: usize = 64;
+    /// Longest id of such a key, in bytes.
+    pub const JWT_KID_BYTES_MAX: usize = 128;
     /// Longest subject of a signed token, in bytes.
     pub const JWT_SUBJECT_BYTES_MAX: usize = 128;
 }

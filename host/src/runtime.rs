@@ -2,17 +2,14 @@
 
 mod renewal;
 
-use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
 use ipnet::IpNet;
-use rand::RngCore;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 
@@ -45,7 +42,9 @@ use crate::policy::{Accounting, PolicyHost, Profile};
 use crate::probe::HostProber;
 use crate::pull::{Pace, Pulls};
 use crate::rollout::{self, Rollout};
-use crate::tenancy::{self, Jwt, JwtConfig, JwtConfigError, Tenancy};
+use crate::tenancy::{
+    self, Jwt, JwtConfig, JwtConfigError, OperatorToken, OperatorTokenError, Tenancy,
+};
 use crate::tenant::{Actor, Settings, Standing};
 use renewal::Renewal;
 
@@ -77,8 +76,11 @@ pub struct Options {
     pub accelerator: Option<Accelerator>,
     /// Issuer and key of accepted signed tokens; `None` accepts no signed tokens.
     pub jwt: Option<JwtConfig>,
-    /// The operator's token; `None` reads the data folder's `token`, or makes one.
+    /// The operator's token, which then never changes; `None` reads the file.
     pub token: Option<String>,
+    /// The file with the operator's token, which is made if there is none; `None` for `token` in
+    /// the data folder.
+    pub token_file: Option<PathBuf>,
     /// Networks in which health checks may probe addresses; empty for none.
     pub probe_networks: Vec<IpNet>,
     /// The pool of guests' addresses, and the name servers that they are told, those of the host if
@@ -183,6 +185,9 @@ pub enum RuntimeError {
     /// A copy of a host's journal can't be opened.
     #[error("can't open the copies of hosts' journals")]
     Copies(#[source] OpenError),
+    /// The operator's token can't be read.
+    #[error(transparent)]
+    Token(#[from] OperatorTokenError),
     /// The configuration of signed tokens is not valid.
     #[error("can't accept signed tokens")]
     Jwt(#[from] JwtConfigError),
@@ -268,7 +273,7 @@ impl Daemon {
     pub async fn start(mut options: Options) -> Result<Daemon, RuntimeError> {
         let descriptors = raise_descriptors();
         let places = options.listen.check()?;
-        let jwt = options.jwt.take().map(Jwt::new).transpose()?;
+        let jwt = options.jwt.take().map(Jwt::new).transpose()?.map(Arc::new);
         let data = options.data.clone();
         let limits = options.journal;
         let compiler = options.compiler.clone();
@@ -287,12 +292,10 @@ impl Daemon {
         let collector = collector(&options).await?;
         let images = Arc::new(Images::open(&options.data)?);
         let pulls = Pulls::new(images.clone(), Pace::default())?;
-        let token = match &options.token {
-            Some(token) => token.clone(),
-            None => token(&options.data)?,
-        };
+        let token = Arc::new(operator_token(&options)?);
         let listeners = api::Listeners::bind(options.listen, places).await?;
-        let renewal = Renewal::new(listeners.certificate()).map_err(RuntimeError::Signal)?;
+        let mut renewal = Renewal::new().map_err(RuntimeError::Signal)?;
+        renewal.watch_all(listeners.certificate(), &token, jwt.as_ref());
         let clock = opened.clock.clone();
         let opened = first_facts(&journal, &policies, &clock, opened).await?;
         let calendar = opened.calendar;
@@ -469,6 +472,15 @@ fn raise_descriptors() -> u64 {
         );
     }
     descriptors
+}
+
+/// The operator's token, as the options have it.
+fn operator_token(options: &Options) -> Result<OperatorToken, OperatorTokenError> {
+    match (&options.token, &options.token_file) {
+        (Some(token), _) => Ok(OperatorToken::fixed(token)),
+        (None, Some(file)) => OperatorToken::of_file(file),
+        (None, None) => OperatorToken::of_file(&options.data.join("token")),
+    }
 }
 
 /// The journal of an earlier run, and the policies that it names.
@@ -749,29 +761,4 @@ fn suspended_ns() -> u64 {
 /// The wall clock minus the time since boot, in nanoseconds.
 fn wall_offset() -> i64 {
     clock::wall_ns().saturating_sub_unsigned(clock::boottime_ns())
-}
-
-/// Reads the data folder's token, or makes one if there is none.
-fn token(data: &Path) -> Result<String, RuntimeError> {
-    let path = data.join("token");
-    let failed = |doing| {
-        let path = path.clone();
-        move |source| RuntimeError::File { doing, path, source }
-    };
-    match fs::read_to_string(&path) {
-        Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("read")(error)),
-        Ok(_) | Err(_) => {}
-    }
-    let mut bytes = [0_u8; 32];
-    rand::rng().fill_bytes(&mut bytes);
-    let text = hex::encode(bytes);
-    let file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
-    file.and_then(|mut file| {
-        writeln!(file, "{text}")?;
-        file.sync_all()
-    })
-    .map_err(failed("write"))?;
-    Ok(text)
 }

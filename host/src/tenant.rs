@@ -34,6 +34,8 @@ words!(
         /// Hands the facts of one host to its collector, and nothing else; the token's name is the
         /// host's.
         Host = "host",
+        /// Reads the metrics of the host and of all its tenants, and nothing else.
+        Metrics = "metrics",
     }
 );
 
@@ -158,7 +160,7 @@ impl Role {
     /// with such a role.
     pub fn is_of_the_provider(self) -> bool {
         match self {
-            Role::Operator | Role::Billing | Role::Host => true,
+            Role::Operator | Role::Billing | Role::Host | Role::Metrics => true,
             Role::TenantAdmin | Role::TenantReader | Role::PolicyAuthor => false,
         }
     }
@@ -309,7 +311,7 @@ mod tests {
         assert_eq!(
             refused,
             "'root' is not a role; there are: operator, billing, tenant-admin, tenant-reader, \
-             policy-author, host"
+             policy-author, host, metrics"
         );
     }
 

@@ -22,6 +22,7 @@ fn options(data: &Path) -> Options {
         firecracker: "firecracker".into(),
         accelerator: None,
         token: Some(TOKEN.into()),
+        token_file: None,
         jwt: None,
         probe_networks: Vec::new(),
         network: None,

@@ -8,6 +8,8 @@ mod charges;
 #[path = "http/money.rs"]
 mod money;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +61,7 @@ impl Server {
             accelerator: None,
             jwt: jwt.clone(),
             token: Some(TOKEN.into()),
+            token_file: None,
             probe_networks: Vec::new(),
             network: None,
             images: Default::default(),
@@ -857,6 +860,25 @@ async fn a_token_is_shown_once_is_good_for_its_tenant_and_role_and_ends_when_it_
 }
 
 #[tokio::test]
+async fn a_token_for_metrics_reads_those_of_the_whole_host_and_is_the_operator_s_to_give() {
+    let server = Server::start().await;
+    server.tenant("acme").await;
+    let (admin, _) = server.token("acme", Role::TenantAdmin).await;
+    let wanted = json!({"name": "mine", "role": "metrics"});
+    let (status, refused) = server.ask_as(&admin, Method::POST, "/tokens", Some(wanted)).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{refused}");
+    let (metrics, id) = server.token("default", Role::Metrics).await;
+    let text = server.bare(Method::GET, "/metrics").bearer_auth(&metrics).send().await;
+    let text = text.expect("an answer").text().await.expect("text");
+    for part in ["tallyman_build_info", "tallyman_journal_facts_total", "tenant=\"acme\""] {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
+    let (_, theirs) = server.ask_as(&admin, Method::GET, "/tokens", None).await;
+    assert!(!theirs.to_string().contains(&id), "{theirs}");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn no_tenant_sees_or_touches_what_is_anothers() {
     let server = Server::start().await;
     for tenant in ["acme", "evil"] {
@@ -1111,10 +1133,18 @@ fn signed(sign: Sign, seed: u8, header: &Value, claims: &Value) -> String {
     format!("{message}.{}", base64.encode(sign(seed, &message)))
 }
 
-fn accepting(hs256_secret: Option<Vec<u8>>, eddsa_public_key: Option<String>) -> JwtConfig {
+/// The configuration with these keys in files of the folder.
+fn accepting(folder: &TempDir, secret: Option<&[u8]>, public: Option<&str>) -> JwtConfig {
+    let written = |name: &str, bytes: &[u8]| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, bytes).expect("written");
+        std::fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("set");
+        file
+    };
     JwtConfig {
-        hs256_secret,
-        eddsa_public_key,
+        hs256_secret: secret.map(|secret| written("secret", secret)),
+        eddsa_public_key: public.map(|pem| written("public", pem.as_bytes())),
+        keys: None,
         issuer: "https://id.example".into(),
         audience: "tallyman".into(),
     }
@@ -1122,11 +1152,12 @@ fn accepting(hs256_secret: Option<Vec<u8>>, eddsa_public_key: Option<String>) ->
 
 #[tokio::test]
 async fn a_token_signed_with_hs256_speaks_for_its_tenant_only_where_it_is_accepted() {
+    let folder = TempDir::new().expect("a folder");
     let secret = [&[7], JWT_SECRET].concat();
     signed_tokens_are_kept_to(
         "HS256",
         sign_hs256,
-        accepting(Some(secret), None),
+        accepting(&folder, Some(&secret), None),
         (sign_eddsa, "EdDSA"),
     )
     .await;
@@ -1135,11 +1166,12 @@ async fn a_token_signed_with_hs256_speaks_for_its_tenant_only_where_it_is_accept
 #[tokio::test]
 async fn a_token_signed_with_eddsa_speaks_for_its_tenant_only_where_it_is_accepted() {
     use ed25519_dalek::pkcs8::{EncodePublicKey as _, spki::der::pem::LineEnding};
+    let folder = TempDir::new().expect("a folder");
     let public = ed25519(7).verifying_key().to_public_key_pem(LineEnding::LF).expect("a key");
     signed_tokens_are_kept_to(
         "EdDSA",
         sign_eddsa,
-        accepting(None, Some(public)),
+        accepting(&folder, None, Some(&public)),
         (sign_hs256, "HS256"),
     )
     .await;

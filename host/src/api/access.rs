@@ -17,6 +17,8 @@ const PAYERS: &[Role] = &[Role::Billing, Role::TenantAdmin, Role::TenantReader];
 /// The roles that may do what charges a tenant. The tenant's own admins may, too, if an operator
 /// has delegated it.
 const CHARGING: &[Role] = &[Role::Billing];
+/// The roles that may see metrics: those of a tenant, or of the whole host.
+const WATCHERS: &[Role] = &[Role::TenantAdmin, Role::TenantReader, Role::Metrics];
 /// The role of a host of a fleet.
 const HOSTS: &[Role] = &[Role::Host];
 /// No role but the operator's: the route concerns the host, or all tenants.
@@ -117,7 +119,7 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     ("GET", "/tokens", ADMINS),
     ("POST", "/tokens", ADMINS),
     ("DELETE", "/tokens/{id}", ADMINS),
-    ("GET", "/metrics", READERS),
+    ("GET", "/metrics", WATCHERS),
     ("GET", "/journal", PAYERS),
     ("GET", "/events/stream", PAYERS),
     ("GET", "/journal/head", EVERYBODY),

@@ -12,25 +12,12 @@ use axum::response::Response;
 use super::error::ApiError;
 use super::{Shared, State, access};
 use crate::clock;
-use crate::id::{Digest, TenantId};
-use crate::tenancy::{SELF, Tenancy, Tenant, same};
+use crate::id::TenantId;
+use crate::tenancy::{SELF, Tenancy, Tenant};
 use crate::tenant::{Actor, Role};
 
 /// The header that names the tenant of a request, for callers that may use several.
 pub(super) const TENANT_HEADER: &str = "tallyman-tenant";
-
-/// The operator's token, kept as its hash.
-pub(super) struct OperatorToken(Digest);
-
-impl OperatorToken {
-    pub(super) fn of(text: &str) -> Self {
-        Self(Digest::of(text.as_bytes()))
-    }
-
-    fn is(&self, shown: &str) -> bool {
-        same(&self.0, &Digest::of(shown.as_bytes()))
-    }
-}
 
 /// The authenticated caller of a request, and the tenant that it is about.
 #[derive(Debug, Clone)]
@@ -243,15 +230,6 @@ fn signed(state: &State, shown: &str) -> Result<Caller, crate::tenancy::JwtError
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_the_same_token_is_the_right_one() {
-        let token = OperatorToken::of("secret");
-        assert!(token.is("secret"));
-        for wrong in ["", "secre", "secret ", "Secret", "secrets"] {
-            assert!(!token.is(wrong), "{wrong:?}");
-        }
-    }
 
     #[test]
     fn the_scheme_is_bearer_in_any_case() {

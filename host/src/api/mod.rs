@@ -86,8 +86,7 @@ use crate::limits::{api as limits, guest};
 use crate::policy::Accounting;
 use crate::pull::Pulls;
 use crate::rollout::Rollout;
-use crate::tenancy::{Jwt, Tenancy};
-use auth::OperatorToken;
+use crate::tenancy::{Jwt, OperatorToken, Tenancy};
 use metrics::latency::Latencies;
 use model::HypervisorStatus;
 use seats::Seats;
@@ -104,8 +103,8 @@ pub struct State {
     accounting: Arc<Accounting>,
     tenancy: Arc<Tenancy>,
     rollout: Arc<Rollout>,
-    jwt: Option<Jwt>,
-    token: OperatorToken,
+    jwt: Option<Arc<Jwt>>,
+    token: Arc<OperatorToken>,
     hypervisors: Vec<HypervisorStatus>,
     logs: LogWatcher,
     connections: ConnectionLimits,
@@ -154,9 +153,9 @@ pub struct Parts {
     /// The policies of all tenants.
     pub rollout: Arc<Rollout>,
     /// The check of signed tokens; `None` if they are not accepted.
-    pub jwt: Option<Jwt>,
+    pub jwt: Option<Arc<Jwt>>,
     /// The operator's token.
-    pub token: String,
+    pub token: Arc<OperatorToken>,
     /// The hypervisors, installed or not.
     pub hypervisors: Vec<HypervisorStatus>,
     /// The watcher of all logs that are followed.
@@ -207,7 +206,7 @@ impl State {
             tenancy,
             rollout,
             jwt,
-            token: OperatorToken::of(&token),
+            token,
             hypervisors,
             logs,
             connections,

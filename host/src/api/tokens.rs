@@ -19,9 +19,9 @@ use crate::tenant::Role;
 /// List tokens
 ///
 /// The tokens of the tenant, or of all tenants for an operator who names none, without their
-/// secrets.
+/// secrets. One that has expired or was revoked is listed for a week.
 #[utoipa::path(get, path = "/tokens", tag = "tenants", security(("bearer" = [])), responses(
-    (status = 200, description = "The tokens, oldest first; expired and revoked ones included",
+    (status = 200, description = "The tokens, oldest first; with those that have ended",
         body = [Token]),
     Failures,
 ))]

@@ -203,8 +203,9 @@ impl Client {
         if let Some(tenant) = &self.tenant {
             request = request.header("tallyman-tenant", tenant);
         }
-        let read =
-            || std::fs::read_to_string(&self.token_file).ok().map(|text| text.trim().to_owned());
+        // Further lines are tokens that other clients send.
+        let first = |text: String| text.lines().next().map(|line| line.trim().to_owned());
+        let read = || std::fs::read_to_string(&self.token_file).ok().and_then(first);
         match self.token.clone().or_else(read) {
             Some(token) => request.bearer_auth(token),
             None => request,

@@ -163,7 +163,7 @@ fn scalar(value: &Value) -> Option<String> {
 impl Serve {
     /// Reads the files that the options name. Returns the number of receivers.
     fn check(&self, data: &Path) -> anyhow::Result<usize> {
-        if let Some(config) = self.signed_tokens()? {
+        if let Some(config) = self.signed_tokens() {
             crate::tenancy::Jwt::new(config).context("the key of signed tokens")?;
         }
         self.places().check()?;

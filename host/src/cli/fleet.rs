@@ -66,6 +66,7 @@ impl Serve {
             accelerator: None,
             jwt: None,
             token: global.token.clone(),
+            token_file: self.places.token_file(),
             probe_networks: Vec::new(),
             network: None,
             images: Default::default(),

@@ -1,4 +1,4 @@
-//! The arguments that say where a daemon serves.
+//! The arguments that say where a daemon serves, and whom as its operator.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -28,9 +28,17 @@ pub(super) struct Places {
     /// that pass in plain text
     #[arg(long, env = "TALLYMAN_ALLOW_PLAIN_HTTP")]
     allow_plain_http: bool,
+    /// File with the operator's token, made if there is none: `token` in the data folder if absent.
+    /// It is read again when it changes; further lines are tokens that are accepted, too
+    #[arg(long, value_name = "FILE", env = "TALLYMAN_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
 }
 
 impl Places {
+    pub(super) fn token_file(&self) -> Option<PathBuf> {
+        self.token_file.clone()
+    }
+
     pub(super) fn listen(&self) -> Listen {
         let files = self.tls_cert.clone().zip(self.tls_key.clone());
         Listen {

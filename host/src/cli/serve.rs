@@ -210,6 +210,16 @@ struct SignedTokens {
         requires = "jwt_audience"
     )]
     jwt_eddsa_key: Option<PathBuf>,
+    /// File with a set of keys (RFC 7517) of issuers that sign tokens with EdDSA or HS256: tokens
+    /// name theirs by `kid`, and a key with `exp` counts up to that instant
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "TALLYMAN_JWT_KEYS",
+        requires = "jwt_issuer",
+        requires = "jwt_audience"
+    )]
+    jwt_keys: Option<PathBuf>,
     /// Required value of the claim `iss` of signed tokens
     #[arg(long, value_name = "TEXT", env = "TALLYMAN_JWT_ISSUER")]
     jwt_issuer: Option<String>,
@@ -219,24 +229,16 @@ struct SignedTokens {
 }
 
 impl SignedTokens {
-    fn config(&self) -> anyhow::Result<Option<JwtConfig>> {
-        let SignedTokens { jwt_hs256_secret, jwt_eddsa_key, jwt_issuer, jwt_audience } = self;
-        let (Some(issuer), Some(audience)) = (jwt_issuer.clone(), jwt_audience.clone()) else {
-            return Ok(None);
-        };
-        let read = |file: &PathBuf| {
-            std::fs::read(file).with_context(|| format!("can't read {}", file.display()))
-        };
-        let hs256_secret = jwt_hs256_secret.as_ref().map(read).transpose()?;
-        let eddsa_public_key = jwt_eddsa_key.as_ref().map(read).transpose()?;
-        Ok(Some(JwtConfig {
-            // A line break at the end of the file is not part of the secret.
-            hs256_secret: hs256_secret.map(|secret| secret.trim_ascii_end().to_vec()),
-            eddsa_public_key: eddsa_public_key
-                .map(|pem| String::from_utf8_lossy(&pem).into_owned()),
-            issuer,
-            audience,
-        }))
+    fn config(&self) -> Option<JwtConfig> {
+        let SignedTokens { jwt_hs256_secret, jwt_eddsa_key, jwt_keys, jwt_issuer, jwt_audience } =
+            self;
+        Some(JwtConfig {
+            hs256_secret: jwt_hs256_secret.clone(),
+            eddsa_public_key: jwt_eddsa_key.clone(),
+            keys: jwt_keys.clone(),
+            issuer: jwt_issuer.clone()?,
+            audience: jwt_audience.clone()?,
+        })
     }
 }
 
@@ -248,7 +250,7 @@ pub(super) fn start_log() {
 
 impl Serve {
     /// The check of signed tokens that the options ask for.
-    pub(super) fn signed_tokens(&self) -> anyhow::Result<Option<JwtConfig>> {
+    pub(super) fn signed_tokens(&self) -> Option<JwtConfig> {
         self.jwt.config()
     }
 
@@ -266,7 +268,7 @@ impl Serve {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
         start_log();
         let data = global.data()?;
-        let jwt = self.signed_tokens()?;
+        let jwt = self.signed_tokens();
         let receivers = self.receivers(&data)?;
         let stop = stopped()?;
         let daemon = Daemon::start(Options {
@@ -278,6 +280,7 @@ impl Serve {
             accelerator: self.accelerator,
             jwt,
             token: global.token.clone(),
+            token_file: self.places.token_file(),
             probe_networks: self.probe_network,
             network: self.network_pool.map(|pool| (pool, self.network_dns)),
             images: PulledImages {

@@ -13,6 +13,7 @@ pub(super) enum Command {
     /// Create a token; its secret is printed once
     #[command(after_help = "Examples:\n  \
                       tallyman token create ci --role policy-author\n  \
+                      tallyman token create prometheus --role metrics\n  \
                       tallyman token create laptop --role tenant-admin --expires 720h \
                       --tenant acme\n  \
                       TALLYMAN_TOKEN=tly_... tallyman instance list")]
@@ -35,8 +36,9 @@ pub(super) enum Command {
 pub(super) struct Create {
     /// Name of the token, for people: 1 to 63 characters
     name: String,
-    /// Role of the token: operator, billing, tenant-admin, tenant-reader, policy-author, or host,
-    /// with which the host of the token's name hands its facts to its collector
+    /// Role of the token: operator, billing, tenant-admin, tenant-reader, policy-author, metrics,
+    /// which reads those of the whole host alone, or host, with which the host of the token's name
+    /// hands its facts to its collector
     #[arg(long)]
     role: Role,
     /// Lifetime, such as 12h or 720h, at most 366 days; 90 days if absent

@@ -471,7 +471,7 @@ mirror!(
 );
 mirror!(
     /// The rights of a token's holder.
-    tenant::Role { Operator, Billing, TenantAdmin, TenantReader, PolicyAuthor, Host }
+    tenant::Role { Operator, Billing, TenantAdmin, TenantReader, PolicyAuthor, Host, Metrics }
 );
 mirror!(
     /// The standing of a policy with a tenant.

@@ -5,7 +5,9 @@
 //! can't be guessed.
 
 mod bucket;
+mod ended;
 mod jwt;
+mod operator;
 mod standings;
 mod tenant;
 
@@ -15,6 +17,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use rand::RngCore;
 
 pub use jwt::{Bearer, Jwt, JwtConfig, JwtConfigError, JwtError};
+pub use operator::{OperatorToken, OperatorTokenError};
 pub use standings::Admission;
 pub use tenant::{Exceeded, Reservation, Share, Tenant, TooFast};
 
@@ -138,13 +141,13 @@ impl Tenancy {
             let tenant = Tenant::new(stored.id.clone(), stored.created, stored.settings);
             (stored.id, Arc::new(tenant))
         };
+        let mut tokens = tokens.into_iter().map(|token| (token.id, Arc::new(token))).collect();
+        ended::forget(&mut tokens, None, clock.now());
         Self {
             journal,
             clock,
             tenants: RwLock::new(tenants.into_iter().map(tenant).collect()),
-            tokens: RwLock::new(
-                tokens.into_iter().map(|token| (token.id, Arc::new(token))).collect(),
-            ),
+            tokens: RwLock::new(tokens),
             standings: Standings::new(standings, admissions),
             changing: tokio::sync::Mutex::default(),
         }
@@ -357,11 +360,14 @@ impl Tenancy {
             revoked: None,
             by,
         });
-        self.tokens.write().unwrap_or_else(PoisonError::into_inner).insert(token.id, token.clone());
+        let mut tokens = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
+        tokens.insert(token.id, token.clone());
+        ended::forget(&mut tokens, Some(&token.tenant), now);
         Ok((shown, token))
     }
 
-    /// The tokens of a tenant, or of all tenants, oldest first; expired and revoked ones included.
+    /// The tokens of a tenant, or of all tenants, oldest first; with those that have expired or
+    /// were revoked not long ago.
     pub fn tokens(&self, tenant: Option<&TenantId>) -> Vec<Arc<StoredToken>> {
         let known = self.tokens.read().unwrap_or_else(PoisonError::into_inner);
         let wanted =

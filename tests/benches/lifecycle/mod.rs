@@ -275,6 +275,7 @@ async fn measure(folder: PathBuf) -> (([Pair; 4], f64), [Pair; 2], Pair) {
         accelerator: Some(tallyman::hypervisor::Accelerator::Tcg),
         jwt: None,
         token: Some(TOKEN.into()),
+        token_file: None,
         probe_networks: Vec::new(),
         network: None,
         images: Default::default(),

@@ -26,6 +26,7 @@ mod policies;
 mod rate;
 mod requests;
 mod restart;
+mod secrets;
 mod settings;
 mod stand_ins;
 mod startup;
