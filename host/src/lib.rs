@@ -2,8 +2,8 @@
 //! exactly once.
 //!
 //! `ARCHITECTURE.md` has the bird's eye view. Dependencies point one way: `units, id, limits <- vm,
-//! tenant, billing <- driver, policy, journal, hypervisor <- tenancy, fleet <- invoice <- rollout
-//! <- api <- runtime <- cli`.
+//! tenant, billing <- driver, policy, journal, hypervisor <- objects, retention, tenancy, fleet <-
+//! invoice <- rollout <- api <- runtime <- cli`.
 
 pub mod api;
 pub mod billing;
@@ -24,9 +24,11 @@ pub mod journal;
 pub mod limits;
 pub mod mutants;
 pub mod network;
+pub mod objects;
 pub mod policy;
 pub mod probe;
 pub mod pull;
+pub mod retention;
 pub mod rollout;
 pub mod runtime;
 pub mod tenancy;

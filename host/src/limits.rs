@@ -472,6 +472,22 @@ pub mod fleet {
     pub const COPY_CACHE_KIB: u32 = 2_048;
 }
 
+/// Bounds of copies of segments in a store.
+pub mod archive {
+    /// Longest time for one operation of a store, in seconds.
+    pub const OPERATION_S_MAX: u64 = 60;
+    /// Longest time for a connection to a store, in seconds.
+    pub const CONNECT_S_MAX: u64 = 5;
+    /// Most times that a request is sent again within the time of its operation.
+    pub const RETRIES_MAX: usize = 5;
+    /// Longest answer of a store in bytes: no segment is longer, and it is held in memory.
+    pub const ANSWER_BYTES_MAX: usize = 256 << 20;
+    /// Most segments of one call of the API; whoever asks goes on with the next ones.
+    pub const SEGMENTS_PER_CALL: usize = 16;
+    /// Time in seconds from one round of the daemon's own sealing and copying to the next.
+    pub const EVERY_S: u64 = 600;
+}
+
 /// Bounds of the API.
 pub mod api {
     /// Largest body of a request, in bytes, except for an uploaded policy.

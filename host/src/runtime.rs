@@ -38,9 +38,11 @@ use crate::journal::{
 use crate::limits::instance::CONTROL_MS_MAX;
 use crate::mutants::Mutant;
 use crate::network::{HostNetworks, NetworkError, Networks, Pool};
+use crate::objects::Stores;
 use crate::policy::{Accounting, PolicyHost, Profile};
 use crate::probe::HostProber;
 use crate::pull::{Pace, Pulls};
+use crate::retention::{self, Retention};
 use crate::rollout::{self, Rollout};
 use crate::tenancy::{
     self, Jwt, JwtConfig, JwtConfigError, OperatorToken, OperatorTokenError, Tenancy,
@@ -101,6 +103,10 @@ pub struct Options {
     pub journal: journal::Options,
     /// The part in a fleet.
     pub fleet: Membership,
+    /// The stores of copies of the journal's segments.
+    pub stores: Arc<Stores>,
+    /// The daemon's own care of old facts.
+    pub retention: retention::Plan,
 }
 
 /// Options of images from registries.
@@ -226,6 +232,7 @@ pub struct Daemon {
     images: Arc<Images>,
     /// Time without a use after which a pulled image is removed.
     retention: Option<Duration>,
+    keeper: Arc<Retention>,
 }
 
 /// Adapter of the tenants' limits to the driver's seam.
@@ -340,6 +347,12 @@ impl Daemon {
             options.data.join("deliveries"),
         ));
         let sender = way.map(|way| sender(&journal, &clock, &fleet, way));
+        let keeper = Arc::new(Retention::new(
+            journal.clone(),
+            clock.clone(),
+            options.stores,
+            options.retention,
+        ));
         let state = api::State::new(api::Parts {
             fleet: fleet.clone(),
             images: images.clone(),
@@ -356,6 +369,7 @@ impl Daemon {
             connections: api::ConnectionLimits::of_descriptors(descriptors),
             letterhead: options.letterhead,
             deliveries: deliveries.clone(),
+            retention: keeper.clone(),
             collector,
             billed_at: match options.fleet {
                 Membership::Host { collector, .. } => Some(collector),
@@ -375,6 +389,7 @@ impl Daemon {
             sender,
             images,
             retention,
+            keeper,
         })
     }
 
@@ -399,7 +414,8 @@ impl Daemon {
     /// [`RuntimeError::JournalFailed`], [`RuntimeError::Serve`].
     pub async fn serve(self, stop: watch::Receiver<bool>) -> Result<(), RuntimeError> {
         let Daemon { state, deliveries, fleet, journal, clock, rollout, listeners, .. } = self;
-        let Daemon { renewal, sender, images, retention, .. } = self;
+        let Daemon { renewal, sender, images, retention, keeper, .. } = self;
+        let keeping = tokio::spawn(keeper.run());
         let renewing = tokio::spawn(renewal.run());
         let pruning = retention.map(|after| tokio::spawn(prune(images, fleet.clone(), after)));
         let sending = sender.map(|sender| tokio::spawn(sender.run()));
@@ -416,6 +432,7 @@ impl Daemon {
         wall.abort();
         reconciling.abort();
         pushing.abort();
+        keeping.abort();
         for task in [sending, pruning].into_iter().flatten() {
             task.abort();
         }

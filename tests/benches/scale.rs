@@ -33,6 +33,8 @@ fn options(data: &Path) -> Options {
         compiler: None,
         journal: tallyman::journal::Options::default(),
         fleet: Default::default(),
+        stores: Default::default(),
+        retention: Default::default(),
     }
 }
 

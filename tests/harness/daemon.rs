@@ -61,16 +61,22 @@ impl Told {
     /// # Panics
     /// Panics if the program ends before.
     pub fn until(&mut self, last: &str) -> Vec<String> {
+        self.until_one(|line| line == last)
+    }
+
+    /// Reads lines up to the first one that is asked for.
+    ///
+    /// # Panics
+    /// Panics if the program ends before.
+    pub fn until_one(&mut self, is_last: impl Fn(&str) -> bool) -> Vec<String> {
         let mut lines = Vec::new();
-        while lines.last().is_none_or(|line| line != last) {
-            lines.push(
-                self.0
-                    .next()
-                    .unwrap_or_else(|| panic!("'{last}' did not come: {lines:?}"))
-                    .expect("text"),
-            );
+        loop {
+            let line = self.0.next().unwrap_or_else(|| panic!("it did not come: {lines:?}"));
+            lines.push(line.expect("text"));
+            if lines.last().is_some_and(|line| is_last(line)) {
+                return lines;
+            }
         }
-        lines
     }
 }
 
@@ -147,6 +153,19 @@ impl Daemon {
         daemon.start_again();
         daemon.import_tiny();
         daemon
+    }
+
+    /// Starts `program` on `folder` with further arguments.
+    pub fn keeping(program: &str, folder: TempDir, arguments: Vec<String>) -> Self {
+        let mut daemon = Self::down(program, folder);
+        daemon.arguments = arguments;
+        daemon.start_again();
+        daemon
+    }
+
+    /// Starts with these arguments, too, from the next start on.
+    pub fn add_arguments(&mut self, arguments: &[&str]) {
+        self.arguments.extend(arguments.iter().map(|&argument| argument.to_owned()));
     }
 
     fn down(program: &str, folder: TempDir) -> Self {

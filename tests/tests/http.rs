@@ -71,6 +71,8 @@ impl Server {
             compiler: None,
             journal: journal::Options::default(),
             fleet: Default::default(),
+            stores: Default::default(),
+            retention: Default::default(),
         };
         let mut tries = 0;
         let daemon = loop {

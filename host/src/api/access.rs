@@ -125,6 +125,7 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     ("GET", "/journal/head", EVERYBODY),
     ("GET", "/journal/segments", NOBODY_ELSE),
     ("POST", "/journal/segments", NOBODY_ELSE),
+    ("POST", "/journal/copies", NOBODY_ELSE),
     ("POST", "/fleet/facts", HOSTS),
     ("GET", "/fleet/hosts", NOBODY_ELSE),
 ];

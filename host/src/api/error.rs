@@ -19,10 +19,11 @@ use crate::guest::GuestError;
 use crate::id::{IdError, TenantId};
 use crate::image::ImageError;
 use crate::journal::wire::Command;
-use crate::journal::{CommitError, ReadError, SealError};
+use crate::journal::{ArchiveError, CommitError, ReadError, SealError};
 use crate::limits;
 use crate::policy::AdmissionError;
 use crate::pull::PullError;
+use crate::retention::RetentionError;
 use crate::rollout::RolloutError;
 use crate::tenancy::{Exceeded, TenancyError, TooFast};
 use crate::tenant::{Limit, Role};
@@ -92,6 +93,11 @@ impl ApiError {
 
     pub(super) fn conflict(code: &str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, code, message)
+    }
+
+    /// A store of copies that does not answer, or not as it should.
+    fn away(code: &str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message).retry_after(60)
     }
 
     pub(super) fn unsupported(message: impl Into<String>) -> Self {
@@ -446,10 +452,43 @@ impl From<SealError> for ApiError {
     }
 }
 
+impl From<ArchiveError> for ApiError {
+    fn from(error: ArchiveError) -> Self {
+        let message = in_words(&error);
+        match error {
+            ArchiveError::Commit(error) => error.into(),
+            ArchiveError::Journal(error) => error.into(),
+            ArchiveError::Store { .. } | ArchiveError::Lost { .. } => {
+                Self::away("archive_failed", message)
+            }
+            ArchiveError::Other { .. } => Self::conflict("other_object", message),
+            ArchiveError::OtherJournal { .. } => Self::conflict("other_journal", message),
+            ArchiveError::File { .. } | ArchiveError::Manifest(_) | ArchiveError::Broken => {
+                Self::bug(&error)
+            }
+        }
+    }
+}
+
+impl From<RetentionError> for ApiError {
+    fn from(error: RetentionError) -> Self {
+        match error {
+            RetentionError::NoArchive => Self::conflict("no_archive", error.to_string()),
+            RetentionError::Seal(error) => error.into(),
+            RetentionError::Archive(error) => error.into(),
+            RetentionError::Journal(error) => error.into(),
+        }
+    }
+}
+
 impl From<ReadError> for ApiError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Database(_) | ReadError::Damaged(_) => Self::bug(&error),
+            ReadError::Elsewhere { .. } => Self::away("segment_elsewhere", in_words(&error)).hint(
+                "GET /journal/segments says where copies are; `tallyman journal restore --pruned` \
+                 puts files back",
+            ),
         }
     }
 }

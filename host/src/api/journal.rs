@@ -8,13 +8,15 @@ use utoipa::IntoParams;
 use super::auth::Caller;
 use super::body::{Body, Params};
 use super::error::ApiError;
-use super::model::{JournalHead, SealFacts, SealedFacts, Segment};
+use super::model::{
+    ArchiveSegments, ArchivedSegments, JournalHead, SealFacts, SealedFacts, Segment, SegmentCopy,
+};
 use super::shared::Failures;
 use super::time::parse_duration;
 use super::{Shared, State, blocking};
 use crate::id::InstanceId;
 use crate::journal::wire::Kind;
-use crate::journal::{FactQuery, Page};
+use crate::journal::{FactQuery, Listed, Page};
 use crate::units::Instant;
 
 /// The query parameters of a list of facts.
@@ -91,13 +93,46 @@ pub(super) async fn get_journal_head(Extract(state): Shared) -> Json<JournalHead
 ))]
 pub(super) async fn list_segments(Extract(state): Shared) -> Result<Json<Vec<Segment>>, ApiError> {
     let listed = blocking(move || Ok(state.journal.segments()?)).await?;
-    let segment = |one: crate::journal::Listed| Segment {
-        digest: one.digest,
-        first: one.first,
-        last: one.last,
-        bytes: one.bytes,
-    };
-    Ok(Json(listed.into_iter().map(segment).collect()))
+    Ok(Json(listed.into_iter().map(Segment::from).collect()))
+}
+
+impl From<Listed> for Segment {
+    fn from(one: Listed) -> Self {
+        let copy = |(store, object)| SegmentCopy { store, object };
+        Self {
+            digest: one.digest,
+            first: one.first,
+            last: one.last,
+            bytes: one.bytes,
+            is_here: one.is_here,
+            is_pruned: one.is_pruned,
+            copies: one.copies.into_iter().map(copy).collect(),
+        }
+    }
+}
+
+/// Copies segments into the host's store
+///
+/// An object is created once and never changed, and a copy counts when it was read back and found
+/// whole. One call copies some segments and says how many are left.
+#[utoipa::path(post, path = "/journal/copies", tag = "journal", security(("bearer" = [])),
+    request_body = ArchiveSegments, responses(
+    (status = 200, description = "The copies that were made, or would be", body = ArchivedSegments),
+    Failures,
+))]
+pub(super) async fn archive_segments(
+    Extract(state): Shared,
+    Body(asked): Body<ArchiveSegments>,
+) -> Result<Json<ArchivedSegments>, ApiError> {
+    let retention = state.retention.clone();
+    let store = retention.address()?;
+    if asked.dry_run {
+        let left = blocking(move || Ok(retention.without_copy()?)).await?;
+        return Ok(Json(ArchivedSegments { store, copied: Vec::new(), left }));
+    }
+    let made = retention.archive().await?;
+    let copied = made.made.iter().map(|one| one.digest.to_string()).collect();
+    Ok(Json(ArchivedSegments { store, copied, left: made.left }))
 }
 
 /// Seals old facts into segments
@@ -124,15 +159,20 @@ pub(super) async fn seal_facts(
         return Ok(Json(SealedFacts { facts, segments: Vec::new() }));
     }
     let made = state.journal.seal(before).await?;
-    let segments: Vec<_> = made
-        .into_iter()
-        .map(|one| Segment {
-            digest: one.digest.to_string(),
-            first: one.first,
-            last: one.last,
-            bytes: one.bytes,
-        })
-        .collect();
+    let segments: Vec<_> = made.into_iter().map(sealed).collect();
     let facts = segments.iter().map(|one| one.last - one.first + 1).sum();
     Ok(Json(SealedFacts { facts, segments }))
+}
+
+/// A segment that was made just now.
+fn sealed(one: crate::journal::Segment) -> Segment {
+    Segment {
+        digest: one.digest.to_string(),
+        first: one.first,
+        last: one.last,
+        bytes: one.bytes,
+        is_here: true,
+        is_pruned: false,
+        copies: Vec::new(),
+    }
 }

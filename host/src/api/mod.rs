@@ -85,6 +85,7 @@ use crate::journal::Journal;
 use crate::limits::{api as limits, guest};
 use crate::policy::Accounting;
 use crate::pull::Pulls;
+use crate::retention::Retention;
 use crate::rollout::Rollout;
 use crate::tenancy::{Jwt, OperatorToken, Tenancy};
 use metrics::latency::Latencies;
@@ -126,6 +127,8 @@ pub struct State {
     /// The OpenAPI document.
     description: &'static str,
     issuer: Issuer,
+    /// The keeper of the journal's segments.
+    retention: Arc<Retention>,
     /// The collector of a fleet; none on a host.
     collector: Option<Arc<Collector>>,
     /// URL of the collector that bills this host's tenants; none if this daemon does.
@@ -166,6 +169,8 @@ pub struct Parts {
     pub letterhead: Letterhead,
     /// The pushes of events.
     pub deliveries: Arc<Deliveries>,
+    /// The keeper of the journal's segments.
+    pub retention: Arc<Retention>,
     /// The collector of a fleet; `None` on a host.
     pub collector: Option<Arc<Collector>>,
     /// URL of the collector that bills this host's tenants; `None` if this daemon does.
@@ -193,6 +198,7 @@ impl State {
             connections,
             letterhead: _,
             deliveries,
+            retention,
             collector,
             billed_at,
         } = parts;
@@ -220,6 +226,7 @@ impl State {
             visitors: Seats::new(guest::SESSIONS_MAX),
             description: openapi_text(),
             issuer,
+            retention,
             collector,
             billed_at,
             closing: CancellationToken::new(),

@@ -137,6 +137,10 @@ pub enum HostFact {
     },
     /// Facts were sealed into a segment.
     Sealed(Sealed),
+    /// A copy of a segment was read back from a store and found whole.
+    Archived(Archived),
+    /// A segment leaves the data folder; its copy in a store stays.
+    Pruned(Pruned),
     /// A collector has a host's facts up to here. What is charged over hosts is made of the facts
     /// that such facts name.
     Heard(Heard),
@@ -176,7 +180,39 @@ pub struct Sealed {
     pub bytes: u64,
 }
 
+/// A copy of a segment in a store: another folder, or an object store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archived {
+    /// SHA-256 of the segment's file.
+    pub digest: Digest,
+    /// Address of the store, without any secret.
+    pub store: Arc<str>,
+    /// Name of the object in the store.
+    pub object: Arc<str>,
+}
+
+/// A segment that is kept in a store alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pruned {
+    /// SHA-256 of the segment's file.
+    pub digest: Digest,
+    /// The actor who asked for it.
+    pub by: Actor,
+}
+
 impl HostFact {
+    /// Returns true if the fact is about a segment or a copy of one.
+    pub fn is_of_a_segment(&self) -> bool {
+        match self {
+            Self::Sealed(_) | Self::Archived(_) | Self::Pruned(_) => true,
+            Self::Started { .. }
+            | Self::ClockStepped { .. }
+            | Self::TimeUnknown { .. }
+            | Self::Suspended { .. }
+            | Self::Heard(_) => false,
+        }
+    }
+
     /// Returns true if the fact tells the calendar where the wall clock stood. Sealing happens at
     /// any time, also before a step of the clock is noticed.
     pub fn tells_the_time(&self) -> bool {
@@ -185,7 +221,7 @@ impl HostFact {
             | Self::ClockStepped { .. }
             | Self::TimeUnknown { .. }
             | Self::Suspended { .. } => true,
-            Self::Sealed(_) | Self::Heard(_) => false,
+            Self::Sealed(_) | Self::Archived(_) | Self::Pruned(_) | Self::Heard(_) => false,
         }
     }
 }

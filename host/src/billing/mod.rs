@@ -15,8 +15,8 @@ pub mod zones;
 
 pub use biller::{currency, decimal, per};
 pub use fact::{
-    About, BootId, Counted, Dated, Entered, Fact, GapReason, Heard, HostFact, InstanceFact,
-    Reading, Sealed, TenantFact,
+    About, Archived, BootId, Counted, Dated, Entered, Fact, GapReason, Heard, HostFact,
+    InstanceFact, Pruned, Reading, Sealed, TenantFact,
 };
 pub use substitute::Substitutes;
 pub use timeline::{Change, Timeline};

@@ -167,6 +167,7 @@ impl Serve {
             crate::tenancy::Jwt::new(config).context("the key of signed tokens")?;
         }
         self.places().check()?;
+        self.archive.stores()?;
         Ok(self.receivers(data)?.len())
     }
 }

@@ -1,12 +1,13 @@
 //! `tallyman fleet`: the collector of a fleet, and what it knows of the hosts.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
 use super::listen::Places;
 use super::serve::{Issuer, start_log, stopped};
-use super::{Global, output};
+use super::{Global, archive, output};
 use crate::api::model::{FleetHost, FleetHosts};
 use crate::journal;
 use crate::limits::fleet::CLOCK_OFF_NS;
@@ -37,6 +38,8 @@ pub(super) struct Serve {
     trust_wall_clock: bool,
     #[command(flatten)]
     issuer: Issuer,
+    #[command(flatten)]
+    archive: archive::Keeping,
 }
 
 impl Command {
@@ -80,6 +83,8 @@ impl Serve {
                 ..journal::Options::default()
             },
             fleet: Membership::Collector,
+            stores: Arc::new(self.archive.stores()?),
+            retention: self.archive.plan(),
         })
         .await?;
         let head = daemon.head();

@@ -1,7 +1,8 @@
 //! `tallyman journal`.
 
 use std::io::{IsTerminal, stderr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -9,13 +10,15 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::Global;
+use super::archive::{Archive, Archives, Restore};
 use super::client::Client;
 use super::follow::{self, Wanted};
 use super::output::{self, Output};
 use crate::api::model::{Acts, JournalHead, SealFacts, SealedFacts, Segment, Timestamp};
 use crate::id::Digest;
-use crate::journal::wire::{ChainedFact, Kind, What};
-use crate::journal::{Page, Verified, verify_accounts};
+use crate::journal::wire::{ChainedFact, Kind, SegmentArchived, SegmentPruned, What};
+use crate::journal::{CopyStores, Page, Verified, verify_reaching};
+use crate::objects::Stores;
 use crate::policy::PolicyHost;
 use crate::tenancy::SELF;
 use crate::{billing, tenant, vm};
@@ -40,11 +43,14 @@ pub(super) enum Command {
     Verify {
         /// The database or its folder; the data folder if absent
         path: Option<PathBuf>,
+        #[command(flatten)]
+        archives: Archives,
     },
     /// Seal old facts into segments: immutable files that take a small part of the room
-    #[command(
-        after_help = "Examples:\n  tallyman journal seal --older-than 720h --dry-run\n  tallyman journal seal --older-than 720h\n\nInstances go on meanwhile, and bills, proofs and lists say what they said before."
-    )]
+    #[command(after_help = "Examples:\n  tallyman journal seal --older-than 720h --dry-run\n  \
+                      tallyman journal seal --older-than 720h\n\n\
+                      Instances go on meanwhile, and bills, proofs and lists say what they \
+                      said before.")]
     Seal {
         /// Only facts that were recorded at least so long ago, such as 720h; all if absent
         #[arg(long)]
@@ -53,10 +59,22 @@ pub(super) enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Copy segments into the archive: another folder, or an object store
+    #[command(after_help = "Examples:\n  tallyman journal archive --dry-run\n  \
+                      tallyman journal archive\n\n\
+                      The daemon's option --archive names the store. An object is created once and \
+                      never changed; a copy counts when it was read back.")]
+    Archive(Archive),
+    /// Put files of segments back from their copies
+    #[command(after_help = "Examples:\n  tallyman journal restore --dry-run\n  \
+                      tallyman journal restore --pruned --archive-keys ./keys\n\n\
+                      Reads the data folder itself, beside a running daemon or without one.")]
+    Restore(Restore),
     /// List the segments, oldest first
-    #[command(
-        after_help = "Examples:\n  tallyman journal segments\n  tallyman journal segments --json\n\nThe files lie in the folder `segments` of the data folder; DuckDB, pandas and polars read them."
-    )]
+    #[command(after_help = "Examples:\n  tallyman journal segments\n  \
+                      tallyman journal segments --json\n\n\
+                      The files lie in the folder `segments` of the data folder; DuckDB, \
+                      pandas and polars read them.")]
     Segments,
     /// Show the end of the journal; noted elsewhere, it shows later if the end was cut off
     #[command(after_help = "Examples:\n  tallyman journal head\n  tallyman journal head --json")]
@@ -98,51 +116,19 @@ impl Command {
         let output = global.output();
         match self {
             Command::List(list) => list.run(&global.client()?, output).await,
-            Command::Verify { path } => {
+            Command::Verify { path, archives } => {
                 let path = path.map_or_else(|| global.data(), Ok)?;
-                let verified = tokio::task::spawn_blocking(move || prove(&path))
-                    .await
-                    .context("the verification was interrupted")??;
-                let whole = Whole {
-                    facts: verified.head.seq,
-                    hash: verified.head.hash.to_string(),
-                    instances: verified.instances,
-                };
-                output.show(&whole, |whole| {
-                    let Whole { facts, hash, instances } = whole;
-                    format!(
-                        "the journal is whole: {facts} facts, {instances} instances\nhead {hash}"
-                    )
-                })
+                verify(path, &archives, output).await
             }
             Command::Seal { older_than, dry_run } => {
-                let asked = SealFacts { older_than, dry_run };
-                let client = global.client()?;
-                let sealed: SealedFacts = client.post(&["journal", "segments"], &asked).await?;
-                output.show(&sealed, |sealed| match dry_run {
-                    true => format!("{} facts would be sealed", sealed.facts),
-                    false => {
-                        let bytes: u64 = sealed.segments.iter().map(|one| one.bytes).sum();
-                        let facts = sealed.facts;
-                        let files = sealed.segments.len();
-                        format!("{facts} facts sealed in {files} segments of {bytes} bytes")
-                    }
-                })
+                seal(&global.client()?, SealFacts { older_than, dry_run }, output).await
             }
+            Command::Archive(archive) => archive.run(global).await,
+            Command::Restore(restore) => restore.run(global).await,
             Command::Segments => {
                 let segments: Vec<Segment> =
                     global.client()?.get(&["journal", "segments"], &[]).await?;
-                output.show(&segments, |segments| {
-                    let rows = segments.iter().map(|one| {
-                        vec![
-                            one.first.to_string(),
-                            one.last.to_string(),
-                            one.bytes.to_string(),
-                            one.digest.clone(),
-                        ]
-                    });
-                    output::table(&["FIRST", "LAST", "BYTES", "SHA-256"], &[0, 1, 2], rows)
-                })
+                output.show(&segments, |segments| listed(segments))
             }
             Command::Head => {
                 let head: JournalHead = global.client()?.get(&["journal", "head"], &[]).await?;
@@ -152,11 +138,64 @@ impl Command {
     }
 }
 
-fn prove(path: &std::path::Path) -> anyhow::Result<Verified> {
+async fn verify(path: PathBuf, archives: &Archives, output: Output) -> anyhow::Result<()> {
+    let stores = archives.is_set().then(|| archives.stores()).transpose()?;
+    let work = tokio::task::spawn_blocking(move || prove(&path, stores.map(Arc::new)));
+    let verified = work.await.context("the verification was interrupted")??;
+    let whole = Whole {
+        facts: verified.head.seq,
+        hash: verified.head.hash.to_string(),
+        instances: verified.instances,
+    };
+    output.show(&whole, |whole| {
+        let Whole { facts, hash, instances } = whole;
+        format!("the journal is whole: {facts} facts, {instances} instances\nhead {hash}")
+    })
+}
+
+async fn seal(client: &Client, asked: SealFacts, output: Output) -> anyhow::Result<()> {
+    let sealed: SealedFacts = client.post(&["journal", "segments"], &asked).await?;
+    output.show(&sealed, |sealed| match asked.dry_run {
+        true => format!("{} facts would be sealed", sealed.facts),
+        false => {
+            let bytes: u64 = sealed.segments.iter().map(|one| one.bytes).sum();
+            let facts = sealed.facts;
+            let files = sealed.segments.len();
+            format!("{facts} facts sealed in {files} segments of {bytes} bytes")
+        }
+    })
+}
+
+fn listed(segments: &[Segment]) -> String {
+    let rows = segments.iter().map(|one| {
+        vec![
+            one.first.to_string(),
+            one.last.to_string(),
+            one.bytes.to_string(),
+            place(one).to_owned(),
+            one.digest.clone(),
+        ]
+    });
+    output::table(&["FIRST", "LAST", "BYTES", "PLACE", "SHA-256"], &[0, 1, 2], rows)
+}
+
+/// The places of a segment, in words.
+fn place(segment: &Segment) -> &'static str {
+    match (segment.is_here, segment.copies.is_empty(), segment.is_pruned) {
+        (true, true, _) => "here",
+        (true, false, _) => "here, archive",
+        (false, false, true) => "archive",
+        (false, false, false) => "archive, missing here",
+        (false, true, _) => "missing",
+    }
+}
+
+fn prove(path: &Path, stores: Option<Arc<Stores>>) -> anyhow::Result<Verified> {
     let bar = if stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
     // Accounts under the standard policy are computed again.
     let plain = [Digest::of(PolicyHost::standard_bytes())];
-    let verified = verify_accounts(path, &plain, |done, of| {
+    let stores = stores.map(|stores| stores as Arc<dyn CopyStores>);
+    let verified = verify_reaching(path, &plain, stores, |done, of| {
         bar.set_length(of);
         bar.set_position(done);
     });
@@ -257,6 +296,12 @@ fn details(what: &What) -> String {
         What::HostHeard { host, upto, .. } => format!("{host} up to its fact {upto}"),
         What::SegmentSealed { digest, first, last, bytes, .. } => {
             format!("facts {first} to {last} in {} ({bytes} bytes)", short(digest))
+        }
+        What::SegmentArchived(SegmentArchived { digest, store, object }) => {
+            format!("{} is at {store}/{object}", short(digest))
+        }
+        What::SegmentPruned(SegmentPruned { digest, by }) => {
+            format!("{}{}", short(digest), who(Some(by)))
         }
         What::PolicyAdmitted { digest, size_bytes, by, name } => {
             let name = name.as_deref().map(|name| format!(" '{name}'")).unwrap_or_default();

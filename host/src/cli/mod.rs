@@ -3,6 +3,7 @@
 //! `prices check`, `verify`, `policy new`, `policy wrap`, `policy test`, `rate`, `doctor`,
 //! `completion`, `man`.
 
+mod archive;
 mod args;
 mod automation;
 mod backup;

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,7 +13,7 @@ use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use super::listen::Places;
-use super::{Global, output};
+use super::{Global, archive, output};
 use crate::api::{Listen, parse_duration};
 use crate::delivery;
 use crate::hypervisor::Accelerator;
@@ -115,6 +116,8 @@ pub(super) struct Serve {
     jwt: SignedTokens,
     #[command(flatten)]
     fleet: OfFleet,
+    #[command(flatten)]
+    pub(super) archive: archive::Keeping,
 }
 
 /// The part of a host in a fleet.
@@ -299,6 +302,8 @@ impl Serve {
                 ..journal::Options::default()
             },
             fleet: self.fleet.membership()?,
+            stores: Arc::new(self.archive.stores()?),
+            retention: self.archive.plan(),
         })
         .await?;
         let head = daemon.head();

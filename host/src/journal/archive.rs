@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::watch;
 
+use super::copies::CopyStores;
 use super::entry::{Activation, Head, StoredInstance, StoredInvoice, StoredPrices};
 use super::error::{ReadError, VerifyError};
 use super::hosts::{self, Hosts};
@@ -54,6 +55,11 @@ impl Archive {
         let (path, _) = database(path, LostLog::Refused)?;
         let hosts = Arc::new(Hosts::beside(&path));
         Ok(Self { readers: Arc::new(Readers::new(path)), hosts, durable: None })
+    }
+
+    /// Reads segments that are not in the data folder from their copies, from now on.
+    pub fn reach(&self, stores: Arc<dyn CopyStores>) {
+        self.readers.store.reach(stores);
     }
 
     /// Returns the end of the journal now.

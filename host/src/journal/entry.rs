@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::billing::account::Account;
-use crate::billing::{BootId, Dated, Fact, HostFact, InstanceFact, Reading, Sealed, TenantFact};
+use crate::billing::{BootId, Dated, Fact, HostFact, InstanceFact, Reading, TenantFact};
 use crate::clock::{Clock, Gap};
 use crate::id::{BookName, Digest, InstanceId, InstanceName, PolicyName, TenantId, TokenId};
 use crate::tenant::{Actor, Plan, Role, Settings, Standing};
@@ -78,9 +78,9 @@ pub struct Entry {
     pub withdrawal: Option<NewWithdrawal>,
     /// An invoice or correction, in an entry without the others. The writer adds the fact.
     pub invoice: Option<NewInvoice>,
-    /// A segment whose file is in its place, in an entry without the others. The writer adds the
-    /// fact.
-    pub segment: Option<Sealed>,
+    /// A fact about a segment whose file is in its place, in an entry without the others. Its
+    /// instant is that of the commit.
+    pub segment: Option<HostFact>,
     /// Documents that facts of this entry name by their SHA-256, such as a price book.
     pub documents: Vec<Vec<u8>>,
     /// The idempotency key of the request; a repeated request is refused with

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::copies::NoCopy;
 use super::entry::Row;
 use crate::clock::NoBootId;
 use crate::id::{Digest, InstanceId, InstanceName, TenantId};
@@ -190,6 +191,15 @@ pub enum ReadError {
     /// A row can't be decoded, or contradicts another one.
     #[error("the journal is damaged; find the damage with `tallyman journal verify`")]
     Damaged(#[source] Damage),
+    /// A segment is not in the data folder, and its copy can't be had.
+    #[error("segment {digest} is not in the data folder")]
+    Elsewhere {
+        /// SHA-256 of its file.
+        digest: Digest,
+        /// The reason why its copy can't be had.
+        #[source]
+        why: NoCopy,
+    },
 }
 
 /// An error of verifying a journal.
@@ -225,6 +235,15 @@ pub enum VerifyError {
         path: PathBuf,
         /// Path of its write-ahead log.
         log: PathBuf,
+    },
+    /// A segment is not in the data folder, and its copy can't be had.
+    #[error("segment {digest} is not in the data folder")]
+    Elsewhere {
+        /// SHA-256 of its file.
+        digest: Digest,
+        /// The reason why its copy can't be had.
+        #[source]
+        why: NoCopy,
     },
     /// A query failed.
     #[error("can't read the journal")]

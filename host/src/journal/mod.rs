@@ -12,6 +12,7 @@ mod account;
 mod archive;
 mod backup;
 mod chain;
+mod copies;
 mod counted;
 mod entry;
 mod error;
@@ -47,6 +48,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use archive::Archive;
 pub use backup::{BackupError, Loss, backup, loss, restore};
+pub use copies::{
+    ArchiveError, Copied, CopyStore, CopyStores, NoCopy, Put, RestoreError, Restored, StoreError,
+    restore as restore_segments,
+};
 pub use counted::CountedQuery;
 pub use entry::{
     Activation, Alive, Durability, EarlierBoot, Entry, FactHash, FirstTry, Head, InstanceEntry,
@@ -61,7 +66,7 @@ pub use period::SpanQuery;
 pub use read::{FactQuery, Page};
 pub use replica::{Described, Handed, Replica, TakeError};
 pub use segment::{Listed, SealError, Segment};
-pub use verify::{LostLog, UNCOVERED, Verified, verify, verify_accounts};
+pub use verify::{LostLog, UNCOVERED, Verified, verify, verify_accounts, verify_reaching};
 
 use crate::billing::Fact;
 use crate::billing::account::Accountant;
@@ -105,6 +110,8 @@ pub struct Journal {
     path: PathBuf,
     /// Held while facts are sealed.
     sealing: tokio::sync::Mutex<()>,
+    /// Held while segments are copied or pruned.
+    copying: tokio::sync::Mutex<()>,
 }
 
 impl Journal {
@@ -313,6 +320,11 @@ impl Journal {
         limit: usize,
     ) -> Result<Vec<ChainedFact>, ReadError> {
         self.readers.with(|db| read::policy_facts(db, tenant, digest, limit))
+    }
+
+    /// Reads segments that are not in the data folder from their copies, from now on.
+    pub fn reach(&self, stores: Arc<dyn CopyStores>) {
+        self.readers.store.reach(stores);
     }
 
     /// Returns a reader for proofs.

@@ -130,6 +130,7 @@ fn journal(writer: &Writer, requests: mpsc::Sender<Request>, folder: &Path) -> J
         hosts: Arc::new(Hosts::beside(&path)),
         path,
         sealing: tokio::sync::Mutex::default(),
+        copying: tokio::sync::Mutex::default(),
     }
 }
 

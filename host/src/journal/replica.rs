@@ -26,7 +26,7 @@ use super::writer::write_alive;
 use crate::billing::account::Account;
 use crate::billing::calendar::Calendar;
 use crate::billing::life::wakes;
-use crate::billing::{About, Counted, Fact, HostFact, InstanceFact, Reading};
+use crate::billing::{About, Counted, Fact, InstanceFact, Reading};
 use crate::id::{InstanceId, InstanceName};
 use crate::limits::fleet::COPY_CACHE_KIB;
 use crate::units::Instant;
@@ -309,7 +309,7 @@ impl Taking<'_> {
             About::Host(of) => {
                 self.of_boot(&fact.at, seq)?;
                 // Its files of segments stay on the host: here, all facts are rows.
-                if !matches!(of, HostFact::Sealed(_)) {
+                if !of.is_of_a_segment() {
                     tables::index_host(self.db, of, &record)?;
                 }
             }

@@ -29,7 +29,7 @@ pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// The steps that create the tables. A published step is never changed: a database of an earlier
 /// version takes the steps that it lacks.
-const STEPS: [&str; 12] = [
+const STEPS: [&str; 13] = [
     FACTS,
     TENANTS,
     INVOICES,
@@ -42,6 +42,7 @@ const STEPS: [&str; 12] = [
     SEGMENTS,
     BOOTS,
     HEARD,
+    COPIES,
 ];
 
 /// The columns of `history` are a view on the facts' text: they can't disagree with what was
@@ -285,6 +286,22 @@ CREATE TABLE heard (
   until_ns INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX heard_of ON heard (host, fact);
+";
+
+/// The copies of segments in stores, and the segments that are kept there alone.
+const COPIES: &str = "
+CREATE TABLE segment_archived (
+  fact INTEGER PRIMARY KEY,
+  digest TEXT NOT NULL,
+  store TEXT NOT NULL,
+  object TEXT NOT NULL
+) STRICT;
+CREATE INDEX segment_archived_of ON segment_archived (digest, fact);
+CREATE TABLE segment_pruned (
+  fact INTEGER PRIMARY KEY,
+  digest TEXT NOT NULL
+) STRICT;
+CREATE INDEX segment_pruned_of ON segment_pruned (digest);
 ";
 
 /// The header of a database file.

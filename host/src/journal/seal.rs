@@ -8,7 +8,7 @@ use super::error::{CommitError, ReadError};
 use super::schema::int;
 use super::segment::{self, Draft, Listed, SealError, Segment};
 use super::writer::Request;
-use crate::billing::Sealed;
+use crate::billing::{HostFact, Sealed};
 use crate::id::Digest;
 use crate::units::Instant;
 
@@ -45,8 +45,8 @@ impl Journal {
             self.ask(move |db, store| segment::draft(db, store, bounds, states)).await?
         {
             states = Some(end);
-            let sealed = Some(told(&segment));
-            self.commit(Entry { segment: sealed, ..Entry::default() }).await?;
+            let sealed = HostFact::Sealed(told(&segment));
+            self.commit(Entry { segment: Some(sealed), ..Entry::default() }).await?;
             self.remove_sealed().await?;
             made.push(segment);
         }

@@ -8,12 +8,12 @@ use rusqlite::{Connection, ToSql};
 use super::entry::Row;
 use super::schema::int;
 use super::wire::FactRecord;
-use crate::billing::{Heard, HostFact, Sealed, TenantFact};
+use crate::billing::{Archived, Heard, HostFact, Sealed, TenantFact};
 use crate::id::Digest;
 use crate::tenant::Move;
 
 /// The derived tables, each with its derived columns, the key first.
-pub(super) const DERIVED: [(&str, &str); 12] = [
+pub(super) const DERIVED: [(&str, &str); 14] = [
     ("calendar", "fact, meter_ns, wall_ns"),
     ("policy_fact", "fact, tenant, digest"),
     ("tenant", "id, created, changed"),
@@ -24,6 +24,8 @@ pub(super) const DERIVED: [(&str, &str); 12] = [
     ("invoice", "fact, tenant, number, digest"),
     ("rule_fact", "fact, tenant"),
     ("segment", "fact, digest, first, last, before, link, recorded_ns, meter_ns, bytes"),
+    ("segment_archived", "fact, digest, store, object"),
+    ("segment_pruned", "fact, digest"),
     ("heard", "fact, host, upto, link, until_ns"),
     ("milestone", "fact, row, meter_ns, wakes"),
 ];
@@ -40,6 +42,11 @@ pub(super) fn index_host(
 ) -> rusqlite::Result<()> {
     match fact {
         HostFact::Sealed(sealed) => return index_segment(db, sealed, record),
+        HostFact::Archived(archived) => return index_archived(db, archived, record),
+        HostFact::Pruned(pruned) => {
+            let sql = "INSERT INTO segment_pruned (fact, digest) VALUES (?1, ?2)";
+            return insert(db, sql, &[&int(record.seq), &pruned.digest.to_string()]);
+        }
         HostFact::Heard(heard) => return index_heard(db, heard, record),
         HostFact::Started { .. }
         | HostFact::ClockStepped { .. }
@@ -70,6 +77,16 @@ fn index_segment(db: &Connection, sealed: &Sealed, record: &FactRecord) -> rusql
         &int(*bytes),
     ];
     insert(db, sql, &values)
+}
+
+fn index_archived(
+    db: &Connection,
+    archived: &Archived,
+    record: &FactRecord,
+) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO segment_archived (fact, digest, store, object) VALUES (?1, ?2, ?3, ?4)";
+    let Archived { digest, store, object } = archived;
+    insert(db, sql, &[&int(record.seq), &digest.to_string(), store, object])
 }
 
 fn index_heard(db: &Connection, heard: &Heard, record: &FactRecord) -> rusqlite::Result<()> {

@@ -1,6 +1,7 @@
 //! Tests of the journal: committing, reading, opening again, migrating.
 #![allow(clippy::unwrap_used)]
 
+mod archive;
 mod columns;
 mod copies;
 mod crash;
@@ -622,6 +623,7 @@ async fn where_a_policy_stands_is_told_by_the_last_fact_about_it() {
 
 /// Makes a database of the version before instances and milestones said where they stand.
 const TO_VERSION_8: &str = "
+    DROP TABLE segment_archived; DROP TABLE segment_pruned;
     DROP TABLE heard; DROP TABLE segment; DROP TABLE segment_copy; DROP INDEX instance_of;
     ALTER TABLE instance DROP COLUMN first_fact; ALTER TABLE instance DROP COLUMN first_ns;
     ALTER TABLE live DROP COLUMN facts; ALTER TABLE live DROP COLUMN opened;

@@ -7,10 +7,12 @@ mod lives;
 mod sealed;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rusqlite::Connection;
 
 use super::chain::Chain;
+use super::copies::CopyStores;
 use super::entry::Head;
 use super::error::{Damage, Flaw, VerifyError, wrong};
 use super::segment::{Store, segments};
@@ -88,8 +90,26 @@ pub fn verify_accounts(
     plain: &[Digest],
     progress: impl FnMut(u64, u64),
 ) -> Result<Verified, VerifyError> {
+    verify_reaching(path, plain, None, progress)
+}
+
+/// Verifies a journal as [`verify_accounts`] does. Segments that are not in the data folder are
+/// read from their copies.
+///
+/// # Errors
+/// As [`verify`], and [`VerifyError::Elsewhere`].
+pub fn verify_reaching(
+    path: &Path,
+    plain: &[Digest],
+    stores: Option<Arc<dyn CopyStores>>,
+    progress: impl FnMut(u64, u64),
+) -> Result<Verified, VerifyError> {
     let (path, db) = database(path, LostLog::Refused)?;
-    verify_database(&db, &Store::beside(&path), plain, progress)
+    let store = Store::beside(&path);
+    if let Some(stores) = stores {
+        store.reach(stores);
+    }
+    verify_database(&db, &store, plain, progress)
 }
 
 pub(super) fn verify_database(

@@ -5,12 +5,15 @@
 //! fields in the order of declaration here, integers only, `null` for absent values. A field that
 //! was added to a kind later is left out if absent, so that earlier facts keep their bytes.
 
+mod copies;
+mod enums;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::billing::agreement::{self, Agreement};
+use crate::billing::agreement::Agreement;
 use crate::billing::decimal::Decimal;
 use crate::billing::{
     About, BootId, Counted, Entered, Fact, Heard, HostFact, InstanceFact, Reading, Sealed,
@@ -20,6 +23,10 @@ use crate::id::{IdError, InstanceId, words};
 use crate::tenant::{self, FallbackOrder, Limit, Move, Quota, Settings};
 use crate::units::Instant;
 use crate::vm;
+pub use copies::{SegmentArchived, SegmentPruned};
+pub use enums::{
+    Asker, Command, Cycle, ExitCause, FallbackStep, OneOffKind, Phase, Plan, Role, Standing,
+};
 
 /// A fact as it was recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -110,6 +117,10 @@ pub enum What {
         /// Length of the file in bytes.
         bytes: u64,
     },
+    /// A copy of a segment was read back from a store and found whole.
+    SegmentArchived(SegmentArchived),
+    /// A segment leaves the data folder; its copy in a store stays.
+    SegmentPruned(SegmentPruned),
     /// A collector has taken a host's facts up to here.
     HostHeard {
         /// Name of the host.
@@ -402,95 +413,6 @@ pub enum What {
     Deleted,
 }
 
-/// Mirrors an enum of the core with its JSON names. The compiler checks that no member is missing
-/// on either side.
-macro_rules! mirror {
-    ($(#[$doc:meta])* $home:ident::$name:ident { $($member:ident),+ $(,)? }) => {
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-        #[serde(rename_all = "kebab-case")]
-        #[allow(missing_docs, reason = "each member is documented where it comes from")]
-        $(#[$doc])*
-        pub enum $name { $($member),+ }
-
-        impl From<$home::$name> for $name {
-            fn from(core: $home::$name) -> Self {
-                match core { $($home::$name::$member => Self::$member),+ }
-            }
-        }
-
-        impl From<$name> for $home::$name {
-            fn from(wire: $name) -> Self {
-                match wire { $($name::$member => Self::$member),+ }
-            }
-        }
-    };
-}
-
-mirror!(
-    /// The phase of an instance.
-    vm::Phase { Created, Initializing, Running, Paused, Shutdown, Standby, Stopped, Unknown }
-);
-mirror!(
-    /// A command to an instance.
-    vm::Command {
-        Start,
-        Stop,
-        Pause,
-        Resume,
-        Standby,
-        Restore,
-        Delete,
-        Snapshot,
-        Discard,
-        Revert,
-        Fork,
-        Resize,
-    }
-);
-mirror!(
-    /// The origin of a command.
-    vm::Asker { Client, RestartPolicy, Expiry, Schedule, HealthCheck, AutoStandby }
-);
-mirror!(
-    /// The cause of an instance's stop.
-    vm::ExitCause {
-        Requested,
-        Forced,
-        Guest,
-        Crashed,
-        HostLost,
-        LaunchFailed,
-        Discarded,
-        Unhealthy,
-    }
-);
-
-mirror!(
-    /// The length of a billing period.
-    agreement::Cycle { Month, Day }
-);
-mirror!(
-    /// The rights of a token's holder.
-    tenant::Role { Operator, Billing, TenantAdmin, TenantReader, PolicyAuthor, Host, Metrics }
-);
-mirror!(
-    /// The standing of a policy with a tenant.
-    tenant::Standing { Uploaded, Refused, Admitted, Shadow, Active, Draining, Retired, Quarantined }
-);
-mirror!(
-    /// The kind of an amount that is charged, or given, once.
-    tenant::OneOffKind { Charge, Goodwill }
-);
-mirror!(
-    /// The kind of a planned change.
-    tenant::Plan { Policy, Prices }
-);
-mirror!(
-    /// A step of the fallback order, for when the policy in force is quarantined.
-    #[schema(as = Rung)]
-    tenant::FallbackStep { Hold, LastGood, Standard }
-);
-
 /// Defines [`Kind`] and [`What::kind`] from one list of kinds.
 macro_rules! kinds {
     ($($member:ident = $text:literal,)+) => {
@@ -518,6 +440,8 @@ kinds!(
     TimeUnknown = "time-unknown",
     HostSuspended = "host-suspended",
     SegmentSealed = "segment-sealed",
+    SegmentArchived = "segment-archived",
+    SegmentPruned = "segment-pruned",
     HostHeard = "host-heard",
     PolicyAdmitted = "policy-admitted",
     PolicyActivated = "policy-activated",
@@ -611,6 +535,8 @@ impl From<&HostFact> for What {
                 What::HostSuspended { duration_ns: *duration_ns }
             }
             HostFact::Sealed(sealed) => sealed.into(),
+            HostFact::Archived(archived) => What::SegmentArchived(archived.into()),
+            HostFact::Pruned(pruned) => What::SegmentPruned(pruned.into()),
             HostFact::Heard(Heard { host, seq, link, until }) => What::HostHeard {
                 host: host.to_string(),
                 upto: *seq,
@@ -830,6 +756,8 @@ impl TryFrom<&What> for Family {
                 meter_from: Instant(*meter_from_ns),
                 bytes: *bytes,
             })),
+            What::SegmentArchived(archived) => host(HostFact::Archived(archived.try_into()?)),
+            What::SegmentPruned(pruned) => host(HostFact::Pruned(pruned.try_into()?)),
             What::HostHeard { host: name, upto, link, until_ns } => host(HostFact::Heard(Heard {
                 host: name.parse()?,
                 seq: *upto,

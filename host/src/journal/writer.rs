@@ -25,7 +25,7 @@ use super::schema::{self, WITHDRAWN, int, uint};
 use super::tables::{self, MILESTONE_FACTS, Milestone};
 use super::wire::{FactRecord, Family, What};
 use crate::billing::account::{Account, Accountant, Entering, Fault};
-use crate::billing::{Change, Counted, HostFact, InstanceFact, Reading, TenantFact, life};
+use crate::billing::{Change, Counted, InstanceFact, Reading, TenantFact, life};
 use crate::clock::{self, Clock};
 use crate::id::{Digest, InstanceId, InstanceName, TenantId, TokenId};
 use crate::limits::queue::JOURNAL_BATCH_MAX;
@@ -1024,11 +1024,11 @@ fn own_facts(
         let NewWithdrawal { tenant, plan, digest, from, by, reason } = new.clone();
         own(&tenant, TenantFact::PlanWithdrawn { plan, digest, from, by, reason })
     });
-    let sealed = entry.segment.clone().map(|sealed| {
-        let sealed = Family::Host(HostFact::Sealed(sealed));
-        Unsealed::of_tenant(&TenantId::default_tenant(), now, sealed)
-    });
-    sealed
+    let segment = entry
+        .segment
+        .clone()
+        .map(|fact| Unsealed::of_tenant(&TenantId::default_tenant(), now, Family::Host(fact)));
+    segment
         .into_iter()
         .chain(admitted)
         .chain(activated)

@@ -285,6 +285,8 @@ async fn measure(folder: PathBuf) -> (([Pair; 4], f64), [Pair; 2], Pair) {
         compiler: None,
         journal: tallyman::journal::Options::default(),
         fleet: Default::default(),
+        stores: Default::default(),
+        retention: Default::default(),
     });
     let daemon = daemon.await.unwrap();
     let served =

@@ -4,6 +4,7 @@
 #[path = "../../guests/hostile/mod.rs"]
 mod hostile;
 
+mod archive;
 mod boots;
 mod cli;
 mod copies;

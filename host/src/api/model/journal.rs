@@ -23,6 +23,42 @@ pub struct Segment {
     pub last: u64,
     /// Length of the file in bytes.
     pub bytes: u64,
+    /// True if the file is in the data folder.
+    pub is_here: bool,
+    /// True if it was pruned: it is kept in a store alone.
+    pub is_pruned: bool,
+    /// Its copies in stores, which were read back and found whole; the newest first.
+    pub copies: Vec<SegmentCopy>,
+}
+
+/// A copy of a segment in a store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SegmentCopy {
+    /// Address of the store, such as `s3://bucket/prefix`.
+    pub store: String,
+    /// Name of the object in the store.
+    pub object: String,
+}
+
+/// The segments to copy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ArchiveSegments {
+    /// Only tells how many segments would be copied.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// The segments that were copied, or would be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ArchivedSegments {
+    /// Address of the store.
+    pub store: String,
+    /// SHA-256 of the segments that were copied in this call, in the order of their facts. One
+    /// call copies some of them.
+    pub copied: Vec<String>,
+    /// Number of segments that have no copy in the store yet: call again until there is none.
+    pub left: usize,
 }
 
 /// The facts to seal.

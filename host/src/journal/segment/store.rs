@@ -13,10 +13,12 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::super::chain::encode_body;
+use super::super::copies::{CopyStores, NoCopy, copies_of};
 use super::super::entry::{FactHash, Head};
 use super::super::error::{Damage, Flaw, Place, ReadError};
 use super::super::schema::{int, uint};
 use super::super::wire::FactRecord;
+use super::fetched::Fetched;
 use super::file::{Columns, Reader};
 use crate::id::Digest;
 
@@ -55,6 +57,8 @@ pub(in super::super) struct Store {
     checked: Mutex<HashSet<Digest>>,
     /// The facts of the segment that was read last.
     last: Mutex<Option<(Digest, Arc<Vec<Linked>>)>>,
+    /// Files that are not in the folder, read from copies.
+    fetched: Fetched,
     /// Row groups that were decoded.
     pub(in super::super) groups_read: Arc<AtomicU64>,
 }
@@ -109,6 +113,7 @@ impl Store {
             folder,
             checked: Mutex::default(),
             last: Mutex::default(),
+            fetched: Fetched::default(),
             groups_read: Arc::default(),
         }
     }
@@ -118,23 +123,38 @@ impl Store {
         self.folder.join(format!("{digest}.parquet"))
     }
 
+    /// Reads segments that are not in the folder from their copies, from now on.
+    pub(in super::super) fn reach(&self, stores: Arc<dyn CopyStores>) {
+        self.fetched.reach(stores);
+    }
+
     pub(in super::super) fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// Opens a segment: its file, or the copy that a backup has of it. Its SHA-256 is checked once.
     pub(super) fn open(&self, db: &Connection, segment: &Segment) -> Result<Reader, ReadError> {
-        let file = self.file(db, segment)?;
         let is_checked = self.checked().contains(&segment.digest);
-        if !is_checked {
-            let found = hash(&file).map_err(|error| unreadable(segment, &error))?;
-            if found != segment.digest {
-                return Err(ReadError::Damaged(altered(segment, found)));
-            }
-            self.checked().insert(segment.digest);
-        }
+        let file = match is_checked {
+            true => self.file(db, segment)?,
+            false => self.whole_file(db, segment)?,
+        };
+        self.checked().insert(segment.digest);
         let reader = Reader::new(file).map_err(|error| unreadable(segment, &error))?;
         Ok(reader.counting(self.groups_read.clone()))
+    }
+
+    /// The file of a segment, from its beginning, once its SHA-256 was found right.
+    pub(in super::super) fn whole_file(
+        &self,
+        db: &Connection,
+        segment: &Segment,
+    ) -> Result<File, ReadError> {
+        let file = self.file(db, segment)?;
+        match hash(&file).map_err(|error| unreadable(segment, &error))? {
+            found if found == segment.digest => Ok(file),
+            found => Err(ReadError::Damaged(altered(segment, found))),
+        }
     }
 
     fn checked(&self) -> std::sync::MutexGuard<'_, HashSet<Digest>> {
@@ -155,13 +175,28 @@ impl Store {
                     io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
                 ) =>
             {
-                let text =
-                    format!("{} is not there; put it back, or restore a backup", path.display());
-                copied(db, &segment.digest)?
-                    .ok_or_else(|| ReadError::Damaged(damage(segment, None, Flaw::Malformed(text))))
+                match copied(db, &segment.digest)? {
+                    Some(file) => Ok(file),
+                    None => self.elsewhere(db, segment),
+                }
             }
             opened => opened.map_err(|error| unreadable(segment, &error)),
         }
+    }
+
+    /// The file of a segment that is not in the folder, from a copy.
+    fn elsewhere(&self, db: &Connection, segment: &Segment) -> Result<File, ReadError> {
+        let digest = segment.digest;
+        let fetched = self.fetched.file(db, (digest, segment.bytes), &self.folder)?;
+        fetched.map_err(|why| match why {
+            NoCopy::Unknown => {
+                let path = self.path(&digest);
+                let text =
+                    format!("{} is not there; put it back, or restore a backup", path.display());
+                ReadError::Damaged(damage(segment, None, Flaw::Malformed(text)))
+            }
+            why => ReadError::Elsewhere { digest, why },
+        })
     }
 
     /// All facts of a segment in order, each made again from its columns and held against its link.
@@ -218,6 +253,12 @@ impl Store {
         let place = usize::try_from(seq - segment.first).unwrap_or(usize::MAX);
         Ok(self.facts(db, segment)?.get(place).cloned())
     }
+}
+
+/// True if a fact tells that the segment leaves the data folder.
+pub(in super::super) fn is_pruned(db: &Connection, digest: &Digest) -> rusqlite::Result<bool> {
+    let sql = "SELECT 1 FROM segment_pruned WHERE digest = ?1";
+    db.prepare_cached(sql)?.exists([digest.to_string()])
 }
 
 /// A copy of a segment inside a backup, as a file without a name.
@@ -323,18 +364,37 @@ pub struct Listed {
     pub bytes: u64,
     /// Path of its file.
     pub path: PathBuf,
+    /// True if the file is there.
+    pub is_here: bool,
+    /// True if a fact tells that it leaves the data folder.
+    pub is_pruned: bool,
+    /// Its copies, as (address of the store, name of the object), the newest first.
+    pub copies: Vec<(String, String)>,
 }
 
 impl Store {
     /// The segments as they are listed.
     pub(in super::super) fn list(&self, db: &Connection) -> rusqlite::Result<Vec<Listed>> {
-        let listed = |one: Segment| Listed {
-            path: self.path(&one.digest),
-            digest: one.digest.to_string(),
-            first: one.first,
-            last: one.last,
-            bytes: one.bytes,
-        };
-        Ok(segments(db)?.into_iter().map(listed).collect())
+        segments(db)?.iter().map(|one| self.listed(db, one)).collect()
+    }
+
+    /// A segment as it is listed.
+    pub(in super::super) fn listed(
+        &self,
+        db: &Connection,
+        segment: &Segment,
+    ) -> rusqlite::Result<Listed> {
+        let path = self.path(&segment.digest);
+        let copies = copies_of(db, &segment.digest)?;
+        Ok(Listed {
+            digest: segment.digest.to_string(),
+            first: segment.first,
+            last: segment.last,
+            bytes: segment.bytes,
+            is_here: path.exists(),
+            path,
+            is_pruned: is_pruned(db, &segment.digest)?,
+            copies: copies.into_iter().map(|copy| (copy.store, copy.object)).collect(),
+        })
     }
 }

@@ -8,8 +8,8 @@ use super::super::schema;
 use super::super::tables::MILESTONE_FACTS;
 use super::super::verify::UNCOVERED;
 use super::*;
-use crate::billing::Heard;
 use crate::billing::agreement::Agreement;
+use crate::billing::{Archived, Heard, Pruned};
 
 /// A journal in which no table is empty, closed.
 async fn folder_with_everything() -> TempDir {
@@ -28,6 +28,12 @@ async fn folder_with_everything() -> TempDir {
         Heard { host: "h1".parse().unwrap(), seq: 1, link: Digest::of(b"link"), until: Instant(1) };
     let heard = Entry::of_host(opened.clock.reading(), HostFact::Heard(heard));
     journal.commit(heard).await.unwrap();
+    let digest = Digest::of(b"segment");
+    let archived = Archived { digest, store: "s3://a".into(), object: "h1/1-2.parquet".into() };
+    let pruned = Pruned { digest, by: by() };
+    for fact in [HostFact::Archived(archived), HostFact::Pruned(pruned)] {
+        journal.commit(Entry { segment: Some(fact), ..Entry::default() }).await.unwrap();
+    }
 
     let secret = Digest::of(b"secret");
     let token = TokenId::of(&secret);

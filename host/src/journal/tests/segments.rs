@@ -10,7 +10,7 @@ use super::super::segment::FOLDER;
 use super::*;
 use crate::billing::life::Life;
 
-const FACTS_MAX: u64 = 100;
+pub(super) const FACTS_MAX: u64 = 100;
 const IDS: [&str; 5] = ["a", "b", "c", "d", "e"];
 /// A lawful life after `created`, again and again.
 const PHASES: [Phase; 9] = [
@@ -34,7 +34,12 @@ fn intended() -> InstanceFact {
 }
 
 /// Moves instances in turn, with facts of the host and of a tenant in between.
-async fn live(journal: &Journal, clock: &Clock, drivers: &mut [Driver], steps: Range<usize>) {
+pub(super) async fn live(
+    journal: &Journal,
+    clock: &Clock,
+    drivers: &mut [Driver],
+    steps: Range<usize>,
+) {
     for step in steps {
         for driver in drivers.iter_mut() {
             if driver.row.is_none() {
@@ -48,21 +53,21 @@ async fn live(journal: &Journal, clock: &Clock, drivers: &mut [Driver], steps: R
     }
 }
 
-fn drivers(clock: &Clock) -> Vec<Driver> {
+pub(super) fn drivers(clock: &Clock) -> Vec<Driver> {
     IDS.iter().map(|id| Driver::new(id, clock)).collect()
 }
 
 /// The answers of a journal, up to a fact.
 #[derive(Debug, PartialEq)]
-struct Answers {
-    facts: Vec<ChainedFact>,
+pub(super) struct Answers {
+    pub(super) facts: Vec<ChainedFact>,
     histories: Vec<Vec<(u64, Fact)>>,
     recent: Vec<Vec<(u64, Fact)>>,
     lives: Vec<Vec<Life>>,
     places: Vec<Option<Head>>,
 }
 
-fn answers(journal: &Journal, through: u64, now: Instant) -> Answers {
+pub(super) fn answers(journal: &Journal, through: u64, now: Instant) -> Answers {
     let archive = journal.archive();
     let facts = pages(journal, &FactQuery { through: Some(through), ..FactQuery::default() });
     let ids = IDS.map(|id| id.parse::<InstanceId>().unwrap());
@@ -96,7 +101,7 @@ fn answers(journal: &Journal, through: u64, now: Instant) -> Answers {
     }
 }
 
-fn pages(journal: &Journal, query: &FactQuery) -> Vec<ChainedFact> {
+pub(super) fn pages(journal: &Journal, query: &FactQuery) -> Vec<ChainedFact> {
     let mut facts = Vec::new();
     let mut query = query.clone();
     loop {
@@ -114,7 +119,7 @@ fn rows(folder: &TempDir) -> u64 {
     db.query_row("SELECT count(*) FROM fact", [], |row| schema::uint(row, 0)).unwrap()
 }
 
-fn files(folder: &TempDir) -> Vec<PathBuf> {
+pub(super) fn files(folder: &TempDir) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder.path().join(FOLDER)).unwrap();
     let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     files.sort();

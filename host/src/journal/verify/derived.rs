@@ -53,7 +53,7 @@ impl<'a> Derived<'a> {
 
     pub(super) fn host(&mut self, fact: &HostFact, record: &FactRecord) -> Result<(), VerifyError> {
         self.check_clock(record)?;
-        if self.is_replica && matches!(fact, HostFact::Sealed(_)) {
+        if self.is_replica && fact.is_of_a_segment() {
             return Ok(());
         }
         tables::index_host(&self.again, fact, record).map_err(|error| twice(error, record.seq))

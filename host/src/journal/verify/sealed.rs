@@ -26,6 +26,7 @@ pub(super) fn verify(
     let facts = store.prove(db, segment).map_err(|error| match error {
         ReadError::Database(error) => VerifyError::Database(error),
         ReadError::Damaged(damage) => VerifyError::Damaged(damage),
+        ReadError::Elsewhere { digest, why } => VerifyError::Elsewhere { digest, why },
     })?;
     let sql = "SELECT seq, hash, body FROM fact WHERE seq BETWEEN ?1 AND ?2 ORDER BY seq";
     let mut statement = db.prepare_cached(sql)?;

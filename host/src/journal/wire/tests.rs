@@ -4,12 +4,14 @@
 use super::*;
 
 /// One fact of each kind, as it has been hashed since the first version.
-const TEXTS: [&str; 30] = [
+const TEXTS: [&str; 32] = [
     r#""kind":"host-started","version":"0.1.0"}"#,
     r#""kind":"clock-stepped","step_ns":-9223372036854775808}"#,
     r#""kind":"time-unknown","reason":"never-synchronised","claimed_ns":-5,"counted_ns":7}"#,
     r#""kind":"host-suspended","duration_ns":7}"#,
     r#""kind":"segment-sealed","digest":"0a00000000000000000000000000000000000000000000000000000000000000","first":1,"last":7,"before":"0000000000000000000000000000000000000000000000000000000000000000","link":"0a00000000000000000000000000000000000000000000000000000000000000","recorded_until_ns":5,"meter_from_ns":-5,"bytes":9}"#,
+    r#""kind":"segment-archived","digest":"0a00000000000000000000000000000000000000000000000000000000000000","store":"s3://bucket/prefix","object":"h1/1-7.parquet"}"#,
+    r#""kind":"segment-pruned","digest":"0a00000000000000000000000000000000000000000000000000000000000000","by":"operator"}"#,
     r#""kind":"host-heard","host":"h1","upto":7,"link":"0a00000000000000000000000000000000000000000000000000000000000000","until_ns":-5}"#,
     r#""kind":"policy-admitted","digest":"0a00000000000000000000000000000000000000000000000000000000000000","size_bytes":7}"#,
     r#""kind":"policy-activated","digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":5,"rollback":true}"#,

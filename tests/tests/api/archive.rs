@@ -1,0 +1,277 @@
+//! Archives: segments copied into a folder and into an object store, put back, and read from there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+use tallyman_tests::daemon::{Api, Daemon};
+use tallyman_tests::objects::{BUCKET, Objects, Wrong};
+use tempfile::TempDir;
+
+use crate::PROGRAM;
+
+/// A host with an archive.
+struct Host {
+    daemon: Daemon,
+    /// Arguments by which programs reach the archive.
+    reach: Vec<String>,
+}
+
+impl Host {
+    fn with(archive: &str, more: &[&str]) -> Self {
+        let reach = [&["--archive", archive], more].concat();
+        let reach: Vec<String> = reach.into_iter().map(str::to_owned).collect();
+        let own = ["--archive-as", "h1"].map(str::to_owned);
+        let arguments = reach.iter().cloned().chain(own).collect();
+        let folder = tempfile::tempdir().expect("a folder");
+        Self { daemon: Daemon::keeping(PROGRAM, folder, arguments), reach }
+    }
+
+    /// A host whose archive is this store.
+    fn at(store: &Objects, keys: &TempDir) -> Self {
+        let file = keys.path().join("keys");
+        fs::write(&file, "aws_access_key_id = id\naws_secret_access_key = secret\n").expect("keys");
+        let file = file.display().to_string();
+        let url = store.url();
+        let more = ["--archive-endpoint", &url, "--archive-keys", &file];
+        Self::with(&format!("s3://{BUCKET}/eu"), &more)
+    }
+
+    fn api(&self) -> &Api {
+        self.daemon.api()
+    }
+
+    /// Seals everything in segments, as many as asked for.
+    fn seal(&self, segments: usize) {
+        for round in 0..segments {
+            let tenant = json!({"id": format!("t{round}-{}", self.segments().len())});
+            self.api().post("/tenants", &tenant).done();
+            self.api().post("/journal/segments", &json!({})).done();
+        }
+    }
+
+    fn segments(&self) -> Vec<Value> {
+        self.api().get("/journal/segments").done().as_array().expect("a list").clone()
+    }
+
+    fn told(&self) -> usize {
+        let mut after = Some(0);
+        let mut told = 0;
+        while let Some(from) = after {
+            let path = format!("/journal?kind=segment-archived&after={from}");
+            let page = self.api().get(&path).done();
+            told += length(&page["facts"]);
+            after = page["next"].as_u64();
+        }
+        told
+    }
+
+    fn archive(&self) -> Output {
+        self.daemon.cli(&["journal", "archive", "--json"])
+    }
+
+    /// Runs a command on the data folder, with what it takes to reach the archive.
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command: Command = self.daemon.command(arguments);
+        command.args(&self.reach).output().expect("run")
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        files(&self.daemon.folder().join("segments"), "parquet")
+    }
+}
+
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    files.retain(|path| path.extension().is_some_and(|end| end == ending));
+    files.sort();
+    files
+}
+
+fn done(output: Output) -> Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+fn refused(output: &Output, words: &str) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains(words), "{words}: {said}");
+}
+
+fn length(value: &Value) -> usize {
+    value.as_array().expect("a list").len()
+}
+
+#[test]
+fn segments_are_copied_into_a_folder_and_put_back_from_there() {
+    let archive = tempfile::tempdir().expect("a folder");
+    let mut host = Host::with(&archive.path().display().to_string(), &[]);
+    host.seal(3);
+    assert_eq!(done(host.daemon.cli(&["journal", "archive", "--dry-run", "--json"]))["left"], 3);
+    assert_eq!(host.told(), 0);
+    let copied = done(host.archive());
+    assert_eq!((length(&copied["copied"]), &copied["left"]), (3, &json!(0)));
+    assert_eq!(files(&archive.path().join("h1"), "parquet").len(), 3);
+    assert_eq!(files(&archive.path().join("h1"), "json").len(), 3);
+    assert_eq!(length(&done(host.archive())["copied"]), 0);
+    assert!(
+        host.segments().iter().all(|one| one["is_here"] == true && length(&one["copies"]) == 1)
+    );
+
+    // Lost files are read from their copies by the daemon, and put back beside it.
+    let facts = |host: &Host| host.api().get("/journal").done()["facts"].clone();
+    let before = facts(&host);
+    let whole = host.files();
+    fs::remove_dir_all(host.daemon.folder().join("segments")).expect("removed");
+    host.daemon.stop();
+    host.daemon.start_again();
+    assert_eq!(facts(&host)[0], before[0]);
+    assert!(host.segments().iter().all(|one| one["is_here"] == false));
+    refused(&host.daemon.command(&["journal", "verify"]).output().expect("run"), "not in the data");
+    assert!(host.run(&["journal", "verify"]).status.success());
+    assert_eq!(length(&done(host.run(&["journal", "restore", "--dry-run", "--json"]))["files"]), 3);
+    assert_eq!(length(&done(host.run(&["journal", "restore", "--json"]))["files"]), 3);
+    assert_eq!(host.files(), whole);
+    host.daemon.prove_journal();
+}
+
+/// The recipe of the documentation checks an archive without this program.
+#[test]
+fn an_archive_is_checked_by_itself_in_python() {
+    let format = include_str!("../../../docs/journal-format.md");
+    let (_, rest) = format.split_once("## An archive").expect("a section");
+    let (_, rest) = rest.split_once("```python\n").expect("a recipe");
+    let (recipe, _) = rest.split_once("```").expect("its end");
+    let archive = tempfile::tempdir().expect("a folder");
+    let host = Host::with(&archive.path().display().to_string(), &[]);
+    host.seal(3);
+    done(host.archive());
+    let folder = archive.path().join("h1");
+    let check = || {
+        let run = Command::new("python3").args(["-c", recipe]).arg(&folder).output();
+        run.expect("python3; `scripts/setup test` installs it")
+    };
+    let said = check();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    assert_eq!(String::from_utf8_lossy(&said.stdout).lines().count(), 3);
+    let second = &files(&folder, "parquet")[1];
+    let whole = fs::read(second).expect("a file");
+    let mut altered = whole.clone();
+    altered[whole.len() / 2] ^= 1;
+    fs::write(second, altered).expect("altered");
+    refused(&check(), "was altered");
+    fs::write(second, whole).expect("as before");
+    fs::remove_file(&files(&folder, "json")[1]).expect("removed");
+    refused(&check(), "does not follow");
+}
+
+#[test]
+fn a_folder_that_is_not_mounted_delays_nothing_and_is_named() {
+    let parent = tempfile::tempdir().expect("a folder");
+    let archive = parent.path().join("mnt");
+    let mut host = Host::with(&archive.display().to_string(), &["--archive-region", "x"]);
+    host.seal(1);
+    refused(&host.archive(), "mnt is not there; mount or make it");
+    host.seal(1);
+    fs::create_dir(&archive).expect("mounted");
+    assert_eq!(length(&done(host.archive())["copied"]), 2);
+    host.daemon.prove_journal();
+}
+
+#[test]
+fn without_an_archive_the_command_says_how_to_get_one() {
+    let daemon = crate::daemon();
+    let said = daemon.cli(&["journal", "archive"]);
+    refused(&said, "start the daemon with --archive");
+}
+
+#[test]
+fn an_object_store_that_does_wrong_is_named_and_nothing_is_lost() {
+    let keys = tempfile::tempdir().expect("a folder");
+    let rows = [
+        (Wrong::Down, "failed at eu"),
+        (Wrong::Refuses, "AccessDenied"),
+        (Wrong::Changes, "has other bytes under the name h1/"),
+        (Wrong::Loses, "said that it took h1/"),
+        (Wrong::Confuses, "has other bytes under the name h1/"),
+    ];
+    for (wrong, words) in rows {
+        let store = Objects::start();
+        let mut host = Host::at(&store, &keys);
+        host.seal(2);
+        store.does(Some(wrong));
+        let words = words.replace("failed at eu", "failed at h1");
+        refused(&host.archive(), &words);
+        assert_eq!((host.told(), host.files().len()), (0, 2), "{wrong:?}");
+        store.does(None);
+        if wrong == Wrong::Changes {
+            refused(&host.archive(), &words);
+            store.alter(|objects| objects.clear());
+        }
+        assert_eq!(length(&done(host.archive())["copied"]), 2, "{wrong:?}");
+        assert_eq!((host.told(), store.objects().len()), (2, 4));
+        assert!(store.objects().keys().all(|name| name.starts_with("eu/h1/")));
+        host.daemon.prove_journal();
+    }
+}
+
+#[test]
+fn a_store_that_goes_over_objects_gets_the_same_bytes() {
+    let keys = tempfile::tempdir().expect("a folder");
+    let store = Objects::start();
+    let host = Host::at(&store, &keys);
+    store.does(Some(Wrong::Overwrites));
+    host.seal(1);
+    done(host.archive());
+    let before = store.objects();
+    host.seal(1);
+    done(host.archive());
+    assert_eq!(store.objects().len(), 4);
+    assert!(before.iter().all(|(name, bytes)| store.objects()[name] == *bytes));
+}
+
+/// Ends the daemon at each request of an archiving in turn: of the object and of the manifest, to
+/// be created and to be read back.
+#[test]
+fn an_archiving_that_is_killed_at_any_request_goes_on_and_copies_once() {
+    let keys = tempfile::tempdir().expect("a folder");
+    let store = Objects::start();
+    let mut host = Host::at(&store, &keys);
+    let mut killed = Vec::new();
+    for after in 0.. {
+        host.seal(1);
+        store.hold(Some(after));
+        let (mut client, _told) = host.daemon.follower(&["journal", "archive"]);
+        let is_over = std::sync::Mutex::new(&mut client);
+        let is_over = || is_over.lock().expect("no panic").try_wait().expect("a child").is_some();
+        let Some(request) = store.held(is_over) else { break };
+        host.daemon.kill();
+        client.wait().expect("a child of ours");
+        store.hold(None);
+        host.daemon.start_again();
+        done(host.archive());
+        killed.push(request.split_whitespace().next().expect("a method").to_owned());
+        let segments = host.segments();
+        assert!(segments.iter().all(|one| length(&one["copies"]) == 1), "{segments:?}");
+        assert_eq!((host.told(), store.objects().len()), (segments.len(), segments.len() * 2));
+    }
+    assert_eq!(killed, ["GET", "PUT", "GET", "PUT", "GET"]);
+    host.daemon.prove_journal();
+}
+
+/// The daemon's own round: it seals and copies without being asked.
+#[test]
+fn the_daemon_seals_and_copies_by_itself() {
+    let keys = tempfile::tempdir().expect("a folder");
+    let store = Objects::start();
+    let mut host = Host::at(&store, &keys);
+    host.daemon.stop();
+    host.daemon.add_arguments(&["--seal-after", "0s"]);
+    host.daemon.start_again();
+    let (_, mut told) = host.daemon.follower(&["journal", "list", "--follow"]);
+    told.until_one(|line| line.contains("segment-archived"));
+    host.daemon.prove_journal();
+    assert_eq!(store.objects().len() % 2, 0);
+}
