@@ -42,13 +42,15 @@ pub(super) async fn create_instance(
     Body(request): Body<CreateInstance>,
 ) -> Result<(StatusCode, Json<Instance>), ApiError> {
     let tenant = caller.tenant();
-    let image = images::for_instance(&state, &caller, &request.image).await?;
-    let new = parse::new_instance(&state, request, &image)?;
-    if !new.disks.is_empty() && !caller.is_operator() {
+    if !request.disks.is_empty() && !caller.is_operator() {
         return Err(ApiError::operators_alone(
             "disks: only an operator may name paths of the host",
         ));
     }
+    let image = request.image.clone();
+    // A request with an error pulls no image.
+    let new = parse::new_instance(&state, request)?;
+    let new = new(&images::for_instance(&state, &caller, &image).await?);
     let _kept =
         quota::reserve(&state, &tenant, &new.name, quota::share_of_new(&state, &new).await?)?;
     let asked = state.fleet.now();

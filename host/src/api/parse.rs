@@ -21,19 +21,27 @@ use crate::vm;
 pub(super) fn new_instance(
     state: &State,
     request: CreateInstance,
-    image: &Resolved,
-) -> Result<NewInstance, ApiError> {
+) -> Result<impl FnOnce(&Resolved) -> NewInstance, ApiError> {
     let disk = |disk: DiskRequest| Disk {
         path: PathBuf::from(disk.path),
         read_only: disk.read_only,
         size_bytes: 0, // Measured when the instance is prepared.
     };
-    Ok(NewInstance {
-        name: request.name.parse()?,
+    let name = request.name.parse()?;
+    let memory_bytes = memory_bytes(request.size.as_deref(), request.memory_bytes)?;
+    let restart = request.restart_policy.as_ref().map(restart_policy).transpose()?;
+    let health = request.health_check.as_ref().map_or(Ok(None), health_check)?;
+    let auto_standby = request.auto_standby.as_ref().map(auto_standby).transpose()?;
+    let expiry = expiry(state, request.ttl.as_deref(), request.expires_at, request.expiry_action)?;
+    let overlay = request.overlay_size.as_deref().map(parse_size).transpose();
+    let overlay_bytes =
+        overlay.map_err(|error| ApiError::invalid(format!("overlay_size: {error}")))?;
+    Ok(move |image: &Resolved| NewInstance {
+        name,
         image: image.image.manifest.name.clone(),
         image_reference: image.reference.as_ref().map(ToString::to_string),
         vcpus: request.vcpus,
-        memory_bytes: memory_bytes(request.size.as_deref(), request.memory_bytes)?,
+        memory_bytes,
         cmdline: request.cmdline,
         disks: request.disks.into_iter().map(disk).collect(),
         tags: request.tags,
@@ -41,18 +49,12 @@ pub(super) fn new_instance(
         stop_grace_ms: request.stop_grace_ms.unwrap_or(limits::instance::STOP_GRACE_MS),
         hypervisor: request.hypervisor,
         memory_bytes_max: request.memory_bytes_max,
-        restart: request
-            .restart_policy
-            .map_or(Ok(Default::default()), |policy| restart_policy(&policy))?,
-        health: request.health_check.as_ref().map_or(Ok(None), health_check)?,
-        auto_standby: request.auto_standby.as_ref().map(auto_standby).transpose()?,
-        expiry: expiry(state, request.ttl.as_deref(), request.expires_at, request.expiry_action)?,
+        restart: restart.unwrap_or_default(),
+        health,
+        auto_standby,
+        expiry,
         program: Program { entrypoint: request.entrypoint, cmd: request.cmd, env: request.env },
-        overlay_bytes: request
-            .overlay_size
-            .map(|size| parse_size(&size))
-            .transpose()
-            .map_err(|error| ApiError::invalid(format!("overlay_size: {error}")))?,
+        overlay_bytes,
         network: request.network.map(|network| network.enabled.unwrap_or(true)),
     })
 }

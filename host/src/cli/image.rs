@@ -43,7 +43,7 @@ pub(super) enum Command {
     #[command(after_help = "Examples:\n  \
                       tallyman image pull docker.io/library/nginx:1.27\n  \
                       tallyman image pull registry.example/web@sha256:... --label team=blue\n  \
-                      pass registry | tallyman image pull registry.example/web --username ci \
+                      tallyman image pull registry.example/web --username ci \
                       --password-stdin\n\n\
                       Breaking off leaves the pull to the daemon.")]
     Pull(Box<Pull>),
