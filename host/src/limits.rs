@@ -453,6 +453,19 @@ pub mod fleet {
     /// Texts of facts in one batch in bytes, unless a single fact is longer. A host that catches up
     /// keeps one batch in memory.
     pub const BATCH_BYTES: usize = 1 << 20;
+    /// The same for a batch through an engine, whose messages have 1 MiB at most: quoted, texts
+    /// take up to twice their length.
+    pub const PUBLISHED_BYTES: usize = 384 << 10;
+    /// Longest wait for the collector's answer to a batch that the engine has, in milliseconds. A
+    /// host waits once, and then goes on until answers come again.
+    pub const ANSWER_MS: u64 = 3_000;
+    /// Time between two beats of a host to an engine while the collector is away, in milliseconds.
+    pub const QUIET_BEAT_MS: u64 = 60_000;
+    /// Longest time in which the collector takes a batch, in milliseconds; the engine hands it out
+    /// again then.
+    pub const TAKE_MS: u64 = 60_000;
+    /// Most batches that the engine hands out before one of them is taken.
+    pub const UNDER_WAY: i64 = 64;
     /// Largest body of a batch in bytes: texts are quoted in JSON, and instances are described.
     pub const BODY_BYTES_MAX: usize = 8 << 20;
     /// Time after which a host without news says that it is there, in milliseconds: a close can

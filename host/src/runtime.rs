@@ -1,5 +1,6 @@
 //! The composition root: the only place that names concrete implementations and ties them together.
 
+mod membership;
 mod renewal;
 
 use std::io;
@@ -22,7 +23,7 @@ use crate::causes::in_words;
 use crate::clock::{self, Clock, Gap};
 use crate::delivery::{Deliveries, Receiver};
 use crate::driver::{self, Fleet, FleetError, Parts};
-use crate::fleet::{self, Collector, Http, Sender};
+use crate::fleet::{self, Sender};
 use crate::hypervisor::log::LogWatcher;
 use crate::hypervisor::{
     Accelerator, CloudHypervisor, CloudHypervisorConfig, Firecracker, FirecrackerConfig,
@@ -48,6 +49,7 @@ use crate::tenancy::{
     self, Jwt, JwtConfig, JwtConfigError, OperatorToken, OperatorTokenError, Tenancy,
 };
 use crate::tenant::{Actor, Settings, Standing};
+pub use membership::Membership;
 use renewal::Renewal;
 
 /// Interval at which the host notes that it is alive. After a loss of power, up to this much time
@@ -119,26 +121,6 @@ pub struct PulledImages {
     pub retention: Option<Duration>,
 }
 
-/// The part of a daemon in a fleet.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Membership {
-    /// The daemon is a host by itself.
-    #[default]
-    Alone,
-    /// The daemon is a host that hands its facts to a collector.
-    Host {
-        /// URL of the collector.
-        collector: String,
-        /// The host's token, with the role `host`.
-        token: String,
-        /// File with the authorities of the collector's certificate; `None` for those of this
-        /// system.
-        ca: Option<PathBuf>,
-    },
-    /// The daemon is the collector. It runs no machines.
-    Collector,
-}
-
 /// Error that keeps the daemon from starting, or ends it.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
@@ -188,6 +170,9 @@ pub enum RuntimeError {
     /// The way to the collector can't be set up.
     #[error("can't hand facts to a collector")]
     Way(#[from] fleet::HttpError),
+    /// The way through an engine can't be set up.
+    #[error("can't hand facts over through an engine")]
+    Engine(#[from] fleet::EngineError),
     /// A copy of a host's journal can't be opened.
     #[error("can't open the copies of hosts' journals")]
     Copies(#[source] OpenError),
@@ -229,6 +214,8 @@ pub struct Daemon {
     renewal: Renewal,
     /// The sender of facts to a collector; none on a host by itself.
     sender: Option<Sender>,
+    /// The receiver of facts through an engine; none where there is none.
+    receiver: Option<fleet::Receiver>,
     images: Arc<Images>,
     /// Time without a use after which a pulled image is removed.
     retention: Option<Duration>,
@@ -290,13 +277,8 @@ impl Daemon {
         let records = records.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         let Records { policies, accounting, journal, opened } = records?;
         let (hypervisors, statuses) = found?;
-        let way = match &options.fleet {
-            Membership::Host { collector, token, ca } => {
-                Some(Http::new(collector, token, ca.as_deref())?)
-            }
-            Membership::Alone | Membership::Collector => None,
-        };
-        let collector = collector(&options).await?;
+        let way = membership::way(&options.fleet)?;
+        let collector = membership::collector(&options).await?;
         let images = Arc::new(Images::open(&options.data)?);
         let pulls = Pulls::new(images.clone(), Pace::default())?;
         let token = Arc::new(operator_token(&options)?);
@@ -346,7 +328,8 @@ impl Daemon {
             std::mem::take(&mut options.receivers),
             options.data.join("deliveries"),
         ));
-        let sender = way.map(|way| sender(&journal, &clock, &fleet, way));
+        let receiver = membership::receiver(&options.fleet, collector.as_ref(), &tenancy)?;
+        let sender = way.map(|way| membership::sender(&journal, &clock, &fleet, way));
         let keeper = Arc::new(Retention::new(
             journal.clone(),
             clock.clone(),
@@ -371,10 +354,7 @@ impl Daemon {
             deliveries: deliveries.clone(),
             retention: keeper.clone(),
             collector,
-            billed_at: match options.fleet {
-                Membership::Host { collector, .. } => Some(collector),
-                Membership::Alone | Membership::Collector => None,
-            },
+            billed_at: options.fleet.billed_at(),
         });
         let retention = options.images.retention;
         Ok(Daemon {
@@ -387,6 +367,7 @@ impl Daemon {
             listeners,
             renewal,
             sender,
+            receiver,
             images,
             retention,
             keeper,
@@ -414,11 +395,12 @@ impl Daemon {
     /// [`RuntimeError::JournalFailed`], [`RuntimeError::Serve`].
     pub async fn serve(self, stop: watch::Receiver<bool>) -> Result<(), RuntimeError> {
         let Daemon { state, deliveries, fleet, journal, clock, rollout, listeners, .. } = self;
-        let Daemon { renewal, sender, images, retention, keeper, .. } = self;
+        let Daemon { renewal, sender, receiver, images, retention, keeper, .. } = self;
         let keeping = tokio::spawn(keeper.run());
         let renewing = tokio::spawn(renewal.run());
         let pruning = retention.map(|after| tokio::spawn(prune(images, fleet.clone(), after)));
         let sending = sender.map(|sender| tokio::spawn(sender.run()));
+        let receiving = receiver.map(|receiver| tokio::spawn(receiver.run()));
         let alive = tokio::spawn(prove_alive(journal.clone()));
         let wall = tokio::spawn(watch_clocks(journal.clone(), clock, fleet));
         let reconciling = tokio::spawn(rollout.run());
@@ -433,7 +415,7 @@ impl Daemon {
         reconciling.abort();
         pushing.abort();
         keeping.abort();
-        for task in [sending, pruning].into_iter().flatten() {
+        for task in [sending, receiving, pruning].into_iter().flatten() {
             task.abort();
         }
         if !matches!(served, Err(RuntimeError::JournalFailed(_)))
@@ -525,28 +507,6 @@ impl Records {
     }
 }
 
-/// The collector, if this daemon is one.
-async fn collector(options: &Options) -> Result<Option<Arc<Collector>>, RuntimeError> {
-    if options.fleet != Membership::Collector {
-        return Ok(None);
-    }
-    let data = options.data.clone();
-    let opened = tokio::task::spawn_blocking(move || Collector::open(&data)).await;
-    let opened = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-    Ok(Some(Arc::new(opened.map_err(RuntimeError::Copies)?)))
-}
-
-/// The sender of this host's facts, with the names and tags of its instances.
-fn sender(journal: &Arc<Journal>, clock: &Clock, fleet: &Fleet, way: Http) -> Sender {
-    let instances = fleet.clone();
-    let describe: fleet::Describe = Arc::new(move |id| {
-        let view = instances.find_known(id)?;
-        let tags = view.record.spec.tags.clone().into_iter().collect();
-        Some(fleet::Instance { id: id.clone(), name: view.record.name.clone(), tags })
-    });
-    Sender::new(journal.clone(), clock.clone(), describe, Arc::new(way))
-}
-
 /// Detects the hypervisors. Returns those that work on this host, the default first, and the status
 /// of each kind for the API.
 async fn hypervisors(
@@ -559,7 +519,7 @@ async fn hypervisors(
             source,
         })
     };
-    if options.fleet == Membership::Collector {
+    if options.fleet.is_collector() {
         return Ok((Vec::new(), Vec::new()));
     }
     let supervisor = options.supervisor.clone().map_or_else(own, Ok)?;

@@ -28,8 +28,14 @@ impl Authority {
 
     /// Writes a certificate of 127.0.0.1 and its key as `cert.pem` and `key.pem` into the folder.
     pub fn issue(&self, folder: &Path) -> (PathBuf, PathBuf) {
+        self.issue_to("127.0.0.1", folder)
+    }
+
+    /// Writes a certificate of a name or an address and its key as `cert.pem` and `key.pem` into
+    /// the folder.
+    pub fn issue_to(&self, name: &str, folder: &Path) -> (PathBuf, PathBuf) {
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("an address");
+        let params = CertificateParams::new([name.to_owned()]).expect("a name");
         let certificate = params.signed_by(&key, &*self.0).expect("a certificate");
         let files = (folder.join("cert.pem"), folder.join("key.pem"));
         fs::write(&files.0, certificate.pem()).expect("written");

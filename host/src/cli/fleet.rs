@@ -9,9 +9,11 @@ use super::listen::Places;
 use super::serve::{Issuer, start_log, stopped};
 use super::{Global, archive, output};
 use crate::api::model::{FleetHost, FleetHosts};
+use crate::fleet::Servers;
 use crate::journal;
 use crate::limits::fleet::CLOCK_OFF_NS;
 use crate::runtime::{Daemon, Membership, Options};
+use crate::tls::Files;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -19,6 +21,7 @@ pub(super) enum Command {
     #[command(after_help = "Examples:\n  \
                       tallyman fleet serve --data /var/lib/tallyman-fleet --listen 10.0.0.1:8443 \
                       --tls-cert ./cert.pem --tls-key ./key.pem\n  \
+                      tallyman fleet serve --nats tls://nats-1:4222,tls://nats-2:4222\n  \
                       tallyman token create h1 --role host --expires 8760h\n\n\
                       It keeps a copy of each host's journal, and answers the whole API: prices, \
                       agreements, previews and invoices are made here, over all hosts.")]
@@ -40,6 +43,44 @@ pub(super) struct Serve {
     issuer: Issuer,
     #[command(flatten)]
     archive: archive::Keeping,
+    #[command(flatten)]
+    engine: Engine,
+}
+
+/// Arguments of an engine between hosts and collector.
+#[derive(Debug, Args)]
+struct Engine {
+    /// Servers of NATS JetStream through which hosts publish, such as
+    /// `tls://nats-1.example:4222,tls://nats-2.example:4222`
+    #[arg(long, value_name = "SERVERS", env = "TALLYMAN_NATS")]
+    nats: Option<String>,
+    /// Number of servers that keep what the collector has not taken yet, 1 to 5
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        env = "TALLYMAN_NATS_REPLICAS",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u8).range(1..=5)
+    )]
+    nats_replicas: u8,
+    /// PEM file with the authorities of the servers' certificates; those of this system if absent
+    #[arg(long, value_name = "FILE", env = "TALLYMAN_NATS_CA", requires = "nats")]
+    nats_ca: Option<PathBuf>,
+    /// PEM file with the certificate that the collector shows to the servers
+    #[arg(long, value_name = "FILE", env = "TALLYMAN_NATS_CERT", requires = "nats_key")]
+    nats_cert: Option<PathBuf>,
+    /// PEM file with that certificate's private key
+    #[arg(long, value_name = "FILE", env = "TALLYMAN_NATS_KEY", requires = "nats_cert")]
+    nats_key: Option<PathBuf>,
+}
+
+impl Engine {
+    fn servers(self) -> Option<(Servers, usize)> {
+        let identity = self.nats_cert.zip(self.nats_key);
+        let identity = identity.map(|(certificate, key)| Files { certificate, key });
+        let servers = Servers { addresses: self.nats?, ca: self.nats_ca, identity };
+        Some((servers, self.nats_replicas.into()))
+    }
 }
 
 impl Command {
@@ -82,7 +123,7 @@ impl Serve {
                 trusts_wall_clock: self.trust_wall_clock,
                 ..journal::Options::default()
             },
-            fleet: Membership::Collector,
+            fleet: Membership::Collector { engine: self.engine.servers() },
             stores: Arc::new(self.archive.stores()?),
             retention: self.archive.plan(),
         })

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,13 +16,16 @@ use super::listen::Places;
 use super::{Global, archive, output};
 use crate::api::{Listen, parse_duration};
 use crate::delivery;
+use crate::fleet::Servers;
 use crate::hypervisor::Accelerator;
+use crate::id::HostName;
 use crate::invoice::Letterhead;
 use crate::journal;
 use crate::network::Pool;
 use crate::runtime::{Daemon, Membership, Options, PulledImages};
 use crate::tenancy::JwtConfig;
 use crate::tenant::billing_name;
+use crate::tls::Files;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,6 +37,7 @@ Examples:
   tallyman serve --probe-network 10.0.0.0/8
   tallyman serve --network-pool 10.213.0.0/16
   tallyman serve --fleet https://collector:8443 --fleet-token ./host.token
+  tallyman serve --fleet tls://nats-1:4222 --fleet-name h1
   tallyman serve --jwt-eddsa-key ./key.pem --jwt-issuer https://id.example --jwt-audience tallyman
   TALLYMAN_LOG=debug tallyman serve --accelerator tcg
 
@@ -123,26 +127,62 @@ pub(super) struct Serve {
 /// The part of a host in a fleet.
 #[derive(Debug, Args)]
 struct OfFleet {
-    /// URL of the collector of a fleet, to which this host hands its facts
-    #[arg(long, value_name = "URL", env = "TALLYMAN_FLEET", requires = "fleet_token")]
+    /// The collector of a fleet, to which this host hands its facts: its URL, or the servers of
+    /// NATS JetStream on the way to it, such as `tls://nats-1.example:4222`
+    #[arg(long, value_name = "URL|SERVERS", env = "TALLYMAN_FLEET")]
     fleet: Option<String>,
-    /// File with this host's token at the collector, which has the role `host`
+    /// File with this host's token at the collector, which has the role `host`; for a URL
     #[arg(long, value_name = "FILE", env = "TALLYMAN_FLEET_TOKEN", requires = "fleet")]
     fleet_token: Option<PathBuf>,
-    /// PEM file with the authorities from which the collector's certificate must come; those of
-    /// this system if absent
+    /// This host's name in the fleet; for servers of NATS
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "TALLYMAN_FLEET_NAME",
+        requires = "fleet",
+        conflicts_with = "fleet_token"
+    )]
+    fleet_name: Option<HostName>,
+    /// PEM file with the authorities from which the collector's certificate, or the servers', must
+    /// come; those of this system if absent
     #[arg(long, value_name = "FILE", env = "TALLYMAN_FLEET_CA", requires = "fleet")]
     fleet_ca: Option<PathBuf>,
+    /// PEM file with the certificate that this host shows to servers of NATS
+    #[arg(long, value_name = "FILE", env = "TALLYMAN_FLEET_CERT", requires = "fleet_key")]
+    fleet_cert: Option<PathBuf>,
+    /// PEM file with that certificate's private key
+    #[arg(long, value_name = "FILE", env = "TALLYMAN_FLEET_KEY", requires = "fleet_cert")]
+    fleet_key: Option<PathBuf>,
 }
 
 impl OfFleet {
     fn membership(self) -> anyhow::Result<Membership> {
-        let (Some(collector), Some(file)) = (self.fleet, self.fleet_token) else {
-            return Ok(Membership::Alone);
-        };
-        let token = std::fs::read_to_string(&file)
-            .with_context(|| format!("can't read this host's token from {}", file.display()))?;
-        Ok(Membership::Host { collector, token: token.trim().into(), ca: self.fleet_ca })
+        let Some(collector) = self.fleet else { return Ok(Membership::Alone) };
+        let is_url = ["http://", "https://"].iter().any(|scheme| collector.starts_with(scheme));
+        match (is_url, self.fleet_token, self.fleet_name) {
+            (true, Some(file), None) => {
+                let token = std::fs::read_to_string(&file);
+                let token = token.with_context(|| {
+                    format!("can't read this host's token from {}", file.display())
+                })?;
+                let token = token.trim().into();
+                Ok(Membership::Host { collector, token, ca: self.fleet_ca })
+            }
+            (false, None, Some(name)) => {
+                let identity = self.fleet_cert.zip(self.fleet_key);
+                let identity = identity.map(|(certificate, key)| Files { certificate, key });
+                let servers = Servers { addresses: collector, ca: self.fleet_ca, identity };
+                Ok(Membership::Publishes { servers, name })
+            }
+            (true, _, _) => bail!(
+                "{collector} is a collector's URL: name the file with this host's token there \
+                 (--fleet-token), which `tallyman token create NAME --role host` makes"
+            ),
+            (false, _, _) => bail!(
+                "{collector} is taken for servers of NATS: name this host (--fleet-name); a \
+                 collector's URL begins with https://"
+            ),
+        }
     }
 }
 

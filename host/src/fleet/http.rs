@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::message::{Answer, Batch};
 use super::transport::{SendError, Transport};
 use crate::causes::in_words;
+use crate::limits::fleet as limits;
 use crate::tls::{Trust, TrustError};
 
 /// Longest time to connect.
@@ -96,6 +97,10 @@ async fn refusal(status: StatusCode, response: Response) -> SendError {
 impl Transport for Http {
     fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Answer, SendError>> {
         self.post(batch).boxed()
+    }
+
+    fn batch_bytes(&self) -> usize {
+        limits::BATCH_BYTES
     }
 }
 

@@ -6,17 +6,19 @@
 //! from which to send again.
 //!
 //! - `message` is what passes between both sides;
-//! - `transport` is the seam to what carries it, and `http` carries it without a broker;
+//! - `transport` is the seam to what carries it: `http` without a broker, `jetstream` with one;
 //! - `sender` is the side of a host, `collector` the other one.
 
 mod collector;
 mod http;
+mod jetstream;
 mod message;
 mod sender;
 mod transport;
 
 pub use collector::{Collector, HostStatus, NoteError, Refused, Seen};
 pub use http::{Http, HttpError};
+pub use jetstream::{Admits, EngineError, Publisher, Receiver, Servers};
 pub use message::{Answer, Batch, ClockReading, Instance, MalformedBatch, Place};
 pub use sender::{Describe, Sender};
 pub use transport::{SendError, Transport};

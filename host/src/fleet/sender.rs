@@ -95,7 +95,8 @@ impl Sender {
         let journal = self.journal.clone();
         let describe = self.describe.clone();
         let collector = collector.unwrap_or(end);
-        let read = move || batch(&journal, &describe, collector, (end, &clock));
+        let bytes_max = self.transport.batch_bytes();
+        let read = move || batch(&journal, &describe, collector, (end, &clock), bytes_max);
         let read = blocking::run(read).await.map_err(|error| SendError::Away(error.to_string()))?;
         let batch = read.map_err(|error| SendError::Away(error.to_string()))?;
         let answer = self.transport.send(&batch).await?;
@@ -110,6 +111,7 @@ fn batch(
     describe: &Describe,
     collector: Head,
     (end, clock): (Head, &Reading),
+    bytes_max: usize,
 ) -> Result<Batch, ReadError> {
     let is_lost = collector.seq > end.seq;
     // The own link, not the collector's: it finds a fork by comparing the two.
@@ -128,7 +130,7 @@ fn batch(
     for chained in page {
         let text = serde_json::to_string(&chained.fact).unwrap_or_default();
         bytes += text.len();
-        if bytes > limits::BATCH_BYTES && !facts.is_empty() {
+        if bytes > bytes_max && !facts.is_empty() {
             break;
         }
         facts.push(text);

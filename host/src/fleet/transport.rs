@@ -24,4 +24,7 @@ pub enum SendError {
 pub trait Transport: Send + Sync {
     /// Sends a batch and returns the collector's answer.
     fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Answer, SendError>>;
+
+    /// Most bytes of texts in one batch, unless a single fact is longer.
+    fn batch_bytes(&self) -> usize;
 }

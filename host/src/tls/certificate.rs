@@ -145,6 +145,11 @@ impl Contents {
     }
 }
 
+/// Reads a certificate and its key, once. Blocking.
+pub(super) fn read(files: &Files) -> Result<Arc<CertifiedKey>, CertificateError> {
+    Contents::read(files)?.pair(files)
+}
+
 impl Certificate {
     /// Reads a certificate and its key. Blocking.
     ///

@@ -8,10 +8,11 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
-use super::Duplex;
+use super::{CertificateError, Duplex, Files, certificate};
 
 /// Error of a file of authorities.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +68,10 @@ pub fn refusal(error: &(dyn Error + 'static)) -> Option<String> {
 
 /// The authorities from which a server's certificate must come.
 #[derive(Debug, Clone)]
-pub struct Trust(Arc<ClientConfig>);
+pub struct Trust {
+    authorities: Arc<RootCertStore>,
+    config: Arc<ClientConfig>,
+}
 
 /// Read once: they are the same for all clients.
 static OF_SYSTEM: LazyLock<Trust> = LazyLock::new(|| {
@@ -117,16 +121,33 @@ impl Trust {
 
     fn of(authorities: RootCertStore) -> Self {
         super::install();
-        let mut config =
-            ClientConfig::builder().with_root_certificates(authorities).with_no_client_auth();
+        let authorities = Arc::new(authorities);
+        let builder = ClientConfig::builder().with_root_certificates(authorities.clone());
+        let mut config = builder.with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Self(Arc::new(config))
+        Self { authorities, config: Arc::new(config) }
     }
 
     /// The settings of an HTTP client with this trust. No proxy is used.
     pub fn client(&self) -> reqwest::ClientBuilder {
-        let config = ClientConfig::clone(&self.0);
+        let config = ClientConfig::clone(&self.config);
         reqwest::Client::builder().tls_backend_preconfigured(config).no_proxy()
+    }
+
+    /// The settings of a client of another protocol than HTTP, that shows the server a certificate
+    /// if it has one. Blocking.
+    ///
+    /// # Errors
+    /// [`CertificateError`] of the client's own certificate.
+    pub fn client_of(&self, identity: Option<&Files>) -> Result<ClientConfig, CertificateError> {
+        let builder = ClientConfig::builder().with_root_certificates(self.authorities.clone());
+        Ok(match identity {
+            None => builder.with_no_client_auth(),
+            Some(files) => {
+                let shown = SingleCertAndKey::from(certificate::read(files)?);
+                builder.with_client_cert_resolver(Arc::new(shown))
+            }
+        })
     }
 
     /// Makes a connection to the server `name` into one over TLS.
@@ -140,6 +161,6 @@ impl Trust {
     ) -> io::Result<impl Duplex + use<S>> {
         let name = ServerName::try_from(name.to_owned());
         let name = name.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        TlsConnector::from(self.0.clone()).connect(name, stream).await
+        TlsConnector::from(self.config.clone()).connect(name, stream).await
     }
 }

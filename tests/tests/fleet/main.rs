@@ -2,6 +2,8 @@
 //! bill over all.
 
 mod bill;
+mod engine;
 mod hosts;
+mod nats;
 mod site;
 mod way;

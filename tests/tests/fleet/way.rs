@@ -114,4 +114,8 @@ impl Transport for Way {
     fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Answer, SendError>> {
         async move { self.through(batch) }.boxed()
     }
+
+    fn batch_bytes(&self) -> usize {
+        1 << 20
+    }
 }
