@@ -31,7 +31,7 @@ use crate::hypervisor::{
 };
 use crate::id::{Digest, InstanceName, TenantId};
 use crate::image::{ImageError, Images};
-use crate::invoice::Letterhead;
+use crate::invoice::{Issuer, Letterhead};
 use crate::journal::{
     self, CommitError, Entry, Head, Journal, NewActivation, NewPolicy, OpenError, Opened,
     StoredStanding, StoredTenant,
@@ -330,10 +330,17 @@ impl Daemon {
         ));
         let receiver = membership::receiver(&options.fleet, collector.as_ref(), &tenancy)?;
         let sender = way.map(|way| membership::sender(&journal, &clock, &fleet, way));
+        // A collector bills what its hosts keep.
+        let is_billed_here = options.fleet.billed_at().is_none();
+        let bills = is_billed_here.then(|| retention::Bills {
+            issuer: Issuer::new(journal.clone(), rollout.policies().clone()),
+            tenancy: tenancy.clone(),
+        });
         let keeper = Arc::new(Retention::new(
             journal.clone(),
             clock.clone(),
             options.stores,
+            bills,
             options.retention,
         ));
         let state = api::State::new(api::Parts {

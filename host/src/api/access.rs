@@ -126,6 +126,7 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     ("GET", "/journal/segments", NOBODY_ELSE),
     ("POST", "/journal/segments", NOBODY_ELSE),
     ("POST", "/journal/copies", NOBODY_ELSE),
+    ("POST", "/journal/prune", NOBODY_ELSE),
     ("POST", "/fleet/facts", HOSTS),
     ("GET", "/fleet/hosts", NOBODY_ELSE),
 ];

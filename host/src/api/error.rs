@@ -477,6 +477,8 @@ impl From<RetentionError> for ApiError {
             RetentionError::Seal(error) => error.into(),
             RetentionError::Archive(error) => error.into(),
             RetentionError::Journal(error) => error.into(),
+            RetentionError::Bills(error) => error.into(),
+            RetentionError::Broken => Self::bug(&error),
         }
     }
 }

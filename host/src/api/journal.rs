@@ -9,14 +9,17 @@ use super::auth::Caller;
 use super::body::{Body, Params};
 use super::error::ApiError;
 use super::model::{
-    ArchiveSegments, ArchivedSegments, JournalHead, SealFacts, SealedFacts, Segment, SegmentCopy,
+    ArchiveSegments, ArchivedSegments, JournalHead, PruneSegments, PrunedSegments, SealFacts,
+    SealedFacts, Segment, SegmentCopy, StayingSegment, Timestamp,
 };
+use super::rules::instant as parsed_instant;
 use super::shared::Failures;
 use super::time::parse_duration;
 use super::{Shared, State, blocking};
 use crate::id::InstanceId;
 use crate::journal::wire::Kind;
-use crate::journal::{FactQuery, Listed, Page};
+use crate::journal::{Considered, FactQuery, Listed, Page};
+use crate::retention::Retention;
 use crate::units::Instant;
 
 /// The query parameters of a list of facts.
@@ -175,4 +178,71 @@ fn sealed(one: crate::journal::Segment) -> Segment {
         is_pruned: false,
         copies: Vec::new(),
     }
+}
+
+/// Removes segments from the data folder whose copies are enough
+///
+/// A segment leaves if its copy in the host's store is read and found whole once more, no open
+/// period and no document that would differ now needs it, and it is not the last one. What needs it
+/// later reads the copy.
+#[utoipa::path(post, path = "/journal/prune", tag = "journal", security(("bearer" = [])),
+    request_body = PruneSegments, responses(
+    (status = 200, description = "The segments that have left, or would", body = PrunedSegments),
+    Failures,
+))]
+pub(super) async fn prune_segments(
+    Extract(state): Shared,
+    caller: Caller,
+    Body(asked): Body<PruneSegments>,
+) -> Result<Json<PrunedSegments>, ApiError> {
+    let before = parsed_instant(&state, "before", &asked.before)?;
+    let retention = state.retention.clone();
+    let store = retention.address()?;
+    if asked.dry_run {
+        return blocking(move || Ok(Json(would_leave(&retention, store, before)?))).await;
+    }
+    let done = retention.prune(before, caller.actor()).await?;
+    Ok(Json(PrunedSegments {
+        store,
+        bytes: done.pruned.iter().map(|one| one.bytes).sum(),
+        pruned: done.pruned.iter().map(|one| one.digest.to_string()).collect(),
+        stay: done.stay.into_iter().map(|(segment, reason)| staying(&segment, reason)).collect(),
+        left: done.left,
+        correctable_until: None,
+    }))
+}
+
+fn would_leave(
+    retention: &Retention,
+    store: String,
+    before: Instant,
+) -> Result<PrunedSegments, ApiError> {
+    let mut answer = PrunedSegments {
+        store,
+        pruned: Vec::new(),
+        bytes: 0,
+        stay: Vec::new(),
+        left: 0,
+        correctable_until: None,
+    };
+    let keeps_ns = retention.keeps().map(|keeps| i64::try_from(keeps.as_nanos()));
+    let keeps_ns = keeps_ns.map(|keeps| keeps.unwrap_or(i64::MAX));
+    for Considered { segment, stays, archived_ns } in retention.prunable(before)? {
+        if let Some(reason) = stays {
+            answer.stay.push(staying(&segment, reason));
+            continue;
+        }
+        let until =
+            archived_ns.zip(keeps_ns).map(|(at, keeps)| Timestamp(at.saturating_add(keeps)));
+        answer.correctable_until = answer.correctable_until.into_iter().chain(until).min();
+        answer.pruned.push(segment.digest.to_string());
+        answer.bytes += segment.bytes;
+        answer.left += 1;
+    }
+    Ok(answer)
+}
+
+fn staying(segment: &crate::journal::Segment, reason: String) -> StayingSegment {
+    let digest = segment.digest.to_string();
+    StayingSegment { digest, first: segment.first, last: segment.last, reason }
 }

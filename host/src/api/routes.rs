@@ -117,6 +117,7 @@ fn guarded() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(journal::get_journal_head))
         .routes(routes!(journal::list_segments, journal::seal_facts))
         .routes(routes!(journal::archive_segments))
+        .routes(routes!(journal::prune_segments))
         .routes(routes!(fleet::take_facts).layer(batch_bytes_max))
         .routes(routes!(fleet::list_hosts))
         .routes(routes!(capabilities::get_capabilities))

@@ -1,4 +1,4 @@
-//! The options of archives; `tallyman journal archive`, `tallyman journal restore`.
+//! The options of archives; `tallyman journal archive`, `restore` and `prune`.
 
 use std::io::{IsTerminal, stderr};
 use std::path::PathBuf;
@@ -11,10 +11,12 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::Global;
-use crate::api::model::{ArchiveSegments, ArchivedSegments};
+use crate::api::model::{
+    ArchiveSegments, ArchivedSegments, PruneSegments, PrunedSegments, StayingSegment,
+};
 use crate::api::parse_duration;
 use crate::id::HostName;
-use crate::journal::{Put, Restored, restore_segments};
+use crate::journal::{CopyStores, Put, Restored, restore_segments};
 use crate::objects::{Access, Address, Keys, Stores};
 use crate::retention::Plan;
 use crate::tls::Trust;
@@ -44,13 +46,21 @@ pub(super) struct Archives {
 
 impl Archives {
     /// True if some option says how to reach a store.
-    pub(super) fn is_set(&self) -> bool {
+    fn is_set(&self) -> bool {
         let Self { archive, archive_endpoint, archive_region, archive_keys, archive_ca } = self;
         archive.is_some()
             || archive_endpoint.is_some()
             || archive_region.is_some()
             || archive_keys.is_some()
             || archive_ca.is_some()
+    }
+
+    /// The stores, if some option says how to reach one.
+    pub(super) fn reached(&self) -> anyhow::Result<Option<Arc<dyn CopyStores>>> {
+        match self.is_set() {
+            true => Ok(Some(Arc::new(self.stores()?))),
+            false => Ok(None),
+        }
     }
 
     pub(super) fn stores(&self) -> anyhow::Result<Stores> {
@@ -84,15 +94,59 @@ pub(super) struct Keeping {
         value_parser = parse_duration
     )]
     seal_after: Option<Duration>,
+    /// Age at which segments leave the data folder, such as 8760h, once their copies are whole and
+    /// no open period needs them; only by hand if absent
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "TALLYMAN_PRUNE_AFTER",
+        value_parser = parse_duration,
+        requires = "archive"
+    )]
+    prune_after: Option<Duration>,
+    /// Time for which the archive keeps an object, such as 87600h: said before segments are pruned
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "TALLYMAN_ARCHIVE_KEEPS",
+        value_parser = parse_duration,
+        requires = "archive"
+    )]
+    archive_keeps: Option<Duration>,
 }
 
 impl Keeping {
     pub(super) fn stores(&self) -> anyhow::Result<Stores> {
+        self.check()?;
         self.archives.stores()
     }
 
+    /// Refuses spans that contradict each other.
+    fn check(&self) -> anyhow::Result<()> {
+        let Self { seal_after, prune_after, archive_keeps, .. } = self;
+        if let (Some(prune), Some(seal)) = (prune_after, seal_after)
+            && prune < seal
+        {
+            bail!("prune_after must not be shorter than seal_after: what is pruned was sealed");
+        }
+        if let (Some(prune), Some(keeps)) = (prune_after, archive_keeps)
+            && keeps <= prune
+        {
+            bail!(
+                "archive_keeps must be longer than prune_after: a segment would leave the data \
+                 folder when its copy is gone"
+            );
+        }
+        Ok(())
+    }
+
     pub(super) fn plan(&self) -> Plan {
-        Plan { host: self.archive_as.clone(), seal_after: self.seal_after }
+        Plan {
+            host: self.archive_as.clone(),
+            seal_after: self.seal_after,
+            prune_after: self.prune_after,
+            keeps: self.archive_keeps,
+        }
     }
 }
 
@@ -126,6 +180,84 @@ impl Archive {
             }
         })
     }
+}
+
+/// Arguments of `journal prune`.
+#[derive(Debug, Args)]
+pub(super) struct Prune {
+    /// Only segments whose facts were all recorded before this: RFC 3339 in UTC, or a date
+    #[arg(long, value_name = "INSTANT")]
+    before: String,
+    /// Only tell which segments would leave, and why others stay
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Prune {
+    pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
+        let Prune { before, dry_run } = self;
+        let client = global.client()?;
+        let path = ["journal", "prune"];
+        let mut asked = PruneSegments { before, dry_run: true };
+        let first: PrunedSegments = client.post(&path, &asked).await?;
+        if dry_run {
+            return global.output().show(&first, would_leave);
+        }
+        // The last word before anything is removed.
+        eprintln!("{}", correctable(&first));
+        asked.dry_run = false;
+        let bar = bar();
+        bar.set_length(first.left as u64);
+        let mut all: PrunedSegments = client.post(&path, &asked).await?;
+        while all.left > 0 {
+            bar.set_position(all.pruned.len() as u64);
+            let next: PrunedSegments = client.post(&path, &asked).await?;
+            all.pruned.extend(next.pruned);
+            all.bytes += next.bytes;
+            all.stay = next.stay;
+            all.left = next.left;
+        }
+        bar.finish_and_clear();
+        global.output().show(&all, |all| {
+            let PrunedSegments { pruned, bytes, store, .. } = all;
+            let count = pruned.len();
+            format!(
+                "{count} segments of {bytes} bytes pruned; their copies are in {store}{}",
+                stay(all)
+            )
+        })
+    }
+}
+
+fn would_leave(answer: &PrunedSegments) -> String {
+    let PrunedSegments { pruned, bytes, .. } = answer;
+    let count = pruned.len();
+    format!(
+        "{}\n{count} segments of {bytes} bytes would be pruned{}",
+        correctable(answer),
+        stay(answer)
+    )
+}
+
+/// The time for which pruned periods can be corrected, in words.
+fn correctable(answer: &PrunedSegments) -> String {
+    let PrunedSegments { store, correctable_until, .. } = answer;
+    match correctable_until {
+        Some(until) => format!(
+            "periods in these segments can be corrected and proved from {store} until {until}"
+        ),
+        None => format!(
+            "periods in these segments can be corrected and proved from {store} as long as it \
+             keeps them; the daemon's option --archive-keeps says how long that is"
+        ),
+    }
+}
+
+fn stay(answer: &PrunedSegments) -> String {
+    let line = |one: &StayingSegment| {
+        format!("\nfacts {} to {} stay: {}", one.first, one.last, one.reason)
+    };
+    answer.stay.iter().map(line).collect()
 }
 
 /// A bar on the error output, if that is a terminal.

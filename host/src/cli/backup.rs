@@ -50,17 +50,29 @@ struct Copied {
     facts: u64,
     hash: String,
     instances: u64,
+    /// Facts of pruned segments, which are in the archive alone.
+    unread: u64,
 }
 
 impl From<Verified> for Copied {
-    fn from(Verified { head, instances }: Verified) -> Self {
-        Self { facts: head.seq, hash: head.hash.to_string(), instances }
+    fn from(Verified { head, instances, unread }: Verified) -> Self {
+        Self { facts: head.seq, hash: head.hash.to_string(), instances, unread }
     }
 }
 
 impl Copied {
     fn text(&self, what: &str) -> String {
-        format!("{what}: {} facts, {} instances\nhead {}", self.facts, self.instances, self.hash)
+        let whole = format!(
+            "{what}: {} facts, {} instances\nhead {}",
+            self.facts, self.instances, self.hash
+        );
+        match self.unread {
+            0 => whole,
+            unread => format!(
+                "{whole}\n{unread} facts were pruned and are in the archive alone; the chain was \
+                 verified, tables and accounts were not"
+            ),
+        }
     }
 }
 
@@ -91,9 +103,12 @@ fn stream(data: &Path) -> anyhow::Result<()> {
         Ok(copied)
     });
     let removed = std::fs::remove_file(&file);
-    let Verified { head, instances } = copied?;
+    let Verified { head, instances, unread } = copied?;
     removed.with_context(|| format!("can't remove {}", file.display()))?;
     eprintln!("copied and verified: {} facts, {instances} instances, head {}", head.seq, head.hash);
+    if unread > 0 {
+        eprintln!("{unread} facts were pruned and are in the archive alone");
+    }
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::Global;
-use super::archive::{Archive, Archives, Restore};
+use super::archive::{Archive, Archives, Prune, Restore};
 use super::client::Client;
 use super::follow::{self, Wanted};
 use super::output::{self, Output};
@@ -18,7 +18,6 @@ use crate::api::model::{Acts, JournalHead, SealFacts, SealedFacts, Segment, Time
 use crate::id::Digest;
 use crate::journal::wire::{ChainedFact, Kind, SegmentArchived, SegmentPruned, What};
 use crate::journal::{CopyStores, Page, Verified, verify_reaching};
-use crate::objects::Stores;
 use crate::policy::PolicyHost;
 use crate::tenancy::SELF;
 use crate::{billing, tenant, vm};
@@ -65,6 +64,12 @@ pub(super) enum Command {
                       The daemon's option --archive names the store. An object is created once and \
                       never changed; a copy counts when it was read back.")]
     Archive(Archive),
+    /// Remove segments from the data folder whose copies in the archive are enough
+    #[command(after_help = "Examples:\n  tallyman journal prune --before 2026-01-01 --dry-run\n  \
+                      tallyman journal prune --before 2026-01-01\n\n\
+                      What needs a pruned segment later reads its copy; `journal restore --pruned` \
+                      puts the file back.")]
+    Prune(Prune),
     /// Put files of segments back from their copies
     #[command(after_help = "Examples:\n  tallyman journal restore --dry-run\n  \
                       tallyman journal restore --pruned --archive-keys ./keys\n\n\
@@ -124,6 +129,7 @@ impl Command {
                 seal(&global.client()?, SealFacts { older_than, dry_run }, output).await
             }
             Command::Archive(archive) => archive.run(global).await,
+            Command::Prune(prune) => prune.run(global).await,
             Command::Restore(restore) => restore.run(global).await,
             Command::Segments => {
                 let segments: Vec<Segment> =
@@ -139,8 +145,8 @@ impl Command {
 }
 
 async fn verify(path: PathBuf, archives: &Archives, output: Output) -> anyhow::Result<()> {
-    let stores = archives.is_set().then(|| archives.stores()).transpose()?;
-    let work = tokio::task::spawn_blocking(move || prove(&path, stores.map(Arc::new)));
+    let stores = archives.reached()?;
+    let work = tokio::task::spawn_blocking(move || prove(&path, stores));
     let verified = work.await.context("the verification was interrupted")??;
     let whole = Whole {
         facts: verified.head.seq,
@@ -190,11 +196,10 @@ fn place(segment: &Segment) -> &'static str {
     }
 }
 
-fn prove(path: &Path, stores: Option<Arc<Stores>>) -> anyhow::Result<Verified> {
+fn prove(path: &Path, stores: Option<Arc<dyn CopyStores>>) -> anyhow::Result<Verified> {
     let bar = if stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
     // Accounts under the standard policy are computed again.
     let plain = [Digest::of(PolicyHost::standard_bytes())];
-    let stores = stores.map(|stores| stores as Arc<dyn CopyStores>);
     let verified = verify_reaching(path, &plain, stores, |done, of| {
         bar.set_length(of);
         bar.set_position(done);

@@ -9,11 +9,12 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Global;
+use super::archive::Archives;
 use super::output;
 use super::progress::during;
 use crate::id::TenantId;
 use crate::invoice::{Engines, Evidence, Line, Proved, TracedInterval, prove, trace_line};
-use crate::journal::{Archive, verify};
+use crate::journal::{Archive, verify_reaching};
 use crate::policy::{Backend, PolicyHost};
 
 const EXAMPLES: &str = "\
@@ -39,6 +40,8 @@ pub(super) struct Verify {
     /// Compute with compiled code only, not with the interpreter as well
     #[arg(long)]
     one_witness: bool,
+    #[command(flatten)]
+    archives: Archives,
 }
 
 /// The documents to verify.
@@ -105,10 +108,14 @@ impl Verify {
                 self.of(&proofs, &tenant, what, None)
             }
             None => {
-                let whole = verify(data, |_, _| ())
+                let stores = self.archives.reached()?;
+                let whole = verify_reaching(data, &[], stores.clone(), |_, _| ())
                     .with_context(|| format!("can't verify {}", data.display()))?;
                 let archive = Archive::open(data)
                     .with_context(|| format!("can't read {}", data.display()))?;
+                if let Some(stores) = stores {
+                    archive.reach(stores);
+                }
                 self.of(&archive, tenant, what, Some(whole.head.seq))
             }
         }

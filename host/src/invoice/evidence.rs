@@ -386,7 +386,7 @@ impl Evidence for Archive {
         for instance in
             self.instances_of(tenant)?.iter().filter(|stored| stored.last_fact > Some(news.after))
         {
-            let recent = self.history_after(&instance.id, news.after)?;
+            let recent = self.history_between(&instance.id, news.after, news.until)?;
             if recent.iter().any(|(seq, fact)| news.is_late(*seq, fact)) {
                 return Ok(true);
             }

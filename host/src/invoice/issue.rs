@@ -192,7 +192,7 @@ impl<E: Evidence, C: Calls> Computer<'_, E, C> {
     }
 
     /// Returns whether a period's last document may differ if computed now.
-    fn is_stale(
+    pub(super) fn is_stale(
         &self,
         view: &View,
         period: &Period,

@@ -30,6 +30,7 @@ mod issue;
 mod issuer;
 mod measure;
 mod naming;
+mod needed;
 mod once;
 mod one_offs;
 mod period;
@@ -59,6 +60,7 @@ pub use evidence::{Evidence, EvidenceError, InForce, News, Override, Quarantine,
 pub use issue::Goal;
 pub use issuer::{BookSummary, Directory, IssueError, Issuer};
 pub use naming::Naming;
+pub use needed::Needed;
 pub use one_offs::{NewOneOff, OneOffSet};
 pub use period::{AgreementFrom, Period};
 pub use proof::{Difference, ProofError, Proved, prove, trace_line};

@@ -425,6 +425,38 @@ fn example_9a_a_correction_cascades_through_a_credit() {
     assert_eq!(shelf.last().kind, Kind::Correction);
 }
 
+/// The first day whose facts are needed, and the document that would differ.
+fn needed(shelf: &Shelf, until: i64) -> Option<(i64, Option<u64>)> {
+    let named = names();
+    let computer = Computer::new(shelf, &shelf.calls, &named);
+    let needed = computer.needed(&shelf.view(), seconds(until)).expect("numbers")?;
+    Some(((needed.from.0 - seconds(0).0) / (seconds(DAY).0 - seconds(0).0), needed.stale))
+}
+
+#[test]
+fn facts_are_needed_from_the_first_period_that_is_open_or_would_differ() {
+    let mut shelf = Shelf::with_book(&priced("1"));
+    shelf.run("a", 0, 6);
+    shelf.run("b", DAY, DAY + 8);
+    assert_eq!(needed(&shelf, DAY), Some((0, None)));
+    shelf.close(DAY);
+    assert_eq!(needed(&shelf, DAY), None);
+    assert_eq!(needed(&shelf, 2 * DAY), Some((1, None)));
+    // Closed in part is open.
+    shelf.close(DAY + 10);
+    assert_eq!(needed(&shelf, 2 * DAY), Some((1, None)));
+    shelf.close(2 * DAY);
+    assert_eq!(needed(&shelf, 2 * DAY), None);
+    shelf.overriding(0, DAY, Some(&priced("2")), None);
+    assert_eq!(needed(&shelf, 2 * DAY), Some((0, Some(1))));
+    shelf.settle();
+    assert_eq!(needed(&shelf, 2 * DAY), None);
+    // Without a book nothing is charged, and nothing is waited for.
+    let mut free = Shelf::new();
+    free.run("a", 0, 6);
+    assert_eq!(needed(&free, 2 * DAY), None);
+}
+
 #[test]
 fn examples_9b_and_9c_a_cap_is_computed_whole_and_then_differenced() {
     let rows = [(20, &[] as &[&str]), (8, &["-2.00"])];

@@ -298,6 +298,22 @@ impl Archive {
         self.readers.with(|db| read::history_after(db, &self.readers.store, instance, after))
     }
 
+    /// Returns the facts of an instance with a sequence number greater than `after`, ascending, and
+    /// all of those that happened before `before`; later ones may be left out. Segments without
+    /// such facts are not read.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn history_between(
+        &self,
+        instance: &InstanceId,
+        after: u64,
+        before: Instant,
+    ) -> Result<Vec<(u64, Fact)>, ReadError> {
+        let store = &self.readers.store;
+        self.readers.with(|db| read::history_between(db, store, instance, (after, before)))
+    }
+
     /// Returns the changes of a tenant's policy or prices, activations and withdrawals, in the
     /// order of their facts. [`Timeline::with`](crate::billing::Timeline::with) applies them.
     ///

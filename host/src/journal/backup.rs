@@ -12,8 +12,8 @@ use super::entry::{FactHash, Head};
 use super::error::{OpenError, ReadError, VerifyError};
 use super::open::{lock, private_file, publish};
 use super::schema::{self, int, uint};
-use super::segment::{FOLDER, Store, segments};
-use super::verify::{LostLog, Verified, database, verify_database};
+use super::segment::{FOLDER, Store, is_pruned, segments};
+use super::verify::{LostLog, Verified, database, verify_present};
 
 /// An error of a backup or a restore. The source and an existing journal are unchanged.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +120,10 @@ fn copy_into(db: &Connection, store: &Store, part: &Path) -> Result<Verified, Ba
     // The copy holds the content of the log too, so it needs none.
     copy.execute("UPDATE session SET is_open = 0", [])?;
     for segment in segments(&copy)? {
+        // What was pruned stays in the archive.
+        if is_pruned(&copy, &segment.digest)? && !store.has(db, &segment.digest)? {
+            continue;
+        }
         let mut bytes = Vec::new();
         store
             .file(db, &segment)
@@ -133,7 +137,7 @@ fn copy_into(db: &Connection, store: &Store, part: &Path) -> Result<Verified, Ba
     }
     // Nothing but the copy itself is read for the proof.
     let inside = Store::beside(&part.join("none"));
-    verify_database(&copy, &inside, &[], |_, _| ()).map_err(BackupError::Copy)
+    verify_present(&copy, &inside).map_err(BackupError::Copy)
 }
 
 /// Takes the segments out of a copy that becomes the journal of a data folder.
@@ -147,7 +151,8 @@ fn unpack(part: &Path, folder: &Path) -> Result<(), BackupError> {
     for segment in segments {
         let name = segment.digest.to_string();
         let sql = "SELECT bytes FROM segment_copy WHERE digest = ?1";
-        let bytes: Vec<u8> = copy.query_row(sql, [&name], |row| row.get(0))?;
+        let bytes = copy.query_row(sql, [&name], |row| row.get::<_, Vec<u8>>(0)).optional()?;
+        let Some(bytes) = bytes else { continue };
         let path = folder.join(format!("{name}.parquet"));
         let mut part = path.clone().into_os_string();
         part.push(".part");
@@ -202,7 +207,7 @@ pub fn loss(from: &Path, folder: &Path, lost_log: LostLog) -> Result<Loss, Backu
     };
     let (path, copy) = database(from, lost_log).map_err(reading(from))?;
     let store = Store::beside(&path);
-    let copied = verify_database(&copy, &store, &[], |_, _| ()).map_err(reading(from))?.head;
+    let copied = verify_present(&copy, &store).map_err(reading(from))?.head;
     if !folder.join(schema::FILE).try_exists().map_err(file("look for", folder))? {
         return Ok(Loss {
             copy: copied,

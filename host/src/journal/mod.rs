@@ -49,8 +49,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use archive::Archive;
 pub use backup::{BackupError, Loss, backup, loss, restore};
 pub use copies::{
-    ArchiveError, Copied, CopyStore, CopyStores, NoCopy, Put, RestoreError, Restored, StoreError,
-    restore as restore_segments,
+    ArchiveError, Considered, Copied, CopyStore, CopyStores, Need, NoCopy, PrunedSegments, Pruning,
+    Put, RestoreError, Restored, StoreError, restore as restore_segments,
 };
 pub use counted::CountedQuery;
 pub use entry::{

@@ -293,9 +293,21 @@ pub(super) fn history_after(
     instance: &InstanceId,
     after: u64,
 ) -> Result<Vec<(u64, Fact)>, ReadError> {
+    history_between(db, store, instance, (after, Instant(i64::MAX)))
+}
+
+/// The same, of which those that happened from an instant on may be left out.
+pub(super) fn history_between(
+    db: &Connection,
+    store: &Store,
+    instance: &InstanceId,
+    (after, before): (u64, Instant),
+) -> Result<Vec<(u64, Fact)>, ReadError> {
     let end = segment::sealed_end(db)?.seq;
-    let mut records =
-        if after < end { sealed_history(db, store, instance, after)? } else { Vec::new() };
+    let mut records = match after < end {
+        true => sealed_history(db, store, instance, (after, before))?,
+        false => Vec::new(),
+    };
     let mut statement = db.prepare_cached(OF_INSTANCE)?;
     let none = None::<&str>;
     let values =
@@ -318,7 +330,7 @@ fn sealed_history(
     db: &Connection,
     store: &Store,
     instance: &InstanceId,
-    after: u64,
+    (after, before): (u64, Instant),
 ) -> Result<Vec<FactRecord>, ReadError> {
     let sql = "SELECT tenant, first_fact, last_fact FROM instance JOIN live USING (row)
                WHERE id = ?1 AND first_fact IS NOT NULL";
@@ -326,7 +338,9 @@ fn sealed_history(
     let known = db.prepare_cached(sql)?.query_row([instance.as_str()], known).optional()?;
     let Some((tenant, first, last)) = known else { return Ok(Vec::new()) };
     let mut records = Vec::new();
-    let holds = |one: &&Segment| one.last > after && one.last >= first && one.first <= last;
+    let holds = |one: &&Segment| {
+        one.last > after && one.last >= first && one.first <= last && one.meter_ns < before.0
+    };
     for segment in segment::segments(db)?.iter().filter(holds) {
         let mut cursor = Cursor::new(store, db, segment, &tenant, true)?;
         records.extend(cursor.records(instance.as_str())?);

@@ -9,6 +9,7 @@ mod damage;
 mod hosts;
 mod pages;
 mod period;
+mod prune;
 mod random;
 mod recipes;
 mod segments;
@@ -185,7 +186,7 @@ async fn everything_committed_is_there_after_reopening() {
     assert!(again.alive.unwrap().meter >= driver.account.tracker.since);
     assert_eq!(
         verify(folder.path(), |_, _| {}).unwrap(),
-        Verified { head: receipt.head, instances: 1 }
+        Verified { head: receipt.head, instances: 1, unread: 0 }
     );
 
     let next = Driver { row: Some(stored.row), account: stored.account.clone(), ..driver };

@@ -15,7 +15,7 @@ use super::chain::Chain;
 use super::copies::CopyStores;
 use super::entry::Head;
 use super::error::{Damage, Flaw, VerifyError, wrong};
-use super::segment::{Store, segments};
+use super::segment::{Segment, Store, is_pruned, segments};
 use super::wire::FactRecord;
 use super::{log, schema};
 use crate::billing::{About, Fact};
@@ -32,6 +32,9 @@ pub struct Verified {
     pub head: Head,
     /// Number of instances, deleted ones included.
     pub instances: u64,
+    /// Number of facts in pruned segments that a copy of the journal does not hold. If there are
+    /// any, only the chain was verified, as far as its facts are there.
+    pub unread: u64,
 }
 
 /// The columns that verification does not cover, as (table, column, reason). It finds any change of
@@ -133,6 +136,38 @@ pub(super) fn verify_database(
     })
 }
 
+/// Verifies a journal whose pruned segments may be missing. Tables and accounts can be made again
+/// only of all facts: if some are missing, the chain is verified alone.
+pub(super) fn verify_present(db: &Connection, store: &Store) -> Result<Verified, VerifyError> {
+    let snapshot = db.unchecked_transaction()?;
+    let mut unread = 0;
+    for segment in segments(&snapshot)? {
+        if is_missing(&snapshot, store, &segment)? {
+            unread += segment.last - segment.first + 1;
+        }
+    }
+    if unread == 0 {
+        drop(snapshot);
+        return verify_database(db, store, &[], |_, _| ());
+    }
+    let mut chain = Chain::after(Head::EMPTY);
+    for segment in segments(&snapshot)? {
+        match is_missing(&snapshot, store, &segment)? {
+            true => sealed::skip(&segment, &mut chain)?,
+            false => sealed::verify(&snapshot, store, &segment, &mut chain, &mut |_| Ok(()))?,
+        }
+    }
+    verify_hot(&snapshot, &mut chain, &mut |_| Ok(()))?;
+    let sql = "SELECT count(*) FROM instance";
+    let instances = snapshot.query_row(sql, [], |row| schema::uint(row, 0))?;
+    Ok(Verified { head: chain.head(), instances, unread })
+}
+
+/// True for a pruned segment that is not there.
+fn is_missing(db: &Connection, store: &Store, segment: &Segment) -> rusqlite::Result<bool> {
+    Ok(is_pruned(db, &segment.digest)? && !store.has(db, &segment.digest)?)
+}
+
 /// The treatment of a database that was copied without its log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LostLog {
@@ -195,19 +230,28 @@ fn verify_facts(
     for segment in segments(db)? {
         sealed::verify(db, store, &segment, &mut chain, &mut told)?;
     }
+    verify_hot(db, &mut chain, &mut told)?;
+    progress(total, total);
+    let instances = story.lives.finish()?;
+    story.derived.finish()?;
+    Ok(Verified { head: chain.head(), instances, unread: 0 })
+}
+
+/// Checks the facts behind the segments, which are rows.
+fn verify_hot(
+    db: &Connection,
+    chain: &mut Chain,
+    told: &mut impl FnMut(&FactRecord) -> Result<(), VerifyError>,
+) -> Result<(), VerifyError> {
     let mut statement =
         db.prepare("SELECT seq, hash, body FROM fact WHERE seq > ?1 ORDER BY seq")?;
     let mut rows = statement.query([schema::int(chain.head().seq)])?;
     loop {
         let at = chain.head().seq;
         let next = rows.next().map_err(|error| place_of(error, at + 1))?;
-        let Some(row) = next else { break };
-        told(&super::open::step(&mut chain, row)?.map_err(VerifyError::Damaged)?)?;
+        let Some(row) = next else { return Ok(()) };
+        told(&super::open::step(chain, row)?.map_err(VerifyError::Damaged)?)?;
     }
-    progress(total, total);
-    let instances = story.lives.finish()?;
-    story.derived.finish()?;
-    Ok(Verified { head: chain.head(), instances })
 }
 
 /// The tables and records that the facts must agree with.

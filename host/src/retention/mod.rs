@@ -2,14 +2,23 @@
 //!
 //! The daemon does by itself, as configured, what can be asked for by hand.
 
+mod bills;
+
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use bills::Bills;
 
 use crate::causes::in_words;
 use crate::clock::Clock;
 use crate::id::HostName;
-use crate::journal::{ArchiveError, Copied, CopyStore, CopyStores, Journal, ReadError, SealError};
+use crate::invoice::InvoiceError;
+use crate::journal::{
+    ArchiveError, Considered, Copied, CopyStore, CopyStores, Journal, PrunedSegments, Pruning,
+    ReadError, SealError,
+};
 use crate::limits::archive as limits;
+use crate::tenant::Actor;
 use crate::units::Instant;
 
 /// An error of retention. Facts are where they were.
@@ -27,6 +36,12 @@ pub enum RetentionError {
     /// The journal can't be read.
     #[error(transparent)]
     Journal(#[from] ReadError),
+    /// It can't be told which facts bills are made of.
+    #[error("it can't be told which facts bills are made of")]
+    Bills(#[from] InvoiceError),
+    /// The work broke off.
+    #[error("the work broke off")]
+    Broken,
 }
 
 /// The care that the daemon takes by itself.
@@ -36,6 +51,10 @@ pub struct Plan {
     pub host: Option<HostName>,
     /// Age at which facts are sealed; none to seal by hand alone.
     pub seal_after: Option<Duration>,
+    /// Age at which segments leave the data folder for good; none to prune by hand alone.
+    pub prune_after: Option<Duration>,
+    /// Time for which the store keeps an object; none if nobody has said so.
+    pub keeps: Option<Duration>,
 }
 
 /// The keeper of a journal's segments.
@@ -44,19 +63,22 @@ pub struct Retention {
     journal: Arc<Journal>,
     clock: Clock,
     stores: Arc<dyn CopyStores>,
+    bills: Option<Bills>,
     plan: Plan,
 }
 
 impl Retention {
-    /// The keeper of a journal's segments, whose copies are read where they are needed.
+    /// The keeper of a journal's segments, whose copies are read where they are needed. `bills` are
+    /// those that are made of the journal; none if they are made elsewhere.
     pub fn new(
         journal: Arc<Journal>,
         clock: Clock,
         stores: Arc<dyn CopyStores>,
+        bills: Option<Bills>,
         plan: Plan,
     ) -> Self {
         journal.reach(stores.clone());
-        Self { journal, clock, stores, plan }
+        Self { journal, clock, stores, bills, plan }
     }
 
     fn store(&self) -> Result<Arc<dyn CopyStore>, RetentionError> {
@@ -89,6 +111,44 @@ impl Retention {
         Ok(self.journal.archive_segments(store, host, limits::SEGMENTS_PER_CALL).await?)
     }
 
+    /// Time for which the store keeps an object; none if nobody has said so.
+    pub fn keeps(&self) -> Option<Duration> {
+        self.plan.keeps
+    }
+
+    /// The segments of the data folder before an instant, and which of them may leave. Blocking.
+    ///
+    /// # Errors
+    /// See [`RetentionError`].
+    pub fn prunable(&self, before: Instant) -> Result<Vec<Considered>, RetentionError> {
+        let asked = self.pruning(before, Actor::Host)?;
+        Ok(self.journal.prunable(self.store()?.address(), &asked)?)
+    }
+
+    /// Prunes the next segments before an instant, some at a time.
+    ///
+    /// # Errors
+    /// See [`RetentionError`].
+    pub async fn prune(
+        self: &Arc<Self>,
+        before: Instant,
+        by: Actor,
+    ) -> Result<PrunedSegments, RetentionError> {
+        let store = self.store()?;
+        let own = self.clone();
+        let asked = tokio::task::spawn_blocking(move || own.pruning(before, by)).await;
+        let asked = asked.map_err(|_| RetentionError::Broken)??;
+        Ok(self.journal.prune_segments(store, asked, limits::SEGMENTS_PER_CALL).await?)
+    }
+
+    fn pruning(&self, before: Instant, by: Actor) -> Result<Pruning, RetentionError> {
+        let needs = match &self.bills {
+            Some(bills) => bills.needs(self.clock.now())?,
+            None => Vec::new(),
+        };
+        Ok(Pruning { before, needs, by })
+    }
+
     /// Does what is configured, again and again, as long as it is polled.
     pub async fn run(self: Arc<Self>) {
         let mut said = None;
@@ -107,12 +167,15 @@ impl Retention {
         }
     }
 
-    async fn step(&self) -> Result<(), RetentionError> {
+    async fn step(self: &Arc<Self>) -> Result<(), RetentionError> {
         if let Some(age) = self.plan.seal_after {
             self.journal.seal(Some(self.before(age))).await?;
         }
         if self.stores.own().is_some() {
             while self.archive().await?.left > 0 {}
+        }
+        if let Some(age) = self.plan.prune_after {
+            while self.prune(self.before(age), Actor::Host).await?.left > 0 {}
         }
         Ok(())
     }

@@ -1,15 +1,19 @@
 //! Archives: segments copied into a folder and into an object store, put back, and read from there.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
+use tallyman_tests::aloud::say;
 use tallyman_tests::daemon::{Api, Daemon};
 use tallyman_tests::objects::{BUCKET, Objects, Wrong};
 use tempfile::TempDir;
 
 use crate::PROGRAM;
+use crate::invoices::{BOOK, put_prices};
 
 /// A host with an archive.
 struct Host {
@@ -30,11 +34,15 @@ impl Host {
 
     /// A host whose archive is this store.
     fn at(store: &Objects, keys: &TempDir) -> Self {
+        Self::at_url(&store.url(), keys)
+    }
+
+    /// A host whose archive is the store at this URL.
+    fn at_url(url: &str, keys: &TempDir) -> Self {
         let file = keys.path().join("keys");
         fs::write(&file, "aws_access_key_id = id\naws_secret_access_key = secret\n").expect("keys");
         let file = file.display().to_string();
-        let url = store.url();
-        let more = ["--archive-endpoint", &url, "--archive-keys", &file];
+        let more = ["--archive-endpoint", url, "--archive-keys", &file];
         Self::with(&format!("s3://{BUCKET}/eu"), &more)
     }
 
@@ -65,6 +73,10 @@ impl Host {
             after = page["next"].as_u64();
         }
         told
+    }
+
+    fn pruned(&self) -> usize {
+        self.segments().iter().filter(|one| one["is_pruned"] == true).count()
     }
 
     fn archive(&self) -> Output {
@@ -274,4 +286,219 @@ fn the_daemon_seals_and_copies_by_itself() {
     told.until_one(|line| line.contains("segment-archived"));
     host.daemon.prove_journal();
     assert_eq!(store.objects().len() % 2, 0);
+}
+
+/// A day after all facts.
+const LATER: &str = "2200-01-01";
+
+fn prune(host: &Host, more: &[&str]) -> Output {
+    host.daemon.cli(&[&["journal", "prune", "--before", LATER, "--json"], more].concat())
+}
+
+#[test]
+fn segments_leave_the_data_folder_and_what_needs_them_reads_their_copies() {
+    let archive = tempfile::tempdir().expect("a folder");
+    let more = ["--archive-region", "x"];
+    let mut host = Host::with(&archive.path().display().to_string(), &more);
+    host.seal(3);
+    let refused_all = done(prune(&host, &["--dry-run"]));
+    assert_eq!((length(&refused_all["pruned"]), length(&refused_all["stay"])), (0, 3));
+    let reason = refused_all["stay"][0]["reason"].as_str().expect("words");
+    assert!(reason.contains("`tallyman journal archive` makes one"), "{reason}");
+    done(host.archive());
+    let first = host.api().get("/journal?limit=1").done();
+    let would = done(prune(&host, &["--dry-run"]));
+    assert_eq!((length(&would["pruned"]), length(&would["stay"])), (2, 1));
+    assert_eq!(would["correctable_until"], Value::Null);
+    let said = prune(&host, &[]);
+    let words = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(words.contains("as long as it keeps them"), "{words}");
+    assert_eq!(length(&done(said)["pruned"]), 2);
+    assert_eq!(host.files().len(), 1);
+    assert_eq!(host.api().get("/journal?limit=1").done(), first);
+    assert_eq!(length(&done(prune(&host, &[]))["pruned"]), 0);
+
+    // Other programs say how to get at it, or are told.
+    host.daemon.stop();
+    let verify = host.daemon.command(&["journal", "verify"]).output().expect("run");
+    refused(&verify, "`tallyman journal restore --pruned`");
+    assert!(host.run(&["journal", "verify"]).status.success());
+    let left = done(host.run(&["journal", "restore", "--json"]));
+    assert_eq!((length(&left["files"]), &left["pruned"]), (0, &json!(2)));
+    let back = done(host.run(&["journal", "restore", "--pruned", "--json"]));
+    assert_eq!(length(&back["files"]), 2);
+    host.daemon.add_arguments(&["--archive-keeps", "87600h"]);
+    host.daemon.start_again();
+    let would = done(prune(&host, &["--dry-run"]));
+    assert!(would["correctable_until"].as_str().is_some_and(|until| until > "2036"), "{would}");
+    host.daemon.prove_journal();
+}
+
+#[test]
+fn an_open_period_keeps_its_segments_here() {
+    let archive = tempfile::tempdir().expect("a folder");
+    let host = Host::with(&archive.path().display().to_string(), &[]);
+    put_prices(host.api(), BOOK);
+    host.seal(2);
+    done(host.archive());
+    let kept = done(prune(&host, &[]));
+    assert_eq!((length(&kept["pruned"]), host.files().len()), (0, 2));
+    let reason = kept["stay"][0]["reason"].as_str().expect("words");
+    assert!(reason.contains("tenant 'default' has an open period"), "{reason}");
+}
+
+/// Ends the daemon while it reads the copy of the first, and of the second segment.
+#[test]
+fn pruning_that_is_killed_goes_on() {
+    let keys = tempfile::tempdir().expect("a folder");
+    for after in [0, 1] {
+        let store = Objects::start();
+        let mut host = Host::at(&store, &keys);
+        host.seal(3);
+        done(host.archive());
+        store.hold(Some(after));
+        let arguments = ["journal", "prune", "--before", LATER];
+        let (mut client, _told) = host.daemon.follower(&arguments);
+        store.held(|| false).expect("a request");
+        host.daemon.kill();
+        client.wait().expect("a child of ours");
+        store.hold(None);
+        host.daemon.start_again();
+        assert_eq!(host.files().len(), 3 - after);
+        assert_eq!(length(&done(prune(&host, &[]))["pruned"]), 2 - after);
+        assert_eq!((host.files().len(), host.pruned()), (1, 2));
+        assert!(host.run(&["journal", "verify"]).status.success());
+        assert_eq!(
+            length(&done(host.run(&["journal", "restore", "--pruned", "--json"]))["files"]),
+            2
+        );
+        host.daemon.prove_journal();
+    }
+}
+
+/// A store that is away delays nothing but what needs a pruned segment, and that is told.
+#[test]
+fn a_pruned_segment_whose_store_is_away_is_told() {
+    let keys = tempfile::tempdir().expect("a folder");
+    let store = Objects::start();
+    let mut host = Host::at(&store, &keys);
+    host.seal(3);
+    done(host.archive());
+    assert_eq!(length(&done(prune(&host, &[]))["pruned"]), 2);
+    host.daemon.stop();
+    host.daemon.start_again();
+    for (wrong, words) in
+        [(Wrong::Refuses, "AccessDenied"), (Wrong::Confuses, "has other bytes under the name")]
+    {
+        store.does(Some(wrong));
+        host.api().get("/journal?limit=1").refused(503, "segment_elsewhere", words);
+        host.seal(1);
+    }
+    store.does(None);
+    assert_eq!(length(&host.api().get("/journal?limit=1").done()["facts"]), 1);
+}
+
+#[test]
+fn the_daemon_prunes_by_itself_and_its_configuration_is_checked() {
+    let keys = tempfile::tempdir().expect("a folder");
+    let store = Objects::start();
+    let mut host = Host::at(&store, &keys);
+    host.seal(2);
+    host.daemon.stop();
+    host.daemon.add_arguments(&["--seal-after", "0s", "--prune-after", "0s"]);
+    host.daemon.start_again();
+    let (mut follower, mut told) = host.daemon.follower(&["journal", "list", "--follow"]);
+    told.until_one(|line| line.contains("segment-pruned"));
+    follower.kill().and_then(|()| follower.wait()).expect("a child of ours");
+
+    let file = keys.path().join("tallyman.toml");
+    let path = file.display().to_string();
+    let rows = [
+        ("prune_after = \"1h\"", "--archive"),
+        ("archive = \"relative\"", "is not the address of a store"),
+        ("archive = \"/a\"\nprune_after = \"1h\"\nseal_after = \"2h\"", "shorter than seal_after"),
+        (
+            "archive = \"/a\"\nprune_after = \"3h\"\narchive_keeps = \"2h\"",
+            "longer than prune_after",
+        ),
+        ("archive = \"s3://a\"\narchive_keys = \"/none\"", "can't read the keys"),
+    ];
+    for (text, words) in rows {
+        fs::write(&file, text).expect("a file");
+        refused(&host.daemon.command(&["config", "check", &path]).output().expect("run"), words);
+    }
+    let whole =
+        "archive = \"/a\"\nprune_after = \"3h\"\nseal_after = \"2h\"\narchive_keeps = \"9h\"";
+    fs::write(&file, whole).expect("a file");
+    let checked = host.daemon.command(&["config", "check", &path]).output().expect("run");
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+}
+
+/// The double of an object store that others use, for what ours can't show: requests as another
+/// program understands them. It does not check what is on the way to it.
+struct Moto(Child);
+
+const MOTO: &str = "\
+import sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer(ip_address='127.0.0.1', port=0, verbose=False)
+server.start()
+print(*server.get_host_and_port(), flush=True)
+sys.stdin.read()
+";
+
+impl Moto {
+    /// Starts it; none, with a message, where the setup could not fetch it.
+    fn start() -> Option<(Self, String)> {
+        let parts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/moto");
+        if !parts.join("moto").is_dir() {
+            say("moto NOT RUN: it is not in target/moto; `scripts/setup test` fetches it");
+            return None;
+        }
+        let mut child = Command::new("python3")
+            .args(["-c", MOTO])
+            .env("PYTHONPATH", parts)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("python3; `scripts/setup test` installs it");
+        let mut line = String::new();
+        let out = child.stdout.take().expect("a pipe");
+        BufReader::new(out).read_line(&mut line).expect("a line");
+        let address = line.trim().replace(' ', ":");
+        let mut create = TcpStream::connect(&address).expect("it listens");
+        let request = format!(
+            "PUT /{BUCKET} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\
+             authorization: AWS4-HMAC-SHA256 Credential=id/20261201/us-east-1/s3/aws4_request\r\n\
+             content-length: 0\r\n\r\n"
+        );
+        create.write_all(request.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        create.read_to_string(&mut answer).expect("it answers");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        Some((Self(child), format!("http://{address}")))
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        let _ = self.0.kill().and_then(|()| self.0.wait());
+    }
+}
+
+#[test]
+fn an_object_store_of_others_takes_and_gives_back_copies() {
+    let Some((_moto, url)) = Moto::start() else { return };
+    let keys = tempfile::tempdir().expect("a folder");
+    let mut host = Host::at_url(&url, &keys);
+    host.seal(3);
+    assert_eq!(length(&done(host.archive())["copied"]), 3);
+    assert_eq!(length(&done(host.archive())["copied"]), 0);
+    assert_eq!(length(&done(prune(&host, &[]))["pruned"]), 2);
+    assert_eq!(length(&host.api().get("/journal?limit=1").done()["facts"]), 1);
+    assert!(host.run(&["journal", "verify"]).status.success());
+    let back = done(host.run(&["journal", "restore", "--pruned", "--json"]));
+    assert_eq!(length(&back["files"]), 2);
+    host.daemon.prove_journal();
 }

@@ -101,7 +101,10 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
             ],
         ),
         ("objects", &["limits", "journal", "tls"]),
-        ("retention", &["units", "id", "limits", "clock", "journal"]),
+        (
+            "retention",
+            &["units", "id", "limits", "tenant", "clock", "journal", "tenancy", "invoice"],
+        ),
         ("api", API),
     ];
     let fixed = fixed.into_iter().map(|(from, to)| (from, to.to_vec()));

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::Timestamp;
+
 /// The end of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JournalHead {
@@ -80,4 +82,47 @@ pub struct SealedFacts {
     pub facts: u64,
     /// The new segments; none in a dry run.
     pub segments: Vec<Segment>,
+}
+
+/// The segments to prune.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PruneSegments {
+    /// Only segments whose facts were all recorded before this: RFC 3339 in UTC, or a date.
+    pub before: String,
+    /// Only tells which segments would leave, and why others stay.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// A segment that stays in the data folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StayingSegment {
+    /// SHA-256 of the file.
+    pub digest: String,
+    /// Sequence number of its first fact.
+    pub first: u64,
+    /// Sequence number of its last fact.
+    pub last: u64,
+    /// The reason, in words.
+    pub reason: String,
+}
+
+/// The segments that have left the data folder, or would.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PrunedSegments {
+    /// Address of the store that has their copies.
+    pub store: String,
+    /// SHA-256 of the segments that have left in this call, or would, in the order of their facts.
+    /// One call prunes some of them.
+    pub pruned: Vec<String>,
+    /// Length of their files in bytes.
+    pub bytes: u64,
+    /// The segments before the instant that stay.
+    pub stay: Vec<StayingSegment>,
+    /// Number of segments that may leave and have not: call again until there is none.
+    pub left: usize,
+    /// Instant up to which periods in these segments can still be corrected and proved, in a dry
+    /// run: as long as the store keeps its first copy. Null if nobody has said how long that is.
+    pub correctable_until: Option<Timestamp>,
 }

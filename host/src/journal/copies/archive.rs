@@ -164,7 +164,7 @@ impl Journal {
     }
 
     /// Asks a question that takes long, beside everything else.
-    async fn beside<T: Send + 'static>(
+    pub(super) async fn beside<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Connection, &Store) -> Result<T, ArchiveError> + Send + 'static,
     ) -> Result<T, ArchiveError> {

@@ -99,7 +99,7 @@ fn opened(stores: &dyn CopyStores, copy: &Copy) -> Result<Arc<dyn CopyStore>, No
     stores.at(&copy.store).map_err(|source| NoCopy::Store { store, object, source })
 }
 
-fn read(
+pub(super) fn read(
     store: &dyn CopyStore,
     copy: &Copy,
     digest: Digest,

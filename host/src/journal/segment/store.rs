@@ -128,6 +128,13 @@ impl Store {
         self.fetched.reach(stores);
     }
 
+    /// True if the file of a segment is in the folder, or in a backup.
+    pub(in super::super) fn has(&self, db: &Connection, digest: &Digest) -> rusqlite::Result<bool> {
+        let sql = "SELECT 1 FROM segment_copy WHERE digest = ?1";
+        let is_copied = || db.prepare_cached(sql)?.exists([digest.to_string()]);
+        Ok(self.path(digest).exists() || is_copied()?)
+    }
+
     pub(in super::super) fn folder(&self) -> &Path {
         &self.folder
     }

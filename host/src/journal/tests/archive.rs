@@ -9,7 +9,7 @@ use crate::id::HostName;
 
 /// A store in memory that does what it is told.
 #[derive(Debug)]
-struct Double {
+pub(super) struct Double {
     address: &'static str,
     objects: Mutex<BTreeMap<String, Vec<u8>>>,
     /// The fault of the creation after so many others.
@@ -18,7 +18,7 @@ struct Double {
 
 /// Something that a store does wrong, once.
 #[derive(Debug, Clone, Copy)]
-enum Fault {
+pub(super) enum Fault {
     /// It does not answer, and has taken nothing.
     Down,
     /// Its answer is lost; it has taken the object.
@@ -37,14 +37,14 @@ enum Fault {
     Refuses,
 }
 
-const A: &str = "s3://a/facts";
+pub(super) const A: &str = "s3://a/facts";
 
 impl Double {
-    fn at(address: &'static str) -> Arc<Self> {
+    pub(super) fn at(address: &'static str) -> Arc<Self> {
         Arc::new(Self { address, objects: Mutex::default(), fault: Mutex::default() })
     }
 
-    fn will(&self, after: usize, fault: Fault) {
+    pub(super) fn will(&self, after: usize, fault: Fault) {
         *self.fault.lock().unwrap() = Some((after, fault));
     }
 
@@ -64,7 +64,7 @@ impl Double {
         self.objects.lock().unwrap().keys().cloned().collect()
     }
 
-    fn alter(&self, alter: impl FnOnce(&mut BTreeMap<String, Vec<u8>>)) {
+    pub(super) fn alter(&self, alter: impl FnOnce(&mut BTreeMap<String, Vec<u8>>)) {
         alter(&mut self.objects.lock().unwrap());
     }
 }
@@ -121,7 +121,7 @@ impl CopyStore for Double {
 
 /// The stores that can be reached, the first of which is the configured one.
 #[derive(Debug)]
-struct Doubles(Vec<Arc<Double>>);
+pub(super) struct Doubles(pub(super) Vec<Arc<Double>>);
 
 impl CopyStores for Doubles {
     fn own(&self) -> Option<Arc<dyn CopyStore>> {
@@ -141,16 +141,16 @@ fn host() -> Option<HostName> {
 }
 
 /// A sealed journal, and its answers.
-struct Sealed {
-    folder: TempDir,
-    journal: Journal,
-    made: Vec<Segment>,
-    before: Answers,
-    head: u64,
-    now: Instant,
+pub(super) struct Sealed {
+    pub(super) folder: TempDir,
+    pub(super) journal: Journal,
+    pub(super) made: Vec<Segment>,
+    pub(super) before: Answers,
+    pub(super) head: u64,
+    pub(super) now: Instant,
 }
 
-async fn sealed() -> Sealed {
+pub(super) async fn sealed() -> Sealed {
     let folder = TempDir::new().unwrap();
     let (journal, opened) = open(folder.path());
     let mut drivers = drivers(&opened.clock);
@@ -164,11 +164,11 @@ async fn sealed() -> Sealed {
 }
 
 impl Sealed {
-    async fn archive(&self, store: &Arc<Double>) -> Result<Copied, ArchiveError> {
+    pub(super) async fn archive(&self, store: &Arc<Double>) -> Result<Copied, ArchiveError> {
         self.journal.archive_segments(store.clone(), host(), usize::MAX).await
     }
 
-    fn told(&self) -> Vec<String> {
+    pub(super) fn told(&self) -> Vec<String> {
         let kind = Some(Kind::SegmentArchived);
         let facts = pages(&self.journal, &FactQuery { kind, ..FactQuery::default() });
         let object = |chained: &ChainedFact| match &chained.fact.what {
@@ -178,7 +178,7 @@ impl Sealed {
         facts.iter().map(object).collect()
     }
 
-    fn again(&self) -> Answers {
+    pub(super) fn again(&self) -> Answers {
         answers(&self.journal, self.head, self.now)
     }
 }
@@ -280,7 +280,7 @@ async fn a_host_does_not_write_under_the_name_of_another_one() {
     assert_eq!(other.told().len(), 3);
 }
 
-fn put(pruned: bool, dry_run: bool) -> Put {
+pub(super) fn put(pruned: bool, dry_run: bool) -> Put {
     Put { pruned, dry_run }
 }
 

@@ -28,7 +28,7 @@ async fn a_copy_taken_while_it_runs_is_whole_and_can_be_put_back() {
     let elsewhere = TempDir::new().unwrap();
     let copy = elsewhere.path().join("journal.db");
     let copied = backup(folder.path(), &copy).unwrap();
-    assert_eq!(copied, Verified { head: journal.head(), instances: 1 });
+    assert_eq!(copied, Verified { head: journal.head(), instances: 1, unread: 0 });
     driver.commit(&journal, [entered(Phase::Running)]).await;
     let again = backup(folder.path(), &copy);
     assert!(matches!(again, Err(BackupError::Exists(_))), "{again:?}");

@@ -3,10 +3,28 @@
 use rusqlite::Connection;
 
 use super::super::chain::{Chain, encode_body};
+use super::super::entry::Head;
 use super::super::error::{Damage, Flaw, Place, ReadError, VerifyError, wrong};
 use super::super::schema::{int, uint};
 use super::super::segment::{Segment, Store};
 use super::super::wire::FactRecord;
+
+fn check_begin(segment: &Segment, chain: &Chain) -> Result<(), VerifyError> {
+    let head = chain.head();
+    if segment.first == head.seq + 1 && segment.before == head.hash {
+        return Ok(());
+    }
+    let place = Place::Segment { digest: segment.digest, fact: Some(segment.first) };
+    let flaw = Flaw::Gap { after: head.seq };
+    Err(VerifyError::Damaged(Damage { place, flaw }))
+}
+
+/// Moves past a segment that is not there, by the links that its fact tells of.
+pub(super) fn skip(segment: &Segment, chain: &mut Chain) -> Result<(), VerifyError> {
+    check_begin(segment, chain)?;
+    *chain = Chain::after(Head { seq: segment.last, hash: segment.link });
+    Ok(())
+}
 
 /// Checks a segment: its file is what it is called, its facts follow on those before, and the rows
 /// that are left say the same. `told` is shown each fact.
@@ -17,12 +35,7 @@ pub(super) fn verify(
     chain: &mut Chain,
     told: &mut impl FnMut(&FactRecord) -> Result<(), VerifyError>,
 ) -> Result<(), VerifyError> {
-    let head = chain.head();
-    if segment.first != head.seq + 1 || segment.before != head.hash {
-        let place = Place::Segment { digest: segment.digest, fact: Some(segment.first) };
-        let flaw = Flaw::Gap { after: head.seq };
-        return Err(VerifyError::Damaged(Damage { place, flaw }));
-    }
+    check_begin(segment, chain)?;
     let facts = store.prove(db, segment).map_err(|error| match error {
         ReadError::Database(error) => VerifyError::Database(error),
         ReadError::Damaged(damage) => VerifyError::Damaged(damage),

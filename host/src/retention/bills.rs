@@ -1,0 +1,54 @@
+//! The facts that bills to come are made of.
+
+use std::sync::Arc;
+
+use crate::id::InstanceId;
+use crate::invoice::{EvidenceError, InvoiceError, Issuer, Needed};
+use crate::journal::Need;
+use crate::tenancy::Tenancy;
+use crate::units::Instant;
+
+/// The bills of all tenants.
+#[derive(Clone)]
+pub struct Bills {
+    /// The issuer of documents.
+    pub issuer: Issuer,
+    /// The tenants.
+    pub tenancy: Arc<Tenancy>,
+}
+
+impl std::fmt::Debug for Bills {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bills").finish_non_exhaustive()
+    }
+}
+
+impl Bills {
+    /// The spans whose facts are needed for documents to come. Blocking.
+    ///
+    /// # Errors
+    /// See [`InvoiceError`].
+    pub(super) fn needs(&self, now: Instant) -> Result<Vec<Need>, InvoiceError> {
+        let nobody: crate::invoice::Directory =
+            Arc::new(|id: &InstanceId| Err(EvidenceError::Missing(format!("the name of {id}"))));
+        let mut needs = Vec::new();
+        for tenant in self.tenancy.tenants() {
+            let asked = self
+                .issuer
+                .compute(tenant.id(), &nobody, |computer, view| computer.needed(&view, now));
+            let Some(Needed { from, begins, stale }) = asked?? else { continue };
+            let tenant = tenant.id();
+            let reason = match stale {
+                None => format!(
+                    "tenant '{tenant}' has an open period, which begins at {begins}; close it first"
+                ),
+                Some(number) => format!(
+                    "document {number} of tenant '{tenant}', for the period from {begins}, would \
+                     differ now; settle it first"
+                ),
+            };
+            needs.push(Need { from, reason });
+        }
+        Ok(needs)
+    }
+}
