@@ -1,5 +1,11 @@
 //! Every bound of the program, in one place, each with its unit and its reason.
 
+/// Bounds of networks.
+pub mod network {
+    /// Longest time for which traffic is counted without a fact that says so, in nanoseconds.
+    pub const TOLD_NS: u64 = 3_600_000_000_000;
+}
+
 /// Bounds of billing.
 pub mod bill {
     /// Longest time that a boot counts as `initializing` unless the activation sets another, in

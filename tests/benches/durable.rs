@@ -15,7 +15,7 @@ use tallyman::id::{InstanceId, InstanceName, TenantId};
 use tallyman::journal::{Entry, InstanceWrite, Journal, Options, Row};
 use tallyman::policy::{Accounting, PolicyHost};
 use tallyman::units::Instant;
-use tallyman::vm::{Asker, Command, Phase, RestartPolicy, Shape, State};
+use tallyman::vm::{Asker, Command, Phase, RestartPolicy, Shape, State, Traffic};
 
 use crate::measure::{Line, Report, median};
 use crate::peer;
@@ -145,7 +145,8 @@ impl Moving {
     fn entry(&mut self, rig: &Rig, write: InstanceWrite) -> Entry {
         self.step += 1;
         let phase = if self.step.is_multiple_of(2) { Phase::Standby } else { Phase::Running };
-        let entered = Entered { phase, shape: SHAPE, session: 1, cause: None };
+        let entered =
+            Entered { phase, shape: SHAPE, session: 1, cause: None, traffic: Traffic::NONE };
         Entry::of_instance(write, vec![(rig.clock.reading(), InstanceFact::Entered(entered))])
     }
 

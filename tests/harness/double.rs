@@ -266,6 +266,7 @@ impl Default for DoubleHypervisor {
                 Capability::GracefulStop,
                 Capability::MemoryResize,
                 Capability::Disks,
+                Capability::Network,
             ]),
         };
         Self { description, world: Arc::default() }

@@ -8,6 +8,7 @@ pub mod double;
 pub mod guest;
 pub mod linux;
 pub mod machine;
+pub mod networks;
 pub mod objects;
 pub mod parity;
 pub mod policies;

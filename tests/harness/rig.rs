@@ -17,6 +17,7 @@ use tallyman::driver::{
 use tallyman::id::{InstanceId, InstanceName, TenantId};
 use tallyman::image::{ImageImport, Images};
 use tallyman::journal::{self, Journal, Options};
+use tallyman::network::Networks;
 use tallyman::policy::{Accounting, PolicyHost};
 use tallyman::tenant::Limit;
 use tallyman::units::{Instant, Nanos};
@@ -26,6 +27,7 @@ use tokio::runtime::Runtime;
 
 use crate::double::{DoubleHypervisor, DoubleProber};
 use crate::linux::guests;
+use crate::networks::DoubleNetworks;
 
 /// Guest memory of the image that every rig has, in bytes.
 pub const MEMORY_BYTES: u64 = 16 << 20;
@@ -53,6 +55,8 @@ pub struct Rig {
     pub memory_bytes_max: u64,
     /// Time to wait for the end of a machine, from the next start on.
     pub exit_patience: Duration,
+    /// Networks of guests, from the next start on; none for none.
+    pub networks: Option<DoubleNetworks>,
 }
 
 /// The same memory limit for every tenant.
@@ -131,6 +135,7 @@ impl Rig {
             skipped: Duration::ZERO,
             memory_bytes_max: u64::MAX,
             exit_patience: Duration::from_secs(10),
+            networks: None,
         };
         rig.import("tiny", None);
         rig
@@ -195,7 +200,7 @@ impl Rig {
             prober: Arc::new(self.prober.clone()),
             launches: Arc::new(self.double.clone()),
             quota: Arc::new(MemoryLimit(self.memory_bytes_max)),
-            networks: None,
+            networks: self.networks.clone().map(|networks| Arc::new(networks) as Arc<dyn Networks>),
             exit_patience: self.exit_patience,
         };
         let fleet = {

@@ -124,7 +124,7 @@ impl Maker {
         };
         let Ok(instance) = instance.parse::<InstanceId>() else { return Ok(None) };
         Ok(match self.journal.last_counted(&instance, previous)? {
-            Some((fact, at, Counted::Enters(Entered { phase, shape, session, cause }))) => {
+            Some((fact, at, Counted::Enters(Entered { phase, shape, session, cause, .. }))) => {
                 let phase = phase.into();
                 let cause = cause.map(ExitCause::from);
                 Some(Opening { fact, at, phase, shape: shape.into(), session, cause })
@@ -178,8 +178,16 @@ fn counting(fact: &FactRecord) -> Option<&str> {
 }
 
 fn opening(fact: &FactRecord) -> Option<Opening> {
-    let What::Entered { phase, vcpus, memory_bytes, disk_bytes, snapshot_bytes, session, cause } =
-        fact.what
+    let What::Entered {
+        phase,
+        vcpus,
+        memory_bytes,
+        disk_bytes,
+        snapshot_bytes,
+        session,
+        cause,
+        ..
+    } = fact.what
     else {
         return None;
     };

@@ -14,7 +14,7 @@ use crate::id::{
 };
 use crate::tenant::{Actor, Move, OneOffKind, Plan, Role, Settings};
 use crate::units::Instant;
-use crate::vm::{Asker, Command, ExitCause, Phase, Shape};
+use crate::vm::{Asker, Command, ExitCause, Phase, Shape, Traffic};
 
 /// One boot of the host, as the kernel names it (`/proc/sys/kernel/random/boot_id`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -472,6 +472,9 @@ pub struct Entered {
     pub session: u32,
     /// Cause of the stop; none for phases other than `stopped`.
     pub cause: Option<ExitCause>,
+    /// The guest's traffic since the instance was created, as it was read at this change. The
+    /// traffic of an interval is the difference to the fact that ends it.
+    pub traffic: Traffic,
 }
 
 /// The meaning of a fact for the time of its instance.
@@ -488,6 +491,14 @@ impl Counted {
     pub fn phase(self) -> Option<Phase> {
         match self {
             Counted::Enters(entered) => Some(entered.phase),
+            Counted::Ends => None,
+        }
+    }
+
+    /// The instance's traffic so far; none at the end, where it was told before.
+    pub fn traffic(self) -> Option<Traffic> {
+        match self {
+            Counted::Enters(entered) => Some(entered.traffic),
             Counted::Ends => None,
         }
     }

@@ -59,7 +59,7 @@ pub fn of_counted(
         close(&mut done, open.take(), timeline, at, false);
         open = match counted {
             Counted::Ends => None,
-            Counted::Enters(Entered { phase, shape, session, cause }) => Some(Interval {
+            Counted::Enters(Entered { phase, shape, session, cause, .. }) => Some(Interval {
                 fact,
                 phase,
                 start: at,
@@ -98,6 +98,7 @@ mod tests {
     use super::*;
     use crate::billing::{About, BootId, InstanceFact, Reading};
     use crate::id::{InstanceId, TenantId};
+    use crate::vm::Traffic;
     use proptest::prelude::*;
 
     fn fact(at: i64, fact: InstanceFact) -> Fact {
@@ -116,7 +117,16 @@ mod tests {
 
     fn entered(at: i64, phase: Phase) -> Fact {
         let shape = Shape::default();
-        fact(at, InstanceFact::Entered(Entered { phase, shape, session: 1, cause: None }))
+        fact(
+            at,
+            InstanceFact::Entered(Entered {
+                phase,
+                shape,
+                session: 1,
+                cause: None,
+                traffic: Traffic::NONE,
+            }),
+        )
     }
 
     fn digest(byte: u8) -> Digest {

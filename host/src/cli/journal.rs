@@ -374,11 +374,15 @@ fn details(what: &What) -> String {
             format!("{}{about}{by}", vm::Command::from(*command))
         }
         What::Abandoned { command, reason } => format!("{}: {reason}", vm::Command::from(*command)),
-        What::Entered { phase, cause, .. } => {
+        What::Entered { phase, cause, traffic, .. } => {
             let cause = cause
                 .map(|cause| format!(" ({})", vm::ExitCause::from(cause).as_str()))
                 .unwrap_or_default();
-            format!("{}{cause}", vm::Phase::from(*phase))
+            let traffic = traffic.map(|traffic| {
+                format!(", {} bytes in, {} out", traffic.in_bytes, traffic.out_bytes)
+            });
+            let traffic = traffic.unwrap_or_default();
+            format!("{}{cause}{traffic}", vm::Phase::from(*phase))
         }
         What::Forked { parent, child, snapshot } => match snapshot {
             Some(snapshot) => format!("{child} of {parent}'s {snapshot}"),

@@ -192,8 +192,8 @@ impl Host {
         let at = self.clock.reading();
         let phase = live.state.phase().ok_or_else(|| missing("the first phase"))?;
         let entered = {
-            let Live { shape, session, .. } = live;
-            InstanceFact::Entered(Entered { phase, shape, session, cause: None })
+            let Live { shape, session, traffic, .. } = live;
+            InstanceFact::Entered(Entered { phase, shape, session, cause: None, traffic })
         };
         let facts = before.into_iter().chain([entered]).map(|fact| (at.clone(), fact)).collect();
         let write = InstanceWrite::Insert {

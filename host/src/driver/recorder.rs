@@ -22,6 +22,7 @@ use crate::hypervisor::{Hypervisor, MachineSpec, Observed, Stamp, ended_traffic}
 use crate::journal::{CommitError, Durability, Entry, InstanceWrite};
 use crate::mutants::Mutant;
 use crate::network::Link;
+use crate::units::Nanos;
 use crate::vm::{Asker, Command, Event, State};
 
 /// Delay before a fact is written again after the disk was full.
@@ -135,7 +136,7 @@ impl Recorder {
     /// Records that `event` happened at `at`.
     pub(super) async fn enter_at(&mut self, event: Event, at: Reading) -> Result<(), FleetError> {
         self.count_traffic().await;
-        let fact = self.step(event, at)?;
+        let fact = self.step(event, self.after_traffic(at))?;
         self.write(vec![fact]).await?;
         if !self.live.state.has_vmm() {
             self.leave_network().await;
@@ -158,13 +159,26 @@ impl Recorder {
             None => ended_traffic(&folder, incarnation).map_err(on_disk("read", &folder)),
         });
         match read.await {
-            Ok(Some(counted)) => self.live.count(counted),
+            Ok(Some(counted)) => {
+                self.watch.traffic_read = Some(self.host.clock.now());
+                self.live.count(counted);
+            }
             Ok(None) => {}
             Err(error) => {
                 let instance = &self.record.id;
                 tracing::warn!(%instance, %error, "the guest's traffic could not be read");
             }
         }
+    }
+
+    /// `at`, or the nanosecond after the interval under way began, if traffic may have been read:
+    /// it belongs to an interval that has a length.
+    fn after_traffic(&self, at: Reading) -> Reading {
+        let tracker = &self.account.tracker;
+        let is_empty = tracker.current.is_some() && at.meter == tracker.since;
+        let meter =
+            at.meter.after(Nanos(1)).filter(|_| is_empty && self.record.spec.network.is_some());
+        Reading { meter: meter.unwrap_or(at.meter), ..at }
     }
 
     /// Lets go of the network of a launch that has ended, or never began.
@@ -203,9 +217,9 @@ impl Recorder {
             | Event::Lost
             | Event::Deleted => None,
         };
-        let Live { shape, session, .. } = self.live;
+        let Live { shape, session, traffic, .. } = self.live;
         match self.live.state.phase() {
-            Some(phase) => InstanceFact::Entered(Entered { phase, shape, session, cause }),
+            Some(phase) => InstanceFact::Entered(Entered { phase, shape, session, cause, traffic }),
             None => InstanceFact::Deleted,
         }
     }

@@ -24,7 +24,8 @@ pub(super) fn upcoming(record: &Record, live: &Live, watch: &Watch) -> Vec<(Inst
     let snapshot = live.snapshot_due_ns.map(|at| (Instant(at), Due::Snapshot));
     let probe = watch.probe_due(record, live).map(|at| (at, Due::Probe));
     let idle = watch.idle_due(record, live).map(|at| (at, Due::Idle));
-    let all = [expiry, restart, snapshot, probe, idle].into_iter().flatten();
+    let traffic = watch.traffic_due(record, live).map(|at| (at, Due::Traffic));
+    let all = [expiry, restart, snapshot, probe, idle, traffic].into_iter().flatten();
     all.map(|(at, due)| (watch.not_before(at, due), due)).collect()
 }
 

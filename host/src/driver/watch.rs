@@ -5,6 +5,7 @@ use super::live::{Health, Live};
 use super::record::Record;
 use super::settings::ExpiryAction;
 use crate::limits::idle as limits;
+use crate::limits::network::TOLD_NS;
 use crate::units::{Instant, Nanos};
 use crate::vm::State;
 
@@ -17,6 +18,8 @@ pub(super) struct Watch {
     pub(super) idle: Option<Idle>,
     /// Number of times the vCPUs were held since the task began.
     pub(super) pauses: u64,
+    /// Instant at which the guest's traffic was read last; none before that.
+    pub(super) traffic_read: Option<Instant>,
     /// Acts that have failed, each with the instant before which it is not tried again, so that it
     /// does not hold up the others.
     postponed: Vec<(Due, Instant)>,
@@ -35,6 +38,8 @@ pub(super) enum Due {
     Probe,
     /// The next check for idleness.
     Idle,
+    /// The next look at the guest's traffic.
+    Traffic,
 }
 
 /// The probes of one launch.
@@ -87,6 +92,13 @@ impl Watch {
         record.spec.health.as_ref().filter(|_| live.runs())?;
         let probes = self.probes.as_ref().filter(|probes| probes.incarnation == live.incarnation);
         Some(probes.map_or(Instant(0), |probes| probes.due))
+    }
+
+    /// Instant of the next look at the guest's traffic; none without a network or if nothing runs.
+    pub(super) fn traffic_due(&self, record: &Record, live: &Live) -> Option<Instant> {
+        record.spec.network.filter(|_| live.runs())?;
+        let read = self.traffic_read.unwrap_or(Instant(0));
+        Some(read.after(Nanos(TOLD_NS)).unwrap_or(Instant(i64::MAX)))
     }
 
     /// Begin of the time that is examined for idleness; none without auto-standby or if nothing

@@ -16,7 +16,7 @@ use crate::policy::metering::{
     Rounding as StatedRounding, Setting, Span, Stretch as StatedStretch, Subject as Asked,
 };
 use crate::units::Instant;
-use crate::vm::{Phase, Shape};
+use crate::vm::{Phase, Shape, Traffic};
 
 /// A dimension of a shape: the name in units, the name in columns of policies, the value.
 type Dimension = (&'static str, &'static str, fn(&Shape) -> u64);
@@ -26,6 +26,14 @@ const DIMENSIONS: [Dimension; 4] = [
     ("memory-byte", "memory-bytes", |shape| shape.memory_bytes),
     ("disk-byte", "disk-bytes", |shape| shape.disk_bytes),
     ("snapshot-byte", "snapshot-bytes", |shape| shape.snapshot_bytes),
+];
+
+/// A count: its name, as a unit and as a column of policies, and the value.
+type Count = (&'static str, fn(&Traffic) -> u64);
+
+const COUNTS: [Count; 2] = [
+    ("network-in-bytes", |traffic| traffic.in_bytes),
+    ("network-out-bytes", |traffic| traffic.out_bytes),
 ];
 
 /// The outcome of measuring a span.
@@ -272,10 +280,27 @@ impl Question {
                 wakes: pieces().map(|piece| piece.wakes).collect(),
                 fact: pieces().map(|piece| piece.fact).collect(),
                 dimensions: DIMENSIONS.iter().map(column).collect(),
-                counts: Vec::new(),
+                counts: self.counts(),
             },
             options: span.options.iter().map(setting).collect(),
         }
+    }
+}
+
+impl Question {
+    /// The columns of counts. Where nothing was counted there are none, as there were before
+    /// anything could be.
+    fn counts(&self) -> Vec<PolicyColumn> {
+        if self.pieces.iter().all(|(_, piece)| piece.traffic == Traffic::NONE) {
+            return Vec::new();
+        }
+        let values = |count: fn(&Traffic) -> u64| {
+            self.pieces.iter().map(|(_, piece)| count(&piece.traffic)).collect()
+        };
+        let columns = COUNTS.iter();
+        columns
+            .map(|&(name, count)| PolicyColumn { name: name.into(), values: values(count) })
+            .collect()
     }
 }
 
@@ -294,6 +319,20 @@ fn push(columns: &mut Intervals, row: &Row) {
     columns.fact.push(row.piece.fact);
     for (column, (_, _, value)) in columns.dimensions.iter_mut().zip(&DIMENSIONS) {
         column.values.push(value(&row.piece.shape));
+    }
+    push_counts(columns, row.piece.traffic);
+}
+
+/// Adds the counts of the interval that was added last. The first one that is not 0 makes the
+/// columns.
+fn push_counts(columns: &mut Intervals, traffic: Traffic) {
+    let before = columns.end.len() - 1;
+    if columns.counts.is_empty() && traffic != Traffic::NONE {
+        let column = |&(name, _): &Count| Column { name: name.into(), values: vec![0; before] };
+        columns.counts = COUNTS.iter().map(column).collect();
+    }
+    for (column, (_, value)) in columns.counts.iter_mut().zip(&COUNTS) {
+        column.values.push(value(&traffic));
     }
 }
 

@@ -24,7 +24,7 @@ use crate::journal::{FactHash, Head, SpanQuery, StoredInvoice};
 use crate::policy::PolicyHost;
 use crate::tenant::Actor;
 use crate::units::Instant;
-use crate::vm::{Phase, Shape};
+use crate::vm::{Phase, Shape, Traffic};
 
 /// The time of an instance in one phase with one shape. Instants are of UTC.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -231,7 +231,8 @@ fn history(rows: &[(u64, &SheetRow)], last: &mut u64) -> Vec<(u64, Fact)> {
         was_off = !is_on;
         let phase = row.phase;
         let shape = row.shape;
-        let entered = Entered { phase, shape, session: session.max(1), cause: None };
+        let entered =
+            Entered { phase, shape, session: session.max(1), cause: None, traffic: Traffic::NONE };
         facts.push((*number, of_instance(row.from, &row.instance, InstanceFact::Entered(entered))));
     }
     if let Some((_, row)) = rows.last()

@@ -15,7 +15,7 @@ use crate::policy::metering::{
     Measurement, MeterTerms, Request, Rounding as TermsRounding, Stretch as StatedStretch,
 };
 use crate::tenant::Actor;
-use crate::vm::{Phase, Shape};
+use crate::vm::{Phase, Shape, Traffic};
 
 const SECOND: i64 = 1_000_000_000;
 const DAY: i64 = 86_400;
@@ -143,7 +143,13 @@ impl Shelf {
     }
 
     fn enter(&mut self, instance: &str, at: i64, phase: Phase) {
-        let entered = Entered { phase, shape: Shape::default(), session: 1, cause: None };
+        let entered = Entered {
+            phase,
+            shape: Shape::default(),
+            session: 1,
+            cause: None,
+            traffic: Traffic::NONE,
+        };
         self.record(
             at,
             About::Instance(instance.parse().expect("an id"), InstanceFact::Entered(entered)),

@@ -4,7 +4,7 @@ use crate::billing::Entered;
 use crate::billing::life::{Life, Opening};
 use crate::id::InstanceId;
 use crate::units::Instant;
-use crate::vm::{Phase, Shape};
+use crate::vm::{Phase, Shape, Traffic};
 
 /// The option of an activation that bounds the time for which a boot counts as `initializing`. The
 /// host applies it, for every policy.
@@ -33,18 +33,22 @@ pub(super) struct Piece {
     pub(super) session: u32,
     pub(super) wakes: u32,
     pub(super) shape: Shape,
+    /// The traffic that was read at its end, since it was read before.
+    pub(super) traffic: Traffic,
 }
 
 /// The time of a life in `start..end`; none if nothing of it lies there. The last interval
 /// of an instance that is not deleted extends to the end. Time in `initializing` beyond
-/// `initializing_max_ns` counts as `running`.
+/// `initializing_max_ns` counts as `running`. Traffic belongs to the instant at which it was read:
+/// to the last piece of the interval that a fact with it ends.
 pub(super) fn usage(
     life: &Life,
     (start, end): (Instant, Instant),
     initializing_max_ns: &dyn Fn(Instant) -> u64,
 ) -> Option<Usage> {
     let mut pieces = Vec::with_capacity(life.counted.len() + 1);
-    let mut add = |open: &Opening, until: Instant| {
+    let mut add = |open: &Opening, until: Instant, traffic: Traffic| {
+        let before = pieces.len();
         let bound = i64::try_from(initializing_max_ns(open.boot_began)).unwrap_or(i64::MAX);
         let booted = Instant(open.boot_began.0.saturating_add(bound));
         for piece in split(open, until, booted) {
@@ -53,16 +57,24 @@ pub(super) fn usage(
                 pieces.push(piece);
             }
         }
+        let last = pieces[before..].last_mut();
+        last.map(|last: &mut Piece| last.traffic = traffic)
     };
     let mut open = life.opening;
+    // The traffic that pieces have so far.
+    let mut given = open.map_or(Traffic::NONE, |open| open.entered.traffic);
     for &(fact, at, counted) in life.counted.iter().take_while(|&&(_, at, _)| at <= end) {
-        if let Some(open) = &open {
-            add(open, at);
+        let read = counted.traffic().unwrap_or(given);
+        // What an interval of no length has is the next one's.
+        if let Some(open) = &open
+            && add(open, at, read.since(given)).is_some()
+        {
+            given = read;
         }
         open = Opening::after(open.as_ref(), fact, at, counted);
     }
     if let Some(open) = &open {
-        add(open, end.max(open.at));
+        add(open, end.max(open.at), Traffic::NONE);
     }
     let usage =
         Usage { id: life.id.clone(), first_fact: life.first_fact, ended: open.is_none(), pieces };
@@ -81,6 +93,7 @@ fn split(open: &Opening, until: Instant, booted: Instant) -> impl Iterator<Item 
         session,
         wakes: open.wakes,
         shape,
+        traffic: Traffic::NONE,
     };
     let is_late = phase == Phase::Initializing && booted < until;
     let cut = booted.max(open.at);
@@ -95,6 +108,7 @@ impl Usage {
         let clipped = self.pieces.iter().map(move |piece| Piece {
             start: piece.start.max(start),
             end: piece.end.min(end),
+            traffic: if piece.end <= end { piece.traffic } else { Traffic::NONE },
             ..*piece
         });
         clipped.filter(|piece| piece.start < piece.end)
@@ -124,6 +138,7 @@ mod tests {
                 shape: Shape::default(),
                 session: 1,
                 cause: None,
+                traffic: Traffic::NONE,
             }),
         )
     }
@@ -176,6 +191,42 @@ mod tests {
         let boot =
             [(Phase::Initializing, 10, 14), (Phase::Running, 14, 20), (Phase::Running, 20, 30)];
         assert_eq!(rows, boot);
+    }
+
+    fn with(mut fact: Fact, bytes: u64) -> Fact {
+        if let About::Instance(_, InstanceFact::Entered(entered)) = &mut fact.about {
+            entered.traffic = Traffic::of([bytes, 1, 0, 0]);
+        }
+        fact
+    }
+
+    fn traffic(history: &[(u64, Fact)], span: (i64, i64)) -> Vec<(i64, i64, u64)> {
+        let pieces = of(history, span, 1_000).map(|usage| usage.pieces).unwrap_or_default();
+        pieces.iter().map(|piece| (piece.start.0, piece.end.0, piece.traffic.in_bytes)).collect()
+    }
+
+    #[test]
+    fn traffic_belongs_to_the_instant_at_which_it_was_read() {
+        let history = vec![
+            (1, entered(10, Phase::Created)),
+            (2, entered(20, Phase::Running)),
+            (3, with(entered(40, Phase::Running), 700)),
+            (4, with(entered(60, Phase::Paused), 1_000)),
+            // An interval of no length leaves what it has to the next one.
+            (5, with(entered(60, Phase::Stopped), 1_005)),
+            (6, with(entered(90, Phase::Created), 1_005)),
+            (7, fact(95, InstanceFact::Deleted)),
+        ];
+        let whole = [(10, 20, 0), (20, 40, 700), (40, 60, 300), (60, 90, 5), (90, 95, 0)];
+        assert_eq!(traffic(&history, (0, 100)), whole);
+        assert_eq!(traffic(&history, (0, 30)), [(10, 20, 0), (20, 30, 0)]);
+        assert_eq!(traffic(&history, (30, 60)), [(30, 40, 700), (40, 60, 300)]);
+        let usage = of(&history, (0, 100), 1_000).expect("some use");
+        let cut = |start, end| {
+            let pieces = usage.within(Instant(start), Instant(end));
+            pieces.map(|piece| piece.traffic.in_bytes).sum::<u64>()
+        };
+        assert_eq!((cut(0, 39), cut(39, 50), cut(50, 61), cut(61, 100)), (0, 700, 300, 5));
     }
 
     proptest! {

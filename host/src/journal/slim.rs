@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::error::{Damage, Flaw, Place};
-use super::wire::{ExitCause, Phase};
+use super::wire::{ExitCause, Phase, Traffic};
 use crate::billing::{Counted, Entered};
 use crate::units::Instant;
 use crate::vm;
@@ -24,6 +24,7 @@ pub(super) struct Slim<'a> {
     snapshot_bytes: Option<u64>,
     session: Option<u32>,
     cause: Option<ExitCause>,
+    traffic: Option<Traffic>,
 }
 
 impl<'a> Slim<'a> {
@@ -63,6 +64,7 @@ impl<'a> Slim<'a> {
             },
             session: self.session?,
             cause: self.cause.map(vm::ExitCause::from),
+            traffic: Traffic::or_none(self.traffic),
         }))
     }
 }
@@ -80,6 +82,11 @@ mod tests {
         let rows = [
             r#""kind":"entered","phase":"stopped","vcpus":2,"memory_bytes":18446744073709551615,"disk_bytes":0,"snapshot_bytes":1,"session":3,"cause":"host-lost"}"#,
             r#""kind":"entered","phase":"running","vcpus":2,"memory_bytes":1,"disk_bytes":0,"snapshot_bytes":1,"session":3,"cause":null}"#,
+            concat!(
+                r#""kind":"entered","phase":"running","vcpus":2,"memory_bytes":1,"disk_bytes":0,"#,
+                r#""snapshot_bytes":1,"session":3,"cause":null,"traffic":{"in_bytes":1,"#,
+                r#""in_packets":2,"out_bytes":18446744073709551615,"out_packets":4}}"#
+            ),
             r#""kind":"intended","command":"snapshot","by":"schedule","about":"da\"ily-1"}"#,
             r#""kind":"abandoned","command":"start","reason":"no \u0001 image"}"#,
             r#""kind":"amended","field":"tags","value":"{\"a\":\"b\"}"}"#,

@@ -30,7 +30,7 @@ use crate::billing::{BootId, Change, Dated, Entered, HostFact, InstanceFact, Rea
 use crate::clock::Clock;
 use crate::id::{InstanceName, TenantId, TokenId};
 use crate::tenant::{Actor, Move, Plan, Role, Settings, Standing};
-use crate::vm::{Asker, Command, Phase, Shape};
+use crate::vm::{Asker, Command, Phase, Shape, Traffic};
 
 /// Counts each phase as itself, and notes the order of the calls.
 #[derive(Default)]
@@ -138,7 +138,13 @@ impl Driver {
 
 fn entered(phase: Phase) -> InstanceFact {
     let shape = Shape { vcpus: 1, ..Shape::default() };
-    InstanceFact::Entered(Entered { phase, shape, session: 1, cause: None })
+    InstanceFact::Entered(Entered {
+        phase,
+        shape,
+        session: 1,
+        cause: None,
+        traffic: Traffic::of([5, 1, u64::MAX, 2]),
+    })
 }
 
 fn host_fact(clock: &Clock) -> Entry {
@@ -247,6 +253,7 @@ async fn a_fact_read_back_is_the_fact_written() {
             shape,
             session: 4_000_000_000,
             cause,
+            traffic: Traffic::of([u64::MAX, 0, 1 << 63, 7]),
         }),
         InstanceFact::Abandoned {
             command: Command::Restore,

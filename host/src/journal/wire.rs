@@ -5,8 +5,10 @@
 //! fields in the order of declaration here, integers only, `null` for absent values. A field that
 //! was added to a kind later is left out if absent, so that earlier facts keep their bytes.
 
+mod amounts;
 mod copies;
 mod enums;
+mod traffic;
 
 use std::collections::BTreeMap;
 
@@ -20,13 +22,16 @@ use crate::billing::{
     TenantFact,
 };
 use crate::id::{IdError, InstanceId, words};
-use crate::tenant::{self, FallbackOrder, Limit, Move, Quota, Settings};
+use crate::tenant::{self, FallbackOrder, Move, Quota, Settings};
 use crate::units::Instant;
 use crate::vm;
+pub use amounts::limits;
+use amounts::nanos;
 pub use copies::{SegmentArchived, SegmentPruned};
 pub use enums::{
     Asker, Command, Cycle, ExitCause, FallbackStep, OneOffKind, Phase, Plan, Role, Standing,
 };
+pub use traffic::Traffic;
 
 /// A fact as it was recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -383,6 +388,9 @@ pub enum What {
         session: u32,
         /// Cause of the stop; null if the instance did not stop.
         cause: Option<ExitCause>,
+        /// The guest's traffic since the instance was created; absent without any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        traffic: Option<Traffic>,
     },
     /// An instance was forked; parent and child both have this fact.
     Forked {
@@ -695,15 +703,18 @@ impl From<&InstanceFact> for What {
             InstanceFact::Abandoned { command, reason } => {
                 What::Abandoned { command: (*command).into(), reason: reason.clone() }
             }
-            InstanceFact::Entered(Entered { phase, shape, session, cause }) => What::Entered {
-                phase: (*phase).into(),
-                vcpus: shape.vcpus,
-                memory_bytes: shape.memory_bytes,
-                disk_bytes: shape.disk_bytes,
-                snapshot_bytes: shape.snapshot_bytes,
-                session: *session,
-                cause: cause.map(ExitCause::from),
-            },
+            InstanceFact::Entered(Entered { phase, shape, session, cause, traffic }) => {
+                What::Entered {
+                    phase: (*phase).into(),
+                    vcpus: shape.vcpus,
+                    memory_bytes: shape.memory_bytes,
+                    disk_bytes: shape.disk_bytes,
+                    snapshot_bytes: shape.snapshot_bytes,
+                    session: *session,
+                    cause: cause.map(ExitCause::from),
+                    traffic: Traffic::of(*traffic),
+                }
+            }
             InstanceFact::Forked { parent, child, snapshot } => What::Forked {
                 parent: parent.to_string(),
                 child: child.to_string(),
@@ -923,6 +934,7 @@ impl TryFrom<&What> for Family {
                 snapshot_bytes,
                 session,
                 cause,
+                traffic,
             } => instance(InstanceFact::Entered(Entered {
                 phase: (*phase).into(),
                 shape: vm::Shape {
@@ -933,6 +945,7 @@ impl TryFrom<&What> for Family {
                 },
                 session: *session,
                 cause: cause.map(vm::ExitCause::from),
+                traffic: Traffic::or_none(*traffic),
             })),
             What::Forked { parent, child, snapshot } => instance(InstanceFact::Forked {
                 parent: parent.parse()?,
@@ -950,24 +963,6 @@ impl TryFrom<&What> for Family {
             What::Deleted => instance(InstanceFact::Deleted),
         }
     }
-}
-
-/// Returns the limits that were set, by name.
-pub fn limits(quota: &Quota) -> BTreeMap<String, u64> {
-    Limit::ALL
-        .into_iter()
-        .filter_map(|limit| Some((limit.to_string(), quota.own(limit)?)))
-        .collect()
-}
-
-/// An amount as nano-units.
-fn nanos(text: &str) -> Result<i64, IdError> {
-    let nanos = text.parse::<Decimal>().ok().and_then(|amount| amount.scaled(9));
-    nanos.and_then(|nanos| i64::try_from(nanos).ok()).ok_or_else(|| IdError::Word {
-        what: "an amount",
-        text: text.chars().take(80).collect(),
-        known: "decimal numbers of at most 9 digits after the point".into(),
-    })
 }
 
 /// Decodes the settings in a fact.

@@ -339,7 +339,7 @@ fn add(sum: &mut Totals, more: &Totals) {
 mod tests {
     use super::*;
     use crate::billing::{About, BootId, Entered, InstanceFact, Reading};
-    use crate::vm::Shape;
+    use crate::vm::{Shape, Traffic};
 
     #[test]
     fn a_trial_begins_with_the_phase_that_is_under_way() {
@@ -355,7 +355,13 @@ mod tests {
         };
         let entered = |phase| {
             let shape = Shape::default();
-            InstanceFact::Entered(Entered { phase, shape, session: 1, cause: None })
+            InstanceFact::Entered(Entered {
+                phase,
+                shape,
+                session: 1,
+                cause: None,
+                traffic: Traffic::NONE,
+            })
         };
         let history = [
             fact(10, entered(Phase::Created)),

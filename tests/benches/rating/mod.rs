@@ -23,7 +23,7 @@ use tallyman::policy::metering::{self, IntervalColumns, Request, Span, Subject};
 use tallyman::policy::{Policy, PolicyHost};
 use tallyman::tenant::Actor;
 use tallyman::units::Instant;
-use tallyman::vm::{Phase, Shape};
+use tallyman::vm::{Phase, Shape, Traffic};
 use tallyman_tests::policies;
 
 use crate::measure::{Candidate, Line, Report, nanos, side_by_side};
@@ -91,8 +91,13 @@ impl Month {
         let reading = Reading { boot: self.boot.clone(), boottime_ns: 0, wall_ns: meter.0, meter };
         let shape =
             Shape { vcpus: 2, memory_bytes: 4 << 30, disk_bytes: 8 << 30, snapshot_bytes: 0 };
-        let entered =
-            Entered { phase: phase(transition), shape, session: session(transition), cause: None };
+        let entered = Entered {
+            phase: phase(transition),
+            shape,
+            session: session(transition),
+            cause: None,
+            traffic: Traffic::NONE,
+        };
         let about =
             About::Instance(self.instances[instance].clone(), InstanceFact::Entered(entered));
         Fact { at: reading, tenant: self.tenant.clone(), about }

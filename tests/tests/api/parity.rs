@@ -6,7 +6,7 @@ use tallyman::clock;
 use tallyman::id::InstanceId;
 use tallyman::journal::{Entry, InstanceWrite, Options};
 use tallyman::units::Instant;
-use tallyman::vm::{Asker, Command, Phase, Shape};
+use tallyman::vm::{Asker, Command, Phase, Shape, Traffic};
 use tallyman_tests::daemon::Daemon;
 use tallyman_tests::parity::{ROWS, Row, millis};
 use tallyman_tests::rig::{Host, Rig};
@@ -34,7 +34,8 @@ fn write(rows: &[(InstanceId, String, Row)]) -> tempfile::TempDir {
             meter: Instant(begin + millis * MILLI),
         };
         let entered = row.entered.iter().map(|&(phase, at)| {
-            let entered = Entered { phase, shape: SHAPE, session: 1, cause: None };
+            let entered =
+                Entered { phase, shape: SHAPE, session: 1, cause: None, traffic: Traffic::NONE };
             (reading(at), InstanceFact::Entered(entered))
         });
         let intended =

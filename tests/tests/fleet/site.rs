@@ -14,7 +14,7 @@ use tallyman::journal::{Entry, InstanceWrite, Journal, Options, Row};
 use tallyman::policy::{Accounting, PolicyHost};
 use tallyman::tenant::Actor;
 use tallyman::units::{Instant, Nanos};
-use tallyman::vm::{Phase, Shape};
+use tallyman::vm::{Phase, Shape, Traffic};
 use tempfile::TempDir;
 
 pub(crate) const HOUR: u64 = 3_600_000_000_000;
@@ -92,7 +92,13 @@ impl Site {
     pub(crate) async fn enter(&mut self, id: &InstanceId, ns: u64, phase: Option<Phase>) {
         let shape = Shape { vcpus: 2, memory_bytes: 3 << 30, ..Shape::default() };
         let fact = match phase {
-            Some(phase) => InstanceFact::Entered(Entered { phase, shape, session: 1, cause: None }),
+            Some(phase) => InstanceFact::Entered(Entered {
+                phase,
+                shape,
+                session: 1,
+                cause: None,
+                traffic: Traffic::NONE,
+            }),
             None => InstanceFact::Deleted,
         };
         let record = String::new();

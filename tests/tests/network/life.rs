@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tallyman_tests::daemon::Daemon;
 use tallyman_tests::linux;
 
@@ -30,6 +30,7 @@ fn as_seen(seen: Seen) -> (u64, u64) {
 
 pub(crate) fn survives(world: &World) {
     let mut daemon = daemon();
+    daemon.api().put("/tenants/default/prices", &book()).done();
     let before = world.seen();
     let address = create(&daemon, "web", "qemu");
     exchange(&daemon, "web");
@@ -46,6 +47,7 @@ pub(crate) fn survives(world: &World) {
     assert!(!output("ip", &["-o", "link", "show"]).contains(": tally"), "nobody is there");
     let woken = daemon.api().post("/instances/web/restore", &json!({})).done();
     assert_eq!(woken["network"]["ip"], json!(address));
+    assert_eq!(billed(&daemon), as_seen(world.seen().since(before)), "up to the nap");
     exchange(&daemon, "web");
     assert_eq!(traffic(&daemon, "web"), as_seen(world.seen().since(before)), "after the nap");
     ends_unseen(&mut daemon, world, before);
@@ -69,7 +71,13 @@ fn ends_unseen(daemon: &mut Daemon, world: &World, before: Seen) {
     let seen = world.seen().since(before);
     assert_eq!(traffic(daemon, "web"), as_seen(seen), "an end that nobody saw");
     assert!(seen.received_bytes > 4 * BYTES, "{seen:?}");
+    assert_eq!(billed(daemon), as_seen(seen), "what is billed is what the world has seen");
     daemon.api().delete("/instances/web").done();
+    assert_eq!(billed(daemon), as_seen(seen), "deleted");
+    let close = json!({"to": "now", "at_once": true});
+    daemon.api().post("/tenants/default/invoice/close", &close).done();
+    let output = daemon.cli(&["verify", "--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 pub(crate) fn without_a_pool(_world: &World) {
@@ -83,4 +91,27 @@ pub(crate) fn without_a_pool(_world: &World) {
     runs(&daemon, "web");
     let output = run(&daemon, "web", "ls /sys/class/net");
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "lo");
+}
+
+/// A price for a kilobyte in, and another one for one out.
+fn book() -> Value {
+    let price = |rule: &str, per: &str, price: &str| {
+        let meter = "allocated";
+        json!({"id": rule, "rule": rule, "meter": meter, "per": per, "price": price})
+    };
+    let prices = [price("in", "network-in-kB", "0.01"), price("out", "network-out-kB", "0.1")];
+    json!({"currency": "EUR", "prices": prices})
+}
+
+/// The quantities of a bill's lines, by rule: bytes in and out.
+fn billed(daemon: &Daemon) -> (u64, u64) {
+    let preview = daemon.api().get("/tenants/default/invoice?to=now").done();
+    let of = |rule: &str| {
+        let documents = preview["documents"].as_array().expect("documents").iter();
+        let lines = documents.flat_map(|document| document["lines"].as_array().expect("lines"));
+        let own = lines.filter(|line| line["rule"] == rule);
+        own.map(|line| line["quantity"].as_str().expect("a text").parse::<u64>().expect("bytes"))
+            .sum()
+    };
+    (of("in"), of("out"))
 }

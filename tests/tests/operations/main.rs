@@ -5,6 +5,7 @@ mod by_itself;
 mod faults;
 mod forks;
 mod snapshots;
+mod traffic;
 mod vectors;
 
 use std::time::Duration;

@@ -44,6 +44,7 @@ impl Task {
                 Ok(())
             }
             Due::Idle => self.standby_if_idle().await,
+            Due::Traffic => self.tell_traffic().await,
         }
     }
 

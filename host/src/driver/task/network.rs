@@ -7,6 +7,7 @@ use crate::driver::error::{FleetError, network_failed};
 use crate::driver::files::blocking;
 use crate::hypervisor::Card;
 use crate::network::{Link, Networks, Plan};
+use crate::vm::Event;
 
 impl Task {
     /// Makes the network of the launch that is about to be; none if the instance has none.
@@ -18,6 +19,17 @@ impl Task {
         let card = Card { namespace: link.namespace() };
         self.recorder.link = Some(link);
         Ok(Some(card))
+    }
+
+    /// Reads the guest's traffic, and puts it on record if there was any since the last fact.
+    pub(super) async fn tell_traffic(&mut self) -> Result<(), FleetError> {
+        let told = self.live().traffic;
+        self.recorder.count_traffic().await;
+        if self.live().traffic == told {
+            return Ok(());
+        }
+        let now = self.recorder.now();
+        self.recorder.enter(Event::Reshaped, now).await
     }
 
     /// Finds the network of a launch that a restarted daemon has found, by its virtual machine

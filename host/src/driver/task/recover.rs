@@ -381,8 +381,17 @@ impl Task {
 
     /// The fact that from `at` on there is no proof of what the vCPUs did.
     fn doubt(&self, at: Reading) -> Dated<InstanceFact> {
-        let Live { shape, session, .. } = *self.live();
-        (at, InstanceFact::Entered(Entered { phase: Phase::Unknown, shape, session, cause: None }))
+        let Live { shape, session, traffic, .. } = *self.live();
+        (
+            at,
+            InstanceFact::Entered(Entered {
+                phase: Phase::Unknown,
+                shape,
+                session,
+                cause: None,
+                traffic,
+            }),
+        )
     }
 
     /// Records the time since the command under way was accepted as `unknown`, if that command

@@ -22,8 +22,9 @@ impl Task {
         if from.meter >= until.meter {
             return Ok(());
         }
-        let Live { shape, session, .. } = *self.live();
-        let entered = |phase| InstanceFact::Entered(Entered { phase, shape, session, cause: None });
+        let Live { shape, session, traffic, .. } = *self.live();
+        let entered =
+            |phase| InstanceFact::Entered(Entered { phase, shape, session, cause: None, traffic });
         let facts = vec![(from, entered(Phase::Unknown)), (until, entered(phase))];
         self.recorder.write(facts).await
     }

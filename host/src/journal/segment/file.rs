@@ -125,7 +125,7 @@ impl Columns {
     /// The columns from which the time of instances is counted.
     pub(super) fn of_time() -> Self {
         let mut columns = Self::ALL;
-        for text in [Text::Boot, Text::Command, Text::Asker, Text::Detail] {
+        for text in [Text::Boot, Text::Command, Text::Asker] {
             columns.texts[text as usize] = false;
         }
         for number in [

@@ -11,7 +11,7 @@ use serde::de::IntoDeserializer;
 use serde::de::value::{Error as NoWord, StrDeserializer};
 
 use super::super::error::Flaw;
-use super::super::wire::{self, FactRecord, What};
+use super::super::wire::{self, FactRecord, Traffic, What};
 use crate::billing::life::Opening;
 use crate::billing::{Counted, Entered};
 use crate::units::Instant;
@@ -61,8 +61,8 @@ pub(super) enum Text {
     Cause,
     Command,
     Asker,
-    /// The rest of a fact, beyond the typed columns: `about` of an intent, or the fields of another
-    /// kind as JSON.
+    /// The rest of a fact, beyond the typed columns: `about` of an intent, the traffic of a phase,
+    /// or the fields of another kind, as JSON.
     Detail,
 }
 
@@ -180,6 +180,7 @@ impl Rows {
                 snapshot_bytes,
                 session,
                 cause,
+                traffic,
             } => {
                 self.put_text(Text::Phase, name(phase).as_deref());
                 self.put_text(Text::Cause, cause.and_then(name).as_deref());
@@ -188,6 +189,8 @@ impl Rows {
                 self.put(Number::Disk, disk_bytes.cast_signed());
                 self.put(Number::Snapshot, snapshot_bytes.cast_signed());
                 self.put(Number::Session, i64::from(*session));
+                let traffic = traffic.and_then(|traffic| serde_json::to_string(&traffic).ok());
+                self.put_text(Text::Detail, traffic.as_deref());
             }
             What::Intended { command, by, about } => {
                 self.put_text(Text::Command, name(command).as_deref());
@@ -276,6 +279,7 @@ impl Rows {
                 snapshot_bytes: self.number(Number::Snapshot, row)?.cast_unsigned(),
                 session: self.small(Number::Session, row)?,
                 cause: self.text_or_none(Text::Cause, row)?.map(word).transpose()?,
+                traffic: self.traffic(row)?,
             }),
             "intended" => Ok(What::Intended {
                 command: word(self.text(Text::Command, row)?)?,
@@ -317,7 +321,15 @@ impl Rows {
             },
             session: self.small(Number::Session, row)?,
             cause: cause.map(vm::ExitCause::from),
+            traffic: Traffic::or_none(self.traffic(row)?),
         })
+    }
+
+    /// The traffic of a row with a phase; none without any.
+    fn traffic(&self, row: usize) -> Result<Option<Traffic>, Flaw> {
+        let detail = self.text_or_none(Text::Detail, row)?;
+        let traffic = detail.map(serde_json::from_str).transpose();
+        traffic.map_err(|error| Flaw::Text(error.to_string()))
     }
 
     /// The first fact of the instance whose state a row carries, and what is under way by it.

@@ -39,12 +39,18 @@ const TEXTS: [&str; 32] = [
     r#""kind":"deleted"}"#,
 ];
 
-/// Facts with the fields that two kinds gained later.
-const LATER: [&str; 4] = [
+/// Facts with the fields that kinds gained later.
+const LATER: [&str; 5] = [
     r#""kind":"policy-admitted","digest":"0a00000000000000000000000000000000000000000000000000000000000000","size_bytes":7,"by":"operator"}"#,
     r#""kind":"policy-activated","digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":5,"rollback":false,"by":"host","reason":"why"}"#,
     r#""kind":"policy-activated","digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":5,"rollback":false,"by":"host","options":{"minimum":"60s"}}"#,
     r#""kind":"tenant-changed","limits":{},"fallback":["hold"],"by":"operator","suspended":true,"ended_ns":5}"#,
+    concat!(
+        r#""kind":"entered","phase":"paused","vcpus":1,"memory_bytes":2,"disk_bytes":0,"#,
+        r#""snapshot_bytes":1,"session":3,"cause":null,"#,
+        r#""traffic":{"in_bytes":18446744073709551615,"#,
+        r#""in_packets":0,"out_bytes":7,"out_packets":1}}"#
+    ),
 ];
 
 const HEAD: &str = r#"{"seq":9,"boot":"b","boottime_ns":18446744073709551615,"wall_ns":-1,"meter_ns":2,"recorded_ns":3,"tenant":"default","instance":"#;
@@ -55,8 +61,13 @@ const OF_INSTANCES: Kind = Kind::Intended;
 
 #[test]
 fn the_text_of_a_fact_never_changes() {
-    let later =
-        [Kind::PolicyAdmitted, Kind::PolicyActivated, Kind::PolicyActivated, Kind::TenantChanged];
+    let later = [
+        Kind::PolicyAdmitted,
+        Kind::PolicyActivated,
+        Kind::PolicyActivated,
+        Kind::TenantChanged,
+        Kind::Entered,
+    ];
     for (text, kind) in TEXTS.into_iter().zip(Kind::ALL).chain(LATER.into_iter().zip(later)) {
         let whose =
             if kind < OF_INSTANCES { r#"null,"previous":null"# } else { r#""i","previous":8"# };
