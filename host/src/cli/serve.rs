@@ -135,13 +135,7 @@ struct OfFleet {
     #[arg(long, value_name = "FILE", env = "TALLYMAN_FLEET_TOKEN", requires = "fleet")]
     fleet_token: Option<PathBuf>,
     /// This host's name in the fleet; for servers of NATS
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "TALLYMAN_FLEET_NAME",
-        requires = "fleet",
-        conflicts_with = "fleet_token"
-    )]
+    #[arg(long, value_name = "NAME", env = "TALLYMAN_FLEET_NAME", requires = "fleet")]
     fleet_name: Option<HostName>,
     /// PEM file with the authorities from which the collector's certificate, or the servers', must
     /// come; those of this system if absent
@@ -174,6 +168,10 @@ impl OfFleet {
                 let servers = Servers { addresses: collector, ca: self.fleet_ca, identity };
                 Ok(Membership::Publishes { servers, name })
             }
+            (_, Some(_), Some(_)) => bail!(
+                "give a collector's URL a token (--fleet-token), or servers of NATS a name \
+                 (--fleet-name), not both"
+            ),
             (true, _, _) => bail!(
                 "{collector} is a collector's URL: name the file with this host's token there \
                  (--fleet-token), which `tallyman token create NAME --role host` makes"
