@@ -274,6 +274,8 @@ pub mod guest {
     pub const SESSIONS_MAX: usize = 64;
     /// Time for a client's first message, in milliseconds.
     pub const FIRST_WORD_MS_MAX: u64 = 10_000;
+    /// Time for a client that has all of a copy to go by itself, in milliseconds.
+    pub const FAREWELL_MS_MAX: u64 = 2_000;
     /// Longest message of a client, in bytes.
     pub const CLIENT_MESSAGE_BYTES_MAX: usize = 1 << 20;
 }
@@ -287,7 +289,7 @@ pub mod snapshot {
     /// Longest time between two snapshots of a schedule, in milliseconds: 366 days.
     pub const INTERVAL_MS_MAX: u64 = 366 * 86_400_000;
     /// Longest prefix of the names of scheduled snapshots, in characters. The date takes the rest.
-    pub const PREFIX_CHARS_MAX: usize = 44;
+    pub const PREFIX_CHARS_MAX: usize = 47;
 }
 
 /// Bounds of forks.
@@ -342,6 +344,8 @@ pub mod idle {
     /// Shortest idle time before auto-standby, in milliseconds. The kernel counts processor time in
     /// steps of 10 ms.
     pub const AFTER_MS_MIN: u64 = 1_000;
+    /// Default idle time before auto-standby, in milliseconds.
+    pub const AFTER_MS: u64 = 300_000;
     /// Longest idle time before auto-standby, in milliseconds: 30 days.
     pub const AFTER_MS_MAX: u64 = 30 * 86_400_000;
     /// Default use of one processor up to which an instance is idle, in thousandths. An idle Linux

@@ -56,6 +56,14 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     ("GET", "/instances/{id}/snapshot-schedule", READERS),
     ("PUT", "/instances/{id}/snapshot-schedule", ADMINS),
     ("DELETE", "/instances/{id}/snapshot-schedule", ADMINS),
+    ("GET", "/instances/{id}/auto-standby/status", READERS),
+    ("POST", "/instances/{id}/auto-standby/hold", ADMINS),
+    ("GET", "/snapshots", READERS),
+    ("GET", "/snapshots/{id}", READERS),
+    ("DELETE", "/snapshots/{id}", ADMINS),
+    ("POST", "/snapshots/{id}/fork", ADMINS),
+    // The sums are over all tenants.
+    ("GET", "/resources", NOBODY_ELSE),
     ("GET", "/capabilities", EVERYBODY),
     ("GET", "/images", READERS),
     ("GET", "/images/{name}", READERS),
@@ -135,7 +143,8 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
 pub(super) fn makes(method: &str, path: &str) -> bool {
     const ENDS: [&str; 3] = ["/stop", "/standby", "/pause"];
     let of_machines = path == "/instances" || path.starts_with("/instances/");
-    let is_made = of_machines || matches!(path, "/policies" | "/tokens");
+    let is_made =
+        of_machines || path.starts_with("/snapshots/") || matches!(path, "/policies" | "/tokens");
     matches!(method, "POST" | "PUT" | "PATCH")
         && is_made
         && !ENDS.iter().any(|end| path.ends_with(end))

@@ -1,16 +1,21 @@
 //! `PATCH /instances/{id}`, `activity`, `resize` and `stats`: an instance's automation, its memory,
 //! and its use of the host.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::{Path, State as Extract};
 
 use super::auth::Caller;
 use super::body::Body;
 use super::error::{ApiError, ErrorBody};
-use super::model::{Instance, InstanceStats, ReportActivity, ResizeInstance, UpdateInstance};
+use super::model::{
+    ExpiryAction, Instance, InstanceStats, ReportActivity, ResizeInstance, Timestamp,
+    UpdateInstance,
+};
 use super::shared::Failures;
-use super::{Shared, blocking, parse, present, quota};
-use crate::driver::{Amendment, Request};
+use super::{Shared, State, blocking, parse, present, quota};
+use crate::driver::{Amendment, Expiry, Request, View};
 use crate::tenancy::Share;
 
 /// Change the labels and the automation of an instance
@@ -36,22 +41,47 @@ pub(super) async fn update_instance(
         ttl,
         expires_at,
         expiry_action,
+        env,
     } = request;
+    refuse_secrets(&env)?;
     let health = health_check.as_ref().map(parse::health_check).transpose()?;
     let auto_standby =
-        auto.map(|auto| auto.as_ref().map(parse::auto_standby).transpose()).transpose()?;
-    let expiry = match (ttl, expires_at) {
-        (None, Some(None)) => Some(None),
-        (None, None) => {
-            expiry_action.map(|action| parse::with_action(&view, action)).transpose()?
-        }
-        (ttl, at) => parse::expiry(&state, ttl.as_deref(), at.flatten(), expiry_action)?.map(Some),
-    };
+        auto.map(|auto| auto.as_ref().map_or(Ok(None), parse::auto_standby)).transpose()?;
+    let expiry = expiry(&state, &view, ttl, expires_at, expiry_action)?;
     let restart = restart_policy.map(|policy| parse::restart_policy(&policy)).transpose()?;
-    let amendment = Amendment { tags, restart, expiry, schedule: None, health, auto_standby };
+    let amendment =
+        Amendment { tags, restart, expiry, health, auto_standby, ..Amendment::default() };
     let asked = state.fleet.now();
     let view = state.fleet.amend(&caller.tenant(), &view.record.id, amendment).await?;
     Ok(Json(present::instance(&state, view, asked)))
+}
+
+/// Refuses secrets, which no instance has.
+fn refuse_secrets(env: &BTreeMap<String, String>) -> Result<(), ApiError> {
+    match env.is_empty() {
+        true => Ok(()),
+        false => Err(ApiError::not_implemented(
+            "env: variables are set when an instance is created; no secret of a running one is \
+             replaced",
+        )),
+    }
+}
+
+/// The change of an expiry; `None` for no change.
+fn expiry(
+    state: &State,
+    view: &View,
+    ttl: Option<String>,
+    at: Option<Option<Timestamp>>,
+    action: Option<ExpiryAction>,
+) -> Result<Option<Option<Expiry>>, ApiError> {
+    let is_for_ever = ttl.as_deref().map(parse::never).transpose()?.unwrap_or(false);
+    Ok(match (ttl, at) {
+        (Some(_), None) if is_for_ever => Some(None),
+        (None, Some(None)) => Some(None),
+        (None, None) => action.map(|action| parse::with_action(view, action)).transpose()?,
+        (ttl, at) => parse::expiry(state, ttl.as_deref(), at.flatten(), action)?.map(Some),
+    })
 }
 
 /// Report activity for an instance
@@ -130,9 +160,11 @@ pub(super) async fn get_stats(
             instance_id: view.record.id.clone(),
             instance_name: view.record.name.clone(),
             cpu_ns: usage.cpu_ns,
+            cpu_seconds: decimal(usage.cpu_ns, 1_000_000_000),
             cpu_resolution_ns: usage.cpu_resolution_ns,
             memory_rss_bytes: usage.rss_bytes,
             memory_vms_bytes: usage.vms_bytes,
+            memory_utilization_ratio: decimal(usage.rss_bytes, view.live.shape.memory_bytes),
             network_rx_bytes: traffic.in_bytes,
             network_tx_bytes: traffic.out_bytes,
             allocated_memory_bytes: view.live.shape.memory_bytes,
@@ -141,4 +173,31 @@ pub(super) async fn get_stats(
     })
     .await?;
     Ok(Json(stats))
+}
+
+/// A quotient to nine places, cut off, as JSON has it; 0 if there is nothing to divide by.
+fn decimal(part: u64, whole: u64) -> f64 {
+    let whole = u128::from(whole).max(1);
+    let billionths = u128::from(part) * 1_000_000_000 / whole;
+    let text = format!("{}.{:09}", billionths / 1_000_000_000, billionths % 1_000_000_000);
+    text.parse().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decimal;
+
+    #[test]
+    fn a_quotient_is_cut_off_after_nine_places() {
+        let rows = [
+            ((0, 1), 0.0),
+            ((1, 0), 1.0),
+            ((1_500_000_000, 1_000_000_000), 1.5),
+            ((2, 3), 0.666_666_666),
+            ((u64::MAX, 1), 18_446_744_073_709_551_615.0),
+        ];
+        for ((part, whole), expected) in rows {
+            assert_eq!(decimal(part, whole), expected, "{part} / {whole}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //! things are empty, and everything else about them is refused in a sentence, once.
 
 use axum::Json;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{Method, Uri};
 
 use super::error::{ApiError, no_route};
 
@@ -38,7 +38,7 @@ pub(super) async fn fallback(method: Method, uri: Uri) -> Result<Json<[(); 0]>, 
 
 fn absent(what: &str, instead: &str) -> ApiError {
     let message = format!("this service has no {what}: {instead}");
-    ApiError::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", message)
+    ApiError::not_implemented(message)
 }
 
 #[cfg(test)]

@@ -157,7 +157,10 @@ async fn run(visitor: Visitor, mut socket: WebSocket) {
         () = closing.cancelled() => return,
     };
     let last = match copied {
-        Ok(()) => visit::farewell(),
+        Ok(()) => {
+            visit::see_off(&mut socket).await;
+            visit::farewell()
+        }
         Err(failure) => {
             let last = visit::refusal(&failure.message);
             let Failure { message, path } = failure;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::{self, Bytes};
 use axum::extract::{Path, State as Extract};
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt as _, stream};
 use serde::Deserialize;
@@ -18,13 +18,14 @@ use super::auth::Caller;
 use super::body::{Body, Params};
 use super::error::{ApiError, ErrorBody};
 use super::model::{
-    CreateInstance, Instance, InstanceState, Intervals, NoOptions, StopOptions, Waited,
+    CreateInstance, DeleteOptions, Instance, InstanceState, Intervals, NoOptions, StandbyOptions,
+    StartOptions, StopOptions, Waited,
 };
 use super::shared::Failures;
 use super::time::parse_duration;
 use super::{Shared, State, blocking, images, parse, present, quota};
 use crate::billing::account::Usage;
-use crate::driver::{FleetError, Request, View, Waiting};
+use crate::driver::{Amendment, FleetError, Program, Request, View, Waiting};
 use crate::id::{Digest, InstanceId, TenantId};
 use crate::limits;
 
@@ -283,20 +284,61 @@ macro_rules! commands {
 }
 
 commands! {
-    /// Start a stopped instance
-    ///
-    /// Boots it anew. Answers when the vCPUs run.
-    start_instance, "/instances/{id}/start", Request::Start;
-    /// Put an instance into standby
-    ///
-    /// Pauses its vCPUs, writes its memory to disk and ends its process.
-    standby_instance, "/instances/{id}/standby", Request::Standby;
     /// Restore an instance from standby
     restore_instance, "/instances/{id}/restore", Request::Restore;
     /// Pause an instance
     pause_instance, "/instances/{id}/pause", Request::Pause;
     /// Resume a paused instance
     resume_instance, "/instances/{id}/resume", Request::Resume;
+}
+
+/// Start a stopped instance
+///
+/// Boots it anew, with another program from now on if one is given. Answers when the vCPUs run.
+#[utoipa::path(post, path = "/instances/{id}/start", tag = "instances", security(("bearer" = [])),
+    request_body = Option<StartOptions>, responses(
+    (status = 200, description = "Done and recorded, or in effect already", body = Instance),
+    (status = 409, description = "Not legal now; `legal` lists what is", body = ErrorBody),
+    Failures,
+))]
+pub(super) async fn start_instance(
+    Extract(state): Shared,
+    caller: Caller,
+    Path(key): Path<String>,
+    Body(options): Body<StartOptions>,
+) -> Result<Json<Instance>, ApiError> {
+    let StartOptions { entrypoint, cmd } = options;
+    let tenant = caller.tenant();
+    if entrypoint.is_some() || cmd.is_some() {
+        let view = state.fleet.find(&tenant, &key)?;
+        let old = view.record.spec.program.clone();
+        let cmd = cmd.or_else(|| old.cmd.filter(|_| entrypoint.is_none()));
+        let entrypoint = entrypoint.or(old.entrypoint);
+        let program = Some(Program { entrypoint, cmd, env: old.env });
+        let amendment = Amendment { program, ..Amendment::default() };
+        state.fleet.amend(&tenant, &view.record.id, amendment).await?;
+    }
+    answered(&state, &caller, &key, Request::Start).await
+}
+
+/// Put an instance into standby
+///
+/// Pauses its vCPUs, writes its memory to disk and ends its process.
+#[utoipa::path(post, path = "/instances/{id}/standby",
+    tag = "instances", security(("bearer" = [])),
+    request_body = Option<StandbyOptions>, responses(
+    (status = 200, description = "Done and recorded, or in effect already", body = Instance),
+    (status = 409, description = "Not legal now; `legal` lists what is", body = ErrorBody),
+    Failures,
+))]
+pub(super) async fn standby_instance(
+    Extract(state): Shared,
+    caller: Caller,
+    Path(key): Path<String>,
+    Body(options): Body<StandbyOptions>,
+) -> Result<Json<Instance>, ApiError> {
+    parse::uncompressed(options.compression.as_ref())?;
+    answered(&state, &caller, &key, Request::Standby).await
 }
 
 /// Stop an instance
@@ -319,9 +361,9 @@ pub(super) async fn stop_instance(
 
 /// Delete an instance
 ///
-/// Stops it first if it runs. Its record is closed; its usage stays readable by its full id.
+/// Ends it first if it runs. Its record is closed; its usage stays readable by its full id.
 #[utoipa::path(delete, path = "/instances/{id}", tag = "instances", security(("bearer" = [])),
-    params(StopOptions), responses(
+    params(DeleteOptions), responses(
     (status = 204, description = "The instance is deleted"),
     Failures,
 ))]
@@ -329,9 +371,18 @@ pub(super) async fn delete_instance(
     Extract(state): Shared,
     caller: Caller,
     Path(key): Path<String>,
-    Params(options): Params<StopOptions>,
+    Params(options): Params<DeleteOptions>,
 ) -> Result<StatusCode, ApiError> {
-    let StopOptions { grace_ms: _ } = options;
+    let DeleteOptions { grace_ms, graceful_shutdown } = options;
+    let view = state.fleet.find(&caller.tenant(), &key)?;
+    if graceful_shutdown == Some(true) && view.live.state.has_vmm() {
+        let stopped = command(&state, &caller, &key, Request::Stop { grace_ms }).await;
+        // Where a stop is not legal, a deletion may be.
+        match stopped {
+            Err(error) if error.status() != 409 => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+    }
     command(&state, &caller, &key, Request::Delete).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -352,7 +403,8 @@ pub(super) struct WaitParams {
 /// Wait for a state
 ///
 /// Answers as soon as the instance is in the state, can't reach it any more because it stopped or
-/// was deleted, or the time is over.
+/// was deleted, or the time is over. A client that says how long it waits for an answer
+/// (`x-stainless-read-timeout`, in seconds) gets one before that.
 #[utoipa::path(get, path = "/instances/{id}/wait", tag = "instances", security(("bearer" = [])),
     params(WaitParams), responses(
     (status = 200, description = "The state, with `timed_out` if the time ran out", body = Waited),
@@ -362,11 +414,12 @@ pub(super) async fn wait_for_instance(
     Extract(state): Shared,
     caller: Caller,
     Path(key): Path<String>,
+    headers: HeaderMap,
     Params(params): Params<WaitParams>,
 ) -> Result<Json<Waited>, ApiError> {
     let target: InstanceState =
         params.state.parse().map_err(|error| ApiError::invalid(format!("state: {error}")))?;
-    let timeout = wait_timeout(params.timeout.as_deref())?;
+    let timeout = wait_timeout(params.timeout.as_deref())?.min(patience(&headers));
     let tenant = caller.tenant();
     let id = state.fleet.find(&tenant, &key)?.record.id.clone();
     let waiting = target.phase().map_or(Waiting::ForDeletion, Waiting::For);
@@ -392,6 +445,16 @@ pub(super) async fn wait_for_instance(
         })),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Headers by which client libraries say how long they wait for an answer, in seconds.
+const PATIENCE: [&str; 2] = ["x-stainless-read-timeout", "x-stainless-timeout"];
+
+/// The longest wait after which the client still reads the answer, with a tenth to spare.
+fn patience(headers: &HeaderMap) -> Duration {
+    let said = PATIENCE.into_iter().find_map(|name| headers.get(name)?.to_str().ok());
+    let whole = said.and_then(|text| text.split('.').next()?.parse::<u64>().ok());
+    whole.map_or(Duration::MAX, |seconds| Duration::from_secs(seconds.max(1)) * 9 / 10)
 }
 
 fn wait_timeout(text: Option<&str>) -> Result<Duration, ApiError> {
@@ -450,6 +513,8 @@ pub(super) async fn list_intervals(
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderName;
+
     use super::*;
 
     fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -481,6 +546,19 @@ mod tests {
             "{}",
             body.message
         );
+    }
+
+    #[test]
+    fn a_client_that_gives_up_is_answered_before() {
+        let patience = |name: &'static str, value: &str| {
+            let headers = [(HeaderName::from_static(name), value.parse().expect("a value"))];
+            patience(&headers.into_iter().collect())
+        };
+        assert_eq!(patience("x-stainless-read-timeout", "60"), Duration::from_secs(54));
+        assert_eq!(patience("x-stainless-read-timeout", "60.0"), Duration::from_secs(54));
+        assert_eq!(patience("x-stainless-timeout", "10"), Duration::from_secs(9));
+        assert_eq!(patience("x-stainless-timeout", "None"), Duration::MAX);
+        assert_eq!(patience("x-other", "1"), Duration::MAX);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! `/instances/{id}/logs`: the lines of a log as server-sent events, past ones and new ones.
 
 use std::io;
+use std::sync::Arc;
 
 use axum::extract::{Path, State as Extract};
 use axum::http::HeaderMap;
-use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
-use futures::{Stream, StreamExt};
+use axum::response::{IntoResponse, Response, Sse};
+use futures::StreamExt;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -18,7 +19,9 @@ use super::body::Params;
 use super::error::ApiError;
 use super::seats::Seat;
 use super::shared::Failures;
-use super::{Shared, State};
+use super::told::Facts;
+use super::{Shared, State, stream};
+use crate::driver::View;
 use crate::hypervisor::log::{self, Follower, Log, LogEvent, LogSource, Place, Start};
 use crate::id::TenantId;
 use crate::limits::api as limits;
@@ -33,15 +36,9 @@ enum Source {
     App,
     /// The virtual machine monitor and its supervisor.
     Vmm,
-}
-
-impl From<Source> for LogSource {
-    fn from(source: Source) -> Self {
-        match source {
-            Source::App => LogSource::Console,
-            Source::Vmm => LogSource::Vmm,
-        }
-    }
+    /// The acts of this daemon: the instance's facts.
+    #[serde(alias = "hypeman")]
+    Facts,
 }
 
 /// The query parameters of a log.
@@ -55,7 +52,7 @@ pub(super) struct LogParams {
     /// Number of lines before the end to begin with, at most 1,000,000; 100 if absent.
     tail: Option<usize>,
     /// The log: `app` (or `console`) is the guest's console, `vmm` the virtual machine monitor, for
-    /// operators only; `app` if absent.
+    /// operators only, `facts` (or `hypeman`) the instance's facts as JSON; `app` if absent.
     #[serde(default)]
     #[param(inline)]
     source: Source,
@@ -82,21 +79,55 @@ pub(super) async fn stream_logs(
     Path(key): Path<String>,
     headers: HeaderMap,
     Params(params): Params<LogParams>,
-) -> Result<Sse<impl Stream<Item = Result<Event, axum::Error>>>, ApiError> {
+) -> Result<Response, ApiError> {
     if params.source == Source::Vmm && !caller.is_operator() {
         let message = "source: only an operator may read the log `vmm`, which names host folders";
         return Err(ApiError::operators_alone(message));
     }
     let view = state.fleet.find(&caller.tenant(), &key)?;
-    let log = Log::new(state.fleet.folder(&view.record.id), params.source.into());
     let tail = params.tail.unwrap_or(limits::LOG_LINES_DEFAULT).min(limits::LOG_LINES_MAX);
+    let source = match params.source {
+        Source::App => LogSource::Console,
+        Source::Vmm => LogSource::Vmm,
+        Source::Facts => return facts(state, &caller, &view, &headers, tail, params.follow),
+    };
+    let log = Log::new(state.fleet.folder(&view.record.id), source);
     let start = resumed(&headers)?.map_or(Start::Tail(tail), Start::Place);
     // The watch begins before the first read, so that nothing written in between is missed.
     let changes = params.follow.then(|| follower(&state, &caller, &log)).transpose()?;
     let (lines, received) = mpsc::channel(limits::LOG_QUEUE_LINES_MAX);
     tokio::spawn(send(log, start, changes, lines, state.closing.clone()));
     let events = ReceiverStream::new(received).map(event);
-    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
+}
+
+/// The facts of an instance as events.
+fn facts(
+    state: Arc<State>,
+    caller: &Caller,
+    view: &View,
+    headers: &HeaderMap,
+    tail: usize,
+    follow: bool,
+) -> Result<Response, ApiError> {
+    let seat = || {
+        let followers = &state.followers;
+        let seat = followers.take(&caller.tenant());
+        seat.ok_or_else(|| ApiError::too_many_at_once("followers", followers.most()))
+    };
+    let seat = follow.then(seat).transpose()?;
+    let after = stream::resumed(headers)?;
+    let head = follow.then(|| state.journal.follow());
+    let (lines, received) = mpsc::channel(limits::LOG_QUEUE_LINES_MAX);
+    let instance = view.record.id.clone();
+    let facts = Facts { state, instance, after: after.unwrap_or(0), lines };
+    let tail = if after.is_some() { usize::MAX } else { tail };
+    tokio::spawn(async move {
+        let _seat = seat;
+        facts.send(tail, head).await;
+    });
+    let events = ReceiverStream::new(received);
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
 }
 
 fn event(event: LogEvent) -> Result<Event, axum::Error> {

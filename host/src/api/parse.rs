@@ -4,16 +4,18 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use axum::http::StatusCode;
+
 use super::State;
 use super::error::ApiError;
 use super::model::{
-    AutoStandby, ConsoleCheck, CreateInstance, DiskRequest, ExecCheck, ExpiryAction, HealthCheck,
-    HealthCheckKind, NetworkCheck, RestartPolicy, Timestamp,
+    AutoStandby, Compression, ConsoleCheck, CreateInstance, DiskRequest, ExecCheck, ExpiryAction,
+    HealthCheck, HealthCheckKind, NetworkCheck, RestartPolicy, Timestamp,
 };
 use super::size::parse_size;
 use super::time::parse_duration;
 use crate::driver::{self, Disk, Expiry, NewInstance, Probe, Program, View};
-use crate::image::Resolved;
+use crate::image::{Platform, Resolved};
 use crate::limits::{self, idle};
 use crate::units::Nanos;
 use crate::vm;
@@ -22,20 +24,15 @@ pub(super) fn new_instance(
     state: &State,
     request: CreateInstance,
 ) -> Result<impl FnOnce(&Resolved) -> NewInstance, ApiError> {
-    let disk = |disk: DiskRequest| Disk {
-        path: PathBuf::from(disk.path),
-        read_only: disk.read_only,
-        size_bytes: 0, // Measured when the instance is prepared.
-    };
+    refuse_absent_abilities(&request)?;
+    let hotplug = hotplug_bytes(&request)?;
     let name = request.name.parse()?;
     let memory_bytes = memory_bytes(request.size.as_deref(), request.memory_bytes)?;
     let restart = request.restart_policy.as_ref().map(restart_policy).transpose()?;
     let health = request.health_check.as_ref().map_or(Ok(None), health_check)?;
-    let auto_standby = request.auto_standby.as_ref().map(auto_standby).transpose()?;
+    let auto_standby = request.auto_standby.as_ref().map_or(Ok(None), auto_standby)?;
     let expiry = expiry(state, request.ttl.as_deref(), request.expires_at, request.expiry_action)?;
-    let overlay = request.overlay_size.as_deref().map(parse_size).transpose();
-    let overlay_bytes =
-        overlay.map_err(|error| ApiError::invalid(format!("overlay_size: {error}")))?;
+    let overlay_bytes = request.overlay_size.as_deref().map(overlay_bytes).transpose()?;
     Ok(move |image: &Resolved| NewInstance {
         name,
         image: image.image.manifest.name.clone(),
@@ -48,7 +45,10 @@ pub(super) fn new_instance(
         skip_guest_agent: request.skip_guest_agent,
         stop_grace_ms: request.stop_grace_ms.unwrap_or(limits::instance::STOP_GRACE_MS),
         hypervisor: request.hypervisor,
-        memory_bytes_max: request.memory_bytes_max,
+        memory_bytes_max: hotplug.map_or(request.memory_bytes_max, |more| {
+            let least = memory_bytes.unwrap_or(image.image.manifest.memory_bytes_min);
+            Some(least.saturating_add(more))
+        }),
         restart: restart.unwrap_or_default(),
         health,
         auto_standby,
@@ -57,6 +57,74 @@ pub(super) fn new_instance(
         overlay_bytes,
         network: request.network.map(|network| network.enabled.unwrap_or(true)),
     })
+}
+
+fn disk(disk: DiskRequest) -> Disk {
+    Disk {
+        path: PathBuf::from(disk.path),
+        read_only: disk.read_only,
+        size_bytes: 0, // Measured when the instance is prepared.
+    }
+}
+
+fn overlay_bytes(size: &str) -> Result<u64, ApiError> {
+    parse_size(size).map_err(|error| ApiError::invalid(format!("overlay_size: {error}")))
+}
+
+/// Refuses what other services have and this one does not.
+fn refuse_absent_abilities(request: &CreateInstance) -> Result<(), ApiError> {
+    if let Some(platform) = &request.platform {
+        platform.parse::<Platform>().map_err(|error| {
+            ApiError::new(StatusCode::BAD_REQUEST, "invalid_platform", error.to_string())
+        })?;
+    }
+    let policy = request.snapshot_policy.clone().unwrap_or_default();
+    uncompressed(policy.compression.as_ref())?;
+    let rows = [
+        (request.disk_io_bps.is_some(), "disk_io_bps", "no disk's bandwidth is limited"),
+        (!request.volumes.is_empty(), "volumes", "an operator gives an instance `disks`"),
+        (!request.devices.is_empty(), "devices", "no device of the host is given to a guest"),
+        (request.gpu.is_some(), "gpu", "no device of the host is given to a guest"),
+        (
+            !request.credentials.is_empty(),
+            "credentials",
+            "no secret is put into a guest's requests; give it in `env`",
+        ),
+    ];
+    match rows.into_iter().find(|(is_wanted, ..)| *is_wanted) {
+        Some((_, field, why)) => Err(ApiError::not_implemented(format!("{field}: {why}"))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a compression of what a standby writes.
+pub(super) fn uncompressed(wanted: Option<&Compression>) -> Result<(), ApiError> {
+    match wanted.is_some_and(|wanted| wanted.enabled) {
+        true => Err(ApiError::not_implemented(
+            "compression: what a standby writes is not compressed; take a snapshot with \
+             `compression` to keep it small",
+        )),
+        false => Ok(()),
+    }
+}
+
+/// The memory beyond its first to which an instance can grow; `None` if that is not asked for.
+fn hotplug_bytes(request: &CreateInstance) -> Result<Option<u64>, ApiError> {
+    let size = |text: &String| {
+        parse_size(text).map_err(|error| ApiError::invalid(format!("hotplug_size: {error}")))
+    };
+    let more = request.hotplug_size.as_ref().map(size).transpose()?.filter(|&more| more > 0);
+    match more.is_some() && request.memory_bytes_max.is_some() {
+        true => Err(ApiError::invalid(
+            "hotplug_size and memory_bytes_max both set the most memory; give one of them",
+        )),
+        false => Ok(more),
+    }
+}
+
+/// Returns whether a time to live stands for no end.
+pub(super) fn never(ttl: &str) -> Result<bool, ApiError> {
+    Ok(duration_ms("ttl", ttl)? == 0)
 }
 
 pub(super) fn memory_bytes(
@@ -104,6 +172,10 @@ pub(super) fn expiry(
     action: Option<ExpiryAction>,
 ) -> Result<Option<Expiry>, ApiError> {
     let now = state.fleet.now();
+    let ttl = match ttl {
+        Some(text) if at.is_none() && never(text)? => None,
+        ttl => ttl,
+    };
     let at = match (ttl, at) {
         (Some(_), Some(_)) => {
             return Err(ApiError::invalid(
@@ -131,12 +203,29 @@ pub(super) fn with_action(view: &View, action: ExpiryAction) -> Result<Option<Ex
     Ok(Some(Expiry { action: action.into(), ..expiry }))
 }
 
-/// The auto-standby setting that a request asks for.
-pub(super) fn auto_standby(auto: &AutoStandby) -> Result<driver::AutoStandby, ApiError> {
-    Ok(driver::AutoStandby {
-        idle_after_ms: duration_ms("auto_standby.idle_after", &auto.idle_after)?,
-        cpu_permille_max: auto.cpu_permille.unwrap_or(idle::CPU_PERMILLE),
-    })
+/// The auto-standby setting that a request asks for; `None` if it is to be off.
+pub(super) fn auto_standby(auto: &AutoStandby) -> Result<Option<driver::AutoStandby>, ApiError> {
+    if !auto.ignore_source_cidrs.is_empty() || !auto.ignore_destination_ports.is_empty() {
+        return Err(ApiError::not_implemented(
+            "auto_standby: connections do not keep an instance awake, so that none is ignored; \
+             leave ignore_source_cidrs and ignore_destination_ports out",
+        ));
+    }
+    if auto.enabled == Some(false) {
+        return Ok(None);
+    }
+    let idle_after_ms = match (&auto.idle_after, &auto.idle_timeout) {
+        (Some(a), Some(b)) if a != b => {
+            return Err(ApiError::invalid(
+                "auto_standby: idle_after and idle_timeout are the same setting; give one of them",
+            ));
+        }
+        (Some(text), _) => duration_ms("auto_standby.idle_after", text)?,
+        (None, Some(text)) => duration_ms("auto_standby.idle_timeout", text)?,
+        (None, None) => idle::AFTER_MS,
+    };
+    let cpu_permille_max = auto.cpu_permille.unwrap_or(idle::CPU_PERMILLE);
+    Ok(Some(driver::AutoStandby { idle_after_ms, cpu_permille_max }))
 }
 
 /// The health check that a request asks for; `None` for the type `none`.
@@ -145,6 +234,11 @@ pub(super) fn health_check(check: &HealthCheck) -> Result<Option<driver::HealthC
         text.as_deref().map_or(Ok(default), |text| duration_ms(field, text))
     };
     let Some(probe) = probe(check)? else { return Ok(None) };
+    if check.success_threshold.is_some_and(|threshold| threshold > 1) {
+        return Err(ApiError::not_implemented(
+            "health_check.success_threshold: one success makes a workload healthy; leave it out",
+        ));
+    }
     Ok(Some(driver::HealthCheck {
         probe,
         interval_ms: default(
@@ -178,6 +272,14 @@ fn probe(check: &HealthCheck) -> Result<Option<Probe>, ApiError> {
         HealthCheckKind::Http => {
             let http = check.http.as_ref().ok_or_else(|| missing("http"))?;
             let path = http.path.clone().unwrap_or_else(|| "/".into());
+            if http.scheme.as_ref().is_some_and(|scheme| scheme != "http")
+                || http.expected_status.is_some()
+            {
+                return Err(ApiError::not_implemented(
+                    "health_check.http: a workload is asked by http, and a status of 200 to 399 is \
+                     a success; leave scheme and expected_status out",
+                ));
+            }
             Probe::Http { address: address("http", http)?, path }
         }
         HealthCheckKind::Tcp => Probe::Tcp {

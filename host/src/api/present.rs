@@ -7,8 +7,9 @@ use std::sync::Arc;
 use super::State;
 use super::model::{
     Accounted, Accounting, AccountingStatus, AutoStandby, ConsoleCheck, ExecCheck, HealthCheck,
-    HealthCheckKind, HealthStatus, Instance, Interval, Intervals, NetworkCheck, NetworkState,
-    PerPhase, Proof, RestartBlock, RestartPolicy, RestartStatus, Timestamp,
+    HealthCheckKind, HealthReport, HealthStatus, HealthVerdict, Instance, Interval, Intervals,
+    NetworkCheck, NetworkState, PerPhase, Proof, RestartBlock, RestartPolicy, RestartStatus,
+    Timestamp,
 };
 use super::size::format_size;
 use super::time::format_millis;
@@ -17,6 +18,7 @@ use crate::billing::account::Usage;
 use crate::billing::interval;
 use crate::driver::{self, Probe, View};
 use crate::id::{Digest, TenantId};
+use crate::image::Platform;
 use crate::journal::wire;
 use crate::network::GUEST_MAC;
 use crate::tenant::STANDARD;
@@ -82,6 +84,13 @@ pub(super) fn instance_at(state: &State, view: &View, usage: &Usage, policy: Dig
         restart_status: restart_status(state, view),
         health_check: spec.health.as_ref().map(health_check),
         health: view.health.as_ref().map(|health| health_status(state, health)),
+        health_status: health_report(state, view),
+        env: spec.program.env.clone(),
+        platform: Platform::of_guests().to_string(),
+        overlay_size: spec.overlay_bytes().map(format_size),
+        hotplug_size: spec
+            .memory_bytes_max
+            .map(|most| format_size(most.saturating_sub(spec.memory_bytes))),
         auto_standby: spec.auto_standby.as_ref().map(auto_standby),
         idle_since: at(view.idle_since),
         expires_at: spec.expiry.map(|expiry| timestamp(state, Instant(expiry.at_ns))),
@@ -182,6 +191,8 @@ pub(super) fn health_check(check: &driver::HealthCheck) -> HealthCheck {
     let at = |address: &SocketAddr, path| NetworkCheck {
         address: Some(address.to_string()),
         port: None,
+        scheme: None,
+        expected_status: None,
         path,
     };
     match &check.probe {
@@ -215,9 +226,37 @@ fn health_status(state: &State, health: &driver::Health) -> HealthStatus {
     }
 }
 
+/// The health of a workload, also of one that is not probed.
+fn health_report(state: &State, view: &View) -> HealthReport {
+    let at = |at: Option<i64>| at.map(|at| timestamp(state, Instant(at)));
+    let health = view.health.as_ref();
+    let status = match (health, &view.record.spec.health) {
+        (Some(health), _) => match health.status {
+            driver::HealthStatus::Starting => HealthVerdict::Starting,
+            driver::HealthStatus::Healthy => HealthVerdict::Healthy,
+            driver::HealthStatus::Unhealthy => HealthVerdict::Unhealthy,
+        },
+        (None, Some(_)) => HealthVerdict::Unknown,
+        (None, None) => HealthVerdict::Disabled,
+    };
+    HealthReport {
+        status,
+        consecutive_successes: health.map_or(0, |health| health.successes),
+        consecutive_failures: health.map_or(0, |health| health.failures),
+        last_checked_at: at(health.and_then(|health| health.checked_ns)),
+        last_success_at: at(health.and_then(|health| health.success_ns)),
+        last_failure_at: at(health.and_then(|health| health.failure_ns)),
+        last_error: health.and_then(|health| health.problem.clone()),
+    }
+}
+
 fn auto_standby(auto: &driver::AutoStandby) -> AutoStandby {
     AutoStandby {
-        idle_after: format_millis(auto.idle_after_ms),
+        enabled: Some(true),
+        idle_after: Some(format_millis(auto.idle_after_ms)),
+        idle_timeout: Some(format_millis(auto.idle_after_ms)),
+        ignore_source_cidrs: Vec::new(),
+        ignore_destination_ports: Vec::new(),
         cpu_permille: Some(auto.cpu_permille_max),
     }
 }

@@ -11,9 +11,9 @@ use utoipa_axum::routes;
 
 use super::{
     State, activations, acts, auth, automation, capabilities, compat, dashboard, error, events,
-    exec, exports, files, fleet, health, images, instances, invoices, journal, logs, metrics,
-    one_offs, openapi, policies, proofs, rules, sessions, shadows, snapshots, stream, tariffs,
-    tenants, tokens, withdrawals,
+    exec, exports, files, fleet, health, images, instances, invoices, journal, kept, logs, metrics,
+    nap, one_offs, openapi, policies, proofs, resources, rules, sessions, shadows, snapshots,
+    stream, tariffs, tenants, tokens, withdrawals,
 };
 use crate::limits;
 
@@ -64,6 +64,12 @@ fn guarded() -> OpenApiRouter<Arc<State>> {
             snapshots::set_snapshot_schedule,
             snapshots::delete_snapshot_schedule
         ))
+        .routes(routes!(nap::get_auto_standby))
+        .routes(routes!(nap::hold_auto_standby))
+        .routes(routes!(kept::list_all_snapshots))
+        .routes(routes!(kept::get_any_snapshot, kept::delete_any_snapshot))
+        .routes(routes!(kept::fork_any_snapshot))
+        .routes(routes!(resources::get_resources))
         .routes(routes!(images::list_images, images::import_image))
         .routes(routes!(images::prune_images))
         .routes(routes!(images::get_image, images::remove_image))

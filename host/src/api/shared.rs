@@ -71,14 +71,20 @@ const fn text(
 }
 
 /// All path parameters. The first match by name and prefix counts.
-const PATH_PARAMETERS: [PathParameter; 13] = [
+const PATH_PARAMETERS: [PathParameter; 14] = [
     text(
         "InstanceKey",
         "/instances/{id}",
         "id",
         "The instance's id, its name, or a unique prefix of the id",
     ),
-    text("SnapshotName", "/instances/{id}/snapshots/{name}", "name", "The snapshot's name"),
+    text("SnapshotId", "/snapshots/{id}", "id", "The snapshot's id"),
+    text(
+        "SnapshotName",
+        "/instances/{id}/snapshots/{name}",
+        "name",
+        "The snapshot's name, or its id",
+    ),
     text(
         "ImageName",
         "/images/{name}",

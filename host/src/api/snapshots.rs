@@ -11,17 +11,21 @@ use super::auth::Caller;
 use super::body::Body;
 use super::error::{ApiError, ErrorBody};
 use super::model::{
-    Compression, CreateSnapshot, ForkInstance, ForkSnapshot, Instance, NoOptions, RestoreSnapshot,
-    Retention, SetSnapshotSchedule, Snapshot, SnapshotKind, SnapshotSchedule,
+    Compression, CompressionState, CreateSnapshot, ForkInstance, ForkSnapshot, Instance, NoOptions,
+    RestoreSnapshot, Retention, SetSnapshotSchedule, Snapshot, SnapshotKind, SnapshotSchedule,
 };
 use super::shared::Failures;
 use super::time::format_millis;
-use super::{Shared, State, parse, present, quota};
+use super::{Shared, State, parse, present, quota, snapshot_ids};
 use crate::driver::{self, Amendment, FleetError, NewFork, NewSnapshot, Request, Schedule, View};
 use crate::id::SnapshotName;
+use crate::limits::snapshot as limits;
 use crate::tenancy::Share;
 use crate::units::Instant;
 use crate::vm;
+
+/// Level of the compression of snapshots.
+const ZSTD_LEVEL: i32 = 3;
 
 /// Default prefix of the names of scheduled snapshots.
 const PREFIX: &str = "scheduled";
@@ -45,7 +49,8 @@ pub(super) async fn create_snapshot(
     Body(request): Body<CreateSnapshot>,
 ) -> Result<(StatusCode, Json<Snapshot>), ApiError> {
     let view = state.fleet.find(&caller.tenant(), &key)?;
-    let CreateSnapshot { name, kind, tags, keep, compress } = request;
+    let CreateSnapshot { name, kind, tags, keep, compress, compression } = request;
+    let compress = compressed(compression.as_ref())? || compress;
     check_kind(&view, kind)?;
     let name = match name {
         Some(name) => name.parse()?,
@@ -77,6 +82,30 @@ fn check_kind(view: &View, kind: Option<SnapshotKind>) -> Result<(), ApiError> {
     }
 }
 
+/// Returns whether a compression is asked for, if it is the one that there is.
+pub(super) fn compressed(wanted: Option<&Compression>) -> Result<bool, ApiError> {
+    let Some(Compression { enabled: true, algorithm, level }) = wanted else { return Ok(false) };
+    let is_zstd = algorithm.as_ref().is_none_or(|name| name == "zstd");
+    match is_zstd && level.is_none_or(|level| level == ZSTD_LEVEL) {
+        true => Ok(true),
+        false => Err(ApiError::not_implemented(format!(
+            "compression: snapshots are compressed with zstd at level {ZSTD_LEVEL}; leave \
+             algorithm and level out"
+        ))),
+    }
+}
+
+/// Checks that a machine is to run under the hypervisor that wrote a snapshot.
+fn check_hypervisor(view: &View, wanted: Option<&String>) -> Result<(), ApiError> {
+    let own = &view.record.spec.hypervisor;
+    match wanted.is_none_or(|wanted| wanted == own) {
+        true => Ok(()),
+        false => Err(ApiError::not_implemented(format!(
+            "target_hypervisor: a snapshot is for the hypervisor that wrote it, {own}; leave it out"
+        ))),
+    }
+}
+
 /// A name made of the present time, to the microsecond.
 fn name_of_now(state: &State) -> Result<SnapshotName, ApiError> {
     let utc_ns = state.fleet.calendar_ns(state.fleet.now());
@@ -84,7 +113,11 @@ fn name_of_now(state: &State) -> Result<SnapshotName, ApiError> {
     Ok(format!("snapshot-{time}").parse()?)
 }
 
-fn snapshot(state: &State, view: &View, name: &SnapshotName) -> Result<Snapshot, ApiError> {
+pub(super) fn snapshot(
+    state: &State,
+    view: &View,
+    name: &SnapshotName,
+) -> Result<Snapshot, ApiError> {
     let kept = &view.record.snapshots;
     let found = kept.iter().find(|snapshot| snapshot.name == *name);
     found.map(|found| present_snapshot(state, view, found)).ok_or_else(|| {
@@ -95,8 +128,16 @@ fn snapshot(state: &State, view: &View, name: &SnapshotName) -> Result<Snapshot,
     })
 }
 
-fn present_snapshot(state: &State, view: &View, kept: &driver::Snapshot) -> Snapshot {
+pub(super) fn present_snapshot(state: &State, view: &View, kept: &driver::Snapshot) -> Snapshot {
+    let (compression_state, algorithm) = match (kept.compressed_bytes, kept.compress) {
+        (Some(_), _) => (CompressionState::Compressed, Some("zstd".into())),
+        (None, true) if kept.memory.is_some() => {
+            (CompressionState::Compressing, Some("zstd".into()))
+        }
+        (None, _) => (CompressionState::None, None),
+    };
     Snapshot {
+        id: snapshot_ids::id_of(view, kept),
         name: kept.name.clone(),
         source_instance_id: view.record.id.clone(),
         source_instance_name: view.record.name.to_string(),
@@ -104,11 +145,10 @@ fn present_snapshot(state: &State, view: &View, kept: &driver::Snapshot) -> Snap
         kind: if kept.memory.is_some() { SnapshotKind::Standby } else { SnapshotKind::Stopped },
         created_at: present::timestamp(state, Instant(kept.created_ns)),
         size_bytes: kept.bytes,
-        compression: if kept.compressed_bytes.is_some() {
-            Compression::Zstd
-        } else {
-            Compression::None
-        },
+        compression: Compression { enabled: algorithm.is_some(), algorithm, level: None },
+        compression_state,
+        uncompressed_size_bytes: kept.bytes,
+        compressed_size_bytes: kept.compressed_bytes.map(|_| kept.stored_bytes()),
         stored_bytes: kept.stored_bytes(),
         vcpus: kept.vcpus,
         memory_bytes: kept.memory.map_or(kept.memory_bytes, |memory| memory.guest_bytes),
@@ -148,7 +188,7 @@ pub(super) async fn get_snapshot(
     Path((key, name)): Path<(String, String)>,
 ) -> Result<Json<Snapshot>, ApiError> {
     let view = state.fleet.find(&caller.tenant(), &key)?;
-    Ok(Json(snapshot(&state, &view, &name.parse()?)?))
+    Ok(Json(snapshot(&state, &view, &snapshot_ids::named(&view, &name)?)?))
 }
 
 /// Delete a snapshot
@@ -162,11 +202,9 @@ pub(super) async fn delete_snapshot(
     caller: Caller,
     Path((key, name)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
-    let id = state.fleet.find(&caller.tenant(), &key)?.record.id.clone();
-    state
-        .fleet
-        .request(&caller.tenant(), &id, Request::Discard { snapshot: name.parse()? })
-        .await?;
+    let view = state.fleet.find(&caller.tenant(), &key)?;
+    let request = Request::Discard { snapshot: snapshot_ids::named(&view, &name)? };
+    state.fleet.request(&caller.tenant(), &view.record.id, request).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -188,9 +226,12 @@ pub(super) async fn restore_snapshot(
     Body(request): Body<RestoreSnapshot>,
 ) -> Result<Json<Instance>, ApiError> {
     let asked = state.fleet.now();
-    let id = state.fleet.find(&caller.tenant(), &key)?.record.id.clone();
-    let target = request.target_state.map(Into::into);
-    let view = state.fleet.revert(&caller.tenant(), &id, name.parse()?, target).await?;
+    let RestoreSnapshot { target_state, target_hypervisor } = request;
+    let before = state.fleet.find(&caller.tenant(), &key)?;
+    check_hypervisor(&before, target_hypervisor.as_ref())?;
+    let name = snapshot_ids::named(&before, &name)?;
+    let target = target_state.map(Into::into);
+    let view = state.fleet.revert(&caller.tenant(), &before.record.id, name, target).await?;
     Ok(Json(present::instance(&state, view, asked)))
 }
 
@@ -236,15 +277,28 @@ pub(super) async fn fork_snapshot(
     Path((key, snapshot)): Path<(String, String)>,
     Body(request): Body<ForkSnapshot>,
 ) -> Result<(StatusCode, Json<Instance>), ApiError> {
-    let ForkSnapshot { name, target_state } = request;
-    let target = target_state.map(Into::into);
+    let view = state.fleet.find(&caller.tenant(), &key)?;
+    let snapshot = snapshot_ids::named(&view, &snapshot)?;
+    fork_of(&state, &caller, &view, snapshot, request).await
+}
+
+/// Forks a snapshot of an instance.
+pub(super) async fn fork_of(
+    state: &Arc<State>,
+    caller: &Caller,
+    view: &View,
+    snapshot: SnapshotName,
+    request: ForkSnapshot,
+) -> Result<(StatusCode, Json<Instance>), ApiError> {
+    let ForkSnapshot { name, target_state, target_hypervisor } = request;
+    check_hypervisor(view, target_hypervisor.as_ref())?;
     let new = NewFork {
         name: name.parse()?,
         from_running: true,
-        target,
-        snapshot: Some(snapshot.parse()?),
+        target: target_state.map(Into::into),
+        snapshot: Some(snapshot),
     };
-    fork(&state, &caller, &key, new).await
+    fork(state, caller, view.record.id.as_str(), new).await
 }
 
 async fn fork(
@@ -291,13 +345,22 @@ fn present_schedule(state: &State, view: &View) -> Result<SnapshotSchedule, ApiE
             .hint("PUT /instances/{id}/snapshot-schedule sets one")
     };
     let schedule = view.record.spec.schedule.as_ref().ok_or_else(none)?;
+    let set = |at: Option<i64>| {
+        present::timestamp(state, Instant(at.unwrap_or(view.record.spec.created_ns)))
+    };
+    let last = view.record.snapshots.iter().rev().find(|kept| kept.scheduled);
     Ok(SnapshotSchedule {
         instance_id: view.record.id.clone(),
         interval: format_millis(schedule.interval_ms),
         jitter: format_millis(schedule.jitter_ms),
-        retention: Retention { max_count: schedule.keep },
+        retention: Retention { max_count: schedule.keep, max_age: None },
         name_prefix: schedule.prefix.clone(),
         compress: schedule.compress,
+        metadata: schedule.tags.clone(),
+        created_at: set(schedule.created_ns),
+        updated_at: set(schedule.updated_ns),
+        last_run_at: last.map(|last| present::timestamp(state, Instant(last.created_ns))),
+        last_snapshot_id: last.map(|last| snapshot_ids::id_of(view, last)),
         next_run_at: view.live.snapshot_due_ns.map(|at| present::timestamp(state, Instant(at))),
     })
 }
@@ -317,18 +380,37 @@ pub(super) async fn set_snapshot_schedule(
     Path(key): Path<String>,
     Body(request): Body<SetSnapshotSchedule>,
 ) -> Result<Json<SnapshotSchedule>, ApiError> {
-    let SetSnapshotSchedule { interval, jitter, retention, name_prefix, compress } = request;
-    let schedule = Schedule {
-        interval_ms: parse::duration_ms("interval", &interval)?,
-        jitter_ms: jitter.map_or(Ok(0), |jitter| parse::duration_ms("jitter", &jitter))?,
-        keep: retention.max_count,
-        prefix: name_prefix.unwrap_or_else(|| PREFIX.into()),
-        compress,
-    };
-    let id = state.fleet.find(&caller.tenant(), &key)?.record.id.clone();
+    let view = state.fleet.find(&caller.tenant(), &key)?;
+    let now = state.fleet.now().0;
+    let created = view.record.spec.schedule.as_ref().map_or(Some(now), |old| old.created_ns);
+    let schedule = Schedule { created_ns: created, updated_ns: Some(now), ..schedule(request)? };
+    let id = view.record.id.clone();
     let amendment = Amendment { schedule: Some(Some(schedule)), ..Amendment::default() };
     let view = state.fleet.amend(&caller.tenant(), &id, amendment).await?;
     Ok(Json(present_schedule(&state, &view)?))
+}
+
+/// The schedule that a request asks for.
+fn schedule(request: SetSnapshotSchedule) -> Result<Schedule, ApiError> {
+    let SetSnapshotSchedule { interval, jitter, retention, name_prefix, .. } = request;
+    let ms =
+        |field, text: Option<String>| text.map_or(Ok(0), |text| parse::duration_ms(field, &text));
+    if ms("retention.max_age", retention.max_age)? > 0 {
+        return Err(ApiError::not_implemented(
+            "retention.max_age: snapshots of a schedule are kept by number; leave it out",
+        ));
+    }
+    let most = u32::try_from(limits::KEPT_MAX).unwrap_or(u32::MAX);
+    Ok(Schedule {
+        interval_ms: parse::duration_ms("interval", &interval)?,
+        jitter_ms: ms("jitter", jitter)?,
+        keep: if retention.max_count == 0 { most } else { retention.max_count },
+        prefix: name_prefix.unwrap_or_else(|| PREFIX.into()),
+        compress: request.compress,
+        tags: request.metadata.unwrap_or_default(),
+        created_ns: None,
+        updated_ns: None,
+    })
 }
 
 /// Remove the snapshot schedule of an instance

@@ -90,7 +90,7 @@ pub(super) async fn stream_facts(
 }
 
 /// The position from which a client resumes; `None` if it sent none.
-fn resumed(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+pub(super) fn resumed(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     let Some(id) = headers.get("last-event-id") else { return Ok(None) };
     let after = id.to_str().ok().and_then(|id| id.parse().ok());
     let wrong = || {

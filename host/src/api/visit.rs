@@ -156,6 +156,21 @@ pub(super) fn refusal(error: &str) -> Message {
     Message::Close(Some(CloseFrame { code: close_code::ERROR, reason: reason.into() }))
 }
 
+/// Waits until a client that has everything goes by itself. Some take a connection that ends before
+/// their files are closed for one that broke off.
+pub(super) async fn see_off(socket: &mut WebSocket) {
+    let gone = async {
+        while let Some(Ok(message)) = socket.recv().await {
+            if matches!(message, Message::Close(_)) {
+                return;
+            }
+        }
+    };
+    let limit = Duration::from_millis(limits::FAREWELL_MS_MAX);
+    // One that stays is left.
+    let _ = timeout(limit, gone).await;
+}
+
 /// The last message after success.
 pub(super) fn farewell() -> Message {
     Message::Close(Some(CloseFrame { code: close_code::NORMAL, reason: "".into() }))

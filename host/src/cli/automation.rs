@@ -1,6 +1,7 @@
 //! `tallyman instance update`, `resize`, `activity` and `stats`, and the arguments of an instance's
 //! automation.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -96,8 +97,8 @@ impl HealthArgs {
         };
         let at = |address: &str, path| NetworkCheck {
             address: Some(address.to_owned()),
-            port: None,
             path,
+            ..NetworkCheck::default()
         };
         if let Some(expect) = self.health_expect.clone() {
             let console =
@@ -172,8 +173,9 @@ impl Automation {
     }
 
     pub(super) fn auto_standby(&self) -> Option<AutoStandby> {
-        let idle_after = self.auto_standby.map(duration_text)?;
-        Some(AutoStandby { idle_after, cpu_permille: self.auto_standby_cpu })
+        let idle_after = Some(self.auto_standby.map(duration_text)?);
+        let cpu_permille = self.auto_standby_cpu;
+        Some(AutoStandby { idle_after, cpu_permille, ..AutoStandby::default() })
     }
 
     pub(super) fn ttl(&self) -> Option<String> {
@@ -231,6 +233,7 @@ impl Update {
             ttl: self.automation.ttl(),
             expires_at: self.no_expiry.then_some(None),
             expiry_action: self.automation.expiry_action(),
+            env: BTreeMap::new(),
         };
         let instance: Instance = client.patch(&["instances", &self.id], &body).await?;
         output.show(&instance, output::instance)

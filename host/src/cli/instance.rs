@@ -471,6 +471,7 @@ impl Create {
             env: self.env.iter().cloned().collect(),
             overlay_size: self.overlay_size.clone(),
             network: self.network.map(|enabled| NetworkRequest { enabled: Some(enabled) }),
+            ..CreateInstance::default()
         })
     }
 

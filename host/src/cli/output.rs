@@ -405,7 +405,8 @@ fn auto_standby(instance: &Instance) -> Option<String> {
     let auto = instance.auto_standby.as_ref()?;
     let since =
         instance.idle_since.map(|since| format!("; counted since {since}")).unwrap_or_default();
-    Some(format!("automatic after {} without activity{since}", auto.idle_after))
+    let after = auto.idle_after.as_deref().unwrap_or_default();
+    Some(format!("automatic after {after} without activity{since}"))
 }
 
 /// The restart policy and the next attempt; `None` if the policy is `never`.

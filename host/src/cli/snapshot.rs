@@ -189,14 +189,19 @@ impl Command {
             }
             Command::Restore(Restore { one: One { id, name }, to }) => {
                 let path = ["instances", &id, "snapshots", &name, "restore"];
-                let body = RestoreSnapshot { target_state: to.map(Into::into) };
+                let body =
+                    RestoreSnapshot { target_state: to.map(Into::into), target_hypervisor: None };
                 let instance: Instance =
                     during(&format!("restoring {id} to {name}"), client.post(&path, &body)).await?;
                 done(output, &instance)
             }
             Command::Fork(ForkOne { one: One { id, name }, fork, to }) => {
                 let path = ["instances", &id, "snapshots", &name, "fork"];
-                let body = ForkSnapshot { name: fork, target_state: to.map(Into::into) };
+                let body = ForkSnapshot {
+                    name: fork,
+                    target_state: to.map(Into::into),
+                    target_hypervisor: None,
+                };
                 let instance: Instance =
                     during(&format!("forking {name} of {id}"), client.post(&path, &body)).await?;
                 done(output, &instance)
@@ -209,8 +214,14 @@ impl Command {
 impl Create {
     async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
         let Create { id, name, tag, keep, compress } = self;
-        let body =
-            CreateSnapshot { name, kind: None, tags: tag.into_iter().collect(), keep, compress };
+        let body = CreateSnapshot {
+            name,
+            kind: None,
+            tags: tag.into_iter().collect(),
+            keep,
+            compress,
+            compression: None,
+        };
         let path = ["instances", id.as_str(), "snapshots"];
         let snapshot: Snapshot =
             during(&format!("taking a snapshot of {id}"), client.post(&path, &body)).await?;
@@ -244,9 +255,10 @@ impl Schedule {
                 let body = SetSnapshotSchedule {
                     interval: duration_text(every),
                     jitter: self.jitter.map(duration_text),
-                    retention: Retention { max_count },
+                    retention: Retention { max_count, max_age: None },
                     name_prefix: self.prefix.clone(),
                     compress: self.compress,
+                    metadata: None,
                 };
                 client.put(&path, &body).await?
             }

@@ -11,10 +11,11 @@ use super::files::{blocking, discard, on_disk};
 use super::host::Host;
 use super::live::{Live, View};
 use super::mailbox::{Order, Reply};
-use super::record::{Disk, NewInstance, Program, Record, Spec};
+use super::record::{Disk, NewInstance, Record, Spec};
 use super::request::Intent;
 use super::settings::{
-    Share, check_auto_standby, check_expiry, check_health, check_memory, check_restart, check_tags,
+    Program, Share, check_auto_standby, check_expiry, check_health, check_memory, check_restart,
+    check_tags,
 };
 use crate::hypervisor::{self, Capability};
 use crate::id::{InstanceId, TenantId};

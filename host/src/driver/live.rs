@@ -320,6 +320,12 @@ pub struct Health {
     pub status: HealthStatus,
     /// Number of failures in a row, without those of the start period.
     pub failures: u32,
+    /// Number of successes in a row.
+    pub successes: u32,
+    /// Instant of the last success, in meter nanoseconds; none before the first.
+    pub success_ns: Option<i64>,
+    /// Instant of the last failure, in meter nanoseconds; none before the first.
+    pub failure_ns: Option<i64>,
     /// Instant of the last answer, in meter nanoseconds; none before the first.
     pub checked_ns: Option<i64>,
     /// The failure of the last probe; none if it succeeded.
@@ -339,8 +345,15 @@ pub enum HealthStatus {
 
 impl Health {
     /// The health of a launch that was not probed yet.
-    pub(super) const UNKNOWN: Health =
-        Health { status: HealthStatus::Starting, failures: 0, checked_ns: None, problem: None };
+    pub(super) const UNKNOWN: Health = Health {
+        status: HealthStatus::Starting,
+        failures: 0,
+        successes: 0,
+        success_ns: None,
+        failure_ns: None,
+        checked_ns: None,
+        problem: None,
+    };
 
     /// Takes the answer to a probe at `now`. While `starting`, failures before the first success do
     /// not count.
@@ -353,6 +366,12 @@ impl Health {
     ) {
         self.checked_ns = Some(now.0);
         self.problem = answer.err();
+        let last = if self.problem.is_none() { &mut self.success_ns } else { &mut self.failure_ns };
+        *last = Some(now.0);
+        self.successes = match self.problem {
+            None => self.successes.saturating_add(1),
+            Some(_) => 0,
+        };
         match (&self.problem, self.status) {
             (None, _) => {
                 self.status = HealthStatus::Healthy;

@@ -61,9 +61,9 @@ pub use error::FleetError;
 pub use fleet::{Fleet, IntervalPage, Parts, Unsettled, Waiting};
 pub use live::{Health, HealthStatus, Live, Restarts, View};
 pub use mailbox::{NewFork, Purpose, Visit};
-pub use record::{Disk, Network, NewInstance, Program, Record, SavedMemory, Snapshot, Spec};
+pub use record::{Disk, Network, NewInstance, Record, SavedMemory, Snapshot, Spec};
 pub use request::{Child, Intent, NewSnapshot, Request, Target};
 pub use settings::{
-    Amendment, AutoStandby, Expiry, ExpiryAction, HealthCheck, Probe, Prober, Quota, Reservation,
-    Schedule, Share,
+    Amendment, AutoStandby, Expiry, ExpiryAction, HealthCheck, Probe, Prober, Program, Quota,
+    Reservation, Schedule, Share,
 };

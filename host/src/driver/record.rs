@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::error::FleetError;
-use super::settings::{AutoStandby, Expiry, HealthCheck, RestartPolicyFields, Schedule, Share};
+use super::settings::{
+    AutoStandby, Expiry, HealthCheck, Program, RestartPolicyFields, Schedule, Share,
+};
 use crate::id::{ImageName, InstanceId, InstanceName, SnapshotName, TenantId};
 use crate::network::Plan;
 use crate::vm::RestartPolicy;
@@ -54,21 +56,6 @@ pub struct NewInstance {
     pub overlay_bytes: Option<u64>,
     /// It has a network; none for yes where the host and the hypervisor can give it one.
     pub network: Option<bool>,
-}
-
-/// The program that an instance of an OCI image runs instead of the image's.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Program {
-    /// The program and its first arguments.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub entrypoint: Option<Vec<String>>,
-    /// Further arguments.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cmd: Option<Vec<String>>,
-    /// Variables beside the image's.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub env: BTreeMap<String, String>,
 }
 
 /// A disk of an instance: a raw image file.
@@ -257,6 +244,16 @@ impl Spec {
         self.memory_bytes = snapshot.memory_bytes;
         for (now, then) in self.disks.iter_mut().zip(&snapshot.disks) {
             now.size_bytes = then.size_bytes;
+        }
+    }
+
+    /// Size of the disk above the image's file system, in bytes; none if there is no such.
+    pub fn overlay_bytes(&self) -> Option<u64> {
+        match self.disks.as_slice() {
+            [below, above, ..] if below.read_only && below.path.ends_with("root.erofs") => {
+                Some(above.size_bytes)
+            }
+            _ => None,
         }
     }
 

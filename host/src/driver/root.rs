@@ -14,8 +14,9 @@ use super::copy;
 use super::error::FleetError;
 use super::files::on_disk;
 use super::host::Host;
-use super::record::{Disk, NewInstance, Program};
-use crate::id::InstanceId;
+use super::record::{Disk, NewInstance, Record};
+use super::settings::Program;
+use crate::id::{InstanceId, InstanceName};
 use crate::image::{Image, OciRecord, OciSettings};
 use crate::limits::instance as limits;
 
@@ -37,7 +38,7 @@ impl Host {
         let folder = self.folder(id);
         let path = folder.join("root.raw");
         let bytes = overlay_bytes(new.overlay_bytes)?;
-        let setup = setup(&oci.settings, new)?;
+        let setup = setup(&oci.settings, &new.program, &new.name)?;
         let made = copy::fresh_folder(&folder).and_then(|()| make(&path, bytes, &setup));
         if let Err(error) = made {
             // Half a disk only takes space; the first error tells more.
@@ -48,6 +49,27 @@ impl Host {
             Disk { path: below, read_only: true, size_bytes },
             Disk { path, read_only: false, size_bytes: bytes },
         ])
+    }
+
+    /// Replaces what an instance's machine is to run. Blocking.
+    pub(super) fn rewrite_setup(
+        &self,
+        record: &Record,
+        program: &Program,
+    ) -> Result<(), FleetError> {
+        let image = self.image(&record.spec.image)?;
+        let none = || invalid("cmd", "only instances of OCI images have a program to set");
+        let oci = image.manifest.oci.as_ref().ok_or_else(none)?;
+        let above = record.spec.disks.get(1).ok_or_else(none)?;
+        let setup = setup(&oci.settings, program, &record.name)?;
+        File::options()
+            .write(true)
+            .open(&above.path)
+            .and_then(|file| {
+                file.write_all_at(&setup, above.size_bytes - SETUP_BYTES)?;
+                file.sync_data()
+            })
+            .map_err(on_disk("write", &above.path))
     }
 }
 
@@ -92,8 +114,12 @@ fn make(path: &Path, bytes: u64, setup: &[u8]) -> io::Result<()> {
 }
 
 /// The program of the machine, as it stands on the disk.
-fn setup(settings: &OciSettings, new: &NewInstance) -> Result<Vec<u8>, FleetError> {
-    let Program { entrypoint, cmd, env } = &new.program;
+fn setup(
+    settings: &OciSettings,
+    program: &Program,
+    name: &InstanceName,
+) -> Result<Vec<u8>, FleetError> {
+    let Program { entrypoint, cmd, env } = program;
     // Other arguments belong to another program.
     let usual = if entrypoint.is_some() { None } else { settings.cmd.clone() };
     let program = entrypoint.clone().or_else(|| settings.entrypoint.clone()).unwrap_or_default();
@@ -110,7 +136,7 @@ fn setup(settings: &OciSettings, new: &NewInstance) -> Result<Vec<u8>, FleetErro
         cwd: settings.working_dir.clone().into_bytes(),
         user: settings.user.clone().into_bytes(),
         stop_signal: signal(&settings.stop_signal),
-        hostname: new.name.to_string().into_bytes(),
+        hostname: name.to_string().into_bytes(),
     };
     if setup.argv.iter().chain(&setup.env).any(|text| text.contains(&0)) {
         return Err(invalid("cmd", "no word and no variable may hold a NUL"));

@@ -53,6 +53,16 @@ pub struct Schedule {
     /// Set if the memory is compressed afterwards.
     #[serde(default)]
     pub compress: bool,
+    /// Labels of its snapshots.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+    /// Instant at which the instance got a schedule, in meter nanoseconds; none from an earlier
+    /// version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_ns: Option<i64>,
+    /// Instant at which this schedule was set, in meter nanoseconds; none from an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated_ns: Option<i64>,
 }
 
 impl Schedule {
@@ -201,6 +211,21 @@ pub struct AutoStandby {
     pub cpu_permille_max: u32,
 }
 
+/// The program that an instance of an OCI image runs instead of the image's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Program {
+    /// The program and its first arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
+    /// Further arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cmd: Option<Vec<String>>,
+    /// Variables beside the image's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+}
+
 /// A change of settings; fields that are `None` stay as they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Amendment {
@@ -216,11 +241,13 @@ pub struct Amendment {
     pub health: Option<Option<HealthCheck>>,
     /// Condition of an automatic standby; `Some(None)` for never.
     pub auto_standby: Option<Option<AutoStandby>>,
+    /// The program that a stopped instance of an OCI image runs from its next start on.
+    pub program: Option<Program>,
 }
 
 /// Checks all limits of an amendment that do not depend on the instance.
 pub(super) fn check_amendment(amendment: &Amendment, now: Instant) -> Result<(), FleetError> {
-    let Amendment { tags, restart, expiry, schedule, health: _, auto_standby: _ } = amendment;
+    let Amendment { tags, restart, expiry, schedule, .. } = amendment;
     tags.as_ref().map_or(Ok(()), check_tags)?;
     restart.as_ref().map_or(Ok(()), check_restart)?;
     expiry.flatten().map_or(Ok(()), |expiry| check_expiry(expiry, now))?;
@@ -280,7 +307,8 @@ pub(super) fn check_expiry(expiry: Expiry, now: Instant) -> Result<(), FleetErro
 }
 
 fn check_schedule(schedule: &Schedule) -> Result<(), FleetError> {
-    let Schedule { interval_ms, jitter_ms, keep, prefix, compress: _ } = schedule;
+    let Schedule { interval_ms, jitter_ms, keep, prefix, tags, .. } = schedule;
+    check_tags(tags)?;
     let rows = [
         ("interval", *interval_ms, snapshot::INTERVAL_MS_MIN, snapshot::INTERVAL_MS_MAX),
         ("jitter", *jitter_ms, 0, *interval_ms),
@@ -417,6 +445,9 @@ mod tests {
             keep: 1,
             prefix: "daily".into(),
             compress: false,
+            tags: BTreeMap::new(),
+            created_ns: None,
+            updated_ns: None,
         };
         for _ in 0..1_000 {
             let due = schedule.next_due(Instant(7)).unwrap();

@@ -499,7 +499,7 @@ fn copies_of_a_daemon_that_is_killed_at_any_moment_are_whole_or_not_there() {
 fn compressed(api: &Api, path: &str) -> Value {
     loop {
         let snapshot = api.get(path).done();
-        if snapshot["compression"] == json!("zstd") {
+        if snapshot["compression_state"] == json!("compressed") {
             return snapshot;
         }
     }
@@ -524,7 +524,7 @@ fn a_snapshot_that_is_compressed_goes_back_and_forks_as_any_other() {
         );
         assert_eq!(api.instance(&id)["snapshot_bytes"], billed, "what is billed does not change");
         assert_eq!(api.facts(&id).len(), facts, "{hypervisor}");
-        assert_eq!(api.get(&format!("{path}/first")).done()["compression"], json!("none"));
+        assert_eq!(api.get(&format!("{path}/first")).done()["compression_state"], json!("none"));
         let later = beat_after(api, &id, then + 10);
         let body = json!({"name": format!("{hypervisor}-small")});
         let fork = id_of(&api.post(&format!("{path}/small/fork"), &body).done());

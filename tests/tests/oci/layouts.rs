@@ -355,8 +355,9 @@ pub(crate) fn run(program: &str, arguments: &[&str]) {
     );
 }
 
-/// An image as people make them, with umoci, of Debian's busybox; gone through skopeo.
-pub(crate) fn busybox_layout() -> (TempDir, String) {
+/// An image as people make them, with umoci, of Debian's busybox; gone through skopeo. `settings`
+/// are umoci's.
+fn busybox(settings: &[&str]) -> (TempDir, PathBuf) {
     let work = tempfile::tempdir().expect("a folder");
     let at = |name: &str| work.path().join(name).display().to_string();
     let image = format!("{}:busy", at("layout"));
@@ -377,37 +378,39 @@ pub(crate) fn busybox_layout() -> (TempDir, String) {
     )
     .expect("a file");
     run("umoci", &["repack", "--image", &image, &at("bundle")]);
-    let script = "echo hello from $GREETING in $(pwd) as $(id -u); trap 'echo asked to end; exit 3' TERM; while :; do sleep 0.1; done";
-    run(
-        "umoci",
-        &[
-            "config",
-            "--image",
-            &image,
-            "--config.entrypoint",
-            "/bin/sh",
-            "--config.entrypoint",
-            "-c",
-            "--config.cmd",
-            script,
-            "--config.env",
-            "GREETING=inside",
-            "--config.env",
-            "PATH=/bin",
-            "--config.workingdir",
-            "/srv",
-            "--config.user",
-            "web",
-        ],
-    );
+    let always = ["config", "--image", &image, "--config.env", "GREETING=inside"];
+    let path = ["--config.env", "PATH=/bin", "--config.workingdir", "/srv"];
+    run("umoci", &[&always[..], &path, settings].concat());
     let copied = at("copied");
     run("skopeo", &["copy", "--quiet", &format!("oci:{image}"), &format!("oci:{copied}:busy")]);
-    (work, copied)
+    (work, copied.into())
+}
+
+/// An image that runs a command as root.
+pub(crate) fn busybox_image(command: &[&str]) -> (TempDir, PathBuf) {
+    let words = command.iter().flat_map(|word| ["--config.cmd", word]);
+    busybox(&words.collect::<Vec<_>>())
+}
+
+fn busybox_layout() -> (TempDir, PathBuf) {
+    let script = "echo hello from $GREETING in $(pwd) as $(id -u); \
+                  trap 'echo asked to end; exit 3' TERM; while :; do sleep 0.1; done";
+    busybox(&[
+        "--config.entrypoint",
+        "/bin/sh",
+        "--config.entrypoint",
+        "-c",
+        "--config.cmd",
+        script,
+        "--config.user",
+        "web",
+    ])
 }
 
 #[test]
 fn an_image_boots_runs_its_command_and_ends_as_it_does() {
     let (_work, layout) = busybox_layout();
+    let layout = layout.display().to_string();
     let base = linux::debian_busybox();
     let daemon = Daemon::on(env!("CARGO_BIN_EXE_daemon"), tempfile::tempdir().expect("a folder"));
     let import = json!({

@@ -275,6 +275,9 @@ fn a_schedule_takes_snapshots_keeps_the_newest_and_rests_while_nothing_changes()
         keep: 2,
         prefix: "hourly".into(),
         compress: true,
+        tags: Default::default(),
+        created_ns: None,
+        updated_ns: None,
     };
     rig.amend(&id, Amendment { schedule: Some(Some(schedule)), ..Amendment::default() })
         .expect("amended");

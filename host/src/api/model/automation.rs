@@ -148,6 +148,9 @@ pub struct UpdateInstance {
     /// action of the present expiry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiry_action: Option<ExpiryAction>,
+    /// Secrets of the guest's environment. Not supported: it has to be empty.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
 }
 
 /// Reads a field that is present: `None` is null. An absent field is left to its default.
@@ -186,6 +189,9 @@ pub struct HealthCheck {
     /// Number of failures in a row after which the workload is unhealthy, 1 or more; 3 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_threshold: Option<u32>,
+    /// Number of successes in a row after which the workload is healthy. It has to be 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub success_threshold: Option<u32>,
     /// Time after the launch during which failures do not count, such as `30s`, up to 24 h; 0 s if
     /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -217,6 +223,12 @@ pub struct NetworkCheck {
     /// give `address`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// Scheme of an HTTP request. It has to be `http`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<String>,
+    /// Status of a success. It has to be absent: 200 to 399 is a success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_status: Option<u16>,
     /// Path and query of an HTTP request, beginning with `/`, at most 1,024 bytes; `/` if absent. A
     /// `tcp` check ignores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -268,6 +280,45 @@ pub struct HealthStatus {
     pub problem: Option<String>,
 }
 
+/// The health of a workload, with the counts and instants behind it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HealthReport {
+    /// The verdict.
+    pub status: HealthVerdict,
+    /// Number of successes in a row.
+    pub consecutive_successes: u32,
+    /// Number of counted failures in a row.
+    pub consecutive_failures: u32,
+    /// Instant of the last probe; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_checked_at: Option<Timestamp>,
+    /// Instant of the last success; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_success_at: Option<Timestamp>,
+    /// Instant of the last failure; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure_at: Option<Timestamp>,
+    /// The failure of the last probe, in words; absent if it succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+/// A verdict about a workload, also about one that is not probed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthVerdict {
+    /// It has no health check.
+    Disabled,
+    /// No probe has succeeded since the launch; the workload may still be starting.
+    Starting,
+    /// The last probe succeeded, or fewer failed in a row than the threshold.
+    Healthy,
+    /// As many probes failed in a row as the threshold says.
+    Unhealthy,
+    /// Nothing runs that could be probed.
+    Unknown,
+}
+
 /// A verdict about a workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -292,12 +343,25 @@ impl From<driver::HealthStatus> for WorkloadHealth {
 }
 
 /// The condition under which an instance goes to standby on its own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AutoStandby {
+    /// Set if the setting is in force; true if absent, false removes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
     /// Time without a command, without reported activity and with little processor use, such as
-    /// `10m`, from 1 s to 30 days.
-    pub idle_after: String,
+    /// `10m`, from 1 s to 30 days; 5 minutes if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_after: Option<String>,
+    /// The same as `idle_after`, by the name that other clients have for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<String>,
+    /// Clients whose connections do not count. It has to be empty: no connection counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignore_source_cidrs: Vec<String>,
+    /// Ports at which connections do not count. It has to be empty: no connection counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignore_destination_ports: Vec<u16>,
     /// Processor use up to which an instance is idle, in thousandths of one processor, averaged
     /// over `idle_after`; 0 to 1,000, 50 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

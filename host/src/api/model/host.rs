@@ -30,6 +30,76 @@ pub struct Health {
 pub struct HostCapabilities {
     /// All hypervisors that the daemon can drive, installed or not.
     pub hypervisors: Vec<HypervisorStatus>,
+    /// The daemon.
+    pub server: ServerVersion,
+    /// The host's system.
+    pub host: HostSystem,
+    /// The hypervisor that runs instances which name none.
+    pub default_runtime: DefaultRuntime,
+    /// The hypervisors once more, with names of abilities that other services know.
+    pub runtimes: Vec<Runtime>,
+    /// Abilities of the daemon whatever runs an instance.
+    pub features: Vec<String>,
+    /// The guests' network.
+    pub network: NetworkAbility,
+    /// The platforms of images.
+    pub images: ImagePlatforms,
+}
+
+/// A version of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServerVersion {
+    /// Version of the daemon.
+    pub version: String,
+    /// Version of its API.
+    pub api_version: String,
+}
+
+/// The system of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HostSystem {
+    /// Its operating system, `linux`.
+    pub os: String,
+    /// Its processor, `amd64`.
+    pub arch: String,
+}
+
+/// A hypervisor by its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DefaultRuntime {
+    /// The hypervisor's name; empty if there is none.
+    pub name: String,
+    /// Set if instances can be created with it.
+    pub available: bool,
+}
+
+/// A hypervisor with its abilities.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Runtime {
+    /// The hypervisor's name.
+    pub name: String,
+    /// Set if instances can be created with it.
+    pub available: bool,
+    /// Its abilities: `snapshots`, `standby`, `fork`, `pause`, `hotplug-memory`.
+    pub features: Vec<String>,
+}
+
+/// The network that guests can have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NetworkAbility {
+    /// The kind, `nat`.
+    pub model: String,
+    /// Set if guests reach each other.
+    pub guest_to_guest: bool,
+}
+
+/// The platforms of images that guests can run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ImagePlatforms {
+    /// The one that is taken if none is asked for.
+    pub default_platform: String,
+    /// All of them.
+    pub platforms: Vec<String>,
 }
 
 /// A hypervisor that the daemon can drive, and its availability on this host.

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    AutoStandby, ExpiryAction, HealthCheck, HealthStatus, PerPhase, RestartPolicy, RestartStatus,
-    Timestamp, text,
+    AutoStandby, ExpiryAction, HealthCheck, HealthReport, HealthStatus, PerPhase, RestartPolicy,
+    RestartStatus, SnapshotPolicy, Timestamp, text,
 };
 use crate::id::{Digest, InstanceId, InstanceName, TenantId};
 use crate::journal::wire::{Command, ExitCause, Phase};
@@ -196,6 +196,34 @@ pub struct CreateInstance {
     /// Size of its own disk above the OCI image's file system, such as `10GB`; 1 GiB if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlay_size: Option<String>,
+    /// The platform of the OCI image, `linux/amd64`, with a variant if wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
+    /// Memory beyond `size` to which it can be resized while it runs, such as `1GB`, instead of
+    /// `memory_bytes_max`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hotplug_size: Option<String>,
+    /// Ignored: no guest gets the headers of its kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skip_kernel_headers: Option<bool>,
+    /// The compression of what a standby writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_policy: Option<SnapshotPolicy>,
+    /// Limit of the disks' bandwidth. Not supported: it has to be absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_io_bps: Option<String>,
+    /// Volumes. Not supported: it has to be empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<serde_json::Value>,
+    /// Devices of the host. Not supported: it has to be empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<String>,
+    /// A graphics processor. Not supported: it has to be absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<serde_json::Value>,
+    /// Secrets that the host puts into requests. Not supported: it has to be empty.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub credentials: BTreeMap<String, serde_json::Value>,
     /// The guest's network; if absent, it has one where the host and the hypervisor can give it
     /// one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -253,6 +281,32 @@ pub struct StopOptions {
     /// `stop_grace_ms` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_ms: Option<u64>,
+}
+
+/// Options of a deletion.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DeleteOptions {
+    /// Time that the guest gets before it is ended by force, in milliseconds, with
+    /// `graceful_shutdown`; the instance's `stop_grace_ms` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_ms: Option<u64>,
+    /// Set to ask a guest that runs to stop first; it is ended by force if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graceful_shutdown: Option<bool>,
+}
+
+/// Options of a start.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StartOptions {
+    /// The program and its first arguments from now on, instead of the OCI image's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
+    /// Further arguments from now on, instead of the OCI image's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cmd: Option<Vec<String>>,
 }
 
 /// The empty body of a command without options.
@@ -330,6 +384,19 @@ pub struct Instance {
     /// The health of its workload; absent without a health check, and while nothing runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthStatus>,
+    /// The health of its workload, with the counts and instants behind it.
+    pub health_status: HealthReport,
+    /// Variables beside the OCI image's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// The platform of its image.
+    pub platform: String,
+    /// Size of its own disk above the OCI image's file system; absent if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlay_size: Option<String>,
+    /// Memory beyond `size` to which it can be resized while it runs; absent if it can't be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hotplug_size: Option<String>,
     /// The condition under which it goes to standby on its own; never if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_standby: Option<AutoStandby>,
@@ -416,7 +483,7 @@ pub struct ResizeInstance {
 }
 
 /// The host resources that the process of an instance uses.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct InstanceStats {
     /// The instance's id.
     #[serde(with = "super::text")]
@@ -429,6 +496,8 @@ pub struct InstanceStats {
     /// Processor time of its virtual machine monitor since the launch, in nanoseconds; 0 while none
     /// runs.
     pub cpu_ns: u64,
+    /// The same in seconds, as a fraction.
+    pub cpu_seconds: f64,
     /// Resolution of `cpu_ns` in nanoseconds: the kernel counts in steps of this.
     pub cpu_resolution_ns: u64,
     /// Resident memory of the monitor in bytes; 0 while none runs.
@@ -439,6 +508,8 @@ pub struct InstanceStats {
     pub network_rx_bytes: u64,
     /// Bytes that the guest has sent since the instance was created, in layer 3.
     pub network_tx_bytes: u64,
+    /// Resident memory of the monitor, which is more than the guest's, as a ratio of guest memory.
+    pub memory_utilization_ratio: f64,
     /// Guest memory in bytes.
     pub allocated_memory_bytes: u64,
     /// Number of virtual processors.

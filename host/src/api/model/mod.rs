@@ -2,6 +2,7 @@
 //! the same types that the daemon serializes.
 
 mod automation;
+mod client;
 mod declared;
 mod fleet;
 mod guest;
@@ -23,6 +24,7 @@ mod trial;
 mod usage;
 
 pub use automation::*;
+pub use client::*;
 pub use declared::*;
 pub use fleet::*;
 pub use guest::*;

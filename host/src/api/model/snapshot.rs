@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Timestamp, text};
+use super::{Compression, Timestamp, text};
 use crate::driver;
 use crate::id::{InstanceId, SnapshotName};
 
@@ -31,6 +31,9 @@ pub struct CreateSnapshot {
     /// Set to compress the memory afterwards, in the background.
     #[serde(default)]
     pub compress: bool,
+    /// The compression of the memory, instead of `compress`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Compression>,
 }
 
 /// The contents of a snapshot.
@@ -52,19 +55,23 @@ impl SnapshotKind {
     }
 }
 
-/// The compression of a snapshot's memory on disk.
+/// The stage of the compression of a snapshot's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Compression {
-    /// The memory is as the hypervisor saved it.
+pub enum CompressionState {
+    /// The memory is as the hypervisor saved it, and stays so.
     None,
-    /// Compressed with Zstandard.
-    Zstd,
+    /// It is to be compressed.
+    Compressing,
+    /// It is compressed with Zstandard.
+    Compressed,
 }
 
 /// A snapshot: the disks, and with kind `Standby` the memory, of an instance at an instant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Snapshot {
+    /// The snapshot's id, unique on the host for good.
+    pub id: String,
     /// The snapshot's name, unique within the instance.
     #[serde(with = "text")]
     #[schema(value_type = String)]
@@ -84,8 +91,15 @@ pub struct Snapshot {
     /// Size on disk in bytes when it was taken, which is billed. Files that it shares with other
     /// snapshots count in each.
     pub size_bytes: u64,
-    /// The present compression of its memory on disk.
+    /// The compression of its memory that was asked for.
     pub compression: Compression,
+    /// The stage of the compression.
+    pub compression_state: CompressionState,
+    /// Size on disk in bytes without a compression.
+    pub uncompressed_size_bytes: u64,
+    /// Size on disk in bytes with the compression; absent until that is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compressed_size_bytes: Option<u64>,
     /// Present size on disk in bytes; less than `size_bytes` if it is compressed.
     pub stored_bytes: u64,
     /// Number of virtual processors.
@@ -128,6 +142,9 @@ pub struct RestoreSnapshot {
     /// `Stopped` if not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_state: Option<TargetState>,
+    /// Name of the hypervisor that is to run it: the snapshot's, if it is not absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_hypervisor: Option<String>,
 }
 
 /// The instance to create from another one.
@@ -159,6 +176,9 @@ pub struct ForkSnapshot {
     /// if not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_state: Option<TargetState>,
+    /// Name of the hypervisor that is to run it: the snapshot's, if it is not absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_hypervisor: Option<String>,
 }
 
 /// The schedule on which snapshots are taken automatically.
@@ -180,14 +200,22 @@ pub struct SetSnapshotSchedule {
     /// Set to compress the memory of each afterwards, in the background.
     #[serde(default)]
     pub compress: bool,
+    /// Labels of each snapshot, by name; at most 64, each name and value of 1 to 256 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<BTreeMap<String, String>>,
 }
 
 /// The snapshots of a schedule that are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Retention {
-    /// Number of the newest ones that are kept, 1 to 256; older ones are deleted.
+    /// Number of the newest ones that are kept, 1 to 256; older ones are deleted. 256 if absent
+    /// or 0.
+    #[serde(default)]
     pub max_count: u32,
+    /// Age from which they are deleted. It has to be absent or zero: they are deleted by number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<String>,
 }
 
 /// A snapshot schedule and its next run.
@@ -207,6 +235,19 @@ pub struct SnapshotSchedule {
     pub name_prefix: String,
     /// Set if the memory of each is compressed afterwards.
     pub compress: bool,
+    /// Labels of each snapshot, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// Instant at which the instance got a schedule.
+    pub created_at: Timestamp,
+    /// Instant at which this schedule was set.
+    pub updated_at: Timestamp,
+    /// Instant of its last snapshot that is kept; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run_at: Option<Timestamp>,
+    /// Id of its last snapshot that is kept; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_snapshot_id: Option<String>,
     /// Instant at which the next one is due; absent if none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_run_at: Option<Timestamp>,

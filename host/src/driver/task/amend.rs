@@ -5,7 +5,10 @@ use serde::Serialize;
 use super::Task;
 use crate::billing::InstanceFact;
 use crate::driver::error::{FleetError, refused};
-use crate::driver::settings::{Amendment, StoredRestartPolicy, check_auto_standby, check_health};
+use crate::driver::files::blocking;
+use crate::driver::settings::{
+    Amendment, Program, Schedule, StoredRestartPolicy, check_auto_standby, check_health,
+};
 use crate::vm::{RestartMode, State};
 
 impl Task {
@@ -19,6 +22,9 @@ impl Task {
         }
         for auto in amendment.auto_standby.iter().flatten() {
             check_auto_standby(auto, self.recorder.hypervisor()?.describe())?;
+        }
+        if let Some(program) = &amendment.program {
+            self.set_program(program).await?;
         }
         let before = (self.live().clone(), self.recorder.record.clone());
         let changes = self.apply(amendment)?;
@@ -35,7 +41,8 @@ impl Task {
     }
 
     fn apply(&mut self, amendment: Amendment) -> Result<Vec<InstanceFact>, FleetError> {
-        let Amendment { tags, restart, expiry, schedule, health, auto_standby } = amendment;
+        let Amendment { tags, restart, expiry, schedule, health, auto_standby, program } =
+            amendment;
         let mut changes = Vec::new();
         if let Some(tags) = tags {
             changes.push(amended("tags", &tags)?);
@@ -54,10 +61,7 @@ impl Task {
         }
         if let Some(schedule) = schedule {
             changes.push(amended("snapshot_schedule", &schedule)?);
-            let now = self.host.clock.now();
-            self.recorder.live.snapshot_due_ns =
-                schedule.as_ref().and_then(|schedule| schedule.next_due(now));
-            self.recorder.change_record(|record| record.spec.schedule = schedule);
+            self.set_schedule(schedule);
         }
         if let Some(health) = health {
             changes.push(amended("health_check", &health)?);
@@ -69,7 +73,32 @@ impl Task {
             self.recorder.watch.active();
             self.recorder.change_record(|record| record.spec.auto_standby = auto_standby);
         }
+        if let Some(program) = program {
+            changes.push(amended("program", &program)?);
+            self.recorder.change_record(|record| record.spec.program = program);
+        }
         Ok(changes)
+    }
+
+    fn set_schedule(&mut self, schedule: Option<Schedule>) {
+        let now = self.host.clock.now();
+        self.recorder.live.snapshot_due_ns =
+            schedule.as_ref().and_then(|schedule| schedule.next_due(now));
+        self.recorder.change_record(|record| record.spec.schedule = schedule);
+    }
+
+    /// Writes the program of a stopped instance where its next start reads it.
+    async fn set_program(&self, program: &Program) -> Result<(), FleetError> {
+        if self.state() != State::Stopped {
+            return Err(FleetError::Invalid {
+                field: "cmd",
+                problem: "a program is set while the instance is stopped".into(),
+            });
+        }
+        let host = self.host.clone();
+        let record = self.recorder.record.clone();
+        let program = program.clone();
+        blocking(move || host.rewrite_setup(&record, &program)).await
     }
 }
 

@@ -327,7 +327,7 @@ impl Task {
         }
         let new = NewSnapshot {
             name: self.scheduled_name(&schedule.prefix)?,
-            tags: Default::default(),
+            tags: schedule.tags.clone(),
             keep: Some(schedule.keep),
             compress: schedule.compress,
         };
