@@ -12,6 +12,7 @@ mod causes;
 pub mod cli;
 pub mod clock;
 pub mod delivery;
+pub mod disk;
 pub mod driver;
 pub mod fleet;
 pub mod guest;

@@ -184,6 +184,24 @@ pub mod biller {
     pub const BATCH_LINES: u32 = 100_000;
 }
 
+/// Bounds of the disk that the data folder is on.
+pub mod disk {
+    /// Part of the disk that is kept free for the journal, as a divisor: a tenth.
+    pub const KEPT_DIVISOR: u64 = 10;
+    /// Most that is kept free for the journal, in bytes.
+    pub const KEPT_BYTES_MAX: u64 = 4 << 30;
+    /// Part of the disk that the journal's reserve takes, as a divisor: a fiftieth.
+    pub const RESERVE_DIVISOR: u64 = 50;
+    /// Least size of the reserve, in bytes: some dozens of facts.
+    pub const RESERVE_BYTES_MIN: u64 = 1 << 20;
+    /// Largest size of the reserve, in bytes: some ten thousands of facts.
+    pub const RESERVE_BYTES_MAX: u64 = 64 << 20;
+    /// Pieces in which the reserve is given back: guests may take what the journal has not used.
+    pub const RESERVE_PIECES: u64 = 16;
+    /// Free bytes without which the journal can't be opened: its log and the log's index.
+    pub const OPENING_BYTES: u64 = 256 << 10;
+}
+
 /// Bounds of queues.
 pub mod queue {
     /// Most commands that wait for one instance; further ones are refused.

@@ -22,6 +22,7 @@ use crate::blocking;
 use crate::causes::in_words;
 use crate::clock::{self, Clock, Gap};
 use crate::delivery::{Deliveries, Receiver};
+use crate::disk::Disk;
 use crate::driver::{self, Fleet, FleetError, Parts};
 use crate::fleet::{self, Sender};
 use crate::hypervisor::log::LogWatcher;
@@ -280,6 +281,7 @@ impl Daemon {
         let way = membership::way(&options.fleet)?;
         let collector = membership::collector(&options).await?;
         let images = Arc::new(Images::open(&options.data)?);
+        let disk = Arc::new(Disk::of(&options.data));
         let pulls = Pulls::new(images.clone(), Pace::default())?;
         let token = Arc::new(operator_token(&options)?);
         let listeners = api::Listeners::bind(options.listen, places).await?;
@@ -310,6 +312,7 @@ impl Daemon {
             launches: Arc::new(HostLaunches),
             networks: networks(options.network.take())?,
             quota: Arc::new(TenantLimits(tenancy.clone())),
+            disk: disk.clone(),
             exit_patience: Duration::from_millis(CONTROL_MS_MAX),
         };
         let fleet = Fleet::open(parts, opened.instances)?;
@@ -356,6 +359,7 @@ impl Daemon {
             token,
             hypervisors: statuses,
             logs: LogWatcher::new().map_err(RuntimeError::Logs)?,
+            disk,
             connections: api::ConnectionLimits::of_descriptors(descriptors),
             letterhead: options.letterhead,
             deliveries: deliveries.clone(),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tallyman::billing::interval::{Interval, intervals};
 use tallyman::billing::{About, BootId, Counted, Entered, Fact, InstanceFact, Totals};
 use tallyman::clock::Clock;
+use tallyman::disk::Disk;
 use tallyman::driver::{
     Amendment, Fleet, FleetError, NewFork, NewInstance, NewSnapshot, Parts, Quota, Request,
     Reservation, Share, View,
@@ -201,6 +202,7 @@ impl Rig {
             launches: Arc::new(self.double.clone()),
             quota: Arc::new(MemoryLimit(self.memory_bytes_max)),
             networks: self.networks.clone().map(|networks| Arc::new(networks) as Arc<dyn Networks>),
+            disk: Arc::new(Disk::of(self.folder.path())),
             exit_patience: self.exit_patience,
         };
         let fleet = {

@@ -1060,6 +1060,37 @@ async fn over_a_limit_the_answer_says_which_and_when_to_come_again() {
 }
 
 #[tokio::test]
+async fn a_tenant_at_its_limits_takes_nothing_of_another() {
+    let server = Server::start().await;
+    for tenant in ["busy", "calm"] {
+        server.tenant(tenant).await;
+    }
+    let (busy, _) = server.token("busy", Role::TenantAdmin).await;
+    let (calm, _) = server.token("calm", Role::TenantAdmin).await;
+    let rows = [
+        (json!({"policies": 0}), "quota_exceeded"),
+        (json!({"policies": null, "fuel_per_minute": 0}), "fuel_exhausted"),
+        (json!({"fuel_per_minute": null, "requests_per_s": 1}), "too_many_requests"),
+    ];
+    for (limits, code) in rows {
+        let (status, set) = server.ask(Method::PATCH, "/tenants/busy/limits", Some(limits)).await;
+        assert_eq!(status, StatusCode::OK, "{set}");
+        // The bucket of requests holds twice the rate.
+        let mut codes = Vec::new();
+        for _ in 0..4 {
+            let (_, upload) = server.upload_as(&busy, coarse()).await;
+            let (_, listed) = server.ask_as(&busy, Method::GET, "/instances", None).await;
+            codes.extend([upload["code"].clone(), listed["code"].clone()]);
+        }
+        assert!(codes.contains(&json!(code)), "{code}: {codes:?}");
+        let (status, listed) = server.ask_as(&calm, Method::GET, "/instances", None).await;
+        assert_eq!(status, StatusCode::OK, "{code}: {listed}");
+    }
+    assert_eq!(server.upload_as(&calm, coarse()).await.0, StatusCode::CREATED);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn an_activation_that_is_sent_again_is_done_once() {
     let server = Server::start().await;
     let (_, uploaded) = server.upload(coarse()).await;

@@ -150,6 +150,15 @@ pub(super) fn makes(method: &str, path: &str) -> bool {
         && !ENDS.iter().any(|end| path.ends_with(end))
 }
 
+/// Returns whether a route takes a component or a document that is kept.
+pub(super) fn uploads(method: &str, path: &str) -> bool {
+    matches!(
+        (method, path),
+        ("POST", "/policies" | "/images")
+            | ("PUT", "/tenants/{id}/prices" | "/tariffs/{tariff}/{version}")
+    )
+}
+
 /// The roles that may use a route; `None` if the table has no such route.
 pub(super) fn roles(
     method: &str,

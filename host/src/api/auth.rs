@@ -12,6 +12,7 @@ use axum::response::Response;
 use super::error::ApiError;
 use super::{Shared, State, access};
 use crate::clock;
+use crate::driver::FleetError;
 use crate::id::TenantId;
 use crate::tenancy::{SELF, Tenancy, Tenant};
 use crate::tenant::{Actor, Role};
@@ -122,6 +123,9 @@ pub(super) async fn require(
         return Err(ApiError::forbidden(caller.role, allowed, access::is_delegable(method, path)));
     }
     standing(&state, &caller, method, path)?;
+    if access::uploads(method, path) {
+        state.disk.require(0).map_err(FleetError::DiskLow)?;
+    }
     request.extensions_mut().insert(caller);
     let response = next.run(request).await;
     drop(seat);

@@ -333,6 +333,9 @@ impl From<FleetError> for ApiError {
             FleetError::NoAddress(_) => Self::conflict("no_address", message),
             FleetError::TooMany(_) => Self::conflict("too_many_instances", message),
             FleetError::NoSpace => Self::new(StatusCode::INSUFFICIENT_STORAGE, "no_space", message),
+            FleetError::DiskLow(_) => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_low", message)
+            }
             FleetError::Unrecorded => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "unrecorded", message)
             }
@@ -655,6 +658,7 @@ fn is_unknown_field(error: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::DiskLow;
     use crate::policy::Profile;
     use crate::vm::State;
 
@@ -706,6 +710,11 @@ mod tests {
             (FleetError::Busy(8), 429, "busy"),
             (FleetError::TooMany(1), 409, "too_many_instances"),
             (FleetError::NoSpace, 507, "no_space"),
+            (
+                FleetError::DiskLow(DiskLow { free_bytes: 1, needed_bytes: 2, kept_bytes: 3 }),
+                507,
+                "disk_low",
+            ),
             (FleetError::Unrecorded, 507, "unrecorded"),
             (FleetError::Hypervisor("it said no".into()), 502, "hypervisor_failed"),
             (FleetError::Ended { wanted: "running".into(), cause: "guest".into() }, 409, "ended"),

@@ -1,10 +1,31 @@
 //! `/health`.
 
+use std::sync::atomic::Ordering;
+
 use axum::Json;
 use axum::extract::State as Extract;
 
-use super::Shared;
-use super::model::{Health, JournalHead};
+use super::model::{DiskHealth, DiskState, Health, JournalHead};
+use super::{Shared, State};
+
+/// The space of the data folder's disk; none if it can't be asked.
+fn disk(state: &State) -> Option<DiskHealth> {
+    let space = state.disk.space().ok()?;
+    let figures = state.journal.figures();
+    let held = figures.reserve_bytes.load(Ordering::Relaxed);
+    let state = match held < figures.reserve_bytes_max.load(Ordering::Relaxed) {
+        true => DiskState::Full,
+        false if space.is_low() => DiskState::Low,
+        false if space.is_getting_low() => DiskState::GettingLow,
+        false => DiskState::Good,
+    };
+    Some(DiskHealth {
+        state,
+        free_bytes: space.free_bytes,
+        kept_bytes: space.kept_bytes(),
+        reserve_bytes: held,
+    })
+}
 
 /// Check that the daemon serves
 ///
@@ -26,5 +47,6 @@ pub(super) async fn get_health(Extract(state): Shared) -> Json<Health> {
         alerts,
         journal: JournalHead { seq: head.seq, hash: head.hash.to_string() },
         set_aside: state.fleet.set_aside(),
+        disk: disk(&state),
     })
 }

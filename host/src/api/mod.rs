@@ -80,6 +80,7 @@ pub use size::{UnknownSize, format_size, parse_size};
 pub use time::{UnknownDuration, format_millis, parse_duration};
 
 use crate::delivery::Deliveries;
+use crate::disk::Disk;
 use crate::driver::Fleet;
 use crate::fleet::Collector;
 use crate::hypervisor::log::LogWatcher;
@@ -114,6 +115,7 @@ pub struct State {
     hypervisors: Vec<HypervisorStatus>,
     logs: LogWatcher,
     connections: ConnectionLimits,
+    disk: Arc<Disk>,
     deliveries: Arc<Deliveries>,
     /// Requests under way, by tenant.
     requests: Arc<Seats<TenantId>>,
@@ -168,6 +170,8 @@ pub struct Parts {
     pub hypervisors: Vec<HypervisorStatus>,
     /// The watcher of all logs that are followed.
     pub logs: LogWatcher,
+    /// The disk of the data folder.
+    pub disk: Arc<Disk>,
     /// The limits of open connections.
     pub connections: ConnectionLimits,
     /// The issuer, as documents name it.
@@ -200,6 +204,7 @@ impl State {
             token,
             hypervisors,
             logs,
+            disk,
             connections,
             letterhead: _,
             deliveries,
@@ -221,6 +226,7 @@ impl State {
             hypervisors,
             logs,
             connections,
+            disk,
             deliveries,
             requests: Seats::new(limits::REQUESTS_AT_ONCE_MAX),
             uploads: Seats::new(limits::UPLOADS_MAX),

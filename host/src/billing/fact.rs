@@ -561,7 +561,59 @@ impl TenantFact {
     }
 }
 
+impl TenantFact {
+    /// Returns whether it may be refused while the disk is full: it asks for something new. An end,
+    /// a revocation, a limit and a fault are written all the same.
+    pub fn can_wait(&self) -> bool {
+        match self {
+            TenantFact::PolicyAdmitted { .. }
+            | TenantFact::PolicyActivated { .. }
+            | TenantFact::Created { .. }
+            | TenantFact::TokenCreated { .. }
+            | TenantFact::PricesActivated { .. }
+            | TenantFact::AgreementChanged { .. }
+            | TenantFact::Overridden { .. }
+            | TenantFact::TariffPublished { .. }
+            | TenantFact::TariffDefault { .. }
+            | TenantFact::TariffJoined { .. }
+            | TenantFact::OneOff { .. }
+            | TenantFact::Invoiced { .. } => true,
+            TenantFact::PolicyMoved(_)
+            | TenantFact::PolicyFaulted { .. }
+            | TenantFact::Changed { .. }
+            | TenantFact::TokenRevoked { .. }
+            | TenantFact::PlanWithdrawn { .. } => false,
+        }
+    }
+}
+
 impl InstanceFact {
+    /// Returns whether it may be refused while the disk is full: it is an intent that does not end
+    /// or free anything, or a wish. What has happened is written all the same.
+    pub fn can_wait(&self) -> bool {
+        match self {
+            InstanceFact::Intended { command, .. } => match command {
+                Command::Start
+                | Command::Standby
+                | Command::Snapshot
+                | Command::Revert
+                | Command::Fork
+                | Command::Resize => true,
+                Command::Stop
+                | Command::Pause
+                | Command::Resume
+                | Command::Restore
+                | Command::Delete
+                | Command::Discard => false,
+            },
+            InstanceFact::Amended { .. } | InstanceFact::Visited { .. } => true,
+            InstanceFact::Abandoned { .. }
+            | InstanceFact::Entered(_)
+            | InstanceFact::Forked { .. }
+            | InstanceFact::Deleted => false,
+        }
+    }
+
     /// The meaning for the instance's time; none for a fact that counts no time.
     pub fn counts(&self) -> Option<Counted> {
         match self {

@@ -121,6 +121,7 @@ impl Serve {
             compiler: Some("/proc/self/exe".into()),
             journal: journal::Options {
                 trusts_wall_clock: self.trust_wall_clock,
+                has_reserve: true,
                 ..journal::Options::default()
             },
             fleet: Membership::Collector { engine: self.engine.servers() },

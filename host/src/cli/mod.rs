@@ -54,6 +54,7 @@ use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::api;
+use crate::api::model::{DiskHealth, DiskState};
 use crate::tls;
 use client::Client;
 use output::{Form, Output};
@@ -302,11 +303,26 @@ fn health_text(health: &api::model::Health) -> String {
             format!("; {folders} folders of unknown instances are in the data folder's `set-aside`")
         }
     };
+    let disk = health.disk.as_ref().map(disk_text).unwrap_or_default();
     let head = &health.journal;
     format!(
-        "{} (version {}){alerts}{aside}\njournal: fact {}, {}",
+        "{} (version {}){alerts}{aside}{disk}\njournal: fact {}, {}",
         health.status, health.version, head.seq, head.hash
     )
+}
+
+fn disk_text(disk: &DiskHealth) -> String {
+    let free = api::format_size(disk.free_bytes);
+    match disk.state {
+        DiskState::Good => String::new(),
+        DiskState::GettingLow => format!("; the disk is getting full, {free} are left: make room"),
+        DiskState::Low => {
+            format!("; the disk has {free} left: snapshots, standby, forks and uploads are refused")
+        }
+        DiskState::Full => {
+            "; the disk is full: facts and deletions are recorded, all else is refused".into()
+        }
+    }
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {

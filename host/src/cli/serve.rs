@@ -337,6 +337,7 @@ impl Serve {
             journal: journal::Options {
                 trusts_wall_clock: self.trust_wall_clock,
                 clock_wait: Duration::from_secs(self.clock_wait_s.into()),
+                has_reserve: true,
                 ..journal::Options::default()
             },
             fleet: self.fleet.membership()?,

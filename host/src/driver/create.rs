@@ -32,6 +32,7 @@ impl Host {
         if self.directory().by_row.len() >= limits::KNOWN_MAX {
             return Err(FleetError::TooMany(limits::KNOWN_MAX));
         }
+        self.disk.require(0).map_err(FleetError::DiskLow)?;
         let host = self.clone();
         let named = new.name.clone();
         let record = blocking(move || host.prepare(tenant, new)).await?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::causes::in_words;
+use crate::disk::DiskLow;
 use crate::hypervisor::HypervisorError;
 use crate::id::{IdError, InstanceName, SnapshotName, TenantId};
 use crate::journal::CommitError;
@@ -122,6 +123,9 @@ pub enum FleetError {
          free some space and try again"
     )]
     NoSpace,
+    /// The disk has too little space for something that can wait: nothing was done.
+    #[error("{0}: nothing was done; delete snapshots or instances, or enlarge the disk")]
+    DiskLow(DiskLow),
     /// The command was carried out; its fact waits for space on the disk.
     #[error(
         "done, but the data folder's disk is full: the fact is kept in memory and recorded \

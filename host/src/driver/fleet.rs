@@ -29,6 +29,7 @@ use crate::billing::interval::{self, Interval};
 use crate::billing::{Counted, Reading, Timeline};
 use crate::blocking;
 use crate::clock::Clock;
+use crate::disk::Disk;
 use crate::guest::Guest;
 use crate::hypervisor::{self, Description, Hypervisor, Launches, MachineProcess, ProcessUsage};
 use crate::id::{ImageName, InstanceId, SnapshotName, TenantId};
@@ -109,6 +110,8 @@ pub struct Parts {
     pub networks: Option<Arc<dyn Networks>>,
     /// The limits of tenants.
     pub quota: Arc<dyn Quota>,
+    /// The disk of the data folder.
+    pub disk: Arc<Disk>,
     /// Wait for the exit of a virtual machine monitor that was ordered to exit; after it, the
     /// caller gets [`FleetError::StillEnding`].
     pub exit_patience: Duration,
@@ -172,6 +175,7 @@ impl Fleet {
             networks: parts.networks,
             addresses,
             quota: parts.quota,
+            disk: parts.disk,
             exit_patience: parts.exit_patience,
             compressor,
             calendar: Calendar::default(),

@@ -20,6 +20,7 @@ use super::timers::Timers;
 use crate::billing::account::{Account, Reader};
 use crate::billing::{Entered, InstanceFact};
 use crate::clock::Clock;
+use crate::disk::Disk as DataDisk;
 use crate::hypervisor::{Disk, Hypervisor, Launches, MachineProcess, MachineSpec};
 use crate::id::{InstanceId, InstanceName, TenantId};
 use crate::image::{Image, ImageError, Images};
@@ -44,6 +45,7 @@ pub(super) struct Host {
     /// The addresses that instances have; none without a pool.
     pub(super) addresses: Option<Addresses>,
     pub(super) quota: Arc<dyn Quota>,
+    pub(super) disk: Arc<DataDisk>,
     pub(super) exit_patience: Duration,
     pub(super) compressor: UnboundedSender<CompressionJob>,
     pub(super) calendar: Calendar,

@@ -101,6 +101,37 @@ impl Entry {
         Self { tenants: vec![(tenant, (at, fact))], ..Self::default() }
     }
 
+    /// Bytes of the documents and of the component that the entry brings.
+    pub(super) fn document_bytes(&self) -> u64 {
+        let policy = self.policy.iter().map(|new| &new.bytes);
+        let prices = self.prices.iter().map(|new| &new.bytes);
+        let invoice = self.invoice.iter().map(|new| &new.bytes);
+        let all = policy.chain(prices).chain(invoice).chain(&self.documents);
+        all.map(|bytes| bytes.len() as u64).sum()
+    }
+
+    /// True if the entry may be refused while the disk is full: what it asks for has not happened
+    /// yet, and ends nothing. What has happened, ends, deletions and revocations can't wait.
+    pub fn can_wait(&self) -> bool {
+        let is_new = self.policy.is_some()
+            || self.prices.is_some()
+            || self.invoice.is_some()
+            || !self.documents.is_empty()
+            || matches!(&self.instance, Some(of) if of.write.is_new());
+        let mut facts =
+            self.tenants.iter().map(|(_, (_, fact))| fact.can_wait()).chain(
+                self.instance.iter().flat_map(|of| &of.facts).map(|(_, fact)| fact.can_wait()),
+            );
+        let is_act = self.activation.is_some() || !self.tenants.is_empty();
+        let of_instance = self.instance.as_ref().is_some_and(|of| !of.facts.is_empty());
+        is_new
+            || (self.host.is_empty()
+                && self.withdrawal.is_none()
+                && self.segment.is_none()
+                && (is_act || of_instance)
+                && facts.all(|can_wait| can_wait))
+    }
+
     /// Makes an entry with the new record of an instance and its facts.
     pub fn of_instance(write: InstanceWrite, facts: Vec<Dated<InstanceFact>>) -> Self {
         Self { instance: Some(InstanceEntry { write, facts }), ..Self::default() }
@@ -162,6 +193,15 @@ pub enum InstanceWrite {
         /// The account before the entry's facts; stored unchanged if none of them counts time.
         account: Account,
     },
+}
+
+impl InstanceWrite {
+    fn is_new(&self) -> bool {
+        match self {
+            Self::Insert { .. } => true,
+            Self::Update { .. } => false,
+        }
+    }
 }
 
 /// An activation of a policy for a tenant.

@@ -424,3 +424,12 @@ pub enum Flaw {
 fn seq_or_none(seq: Option<u64>) -> String {
     seq.map_or_else(|| "none".into(), |seq| format!("fact {seq}"))
 }
+
+/// True if nothing was written because the disk is full, so that a retry is safe. Growing the log's
+/// index reports a full disk with its own code.
+pub(super) fn is_no_space(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|cause| {
+        cause.code == rusqlite::ErrorCode::DiskFull
+            || cause.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+    })
+}

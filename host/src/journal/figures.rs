@@ -25,6 +25,10 @@ pub struct Figures {
     pub syncs: Histogram,
     /// Entries that were committed.
     pub entries: AtomicU64,
+    /// Bytes that the reserve holds; 0 without one.
+    pub reserve_bytes: AtomicU64,
+    /// Bytes that it holds when it is whole; 0 without one.
+    pub reserve_bytes_max: AtomicU64,
     time: Mutex<Time>,
 }
 
@@ -148,6 +152,8 @@ impl Figures {
             commits: Histogram::default(),
             syncs: Histogram::default(),
             entries: AtomicU64::default(),
+            reserve_bytes: AtomicU64::default(),
+            reserve_bytes_max: AtomicU64::default(),
             time: Mutex::new(time),
         }
     }

@@ -24,11 +24,13 @@ mod open;
 mod period;
 mod read;
 mod replica;
+mod reserve;
 mod schema;
 mod seal;
 mod segment;
 mod single;
 mod slim;
+mod spare;
 mod tables;
 mod tenants;
 mod verify;
@@ -92,6 +94,8 @@ pub struct Options {
     pub trusts_wall_clock: bool,
     /// Longest wait, at the first start in a boot, for the wall clock to be synchronised.
     pub clock_wait: Duration,
+    /// True to keep a reserve of space, from which facts are written when the disk is full.
+    pub has_reserve: bool,
 }
 
 /// The open journal. Dropping it commits what has queued up, ends the writer, and unlocks the data
@@ -149,9 +153,27 @@ impl Journal {
     /// Cancel-safe in the sense that an entry is committed wholly or not at all; a caller that
     /// stops waiting can't know which.
     ///
+    /// An entry of what has happened, of an end or of a revocation is written from the reserve if
+    /// the disk is full; see [`Entry::can_wait`].
+    ///
     /// # Errors
     /// See [`CommitError`].
     pub async fn commit(&self, entry: Entry) -> Result<Receipt, CommitError> {
+        if entry.can_wait() {
+            return self.commit_once(entry).await;
+        }
+        loop {
+            let held = self.figures.reserve_bytes.load(Ordering::Relaxed);
+            match self.commit_once(entry.clone()).await {
+                // A piece of the reserve was given back to the disk for this entry, or another one.
+                Err(CommitError::NoSpace(_))
+                    if self.figures.reserve_bytes.load(Ordering::Relaxed) < held => {}
+                committed => return committed,
+            }
+        }
+    }
+
+    async fn commit_once(&self, entry: Entry) -> Result<Receipt, CommitError> {
         let (answer, answered) = oneshot::channel();
         self.request(Request::Commit(Box::new(Pending::new(entry, answer))), answered).await
     }

@@ -21,6 +21,7 @@ use super::hosts::Hosts;
 use super::log;
 use super::migrate;
 use super::read::{INSTANCE_COLUMNS, Readers, stored_instance};
+use super::reserve::Reserve;
 use super::schema::{self, WITHDRAWN, int, uint};
 use super::segment;
 use super::tenants;
@@ -66,6 +67,7 @@ pub(super) fn writer(
 ) -> Result<(Writer, mpsc::Sender<Request>, Opened), OpenError> {
     let lock = lock(folder)?;
     let path = folder.join(schema::FILE);
+    let reserve = options.has_reserve.then(|| Reserve::open(folder));
     let db = open_database(&path, options, schema::APPLICATION_ID)?;
     let tail = check_tail(&db)?;
     let opened = load(&db, &tail, options)?;
@@ -79,6 +81,7 @@ pub(super) fn writer(
     schema::leave_syncs(&db).map_err(|source| refused("set up durability", source))?;
     let (requests, queue) = mpsc::channel(JOURNAL_ENTRIES_MAX);
     let writer = Writer {
+        reserve,
         tails: opened.instances.iter().map(|instance| (instance.row, tail_of(instance))).collect(),
         db,
         log,
@@ -100,6 +103,7 @@ pub(super) fn writer(
         scratch: Scratch::default(),
         _lock: lock,
     };
+    writer.note_reserve();
     Ok((writer, requests, opened))
 }
 

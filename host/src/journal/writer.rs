@@ -18,9 +18,10 @@ use super::entry::{
     Durability, Entry, Head, InstanceWrite, NewActivation, NewInvoice, NewPolicy, NewPrices,
     NewWithdrawal, Receipt, RequestKey, Row,
 };
-use super::error::CommitError;
+use super::error::{CommitError, is_no_space};
 use super::figures::{self, Figures};
 use super::read;
+use super::reserve::Reserve;
 use super::schema::{self, WITHDRAWN, int, uint};
 use super::tables::{self, MILESTONE_FACTS, Milestone};
 use super::wire::{FactRecord, Family, What};
@@ -34,7 +35,8 @@ use crate::tenant;
 use crate::units::Instant;
 use crate::vm::Phase;
 
-/// Number of facts in the log at which it is moved into the main file: some 8 to 16 MiB.
+/// Number of facts in the log at which it is moved into the main file: some 8 to 16 MiB. A document
+/// or a component counts as facts of the same size.
 const CHECKPOINT_LOAD: u64 = 8_192;
 
 /// The pages that a commit adds to the log beside those of its facts, as a number of facts.
@@ -76,9 +78,11 @@ impl Request {
 
 /// An entry that is not yet committed.
 pub(super) struct Pending {
-    entry: Entry,
+    pub(super) entry: Entry,
     /// The entry's facts, in the order of the journal. The writer appends its own.
     facts: Vec<Unsealed>,
+    /// True if it may be refused while the reserve is in use.
+    pub(super) can_wait: bool,
     answer: Answer<Receipt>,
 }
 
@@ -93,6 +97,7 @@ struct Unsealed {
 impl Pending {
     /// Encodes the facts in the caller's task; only their order is the writer's.
     pub(super) fn new(mut entry: Entry, answer: Answer<Receipt>) -> Self {
+        let can_wait = entry.can_wait();
         let mut facts: Vec<Unsealed> = Vec::new();
         for (at, fact) in std::mem::take(&mut entry.host) {
             facts.push(Unsealed::of_tenant(&TenantId::default_tenant(), &at, Family::Host(fact)));
@@ -104,7 +109,7 @@ impl Pending {
             // The writer fills in the instance, which it knows by the row.
             facts.push(Unsealed::new(&at, Family::Instance(fact)));
         }
-        Self { entry, facts, answer }
+        Self { entry, facts, can_wait, answer }
     }
 }
 
@@ -175,6 +180,8 @@ impl Tail {
 
 /// The state of the writer's thread.
 pub(super) struct Writer {
+    /// None if the journal keeps none.
+    pub(super) reserve: Option<Reserve>,
     pub(super) db: Connection,
     pub(super) clock: Clock,
     /// True if the operator vouches for the wall clock.
@@ -213,9 +220,9 @@ pub(super) struct Scratch {
 
 /// Requests that share a transaction.
 #[derive(Default)]
-struct Batch {
-    entries: Vec<Pending>,
-    alive: Vec<Answer<Instant>>,
+pub(super) struct Batch {
+    pub(super) entries: Vec<Pending>,
+    pub(super) alive: Vec<Answer<Instant>>,
     /// Set if the batch is the last one.
     close: Option<Answer<()>>,
     /// Rows to be removed after it.
@@ -254,7 +261,7 @@ impl Batch {
             || self.entries.iter().any(|pending| pending.entry.durability == Durability::Synced)
     }
 
-    fn refuse(self, error: &CommitError) {
+    pub(super) fn refuse(self, error: &CommitError) {
         for pending in self.entries {
             let _ = pending.answer.send(Err(error.clone()));
         }
@@ -349,6 +356,7 @@ impl Writer {
         let mut batch = self.gather(first);
         let close = batch.close.take();
         let remove = batch.remove.take();
+        self.spare_reserve(&mut batch);
         if batch.len() > 0
             && let Err(reason) = self.handle(batch)
         {
@@ -412,6 +420,7 @@ impl Writer {
             Err(error) => {
                 let rolled_back = self.take_back(plan);
                 if is_no_space(&error) && rolled_back.is_ok() {
+                    self.use_reserve(&batch);
                     batch.refuse(&CommitError::NoSpace(Arc::new(error)));
                     return Ok(());
                 }
@@ -436,6 +445,7 @@ impl Writer {
                 self.head_seen.send_replace(self.head);
             }
         }
+        self.log_load += batch.document_load();
         let lasted = clock::boottime_ns().saturating_sub(began);
         self.figures.note(batch.entries.len(), lasted, &plan.steps);
         self.answer(batch, outcomes);
@@ -1062,15 +1072,6 @@ const CLOSED: &str = "the journal is closed";
 
 fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
-}
-
-/// True if nothing was written because the disk is full, so that a retry is safe. Growing the log's
-/// index reports a full disk with its own code.
-fn is_no_space(error: &rusqlite::Error) -> bool {
-    error.sqlite_error().is_some_and(|cause| {
-        cause.code == ErrorCode::DiskFull
-            || cause.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
-    })
 }
 
 impl Draft {

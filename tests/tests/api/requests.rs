@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tallyman_tests::daemon::{Api, Daemon, Request};
 use tallyman_tests::guest;
 
@@ -355,27 +355,80 @@ fn a_full_disk_refuses_what_is_new_and_the_daemon_goes_on_once_there_is_space() 
 }
 
 fn fill_the_disk(folder: tempfile::TempDir) {
-    let daemon = Daemon::on(PROGRAM, folder);
-    let api = daemon.api();
+    let mut daemon = Daemon::on(PROGRAM, folder);
     let import = json!({"name": "tiny", "kernel": guest::tiny(), "memory_bytes_min": 16 << 20});
-    api.post("/images", &import).done();
-    let id = api.create_running("before");
+    daemon.api().post("/images", &import).done();
+    let id = daemon.api().create_running("before");
+    let gone = daemon.api().create_running("gone");
+    let reader = daemon.api().tenant("acme", "tenant-reader");
     let ballast = daemon.folder().join("ballast");
     let full = std::io::copy(
         &mut std::io::repeat(7),
         &mut std::fs::File::create(&ballast).expect("a file"),
     );
     assert_eq!(full.expect_err("it ends").kind(), std::io::ErrorKind::StorageFull);
-    let words = "disk is full";
-    let new = |name| api.post("/instances", &json!({"name": name, "image": "tiny"}));
-    // Free space inside the database's own pages may suffice for some more facts.
-    let refused =
-        (0..2000).map(|number| new(format!("late-{number}"))).find(|answer| answer.status != 201);
-    refused.expect("the disk is full").refused(507, "no_space", words);
-    assert_eq!(api.instance(&id)["state"], json!("Running"), "what runs goes on");
+    what_can_wait_is_refused(daemon.api(), &id);
+    the_reserve_takes_what_happens(daemon.api(), &id);
+    daemon.stop();
+    daemon.start_where_it_was();
+    assert_eq!(disk_state(daemon.api()), json!("full"), "and it starts all the same");
+    ends_and_revocations_pass(daemon.api(), &gone, &reader);
+    assert_eq!(daemon.api().instance(&id)["state"], json!("Running"), "what runs goes on");
     std::fs::remove_file(&ballast).expect("a file");
+    let api = daemon.api();
     assert_eq!(api.command(&id, "pause")["state"], json!("Paused"));
+    assert_ne!(disk_state(api), json!("full"), "the reserve is whole again");
     api.check_time(&id);
-    new("after".into()).done();
+    api.post("/instances", &json!({"name": "after", "image": "tiny"})).done();
+    daemon.prove_journal();
     println!("filled and freed");
+}
+
+fn disk_state(api: &Api) -> Value {
+    api.get("/health").done()["disk"]["state"].clone()
+}
+
+fn what_can_wait_is_refused(api: &Api, id: &str) {
+    assert_eq!(disk_state(api), json!("low"));
+    let words = "kept for the journal";
+    let new = json!({"name": "late", "image": "tiny"});
+    api.post("/instances", &new).refused(507, "disk_low", words);
+    api.act(&format!("/instances/{id}/standby")).refused(507, "disk_low", words);
+    let rows = [
+        ("fork", json!({"name": "late", "from_running": true})),
+        ("snapshots", json!({"name": "late"})),
+    ];
+    for (act, body) in rows {
+        let path = format!("/instances/{id}/{act}");
+        api.post(&path, &body).refused(507, "disk_low", words);
+    }
+    let book = json!({"currency": "EUR", "prices": []});
+    api.put("/tenants/acme/prices", &book).refused(507, "disk_low", words);
+    assert_eq!(api.instance(id)["state"], json!("Running"));
+}
+
+/// The pages that the journal has suffice for some facts; then the reserve gives others.
+fn the_reserve_takes_what_happens(api: &Api, id: &str) {
+    let mut rounds = 0;
+    while disk_state(api) != json!("full") {
+        assert_eq!(api.command(id, "pause")["state"], json!("Paused"));
+        assert_eq!(api.command(id, "resume")["state"], json!("Running"));
+        rounds += 1;
+        assert!(rounds < 1_000, "the reserve is never used");
+    }
+    let metrics = api.text("/metrics");
+    let name = "tallyman_journal_reserve_missing_bytes ";
+    let missing = metrics.lines().find_map(|line| line.strip_prefix(name)?.parse::<u64>().ok());
+    assert!(missing.is_some_and(|missing| missing > 0), "{metrics}");
+}
+
+fn ends_and_revocations_pass(api: &Api, gone: &str, reader: &Api) {
+    api.post("/tenants", &json!({"id": "late"})).refused(507, "no_space", "disk is full");
+    let tokens = api.get("/tokens").done();
+    let token = tokens.as_array().expect("tokens").iter().find(|one| one["tenant"] == "acme");
+    let token = token.expect("the reader's")["id"].as_str().expect("an id").to_owned();
+    reader.get("/tenants").done();
+    assert_eq!(api.delete(&format!("/tokens/{token}")).status, 204);
+    assert_eq!(reader.get("/tenants").status, 401);
+    assert_eq!(api.delete(&format!("/instances/{gone}?grace_ms=0")).status, 204);
 }

@@ -38,6 +38,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         "hypervisor",
         "network",
         "guest",
+        "disk",
         "image",
     ];
     const API: &[&str] = &[
@@ -53,6 +54,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         "hypervisor",
         "network",
         "guest",
+        "disk",
         "image",
         "pull",
         "policy",
@@ -67,7 +69,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
     ];
     let runtime: Vec<_> = API.iter().copied().chain(["objects", "probe", "api"]).collect();
     let cli: Vec<_> = runtime.iter().copied().chain(["runtime"]).collect();
-    let fixed: [(&str, &[&str]); 29] = [
+    let fixed: [(&str, &[&str]); 30] = [
         ("blocking", &[]),
         ("causes", &[]),
         ("mutants", &[]),
@@ -75,6 +77,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("id", &[]),
         ("histogram", &[]),
         ("limits", &[]),
+        ("disk", &["limits"]),
         ("tls", &["id"]),
         ("vm", WORDS),
         ("tenant", WORDS),
@@ -82,7 +85,10 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("clock", &["units", "billing"]),
         ("image", &["id", "limits", "clock"]),
         ("pull", &["id", "limits", "clock", "image", "tls"]),
-        ("journal", &["units", "id", "histogram", "limits", "vm", "tenant", "billing", "clock"]),
+        (
+            "journal",
+            &["units", "id", "histogram", "limits", "vm", "tenant", "billing", "clock", "disk"],
+        ),
         ("policy", &["units", "id", "limits", "vm", "tenant", "billing", "clock"]),
         ("network", &["units", "id", "limits", "vm"]),
         ("hypervisor", HYPERVISOR),

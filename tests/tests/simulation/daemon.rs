@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use tallyman::billing::BootId;
 use tallyman::billing::account::{Accountant, Reader};
+use tallyman::disk::Disk;
 use tallyman::driver::{Fleet, FleetError, Parts, Quota, Reservation, Share};
 use tallyman::id::{Digest, InstanceName, TenantId};
 use tallyman::image::Images;
@@ -89,6 +90,7 @@ impl Daemon {
             launches: Arc::new(double.clone()),
             quota: Arc::new(Unlimited),
             networks: None,
+            disk: Arc::new(Disk::of(folder)),
             exit_patience: std::time::Duration::from_secs(10),
         };
         let fleet = Fleet::open(parts, opened.instances).map_err(|error| error.to_string())?;

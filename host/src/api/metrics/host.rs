@@ -13,7 +13,8 @@ use crate::policy::ENGINE;
 pub(super) fn families(state: &State) -> Vec<Family> {
     let mut families = vec![build()];
     families.extend(of_journal(state));
-    families.extend(of_disk(state.journal.path()));
+    families.extend(of_database(state.journal.path()));
+    families.extend(of_disk(state));
     families.extend(of_machines(state));
     families.extend(of_deliveries(state));
     families.extend(of_requests(state));
@@ -70,37 +71,61 @@ fn of_journal(state: &State) -> [Family; 6] {
     ]
 }
 
-/// The database, its log, and the disk that both are on. A figure that can't be read is missing.
-fn of_disk(database: &Path) -> Vec<Family> {
+/// A figure that can't be read is missing.
+fn known(
+    figures: impl IntoIterator<Item = (&'static str, &'static str, Option<u64>)>,
+) -> Vec<Family> {
+    let family = |(name, help, value): (&'static str, &'static str, Option<u64>)| {
+        Some(Family { name, help, samples: Samples::Gauge(alone(value?)) })
+    };
+    figures.into_iter().filter_map(family).collect()
+}
+
+/// The database, and its log.
+fn of_database(database: &Path) -> Vec<Family> {
     let size = |path: &Path| std::fs::metadata(path).map(|found| found.len()).ok();
     let mut log = database.as_os_str().to_owned();
     log.push("-wal");
-    let disk = rustix::fs::statvfs(database).ok();
-    let bytes = |blocks: fn(&rustix::fs::StatVfs) -> u64| {
-        disk.as_ref().map(|disk| blocks(disk).saturating_mul(disk.f_frsize))
-    };
-    let known = [
+    let log = size(&PathBuf::from(log));
+    known([
         ("tallyman_journal_bytes", "Size of the database.", size(database)),
-        (
-            "tallyman_journal_wal_bytes",
-            "Size of the database's write-ahead log.",
-            size(&PathBuf::from(log)),
-        ),
+        ("tallyman_journal_wal_bytes", "Size of the database's write-ahead log.", log),
+    ])
+}
+
+/// The disk that the data folder is on, and the reserve there.
+fn of_disk(state: &State) -> Vec<Family> {
+    let space = state.disk.space().ok();
+    let figures = state.journal.figures();
+    let reserve = figures.reserve_bytes.load(Ordering::Relaxed);
+    let missing = figures.reserve_bytes_max.load(Ordering::Relaxed).saturating_sub(reserve);
+    known([
         (
             "tallyman_disk_free_bytes",
             "Space that the data folder's disk has left.",
-            bytes(|disk| disk.f_bavail),
+            space.map(|space| space.free_bytes),
         ),
         (
             "tallyman_disk_size_bytes",
             "Size of the data folder's disk.",
-            bytes(|disk| disk.f_blocks),
+            space.map(|space| space.total_bytes),
         ),
-    ];
-    let family = |(name, help, value): (&'static str, &'static str, Option<u64>)| {
-        Some(Family { name, help, samples: Samples::Gauge(alone(value?)) })
-    };
-    known.into_iter().filter_map(family).collect()
+        (
+            "tallyman_disk_kept_bytes",
+            "Space that snapshots, standby, forks, new instances and uploads leave to the journal.",
+            space.map(|space| space.kept_bytes()),
+        ),
+        (
+            "tallyman_journal_reserve_bytes",
+            "Space of the reserve that facts are written from when the disk is full.",
+            Some(reserve),
+        ),
+        (
+            "tallyman_journal_reserve_missing_bytes",
+            "Space of the reserve that is in use: above 0, whatever can wait is refused.",
+            Some(missing),
+        ),
+    ])
 }
 
 fn of_machines(state: &State) -> [Family; 2] {

@@ -23,6 +23,37 @@ pub struct Health {
     /// Number of instance folders that the journal does not know. They were moved into the data
     /// folder's `set-aside` and stay there until an operator removes them.
     pub set_aside: u64,
+    /// The space of the data folder's disk; absent if it can't be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskHealth>,
+}
+
+/// The space of the data folder's disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DiskHealth {
+    /// The meaning of the space that is free.
+    pub state: DiskState,
+    /// Bytes that are free.
+    pub free_bytes: u64,
+    /// Bytes that are kept free for the journal: snapshots, memories, forks, new instances and
+    /// uploads leave them.
+    pub kept_bytes: u64,
+    /// Bytes of the reserve from which facts are written when the disk is full; 0 without one.
+    pub reserve_bytes: u64,
+}
+
+/// The meaning of the space that is free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskState {
+    /// There is enough.
+    Good,
+    /// Less than twice what is kept is free: make room before anything is refused.
+    GettingLow,
+    /// Snapshots, standby, forks, new instances and uploads are refused.
+    Low,
+    /// The reserve is in use: facts, ends, deletions and revocations are recorded, nothing else.
+    Full,
 }
 
 /// The capabilities of the host.

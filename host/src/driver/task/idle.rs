@@ -1,9 +1,8 @@
 //! Auto-standby: an instance that is idle goes to standby by itself.
 
 use super::Task;
-use crate::driver::copy;
 use crate::driver::error::{FleetError, failed};
-use crate::driver::files::{blocking, on_disk};
+use crate::driver::files::blocking;
 use crate::driver::request::Request;
 use crate::driver::watch::{Due, Idle, after};
 use crate::hypervisor;
@@ -37,23 +36,10 @@ impl Task {
         if !idle {
             return Ok(());
         }
-        match self.require_space_for_memory().await {
-            Ok(()) => {}
-            Err(error) => return self.auto_standby_failed(error).await,
-        }
         match self.carry_out(Request::Standby, Asker::AutoStandby).await {
             Ok(()) => Ok(()),
             Err(error) => self.auto_standby_failed(error).await,
         }
-    }
-
-    /// Requires space for all of the memory: an automatic standby must not fill the disk for
-    /// others.
-    async fn require_space_for_memory(&self) -> Result<(), FleetError> {
-        let bytes = self.live().shape.memory_bytes;
-        let folder = self.recorder.folder();
-        let enough = move || copy::require_space(&folder, bytes).map_err(on_disk("save", &folder));
-        blocking(enough).await
     }
 
     /// Records that an automatic standby has failed. Each attempt waits four times as long as the

@@ -44,6 +44,7 @@ impl Task {
             (Decision::Act, None) => {}
         }
         self.check(&request, by)?;
+        self.require_space(&request)?;
         // Reserved until the new shape is published.
         let _reserved = self.reserve_growth(&request)?;
         self.accept(&request, by).await?;
@@ -162,6 +163,25 @@ impl Task {
             | Request::Delete
             | Request::Fork { .. } => Ok(()),
         }
+    }
+
+    /// Requires space for what a request may write, beside what is kept for the journal.
+    fn require_space(&self, request: &Request) -> Result<(), FleetError> {
+        let memory_bytes = if self.state().has_vmm() { self.live().shape.memory_bytes } else { 0 };
+        let needed_bytes = match request {
+            Request::Standby | Request::Snapshot(_) => memory_bytes,
+            Request::Fork { children, .. } => memory_bytes.saturating_mul(children.len() as u64),
+            Request::Start
+            | Request::Stop { .. }
+            | Request::Pause
+            | Request::Resume
+            | Request::Restore
+            | Request::Delete
+            | Request::Discard { .. }
+            | Request::Revert { .. }
+            | Request::Resize { .. } => return Ok(()),
+        };
+        self.host.disk.require(needed_bytes).map_err(FleetError::DiskLow)
     }
 
     /// Checks that the hypervisor can do this.
