@@ -1,5 +1,6 @@
 //! The rules of the program's structure and documentation, read off its own source text.
 
+mod bounds;
 mod circles;
 mod figures;
 mod imports;
