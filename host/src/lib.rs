@@ -16,6 +16,7 @@ pub mod disk;
 pub mod driver;
 pub mod fleet;
 pub mod guest;
+pub mod heads;
 pub mod histogram;
 pub mod hypervisor;
 pub mod id;

@@ -202,6 +202,16 @@ pub mod disk {
     pub const OPENING_BYTES: u64 = 256 << 10;
 }
 
+/// Bounds of signed heads.
+pub mod head {
+    /// Time after which the end of the journal is signed if there are new facts, in seconds.
+    pub const INTERVAL_S: u64 = 3_600;
+    /// Least time between two looks for closes, in milliseconds.
+    pub const PAUSE_MS: u64 = 1_000;
+    /// Most signed heads in one answer.
+    pub const LISTED_MAX: usize = 1_000;
+}
+
 /// Bounds of queues.
 pub mod queue {
     /// Most commands that wait for one instance; further ones are refused.

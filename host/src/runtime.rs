@@ -25,6 +25,7 @@ use crate::delivery::{Deliveries, Receiver};
 use crate::disk::Disk;
 use crate::driver::{self, Fleet, FleetError, Parts};
 use crate::fleet::{self, Sender};
+use crate::heads::{self, Heads, HeadsError};
 use crate::hypervisor::log::LogWatcher;
 use crate::hypervisor::{
     Accelerator, CloudHypervisor, CloudHypervisorConfig, Firecracker, FirecrackerConfig,
@@ -177,6 +178,9 @@ pub enum RuntimeError {
     /// A copy of a host's journal can't be opened.
     #[error("can't open the copies of hosts' journals")]
     Copies(#[source] OpenError),
+    /// The heads of the journal can't be signed.
+    #[error(transparent)]
+    Heads(#[from] HeadsError),
     /// The operator's token can't be read.
     #[error(transparent)]
     Token(#[from] OperatorTokenError),
@@ -211,6 +215,7 @@ pub struct Daemon {
     journal: Arc<Journal>,
     clock: Clock,
     rollout: Arc<Rollout>,
+    heads: Arc<Heads>,
     listeners: api::Listeners,
     renewal: Renewal,
     /// The sender of facts to a collector; none on a host by itself.
@@ -282,6 +287,7 @@ impl Daemon {
         let collector = membership::collector(&options).await?;
         let images = Arc::new(Images::open(&options.data)?);
         let disk = Arc::new(Disk::of(&options.data));
+        let heads = Arc::new(Heads::open(&options.data)?);
         let pulls = Pulls::new(images.clone(), Pace::default())?;
         let token = Arc::new(operator_token(&options)?);
         let listeners = api::Listeners::bind(options.listen, places).await?;
@@ -360,6 +366,7 @@ impl Daemon {
             hypervisors: statuses,
             logs: LogWatcher::new().map_err(RuntimeError::Logs)?,
             disk,
+            heads: heads.clone(),
             connections: api::ConnectionLimits::of_descriptors(descriptors),
             letterhead: options.letterhead,
             deliveries: deliveries.clone(),
@@ -375,6 +382,7 @@ impl Daemon {
             journal,
             clock,
             rollout,
+            heads,
             listeners,
             renewal,
             sender,
@@ -406,7 +414,8 @@ impl Daemon {
     /// [`RuntimeError::JournalFailed`], [`RuntimeError::Serve`].
     pub async fn serve(self, stop: watch::Receiver<bool>) -> Result<(), RuntimeError> {
         let Daemon { state, deliveries, fleet, journal, clock, rollout, listeners, .. } = self;
-        let Daemon { renewal, sender, receiver, images, retention, keeper, .. } = self;
+        let Daemon { renewal, sender, receiver, images, retention, keeper, heads, .. } = self;
+        let signing = tokio::spawn(heads::run(heads, journal.clone()));
         let keeping = tokio::spawn(keeper.run());
         let renewing = tokio::spawn(renewal.run());
         let pruning = retention.map(|after| tokio::spawn(prune(images, fleet.clone(), after)));
@@ -426,7 +435,7 @@ impl Daemon {
         reconciling.abort();
         pushing.abort();
         keeping.abort();
-        for task in [sending, receiving, pruning].into_iter().flatten() {
+        for task in [sending, receiving, pruning, Some(signing)].into_iter().flatten() {
             task.abort();
         }
         if !matches!(served, Err(RuntimeError::JournalFailed(_)))

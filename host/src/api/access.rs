@@ -131,6 +131,7 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     ("GET", "/journal", PAYERS),
     ("GET", "/events/stream", PAYERS),
     ("GET", "/journal/head", EVERYBODY),
+    ("GET", "/journal/heads", EVERYBODY),
     ("GET", "/journal/segments", NOBODY_ELSE),
     ("POST", "/journal/segments", NOBODY_ELSE),
     ("POST", "/journal/copies", NOBODY_ELSE),

@@ -10,7 +10,7 @@ use super::body::{Body, Params};
 use super::error::ApiError;
 use super::model::{
     ArchiveSegments, ArchivedSegments, JournalHead, PruneSegments, PrunedSegments, SealFacts,
-    SealedFacts, Segment, SegmentCopy, StayingSegment, Timestamp,
+    SealedFacts, Segment, SegmentCopy, SignedHead, SignedHeads, StayingSegment, Timestamp,
 };
 use super::rules::instant as parsed_instant;
 use super::shared::Failures;
@@ -19,6 +19,7 @@ use super::{Shared, State, blocking};
 use crate::id::InstanceId;
 use crate::journal::wire::Kind;
 use crate::journal::{Considered, FactQuery, Listed, Page};
+use crate::limits::head::LISTED_MAX;
 use crate::retention::Retention;
 use crate::units::Instant;
 
@@ -87,6 +88,37 @@ pub(super) fn instance(state: &State, caller: &Caller, key: &str) -> Result<Inst
 pub(super) async fn get_journal_head(Extract(state): Shared) -> Json<JournalHead> {
     let head = state.journal.head();
     Json(JournalHead { seq: head.seq, hash: head.hash.to_string() })
+}
+
+/// The query parameters of a list of signed heads.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct HeadsParams {
+    /// Only heads that end after this fact; all if absent.
+    #[serde(default)]
+    after: u64,
+}
+
+/// List the signed ends of the journal
+///
+/// The end is signed every hour and at each close. Whoever has kept one proves later what the
+/// journal was: `tallyman verify --head`. At most 1,000, in their order.
+#[utoipa::path(get, path = "/journal/heads", tag = "journal", security(("bearer" = [])),
+    params(HeadsParams), responses(
+    (status = 200, description = "The host's public key, and what it has signed",
+        body = SignedHeads),
+    Failures,
+))]
+pub(super) async fn list_heads(
+    Extract(state): Shared,
+    Params(params): Params<HeadsParams>,
+) -> Json<SignedHeads> {
+    let heads = state.heads.after(params.after, LISTED_MAX);
+    Json(SignedHeads {
+        key: state.heads.key().to_string(),
+        heads: heads.into_iter().map(SignedHead::from).collect(),
+    })
 }
 
 /// The segments, in the order of their facts

@@ -83,6 +83,7 @@ use crate::delivery::Deliveries;
 use crate::disk::Disk;
 use crate::driver::Fleet;
 use crate::fleet::Collector;
+use crate::heads::Heads;
 use crate::hypervisor::log::LogWatcher;
 use crate::id::TenantId;
 use crate::image::Images;
@@ -116,6 +117,7 @@ pub struct State {
     logs: LogWatcher,
     connections: ConnectionLimits,
     disk: Arc<Disk>,
+    heads: Arc<Heads>,
     deliveries: Arc<Deliveries>,
     /// Requests under way, by tenant.
     requests: Arc<Seats<TenantId>>,
@@ -172,6 +174,8 @@ pub struct Parts {
     pub logs: LogWatcher,
     /// The disk of the data folder.
     pub disk: Arc<Disk>,
+    /// The signed heads of the journal.
+    pub heads: Arc<Heads>,
     /// The limits of open connections.
     pub connections: ConnectionLimits,
     /// The issuer, as documents name it.
@@ -205,6 +209,7 @@ impl State {
             hypervisors,
             logs,
             disk,
+            heads,
             connections,
             letterhead: _,
             deliveries,
@@ -227,6 +232,7 @@ impl State {
             logs,
             connections,
             disk,
+            heads,
             deliveries,
             requests: Seats::new(limits::REQUESTS_AT_ONCE_MAX),
             uploads: Seats::new(limits::UPLOADS_MAX),

@@ -121,6 +121,7 @@ fn guarded() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(journal::list_facts))
         .routes(routes!(stream::stream_facts))
         .routes(routes!(journal::get_journal_head))
+        .routes(routes!(journal::list_heads))
         .routes(routes!(journal::list_segments, journal::seal_facts))
         .routes(routes!(journal::archive_segments))
         .routes(routes!(journal::prune_segments))

@@ -14,7 +14,9 @@ use super::archive::{Archive, Archives, Prune, Restore};
 use super::client::Client;
 use super::follow::{self, Wanted};
 use super::output::{self, Output};
-use crate::api::model::{Acts, JournalHead, SealFacts, SealedFacts, Segment, Timestamp};
+use crate::api::model::{
+    Acts, JournalHead, SealFacts, SealedFacts, Segment, SignedHeads, Timestamp,
+};
 use crate::id::Digest;
 use crate::journal::wire::{ChainedFact, Kind, SegmentArchived, SegmentPruned, What};
 use crate::journal::{CopyStores, Page, Verified, verify_reaching};
@@ -81,6 +83,15 @@ pub(super) enum Command {
                       The files lie in the folder `segments` of the data folder; DuckDB, \
                       pandas and polars read them.")]
     Segments,
+    /// List the signed ends of the journal: one an hour and one at each close
+    #[command(after_help = "Examples:\n  tallyman journal heads\n  \
+                      tallyman journal heads --json > heads.json\n  \
+                      tallyman verify --bundle invoice.json --head heads.json --key KEY")]
+    Heads {
+        /// Only those that end after this fact
+        #[arg(long, value_name = "FACT", default_value_t = 0)]
+        after: u64,
+    },
     /// Show the end of the journal; noted elsewhere, it shows later if the end was cut off
     #[command(after_help = "Examples:\n  tallyman journal head\n  tallyman journal head --json")]
     Head,
@@ -135,6 +146,13 @@ impl Command {
                 let segments: Vec<Segment> =
                     global.client()?.get(&["journal", "segments"], &[]).await?;
                 output.show(&segments, |segments| listed(segments))
+            }
+            Command::Heads { after } => {
+                let after = after.to_string();
+                let path = ["journal", "heads"];
+                let heads: SignedHeads =
+                    global.client()?.get(&path, &[("after", after.as_str())]).await?;
+                output.show(&heads, heads_text)
             }
             Command::Head => {
                 let head: JournalHead = global.client()?.get(&["journal", "head"], &[]).await?;
@@ -194,6 +212,15 @@ fn place(segment: &Segment) -> &'static str {
         (false, false, false) => "archive, missing here",
         (false, true, _) => "missing",
     }
+}
+
+fn heads_text(heads: &SignedHeads) -> String {
+    let rows = heads.heads.iter().map(|head| {
+        let at_ns = i64::try_from(head.at_s).unwrap_or_default().saturating_mul(1_000_000_000);
+        vec![head.seq.to_string(), head.hash.clone(), Timestamp(at_ns).to_string()]
+    });
+    let table = output::table(&["FACT", "HASH", "SIGNED"], &[0], rows);
+    format!("public key {}\n{table}", heads.key)
 }
 
 fn prove(path: &Path, stores: Option<Arc<dyn CopyStores>>) -> anyhow::Result<Verified> {

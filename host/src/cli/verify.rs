@@ -12,9 +12,11 @@ use super::Global;
 use super::archive::Archives;
 use super::output;
 use super::progress::during;
+use crate::api::model::SignedHeads;
+use crate::heads::{PublicKey, SignedHead};
 use crate::id::TenantId;
 use crate::invoice::{Engines, Evidence, Line, Proved, TracedInterval, prove, trace_line};
-use crate::journal::{Archive, verify_reaching};
+use crate::journal::{Archive, Head, verify_reaching};
 use crate::policy::{Backend, PolicyHost};
 
 const EXAMPLES: &str = "\
@@ -24,6 +26,8 @@ Examples:
   tallyman verify 3/12                   One of its lines, and the time that it covers
   tallyman verify 2026-01                All that was charged for a month
   tallyman verify --bundle invoice.json  On another machine, from a bundle alone
+  tallyman verify --bundle invoice.json --head heads.json --key 3f9a...
+                                         And that the host has signed it: `tallyman journal heads`
 
 Reads the journal's file itself, beside a running daemon or without one. Components run as compiled
 code and, as a second computation, in the engine's interpreter.";
@@ -37,6 +41,13 @@ pub(super) struct Verify {
     /// A bundle to verify instead of the data folder's journal
     #[arg(long, value_name = "FILE")]
     bundle: Option<PathBuf>,
+    /// Signed ends of the journal, as `tallyman journal heads --json` printed them when they were
+    /// published: one must be of the close that made the document
+    #[arg(long, value_name = "FILE", requires = "key")]
+    head: Option<PathBuf>,
+    /// The host's public key, 64 hexadecimal digits, as it was shown when the tenant began
+    #[arg(long, value_name = "KEY", requires = "head")]
+    key: Option<PublicKey>,
     /// Compute with compiled code only, not with the interpreter as well
     #[arg(long)]
     one_witness: bool,
@@ -61,6 +72,9 @@ struct Report {
     line: Option<LineReport>,
     witnesses: Vec<String>,
     journal: Option<u64>,
+    /// Facts of the closes that the host has signed, one for each document; absent without heads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signed: Option<Vec<u64>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -152,8 +166,57 @@ impl Verify {
             _ => None,
         };
         let documents = proved.iter().map(document).collect();
-        Ok(Report { tenant: tenant.to_string(), documents, line, witnesses, journal })
+        let signed = self.signed(evidence, tenant, &numbers)?;
+        Ok(Report { tenant: tenant.to_string(), documents, line, witnesses, journal, signed })
     }
+
+    /// Checks that the host has signed the close of each document. Returns the facts of the closes;
+    /// none if no signed heads were given.
+    fn signed<E: Evidence>(
+        &self,
+        evidence: &E,
+        tenant: &TenantId,
+        numbers: &[u64],
+    ) -> anyhow::Result<Option<Vec<u64>>> {
+        let Some((file, key)) = self.head.as_ref().zip(self.key) else { return Ok(None) };
+        let text = std::fs::read(file).with_context(|| format!("can't read {}", file.display()))?;
+        let heads: SignedHeads = serde_json::from_slice(&text).with_context(|| {
+            format!("{} is no list of signed heads, as GET /journal/heads has it", file.display())
+        })?;
+        let heads: Vec<SignedHead> = heads.heads.into_iter().map(SignedHead::from).collect();
+        let stored = evidence.invoices(tenant, u64::MAX)?;
+        let of = stored.iter().filter(|stored| numbers.contains(&stored.number));
+        let mut facts = Vec::new();
+        for document in of {
+            let place = evidence.place(document.fact)?;
+            check(&heads, &key, document.number, place)?;
+            facts.push(document.fact);
+        }
+        Ok(Some(facts))
+    }
+}
+
+/// Checks that a signed head is the end of the journal at the close of a document.
+fn check(heads: &[SignedHead], key: &PublicKey, number: u64, place: Head) -> anyhow::Result<()> {
+    let Some(head) = heads.iter().find(|head| head.seq == place.seq) else {
+        bail!(
+            "no signed head ends with fact {}, which closed document {number}; ask for the one \
+             that was published with it",
+            place.seq
+        );
+    };
+    if !head.is_by(key) {
+        bail!("the head at fact {} was not signed with this key", head.seq);
+    }
+    if head.hash != place.hash.to_string() {
+        bail!(
+            "the host has signed another journal: at fact {} it had {}, document {number} has {}",
+            head.seq,
+            head.hash,
+            place.hash
+        );
+    }
+    Ok(())
 }
 
 fn tenant(global: &Global) -> anyhow::Result<TenantId> {
@@ -267,6 +330,10 @@ fn text(report: &Report) -> String {
             "\n\ndocuments without lines are of the earlier form: their bytes are unaltered, their \
              amounts opening amounts",
         );
+    }
+    if let Some(facts) = &report.signed {
+        let facts: Vec<_> = facts.iter().map(u64::to_string).collect();
+        text.push_str(&format!("\n\nsigned by the host at fact {}", facts.join(", ")));
     }
     for witness in &report.witnesses {
         text.push_str(&format!("\nverified byte for byte by {witness}"));

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::error::CommitError;
 use super::reserve::Reserve;
-use super::writer::{Batch, Writer};
+use super::writer::{Batch, Pending, Writer};
 
 impl Batch {
     /// The documents and components of the batch, as a number of facts in the log.
@@ -30,13 +30,17 @@ impl Writer {
         if is_whole {
             return;
         }
-        let (waiting, written) =
-            std::mem::take(&mut batch.entries).into_iter().partition(|pending| pending.can_wait);
+        let entries = std::mem::take(&mut batch.entries);
+        let (waiting, written): (Vec<Pending>, _) =
+            entries.into_iter().partition(|pending| pending.can_wait);
         batch.entries = written;
-        let refused = Batch { entries: waiting, ..Batch::default() };
         let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
         let error = rusqlite::Error::SqliteFailure(full, None);
-        refused.refuse(&CommitError::NoSpace(Arc::new(error)));
+        let error = CommitError::NoSpace(Arc::new(error));
+        for pending in waiting {
+            // The caller may have gone away.
+            let _ = pending.answer.send(Err(error.clone()));
+        }
     }
 
     /// Gives a piece of the reserve back to the disk, for requests of a batch that can't wait:

@@ -83,7 +83,7 @@ pub(super) struct Pending {
     facts: Vec<Unsealed>,
     /// True if it may be refused while the reserve is in use.
     pub(super) can_wait: bool,
-    answer: Answer<Receipt>,
+    pub(super) answer: Answer<Receipt>,
 }
 
 /// A fact that is not yet in the chain.
@@ -261,7 +261,7 @@ impl Batch {
             || self.entries.iter().any(|pending| pending.entry.durability == Durability::Synced)
     }
 
-    pub(super) fn refuse(self, error: &CommitError) {
+    fn refuse(self, error: &CommitError) {
         for pending in self.entries {
             let _ = pending.answer.send(Err(error.clone()));
         }

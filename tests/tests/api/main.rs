@@ -14,6 +14,7 @@ mod door;
 mod exports;
 mod guests;
 mod guide;
+mod heads;
 mod hypervisors;
 mod invoices;
 mod late;
