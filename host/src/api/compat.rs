@@ -1,10 +1,17 @@
 //! Things that clients of similar services ask for and this one does not have: the lists of such
 //! things are empty, and everything else about them is refused in a sentence, once.
 
+use std::time::Duration;
+
 use axum::Json;
+use axum::body::Body;
 use axum::http::{Method, Uri};
 
+use futures::StreamExt as _;
+use tokio::time::timeout;
+
 use super::error::{ApiError, no_route};
+use crate::limits::api as limits;
 
 /// Kinds of absent things: their path, and what to do instead.
 const ABSENT: [(&str, &str); 6] = [
@@ -17,7 +24,33 @@ const ABSENT: [(&str, &str); 6] = [
 ];
 
 /// The answer to a path that no route has.
-pub(super) async fn fallback(method: Method, uri: Uri) -> Result<Json<[(); 0]>, ApiError> {
+pub(super) async fn fallback(
+    method: Method,
+    uri: Uri,
+    body: Body,
+) -> Result<Json<[(); 0]>, ApiError> {
+    take_in(body).await;
+    answer(method, uri).await
+}
+
+/// Reads a body that nobody wants: a client that is still sending may miss an answer before its
+/// end, and ask again.
+async fn take_in(body: Body) {
+    let mut parts = body.into_data_stream();
+    let read = async {
+        let mut bytes = 0;
+        while let Some(Ok(part)) = parts.next().await {
+            bytes += part.len();
+            if bytes > limits::BODY_BYTES_MAX {
+                return;
+            }
+        }
+    };
+    // One that is too slow, or sends too much, is answered all the same.
+    let _ = timeout(Duration::from_millis(limits::BODY_READ_MS), read).await;
+}
+
+async fn answer(method: Method, uri: Uri) -> Result<Json<[(); 0]>, ApiError> {
     let parts: Vec<_> = uri.path().split('/').filter(|part| !part.is_empty()).collect();
     let (kind, is_list) = match parts.as_slice() {
         [kind] => (*kind, true),
@@ -46,7 +79,7 @@ mod tests {
     use super::*;
 
     async fn status(method: Method, path: &'static str) -> u16 {
-        match fallback(method, Uri::from_static(path)).await {
+        match answer(method, Uri::from_static(path)).await {
             Ok(_) => 200,
             Err(error) => error.status(),
         }
