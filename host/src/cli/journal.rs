@@ -86,7 +86,8 @@ pub(super) enum Command {
     /// List the signed ends of the journal: one an hour and one at each close
     #[command(after_help = "Examples:\n  tallyman journal heads\n  \
                       tallyman journal heads --json > heads.json\n  \
-                      tallyman verify --bundle invoice.json --head heads.json --key KEY")]
+                      tallyman verify --bundle invoice.json --head heads.json --key \
+                      d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")]
     Heads {
         /// Only those that end after this fact
         #[arg(long, value_name = "FACT", default_value_t = 0)]

@@ -26,7 +26,8 @@ Examples:
   tallyman verify 3/12                   One of its lines, and the time that it covers
   tallyman verify 2026-01                All that was charged for a month
   tallyman verify --bundle invoice.json  On another machine, from a bundle alone
-  tallyman verify --bundle invoice.json --head heads.json --key 3f9a...
+  tallyman verify --bundle invoice.json --head heads.json --key \
+  d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a
                                          And that the host has signed it: `tallyman journal heads`
 
 Reads the journal's file itself, beside a running daemon or without one. Components run as compiled
