@@ -25,7 +25,7 @@ pub(super) enum Command {
                       tallyman token create h1 --role host --expires 8760h\n\n\
                       It keeps a copy of each host's journal, and answers the whole API: prices, \
                       agreements, previews and invoices are made here, over all hosts.")]
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// List the hosts: how far each one is, and when it was last heard
     #[command(after_help = "Examples:\n  tallyman fleet hosts\n  tallyman fleet hosts --json")]
     Hosts,

@@ -219,7 +219,7 @@ enum Command {
     /// Put a copy of the journal into an empty data folder
     Restore(backup::Restore),
     /// Verify invoices: compute them again from the facts and compare
-    Verify(verify::Verify),
+    Verify(Box<verify::Verify>),
     /// Show the host's hypervisors and their capabilities
     Capabilities(capabilities::Capabilities),
     /// Check a configuration file of the daemon

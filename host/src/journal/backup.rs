@@ -49,11 +49,11 @@ pub enum BackupError {
         path: PathBuf,
         /// The cause.
         #[source]
-        source: VerifyError,
+        source: Box<VerifyError>,
     },
     /// The copy failed its verification, and was removed.
     #[error("the copy failed its verification and was removed; try again")]
-    Copy(#[source] VerifyError),
+    Copy(#[source] Box<VerifyError>),
     /// SQLite failed to copy the database.
     #[error("can't copy the database")]
     Database(#[from] rusqlite::Error),
@@ -95,7 +95,7 @@ fn copy(
     lost_log: LostLog,
     then: impl FnOnce(&Path) -> Result<(), BackupError>,
 ) -> Result<Verified, BackupError> {
-    let taking = |source| BackupError::Source { path: from.to_owned(), source };
+    let taking = |error| BackupError::Source { path: from.to_owned(), source: Box::new(error) };
     let (path, db) = database(from, lost_log).map_err(taking)?;
     let store = Store::beside(&path);
     let mut part = to.as_os_str().to_owned();
@@ -137,7 +137,7 @@ fn copy_into(db: &Connection, store: &Store, part: &Path) -> Result<Verified, Ba
     }
     // Nothing but the copy itself is read for the proof.
     let inside = Store::beside(&part.join("none"));
-    verify_present(&copy, &inside).map_err(BackupError::Copy)
+    verify_present(&copy, &inside).map_err(|error| BackupError::Copy(Box::new(error)))
 }
 
 /// Takes the segments out of a copy that becomes the journal of a data folder.
@@ -203,7 +203,7 @@ pub struct Loss {
 pub fn loss(from: &Path, folder: &Path, lost_log: LostLog) -> Result<Loss, BackupError> {
     let reading = |path: &Path| {
         let path = path.to_owned();
-        move |source| BackupError::Source { path, source }
+        move |error| BackupError::Source { path, source: Box::new(error) }
     };
     let (path, copy) = database(from, lost_log).map_err(reading(from))?;
     let store = Store::beside(&path);

@@ -172,7 +172,8 @@ mod tests {
     #[test]
     fn the_image_that_every_processor_runs_goes_first() {
         let wanted: Platform = "linux/amd64".parse().expect("a platform");
-        let rows: [(&[(&str, Option<&str>)], &str); 4] = [
+        type Named = (&'static str, Option<&'static str>);
+        let rows: [(&[Named], &str); 4] = [
             (&[("arm64", None), ("amd64", Some("v3")), ("amd64", None)], "2"),
             (&[("amd64", Some("v3")), ("amd64", Some("v2"))], "1"),
             (&[("amd64", Some("v1")), ("amd64", Some("v2"))], "0"),

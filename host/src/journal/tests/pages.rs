@@ -27,7 +27,7 @@ fn counted(journal: &Journal, id: &InstanceId) -> Vec<CountedFact> {
 /// The pages of `limit` facts, one after the other, and what the dearest of them has cost.
 fn pages(journal: &Journal, id: &InstanceId, limit: usize) -> (Vec<CountedFact>, Cost) {
     let mut found: Vec<CountedFact> = Vec::new();
-    let mut most: _ = Cost::default();
+    let mut most = Cost::default();
     loop {
         let after = found.last().map_or(0, |&(seq, ..)| seq);
         let query =
