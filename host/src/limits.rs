@@ -4,6 +4,10 @@
 pub mod network {
     /// Longest time for which traffic is counted without a fact that says so, in nanoseconds.
     pub const TOLD_NS: u64 = 3_600_000_000_000;
+    /// Limits of a guest's sending and receiving, in bytes a second: from 64 kbit to 100 Gbit.
+    pub const RATES: std::ops::RangeInclusive<u64> = 8_000..=12_500_000_000;
+    /// Bytes that a guest may send or receive at once, however low its limit is: some packets.
+    pub const BURST_BYTES_MIN: u64 = 64 << 10;
 }
 
 /// Bounds of billing.

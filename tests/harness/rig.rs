@@ -282,7 +282,7 @@ impl Rig {
             health: None,
             auto_standby: None,
             program: Default::default(),
-            network: None,
+            network: Default::default(),
             overlay_bytes: None,
         }
     }

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use ::agent::link::Link;
 use ::agent::message::{Exec, FromGuest, FromHost, Open, SessionId, VERSION};
+use ::agent::network::Settings;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process};
 
 use crate::port::{Port, Read};
 use crate::session::{Output, Session, signal_group};
-use crate::{power, spawn, sync};
+use crate::{card, power, spawn, sync};
 
 /// Most sessions at a time.
 const SESSIONS_MAX: usize = 64;
@@ -100,6 +101,15 @@ impl Agent {
                     (None, None) => (125, "nobody knows how it ended".to_owned()),
                 });
             }
+        }
+    }
+
+    /// Sets the network card up anew.
+    fn set_network(&self, words: &[u8]) {
+        let settings = str::from_utf8(words).ok().and_then(Settings::find);
+        let Some(settings) = settings.filter(|_| self.owns_machine) else { return };
+        if let Err(error) = card::apply(&settings) {
+            eprintln!("the network card can't be set up: {error}");
         }
     }
 
@@ -227,6 +237,7 @@ impl Agent {
                 self.say(&FromGuest::Welcome { version: VERSION, nonce });
             }
             FromHost::Sync { wall_ns, seed } => self.synchronise(wall_ns, seed),
+            FromHost::Network { words } => self.set_network(&words),
             FromHost::Open { session, open } => self.open(session, &open),
             FromHost::Input { session, bytes } => {
                 self.with(session, |session| session.take_input(&bytes));

@@ -80,6 +80,11 @@ pub enum FromHost {
     Bye,
     /// Nothing but the acknowledgement that every message carries.
     Ack,
+    /// The settings of its network card are others than those that it booted with.
+    Network {
+        /// The settings, as words of the kernel's command line.
+        words: Vec<u8>,
+    },
 }
 
 /// A message of the guest.
@@ -278,6 +283,9 @@ impl Message for FromHost {
             Self::Ack => {
                 to.u8(11);
             }
+            Self::Network { words } => {
+                to.u8(12).bytes(words);
+            }
         }
     }
 
@@ -294,6 +302,7 @@ impl Message for FromHost {
             9 => Self::Cut { session: from.u32()? },
             10 => Self::Bye,
             11 => Self::Ack,
+            12 => Self::Network { words: from.bytes()? },
             _ => return Err(Malformed("its kind is not known")),
         };
         from.end().map(|()| message)
@@ -496,6 +505,7 @@ mod tests {
         let session = any::<u32>;
         prop_oneof![
             any::<(u16, u128)>().prop_map(|(version, nonce)| FromHost::Hello { version, nonce }),
+            any::<Vec<u8>>().prop_map(|words| FromHost::Network { words }),
             any::<(i64, [u8; 32])>().prop_map(|(wall_ns, seed)| FromHost::Sync { wall_ns, seed }),
             (session(), what(), any::<u64>()).prop_map(|(session, what, timeout_ms)| {
                 FromHost::Open { session, open: Open { what, timeout_ms } }

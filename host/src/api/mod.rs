@@ -10,6 +10,7 @@ mod activations;
 mod acts;
 mod auth;
 mod automation;
+mod bandwidth;
 mod body;
 mod capabilities;
 mod compat;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::State;
+use super::bandwidth::format_rate;
 use super::model::{
     Accounted, Accounting, AccountingStatus, AutoStandby, ConsoleCheck, ExecCheck, HealthCheck,
     HealthCheckKind, HealthReport, HealthStatus, HealthVerdict, Instance, Interval, Intervals,
@@ -112,6 +113,8 @@ fn network(network: Option<driver::Network>) -> NetworkState {
         name: network.map(|_| "default".into()),
         ip: network.map(|network| network.address.to_string()),
         mac: network.map(|_| GUEST_MAC.into()),
+        bandwidth_upload: network.and_then(|network| network.upload_bytes_max).map(format_rate),
+        bandwidth_download: network.and_then(|network| network.download_bytes_max).map(format_rate),
     }
 }
 

@@ -247,6 +247,12 @@ pub(super) struct Create {
     /// addresses for guests and the hypervisor can give it one
     #[arg(long, value_name = "BOOL")]
     network: Option<bool>,
+    /// Most that the guest may send, such as 10Mbps; no limit if absent
+    #[arg(long, value_name = "RATE")]
+    bandwidth_upload: Option<String>,
+    /// Most that the guest may receive, such as 1Gbps; no limit if absent
+    #[arg(long, value_name = "RATE")]
+    bandwidth_download: Option<String>,
     #[command(flatten)]
     automation: automation::Automation,
     #[command(flatten)]
@@ -446,6 +452,16 @@ impl Ready {
 }
 
 impl Create {
+    /// The network that is asked for; none if nothing was said of it.
+    fn network_request(&self) -> Option<NetworkRequest> {
+        let request = NetworkRequest {
+            enabled: self.network,
+            bandwidth_upload: self.bandwidth_upload.clone(),
+            bandwidth_download: self.bandwidth_download.clone(),
+        };
+        (request != NetworkRequest::default()).then_some(request)
+    }
+
     fn request(&self) -> anyhow::Result<CreateInstance> {
         Ok(CreateInstance {
             name: self.name.clone(),
@@ -470,7 +486,7 @@ impl Create {
             cmd: (!self.command.is_empty()).then(|| self.command.clone()),
             env: self.env.iter().cloned().collect(),
             overlay_size: self.overlay_size.clone(),
-            network: self.network.map(|enabled| NetworkRequest { enabled: Some(enabled) }),
+            network: self.network_request(),
             ..CreateInstance::default()
         })
     }

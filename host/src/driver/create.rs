@@ -11,7 +11,7 @@ use super::files::{blocking, discard, on_disk};
 use super::host::Host;
 use super::live::{Live, View};
 use super::mailbox::{Order, Reply};
-use super::record::{Disk, NewInstance, Record, Spec};
+use super::record::{Disk, NetworkWish, NewInstance, Record, Spec};
 use super::request::Intent;
 use super::settings::{
     Program, Share, check_auto_standby, check_expiry, check_health, check_memory, check_restart,
@@ -21,6 +21,7 @@ use crate::hypervisor::{self, Capability};
 use crate::id::{InstanceId, TenantId};
 use crate::image::Image;
 use crate::limits::instance as limits;
+use crate::limits::network::RATES;
 
 impl Host {
     /// Accepts an instance and boots it; returns when its vCPUs run.
@@ -86,10 +87,11 @@ impl Host {
         let id = InstanceId::random();
         let disks = self.lay_out(&id, &image, &new)?;
         // Last, so that nothing that fails has taken an address.
-        let network = wants_network.then(|| self.new_network()).transpose().inspect_err(|_| {
-            // What was laid out only takes space; the first error tells more.
-            let _ = copy::remove(&self.folder(&id));
-        })?;
+        let network =
+            wants_network.then(|| self.new_network(new.network)).transpose().inspect_err(|_| {
+                // What was laid out only takes space; the first error tells more.
+                let _ = copy::remove(&self.folder(&id));
+            })?;
         let spec = Spec {
             image: new.image.to_string(),
             image_reference: new.image_reference,
@@ -139,7 +141,7 @@ impl Host {
     fn has_network(&self, new: &NewInstance, hypervisor: &str) -> Result<bool, FleetError> {
         let hypervisor = self.hypervisor(hypervisor)?;
         let able = hypervisor.describe().require(Capability::Network).map_err(failed);
-        match new.network {
+        match new.network.enabled {
             Some(true) => self.networks().and(able).map(|()| true),
             Some(false) => Ok(false),
             None => Ok(self.networks.is_some() && able.is_ok()),
@@ -217,6 +219,7 @@ impl Host {
                 "entrypoint, cmd, env and overlay_size are for images that were imported from OCI";
             return invalid("image", problem.into());
         }
+        check_rates(new.network)?;
         check_tags(&new.tags)?;
         check_restart(&new.restart)?;
         new.expiry.map_or(Ok(()), |expiry| check_expiry(expiry, self.clock.now()))?;
@@ -225,6 +228,27 @@ impl Host {
         let hypervisor = self.hypervisor(hypervisor)?;
         new.auto_standby.map_or(Ok(()), |auto| check_auto_standby(&auto, hypervisor.describe()))
     }
+}
+
+/// Checks the limits of a network.
+fn check_rates(wish: NetworkWish) -> Result<(), FleetError> {
+    let rates = [
+        ("network.bandwidth_upload", wish.upload_bytes_max),
+        ("network.bandwidth_download", wish.download_bytes_max),
+    ];
+    for (field, rate) in rates {
+        let Some(rate) = rate else { continue };
+        if wish.enabled == Some(false) {
+            return Err(FleetError::Invalid { field, problem: "there is no network".into() });
+        }
+        if !RATES.contains(&rate) {
+            let least = RATES.start();
+            let most = RATES.end();
+            let problem = format!("must be {least} to {most} bytes a second, is {rate}");
+            return Err(FleetError::Invalid { field, problem });
+        }
+    }
+    Ok(())
 }
 
 /// The disk with its size in bytes, if its path is that of a regular file.

@@ -13,7 +13,7 @@ use super::calendar::Calendar;
 use super::error::{FleetError, refused};
 use super::live::{Live, View};
 use super::mailbox::{CompressionJob, ForkOrder, NewFork, Order, Reply, Slot};
-use super::record::{Network, Record, Snapshot};
+use super::record::{Network, NetworkWish, Record, Snapshot};
 use super::request::Request;
 use super::settings::{Prober, Quota, Reservation, Share};
 use super::timers::Timers;
@@ -290,11 +290,17 @@ impl Host {
     }
 
     /// A network of its own for a new instance. Its address is taken until it is released.
-    pub(super) fn new_network(&self) -> Result<Network, FleetError> {
+    pub(super) fn new_network(&self, wish: NetworkWish) -> Result<Network, FleetError> {
         self.networks()?;
         let addresses = self.addresses.as_ref();
         let addresses = addresses.ok_or_else(|| FleetError::Bug("a pool is missing".into()))?;
-        Ok(Network { address: addresses.take()? })
+        let NetworkWish { enabled: _, upload_bytes_max, download_bytes_max } = wish;
+        Ok(Network {
+            address: addresses.take()?,
+            is_told: false,
+            upload_bytes_max,
+            download_bytes_max,
+        })
     }
 
     /// Returns the address of an instance that is no more, or was not made.
@@ -355,7 +361,7 @@ impl Host {
     }
 
     /// The words of the kernel's command line by which a guest learns its network.
-    fn network_words(&self, network: Network) -> String {
+    pub(super) fn network_words(&self, network: Network) -> String {
         let address = network.address;
         let name_servers = self.networks.as_ref().map(|networks| networks.name_servers());
         let settings = NetworkSettings {

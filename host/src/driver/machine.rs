@@ -71,6 +71,13 @@ impl Machine {
         self.guest.as_ref()
     }
 
+    /// Has the guest be told the settings of its network card.
+    pub(super) fn tell_network(&self, words: Option<String>) {
+        if let (Some(guest), Some(words)) = (&self.guest, words) {
+            guest.tell_network(words);
+        }
+    }
+
     /// Ends all that goes on in the guest for the host's clients.
     pub(super) async fn close_guest(&self, cut: Cut) {
         if let Some(guest) = &self.guest {

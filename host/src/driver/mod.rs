@@ -61,7 +61,7 @@ pub use error::FleetError;
 pub use fleet::{Fleet, IntervalPage, Parts, Unsettled, Waiting};
 pub use live::{Health, HealthStatus, Live, Restarts, View};
 pub use mailbox::{NewFork, Purpose, Visit};
-pub use record::{Disk, Network, NewInstance, Record, SavedMemory, Snapshot, Spec};
+pub use record::{Disk, Network, NetworkWish, NewInstance, Record, SavedMemory, Snapshot, Spec};
 pub use request::{Child, Intent, NewSnapshot, Request, Target};
 pub use settings::{
     Amendment, AutoStandby, Expiry, ExpiryAction, HealthCheck, Probe, Prober, Program, Quota,

@@ -54,8 +54,8 @@ pub struct NewInstance {
     pub program: Program,
     /// Size of its own disk above its image's file system, in bytes; none takes the usual one.
     pub overlay_bytes: Option<u64>,
-    /// It has a network; none for yes where the host and the hypervisor can give it one.
-    pub network: Option<bool>,
+    /// Its network.
+    pub network: NetworkWish,
 }
 
 /// A disk of an instance: a raw image file.
@@ -224,12 +224,41 @@ pub struct Spec {
 pub struct Network {
     /// The guest's address, which no other instance of the host has.
     pub address: Ipv4Addr,
+    /// The guest was copied with its memory, in which it has its source's address: its agent is
+    /// told this one.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_told: bool,
+    /// Most bytes a second that the guest may send; none for no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload_bytes_max: Option<u64>,
+    /// Most bytes a second that the guest may receive; none for no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub download_bytes_max: Option<u64>,
+}
+
+/// The network that a client asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NetworkWish {
+    /// Set for a network; none for one where the host and the hypervisor can give it.
+    pub enabled: Option<bool>,
+    /// Most bytes a second that the guest may send; none for no limit.
+    pub upload_bytes_max: Option<u64>,
+    /// Most bytes a second that the guest may receive; none for no limit.
+    pub download_bytes_max: Option<u64>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl Network {
     /// The network as it is to be made for a launch.
     pub(super) fn plan(self) -> Plan {
-        Plan { address: self.address }
+        Plan {
+            address: self.address,
+            upload_bytes_max: self.upload_bytes_max,
+            download_bytes_max: self.download_bytes_max,
+        }
     }
 }
 

@@ -49,6 +49,8 @@ pub(super) struct Connection {
     /// Callers that wait for the clock to be set.
     syncing: Vec<oneshot::Sender<()>>,
     is_synced: bool,
+    /// The settings of the guest's network card, if it has to be told.
+    network: Option<String>,
 }
 
 /// The first thing to happen.
@@ -85,6 +87,7 @@ impl Connection {
     /// Makes a connection and serves it to its end. `asks` is where the sessions ask.
     pub(super) async fn run(
         socket: PathBuf,
+        network: Option<String>,
         asks: mpsc::WeakSender<Ask>,
         asked: mpsc::Receiver<Ask>,
         mut closed: mpsc::Receiver<Close>,
@@ -113,6 +116,7 @@ impl Connection {
             gone,
             syncing: Vec::new(),
             is_synced: false,
+            network,
         };
         connection.say(&FromHost::Hello { version: VERSION, nonce });
         let mut orders = Orders { asked, closed, left, is_orphan: false };
@@ -216,7 +220,12 @@ impl Connection {
 
     fn hear(&mut self, message: FromGuest) -> Result<(), GuestError> {
         match message {
-            FromGuest::Welcome { version: VERSION, .. } => self.sync(),
+            FromGuest::Welcome { version: VERSION, .. } => {
+                self.sync();
+                if let Some(words) = self.network.take() {
+                    self.say(&FromHost::Network { words: words.into_bytes() });
+                }
+            }
             FromGuest::Welcome { version: found, .. } => {
                 return Err(GuestError::Version { found, known: VERSION });
             }

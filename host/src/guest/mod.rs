@@ -41,6 +41,9 @@ pub struct Guest {
 struct Shared {
     /// The reason why there may be no connection now.
     held: Option<Cut>,
+    /// The settings of its network card that each connection tells it first, as words of a
+    /// kernel's command line; none if it knows them.
+    network: Option<String>,
     connection: Option<Asker>,
 }
 
@@ -72,7 +75,9 @@ impl Guest {
         }
         let (asks, asked) = mpsc::channel(64);
         let (close, closed) = mpsc::channel(1);
-        let connection = Connection::run(self.socket.clone(), asks.downgrade(), asked, closed);
+        let network = shared.network.clone();
+        let connection =
+            Connection::run(self.socket.clone(), network, asks.downgrade(), asked, closed);
         tokio::spawn(connection);
         let asker = Asker { asks, close };
         shared.connection = Some(asker.clone());
@@ -144,6 +149,12 @@ impl Guest {
                 }
             }
         });
+    }
+
+    /// Has each connection from now on tell the guest the settings of its network card, which are
+    /// others than those that it has in its memory.
+    pub fn tell_network(&self, words: String) {
+        self.shared().network = Some(words);
     }
 
     /// Connections may be made again: what was to hold the guest did not come about.

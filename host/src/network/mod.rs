@@ -43,6 +43,10 @@ pub const GUEST_MAC: &str = "02:54:4c:59:00:02";
 pub struct Plan {
     /// The guest's address.
     pub address: Ipv4Addr,
+    /// Most bytes a second that the guest may send; none for no limit.
+    pub upload_bytes_max: Option<u64>,
+    /// Most bytes a second that the guest may receive; none for no limit.
+    pub download_bytes_max: Option<u64>,
 }
 
 /// The networks of a host.

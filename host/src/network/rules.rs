@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use serde_json::{Value, json};
 
 use super::{GUEST_MAC, Plan, Pool, TAP};
+use crate::limits::network::BURST_BYTES_MIN;
 
 /// Name of the table in the namespace of a launch.
 pub(super) const TABLE: &str = "tallyman";
@@ -14,6 +15,12 @@ pub(super) const IN: &str = "guest_in";
 
 /// Name of the counter of what the guest sent.
 pub(super) const OUT: &str = "guest_out";
+
+/// Name of the counter of what was above a limit.
+const LIMITED: &str = "limited";
+
+/// Share of a second's bytes that may come at once: an eighth.
+const BURST: u64 = 8;
 
 /// Name of the device in the namespace of a launch that leads to the host.
 pub(super) const UPLINK: &str = "veth0";
@@ -75,6 +82,17 @@ impl Table {
             "name": name, "type": kind, "hook": hook, "prio": priority, "policy": policy,
         });
         self.add("chain", body)
+    }
+
+    /// Drops what comes from a device above a rate, in bytes a second.
+    fn limit(self, device: &str, rate: Option<u64>) -> Self {
+        let Some(rate) = rate else { return self };
+        let burst = (rate / BURST).max(BURST_BYTES_MIN);
+        let over = json!({ "limit": {
+            "rate": rate, "rate_unit": "bytes", "per": "second", "inv": true,
+            "burst": burst, "burst_unit": "bytes",
+        } });
+        self.rule("forward", vec![is(meta("iifname"), device), over, count(LIMITED), drop()])
     }
 
     fn rule(self, chain: &str, parts: Vec<Value>) -> Self {
@@ -169,7 +187,10 @@ fn forwarding(plan: &Plan) -> Table {
     Table::new("ip", TABLE)
         .counter(IN)
         .counter(OUT)
+        .counter(LIMITED)
         .chain("forward", "forward", 0, "drop")
+        .limit(TAP, plan.upload_bytes_max)
+        .limit(UPLINK, plan.download_bytes_max)
         .rule(
             "forward",
             vec![is(meta("iifname"), TAP), is(meta("oifname"), UPLINK), count(OUT), accept()],
@@ -235,7 +256,8 @@ mod tests {
     use super::*;
 
     fn plan() -> Plan {
-        Plan { address: Ipv4Addr::new(10, 213, 0, 5) }
+        let address = Ipv4Addr::new(10, 213, 0, 5);
+        Plan { address, upload_bytes_max: None, download_bytes_max: None }
     }
 
     fn rules(text: &Value) -> Vec<&Value> {
@@ -261,6 +283,18 @@ mod tests {
         };
         assert_eq!(forwards.iter().filter(counted).count(), 2);
         assert_eq!(forwards.len(), 2, "nothing else is accepted: {forwards:?}");
+    }
+
+    #[test]
+    fn limits_come_before_what_is_counted_and_let_some_packets_through_at_once() {
+        let plan =
+            Plan { upload_bytes_max: Some(8_000), download_bytes_max: Some(1 << 30), ..plan() };
+        let text = of_launch(&plan);
+        let forwards = rules(&text).into_iter().filter(|rule| rule["chain"] == "forward");
+        let limits: Vec<_> = forwards.map(|rule| rule["expr"][1]["limit"].clone()).collect();
+        assert_eq!((&limits[0]["rate"], &limits[0]["burst"]), (&8_000.into(), &65_536.into()));
+        assert_eq!(limits[1]["burst"], json!((1 << 30) / 8));
+        assert!(limits[2].is_null() && limits[3].is_null());
     }
 
     #[test]

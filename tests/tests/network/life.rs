@@ -115,3 +115,43 @@ fn billed(daemon: &Daemon) -> (u64, u64) {
     };
     (of("in"), of("out"))
 }
+
+pub(crate) fn forks(_world: &World) {
+    let daemon = daemon();
+    let address = create(&daemon, "web", "qemu");
+    exchange(&daemon, "web");
+    let fork = json!({"name": "twin", "from_running": true, "target_state": "Running"});
+    let twin = daemon.api().post("/instances/web/fork", &fork).done();
+    let own = twin["network"]["ip"].as_str().expect("an address").to_owned();
+    assert_ne!(own, address);
+    for (name, address) in [("twin", &own), ("web", &address)] {
+        exchange(&daemon, name);
+        let told = says(&daemon, name, "ip -4 -o address show dev eth0");
+        assert!(told.contains(&format!(" {address}/31 ")), "{name}: {told}");
+        assert_eq!(told.lines().count(), 1, "{name}: {told}");
+    }
+    daemon.api().post("/instances/twin/standby", &json!({})).done();
+    daemon.api().post("/instances/twin/restore", &json!({})).done();
+    exchange(&daemon, "twin");
+}
+
+pub(crate) fn limits(world: &World) {
+    let daemon = daemon();
+    let network = json!({"bandwidth_upload": "4Mbps", "bandwidth_download": "500KB/s"});
+    let new = json!({"name": "web", "image": "linux", "network": network});
+    let created = daemon.api().post("/instances", &new).done();
+    let shown = &created["network"];
+    assert_eq!(
+        (&shown["bandwidth_upload"], &shown["bandwidth_download"]),
+        (&json!("4Mbps"), &json!("4Mbps"))
+    );
+    runs(&daemon, "web");
+    let before = world.seen();
+    exchange(&daemon, "web");
+    let seen = world.seen().since(before);
+    let (received, sent) = traffic(&daemon, "web");
+    assert!(received < seen.sent_bytes, "nothing was dropped: {received} of {seen:?}");
+    assert_eq!(sent, seen.received_bytes, "what was dropped on its way out is not counted");
+    let new = json!({"name": "other", "image": "linux", "network": {"bandwidth_upload": "1bps"}});
+    daemon.api().post("/instances", &new).refused(400, "invalid", "network.bandwidth_upload");
+}

@@ -26,6 +26,8 @@ const TESTS: &[Test] = &[
     ("a_guest_of_q35_reaches_the_world_and_nothing_else", reach::on_q35),
     ("a_guest_of_microvm_reaches_the_world_and_nothing_else", reach::on_microvm),
     ("a_network_and_its_counts_survive_naps_and_restarts_of_the_daemon", life::survives),
+    ("a_fork_gets_an_address_of_its_own_and_learns_it", life::forks),
+    ("limits_hold_and_what_they_drop_is_not_counted", life::limits),
     ("a_host_without_addresses_says_so", life::without_a_pool),
 ];
 

@@ -117,9 +117,11 @@ fn each_instance_and_each_fork_has_an_address_of_its_own_until_it_is_deleted() {
     let fork = rig.fork(&parent, fork).expect("forked").record.id.clone();
     let both = [address(&rig, &parent), address(&rig, &fork)];
     assert_ne!(both[0], both[1]);
+    let is_told = |id| rig.view(id).record.spec.network.expect("a network").is_told;
+    assert_eq!((is_told(&parent), is_told(&fork)), (false, true));
     assert_eq!(networks.guests(), both);
     let mut plain = rig.new_instance("plain");
-    plain.network = Some(false);
+    plain.network.enabled = Some(false);
     assert_eq!(rig.try_create(plain).expect("created").record.spec.network, None);
     rig.command(&parent, Command::Delete).expect("deleted");
     assert_eq!(networks.guests(), both[1..]);

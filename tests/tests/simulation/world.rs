@@ -530,7 +530,7 @@ impl World {
             health: None,
             auto_standby: None,
             program: Default::default(),
-            network: None,
+            network: Default::default(),
             overlay_bytes: None,
         }
     }

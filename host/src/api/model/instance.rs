@@ -237,6 +237,15 @@ pub struct NetworkRequest {
     /// Set if the guest is to have a network; true if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
+    /// Most that the guest may send, such as `10Mbps` or `125MB/s`, from 64Kbps to 100Gbps; no
+    /// limit if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "10Mbps")]
+    pub bandwidth_upload: Option<String>,
+    /// Most that the guest may receive; no limit if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "1Gbps")]
+    pub bandwidth_download: Option<String>,
 }
 
 /// The network of an instance.
@@ -255,6 +264,14 @@ pub struct NetworkState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "02:54:4c:59:00:02")]
     pub mac: Option<String>,
+    /// Most that the guest may send; absent without a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "10Mbps")]
+    pub bandwidth_upload: Option<String>,
+    /// Most that the guest may receive; absent without a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "1Gbps")]
+    pub bandwidth_download: Option<String>,
 }
 
 fn one() -> u32 {

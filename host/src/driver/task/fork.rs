@@ -20,7 +20,7 @@ use crate::driver::files::{
 use crate::driver::host::Host;
 use crate::driver::live::{Live, View};
 use crate::driver::mailbox::{ForkOrder, NewFork, PendingFork, Slot};
-use crate::driver::record::{Disk, Record, SavedMemory, Spec};
+use crate::driver::record::{Disk, Network, NetworkWish, Record, SavedMemory, Spec};
 use crate::driver::request::{Child, Request, Target};
 use crate::driver::settings::Share;
 use crate::hypervisor::Capability;
@@ -308,7 +308,8 @@ async fn create_fork(
     let memory = image.memory.filter(|_| child.target != Target::Stopped);
     let snapshot = image.snapshot.clone();
     let mut spec = image.spec.clone();
-    let network = spec.network.map(|_| host.new_network()).transpose()?;
+    let network = spec.network.map(|source| fork_network(host, source, memory.is_some()));
+    let network = network.transpose()?;
     spec.network = network;
     own_disks(&mut spec.disks, &host.folder(&parent.id), &folder);
     let to = folder.clone();
@@ -346,6 +347,16 @@ async fn create_fork(
         tracing::warn!(error = %left, "the folder of a fork that was not made is left");
     }
     created
+}
+
+/// The network of a fork: that of its source, with an address of its own.
+fn fork_network(host: &Host, source: Network, memory: bool) -> Result<Network, FleetError> {
+    let wish = NetworkWish {
+        enabled: Some(true),
+        upload_bytes_max: source.upload_bytes_max,
+        download_bytes_max: source.download_bytes_max,
+    };
+    Ok(Network { is_told: memory, ..host.new_network(wish)? })
 }
 
 fn lay_out(

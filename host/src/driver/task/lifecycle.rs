@@ -368,6 +368,7 @@ impl Task {
         let network = self.make_network().await?;
         match Machine::launch(hypervisor, MachineSpec { network, ..spec }, origin).await {
             Ok(machine) => {
+                machine.tell_network(self.network_to_tell());
                 self.machine = Some(machine);
                 Ok(())
             }

@@ -21,6 +21,13 @@ impl Task {
         Ok(Some(card))
     }
 
+    /// The settings that the guest is to be told, as it has others in its memory; none if it knows
+    /// its own.
+    pub(super) fn network_to_tell(&self) -> Option<String> {
+        let network = self.recorder.record.spec.network.filter(|network| network.is_told);
+        network.map(|network| self.host.network_words(network))
+    }
+
     /// Reads the guest's traffic, and puts it on record if there was any since the last fact.
     pub(super) async fn tell_traffic(&mut self) -> Result<(), FleetError> {
         let told = self.live().traffic;

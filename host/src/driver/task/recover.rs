@@ -188,7 +188,9 @@ impl Task {
         vcpus: Vcpus,
     ) -> Result<(), FleetError> {
         self.find_network(launched.pid).await;
-        self.machine = Some(Machine::of(launched, spec));
+        let machine = Machine::of(launched, spec);
+        machine.tell_network(self.network_to_tell());
+        self.machine = Some(machine);
         if vcpus.state == VmState::Ended {
             let exit = self.end_by_force().await?;
             let stamp = exit.map_or_else(|| self.recorder.now(), |exit| exit.stamp);
