@@ -51,6 +51,7 @@ pub(crate) fn state() -> String {
 fn record(id: &InstanceId, name: &InstanceName) -> String {
     let spec = Spec {
         image: "tiny".into(),
+        image_reference: None,
         vcpus: SHAPE.vcpus,
         memory_bytes: SHAPE.memory_bytes,
         memory_bytes_max: None,

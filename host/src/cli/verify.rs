@@ -28,10 +28,10 @@ Examples:
   tallyman verify --bundle invoice.json  On another machine, from a bundle alone
   tallyman verify --bundle invoice.json --head heads.json --key \
   d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a
-                                         And that the host has signed it: `tallyman journal heads`
 
 Reads the journal's file itself, beside a running daemon or without one. Components run as compiled
-code and, as a second computation, in the engine's interpreter.";
+code and, as a second computation, in the engine's interpreter. `tallyman journal heads` shows what
+the host has signed, and its key: with them a bundle proves that it ends under a signed head.";
 
 /// Verify invoices: compute them again from the facts and compare
 #[derive(Debug, Args)]

@@ -60,7 +60,7 @@ fn number(expression: &str) -> Option<u128> {
 
 /// A number with the largest unit of those that divides it.
 fn in_units(number: u128, units: &[(&str, u128)]) -> String {
-    let unit = units.iter().find(|(_, size)| number >= *size && number % size == 0);
+    let unit = units.iter().find(|(_, size)| number >= *size && number.is_multiple_of(*size));
     let (name, size) = unit.copied().unwrap_or(("", 1));
     let digits = (number / size).to_string();
     let mut grouped = String::new();

@@ -93,7 +93,7 @@ impl Nats {
             );
             if number > 1 {
                 let listen = format!("cluster {{ name: c, listen: \"127.0.0.1:{way}\", ");
-                write!(text, "{listen} routes: {routes:?} }}\n").expect("text");
+                writeln!(text, "{listen} routes: {routes:?} }}").expect("text");
             }
             let config = own.join("nats.conf");
             fs::write(&config, text).expect("written");
