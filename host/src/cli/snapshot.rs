@@ -189,19 +189,16 @@ impl Command {
             }
             Command::Restore(Restore { one: One { id, name }, to }) => {
                 let path = ["instances", &id, "snapshots", &name, "restore"];
-                let body =
-                    RestoreSnapshot { target_state: to.map(Into::into), target_hypervisor: None };
+                let target_state = to.map(Into::into);
+                let body = RestoreSnapshot { target_state, target_hypervisor: None };
                 let instance: Instance =
                     during(&format!("restoring {id} to {name}"), client.post(&path, &body)).await?;
                 done(output, &instance)
             }
             Command::Fork(ForkOne { one: One { id, name }, fork, to }) => {
                 let path = ["instances", &id, "snapshots", &name, "fork"];
-                let body = ForkSnapshot {
-                    name: fork,
-                    target_state: to.map(Into::into),
-                    target_hypervisor: None,
-                };
+                let target_state = to.map(Into::into);
+                let body = ForkSnapshot { name: fork, target_state, target_hypervisor: None };
                 let instance: Instance =
                     during(&format!("forking {name} of {id}"), client.post(&path, &body)).await?;
                 done(output, &instance)
