@@ -24,6 +24,7 @@ pub mod image;
 pub mod invoice;
 pub mod journal;
 pub mod limits;
+mod merkle;
 pub mod mutants;
 pub mod network;
 pub mod objects;

@@ -214,6 +214,12 @@ pub mod head {
     pub const PAUSE_MS: u64 = 1_000;
     /// Most signed heads in one answer.
     pub const LISTED_MAX: usize = 1_000;
+    /// Longest time for one try to publish a head, in milliseconds.
+    pub const PUBLISH_MS_MAX: u64 = 15_000;
+    /// Time before the second try, in milliseconds; it doubles with each further one.
+    pub const RETRY_MS_MIN: u64 = 1_000;
+    /// Longest time between two tries, in milliseconds.
+    pub const RETRY_MS_MAX: u64 = 300_000;
 }
 
 /// Bounds of queues.

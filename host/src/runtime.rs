@@ -25,7 +25,7 @@ use crate::delivery::{Deliveries, Receiver};
 use crate::disk::Disk;
 use crate::driver::{self, Fleet, FleetError, Parts};
 use crate::fleet::{self, Sender};
-use crate::heads::{self, Heads, HeadsError};
+use crate::heads::{self, Heads, HeadsError, Hook, Publisher};
 use crate::hypervisor::log::LogWatcher;
 use crate::hypervisor::{
     Accelerator, CloudHypervisor, CloudHypervisorConfig, Firecracker, FirecrackerConfig,
@@ -111,6 +111,8 @@ pub struct Options {
     pub stores: Arc<Stores>,
     /// The daemon's own care of old facts.
     pub retention: retention::Plan,
+    /// The place that signed heads are published to; `None` for none.
+    pub heads_to: Option<Hook>,
 }
 
 /// Options of images from registries.
@@ -216,6 +218,7 @@ pub struct Daemon {
     clock: Clock,
     rollout: Arc<Rollout>,
     heads: Arc<Heads>,
+    publisher: Option<Arc<Publisher>>,
     listeners: api::Listeners,
     renewal: Renewal,
     /// The sender of facts to a collector; none on a host by itself.
@@ -257,6 +260,28 @@ impl driver::Quota for TenantLimits {
     }
 }
 
+/// The signed heads. Those of facts that the journal does not have, since a backup was put back,
+/// are moved aside.
+fn open_heads(data: &Path, end: Head) -> Result<Heads, HeadsError> {
+    if let Some(folder) = heads::set_aside(data, end)? {
+        tracing::warn!(
+            folder = %folder.display(),
+            "signed heads of facts that the journal does not have were moved aside: the journal \
+             was put back from a copy"
+        );
+    }
+    Heads::open(data)
+}
+
+/// The publisher of signed heads; none without a place to publish them to.
+fn publisher(data: &Path, hook: Option<Hook>) -> Result<Option<Arc<Publisher>>, RuntimeError> {
+    let path = data.to_owned();
+    let opened = hook.map(|hook| Publisher::open(data, hook)).transpose();
+    let doing = "read the place of published heads in";
+    let failed = |source| RuntimeError::File { doing, path, source };
+    Ok(opened.map_err(failed)?.map(Arc::new))
+}
+
 /// The networks of guests, with the host's rules for them in force.
 fn networks(
     pool: Option<(Pool, Vec<Ipv4Addr>)>,
@@ -287,7 +312,8 @@ impl Daemon {
         let collector = membership::collector(&options).await?;
         let images = Arc::new(Images::open(&options.data)?);
         let disk = Arc::new(Disk::of(&options.data));
-        let heads = Arc::new(Heads::open(&options.data)?);
+        let heads = Arc::new(open_heads(&options.data, journal.head())?);
+        let publisher = publisher(&options.data, options.heads_to.take())?;
         let pulls = Pulls::new(images.clone(), Pace::default())?;
         let token = Arc::new(operator_token(&options)?);
         let listeners = api::Listeners::bind(options.listen, places).await?;
@@ -367,6 +393,7 @@ impl Daemon {
             logs: LogWatcher::new().map_err(RuntimeError::Logs)?,
             disk,
             heads: heads.clone(),
+            publisher: publisher.clone(),
             connections: api::ConnectionLimits::of_descriptors(descriptors),
             letterhead: options.letterhead,
             deliveries: deliveries.clone(),
@@ -383,6 +410,7 @@ impl Daemon {
             clock,
             rollout,
             heads,
+            publisher,
             listeners,
             renewal,
             sender,
@@ -414,7 +442,13 @@ impl Daemon {
     /// [`RuntimeError::JournalFailed`], [`RuntimeError::Serve`].
     pub async fn serve(self, stop: watch::Receiver<bool>) -> Result<(), RuntimeError> {
         let Daemon { state, deliveries, fleet, journal, clock, rollout, listeners, .. } = self;
-        let Daemon { renewal, sender, receiver, images, retention, keeper, heads, .. } = self;
+        let Daemon {
+            renewal, sender, receiver, images, retention, keeper, heads, publisher, ..
+        } = self;
+        let publishing = publisher.map(|one| {
+            let signed = heads.follow();
+            tokio::spawn(one.run(heads.clone(), signed))
+        });
         let signing = tokio::spawn(heads::run(heads, journal.clone()));
         let keeping = tokio::spawn(keeper.run());
         let renewing = tokio::spawn(renewal.run());
@@ -435,7 +469,7 @@ impl Daemon {
         reconciling.abort();
         pushing.abort();
         keeping.abort();
-        for task in [sending, receiving, pruning, Some(signing)].into_iter().flatten() {
+        for task in [sending, receiving, pruning, publishing, Some(signing)].into_iter().flatten() {
             task.abort();
         }
         if !matches!(served, Err(RuntimeError::JournalFailed(_)))

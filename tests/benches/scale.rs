@@ -35,6 +35,7 @@ fn options(data: &Path) -> Options {
         fleet: Default::default(),
         stores: Default::default(),
         retention: Default::default(),
+        heads_to: None,
     }
 }
 

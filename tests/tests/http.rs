@@ -73,6 +73,7 @@ impl Server {
             fleet: Default::default(),
             stores: Default::default(),
             retention: Default::default(),
+            heads_to: None,
         };
         let mut tries = 0;
         let daemon = loop {

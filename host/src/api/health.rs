@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use axum::Json;
 use axum::extract::State as Extract;
 
-use super::model::{DiskHealth, DiskState, Health, JournalHead};
+use super::model::{DiskHealth, DiskState, HeadsHealth, Health, JournalHead, Timestamp};
 use super::{Shared, State};
 
 /// The space of the data folder's disk; none if it can't be asked.
@@ -25,6 +25,20 @@ fn disk(state: &State) -> Option<DiskHealth> {
         kept_bytes: space.kept_bytes(),
         reserve_bytes: held,
     })
+}
+
+/// The heads that were signed and published.
+fn heads(state: &State) -> HeadsHealth {
+    let published = state.publisher.as_ref().map(|publisher| publisher.published());
+    let at = |at_s: u64| {
+        let at_ns = i64::try_from(at_s).unwrap_or_default().saturating_mul(1_000_000_000);
+        Timestamp(at_ns)
+    };
+    HeadsHealth {
+        signed: state.heads.last().map_or(0, |last| last.seq),
+        published: published.as_ref().map(|published| published.seq),
+        failing_since: published.and_then(|published| published.failing_since_s).map(at),
+    }
 }
 
 /// Check that the daemon serves
@@ -48,5 +62,6 @@ pub(super) async fn get_health(Extract(state): Shared) -> Json<Health> {
         journal: JournalHead { seq: head.seq, hash: head.hash.to_string() },
         set_aside: state.fleet.set_aside(),
         disk: disk(&state),
+        heads: heads(&state),
     })
 }

@@ -22,10 +22,11 @@ use super::present::{policy_name, timestamp};
 use super::shared::Failures;
 use super::{Shared, State, blocking, fleet, rules};
 use crate::driver::Unsettled;
+use crate::heads::{self, SignError};
 use crate::id::{InstanceId, TenantId};
 use crate::invoice::{
     Act, Bundle, Directory, Evidence, EvidenceError, Goal, Heading, Invoice, InvoiceError,
-    IssueError, Named, Overriding, bundle,
+    IssueError, Named, Overriding, bundle, close_of,
 };
 use crate::journal::{Archive, StoredInvoice};
 use crate::limits::bill::{GRACE_NS, UNSETTLED_NS};
@@ -371,7 +372,8 @@ pub(super) async fn get_days(
 /// Export a document with its evidence
 ///
 /// The facts, components, price books and earlier documents of the tenant that it follows from.
-/// `tallyman verify --bundle FILE` proves the document from it on another machine.
+/// `tallyman verify --bundle FILE` proves the document from it on another machine. `under` proves
+/// that these are all facts of the tenant that lie under a head which the host has signed.
 #[utoipa::path(get, path = "/tenants/{id}/invoices/{number}/bundle", tag = "invoices",
     security(("bearer" = [])), responses(
     (status = 200, description = "The bundle", body = Bundle),
@@ -383,7 +385,13 @@ pub(super) async fn get_bundle(
     Path((id, number)): Path<(String, u64)>,
 ) -> Result<Json<Bundle>, ApiError> {
     let tenant = caller.tenant_at(&state, &id)?.id().clone();
-    blocking(move || Ok(Json(bundle(&state.journal.archive(), &tenant, number)?))).await
+    let work = move || {
+        let archive = state.journal.archive();
+        let close = close_of(&archive, &tenant, number)?;
+        let under = heads::under(&state.heads, &state.journal, close)?;
+        Ok(Json(bundle(&archive, &tenant, number, under)?))
+    };
+    blocking(work).await
 }
 
 /// Makes the documents up to the end of a tenant, whose instances are gone.
@@ -639,6 +647,15 @@ impl From<EvidenceError> for ApiError {
             EvidenceError::Journal(error) => error.into(),
             EvidenceError::Missing(_) => Self::not_found("no_such_evidence", error.to_string()),
             EvidenceError::Altered(_) => Self::bug(&error),
+        }
+    }
+}
+
+impl From<SignError> for ApiError {
+    fn from(error: SignError) -> Self {
+        match error {
+            SignError::Read(error) => error.into(),
+            SignError::Heads(_) => Self::bug(&error),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::body::{Body, Params};
 use super::error::ApiError;
 use super::model::{
     ArchiveSegments, ArchivedSegments, JournalHead, PruneSegments, PrunedSegments, SealFacts,
-    SealedFacts, Segment, SegmentCopy, SignedHead, SignedHeads, StayingSegment, Timestamp,
+    SealedFacts, Segment, SegmentCopy, SignedHeads, StayingSegment, Timestamp,
 };
 use super::rules::instant as parsed_instant;
 use super::shared::Failures;
@@ -115,10 +115,7 @@ pub(super) async fn list_heads(
     Params(params): Params<HeadsParams>,
 ) -> Json<SignedHeads> {
     let heads = state.heads.after(params.after, LISTED_MAX);
-    Json(SignedHeads {
-        key: state.heads.key().to_string(),
-        heads: heads.into_iter().map(SignedHead::from).collect(),
-    })
+    Json(SignedHeads { key: state.heads.key().to_string(), heads })
 }
 
 /// The segments, in the order of their facts

@@ -84,7 +84,7 @@ use crate::delivery::Deliveries;
 use crate::disk::Disk;
 use crate::driver::Fleet;
 use crate::fleet::Collector;
-use crate::heads::Heads;
+use crate::heads::{Heads, Publisher};
 use crate::hypervisor::log::LogWatcher;
 use crate::id::TenantId;
 use crate::image::Images;
@@ -119,6 +119,7 @@ pub struct State {
     connections: ConnectionLimits,
     disk: Arc<Disk>,
     heads: Arc<Heads>,
+    publisher: Option<Arc<Publisher>>,
     deliveries: Arc<Deliveries>,
     /// Requests under way, by tenant.
     requests: Arc<Seats<TenantId>>,
@@ -177,6 +178,8 @@ pub struct Parts {
     pub disk: Arc<Disk>,
     /// The signed heads of the journal.
     pub heads: Arc<Heads>,
+    /// The publisher of the heads; `None` if they are not published.
+    pub publisher: Option<Arc<Publisher>>,
     /// The limits of open connections.
     pub connections: ConnectionLimits,
     /// The issuer, as documents name it.
@@ -211,6 +214,7 @@ impl State {
             logs,
             disk,
             heads,
+            publisher,
             connections,
             letterhead: _,
             deliveries,
@@ -234,6 +238,7 @@ impl State {
             connections,
             disk,
             heads,
+            publisher,
             deliveries,
             requests: Seats::new(limits::REQUESTS_AT_ONCE_MAX),
             uploads: Seats::new(limits::UPLOADS_MAX),

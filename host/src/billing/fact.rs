@@ -178,6 +178,8 @@ pub struct Sealed {
     pub meter_from: Instant,
     /// Length of the file in bytes.
     pub bytes: u64,
+    /// Root of the Merkle tree over its facts by tenant; none for segments of earlier versions.
+    pub root: Option<Digest>,
 }
 
 /// A copy of a segment in a store: another folder, or an object store.

@@ -15,6 +15,7 @@ use crate::api::model::{
     ArchiveSegments, ArchivedSegments, PruneSegments, PrunedSegments, StayingSegment,
 };
 use crate::api::parse_duration;
+use crate::heads::Hook;
 use crate::id::HostName;
 use crate::journal::{CopyStores, Put, Restored, restore_segments};
 use crate::objects::{Access, Address, Keys, Stores};
@@ -113,6 +114,10 @@ pub(super) struct Keeping {
         requires = "archive"
     )]
     archive_keeps: Option<Duration>,
+    /// Publishes each signed head: a URL that it is posted to, or the path of a program that reads
+    /// it from standard input
+    #[arg(long, value_name = "URL|PROGRAM", env = "TALLYMAN_HEADS_TO")]
+    heads_to: Option<Hook>,
 }
 
 impl Keeping {
@@ -138,6 +143,11 @@ impl Keeping {
             );
         }
         Ok(())
+    }
+
+    /// The place that signed heads are published to.
+    pub(super) fn heads_to(&self) -> Option<Hook> {
+        self.heads_to.clone()
     }
 
     pub(super) fn plan(&self) -> Plan {

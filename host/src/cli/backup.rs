@@ -9,6 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Global;
+use crate::heads;
 use crate::journal::{Loss, LostLog, Verified, backup, loss, restore};
 
 #[derive(Debug, Args)]
@@ -142,12 +143,29 @@ impl Restore {
             };
             return global.output().show(&lost, lost_text);
         }
-        let work = move || restore(&file, &data, lost_log);
-        let restored =
+        let work = move || put_back(&file, &data, lost_log);
+        let (restored, aside) =
             tokio::task::spawn_blocking(work).await.context("the restore was interrupted")??;
+        if let Some(aside) = aside {
+            eprintln!(
+                "signed heads of facts that the copy does not have were moved to {}",
+                aside.display()
+            );
+        }
         let restored = Copied::from(restored);
         global.output().show(&restored, |copied| copied.text("restored and verified"))
     }
+}
+
+/// Puts a copy in the place of the journal. Returns also the folder with heads that it lacks.
+fn put_back(
+    file: &Path,
+    data: &Path,
+    lost_log: LostLog,
+) -> anyhow::Result<(Verified, Option<PathBuf>)> {
+    let restored = restore(file, data, lost_log)?;
+    let aside = heads::set_aside(data, restored.head)?;
+    Ok((restored, aside))
 }
 
 fn lost_text(lost: &Lost) -> String {

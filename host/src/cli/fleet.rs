@@ -127,6 +127,7 @@ impl Serve {
             fleet: Membership::Collector { engine: self.engine.servers() },
             stores: Arc::new(self.archive.stores()?),
             retention: self.archive.plan(),
+            heads_to: self.archive.heads_to(),
         })
         .await?;
         let head = daemon.head();

@@ -17,9 +17,10 @@ use super::output::{self, Output};
 use crate::api::model::{
     Acts, JournalHead, SealFacts, SealedFacts, Segment, SignedHeads, Timestamp,
 };
+use crate::heads::Audit;
 use crate::id::Digest;
-use crate::journal::wire::{ChainedFact, Kind, SegmentArchived, SegmentPruned, What};
-use crate::journal::{CopyStores, Page, Verified, verify_reaching};
+use crate::journal::wire::{ChainedFact, FactRecord, Kind, SegmentArchived, SegmentPruned, What};
+use crate::journal::{CopyStores, FactHash, Page, Verified, verify_showing};
 use crate::policy::PolicyHost;
 use crate::tenancy::SELF;
 use crate::{billing, tenant, vm};
@@ -126,6 +127,8 @@ struct Whole {
     facts: u64,
     hash: String,
     instances: u64,
+    /// Signed heads that agree with the facts.
+    heads: u64,
 }
 
 impl Command {
@@ -166,15 +169,17 @@ impl Command {
 async fn verify(path: PathBuf, archives: &Archives, output: Output) -> anyhow::Result<()> {
     let stores = archives.reached()?;
     let work = tokio::task::spawn_blocking(move || prove(&path, stores));
-    let verified = work.await.context("the verification was interrupted")??;
+    let (verified, heads) = work.await.context("the verification was interrupted")??;
     let whole = Whole {
         facts: verified.head.seq,
         hash: verified.head.hash.to_string(),
         instances: verified.instances,
+        heads,
     };
     output.show(&whole, |whole| {
-        let Whole { facts, hash, instances } = whole;
-        format!("the journal is whole: {facts} facts, {instances} instances\nhead {hash}")
+        let Whole { facts, hash, instances, heads } = whole;
+        let text = format!("the journal is whole: {facts} facts, {instances} instances");
+        format!("{text}, {heads} signed heads\nhead {hash}")
     })
 }
 
@@ -224,16 +229,26 @@ fn heads_text(heads: &SignedHeads) -> String {
     format!("public key {}\n{table}", heads.key)
 }
 
-fn prove(path: &Path, stores: Option<Arc<dyn CopyStores>>) -> anyhow::Result<Verified> {
+/// Verifies the journal, and what was signed of it. Returns also the number of heads.
+fn prove(path: &Path, stores: Option<Arc<dyn CopyStores>>) -> anyhow::Result<(Verified, u64)> {
     let bar = if stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
     // Accounts under the standard policy are computed again.
     let plain = [Digest::of(PolicyHost::standard_bytes())];
-    let verified = verify_reaching(path, &plain, stores, |done, of| {
+    // Before the facts: a daemon may sign meanwhile.
+    let mut audit = path.is_dir().then(|| Audit::open(path)).transpose()?;
+    let mut shown = |record: &FactRecord, link: FactHash| {
+        if let Some(audit) = &mut audit {
+            audit.take(record, link);
+        }
+    };
+    let verified = verify_showing(path, &plain, stores, &mut shown, |done, of| {
         bar.set_length(of);
         bar.set_position(done);
     });
     bar.finish_and_clear();
-    verified.with_context(|| format!("can't verify {}", path.display()))
+    let verified = verified.with_context(|| format!("can't verify {}", path.display()))?;
+    let heads = audit.map_or(Ok(0), Audit::finish)?;
+    Ok((verified, heads))
 }
 
 impl List {

@@ -343,6 +343,7 @@ impl Serve {
             fleet: self.fleet.membership()?,
             stores: Arc::new(self.archive.stores()?),
             retention: self.archive.plan(),
+            heads_to: self.archive.heads_to(),
         })
         .await?;
         let head = daemon.head();

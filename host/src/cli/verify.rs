@@ -15,7 +15,7 @@ use super::progress::during;
 use crate::api::model::SignedHeads;
 use crate::heads::{PublicKey, SignedHead};
 use crate::id::TenantId;
-use crate::invoice::{Engines, Evidence, Line, Proved, TracedInterval, prove, trace_line};
+use crate::invoice::{Engines, Evidence, Line, Proofs, Proved, TracedInterval, prove, trace_line};
 use crate::journal::{Archive, Head, verify_reaching};
 use crate::policy::{Backend, PolicyHost};
 
@@ -26,12 +26,15 @@ Examples:
   tallyman verify 3/12                   One of its lines, and the time that it covers
   tallyman verify 2026-01                All that was charged for a month
   tallyman verify --bundle invoice.json  On another machine, from a bundle alone
+  tallyman verify --bundle invoice.json --key \
+  d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a
   tallyman verify --bundle invoice.json --head heads.json --key \
   d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a
 
 Reads the journal's file itself, beside a running daemon or without one. Components run as compiled
-code and, as a second computation, in the engine's interpreter. `tallyman journal heads` shows what
-the host has signed, and its key: with them a bundle proves that it ends under a signed head.";
+code and, as a second computation, in the engine's interpreter. With the host's key, which
+`tallyman journal heads` shows, a bundle proves that its facts are all of the tenant's that lie
+under a head which the host has signed; with a head that was published, that it is that one.";
 
 /// Verify invoices: compute them again from the facts and compare
 #[derive(Debug, Args)]
@@ -46,8 +49,9 @@ pub(super) struct Verify {
     /// published: one must be of the close that made the document
     #[arg(long, value_name = "FILE", requires = "key")]
     head: Option<PathBuf>,
-    /// The host's public key, 64 hexadecimal digits, as it was shown when the tenant began
-    #[arg(long, value_name = "KEY", requires = "head")]
+    /// The host's public key, 64 hexadecimal digits, as it was shown when the tenant began; without
+    /// --head, the head that the bundle holds must be signed with it
+    #[arg(long, value_name = "KEY")]
     key: Option<PublicKey>,
     /// Compute with compiled code only, not with the interpreter as well
     #[arg(long)]
@@ -76,6 +80,9 @@ struct Report {
     /// Facts of the closes that the host has signed, one for each document; absent without heads.
     #[serde(skip_serializing_if = "Option::is_none")]
     signed: Option<Vec<u64>>,
+    /// Last fact of the head under which all facts of the bundle lie; absent without a key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    under: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -120,7 +127,11 @@ impl Verify {
                     .with_context(|| format!("{} is not a valid bundle", file.display()))?;
                 let tenant: TenantId = proofs.tenant().parse()?;
                 let what = if what == What::All { What::Document(proofs.number()) } else { what };
-                self.of(&proofs, &tenant, what, None)
+                self.check_under(&proofs)?;
+                let mut report = self.of(&proofs, &tenant, what, None)?;
+                report.under =
+                    proofs.under().filter(|_| self.key.is_some()).map(|one| one.head.seq);
+                Ok(report)
             }
             None => {
                 let stores = self.archives.reached()?;
@@ -168,7 +179,24 @@ impl Verify {
         };
         let documents = proved.iter().map(document).collect();
         let signed = self.signed(evidence, tenant, &numbers)?;
-        Ok(Report { tenant: tenant.to_string(), documents, line, witnesses, journal, signed })
+        let tenant = tenant.to_string();
+        Ok(Report { tenant, documents, line, witnesses, journal, signed, under: None })
+    }
+
+    /// Checks that the head in a bundle was signed with the key that was given, and is the
+    /// published one.
+    fn check_under(&self, proofs: &Proofs) -> anyhow::Result<()> {
+        let Some(key) = self.key else { return Ok(()) };
+        match (proofs.under(), &self.head) {
+            (Some(under), _) if !under.head.is_by(&key) => {
+                bail!("the head at fact {} was not signed with this key", under.head.seq)
+            }
+            (None, None) => bail!(
+                "the bundle holds no signed head: its document was closed before there were any; \
+                 give one that was published with --head"
+            ),
+            (Some(_), _) | (None, Some(_)) => Ok(()),
+        }
     }
 
     /// Checks that the host has signed the close of each document. Returns the facts of the closes;
@@ -184,7 +212,7 @@ impl Verify {
         let heads: SignedHeads = serde_json::from_slice(&text).with_context(|| {
             format!("{} is no list of signed heads, as GET /journal/heads has it", file.display())
         })?;
-        let heads: Vec<SignedHead> = heads.heads.into_iter().map(SignedHead::from).collect();
+        let heads = heads.heads;
         let stored = evidence.invoices(tenant, u64::MAX)?;
         let of = stored.iter().filter(|stored| numbers.contains(&stored.number));
         let mut facts = Vec::new();
@@ -335,6 +363,13 @@ fn text(report: &Report) -> String {
     if let Some(facts) = &report.signed {
         let facts: Vec<_> = facts.iter().map(u64::to_string).collect();
         text.push_str(&format!("\n\nsigned by the host at fact {}", facts.join(", ")));
+    }
+    if let Some(fact) = report.under {
+        text.push_str(&format!(
+            "\n\nall facts of tenant {} up to fact {fact}, and no others, lie under the head that \
+             the host has signed there",
+            report.tenant
+        ));
     }
     for witness in &report.witnesses {
         text.push_str(&format!("\nverified byte for byte by {witness}"));

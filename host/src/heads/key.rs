@@ -12,6 +12,7 @@ use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use rand::RngCore;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::journal::Head;
 
@@ -37,6 +38,12 @@ pub enum KeyError {
         /// Its permissions.
         mode: u32,
     },
+    /// There is no such file.
+    #[error("the key for signed heads is missing: {} is not there", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file holds no key.
     #[error(
         "{} holds no Ed25519 key in PEM (PKCS #8); put the key back, or move the file away for a \
@@ -58,20 +65,26 @@ impl HeadKey {
     /// # Errors
     /// [`KeyError`].
     pub fn open(path: &Path) -> Result<Self, KeyError> {
-        let failed = |doing| {
-            let path = path.to_owned();
-            move |source| KeyError::File { doing, path, source }
-        };
-        match fs::metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::make(path),
-            found => {
-                let mode = found.map_err(failed("read"))?.mode() & 0o777;
-                if mode & 0o077 != 0 {
-                    return Err(KeyError::Open { path: path.into(), mode });
-                }
-            }
+        match Self::read(path) {
+            Err(KeyError::Missing { .. }) => Self::make(path),
+            read => read,
         }
-        let text = fs::read_to_string(path).map_err(failed("read"))?;
+    }
+
+    /// Reads the key. Blocking.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub fn read(path: &Path) -> Result<Self, KeyError> {
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => KeyError::Missing { path: path.into() },
+            _ => KeyError::File { doing: "read", path: path.into(), source },
+        };
+        let mode = fs::metadata(path).map_err(failed)?.mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(KeyError::Open { path: path.into(), mode });
+        }
+        let text = fs::read_to_string(path).map_err(failed)?;
         let key = SigningKey::from_pkcs8_pem(&text);
         key.map(Self).map_err(|_| KeyError::Form { path: path.into() })
     }
@@ -99,17 +112,17 @@ impl HeadKey {
     }
 
     /// Signs a head at `at_s` seconds since 1970.
-    pub fn sign(&self, head: Head, at_s: u64) -> SignedHead {
-        let hash = head.hash.to_string();
-        let signature = self.0.sign(text(head.seq, &hash, at_s).as_bytes());
-        let signature = hex::encode(signature.to_bytes());
-        SignedHead { seq: head.seq, hash, at_s, signature }
+    pub fn sign(&self, head: Head, groups: Groups, at_s: u64) -> SignedHead {
+        let mut signed = SignedHead {
+            seq: head.seq,
+            hash: head.hash.to_string(),
+            groups: Some(groups),
+            at_s,
+            signature: String::new(),
+        };
+        signed.signature = hex::encode(self.0.sign(signed.text().as_bytes()).to_bytes());
+        signed
     }
-}
-
-/// The text that is signed.
-fn text(seq: u64, hash: &str, at_s: u64) -> String {
-    format!("tallyman head 1\n{seq}\n{hash}\n{at_s}\n")
 }
 
 /// A public key, as 64 hexadecimal digits.
@@ -133,27 +146,55 @@ impl FromStr for PublicKey {
     }
 }
 
-/// A head with the host's signature.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The trees that a head signs: one over the facts of each group, and one over those.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Groups {
+    /// Number of groups: tenants that ever had a fact, the calendar, and the host.
+    pub count: u64,
+    /// Root of the Merkle tree over the groups: 64 hexadecimal digits.
+    pub root: String,
+}
+
+/// An end of the journal with the host's signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignedHead {
     /// Sequence number of the last fact that it covers.
     pub seq: u64,
     /// The link of that fact in the chain: 64 hexadecimal digits.
     pub hash: String,
+    /// The trees over the facts by tenant; absent from heads of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Groups>,
     /// Time of the signature by the wall clock, in seconds since 1970.
     pub at_s: u64,
-    /// Ed25519 signature of the lines `tallyman head 1`, `seq`, `hash` and `at_s`, each with a line
-    /// feed: 128 hexadecimal digits.
+    /// Ed25519 signature of the lines `tallyman head 2`, `seq`, `hash`, the number of groups, the
+    /// root over them, and `at_s`, each with a line feed: 128 hexadecimal digits. Without trees
+    /// the first line is `tallyman head 1`, and theirs are left out.
     pub signature: String,
 }
 
 impl SignedHead {
+    /// The text that is signed.
+    fn text(&self) -> String {
+        let Self { seq, hash, at_s, .. } = self;
+        match &self.groups {
+            None => format!("tallyman head 1\n{seq}\n{hash}\n{at_s}\n"),
+            Some(Groups { count, root }) => {
+                format!("tallyman head 2\n{seq}\n{hash}\n{count}\n{root}\n{at_s}\n")
+            }
+        }
+    }
+
     /// Returns whether the signature is that of the key.
     pub fn is_by(&self, key: &PublicKey) -> bool {
         let bytes = hex::decode(&self.signature).unwrap_or_default();
-        let text = text(self.seq, &self.hash, self.at_s);
-        Signature::from_slice(&bytes)
-            .is_ok_and(|signature| key.0.verify_strict(text.as_bytes(), &signature).is_ok())
+        // There is one way to write a signature down.
+        let is_plain = hex::encode(&bytes) == self.signature;
+        is_plain
+            && Signature::from_slice(&bytes).is_ok_and(|signature| {
+                key.0.verify_strict(self.text().as_bytes(), &signature).is_ok()
+            })
     }
 }

@@ -12,13 +12,16 @@ use super::document::{Invoice, Place};
 use super::evidence::{Evidence, EvidenceError, News, Visit, end_said_by, sound, visit_histories};
 use crate::billing::calendar::Calendar;
 use crate::billing::{Fact, TenantFact};
+use crate::heads::Under;
 use crate::id::{Digest, InstanceId, TenantId};
 use crate::journal::wire::FactRecord;
 use crate::journal::{Archive, FactHash, Head, SpanQuery, StoredInvoice};
 use crate::units::Instant;
 
 /// Version of the bundle's form.
-const FORM: u32 = 2;
+const FORM: u32 = 3;
+/// The form before, which had no proof under a signed head.
+const FORM_BARE: u32 = 2;
 
 /// An invoice with all evidence that it depends on, as far as that is the tenant's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -39,6 +42,10 @@ pub struct Bundle {
     pub documents: BTreeMap<String, String>,
     /// Components in base64, by SHA-256.
     pub components: BTreeMap<String, String>,
+    /// The place of the facts under a signed head; absent if the close was signed by an earlier
+    /// version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub under: Option<Under>,
 }
 
 /// A fact as it was hashed.
@@ -53,15 +60,31 @@ pub struct BundledFact {
     pub text: String,
 }
 
-/// Reads a document of a tenant with its evidence from a journal. Blocking.
+/// The fact of the close that made a document.
+///
+/// # Errors
+/// [`EvidenceError::Missing`] if there is no such document.
+pub fn close_of(archive: &Archive, tenant: &TenantId, number: u64) -> Result<u64, EvidenceError> {
+    let documents = archive.invoices_of(tenant)?;
+    let found = documents.iter().find(|stored| stored.number == number);
+    let missing = || EvidenceError::Missing(format!("document {number} of tenant {tenant}"));
+    found.map(|stored| stored.fact).ok_or_else(missing)
+}
+
+/// Reads a document of a tenant with its evidence from a journal: all facts of the tenant and of
+/// the calendar up to its close, and what they name. `under` is their place under the head of the
+/// close. Blocking.
 ///
 /// # Errors
 /// [`EvidenceError`].
-pub fn bundle(archive: &Archive, tenant: &TenantId, number: u64) -> Result<Bundle, EvidenceError> {
+pub fn bundle(
+    archive: &Archive,
+    tenant: &TenantId,
+    number: u64,
+    under: Option<Under>,
+) -> Result<Bundle, EvidenceError> {
+    let close = close_of(archive, tenant, number)?;
     let documents = archive.invoices_of(tenant)?;
-    if !documents.iter().any(|stored| stored.number == number) {
-        return Err(EvidenceError::Missing(format!("document {number} of tenant {tenant}")));
-    }
     if !archive.heard(u64::MAX)?.is_empty() {
         let what = "a bundle of a document over several hosts: a bundle holds the facts of one \
                     journal, which";
@@ -75,37 +98,39 @@ pub fn bundle(archive: &Archive, tenant: &TenantId, number: u64) -> Result<Bundl
         places: BTreeMap::new(),
         documents: BTreeMap::new(),
         components: BTreeMap::new(),
+        under,
     };
-    let mut seqs: Vec<u64> = archive.calendar()?.into_iter().map(|(seq, _, _)| seq).collect();
     for stored in documents.iter().filter(|stored| stored.number <= number) {
-        seqs.push(stored.fact);
         let bytes = Evidence::document(archive, stored.digest)?;
         bundle.add_document(archive, stored.digest, &bytes)?;
     }
-    for (seq, fact) in Evidence::tenant_facts(archive, tenant, u64::MAX)? {
-        // A later document is no evidence of this one.
-        let issued = match fact.of_tenant() {
-            Some(TenantFact::Invoiced { number, .. }) => Some(*number),
-            _ => None,
-        };
-        if issued > Some(number) {
-            continue;
-        }
-        seqs.push(seq);
+    for (_, fact) in Evidence::tenant_facts(archive, tenant, close)? {
         if let Some(digest) = fact.of_tenant().and_then(book_named) {
             let bytes = Evidence::document(archive, digest)?;
             bundle.documents.insert(digest.to_string(), BASE64.encode(bytes));
         }
     }
-    for instance in archive.instances_of(tenant)? {
-        seqs.extend(archive.history(&instance.id)?.iter().map(|(seq, _)| *seq));
-    }
-    seqs.sort_unstable();
-    seqs.dedup();
-    for seq in seqs {
+    for seq in facts_until(archive, tenant, close)? {
         bundle.facts.push(bundled(archive, seq)?);
     }
     Ok(bundle)
+}
+
+/// The sequence numbers of all facts of a tenant and of the calendar up to one, ascending.
+fn facts_until(
+    archive: &Archive,
+    tenant: &TenantId,
+    close: u64,
+) -> Result<Vec<u64>, EvidenceError> {
+    let mut seqs: Vec<u64> = archive.calendar()?.into_iter().map(|(seq, _, _)| seq).collect();
+    seqs.extend(archive.own_facts(tenant, close)?);
+    for instance in archive.instances_of(tenant)? {
+        seqs.extend(archive.history(&instance.id)?.iter().map(|(seq, _)| *seq));
+    }
+    seqs.retain(|seq| *seq <= close);
+    seqs.sort_unstable();
+    seqs.dedup();
+    Ok(seqs)
 }
 
 /// The price book that a fact names; none if it names none.
@@ -155,8 +180,8 @@ impl Bundle {
     }
 
     /// Reads a bundle, and checks every part of it: that each fact has its link, that no fact of an
-    /// instance is missing before its last, that documents and components have their digests, and
-    /// that places are those that the documents name.
+    /// instance is missing before its last, that documents and components have their digests, that
+    /// places are those that the documents name, and that the facts are all those under the head.
     ///
     /// # Errors
     /// [`EvidenceError::Altered`] with the first altered part, [`EvidenceError::Missing`] with a
@@ -164,36 +189,52 @@ impl Bundle {
     pub fn read(bytes: &[u8]) -> Result<Proofs, EvidenceError> {
         let bundle: Bundle = serde_json::from_slice(bytes)
             .map_err(|error| EvidenceError::Altered(format!("this is not a bundle: {error}")))?;
-        if bundle.form != FORM {
-            return Err(EvidenceError::Altered(format!(
-                "the bundle has form {}; this program reads {FORM}",
-                bundle.form
-            )));
-        }
+        bundle.check_form()?;
         let mut facts = Vec::with_capacity(bundle.facts.len());
         let mut last: Option<(u64, FactHash)> = None;
+        let mut records = Vec::with_capacity(bundle.facts.len());
         let mut tails: BTreeMap<InstanceId, u64> = BTreeMap::new();
         for bundled in &bundle.facts {
             let (record, fact, hash) = bundled.check(last)?;
             if let Some(instance) = fact.instance() {
-                let before = tails.insert(instance.clone(), record.seq);
-                if before != record.previous {
-                    let missing =
-                        record.previous.map_or_else(|| "none".into(), |seq| format!("fact {seq}"));
-                    let text = format!(
-                        "fact {} follows on {missing} of its instance, which is not here",
-                        record.seq
-                    );
-                    return Err(EvidenceError::Altered(text));
-                }
+                follows(&record, tails.insert(instance.clone(), record.seq))?;
             }
             last = Some((record.seq, hash));
             facts.push((record.seq, fact, hash));
+            records.push(record);
+        }
+        if let Some(under) = &bundle.under {
+            let linked = records.iter().zip(facts.iter().map(|(_, _, link)| *link));
+            under.check(linked).map_err(|error| EvidenceError::Altered(error.to_string()))?;
         }
         let proofs = Proofs { bundle, facts };
         proofs.check_parts()?;
         Ok(proofs)
     }
+
+    fn check_form(&self) -> Result<(), EvidenceError> {
+        let is_known = match self.form {
+            FORM => true,
+            FORM_BARE => self.under.is_none(),
+            _ => false,
+        };
+        if is_known {
+            return Ok(());
+        }
+        let text = format!("the bundle has form {}; this program reads {FORM}", self.form);
+        Err(EvidenceError::Altered(text))
+    }
+}
+
+/// Checks that a fact follows on the one before it of its instance.
+fn follows(record: &FactRecord, before: Option<u64>) -> Result<(), EvidenceError> {
+    if before == record.previous {
+        return Ok(());
+    }
+    let missing = record.previous.map_or_else(|| "none".into(), |seq| format!("fact {seq}"));
+    let seq = record.seq;
+    let text = format!("fact {seq} follows on {missing} of its instance, which is not here");
+    Err(EvidenceError::Altered(text))
 }
 
 impl BundledFact {
@@ -250,6 +291,12 @@ impl Proofs {
     /// Number of the invoice that the bundle proves.
     pub fn number(&self) -> u64 {
         self.bundle.number
+    }
+
+    /// The place of the facts under a signed head; none if the close was signed by an earlier
+    /// version.
+    pub fn under(&self) -> Option<&Under> {
+        self.bundle.under.as_ref()
     }
 
     /// Checks all parts, also those that the proof of this invoice does not read.

@@ -43,7 +43,7 @@ mod usage;
 mod view;
 
 pub use act::Act;
-pub use bundle::{Bundle, BundledFact, Proofs, bundle};
+pub use bundle::{Bundle, BundledFact, Proofs, bundle, close_of};
 pub use calls::{Call, CallError, Calls};
 pub use change::{BookSet, ChangeError, Overridden};
 pub use comparison::{Comparison, Worth};

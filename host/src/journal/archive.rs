@@ -15,7 +15,7 @@ use super::error::{ReadError, VerifyError};
 use super::hosts::{self, Hosts};
 use super::period::{self, SpanQuery};
 use super::read::{self, Readers};
-use super::schema::uint;
+use super::schema::{int, uint};
 use super::single::{self, fact};
 use super::verify::{LostLog, database};
 use super::wire::ChainedFact;
@@ -283,6 +283,20 @@ impl Archive {
             let mut found = found?;
             found.retain(|(_, fact)| fact.tenant == *tenant);
             Ok(found)
+        })
+    }
+
+    /// Returns the sequence numbers of all facts of a tenant up to one that are about no instance,
+    /// ascending.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn own_facts(&self, tenant: &TenantId, through: u64) -> Result<Vec<u64>, ReadError> {
+        let sql = "SELECT fact FROM tenant_fact WHERE tenant = ?1 AND fact <= ?2 ORDER BY fact";
+        self.readers.with(|db| {
+            let mut statement = db.prepare_cached(sql)?;
+            let found = statement.query_map((tenant.as_str(), int(through)), |row| uint(row, 0))?;
+            Ok(found.collect::<rusqlite::Result<_>>()?)
         })
     }
 

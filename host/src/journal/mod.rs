@@ -68,7 +68,9 @@ pub use period::SpanQuery;
 pub use read::{FactQuery, Page};
 pub use replica::{Described, Handed, Replica, TakeError};
 pub use segment::{Listed, SealError, Segment};
-pub use verify::{LostLog, UNCOVERED, Verified, verify, verify_accounts, verify_reaching};
+pub use verify::{
+    LostLog, Shown, UNCOVERED, Verified, verify, verify_accounts, verify_reaching, verify_showing,
+};
 
 use crate::billing::Fact;
 use crate::billing::account::Accountant;

@@ -29,7 +29,7 @@ pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// The steps that create the tables. A published step is never changed: a database of an earlier
 /// version takes the steps that it lacks.
-const STEPS: [&str; 13] = [
+const STEPS: [&str; 14] = [
     FACTS,
     TENANTS,
     INVOICES,
@@ -43,6 +43,7 @@ const STEPS: [&str; 13] = [
     BOOTS,
     HEARD,
     COPIES,
+    BY_TENANT,
 ];
 
 /// The columns of `history` are a view on the facts' text: they can't disagree with what was
@@ -302,6 +303,23 @@ CREATE TABLE segment_pruned (
   digest TEXT NOT NULL
 ) STRICT;
 CREATE INDEX segment_pruned_of ON segment_pruned (digest);
+";
+
+/// The facts of each tenant that are about no instance, and indexes of what is read for one tenant:
+/// nobody waits for what other tenants have done. Rows of such facts are never removed.
+const BY_TENANT: &str = "
+CREATE TABLE tenant_fact (
+  tenant TEXT NOT NULL,
+  fact INTEGER NOT NULL,
+  PRIMARY KEY (tenant, fact)
+) STRICT, WITHOUT ROWID;
+INSERT INTO tenant_fact SELECT body ->> '$.tenant', seq FROM fact
+  WHERE body ->> '$.instance' IS NULL AND body ->> '$.kind' NOT IN (
+    'host-started', 'clock-stepped', 'time-unknown', 'host-suspended', 'segment-sealed',
+    'segment-archived', 'segment-pruned', 'host-heard');
+CREATE INDEX activation_of ON activation (tenant, fact);
+CREATE INDEX prices_of ON prices (tenant, fact);
+CREATE INDEX rule_fact_of ON rule_fact (tenant, fact);
 ";
 
 /// The header of a database file.

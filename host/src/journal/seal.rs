@@ -41,11 +41,11 @@ impl Journal {
         let mut states = None;
         self.remove_sealed().await?;
         let bounds = (through, facts_max);
-        while let Some(Draft { segment, states: end }) =
+        while let Some(Draft { segment, root, states: end }) =
             self.ask(move |db, store| segment::draft(db, store, bounds, states)).await?
         {
             states = Some(end);
-            let sealed = HostFact::Sealed(told(&segment));
+            let sealed = HostFact::Sealed(told(&segment, root));
             self.commit(Entry { segment: Some(sealed), ..Entry::default() }).await?;
             self.remove_sealed().await?;
             made.push(segment);
@@ -123,7 +123,7 @@ fn recorded_before(db: &Connection, before: Option<Instant>, head: u64) -> rusql
     Ok(low)
 }
 
-fn told(segment: &Segment) -> Sealed {
+fn told(segment: &Segment, root: Digest) -> Sealed {
     Sealed {
         digest: segment.digest,
         first: segment.first,
@@ -133,5 +133,6 @@ fn told(segment: &Segment) -> Sealed {
         recorded_until: Instant(segment.recorded_ns),
         meter_from: Instant(segment.meter_ns),
         bytes: segment.bytes,
+        root: Some(root),
     }
 }

@@ -13,9 +13,10 @@ use crate::id::Digest;
 use crate::tenant::Move;
 
 /// The derived tables, each with its derived columns, the key first.
-pub(super) const DERIVED: [(&str, &str); 14] = [
+pub(super) const DERIVED: [(&str, &str); 15] = [
     ("calendar", "fact, meter_ns, wall_ns"),
     ("policy_fact", "fact, tenant, digest"),
+    ("tenant_fact", "fact, tenant"),
     ("tenant", "id, created, changed"),
     ("token", "id, created, revoked"),
     ("activation", "fact, tenant, from_ns, digest"),
@@ -64,7 +65,8 @@ fn index_segment(db: &Connection, sealed: &Sealed, record: &FactRecord) -> rusql
     let sql = "INSERT INTO segment
                (fact, digest, first, last, before, link, recorded_ns, meter_ns, bytes)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-    let Sealed { digest, first, last, before, link, recorded_until, meter_from, bytes } = sealed;
+    let Sealed { digest, first, last, before, link, recorded_until, meter_from, bytes, .. } =
+        sealed;
     let values: [&dyn ToSql; 9] = [
         &int(record.seq),
         &digest.to_string(),
@@ -103,6 +105,9 @@ pub(super) fn index_tenant(
 ) -> rusqlite::Result<()> {
     let tenant = &record.tenant;
     let seq = int(record.seq);
+    // A step of the schema has noted those that were there before it.
+    let sql = "INSERT OR IGNORE INTO tenant_fact (tenant, fact) VALUES (?1, ?2)";
+    insert(db, sql, &[&tenant, &seq])?;
     let about_policy = |digest: &Digest| {
         let sql = "INSERT INTO policy_fact (tenant, digest, fact) VALUES (?1, ?2, ?3)";
         insert(db, sql, &[&tenant, &digest.to_string(), &seq])

@@ -6,6 +6,7 @@ mod derived;
 mod lives;
 mod sealed;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,13 +14,14 @@ use rusqlite::Connection;
 
 use super::chain::Chain;
 use super::copies::CopyStores;
-use super::entry::Head;
+use super::entry::{FactHash, Head};
 use super::error::{Damage, Flaw, VerifyError, wrong};
 use super::segment::{Segment, Store, is_pruned, segments};
-use super::wire::FactRecord;
+use super::wire::{FactRecord, What};
 use super::{log, schema};
 use crate::billing::{About, Fact};
 use crate::id::Digest;
+use crate::merkle::{Forest, Hash};
 pub(super) use account::Recount;
 use derived::Derived;
 use lives::Lives;
@@ -67,6 +69,9 @@ pub const UNCOVERED: [(&str, &str, &str); 13] = [
     ("token", "secret", "covered are its length and its first 12 bytes, which are the token's id"),
 ];
 
+/// A receiver of each fact and its link.
+pub type Shown<'a> = dyn FnMut(&FactRecord, FactHash) + 'a;
+
 /// Number of facts between two calls of `progress`.
 const PROGRESS_FACTS: u64 = 10_000;
 
@@ -107,24 +112,39 @@ pub fn verify_reaching(
     stores: Option<Arc<dyn CopyStores>>,
     progress: impl FnMut(u64, u64),
 ) -> Result<Verified, VerifyError> {
+    verify_showing(path, plain, stores, &mut |_, _| (), progress)
+}
+
+/// Verifies a journal as [`verify_reaching`] does, and shows each fact with its link.
+///
+/// # Errors
+/// As [`verify_reaching`].
+pub fn verify_showing(
+    path: &Path,
+    plain: &[Digest],
+    stores: Option<Arc<dyn CopyStores>>,
+    shown: &mut Shown<'_>,
+    progress: impl FnMut(u64, u64),
+) -> Result<Verified, VerifyError> {
     let (path, db) = database(path, LostLog::Refused)?;
     let store = Store::beside(&path);
     if let Some(stores) = stores {
         store.reach(stores);
     }
-    verify_database(&db, &store, plain, progress)
+    verify_database(&db, &store, plain, shown, progress)
 }
 
 pub(super) fn verify_database(
     db: &Connection,
     store: &Store,
     plain: &[Digest],
+    shown: &mut Shown<'_>,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Verified, VerifyError> {
     let mut checked = || {
         // One snapshot for all queries.
         let snapshot = db.unchecked_transaction()?;
-        let verified = verify_facts(&snapshot, store, plain, &mut progress)?;
+        let verified = verify_facts(&snapshot, store, plain, shown, &mut progress)?;
         Ok(verified)
     };
     checked().map_err(|error| match error {
@@ -148,16 +168,16 @@ pub(super) fn verify_present(db: &Connection, store: &Store) -> Result<Verified,
     }
     if unread == 0 {
         drop(snapshot);
-        return verify_database(db, store, &[], |_, _| ());
+        return verify_database(db, store, &[], &mut |_, _| (), |_, _| ());
     }
     let mut chain = Chain::after(Head::EMPTY);
     for segment in segments(&snapshot)? {
         match is_missing(&snapshot, store, &segment)? {
             true => sealed::skip(&segment, &mut chain)?,
-            false => sealed::verify(&snapshot, store, &segment, &mut chain, &mut |_| Ok(()))?,
+            false => sealed::verify(&snapshot, store, &segment, &mut chain, &mut |_, _| Ok(()))?,
         }
     }
-    verify_hot(&snapshot, &mut chain, &mut |_| Ok(()))?;
+    verify_hot(&snapshot, &mut chain, &mut |_, _| Ok(()))?;
     let sql = "SELECT count(*) FROM instance";
     let instances = snapshot.query_row(sql, [], |row| schema::uint(row, 0))?;
     Ok(Verified { head: chain.head(), instances, unread })
@@ -214,23 +234,32 @@ fn verify_facts(
     db: &Connection,
     store: &Store,
     plain: &[Digest],
+    shown: &mut Shown<'_>,
     progress: &mut impl FnMut(u64, u64),
 ) -> Result<Verified, VerifyError> {
     let total: u64 =
         db.query_row("SELECT coalesce(max(seq), 0) FROM fact", [], |row| schema::uint(row, 0))?;
     let mut chain = Chain::after(Head::EMPTY);
-    let mut story = Story { derived: Derived::new(db)?, lives: Lives::new(db, plain)? };
-    let mut told = |record: &FactRecord| {
+    let derived = Derived::new(db)?;
+    let lives = Lives::new(db, plain)?;
+    let mut story = Story { derived, lives, segment: Forest::default(), roots: BTreeMap::new() };
+    let mut told = |story: &mut Story<'_>, record: &FactRecord, link: FactHash| {
         story.step(record)?;
+        shown(record, link);
         if record.seq.is_multiple_of(PROGRESS_FACTS) {
             progress(record.seq, total);
         }
         Ok(())
     };
     for segment in segments(db)? {
-        sealed::verify(db, store, &segment, &mut chain, &mut told)?;
+        sealed::verify(db, store, &segment, &mut chain, &mut |record, link| {
+            story.segment.add(record.group(), &link.0);
+            told(&mut story, record, link)
+        })?;
+        let mut ended = std::mem::take(&mut story.segment);
+        story.roots.insert(segment.last, ended.root());
     }
-    verify_hot(db, &mut chain, &mut told)?;
+    verify_hot(db, &mut chain, &mut |record, link| told(&mut story, record, link))?;
     progress(total, total);
     let instances = story.lives.finish()?;
     story.derived.finish()?;
@@ -241,7 +270,7 @@ fn verify_facts(
 fn verify_hot(
     db: &Connection,
     chain: &mut Chain,
-    told: &mut impl FnMut(&FactRecord) -> Result<(), VerifyError>,
+    told: &mut impl FnMut(&FactRecord, FactHash) -> Result<(), VerifyError>,
 ) -> Result<(), VerifyError> {
     let mut statement =
         db.prepare("SELECT seq, hash, body FROM fact WHERE seq > ?1 ORDER BY seq")?;
@@ -250,7 +279,8 @@ fn verify_hot(
         let at = chain.head().seq;
         let next = rows.next().map_err(|error| place_of(error, at + 1))?;
         let Some(row) = next else { return Ok(()) };
-        told(&super::open::step(chain, row)?.map_err(VerifyError::Damaged)?)?;
+        let record = super::open::step(chain, row)?.map_err(VerifyError::Damaged)?;
+        told(&record, chain.head().hash)?;
     }
 }
 
@@ -258,12 +288,17 @@ fn verify_hot(
 struct Story<'a> {
     derived: Derived<'a>,
     lives: Lives<'a>,
+    /// The trees over the facts so far of the segment that is read.
+    segment: Forest,
+    /// The roots of the segments that were read, by their last fact.
+    roots: BTreeMap<u64, Hash>,
 }
 
 impl Story<'_> {
     fn step(&mut self, record: &FactRecord) -> Result<(), VerifyError> {
         let fact = Fact::try_from(record)
             .map_err(|error| wrong(record.seq, Flaw::Text(error.to_string())))?;
+        self.check_root(record)?;
         if let Some(milestone) = self.lives.step(record, &fact.about)? {
             self.derived.milestone(milestone, record)?;
         }
@@ -274,6 +309,23 @@ impl Story<'_> {
                 self.derived.tenant(of, record)
             }
             About::Instance(..) => Ok(()),
+        }
+    }
+}
+
+impl Story<'_> {
+    /// Holds the root that the fact of a segment states against the segment's facts. A copy of
+    /// another host's journal has the facts as rows, and no segments.
+    fn check_root(&self, record: &FactRecord) -> Result<(), VerifyError> {
+        let What::SegmentSealed { last, root: Some(stated), .. } = &record.what else {
+            return Ok(());
+        };
+        match self.roots.get(last).map(hex::encode) {
+            Some(found) if found != *stated => {
+                let text = format!("the root of its segment's facts is {found}");
+                Err(wrong(record.seq, Flaw::Disagrees(text)))
+            }
+            Some(_) | None => Ok(()),
         }
     }
 }

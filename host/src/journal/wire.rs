@@ -8,6 +8,7 @@
 mod amounts;
 mod copies;
 mod enums;
+mod group;
 mod traffic;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ pub use copies::{SegmentArchived, SegmentPruned};
 pub use enums::{
     Asker, Command, Cycle, ExitCause, FallbackStep, OneOffKind, Phase, Plan, Role, Standing,
 };
+pub use group::{CALENDAR, HOST};
 pub use traffic::Traffic;
 
 /// A fact as it was recorded.
@@ -121,6 +123,9 @@ pub enum What {
         meter_from_ns: i64,
         /// Length of the file in bytes.
         bytes: u64,
+        /// Root of the Merkle tree over its facts by tenant; null for segments of earlier versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        root: Option<String>,
     },
     /// A copy of a segment was read back from a store and found whole.
     SegmentArchived(SegmentArchived),
@@ -566,6 +571,7 @@ impl From<&Sealed> for What {
             recorded_until_ns: sealed.recorded_until.0,
             meter_from_ns: sealed.meter_from.0,
             bytes: sealed.bytes,
+            root: sealed.root.map(|root| root.to_string()),
         }
     }
 }
@@ -757,6 +763,7 @@ impl TryFrom<&What> for Family {
                 recorded_until_ns,
                 meter_from_ns,
                 bytes,
+                root,
             } => host(HostFact::Sealed(Sealed {
                 digest: digest.parse()?,
                 first: *first,
@@ -766,6 +773,7 @@ impl TryFrom<&What> for Family {
                 recorded_until: Instant(*recorded_until_ns),
                 meter_from: Instant(*meter_from_ns),
                 bytes: *bytes,
+                root: root.as_deref().map(str::parse).transpose()?,
             })),
             What::SegmentArchived(archived) => host(HostFact::Archived(archived.try_into()?)),
             What::SegmentPruned(pruned) => host(HostFact::Pruned(pruned.try_into()?)),

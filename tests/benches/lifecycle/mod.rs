@@ -287,6 +287,7 @@ async fn measure(folder: PathBuf) -> (([Pair; 4], f64), [Pair; 2], Pair) {
         fleet: Default::default(),
         stores: Default::default(),
         retention: Default::default(),
+        heads_to: None,
     });
     let daemon = daemon.await.unwrap();
     let served =

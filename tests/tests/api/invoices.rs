@@ -623,6 +623,7 @@ fn parts(text: &str) -> Vec<(usize, &'static [&'static str])> {
         (begin("places"), &["place", "bundle"]),
         (begin("documents"), &["document", "bundle"]),
         (begin("components"), &["component", "bundle"]),
+        (begin("under"), &["head", "signed", "key", "group", "facts", "bundle", "trees"]),
         (text.len(), &[]),
     ]
 }

@@ -19,7 +19,7 @@ fn module(path: &Path, host: &Path) -> String {
 }
 
 /// Tools that every module may use, and that use none.
-const TOOLS: [&str; 3] = ["blocking", "causes", "mutants"];
+const TOOLS: [&str; 4] = ["blocking", "causes", "merkle", "mutants"];
 
 /// Modules of the host that each module may use, beside the tools.
 fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
@@ -70,9 +70,10 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
     ];
     let runtime: Vec<_> = API.iter().copied().chain(["objects", "probe", "api"]).collect();
     let cli: Vec<_> = runtime.iter().copied().chain(["runtime"]).collect();
-    let fixed: [(&str, &[&str]); 31] = [
+    let fixed: [(&str, &[&str]); 32] = [
         ("blocking", &[]),
         ("causes", &[]),
+        ("merkle", &[]),
         ("mutants", &[]),
         ("units", &[]),
         ("id", &[]),
@@ -96,11 +97,14 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("guest", &["units", "id", "limits", "clock", "hypervisor"]),
         ("driver", DRIVER),
         ("probe", &["driver", "hypervisor", "tls"]),
-        ("heads", &["limits", "clock", "journal"]),
+        ("heads", &["id", "limits", "clock", "journal", "tls"]),
         ("delivery", &["id", "limits", "clock", "journal", "tls"]),
         ("tenancy", &["units", "id", "limits", "tenant", "billing", "clock", "journal"]),
         ("fleet", &["units", "id", "limits", "billing", "clock", "journal", "tls"]),
-        ("invoice", &["units", "id", "limits", "vm", "tenant", "billing", "journal", "policy"]),
+        (
+            "invoice",
+            &["units", "id", "limits", "vm", "tenant", "billing", "journal", "heads", "policy"],
+        ),
         (
             "rollout",
             &[
@@ -159,7 +163,10 @@ fn each_heavy_crate_has_one_home() {
         ("ed25519_dalek", &["heads", "tenancy"]),
         ("clap", &["cli", "main"]),
         ("object_store", &["objects"]),
-        ("reqwest", &["cli", "delivery", "fleet", "hypervisor", "objects", "probe", "pull", "tls"]),
+        (
+            "reqwest",
+            &["cli", "delivery", "fleet", "heads", "hypervisor", "objects", "probe", "pull", "tls"],
+        ),
         ("rustls", &["tls"]),
         ("rustls_native_certs", &["tls"]),
         ("tokio_rustls", &["tls"]),

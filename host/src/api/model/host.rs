@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::JournalHead;
+use super::{JournalHead, Timestamp};
 use crate::hypervisor::{self, Capability, Description, HypervisorError, Kind};
 
 /// The condition of a daemon that serves.
@@ -26,6 +26,22 @@ pub struct Health {
     /// The space of the data folder's disk; absent if it can't be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskHealth>,
+    /// The signed heads of the journal.
+    #[serde(default)]
+    pub heads: HeadsHealth,
+}
+
+/// The signed heads of the journal, and how far they are published.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct HeadsHealth {
+    /// Last fact of the last head that was signed; 0 before the first.
+    pub signed: u64,
+    /// Last fact of the last head that the hook has taken; absent without a hook.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<u64>,
+    /// Instant since which the hook does not take a head; absent while it takes all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<Timestamp>,
 }
 
 /// The space of the data folder's disk.

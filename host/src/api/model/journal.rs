@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Timestamp;
-use crate::heads;
+use crate::heads::SignedHead;
 
 /// The end of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -22,34 +22,6 @@ pub struct SignedHeads {
     pub key: String,
     /// The signed ends of the journal, in their order.
     pub heads: Vec<SignedHead>,
-}
-
-/// An end of the journal with the host's signature.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct SignedHead {
-    /// Sequence number of the last fact that it covers.
-    pub seq: u64,
-    /// Hash of that fact in the chain: 64 hexadecimal digits.
-    pub hash: String,
-    /// Time of the signature by the wall clock, in seconds since 1970.
-    pub at_s: u64,
-    /// Ed25519 signature of the lines `tallyman head 1`, `seq`, `hash` and `at_s`, each with a line
-    /// feed: 128 hexadecimal digits.
-    pub signature: String,
-}
-
-impl From<heads::SignedHead> for SignedHead {
-    fn from(head: heads::SignedHead) -> Self {
-        let heads::SignedHead { seq, hash, at_s, signature } = head;
-        Self { seq, hash, at_s, signature }
-    }
-}
-
-impl From<SignedHead> for heads::SignedHead {
-    fn from(head: SignedHead) -> Self {
-        let SignedHead { seq, hash, at_s, signature } = head;
-        Self { seq, hash, at_s, signature }
-    }
 }
 
 /// A segment: facts in an immutable file.

@@ -21,6 +21,7 @@ use super::store::{
 };
 use crate::billing::Fact;
 use crate::id::Digest;
+use crate::merkle::Forest;
 
 /// A reason why a segment can't be made. The facts are where they were.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +56,8 @@ impl From<rusqlite::Error> for SealError {
 pub(in super::super) struct Draft {
     /// The segment.
     pub(in super::super) segment: Segment,
+    /// Root of the Merkle tree over its facts by tenant.
+    pub(in super::super) root: Digest,
     /// The states of instances at its end.
     pub(in super::super) states: States,
 }
@@ -93,7 +96,16 @@ pub(in super::super) fn draft(
     for (record, link) in &facts {
         states.step(record, &fact(record)?, beginning_of(link));
     }
-    Ok(Some(Draft { segment, states }))
+    Ok(Some(Draft { segment, root: root(&facts), states }))
+}
+
+/// The root of the Merkle tree over the facts of a segment by tenant.
+pub(in super::super) fn root(facts: &[Linked]) -> Digest {
+    let mut forest = Forest::default();
+    for (record, link) in facts {
+        forest.add(record.group(), &link.0);
+    }
+    Digest(forest.root())
 }
 
 /// The facts after `end` and up to `last`, each held against its link.

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::super::chain::{Chain, encode_body};
-use super::super::entry::Head;
+use super::super::entry::{FactHash, Head};
 use super::super::error::{Damage, Flaw, Place, ReadError, VerifyError, wrong};
 use super::super::schema::{int, uint};
 use super::super::segment::{Segment, Store};
@@ -27,13 +27,13 @@ pub(super) fn skip(segment: &Segment, chain: &mut Chain) -> Result<(), VerifyErr
 }
 
 /// Checks a segment: its file is what it is called, its facts follow on those before, and the rows
-/// that are left say the same. `told` is shown each fact.
+/// that are left say the same. `told` is shown each fact with its link.
 pub(super) fn verify(
     db: &Connection,
     store: &Store,
     segment: &Segment,
     chain: &mut Chain,
-    told: &mut impl FnMut(&FactRecord) -> Result<(), VerifyError>,
+    told: &mut impl FnMut(&FactRecord, FactHash) -> Result<(), VerifyError>,
 ) -> Result<(), VerifyError> {
     check_begin(segment, chain)?;
     let facts = store.prove(db, segment).map_err(|error| match error {
@@ -67,7 +67,7 @@ pub(super) fn verify(
             return Err(wrong(record.seq, Flaw::Disagrees(text)));
         }
         chain.pass(record, *link).map_err(VerifyError::Damaged)?;
-        told(record)?;
+        told(record, *link)?;
     }
     Ok(())
 }

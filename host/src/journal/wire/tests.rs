@@ -40,7 +40,16 @@ const TEXTS: [&str; 32] = [
 ];
 
 /// Facts with the fields that kinds gained later.
-const LATER: [&str; 5] = [
+const LATER: [&str; 6] = [
+    concat!(
+        r#""kind":"segment-sealed","#,
+        r#""digest":"0a00000000000000000000000000000000000000000000000000000000000000","#,
+        r#""first":1,"last":7,"#,
+        r#""before":"0000000000000000000000000000000000000000000000000000000000000000","#,
+        r#""link":"0a00000000000000000000000000000000000000000000000000000000000000","#,
+        r#""recorded_until_ns":5,"meter_from_ns":-5,"bytes":9,"#,
+        r#""root":"0b00000000000000000000000000000000000000000000000000000000000000"}"#
+    ),
     r#""kind":"policy-admitted","digest":"0a00000000000000000000000000000000000000000000000000000000000000","size_bytes":7,"by":"operator"}"#,
     r#""kind":"policy-activated","digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":5,"rollback":false,"by":"host","reason":"why"}"#,
     r#""kind":"policy-activated","digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":5,"rollback":false,"by":"host","options":{"minimum":"60s"}}"#,
@@ -62,6 +71,7 @@ const OF_INSTANCES: Kind = Kind::Intended;
 #[test]
 fn the_text_of_a_fact_never_changes() {
     let later = [
+        Kind::SegmentSealed,
         Kind::PolicyAdmitted,
         Kind::PolicyActivated,
         Kind::PolicyActivated,
