@@ -229,7 +229,7 @@ impl ApiError {
         if status == StatusCode::PAYLOAD_TOO_LARGE {
             let max = limits::api::BODY_BYTES_MAX;
             return Self::new(
-                status,
+                StatusCode::PAYLOAD_TOO_LARGE,
                 "too_large",
                 format!("the body is too large; a request may have at most {max} bytes"),
             );
@@ -400,21 +400,23 @@ impl From<Exceeded> for ApiError {
 
 impl From<TooFast> for ApiError {
     fn from(error: TooFast) -> Self {
-        let code = match error.limit {
-            Limit::FuelPerMinute => "fuel_exhausted",
-            Limit::RequestsPerS
-            | Limit::Instances
-            | Limit::Vcpus
-            | Limit::MemoryBytes
-            | Limit::Policies => "too_many_requests",
-        };
         let hint = format!(
             "try again in {} s, or have an operator raise the limit `{}`",
             error.retry_after_s, error.limit
         );
-        Self::new(StatusCode::TOO_MANY_REQUESTS, code, error.to_string())
-            .hint(hint)
-            .retry_after(error.retry_after_s)
+        let too_fast = |code| {
+            Self::new(StatusCode::TOO_MANY_REQUESTS, code, error.to_string())
+                .hint(hint)
+                .retry_after(error.retry_after_s)
+        };
+        match error.limit {
+            Limit::FuelPerMinute => too_fast("fuel_exhausted"),
+            Limit::RequestsPerS
+            | Limit::Instances
+            | Limit::Vcpus
+            | Limit::MemoryBytes
+            | Limit::Policies => too_fast("too_many_requests"),
+        }
     }
 }
 

@@ -19,6 +19,7 @@ mod hypervisors;
 mod invoices;
 mod late;
 mod life;
+mod lifecycle;
 mod logs;
 mod many;
 mod metrics;

@@ -130,23 +130,28 @@ fn the_page_of_bounds_has_every_bound_with_its_value() {
     }
 }
 
+/// Pages with a table whose last column names tests, and the number of rows that each has at least.
+const TRIED: [(&str, usize); 2] = [("bounds", 8), ("lifecycle", 12)];
+
 #[test]
-fn the_page_of_bounds_names_tests_that_exist() {
-    let page = fs::read_to_string(root().join("docs/bounds.md")).expect("the page");
-    let (told, _) = page.split_once(MARK).expect("the mark");
-    let rows = told.lines().filter(|line| line.starts_with("| ")).skip(1);
+fn pages_name_tests_that_exist() {
     let mut sources = String::new();
     for path in files(&root(), &["rs"]) {
         sources += &fs::read_to_string(path).expect("readable");
     }
-    let mut count = 0;
-    for row in rows {
-        let test = row.trim_end_matches(" |").rsplit(" | ").next().expect("a cell");
-        let test = test.trim_matches('`');
-        assert!(sources.contains(&format!("fn {test}(")), "no test is named {test}");
-        count += 1;
+    for (page, least) in TRIED {
+        let text = root().join(format!("docs/{page}.md"));
+        let text = fs::read_to_string(text).expect("the page");
+        let (told, _) = text.split_once("<!-- From here on made").expect("the mark");
+        let rows = told.lines().filter(|line| line.starts_with("| "));
+        let cells = rows.filter_map(|row| row.trim_end_matches(" |").rsplit(" | ").next());
+        let tests: Vec<_> = cells.filter(|cell| cell.starts_with('`')).collect();
+        assert!(tests.len() > least, "{page}: {} rows", tests.len());
+        for test in tests {
+            let test = test.trim_matches('`');
+            assert!(sources.contains(&format!("fn {test}(")), "{page}: no test is named {test}");
+        }
     }
-    assert!(count > 8, "{count} rows");
 }
 
 #[test]

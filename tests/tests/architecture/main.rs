@@ -2,6 +2,7 @@
 
 mod bounds;
 mod circles;
+mod errors;
 mod figures;
 mod imports;
 mod language;
