@@ -59,6 +59,8 @@ impl Caller {
         self.scope.as_ref()
     }
 
+    // Ids are looked up in this tenant, never looked up and then compared: a comparison can be
+    // forgotten. What is another's is answered like what was never there.
     /// The tenant that changes are made for.
     pub(super) fn tenant(&self) -> TenantId {
         self.scope.clone().unwrap_or_else(TenantId::default_tenant)

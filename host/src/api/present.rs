@@ -99,6 +99,7 @@ pub(super) fn instance_at(state: &State, view: &View, usage: &Usage, policy: Dig
         session: live.session,
         network: network(spec.network),
         tags: spec.tags.clone(),
+        // As the policy counts it, which may differ from `state`: facts hold the true phase.
         current_phase: usage.current.map(wire::Phase::from),
         current_phase_since: usage.current.map(|_| timestamp(state, usage.since)),
         phase_durations_ms: phase_durations(usage),

@@ -43,6 +43,9 @@ struct Entries {
 /// The instant before all others, of the entry that no change has set.
 const BEGIN: Instant = Instant(i64::MIN);
 
+// A change is one row here, and no interval is closed for it: ten thousand instances of a tenant
+// would be ten thousand rows in one transaction. Whoever reads an interval splits it where a change
+// falls.
 impl Timeline {
     /// The timeline on which `first` is in force before every change.
     pub fn starting_with(first: Digest) -> Self {

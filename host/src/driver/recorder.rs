@@ -230,6 +230,8 @@ impl Recorder {
     /// # Errors
     /// The error of the commit; nothing was done.
     pub(super) async fn intend(&mut self, request: Request, by: Asker) -> Result<(), FleetError> {
+        // An intent that begins in a running machine needs no sync of its own: a loss of power ends
+        // the machine too, and nothing is left to settle.
         let ran = self.live.runs();
         let durability = request.durability(ran);
         let at = self.reading(self.now());

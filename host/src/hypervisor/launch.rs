@@ -409,6 +409,8 @@ fn prepare(spec: &MachineSpec) -> Result<PathBuf, HypervisorError> {
     Ok(run)
 }
 
+// A snapshot may store the paths of disks: with links under fixed names in the working folder of
+// the launch, it stores names that every fork has too.
 /// Makes a link to `path`, and replaces one of an order that was never carried out.
 fn link(path: &Path, at: &Path) -> Result<(), HypervisorError> {
     let path = std::path::absolute(path).map_err(HypervisorError::file("resolve", path))?;

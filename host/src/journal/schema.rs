@@ -52,6 +52,8 @@ const STEPS: [&str; 14] = [
 ///
 /// `live` holds what changes with each transition, `instance` what does not: the hot row stays
 /// small, and a transition writes no index.
+// No index over facts by instance: it would be written with every transition, and a history is read
+// seldom. Each fact names its instance's previous one instead, and a history is a walk.
 const FACTS: &str = "
 CREATE TABLE fact (
   seq INTEGER PRIMARY KEY,

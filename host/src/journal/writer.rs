@@ -408,6 +408,8 @@ impl Writer {
         batch
     }
 
+    // A second thread that prepares the next batch while this one is synced was built and measured:
+    // at most a tenth more at 64 instances, a fifth less at 16.
     /// Commits a batch and answers its requests.
     ///
     /// # Errors

@@ -287,6 +287,8 @@ impl Accounting {
         self.rules(tenant).fuel.load(Ordering::Relaxed)
     }
 
+    // Fuel is counted here and refused at the API alone: accounting of facts is never refused, or a
+    // policy that burns much would leave its tenant's time unbilled.
     /// Adds fuel that was burned for a tenant elsewhere.
     pub fn charge(&self, tenant: &TenantId, fuel: u64) {
         self.rules(tenant).burn(fuel);

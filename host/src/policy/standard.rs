@@ -17,6 +17,8 @@ pub(super) fn is_shipped(digest: Digest) -> bool {
     SHIPPED.iter().any(|(_, shipped)| *shipped == digest.0)
 }
 
+// What goes on when a component fails must not fail in the same way: plain arithmetic, which a
+// property test holds equal to the component.
 /// Returns the totals at `at`, every phase counted as itself. Saturates, and never fails, so that
 /// no fact has to wait.
 pub(super) fn snapshot(before: &Tracker, at: Instant) -> Totals {

@@ -147,6 +147,7 @@ pub fn decide(state: State, command: Command) -> Decision {
             | State::Unknown
             | State::Deleted => deny,
         },
+        // Whatever could be left can be stopped, so that a deletion is never the only way out.
         Command::Stop => match state {
             State::Created
             | State::Initializing

@@ -9,6 +9,8 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use sha2::Sha256;
 
+// A library that could sign, or that knew more algorithms, would accept what nobody meant: a public
+// key taken for the secret of an HMAC is the known case.
 /// Restricts the library to two algorithms, for verification only.
 pub(super) fn install() {
     static ONCE: Once = Once::new();

@@ -32,6 +32,8 @@ impl Events {
         let news = match (event.source, event.event) {
             ("vm", "paused") => Some(News::Vcpus(VcpuChange::Paused)),
             ("vm", "booted" | "resumed") => Some(News::Vcpus(VcpuChange::Resumed)),
+            // Others exit at a reset, this one boots the guest again: it is ended before the guest
+            // runs, so that a session is one boot and the restart policy decides about the next.
             ("vm", "rebooting") => Some(News::Ends(Initiator::GuestReset)),
             ("guest", "panic") => Some(News::Ends(Initiator::GuestPanic)),
             ("vmm", "shutdown") => Some(News::Ends(Initiator::Host)),
