@@ -367,9 +367,13 @@ impl Daemon {
         let sender = way.map(|way| membership::sender(&journal, &clock, &fleet, way));
         // A collector bills what its hosts keep.
         let is_billed_here = options.fleet.billed_at().is_none();
-        let bills = is_billed_here.then(|| retention::Bills {
-            issuer: Issuer::new(journal.clone(), rollout.policies().clone()),
-            tenancy: tenancy.clone(),
+        let bills = is_billed_here.then(|| {
+            let rollout = rollout.clone();
+            retention::Bills {
+                issuer: Issuer::new(journal.clone(), rollout.policies().clone()),
+                tenancy: tenancy.clone(),
+                directories: Arc::new(move |tenant| rollout.directory(tenant)),
+            }
         });
         let keeper = Arc::new(Retention::new(
             journal.clone(),

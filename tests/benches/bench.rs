@@ -2,12 +2,13 @@
 //! machine is printed.
 //!
 //! Arguments after `--`: names of sections (`accounting durable swap lifecycle scale journal
-//! rating`), and `--write` to put the report into `docs/benchmarks.md`.
+//! rating bill`), and `--write` to put the report into `docs/benchmarks.md`.
 
 // Rates and ratios for people; nothing here is money or billed time.
 #![allow(clippy::float_arithmetic, clippy::unwrap_used, missing_docs)]
 
 mod accounting;
+mod bill;
 mod durable;
 mod journal;
 mod lifecycle;
@@ -54,6 +55,9 @@ fn main() {
     }
     if wanted("rating") {
         rating::run(&mut report);
+    }
+    if wanted("bill") {
+        bill::run(&mut report);
     }
     report.say(&format!("\n{} goals missed", report.missed));
     if write {

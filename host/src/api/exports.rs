@@ -12,7 +12,6 @@ use utoipa::{IntoParams, ToSchema};
 use super::auth::Caller;
 use super::body::Params;
 use super::error::ApiError;
-use super::invoices::directory;
 use super::model::Timestamp;
 use super::shared::Failures;
 use super::{Shared, State, blocking};
@@ -128,8 +127,12 @@ fn documents(
         documents.push(Source { digest: Some(stored.digest), issued, document });
     }
     if preview {
-        let made =
-            state.issuer.preview(tenant, &directory(state, tenant), state.fleet.now(), None)?;
+        let made = state.issuer.preview(
+            tenant,
+            &state.rollout.directory(tenant),
+            state.fleet.now(),
+            None,
+        )?;
         made.iter().for_each(|document| state.accounting.charge(tenant, document.fuel()));
         let source = |document| Source { digest: None, issued: None, document };
         documents.extend(made.into_iter().map(source));

@@ -15,8 +15,6 @@ use super::{Shared, State, blocking};
 use crate::clock;
 use crate::fleet::{Answer, Batch, Collector, HostStatus, NoteError, Refused};
 use crate::id::HostName;
-use crate::invoice::Named;
-use crate::journal::StoredInstance;
 use crate::tenant::{Actor, Role};
 use crate::units::Instant;
 
@@ -143,13 +141,6 @@ pub(super) async fn unheard(state: &Arc<State>, to: Instant) -> Result<Vec<Strin
         Ok(missing.filter_map(|(name, _)| reason(name)).collect())
     })
     .await
-}
-
-/// The name and tags of an instance of a host.
-pub(super) fn named(stored: &StoredInstance) -> Named {
-    // Before it is described, its record is empty.
-    let tags = serde_json::from_str(&stored.record).unwrap_or_default();
-    Named { id: stored.id.to_string(), name: stored.name.to_string(), tags }
 }
 
 impl From<Refused> for ApiError {

@@ -23,10 +23,10 @@ use super::shared::Failures;
 use super::{Shared, State, blocking, fleet, rules};
 use crate::driver::Unsettled;
 use crate::heads::{self, SignError};
-use crate::id::{InstanceId, TenantId};
+use crate::id::TenantId;
 use crate::invoice::{
-    Act, Bundle, Directory, Evidence, EvidenceError, Goal, Heading, Invoice, InvoiceError,
-    IssueError, Named, Overriding, bundle, close_of,
+    Act, Bundle, Evidence, EvidenceError, Goal, Heading, Invoice, InvoiceError, IssueError,
+    Overriding, bundle, close_of,
 };
 use crate::journal::{Archive, StoredInvoice};
 use crate::limits::bill::{GRACE_NS, UNSETTLED_NS};
@@ -89,7 +89,7 @@ pub(super) async fn preview_days(
 ) -> Result<Json<DaysOfDocuments>, ApiError> {
     let (tenant, to, overriding) = previewed(&state, &caller, &id, &asked).await?;
     let work = move || {
-        let directory = directory(&state, &tenant);
+        let directory = state.rollout.directory(&tenant);
         let made = state.issuer.preview_days(&tenant, &directory, to, overriding)?;
         for (document, _) in &made {
             state.accounting.charge(&tenant, document.fuel());
@@ -126,7 +126,7 @@ async fn preview(
 ) -> Result<Json<Documents>, ApiError> {
     let (tenant, to, overriding) = previewed(&state, &caller, id, &asked).await?;
     let work = move || {
-        let directory = directory(&state, &tenant);
+        let directory = state.rollout.directory(&tenant);
         let made = state.issuer.preview(&tenant, &directory, to, overriding);
         let documents = noted(&state, &tenant, Occasion::Preview, made)?;
         Ok(Json(Documents { documents }))
@@ -309,9 +309,10 @@ pub(super) async fn list_invoices(
     let tenant = caller.tenant_at(&state, &id)?.id().clone();
     let work = move || {
         let archive = state.journal.archive();
-        let directory = directory(&state, &tenant);
+        let directory = state.rollout.directory(&tenant);
         let stale =
             state.issuer.compute(&tenant, &directory, |computer, view| computer.stale(&view))??;
+        state.rollout.note_stale(&tenant, stale.len() as u64);
         let stored = archive.invoices_of(&tenant)?;
         let summaries = stored.iter().map(|stored| summary(&archive, stored, &stale));
         Ok(Json(Invoices { invoices: summaries.collect::<Result<_, _>>()? }))
@@ -361,7 +362,7 @@ pub(super) async fn get_days(
     caller.check_fuel(&state)?;
     let work = move || {
         let document = read(&state.journal.archive(), &tenant, number)?;
-        let directory = directory(&state, &tenant);
+        let directory = state.rollout.directory(&tenant);
         let days = state.issuer.days(&tenant, &directory, &document)?;
         state.accounting.charge(&tenant, document.fuel());
         Ok(Json(DocumentDays { document, days }))
@@ -433,7 +434,7 @@ async fn reach(
         return Err(ApiError::conflict("billed_by_collector", message)
             .hint("close there: a document of this host would charge its time twice"));
     }
-    let directory = directory(state, tenant);
+    let directory = state.rollout.directory(tenant);
     let issued = Some(timestamp(state, state.fleet.now()).to_string());
     let heading = Heading { issued, ..heading.clone() };
     let made = state.issuer.reach(tenant, goal, &heading, act, &directory).await;
@@ -622,22 +623,6 @@ fn find(documents: &[StoredInvoice], number: u64) -> Result<StoredInvoice, ApiEr
                 last => format!("there is no document {number}; the tenant has 1 to {last}"),
             },
         )
-    })
-}
-
-/// The names and tags of a tenant's instances, deleted ones included.
-pub(super) fn directory(state: &Arc<State>, tenant: &TenantId) -> Directory {
-    let state = state.clone();
-    let tenant = tenant.clone();
-    Arc::new(move |id: &InstanceId| {
-        let missing = || EvidenceError::Missing(format!("the record of instance {id}"));
-        if let Ok(view) = state.fleet.find_closed(&tenant, id) {
-            let tags = view.record.spec.tags.clone().into_iter().collect();
-            return Ok(Named { id: id.to_string(), name: view.record.name.to_string(), tags });
-        }
-        let found = state.journal.archive().instance_of_hosts(id)?;
-        let stored = found.filter(|stored| stored.tenant == tenant).ok_or_else(missing)?;
-        Ok(fleet::named(&stored))
     })
 }
 

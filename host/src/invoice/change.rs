@@ -401,7 +401,8 @@ impl Issuer {
         let next = next.filter(|&start| start > from).min().unwrap_or(Instant(i64::MAX));
         let standard = self.engines(&archive).standard();
         check_book(&view, book, (from, next), standard, &describe, &others)??;
-        let set = InForce { from, digest, fact: u64::MAX, options: Vec::new() };
+        let options = Vec::new();
+        let set = InForce { from, digest, set_at: now, fact: u64::MAX, options };
         view.rules.books.push(set);
         Ok(self.one_currency(&view, from, Some((digest, book.currency())))??)
     }

@@ -54,7 +54,8 @@ impl<E: Evidence, C: Calls> Computer<'_, E, C> {
         candidate: Digest,
     ) -> Result<Comparison, InvoiceError> {
         let utc_ns = (view.calendar.utc_ns(start), view.calendar.utc_ns(end));
-        let period = Period { start, end, utc_ns, agreement: Agreement::default() };
+        let agreement = Agreement::default();
+        let period = Period { start, end, usual_start: start, utc_ns, agreement };
         view.first = view.first.filter(|&first| first < end);
         if start >= end || view.first.is_none() {
             return Err(InvoiceError::Empty);

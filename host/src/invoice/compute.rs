@@ -15,12 +15,13 @@ use super::evidence::{Evidence, EvidenceError};
 use super::measure::{MeasureCall, Measured, Measuring};
 use super::period::Period;
 use super::rules::{BookSpan, PolicySpan};
-use super::usage::{INITIALIZING_MAX, Usage, usage};
+use super::usage::{BootBound, INITIALIZING_MAX, Usage, usage};
 use super::view::View;
 use crate::billing::zones;
 use crate::id::{Digest, InstanceId};
 use crate::journal::SpanQuery;
 use crate::limits::bill::{INITIALIZING_MAX_NS, MEASURED_INSTANCES};
+use crate::mutants::money::Mutant;
 use crate::units::Instant;
 
 /// Lookup of an instance's name and tags by id.
@@ -108,12 +109,12 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
         let until = until.clamp(start, last);
         let policies = view.rules.policies((start, until), self.calls.standard());
         let (measured, instances) = self.measure(view, (start, until), &policies)?;
-        let spans = view.rules.books((start, period.end));
+        let spans = view.rules.books_planned_at(until, (start, period.end));
         let books = self.books(view, &spans)?;
         let zones = self.zones(view, period, &books, documents)?;
         let header = Header {
             form: FORM,
-            period: Span { start: period.start.0, end: period.end.0 },
+            period: Span { start: period.usual_start.0, end: period.end.0 },
             first: start.0,
             last: last.0,
             until: until.0,
@@ -236,11 +237,11 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
         let mut measuring = Measuring::new(self.calls, view.tenant.as_str(), policies);
         let mut instances = Vec::new();
         let mut waiting: Vec<Usage> = Vec::new();
-        let bound = |at: Instant| initializing_max_ns(policies, at);
+        let bounds: Vec<_> = policies.iter().map(boot_bound).collect();
         let query = SpanQuery { tenant: &view.tenant, start, end: until, through: view.as_of.seq };
         let mut done = Ok(());
         self.evidence.lives(query, &mut |life| {
-            waiting.extend(usage(&life, (start, until), &bound));
+            waiting.extend(usage(&life, (start, until), &bounds));
             if waiting.len() >= MEASURED_INSTANCES {
                 done = self.measure_some(&mut measuring, &mut waiting, &mut instances);
             }
@@ -301,7 +302,8 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
             start: view.calendar.utc_ns(period.start),
             end: view.calendar.utc_ns(period.end),
         };
-        let known = documents.last().map(|document| document.zones.as_slice()).unwrap_or_default();
+        let known = documents.last().copied().or(view.of_other_edition.as_ref());
+        let known = known.map(|document| document.zones.as_slice()).unwrap_or_default();
         let resolve = |name: &String| {
             let kept = known.iter().find(|zone| zone.name == *name).cloned();
             kept.or_else(|| zones::resolve(name, utc))
@@ -352,11 +354,13 @@ fn offset((since, offset): (Instant, i64)) -> Offset {
     Offset { since: since.0, offset }
 }
 
-/// Longest time, in nanoseconds, that a boot that begins at `at` counts as `initializing`, by the
-/// activation in force at that instant.
-fn initializing_max_ns(policies: &[PolicySpan], at: Instant) -> u64 {
-    let span = policies.iter().find(|span| at < span.end);
-    let option =
-        span.and_then(|span| span.options.iter().find(|(name, _)| name == INITIALIZING_MAX));
-    option.and_then(|(_, text)| crate::units::duration_ns(text)).unwrap_or(INITIALIZING_MAX_NS)
+/// The time for which boots count as `initializing` while a policy measures.
+fn boot_bound(span: &PolicySpan) -> BootBound {
+    if Mutant::BootsNeverEnd.is_active() {
+        return BootBound { end: span.end, max_ns: i64::MAX };
+    }
+    let option = span.options.iter().find(|(name, _)| name == INITIALIZING_MAX);
+    let stated = option.and_then(|(_, text)| crate::units::duration_ns(text));
+    let max_ns = i64::try_from(stated.unwrap_or(INITIALIZING_MAX_NS)).unwrap_or(i64::MAX);
+    BootBound { end: span.end, max_ns }
 }

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use crate::billing::decimal::Decimal;
 use crate::id::Digest;
+use crate::journal::StoredInstance;
 use crate::units::Instant;
 
 /// The version of the form below; part of every document.
@@ -321,6 +322,15 @@ pub struct Receipt {
     pub chain: String,
 }
 
+impl Named {
+    /// The name and tags of an instance of another host, whose record is its tags. Before it is
+    /// described, that is empty.
+    pub fn of_host(stored: &StoredInstance) -> Self {
+        let tags = serde_json::from_str(&stored.record).unwrap_or_default();
+        Self { id: stored.id.to_string(), name: stored.name.to_string(), tags }
+    }
+}
+
 impl Invoice {
     /// The bytes that are stored and hashed.
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -360,14 +370,14 @@ impl Invoice {
         Instant(self.billed.until_ns)
     }
 
-    /// The meter instant of a border of the calendar; none if this document has not reached it.
-    pub(super) fn border(&self, utc_ns: i64) -> Option<Instant> {
+    /// The borders that this document has reached: their meter instants, and those of the calendar
+    /// in nanoseconds since 1970 in UTC.
+    pub(super) fn borders(&self) -> impl Iterator<Item = (Instant, i64)> + use<> {
         let (start, end) = self.borders_utc_ns;
-        if utc_ns == start {
-            return Some(Instant(self.period.from_ns));
-        }
-        (utc_ns == end && self.billed.until_ns >= self.period.until_ns)
-            .then_some(Instant(self.period.until_ns))
+        let first = (Instant(self.period.from_ns), start);
+        let last = (Instant(self.period.until_ns), end);
+        let is_reached = self.billed.until_ns >= self.period.until_ns;
+        std::iter::once(first).chain(is_reached.then_some(last))
     }
 
     /// Reads stored bytes.

@@ -12,6 +12,7 @@ use crate::billing::life::Life;
 use crate::billing::{Fact, TenantFact};
 use crate::id::{Digest, InstanceId, TenantId};
 use crate::journal::{Archive, Head, ReadError, SpanQuery, StoredInvoice};
+use crate::mutants::money::Mutant;
 use crate::tenant::{self, Standing};
 use crate::units::Instant;
 
@@ -22,6 +23,8 @@ pub struct InForce {
     pub from: Instant,
     /// A component or a price book.
     pub digest: Digest,
+    /// Instant at which it was set, on the meter clock.
+    pub set_at: Instant,
     /// Sequence number of the fact.
     pub fact: u64,
     /// Options of a policy, sorted by name; empty for a book.
@@ -51,6 +54,11 @@ impl Override {
     /// Returns whether the override names nothing, and so ends earlier ones over its span.
     pub fn is_end(&self) -> bool {
         self.policy.is_none() && self.book.is_none()
+    }
+
+    /// Returns whether its book also holds for time that no book covers.
+    pub(super) fn reaches_back(&self) -> bool {
+        self.from_begin || Mutant::OverridesReachBack.is_active()
     }
 
     /// Returns whether the override replaces everything that `earlier` names.
@@ -86,20 +94,24 @@ impl Quarantine {
 
 impl InForce {
     /// The change of policy that a tenant's fact records; none if that is about something else.
-    pub(super) fn policy(fact: u64, said: &TenantFact) -> Option<Self> {
+    pub(super) fn policy(seq: u64, set_at: Instant, said: &TenantFact) -> Option<Self> {
         match said {
-            TenantFact::PolicyActivated { digest, from, options, .. } => {
-                Some(Self { from: *from, digest: *digest, fact, options: options.clone() })
-            }
+            TenantFact::PolicyActivated { digest, from, options, .. } => Some(Self {
+                from: *from,
+                digest: *digest,
+                set_at,
+                fact: seq,
+                options: options.clone(),
+            }),
             _ => None,
         }
     }
 
     /// The change of book that a tenant's fact records; none if that is about something else.
-    pub(super) fn book(fact: u64, said: &TenantFact) -> Option<Self> {
+    pub(super) fn book(seq: u64, set_at: Instant, said: &TenantFact) -> Option<Self> {
         match said {
             TenantFact::PricesActivated { digest, from, .. } => {
-                Some(Self { from: *from, digest: *digest, fact, options: Vec::new() })
+                Some(Self { from: *from, digest: *digest, set_at, fact: seq, options: Vec::new() })
             }
             _ => None,
         }
@@ -193,21 +205,24 @@ impl News {
     }
 
     /// Returns whether a fact of the tenant changes the document.
-    pub(super) fn changes(&self, seq: u64, fact: &Fact) -> bool {
-        self.covers(seq) && fact.of_tenant().is_some_and(|said| self.changes_rules(said))
+    pub fn changes(&self, seq: u64, fact: &Fact) -> bool {
+        let set_at = fact.at.meter;
+        self.covers(seq) && fact.of_tenant().is_some_and(|said| self.changes_rules(set_at, said))
     }
 
     /// Returns whether an instance's fact lies in the time that the document bills.
-    pub(super) fn is_late(&self, seq: u64, fact: &Fact) -> bool {
+    pub fn is_late(&self, seq: u64, fact: &Fact) -> bool {
         self.covers(seq) && fact.at.meter < self.until && fact.counts().is_some()
     }
 
-    fn changes_rules(&self, said: &TenantFact) -> bool {
+    fn changes_rules(&self, set_at: Instant, said: &TenantFact) -> bool {
         match said {
             TenantFact::PolicyActivated { from, .. } => *from < self.until,
-            TenantFact::PricesActivated { from, .. } | TenantFact::PlanWithdrawn { from, .. } => {
-                *from < self.period_end
+            // What was set later than the document's time is no plan that it knows of.
+            TenantFact::PricesActivated { from, .. } => {
+                *from < self.period_end && set_at <= self.until
             }
+            TenantFact::PlanWithdrawn { from, .. } => *from < self.period_end,
             TenantFact::Overridden { from, until, .. } => {
                 *from < self.period_end && self.period_start < *until
             }

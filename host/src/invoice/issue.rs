@@ -15,6 +15,8 @@ use super::document::{Closing, Invoice};
 use super::evidence::{Evidence, News};
 use super::period::Period;
 use super::view::View;
+use crate::limits::bill::GRACE_NS;
+use crate::mutants::money::Mutant;
 use crate::units::Instant;
 
 /// The goal of issuing.
@@ -35,7 +37,7 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { handed: Balances::default(), unrated: Vec::new() }
     }
 
@@ -45,6 +47,8 @@ impl Standing {
         self.unrated.push(period.clone());
         if let Some(last) = last {
             self.handed.clone_from(&last.closing.0);
+        } else if Mutant::UnbilledTimePays.is_active() {
+            self.handed.credits.iter_mut().for_each(|credit| credit.used = credit.amount);
         }
     }
 }
@@ -64,9 +68,15 @@ impl<E: Evidence, C: Calls> Computer<'_, E, C> {
         let mut standing = Standing::new();
         let count = periods.len();
         for (place, period) in periods.iter().enumerate() {
-            let made = match place + 1 == count {
-                true => self.period(view, period, goal, heading, &mut standing),
-                false => self.pass(view, period, goal, heading, &mut standing),
+            let made = match self.period(view, period, goal, heading, &mut standing) {
+                Err(error) if error.is_unrated() => {
+                    let corrected = self.correct(view, period, heading, &mut standing)?;
+                    match corrected.is_none() && place + 1 == count {
+                        true => Err(error),
+                        false => Ok(corrected),
+                    }
+                }
+                made => made,
             };
             if let Some(invoice) = made? {
                 return Ok(Some(invoice));
@@ -75,17 +85,16 @@ impl<E: Evidence, C: Calls> Computer<'_, E, C> {
         Ok(None)
     }
 
-    /// The document that an earlier period lacks. A period that can't be rated does not block later
-    /// ones, which treat it as unused.
-    fn pass(
+    /// The correction of a period up to its last document; none if there is nothing to correct. A
+    /// period that can't be rated does not block later ones, which treat it as unused.
+    fn correct(
         &self,
         view: &View,
         period: &Period,
-        goal: Goal,
         heading: &Heading,
         standing: &mut Standing,
     ) -> Result<Option<Invoice>, InvoiceError> {
-        match self.period(view, period, goal, heading, standing) {
+        match self.period(view, period, Goal::Settle, heading, standing) {
             Err(error) if error.is_unrated() => {
                 standing.leave_open(period, view.of(period).last().copied());
                 Ok(None)
@@ -118,23 +127,57 @@ impl<E: Evidence, C: Calls> Computer<'_, E, C> {
         self.next(view, Goal::Close(to), &heading)
     }
 
-    /// Numbers of the documents that may differ if computed now, because a fact of their time
-    /// became known later, or the balances of the period before have changed.
+    /// Numbers of the documents that a settlement would correct now. A period is computed again
+    /// only if a fact of its time became known after its last document, or what it began from has
+    /// changed.
     ///
     /// # Errors
     /// [`InvoiceError`].
     pub fn stale(&self, view: &View) -> Result<Vec<u64>, InvoiceError> {
         let mut stale = Vec::new();
-        let mut handed = Balances::default();
+        let mut standing = Standing::new();
         for period in view.periods(self.horizon(view, Goal::Settle))? {
-            let documents = view.of(&period);
-            let Some(last) = documents.last() else { continue };
-            if self.is_stale(view, &period, last, &handed)? {
-                stale.extend(documents.iter().filter_map(|document| document.number));
+            if self.differs(view, &period, &mut standing)? {
+                stale.extend(view.of(&period).iter().filter_map(|document| document.number));
             }
-            handed.clone_from(&last.closing.0);
         }
         Ok(stale)
+    }
+
+    /// The first instants of the periods that are over and that no policy has measured: they have
+    /// no document up to their end, and can't have one.
+    ///
+    /// # Errors
+    /// [`InvoiceError`].
+    pub fn unrated(&self, view: &View, now: Instant) -> Result<Vec<Instant>, InvoiceError> {
+        let mut unrated = Vec::new();
+        let mut standing = Standing::new();
+        for period in view.periods(Instant(now.0.saturating_sub(GRACE_NS)))? {
+            let documents = view.of(&period);
+            let (start, end) = view.own(&period);
+            let is_over = end.0 <= now.0.saturating_sub(GRACE_NS);
+            let reached = documents.last().map(|document| document.until());
+            if is_over && reached.is_none_or(|reached| reached < end) {
+                match self.compute(view, &period, end, &standing.handed, &documents) {
+                    Err(error) if error.is_unrated() => unrated.push(start),
+                    Ok(_) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            self.correct(view, &period, &Heading::default(), &mut standing)?;
+        }
+        Ok(unrated)
+    }
+
+    /// Returns whether a settlement would correct a period. `standing` moves past it.
+    pub(super) fn differs(
+        &self,
+        view: &View,
+        period: &Period,
+        standing: &mut Standing,
+    ) -> Result<bool, InvoiceError> {
+        let made = self.correct(view, period, &Heading::default(), standing)?;
+        Ok(made.is_some())
     }
 
     fn horizon(&self, view: &View, goal: Goal) -> Instant {
@@ -173,7 +216,8 @@ impl<E: Evidence, C: Calls> Computer<'_, E, C> {
                 true => standing.leave_open(period, Some(last)),
                 false => standing.handed.clone_from(&last.closing.0),
             }
-            return Ok(None);
+            let is_refused = Mutant::RepeatedCloseRefused.is_active() && wanted == Some(until);
+            return if is_refused { Err(InvoiceError::Empty) } else { Ok(None) };
         }
         let computed = self.compute(view, period, until, &standing.handed, &documents)?;
         let closing = computed.bill.closing.clone();
@@ -187,19 +231,23 @@ impl<E: Evidence, C: Calls> Computer<'_, E, C> {
         };
         let draft = parts.draft(computed)?;
         standing.handed = closing;
+        if until < end {
+            standing.unrated.push(period.clone());
+        }
         let is_news = draft.differs || reached != Some(until);
         Ok(is_news.then_some(draft.invoice))
     }
 
     /// Returns whether a period's last document may differ if computed now.
-    pub(super) fn is_stale(
+    fn is_stale(
         &self,
         view: &View,
         period: &Period,
         last: &Invoice,
         handed: &Balances,
     ) -> Result<bool, InvoiceError> {
-        if last.opening != Closing(handed.clone()).digest() {
+        let is_other = last.opening != Closing(handed.clone()).digest();
+        if is_other && !Mutant::CascadeForgotten.is_active() {
             return Ok(true);
         }
         // A plan for later in the period counts from the day on which it is made: amounts of
@@ -264,7 +312,7 @@ impl<E: Evidence, C: Calls> Computer<'_, E, C> {
                 return Ok(Some((period, standing)));
             }
             // The balances that earlier periods handed on, by their documents as of that place.
-            self.pass(view, &period, Goal::Settle, &Heading::default(), &mut standing)?;
+            self.correct(view, &period, &Heading::default(), &mut standing)?;
         }
         Ok(None)
     }

@@ -1,12 +1,11 @@
 //! The time whose facts documents to come are made of.
 
-use biller::input::Balances;
-
 use super::InvoiceError;
 use super::calls::Calls;
 use super::compute::Computer;
 use super::difference::utc_text;
 use super::evidence::Evidence;
+use super::issue::Standing;
 use super::view::View;
 use crate::units::Instant;
 
@@ -30,23 +29,20 @@ impl<E: Evidence, C: Calls> Computer<'_, E, C> {
     /// # Errors
     /// [`InvoiceError`].
     pub fn needed(&self, view: &View, until: Instant) -> Result<Option<Needed>, InvoiceError> {
-        let mut handed = Balances::default();
+        let mut standing = Standing::new();
         for period in view.periods(until)? {
             let (start, end) = view.own(&period);
             let documents = view.of(&period);
             let last = documents.last();
+            let differs = self.differs(view, &period, &mut standing)?;
             let need = |stale| {
                 let begins = utc_text(&view.calendar, start);
                 Ok(Some(Needed { from: start, begins, stale }))
             };
             let is_charged = !view.rules.books((start, end)).is_empty();
             match last {
-                Some(last) if last.until() >= end => {
-                    if self.is_stale(view, &period, last, &handed)? {
-                        return need(last.number);
-                    }
-                    handed.clone_from(&last.closing.0);
-                }
+                Some(last) if last.until() >= end && differs => return need(last.number),
+                Some(last) if last.until() >= end => {}
                 Some(_) => return need(None),
                 None if is_charged => return need(None),
                 None => {}

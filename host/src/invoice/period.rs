@@ -13,6 +13,9 @@ pub struct Period {
     pub start: Instant,
     /// First instant after.
     pub end: Instant,
+    /// First instant of a usual period that ends with this one. It lies before `start` where the
+    /// agreement began inside of one of its own periods.
+    pub usual_start: Instant,
     /// The borders by the calendar, in nanoseconds since 1970 in UTC.
     pub utc_ns: (i64, i64),
     /// The agreement that cut it.
@@ -30,6 +33,10 @@ pub struct AgreementFrom {
     pub fact: u64,
 }
 
+/// Half a day, in nanoseconds. Two borders of one agreement are further apart, and no news of a
+/// zone moves one further.
+const NEAR_NS: i64 = 43_200_000_000_000;
+
 /// The inputs that decide a tenant's borders.
 #[derive(Debug)]
 pub(super) struct Cuts<'a> {
@@ -38,7 +45,7 @@ pub(super) struct Cuts<'a> {
     /// The offset of UTC from the meter clock.
     pub(super) calendar: &'a Calendar,
     /// The tenant's documents: the first one that reaches a border fixes its instant.
-    pub(super) documents: &'a [Invoice],
+    pub(super) documents: Vec<&'a Invoice>,
 }
 
 impl Cuts<'_> {
@@ -51,7 +58,12 @@ impl Cuts<'_> {
         first: Instant,
         last: Instant,
     ) -> Result<Vec<Period>, InvoiceError> {
-        let mut periods = vec![self.first(first)?];
+        let mut period = self.first(first)?;
+        // A clock that was set back shows instants again: the border was at the first of them.
+        while period.end <= first {
+            period = self.next(&period)?;
+        }
+        let mut periods = vec![period];
         while let Some(period) = periods.last().filter(|period| period.end <= last) {
             periods.push(self.next(period)?);
         }
@@ -60,34 +72,54 @@ impl Cuts<'_> {
 
     fn first(&self, at: Instant) -> Result<Period, InvoiceError> {
         let agreement = self.agreement(at);
+        let holds = |document: &&&Invoice| {
+            document.period.from_ns <= at.0 && at.0 < document.period.until_ns
+        };
+        if let Some(document) = self.documents.iter().find(holds) {
+            let start = Instant(document.period.from_ns);
+            return Ok(self.up_to_border((start, start), document.borders_utc_ns, agreement));
+        }
         let utc_ns = agreement.around(self.calendar.utc_ns(at))?;
         // The wall clock may have been stepped since: the period holds its first fact in any case.
-        let start = self.border(utc_ns.0).min(at);
-        self.up_to_border(start, utc_ns, agreement)
+        let start = self.calendar.meter(utc_ns.0).min(at);
+        Ok(self.up_to_border((start, start), utc_ns, agreement))
     }
 
     fn next(&self, period: &Period) -> Result<Period, InvoiceError> {
         let agreement = self.agreement(period.end);
-        let (_, end) = agreement.around(period.utc_ns.1)?;
-        self.up_to_border(period.end, (period.utc_ns.1, end), agreement)
+        let start = period.utc_ns.1;
+        let (own_start, mut end) = agreement.around(start)?;
+        let mut missing = start.saturating_sub(own_start);
+        if agreement == period.agreement && missing != 0 {
+            // News of the zone has moved a border that a document has fixed.
+            (_, end) = agreement.around(start.saturating_add(NEAR_NS))?;
+            missing = 0;
+        }
+        let usual_start = Instant(period.end.0.saturating_sub(missing));
+        Ok(self.up_to_border((usual_start, period.end), (start, end), agreement))
     }
 
     /// The period from `start` to its border, at least 1 ns long even if the clock was stepped.
     fn up_to_border(
         &self,
-        start: Instant,
+        (usual_start, start): (Instant, Instant),
         utc_ns: (i64, i64),
         agreement: Agreement,
-    ) -> Result<Period, InvoiceError> {
-        let end = self.border(utc_ns.1).max(Instant(start.0.saturating_add(1)));
-        Ok(Period { start, end, utc_ns, agreement })
+    ) -> Period {
+        let (end, end_utc_ns) = self.border(start, utc_ns.1);
+        let end = end.max(Instant(start.0.saturating_add(1)));
+        Period { start, end, usual_start, utc_ns: (utc_ns.0, end_utc_ns), agreement }
     }
 
-    /// The meter instant of a border: that of the first document that reached it, or by the
-    /// calendar.
-    fn border(&self, utc_ns: i64) -> Instant {
-        let mut fixed = self.documents.iter().filter_map(|document| document.border(utc_ns));
-        fixed.next().unwrap_or_else(|| self.calendar.meter(utc_ns))
+    /// The border that ends the period from `start` on: its meter instant, and the one of the
+    /// calendar. The first document that reached it has fixed both, whatever became known of the
+    /// clock or the zone since; without one, the calendar tells the meter instant.
+    fn border(&self, start: Instant, utc_ns: i64) -> (Instant, i64) {
+        let fixed =
+            self.documents.iter().flat_map(|one| one.borders()).filter(|(at, _)| *at > start);
+        let near = fixed.filter(|(_, other)| other.abs_diff(utc_ns) < NEAR_NS.unsigned_abs());
+        let nearest = near.min_by_key(|(_, other)| other.abs_diff(utc_ns));
+        nearest.unwrap_or_else(|| (self.calendar.meter(utc_ns), utc_ns))
     }
 
     /// The agreement that cuts the period which begins at an instant, or holds it.

@@ -6,6 +6,7 @@ use super::compute::{Computer, TracedInterval};
 use super::document::{FORM, Invoice, Line, Named, Receipt};
 use super::evidence::{Evidence, EvidenceError};
 use super::view::View;
+use crate::billing::zones;
 use crate::id::{Digest, IdError, InstanceId, TenantId};
 
 /// The proof of a document.
@@ -134,7 +135,10 @@ pub fn prove<E: Evidence, C: Calls>(
     for receipt in &invoice.receipts {
         evidence.component(receipt.component.parse()?)?;
     }
-    let view = View::load(evidence, tenant, head)?;
+    let mut view = View::load(evidence, tenant, head)?;
+    if invoice.receipts.iter().any(|receipt| receipt.tzdata != zones::edition()) {
+        view.of_other_edition = Some(invoice.clone());
+    }
     let named = |id: &InstanceId| Ok(name_in(&invoice, id));
     let again = Computer::new(evidence, calls, &named).again(&view, &invoice)?;
     let again = again.ok_or_else(|| {

@@ -4,6 +4,7 @@ use super::evidence::{InForce, Override, Quarantine};
 use super::stand_ins::StandIns;
 use crate::billing::{Change, Fact, TenantFact};
 use crate::id::Digest;
+use crate::mutants::money::Mutant;
 use crate::tenant::Plan;
 use crate::units::Instant;
 
@@ -102,8 +103,8 @@ impl Rules {
         let mut spans: Vec<BookSpan> = Vec::new();
         for (from, until) in self.stretches(&self.books, start, end) {
             let own = in_force(&self.books, from).map(|change| change.digest);
-            let named =
-                self.overriding(from, |one| one.book.filter(|_| own.is_some() || one.from_begin));
+            let named = self
+                .overriding(from, |one| one.book.filter(|_| own.is_some() || one.reaches_back()));
             let Some(book) = named.or(own) else { continue };
             match spans.last_mut().filter(|last| last.book == book && last.end == from) {
                 Some(last) => last.end = until,
@@ -111,6 +112,17 @@ impl Rules {
             }
         }
         spans
+    }
+
+    /// The books of a period as they are planned at an instant: no book that was set later counts.
+    pub(super) fn books_planned_at(
+        &self,
+        told: Instant,
+        span: (Instant, Instant),
+    ) -> Vec<BookSpan> {
+        let known = self.books.iter().filter(|one| one.set_at <= told).cloned().collect();
+        let overrides = self.overrides.clone();
+        Self { books: known, overrides, ..Self::default() }.books(span)
     }
 
     /// The book that was set for an instant, whatever overrides say; none without one.
@@ -196,13 +208,13 @@ pub(super) fn said<T>(
 fn standing(
     facts: &[(u64, Fact)],
     of: Plan,
-    read: impl Fn(u64, &TenantFact) -> Option<InForce>,
+    read: impl Fn(u64, Instant, &TenantFact) -> Option<InForce>,
 ) -> Vec<InForce> {
     let mut standing: Vec<InForce> = Vec::new();
     for (seq, fact) in facts {
         let Some(said) = fact.of_tenant() else { continue };
         match said.changes(of) {
-            Some(Change::Set { .. }) => standing.extend(read(*seq, said)),
+            Some(Change::Set { .. }) => standing.extend(read(*seq, fact.at.meter, said)),
             Some(Change::Withdrawn { from, digest }) => {
                 standing.retain(|one| (one.digest, one.from) != (digest, from));
             }
@@ -216,7 +228,10 @@ fn standing(
 /// that was set later.
 fn in_force(changes: &[InForce], at: Instant) -> Option<&InForce> {
     let reached = changes.iter().filter(|change| change.from <= at);
-    reached.max_by_key(|change| (change.from, change.fact))
+    match Mutant::PlansReplaced.is_active() {
+        true => reached.max_by_key(|change| change.fact),
+        false => reached.max_by_key(|change| (change.from, change.fact)),
+    }
 }
 
 #[cfg(test)]
@@ -228,7 +243,8 @@ mod tests {
     }
 
     fn change(number: u8, from: i64, fact: u64) -> InForce {
-        InForce { from: Instant(from), digest: digest(number), fact, options: Vec::new() }
+        let from = Instant(from);
+        InForce { from, digest: digest(number), set_at: from, fact, options: Vec::new() }
     }
 
     fn over(from: i64, until: i64, book: Option<u8>, fact: u64) -> Override {

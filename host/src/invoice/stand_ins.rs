@@ -42,7 +42,8 @@ mod tests {
     }
 
     fn activated(policy: u8, fact: u64) -> InForce {
-        InForce { from: Instant(0), digest: digest(policy), fact, options: Vec::new() }
+        let from = Instant(0);
+        InForce { from, digest: digest(policy), set_at: from, fact, options: Vec::new() }
     }
 
     fn answering(quarantines: &[Quarantine], activations: &[InForce]) -> Option<Digest> {

@@ -266,6 +266,19 @@ impl Shelf {
     }
 }
 
+/// Numbers of the documents that a settlement would correct.
+fn stale(shelf: &Shelf) -> Vec<u64> {
+    let named = names();
+    Computer::new(shelf, &shelf.calls, &named).stale(&shelf.view()).expect("numbers")
+}
+
+/// Begins of the periods that nothing has measured.
+fn unrated(shelf: &Shelf, now: i64) -> Vec<Instant> {
+    let named = names();
+    let computer = Computer::new(shelf, &shelf.calls, &named);
+    computer.unrated(&shelf.view(), seconds(now)).expect("periods")
+}
+
 fn names() -> impl Fn(&InstanceId) -> Result<Named, EvidenceError> {
     |id: &InstanceId| {
         Ok(Named { id: id.to_string(), name: format!("name of {id}"), tags: Vec::new() })
@@ -424,11 +437,91 @@ fn example_9a_a_correction_cascades_through_a_credit() {
     shelf.run("b", DAY, DAY + 8);
     assert_eq!(shelf.close(2 * DAY), ["0.00", "4.00"]);
     shelf.overriding(0, DAY, Some(&credit("2")), None);
-    let named = names();
-    let stale = Computer::new(&shelf, &shelf.calls, &named).stale(&shelf.view()).expect("numbers");
-    assert_eq!(stale, [1]);
+    assert_eq!(stale(&shelf), [1, 2]);
     assert_eq!(shelf.settle(), ["2.00", "4.00"]);
+    assert_eq!(stale(&shelf), [] as [u64; 0]);
     assert_eq!(shelf.last().kind, Kind::Correction);
+}
+
+/// An agreement that cuts the time after the period that holds `at`.
+fn agree(shelf: &mut Shelf, at: i64, from: i64, agreement: Agreement) {
+    let from = seconds(from);
+    shelf.say(at, TenantFact::AgreementChanged { agreement, from, by: Actor::Operator });
+}
+
+#[test]
+fn example_8k_a_minimum_has_the_share_of_a_first_period_that_is_shorter() {
+    let minimum = with(r#"{"id": "m", "kind": "minimum", "amount": "62"}"#);
+    let mut shelf = Shelf::with_book(&minimum);
+    agree(&mut shelf, 0, 0, Agreement::default());
+    // The second month is shorter: days 1 to 15 of February, of 31 days from 16 January on.
+    agree(&mut shelf, DAY, 31 * DAY, Agreement { anchor_day: 16, ..Agreement::default() });
+    assert_eq!(shelf.close(46 * DAY), ["62.00", "30.00"]);
+    // The one after it is a usual one.
+    assert_eq!(shelf.close(74 * DAY), ["62.00"]);
+    shelf.prove_all();
+}
+
+/// A zone whose clocks turn out to have been changed at another time than was known.
+#[test]
+fn news_of_a_zone_move_no_border_that_a_document_has_fixed() {
+    for (zone, moved) in [("Etc/GMT-1", -3_600), ("Etc/GMT+1", 3_600)] {
+        let agreement =
+            |zone: &str| Agreement { zone: zone.into(), cycle: Cycle::Day, ..Agreement::default() };
+        let mut shelf = Shelf::with_book(BOOK);
+        agree(&mut shelf, 0, 0, agreement("Etc/UTC"));
+        let fact = shelf.facts.len() - 1;
+        shelf.enter("a", 10, Phase::Running);
+        assert_eq!(shelf.close(2 * DAY), ["86390.00", "86400.00"]);
+        shelf.facts[fact].about = About::Tenant(TenantFact::AgreementChanged {
+            agreement: agreement(zone),
+            from: seconds(0),
+            by: Actor::Operator,
+        });
+        assert_eq!(shelf.reach(Goal::Settle).expect("none"), [] as [String; 0]);
+        // The third day ends where the zone says now, and begins where the second ended.
+        let third = format!("{}.00", 86_400 + moved);
+        assert_eq!(shelf.close(4 * DAY + moved), [third.as_str(), "86400.00"], "{zone}");
+        shelf.prove(3).expect("a proof");
+        shelf.prove(4).expect("a proof");
+    }
+}
+
+/// A document keeps the borders of the edition of the database with which it was made.
+#[test]
+fn a_document_of_another_edition_is_proved_with_the_borders_that_it_states() {
+    let proved = |edition: Option<&str>| {
+        let mut shelf = Shelf::with_book(BOOK);
+        let agreement = |zone: &str| TenantFact::AgreementChanged {
+            agreement: Agreement { zone: zone.into(), cycle: Cycle::Day, ..Agreement::default() },
+            from: seconds(0),
+            by: Actor::Operator,
+        };
+        shelf.say(0, agreement("Etc/UTC"));
+        let fact = shelf.facts.len() - 1;
+        shelf.run("a", 10, 30);
+        shelf.close(DAY);
+        let mut document = shelf.last();
+        // The same zone, which has another offset by now.
+        document.zone = "Etc/GMT-1".into();
+        let mut link = document::FIRST_LINK.to_owned();
+        for receipt in &mut document.receipts {
+            receipt.tzdata = edition.map_or_else(|| receipt.tzdata.clone(), str::to_owned);
+            *receipt = receipt.clone().chained(&link);
+            link.clone_from(&receipt.chain);
+        }
+        let bytes = document.to_bytes();
+        let digest = Digest::of(&bytes);
+        shelf.documents.push(bytes);
+        let last = shelf.facts.last_mut().expect("the document's");
+        if let About::Tenant(TenantFact::Invoiced { digest: stated, .. }) = &mut last.about {
+            *stated = digest;
+        }
+        shelf.facts[fact].about = About::Tenant(agreement("Etc/GMT-1"));
+        shelf.prove(1)
+    };
+    proved(Some("2020a")).expect("a proof");
+    proved(None).expect_err("another border by the same edition");
 }
 
 /// The first day whose facts are needed, and the document that would differ.
@@ -483,6 +576,7 @@ fn example_9d_an_override_by_the_same_book_changes_nothing() {
     shelf.put_prices(&book, 8);
     assert_eq!(shelf.close(DAY), ["0.00"]);
     shelf.overriding(0, DAY, Some(&book), None);
+    assert_eq!(stale(&shelf), [] as [u64; 0]);
     assert_eq!(shelf.settle(), [] as [String; 0]);
 }
 
@@ -531,12 +625,15 @@ fn a_period_that_is_unrated_blocks_itself_alone() {
     shelf.run("b", DAY, DAY + 2);
     assert!(shelf.reach(Goal::Close(seconds(DAY))).is_err());
     assert_eq!(shelf.close(2 * DAY), ["0.00"]);
+    assert_eq!(unrated(&shelf, DAY), [] as [Instant; 0], "it may still be settled");
+    assert_eq!(unrated(&shelf, 2 * DAY), [seconds(0)]);
     let document = shelf.last();
     assert_eq!((document.unrated.len(), document.closing.0.credits[0].used), (1, 2_000_000_000));
     // An override frees it; the credit was used where a document used it first.
     shelf.overriding(0, DAY, None, Some(digest(2)));
     assert_eq!(shelf.close(2 * DAY), ["0.00"]);
     assert_eq!(shelf.last().closing.0.credits[0].used, 6_000_000_000);
+    assert_eq!(unrated(&shelf, 2 * DAY), [] as [Instant; 0]);
     // The second day pays from what is left of it, as before; the third has nothing left to pay
     // from.
     shelf.run("c", 2 * DAY, 2 * DAY + 5);
@@ -556,6 +653,26 @@ fn currencies_of_a_period_cant_be_mixed() {
         matches!(&error, InvoiceError::Currencies { known, named } if is_both(known, named)),
         "{error}"
     );
+}
+
+/// A book that was set later is no plan that a document knew of, however late it is made.
+#[test]
+fn a_book_that_was_set_after_a_documents_time_does_not_change_it() {
+    let cap =
+        |amount: &str| with(&format!(r#"{{"id": "c", "kind": "cap", "amount": "{amount}"}}"#));
+    let mut shelf = Shelf::with_book(&cap("100"));
+    shelf.run("a", 0, 500);
+    let mut later = Shelf { facts: shelf.facts.clone(), ..Shelf::with_book(&cap("100")) };
+    assert_eq!(shelf.close(1_000), ["100.00"]);
+    let half = DAY / 2;
+    for shelf in [&mut shelf, &mut later] {
+        shelf.put_prices(&cap("200"), half);
+    }
+    assert_eq!(shelf.settle(), [] as [String; 0]);
+    assert_eq!(later.close(1_000), ["100.00"]);
+    // From then on it counts.
+    assert_eq!(shelf.close(half), ["50.00"]);
+    assert_eq!(later.close(half), ["50.00"]);
 }
 
 #[test]

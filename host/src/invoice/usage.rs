@@ -23,6 +23,15 @@ pub(super) struct Usage {
     pub(super) pieces: Vec<Piece>,
 }
 
+/// The time for which a boot counts as `initializing`, by the activation in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BootBound {
+    /// First instant at which the next bound holds.
+    pub(super) end: Instant,
+    /// Nanoseconds from the begin of the boot.
+    pub(super) max_ns: i64,
+}
+
 /// Time in one phase with one shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Piece {
@@ -37,21 +46,19 @@ pub(super) struct Piece {
     pub(super) traffic: Traffic,
 }
 
-/// The time of a life in `start..end`; none if nothing of it lies there. The last interval
-/// of an instance that is not deleted extends to the end. Time in `initializing` beyond
-/// `initializing_max_ns` counts as `running`. Traffic belongs to the instant at which it was read:
-/// to the last piece of the interval that a fact with it ends.
+/// The time of a life in `start..end`; none if nothing of it lies there. The last interval of an
+/// instance that is not deleted extends to the end. Time in `initializing` beyond the bound in
+/// force, of which the last one has no end, counts as `running`. Traffic belongs to the instant at
+/// which it was read: to the last piece of the interval that a fact with it ends.
 pub(super) fn usage(
     life: &Life,
     (start, end): (Instant, Instant),
-    initializing_max_ns: &dyn Fn(Instant) -> u64,
+    bounds: &[BootBound],
 ) -> Option<Usage> {
     let mut pieces = Vec::with_capacity(life.counted.len() + 1);
     let mut add = |open: &Opening, until: Instant, traffic: Traffic| {
         let before = pieces.len();
-        let bound = i64::try_from(initializing_max_ns(open.boot_began)).unwrap_or(i64::MAX);
-        let booted = Instant(open.boot_began.0.saturating_add(bound));
-        for piece in split(open, until, booted) {
+        for piece in split(open, until, bounds) {
             let piece = Piece { start: piece.start.max(start), end: piece.end.min(end), ..piece };
             if piece.start < piece.end {
                 pieces.push(piece);
@@ -81,9 +88,9 @@ pub(super) fn usage(
     (!usage.pieces.is_empty()).then_some(usage)
 }
 
-/// The interval as one piece, or as two if it is a boot that continues after `booted`: otherwise a
+/// The interval, cut where a boot has lasted for so long that it counts as `running`: otherwise a
 /// guest that never reports to be ready would never be charged.
-fn split(open: &Opening, until: Instant, booted: Instant) -> impl Iterator<Item = Piece> {
+fn split(open: &Opening, until: Instant, bounds: &[BootBound]) -> Vec<Piece> {
     let Entered { phase, shape, session, .. } = open.entered;
     let whole = Piece {
         fact: open.fact,
@@ -95,11 +102,25 @@ fn split(open: &Opening, until: Instant, booted: Instant) -> impl Iterator<Item 
         shape,
         traffic: Traffic::NONE,
     };
-    let is_late = phase == Phase::Initializing && booted < until;
-    let cut = booted.max(open.at);
-    let boot = Piece { end: if is_late { cut } else { until }, ..whole };
-    let rest = is_late.then_some(Piece { start: cut, phase: Phase::Running, ..whole });
-    std::iter::once(boot).filter(|piece| piece.start < piece.end).chain(rest)
+    if phase != Phase::Initializing || whole.start >= whole.end {
+        return Vec::from_iter(Some(whole).filter(|piece| piece.start < piece.end));
+    }
+    let mut pieces: Vec<Piece> = Vec::new();
+    let mut add = |piece: Piece| match pieces.last_mut() {
+        _ if piece.start >= piece.end => {}
+        Some(last) if last.phase == piece.phase => last.end = piece.end,
+        Some(_) | None => pieces.push(piece),
+    };
+    let mut start = whole.start;
+    for (place, bound) in bounds.iter().enumerate() {
+        let is_last = place + 1 == bounds.len();
+        let end = if is_last { until } else { bound.end.min(until) }.max(start);
+        let booted = Instant(open.boot_began.0.saturating_add(bound.max_ns)).clamp(start, end);
+        add(Piece { start, end: booted, ..whole });
+        add(Piece { start: booted, end, phase: Phase::Running, ..whole });
+        start = end;
+    }
+    pieces
 }
 
 impl Usage {
@@ -156,7 +177,8 @@ mod tests {
     fn of(history: &[(u64, Fact)], span: (i64, i64), max_ns: u64) -> Option<Usage> {
         let span = (Instant(span.0), Instant(span.1));
         let life = Life::of(&"i".parse().expect("an id"), history, span)?;
-        usage(&life, span, &|_| max_ns)
+        let max_ns = i64::try_from(max_ns).expect("some nanoseconds");
+        usage(&life, span, &[BootBound { end: span.1, max_ns }])
     }
 
     fn rows(
@@ -191,6 +213,23 @@ mod tests {
         let boot =
             [(Phase::Initializing, 10, 14), (Phase::Running, 14, 20), (Phase::Running, 20, 30)];
         assert_eq!(rows, boot);
+    }
+
+    #[test]
+    fn the_bound_of_a_boot_is_that_of_the_activation_in_force() {
+        let bound = |end: i64, max_ns: i64| BootBound { end: Instant(end), max_ns };
+        let span = (Instant(0), Instant(30));
+        let life = Life::of(&"i".parse().expect("an id"), &history(), span).expect("a life");
+        let rows = |bounds: &[BootBound]| -> Vec<(Phase, i64, i64)> {
+            let usage = usage(&life, span, bounds).expect("some use");
+            usage.pieces.iter().map(|piece| (piece.phase, piece.start.0, piece.end.0)).collect()
+        };
+        let running = |start: i64, end: i64| (Phase::Running, start, end);
+        let boot = |start: i64, end: i64| (Phase::Initializing, start, end);
+        let shorter = rows(&[bound(16, 100), bound(30, 3)]);
+        assert_eq!(shorter, [boot(10, 16), running(16, 20), running(20, 30)]);
+        let longer = rows(&[bound(16, 3), bound(30, 100)]);
+        assert_eq!(longer, [boot(10, 13), running(13, 16), boot(16, 20), running(20, 30)]);
     }
 
     fn with(mut fact: Fact, bytes: u64) -> Fact {

@@ -43,6 +43,9 @@ pub struct View {
     pub(super) ended: Option<Instant>,
     /// Texts of books that overrides of a preview name, which are stored nowhere.
     pub(super) named: Vec<Vec<u8>>,
+    /// A document that is made again, whose time-zone database was of another edition: borders and
+    /// zones are as it states them.
+    pub(super) of_other_edition: Option<Invoice>,
 }
 
 impl View {
@@ -78,6 +81,7 @@ impl View {
             first: evidence.began(tenant, seq)?,
             ended: evidence.ended(tenant, seq)?,
             named: Vec::new(),
+            of_other_edition: None,
         };
         for stored in evidence.invoices(tenant, seq)? {
             let bytes = evidence.document(stored.digest)?;
@@ -119,26 +123,24 @@ impl View {
 
     /// The periods up to the one that holds `last`; none before the tenant's first instant.
     pub(super) fn periods(&self, last: Instant) -> Result<Vec<Period>, InvoiceError> {
-        let cuts = Cuts {
-            agreements: &self.agreements,
-            calendar: &self.calendar,
-            documents: &self.documents,
-        };
+        // The last period of a tenant ends with it.
+        let last = self.ended.map_or(last, |ended| ended.min(last));
         match self.first.filter(|&first| first < last) {
             // The instant at which a period ends belongs to the next one, and a bill up to it to
             // this one.
-            Some(first) => cuts.periods(first, Instant(last.0 - 1)),
+            Some(first) => self.cuts().periods(first, Instant(last.0 - 1)),
             None => Ok(Vec::new()),
         }
     }
 
+    fn cuts(&self) -> Cuts<'_> {
+        let documents = self.documents.iter().chain(&self.of_other_edition).collect();
+        Cuts { agreements: &self.agreements, calendar: &self.calendar, documents }
+    }
+
     /// The period that holds an instant, and the agreement that cuts the one after it.
     pub(super) fn agreements_at(&self, now: Instant) -> Result<(Period, Agreement), InvoiceError> {
-        let cuts = Cuts {
-            agreements: &self.agreements,
-            calendar: &self.calendar,
-            documents: &self.documents,
-        };
+        let cuts = self.cuts();
         let first = self.first.unwrap_or(now).min(now);
         let period = cuts.periods(first, now)?.pop().ok_or(InvoiceError::Empty)?;
         let next = cuts.agreement(period.end);

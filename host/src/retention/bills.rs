@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::id::InstanceId;
-use crate::invoice::{EvidenceError, InvoiceError, Issuer, Needed};
+use crate::id::TenantId;
+use crate::invoice::{Directory, InvoiceError, Issuer, Needed};
 use crate::journal::Need;
 use crate::tenancy::Tenancy;
 use crate::units::Instant;
@@ -15,7 +15,12 @@ pub struct Bills {
     pub issuer: Issuer,
     /// The tenants.
     pub tenancy: Arc<Tenancy>,
+    /// The names of a tenant's instances.
+    pub directories: Directories,
 }
+
+/// Lookup of tenants' directories.
+pub type Directories = Arc<dyn Fn(&TenantId) -> Directory + Send + Sync>;
 
 impl std::fmt::Debug for Bills {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -29,13 +34,12 @@ impl Bills {
     /// # Errors
     /// See [`InvoiceError`].
     pub(super) fn needs(&self, now: Instant) -> Result<Vec<Need>, InvoiceError> {
-        let nobody: crate::invoice::Directory =
-            Arc::new(|id: &InstanceId| Err(EvidenceError::Missing(format!("the name of {id}"))));
         let mut needs = Vec::new();
         for tenant in self.tenancy.tenants() {
+            let directory = (self.directories)(tenant.id());
             let asked = self
                 .issuer
-                .compute(tenant.id(), &nobody, |computer, view| computer.needed(&view, now));
+                .compute(tenant.id(), &directory, |computer, view| computer.needed(&view, now));
             let Some(Needed { from, begins, stale }) = asked?? else { continue };
             let tenant = tenant.id();
             let reason = match stale {

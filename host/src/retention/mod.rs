@@ -7,7 +7,7 @@ mod bills;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use bills::Bills;
+pub use bills::{Bills, Directories};
 
 use crate::causes::in_words;
 use crate::clock::Clock;

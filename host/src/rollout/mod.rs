@@ -4,6 +4,8 @@
 //!   one;
 //! - `activate` puts a tenant under a policy, or back under the one before, which `history` finds;
 //! - `trial` counts and charges under a policy beside the one in force, and gates an activation;
+//! - `bills` looks for documents that are stale and periods that nothing has measured, in the
+//!   background;
 //! - `reconcile` brings the standing of every policy up to date with facts and faults, in the
 //!   background.
 //!
@@ -11,6 +13,7 @@
 //! a record of its examination are stored; nothing here is a wire type.
 
 mod activate;
+mod bills;
 mod catalogue;
 mod error;
 mod history;
@@ -21,6 +24,7 @@ mod upload;
 use std::sync::Arc;
 
 pub use activate::{Activated, Activation, Rollback};
+pub use bills::Attention;
 pub use catalogue::{CatalogueEntry, PolicyRecord, profile_of, standard_record};
 pub use error::{GateExceeded, RolloutError};
 pub use reconcile::Alert;
@@ -41,6 +45,7 @@ pub struct Rollout {
     accounting: Arc<Accounting>,
     policies: Arc<PolicyHost>,
     catalogue: Catalogue,
+    looked: bills::Looked,
 }
 
 /// The parts that a rollout works with.
@@ -63,7 +68,8 @@ impl Rollout {
     pub fn new(parts: Parts, stored: &[StoredPolicy]) -> Self {
         let Parts { fleet, journal, tenancy, accounting, policies } = parts;
         let catalogue = Catalogue::new(stored, policies.standard().digest());
-        Self { fleet, journal, tenancy, accounting, policies, catalogue }
+        let looked = bills::Looked::default();
+        Self { fleet, journal, tenancy, accounting, policies, catalogue, looked }
     }
 
     /// The engine that runs policies.

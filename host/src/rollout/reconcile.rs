@@ -41,8 +41,12 @@ pub struct Alert {
 }
 
 impl Rollout {
-    /// Reconciles in a loop, without end.
+    /// Reconciles and looks at bills in loops, without end.
     pub async fn run(self: Arc<Self>) {
+        tokio::join!(self.reconcile_again(), self.watch_bills());
+    }
+
+    async fn reconcile_again(self: &Arc<Self>) {
         let mut debts = Debts::default();
         loop {
             if let Err(error) = self.reconcile().await {

@@ -37,9 +37,9 @@ const TRANSITIONS: usize = TRANSITIONS_A_DAY * DAYS;
 const INSTANCES_A_CALL: usize = 10;
 const ROUNDS: usize = 9;
 
-const BEGIN: i64 = 1_767_225_600_000_000_000;
+pub(crate) const BEGIN: i64 = 1_767_225_600_000_000_000;
 const STEP_NS: i64 = 86_400_000_000_000 / TRANSITIONS_A_DAY as i64;
-const END: i64 = BEGIN + STEP_NS * TRANSITIONS as i64;
+pub(crate) const END: i64 = BEGIN + STEP_NS * TRANSITIONS as i64;
 
 pub(crate) const BOOK: &str = r#"{"currency": "USD", "prices": [
     {"id": "t3.medium", "rule": "compute", "meter": "active", "per": "instance-hour", "price": "0.0416"}]}"#;
@@ -69,21 +69,37 @@ fn wakes(transition: usize) -> u32 {
 
 /// A tenant whose facts are made as they are asked for, so that the measured memory is that of
 /// rating.
-struct Month {
-    tenant: TenantId,
+pub(crate) struct Month {
+    pub(crate) tenant: TenantId,
     instances: Vec<InstanceId>,
+    /// Transitions of each instance.
+    transitions: usize,
+    /// Books, each with its first instant.
+    books: Vec<(i64, String)>,
     boot: BootId,
     policy: Digest,
     component: Vec<u8>,
 }
 
 impl Month {
-    fn new(component: Vec<u8>) -> Self {
+    pub(crate) fn new(component: Vec<u8>, (instances, transitions): (usize, usize)) -> Self {
         let instances =
-            (0..INSTANCES).map(|number| format!("i{number:05}").parse().unwrap()).collect();
+            (0..instances).map(|number| format!("i{number:05}").parse().unwrap()).collect();
         let tenant = TenantId::default_tenant();
         let boot = BootId("boot".into());
-        Self { tenant, instances, boot, policy: Digest::of(&component), component }
+        let books = vec![(BEGIN, BOOK.to_owned())];
+        let policy = Digest::of(&component);
+        Self { tenant, instances, transitions, books, boot, policy, component }
+    }
+
+    /// The same under other books, each from its instant on.
+    pub(crate) fn under(self, books: Vec<(i64, String)>) -> Self {
+        Self { books, ..self }
+    }
+
+    /// Number of intervals.
+    pub(crate) fn intervals(&self) -> usize {
+        self.instances.len() * self.transitions
     }
 
     fn fact(&self, instance: usize, transition: usize) -> Fact {
@@ -110,16 +126,16 @@ impl Month {
         Fact { at, tenant: self.tenant.clone(), about: About::Tenant(fact) }
     }
 
-    fn head() -> Head {
-        Head { seq: (INSTANCES * TRANSITIONS) as u64, hash: FactHash([0; 32]) }
+    pub(crate) fn head(&self) -> Head {
+        Head { seq: self.intervals() as u64, hash: FactHash([0; 32]) }
     }
 }
 
 impl Evidence for Month {
     fn lives(&self, query: SpanQuery<'_>, visit: &mut Visit<'_>) -> Result<(), EvidenceError> {
         for (number, id) in self.instances.iter().enumerate() {
-            let seq = |transition: usize| (number * TRANSITIONS + transition) as u64 + 1;
-            let history: Vec<_> = (0..TRANSITIONS)
+            let seq = |transition: usize| (number * self.transitions + transition) as u64 + 1;
+            let history: Vec<_> = (0..self.transitions)
                 .map(|transition| (seq(transition), self.fact(number, transition)))
                 .collect();
             let life = Life::of(id, &history, (query.start, query.end));
@@ -139,22 +155,22 @@ impl Evidence for Month {
     }
 
     fn tenant_facts(&self, _: &TenantId, _: u64) -> Result<Vec<(u64, Fact)>, EvidenceError> {
-        let from = Instant(BEGIN);
         let activated = TenantFact::PolicyActivated {
             digest: self.policy,
-            from,
+            from: Instant(BEGIN),
             rollback: false,
             by: None,
             reason: None,
             options: Vec::new(),
         };
-        let priced = TenantFact::PricesActivated {
-            digest: Digest::of(BOOK.as_bytes()),
-            from,
+        let priced = |(from, book): &(i64, String)| TenantFact::PricesActivated {
+            digest: Digest::of(book.as_bytes()),
+            from: Instant(*from),
             by: Actor::Operator,
             name: None,
         };
-        Ok(vec![(1, self.said(activated)), (2, self.said(priced))])
+        let said = std::iter::once(activated).chain(self.books.iter().map(priced));
+        Ok((1..).zip(said.map(|said| self.said(said))).collect())
     }
 
     fn changed(&self, _: &TenantId, _: &News) -> Result<bool, EvidenceError> {
@@ -169,8 +185,11 @@ impl Evidence for Month {
         Ok(Calendar::default())
     }
 
-    fn document(&self, _: Digest) -> Result<Vec<u8>, EvidenceError> {
-        Ok(BOOK.into())
+    fn document(&self, digest: Digest) -> Result<Vec<u8>, EvidenceError> {
+        let found = self.books.iter().find(|(_, book)| Digest::of(book.as_bytes()) == digest);
+        found
+            .map(|(_, book)| book.clone().into_bytes())
+            .ok_or_else(|| EvidenceError::Missing(digest.to_string()))
     }
 
     fn component(&self, _: Digest) -> Result<Vec<u8>, EvidenceError> {
@@ -275,7 +294,7 @@ fn billed(policy: &Policy, header: &Header, request: &Request) -> Bill {
     biller::bill(header, &subjects, &intervals, &[]).unwrap()
 }
 
-fn policy(host: &PolicyHost) -> (Arc<Policy>, Vec<u8>) {
+pub(crate) fn policy(host: &PolicyHost) -> (Arc<Policy>, Vec<u8>) {
     let component = policies::component("ec2");
     let digest = host.admit(&component).unwrap().digest;
     (host.get(digest).unwrap(), component)
@@ -338,11 +357,11 @@ fn beside_scripts(report: &mut Report, policy: &Policy) {
 }
 
 fn month(report: &mut Report, host: &PolicyHost, component: Vec<u8>) {
-    let month = Month::new(component);
+    let month = Month::new(component, (INSTANCES, TRANSITIONS));
     let named =
         |id: &InstanceId| Ok(Named { id: id.to_string(), name: id.to_string(), tags: Vec::new() });
     let done = AtomicU64::new(0);
-    let all = (INSTANCES * TRANSITIONS) as u64;
+    let all = month.intervals() as u64;
     let tell = |intervals: u64| {
         let done = done.fetch_add(intervals, Ordering::Relaxed) + intervals;
         if std::io::stderr().is_terminal() {
@@ -353,7 +372,7 @@ fn month(report: &mut Report, host: &PolicyHost, component: Vec<u8>) {
     forget_peak();
     let before = peak_bytes();
     let begin = Timer::now();
-    let view = View::load(&month, &month.tenant, Month::head()).unwrap();
+    let view = View::load(&month, &month.tenant, month.head()).unwrap();
     let calls = Engines::new(&month, host);
     let computer = Computer::new(&month, &calls, &named).reporting(&tell);
     let documents = computer.preview(view, Instant(END)).unwrap();

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use jiff::civil::Date;
-
-use crate::clock::Periods;
+use crate::clock::{Period, Periods};
 use crate::known::Known;
 use crate::period::{Handed, Span, View};
-use crate::scenario::{Act, Document, Nanos, Outcome, Scenario, Sums};
+use crate::scenario::{Act, Agreement, Document, Nanos, Outcome, Scenario, Sums};
 use crate::views::PeriodView;
 
 /// Runs a scenario to its outcome.
@@ -41,14 +39,30 @@ pub fn preview(scenario: &Scenario, to: Nanos) -> Vec<Document> {
     books.documents.split_off(documents)
 }
 
+/// The meter instants from which on agreements that follow on the first one cut periods, in the
+/// order of the agreements.
+#[must_use]
+pub fn borders(scenario: &Scenario) -> Vec<Nanos> {
+    let books = Accounts::of(scenario);
+    let border_after = |at: Nanos| {
+        let mut period = books.first_period();
+        while books.border(period.end) <= at {
+            period = books.next(&period);
+        }
+        books.border(period.end)
+    };
+    scenario.agreements.iter().map(|set| border_after(set.at)).collect()
+}
+
 /// Everything that was made for a tenant so far.
 pub(crate) struct Accounts<'a> {
     scenario: &'a Scenario,
     known: Known<'a>,
-    periods: Periods<'a>,
     documents: Vec<Document>,
-    /// Meter instants at which the periods that a document has reached begin.
-    borders: BTreeMap<Date, Nanos>,
+    /// Balances that each period's last document handed on.
+    handed: BTreeMap<String, Handed>,
+    /// Meter instants of the borders that a document has reached, by the instants of UTC.
+    borders: BTreeMap<Nanos, Nanos>,
     /// Views of all periods that were computed; none unless they are wanted.
     pub(crate) views: Option<Vec<PeriodView>>,
 }
@@ -58,8 +72,8 @@ impl<'a> Accounts<'a> {
         Self {
             scenario,
             known: Known::at_first(scenario),
-            periods: Periods::of(&scenario.agreement),
             documents: Vec::new(),
+            handed: BTreeMap::new(),
             borders: BTreeMap::new(),
             views: None,
         }
@@ -95,22 +109,25 @@ impl<'a> Accounts<'a> {
         }
         let mut handed = Handed::default();
         let mut period = self.first_period();
-        while self.begin(period) < until.min(self.known.ended()) {
-            let closed_to = self.last(period).map(|document| document.up_to);
+        while self.border(period.begin) < until.min(self.known.ended()) {
+            let closed_to = self.last(&period).map(|document| document.up_to);
             let targets = [close, closed_to].into_iter().flatten();
-            let span = targets.max().map(|target| self.span(period, target));
+            let span = targets.max().map(|target| self.span(&period, target));
             let is_longer = span.is_some_and(|span| closed_to.is_none_or(|to| to < span.up_to));
             let view = span.and_then(|span| self.view(span, &handed));
             if let (Some(view), Some(span)) = (view, span) {
-                handed = self.document(number, period, span, view, is_longer);
+                handed = self.document(number, &period, span, view, is_longer);
             } else if let Some(to) = closed_to {
                 // The time up to the last document can be rated, only later time can't.
-                let span = self.span(period, to);
+                let span = self.span(&period, to);
                 if let Some(view) = self.view(span, &handed) {
-                    handed = self.document(number, period, span, view, false);
+                    handed = self.document(number, &period, span, view, false);
+                } else {
+                    // Its documents stand.
+                    handed = self.handed.get(&period.name).cloned().unwrap_or_default();
                 }
             }
-            period = self.periods.next(period);
+            period = self.next(&period);
         }
     }
 
@@ -126,7 +143,7 @@ impl<'a> Accounts<'a> {
     fn document(
         &mut self,
         number: usize,
-        period: Date,
+        period: &Period,
         span: Span,
         view: View,
         is_needed: bool,
@@ -136,15 +153,15 @@ impl<'a> Accounts<'a> {
         if !is_needed && !self.is_due(&difference) {
             return view.handed;
         }
-        let of_period =
-            self.documents.iter().filter(|document| document.period == period.to_string());
+        let of_period = self.documents.iter().filter(|document| document.period == period.name);
         let payable = view.coins - of_period.map(|document| document.payable).sum::<i128>();
-        self.borders.insert(period, span.begin);
+        self.borders.insert(period.begin, span.begin);
         if span.up_to == span.usual_end {
-            self.borders.insert(self.periods.next(period), span.usual_end);
+            self.borders.insert(period.end, span.usual_end);
         }
+        self.handed.insert(period.name.clone(), view.handed.clone());
         self.documents.push(Document {
-            period: period.to_string(),
+            period: period.name.clone(),
             up_to: span.up_to,
             act: number,
             whole: view.sums,
@@ -163,30 +180,45 @@ impl<'a> Accounts<'a> {
         !difference.is_nothing() && !by_caps
     }
 
-    fn last(&self, period: Date) -> Option<&Document> {
-        let name = period.to_string();
-        self.documents.iter().rev().find(|document| document.period == name)
+    fn last(&self, period: &Period) -> Option<&Document> {
+        self.documents.iter().rev().find(|document| document.period == period.name)
     }
 
-    fn first_period(&self) -> Date {
+    fn first_period(&self) -> Period {
         let first = self.known.first_fact();
-        let mut period = self.periods.before(self.known.calendar.reads(first));
-        while self.begin(self.periods.next(period)) <= first {
-            period = self.periods.next(period);
+        let periods = Periods::of(&self.scenario.agreement);
+        // Where the clock was set back, an earlier period may hold the instant.
+        let mut period =
+            periods.from(periods.begin(periods.before(self.known.calendar.reads(first))));
+        while self.border(period.end) <= first {
+            period = periods.from(period.end);
         }
         period
     }
 
-    fn begin(&self, period: Date) -> Nanos {
-        let fixed = self.borders.get(&period).copied();
-        fixed.unwrap_or_else(|| self.known.calendar.first_reading(self.periods.begin(period)))
+    /// The period that follows, by the last agreement that was made before it begins.
+    fn next(&self, period: &Period) -> Period {
+        let border = self.border(period.end);
+        Periods::of(self.agreement(border)).from(period.end)
     }
 
-    fn span(&self, period: Date, up_to: Nanos) -> Span {
-        let begin = self.begin(period);
-        let usual_end = self.begin(self.periods.next(period));
+    fn agreement(&self, border: Nanos) -> &'a Agreement {
+        let made = self.scenario.agreements.iter().filter(|set| set.at < border);
+        made.max_by_key(|set| set.at).map_or(&self.scenario.agreement, |set| &set.agreement)
+    }
+
+    /// The meter instant of a border.
+    fn border(&self, utc: Nanos) -> Nanos {
+        let fixed = self.borders.get(&utc).copied();
+        fixed.unwrap_or_else(|| self.known.calendar.first_reading(utc))
+    }
+
+    fn span(&self, period: &Period, up_to: Nanos) -> Span {
+        let begin = self.border(period.begin);
+        let usual_end = self.border(period.end);
         let end = usual_end.min(self.known.ended());
-        Span { begin, usual_end, end, up_to: up_to.min(end) }
+        let usual_begin = begin - period.missing;
+        Span { usual_begin, begin, usual_end, end, up_to: up_to.min(end) }
     }
 
     /// Nano-units of each credit that the last documents used.
@@ -194,13 +226,13 @@ impl<'a> Accounts<'a> {
         let mut used = BTreeMap::new();
         let mut period = self.first_period();
         let last = self.documents.iter().map(|document| document.up_to).max();
-        while last.is_some_and(|last| self.begin(period) < last) {
+        while last.is_some_and(|last| self.border(period.begin) < last) {
             for (id, amount) in
-                self.last(period).iter().flat_map(|document| &document.whole.adjustments)
+                self.last(&period).iter().flat_map(|document| &document.whole.adjustments)
             {
                 *used.entry(id.clone()).or_insert(0) -= amount;
             }
-            period = self.periods.next(period);
+            period = self.next(&period);
         }
         used.retain(|id, _| self.is_of_kind(id, "credit") || self.is_goodwill(id));
         used

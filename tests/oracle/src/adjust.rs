@@ -192,7 +192,7 @@ impl<'a> Ledger<'a> {
 
     /// The amount of a minimum or a cap.
     fn amount(&self, id: &str) -> i128 {
-        let usual = whole((self.span.usual_end - self.span.begin).into());
+        let usual = whole((self.span.usual_end - self.span.usual_begin).into());
         let shares = self.acting(id).map(|(piece, adjustment)| {
             &adjustment.amount * whole((piece.to - piece.from).into()) / &usual
         });

@@ -92,7 +92,20 @@ fn date_of(local: Nanos) -> Date {
     EPOCH.checked_add(local.div_euclid(DAY).days()).expect("a date")
 }
 
-/// The periods of an agreement, named by their first local day.
+/// A period.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Period {
+    /// Name: the first local day, or the first instant where the agreement began inside of it.
+    pub(crate) name: String,
+    /// First instant, in UTC.
+    pub(crate) begin: Nanos,
+    /// First instant after, in UTC.
+    pub(crate) end: Nanos,
+    /// Nanoseconds before `begin` that a usual period would have, too.
+    pub(crate) missing: Nanos,
+}
+
+/// The periods of an agreement.
 pub(crate) struct Periods<'a> {
     pub(crate) agreement: &'a Agreement,
     pub(crate) zone: Zone,
@@ -130,6 +143,26 @@ impl<'a> Periods<'a> {
     /// The first instant of the period, in UTC.
     pub(crate) fn begin(&self, period: Date) -> Nanos {
         self.zone.first_reading(day_number(period) * DAY)
+    }
+
+    /// The agreement's own period that holds an instant of UTC.
+    pub(crate) fn holding(&self, utc: Nanos) -> Period {
+        let mut day = self.before(utc);
+        while self.begin(self.next(day)) <= utc {
+            day = self.next(day);
+        }
+        let begin = self.begin(day);
+        Period { name: day.to_string(), begin, end: self.begin(self.next(day)), missing: 0 }
+    }
+
+    /// The period from a border on, which need not be one of the agreement's own.
+    pub(crate) fn from(&self, border: Nanos) -> Period {
+        let usual = self.holding(border);
+        if usual.begin == border {
+            return usual;
+        }
+        let name = Timestamp::from_nanosecond(border.into()).expect("an instant").to_string();
+        Period { name, begin: border, end: usual.end, missing: border - usual.begin }
     }
 }
 

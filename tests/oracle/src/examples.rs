@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::scenario::{
-    Act, Agreement, BookSet, Instance, Meter, Nanos, OneOff, Override, PeriodKind, Piece, Policy,
-    PolicySet, Scenario, Step, StretchKind, TimeRounding,
+    Act, Agreement, AgreementSet, BookSet, Instance, Meter, Nanos, OneOff, Override, PeriodKind,
+    Piece, Policy, PolicySet, Scenario, Step, StretchKind, TimeRounding,
 };
 
 /// One second.
@@ -273,7 +273,16 @@ fn adjustments() -> Vec<Example> {
             &[4_000],
         )
         .with_credit_used(1_000),
+        Example::new("8k", from_16th_on(&minimum(50)), &[5_000, 2_500]),
     ]
+}
+
+/// Months from day 1 on, and from day 16 on after the first.
+fn from_16th_on(minimum: &Value) -> Scenario {
+    let mut short = with_adjustments(std::slice::from_ref(minimum));
+    let agreement = Agreement { anchor: 16, ..short.0.agreement.clone() };
+    short.0.agreements.push(AgreementSet { at: DAY, agreement });
+    short.acts(vec![Act::Close(MONTH + 15 * DAY)])
 }
 
 /// A day that can't be rated, and one after it that can.
@@ -435,6 +444,7 @@ impl Short {
     fn new() -> Self {
         let short = Self(Scenario {
             agreement: Agreement { zone: "UTC".into(), kind: PeriodKind::Month, anchor: 1 },
+            agreements: Vec::new(),
             first_fact: 0,
             ended: None,
             calendar: vec![Step { at: 0, offset: BEGIN }],

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use crate::clock::{Calendar, DAY, Periods, Zone};
 use crate::scenario::{
-    Act, Agreement, BookSet, Instance, Meter, Nanos, OneOff, Override, Own, PeriodKind, Piece,
-    Policy, PolicySet, Scenario, Step, StretchKind, TimeRounding,
+    Act, Agreement, AgreementSet, BookSet, Instance, Meter, Nanos, OneOff, Override, Own,
+    PeriodKind, Piece, Policy, PolicySet, Scenario, Step, StretchKind, TimeRounding,
 };
 
 /// A number from the environment, or the one of each run of the suite: `ORACLE_SEED` picks other
@@ -198,8 +198,10 @@ impl<'a> Maker<'a> {
             instances.iter().flat_map(|instance| &instance.pieces).map(|piece| piece.to).max();
         let ended = self.dice.chance(5).then_some(last.unwrap_or(first) + self.tick);
         let own = self.own(&books);
+        let agreements = self.agreements(first_fact);
         let mut scenario = Scenario {
             agreement: self.agreement,
+            agreements,
             first_fact,
             ended,
             calendar: self.calendar,
@@ -211,6 +213,21 @@ impl<'a> Maker<'a> {
         };
         scenario.hold_what_is_learnt_inside_the_tenants_life();
         scenario
+    }
+
+    fn agreements(&mut self, first_fact: Nanos) -> Vec<AgreementSet> {
+        let count = if self.dice.chance(30) { 1 + self.dice.below(2) } else { 0 };
+        let mut sets = Vec::with_capacity(count);
+        for _ in 0..count {
+            let agreement = Agreement {
+                zone: self.dice.of(&ZONES).to_owned(),
+                kind: self.dice.of(&[PeriodKind::Day, PeriodKind::Day, PeriodKind::Month]),
+                anchor: i8::try_from(self.dice.of(&[1, 15, 28, 31])).expect("a day"),
+            };
+            sets.push(AgreementSet { at: self.time().max(first_fact), agreement });
+        }
+        sets.sort_by_key(|set| set.at);
+        sets
     }
 
     fn instance(&mut self, number: usize) -> Instance {
@@ -633,7 +650,9 @@ impl<'a> Maker<'a> {
             to = from + self.dice.between(1, 20) * self.tick;
         }
         let is_policy = self.dice.chance(50);
-        let policy = is_policy.then(|| self.policy());
+        // No activation gives it options.
+        let initializing_max = 600_000_000_000;
+        let policy = is_policy.then(|| Policy { initializing_max, ..self.policy() });
         let again = self.dice.of(books).book;
         let fresh = self.book();
         let book = (!is_policy).then(|| if self.dice.chance(20) { again } else { fresh });
@@ -665,7 +684,7 @@ fn minute(local: Nanos) -> String {
 }
 
 /// Features of scenarios, each of which the generator must reach.
-pub const FEATURES: [&str; 18] = [
+pub const FEATURES: [&str; 19] = [
     "two prices",
     "windows",
     "swap",
@@ -684,6 +703,7 @@ pub const FEATURES: [&str; 18] = [
     "counts",
     "one-off",
     "own line",
+    "agreement",
 ];
 
 /// The features of [`FEATURES`] that a scenario has.
@@ -726,6 +746,7 @@ pub fn features(scenario: &Scenario) -> BTreeSet<&'static str> {
         prices().any(|price| price["per"] == "network-in-B"),
         scenario.acts.iter().any(|act| matches!(act, Act::OneOff(_))),
         !scenario.own.is_empty(),
+        !scenario.agreements.is_empty(),
     ];
     FEATURES.into_iter().zip(has).filter(|(_, has)| *has).map(|(feature, _)| feature).collect()
 }

@@ -19,6 +19,6 @@ mod views;
 pub mod examples;
 pub mod generate;
 
-pub use acts::{preview, run};
+pub use acts::{borders, preview, run};
 pub use scenario::*;
 pub use views::*;

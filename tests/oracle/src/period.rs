@@ -12,6 +12,9 @@ use crate::usage::{Place, Stretch, Unrated, Usage, pairs};
 /// The part of a period that a view covers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Span {
+    /// Begin of a usual period that ends with this one; `begin`, unless an agreement began inside
+    /// of one of its own periods.
+    pub(crate) usual_begin: Nanos,
     pub(crate) begin: Nanos,
     /// Border to the next period.
     pub(crate) usual_end: Nanos,

@@ -10,8 +10,11 @@ pub type Nanos = i64;
 /// Everything that determines the documents of one tenant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scenario {
-    /// Division of the tenant's time into periods.
+    /// Division of the tenant's time into periods, from its first one on.
     pub agreement: Agreement,
+    /// Agreements that follow, in the order in which they were made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agreements: Vec<AgreementSet>,
     /// Instant of the tenant's first fact.
     pub first_fact: Nanos,
     /// Instant of the tenant's end; it goes on if absent.
@@ -57,6 +60,15 @@ pub struct Agreement {
     pub kind: PeriodKind,
     /// Day of the month at which a month's period begins, 1 to 31.
     pub anchor: i8,
+}
+
+/// An agreement that follows on another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgreementSet {
+    /// Instant at which it was made. It cuts the time after the period that holds this instant.
+    pub at: Nanos,
+    /// Agreement.
+    pub agreement: Agreement,
 }
 
 /// The length of a period.
@@ -238,14 +250,15 @@ pub struct Outcome {
     pub documents: Vec<Document>,
     /// Nano-units used of each credit by all periods.
     pub credits: BTreeMap<String, i128>,
-    /// Periods for which a settle would make a document, by their first local day.
+    /// Periods for which a settle would make a document, by the names that documents have.
     pub stale: Vec<String>,
 }
 
 /// One document of a period.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
-    /// First local day of the period.
+    /// First local day of the period; its first instant in UTC, if the agreement began inside of
+    /// one of its own periods.
     pub period: String,
     /// Instant up to which the document goes.
     pub up_to: Nanos,

@@ -18,7 +18,10 @@ use crate::usage::{pairs, phase_at, piece_at};
 /// The oracle's view of a period up to an instant: input and result.
 #[derive(Debug, Clone)]
 pub struct PeriodView {
-    /// Begin of the full period.
+    /// Begin of a usual period that ends with this one; before `begin`, if the agreement began
+    /// inside of one of its own periods.
+    pub usual_begin: Nanos,
+    /// Begin of the period.
     pub begin: Nanos,
     /// Border to the next period.
     pub usual_end: Nanos,
@@ -143,6 +146,7 @@ impl PeriodView {
         let cuts =
             cuts.flat_map(|(number, instance)| cuts_of(known, &edges, number, instance)).collect();
         Self {
+            usual_begin: span.usual_begin,
             begin: span.begin,
             usual_end: span.usual_end,
             end: span.end,

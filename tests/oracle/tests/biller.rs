@@ -357,7 +357,7 @@ fn header(scenario: &Scenario, view: &PeriodView) -> input::Header {
         |step: &tallyman_oracle::Step| input::Offset { since: step.at, offset: step.offset };
     input::Header {
         form: input::FORM,
-        period: input::Span { start: view.begin, end: view.usual_end },
+        period: input::Span { start: view.usual_begin, end: view.usual_end },
         first: first(view),
         last: view.end,
         until: view.up_to,
@@ -367,9 +367,14 @@ fn header(scenario: &Scenario, view: &PeriodView) -> input::Header {
         terms: terms.collect(),
         meters,
         opening: balances(&view.opening, &granted(scenario)),
-        one_offs: view.one_offs.iter().map(one_off).collect(),
+        one_offs: of_period(view).map(one_off).collect(),
         marks: Vec::new(),
     }
+}
+
+/// The one-offs that may act in a period: no charges of earlier ones.
+fn of_period(view: &PeriodView) -> impl Iterator<Item = &tallyman_oracle::OneOff> {
+    view.one_offs.iter().filter(|one| one.is_goodwill || view.begin <= one.at)
 }
 
 fn own_line((own, meter, unit): &(Own, String, String)) -> input::OwnLine {

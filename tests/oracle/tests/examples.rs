@@ -60,6 +60,7 @@ examples! {
     example_8h: "8h",
     example_8i: "8i",
     example_8j: "8j",
+    example_8k: "8k",
     example_9a: "9a",
     example_9b: "9b",
     example_9c: "9c",

@@ -64,6 +64,40 @@ proptest! {
     }
 
     #[test]
+    fn nothing_is_charged_below_zero(scenario in scenarios()) {
+        for document in run(&scenario).documents {
+            prop_assert!(document.whole.total >= 0, "{document:?}");
+            prop_assert!(document.whole.rules.values().all(|sum| *sum >= 0), "{document:?}");
+        }
+    }
+
+    /// Without steps, a change of time changes the bill by at most time x price x quantity, and one
+    /// nano-unit a period.
+    #[test]
+    fn without_steps_the_bill_is_continuous_in_time(
+        scenario in scenarios(),
+        place in 0_usize..3,
+        more in 1_i64..50,
+    ) {
+        let mut smooth = smooth(&scenario);
+        let sums = |scenario: &Scenario| -> (i128, i128) {
+            let last = last(&run(scenario));
+            let sums = last.values().flat_map(|(_, sums)| sums.rules.values());
+            (sums.sum(), last.len() as i128)
+        };
+        let (before, _) = sums(&smooth);
+        let place = place % smooth.instances.len();
+        let instance = &mut smooth.instances[place];
+        let Some(piece) = instance.pieces.last_mut() else { return Ok(()) };
+        piece.to += more;
+        let quantity: u64 = piece.dimensions.values().chain([&1]).sum();
+        let (after, periods) = sums(&smooth);
+        let most = highest(&smooth) * i128::from(more) * i128::from(quantity);
+        let rules = 3;
+        prop_assert!((after - before).abs() <= most + rules * periods, "{before} to {after}");
+    }
+
+    #[test]
     fn documents_add_up_to_the_last_view_in_coins(scenario in scenarios()) {
         let mut totals: BTreeMap<String, (i128, i128)> = BTreeMap::new();
         for document in run(&scenario).documents {
@@ -94,6 +128,57 @@ proptest! {
             prop_assert_eq!(totals(late), totals(early));
         }
     }
+}
+
+/// The scenario without tiers, packages, fees, windows, adjustments, minimums and grains, closed
+/// once after everything.
+fn smooth(scenario: &Scenario) -> Scenario {
+    let mut smooth = scenario.clone();
+    smooth.own.clear();
+    smooth.ended = None;
+    for set in &mut smooth.books {
+        set.book["adjustments"] = Value::Array(Vec::new());
+        set.book["line_digits"] = Value::from(9);
+        let prices = set.book["prices"].as_array_mut().expect("prices");
+        prices.retain(|price| price["per"] != "network-in-B" && price["windows"].is_null());
+        prices.iter_mut().for_each(|price| *price = flat(price));
+    }
+    for set in &mut smooth.policies {
+        for meter in set.policy.meters.values_mut() {
+            (meter.minimum, meter.granularity) = (0, 0);
+        }
+    }
+    let ends = smooth.instances.iter().flat_map(|instance| &instance.pieces);
+    let end = ends.map(|piece| piece.to).max().unwrap_or(0);
+    smooth.acts = vec![Act::Close(end + 1_000)];
+    smooth
+}
+
+/// A price of one rate: the price itself, or that of its first tier.
+fn flat(price: &Value) -> Value {
+    let mut flat = price.clone();
+    let fields = flat.as_object_mut().expect("a price");
+    let first = price["tiers"][0]["price"].clone();
+    if !first.is_null() {
+        fields.insert("price".into(), first);
+    }
+    for of_steps in ["model", "tiers", "once", "included", "package"] {
+        fields.remove(of_steps);
+    }
+    flat
+}
+
+/// The highest price of a unit for a second, in units of money, rounded up.
+fn highest(scenario: &Scenario) -> i128 {
+    let books = scenario.books.iter().map(|set| &set.book);
+    let prices = books.flat_map(|book| book["prices"].as_array().into_iter().flatten());
+    let above = |price: &Value| {
+        let text = price["price"].as_str().expect("a text");
+        let (above, below) = text.split_once('/').unwrap_or((text, "1"));
+        let below: i128 = below.parse().expect("a number");
+        (above.parse::<i128>().expect("a number") + below - 1) / below
+    };
+    prices.map(above).max().unwrap_or(0)
 }
 
 fn sums(outcome: &Outcome) -> Vec<(String, Nanos, Sums, i128)> {

@@ -186,6 +186,44 @@ async fn nothing_is_charged_once_after_a_tenants_end() {
     server.stop().await;
 }
 
+/// A document that a settlement would correct is marked in the list and counted for alerts; one
+/// that would come out the same is not, whatever became known.
+#[tokio::test]
+async fn a_document_is_stale_only_while_a_settlement_would_correct_it() {
+    let server = Server::start().await;
+    done(&server, Method::PUT, "/tenants/default/prices", book("EUR", "5")).await;
+    let (_, set) = server.get("/tenants/default/prices").await;
+    let since = set["history"][0]["from"].clone();
+    let close = json!({"to": "now", "at_once": true});
+    done(&server, Method::POST, "/tenants/default/invoice/close", close).await;
+    let over = json!({
+        "from": since, "until": "2199-01-01", "prices": book("EUR", "5").to_string(),
+        "reason": "in other words",
+    });
+    done(&server, Method::POST, "/tenants/default/invoice/overrides", over).await;
+    assert_eq!(stale(&server).await, (json!(false), 0));
+
+    let charge = json!({"kind": "charge", "amount": "1", "reason": "late", "at": since});
+    done(&server, Method::POST, "/tenants/default/one-offs", charge).await;
+    assert_eq!(stale(&server).await, (json!(true), 1));
+    let settle = json!({"reason": "late"});
+    done(&server, Method::POST, "/tenants/default/invoice/settle", settle).await;
+    assert_eq!(stale(&server).await, (json!(false), 0));
+    server.stop().await;
+}
+
+/// The first document's mark in the list, and the count of stale documents in the metrics.
+async fn stale(server: &Server) -> (serde_json::Value, u64) {
+    let (_, listed) = server.get("/tenants/default/invoices").await;
+    let asked = server.bare(Method::GET, "/metrics").bearer_auth(super::TOKEN).send().await;
+    let text = asked.expect("metrics").text().await.expect("text");
+    let found = text
+        .lines()
+        .find_map(|line| line.strip_prefix(r#"tallyman_documents_stale{tenant="default"} "#));
+    let count = found.expect("a sample").parse().expect("a number");
+    (listed["invoices"][0]["stale"].clone(), count)
+}
+
 #[tokio::test]
 async fn a_repeated_join_answers_with_the_version_of_the_first() {
     let server = Server::start().await;

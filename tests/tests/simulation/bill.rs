@@ -123,6 +123,7 @@ fn scenario(
     });
     Scenario {
         agreement: Agreement { zone: "UTC".into(), kind: PeriodKind::Month, anchor: 1 },
+        agreements: Vec::new(),
         first_fact,
         ended: None,
         calendar: vec![Step { at: first_fact, offset: 0 }],

@@ -433,6 +433,7 @@ pub fn scenario() -> impl Strategy<Value = Scenario> {
             let instances = instances.into_iter().map(|one| until(one, ended)).collect();
             Scenario {
                 agreement: Agreement { zone: "UTC".into(), kind: PeriodKind::Day, anchor: 1 },
+                agreements: Vec::new(),
                 first_fact: 0,
                 ended,
                 calendar,

@@ -9,6 +9,7 @@ use super::format::{Family, Labels, Samples};
 use crate::driver::View;
 use crate::id::TenantId;
 use crate::journal::Counted;
+use crate::rollout::Attention;
 use crate::tenancy::Tenant;
 use crate::tenant::Limit;
 use crate::vm::Phase;
@@ -81,6 +82,7 @@ pub(super) fn families(state: &State, tenants: &[Arc<Tenant>]) -> Vec<Family> {
     };
     let figures: Vec<_> = tenants.iter().map(figures).collect();
     let mut families = Vec::from(of_policies(state, &figures));
+    families.extend(of_bills(state, &figures));
     families.extend(of_instances(&figures));
     families.extend(of_limits(&figures));
     families
@@ -153,6 +155,26 @@ fn of_instances(figures: &[Figures]) -> [Family; 5] {
             name: "tallyman_transitions_total",
             help: "Entries of instances into each phase since the start.",
             samples: Samples::Counter(entered.collect()),
+        },
+    ]
+}
+
+fn of_bills(state: &State, figures: &[Figures]) -> [Family; 2] {
+    let found = figures.iter().map(|one| (one.label(), state.rollout.attention(one.tenant.id())));
+    let found: Vec<_> = found.collect();
+    let each = |value: fn(&Attention) -> u64| {
+        Samples::Gauge(found.iter().map(|(label, found)| (label.clone(), value(found))).collect())
+    };
+    [
+        Family {
+            name: "tallyman_documents_stale",
+            help: "Documents that a settlement would correct.",
+            samples: each(|found| found.stale),
+        },
+        Family {
+            name: "tallyman_periods_unrated",
+            help: "Periods that are over and that no policy has measured.",
+            samples: each(|found| found.unrated),
         },
     ]
 }

@@ -1,0 +1,121 @@
+//! The bills that need somebody: documents that a settlement would correct, and periods that no
+//! policy has measured.
+//!
+//! Both follow from the journal, and to find out takes as long as a bill. So a tenant is looked at
+//! again only once there are new facts, and no more often than that a hundredth of the time goes
+//! into looking.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant as Timer};
+
+use super::Rollout;
+use crate::id::{InstanceId, TenantId};
+use crate::invoice::{Directory, EvidenceError, InvoiceError, Issuer, Named};
+
+/// Time between two turns.
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Least time between two looks at a tenant, in lengths of the last one.
+const REST: u32 = 100;
+
+/// The bills of a tenant that need somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Attention {
+    /// Number of documents that a settlement would correct.
+    pub stale: u64,
+    /// Number of periods that are over and that no policy has measured.
+    pub unrated: u64,
+}
+
+/// The last look at each tenant.
+#[derive(Debug, Default)]
+pub(super) struct Looked(Mutex<BTreeMap<TenantId, Look>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    found: Attention,
+    /// Sequence number of the journal's last fact then.
+    through: u64,
+    /// End of the look, and its length.
+    at: Timer,
+    took: Duration,
+}
+
+impl Rollout {
+    /// The bills of a tenant that need somebody, as of the last look.
+    pub fn attention(&self, tenant: &TenantId) -> Attention {
+        let looked = self.looked.0.lock().unwrap_or_else(PoisonError::into_inner);
+        looked.get(tenant).map(|look| look.found).unwrap_or_default()
+    }
+
+    /// Notes how many documents of a tenant a settlement would correct, where somebody found out.
+    pub fn note_stale(&self, tenant: &TenantId, stale: u64) {
+        let mut looked = self.looked.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(look) = looked.get_mut(tenant) {
+            look.found.stale = stale;
+        } else {
+            let found = Attention { stale, unrated: 0 };
+            let look = Look { found, through: 0, at: Timer::now(), took: Duration::ZERO };
+            looked.insert(tenant.clone(), look);
+        }
+    }
+
+    /// Looks at the bills of all tenants in a loop, without end.
+    pub(super) async fn watch_bills(self: &Arc<Self>) {
+        loop {
+            for tenant in self.tenancy.tenants() {
+                let rollout = self.clone();
+                let id = tenant.id().clone();
+                let looked = crate::blocking::run(move || rollout.look(&id)).await;
+                if let Ok(Err(error)) = looked {
+                    tracing::warn!(%error, tenant = %tenant.id(), "a bill could not be looked at");
+                }
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// Looks at a tenant's bills, if there are new facts and the last look was long ago.
+    fn look(&self, tenant: &TenantId) -> Result<(), InvoiceError> {
+        let through = self.journal.head().seq;
+        if !self.is_due(tenant, through) {
+            return Ok(());
+        }
+        let begin = Timer::now();
+        let issuer = Issuer::new(self.journal.clone(), self.policies.clone());
+        let now = self.fleet.now();
+        let found = issuer.compute(tenant, &self.directory(tenant), |computer, view| {
+            let stale = computer.stale(&view)?.len() as u64;
+            let unrated = computer.unrated(&view, now)?.len() as u64;
+            Ok::<_, InvoiceError>(Attention { stale, unrated })
+        })??;
+        let look = Look { found, through, at: Timer::now(), took: begin.elapsed() };
+        let mut looked = self.looked.0.lock().unwrap_or_else(PoisonError::into_inner);
+        looked.insert(tenant.clone(), look);
+        Ok(())
+    }
+
+    fn is_due(&self, tenant: &TenantId, through: u64) -> bool {
+        let looked = self.looked.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_over = |look: &Look| look.at.elapsed() >= look.took * REST;
+        looked.get(tenant).is_none_or(|look| look.through != through && is_over(look))
+    }
+
+    /// The names and tags of a tenant's instances, deleted ones included.
+    pub fn directory(&self, tenant: &TenantId) -> Directory {
+        let fleet = self.fleet.clone();
+        let journal = self.journal.clone();
+        let tenant = tenant.clone();
+        Arc::new(move |id: &InstanceId| {
+            let missing = || EvidenceError::Missing(format!("the record of instance {id}"));
+            if let Ok(view) = fleet.find_closed(&tenant, id) {
+                let tags = view.record.spec.tags.clone().into_iter().collect();
+                return Ok(Named { id: id.to_string(), name: view.record.name.to_string(), tags });
+            }
+            let found = journal.archive().instance_of_hosts(id)?;
+            let stored = found.filter(|stored| stored.tenant == tenant).ok_or_else(missing)?;
+            Ok(Named::of_host(&stored))
+        })
+    }
+}
