@@ -27,6 +27,7 @@ mod operate;
 mod parity;
 mod policies;
 mod rate;
+mod readme;
 mod requests;
 mod restart;
 mod secrets;
