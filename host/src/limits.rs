@@ -263,7 +263,7 @@ pub mod instance {
     pub const VMM_LOG_BYTES_MAX: u64 = 4 << 20;
     /// Longest line that is searched for a boot marker, in bytes.
     pub const MARKER_LINE_BYTES_MAX: usize = 64 << 10;
-    /// Exit markers of one incarnation that are recorded as they come. A guest may print any
+    /// Exit markers of one launch that are recorded as they come. A guest may print any
     /// number; of later ones only the last is recorded, at [`EXIT_MARKER_INTERVAL_MS`] and at the
     /// end.
     pub const EXIT_MARKERS_AT_ONCE: usize = 16;

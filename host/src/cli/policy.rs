@@ -101,10 +101,10 @@ pub(super) enum Command {
         /// repeated
         #[arg(long = "option", value_name = "NAME=VALUE", value_parser = option)]
         options: Vec<(String, String)>,
-        /// Refuse if its trial differs in total by more than this amount, up or down
+        /// Refuse if its shadow differs in total by more than this amount, up or down
         #[arg(long, value_name = "AMOUNT")]
         max_net: Option<String>,
-        /// Refuse if its trial differs for any one tenant by more than this amount, up or down
+        /// Refuse if its shadow differs for any one tenant by more than this amount, up or down
         #[arg(long, value_name = "AMOUNT")]
         max_tenant: Option<String>,
         #[command(flatten)]
@@ -143,7 +143,7 @@ pub(super) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Shadow {
-    /// Start the trial of a policy
+    /// Run a policy in the shadow of the one in force
     #[command(after_help = "Examples:\n  tallyman policy shadow start 3f9a1c")]
     Start {
         /// The policy: its name, its digest, a unique prefix of the digest, or `standard`
@@ -152,7 +152,7 @@ pub(super) enum Shadow {
         #[arg(long)]
         reason: Option<String>,
     },
-    /// Show the report of a trial
+    /// Show the report of a shadow
     #[command(after_help = "Examples:\n  \
                       tallyman policy shadow report 3f9a1c\n  \
                       tallyman policy shadow report 3f9a1c --json")]
@@ -160,7 +160,7 @@ pub(super) enum Shadow {
         /// The policy: its name, its digest, or a unique prefix of the digest
         digest: String,
     },
-    /// End the trial of a policy
+    /// Stop the shadow of a policy
     #[command(after_help = "Examples:\n  tallyman policy shadow stop 3f9a1c")]
     Stop {
         /// The policy: its name, its digest, or a unique prefix of the digest
