@@ -19,7 +19,7 @@ help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: image ## Set up, build, walk a Linux guest through its life, then keep serving on 127.0.0.1:8080
+run: image ## Set up, build, walk a Linux guest through its life, then keep serving
 	@exec $(TALLYMAN) tour --keep $(SWAP)
 
 .PHONY: demo
@@ -27,7 +27,7 @@ demo: image ## The same walk, then stop; the exit status says whether the times 
 	@exec $(TALLYMAN) tour $(SWAP)
 
 .PHONY: fleet
-fleet: image ## Start a collector and three hosts here, run a guest on each, and show one bill over all
+fleet: image ## Start a collector and three hosts, a guest on each, and show one bill over all
 	@scripts/fleet $(TALLYMAN) "$(TALLYMAN_DATA)/images"
 
 .PHONY: image
@@ -55,7 +55,8 @@ SEEDS ?= 200
 SEED ?= 1
 .PHONY: simulate
 simulate: ## Simulate SEEDS hosts with their crashes, from the seed SEED on
-	@SEEDS=$(SEEDS) SEED=$(SEED) cargo test --locked --workspace --test simulation -- every_seed --nocapture
+	@SEEDS=$(SEEDS) SEED=$(SEED) cargo test --locked --workspace --test simulation \
+		-- every_seed --nocapture
 
 .PHONY: soak
 soak: ## The long runs, by hand: 20,000 seeds, and 100,000 bills against the oracle
@@ -69,10 +70,11 @@ conformance: ## Set up and try every operation on every hypervisor of this host
 
 .PHONY: oracle
 oracle: ## Hold the biller against the oracle in 100,000 scenarios, and count the pairs of features
-	@ORACLE_CASES=100000 ORACLE_PAIRS=100000 cargo test --release --locked -p tallyman-oracle -- --nocapture
+	@ORACLE_CASES=100000 ORACLE_PAIRS=100000 cargo test --release --locked -p tallyman-oracle \
+		-- --nocapture
 
 .PHONY: interpreted
-interpreted: build ## Set up and build policies in Python and JavaScript with their own tools, and hold them against the kit
+interpreted: build ## Build policies in Python and JavaScript, and hold them against the kit
 	@scripts/setup interpreted
 	@scripts/interpreted $(TALLYMAN)
 

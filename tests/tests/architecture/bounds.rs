@@ -92,6 +92,24 @@ fn value(name: &str, expression: &str) -> String {
     }
 }
 
+/// Words in lines of at most 100 columns, each with an end.
+fn wrapped(text: &str) -> String {
+    let mut lines = String::new();
+    let mut line = String::new();
+    for word in text.split(' ') {
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > 100 {
+            lines += &line;
+            lines.push('\n');
+            line.clear();
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line += word;
+    }
+    lines + &line + "\n"
+}
+
 /// The part of the page that is made.
 fn made(items: &[Item]) -> String {
     let mut text = String::new();
@@ -100,7 +118,8 @@ fn made(items: &[Item]) -> String {
         let doc = item.doc.replace(['[', ']'], "");
         match &item.value {
             None => {
-                let _ = write!(text, "\n## `{}`\n\n{doc}\n\n", item.path.join("::"));
+                let doc = wrapped(&doc);
+                let _ = write!(text, "\n## `{}`\n\n{doc}\n", item.path.join("::"));
                 text += "| bound | value | meaning |\n|---|---|---|\n";
             }
             Some(expression) => {

@@ -66,6 +66,58 @@ fn the_dashboard_s_lines_fit_into_100_columns() {
     assert!(wrong.is_empty(), "break these lines:\n{wrong}");
 }
 
+/// Returns whether a line of a page or script may be longer: a table, or a line with an address.
+fn can_be_long(line: &str) -> bool {
+    line.starts_with('|') || line.contains("://")
+}
+
+/// The lines of a page but those of blocks that no shell reads: pictures, outputs, documents.
+fn broken_by_hand(page: &str) -> String {
+    let mut language = None;
+    let mut kept = String::new();
+    // A heading has one line.
+    for line in page.lines().filter(|line| !line.starts_with("##")) {
+        match (line.strip_prefix("```"), language) {
+            (Some(begins), None) => language = Some(begins),
+            (Some(_), Some(_)) => language = None,
+            (None, None | Some("sh")) => {
+                kept += line;
+                kept.push('\n');
+            }
+            (None, Some(_)) => {}
+        }
+    }
+    kept
+}
+
+#[test]
+fn pages_and_scripts_fit_into_100_columns() {
+    let root = root();
+    let mut paths = files(&root, &["md"]);
+    paths.retain(|path| {
+        !path
+            .components()
+            .any(|part| ["vendor", "node_modules"].iter().any(|no| part.as_os_str() == *no))
+    });
+    for script in ["setup", "test", "package", "fleet", "interpreted"] {
+        paths.push(root.join("scripts").join(script));
+    }
+    paths.extend([root.join("Makefile"), root.join(".ci/run"), root.join(".editorconfig")]);
+    assert!(paths.len() > 30, "the files are found");
+    let mut wrong = String::new();
+    for path in paths {
+        let text = fs::read_to_string(&path).expect("readable");
+        let is_page = path.extension().is_some_and(|ending| ending == "md");
+        let text = if is_page { broken_by_hand(&text) } else { text };
+        let long = text.lines().filter(|line| line.chars().count() > 100 && !can_be_long(line));
+        for line in long {
+            let _ =
+                writeln!(wrong, "{}: {line}", path.strip_prefix(&root).expect("inside").display());
+        }
+    }
+    assert!(wrong.is_empty(), "break these lines:\n{wrong}");
+}
+
 /// Identifiers of the glossary's columns, each looked up in the texts that it must occur in.
 #[test]
 fn the_glossary_names_what_is_there() {
