@@ -91,7 +91,7 @@ pub(super) enum Command {
         id: String,
         /// The steps in the order in which they are tried: hold, last-good, standard
         #[arg(required = true)]
-        ladder: Vec<FallbackStep>,
+        steps: Vec<FallbackStep>,
     },
 }
 
@@ -171,8 +171,8 @@ impl Command {
                 let ended: EndedTenant = client.remove(&["tenants", &id]).await?;
                 output.show(&ended, last_bill)
             }
-            Command::Fallback { id, ladder } => {
-                let fallback = Fallback { ladder: ladder.into_iter().map(Into::into).collect() };
+            Command::Fallback { id, steps } => {
+                let fallback = Fallback { ladder: steps.into_iter().map(Into::into).collect() };
                 let tenant: Tenant = client.put(&["tenants", &id, "fallback"], &fallback).await?;
                 output.show(&tenant, details)
             }
