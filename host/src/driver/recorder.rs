@@ -1,5 +1,9 @@
 //! The record and state of one instance, and the journal to which every change of either goes
 //! before it is published.
+//!
+//! Facts come from the task that makes them happen, and from nothing that is merely seen: a poll,
+//! an event bus or a `watch` channel keeps the last value only, and a phase that was lived but not
+//! seen is lost money.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,4 +1,7 @@
 //! The side of a collector: a copy of each host's journal.
+//!
+//! A fact is taken only if it follows on the last one of its host: a prefix of each host's chain,
+//! or nothing. So order and exactly once need no trust in what carries the facts.
 
 use std::collections::BTreeMap;
 use std::fs;

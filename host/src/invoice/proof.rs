@@ -1,4 +1,7 @@
 //! Proofs: a document is computed again from evidence, and compared byte for byte.
+//!
+//! A second engine, the interpreter, runs the same calls: a fault of the compiler that changed a
+//! charge would otherwise prove itself.
 
 use super::InvoiceError;
 use super::calls::Calls;

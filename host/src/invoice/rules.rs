@@ -1,4 +1,7 @@
 //! The policies and books in force over a span of a tenant's time.
+//!
+//! They follow from facts alone, those up to the document's own place in the journal: a document
+//! that depended on anything else could not be made again.
 
 use super::evidence::{InForce, Override, Quarantine};
 use super::stand_ins::StandIns;

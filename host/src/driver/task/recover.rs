@@ -1,4 +1,7 @@
 //! Recovery after a restart of the daemon: the machine and files that are found decide the state.
+//!
+//! An instant that no stamp proves is not guessed: the time from the last proof on is `unknown`, so
+//! that nobody is billed for a machine that may have been gone.
 
 use super::Task;
 use super::lifecycle::cause_of;
