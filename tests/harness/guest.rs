@@ -42,7 +42,9 @@ fn build_tiny() -> PathBuf {
     let tiny = out.join("tiny");
     let mut gcc = Command::new("gcc");
     gcc.args(FLAGS).arg("-T").arg(source.join("tiny.ld")).arg("-o").arg(&draft);
-    run(gcc.arg(source.join("entry.S")).arg(source.join("tiny.c")));
+    run(gcc.args(
+        ["entry.S", "tiny.c", "card.c", "agent.c", "virtio.c"].map(|file| source.join(file)),
+    ));
     std::fs::rename(draft, &tiny).expect("put the guest into target/guests");
     tiny
 }

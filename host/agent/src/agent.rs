@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process};
 
+use crate::hold::Hold;
 use crate::port::{Port, Read};
 use crate::session::{Output, Session, signal_group};
 use crate::{card, power, spawn, sync};
@@ -42,6 +43,8 @@ pub(crate) struct Agent {
     /// The image's program, if it is ours to run.
     program: Option<Program>,
     buttons: Vec<File>,
+    /// The guest's processes, while they are held.
+    hold: Option<Hold>,
     /// Clock and random pool are ours to set.
     owns_machine: bool,
     buffer: Vec<u8>,
@@ -59,6 +62,7 @@ impl Agent {
             signals: signals()?,
             program: None,
             buttons: Vec::new(),
+            hold: None,
             owns_machine,
             buffer: vec![0; BUFFER_BYTES],
         })
@@ -166,7 +170,9 @@ impl Agent {
     /// Until the next deadline; none if there is none.
     fn patience(&self) -> Option<Timespec> {
         let sessions = self.sessions.values().filter_map(|session| session.deadline);
-        let next = sessions.chain(self.ending.iter().map(|(_, deadline)| *deadline)).min()?;
+        let ending = self.ending.iter().map(|(_, deadline)| *deadline);
+        let held = self.hold.iter().map(|hold| hold.until);
+        let next = sessions.chain(ending).chain(held).min()?;
         let wait = next.saturating_duration_since(Instant::now());
         let tv_sec = i64::try_from(wait.as_secs()).unwrap_or(i64::MAX);
         Some(Timespec { tv_sec, tv_nsec: wait.subsec_nanos().into() })
@@ -272,7 +278,25 @@ impl Agent {
                 self.say(&FromGuest::Bye);
                 self.flush();
             }
+            FromHost::Hold => self.hold(),
             FromHost::Ack => {}
+        }
+    }
+
+    /// Holds the guest's processes.
+    fn hold(&mut self) {
+        if self.owns_machine && self.hold.is_none() {
+            // The host sees by our answer if they are not.
+            self.hold = Hold::begin().ok();
+        }
+        self.say(&FromGuest::Held { done: self.hold.is_some() });
+        self.flush();
+    }
+
+    /// Lets them go.
+    fn let_go(&mut self) {
+        if let Some(hold) = self.hold.take() {
+            hold.end();
         }
     }
 
@@ -291,6 +315,7 @@ impl Agent {
             // The host sees by our answer if it was not set.
             let _ = sync::set_wall(wall_ns);
         }
+        self.let_go();
         self.say(&FromGuest::Synced { before_ns, after_ns: sync::wall_ns(), seeded });
         self.flush();
     }
@@ -387,6 +412,10 @@ impl Agent {
     /// Ends what has had its time.
     fn expire(&mut self) {
         let now = Instant::now();
+        // A host that does not come to set the clock is not waited for.
+        if self.hold.as_ref().is_some_and(|hold| hold.until <= now) {
+            self.let_go();
+        }
         let is_over = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
         for session in self.sessions.values_mut().filter(|session| is_over(session.deadline)) {
             session.time_out();

@@ -19,6 +19,9 @@ const FIRST: &str = "eth0";
 const UP: u16 = 0x1;
 const UP_AND_THROUGH_GATEWAY: u16 = 0x1 | 0x2;
 
+/// `SIOCETHTOOL` of `linux/sockios.h`.
+const ETHTOOL: u64 = 0x8946;
+
 /// Sets the card up as the kernel's command line says. Does nothing if that says nothing.
 pub(crate) fn set_up() -> io::Result<()> {
     let cmdline = fs::read_to_string("/proc/cmdline")?;
@@ -33,6 +36,7 @@ pub(crate) fn apply(settings: &Settings) -> io::Result<()> {
     raise(&socket, LOOPBACK)?;
     set_address(&socket, &card, libc::SIOCSIFADDR as _, settings.address)?;
     set_address(&socket, &card, libc::SIOCSIFNETMASK as _, settings.mask())?;
+    send_as_on_the_wire(&socket, &card);
     raise(&socket, &card)?;
     route(&socket, settings.gateway)?;
     name(&settings.name_servers)
@@ -96,6 +100,17 @@ fn raise(socket: &UdpSocket, device: &str) -> io::Result<()> {
     request.send(socket, libc::SIOCGIFFLAGS as _)?;
     request.value[0] |= UP as u8;
     request.send(socket, libc::SIOCSIFFLAGS as _)
+}
+
+/// Has the card be handed packets as they are on the wire, never several as one: the host drops
+/// those, as it could not count them. A card that can't be told has no such ability.
+fn send_as_on_the_wire(socket: &UdpSocket, device: &str) {
+    // The kernel's `struct ethtool_value`, with `ETHTOOL_STXCSUM`: without checksums by the card,
+    // the kernel joins nothing for it.
+    let value: [u32; 2] = [0x17, 0];
+    let address = value.as_ptr().expose_provenance() as u64;
+    // What it can't do it need not be told to leave.
+    let _ = DeviceRequest::new(device, &address.to_ne_bytes()).send(socket, ETHTOOL);
 }
 
 /// The kernel's `struct rtentry`.

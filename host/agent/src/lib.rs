@@ -23,3 +23,6 @@ pub mod setup;
 
 /// The name of the virtio-serial port on which the agent listens.
 pub const PORT_NAME: &str = "org.tallyman.agent.0";
+
+/// The port of the vsock device on which an agent listens that has no virtio-serial port.
+pub const VSOCK_PORT: u32 = 1_024;

@@ -12,6 +12,7 @@
 mod agent;
 mod card;
 mod helper;
+mod hold;
 mod init;
 mod port;
 mod power;

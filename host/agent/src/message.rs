@@ -2,8 +2,11 @@
 
 use crate::fields::{Malformed, Reader, Writer};
 
-/// The version of the protocol. Another one is refused with both numbers.
-pub const VERSION: u16 = 1;
+/// The version of the protocol. A later one is refused with both numbers.
+pub const VERSION: u16 = 2;
+
+/// The first version whose agents hold the guest's processes.
+pub const VERSION_HOLDS: u16 = 2;
 
 /// Most bytes of a process's input or output in one message.
 pub const DATA_BYTES_MAX: usize = 32 << 10;
@@ -85,6 +88,8 @@ pub enum FromHost {
         /// The settings, as words of the kernel's command line.
         words: Vec<u8>,
     },
+    /// The vCPUs are about to be held: the guest's processes are held first, until the next `Sync`.
+    Hold,
 }
 
 /// A message of the guest.
@@ -147,6 +152,11 @@ pub enum FromGuest {
     Bye,
     /// Nothing but the acknowledgement that every message carries.
     Ack,
+    /// The answer to a `Hold`.
+    Held {
+        /// The guest's processes are held; otherwise its kernel can't do it.
+        done: bool,
+    },
 }
 
 /// The purpose of a session, and its time.
@@ -286,6 +296,9 @@ impl Message for FromHost {
             Self::Network { words } => {
                 to.u8(12).bytes(words);
             }
+            Self::Hold => {
+                to.u8(13);
+            }
         }
     }
 
@@ -303,6 +316,7 @@ impl Message for FromHost {
             10 => Self::Bye,
             11 => Self::Ack,
             12 => Self::Network { words: from.bytes()? },
+            13 => Self::Hold,
             _ => return Err(Malformed("its kind is not known")),
         };
         from.end().map(|()| message)
@@ -347,6 +361,9 @@ impl Message for FromGuest {
             Self::Ack => {
                 to.u8(9);
             }
+            Self::Held { done } => {
+                to.u8(10).bool(*done);
+            }
         }
     }
 
@@ -363,6 +380,7 @@ impl Message for FromGuest {
             7 => Self::Ended { session: from.u32()?, ending: Ending::read(from)? },
             8 => Self::Bye,
             9 => Self::Ack,
+            10 => Self::Held { done: from.bool()? },
             _ => return Err(Malformed("its kind is not known")),
         };
         from.end().map(|()| message)
@@ -521,6 +539,7 @@ mod tests {
             session().prop_map(|session| FromHost::Cut { session }),
             Just(FromHost::Bye),
             Just(FromHost::Ack),
+            Just(FromHost::Hold),
         ]
     }
 
@@ -551,6 +570,7 @@ mod tests {
                 .prop_map(|(session, ending)| FromGuest::Ended { session, ending }),
             Just(FromGuest::Bye),
             Just(FromGuest::Ack),
+            any::<bool>().prop_map(|done| FromGuest::Held { done }),
         ]
     }
 

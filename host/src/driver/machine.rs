@@ -10,10 +10,10 @@ use super::copy;
 use super::error::{FleetError, failed};
 use super::files::{blocking, discard, held_folder, link, on_disk};
 use super::recorder::Recorder;
-use crate::guest::{Cut, Guest};
+use crate::guest::{Cut, Guest, Way};
 use crate::hypervisor::{
-    Exit, Hypervisor, HypervisorError, Launched, MachineSpec, Observed, Origin, Stamp, Vm, VmState,
-    files,
+    AgentSocket, Exit, Hypervisor, HypervisorError, Launched, MachineSpec, Observed, Origin, Stamp,
+    Vm, VmState, files,
 };
 
 /// A machine that is not known to have ended.
@@ -29,6 +29,14 @@ pub(super) struct Machine {
     /// Bytes on disk of the memory that it was loaded from, if its vCPUs could not be run and never
     /// ran: that memory is still current.
     pub(super) unrestored: Option<u64>,
+}
+
+/// The way to the agent behind a socket.
+fn way(agent: AgentSocket) -> Way {
+    match agent {
+        AgentSocket::Port(socket) => Way { socket, vsock_port: None },
+        AgentSocket::Vsock(socket) => Way { socket, vsock_port: Some(agent::VSOCK_PORT) },
+    }
 }
 
 /// The outcome of saving memory.
@@ -49,7 +57,7 @@ impl Machine {
     ) -> Result<Self, FleetError> {
         let has_run = origin != Origin::Boot;
         let launched = hypervisor.launch(&spec, origin).await.map_err(failed)?;
-        let machine = Self { has_run, ..Self::of(launched, &spec) };
+        let machine = Self::of(launched, &spec, has_run);
         // The ends of all earlier launches are recorded.
         tokio::spawn(crate::blocking::run(move || {
             if let Err(error) = files::forget_before(&spec.dir, spec.incarnation) {
@@ -59,11 +67,14 @@ impl Machine {
         Ok(machine)
     }
 
-    /// The machine of `spec` that was launched or found.
-    pub(super) fn of(launched: Launched, spec: &MachineSpec) -> Self {
+    /// The machine of `spec` that was launched or found. Its vCPUs have run before if `has_run`, so
+    /// that its agent may have answered.
+    pub(super) fn of(launched: Launched, spec: &MachineSpec, has_run: bool) -> Self {
         let Launched { vm, observed, pid: _, agent } = launched;
         let held = held_folder(&spec.dir, spec.incarnation);
-        Self { vm, observed, held, guest: agent.map(Guest::new), has_run: true, unrestored: None }
+        let guest = agent.map(|agent| Guest::new(way(agent)));
+        guest.iter().filter(|_| has_run).for_each(|guest| guest.assume_met());
+        Self { vm, observed, held, guest, has_run, unrestored: None }
     }
 
     /// The agent of its guest, if there is one.
@@ -95,9 +106,21 @@ impl Machine {
         self.observed.try_recv().ok()
     }
 
-    /// Holds the vCPUs.
+    /// Holds the guest's processes, as long as its vCPUs still run.
+    pub(super) async fn hold_guest(&self) {
+        if let Some(guest) = &self.guest {
+            guest.hold().await;
+        }
+    }
+
+    /// Holds the vCPUs, after the guest's processes: none of them runs on before its clock is set.
     pub(super) async fn pause(&self) -> Result<Stamp, FleetError> {
-        self.vm.pause().await.map_err(failed)
+        self.hold_guest().await;
+        let paused = self.vm.pause().await.map_err(failed);
+        if let (Err(_), Some(guest)) = (&paused, &self.guest) {
+            guest.wake();
+        }
+        paused
     }
 
     /// Lets the vCPUs run, after dropping the saved memory, which is then out of date.

@@ -2,16 +2,18 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use agent::link::Link;
-use agent::message::{FromGuest, FromHost, SessionId, VERSION, WINDOW_BYTES};
+use agent::message::{FromGuest, FromHost, SessionId, VERSION, VERSION_HOLDS, WINDOW_BYTES};
 use rand::RngCore as _;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::dial::Way;
 use super::error::{Cut, GuestError};
 use super::session::{Ask, Ends, Opened, Session, SessionEvent};
 use crate::clock;
@@ -49,6 +51,15 @@ pub(super) struct Connection {
     /// Callers that wait for the clock to be set.
     syncing: Vec<oneshot::Sender<()>>,
     is_synced: bool,
+    /// Callers that wait for the guest's processes to be held.
+    holding: Vec<oneshot::Sender<()>>,
+    /// The guest's processes are held, or about to be: what is asked for meanwhile waits.
+    is_held: bool,
+    waiting: Vec<Ask>,
+    /// The version of the agent's protocol; none before it has said it.
+    version: Option<u16>,
+    /// Set once an agent has answered.
+    met: Arc<AtomicBool>,
     /// The settings of the guest's network card, if it has to be told.
     network: Option<String>,
 }
@@ -86,14 +97,14 @@ enum End {
 impl Connection {
     /// Makes a connection and serves it to its end. `asks` is where the sessions ask.
     pub(super) async fn run(
-        socket: PathBuf,
-        network: Option<String>,
+        way: Way,
+        (network, met): (Option<String>, Arc<AtomicBool>),
         asks: mpsc::WeakSender<Ask>,
         asked: mpsc::Receiver<Ask>,
         mut closed: mpsc::Receiver<Close>,
     ) {
         let made = tokio::select! {
-            made = UnixStream::connect(&socket) => made,
+            made = way.dial() => made,
             Some(Close { done, .. }) = closed.recv() => {
                 let _ = done.send(());
                 return;
@@ -101,11 +112,25 @@ impl Connection {
         };
         let stream = match made {
             Ok(stream) => stream,
-            Err(error) => return tracing::debug!(?socket, %error, "no way to an agent"),
+            Err(error) => return tracing::debug!(?way, %error, "no way to an agent"),
         };
         let (gone, left) = mpsc::unbounded_channel();
         let nonce = u128::from_le_bytes(random());
-        let mut connection = Self {
+        let mut connection = Self::over(stream, nonce, (network, met), (asks, gone));
+        connection.say(&FromHost::Hello { version: VERSION, nonce });
+        let mut orders = Orders { asked, closed, left, is_orphan: false };
+        let end = connection.serve(&mut orders).await;
+        drop(orders);
+        connection.end(end).await;
+    }
+
+    fn over(
+        stream: UnixStream,
+        nonce: u128,
+        (network, met): (Option<String>, Arc<AtomicBool>),
+        (asks, gone): (mpsc::WeakSender<Ask>, mpsc::UnboundedSender<SessionId>),
+    ) -> Self {
+        Self {
             stream,
             link: Link::host(nonce),
             out: Vec::new(),
@@ -116,13 +141,13 @@ impl Connection {
             gone,
             syncing: Vec::new(),
             is_synced: false,
+            holding: Vec::new(),
+            is_held: false,
+            waiting: Vec::new(),
+            version: None,
+            met,
             network,
-        };
-        connection.say(&FromHost::Hello { version: VERSION, nonce });
-        let mut orders = Orders { asked, closed, left, is_orphan: false };
-        let end = connection.serve(&mut orders).await;
-        drop(orders);
-        connection.end(end).await;
+        }
     }
 
     async fn serve(&mut self, orders: &mut Orders) -> End {
@@ -220,22 +245,14 @@ impl Connection {
 
     fn hear(&mut self, message: FromGuest) -> Result<(), GuestError> {
         match message {
-            FromGuest::Welcome { version: VERSION, .. } => {
-                self.sync();
-                if let Some(words) = self.network.take() {
-                    self.say(&FromHost::Network { words: words.into_bytes() });
-                }
-            }
+            FromGuest::Welcome { version: version @ ..=VERSION, .. } => self.welcomed(version),
             FromGuest::Welcome { version: found, .. } => {
                 return Err(GuestError::Version { found, known: VERSION });
             }
             FromGuest::Synced { before_ns, after_ns, seeded } => {
                 let behind_ms = (after_ns - before_ns) / 1_000_000;
                 tracing::debug!(behind_ms, seeded, "a guest has the time, and its pool a seed");
-                self.is_synced = true;
-                for waiting in self.syncing.drain(..) {
-                    let _ = waiting.send(());
-                }
+                self.synced();
             }
             FromGuest::Opened { session } => self.opened(session),
             FromGuest::Refused { session, errno, text } => {
@@ -253,9 +270,41 @@ impl Connection {
                 }
             }
             FromGuest::Bye => return Err(GuestError::Cut(Cut::Lost)),
+            FromGuest::Held { done } => {
+                tracing::debug!(done, "a guest was asked to hold its processes");
+                answer(&mut self.holding);
+            }
             FromGuest::Ack => {}
         }
         Ok(())
+    }
+
+    fn welcomed(&mut self, version: u16) {
+        self.version = Some(version);
+        self.met.store(true, Ordering::Relaxed);
+        self.sync();
+        if let Some(words) = self.network.take() {
+            self.say(&FromHost::Network { words: words.into_bytes() });
+        }
+    }
+
+    /// The guest has the time: what was asked for while its processes were held is done.
+    fn synced(&mut self) {
+        self.is_synced = true;
+        self.is_held = false;
+        answer(&mut self.syncing);
+        for ask in std::mem::take(&mut self.waiting) {
+            self.take(ask);
+        }
+    }
+
+    /// Has the guest's processes held; an agent that can't do it is not asked.
+    fn hold(&mut self, reply: oneshot::Sender<()>) {
+        if self.version.is_some_and(|version| version >= VERSION_HOLDS) {
+            self.is_held = true;
+            self.holding.push(reply);
+            self.say(&FromHost::Hold);
+        }
     }
 
     fn sync(&mut self) {
@@ -302,6 +351,8 @@ impl Connection {
         match ask {
             // Whoever asked has stopped waiting: it must not be begun.
             Ask::Open { reply, .. } if reply.is_closed() => {}
+            ask @ Ask::Open { .. } if self.is_held => self.waiting.push(ask),
+            Ask::Hold { reply } => self.hold(reply),
             Ask::Open { open, reply } => {
                 self.last_id = self.last_id.wrapping_add(1);
                 let session = self.last_id;
@@ -373,6 +424,14 @@ impl Connection {
                 return;
             }
         }
+    }
+}
+
+/// Answers all that wait.
+fn answer(waiting: &mut Vec<oneshot::Sender<()>>) {
+    for one in waiting.drain(..) {
+        // Whoever has gone needs no answer.
+        let _ = one.send(());
     }
 }
 

@@ -6,10 +6,14 @@
 //! it does anything else. Nothing that is billed comes from here.
 
 mod connection;
+mod dial;
 mod error;
 mod session;
 
-use std::path::PathBuf;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +25,7 @@ use self::connection::{Close, Connection};
 use self::session::Ask;
 use crate::limits::guest as limits;
 
+pub use self::dial::Way;
 pub use self::error::{Cut, GuestError};
 pub use self::session::{Session, SessionEvent, Talk};
 pub use agent::message as protocol;
@@ -32,9 +37,10 @@ const AGAIN: Duration = Duration::from_millis(20);
 
 /// The agent of one launched machine.
 pub struct Guest {
-    /// The socket of its port.
-    socket: PathBuf,
+    way: Way,
     shared: Mutex<Shared>,
+    /// Set once the agent has answered.
+    met: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
@@ -55,9 +61,9 @@ struct Asker {
 }
 
 impl Guest {
-    /// The agent whose port has that socket.
-    pub fn new(socket: PathBuf) -> Arc<Self> {
-        Arc::new(Self { socket, shared: Mutex::default() })
+    /// The agent at the end of this way.
+    pub fn new(way: Way) -> Arc<Self> {
+        Arc::new(Self { way, shared: Mutex::default(), met: Arc::default() })
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
@@ -76,8 +82,13 @@ impl Guest {
         let (asks, asked) = mpsc::channel(64);
         let (close, closed) = mpsc::channel(1);
         let network = shared.network.clone();
-        let connection =
-            Connection::run(self.socket.clone(), network, asks.downgrade(), asked, closed);
+        let connection = Connection::run(
+            self.way.clone(),
+            (network, self.met.clone()),
+            asks.downgrade(),
+            asked,
+            closed,
+        );
         tokio::spawn(connection);
         let asker = Asker { asks, close };
         shared.connection = Some(asker.clone());
@@ -131,24 +142,54 @@ impl Guest {
         let _ = timeout(limit, closing).await;
     }
 
+    /// Has the guest's processes held until it is woken, so that none runs on before its clock is
+    /// set. An agent that never answered is not waited for, and another one a moment only.
+    pub async fn hold(&self) {
+        if !self.met.load(Ordering::Relaxed) {
+            return;
+        }
+        let Ok(asker) = self.connection() else { return };
+        let (reply, answer) = oneshot::channel();
+        let limit = Duration::from_millis(limits::HOLD_MS_MAX);
+        let asked = async {
+            // What can't be taken is dropped, with the place for its answer.
+            let _ = asker.asks.send(Ask::Hold { reply }).await;
+            // A guest whose processes can't be held runs on with an old clock for a moment.
+            let _ = answer.await;
+        };
+        let _ = timeout(limit, asked).await;
+    }
+
+    /// The agent is taken to have answered before: its machine was found, or was saved.
+    pub fn assume_met(&self) {
+        self.met.store(true, Ordering::Relaxed);
+    }
+
     /// The guest runs again after it was held: connections may be made, and its clock and its
     /// random pool are set in the background.
     pub fn wake(self: &Arc<Self>) {
         self.shared().held = None;
         let guest = self.clone();
         tokio::spawn(async move {
-            let deadline = Instant::now() + Duration::from_millis(limits::WAKE_MS_MAX);
-            while Instant::now() < deadline {
-                let Ok(asker) = guest.connection() else { return };
-                let (reply, answer) = oneshot::channel();
-                // What can't be taken is dropped, with the place for its answer.
-                let _ = asker.asks.send(Ask::Sync { reply }).await;
-                match timeout_at(deadline, answer).await {
-                    Ok(Err(_)) => sleep(AGAIN).await,
-                    Ok(Ok(())) | Err(_) => return,
-                }
-            }
+            guest.synchronise(Duration::from_millis(limits::WAKE_MS_MAX)).await;
         });
+    }
+
+    /// Sets the guest's clock and reseeds its random pool. Returns whether that was done in time.
+    pub async fn synchronise(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            let Ok(asker) = self.connection() else { return false };
+            let (reply, answer) = oneshot::channel();
+            // What can't be taken is dropped, with the place for its answer.
+            let _ = asker.asks.send(Ask::Sync { reply }).await;
+            match timeout_at(deadline, answer).await {
+                Ok(Ok(())) => return true,
+                Ok(Err(_)) => sleep(AGAIN).await,
+                Err(_) => return false,
+            }
+        }
+        false
     }
 
     /// Has each connection from now on tell the guest the settings of its network card, which are

@@ -18,6 +18,8 @@ pub(super) enum Ask {
     Say(FromHost),
     /// To set clock and random pool, or to have just set them.
     Sync { reply: oneshot::Sender<()> },
+    /// To hold the guest's processes until clock and random pool are set.
+    Hold { reply: oneshot::Sender<()> },
 }
 
 /// Something that happens in a session.

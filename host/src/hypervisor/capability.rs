@@ -69,9 +69,7 @@ impl Kind {
                 MemoryResize,
                 Disks,
             ]),
-            Kind::Firecracker => {
-                Capabilities::of(&[Snapshots, SharedMemory, GracefulStop, ConsoleInput, Disks])
-            }
+            Kind::Firecracker => OF_FIRECRACKER,
         }
     }
 
@@ -182,6 +180,16 @@ impl fmt::Display for Capability {
         f.write_str(self.as_str())
     }
 }
+
+/// The capabilities of Firecracker.
+const OF_FIRECRACKER: Capabilities = Capabilities::of(&[
+    Capability::Snapshots,
+    Capability::SharedMemory,
+    Capability::GracefulStop,
+    Capability::ConsoleInput,
+    Capability::Disks,
+    Capability::Network,
+]);
 
 /// A set of capabilities. Serialised as an object with a boolean for each of [`Capability::ALL`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -113,6 +113,14 @@ pub(super) fn agent(run: &Path) -> PathBuf {
     run.join("agt")
 }
 
+/// The name of the vsock device's socket in the folder of the launch. A snapshot has it.
+pub(super) const VSOCK: &str = "vsk";
+
+/// The socket of the guest's vsock device. Its path has to be short.
+pub(super) fn vsock(run: &Path) -> PathBuf {
+    run.join(VSOCK)
+}
+
 /// A link to the disk with this number, as seen from the folder of the launch. A VMM that stores
 /// paths in its snapshots stores this one, so that a fork's disks can lie elsewhere.
 pub(super) fn disk(number: usize) -> String {

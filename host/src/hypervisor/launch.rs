@@ -27,7 +27,9 @@ use super::snapshot::absent;
 use super::supervisor::{Identity, LaunchOrder, Program};
 use super::vcpus::{VcpuChanges, VcpuEvent};
 use super::watch::{Changes, Folders};
-use super::{Exit, ExitStatus, HypervisorError, Launched, MachineSpec, Observed, Vm, files};
+use super::{
+    AgentSocket, Exit, ExitStatus, HypervisorError, Launched, MachineSpec, Observed, Vm, files,
+};
 use crate::billing::BootId;
 use crate::clock;
 use crate::limits::instance::{CONTROL_MS_MAX, LAUNCH_MS_MAX, SOCKET_PATH_BYTES_MAX};
@@ -56,8 +58,8 @@ pub(super) struct Started {
     /// The last change of its vCPUs.
     pub(super) vcpus: Arc<VcpuChanges>,
     log: LogTail,
-    /// The socket of the agent's port, if the machine has one.
-    agent: Option<PathBuf>,
+    /// The folder of the launch.
+    run: PathBuf,
 }
 
 /// Outcome of looking for an earlier launch.
@@ -216,7 +218,11 @@ impl Started {
 
     /// The machine under this control.
     pub(super) fn launched<V: Vm + 'static>(self, vm: V) -> Launched {
-        let Self { vmm, observed, agent, .. } = self;
+        let Self { vmm, observed, run, .. } = self;
+        // Made by the supervisor, or by the VMM as it was told of its devices.
+        let port = Some(files::agent(&run)).filter(|socket| socket.exists());
+        let vsock = Some(files::vsock(&run)).filter(|socket| socket.exists());
+        let agent = port.map(AgentSocket::Port).or(vsock.map(AgentSocket::Vsock));
         Launched { pid: vmm.pid(), vm: Arc::new(vm), observed, agent }
     }
 
@@ -367,9 +373,7 @@ impl Held {
         let (observed, vcpus) = follow(followed);
         let supervisor_pid = self.supervisor_pid;
         let vcpus = Arc::new(vcpus);
-        // The supervisor has made it before there was a process to follow.
-        let agent = Some(files::agent(run)).filter(|socket| socket.exists());
-        Started { vmm, supervisor_pid, observed, vcpus, log, agent }
+        Started { vmm, supervisor_pid, observed, vcpus, log, run: run.to_owned() }
     }
 }
 
@@ -387,7 +391,8 @@ fn hold(identity: &Identity) -> Result<Option<Held>, HypervisorError> {
 /// its disks are not in use. The supervisor locks the disks; this check gives the better error.
 fn prepare(spec: &MachineSpec) -> Result<PathBuf, HypervisorError> {
     let run = files::run(&spec.dir, spec.incarnation);
-    for socket in [files::control(&run), files::transfer(&run), files::agent(&run)] {
+    let sockets = [files::control, files::transfer, files::agent, files::vsock];
+    for socket in sockets.map(|socket| socket(&run)) {
         check_socket_path(&socket)?;
         refuse_live_socket(&socket)?;
     }

@@ -276,9 +276,18 @@ pub struct Launched {
     pub observed: mpsc::Receiver<Observed>,
     /// The VMM's process id, for display only.
     pub pid: u32,
-    /// The socket of the port that the guest's agent listens on, for one client at a time; none
-    /// without an agent, or without a port for it.
-    pub agent: Option<PathBuf>,
+    /// The way to the guest's agent, for one client at a time; none without an agent, or without a
+    /// way to it.
+    pub agent: Option<AgentSocket>,
+}
+
+/// The socket by which a guest's agent is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentSocket {
+    /// The socket of a virtio-serial port.
+    Port(PathBuf),
+    /// The socket of a vsock device, which is asked for the guest's port first.
+    Vsock(PathBuf),
 }
 
 /// Outcome of looking for a machine after a restart of the daemon.

@@ -4,6 +4,7 @@
 //   p  answer PONG                      q  power off        x  hang: ignore all input, and the power button
 //   a  print AGENT-READY                r  reset            l  print the rest of the line
 //   e  print an exit marker             t  triple fault     f  print for ever
+//   u  send a datagram
 //   m  jump to an address without memory, after which a VMM can't go on
 // The power button powers it off. Words on the kernel command line:
 //   vmm=NAME    whose power button, power-off and reset to use: qemu (if absent), qemu-microvm, cloud-hypervisor, firecracker
@@ -13,11 +14,10 @@
 //   noready     print AGENT-READY only on `a`
 //   nobutton    ignore the power button, and other events on its line, such as new memory
 //   flood       after 20 ms, as on `f`
+//   agent       speak the agent's protocol on a vsock device, Firecracker's alone: every command says TINY and ends with 0
+//   tallyman.net=ADDRESS/31,GATEWAY   set up a network card, which answers echo requests; Firecracker's alone
 
-typedef unsigned char u8;
-typedef unsigned short u16;
-typedef unsigned int u32;
-typedef unsigned long u64;
+#include "tiny.h"
 
 enum {
     COM1 = 0x3f8,
@@ -63,26 +63,16 @@ static u16 in16(u16 port) {
     return value;
 }
 
-// Plain moves, which every host emulates.
-static void poke8(u64 address, u8 value) { asm volatile("movb %0, (%1)" : : "q"(value), "r"(address) : "memory"); }
-static void poke32(u64 address, u32 value) { asm volatile("movl %0, (%1)" : : "r"(value), "r"(address) : "memory"); }
-
-static u32 peek32(u64 address) {
-    u32 value;
-    asm volatile("movl (%1), %0" : "=r"(value) : "r"(address) : "memory");
-    return value;
-}
-
 static void print_byte(u8 byte) {
     while (!(in8(LINE_STATUS) & TAKES_OUTPUT)) {}
     out8(COM1, byte);
 }
 
-static void print(const char *text) {
+void print(const char *text) {
     while (*text) print_byte(*text++);
 }
 
-static void print_number(u32 number) {
+void print_number(u32 number) {
     if (number >= 10) print_number(number / 10);
     print_byte('0' + number % 10);
 }
@@ -159,6 +149,7 @@ static void command(u8 byte) {
     case 'e': print("TALLYMAN-EXIT code=3 message=\"said \\\"no\\\"\"\r\n"); break;
     case 'l': line_begun = 1; break;
     case 'f': flood(); break;
+    case 'u': card_send(); break;
     case 'q': power_off(); break;
     case 'r': reset(); break;
     case 't': triple_fault(); break;
@@ -174,6 +165,8 @@ void tick(void) {
     ticks++;
     if (!no_button && button_is_pressed()) power_off();
     if (flooding) flood();
+    card_tick();
+    agent_tick();
     if (ticks == start_tick) print_started();
     if (ticks == ready_tick && !no_ready) print_ready();
     if (ticks % beat_ticks == 0) {
@@ -211,7 +204,9 @@ static void obey(const char *word) {
     }
     if ((rest = after(word, "start="))) start_tick = ticks_of(rest);
     if ((rest = after(word, "ready="))) ready_tick = ticks_of(rest);
+    if ((rest = after(word, "tallyman.net="))) card_begin(rest);
     if ((rest = after(word, "beat=")) && ticks_of(rest)) beat_ticks = ticks_of(rest);
+    if (is(word, "agent")) agent_begin();
     no_ready |= is(word, "noready");
     no_button |= is(word, "nobutton");
     flooding |= is(word, "flood");

@@ -12,7 +12,7 @@ use tallyman_tests::linux;
 use crate::daemon;
 
 /// A daemon with a Linux guest that runs, whose agent has a port.
-fn with_guest(hypervisor: &str) -> Daemon {
+pub(crate) fn with_guest(hypervisor: &str) -> Daemon {
     let image = linux::debian_busybox();
     let daemon = daemon();
     let manifest = &image.manifest;
@@ -41,7 +41,7 @@ fn said(output: &Output) -> String {
     format!("{:?} {} {}", output.status, String::from_utf8_lossy(out), String::from_utf8_lossy(err))
 }
 
-fn shell(daemon: &Daemon, script: &str) -> String {
+pub(crate) fn shell(daemon: &Daemon, script: &str) -> String {
     let output = exec(daemon, &["sh", "-c", script]);
     assert!(output.status.success(), "{script}: {}", said(&output));
     String::from_utf8(output.stdout).expect("text")

@@ -12,6 +12,8 @@ mod dashboard;
 mod delivery;
 mod door;
 mod exports;
+mod guest_clock;
+mod guest_vsock;
 mod guests;
 mod guide;
 mod heads;

@@ -191,7 +191,7 @@ impl Task {
         vcpus: Vcpus,
     ) -> Result<(), FleetError> {
         self.find_network(launched.pid).await;
-        let machine = Machine::of(launched, spec);
+        let machine = Machine::of(launched, spec, true);
         machine.tell_network(self.network_to_tell());
         self.machine = Some(machine);
         if vcpus.state == VmState::Ended {

@@ -14,6 +14,7 @@ impl Task {
     /// saved, vCPUs that ran before run again.
     pub(super) async fn standby(&mut self) -> Result<(), FleetError> {
         if let Some(machine) = self.machine.as_ref().filter(|_| self.live().runs()) {
+            machine.hold_guest().await;
             machine.close_guest(Cut::Standby).await;
         }
         self.pause_if_running().await?;

@@ -19,9 +19,17 @@ use super::managed::{Greeting, Managed, Plan, Source, Vendor};
 use super::snapshot::{Choice, SavedBy};
 use super::supervisor::{LOG_FD, Wiring};
 use super::{Accelerator, Description, HypervisorError, Kind, MachineSpec, files};
+use crate::network::{GUEST_MAC, TAP};
 
 /// Longest name of a machine in bytes.
 const NAME_BYTES_MAX: usize = 64;
+
+/// Firecracker's name of the guest's network card. Snapshots have it, and the name of the device
+/// behind it, which is the same in every namespace.
+const CARD: &str = "card";
+
+/// Address of every guest on its vsock device: it is alone there.
+const GUEST_CID: u32 = 3;
 
 /// The only possible choice.
 const CHOICE: Choice =
@@ -147,6 +155,15 @@ fn config(spec: &MachineSpec) -> Result<Vec<Call>, HypervisorError> {
             "is_read_only": disk.read_only,
         });
         calls.push(Call { name: "drives", path, body });
+    }
+    if spec.network.is_some() {
+        let path = format!("/network-interfaces/{CARD}");
+        let body = json!({ "iface_id": CARD, "guest_mac": GUEST_MAC, "host_dev_name": TAP });
+        calls.push(Call { name: "network-interfaces", path, body });
+    }
+    if spec.agent {
+        let body = json!({ "guest_cid": GUEST_CID, "uds_path": files::VSOCK });
+        calls.push(Call { name: "vsock", path: "/vsock".into(), body });
     }
     let mut body = json!({
         "kernel_image_path": utf8("the kernel's path", &spec.kernel)?, "boot_args": spec.cmdline,
